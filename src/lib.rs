@@ -1,0 +1,4 @@
+//! Tower layers.
+
+pub mod clock;
+pub mod passticket;

@@ -1,0 +1,5 @@
+//! PassTickets.
+
+mod ident;
+
+pub use ident::{Applid, NameError, NameRule, UserId};
