@@ -1,0 +1,82 @@
+//! The certificate that the peer of a TLS connection has shown.
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+use x509_cert::{
+    Certificate,
+    der::{Decode, asn1::Any},
+};
+
+/// The verified leaf certificate of the peer, as a request extension.
+///
+/// Whoever puts it there vouches that the peer holds its key: the TLS acceptor does, from the
+/// handshake. Parsed once per connection and cheap to clone.
+#[derive(Clone)]
+pub struct PeerCertificate(Arc<Parts>);
+
+struct Parts {
+    der: Bytes,
+    subject: String,
+    common_name: Option<String>,
+}
+
+impl PeerCertificate {
+    /// Reads a DER certificate (RFC 5280 §4.1). Verifies nothing.
+    ///
+    /// # Errors
+    /// [`CertificateError`] for what is no certificate.
+    pub fn from_der(der: impl Into<Bytes>) -> Result<Self, CertificateError> {
+        let der = der.into();
+        let certificate =
+            Certificate::from_der(&der).map_err(|e| CertificateError(e.kind().to_string()))?;
+        let subject = certificate.tbs_certificate().subject();
+        let common_name = subject
+            .iter()
+            .find(|attribute| attribute.oid.to_string() == COMMON_NAME)
+            .and_then(|attribute| directory_string(&attribute.value));
+        Ok(Self(Arc::new(Parts { subject: subject.to_string(), common_name, der })))
+    }
+
+    /// The certificate in DER.
+    pub fn der(&self) -> &Bytes {
+        &self.0.der
+    }
+
+    /// The subject as RFC 4514 writes it, properly escaped. For logs: read names with
+    /// [`common_name`](Self::common_name), not from here.
+    pub fn subject(&self) -> &str {
+        &self.0.subject
+    }
+
+    /// The common name of the subject: the first one in the order of the certificate, if there
+    /// are several, as in the reference (zowe-endpoints §5.2).
+    pub fn common_name(&self) -> Option<&str> {
+        self.0.common_name.as_deref()
+    }
+}
+
+impl fmt::Debug for PeerCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PeerCertificate").field(&self.subject()).finish()
+    }
+}
+
+/// Bytes that are no certificate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an X.509 certificate in DER: {0}")]
+pub struct CertificateError(String);
+
+/// id-at-commonName, RFC 5280 §A.1.
+const COMMON_NAME: &str = "2.5.4.3";
+
+/// The text types of RFC 5280 §4.1.2.4 that hold what a user id can be written in.
+fn directory_string(value: &Any) -> Option<String> {
+    use x509_cert::der::{Tag, Tagged};
+    match value.tag() {
+        Tag::Utf8String | Tag::PrintableString | Tag::Ia5String => {
+            str::from_utf8(value.value()).ok().map(str::to_owned)
+        }
+        _ => None,
+    }
+}

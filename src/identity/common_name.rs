@@ -1,0 +1,94 @@
+//! The user id is the common name.
+
+use std::future::{Ready, ready};
+
+use super::{IdentityMapper, MapError, PeerCertificate};
+use crate::passticket::UserId;
+
+/// Takes the common name of the subject for the user id, as the reference does when no other
+/// mapping is configured: `CN=USER` is `USER`.
+///
+/// Only as trustworthy as the authorities that the TLS listener accepts: whoever can get a
+/// certificate for a name from one of them is that user.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CommonNameMapper;
+
+impl IdentityMapper for CommonNameMapper {
+    type Future = Ready<Result<UserId, MapError>>;
+
+    fn map_certificate(&self, certificate: &PeerCertificate) -> Self::Future {
+        ready(map(certificate.common_name()))
+    }
+}
+
+fn map(common_name: Option<&str>) -> Result<UserId, MapError> {
+    Ok(UserId::new(common_name.ok_or(MapError::NoCommonName)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, DnValue, KeyPair};
+
+    use super::*;
+
+    fn certificate(subject: &[(DnType, DnValue)]) -> PeerCertificate {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        for (kind, value) in subject {
+            params.distinguished_name.push(kind.clone(), value.clone());
+        }
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        PeerCertificate::from_der(certificate.der().to_vec()).unwrap()
+    }
+
+    fn utf8(text: &str) -> DnValue {
+        DnValue::Utf8String(text.to_owned())
+    }
+
+    #[test]
+    fn the_common_name_is_the_user() {
+        let printable = DnValue::PrintableString("ibmuser".try_into().unwrap());
+        let cases = [
+            (vec![(DnType::CommonName, utf8("user"))], Ok("USER")),
+            (vec![(DnType::CommonName, printable)], Ok("IBMUSER")),
+            (vec![(DnType::OrganizationName, utf8("USER"))], Err(MapError::NoCommonName)),
+            // What reads like a second name in a displayed subject is one attribute.
+            (
+                vec![
+                    (DnType::OrganizationName, utf8("x, CN=ADMIN")),
+                    (DnType::CommonName, utf8("USER")),
+                ],
+                Ok("USER"),
+            ),
+            (vec![(DnType::OrganizationName, utf8("x, CN=ADMIN"))], Err(MapError::NoCommonName)),
+            (
+                vec![(DnType::CommonName, utf8("Zowe Service"))],
+                Err(MapError::NotAUserId(UserId::new("Zowe Service").unwrap_err())),
+            ),
+            (
+                vec![(DnType::CommonName, utf8(""))],
+                Err(MapError::NotAUserId(UserId::new("").unwrap_err())),
+            ),
+            (
+                vec![(DnType::CommonName, utf8("USER\0"))],
+                Err(MapError::NotAUserId(UserId::new("USER\0").unwrap_err())),
+            ),
+        ];
+        for (subject, want) in cases {
+            let certificate = certificate(&subject);
+            let got = map(certificate.common_name());
+            assert_eq!(got.as_ref().map(UserId::as_str), want.as_ref().copied(), "{certificate:?}");
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_the_parser_panic() {
+        let der = certificate(&[(DnType::CommonName, utf8("USER"))]).der().to_vec();
+        assert!(PeerCertificate::from_der(der[..der.len() - 1].to_vec()).is_err());
+        for i in 0..der.len() {
+            let mut changed = der.clone();
+            changed[i] ^= 0xFF;
+            let _ = PeerCertificate::from_der(changed);
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The messages of Zowe API ML: what a client reads when we answer instead of a service.
+//!
+//! Every error of ours becomes HTTP here and nowhere else: [`ApiMessage::into_response`].
+//! Numbers, keys and texts are the reference's, so that whoever knows Zowe can look them up.
+
+use std::{borrow::Cow, fmt};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use serde_json::json;
+
+/// One entry of the message catalogue.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Template {
+    number: &'static str,
+    key: &'static str,
+    /// `{}` stands for an argument.
+    text: &'static str,
+    reason: &'static str,
+    action: &'static str,
+}
+
+impl Template {
+    /// The number with its type letter, `ZWEAG120E` say.
+    pub fn number(&self) -> &'static str {
+        self.number
+    }
+
+    /// The text before arguments are put in.
+    pub fn text(&self) -> &'static str {
+        self.text
+    }
+}
+
+macro_rules! catalogue {
+    ($($(#[$doc:meta])* $name:ident = $number:literal $key:literal $text:literal $reason:literal $action:literal;)*) => {
+        $($(#[$doc])* pub const $name: Template = Template {
+            number: $number, key: $key, text: $text, reason: $reason, action: $action,
+        };)*
+    };
+}
+
+catalogue! {
+    /// A method that the endpoint does not have.
+    INVALID_METHOD = "ZWEAG101E" "org.zowe.apiml.security.invalidMethod"
+        "Authentication method '{}' is not supported for URL '{}'"
+        "The HTTP request method is not supported by the URL."
+        "Use the correct HTTP request method supported by the URL.";
+    /// A token that is malformed, forged, revoked or out of scope.
+    INVALID_TOKEN = "ZWEAG102E" "org.zowe.apiml.zaas.security.invalidToken"
+        "Token is not valid"
+        "The JWT token is not valid."
+        "Provide a valid token.";
+    /// A token whose time is over.
+    EXPIRED_TOKEN = "ZWEAG103E" "org.zowe.apiml.zaas.security.expiredToken"
+        "The token has expired"
+        "The JWT token has expired."
+        "Obtain a new token by performing an authentication request.";
+    /// Something that authentication depends on does not answer.
+    AUTHENTICATION_UNAVAILABLE = "ZWEAG104E" "org.zowe.apiml.security.serviceUnavailable"
+        "Authentication service is not available"
+        "The authentication service is not available."
+        "Repeat the request later; if that does not help, tell the operator of the gateway.";
+    /// Wrong user or password.
+    INVALID_CREDENTIALS = "ZWEAG120E" "org.zowe.apiml.security.login.invalidCredentials"
+        "Invalid username or password for URL '{}'"
+        "The username and/or password are invalid."
+        "Provide a valid username and password.";
+    /// No usable credential in a login request.
+    INVALID_LOGIN_INPUT = "ZWEAG121E" "org.zowe.apiml.security.login.invalidInput"
+        "Authorization header is missing, or the request body is missing or invalid for URL '{}'"
+        "The authorization header is missing, or the request body is missing or invalid."
+        "Provide valid authentication.";
+    /// A token that the auth API does not take.
+    TOKEN_NOT_VALID_FOR_URL = "ZWEAG130E" "org.zowe.apiml.security.query.invalidToken"
+        "Token is not valid for URL '{}'"
+        "The token is not valid."
+        "Provide a valid token.";
+    /// No token where one is needed.
+    TOKEN_NOT_PROVIDED = "ZWEAG131E" "org.zowe.apiml.security.query.tokenNotProvided"
+        "No authorization token provided for URL '{}'"
+        "No authorization token is provided."
+        "Provide a valid authorization token.";
+    /// The security product would not make a PassTicket.
+    TICKET_FAILED = "ZWEAG141E" "org.zowe.apiml.security.ticket.generateFailed"
+        "The generation of the PassTicket failed. Reason: {}"
+        "An error occurred in the SAF Auth Service. Review the reason in the error message."
+        "Supply a valid user and application name, and check that corresponding permissions have been set up.";
+    /// A routed request without a credential.
+    MISSING_AUTHENTICATION = "ZWEAG160E" "org.zowe.apiml.zaas.security.schema.missingAuthentication"
+        "No authentication provided in the request"
+        "The JWT token or client certificate was not provided with the request"
+        "Configure your client to provide valid authentication.";
+    /// A credential that belongs to no mainframe user.
+    NO_USER = "ZWEAG161E" "org.zowe.apiml.zaas.security.schema.x509.mappingFailed"
+        "No user was found"
+        "It was not possible to map provided token or certificate to the mainframe identity."
+        "Ask your security administrator to connect your token or client certificate with your mainframe user.";
+    /// The service did not answer in time.
+    UNEXPECTED_STATUS = "ZWEAG510E" "org.zowe.apiml.gateway.responseStatusError"
+        "Request to the resource ended with unexpected status code."
+        "The service did not respond properly."
+        "Verify that the target service is healthy.";
+    /// A request that cannot be routed as it is written.
+    BAD_REQUEST = "ZWEAO400E" "org.zowe.apiml.common.badRequest"
+        "The structure of the request is invalid: {}"
+        "The request is not one that the gateway can pass on."
+        "Correct the request as the message says.";
+    /// No such path.
+    NOT_FOUND = "ZWEAO404E" "org.zowe.apiml.common.notFound"
+        "The service can not find the requested resource." "" "";
+    /// No such method on this path.
+    METHOD_NOT_ALLOWED = "ZWEAO405E" "org.zowe.apiml.common.methodNotAllowed"
+        "The request method has been disabled and cannot be used for the requested resource." "" "";
+    /// A body over the limit.
+    CONTENT_TOO_LARGE = "ZWEAO413E" "org.zowe.apiml.common.contentTooLarge"
+        "The request body is larger than {} bytes."
+        "The endpoint takes small JSON documents only."
+        "Send a smaller body.";
+    /// Our fault.
+    INTERNAL = "ZWEAO500E" "org.zowe.apiml.common.internalServerError"
+        "The service has encountered a situation it doesn't know how to handle. Please contact support for further assistance. More details are available in the log under the provided message instance ID"
+        "" "";
+    /// The service cannot be reached.
+    SERVICE_UNAVAILABLE = "ZWEAO503E" "org.zowe.apiml.common.serviceUnavailable"
+        "The server is not able to handle the request: {}"
+        "The service is not ready to handle the request, or it cannot be reached."
+        "Repeat the request later; if that does not help, contact support for further assistance.";
+    /// Accepted as who you are, refused for what you want.
+    FORBIDDEN = "ZWEAT403E" "org.zowe.apiml.security.forbidden"
+        "The user is not authorized to the target resource: {}"
+        "The service has accepted the authentication of the user but the user does not have access rights to the resource."
+        "Contact your security administrator to give you access.";
+    /// A body of `access-token/generate` that cannot be read.
+    INVALID_PAT_BODY = "ZWEAT605E" "org.zowe.apiml.security.query.invalidAccessTokenBody"
+        "Invalid body provided in request to create personal access token"
+        "The request body is not valid"
+        "Use a valid body in the request. Format of a message: {validity: int , scopes: [string]}.";
+    /// A body of `access-token/generate` without scopes.
+    PAT_WITHOUT_SCOPES = "ZWEAT606E" "org.zowe.apiml.security.token.accessTokenBodyMissingScopes"
+        "Body in the HTTP request for Personal Access Token does not contain scopes"
+        "The request body is not valid"
+        "Provide a list of services for which this token will be valid";
+}
+
+/// A message for the client: what happened, why, and what to do.
+///
+/// ```
+/// use http::StatusCode;
+/// use tower_passticket::message::{self, ApiMessage};
+///
+/// let message = ApiMessage::with(&message::INVALID_CREDENTIALS, &["/gateway/api/v1/auth/login"]);
+/// assert_eq!(
+///     message.line(),
+///     "ZWEAG120E Invalid username or password for URL '/gateway/api/v1/auth/login'"
+/// );
+/// let response = message.into_response(StatusCode::UNAUTHORIZED);
+/// assert_eq!(response.headers()["content-type"], "application/json");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiMessage {
+    template: &'static Template,
+    text: Cow<'static, str>,
+}
+
+impl ApiMessage {
+    /// A message without arguments.
+    pub const fn new(template: &'static Template) -> Self {
+        Self { template, text: Cow::Borrowed(template.text) }
+    }
+
+    /// A message with its arguments put in, in order. Missing ones stay `{}`.
+    pub fn with(template: &'static Template, arguments: &[&str]) -> Self {
+        let mut pieces = template.text.split("{}");
+        let mut text = pieces.next().unwrap_or_default().to_owned();
+        let mut arguments = arguments.iter();
+        for piece in pieces {
+            text.push_str(arguments.next().unwrap_or(&"{}"));
+            text.push_str(piece);
+        }
+        Self { template, text: Cow::Owned(text) }
+    }
+
+    /// The number with its type letter, `ZWEAG120E` say.
+    pub fn number(&self) -> &'static str {
+        self.template.number
+    }
+
+    /// Number and text on one line, as logs and `X-Zowe-Auth-Failure` carry it.
+    pub fn line(&self) -> String {
+        format!("{} {}", self.template.number, self.text)
+    }
+
+    /// The JSON document `{"messages": […]}`; empty fields are left out.
+    pub fn to_json(&self) -> Bytes {
+        let mut message = json!({
+            "messageType": "ERROR",
+            "messageNumber": self.template.number,
+            "messageContent": escape_html(&self.text),
+            "messageKey": self.template.key,
+        });
+        for (field, text) in
+            [("messageReason", self.template.reason), ("messageAction", self.template.action)]
+        {
+            if !text.is_empty() {
+                message[field] = text.into();
+            }
+        }
+        Bytes::from(json!({ "messages": [message] }).to_string())
+    }
+
+    /// The message as an HTTP response with `status`.
+    pub fn into_response(self, status: StatusCode) -> Response<Bytes> {
+        let mut response = Response::new(self.to_json());
+        *response.status_mut() = status;
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+}
+
+impl fmt::Display for ApiMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.template.number, self.text)
+    }
+}
+
+/// The reference escapes its texts, because pages show them as they are.
+fn escape_html(text: &str) -> Cow<'_, str> {
+    if !text.contains(['&', '<', '>', '"']) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            other => escaped.push(other),
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_has_the_fields_of_the_reference() {
+        let document: serde_json::Value = serde_json::from_slice(
+            &ApiMessage::with(&INVALID_CREDENTIALS, &["/a?b=<\"c\">&d"]).to_json(),
+        )
+        .unwrap();
+        assert_eq!(
+            document,
+            json!({"messages": [{
+                "messageType": "ERROR",
+                "messageNumber": "ZWEAG120E",
+                "messageContent":
+                    "Invalid username or password for URL '/a?b=&lt;&quot;c&quot;&gt;&amp;d'",
+                "messageAction": "Provide a valid username and password.",
+                "messageReason": "The username and/or password are invalid.",
+                "messageKey": "org.zowe.apiml.security.login.invalidCredentials",
+            }]})
+        );
+    }
+
+    #[test]
+    fn empty_fields_are_left_out() {
+        let document: serde_json::Value =
+            serde_json::from_slice(&ApiMessage::new(&NOT_FOUND).to_json()).unwrap();
+        assert_eq!(document["messages"][0].as_object().unwrap().len(), 4);
+    }
+
+    #[test]
+    fn arguments_fill_the_gaps_in_order() {
+        let message = ApiMessage::with(&INVALID_METHOD, &["PUT {}", "/x"]);
+        assert_eq!(
+            message.to_string(),
+            "ZWEAG101E Authentication method 'PUT {}' is not supported for URL '/x'"
+        );
+    }
+}

@@ -1,0 +1,503 @@
+//! Verifying tokens: signature, times, claims. Nothing here asks what a token may be used for.
+
+use std::{fmt, sync::Arc};
+
+use jsonwebtoken::{Algorithm, Validation, errors::ErrorKind};
+use sha2::{Digest, Sha256};
+
+use super::{
+    Scopes, VerifyingKey,
+    claims::{Claims, ISSUER_JWT, ISSUER_PAT},
+};
+use crate::{
+    clock::{Clock, SystemClock, Timestamp},
+    passticket::{NameError, UserId},
+};
+
+/// The longest token that is looked at, in bytes. A PAT with hundreds of scopes fits.
+pub const MAX_TOKEN_LEN: usize = 16 * 1024;
+
+/// Verifies tokens under one key.
+#[derive(Clone, Debug)]
+pub struct TokenVerifier {
+    key: VerifyingKey,
+    validation: Validation,
+    clock: Arc<dyn Clock>,
+}
+
+impl TokenVerifier {
+    /// A verifier that takes the time from the machine.
+    pub fn new(key: VerifyingKey) -> Self {
+        // Times and types are checked below against our own clock and without leeway. The
+        // library's own checks would allow a minute and not look at `nbf`.
+        let mut validation = Validation::new(Algorithm::RS256);
+        validation.algorithms = vec![Algorithm::RS256];
+        validation.required_spec_claims.clear();
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        validation.validate_aud = false;
+        Self { key, validation, clock: Arc::new(SystemClock) }
+    }
+
+    /// Takes the time from `clock`.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Verifies a token in its compact form (RFC 7515 §3.1): RS256 under our key, not expired
+    /// (`now < exp`), not used before `nbf`, every claim of its type, an issuer we know.
+    ///
+    /// # Errors
+    /// [`TokenError`] tells the first thing that is wrong; the signature is checked before any
+    /// claim is believed.
+    pub fn verify(&self, token: &str) -> Result<VerifiedToken, TokenError> {
+        if token.len() > MAX_TOKEN_LEN {
+            return Err(TokenError::TooLong { len: token.len() });
+        }
+        let data = jsonwebtoken::decode::<Claims>(token, self.key.decoding(), &self.validation)
+            .map_err(|e| match e.kind() {
+                ErrorKind::InvalidSignature => TokenError::Signature,
+                ErrorKind::InvalidAlgorithm => TokenError::Algorithm,
+                // An algorithm that the library has no name for, `none` among them.
+                ErrorKind::Json(_) if jsonwebtoken::decode_header(token).is_err() => {
+                    TokenError::Algorithm
+                }
+                ErrorKind::Json(e) if e.is_data() => TokenError::Claims(claim_problem(e)),
+                _ => TokenError::Malformed,
+            })?;
+        // RFC 7515 §4.1.11: an extension that is marked critical and not understood.
+        if data.header.crit.is_some() {
+            return Err(TokenError::Malformed);
+        }
+        self.check(token, data.claims)
+    }
+
+    fn check(&self, token: &str, claims: Claims) -> Result<VerifiedToken, TokenError> {
+        let now = self.clock.now().as_secs();
+        if claims.exp <= now {
+            return Err(TokenError::Expired { secs_ago: now - claims.exp });
+        }
+        if let Some(nbf) = claims.nbf.filter(|nbf| *nbf > now) {
+            return Err(TokenError::NotYetValid { in_secs: nbf - now });
+        }
+        let user = || UserId::new(&claims.sub).map_err(TokenError::Subject);
+        let expires_at = Timestamp::from_secs(claims.exp);
+        if claims.iss.eq_ignore_ascii_case(ISSUER_JWT) {
+            let issued_at = Timestamp::from_secs(claims.iat);
+            let user = user()?;
+            let domain = claims.dom.map(Arc::from);
+            return Ok(VerifiedToken::Jwt(Jwt { user, issued_at, expires_at, domain }));
+        }
+        if claims.iss.eq_ignore_ascii_case(ISSUER_PAT) {
+            let Some(scopes) = &claims.scopes else {
+                return Err(TokenError::Claims("missing field `scopes`".into()));
+            };
+            return Ok(VerifiedToken::Pat(Pat {
+                user: user()?,
+                scopes: Scopes::from_claim(scopes),
+                issued_at: issued_at(&claims),
+                expires_at,
+                fingerprint: TokenFingerprint::of(token),
+            }));
+        }
+        Err(TokenError::Issuer)
+    }
+}
+
+/// Our private claim says it to the millisecond. It only refines `iat`: a value in another second
+/// is not ours and does not count.
+fn issued_at(claims: &Claims) -> Timestamp {
+    claims
+        .iat_ms
+        .map(Timestamp::from_millis)
+        .filter(|precise| precise.as_secs() == claims.iat)
+        .unwrap_or(Timestamp::from_secs(claims.iat))
+}
+
+/// serde's text without the place: it names the field and the types, never more than a piece of
+/// the value, and that only of values of the wrong type.
+fn claim_problem(error: &serde_json::Error) -> Box<str> {
+    let text = error.to_string();
+    let text = text.split(" at line ").next().unwrap_or_default();
+    text.chars().filter(|c| !c.is_control()).take(120).collect::<String>().into()
+}
+
+/// A token that [`TokenVerifier`] has verified; nothing else makes one.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum VerifiedToken {
+    /// A login token.
+    Jwt(Jwt),
+    /// A Personal Access Token.
+    Pat(Pat),
+}
+
+/// The claims of a verified login token.
+#[derive(Clone, Debug)]
+pub struct Jwt {
+    user: UserId,
+    issued_at: Timestamp,
+    expires_at: Timestamp,
+    domain: Option<Arc<str>>,
+}
+
+impl Jwt {
+    /// Whose it is.
+    pub fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    /// When it was issued, to the second.
+    pub fn issued_at(&self) -> Timestamp {
+        self.issued_at
+    }
+
+    /// From when on it is no longer good.
+    pub fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+
+    /// The security domain that authenticated the user.
+    pub fn domain(&self) -> Option<&str> {
+        self.domain.as_deref()
+    }
+}
+
+/// The claims of a verified Personal Access Token. It may still be revoked or out of scope.
+#[derive(Clone, Debug)]
+pub struct Pat {
+    user: UserId,
+    scopes: Scopes,
+    issued_at: Timestamp,
+    expires_at: Timestamp,
+    fingerprint: TokenFingerprint,
+}
+
+impl Pat {
+    /// Whose it is.
+    pub fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    /// What it is good for.
+    pub fn scopes(&self) -> &Scopes {
+        &self.scopes
+    }
+
+    /// When it was issued: to the millisecond if we issued it, else to the second.
+    pub fn issued_at(&self) -> Timestamp {
+        self.issued_at
+    }
+
+    /// From when on it is no longer good.
+    pub fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+
+    /// What stands for it in the revocation index.
+    pub fn fingerprint(&self) -> TokenFingerprint {
+        self.fingerprint
+    }
+}
+
+/// Stands for one token without being it: the SHA-256 of its compact form.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TokenFingerprint([u8; 32]);
+
+impl TokenFingerprint {
+    fn of(token: &str) -> Self {
+        Self(Sha256::digest(token).into())
+    }
+}
+
+impl fmt::Debug for TokenFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenFingerprint({:02x}{:02x}{:02x}…)", self.0[0], self.0[1], self.0[2])
+    }
+}
+
+/// What is wrong with a token. For the log: it never carries the token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// Longer than [`MAX_TOKEN_LEN`].
+    #[error("the token has {len} bytes, more than {MAX_TOKEN_LEN}")]
+    TooLong {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// No JWT at all, or one with a critical extension.
+    #[error("the token is no JWT")]
+    Malformed,
+    /// Signed in another way than RS256, or not at all (`none`).
+    #[error("the token is not signed with RS256")]
+    Algorithm,
+    /// Not signed by our key.
+    #[error("the signature of the token does not verify")]
+    Signature,
+    /// A claim is missing or of the wrong type.
+    #[error("a claim of the token is not valid: {0}")]
+    Claims(Box<str>),
+    /// Neither `APIML` nor `APIML_PAT`.
+    #[error("the issuer of the token is not known")]
+    Issuer,
+    /// Too late.
+    #[error("the token expired {secs_ago} s ago")]
+    Expired {
+        /// Seconds since then.
+        secs_ago: u64,
+    },
+    /// Too early.
+    #[error("the token is good only in {in_secs} s")]
+    NotYetValid {
+        /// Seconds until then.
+        in_secs: u64,
+    },
+    /// The subject is no z/OS user id.
+    #[error("the subject of the token is no user: {0}")]
+    Subject(NameError),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::LazyLock, time::Duration};
+
+    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as B64};
+    use jsonwebtoken::{EncodingKey, Header};
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        clock::ManualClock,
+        token::{SigningKey, TokenIssuer, Validity},
+    };
+
+    const NOW: u64 = 1_800_000_000;
+
+    static PEM: LazyLock<String> = LazyLock::new(rsa_pem);
+    static KEY: LazyLock<SigningKey> =
+        LazyLock::new(|| SigningKey::from_pem(PEM.as_bytes()).unwrap());
+
+    fn rsa_pem() -> String {
+        rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)
+            .unwrap()
+            .serialize_pem()
+    }
+
+    fn verifier() -> TokenVerifier {
+        TokenVerifier::new(KEY.verifying_key())
+            .with_clock(Arc::new(ManualClock::new(Timestamp::from_secs(NOW))))
+    }
+
+    fn signed(claims: &Value) -> String {
+        signed_with(&Header::new(Algorithm::RS256), claims)
+    }
+
+    fn signed_with(header: &Header, claims: &Value) -> String {
+        jsonwebtoken::encode(header, claims, KEY.private()).unwrap()
+    }
+
+    fn good() -> Value {
+        json!({"sub": "user", "iat": NOW - 5, "exp": NOW + 5, "iss": "APIML_PAT", "scopes": ["a"]})
+    }
+
+    fn with(changes: Value) -> Value {
+        let mut claims = good();
+        for (k, v) in changes.as_object().unwrap() {
+            claims[k] = v.clone();
+        }
+        claims
+    }
+
+    fn without(claim: &str) -> Value {
+        let mut claims = good();
+        claims.as_object_mut().unwrap().remove(claim);
+        claims
+    }
+
+    #[test]
+    fn claims_are_checked_with_their_types_and_without_leeway() {
+        enum Want {
+            Ok,
+            Claims,
+            Is(TokenError),
+        }
+        use Want::{Claims, Is, Ok};
+        let cases = [
+            ("as it is", good(), Ok),
+            ("issuer in another case", with(json!({"iss": "apiml_pat"})), Ok),
+            ("a login token", with(json!({"iss": "APIML"})), Ok),
+            ("last second", with(json!({"exp": NOW + 1})), Ok),
+            ("exp is now", with(json!({"exp": NOW})), Is(TokenError::Expired { secs_ago: 0 })),
+            ("expired", with(json!({"exp": NOW - 9})), Is(TokenError::Expired { secs_ago: 9 })),
+            ("nbf is now", with(json!({"nbf": NOW})), Ok),
+            ("early", with(json!({"nbf": NOW + 2})), Is(TokenError::NotYetValid { in_secs: 2 })),
+            ("exp is a string", with(json!({"exp": (NOW + 5).to_string()})), Claims),
+            ("exp is null", with(json!({"exp": null})), Claims),
+            ("exp is a float", with(json!({"exp": 1.9e9})), Claims),
+            ("exp is negative", with(json!({"exp": -1})), Claims),
+            ("exp is a list", with(json!({"exp": [NOW + 5]})), Claims),
+            ("no exp", without("exp"), Claims),
+            ("nbf is a string", with(json!({"nbf": "0"})), Claims),
+            ("nbf is null", with(json!({"nbf": null})), Claims),
+            ("no iat", without("iat"), Claims),
+            ("iat is a string", with(json!({"iat": "5"})), Claims),
+            ("no sub", without("sub"), Claims),
+            ("sub is a number", with(json!({"sub": 5})), Claims),
+            ("no iss", without("iss"), Claims),
+            ("iss is a list", with(json!({"iss": ["APIML"]})), Claims),
+            ("foreign", with(json!({"iss": "https://idp"})), Is(TokenError::Issuer)),
+            ("PAT without scopes", without("scopes"), Claims),
+            ("scopes is a string", with(json!({"scopes": "a"})), Claims),
+            ("scopes of numbers", with(json!({"scopes": [1]})), Claims),
+            (
+                "sub is no user",
+                with(json!({"sub": "john.doe@corp"})),
+                Is(TokenError::Subject(UserId::new("john.doe@corp").unwrap_err())),
+            ),
+        ];
+        for (name, claims, want) in cases {
+            let got = verifier().verify(&signed(&claims));
+            match (want, &got) {
+                (Ok, Result::Ok(_)) | (Claims, Err(TokenError::Claims(_))) => {}
+                (Is(want), Err(got)) if want == *got => {}
+                _ => panic!("{name}: {got:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_claim_that_stands_twice_is_refused() {
+        let payload = format!(r#"{{"sub":"A","sub":"B","iat":1,"exp":{},"iss":"APIML"}}"#, NOW + 5);
+        let message = format!("{}.{}", B64.encode(r#"{"alg":"RS256"}"#), B64.encode(payload));
+        let signature =
+            jsonwebtoken::crypto::sign(message.as_bytes(), KEY.private(), Algorithm::RS256)
+                .unwrap();
+        let got = verifier().verify(&format!("{message}.{signature}"));
+        assert!(matches!(got, Err(TokenError::Claims(_))), "{got:?}");
+    }
+
+    #[test]
+    fn only_rs256_under_our_key_is_believed() {
+        let unsigned = |alg: &str| {
+            let header = B64.encode(json!({ "alg": alg }).to_string());
+            format!("{header}.{}.", B64.encode(good().to_string()))
+        };
+        assert_eq!(verifier().verify(&unsigned("none")).unwrap_err(), TokenError::Algorithm);
+        assert_eq!(verifier().verify(&unsigned("RS256")).unwrap_err(), TokenError::Signature);
+
+        // The public key as an HMAC secret: in PEM, and as its modulus.
+        let public = KEY.verifying_key();
+        for secret in [public.to_pem(), public.to_jwk()["n"].as_str().unwrap().to_owned()] {
+            let key = EncodingKey::from_secret(secret.as_bytes());
+            let hs256 = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &good(), &key);
+            assert_eq!(verifier().verify(&hs256.unwrap()).unwrap_err(), TokenError::Algorithm);
+        }
+
+        let header = Header::new(Algorithm::RS512);
+        let rs512 = jsonwebtoken::encode(&header, &good(), KEY.private()).unwrap();
+        assert_eq!(verifier().verify(&rs512).unwrap_err(), TokenError::Algorithm);
+
+        let foreign = SigningKey::from_pem(rsa_pem().as_bytes()).unwrap();
+        let foreign = TokenVerifier::new(foreign.verifying_key());
+        assert_eq!(foreign.verify(&signed(&good())).unwrap_err(), TokenError::Signature);
+    }
+
+    #[test]
+    fn a_critical_extension_is_refused() {
+        let header = Header { crit: Some(vec!["exp".to_owned()]), ..Header::new(Algorithm::RS256) };
+        let got = verifier().verify(&signed_with(&header, &good()));
+        assert_eq!(got.unwrap_err(), TokenError::Malformed);
+    }
+
+    #[test]
+    fn a_token_of_16_kib_is_read_and_a_longer_one_is_not() {
+        let mut scopes = vec!["a".to_owned()];
+        let long = loop {
+            scopes.push(format!("service-{:08}", scopes.len()));
+            let token = signed(&with(json!({ "scopes": scopes })));
+            if token.len() > MAX_TOKEN_LEN - 64 {
+                break token;
+            }
+        };
+        assert!(long.len() <= MAX_TOKEN_LEN);
+        assert!(verifier().verify(&long).is_ok());
+        let longer = signed(&with(json!({ "scopes": scopes, "jti": "x".repeat(100) })));
+        assert!(matches!(verifier().verify(&longer), Err(TokenError::TooLong { .. })));
+    }
+
+    #[test]
+    fn what_is_issued_verifies_and_looks_like_the_reference() {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(NOW * 1000 + 321)));
+        let issuer = TokenIssuer::new(KEY.clone()).with_clock(clock.clone());
+        let verifier = TokenVerifier::new(KEY.verifying_key()).with_clock(clock.clone());
+        let user = UserId::new("user").unwrap();
+        let scopes = Scopes::parse(["b", "A"]).unwrap();
+        let token =
+            issuer.personal_access_token(&user, &scopes, Validity::requested(Some(2))).unwrap();
+
+        let mut parts = token.expose().split('.').map(|p| B64.decode(p).unwrap());
+        assert_eq!(parts.next().unwrap(), br#"{"alg":"RS256"}"#);
+        let mut claims: Value = serde_json::from_slice(&parts.next().unwrap()).unwrap();
+        assert!(
+            claims.as_object_mut().unwrap().remove("jti").unwrap().as_str().unwrap().len() == 36
+        );
+        assert_eq!(
+            claims,
+            json!({"sub": "USER", "iat": NOW, "exp": NOW + 172_800, "iss": "APIML_PAT",
+                   "auth.prov": "APIML", "scopes": ["a", "b"], "iat_ms": NOW * 1000 + 321})
+        );
+
+        let VerifiedToken::Pat(pat) = verifier.verify(token.expose()).unwrap() else { panic!() };
+        assert_eq!(pat.issued_at().as_millis(), NOW * 1000 + 321);
+        clock.advance(Duration::from_secs(172_800));
+        assert!(matches!(verifier.verify(token.expose()), Err(TokenError::Expired { .. })));
+    }
+
+    #[test]
+    fn a_precise_issue_time_counts_only_within_its_second() {
+        let pat = |iat_ms: u64| {
+            let token = signed(&with(json!({"iat": NOW - 5, "iat_ms": iat_ms})));
+            let Ok(VerifiedToken::Pat(pat)) = verifier().verify(&token) else { panic!() };
+            pat.issued_at().as_millis()
+        };
+        let second = (NOW - 5) * 1000;
+        assert_eq!(pat(second + 999), second + 999);
+        assert_eq!(pat(second + 1000), second);
+        assert_eq!(pat(u64::MAX), second);
+    }
+
+    #[test]
+    fn nothing_shows_a_token() {
+        let token = signed(&good());
+        let verified = verifier().verify(&token).unwrap();
+        let shown = format!("{verified:?} {:?} {:?}", verifier(), KEY.clone());
+        assert!(!shown.contains(token.split('.').next_back().unwrap()));
+        let issued = TokenIssuer::new(KEY.clone())
+            .login_token(&UserId::new("A").unwrap(), "security-domain")
+            .unwrap();
+        assert_eq!(format!("{issued:?}"), "IssuedToken(..)");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_text_makes_the_verifier_panic(text in "\\PC{0,200}") {
+            prop_assert!(verifier().verify(&text).is_err());
+        }
+
+        #[test]
+        fn a_changed_byte_is_refused(position in 0usize..10_000, byte in b'A'..=b'z') {
+            static TOKEN: LazyLock<String> = LazyLock::new(|| signed(&good()));
+            let mut bytes = TOKEN.clone().into_bytes();
+            let position = position % bytes.len();
+            prop_assume!(bytes[position] != byte);
+            bytes[position] = byte;
+            prop_assert!(verifier().verify(str::from_utf8(&bytes).unwrap()).is_err());
+        }
+    }
+}
