@@ -1,0 +1,347 @@
+//! Where PassTickets come from.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    future::{Ready, ready},
+    sync::Arc,
+};
+
+use super::{
+    ident::{Applid, UserId},
+    profile::KeyProfiles,
+    ticket::PassTicket,
+};
+use crate::clock::{Clock, SystemClock};
+
+/// Makes the ticket that admits a user to an application now.
+///
+/// [`LocalGenerator`] computes it from keys at hand. Implement this to ask another system for it,
+/// such as a service on z/OS where the keys stay in ICSF. An `Arc` of a generator is a generator.
+///
+/// # Errors
+/// The future gives a [`GenerateError`] with the return codes that the security product would
+/// give: [`SafReturnCodes::NO_PROFILE`] if the APPLID has no key, [`SafReturnCodes::NOT_AUTHORIZED`]
+/// if the user may have no ticket for it.
+///
+/// # Example
+/// ```
+/// use std::pin::Pin;
+/// use tower_passticket::passticket::{
+///     Applid, GenerateError, PassTicket, PassTicketGenerator, SafReturnCodes, UserId,
+/// };
+/// # #[derive(Clone)]
+/// # struct Client;
+/// # impl Client {
+/// #     async fn ask(&self, _: UserId, _: Applid) -> Result<String, SafReturnCodes> {
+/// #         Ok("QHOAH1TV".to_owned())
+/// #     }
+/// # }
+///
+/// /// Asks a service on z/OS.
+/// struct Remote {
+///     client: Client,
+/// }
+///
+/// impl PassTicketGenerator for Remote {
+///     type Future = Pin<Box<dyn Future<Output = Result<PassTicket, GenerateError>> + Send>>;
+///
+///     fn generate(&self, user: &UserId, applid: &Applid) -> Self::Future {
+///         let (client, user, applid) = (self.client.clone(), *user, *applid);
+///         Box::pin(async move {
+///             let error = |codes| GenerateError::new(user, applid, codes);
+///             let text = client.ask(user, applid).await.map_err(error)?;
+///             let internal_error = SafReturnCodes { saf: 8, racf: 8, reason: 8 };
+///             PassTicket::parse(&text).map_err(|_| error(internal_error))
+///         })
+///     }
+/// }
+///
+/// # tokio_test::block_on(async {
+/// let remote = Remote { client: Client };
+/// let ticket = remote.generate(&UserId::new("IBMUSER")?, &Applid::new("IZUDFLT")?).await?;
+/// assert_eq!(ticket.expose(), "QHOAH1TV");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+pub trait PassTicketGenerator: Send + Sync + 'static {
+    /// Gives the ticket, or why there is none.
+    type Future: Future<Output = Result<PassTicket, GenerateError>> + Send + 'static;
+
+    /// Starts making a ticket for the present second.
+    fn generate(&self, user: &UserId, applid: &Applid) -> Self::Future;
+}
+
+impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
+    type Future = G::Future;
+
+    fn generate(&self, user: &UserId, applid: &Applid) -> Self::Future {
+        (**self).generate(user, applid)
+    }
+}
+
+/// Computes PassTickets here, from [`KeyProfiles`].
+///
+/// The ticket is there when the call returns; the future never waits.
+///
+/// ```
+/// use tower_passticket::passticket::{
+///     Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, PassTicketGenerator, UserId,
+/// };
+///
+/// # tokio_test::block_on(async {
+/// let applid = Applid::new("IZUDFLT")?;
+/// let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "0123456789ABCDEF")?;
+/// let generator = LocalGenerator::new(KeyProfiles::new([profile])?);
+/// let user = UserId::new("IBMUSER")?;
+/// assert_eq!(generator.generate(&user, &applid).await?.expose().len(), 8);
+///
+/// let error = generator.generate(&user, &Applid::new("NOKEY")?).await.unwrap_err();
+/// assert_eq!(error.codes().to_string(), "8/16/28");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Debug)]
+pub struct LocalGenerator {
+    profiles: KeyProfiles,
+    clock: Arc<dyn Clock>,
+}
+
+impl LocalGenerator {
+    /// A generator on the clock of the machine.
+    pub fn new(profiles: KeyProfiles) -> Self {
+        Self { profiles, clock: Arc::new(SystemClock) }
+    }
+
+    /// Takes the time from another clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+}
+
+impl PassTicketGenerator for LocalGenerator {
+    type Future = Ready<Result<PassTicket, GenerateError>>;
+
+    fn generate(&self, user: &UserId, applid: &Applid) -> Self::Future {
+        ready(match self.profiles.get(applid) {
+            Some(profile) => Ok(profile.generate(user, self.clock.now())),
+            None => Err(GenerateError::new(*user, *applid, SafReturnCodes::NO_PROFILE)),
+        })
+    }
+}
+
+/// Why there is no ticket.
+///
+/// `Display` is for the operator's log: it names user, APPLID and return codes. What the caller
+/// over the network gets to see is up to the caller of this crate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no PassTicket for user {user} and APPLID {applid}: {codes} {}", codes.text())]
+pub struct GenerateError {
+    user: UserId,
+    applid: Applid,
+    codes: SafReturnCodes,
+}
+
+impl GenerateError {
+    /// An error for the ticket asked for, with the return codes that say why.
+    pub const fn new(user: UserId, applid: Applid, codes: SafReturnCodes) -> Self {
+        Self { user, applid, codes }
+    }
+
+    /// The user that a ticket was asked for.
+    pub const fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    /// The APPLID that a ticket was asked for.
+    pub const fn applid(&self) -> &Applid {
+        &self.applid
+    }
+
+    /// The return codes that say why.
+    pub const fn codes(&self) -> SafReturnCodes {
+        self.codes
+    }
+}
+
+/// The return codes of `R_ticketserv` and `R_GenSec`, the z/OS services that make PassTickets.
+///
+/// `Display` gives them as `8/16/28`, [`text`](Self::text) says what they mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SafReturnCodes {
+    /// SAF return code.
+    pub saf: u32,
+    /// RACF return code.
+    pub racf: u32,
+    /// RACF reason code.
+    pub reason: u32,
+}
+
+/// The texts of 8/12 begin alike.
+macro_rules! kerberos {
+    ($text:literal) => {
+        concat!(
+            "Invocation of the Security Server Network Authentication Service Program Call (PC) \
+             interface failed with ",
+            $text
+        )
+    };
+}
+
+impl SafReturnCodes {
+    /// 8/8/16: the user may have no ticket for this APPLID.
+    pub const NOT_AUTHORIZED: Self = Self { saf: 8, racf: 8, reason: 16 };
+    /// 8/16/28: there is no key for this APPLID.
+    pub const NO_PROFILE: Self = Self { saf: 8, racf: 16, reason: 28 };
+
+    /// What the codes mean, in the words that Zowe's API Mediation Layer uses.
+    pub fn text(self) -> Cow<'static, str> {
+        Cow::Borrowed(match (self.saf, self.racf, self.reason) {
+            (0, 0, 0) => "The service was successful.",
+            (4, 0, 0) => "RACF is not installed.",
+            (8, 8, 0) => "Invalid function code.",
+            (8, 8, 4) => "Parameter list error.",
+            (8, 8, 8) => "An internal error was encountered.",
+            (8, 8, 12) => "A recovery environment could not be established.",
+            (8, 8, 16) => {
+                "Not authorized to use this service. Verify that the user and the application \
+                 name are valid, and check that corresponding permissions have been set up."
+            }
+            (8, 8, 20) => "High order bit was not set to indicate last parameter.",
+            (8, 12, 8) => kerberos!(
+                "a 'parameter buffer overflow' return code. This indicates an internal error in \
+                 IRRSPK00."
+            ),
+            (8, 12, 12) => kerberos!(
+                "an 'unable to allocate storage' return code. The region size for the Security \
+                 Server Network Authentication Service started task (SKRBKDC) should be increased."
+            ),
+            (8, 12, 16) => kerberos!(
+                "a 'local services are not available' return code. This indicates that the \
+                 Security Server Network Authentication Service started task (SKRBKDC) address \
+                 space has not been started or is terminating."
+            ),
+            (8, 12, 20) => kerberos!(
+                "an 'abend in the PC service routine' return code. The symptom record associated \
+                 with this abend can be found in the logrec data set."
+            ),
+            (8, 12, 24) => kerberos!(
+                "an 'unable to obtain control lock' return code. This can occur if the task \
+                 holding the lock is not being dispatched (for example, a dump is in progress)."
+            ),
+            (8, 16, 28) => {
+                "Unable to generate PassTicket. Verify that the secured signon (PassTicket) \
+                 function and application ID is configured properly by referring to Using \
+                 PassTickets in z/OS Security Server RACF Security Administrator's Guide."
+            }
+            (8, 16, 32) => {
+                "PassTicket evaluation failure. Possible reasons include: PassTicket to be \
+                 evaluated is not a successful PassTicket. The PassTicket to be evaluated was \
+                 already evaluated before and replay protection is in effect. No PTKTDATA profile \
+                 exists to match the specified application An internal error occurred."
+            }
+            (8, 16, reason) => {
+                return Cow::Owned(format!(
+                    "PassTicket evaluation extended failure. X'{reason:08X}' is the internal \
+                     reason code for the evaluation failure."
+                ));
+            }
+            _ => "The Saf Auth Service returned unknown exception.",
+        })
+    }
+}
+
+impl fmt::Display for SafReturnCodes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.saf, self.racf, self.reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        clock::{ManualClock, Timestamp},
+        passticket::{Algorithm, KeyProfile},
+    };
+
+    #[test]
+    fn local_tickets_are_of_the_present_second() {
+        let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
+        let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "F90F48F03C28DC86").unwrap();
+        let profile = Arc::new(profile);
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
+        let generator = LocalGenerator::new(KeyProfiles::new([profile.clone()]).unwrap())
+            .with_clock(clock.clone());
+        let generator = Arc::new(generator);
+        for _ in 0..3 {
+            let ticket = generator.generate(&user, &applid).into_inner().unwrap();
+            let evaluated = profile.evaluate(&user, &ticket, clock.now()).unwrap();
+            assert_eq!(evaluated.generated_at(), clock.now());
+            clock.advance(Duration::from_secs(1));
+        }
+        assert!(!format!("{generator:?}").contains("F90F48F0"));
+    }
+
+    #[test]
+    fn without_a_profile_the_operator_learns_what_is_missing() {
+        let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
+        let generator = LocalGenerator::new(KeyProfiles::default());
+        let error = generator.generate(&user, &applid).into_inner().unwrap_err();
+        assert_eq!((*error.user(), *error.applid()), (user, applid));
+        assert_eq!(error.codes(), SafReturnCodes::NO_PROFILE);
+        assert_eq!(
+            error.to_string(),
+            "no PassTicket for user IBMUSER and APPLID IZUDFLT: 8/16/28 Unable to generate \
+             PassTicket. Verify that the secured signon (PassTicket) function and application ID \
+             is configured properly by referring to Using PassTickets in z/OS Security Server RACF \
+             Security Administrator's Guide."
+        );
+    }
+
+    #[test]
+    fn codes_have_their_texts() {
+        struct Case {
+            codes: (u32, u32, u32),
+            beginning: &'static str,
+            end: &'static str,
+        }
+        const UNKNOWN: &str = "The Saf Auth Service returned unknown exception.";
+        const PC: &str = "Invocation of the Security Server Network Authentication Service Program \
+             Call (PC) interface failed with a";
+        let cases = [
+            Case { codes: (0, 0, 0), beginning: "The service was", end: " successful." },
+            Case { codes: (4, 0, 0), beginning: "RACF", end: " is not installed." },
+            Case { codes: (8, 8, 0), beginning: "Invalid", end: " function code." },
+            Case { codes: (8, 8, 4), beginning: "Parameter", end: " list error." },
+            Case { codes: (8, 8, 8), beginning: "An internal error", end: " was encountered." },
+            Case { codes: (8, 8, 12), beginning: "A recovery", end: " could not be established." },
+            Case { codes: (8, 8, 16), beginning: "Not authorized", end: " have been set up." },
+            Case { codes: (8, 8, 20), beginning: "High order bit", end: " last parameter." },
+            Case { codes: (8, 8, 24), beginning: UNKNOWN, end: "" },
+            Case { codes: (8, 12, 8), beginning: PC, end: " error in IRRSPK00." },
+            Case { codes: (8, 12, 12), beginning: PC, end: " should be increased." },
+            Case { codes: (8, 12, 16), beginning: PC, end: " or is terminating." },
+            Case { codes: (8, 12, 20), beginning: PC, end: " in the logrec data set." },
+            Case { codes: (8, 12, 24), beginning: PC, end: " a dump is in progress)." },
+            Case { codes: (8, 12, 0), beginning: UNKNOWN, end: "" },
+            Case { codes: (8, 16, 28), beginning: "Unable to", end: "Administrator's Guide." },
+            Case { codes: (8, 16, 32), beginning: "PassTicket eval", end: " error occurred." },
+            Case {
+                codes: (8, 16, 0x00AB_CDEF),
+                beginning: "PassTicket evaluation extended failure. X'00ABCDEF' is the internal ",
+                end: "reason code for the evaluation failure.",
+            },
+            Case { codes: (12, 0, 0), beginning: UNKNOWN, end: "" },
+        ];
+        for Case { codes: (saf, racf, reason), beginning, end } in cases {
+            let codes = SafReturnCodes { saf, racf, reason };
+            let text = codes.text();
+            assert!(text.starts_with(beginning) && text.ends_with(end), "{codes}: {text}");
+        }
+    }
+}
