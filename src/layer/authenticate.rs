@@ -1,0 +1,231 @@
+//! Finds out who is asking.
+//!
+//! 1. One credential is chosen: cookie `apimlAuthenticationToken`, `Authorization: Bearer`, cookie
+//!    `personalAccessToken`, `PRIVATE-TOKEN`, client certificate. It is good or it is not; there
+//!    is no second try with another one.
+//! 2. A token is verified; a PAT is also checked against revocation. A certificate (the
+//!    [`PeerCertificate`] in the extensions) is mapped to a user.
+//! 3. The result is an extension of the request: [`Authentication`]. On success every credential
+//!    is taken out of the headers, so nothing behind this layer sees a raw one. On failure too,
+//!    unless the [`Route`] says [`OnFailure::ForwardUnchanged`].
+//! 4. A failure on a route with [`OnFailure::Reject`], or without any route, is answered here.
+//!
+//! A route with the scheme `bypass` is left alone.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body_util::Full;
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! use tower_passticket::{
+//!     layer::{AuthenticateLayer, Authentication, Authenticator},
+//!     passticket::UserId,
+//!     token::{SigningKey, TokenIssuer, TokenVerifier},
+//! };
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let pem = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
+//! # let pem = pem.serialize_pem();
+//! let key = SigningKey::from_pem(pem.as_bytes())?;
+//! let verifier = TokenVerifier::new(key.verifying_key());
+//! let layer = AuthenticateLayer::new(Authenticator::new(verifier));
+//! let service = ServiceBuilder::new().layer(layer).service(service_fn(
+//!     |request: Request<Full<Bytes>>| async move {
+//!         let Some(Authentication::Authenticated(who)) = request.extensions().get() else {
+//!             panic!("only who is authenticated comes here");
+//!         };
+//!         assert_eq!(who.user().as_str(), "USER");
+//!         assert!(!request.headers().contains_key("authorization"));
+//!         Ok::<_, std::convert::Infallible>(Response::new(Full::<Bytes>::default()))
+//!     },
+//! ));
+//!
+//! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+//! let token = TokenIssuer::new(key).login_token(&UserId::new("USER").unwrap(), "demo").unwrap();
+//! let request = Request::get("/").header("Authorization", format!("Bearer {}", token.expose()));
+//! let response = service.clone().oneshot(request.body(Full::default()).unwrap()).await.unwrap();
+//! assert_eq!(response.status(), 200);
+//!
+//! let response = service.oneshot(Request::new(Full::default())).await.unwrap();
+//! assert_eq!(response.status(), 401);
+//! assert_eq!(
+//!     response.headers()["x-zowe-auth-failure"],
+//!     "ZWEAG160E No authentication provided in the request"
+//! );
+//! # });
+//! # Ok(())
+//! # }
+//! ```
+
+use std::{
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{
+    authenticator::{Authentication, Authenticator, Begun},
+    failure::Failure,
+    future::{Outcome, Prepare, PreparedFuture},
+    rejection::Rejection,
+    route::{OnFailure, Route, Scheme},
+};
+use crate::{
+    identity::{CommonNameMapper, IdentityMapper, PeerCertificate},
+    revocation::{RevocationCheck, RevocationIndex},
+};
+
+/// The layer. See the [module](self).
+#[derive(Debug)]
+pub struct AuthenticateLayer<R = RevocationIndex, M = CommonNameMapper> {
+    authenticator: Arc<Authenticator<R, M>>,
+}
+
+impl<R, M> AuthenticateLayer<R, M> {
+    /// Asks `authenticator`, which says what counts as a credential.
+    pub fn new(authenticator: impl Into<Arc<Authenticator<R, M>>>) -> Self {
+        Self { authenticator: authenticator.into() }
+    }
+}
+
+impl<R, M> Clone for AuthenticateLayer<R, M> {
+    fn clone(&self) -> Self {
+        Self { authenticator: self.authenticator.clone() }
+    }
+}
+
+impl<S, R, M> Layer<S> for AuthenticateLayer<R, M> {
+    type Service = Authenticate<S, R, M>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Authenticate { inner, authenticator: self.authenticator.clone() }
+    }
+}
+
+/// The service of [`AuthenticateLayer`].
+#[derive(Debug)]
+pub struct Authenticate<S, R = RevocationIndex, M = CommonNameMapper> {
+    inner: S,
+    authenticator: Arc<Authenticator<R, M>>,
+}
+
+impl<S: Clone, R, M> Clone for Authenticate<S, R, M> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), authenticator: self.authenticator.clone() }
+    }
+}
+
+impl<S, R, M, ReqBody, ResBody> Service<Request<ReqBody>> for Authenticate<S, R, M>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
+    R: RevocationCheck,
+    M: IdentityMapper,
+    ResBody: From<Bytes>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = PreparedFuture<Mapping<R, M>, S, ReqBody>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let extensions = request.extensions();
+        let on_failure = match extensions.get::<Arc<Route>>() {
+            Some(route) if route.scheme() == Scheme::Bypass => {
+                return PreparedFuture::decided(Outcome::Forward, &mut self.inner, request);
+            }
+            Some(route) => route.failure_mode(),
+            None => OnFailure::Reject,
+        };
+        let certificate = extensions.get::<PeerCertificate>();
+        match self.authenticator.begin(request.headers(), certificate) {
+            Begun::Decided(result) => {
+                let outcome = settle(&self.authenticator, &mut request, result, on_failure);
+                PreparedFuture::decided(outcome, &mut self.inner, request)
+            }
+            Begun::Mapping { certificate, future } => {
+                let authenticator = self.authenticator.clone();
+                let mapping = Mapping { future, certificate, authenticator, on_failure };
+                // The service that was ready answers this request, its clone the next:
+                // https://docs.rs/tower/latest/tower/trait.Service.html#be-careful-when-cloning-inner-services
+                let clone = self.inner.clone();
+                let ready = mem::replace(&mut self.inner, clone);
+                PreparedFuture::waiting(mapping, ready, request)
+            }
+        }
+    }
+}
+
+pin_project! {
+    /// Waits until it is known whose the client certificate is.
+    #[allow(missing_debug_implementations, reason = "holds a future of the embedder")]
+    pub struct Mapping<R, M: IdentityMapper> {
+        #[pin]
+        future: M::Future,
+        certificate: PeerCertificate,
+        authenticator: Arc<Authenticator<R, M>>,
+        on_failure: OnFailure,
+    }
+}
+
+impl<R, M: IdentityMapper, ReqBody> Prepare<ReqBody> for Mapping<R, M> {
+    fn poll_prepare(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        request: &mut Request<ReqBody>,
+    ) -> Poll<Outcome> {
+        let this = self.project();
+        let mapped = ready!(this.future.poll(cx));
+        let result = Authenticator::<R, M>::mapped(this.certificate, mapped);
+        Poll::Ready(settle(this.authenticator, request, result, *this.on_failure))
+    }
+}
+
+/// Writes down what became of the credential, and takes it out of the headers.
+fn settle<R, M, B>(
+    authenticator: &Authenticator<R, M>,
+    request: &mut Request<B>,
+    result: Result<super::Authenticated, Failure>,
+    on_failure: OnFailure,
+) -> Outcome {
+    let authentication = match result {
+        Ok(mut authenticated) => {
+            if on_failure == OnFailure::ForwardUnchanged {
+                authenticated.withhold(request.headers());
+            }
+            authenticator.strip(request.headers_mut());
+            Authentication::Authenticated(authenticated)
+        }
+        Err(failure) => {
+            log(request, &failure);
+            match on_failure {
+                OnFailure::Reject => {
+                    return Outcome::Reject(Rejection::Authentication(failure));
+                }
+                OnFailure::Forward => authenticator.strip(request.headers_mut()),
+                OnFailure::ForwardUnchanged => {}
+            }
+            Authentication::Failed(failure)
+        }
+    };
+    request.extensions_mut().insert(authentication);
+    Outcome::Forward
+}
+
+fn log<B>(request: &Request<B>, failure: &Failure) {
+    let service = request.extensions().get::<Arc<Route>>().map(|route| route.service().as_str());
+    match failure {
+        // Nobody did anything wrong: most first requests of a browser look like this.
+        Failure::NoCredential => tracing::debug!(service, %failure, "not authenticated"),
+        _ => tracing::info!(service, %failure, "not authenticated"),
+    }
+}

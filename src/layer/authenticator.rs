@@ -1,0 +1,193 @@
+//! The decision of [`AuthenticateLayer`](super::AuthenticateLayer), without HTTP around it: what
+//! counts as a credential, and who it proves somebody to be.
+
+use std::fmt;
+
+use http::HeaderMap;
+
+use super::{
+    credential::{self, CookieNames, Credential, Place, Withheld},
+    failure::Failure,
+};
+use crate::{
+    identity::{CommonNameMapper, IdentityMapper, MapError, PeerCertificate},
+    passticket::UserId,
+    revocation::{RevocationCheck, RevocationIndex},
+    token::{Jwt, Pat, TokenError, TokenVerifier, VerifiedToken},
+};
+
+/// What became of the credential of a request, as its extension.
+#[derive(Clone, Debug)]
+pub enum Authentication {
+    /// It was good.
+    Authenticated(Authenticated),
+    /// It was not, or there was none.
+    Failed(Failure),
+}
+
+/// Who is asking. Only an [`Authenticator`] makes one.
+#[derive(Clone)]
+pub struct Authenticated {
+    user: UserId,
+    proof: Proof,
+    withheld: Option<Withheld>,
+}
+
+impl Authenticated {
+    fn new(user: UserId, proof: Proof) -> Self {
+        Self { user, proof, withheld: None }
+    }
+
+    /// The z/OS user.
+    pub fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    /// What proved it.
+    pub fn proof(&self) -> &Proof {
+        &self.proof
+    }
+
+    /// Remembers the credential headers, for a failure further on that is to forward them.
+    pub(super) fn withhold(&mut self, headers: &HeaderMap) {
+        self.withheld = Some(Withheld::copy_of(headers));
+    }
+
+    /// Puts the credential headers back, if they were withheld.
+    pub(super) fn restore(self, headers: &mut HeaderMap) {
+        if let Some(withheld) = self.withheld {
+            withheld.restore(headers);
+        }
+    }
+}
+
+impl fmt::Debug for Authenticated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not what is withheld: that is raw credentials.
+        f.debug_struct("Authenticated")
+            .field("user", &self.user)
+            .field("proof", &self.proof)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What proved who somebody is.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Proof {
+    /// A login token.
+    Jwt(Jwt),
+    /// A Personal Access Token that is not revoked. Whether it is for this service is for
+    /// [`ScopeLayer`](super::ScopeLayer) to say.
+    Pat(Pat),
+    /// A client certificate.
+    Certificate(PeerCertificate),
+}
+
+/// Says what counts as a credential, and judges it.
+///
+/// `R` says which PATs are revoked, `M` whose a certificate is. PATs cannot be turned on without
+/// the one, nor certificates without the other.
+#[derive(Debug)]
+pub struct Authenticator<R = RevocationIndex, M = CommonNameMapper> {
+    verifier: TokenVerifier,
+    revocations: Option<R>,
+    mapper: Option<M>,
+    names: CookieNames,
+}
+
+impl Authenticator {
+    /// Takes login tokens. PATs and client certificates are no credentials until turned on.
+    pub fn new(verifier: TokenVerifier) -> Self {
+        Self { verifier, revocations: None, mapper: None, names: CookieNames::default() }
+    }
+}
+
+impl<R, M> Authenticator<R, M> {
+    /// Takes PATs, unless `revocations` refuses them.
+    #[must_use]
+    pub fn personal_access_tokens<R2>(self, revocations: R2) -> Authenticator<R2, M>
+    where
+        R2: RevocationCheck,
+    {
+        let Self { verifier, mapper, names, .. } = self;
+        Authenticator { verifier, revocations: Some(revocations), mapper, names }
+    }
+
+    /// Takes client certificates of users that `mapper` knows.
+    #[must_use]
+    pub fn client_certificates<M2: IdentityMapper>(self, mapper: M2) -> Authenticator<R, M2> {
+        let Self { verifier, revocations, names, .. } = self;
+        Authenticator { verifier, revocations, mapper: Some(mapper), names }
+    }
+
+    /// Looks for tokens in cookies of other names.
+    #[must_use]
+    pub fn cookie_names(self, names: CookieNames) -> Self {
+        Self { names, ..self }
+    }
+
+    /// Takes every credential out of `headers`, whether this authenticator takes it or not.
+    pub(super) fn strip(&self, headers: &mut HeaderMap) {
+        credential::strip(headers, &self.names);
+    }
+}
+
+/// How far one gets without waiting.
+pub(super) enum Begun<F> {
+    Decided(Result<Authenticated, Failure>),
+    Mapping { certificate: PeerCertificate, future: F },
+}
+
+impl<R, M: IdentityMapper> Authenticator<R, M> {
+    /// Judges the one credential that counts.
+    pub(super) fn begin(
+        &self,
+        headers: &HeaderMap,
+        certificate: Option<&PeerCertificate>,
+    ) -> Begun<M::Future>
+    where
+        R: RevocationCheck,
+    {
+        let pats = self.revocations.is_some();
+        match credential::select(headers, certificate, &self.names, pats) {
+            Some(Credential::Token { text, place }) => Begun::Decided(self.token(text, place)),
+            Some(Credential::Certificate(certificate)) => match &self.mapper {
+                Some(mapper) => Begun::Mapping {
+                    certificate: certificate.clone(),
+                    future: mapper.map_certificate(certificate),
+                },
+                None => Begun::Decided(Err(Failure::NoCredential)),
+            },
+            None => Begun::Decided(Err(Failure::NoCredential)),
+        }
+    }
+
+    /// Ends what [`Begun::Mapping`] began.
+    pub(super) fn mapped(
+        certificate: &PeerCertificate,
+        mapped: Result<UserId, MapError>,
+    ) -> Result<Authenticated, Failure> {
+        Ok(Authenticated::new(mapped?, Proof::Certificate(certificate.clone())))
+    }
+
+    fn token(&self, text: &[u8], place: Place) -> Result<Authenticated, Failure>
+    where
+        R: RevocationCheck,
+    {
+        // A JWT is ASCII; whatever else stands there is none.
+        let text = str::from_utf8(text).map_err(|_| TokenError::Malformed)?;
+        match (self.verifier.verify(text)?, place, &self.revocations) {
+            (VerifiedToken::Jwt(jwt), Place::Any, _) => {
+                Ok(Authenticated::new(*jwt.user(), Proof::Jwt(jwt)))
+            }
+            (VerifiedToken::Pat(pat), _, Some(revocations)) => {
+                revocations.check(&pat)?;
+                Ok(Authenticated::new(*pat.user(), Proof::Pat(pat)))
+            }
+            (VerifiedToken::Jwt(_), Place::Pat, _) | (VerifiedToken::Pat(_), _, None) => {
+                Err(Failure::WrongKind)
+            }
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Which credential a request carries, and how all of them are taken out of it.
+//!
+//! Pure functions over headers: one credential is chosen by a fixed order, and there is no second
+//! try with another one (design, decision 6).
+
+use std::sync::Arc;
+
+use http::{
+    HeaderMap, HeaderName,
+    header::{AUTHORIZATION, COOKIE},
+};
+
+use super::cookie;
+use crate::identity::PeerCertificate;
+
+pub(super) static PRIVATE_TOKEN: HeaderName = HeaderName::from_static("private-token");
+
+/// Credentials in headers of their own, besides `X-Certificate-*` (zowe-dataplane §2.2).
+static CREDENTIAL_HEADERS: [HeaderName; 4] = [
+    AUTHORIZATION,
+    HeaderName::from_static("private-token"),
+    HeaderName::from_static("x-saf-token"),
+    HeaderName::from_static("client-cert"),
+];
+
+/// Foreign credentials that Zowe takes out of requests as well.
+const FOREIGN_COOKIES: [&str; 2] = ["jwtToken", "LtpaToken2"];
+
+/// Starts the name of every header that tells a service of a certificate.
+pub(super) const X_CERTIFICATE: &str = "x-certificate-";
+
+/// The names of the cookies that carry our tokens
+/// (`apiml.security.auth.cookieProperties.cookieName` and `cookieNamePAT`).
+#[derive(Clone, Debug)]
+pub struct CookieNames {
+    jwt: Arc<str>,
+    pat: Arc<str>,
+}
+
+impl CookieNames {
+    /// Other names than the usual ones. Those stay reserved: they are still taken out of requests.
+    pub fn new(jwt: &str, pat: &str) -> Self {
+        Self { jwt: jwt.into(), pat: pat.into() }
+    }
+
+    /// The cookie of login tokens.
+    pub fn jwt(&self) -> &str {
+        &self.jwt
+    }
+
+    /// The cookie of Personal Access Tokens.
+    pub fn pat(&self) -> &str {
+        &self.pat
+    }
+
+    fn is_credential(&self, name: &[u8]) -> bool {
+        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+        let starts = |prefix: &str| {
+            name.get(..prefix.len()).is_some_and(|n| n.eq_ignore_ascii_case(prefix.as_bytes()))
+                && name.get(prefix.len()) == Some(&b'.')
+        };
+        is(&self.jwt)
+            || is(&self.pat)
+            || is(DEFAULT_JWT)
+            || starts(DEFAULT_JWT)
+            || is(DEFAULT_PAT)
+            || FOREIGN_COOKIES.into_iter().any(is)
+    }
+}
+
+const DEFAULT_JWT: &str = "apimlAuthenticationToken";
+const DEFAULT_PAT: &str = "personalAccessToken";
+
+impl Default for CookieNames {
+    /// `apimlAuthenticationToken` and `personalAccessToken`.
+    fn default() -> Self {
+        Self::new(DEFAULT_JWT, DEFAULT_PAT)
+    }
+}
+
+/// The one credential that counts.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Credential<'a> {
+    Token { text: &'a [u8], place: Place },
+    Certificate(&'a PeerCertificate),
+}
+
+/// Where a token stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Where any token may stand: the login cookie, `Authorization: Bearer`.
+    Any,
+    /// Where only a PAT may stand: its cookie, `PRIVATE-TOKEN`.
+    Pat,
+}
+
+/// Chooses: login cookie, `Bearer`, PAT cookie, `PRIVATE-TOKEN`, client certificate. The places of
+/// a PAT are places only while PATs are on.
+pub(super) fn select<'a>(
+    headers: &'a HeaderMap,
+    certificate: Option<&'a PeerCertificate>,
+    names: &CookieNames,
+    pats: bool,
+) -> Option<Credential<'a>> {
+    let token = |text, place| Credential::Token { text, place };
+    login_token(headers, names)
+        .map(|text| token(text, Place::Any))
+        .or_else(|| {
+            if !pats {
+                return None;
+            }
+            cookie::find(headers, names.pat())
+                .or_else(|| private_token(headers))
+                .map(|text| token(text, Place::Pat))
+        })
+        .or_else(|| certificate.map(Credential::Certificate))
+}
+
+/// The token in one of the places where any token may stand.
+pub(crate) fn login_token<'a>(headers: &'a HeaderMap, names: &CookieNames) -> Option<&'a [u8]> {
+    cookie::find(headers, names.jwt()).or_else(|| bearer(headers))
+}
+
+/// The token of `Authorization: Bearer`. Only the first line counts, as in the reference; the
+/// scheme is compared without case (RFC 9110 §11.1).
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(AUTHORIZATION)?.as_bytes().trim_ascii();
+    let (scheme, token) = value.split_at_checked(6)?;
+    let token_starts = token.first().is_some_and(u8::is_ascii_whitespace);
+    let token = token.trim_ascii();
+    (scheme.eq_ignore_ascii_case(b"Bearer") && token_starts && !token.is_empty()).then_some(token)
+}
+
+fn private_token(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(&PRIVATE_TOKEN)?.as_bytes().trim_ascii();
+    (!value.is_empty()).then_some(value)
+}
+
+/// Takes every credential out (zowe-dataplane §2.2, point 3).
+pub(super) fn strip(headers: &mut HeaderMap, names: &CookieNames) {
+    for name in &CREDENTIAL_HEADERS {
+        headers.remove(name);
+    }
+    strip_x_certificate(headers);
+    cookie::retain(headers, |name| !names.is_credential(name));
+}
+
+/// Removes `X-Certificate-*`; says whether there was one.
+pub(super) fn strip_x_certificate(headers: &mut HeaderMap) -> bool {
+    let mut stripped = false;
+    while let Some(name) = headers.keys().find(|name| name.as_str().starts_with(X_CERTIFICATE)) {
+        let name = name.clone();
+        headers.remove(name);
+        stripped = true;
+    }
+    stripped
+}
+
+/// The credential headers as they were, to be put back when a request is to go on unchanged.
+#[derive(Clone)]
+pub(super) struct Withheld(HeaderMap);
+
+impl Withheld {
+    pub(super) fn copy_of(headers: &HeaderMap) -> Self {
+        let names = CREDENTIAL_HEADERS.iter().chain([&COOKIE]);
+        let copy = names
+            .flat_map(|name| headers.get_all(name).iter().map(move |v| (name.clone(), v.clone())));
+        Self(copy.collect())
+    }
+
+    pub(super) fn restore(self, headers: &mut HeaderMap) {
+        for name in self.0.keys() {
+            headers.remove(name);
+        }
+        let mut last = None;
+        for (name, value) in self.0 {
+            // `HeaderMap` names a header only before the first of its values.
+            last = name.or(last);
+            if let Some(name) = &last {
+                headers.append(name, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn headers(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn one_credential_is_chosen_by_a_fixed_order() {
+        const JWT_COOKIE: (&str, &str) = ("cookie", "apimlAuthenticationToken=1");
+        const BEARER: (&str, &str) = ("authorization", "Bearer 2");
+        const PAT_COOKIE: (&str, &str) = ("cookie", "x=y; personalAccessToken=3");
+        const PRIVATE: (&str, &str) = ("private-token", " 4 ");
+        const BASIC: (&str, &str) = ("authorization", "Basic dTpw");
+        let any = |text| Some((text, Place::Any));
+        let pat = |text| Some((text, Place::Pat));
+        let cases: &[(&[(&str, &str)], Option<(&str, Place)>)] = &[
+            (&[], None),
+            (&[PRIVATE, PAT_COOKIE, BEARER, JWT_COOKIE], any("1")),
+            (&[PRIVATE, PAT_COOKIE, BEARER], any("2")),
+            (&[PRIVATE, PAT_COOKIE], pat("3")),
+            (&[PRIVATE], pat("4")),
+            (&[BASIC], None),
+            (&[BASIC, PRIVATE], pat("4")),
+            // Only the first `Authorization` line counts.
+            (&[BASIC, BEARER], None),
+            (&[BEARER, ("authorization", "Bearer 5")], any("2")),
+            (&[("authorization", "bEARER 2")], any("2")),
+            (&[("authorization", "Bearer\t 2 ")], any("2")),
+            (&[("authorization", "Bearer2")], None),
+            (&[("authorization", "Bearer")], None),
+            (&[("authorization", "Bearer  ")], None),
+            (&[("authorization", "Bearer-er 2")], None),
+            (&[("authorization", "Bear\u{e9}r 2")], None),
+            (&[("authorization", "Bearer \u{e9}")], any("\u{e9}")),
+            (&[("cookie", "apimlAuthenticationToken=\"1\"")], any("1")),
+            (&[("cookie", "APIMLAUTHENTICATIONTOKEN=1")], None),
+            (&[("cookie", "apimlAuthenticationToken.x=1")], None),
+            (&[("cookie", "apimlAuthenticationToken="), BEARER], any("2")),
+            (&[("private-token", "  ")], None),
+        ];
+        for (lines, want) in cases {
+            let headers = headers(lines);
+            let got = match select(&headers, None, &CookieNames::default(), true) {
+                Some(Credential::Token { text, place }) => Some((text, place)),
+                _ => None,
+            };
+            assert_eq!(got, want.map(|(text, place)| (text.as_bytes(), place)), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_pat_has_no_place_while_pats_are_off() {
+        let headers = headers(&[("cookie", "personalAccessToken=3"), ("private-token", "4")]);
+        assert!(select(&headers, None, &CookieNames::default(), false).is_none());
+    }
+
+    #[test]
+    fn every_credential_goes_and_nothing_else() {
+        let mut headers = headers(&[
+            ("authorization", "Bearer 1"),
+            ("authorization", "Basic 2"),
+            ("private-token", "x"),
+            ("x-saf-token", "x"),
+            ("client-cert", "x"),
+            ("x-certificate-public", "x"),
+            ("x-certificate-whatever", "x"),
+            ("x-certificates", "stays"),
+            ("cookie", "apimlAuthenticationToken=1; APIMLauthenticationtoken.c=2; a=1"),
+            ("cookie", "personalaccesstoken=1; jwttoken=2; ltpatoken2=3; nothing"),
+            ("cookie", "apimlAuthenticationTokens=stays; mine=1"),
+        ]);
+        strip(&mut headers, &CookieNames::new("mine", "yours"));
+        let left: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
+        assert_eq!(left.len(), 2, "{left:?}");
+        assert!(left.contains(&("x-certificates", "stays")));
+        assert!(left.contains(&("cookie", "a=1; apimlAuthenticationTokens=stays")));
+    }
+
+    #[test]
+    fn what_is_withheld_comes_back_as_it_was() {
+        let before = headers(&[
+            ("authorization", "Bearer 1"),
+            ("authorization", "Basic 2"),
+            ("cookie", "personalAccessToken=1; a"),
+            ("cookie", "b=2"),
+            ("other", "x"),
+        ]);
+        let mut after = before.clone();
+        let withheld = Withheld::copy_of(&after);
+        strip(&mut after, &CookieNames::default());
+        assert_ne!(after, before);
+        withheld.restore(&mut after);
+        assert_eq!(after, before);
+    }
+}

@@ -1,0 +1,151 @@
+//! Why a routed request carries no PassTicket: what the client and the service are told, and what
+//! only the log is.
+
+use http::{HeaderName, HeaderValue, StatusCode};
+
+use crate::{
+    identity::MapError,
+    message::{self, ApiMessage},
+    passticket::GenerateError,
+    revocation::CheckError,
+    token::{ServiceId, TokenError},
+};
+
+/// Tells both sides why there is no authentication (zowe-dataplane §2.3).
+pub static X_ZOWE_AUTH_FAILURE: HeaderName = HeaderName::from_static("x-zowe-auth-failure");
+
+/// What went wrong with the one credential of a request.
+///
+/// `Display` is for the log and says it exactly. The client and the service get
+/// [`message`](Self::message), which says no more than design decision 5 allows.
+///
+/// A layer leaves it in the extensions of the response that results.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// None of the places of a credential has one.
+    #[error("the request carries no credential")]
+    NoCredential,
+    /// A token of another kind than its place, or than what is turned on: a PAT while PATs are
+    /// off, a login token where only a PAT may stand.
+    #[error("the token is of a kind that does not count here")]
+    WrongKind,
+    /// The token is not valid.
+    #[error("{0}")]
+    Token(#[from] TokenError),
+    /// The PAT is revoked, or nobody can say.
+    #[error("{0}")]
+    Revocation(#[from] CheckError),
+    /// The certificate has no user.
+    #[error("{0}")]
+    Identity(#[from] MapError),
+    /// The PAT is good, but not for this service.
+    #[error("the scopes of the token do not include {service}")]
+    OutOfScope {
+        /// The service that was asked for.
+        service: ServiceId,
+    },
+    /// No PassTicket could be made.
+    #[error("{0}")]
+    Generate(#[from] GenerateError),
+}
+
+impl Failure {
+    /// What the client and the service are told.
+    pub fn message(&self) -> ApiMessage {
+        match self {
+            Self::NoCredential | Self::WrongKind => {
+                ApiMessage::new(&message::MISSING_AUTHENTICATION)
+            }
+            Self::Token(TokenError::Expired { .. }) => ApiMessage::new(&message::EXPIRED_TOKEN),
+            Self::Identity(MapError::Unavailable) | Self::Revocation(CheckError::Unavailable) => {
+                ApiMessage::new(&message::AUTHENTICATION_UNAVAILABLE)
+            }
+            Self::Token(TokenError::Subject(_)) | Self::Identity(_) => {
+                ApiMessage::new(&message::NO_USER)
+            }
+            Self::Token(_) | Self::Revocation(_) | Self::OutOfScope { .. } => {
+                ApiMessage::new(&message::INVALID_TOKEN)
+            }
+            Self::Generate(e) => ApiMessage::with(&message::TICKET_FAILED, &[&e.codes().text()]),
+        }
+    }
+
+    /// The status of the answer when failures are answered instead of forwarded (design,
+    /// decision 4).
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::OutOfScope { .. } => StatusCode::FORBIDDEN,
+            Self::Generate(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Identity(MapError::Unavailable) | Self::Revocation(CheckError::Unavailable) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            _ => StatusCode::UNAUTHORIZED,
+        }
+    }
+
+    /// The value of `X-Zowe-Auth-Failure`.
+    pub(super) fn header_value(&self) -> HeaderValue {
+        // The texts of the catalogue and of the SAF codes are plain ASCII.
+        HeaderValue::from_str(&self.message().line())
+            .unwrap_or(HeaderValue::from_static("ZWEAG100E"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        passticket::{Applid, SafReturnCodes, UserId},
+        revocation::RevokedBy,
+    };
+
+    #[test]
+    fn texts_and_statuses_are_those_of_the_design() {
+        let no_profile = GenerateError::new(
+            UserId::new("USER").unwrap(),
+            Applid::new("ZOWEAPPL").unwrap(),
+            SafReturnCodes::NO_PROFILE,
+        );
+        let not_a_user = UserId::new("too long for a user").unwrap_err();
+        let cases: [(Failure, &str, u16); 14] = [
+            (Failure::NoCredential, "ZWEAG160E No authentication provided in the request", 401),
+            (Failure::WrongKind, "ZWEAG160E No authentication provided in the request", 401),
+            (TokenError::Malformed.into(), "ZWEAG102E Token is not valid", 401),
+            (TokenError::Algorithm.into(), "ZWEAG102E Token is not valid", 401),
+            (TokenError::Signature.into(), "ZWEAG102E Token is not valid", 401),
+            (TokenError::Issuer.into(), "ZWEAG102E Token is not valid", 401),
+            (TokenError::Expired { secs_ago: 1 }.into(), "ZWEAG103E The token has expired", 401),
+            (CheckError::Revoked(RevokedBy::Token).into(), "ZWEAG102E Token is not valid", 401),
+            (
+                CheckError::Unavailable.into(),
+                "ZWEAG104E Authentication service is not available",
+                503,
+            ),
+            (
+                Failure::OutOfScope { service: ServiceId::new("a").unwrap() },
+                "ZWEAG102E Token is not valid",
+                403,
+            ),
+            (MapError::NotMapped.into(), "ZWEAG161E No user was found", 401),
+            (TokenError::Subject(not_a_user).into(), "ZWEAG161E No user was found", 401),
+            (
+                MapError::Unavailable.into(),
+                "ZWEAG104E Authentication service is not available",
+                503,
+            ),
+            (
+                no_profile.into(),
+                "ZWEAG141E The generation of the PassTicket failed. Reason: Unable to generate \
+                 PassTicket. Verify that the secured signon (PassTicket) function and application \
+                 ID is configured properly by referring to Using PassTickets in z/OS Security \
+                 Server RACF Security Administrator's Guide.",
+                500,
+            ),
+        ];
+        for (failure, text, status) in cases {
+            assert_eq!(failure.header_value(), text, "{failure}");
+            assert_eq!(failure.status(), status, "{failure}");
+        }
+    }
+}

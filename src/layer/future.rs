@@ -1,0 +1,182 @@
+//! The two futures of the layers, without a box.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::{
+    failure::{Failure, X_ZOWE_AUTH_FAILURE},
+    rejection::Rejection,
+};
+
+pin_project! {
+    /// The response of the inner service, or the layer's own.
+    #[derive(Debug)]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        kind: Kind<F>,
+    }
+}
+
+pin_project! {
+    #[project = KindProj]
+    #[derive(Debug)]
+    enum Kind<F> {
+        Inner { #[pin] future: F },
+        Rejected { rejection: Option<Rejection> },
+    }
+}
+
+impl<F> ResponseFuture<F> {
+    pub(super) fn inner(future: F) -> Self {
+        Self { kind: Kind::Inner { future } }
+    }
+
+    pub(super) fn rejected(rejection: Rejection) -> Self {
+        Self { kind: Kind::Rejected { rejection: Some(rejection) } }
+    }
+}
+
+impl<F, B, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: From<Bytes>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().kind.project() {
+            KindProj::Inner { future } => future.poll(cx),
+            KindProj::Rejected { rejection } => {
+                Poll::Ready(Ok(rejection.take().expect("polled after completion").into_response()))
+            }
+        }
+    }
+}
+
+/// What becomes of a request once it is known who is asking.
+#[derive(Debug)]
+#[expect(unnameable_types, reason = "for the layers of this crate only")]
+pub enum Outcome {
+    /// It goes to the inner service.
+    Forward,
+    /// It goes to the inner service, and the response will say what failed.
+    ForwardFailed(Failure),
+    /// It is answered here.
+    Reject(Rejection),
+}
+
+/// The work of a layer that has to wait before the request can go on.
+#[expect(unnameable_types, reason = "for the layers of this crate only")]
+pub trait Prepare<ReqBody> {
+    /// Waits, then edits the request.
+    fn poll_prepare(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        request: &mut Request<ReqBody>,
+    ) -> Poll<Outcome>;
+}
+
+pin_project! {
+    /// Waits for what a layer has to know, then for the response of the inner service.
+    ///
+    /// Holds the inner service that was ready when the request came.
+    #[allow(missing_debug_implementations, reason = "holds a request body and a service")]
+    pub struct PreparedFuture<P, S, ReqBody>
+    where
+        S: Service<Request<ReqBody>>,
+    {
+        #[pin]
+        state: State<P, S, S::Future, ReqBody>,
+        failure: Option<Failure>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<P, S, F, ReqBody> {
+        Preparing { #[pin] prepare: P, service: S, request: Option<Request<ReqBody>> },
+        Responding { #[pin] future: F },
+        Rejected { rejection: Option<Rejection> },
+    }
+}
+
+impl<P, S, ReqBody> PreparedFuture<P, S, ReqBody>
+where
+    S: Service<Request<ReqBody>>,
+{
+    /// Nothing to wait for.
+    pub(super) fn decided(outcome: Outcome, service: &mut S, request: Request<ReqBody>) -> Self {
+        let (state, failure) = State::decided(outcome, service, request);
+        Self { state, failure }
+    }
+
+    /// `service` is the one that was ready.
+    pub(super) fn waiting(prepare: P, service: S, request: Request<ReqBody>) -> Self {
+        let state = State::Preparing { prepare, service, request: Some(request) };
+        Self { state, failure: None }
+    }
+}
+
+impl<P, S, ReqBody> State<P, S, S::Future, ReqBody>
+where
+    S: Service<Request<ReqBody>>,
+{
+    fn decided(
+        outcome: Outcome,
+        service: &mut S,
+        request: Request<ReqBody>,
+    ) -> (Self, Option<Failure>) {
+        let failure = match outcome {
+            Outcome::Reject(rejection) => {
+                return (Self::Rejected { rejection: Some(rejection) }, None);
+            }
+            Outcome::Forward => None,
+            Outcome::ForwardFailed(failure) => Some(failure),
+        };
+        (Self::Responding { future: service.call(request) }, failure)
+    }
+}
+
+impl<P, S, ReqBody, ResBody> Future for PreparedFuture<P, S, ReqBody>
+where
+    P: Prepare<ReqBody>,
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ResBody: From<Bytes>,
+{
+    type Output = Result<Response<ResBody>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            match this.state.as_mut().project() {
+                StateProj::Preparing { prepare, service, request } => {
+                    let edited = request.as_mut().expect("taken only when the state changes");
+                    let outcome = ready!(prepare.poll_prepare(cx, edited));
+                    let request = request.take().expect("was there a line above");
+                    let (state, failure) = State::decided(outcome, service, request);
+                    *this.failure = failure;
+                    this.state.set(state);
+                }
+                StateProj::Responding { future } => {
+                    let mut response = ready!(future.poll(cx))?;
+                    if let Some(failure) = this.failure.take() {
+                        response.headers_mut().append(&X_ZOWE_AUTH_FAILURE, failure.header_value());
+                        response.extensions_mut().insert(failure);
+                    }
+                    return Poll::Ready(Ok(response));
+                }
+                StateProj::Rejected { rejection } => {
+                    let rejection = rejection.take().expect("polled after completion");
+                    return Poll::Ready(Ok(rejection.into_response()));
+                }
+            }
+        }
+    }
+}

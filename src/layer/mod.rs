@@ -1,0 +1,46 @@
+//! The Tower layers: from a credential of the client to a PassTicket for the service.
+//!
+//! ```text
+//! SanitizeLayer ─► RouteLayer ─► AuthenticateLayer ─► ScopeLayer ─► PassTicketLayer ─► service
+//!  drop what        which         who is asking        may this      Basic user:ticket,
+//!  only we may      service,      (one credential,     PAT go        or X-Zowe-Auth-
+//!  set              APPLID        verified)            there         Failure
+//! ```
+//!
+//! They speak to each other in request extensions, each of which only one of them can make:
+//! [`Route`], [`Authentication`], [`Authorized`], [`Prepared`]. So a stack in the wrong order
+//! answers 500 and says so in the log; it cannot forward. A layer that answers itself leaves the
+//! [`Rejection`] in the extensions of its response, a request that goes on without a ticket leaves
+//! the [`Failure`].
+//!
+//! The layers ask of the response body only that it can be made from bytes (`From<Bytes>`), and
+//! leave its type and the error type of the inner service alone.
+
+mod authenticate;
+mod authenticator;
+mod cookie;
+mod credential;
+mod failure;
+mod future;
+mod hop_by_hop;
+mod passticket;
+mod rejection;
+mod route;
+mod sanitize;
+mod scope;
+#[cfg(test)]
+mod tests;
+
+pub use authenticate::{Authenticate, AuthenticateLayer, Mapping};
+pub use authenticator::{Authenticated, Authentication, Authenticator, Proof};
+pub use credential::CookieNames;
+#[cfg(feature = "api")]
+pub(crate) use credential::login_token;
+pub use failure::{Failure, X_ZOWE_AUTH_FAILURE};
+pub use future::{PreparedFuture, ResponseFuture};
+pub use hop_by_hop::strip_hop_by_hop;
+pub use passticket::{CustomHeaders, Generating, PassTicketLayer, PassTicketService, Prepared};
+pub use rejection::Rejection;
+pub use route::{OnFailure, Route, RouteError, RouteLayer, RouteService, Routes, Scheme, Upstream};
+pub use sanitize::{Sanitize, SanitizeLayer};
+pub use scope::{Authorized, Scope, ScopeLayer};

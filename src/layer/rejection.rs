@@ -1,0 +1,73 @@
+//! When a layer answers itself: the reason, and how it becomes a response.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header::WWW_AUTHENTICATE};
+
+use super::failure::{Failure, X_ZOWE_AUTH_FAILURE};
+use crate::message::{self, ApiMessage};
+
+/// Why a layer answered instead of the service. In the extensions of that response, so that an
+/// outer layer can log, count or translate it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// No service has this path.
+    #[error("no service is routed at this path")]
+    NoRoute,
+    /// The path has a `.` or `..` segment, plain or encoded. Whether the service resolves it or
+    /// not, it would mean another path than the one that was routed.
+    #[error("the path has a dot segment")]
+    DotSegment,
+    /// Authentication failed on a route that answers failures.
+    #[error("authentication failed: {0}")]
+    Authentication(Failure),
+    /// The layers are assembled in an order in which this one cannot do its work.
+    #[error("the stack is assembled wrongly: {0}")]
+    Misassembled(&'static str),
+}
+
+impl Rejection {
+    /// The stack is wrong: said in the log, answered with 500, and nothing goes on.
+    pub(crate) fn misassembled(what: &'static str) -> Self {
+        tracing::error!(what, "the stack is assembled wrongly; the request was not forwarded");
+        Self::Misassembled(what)
+    }
+
+    /// The response to the client.
+    pub fn into_response<B: From<Bytes>>(self) -> Response<B> {
+        let (status, message) = match &self {
+            Self::NoRoute => (StatusCode::NOT_FOUND, ApiMessage::new(&message::NOT_FOUND)),
+            Self::DotSegment => (
+                StatusCode::BAD_REQUEST,
+                ApiMessage::with(
+                    &message::BAD_REQUEST,
+                    &["the path has a segment '.' or '..'; send the path that it stands for"],
+                ),
+            ),
+            Self::Authentication(failure) => (failure.status(), failure.message()),
+            Self::Misassembled(_) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, ApiMessage::new(&message::INTERNAL))
+            }
+        };
+        let mut response = message.into_response(status).map(B::from);
+        if let Self::Authentication(failure) = &self {
+            let headers = response.headers_mut();
+            headers.insert(&X_ZOWE_AUTH_FAILURE, failure.header_value());
+            if status == StatusCode::UNAUTHORIZED {
+                // RFC 9110 §11.6.1; RFC 6750 §3: no `error` when there was no token to judge.
+                headers.insert(
+                    WWW_AUTHENTICATE,
+                    HeaderValue::from_static(match failure {
+                        Failure::Token(_) | Failure::Revocation(_) => {
+                            "Bearer realm=\"zowe\", error=\"invalid_token\""
+                        }
+                        _ => "Bearer realm=\"zowe\"",
+                    }),
+                );
+            }
+            response.extensions_mut().insert(failure.clone());
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}

@@ -1,0 +1,163 @@
+//! Drops from a request what only the gateway may set.
+//!
+//! 1. Hop-by-hop headers go, those that any `Connection` line names included.
+//! 2. `X-Zowe-Auth-Failure`, `X-Certificate-*`, `OIDC-token`, `X-SAF-Token` and `Client-Cert` go:
+//!    a service believes them, so a client must not be able to write them.
+//! 3. So do the headers named with [`SanitizeLayer::also`], such as the custom PassTicket headers.
+//!
+//! Put it first. Behind another layer of this crate it answers 500.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body_util::Full;
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! use tower_passticket::layer::SanitizeLayer;
+//!
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let service = ServiceBuilder::new().layer(SanitizeLayer::new()).service(service_fn(
+//!     |request: Request<Full<Bytes>>| async move {
+//!         assert!(!request.headers().contains_key("x-certificate-commonname"));
+//!         assert!(!request.headers().contains_key("x-zowe-auth-failure"));
+//!         assert_eq!(request.headers()["accept"], "*/*");
+//!         Ok::<_, std::convert::Infallible>(Response::new(Full::<Bytes>::default()))
+//!     },
+//! ));
+//!
+//! let request = Request::get("/")
+//!     .header("X-Certificate-CommonName", "ADMIN")
+//!     .header("X-Zowe-Auth-Failure", "none, trust me")
+//!     .header("Accept", "*/*")
+//!     .body(Full::default())
+//!     .unwrap();
+//! assert_eq!(service.oneshot(request).await.unwrap().status(), 200);
+//! # });
+//! ```
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Request, Response};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{
+    authenticator::Authentication, credential, failure::X_ZOWE_AUTH_FAILURE,
+    future::ResponseFuture, hop_by_hop::strip_hop_by_hop, rejection::Rejection, route::Route,
+};
+
+static ALWAYS: [HeaderName; 3] = [
+    HeaderName::from_static("oidc-token"),
+    HeaderName::from_static("x-saf-token"),
+    HeaderName::from_static("client-cert"),
+];
+
+/// Drops what only the gateway may set. See the [module](self).
+#[derive(Clone, Debug, Default)]
+pub struct SanitizeLayer {
+    also: Arc<[HeaderName]>,
+}
+
+impl SanitizeLayer {
+    /// Drops what a service of Zowe believes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Drops these headers as well.
+    #[must_use]
+    pub fn also(mut self, headers: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.also = self.also.iter().cloned().chain(headers).collect();
+        self
+    }
+}
+
+impl<S> Layer<S> for SanitizeLayer {
+    type Service = Sanitize<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Sanitize { inner, also: self.also.clone() }
+    }
+}
+
+/// The service of [`SanitizeLayer`].
+#[derive(Clone, Debug)]
+pub struct Sanitize<S> {
+    inner: S,
+    also: Arc<[HeaderName]>,
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Sanitize<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ResBody: From<Bytes>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let extensions = request.extensions();
+        if extensions.get::<Arc<Route>>().is_some() || extensions.get::<Authentication>().is_some()
+        {
+            return ResponseFuture::rejected(Rejection::misassembled(
+                "Sanitize must be the first layer: behind another it would take away what that set",
+            ));
+        }
+        sanitize(request.headers_mut(), &self.also);
+        ResponseFuture::inner(self.inner.call(request))
+    }
+}
+
+fn sanitize(headers: &mut HeaderMap, also: &[HeaderName]) {
+    strip_hop_by_hop(headers);
+    for name in ALWAYS.iter().chain([&X_ZOWE_AUTH_FAILURE]).chain(also) {
+        if headers.remove(name).is_some() {
+            tracing::debug!(header = %name, "dropped a header that only the gateway may set");
+        }
+    }
+    if credential::strip_x_certificate(headers) {
+        tracing::debug!("dropped X-Certificate headers of the client");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn forged_headers_go_and_others_stay() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("x-zowe-auth-failure", "a"),
+            ("x-zowe-auth-failure", "b"),
+            ("x-certificate-public", "x"),
+            ("x-certificate-distinguishedname", "x"),
+            ("oidc-token", "x"),
+            ("x-saf-token", "x"),
+            ("client-cert", "x"),
+            ("customuser", "ADMIN"),
+            ("connection", "close, x-named"),
+            ("x-named", "x"),
+            ("authorization", "Bearer x"),
+            ("private-token", "x"),
+            ("cookie", "personalAccessToken=x"),
+            ("x-service-id", "x"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        sanitize(&mut headers, &[HeaderName::from_static("customuser")]);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["authorization", "cookie", "private-token", "x-service-id"]);
+    }
+}
