@@ -5,6 +5,7 @@ pub mod api;
 pub mod clock;
 #[cfg(feature = "config")]
 pub mod config;
+pub mod connection;
 pub mod identity;
 pub mod layer;
 pub mod message;

@@ -1,1 +1,16 @@
-//! TLS.
+//! TLS on both sides: the listener that clients connect to, and the connections to the services.
+//!
+//! - [`Server`] accepts connections, with [`ServerTls`] or without: HTTP/1.1 and HTTP/2, a
+//!   handshake timeout, a graceful end. The client certificate, if there is one and it verifies,
+//!   becomes the [`PeerCertificate`](crate::identity::PeerCertificate) of each request.
+//! - [`https_connector`] connects to services as strictly as [`Verification`] says.
+//!
+//! The crypto is aws-lc-rs, passed in and not taken from the process; types of rustls stay inside.
+
+mod connector;
+mod material;
+mod server;
+
+pub use connector::{Verification, https_connector};
+pub use material::{ServerTls, TlsError};
+pub use server::{Drained, Server};

@@ -1,0 +1,109 @@
+//! `X-Forwarded-*`: what the service cannot see itself.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header::HOST};
+
+use crate::connection::{Connection, Protocol};
+
+static FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static X_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+static PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+static FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+
+/// Writes `X-Forwarded-*` anew and takes `Host` out, which the client of the service sets.
+///
+/// Whatever the request has of these is removed: nobody can tell a proxy before us from a client
+/// that pretends to be one (CVE-2025-41235 was that).
+pub(super) fn set(
+    headers: &mut HeaderMap,
+    uri: &Uri,
+    prefix: &str,
+    connection: Option<&Connection>,
+) {
+    for name in [&FOR, &PROTO, &X_HOST, &PORT, &PREFIX, &FORWARDED] {
+        headers.remove(name);
+    }
+    // HTTP/2 has the host in the URI, HTTP/1.1 in the header.
+    let host = headers.remove(HOST);
+    let authority = uri.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok());
+    let host = authority.or(host);
+    let port = host.as_ref().and_then(port_of);
+    if let Some(host) = host {
+        headers.insert(&X_HOST, host);
+    }
+    if let Ok(prefix) = HeaderValue::from_str(prefix) {
+        headers.insert(&PREFIX, prefix);
+    }
+    let Some(connection) = connection else { return };
+    if let Ok(peer) = HeaderValue::from_str(&address(connection.peer.ip())) {
+        headers.insert(&FOR, peer);
+    }
+    headers.insert(&PROTO, HeaderValue::from_static(connection.protocol.as_str()));
+    let default = match connection.protocol {
+        Protocol::Http => 80,
+        Protocol::Https => 443,
+    };
+    // The port that the client used, which a port mapping before us may have changed.
+    headers.insert(&PORT, HeaderValue::from(port.unwrap_or(default)));
+}
+
+fn port_of(host: &HeaderValue) -> Option<u16> {
+    let host = host.to_str().ok()?;
+    let (_, port) = host.rsplit_once(':')?;
+    port.parse().ok()
+}
+
+/// An IPv4 client of a socket that takes both is an IPv4 client.
+fn address(ip: IpAddr) -> String {
+    ip.to_canonical().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_service_cannot_see_is_written_anew() {
+        let connection = |peer: &str, protocol| Connection {
+            peer: peer.parse().unwrap(),
+            local: "127.0.0.1:10010".parse().unwrap(),
+            protocol,
+        };
+        let v4 = connection("192.0.2.7:555", Protocol::Https);
+        let mapped = connection("[::ffff:192.0.2.7]:555", Protocol::Http);
+        let cases = [
+            (
+                Some(v4),
+                "/x",
+                Some("gw.example:10010"),
+                ["192.0.2.7", "https", "gw.example:10010", "10010"],
+            ),
+            (Some(v4), "/x", Some("gw.example"), ["192.0.2.7", "https", "gw.example", "443"]),
+            (Some(v4), "https://h2.example/x", None, ["192.0.2.7", "https", "h2.example", "443"]),
+            (Some(v4), "/x", Some("[2001:db8::1]"), ["192.0.2.7", "https", "[2001:db8::1]", "443"]),
+            (Some(mapped), "/x", Some("gw:80"), ["192.0.2.7", "http", "gw:80", "80"]),
+            (None, "/x", Some("gw:80"), ["", "", "gw:80", ""]),
+        ];
+        for (connection, uri, host, want) in cases {
+            let mut headers = HeaderMap::new();
+            for forged in [&FOR, &PROTO, &X_HOST, &PORT, &PREFIX, &FORWARDED] {
+                headers.append(forged, HeaderValue::from_static("forged"));
+                headers.append(forged, HeaderValue::from_static("twice"));
+            }
+            if let Some(host) = host {
+                headers.insert(HOST, HeaderValue::from_static(host));
+            }
+            set(&mut headers, &uri.parse().unwrap(), "/svc/api/v1", connection.as_ref());
+            let got = [&FOR, &PROTO, &X_HOST, &PORT].map(|name| {
+                assert!(headers.get_all(name).iter().count() <= 1);
+                headers.get(name).map_or("", |v| v.to_str().unwrap())
+            });
+            assert_eq!(got, want, "{uri} {host:?}");
+            assert_eq!(headers[&PREFIX], "/svc/api/v1");
+            assert!(!headers.contains_key(HOST) && !headers.contains_key(&FORWARDED));
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The front door: who answers a request.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header::CONTENT_TYPE};
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::body::ResponseBody;
+
+const AUTH_API: &str = "/gateway/api/v1/auth";
+const HEALTH: &str = "/application/health";
+
+/// Sends `/gateway/api/v1/auth/…` to the auth API `A`, answers `/application/health`, and leaves
+/// the rest to the routed stack `R`.
+///
+/// Both must always be ready, as the services of this crate are: nothing here waits for one while
+/// the other could serve.
+#[derive(Clone, Debug)]
+pub struct Gateway<A, R> {
+    api: A,
+    routed: R,
+}
+
+impl<A, R> Gateway<A, R> {
+    /// A gateway with these two behind it.
+    pub fn new(api: A, routed: R) -> Self {
+        Self { api, routed }
+    }
+}
+
+impl<A, R, ReqBody, ApiBody> Service<Request<ReqBody>> for Gateway<A, R>
+where
+    A: Service<Request<ReqBody>, Response = Response<ApiBody>, Error = Infallible>,
+    R: Service<Request<ReqBody>, Response = Response<ResponseBody>, Error = Infallible>,
+    ApiBody: Into<ResponseBody>,
+{
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = GatewayFuture<A::Future, R::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        let api = self.api.poll_ready(cx)?;
+        let routed = self.routed.poll_ready(cx)?;
+        if api.is_ready() && routed.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let path = request.uri().path();
+        let kind = if path.strip_prefix(AUTH_API).is_some_and(|rest| rest.starts_with('/')) {
+            Kind::Api { future: self.api.call(request) }
+        } else if path == HEALTH {
+            Kind::Health
+        } else {
+            Kind::Routed { future: self.routed.call(request) }
+        };
+        GatewayFuture { kind }
+    }
+}
+
+pin_project! {
+    /// The answer of whoever a request was for.
+    #[derive(Debug)]
+    pub struct GatewayFuture<A, R> {
+        #[pin]
+        kind: Kind<A, R>,
+    }
+}
+
+pin_project! {
+    #[project = KindProj]
+    #[derive(Debug)]
+    enum Kind<A, R> {
+        Api { #[pin] future: A },
+        Routed { #[pin] future: R },
+        Health,
+    }
+}
+
+impl<A, R, ApiBody> Future for GatewayFuture<A, R>
+where
+    A: Future<Output = Result<Response<ApiBody>, Infallible>>,
+    R: Future<Output = Result<Response<ResponseBody>, Infallible>>,
+    ApiBody: Into<ResponseBody>,
+{
+    type Output = Result<Response<ResponseBody>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().kind.project() {
+            KindProj::Api { future } => Poll::Ready(Ok(ready!(future.poll(cx))?.map(Into::into))),
+            KindProj::Routed { future } => future.poll(cx),
+            KindProj::Health => Poll::Ready(Ok(health())),
+        }
+    }
+}
+
+/// Whoever can ask is told that we can answer; nothing more is known here.
+fn health() -> Response<ResponseBody> {
+    let mut response = Response::new(Bytes::from_static(br#"{"status":"UP"}"#).into());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
