@@ -108,7 +108,7 @@ impl Upstream {
             .scheme
             .filter(|s| *s == UriScheme::HTTP || *s == UriScheme::HTTPS)
             .ok_or_else(error)?;
-        let authority = parts.authority.filter(|a| !a.as_str().contains('@')).ok_or_else(error)?;
+        let authority = parts.authority.filter(is_host_and_port).ok_or_else(error)?;
         let path = parts.path_and_query.ok_or_else(error)?;
         if path.query().is_some() || has_dot_segment(path.path()) {
             return Err(error());
@@ -134,6 +134,13 @@ impl Upstream {
         let separator = if path.is_empty() { "" } else { "/" };
         Self { base_path: format!("{}{separator}{path}", self.base_path), ..self.clone() }
     }
+}
+
+/// `http` lets more through: user and password, a port that is no number, no host at all.
+fn is_host_and_port(authority: &Authority) -> bool {
+    let port = authority.as_str().strip_prefix(authority.host());
+    !authority.host().is_empty()
+        && port.is_some_and(|port| port.is_empty() || authority.port_u16().is_some())
 }
 
 impl fmt::Display for Upstream {
@@ -495,6 +502,8 @@ mod tests {
             "http://zos/?q",
             "http://zos/a/../b",
             "http://zos:99999x/",
+            "http://zos:70000",
+            "http://:80",
             "",
         ] {
             assert!(matches!(Upstream::parse(url), Err(RouteError::Upstream(_))), "{url}");

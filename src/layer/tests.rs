@@ -1,1 +1,677 @@
+//! The layers together, and in every wrong order.
 
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http_body_util::Full;
+use rcgen::{CertificateParams, DnType, KeyPair};
+use tower::{BoxError, ServiceBuilder, ServiceExt, util::BoxCloneService};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::*;
+use crate::{
+    clock::{Clock, ManualClock, Timestamp},
+    identity::{CommonNameMapper, IdentityMapper, MapError, PeerCertificate},
+    passticket::{
+        Algorithm, Applid, GenerateError, KeyProfile, KeyProfiles, LocalGenerator, PassTicket,
+        PassTicketGenerator, SafReturnCodes, UserId,
+    },
+    revocation::{CheckError, Revocation, RevocationCheck, RevocationIndex},
+    token::{
+        Pat, Scopes, ServiceId, SigningKey, TokenIssuer, TokenVerifier, Validity, VerifiedToken,
+    },
+};
+
+type Body = Full<Bytes>;
+
+const NOW: u64 = 1_800_000_000;
+
+static KEY: LazyLock<SigningKey> = LazyLock::new(|| {
+    let pem = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
+    SigningKey::from_pem(pem.unwrap().serialize_pem().as_bytes()).unwrap()
+});
+
+fn profile() -> KeyProfile {
+    let applid = Applid::new("ZOWEAPPL").unwrap();
+    KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977").unwrap()
+}
+
+fn certificate(common_name: &str) -> PeerCertificate {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+    PeerCertificate::from_der(certificate.der().to_vec()).unwrap()
+}
+
+/// What the service got, and what the client got.
+struct Exchange {
+    southbound: Option<HeaderMap>,
+    status: StatusCode,
+    response: HeaderMap,
+    failure: Option<Failure>,
+    rejection: Option<Rejection>,
+}
+
+impl Exchange {
+    fn sent(&self, name: &str) -> Option<&str> {
+        self.southbound.as_ref()?.get(name).map(|v| v.to_str().unwrap())
+    }
+
+    /// The user whose ticket the service was sent, evaluated as the service would.
+    fn ticket_user(&self) -> Option<UserId> {
+        let basic = self.sent("authorization")?.strip_prefix("Basic ")?;
+        let plain = String::from_utf8(BASE64_STANDARD.decode(basic).unwrap()).unwrap();
+        let (user, ticket) = plain.split_once(':').unwrap();
+        let user = UserId::new(user).unwrap();
+        let ticket = PassTicket::parse(ticket).unwrap();
+        profile().evaluate(&user, &ticket, Timestamp::from_secs(NOW)).ok().map(|_| user)
+    }
+
+    /// The failure text, which must be the same on both sides.
+    fn failure_text(&self) -> Option<&str> {
+        let northbound = self.response.get(&X_ZOWE_AUTH_FAILURE).map(|v| v.to_str().unwrap());
+        if self.southbound.is_some() {
+            assert_eq!(self.sent("x-zowe-auth-failure"), northbound);
+        }
+        northbound
+    }
+}
+
+struct World {
+    clock: Arc<ManualClock>,
+    issuer: TokenIssuer,
+    revocations: Arc<RevocationIndex>,
+    on_failure: OnFailure,
+    custom: Option<CustomHeaders>,
+}
+
+impl World {
+    fn new() -> Self {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(NOW)));
+        Self {
+            issuer: TokenIssuer::new(KEY.clone()).with_clock(clock.clone()),
+            clock,
+            revocations: Arc::default(),
+            on_failure: OnFailure::Forward,
+            custom: None,
+        }
+    }
+
+    fn with(on_failure: OnFailure) -> Self {
+        Self { on_failure, ..Self::new() }
+    }
+
+    fn jwt(&self) -> String {
+        let user = UserId::new("USER").unwrap();
+        self.issuer.login_token(&user, "domain").unwrap().expose().to_owned()
+    }
+
+    fn pat(&self, scopes: &str) -> String {
+        let user = UserId::new("USER").unwrap();
+        let scopes = Scopes::parse([scopes]).unwrap();
+        let pat = self.issuer.personal_access_token(&user, &scopes, Validity::MAX).unwrap();
+        pat.expose().to_owned()
+    }
+
+    fn verifier(&self) -> TokenVerifier {
+        TokenVerifier::new(KEY.verifying_key()).with_clock(self.clock.clone())
+    }
+
+    fn routes(&self) -> Routes {
+        let route = |service: &str, scheme| {
+            let upstream = Upstream::parse("http://zos").unwrap();
+            let service = ServiceId::new(service).unwrap();
+            Route::new(service, "api/v1", upstream, scheme).unwrap().on_failure(self.on_failure)
+        };
+        let ticket = |applid| Scheme::HttpBasicPassTicket { applid: Applid::new(applid).unwrap() };
+        Routes::new([
+            route("files", ticket("ZOWEAPPL")),
+            route("nokey", ticket("NOKEY")),
+            route("open", Scheme::Bypass),
+        ])
+        .unwrap()
+    }
+
+    async fn exchange(&self, request: Request<Body>) -> Exchange {
+        let authenticator = Authenticator::new(self.verifier())
+            .personal_access_tokens(self.revocations.clone())
+            .client_certificates(CommonNameMapper);
+        let generator = LocalGenerator::new(KeyProfiles::new([profile()]).unwrap())
+            .with_clock(self.clock.clone());
+        let tickets = match &self.custom {
+            None => PassTicketLayer::new(generator),
+            Some(custom) => PassTicketLayer::with_custom_headers(generator, custom.clone()),
+        };
+        let stack = ServiceBuilder::new()
+            .layer(SanitizeLayer::new())
+            .layer(RouteLayer::new(self.routes()))
+            .layer(AuthenticateLayer::new(authenticator))
+            .layer(ScopeLayer::new())
+            .layer(tickets)
+            .service(tower::service_fn(echo));
+        exchange(stack, request).await
+    }
+}
+
+/// Hands what it got back in the extensions of the answer.
+async fn echo(request: Request<Body>) -> Result<Response<Body>, Infallible> {
+    let mut response = Response::new(Body::default());
+    response.extensions_mut().insert(request.headers().clone());
+    Ok(response)
+}
+
+async fn exchange<S>(stack: S, request: Request<Body>) -> Exchange
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    let (head, _) = stack.oneshot(request).await.unwrap().into_parts();
+    Exchange {
+        southbound: head.extensions.get().cloned(),
+        failure: head.extensions.get().cloned(),
+        rejection: head.extensions.get().cloned(),
+        status: head.status,
+        response: head.headers,
+    }
+}
+
+fn get(path: &str, headers: &[(&str, &str)]) -> Request<Body> {
+    let mut request = Request::get(path).body(Body::default()).unwrap();
+    for (name, value) in headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+        request.headers_mut().append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+    }
+    request
+}
+
+const FILES: &str = "/files/api/v1/x";
+
+#[tokio::test]
+async fn every_credential_becomes_a_ticket_and_leaves_no_trace() {
+    let world = World::new();
+    let (jwt, pat) = (world.jwt(), world.pat("files"));
+    let cookie = |name: &str, token: &str| ("cookie", format!("a=1; {name}={token}; b=\"2\""));
+    let header = |name, token: &str| (name, token.to_owned());
+    let cases = [
+        cookie("apimlAuthenticationToken", &jwt),
+        header("authorization", &format!("Bearer {jwt}")),
+        header("authorization", &format!("bearer  {jwt}")),
+        cookie("apimlAuthenticationToken", &pat),
+        header("authorization", &format!("Bearer {pat}")),
+        cookie("personalAccessToken", &pat),
+        cookie("personalAccessToken", &format!("\"{pat}\"")),
+        header("private-token", &pat),
+    ];
+    for (name, value) in cases {
+        let request =
+            get(FILES, &[(name, &value), ("accept", "x"), ("connection", "authorization")]);
+        // The client's own Authorization is for this connection then, and goes first.
+        let gone = name == "authorization";
+        let exchange = world.exchange(request).await;
+        assert_eq!(exchange.status, 200);
+        if gone {
+            assert_eq!(exchange.failure, Some(Failure::NoCredential), "{name}: {value}");
+        } else {
+            assert_eq!(exchange.ticket_user().unwrap().as_str(), "USER", "{name}: {value}");
+        }
+        let exchange = world.exchange(get(FILES, &[(name, &value), ("accept", "x")])).await;
+        assert_eq!(exchange.ticket_user().unwrap().as_str(), "USER", "{name}: {value}");
+        assert_eq!(exchange.failure_text(), None);
+        assert_eq!(exchange.sent("accept"), Some("x"));
+        let southbound = format!("{:?}", exchange.southbound.as_ref().unwrap());
+        assert!(!southbound.contains(&jwt) && !southbound.contains(&pat), "{southbound}");
+        if name == "cookie" {
+            assert_eq!(exchange.sent("cookie"), Some("a=1; b=\"2\""));
+        }
+        // The ticket is marked as a secret, so Debug does not show it.
+        assert!(southbound.contains("\"authorization\": Sensitive"), "{southbound}");
+    }
+
+    let mut request = get(FILES, &[]);
+    request.extensions_mut().insert(certificate("user"));
+    assert_eq!(world.exchange(request).await.ticket_user().unwrap().as_str(), "USER");
+}
+
+#[tokio::test]
+async fn failures_are_forwarded_without_any_credential() {
+    let world = World::new();
+    let good = world.jwt();
+    let tampered = format!("{good}x");
+    let foreign = world.pat("jobs");
+    let expired = world.jwt();
+    let user = UserId::new("USER").unwrap();
+    let revoked = world.pat("files");
+    let VerifiedToken::Pat(pat) = world.verifier().verify(&revoked).unwrap() else { panic!() };
+    world
+        .revocations
+        .apply(&Revocation::Token { token: pat.fingerprint(), expires_at: pat.expires_at() });
+    let later = world.pat("files");
+    let non_ascii = "\u{e9}\u{e9}".to_owned();
+    let odd = BASE64_STANDARD.encode("x".repeat(100));
+
+    const NONE: &str = "ZWEAG160E No authentication provided in the request";
+    const INVALID: &str = "ZWEAG102E Token is not valid";
+    let bearer = |token: &str| format!("Bearer {token}");
+    let cases: Vec<(&str, Vec<(&str, String)>, &str)> = vec![
+        ("nothing", vec![], NONE),
+        ("Basic", vec![("authorization", "Basic VVNFUjp2YWxpZA==".to_owned())], NONE),
+        ("garbage", vec![("authorization", bearer("garbage"))], INVALID),
+        ("not even ASCII", vec![("private-token", non_ascii.clone())], INVALID),
+        ("tampered", vec![("authorization", bearer(&tampered))], INVALID),
+        ("16 KiB of nothing", vec![("private-token", "x".repeat(16 * 1024))], INVALID),
+        ("more than 16 KiB", vec![("private-token", "x".repeat(17 * 1024))], INVALID),
+        ("another service's PAT", vec![("private-token", foreign.clone())], INVALID),
+        ("revoked", vec![("private-token", revoked)], INVALID),
+        ("a login token in the place of a PAT", vec![("private-token", good.clone())], NONE),
+        // No second try, whatever else is there.
+        (
+            "bad cookie, good header",
+            vec![
+                ("cookie", format!("apimlAuthenticationToken={odd}")),
+                ("authorization", bearer(&good)),
+                ("private-token", later.clone()),
+            ],
+            INVALID,
+        ),
+        (
+            "bad PAT cookie, good PAT header",
+            vec![
+                ("cookie", format!("personalAccessToken={foreign}; a=1")),
+                ("private-token", later.clone()),
+            ],
+            INVALID,
+        ),
+        (
+            "two Authorization lines",
+            vec![
+                ("authorization", "Basic VVNFUjp2YWxpZA==".to_owned()),
+                ("authorization", bearer(&good)),
+            ],
+            NONE,
+        ),
+    ];
+    for (name, headers, text) in cases {
+        let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        let mut request = get(FILES, &headers);
+        if name != "nothing" && !text.contains("160E") {
+            // Not even the certificate is a second try.
+            request.extensions_mut().insert(certificate("USER"));
+        }
+        let exchange = world.exchange(request).await;
+        assert_eq!(exchange.failure_text(), Some(text), "{name}");
+        assert_eq!(exchange.status, 200, "{name}");
+        let southbound = exchange.southbound.as_ref().unwrap();
+        for gone in ["authorization", "private-token"] {
+            assert!(!southbound.contains_key(gone), "{name}: {gone}");
+        }
+        let cookies = exchange.sent("cookie").unwrap_or_default();
+        assert!(!cookies.contains("Token"), "{name}: {cookies}");
+        assert!(exchange.failure.is_some() && exchange.rejection.is_none(), "{name}");
+    }
+
+    world.clock.advance(Duration::from_secs(8 * 3600));
+    let exchange = world.exchange(get(FILES, &[("authorization", &bearer(&expired))])).await;
+    assert_eq!(exchange.failure_text(), Some("ZWEAG103E The token has expired"));
+
+    world.revocations.apply(&Revocation::User { user, up_to: world.clock.now() });
+    let exchange = world.exchange(get(FILES, &[("private-token", &later)])).await;
+    assert_eq!(exchange.failure_text(), Some(INVALID));
+
+    let mut request = get(FILES, &[]);
+    request.extensions_mut().insert(certificate("Zowe Service"));
+    let exchange = world.exchange(request).await;
+    assert_eq!(exchange.failure_text(), Some("ZWEAG161E No user was found"));
+}
+
+#[tokio::test]
+async fn unchanged_means_unchanged() {
+    let world = World::with(OnFailure::ForwardUnchanged);
+    let foreign = world.pat("jobs");
+    let jwt = format!("Bearer {}", world.jwt());
+    let cases: [(&str, &[(&str, &str)]); 3] = [
+        // Fails in Authenticate, in Scope, and for want of a key.
+        (FILES, &[("authorization", "Basic dTpw"), ("cookie", "a; b=1"), ("cookie", "c=2")]),
+        (FILES, &[("private-token", &foreign), ("cookie", "LtpaToken2=1; c=2")]),
+        ("/nokey/api/v1", &[("authorization", &jwt), ("cookie", "jwtToken=1")]),
+    ];
+    for (path, headers) in cases {
+        let request = get(path, headers);
+        let sent = request.headers().clone();
+        let mut exchange = world.exchange(request).await;
+        assert!(exchange.failure_text().is_some());
+        let southbound = exchange.southbound.as_mut().unwrap();
+        southbound.remove(&X_ZOWE_AUTH_FAILURE);
+        assert_eq!(*southbound, sent);
+    }
+
+    // But on success nothing is left.
+    let headers = [("private-token", world.pat("files")), ("cookie", "jwtToken=1; a=1".to_owned())];
+    let headers = headers.each_ref().map(|(n, v)| (*n, v.as_str()));
+    let exchange = world.exchange(get(FILES, &headers)).await;
+    assert!(exchange.ticket_user().is_some());
+    assert_eq!(exchange.sent("private-token"), None);
+    assert_eq!(exchange.sent("cookie"), Some("a=1"));
+}
+
+#[tokio::test]
+async fn rejecting_routes_answer_themselves() {
+    let world = World::with(OnFailure::Reject);
+    let (foreign, jwt) = (world.pat("jobs"), format!("Bearer {}", world.jwt()));
+    let cases: [(&str, &[(&str, &str)], u16, &str); 4] = [
+        (FILES, &[], 401, "ZWEAG160E"),
+        (FILES, &[("private-token", "garbage")], 401, "ZWEAG102E"),
+        (FILES, &[("private-token", &foreign)], 403, "ZWEAG102E"),
+        ("/nokey/api/v1", &[("authorization", &jwt)], 500, "ZWEAG141E"),
+    ];
+    for (path, headers, status, number) in cases {
+        let exchange = world.exchange(get(path, headers)).await;
+        assert_eq!(exchange.status, status);
+        assert!(exchange.southbound.is_none(), "{number} was forwarded");
+        assert!(exchange.failure_text().unwrap().starts_with(number));
+        assert!(matches!(exchange.rejection, Some(Rejection::Authentication(_))));
+        assert_eq!(exchange.response.contains_key("www-authenticate"), status == 401);
+        assert_eq!(exchange.response["content-type"], "application/json");
+    }
+}
+
+#[tokio::test]
+async fn what_is_routed_nowhere_or_ambiguously_goes_nowhere() {
+    let world = World::new();
+    for (path, status) in [("/unknown/api/v1", 404), ("/files/api/v1/../admin", 400), ("/", 404)] {
+        let exchange = world.exchange(get(path, &[])).await;
+        assert_eq!(exchange.status, status, "{path}");
+        assert!(exchange.southbound.is_none());
+    }
+}
+
+#[tokio::test]
+async fn bypass_is_left_alone_but_for_what_only_we_may_set() {
+    let world = World::new();
+    let headers = [
+        ("authorization", "Basic dTpw"),
+        ("private-token", "x"),
+        ("cookie", "personalAccessToken=x; b"),
+    ];
+    let mut request = get("/open/api/v1", &headers);
+    let sent = request.headers().clone();
+    request.headers_mut().insert("x-certificate-public", HeaderValue::from_static("forged"));
+    let exchange = world.exchange(request).await;
+    assert_eq!(exchange.southbound.unwrap(), sent);
+    assert!(exchange.failure.is_none());
+}
+
+#[tokio::test]
+async fn custom_headers_are_ours_alone() {
+    let mut world = World::new();
+    world.custom = Some(CustomHeaders {
+        user: HeaderName::from_static("x-user"),
+        ticket: HeaderName::from_static("x-ticket"),
+    });
+    let forged = [("x-user", "ADMIN"), ("x-user", "ADMIN"), ("x-ticket", "FORGED")];
+    let bearer = format!("Bearer {}", world.jwt());
+
+    let exchange =
+        world.exchange(get(FILES, &[&forged[..], &[("authorization", &bearer)]].concat())).await;
+    assert_eq!(exchange.sent("x-user"), Some("USER"));
+    assert_eq!(exchange.southbound.as_ref().unwrap().get_all("x-user").iter().count(), 1);
+    let basic = BASE64_STANDARD.encode(format!("USER:{}", exchange.sent("x-ticket").unwrap()));
+    assert_eq!(exchange.sent("authorization"), Some(format!("Basic {basic}").as_str()));
+
+    let exchange = world.exchange(get(FILES, &forged)).await;
+    assert_eq!((exchange.sent("x-user"), exchange.sent("x-ticket")), (None, None));
+    assert_eq!(exchange.status, 200);
+}
+
+#[tokio::test]
+async fn a_forged_failure_is_replaced_and_the_services_own_is_kept() {
+    let world = World::new();
+    let exchange = world.exchange(get(FILES, &[("x-zowe-auth-failure", "forged")])).await;
+    let southbound = exchange.southbound.as_ref().unwrap();
+    let values: Vec<_> = southbound.get_all(&X_ZOWE_AUTH_FAILURE).iter().collect();
+    assert_eq!(values, ["ZWEAG160E No authentication provided in the request"]);
+}
+
+#[tokio::test]
+async fn pats_are_no_credentials_while_they_are_off() {
+    let world = World::new();
+    let pat = world.pat("files");
+    let authenticator = Authenticator::new(world.verifier()).client_certificates(CommonNameMapper);
+    let stack = ServiceBuilder::new()
+        .layer(RouteLayer::new(world.routes()))
+        .layer(AuthenticateLayer::new(authenticator))
+        .layer(ScopeLayer::new())
+        .layer(PassTicketLayer::new(LocalGenerator::new(KeyProfiles::new([profile()]).unwrap())))
+        .service(tower::service_fn(echo));
+    let bearer = format!("Bearer {pat}");
+    for headers in [[("private-token", pat.as_str())], [("authorization", &bearer)]] {
+        let exchange = exchange(stack.clone(), get(FILES, &headers)).await;
+        let text = exchange.failure_text().unwrap();
+        assert!(text.starts_with("ZWEAG160E"), "{text}");
+        assert_eq!(exchange.sent("private-token"), None);
+    }
+}
+
+/// Any order but the right one, and any layer missing, must not forward a ticketless request.
+#[tokio::test]
+async fn a_stack_in_the_wrong_order_never_forwards() {
+    type Stack = BoxCloneService<Request<Body>, Response<Body>, Infallible>;
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum L {
+        Sanitize,
+        Route,
+        Authenticate,
+        Scope,
+        PassTicket,
+    }
+    use L::{Authenticate, PassTicket, Route, Sanitize, Scope};
+
+    let world = World::new();
+    let add = |layer: L, inner: Stack| -> Stack {
+        match layer {
+            Sanitize => SanitizeLayer::new().layer(inner).boxed_clone(),
+            Route => RouteLayer::new(world.routes()).layer(inner).boxed_clone(),
+            Authenticate => AuthenticateLayer::new(Authenticator::new(world.verifier()))
+                .layer(inner)
+                .boxed_clone(),
+            Scope => ScopeLayer::new().layer(inner).boxed_clone(),
+            PassTicket => {
+                let generator = LocalGenerator::new(KeyProfiles::new([profile()]).unwrap())
+                    .with_clock(world.clock.clone());
+                PassTicketLayer::new(generator).layer(inner).boxed_clone()
+            }
+        }
+    };
+    let all = [Sanitize, Route, Authenticate, Scope, PassTicket];
+    let bearer = format!("Bearer {}", world.jwt());
+    let mut wrong = 0;
+    for order in permutations(&all) {
+        // Whole, and without each one of them: every stack that ends in PassTicket at least.
+        let shorter = (0..order.len()).map(|out| {
+            order.iter().enumerate().filter(|(i, _)| *i != out).map(|(_, l)| *l).collect::<Vec<_>>()
+        });
+        for order in shorter.chain([order.clone()]).filter(|o| o.contains(&PassTicket)) {
+            let stack = order
+                .iter()
+                .rev()
+                .fold(tower::service_fn(echo).boxed_clone(), |inner, layer| add(*layer, inner));
+            let exchange = exchange(stack, get(FILES, &[("authorization", &bearer)])).await;
+            let without_sanitize: Vec<_> = order.iter().filter(|l| **l != Sanitize).collect();
+            let right = without_sanitize == [&Route, &Authenticate, &Scope, &PassTicket]
+                && order.iter().position(|l| *l == Sanitize).is_none_or(|i| i == 0);
+            if right {
+                assert!(exchange.ticket_user().is_some(), "{order:?}");
+            } else {
+                wrong += 1;
+                assert_eq!(exchange.status, 500, "{order:?}");
+                assert!(exchange.southbound.is_none(), "{order:?}");
+                assert!(
+                    matches!(exchange.rejection, Some(Rejection::Misassembled(_))),
+                    "{order:?}: {:?}",
+                    exchange.rejection
+                );
+            }
+        }
+    }
+    assert!(wrong > 100, "{wrong}");
+}
+
+fn permutations<T: Copy>(items: &[T]) -> Vec<Vec<T>> {
+    if items.is_empty() {
+        return vec![Vec::new()];
+    }
+    (0..items.len())
+        .flat_map(|i| {
+            let mut rest = items.to_vec();
+            let first = rest.remove(i);
+            permutations(&rest).into_iter().map(move |tail| [&[first], &tail[..]].concat())
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn no_layer_forwards_a_ticketless_request_behind_a_second_route() {
+    // Authorised for one service, routed to another: the ticket would be for the wrong one.
+    let world = World::new();
+    let generator = LocalGenerator::new(KeyProfiles::new([profile()]).unwrap());
+    let stack = ServiceBuilder::new()
+        .layer(RouteLayer::new(world.routes()))
+        .layer(AuthenticateLayer::new(Authenticator::new(world.verifier())))
+        .layer(ScopeLayer::new())
+        .layer(RouteLayer::new(world.routes()))
+        .layer(PassTicketLayer::new(generator))
+        .service(tower::service_fn(echo));
+    let bearer = format!("Bearer {}", world.jwt());
+    let exchange = exchange(stack, get(FILES, &[("authorization", &bearer)])).await;
+    assert_eq!(exchange.status, 500);
+}
+
+/// A mapper and a generator that have to wait.
+#[derive(Clone, Debug)]
+struct Slow;
+
+type Later<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;
+
+impl IdentityMapper for Slow {
+    type Future = Later<Result<UserId, MapError>>;
+
+    fn map_certificate(&self, _: &PeerCertificate) -> Self::Future {
+        Box::pin(async {
+            tokio::task::yield_now().await;
+            Ok(UserId::new("USER").unwrap())
+        })
+    }
+}
+
+impl PassTicketGenerator for Slow {
+    type Future = Later<Result<PassTicket, GenerateError>>;
+
+    fn generate(&self, user: &UserId, _: &Applid) -> Self::Future {
+        let ticket = profile().generate(user, Timestamp::from_secs(NOW));
+        Box::pin(async {
+            tokio::task::yield_now().await;
+            Ok(ticket)
+        })
+    }
+}
+
+/// The mock panics when it is called without having been ready, which a clone is not.
+#[tokio::test]
+async fn the_service_that_was_ready_is_the_one_that_is_called() {
+    let world = World::new();
+    let (mock, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+    handle.allow(1);
+    let mut stack = ServiceBuilder::new()
+        .layer(SanitizeLayer::new())
+        .layer(RouteLayer::new(world.routes()))
+        .layer(AuthenticateLayer::new(
+            Authenticator::new(world.verifier()).client_certificates(Slow),
+        ))
+        .layer(ScopeLayer::new())
+        .layer(PassTicketLayer::new(Slow))
+        .service(mock);
+
+    let mut request = get(FILES, &[]);
+    request.extensions_mut().insert(certificate("whoever"));
+    stack.ready().await.unwrap();
+    let answer = stack.call(request);
+    let serve = async {
+        let (request, respond) = handle.next_request().await.unwrap();
+        assert!(request.headers().contains_key("authorization"));
+        respond.send_response(Response::new(Body::default()));
+    };
+    let (response, ()) = tokio::join!(answer, serve);
+    assert_eq!(response.unwrap().status(), 200);
+
+    // No permit is left: the next one waits for the inner service, as Tower wants it.
+    assert!(
+        tokio::time::timeout(Duration::from_millis(20), stack.ready()).await.is_err(),
+        "ready without a permit"
+    );
+}
+
+#[tokio::test]
+async fn the_error_of_the_inner_service_comes_through_as_it_is() {
+    #[derive(Debug, PartialEq)]
+    struct Mine;
+    let world = World::new();
+    let stack = ServiceBuilder::new()
+        .layer(SanitizeLayer::new())
+        .layer(RouteLayer::new(world.routes()))
+        .layer(AuthenticateLayer::new(Authenticator::new(world.verifier())))
+        .layer(ScopeLayer::new())
+        .layer(PassTicketLayer::new(Slow))
+        .service_fn(|_: Request<Body>| ready(Err::<Response<Body>, _>(Mine)));
+    assert_eq!(stack.oneshot(get(FILES, &[])).await.unwrap_err(), Mine);
+}
+
+/// Says that it cannot say.
+struct Unreachable;
+
+impl RevocationCheck for Unreachable {
+    fn check(&self, _: &Pat) -> Result<(), CheckError> {
+        Err(CheckError::Unavailable)
+    }
+}
+
+struct NotAllowed;
+
+impl PassTicketGenerator for NotAllowed {
+    type Future = Ready<Result<PassTicket, GenerateError>>;
+
+    fn generate(&self, user: &UserId, applid: &Applid) -> Self::Future {
+        ready(Err(GenerateError::new(*user, *applid, SafReturnCodes::NOT_AUTHORIZED)))
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_known_fails_closed() -> Result<(), BoxError> {
+    let world = World::new();
+    let stack = ServiceBuilder::new()
+        .layer(RouteLayer::new(world.routes()))
+        .layer(AuthenticateLayer::new(
+            Authenticator::new(world.verifier()).personal_access_tokens(Unreachable),
+        ))
+        .layer(ScopeLayer::new())
+        .layer(PassTicketLayer::new(NotAllowed))
+        .service(tower::service_fn(echo));
+
+    let pat = world.pat("files");
+    let unknown = exchange(stack.clone(), get(FILES, &[("private-token", &pat)])).await;
+    assert_eq!(unknown.failure_text(), Some("ZWEAG104E Authentication service is not available"));
+    assert_eq!(unknown.sent("private-token"), None);
+
+    let bearer = format!("Bearer {}", world.jwt());
+    let refused = exchange(stack, get(FILES, &[("authorization", &bearer)])).await;
+    assert!(refused.failure_text().unwrap().starts_with(
+        "ZWEAG141E The generation of the PassTicket failed. Reason: Not authorized to use this"
+    ));
+    assert_eq!(refused.sent("authorization"), None);
+    Ok(())
+}
