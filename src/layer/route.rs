@@ -178,7 +178,7 @@ impl Route {
             format!("/{service}/{gateway_url}")
         };
         let plain = prefix.parse::<Uri>().is_ok_and(|uri| uri.path() == prefix);
-        if !plain || prefix.contains("//") || has_dot_segment(&prefix) {
+        if !plain || !prefix.is_ascii() || prefix.contains("//") || has_dot_segment(&prefix) {
             return Err(RouteError::GatewayUrl(gateway_url.chars().take(200).collect()));
         }
         Ok(Self { service, prefix, upstream, scheme, on_failure: OnFailure::default() })
