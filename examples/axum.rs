@@ -1,0 +1,104 @@
+//! The layers on an axum router: one protected route, whose handler knows the z/OS user.
+//!
+//! Run with `cargo run --example axum`; it prints a command with a token.
+
+#![allow(clippy::print_stdout, reason = "it prints what to try")]
+
+use axum::{Extension, Router, routing::get};
+use tower::ServiceBuilder;
+use tower_passticket::{
+    layer::{
+        AuthenticateLayer, Authenticator, Authorized, OnFailure, Route, RouteLayer, SanitizeLayer,
+        Scheme, ScopeLayer, Upstream,
+    },
+    passticket::{Applid, UserId},
+    revocation::RevocationIndex,
+    token::{ServiceId, SigningKey, TokenIssuer, TokenVerifier},
+};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let key = signing_key()?;
+    let token = TokenIssuer::new(key.clone()).login_token(&UserId::new("USER")?, "example")?;
+    println!("curl -H 'Authorization: Bearer {}' http://127.0.0.1:8080/whoami", token.expose());
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+    Ok(axum::serve(listener, app(TokenVerifier::new(key.verifying_key()))?).await?)
+}
+
+fn app(verifier: TokenVerifier) -> Result<Router, Box<dyn std::error::Error>> {
+    // axum has routed already, so every request here is for this one service. Its id is what the
+    // scopes of a PAT are compared with; nothing is forwarded, so upstream and APPLID are unused.
+    let route = Route::new(
+        ServiceId::new("whoami")?,
+        "",
+        Upstream::parse("http://127.0.0.1")?,
+        Scheme::HttpBasicPassTicket { applid: Applid::new("WHOAMI")? },
+    )?
+    .on_failure(OnFailure::Reject);
+    let authenticator =
+        Authenticator::new(verifier).personal_access_tokens(RevocationIndex::default());
+
+    let protected = Router::new().route("/whoami", get(whoami)).layer(
+        ServiceBuilder::new()
+            .layer(SanitizeLayer::new())
+            .layer(RouteLayer::fixed(route))
+            .layer(AuthenticateLayer::new(authenticator))
+            .layer(ScopeLayer::new()),
+    );
+    Ok(Router::new().route("/health", get(|| async { "UP\n" })).merge(protected))
+}
+
+/// Comes here only who is authorised: the extension cannot be made by anybody else.
+async fn whoami(Extension(authorized): Extension<Authorized>) -> String {
+    format!("{}\n", authorized.user())
+}
+
+/// In production it is read from a file.
+fn signing_key() -> Result<SigningKey, Box<dyn std::error::Error>> {
+    let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
+    Ok(SigningKey::from_pem(key.serialize_pem().as_bytes())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        body::{Body, to_bytes},
+        http::Request,
+    };
+    use tower::ServiceExt;
+    use tower_passticket::token::{Scopes, Validity};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_route_is_protected_and_the_other_is_not() {
+        let key = signing_key().unwrap();
+        let app = app(TokenVerifier::new(key.verifying_key())).unwrap();
+        let issuer = TokenIssuer::new(key);
+        let user = UserId::new("USER").unwrap();
+        let pat = |scope| {
+            let scopes = Scopes::parse([scope]).unwrap();
+            let pat = issuer.personal_access_token(&user, &scopes, Validity::MAX).unwrap();
+            format!("Bearer {}", pat.expose())
+        };
+        let jwt = format!("Bearer {}", issuer.login_token(&user, "x").unwrap().expose());
+        for (path, bearer, status, body) in [
+            ("/health", String::new(), 200, "UP\n"),
+            ("/whoami", jwt, 200, "USER\n"),
+            ("/whoami", pat("whoami"), 200, "USER\n"),
+            ("/whoami", pat("another"), 403, ""),
+            ("/whoami", "Bearer x".to_owned(), 401, ""),
+            ("/whoami", String::new(), 401, ""),
+        ] {
+            let request = Request::get(path).header("authorization", &bearer);
+            let request = request.body(Body::empty()).unwrap();
+            let response = app.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), status, "{path} {bearer}");
+            let got = to_bytes(response.into_body(), 10_000).await.unwrap();
+            if status == 200 {
+                assert_eq!(got, body);
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! A service that takes PassTickets: an axum extractor evaluates the one it is given.
+//!
+//! Run with `cargo run --example southbound_service`, then, with the ticket that
+//! `passticket-proxy ticket generate` prints for this key:
+//! `curl -u USER:$TICKET http://127.0.0.1:8081/hello`
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::FromRequestParts,
+    http::{StatusCode, header::AUTHORIZATION, request::Parts},
+    routing::get,
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use tower_passticket::{
+    clock::{Clock, SystemClock},
+    passticket::{Algorithm, Applid, KeyProfile, PassTicket, UserId},
+};
+
+/// A secret of this service and of the gateway. In production it comes from a file that nobody
+/// else may read, or from the environment.
+const KEY: &str = "E001193519561977";
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let profile = KeyProfile::from_hex(Applid::new("ZOWEAPPL")?, Algorithm::Legacy, KEY)?;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:8081").await?;
+    Ok(axum::serve(listener, app(profile, Arc::new(SystemClock))).await?)
+}
+
+fn app(profile: KeyProfile, clock: Arc<dyn Clock>) -> Router {
+    Router::new()
+        .route("/hello", get(|Evaluated(user): Evaluated| async move { format!("hello {user}\n") }))
+        .with_state(Tickets { profile: Arc::new(profile), clock })
+}
+
+/// What it takes to evaluate tickets: key, APPLID and window, and what time it is.
+#[derive(Clone)]
+struct Tickets {
+    profile: Arc<KeyProfile>,
+    clock: Arc<dyn Clock>,
+}
+
+/// Whoever has shown a good PassTicket.
+struct Evaluated(UserId);
+
+impl FromRequestParts<Tickets> for Evaluated {
+    type Rejection = (StatusCode, String);
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        tickets: &Tickets,
+    ) -> Result<Self, Self::Rejection> {
+        let refuse = |why: &dyn ToString| (StatusCode::UNAUTHORIZED, why.to_string() + "\n");
+        let (user, ticket) = parts
+            .headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok()?.strip_prefix("Basic "))
+            .and_then(|encoded| BASE64_STANDARD.decode(encoded).ok())
+            .and_then(|plain| String::from_utf8(plain).ok())
+            .and_then(|plain| plain.split_once(':').map(|(u, t)| (u.to_owned(), t.to_owned())))
+            .ok_or_else(|| refuse(&"Authorization is not Basic user:PassTicket"))?;
+        let user = UserId::new(&user).map_err(|e| refuse(&e))?;
+        let ticket = PassTicket::parse(&ticket).map_err(|e| refuse(&e))?;
+        // Telling the reason tells a guesser nothing: wrong user, key and APPLID look alike.
+        match tickets.profile.evaluate(&user, &ticket, tickets.clock.now()) {
+            Ok(_) => Ok(Self(user)),
+            Err(refusal) => Err(refuse(&refusal)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Body, http::Request};
+    use tower::ServiceExt;
+    use tower_passticket::clock::{ManualClock, Timestamp};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_good_ticket_is_let_in() {
+        let profile = || {
+            KeyProfile::from_hex(Applid::new("ZOWEAPPL").unwrap(), Algorithm::Legacy, KEY).unwrap()
+        };
+        let now = Timestamp::from_secs(1_800_000_000);
+        let app = app(profile(), Arc::new(ManualClock::new(now)));
+        let user = UserId::new("USER").unwrap();
+        let good = profile().generate(&user, now);
+        let late = profile().generate(&user, Timestamp::from_secs(now.as_secs() - 601));
+        for (basic, status) in [
+            (format!("USER:{}", good.expose()), 200),
+            (format!("OTHER:{}", good.expose()), 401),
+            (format!("USER:{}", late.expose()), 401),
+            ("USER:password".to_owned(), 401),
+            (String::new(), 401),
+        ] {
+            let basic = BASE64_STANDARD.encode(basic);
+            let request = Request::get("/hello")
+                .header(AUTHORIZATION, format!("Basic {basic}"))
+                .body(Body::empty())
+                .unwrap();
+            assert_eq!(app.clone().oneshot(request).await.unwrap().status(), status);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! A gateway in code: the whole stack as a list, to be copied and changed.
+//!
+//! Run with `cargo run --example standalone_proxy`, and `cargo run --example southbound_service`
+//! beside it: the gateway on port 8080 forwards to the service on port 8081, with PassTickets that
+//! the service evaluates. It prints commands to try. For TLS replace `Server::http(listener)` by
+//! `Server::https(listener, ServerTls::from_pem(..)?)`.
+
+#![allow(clippy::print_stdout, reason = "it prints what to try")]
+
+use std::{convert::Infallible, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Body;
+use tower::{Service, ServiceBuilder};
+use tower_passticket::{
+    api::{AuthApi, FileLogin, Password, hash_password},
+    identity::CommonNameMapper,
+    layer::{
+        AuthenticateLayer, Authenticator, PassTicketLayer, Route, RouteLayer, Routes,
+        SanitizeLayer, Scheme, ScopeLayer, Upstream,
+    },
+    passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, UserId},
+    proxy::{Forward, Gateway, ResponseBody, Timeouts},
+    revocation::RevocationIndex,
+    tls::{Server, Verification, https_connector},
+    token::{ServiceId, SigningKey, TokenIssuer, TokenVerifier},
+};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+    println!(
+        "curl -i -u USER:validPassword -X POST http://127.0.0.1:8080/gateway/api/v1/auth/login"
+    );
+    println!(
+        "curl -i -H \"Authorization: Bearer $TOKEN\" http://127.0.0.1:8080/hello/api/v1/hello"
+    );
+    let ended = async {
+        let _ = tokio::signal::ctrl_c().await;
+    };
+    Server::http(listener).run(app("http://127.0.0.1:8081")?, ended).await;
+    Ok(())
+}
+
+/// The auth API, and everything at `/hello/api/v1` forwarded to `upstream`.
+fn app<B>(
+    upstream: &str,
+) -> Result<
+    impl Service<
+        Request<B>,
+        Response = Response<ResponseBody>,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + Clone
+    + Send
+    + 'static,
+    BoxError,
+>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    let applid = Applid::new("ZOWEAPPL")?;
+    let route = Route::new(
+        ServiceId::new("hello")?,
+        "api/v1",
+        Upstream::parse(upstream)?,
+        Scheme::HttpBasicPassTicket { applid },
+    )?;
+    // In production: from files that nobody else may read.
+    let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977")?;
+    let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
+    let key = SigningKey::from_pem(rsa.serialize_pem().as_bytes())?;
+    let password = hash_password(&Password::from("validPassword".to_owned()))?;
+    let login = FileLogin::new([(UserId::new("USER")?, password)])?;
+
+    let verifier = TokenVerifier::new(key.verifying_key());
+    let public = key.verifying_key();
+    let api = AuthApi::new(TokenIssuer::new(key), verifier.clone(), public, login)
+        .with_personal_access_tokens();
+    let authenticator = Authenticator::new(verifier)
+        .personal_access_tokens(RevocationIndex::default())
+        .client_certificates(CommonNameMapper);
+    let connector = https_connector(Verification::Disabled, b"", Duration::from_secs(10))?;
+
+    let routed = ServiceBuilder::new()
+        // First: what only a gateway may write must be gone before anybody reads it, and so must
+        // hop-by-hop headers before we set headers of our own.
+        .layer(SanitizeLayer::new())
+        // Before Authenticate: the route says whether the service wants authentication at all, and
+        // what becomes of a request without.
+        .layer(RouteLayer::new(Routes::new([route])?))
+        // Behind this, headers have no credential of the client any more.
+        .layer(AuthenticateLayer::new(authenticator))
+        // Between who and the ticket: a PAT may be for other services only.
+        .layer(ScopeLayer::new())
+        // Last: a ticket is good for ten minutes, and the nearer it is made the better.
+        .layer(PassTicketLayer::new(LocalGenerator::new(KeyProfiles::new([profile])?)))
+        // Sends nothing that the layer above has not prepared.
+        .service(Forward::new(connector, Timeouts::default()));
+    Ok(Gateway::new(api, routed))
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, Full};
+    use hyper::body::Incoming;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    /// Answers with the `Authorization` that it was sent.
+    async fn seen(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let authorization = request.headers().get("authorization");
+        let seen = authorization.map_or(Bytes::new(), |v| Bytes::copy_from_slice(v.as_bytes()));
+        Ok(Response::new(Full::new(seen)))
+    }
+
+    #[tokio::test]
+    async fn from_login_to_ticket() -> Result<(), BoxError> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let upstream = format!("http://{}", listener.local_addr()?);
+        tokio::spawn(Server::http(listener).run(tower::service_fn(seen), std::future::pending()));
+        let app = app::<Full<Bytes>>(&upstream)?;
+
+        let login = Request::post("/gateway/api/v1/auth/login")
+            .header("authorization", "Basic VVNFUjp2YWxpZFBhc3N3b3Jk")
+            .body(Full::default())?;
+        let response = app.clone().oneshot(login).await?;
+        assert_eq!(response.status(), 204);
+        let cookie = response.headers()["set-cookie"].to_str()?.split(';').next().unwrap();
+
+        let request = Request::get("/hello/api/v1/hello").header("cookie", cookie);
+        let response = app.oneshot(request.body(Full::default())?).await?;
+        assert_eq!(response.status(), 200);
+        let seen = response.into_body().collect().await?.to_bytes();
+        assert!(seen.starts_with(b"Basic "), "{seen:?}");
+        Ok(())
+    }
+}

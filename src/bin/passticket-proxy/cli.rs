@@ -1,0 +1,172 @@
+//! What can be written on the command line.
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use tower_passticket::passticket::{Algorithm, Applid, PassTicket, UserId};
+
+/// z/OS single sign-on: a JWT, a client certificate or a Personal Access Token comes in, and the
+/// service behind gets Authorization: Basic user:PassTicket.
+#[derive(Debug, Parser)]
+#[command(
+    name = "passticket-proxy",
+    version,
+    arg_required_else_help = true,
+    after_help = "\
+Start here:
+  passticket-proxy serve --demo       a gateway with a z/OS-like service behind it; prints
+                                      commands to try
+
+Exit codes:
+  0  it worked, or the answer is yes
+  1  the answer is no (ticket evaluate)
+  2  the command line or the configuration is wrong; every problem is one line on standard error
+  3  it did not work (an address in use, a file that cannot be read)
+
+Environment:
+  RUST_LOG   what is logged on standard error: error, warn, info (default), debug
+  NO_COLOR   if set, nothing is coloured"
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the gateway.
+    ///
+    /// With --config it reads a zowe.yaml: the keys that Zowe has for it, and the section
+    /// passticketProxy for the rest. SIGTERM or Ctrl-C ends it: it stops accepting, lets the
+    /// requests in flight finish, and exits.
+    ///
+    /// With --demo it needs nothing: it makes a directory with certificates, keys and a user, runs
+    /// on loopback with a service behind it that evaluates the PassTickets it is given, and prints
+    /// commands to paste. The zowe.yaml in that directory is one to start from.
+    Serve(Serve),
+    /// Check a configuration and print every problem: file, line, key, and what to write.
+    Check {
+        /// The zowe.yaml.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Make or evaluate a single PassTicket.
+    Ticket {
+        #[command(subcommand)]
+        command: TicketCommand,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Serve {
+    /// Run with this zowe.yaml.
+    #[arg(long, value_name = "FILE", required_unless_present = "demo", conflicts_with = "demo")]
+    config: Option<PathBuf>,
+    /// Run a demonstration on loopback.
+    #[arg(long)]
+    demo: bool,
+    /// The port of the demonstration; 0 takes a free one.
+    #[arg(long, value_name = "N", default_value_t = 10010, requires = "demo")]
+    port: u16,
+    /// Where the demonstration keeps its files; ./passticket-demo unless told otherwise.
+    #[arg(long, value_name = "DIR", requires = "demo")]
+    data_dir: Option<PathBuf>,
+}
+
+pub(crate) enum ServeSource {
+    Config(PathBuf),
+    Demo { port: u16, data_dir: Option<PathBuf> },
+}
+
+impl Serve {
+    pub(crate) fn source(self) -> ServeSource {
+        match self.config {
+            Some(file) => ServeSource::Config(file),
+            None => ServeSource::Demo { port: self.port, data_dir: self.data_dir },
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TicketCommand {
+    /// Print the PassTicket of a user for an application.
+    #[command(after_help = "\
+Example: print the ticket of this second, the key from standard input
+  echo E001193519561977 | passticket-proxy ticket generate --algorithm legacy \\
+      --user IBMUSER --applid IZUDFLT --key-file -")]
+    Generate(Generate),
+    /// Say whether a PassTicket is good, and when it was made.
+    ///
+    /// Prints its time (seconds since 1970) and its age and exits 0, or prints the reason why it
+    /// is refused and exits 1.
+    Evaluate(Evaluate),
+}
+
+/// What both directions need.
+#[derive(Args, Debug)]
+pub(crate) struct For {
+    /// legacy, enhanced-upper or enhanced-mixed.
+    #[arg(long)]
+    pub(crate) algorithm: Algorithm,
+    /// The user id.
+    #[arg(long)]
+    pub(crate) user: UserId,
+    /// The APPLID of the service.
+    #[arg(long)]
+    pub(crate) applid: Applid,
+    /// A file that nobody else may read, with the key in hex: 16 digits for legacy, 64 to 512 for
+    /// enhanced. "-" reads standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: PathBuf,
+    /// The time, in seconds since 1970-01-01 UTC; now unless told otherwise.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) at: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Generate {
+    #[command(flatten)]
+    pub(crate) ticket: For,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Evaluate {
+    #[command(flatten)]
+    pub(crate) ticket: For,
+    /// The PassTicket.
+    #[arg(long = "ticket", value_name = "T", value_parser = parse_ticket)]
+    pub(crate) passticket: Given,
+    /// How many seconds it may be off, either way.
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = parse_window)]
+    pub(crate) window: Duration,
+}
+
+/// A PassTicket as an argument.
+#[derive(Clone)]
+pub(crate) struct Given(pub(crate) PassTicket);
+
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+fn parse_ticket(text: &str) -> Result<Given, String> {
+    PassTicket::parse(text).map(Given).map_err(|e| e.to_string())
+}
+
+fn parse_window(text: &str) -> Result<Duration, String> {
+    text.parse().map(Duration::from_secs).map_err(|_| "write a number of seconds".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

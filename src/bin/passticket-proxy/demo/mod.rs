@@ -1,0 +1,63 @@
+//! `serve --demo`: a whole world on loopback.
+//!
+//! It is the ordinary gateway on an ordinary configuration, which is only made first; so what the
+//! demonstration shows is what `serve --config` does.
+
+mod commands;
+mod service;
+mod world;
+
+use std::{env, net::Ipv4Addr, path::Path};
+
+use tower_passticket::{passticket::Applid, tls::Server};
+
+use crate::{
+    Failure, check, say,
+    serve::{interrupted, listen, run, runtime},
+    stack,
+};
+use world::World;
+
+pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Failure> {
+    let directory = match data_dir {
+        Some(directory) => directory.to_owned(),
+        None => env::current_dir().map_err(Failure::broken)?.join("passticket-demo"),
+    };
+    let world = World::make(&directory)
+        .map_err(|e| Failure::broken(format!("cannot make the demonstration: {e}")))?;
+    runtime()?.block_on(async {
+        // Both listen before anything is printed: what is printed works at once.
+        let southbound = listen((Ipv4Addr::LOCALHOST, 0).into()).await?;
+        let northbound =
+            listen((Ipv4Addr::LOCALHOST, port).into()).await.map_err(|failure| match failure {
+                Failure::Broken(what) => {
+                    Failure::Broken(format!("{what}; choose another port with --port"))
+                }
+                other => other,
+            })?;
+        let address =
+            |listener: &tokio::net::TcpListener| listener.local_addr().map_err(Failure::broken);
+        let (gateway, service) = (address(&northbound)?, address(&southbound)?);
+        world
+            .configure(gateway.port(), service.port())
+            .map_err(|e| Failure::broken(format!("cannot write the configuration: {e}")))?;
+        let config = check::load(&world.zowe_yaml())?;
+        let parts = stack::parts(&config).map_err(Failure::wrong)?;
+
+        let applid = Applid::new(world::APPLID).map_err(Failure::broken)?;
+        let profile = config
+            .profiles
+            .get(&applid)
+            .ok_or_else(|| Failure::broken("the demonstration has no key for its service"))?;
+        let zos = Server::https(southbound, parts.tls.clone());
+        let zos = zos.run(service::ZosLike::new(profile.clone()), std::future::pending());
+        let zos = tokio::spawn(zos);
+
+        let shutdown = interrupted()?;
+        say(&commands::text(&world, gateway.port()));
+        let ended = run(&config, parts, northbound, shutdown).await;
+        // Not before: requests in flight need it.
+        zos.abort();
+        ended
+    })
+}

@@ -1,0 +1,71 @@
+//! `serve --config`: the gateway until it is told to end.
+
+use std::{io, net::SocketAddr, path::Path};
+
+use tokio::{
+    net::TcpListener,
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+};
+use tower_passticket::{
+    config::Config,
+    tls::{Drained, Server},
+};
+
+use crate::{Failure, check, stack};
+
+pub(crate) fn serve(file: &Path) -> Result<(), Failure> {
+    let config = check::load(file)?;
+    let parts = stack::parts(&config).map_err(Failure::wrong)?;
+    runtime()?.block_on(async {
+        let listener = listen(config.listen).await?;
+        run(&config, parts, listener, interrupted()?).await
+    })
+}
+
+pub(crate) fn runtime() -> Result<Runtime, Failure> {
+    Runtime::new().map_err(|e| Failure::broken(format!("cannot start: {e}")))
+}
+
+pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|e| Failure::broken(format!("cannot listen on {address}: {e}")))
+}
+
+/// Serves until `shutdown`, then until the requests in flight are answered.
+pub(crate) async fn run(
+    config: &Config,
+    parts: stack::Parts,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Failure> {
+    let address = listener.local_addr().map_err(Failure::broken)?;
+    tracing::info!(%address, routes = config.routes.iter().count(), "listening");
+    let server = Server::https(listener, parts.tls.clone())
+        .handshake_timeout(config.timeouts.handshake)
+        .drain_timeout(config.timeouts.drain);
+    match server.run(stack::gateway(config, parts), shutdown).await {
+        Drained::Completely => {
+            tracing::info!("ended; every request was answered");
+            Ok(())
+        }
+        Drained::CutOff { connections } => Err(Failure::broken(format!(
+            "ended with {connections} connections cut off after {} s",
+            config.timeouts.drain.as_secs()
+        ))),
+    }
+}
+
+/// Ready on SIGTERM or SIGINT. Must be called in the runtime; from then on the signals are ours.
+pub(crate) fn interrupted() -> Result<impl Future<Output = ()>, Failure> {
+    let on = |kind| signal(kind).map_err(|e: io::Error| Failure::broken(e));
+    let (mut terminate, mut interrupt) =
+        (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: no new connections"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: no new connections"),
+        }
+    })
+}

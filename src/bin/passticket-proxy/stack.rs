@@ -1,0 +1,100 @@
+//! From a configuration to the services that run.
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::connect::HttpConnector;
+use std::{convert::Infallible, sync::Arc};
+use tower::ServiceBuilder;
+use tower_passticket::{
+    api::{AuthApi, FileLogin},
+    config::Config,
+    identity::CommonNameMapper,
+    layer::{
+        AuthenticateLayer, Authenticator, PassTicketLayer, RouteLayer, SanitizeLayer, ScopeLayer,
+    },
+    passticket::LocalGenerator,
+    proxy::{Forward, Gateway, ResponseBody, Timeouts},
+    revocation::RevocationIndex,
+    tls::{ServerTls, TlsError, https_connector},
+    token::{TokenIssuer, TokenVerifier},
+};
+use tower_service::Service;
+
+/// What can be wrong although each key of the configuration is right.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PartsError {
+    #[error("zowe.certificate.pem: {0}")]
+    Tls(#[from] TlsError),
+    #[error("passticketProxy.users: {0}")]
+    Users(#[from] tower_passticket::api::FileLoginError),
+}
+
+/// What a configuration is made into before anything listens.
+pub(crate) struct Parts {
+    pub(crate) tls: ServerTls,
+    connector: HttpsConnector<HttpConnector>,
+    login: FileLogin,
+}
+
+pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
+    let files = &config.tls;
+    let authorities = (!files.authorities.is_empty()).then_some(files.authorities.as_slice());
+    let client_authorities = authorities.filter(|_| config.client_certificates);
+    Ok(Parts {
+        tls: ServerTls::from_pem(&files.certificate, &files.key, client_authorities)?,
+        connector: https_connector(config.verify, &files.authorities, config.timeouts.connect)?,
+        login: FileLogin::new(config.users.iter().cloned())?,
+    })
+}
+
+/// The gateway: the auth API beside the routed stack.
+pub(crate) fn gateway(
+    config: &Config,
+    Parts { connector, login, .. }: Parts,
+) -> impl Service<
+    Request<Incoming>,
+    Response = http::Response<ResponseBody>,
+    Error = Infallible,
+    Future: Send + 'static,
+> + Clone
++ Send
++ 'static {
+    let key = &config.signing_key;
+    let verifier = TokenVerifier::new(key.verifying_key());
+    let issuer = TokenIssuer::new(key.clone()).with_lifetime(config.token_lifetime);
+
+    let mut api = AuthApi::new(issuer, verifier.clone(), key.verifying_key(), login)
+        .cookie_names(config.cookies.clone());
+    let mut authenticator: Authenticator<Arc<RevocationIndex>, CommonNameMapper> =
+        Authenticator::new(verifier).cookie_names(config.cookies.clone());
+    if config.pats {
+        api = api.with_personal_access_tokens();
+        authenticator = authenticator.personal_access_tokens(Arc::new(RevocationIndex::default()));
+    }
+    if config.client_certificates {
+        api = api.client_certificates(CommonNameMapper);
+        authenticator = authenticator.client_certificates(CommonNameMapper);
+    }
+    let generator = LocalGenerator::new(config.profiles.clone());
+    let tickets = match config.custom_headers.clone() {
+        None => PassTicketLayer::new(generator),
+        Some(custom) => PassTicketLayer::with_custom_headers(generator, custom),
+    };
+    let timeouts = Timeouts { response: config.timeouts.response, ..Timeouts::default() };
+
+    let routed = ServiceBuilder::new()
+        // First, so that nothing behind it sees what a client may not write.
+        .layer(SanitizeLayer::new().also(config.strip_headers.iter().cloned()))
+        // Before Authenticate: the route says whether anything is evaluated, and what becomes of
+        // a failure.
+        .layer(RouteLayer::new(config.routes.clone()))
+        // Here raw credentials end.
+        .layer(AuthenticateLayer::new(authenticator))
+        // Who is known, and where they want to go: may they?
+        .layer(ScopeLayer::new())
+        // Last, so that the ticket is as fresh as it can be.
+        .layer(tickets)
+        .service(Forward::new(connector, timeouts));
+    Gateway::new(api, routed)
+}

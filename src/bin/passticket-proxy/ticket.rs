@@ -1,0 +1,64 @@
+//! `ticket generate` and `ticket evaluate`.
+
+use std::{
+    io::{self, Read},
+    path::Path,
+};
+
+use tower_passticket::{
+    clock::{Clock, SystemClock, Timestamp},
+    config::read_secret_file,
+    passticket::KeyProfile,
+};
+use zeroize::Zeroizing;
+
+use crate::{
+    Failure,
+    cli::{Evaluate, For, Generate},
+    say,
+};
+
+/// More than any key in hex takes.
+const MAX_KEY_TEXT: u64 = 4096;
+
+pub(crate) fn generate(Generate { ticket }: &Generate) -> Result<(), Failure> {
+    let made = profile(ticket)?.generate(&ticket.user, time(ticket));
+    say(made.expose());
+    Ok(())
+}
+
+pub(crate) fn evaluate(Evaluate { ticket, passticket, window }: &Evaluate) -> Result<(), Failure> {
+    let profile = profile(ticket)?.with_window(*window);
+    match profile.evaluate(&ticket.user, &passticket.0, time(ticket)) {
+        Ok(evaluated) => {
+            let at = evaluated.generated_at().as_secs();
+            say(&format!("good: made at {at}, age {} s", evaluated.age_secs()));
+            Ok(())
+        }
+        Err(refusal) => Err(Failure::No(format!("refused: {refusal}"))),
+    }
+}
+
+fn time(ticket: &For) -> Timestamp {
+    ticket.at.map_or_else(|| SystemClock.now(), Timestamp::from_secs)
+}
+
+fn profile(ticket: &For) -> Result<KeyProfile, Failure> {
+    let key = read_key(&ticket.key_file)?;
+    let key = str::from_utf8(&key).unwrap_or_default();
+    KeyProfile::from_hex(ticket.applid, ticket.algorithm, key)
+        .map_err(|e| Failure::wrong(format!("the key in {}: {e}", ticket.key_file.display())))
+}
+
+fn read_key(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    if file.as_os_str() != "-" {
+        return read_secret_file(file).map_err(Failure::wrong);
+    }
+    // Room for all of it at once: a buffer that grows leaves copies behind.
+    let mut key = Zeroizing::new(Vec::with_capacity(MAX_KEY_TEXT as usize));
+    io::stdin()
+        .take(MAX_KEY_TEXT)
+        .read_to_end(&mut key)
+        .map_err(|e| Failure::broken(format!("cannot read the key from standard input: {e}")))?;
+    Ok(key)
+}

@@ -1,0 +1,288 @@
+//! `serve --demo`, used as a newcomer would: over TLS, with a client that is not ours.
+
+mod support;
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use reqwest::RequestBuilder;
+use serde_json::{Value, json};
+use support::{Demo, basic};
+
+const NONE: &str = "ZWEAG160E No authentication provided in the request";
+const INVALID: &str = "ZWEAG102E Token is not valid";
+
+/// A credential on its way in: the name of the case, the client, what it adds.
+type Present = Box<dyn Fn(RequestBuilder) -> RequestBuilder>;
+
+fn header(name: &'static str, value: String) -> Present {
+    Box::new(move |request| request.header(name, &value))
+}
+
+fn cookie(name: &str, value: &str) -> Present {
+    header("cookie", format!("first=1; {name}={value}; last=\"9\""))
+}
+
+#[tokio::test]
+async fn each_credential_arrives_as_a_ticket_that_the_service_accepts() {
+    let demo = Demo::start();
+    let jwt = demo.login().await;
+    let pat = demo.pat(&["dcpassticket"]).await;
+    let nothing: Present = Box::new(|request| request);
+    let cases = [
+        ("JWT cookie", demo.client(), cookie("apimlAuthenticationToken", &jwt), "USER"),
+        ("JWT bearer", demo.client(), header("authorization", format!("Bearer {jwt}")), "USER"),
+        ("PAT cookie", demo.client(), cookie("personalAccessToken", &pat), "USER"),
+        ("PAT header", demo.client(), header("PRIVATE-TOKEN", pat.clone()), "USER"),
+        ("PAT bearer", demo.client(), header("authorization", format!("Bearer {pat}")), "USER"),
+        ("PAT in the JWT cookie", demo.client(), cookie("apimlAuthenticationToken", &pat), "USER"),
+        ("certificate", demo.client_of("USER"), nothing, "USER"),
+        ("another certificate", demo.client_of("APIMTST"), Box::new(|r| r), "APIMTST"),
+    ];
+    for (name, client, present, user) in cases {
+        let get = |path: &str| present(client.get(demo.at(path)));
+        let response = get("/dcpassticket/api/v1/passticketTest").send().await.unwrap();
+        assert_eq!(response.status(), 200, "{name}");
+        assert!(!response.headers().contains_key("x-zowe-auth-failure"), "{name}");
+        let evaluated: Value = response.json().await.unwrap();
+        assert_eq!(evaluated["user"], user, "{name}");
+        assert_eq!(evaluated["applid"], "ZOWEAPPL", "{name}");
+        assert!(evaluated["ageSeconds"].as_i64().unwrap() <= 5, "{name}");
+
+        let response = get("/dcpassticket/api/v1/request?x=%201").send().await.unwrap();
+        let text = response.text().await.unwrap();
+        for secret in [&jwt, &pat] {
+            let signature = secret.rsplit('.').next().unwrap();
+            assert!(!text.contains(signature), "{name}: {text}");
+        }
+        let echo: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(echo["path"], "/discoverableclient/api/v1/request?x=%201", "{name}");
+        let (basic_user, ticket) = basic(&echo["headers"]);
+        assert_eq!((basic_user.as_str(), ticket.len()), (user, 8), "{name}");
+        if name.contains("ookie") {
+            assert_eq!(echo["cookies"], json!({"first": "1", "last": "\"9\""}), "{name}");
+        }
+        let headers = &echo["headers"];
+        assert_eq!(headers["x-forwarded-for"], "127.0.0.1", "{name}");
+        assert_eq!(headers["x-forwarded-proto"], "https", "{name}");
+        assert_eq!(headers["x-forwarded-prefix"], "/dcpassticket/api/v1", "{name}");
+        let host = demo.url.strip_prefix("https://").unwrap();
+        assert_eq!(headers["x-forwarded-host"], host, "{name}");
+        assert_eq!(headers["x-forwarded-port"], host.rsplit(':').next().unwrap(), "{name}");
+        assert_ne!(headers["host"], host, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn each_failure_is_told_to_both_sides_and_leaks_nothing() {
+    let demo = Demo::start();
+    let jwt = demo.login().await;
+    let other = demo.pat(&["dcbypass"]).await;
+    let mut tampered = jwt.clone();
+    tampered.replace_range(tampered.len() - 6.., "AAAAAA");
+    let hs256 = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJVU0VSIn0.c2lnbmF0dXJl".to_owned();
+    let none = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJVU0VSIn0.".to_owned();
+    let cases = [
+        ("nothing", Box::new(|r| r) as Present, NONE),
+        ("Basic", Box::new(|r: RequestBuilder| r.basic_auth("USER", Some("validPassword"))), NONE),
+        ("garbage", header("authorization", "Bearer garbage".to_owned()), INVALID),
+        ("tampered", cookie("apimlAuthenticationToken", &tampered), INVALID),
+        ("alg none", header("authorization", format!("Bearer {none}")), INVALID),
+        ("HS256", header("authorization", format!("Bearer {hs256}")), INVALID),
+        ("PAT of another service", header("PRIVATE-TOKEN", other.clone()), INVALID),
+        ("its cookie", cookie("personalAccessToken", &other), INVALID),
+        ("JWT as a PAT", header("PRIVATE-TOKEN", jwt.clone()), NONE),
+        ("16 KiB", header("PRIVATE-TOKEN", "x".repeat(16 * 1024)), INVALID),
+    ];
+    for (name, present, text) in cases {
+        let get = |path: &str| {
+            present(demo.client().get(demo.at(path))).header("X-Zowe-Auth-Failure", "forged")
+        };
+        let response = get("/dcpassticket/api/v1/request").send().await.unwrap();
+        assert_eq!(response.status(), 200, "{name}");
+        assert_eq!(response.headers()["x-zowe-auth-failure"], text, "{name}");
+        let echo: Value = response.json().await.unwrap();
+        let headers = echo["headers"].as_object().unwrap();
+        assert_eq!(headers["x-zowe-auth-failure"], text, "{name}");
+        assert!(!headers.contains_key("authorization"), "{name}: {headers:?}");
+        assert!(!headers.contains_key("private-token"), "{name}: {headers:?}");
+        let cookies = echo["cookies"].as_object().unwrap();
+        assert!(cookies.keys().all(|name| !name.contains("Token")), "{name}: {cookies:?}");
+
+        let response = get("/dcpassticket/api/v1/passticketTest").send().await.unwrap();
+        assert_eq!(response.status(), 401, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn bypass_and_what_is_not_routed() {
+    let demo = Demo::start();
+    let client = demo.client();
+    let bypass = client.get(demo.at("/dcbypass/api/v1/request")).basic_auth("me", Some("secret"));
+    let echo: Value = bypass.send().await.unwrap().json().await.unwrap();
+    assert_eq!(basic(&echo["headers"]), ("me".to_owned(), "secret".to_owned()));
+
+    let cases = [
+        ("/unknown/api/v1/request", 404, "ZWEAO404E"),
+        ("/gateway/api/v1/unknown", 404, "ZWEAO404E"),
+        ("/gateway/api/v1/auth/unknown", 404, "ZWEAO404E"),
+        ("/dcpassticket/api/v1/%2e%2e/x", 400, "ZWEAO400E"),
+        ("/dcpassticket/api/v1/nothing", 404, ""),
+    ];
+    for (path, status, number) in cases {
+        // Most clients would resolve the dots themselves.
+        let output = Command::new("curl")
+            .args(["-sS", "--path-as-is", "-w", "\n%{http_code} %{content_type}", "--cacert"])
+            .arg(demo.directory.join("certs/ca.pem"))
+            .arg(demo.at(path))
+            .output()
+            .expect("curl");
+        let output = String::from_utf8(output.stdout).unwrap();
+        let (body, trailer) = output.rsplit_once('\n').unwrap();
+        assert_eq!(trailer, format!("{status} application/json"), "{path}");
+        assert!(body.contains(number), "{path}: {body}");
+    }
+
+    let health = client.get(demo.at("/application/health")).send().await.unwrap();
+    assert_eq!(health.json::<Value>().await.unwrap(), json!({"status": "UP"}));
+}
+
+#[tokio::test]
+async fn http_1_and_http_2_by_alpn() {
+    let demo = Demo::start();
+    for (client, version) in [
+        (demo.builder().http1_only(), reqwest::Version::HTTP_11),
+        (demo.builder(), reqwest::Version::HTTP_2),
+    ] {
+        let client = client.build().unwrap();
+        let response = client.get(demo.at("/dcbypass/api/v1/request")).send().await.unwrap();
+        assert_eq!(response.version(), version);
+        let echo: Value = response.json().await.unwrap();
+        let host = demo.url.strip_prefix("https://").unwrap();
+        assert_eq!(echo["headers"]["x-forwarded-host"], host);
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_cookies_and_every_hop_by_hop_header() {
+    let demo = Demo::start();
+    let jwt = demo.login().await;
+    let mut cookies: Vec<_> = (0..100).map(|i| format!("c{i}={i}")).collect();
+    cookies.insert(50, format!("apimlAuthenticationToken={jwt}"));
+    cookies.insert(70, "without-equals".to_owned());
+    let request = demo
+        .builder()
+        .http1_only()
+        .build()
+        .unwrap()
+        .get(demo.at("/dcpassticket/api/v1/request"))
+        .header("cookie", cookies.join("; "))
+        .header("connection", "keep-alive, authorization")
+        .header("connection", "x-forwarded-for, x-mine")
+        .header("x-mine", "1")
+        .header("te", "trailers")
+        .header("authorization", "Basic bm86bm8=");
+    let echo: Value = request.send().await.unwrap().json().await.unwrap();
+    assert_eq!(basic(&echo["headers"]).0, "USER");
+    let left = echo["cookies"].as_object().unwrap();
+    assert_eq!(left.len(), 100);
+    let headers = echo["headers"].as_object().unwrap();
+    for gone in ["connection", "x-mine", "te"] {
+        assert!(!headers.contains_key(gone), "{gone}");
+    }
+    assert_eq!(headers["x-forwarded-for"], "127.0.0.1");
+}
+
+#[tokio::test]
+async fn the_second_start_is_quick_and_keeps_what_the_first_made() {
+    let temporary = tempfile::TempDir::new().unwrap();
+    let jwt = Demo::start_in(temporary.path()).login().await;
+    let started = Instant::now();
+    let demo = Demo::start_in(temporary.path());
+    let elapsed = started.elapsed();
+    assert!(elapsed < Duration::from_secs(1), "{elapsed:?}");
+    let request = demo.client().get(demo.auth("query")).bearer_auth(&jwt);
+    assert_eq!(request.send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn secrets_are_in_files_of_their_owner_and_never_in_the_log() {
+    let mut demo = Demo::start();
+    let jwt = demo.login().await;
+    let pat = demo.pat(&["dcpassticket"]).await;
+    for token in [&jwt, &pat] {
+        for path in ["/dcpassticket/api/v1/request", "/dcbypass/api/v1/request", "/x"] {
+            let request = demo.client().get(demo.at(path)).bearer_auth(token);
+            let _ = request.header("PRIVATE-TOKEN", token).send().await.unwrap();
+        }
+    }
+    let secrets = [
+        "certs/ca.key",
+        "certs/localhost.key",
+        "certs/USER.key",
+        "keys/jwt.pem",
+        "ptktdata/ZOWEAPPL.key",
+        "users.yml",
+    ];
+    for file in secrets {
+        let mode = fs::metadata(demo.directory.join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+    let key = fs::read_to_string(demo.directory.join("ptktdata/ZOWEAPPL.key")).unwrap();
+    demo.program.signal("-TERM");
+    let (status, log) = demo.program.wait();
+    assert!(status.success(), "{log}");
+    assert!(log.contains("listening"), "{log}");
+    for secret in [jwt.rsplit('.').next().unwrap(), pat.rsplit('.').next().unwrap(), key.trim()] {
+        assert!(!log.contains(secret), "{log}");
+    }
+    assert!(!log.contains("validPassword"), "{log}");
+}
+
+/// Every line that begins with two blanks is a command, and works as it stands.
+#[tokio::test]
+async fn the_printed_commands_work_as_printed() {
+    if Command::new("curl").arg("--version").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "CI needs curl");
+        return;
+    }
+    let demo = Demo::start();
+    let commands: Vec<_> =
+        demo.printed.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+    assert!(commands.len() >= 6, "{}", demo.printed);
+    for (command, want) in commands.iter().zip([
+        "\"authorization\":\"Basic ",
+        "\"user\":\"USER\"",
+        "\"user\":\"USER\"",
+        "ZWEAG160E",
+        "",
+        "{\"status\":\"UP\"}",
+    ]) {
+        let output = Command::new("sh").args(["-c", command]).output().unwrap();
+        let (out, err) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{command}\n{out}\n{err}");
+        assert!(out.contains(want), "{command}\n{out}\n{err}");
+        assert_eq!(err, "", "{command}");
+    }
+}
+
+#[tokio::test]
+async fn only_loopback_is_listened_on() {
+    let demo = Demo::start();
+    let port: u16 = demo.url.rsplit(':').next().unwrap().parse().unwrap();
+    let table = fs::read_to_string(format!("/proc/{}/net/tcp", demo.program.pid())).unwrap();
+    let hex = format!("{port:04X}");
+    // Columns: number, local address, remote address, state (0A is LISTEN).
+    let listening: Vec<_> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|columns| columns.get(3) == Some(&"0A") && columns[1].ends_with(&hex))
+        .map(|columns| columns[1].to_owned())
+        .collect();
+    assert_eq!(listening, [format!("0100007F:{hex}")]);
+}

@@ -1,0 +1,219 @@
+//! `serve --config`: big bodies, a graceful end, a service that misbehaves.
+
+mod support;
+
+use std::{
+    convert::Infallible,
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::body::{Frame, Incoming};
+use support::{Demo, PATIENCE, Running, client};
+use tempfile::TempDir;
+use tokio::{net::TcpListener, time::sleep};
+use tower_passticket::tls::Server;
+
+const GIB: u64 = 1024 * 1024 * 1024;
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// A service in this process that the gateway forwards to.
+async fn service() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let service = tower::service_fn(answer);
+    tokio::spawn(Server::http(listener).run(service, std::future::pending()));
+    address
+}
+
+async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let body = match request.uri().path() {
+        "/download" => {
+            let chunk = Bytes::from(vec![b'x'; 64 * 1024]);
+            let chunks = (0..GIB / chunk.len() as u64).map(move |_| Ok(Frame::data(chunk.clone())));
+            return Ok(Response::new(StreamBody::new(Chunks(chunks)).boxed_unsync()));
+        }
+        "/upload" => {
+            let mut body = request.into_body();
+            let mut total = 0;
+            while let Some(Ok(frame)) = body.frame().await {
+                total += frame.into_data().map_or(0, |data| data.len() as u64);
+            }
+            total.to_string()
+        }
+        "/slow" => {
+            sleep(Duration::from_secs(1)).await;
+            "slow but sure".to_owned()
+        }
+        "/never" => std::future::pending().await,
+        path => path.to_owned(),
+    };
+    Ok(Response::new(Full::from(body).boxed_unsync()))
+}
+
+/// An iterator as a stream that is always ready.
+struct Chunks<I>(I);
+
+impl<I: Iterator + Unpin> futures_core::Stream for Chunks<I> {
+    type Item = I::Item;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<I::Item>> {
+        std::task::Poll::Ready(self.0.next())
+    }
+}
+
+/// The gateway on a configuration of its own, in front of `service`.
+struct Gateway {
+    program: Running,
+    url: String,
+    authorities: Vec<u8>,
+    _directory: TempDir,
+}
+
+impl Gateway {
+    fn start(service: SocketAddr, connection_timeout_ms: u64, drain_secs: u64) -> Self {
+        let directory = TempDir::new().unwrap();
+        // The demonstration makes certificates and keys; the configuration is ours.
+        drop(Demo::start_in(directory.path()));
+        write(directory.path(), service, connection_timeout_ms, drain_secs);
+        let config = directory.path().join("zowe.yaml");
+        let mut program = Running::start(&["serve", "--config", config.to_str().unwrap()]);
+        let line = program.logged("listening");
+        let start = line.find("127.0.0.1:").unwrap();
+        let address: String =
+            line[start..].chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
+        let port = address.rsplit(':').next().unwrap();
+        let authorities = fs::read(directory.path().join("certs/ca.pem")).unwrap();
+        let url = format!("https://localhost:{port}/svc/api/v1");
+        Self { program, url, authorities, _directory: directory }
+    }
+
+    fn client(&self) -> reqwest::Client {
+        client(&self.authorities).http1_only().build().unwrap()
+    }
+
+    fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+}
+
+fn write(directory: &Path, service: SocketAddr, connection_timeout_ms: u64, drain_secs: u64) {
+    let zowe_yaml = fs::read_to_string(directory.join("zowe.yaml")).unwrap();
+    let mut lines: Vec<_> = zowe_yaml.lines().map(str::to_owned).collect();
+    for line in &mut lines {
+        if line.trim_start().starts_with("port:") {
+            *line = "    port: 0".to_owned();
+        }
+        if line.trim() == "apiml:" {
+            *line =
+                format!("    apiml:\n      connection:\n        timeout: {connection_timeout_ms}");
+        }
+    }
+    lines.push(format!("  timeouts:\n    drainSeconds: {drain_secs}"));
+    fs::write(directory.join("zowe.yaml"), lines.join("\n")).unwrap();
+    fs::write(
+        directory.join("api-defs/demo.yml"),
+        format!(
+            "services:\n  - serviceId: svc\n    instanceBaseUrls: [\"http://{service}\"]\n    \
+             routes:\n      - gatewayUrl: api/v1\n        serviceRelativeUrl: /\n"
+        ),
+    )
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gibibyte_streams_through_in_constant_memory() {
+    let gateway = Gateway::start(service().await, 60_000, 30);
+    let client = client(&gateway.authorities).http1_only().timeout(4 * PATIENCE).build().unwrap();
+    client.get(gateway.at("/warm")).send().await.unwrap();
+    let before = gateway.program.peak_kib();
+
+    let mut response = client.get(gateway.at("/download")).send().await.unwrap();
+    let mut total = 0;
+    while let Some(chunk) = response.chunk().await.unwrap() {
+        total += chunk.len() as u64;
+    }
+    assert_eq!(total, GIB);
+
+    let chunk = Bytes::from(vec![b'x'; 64 * 1024]);
+    let chunks = (0..GIB / chunk.len() as u64).map(move |_| Ok::<_, Infallible>(chunk.clone()));
+    let body = reqwest::Body::wrap_stream(Chunks(chunks));
+    let response = client.post(gateway.at("/upload")).body(body).send().await.unwrap();
+    assert_eq!(response.text().await.unwrap(), GIB.to_string());
+
+    let grown = gateway.program.peak_kib() - before;
+    assert!(grown < 32 * 1024, "{grown} KiB more for a body of 1 GiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_loses_no_request_in_flight() {
+    let mut gateway = Gateway::start(service().await, 60_000, 30);
+    let client = gateway.client();
+    let mut in_flight = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        in_flight.spawn(client.get(gateway.at("/slow")).send());
+    }
+    // An idle connection must not hold the end up.
+    let idle = gateway.client();
+    idle.get(gateway.at("/idle")).send().await.unwrap();
+    sleep(Duration::from_millis(300)).await;
+    gateway.program.signal("-TERM");
+    gateway.program.logged("no new connections");
+    sleep(Duration::from_millis(100)).await;
+    assert!(gateway.client().get(gateway.at("/late")).send().await.unwrap_err().is_connect());
+
+    while let Some(response) = in_flight.join_next().await {
+        let response = response.unwrap().unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.text().await.unwrap(), "slow but sure");
+    }
+    let (status, log) = gateway.program.wait();
+    assert!(status.success(), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_has_a_deadline() {
+    let mut gateway = Gateway::start(service().await, 60_000, 1);
+    let client = gateway.client();
+    let stuck = tokio::spawn(client.get(gateway.at("/never")).send());
+    sleep(Duration::from_millis(300)).await;
+    let asked = Instant::now();
+    gateway.program.signal("-TERM");
+    let (status, log) = gateway.program.wait();
+    assert_eq!(status.code(), Some(3), "{log}");
+    assert!(log.contains("1 connections cut off"), "{log}");
+    assert!(asked.elapsed() < Duration::from_secs(10));
+    assert!(stuck.await.unwrap().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answer_in_time_and_nobody_there() {
+    let gateway = Gateway::start(service().await, 500, 1);
+    let response = gateway.client().get(gateway.at("/never")).send().await.unwrap();
+    assert_eq!(response.status(), 504);
+    let body = response.text().await.unwrap();
+    assert!(body.contains("ZWEAG510E"), "{body}");
+
+    let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = nobody.local_addr().unwrap();
+    drop(nobody);
+    let mut gateway = Gateway::start(address, 500, 1);
+    let response = gateway.client().get(gateway.at("/x")).send().await.unwrap();
+    assert_eq!(response.status(), 503);
+    let body = response.text().await.unwrap();
+    assert!(body.contains("ZWEAO503E"), "{body}");
+    // The client is not told where the service is; the operator is.
+    let port = address.port().to_string();
+    assert!(!body.contains(&port) && !body.contains("refused"), "{body}");
+    let line = gateway.program.logged("cannot reach the service");
+    assert!(line.contains(&port) && line.contains("refused"), "{line}");
+}

@@ -1,0 +1,232 @@
+//! Towards the services: TLS as strict as it is set, time limits, a client that goes away.
+
+use std::{
+    convert::Infallible,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use tokio::{net::TcpListener, sync::Notify, time::timeout};
+use tower::{Service, ServiceBuilder, ServiceExt};
+use tower_passticket::{
+    layer::{Route, RouteLayer, Routes, Scheme, Upstream},
+    passticket::Applid,
+    proxy::{Forward, ResponseBody, Timeouts},
+    tls::{Server, ServerTls, Verification, https_connector},
+    token::ServiceId,
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An authority, and a certificate for a name.
+struct Pki {
+    ca: String,
+    tls: ServerTls,
+}
+
+fn pki(name: &str) -> Pki {
+    let ca_key = KeyPair::generate().unwrap();
+    let mut ca = CertificateParams::default();
+    ca.distinguished_name.push(DnType::CommonName, "CA");
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let certificate = ca.self_signed(&ca_key).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new([name.to_owned()]).unwrap();
+    let leaf = leaf.signed_by(&key, &Issuer::from_params(&ca, &ca_key)).unwrap();
+    let tls = ServerTls::from_pem(leaf.pem().as_bytes(), key.serialize_pem().as_bytes(), None);
+    Pki { ca: certificate.pem(), tls: tls.unwrap() }
+}
+
+async fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+async fn hello(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    Ok(Response::new(Full::from("hello")))
+}
+
+/// Routing and forwarding to `url`, nothing else.
+fn forward(
+    url: &str,
+    scheme: Scheme,
+    verification: Verification,
+    authorities: &str,
+    response: Duration,
+) -> impl Service<Request<Full<Bytes>>, Response = Response<ResponseBody>, Error = Infallible> + Clone
+{
+    let service = ServiceId::new("svc").unwrap();
+    let route = Route::new(service, "", Upstream::parse(url).unwrap(), scheme).unwrap();
+    let connector = https_connector(verification, authorities.as_bytes(), PATIENCE).unwrap();
+    ServiceBuilder::new()
+        .layer(RouteLayer::new(Routes::new([route]).unwrap()))
+        .service(Forward::new(connector, Timeouts { response, ..Timeouts::default() }))
+}
+
+fn get() -> Request<Full<Bytes>> {
+    Request::get("/svc/x").body(Full::default()).unwrap()
+}
+
+#[tokio::test]
+async fn certificates_of_services_are_verified_as_strictly_as_set() {
+    let (mine, foreign) = (pki("localhost"), pki("localhost"));
+    let misnamed = pki("elsewhere.example");
+    let cases = [
+        ("right", &mine, &mine.ca, [200, 200, 200]),
+        ("another name", &misnamed, &misnamed.ca, [503, 200, 200]),
+        ("another authority", &foreign, &mine.ca, [503, 503, 200]),
+    ];
+    for (name, server, authorities, want) in cases {
+        let (listener, address) = listener().await;
+        let serving = Server::https(listener, server.tls.clone());
+        let serving =
+            tokio::spawn(serving.run(tower::service_fn(hello), std::future::pending::<()>()));
+        let modes = [Verification::Strict, Verification::NonStrict, Verification::Disabled];
+        for (mode, want) in modes.into_iter().zip(want) {
+            let url = format!("https://localhost:{}", address.port());
+            let stack = forward(&url, Scheme::Bypass, mode, authorities, PATIENCE);
+            let response = stack.oneshot(get()).await.unwrap();
+            assert_eq!(response.status(), want, "{name}, {mode:?}");
+        }
+        serving.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_takes_its_request_along() {
+    /// Tells when the service gives a request up.
+    struct GivenUp(Arc<Notify>);
+    impl Drop for GivenUp {
+        fn drop(&mut self) {
+            self.0.notify_one();
+        }
+    }
+    let (arrived, given_up) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (listener, address) = listener().await;
+    let service = tower::service_fn({
+        let (arrived, given_up) = (arrived.clone(), given_up.clone());
+        move |_: Request<Incoming>| {
+            let guard = GivenUp(given_up.clone());
+            arrived.notify_one();
+            async move {
+                let _guard = guard;
+                std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>().await
+            }
+        }
+    });
+    tokio::spawn(Server::http(listener).run(service, std::future::pending()));
+
+    let (gateway, at) = self::listener().await;
+    let service = ServiceId::new("svc").unwrap();
+    let upstream = Upstream::parse(&format!("http://{address}")).unwrap();
+    let route = Route::new(service, "", upstream, Scheme::Bypass).unwrap();
+    let connector = https_connector(Verification::Disabled, b"", PATIENCE).unwrap();
+    let stack = ServiceBuilder::new()
+        .layer(RouteLayer::new(Routes::new([route]).unwrap()))
+        .service(Forward::new(connector, Timeouts::default()));
+    tokio::spawn(Server::http(gateway).run(stack, std::future::pending()));
+
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let request = tokio::spawn(client.get(format!("http://{at}/svc/x")).send());
+    timeout(PATIENCE, arrived.notified()).await.expect("the service gets the request");
+    request.abort();
+    timeout(PATIENCE, given_up.notified()).await.expect("the service is told");
+}
+
+#[tokio::test]
+async fn a_slow_upload_is_not_a_slow_service() {
+    let (listener, address) = listener().await;
+    tokio::spawn(Server::http(listener).run(tower::service_fn(count), std::future::pending()));
+
+    let (gateway, at) = self::listener().await;
+    let service = ServiceId::new("svc").unwrap();
+    let upstream = Upstream::parse(&format!("http://{address}")).unwrap();
+    let route = Route::new(service, "", upstream, Scheme::Bypass).unwrap();
+    let connector = https_connector(Verification::Disabled, b"", PATIENCE).unwrap();
+    let limit = Timeouts { response: Duration::from_millis(600), ..Timeouts::default() };
+    let stack = ServiceBuilder::new()
+        .layer(RouteLayer::new(Routes::new([route]).unwrap()))
+        .service(Forward::new(connector, limit));
+    tokio::spawn(Server::http(gateway).run(stack, std::future::pending()));
+
+    // Three times the limit in all, but never that long without a piece.
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    tokio::spawn(async move {
+        for _ in 0..9 {
+            sender.send(Ok::<_, Infallible>(Bytes::from_static(b"piece"))).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
+    let body = reqwest::Body::wrap_stream(Pieces(receiver));
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let response = client.post(format!("http://{at}/svc")).body(body).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.text().await.unwrap(), "45");
+}
+
+/// Answers with the length of the body.
+async fn count(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    Ok(Response::new(Full::from(body.len().to_string())))
+}
+
+struct Pieces<T>(tokio::sync::mpsc::Receiver<T>);
+
+impl<T> futures_core::Stream for Pieces<T> {
+    type Item = T;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<T>> {
+        self.0.poll_recv(cx)
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_breaks_off_is_a_bad_gateway() {
+    let (listener, address) = listener().await;
+    tokio::spawn(async move {
+        loop {
+            // Accepts and hangs up.
+            drop(listener.accept().await);
+        }
+    });
+    let url = format!("http://{address}");
+    let stack = forward(&url, Scheme::Bypass, Verification::Disabled, "", PATIENCE);
+    let response = stack.oneshot(get()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let body = String::from_utf8(body.to_vec()).unwrap();
+    assert!(body.contains("ZWEAG510E") && !body.contains("connection"), "{body}");
+}
+
+#[tokio::test]
+async fn what_no_layer_has_prepared_is_not_forwarded() {
+    let (listener, address) = listener().await;
+    tokio::spawn(Server::http(listener).run(tower::service_fn(hello), std::future::pending()));
+    let scheme = Scheme::HttpBasicPassTicket { applid: Applid::new("ZOWEAPPL").unwrap() };
+    let url = format!("http://{address}");
+    let stack = forward(&url, scheme, Verification::Disabled, "", PATIENCE);
+    assert_eq!(stack.oneshot(get()).await.unwrap().status(), 500);
+}
+
+#[tokio::test]
+async fn a_handshake_that_never_ends_is_ended() {
+    let (listener, address) = listener().await;
+    let server =
+        Server::https(listener, pki("localhost").tls).handshake_timeout(Duration::from_millis(200));
+    tokio::spawn(server.run(tower::service_fn(hello), std::future::pending()));
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut byte = [0];
+    let read = tokio::io::AsyncReadExt::read(&mut stream, &mut byte);
+    let read = timeout(PATIENCE, read).await.expect("the server hangs up");
+    assert!(matches!(read, Ok(0) | Err(_)));
+}
