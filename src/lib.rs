@@ -1,4 +1,46 @@
-//! Tower layers.
+//! z/OS single sign-on as Tower layers.
+//!
+//! A client comes with a JWT, a client certificate or a Personal Access Token. The mainframe service
+//! behind wants `Authorization: Basic user:PassTicket`. The layers in between find out who is
+//! asking, check that they may, and make the ticket, in one process and without asking anybody.
+//!
+//! ```text
+//! TLS accept ─► Sanitize ─► Route ─► Authenticate ─► Scope ─► PassTicket ─► Forward ─► service
+//!  peer cert     drop what   which     who is asking   may this   Basic user:   one pooled
+//!  in an         only the    service,  (one            PAT go     ticket, or    client
+//!  extension     gateway     APPLID,   credential,     there      X-Zowe-Auth-
+//!                may set     scheme    verified)                  Failure
+//! ```
+//!
+//! # Where things are
+//! | module | its one job | feature |
+//! |---|---|---|
+//! | [`passticket`] | generate and evaluate PassTickets, legacy and enhanced; user ids, APPLIDs, keys | core |
+//! | [`token`] | JWTs and PATs: keys, issuing, verifying | core |
+//! | [`revocation`] | which PATs are revoked | core |
+//! | [`identity`] | client certificate to user id | core |
+//! | [`layer`] | the Tower layers | core |
+//! | [`message`] | the messages of Zowe, and errors as HTTP | core |
+//! | [`clock`], [`connection`] | what time it is; who is connected | core |
+#![cfg_attr(
+    feature = "standalone",
+    doc = "| [`api`] | the auth endpoints | `api` |
+| [`proxy`] | forwarding to the services | `proxy` |
+| [`tls`] | the listener, and TLS to the services | `tls` |
+| [`config`] | zowe.yaml and api-defs | `config` |"
+)]
+//!
+//! The default feature `standalone` builds the program `passticket-proxy`. An embedder writes
+//! `default-features = false` and gets the core, which has no TLS, no YAML and no command line in
+//! it; `api`, `proxy`, `tls` and `config` add up. No feature changes what another does.
+//!
+//! # Where to begin
+//! - The layers on a router of your own: `examples/axum.rs`.
+//! - A whole gateway in code: `examples/standalone_proxy.rs`.
+//! - A service that takes PassTickets: `examples/southbound_service.rs`.
+//! - One ticket: [`passticket`].
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "api")]
 pub mod api;

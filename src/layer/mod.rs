@@ -16,18 +16,18 @@
 //! The layers ask of the response body only that it can be made from bytes (`From<Bytes>`), and
 //! leave its type and the error type of the inner service alone.
 
-mod authenticate;
+pub mod authenticate;
 mod authenticator;
 mod cookie;
 mod credential;
 mod failure;
 mod future;
 mod hop_by_hop;
-mod passticket;
+pub mod passticket;
 mod rejection;
-mod route;
-mod sanitize;
-mod scope;
+pub mod route;
+pub mod sanitize;
+pub mod scope;
 #[cfg(test)]
 mod tests;
 

@@ -1,0 +1,108 @@
+//! What the stack costs around a service that does nothing, and its parts as floors in the same
+//! run: a token that is verified each time, the ticket, the bare service.
+
+use std::{convert::Infallible, hint::black_box, sync::Arc};
+
+use bytes::Bytes;
+use criterion::{Criterion, criterion_group, criterion_main};
+use http::{Request, Response};
+use http_body_util::Full;
+use tokio::runtime::Builder;
+use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+use tower_passticket::{
+    clock::{Clock, SystemClock},
+    layer::{
+        AuthenticateLayer, Authenticator, PassTicketLayer, Route, RouteLayer, Routes,
+        SanitizeLayer, Scheme, ScopeLayer, Upstream,
+    },
+    passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, UserId},
+    revocation::RevocationIndex,
+    token::{Scopes, ServiceId, SigningKey, TokenIssuer, TokenVerifier, Validity},
+};
+
+type Body = Full<Bytes>;
+
+async fn nothing(_: Request<Body>) -> Result<Response<Body>, Infallible> {
+    Ok(Response::new(Body::default()))
+}
+
+fn layers(criterion: &mut Criterion) {
+    let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
+    let key = SigningKey::from_pem(rsa.unwrap().serialize_pem().as_bytes()).unwrap();
+    let verifier = TokenVerifier::new(key.verifying_key());
+    let issuer = TokenIssuer::new(key);
+    let user = UserId::new("IBMUSER").unwrap();
+    let jwt = issuer.login_token(&user, "security-domain").unwrap();
+    let scopes = Scopes::parse(["files"]).unwrap();
+    let pat = issuer.personal_access_token(&user, &scopes, Validity::MAX).unwrap();
+
+    let applid = Applid::new("ZOWEAPPL").unwrap();
+    let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977").unwrap();
+    let profile = Arc::new(profile);
+    let profiles = KeyProfiles::new([profile.clone()]).unwrap();
+    let route = |service: &str, scheme| {
+        let upstream = Upstream::parse("http://127.0.0.1").unwrap();
+        Route::new(ServiceId::new(service).unwrap(), "api/v1", upstream, scheme).unwrap()
+    };
+    let routes = Routes::new([
+        route("files", Scheme::HttpBasicPassTicket { applid }),
+        route("open", Scheme::Bypass),
+    ]);
+    let authenticator =
+        Authenticator::new(verifier.clone()).personal_access_tokens(RevocationIndex::default());
+    let stack = ServiceBuilder::new()
+        .layer(SanitizeLayer::new())
+        .layer(RouteLayer::new(routes.unwrap()))
+        .layer(AuthenticateLayer::new(authenticator))
+        .layer(ScopeLayer::new())
+        .layer(PassTicketLayer::new(LocalGenerator::new(profiles)))
+        .service(service_fn(nothing));
+
+    let request = |path: &str, name: &str, value: String| {
+        Request::get(path)
+            .header("host", "gateway.example.com")
+            .header("user-agent", "bench")
+            .header("accept", "*/*")
+            .header(name, value)
+            .body(Body::default())
+            .unwrap()
+    };
+    let bypass = request("/open/api/v1/x", "x-nothing", "1".to_owned());
+    let cookie = format!("a=1; apimlAuthenticationToken={}", jwt.expose());
+    let cookie = request("/files/api/v1/x", "cookie", cookie);
+    let header = request("/files/api/v1/x", "private-token", pat.expose().to_owned());
+
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let mut group = criterion.benchmark_group("stack");
+    let mut run = |name: &str, request: &Request<Body>, service: &dyn Fn(Request<Body>)| {
+        group.bench_function(name, |b| b.iter(|| service(black_box(request.clone()))));
+    };
+    let bare = |request| {
+        runtime.block_on(call(service_fn(nothing), request));
+    };
+    let whole = |request| {
+        runtime.block_on(call(stack.clone(), request));
+    };
+    run("bare service", &bypass, &bare);
+    run("bypass", &bypass, &whole);
+    run("JWT cookie to PassTicket, verified each time", &cookie, &whole);
+    run("PAT header to PassTicket, verified each time", &header, &whole);
+    group.finish();
+
+    let mut group = criterion.benchmark_group("floor");
+    group.bench_function("verify a JWT", |b| b.iter(|| verifier.verify(black_box(jwt.expose()))));
+    group.bench_function("make a ticket", |b| {
+        b.iter(|| profile.generate(black_box(&user), SystemClock.now()));
+    });
+    group.finish();
+}
+
+async fn call<S>(service: S, request: Request<Body>) -> Response<Body>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    service.oneshot(request).await.unwrap_or_else(|never| match never {})
+}
+
+criterion_group!(benches, layers);
+criterion_main!(benches);
