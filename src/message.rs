@@ -126,6 +126,11 @@ catalogue! {
         "The server is not able to handle the request: {}"
         "The service is not ready to handle the request, or it cannot be reached."
         "Repeat the request later; if that does not help, contact support for further assistance.";
+    /// A token whose time is over, where the auth API asks for one.
+    TOKEN_EXPIRED_FOR_URL = "ZWEAT100E" "org.zowe.apiml.security.expiredToken"
+        "Token is expired for URL '{}'"
+        "The validity of the token is expired."
+        "Obtain a new token by performing an authentication request.";
     /// Accepted as who you are, refused for what you want.
     FORBIDDEN = "ZWEAT403E" "org.zowe.apiml.security.forbidden"
         "The user is not authorized to the target resource: {}"

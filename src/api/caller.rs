@@ -1,0 +1,228 @@
+//! Who calls: a user with a password, or the holder of a client certificate.
+
+use base64::{
+    Engine, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use http::{HeaderMap, header::AUTHORIZATION, request::Parts};
+use zeroize::Zeroizing;
+
+use super::{
+    error::ApiError,
+    provider::{LoginError, LoginProvider, Password},
+    service::AuthApi,
+};
+use crate::{
+    identity::{IdentityMapper, MapError, PeerCertificate},
+    passticket::UserId,
+};
+
+/// Padding may be missing, as the reference has it.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// A user and a password as the client sent them.
+#[derive(Debug)]
+pub(super) struct Credentials {
+    pub(super) username: String,
+    pub(super) password: Password,
+}
+
+impl Credentials {
+    /// # Errors
+    /// [`ApiError::InvalidLoginInput`] when a part is missing, [`ApiError::WrongCredentials`] when
+    /// no user can have this name: nobody learns from us what a user id looks like.
+    fn check(self) -> Result<(UserId, Password), ApiError> {
+        if self.username.trim().is_empty() || self.password.expose().is_empty() {
+            return Err(ApiError::InvalidLoginInput);
+        }
+        let user = UserId::new(&self.username).map_err(|_| ApiError::WrongCredentials)?;
+        Ok((user, self.password))
+    }
+}
+
+/// The credentials in the header of a request.
+///
+/// # Errors
+/// As [`parse_basic`].
+pub(super) fn basic(request: &Parts) -> Result<Option<Credentials>, ApiError> {
+    parse_basic(&request.headers).inspect_err(|_| {
+        let reason = "the Basic credentials cannot be decoded";
+        tracing::info!(url = request.uri.path(), reason, "authentication failed");
+    })
+}
+
+/// The credentials of `Authorization: Basic` (RFC 7617), if that is what the first
+/// `Authorization` line is.
+///
+/// # Errors
+/// [`ApiError::WrongCredentials`] for what cannot be decoded, has no colon or an empty user.
+fn parse_basic(headers: &HeaderMap) -> Result<Option<Credentials>, ApiError> {
+    let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
+    let value = value.as_bytes().trim_ascii();
+    let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
+    let (scheme, encoded) = value.split_at(end);
+    if !scheme.eq_ignore_ascii_case(b"Basic") {
+        return Ok(None);
+    }
+    decode(encoded.trim_ascii()).map(Some).ok_or(ApiError::WrongCredentials)
+}
+
+fn decode(encoded: &[u8]) -> Option<Credentials> {
+    let decoded = Zeroizing::new(BASE64.decode(encoded).ok()?);
+    let colon = decoded.iter().position(|b| *b == b':').filter(|colon| *colon > 0)?;
+    let username = str::from_utf8(&decoded[..colon]).ok()?.to_owned();
+    Some(Credentials { username, password: Password::new(&decoded[colon + 1..]) })
+}
+
+impl<L: LoginProvider, M: IdentityMapper> AuthApi<L, M> {
+    /// Proves who calls: with `credentials` if there are any, else with the client certificate if
+    /// these are on. One of them counts; there is no second try with the other.
+    ///
+    /// # Errors
+    /// [`ApiError::InvalidLoginInput`] with neither, or with a certificate that has no user;
+    /// [`ApiError::WrongCredentials`]; [`ApiError::Unavailable`].
+    pub(super) async fn authenticate(
+        &self,
+        credentials: Option<Credentials>,
+        request: &Parts,
+    ) -> Result<UserId, ApiError> {
+        let url = request.uri.path();
+        let Some(credentials) = credentials else {
+            return self.certificate_user(request).await;
+        };
+        let (user, password) = credentials
+            .check()
+            .inspect_err(|reason| tracing::info!(url, %reason, "authentication failed"))?;
+        match self.login.login(user, password).await {
+            Ok(user) => {
+                tracing::info!(url, %user, proof = "password", "authenticated");
+                Ok(user)
+            }
+            Err(reason @ LoginError::WrongCredentials) => {
+                tracing::info!(url, %user, %reason, "authentication failed");
+                Err(reason.into())
+            }
+            Err(reason) => {
+                tracing::warn!(url, %user, %reason, "authentication failed");
+                Err(reason.into())
+            }
+        }
+    }
+
+    async fn certificate_user(&self, request: &Parts) -> Result<UserId, ApiError> {
+        let certificate = request.extensions.get::<PeerCertificate>();
+        let (Some(mapper), Some(certificate)) = (&self.mapper, certificate) else {
+            return Err(ApiError::InvalidLoginInput);
+        };
+        let (url, subject) = (request.uri.path(), certificate.subject());
+        match mapper.map_certificate(certificate).await {
+            Ok(user) => {
+                tracing::info!(url, %user, proof = "certificate", subject, "authenticated");
+                Ok(user)
+            }
+            Err(reason @ MapError::Unavailable) => {
+                tracing::warn!(url, subject, %reason, "authentication failed");
+                Err(ApiError::Unavailable)
+            }
+            Err(reason) => {
+                tracing::info!(url, subject, %reason, "authentication failed");
+                Err(ApiError::InvalidLoginInput)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(value: &[u8]) -> Result<Option<Credentials>, ApiError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, HeaderValue::from_bytes(value).unwrap());
+        parse_basic(&headers)
+    }
+
+    fn basic(credentials: &[u8]) -> String {
+        format!("Basic {}", BASE64.encode(credentials))
+    }
+
+    #[test]
+    fn basic_is_read_as_rfc_7617_says() {
+        type Want<'a> = Result<Option<(&'a str, &'a [u8])>, ()>;
+        let cases: &[(&str, Want<'_>)] = &[
+            (&basic(b"user:pass"), Ok(Some(("user", b"pass")))),
+            ("BASIC dXNlcjpwYXNz", Ok(Some(("user", b"pass")))),
+            ("  basic \t dXNlcjpwYXNz  ", Ok(Some(("user", b"pass")))),
+            (&basic(b"user:a:b:"), Ok(Some(("user", b"a:b:")))),
+            (&basic(b"user:"), Ok(Some(("user", b"")))),
+            (&basic(b" :x"), Ok(Some((" ", b"x")))),
+            (&basic("user:p\u{e4}ss".as_bytes()), Ok(Some(("user", "p\u{e4}ss".as_bytes())))),
+            (&basic(b"user:p\xE4ss"), Ok(Some(("user", b"p\xE4ss")))),
+            // Without padding.
+            ("Basic dTpwYQ", Ok(Some(("u", b"pa")))),
+            (&basic(b":pass"), Err(())),
+            (&basic(b"user"), Err(())),
+            (&basic(b"\xE4:pass"), Err(())),
+            ("Basic", Err(())),
+            ("Basic ", Err(())),
+            ("Basic ???", Err(())),
+            ("Basic dXNl cjpwYXNz", Err(())),
+            ("Bearer dXNlcjpwYXNz", Ok(None)),
+            ("BasicdXNlcjpwYXNz", Ok(None)),
+            ("", Ok(None)),
+        ];
+        for (value, want) in cases {
+            let got = parse(value.as_bytes());
+            let got = got.as_ref().map(|credentials| {
+                credentials.as_ref().map(|c| (c.username.as_str(), c.password.expose()))
+            });
+            assert_eq!(
+                got.map_err(|e| assert_eq!(*e, ApiError::WrongCredentials)),
+                *want,
+                "{value}"
+            );
+        }
+        assert!(parse_basic(&HeaderMap::new()).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_missing_is_bad_input_and_what_cannot_be_is_wrong() {
+        for (username, password, want) in [
+            ("user", "x", Ok("USER")),
+            ("", "x", Err(ApiError::InvalidLoginInput)),
+            (" \t", "x", Err(ApiError::InvalidLoginInput)),
+            ("user", "", Err(ApiError::InvalidLoginInput)),
+            ("john.doe@corp", "", Err(ApiError::InvalidLoginInput)),
+            ("john.doe@corp", "x", Err(ApiError::WrongCredentials)),
+            ("user ", "x", Err(ApiError::WrongCredentials)),
+        ] {
+            let credentials =
+                Credentials { username: username.to_owned(), password: Password::new(password) };
+            let got = credentials.check();
+            let got = got.as_ref().map(|(user, _)| user.as_str());
+            assert_eq!(got, want.as_ref().copied(), "{username:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_header_makes_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let mut value = b"Basic ".to_vec();
+            value.extend(&bytes);
+            for value in [&bytes, &value] {
+                if let Ok(value) = HeaderValue::from_bytes(value) {
+                    let _ = parse(value.as_bytes());
+                }
+            }
+            let _ = parse(basic(&bytes).as_bytes());
+        }
+    }
+}

@@ -1,0 +1,513 @@
+//! The endpoints as a client sees them.
+
+use std::{
+    future::{Ready, ready},
+    pin::Pin,
+    sync::{Arc, LazyLock},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Full};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::*;
+use crate::{
+    clock::{ManualClock, Timestamp},
+    identity::{CommonNameMapper, IdentityMapper, MapError, PeerCertificate},
+    layer::CookieNames,
+    passticket::UserId,
+    token::{Scopes, SigningKey, TokenIssuer, TokenVerifier, Validity, VerifiedToken},
+};
+
+const NOW: u64 = 1_800_000_000;
+const LOGIN: &str = "/gateway/api/v1/auth/login";
+const QUERY: &str = "/gateway/api/v1/auth/query";
+const GENERATE: &str = "/gateway/api/v1/auth/access-token/generate";
+const GOOD_BODY: &str = r#"{"username":"user","password":"validPassword"}"#;
+const WRONG_BODY: &str = r#"{"username":"user","password":"wrong"}"#;
+const SCOPES: &str = r#"{"validity":2,"scopes":["B,a"]}"#;
+
+static KEY: LazyLock<SigningKey> = LazyLock::new(|| {
+    let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
+    SigningKey::from_pem(key.unwrap().serialize_pem().as_bytes()).unwrap()
+});
+
+/// Knows `USER` with `validPassword`, and cannot say of `DOWN`.
+struct Stub;
+
+impl LoginProvider for Stub {
+    type Future = Ready<Result<UserId, LoginError>>;
+
+    fn login(&self, user: UserId, password: Password) -> Self::Future {
+        ready(match (user.as_str(), password.expose()) {
+            ("DOWN", _) => Err(LoginError::Unavailable),
+            ("USER", b"validPassword") => Ok(user),
+            _ => Err(LoginError::WrongCredentials),
+        })
+    }
+}
+
+fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::new(Timestamp::from_secs(NOW)))
+}
+
+fn issuer() -> TokenIssuer {
+    TokenIssuer::new(KEY.clone()).with_clock(clock())
+}
+
+fn verifier() -> TokenVerifier {
+    TokenVerifier::new(KEY.verifying_key()).with_clock(clock())
+}
+
+/// With everything off that can be.
+fn bare() -> AuthApi<Stub> {
+    AuthApi::new(issuer(), verifier(), KEY.verifying_key(), Stub)
+}
+
+fn api() -> AuthApi<Stub> {
+    bare().with_personal_access_tokens().client_certificates(CommonNameMapper)
+}
+
+fn certificate(name: &str) -> PeerCertificate {
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+    PeerCertificate::from_der(certificate.der().to_vec()).unwrap()
+}
+
+fn basic(credentials: &str) -> String {
+    format!("Basic {}", BASE64_STANDARD.encode(credentials))
+}
+
+struct Asked<'a> {
+    method: &'a str,
+    url: &'a str,
+    authorization: Option<&'a str>,
+    cookie: Option<&'a str>,
+    certificate: Option<&'a str>,
+    body: &'a str,
+}
+
+const POST_LOGIN: Asked<'_> = Asked {
+    method: "POST",
+    url: LOGIN,
+    authorization: None,
+    cookie: None,
+    certificate: None,
+    body: "",
+};
+const POST_GENERATE: Asked<'_> = Asked { url: GENERATE, body: SCOPES, ..POST_LOGIN };
+const GET_QUERY: Asked<'_> = Asked { method: "GET", url: QUERY, ..POST_LOGIN };
+
+impl Asked<'_> {
+    async fn of<M: IdentityMapper>(&self, api: AuthApi<Stub, M>) -> Response<Bytes> {
+        let mut request = Request::builder().method(self.method).uri(self.url);
+        for (name, value) in [("authorization", self.authorization), ("cookie", self.cookie)] {
+            if let Some(value) = value {
+                request = request.header(name, value);
+            }
+        }
+        if let Some(name) = self.certificate {
+            request = request.extension(certificate(name));
+        }
+        let request = request.body(Full::<Bytes>::from(self.body.to_owned())).unwrap();
+        let (parts, body) = api.oneshot(request).await.unwrap().into_parts();
+        Response::from_parts(parts, body.collect().await.unwrap().to_bytes())
+    }
+}
+
+/// Status and message number; checks that an error is a whole one.
+fn outcome(response: &Response<Bytes>) -> (u16, String) {
+    let status = response.status();
+    if status.is_success() {
+        return (status.as_u16(), String::new());
+    }
+    assert_eq!(response.headers()["content-type"], "application/json");
+    assert!(response.extensions().get::<ApiError>().is_some());
+    assert_eq!(response.headers().contains_key("www-authenticate"), status == 401);
+    assert!(!response.headers().contains_key("set-cookie"));
+    let document: Value = serde_json::from_slice(response.body()).unwrap();
+    let message = &document["messages"][0];
+    assert_eq!(message["messageType"], "ERROR");
+    (status.as_u16(), message["messageNumber"].as_str().unwrap().to_owned())
+}
+
+fn content(response: &Response<Bytes>) -> String {
+    let document: Value = serde_json::from_slice(response.body()).unwrap();
+    document["messages"][0]["messageContent"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn login_answers_each_credential() {
+    let good = basic("user:validPassword");
+    let good = Some(good.as_str());
+    let wrong = basic("user:wrong");
+    let wrong = Some(wrong.as_str());
+    let undecodable = Some("Basic ???");
+    let no_user = basic("john.doe@corp:validPassword");
+    let down = basic("down:x");
+    let no_password = basic("user:");
+    let jwt = issuer().login_token(&UserId::new("USER").unwrap(), "security-domain").unwrap();
+    let bearer = format!("Bearer {}", jwt.expose());
+    let user = Some("USER");
+
+    let cases = [
+        ("Basic", Asked { authorization: good, ..POST_LOGIN }, 204, ""),
+        ("body", Asked { body: GOOD_BODY, ..POST_LOGIN }, 204, ""),
+        ("certificate", Asked { certificate: user, ..POST_LOGIN }, 204, ""),
+        (
+            "Basic beats body",
+            Asked { authorization: good, body: WRONG_BODY, ..POST_LOGIN },
+            204,
+            "",
+        ),
+        (
+            "body beside another scheme",
+            Asked { authorization: Some("Bearer x"), body: GOOD_BODY, ..POST_LOGIN },
+            204,
+            "",
+        ),
+        (
+            "no rescue by body",
+            Asked { authorization: wrong, body: GOOD_BODY, ..POST_LOGIN },
+            401,
+            "ZWEAG120E",
+        ),
+        (
+            "no rescue by certificate",
+            Asked { authorization: wrong, certificate: user, ..POST_LOGIN },
+            401,
+            "ZWEAG120E",
+        ),
+        (
+            "nor of a body",
+            Asked { body: WRONG_BODY, certificate: user, ..POST_LOGIN },
+            401,
+            "ZWEAG120E",
+        ),
+        (
+            "undecodable Basic",
+            Asked { authorization: undecodable, body: GOOD_BODY, ..POST_LOGIN },
+            401,
+            "ZWEAG120E",
+        ),
+        ("no user id", Asked { authorization: Some(&no_user), ..POST_LOGIN }, 401, "ZWEAG120E"),
+        ("provider down", Asked { authorization: Some(&down), ..POST_LOGIN }, 503, "ZWEAG104E"),
+        (
+            "no password",
+            Asked { authorization: Some(&no_password), ..POST_LOGIN },
+            400,
+            "ZWEAG121E",
+        ),
+        (
+            "malformed body beside Basic",
+            Asked { authorization: good, body: "{", ..POST_LOGIN },
+            400,
+            "ZWEAG121E",
+        ),
+        (
+            "malformed body beside certificate",
+            Asked { certificate: user, body: "{", ..POST_LOGIN },
+            400,
+            "ZWEAG121E",
+        ),
+        (
+            "blank user",
+            Asked { body: r#"{"username":" ","password":"x"}"#, ..POST_LOGIN },
+            400,
+            "ZWEAG121E",
+        ),
+        (
+            "new password",
+            Asked {
+                body: r#"{"username":"user","password":"validPassword","newPassword":"x"}"#,
+                ..POST_LOGIN
+            },
+            400,
+            "ZWEAG121E",
+        ),
+        ("nothing", POST_LOGIN, 400, "ZWEAG121E"),
+        (
+            "certificate of nobody",
+            Asked { certificate: Some("Zowe Service"), ..POST_LOGIN },
+            400,
+            "ZWEAG121E",
+        ),
+        ("a login token", Asked { authorization: Some(&bearer), ..POST_LOGIN }, 400, "ZWEAG121E"),
+        ("GET", Asked { method: "GET", authorization: good, ..POST_LOGIN }, 405, "ZWEAG101E"),
+    ];
+    for (name, asked, status, number) in cases {
+        let response = asked.of(api()).await;
+        assert_eq!(outcome(&response), (status, number.to_owned()), "{name}");
+    }
+    // Off unless turned on.
+    let response = Asked { certificate: user, ..POST_LOGIN }.of(bare()).await;
+    assert_eq!(outcome(&response), (400, "ZWEAG121E".to_owned()));
+}
+
+#[tokio::test]
+async fn login_sets_a_cookie_with_a_token_that_verifies() {
+    let response = Asked { body: GOOD_BODY, ..POST_LOGIN }.of(api()).await;
+    assert_eq!(response.status(), 204);
+    assert!(response.body().is_empty());
+    assert_eq!(response.headers()["cache-control"], "no-store");
+    assert_eq!(response.headers().len(), 2);
+    let cookie = &response.headers()["set-cookie"];
+    assert!(cookie.is_sensitive());
+    let token = cookie
+        .to_str()
+        .unwrap()
+        .strip_prefix("apimlAuthenticationToken=")
+        .and_then(|rest| rest.strip_suffix("; Path=/; SameSite=Strict; HttpOnly; Secure"))
+        .unwrap();
+    let VerifiedToken::Jwt(jwt) = verifier().verify(token).unwrap() else { panic!("is a JWT") };
+    assert_eq!(jwt.user().as_str(), "USER");
+    assert_eq!(jwt.domain(), Some("security-domain"));
+    assert_eq!(jwt.expires_at().as_secs(), NOW + 28_800);
+
+    let renamed = api().cookie_names(CookieNames::new("own", "pat"));
+    let response = Asked { body: GOOD_BODY, ..POST_LOGIN }.of(renamed.clone()).await;
+    let cookie = response.headers()["set-cookie"].to_str().unwrap();
+    let (cookie, _) = cookie.split_once(';').unwrap();
+    assert!(cookie.starts_with("own="), "{cookie}");
+    assert_eq!(Asked { cookie: Some(cookie), ..GET_QUERY }.of(renamed).await.status(), 200);
+    let unusable = api().cookie_names(CookieNames::new("a\nb", "pat"));
+    let response = Asked { body: GOOD_BODY, ..POST_LOGIN }.of(unusable).await;
+    assert_eq!(outcome(&response), (500, "ZWEAO500E".to_owned()));
+}
+
+#[tokio::test]
+async fn a_challenge_is_none_that_browsers_answer() {
+    let response = Asked { body: WRONG_BODY, ..POST_LOGIN }.of(api()).await;
+    assert_eq!(response.headers()["www-authenticate"], r#"xBasic realm="zowe", charset="UTF-8""#);
+    let response = GET_QUERY.of(api()).await;
+    assert_eq!(response.headers()["www-authenticate"], r#"Bearer realm="zowe""#);
+    let response = Asked { authorization: Some("Bearer x"), ..GET_QUERY }.of(api()).await;
+    assert_eq!(
+        response.headers()["www-authenticate"],
+        r#"Bearer realm="zowe", error="invalid_token""#
+    );
+}
+
+#[tokio::test]
+async fn messages_name_the_path_as_written_and_without_its_query() {
+    let response =
+        Asked { url: &format!("{LOGIN}?a=b"), body: WRONG_BODY, ..POST_LOGIN }.of(api()).await;
+    assert_eq!(
+        content(&response),
+        "Invalid username or password for URL '/gateway/api/v1/auth/login'"
+    );
+    let response = Asked { method: "PUT", ..GET_QUERY }.of(api()).await;
+    assert_eq!(
+        content(&response),
+        "Authentication method 'PUT' is not supported for URL '/gateway/api/v1/auth/query'"
+    );
+    assert_eq!(response.headers()["allow"], "GET");
+}
+
+#[tokio::test]
+async fn query_tells_what_a_login_token_says() {
+    let user = UserId::new("user").unwrap();
+    let jwt = issuer().login_token(&user, "security-domain").unwrap();
+    let bearer = format!("Bearer {}", jwt.expose());
+    let cookie = format!("a=b; apimlAuthenticationToken={}", jwt.expose());
+    for asked in [
+        Asked { authorization: Some(&bearer), ..GET_QUERY },
+        Asked { cookie: Some(&cookie), ..GET_QUERY },
+        Asked { cookie: Some(&cookie), authorization: Some("Bearer x"), ..GET_QUERY },
+    ] {
+        let response = asked.of(bare()).await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "application/json");
+        let (creation, expiration) = (NOW * 1000, (NOW + 28_800) * 1000);
+        assert_eq!(
+            str::from_utf8(response.body()).unwrap(),
+            format!(
+                r#"{{"domain":"security-domain","userId":"USER","creation":{creation},"expiration":{expiration}}}"#
+            )
+        );
+    }
+}
+
+#[tokio::test]
+async fn query_refuses_all_but_a_valid_login_token() {
+    let user = UserId::new("USER").unwrap();
+    let scopes = Scopes::parse(["a"]).unwrap();
+    let pat = issuer().personal_access_token(&user, &scopes, Validity::MAX).unwrap();
+    let expired = issuer().with_lifetime(Duration::ZERO).login_token(&user, "d").unwrap();
+    let jwt = issuer().login_token(&user, "d").unwrap();
+    let pat = format!("Bearer {}", pat.expose());
+    let expired = format!("Bearer {}", expired.expose());
+    let forged = format!("Bearer {}x", jwt.expose());
+    let other_cookie = format!("other={}", jwt.expose());
+    let not_valid = Some("ZWEAG102E Token is not valid");
+    let cases = [
+        ("nothing", GET_QUERY, "ZWEAG131E", None),
+        ("another cookie", Asked { cookie: Some(&other_cookie), ..GET_QUERY }, "ZWEAG131E", None),
+        ("Basic", Asked { authorization: Some("Basic dTpw"), ..GET_QUERY }, "ZWEAG131E", None),
+        ("certificate", Asked { certificate: Some("USER"), ..GET_QUERY }, "ZWEAG131E", None),
+        ("garbage", Asked { authorization: Some("Bearer x"), ..GET_QUERY }, "ZWEAG130E", not_valid),
+        ("forged", Asked { authorization: Some(&forged), ..GET_QUERY }, "ZWEAG130E", not_valid),
+        ("a PAT", Asked { authorization: Some(&pat), ..GET_QUERY }, "ZWEAG130E", not_valid),
+        ("expired", Asked { authorization: Some(&expired), ..GET_QUERY }, "ZWEAT100E", None),
+    ];
+    for (name, asked, number, header) in cases {
+        let response = asked.of(api()).await;
+        assert_eq!(outcome(&response), (401, number.to_owned()), "{name}");
+        let failure = response.headers().get("x-zowe-auth-failure").map(|v| v.to_str().unwrap());
+        assert_eq!(failure, header, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn generate_answers_a_token_with_what_was_asked_for() {
+    let good = basic("user:validPassword");
+    for asked in [
+        Asked { authorization: Some(&good), ..POST_GENERATE },
+        Asked { certificate: Some("user"), ..POST_GENERATE },
+    ] {
+        let response = asked.of(api()).await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/plain");
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        assert!(!response.headers().contains_key("set-cookie"));
+        let token = str::from_utf8(response.body()).unwrap();
+        let VerifiedToken::Pat(pat) = verifier().verify(token).unwrap() else { panic!("a PAT") };
+        assert_eq!(pat.user().as_str(), "USER");
+        assert_eq!(pat.scopes(), &Scopes::parse(["a", "b"]).unwrap());
+        assert_eq!(pat.expires_at().as_secs(), NOW + 2 * 86_400);
+    }
+}
+
+#[tokio::test]
+async fn generate_refuses() {
+    let good = basic("user:validPassword");
+    let good = Some(good.as_str());
+    let wrong = basic("user:wrong");
+    let wrong = Some(wrong.as_str());
+    let down = basic("down:x");
+    let user = UserId::new("USER").unwrap();
+    let scopes = Scopes::parse(["a"]).unwrap();
+    let pat = issuer().personal_access_token(&user, &scopes, Validity::MAX).unwrap();
+    let jwt = issuer().login_token(&user, "security-domain").unwrap();
+    let pat = format!("Bearer {}", pat.expose());
+    let jwt = format!("apimlAuthenticationToken={}", jwt.expose());
+    let many: Vec<_> = (0..1_000).map(|i| format!("service-{i:05}")).collect();
+    let many = json!({ "scopes": many }).to_string();
+
+    let cases = [
+        ("wrong password", Asked { authorization: wrong, ..POST_GENERATE }, 401, "ZWEAG120E"),
+        (
+            "no rescue",
+            Asked { authorization: wrong, certificate: Some("USER"), ..POST_GENERATE },
+            401,
+            "ZWEAG120E",
+        ),
+        ("nothing", POST_GENERATE, 400, "ZWEAG121E"),
+        ("a login token", Asked { cookie: Some(&jwt), ..POST_GENERATE }, 400, "ZWEAG121E"),
+        ("a PAT", Asked { authorization: Some(&pat), ..POST_GENERATE }, 400, "ZWEAG121E"),
+        (
+            "certificate of nobody",
+            Asked { certificate: Some("x y"), ..POST_GENERATE },
+            400,
+            "ZWEAG121E",
+        ),
+        ("provider down", Asked { authorization: Some(&down), ..POST_GENERATE }, 503, "ZWEAG104E"),
+        (
+            "body first",
+            Asked { authorization: wrong, body: "{", ..POST_GENERATE },
+            400,
+            "ZWEAT605E",
+        ),
+        ("no body", Asked { authorization: good, body: "", ..POST_GENERATE }, 400, "ZWEAT606E"),
+        ("login body", Asked { body: GOOD_BODY, ..POST_GENERATE }, 400, "ZWEAT605E"),
+        (
+            "more than a token holds",
+            Asked { authorization: good, body: &many, ..POST_GENERATE },
+            400,
+            "ZWEAT605E",
+        ),
+        ("PUT", Asked { method: "PUT", authorization: good, ..POST_GENERATE }, 405, "ZWEAG101E"),
+    ];
+    for (name, asked, status, number) in cases {
+        let response = asked.of(api()).await;
+        assert_eq!(outcome(&response), (status, number.to_owned()), "{name}");
+    }
+    let response = Asked { authorization: good, ..POST_GENERATE }.of(bare()).await;
+    assert_eq!(outcome(&response), (404, "ZWEAO404E".to_owned()));
+}
+
+#[tokio::test]
+async fn an_identity_mapping_that_does_not_answer_is_503() {
+    struct Down;
+    impl IdentityMapper for Down {
+        type Future = Ready<Result<UserId, MapError>>;
+
+        fn map_certificate(&self, _: &PeerCertificate) -> Self::Future {
+            ready(Err(MapError::Unavailable))
+        }
+    }
+    let asked = Asked { certificate: Some("USER"), ..POST_LOGIN };
+    let response = asked.of(bare().client_certificates(Down)).await;
+    assert_eq!(outcome(&response), (503, "ZWEAG104E".to_owned()));
+}
+
+#[tokio::test]
+async fn everybody_may_read_the_key() {
+    let asked = Asked { method: "GET", url: "/gateway/api/v1/auth/keys/public/all", ..POST_LOGIN };
+    let response = asked.of(bare()).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "application/json");
+    let document: Value = serde_json::from_slice(response.body()).unwrap();
+    assert_eq!(document, json!({ "keys": [KEY.verifying_key().to_jwk()] }));
+}
+
+#[tokio::test]
+async fn unknown_paths_are_404() {
+    for url in ["/gateway/api/v1/auth/logout", "/gateway/api/v1/auth", "/", "/login"] {
+        let response = Asked { url, ..POST_LOGIN }.of(api()).await;
+        assert_eq!(outcome(&response), (404, "ZWEAO404E".to_owned()), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_read_to_its_limit() {
+    let padded = |len: usize| format!("{GOOD_BODY}{}", " ".repeat(len - GOOD_BODY.len()));
+    let response = Asked { body: &padded(MAX_BODY_LEN), ..POST_LOGIN }.of(api()).await;
+    assert_eq!(outcome(&response), (204, String::new()));
+    for asked in [POST_LOGIN, POST_GENERATE] {
+        let response = Asked { body: &padded(MAX_BODY_LEN + 1), ..asked }.of(api()).await;
+        assert_eq!(outcome(&response), (413, "ZWEAO413E".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_400() {
+    /// One piece, then an error that is none in the eyes of `std`.
+    struct Broken(Option<Bytes>);
+    struct NotAnError;
+    impl Body for Broken {
+        type Data = Bytes;
+        type Error = NotAnError;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, NotAnError>>> {
+            Poll::Ready(Some(self.0.take().map(Frame::data).ok_or(NotAnError)))
+        }
+    }
+    for url in [LOGIN, GENERATE] {
+        let request = Request::post(url).body(Broken(Some(Bytes::from_static(b"{\"")))).unwrap();
+        let (parts, body) = api().oneshot(request).await.unwrap().into_parts();
+        let response = Response::from_parts(parts, body.collect().await.unwrap().to_bytes());
+        assert_eq!(outcome(&response), (400, "ZWEAO400E".to_owned()));
+    }
+}
