@@ -74,7 +74,7 @@ where
     let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977")?;
     let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
     let key = SigningKey::from_pem(rsa.serialize_pem().as_bytes())?;
-    let password = hash_password(&Password::from("validPassword".to_owned()))?;
+    let password = hash_password(&Password::new("validPassword"))?;
     let login = FileLogin::new([(UserId::new("USER")?, password)])?;
 
     let verifier = TokenVerifier::new(key.verifying_key());

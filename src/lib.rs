@@ -58,3 +58,8 @@ pub mod revocation;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod token;
+
+/// Compiles the code of README.md.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -53,7 +53,7 @@ impl World {
             Ok(key + "\n")
         })?;
         world.make_once("users.yml", || {
-            let hash = hash_password(&Password::from(PASSWORD.to_owned()));
+            let hash = hash_password(&Password::new(PASSWORD));
             Ok(format!("users:\n  {USER}: \"{}\"\n", hash.map_err(io::Error::other)?))
         })?;
         Ok(world)
