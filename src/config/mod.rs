@@ -1,1 +1,329 @@
-//! YAML to typed configuration.
+//! From a zowe.yaml to a checked [`Config`].
+//!
+//! An operator points at the zowe.yaml of the Zowe installation. Its own keys mean what they mean
+//! there (zowe-dataplane §5.3); what Zowe has no key for stands in one more top-level section,
+//! `passticketProxy`. Services are Zowe static definitions (zowe-dataplane §5.2).
+//!
+#![doc = concat!("```yaml\n", include_str!("example.yaml"), "```")]
+//!
+//! # Rules
+//!
+//! 1. Everything is checked before anything starts: files are read, keys and certificates parsed,
+//!    and each APPLID has its key.
+//! 2. Everything that is wrong is told at once, in [`Problems`], with file, line, key and what to
+//!    write instead.
+//! 3. Unknown keys are errors in `passticketProxy`, in api-defs, in the file of users and in
+//!    `components.gateway.apiml.security`; a typing error there could switch security off. The rest
+//!    of a zowe.yaml is ignored. A key of Zowe that would have an effect there and has none here is
+//!    a warning.
+//! 4. A blank value is none, as in the zowe.yaml that Zowe comes with. Templates (`${{ … }}`) are
+//!    errors where the value is needed.
+//! 5. Secrets (the two private keys, PassTicket keys, hashes of passwords) stand in files that only
+//!    their owner may open, see [`read_secret_file`]; PassTicket keys also in environment variables.
+//!    Neither a problem nor `Debug` shows one, not even one in the wrong place.
+//!
+//! # Other files
+//!
+//! `users` names a file with a hash for each user, made by argon2:
+//!
+//! ```yaml
+//! users:
+//!   USER: "$argon2id$v=19$m=19456,t=2,p=1$…"
+//! ```
+//!
+//! Of an api-def, these have a meaning: `serviceId`, the first of `instanceBaseUrls`, `routes` and
+//! `authentication`, whose `scheme` is `httpBasicPassTicket` with an `applid`, or `bypass`.
+//!
+//! ```yaml
+//! services:
+//!   - serviceId: dcpassticket
+//!     instanceBaseUrls:
+//!       - https://localhost:10012/discoverableclient
+//!     routes:
+//!       - gatewayUrl: api/v1
+//!         serviceRelativeUrl: /api/v1
+//!     authentication:
+//!       scheme: httpBasicPassTicket
+//!       applid: ZOWEAPPL
+//! ```
+//!
+//! # Example
+//!
+//! ```
+//! use std::path::Path;
+//! use tower_passticket::config::Config;
+//!
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("zowe.yaml");
+//! std::fs::write(&path, "passticketProxy:\n  singingKey: jwt.key\n")?;
+//!
+//! let problems = Config::load(&path, &|name| std::env::var(name).ok()).unwrap_err();
+//! let told = problems.iter().find(|problem| problem.line() == Some(2)).unwrap();
+//! assert_eq!(told.key(), "passticketProxy.singingKey");
+//! assert_eq!(told.text(), "is no key that can stand here; did you mean signingKey?");
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+mod api_defs;
+mod passticket_proxy;
+mod problem;
+mod ptktdata;
+mod reader;
+mod routes;
+mod secret_file;
+#[cfg(test)]
+#[cfg(unix)]
+mod tests;
+mod tls_files;
+mod users;
+mod yaml;
+mod zowe;
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use http::HeaderName;
+
+pub use problem::{Problem, Problems};
+pub use secret_file::{SecretFileError, read_secret_file};
+pub use tls_files::TlsFiles;
+
+use crate::{
+    layer::{CookieNames, CustomHeaders, Routes},
+    passticket::{KeyProfiles, UserId},
+    token::SigningKey,
+};
+use passticket_proxy::{PassticketProxy, api_def_files};
+use problem::Report;
+use reader::{Document, Field};
+use secret_file::read_public_file;
+use zowe::Zowe;
+
+/// Looks up an environment variable.
+type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
+
+/// All that an operator decides, checked. See the [module](self).
+///
+/// `Debug` shows neither keys nor hashes.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// Where to listen: `passticketProxy.host` and `components.gateway.port`. Port 0 is any.
+    pub listen: SocketAddr,
+    /// `zowe.certificate.pem.*`.
+    pub tls: TlsFiles,
+    /// `zowe.verifyCertificates`.
+    pub verify: Verification,
+    /// `passticketProxy.signingKey`.
+    pub signing_key: SigningKey,
+    /// `passticketProxy.users`: argon2 hashes as PHC strings, each user once.
+    pub users: Vec<(UserId, String)>,
+    /// Whether Personal Access Tokens are credentials: `…security.personalAccessToken.enabled`.
+    pub pats: bool,
+    /// Whether client certificates are credentials: `…security.x509.enabled`.
+    pub client_certificates: bool,
+    /// `…security.auth.passticket.customUserHeader` and `customAuthHeader`, if both are there.
+    pub custom_headers: Option<CustomHeaders>,
+    /// Those of the two that are there, be it one: clients may not set them.
+    pub strip_headers: Vec<HeaderName>,
+    /// `…security.auth.cookieProperties.cookieName` and `cookieNamePAT`.
+    pub cookies: CookieNames,
+    /// How long a login lasts: `…security.auth.tokenProperties.expirationInSeconds`.
+    pub token_lifetime: Duration,
+    /// How long to wait.
+    pub timeouts: Timeouts,
+    /// The services, from the api-defs that `passticketProxy.apiDefs` names and
+    /// `passticketProxy.services`. Every APPLID among them is in [`profiles`](Self::profiles).
+    pub routes: Routes,
+    /// `passticketProxy.ptktdata`.
+    pub profiles: KeyProfiles,
+}
+
+/// How long to wait for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Timeouts {
+    /// For a connection to a service: `components.gateway.apiml.connection.timeout`.
+    pub connect: Duration,
+    /// For a service to begin its response: the same key, as in Zowe.
+    pub response: Duration,
+    /// For a client to complete the TLS handshake: `passticketProxy.timeouts.handshakeSeconds`.
+    pub handshake: Duration,
+    /// For requests that are under way when the proxy stops: `passticketProxy.timeouts.drainSeconds`.
+    pub drain: Duration,
+}
+
+/// How the certificates of services are verified (zowe-dataplane §6.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verification {
+    /// `STRICT`: they lead to an authority, and are for the host.
+    #[default]
+    Strict,
+    /// `NONSTRICT`: they lead to an authority.
+    NonStrict,
+    /// `DISABLED`: not at all.
+    Disabled,
+}
+
+/// A configuration, and what there is to say about it nevertheless.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What has no effect, and may be meant to have one.
+    pub warnings: Vec<Problem>,
+}
+
+impl Config {
+    /// Reads the zowe.yaml at `path` and the files that it names, from the paths relative to it.
+    ///
+    /// `env` looks up the environment variables that hold PassTicket keys; a program passes
+    /// `&|name| std::env::var(name).ok()`. No other variable is asked for.
+    ///
+    /// # Errors
+    /// [`Problems`] has everything that is wrong, in all files.
+    pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
+        let report = Report::default();
+        let config = load(path, env, &report);
+        let (config, warnings) = report.conclude(config)?;
+        Ok(Loaded { config, warnings })
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let users: Vec<_> = self.users.iter().map(|(user, _)| user).collect();
+        f.debug_struct("Config")
+            .field("listen", &self.listen)
+            .field("tls", &self.tls)
+            .field("verify", &self.verify)
+            .field("signing_key", &self.signing_key)
+            .field("users", &users)
+            .field("pats", &self.pats)
+            .field("client_certificates", &self.client_certificates)
+            .field("custom_headers", &self.custom_headers)
+            .field("strip_headers", &self.strip_headers)
+            .field("cookies", &self.cookies)
+            .field("token_lifetime", &self.token_lifetime)
+            .field("timeouts", &self.timeouts)
+            .field("routes", &self.routes)
+            .field("profiles", &self.profiles)
+            .finish()
+    }
+}
+
+/// Goes on after a problem as far as there is something to check.
+fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
+    let document = match read_public_file(path) {
+        Ok(bytes) => Document::parse(path.to_owned(), &bytes, report),
+        Err(error) => {
+            report.error(Problem::new(path, 0, "", &error.to_string()));
+            return None;
+        }
+    };
+    let mut root = document.section(report);
+    let zowe = zowe::read(&mut root);
+    let ours = passticket_proxy::read(&mut root, env);
+
+    let tls =
+        tls_files::read(zowe.certificate.as_ref(), zowe.key.as_ref(), zowe.authorities.as_ref());
+    let signing_key = ours.signing_key.as_ref().and_then(signing_key);
+    let users = users(&zowe, &ours, report);
+    let definitions = api_defs(&ours, report);
+    let services = definitions.iter().flat_map(|file| api_defs::read(file.section(report)));
+    let services: Vec<_> = services.collect();
+    let PassticketProxy { overrides, on_failure, entries, ptktdata, .. } = &ours;
+    // What stands in a file that is no YAML nobody knows.
+    if definitions.iter().all(Document::is_yaml) {
+        routes::check_names(&services, overrides);
+    }
+    let routes = routes::assemble(services, overrides, *on_failure, entries, ptktdata);
+    if routes.iter().next().is_none() {
+        ours.at.warning(
+            "has no routes, so nothing is forwarded; write api-defs and their path to apiDefs",
+        );
+    }
+    Some(Config {
+        listen: SocketAddr::new(ours.host, zowe.port),
+        tls: tls?,
+        verify: zowe.verify,
+        signing_key: signing_key?,
+        users,
+        pats: zowe.pats,
+        client_certificates: zowe.client_certificates,
+        custom_headers: zowe.custom_headers,
+        strip_headers: zowe.strip_headers,
+        cookies: zowe.cookies,
+        token_lifetime: zowe.token_lifetime,
+        timeouts: Timeouts {
+            connect: zowe.timeout,
+            response: zowe.timeout,
+            handshake: ours.handshake,
+            drain: ours.drain,
+        },
+        routes,
+        profiles: KeyProfiles::new(ours.profiles).expect("a second entry of an APPLID is left out"),
+    })
+}
+
+fn signing_key(field: &Field<'_>) -> Option<SigningKey> {
+    let path = field.path()?;
+    let pem = match read_secret_file(&path) {
+        Ok(pem) => pem,
+        Err(error) => {
+            field.at.error(error);
+            return None;
+        }
+    };
+    match SigningKey::from_pem(&pem) {
+        Ok(key) => Some(key),
+        Err(error) => {
+            field.at.error(format_args!("{} {error}", path.display()));
+            None
+        }
+    }
+}
+
+fn users(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report) -> Vec<(UserId, String)> {
+    let Some(field) = &ours.users else {
+        if !zowe.client_certificates {
+            ours.at.warning(
+                "names no users and client certificates are off, so nobody can log in; write \
+                 users: PATH, or enable x509",
+            );
+        }
+        return Vec::new();
+    };
+    let Some(path) = field.path() else { return Vec::new() };
+    match read_secret_file(&path) {
+        Ok(bytes) => users::read(Document::parse(path, &bytes, report).section(report)),
+        Err(error) => {
+            field.at.error(error);
+            Vec::new()
+        }
+    }
+}
+
+/// The api-defs, each file once.
+fn api_defs(ours: &PassticketProxy<'_>, report: &Report) -> Vec<Document> {
+    let mut read: Vec<PathBuf> = Vec::new();
+    let mut documents = Vec::new();
+    for field in &ours.api_defs {
+        for file in api_def_files(field) {
+            if read.contains(&file) {
+                continue;
+            }
+            match read_public_file(&file) {
+                Ok(bytes) => documents.push(Document::parse(file.clone(), &bytes, report)),
+                Err(error) => field.at.error(error),
+            }
+            read.push(file);
+        }
+    }
+    documents
+}

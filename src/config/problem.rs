@@ -1,0 +1,272 @@
+//! What is wrong with a configuration: collected, not thrown, so that one run tells it all.
+
+use std::{
+    cell::RefCell,
+    collections::HashSet,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+/// One thing that is wrong, where it stands, and what to write instead.
+///
+/// `Display` is one line: `zowe.yaml:12: passticketProxy.users: is missing; write …`. It never
+/// contains a key, a password or a hash of one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Problem {
+    file: PathBuf,
+    line: usize,
+    key: String,
+    text: String,
+}
+
+impl Problem {
+    pub(super) fn new(file: &Path, line: usize, key: &str, text: &str) -> Self {
+        Self { file: file.to_owned(), line, key: key.to_owned(), text: one_line(text) }
+    }
+
+    /// The file, as it was named on the way to it.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// The line, counted from 1; `None` if the file as a whole is meant.
+    pub fn line(&self) -> Option<usize> {
+        (self.line > 0).then_some(self.line)
+    }
+
+    /// The path of the key, as in `passticketProxy.ptktdata[0].applid`; empty for the whole file.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// What is wrong, and what to write instead.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&one_line(&self.file.to_string_lossy()))?;
+        if self.line > 0 {
+            write!(f, ":{}", self.line)?;
+        }
+        if !self.key.is_empty() {
+            write!(f, ": {}", self.key)?;
+        }
+        write!(f, ": {}", self.text)
+    }
+}
+
+/// Why there is no configuration: everything that is wrong with it, at least one thing.
+///
+/// `Display` is one line for each, those of one file together and in the order of its lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// All of them.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Problem> {
+        self.0.iter()
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, problem) in self.0.iter().enumerate() {
+            let separator = if i == 0 { "" } else { "\n" };
+            write!(f, "{separator}{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// Where all readers of one configuration leave what they find.
+///
+/// Shared by reference: readers of different files hold on to it at the same time.
+#[derive(Default)]
+pub(super) struct Report {
+    errors: RefCell<Vec<Problem>>,
+    warnings: RefCell<Vec<Problem>>,
+}
+
+impl Report {
+    pub(super) fn error(&self, problem: Problem) {
+        self.errors.borrow_mut().push(problem);
+    }
+
+    pub(super) fn warning(&self, problem: Problem) {
+        self.warnings.borrow_mut().push(problem);
+    }
+
+    /// The value and the warnings, unless there was an error. Who has no value has said why.
+    pub(super) fn conclude<T>(self, value: Option<T>) -> Result<(T, Vec<Problem>), Problems> {
+        let errors = self.errors.into_inner();
+        match value {
+            Some(value) if errors.is_empty() => Ok((value, sorted(self.warnings.into_inner()))),
+            _ => Err(Problems(sorted(errors))),
+        }
+    }
+}
+
+fn sorted(mut problems: Vec<Problem>) -> Vec<Problem> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    for problem in &problems {
+        if !files.contains(&problem.file) {
+            files.push(problem.file.clone());
+        }
+    }
+    // A mapping that two readers look into is reported by both.
+    let mut seen = HashSet::new();
+    problems.retain(|problem| seen.insert(problem.clone()));
+    problems.sort_by_key(|p| (files.iter().position(|file| *file == p.file), p.line));
+    problems
+}
+
+/// Appends `.name` to the path of a key.
+pub(super) fn push_name(path: &mut String, name: &str) {
+    if !path.is_empty() {
+        path.push('.');
+    }
+    // Who leaves out a colon or a quote makes a key of what was to be a value.
+    if looks_like_a_key(name) {
+        path.push_str("(not shown)");
+    } else {
+        path.push_str(&one_line(&cut(name)));
+    }
+}
+
+/// Appends `[index]` to the path of a key.
+pub(super) fn push_index(path: &mut String, index: usize) {
+    path.push_str(&format!("[{index}]"));
+}
+
+/// A value as it may stand in a problem: in quotes, cut, and not at all if it looks like a key.
+pub(super) fn quote(value: &str) -> String {
+    if looks_like_a_key(value) {
+        "the value (not shown, it looks like a key)".to_owned()
+    } else {
+        format!("{:?}", cut(value))
+    }
+}
+
+/// Whether a text may be key material that came to stand in the wrong place: 64 bits or more, in
+/// hex, however it is grouped.
+pub(super) fn looks_like_a_key(text: &str) -> bool {
+    let text = text.trim();
+    let text = text.strip_prefix("0x").or_else(|| text.strip_prefix("X'")).unwrap_or(text);
+    let mut digits = 0;
+    for c in text.chars() {
+        match c {
+            '0'..='9' | 'a'..='f' | 'A'..='F' => digits += 1,
+            ' ' | ':' | '-' | '_' | '\'' | '\t' | '\r' | '\n' => {}
+            _ => return false,
+        }
+    }
+    digits >= 16
+}
+
+/// `; did you mean …?`, or else the words that there are.
+pub(super) fn suggest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let mut known: Vec<_> = known.into_iter().collect();
+    known.sort_unstable();
+    known.dedup();
+    let lower = word.to_ascii_lowercase();
+    // Nothing we know is as long, and the comparison costs the square of the length.
+    let nearest = (word.len() <= 80)
+        .then(|| {
+            known
+                .iter()
+                .map(|k| (strsim::damerau_levenshtein(&lower, &k.to_ascii_lowercase()), *k))
+                .filter(|(distance, k)| *distance <= (k.len() / 3).max(1))
+                .min_by_key(|(distance, _)| *distance)
+        })
+        .flatten();
+    match nearest {
+        Some((_, near)) => format!("; did you mean {near}?"),
+        None if known.is_empty() => String::new(),
+        None if known.len() <= 12 => format!("; known here: {}", known.join(", ")),
+        None => format!("; known here are {} and others", known[..12].join(", ")),
+    }
+}
+
+const LONGEST: usize = 80;
+
+fn cut(text: &str) -> String {
+    let mut short: String = text.chars().take(LONGEST).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
+
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_one_line() {
+        let problem =
+            |line, key| Problem::new(Path::new("a\n.yaml"), line, key, "is\nbad").to_string();
+        assert_eq!(problem(3, "a.b"), "a\\n.yaml:3: a.b: is\\nbad");
+        assert_eq!(problem(0, ""), "a\\n.yaml: is\\nbad");
+    }
+
+    #[test]
+    fn problems_are_grouped_by_file_and_sorted_by_line() {
+        let report = Report::default();
+        for (file, line) in [("z", 9), ("a", 2), ("z", 3), ("a", 1), ("z", 3)] {
+            report.error(Problem::new(Path::new(file), line, "k", "t"));
+        }
+        let Err(problems) = report.conclude(Some(())) else { panic!("has errors") };
+        assert_eq!(problems.to_string(), "z:3: k: t\nz:9: k: t\na:1: k: t\na:2: k: t");
+    }
+
+    #[test]
+    fn keys_are_recognised_in_the_wrong_place() {
+        for text in [
+            "E001193519561977",
+            " e0:01:19:35:19:56:19:77 ",
+            "0xE001193519561977",
+            "X'E001193519561977'",
+            "E0011935 19561977 00000000 00000000",
+        ] {
+            assert!(looks_like_a_key(text), "{text}");
+            let mut path = String::new();
+            push_name(&mut path, text);
+            assert_eq!(path, "(not shown)");
+            assert!(!quote(text).contains("19"), "{text}");
+        }
+        for text in ["", "ZOWEAPPL", "E00119351956197", "E001193519561977.key", "feed"] {
+            assert!(!looks_like_a_key(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_word_is_suggested() {
+        let known = ["signingKey", "users", "host", "apiDefs"];
+        for (word, want) in [
+            ("signingkey", "; did you mean signingKey?"),
+            ("singingKey", "; did you mean signingKey?"),
+            ("user", "; did you mean users?"),
+            ("port", "; known here: apiDefs, host, signingKey, users"),
+        ] {
+            assert_eq!(suggest(word, known), want, "{word}");
+        }
+        assert_eq!(suggest("x", []), "");
+    }
+}

@@ -1,0 +1,370 @@
+//! Whole configurations, on disk.
+
+use std::{fs, os::unix::fs::PermissionsExt, sync::LazyLock};
+
+use proptest::prelude::*;
+use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
+use tempfile::TempDir;
+
+use super::*;
+use crate::layer::{OnFailure, Scheme};
+
+const EXAMPLE: &str = include_str!("example.yaml");
+const LEGACY: &str = "E001193519561977";
+const ENHANCED: &str = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
+const HASH: &str = "$argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHQ$BDS4zUmOv7TxUDVpVjZ8Lg";
+const API_DEF: &str = "services:
+  - serviceId: dcpassticket
+    instanceBaseUrls: [https://zos:10012/base]
+    routes:
+      - {gatewayUrl: api/v1, serviceRelativeUrl: /api/v1}
+    authentication: {scheme: httpBasicPassTicket, applid: ZOWEAPPL}
+";
+
+const INVALID_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+
+static KEY: LazyLock<KeyPair> =
+    LazyLock::new(|| KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap());
+static CERTIFICATE: LazyLock<String> = LazyLock::new(|| {
+    CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&*KEY).unwrap().pem()
+});
+
+/// A directory in which the annotated example loads.
+struct Setup(TempDir);
+
+impl Setup {
+    fn new() -> Self {
+        let setup = Self(tempfile::tempdir().unwrap());
+        for directory in ["tls", "api-defs", "ptktdata"] {
+            fs::create_dir(setup.0.path().join(directory)).unwrap();
+        }
+        for (name, content, mode) in [
+            ("zowe.yaml", EXAMPLE, 0o644),
+            ("tls/server.pem", &CERTIFICATE, 0o644),
+            ("tls/server.key", &KEY.serialize_pem(), 0o600),
+            ("tls/ca.pem", CERTIFICATE.trim_end(), 0o644),
+            ("jwt.key", &KEY.serialize_pem(), 0o600),
+            ("users.yml", &format!("users:\n  USER: '{HASH}'\n"), 0o600),
+            ("api-defs/dc.yml", API_DEF, 0o644),
+            ("ptktdata/ZOWEAPPL.key", ENHANCED, 0o600),
+        ] {
+            setup.write(name, content, mode);
+        }
+        setup
+    }
+
+    fn write(&self, name: &str, content: &str, mode: u32) {
+        let path = self.0.path().join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// Replaces `from`, which must be there, in the zowe.yaml.
+    fn edit(&self, from: &str, to: &str) {
+        let path = self.0.path().join("zowe.yaml");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{from}");
+        fs::write(path, text.replacen(from, to, 1)).unwrap();
+    }
+
+    fn load(&self) -> Result<Loaded, Problems> {
+        let env = |name: &str| (name == "ADMAPPL_KEY").then(|| LEGACY.to_owned());
+        Config::load(&self.0.path().join("zowe.yaml"), &env)
+    }
+
+    /// Errors, or else warnings, without the directory.
+    fn problems(&self) -> Vec<String> {
+        let problems = match self.load() {
+            Ok(loaded) => loaded.warnings,
+            Err(problems) => problems.iter().cloned().collect(),
+        };
+        let directory = format!("{}/", self.0.path().display());
+        problems.iter().map(|problem| problem.to_string().replace(&directory, "")).collect()
+    }
+}
+
+#[test]
+fn the_annotated_example_loads() {
+    let Loaded { config, warnings } = Setup::new().load().unwrap();
+    assert_eq!(warnings, []);
+    assert_eq!(config.listen, "127.0.0.1:7554".parse().unwrap());
+    assert_eq!(config.tls.certificate, CERTIFICATE.as_bytes());
+    assert_eq!(config.tls.key.as_slice(), KEY.serialize_pem().as_bytes());
+    assert_eq!(config.tls.authorities, format!("{}\n", CERTIFICATE.trim_end()).as_bytes());
+    assert_eq!(config.verify, Verification::Strict);
+    assert_eq!(config.users, [(UserId::new("USER").unwrap(), HASH.to_owned())]);
+    assert!(config.pats && config.client_certificates && config.custom_headers.is_some());
+    assert_eq!(config.strip_headers, ["x-zowe-user", "x-zowe-passticket"]);
+    let seconds = |timeouts: Timeouts| {
+        let Timeouts { connect, response, handshake, drain } = timeouts;
+        [connect, response, handshake, drain].map(|timeout| timeout.as_secs())
+    };
+    assert_eq!(seconds(config.timeouts), [60, 60, 10, 30]);
+
+    let route = |path| {
+        let route = config.routes.find(path).unwrap();
+        let Scheme::HttpBasicPassTicket { applid } = route.scheme() else { panic!("{path}") };
+        assert_eq!(route.failure_mode(), OnFailure::Reject);
+        assert!(config.profiles.get(&applid).is_some());
+        (applid.to_string(), route.upstream().to_string())
+    };
+    let zos = "https://zos:10012/base/api/v1";
+    assert_eq!(route("/dcpassticket/api/v1/x"), ("ZOWEAPPL".to_owned(), zos.to_owned()));
+    let admin = format!("{zos}/admin");
+    assert_eq!(route("/dcpassticket/api/v1/admin/x"), ("ADMAPPL".to_owned(), admin));
+
+    let debug = format!("{config:?}");
+    let pem = KEY.serialize_pem();
+    let key_line = pem.lines().nth(3).unwrap();
+    let bytes = format!("{:?}", &pem.as_bytes()[..4]);
+    for secret in [LEGACY, ENHANCED, HASH, "c29t", key_line, bytes.trim_matches(['[', ']'])] {
+        assert!(!debug.contains(secret), "{debug}");
+    }
+}
+
+#[test]
+fn every_kind_of_problem_is_told_at_its_place() {
+    let open = "tls/server.key is open to others than its owner (mode 0640); run: chmod 600";
+    type Break = fn(&Setup);
+    let cases: &[(Break, &[&str])] = &[
+        (
+            |s| s.edit("algorithm: legacy", "algorithm: desx"),
+            &[
+                "zowe.yaml:46: passticketProxy.ptktdata[1].algorithm: \"desx\" is not an algorithm; \
+               write legacy, enhanced-upper or enhanced-mixed",
+            ],
+        ),
+        (
+            |s| s.edit("host: 127.0.0.1", "host: localhost"),
+            &[
+                "zowe.yaml:31: passticketProxy.host: \"localhost\" is no IP address; write one like \
+               127.0.0.1, or 0.0.0.0 for all",
+            ],
+        ),
+        (
+            |s| s.edit("onFailure: forward ", "onFailure: ignore "),
+            &["zowe.yaml:35: passticketProxy.onFailure: is unknown; write forward, \
+               forward-unchanged or reject"],
+        ),
+        (|s| s.write("tls/server.key", "x", 0o640), &[open]),
+        (
+            |s| s.write("tls/server.key", "x", 0o600),
+            &["zowe.yaml:6: zowe.certificate.pem.key: tls/server.key has no private key in it"],
+        ),
+        (
+            |s| {
+                let other = KeyPair::generate().unwrap().serialize_pem();
+                s.write("tls/server.key", &other, 0o600);
+            },
+            &["zowe.yaml:6: zowe.certificate.pem.key: is not the key of"],
+        ),
+        (
+            |s| s.edit("tls/ca.pem", "tls/ca.pem, tls/server.key, gone"),
+            &[
+                "pem.certificateAuthorities: tls/server.key has no certificate in it",
+                "pem.certificateAuthorities: cannot read gone",
+            ],
+        ),
+        (|s| s.edit("tls/ca.pem", "[tls/ca.pem, tls/server.pem]"), &[]),
+        (
+            |s| s.edit("tls/ca.pem", "','"),
+            &["zowe.yaml:7: zowe.certificate.pem.certificateAuthorities: names no file; write"],
+        ),
+        (
+            |s| s.write("jwt.key", &KeyPair::generate().unwrap().serialize_pem(), 0o600),
+            &["zowe.yaml:32: passticketProxy.signingKey: jwt.key is no PEM document with an RSA"],
+        ),
+        (
+            |s| s.write("users.yml", "users:\n  USER: secret\n", 0o600),
+            &["users.yml:2: users.USER: is no argon2 hash of a password (not shown); write"],
+        ),
+        (
+            |s| s.write("users.yml", "users: {}", 0o644),
+            &["zowe.yaml:33: passticketProxy.users: users.yml is open to others"],
+        ),
+        (
+            |s| s.edit("dcpassticket:", "dcpasticket:"),
+            &[
+                "zowe.yaml:37: passticketProxy.services.dcpasticket: dcpasticket has no api-def; did \
+               you mean dcpassticket?",
+            ],
+        ),
+        (
+            |s| s.edit("api/v1/admin:", "ui/v1:"),
+            &["zowe.yaml:40: passticketProxy.services.dcpassticket.applids.ui/v1: lies below no \
+               route of dcpassticket; write a longer path than a gatewayUrl of it"],
+        ),
+        (
+            |s| s.write("api-defs/dc.yml", &API_DEF.replace("ZOWEAPPL", "OTHER"), 0o644),
+            &[
+                "api-defs/dc.yml:6: services[0].authentication.applid: service dcpassticket needs a \
+               PassTicket key for OTHER; write to passticketProxy.ptktdata of zowe.yaml: - { \
+               applid: OTHER, algorithm: legacy, key: { file: ptktdata/OTHER.key } }",
+            ],
+        ),
+        (
+            |s| s.edit("ADMAPPL  ", "NOAPPL  "),
+            &["zowe.yaml:40: passticketProxy.services.dcpassticket.applids.api/v1/admin: service \
+               dcpassticket needs a PassTicket key for NOAPPL;"],
+        ),
+        (
+            |s| s.write("api-defs/other.yaml", API_DEF, 0o644),
+            &[
+                "api-defs/other.yaml:5: services[0].routes[0].gatewayUrl: /dcpassticket/api/v1 has a \
+               route already, in api-defs/dc.yml:5; remove one of them",
+            ],
+        ),
+        (|s| s.write("api-defs/README.md", "no: [yaml", 0o644), &[]),
+        (
+            |s| s.write("api-defs/z.yml", "services: [\n", 0o644),
+            &["api-defs/z.yml:2: services: is not YAML: "],
+        ),
+        (
+            |s| s.write("api-defs/dc.yml", "services: [\n", 0o644),
+            &["api-defs/dc.yml:2: services: is not YAML: "],
+        ),
+        (
+            |s| s.write("tls/server.pem", INVALID_CERTIFICATE, 0o644),
+            &["zowe.yaml:5: zowe.certificate.pem.certificate: is no certificate that TLS can use"],
+        ),
+        (
+            |s| s.edit("[api-defs]", "[api-defs, api-defs/dc.yml, gone]"),
+            &["zowe.yaml:34: passticketProxy.apiDefs[2]: cannot read gone: "],
+        ),
+        (|s| s.edit("[api-defs]", "api-defs"), &[]),
+        (
+            |s| s.edit("passticketProxy:", "passticketProxy:\n  signing-key: x"),
+            &["zowe.yaml:31: passticketProxy.signing-key: is no key that can stand here; did you \
+               mean signingKey?"],
+        ),
+        (
+            |s| s.edit("{ env: ADMAPPL_KEY }", LEGACY),
+            &["zowe.yaml:47: passticketProxy.ptktdata[1].key: a key does not stand in the \
+               configuration; write { file: PATH }"],
+        ),
+        // Warnings.
+        (
+            |s| {
+                s.edit("[api-defs]", "[]");
+                let services = EXAMPLE.lines().skip(35).take(5).collect::<Vec<_>>().join("\n");
+                s.edit(&services, "  # nothing");
+            },
+            &[
+                "zowe.yaml:30: passticketProxy: has no routes, so nothing is forwarded; write",
+                "passticketProxy.ptktdata[0].applid: no service has APPLID ZOWEAPPL; remove",
+                "passticketProxy.ptktdata[1].applid: no service has APPLID ADMAPPL; remove",
+            ],
+        ),
+        (
+            |s| {
+                s.edit("users: users.yml", "users:");
+                s.edit("x509:\n          enabled: true", "x509:\n          enabled: false");
+            },
+            &["zowe.yaml:30: passticketProxy: names no users and client certificates are off, so"],
+        ),
+    ];
+    for (i, (change, want)) in cases.iter().enumerate() {
+        let setup = Setup::new();
+        change(&setup);
+        let problems = setup.problems();
+        assert_eq!(problems.len(), want.len(), "case {i}: {problems:#?}");
+        for (problem, want) in problems.iter().zip(*want) {
+            assert!(problem.contains(want), "case {i}: {problem}");
+            assert!(
+                !problem.contains("1193") && !problem.contains("secret"),
+                "case {i}: {problem}"
+            );
+        }
+    }
+}
+
+#[test]
+fn all_problems_of_all_files_are_told_at_once() {
+    let setup = Setup::new();
+    setup.edit("port: 7554", "port: 70000");
+    setup.edit("host: 127.0.0.1", "host: here");
+    setup.edit("drainSeconds: 30", "drainSeconds: soon");
+    setup.write("jwt.key", "", 0o600);
+    setup.write("users.yml", "users: {USER: x}", 0o600);
+    setup.write("ptktdata/ZOWEAPPL.key", &ENHANCED[1..], 0o600);
+    setup.write("api-defs/dc.yml", &API_DEF.replace("scheme", "schema"), 0o644);
+    let problems = setup.problems();
+    let starts = [
+        "zowe.yaml:11: components.gateway.port: ",
+        "zowe.yaml:31: passticketProxy.host: ",
+        "zowe.yaml:32: passticketProxy.signingKey: ",
+        "zowe.yaml:44: passticketProxy.ptktdata[0].key: ",
+        "zowe.yaml:51: passticketProxy.timeouts.drainSeconds: ",
+        "users.yml:1: users.USER: ",
+        "api-defs/dc.yml:6: services[0].authentication.scheme: is missing; ",
+        "api-defs/dc.yml:6: services[0].authentication.schema: is no key that can stand here; did ",
+    ];
+    assert_eq!(problems.len(), starts.len(), "{problems:#?}");
+    for (problem, start) in problems.iter().zip(starts) {
+        assert!(problem.starts_with(start), "{problem} instead of {start}");
+    }
+}
+
+#[test]
+fn without_a_file_there_is_one_problem() {
+    let error = Config::load(Path::new("/gone/zowe.yaml"), &|_| None).unwrap_err();
+    let text = error.to_string();
+    assert!(text.starts_with("/gone/zowe.yaml: cannot read /gone/zowe.yaml: "), "{text}");
+    assert_eq!(error.iter().next().unwrap().line(), None);
+}
+
+/// Walks `yaml` as a zowe.yaml, an api-def and a file of users.
+fn walk(yaml: &str) {
+    let report = Report::default();
+    let document = Document::parse("f".into(), yaml.as_bytes(), &report);
+    let section = || document.section(&report);
+    zowe::read(&mut section());
+    let ours = passticket_proxy::read(&mut section(), &|_| None);
+    users::read(section());
+    let services = api_defs::read(section());
+    routes::assemble(services, &ours.overrides, ours.on_failure, &ours.entries, &ours.ptktdata);
+    if let Err(problems) = report.conclude(Some(())) {
+        for problem in problems.iter() {
+            assert!(!problem.to_string().contains('\n'));
+        }
+    }
+}
+
+fn yaml_value() -> impl Strategy<Value = String> {
+    let names = "zowe|certificate|pem|key|components|gateway|port|apiml|security|auth|oidc|enabled|\
+                 passticketProxy|services|serviceId|routes|gatewayUrl|instanceBaseUrls|applids|\
+                 authentication|scheme|applid|ptktdata|algorithm|users|timeouts|apiDefs|a/v1";
+    let scalar =
+        "|~|true|-1|7554|A|ZOWEAPPL|httpBasicPassTicket|legacy|http://a|api/v1|'\\$\\{\\{x\\}\\}'";
+    scalar.prop_recursive(6, 64, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4)
+                .prop_map(|items| format!("[{}]", items.join(", "))),
+            prop::collection::vec((names, inner), 0..6).prop_map(|entries| {
+                let entries: Vec<_> = entries.iter().map(|(k, v)| format!("{k}: {v}")).collect();
+                format!("{{{}}}", entries.join(", "))
+            }),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_tree_makes_the_readers_panic(top in "zowe|components|passticketProxy|services|users",
+                                       value in yaml_value()) {
+        walk(&format!("{top}: {value}\n"));
+        walk(&value);
+    }
+
+    #[test]
+    fn no_change_of_the_example_makes_the_readers_panic(
+        at in 0..EXAMPLE.len(), len in 0..40_usize, text in "[-a:?|>&*!%@`'\"{}\\[\\]#\t\r\n ~]{0,6}"
+    ) {
+        let mut yaml = EXAMPLE.to_owned();
+        yaml.replace_range(at..(at + len).min(EXAMPLE.len()), &text);
+        walk(&yaml);
+        walk(&API_DEF.chars().take(at).chain(text.chars()).collect::<String>());
+    }
+}

@@ -1,0 +1,133 @@
+//! Certificates and keys, from the PEM files that `zowe.certificate.pem` names.
+
+use std::fmt;
+
+use rustls::{
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::CertifiedKey,
+};
+use zeroize::Zeroizing;
+
+use super::{
+    reader::Field,
+    secret_file::{read_public_file, read_secret_file},
+};
+
+/// What the TLS listener and the TLS client need, as PEM.
+///
+/// It was checked that there are certificates, and that the key is the one of the first of them.
+/// `Debug` shows none of it.
+#[derive(Clone)]
+pub struct TlsFiles {
+    /// The certificate of the server, followed by those that lead to its authority.
+    pub certificate: Vec<u8>,
+    /// The private key of the certificate.
+    pub key: Zeroizing<Vec<u8>>,
+    /// Who signs the certificates of clients and of services.
+    pub authorities: Vec<u8>,
+}
+
+impl fmt::Debug for TlsFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsFiles").finish_non_exhaustive()
+    }
+}
+
+/// Reads the three of them. `authorities` is a path, several with commas between, or a list.
+pub(super) fn read(
+    certificate: Option<&Field<'_>>,
+    key: Option<&Field<'_>>,
+    authorities: Option<&Field<'_>>,
+) -> Option<TlsFiles> {
+    let chain = certificate.and_then(|field| Some((certificates(field, field.text()?)?, field)));
+    let key = key.and_then(|field| Some((private_key(field)?, field)));
+    let authorities = authorities.and_then(concatenate);
+    let (((certificate, chain), chain_field), (key, key_field)) = (chain?, key?);
+    let der = PrivateKeyDer::from_pem_slice(&key).ok()?;
+    match CertifiedKey::from_der(chain, der, &aws_lc_rs::default_provider()) {
+        Ok(_) => Some(TlsFiles { certificate, key, authorities: authorities? }),
+        Err(error) => {
+            let (field, text) = match error {
+                rustls::Error::InconsistentKeys(_) => (
+                    key_field,
+                    "is not the key of zowe.certificate.pem.certificate; write the path of the \
+                     file with its key",
+                ),
+                rustls::Error::InvalidCertificate(_) => (
+                    chain_field,
+                    "is no certificate that TLS can use; write the path of a file with an X.509 one",
+                ),
+                _ => (
+                    key_field,
+                    "is no key that TLS can use; write the path of a file with an RSA or ECDSA key",
+                ),
+            };
+            field.at.error(text);
+            None
+        }
+    }
+}
+
+type Chain = Vec<CertificateDer<'static>>;
+
+fn certificates(field: &Field<'_>, path: &str) -> Option<(Vec<u8>, Chain)> {
+    let path = field.path_of(path)?;
+    let pem = match read_public_file(&path) {
+        Ok(pem) => pem,
+        Err(error) => {
+            field.at.error(error);
+            return None;
+        }
+    };
+    let chain = CertificateDer::pem_slice_iter(&pem).collect::<Result<Chain, _>>();
+    let chain = chain.ok().filter(|chain| !chain.is_empty());
+    if chain.is_none() {
+        field.at.error(format_args!(
+            "{} has no certificate in it; write the path of a PEM file (-----BEGIN CERTIFICATE-----)",
+            path.display()
+        ));
+    }
+    Some((pem, chain?))
+}
+
+fn private_key(field: &Field<'_>) -> Option<Zeroizing<Vec<u8>>> {
+    let path = field.path()?;
+    let pem = match read_secret_file(&path) {
+        Ok(pem) => pem,
+        Err(error) => {
+            field.at.error(error);
+            return None;
+        }
+    };
+    if PrivateKeyDer::from_pem_slice(&pem).is_err() {
+        field.at.error(format_args!(
+            "{} has no private key in it; write the path of a PEM file (-----BEGIN PRIVATE KEY-----)",
+            path.display()
+        ));
+        return None;
+    }
+    Some(pem)
+}
+
+fn concatenate(field: &Field<'_>) -> Option<Vec<u8>> {
+    let mut paths = Vec::new();
+    for item in field.one_or_more() {
+        let text = item.text()?;
+        paths.extend(text.split(',').map(|path| (item.clone(), path.trim())));
+    }
+    paths.retain(|(_, path)| !path.is_empty());
+    if paths.is_empty() {
+        field.at.error("names no file; write the paths of PEM files with authorities");
+        return None;
+    }
+    // All are read before the first failure counts, so that all failures are told.
+    let read: Vec<_> = paths.iter().map(|(item, path)| certificates(item, path)).collect();
+    let mut all = Vec::new();
+    for (pem, _) in read.into_iter().collect::<Option<Vec<_>>>()? {
+        all.extend_from_slice(&pem);
+        // A last line without an end would run into the next file.
+        all.push(b'\n');
+    }
+    Some(all)
+}

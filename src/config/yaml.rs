@@ -1,0 +1,343 @@
+//! A YAML document as a tree whose every node knows its line.
+//!
+//! What a configuration needs of YAML 1.2, and no more: one document, keys that are texts, each
+//! once. Tags mean nothing here. Depth and number of nodes are limited, those that an alias stands
+//! for included, so that no document costs more than its length promises.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, StrInput};
+
+use super::problem::{push_index, push_name};
+
+const MAX_DEPTH: usize = 64;
+const MAX_NODES: usize = 100_000;
+
+/// A value, and the line that it begins on.
+#[derive(Clone)]
+pub(super) struct Node {
+    pub(super) line: usize,
+    pub(super) value: Value,
+}
+
+#[derive(Clone)]
+pub(super) enum Value {
+    /// Nothing, `~` or `null`.
+    Null,
+    Scalar(String),
+    Seq(Vec<Node>),
+    Map(Vec<Entry>),
+}
+
+/// A key, the line that it stands on, and its value.
+#[derive(Clone)]
+pub(super) struct Entry {
+    pub(super) key: String,
+    pub(super) line: usize,
+    pub(super) node: Node,
+}
+
+/// What is wrong with a document.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) line: usize,
+    pub(super) key: String,
+    pub(super) text: String,
+}
+
+/// The tree, unless the text cannot be understood; and what is wrong with it.
+///
+/// Of two equal keys the first one counts, and the second is a fault. An empty document is `Null`.
+pub(super) fn parse(text: &str) -> (Option<Node>, Vec<Fault>) {
+    let mut builder = Builder {
+        parser: Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text)),
+        line: 1,
+        path: String::new(),
+        anchors: HashMap::new(),
+        nodes_left: MAX_NODES,
+        faults: Vec::new(),
+    };
+    let root = match builder.document() {
+        Ok(root) => Some(root),
+        Err(fault) => {
+            builder.faults.push(fault);
+            None
+        }
+    };
+    (root, builder.faults)
+}
+
+struct Builder<'input> {
+    parser: Parser<'input, StrInput<'input>>,
+    /// Of the event that was read last.
+    line: usize,
+    /// Of the key that is being read.
+    path: String,
+    anchors: HashMap<usize, Node>,
+    nodes_left: usize,
+    faults: Vec<Fault>,
+}
+
+impl<'input> Builder<'input> {
+    fn document(&mut self) -> Result<Node, Fault> {
+        let mut root = None;
+        loop {
+            match self.next()? {
+                Event::StreamEnd => break,
+                Event::StreamStart | Event::DocumentEnd | Event::Nothing => {}
+                Event::DocumentStart(_) if root.is_some() => {
+                    return Err(self.fault("a second document begins here; write one per file"));
+                }
+                Event::DocumentStart(_) => {
+                    let first = self.next()?;
+                    root = Some(self.node(first, 0)?);
+                }
+                _ => return Err(self.fault("is not YAML")),
+            }
+        }
+        Ok(root.unwrap_or(Node { line: 1, value: Value::Null }))
+    }
+
+    fn next(&mut self) -> Result<Event<'input>, Fault> {
+        match self.parser.next_event() {
+            Some(Ok((event, span))) => {
+                self.line = span.start.line().max(1);
+                Ok(event)
+            }
+            Some(Err(error)) => Err(self.syntax(&error)),
+            None => Err(self.fault("ends too early")),
+        }
+    }
+
+    fn node(&mut self, event: Event<'input>, depth: usize) -> Result<Node, Fault> {
+        self.spend(1)?;
+        let line = self.line;
+        let (value, anchor) = match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let null = style == ScalarStyle::Plain
+                    && tag.is_none()
+                    && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
+                let value = if null { Value::Null } else { Value::Scalar(text.into_owned()) };
+                (value, anchor)
+            }
+            Event::SequenceStart(anchor, _) => (Value::Seq(self.items(depth)?), anchor),
+            Event::MappingStart(anchor, _) => (Value::Map(self.entries(depth)?), anchor),
+            Event::Alias(anchor) => {
+                // An anchor is entered when its node is complete, so a missing one is around us:
+                // the parser knows the unknown ones.
+                let Some(node) = self.anchors.get(&anchor) else {
+                    return Err(self.fault("an alias stands inside of what it is an alias for"));
+                };
+                let (count, height) = node.measure();
+                if depth + height > MAX_DEPTH {
+                    return Err(self.too_deep());
+                }
+                let value = node.value.clone();
+                self.spend(count)?;
+                (value, 0)
+            }
+            _ => return Err(self.fault("is not YAML")),
+        };
+        let node = Node { line, value };
+        if anchor != 0 {
+            self.spend(node.measure().0)?;
+            self.anchors.insert(anchor, node.clone());
+        }
+        Ok(node)
+    }
+
+    fn items(&mut self, depth: usize) -> Result<Vec<Node>, Fault> {
+        self.check_depth(depth)?;
+        let mut items = Vec::new();
+        let outer = self.path.len();
+        loop {
+            match self.next()? {
+                Event::SequenceEnd => return Ok(items),
+                event => {
+                    push_index(&mut self.path, items.len());
+                    items.push(self.node(event, depth + 1)?);
+                    self.path.truncate(outer);
+                }
+            }
+        }
+    }
+
+    fn entries(&mut self, depth: usize) -> Result<Vec<Entry>, Fault> {
+        self.check_depth(depth)?;
+        let mut entries = Vec::new();
+        let mut lines = HashMap::new();
+        let outer = self.path.len();
+        loop {
+            let key = match self.next()? {
+                Event::MappingEnd => return Ok(entries),
+                Event::Scalar(text, _, 0, _) => text.into_owned(),
+                event => match self.node(event, depth + 1)?.value {
+                    Value::Scalar(text) => text,
+                    _ => return Err(self.fault("a key is not a text")),
+                },
+            };
+            let line = self.line;
+            push_name(&mut self.path, &key);
+            let first = lines.get(&key).copied();
+            if let Some(first) = first {
+                self.faults.push(self.fault(&format!(
+                    "stands here for the second time (first in line {first}); remove one"
+                )));
+            }
+            let event = self.next()?;
+            let node = self.node(event, depth + 1)?;
+            self.path.truncate(outer);
+            if first.is_none() {
+                lines.insert(key.clone(), line);
+                entries.push(Entry { key, line, node });
+            }
+        }
+    }
+
+    fn check_depth(&self, depth: usize) -> Result<(), Fault> {
+        if depth < MAX_DEPTH { Ok(()) } else { Err(self.too_deep()) }
+    }
+
+    fn spend(&mut self, nodes: usize) -> Result<(), Fault> {
+        self.nodes_left = self.nodes_left.checked_sub(nodes).ok_or_else(|| {
+            self.fault(&format!("more than {MAX_NODES} values, counting what aliases stand for"))
+        })?;
+        Ok(())
+    }
+
+    fn too_deep(&self) -> Fault {
+        self.fault(&format!("is nested deeper than {MAX_DEPTH} levels"))
+    }
+
+    fn fault(&self, text: &str) -> Fault {
+        Fault { line: self.line, key: self.path.clone(), text: text.to_owned() }
+    }
+
+    fn syntax(&self, error: &ScanError) -> Fault {
+        let marker = error.marker();
+        Fault {
+            line: marker.line().max(1),
+            key: self.path.clone(),
+            text: format!("is not YAML: {} (column {})", error.info(), marker.col() + 1),
+        }
+    }
+}
+
+impl Node {
+    /// The number of nodes, and of levels below the topmost.
+    fn measure(&self) -> (usize, usize) {
+        let over = |children: &mut dyn Iterator<Item = &Self>| {
+            children
+                .map(Self::measure)
+                .fold((1, 1), |(count, height), (c, h)| (count + c, height.max(h + 1)))
+        };
+        match &self.value {
+            Value::Null | Value::Scalar(_) => (1, 0),
+            Value::Seq(items) => over(&mut items.iter()),
+            Value::Map(entries) => over(&mut entries.iter().map(|entry| &entry.node)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// `line:value`, flow style.
+    fn render(node: &Node) -> String {
+        let join = |parts: Vec<String>| parts.join(" ");
+        let inner = match &node.value {
+            Value::Null => "~".to_owned(),
+            Value::Scalar(text) => format!("{text:?}"),
+            Value::Seq(items) => format!("[{}]", join(items.iter().map(render).collect())),
+            Value::Map(entries) => {
+                let entry = |e: &Entry| format!("{}@{}={}", e.key, e.line, render(&e.node));
+                format!("{{{}}}", join(entries.iter().map(entry).collect()))
+            }
+        };
+        format!("{}:{inner}", node.line)
+    }
+
+    fn parsed(text: &str) -> (String, Vec<String>) {
+        let (root, faults) = parse(text);
+        let faults = faults.iter().map(|f| format!("{} {}: {}", f.line, f.key, f.text)).collect();
+        (root.as_ref().map_or_else(String::new, render), faults)
+    }
+
+    #[test]
+    fn documents_become_trees() {
+        for (text, want) in [
+            ("", "1:~"),
+            ("# nothing\n", "1:~"),
+            ("---\n", "2:~"),
+            ("\u{feff}a: 1", r#"1:{a@1=1:"1"}"#),
+            ("a: ~\nb: ''\nc:\n", "1:{a@1=1:~ b@2=2:\"\" c@3=3:~}"),
+            ("a:\n  b: [x, {c: d}]\n", r#"2:{b@2=2:[2:"x" 2:{c@2=2:"d"}]}"#),
+            ("- !!str null\n- !custom x\n- ! {a: b}\n", r#"1:[1:"null" 2:"x" 3:{a@3=3:"b"}]"#),
+            ("a: &x [1]\nb: *x\n", r#"1:{a@1=1:[1:"1"] b@2=2:[1:"1"]}"#),
+            ("&k a: 1\n*k : 2\n", "duplicate"),
+            ("a: |\n  two\n  lines\n", "1:{a@1=2:\"two\\nlines\\n\"}"),
+        ] {
+            let (tree, faults) = parsed(text);
+            if want == "duplicate" {
+                assert_eq!(faults.len(), 1, "{text:?}");
+                continue;
+            }
+            assert_eq!(faults, Vec::<String>::new(), "{text:?}");
+            assert!(tree.contains(want), "{text:?}: {tree}");
+        }
+    }
+
+    #[test]
+    fn faults_have_line_and_key() {
+        let nested = "[".repeat(100);
+        for (text, want) in [
+            (
+                "a:\n  b: 1\n  c: 2\n  b: 3\n",
+                "4 a.b: stands here for the second time (first in line 2); remove one",
+            ),
+            ("a: 1\n---\nb: 2\n", "2 : a second document begins here; write one per file"),
+            ("a: &x [*x]\n", "1 a[0]: an alias stands inside of what it is an alias for"),
+            ("a: *x\n", "1 a: is not YAML: while parsing node, found unknown anchor (column 4)"),
+            ("[a]: b\n", "1 : a key is not a text"),
+            (nested.as_str(), "is nested deeper than 64 levels"),
+        ] {
+            let (_, faults) = parsed(text);
+            assert_eq!(faults.len(), 1, "{text:?}: {faults:?}");
+            assert!(faults[0].contains(want), "{text:?}: {faults:?}");
+        }
+        for text in ["a: [1\nb: 2", "a: 'x", "a: b: c", "\tx: y\n- z", "a: \"\\q\""] {
+            let (tree, faults) = parsed(text);
+            assert!(tree.is_empty() && faults.len() == 1, "{text:?}: {tree} {faults:?}");
+        }
+    }
+
+    #[test]
+    fn aliases_cannot_blow_up_a_document() {
+        let mut wide = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for i in 1..12 {
+            let item = format!("*a{}", i - 1);
+            wide.push_str(&format!("a{i}: &a{i} [{}]\n", vec![item; 10].join(", ")));
+        }
+        let (tree, faults) = parsed(&wide);
+        assert!(tree.is_empty() && faults[0].contains("more than 100000 values"), "{faults:?}");
+
+        let mut deep = "a0: &a0 x\n".to_owned();
+        for i in 1..80 {
+            deep.push_str(&format!("a{i}: &a{i} [*a{}]\n", i - 1));
+        }
+        let (tree, faults) = parsed(&deep);
+        assert!(tree.is_empty() && faults[0].contains("deeper than 64"), "{faults:?}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "([-a:?|>&*!%@`,'\"{}\\[\\]# \t\r\n~0.\\\\]|: |- |\n  |\\PC){0,80}") {
+            parse(&text);
+        }
+    }
+}

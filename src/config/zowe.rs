@@ -1,0 +1,381 @@
+//! The keys of a zowe.yaml that mean something here (zowe-dataplane §5.3).
+//!
+//! Zowe reads some `apiml.*` keys from `components.zaas` first; here all of them are those of
+//! `components.gateway`.
+
+use std::time::Duration;
+
+use http::HeaderName;
+
+use super::{
+    Verification,
+    problem::quote,
+    reader::{Field, Section, unknown_key},
+};
+use crate::layer::{CookieNames, CustomHeaders};
+
+/// What a zowe.yaml says, with the files that it names still to be read.
+pub(super) struct Zowe<'a> {
+    pub(super) certificate: Option<Field<'a>>,
+    pub(super) key: Option<Field<'a>>,
+    pub(super) authorities: Option<Field<'a>>,
+    pub(super) verify: Verification,
+    pub(super) port: u16,
+    pub(super) timeout: Duration,
+    pub(super) pats: bool,
+    pub(super) client_certificates: bool,
+    pub(super) custom_headers: Option<CustomHeaders>,
+    pub(super) strip_headers: Vec<HeaderName>,
+    pub(super) cookies: CookieNames,
+    pub(super) token_lifetime: Duration,
+}
+
+/// A value that is wrong was reported, and has its default here.
+pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
+    let mut zowe = root.section("zowe");
+    let mut pem = zowe.section("certificate").section("pem");
+    let mut gateway = root.section("components").section("gateway");
+    let port = gateway.optional("port").and_then(|f| f.number(0..=u64::from(u16::MAX)));
+    let mut apiml = gateway.section("apiml");
+    let timeout = apiml.section("connection").optional("timeout");
+    let mut security = apiml.section("security");
+    check_keys("", &security);
+    let mut auth = security.section("auth");
+    let (custom_headers, strip_headers) = custom_headers(&mut auth.section("passticket"));
+    let mut switch = |name| {
+        security.section(name).optional("enabled").and_then(|f| f.boolean()).unwrap_or(false)
+    };
+    Zowe {
+        certificate: pem.required("certificate", "the path of a PEM file with the server's chain"),
+        key: pem.required("key", "the path of a PEM file with the key of the certificate"),
+        authorities: pem.required(
+            "certificateAuthorities",
+            "the paths of PEM files with the authorities of clients and services",
+        ),
+        verify: zowe.optional("verifyCertificates").and_then(verification).unwrap_or_default(),
+        // Nothing is lost: the range ends where the type does.
+        port: port.and_then(|port| port.try_into().ok()).unwrap_or(7554),
+        timeout: Duration::from_millis(
+            timeout.and_then(|f| f.number(1..=u64::from(u32::MAX))).unwrap_or(60_000),
+        ),
+        pats: switch("personalAccessToken"),
+        client_certificates: switch("x509"),
+        custom_headers,
+        strip_headers,
+        cookies: cookies(&mut auth.section("cookieProperties")),
+        token_lifetime: Duration::from_secs(
+            auth.section("tokenProperties")
+                .optional("expirationInSeconds")
+                .and_then(|f| f.number(1..=u64::from(u32::MAX)))
+                .unwrap_or(28_800),
+        ),
+    }
+}
+
+/// As Zowe's start script, which folds it to upper case (zowe-dataplane §6.3). There an unknown
+/// mode is `STRICT`; here it is an error.
+fn verification(field: Field<'_>) -> Option<Verification> {
+    field.read(|text| match text.to_ascii_uppercase().as_str() {
+        "STRICT" => Ok(Verification::Strict),
+        "NONSTRICT" => Ok(Verification::NonStrict),
+        "DISABLED" => Ok(Verification::Disabled),
+        _ => Err(format!(
+            "{} is no way to verify certificates; write STRICT, NONSTRICT or DISABLED",
+            quote(text)
+        )),
+    })
+}
+
+/// The pair, if both are there; and whichever are there.
+fn custom_headers(section: &mut Section<'_>) -> (Option<CustomHeaders>, Vec<HeaderName>) {
+    let fields = [section.optional("customUserHeader"), section.optional("customAuthHeader")];
+    let [user, ticket] = fields.each_ref().map(|field| {
+        let field = field.as_ref()?;
+        field.read(|text| {
+            HeaderName::try_from(text).map_err(|_| {
+                format!("{} is no name of a header; write one like X-User", quote(text))
+            })
+        })
+    });
+    match &fields {
+        [Some(alone), None] | [None, Some(alone)] => alone.at.warning(
+            "has no effect alone; write both customUserHeader and customAuthHeader, or none",
+        ),
+        [Some(_), Some(ticket_field)] if user.is_some() && user == ticket => {
+            ticket_field.at.error("is the same header as customUserHeader; write another one");
+        }
+        _ => {}
+    }
+    let strip = user.iter().chain(&ticket).cloned().collect();
+    (user.zip(ticket).map(|(user, ticket)| CustomHeaders { user, ticket }), strip)
+}
+
+fn cookies(section: &mut Section<'_>) -> CookieNames {
+    let usual = CookieNames::default();
+    let mut name = |key| {
+        section.optional(key)?.read(|text| {
+            // RFC 6265 §4.1.1: a token, of the same characters as the name of a header.
+            match HeaderName::try_from(text) {
+                Ok(_) => Ok(text.to_owned()),
+                Err(_) => {
+                    Err(format!("{} is no name of a cookie; write letters and digits", quote(text)))
+                }
+            }
+        })
+    };
+    let (jwt, pat) = (name("cookieName"), name("cookieNamePAT"));
+    CookieNames::new(jwt.as_deref().unwrap_or(usual.jwt()), pat.as_deref().unwrap_or(usual.pat()))
+}
+
+/// The keys of `components.gateway.apiml.security` (zowe-dataplane §5.3, zowe-endpoints
+/// appendix B). Below a key that ends here anything goes.
+const SECURITY: &[&str] = &[
+    "allowTokenRefresh",
+    "allowtokenrefresh",
+    "auth.cookieProperties.cookieComment",
+    "auth.cookieProperties.cookieMaxAge",
+    "auth.cookieProperties.cookieName",
+    "auth.cookieProperties.cookieNamePAT",
+    "auth.cookieProperties.cookiePath",
+    "auth.cookieProperties.cookieSameSite",
+    "auth.cookieProperties.cookieSecure",
+    "auth.jwt.customAuthHeader",
+    "auth.passticket.customAuthHeader",
+    "auth.passticket.customUserHeader",
+    "auth.provider",
+    "auth.tokenProperties.expirationInSeconds",
+    "auth.tokenProperties.issuer",
+    "auth.tokenProperties.shortTtlExpirationInSeconds",
+    "auth.tokenProperties.shortTtlUsername",
+    "auth.uniqueCookie",
+    "auth.zosmf.jwtAutoconfiguration",
+    "auth.zosmf.jwtEndpoint",
+    "auth.zosmf.serviceId",
+    "authorization.endpoint.enabled",
+    "authorization.endpoint.url",
+    "authorization.provider",
+    "authorization.resourceClass",
+    "authorization.resourceNamePrefix",
+    "delegatePassticket",
+    "delegatePassticket.enabled",
+    "delegatedPassticket",
+    "delegatedPassticket.enabled",
+    "forwardHeader.trustedProxies",
+    "headersToBeCleared",
+    "nonStrictVerifySslCertificatesOfServices",
+    "oidc.clientId",
+    "oidc.clientSecret",
+    "oidc.enabled",
+    "oidc.identityMapperUrl",
+    "oidc.identityMapperUser",
+    "oidc.jwks.refreshInternalHours",
+    "oidc.jwks.uri",
+    "oidc.registry",
+    "oidc.userInfo.uri",
+    "oidc.validationType",
+    "personalAccessToken.enabled",
+    "saf.provider",
+    "saf.serviceResourceClass",
+    "saf.serviceResourceNamePrefix",
+    "saf.urls.authenticate",
+    "saf.urls.verify",
+    "ssl",
+    "useInternalMapper",
+    "verifySslCertificatesOfServices",
+    "webfinger",
+    "x509.acceptForwardedCert",
+    "x509.certificatesUrl",
+    "x509.certificatesUrls",
+    "x509.enabled",
+    "x509.externalMapperUrl",
+    "x509.externalMapperUser",
+    "x509.registry.allowedUsers",
+    "zosmf.applid",
+];
+
+/// Those that switch something on that is not here.
+const SWITCHES: &[&str] = &[
+    "allowTokenRefresh",
+    "allowtokenrefresh",
+    "auth.uniqueCookie",
+    "delegatePassticket",
+    "delegatePassticket.enabled",
+    "delegatedPassticket",
+    "delegatedPassticket.enabled",
+    "oidc.enabled",
+    "x509.acceptForwardedCert",
+];
+
+/// Those that change something by having a value.
+const SETTINGS: &[&str] = &["auth.jwt.customAuthHeader"];
+
+/// Reports unknown keys, and known ones that have an effect in Zowe only. `prefix` is the path of
+/// `section`, and ends with a dot unless it is empty.
+fn check_keys(prefix: &str, section: &Section<'_>) {
+    let known: Vec<&str> = SECURITY.iter().filter_map(|path| path.strip_prefix(prefix)).collect();
+    for (key, field) in section.fields() {
+        let path = format!("{prefix}{key}");
+        let switched_on = SWITCHES.contains(&path.as_str()) && field.is_true();
+        if switched_on || SETTINGS.contains(&path.as_str()) && !field.is_blank() {
+            field.at.warning("has no effect here yet");
+        }
+        let leads_on = known
+            .iter()
+            .any(|rest| rest.strip_prefix(key).is_some_and(|deeper| deeper.starts_with('.')));
+        let ends = known.contains(&key);
+        if leads_on && (field.is_mapping() || !ends) {
+            check_keys(&format!("{path}."), &field.section());
+        } else if !ends {
+            let names = known.iter().filter_map(|rest| rest.split('.').next());
+            unknown_key(key, &field.at, names);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{problem::Report, reader::Document};
+
+    const PEM: &str =
+        "zowe: {certificate: {pem: {certificate: c, key: k, certificateAuthorities: a}}}\n";
+
+    /// Reads the PEM paths and `text`; `security` goes to `components.gateway.apiml.security`.
+    fn read_text<T>(text: &str, see: impl FnOnce(Zowe<'_>) -> T) -> (Option<T>, Vec<String>) {
+        let report = Report::default();
+        let document = Document::parse("z".into(), text.as_bytes(), &report);
+        let seen = see(read(&mut document.section(&report)));
+        let (seen, problems) = match report.conclude(Some(seen)) {
+            Ok((seen, warnings)) => (Some(seen), warnings),
+            Err(problems) => (None, problems.iter().cloned().collect()),
+        };
+        (seen, problems.iter().map(ToString::to_string).collect())
+    }
+
+    fn security(yaml: &str) -> String {
+        format!("{PEM}components: {{gateway: {{apiml: {{security: {yaml}}}}}}}\n")
+    }
+
+    #[test]
+    fn nothing_but_the_certificate_must_be_there() {
+        let (seen, problems) = read_text(PEM, |zowe| {
+            assert_eq!((zowe.port, zowe.timeout.as_secs()), (7554, 60));
+            assert_eq!((zowe.pats, zowe.client_certificates), (false, false));
+            assert_eq!(zowe.verify, Verification::Strict);
+            assert_eq!(zowe.token_lifetime.as_secs(), 28_800);
+            assert_eq!(zowe.cookies.jwt(), "apimlAuthenticationToken");
+            assert!(zowe.custom_headers.is_none() && zowe.strip_headers.is_empty());
+        });
+        assert_eq!((seen, problems), (Some(()), Vec::new()));
+
+        let (_, problems) = read_text("", |_| ());
+        let keys: Vec<_> = problems.iter().map(|p| p.split(": ").nth(1).unwrap()).collect();
+        let pem = ["certificate", "key", "certificateAuthorities"];
+        assert_eq!(keys, pem.map(|name| format!("zowe.certificate.pem.{name}")));
+    }
+
+    #[test]
+    fn known_keys_are_read() {
+        let text = format!(
+            "{PEM}components:
+  discovery: {{anything: goes}}
+  gateway:
+    port: 0
+    unknown: ignored
+    apiml:
+      connection: {{timeout: 250}}
+      security:
+        personalAccessToken: {{enabled: true}}
+        x509: {{enabled: 'true', registry: {{allowedUsers: USER}}}}
+        ssl: {{any: [thing]}}
+        auth:
+          provider: saf
+          passticket: {{customUserHeader: X-User, customAuthHeader: X-Ticket}}
+          cookieProperties: {{cookieName: mine, cookieNamePAT: ''}}
+          tokenProperties: {{expirationInSeconds: 60}}
+"
+        )
+        .replacen("zowe: {", "zowe: {verifyCertificates: nonStrict, ", 1);
+        let (seen, problems) = read_text(&text, |zowe| {
+            assert_eq!((zowe.port, zowe.timeout.as_millis()), (0, 250));
+            assert_eq!((zowe.pats, zowe.client_certificates), (true, true));
+            assert_eq!(zowe.verify, Verification::NonStrict);
+            assert_eq!(zowe.token_lifetime.as_secs(), 60);
+            assert_eq!((zowe.cookies.jwt(), zowe.cookies.pat()), ("mine", "personalAccessToken"));
+            assert_eq!(zowe.custom_headers.unwrap().ticket, "x-ticket");
+            assert_eq!(zowe.strip_headers, ["x-user", "x-ticket"]);
+        });
+        assert_eq!((seen, problems), (Some(()), Vec::new()));
+    }
+
+    #[test]
+    fn one_custom_header_is_stripped_and_not_set() {
+        let yaml = security("{auth: {passticket: {customAuthHeader: X-T, customUserHeader: ''}}}");
+        let (seen, problems) =
+            read_text(&yaml, |zowe| (zowe.custom_headers.is_none(), zowe.strip_headers));
+        assert_eq!(seen.unwrap(), (true, vec![HeaderName::from_static("x-t")]));
+        assert_eq!(
+            problems,
+            ["z:2: components.gateway.apiml.security.auth.passticket.customAuthHeader: has no \
+              effect alone; write both customUserHeader and customAuthHeader, or none"]
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_in_security_is_told() {
+        let no_effect = "has no effect here yet";
+        for (yaml, key, text) in [
+            ("{oidc: {enabled: true}}", ".oidc.enabled", no_effect),
+            ("{allowTokenRefresh: true}", ".allowTokenRefresh", no_effect),
+            ("{delegatePassticket: true}", ".delegatePassticket", no_effect),
+            ("{delegatePassticket: {enabled: true}}", ".delegatePassticket.enabled", no_effect),
+            ("{auth: {jwt: {customAuthHeader: X}}}", ".auth.jwt.customAuthHeader", no_effect),
+            ("{auth: {uniqueCookie: true}}", ".auth.uniqueCookie", no_effect),
+            ("{x509: {acceptForwardedCert: true}}", ".x509.acceptForwardedCert", no_effect),
+            (
+                "{personalAccesToken: {enabled: true}}",
+                ".personalAccesToken",
+                "is no key that can stand here; did you mean personalAccessToken?",
+            ),
+            (
+                "{x509: {enable: true}}",
+                ".x509.enable",
+                "is no key that can stand here; did you mean enabled?",
+            ),
+            (
+                "{auth: {zosmf: {x: 1}}}",
+                ".auth.zosmf.x",
+                "is no key that can stand here; known here: jwtAutoconfiguration, jwtEndpoint, \
+                 serviceId",
+            ),
+            ("{x509: true}", ".x509", "must be a mapping; write keys with their values below it"),
+            (
+                "{auth: {cookieProperties: {cookieName: a=b}}}",
+                ".auth.cookieProperties.cookieName",
+                "\"a=b\" is no name of a cookie; write letters and digits",
+            ),
+            (
+                "{auth: {passticket: {customAuthHeader: a b, customUserHeader: X}}}",
+                ".auth.passticket.customAuthHeader",
+                "\"a b\" is no name of a header; write one like X-User",
+            ),
+            (
+                "{auth: {passticket: {customUserHeader: X, customAuthHeader: x}}}",
+                ".auth.passticket.customAuthHeader",
+                "is the same header as customUserHeader; write another one",
+            ),
+        ] {
+            let (_, problems) = read_text(&security(yaml), |_| ());
+            let want = format!("z:2: components.gateway.apiml.security{key}: {text}");
+            assert_eq!(problems, [want], "{yaml}");
+        }
+        let off = security(
+            "{oidc: {enabled: false}, allowTokenRefresh: false, delegatePassticket: false,
+              auth: {jwt: {customAuthHeader: ''}, uniqueCookie: false}}",
+        );
+        assert_eq!(read_text(&off, |_| ()).1, Vec::<String>::new());
+        let (_, problems) = read_text("zowe: {verifyCertificates: LAX}", |_| ());
+        let want = "\"LAX\" is no way to verify certificates; write STRICT, NONSTRICT or DISABLED";
+        assert!(problems.iter().any(|p| p.ends_with(want)), "{problems:?}");
+    }
+}
