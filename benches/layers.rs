@@ -1,6 +1,8 @@
 //! What the stack costs around a service that does nothing, and its parts as floors in the same
 //! run: a token that is verified each time, the ticket, the bare service.
 
+#![allow(clippy::unwrap_used, reason = "a bench stops by panicking")]
+
 use std::{convert::Infallible, hint::black_box, sync::Arc};
 
 use bytes::Bytes;

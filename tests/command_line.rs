@@ -1,5 +1,7 @@
 //! The command line: what it prints, where, and the exit codes.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::{

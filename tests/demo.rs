@@ -1,5 +1,7 @@
 //! `serve --demo`, used as a newcomer would: over TLS, with a client that is not ours.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::{
@@ -209,7 +211,8 @@ async fn the_second_start_is_quick_and_keeps_what_the_first_made() {
     assert_eq!(request.send().await.unwrap().status(), 200);
 }
 
-#[tokio::test]
+// The client must go on answering while the test waits for the program to end.
+#[tokio::test(flavor = "multi_thread")]
 async fn secrets_are_in_files_of_their_owner_and_never_in_the_log() {
     let mut demo = Demo::start();
     let jwt = demo.login().await;

@@ -1,5 +1,7 @@
 //! `serve --config`: big bodies, a graceful end, a service that misbehaves.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::{

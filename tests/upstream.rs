@@ -1,5 +1,7 @@
 //! Towards the services: TLS as strict as it is set, time limits, a client that goes away.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     convert::Infallible,
     net::{Ipv4Addr, SocketAddr},

@@ -95,6 +95,7 @@ pub use tls_files::TlsFiles;
 use crate::{
     layer::{CookieNames, CustomHeaders, Routes},
     passticket::{KeyProfiles, UserId},
+    tls::Verification,
     token::SigningKey,
 };
 use passticket_proxy::{PassticketProxy, api_def_files};
@@ -155,18 +156,6 @@ pub struct Timeouts {
     pub handshake: Duration,
     /// For requests that are under way when the proxy stops: `passticketProxy.timeouts.drainSeconds`.
     pub drain: Duration,
-}
-
-/// How the certificates of services are verified (zowe-dataplane §6.3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Verification {
-    /// `STRICT`: they lead to an authority, and are for the host.
-    #[default]
-    Strict,
-    /// `NONSTRICT`: they lead to an authority.
-    NonStrict,
-    /// `DISABLED`: not at all.
-    Disabled,
 }
 
 /// A configuration, and what there is to say about it nevertheless.

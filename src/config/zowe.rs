@@ -8,11 +8,13 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::{
-    Verification,
     problem::quote,
     reader::{Field, Section, unknown_key},
 };
-use crate::layer::{CookieNames, CustomHeaders};
+use crate::{
+    layer::{CookieNames, CustomHeaders},
+    tls::Verification,
+};
 
 /// What a zowe.yaml says, with the files that it names still to be read.
 pub(super) struct Zowe<'a> {

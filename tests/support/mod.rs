@@ -18,13 +18,14 @@ use reqwest::{Certificate, Client, ClientBuilder, Identity};
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_passticket-proxy");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_passticket-proxy");
 
 /// How long anything may take on a slow and busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The program, running. Ended by its pid when dropped.
-pub struct Running {
+#[derive(Debug)]
+pub(crate) struct Running {
     child: Child,
     stdout: Option<BufReader<ChildStdout>>,
     log: Arc<Mutex<String>>,
@@ -32,7 +33,7 @@ pub struct Running {
 }
 
 impl Running {
-    pub fn start(args: &[&str]) -> Self {
+    pub(crate) fn start(args: &[&str]) -> Self {
         let mut child = Command::new(PROGRAM)
             .args(args)
             .env("RUST_LOG", "debug")
@@ -57,7 +58,7 @@ impl Running {
     }
 
     /// Waits until the log has a line with `text`; gives that line.
-    pub fn logged(&mut self, text: &str) -> String {
+    pub(crate) fn logged(&mut self, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let log = self.log.lock().unwrap().clone();
@@ -70,17 +71,17 @@ impl Running {
         }
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let pid = self.pid().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
     /// Waits for the end; gives the exit status and everything that was logged.
-    pub fn wait(&mut self) -> (ExitStatus, String) {
+    pub(crate) fn wait(&mut self) -> (ExitStatus, String) {
         let deadline = Instant::now() + PATIENCE;
         let status = loop {
             match self.child.try_wait().unwrap() {
@@ -94,7 +95,7 @@ impl Running {
     }
 
     /// The most memory that it has had so far, in KiB.
-    pub fn peak_kib(&self) -> u64 {
+    pub(crate) fn peak_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
@@ -109,24 +110,24 @@ impl Drop for Running {
 }
 
 /// `serve --demo` on a free port, in a directory of its own.
-pub struct Demo {
-    pub program: Running,
-    pub directory: PathBuf,
+pub(crate) struct Demo {
+    pub(crate) program: Running,
+    pub(crate) directory: PathBuf,
     /// What it printed before it was ready.
-    pub printed: String,
-    pub url: String,
+    pub(crate) printed: String,
+    pub(crate) url: String,
     _temporary: Option<TempDir>,
 }
 
 impl Demo {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let temporary = TempDir::new().unwrap();
         let directory = temporary.path().join("a demo");
         let demo = Self::start_in(&directory);
         Self { _temporary: Some(temporary), ..demo }
     }
 
-    pub fn start_in(directory: &Path) -> Self {
+    pub(crate) fn start_in(directory: &Path) -> Self {
         let args = ["serve", "--demo", "--port", "0", "--data-dir", directory.to_str().unwrap()];
         let mut program = Running::start(&args);
         let mut printed = String::new();
@@ -142,16 +143,16 @@ impl Demo {
         Self { program, directory: directory.to_owned(), printed, url, _temporary: None }
     }
 
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         self.builder().build().unwrap()
     }
 
     /// A client that shows the certificate of this user.
-    pub fn client_of(&self, user: &str) -> Client {
+    pub(crate) fn client_of(&self, user: &str) -> Client {
         self.builder().identity(self.identity(user)).build().unwrap()
     }
 
-    pub fn builder(&self) -> ClientBuilder {
+    pub(crate) fn builder(&self) -> ClientBuilder {
         client(&fs::read(self.directory.join("certs/ca.pem")).unwrap())
     }
 
@@ -161,16 +162,16 @@ impl Demo {
         Identity::from_pem(&pem).unwrap()
     }
 
-    pub fn at(&self, path: &str) -> String {
+    pub(crate) fn at(&self, path: &str) -> String {
         format!("{}{path}", self.url)
     }
 
-    pub fn auth(&self, path: &str) -> String {
+    pub(crate) fn auth(&self, path: &str) -> String {
         self.at(&format!("/gateway/api/v1/auth/{path}"))
     }
 
     /// Logs in as `USER`; gives the token.
-    pub async fn login(&self) -> String {
+    pub(crate) async fn login(&self) -> String {
         let request = self.client().post(self.auth("login"));
         let response = request.basic_auth("USER", Some("validPassword")).send().await.unwrap();
         assert_eq!(response.status(), 204);
@@ -180,7 +181,7 @@ impl Demo {
     }
 
     /// Makes a PAT of `USER` for these services.
-    pub async fn pat(&self, scopes: &[&str]) -> String {
+    pub(crate) async fn pat(&self, scopes: &[&str]) -> String {
         let request = self.client().post(self.auth("access-token/generate"));
         let body = serde_json::json!({"validity": 1, "scopes": scopes});
         let response =
@@ -191,7 +192,7 @@ impl Demo {
 }
 
 /// A client that trusts these authorities and nobody else.
-pub fn client(authorities: &[u8]) -> ClientBuilder {
+pub(crate) fn client(authorities: &[u8]) -> ClientBuilder {
     Client::builder()
         .no_proxy()
         .tls_certs_only(Certificate::from_pem_bundle(authorities).unwrap())
@@ -199,7 +200,7 @@ pub fn client(authorities: &[u8]) -> ClientBuilder {
 }
 
 /// User and ticket of a `Basic` header.
-pub fn basic(headers: &Value) -> (String, String) {
+pub(crate) fn basic(headers: &Value) -> (String, String) {
     let basic = headers["authorization"].as_str().unwrap().strip_prefix("Basic ").unwrap();
     let plain = String::from_utf8(BASE64_STANDARD.decode(basic).unwrap()).unwrap();
     let (user, ticket) = plain.split_once(':').unwrap();

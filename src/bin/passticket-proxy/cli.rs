@@ -66,10 +66,10 @@ pub(crate) struct Serve {
     #[arg(long)]
     demo: bool,
     /// The port of the demonstration; 0 takes a free one.
-    #[arg(long, value_name = "N", default_value_t = 10010, requires = "demo")]
+    #[arg(long, value_name = "N", default_value_t = 10010, conflicts_with = "config")]
     port: u16,
     /// Where the demonstration keeps its files; ./passticket-demo unless told otherwise.
-    #[arg(long, value_name = "DIR", requires = "demo")]
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
     data_dir: Option<PathBuf>,
 }
 

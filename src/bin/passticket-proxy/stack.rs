@@ -1,10 +1,11 @@
 //! From a configuration to the services that run.
 
+use std::convert::Infallible;
+
 use http::Request;
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
-use std::{convert::Infallible, sync::Arc};
 use tower::ServiceBuilder;
 use tower_passticket::{
     api::{AuthApi, FileLogin},
@@ -66,11 +67,10 @@ pub(crate) fn gateway(
 
     let mut api = AuthApi::new(issuer, verifier.clone(), key.verifying_key(), login)
         .cookie_names(config.cookies.clone());
-    let mut authenticator: Authenticator<Arc<RevocationIndex>, CommonNameMapper> =
-        Authenticator::new(verifier).cookie_names(config.cookies.clone());
+    let mut authenticator = Authenticator::new(verifier).cookie_names(config.cookies.clone());
     if config.pats {
         api = api.with_personal_access_tokens();
-        authenticator = authenticator.personal_access_tokens(Arc::new(RevocationIndex::default()));
+        authenticator = authenticator.personal_access_tokens(RevocationIndex::default());
     }
     if config.client_certificates {
         api = api.client_certificates(CommonNameMapper);
