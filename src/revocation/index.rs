@@ -1,21 +1,46 @@
 //! The index in memory.
 
+use std::future::{Ready, ready};
+
 use dashmap::DashMap;
 
-use super::{CheckError, Revocation, RevocationCheck, RevokedBy};
+use super::{
+    CheckError, Evicted, Revocation, RevocationCheck, RevocationStore, RevokedBy, StoreError,
+    rule_matters, token_matters,
+};
 use crate::{
     clock::Timestamp,
     passticket::UserId,
-    token::{Pat, ServiceId, TokenFingerprint},
+    token::{Jwt, Pat, ServiceId, TokenFingerprint},
 };
+
+/// Many, for growing and evicting hold up the checks of one shard at a time: with a million rules
+/// that is 4,000 of them.
+const SHARDS: usize = 256;
 
 /// What is revoked, in memory: three maps, so a check is one look-up for the token, one for its
 /// user and one for each of its scopes, however many rules there are.
-#[derive(Debug, Default)]
+///
+/// It is a [`RevocationStore`] that survives nothing: for tests, and for embedders who keep
+/// revocations elsewhere and [`apply`](Self::apply) them here.
+///
+/// The maps hash with the keyed hash of the standard library, so that nobody who may choose user
+/// or service ids can choose ones that collide.
+#[derive(Debug)]
 pub struct RevocationIndex {
     tokens: DashMap<TokenFingerprint, Timestamp>,
     users: DashMap<UserId, Timestamp>,
     services: DashMap<ServiceId, Timestamp>,
+}
+
+impl Default for RevocationIndex {
+    fn default() -> Self {
+        Self {
+            tokens: DashMap::with_shard_amount(SHARDS),
+            users: DashMap::with_shard_amount(SHARDS),
+            services: DashMap::with_shard_amount(SHARDS),
+        }
+    }
 }
 
 impl RevocationIndex {
@@ -38,19 +63,59 @@ impl RevocationIndex {
     /// # Errors
     /// [`CheckError::Revoked`] tells what hit it.
     pub fn check(&self, pat: &Pat) -> Result<(), CheckError> {
+        self.check_as(pat.fingerprint(), pat)
+    }
+
+    /// Whether `token` is revoked.
+    ///
+    /// # Errors
+    /// [`CheckError::Revoked`] if it is.
+    pub fn check_login_token(&self, token: &Jwt) -> Result<(), CheckError> {
+        self.check_token(token.fingerprint())
+    }
+
+    /// [`check`](Self::check), where the tokens go by other fingerprints than their own.
+    pub(super) fn check_as(
+        &self,
+        fingerprint: TokenFingerprint,
+        pat: &Pat,
+    ) -> Result<(), CheckError> {
         let hits = |up_to: Timestamp| pat.issued_at() <= up_to;
-        if self.tokens.contains_key(&pat.fingerprint()) {
-            return Err(CheckError::Revoked(RevokedBy::Token));
-        }
+        self.check_token(fingerprint)?;
         if self.users.get(pat.user()).is_some_and(|up_to| hits(*up_to)) {
             return Err(CheckError::Revoked(RevokedBy::UserRule));
         }
         // A rule for any one of its services revokes the whole token (zowe-endpoints §3.2).
         let by_rule = |service| self.services.get(service).is_some_and(|up_to| hits(*up_to));
-        if !self.services.is_empty() && pat.scopes().iter().any(by_rule) {
+        if pat.scopes().iter().any(by_rule) {
             return Err(CheckError::Revoked(RevokedBy::ServiceRule));
         }
         Ok(())
+    }
+
+    pub(super) fn check_token(&self, fingerprint: TokenFingerprint) -> Result<(), CheckError> {
+        if self.tokens.contains_key(&fingerprint) {
+            return Err(CheckError::Revoked(RevokedBy::Token));
+        }
+        Ok(())
+    }
+
+    /// Drops what can hit no token any more, and gives the memory back.
+    pub(super) fn drop_stale(&self, now: Timestamp) -> Evicted {
+        Evicted {
+            tokens: retain(&self.tokens, |expires_at| token_matters(expires_at, now)),
+            users: retain(&self.users, |up_to| rule_matters(up_to, now)),
+            services: retain(&self.services, |up_to| rule_matters(up_to, now)),
+        }
+    }
+
+    /// Everything that is in it, for comparing.
+    #[cfg(all(test, feature = "store"))]
+    pub(super) fn entries(&self) -> std::collections::BTreeSet<String> {
+        let tokens = self.tokens.iter().map(|e| format!("{:?} {:?}", e.key(), e.value()));
+        let users = self.users.iter().map(|e| format!("{:?} {:?}", e.key(), e.value()));
+        let services = self.services.iter().map(|e| format!("{:?} {:?}", e.key(), e.value()));
+        tokens.chain(users).chain(services).collect()
     }
 }
 
@@ -58,10 +123,44 @@ impl RevocationCheck for RevocationIndex {
     fn check(&self, pat: &Pat) -> Result<(), CheckError> {
         Self::check(self, pat)
     }
+
+    fn check_login_token(&self, token: &Jwt) -> Result<(), CheckError> {
+        Self::check_login_token(self, token)
+    }
+}
+
+impl RevocationStore for RevocationIndex {
+    type Recording = Ready<Result<(), StoreError>>;
+    type Evicting = Ready<Result<Evicted, StoreError>>;
+
+    fn record(&self, revocation: Revocation) -> Self::Recording {
+        self.apply(&revocation);
+        ready(Ok(()))
+    }
+
+    fn evict(&self, now: Timestamp) -> Self::Evicting {
+        ready(Ok(self.drop_stale(now)))
+    }
 }
 
 fn raise<K: std::hash::Hash + Eq>(map: &DashMap<K, Timestamp>, key: K, to: Timestamp) {
     map.entry(key).and_modify(|at| *at = (*at).max(to)).or_insert(to);
+}
+
+fn retain<K: std::hash::Hash + Eq>(
+    map: &DashMap<K, Timestamp>,
+    matters: impl Fn(Timestamp) -> bool,
+) -> usize {
+    let mut dropped = 0;
+    map.retain(|_, at| {
+        let keep = matters(*at);
+        dropped += usize::from(!keep);
+        keep
+    });
+    if dropped > 0 {
+        map.shrink_to_fit();
+    }
+    dropped
 }
 
 #[cfg(test)]
