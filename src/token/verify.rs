@@ -220,7 +220,9 @@ impl Pat {
 pub struct TokenFingerprint([u8; 32]);
 
 impl TokenFingerprint {
-    fn of(token: &str) -> Self {
+    /// The fingerprint of a token in its compact form. It need not be verified: to revoke what is
+    /// no token hits nothing.
+    pub fn of(token: &str) -> Self {
         Self(Sha256::digest(token).into())
     }
 
