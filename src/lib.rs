@@ -18,6 +18,7 @@
 //! | [`passticket`] | generate and evaluate PassTickets, legacy and enhanced; user ids, APPLIDs, keys | core |
 //! | [`token`] | JWTs and PATs: keys, issuing, verifying | core |
 //! | [`revocation`] | which PATs are revoked | core |
+//! | [`saf`] | who may do what to which resource | core |
 //! | [`identity`] | client certificate to user id | core |
 //! | [`layer`] | the Tower layers | core |
 //! | [`message`] | the messages of Zowe, and errors as HTTP | core |
@@ -55,6 +56,7 @@ pub mod passticket;
 #[cfg(feature = "proxy")]
 pub mod proxy;
 pub mod revocation;
+pub mod saf;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod token;

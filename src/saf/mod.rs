@@ -1,0 +1,148 @@
+//! Resource checks: may a user do this?
+//!
+//! Whether somebody may revoke the tokens of others is not for the gateway to decide. The security
+//! product of the system knows, by *class*, *resource* and *access level*: `READ` on
+//! `APIML.SERVICES` in class `ZOWE`, say. [`SafProvider`] is the seam to it, [`FileSaf`] stands in
+//! for it where there is none.
+//!
+//! ```
+//! use tower_passticket::{
+//!     passticket::UserId,
+//!     saf::{Access, AccessLevel, FileSaf, SafProvider},
+//! };
+//!
+//! # tokio_test::block_on(async {
+//! let user = UserId::new("USER")?;
+//! let saf = FileSaf::new([("ZOWE", "APIML.SERVICES", AccessLevel::Update, user)]);
+//!
+//! let check = |level| saf.check(&user, "ZOWE", "APIML.SERVICES", level);
+//! assert_eq!(check(AccessLevel::Read).await, Ok(Access::Granted));
+//! assert_eq!(check(AccessLevel::Control).await, Ok(Access::Refused));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+
+mod file;
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+pub use file::FileSaf;
+
+use crate::passticket::UserId;
+
+/// What somebody wants to do to a resource. A higher level includes the lower ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AccessLevel {
+    /// `READ`.
+    Read,
+    /// `UPDATE`.
+    Update,
+    /// `CONTROL`.
+    Control,
+    /// `ALTER`.
+    Alter,
+}
+
+impl AccessLevel {
+    const ALL: [Self; 4] = [Self::Read, Self::Update, Self::Control, Self::Alter];
+
+    /// As the security products write it: `READ`, `UPDATE`, `CONTROL`, `ALTER`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "READ",
+            Self::Update => "UPDATE",
+            Self::Control => "CONTROL",
+            Self::Alter => "ALTER",
+        }
+    }
+}
+
+impl FromStr for AccessLevel {
+    type Err = AccessLevelError;
+
+    /// Upper and lower case are the same, as in Zowe's `saf.yml` (zowe-endpoints §6.4).
+    fn from_str(text: &str) -> Result<Self, AccessLevelError> {
+        let level = Self::ALL.into_iter().find(|level| level.as_str().eq_ignore_ascii_case(text));
+        level.ok_or_else(|| AccessLevelError(text.chars().take(80).collect()))
+    }
+}
+
+impl fmt::Display for AccessLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A text that is no access level.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no access level; write READ, UPDATE, CONTROL or ALTER")]
+pub struct AccessLevelError(String);
+
+/// The answer of the security product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a check that nobody looks at protects nothing"]
+pub enum Access {
+    /// They may.
+    Granted,
+    /// They may not.
+    Refused,
+}
+
+/// Says whether a user may do something to a resource.
+///
+/// Classes and resources are compared as they are written; what a resource of another name or a
+/// pattern grants is for the provider to say. An `Arc` of a provider is a provider.
+pub trait SafProvider: Send + Sync + 'static {
+    /// Gives the answer, or why there is none. An error is not a refusal.
+    type Future: Future<Output = Result<Access, SafError>> + Send + 'static;
+
+    /// Starts checking that `user` has `level` on `resource` in `class`.
+    fn check(&self, user: &UserId, class: &str, resource: &str, level: AccessLevel)
+    -> Self::Future;
+}
+
+impl<S: SafProvider + ?Sized> SafProvider for Arc<S> {
+    type Future = S::Future;
+
+    fn check(
+        &self,
+        user: &UserId,
+        class: &str,
+        resource: &str,
+        level: AccessLevel,
+    ) -> Self::Future {
+        (**self).check(user, class, resource, level)
+    }
+}
+
+/// Why nobody can say whether somebody may.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SafError {
+    /// The security product cannot be reached.
+    #[error("the security product is not available")]
+    Unavailable,
+    /// It answered, but not whether they may.
+    #[error("the security product cannot answer: {0}")]
+    Failed(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_is_read_in_any_case_and_nothing_else_is_one() {
+        for level in AccessLevel::ALL {
+            assert_eq!(level.to_string().parse(), Ok(level));
+            assert_eq!(level.to_string().to_lowercase().parse(), Ok(level));
+        }
+        for text in ["NONE", "FAILURE", "", " READ"] {
+            let error = text.parse::<AccessLevel>().unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!("{text:?} is no access level; write READ, UPDATE, CONTROL or ALTER")
+            );
+        }
+    }
+}
