@@ -61,6 +61,11 @@ catalogue! {
         "Authentication service is not available"
         "The authentication service is not available."
         "Repeat the request later; if that does not help, tell the operator of the gateway.";
+    /// Nobody said who they are where somebody must.
+    AUTHENTICATION_REQUIRED = "ZWEAG105E" "org.zowe.apiml.security.authRequired"
+        "Authentication is required for URL '{}'"
+        "Authentication is required."
+        "Provide valid authentication.";
     /// Wrong user or password.
     INVALID_CREDENTIALS = "ZWEAG120E" "org.zowe.apiml.security.login.invalidCredentials"
         "Invalid username or password for URL '{}'"
@@ -81,6 +86,11 @@ catalogue! {
         "No authorization token provided for URL '{}'"
         "No authorization token is provided."
         "Provide a valid authorization token.";
+    /// A request for a PassTicket that does not say for which application.
+    INVALID_APPLICATION_NAME = "ZWEAG140E" "org.zowe.apiml.security.ticket.invalidApplicationName"
+        "The 'applicationName' parameter name is missing."
+        "The application name is not provided."
+        "Provide the 'applicationName' parameter.";
     /// The security product would not make a PassTicket.
     TICKET_FAILED = "ZWEAG141E" "org.zowe.apiml.security.ticket.generateFailed"
         "The generation of the PassTicket failed. Reason: {}"
@@ -96,6 +106,11 @@ catalogue! {
         "No user was found"
         "It was not possible to map provided token or certificate to the mainframe identity."
         "Ask your security administrator to connect your token or client certificate with your mainframe user.";
+    /// No client certificate where one is needed.
+    MISSING_CERTIFICATE = "ZWEAG167E" "org.zowe.apiml.gateway.security.schema.missingX509Authentication"
+        "No client certificate provided in the request"
+        "The X509 client certificate was not provided with the request"
+        "Configure your client to provide valid certificate.";
     /// The service did not answer in time.
     UNEXPECTED_STATUS = "ZWEAG510E" "org.zowe.apiml.gateway.responseStatusError"
         "Request to the resource ended with unexpected status code."
@@ -136,6 +151,11 @@ catalogue! {
         "The user is not authorized to the target resource: {}"
         "The service has accepted the authentication of the user but the user does not have access rights to the resource."
         "Contact your security administrator to give you access.";
+    /// A new password that the security product does not take.
+    NEW_PASSWORD_INVALID = "ZWEAT413E" "org.zowe.apiml.security.platform.errno.EMVSPASSWORD"
+        "The platform returned error: EMVSPASSWORD: The new password is not valid"
+        "The new password does not follow the rules of the security product."
+        "Choose another new password.";
     /// A body of `access-token/generate` that cannot be read.
     INVALID_PAT_BODY = "ZWEAT605E" "org.zowe.apiml.security.query.invalidAccessTokenBody"
         "Invalid body provided in request to create personal access token"
@@ -146,6 +166,11 @@ catalogue! {
         "Body in the HTTP request for Personal Access Token does not contain scopes"
         "The request body is not valid"
         "Provide a list of services for which this token will be valid";
+    /// A body of `access-token/revoke/tokens` and what is below it that cannot be read.
+    INVALID_REVOKE_BODY = "ZWEAT607E" "org.zowe.apiml.security.query.invalidRevokeRequestBody"
+        "Body in the revoke request is not valid."
+        "The request body is not valid"
+        "Use a valid body in the request. Format of a message: {userId: string, (optional)timestamp: long} or {serviceId: string, (optional)timestamp: long}.";
 }
 
 /// A message for the client: what happened, why, and what to do.
@@ -184,6 +209,13 @@ impl ApiMessage {
             text.push_str(piece);
         }
         Self { template, text: Cow::Owned(text) }
+    }
+
+    /// The same message, saying more: `detail` comes behind its text.
+    #[must_use]
+    pub fn with_detail(self, detail: &str) -> Self {
+        let text = self.text.trim_end_matches('.');
+        Self { text: Cow::Owned(format!("{text}: {detail}")), ..self }
     }
 
     /// The number with its type letter, `ZWEAG120E` say.
@@ -286,6 +318,10 @@ mod tests {
         assert_eq!(
             message.to_string(),
             "ZWEAG101E Authentication method 'PUT {}' is not supported for URL '/x'"
+        );
+        assert_eq!(
+            ApiMessage::new(&INVALID_REVOKE_BODY).with_detail("{}").line(),
+            "ZWEAT607E Body in the revoke request is not valid: {}"
         );
     }
 }

@@ -24,7 +24,7 @@ struct PatRequest {
     scopes: Scopes,
 }
 
-impl<L: LoginProvider, M: IdentityMapper> AuthApi<L, M> {
+impl<L: LoginProvider, R, S, G, M: IdentityMapper> AuthApi<L, R, S, G, M> {
     /// Answers with a Personal Access Token. The body is judged before the credentials, as in the
     /// reference.
     pub(super) async fn generate_access_token<B: Body>(
@@ -33,17 +33,20 @@ impl<L: LoginProvider, M: IdentityMapper> AuthApi<L, M> {
         body: B,
     ) -> Result<Response<Full<Bytes>>, ApiError> {
         let PatRequest { validity, scopes } = parse_generate_body(&body::read(body).await?)?;
-        let user = self.authenticate(caller::basic(request)?, request).await?;
-        let token =
-            self.issuer.personal_access_token(&user, &scopes, validity).map_err(|error| {
+        let user = self.authenticate(caller::basic(request)?, request).await;
+        let user = user.map_err(caller::as_login_input)?;
+        let validity = validity.min(self.max_validity);
+        let token = self.shared.issuer.personal_access_token(&user, &scopes, validity).map_err(
+            |error| {
                 tracing::error!(%error, "no Personal Access Token");
                 ApiError::Internal
-            })?;
+            },
+        )?;
         let token = token.expose();
         if token.len() > MAX_TOKEN_LEN {
             // We would not take it back.
             tracing::info!(%user, len = token.len(), "too many scopes for one token");
-            return Err(ApiError::InvalidPatBody);
+            return Err(ApiError::TooManyScopes);
         }
         tracing::info!(%user, ?scopes, days = validity.days(), "issued a Personal Access Token");
         let mut response = Response::new(Full::new(Bytes::copy_from_slice(token.as_bytes())));
@@ -67,17 +70,16 @@ fn parse_generate_body(body: &[u8]) -> Result<PatRequest, ApiError> {
     struct GenerateBody {
         #[serde(default, deserialize_with = "days")]
         validity: Option<i32>,
-        scopes: Option<Vec<String>>,
+        #[serde(default, deserialize_with = "scopes")]
+        scopes: Option<Result<Scopes, ScopesError>>,
     }
 
     if body.is_empty() {
         return Err(ApiError::PatWithoutScopes);
     }
-    let GenerateBody { validity, scopes } = body::object(body).ok_or(ApiError::InvalidPatBody)?;
-    let scopes = Scopes::parse(scopes.unwrap_or_default()).map_err(|error| match error {
-        ScopesError::Empty => ApiError::PatWithoutScopes,
-        ScopesError::ServiceId(_) => ApiError::InvalidPatBody,
-    })?;
+    let GenerateBody { validity, scopes } = body::object(body).map_err(ApiError::InvalidPatBody)?;
+    let scopes = scopes.unwrap_or(Err(ScopesError::Empty));
+    let scopes = scopes.map_err(|_| ApiError::PatWithoutScopes)?;
     Ok(PatRequest { validity: Validity::requested(validity.map(i64::from)), scopes })
 }
 
@@ -91,7 +93,21 @@ fn days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Er
         Value::Number(number) => number.as_i64().and_then(|days| days.try_into().ok()),
         _ => None,
     };
-    days.map(Some).ok_or_else(|| D::Error::custom("not a number of days"))
+    days.map(Some).ok_or_else(|| D::Error::custom("`validity` is no number of days"))
+}
+
+/// An item that no service can have is an error where it stands; that nothing is left is one of
+/// the whole.
+fn scopes<'de, D: Deserializer<'de>>(
+    d: D,
+) -> Result<Option<Result<Scopes, ScopesError>>, D::Error> {
+    let Some(items) = Option::<Vec<String>>::deserialize(d)? else { return Ok(None) };
+    match Scopes::parse(items) {
+        Err(ScopesError::ServiceId(_)) => Err(D::Error::custom(
+            "`scopes` has what is no service id of 1 to 64 characters of a-z 0-9 - _ .",
+        )),
+        scopes => Ok(Some(scopes)),
+    }
 }
 
 #[cfg(test)]
@@ -103,8 +119,13 @@ mod tests {
 
     #[test]
     fn a_generate_body_is_read_as_the_design_says() {
-        use ApiError::{InvalidPatBody as Invalid, PatWithoutScopes as Empty};
-        type Want = Result<(u8, &'static [&'static str]), ApiError>;
+        #[derive(Debug, PartialEq)]
+        enum Fault {
+            Invalid,
+            Empty,
+        }
+        use Fault::{Empty, Invalid};
+        type Want = Result<(u8, &'static [&'static str]), Fault>;
         let cases: &[(&str, Want)] = &[
             (r#"{"validity":10,"scopes":["a"]}"#, Ok((10, &["a"]))),
             (r#"{"scopes":["B, a","A"," b ",""]}"#, Ok((90, &["a", "b"]))),
@@ -144,6 +165,11 @@ mod tests {
             let got = parse_generate_body(body.as_bytes());
             let got = got.as_ref().map(|PatRequest { validity, scopes }| {
                 (validity.days(), scopes.iter().map(ServiceId::as_str).collect::<Vec<_>>())
+            });
+            let got = got.map_err(|error| match error {
+                ApiError::InvalidPatBody(_) => &Invalid,
+                ApiError::PatWithoutScopes => &Empty,
+                other => panic!("{body}: {other}"),
             });
             let want = want.as_ref().map(|(days, ids)| (*days, ids.to_vec()));
             assert_eq!(got, want, "{body}");

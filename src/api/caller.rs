@@ -1,4 +1,4 @@
-//! Who calls: a user with a password, or the holder of a client certificate.
+//! Who calls: a user with a password, or the holder of a client certificate or of a login token.
 
 use base64::{
     Engine, alphabet,
@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     identity::{IdentityMapper, MapError, PeerCertificate},
+    layer::login_token,
     passticket::UserId,
+    revocation::{CheckError, RevocationStore},
+    token::{Jwt, TokenError, VerifiedToken},
 };
 
 /// Padding may be missing, as the reference has it.
@@ -23,23 +26,27 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A user and a password as the client sent them.
+/// A user and a password as the client sent them, and the password that is to replace it.
 #[derive(Debug)]
 pub(super) struct Credentials {
     pub(super) username: String,
     pub(super) password: Password,
+    pub(super) new_password: Option<Password>,
 }
 
 impl Credentials {
     /// # Errors
     /// [`ApiError::InvalidLoginInput`] when a part is missing, [`ApiError::WrongCredentials`] when
     /// no user can have this name: nobody learns from us what a user id looks like.
-    fn check(self) -> Result<(UserId, Password), ApiError> {
-        if self.username.trim().is_empty() || self.password.expose().is_empty() {
+    fn check(&self) -> Result<UserId, ApiError> {
+        let is_empty = |password: &Password| password.expose().is_empty();
+        if self.username.trim().is_empty()
+            || is_empty(&self.password)
+            || self.new_password.as_ref().is_some_and(is_empty)
+        {
             return Err(ApiError::InvalidLoginInput);
         }
-        let user = UserId::new(&self.username).map_err(|_| ApiError::WrongCredentials)?;
-        Ok((user, self.password))
+        UserId::new(&self.username).map_err(|_| ApiError::WrongCredentials)
     }
 }
 
@@ -74,16 +81,39 @@ fn decode(encoded: &[u8]) -> Option<Credentials> {
     let decoded = Zeroizing::new(BASE64.decode(encoded).ok()?);
     let colon = decoded.iter().position(|b| *b == b':').filter(|colon| *colon > 0)?;
     let username = str::from_utf8(&decoded[..colon]).ok()?.to_owned();
-    Some(Credentials { username, password: Password::new(&decoded[colon + 1..]) })
+    let password = Password::new(&decoded[colon + 1..]);
+    Some(Credentials { username, password, new_password: None })
 }
 
-impl<L: LoginProvider, M: IdentityMapper> AuthApi<L, M> {
+/// Where a login is asked for, whoever shows none has sent a bad request.
+pub(super) fn as_login_input(error: ApiError) -> ApiError {
+    match error {
+        ApiError::AuthenticationRequired | ApiError::NoUser => ApiError::InvalidLoginInput,
+        other => other,
+    }
+}
+
+impl<L: LoginProvider, R, S, G, M: IdentityMapper> AuthApi<L, R, S, G, M> {
+    /// Proves who calls, where no login is asked for but somebody who may do something: with the
+    /// header, else with the client certificate.
+    ///
+    /// # Errors
+    /// As [`authenticate`](Self::authenticate), but half a password is a wrong one.
+    pub(super) async fn caller(&self, request: &Parts) -> Result<UserId, ApiError> {
+        self.authenticate(basic(request)?, request).await.map_err(|error| match error {
+            ApiError::InvalidLoginInput => ApiError::WrongCredentials,
+            other => other,
+        })
+    }
+
     /// Proves who calls: with `credentials` if there are any, else with the client certificate if
     /// these are on. One of them counts; there is no second try with the other.
     ///
     /// # Errors
-    /// [`ApiError::InvalidLoginInput`] with neither, or with a certificate that has no user;
-    /// [`ApiError::WrongCredentials`]; [`ApiError::Unavailable`].
+    /// [`ApiError::AuthenticationRequired`] with neither, [`ApiError::NoUser`] with a certificate
+    /// that has no user; [`ApiError::InvalidLoginInput`] when the credentials lack a part;
+    /// [`ApiError::WrongCredentials`]; [`ApiError::PasswordChangeUnsupported`],
+    /// [`ApiError::NewPasswordRefused`]; [`ApiError::Unavailable`].
     pub(super) async fn authenticate(
         &self,
         credentials: Option<Credentials>,
@@ -93,20 +123,28 @@ impl<L: LoginProvider, M: IdentityMapper> AuthApi<L, M> {
         let Some(credentials) = credentials else {
             return self.certificate_user(request).await;
         };
-        let (user, password) = credentials
+        let user = credentials
             .check()
             .inspect_err(|reason| tracing::info!(url, %reason, "authentication failed"))?;
-        match self.login.login(user, password).await {
+        let (login, Credentials { password, new_password, .. }) = (&self.shared.login, credentials);
+        let changes = new_password.is_some();
+        let proving = match new_password {
+            None => login.login(user, password),
+            Some(new) => login
+                .change_password(user, password, new)
+                .ok_or(ApiError::PasswordChangeUnsupported)?,
+        };
+        match proving.await {
             Ok(user) => {
-                tracing::info!(url, %user, proof = "password", "authenticated");
+                tracing::info!(url, %user, proof = "password", changes, "authenticated");
                 Ok(user)
             }
-            Err(reason @ LoginError::WrongCredentials) => {
-                tracing::info!(url, %user, %reason, "authentication failed");
+            Err(reason @ LoginError::Unavailable) => {
+                tracing::warn!(url, %user, %reason, "authentication failed");
                 Err(reason.into())
             }
             Err(reason) => {
-                tracing::warn!(url, %user, %reason, "authentication failed");
+                tracing::info!(url, %user, %reason, "authentication failed");
                 Err(reason.into())
             }
         }
@@ -115,7 +153,7 @@ impl<L: LoginProvider, M: IdentityMapper> AuthApi<L, M> {
     async fn certificate_user(&self, request: &Parts) -> Result<UserId, ApiError> {
         let certificate = request.extensions.get::<PeerCertificate>();
         let (Some(mapper), Some(certificate)) = (&self.mapper, certificate) else {
-            return Err(ApiError::InvalidLoginInput);
+            return Err(ApiError::AuthenticationRequired);
         };
         let (url, subject) = (request.uri.path(), certificate.subject());
         match mapper.map_certificate(certificate).await {
@@ -129,8 +167,43 @@ impl<L: LoginProvider, M: IdentityMapper> AuthApi<L, M> {
             }
             Err(reason) => {
                 tracing::info!(url, subject, %reason, "authentication failed");
-                Err(ApiError::InvalidLoginInput)
+                Err(ApiError::NoUser)
             }
+        }
+    }
+}
+
+impl<L, R, S, G, M> AuthApi<L, R, S, G, M> {
+    /// Whose certificate it is does not matter: that the TLS listener took it says that the
+    /// caller is one of ours (zowe-endpoints §1.4, §1.5).
+    ///
+    /// # Errors
+    /// [`ApiError::CertificateRequired`] without one, or while certificates are off.
+    pub(super) fn require_certificate(&self, request: &Parts) -> Result<(), ApiError> {
+        match request.extensions.get::<PeerCertificate>() {
+            Some(_) if self.mapper.is_some() => Ok(()),
+            _ => Err(ApiError::CertificateRequired),
+        }
+    }
+}
+
+impl<L, R: RevocationStore, S, G, M> AuthApi<L, R, S, G, M> {
+    /// The login token of the caller: in its cookie, else `Bearer`.
+    ///
+    /// # Errors
+    /// [`ApiError::TokenNotProvided`]; [`ApiError::Token`]; [`ApiError::PersonalAccessToken`] for
+    /// a token of that kind; [`ApiError::LoggedOut`]; [`ApiError::StoreUnavailable`].
+    pub(super) fn login_token(&self, request: &Parts) -> Result<Jwt, ApiError> {
+        let token = login_token(&request.headers, &self.cookies);
+        let token = token.ok_or(ApiError::TokenNotProvided)?;
+        let token = str::from_utf8(token).map_err(|_| TokenError::Malformed)?;
+        let VerifiedToken::Jwt(jwt) = self.shared.verifier.verify(token)? else {
+            return Err(ApiError::PersonalAccessToken);
+        };
+        match self.shared.revocations.check_login_token(&jwt) {
+            Ok(()) => Ok(jwt),
+            Err(CheckError::Revoked(_)) => Err(ApiError::LoggedOut),
+            Err(CheckError::Unavailable) => Err(ApiError::StoreUnavailable),
         }
     }
 }
@@ -202,10 +275,13 @@ mod tests {
             ("john.doe@corp", "x", Err(ApiError::WrongCredentials)),
             ("user ", "x", Err(ApiError::WrongCredentials)),
         ] {
-            let credentials =
-                Credentials { username: username.to_owned(), password: Password::new(password) };
+            let credentials = Credentials {
+                username: username.to_owned(),
+                password: Password::new(password),
+                new_password: None,
+            };
             let got = credentials.check();
-            let got = got.as_ref().map(|(user, _)| user.as_str());
+            let got = got.as_ref().map(UserId::as_str);
             assert_eq!(got, want.as_ref().copied(), "{username:?}");
         }
     }

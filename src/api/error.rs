@@ -7,10 +7,17 @@ use http::{
 };
 use http_body_util::Full;
 
-use super::{body::MAX_BODY_LEN, provider::LoginError};
+use super::{
+    body::{BodyProblem, MAX_BODY_LEN},
+    compatibility::Compatibility,
+    provider::LoginError,
+};
 use crate::{
     layer::X_ZOWE_AUTH_FAILURE,
-    message::{self, ApiMessage},
+    message::{self, ApiMessage, Template},
+    passticket::{GenerateError, SafReturnCodes},
+    revocation::RevokedBy,
+    saf::AccessLevel,
     token::TokenError,
 };
 
@@ -18,7 +25,8 @@ use crate::{
 /// log or count it.
 ///
 /// `Display` is for the log. The client gets the message of zowe-endpoints §0.5 and §1, which
-/// says no more than there.
+/// says no more than there. The statuses here are those of [`Compatibility::Documented`], which
+/// also lists where the others differ.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApiError {
@@ -39,15 +47,42 @@ pub enum ApiError {
     /// The body did not arrive as a whole: 400.
     #[error("the body breaks off")]
     BodyBroken,
-    /// No usable credential, or a body that is no login: 400.
+    /// A body of `access-token/validate` or `access-token/revoke` that cannot be read: 400.
+    #[error("the body cannot be read: {0}")]
+    InvalidBody(BodyProblem),
+    /// A body of `access-token/validate` or `access-token/revoke` that lacks a field: 400.
+    #[error("the body has no {0}")]
+    FieldMissing(BodyField),
+    /// No usable credential: 400.
     #[error("the request carries no usable credential")]
     InvalidLoginInput,
+    /// A body that is no login: 400.
+    #[error("the body is no login: {0}")]
+    InvalidLoginBody(BodyProblem),
+    /// A new password, and a login provider that changes none: 400.
+    #[error("the login provider changes no passwords")]
+    PasswordChangeUnsupported,
+    /// A new password that the login provider does not take: 400.
+    #[error("the new password is refused")]
+    NewPasswordRefused,
     /// No such user, or not this password: 401.
     #[error("the user or the password is wrong")]
     WrongCredentials,
-    /// Whoever knows passwords or identities does not answer: 503.
-    #[error("the login provider or the identity mapping is not available")]
+    /// Neither a password nor a client certificate where one of them is needed: 401.
+    #[error("the request carries neither a password nor a client certificate")]
+    AuthenticationRequired,
+    /// A client certificate that belongs to no user: 401.
+    #[error("the client certificate belongs to no user")]
+    NoUser,
+    /// Whoever knows passwords, identities or permissions does not answer: 503.
+    #[error("the login provider, the identity mapping or the security product is not available")]
     Unavailable,
+    /// Nothing can be revoked, or nobody can say whether it is: 503.
+    #[error("the revocation store is not available")]
+    StoreUnavailable,
+    /// No client certificate, where one is needed beside a token: 403.
+    #[error("the request carries no client certificate")]
+    CertificateRequired,
     /// No token where one is needed: 401.
     #[error("the request carries no token")]
     TokenNotProvided,
@@ -57,21 +92,101 @@ pub enum ApiError {
     /// A Personal Access Token, which is no credential here: 401.
     #[error("the token is a Personal Access Token")]
     PersonalAccessToken,
+    /// A login token that was logged out: 401.
+    #[error("the token is logged out")]
+    LoggedOut,
+    /// What is to be logged out is no login token: 400.
+    #[error("the token to log out is no login token")]
+    NotALoginToken,
+    /// A body of `ticket` that names no application: 400.
+    #[error("the body names no application: {0}")]
+    InvalidTicketBody(BodyProblem),
+    /// No PassTicket: 400 when the application has no key, else 500.
+    #[error(transparent)]
+    Ticket(#[from] GenerateError),
     /// A body of `access-token/generate` that cannot be read: 400.
-    #[error("the body is no request for a Personal Access Token")]
-    InvalidPatBody,
+    #[error("the body is no request for a Personal Access Token: {0}")]
+    InvalidPatBody(BodyProblem),
+    /// More services than one token can name: 400.
+    #[error("the body names more services than fit into a token")]
+    TooManyScopes,
     /// A body of `access-token/generate` that names no service: 400.
     #[error("the body names no service")]
     PatWithoutScopes,
+    /// The token in the body is no valid Personal Access Token: 401.
+    #[error("{0}")]
+    Pat(#[from] PatRefusal),
+    /// A body of `access-token/revoke/tokens`, or below it, that cannot be read: 400.
+    #[error("the body is no rule: {0}")]
+    InvalidRuleBody(BodyProblem),
+    /// SAF refuses the caller: 401 for rules, 403 for the eviction.
+    #[error("the user may not {0}")]
+    NotPermitted(AdminTask),
     /// Our fault; the log says what: 500.
     #[error("internal error")]
     Internal,
+}
+
+/// A field that a body must have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyField {
+    /// The Personal Access Token.
+    #[error("token")]
+    Token,
+    /// The service that it is to be good for.
+    #[error("serviceId")]
+    ServiceId,
+}
+
+/// Why a token in a body is not accepted as a Personal Access Token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PatRefusal {
+    /// It is none of our tokens, or its time is over.
+    #[error("{0}")]
+    Token(#[from] TokenError),
+    /// It is a login token.
+    #[error("the token is no Personal Access Token")]
+    NotAPat,
+    /// It is revoked.
+    #[error("the token is revoked: {0}")]
+    Revoked(RevokedBy),
+    /// It is for other services.
+    #[error("the token is not for this service")]
+    OutOfScope,
+}
+
+/// What only some may do (design, decision 1; zowe-endpoints §1.11 to §1.13).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AdminTask {
+    /// Revoke tokens of others.
+    #[error("revoke tokens of others")]
+    Revoke,
+    /// Evict what can hit no token any more.
+    #[error("evict revocations")]
+    Evict,
+}
+
+impl AdminTask {
+    /// The class of the resource that guards it.
+    pub const CLASS: &str = "ZOWE";
+    /// The resource that guards it.
+    pub const RESOURCE: &str = "APIML.SERVICES";
+
+    /// The level that it takes.
+    pub const fn level(self) -> AccessLevel {
+        match self {
+            Self::Revoke => AccessLevel::Read,
+            Self::Evict => AccessLevel::Update,
+        }
+    }
 }
 
 impl From<LoginError> for ApiError {
     fn from(error: LoginError) -> Self {
         match error {
             LoginError::WrongCredentials => Self::WrongCredentials,
+            LoginError::NewPasswordRefused => Self::NewPasswordRefused,
             LoginError::Unavailable => Self::Unavailable,
         }
     }
@@ -79,89 +194,157 @@ impl From<LoginError> for ApiError {
 
 impl ApiError {
     /// The status and what the client is told about the request for `url`.
-    fn message(&self, url: &str) -> (StatusCode, ApiMessage) {
-        let with_url = |template| ApiMessage::with(template, &[url]);
+    pub(super) fn message(&self, url: &str) -> (StatusCode, ApiMessage) {
+        use StatusCode as Is;
+        let plain = |status, template| (status, ApiMessage::new(template));
+        let with_url =
+            |status, template: &'static Template| (status, ApiMessage::with(template, &[url]));
         match self {
-            Self::NotFound => (StatusCode::NOT_FOUND, ApiMessage::new(&message::NOT_FOUND)),
+            Self::NotFound => plain(Is::NOT_FOUND, &message::NOT_FOUND),
             Self::MethodNotAllowed { method, .. } => (
-                StatusCode::METHOD_NOT_ALLOWED,
+                Is::METHOD_NOT_ALLOWED,
                 ApiMessage::with(&message::INVALID_METHOD, &[method.as_str(), url]),
             ),
             Self::BodyTooLarge => (
-                StatusCode::PAYLOAD_TOO_LARGE,
+                Is::PAYLOAD_TOO_LARGE,
                 ApiMessage::with(&message::CONTENT_TOO_LARGE, &[&MAX_BODY_LEN.to_string()]),
             ),
-            Self::BodyBroken => (
-                StatusCode::BAD_REQUEST,
-                ApiMessage::with(&message::BAD_REQUEST, &["the body breaks off"]),
-            ),
-            Self::InvalidLoginInput => {
-                (StatusCode::BAD_REQUEST, with_url(&message::INVALID_LOGIN_INPUT))
+            Self::BodyBroken | Self::InvalidBody(_) | Self::FieldMissing(_) => {
+                let problem = self.to_string();
+                (Is::BAD_REQUEST, ApiMessage::with(&message::BAD_REQUEST, &[&problem]))
             }
-            Self::WrongCredentials => {
-                (StatusCode::UNAUTHORIZED, with_url(&message::INVALID_CREDENTIALS))
+            Self::InvalidLoginInput
+            | Self::InvalidLoginBody(_)
+            | Self::PasswordChangeUnsupported => {
+                with_url(Is::BAD_REQUEST, &message::INVALID_LOGIN_INPUT)
             }
-            Self::Unavailable => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                ApiMessage::new(&message::AUTHENTICATION_UNAVAILABLE),
-            ),
-            Self::TokenNotProvided => {
-                (StatusCode::UNAUTHORIZED, with_url(&message::TOKEN_NOT_PROVIDED))
+            Self::NewPasswordRefused => plain(Is::BAD_REQUEST, &message::NEW_PASSWORD_INVALID),
+            Self::WrongCredentials => with_url(Is::UNAUTHORIZED, &message::INVALID_CREDENTIALS),
+            Self::AuthenticationRequired => {
+                with_url(Is::UNAUTHORIZED, &message::AUTHENTICATION_REQUIRED)
             }
+            Self::NoUser => plain(Is::UNAUTHORIZED, &message::NO_USER),
+            Self::Unavailable | Self::StoreUnavailable => {
+                plain(Is::SERVICE_UNAVAILABLE, &message::AUTHENTICATION_UNAVAILABLE)
+            }
+            Self::CertificateRequired => plain(Is::FORBIDDEN, &message::MISSING_CERTIFICATE),
+            Self::TokenNotProvided => with_url(Is::UNAUTHORIZED, &message::TOKEN_NOT_PROVIDED),
             Self::Token(TokenError::Expired { .. }) => {
-                (StatusCode::UNAUTHORIZED, with_url(&message::TOKEN_EXPIRED_FOR_URL))
+                with_url(Is::UNAUTHORIZED, &message::TOKEN_EXPIRED_FOR_URL)
             }
-            Self::Token(_) | Self::PersonalAccessToken => {
-                (StatusCode::UNAUTHORIZED, with_url(&message::TOKEN_NOT_VALID_FOR_URL))
+            Self::Token(_) | Self::PersonalAccessToken | Self::LoggedOut => {
+                with_url(Is::UNAUTHORIZED, &message::TOKEN_NOT_VALID_FOR_URL)
             }
-            Self::InvalidPatBody => {
-                (StatusCode::BAD_REQUEST, ApiMessage::new(&message::INVALID_PAT_BODY))
+            Self::NotALoginToken => with_url(Is::BAD_REQUEST, &message::TOKEN_NOT_VALID_FOR_URL),
+            Self::InvalidTicketBody(_) => {
+                plain(Is::BAD_REQUEST, &message::INVALID_APPLICATION_NAME)
             }
-            Self::PatWithoutScopes => {
-                (StatusCode::BAD_REQUEST, ApiMessage::new(&message::PAT_WITHOUT_SCOPES))
+            Self::Ticket(error) => {
+                let status = match error.codes() {
+                    SafReturnCodes::NO_PROFILE => Is::BAD_REQUEST,
+                    _ => Is::INTERNAL_SERVER_ERROR,
+                };
+                (status, ApiMessage::with(&message::TICKET_FAILED, &[&error.codes().text()]))
             }
-            Self::Internal => {
-                (StatusCode::INTERNAL_SERVER_ERROR, ApiMessage::new(&message::INTERNAL))
+            Self::InvalidPatBody(_) | Self::TooManyScopes => {
+                plain(Is::BAD_REQUEST, &message::INVALID_PAT_BODY)
             }
+            Self::PatWithoutScopes => plain(Is::BAD_REQUEST, &message::PAT_WITHOUT_SCOPES),
+            Self::Pat(PatRefusal::Token(TokenError::Expired { .. })) => {
+                plain(Is::UNAUTHORIZED, &message::EXPIRED_TOKEN)
+            }
+            Self::Pat(_) => plain(Is::UNAUTHORIZED, &message::INVALID_TOKEN),
+            Self::InvalidRuleBody(_) => plain(Is::BAD_REQUEST, &message::INVALID_REVOKE_BODY),
+            Self::NotPermitted(task) => {
+                let status = match task {
+                    AdminTask::Revoke => Is::UNAUTHORIZED,
+                    AdminTask::Evict => Is::FORBIDDEN,
+                };
+                let (level, class, resource) =
+                    (task.level(), AdminTask::CLASS, AdminTask::RESOURCE);
+                let needed = format!("{level} on {resource} in class {class} is needed");
+                (status, ApiMessage::with(&message::FORBIDDEN, &[&needed]))
+            }
+            Self::Internal => plain(Is::INTERNAL_SERVER_ERROR, &message::INTERNAL),
+        }
+    }
+
+    /// What the documented profile says beyond the message of the catalogue: what is wrong with a
+    /// body, and to the holder of a PAT what is wrong with that.
+    pub(super) fn detail(&self) -> Option<String> {
+        match self {
+            Self::InvalidLoginBody(problem)
+            | Self::InvalidTicketBody(problem)
+            | Self::InvalidPatBody(problem)
+            | Self::InvalidRuleBody(problem) => Some(problem.to_string()),
+            Self::PasswordChangeUnsupported | Self::TooManyScopes => Some(self.to_string()),
+            Self::Pat(PatRefusal::Token(TokenError::Expired { .. })) => None,
+            Self::Pat(PatRefusal::Token(TokenError::Malformed | TokenError::TooLong { .. })) => {
+                Some("it is no JWT".to_owned())
+            }
+            // What a forged token would have to look like is nobody's business.
+            Self::Pat(PatRefusal::Token(_)) => Some("it is no token of this gateway".to_owned()),
+            Self::Pat(refusal) => Some(refusal.to_string()),
+            _ => None,
         }
     }
 
     /// The challenge of a 401. RFC 6750 §3: no `error` when there was no token to judge.
-    fn challenge(&self) -> Option<&'static str> {
+    fn challenge(&self) -> &'static str {
         match self {
+            Self::TokenNotProvided => r#"Bearer realm="zowe""#,
+            Self::Token(_)
+            | Self::PersonalAccessToken
+            | Self::LoggedOut
+            | Self::Pat(_)
+            | Self::FieldMissing(_) => r#"Bearer realm="zowe", error="invalid_token""#,
             // See the module documentation on why this is not `Basic`.
-            Self::WrongCredentials => Some(r#"xBasic realm="zowe", charset="UTF-8""#),
-            Self::TokenNotProvided => Some(r#"Bearer realm="zowe""#),
-            Self::Token(_) | Self::PersonalAccessToken => {
-                Some(r#"Bearer realm="zowe", error="invalid_token""#)
+            _ => r#"xBasic realm="zowe", charset="UTF-8""#,
+        }
+    }
+
+    /// What `X-Zowe-Auth-Failure` says, where the reference sends it (zowe-endpoints §0.5).
+    fn auth_failure(&self) -> Option<&'static Template> {
+        match self {
+            // An expired token goes without.
+            Self::Token(TokenError::Expired { .. }) => None,
+            Self::Token(_) | Self::PersonalAccessToken | Self::LoggedOut => {
+                Some(&message::INVALID_TOKEN)
             }
+            Self::AuthenticationRequired => Some(&message::MISSING_AUTHENTICATION),
             _ => None,
         }
     }
 
     /// The response to the request for `url`, the path as the client wrote it.
-    pub(super) fn into_response(self, url: &str) -> Response<Full<Bytes>> {
-        let (status, message) = self.message(url);
-        let mut response = message.into_response(status).map(Full::new);
+    pub(super) fn into_response(
+        self,
+        url: &str,
+        compatibility: Compatibility,
+    ) -> Response<Full<Bytes>> {
+        let (status, message) = compatibility.refusal(&self, url);
+        let mut response = match message {
+            Some(message) => message.into_response(status).map(Full::new),
+            None => {
+                let mut response = Response::new(Full::default());
+                *response.status_mut() = status;
+                response
+            }
+        };
         let headers = response.headers_mut();
-        if let Some(challenge) = self.challenge() {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        // RFC 9110 §11.6.1.
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(self.challenge()));
         }
-        match &self {
-            Self::MethodNotAllowed { allowed, .. } => {
-                if let Ok(allowed) = HeaderValue::from_str(allowed.as_str()) {
-                    headers.insert(ALLOW, allowed);
-                }
-            }
-            // An expired token goes without: zowe-endpoints §0.5.
-            Self::Token(TokenError::Expired { .. }) => {}
-            Self::Token(_) | Self::PersonalAccessToken => {
-                let line = ApiMessage::new(&message::INVALID_TOKEN).line();
-                if let Ok(line) = HeaderValue::try_from(line) {
-                    headers.insert(&X_ZOWE_AUTH_FAILURE, line);
-                }
-            }
-            _ => {}
+        if let Self::MethodNotAllowed { allowed, .. } = &self
+            && let Ok(allowed) = HeaderValue::from_str(allowed.as_str())
+        {
+            headers.insert(ALLOW, allowed);
+        }
+        if let Some(template) = self.auth_failure()
+            && let Ok(line) = HeaderValue::try_from(ApiMessage::new(template).line())
+        {
+            headers.insert(&X_ZOWE_AUTH_FAILURE, line);
         }
         response.extensions_mut().insert(self);
         response

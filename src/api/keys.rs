@@ -1,4 +1,4 @@
-//! `GET keys/public/all` (zowe-endpoints §1.6).
+//! `GET keys/public`, `…/all` and `…/current` (zowe-endpoints §1.6).
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, header::CONTENT_TYPE};
@@ -8,17 +8,36 @@ use serde_json::json;
 use super::service::AuthApi;
 use crate::token::VerifyingKey;
 
-/// The JWK set (RFC 7517 §5) with `key` alone.
-pub(super) fn jwk_set(key: &VerifyingKey) -> Bytes {
-    Bytes::from(json!({ "keys": [key.to_jwk()] }).to_string())
+/// The key that our tokens verify under, in the forms in which it is given away.
+#[derive(Clone)]
+pub(super) struct PublicKey {
+    /// RFC 7517 §5, with the one key.
+    jwk_set: Bytes,
+    pem: Bytes,
 }
 
-impl<L, M> AuthApi<L, M> {
-    /// Answers with the key that our tokens verify under.
-    pub(super) fn public_keys(&self) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::new(self.jwk_set.clone()));
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        response
+impl PublicKey {
+    pub(super) fn new(key: &VerifyingKey) -> Self {
+        let jwk_set = Bytes::from(json!({ "keys": [key.to_jwk()] }).to_string());
+        Self { jwk_set, pem: key.to_pem().into() }
     }
+}
+
+impl<L, R, S, G, M> AuthApi<L, R, S, G, M> {
+    /// Answers with the JWK set. All keys and the current one are the same as long as there is
+    /// one key.
+    pub(super) fn jwk_set(&self) -> Response<Full<Bytes>> {
+        typed(self.shared.public_key.jwk_set.clone(), HeaderValue::from_static("application/json"))
+    }
+
+    /// Answers with the key in PEM.
+    pub(super) fn public_key_pem(&self) -> Response<Full<Bytes>> {
+        typed(self.shared.public_key.pem.clone(), self.compatibility.pem_type())
+    }
+}
+
+fn typed(content: Bytes, content_type: HeaderValue) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(content));
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
 }

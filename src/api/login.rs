@@ -8,22 +8,22 @@ use http::{
 };
 use http_body::Body;
 use http_body_util::Full;
-use serde::{Deserialize, Deserializer, de::IgnoredAny};
+use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
 use super::{
-    body,
+    body::{self, BodyProblem},
     caller::{self, Credentials},
     error::ApiError,
     provider::{LoginProvider, Password},
-    service::AuthApi,
+    service::{AuthApi, empty},
 };
-use crate::{identity::IdentityMapper, token::IssuedToken};
+use crate::{identity::IdentityMapper, passticket::UserId, token::IssuedToken};
 
 /// The `dom` claim of tokens, as the reference writes it for users it has authenticated itself.
-const DOMAIN: &str = "security-domain";
+pub(super) const DOMAIN: &str = "security-domain";
 
-impl<L: LoginProvider, M: IdentityMapper> AuthApi<L, M> {
+impl<L: LoginProvider, R, S, G, M: IdentityMapper> AuthApi<L, R, S, G, M> {
     /// Answers with a login token in a cookie.
     pub(super) async fn log_in<B: Body>(
         &self,
@@ -32,14 +32,30 @@ impl<L: LoginProvider, M: IdentityMapper> AuthApi<L, M> {
     ) -> Result<Response<Full<Bytes>>, ApiError> {
         let basic = caller::basic(request)?;
         // Read even when the header decides: a body that is no login is refused all the same.
-        let in_body = parse_login_body(&body::read(body).await?)?;
-        let user = self.authenticate(basic.or(in_body), request).await?;
-        let token = self.issuer.login_token(&user, DOMAIN).map_err(|error| {
+        let in_body = body::read(body).await?;
+        let in_body = parse_login_body(&in_body).map_err(ApiError::InvalidLoginBody)?;
+        let changes_password = in_body.as_ref().is_some_and(|c| c.new_password.is_some());
+        if basic.is_some() && changes_password {
+            // The header decides, and has no new password: to log in without would be to lie.
+            return Err(ApiError::InvalidLoginInput);
+        }
+        let user = self.authenticate(basic.or(in_body), request).await;
+        self.login_response(&user.map_err(caller::as_login_input)?, DOMAIN)
+    }
+}
+
+impl<L, R, S, G, M> AuthApi<L, R, S, G, M> {
+    /// 204 with a new login token in a cookie.
+    pub(super) fn login_response(
+        &self,
+        user: &UserId,
+        domain: &str,
+    ) -> Result<Response<Full<Bytes>>, ApiError> {
+        let token = self.shared.issuer.login_token(user, domain).map_err(|error| {
             tracing::error!(%error, "no login token");
             ApiError::Internal
         })?;
-        let mut response = Response::new(Full::default());
-        *response.status_mut() = StatusCode::NO_CONTENT;
+        let mut response = empty(StatusCode::NO_CONTENT);
         let headers = response.headers_mut();
         headers.insert(SET_COOKIE, login_cookie(self.cookies.jwt(), &token)?);
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -61,34 +77,32 @@ fn login_cookie(name: &str, token: &IssuedToken) -> Result<HeaderValue, ApiError
     Ok(cookie)
 }
 
-/// Reads `{"username", "password"}`; other fields are ignored. `None` for an empty body.
-///
-/// # Errors
-/// [`ApiError::InvalidLoginInput`] for what is no such object. So is a `newPassword`: nobody here
-/// can change a password, and to log in without doing so would be to lie.
-fn parse_login_body(body: &[u8]) -> Result<Option<Credentials>, ApiError> {
+/// Reads `{"username", "password"}` and perhaps `newPassword`; other fields are ignored. `None` for
+/// an empty body.
+fn parse_login_body(body: &[u8]) -> Result<Option<Credentials>, BodyProblem> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct LoginBody {
         username: String,
         #[serde(deserialize_with = "password")]
         password: Password,
-        new_password: Option<IgnoredAny>,
+        #[serde(default, deserialize_with = "new_password")]
+        new_password: Option<Password>,
     }
 
     fn password<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Password, D::Error> {
         String::deserialize(deserializer).map(Password::new)
     }
 
+    fn new_password<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Password>, D::Error> {
+        Option::<String>::deserialize(d).map(|text| text.map(Password::new))
+    }
+
     if body.is_empty() {
         return Ok(None);
     }
-    match body::object(body) {
-        Some(LoginBody { username, password, new_password: None }) => {
-            Ok(Some(Credentials { username, password }))
-        }
-        _ => Err(ApiError::InvalidLoginInput),
-    }
+    let LoginBody { username, password, new_password } = body::object(body)?;
+    Ok(Some(Credentials { username, password, new_password }))
 }
 
 #[cfg(test)]
@@ -107,8 +121,7 @@ mod tests {
             (r#"{"username":"u","password":"p","newPassword":null}"#, Ok(Some(("u", "p")))),
             (r#"{"username":"","password":""}"#, Ok(Some(("", "")))),
             ("", Ok(None)),
-            (r#"{"username":"u","password":"p","newPassword":"n"}"#, Err(())),
-            (r#"{"username":"u","password":"p","newPassword":""}"#, Err(())),
+            (r#"{"username":"u","password":"p","newPassword":5}"#, Err(())),
             (r#"{"username":"u"}"#, Err(())),
             (r#"{"password":"p"}"#, Err(())),
             (r#"{"username":null,"password":"p"}"#, Err(())),
@@ -129,8 +142,13 @@ mod tests {
                     .as_ref()
                     .map(|c| (c.username.as_str(), str::from_utf8(c.password.expose()).unwrap()))
             });
-            let got = got.map_err(|e| assert_eq!(*e, ApiError::InvalidLoginInput));
-            assert_eq!(got, *want, "{body}");
+            assert_eq!(got.map_err(|_| ()), *want, "{body}");
+        }
+        for (new, want) in [("null", None), (r#""""#, Some("")), (r#""n""#, Some("n"))] {
+            let body = format!(r#"{{"username":"u","password":"p","newPassword":{new}}}"#);
+            let credentials = parse_login_body(body.as_bytes()).unwrap().unwrap();
+            let got = credentials.new_password.map(|p| p.expose().to_owned());
+            assert_eq!(got.as_deref(), want.map(str::as_bytes));
         }
         assert!(parse_login_body(b"{\"username\":\"\xFF\",\"password\":\"p\"}").is_err());
     }

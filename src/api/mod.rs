@@ -1,4 +1,5 @@
-//! The auth endpoints of a gateway: log in, ask whose token it is, get a Personal Access Token.
+//! The auth endpoints of a gateway: logging in and out, PassTickets, Personal Access Tokens and
+//! their revocation.
 //!
 //! [`AuthApi`] is one Tower service for everything below [`PREFIX`]. It stands beside the proxy,
 //! not in front of it.
@@ -6,20 +7,37 @@
 //! | endpoint | who may | success |
 //! |---|---|---|
 //! | `POST login` | Basic, else a JSON body, else a client certificate | 204 and the login cookie |
+//! | `POST logout` | the login cookie, else `Bearer` | 204 |
 //! | `GET query` | the login cookie, else `Bearer` | 200 and what the token says |
+//! | `POST refresh` | a client certificate, and the login cookie or `Bearer` | 204 and a new login cookie |
+//! | `POST ticket` | a client certificate, and the login cookie or `Bearer` | 200 and a PassTicket |
+//! | `GET keys/public` | everybody | 200 and the key in PEM |
+//! | `GET keys/public/all`, `…/current` | everybody | 200 and the key as a JWK set (RFC 7517) |
 //! | `POST access-token/generate` | Basic, else a client certificate | 200 and the token as text |
-//! | `GET keys/public/all` | everybody | 200 and the key as a JWK set (RFC 7517) |
+//! | `POST access-token/validate` | whoever has the token | 200 |
+//! | `DELETE access-token/revoke` | whoever has the token | 200 |
+//! | `DELETE access-token/revoke/tokens` | Basic, else a client certificate | 200 |
+//! | `DELETE access-token/revoke/tokens/user`, `…/users` | the same, with `READ` on `APIML.SERVICES` | 200 |
+//! | `DELETE access-token/revoke/tokens/scope` | the same, with `READ` on `APIML.SERVICES` | 200 |
+//! | `DELETE access-token/evict` | the same, with `UPDATE` on `APIML.SERVICES` | 204 |
+//!
+//! Each one is described [below](#endpoints-in-detail), with a command to try it.
 //!
 //! Requests and answers are those of Zowe API ML (zowe-endpoints §1), with these rules:
 //!
 //! 1. One credential is evaluated. A `Basic` header that is present and wrong is not rescued by a
 //!    body or a certificate.
-//! 2. A Personal Access Token is never a credential here: it can neither mint nor show another.
-//! 3. Personal Access Tokens and client certificates are off until they are turned on. While the
-//!    tokens are off their endpoints answer 404.
-//! 4. Every 4xx and 5xx is a JSON [`ApiMessage`](crate::message::ApiMessage), made from one
+//! 2. A Personal Access Token is never a credential here: it can neither mint nor show nor revoke
+//!    another. Whoever has one can revoke that one.
+//! 3. Personal Access Tokens, client certificates and `refresh` are off until they are turned on.
+//!    What is off answers 404; without client certificates `ticket` answers 403 to everybody.
+//! 4. What is answered with success is done, as durably as the [`RevocationStore`] does it. A store
+//!    that fails is a 503.
+//! 5. Every 4xx and 5xx is a JSON [`ApiMessage`](crate::message::ApiMessage), made from one
 //!    [`ApiError`], which stands in the extensions of the response.
-//! 5. A 401 carries a challenge (RFC 9110 §11.6.1), but never `Basic`, at which a browser would
+//!    [`Compatibility`] says where the running Zowe API ML answers differently, and makes this
+//!    service do so too.
+//! 6. A 401 carries a challenge (RFC 9110 §11.6.1), but never `Basic`, at which a browser would
 //!    put its own dialogue in front of the page that asks: `Bearer` where a token was asked for,
 //!    otherwise the unregistered `xBasic`, which tells a person what is wanted and which browsers
 //!    ignore.
@@ -28,15 +46,19 @@
 //! it mounts (axum's `nest_service`) makes every path unknown; use `route_service` or a fallback.
 //! Slow and idle clients are for the server in front to end.
 //!
+//! [`RevocationStore`]: crate::revocation::RevocationStore
+//!
 //! ```
 //! use bytes::Bytes;
 //! use http::Request;
 //! use http_body_util::Full;
 //! use tower::ServiceExt;
 //! use tower_passticket::{
-//!     api::{AuthApi, FileLogin, Password, hash_password},
-//!     passticket::UserId,
-//!     token::{SigningKey, TokenIssuer, TokenVerifier},
+//!     api::{AuthApi, AuthParts, FileLogin, Password, hash_password},
+//!     passticket::{KeyProfiles, LocalGenerator, UserId},
+//!     revocation::RevocationIndex,
+//!     saf::{AccessLevel, FileSaf},
+//!     token::{SigningKey, TokenIssuer, TokenVerifier, Validity},
 //! };
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -45,14 +67,17 @@
 //! # let pem = pem.serialize_pem();
 //! let key = SigningKey::from_pem(pem.as_bytes())?;
 //! let public = key.verifying_key();
-//! let users = [(UserId::new("USER")?, hash_password(&Password::new("validPassword"))?)];
-//! let api = AuthApi::new(
-//!     TokenIssuer::new(key),
-//!     TokenVerifier::new(public.clone()),
-//!     public,
-//!     FileLogin::new(users)?,
-//! )
-//! .with_personal_access_tokens();
+//! let user = UserId::new("USER")?;
+//! let api = AuthApi::new(AuthParts {
+//!     issuer: TokenIssuer::new(key),
+//!     verifier: TokenVerifier::new(public.clone()),
+//!     key: public,
+//!     login: FileLogin::new([(user, hash_password(&Password::new("validPassword"))?)])?,
+//!     revocations: RevocationIndex::default(),
+//!     saf: FileSaf::new([("ZOWE", "APIML.SERVICES", AccessLevel::Update, user)]),
+//!     tickets: LocalGenerator::new(KeyProfiles::default()),
+//! })
+//! .with_personal_access_tokens(Validity::MAX);
 //!
 //! let request = Request::post("/gateway/api/v1/auth/login")
 //!     .body(Full::<Bytes>::from(r#"{"username": "user", "password": "validPassword"}"#))?;
@@ -64,22 +89,31 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Endpoints in detail
+#![doc = include_str!("endpoints.md")]
 
 mod access_token;
 mod body;
 mod caller;
+mod compatibility;
 mod error;
 mod file;
 mod keys;
 mod login;
+mod logout;
+mod possession;
 mod provider;
 mod query;
+mod rules;
 mod service;
 #[cfg(test)]
 mod tests;
+mod ticket;
 
-pub use body::MAX_BODY_LEN;
-pub use error::ApiError;
+pub use body::{BodyProblem, MAX_BODY_LEN};
+pub use compatibility::Compatibility;
+pub use error::{AdminTask, ApiError, BodyField, PatRefusal};
 pub use file::{FileLogin, FileLoginError, HashError, hash_password};
 pub use provider::{LoginError, LoginProvider, Password};
-pub use service::{AuthApi, PREFIX};
+pub use service::{AuthApi, AuthParts, PREFIX};

@@ -16,6 +16,18 @@ pub trait LoginProvider: Send + Sync + 'static {
 
     /// Starts checking that `password` is the one of `user`.
     fn login(&self, user: UserId, password: Password) -> Self::Future;
+
+    /// Starts checking that `password` is the one of `user`, and replacing it by `new`. `None`
+    /// from a provider that changes no passwords, which is what this is unless it is overridden.
+    fn change_password(
+        &self,
+        user: UserId,
+        password: Password,
+        new: Password,
+    ) -> Option<Self::Future> {
+        let _ = (user, password, new);
+        None
+    }
 }
 
 impl<L: LoginProvider> LoginProvider for Arc<L> {
@@ -23,6 +35,15 @@ impl<L: LoginProvider> LoginProvider for Arc<L> {
 
     fn login(&self, user: UserId, password: Password) -> Self::Future {
         (**self).login(user, password)
+    }
+
+    fn change_password(
+        &self,
+        user: UserId,
+        password: Password,
+        new: Password,
+    ) -> Option<Self::Future> {
+        (**self).change_password(user, password, new)
     }
 }
 
@@ -33,6 +54,9 @@ pub enum LoginError {
     /// No such user, or not this password. Nobody is told which.
     #[error("the user or the password is wrong")]
     WrongCredentials,
+    /// They are right, but the new password is not one that may be.
+    #[error("the new password is refused")]
+    NewPasswordRefused,
     /// Whoever knows the passwords does not answer.
     #[error("the login provider is not available")]
     Unavailable,

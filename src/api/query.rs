@@ -9,10 +9,7 @@ use super::{
     error::ApiError,
     service::{AuthApi, json},
 };
-use crate::{
-    layer::login_token,
-    token::{Jwt, TokenError, TokenVerifier, VerifiedToken},
-};
+use crate::revocation::RevocationStore;
 
 /// What a token says. Exactly these fields: the Java client of Zowe refuses any other.
 #[derive(Serialize)]
@@ -25,26 +22,15 @@ struct QueryResponse<'a> {
     expiration: u64,
 }
 
-impl<L, M> AuthApi<L, M> {
+impl<L, R: RevocationStore, S, G, M> AuthApi<L, R, S, G, M> {
     /// Answers with what the login token of the caller says.
     pub(super) fn query(&self, request: &Parts) -> Result<Response<Full<Bytes>>, ApiError> {
-        let token = login_token(&request.headers, &self.cookies);
-        let jwt = verify(&self.verifier, token.ok_or(ApiError::TokenNotProvided)?)?;
+        let jwt = self.login_token(request)?;
         json(&QueryResponse {
             domain: jwt.domain(),
             user_id: jwt.user().as_str(),
             creation: jwt.issued_at().as_millis(),
             expiration: jwt.expires_at().as_millis(),
         })
-    }
-}
-
-/// # Errors
-/// [`ApiError::Token`], and [`ApiError::PersonalAccessToken`] for a token of that kind.
-fn verify(verifier: &TokenVerifier, token: &[u8]) -> Result<Jwt, ApiError> {
-    let token = str::from_utf8(token).map_err(|_| TokenError::Malformed)?;
-    match verifier.verify(token)? {
-        VerifiedToken::Jwt(jwt) => Ok(jwt),
-        VerifiedToken::Pat(_) => Err(ApiError::PersonalAccessToken),
     }
 }

@@ -9,17 +9,25 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, header::CONTENT_TYPE, request::Parts};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE, request::Parts,
+};
 use http_body::Body;
 use http_body_util::Full;
 use serde::Serialize;
 use tower_service::Service;
 
-use super::{error::ApiError, keys::jwk_set, provider::LoginProvider};
+use super::{
+    compatibility::Compatibility, error::ApiError, keys::PublicKey, provider::LoginProvider,
+};
 use crate::{
+    clock::{Clock, SystemClock},
     identity::{CommonNameMapper, IdentityMapper},
     layer::CookieNames,
-    token::{TokenIssuer, TokenVerifier, VerifyingKey},
+    passticket::PassTicketGenerator,
+    revocation::{Revocation, RevocationStore},
+    saf::SafProvider,
+    token::{TokenIssuer, TokenVerifier, Validity, VerifyingKey},
 };
 
 /// What the path of every endpoint begins with.
@@ -28,27 +36,57 @@ pub const PREFIX: &str = "/gateway/api/v1/auth";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Endpoint {
     Login,
+    Logout,
     Query,
-    GenerateAccessToken,
-    PublicKeys,
+    Refresh,
+    Ticket,
+    PublicKeyPem,
+    PublicKeySet,
+    Generate,
+    Validate,
+    Revoke,
+    RevokeOwn,
+    RevokeUser,
+    RevokeService,
+    Evict,
 }
 
 /// Method, path below [`PREFIX`], endpoint. A path has one method.
-static ENDPOINTS: [(Method, &str, Endpoint); 4] = [
+static ENDPOINTS: [(Method, &str, Endpoint); 16] = [
     (Method::POST, "/login", Endpoint::Login),
+    (Method::POST, "/logout", Endpoint::Logout),
     (Method::GET, "/query", Endpoint::Query),
-    (Method::POST, "/access-token/generate", Endpoint::GenerateAccessToken),
-    (Method::GET, "/keys/public/all", Endpoint::PublicKeys),
+    (Method::POST, "/refresh", Endpoint::Refresh),
+    (Method::POST, "/ticket", Endpoint::Ticket),
+    (Method::GET, "/keys/public", Endpoint::PublicKeyPem),
+    (Method::GET, "/keys/public/all", Endpoint::PublicKeySet),
+    (Method::GET, "/keys/public/current", Endpoint::PublicKeySet),
+    (Method::POST, "/access-token/generate", Endpoint::Generate),
+    (Method::POST, "/access-token/validate", Endpoint::Validate),
+    (Method::DELETE, "/access-token/revoke", Endpoint::Revoke),
+    (Method::DELETE, "/access-token/revoke/tokens", Endpoint::RevokeOwn),
+    // The documents say `users`, the reference has `user` (design, decision 2).
+    (Method::DELETE, "/access-token/revoke/tokens/user", Endpoint::RevokeUser),
+    (Method::DELETE, "/access-token/revoke/tokens/users", Endpoint::RevokeUser),
+    (Method::DELETE, "/access-token/revoke/tokens/scope", Endpoint::RevokeService),
+    (Method::DELETE, "/access-token/evict", Endpoint::Evict),
 ];
+
+/// What can be switched.
+#[derive(Clone, Copy, Debug, Default)]
+struct Switches {
+    pats: bool,
+    refresh: bool,
+}
 
 impl Endpoint {
     /// # Errors
     /// [`ApiError::NotFound`], [`ApiError::MethodNotAllowed`].
-    fn find(method: &Method, path: &str, pats: bool) -> Result<Self, ApiError> {
+    fn find(method: &Method, path: &str, switches: Switches) -> Result<Self, ApiError> {
         let below = path.strip_prefix(PREFIX).ok_or(ApiError::NotFound)?;
         let (allowed, _, endpoint) = ENDPOINTS
             .iter()
-            .find(|(_, path, endpoint)| *path == below && (pats || !endpoint.is_for_pats()))
+            .find(|(_, path, endpoint)| *path == below && endpoint.is_there(switches))
             .ok_or(ApiError::NotFound)?;
         if method != allowed {
             let (method, allowed) = (method.clone(), allowed.clone());
@@ -57,62 +95,128 @@ impl Endpoint {
         Ok(*endpoint)
     }
 
-    /// Whether it is there only while Personal Access Tokens are on.
-    fn is_for_pats(self) -> bool {
-        self == Self::GenerateAccessToken
+    fn is_there(self, switches: Switches) -> bool {
+        match self {
+            Self::Login
+            | Self::Logout
+            | Self::Query
+            | Self::Ticket
+            | Self::PublicKeyPem
+            | Self::PublicKeySet => true,
+            Self::Refresh => switches.refresh,
+            Self::Generate
+            | Self::Validate
+            | Self::Revoke
+            | Self::RevokeOwn
+            | Self::RevokeUser
+            | Self::RevokeService
+            | Self::Evict => switches.pats,
+        }
     }
+}
+
+/// What an [`AuthApi`] cannot do without.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "whoever builds one must name every part")]
+pub struct AuthParts<L, R, S, G> {
+    /// Issues the tokens.
+    pub issuer: TokenIssuer,
+    /// Verifies them.
+    pub verifier: TokenVerifier,
+    /// The key that everybody is told: the one that `verifier` has.
+    pub key: VerifyingKey,
+    /// Knows the passwords.
+    pub login: L,
+    /// Keeps what is revoked: the one that the [`Authenticator`](crate::layer::Authenticator)
+    /// asks. An `Arc` of a store is a store.
+    pub revocations: R,
+    /// Knows who may revoke for others.
+    pub saf: S,
+    /// Makes PassTickets.
+    pub tickets: G,
 }
 
 /// The auth endpoints. See the [module](super).
 ///
 /// Clones share everything.
-pub struct AuthApi<L, M = CommonNameMapper> {
-    pub(super) issuer: Arc<TokenIssuer>,
-    pub(super) verifier: Arc<TokenVerifier>,
-    pub(super) jwk_set: Bytes,
-    pub(super) login: Arc<L>,
+pub struct AuthApi<L, R, S, G, M = CommonNameMapper> {
+    pub(super) shared: Arc<Shared<L, R, S, G>>,
     pub(super) mapper: Option<Arc<M>>,
     pub(super) cookies: CookieNames,
-    pats: bool,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) compatibility: Compatibility,
+    pub(super) max_validity: Validity,
+    switches: Switches,
 }
 
-impl<L: LoginProvider> AuthApi<L> {
-    /// Endpoints that log in with `login`, issue tokens with `issuer`, take those that `verifier`
-    /// verifies, and tell everybody `key`, which is to be the one that `verifier` has.
-    ///
-    /// Personal Access Tokens and client certificates are off.
-    pub fn new(issuer: TokenIssuer, verifier: TokenVerifier, key: VerifyingKey, login: L) -> Self {
+pub(super) struct Shared<L, R, S, G> {
+    pub(super) issuer: TokenIssuer,
+    pub(super) verifier: TokenVerifier,
+    pub(super) public_key: PublicKey,
+    pub(super) login: L,
+    pub(super) revocations: R,
+    pub(super) saf: S,
+    pub(super) tickets: G,
+}
+
+impl<L, R, S, G> AuthApi<L, R, S, G>
+where
+    L: LoginProvider,
+    R: RevocationStore,
+    S: SafProvider,
+    G: PassTicketGenerator,
+{
+    /// The endpoints. Personal Access Tokens, client certificates and the refreshing of tokens are
+    /// off.
+    pub fn new(parts: AuthParts<L, R, S, G>) -> Self {
+        let AuthParts { issuer, verifier, key, login, revocations, saf, tickets } = parts;
+        let public_key = PublicKey::new(&key);
         Self {
-            issuer: Arc::new(issuer),
-            verifier: Arc::new(verifier),
-            jwk_set: jwk_set(&key),
-            login: Arc::new(login),
+            shared: Arc::new(Shared {
+                issuer,
+                verifier,
+                public_key,
+                login,
+                revocations,
+                saf,
+                tickets,
+            }),
             mapper: None,
             cookies: CookieNames::default(),
-            pats: false,
+            clock: Arc::new(SystemClock),
+            compatibility: Compatibility::default(),
+            max_validity: Validity::MAX,
+            switches: Switches::default(),
         }
     }
 }
 
-impl<L, M> AuthApi<L, M> {
-    /// Turns Personal Access Tokens on.
+impl<L, R, S, G, M> AuthApi<L, R, S, G, M> {
+    /// Turns Personal Access Tokens on; none is good for longer than `max`.
     #[must_use]
-    pub fn with_personal_access_tokens(self) -> Self {
-        Self { pats: true, ..self }
+    pub fn with_personal_access_tokens(self, max: Validity) -> Self {
+        let switches = Switches { pats: true, ..self.switches };
+        Self { switches, max_validity: max, ..self }
+    }
+
+    /// Turns the refreshing of login tokens on. It takes client certificates besides.
+    #[must_use]
+    pub fn with_token_refresh(self) -> Self {
+        Self { switches: Switches { refresh: true, ..self.switches }, ..self }
     }
 
     /// Takes the [`PeerCertificate`](crate::identity::PeerCertificate) among the extensions of a
     /// request for a credential, of the user that `mapper` knows it to be.
     #[must_use]
-    pub fn client_certificates<N: IdentityMapper>(self, mapper: N) -> AuthApi<L, N> {
+    pub fn client_certificates<N: IdentityMapper>(self, mapper: N) -> AuthApi<L, R, S, G, N> {
         AuthApi {
-            issuer: self.issuer,
-            verifier: self.verifier,
-            jwk_set: self.jwk_set,
-            login: self.login,
+            shared: self.shared,
             mapper: Some(Arc::new(mapper)),
             cookies: self.cookies,
-            pats: self.pats,
+            clock: self.clock,
+            compatibility: self.compatibility,
+            max_validity: self.max_validity,
+            switches: self.switches,
         }
     }
 
@@ -121,26 +225,71 @@ impl<L, M> AuthApi<L, M> {
     pub fn cookie_names(self, cookies: CookieNames) -> Self {
         Self { cookies, ..self }
     }
+
+    /// Answers as the documents say or as the running system does.
+    #[must_use]
+    pub fn compatibility(self, compatibility: Compatibility) -> Self {
+        Self { compatibility, ..self }
+    }
+
+    /// Takes the time of rules from `clock`.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ..self }
+    }
 }
 
-impl<L: LoginProvider, M: IdentityMapper> AuthApi<L, M> {
+impl<L, R: RevocationStore, S, G, M> AuthApi<L, R, S, G, M> {
+    /// Nothing is claimed to be revoked unless this is `Ok`.
+    ///
+    /// # Errors
+    /// [`ApiError::StoreUnavailable`].
+    pub(super) async fn record(&self, revocation: Revocation) -> Result<(), ApiError> {
+        self.shared.revocations.record(revocation).await.map_err(|error| {
+            tracing::error!(%error, "nothing is revoked for certain");
+            ApiError::StoreUnavailable
+        })
+    }
+}
+
+impl<L, R, S, G, M> AuthApi<L, R, S, G, M>
+where
+    L: LoginProvider,
+    R: RevocationStore,
+    S: SafProvider,
+    G: PassTicketGenerator,
+    M: IdentityMapper,
+{
     async fn answer<B: Body>(
         &self,
         request: &Parts,
         body: B,
     ) -> Result<Response<Full<Bytes>>, ApiError> {
-        match Endpoint::find(&request.method, request.uri.path(), self.pats)? {
+        match Endpoint::find(&request.method, request.uri.path(), self.switches)? {
             Endpoint::Login => self.log_in(request, body).await,
+            Endpoint::Logout => self.log_out(request).await,
             Endpoint::Query => self.query(request),
-            Endpoint::GenerateAccessToken => self.generate_access_token(request, body).await,
-            Endpoint::PublicKeys => Ok(self.public_keys()),
+            Endpoint::Refresh => self.refresh(request).await,
+            Endpoint::Ticket => self.ticket(request, body).await,
+            Endpoint::PublicKeyPem => Ok(self.public_key_pem()),
+            Endpoint::PublicKeySet => Ok(self.jwk_set()),
+            Endpoint::Generate => self.generate_access_token(request, body).await,
+            Endpoint::Validate => self.validate(body).await,
+            Endpoint::Revoke => self.revoke(request, body).await,
+            Endpoint::RevokeOwn => self.revoke_own(request, body).await,
+            Endpoint::RevokeUser => self.revoke_user(request, body).await,
+            Endpoint::RevokeService => self.revoke_service(request, body).await,
+            Endpoint::Evict => self.evict(request).await,
         }
     }
 }
 
-impl<L, M, B> Service<Request<B>> for AuthApi<L, M>
+impl<L, R, S, G, M, B> Service<Request<B>> for AuthApi<L, R, S, G, M>
 where
     L: LoginProvider,
+    R: RevocationStore,
+    S: SafProvider,
+    G: PassTicketGenerator,
     M: IdentityMapper,
     B: Body + Send + 'static,
     B::Data: Send,
@@ -160,34 +309,44 @@ where
             Ok(api.answer(&request, body).await.unwrap_or_else(|error| {
                 let url = request.uri.path();
                 tracing::debug!(url, %error, "refused");
-                error.into_response(url)
+                error.into_response(url, api.compatibility)
             }))
         })
     }
 }
 
-impl<L, M> Clone for AuthApi<L, M> {
+impl<L, R, S, G, M> Clone for AuthApi<L, R, S, G, M> {
     fn clone(&self) -> Self {
         Self {
-            issuer: self.issuer.clone(),
-            verifier: self.verifier.clone(),
-            jwk_set: self.jwk_set.clone(),
-            login: self.login.clone(),
+            shared: self.shared.clone(),
             mapper: self.mapper.clone(),
             cookies: self.cookies.clone(),
-            pats: self.pats,
+            clock: self.clock.clone(),
+            compatibility: self.compatibility,
+            max_validity: self.max_validity,
+            switches: self.switches,
         }
     }
 }
 
-impl<L, M> fmt::Debug for AuthApi<L, M> {
+impl<L, R, S, G, M> fmt::Debug for AuthApi<L, R, S, G, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthApi")
-            .field("personal_access_tokens", &self.pats)
+            .field("personal_access_tokens", &self.switches.pats)
+            .field("token_refresh", &self.switches.refresh)
             .field("client_certificates", &self.mapper.is_some())
             .field("cookies", &self.cookies)
+            .field("compatibility", &self.compatibility)
+            .field("max_validity", &self.max_validity)
             .finish_non_exhaustive()
     }
+}
+
+/// `status` without a body.
+pub(super) fn empty(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    response
 }
 
 /// 200 with `content` as JSON.
@@ -207,35 +366,47 @@ mod tests {
 
     #[test]
     fn a_path_has_one_endpoint_and_one_method() {
-        let post_only = |method: &str| {
-            let (method, allowed) = (method.parse().unwrap(), Method::POST);
-            Err(ApiError::MethodNotAllowed { method, allowed })
+        let is_found = |method: &Method, path: &str, pats, refresh| {
+            Endpoint::find(method, &format!("{PREFIX}{path}"), Switches { pats, refresh })
         };
-        let cases = [
-            ("POST", "/gateway/api/v1/auth/login", true, Ok(Endpoint::Login)),
-            ("GET", "/gateway/api/v1/auth/query", true, Ok(Endpoint::Query)),
-            ("GET", "/gateway/api/v1/auth/keys/public/all", true, Ok(Endpoint::PublicKeys)),
-            (
-                "POST",
-                "/gateway/api/v1/auth/access-token/generate",
-                true,
-                Ok(Endpoint::GenerateAccessToken),
-            ),
-            ("POST", "/gateway/api/v1/auth/access-token/generate", false, Err(ApiError::NotFound)),
-            ("GET", "/gateway/api/v1/auth/access-token/generate", false, Err(ApiError::NotFound)),
-            ("GET", "/gateway/api/v1/auth/login", true, post_only("GET")),
-            ("OPTIONS", "/gateway/api/v1/auth/login", true, post_only("OPTIONS")),
-            ("BREW", "/gateway/api/v1/auth/access-token/generate", true, post_only("BREW")),
-            ("POST", "/gateway/api/v1/auth/login/", true, Err(ApiError::NotFound)),
-            ("POST", "/gateway/api/v1/auth/LOGIN", true, Err(ApiError::NotFound)),
-            ("POST", "/gateway/api/v1/auth", true, Err(ApiError::NotFound)),
-            ("POST", "/gateway/api/v1/authlogin", true, Err(ApiError::NotFound)),
-            ("POST", "/login", true, Err(ApiError::NotFound)),
-            ("OPTIONS", "*", true, Err(ApiError::NotFound)),
-        ];
-        for (method, path, pats, want) in cases {
-            let got = Endpoint::find(&method.parse().unwrap(), path, pats);
-            assert_eq!(got, want, "{method} {path}");
+        for (method, path, endpoint) in &ENDPOINTS {
+            assert_eq!(is_found(method, path, true, true), Ok(*endpoint), "{path}");
+            assert_eq!(ENDPOINTS.iter().filter(|(_, other, _)| other == path).count(), 1, "{path}");
+            let pats = if path.starts_with("/access-token") {
+                Err(ApiError::NotFound)
+            } else {
+                Ok(*endpoint)
+            };
+            assert_eq!(is_found(method, path, false, true), pats, "{path}");
+            let refresh = if *path == "/refresh" { Err(ApiError::NotFound) } else { Ok(*endpoint) };
+            assert_eq!(is_found(method, path, true, false), refresh, "{path}");
+            for other in ["GET", "POST", "DELETE", "PUT", "OPTIONS", "HEAD", "BREW"] {
+                let other: Method = other.parse().unwrap();
+                if other == method {
+                    continue;
+                }
+                let error =
+                    ApiError::MethodNotAllowed { method: other.clone(), allowed: method.clone() };
+                assert_eq!(is_found(&other, path, true, true), Err(error), "{other} {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_paths_have_none() {
+        let all = Switches { pats: true, refresh: true };
+        for path in [
+            "/gateway/api/v1/auth/login/",
+            "/gateway/api/v1/auth/LOGIN",
+            "/gateway/api/v1/auth/access-token/revoke/tokens/scopes",
+            "/gateway/api/v1/auth/",
+            "/gateway/api/v1/auth",
+            "/gateway/api/v1/authlogin",
+            "/zaas/api/v1/auth/login",
+            "/login",
+            "*",
+        ] {
+            assert_eq!(Endpoint::find(&Method::POST, path, all), Err(ApiError::NotFound), "{path}");
         }
     }
 }

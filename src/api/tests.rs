@@ -1,9 +1,16 @@
 //! The endpoints as a client sees them.
 
+mod model;
+mod pats;
+mod tokens;
+
 use std::{
     future::{Ready, ready},
     pin::Pin,
-    sync::{Arc, LazyLock},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -18,11 +25,16 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::{
-    clock::{ManualClock, Timestamp},
+    clock::{Clock, ManualClock, Timestamp},
     identity::{CommonNameMapper, IdentityMapper, MapError, PeerCertificate},
     layer::CookieNames,
-    passticket::UserId,
-    token::{Scopes, SigningKey, TokenIssuer, TokenVerifier, Validity, VerifiedToken},
+    passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, UserId},
+    revocation::{
+        CheckError, Evicted, Revocation, RevocationCheck, RevocationIndex, RevocationStore,
+        StoreError,
+    },
+    saf::{Access, AccessLevel, FileSaf, SafError, SafProvider},
+    token::{Jwt, Pat, Scopes, SigningKey, TokenIssuer, TokenVerifier, Validity, VerifiedToken},
 };
 
 const NOW: u64 = 1_800_000_000;
@@ -38,8 +50,12 @@ static KEY: LazyLock<SigningKey> = LazyLock::new(|| {
     SigningKey::from_pem(key.unwrap().serialize_pem().as_bytes()).unwrap()
 });
 
-/// Knows `USER` with `validPassword`, and cannot say of `DOWN`.
-struct Stub;
+/// Everybody's password is `validPassword`; `DOWN` nobody can ask for. Changes passwords if it is
+/// told to, but to no `weak` one.
+#[derive(Clone, Copy)]
+struct Stub {
+    changes: bool,
+}
 
 impl LoginProvider for Stub {
     type Future = Ready<Result<UserId, LoginError>>;
@@ -47,9 +63,138 @@ impl LoginProvider for Stub {
     fn login(&self, user: UserId, password: Password) -> Self::Future {
         ready(match (user.as_str(), password.expose()) {
             ("DOWN", _) => Err(LoginError::Unavailable),
-            ("USER", b"validPassword") => Ok(user),
+            (_, b"validPassword") => Ok(user),
             _ => Err(LoginError::WrongCredentials),
         })
+    }
+
+    fn change_password(&self, user: UserId, old: Password, new: Password) -> Option<Self::Future> {
+        self.changes.then(|| match new.expose() {
+            b"weak" => ready(Err(LoginError::NewPasswordRefused)),
+            _ => self.login(user, old),
+        })
+    }
+}
+
+/// An index that can be told to fail.
+#[derive(Default)]
+struct Store {
+    index: RevocationIndex,
+    cannot_write: AtomicBool,
+    cannot_check: AtomicBool,
+}
+
+impl Store {
+    fn written<T>(&self, done: impl FnOnce() -> T) -> Ready<Result<T, StoreError>> {
+        ready(match self.cannot_write.load(SeqCst) {
+            true => Err(StoreError::Ended { store: "stub".into() }),
+            false => Ok(done()),
+        })
+    }
+
+    fn checked(&self, result: Result<(), CheckError>) -> Result<(), CheckError> {
+        if self.cannot_check.load(SeqCst) { Err(CheckError::Unavailable) } else { result }
+    }
+}
+
+impl RevocationCheck for Store {
+    fn check(&self, pat: &Pat) -> Result<(), CheckError> {
+        self.checked(self.index.check(pat))
+    }
+
+    fn check_login_token(&self, token: &Jwt) -> Result<(), CheckError> {
+        self.checked(self.index.check_login_token(token))
+    }
+}
+
+impl RevocationStore for Store {
+    type Recording = Ready<Result<(), StoreError>>;
+    type Evicting = Ready<Result<Evicted, StoreError>>;
+
+    fn record(&self, revocation: Revocation) -> Self::Recording {
+        self.written(|| self.index.apply(&revocation))
+    }
+
+    fn evict(&self, now: Timestamp) -> Self::Evicting {
+        self.written(|| self.index.evict(now).into_inner().unwrap())
+    }
+}
+
+/// `READER` may read, `ADMIN` update; of `SAFDOWN` and `SAFBAD` it cannot say.
+#[derive(Clone)]
+struct StubSaf(FileSaf);
+
+impl SafProvider for StubSaf {
+    type Future = Ready<Result<Access, SafError>>;
+
+    fn check(&self, user: &UserId, class: &str, name: &str, level: AccessLevel) -> Self::Future {
+        match user.as_str() {
+            "SAFDOWN" => ready(Err(SafError::Unavailable)),
+            "SAFBAD" => ready(Err(SafError::Failed("why".to_owned()))),
+            _ => self.0.check(user, class, name, level),
+        }
+    }
+}
+
+type Api<M = CommonNameMapper> = AuthApi<Stub, Arc<Store>, StubSaf, LocalGenerator, M>;
+
+/// A gateway whose clock and store are at hand.
+struct World {
+    clock: Arc<ManualClock>,
+    store: Arc<Store>,
+    /// With everything off that can be.
+    bare: Api,
+}
+
+impl World {
+    fn new() -> Self {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(NOW)));
+        let store = Arc::new(Store::default());
+        let user = |name| UserId::new(name).unwrap();
+        let services = "APIML.SERVICES";
+        let saf = FileSaf::new([
+            ("ZOWE", services, AccessLevel::Read, user("READER")),
+            ("ZOWE", services, AccessLevel::Update, user("ADMIN")),
+            ("zowe", services, AccessLevel::Alter, user("USER")),
+        ]);
+        let applid = Applid::new("ZOWEAPPL").unwrap();
+        let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977").unwrap();
+        let tickets = LocalGenerator::new(KeyProfiles::new([profile]).unwrap());
+        let bare = AuthApi::new(AuthParts {
+            issuer: TokenIssuer::new(KEY.clone()).with_clock(clock.clone()),
+            verifier: TokenVerifier::new(KEY.verifying_key()).with_clock(clock.clone()),
+            key: KEY.verifying_key(),
+            login: Stub { changes: false },
+            revocations: store.clone(),
+            saf: StubSaf(saf),
+            tickets: tickets.with_clock(clock.clone()),
+        })
+        .with_clock(clock.clone());
+        Self { clock, store, bare }
+    }
+
+    /// With everything on.
+    fn api(&self, compatibility: Compatibility) -> Api {
+        self.bare
+            .clone()
+            .with_personal_access_tokens(Validity::MAX)
+            .with_token_refresh()
+            .client_certificates(CommonNameMapper)
+            .compatibility(compatibility)
+    }
+
+    /// A PAT of `user`, issued now.
+    fn pat(&self, user: &str, scopes: &str) -> String {
+        let issuer = TokenIssuer::new(KEY.clone()).with_clock(self.clock.clone());
+        let (user, scopes) = (UserId::new(user).unwrap(), Scopes::parse([scopes]).unwrap());
+        issuer.personal_access_token(&user, &scopes, Validity::MAX).unwrap().expose().to_owned()
+    }
+
+    /// A login token of `USER`, issued now.
+    fn jwt(&self) -> String {
+        let issuer = TokenIssuer::new(KEY.clone()).with_clock(self.clock.clone());
+        let user = UserId::new("USER").unwrap();
+        issuer.login_token(&user, "security-domain").unwrap().expose().to_owned()
     }
 }
 
@@ -65,13 +210,12 @@ fn verifier() -> TokenVerifier {
     TokenVerifier::new(KEY.verifying_key()).with_clock(clock())
 }
 
-/// With everything off that can be.
-fn bare() -> AuthApi<Stub> {
-    AuthApi::new(issuer(), verifier(), KEY.verifying_key(), Stub)
+fn bare() -> Api {
+    World::new().bare
 }
 
-fn api() -> AuthApi<Stub> {
-    bare().with_personal_access_tokens().client_certificates(CommonNameMapper)
+fn api() -> Api {
+    World::new().api(Compatibility::Documented)
 }
 
 fn certificate(name: &str) -> PeerCertificate {
@@ -82,10 +226,18 @@ fn certificate(name: &str) -> PeerCertificate {
     PeerCertificate::from_der(certificate.der().to_vec()).unwrap()
 }
 
+/// The same token with another signature.
+fn forged(token: &str) -> String {
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let other = if signature.starts_with('A') { "B" } else { "A" };
+    format!("{signed}.{other}{}", &signature[1..])
+}
+
 fn basic(credentials: &str) -> String {
     format!("Basic {}", BASE64_STANDARD.encode(credentials))
 }
 
+#[derive(Clone, Copy)]
 struct Asked<'a> {
     method: &'a str,
     url: &'a str,
@@ -107,7 +259,7 @@ const POST_GENERATE: Asked<'_> = Asked { url: GENERATE, body: SCOPES, ..POST_LOG
 const GET_QUERY: Asked<'_> = Asked { method: "GET", url: QUERY, ..POST_LOGIN };
 
 impl Asked<'_> {
-    async fn of<M: IdentityMapper>(&self, api: AuthApi<Stub, M>) -> Response<Bytes> {
+    async fn of<M: IdentityMapper>(&self, api: Api<M>) -> Response<Bytes> {
         let mut request = Request::builder().method(self.method).uri(self.url);
         for (name, value) in [("authorization", self.authorization), ("cookie", self.cookie)] {
             if let Some(value) = value {
@@ -132,6 +284,7 @@ fn outcome(response: &Response<Bytes>) -> (u16, String) {
     assert_eq!(response.headers()["content-type"], "application/json");
     assert!(response.extensions().get::<ApiError>().is_some());
     assert_eq!(response.headers().contains_key("www-authenticate"), status == 401);
+    assert_eq!(response.headers().contains_key("allow"), status == 405);
     assert!(!response.headers().contains_key("set-cookie"));
     let document: Value = serde_json::from_slice(response.body()).unwrap();
     let message = &document["messages"][0];
@@ -460,18 +613,8 @@ async fn an_identity_mapping_that_does_not_answer_is_503() {
 }
 
 #[tokio::test]
-async fn everybody_may_read_the_key() {
-    let asked = Asked { method: "GET", url: "/gateway/api/v1/auth/keys/public/all", ..POST_LOGIN };
-    let response = asked.of(bare()).await;
-    assert_eq!(response.status(), 200);
-    assert_eq!(response.headers()["content-type"], "application/json");
-    let document: Value = serde_json::from_slice(response.body()).unwrap();
-    assert_eq!(document, json!({ "keys": [KEY.verifying_key().to_jwk()] }));
-}
-
-#[tokio::test]
 async fn unknown_paths_are_404() {
-    for url in ["/gateway/api/v1/auth/logout", "/gateway/api/v1/auth", "/", "/login"] {
+    for url in ["/gateway/api/v1/auth/logouts", "/gateway/api/v1/auth", "/", "/login"] {
         let response = Asked { url, ..POST_LOGIN }.of(api()).await;
         assert_eq!(outcome(&response), (404, "ZWEAO404E".to_owned()), "{url}");
     }

@@ -1,0 +1,254 @@
+//! `DELETE access-token/revoke/tokens`, what is below it, and `access-token/evict` (zowe-endpoints
+//! §1.10 to §1.13, design decision 8).
+
+use bytes::Bytes;
+use http::{Response, StatusCode, request::Parts};
+use http_body::Body;
+use http_body_util::Full;
+use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_json::Value;
+
+use super::{
+    body,
+    error::{AdminTask, ApiError},
+    provider::LoginProvider,
+    service::{AuthApi, empty},
+};
+use crate::{
+    clock::Timestamp,
+    identity::IdentityMapper,
+    passticket::UserId,
+    revocation::{Revocation, RevocationStore},
+    saf::{Access, SafError, SafProvider},
+    token::ServiceId,
+};
+
+impl<L, R, S, G, M> AuthApi<L, R, S, G, M>
+where
+    L: LoginProvider,
+    R: RevocationStore,
+    S: SafProvider,
+    M: IdentityMapper,
+{
+    /// Revokes what the caller was given so far.
+    pub(super) async fn revoke_own<B: Body>(
+        &self,
+        request: &Parts,
+        body: B,
+    ) -> Result<Response<Full<Bytes>>, ApiError> {
+        let caller = self.caller(request).await?;
+        let body = body::read(body).await?;
+        let OwnRule { timestamp } = if body.is_empty() {
+            OwnRule { timestamp: None }
+        } else {
+            body::object(&body).map_err(ApiError::InvalidRuleBody)?
+        };
+        let up_to = self.or_now(timestamp);
+        self.make_rule(request, &caller, Revocation::User { user: caller, up_to }).await
+    }
+
+    /// Revokes what a user was given so far.
+    pub(super) async fn revoke_user<B: Body>(
+        &self,
+        request: &Parts,
+        body: B,
+    ) -> Result<Response<Full<Bytes>>, ApiError> {
+        let caller = self.administrator(request, AdminTask::Revoke).await?;
+        let body = body::read(body).await?;
+        let UserRule { user, timestamp } =
+            body::object(&body).map_err(ApiError::InvalidRuleBody)?;
+        let up_to = self.or_now(timestamp);
+        self.make_rule(request, &caller, Revocation::User { user, up_to }).await
+    }
+
+    /// Revokes what was given for a service so far.
+    pub(super) async fn revoke_service<B: Body>(
+        &self,
+        request: &Parts,
+        body: B,
+    ) -> Result<Response<Full<Bytes>>, ApiError> {
+        let caller = self.administrator(request, AdminTask::Revoke).await?;
+        let body = body::read(body).await?;
+        let ServiceRule { service, timestamp } =
+            body::object(&body).map_err(ApiError::InvalidRuleBody)?;
+        let up_to = self.or_now(timestamp);
+        self.make_rule(request, &caller, Revocation::Service { service, up_to }).await
+    }
+
+    /// Forgets what can hit no token any more.
+    pub(super) async fn evict(&self, request: &Parts) -> Result<Response<Full<Bytes>>, ApiError> {
+        let caller = self.administrator(request, AdminTask::Evict).await?;
+        let url = request.uri.path();
+        let evicted = self.shared.revocations.evict(self.clock.now()).await.map_err(|error| {
+            tracing::error!(url, %caller, %error, "nothing is evicted for certain");
+            ApiError::StoreUnavailable
+        })?;
+        tracing::info!(url, %caller, ?evicted, "evicted");
+        Ok(empty(StatusCode::NO_CONTENT))
+    }
+
+    async fn make_rule(
+        &self,
+        request: &Parts,
+        caller: &UserId,
+        rule: Revocation,
+    ) -> Result<Response<Full<Bytes>>, ApiError> {
+        self.record(rule.clone()).await?;
+        tracing::info!(url = request.uri.path(), %caller, ?rule, "revoked by a rule");
+        Ok(empty(self.compatibility.success()))
+    }
+
+    /// The caller, if SAF lets them do this.
+    async fn administrator(&self, request: &Parts, task: AdminTask) -> Result<UserId, ApiError> {
+        let caller = self.caller(request).await?;
+        let (url, level) = (request.uri.path(), task.level());
+        let (class, resource) = (AdminTask::CLASS, AdminTask::RESOURCE);
+        match self.shared.saf.check(&caller, class, resource, level).await {
+            Ok(Access::Granted) => Ok(caller),
+            Ok(Access::Refused) => {
+                tracing::warn!(url, %caller, class, resource, %level, "not permitted");
+                Err(ApiError::NotPermitted(task))
+            }
+            Err(error @ SafError::Unavailable) => {
+                tracing::warn!(url, %caller, %error, "nobody can say whether they may");
+                Err(ApiError::Unavailable)
+            }
+            Err(error) => {
+                tracing::error!(url, %caller, %error, "nobody can say whether they may");
+                Err(ApiError::Internal)
+            }
+        }
+    }
+
+    fn or_now(&self, timestamp: Option<Timestamp>) -> Timestamp {
+        timestamp.unwrap_or_else(|| self.clock.now())
+    }
+}
+
+// Fields of the others, and any that nobody knows, are ignored, as in the reference.
+
+#[derive(Debug, Deserialize)]
+struct OwnRule {
+    #[serde(default, deserialize_with = "timestamp")]
+    timestamp: Option<Timestamp>,
+}
+
+#[derive(Debug, Deserialize)]
+struct UserRule {
+    #[serde(rename = "userId", deserialize_with = "user_id")]
+    user: UserId,
+    #[serde(default, deserialize_with = "timestamp")]
+    timestamp: Option<Timestamp>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ServiceRule {
+    #[serde(rename = "serviceId", deserialize_with = "service_id")]
+    service: ServiceId,
+    #[serde(default, deserialize_with = "timestamp")]
+    timestamp: Option<Timestamp>,
+}
+
+fn user_id<'de, D: Deserializer<'de>>(d: D) -> Result<UserId, D::Error> {
+    let no_user = "`userId` is no user id of 1 to 8 characters of A-Z 0-9 # @ $";
+    UserId::new(String::deserialize(d)?.trim()).map_err(|_| D::Error::custom(no_user))
+}
+
+fn service_id<'de, D: Deserializer<'de>>(d: D) -> Result<ServiceId, D::Error> {
+    let no_service = "`serviceId` is no service id of 1 to 64 characters of a-z 0-9 - _ .";
+    ServiceId::new(&String::deserialize(d)?).map_err(|_| D::Error::custom(no_service))
+}
+
+/// Milliseconds as a number or as text. `None`, which is to be now, for `null`, blank text and 0.
+fn timestamp<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Timestamp>, D::Error> {
+    let millis = match Value::deserialize(d)? {
+        Value::Null => Some(0),
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => match text.trim() {
+            "" => Some(0),
+            digits if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().ok(),
+            _ => None,
+        },
+        _ => None,
+    };
+    let millis = millis.ok_or_else(|| {
+        D::Error::custom("`timestamp` is no number of milliseconds since 1970-01-01")
+    })?;
+    Ok((millis != 0).then_some(Timestamp::from_millis(millis)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_timestamp_is_a_number_or_digits_and_nothing_is_now() {
+        let invalid = Err("`timestamp` is no number of milliseconds since 1970-01-01");
+        for (json, want) in [
+            ("1582239600000", Ok(Some(1_582_239_600_000))),
+            (r#""1582239600000""#, Ok(Some(1_582_239_600_000))),
+            (r#"" 1 ""#, Ok(Some(1))),
+            ("18446744073709551615", Ok(Some(u64::MAX))),
+            ("null", Ok(None)),
+            ("0", Ok(None)),
+            (r#""0""#, Ok(None)),
+            (r#""""#, Ok(None)),
+            (r#"" ""#, Ok(None)),
+            ("-1", invalid),
+            (r#""-1""#, invalid),
+            (r#""+1""#, invalid),
+            ("1.5", invalid),
+            ("1e12", invalid),
+            (r#""abc""#, invalid),
+            (r#""2026-01-01""#, invalid),
+            (r#""18446744073709551616""#, invalid),
+            ("18446744073709551616", invalid),
+            ("true", invalid),
+            ("[1]", invalid),
+        ] {
+            let body = format!(r#"{{"timestamp":{json},"x":[]}}"#);
+            let got = body::object::<OwnRule>(body.as_bytes()).map(|rule| rule.timestamp);
+            match (got, want) {
+                (Ok(got), Ok(want)) => assert_eq!(got, want.map(Timestamp::from_millis), "{json}"),
+                (Err(got), Err(want)) => assert!(got.to_string().starts_with(want), "{json} {got}"),
+                (got, want) => panic!("{json}: {got:?} instead of {want:?}"),
+            }
+        }
+        assert_eq!(body::object::<OwnRule>(b"{}").unwrap().timestamp, None);
+    }
+
+    #[test]
+    fn whose_tokens_must_be_said_and_is_folded() {
+        let user = |body: &str| body::object::<UserRule>(body.as_bytes()).map(|rule| rule.user);
+        let service = |body: &str| body::object::<ServiceRule>(body.as_bytes());
+        assert_eq!(user(r#"{"userId":"user","serviceId":5}"#).unwrap().as_str(), "USER");
+        assert_eq!(service(r#"{"serviceId":" ZOSMF "}"#).unwrap().service.as_str(), "zosmf");
+        for value in ["", "john.doe", "TOOLONGID"] {
+            let error = user(&format!(r#"{{"userId":"{value}"}}"#)).unwrap_err().to_string();
+            assert!(error.starts_with("`userId` is no user id of 1 to 8"), "{error}");
+        }
+        for value in ["", "a b", ".."] {
+            let error = service(&format!(r#"{{"serviceId":"{value}"}}"#)).unwrap_err().to_string();
+            assert!(error.starts_with("`serviceId` is no service id of 1"), "{error}");
+        }
+        for body in ["{}", r#"{"userId":null}"#, r#"{"userId":5}"#, "[]", "", "null"] {
+            assert!(user(body).is_err() && service(body).is_err(), "{body}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_body_makes_the_parsers_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            for start in ["", r#"{"timestamp":"#, r#"{"userId":"#, r#"{"serviceId":"#] {
+                let body = [start.as_bytes(), bytes.as_slice()].concat();
+                let _ = body::object::<OwnRule>(&body);
+                let _ = body::object::<UserRule>(&body);
+                let _ = body::object::<ServiceRule>(&body);
+            }
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Login tokens after login, PassTickets, keys, new passwords.
+
+use super::*;
+
+const LOGOUT: Asked<'_> = Asked { url: "/gateway/api/v1/auth/logout", ..POST_LOGIN };
+const REFRESH: Asked<'_> = Asked { url: "/gateway/api/v1/auth/refresh", ..POST_LOGIN };
+const TICKET: Asked<'_> = Asked {
+    url: "/gateway/api/v1/auth/ticket",
+    certificate: Some("x"),
+    body: r#"{"applicationName":"zoweappl","x":1}"#,
+    ..POST_LOGIN
+};
+
+const PROFILES: [Compatibility; 2] = [Compatibility::Documented, Compatibility::ZoweV3];
+
+/// What each endpoint says to a token that is not a good login token, but for logout.
+#[tokio::test]
+async fn only_a_good_login_token_is_one() {
+    for profile in PROFILES {
+        let world = World::new();
+        let (jwt, pat) = (world.jwt(), world.pat("USER", "a"));
+        let bearer = |token: &str| format!("Bearer {token}");
+        let expired = issuer().with_lifetime(Duration::ZERO);
+        let expired = expired.login_token(&UserId::new("USER").unwrap(), "d").unwrap();
+        let (pat, expired) = (bearer(&pat), bearer(expired.expose()));
+        let forged = bearer(&forged(&jwt));
+        let gone = world.jwt();
+        let gone = bearer(&gone);
+        let out = Asked { authorization: Some(&gone), ..LOGOUT }.of(world.api(profile)).await;
+        assert_eq!(outcome(&out), (204, String::new()));
+        let cases: [(&str, Option<&str>, (u16, &str), (u16, &str)); 7] = [
+            ("nothing", None, (401, "ZWEAG131E"), (401, "ZWEAG131E")),
+            ("Basic", Some("Basic dTpw"), (401, "ZWEAG131E"), (401, "ZWEAG131E")),
+            ("garbage", Some("Bearer x"), (401, "ZWEAG130E"), (400, "ZWEAG130E")),
+            ("a PAT", Some(&pat), (401, "ZWEAG130E"), (400, "ZWEAG130E")),
+            ("forged", Some(&forged), (401, "ZWEAG130E"), (401, "ZWEAG130E")),
+            ("expired", Some(&expired), (401, "ZWEAT100E"), (401, "ZWEAT100E")),
+            ("logged out", Some(&gone), (401, "ZWEAG130E"), (401, "ZWEAG130E")),
+        ];
+        for (name, authorization, want, want_of_logout) in cases {
+            let user = Some("USER");
+            for (asked, (status, number)) in [
+                (GET_QUERY, want),
+                (Asked { certificate: user, ..REFRESH }, want),
+                (TICKET, want),
+                (LOGOUT, want_of_logout),
+            ] {
+                let asked = Asked { authorization, ..asked };
+                let response = asked.of(world.api(profile)).await;
+                let name = format!("{name} for {} {profile:?}", asked.url);
+                assert_eq!(outcome(&response), (status, number.to_owned()), "{name}");
+                let failure = response.headers().get("x-zowe-auth-failure");
+                let want = (number == "ZWEAG130E" && status == 401)
+                    .then_some("ZWEAG102E Token is not valid");
+                assert_eq!(failure.map(|v| v.to_str().unwrap()), want, "{name}");
+                let prefix = match profile {
+                    Compatibility::Documented => "'/gateway/api/v1/auth/",
+                    Compatibility::ZoweV3 => "'/zaas/api/v1/auth/",
+                };
+                assert!(content(&response).contains(prefix), "{name}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn logout_ends_this_token_alone() {
+    let world = World::new();
+    let (jwt, other) = (world.jwt(), format!("Bearer {}", world.jwt()));
+    let cookie = format!("apimlAuthenticationToken={jwt}");
+    let logout = Asked { cookie: Some(&cookie), ..LOGOUT };
+    let response = logout.of(world.bare.clone()).await;
+    assert_eq!(response.status(), 204);
+    assert!(response.headers().is_empty() && response.body().is_empty());
+    assert_eq!(outcome(&logout.of(world.bare.clone()).await), (401, "ZWEAG130E".to_owned()));
+    let query = Asked { authorization: Some(&other), ..GET_QUERY };
+    assert_eq!(query.of(world.bare.clone()).await.status(), 200);
+    // Not for longer than it has to be known.
+    world.clock.advance(Duration::from_secs(28_800));
+    let evicted = world.store.index.evict(world.clock.now()).into_inner().unwrap();
+    assert_eq!(evicted.tokens, 1);
+}
+
+#[tokio::test]
+async fn refresh_gives_a_new_token_for_the_old_one() {
+    let world = World::new();
+    let api = world.api(Compatibility::Documented);
+    let old = format!("Bearer {}", world.jwt());
+    let refresh = Asked { authorization: Some(&old), certificate: Some("x"), ..REFRESH };
+    world.clock.advance(Duration::from_secs(60));
+    let response = refresh.of(api.clone()).await;
+    assert_eq!(response.status(), 204);
+    assert_eq!(response.headers()["cache-control"], "no-store");
+    let cookie = response.headers()["set-cookie"].to_str().unwrap();
+    assert!(cookie.ends_with("; Path=/; SameSite=Strict; HttpOnly; Secure"), "{cookie}");
+    let new = cookie.split(';').next().unwrap();
+    let query = Asked { cookie: Some(new), ..GET_QUERY };
+    let told: Value = serde_json::from_slice(query.of(api.clone()).await.body()).unwrap();
+    assert_eq!(told["userId"], "USER");
+    assert_eq!(told["domain"], "security-domain");
+    assert_eq!(told["expiration"], (NOW + 60 + 28_800) * 1000);
+    let query = Asked { authorization: Some(&old), ..GET_QUERY };
+    assert_eq!(outcome(&query.of(api.clone()).await), (401, "ZWEAG130E".to_owned()));
+    assert_eq!(outcome(&refresh.of(api).await), (401, "ZWEAG130E".to_owned()));
+
+    let off = world.bare.clone().client_certificates(CommonNameMapper);
+    assert_eq!(outcome(&refresh.of(off).await), (404, "ZWEAO404E".to_owned()));
+}
+
+#[tokio::test]
+async fn refresh_and_ticket_ask_for_a_certificate_first() {
+    let world = World::new();
+    let token = format!("Bearer {}", world.jwt());
+    for asked in [REFRESH, TICKET] {
+        for authorization in [Some(token.as_str()), None] {
+            let asked = Asked { authorization, certificate: None, ..asked };
+            let response = asked.of(world.api(Compatibility::Documented)).await;
+            assert_eq!(outcome(&response), (403, "ZWEAG167E".to_owned()));
+            let response = asked.of(world.api(Compatibility::ZoweV3)).await;
+            assert_eq!((response.status().as_u16(), response.body().len()), (403, 0));
+        }
+        // One that does not count is none.
+        let asked = Asked { authorization: Some(&token), certificate: Some("USER"), ..asked };
+        let response = asked.of(world.bare.clone().with_token_refresh()).await;
+        assert_eq!(outcome(&response), (403, "ZWEAG167E".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn a_ticket_is_for_the_user_of_the_token() {
+    let world = World::new();
+    let jwt = world.jwt();
+    let cookie = format!("apimlAuthenticationToken={jwt}");
+    let asked = Asked { cookie: Some(&cookie), ..TICKET };
+    let response = asked.of(world.api(Compatibility::Documented)).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "application/json");
+    assert_eq!(response.headers()["cache-control"], "no-store");
+    let answer: Value = serde_json::from_slice(response.body()).unwrap();
+    let ticket = answer["ticket"].as_str().unwrap();
+    let want = json!({
+        "token": jwt, "userId": "USER", "applicationName": "zoweappl", "ticket": ticket,
+    });
+    assert_eq!(answer, want);
+    let applid = Applid::new("ZOWEAPPL").unwrap();
+    let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977").unwrap();
+    let ticket = crate::passticket::PassTicket::parse(ticket).unwrap();
+    let user = UserId::new("USER").unwrap();
+    assert!(profile.evaluate(&user, &ticket, world.clock.now()).is_ok());
+
+    let missing = "The 'applicationName' parameter name is missing";
+    for (body, number, detail) in [
+        ("", "ZWEAG140E", "EOF while parsing a value at line 1 column 0"),
+        ("{", "ZWEAG140E", "EOF while parsing an object at line 1 column 1"),
+        ("{}", "ZWEAG140E", "missing field `applicationName` at line 1 column 2"),
+        (r#"{"applicationName":null}"#, "ZWEAG140E", "a value of the wrong type at line 1"),
+        (r#"{"applicationName":" "}"#, "ZWEAG140E", "`applicationName` is no APPLID of 1 to 8"),
+        (r#"{"applicationName":"TOOLONGID"}"#, "ZWEAG140E", "`applicationName` is no APPLID"),
+        (r#"{"applicationName":"OTHER"}"#, "ZWEAG141E", ""),
+    ] {
+        let asked = Asked { body, ..asked };
+        let response = asked.of(world.api(Compatibility::Documented)).await;
+        assert_eq!(outcome(&response), (400, number.to_owned()), "{body}");
+        let start = match number {
+            "ZWEAG140E" => format!("{missing}: {detail}"),
+            _ => "The generation of the PassTicket failed. Reason: Unable to".to_owned(),
+        };
+        assert!(content(&response).starts_with(&start), "{}", content(&response));
+        let response = asked.of(world.api(Compatibility::ZoweV3)).await;
+        assert_eq!(outcome(&response), (400, number.to_owned()), "{body}");
+        assert!(!content(&response).contains(" at line "));
+    }
+}
+
+#[tokio::test]
+async fn everybody_may_read_the_key() {
+    for (path, profile, content_type) in [
+        ("all", Compatibility::Documented, "application/json"),
+        ("current", Compatibility::ZoweV3, "application/json"),
+        ("", Compatibility::Documented, "text/plain"),
+        ("", Compatibility::ZoweV3, "application/json"),
+    ] {
+        let url = format!("/gateway/api/v1/auth/keys/public/{path}");
+        let asked = Asked { method: "GET", url: url.trim_end_matches('/'), ..POST_LOGIN };
+        let response = asked.of(bare().compatibility(profile)).await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], content_type);
+        if path.is_empty() {
+            assert_eq!(response.body(), KEY.verifying_key().to_pem().as_bytes());
+        } else {
+            let document: Value = serde_json::from_slice(response.body()).unwrap();
+            assert_eq!(document, json!({ "keys": [KEY.verifying_key().to_jwk()] }));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_fails_lets_nothing_through() {
+    let world = World::new();
+    let token = format!("Bearer {}", world.jwt());
+    let with_token = |asked| Asked { authorization: Some(&token), ..asked };
+    let refresh = Asked { certificate: Some("x"), ..REFRESH };
+    world.store.cannot_write.store(true, SeqCst);
+    for asked in [LOGOUT, refresh] {
+        let response = with_token(asked).of(world.api(Compatibility::Documented)).await;
+        assert_eq!(outcome(&response), (503, "ZWEAG104E".to_owned()));
+    }
+    let response = with_token(GET_QUERY).of(world.api(Compatibility::Documented)).await;
+    assert_eq!(response.status(), 200);
+    world.store.cannot_check.store(true, SeqCst);
+    for asked in [LOGOUT, refresh, GET_QUERY, TICKET] {
+        let response = with_token(asked).of(world.api(Compatibility::Documented)).await;
+        assert_eq!(outcome(&response), (503, "ZWEAG104E".to_owned()), "{}", asked.url);
+    }
+}
+
+#[tokio::test]
+async fn a_new_password_is_set_or_refused_and_never_ignored() {
+    let world = World::new();
+    let shared = Arc::into_inner(world.bare.shared).unwrap();
+    let changing = AuthApi::new(AuthParts {
+        issuer: shared.issuer,
+        verifier: shared.verifier,
+        key: KEY.verifying_key(),
+        login: Stub { changes: true },
+        revocations: shared.revocations,
+        saf: shared.saf,
+        tickets: shared.tickets,
+    });
+    let body = |password, new| {
+        format!(r#"{{"username":"user","password":"{password}","newPassword":"{new}"}}"#)
+    };
+    let good = basic("user:validPassword");
+    let good = Some(good.as_str());
+    for (authorization, body, can, cannot) in [
+        (None, body("validPassword", "new"), (204, ""), (400, "ZWEAG121E")),
+        (None, body("wrong", "new"), (401, "ZWEAG120E"), (400, "ZWEAG121E")),
+        (None, body("validPassword", "weak"), (400, "ZWEAT413E"), (400, "ZWEAG121E")),
+        (None, body("validPassword", ""), (400, "ZWEAG121E"), (400, "ZWEAG121E")),
+        (good, body("validPassword", "new"), (400, "ZWEAG121E"), (400, "ZWEAG121E")),
+    ] {
+        for (api, (status, number)) in [(changing.clone(), can), (bare(), cannot)] {
+            let asked = Asked { authorization, body: &body, ..POST_LOGIN };
+            assert_eq!(outcome(&asked.of(api).await), (status, number.to_owned()), "{body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_login_body_that_cannot_be_read_is_told_where() {
+    let asked = Asked { body: "{\"username\":\"u\",\n \"password\":secret}", ..POST_LOGIN };
+    let content_in = |profile| {
+        let api = World::new().api(profile);
+        async { content(&asked.of(api).await) }
+    };
+    let start = "Authorization header is missing, or the request body is missing or invalid for \
+                 URL";
+    assert_eq!(
+        content_in(Compatibility::Documented).await,
+        format!("{start} '/gateway/api/v1/auth/login': expected value at line 2 column 13")
+    );
+    assert_eq!(
+        content_in(Compatibility::ZoweV3).await,
+        format!("{start} '/zaas/api/v1/auth/login'")
+    );
+    let response = Asked { body: r#"{"scopes":["a"],"#, ..POST_GENERATE }.of(api()).await;
+    assert_eq!(
+        content(&response),
+        "Invalid body provided in request to create personal access token: EOF while parsing a \
+         value at line 1 column 16"
+    );
+}
+
+#[tokio::test]
+async fn an_administrator_may_set_a_lower_maximum() {
+    let max = Validity::requested(Some(30));
+    let good = basic("user:validPassword");
+    for (validity, days) in [("1", 1), ("30", 30), ("31", 30), ("0", 30), ("null", 30)] {
+        let body = format!(r#"{{"validity":{validity},"scopes":["a"]}}"#);
+        let asked = Asked { authorization: Some(&good), body: &body, ..POST_GENERATE };
+        let response = asked.of(bare().with_personal_access_tokens(max)).await;
+        let token = str::from_utf8(response.body()).unwrap();
+        let VerifiedToken::Pat(pat) = verifier().verify(token).unwrap() else { panic!("a PAT") };
+        assert_eq!(pat.expires_at().as_secs(), NOW + days * 86_400, "{validity}");
+    }
+}
