@@ -31,6 +31,17 @@
 //!   USER: "$argon2id$v=19$m=19456,t=2,p=1$…"
 //! ```
 //!
+//! `saf` names a file in the form of Zowe's `saf.yml` with who may do what; what it does not list is
+//! refused:
+//!
+//! ```yaml
+//! safAccess:
+//!   ZOWE:                   # the class
+//!     APIML.SERVICES:       # READ: revoke tokens of others; UPDATE: evict as well
+//!       UPDATE:
+//!         - USER
+//! ```
+//!
 //! Of an api-def, these have a meaning: `serviceId`, the first of `instanceBaseUrls`, `routes` and
 //! `authentication`, whose `scheme` is `httpBasicPassTicket` with an `applid`, or `bypass`.
 //!
@@ -70,6 +81,7 @@ mod problem;
 mod ptktdata;
 mod reader;
 mod routes;
+mod saf;
 mod secret_file;
 #[cfg(test)]
 #[cfg(unix)]
@@ -93,10 +105,12 @@ pub use secret_file::{SecretFileError, read_secret_file};
 pub use tls_files::TlsFiles;
 
 use crate::{
+    api::Compatibility,
     layer::{CookieNames, CustomHeaders, Routes},
     passticket::{KeyProfiles, UserId},
+    saf::FileSaf,
     tls::Verification,
-    token::SigningKey,
+    token::{SigningKey, Validity},
 };
 use passticket_proxy::{PassticketProxy, api_def_files};
 use problem::Report;
@@ -125,6 +139,17 @@ pub struct Config {
     pub users: Vec<(UserId, String)>,
     /// Whether Personal Access Tokens are credentials: `…security.personalAccessToken.enabled`.
     pub pats: bool,
+    /// How long a Personal Access Token may be good for at most:
+    /// `passticketProxy.personalAccessToken.maximumValidityDays`.
+    pub max_validity: Validity,
+    /// Whether a login token can be had for another: `…security.allowTokenRefresh`.
+    pub token_refresh: bool,
+    /// Who may revoke tokens of others: `passticketProxy.saf`.
+    pub saf: FileSaf,
+    /// The file of revocations: `passticketProxy.revocations`. It need not be there.
+    pub revocations: PathBuf,
+    /// Whom to follow in answers: `passticketProxy.compatibility`.
+    pub compatibility: Compatibility,
     /// Whether client certificates are credentials: `…security.x509.enabled`.
     pub client_certificates: bool,
     /// `…security.auth.passticket.customUserHeader` and `customAuthHeader`, if both are there.
@@ -194,6 +219,11 @@ impl fmt::Debug for Config {
             .field("signing_key", &self.signing_key)
             .field("users", &users)
             .field("pats", &self.pats)
+            .field("max_validity", &self.max_validity)
+            .field("token_refresh", &self.token_refresh)
+            .field("saf", &self.saf)
+            .field("revocations", &self.revocations)
+            .field("compatibility", &self.compatibility)
             .field("client_certificates", &self.client_certificates)
             .field("custom_headers", &self.custom_headers)
             .field("strip_headers", &self.strip_headers)
@@ -223,6 +253,11 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         tls_files::read(zowe.certificate.as_ref(), zowe.key.as_ref(), zowe.authorities.as_ref());
     let signing_key = ours.signing_key.as_ref().and_then(signing_key);
     let users = users(&zowe, &ours, report);
+    let saf = ours.saf.as_ref().map_or_else(FileSaf::default, |field| permissions(field, report));
+    let revocations = match &ours.revocations {
+        Some(field) => field.path(),
+        None => Some(path.with_file_name("revocations.redb")),
+    };
     let definitions = api_defs(&ours, report);
     let services = definitions.iter().flat_map(|file| api_defs::read(file.section(report)));
     let services: Vec<_> = services.collect();
@@ -244,6 +279,11 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         signing_key: signing_key?,
         users,
         pats: zowe.pats,
+        max_validity: ours.max_validity,
+        token_refresh: zowe.token_refresh,
+        saf,
+        revocations: revocations?,
+        compatibility: ours.compatibility,
         client_certificates: zowe.client_certificates,
         custom_headers: zowe.custom_headers,
         strip_headers: zowe.strip_headers,
@@ -294,6 +334,17 @@ fn users(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report) -> Vec<(U
         Err(error) => {
             field.at.error(error);
             Vec::new()
+        }
+    }
+}
+
+fn permissions(field: &Field<'_>, report: &Report) -> FileSaf {
+    let Some(path) = field.path() else { return FileSaf::default() };
+    match read_public_file(&path) {
+        Ok(bytes) => saf::read(Document::parse(path, &bytes, report).section(report)),
+        Err(error) => {
+            field.at.error(error);
+            FileSaf::default()
         }
     }
 }

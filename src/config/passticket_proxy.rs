@@ -14,7 +14,7 @@ use super::{
     reader::{At, Field, Section},
     routes::{Override, read_on_failure, read_overrides},
 };
-use crate::{layer::OnFailure, passticket::KeyProfile};
+use crate::{api::Compatibility, layer::OnFailure, passticket::KeyProfile, token::Validity};
 
 /// What our section says, with the files that it names still to be read, except those of keys.
 pub(super) struct PassticketProxy<'a> {
@@ -22,6 +22,10 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) host: IpAddr,
     pub(super) signing_key: Option<Field<'a>>,
     pub(super) users: Option<Field<'a>>,
+    pub(super) saf: Option<Field<'a>>,
+    pub(super) revocations: Option<Field<'a>>,
+    pub(super) compatibility: Compatibility,
+    pub(super) max_validity: Validity,
     pub(super) api_defs: Vec<Field<'a>>,
     pub(super) on_failure: OnFailure,
     pub(super) overrides: Vec<Override<'a>>,
@@ -42,6 +46,12 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         "the path of a PEM file with the RSA private key that signs tokens",
     );
     let users = section.optional("users");
+    let saf = section.optional("saf");
+    let revocations = section.optional("revocations");
+    let compatibility = section.optional("compatibility").and_then(|f| f.read(compatibility));
+    let mut pats = section.section("personalAccessToken");
+    let days = pats.optional("maximumValidityDays").and_then(|field| field.number(1..=90));
+    pats.finish();
     let api_defs = section.optional("apiDefs").map(|field| field.one_or_more());
     let on_failure = read_on_failure(&mut section);
     let overrides = read_overrides(&section.section("services"));
@@ -61,6 +71,10 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         host: host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         signing_key,
         users,
+        saf,
+        revocations,
+        compatibility: compatibility.unwrap_or_default(),
+        max_validity: Validity::requested(days.and_then(|days| days.try_into().ok())),
         api_defs: api_defs.unwrap_or_default(),
         on_failure: on_failure.unwrap_or_default(),
         overrides,
@@ -69,6 +83,14 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         profiles,
         handshake,
         drain,
+    }
+}
+
+fn compatibility(text: &str) -> Result<Compatibility, &'static str> {
+    match text {
+        "documented" => Ok(Compatibility::Documented),
+        "zowe-v3" => Ok(Compatibility::ZoweV3),
+        _ => Err("is unknown; write documented or zowe-v3"),
     }
 }
 

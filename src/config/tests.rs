@@ -7,7 +7,10 @@ use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use tempfile::TempDir;
 
 use super::*;
-use crate::layer::{OnFailure, Scheme};
+use crate::{
+    layer::{OnFailure, Scheme},
+    saf::{Access, AccessLevel, SafProvider},
+};
 
 const EXAMPLE: &str = include_str!("example.yaml");
 const LEGACY: &str = "E001193519561977";
@@ -20,6 +23,8 @@ const API_DEF: &str = "services:
       - {gatewayUrl: api/v1, serviceRelativeUrl: /api/v1}
     authentication: {scheme: httpBasicPassTicket, applid: ZOWEAPPL}
 ";
+
+const SAF: &str = "safAccess: {ZOWE: {APIML.SERVICES: {UPDATE: [USER]}}}\n";
 
 const INVALID_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
 
@@ -45,6 +50,7 @@ impl Setup {
             ("tls/ca.pem", CERTIFICATE.trim_end(), 0o644),
             ("jwt.key", &KEY.serialize_pem(), 0o600),
             ("users.yml", &format!("users:\n  USER: '{HASH}'\n"), 0o600),
+            ("saf.yml", SAF, 0o644),
             ("api-defs/dc.yml", API_DEF, 0o644),
             ("ptktdata/ZOWEAPPL.key", ENHANCED, 0o600),
         ] {
@@ -85,7 +91,8 @@ impl Setup {
 
 #[test]
 fn the_annotated_example_loads() {
-    let Loaded { config, warnings } = Setup::new().load().unwrap();
+    let setup = Setup::new();
+    let Loaded { config, warnings } = setup.load().unwrap();
     assert_eq!(warnings, []);
     assert_eq!(config.listen, "127.0.0.1:7554".parse().unwrap());
     assert_eq!(config.tls.certificate, CERTIFICATE.as_bytes());
@@ -94,6 +101,13 @@ fn the_annotated_example_loads() {
     assert_eq!(config.verify, Verification::Strict);
     assert_eq!(config.users, [(UserId::new("USER").unwrap(), HASH.to_owned())]);
     assert!(config.pats && config.client_certificates && config.custom_headers.is_some());
+    assert_eq!(config.max_validity, Validity::MAX);
+    assert!(config.token_refresh);
+    assert_eq!(config.compatibility, Compatibility::Documented);
+    assert_eq!(config.revocations, setup.0.path().join("revocations.redb"));
+    let user = UserId::new("USER").unwrap();
+    let saf = config.saf.check(&user, "ZOWE", "APIML.SERVICES", AccessLevel::Read);
+    assert_eq!(saf.into_inner(), Ok(Access::Granted));
     assert_eq!(config.strip_headers, ["x-zowe-user", "x-zowe-passticket"]);
     let seconds = |timeouts: Timeouts| {
         let Timeouts { connect, response, handshake, drain } = timeouts;
@@ -130,20 +144,20 @@ fn every_kind_of_problem_is_told_at_its_place() {
         (
             |s| s.edit("algorithm: legacy", "algorithm: desx"),
             &[
-                "zowe.yaml:46: passticketProxy.ptktdata[1].algorithm: \"desx\" is not an algorithm; \
+                "zowe.yaml:52: passticketProxy.ptktdata[1].algorithm: \"desx\" is not an algorithm; \
                write legacy, enhanced-upper or enhanced-mixed",
             ],
         ),
         (
             |s| s.edit("host: 127.0.0.1", "host: localhost"),
             &[
-                "zowe.yaml:31: passticketProxy.host: \"localhost\" is no IP address; write one like \
+                "zowe.yaml:32: passticketProxy.host: \"localhost\" is no IP address; write one like \
                127.0.0.1, or 0.0.0.0 for all",
             ],
         ),
         (
             |s| s.edit("onFailure: forward ", "onFailure: ignore "),
-            &["zowe.yaml:35: passticketProxy.onFailure: is unknown; write forward, \
+            &["zowe.yaml:41: passticketProxy.onFailure: is unknown; write forward, \
                forward-unchanged or reject"],
         ),
         (|s| s.write("tls/server.key", "x", 0o640), &[open]),
@@ -172,7 +186,7 @@ fn every_kind_of_problem_is_told_at_its_place() {
         ),
         (
             |s| s.write("jwt.key", &KeyPair::generate().unwrap().serialize_pem(), 0o600),
-            &["zowe.yaml:32: passticketProxy.signingKey: jwt.key is no PEM document with an RSA"],
+            &["zowe.yaml:33: passticketProxy.signingKey: jwt.key is no PEM document with an RSA"],
         ),
         (
             |s| s.write("users.yml", "users:\n  USER: secret\n", 0o600),
@@ -180,18 +194,37 @@ fn every_kind_of_problem_is_told_at_its_place() {
         ),
         (
             |s| s.write("users.yml", "users: {}", 0o644),
-            &["zowe.yaml:33: passticketProxy.users: users.yml is open to others"],
+            &["zowe.yaml:34: passticketProxy.users: users.yml is open to others"],
+        ),
+        (
+            |s| s.edit("compatibility: documented", "compatibility: zowe-v2"),
+            &["zowe.yaml:37: passticketProxy.compatibility: is unknown; write documented or"],
+        ),
+        (
+            |s| s.edit("maximumValidityDays: 90", "maximumValidityDays: 91"),
+            &[
+                "zowe.yaml:39: passticketProxy.personalAccessToken.maximumValidityDays: \"91\" does \
+               not fit; write a number from 1 to 90",
+            ],
+        ),
+        (
+            |s| s.write("saf.yml", "safAccess: {ZOWE: {R: {NONE: [USER]}}}", 0o644),
+            &["saf.yml:1: safAccess.ZOWE.R.NONE: \"NONE\" is no access level; write READ,"],
+        ),
+        (
+            |s| s.edit("saf: saf.yml", "saf: gone.yml"),
+            &["zowe.yaml:35: passticketProxy.saf: cannot read gone.yml: "],
         ),
         (
             |s| s.edit("dcpassticket:", "dcpasticket:"),
             &[
-                "zowe.yaml:37: passticketProxy.services.dcpasticket: dcpasticket has no api-def; did \
+                "zowe.yaml:43: passticketProxy.services.dcpasticket: dcpasticket has no api-def; did \
                you mean dcpassticket?",
             ],
         ),
         (
             |s| s.edit("api/v1/admin:", "ui/v1:"),
-            &["zowe.yaml:40: passticketProxy.services.dcpassticket.applids.ui/v1: lies below no \
+            &["zowe.yaml:46: passticketProxy.services.dcpassticket.applids.ui/v1: lies below no \
                route of dcpassticket; write a longer path than a gatewayUrl of it"],
         ),
         (
@@ -204,7 +237,7 @@ fn every_kind_of_problem_is_told_at_its_place() {
         ),
         (
             |s| s.edit("ADMAPPL  ", "NOAPPL  "),
-            &["zowe.yaml:40: passticketProxy.services.dcpassticket.applids.api/v1/admin: service \
+            &["zowe.yaml:46: passticketProxy.services.dcpassticket.applids.api/v1/admin: service \
                dcpassticket needs a PassTicket key for NOAPPL;"],
         ),
         (
@@ -229,28 +262,28 @@ fn every_kind_of_problem_is_told_at_its_place() {
         ),
         (
             |s| s.edit("[api-defs]", "[api-defs, api-defs/dc.yml, gone]"),
-            &["zowe.yaml:34: passticketProxy.apiDefs[2]: cannot read gone: "],
+            &["zowe.yaml:40: passticketProxy.apiDefs[2]: cannot read gone: "],
         ),
         (|s| s.edit("[api-defs]", "api-defs"), &[]),
         (
             |s| s.edit("passticketProxy:", "passticketProxy:\n  signing-key: x"),
-            &["zowe.yaml:31: passticketProxy.signing-key: is no key that can stand here; did you \
+            &["zowe.yaml:32: passticketProxy.signing-key: is no key that can stand here; did you \
                mean signingKey?"],
         ),
         (
             |s| s.edit("{ env: ADMAPPL_KEY }", LEGACY),
-            &["zowe.yaml:47: passticketProxy.ptktdata[1].key: a key does not stand in the \
+            &["zowe.yaml:53: passticketProxy.ptktdata[1].key: a key does not stand in the \
                configuration; write { file: PATH }"],
         ),
         // Warnings.
         (
             |s| {
                 s.edit("[api-defs]", "[]");
-                let services = EXAMPLE.lines().skip(35).take(5).collect::<Vec<_>>().join("\n");
+                let services = EXAMPLE.lines().skip(41).take(5).collect::<Vec<_>>().join("\n");
                 s.edit(&services, "  # nothing");
             },
             &[
-                "zowe.yaml:30: passticketProxy: has no routes, so nothing is forwarded; write",
+                "zowe.yaml:31: passticketProxy: has no routes, so nothing is forwarded; write",
                 "passticketProxy.ptktdata[0].applid: no service has APPLID ZOWEAPPL; remove",
                 "passticketProxy.ptktdata[1].applid: no service has APPLID ADMAPPL; remove",
             ],
@@ -260,7 +293,7 @@ fn every_kind_of_problem_is_told_at_its_place() {
                 s.edit("users: users.yml", "users:");
                 s.edit("x509:\n          enabled: true", "x509:\n          enabled: false");
             },
-            &["zowe.yaml:30: passticketProxy: names no users and client certificates are off, so"],
+            &["zowe.yaml:31: passticketProxy: names no users and client certificates are off, so"],
         ),
     ];
     for (i, (change, want)) in cases.iter().enumerate() {
@@ -291,10 +324,10 @@ fn all_problems_of_all_files_are_told_at_once() {
     let problems = setup.problems();
     let starts = [
         "zowe.yaml:11: components.gateway.port: ",
-        "zowe.yaml:31: passticketProxy.host: ",
-        "zowe.yaml:32: passticketProxy.signingKey: ",
-        "zowe.yaml:44: passticketProxy.ptktdata[0].key: ",
-        "zowe.yaml:51: passticketProxy.timeouts.drainSeconds: ",
+        "zowe.yaml:32: passticketProxy.host: ",
+        "zowe.yaml:33: passticketProxy.signingKey: ",
+        "zowe.yaml:50: passticketProxy.ptktdata[0].key: ",
+        "zowe.yaml:57: passticketProxy.timeouts.drainSeconds: ",
         "users.yml:1: users.USER: ",
         "api-defs/dc.yml:6: services[0].authentication.scheme: is missing; ",
         "api-defs/dc.yml:6: services[0].authentication.schema: is no key that can stand here; did ",
@@ -303,6 +336,22 @@ fn all_problems_of_all_files_are_told_at_once() {
     for (problem, start) in problems.iter().zip(starts) {
         assert!(problem.starts_with(start), "{problem} instead of {start}");
     }
+}
+
+#[test]
+fn what_may_be_left_out_has_its_default() {
+    let setup = Setup::new();
+    setup.edit("  saf: ", "  # ");
+    setup.edit("  revocations: ", "  # ");
+    setup.edit("compatibility: documented", "compatibility: zowe-v3");
+    setup.edit("maximumValidityDays: 90", "maximumValidityDays: 30");
+    let config = setup.load().unwrap().config;
+    assert_eq!(config.revocations, setup.0.path().join("revocations.redb"));
+    assert_eq!(config.compatibility, Compatibility::ZoweV3);
+    assert_eq!(config.max_validity.days(), 30);
+    let user = UserId::new("USER").unwrap();
+    let saf = config.saf.check(&user, "ZOWE", "APIML.SERVICES", AccessLevel::Read);
+    assert_eq!(saf.into_inner(), Ok(Access::Refused));
 }
 
 #[test]
@@ -321,6 +370,7 @@ fn walk(yaml: &str) {
     zowe::read(&mut section());
     let ours = passticket_proxy::read(&mut section(), &|_| None);
     users::read(section());
+    saf::read(section());
     let services = api_defs::read(section());
     routes::assemble(services, &ours.overrides, ours.on_failure, &ours.entries, &ours.ptktdata);
     if let Err(problems) = report.conclude(Some(())) {

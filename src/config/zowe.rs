@@ -26,6 +26,7 @@ pub(super) struct Zowe<'a> {
     pub(super) timeout: Duration,
     pub(super) pats: bool,
     pub(super) client_certificates: bool,
+    pub(super) token_refresh: bool,
     pub(super) custom_headers: Option<CustomHeaders>,
     pub(super) strip_headers: Vec<HeaderName>,
     pub(super) cookies: CookieNames,
@@ -44,6 +45,9 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
     check_keys("", &security);
     let mut auth = security.section("auth");
     let (custom_headers, strip_headers) = custom_headers(&mut auth.section("passticket"));
+    // Zowe's schema has the one, its start script the other (zowe-endpoints §1.4).
+    let refresh = ["allowTokenRefresh", "allowtokenrefresh"]
+        .map(|name| security.optional(name).and_then(|field| field.boolean()));
     let mut switch = |name| {
         security.section(name).optional("enabled").and_then(|f| f.boolean()).unwrap_or(false)
     };
@@ -62,6 +66,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
         ),
         pats: switch("personalAccessToken"),
         client_certificates: switch("x509"),
+        token_refresh: refresh.contains(&Some(true)),
         custom_headers,
         strip_headers,
         cookies: cookies(&mut auth.section("cookieProperties")),
@@ -197,8 +202,6 @@ const SECURITY: &[&str] = &[
 
 /// Those that switch something on that is not here.
 const SWITCHES: &[&str] = &[
-    "allowTokenRefresh",
-    "allowtokenrefresh",
     "auth.uniqueCookie",
     "delegatePassticket",
     "delegatePassticket.enabled",
@@ -324,11 +327,28 @@ mod tests {
     }
 
     #[test]
+    fn refresh_has_two_names() {
+        for (yaml, want) in [
+            ("{}", false),
+            ("{allowTokenRefresh: true}", true),
+            ("{allowtokenrefresh: true}", true),
+            ("{allowtokenrefresh: false}", false),
+        ] {
+            let (seen, problems) = read_text(&security(yaml), |zowe| zowe.token_refresh);
+            assert_eq!((seen, problems), (Some(want), Vec::new()), "{yaml}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_in_security_is_told() {
         let no_effect = "has no effect here yet";
         for (yaml, key, text) in [
             ("{oidc: {enabled: true}}", ".oidc.enabled", no_effect),
-            ("{allowTokenRefresh: true}", ".allowTokenRefresh", no_effect),
+            (
+                "{allowTokenRefresh: maybe}",
+                ".allowTokenRefresh",
+                "\"maybe\" is neither true nor false; write one of them",
+            ),
             ("{delegatePassticket: true}", ".delegatePassticket", no_effect),
             ("{delegatePassticket: {enabled: true}}", ".delegatePassticket.enabled", no_effect),
             ("{auth: {jwt: {customAuthHeader: X}}}", ".auth.jwt.customAuthHeader", no_effect),
