@@ -7,14 +7,14 @@
 
 #![allow(clippy::print_stdout, reason = "it prints what to try")]
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Body;
 use tower::{Service, ServiceBuilder};
 use tower_passticket::{
-    api::{AuthApi, FileLogin, Password, hash_password},
+    api::{AuthApi, AuthParts, FileLogin, Password, hash_password},
     identity::CommonNameMapper,
     layer::{
         AuthenticateLayer, Authenticator, PassTicketLayer, Route, RouteLayer, Routes,
@@ -23,8 +23,9 @@ use tower_passticket::{
     passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, UserId},
     proxy::{Forward, Gateway, ResponseBody, Timeouts},
     revocation::RevocationIndex,
+    saf::{AccessLevel, FileSaf},
     tls::{Server, Verification, https_connector},
-    token::{ServiceId, SigningKey, TokenIssuer, TokenVerifier},
+    token::{ServiceId, SigningKey, TokenIssuer, TokenVerifier, Validity},
 };
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -75,14 +76,25 @@ where
     let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
     let key = SigningKey::from_pem(rsa.serialize_pem().as_bytes())?;
     let password = hash_password(&Password::new("validPassword"))?;
-    let login = FileLogin::new([(UserId::new("USER")?, password)])?;
+    let user = UserId::new("USER")?;
 
     let verifier = TokenVerifier::new(key.verifying_key());
-    let public = key.verifying_key();
-    let api = AuthApi::new(TokenIssuer::new(key), verifier.clone(), public, login)
-        .with_personal_access_tokens();
+    let tickets = LocalGenerator::new(KeyProfiles::new([profile])?);
+    // One for both: what the API revokes is refused on routes at once. In production a
+    // `DurableStore`, which outlives the process.
+    let revocations = Arc::new(RevocationIndex::default());
+    let api = AuthApi::new(AuthParts {
+        key: key.verifying_key(),
+        issuer: TokenIssuer::new(key),
+        verifier: verifier.clone(),
+        login: FileLogin::new([(user, password)])?,
+        revocations: revocations.clone(),
+        saf: FileSaf::new([("ZOWE", "APIML.SERVICES", AccessLevel::Update, user)]),
+        tickets: tickets.clone(),
+    })
+    .with_personal_access_tokens(Validity::MAX);
     let authenticator = Authenticator::new(verifier)
-        .personal_access_tokens(RevocationIndex::default())
+        .personal_access_tokens(revocations)
         .client_certificates(CommonNameMapper);
     let connector = https_connector(Verification::Disabled, b"", Duration::from_secs(10))?;
 
@@ -98,7 +110,7 @@ where
         // Between who and the ticket: a PAT may be for other services only.
         .layer(ScopeLayer::new())
         // Last: a ticket is good for ten minutes, and the nearer it is made the better.
-        .layer(PassTicketLayer::new(LocalGenerator::new(KeyProfiles::new([profile])?)))
+        .layer(PassTicketLayer::new(tickets))
         // Sends nothing that the layer above has not prepared.
         .service(Forward::new(connector, Timeouts::default()));
     Ok(Gateway::new(api, routed))

@@ -143,6 +143,27 @@ impl Demo {
         Self { program, directory: directory.to_owned(), printed, url, _temporary: None }
     }
 
+    /// `serve --config` on what the demonstration makes, with another zowe.yaml. There is no
+    /// service behind it.
+    pub(crate) fn reconfigured(edit: impl FnOnce(String) -> String) -> Self {
+        let made = Self::start();
+        let directory = made.directory.clone();
+        let Self { program, _temporary, .. } = made;
+        drop(program);
+        let path = directory.join("zowe.yaml");
+        let mut yaml = fs::read_to_string(&path).unwrap();
+        let port = yaml.find("    port: ").unwrap();
+        let end = port + yaml[port..].find('\n').unwrap();
+        yaml.replace_range(port..end, "    port: 0");
+        fs::write(&path, edit(yaml)).unwrap();
+        let mut program = Running::start(&["serve", "--config", path.to_str().unwrap()]);
+        let line = program.logged("listening");
+        let address = &line[line.find("127.0.0.1:").unwrap() + "127.0.0.1:".len()..];
+        let port: String = address.chars().take_while(char::is_ascii_digit).collect();
+        let url = format!("https://localhost:{port}");
+        Self { program, directory, printed: String::new(), url, _temporary }
+    }
+
     pub(crate) fn client(&self) -> Client {
         self.builder().build().unwrap()
     }

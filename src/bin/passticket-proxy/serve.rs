@@ -1,6 +1,6 @@
 //! `serve --config`: the gateway until it is told to end.
 
-use std::{io, net::SocketAddr, path::Path};
+use std::{io, net::SocketAddr, path::Path, sync::Arc};
 
 use tokio::{
     net::TcpListener,
@@ -9,6 +9,7 @@ use tokio::{
 };
 use tower_passticket::{
     config::Config,
+    revocation::DurableStore,
     tls::{Drained, Server},
 };
 
@@ -41,11 +42,12 @@ pub(crate) async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
     let address = listener.local_addr().map_err(Failure::broken)?;
+    let revocations = DurableStore::open(&config.revocations).map_err(Failure::broken)?;
     tracing::info!(%address, routes = config.routes.iter().count(), "listening");
     let server = Server::https(listener, parts.tls.clone())
         .handshake_timeout(config.timeouts.handshake)
         .drain_timeout(config.timeouts.drain);
-    match server.run(stack::gateway(config, parts), shutdown).await {
+    match server.run(stack::gateway(config, parts, Arc::new(revocations)), shutdown).await {
         Drained::Completely => {
             tracing::info!("ended; every request was answered");
             Ok(())

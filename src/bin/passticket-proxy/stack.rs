@@ -1,6 +1,6 @@
 //! From a configuration to the services that run.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, sync::Arc};
 
 use http::Request;
 use hyper::body::Incoming;
@@ -8,7 +8,7 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use tower::ServiceBuilder;
 use tower_passticket::{
-    api::{AuthApi, FileLogin},
+    api::{AuthApi, AuthParts, FileLogin},
     config::Config,
     identity::CommonNameMapper,
     layer::{
@@ -16,7 +16,7 @@ use tower_passticket::{
     },
     passticket::LocalGenerator,
     proxy::{Forward, Gateway, ResponseBody, Timeouts},
-    revocation::RevocationIndex,
+    revocation::DurableStore,
     tls::{ServerTls, TlsError, https_connector},
     token::{TokenIssuer, TokenVerifier},
 };
@@ -50,9 +50,12 @@ pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
 }
 
 /// The gateway: the auth API beside the routed stack.
+///
+/// Both ask the same `revocations`: what is answered as revoked is refused on routes at once.
 pub(crate) fn gateway(
     config: &Config,
     Parts { connector, login, .. }: Parts,
+    revocations: Arc<DurableStore>,
 ) -> impl Service<
     Request<Incoming>,
     Response = http::Response<ResponseBody>,
@@ -65,18 +68,33 @@ pub(crate) fn gateway(
     let verifier = TokenVerifier::new(key.verifying_key());
     let issuer = TokenIssuer::new(key.clone()).with_lifetime(config.token_lifetime);
 
-    let mut api = AuthApi::new(issuer, verifier.clone(), key.verifying_key(), login)
-        .cookie_names(config.cookies.clone());
-    let mut authenticator = Authenticator::new(verifier).cookie_names(config.cookies.clone());
+    let generator = LocalGenerator::new(config.profiles.clone());
+
+    let mut api = AuthApi::new(AuthParts {
+        issuer,
+        verifier: verifier.clone(),
+        key: key.verifying_key(),
+        login,
+        revocations: revocations.clone(),
+        saf: config.saf.clone(),
+        tickets: generator.clone(),
+    })
+    .cookie_names(config.cookies.clone())
+    .compatibility(config.compatibility);
+    let mut authenticator = Authenticator::new(verifier)
+        .cookie_names(config.cookies.clone())
+        .revocations(revocations.clone());
     if config.pats {
-        api = api.with_personal_access_tokens();
-        authenticator = authenticator.personal_access_tokens(RevocationIndex::default());
+        api = api.with_personal_access_tokens(config.max_validity);
+        authenticator = authenticator.personal_access_tokens(revocations);
+    }
+    if config.token_refresh {
+        api = api.with_token_refresh();
     }
     if config.client_certificates {
         api = api.client_certificates(CommonNameMapper);
         authenticator = authenticator.client_certificates(CommonNameMapper);
     }
-    let generator = LocalGenerator::new(config.profiles.clone());
     let tickets = match config.custom_headers.clone() {
         None => PassTicketLayer::new(generator),
         Some(custom) => PassTicketLayer::with_custom_headers(generator, custom),

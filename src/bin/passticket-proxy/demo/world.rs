@@ -56,6 +56,7 @@ impl World {
             let hash = hash_password(&Password::new(PASSWORD));
             Ok(format!("users:\n  {USER}: \"{}\"\n", hash.map_err(io::Error::other)?))
         })?;
+        world.make_once("saf.yml", || Ok(saf_yml()))?;
         Ok(world)
     }
 
@@ -149,6 +150,21 @@ fn leaf(params: &mut CertificateParams, common_name: &str, usage: ExtendedKeyUsa
     params.use_authority_key_identifier_extension = true;
 }
 
+fn saf_yml() -> String {
+    format!(
+        "\
+# Who may do what, as Zowe's saf.yml: class, resource, level, users.
+safAccess:
+  ZOWE:
+    APIML.SERVICES:
+      READ:
+        - {USER}
+      UPDATE:
+        - {USER}
+"
+    )
+}
+
 fn zowe_yaml(gateway: u16) -> String {
     format!(
         "\
@@ -168,6 +184,7 @@ components:
       security:
         personalAccessToken:
           enabled: true
+        allowTokenRefresh: true
         x509:
           enabled: true
 
@@ -176,6 +193,8 @@ passticketProxy:
   host: 127.0.0.1
   signingKey: keys/jwt.pem
   users: users.yml
+  saf: saf.yml
+  revocations: revocations.redb
   apiDefs: api-defs
   ptktdata:
     - applid: {APPLID}

@@ -1,0 +1,378 @@
+//! The auth API of the program, over TLS, with a client that is not ours.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::process::Command;
+
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+use support::Demo;
+
+const ENDPOINTS: &str = include_str!("../src/api/endpoints.md");
+
+/// How a caller shows who they are.
+#[derive(Clone, Copy)]
+enum As {
+    Nobody,
+    User,
+    WrongPassword,
+    Certificate(&'static str),
+    Token,
+    TokenAnd(&'static str),
+    LoggedOut,
+    Pat,
+}
+
+/// One row of a table: `{PAT}`, `{REVOKED}` and `{JWT}` in a body stand for fresh tokens.
+struct Row {
+    method: Method,
+    path: &'static str,
+    who: As,
+    body: &'static str,
+    /// Status and message number, in the documented profile and in that of Zowe v3.
+    want: [(u16, &'static str); 2],
+}
+
+/// The same in both profiles.
+const fn both(status: u16, number: &'static str) -> [(u16, &'static str); 2] {
+    [(status, number); 2]
+}
+
+fn row(
+    method: Method,
+    path: &'static str,
+    who: As,
+    body: &'static str,
+    want: [(u16, &'static str); 2],
+) -> Row {
+    Row { method, path, who, body, want }
+}
+
+fn rows() -> Vec<Row> {
+    use As::{Certificate, LoggedOut, Nobody, Pat, Token, TokenAnd, User, WrongPassword};
+    let (get, post, delete) = (|| Method::GET, || Method::POST, || Method::DELETE);
+    let done = [(200, ""), (204, "")];
+    let silent = [(401, "ZWEAG102E"), (401, "")];
+    let refused = [(401, "ZWEAT403E"), (403, "ZWEAT403E")];
+    let no_certificate = [(403, "ZWEAG167E"), (403, "")];
+    let generate = r#"{"validity":1,"scopes":["dcpassticket"]}"#;
+    let validate = r#"{"token":"{PAT}","serviceId":"dcpassticket"}"#;
+    let applid = r#"{"applicationName":"ZOWEAPPL"}"#;
+    // Before anything that the other rows use was issued.
+    let rule = r#"{"userId":"USER","serviceId":"dcpassticket","timestamp":"1582239600000"}"#;
+    let mut rows = vec![
+        row(post(), "login", User, "", both(204, "")),
+        row(post(), "login", Certificate("USER"), "", both(204, "")),
+        row(
+            post(),
+            "login",
+            Nobody,
+            r#"{"username":"USER","password":"validPassword"}"#,
+            both(204, ""),
+        ),
+        row(post(), "login", Nobody, "", both(400, "ZWEAG121E")),
+        row(post(), "login", Nobody, "{", both(400, "ZWEAG121E")),
+        row(
+            post(),
+            "login",
+            Nobody,
+            r#"{"username":"USER","password":"validPassword","newPassword":"x"}"#,
+            both(400, "ZWEAG121E"),
+        ),
+        row(post(), "login", WrongPassword, "", both(401, "ZWEAG120E")),
+        row(get(), "login", User, "", both(405, "ZWEAG101E")),
+        row(get(), "query", Token, "", both(200, "")),
+        row(get(), "query", Nobody, "", both(401, "ZWEAG131E")),
+        row(get(), "query", Pat, "", both(401, "ZWEAG130E")),
+        row(get(), "query", LoggedOut, "", both(401, "ZWEAG130E")),
+        row(post(), "query", Token, "", both(405, "ZWEAG101E")),
+        row(post(), "logout", Token, "", both(204, "")),
+        row(post(), "logout", LoggedOut, "", both(401, "ZWEAG130E")),
+        row(post(), "logout", Nobody, "", both(401, "ZWEAG131E")),
+        row(post(), "logout", Pat, "", both(400, "ZWEAG130E")),
+        row(post(), "refresh", TokenAnd("APIMTST"), "", both(204, "")),
+        row(post(), "refresh", Token, "", no_certificate),
+        row(post(), "refresh", Certificate("USER"), "", both(401, "ZWEAG131E")),
+        row(post(), "ticket", TokenAnd("USER"), applid, both(200, "")),
+        row(post(), "ticket", TokenAnd("USER"), "{}", both(400, "ZWEAG140E")),
+        row(
+            post(),
+            "ticket",
+            TokenAnd("USER"),
+            r#"{"applicationName":"OTHER"}"#,
+            both(400, "ZWEAG141E"),
+        ),
+        row(post(), "ticket", Token, applid, no_certificate),
+        row(post(), "ticket", Certificate("USER"), applid, both(401, "ZWEAG131E")),
+        row(get(), "keys/public", Nobody, "", both(200, "")),
+        row(get(), "keys/public/all", Nobody, "", both(200, "")),
+        row(get(), "keys/public/current", Nobody, "", both(200, "")),
+        row(get(), "keys/private", Nobody, "", both(404, "ZWEAO404E")),
+        row(post(), "access-token/generate", User, generate, both(200, "")),
+        row(post(), "access-token/generate", Certificate("APIMTST"), generate, both(200, "")),
+        row(post(), "access-token/generate", Token, generate, both(400, "ZWEAG121E")),
+        row(post(), "access-token/generate", Pat, generate, both(400, "ZWEAG121E")),
+        row(post(), "access-token/generate", WrongPassword, generate, both(401, "ZWEAG120E")),
+        row(post(), "access-token/generate", User, "{}", both(400, "ZWEAT606E")),
+        row(post(), "access-token/generate", User, "{", both(400, "ZWEAT605E")),
+        row(post(), "access-token/validate", Nobody, validate, done),
+        row(
+            post(),
+            "access-token/validate",
+            Nobody,
+            r#"{"token":"{PAT}","serviceId":"dcbypass"}"#,
+            silent,
+        ),
+        row(
+            post(),
+            "access-token/validate",
+            Nobody,
+            r#"{"token":"{REVOKED}","serviceId":"dcpassticket"}"#,
+            silent,
+        ),
+        row(
+            post(),
+            "access-token/validate",
+            Nobody,
+            r#"{"token":"{JWT}","serviceId":"dcpassticket"}"#,
+            silent,
+        ),
+        row(
+            post(),
+            "access-token/validate",
+            Nobody,
+            r#"{"token":"x","serviceId":"dcpassticket"}"#,
+            both(401, "ZWEAG102E"),
+        ),
+        row(
+            post(),
+            "access-token/validate",
+            Nobody,
+            r#"{"token":"{PAT}"}"#,
+            [(400, "ZWEAO400E"), (401, "")],
+        ),
+        row(post(), "access-token/validate", Nobody, "{", both(400, "ZWEAO400E")),
+        row(delete(), "access-token/validate", Nobody, validate, both(405, "ZWEAG101E")),
+        row(delete(), "access-token/revoke", Nobody, validate, done),
+        row(delete(), "access-token/revoke", Nobody, r#"{"token":"{REVOKED}"}"#, silent),
+        row(delete(), "access-token/revoke", Nobody, r#"{"token":"{JWT}"}"#, silent),
+        row(delete(), "access-token/revoke", Nobody, r#"{"token":"x"}"#, both(401, "ZWEAG102E")),
+        row(delete(), "access-token/revoke", Nobody, "", both(400, "ZWEAO400E")),
+        row(delete(), "access-token/revoke/tokens", Certificate("APIMTST"), "", done),
+        row(delete(), "access-token/evict", User, "", both(204, "")),
+        row(delete(), "access-token/evict", Certificate("USER"), "", both(204, "")),
+        row(delete(), "access-token/evict", Certificate("APIMTST"), "", both(403, "ZWEAT403E")),
+        row(delete(), "access-token/evict", Nobody, "", both(401, "ZWEAG105E")),
+    ];
+    let admin = [
+        "access-token/revoke/tokens/user",
+        "access-token/revoke/tokens/users",
+        "access-token/revoke/tokens/scope",
+    ];
+    for path in admin {
+        rows.push(row(delete(), path, Certificate("APIMTST"), rule, refused));
+        rows.push(row(delete(), path, User, "{}", both(400, "ZWEAT607E")));
+    }
+    for path in admin.into_iter().chain(["access-token/revoke/tokens"]) {
+        rows.push(row(delete(), path, User, rule, done));
+        rows.push(row(delete(), path, Certificate("USER"), rule, done));
+        rows.push(row(delete(), path, User, r#"{"timestamp":"soon"}"#, both(400, "ZWEAT607E")));
+        rows.push(row(delete(), path, Nobody, rule, both(401, "ZWEAG105E")));
+        rows.push(row(delete(), path, Token, rule, both(401, "ZWEAG105E")));
+        rows.push(row(delete(), path, Pat, rule, both(401, "ZWEAG105E")));
+        rows.push(row(delete(), path, WrongPassword, rule, both(401, "ZWEAG120E")));
+        rows.push(row(post(), path, User, rule, both(405, "ZWEAG101E")));
+    }
+    rows
+}
+
+async fn post_token(demo: &Demo, method: Method, path: &str, token: &str, service: &str) -> u16 {
+    let body = json!({"token": token, "serviceId": service}).to_string();
+    let request = demo.client().request(method, demo.auth(path)).body(body);
+    request.send().await.unwrap().status().as_u16()
+}
+
+async fn send(demo: &Demo, row: &Row) -> Response {
+    let mut body = row.body.to_owned();
+    if body.contains("{PAT}") {
+        body = body.replace("{PAT}", &demo.pat(&["dcpassticket"]).await);
+    }
+    if body.contains("{JWT}") {
+        body = body.replace("{JWT}", &demo.login().await);
+    }
+    if body.contains("{REVOKED}") {
+        let pat = demo.pat(&["dcpassticket"]).await;
+        let status = post_token(demo, Method::DELETE, "access-token/revoke", &pat, "").await;
+        assert!([200, 204].contains(&status));
+        body = body.replace("{REVOKED}", &pat);
+    }
+    let client = match row.who {
+        As::Certificate(name) | As::TokenAnd(name) => demo.client_of(name),
+        _ => demo.client(),
+    };
+    let request = client.request(row.method.clone(), demo.auth(row.path)).body(body);
+    let request = match row.who {
+        As::Nobody | As::Certificate(_) => request,
+        As::User => request.basic_auth("USER", Some("validPassword")),
+        As::WrongPassword => request.basic_auth("USER", Some("wrong")),
+        As::Token => request.bearer_auth(demo.login().await),
+        As::TokenAnd(_) => {
+            request.header("cookie", format!("apimlAuthenticationToken={}", demo.login().await))
+        }
+        As::LoggedOut => {
+            let token = demo.login().await;
+            let logout = demo.client().post(demo.auth("logout")).bearer_auth(&token);
+            assert_eq!(logout.send().await.unwrap().status(), 204);
+            request.bearer_auth(token)
+        }
+        As::Pat => request.bearer_auth(demo.pat(&["dcpassticket"]).await),
+    };
+    request.send().await.unwrap()
+}
+
+async fn check(demo: &Demo, profile: usize) {
+    for row in rows() {
+        let response = send(demo, &row).await;
+        let name = format!("{} {} {}", row.method, row.path, row.body);
+        let (status, number) = row.want[profile];
+        assert_eq!(response.status(), status, "{name}");
+        let headers = response.headers().clone();
+        assert_eq!(headers.contains_key("allow"), status == 405, "{name}");
+        assert_eq!(headers.contains_key("www-authenticate"), status == 401, "{name}");
+        let text = response.text().await.unwrap();
+        if number.is_empty() {
+            let says = status == 200
+                && (row.path.starts_with("keys")
+                    || ["query", "ticket", "access-token/generate"].contains(&row.path));
+            assert_eq!(!text.is_empty(), says, "{name}: {text}");
+            continue;
+        }
+        assert_eq!(headers["content-type"], "application/json", "{name}");
+        let document: Value = serde_json::from_str(&text).unwrap();
+        let message = &document["messages"][0];
+        assert_eq!(message["messageNumber"], number, "{name}");
+        let content = message["messageContent"].as_str().unwrap();
+        let other = ["/zaas/", "/gateway/"][profile];
+        assert!(!content.contains(other), "{name}: {content}");
+    }
+}
+
+#[tokio::test]
+async fn every_endpoint_answers_as_documented() {
+    check(&Demo::start(), 0).await;
+}
+
+#[tokio::test]
+async fn every_endpoint_answers_as_zowe_v3_if_told_so() {
+    let demo = Demo::reconfigured(|yaml| yaml + "  compatibility: zowe-v3\n");
+    check(&demo, 1).await;
+    let response = demo.client().get(demo.auth("keys/public")).send().await.unwrap();
+    assert_eq!(response.headers()["content-type"], "application/json");
+}
+
+#[tokio::test]
+async fn what_is_off_is_not_there_and_a_maximum_is_one() {
+    let demo = Demo::reconfigured(|yaml| {
+        let off = yaml.replace("enabled: true", "enabled: false");
+        off.replace("allowTokenRefresh: true", "allowTokenRefresh: false")
+    });
+    for path in ["refresh", "access-token/generate", "access-token/validate"] {
+        let request = demo.client().post(demo.auth(path)).basic_auth("USER", Some("x"));
+        assert_eq!(request.send().await.unwrap().status(), 404, "{path}");
+    }
+    drop(demo);
+
+    let demo =
+        Demo::reconfigured(|yaml| yaml + "  personalAccessToken:\n    maximumValidityDays: 2\n");
+    let request = demo.client().post(demo.auth("access-token/generate"));
+    let request = request.basic_auth("USER", Some("validPassword"));
+    let response = request.body(r#"{"validity":60,"scopes":["a"]}"#).send().await.unwrap();
+    let claims = claims(&response.text().await.unwrap());
+    let lifetime = claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap();
+    assert_eq!(lifetime, 2 * 86_400);
+}
+
+fn claims(token: &str) -> Value {
+    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    serde_json::from_slice(&claims).unwrap()
+}
+
+/// The status of the evaluating service behind the route, which takes no request without a ticket.
+async fn routed(demo: &Demo, header: (&str, &str)) -> u16 {
+    let request = demo.client().get(demo.at("/dcpassticket/api/v1/passticketTest"));
+    let response = request.header(header.0, header.1).send().await.unwrap();
+    response.status().as_u16()
+}
+
+#[tokio::test]
+async fn what_is_revoked_is_refused_at_once_and_after_kill_9() {
+    let directory = tempfile::tempdir().unwrap();
+    let demo = Demo::start_in(directory.path());
+    let service = "dcpassticket";
+    let pats = [demo.pat(&[service]).await, demo.pat(&[service, "other"]).await];
+    let (jwt, kept) = (demo.login().await, demo.login().await);
+    let bearer = format!("Bearer {jwt}");
+    let validate = "access-token/validate";
+    for pat in &pats {
+        assert_eq!(routed(&demo, ("private-token", pat)).await, 200);
+        assert_eq!(post_token(&demo, Method::POST, validate, pat, service).await, 200);
+    }
+    assert_eq!(routed(&demo, ("authorization", &bearer)).await, 200);
+
+    let revoke = "access-token/revoke";
+    assert_eq!(post_token(&demo, Method::DELETE, revoke, &pats[0], "").await, 200);
+    assert_eq!(routed(&demo, ("private-token", &pats[0])).await, 401);
+    assert_eq!(routed(&demo, ("private-token", &pats[1])).await, 200);
+    let rule = demo.client().delete(demo.auth("access-token/revoke/tokens/scope"));
+    let rule = rule.basic_auth("USER", Some("validPassword")).body(r#"{"serviceId":"OTHER"}"#);
+    assert_eq!(rule.send().await.unwrap().status(), 200);
+    assert_eq!(routed(&demo, ("private-token", &pats[1])).await, 401);
+    let logout = demo.client().post(demo.auth("logout")).bearer_auth(&jwt);
+    assert_eq!(logout.send().await.unwrap().status(), 204);
+    assert_eq!(routed(&demo, ("authorization", &bearer)).await, 401);
+
+    // Dropping kills.
+    drop(demo);
+    let demo = Demo::start_in(directory.path());
+    for pat in &pats {
+        assert_eq!(routed(&demo, ("private-token", pat)).await, 401);
+        assert_eq!(post_token(&demo, Method::POST, validate, pat, service).await, 401);
+    }
+    assert_eq!(routed(&demo, ("authorization", &bearer)).await, 401);
+    let kept = format!("Bearer {kept}");
+    assert_eq!(routed(&demo, ("authorization", &kept)).await, 200);
+    let evict = demo.client().delete(demo.auth("access-token/evict"));
+    let evict = evict.basic_auth("USER", Some("validPassword"));
+    assert_eq!(evict.send().await.unwrap().status(), 204);
+    assert_eq!(routed(&demo, ("private-token", &pats[0])).await, 401);
+}
+
+#[test]
+fn the_commands_of_the_documentation_work_as_they_stand() {
+    let demo = Demo::start();
+    let mut lines: Vec<&str> = Vec::new();
+    let mut in_block = false;
+    for line in ENDPOINTS.lines() {
+        match line {
+            "```sh" => in_block = true,
+            "```" => in_block = false,
+            line if in_block => lines.push(line),
+            _ => {}
+        }
+    }
+    let count = lines.iter().filter(|line| line.contains("curl ")).count();
+    assert_eq!(count, ENDPOINTS.matches("## `").count() + ENDPOINTS.matches("` and `GET").count());
+    assert_eq!(lines.remove(0), "DEMO=$PWD/passticket-demo");
+    let script = lines.join("\n").replace("https://localhost:10010", &demo.url);
+    let output =
+        Command::new("sh").args(["-euxc", &script]).env("DEMO", &demo.directory).output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{log}");
+    let told = String::from_utf8_lossy(&output.stdout);
+    for part in ["\"userId\":\"USER\"", "\"ticket\":\"", "BEGIN PUBLIC KEY", "\"keys\":["] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
