@@ -6,7 +6,7 @@ mod support;
 
 use std::process::Command;
 
-use reqwest::{Method, Response};
+use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
 use support::Demo;
 
@@ -188,53 +188,88 @@ fn rows() -> Vec<Row> {
     rows
 }
 
+/// A gateway, a client for each certificate, and tokens of `USER` that cost no password hash.
+struct Asking<'d> {
+    demo: &'d Demo,
+    nobody: Client,
+    user: Client,
+    other: Client,
+}
+
+impl<'d> Asking<'d> {
+    fn of(demo: &'d Demo) -> Self {
+        let (user, other) = (demo.client_of("USER"), demo.client_of("APIMTST"));
+        Self { demo, nobody: demo.client(), user, other }
+    }
+
+    fn client(&self, who: As) -> &Client {
+        match who {
+            As::Certificate("USER") | As::TokenAnd("USER") => &self.user,
+            As::Certificate(_) | As::TokenAnd(_) => &self.other,
+            _ => &self.nobody,
+        }
+    }
+
+    async fn login(&self) -> String {
+        let response = self.user.post(self.demo.auth("login")).send().await.unwrap();
+        let cookie = response.headers()["set-cookie"].to_str().unwrap();
+        let value = cookie.strip_prefix("apimlAuthenticationToken=").unwrap();
+        value.split(';').next().unwrap().to_owned()
+    }
+
+    async fn pat(&self) -> String {
+        let request = self.user.post(self.demo.auth("access-token/generate"));
+        let response = request.body(r#"{"scopes":["dcpassticket"]}"#).send().await.unwrap();
+        response.text().await.unwrap()
+    }
+}
+
 async fn post_token(demo: &Demo, method: Method, path: &str, token: &str, service: &str) -> u16 {
     let body = json!({"token": token, "serviceId": service}).to_string();
     let request = demo.client().request(method, demo.auth(path)).body(body);
     request.send().await.unwrap().status().as_u16()
 }
 
-async fn send(demo: &Demo, row: &Row) -> Response {
+async fn send(asking: &Asking<'_>, row: &Row) -> Response {
+    let demo = asking.demo;
     let mut body = row.body.to_owned();
     if body.contains("{PAT}") {
-        body = body.replace("{PAT}", &demo.pat(&["dcpassticket"]).await);
+        body = body.replace("{PAT}", &asking.pat().await);
     }
     if body.contains("{JWT}") {
-        body = body.replace("{JWT}", &demo.login().await);
+        body = body.replace("{JWT}", &asking.login().await);
     }
     if body.contains("{REVOKED}") {
-        let pat = demo.pat(&["dcpassticket"]).await;
+        let pat = asking.pat().await;
         let status = post_token(demo, Method::DELETE, "access-token/revoke", &pat, "").await;
         assert!([200, 204].contains(&status));
         body = body.replace("{REVOKED}", &pat);
     }
-    let client = match row.who {
-        As::Certificate(name) | As::TokenAnd(name) => demo.client_of(name),
-        _ => demo.client(),
-    };
-    let request = client.request(row.method.clone(), demo.auth(row.path)).body(body);
+    let request =
+        asking.client(row.who).request(row.method.clone(), demo.auth(row.path)).body(body);
     let request = match row.who {
         As::Nobody | As::Certificate(_) => request,
         As::User => request.basic_auth("USER", Some("validPassword")),
         As::WrongPassword => request.basic_auth("USER", Some("wrong")),
-        As::Token => request.bearer_auth(demo.login().await),
+        As::Token => request.bearer_auth(asking.login().await),
         As::TokenAnd(_) => {
-            request.header("cookie", format!("apimlAuthenticationToken={}", demo.login().await))
+            request.header("cookie", format!("apimlAuthenticationToken={}", asking.login().await))
         }
         As::LoggedOut => {
-            let token = demo.login().await;
-            let logout = demo.client().post(demo.auth("logout")).bearer_auth(&token);
+            let token = asking.login().await;
+            let logout = asking.nobody.post(demo.auth("logout")).bearer_auth(&token);
             assert_eq!(logout.send().await.unwrap().status(), 204);
             request.bearer_auth(token)
         }
-        As::Pat => request.bearer_auth(demo.pat(&["dcpassticket"]).await),
+        As::Pat => request.bearer_auth(asking.pat().await),
     };
     request.send().await.unwrap()
 }
 
 async fn check(demo: &Demo, profile: usize) {
+    let asking = Asking::of(demo);
     for row in rows() {
-        let response = send(demo, &row).await;
+        let response = send(&asking, &row).await;
         let name = format!("{} {} {}", row.method, row.path, row.body);
         let (status, number) = row.want[profile];
         assert_eq!(response.status(), status, "{name}");

@@ -18,12 +18,18 @@ use crate::{
     token::{Pat, ServiceId, VerifiedToken},
 };
 
-/// Fields that are absent or `null` are `None`; others than these are ignored.
+// Fields that are absent or `null` are `None`; others than these are ignored, whatever they hold.
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct TokenBody {
+struct ValidateBody {
     token: Option<Zeroizing<String>>,
     service_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RevokeBody {
+    token: Option<Zeroizing<String>>,
 }
 
 impl<L, R: RevocationStore, S, G, M> AuthApi<L, R, S, G, M> {
@@ -33,7 +39,8 @@ impl<L, R: RevocationStore, S, G, M> AuthApi<L, R, S, G, M> {
         body: B,
     ) -> Result<Response<Full<Bytes>>, ApiError> {
         let body = body::read(body).await?;
-        let TokenBody { token, service_id } = body::object(&body).map_err(ApiError::InvalidBody)?;
+        let ValidateBody { token, service_id } =
+            body::object(&body).map_err(ApiError::InvalidBody)?;
         let service_id = service_id.ok_or(ApiError::FieldMissing(BodyField::ServiceId))?;
         let pat = self.valid_pat(token)?;
         // What no service can be called is in no scope.
@@ -51,7 +58,7 @@ impl<L, R: RevocationStore, S, G, M> AuthApi<L, R, S, G, M> {
         body: B,
     ) -> Result<Response<Full<Bytes>>, ApiError> {
         let body = body::read(body).await?;
-        let TokenBody { token, .. } = body::object(&body).map_err(ApiError::InvalidBody)?;
+        let RevokeBody { token } = body::object(&body).map_err(ApiError::InvalidBody)?;
         let pat = self.valid_pat(token)?;
         let (token, expires_at) = (pat.fingerprint(), pat.expires_at());
         self.record(Revocation::Token { token, expires_at }).await?;

@@ -115,9 +115,8 @@ impl Endpoint {
     }
 }
 
-/// What an [`AuthApi`] cannot do without.
+/// What an [`AuthApi`] cannot do without. Whoever makes one names every part.
 #[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "whoever builds one must name every part")]
 pub struct AuthParts<L, R, S, G> {
     /// Issues the tokens.
     pub issuer: TokenIssuer,

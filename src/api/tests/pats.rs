@@ -139,7 +139,7 @@ async fn validate_and_revoke_answer_each_token() {
 
 #[tokio::test]
 async fn validate_and_revoke_answer_each_body() {
-    let cases: [(&str, Body, [Want; 2], [Want; 2]); 9] = [
+    let cases: [(&str, Body, [Want; 2], [Want; 2]); 10] = [
         (
             "out of scope",
             |w| json!({"token": w.pat("USER", "a"), "serviceId": "ab"}).to_string(),
@@ -169,6 +169,12 @@ async fn validate_and_revoke_answer_each_body() {
             |_| json!({"serviceId": "a"}).to_string(),
             [(400, "ZWEAO400E"), (401, "ZWEAG102E")],
             [(400, "ZWEAO400E"), (401, "ZWEAG102E")],
+        ),
+        (
+            "service of another type",
+            |w| json!({"token": w.pat("USER", "a"), "serviceId": 5}).to_string(),
+            BAD,
+            DONE,
         ),
         ("no body", |_| String::new(), BAD, BAD),
         ("not JSON", |_| "token".to_owned(), BAD, BAD),

@@ -18,9 +18,10 @@ use crate::{Failure, check, stack};
 pub(crate) fn serve(file: &Path) -> Result<(), Failure> {
     let config = check::load(file)?;
     let parts = stack::parts(&config).map_err(Failure::wrong)?;
+    let revocations = stack::revocations(&config).map_err(Failure::broken)?;
     runtime()?.block_on(async {
         let listener = listen(config.listen).await?;
-        run(&config, parts, listener, interrupted()?).await
+        run(&config, parts, revocations, listener, interrupted()?).await
     })
 }
 
@@ -38,16 +39,16 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> 
 pub(crate) async fn run(
     config: &Config,
     parts: stack::Parts,
+    revocations: Arc<DurableStore>,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
     let address = listener.local_addr().map_err(Failure::broken)?;
-    let revocations = DurableStore::open(&config.revocations).map_err(Failure::broken)?;
     tracing::info!(%address, routes = config.routes.iter().count(), "listening");
     let server = Server::https(listener, parts.tls.clone())
         .handshake_timeout(config.timeouts.handshake)
         .drain_timeout(config.timeouts.drain);
-    match server.run(stack::gateway(config, parts, Arc::new(revocations)), shutdown).await {
+    match server.run(stack::gateway(config, parts, revocations), shutdown).await {
         Drained::Completely => {
             tracing::info!("ended; every request was answered");
             Ok(())

@@ -16,7 +16,7 @@ use tower_passticket::{
     },
     passticket::LocalGenerator,
     proxy::{Forward, Gateway, ResponseBody, Timeouts},
-    revocation::DurableStore,
+    revocation::{DurableStore, OpenError},
     tls::{ServerTls, TlsError, https_connector},
     token::{TokenIssuer, TokenVerifier},
 };
@@ -47,6 +47,12 @@ pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
         connector: https_connector(config.verify, &files.authorities, config.timeouts.connect)?,
         login: FileLogin::new(config.users.iter().cloned())?,
     })
+}
+
+/// What is revoked. Opening blocks; a file that cannot be read stops the start, since without it
+/// revoked tokens would be good again.
+pub(crate) fn revocations(config: &Config) -> Result<Arc<DurableStore>, OpenError> {
+    DurableStore::open(&config.revocations).map(Arc::new)
 }
 
 /// The gateway: the auth API beside the routed stack.
