@@ -34,6 +34,8 @@ mod tests;
 
 pub use authenticate::{Authenticate, AuthenticateLayer, Mapping};
 pub use authenticator::{Authenticated, Authentication, Authenticator, Proof};
+#[cfg(feature = "proxy")]
+pub(crate) use cookie::join as join_cookies;
 pub use credential::CookieNames;
 #[cfg(feature = "api")]
 pub(crate) use credential::login_token;
