@@ -7,7 +7,7 @@ use std::{borrow::Cow, fmt};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use serde_json::json;
+use serde::Serialize;
 
 /// One entry of the message catalogue.
 #[derive(Debug, PartialEq, Eq)]
@@ -228,22 +228,21 @@ impl ApiMessage {
         format!("{} {}", self.template.number, self.text)
     }
 
-    /// The JSON document `{"messages": […]}`; empty fields are left out.
+    /// The JSON document `{"messages": […]}`, its fields in the order of the reference; empty ones
+    /// are left out.
     pub fn to_json(&self) -> Bytes {
-        let mut message = json!({
-            "messageType": "ERROR",
-            "messageNumber": self.template.number,
-            "messageContent": escape_html(&self.text),
-            "messageKey": self.template.key,
-        });
-        for (field, text) in
-            [("messageReason", self.template.reason), ("messageAction", self.template.action)]
-        {
-            if !text.is_empty() {
-                message[field] = text.into();
-            }
-        }
-        Bytes::from(json!({ "messages": [message] }).to_string())
+        let document = Document {
+            messages: [View {
+                message_type: "ERROR",
+                message_number: self.template.number,
+                message_content: escape_html(&self.text),
+                message_action: self.template.action,
+                message_reason: self.template.reason,
+                message_key: self.template.key,
+            }],
+        };
+        // Strings under fixed names always have a JSON form.
+        serde_json::to_vec(&document).unwrap_or_default().into()
     }
 
     /// The message as an HTTP response with `status`.
@@ -261,6 +260,24 @@ impl fmt::Display for ApiMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.template.number, self.text)
     }
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    messages: [View<'a>; 1],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct View<'a> {
+    message_type: &'a str,
+    message_number: &'a str,
+    message_content: Cow<'a, str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    message_action: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    message_reason: &'a str,
+    message_key: &'a str,
 }
 
 /// The reference escapes its texts, because pages show them as they are.
@@ -283,6 +300,8 @@ fn escape_html(text: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -14,13 +14,18 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use tokio::{net::TcpListener, sync::Notify, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+    time::timeout,
+};
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_passticket::{
-    layer::{Route, RouteLayer, Routes, Scheme, Upstream},
+    layer::{Route, RouteLayer, Routes, SanitizeLayer, Scheme, Upstream},
     passticket::Applid,
     proxy::{Forward, ResponseBody, Timeouts},
-    tls::{Server, ServerTls, Verification, https_connector},
+    tls::{Drained, Server, ServerTls, Verification, https_connector},
     token::ServiceId,
 };
 
@@ -220,15 +225,126 @@ async fn what_no_layer_has_prepared_is_not_forwarded() {
     assert_eq!(stack.oneshot(get()).await.unwrap().status(), 500);
 }
 
-#[tokio::test]
-async fn a_handshake_that_never_ends_is_ended() {
+/// One request, as it stands, to a gateway in front of a service that echoes method, headers and
+/// body; gives the raw answer.
+async fn raw(request: &str) -> String {
     let (listener, address) = listener().await;
-    let server =
-        Server::https(listener, pki("localhost").tls).handshake_timeout(Duration::from_millis(200));
-    tokio::spawn(server.run(tower::service_fn(hello), std::future::pending()));
-    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let mut byte = [0];
-    let read = tokio::io::AsyncReadExt::read(&mut stream, &mut byte);
-    let read = timeout(PATIENCE, read).await.expect("the server hangs up");
-    assert!(matches!(read, Ok(0) | Err(_)));
+    tokio::spawn(Server::http(listener).run(tower::service_fn(echo), std::future::pending()));
+    let (gateway, at) = self::listener().await;
+    let upstream = Upstream::parse(&format!("http://{address}")).unwrap();
+    let service = ServiceId::new("svc").unwrap();
+    let route = Route::new(service, "", upstream, Scheme::Bypass).unwrap();
+    let connector = https_connector(Verification::Disabled, b"", PATIENCE).unwrap();
+    let stack = ServiceBuilder::new()
+        .layer(SanitizeLayer::new())
+        .layer(RouteLayer::new(Routes::new([route]).unwrap()))
+        .service(Forward::new(connector, Timeouts::default()));
+    tokio::spawn(Server::http(gateway).run(stack, std::future::pending()));
+
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let mut text = format!("{} {}\n", head.method, head.uri);
+    for (name, value) in &head.headers {
+        text += &format!("{name}: {}\n", value.to_str().unwrap());
+    }
+    text += &format!("body: {}\n", String::from_utf8_lossy(&body));
+    Ok(Response::new(Full::from(text)))
+}
+
+#[tokio::test]
+async fn trace_and_connect_are_refused() {
+    for method in ["TRACE", "CONNECT"] {
+        let answer =
+            raw(&format!("{method} /svc/x HTTP/1.1\r\nhost: gw\r\nconnection: close\r\n\r\n"))
+                .await;
+        assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+        assert!(answer.contains("allow: GET, HEAD, "), "{answer}");
+        assert!(answer.contains("ZWEAO405E"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn the_body_of_a_get_arrives() {
+    let answer = raw("GET /svc/x HTTP/1.1\r\nhost: gw\r\nconnection: close\r\n\
+         transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+    .await;
+    assert!(answer.contains("body: abc\n"), "{answer}");
+    let answer = raw("GET /svc/x HTTP/1.1\r\nhost: gw\r\nconnection: close\r\n\
+         content-length: 3\r\n\r\nabc")
+    .await;
+    assert!(answer.contains("body: abc\n"), "{answer}");
+    let answer = raw("GET /svc/x HTTP/1.1\r\nhost: gw\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.contains("body: \n") && !answer.contains("chunked"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_request_with_two_lengths_goes_nowhere() {
+    let both = raw("POST /svc/x HTTP/1.1\r\nhost: gw\r\ncontent-length: 3\r\n\
+         transfer-encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n")
+    .await;
+    // RFC 9112 §6.3: the transfer encoding counts, and the length must not go on.
+    assert!(both.contains("body: abcde\n") && !both.contains("content-length: 3"), "{both}");
+    let two = raw("POST /svc/x HTTP/1.1\r\nhost: gw\r\ncontent-length: 3\r\n\
+         content-length: 4\r\nconnection: close\r\n\r\nabcd")
+    .await;
+    assert!(two.starts_with("HTTP/1.1 400 "), "{two}");
+}
+
+#[tokio::test]
+async fn cookies_in_several_lines_arrive_in_one() {
+    let answer = raw("GET /svc/x HTTP/1.1\r\nhost: gw\r\nconnection: close\r\ncookie: a=1\r\n\
+         cookie: personalAccessToken=x; b\r\n\r\n")
+    .await;
+    assert!(answer.contains("cookie: a=1; personalAccessToken=x; b\n"), "{answer}");
+}
+
+/// A connection that was accepted before the end, and asks after it, is still answered; one that
+/// never asks does not hold the end up for long.
+#[tokio::test]
+async fn a_connection_accepted_before_the_end_is_not_lost() {
+    let (listener, address) = listener().await;
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let server = tokio::spawn(Server::http(listener).run(tower::service_fn(hello), async {
+        let _ = ended.await;
+    }));
+    let mut late = TcpStream::connect(address).await.unwrap();
+    let silent = TcpStream::connect(address).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    end.send(()).unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    late.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, late.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("hello"), "{answer}");
+    let drained = timeout(Duration::from_secs(10), server).await.expect("ends soon").unwrap();
+    assert_eq!(drained, Drained::Completely);
+    drop(silent);
+}
+
+#[tokio::test]
+async fn a_connection_that_asks_for_nothing_is_ended() {
+    let tls = pki("localhost").tls;
+    for tls in [None, Some(tls)] {
+        let (listener, address) = listener().await;
+        let server = match tls {
+            None => Server::http(listener),
+            Some(tls) => Server::https(listener, tls),
+        };
+        let server = server
+            .handshake_timeout(Duration::from_millis(300))
+            .header_timeout(Duration::from_millis(300));
+        tokio::spawn(server.run(tower::service_fn(hello), std::future::pending()));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let mut rest = Vec::new();
+        let read = timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
+        assert!(read.is_ok(), "the server hangs up");
+    }
 }

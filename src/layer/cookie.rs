@@ -45,6 +45,21 @@ pub(super) fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
     }
 }
 
+/// Joins several lines into one, dropping nothing: HTTP/2 splits what HTTP/1.1 has in one line
+/// (RFC 9113 §8.2.3).
+#[cfg(feature = "proxy")]
+pub(crate) fn join(headers: &mut HeaderMap) {
+    let lines = headers.get_all(COOKIE);
+    if lines.iter().nth(1).is_none() {
+        return;
+    }
+    let lines: Vec<&[u8]> = lines.iter().map(HeaderValue::as_bytes).collect();
+    // Header values joined by "; " are a header value.
+    if let Ok(line) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
+        headers.insert(COOKIE, line);
+    }
+}
+
 fn split(pair: &[u8]) -> Option<(&[u8], &[u8])> {
     let equals = pair.iter().position(|b| *b == b'=')?;
     let (name, value) = (pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii());
@@ -116,6 +131,21 @@ mod tests {
             retain(&mut headers, |name| !name.eq_ignore_ascii_case(b"secret"));
             let got: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
             assert_eq!(got, want.map(str::as_bytes).into_iter().collect::<Vec<_>>(), "{lines:?}");
+        }
+    }
+
+    #[cfg(feature = "proxy")]
+    #[test]
+    fn lines_are_joined_and_nothing_is_lost() {
+        for (lines, want) in [
+            (&["a=1", "b", "a=2; c"][..], Some("a=1; b; a=2; c")),
+            (&["a"], Some("a")),
+            (&[], None),
+        ] {
+            let mut headers = headers(lines);
+            join(&mut headers);
+            let got: Vec<_> = headers.get_all(COOKIE).iter().collect();
+            assert_eq!(got, want.into_iter().collect::<Vec<_>>());
         }
     }
 

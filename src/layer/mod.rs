@@ -7,9 +7,10 @@
 //!  set              APPLID        verified)            there         Failure
 //! ```
 //!
-//! They speak to each other in request extensions, each of which only one of them can make:
-//! [`Route`], [`Authentication`], [`Authorized`], [`Prepared`]. So a stack in the wrong order
-//! answers 500 and says so in the log; it cannot forward. A layer that answers itself leaves the
+//! They speak to each other in request extensions: [`Route`], [`Authentication`], [`Authorized`],
+//! [`Prepared`]. What says that somebody is known, may go there, and has a ticket only the layer
+//! that found it out can make. So a stack in the wrong order answers 500 and says so in the log; it
+//! cannot forward. A layer that answers itself leaves the
 //! [`Rejection`] in the extensions of its response, a request that goes on without a ticket leaves
 //! the [`Failure`].
 //!
@@ -33,6 +34,8 @@ mod tests;
 
 pub use authenticate::{Authenticate, AuthenticateLayer, Mapping};
 pub use authenticator::{Authenticated, Authentication, Authenticator, Proof};
+#[cfg(feature = "proxy")]
+pub(crate) use cookie::join as join_cookies;
 pub use credential::CookieNames;
 #[cfg(feature = "api")]
 pub(crate) use credential::login_token;

@@ -271,15 +271,16 @@ fn begin<B>(request: &mut Request<B>, custom: Option<&CustomHeaders>) -> Step {
     let Some(route) = extensions.get::<Arc<Route>>().cloned() else {
         return misassembled("PassTicket needs Route before it");
     };
-    let applid = match route.scheme() {
-        Scheme::HttpBasicPassTicket { applid } => applid,
-        Scheme::Bypass => {
-            extensions.insert(Prepared { route, user: None });
-            return Step::Decided(Outcome::Forward);
-        }
-    };
+    if route.scheme() == Scheme::Bypass {
+        extensions.insert(Prepared { route, user: None });
+        return Step::Decided(Outcome::Forward);
+    }
     if let Some(authorized) = extensions.remove::<Authorized>() {
-        return Step::Generate { authorized, applid };
+        // The route that was authorised, not the one that the extensions may have by now.
+        return match authorized.route().scheme() {
+            Scheme::HttpBasicPassTicket { applid } => Step::Generate { authorized, applid },
+            Scheme::Bypass => misassembled("what was authorised is no PassTicket service"),
+        };
     }
     match extensions.remove::<Authentication>() {
         Some(Authentication::Failed(failure)) => {

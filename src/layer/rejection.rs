@@ -1,7 +1,10 @@
 //! When a layer answers itself: the reason, and how it becomes a response.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header::WWW_AUTHENTICATE};
+use http::{
+    HeaderValue, Method, Response, StatusCode,
+    header::{ALLOW, WWW_AUTHENTICATE},
+};
 
 use super::failure::{Failure, X_ZOWE_AUTH_FAILURE};
 use crate::message::{self, ApiMessage};
@@ -18,6 +21,12 @@ pub enum Rejection {
     /// not, it would mean another path than the one that was routed.
     #[error("the path has a dot segment")]
     DotSegment,
+    /// A service that decodes the path would read it as one that another route is for.
+    #[error("the path reads like one of another route when it is decoded")]
+    AmbiguousPath,
+    /// `TRACE` and `CONNECT` are not forwarded.
+    #[error("the method {0} is not forwarded")]
+    Method(Method),
     /// Authentication failed on a route that answers failures.
     #[error("authentication failed: {0}")]
     Authentication(Failure),
@@ -44,12 +53,31 @@ impl Rejection {
                     &["the path has a segment '.' or '..'; send the path that it stands for"],
                 ),
             ),
+            Self::AmbiguousPath => (
+                StatusCode::BAD_REQUEST,
+                ApiMessage::with(
+                    &message::BAD_REQUEST,
+                    &[
+                        "the path is encoded in a way that can be read as another path; send it plain",
+                    ],
+                ),
+            ),
+            Self::Method(_) => {
+                (StatusCode::METHOD_NOT_ALLOWED, ApiMessage::new(&message::METHOD_NOT_ALLOWED))
+            }
             Self::Authentication(failure) => (failure.status(), failure.message()),
             Self::Misassembled(_) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, ApiMessage::new(&message::INTERNAL))
             }
         };
         let mut response = message.into_response(status).map(B::from);
+        if let Self::Method(_) = &self {
+            // RFC 9110 §15.5.6. What the service allows of these is for it to say.
+            response.headers_mut().insert(
+                ALLOW,
+                HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+            );
+        }
         if let Self::Authentication(failure) = &self {
             let headers = response.headers_mut();
             headers.insert(&X_ZOWE_AUTH_FAILURE, failure.header_value());

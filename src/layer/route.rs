@@ -2,8 +2,10 @@
 //!
 //! The path begins with `/{serviceId}/{gatewayUrl}`, as in Zowe; the longest prefix wins, so one
 //! service can have another APPLID below a longer path. The [`Route`] found is an extension of the
-//! request for the layers behind. No route: 404. A dot segment: 400, because the service might
-//! resolve it to a path that another route is for.
+//! request for the layers behind. No route: 404. A path that the service might read as one that
+//! another route is for, with dot segments or an encoded prefix: 400. `TRACE` and `CONNECT`: 405,
+//! because a service that answers the first shows the client its PassTicket, and the second has no
+//! path to route by.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -51,7 +53,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    Request, Response, Uri,
+    Method, Request, Response, Uri,
     uri::{Authority, Scheme as UriScheme},
 };
 use tower_layer::Layer;
@@ -110,7 +112,7 @@ impl Upstream {
             .ok_or_else(error)?;
         let authority = parts.authority.filter(is_host_and_port).ok_or_else(error)?;
         let path = parts.path_and_query.ok_or_else(error)?;
-        if path.query().is_some() || has_dot_segment(path.path()) {
+        if path.query().is_some() || is_ambiguous(path.path()) {
             return Err(error());
         }
         let base_path = path.path().trim_end_matches('/').to_owned();
@@ -178,7 +180,7 @@ impl Route {
             format!("/{service}/{gateway_url}")
         };
         let plain = prefix.parse::<Uri>().is_ok_and(|uri| uri.path() == prefix);
-        if !plain || !prefix.is_ascii() || prefix.contains("//") || has_dot_segment(&prefix) {
+        if !plain || !prefix.is_ascii() || is_ambiguous(&prefix) {
             return Err(RouteError::GatewayUrl(gateway_url.chars().take(200).collect()));
         }
         Ok(Self { service, prefix, upstream, scheme, on_failure: OnFailure::default() })
@@ -219,7 +221,8 @@ impl Route {
     /// Path and query for the service: the prefix is swapped for the path of the upstream, the
     /// rest and the query stay to the letter.
     pub fn southbound_path(&self, uri: &Uri) -> String {
-        let rest = uri.path().strip_prefix(&self.prefix).unwrap_or(uri.path());
+        let path = uri.path();
+        let rest = if self.covers(path) { &path[self.prefix.len()..] } else { path };
         let query = uri.query().map_or(0, |q| q.len() + 1);
         let mut path =
             String::with_capacity(self.upstream.base_path.len() + rest.len() + query + 1);
@@ -298,31 +301,47 @@ pub enum RouteError {
     Duplicate(String),
 }
 
-/// Whether a server might read a segment as `.` or `..`: plain, with `%2e`, behind an encoded or
-/// backward slash, or with parameters (`..;x`), which some servers cut off first.
-fn has_dot_segment(path: &str) -> bool {
-    // Dots are rare; most paths need no second look.
-    if !path.contains('.') && !path.contains("%2") {
-        return false;
+/// The path as a server might read it that decodes before it looks: percent-encoding undone, encoded
+/// and backward slashes taken for slashes, empty segments dropped, parameters (`;x=y`) cut off.
+/// `None` if that is the path as it stands, save for dot segments.
+fn decoded(path: &str) -> Option<String> {
+    if !path.contains(['%', ';', '\\']) && !path.contains("//") {
+        return None;
     }
     let mut plain = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();
     while let [first, after @ ..] = rest {
+        let hex = |digit: u8| char::from(digit).to_digit(16);
         let (byte, tail) = match rest {
-            [b'%', b'2', b'e' | b'E', tail @ ..] => (b'.', tail),
-            [b'%', b'2', b'f' | b'F', tail @ ..] | [b'%', b'5', b'c' | b'C', tail @ ..] => {
-                (b'/', tail)
-            }
-            [b'%', b'3', b'b' | b'B', tail @ ..] => (b';', tail),
+            [b'%', high, low, tail @ ..] => match (hex(*high), hex(*low)) {
+                // Two hexadecimal digits are a byte.
+                (Some(high), Some(low)) => ((high << 4 | low) as u8, tail),
+                _ => (b'%', after),
+            },
             _ => (*first, after),
         };
         plain.push(byte);
         rest = tail;
     }
-    plain.split(|b| matches!(b, b'/' | b'\\')).any(|segment| {
-        let name = segment.split(|b| *b == b';').next();
-        matches!(name, Some(b"." | b".."))
-    })
+    let mut decoded = String::with_capacity(plain.len());
+    for segment in plain.split(|b| matches!(b, b'/' | b'\\')) {
+        let name = segment.split(|b| *b == b';').next().unwrap_or_default();
+        if !name.is_empty() {
+            decoded.push('/');
+            decoded.push_str(&String::from_utf8_lossy(name));
+        }
+    }
+    Some(decoded)
+}
+
+/// Whether a configured path could be read in two ways.
+fn is_ambiguous(path: &str) -> bool {
+    has_dot_segment(path) || decoded(path).is_some()
+}
+
+/// Whether a segment is `.` or `..`.
+fn has_dot_segment(path: &str) -> bool {
+    path.contains('.') && path.split('/').any(|segment| matches!(segment, "." | ".."))
 }
 
 /// The layer. See the [module](self).
@@ -375,13 +394,24 @@ impl<S> RouteService<S> {
                 "Route must come before Authenticate, which asks the route what to evaluate",
             ));
         }
+        if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+            return Err(Rejection::Method(request.method().clone()));
+        }
         let path = request.uri().path();
-        if has_dot_segment(path) {
+        let decoded = decoded(path);
+        if has_dot_segment(path) || decoded.as_deref().is_some_and(has_dot_segment) {
             return Err(Rejection::DotSegment);
         }
-        match &self.source {
-            Source::Table(routes) => routes.find(path).cloned().ok_or(Rejection::NoRoute),
-            Source::Fixed(route) => Ok(route.clone()),
+        let routes = match &self.source {
+            Source::Table(routes) => routes,
+            Source::Fixed(route) if path.starts_with('/') => return Ok(route.clone()),
+            Source::Fixed(_) => return Err(Rejection::NoRoute),
+        };
+        let route = routes.find(path).ok_or(Rejection::NoRoute)?;
+        match decoded.and_then(|decoded| routes.find(&decoded)) {
+            // For whoever decodes first it is below a longer prefix: another APPLID, or bypass.
+            Some(other) if other.prefix.len() > route.prefix.len() => Err(Rejection::AmbiguousPath),
+            _ => Ok(route.clone()),
         }
     }
 }
@@ -484,11 +514,63 @@ mod tests {
             "/a%5c..%5Cb",
             "/a/..%3Bx/b",
         ] {
-            assert!(has_dot_segment(path), "{path}");
+            let decoded = decoded(path);
+            let seen = has_dot_segment(path) || decoded.as_deref().is_some_and(has_dot_segment);
+            assert!(seen, "{path}");
         }
         for path in ["/", "/a.b/c..d/...", "/a/.well-known", "/a/..b", "/a/%2ex", "/a%20b", "/%2"] {
             assert!(!has_dot_segment(path), "{path}");
+            assert!(!decoded(path).as_deref().is_some_and(has_dot_segment), "{path}");
         }
+    }
+
+    #[test]
+    fn a_path_that_reads_like_a_longer_prefix_is_refused() {
+        let routes = Routes::new([
+            route("svc", "api/v1", "https://a/api", ticket("ONE")),
+            route("svc", "api/v1/admin", "https://a/api/admin", ticket("TWO")),
+        ]);
+        let layer = RouteLayer::new(routes.unwrap()).layer(());
+        let decide = |method: Method, path: &str| {
+            let request = Request::builder().method(method).uri(path).body(()).unwrap();
+            layer.decide(&request).map(|route| route.prefix.clone())
+        };
+        let one = Ok("/svc/api/v1".to_owned());
+        let two = Ok("/svc/api/v1/admin".to_owned());
+        let cases = [
+            ("/svc/api/v1/admin/x", two.clone()),
+            ("/svc/api/v1/admin/%61;b//c", two),
+            ("/svc/api/v1/%61dmin/x", Err(Rejection::AmbiguousPath)),
+            ("/svc/api/v1/admin;p=1/x", Err(Rejection::AmbiguousPath)),
+            ("/svc/api/v1//admin", Err(Rejection::AmbiguousPath)),
+            ("/svc/api/v1%2fadmin", Err(Rejection::NoRoute)),
+            ("/svc/api/v1/x%2fadmin", one.clone()),
+            ("/svc/api/v1/a%20b;c", one.clone()),
+            ("/svc/api/v1/%2e%2e/x", Err(Rejection::DotSegment)),
+        ];
+        for (path, want) in cases {
+            assert_eq!(decide(Method::GET, path), want, "{path}");
+        }
+        for method in [Method::TRACE, Method::CONNECT] {
+            let refused = decide(method.clone(), "/svc/api/v1/x");
+            assert_eq!(refused, Err(Rejection::Method(method)));
+        }
+        assert_eq!(decide(Method::from_bytes(b"PROPFIND").unwrap(), "/svc/api/v1/x"), one);
+    }
+
+    #[test]
+    fn a_fixed_route_stays_below_its_upstream() {
+        let route = route("svc", "files", "https://a/zosmf", Scheme::Bypass);
+        for (uri, want) in [
+            ("/svc/files/x", "/zosmf/x"),
+            ("/svc/files-x/y", "/zosmf/svc/files-x/y"),
+            ("/other", "/zosmf/other"),
+        ] {
+            assert_eq!(route.southbound_path(&uri.parse().unwrap()), want);
+        }
+        let layer = RouteLayer::fixed(route).layer(());
+        let asterisk = Request::options("*").body(()).unwrap();
+        assert_eq!(layer.decide(&asterisk).unwrap_err(), Rejection::NoRoute);
     }
 
     #[test]
@@ -526,7 +608,8 @@ mod tests {
 
         #[test]
         fn no_path_makes_the_router_panic(path in "(/|[.%;a-f0-9\\\\]){0,40}") {
-            has_dot_segment(&path);
+            let decoded = decoded(&path);
+            prop_assert!(decoded.is_none_or(|path| !path.contains("//") && !path.contains(';')));
             if let Ok(uri) = path.parse::<Uri>() {
                 let route = route("a", "", "http://zos/b", Scheme::Bypass);
                 prop_assert!(route.southbound_path(&uri).starts_with("/b"));

@@ -3,6 +3,7 @@
 //! 1. Hop-by-hop headers go, those that any `Connection` line names included.
 //! 2. `X-Zowe-Auth-Failure`, `X-Certificate-*`, `OIDC-token`, `X-SAF-Token` and `Client-Cert` go:
 //!    a service believes them, so a client must not be able to write them.
+//!    So do names that some servers take for these (`X_Certificate_…`), and `$WS…`.
 //! 3. So do the headers named with [`SanitizeLayer::also`], such as the custom PassTicket headers.
 //!
 //! Put it first. Behind another layer of this crate it answers 500.
@@ -126,6 +127,30 @@ fn sanitize(headers: &mut HeaderMap, also: &[HeaderName]) {
     if credential::strip_x_certificate(headers) {
         tracing::debug!("dropped X-Certificate headers of the client");
     }
+    while let Some(name) = headers.keys().find(|name| is_alias(name.as_str(), also)) {
+        let name = name.clone();
+        tracing::debug!(header = %name, "dropped a header that a service could take for ours");
+        headers.remove(name);
+    }
+}
+
+/// Names that some servers take for one of ours, or believe like one: CGI and what descends from it
+/// tells `_` and `-` apart no more, and WebSphere Liberty (z/OSMF, CICS) is told users and
+/// certificates by `$WS…` from a proxy that it trusts.
+fn is_alias(name: &str, also: &[HeaderName]) -> bool {
+    if name.starts_with("$ws") {
+        return true;
+    }
+    if !name.contains('_') {
+        return false;
+    }
+    let dashed = name.replace('_', "-");
+    dashed.starts_with(credential::X_CERTIFICATE)
+        || ALWAYS
+            .iter()
+            .chain([&X_ZOWE_AUTH_FAILURE, &credential::PRIVATE_TOKEN])
+            .chain(also)
+            .any(|ours| ours.as_str() == dashed)
 }
 
 #[cfg(test)]
@@ -146,8 +171,14 @@ mod tests {
             ("x-saf-token", "x"),
             ("client-cert", "x"),
             ("customuser", "ADMIN"),
+            ("x_certificate_public", "x"),
+            ("x-zowe_auth-failure", "x"),
+            ("custom_user", "x"),
+            ("client_cert", "x"),
+            ("$wsru", "ADMIN"),
             ("connection", "close, x-named"),
             ("x-named", "x"),
+            ("under_score", "stays"),
             ("authorization", "Bearer x"),
             ("private-token", "x"),
             ("cookie", "personalAccessToken=x"),
@@ -155,9 +186,13 @@ mod tests {
         ] {
             headers.append(name, HeaderValue::from_static(value));
         }
-        sanitize(&mut headers, &[HeaderName::from_static("customuser")]);
+        let custom = ["customuser", "custom-user"].map(HeaderName::from_static);
+        sanitize(&mut headers, &custom);
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
-        assert_eq!(left, ["authorization", "cookie", "private-token", "x-service-id"]);
+        assert_eq!(
+            left,
+            ["authorization", "cookie", "private-token", "under_score", "x-service-id"]
+        );
     }
 }

@@ -4,9 +4,10 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -80,26 +81,37 @@ impl Body for ResponseBody {
     }
 }
 
-/// When a request last made progress: a long upload is not a service that does not answer.
+/// How the body of a request gets on: a long upload is not a service that does not answer, and a
+/// client that breaks off is not a service that does.
 #[derive(Clone, Debug)]
 pub(super) struct Progress {
     start: Instant,
-    /// Milliseconds from `start` on.
-    last: Arc<AtomicU64>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// The last piece, in milliseconds from the start on.
+    last: AtomicU64,
+    broken_off: AtomicBool,
 }
 
 impl Progress {
     pub(super) fn start() -> Self {
-        Self { start: Instant::now(), last: Arc::default() }
+        Self { start: Instant::now(), shared: Arc::default() }
     }
 
     pub(super) fn last(&self) -> Instant {
-        self.start + std::time::Duration::from_millis(self.last.load(Ordering::Relaxed))
+        self.start + Duration::from_millis(self.shared.last.load(Ordering::Relaxed))
     }
 
     fn made(&self) {
         let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last.store(millis, Ordering::Relaxed);
+        self.shared.last.store(millis, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_broken_off(&self) -> bool {
+        self.shared.broken_off.load(Ordering::Relaxed)
     }
 }
 
@@ -130,6 +142,9 @@ impl<B: Body> Body for RequestBody<B> {
         let this = self.project();
         let frame = ready!(this.inner.poll_frame(cx));
         this.progress.made();
+        if let Some(Err(_)) = &frame {
+            this.progress.shared.broken_off.store(true, Ordering::Relaxed);
+        }
         Poll::Ready(frame)
     }
 

@@ -20,7 +20,8 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    Extensions, Request, Response, StatusCode, Uri, Version,
+    Extensions, HeaderValue, Request, Response, StatusCode, Uri, Version,
+    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
     uri::{self, PathAndQuery},
 };
 use hyper::body::{Body, Incoming};
@@ -38,7 +39,7 @@ use super::{
 };
 use crate::{
     connection::Connection,
-    layer::{Prepared, Rejection, Route, Scheme, strip_hop_by_hop},
+    layer::{Prepared, Rejection, Route, Scheme, join_cookies, strip_hop_by_hop},
     message::{self, ApiMessage},
 };
 
@@ -149,13 +150,20 @@ fn route_of(extensions: &Extensions) -> Result<Arc<Route>, Rejection> {
 }
 
 /// The request as the service gets it.
-fn southbound<B>(
+fn southbound<B: Body>(
     request: Request<B>,
     route: &Route,
     progress: &Progress,
 ) -> Result<Request<RequestBody<B>>, http::Error> {
     let (mut head, body) = request.into_parts();
     strip_hop_by_hop(&mut head.headers);
+    join_cookies(&mut head.headers);
+    let headers = &mut head.headers;
+    let unsized_body = !body.is_end_stream() && body.size_hint().exact().is_none();
+    if unsized_body && !headers.contains_key(CONTENT_LENGTH) {
+        // Without it the client would take a GET for one without a body, and drop what there is.
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     let connection = head.extensions.get::<Connection>();
     forwarded::set(&mut head.headers, &head.uri, route.prefix(), connection);
     let path = PathAndQuery::from_maybe_shared(Bytes::from(route.southbound_path(&head.uri)))?;
@@ -218,7 +226,7 @@ impl Future for ForwardFuture {
                 if let Poll::Ready(result) = response.poll(cx) {
                     return Poll::Ready(Ok(match result {
                         Ok(response) => northbound(response),
-                        Err(error) => failed(&error, route),
+                        Err(error) => failed(&error, route, progress),
                     }));
                 }
                 while timer.as_mut().poll(cx).is_ready() {
@@ -240,13 +248,19 @@ impl Future for ForwardFuture {
 
 fn northbound(mut response: Response<Incoming>) -> Response<ResponseBody> {
     strip_hop_by_hop(response.headers_mut());
+    // It is about the connection to the service.
+    *response.version_mut() = Version::HTTP_11;
     response.map(ResponseBody::from)
 }
 
-fn failed(error: &legacy::Error, route: &Route) -> Response<ResponseBody> {
+fn failed(error: &legacy::Error, route: &Route, progress: &Progress) -> Response<ResponseBody> {
     let (service, upstream) = (route.service(), route.upstream());
     let cause = Causes(error);
-    if error.is_connect() {
+    if progress.is_broken_off() {
+        tracing::debug!(%service, %cause, "the client broke off");
+        let message = ApiMessage::with(&message::BAD_REQUEST, &["the body breaks off"]);
+        own(message, StatusCode::BAD_REQUEST)
+    } else if error.is_connect() {
         tracing::warn!(%service, %upstream, %cause, "cannot reach the service");
         let message =
             ApiMessage::with(&message::SERVICE_UNAVAILABLE, &["the service cannot be reached"]);

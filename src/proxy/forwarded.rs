@@ -28,7 +28,9 @@ pub(super) fn set(
     }
     // HTTP/2 has the host in the URI, HTTP/1.1 in the header.
     let host = headers.remove(HOST);
-    let authority = uri.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok());
+    // Without the user and password that an absolute form may carry.
+    let authority = uri.authority().and_then(|a| a.as_str().rsplit('@').next());
+    let authority = authority.and_then(|host| HeaderValue::from_str(host).ok());
     let host = authority.or(host);
     let port = host.as_ref().and_then(port_of);
     if let Some(host) = host {
@@ -83,6 +85,12 @@ mod tests {
             ),
             (Some(v4), "/x", Some("gw.example"), ["192.0.2.7", "https", "gw.example", "443"]),
             (Some(v4), "https://h2.example/x", None, ["192.0.2.7", "https", "h2.example", "443"]),
+            (
+                Some(v4),
+                "http://u:p@abs.example:8/x",
+                Some("abs.example:8"),
+                ["192.0.2.7", "https", "abs.example:8", "8"],
+            ),
             (Some(v4), "/x", Some("[2001:db8::1]"), ["192.0.2.7", "https", "[2001:db8::1]", "443"]),
             (Some(mapped), "/x", Some("gw:80"), ["192.0.2.7", "http", "gw:80", "80"]),
             (None, "/x", Some("gw:80"), ["", "", "gw:80", ""]),

@@ -5,6 +5,10 @@ use std::{
     io,
     net::SocketAddr,
     pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -13,14 +17,12 @@ use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{
-        conn::auto,
-        graceful::{GracefulShutdown, Watcher},
-    },
+    server::{conn::auto, graceful::GracefulConnection},
     service::TowerToHyperService,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -32,6 +34,13 @@ use crate::{
     connection::{Connection, Protocol},
     identity::PeerCertificate,
 };
+
+/// So many connections are open at the most; more wait to be accepted.
+const MAX_CONNECTIONS: usize = 10_000;
+
+/// How long a connection that has asked for nothing yet is kept once the server is to end. Its first
+/// request may be on its way.
+const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// The longest header block that a request may have on HTTP/2. A token of 16 KiB fits; HTTP/1.1
 /// has a limit of its own that is larger.
@@ -48,6 +57,7 @@ pub struct Server {
     handshake_timeout: Duration,
     header_timeout: Duration,
     drain_timeout: Duration,
+    max_connections: usize,
 }
 
 /// How a [`Server`] ended.
@@ -71,6 +81,7 @@ impl Server {
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(30),
+            max_connections: MAX_CONNECTIONS,
         }
     }
 
@@ -98,6 +109,13 @@ impl Server {
         Self { drain_timeout, ..self }
     }
 
+    /// How many connections are open at the most; 10,000 unless told otherwise. More wait to be
+    /// accepted.
+    #[must_use]
+    pub fn max_connections(self, max_connections: usize) -> Self {
+        Self { max_connections, ..self }
+    }
+
     /// Serves until `shutdown` is ready, then stops accepting, lets the requests in flight finish,
     /// and returns.
     pub async fn run<S, B>(self, service: S, shutdown: impl Future<Output = ()>) -> Drained
@@ -117,41 +135,47 @@ impl Server {
             .http2()
             .timer(TokioTimer::new())
             .max_header_list_size(MAX_HEADER_LIST)
+            .max_concurrent_streams(100)
+            .max_send_buf_size(64 * 1024)
             .keep_alive_interval(Duration::from_secs(30));
-        let acceptor = self.tls.as_ref().map(|tls| TlsAcceptor::from(tls.config()));
-        let graceful = GracefulShutdown::new();
+        let (end, ending) = watch::channel(false);
+        let accepted = |stream, peer| Accepted {
+            stream,
+            peer,
+            acceptor: self.tls.as_ref().map(|tls| TlsAcceptor::from(tls.config())),
+            handshake_timeout: self.handshake_timeout,
+            builder: builder.clone(),
+            ending: ending.clone(),
+        };
         let mut connections = JoinSet::new();
         let mut shutdown = pin!(shutdown);
         loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+            let result = tokio::select! {
+                result = self.listener.accept(), if connections.len() < self.max_connections => {
+                    result
+                }
                 Some(_ended) = connections.join_next() => continue,
                 () = &mut shutdown => break,
             };
-            let (stream, peer) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    accept_failed(&error).await;
-                    continue;
+            match result {
+                Ok((stream, peer)) => {
+                    connections.spawn(accepted(stream, peer).serve(service.clone()));
                 }
-            };
-            let connection = Accepted {
-                stream,
-                peer,
-                acceptor: acceptor.clone(),
-                handshake_timeout: self.handshake_timeout,
-                builder: builder.clone(),
-                watcher: graceful.watcher(),
-            };
-            connections.spawn(connection.serve(service.clone()));
+                Err(error) => accept_failed(&error).await,
+            }
+        }
+        // Clients whose connection is complete believe that we have it.
+        while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, self.listener.accept()).await {
+            connections.spawn(accepted(stream, peer).serve(service.clone()));
         }
         drop(self.listener);
-        match timeout(self.drain_timeout, graceful.shutdown()).await {
+        // Nobody may be left to be told.
+        let _ = end.send(true);
+        let all_ended = async { while connections.join_next().await.is_some() {} };
+        match timeout(self.drain_timeout, all_ended).await {
             Ok(()) => Drained::Completely,
-            Err(_) => {
-                while connections.try_join_next().is_some() {}
-                Drained::CutOff { connections: connections.len() }
-            }
+            // They are cut off when `connections` goes out of scope.
+            Err(_) => Drained::CutOff { connections: connections.len() },
         }
     }
 }
@@ -178,7 +202,7 @@ struct Accepted {
     acceptor: Option<TlsAcceptor>,
     handshake_timeout: Duration,
     builder: auto::Builder<TokioExecutor>,
-    watcher: Watcher,
+    ending: watch::Receiver<bool>,
 }
 
 impl Accepted {
@@ -193,16 +217,29 @@ impl Accepted {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let Self { stream, peer, acceptor, handshake_timeout, builder, watcher } = self;
+        let Self { stream, peer, acceptor, handshake_timeout, builder, ending } = self;
         // A small answer must not wait for the acknowledgement of the one before it.
         let _ = stream.set_nodelay(true);
         let Ok(local) = stream.local_addr() else { return };
-        let result = match acceptor {
+        let asked = Arc::new(AtomicBool::new(false));
+        let service = |protocol, certificate| {
+            let connection = Connection { peer, local, protocol };
+            let asked = asked.clone();
+            TowerToHyperService::new(ConnectionService {
+                inner: service,
+                connection,
+                certificate,
+                asked,
+            })
+        };
+        // The protocol is chosen here, by ALPN, and not by the first bytes: a builder that waits
+        // for these has no time limit, and drops the connection when it is told to end.
+        let served = match acceptor {
             None => {
-                let connection = Connection { peer, local, protocol: Protocol::Http };
-                let service = ConnectionService { inner: service, connection, certificate: None };
-                let service = TowerToHyperService::new(service);
-                watcher.watch(builder.serve_connection(TokioIo::new(stream), service)).await
+                let service = service(Protocol::Http, None);
+                let builder = builder.http1_only();
+                let connection = builder.serve_connection(TokioIo::new(stream), service);
+                until_ended(connection, ending, &asked).await
             }
             Some(acceptor) => {
                 let stream = match timeout(handshake_timeout, acceptor.accept(stream)).await {
@@ -216,17 +253,41 @@ impl Accepted {
                         return;
                     }
                 };
-                let certificate = peer_certificate(stream.get_ref().1, peer);
-                let connection = Connection { peer, local, protocol: Protocol::Https };
-                let service = ConnectionService { inner: service, connection, certificate };
-                let service = TowerToHyperService::new(service);
-                watcher.watch(builder.serve_connection(TokioIo::new(stream), service)).await
+                let tls = stream.get_ref().1;
+                let h2 = tls.alpn_protocol() == Some(b"h2");
+                let service = service(Protocol::Https, peer_certificate(tls, peer));
+                let builder = if h2 { builder.http2_only() } else { builder.http1_only() };
+                let connection = builder.serve_connection(TokioIo::new(stream), service);
+                until_ended(connection, ending, &asked).await
             }
         };
-        if let Err(error) = result {
+        if let Err(error) = served {
             tracing::debug!(%peer, error, "connection ended early");
         }
     }
+}
+
+/// Serves a connection. Once the server is to end, requests in flight are answered and then it is
+/// closed; where nothing has been asked yet, the first request may be on its way and has a moment to
+/// arrive.
+async fn until_ended<C: GracefulConnection>(
+    connection: C,
+    mut ending: watch::Receiver<bool>,
+    asked: &AtomicBool,
+) -> Result<(), C::Error> {
+    let mut connection = pin!(connection);
+    tokio::select! {
+        served = connection.as_mut() => return served,
+        // An error says that the server is gone, which is an end too.
+        _ = ending.wait_for(|ending| *ending) => {}
+    }
+    if !asked.load(Ordering::Relaxed)
+        && let Ok(served) = timeout(LAST_CALL, connection.as_mut()).await
+    {
+        return served;
+    }
+    connection.as_mut().graceful_shutdown();
+    connection.await
 }
 
 fn peer_certificate(tls: &rustls::ServerConnection, peer: SocketAddr) -> Option<PeerCertificate> {
@@ -242,6 +303,8 @@ struct ConnectionService<S> {
     inner: S,
     connection: Connection,
     certificate: Option<PeerCertificate>,
+    /// Whether there has been a request.
+    asked: Arc<AtomicBool>,
 }
 
 impl<S, B> Service<Request<B>> for ConnectionService<S>
@@ -257,6 +320,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        self.asked.store(true, Ordering::Relaxed);
         let extensions = request.extensions_mut();
         extensions.insert(self.connection);
         if let Some(certificate) = &self.certificate {

@@ -1,9 +1,9 @@
 //! What can be written on the command line.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{convert::Infallible, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use tower_passticket::passticket::{Algorithm, Applid, PassTicket, UserId};
+use tower_passticket::passticket::{Algorithm, Applid, PassTicket, PassTicketError, UserId};
 
 /// z/OS single sign-on: a JWT, a client certificate or a Personal Access Token comes in, and the
 /// service behind gets Authorization: Basic user:PassTicket.
@@ -141,18 +141,13 @@ pub(crate) struct Evaluate {
     pub(crate) window: Duration,
 }
 
-/// A PassTicket as an argument.
-#[derive(Clone)]
-pub(crate) struct Given(pub(crate) PassTicket);
+/// A PassTicket as an argument. What is none is not a wrong command line: it is a ticket that is
+/// refused.
+#[derive(Clone, Debug)]
+pub(crate) struct Given(pub(crate) Result<PassTicket, PassTicketError>);
 
-impl fmt::Debug for Given {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-fn parse_ticket(text: &str) -> Result<Given, String> {
-    PassTicket::parse(text).map(Given).map_err(|e| e.to_string())
+fn parse_ticket(text: &str) -> Result<Given, Infallible> {
+    Ok(Given(PassTicket::parse(text)))
 }
 
 fn parse_window(text: &str) -> Result<Duration, String> {

@@ -12,7 +12,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser;
+use clap::{Parser, error::ErrorKind};
 use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Command, ServeSource, TicketCommand};
@@ -94,6 +94,10 @@ fn usage(error: &clap::Error) -> ExitCode {
         // --help and --version.
         let _ = error.print();
         return ExitCode::SUCCESS;
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(2);
     }
     let text = error.to_string();
     let problem = text.split("\n\nUsage:").next().unwrap_or(&text);

@@ -1,6 +1,7 @@
 //! `ticket generate` and `ticket evaluate`.
 
 use std::{
+    fmt::Display,
     io::{self, Read},
     path::Path,
 };
@@ -29,14 +30,13 @@ pub(crate) fn generate(Generate { ticket }: &Generate) -> Result<(), Failure> {
 
 pub(crate) fn evaluate(Evaluate { ticket, passticket, window }: &Evaluate) -> Result<(), Failure> {
     let profile = profile(ticket)?.with_window(*window);
-    match profile.evaluate(&ticket.user, &passticket.0, time(ticket)) {
-        Ok(evaluated) => {
-            let at = evaluated.generated_at().as_secs();
-            say(&format!("good: made at {at}, age {} s", evaluated.age_secs()));
-            Ok(())
-        }
-        Err(refusal) => Err(Failure::No(format!("refused: {refusal}"))),
-    }
+    let refused = |reason: &dyn Display| Failure::No(format!("refused: {reason}"));
+    let passticket = passticket.0.as_ref().map_err(|e| refused(e))?;
+    let evaluated =
+        profile.evaluate(&ticket.user, passticket, time(ticket)).map_err(|e| refused(&e))?;
+    let at = evaluated.generated_at().as_secs();
+    say(&format!("good: made at {at}, age {} s", evaluated.age_secs()));
+    Ok(())
 }
 
 fn time(ticket: &For) -> Timestamp {
