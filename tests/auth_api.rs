@@ -4,11 +4,11 @@
 
 mod support;
 
-use std::process::Command;
+use std::{fs, process::Command};
 
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
-use support::Demo;
+use support::{Demo, Running};
 
 const ENDPOINTS: &str = include_str!("../src/api/endpoints.md");
 
@@ -383,6 +383,20 @@ async fn what_is_revoked_is_refused_at_once_and_after_kill_9() {
     let evict = evict.basic_auth("USER", Some("validPassword"));
     assert_eq!(evict.send().await.unwrap().status(), 204);
     assert_eq!(routed(&demo, ("private-token", &pats[0])).await, 401);
+}
+
+#[test]
+fn a_damaged_store_stops_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(Demo::start_in(directory.path()));
+    let file = directory.path().join("revocations.redb");
+    fs::write(&file, "not a store").unwrap();
+    let config = directory.path().join("zowe.yaml");
+    let mut program = Running::start(&["serve", "--config", config.to_str().unwrap()]);
+    let (status, log) = program.wait();
+    assert!(!status.success());
+    assert!(log.contains(file.to_str().unwrap()), "{log}");
+    assert_eq!(fs::read(file).unwrap(), b"not a store");
 }
 
 #[test]
