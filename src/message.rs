@@ -156,6 +156,11 @@ catalogue! {
         "The platform returned error: EMVSPASSWORD: The new password is not valid"
         "The new password does not follow the rules of the security product."
         "Choose another new password.";
+    /// Too many wrong passwords of late.
+    TOO_MANY_ATTEMPTS = "ZWESG429E" "org.zowe.apiml.security.login.tooManyAttempts"
+        "Request was denied access."
+        "There were too many failed attempts to log in."
+        "Wait for as many seconds as the header Retry-After says, and then provide a valid username and password.";
     /// A body of `access-token/generate` that cannot be read.
     INVALID_PAT_BODY = "ZWEAT605E" "org.zowe.apiml.security.query.invalidAccessTokenBody"
         "Invalid body provided in request to create personal access token"

@@ -13,6 +13,7 @@ use super::{
     service::AuthApi,
 };
 use crate::{
+    connection::Connection,
     identity::{IdentityMapper, MapError, PeerCertificate},
     layer::login_token,
     passticket::UserId,
@@ -112,7 +113,8 @@ impl<L: LoginProvider, R, S, G, M: IdentityMapper> AuthApi<L, R, S, G, M> {
     /// # Errors
     /// [`ApiError::AuthenticationRequired`] with neither, [`ApiError::NoUser`] with a certificate
     /// that has no user; [`ApiError::InvalidLoginInput`] when the credentials lack a part;
-    /// [`ApiError::WrongCredentials`]; [`ApiError::PasswordChangeUnsupported`],
+    /// [`ApiError::TooManyAttempts`]; [`ApiError::WrongCredentials`];
+    /// [`ApiError::PasswordChangeUnsupported`],
     /// [`ApiError::NewPasswordRefused`]; [`ApiError::Unavailable`].
     pub(super) async fn authenticate(
         &self,
@@ -127,6 +129,12 @@ impl<L: LoginProvider, R, S, G, M: IdentityMapper> AuthApi<L, R, S, G, M> {
             .check()
             .inspect_err(|reason| tracing::info!(url, %reason, "authentication failed"))?;
         let (login, Credentials { password, new_password, .. }) = (&self.shared.login, credentials);
+        let attempts = &self.shared.attempts;
+        let peer = request.extensions.get::<Connection>().map(|connection| connection.peer.ip());
+        let _turn = attempts.turn(&user, peer, || self.clock.now()).await.map_err(|too_early| {
+            tracing::info!(url, %user, ?peer, "too many failed attempts");
+            ApiError::TooManyAttempts { retry_after: too_early.retry_after }
+        })?;
         let changes = new_password.is_some();
         let proving = match new_password {
             None => login.login(user, password),
@@ -136,6 +144,7 @@ impl<L: LoginProvider, R, S, G, M: IdentityMapper> AuthApi<L, R, S, G, M> {
         };
         match proving.await {
             Ok(user) => {
+                attempts.succeeded(&user);
                 tracing::info!(url, %user, proof = "password", changes, "authenticated");
                 Ok(user)
             }
@@ -144,6 +153,9 @@ impl<L: LoginProvider, R, S, G, M: IdentityMapper> AuthApi<L, R, S, G, M> {
                 Err(reason.into())
             }
             Err(reason) => {
+                if reason == LoginError::WrongCredentials {
+                    attempts.failed(&user, peer, self.clock.now());
+                }
                 tracing::info!(url, %user, %reason, "authentication failed");
                 Err(reason.into())
             }

@@ -1,9 +1,11 @@
 //! Every way in which the auth endpoints refuse, and how each becomes HTTP.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Response, StatusCode,
-    header::{ALLOW, WWW_AUTHENTICATE},
+    header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use http_body_util::Full;
 
@@ -65,6 +67,12 @@ pub enum ApiError {
     /// A new password that the login provider does not take: 400.
     #[error("the new password is refused")]
     NewPasswordRefused,
+    /// Too many wrong passwords of late, for this user or from this address: 429.
+    #[error("too many failed attempts; the next is looked at in {} s", retry_after.as_secs())]
+    TooManyAttempts {
+        /// When the next attempt will be looked at.
+        retry_after: Duration,
+    },
     /// No such user, or not this password: 401.
     #[error("the user or the password is wrong")]
     WrongCredentials,
@@ -219,6 +227,9 @@ impl ApiError {
                 with_url(Is::BAD_REQUEST, &message::INVALID_LOGIN_INPUT)
             }
             Self::NewPasswordRefused => plain(Is::BAD_REQUEST, &message::NEW_PASSWORD_INVALID),
+            Self::TooManyAttempts { .. } => {
+                plain(Is::TOO_MANY_REQUESTS, &message::TOO_MANY_ATTEMPTS)
+            }
             Self::WrongCredentials => with_url(Is::UNAUTHORIZED, &message::INVALID_CREDENTIALS),
             Self::AuthenticationRequired => {
                 with_url(Is::UNAUTHORIZED, &message::AUTHENTICATION_REQUIRED)
@@ -332,6 +343,11 @@ impl ApiError {
             }
         };
         let headers = response.headers_mut();
+        if let Self::TooManyAttempts { retry_after } = &self {
+            // Whole seconds (RFC 9110 §10.2.3); one too few would be too early again.
+            let secs = retry_after.as_millis().div_ceil(1000);
+            headers.insert(RETRY_AFTER, HeaderValue::from(u64::try_from(secs).unwrap_or(u64::MAX)));
+        }
         // RFC 9110 §11.6.1.
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(self.challenge()));

@@ -94,6 +94,7 @@
 #![doc = include_str!("endpoints.md")]
 
 mod access_token;
+mod attempts;
 mod body;
 mod caller;
 mod compatibility;

@@ -18,7 +18,8 @@ use serde::Serialize;
 use tower_service::Service;
 
 use super::{
-    compatibility::Compatibility, error::ApiError, keys::PublicKey, provider::LoginProvider,
+    attempts::Attempts, compatibility::Compatibility, error::ApiError, keys::PublicKey,
+    provider::LoginProvider,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -156,6 +157,7 @@ pub(super) struct Shared<L, R, S, G> {
     pub(super) revocations: R,
     pub(super) saf: S,
     pub(super) tickets: G,
+    pub(super) attempts: Attempts,
 }
 
 impl<L, R, S, G> AuthApi<L, R, S, G>
@@ -179,6 +181,7 @@ where
                 revocations,
                 saf,
                 tickets,
+                attempts: Attempts::new(),
             }),
             mapper: None,
             cookies: CookieNames::default(),

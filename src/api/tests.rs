@@ -2,6 +2,7 @@
 
 mod model;
 mod pats;
+mod throttle;
 mod tokens;
 
 use std::{
