@@ -1,5 +1,7 @@
 //! What a check costs with few rules and with many, and what it costs to be durable.
 
+#![allow(clippy::unwrap_used, reason = "a bench stops by panicking")]
+
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};

@@ -4,6 +4,8 @@
 //! number of each after its `Ok`. It kills the child, opens the file, and looks for every number
 //! that was ever printed. `CRASH_ROUNDS` says how often; 50 times if it is absent.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     env, fs,
     hash::{BuildHasher, RandomState},

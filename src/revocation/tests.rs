@@ -291,7 +291,7 @@ mod durable {
 
     #[test]
     fn the_file_conforms() {
-        conformance(reopening(&directory().1.clone()));
+        conformance(reopening(&directory().1));
     }
 
     proptest! {
