@@ -75,7 +75,7 @@ impl fmt::Debug for Authenticated {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Proof {
-    /// A login token.
+    /// A login token that is not revoked, as far as anybody was asked.
     Jwt(Jwt),
     /// A Personal Access Token that is not revoked. Whether it is for this service is for
     /// [`ScopeLayer`](super::ScopeLayer) to say.
@@ -86,12 +86,14 @@ pub enum Proof {
 
 /// Says what counts as a credential, and judges it.
 ///
-/// `R` says which PATs are revoked, `M` whose a certificate is. PATs cannot be turned on without
+/// `R` says which tokens are revoked, `M` whose a certificate is. PATs cannot be turned on without
 /// the one, nor certificates without the other.
 #[derive(Debug)]
 pub struct Authenticator<R = RevocationIndex, M = CommonNameMapper> {
     verifier: TokenVerifier,
     revocations: Option<R>,
+    // Only ever true with `revocations`.
+    pats: bool,
     mapper: Option<M>,
     names: CookieNames,
 }
@@ -99,26 +101,36 @@ pub struct Authenticator<R = RevocationIndex, M = CommonNameMapper> {
 impl Authenticator {
     /// Takes login tokens. PATs and client certificates are no credentials until turned on.
     pub fn new(verifier: TokenVerifier) -> Self {
-        Self { verifier, revocations: None, mapper: None, names: CookieNames::default() }
+        let names = CookieNames::default();
+        Self { verifier, revocations: None, pats: false, mapper: None, names }
     }
 }
 
 impl<R, M> Authenticator<R, M> {
-    /// Takes PATs, unless `revocations` refuses them.
+    /// Refuses tokens that are revoked: login tokens after logout, and PATs if they are turned on.
+    ///
+    /// There is one place to ask: the `revocations` given last, here or to
+    /// [`personal_access_tokens`](Self::personal_access_tokens), counts for both kinds.
+    #[must_use]
+    pub fn revocations<R2: RevocationCheck>(self, revocations: R2) -> Authenticator<R2, M> {
+        let Self { verifier, pats, mapper, names, .. } = self;
+        Authenticator { verifier, revocations: Some(revocations), pats, mapper, names }
+    }
+
+    /// Takes PATs, unless `revocations` refuses them; login tokens are asked for there as well.
     #[must_use]
     pub fn personal_access_tokens<R2>(self, revocations: R2) -> Authenticator<R2, M>
     where
         R2: RevocationCheck,
     {
-        let Self { verifier, mapper, names, .. } = self;
-        Authenticator { verifier, revocations: Some(revocations), mapper, names }
+        Authenticator { pats: true, ..self.revocations(revocations) }
     }
 
     /// Takes client certificates of users that `mapper` knows.
     #[must_use]
     pub fn client_certificates<M2: IdentityMapper>(self, mapper: M2) -> Authenticator<R, M2> {
-        let Self { verifier, revocations, names, .. } = self;
-        Authenticator { verifier, revocations, mapper: Some(mapper), names }
+        let Self { verifier, revocations, pats, names, .. } = self;
+        Authenticator { verifier, revocations, pats, mapper: Some(mapper), names }
     }
 
     /// Looks for tokens in cookies of other names.
@@ -149,8 +161,7 @@ impl<R, M: IdentityMapper> Authenticator<R, M> {
     where
         R: RevocationCheck,
     {
-        let pats = self.revocations.is_some();
-        match credential::select(headers, certificate, &self.names, pats) {
+        match credential::select(headers, certificate, &self.names, self.pats) {
             Some(Credential::Token { text, place }) => Begun::Decided(self.token(text, place)),
             Some(Credential::Certificate(certificate)) => match &self.mapper {
                 Some(mapper) => Begun::Mapping {
@@ -177,17 +188,21 @@ impl<R, M: IdentityMapper> Authenticator<R, M> {
     {
         // A JWT is ASCII; whatever else stands there is none.
         let text = str::from_utf8(text).map_err(|_| TokenError::Malformed)?;
-        match (self.verifier.verify(text)?, place, &self.revocations) {
-            (VerifiedToken::Jwt(jwt), Place::Any, _) => {
+        match (self.verifier.verify(text)?, place) {
+            (VerifiedToken::Jwt(jwt), Place::Any) => {
+                if let Some(revocations) = &self.revocations {
+                    revocations.check_login_token(&jwt)?;
+                }
                 Ok(Authenticated::new(*jwt.user(), Proof::Jwt(jwt)))
             }
-            (VerifiedToken::Pat(pat), _, Some(revocations)) => {
-                revocations.check(&pat)?;
-                Ok(Authenticated::new(*pat.user(), Proof::Pat(pat)))
-            }
-            (VerifiedToken::Jwt(_), Place::Pat, _) | (VerifiedToken::Pat(_), _, None) => {
-                Err(Failure::WrongKind)
-            }
+            (VerifiedToken::Pat(pat), _) => match &self.revocations {
+                Some(revocations) if self.pats => {
+                    revocations.check(&pat)?;
+                    Ok(Authenticated::new(*pat.user(), Proof::Pat(pat)))
+                }
+                _ => Err(Failure::WrongKind),
+            },
+            (VerifiedToken::Jwt(_), Place::Pat) => Err(Failure::WrongKind),
         }
     }
 }

@@ -88,7 +88,14 @@ impl TokenVerifier {
             let issued_at = Timestamp::from_secs(claims.iat);
             let user = user()?;
             let domain = claims.dom.map(Arc::from);
-            return Ok(VerifiedToken::Jwt(Jwt { user, issued_at, expires_at, domain }));
+            let fingerprint = TokenFingerprint::of(token);
+            return Ok(VerifiedToken::Jwt(Jwt {
+                user,
+                issued_at,
+                expires_at,
+                domain,
+                fingerprint,
+            }));
         }
         if claims.iss.eq_ignore_ascii_case(ISSUER_PAT) {
             let Some(scopes) = &claims.scopes else {
@@ -141,6 +148,7 @@ pub struct Jwt {
     issued_at: Timestamp,
     expires_at: Timestamp,
     domain: Option<Arc<str>>,
+    fingerprint: TokenFingerprint,
 }
 
 impl Jwt {
@@ -162,6 +170,11 @@ impl Jwt {
     /// The security domain that authenticated the user.
     pub fn domain(&self) -> Option<&str> {
         self.domain.as_deref()
+    }
+
+    /// What stands for it among the revoked tokens.
+    pub fn fingerprint(&self) -> TokenFingerprint {
+        self.fingerprint
     }
 }
 
@@ -196,7 +209,7 @@ impl Pat {
         self.expires_at
     }
 
-    /// What stands for it in the revocation index.
+    /// What stands for it among the revoked tokens.
     pub fn fingerprint(&self) -> TokenFingerprint {
         self.fingerprint
     }
@@ -207,8 +220,27 @@ impl Pat {
 pub struct TokenFingerprint([u8; 32]);
 
 impl TokenFingerprint {
-    fn of(token: &str) -> Self {
+    /// The fingerprint of a token in its compact form. It need not be verified: to revoke what is
+    /// no token hits nothing.
+    pub fn of(token: &str) -> Self {
         Self(Sha256::digest(token).into())
+    }
+
+    /// Enough of it to tell it from most others.
+    pub(crate) fn short(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+
+    /// From what [`as_bytes`](Self::as_bytes) gave.
+    #[cfg(feature = "store")]
+    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    #[cfg(feature = "store")]
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 }
 

@@ -1,0 +1,160 @@
+//! What was answered with `Ok` survives `kill -9`, at any moment.
+//!
+//! The test starts this program again as a child that records revocations in a file and prints the
+//! number of each after its `Ok`. It kills the child, opens the file, and looks for every number
+//! that was ever printed. `CRASH_ROUNDS` says how often; 50 times if it is absent.
+
+#![expect(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
+
+use std::{
+    env, fs,
+    hash::{BuildHasher, RandomState},
+    io::Read,
+    ops::Range,
+    path::Path,
+    process::{Command, Stdio},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use tower_passticket::{
+    clock::{Clock, SystemClock, Timestamp},
+    passticket::UserId,
+    revocation::{DurableStore, Revocation, RevocationCheck, RevocationStore},
+    token::{Pat, Scopes, SigningKey, TokenIssuer, TokenVerifier, Validity, VerifiedToken},
+};
+
+/// Names the directory to a child.
+const DIRECTORY: &str = "TOWER_PASSTICKET_CRASH_DIRECTORY";
+/// Names the PATs to it that it is to revoke.
+const FIRST: &str = "TOWER_PASSTICKET_CRASH_FIRST";
+
+const PER_ROUND: usize = 60;
+const WORKERS: usize = 4;
+
+/// Each its own user and its own service, so that a revocation hits one PAT.
+fn issue(directory: &Path, count: usize) {
+    let pem = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)
+        .unwrap()
+        .serialize_pem();
+    let issuer = TokenIssuer::new(SigningKey::from_pem(pem.as_bytes()).unwrap());
+    let pats: Vec<_> = (0..count)
+        .map(|i| {
+            let user = UserId::new(&format!("U{i}")).unwrap();
+            let scopes = Scopes::parse([format!("s{i}")]).unwrap();
+            let pat = issuer.personal_access_token(&user, &scopes, Validity::MAX).unwrap();
+            pat.expose().to_owned()
+        })
+        .collect();
+    fs::write(directory.join("key.pem"), pem).unwrap();
+    fs::write(directory.join("pats"), pats.join("\n")).unwrap();
+}
+
+fn pats(directory: &Path, range: Range<usize>) -> Vec<Pat> {
+    let pem = fs::read(directory.join("key.pem")).unwrap();
+    let verifier = TokenVerifier::new(SigningKey::from_pem(&pem).unwrap().verifying_key());
+    let pats = fs::read_to_string(directory.join("pats")).unwrap();
+    pats.lines()
+        .skip(range.start)
+        .take(range.len())
+        .map(|text| {
+            let Ok(VerifiedToken::Pat(pat)) = verifier.verify(text) else { panic!() };
+            pat
+        })
+        .collect()
+}
+
+fn revocation(i: usize, pat: &Pat) -> Revocation {
+    match i % 3 {
+        0 => Revocation::Token { token: pat.fingerprint(), expires_at: pat.expires_at() },
+        1 => Revocation::User { user: *pat.user(), up_to: pat.issued_at() },
+        _ => {
+            let service = pat.scopes().iter().next().unwrap().clone();
+            Revocation::Service { service, up_to: pat.issued_at() }
+        }
+    }
+}
+
+/// Only ever started by [`nothing_acknowledged_is_lost`], and killed by it.
+#[tokio::test]
+async fn child() {
+    let Some(directory) = env::var_os(DIRECTORY) else { return };
+    let directory = Path::new(&directory);
+    let first: usize = env::var(FIRST).unwrap().parse().unwrap();
+    let pats = Arc::new(pats(directory, first..first + PER_ROUND));
+    let store = Arc::new(DurableStore::open(directory.join("revocations.redb")).unwrap());
+    println!("ready");
+    let mut workers = Vec::new();
+    for worker in 0..WORKERS {
+        let (store, pats) = (store.clone(), pats.clone());
+        workers.push(tokio::spawn(async move {
+            for (i, pat) in pats.iter().enumerate().skip(worker).step_by(WORKERS) {
+                store.record(revocation(first + i, pat)).await.unwrap();
+                println!("{}", first + i);
+                // Evicting rewrites the file: it too has to survive.
+                if i % 16 == 0 {
+                    let user = UserId::new(&format!("OLD{i}")).unwrap();
+                    let up_to = Timestamp::from_secs(1);
+                    store.record(Revocation::User { user, up_to }).await.unwrap();
+                    store.evict(SystemClock.now()).await.unwrap();
+                }
+            }
+        }));
+    }
+    for worker in workers {
+        worker.await.unwrap();
+    }
+    thread::sleep(Duration::from_secs(60));
+}
+
+#[test]
+fn nothing_acknowledged_is_lost() {
+    let rounds = env::var("CRASH_ROUNDS").map_or(50, |rounds| rounds.parse().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    issue(directory.path(), rounds * PER_ROUND);
+    let pats = pats(directory.path(), 0..rounds * PER_ROUND);
+    let mut acknowledged = Vec::new();
+    let mut killed_at_work = 0;
+    for round in 0..rounds {
+        let mut child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "child", "--nocapture", "--quiet"])
+            .env(DIRECTORY, directory.path())
+            .env(FIRST, (round * PER_ROUND).to_string())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Every fourth may not have got to open the file, which the first one makes.
+        let mut output = child.stdout.take().unwrap();
+        let mut printed = Vec::new();
+        if round % 4 != 0 {
+            while !printed.ends_with(b"ready\n") {
+                let mut byte = [0];
+                output.read_exact(&mut byte).unwrap();
+                printed.push(byte[0]);
+            }
+        }
+        let random = RandomState::new().hash_one(round);
+        thread::sleep(Duration::from_micros(random % 60_000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        output.read_to_end(&mut printed).unwrap();
+
+        let before = acknowledged.len();
+        let printed = String::from_utf8(printed).unwrap();
+        // A line that the kill cut off is not an answer.
+        let whole = printed.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        acknowledged.extend(whole.lines().filter_map(|line| line.parse::<usize>().ok()));
+        killed_at_work += usize::from((1..PER_ROUND).contains(&(acknowledged.len() - before)));
+
+        let store = DurableStore::open(directory.path().join("revocations.redb")).unwrap();
+        for i in &acknowledged {
+            assert!(store.check(&pats[*i]).is_err(), "round {round}: {i} was lost");
+        }
+    }
+    println!(
+        "{rounds} rounds, {killed_at_work} killed at work, {} acknowledged, none lost",
+        acknowledged.len()
+    );
+    assert!(killed_at_work * 4 >= rounds, "too few were killed at work: {killed_at_work}");
+}
