@@ -1,6 +1,6 @@
 //! What a check costs with few rules and with many, and what it costs to be durable.
 
-#![allow(clippy::unwrap_used, reason = "a bench stops by panicking")]
+#![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
 
 use std::hint::black_box;
 

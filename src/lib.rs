@@ -17,7 +17,7 @@
 //! |---|---|---|
 //! | [`passticket`] | generate and evaluate PassTickets, legacy and enhanced; user ids, APPLIDs, keys | core |
 //! | [`token`] | JWTs and PATs: keys, issuing, verifying | core |
-//! | [`revocation`] | which PATs are revoked | core |
+//! | [`revocation`] | which tokens are revoked; in memory, or durable with the feature `store` | core |
 //! | [`saf`] | who may do what to which resource | core |
 //! | [`identity`] | client certificate to user id | core |
 //! | [`layer`] | the Tower layers | core |

@@ -4,7 +4,7 @@
 //! number of each after its `Ok`. It kills the child, opens the file, and looks for every number
 //! that was ever printed. `CRASH_ROUNDS` says how often; 50 times if it is absent.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
 
 use std::{
     env, fs,

@@ -33,7 +33,7 @@ pub enum Failure {
     /// The token is not valid.
     #[error("{0}")]
     Token(#[from] TokenError),
-    /// The PAT is revoked, or nobody can say.
+    /// The token is revoked, or nobody can say.
     #[error("{0}")]
     Revocation(#[from] CheckError),
     /// The certificate has no user.

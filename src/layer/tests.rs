@@ -26,8 +26,8 @@ use crate::{
     },
     revocation::{CheckError, Revocation, RevocationCheck, RevocationIndex},
     token::{
-        Jwt, Pat, Scopes, ServiceId, SigningKey, TokenIssuer, TokenVerifier, Validity,
-        VerifiedToken,
+        Jwt, Pat, Scopes, ServiceId, SigningKey, TokenFingerprint, TokenIssuer, TokenVerifier,
+        Validity, VerifiedToken,
     },
 };
 
@@ -679,4 +679,52 @@ async fn what_cannot_be_known_fails_closed() -> Result<(), BoxError> {
     ));
     assert_eq!(refused.sent("authorization"), None);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_login_token_is_refused_once_it_is_revoked() {
+    let world = World::new();
+    let (jwt, other) = (world.jwt(), world.jwt());
+    let revoked = Revocation::Token {
+        token: TokenFingerprint::of(&jwt),
+        expires_at: Timestamp::from_secs(NOW + 1),
+    };
+    // A rule is about PATs.
+    let user = UserId::new("USER").unwrap();
+    let rule = Revocation::User { user, up_to: Timestamp::from_secs(NOW + 1) };
+    [revoked, rule].iter().for_each(|revocation| world.revocations.apply(revocation));
+    let bearer = |token: &str| format!("Bearer {token}");
+
+    // Whether PATs are on or off.
+    let without_pats = Authenticator::new(world.verifier()).revocations(world.revocations.clone());
+    let with_pats =
+        Authenticator::new(world.verifier()).personal_access_tokens(world.revocations.clone());
+    for authenticator in [without_pats, with_pats] {
+        let stack = ServiceBuilder::new()
+            .layer(RouteLayer::new(world.routes()))
+            .layer(AuthenticateLayer::new(authenticator))
+            .layer(ScopeLayer::new())
+            .layer(PassTicketLayer::new(LocalGenerator::new(
+                KeyProfiles::new([profile()]).unwrap(),
+            )))
+            .service(tower::service_fn(echo));
+        let refused =
+            exchange(stack.clone(), get(FILES, &[("authorization", &bearer(&jwt))])).await;
+        assert_eq!(refused.failure_text(), Some("ZWEAG102E Token is not valid"));
+        let taken = exchange(stack, get(FILES, &[("authorization", &bearer(&other))])).await;
+        assert_eq!(taken.failure_text(), None);
+    }
+
+    // Asking for revocations turns no PATs on.
+    let authenticator =
+        Authenticator::new(world.verifier()).revocations(RevocationIndex::default());
+    let stack = ServiceBuilder::new()
+        .layer(RouteLayer::new(world.routes()))
+        .layer(AuthenticateLayer::new(authenticator))
+        .layer(ScopeLayer::new())
+        .layer(PassTicketLayer::new(NotAllowed))
+        .service(tower::service_fn(echo));
+    let pat = world.pat("files");
+    let refused = exchange(stack, get(FILES, &[("authorization", &bearer(&pat))])).await;
+    assert_eq!(refused.failure_text(), Some("ZWEAG160E No authentication provided in the request"));
 }

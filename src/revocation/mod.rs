@@ -37,6 +37,7 @@
 
 #[cfg(feature = "store")]
 mod durable;
+mod filter;
 mod index;
 #[cfg(test)]
 mod tests;

@@ -226,6 +226,12 @@ impl TokenFingerprint {
         Self(Sha256::digest(token).into())
     }
 
+    /// Enough of it to tell it from most others.
+    pub(crate) fn short(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+
     /// From what [`as_bytes`](Self::as_bytes) gave.
     #[cfg(feature = "store")]
     pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
