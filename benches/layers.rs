@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a bench stops by panicking")]
 
-use std::{convert::Infallible, hint::black_box, sync::Arc};
+use std::{convert::Infallible, hint::black_box, num::NonZeroUsize, sync::Arc};
 
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -50,15 +50,20 @@ fn layers(criterion: &mut Criterion) {
         route("files", Scheme::HttpBasicPassTicket { applid }),
         route("open", Scheme::Bypass),
     ]);
-    let authenticator =
-        Authenticator::new(verifier.clone()).personal_access_tokens(RevocationIndex::default());
-    let stack = ServiceBuilder::new()
-        .layer(SanitizeLayer::new())
-        .layer(RouteLayer::new(routes.unwrap()))
-        .layer(AuthenticateLayer::new(authenticator))
-        .layer(ScopeLayer::new())
-        .layer(PassTicketLayer::new(LocalGenerator::new(profiles)))
-        .service(service_fn(nothing));
+    let routes = Arc::new(routes.unwrap());
+    let stack = |verifier: &TokenVerifier| {
+        let authenticator =
+            Authenticator::new(verifier.clone()).personal_access_tokens(RevocationIndex::default());
+        ServiceBuilder::new()
+            .layer(SanitizeLayer::new())
+            .layer(RouteLayer::new(routes.clone()))
+            .layer(AuthenticateLayer::new(authenticator))
+            .layer(ScopeLayer::new())
+            .layer(PassTicketLayer::new(LocalGenerator::new(profiles.clone())))
+            .service(service_fn(nothing))
+    };
+    let (each_time, remembered) =
+        (stack(&verifier), stack(&verifier.clone().with_cache(NonZeroUsize::new(10_000).unwrap())));
 
     let request = |path: &str, name: &str, value: String| {
         Request::get(path)
@@ -83,10 +88,15 @@ fn layers(criterion: &mut Criterion) {
         runtime.block_on(call(service_fn(nothing), request));
     };
     let whole = |request| {
-        runtime.block_on(call(stack.clone(), request));
+        runtime.block_on(call(each_time.clone(), request));
+    };
+    let cached = |request| {
+        runtime.block_on(call(remembered.clone(), request));
     };
     run("bare service", &bypass, &bare);
     run("bypass", &bypass, &whole);
+    run("JWT cookie to PassTicket, remembered", &cookie, &cached);
+    run("PAT header to PassTicket, remembered", &header, &cached);
     run("JWT cookie to PassTicket, verified each time", &cookie, &whole);
     run("PAT header to PassTicket, verified each time", &header, &whole);
     group.finish();

@@ -142,6 +142,9 @@ pub struct Config {
     /// How long a Personal Access Token may be good for at most:
     /// `passticketProxy.personalAccessToken.maximumValidityDays`.
     pub max_validity: Validity,
+    /// How often revocations that can hit nothing any more are dropped:
+    /// `passticketProxy.personalAccessToken.evictEveryHours`.
+    pub evict_every: Duration,
     /// Whether a login token can be had for another: `…security.allowTokenRefresh`.
     pub token_refresh: bool,
     /// Who may revoke tokens of others: `passticketProxy.saf`.
@@ -220,6 +223,7 @@ impl fmt::Debug for Config {
             .field("users", &users)
             .field("pats", &self.pats)
             .field("max_validity", &self.max_validity)
+            .field("evict_every", &self.evict_every)
             .field("token_refresh", &self.token_refresh)
             .field("saf", &self.saf)
             .field("revocations", &self.revocations)
@@ -280,6 +284,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         users,
         pats: zowe.pats,
         max_validity: ours.max_validity,
+        evict_every: ours.evict_every,
         token_refresh: zowe.token_refresh,
         saf,
         revocations: revocations?,

@@ -26,6 +26,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) revocations: Option<Field<'a>>,
     pub(super) compatibility: Compatibility,
     pub(super) max_validity: Validity,
+    pub(super) evict_every: Duration,
     pub(super) api_defs: Vec<Field<'a>>,
     pub(super) on_failure: OnFailure,
     pub(super) overrides: Vec<Override<'a>>,
@@ -51,6 +52,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let compatibility = section.optional("compatibility").and_then(|f| f.read(compatibility));
     let mut pats = section.section("personalAccessToken");
     let days = pats.optional("maximumValidityDays").and_then(|field| field.number(1..=90));
+    let hours = pats.optional("evictEveryHours").and_then(|field| field.number(1..=8_760));
     pats.finish();
     let api_defs = section.optional("apiDefs").map(|field| field.one_or_more());
     let on_failure = read_on_failure(&mut section);
@@ -75,6 +77,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         revocations,
         compatibility: compatibility.unwrap_or_default(),
         max_validity: Validity::requested(days.and_then(|days| days.try_into().ok())),
+        evict_every: Duration::from_secs(hours.unwrap_or(24) * 3600),
         api_defs: api_defs.unwrap_or_default(),
         on_failure: on_failure.unwrap_or_default(),
         overrides,

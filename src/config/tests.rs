@@ -102,6 +102,7 @@ fn the_annotated_example_loads() {
     assert_eq!(config.users, [(UserId::new("USER").unwrap(), HASH.to_owned())]);
     assert!(config.pats && config.client_certificates && config.custom_headers.is_some());
     assert_eq!(config.max_validity, Validity::MAX);
+    assert_eq!(config.evict_every, Duration::from_secs(86_400));
     assert!(config.token_refresh);
     assert_eq!(config.compatibility, Compatibility::Documented);
     assert_eq!(config.revocations, setup.0.path().join("revocations.redb"));
@@ -144,7 +145,7 @@ fn every_kind_of_problem_is_told_at_its_place() {
         (
             |s| s.edit("algorithm: legacy", "algorithm: desx"),
             &[
-                "zowe.yaml:52: passticketProxy.ptktdata[1].algorithm: \"desx\" is not an algorithm; \
+                "zowe.yaml:53: passticketProxy.ptktdata[1].algorithm: \"desx\" is not an algorithm; \
                write legacy, enhanced-upper or enhanced-mixed",
             ],
         ),
@@ -157,7 +158,7 @@ fn every_kind_of_problem_is_told_at_its_place() {
         ),
         (
             |s| s.edit("onFailure: forward ", "onFailure: ignore "),
-            &["zowe.yaml:41: passticketProxy.onFailure: is unknown; write forward, \
+            &["zowe.yaml:42: passticketProxy.onFailure: is unknown; write forward, \
                forward-unchanged or reject"],
         ),
         (|s| s.write("tls/server.key", "x", 0o640), &[open]),
@@ -218,13 +219,13 @@ fn every_kind_of_problem_is_told_at_its_place() {
         (
             |s| s.edit("dcpassticket:", "dcpasticket:"),
             &[
-                "zowe.yaml:43: passticketProxy.services.dcpasticket: dcpasticket has no api-def; did \
+                "zowe.yaml:44: passticketProxy.services.dcpasticket: dcpasticket has no api-def; did \
                you mean dcpassticket?",
             ],
         ),
         (
             |s| s.edit("api/v1/admin:", "ui/v1:"),
-            &["zowe.yaml:46: passticketProxy.services.dcpassticket.applids.ui/v1: lies below no \
+            &["zowe.yaml:47: passticketProxy.services.dcpassticket.applids.ui/v1: lies below no \
                route of dcpassticket; write a longer path than a gatewayUrl of it"],
         ),
         (
@@ -237,7 +238,7 @@ fn every_kind_of_problem_is_told_at_its_place() {
         ),
         (
             |s| s.edit("ADMAPPL  ", "NOAPPL  "),
-            &["zowe.yaml:46: passticketProxy.services.dcpassticket.applids.api/v1/admin: service \
+            &["zowe.yaml:47: passticketProxy.services.dcpassticket.applids.api/v1/admin: service \
                dcpassticket needs a PassTicket key for NOAPPL;"],
         ),
         (
@@ -262,7 +263,7 @@ fn every_kind_of_problem_is_told_at_its_place() {
         ),
         (
             |s| s.edit("[api-defs]", "[api-defs, api-defs/dc.yml, gone]"),
-            &["zowe.yaml:40: passticketProxy.apiDefs[2]: cannot read gone: "],
+            &["zowe.yaml:41: passticketProxy.apiDefs[2]: cannot read gone: "],
         ),
         (|s| s.edit("[api-defs]", "api-defs"), &[]),
         (
@@ -272,14 +273,14 @@ fn every_kind_of_problem_is_told_at_its_place() {
         ),
         (
             |s| s.edit("{ env: ADMAPPL_KEY }", LEGACY),
-            &["zowe.yaml:53: passticketProxy.ptktdata[1].key: a key does not stand in the \
+            &["zowe.yaml:54: passticketProxy.ptktdata[1].key: a key does not stand in the \
                configuration; write { file: PATH }"],
         ),
         // Warnings.
         (
             |s| {
                 s.edit("[api-defs]", "[]");
-                let services = EXAMPLE.lines().skip(41).take(5).collect::<Vec<_>>().join("\n");
+                let services = EXAMPLE.lines().skip(42).take(5).collect::<Vec<_>>().join("\n");
                 s.edit(&services, "  # nothing");
             },
             &[
@@ -326,8 +327,8 @@ fn all_problems_of_all_files_are_told_at_once() {
         "zowe.yaml:11: components.gateway.port: ",
         "zowe.yaml:32: passticketProxy.host: ",
         "zowe.yaml:33: passticketProxy.signingKey: ",
-        "zowe.yaml:50: passticketProxy.ptktdata[0].key: ",
-        "zowe.yaml:57: passticketProxy.timeouts.drainSeconds: ",
+        "zowe.yaml:51: passticketProxy.ptktdata[0].key: ",
+        "zowe.yaml:58: passticketProxy.timeouts.drainSeconds: ",
         "users.yml:1: users.USER: ",
         "api-defs/dc.yml:6: services[0].authentication.scheme: is missing; ",
         "api-defs/dc.yml:6: services[0].authentication.schema: is no key that can stand here; did ",

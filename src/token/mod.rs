@@ -28,6 +28,7 @@
 //! # }
 //! ```
 
+mod cache;
 mod claims;
 mod issue;
 mod key;

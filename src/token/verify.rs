@@ -1,12 +1,13 @@
 //! Verifying tokens: signature, times, claims. Nothing here asks what a token may be used for.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, num::NonZeroUsize, sync::Arc};
 
 use jsonwebtoken::{Algorithm, Validation, errors::ErrorKind};
 use sha2::{Digest, Sha256};
 
 use super::{
     Scopes, VerifyingKey,
+    cache::TokenCache,
     claims::{Claims, ISSUER_JWT, ISSUER_PAT},
 };
 use crate::{
@@ -23,6 +24,7 @@ pub struct TokenVerifier {
     key: VerifyingKey,
     validation: Validation,
     clock: Arc<dyn Clock>,
+    cache: Option<Arc<TokenCache>>,
 }
 
 impl TokenVerifier {
@@ -36,13 +38,24 @@ impl TokenVerifier {
         validation.validate_exp = false;
         validation.validate_nbf = false;
         validation.validate_aud = false;
-        Self { key, validation, clock: Arc::new(SystemClock) }
+        Self { key, validation, clock: Arc::new(SystemClock), cache: None }
     }
 
     /// Takes the time from `clock`.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Remembers up to `tokens` tokens that have verified, so that seeing one again costs a hash
+    /// instead of a signature check. What is remembered is not the text of a token, is good for no
+    /// longer than the token, and says nothing about revocation. Clones share what they remember.
+    ///
+    /// Takes about 200 bytes for each token, and what its scopes and its domain take.
+    #[must_use]
+    pub fn with_cache(mut self, tokens: NonZeroUsize) -> Self {
+        self.cache = Some(Arc::new(TokenCache::new(tokens)));
         self
     }
 
@@ -56,6 +69,13 @@ impl TokenVerifier {
         if token.len() > MAX_TOKEN_LEN {
             return Err(TokenError::TooLong { len: token.len() });
         }
+        match &self.cache {
+            Some(cache) => cache.get_or_verify(token, self.clock.now(), || self.verify_anew(token)),
+            None => self.verify_anew(token),
+        }
+    }
+
+    fn verify_anew(&self, token: &str) -> Result<VerifiedToken, TokenError> {
         let data = jsonwebtoken::decode::<Claims>(token, self.key.decoding(), &self.validation)
             .map_err(|e| match e.kind() {
                 ErrorKind::InvalidSignature => TokenError::Signature,
@@ -139,6 +159,16 @@ pub enum VerifiedToken {
     Jwt(Jwt),
     /// A Personal Access Token.
     Pat(Pat),
+}
+
+impl VerifiedToken {
+    /// From when on it is no longer good.
+    pub fn expires_at(&self) -> Timestamp {
+        match self {
+            Self::Jwt(jwt) => jwt.expires_at(),
+            Self::Pat(pat) => pat.expires_at(),
+        }
+    }
 }
 
 /// The claims of a verified login token.
@@ -500,6 +530,85 @@ mod tests {
         assert_eq!(pat(second + 999), second + 999);
         assert_eq!(pat(second + 1000), second);
         assert_eq!(pat(u64::MAX), second);
+    }
+
+    #[test]
+    fn what_is_remembered_is_good_until_its_second_and_only_if_it_was_good() {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(NOW)));
+        let verifier = TokenVerifier::new(KEY.verifying_key())
+            .with_clock(clock.clone())
+            .with_cache(NonZeroUsize::new(100).unwrap());
+        let cached = || verifier.cache.as_ref().unwrap().len();
+        let token = signed(&good());
+        for _ in 0..3 {
+            assert!(verifier.verify(&token).is_ok());
+            // Another spelling of the signature is another token, and none.
+            assert!(verifier.verify(&format!("{token}A")).is_err());
+            let forged = token.replacen("eyJhbGciOiJSUzI1NiJ9", "eyJhbGciOiJSUzI1NiIgfQ", 1);
+            assert!(verifier.verify(&forged).is_err());
+        }
+        assert_eq!(cached(), 1);
+        let early = signed(&with(json!({"nbf": NOW + 2})));
+        assert!(verifier.verify(&early).is_err());
+        assert_eq!(cached(), 1);
+
+        clock.advance(Duration::from_secs(4));
+        assert!(verifier.verify(&token).is_ok() && verifier.verify(&early).is_ok());
+        clock.advance(Duration::from_secs(1));
+        for _ in 0..2 {
+            let expired = TokenError::Expired { secs_ago: 0 };
+            assert_eq!(verifier.verify(&token).unwrap_err(), expired);
+            assert_eq!(verifier.verify(&early).unwrap_err(), expired);
+        }
+        assert_eq!(cached(), 0);
+    }
+
+    #[test]
+    fn the_cache_is_bounded_and_a_flood_does_not_wash_out_what_is_used() {
+        let cache = TokenCache::new(NonZeroUsize::new(50).unwrap());
+        let now = Timestamp::from_secs(NOW);
+        let verified = verifier().verify(&signed(&good())).unwrap();
+        let known = |token: &str| {
+            let mut seen = true;
+            let verify = || {
+                seen = false;
+                Ok(verified.clone())
+            };
+            cache.get_or_verify(token, now, verify).unwrap();
+            seen
+        };
+        for _ in 0..3 {
+            known("used");
+        }
+        let mut again = 0;
+        for i in 0..5_000 {
+            known(&format!("flood {i}"));
+            if i % 10 == 0 && known("used") {
+                again += 1;
+            }
+        }
+        assert!(cache.len() <= 50, "{}", cache.len());
+        assert!(again >= 495, "{again} of 500");
+    }
+
+    #[test]
+    fn a_new_token_on_many_threads_is_verified_once() {
+        let cache = TokenCache::new(NonZeroUsize::new(50).unwrap());
+        let verified = verifier().verify(&signed(&good())).unwrap();
+        let calls = std::sync::atomic::AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let verify = || {
+                        calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                        std::thread::yield_now();
+                        Ok(verified.clone())
+                    };
+                    cache.get_or_verify("new", Timestamp::from_secs(NOW), verify).unwrap();
+                });
+            }
+        });
+        assert_eq!(calls.into_inner(), 1);
     }
 
     #[test]

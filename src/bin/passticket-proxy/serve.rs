@@ -1,6 +1,6 @@
 //! `serve --config`: the gateway until it is told to end.
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc};
+use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
@@ -8,8 +8,9 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 use tower_passticket::{
+    clock::{Clock, SystemClock},
     config::Config,
-    revocation::DurableStore,
+    revocation::{DurableStore, RevocationStore},
     tls::{Drained, Server},
 };
 
@@ -48,7 +49,10 @@ pub(crate) async fn run(
     let server = Server::https(listener, parts.tls.clone())
         .handshake_timeout(config.timeouts.handshake)
         .drain_timeout(config.timeouts.drain);
-    match server.run(stack::gateway(config, parts, revocations), shutdown).await {
+    let evicting = tokio::spawn(evict(revocations.clone(), config.evict_every));
+    let drained = server.run(stack::gateway(config, parts, revocations), shutdown).await;
+    evicting.abort();
+    match drained {
         Drained::Completely => {
             tracing::info!("ended; every request was answered");
             Ok(())
@@ -57,6 +61,18 @@ pub(crate) async fn run(
             "ended with {connections} connections cut off after {} s",
             config.timeouts.drain.as_secs()
         ))),
+    }
+}
+
+/// Drops what can hit nothing any more, now and then, so that the file does not grow for ever.
+async fn evict(revocations: Arc<DurableStore>, every: Duration) {
+    let mut turns = tokio::time::interval(every);
+    loop {
+        turns.tick().await;
+        match revocations.evict(SystemClock.now()).await {
+            Ok(evicted) => tracing::info!(?evicted, "evicted what can hit nothing any more"),
+            Err(error) => tracing::error!(%error, "nothing was evicted"),
+        }
     }
 }
 

@@ -1,12 +1,16 @@
 //! From a configuration to the services that run.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use http::Request;
+use http::{
+    HeaderName, Request,
+    header::{AUTHORIZATION, COOKIE},
+};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use tower::ServiceBuilder;
+use tower_http::sensitive_headers::SetSensitiveRequestHeaders;
 use tower_passticket::{
     api::{AuthApi, AuthParts, FileLogin},
     config::Config,
@@ -21,6 +25,16 @@ use tower_passticket::{
     token::{TokenIssuer, TokenVerifier},
 };
 use tower_service::Service;
+
+/// So many verified tokens are remembered, in some two megabytes.
+const CACHED_TOKENS: NonZeroUsize = NonZeroUsize::new(10_000).expect("is not zero");
+
+/// A service that has not taken the connection by then is down; the answer may take longer.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// Never to be shown by `Debug`, nor to enter the tables of HTTP/2.
+const SENSITIVE: [HeaderName; 3] =
+    [AUTHORIZATION, COOKIE, HeaderName::from_static("private-token")];
 
 /// What can be wrong although each key of the configuration is right.
 #[derive(Debug, thiserror::Error)]
@@ -42,9 +56,10 @@ pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
     let files = &config.tls;
     let authorities = (!files.authorities.is_empty()).then_some(files.authorities.as_slice());
     let client_authorities = authorities.filter(|_| config.client_certificates);
+    let connect = config.timeouts.connect.min(CONNECT_WITHIN);
     Ok(Parts {
         tls: ServerTls::from_pem(&files.certificate, &files.key, client_authorities)?,
-        connector: https_connector(config.verify, &files.authorities, config.timeouts.connect)?,
+        connector: https_connector(config.verify, &files.authorities, connect)?,
         login: FileLogin::new(config.users.iter().cloned())?,
     })
 }
@@ -71,7 +86,7 @@ pub(crate) fn gateway(
 + Send
 + 'static {
     let key = &config.signing_key;
-    let verifier = TokenVerifier::new(key.verifying_key());
+    let verifier = TokenVerifier::new(key.verifying_key()).with_cache(CACHED_TOKENS);
     let issuer = TokenIssuer::new(key.clone()).with_lifetime(config.token_lifetime);
 
     let generator = LocalGenerator::new(config.profiles.clone());
@@ -120,5 +135,5 @@ pub(crate) fn gateway(
         // Last, so that the ticket is as fresh as it can be.
         .layer(tickets)
         .service(Forward::new(connector, timeouts));
-    Gateway::new(api, routed)
+    SetSensitiveRequestHeaders::new(Gateway::new(api, routed), SENSITIVE)
 }

@@ -1,0 +1,66 @@
+//! Remembers tokens that have verified: checking an RSA signature costs more than all the rest of a
+//! request.
+//!
+//! - Only what is good is remembered. A flood of bad tokens neither fills the cache nor costs more
+//!   than their signature checks.
+//! - A token is looked up by a hash of 128 bits under a random key; its text is not kept. Without
+//!   the key nobody can look for a second text with the same hash.
+//! - Times are compared with the clock at every look-up, so an entry is never good for longer than
+//!   its token. Revocation is not remembered at all: it is checked each time, elsewhere.
+//! - It is bounded. What is used more than once stays when a flood of distinct good tokens comes by.
+//! - A new token on many connections at once is verified once.
+
+use std::{fmt, num::NonZeroUsize};
+
+use quick_cache::sync::Cache;
+use siphasher::sip128::{Hash128, SipHasher24};
+use uuid::Uuid;
+
+use super::verify::{TokenError, VerifiedToken};
+use crate::clock::Timestamp;
+
+pub(super) struct TokenCache {
+    tokens: Cache<(u64, u64), VerifiedToken>,
+    keyed: SipHasher24,
+}
+
+impl TokenCache {
+    pub(super) fn new(capacity: NonZeroUsize) -> Self {
+        // 122 of the bits are random, from the operating system.
+        let key = Uuid::new_v4().into_bytes();
+        Self { tokens: Cache::new(capacity.get()), keyed: SipHasher24::new_with_key(&key) }
+    }
+
+    /// The token as it was verified before, or as `verify` does now.
+    ///
+    /// # Errors
+    /// Those of `verify`; [`TokenError::Expired`] when it has expired since.
+    pub(super) fn get_or_verify(
+        &self,
+        token: &str,
+        now: Timestamp,
+        verify: impl FnOnce() -> Result<VerifiedToken, TokenError>,
+    ) -> Result<VerifiedToken, TokenError> {
+        let Hash128 { h1, h2 } = self.keyed.hash(token.as_bytes());
+        let verified = self.tokens.get_or_insert_with(&(h1, h2), verify)?;
+        let expires_at = verified.expires_at();
+        if expires_at <= now {
+            self.tokens.remove(&(h1, h2));
+            return Err(TokenError::Expired { secs_ago: now.as_secs() - expires_at.as_secs() });
+        }
+        Ok(verified)
+    }
+}
+
+#[cfg(test)]
+impl TokenCache {
+    pub(super) fn len(&self) -> usize {
+        self.tokens.len()
+    }
+}
+
+impl fmt::Debug for TokenCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenCache").field("tokens", &self.tokens.len()).finish_non_exhaustive()
+    }
+}
