@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     fmt,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
@@ -34,7 +34,8 @@ use crate::{
 pub const PREFIX: &str = "/gateway/api/v1/auth";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Endpoint {
+pub(super) enum Endpoint {
+    Describe,
     Login,
     Logout,
     Query,
@@ -52,7 +53,8 @@ enum Endpoint {
 }
 
 /// Method, path below [`PREFIX`], endpoint. A path has one method.
-static ENDPOINTS: [(Method, &str, Endpoint); 16] = [
+pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 17] = [
+    (Method::GET, "/openapi.json", Endpoint::Describe),
     (Method::POST, "/login", Endpoint::Login),
     (Method::POST, "/logout", Endpoint::Logout),
     (Method::GET, "/query", Endpoint::Query),
@@ -74,9 +76,9 @@ static ENDPOINTS: [(Method, &str, Endpoint); 16] = [
 
 /// What can be switched.
 #[derive(Clone, Copy, Debug, Default)]
-struct Switches {
-    pats: bool,
-    refresh: bool,
+pub(super) struct Switches {
+    pub(super) pats: bool,
+    pub(super) refresh: bool,
 }
 
 impl Endpoint {
@@ -95,9 +97,10 @@ impl Endpoint {
         Ok(*endpoint)
     }
 
-    fn is_there(self, switches: Switches) -> bool {
+    pub(super) fn is_there(self, switches: Switches) -> bool {
         match self {
-            Self::Login
+            Self::Describe
+            | Self::Login
             | Self::Logout
             | Self::Query
             | Self::Ticket
@@ -145,7 +148,9 @@ pub struct AuthApi<L, R, S, G, M = CommonNameMapper> {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) compatibility: Compatibility,
     pub(super) max_validity: Validity,
-    switches: Switches,
+    pub(super) switches: Switches,
+    /// Made of what stands above when it is asked for first; whoever changes that starts anew.
+    pub(super) description: Arc<OnceLock<Bytes>>,
 }
 
 pub(super) struct Shared<L, R, S, G> {
@@ -186,6 +191,7 @@ where
             compatibility: Compatibility::default(),
             max_validity: Validity::MAX,
             switches: Switches::default(),
+            description: Arc::default(),
         }
     }
 }
@@ -195,13 +201,14 @@ impl<L, R, S, G, M> AuthApi<L, R, S, G, M> {
     #[must_use]
     pub fn with_personal_access_tokens(self, max: Validity) -> Self {
         let switches = Switches { pats: true, ..self.switches };
-        Self { switches, max_validity: max, ..self }
+        Self { switches, max_validity: max, description: Arc::default(), ..self }
     }
 
     /// Turns the refreshing of login tokens on. It takes client certificates besides.
     #[must_use]
     pub fn with_token_refresh(self) -> Self {
-        Self { switches: Switches { refresh: true, ..self.switches }, ..self }
+        let switches = Switches { refresh: true, ..self.switches };
+        Self { switches, description: Arc::default(), ..self }
     }
 
     /// Takes the [`PeerCertificate`](crate::identity::PeerCertificate) among the extensions of a
@@ -216,19 +223,20 @@ impl<L, R, S, G, M> AuthApi<L, R, S, G, M> {
             compatibility: self.compatibility,
             max_validity: self.max_validity,
             switches: self.switches,
+            description: Arc::default(),
         }
     }
 
     /// Sets and reads cookies of other names.
     #[must_use]
     pub fn cookie_names(self, cookies: CookieNames) -> Self {
-        Self { cookies, ..self }
+        Self { cookies, description: Arc::default(), ..self }
     }
 
     /// Answers as the documents say or as the running system does.
     #[must_use]
     pub fn compatibility(self, compatibility: Compatibility) -> Self {
-        Self { compatibility, ..self }
+        Self { compatibility, description: Arc::default(), ..self }
     }
 
     /// Takes the time of rules from `clock`.
@@ -265,6 +273,7 @@ where
         body: B,
     ) -> Result<Response<Full<Bytes>>, ApiError> {
         match Endpoint::find(&request.method, request.uri.path(), self.switches)? {
+            Endpoint::Describe => Ok(self.describe()),
             Endpoint::Login => self.log_in(request, body).await,
             Endpoint::Logout => self.log_out(request).await,
             Endpoint::Query => self.query(request),
@@ -324,6 +333,7 @@ impl<L, R, S, G, M> Clone for AuthApi<L, R, S, G, M> {
             compatibility: self.compatibility,
             max_validity: self.max_validity,
             switches: self.switches,
+            description: self.description.clone(),
         }
     }
 }
@@ -354,9 +364,14 @@ pub(super) fn json(content: &impl Serialize) -> Result<Response<Full<Bytes>>, Ap
         tracing::error!(%error, "an answer cannot be written");
         ApiError::Internal
     })?;
-    let mut response = Response::new(Full::from(text));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
+    Ok(typed(text.into(), HeaderValue::from_static("application/json")))
+}
+
+/// 200 with `content`, which is of this type.
+pub(super) fn typed(content: Bytes, content_type: HeaderValue) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(content));
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
 }
 
 #[cfg(test)]

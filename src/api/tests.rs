@@ -5,10 +5,11 @@ mod pats;
 mod tokens;
 
 use std::{
+    collections::HashMap,
     future::{Ready, ready},
     pin::Pin,
     sync::{
-        Arc, LazyLock,
+        Arc, LazyLock, Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     task::{Context, Poll},
@@ -258,6 +259,13 @@ const POST_LOGIN: Asked<'_> = Asked {
 const POST_GENERATE: Asked<'_> = Asked { url: GENERATE, body: SCOPES, ..POST_LOGIN };
 const GET_QUERY: Asked<'_> = Asked { method: "GET", url: QUERY, ..POST_LOGIN };
 
+/// What `api` says of itself: made once for all that have the same settings.
+fn description<M>(api: &Api<M>) -> Arc<Value> {
+    static KNOWN: LazyLock<Mutex<HashMap<String, Arc<Value>>>> = LazyLock::new(Mutex::default);
+    let make = || Arc::new(openapi::document(&api.settings()));
+    KNOWN.lock().unwrap().entry(format!("{api:?}")).or_insert_with(make).clone()
+}
+
 impl Asked<'_> {
     async fn of<M: IdentityMapper>(&self, api: Api<M>) -> Response<Bytes> {
         let mut request = Request::builder().method(self.method).uri(self.url);
@@ -270,8 +278,48 @@ impl Asked<'_> {
             request = request.extension(certificate(name));
         }
         let request = request.body(Full::<Bytes>::from(self.body.to_owned())).unwrap();
+        let description = description(&api);
         let (parts, body) = api.oneshot(request).await.unwrap().into_parts();
-        Response::from_parts(parts, body.collect().await.unwrap().to_bytes())
+        let response = Response::from_parts(parts, body.collect().await.unwrap().to_bytes());
+        self.assert_described(&description, &response);
+        response
+    }
+
+    /// The status, the content type, the message and the headers are among those that the
+    /// description has.
+    fn assert_described(&self, description: &Value, response: &Response<Bytes>) {
+        let (url, verb) = (self.url.split('?').next().unwrap(), self.method.to_ascii_lowercase());
+        let status = response.status().as_u16();
+        let name = format!("{} {} {status}", self.method, self.url);
+        let Some(operations) = description["paths"][url].as_object() else {
+            assert_eq!(status, 404, "{name}");
+            return;
+        };
+        let (other, only) = operations.iter().next().unwrap();
+        assert!(operations.len() == 1 && (status == 405 || *other == verb), "{name}");
+        let described = &only["responses"][status.to_string()];
+        assert!(described.is_object(), "{name}");
+
+        let headers = response.headers();
+        let content = described["content"].as_object();
+        assert!(response.body().is_empty() || content.is_some(), "{name}");
+        if let (Some(content), Some(kind)) = (content, headers.get("content-type")) {
+            let content = &content[kind.to_str().unwrap()];
+            if status >= 400 {
+                let document: Value = serde_json::from_slice(response.body()).unwrap();
+                let number = document["messages"][0]["messageNumber"].as_str().unwrap();
+                assert!(content["examples"][number].is_object(), "{name}: {number}");
+            }
+        }
+        let none = serde_json::Map::new();
+        let described = described["headers"].as_object().unwrap_or(&none);
+        for (header, of) in described {
+            assert!(of["required"] == false || headers.contains_key(header), "{name}: {header}");
+        }
+        for header in headers.keys().map(|header| header.as_str()) {
+            let known = described.keys().any(|known| known.eq_ignore_ascii_case(header));
+            assert!(known || header == "content-type", "{name}: {header}");
+        }
     }
 }
 
