@@ -16,7 +16,6 @@ checks+=,unsupported_method,allow_header_conformance
 
 directory=$(mktemp -d)
 demo=
-# Ends the demo, and with it what it has revoked and whom it has slowed down.
 end() {
     if [[ -n $demo ]]; then
         kill "$demo" 2>/dev/null || true
@@ -24,7 +23,16 @@ end() {
         demo=
     fi
 }
-trap 'end; rm -rf "$directory"' EXIT
+finish() {
+    local status=$?
+    end
+    if ((status)) && [[ -f $directory/err ]]; then
+        printf '\nthe last lines of the log of the demo:\n' >&2
+        tail -n 40 "$directory/err" >&2
+    fi
+    rm -rf "$directory"
+}
+trap finish EXIT
 cd "$directory"
 
 # The name of the run, then what schemathesis gets besides. `$token` is a login token.
@@ -35,7 +43,7 @@ run() {
     # What the last run left behind would be asked for as it is.
     end
     rm -rf data out
-    "$program" serve --demo --port 0 --data-dir data >out 2>err &
+    RUST_LOG=tower_passticket=debug "$program" serve --demo --port 0 --data-dir data >out 2>err &
     demo=$!
     for _ in $(seq 300); do
         grep -q application/health out && break

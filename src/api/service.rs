@@ -3,14 +3,16 @@
 use std::{
     convert::Infallible,
     fmt,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE, request::Parts,
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{CONTENT_TYPE, EXPECT},
+    request::Parts,
 };
 use http_body::Body;
 use http_body_util::Full;
@@ -18,7 +20,7 @@ use serde::Serialize;
 use tower_service::Service;
 
 use super::{
-    compatibility::Compatibility, error::ApiError, keys::PublicKey, provider::LoginProvider,
+    body, compatibility::Compatibility, error::ApiError, keys::PublicKey, provider::LoginProvider,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -314,7 +316,15 @@ where
         let api = self.clone();
         Box::pin(async move {
             let (request, body) = request.into_parts();
-            Ok(api.answer(&request, body).await.unwrap_or_else(|error| {
+            let mut body = pin!(body);
+            let answer = api.answer(&request, body.as_mut()).await;
+            let body_failed = matches!(answer, Err(ApiError::BodyTooLarge | ApiError::BodyBroken));
+            // A connection is closed on a body that nobody has read, while the client may be
+            // sending it yet and then never sees the answer. Whoever expects 100 is not sending.
+            if !body_failed && !body.is_end_stream() && !request.headers.contains_key(EXPECT) {
+                let _ = body::read(body).await;
+            }
+            Ok(answer.unwrap_or_else(|error| {
                 let url = request.uri.path();
                 tracing::debug!(url, %error, "refused");
                 error.into_response(url, api.compatibility)

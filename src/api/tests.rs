@@ -10,7 +10,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, LazyLock, Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     task::{Context, Poll},
     time::Duration,
@@ -700,5 +700,35 @@ async fn a_body_that_breaks_off_is_400() {
         let (parts, body) = api().oneshot(request).await.unwrap().into_parts();
         let response = Response::from_parts(parts, body.collect().await.unwrap().to_bytes());
         assert_eq!(outcome(&response), (400, "ZWEAO400E".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_read_to_its_end_even_if_the_answer_is_known_before() {
+    /// Counts what was taken from it.
+    struct Counted(Arc<AtomicUsize>, Full<Bytes>);
+
+    impl Body for Counted {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            self.0.fetch_add(1, SeqCst);
+            Pin::new(&mut self.1).poll_frame(cx)
+        }
+    }
+
+    for (expects, want) in [(false, 2), (true, 0)] {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let mut request = Request::put(LOGIN);
+        if expects {
+            request = request.header("expect", "100-continue");
+        }
+        let body = Counted(taken.clone(), Full::from("{}"));
+        let response = api().oneshot(request.body(body).unwrap()).await.unwrap();
+        assert_eq!((response.status().as_u16(), taken.load(SeqCst)), (405, want));
     }
 }
