@@ -53,6 +53,13 @@ pub(super) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, BodyPr
 #[error("{0}")]
 pub struct BodyProblem(Box<str>);
 
+impl BodyProblem {
+    /// Stands for any, where refusals are described.
+    pub(super) fn somewhere() -> Self {
+        Self("what is wrong at line 1 column 1".into())
+    }
+}
+
 impl From<serde_json::Error> for BodyProblem {
     /// The parser's own words are the same for every body. Those of serde may quote the value,
     /// except where they begin with the name of a field of ours.

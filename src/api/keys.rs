@@ -1,11 +1,11 @@
 //! `GET keys/public`, `…/all` and `…/current` (zowe-endpoints §1.6).
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, header::CONTENT_TYPE};
+use http::{HeaderValue, Response};
 use http_body_util::Full;
 use serde_json::json;
 
-use super::service::AuthApi;
+use super::service::{AuthApi, typed};
 use crate::token::VerifyingKey;
 
 /// The key that our tokens verify under, in the forms in which it is given away.
@@ -34,10 +34,4 @@ impl<L, R, S, G, M> AuthApi<L, R, S, G, M> {
     pub(super) fn public_key_pem(&self) -> Response<Full<Bytes>> {
         typed(self.shared.public_key.pem.clone(), self.compatibility.pem_type())
     }
-}
-
-fn typed(content: Bytes, content_type: HeaderValue) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(content));
-    response.headers_mut().insert(CONTENT_TYPE, content_type);
-    response
 }

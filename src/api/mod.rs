@@ -13,6 +13,7 @@
 //! | `POST ticket` | a client certificate, and the login cookie or `Bearer` | 200 and a PassTicket |
 //! | `GET keys/public` | everybody | 200 and the key in PEM |
 //! | `GET keys/public/all`, `…/current` | everybody | 200 and the key as a JWK set (RFC 7517) |
+//! | `GET openapi.json` | everybody | 200 and the description of all this (OpenAPI 3.1) |
 //! | `POST access-token/generate` | Basic, else a client certificate | 200 and the token as text |
 //! | `POST access-token/validate` | whoever has the token | 200 |
 //! | `DELETE access-token/revoke` | whoever has the token | 200 |
@@ -103,6 +104,7 @@ mod file;
 mod keys;
 mod login;
 mod logout;
+mod openapi;
 mod possession;
 mod provider;
 mod query;

@@ -3,14 +3,16 @@
 use std::{
     convert::Infallible,
     fmt,
-    pin::Pin,
-    sync::Arc,
+    pin::{Pin, pin},
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE, request::Parts,
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{CONTENT_TYPE, EXPECT},
+    request::Parts,
 };
 use http_body::Body;
 use http_body_util::Full;
@@ -18,7 +20,7 @@ use serde::Serialize;
 use tower_service::Service;
 
 use super::{
-    attempts::Attempts, compatibility::Compatibility, error::ApiError, keys::PublicKey,
+    attempts::Attempts, body, compatibility::Compatibility, error::ApiError, keys::PublicKey,
     provider::LoginProvider,
 };
 use crate::{
@@ -35,7 +37,8 @@ use crate::{
 pub const PREFIX: &str = "/gateway/api/v1/auth";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Endpoint {
+pub(super) enum Endpoint {
+    Describe,
     Login,
     Logout,
     Query,
@@ -53,7 +56,8 @@ enum Endpoint {
 }
 
 /// Method, path below [`PREFIX`], endpoint. A path has one method.
-static ENDPOINTS: [(Method, &str, Endpoint); 16] = [
+pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 17] = [
+    (Method::GET, "/openapi.json", Endpoint::Describe),
     (Method::POST, "/login", Endpoint::Login),
     (Method::POST, "/logout", Endpoint::Logout),
     (Method::GET, "/query", Endpoint::Query),
@@ -75,9 +79,9 @@ static ENDPOINTS: [(Method, &str, Endpoint); 16] = [
 
 /// What can be switched.
 #[derive(Clone, Copy, Debug, Default)]
-struct Switches {
-    pats: bool,
-    refresh: bool,
+pub(super) struct Switches {
+    pub(super) pats: bool,
+    pub(super) refresh: bool,
 }
 
 impl Endpoint {
@@ -96,9 +100,10 @@ impl Endpoint {
         Ok(*endpoint)
     }
 
-    fn is_there(self, switches: Switches) -> bool {
+    pub(super) fn is_there(self, switches: Switches) -> bool {
         match self {
-            Self::Login
+            Self::Describe
+            | Self::Login
             | Self::Logout
             | Self::Query
             | Self::Ticket
@@ -146,7 +151,9 @@ pub struct AuthApi<L, R, S, G, M = CommonNameMapper> {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) compatibility: Compatibility,
     pub(super) max_validity: Validity,
-    switches: Switches,
+    pub(super) switches: Switches,
+    /// Made of what stands above when it is asked for first; whoever changes that starts anew.
+    pub(super) description: Arc<OnceLock<Bytes>>,
 }
 
 pub(super) struct Shared<L, R, S, G> {
@@ -189,6 +196,7 @@ where
             compatibility: Compatibility::default(),
             max_validity: Validity::MAX,
             switches: Switches::default(),
+            description: Arc::default(),
         }
     }
 }
@@ -198,13 +206,14 @@ impl<L, R, S, G, M> AuthApi<L, R, S, G, M> {
     #[must_use]
     pub fn with_personal_access_tokens(self, max: Validity) -> Self {
         let switches = Switches { pats: true, ..self.switches };
-        Self { switches, max_validity: max, ..self }
+        Self { switches, max_validity: max, description: Arc::default(), ..self }
     }
 
     /// Turns the refreshing of login tokens on. It takes client certificates besides.
     #[must_use]
     pub fn with_token_refresh(self) -> Self {
-        Self { switches: Switches { refresh: true, ..self.switches }, ..self }
+        let switches = Switches { refresh: true, ..self.switches };
+        Self { switches, description: Arc::default(), ..self }
     }
 
     /// Takes the [`PeerCertificate`](crate::identity::PeerCertificate) among the extensions of a
@@ -219,19 +228,20 @@ impl<L, R, S, G, M> AuthApi<L, R, S, G, M> {
             compatibility: self.compatibility,
             max_validity: self.max_validity,
             switches: self.switches,
+            description: Arc::default(),
         }
     }
 
     /// Sets and reads cookies of other names.
     #[must_use]
     pub fn cookie_names(self, cookies: CookieNames) -> Self {
-        Self { cookies, ..self }
+        Self { cookies, description: Arc::default(), ..self }
     }
 
     /// Answers as the documents say or as the running system does.
     #[must_use]
     pub fn compatibility(self, compatibility: Compatibility) -> Self {
-        Self { compatibility, ..self }
+        Self { compatibility, description: Arc::default(), ..self }
     }
 
     /// Takes the time of rules from `clock`.
@@ -268,6 +278,7 @@ where
         body: B,
     ) -> Result<Response<Full<Bytes>>, ApiError> {
         match Endpoint::find(&request.method, request.uri.path(), self.switches)? {
+            Endpoint::Describe => Ok(self.describe()),
             Endpoint::Login => self.log_in(request, body).await,
             Endpoint::Logout => self.log_out(request).await,
             Endpoint::Query => self.query(request),
@@ -308,7 +319,15 @@ where
         let api = self.clone();
         Box::pin(async move {
             let (request, body) = request.into_parts();
-            Ok(api.answer(&request, body).await.unwrap_or_else(|error| {
+            let mut body = pin!(body);
+            let answer = api.answer(&request, body.as_mut()).await;
+            let body_failed = matches!(answer, Err(ApiError::BodyTooLarge | ApiError::BodyBroken));
+            // A connection is closed on a body that nobody has read, while the client may be
+            // sending it yet and then never sees the answer. Whoever expects 100 is not sending.
+            if !body_failed && !body.is_end_stream() && !request.headers.contains_key(EXPECT) {
+                let _ = body::read(body).await;
+            }
+            Ok(answer.unwrap_or_else(|error| {
                 let url = request.uri.path();
                 tracing::debug!(url, %error, "refused");
                 error.into_response(url, api.compatibility)
@@ -327,6 +346,7 @@ impl<L, R, S, G, M> Clone for AuthApi<L, R, S, G, M> {
             compatibility: self.compatibility,
             max_validity: self.max_validity,
             switches: self.switches,
+            description: self.description.clone(),
         }
     }
 }
@@ -357,9 +377,14 @@ pub(super) fn json(content: &impl Serialize) -> Result<Response<Full<Bytes>>, Ap
         tracing::error!(%error, "an answer cannot be written");
         ApiError::Internal
     })?;
-    let mut response = Response::new(Full::from(text));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
+    Ok(typed(text.into(), HeaderValue::from_static("application/json")))
+}
+
+/// 200 with `content`, which is of this type.
+pub(super) fn typed(content: Bytes, content_type: HeaderValue) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(content));
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
 }
 
 #[cfg(test)]

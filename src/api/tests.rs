@@ -6,11 +6,12 @@ mod throttle;
 mod tokens;
 
 use std::{
+    collections::HashMap,
     future::{Ready, ready},
     pin::Pin,
     sync::{
-        Arc, LazyLock,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        Arc, LazyLock, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     task::{Context, Poll},
     time::Duration,
@@ -259,6 +260,13 @@ const POST_LOGIN: Asked<'_> = Asked {
 const POST_GENERATE: Asked<'_> = Asked { url: GENERATE, body: SCOPES, ..POST_LOGIN };
 const GET_QUERY: Asked<'_> = Asked { method: "GET", url: QUERY, ..POST_LOGIN };
 
+/// What `api` says of itself: made once for all that have the same settings.
+fn description<M>(api: &Api<M>) -> Arc<Value> {
+    static KNOWN: LazyLock<Mutex<HashMap<String, Arc<Value>>>> = LazyLock::new(Mutex::default);
+    let make = || Arc::new(openapi::document(&api.settings()));
+    KNOWN.lock().unwrap().entry(format!("{api:?}")).or_insert_with(make).clone()
+}
+
 impl Asked<'_> {
     async fn of<M: IdentityMapper>(&self, api: Api<M>) -> Response<Bytes> {
         let mut request = Request::builder().method(self.method).uri(self.url);
@@ -271,8 +279,48 @@ impl Asked<'_> {
             request = request.extension(certificate(name));
         }
         let request = request.body(Full::<Bytes>::from(self.body.to_owned())).unwrap();
+        let description = description(&api);
         let (parts, body) = api.oneshot(request).await.unwrap().into_parts();
-        Response::from_parts(parts, body.collect().await.unwrap().to_bytes())
+        let response = Response::from_parts(parts, body.collect().await.unwrap().to_bytes());
+        self.assert_described(&description, &response);
+        response
+    }
+
+    /// The status, the content type, the message and the headers are among those that the
+    /// description has.
+    fn assert_described(&self, description: &Value, response: &Response<Bytes>) {
+        let (url, verb) = (self.url.split('?').next().unwrap(), self.method.to_ascii_lowercase());
+        let status = response.status().as_u16();
+        let name = format!("{} {} {status}", self.method, self.url);
+        let Some(operations) = description["paths"][url].as_object() else {
+            assert_eq!(status, 404, "{name}");
+            return;
+        };
+        let (other, only) = operations.iter().next().unwrap();
+        assert!(operations.len() == 1 && (status == 405 || *other == verb), "{name}");
+        let described = &only["responses"][status.to_string()];
+        assert!(described.is_object(), "{name}");
+
+        let headers = response.headers();
+        let content = described["content"].as_object();
+        assert!(response.body().is_empty() || content.is_some(), "{name}");
+        if let (Some(content), Some(kind)) = (content, headers.get("content-type")) {
+            let content = &content[kind.to_str().unwrap()];
+            if status >= 400 {
+                let document: Value = serde_json::from_slice(response.body()).unwrap();
+                let number = document["messages"][0]["messageNumber"].as_str().unwrap();
+                assert!(content["examples"][number].is_object(), "{name}: {number}");
+            }
+        }
+        let none = serde_json::Map::new();
+        let described = described["headers"].as_object().unwrap_or(&none);
+        for (header, of) in described {
+            assert!(of["required"] == false || headers.contains_key(header), "{name}: {header}");
+        }
+        for header in headers.keys().map(|header| header.as_str()) {
+            let known = described.keys().any(|known| known.eq_ignore_ascii_case(header));
+            assert!(known || header == "content-type", "{name}: {header}");
+        }
     }
 }
 
@@ -653,5 +701,35 @@ async fn a_body_that_breaks_off_is_400() {
         let (parts, body) = api().oneshot(request).await.unwrap().into_parts();
         let response = Response::from_parts(parts, body.collect().await.unwrap().to_bytes());
         assert_eq!(outcome(&response), (400, "ZWEAO400E".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_read_to_its_end_even_if_the_answer_is_known_before() {
+    /// Counts what was taken from it.
+    struct Counted(Arc<AtomicUsize>, Full<Bytes>);
+
+    impl Body for Counted {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            self.0.fetch_add(1, SeqCst);
+            Pin::new(&mut self.1).poll_frame(cx)
+        }
+    }
+
+    for (expects, want) in [(false, 2), (true, 0)] {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let mut request = Request::put(LOGIN);
+        if expects {
+            request = request.header("expect", "100-continue");
+        }
+        let body = Counted(taken.clone(), Full::from("{}"));
+        let response = api().oneshot(request.body(body).unwrap()).await.unwrap();
+        assert_eq!((response.status().as_u16(), taken.load(SeqCst)), (405, want));
     }
 }

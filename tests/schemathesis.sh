@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# Lets schemathesis compare the demo with the description that it serves of itself:
+#
+#     tests/schemathesis.sh [PROGRAM]
+#
+# Every answer must be one of those described, and none may be our fault. Ends with 0 only if all
+# runs found nothing. Traffic stays on the loopback interface. `SCHEMATHESIS` names another
+# installation than the one on the PATH, `EXAMPLES` how many requests an operation gets from each
+# run of the fuzzer, `SEED` which.
+set -euo pipefail
+program=$(realpath "${1:-${CARGO_TARGET_DIR:-target}/debug/passticket-proxy}")
+schemathesis=${SCHEMATHESIS:-schemathesis}
+checks=not_a_server_error,status_code_conformance,content_type_conformance
+checks+=,response_headers_conformance,response_schema_conformance
+checks+=,unsupported_method,allow_header_conformance
+
+directory=$(mktemp -d)
+demo=
+end() {
+    if [[ -n $demo ]]; then
+        kill "$demo" 2>/dev/null || true
+        wait "$demo" 2>/dev/null || true
+        demo=
+    fi
+}
+finish() {
+    local status=$?
+    end
+    if ((status)) && [[ -f $directory/err ]]; then
+        printf '\nthe last lines of the log of the demo:\n' >&2
+        tail -n 40 "$directory/err" >&2
+    fi
+    rm -rf "$directory"
+}
+trap finish EXIT
+cd "$directory"
+
+# The name of the run, then what schemathesis gets besides. `$token` is a login token.
+run() {
+    local name=$1
+    shift
+    printf '\n--- %s (%ss)\n' "$name" "$SECONDS"
+    # What the last run left behind would be asked for as it is.
+    end
+    rm -rf data out
+    RUST_LOG=tower_passticket=debug "$program" serve --demo --port 0 --data-dir data >out 2>err &
+    demo=$!
+    for _ in $(seq 300); do
+        grep -q application/health out && break
+        kill -0 "$demo" 2>/dev/null || break
+        sleep 0.1
+    done
+    if ! grep -q application/health out; then
+        echo "the demo did not start:" >&2
+        cat out err >&2
+        return 1
+    fi
+    local url
+    url=$(grep -o 'https://localhost:[0-9]*' out | head -n 1)/gateway/api/v1/auth
+    token=$(curl -fsS --noproxy '*' --cacert data/certs/ca.pem --cert data/certs/USER.pem \
+        --key data/certs/USER.key -c - -o /dev/null -X POST "$url/login" |
+        awk '$6 == "apimlAuthenticationToken" { print $7 }')
+    [[ -n $token ]]
+    NO_PROXY='*' "$schemathesis" run "$url/openapi.json" --tls-verify data/certs/ca.pem \
+        --phases examples,coverage,fuzzing --checks "$checks" --continue-on-failure \
+        --workers 1 --seed "${SEED:-20261121}" --max-examples "${EXAMPLES:-10}" \
+        --generation-database none --request-timeout 30 --no-color --warnings off \
+        "${@//TOKEN/$token}"
+    # Whatever became of the requests, it is still there.
+    kill -0 "$demo"
+}
+
+run "with a password" --auth USER:validPassword
+# Credentials are made up.
+run "with none that is good"
+# What would revoke the token that the others need is left out.
+run "with a certificate and a login token" --header "Authorization: Bearer TOKEN" \
+    --request-cert data/certs/USER.pem --request-cert-key data/certs/USER.key \
+    --exclude-path-regex '/(logout|refresh)$'
+printf '\nschemathesis found nothing (%ss)\n' "$SECONDS"
