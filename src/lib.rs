@@ -33,7 +33,7 @@
 //!
 //! The default feature `standalone` builds the program `passticket-proxy`. An embedder writes
 //! `default-features = false` and gets the core, which has no TLS, no YAML and no command line in
-//! it; `api`, `proxy`, `tls` and `config` add up. No feature changes what another does.
+//! it; `store`, `api`, `proxy`, `tls` and `config` add up. No feature changes what another does.
 //!
 //! # Where to begin
 //! - The layers on a router of your own: `examples/axum.rs`.

@@ -40,7 +40,7 @@ run() {
     local name=$1
     shift
     printf '\n--- %s (%ss)\n' "$name" "$SECONDS"
-    # What the last run left behind would be asked for as it is.
+    # A new demo, so that no run meets what the last has revoked.
     end
     rm -rf data out
     RUST_LOG=tower_passticket=debug "$program" serve --demo --port 0 --data-dir data >out 2>err &

@@ -4,7 +4,7 @@
 //! is made from the [`ApiError`]s that it can end with, by the code that answers with them: status,
 //! message and headers cannot differ from what is sent.
 
-use std::{collections::BTreeMap, iter};
+use std::{collections::BTreeMap, iter, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -584,11 +584,11 @@ impl Settings<'_> {
         if reads_body {
             errors.extend([ApiError::BodyTooLarge, ApiError::BodyBroken]);
         }
-        let mut statuses = BTreeMap::<String, Refusals>::new();
         if errors.contains(&ApiError::WrongCredentials) {
-            let status = StatusCode::TOO_MANY_REQUESTS.as_str().to_owned();
-            statuses.insert(status, Refusals::too_many_attempts());
+            // Whoever takes passwords slows down who guesses them.
+            errors.push(ApiError::TooManyAttempts { retry_after: Duration::from_secs(60) });
         }
+        let mut statuses = BTreeMap::<String, Refusals>::new();
         let url = format!("{PREFIX}{path}");
         for error in errors {
             let (status, _) = self.compatibility.refusal(&error, &url);
@@ -699,16 +699,6 @@ struct Refusals {
 }
 
 impl Refusals {
-    /// Wrong passwords are slowed down and then refused.
-    fn too_many_attempts() -> Self {
-        Self {
-            causes: vec!["- too many wrong passwords of late".to_owned()],
-            headers: [("Retry-After", vec!["60".to_owned()])].into(),
-            says: true,
-            examples: BTreeMap::new(),
-        }
-    }
-
     fn add(&mut self, error: ApiError, url: &str, compatibility: Compatibility) {
         match compatibility.refusal(&error, url).1 {
             Some(message) => {
