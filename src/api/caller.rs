@@ -168,7 +168,12 @@ impl<L: LoginProvider, R, S, G, M: IdentityMapper> AuthApi<L, R, S, G, M> {
             return Err(ApiError::AuthenticationRequired);
         };
         let (url, subject) = (request.uri.path(), certificate.subject());
-        match mapper.map_certificate(certificate).await {
+        let mapped = if certificate.not_after() < self.clock.now() {
+            Err(MapError::Expired)
+        } else {
+            mapper.map_certificate(certificate).await
+        };
+        match mapped {
             Ok(user) => {
                 tracing::info!(url, %user, proof = "certificate", subject, "authenticated");
                 Ok(user)
@@ -193,7 +198,11 @@ impl<L, R, S, G, M> AuthApi<L, R, S, G, M> {
     /// [`ApiError::CertificateRequired`] without one, or while certificates are off.
     pub(super) fn require_certificate(&self, request: &Parts) -> Result<(), ApiError> {
         match request.extensions.get::<PeerCertificate>() {
-            Some(_) if self.mapper.is_some() => Ok(()),
+            Some(certificate)
+                if self.mapper.is_some() && self.clock.now() <= certificate.not_after() =>
+            {
+                Ok(())
+            }
             _ => Err(ApiError::CertificateRequired),
         }
     }

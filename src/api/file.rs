@@ -21,9 +21,9 @@ use crate::passticket::UserId;
 /// Users whose password hashes somebody has read from a file.
 ///
 /// A hash is a PHC string (`$argon2id$v=19$m=19456,t=2,p=1$…`), as [`hash_password`] makes them.
-/// Hashing is meant to be slow: it runs on tokio's blocking pool, as many at once as the machine
-/// has cores, and further logins wait. A user that does not exist costs as much time as a wrong
-/// password. Needs a tokio runtime to run in.
+/// Hashing is meant to be slow: it runs on tokio's blocking pool, on half of the cores at the most,
+/// and further logins wait. A user that does not exist costs as much time as the costliest hash, so
+/// give all users the same parameters. Needs a tokio runtime to run in.
 #[derive(Clone)]
 pub struct FileLogin {
     users: Arc<HashMap<UserId, Arc<PasswordHash>>>,
@@ -53,8 +53,9 @@ impl FileLogin {
                 Entry::Occupied(_) => return Err(FileLoginError::Twice { user }),
             };
         }
-        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Ok(Self { users: Arc::new(hashes), decoy, running: Arc::new(Semaphore::new(cores)) })
+        // The other half goes on forwarding whatever the number of logins.
+        let half = thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
+        Ok(Self { users: Arc::new(hashes), decoy, running: Arc::new(Semaphore::new(half)) })
     }
 
     /// Hashes at most `logins` passwords at once. Each takes the memory that its hash names, 19 MiB

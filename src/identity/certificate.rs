@@ -8,6 +8,8 @@ use x509_cert::{
     der::{Decode, asn1::Any},
 };
 
+use crate::clock::Timestamp;
+
 /// The verified leaf certificate of the peer, as a request extension.
 ///
 /// Whoever puts it there vouches that the peer holds its key: the TLS acceptor does, from the
@@ -19,6 +21,7 @@ struct Parts {
     der: Bytes,
     subject: String,
     common_name: Option<String>,
+    not_after: Timestamp,
 }
 
 impl PeerCertificate {
@@ -35,12 +38,20 @@ impl PeerCertificate {
             .iter()
             .find(|attribute| attribute.oid.to_string() == COMMON_NAME)
             .and_then(|attribute| directory_string(&attribute.value));
-        Ok(Self(Arc::new(Parts { subject: subject.to_string(), common_name, der })))
+        let not_after = certificate.tbs_certificate().validity().not_after.to_unix_duration();
+        let not_after = Timestamp::from_secs(not_after.as_secs());
+        Ok(Self(Arc::new(Parts { subject: subject.to_string(), common_name, not_after, der })))
     }
 
     /// The certificate in DER.
     pub fn der(&self) -> &Bytes {
         &self.0.der
+    }
+
+    /// The last second of its validity (RFC 5280 §4.1.2.5). The handshake has compared it, but a
+    /// connection, or one that resumes its session, may outlive the certificate.
+    pub fn not_after(&self) -> Timestamp {
+        self.0.not_after
     }
 
     /// The subject as RFC 4514 writes it, properly escaped. For logs: read names with

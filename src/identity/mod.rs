@@ -40,6 +40,9 @@ pub enum MapError {
     /// What stands for the user is no user id.
     #[error(transparent)]
     NotAUserId(#[from] NameError),
+    /// It has expired since the handshake.
+    #[error("the certificate has expired")]
+    Expired,
     /// Nobody is mapped to it.
     #[error("no user is mapped to the certificate")]
     NotMapped,

@@ -164,6 +164,9 @@ impl<R, M: IdentityMapper> Authenticator<R, M> {
         match credential::select(headers, certificate, &self.names, self.pats) {
             Some(Credential::Token { text, place }) => Begun::Decided(self.token(text, place)),
             Some(Credential::Certificate(certificate)) => match &self.mapper {
+                Some(_) if certificate.not_after() < self.verifier.now() => {
+                    Begun::Decided(Err(MapError::Expired.into()))
+                }
                 Some(mapper) => Begun::Mapping {
                     certificate: certificate.clone(),
                     future: mapper.map_certificate(certificate),

@@ -325,10 +325,17 @@ async fn failures_are_forwarded_without_any_credential() {
     let exchange = world.exchange(get(FILES, &[("private-token", &later)])).await;
     assert_eq!(exchange.failure_text(), Some(INVALID));
 
-    let mut request = get(FILES, &[]);
-    request.extensions_mut().insert(certificate("Zowe Service"));
-    let exchange = world.exchange(request).await;
-    assert_eq!(exchange.failure_text(), Some("ZWEAG161E No user was found"));
+    let mut expired = CertificateParams::default();
+    expired.distinguished_name.push(DnType::CommonName, "USER");
+    expired.not_after = rcgen::date_time_ymd(2027, 1, 1);
+    let expired = expired.self_signed(&KeyPair::generate().unwrap()).unwrap();
+    let expired = PeerCertificate::from_der(expired.der().to_vec()).unwrap();
+    for certificate in [certificate("Zowe Service"), expired] {
+        let mut request = get(FILES, &[]);
+        request.extensions_mut().insert(certificate);
+        let exchange = world.exchange(request).await;
+        assert_eq!(exchange.failure_text(), Some("ZWEAG161E No user was found"));
+    }
 }
 
 #[tokio::test]
@@ -437,6 +444,21 @@ async fn a_forged_failure_is_replaced_and_the_services_own_is_kept() {
     let southbound = exchange.southbound.as_ref().unwrap();
     let values: Vec<_> = southbound.get_all(&X_ZOWE_AUTH_FAILURE).iter().collect();
     assert_eq!(values, ["ZWEAG160E No authentication provided in the request"]);
+
+    // A service may be a gateway too, and has something to say of its own.
+    let own = |_: Request<Body>| {
+        let own = Response::builder().header(&X_ZOWE_AUTH_FAILURE, "its own");
+        ready(Ok::<_, Infallible>(own.body(Body::default()).unwrap()))
+    };
+    let stack = ServiceBuilder::new()
+        .layer(RouteLayer::new(world.routes()))
+        .layer(AuthenticateLayer::new(Authenticator::new(world.verifier())))
+        .layer(ScopeLayer::new())
+        .layer(PassTicketLayer::new(NotAllowed))
+        .service_fn(own);
+    let answer = stack.oneshot(get(FILES, &[])).await.unwrap();
+    let values: Vec<_> = answer.headers().get_all(&X_ZOWE_AUTH_FAILURE).iter().collect();
+    assert_eq!(values, ["its own", "ZWEAG160E No authentication provided in the request"]);
 }
 
 #[tokio::test]

@@ -4,19 +4,26 @@ use std::{
     convert::Infallible,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header::CONTENT_TYPE};
+use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
 use pin_project_lite::pin_project;
+use tokio::time::{Timeout, timeout};
 use tower_service::Service;
 
 use super::body::ResponseBody;
+use crate::message::{self, ApiMessage};
 
 const AUTH_API: &str = "/gateway/api/v1/auth";
 const HEALTH: &str = "/application/health";
 
-/// Sends `/gateway/api/v1/auth/…` to the auth API `A`, answers `/application/health`, and leaves
+/// An endpoint of the auth API reads a small body and asks its own stores. Whoever sends that body
+/// a byte a minute does not keep it for ever.
+const API_WITHIN: Duration = Duration::from_secs(30);
+
+/// Sends `/gateway/api/v1/auth/…` to the auth API `A`, which has 30 seconds for it, answers `/application/health`, and leaves
 /// the rest to the routed stack `R`.
 ///
 /// Both must always be ready, as the services of this crate are: nothing here waits for one while
@@ -53,7 +60,7 @@ where
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let path = request.uri().path();
         let kind = if path.strip_prefix(AUTH_API).is_some_and(|rest| rest.starts_with('/')) {
-            Kind::Api { future: self.api.call(request) }
+            Kind::Api { future: timeout(API_WITHIN, self.api.call(request)) }
         } else if path == HEALTH {
             Kind::Health
         } else {
@@ -76,7 +83,7 @@ pin_project! {
     #[project = KindProj]
     #[derive(Debug)]
     enum Kind<A, R> {
-        Api { #[pin] future: A },
+        Api { #[pin] future: Timeout<A> },
         Routed { #[pin] future: R },
         Health,
     }
@@ -92,11 +99,19 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().kind.project() {
-            KindProj::Api { future } => Poll::Ready(Ok(ready!(future.poll(cx))?.map(Into::into))),
+            KindProj::Api { future } => Poll::Ready(Ok(match ready!(future.poll(cx)) {
+                Ok(answered) => answered?.map(Into::into),
+                Err(_) => late(),
+            })),
             KindProj::Routed { future } => future.poll(cx),
             KindProj::Health => Poll::Ready(Ok(health())),
         }
     }
+}
+
+fn late() -> Response<ResponseBody> {
+    let message = ApiMessage::with(&message::SERVICE_UNAVAILABLE, &["it took too long"]);
+    message.into_response(StatusCode::SERVICE_UNAVAILABLE).map(ResponseBody::from)
 }
 
 /// Whoever can ask is told that we can answer; nothing more is known here.

@@ -59,6 +59,11 @@ impl TokenVerifier {
         self
     }
 
+    /// What time it is, for whoever has to judge a credential beside a token.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Verifies a token in its compact form (RFC 7515 §3.1): RS256 under our key, not expired
     /// (`now < exp`), not used before `nbf`, every claim of its type, an issuer we know.
     ///
