@@ -4,11 +4,16 @@
 
 mod support;
 
-use std::{fs, process::Command};
+use std::{fs, process::Command, time::Duration};
 
-use reqwest::{Client, Method, Response};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair,
+};
+use reqwest::{Client, Identity, Method, Response};
 use serde_json::{Value, json};
 use support::{Demo, Running};
+use tower_passticket::clock::{Clock, SystemClock};
 
 const ENDPOINTS: &str = include_str!("../src/api/endpoints.md");
 
@@ -22,10 +27,17 @@ enum As {
     Token,
     TokenAnd(&'static str),
     LoggedOut,
+    /// A login token whose time is over, beside the certificate of `USER`.
+    Expired,
+    /// A login token with another signature.
+    Forged,
+    /// A certificate of our authority, for somebody who is no user.
+    Stranger,
     Pat,
 }
 
-/// One row of a table: `{PAT}`, `{REVOKED}` and `{JWT}` in a body stand for fresh tokens.
+/// One row of a table: `{PAT}`, `{REVOKED}`, `{EXPIRED}` and `{JWT}` in a body stand for fresh tokens,
+/// `{BIG}` for more than may be sent.
 struct Row {
     method: Method,
     path: &'static str,
@@ -51,12 +63,16 @@ fn row(
 }
 
 fn rows() -> Vec<Row> {
-    use As::{Certificate, LoggedOut, Nobody, Pat, Token, TokenAnd, User, WrongPassword};
+    use As::{
+        Certificate, Expired, Forged, LoggedOut, Nobody, Pat, Stranger, Token, TokenAnd, User,
+        WrongPassword,
+    };
     let (get, post, delete) = (|| Method::GET, || Method::POST, || Method::DELETE);
     let done = [(200, ""), (204, "")];
     let silent = [(401, "ZWEAG102E"), (401, "")];
     let refused = [(401, "ZWEAT403E"), (403, "ZWEAT403E")];
     let no_certificate = [(403, "ZWEAG167E"), (403, "")];
+    let stranger = [(401, "ZWEAG161E"), (403, "ZWEAT403E")];
     let generate = r#"{"validity":1,"scopes":["dcpassticket"]}"#;
     let validate = r#"{"token":"{PAT}","serviceId":"dcpassticket"}"#;
     let applid = r#"{"applicationName":"ZOWEAPPL"}"#;
@@ -166,6 +182,47 @@ fn rows() -> Vec<Row> {
         row(delete(), "access-token/evict", Certificate("APIMTST"), "", both(403, "ZWEAT403E")),
         row(delete(), "access-token/evict", Nobody, "", both(401, "ZWEAG105E")),
     ];
+    rows.extend([
+        row(post(), "login", Stranger, "", both(400, "ZWEAG121E")),
+        row(get(), "query", Expired, "", both(401, "ZWEAT100E")),
+        row(get(), "query", Forged, "", both(401, "ZWEAG130E")),
+        row(post(), "logout", Expired, "", both(401, "ZWEAT100E")),
+        row(post(), "logout", Forged, "", both(401, "ZWEAG130E")),
+        row(post(), "refresh", Expired, "", both(401, "ZWEAT100E")),
+        row(post(), "ticket", Expired, applid, both(401, "ZWEAT100E")),
+        row(post(), "access-token/generate", Stranger, generate, both(400, "ZWEAG121E")),
+        row(post(), "access-token/generate", Nobody, generate, both(400, "ZWEAG121E")),
+        row(
+            post(),
+            "access-token/validate",
+            Nobody,
+            r#"{"token":"{EXPIRED}","serviceId":"dcpassticket"}"#,
+            both(401, "ZWEAG103E"),
+        ),
+        row(
+            delete(),
+            "access-token/revoke",
+            Nobody,
+            r#"{"token":"{EXPIRED}"}"#,
+            both(401, "ZWEAG103E"),
+        ),
+        row(delete(), "access-token/evict", Stranger, "", stranger),
+        row(delete(), "access-token/evict", WrongPassword, "", both(401, "ZWEAG120E")),
+        row(post(), "login", User, "{BIG}", both(413, "ZWEAO413E")),
+        row(post(), "ticket", TokenAnd("USER"), "{BIG}", both(413, "ZWEAO413E")),
+        row(post(), "access-token/generate", User, "{BIG}", both(413, "ZWEAO413E")),
+        row(post(), "access-token/validate", Nobody, "{BIG}", both(413, "ZWEAO413E")),
+        row(delete(), "access-token/revoke", Nobody, "{BIG}", both(413, "ZWEAO413E")),
+        row(get(), "logout", Token, "", both(405, "ZWEAG101E")),
+        row(get(), "refresh", Token, "", both(405, "ZWEAG101E")),
+        row(get(), "ticket", Token, "", both(405, "ZWEAG101E")),
+        row(post(), "keys/public", Nobody, "", both(405, "ZWEAG101E")),
+        row(post(), "keys/public/all", Nobody, "", both(405, "ZWEAG101E")),
+        row(post(), "keys/public/current", Nobody, "", both(405, "ZWEAG101E")),
+        row(get(), "access-token/generate", User, "", both(405, "ZWEAG101E")),
+        row(post(), "access-token/revoke", Nobody, "", both(405, "ZWEAG101E")),
+        row(post(), "access-token/evict", User, "", both(405, "ZWEAG101E")),
+    ]);
     let admin = [
         "access-token/revoke/tokens/user",
         "access-token/revoke/tokens/users",
@@ -177,6 +234,8 @@ fn rows() -> Vec<Row> {
     }
     for path in admin.into_iter().chain(["access-token/revoke/tokens"]) {
         rows.push(row(delete(), path, User, rule, done));
+        rows.push(row(delete(), path, Stranger, rule, stranger));
+        rows.push(row(delete(), path, User, "{BIG}", both(413, "ZWEAO413E")));
         rows.push(row(delete(), path, Certificate("USER"), rule, done));
         rows.push(row(delete(), path, User, r#"{"timestamp":"soon"}"#, both(400, "ZWEAT607E")));
         rows.push(row(delete(), path, Nobody, rule, both(401, "ZWEAG105E")));
@@ -194,17 +253,29 @@ struct Asking<'d> {
     nobody: Client,
     user: Client,
     other: Client,
+    stranger: Client,
 }
 
 impl<'d> Asking<'d> {
     fn of(demo: &'d Demo) -> Self {
         let (user, other) = (demo.client_of("USER"), demo.client_of("APIMTST"));
-        Self { demo, nobody: demo.client(), user, other }
+        Self { demo, nobody: demo.client(), user, other, stranger: stranger(demo) }
+    }
+
+    /// A token of `USER` that expired a second ago, with these claims besides.
+    fn expired(&self, more: Value) -> String {
+        let key = fs::read(self.demo.directory.join("keys/jwt.pem")).unwrap();
+        let now = SystemClock.now().as_secs();
+        let mut claims = json!({"sub": "USER", "iat": now - 60, "exp": now - 1});
+        claims.as_object_mut().unwrap().append(&mut more.as_object().unwrap().clone());
+        let key = EncodingKey::from_rsa_pem(&key).unwrap();
+        jsonwebtoken::encode(&Header::new(Algorithm::RS256), &claims, &key).unwrap()
     }
 
     fn client(&self, who: As) -> &Client {
         match who {
-            As::Certificate("USER") | As::TokenAnd("USER") => &self.user,
+            As::Certificate("USER") | As::TokenAnd("USER") | As::Expired => &self.user,
+            As::Stranger => &self.stranger,
             As::Certificate(_) | As::TokenAnd(_) => &self.other,
             _ => &self.nobody,
         }
@@ -222,6 +293,22 @@ impl<'d> Asking<'d> {
         let response = request.body(r#"{"scopes":["dcpassticket"]}"#).send().await.unwrap();
         response.text().await.unwrap()
     }
+}
+
+/// A client with a certificate that the authority of the demo has signed, whose common name is no
+/// user id.
+fn stranger(demo: &Demo) -> Client {
+    let read = |name: &str| fs::read_to_string(demo.directory.join(name)).unwrap();
+    let mut ca = CertificateParams::default();
+    ca.distinguished_name = DistinguishedName::new();
+    ca.distinguished_name.push(DnType::CommonName, "Demonstration CA of passticket-proxy");
+    let issuer = Issuer::new(ca, KeyPair::from_pem(&read("certs/ca.key")).unwrap());
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "Nobody in particular");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let key = KeyPair::generate().unwrap();
+    let pem = params.signed_by(&key, &issuer).unwrap().pem() + &key.serialize_pem();
+    demo.builder().identity(Identity::from_pem(pem.as_bytes()).unwrap()).build().unwrap()
 }
 
 async fn post_token(demo: &Demo, method: Method, path: &str, token: &str, service: &str) -> u16 {
@@ -245,10 +332,22 @@ async fn send(asking: &Asking<'_>, row: &Row) -> Response {
         assert!([200, 204].contains(&status));
         body = body.replace("{REVOKED}", &pat);
     }
+    if body.contains("{EXPIRED}") {
+        let pat = json!({"iss": "APIML_PAT", "scopes": ["dcpassticket"]});
+        body = body.replace("{EXPIRED}", &asking.expired(pat));
+    }
+    let body = body.replace("{BIG}", &"x".repeat(70 * 1024));
     let request =
         asking.client(row.who).request(row.method.clone(), demo.auth(row.path)).body(body);
     let request = match row.who {
-        As::Nobody | As::Certificate(_) => request,
+        As::Nobody | As::Certificate(_) | As::Stranger => request,
+        As::Expired => request.bearer_auth(asking.expired(json!({"iss": "APIML"}))),
+        As::Forged => {
+            let token = asking.login().await;
+            let (signed, signature) = token.rsplit_once('.').unwrap();
+            let first = if signature.starts_with('A') { "B" } else { "A" };
+            request.bearer_auth(format!("{signed}.{first}{}", &signature[1..]))
+        }
         As::User => request.basic_auth("USER", Some("validPassword")),
         As::WrongPassword => request.basic_auth("USER", Some("wrong")),
         As::Token => request.bearer_auth(asking.login().await),
@@ -305,6 +404,29 @@ async fn every_endpoint_answers_as_zowe_v3_if_told_so() {
     check(&demo, 1).await;
     let response = demo.client().get(demo.auth("keys/public")).send().await.unwrap();
     assert_eq!(response.headers()["content-type"], "application/json");
+}
+
+/// Guessing is slowed down; the right password works after the wait.
+#[tokio::test]
+async fn guesses_are_slowed_and_the_right_password_works_after_the_wait() {
+    let demo = Demo::start();
+    let client = demo.client();
+    let attempt = |password: &'static str| {
+        client.post(demo.auth("login")).basic_auth("USER", Some(password)).send()
+    };
+    let refused = loop {
+        let response = attempt("wrong").await.unwrap();
+        if response.status() != 401 {
+            break response;
+        }
+    };
+    assert_eq!(refused.status(), 429);
+    let wait: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    let document: Value = refused.json().await.unwrap();
+    assert_eq!(document["messages"][0]["messageNumber"], "ZWESG429E");
+    assert_eq!(attempt("validPassword").await.unwrap().status(), 429);
+    tokio::time::sleep(Duration::from_secs(wait)).await;
+    assert_eq!(attempt("validPassword").await.unwrap().status(), 204);
 }
 
 #[tokio::test]
