@@ -12,7 +12,7 @@ use rcgen::{
 };
 use reqwest::{Client, Identity, Method, Response};
 use serde_json::{Value, json};
-use support::{Demo, Running};
+use support::{Demo, Running, has_curl};
 use tower_passticket::clock::{Clock, SystemClock};
 
 const ENDPOINTS: &str = include_str!("../src/api/endpoints.md");
@@ -523,6 +523,9 @@ fn a_damaged_store_stops_the_start() {
 
 #[test]
 fn the_commands_of_the_documentation_work_as_they_stand() {
+    if !has_curl() {
+        return;
+    }
     let demo = Demo::start();
     let mut lines: Vec<&str> = Vec::new();
     let mut in_block = false;

@@ -23,6 +23,13 @@ pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_passticket-proxy");
 /// How long anything may take on a slow and busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Whether there is a `curl` to drive the program with. In CI there must be.
+pub(crate) fn has_curl() -> bool {
+    let found = Command::new("curl").arg("--version").output().is_ok();
+    assert!(found || std::env::var_os("CI").is_none(), "CI needs curl");
+    found
+}
+
 /// The program, running. Ended by its pid when dropped.
 #[derive(Debug)]
 pub(crate) struct Running {
