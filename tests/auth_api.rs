@@ -406,6 +406,45 @@ async fn every_endpoint_answers_as_zowe_v3_if_told_so() {
     assert_eq!(response.headers()["content-type"], "application/json");
 }
 
+/// When the store cannot be written nobody is told that anything was revoked.
+#[tokio::test]
+async fn a_disk_that_is_full_is_503_and_claims_nothing() {
+    let demo = Demo::start();
+    let asking = Asking::of(&demo);
+    let (pat, jwt, kept) = (asking.pat().await, asking.login().await, asking.login().await);
+    let pid = demo.program.pid().to_string();
+    let limited = Command::new("prlimit").args(["--pid", &pid, "--fsize=4096:4096"]).status();
+    if limited.is_err() {
+        assert!(std::env::var_os("CI").is_none(), "CI needs prlimit");
+        return;
+    }
+    assert!(limited.unwrap().success());
+    let delete = |path: &str| asking.user.delete(demo.auth(path));
+    let token = json!({ "token": pat }).to_string();
+    for request in [
+        delete("access-token/revoke").body(token),
+        delete("access-token/revoke/tokens"),
+        delete("access-token/revoke/tokens/user").body(r#"{"userId":"OTHER"}"#),
+        delete("access-token/revoke/tokens/users").body(r#"{"userId":"OTHER"}"#),
+        delete("access-token/revoke/tokens/scope").body(r#"{"serviceId":"other"}"#),
+        delete("access-token/evict"),
+        asking.nobody.post(demo.auth("logout")).bearer_auth(&jwt),
+        asking.user.post(demo.auth("refresh")).bearer_auth(&kept),
+    ] {
+        let response = request.send().await.unwrap();
+        let url = response.url().clone();
+        assert_eq!(response.status(), 503, "{url}");
+        assert!(!response.headers().contains_key("set-cookie"), "{url}");
+        let document: Value = response.json().await.unwrap();
+        assert_eq!(document["messages"][0]["messageNumber"], "ZWEAG104E", "{url}");
+    }
+    // In doubt it is revoked.
+    assert_eq!(
+        post_token(&demo, Method::POST, "access-token/validate", &pat, "dcpassticket").await,
+        401
+    );
+}
+
 /// Guessing is slowed down; the right password works after the wait.
 #[tokio::test]
 async fn guesses_are_slowed_and_the_right_password_works_after_the_wait() {

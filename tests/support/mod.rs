@@ -41,7 +41,9 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(args: &[&str]) -> Self {
-        let mut child = Command::new(PROGRAM)
+        // A file that must not grow is then an error to the program, and not its end.
+        let mut child = Command::new("sh")
+            .args(["-c", r#"trap '' XFSZ; exec "$0" "$@""#, PROGRAM])
             .args(args)
             .env("RUST_LOG", "debug")
             .stdin(Stdio::null())
