@@ -58,7 +58,6 @@
 //! ```
 
 use std::{
-    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -155,11 +154,7 @@ where
             Begun::Mapping { certificate, future } => {
                 let authenticator = self.authenticator.clone();
                 let mapping = Mapping { future, certificate, authenticator, on_failure };
-                // The service that was ready answers this request, its clone the next:
-                // https://docs.rs/tower/latest/tower/trait.Service.html#be-careful-when-cloning-inner-services
-                let clone = self.inner.clone();
-                let ready = mem::replace(&mut self.inner, clone);
-                PreparedFuture::waiting(mapping, ready, request)
+                PreparedFuture::waiting(mapping, &mut self.inner, request)
             }
         }
     }

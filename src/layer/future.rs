@@ -1,6 +1,7 @@
 //! The two futures of the layers, without a box.
 
 use std::{
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -117,8 +118,14 @@ where
         Self { state, failure }
     }
 
-    /// `service` is the one that was ready.
-    pub(super) fn waiting(prepare: P, service: S, request: Request<ReqBody>) -> Self {
+    /// Takes the service that was ready along and leaves its clone for the next request:
+    /// <https://docs.rs/tower/latest/tower/trait.Service.html#be-careful-when-cloning-inner-services>
+    pub(super) fn waiting(prepare: P, service: &mut S, request: Request<ReqBody>) -> Self
+    where
+        S: Clone,
+    {
+        let clone = service.clone();
+        let service = mem::replace(service, clone);
         let state = State::Preparing { prepare, service, request: Some(request) };
         Self { state, failure: None }
     }

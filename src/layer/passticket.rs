@@ -74,7 +74,6 @@
 //! ```
 
 use std::{
-    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -206,11 +205,7 @@ where
                     authorized: Some(authorized),
                     shared: self.shared.clone(),
                 };
-                // The service that was ready answers this request, its clone the next:
-                // https://docs.rs/tower/latest/tower/trait.Service.html#be-careful-when-cloning-inner-services
-                let clone = self.inner.clone();
-                let ready = mem::replace(&mut self.inner, clone);
-                PreparedFuture::waiting(generating, ready, request)
+                PreparedFuture::waiting(generating, &mut self.inner, request)
             }
         }
     }

@@ -94,16 +94,13 @@ impl World {
         self.write("certs/ca.key", SECRET, &ca_key.serialize_pem())?;
         let issuer = Issuer::from_params(&ca, &ca_key);
 
-        let mut localhost =
-            CertificateParams::new(["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec())
-                .map_err(io::Error::other)?;
-        leaf(&mut localhost, "localhost", ExtendedKeyUsagePurpose::ServerAuth);
+        let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+        let names = CertificateParams::new(names).map_err(io::Error::other)?.subject_alt_names;
+        let mut localhost = leaf("localhost", ExtendedKeyUsagePurpose::ServerAuth);
+        localhost.subject_alt_names = names;
         let mut leaves = vec![("localhost", localhost)];
-        for user in CERTIFIED {
-            let mut client = CertificateParams::default();
-            leaf(&mut client, user, ExtendedKeyUsagePurpose::ClientAuth);
-            leaves.push((user, client));
-        }
+        leaves
+            .extend(CERTIFIED.map(|user| (user, leaf(user, ExtendedKeyUsagePurpose::ClientAuth))));
         for (name, params) in leaves {
             let key = key()?;
             let certificate = params.signed_by(&key, &issuer).map_err(io::Error::other)?;
@@ -140,14 +137,12 @@ fn params(common_name: &str) -> CertificateParams {
     params
 }
 
-fn leaf(params: &mut CertificateParams, common_name: &str, usage: ExtendedKeyUsagePurpose) {
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, common_name);
-    params.not_before = date_time_ymd(2026, 1, 1);
-    params.not_after = date_time_ymd(2046, 1, 1);
+fn leaf(common_name: &str, usage: ExtendedKeyUsagePurpose) -> CertificateParams {
+    let mut params = params(common_name);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![usage];
     params.use_authority_key_identifier_extension = true;
+    params
 }
 
 fn saf_yml() -> String {
