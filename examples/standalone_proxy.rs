@@ -23,7 +23,7 @@ use tower_passticket::{
     passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, UserId},
     proxy::{Forward, Gateway, ResponseBody, Timeouts},
     revocation::RevocationIndex,
-    saf::{AccessLevel, FileSaf},
+    saf::{AccessLevel, FileSaf, PermittedGenerator, Profile, ProfileName},
     tls::{Server, Verification, https_connector},
     token::{ServiceId, SigningKey, TokenIssuer, TokenVerifier, Validity},
 };
@@ -79,7 +79,16 @@ where
     let user = UserId::new("USER")?;
 
     let verifier = TokenVerifier::new(key.verifying_key());
+    // What a security product would know: that this gateway may make tickets for the APPLID, and
+    // who may revoke tokens of others. In production from a file, or from the product itself.
+    let gateway = UserId::new("ZWESVUSR")?;
+    let saf = FileSaf::new([
+        Profile::new("PTKTDATA", ProfileName::new("IRRPTAUTH.ZOWEAPPL.*")?)
+            .permit(gateway, AccessLevel::Update),
+        Profile::new("ZOWE", ProfileName::new("APIML.SERVICES")?).permit(user, AccessLevel::Update),
+    ]);
     let tickets = LocalGenerator::new(KeyProfiles::new([profile])?);
+    let tickets = PermittedGenerator::new(tickets, saf.clone(), gateway);
     // One for both: what the API revokes is refused on routes at once. In production a
     // `DurableStore`, which outlives the process.
     let revocations = Arc::new(RevocationIndex::default());
@@ -89,7 +98,7 @@ where
         verifier: verifier.clone(),
         login: FileLogin::new([(user, password)])?,
         revocations: revocations.clone(),
-        saf: FileSaf::new([("ZOWE", "APIML.SERVICES", AccessLevel::Update, user)]),
+        saf,
         tickets: tickets.clone(),
     })
     .with_personal_access_tokens(Validity::MAX);

@@ -12,6 +12,7 @@ use http_body_util::Full;
 use super::{
     body::{BodyProblem, MAX_BODY_LEN},
     compatibility::Compatibility,
+    permission::{GuardedTask, Permission},
     provider::LoginError,
 };
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
     message::{self, ApiMessage, Template},
     passticket::{GenerateError, SafReturnCodes},
     revocation::RevokedBy,
-    saf::AccessLevel,
+    saf::SafError,
     token::TokenError,
 };
 
@@ -127,9 +128,12 @@ pub enum ApiError {
     /// A body of `access-token/revoke/tokens`, or below it, that cannot be read: 400.
     #[error("the body is no rule: {0}")]
     InvalidRuleBody(BodyProblem),
-    /// SAF refuses the caller: 401 for rules, 403 for the eviction.
-    #[error("the user may not {0}")]
-    NotPermitted(AdminTask),
+    /// SAF refuses the caller: 401 for rules, 403 for anything else.
+    #[error("the user may not {task}: {0} is needed", task = .0.task())]
+    NotPermitted(Permission),
+    /// Whether SAF refuses nobody can say: 503 if it cannot be reached, 500 if it makes no sense.
+    #[error(transparent)]
+    Saf(SafError),
     /// Our fault; the log says what: 500.
     #[error("internal error")]
     Internal,
@@ -162,32 +166,6 @@ pub enum PatRefusal {
     /// It is for other services.
     #[error("the token is not for this service")]
     OutOfScope,
-}
-
-/// What only some may do (design, decision 1; zowe-endpoints §1.11 to §1.13).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AdminTask {
-    /// Revoke tokens of others.
-    #[error("revoke tokens of others")]
-    Revoke,
-    /// Evict what can hit no token any more.
-    #[error("evict revocations")]
-    Evict,
-}
-
-impl AdminTask {
-    /// The class of the resource that guards it.
-    pub const CLASS: &str = "ZOWE";
-    /// The resource that guards it.
-    pub const RESOURCE: &str = "APIML.SERVICES";
-
-    /// The level that it takes.
-    pub const fn level(self) -> AccessLevel {
-        match self {
-            Self::Revoke => AccessLevel::Read,
-            Self::Evict => AccessLevel::Update,
-        }
-    }
 }
 
 impl From<LoginError> for ApiError {
@@ -235,7 +213,7 @@ impl ApiError {
                 with_url(Is::UNAUTHORIZED, &message::AUTHENTICATION_REQUIRED)
             }
             Self::NoUser => plain(Is::UNAUTHORIZED, &message::NO_USER),
-            Self::Unavailable | Self::StoreUnavailable => {
+            Self::Unavailable | Self::StoreUnavailable | Self::Saf(SafError::Unavailable) => {
                 plain(Is::SERVICE_UNAVAILABLE, &message::AUTHENTICATION_UNAVAILABLE)
             }
             Self::CertificateRequired => plain(Is::FORBIDDEN, &message::MISSING_CERTIFICATE),
@@ -266,17 +244,15 @@ impl ApiError {
             }
             Self::Pat(_) => plain(Is::UNAUTHORIZED, &message::INVALID_TOKEN),
             Self::InvalidRuleBody(_) => plain(Is::BAD_REQUEST, &message::INVALID_REVOKE_BODY),
-            Self::NotPermitted(task) => {
-                let status = match task {
-                    AdminTask::Revoke => Is::UNAUTHORIZED,
-                    AdminTask::Evict => Is::FORBIDDEN,
+            Self::NotPermitted(permission) => {
+                let status = match permission.task() {
+                    GuardedTask::Revoke => Is::UNAUTHORIZED,
+                    GuardedTask::Evict | GuardedTask::Delegate => Is::FORBIDDEN,
                 };
-                let (level, class, resource) =
-                    (task.level(), AdminTask::CLASS, AdminTask::RESOURCE);
-                let needed = format!("{level} on {resource} in class {class} is needed");
+                let needed = format!("{permission} is needed");
                 (status, ApiMessage::with(&message::FORBIDDEN, &[&needed]))
             }
-            Self::Internal => plain(Is::INTERNAL_SERVER_ERROR, &message::INTERNAL),
+            Self::Internal | Self::Saf(_) => plain(Is::INTERNAL_SERVER_ERROR, &message::INTERNAL),
         }
     }
 

@@ -58,7 +58,7 @@
 //!     api::{AuthApi, AuthParts, FileLogin, Password, hash_password},
 //!     passticket::{KeyProfiles, LocalGenerator, UserId},
 //!     revocation::RevocationIndex,
-//!     saf::{AccessLevel, FileSaf},
+//!     saf::{AccessLevel, FileSaf, Profile, ProfileName},
 //!     token::{SigningKey, TokenIssuer, TokenVerifier, Validity},
 //! };
 //!
@@ -75,7 +75,10 @@
 //!     key: public,
 //!     login: FileLogin::new([(user, hash_password(&Password::new("validPassword"))?)])?,
 //!     revocations: RevocationIndex::default(),
-//!     saf: FileSaf::new([("ZOWE", "APIML.SERVICES", AccessLevel::Update, user)]),
+//!     saf: FileSaf::new([
+//!         Profile::new("ZOWE", ProfileName::new("APIML.SERVICES")?)
+//!             .permit(user, AccessLevel::Update),
+//!     ]),
 //!     tickets: LocalGenerator::new(KeyProfiles::default()),
 //! })
 //! .with_personal_access_tokens(Validity::MAX);
@@ -105,6 +108,7 @@ mod keys;
 mod login;
 mod logout;
 mod openapi;
+mod permission;
 mod possession;
 mod provider;
 mod query;
@@ -116,7 +120,8 @@ mod ticket;
 
 pub use body::{BodyProblem, MAX_BODY_LEN};
 pub use compatibility::Compatibility;
-pub use error::{AdminTask, ApiError, BodyField, PatRefusal};
+pub use error::{ApiError, BodyField, PatRefusal};
 pub use file::{FileLogin, FileLoginError, HashError, hash_password};
+pub use permission::{GuardedTask, GuardingResources, Permission};
 pub use provider::{LoginError, LoginProvider, Password};
 pub use service::{AuthApi, AuthParts, PREFIX};

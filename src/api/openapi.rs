@@ -17,13 +17,15 @@ use serde_json::{Map, Value, json};
 use super::{
     body::{BodyProblem, MAX_BODY_LEN},
     compatibility::Compatibility,
-    error::{AdminTask, ApiError, BodyField, PatRefusal},
+    error::{ApiError, BodyField, PatRefusal},
+    permission::{GuardedTask, GuardingResources},
     service::{AuthApi, ENDPOINTS, Endpoint, PREFIX, Switches, typed},
 };
 use crate::{
     layer::X_ZOWE_AUTH_FAILURE,
     passticket::{Applid, GenerateError, SafReturnCodes, UserId},
     revocation::RevokedBy,
+    saf::SafError,
     token::{TokenError, Validity},
 };
 
@@ -37,6 +39,7 @@ pub(super) struct Settings<'a> {
     /// The name of the cookie of login tokens.
     pub(super) cookie: &'a str,
     pub(super) max_validity: Validity,
+    pub(super) guards: &'a GuardingResources,
 }
 
 impl<L, R, S, G, M> AuthApi<L, R, S, G, M> {
@@ -54,6 +57,7 @@ impl<L, R, S, G, M> AuthApi<L, R, S, G, M> {
             compatibility: self.compatibility,
             cookie: self.cookies.jwt(),
             max_validity: self.max_validity,
+            guards: &self.guards,
         }
     }
 }
@@ -502,12 +506,12 @@ impl Settings<'_> {
             Endpoint::RevokeUser => Description {
                 summary: "Revoke all Personal Access Tokens of a user up to a time",
                 body: Some(rule_body(Some(("userId", "UserId", "OTHER")))),
-                ..self.rule(self.administrator(AdminTask::Revoke))
+                ..self.rule(self.administrator(GuardedTask::Revoke))
             },
             Endpoint::RevokeService => Description {
                 summary: "Revoke all Personal Access Tokens for a service up to a time",
                 body: Some(rule_body(Some(("serviceId", "ServiceId", "zosmf")))),
-                ..self.rule(self.administrator(AdminTask::Revoke))
+                ..self.rule(self.administrator(GuardedTask::Revoke))
             },
             Endpoint::Evict => Description {
                 summary: "Forget revocations that can hit no token any more",
@@ -515,7 +519,7 @@ impl Settings<'_> {
                 body: None,
                 success: Success::empty(StatusCode::NO_CONTENT, "They are forgotten."),
                 refusals: {
-                    let mut errors = self.administrator(AdminTask::Evict);
+                    let mut errors = self.administrator(GuardedTask::Evict);
                     errors.push(ApiError::StoreUnavailable);
                     errors
                 },
@@ -612,10 +616,20 @@ impl Settings<'_> {
     }
 
     /// Why nobody is taken for one who may do this.
-    fn administrator(&self, task: AdminTask) -> Vec<ApiError> {
+    fn administrator(&self, task: GuardedTask) -> Vec<ApiError> {
         let mut errors = self.caller();
-        errors.extend([ApiError::NotPermitted(task), ApiError::Internal]);
+        errors.extend(self.guarded(task));
         errors
+    }
+
+    /// Why somebody may not do this, or nobody can say.
+    fn guarded(&self, task: GuardedTask) -> [ApiError; 3] {
+        let failed = SafError::Failed(String::new());
+        [
+            ApiError::NotPermitted(self.guards.permission(task)),
+            ApiError::Saf(SafError::Unavailable),
+            ApiError::Saf(failed),
+        ]
     }
 }
 
@@ -758,21 +772,25 @@ impl Refusals {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
-    const EVERYTHING: Settings<'_> = Settings {
+    static GUARDS: LazyLock<GuardingResources> = LazyLock::new(GuardingResources::default);
+    static EVERYTHING: LazyLock<Settings<'_>> = LazyLock::new(|| Settings {
         switches: Switches { pats: true, refresh: true },
         certificates: true,
         compatibility: Compatibility::Documented,
         cookie: "apimlAuthenticationToken",
         max_validity: Validity::MAX,
-    };
-    const NOTHING: Settings<'_> = Settings {
-        switches: Switches { pats: false, refresh: false },
+        guards: &GUARDS,
+    });
+    static NOTHING: LazyLock<Settings<'_>> = LazyLock::new(|| Settings {
+        switches: Switches::default(),
         certificates: false,
         compatibility: Compatibility::ZoweV3,
-        ..EVERYTHING
-    };
+        ..*EVERYTHING
+    });
 
     /// Path, method and operation.
     fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
@@ -799,7 +817,7 @@ mod tests {
 
     #[test]
     fn every_endpoint_that_is_there_is_described_once() {
-        for (settings, count) in [(EVERYTHING, ENDPOINTS.len()), (NOTHING, 8)] {
+        for (settings, count) in [(*EVERYTHING, ENDPOINTS.len()), (*NOTHING, 8)] {
             let document = document(&settings);
             let operations = operations(&document);
             assert_eq!(operations.len(), count);
@@ -817,7 +835,7 @@ mod tests {
 
     #[test]
     fn every_reference_and_every_security_scheme_is_there() {
-        for settings in [EVERYTHING, NOTHING] {
+        for settings in [*EVERYTHING, *NOTHING] {
             let document = document(&settings);
             let mut references = 0;
             for_each(&document, &mut |name, value| {
@@ -844,7 +862,7 @@ mod tests {
 
     #[test]
     fn what_every_endpoint_answers_is_with_each() {
-        for settings in [EVERYTHING, NOTHING] {
+        for settings in [*EVERYTHING, *NOTHING] {
             for (path, verb, operation) in operations(&document(&settings)) {
                 let responses = &operation["responses"];
                 let allow = &responses["405"]["headers"]["Allow"];
@@ -899,7 +917,7 @@ mod tests {
             compatibility: Compatibility::ZoweV3,
             cookie: "other",
             max_validity: Validity::requested(Some(7)),
-            ..EVERYTHING
+            ..*EVERYTHING
         };
         let other = of(&settings);
         assert_eq!(other["components"]["securitySchemes"]["cookie"]["name"], "other");

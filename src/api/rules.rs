@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::{
     body,
-    error::{AdminTask, ApiError},
+    error::ApiError,
+    permission::GuardedTask,
     provider::LoginProvider,
     service::{AuthApi, empty},
 };
@@ -19,7 +20,7 @@ use crate::{
     identity::IdentityMapper,
     passticket::UserId,
     revocation::{Revocation, RevocationStore},
-    saf::{Access, SafError, SafProvider},
+    saf::SafProvider,
     token::ServiceId,
 };
 
@@ -53,7 +54,7 @@ where
         request: &Parts,
         body: B,
     ) -> Result<Response<Full<Bytes>>, ApiError> {
-        let caller = self.administrator(request, AdminTask::Revoke).await?;
+        let caller = self.permitted_caller(request, GuardedTask::Revoke).await?;
         let body = body::read(body).await?;
         let UserRule { user, timestamp } =
             body::object(&body).map_err(ApiError::InvalidRuleBody)?;
@@ -67,7 +68,7 @@ where
         request: &Parts,
         body: B,
     ) -> Result<Response<Full<Bytes>>, ApiError> {
-        let caller = self.administrator(request, AdminTask::Revoke).await?;
+        let caller = self.permitted_caller(request, GuardedTask::Revoke).await?;
         let body = body::read(body).await?;
         let ServiceRule { service, timestamp } =
             body::object(&body).map_err(ApiError::InvalidRuleBody)?;
@@ -77,7 +78,7 @@ where
 
     /// Forgets what can hit no token any more.
     pub(super) async fn evict(&self, request: &Parts) -> Result<Response<Full<Bytes>>, ApiError> {
-        let caller = self.administrator(request, AdminTask::Evict).await?;
+        let caller = self.permitted_caller(request, GuardedTask::Evict).await?;
         let url = request.uri.path();
         let evicted = self.shared.revocations.evict(self.clock.now()).await.map_err(|error| {
             tracing::error!(url, %caller, %error, "nothing is evicted for certain");
@@ -96,28 +97,6 @@ where
         self.record(rule.clone()).await?;
         tracing::info!(url = request.uri.path(), %caller, ?rule, "revoked by a rule");
         Ok(empty(self.compatibility.success()))
-    }
-
-    /// The caller, if SAF lets them do this.
-    async fn administrator(&self, request: &Parts, task: AdminTask) -> Result<UserId, ApiError> {
-        let caller = self.caller(request).await?;
-        let (url, level) = (request.uri.path(), task.level());
-        let (class, resource) = (AdminTask::CLASS, AdminTask::RESOURCE);
-        match self.shared.saf.check(&caller, class, resource, level).await {
-            Ok(Access::Granted) => Ok(caller),
-            Ok(Access::Refused) => {
-                tracing::warn!(url, %caller, class, resource, %level, "not permitted");
-                Err(ApiError::NotPermitted(task))
-            }
-            Err(error @ SafError::Unavailable) => {
-                tracing::warn!(url, %caller, %error, "nobody can say whether they may");
-                Err(ApiError::Unavailable)
-            }
-            Err(error) => {
-                tracing::error!(url, %caller, %error, "nobody can say whether they may");
-                Err(ApiError::Internal)
-            }
-        }
     }
 
     fn or_now(&self, timestamp: Option<Timestamp>) -> Timestamp {

@@ -21,7 +21,7 @@ use tower_service::Service;
 
 use super::{
     attempts::Attempts, body, compatibility::Compatibility, error::ApiError, keys::PublicKey,
-    provider::LoginProvider,
+    permission::GuardingResources, provider::LoginProvider,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -152,6 +152,7 @@ pub struct AuthApi<L, R, S, G, M = CommonNameMapper> {
     pub(super) compatibility: Compatibility,
     pub(super) max_validity: Validity,
     pub(super) switches: Switches,
+    pub(super) guards: GuardingResources,
     /// Made of what stands above when it is asked for first; whoever changes that starts anew.
     pub(super) description: Arc<OnceLock<Bytes>>,
 }
@@ -196,6 +197,7 @@ where
             compatibility: Compatibility::default(),
             max_validity: Validity::MAX,
             switches: Switches::default(),
+            guards: GuardingResources::default(),
             description: Arc::default(),
         }
     }
@@ -228,6 +230,7 @@ impl<L, R, S, G, M> AuthApi<L, R, S, G, M> {
             compatibility: self.compatibility,
             max_validity: self.max_validity,
             switches: self.switches,
+            guards: self.guards,
             description: Arc::default(),
         }
     }
@@ -242,6 +245,12 @@ impl<L, R, S, G, M> AuthApi<L, R, S, G, M> {
     #[must_use]
     pub fn compatibility(self, compatibility: Compatibility) -> Self {
         Self { compatibility, description: Arc::default(), ..self }
+    }
+
+    /// Asks the security product for resources of another class or with other names.
+    #[must_use]
+    pub fn guarding_resources(self, guards: GuardingResources) -> Self {
+        Self { guards, description: Arc::default(), ..self }
     }
 
     /// Takes the time of rules from `clock`.
@@ -346,6 +355,7 @@ impl<L, R, S, G, M> Clone for AuthApi<L, R, S, G, M> {
             compatibility: self.compatibility,
             max_validity: self.max_validity,
             switches: self.switches,
+            guards: self.guards.clone(),
             description: self.description.clone(),
         }
     }

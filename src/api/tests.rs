@@ -35,7 +35,7 @@ use crate::{
         CheckError, Evicted, Revocation, RevocationCheck, RevocationIndex, RevocationStore,
         StoreError,
     },
-    saf::{Access, AccessLevel, FileSaf, SafError, SafProvider},
+    saf::{Access, AccessLevel, FileSaf, Profile, ProfileName, SafError, SafProvider},
     token::{Jwt, Pat, Scopes, SigningKey, TokenIssuer, TokenVerifier, Validity, VerifiedToken},
 };
 
@@ -153,11 +153,12 @@ impl World {
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(NOW)));
         let store = Arc::new(Store::default());
         let user = |name| UserId::new(name).unwrap();
-        let services = "APIML.SERVICES";
+        let services = |class| Profile::new(class, ProfileName::new("APIML.SERVICES").unwrap());
         let saf = FileSaf::new([
-            ("ZOWE", services, AccessLevel::Read, user("READER")),
-            ("ZOWE", services, AccessLevel::Update, user("ADMIN")),
-            ("zowe", services, AccessLevel::Alter, user("USER")),
+            services("ZOWE")
+                .permit(user("READER"), AccessLevel::Read)
+                .permit(user("ADMIN"), AccessLevel::Update),
+            services("zowe").permit(user("USER"), AccessLevel::Alter),
         ]);
         let applid = Applid::new("ZOWEAPPL").unwrap();
         let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977").unwrap();

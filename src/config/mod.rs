@@ -346,7 +346,7 @@ fn users(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report) -> Vec<(U
 fn permissions(field: &Field<'_>, report: &Report) -> FileSaf {
     let Some(path) = field.path() else { return FileSaf::default() };
     match read_public_file(&path) {
-        Ok(bytes) => saf::read(Document::parse(path, &bytes, report).section(report)),
+        Ok(bytes) => FileSaf::new(saf::read(Document::parse(path, &bytes, report).section(report))),
         Err(error) => {
             field.at.error(error);
             FileSaf::default()

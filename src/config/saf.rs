@@ -1,5 +1,5 @@
 //! The file of permissions, `passticketProxy.saf`, in the form of Zowe's `saf.yml` (zowe-endpoints
-//! §6.4).
+//! §6.4), where a resource may also be a generic profile of RACF.
 //!
 //! ```yaml
 //! safAccess:
@@ -7,18 +7,31 @@
 //!     APIML.SERVICES:
 //!       READ:
 //!         - USER
+//!   PTKTDATA:
+//!     IRRPTAUTH.ZOWEAPPL.*:
+//!       UPDATE:
+//!         - ZWESVUSR
+//!     IRRPTAUTH.ZOWEAPPL.IBMUSER:    # nobody
 //! ```
 
 use super::reader::Section;
-use crate::saf::{AccessLevel, FileSaf};
+use crate::saf::{AccessLevel, Profile, ProfileName};
 
-/// All permissions that are right.
-pub(super) fn read(mut root: Section<'_>) -> FileSaf {
-    let mut permissions = Vec::new();
+/// All profiles that are right.
+pub(super) fn read(mut root: Section<'_>) -> Vec<Profile> {
+    let mut profiles = Vec::new();
     let remedy = "classes, with their resources, levels and users below them";
     let classes = root.required("safAccess", remedy).map(|field| field.section().fields());
     for (class, resources) in classes.unwrap_or_default() {
-        for (resource, levels) in resources.section().fields() {
+        for (name, levels) in resources.section().fields() {
+            let name = match ProfileName::new(name) {
+                Ok(name) => name,
+                Err(error) => {
+                    levels.at.error(error);
+                    continue;
+                }
+            };
+            let mut profile = Profile::new(class, name);
             for (level, users) in levels.section().fields() {
                 let level = match level.parse::<AccessLevel>() {
                     Ok(level) => level,
@@ -27,13 +40,15 @@ pub(super) fn read(mut root: Section<'_>) -> FileSaf {
                         continue;
                     }
                 };
-                let users = users.items().into_iter().filter_map(|user| user.parse());
-                permissions.extend(users.map(|user| (class, resource, level, user)));
+                for user in users.items().into_iter().filter_map(|user| user.parse()) {
+                    profile = profile.permit(user, level);
+                }
             }
+            profiles.push(profile);
         }
     }
     root.finish();
-    FileSaf::new(permissions)
+    profiles
 }
 
 #[cfg(test)]
@@ -42,7 +57,7 @@ mod tests {
     use crate::{
         config::{problem::Report, reader::Document},
         passticket::UserId,
-        saf::{Access, SafProvider},
+        saf::{Access, FileSaf, SafProvider},
     };
 
     fn read_text(yaml: &str) -> Result<FileSaf, String> {
@@ -50,7 +65,7 @@ mod tests {
         let document = Document::parse("s".into(), yaml.as_bytes(), &report);
         let saf = read(document.section(&report));
         let concluded = report.conclude(Some(saf));
-        concluded.map(|(saf, _)| saf).map_err(|problems| problems.to_string())
+        concluded.map(|(saf, _)| FileSaf::new(saf)).map_err(|problems| problems.to_string())
     }
 
     #[test]
@@ -68,6 +83,9 @@ mod tests {
       UPDATE:
         - USER
     EMPTY:
+  PTKTDATA:
+    IRRPTAUTH.ZOWEAPPL.*: {UPDATE: [ZWESVUSR]}
+    IRRPTAUTH.ZOWEAPPL.IBMUSER:
 ",
         )
         .unwrap();
@@ -78,6 +96,20 @@ mod tests {
             ("OTHER", "ZOWE", "APIML.SERVICES", AccessLevel::Read, Access::Granted),
             ("OTHER", "ZOWE", "APIML.SERVICES", AccessLevel::Update, Access::Refused),
             ("USER", "ZOWE", "APIML.SERVICES", AccessLevel::Update, Access::Granted),
+            (
+                "ZWESVUSR",
+                "PTKTDATA",
+                "IRRPTAUTH.ZOWEAPPL.USER",
+                AccessLevel::Update,
+                Access::Granted,
+            ),
+            (
+                "ZWESVUSR",
+                "PTKTDATA",
+                "IRRPTAUTH.ZOWEAPPL.IBMUSER",
+                AccessLevel::Read,
+                Access::Refused,
+            ),
         ] {
             let got = saf.check(&user(name), class, resource, level).into_inner();
             assert_eq!(got, Ok(want), "{name} {class} {resource} {level}");
@@ -92,6 +124,10 @@ mod tests {
             ("safAccess:\n  A: {R: {NONE: [USER]}}", "\"NONE\" is no access level; write READ"),
             ("safAccess:\n  A: {R: {READ: USER}}", "s:2: safAccess.A.R.READ: must be a list;"),
             ("safAccess:\n  A: {R: {READ: [TOOLONGID]}}", "s:2: safAccess.A.R.READ[0]: user id"),
+            (
+                "safAccess:\n  A: {R*S: {READ: [USER]}}",
+                "s:2: safAccess.A.R*S: the profile \"R*S\" has",
+            ),
             ("safAccess:\n  A: {R: [USER]}", "safAccess.A.R: must be a mapping"),
             ("safAccess: {A: {R: }}\nx: 1", "s:2: x: is no key that can stand here"),
         ] {

@@ -119,16 +119,33 @@ impl LocalGenerator {
         self.clock = clock;
         self
     }
+
+    /// Whether there is a key for `applid`.
+    pub fn has_key(&self, applid: &Applid) -> bool {
+        self.profiles.get(applid).is_some()
+    }
+
+    /// Makes the ticket at once.
+    ///
+    /// # Errors
+    /// [`SafReturnCodes::NO_PROFILE`] when there is no key for `applid`.
+    pub fn generate_now(
+        &self,
+        user: &UserId,
+        applid: &Applid,
+    ) -> Result<PassTicket, GenerateError> {
+        match self.profiles.get(applid) {
+            Some(profile) => Ok(profile.generate(user, self.clock.now())),
+            None => Err(GenerateError::new(*user, *applid, SafReturnCodes::NO_PROFILE)),
+        }
+    }
 }
 
 impl PassTicketGenerator for LocalGenerator {
     type Future = Ready<Result<PassTicket, GenerateError>>;
 
     fn generate(&self, user: &UserId, applid: &Applid) -> Self::Future {
-        ready(match self.profiles.get(applid) {
-            Some(profile) => Ok(profile.generate(user, self.clock.now())),
-            None => Err(GenerateError::new(*user, *applid, SafReturnCodes::NO_PROFILE)),
-        })
+        ready(self.generate_now(user, applid))
     }
 }
 
@@ -191,6 +208,8 @@ macro_rules! kerberos {
 }
 
 impl SafReturnCodes {
+    /// 8/8/8: whether there may be a ticket could not be found out.
+    pub const INTERNAL: Self = Self { saf: 8, racf: 8, reason: 8 };
     /// 8/8/16: the user may have no ticket for this APPLID.
     pub const NOT_AUTHORIZED: Self = Self { saf: 8, racf: 8, reason: 16 };
     /// 8/16/28: there is no key for this APPLID.

@@ -2,39 +2,149 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     future::{Ready, ready},
     sync::Arc,
 };
 
-use super::{Access, AccessLevel, SafError, SafProvider};
+use arc_swap::ArcSwap;
+
+use super::{
+    Access, AccessLevel, SafError, SafProvider,
+    profile::{Generic, Kind, ProfileName},
+};
 use crate::passticket::UserId;
 
-/// Permissions as Zowe's `saf.yml` lists them (zowe-endpoints §6.4): class, resource, level, user.
-///
-/// Class and resource are compared to the letter. The highest level of a user counts, and includes
-/// the lower ones. What is not listed is refused; the default lists nothing.
-#[derive(Clone, Debug, Default)]
-pub struct FileSaf {
-    classes: Arc<Classes>,
+/// A profile of a file: which resources of a class it protects, and who has what access to them.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    class: String,
+    name: ProfileName,
+    access: Vec<(UserId, AccessLevel)>,
 }
 
-/// Class, resource, user.
-type Classes = HashMap<String, HashMap<String, HashMap<UserId, AccessLevel>>>;
+impl Profile {
+    /// A profile that gives nobody access. That can be meant: it protects its resources from what a
+    /// less specific one gives.
+    pub fn new(class: impl Into<String>, name: ProfileName) -> Self {
+        Self { class: class.into(), name, access: Vec::new() }
+    }
+
+    /// Gives `user` this access; the highest that they are given counts.
+    #[must_use]
+    pub fn permit(mut self, user: UserId, level: AccessLevel) -> Self {
+        self.access.push((user, level));
+        self
+    }
+}
+
+/// Permissions as Zowe's `saf.yml` lists them (zowe-endpoints §6.4): class, resource, level, user.
+/// The resource may be a generic profile.
+///
+/// The most specific profile that matches the resource decides alone, as in RACF: a discrete one,
+/// else the first in the order of [`ProfileName`]. The highest level of a user counts, and includes
+/// the lower ones. What is not listed is refused; the default lists nothing. A check costs a few
+/// look-ups, and no more with more profiles, unless many begin with the same characters before
+/// their first `%` or `*`.
+///
+/// Clones are one and the same: what [`replace`](Self::replace) gives to one, all have.
+#[derive(Clone, Default)]
+pub struct FileSaf {
+    classes: Arc<ArcSwap<Classes>>,
+}
+
+type Classes = HashMap<String, Class>;
+type AccessList = HashMap<UserId, AccessLevel>;
+
+#[derive(Default)]
+struct Class {
+    discrete: HashMap<Box<str>, AccessList>,
+    /// By what their resources begin with; the most specific first.
+    generic: HashMap<Box<str>, Vec<(Generic, AccessList)>>,
+    /// The lengths of those beginnings, the longest first.
+    lengths: Vec<usize>,
+}
 
 impl FileSaf {
-    /// Takes permissions, in any order.
-    pub fn new<C, R>(permissions: impl IntoIterator<Item = (C, R, AccessLevel, UserId)>) -> Self
-    where
-        C: Into<String>,
-        R: Into<String>,
-    {
-        let mut classes = Classes::new();
-        for (class, resource, level, user) in permissions {
-            let users = classes.entry(class.into()).or_default().entry(resource.into());
-            let highest = users.or_default().entry(user).or_insert(level);
+    /// Takes profiles, in any order. One that comes again adds to the first.
+    pub fn new(profiles: impl IntoIterator<Item = Profile>) -> Self {
+        Self { classes: Arc::new(ArcSwap::from_pointee(classes(profiles))) }
+    }
+
+    /// Replaces all profiles by others, for this one and its clones. A check sees the ones or the
+    /// others.
+    pub fn replace(&self, profiles: impl IntoIterator<Item = Profile>) {
+        self.classes.store(Arc::new(classes(profiles)));
+    }
+
+    fn access(&self, user: &UserId, class: &str, resource: &str, level: AccessLevel) -> Access {
+        let classes = self.classes.load();
+        let list = classes.get(class).and_then(|class| class.protecting(resource));
+        match list.and_then(|list| list.get(user)) {
+            Some(granted) if *granted >= level => Access::Granted,
+            _ => Access::Refused,
+        }
+    }
+}
+
+fn classes(profiles: impl IntoIterator<Item = Profile>) -> Classes {
+    let mut classes = Classes::new();
+    for Profile { class, name, access } in profiles {
+        let list = classes.entry(class).or_default().list_of(name);
+        for (user, level) in access {
+            let highest = list.entry(user).or_insert(level);
             *highest = level.max(*highest);
         }
-        Self { classes: Arc::new(classes) }
+    }
+    classes.values_mut().for_each(Class::sort);
+    classes
+}
+
+impl Class {
+    fn list_of(&mut self, name: ProfileName) -> &mut AccessList {
+        match name.into_kind() {
+            Kind::Discrete(name) => self.discrete.entry(name).or_default(),
+            Kind::Generic(generic) => {
+                let alike = self.generic.entry(generic.literal().into()).or_default();
+                let at = alike.iter().position(|(other, _)| *other == generic);
+                let at = at.unwrap_or_else(|| {
+                    alike.push((generic, AccessList::new()));
+                    alike.len() - 1
+                });
+                &mut alike[at].1
+            }
+        }
+    }
+
+    fn sort(&mut self) {
+        for alike in self.generic.values_mut() {
+            alike.sort_by_cached_key(|(generic, _)| generic.specificity());
+        }
+        self.lengths = self.generic.keys().map(|literal| literal.len()).collect();
+        self.lengths.sort_unstable_by(|a, b| b.cmp(a));
+        self.lengths.dedup();
+    }
+
+    /// The access list of the most specific profile. One with a longer literal beginning is more
+    /// specific than one with a shorter: where that ends, it has a character of its own.
+    fn protecting(&self, resource: &str) -> Option<&AccessList> {
+        self.discrete.get(resource).or_else(|| {
+            self.lengths
+                .iter()
+                .filter_map(|length| self.generic.get(resource.get(..*length)?))
+                .flatten()
+                .find_map(|(generic, list)| generic.matches(resource).then_some(list))
+        })
+    }
+}
+
+impl fmt::Debug for FileSaf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let classes = self.classes.load();
+        let profiles = |class: &Class| {
+            class.discrete.len() + class.generic.values().map(Vec::len).sum::<usize>()
+        };
+        f.debug_map().entries(classes.iter().map(|(name, class)| (name, profiles(class)))).finish()
     }
 }
 
@@ -48,28 +158,32 @@ impl SafProvider for FileSaf {
         resource: &str,
         level: AccessLevel,
     ) -> Self::Future {
-        let users = self.classes.get(class).and_then(|resources| resources.get(resource));
-        ready(Ok(match users.and_then(|users| users.get(user)) {
-            Some(granted) if *granted >= level => Access::Granted,
-            _ => Access::Refused,
-        }))
+        ready(Ok(self.access(user, class, resource, level)))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use AccessLevel::{Alter, Control, Read, Update};
 
+    fn user(name: &str) -> UserId {
+        UserId::new(name).unwrap()
+    }
+
+    fn profile(class: &str, name: &str) -> Profile {
+        Profile::new(class, ProfileName::new(name).unwrap())
+    }
+
     #[test]
     fn the_highest_level_counts_and_names_are_exact() {
-        let user = |name| UserId::new(name).unwrap();
         let services = "APIML.SERVICES";
         let saf = FileSaf::new([
-            ("ZOWE", services, Update, user("A")),
-            ("ZOWE", services, Read, user("A")),
-            ("ZOWE", services, Read, user("B")),
-            ("zowe", services, Alter, user("B")),
+            profile("ZOWE", services).permit(user("A"), Update),
+            profile("ZOWE", services).permit(user("A"), Read).permit(user("B"), Read),
+            profile("zowe", services).permit(user("B"), Alter),
         ]);
         for (name, class, resource, level, want) in [
             ("A", "ZOWE", services, Read, Access::Granted),
@@ -88,6 +202,72 @@ mod tests {
             assert_eq!(got, Ok(want), "{name} {class} {resource} {level}");
             let got = FileSaf::default().check(&user(name), class, resource, level).into_inner();
             assert_eq!(got, Ok(Access::Refused));
+        }
+    }
+
+    #[test]
+    fn the_most_specific_profile_decides_alone() {
+        let saf = FileSaf::new([
+            profile("PTKTDATA", "IRRPTAUTH.**").permit(user("ALL"), Update),
+            profile("PTKTDATA", "IRRPTAUTH.ZOWEAPPL.*").permit(user("SRV"), Update),
+            profile("PTKTDATA", "IRRPTAUTH.ZOWEAPPL.IBM*"),
+            profile("PTKTDATA", "IRRPTAUTH.ZOWEAPPL.IBMUSER").permit(user("SRV"), Read),
+            profile("PTKTDATA", "IRRPTAUTH.*.ROOT").permit(user("ADM"), Update),
+        ]);
+        for (name, resource, want) in [
+            ("SRV", "IRRPTAUTH.ZOWEAPPL.USER", true),
+            ("SRV", "IRRPTAUTH.ZOWEAPPL.IBMUSER", false),
+            // An empty list protects, too.
+            ("SRV", "IRRPTAUTH.ZOWEAPPL.IBMFTP", false),
+            ("SRV", "IRRPTAUTH.OTHER.USER", false),
+            ("SRV", "IRRPTAUTH.ZOWEAPP.USER", false),
+            ("ALL", "IRRPTAUTH.OTHER.USER", true),
+            ("ALL", "IRRPTAUTH.ZOWEAPPL.USER", false),
+            ("ALL", "IRRPTAUTH", true),
+            ("ALL", "IRRPTAUT", false),
+            ("ADM", "IRRPTAUTH.OTHER.ROOT", true),
+            ("ALL", "IRRPTAUTH.OTHER.ROOT", false),
+            ("ADM", "IRRPTAUTH.ZOWEAPPL.ROOT", false),
+        ] {
+            let got = saf.access(&user(name), "PTKTDATA", resource, Update);
+            assert_eq!(got == Access::Granted, want, "{name} {resource}");
+        }
+    }
+
+    #[test]
+    fn clones_see_what_one_is_given() {
+        let saf = FileSaf::default();
+        let clone = saf.clone();
+        assert_eq!(clone.access(&user("A"), "C", "R", Read), Access::Refused);
+        saf.replace([profile("C", "*").permit(user("A"), Read)]);
+        assert_eq!(clone.access(&user("A"), "C", "R", Read), Access::Granted);
+        saf.replace([]);
+        assert_eq!(clone.access(&user("A"), "C", "R", Read), Access::Refused);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// The index finds what comparing with each profile finds.
+        #[test]
+        fn the_index_agrees_with_a_scan(
+            names in proptest::collection::vec("[AB.%*]{1,5}", 1..8), resource in "[AB.]{1,5}",
+        ) {
+            let names: Vec<_> = names.iter().filter_map(|n| ProfileName::new(n).ok()).collect();
+            let mut matching: Vec<_> = names.iter().filter(|n| n.matches(&resource)).collect();
+            matching.sort_by_key(|name| match (*name).clone().into_kind() {
+                Kind::Discrete(_) => None,
+                Kind::Generic(generic) => Some(generic.specificity()),
+            });
+            let numbered = names.iter().enumerate().map(|(i, name)| {
+                Profile::new("C", name.clone()).permit(user(&format!("U{i}")), Read)
+            });
+            let saf = FileSaf::new(numbered);
+            for (i, name) in names.iter().enumerate() {
+                let granted = saf.access(&user(&format!("U{i}")), "C", &resource, Read);
+                let first = matching.first().is_some_and(|first| *first == name);
+                prop_assert_eq!(granted == Access::Granted, first, "{} {}", name, resource);
+            }
         }
     }
 }

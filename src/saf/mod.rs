@@ -3,17 +3,18 @@
 //! Whether somebody may revoke the tokens of others is not for the gateway to decide. The security
 //! product of the system knows, by *class*, *resource* and *access level*: `READ` on
 //! `APIML.SERVICES` in class `ZOWE`, say. [`SafProvider`] is the seam to it, [`FileSaf`] stands in
-//! for it where there is none.
+//! for it where there is none. [`PermittedGenerator`] asks it for each PassTicket.
 //!
 //! ```
 //! use tower_passticket::{
 //!     passticket::UserId,
-//!     saf::{Access, AccessLevel, FileSaf, SafProvider},
+//!     saf::{Access, AccessLevel, FileSaf, Profile, ProfileName, SafProvider},
 //! };
 //!
 //! # tokio_test::block_on(async {
 //! let user = UserId::new("USER")?;
-//! let saf = FileSaf::new([("ZOWE", "APIML.SERVICES", AccessLevel::Update, user)]);
+//! let services = Profile::new("ZOWE", ProfileName::new("APIML.*")?);
+//! let saf = FileSaf::new([services.permit(user, AccessLevel::Update)]);
 //!
 //! let check = |level| saf.check(&user, "ZOWE", "APIML.SERVICES", level);
 //! assert_eq!(check(AccessLevel::Read).await, Ok(Access::Granted));
@@ -23,10 +24,14 @@
 //! ```
 
 mod file;
+mod permitted;
+mod profile;
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-pub use file::FileSaf;
+pub use file::{FileSaf, Profile};
+pub use permitted::{Permitted, PermittedGenerator};
+pub use profile::{ProfileName, ProfileNameError, ProfileNameRule};
 
 use crate::passticket::UserId;
 

@@ -1,0 +1,205 @@
+//! PassTickets only where the security product would let the gateway make them.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use pin_project_lite::pin_project;
+
+use super::{Access, AccessLevel, SafProvider};
+use crate::passticket::{
+    Applid, GenerateError, LocalGenerator, PassTicket, PassTicketGenerator, SafReturnCodes, UserId,
+};
+
+/// The class of the resources that guard PassTickets.
+const CLASS: &str = "PTKTDATA";
+
+/// Makes a PassTicket here when the gateway's own user id has `UPDATE` on
+/// `IRRPTAUTH.<applid>.<user>` in class `PTKTDATA`, as z/OS asks of whoever calls `R_ticketserv`
+/// there (spec 000).
+///
+/// | | the codes of the error |
+/// |---|---|
+/// | no key for the APPLID | 8/16/28 |
+/// | access refused | 8/8/16 |
+/// | nobody can say | 8/8/8; the log says why |
+///
+/// ```
+/// use tower_passticket::{
+///     passticket::{
+///         Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, PassTicketGenerator, UserId,
+///     },
+///     saf::{AccessLevel, FileSaf, PermittedGenerator, Profile, ProfileName},
+/// };
+///
+/// # tokio_test::block_on(async {
+/// let applid = Applid::new("ZOWEAPPL")?;
+/// let key = KeyProfile::from_hex(applid, Algorithm::Legacy, "0123456789ABCDEF")?;
+/// let gateway = UserId::new("ZWESVUSR")?;
+/// let saf = FileSaf::new([
+///     Profile::new("PTKTDATA", ProfileName::new("IRRPTAUTH.ZOWEAPPL.*")?)
+///         .permit(gateway, AccessLevel::Update),
+///     Profile::new("PTKTDATA", ProfileName::new("IRRPTAUTH.ZOWEAPPL.IBMUSER")?),
+/// ]);
+/// let tickets = LocalGenerator::new(KeyProfiles::new([key])?);
+/// let tickets = PermittedGenerator::new(tickets, saf, gateway);
+///
+/// assert!(tickets.generate(&UserId::new("USER")?, &applid).await.is_ok());
+/// let error = tickets.generate(&UserId::new("IBMUSER")?, &applid).await.unwrap_err();
+/// assert_eq!(error.codes().to_string(), "8/8/16");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Debug)]
+pub struct PermittedGenerator<S> {
+    generator: LocalGenerator,
+    saf: S,
+    gateway: UserId,
+}
+
+impl<S: SafProvider> PermittedGenerator<S> {
+    /// Makes what `saf` lets the user `gateway` make.
+    pub fn new(generator: LocalGenerator, saf: S, gateway: UserId) -> Self {
+        Self { generator, saf, gateway }
+    }
+}
+
+impl<S: SafProvider> PassTicketGenerator for PermittedGenerator<S> {
+    type Future = Permitted<S::Future>;
+
+    fn generate(&self, user: &UserId, applid: &Applid) -> Self::Future {
+        if !self.generator.has_key(applid) {
+            let error = GenerateError::new(*user, *applid, SafReturnCodes::NO_PROFILE);
+            return Permitted { step: Step::Refused { error } };
+        }
+        let resource = Resource::new(applid, user);
+        let check = self.saf.check(&self.gateway, CLASS, resource.as_str(), AccessLevel::Update);
+        let (generator, user, applid) = (self.generator.clone(), *user, *applid);
+        Permitted { step: Step::Asking { check, generator, user, applid } }
+    }
+}
+
+pin_project! {
+    /// Waits for the security product, and makes the ticket.
+    #[allow(missing_debug_implementations, reason = "holds a future of the embedder")]
+    pub struct Permitted<F> {
+        #[pin]
+        step: Step<F>,
+    }
+}
+
+pin_project! {
+    #[project = StepProj]
+    enum Step<F> {
+        Refused { error: GenerateError },
+        Asking { #[pin] check: F, generator: LocalGenerator, user: UserId, applid: Applid },
+    }
+}
+
+impl<F: Future<Output = Result<Access, super::SafError>>> Future for Permitted<F> {
+    type Output = Result<PassTicket, GenerateError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let (check, generator, user, applid) = match self.project().step.project() {
+            StepProj::Refused { error } => return Poll::Ready(Err(*error)),
+            StepProj::Asking { check, generator, user, applid } => (check, generator, user, applid),
+        };
+        let codes = match ready!(check.poll(cx)) {
+            Ok(Access::Granted) => return Poll::Ready(generator.generate_now(user, applid)),
+            Ok(Access::Refused) => SafReturnCodes::NOT_AUTHORIZED,
+            Err(error) => {
+                tracing::error!(%user, %applid, %error, "nobody can say whether a ticket may be made");
+                SafReturnCodes::INTERNAL
+            }
+        };
+        Poll::Ready(Err(GenerateError::new(*user, *applid, codes)))
+    }
+}
+
+/// `IRRPTAUTH.<applid>.<user>`, which is made for each ticket.
+struct Resource {
+    text: [u8; Self::MAX_LEN],
+    len: usize,
+}
+
+impl Resource {
+    const PREFIX: &str = "IRRPTAUTH.";
+    const MAX_LEN: usize = Self::PREFIX.len() + 8 + 1 + 8;
+
+    fn new(applid: &Applid, user: &UserId) -> Self {
+        let mut resource = Self { text: [0; Self::MAX_LEN], len: 0 };
+        for part in [Self::PREFIX, applid.as_str(), ".", user.as_str()] {
+            let end = resource.len + part.len();
+            resource.text[resource.len..end].copy_from_slice(part.as_bytes());
+            resource.len = end;
+        }
+        resource
+    }
+
+    fn as_str(&self) -> &str {
+        str::from_utf8(&self.text[..self.len]).expect("made of texts")
+    }
+}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{Ready, ready};
+
+    use super::*;
+    use crate::{
+        passticket::{Algorithm, KeyProfile, KeyProfiles},
+        saf::SafError,
+    };
+
+    /// Answers as it is told, if it is asked what it should be asked.
+    #[derive(Clone)]
+    struct Says(Result<Access, SafError>);
+
+    impl SafProvider for Says {
+        type Future = Ready<Result<Access, SafError>>;
+
+        fn check(
+            &self,
+            user: &UserId,
+            class: &str,
+            resource: &str,
+            level: AccessLevel,
+        ) -> Self::Future {
+            assert_eq!(
+                (user.as_str(), class, resource, level),
+                ("ZWESVUSR", "PTKTDATA", "IRRPTAUTH.ZOWEAPPL.LONGUSER", AccessLevel::Update)
+            );
+            ready(self.0.clone())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_ticket_needs_a_key_and_the_consent_of_the_security_product() {
+        let (user, applid) = (UserId::new("LONGUSER").unwrap(), Applid::new("ZOWEAPPL").unwrap());
+        let key = KeyProfile::from_hex(applid, Algorithm::Legacy, "F90F48F03C28DC86").unwrap();
+        let local = LocalGenerator::new(KeyProfiles::new([key]).unwrap());
+        for (says, applid, want) in [
+            (Ok(Access::Granted), "ZOWEAPPL", None),
+            (Ok(Access::Refused), "ZOWEAPPL", Some("8/8/16")),
+            (Err(SafError::Unavailable), "ZOWEAPPL", Some("8/8/8")),
+            (Err(SafError::Failed("x".to_owned())), "ZOWEAPPL", Some("8/8/8")),
+            (Ok(Access::Granted), "NOKEY", Some("8/16/28")),
+        ] {
+            let gateway = UserId::new("ZWESVUSR").unwrap();
+            let applid = Applid::new(applid).unwrap();
+            let tickets = PermittedGenerator::new(local.clone(), Says(says.clone()), gateway);
+            let got = tickets.generate(&user, &applid).await;
+            let codes = got.as_ref().err().map(|error| error.codes().to_string());
+            assert_eq!(codes.as_deref(), want, "{says:?} {applid}");
+            assert!(got.map_or_else(|e| *e.user() == user && *e.applid() == applid, |_| true));
+        }
+    }
+}
