@@ -161,6 +161,11 @@ catalogue! {
         "Request was denied access."
         "There were too many failed attempts to log in."
         "Wait for as many seconds as the header Retry-After says, and then provide a valid username and password.";
+    /// More calls than one caller may have.
+    TOO_MANY_CALLS = "ZWESG429E" "org.zowe.apiml.security.tooManyCalls"
+        "Request was denied access."
+        "There were too many calls in a short time."
+        "Wait for as many seconds as the header Retry-After says.";
     /// A body of `access-token/generate` that cannot be read.
     INVALID_PAT_BODY = "ZWEAT605E" "org.zowe.apiml.security.query.invalidAccessTokenBody"
         "Invalid body provided in request to create personal access token"

@@ -161,8 +161,15 @@ impl<L: LoginProvider, R, S, G, M: IdentityMapper> AuthApi<L, R, S, G, M> {
             }
         }
     }
+}
 
-    async fn certificate_user(&self, request: &Parts) -> Result<UserId, ApiError> {
+impl<L, R, S, G, M: IdentityMapper> AuthApi<L, R, S, G, M> {
+    /// Whose the client certificate is.
+    ///
+    /// # Errors
+    /// [`ApiError::AuthenticationRequired`] without one, or while certificates are off;
+    /// [`ApiError::NoUser`]; [`ApiError::Unavailable`].
+    pub(super) async fn certificate_user(&self, request: &Parts) -> Result<UserId, ApiError> {
         let certificate = request.extensions.get::<PeerCertificate>();
         let (Some(mapper), Some(certificate)) = (&self.mapper, certificate) else {
             return Err(ApiError::AuthenticationRequired);

@@ -18,6 +18,7 @@ use crate::message::{self, ApiMessage};
 /// | `validate`, `revoke` lack a field | 400 | 401 |
 /// | a certificate without a user makes a rule | 401 | 403 |
 /// | `ticket`, `refresh` without a certificate | 403 with a message | 403 without a body |
+/// | `delegate/passticket` cannot read its body | 400 with a message | 400 without a body |
 /// | a message about a body | says what is wrong, and where | the text of the catalogue |
 /// | paths in messages | `/gateway/api/v1/…`, as they were asked for | `/zaas/api/v1/…` |
 /// | type of `keys/public` | `text/plain` | `application/json` |
@@ -78,6 +79,7 @@ fn reference(error: &ApiError) -> Option<(StatusCode, Option<ApiMessage>)> {
         }
         ApiError::NotPermitted(_) | ApiError::NoUser => (StatusCode::FORBIDDEN, forbidden()),
         ApiError::CertificateRequired => (StatusCode::FORBIDDEN, None),
+        ApiError::InvalidDelegateBody(_) => (StatusCode::BAD_REQUEST, None),
         _ => return None,
     })
 }

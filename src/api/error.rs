@@ -12,6 +12,7 @@ use http_body_util::Full;
 use super::{
     body::{BodyProblem, MAX_BODY_LEN},
     compatibility::Compatibility,
+    delegation::DelegationRefusal,
     permission::{GuardedTask, Permission},
     provider::LoginError,
 };
@@ -113,6 +114,24 @@ pub enum ApiError {
     /// No PassTicket: 400 when the application has no key, else 500.
     #[error(transparent)]
     Ticket(#[from] GenerateError),
+    /// No client certificate, where nothing else is a credential: 401.
+    #[error("the request carries no client certificate, which alone counts here")]
+    OnlyCertificate,
+    /// More calls than a caller may have in a minute: 429.
+    #[error("too many calls; there is room for the next in {} s", retry_after.as_secs())]
+    TooManyCalls {
+        /// When there is room for another one.
+        retry_after: Duration,
+    },
+    /// A body of `delegate/passticket` that cannot be read: 400.
+    #[error("the body asks for no PassTicket: {0}")]
+    InvalidDelegateBody(BodyProblem),
+    /// An e-mail address that is nobody's: 404.
+    #[error("no user is mapped to the e-mail address")]
+    NoUserOfEmail,
+    /// Not for this application, or not for this user: 403.
+    #[error(transparent)]
+    Delegation(#[from] DelegationRefusal),
     /// A body of `access-token/generate` that cannot be read: 400.
     #[error("the body is no request for a Personal Access Token: {0}")]
     InvalidPatBody(BodyProblem),
@@ -195,7 +214,10 @@ impl ApiError {
                 Is::PAYLOAD_TOO_LARGE,
                 ApiMessage::with(&message::CONTENT_TOO_LARGE, &[&MAX_BODY_LEN.to_string()]),
             ),
-            Self::BodyBroken | Self::InvalidBody(_) | Self::FieldMissing(_) => {
+            Self::BodyBroken
+            | Self::InvalidBody(_)
+            | Self::FieldMissing(_)
+            | Self::InvalidDelegateBody(_) => {
                 let problem = self.to_string();
                 (Is::BAD_REQUEST, ApiMessage::with(&message::BAD_REQUEST, &[&problem]))
             }
@@ -234,6 +256,20 @@ impl ApiError {
                     _ => Is::INTERNAL_SERVER_ERROR,
                 };
                 (status, ApiMessage::with(&message::TICKET_FAILED, &[&error.codes().text()]))
+            }
+            Self::OnlyCertificate => plain(Is::UNAUTHORIZED, &message::MISSING_CERTIFICATE),
+            Self::TooManyCalls { .. } => plain(Is::TOO_MANY_REQUESTS, &message::TOO_MANY_CALLS),
+            Self::NoUserOfEmail => plain(Is::NOT_FOUND, &message::NO_USER),
+            Self::Delegation(refusal) => {
+                // Which user an address belongs to, and who is protected, is not the caller's
+                // business.
+                let target = match refusal {
+                    DelegationRefusal::Applid(applid) => format!("PassTickets for {applid}"),
+                    DelegationRefusal::Target(_) | DelegationRefusal::Protected(_) => {
+                        "PassTickets for this user".to_owned()
+                    }
+                };
+                (Is::FORBIDDEN, ApiMessage::with(&message::FORBIDDEN, &[&target]))
             }
             Self::InvalidPatBody(_) | Self::TooManyScopes => {
                 plain(Is::BAD_REQUEST, &message::INVALID_PAT_BODY)
@@ -285,6 +321,7 @@ impl ApiError {
             | Self::LoggedOut
             | Self::Pat(_)
             | Self::FieldMissing(_) => r#"Bearer realm="zowe", error="invalid_token""#,
+            Self::OnlyCertificate => r#"Certificate realm="zowe""#,
             // See the module documentation on why this is not `Basic`.
             _ => r#"xBasic realm="zowe", charset="UTF-8""#,
         }
@@ -319,7 +356,7 @@ impl ApiError {
             }
         };
         let headers = response.headers_mut();
-        if let Self::TooManyAttempts { retry_after } = &self {
+        if let Self::TooManyAttempts { retry_after } | Self::TooManyCalls { retry_after } = &self {
             // Whole seconds (RFC 9110 §10.2.3); one too few would be too early again.
             let secs = retry_after.as_millis().div_ceil(1000);
             headers.insert(RETRY_AFTER, HeaderValue::from(u64::try_from(secs).unwrap_or(u64::MAX)));

@@ -11,6 +11,7 @@
 //! | `GET query` | the login cookie, else `Bearer` | 200 and what the token says |
 //! | `POST refresh` | a client certificate, and the login cookie or `Bearer` | 204 and a new login cookie |
 //! | `POST ticket` | a client certificate, and the login cookie or `Bearer` | 200 and a PassTicket |
+//! | `POST delegate/passticket` | a client certificate, with `READ` on `APIML.DELEGATE.PASSTICKET` | 200 and a PassTicket for another |
 //! | `GET keys/public` | everybody | 200 and the key in PEM |
 //! | `GET keys/public/all`, `…/current` | everybody | 200 and the key as a JWK set (RFC 7517) |
 //! | `GET openapi.json` | everybody | 200 and the description of all this (OpenAPI 3.1) |
@@ -30,7 +31,8 @@
 //!    body or a certificate.
 //! 2. A Personal Access Token is never a credential here: it can neither mint nor show nor revoke
 //!    another. Whoever has one can revoke that one.
-//! 3. Personal Access Tokens, client certificates and `refresh` are off until they are turned on.
+//! 3. Personal Access Tokens, client certificates, `refresh` and [`Delegation`] are off until they
+//!    are turned on.
 //!    What is off answers 404; without client certificates `ticket` answers 403 to everybody.
 //! 4. What is answered with success is done, as durably as the [`RevocationStore`] does it. A store
 //!    that fails is a 503.
@@ -40,8 +42,8 @@
 //!    service do so too.
 //! 6. A 401 carries a challenge (RFC 9110 §11.6.1), but never `Basic`, at which a browser would
 //!    put its own dialogue in front of the page that asks: `Bearer` where a token was asked for,
-//!    otherwise the unregistered `xBasic`, which tells a person what is wanted and which browsers
-//!    ignore.
+//!    otherwise the unregistered `xBasic` (`Certificate` where only that counts), which tells a
+//!    person what is wanted and which browsers ignore.
 //!
 //! The path of a request must be whole when it arrives: a router that cuts off the prefix of what
 //! it mounts (axum's `nest_service`) makes every path unknown; use `route_service` or a fallback.
@@ -102,6 +104,8 @@ mod attempts;
 mod body;
 mod caller;
 mod compatibility;
+mod delegate;
+mod delegation;
 mod error;
 mod file;
 mod keys;
@@ -120,6 +124,7 @@ mod ticket;
 
 pub use body::{BodyProblem, MAX_BODY_LEN};
 pub use compatibility::Compatibility;
+pub use delegation::{AllowList, Delegation, DelegationRefusal, Grant};
 pub use error::{ApiError, BodyField, PatRefusal};
 pub use file::{FileLogin, FileLoginError, HashError, hash_password};
 pub use permission::{GuardedTask, GuardingResources, Permission};

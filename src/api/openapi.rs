@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use super::{
     body::{BodyProblem, MAX_BODY_LEN},
     compatibility::Compatibility,
+    delegation::DelegationRefusal,
     error::{ApiError, BodyField, PatRefusal},
     permission::{GuardedTask, GuardingResources},
     service::{AuthApi, ENDPOINTS, Endpoint, PREFIX, Switches, typed},
@@ -131,6 +132,7 @@ enum Who {
     User,
     LoginToken,
     CertificateAndLoginToken,
+    Certificate,
 }
 
 struct RequestBody {
@@ -308,6 +310,7 @@ impl Settings<'_> {
                 { "certificate": [], "cookie": [] },
                 { "certificate": [], "bearer": [] },
             ]),
+            Who::Certificate => json!([{ "certificate": [] }]),
         }
     }
 
@@ -388,6 +391,44 @@ impl Settings<'_> {
                 body: None,
                 success: Success::login("The cookie is the new login token."),
                 refusals: login_token([ApiError::CertificateRequired, ApiError::Internal]),
+            },
+            Endpoint::DelegatedTicket => Description {
+                summary: "A PassTicket for the user that an e-mail address belongs to",
+                who: Who::Certificate,
+                body: Some(RequestBody {
+                    required: true,
+                    schema: object(
+                        &["applId", "emailId"],
+                        json!({
+                            "applId": {
+                                "description": "The APPLID.",
+                                "type": "string",
+                                "pattern": "^ *[A-Za-z0-9#@$]{1,8} *$",
+                            },
+                            "emailId": {
+                                "description": "At most 246 bytes.",
+                                "type": "string",
+                                "pattern": "^[^@\\s]+@[^@\\s]+$",
+                                "maxLength": 246,
+                            },
+                        }),
+                    ),
+                    example: json!({ "applId": "ZOWEAPPL", "emailId": "user@example.com" }),
+                }),
+                success: Success::json(
+                    "The PassTicket, and whose it is.",
+                    json!({
+                        "type": "object",
+                        "required": ["passticket", "tsoUserid"],
+                        "additionalProperties": false,
+                        "properties": {
+                            "passticket": { "type": "string", "minLength": 8, "maxLength": 8 },
+                            "tsoUserid": { "type": "string", "minLength": 1, "maxLength": 8 },
+                        },
+                    }),
+                )
+                .not_stored(),
+                refusals: self.delegated_ticket(),
             },
             Endpoint::Ticket => Description {
                 summary: "A PassTicket",
@@ -622,6 +663,25 @@ impl Settings<'_> {
         errors
     }
 
+    /// Why there is no PassTicket for another.
+    fn delegated_ticket(&self) -> Vec<ApiError> {
+        let mut errors = vec![
+            ApiError::OnlyCertificate,
+            ApiError::NoUser,
+            ApiError::TooManyCalls { retry_after: Duration::from_secs(60) },
+            ApiError::InvalidDelegateBody(BodyProblem::somewhere()),
+            ApiError::NoUserOfEmail,
+            ApiError::Unavailable,
+        ];
+        errors.extend(self.guarded(GuardedTask::Delegate));
+        if let (Ok(user), Ok(applid)) = (UserId::new("USER"), Applid::new("ZOWEAPPL")) {
+            errors.push(DelegationRefusal::Applid(applid).into());
+            errors.push(DelegationRefusal::Target(user).into());
+        }
+        errors.extend(no_ticket());
+        errors
+    }
+
     /// Why somebody may not do this, or nobody can say.
     fn guarded(&self, task: GuardedTask) -> [ApiError; 3] {
         let failed = SafError::Failed(String::new());
@@ -778,7 +838,7 @@ mod tests {
 
     static GUARDS: LazyLock<GuardingResources> = LazyLock::new(GuardingResources::default);
     static EVERYTHING: LazyLock<Settings<'_>> = LazyLock::new(|| Settings {
-        switches: Switches { pats: true, refresh: true },
+        switches: Switches { pats: true, refresh: true, delegation: true },
         certificates: true,
         compatibility: Compatibility::Documented,
         cookie: "apimlAuthenticationToken",
@@ -876,8 +936,9 @@ mod tests {
                 assert_eq!(responses.get("401").is_some(), challenge["required"] == true, "{path}");
                 let security = operation["security"].as_array().unwrap();
                 let takes_password = security.contains(&json!({ "basic": [] }));
+                let limited = takes_password || path.ends_with("/delegate/passticket");
                 let throttled = responses["429"]["headers"]["Retry-After"]["required"] == true;
-                assert_eq!(throttled, takes_password, "{path}");
+                assert_eq!(throttled, limited, "{path}");
                 let successes =
                     responses.as_object().unwrap().keys().filter(|s| s.starts_with('2'));
                 assert_eq!(successes.count(), 1, "{path}");

@@ -20,8 +20,8 @@ use serde::Serialize;
 use tower_service::Service;
 
 use super::{
-    attempts::Attempts, body, compatibility::Compatibility, error::ApiError, keys::PublicKey,
-    permission::GuardingResources, provider::LoginProvider,
+    attempts::Attempts, body, compatibility::Compatibility, delegation::Delegation,
+    error::ApiError, keys::PublicKey, permission::GuardingResources, provider::LoginProvider,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -44,6 +44,7 @@ pub(super) enum Endpoint {
     Query,
     Refresh,
     Ticket,
+    DelegatedTicket,
     PublicKeyPem,
     PublicKeySet,
     Generate,
@@ -56,13 +57,14 @@ pub(super) enum Endpoint {
 }
 
 /// Method, path below [`PREFIX`], endpoint. A path has one method.
-pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 17] = [
+pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 18] = [
     (Method::GET, "/openapi.json", Endpoint::Describe),
     (Method::POST, "/login", Endpoint::Login),
     (Method::POST, "/logout", Endpoint::Logout),
     (Method::GET, "/query", Endpoint::Query),
     (Method::POST, "/refresh", Endpoint::Refresh),
     (Method::POST, "/ticket", Endpoint::Ticket),
+    (Method::POST, "/delegate/passticket", Endpoint::DelegatedTicket),
     (Method::GET, "/keys/public", Endpoint::PublicKeyPem),
     (Method::GET, "/keys/public/all", Endpoint::PublicKeySet),
     (Method::GET, "/keys/public/current", Endpoint::PublicKeySet),
@@ -82,6 +84,7 @@ pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 17] = [
 pub(super) struct Switches {
     pub(super) pats: bool,
     pub(super) refresh: bool,
+    pub(super) delegation: bool,
 }
 
 impl Endpoint {
@@ -110,6 +113,7 @@ impl Endpoint {
             | Self::PublicKeyPem
             | Self::PublicKeySet => true,
             Self::Refresh => switches.refresh,
+            Self::DelegatedTicket => switches.delegation,
             Self::Generate
             | Self::Validate
             | Self::Revoke
@@ -153,6 +157,8 @@ pub struct AuthApi<L, R, S, G, M = CommonNameMapper> {
     pub(super) max_validity: Validity,
     pub(super) switches: Switches,
     pub(super) guards: GuardingResources,
+    /// There if and only if it is switched on.
+    pub(super) delegation: Option<Arc<Delegation>>,
     /// Made of what stands above when it is asked for first; whoever changes that starts anew.
     pub(super) description: Arc<OnceLock<Bytes>>,
 }
@@ -198,6 +204,7 @@ where
             max_validity: Validity::MAX,
             switches: Switches::default(),
             guards: GuardingResources::default(),
+            delegation: None,
             description: Arc::default(),
         }
     }
@@ -218,6 +225,14 @@ impl<L, R, S, G, M> AuthApi<L, R, S, G, M> {
         Self { switches, description: Arc::default(), ..self }
     }
 
+    /// Turns the obtaining of PassTickets for others on. It takes client certificates besides.
+    #[must_use]
+    pub fn with_delegation(self, delegation: Delegation) -> Self {
+        let switches = Switches { delegation: true, ..self.switches };
+        let delegation = Some(Arc::new(delegation));
+        Self { switches, delegation, description: Arc::default(), ..self }
+    }
+
     /// Takes the [`PeerCertificate`](crate::identity::PeerCertificate) among the extensions of a
     /// request for a credential, of the user that `mapper` knows it to be.
     #[must_use]
@@ -231,6 +246,7 @@ impl<L, R, S, G, M> AuthApi<L, R, S, G, M> {
             max_validity: self.max_validity,
             switches: self.switches,
             guards: self.guards,
+            delegation: self.delegation,
             description: Arc::default(),
         }
     }
@@ -293,6 +309,7 @@ where
             Endpoint::Query => self.query(request),
             Endpoint::Refresh => self.refresh(request).await,
             Endpoint::Ticket => self.ticket(request, body).await,
+            Endpoint::DelegatedTicket => self.delegated_ticket(request, body).await,
             Endpoint::PublicKeyPem => Ok(self.public_key_pem()),
             Endpoint::PublicKeySet => Ok(self.jwk_set()),
             Endpoint::Generate => self.generate_access_token(request, body).await,
@@ -356,6 +373,7 @@ impl<L, R, S, G, M> Clone for AuthApi<L, R, S, G, M> {
             max_validity: self.max_validity,
             switches: self.switches,
             guards: self.guards.clone(),
+            delegation: self.delegation.clone(),
             description: self.description.clone(),
         }
     }
@@ -367,6 +385,7 @@ impl<L, R, S, G, M> fmt::Debug for AuthApi<L, R, S, G, M> {
             .field("personal_access_tokens", &self.switches.pats)
             .field("token_refresh", &self.switches.refresh)
             .field("client_certificates", &self.mapper.is_some())
+            .field("delegation", &self.delegation)
             .field("cookies", &self.cookies)
             .field("compatibility", &self.compatibility)
             .field("max_validity", &self.max_validity)
@@ -403,20 +422,22 @@ mod tests {
 
     #[test]
     fn a_path_has_one_endpoint_and_one_method() {
-        let is_found = |method: &Method, path: &str, pats, refresh| {
-            Endpoint::find(method, &format!("{PREFIX}{path}"), Switches { pats, refresh })
+        let is_found = |method: &Method, path: &str, switches| {
+            Endpoint::find(method, &format!("{PREFIX}{path}"), switches)
         };
+        let all = Switches { pats: true, refresh: true, delegation: true };
         for (method, path, endpoint) in &ENDPOINTS {
-            assert_eq!(is_found(method, path, true, true), Ok(*endpoint), "{path}");
+            assert_eq!(is_found(method, path, all), Ok(*endpoint), "{path}");
             assert_eq!(ENDPOINTS.iter().filter(|(_, other, _)| other == path).count(), 1, "{path}");
-            let pats = if path.starts_with("/access-token") {
-                Err(ApiError::NotFound)
-            } else {
-                Ok(*endpoint)
-            };
-            assert_eq!(is_found(method, path, false, true), pats, "{path}");
-            let refresh = if *path == "/refresh" { Err(ApiError::NotFound) } else { Ok(*endpoint) };
-            assert_eq!(is_found(method, path, true, false), refresh, "{path}");
+            for (without, prefix) in [
+                (Switches { pats: false, ..all }, "/access-token"),
+                (Switches { refresh: false, ..all }, "/refresh"),
+                (Switches { delegation: false, ..all }, "/delegate"),
+            ] {
+                let gone = path.starts_with(prefix);
+                let want = if gone { Err(ApiError::NotFound) } else { Ok(*endpoint) };
+                assert_eq!(is_found(method, path, without), want, "{path}");
+            }
             for other in ["GET", "POST", "DELETE", "PUT", "OPTIONS", "HEAD", "BREW"] {
                 let other: Method = other.parse().unwrap();
                 if other == method {
@@ -424,14 +445,14 @@ mod tests {
                 }
                 let error =
                     ApiError::MethodNotAllowed { method: other.clone(), allowed: method.clone() };
-                assert_eq!(is_found(&other, path, true, true), Err(error), "{other} {path}");
+                assert_eq!(is_found(&other, path, all), Err(error), "{other} {path}");
             }
         }
     }
 
     #[test]
     fn other_paths_have_none() {
-        let all = Switches { pats: true, refresh: true };
+        let all = Switches { pats: true, refresh: true, delegation: true };
         for path in [
             "/gateway/api/v1/auth/login/",
             "/gateway/api/v1/auth/LOGIN",

@@ -76,6 +76,7 @@
 //! ```
 
 mod api_defs;
+mod identities;
 mod passticket_proxy;
 mod problem;
 mod ptktdata;
@@ -88,33 +89,37 @@ mod secret_file;
 mod tests;
 mod tls_files;
 mod users;
+mod who;
 mod yaml;
 mod zowe;
 
 use std::{
     fmt,
     net::SocketAddr,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use http::HeaderName;
+use http::{HeaderName, Uri};
 
 pub use problem::{Problem, Problems};
 pub use secret_file::{SecretFileError, read_secret_file};
 pub use tls_files::TlsFiles;
 
 use crate::{
-    api::Compatibility,
+    api::{Compatibility, Grant, GuardingResources},
+    audit::AuditFileOptions,
+    identity::{CertificateMap, DistributedMap, Registry},
     layer::{CookieNames, CustomHeaders, Routes},
     passticket::{KeyProfiles, UserId},
-    saf::FileSaf,
+    saf::{FileSaf, Profile},
     tls::Verification,
     token::{SigningKey, Validity},
 };
 use passticket_proxy::{PassticketProxy, api_def_files};
 use problem::Report;
-use reader::{Document, Field};
+use reader::{At, Document, Field};
 use secret_file::read_public_file;
 use zowe::Zowe;
 
@@ -147,8 +152,23 @@ pub struct Config {
     pub evict_every: Duration,
     /// Whether a login token can be had for another: `…security.allowTokenRefresh`.
     pub token_refresh: bool,
-    /// Who may revoke tokens of others: `passticketProxy.saf`.
+    /// Whom the gateway itself is to the security product: `passticketProxy.gatewayUser`.
+    pub gateway_user: UserId,
+    /// Who may do what, PassTickets included: `passticketProxy.saf`.
     pub saf: FileSaf,
+    /// The file that [`saf`](Self::saf) comes from, to be [read again](read_permissions).
+    pub saf_file: Option<PathBuf>,
+    /// The endpoint that is asked, instead of the file, for the class of the guarding resources:
+    /// `…security.authorization.provider` and `endpoint.url`.
+    pub saf_endpoint: Option<Uri>,
+    /// `…security.authorization.resourceClass` and `resourceNamePrefix`.
+    pub guards: GuardingResources,
+    /// How a client certificate becomes a user: `passticketProxy.certificateMapping`.
+    pub certificate_mapping: CertificateMapping,
+    /// PassTickets for others, if `…security.delegatePassticket` is on.
+    pub delegation: Option<DelegationSettings>,
+    /// Where who did what is written, unless `passticketProxy.audit.enabled` is off.
+    pub audit: Option<AuditSettings>,
     /// The file of revocations: `passticketProxy.revocations`. It need not be there.
     pub revocations: PathBuf,
     /// Whom to follow in answers: `passticketProxy.compatibility`.
@@ -172,6 +192,64 @@ pub struct Config {
     pub profiles: KeyProfiles,
 }
 
+/// How a client certificate becomes a user.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum CertificateMapping {
+    /// By its common name.
+    CommonName,
+    /// By what `passticketProxy.identities` says.
+    File(CertificateMap),
+    /// By asking ZSS: `…security.x509.externalMapperUrl` and `externalMapperUser`.
+    Zss(Zss),
+}
+
+/// How an e-mail address becomes a user.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum IdentityMapping {
+    /// By what `passticketProxy.identities` says.
+    File(DistributedMap),
+    /// By asking ZSS: `…security.oidc.identityMapperUrl` and `identityMapperUser`.
+    Zss(Zss),
+}
+
+/// A mapper of ZSS.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Zss {
+    /// Where it is.
+    pub url: Uri,
+    /// Whom the gateway is to it.
+    pub user: UserId,
+}
+
+/// PassTickets for others.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DelegationSettings {
+    /// The registry that knows the addresses: `…security.oidc.registry`.
+    pub registry: Registry,
+    /// Whose an address is.
+    pub mapping: IdentityMapping,
+    /// `passticketProxy.delegation.callers`; empty for all whom SAF permits.
+    pub grants: Vec<Grant>,
+    /// `passticketProxy.delegation.protectedUsers`, and the gateway's own user.
+    pub protected: Vec<UserId>,
+    /// `passticketProxy.delegation.callsPerMinute`, if it is there.
+    pub calls_per_minute: Option<NonZeroU32>,
+}
+
+/// The audit.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct AuditSettings {
+    /// `passticketProxy.audit.file`: `audit.jsonl` beside the zowe.yaml unless told otherwise.
+    pub file: PathBuf,
+    /// The rest of `passticketProxy.audit`.
+    pub options: AuditFileOptions,
+}
+
 /// How long to wait for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -184,6 +262,8 @@ pub struct Timeouts {
     pub handshake: Duration,
     /// For requests that are under way when the proxy stops: `passticketProxy.timeouts.drainSeconds`.
     pub drain: Duration,
+    /// For the SAF endpoint or a mapper to answer: `passticketProxy.timeouts.providerSeconds`.
+    pub provider: Duration,
 }
 
 /// A configuration, and what there is to say about it nevertheless.
@@ -225,7 +305,14 @@ impl fmt::Debug for Config {
             .field("max_validity", &self.max_validity)
             .field("evict_every", &self.evict_every)
             .field("token_refresh", &self.token_refresh)
+            .field("gateway_user", &self.gateway_user)
             .field("saf", &self.saf)
+            .field("saf_file", &self.saf_file)
+            .field("saf_endpoint", &self.saf_endpoint)
+            .field("guards", &self.guards)
+            .field("certificate_mapping", &self.certificate_mapping)
+            .field("delegation", &self.delegation)
+            .field("audit", &self.audit)
             .field("revocations", &self.revocations)
             .field("compatibility", &self.compatibility)
             .field("client_certificates", &self.client_certificates)
@@ -257,7 +344,16 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         tls_files::read(zowe.certificate.as_ref(), zowe.key.as_ref(), zowe.authorities.as_ref());
     let signing_key = ours.signing_key.as_ref().and_then(signing_key);
     let users = users(&zowe, &ours, report);
-    let saf = ours.saf.as_ref().map_or_else(FileSaf::default, |field| permissions(field, report));
+    let saf_file = ours.saf.as_ref().and_then(Field::path);
+    let profiles = match (&ours.saf, &saf_file) {
+        (Some(field), Some(file)) => permissions(file, &field.at, report),
+        _ => Vec::new(),
+    };
+    let who = who::read(&zowe, &ours, report);
+    let audit = match &ours.audit.file {
+        Some(field) => field.path(),
+        None => Some(path.with_file_name("audit.jsonl")),
+    };
     let revocations = match &ours.revocations {
         Some(field) => field.path(),
         None => Some(path.with_file_name("revocations.redb")),
@@ -276,6 +372,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             "has no routes, so nothing is forwarded; write api-defs and their path to apiDefs",
         );
     }
+    who::check_tickets(&profiles, &routes, &ours);
     Some(Config {
         listen: SocketAddr::new(ours.host, zowe.port),
         tls: tls?,
@@ -286,7 +383,17 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         max_validity: ours.max_validity,
         evict_every: ours.evict_every,
         token_refresh: zowe.token_refresh,
-        saf,
+        gateway_user: ours.gateway_user,
+        saf: FileSaf::new(profiles),
+        saf_file,
+        saf_endpoint: zowe.saf_endpoint,
+        guards: zowe.guards,
+        certificate_mapping: who.certificate_mapping,
+        delegation: who.delegation,
+        audit: match (ours.audit.enabled, ours.audit.options) {
+            (true, options) => Some(AuditSettings { file: audit?, options }),
+            (false, _) => None,
+        },
         revocations: revocations?,
         compatibility: ours.compatibility,
         client_certificates: zowe.client_certificates,
@@ -299,6 +406,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             response: zowe.timeout,
             handshake: ours.handshake,
             drain: ours.drain,
+            provider: ours.provider,
         },
         routes,
         profiles: KeyProfiles::new(ours.profiles).expect("a second entry of an APPLID is left out"),
@@ -343,15 +451,33 @@ fn users(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report) -> Vec<(U
     }
 }
 
-fn permissions(field: &Field<'_>, report: &Report) -> FileSaf {
-    let Some(path) = field.path() else { return FileSaf::default() };
-    match read_public_file(&path) {
-        Ok(bytes) => FileSaf::new(saf::read(Document::parse(path, &bytes, report).section(report))),
+fn permissions(file: &Path, at: &At<'_>, report: &Report) -> Vec<Profile> {
+    match read_public_file(file) {
+        Ok(bytes) => saf::read(Document::parse(file.to_owned(), &bytes, report).section(report)),
         Err(error) => {
-            field.at.error(error);
-            FileSaf::default()
+            at.error(error);
+            Vec::new()
         }
     }
+}
+
+/// Reads a file of permissions anew, for [`FileSaf::replace`].
+///
+/// # Errors
+/// [`Problems`] has everything that is wrong with it.
+pub fn read_permissions(file: &Path) -> Result<Vec<Profile>, Problems> {
+    let report = Report::default();
+    let profiles = match read_public_file(file) {
+        Ok(bytes) => {
+            let document = Document::parse(file.to_owned(), &bytes, &report);
+            Some(saf::read(document.section(&report)))
+        }
+        Err(error) => {
+            report.error(Problem::new(file, 0, "", &error.to_string()));
+            None
+        }
+    };
+    report.conclude(profiles).map(|(profiles, _)| profiles)
 }
 
 /// The api-defs, each file once.

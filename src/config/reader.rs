@@ -227,6 +227,11 @@ impl<'a> Field<'a> {
         matches!(self.node.value, Value::Map(_))
     }
 
+    /// Whether this is exactly this text.
+    pub(super) fn is_text(&self, wanted: &str) -> bool {
+        matches!(&self.node.value, Value::Scalar(text) if text.trim() == wanted)
+    }
+
     /// Whether this is written as `true`; anything else is not, and not an error either.
     pub(super) fn is_true(&self) -> bool {
         matches!(&self.node.value, Value::Scalar(text) if text.trim().eq_ignore_ascii_case("true"))

@@ -5,14 +5,17 @@
 
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderName, Uri};
 
 use super::{
+    passticket_proxy::gateway_user_of_zowe,
     problem::quote,
-    reader::{Field, Section, unknown_key},
+    reader::{At, Field, Section, unknown_key},
 };
 use crate::{
+    api::GuardingResources,
     layer::{CookieNames, CustomHeaders},
+    passticket::UserId,
     tls::Verification,
 };
 
@@ -31,6 +34,20 @@ pub(super) struct Zowe<'a> {
     pub(super) strip_headers: Vec<HeaderName>,
     pub(super) cookies: CookieNames,
     pub(super) token_lifetime: Duration,
+    /// Where `delegatePassticket` is switched on.
+    pub(super) delegation: Option<At<'a>>,
+    pub(super) registry: Option<Field<'a>>,
+    pub(super) saf_endpoint: Option<Uri>,
+    pub(super) guards: GuardingResources,
+    pub(super) certificate_mapper: Option<Mapper>,
+    pub(super) identity_mapper: Option<Mapper>,
+}
+
+/// A service of ZSS that maps identities, and whom the gateway is to it.
+#[derive(Clone, Debug)]
+pub(super) struct Mapper {
+    pub(super) url: Uri,
+    pub(super) user: UserId,
 }
 
 /// A value that is wrong was reported, and has its default here.
@@ -48,6 +65,19 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
     // Zowe's schema has the one, its start script the other (zowe-endpoints §1.4).
     let refresh = ["allowTokenRefresh", "allowtokenrefresh"]
         .map(|name| security.optional(name).and_then(|field| field.boolean()));
+    let delegation = delegation(&mut security);
+    let (saf_endpoint, guards) = authorization(&mut security.section("authorization"));
+    let mut oidc = security.section("oidc");
+    let identity_mapper = mapper(&mut oidc, "identityMapperUrl", "identityMapperUser");
+    let internal = security.optional("useInternalMapper").filter(Field::is_true);
+    let external =
+        mapper(&mut security.section("x509"), "externalMapperUrl", "externalMapperUser");
+    if let Some(field) = &internal {
+        field.at.warning(
+            "asks RACF itself in Zowe, which cannot be done here; certificates are mapped by \
+             passticketProxy.certificateMapping, by their common name unless told otherwise",
+        );
+    }
     let mut switch = |name| {
         security.section(name).optional("enabled").and_then(|f| f.boolean()).unwrap_or(false)
     };
@@ -76,7 +106,70 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
                 .and_then(|f| f.number(1..=u64::from(u32::MAX)))
                 .unwrap_or(28_800),
         ),
+        delegation,
+        registry: oidc.optional("registry"),
+        saf_endpoint,
+        guards,
+        certificate_mapper: external.filter(|_| internal.is_none()),
+        identity_mapper,
     }
+}
+
+/// The document has the one spelling; code and older texts have the others (demand §1.2).
+fn delegation<'a>(security: &mut Section<'a>) -> Option<At<'a>> {
+    ["delegatePassticket", "delegatedPassticket"].into_iter().find_map(|name| {
+        let field = security.optional(name)?;
+        let switch = if field.is_mapping() { field.section().optional("enabled")? } else { field };
+        switch.boolean()?.then_some(switch.at)
+    })
+}
+
+/// Whom to ask for permissions (zowe-endpoints §6.1), and the names of the resources.
+fn authorization(section: &mut Section<'_>) -> (Option<Uri>, GuardingResources) {
+    let url = section.section("endpoint").optional("url");
+    let enabled = section.section("endpoint").optional("enabled").is_some_and(|f| f.is_true());
+    let provider = section.optional("provider");
+    let is_endpoint = match &provider {
+        None => enabled,
+        Some(field) => field.read(|text| match text.to_ascii_lowercase().as_str() {
+            "endpoint" => Ok(true),
+            "dummy" => Ok(false),
+            "native" => {
+                field.at.warning("asks RACF itself in Zowe; here passticketProxy.saf says who may");
+                Ok(false)
+            }
+            _ => Err(format!("{} is unknown; write endpoint, or dummy for the file that passticketProxy.saf names", quote(text))),
+        }).unwrap_or(false),
+    };
+    let endpoint = match url {
+        Some(field) if is_endpoint => self::url(&field),
+        None if is_endpoint => {
+            section.section("endpoint").child("url").error("is missing; write where the endpoint is, https://host:7554/zss/api/v1/saf-auth say");
+            None
+        }
+        _ => None,
+    };
+    let text = |field: Option<Field<'_>>, usual| {
+        field.and_then(|field| field.text().map(str::to_owned)).unwrap_or(String::from(usual))
+    };
+    let class = text(section.optional("resourceClass"), "ZOWE");
+    let prefix = text(section.optional("resourceNamePrefix"), "APIML.");
+    (endpoint, GuardingResources::new(&class, &prefix))
+}
+
+fn mapper(section: &mut Section<'_>, url: &'static str, user: &'static str) -> Option<Mapper> {
+    let user = section.optional(user).and_then(|field| field.parse());
+    let url = section.optional(url).and_then(|field| self::url(&field))?;
+    Some(Mapper { url, user: user.unwrap_or_else(gateway_user_of_zowe) })
+}
+
+/// An absolute URL of http or https.
+fn url(field: &Field<'_>) -> Option<Uri> {
+    field.read(|text| {
+        let url = text.parse::<Uri>().ok();
+        url.filter(|url| url.host().is_some() && matches!(url.scheme_str(), Some("http" | "https")))
+            .ok_or_else(|| format!("{} is no URL; write one like https://host:7554/path", quote(text)))
+    })
 }
 
 /// As Zowe's start script, which folds it to upper case (zowe-dataplane §6.3). There an unknown
@@ -203,10 +296,6 @@ const SECURITY: &[&str] = &[
 /// Those that switch something on that is not here.
 const SWITCHES: &[&str] = &[
     "auth.uniqueCookie",
-    "delegatePassticket",
-    "delegatePassticket.enabled",
-    "delegatedPassticket",
-    "delegatedPassticket.enabled",
     "oidc.enabled",
     "x509.acceptForwardedCert",
 ];

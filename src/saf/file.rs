@@ -36,6 +36,21 @@ impl Profile {
         self.access.push((user, level));
         self
     }
+
+    /// The class of the resources.
+    pub fn class(&self) -> &str {
+        &self.class
+    }
+
+    /// Which ones it protects.
+    pub fn name(&self) -> &ProfileName {
+        &self.name
+    }
+
+    /// What `user` is given.
+    pub fn access(&self, user: &UserId) -> Option<AccessLevel> {
+        self.access.iter().filter(|(other, _)| other == user).map(|(_, level)| *level).max()
+    }
 }
 
 /// Permissions as Zowe's `saf.yml` lists them (zowe-endpoints §6.4): class, resource, level, user.

@@ -1,0 +1,255 @@
+//! For whom, and for which applications, who may obtain a PassTicket for another.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    hash::Hash,
+    num::NonZeroU32,
+    pin::Pin,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use crate::{
+    clock::Timestamp,
+    identity::{
+        CertificateFilter, DistributedIdentity, DistributedMapper, EmailAddress, IdentityError,
+        MapError, PeerCertificate, Registry,
+    },
+    passticket::{Applid, UserId},
+};
+
+/// What delegating takes beside the permission of the security product: whose an e-mail address
+/// is, and what no permission can give.
+///
+/// A PassTicket for another user is that user's identity, so beyond what Zowe checks:
+/// - with [`allow`](Self::allow), a caller gets tickets only for the applications and users that a
+///   [`Grant`] of theirs names; without any grant the permission alone decides;
+/// - nobody gets one for a user given to [`protect`](Self::protect), whatever grants say;
+/// - one caller has so many calls a minute.
+pub struct Delegation {
+    mapper: Box<dyn Mapper>,
+    registry: Registry,
+    grants: Vec<Grant>,
+    protected: HashSet<UserId>,
+    calls: CallLimit,
+}
+
+/// So many calls a minute, unless told otherwise.
+const CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).expect("is not zero");
+
+impl Delegation {
+    /// Looks up whose an e-mail address is with `mapper`, in `registry`.
+    pub fn new(mapper: impl DistributedMapper, registry: Registry) -> Self {
+        Self {
+            mapper: Box::new(mapper),
+            registry,
+            grants: Vec::new(),
+            protected: HashSet::new(),
+            calls: CallLimit::new(CALLS_PER_MINUTE),
+        }
+    }
+
+    /// Allows what `grant` says. From the first grant on, nothing else is allowed.
+    #[must_use]
+    pub fn allow(mut self, grant: Grant) -> Self {
+        self.grants.push(grant);
+        self
+    }
+
+    /// Never gives a PassTicket for `user`.
+    #[must_use]
+    pub fn protect(mut self, user: UserId) -> Self {
+        self.protected.insert(user);
+        self
+    }
+
+    /// Lets a caller have so many calls a minute; 60 unless told otherwise. As many may come at
+    /// once after a minute without any.
+    #[must_use]
+    pub fn calls_per_minute(mut self, calls: NonZeroU32) -> Self {
+        self.calls = CallLimit::new(calls);
+        self
+    }
+
+    /// # Errors
+    /// How long to wait.
+    pub(super) fn count(&self, caller: &UserId, now: Timestamp) -> Result<(), Duration> {
+        self.calls.count(caller, now)
+    }
+
+    /// # Errors
+    /// [`DelegationRefusal::Applid`].
+    pub(super) fn check_applid(
+        &self,
+        caller: &Caller<'_>,
+        applid: &Applid,
+    ) -> Result<(), DelegationRefusal> {
+        let allows = |grant: &Grant| grant.is_for(caller) && grant.applids.contains(applid);
+        if self.grants.is_empty() || self.grants.iter().any(allows) {
+            return Ok(());
+        }
+        Err(DelegationRefusal::Applid(*applid))
+    }
+
+    /// # Errors
+    /// [`DelegationRefusal::Protected`], [`DelegationRefusal::Target`].
+    pub(super) fn check_target(
+        &self,
+        caller: &Caller<'_>,
+        applid: &Applid,
+        target: &UserId,
+    ) -> Result<(), DelegationRefusal> {
+        if self.protected.contains(target) {
+            return Err(DelegationRefusal::Protected(*target));
+        }
+        let allows = |grant: &Grant| {
+            grant.is_for(caller) && grant.applids.contains(applid) && grant.users.contains(target)
+        };
+        if self.grants.is_empty() || self.grants.iter().any(allows) {
+            return Ok(());
+        }
+        Err(DelegationRefusal::Target(*target))
+    }
+
+    /// Whose the address is.
+    ///
+    /// # Errors
+    /// As the mapper's.
+    pub(super) async fn user_of(&self, email: EmailAddress) -> Result<UserId, MapError> {
+        let identity = DistributedIdentity::from_email(email, self.registry.clone());
+        self.mapper.map(&identity).await
+    }
+}
+
+impl fmt::Debug for Delegation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delegation")
+            .field("registry", &self.registry)
+            .field("grants", &self.grants)
+            .field("protected", &self.protected)
+            .field("calls", &self.calls.burst)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A mapper whose future has no name.
+trait Mapper: Send + Sync {
+    fn map<'a>(
+        &'a self,
+        identity: &DistributedIdentity,
+    ) -> Pin<Box<dyn Future<Output = Result<UserId, MapError>> + Send + 'a>>;
+}
+
+impl<M: DistributedMapper> Mapper for M {
+    fn map<'a>(
+        &'a self,
+        identity: &DistributedIdentity,
+    ) -> Pin<Box<dyn Future<Output = Result<UserId, MapError>> + Send + 'a>> {
+        Box::pin(self.map_identity(identity))
+    }
+}
+
+/// Who calls: the certificate, and the user that it belongs to.
+pub(super) struct Caller<'a> {
+    pub(super) user: UserId,
+    pub(super) certificate: &'a PeerCertificate,
+}
+
+/// Lets some callers obtain PassTickets for some applications and users.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    user: Option<UserId>,
+    certificate: Option<CertificateFilter>,
+    applids: AllowList<Applid>,
+    users: AllowList<UserId>,
+}
+
+impl Grant {
+    /// For the caller whose certificate belongs to `user`.
+    pub fn to_user(user: UserId, applids: AllowList<Applid>, users: AllowList<UserId>) -> Self {
+        Self { user: Some(user), certificate: None, applids, users }
+    }
+
+    /// For callers with such a certificate.
+    pub fn to_certificate(
+        filter: CertificateFilter,
+        applids: AllowList<Applid>,
+        users: AllowList<UserId>,
+    ) -> Self {
+        Self { user: None, certificate: Some(filter), applids, users }
+    }
+
+    fn is_for(&self, caller: &Caller<'_>) -> bool {
+        self.user.is_none_or(|user| user == caller.user)
+            && self.certificate.as_ref().is_none_or(|filter| filter.matches(caller.certificate))
+    }
+}
+
+/// Which ones are allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AllowList<T: Eq + Hash> {
+    /// All of them.
+    Any,
+    /// These only.
+    Only(HashSet<T>),
+}
+
+impl<T: Eq + Hash> AllowList<T> {
+    fn contains(&self, item: &T) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(items) => items.contains(item),
+        }
+    }
+}
+
+/// Why a caller who may delegate gets no PassTicket for this application or user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DelegationRefusal {
+    /// No grant of the caller names the application.
+    #[error("the caller may obtain no PassTickets for the application {0}")]
+    Applid(Applid),
+    /// No grant of the caller names the user.
+    #[error("the caller may obtain no PassTickets for the user {0}")]
+    Target(UserId),
+    /// Nobody gets one for this user.
+    #[error("nobody may obtain PassTickets for the user {0}")]
+    Protected(UserId),
+}
+
+/// Counts the calls of each caller: a bucket that fills evenly, a minute's worth deep.
+struct CallLimit {
+    burst: NonZeroU32,
+    /// When the bucket of a caller will be full again. A caller without an entry has a full one.
+    full_at: Mutex<HashMap<UserId, Timestamp>>,
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// So many callers are remembered before those with a full bucket are dropped.
+const REMEMBERED: usize = 1_000;
+
+impl CallLimit {
+    fn new(per_minute: NonZeroU32) -> Self {
+        Self { burst: per_minute, full_at: Mutex::default() }
+    }
+
+    /// # Errors
+    /// How long until there is room for one more call.
+    fn count(&self, caller: &UserId, now: Timestamp) -> Result<(), Duration> {
+        let mut callers = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if callers.len() >= REMEMBERED {
+            callers.retain(|_, full_at| *full_at > now);
+        }
+        let full_at = callers.get(caller).copied().unwrap_or(now).max(now);
+        let full_then = full_at.plus(MINUTE / self.burst.get());
+        match full_then.as_millis().checked_sub(now.plus(MINUTE).as_millis()) {
+            None | Some(0) => {
+                callers.insert(*caller, full_then);
+                Ok(())
+            }
+            Some(too_much) => Err(Duration::from_millis(too_much)),
+        }
+    }
+}
