@@ -185,7 +185,7 @@ impl<L, R, S, G, M: IdentityMapper> AuthApi<L, R, S, G, M> {
                 tracing::info!(url, %user, proof = "certificate", subject, "authenticated");
                 Ok(user)
             }
-            Err(reason @ MapError::Unavailable) => {
+            Err(reason @ (MapError::Unavailable | MapError::Failed(_))) => {
                 tracing::warn!(url, subject, %reason, "authentication failed");
                 Err(ApiError::Unavailable)
             }

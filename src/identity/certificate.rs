@@ -3,11 +3,13 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 use x509_cert::{
     Certificate,
     der::{Decode, asn1::Any},
 };
 
+use super::DistinguishedName;
 use crate::clock::Timestamp;
 
 /// The verified leaf certificate of the peer, as a request extension.
@@ -19,7 +21,11 @@ pub struct PeerCertificate(Arc<Parts>);
 
 struct Parts {
     der: Bytes,
+    sha256: [u8; 32],
     subject: String,
+    subject_name: DistinguishedName,
+    issuer: String,
+    issuer_name: DistinguishedName,
     common_name: Option<String>,
     not_after: Timestamp,
 }
@@ -40,12 +46,28 @@ impl PeerCertificate {
             .and_then(|attribute| directory_string(&attribute.value));
         let not_after = certificate.tbs_certificate().validity().not_after.to_unix_duration();
         let not_after = Timestamp::from_secs(not_after.as_secs());
-        Ok(Self(Arc::new(Parts { subject: subject.to_string(), common_name, not_after, der })))
+        let subject_name = DistinguishedName::from(subject);
+        let issuer_name = DistinguishedName::from(certificate.tbs_certificate().issuer());
+        Ok(Self(Arc::new(Parts {
+            sha256: Sha256::digest(&der).into(),
+            subject: subject_name.to_string(),
+            subject_name,
+            issuer: issuer_name.to_string(),
+            issuer_name,
+            common_name,
+            not_after,
+            der,
+        })))
     }
 
     /// The certificate in DER.
     pub fn der(&self) -> &Bytes {
         &self.0.der
+    }
+
+    /// The SHA-256 fingerprint: over all of the DER, as `openssl x509 -fingerprint -sha256` shows it.
+    pub fn sha256(&self) -> &[u8; 32] {
+        &self.0.sha256
     }
 
     /// The last second of its validity (RFC 5280 §4.1.2.5). The handshake has compared it, but a
@@ -54,10 +76,25 @@ impl PeerCertificate {
         self.0.not_after
     }
 
-    /// The subject as RFC 4514 writes it, properly escaped. For logs: read names with
-    /// [`common_name`](Self::common_name), not from here.
+    /// The subject as RFC 4514 writes it, properly escaped. For logs: compare
+    /// [`subject_name`](Self::subject_name), read names with [`common_name`](Self::common_name).
     pub fn subject(&self) -> &str {
         &self.0.subject
+    }
+
+    /// Whose certificate it is. May be empty (RFC 5280 §4.1.2.6).
+    pub fn subject_name(&self) -> &DistinguishedName {
+        &self.0.subject_name
+    }
+
+    /// The issuer as RFC 4514 writes it. For logs: compare [`issuer_name`](Self::issuer_name).
+    pub fn issuer(&self) -> &str {
+        &self.0.issuer
+    }
+
+    /// Who has signed it.
+    pub fn issuer_name(&self) -> &DistinguishedName {
+        &self.0.issuer_name
     }
 
     /// The common name of the subject: the first one in the order of the certificate, if there

@@ -1,12 +1,31 @@
-//! From a client certificate to the z/OS user it belongs to.
+//! From somebody's identity to their z/OS user.
+//!
+//! Two kinds of identity are mapped: the client certificate of a connection
+//! ([`IdentityMapper`]), and a name that another system knows somebody by, an e-mail address say
+//! ([`DistributedMapper`]). Whoever is not mapped is nobody; there is no user to fall back to.
+//!
+//! | who maps | certificates | distributed identities |
+//! |---|---|---|
+//! | the certificate itself | [`CommonNameMapper`] | |
+//! | a list | [`CertificateMap`] | [`DistributedMap`] |
 
 mod certificate;
 mod common_name;
+mod distinguished_name;
+mod distributed;
+mod file;
+mod filter;
 
 use std::sync::Arc;
 
 pub use certificate::{CertificateError, PeerCertificate};
 pub use common_name::CommonNameMapper;
+pub use distinguished_name::{DistinguishedName, NameProblem, NameSyntaxError};
+pub use distributed::{
+    DistributedIdentity, DistributedMapper, EmailAddress, IdentityError, IdentityRule,
+};
+pub use file::{CertificateMap, DistributedMap, DuplicateFilter, DuplicateIdentity};
+pub use filter::{CertificateFilter, EmptyFilter, Fingerprint, FingerprintError};
 
 use crate::passticket::{NameError, UserId};
 
@@ -30,7 +49,7 @@ impl<M: IdentityMapper> IdentityMapper for Arc<M> {
     }
 }
 
-/// Why a certificate has no user.
+/// Why an identity has no user.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MapError {
@@ -44,9 +63,12 @@ pub enum MapError {
     #[error("the certificate has expired")]
     Expired,
     /// Nobody is mapped to it.
-    #[error("no user is mapped to the certificate")]
+    #[error("no user is mapped to the identity")]
     NotMapped,
     /// Whoever knows the mapping does not answer.
     #[error("the identity mapping is not available")]
     Unavailable,
+    /// It answered, but not whose identity it is.
+    #[error("the identity mapping cannot answer: {0}")]
+    Failed(String),
 }

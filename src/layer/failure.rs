@@ -58,7 +58,8 @@ impl Failure {
                 ApiMessage::new(&message::MISSING_AUTHENTICATION)
             }
             Self::Token(TokenError::Expired { .. }) => ApiMessage::new(&message::EXPIRED_TOKEN),
-            Self::Identity(MapError::Unavailable) | Self::Revocation(CheckError::Unavailable) => {
+            Self::Identity(MapError::Unavailable | MapError::Failed(_))
+            | Self::Revocation(CheckError::Unavailable) => {
                 ApiMessage::new(&message::AUTHENTICATION_UNAVAILABLE)
             }
             Self::Token(TokenError::Subject(_)) | Self::Identity(_) => {
@@ -77,9 +78,8 @@ impl Failure {
         match self {
             Self::OutOfScope { .. } => StatusCode::FORBIDDEN,
             Self::Generate(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Identity(MapError::Unavailable) | Self::Revocation(CheckError::Unavailable) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Identity(MapError::Unavailable | MapError::Failed(_))
+            | Self::Revocation(CheckError::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::UNAUTHORIZED,
         }
     }
@@ -108,7 +108,7 @@ mod tests {
             SafReturnCodes::NO_PROFILE,
         );
         let not_a_user = UserId::new("too long for a user").unwrap_err();
-        let cases: [(Failure, &str, u16); 14] = [
+        let cases: [(Failure, &str, u16); 15] = [
             (Failure::NoCredential, "ZWEAG160E No authentication provided in the request", 401),
             (Failure::WrongKind, "ZWEAG160E No authentication provided in the request", 401),
             (TokenError::Malformed.into(), "ZWEAG102E Token is not valid", 401),
@@ -131,6 +131,11 @@ mod tests {
             (TokenError::Subject(not_a_user).into(), "ZWEAG161E No user was found", 401),
             (
                 MapError::Unavailable.into(),
+                "ZWEAG104E Authentication service is not available",
+                503,
+            ),
+            (
+                MapError::Failed("why".to_owned()).into(),
                 "ZWEAG104E Authentication service is not available",
                 503,
             ),

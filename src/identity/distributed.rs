@@ -1,0 +1,339 @@
+//! Identities that come from elsewhere: a name, and the registry that knows it.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use super::MapError;
+use crate::passticket::UserId;
+
+/// The longest name of an identity in bytes, as RACF and ZSS have it (demand §1.3).
+const MAX_NAME: usize = 246;
+
+/// The longest name of a registry in bytes.
+const MAX_REGISTRY: usize = 255;
+
+/// A name in a registry that is not the mainframe's: an e-mail address, a subject of an identity
+/// provider, a distinguished name. The security product maps it to a user id (`RACMAP`, class
+/// `IDIDMAP`).
+///
+/// ```
+/// use tower_passticket::identity::{DistributedIdentity, EmailAddress};
+///
+/// let jane = EmailAddress::new("jane@example.com")?;
+/// let jane = DistributedIdentity::from_email(&jane, "ldaps://us.example.com")?;
+/// assert_eq!(jane.name(), "jane@example.com");
+/// # Ok::<(), tower_passticket::identity::IdentityError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct DistributedIdentity {
+    name: Arc<str>,
+    registry: Arc<str>,
+}
+
+impl DistributedIdentity {
+    /// A name of 1 to 246 bytes in a registry whose name has 1 to 255, in UTF-8, without control
+    /// characters and without blanks at either end.
+    ///
+    /// # Errors
+    /// [`IdentityError`] carries the text and the rule that it breaks.
+    pub fn new(name: &str, registry: &str) -> Result<Self, IdentityError> {
+        check(What::Name, name)?;
+        check(What::Registry, registry)?;
+        Ok(Self { name: name.into(), registry: registry.into() })
+    }
+
+    /// An e-mail address as the name.
+    ///
+    /// # Errors
+    /// [`IdentityError`] when `registry` breaks a rule.
+    pub fn from_email(email: &EmailAddress, registry: &str) -> Result<Self, IdentityError> {
+        Self::new(email.as_str(), registry)
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The registry that knows the name.
+    pub fn registry(&self) -> &str {
+        &self.registry
+    }
+
+    pub(super) fn to_ascii_lowercase_name(&self) -> Self {
+        Self { name: self.name.to_ascii_lowercase().into(), registry: self.registry.clone() }
+    }
+}
+
+impl fmt::Display for DistributedIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} of registry {:?}", self.name, self.registry)
+    }
+}
+
+impl fmt::Debug for DistributedIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DistributedIdentity({self})")
+    }
+}
+
+/// An e-mail address: something, one `@`, something.
+///
+/// At most 246 bytes, without blanks and control characters. More is not looked into: whose address
+/// it is, a list or the security product says. A second `@` is refused because others may read
+/// another address in it than we do.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct EmailAddress(Arc<str>);
+
+impl EmailAddress {
+    /// Takes an address to the letter.
+    ///
+    /// # Errors
+    /// [`IdentityError`] carries the text and the rule that it breaks.
+    pub fn new(text: &str) -> Result<Self, IdentityError> {
+        check(What::Email, text)?;
+        let error = |rule| Err(IdentityError::new(What::Email, text, rule));
+        if text.contains(char::is_whitespace) {
+            return error(IdentityRule::Blanks);
+        }
+        match text.split_once('@') {
+            Some((local, domain))
+                if !local.is_empty() && !domain.is_empty() && !domain.contains('@') =>
+            {
+                Ok(Self(text.into()))
+            }
+            _ => error(IdentityRule::NotOneAt),
+        }
+    }
+
+    /// The address.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for EmailAddress {
+    type Err = IdentityError;
+
+    fn from_str(text: &str) -> Result<Self, IdentityError> {
+        Self::new(text)
+    }
+}
+
+impl fmt::Display for EmailAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for EmailAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("EmailAddress").field(&self.as_str()).finish()
+    }
+}
+
+fn check(what: What, text: &str) -> Result<(), IdentityError> {
+    let rule = if text.trim().is_empty() {
+        IdentityRule::Empty
+    } else if text.len() > what.max_len() {
+        IdentityRule::TooLong { bytes: text.len() }
+    } else if let Some(c) = text.chars().find(|c| c.is_control()) {
+        IdentityRule::Control(c)
+    } else if text.trim().len() < text.len() {
+        IdentityRule::Padded
+    } else {
+        return Ok(());
+    };
+    Err(IdentityError::new(what, text, rule))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Name,
+    Registry,
+    Email,
+}
+
+impl What {
+    fn max_len(self) -> usize {
+        match self {
+            Self::Name | Self::Email => MAX_NAME,
+            Self::Registry => MAX_REGISTRY,
+        }
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Name => "name of an identity",
+            Self::Registry => "name of a registry",
+            Self::Email => "e-mail address",
+        })
+    }
+}
+
+/// Why a text is no part of an identity.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the {what} {text:?} {rule}; write 1 to {} bytes, {}", what.max_len(), expected(*what))]
+pub struct IdentityError {
+    what: What,
+    text: String,
+    rule: IdentityRule,
+}
+
+fn expected(what: What) -> &'static str {
+    match what {
+        What::Name | What::Registry => "without control characters or blanks at the ends",
+        What::Email => "name@domain, without blanks",
+    }
+}
+
+impl IdentityError {
+    fn new(what: What, text: &str, rule: IdentityRule) -> Self {
+        Self { what, text: text.chars().take(80).collect(), rule }
+    }
+
+    /// The rule that the text breaks.
+    pub fn rule(&self) -> IdentityRule {
+        self.rule
+    }
+}
+
+/// The rules for the parts of an identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IdentityRule {
+    /// Not empty, and not only blanks.
+    #[error("is empty or blank")]
+    Empty,
+    /// Not longer than the security product takes.
+    #[error("has {bytes} bytes")]
+    TooLong {
+        /// How many it has.
+        bytes: usize,
+    },
+    /// No control characters.
+    #[error("has the control character {0:?}")]
+    Control(char),
+    /// No blanks at the ends.
+    #[error("begins or ends with a blank")]
+    Padded,
+    /// An e-mail address has no blanks at all.
+    #[error("has a blank in it")]
+    Blanks,
+    /// An e-mail address has one `@`, and something on both sides of it.
+    #[error("does not have exactly one \"@\" with something on both sides")]
+    NotOneAt,
+}
+
+/// Maps a distributed identity to a user id.
+///
+/// [`DistributedMap`](super::DistributedMap) has a list of them. An `Arc` of a mapper is a mapper.
+pub trait DistributedMapper: Send + Sync + 'static {
+    /// Tells the user.
+    type Future: Future<Output = Result<UserId, MapError>> + Send + 'static;
+
+    /// Starts mapping `identity`, which somebody else has proven.
+    fn map_identity(&self, identity: &DistributedIdentity) -> Self::Future;
+}
+
+impl<M: DistributedMapper> DistributedMapper for Arc<M> {
+    type Future = M::Future;
+
+    fn map_identity(&self, identity: &DistributedIdentity) -> Self::Future {
+        (**self).map_identity(identity)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_and_registries_are_checked() {
+        use IdentityRule::{Control, Empty, Padded, TooLong};
+        let long = |n| "\u{e4}".repeat(n);
+        let cases: [(&str, Option<IdentityRule>); 12] = [
+            ("jane@example.com", None),
+            ("CN=Jane Doe,O=Example", None),
+            ("a", None),
+            (&long(123), None),
+            ("", Some(Empty)),
+            (" \u{a0}\t", Some(Empty)),
+            (" a", Some(Padded)),
+            ("a\u{3000}", Some(Padded)),
+            ("a\nb", Some(Control('\n'))),
+            ("a\0", Some(Control('\0'))),
+            ("a\u{85}b", Some(Control('\u{85}'))),
+            (&long(128), Some(TooLong { bytes: 256 })),
+        ];
+        for (text, want) in cases {
+            for (name, registry) in [(text, "R"), ("N", text)] {
+                let got = DistributedIdentity::new(name, registry);
+                assert_eq!(got.as_ref().err().map(IdentityError::rule), want, "{text:?}");
+                if let Ok(identity) = got {
+                    assert_eq!((identity.name(), identity.registry()), (name, registry));
+                }
+            }
+        }
+        let rule = |name: &str, registry: &str| {
+            DistributedIdentity::new(name, registry).err().map(|error| error.rule())
+        };
+        assert_eq!(rule(&"a".repeat(246), &"b".repeat(255)), None);
+        assert_eq!(rule(&"a".repeat(247), "R"), Some(TooLong { bytes: 247 }));
+        assert_eq!(rule("N", &"b".repeat(256)), Some(TooLong { bytes: 256 }));
+    }
+
+    #[test]
+    fn an_address_has_one_at_and_no_blanks() {
+        use IdentityRule::{Blanks, Control, Empty, NotOneAt, Padded, TooLong};
+        let long = format!("{}@b", "a".repeat(245));
+        let cases: [(&str, Option<IdentityRule>); 14] = [
+            ("a@b", None),
+            ("Jane.O'Doe+x@Example.com", None),
+            (&long[1..], None),
+            (&long, Some(TooLong { bytes: 247 })),
+            ("", Some(Empty)),
+            ("a", Some(NotOneAt)),
+            ("@b", Some(NotOneAt)),
+            ("a@", Some(NotOneAt)),
+            ("@", Some(NotOneAt)),
+            ("a@b@c", Some(NotOneAt)),
+            ("a@@b", Some(NotOneAt)),
+            ("a b@c", Some(Blanks)),
+            ("a@b ", Some(Padded)),
+            ("a\r\n@b", Some(Control('\r'))),
+        ];
+        for (text, want) in cases {
+            let got = EmailAddress::new(text);
+            assert_eq!(got.as_ref().err().map(IdentityError::rule), want, "{text:?}");
+            if let Ok(email) = got {
+                let identity = DistributedIdentity::from_email(&email, "R").unwrap();
+                assert_eq!(identity.name(), text);
+            }
+        }
+        assert_eq!(
+            EmailAddress::new("a@b@c").unwrap_err().to_string(),
+            "the e-mail address \"a@b@c\" does not have exactly one \"@\" with something on both \
+             sides; write 1 to 246 bytes, name@domain, without blanks"
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_taken_keeps_the_rules(text in any::<String>(), at in "[ab@. ]{0,8}") {
+            for text in [&text, &at, &format!("{text}@{at}")] {
+                let _ = DistributedIdentity::new(text, text);
+                if let Ok(email) = EmailAddress::new(text) {
+                    prop_assert_eq!(email.as_str().matches('@').count(), 1);
+                    prop_assert!(!email.as_str().contains(|c: char| c.is_whitespace() || c.is_control()));
+                    prop_assert!(DistributedIdentity::from_email(&email, "R").is_ok());
+                }
+            }
+        }
+    }
+}
