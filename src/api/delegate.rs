@@ -7,7 +7,7 @@ use http_body_util::Full;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{
-    body::{self, BodyProblem},
+    body,
     delegation::{Caller, Delegation},
     error::ApiError,
     permission::GuardedTask,
@@ -88,7 +88,7 @@ where
         trail.applid = Some(applid);
         let caller = Caller { user, certificate };
         delegation.check_applid(&caller, &applid)?;
-        let target = delegation.user_of(email).await.map_err(|error| match error {
+        let target = delegation.user_of(&email).await.map_err(|error| match error {
             MapError::NotMapped => ApiError::NoUserOfEmail,
             error => {
                 tracing::error!(%error, "nobody can say whose an e-mail address is");

@@ -13,8 +13,8 @@ use std::{
 use crate::{
     clock::Timestamp,
     identity::{
-        CertificateFilter, DistributedIdentity, DistributedMapper, EmailAddress, IdentityError,
-        MapError, PeerCertificate, Registry,
+        CertificateFilter, DistributedIdentity, DistributedMapper, EmailAddress, MapError,
+        PeerCertificate, Registry,
     },
     passticket::{Applid, UserId},
 };
@@ -116,8 +116,8 @@ impl Delegation {
     ///
     /// # Errors
     /// As the mapper's.
-    pub(super) async fn user_of(&self, email: EmailAddress) -> Result<UserId, MapError> {
-        let identity = DistributedIdentity::from_email(email, self.registry.clone());
+    pub(super) async fn user_of(&self, email: &EmailAddress) -> Result<UserId, MapError> {
+        let identity = DistributedIdentity::from_email(email, &self.registry);
         self.mapper.map(&identity).await
     }
 }

@@ -5,6 +5,8 @@ mod pats;
 mod throttle;
 mod tokens;
 
+mod delegate;
+
 use std::{
     collections::HashMap,
     future::{Ready, ready},
@@ -159,6 +161,8 @@ impl World {
                 .permit(user("READER"), AccessLevel::Read)
                 .permit(user("ADMIN"), AccessLevel::Update),
             services("zowe").permit(user("USER"), AccessLevel::Alter),
+            Profile::new("ZOWE", ProfileName::new("APIML.DELEGATE.PASSTICKET").unwrap())
+                .permit(user("AGENT"), AccessLevel::Read),
         ]);
         let applid = Applid::new("ZOWEAPPL").unwrap();
         let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977").unwrap();

@@ -45,7 +45,8 @@ pub(super) fn read(mut root: Section<'_>, registry: Option<&Registry>) -> Identi
             CertificateMap::new(entries).map_err(|error| field.at.error(error)).ok()
         }),
         distributed: distributed.and_then(|field| {
-            let entries = field.items().into_iter().filter_map(|i| distributed_identity(&i, registry));
+            let entries =
+                field.items().into_iter().filter_map(|i| distributed_identity(&i, registry));
             DistributedMap::new(entries).map_err(|error| field.at.error(error)).ok()
         }),
     }
@@ -105,6 +106,6 @@ fn distributed_identity(
             return None;
         }
     };
-    let identity = name?.read(|name| DistributedIdentity::new(name, registry))?;
+    let identity = name?.read(|name| DistributedIdentity::in_registry(name, &registry))?;
     Some((identity, user?.parse()?))
 }

@@ -164,7 +164,9 @@ fn delegating(mut section: Section<'_>) -> Delegating {
     Delegating {
         grants: callers.iter().filter_map(grant).collect(),
         protected: protected.iter().flatten().filter_map(Field::parse).collect(),
-        calls_per_minute: calls.and_then(|calls| u32::try_from(calls).ok()).and_then(NonZeroU32::new),
+        calls_per_minute: calls
+            .and_then(|calls| u32::try_from(calls).ok())
+            .and_then(NonZeroU32::new),
     }
 }
 
@@ -204,7 +206,9 @@ fn auditing(mut section: Section<'_>) -> Auditing<'_> {
     let enabled = section.optional("enabled").and_then(|field| field.boolean());
     let file = section.optional("file");
     let mut options = AuditFileOptions::default();
-    if let Some(megabytes) = section.optional("rotateAtMegabytes").and_then(|f| f.number(1..=1_000_000)) {
+    if let Some(megabytes) =
+        section.optional("rotateAtMegabytes").and_then(|f| f.number(1..=1_000_000))
+    {
         options = options.rotate_at(megabytes * 1024 * 1024);
     }
     let keep = section.optional("keep").and_then(|field| field.number(1..=1_000));

@@ -143,7 +143,8 @@ pub(super) fn check_tickets(profiles: &[Profile], routes: &Routes, ours: &Passti
         let permits = |profile: &Profile| {
             profile.class() == "PTKTDATA"
                 && profile.access(&gateway) >= Some(AccessLevel::Update)
-                && (profile.name().as_str().starts_with(&prefix) || profile.name().matches(&some_user))
+                && (profile.name().as_str().starts_with(&prefix)
+                    || profile.name().matches(&some_user))
         };
         if !profiles.iter().any(permits) {
             let at = ours.saf.as_ref().map_or(&ours.at, |field| &field.at);

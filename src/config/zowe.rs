@@ -70,8 +70,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
     let mut oidc = security.section("oidc");
     let identity_mapper = mapper(&mut oidc, "identityMapperUrl", "identityMapperUser");
     let internal = security.optional("useInternalMapper").filter(Field::is_true);
-    let external =
-        mapper(&mut security.section("x509"), "externalMapperUrl", "externalMapperUser");
+    let external = mapper(&mut security.section("x509"), "externalMapperUrl", "externalMapperUser");
     if let Some(field) = &internal {
         field.at.warning(
             "asks RACF itself in Zowe, which cannot be done here; certificates are mapped by \
@@ -168,7 +167,9 @@ fn url(field: &Field<'_>) -> Option<Uri> {
     field.read(|text| {
         let url = text.parse::<Uri>().ok();
         url.filter(|url| url.host().is_some() && matches!(url.scheme_str(), Some("http" | "https")))
-            .ok_or_else(|| format!("{} is no URL; write one like https://host:7554/path", quote(text)))
+            .ok_or_else(|| {
+                format!("{} is no URL; write one like https://host:7554/path", quote(text))
+            })
     })
 }
 
@@ -294,11 +295,7 @@ const SECURITY: &[&str] = &[
 ];
 
 /// Those that switch something on that is not here.
-const SWITCHES: &[&str] = &[
-    "auth.uniqueCookie",
-    "oidc.enabled",
-    "x509.acceptForwardedCert",
-];
+const SWITCHES: &[&str] = &["auth.uniqueCookie", "oidc.enabled", "x509.acceptForwardedCert"];
 
 /// Those that change something by having a value.
 const SETTINGS: &[&str] = &["auth.jwt.customAuthHeader"];

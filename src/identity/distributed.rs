@@ -16,17 +16,17 @@ const MAX_REGISTRY: usize = 255;
 /// `IDIDMAP`).
 ///
 /// ```
-/// use tower_passticket::identity::{DistributedIdentity, EmailAddress};
+/// use tower_passticket::identity::{DistributedIdentity, EmailAddress, Registry};
 ///
-/// let jane = EmailAddress::new("jane@example.com")?;
-/// let jane = DistributedIdentity::from_email(&jane, "ldaps://us.example.com")?;
+/// let registry = Registry::new("ldaps://us.example.com")?;
+/// let jane = DistributedIdentity::from_email(&EmailAddress::new("jane@example.com")?, &registry);
 /// assert_eq!(jane.name(), "jane@example.com");
 /// # Ok::<(), tower_passticket::identity::IdentityError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct DistributedIdentity {
     name: Arc<str>,
-    registry: Arc<str>,
+    registry: Registry,
 }
 
 impl DistributedIdentity {
@@ -36,17 +36,21 @@ impl DistributedIdentity {
     /// # Errors
     /// [`IdentityError`] carries the text and the rule that it breaks.
     pub fn new(name: &str, registry: &str) -> Result<Self, IdentityError> {
-        check(What::Name, name)?;
-        check(What::Registry, registry)?;
-        Ok(Self { name: name.into(), registry: registry.into() })
+        Self::in_registry(name, &Registry::new(registry)?)
     }
 
-    /// An e-mail address as the name.
+    /// A name of 1 to 246 bytes in `registry`.
     ///
     /// # Errors
-    /// [`IdentityError`] when `registry` breaks a rule.
-    pub fn from_email(email: &EmailAddress, registry: &str) -> Result<Self, IdentityError> {
-        Self::new(email.as_str(), registry)
+    /// [`IdentityError`] when `name` breaks a rule.
+    pub fn in_registry(name: &str, registry: &Registry) -> Result<Self, IdentityError> {
+        check(What::Name, name)?;
+        Ok(Self { name: name.into(), registry: registry.clone() })
+    }
+
+    /// An e-mail address as the name: what it takes to be one is more than a name takes.
+    pub fn from_email(email: &EmailAddress, registry: &Registry) -> Self {
+        Self { name: email.0.clone(), registry: registry.clone() }
     }
 
     /// The name.
@@ -56,7 +60,7 @@ impl DistributedIdentity {
 
     /// The registry that knows the name.
     pub fn registry(&self) -> &str {
-        &self.registry
+        self.registry.as_str()
     }
 
     pub(super) fn to_ascii_lowercase_name(&self) -> Self {
@@ -66,13 +70,47 @@ impl DistributedIdentity {
 
 impl fmt::Display for DistributedIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} of registry {:?}", self.name, self.registry)
+        write!(f, "{:?} of registry {:?}", self.name, self.registry())
     }
 }
 
 impl fmt::Debug for DistributedIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "DistributedIdentity({self})")
+    }
+}
+
+/// The name of a registry that knows names: 1 to 255 bytes in UTF-8, without control characters and
+/// without blanks at either end.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Registry(Arc<str>);
+
+impl Registry {
+    /// Takes a name to the letter.
+    ///
+    /// # Errors
+    /// [`IdentityError`] carries the text and the rule that it breaks.
+    pub fn new(text: &str) -> Result<Self, IdentityError> {
+        check(What::Registry, text).map(|()| Self(text.into()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Registry {
+    type Err = IdentityError;
+
+    fn from_str(text: &str) -> Result<Self, IdentityError> {
+        Self::new(text)
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Registry").field(&self.as_str()).finish()
     }
 }
 
@@ -310,7 +348,8 @@ mod tests {
             let got = EmailAddress::new(text);
             assert_eq!(got.as_ref().err().map(IdentityError::rule), want, "{text:?}");
             if let Ok(email) = got {
-                let identity = DistributedIdentity::from_email(&email, "R").unwrap();
+                let identity =
+                    DistributedIdentity::from_email(&email, &Registry::new("R").unwrap());
                 assert_eq!(identity.name(), text);
             }
         }
@@ -331,7 +370,7 @@ mod tests {
                 if let Ok(email) = EmailAddress::new(text) {
                     prop_assert_eq!(email.as_str().matches('@').count(), 1);
                     prop_assert!(!email.as_str().contains(|c: char| c.is_whitespace() || c.is_control()));
-                    prop_assert!(DistributedIdentity::from_email(&email, "R").is_ok());
+                    prop_assert!(DistributedIdentity::new(email.as_str(), "R").is_ok());
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::DistinguishedName;
+use super::{DistinguishedName, PeerCertificate};
 
 /// One certificate, or all whose names end as written: what `RACDCERT MAP` calls a certificate
 /// name filter, with the subject in `SDNFILTER` and the issuer in `IDNFILTER`.
@@ -58,6 +58,21 @@ impl CertificateFilter {
     ) -> Result<Self, EmptyFilter> {
         let (subject, issuer) = (not_empty(subject)?, not_empty(issuer)?);
         Ok(Self(Kind::SubjectAndIssuer { subject, issuer }))
+    }
+
+    /// Whether it is for this certificate.
+    pub fn matches(&self, certificate: &PeerCertificate) -> bool {
+        let (subject, issuer) = (certificate.subject_name(), certificate.issuer_name());
+        match &self.0 {
+            Kind::Fingerprint(fingerprint) => {
+                *fingerprint == Fingerprint::from(*certificate.sha256())
+            }
+            Kind::Subject(filter) => subject.rdns().ends_with(filter.rdns()),
+            Kind::Issuer(filter) => issuer.rdns().ends_with(filter.rdns()),
+            Kind::SubjectAndIssuer { subject: filter, issuer: same } => {
+                issuer == same && subject.rdns().ends_with(filter.rdns())
+            }
+        }
     }
 }
 

@@ -22,7 +22,7 @@ pub use certificate::{CertificateError, PeerCertificate};
 pub use common_name::CommonNameMapper;
 pub use distinguished_name::{DistinguishedName, NameProblem, NameSyntaxError};
 pub use distributed::{
-    DistributedIdentity, DistributedMapper, EmailAddress, IdentityError, IdentityRule,
+    DistributedIdentity, DistributedMapper, EmailAddress, IdentityError, IdentityRule, Registry,
 };
 pub use file::{CertificateMap, DistributedMap, DuplicateFilter, DuplicateIdentity};
 pub use filter::{CertificateFilter, EmptyFilter, Fingerprint, FingerprintError};

@@ -1,0 +1,250 @@
+//! `POST delegate/passticket`.
+
+use std::{
+    future::{Ready, ready},
+    num::NonZeroU32,
+    time::Duration,
+};
+
+use super::{Api, Asked, Compatibility, POST_LOGIN, World, content, outcome};
+use crate::{
+    api::{AllowList, Delegation, Grant},
+    clock::Clock,
+    identity::{
+        CertificateFilter, DistributedIdentity, DistributedMap, DistributedMapper, MapError,
+        Registry,
+    },
+    passticket::{Algorithm, Applid, KeyProfile, PassTicket, UserId},
+};
+
+const DELEGATE: Asked<'_> = Asked {
+    url: "/gateway/api/v1/auth/delegate/passticket",
+    certificate: Some("AGENT"),
+    body: r#"{"applId":"ZOWEAPPL","emailId":"User@Example.com"}"#,
+    ..POST_LOGIN
+};
+
+fn user(name: &str) -> UserId {
+    UserId::new(name).unwrap()
+}
+
+fn applid(name: &str) -> Applid {
+    Applid::new(name).unwrap()
+}
+
+fn registry() -> Registry {
+    Registry::new("ldaps://us.example.com").unwrap()
+}
+
+fn delegation() -> Delegation {
+    let entries = [
+        ("user@example.com", "USER"),
+        ("root@example.com", "IBMUSER"),
+        ("other@example.com", "OTHER"),
+    ];
+    let entries = entries.map(|(email, name)| {
+        (DistributedIdentity::in_registry(email, &registry()).unwrap(), user(name))
+    });
+    Delegation::new(DistributedMap::new(entries).unwrap(), registry()).protect(user("IBMUSER"))
+}
+
+fn with(world: &World, delegation: Delegation) -> Api {
+    world.api(Compatibility::Documented).with_delegation(delegation)
+}
+
+fn body(applid: &str, email: &str) -> String {
+    serde_json::json!({ "applId": applid, "emailId": email }).to_string()
+}
+
+#[tokio::test]
+async fn whoever_may_gets_a_ticket_of_the_user_of_the_address() {
+    let world = World::new();
+    let response = DELEGATE.of(with(&world, delegation())).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["cache-control"], "no-store");
+    let answer: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+    assert_eq!(answer["tsoUserid"], "USER");
+    assert_eq!(answer.as_object().unwrap().len(), 2);
+    let key = KeyProfile::from_hex(applid("ZOWEAPPL"), Algorithm::Legacy, "E001193519561977");
+    let ticket = PassTicket::parse(answer["passticket"].as_str().unwrap()).unwrap();
+    assert!(key.unwrap().evaluate(&user("USER"), &ticket, world.clock.now()).is_ok());
+}
+
+#[tokio::test]
+async fn it_is_off_until_it_is_turned_on() {
+    let response = DELEGATE.of(World::new().api(Compatibility::Documented)).await;
+    assert_eq!(outcome(&response), (404, "ZWEAO404E".to_owned()));
+}
+
+#[tokio::test]
+async fn each_failure_has_its_answer() {
+    let (unknown, protected) =
+        (body("ZOWEAPPL", "x@example.com"), body("ZOWEAPPL", "root@example.com"));
+    let no_key = body("NOKEY", "user@example.com");
+    let two_ats = body("ZOWEAPPL", "user@example.com@evil.example");
+    let long = body("ZOWEAPPL", &format!("{}@example.com", "a".repeat(240)));
+    let basic = super::basic("user:validPassword");
+    let world = World::new();
+    let jwt = format!("Bearer {}", world.jwt());
+    for (name, asked, want) in [
+        ("no certificate", Asked { certificate: None, ..DELEGATE }, (401, "ZWEAG167E")),
+        (
+            "a password is no credential",
+            Asked { certificate: None, authorization: Some(&basic), ..DELEGATE },
+            (401, "ZWEAG167E"),
+        ),
+        (
+            "a token is no credential",
+            Asked { certificate: None, authorization: Some(&jwt), ..DELEGATE },
+            (401, "ZWEAG167E"),
+        ),
+        (
+            "nobody's certificate",
+            Asked { certificate: Some("no user"), ..DELEGATE },
+            (401, "ZWEAG161E"),
+        ),
+        ("not permitted", Asked { certificate: Some("USER"), ..DELEGATE }, (403, "ZWEAT403E")),
+        // Nor does who may revoke.
+        (
+            "not an administrator",
+            Asked { certificate: Some("ADMIN"), ..DELEGATE },
+            (403, "ZWEAT403E"),
+        ),
+        (
+            "who may not learns nothing of the body",
+            Asked { certificate: Some("USER"), body: "{", ..DELEGATE },
+            (403, "ZWEAT403E"),
+        ),
+        ("SAF is down", Asked { certificate: Some("SAFDOWN"), ..DELEGATE }, (503, "ZWEAG104E")),
+        ("SAF fails", Asked { certificate: Some("SAFBAD"), ..DELEGATE }, (500, "ZWEAO500E")),
+        ("no body", Asked { body: "", ..DELEGATE }, (400, "ZWEAO400E")),
+        ("two ats", Asked { body: &two_ats, ..DELEGATE }, (400, "ZWEAO400E")),
+        ("too long", Asked { body: &long, ..DELEGATE }, (400, "ZWEAO400E")),
+        ("unmapped", Asked { body: &unknown, ..DELEGATE }, (404, "ZWEAG161E")),
+        ("protected", Asked { body: &protected, ..DELEGATE }, (403, "ZWEAT403E")),
+        ("no key", Asked { body: &no_key, ..DELEGATE }, (400, "ZWEAG141E")),
+        ("GET", Asked { method: "GET", ..DELEGATE }, (405, "ZWEAG101E")),
+    ] {
+        let response = asked.of(with(&world, delegation())).await;
+        let (status, number) = outcome(&response);
+        assert_eq!((status, number.as_str()), want, "{name}");
+    }
+    // Without client certificates nobody can call.
+    let api = world.bare.clone().with_delegation(delegation());
+    assert_eq!(outcome(&DELEGATE.of(api).await), (401, "ZWEAG167E".to_owned()));
+    let old = world.api(Compatibility::ZoweV3).with_delegation(delegation());
+    let response = Asked { body: "{}", ..DELEGATE }.of(old).await;
+    assert_eq!((response.status().as_u16(), response.body().len()), (400, 0));
+}
+
+#[tokio::test]
+async fn grants_allow_what_they_name_and_nothing_else() {
+    let only = |name| AllowList::Only([user(name)].into());
+    let zowe = || AllowList::Only([applid("ZOWEAPPL")].into());
+    let of_subject = |subject: &str| CertificateFilter::subject(subject.parse().unwrap()).unwrap();
+    let other = body("ZOWEAPPL", "other@example.com");
+    let root = body("ZOWEAPPL", "root@example.com");
+    let no_key = body("NOKEY", "user@example.com");
+    let all = || Grant::to_user(user("AGENT"), AllowList::Any, AllowList::Any);
+    for (name, grant, body, want) in [
+        ("allowed", Grant::to_user(user("AGENT"), zowe(), only("USER")), DELEGATE.body, 200),
+        ("all", all(), DELEGATE.body, 200),
+        (
+            "by certificate",
+            Grant::to_certificate(of_subject("CN=AGENT"), zowe(), only("USER")),
+            DELEGATE.body,
+            200,
+        ),
+        (
+            "of another user",
+            Grant::to_user(user("OTHER"), AllowList::Any, AllowList::Any),
+            DELEGATE.body,
+            403,
+        ),
+        (
+            "of another certificate",
+            Grant::to_certificate(of_subject("CN=OTHER"), AllowList::Any, AllowList::Any),
+            DELEGATE.body,
+            403,
+        ),
+        (
+            "another application",
+            Grant::to_user(
+                user("AGENT"),
+                AllowList::Only([applid("IZUDFLT")].into()),
+                AllowList::Any,
+            ),
+            DELEGATE.body,
+            403,
+        ),
+        ("another target", Grant::to_user(user("AGENT"), zowe(), only("USER")), &other, 403),
+        (
+            "nobody",
+            Grant::to_user(user("AGENT"), zowe(), AllowList::Only([].into())),
+            DELEGATE.body,
+            403,
+        ),
+        ("protected beats all", all(), &root, 403),
+        ("all but no key", all(), &no_key, 400),
+    ] {
+        let api = with(&World::new(), delegation().allow(grant));
+        let response = Asked { body, ..DELEGATE }.of(api).await;
+        assert_eq!(response.status(), want, "{name}");
+        if want == 403 {
+            // Whose an address is, is not told.
+            let content = content(&response);
+            assert!(!content.contains("OTHER") && !content.contains("IBMUSER"), "{content}");
+        }
+    }
+    // What two grants name apart is not allowed together.
+    let apart = delegation().allow(Grant::to_user(user("AGENT"), zowe(), only("OTHER"))).allow(
+        Grant::to_user(user("AGENT"), AllowList::Only([applid("IZUDFLT")].into()), only("USER")),
+    );
+    assert_eq!(DELEGATE.of(with(&World::new(), apart)).await.status(), 403);
+}
+
+#[tokio::test]
+async fn a_caller_has_so_many_calls_a_minute() {
+    let world = World::new();
+    let two = delegation().calls_per_minute(NonZeroU32::new(2).unwrap());
+    let api = with(&world, two);
+    for want in [200, 200, 429] {
+        assert_eq!(DELEGATE.of(api.clone()).await.status(), want);
+    }
+    let refused = DELEGATE.of(api.clone()).await;
+    assert_eq!(outcome(&refused), (429, "ZWESG429E".to_owned()));
+    assert_eq!(refused.headers()["retry-after"], "30");
+    // Refusals count, too, and each caller for themselves.
+    let other = Asked { certificate: Some("USER"), ..DELEGATE };
+    for want in [403, 403, 429] {
+        assert_eq!(other.of(api.clone()).await.status(), want);
+    }
+    world.clock.advance(Duration::from_secs(30));
+    for want in [200, 429] {
+        assert_eq!(DELEGATE.of(api.clone()).await.status(), want);
+    }
+}
+
+/// Says the same of every address.
+struct Says(MapError);
+
+impl DistributedMapper for Says {
+    type Future = Ready<Result<UserId, MapError>>;
+
+    fn map_identity(&self, _: &DistributedIdentity) -> Self::Future {
+        ready(Err(self.0.clone()))
+    }
+}
+
+#[tokio::test]
+async fn a_mapper_that_fails_is_not_one_that_knows_nobody() {
+    for (error, want) in [
+        (MapError::NotMapped, (404, "ZWEAG161E")),
+        (MapError::Unavailable, (503, "ZWEAG104E")),
+        (MapError::Failed("no READ on IRR.IDIDMAP.QUERY".to_owned()), (503, "ZWEAG104E")),
+    ] {
+        let api = with(&World::new(), Delegation::new(Says(error), registry()));
+        let (status, number) = outcome(&DELEGATE.of(api).await);
+        assert_eq!((status, number.as_str()), want);
+    }
+}
