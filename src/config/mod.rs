@@ -36,10 +36,32 @@
 //!
 //! ```yaml
 //! safAccess:
-//!   ZOWE:                   # the class
-//!     APIML.SERVICES:       # READ: revoke tokens of others; UPDATE: evict as well
+//!   ZOWE:                          # the class
+//!     APIML.SERVICES:              # READ: revoke tokens of others; UPDATE: evict as well
 //!       UPDATE:
 //!         - USER
+//!     APIML.DELEGATE.PASSTICKET:   # READ: obtain PassTickets for others
+//!       READ:
+//!         - AGENT
+//!   PTKTDATA:
+//!     IRRPTAUTH.ZOWEAPPL.*:        # UPDATE: make PassTickets of this APPLID; see ProfileName
+//!       UPDATE:
+//!         - ZWESVUSR
+//! ```
+//!
+//! `identities` names a file with whose certificates and distributed identities are. A certificate
+//! is told by its fingerprint or by the ends of its names (see
+//! [`CertificateFilter`](crate::identity::CertificateFilter)):
+//!
+//! ```yaml
+//! identities:
+//!   certificates:
+//!     - user: OPERATOR
+//!       subject: OU=Operations,O=Example
+//!       issuer: CN=Example CA,O=Example
+//!   distributed:
+//!     - user: USER
+//!       name: user@example.com
 //! ```
 //!
 //! Of an api-def, these have a meaning: `serviceId`, the first of `instanceBaseUrls`, `routes` and

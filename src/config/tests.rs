@@ -24,7 +24,18 @@ const API_DEF: &str = "services:
     authentication: {scheme: httpBasicPassTicket, applid: ZOWEAPPL}
 ";
 
-const SAF: &str = "safAccess: {ZOWE: {APIML.SERVICES: {UPDATE: [USER]}}}\n";
+const SAF: &str = "safAccess:
+  ZOWE: {APIML.SERVICES: {UPDATE: [USER]}}
+  PTKTDATA: {IRRPTAUTH.*.*: {UPDATE: [ZWESVUSR]}}
+";
+
+const IDENTITIES: &str = "identities:
+  certificates:
+    - {user: USER, subject: 'OU=Staff,O=Example', issuer: 'CN=CA'}
+  distributed:
+    - {user: USER, name: user@example.com}
+    - {user: OTHER, name: o@example.com, registry: ldap://elsewhere}
+";
 
 const INVALID_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
 
@@ -51,6 +62,7 @@ impl Setup {
             ("jwt.key", &KEY.serialize_pem(), 0o600),
             ("users.yml", &format!("users:\n  USER: '{HASH}'\n"), 0o600),
             ("saf.yml", SAF, 0o644),
+            ("identities.yml", IDENTITIES, 0o644),
             ("api-defs/dc.yml", API_DEF, 0o644),
             ("ptktdata/ZOWEAPPL.key", ENHANCED, 0o600),
         ] {

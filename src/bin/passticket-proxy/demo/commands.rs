@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::world::{APPLID, PASSWORD, USER, World};
+use super::world::{APPLID, EMAIL, OTHER, PASSWORD, USER, World};
 
 pub(super) fn text(world: &World, port: u16) -> String {
     let url = format!("https://localhost:{port}");
@@ -12,6 +12,8 @@ pub(super) fn text(world: &World, port: u16) -> String {
     let curl = format!("curl -sS --cacert {}", file("certs/ca.pem"));
     let basic = format!("-u {USER}:{PASSWORD} -X POST");
     let jar = file("cookies.txt");
+    let body = format!(r#"{{"applId":"{APPLID}","emailId":"{EMAIL}"}}"#);
+    let delegate = format!("-X POST -d '{body}' {auth}/delegate/passticket");
     let program = std::env::current_exe().unwrap_or_else(|_| "passticket-proxy".into());
     let program = quote(&program);
     let key = file(&format!("ptktdata/{APPLID}.key"));
@@ -32,14 +34,25 @@ The same with a client certificate.
 Without any credential: the service is told why, and so is the client.
   {curl} -i {service}/passticketTest
 
+A PassTicket for another, known by an e-mail address. {USER} may obtain it, {OTHER} may not.
+  {curl} --cert {cert} --key {cert_key} {delegate}
+  {curl} -i --cert {other_cert} --key {other_key} {delegate}
+
+Who did what, and the commands that a security administrator would submit for this configuration.
+  tail -n 5 {audit}
+  {program} esm --esm racf --from-config {zowe_yaml}
+
 A ticket by hand.
   {program} ticket generate --algorithm legacy --user {USER} --applid {APPLID} --key-file {key}
 
   {curl} {url}/application/health
 "#,
-        zowe_yaml = world.zowe_yaml().display(),
+        zowe_yaml = quote(&world.zowe_yaml()),
+        audit = file("audit.jsonl"),
         cert = file(&format!("certs/{USER}.pem")),
         cert_key = file(&format!("certs/{USER}.key")),
+        other_cert = file(&format!("certs/{OTHER}.pem")),
+        other_key = file(&format!("certs/{OTHER}.key")),
     )
 }
 

@@ -20,8 +20,18 @@ pub(super) const USER: &str = "USER";
 pub(super) const PASSWORD: &str = "validPassword";
 pub(super) const APPLID: &str = "ZOWEAPPL";
 
+/// A user who has a certificate and may do nothing special.
+pub(super) const OTHER: &str = "APIMTST";
+
+/// Whom the demonstration's security product knows the gateway as.
+const GATEWAY: &str = "ZWESVUSR";
+
+/// The address that is mapped to [`USER`], and the registry that knows it.
+pub(super) const EMAIL: &str = "user@example.com";
+const REGISTRY: &str = "ldaps://directory.example.com";
+
 /// Users who have a certificate.
-const CERTIFIED: [&str; 2] = [USER, "APIMTST"];
+const CERTIFIED: [&str; 2] = [USER, OTHER];
 
 const SECRET: u32 = 0o600;
 const PUBLIC: u32 = 0o644;
@@ -57,6 +67,7 @@ impl World {
             Ok(format!("users:\n  {USER}: \"{}\"\n", hash.map_err(io::Error::other)?))
         })?;
         world.make_once("saf.yml", || Ok(saf_yml()))?;
+        world.make_once("identities.yml", || Ok(identities_yml()))?;
         Ok(world)
     }
 
@@ -148,14 +159,40 @@ fn leaf(common_name: &str, usage: ExtendedKeyUsagePurpose) -> CertificateParams 
 fn saf_yml() -> String {
     format!(
         "\
-# Who may do what, as Zowe's saf.yml: class, resource, level, users.
+# Who may do what, as Zowe's saf.yml: class, resource, level, users. A resource may be a generic
+# profile of RACF. A change counts within seconds.
 safAccess:
   ZOWE:
+    # Revoke tokens of others (READ), and evict (UPDATE).
     APIML.SERVICES:
       READ:
         - {USER}
       UPDATE:
         - {USER}
+    # Obtain PassTickets for others.
+    APIML.DELEGATE.PASSTICKET:
+      READ:
+        - {USER}
+  PTKTDATA:
+    # The gateway may make PassTickets of this APPLID, for everybody ...
+    IRRPTAUTH.{APPLID}.*:
+      UPDATE:
+        - {GATEWAY}
+    # ... but for this user: the most specific profile decides.
+    IRRPTAUTH.{APPLID}.IBMUSER: {{}}
+"
+    )
+}
+
+fn identities_yml() -> String {
+    format!(
+        "\
+# Whose an e-mail address is.
+identities:
+  distributed:
+    - user: {USER}
+      name: {EMAIL}
+      registry: {REGISTRY}
 "
     )
 }
@@ -182,13 +219,26 @@ components:
         allowTokenRefresh: true
         x509:
           enabled: true
+        delegatePassticket: true
+        oidc:
+          registry: {REGISTRY}
 
 # What Zowe has no key for.
 passticketProxy:
   host: 127.0.0.1
   signingKey: keys/jwt.pem
   users: users.yml
+  gatewayUser: {GATEWAY}
   saf: saf.yml
+  identities: identities.yml
+  delegation:
+    protectedUsers: [IBMUSER]
+    callers:
+      - user: {USER}
+        applids: [{APPLID}]
+        users: [{USER}, {OTHER}]
+  audit:
+    file: audit.jsonl
   revocations: revocations.redb
   apiDefs: api-defs
   ptktdata:
