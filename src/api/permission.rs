@@ -48,6 +48,11 @@ impl GuardingResources {
         Self { class: class.into(), prefix: prefix.into() }
     }
 
+    /// Their class.
+    pub fn class(&self) -> &str {
+        &self.class
+    }
+
     /// What it takes to do this.
     pub fn permission(&self, task: GuardedTask) -> Permission {
         let (level, name) = match task {

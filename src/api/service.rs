@@ -251,6 +251,12 @@ impl<L, R, S, G, M> AuthApi<L, R, S, G, M> {
         }
     }
 
+    /// Takes no client certificates after all: for whoever decides that at run time.
+    #[must_use]
+    pub fn without_client_certificates(self) -> Self {
+        Self { mapper: None, description: Arc::default(), ..self }
+    }
+
     /// Sets and reads cookies of other names.
     #[must_use]
     pub fn cookie_names(self, cookies: CookieNames) -> Self {

@@ -123,7 +123,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderName, Uri};
+use http::HeaderName;
 
 pub use problem::{Problem, Problems};
 pub use secret_file::{SecretFileError, read_secret_file};
@@ -135,6 +135,7 @@ use crate::{
     identity::{CertificateMap, DistributedMap, Registry},
     layer::{CookieNames, CustomHeaders, Routes},
     passticket::{KeyProfiles, UserId},
+    remote::Address,
     saf::{FileSaf, Profile},
     tls::Verification,
     token::{SigningKey, Validity},
@@ -182,7 +183,7 @@ pub struct Config {
     pub saf_file: Option<PathBuf>,
     /// The endpoint that is asked, instead of the file, for the class of the guarding resources:
     /// `…security.authorization.provider` and `endpoint.url`.
-    pub saf_endpoint: Option<Uri>,
+    pub saf_endpoint: Option<Address>,
     /// `…security.authorization.resourceClass` and `resourceNamePrefix`.
     pub guards: GuardingResources,
     /// How a client certificate becomes a user: `passticketProxy.certificateMapping`.
@@ -216,7 +217,6 @@ pub struct Config {
 
 /// How a client certificate becomes a user.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub enum CertificateMapping {
     /// By its common name.
     CommonName,
@@ -228,7 +228,6 @@ pub enum CertificateMapping {
 
 /// How an e-mail address becomes a user.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub enum IdentityMapping {
     /// By what `passticketProxy.identities` says.
     File(DistributedMap),
@@ -241,7 +240,7 @@ pub enum IdentityMapping {
 #[non_exhaustive]
 pub struct Zss {
     /// Where it is.
-    pub url: Uri,
+    pub address: Address,
     /// Whom the gateway is to it.
     pub user: UserId,
 }

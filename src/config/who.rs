@@ -24,7 +24,7 @@ pub(super) struct Who {
 pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report) -> Who {
     let registry = zowe.registry.as_ref().and_then(|field| field.parse::<Registry>());
     let Identities { certificates, distributed } = identities(ours, registry.as_ref(), report);
-    let zss = |mapper: &Mapper| Zss { url: mapper.url.clone(), user: mapper.user };
+    let zss = |mapper: &Mapper| Zss { address: mapper.address.clone(), user: mapper.user };
 
     let unused = certificates.is_some();
     let certificate_mapping = match (&ours.certificate_mapping, &zowe.certificate_mapper) {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, Uri};
+use http::HeaderName;
 
 use super::{
     passticket_proxy::gateway_user_of_zowe,
@@ -16,6 +16,7 @@ use crate::{
     api::GuardingResources,
     layer::{CookieNames, CustomHeaders},
     passticket::UserId,
+    remote::Address,
     tls::Verification,
 };
 
@@ -37,7 +38,7 @@ pub(super) struct Zowe<'a> {
     /// Where `delegatePassticket` is switched on.
     pub(super) delegation: Option<At<'a>>,
     pub(super) registry: Option<Field<'a>>,
-    pub(super) saf_endpoint: Option<Uri>,
+    pub(super) saf_endpoint: Option<Address>,
     pub(super) guards: GuardingResources,
     pub(super) certificate_mapper: Option<Mapper>,
     pub(super) identity_mapper: Option<Mapper>,
@@ -46,7 +47,7 @@ pub(super) struct Zowe<'a> {
 /// A service of ZSS that maps identities, and whom the gateway is to it.
 #[derive(Clone, Debug)]
 pub(super) struct Mapper {
-    pub(super) url: Uri,
+    pub(super) address: Address,
     pub(super) user: UserId,
 }
 
@@ -124,7 +125,7 @@ fn delegation<'a>(security: &mut Section<'a>) -> Option<At<'a>> {
 }
 
 /// Whom to ask for permissions (zowe-endpoints §6.1), and the names of the resources.
-fn authorization(section: &mut Section<'_>) -> (Option<Uri>, GuardingResources) {
+fn authorization(section: &mut Section<'_>) -> (Option<Address>, GuardingResources) {
     let url = section.section("endpoint").optional("url");
     let enabled = section.section("endpoint").optional("enabled").is_some_and(|f| f.is_true());
     let provider = section.optional("provider");
@@ -141,7 +142,7 @@ fn authorization(section: &mut Section<'_>) -> (Option<Uri>, GuardingResources) 
         }).unwrap_or(false),
     };
     let endpoint = match url {
-        Some(field) if is_endpoint => self::url(&field),
+        Some(field) if is_endpoint => address(&field),
         None if is_endpoint => {
             section.section("endpoint").child("url").error("is missing; write where the endpoint is, https://host:7554/zss/api/v1/saf-auth say");
             None
@@ -158,19 +159,20 @@ fn authorization(section: &mut Section<'_>) -> (Option<Uri>, GuardingResources) 
 
 fn mapper(section: &mut Section<'_>, url: &'static str, user: &'static str) -> Option<Mapper> {
     let user = section.optional(user).and_then(|field| field.parse());
-    let url = section.optional(url).and_then(|field| self::url(&field))?;
-    Some(Mapper { url, user: user.unwrap_or_else(gateway_user_of_zowe) })
+    let address = section.optional(url).and_then(|field| address(&field))?;
+    Some(Mapper { address, user: user.unwrap_or_else(gateway_user_of_zowe) })
 }
 
-/// An absolute URL of http or https.
-fn url(field: &Field<'_>) -> Option<Uri> {
-    field.read(|text| {
-        let url = text.parse::<Uri>().ok();
-        url.filter(|url| url.host().is_some() && matches!(url.scheme_str(), Some("http" | "https")))
-            .ok_or_else(|| {
-                format!("{} is no URL; write one like https://host:7554/path", quote(text))
-            })
-    })
+/// Where tokens of users are sent to.
+fn address(field: &Field<'_>) -> Option<Address> {
+    let address = field.read(Address::parse)?;
+    if !address.is_protected() {
+        field.at.warning(
+            "is http, so whoever is between here and there can read the tokens of users; write \
+             https",
+        );
+    }
+    Some(address)
 }
 
 /// As Zowe's start script, which folds it to upper case (zowe-dataplane §6.3). There an unknown

@@ -133,6 +133,12 @@ impl<R, M> Authenticator<R, M> {
         Authenticator { verifier, revocations, pats, mapper: Some(mapper), names }
     }
 
+    /// Takes no client certificates after all: for whoever decides that at run time.
+    #[must_use]
+    pub fn without_client_certificates(self) -> Self {
+        Self { mapper: None, ..self }
+    }
+
     /// Looks for tokens in cookies of other names.
     #[must_use]
     pub fn cookie_names(self, names: CookieNames) -> Self {

@@ -3,6 +3,8 @@
 mod check;
 mod cli;
 mod demo;
+mod providers;
+mod reload;
 mod serve;
 mod stack;
 mod ticket;

@@ -17,7 +17,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// changes nothing: who may do what stays as it was, and the log says what is wrong.
 pub(crate) async fn permissions(file: PathBuf, saf: FileSaf) {
     let mut looks = tokio::time::interval(LOOK_EVERY);
-    let mut seen = None;
+    let (mut seen, mut first) = (None, true);
     loop {
         looks.tick().await;
         let (path, before) = (file.clone(), seen);
@@ -28,15 +28,14 @@ pub(crate) async fn permissions(file: PathBuf, saf: FileSaf) {
             (now != before).then(|| (now, read_permissions(&path)))
         });
         let Ok(Some((version, read))) = read.await else { continue };
-        let first = seen.is_none();
         seen = version;
         match read {
             Ok(profiles) => {
-                let profiles_read = profiles.len();
-                saf.replace(profiles);
                 if !first {
-                    tracing::info!(file = %file.display(), profiles = profiles_read, "permissions read again");
+                    let (file, profiles) = (file.display(), profiles.len());
+                    tracing::info!(%file, profiles, "permissions read again");
                 }
+                saf.replace(profiles);
             }
             Err(problems) => {
                 for problem in problems.iter() {
@@ -44,6 +43,7 @@ pub(crate) async fn permissions(file: PathBuf, saf: FileSaf) {
                 }
             }
         }
+        first = false;
     }
 }
 
@@ -59,6 +59,10 @@ impl Version {
     /// `None` if it is gone.
     fn of(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
-        Some(Self { inode: metadata.ino(), len: metadata.len(), modified: metadata.modified().ok() })
+        Some(Self {
+            inode: metadata.ino(),
+            len: metadata.len(),
+            modified: metadata.modified().ok(),
+        })
     }
 }

@@ -14,15 +14,18 @@ use tower_passticket::{
     tls::{Drained, Server},
 };
 
-use crate::{Failure, check, stack};
+use crate::{
+    Failure, check, reload,
+    stack::{self, Stores},
+};
 
 pub(crate) fn serve(file: &Path) -> Result<(), Failure> {
     let config = check::load(file)?;
     let parts = stack::parts(&config).map_err(Failure::wrong)?;
-    let revocations = stack::revocations(&config).map_err(Failure::broken)?;
+    let stores = stack::stores(&config).map_err(Failure::broken)?;
     runtime()?.block_on(async {
         let listener = listen(config.listen).await?;
-        run(&config, parts, revocations, listener, interrupted()?).await
+        run(&config, parts, stores, listener, interrupted()?).await
     })
 }
 
@@ -40,7 +43,7 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> 
 pub(crate) async fn run(
     config: &Config,
     parts: stack::Parts,
-    revocations: Arc<DurableStore>,
+    stores: Stores,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
@@ -49,9 +52,19 @@ pub(crate) async fn run(
     let server = Server::https(listener, parts.tls.clone())
         .handshake_timeout(config.timeouts.handshake)
         .drain_timeout(config.timeouts.drain);
-    let evicting = tokio::spawn(evict(revocations.clone(), config.evict_every));
-    let drained = server.run(stack::gateway(config, parts, revocations), shutdown).await;
+    let evicting = tokio::spawn(evict(stores.revocations.clone(), config.evict_every));
+    let reloading = config
+        .saf_file
+        .clone()
+        .map(|file| tokio::spawn(reload::permissions(file, config.saf.clone())));
+    let drained = server.run(stack::gateway(config, parts, stores.clone()), shutdown).await;
     evicting.abort();
+    if let Some(reloading) = reloading {
+        reloading.abort();
+    }
+    if let Some(audit) = stores.audit {
+        audit.close();
+    }
     match drained {
         Drained::Completely => {
             tracing::info!("ended; every request was answered");

@@ -13,18 +13,21 @@ use tower::ServiceBuilder;
 use tower_http::sensitive_headers::SetSensitiveRequestHeaders;
 use tower_passticket::{
     api::{AuthApi, AuthParts, FileLogin},
+    audit::{Audit, AuditFile, AuditFileError},
     config::Config,
-    identity::CommonNameMapper,
     layer::{
         AuthenticateLayer, Authenticator, PassTicketLayer, RouteLayer, SanitizeLayer, ScopeLayer,
     },
     passticket::LocalGenerator,
     proxy::{Forward, Gateway, ResponseBody, Timeouts},
     revocation::{DurableStore, OpenError},
+    saf::PermittedGenerator,
     tls::{ServerTls, TlsError, https_connector},
     token::{TokenIssuer, TokenVerifier},
 };
 use tower_service::Service;
+
+use crate::providers::{self, Mapper, Remote, Saf};
 
 /// So many verified tokens are remembered, in some two megabytes.
 const CACHED_TOKENS: NonZeroUsize = NonZeroUsize::new(10_000).expect("is not zero");
@@ -64,19 +67,45 @@ pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
     })
 }
 
-/// What is revoked. Opening blocks; a file that cannot be read stops the start, since without it
-/// revoked tokens would be good again.
-pub(crate) fn revocations(config: &Config) -> Result<Arc<DurableStore>, OpenError> {
-    DurableStore::open(&config.revocations).map(Arc::new)
+/// What outlives the process.
+#[derive(Clone)]
+pub(crate) struct Stores {
+    /// What is revoked.
+    pub(crate) revocations: Arc<DurableStore>,
+    /// Who did what.
+    pub(crate) audit: Option<Arc<AuditFile>>,
+}
+
+/// Why the process cannot do without what it left behind.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoresError {
+    /// Without the file revoked tokens would be good again.
+    #[error(transparent)]
+    Revocations(#[from] OpenError),
+    /// What nobody can look up later must not happen.
+    #[error(transparent)]
+    Audit(#[from] AuditFileError),
+}
+
+/// Opens them, which blocks.
+pub(crate) fn stores(config: &Config) -> Result<Stores, StoresError> {
+    let audit = config
+        .audit
+        .as_ref()
+        .map(|audit| AuditFile::open(&audit.file, audit.options.clone()).map(Arc::new));
+    Ok(Stores {
+        revocations: Arc::new(DurableStore::open(&config.revocations)?),
+        audit: audit.transpose()?,
+    })
 }
 
 /// The gateway: the auth API beside the routed stack.
 ///
-/// Both ask the same `revocations`: what is answered as revoked is refused on routes at once.
+/// Both ask the same revocations: what is answered as revoked is refused on routes at once.
 pub(crate) fn gateway(
     config: &Config,
     Parts { connector, login, .. }: Parts,
-    revocations: Arc<DurableStore>,
+    Stores { revocations, audit }: Stores,
 ) -> impl Service<
     Request<Incoming>,
     Response = http::Response<ResponseBody>,
@@ -90,21 +119,33 @@ pub(crate) fn gateway(
     let issuer = TokenIssuer::new(key.clone()).with_lifetime(config.token_lifetime);
 
     let generator = LocalGenerator::new(config.profiles.clone());
+    let generator = PermittedGenerator::new(generator, config.saf.clone(), config.gateway_user);
+    let remote = Remote::new(connector.clone(), config);
+    let audit = audit.map_or_else(Audit::none, Audit::to);
 
-    let mut api = AuthApi::new(AuthParts {
+    let api = AuthApi::new(AuthParts {
         issuer,
         verifier: verifier.clone(),
         key: key.verifying_key(),
         login,
         revocations: revocations.clone(),
-        saf: config.saf.clone(),
+        saf: Saf::new(config, &remote),
         tickets: generator.clone(),
     })
     .cookie_names(config.cookies.clone())
-    .compatibility(config.compatibility);
+    .compatibility(config.compatibility)
+    .guarding_resources(config.guards.clone())
+    .with_audit(audit.clone());
+    // One mapper for both, and so one memory of what it was answered.
+    let mapper = Mapper::new(config, &remote);
+    let mut api = api.client_certificates(mapper.clone());
+    if let Some(settings) = &config.delegation {
+        api = api.with_delegation(providers::delegation(settings, &remote));
+    }
     let mut authenticator = Authenticator::new(verifier)
         .cookie_names(config.cookies.clone())
-        .revocations(revocations.clone());
+        .revocations(revocations.clone())
+        .client_certificates(mapper);
     if config.pats {
         api = api.with_personal_access_tokens(config.max_validity);
         authenticator = authenticator.personal_access_tokens(revocations);
@@ -112,14 +153,15 @@ pub(crate) fn gateway(
     if config.token_refresh {
         api = api.with_token_refresh();
     }
-    if config.client_certificates {
-        api = api.client_certificates(CommonNameMapper);
-        authenticator = authenticator.client_certificates(CommonNameMapper);
+    if !config.client_certificates {
+        api = api.without_client_certificates();
+        authenticator = authenticator.without_client_certificates();
     }
     let tickets = match config.custom_headers.clone() {
         None => PassTicketLayer::new(generator),
         Some(custom) => PassTicketLayer::with_custom_headers(generator, custom),
     };
+    let tickets = tickets.with_audit(audit.clone());
     let timeouts = Timeouts { response: config.timeouts.response, ..Timeouts::default() };
 
     let routed = ServiceBuilder::new()
@@ -129,9 +171,9 @@ pub(crate) fn gateway(
         // a failure.
         .layer(RouteLayer::new(config.routes.clone()))
         // Here raw credentials end.
-        .layer(AuthenticateLayer::new(authenticator))
+        .layer(AuthenticateLayer::new(authenticator).with_audit(audit.clone()))
         // Who is known, and where they want to go: may they?
-        .layer(ScopeLayer::new())
+        .layer(ScopeLayer::new().with_audit(audit))
         // Last, so that the ticket is as fresh as it can be.
         .layer(tickets)
         .service(Forward::new(connector, timeouts));

@@ -43,7 +43,7 @@ pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Failure> {
             .map_err(|e| Failure::broken(format!("cannot write the configuration: {e}")))?;
         let config = check::load(&world.zowe_yaml())?;
         let parts = stack::parts(&config).map_err(Failure::wrong)?;
-        let revocations = stack::revocations(&config).map_err(Failure::broken)?;
+        let stores = stack::stores(&config).map_err(Failure::broken)?;
 
         let applid = Applid::new(world::APPLID).map_err(Failure::broken)?;
         let profile = config
@@ -56,7 +56,7 @@ pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Failure> {
 
         let shutdown = interrupted()?;
         say(&commands::text(&world, gateway.port()));
-        let ended = run(&config, parts, revocations, northbound, shutdown).await;
+        let ended = run(&config, parts, stores, northbound, shutdown).await;
         // Not before: requests in flight need it.
         zos.abort();
         ended
