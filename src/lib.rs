@@ -20,6 +20,7 @@
 //! | [`revocation`] | which tokens are revoked; in memory, or durable with the feature `store` | core |
 //! | [`saf`] | who may do what to which resource | core |
 //! | [`identity`] | client certificate to user id | core |
+//! | [`audit`] | who asked for what, and what was decided | core |
 //! | [`layer`] | the Tower layers | core |
 //! | [`message`] | the messages of Zowe, and errors as HTTP | core |
 //! | [`clock`], [`connection`] | what time it is; who is connected | core |
@@ -45,6 +46,7 @@
 
 #[cfg(feature = "api")]
 pub mod api;
+pub mod audit;
 pub mod clock;
 #[cfg(feature = "config")]
 pub mod config;

@@ -11,10 +11,13 @@ use http_body_util::Full;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
 
-use super::{body, caller, error::ApiError, provider::LoginProvider, service::AuthApi};
+use super::{
+    audit::note, body, caller, error::ApiError, provider::LoginProvider, service::AuthApi,
+};
 use crate::{
+    audit::Detail,
     identity::IdentityMapper,
-    token::{MAX_TOKEN_LEN, Scopes, ScopesError, Validity},
+    token::{MAX_TOKEN_LEN, Scopes, ScopesError, TokenFingerprint, Validity},
 };
 
 /// What a client asks for.
@@ -36,6 +39,9 @@ impl<L: LoginProvider, R, S, G, M: IdentityMapper> AuthApi<L, R, S, G, M> {
         let user = self.authenticate(caller::basic(request)?, request).await;
         let user = user.map_err(caller::as_login_input)?;
         let validity = validity.min(self.max_validity);
+        note(request, |record| {
+            record.detail = Some(Detail::Minted { scopes: scopes.clone(), days: validity.days() });
+        });
         let token = self.shared.issuer.personal_access_token(&user, &scopes, validity).map_err(
             |error| {
                 tracing::error!(%error, "no Personal Access Token");
@@ -48,6 +54,7 @@ impl<L: LoginProvider, R, S, G, M: IdentityMapper> AuthApi<L, R, S, G, M> {
             tracing::info!(%user, len = token.len(), "too many scopes for one token");
             return Err(ApiError::TooManyScopes);
         }
+        note(request, |record| record.issued_token_id = Some(TokenFingerprint::of(token)));
         tracing::info!(%user, ?scopes, days = validity.days(), "issued a Personal Access Token");
         let mut response = Response::new(Full::new(Bytes::copy_from_slice(token.as_bytes())));
         let headers = response.headers_mut();

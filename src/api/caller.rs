@@ -8,11 +8,13 @@ use http::{HeaderMap, header::AUTHORIZATION, request::Parts};
 use zeroize::Zeroizing;
 
 use super::{
+    audit::note,
     error::ApiError,
     provider::{LoginError, LoginProvider, Password},
     service::AuthApi,
 };
 use crate::{
+    audit::{CredentialKind, Detail, ReasonCode},
     connection::Connection,
     identity::{IdentityMapper, MapError, PeerCertificate},
     layer::login_token,
@@ -59,6 +61,7 @@ pub(super) fn basic(request: &Parts) -> Result<Option<Credentials>, ApiError> {
     parse_basic(&request.headers).inspect_err(|_| {
         let reason = "the Basic credentials cannot be decoded";
         tracing::info!(url = request.uri.path(), reason, "authentication failed");
+        note(request, |record| record.credential = Some(CredentialKind::Password));
     })
 }
 
@@ -125,6 +128,13 @@ impl<L: LoginProvider, R, S, G, M: IdentityMapper> AuthApi<L, R, S, G, M> {
         let Some(credentials) = credentials else {
             return self.certificate_user(request).await;
         };
+        note(request, |record| {
+            record.credential = Some(CredentialKind::Password);
+            record.user = UserId::new(&credentials.username).ok();
+            if credentials.new_password.is_some() {
+                record.detail = Some(Detail::PasswordChange);
+            }
+        });
         let user = credentials
             .check()
             .inspect_err(|reason| tracing::info!(url, %reason, "authentication failed"))?;
@@ -146,10 +156,12 @@ impl<L: LoginProvider, R, S, G, M: IdentityMapper> AuthApi<L, R, S, G, M> {
             Ok(user) => {
                 attempts.succeeded(&user);
                 tracing::info!(url, %user, proof = "password", changes, "authenticated");
+                note(request, |record| record.user = Some(user));
                 Ok(user)
             }
             Err(reason @ LoginError::Unavailable) => {
                 tracing::warn!(url, %user, %reason, "authentication failed");
+                note(request, |record| record.reason = Some(ReasonCode::LoginUnavailable));
                 Err(reason.into())
             }
             Err(reason) => {
@@ -172,6 +184,7 @@ impl<L, R, S, G, M: IdentityMapper> AuthApi<L, R, S, G, M> {
     pub(super) async fn certificate_user(&self, request: &Parts) -> Result<UserId, ApiError> {
         let certificate = request.extensions.get::<PeerCertificate>();
         let (Some(mapper), Some(certificate)) = (&self.mapper, certificate) else {
+            note(request, |record| record.reason = Some(ReasonCode::NoCredential));
             return Err(ApiError::AuthenticationRequired);
         };
         let (url, subject) = (request.uri.path(), certificate.subject());
@@ -180,6 +193,14 @@ impl<L, R, S, G, M: IdentityMapper> AuthApi<L, R, S, G, M> {
         } else {
             mapper.map_certificate(certificate).await
         };
+        note(request, |record| {
+            record.credential = Some(CredentialKind::Certificate);
+            record.certificate = Some(certificate.clone());
+            match &mapped {
+                Ok(user) => record.user = Some(*user),
+                Err(error) => record.reason = Some(error.into()),
+            }
+        });
         match mapped {
             Ok(user) => {
                 tracing::info!(url, %user, proof = "certificate", subject, "authenticated");
@@ -204,14 +225,15 @@ impl<L, R, S, G, M> AuthApi<L, R, S, G, M> {
     /// # Errors
     /// [`ApiError::CertificateRequired`] without one, or while certificates are off.
     pub(super) fn require_certificate(&self, request: &Parts) -> Result<(), ApiError> {
-        match request.extensions.get::<PeerCertificate>() {
-            Some(certificate)
-                if self.mapper.is_some() && self.clock.now() <= certificate.not_after() =>
-            {
-                Ok(())
-            }
-            _ => Err(ApiError::CertificateRequired),
+        let certificate = request.extensions.get::<PeerCertificate>();
+        let certificate = certificate.filter(|_| self.mapper.is_some());
+        let certificate = certificate.ok_or(ApiError::CertificateRequired)?;
+        note(request, |record| record.certificate = Some(certificate.clone()));
+        if certificate.not_after() < self.clock.now() {
+            note(request, |record| record.reason = Some(ReasonCode::CertificateExpired));
+            return Err(ApiError::CertificateRequired);
         }
+        Ok(())
     }
 }
 
@@ -224,8 +246,10 @@ impl<L, R: RevocationStore, S, G, M> AuthApi<L, R, S, G, M> {
     pub(super) fn login_token(&self, request: &Parts) -> Result<Jwt, ApiError> {
         let token = login_token(&request.headers, &self.cookies);
         let token = token.ok_or(ApiError::TokenNotProvided)?;
-        let token = str::from_utf8(token).map_err(|_| TokenError::Malformed)?;
-        let VerifiedToken::Jwt(jwt) = self.shared.verifier.verify(token)? else {
+        let token = str::from_utf8(token).map_err(|_| TokenError::Malformed);
+        let token = token.and_then(|token| self.shared.verifier.verify(token));
+        note_token(request, &token);
+        let VerifiedToken::Jwt(jwt) = token? else {
             return Err(ApiError::PersonalAccessToken);
         };
         match self.shared.revocations.check_login_token(&jwt) {
@@ -234,6 +258,24 @@ impl<L, R: RevocationStore, S, G, M> AuthApi<L, R, S, G, M> {
             Err(CheckError::Unavailable) => Err(ApiError::StoreUnavailable),
         }
     }
+}
+
+/// Adds which token it is, or why it is none.
+pub(super) fn note_token(request: &Parts, token: &Result<VerifiedToken, TokenError>) {
+    note(request, |record| match token {
+        Ok(VerifiedToken::Jwt(jwt)) => {
+            record.credential = Some(CredentialKind::LoginToken);
+            (record.user, record.token_id) = (Some(*jwt.user()), Some(jwt.fingerprint()));
+        }
+        Ok(VerifiedToken::Pat(pat)) => {
+            record.credential = Some(CredentialKind::PersonalAccessToken);
+            (record.user, record.token_id) = (Some(*pat.user()), Some(pat.fingerprint()));
+        }
+        Err(error) => {
+            record.credential = Some(CredentialKind::Token);
+            record.reason = Some(error.into());
+        }
+    });
 }
 
 #[cfg(test)]

@@ -12,13 +12,18 @@ use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
 use super::{
+    audit::note,
     body::{self, BodyProblem},
     caller::{self, Credentials},
     error::ApiError,
     provider::{LoginProvider, Password},
     service::{AuthApi, empty},
 };
-use crate::{identity::IdentityMapper, passticket::UserId, token::IssuedToken};
+use crate::{
+    identity::IdentityMapper,
+    passticket::UserId,
+    token::{IssuedToken, TokenFingerprint},
+};
 
 /// The `dom` claim of tokens, as the reference writes it for users it has authenticated itself.
 pub(super) const DOMAIN: &str = "security-domain";
@@ -40,7 +45,7 @@ impl<L: LoginProvider, R, S, G, M: IdentityMapper> AuthApi<L, R, S, G, M> {
             return Err(ApiError::InvalidLoginInput);
         }
         let user = self.authenticate(basic.or(in_body), request).await;
-        self.login_response(&user.map_err(caller::as_login_input)?, DOMAIN)
+        self.login_response(request, &user.map_err(caller::as_login_input)?, DOMAIN)
     }
 }
 
@@ -48,6 +53,7 @@ impl<L, R, S, G, M> AuthApi<L, R, S, G, M> {
     /// 204 with a new login token in a cookie.
     pub(super) fn login_response(
         &self,
+        request: &Parts,
         user: &UserId,
         domain: &str,
     ) -> Result<Response<Full<Bytes>>, ApiError> {
@@ -55,6 +61,9 @@ impl<L, R, S, G, M> AuthApi<L, R, S, G, M> {
             tracing::error!(%error, "no login token");
             ApiError::Internal
         })?;
+        note(request, |record| {
+            record.issued_token_id = Some(TokenFingerprint::of(token.expose()));
+        });
         let mut response = empty(StatusCode::NO_CONTENT);
         let headers = response.headers_mut();
         headers.insert(SET_COOKIE, login_cookie(self.cookies.jwt(), &token)?);

@@ -27,7 +27,7 @@ impl<L, R: RevocationStore, S, G, M> AuthApi<L, R, S, G, M> {
     pub(super) async fn refresh(&self, request: &Parts) -> Result<Response<Full<Bytes>>, ApiError> {
         self.require_certificate(request)?;
         let jwt = self.login_token(request)?;
-        let response = self.login_response(jwt.user(), jwt.domain().unwrap_or(DOMAIN))?;
+        let response = self.login_response(request, jwt.user(), jwt.domain().unwrap_or(DOMAIN))?;
         self.revoke_login_token(&jwt).await?;
         tracing::info!(url = request.uri.path(), user = %jwt.user(), "refreshed a login token");
         Ok(response)

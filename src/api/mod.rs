@@ -45,6 +45,27 @@
 //!    otherwise the unregistered `xBasic` (`Certificate` where only that counts), which tells a
 //!    person what is wanted and which browsers ignore.
 //!
+//! # What is audited
+//! [`with_audit`](AuthApi::with_audit) names where the [records](crate::audit) go. A request of
+//! an endpoint in this table is one record, whatever comes of it. Nobody proves who they are at the
+//! others, and paths and methods that are not there are not recorded.
+//!
+//! | endpoint | event | besides user, credential and outcome |
+//! |---|---|---|
+//! | `login` | `login` | the token that was issued, whether the password was to be changed |
+//! | `logout` | `logout` | the token |
+//! | `query` | `authentication` | the token |
+//! | `refresh` | `refresh` | the token, the one that was issued, the certificate |
+//! | `ticket` | `ticket` | the token, the certificate, the APPLID, the return codes |
+//! | `access-token/generate` | `token-minted` | scopes, days, the token that was issued |
+//! | `access-token/revoke` | `token-revoked` | the token |
+//! | `access-token/revoke/tokens` and below | `rule-made` | whose tokens, up to when |
+//! | `access-token/evict` | `evicted` | how many |
+//!
+//! A request that is given up before it is answered is recorded as `abandoned`: what it asked for
+//! may have been done.
+//!
+//! # Paths and clients
 //! The path of a request must be whole when it arrives: a router that cuts off the prefix of what
 //! it mounts (axum's `nest_service`) makes every path unknown; use `route_service` or a fallback.
 //! Slow and idle clients are for the server in front to end.
@@ -101,6 +122,7 @@
 
 mod access_token;
 mod attempts;
+mod audit;
 mod body;
 mod caller;
 mod compatibility;

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::{
     body,
+    caller::note_token,
     error::{ApiError, BodyField, PatRefusal},
     service::{AuthApi, empty},
 };
@@ -36,13 +37,14 @@ impl<L, R: RevocationStore, S, G, M> AuthApi<L, R, S, G, M> {
     /// Says whether a token is good for a service.
     pub(super) async fn validate<B: Body>(
         &self,
+        request: &Parts,
         body: B,
     ) -> Result<Response<Full<Bytes>>, ApiError> {
         let body = body::read(body).await?;
         let ValidateBody { token, service_id } =
             body::object(&body).map_err(ApiError::InvalidBody)?;
         let service_id = service_id.ok_or(ApiError::FieldMissing(BodyField::ServiceId))?;
-        let pat = self.valid_pat(token)?;
+        let pat = self.valid_pat(request, token)?;
         // What no service can be called is in no scope.
         let service = ServiceId::new(&service_id).map_err(|_| PatRefusal::OutOfScope)?;
         if !pat.scopes().contains(&service) {
@@ -59,7 +61,7 @@ impl<L, R: RevocationStore, S, G, M> AuthApi<L, R, S, G, M> {
     ) -> Result<Response<Full<Bytes>>, ApiError> {
         let body = body::read(body).await?;
         let RevokeBody { token } = body::object(&body).map_err(ApiError::InvalidBody)?;
-        let pat = self.valid_pat(token)?;
+        let pat = self.valid_pat(request, token)?;
         let (token, expires_at) = (pat.fingerprint(), pat.expires_at());
         self.record(Revocation::Token { token, expires_at }).await?;
         let (url, user) = (request.uri.path(), pat.user());
@@ -69,11 +71,15 @@ impl<L, R: RevocationStore, S, G, M> AuthApi<L, R, S, G, M> {
 
     /// A token that verifies, is a PAT and is not revoked. The reference takes login tokens too:
     /// one of the quirks that are not copied (zowe-endpoints §10.1).
-    fn valid_pat(&self, token: Option<Zeroizing<String>>) -> Result<Pat, ApiError> {
+    fn valid_pat(
+        &self,
+        request: &Parts,
+        token: Option<Zeroizing<String>>,
+    ) -> Result<Pat, ApiError> {
         let token = token.ok_or(ApiError::FieldMissing(BodyField::Token))?;
-        let VerifiedToken::Pat(pat) =
-            self.shared.verifier.verify(&token).map_err(PatRefusal::Token)?
-        else {
+        let token = self.shared.verifier.verify(&token);
+        note_token(request, &token);
+        let VerifiedToken::Pat(pat) = token.map_err(PatRefusal::Token)? else {
             return Err(PatRefusal::NotAPat.into());
         };
         match self.shared.revocations.check(&pat) {

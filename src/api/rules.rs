@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
 
 use super::{
+    audit::note,
     body,
     error::ApiError,
     permission::GuardedTask,
@@ -16,6 +17,7 @@ use super::{
     service::{AuthApi, empty},
 };
 use crate::{
+    audit::{AuditRecord, Detail, ReasonCode, RuleKind},
     clock::Timestamp,
     identity::IdentityMapper,
     passticket::UserId,
@@ -85,6 +87,7 @@ where
             ApiError::StoreUnavailable
         })?;
         tracing::info!(url, %caller, ?evicted, "evicted");
+        note(request, |record| record.detail = Some(Detail::Evicted(evicted)));
         Ok(empty(StatusCode::NO_CONTENT))
     }
 
@@ -94,6 +97,7 @@ where
         caller: &UserId,
         rule: Revocation,
     ) -> Result<Response<Full<Bytes>>, ApiError> {
+        note(request, |record| note_rule(record, &rule));
         self.record(rule.clone()).await?;
         tracing::info!(url = request.uri.path(), %caller, ?rule, "revoked by a rule");
         Ok(empty(self.compatibility.success()))
@@ -102,6 +106,22 @@ where
     fn or_now(&self, timestamp: Option<Timestamp>) -> Timestamp {
         timestamp.unwrap_or_else(|| self.clock.now())
     }
+}
+
+fn note_rule(record: &mut AuditRecord, rule: &Revocation) {
+    let (kind, up_to) = match rule {
+        Revocation::User { user, up_to } => {
+            record.target = Some(*user);
+            (RuleKind::User, *up_to)
+        }
+        Revocation::Service { service, up_to } => {
+            record.service = Some(service.clone());
+            (RuleKind::Service, *up_to)
+        }
+        // One token is no rule.
+        Revocation::Token { .. } => return,
+    };
+    record.detail = Some(Detail::Rule { kind, up_to });
 }
 
 // Fields of the others, and any that nobody knows, are ignored, as in the reference.

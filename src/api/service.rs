@@ -20,10 +20,11 @@ use serde::Serialize;
 use tower_service::Service;
 
 use super::{
-    attempts::Attempts, body, compatibility::Compatibility, delegation::Delegation,
+    attempts::Attempts, audit::Entry, body, compatibility::Compatibility, delegation::Delegation,
     error::ApiError, keys::PublicKey, permission::GuardingResources, provider::LoginProvider,
 };
 use crate::{
+    audit::{Audit, RequestId},
     clock::{Clock, SystemClock},
     identity::{CommonNameMapper, IdentityMapper},
     layer::CookieNames,
@@ -159,6 +160,7 @@ pub struct AuthApi<L, R, S, G, M = CommonNameMapper> {
     pub(super) guards: GuardingResources,
     /// There if and only if it is switched on.
     pub(super) delegation: Option<Arc<Delegation>>,
+    pub(super) audit: Audit,
     /// Made of what stands above when it is asked for first; whoever changes that starts anew.
     pub(super) description: Arc<OnceLock<Bytes>>,
 }
@@ -205,6 +207,7 @@ where
             switches: Switches::default(),
             guards: GuardingResources::default(),
             delegation: None,
+            audit: Audit::none(),
             description: Arc::default(),
         }
     }
@@ -247,6 +250,7 @@ impl<L, R, S, G, M> AuthApi<L, R, S, G, M> {
             switches: self.switches,
             guards: self.guards,
             delegation: self.delegation,
+            audit: self.audit,
             description: Arc::default(),
         }
     }
@@ -275,7 +279,13 @@ impl<L, R, S, G, M> AuthApi<L, R, S, G, M> {
         Self { guards, description: Arc::default(), ..self }
     }
 
-    /// Takes the time of rules from `clock`.
+    /// Records in `audit` what is decided, see the [module](super#what-is-audited).
+    #[must_use]
+    pub fn with_audit(self, audit: Audit) -> Self {
+        Self { audit, ..self }
+    }
+
+    /// Takes the time of rules and of audit records from `clock`.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         Self { clock, ..self }
@@ -305,10 +315,23 @@ where
 {
     async fn answer<B: Body>(
         &self,
+        request: &mut Parts,
+        body: B,
+    ) -> Result<Response<Full<Bytes>>, ApiError> {
+        let endpoint = Endpoint::find(&request.method, request.uri.path(), self.switches)?;
+        let entry = Entry::begin(&self.audit, &self.clock, endpoint, request);
+        let answer = self.answer_at(endpoint, request, body).await;
+        entry.end(answer.as_ref().err());
+        answer
+    }
+
+    async fn answer_at<B: Body>(
+        &self,
+        endpoint: Endpoint,
         request: &Parts,
         body: B,
     ) -> Result<Response<Full<Bytes>>, ApiError> {
-        match Endpoint::find(&request.method, request.uri.path(), self.switches)? {
+        match endpoint {
             Endpoint::Describe => Ok(self.describe()),
             Endpoint::Login => self.log_in(request, body).await,
             Endpoint::Logout => self.log_out(request).await,
@@ -319,7 +342,7 @@ where
             Endpoint::PublicKeyPem => Ok(self.public_key_pem()),
             Endpoint::PublicKeySet => Ok(self.jwk_set()),
             Endpoint::Generate => self.generate_access_token(request, body).await,
-            Endpoint::Validate => self.validate(body).await,
+            Endpoint::Validate => self.validate(request, body).await,
             Endpoint::Revoke => self.revoke(request, body).await,
             Endpoint::RevokeOwn => self.revoke_own(request, body).await,
             Endpoint::RevokeUser => self.revoke_user(request, body).await,
@@ -350,9 +373,9 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let api = self.clone();
         Box::pin(async move {
-            let (request, body) = request.into_parts();
+            let (mut request, body) = request.into_parts();
             let mut body = pin!(body);
-            let answer = api.answer(&request, body.as_mut()).await;
+            let answer = api.answer(&mut request, body.as_mut()).await;
             let body_failed = matches!(answer, Err(ApiError::BodyTooLarge | ApiError::BodyBroken));
             // A connection is closed on a body that nobody has read, while the client may be
             // sending it yet and then never sees the answer. Whoever expects 100 is not sending.
@@ -361,7 +384,8 @@ where
             }
             Ok(answer.unwrap_or_else(|error| {
                 let url = request.uri.path();
-                tracing::debug!(url, %error, "refused");
+                let request_id = RequestId::logged(&request.extensions);
+                tracing::debug!(url, request_id, %error, "refused");
                 error.into_response(url, api.compatibility)
             }))
         })
@@ -380,6 +404,7 @@ impl<L, R, S, G, M> Clone for AuthApi<L, R, S, G, M> {
             switches: self.switches,
             guards: self.guards.clone(),
             delegation: self.delegation.clone(),
+            audit: self.audit.clone(),
             description: self.description.clone(),
         }
     }

@@ -7,6 +7,7 @@ use http_body_util::Full;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{
+    audit::note,
     body::{self, BodyProblem},
     error::ApiError,
     service::{AuthApi, json},
@@ -39,6 +40,7 @@ impl<L, R: RevocationStore, S, G: PassTicketGenerator, M> AuthApi<L, R, S, G, M>
         let jwt = self.login_token(request)?;
         let body = body::read(body).await?;
         let (name, applid) = parse_ticket_body(&body).map_err(ApiError::InvalidTicketBody)?;
+        note(request, |record| record.applid = Some(applid));
         let (url, user) = (request.uri.path(), jwt.user());
         let ticket = self
             .shared

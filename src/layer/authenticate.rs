@@ -12,6 +12,9 @@
 //!
 //! A route with the scheme `bypass` is left alone.
 //!
+//! A failure is one [`Authentication`](Event::Authentication) record for the audit log, here and
+//! nowhere else; a success is recorded by [`ScopeLayer`](super::ScopeLayer), which may still refuse.
+//!
 //! ```
 //! use bytes::Bytes;
 //! use http::{Request, Response};
@@ -70,13 +73,14 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    authenticator::{Authentication, Authenticator, Begun},
+    authenticator::{Authenticated, Authentication, Authenticator, Begun, Refused},
     failure::Failure,
     future::{Outcome, Prepare, PreparedFuture},
     rejection::Rejection,
     route::{OnFailure, Route, Scheme},
 };
 use crate::{
+    audit::{Audit, AuditRecord, Event, RequestId},
     identity::{CommonNameMapper, IdentityMapper, PeerCertificate},
     revocation::{RevocationCheck, RevocationIndex},
 };
@@ -85,18 +89,25 @@ use crate::{
 #[derive(Debug)]
 pub struct AuthenticateLayer<R = RevocationIndex, M = CommonNameMapper> {
     authenticator: Arc<Authenticator<R, M>>,
+    audit: Audit,
 }
 
 impl<R, M> AuthenticateLayer<R, M> {
     /// Asks `authenticator`, which says what counts as a credential.
     pub fn new(authenticator: impl Into<Arc<Authenticator<R, M>>>) -> Self {
-        Self { authenticator: authenticator.into() }
+        Self { authenticator: authenticator.into(), audit: Audit::none() }
+    }
+
+    /// Records failures in `audit`.
+    #[must_use]
+    pub fn with_audit(self, audit: Audit) -> Self {
+        Self { audit, ..self }
     }
 }
 
 impl<R, M> Clone for AuthenticateLayer<R, M> {
     fn clone(&self) -> Self {
-        Self { authenticator: self.authenticator.clone() }
+        Self { authenticator: self.authenticator.clone(), audit: self.audit.clone() }
     }
 }
 
@@ -104,7 +115,8 @@ impl<S, R, M> Layer<S> for AuthenticateLayer<R, M> {
     type Service = Authenticate<S, R, M>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Authenticate { inner, authenticator: self.authenticator.clone() }
+        let (authenticator, audit) = (self.authenticator.clone(), self.audit.clone());
+        Authenticate { inner, authenticator, audit }
     }
 }
 
@@ -113,11 +125,13 @@ impl<S, R, M> Layer<S> for AuthenticateLayer<R, M> {
 pub struct Authenticate<S, R = RevocationIndex, M = CommonNameMapper> {
     inner: S,
     authenticator: Arc<Authenticator<R, M>>,
+    audit: Audit,
 }
 
 impl<S: Clone, R, M> Clone for Authenticate<S, R, M> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), authenticator: self.authenticator.clone() }
+        let (authenticator, audit) = (self.authenticator.clone(), self.audit.clone());
+        Self { inner: self.inner.clone(), authenticator, audit }
     }
 }
 
@@ -148,12 +162,14 @@ where
         let certificate = extensions.get::<PeerCertificate>();
         match self.authenticator.begin(request.headers(), certificate) {
             Begun::Decided(result) => {
-                let outcome = settle(&self.authenticator, &mut request, result, on_failure);
+                let outcome =
+                    settle(&self.authenticator, &self.audit, &mut request, result, on_failure);
                 PreparedFuture::decided(outcome, &mut self.inner, request)
             }
             Begun::Mapping { certificate, future } => {
                 let authenticator = self.authenticator.clone();
-                let mapping = Mapping { future, certificate, authenticator, on_failure };
+                let audit = self.audit.clone();
+                let mapping = Mapping { future, certificate, authenticator, audit, on_failure };
                 PreparedFuture::waiting(mapping, &mut self.inner, request)
             }
         }
@@ -168,6 +184,7 @@ pin_project! {
         future: M::Future,
         certificate: PeerCertificate,
         authenticator: Arc<Authenticator<R, M>>,
+        audit: Audit,
         on_failure: OnFailure,
     }
 }
@@ -181,15 +198,16 @@ impl<R, M: IdentityMapper, ReqBody> Prepare<ReqBody> for Mapping<R, M> {
         let this = self.project();
         let mapped = ready!(this.future.poll(cx));
         let result = Authenticator::<R, M>::mapped(this.certificate, mapped);
-        Poll::Ready(settle(this.authenticator, request, result, *this.on_failure))
+        Poll::Ready(settle(this.authenticator, this.audit, request, result, *this.on_failure))
     }
 }
 
 /// Writes down what became of the credential, and takes it out of the headers.
 fn settle<R, M, B>(
     authenticator: &Authenticator<R, M>,
+    audit: &Audit,
     request: &mut Request<B>,
-    result: Result<super::Authenticated, Failure>,
+    result: Result<Authenticated, Refused>,
     on_failure: OnFailure,
 ) -> Outcome {
     let authentication = match result {
@@ -200,7 +218,9 @@ fn settle<R, M, B>(
             authenticator.strip(request.headers_mut());
             Authentication::Authenticated(authenticated)
         }
-        Err(failure) => {
+        Err(refused) => {
+            audit.record(|| record(request, &refused, audit));
+            let failure = refused.failure;
             log(request, &failure);
             match on_failure {
                 OnFailure::Reject => {
@@ -216,11 +236,24 @@ fn settle<R, M, B>(
     Outcome::Forward
 }
 
+fn record<B>(request: &Request<B>, refused: &Refused, audit: &Audit) -> AuditRecord {
+    let record = AuditRecord::failed(Event::Authentication, &refused.failure, audit.now())
+        .request(request.extensions());
+    let record = refused.tell(record);
+    match request.extensions().get::<Arc<Route>>() {
+        Some(route) => record.service(route.service()),
+        None => record,
+    }
+}
+
 fn log<B>(request: &Request<B>, failure: &Failure) {
     let service = request.extensions().get::<Arc<Route>>().map(|route| route.service().as_str());
+    let request_id = RequestId::logged(request.extensions());
     match failure {
         // Nobody did anything wrong: most first requests of a browser look like this.
-        Failure::NoCredential => tracing::debug!(service, %failure, "not authenticated"),
-        _ => tracing::info!(service, %failure, "not authenticated"),
+        Failure::NoCredential => {
+            tracing::debug!(service, request_id, %failure, "not authenticated");
+        }
+        _ => tracing::info!(service, request_id, %failure, "not authenticated"),
     }
 }

@@ -10,6 +10,7 @@ use super::{
     failure::Failure,
 };
 use crate::{
+    audit::{AuditRecord, CredentialKind},
     identity::{CommonNameMapper, IdentityMapper, MapError, PeerCertificate},
     passticket::UserId,
     revocation::{RevocationCheck, RevocationIndex},
@@ -53,6 +54,11 @@ impl Authenticated {
         self.withheld = Some(Withheld::copy_of(headers));
     }
 
+    /// Adds who it is, and what proved it.
+    pub(super) fn tell(&self, record: AuditRecord) -> AuditRecord {
+        self.proof.tell(record).user(self.user)
+    }
+
     /// Puts the credential headers back, if they were withheld.
     pub(super) fn restore(self, headers: &mut HeaderMap) {
         if let Some(withheld) = self.withheld {
@@ -82,6 +88,64 @@ pub enum Proof {
     Pat(Pat),
     /// A client certificate.
     Certificate(PeerCertificate),
+}
+
+impl Proof {
+    /// Adds what it is.
+    pub(super) fn tell(&self, record: AuditRecord) -> AuditRecord {
+        match self {
+            Self::Jwt(jwt) => {
+                record.credential(CredentialKind::LoginToken).token_id(jwt.fingerprint())
+            }
+            Self::Pat(pat) => {
+                record.credential(CredentialKind::PersonalAccessToken).token_id(pat.fingerprint())
+            }
+            Self::Certificate(certificate) => {
+                record.credential(CredentialKind::Certificate).certificate(certificate)
+            }
+        }
+    }
+}
+
+/// Why a credential was not good, and what is known of it all the same.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) failure: Failure,
+    shown: Shown,
+}
+
+#[derive(Debug)]
+enum Shown {
+    Nothing,
+    /// It did not verify.
+    Token,
+    Verified(VerifiedToken),
+    Certificate(PeerCertificate),
+}
+
+impl Refused {
+    fn new(failure: impl Into<Failure>, shown: Shown) -> Self {
+        Self { failure: failure.into(), shown }
+    }
+
+    /// Adds what was shown, and whose it was if that is certain.
+    pub(super) fn tell(&self, record: AuditRecord) -> AuditRecord {
+        match &self.shown {
+            Shown::Nothing => record.credential(CredentialKind::None),
+            Shown::Token => record.credential(CredentialKind::Token),
+            Shown::Verified(VerifiedToken::Jwt(jwt)) => record
+                .credential(CredentialKind::LoginToken)
+                .token_id(jwt.fingerprint())
+                .user(*jwt.user()),
+            Shown::Verified(VerifiedToken::Pat(pat)) => record
+                .credential(CredentialKind::PersonalAccessToken)
+                .token_id(pat.fingerprint())
+                .user(*pat.user()),
+            Shown::Certificate(certificate) => {
+                record.credential(CredentialKind::Certificate).certificate(certificate)
+            }
+        }
+    }
 }
 
 /// Says what counts as a credential, and judges it.
@@ -153,7 +217,7 @@ impl<R, M> Authenticator<R, M> {
 
 /// How far one gets without waiting.
 pub(super) enum Begun<F> {
-    Decided(Result<Authenticated, Failure>),
+    Decided(Result<Authenticated, Refused>),
     Mapping { certificate: PeerCertificate, future: F },
 }
 
@@ -171,15 +235,17 @@ impl<R, M: IdentityMapper> Authenticator<R, M> {
             Some(Credential::Token { text, place }) => Begun::Decided(self.token(text, place)),
             Some(Credential::Certificate(certificate)) => match &self.mapper {
                 Some(_) if certificate.not_after() < self.verifier.now() => {
-                    Begun::Decided(Err(MapError::Expired.into()))
+                    let shown = Shown::Certificate(certificate.clone());
+                    Begun::Decided(Err(Refused::new(MapError::Expired, shown)))
                 }
                 Some(mapper) => Begun::Mapping {
                     certificate: certificate.clone(),
                     future: mapper.map_certificate(certificate),
                 },
-                None => Begun::Decided(Err(Failure::NoCredential)),
+                // It counts as none: nobody has turned certificates on.
+                None => Begun::Decided(Err(Refused::new(Failure::NoCredential, Shown::Nothing))),
             },
-            None => Begun::Decided(Err(Failure::NoCredential)),
+            None => Begun::Decided(Err(Refused::new(Failure::NoCredential, Shown::Nothing))),
         }
     }
 
@@ -187,28 +253,44 @@ impl<R, M: IdentityMapper> Authenticator<R, M> {
     pub(super) fn mapped(
         certificate: &PeerCertificate,
         mapped: Result<UserId, MapError>,
-    ) -> Result<Authenticated, Failure> {
-        Ok(Authenticated::new(mapped?, Proof::Certificate(certificate.clone())))
+    ) -> Result<Authenticated, Refused> {
+        let certificate = certificate.clone();
+        match mapped {
+            Ok(user) => Ok(Authenticated::new(user, Proof::Certificate(certificate))),
+            Err(error) => Err(Refused::new(error, Shown::Certificate(certificate))),
+        }
     }
 
-    fn token(&self, text: &[u8], place: Place) -> Result<Authenticated, Failure>
+    fn token(&self, text: &[u8], place: Place) -> Result<Authenticated, Refused>
     where
         R: RevocationCheck,
     {
         // A JWT is ASCII; whatever else stands there is none.
-        let text = str::from_utf8(text).map_err(|_| TokenError::Malformed)?;
-        match (self.verifier.verify(text)?, place) {
-            (VerifiedToken::Jwt(jwt), Place::Any) => {
-                if let Some(revocations) = &self.revocations {
-                    revocations.check_login_token(&jwt)?;
-                }
-                Ok(Authenticated::new(*jwt.user(), Proof::Jwt(jwt)))
-            }
+        let text = str::from_utf8(text).map_err(|_| TokenError::Malformed);
+        let token = text
+            .and_then(|text| self.verifier.verify(text))
+            .map_err(|error| Refused::new(error, Shown::Token))?;
+        match self.judge(&token, place) {
+            Ok(()) => Ok(match token {
+                VerifiedToken::Jwt(jwt) => Authenticated::new(*jwt.user(), Proof::Jwt(jwt)),
+                VerifiedToken::Pat(pat) => Authenticated::new(*pat.user(), Proof::Pat(pat)),
+            }),
+            Err(failure) => Err(Refused::new(failure, Shown::Verified(token))),
+        }
+    }
+
+    /// Whether a token that has verified counts in this place, and is not revoked.
+    fn judge(&self, token: &VerifiedToken, place: Place) -> Result<(), Failure>
+    where
+        R: RevocationCheck,
+    {
+        match (token, place) {
+            (VerifiedToken::Jwt(jwt), Place::Any) => match &self.revocations {
+                Some(revocations) => Ok(revocations.check_login_token(jwt)?),
+                None => Ok(()),
+            },
             (VerifiedToken::Pat(pat), _) => match &self.revocations {
-                Some(revocations) if self.pats => {
-                    revocations.check(&pat)?;
-                    Ok(Authenticated::new(*pat.user(), Proof::Pat(pat)))
-                }
+                Some(revocations) if self.pats => Ok(revocations.check(pat)?),
                 _ => Err(Failure::WrongKind),
             },
             (VerifiedToken::Jwt(_), Place::Pat) => Err(Failure::WrongKind),

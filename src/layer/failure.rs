@@ -4,6 +4,7 @@
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::{
+    audit::ReasonCode,
     identity::MapError,
     message::{self, ApiMessage},
     passticket::GenerateError,
@@ -89,6 +90,20 @@ impl Failure {
         // The texts of the catalogue and of the SAF codes are plain ASCII.
         HeaderValue::from_str(&self.message().line())
             .unwrap_or(HeaderValue::from_static("ZWEAG100E"))
+    }
+}
+
+impl From<&Failure> for ReasonCode {
+    fn from(failure: &Failure) -> Self {
+        match failure {
+            Failure::NoCredential => Self::NoCredential,
+            Failure::WrongKind => Self::WrongKind,
+            Failure::Token(error) => error.into(),
+            Failure::Revocation(error) => (*error).into(),
+            Failure::Identity(error) => error.into(),
+            Failure::OutOfScope { .. } => Self::OutOfScope,
+            Failure::Generate(error) => error.into(),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! 2. A failure that is to be forwarded goes on with `X-Zowe-Auth-Failure`, and the response to the
 //!    client gets the same header.
 //! 3. A ticket that cannot be made is such a failure too. The log tells user, APPLID and the codes.
+//!    Made or not, it is one [`Ticket`](Event::Ticket) record for the audit log.
 //! 4. What goes on carries [`Prepared`], without which the proxy of this crate forwards nothing.
 //!
 //! Needs [`RouteLayer`](super::RouteLayer), [`AuthenticateLayer`](super::AuthenticateLayer) and
@@ -96,7 +97,10 @@ use super::{
     route::{OnFailure, Route, Scheme},
     scope::Authorized,
 };
-use crate::passticket::{Applid, PassTicket, PassTicketGenerator, UserId};
+use crate::{
+    audit::{Audit, AuditRecord, Event, RequestId},
+    passticket::{Applid, PassTicket, PassTicketGenerator, UserId},
+};
 
 /// Says that a request is as the service of this route is to get it: with a PassTicket, or with the
 /// reason why not, or untouched on a route that bypasses. Only [`PassTicketLayer`] makes one.
@@ -135,6 +139,7 @@ pub struct CustomHeaders {
 #[derive(Debug)]
 pub struct PassTicketLayer<G> {
     shared: Arc<Shared<G>>,
+    audit: Audit,
 }
 
 #[derive(Debug)]
@@ -146,18 +151,25 @@ struct Shared<G> {
 impl<G: PassTicketGenerator> PassTicketLayer<G> {
     /// Takes tickets from `generator`.
     pub fn new(generator: G) -> Self {
-        Self { shared: Arc::new(Shared { generator, custom: None }) }
+        Self { shared: Arc::new(Shared { generator, custom: None }), audit: Audit::none() }
     }
 
     /// Takes tickets from `generator` and sends them in two more headers as well.
     pub fn with_custom_headers(generator: G, custom: CustomHeaders) -> Self {
-        Self { shared: Arc::new(Shared { generator, custom: Some(custom) }) }
+        let shared = Arc::new(Shared { generator, custom: Some(custom) });
+        Self { shared, audit: Audit::none() }
+    }
+
+    /// Records in `audit` which tickets were made, and which could not be.
+    #[must_use]
+    pub fn with_audit(self, audit: Audit) -> Self {
+        Self { audit, ..self }
     }
 }
 
 impl<G> Clone for PassTicketLayer<G> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone() }
+        Self { shared: self.shared.clone(), audit: self.audit.clone() }
     }
 }
 
@@ -165,7 +177,7 @@ impl<S, G> Layer<S> for PassTicketLayer<G> {
     type Service = PassTicketService<S, G>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        PassTicketService { inner, shared: self.shared.clone() }
+        PassTicketService { inner, shared: self.shared.clone(), audit: self.audit.clone() }
     }
 }
 
@@ -174,11 +186,13 @@ impl<S, G> Layer<S> for PassTicketLayer<G> {
 pub struct PassTicketService<S, G> {
     inner: S,
     shared: Arc<Shared<G>>,
+    audit: Audit,
 }
 
 impl<S: Clone, G> Clone for PassTicketService<S, G> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), shared: self.shared.clone() }
+        let (shared, audit) = (self.shared.clone(), self.audit.clone());
+        Self { inner: self.inner.clone(), shared, audit }
     }
 }
 
@@ -203,7 +217,9 @@ where
                 let generating = Generating {
                     future: self.shared.generator.generate(authorized.user(), &applid),
                     authorized: Some(authorized),
+                    applid,
                     shared: self.shared.clone(),
+                    audit: self.audit.clone(),
                 };
                 PreparedFuture::waiting(generating, &mut self.inner, request)
             }
@@ -218,7 +234,9 @@ pin_project! {
         #[pin]
         future: G::Future,
         authorized: Option<Authorized>,
+        applid: Applid,
         shared: Arc<Shared<G>>,
+        audit: Audit,
     }
 }
 
@@ -232,6 +250,14 @@ impl<G: PassTicketGenerator, ReqBody> Prepare<ReqBody> for Generating<G> {
         let generated = ready!(this.future.poll(cx));
         let authorized = this.authorized.take().expect("polled once to the end");
         let custom = this.shared.custom.as_ref();
+        this.audit.record(|| {
+            let time = this.audit.now();
+            let record = match &generated {
+                Ok(_) => AuditRecord::succeeded(Event::Ticket, time),
+                Err(e) => AuditRecord::failed(Event::Ticket, e, time).codes(e.codes()),
+            };
+            authorized.tell(record).request(request.extensions()).applid(*this.applid)
+        });
         Poll::Ready(match generated {
             Ok(ticket) => {
                 let user = *authorized.user();
@@ -243,7 +269,8 @@ impl<G: PassTicketGenerator, ReqBody> Prepare<ReqBody> for Generating<G> {
             Err(error) => {
                 let route = authorized.route().clone();
                 // What an operator needs (design, decision 5): user, APPLID, service and codes.
-                tracing::error!(service = %route.service(), %error, "no PassTicket");
+                let request_id = RequestId::logged(request.extensions());
+                tracing::error!(service = %route.service(), request_id, %error, "no PassTicket");
                 authorized.into_authenticated().restore(request.headers_mut());
                 fail(request, route, error.into(), custom)
             }

@@ -8,6 +8,9 @@
 //! Needs [`RouteLayer`](super::RouteLayer) and [`AuthenticateLayer`](super::AuthenticateLayer)
 //! before it; without them it answers 500.
 //!
+//! Whether they may is one [`Authentication`](Event::Authentication) record for the audit log. Who
+//! has failed before has one already.
+//!
 //! ```
 //! use std::sync::Arc;
 //! use bytes::Bytes;
@@ -81,7 +84,10 @@ use super::{
     rejection::Rejection,
     route::{OnFailure, Route, Scheme},
 };
-use crate::passticket::UserId;
+use crate::{
+    audit::{Audit, AuditRecord, Event, RequestId},
+    passticket::UserId,
+};
 
 /// Somebody who may use the service that was asked for. Only [`ScopeLayer`] makes one.
 #[derive(Clone, Debug)]
@@ -106,6 +112,11 @@ impl Authorized {
         &self.route
     }
 
+    /// Adds who it is, what proved it, and where they may go.
+    pub(super) fn tell(&self, record: AuditRecord) -> AuditRecord {
+        self.authenticated.tell(record).service(self.route.service())
+    }
+
     pub(super) fn into_authenticated(self) -> Authenticated {
         self.authenticated
     }
@@ -122,13 +133,21 @@ fn decide(authenticated: &Authenticated, route: &Route) -> Result<(), Failure> {
 }
 
 /// The layer. See the [module](self).
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ScopeLayer(());
+#[derive(Clone, Debug, Default)]
+pub struct ScopeLayer {
+    audit: Audit,
+}
 
 impl ScopeLayer {
-    /// There is nothing to set.
+    /// There is nothing that must be set.
     pub fn new() -> Self {
-        Self(())
+        Self::default()
+    }
+
+    /// Records in `audit` who may go on, and whom it refuses.
+    #[must_use]
+    pub fn with_audit(self, audit: Audit) -> Self {
+        Self { audit }
     }
 }
 
@@ -136,14 +155,15 @@ impl<S> Layer<S> for ScopeLayer {
     type Service = Scope<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Scope { inner }
+        Scope { inner, audit: self.audit.clone() }
     }
 }
 
 /// The service of [`ScopeLayer`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Scope<S> {
     inner: S,
+    audit: Audit,
 }
 
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Scope<S>
@@ -160,14 +180,14 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        match check(&mut request) {
+        match check(&mut request, &self.audit) {
             Ok(()) => ResponseFuture::inner(self.inner.call(request)),
             Err(rejection) => ResponseFuture::rejected(rejection),
         }
     }
 }
 
-fn check<B>(request: &mut Request<B>) -> Result<(), Rejection> {
+fn check<B>(request: &mut Request<B>, audit: &Audit) -> Result<(), Rejection> {
     let Some(route) = request.extensions().get::<Arc<Route>>().cloned() else {
         return Err(Rejection::misassembled("Scope needs Route before it"));
     };
@@ -184,11 +204,24 @@ fn check<B>(request: &mut Request<B>) -> Result<(), Rejection> {
     };
     match decide(&authenticated, &route) {
         Ok(()) => {
-            request.extensions_mut().insert(Authorized { authenticated, route });
+            let authorized = Authorized { authenticated, route };
+            audit.record(|| {
+                let record = AuditRecord::succeeded(Event::Authentication, audit.now());
+                authorized.tell(record.request(request.extensions()))
+            });
+            request.extensions_mut().insert(authorized);
         }
         Err(failure) => {
+            audit.record(|| {
+                let record = AuditRecord::failed(Event::Authentication, &failure, audit.now())
+                    .request(request.extensions())
+                    .service(route.service());
+                authenticated.tell(record)
+            });
             let user = authenticated.user();
-            tracing::info!(service = %route.service(), %user, %failure, "not authorized");
+            let request_id = RequestId::logged(request.extensions());
+            let service = route.service();
+            tracing::info!(%service, request_id, %user, %failure, "not authorized");
             if route.failure_mode() == OnFailure::Reject {
                 return Err(Rejection::Authentication(failure));
             }

@@ -14,7 +14,10 @@ use tokio::time::{Timeout, timeout};
 use tower_service::Service;
 
 use super::body::ResponseBody;
-use crate::message::{self, ApiMessage};
+use crate::{
+    audit::{RequestId, X_REQUEST_ID},
+    message::{self, ApiMessage},
+};
 
 const AUTH_API: &str = "/gateway/api/v1/auth";
 const HEALTH: &str = "/application/health";
@@ -25,6 +28,10 @@ const API_WITHIN: Duration = Duration::from_secs(30);
 
 /// Sends `/gateway/api/v1/auth/…` to the auth API `A`, which has 30 seconds for it, answers `/application/health`, and leaves
 /// the rest to the routed stack `R`.
+///
+/// Every request gets a [`RequestId`], unless somebody before has given it one, and every response
+/// tells it as `X-Request-Id`, unless the service has sent one. What the client sends under that
+/// name goes on to the service, and is believed by nobody here.
 ///
 /// Both must always be ready, as the services of this crate are: nothing here waits for one while
 /// the other could serve.
@@ -57,7 +64,8 @@ where
         if api.is_ready() && routed.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
-    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let id = *request.extensions_mut().get_or_insert_with(RequestId::next);
         let path = request.uri().path();
         let kind = if path.strip_prefix(AUTH_API).is_some_and(|rest| rest.starts_with('/')) {
             Kind::Api { future: timeout(API_WITHIN, self.api.call(request)) }
@@ -66,7 +74,7 @@ where
         } else {
             Kind::Routed { future: self.routed.call(request) }
         };
-        GatewayFuture { kind }
+        GatewayFuture { kind, id }
     }
 }
 
@@ -76,6 +84,7 @@ pin_project! {
     pub struct GatewayFuture<A, R> {
         #[pin]
         kind: Kind<A, R>,
+        id: RequestId,
     }
 }
 
@@ -98,14 +107,21 @@ where
     type Output = Result<Response<ResponseBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().kind.project() {
-            KindProj::Api { future } => Poll::Ready(Ok(match ready!(future.poll(cx)) {
+        let this = self.project();
+        let mut response = match this.kind.project() {
+            KindProj::Api { future } => match ready!(future.poll(cx)) {
                 Ok(answered) => answered?.map(Into::into),
                 Err(_) => late(),
-            })),
-            KindProj::Routed { future } => future.poll(cx),
-            KindProj::Health => Poll::Ready(Ok(health())),
+            },
+            KindProj::Routed { future } => ready!(future.poll(cx))?,
+            KindProj::Health => health(),
+        };
+        if !response.headers().contains_key(&X_REQUEST_ID)
+            && let Some(id) = this.id.header_value()
+        {
+            response.headers_mut().insert(&X_REQUEST_ID, id);
         }
+        Poll::Ready(Ok(response))
     }
 }
 

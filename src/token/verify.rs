@@ -279,6 +279,13 @@ impl TokenFingerprint {
     }
 }
 
+impl fmt::Display for TokenFingerprint {
+    /// As `sha256sum` writes it: 64 hexadecimal digits, in lower case.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 impl fmt::Debug for TokenFingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TokenFingerprint({:02x}{:02x}{:02x}…)", self.0[0], self.0[1], self.0[2])

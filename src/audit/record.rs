@@ -1,0 +1,362 @@
+//! What a record says.
+
+use std::{fmt, net::SocketAddr};
+
+use http::Extensions;
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use super::{ReasonCode, RequestId, rfc3339::Rfc3339};
+use crate::{
+    clock::Timestamp,
+    connection::Connection,
+    identity::PeerCertificate,
+    passticket::{Applid, SafReturnCodes, UserId},
+    revocation::Evicted,
+    token::{Scopes, ServiceId, TokenFingerprint},
+};
+
+words! {
+    /// What was decided.
+    pub enum Event {
+        /// Who is asking, and whether they may go there: on routes, and at `query`.
+        Authentication = "authentication",
+        /// A PassTicket for who is asking.
+        Ticket = "ticket",
+        /// A PassTicket for somebody else.
+        DelegatedTicket = "delegated-ticket",
+        /// A login with a password or a certificate.
+        Login = "login",
+        /// The end of a login token.
+        Logout = "logout",
+        /// A new login token for an old one.
+        Refresh = "refresh",
+        /// A new Personal Access Token.
+        TokenMinted = "token-minted",
+        /// The end of one Personal Access Token.
+        TokenRevoked = "token-revoked",
+        /// The end of all Personal Access Tokens of a user, or for a service.
+        RuleMade = "rule-made",
+        /// Revocations that can hit nothing any more are forgotten.
+        Evicted = "evicted",
+    }
+}
+
+words! {
+    /// What came of it.
+    pub enum Outcome {
+        /// It was granted, and done.
+        Success = "success",
+        /// They may not, or could not prove who they are.
+        Refused = "refused",
+        /// Nobody could say, or it could not be done.
+        Error = "error",
+    }
+}
+
+words! {
+    /// What somebody showed to prove who they are.
+    pub enum CredentialKind {
+        /// Nothing that counts.
+        None = "none",
+        /// A user and a password.
+        Password = "password",
+        /// A token that did not verify, so that nobody knows of which kind it is.
+        Token = "token",
+        /// A login token.
+        LoginToken = "login-token",
+        /// A Personal Access Token.
+        PersonalAccessToken = "personal-access-token",
+        /// A client certificate.
+        Certificate = "certificate",
+    }
+}
+
+words! {
+    /// Whose tokens a rule is about.
+    pub enum RuleKind {
+        /// Those of one user: the `target`.
+        User = "user",
+        /// Those for one service: the `service`.
+        Service = "service",
+    }
+}
+
+/// What only some events have to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Detail {
+    /// [`Event::RuleMade`]: the rule.
+    Rule {
+        /// Whose tokens it is about.
+        kind: RuleKind,
+        /// It hits what was issued up to then.
+        up_to: Timestamp,
+    },
+    /// [`Event::TokenMinted`]: what the token is good for.
+    Minted {
+        /// For which services.
+        scopes: Scopes,
+        /// For how many days.
+        days: u8,
+    },
+    /// [`Event::Evicted`]: how much was forgotten.
+    Evicted(Evicted),
+    /// [`Event::Login`]: a new password was to replace the old one.
+    PasswordChange,
+}
+
+/// One decision. Cheap to make: nothing is written out before a sink does so.
+///
+/// Made with [`new`](Self::new) or [`failed`](Self::failed) and the setters, none of which takes what
+/// a secret could be in. A sink reads the fields, or has `Serialize` write the JSON object of the
+/// [schema](super#schema). A field that is `None` has nothing to do with the event, or is not known.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct AuditRecord {
+    /// What was decided.
+    pub event: Event,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// When.
+    pub time: Timestamp,
+    /// Why it did not succeed.
+    pub reason: Option<ReasonCode>,
+    /// In which request.
+    pub request_id: Option<RequestId>,
+    /// Who was connected.
+    pub peer: Option<SocketAddr>,
+    /// What they showed.
+    pub credential: Option<CredentialKind>,
+    /// Which token they showed.
+    pub token_id: Option<TokenFingerprint>,
+    /// Which token they were given.
+    pub issued_token_id: Option<TokenFingerprint>,
+    /// Which certificate they showed.
+    pub certificate: Option<PeerCertificate>,
+    /// Who it was, or said they were.
+    pub user: Option<UserId>,
+    /// The other user that it is about.
+    pub target: Option<UserId>,
+    /// The service that it is about.
+    pub service: Option<ServiceId>,
+    /// The application that it is about.
+    pub applid: Option<Applid>,
+    /// The return codes that came instead of a ticket.
+    pub codes: Option<SafReturnCodes>,
+    /// What only this event has to say.
+    pub detail: Option<Detail>,
+}
+
+impl AuditRecord {
+    /// A record of what came of `event` at `time`. [`succeeded`](Self::succeeded) and
+    /// [`failed`](Self::failed), which says why as well, are what is mostly meant.
+    pub fn new(event: Event, outcome: Outcome, time: Timestamp) -> Self {
+        Self {
+            event,
+            outcome,
+            time,
+            reason: None,
+            request_id: None,
+            peer: None,
+            credential: None,
+            token_id: None,
+            issued_token_id: None,
+            certificate: None,
+            user: None,
+            target: None,
+            service: None,
+            applid: None,
+            codes: None,
+            detail: None,
+        }
+    }
+
+    /// A record of `event`, which succeeded.
+    pub fn succeeded(event: Event, time: Timestamp) -> Self {
+        Self::new(event, Outcome::Success, time)
+    }
+
+    /// A record of why `event` did not succeed. The reason says what the outcome is.
+    pub fn failed(event: Event, reason: impl Into<ReasonCode>, time: Timestamp) -> Self {
+        let reason = reason.into();
+        Self { reason: Some(reason), ..Self::new(event, reason.outcome(), time) }
+    }
+
+    /// Takes [`RequestId`] and [`Connection`] from the extensions of the request, if they are there.
+    #[must_use]
+    pub fn request(self, extensions: &Extensions) -> Self {
+        let peer = extensions.get::<Connection>().map(|connection| connection.peer);
+        Self { request_id: extensions.get().copied(), peer, ..self }
+    }
+
+    /// Who it was, or, when they could not prove it, who they said they were.
+    #[must_use]
+    pub fn user(self, user: UserId) -> Self {
+        Self { user: Some(user), ..self }
+    }
+
+    /// What they showed.
+    #[must_use]
+    pub fn credential(self, credential: CredentialKind) -> Self {
+        Self { credential: Some(credential), ..self }
+    }
+
+    /// Which token they showed. Of one that did not verify nothing is said: it could be any text,
+    /// and the hash of a password can be guessed at.
+    #[must_use]
+    pub fn token_id(self, token: TokenFingerprint) -> Self {
+        Self { token_id: Some(token), ..self }
+    }
+
+    /// Which token they were given.
+    #[must_use]
+    pub fn issued_token_id(self, token: TokenFingerprint) -> Self {
+        Self { issued_token_id: Some(token), ..self }
+    }
+
+    /// Which certificate they showed.
+    #[must_use]
+    pub fn certificate(self, certificate: &PeerCertificate) -> Self {
+        Self { certificate: Some(certificate.clone()), ..self }
+    }
+
+    /// The service that it is about.
+    #[must_use]
+    pub fn service(self, service: &ServiceId) -> Self {
+        Self { service: Some(service.clone()), ..self }
+    }
+
+    /// The application that it is about.
+    #[must_use]
+    pub fn applid(self, applid: Applid) -> Self {
+        Self { applid: Some(applid), ..self }
+    }
+
+    /// The other user that it is about.
+    #[must_use]
+    pub fn target(self, target: UserId) -> Self {
+        Self { target: Some(target), ..self }
+    }
+
+    /// The return codes that came instead of a ticket.
+    #[must_use]
+    pub fn codes(self, codes: SafReturnCodes) -> Self {
+        Self { codes: Some(codes), ..self }
+    }
+
+    /// Why it did not succeed; the outcome becomes the one that goes with it.
+    #[must_use]
+    pub fn reason(self, reason: impl Into<ReasonCode>) -> Self {
+        let reason = reason.into();
+        Self { reason: Some(reason), outcome: reason.outcome(), ..self }
+    }
+
+    /// What only this event has to say.
+    #[must_use]
+    pub fn detail(self, detail: Detail) -> Self {
+        Self { detail: Some(detail), ..self }
+    }
+}
+
+impl Serialize for AuditRecord {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // Without a length: what is `None` is left out.
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("time", &Text(Rfc3339(self.time)))?;
+        map.serialize_entry("event", &self.event)?;
+        map.serialize_entry("outcome", &self.outcome)?;
+        entry(&mut map, "reason", self.reason)?;
+        entry(&mut map, "request_id", self.request_id.map(Text))?;
+        entry(&mut map, "peer", self.peer.map(|peer| Text(canonical(peer))))?;
+        entry(&mut map, "credential", self.credential)?;
+        entry(&mut map, "token_id", self.token_id.map(Text))?;
+        entry(&mut map, "issued_token_id", self.issued_token_id.map(Text))?;
+        entry(&mut map, "certificate", self.certificate.as_ref().map(Certificate::of))?;
+        entry(&mut map, "user", self.user.map(Text))?;
+        entry(&mut map, "target", self.target.map(Text))?;
+        entry(&mut map, "service", self.service.as_ref().map(ServiceId::as_str))?;
+        entry(&mut map, "applid", self.applid.map(Text))?;
+        entry(&mut map, "codes", self.codes.map(Codes::of))?;
+        match &self.detail {
+            None => {}
+            Some(Detail::Rule { kind, up_to }) => {
+                map.serialize_entry("rule", &Rule { kind: *kind, up_to: Text(Rfc3339(*up_to)) })?;
+            }
+            Some(Detail::Minted { scopes, days }) => {
+                let scopes = scopes.iter().map(ServiceId::as_str).collect();
+                map.serialize_entry("minted", &Minted { scopes, days: *days })?;
+            }
+            Some(Detail::Evicted(Evicted { tokens, users, services })) => {
+                let (tokens, users, services) = (*tokens, *users, *services);
+                map.serialize_entry("evicted", &Counts { tokens, users, services })?;
+            }
+            Some(Detail::PasswordChange) => map.serialize_entry("password_change", &true)?,
+        }
+        map.end()
+    }
+}
+
+fn entry<M: SerializeMap>(
+    map: &mut M,
+    key: &'static str,
+    value: Option<impl Serialize>,
+) -> Result<(), M::Error> {
+    value.map_or(Ok(()), |value| map.serialize_entry(key, &value))
+}
+
+/// An IPv4 client of a socket that takes both is an IPv4 client.
+fn canonical(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
+}
+
+/// Is written as it is displayed.
+pub(super) struct Text<T>(pub(super) T);
+
+impl<T: fmt::Display> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+#[derive(Serialize)]
+struct Certificate<'a> {
+    subject: &'a str,
+}
+
+impl<'a> Certificate<'a> {
+    fn of(certificate: &'a PeerCertificate) -> Self {
+        Self { subject: certificate.subject() }
+    }
+}
+
+#[derive(Serialize)]
+struct Codes {
+    saf: u32,
+    racf: u32,
+    reason: u32,
+}
+
+impl Codes {
+    fn of(SafReturnCodes { saf, racf, reason }: SafReturnCodes) -> Self {
+        Self { saf, racf, reason }
+    }
+}
+
+#[derive(Serialize)]
+struct Rule {
+    kind: RuleKind,
+    up_to: Text<Rfc3339>,
+}
+
+#[derive(Serialize)]
+struct Minted<'a> {
+    scopes: Vec<&'a str>,
+    days: u8,
+}
+
+#[derive(Serialize)]
+struct Counts {
+    tokens: usize,
+    users: usize,
+    services: usize,
+}

@@ -1,0 +1,72 @@
+//! What ties together what is written about one request.
+
+use std::{
+    fmt,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use http::{Extensions, HeaderName};
+use tracing::{Value, field::display};
+use uuid::Uuid;
+
+/// Tells the client the [`RequestId`], unless the service has its own to tell.
+pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Names one request, as its extension: in audit records, in the log, and in the `X-Request-Id` of
+/// the response. What a client sends under that name is for the service; it is not this.
+///
+/// `Display` gives 24 hexadecimal digits. The first twelve are random and the same for all requests
+/// of one run of the process, the others count.
+///
+/// ```
+/// use tower_passticket::audit::RequestId;
+///
+/// let (first, second) = (RequestId::next(), RequestId::next());
+/// assert_ne!(first, second);
+/// assert_eq!(first.to_string().len(), 24);
+/// assert_eq!(first.to_string()[..12], second.to_string()[..12]);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId(u64);
+
+/// 48 bits of the operating system's randomness.
+static RUN: LazyLock<u64> = LazyLock::new(|| {
+    let [a, b, c, d, e, f, ..] = Uuid::new_v4().into_bytes();
+    u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+});
+
+static REQUESTS: AtomicU64 = AtomicU64::new(0);
+
+impl RequestId {
+    /// The id of a request that has none yet.
+    pub fn next() -> Self {
+        Self(REQUESTS.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The one of a request, as a field of a log line.
+    pub(crate) fn logged(extensions: &Extensions) -> Option<impl Value + use<>> {
+        extensions.get::<Self>().copied().map(display)
+    }
+
+    /// As a header says it.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn header_value(self) -> Option<http::HeaderValue> {
+        http::HeaderValue::try_from(self.to_string()).ok()
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // 2^48 requests are three years at three million a second.
+        write!(f, "{:012x}{:012x}", *RUN, self.0 & 0xFFFF_FFFF_FFFF)
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RequestId({self})")
+    }
+}

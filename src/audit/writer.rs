@@ -1,0 +1,313 @@
+//! The thread behind [`AuditFile`](super::AuditFile).
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
+    mem,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering::SeqCst, mpsc::Receiver},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+
+use super::{
+    AuditRecord,
+    file::{AuditFileOptions, Fsync, Shared},
+    record::Text,
+    rfc3339::Rfc3339,
+    rotation,
+};
+use crate::clock::Timestamp;
+
+/// How long it sleeps when nothing wakes it.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// So much is written at a time.
+const BATCH: usize = 64 * 1024;
+
+/// Until the disk is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Between two complaints.
+const COMPLAIN: Duration = Duration::from_secs(60);
+
+pub(super) struct Writer {
+    path: PathBuf,
+    options: AuditFileOptions,
+    records: Receiver<AuditRecord>,
+    shared: Arc<Shared>,
+    file: File,
+    len: u64,
+    batch: Batch,
+    /// So many of the dropped ones have had their line.
+    told: u64,
+    synced: Instant,
+    is_dirty: bool,
+    retry_at: Option<Instant>,
+    complained: Option<Instant>,
+}
+
+impl Writer {
+    pub(super) fn open(
+        path: &Path,
+        options: AuditFileOptions,
+        records: Receiver<AuditRecord>,
+        shared: Arc<Shared>,
+    ) -> io::Result<Self> {
+        let (file, len) = open(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            options,
+            records,
+            shared,
+            file,
+            len,
+            batch: Batch::default(),
+            told: 0,
+            synced: Instant::now(),
+            is_dirty: false,
+            retry_at: None,
+            complained: None,
+        })
+    }
+
+    pub(super) fn run(mut self) {
+        loop {
+            let closing = self.shared.closed.load(SeqCst);
+            if closing {
+                self.retry_at = None;
+            }
+            self.write_all();
+            if closing {
+                if self.retry_at.is_some() {
+                    self.give_up();
+                }
+                // Otherwise somebody is just about to put a record in.
+                if self.shared.waiting.load(SeqCst) == 0 {
+                    break;
+                }
+                thread::yield_now();
+            } else {
+                self.sync_when_due();
+                thread::park_timeout(PAUSE);
+            }
+        }
+        if self.is_dirty && self.options.fsync != Fsync::Never {
+            self.sync();
+        }
+    }
+
+    /// Writes what waits, and where the gaps are, unless the disk does not let it.
+    fn write_all(&mut self) {
+        let full = BATCH.min(usize::try_from(self.options.rotate_at).unwrap_or(BATCH)).max(1);
+        // What the disk did not take last time goes first. When less than a batch was there, the
+        // next one can wait until it is worth a write.
+        let mut is_more = true;
+        while self.write_batch() && is_more {
+            let dropped = self.shared.dropped.load(SeqCst);
+            let mut taken = 0;
+            while self.batch.bytes.len() < full
+                && let Ok(record) = self.records.try_recv()
+            {
+                taken += 1;
+                self.batch.record(&record);
+            }
+            self.shared.waiting.fetch_sub(taken, SeqCst);
+            is_more = self.batch.bytes.len() >= full;
+            // What was dropped came after what was in the queue then.
+            if !is_more && dropped > self.told {
+                self.batch.gap(self.options.clock.now(), dropped - self.told);
+                self.told = dropped;
+            }
+        }
+    }
+
+    /// Whether nothing of the batch is left to write.
+    fn write_batch(&mut self) -> bool {
+        if self.batch.bytes.is_empty() {
+            return true;
+        }
+        if self.retry_at.is_some_and(|at| Instant::now() < at) {
+            return false;
+        }
+        let after = self.len.saturating_add(self.batch.bytes.len() as u64);
+        if self.batch.at == 0 && self.len > 0 && after > self.options.rotate_at {
+            // A file that is too long is better than a record that is lost.
+            if let Err(error) = self.rotate() {
+                self.complain("rotate", &error);
+            }
+        }
+        let before = self.batch.at;
+        let written = self.batch.write_to(&mut self.file);
+        self.len += (self.batch.at - before) as u64;
+        self.is_dirty = true;
+        match written {
+            Ok(()) => {
+                self.shared.written.fetch_add(self.batch.clear(), SeqCst);
+                self.retry_at = None;
+                self.sync_when_due();
+                true
+            }
+            Err(error) => {
+                self.complain("write", &error);
+                self.retry_at = Some(Instant::now() + RETRY);
+                false
+            }
+        }
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        if self.options.fsync != Fsync::Never {
+            self.file.sync_data()?;
+        }
+        rotation::make_room(&self.path, self.options.keep)?;
+        (self.file, self.len) = open(&self.path)?;
+        if self.options.fsync != Fsync::Never {
+            sync_directory(&self.path)?;
+        }
+        Ok(())
+    }
+
+    fn sync_when_due(&mut self) {
+        let due = match self.options.fsync {
+            Fsync::Never => false,
+            Fsync::EverySeconds(secs) => {
+                self.synced.elapsed() >= Duration::from_secs(secs.get().into())
+            }
+            Fsync::EveryBatch => true,
+        };
+        if due && self.is_dirty {
+            self.sync();
+        }
+    }
+
+    fn sync(&mut self) {
+        self.synced = Instant::now();
+        self.is_dirty = false;
+        if let Err(error) = self.file.sync_data() {
+            self.complain("sync", &error);
+        }
+    }
+
+    fn give_up(&mut self) {
+        let mut lost = self.batch.records;
+        self.batch = Batch::default();
+        while self.records.try_recv().is_ok() {
+            self.shared.waiting.fetch_sub(1, SeqCst);
+            lost += 1;
+        }
+        self.shared.dropped.fetch_add(lost, SeqCst);
+        self.told += lost;
+        tracing::error!(path = %self.path.display(), lost, "audit records could not be written");
+    }
+
+    fn complain(&mut self, to: &'static str, error: &io::Error) {
+        let errors = self.shared.write_errors.fetch_add(1, SeqCst) + 1;
+        if self.complained.is_none_or(|last| last.elapsed() >= COMPLAIN) {
+            self.complained = Some(Instant::now());
+            let (path, dropped) = (self.path.display(), self.shared.dropped.load(SeqCst));
+            tracing::error!(%path, to, %error, errors, dropped, "trouble with the audit log");
+        }
+    }
+}
+
+/// Lines on their way to the disk.
+#[derive(Debug, Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    /// So much of them is written.
+    at: usize,
+    records: u64,
+}
+
+impl Batch {
+    fn record(&mut self, record: &AuditRecord) {
+        self.line(record);
+        self.records += 1;
+    }
+
+    fn gap(&mut self, time: Timestamp, count: u64) {
+        self.line(&Gap { time: Text(Rfc3339(time)), event: "dropped", count });
+    }
+
+    fn line(&mut self, line: &impl Serialize) {
+        // Memory takes all, and every key is a text.
+        let _ = serde_json::to_writer(&mut self.bytes, line);
+        self.bytes.push(b'\n');
+    }
+
+    /// Goes on where it stopped when there was an error.
+    fn write_to(&mut self, to: &mut impl Write) -> io::Result<()> {
+        while self.at < self.bytes.len() {
+            match to.write(&self.bytes[self.at..]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => self.at += written,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// How many records it had.
+    fn clear(&mut self) -> u64 {
+        self.bytes.clear();
+        self.at = 0;
+        mem::take(&mut self.records)
+    }
+}
+
+#[derive(Serialize)]
+struct Gap {
+    time: Text<Rfc3339>,
+    event: &'static str,
+    count: u64,
+}
+
+/// Opens the file for adding to it, locks it, and ends the line that a crash has torn. Gives its
+/// length, too.
+fn open(path: &Path) -> io::Result<(File, u64)> {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "is not a regular file"));
+    }
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(io::Error::new(ErrorKind::ResourceBusy, "another process writes to it"));
+        }
+        // Not every file system has locks.
+        Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    let mut len = metadata.len();
+    if len > 0 {
+        let mut last = [0];
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+        if last != *b"\n" {
+            file.write_all(b"\n")?;
+            len += 1;
+        }
+    }
+    Ok((file, len))
+}
+
+/// New names survive the machine with this.
+#[cfg(unix)]
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_directory(_: &Path) -> io::Result<()> {
+    Ok(())
+}
