@@ -7,6 +7,7 @@ use http_body_util::Full;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{
+    audit::note,
     body,
     delegation::{Caller, Delegation},
     error::ApiError,
@@ -14,8 +15,9 @@ use super::{
     service::{AuthApi, json},
 };
 use crate::{
+    audit::{Detail, ReasonCode},
     identity::{EmailAddress, IdentityMapper, MapError, PeerCertificate},
-    passticket::{Applid, PassTicketGenerator, UserId},
+    passticket::{Applid, PassTicketGenerator},
     saf::SafProvider,
 };
 
@@ -27,14 +29,6 @@ struct DelegatedTicket<'a> {
     user: &'a str,
 }
 
-/// How far a call has come, for whoever looks later.
-#[derive(Default)]
-struct Trail {
-    caller: Option<UserId>,
-    applid: Option<Applid>,
-    target: Option<UserId>,
-}
-
 impl<L, R, S, G, M> AuthApi<L, R, S, G, M>
 where
     S: SafProvider,
@@ -42,7 +36,7 @@ where
     M: IdentityMapper,
 {
     /// Answers with a PassTicket for the user whose e-mail address the body names. Who calls is
-    /// judged before the body, and by the client certificate alone. Every outcome is audited.
+    /// judged before the body, and by the client certificate alone.
     pub(super) async fn delegated_ticket<B: Body>(
         &self,
         request: &Parts,
@@ -50,17 +44,11 @@ where
     ) -> Result<Response<Full<Bytes>>, ApiError> {
         // The endpoint is there only with it.
         let delegation = self.delegation.as_deref().ok_or(ApiError::NotFound)?;
-        let mut trail = Trail::default();
-        let answer = self.delegate(delegation, request, body, &mut trail).await;
+        let answer = self.delegate(delegation, request, body).await;
         let url = request.uri.path();
-        let Trail { caller, applid, target } = trail;
-        let [caller, target] = [caller, target].map(|user| user.map(tracing::field::display));
-        let applid = applid.map(tracing::field::display);
         match &answer {
-            Ok(_) => tracing::info!(url, caller, applid, target, "issued a delegated PassTicket"),
-            Err(reason) => {
-                tracing::warn!(url, caller, applid, target, %reason, "no delegated PassTicket");
-            }
+            Ok(_) => tracing::info!(url, "issued a delegated PassTicket"),
+            Err(reason) => tracing::warn!(url, %reason, "no delegated PassTicket"),
         }
         answer
     }
@@ -70,13 +58,11 @@ where
         delegation: &Delegation,
         request: &Parts,
         body: B,
-        trail: &mut Trail,
     ) -> Result<Response<Full<Bytes>>, ApiError> {
         let certificate = request.extensions.get::<PeerCertificate>();
         let certificate = certificate.filter(|_| self.mapper.is_some());
         let certificate = certificate.ok_or(ApiError::OnlyCertificate)?;
         let user = self.certificate_user(request).await?;
-        trail.caller = Some(user);
         delegation
             .count(&user, self.clock.now())
             .map_err(|retry_after| ApiError::TooManyCalls { retry_after })?;
@@ -85,19 +71,24 @@ where
         let body = body::read(body).await?;
         let DelegateBody { applid, email } =
             body::object(&body).map_err(ApiError::InvalidDelegateBody)?;
-        trail.applid = Some(applid);
+        note(request, |record| {
+            record.applid = Some(applid);
+            record.detail = Some(Detail::Delegation { email: email.clone() });
+        });
         let caller = Caller { user, certificate };
         delegation.check_applid(&caller, &applid)?;
         let target = delegation.user_of(&email).await.map_err(|error| match error {
             MapError::NotMapped => ApiError::NoUserOfEmail,
             error => {
                 tracing::error!(%error, "nobody can say whose an e-mail address is");
+                note(request, |record| record.reason = Some(ReasonCode::MappingUnavailable));
                 ApiError::Unavailable
             }
         })?;
-        trail.target = Some(target);
+        note(request, |record| record.target = Some(target));
         delegation.check_target(&caller, &applid, &target)?;
         let ticket = self.shared.tickets.generate(&target, &applid).await?;
+        tracing::info!(caller = %user, %applid, %target, "made a PassTicket for another");
         let mut response =
             json(&DelegatedTicket { passticket: ticket.expose(), user: target.as_str() })?;
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
