@@ -288,7 +288,16 @@ impl ApiError {
                 let needed = format!("{permission} is needed");
                 (status, ApiMessage::with(&message::FORBIDDEN, &[&needed]))
             }
-            Self::Internal | Self::Saf(_) => plain(Is::INTERNAL_SERVER_ERROR, &message::INTERNAL),
+            Self::Saf(SafError::UnsupportedClass { class, .. }) => (
+                Is::INTERNAL_SERVER_ERROR,
+                ApiMessage::with(&message::SAF_ENDPOINT_CLASS, &[class]),
+            ),
+            // Where it is, is not the client's business.
+            Self::Saf(SafError::Failed(_)) => (
+                Is::INTERNAL_SERVER_ERROR,
+                ApiMessage::with(&message::SAF_ENDPOINT_FAILED, &["SAF"]),
+            ),
+            Self::Internal => plain(Is::INTERNAL_SERVER_ERROR, &message::INTERNAL),
         }
     }
 

@@ -683,12 +683,15 @@ impl Settings<'_> {
     }
 
     /// Why somebody may not do this, or nobody can say.
-    fn guarded(&self, task: GuardedTask) -> [ApiError; 3] {
-        let failed = SafError::Failed(String::new());
+    fn guarded(&self, task: GuardedTask) -> [ApiError; 4] {
+        let failed = SafError::Failed("its answer makes no sense".to_owned());
+        let class = self.guards.class().to_owned();
+        let unsupported = SafError::UnsupportedClass { supported: "ZOWE".to_owned(), class };
         [
             ApiError::NotPermitted(self.guards.permission(task)),
             ApiError::Saf(SafError::Unavailable),
             ApiError::Saf(failed),
+            ApiError::Saf(unsupported),
         ]
     }
 }

@@ -17,7 +17,7 @@ use super::{
     service::{AuthApi, empty},
 };
 use crate::{
-    audit::{AuditRecord, Detail, ReasonCode, RuleKind},
+    audit::{AuditRecord, Detail, RuleKind},
     clock::Timestamp,
     identity::IdentityMapper,
     passticket::UserId,

@@ -171,7 +171,7 @@ impl From<&MapError> for ReasonCode {
         match error {
             MapError::NoCommonName | MapError::NotAUserId(_) | MapError::NotMapped => Self::NoUser,
             MapError::Expired => Self::CertificateExpired,
-            MapError::Unavailable => Self::MappingUnavailable,
+            MapError::Unavailable | MapError::Failed(_) => Self::MappingUnavailable,
         }
     }
 }

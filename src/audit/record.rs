@@ -9,7 +9,7 @@ use super::{ReasonCode, RequestId, rfc3339::Rfc3339};
 use crate::{
     clock::Timestamp,
     connection::Connection,
-    identity::PeerCertificate,
+    identity::{EmailAddress, Fingerprint, PeerCertificate},
     passticket::{Applid, SafReturnCodes, UserId},
     revocation::Evicted,
     token::{Scopes, ServiceId, TokenFingerprint},
@@ -98,6 +98,11 @@ pub enum Detail {
         scopes: Scopes,
         /// For how many days.
         days: u8,
+    },
+    /// [`Event::DelegatedTicket`]: the address by which the target was asked for.
+    Delegation {
+        /// Whosoever it is.
+        email: EmailAddress,
     },
     /// [`Event::Evicted`]: how much was forgotten.
     Evicted(Evicted),
@@ -286,6 +291,7 @@ impl Serialize for AuditRecord {
                 let scopes = scopes.iter().map(ServiceId::as_str).collect();
                 map.serialize_entry("minted", &Minted { scopes, days: *days })?;
             }
+            Some(Detail::Delegation { email }) => map.serialize_entry("email", email.as_str())?,
             Some(Detail::Evicted(Evicted { tokens, users, services })) => {
                 let (tokens, users, services) = (*tokens, *users, *services);
                 map.serialize_entry("evicted", &Counts { tokens, users, services })?;
@@ -321,11 +327,13 @@ impl<T: fmt::Display> Serialize for Text<T> {
 #[derive(Serialize)]
 struct Certificate<'a> {
     subject: &'a str,
+    sha256: Text<Fingerprint>,
 }
 
 impl<'a> Certificate<'a> {
     fn of(certificate: &'a PeerCertificate) -> Self {
-        Self { subject: certificate.subject() }
+        let sha256 = Text(Fingerprint::from(*certificate.sha256()));
+        Self { subject: certificate.subject(), sha256 }
     }
 }
 

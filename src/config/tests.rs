@@ -121,12 +121,22 @@ fn the_annotated_example_loads() {
     let user = UserId::new("USER").unwrap();
     let saf = config.saf.check(&user, "ZOWE", "APIML.SERVICES", AccessLevel::Read);
     assert_eq!(saf.into_inner(), Ok(Access::Granted));
+    assert_eq!(config.gateway_user.as_str(), "ZWESVUSR");
+    assert_eq!(config.saf_file, Some(setup.0.path().join("saf.yml")));
+    assert!(matches!(config.certificate_mapping, CertificateMapping::File(_)));
+    let delegation = config.delegation.as_ref().unwrap();
+    assert_eq!(delegation.registry.as_str(), "ldaps://us.example.com");
+    assert!(matches!(delegation.mapping, IdentityMapping::File(_)));
+    assert_eq!(delegation.grants.len(), 2);
+    assert_eq!(delegation.protected, ["IBMUSER", "ZWESVUSR"].map(|u| UserId::new(u).unwrap()));
+    assert_eq!(delegation.calls_per_minute.map(NonZeroU32::get), Some(60));
+    assert_eq!(config.audit.as_ref().unwrap().file, setup.0.path().join("audit.jsonl"));
     assert_eq!(config.strip_headers, ["x-zowe-user", "x-zowe-passticket"]);
     let seconds = |timeouts: Timeouts| {
-        let Timeouts { connect, response, handshake, drain } = timeouts;
-        [connect, response, handshake, drain].map(|timeout| timeout.as_secs())
+        let Timeouts { connect, response, handshake, drain, provider } = timeouts;
+        [connect, response, handshake, drain, provider].map(|timeout| timeout.as_secs())
     };
-    assert_eq!(seconds(config.timeouts), [60, 60, 10, 30]);
+    assert_eq!(seconds(config.timeouts), [60, 60, 10, 30, 5]);
 
     let route = |path| {
         let route = config.routes.find(path).unwrap();
@@ -157,20 +167,20 @@ fn every_kind_of_problem_is_told_at_its_place() {
         (
             |s| s.edit("algorithm: legacy", "algorithm: desx"),
             &[
-                "zowe.yaml:53: passticketProxy.ptktdata[1].algorithm: \"desx\" is not an algorithm; \
+                "zowe.yaml:76: passticketProxy.ptktdata[1].algorithm: \"desx\" is not an algorithm; \
                write legacy, enhanced-upper or enhanced-mixed",
             ],
         ),
         (
             |s| s.edit("host: 127.0.0.1", "host: localhost"),
             &[
-                "zowe.yaml:32: passticketProxy.host: \"localhost\" is no IP address; write one like \
+                "zowe.yaml:35: passticketProxy.host: \"localhost\" is no IP address; write one like \
                127.0.0.1, or 0.0.0.0 for all",
             ],
         ),
         (
             |s| s.edit("onFailure: forward ", "onFailure: ignore "),
-            &["zowe.yaml:42: passticketProxy.onFailure: is unknown; write forward, \
+            &["zowe.yaml:65: passticketProxy.onFailure: is unknown; write forward, \
                forward-unchanged or reject"],
         ),
         (|s| s.write("tls/server.key", "x", 0o640), &[open]),
@@ -199,7 +209,7 @@ fn every_kind_of_problem_is_told_at_its_place() {
         ),
         (
             |s| s.write("jwt.key", &KeyPair::generate().unwrap().serialize_pem(), 0o600),
-            &["zowe.yaml:33: passticketProxy.signingKey: jwt.key is no PEM document with an RSA"],
+            &["zowe.yaml:36: passticketProxy.signingKey: jwt.key is no PEM document with an RSA"],
         ),
         (
             |s| s.write("users.yml", "users:\n  USER: secret\n", 0o600),
@@ -207,16 +217,16 @@ fn every_kind_of_problem_is_told_at_its_place() {
         ),
         (
             |s| s.write("users.yml", "users: {}", 0o644),
-            &["zowe.yaml:34: passticketProxy.users: users.yml is open to others"],
+            &["zowe.yaml:37: passticketProxy.users: users.yml is open to others"],
         ),
         (
             |s| s.edit("compatibility: documented", "compatibility: zowe-v2"),
-            &["zowe.yaml:37: passticketProxy.compatibility: is unknown; write documented or"],
+            &["zowe.yaml:60: passticketProxy.compatibility: is unknown; write documented or"],
         ),
         (
             |s| s.edit("maximumValidityDays: 90", "maximumValidityDays: 91"),
             &[
-                "zowe.yaml:39: passticketProxy.personalAccessToken.maximumValidityDays: \"91\" does \
+                "zowe.yaml:62: passticketProxy.personalAccessToken.maximumValidityDays: \"91\" does \
                not fit; write a number from 1 to 90",
             ],
         ),
@@ -226,18 +236,73 @@ fn every_kind_of_problem_is_told_at_its_place() {
         ),
         (
             |s| s.edit("saf: saf.yml", "saf: gone.yml"),
-            &["zowe.yaml:35: passticketProxy.saf: cannot read gone.yml: "],
+            &["zowe.yaml:39: passticketProxy.saf: cannot read gone.yml: "],
+        ),
+        (
+            |s| s.edit("gatewayUser: ZWESVUSR", "gatewayUser: ZWE-USR"),
+            &["passticketProxy.gatewayUser: user id \"ZWE-USR\" has the character '-'"],
+        ),
+        (
+            |s| s.write("identities.yml", "identities: {certificates: [{user: USER}]}", 0o644),
+            &[
+                "identities.yml:1: identities.certificates[0]: names no certificate; write sha256,",
+                "needs to know whose an e-mail address is; write identities.distributed",
+            ],
+        ),
+        (
+            |s| {
+                let twice = "identities:\n  distributed:\n    - {user: A, name: a@b.c}\n    - \
+                             {user: B, name: A@B.C}\n  certificates: [{user: A, sha256: x}]\n";
+                s.write("identities.yml", twice, 0o644);
+            },
+            &[
+                "identities.yml:5: identities.certificates[0].sha256: ",
+                "identities.yml:3: identities.distributed: two entries are for",
+                "needs to know whose an e-mail address is",
+            ],
+        ),
+        (
+            |s| s.edit("          registry: ldaps", "          #"),
+            &[
+                "identities.yml:5: identities.distributed[0]: has no registry; write it here, or",
+                "needs the registry of the e-mail addresses; write it to oidc.registry",
+            ],
+        ),
+        (
+            |s| s.edit("certificateMapping: file  ", "certificateMapping: zss  "),
+            &["passticketProxy.certificateMapping: needs the URL of the mapper; write it to"],
+        ),
+        (
+            |s| {
+                s.edit(
+                    "      - user: OPERATOR",
+                    "      - certificate: {issuer: CN=CA}\n        user: OPERATOR",
+                )
+            },
+            &["passticketProxy.delegation.callers[1]: must say who calls; write user, or"],
+        ),
+        (
+            |s| s.edit("OU=Agents,O=Example", "Agents"),
+            &["passticketProxy.delegation.callers[0].certificate.subject: "],
+        ),
+        (
+            |s| s.edit("enabled: true                     # default true", "enabled: false"),
+            &["passticketProxy.audit: cannot be off while delegatePassticket is on"],
+        ),
+        (
+            |s| s.edit("x509:\n          enabled: true", "x509:\n          enabled: false"),
+            &["delegatePassticket: takes client certificates; write x509: { enabled: true }"],
         ),
         (
             |s| s.edit("dcpassticket:", "dcpasticket:"),
             &[
-                "zowe.yaml:44: passticketProxy.services.dcpasticket: dcpasticket has no api-def; did \
+                "zowe.yaml:67: passticketProxy.services.dcpasticket: dcpasticket has no api-def; did \
                you mean dcpassticket?",
             ],
         ),
         (
             |s| s.edit("api/v1/admin:", "ui/v1:"),
-            &["zowe.yaml:47: passticketProxy.services.dcpassticket.applids.ui/v1: lies below no \
+            &["zowe.yaml:70: passticketProxy.services.dcpassticket.applids.ui/v1: lies below no \
                route of dcpassticket; write a longer path than a gatewayUrl of it"],
         ),
         (
@@ -250,7 +315,7 @@ fn every_kind_of_problem_is_told_at_its_place() {
         ),
         (
             |s| s.edit("ADMAPPL  ", "NOAPPL  "),
-            &["zowe.yaml:47: passticketProxy.services.dcpassticket.applids.api/v1/admin: service \
+            &["zowe.yaml:70: passticketProxy.services.dcpassticket.applids.api/v1/admin: service \
                dcpassticket needs a PassTicket key for NOAPPL;"],
         ),
         (
@@ -275,28 +340,46 @@ fn every_kind_of_problem_is_told_at_its_place() {
         ),
         (
             |s| s.edit("[api-defs]", "[api-defs, api-defs/dc.yml, gone]"),
-            &["zowe.yaml:41: passticketProxy.apiDefs[2]: cannot read gone: "],
+            &["zowe.yaml:64: passticketProxy.apiDefs[2]: cannot read gone: "],
         ),
         (|s| s.edit("[api-defs]", "api-defs"), &[]),
         (
             |s| s.edit("passticketProxy:", "passticketProxy:\n  signing-key: x"),
-            &["zowe.yaml:32: passticketProxy.signing-key: is no key that can stand here; did you \
+            &["zowe.yaml:35: passticketProxy.signing-key: is no key that can stand here; did you \
                mean signingKey?"],
         ),
         (
             |s| s.edit("{ env: ADMAPPL_KEY }", LEGACY),
-            &["zowe.yaml:54: passticketProxy.ptktdata[1].key: a key does not stand in the \
+            &["zowe.yaml:77: passticketProxy.ptktdata[1].key: a key does not stand in the \
                configuration; write { file: PATH }"],
         ),
         // Warnings.
         (
+            |s| s.write("saf.yml", &SAF.replace("IRRPTAUTH.*.*", "IRRPTAUTH.ZOWEAPPL.IBM*"), 0o644),
+            &["passticketProxy.saf: gives ZWESVUSR no UPDATE on IRRPTAUTH.ADMAPPL.* in class \
+                 PTKTDATA, so there is no PassTicket for ADMAPPL; write to the file that saf names, \
+                 below safAccess: PTKTDATA: { IRRPTAUTH.ADMAPPL.*: { UPDATE: [ZWESVUSR] } }"],
+        ),
+        (
+            |s| s.edit("certificateMapping: file  ", "certificateMapping: common-name #"),
+            &["passticketProxy.identities: has certificates, which are not looked at; write"],
+        ),
+        (
+            |s| {
+                let callers = EXAMPLE.split_once("    callers:").unwrap().1;
+                let callers = callers.split_once("  audit:").unwrap().0;
+                s.edit(callers, " []\n");
+            },
+            &["delegatePassticket: lets whoever has READ on the guarding resource be any user;"],
+        ),
+        (
             |s| {
                 s.edit("[api-defs]", "[]");
-                let services = EXAMPLE.lines().skip(42).take(5).collect::<Vec<_>>().join("\n");
+                let services = EXAMPLE.lines().skip(65).take(5).collect::<Vec<_>>().join("\n");
                 s.edit(&services, "  # nothing");
             },
             &[
-                "zowe.yaml:31: passticketProxy: has no routes, so nothing is forwarded; write",
+                "zowe.yaml:34: passticketProxy: has no routes, so nothing is forwarded; write",
                 "passticketProxy.ptktdata[0].applid: no service has APPLID ZOWEAPPL; remove",
                 "passticketProxy.ptktdata[1].applid: no service has APPLID ADMAPPL; remove",
             ],
@@ -306,7 +389,7 @@ fn every_kind_of_problem_is_told_at_its_place() {
                 s.edit("users: users.yml", "users:");
                 s.edit("x509:\n          enabled: true", "x509:\n          enabled: false");
             },
-            &["zowe.yaml:31: passticketProxy: names no users and client certificates are off, so"],
+            &["zowe.yaml:34: passticketProxy: names no users and client certificates are off, so"],
         ),
     ];
     for (i, (change, want)) in cases.iter().enumerate() {
@@ -337,10 +420,10 @@ fn all_problems_of_all_files_are_told_at_once() {
     let problems = setup.problems();
     let starts = [
         "zowe.yaml:11: components.gateway.port: ",
-        "zowe.yaml:32: passticketProxy.host: ",
-        "zowe.yaml:33: passticketProxy.signingKey: ",
-        "zowe.yaml:51: passticketProxy.ptktdata[0].key: ",
-        "zowe.yaml:58: passticketProxy.timeouts.drainSeconds: ",
+        "zowe.yaml:35: passticketProxy.host: ",
+        "zowe.yaml:36: passticketProxy.signingKey: ",
+        "zowe.yaml:74: passticketProxy.ptktdata[0].key: ",
+        "zowe.yaml:82: passticketProxy.timeouts.drainSeconds: ",
         "users.yml:1: users.USER: ",
         "api-defs/dc.yml:6: services[0].authentication.scheme: is missing; ",
         "api-defs/dc.yml:6: services[0].authentication.schema: is no key that can stand here; did ",

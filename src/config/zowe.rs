@@ -428,6 +428,52 @@ mod tests {
     }
 
     #[test]
+    fn delegation_has_four_spellings() {
+        for (yaml, want) in [
+            ("{delegatePassticket: true}", true),
+            ("{delegatePassticket: {enabled: true}}", true),
+            ("{delegatedPassticket: true}", true),
+            ("{delegatedPassticket: {enabled: true}}", true),
+            ("{delegatePassticket: false}", false),
+            ("{delegatePassticket: {enabled: false}}", false),
+            ("{delegatePassticket: {}}", false),
+            ("{}", false),
+        ] {
+            let (on, problems) = read_text(&security(yaml), |zowe| zowe.delegation.is_some());
+            assert_eq!((on, problems), (Some(want), Vec::new()), "{yaml}");
+        }
+    }
+
+    #[test]
+    fn whom_to_ask_is_read_as_zowe_reads_it() {
+        let url = "https://gw:7554/zss";
+        for (yaml, saf, certificates, identities) in [
+            ("{authorization: {endpoint: {url: 'URL'}}}", false, false, false),
+            ("{authorization: {endpoint: {url: 'URL', enabled: true}}}", true, false, false),
+            ("{authorization: {provider: ENDPOINT, endpoint: {url: 'URL'}}}", true, false, false),
+            (
+                "{authorization: {provider: dummy, endpoint: {url: 'URL', enabled: true}}}",
+                false,
+                false,
+                false,
+            ),
+            ("{x509: {externalMapperUrl: 'URL'}}", false, true, false),
+            ("{useInternalMapper: false, x509: {externalMapperUrl: 'URL'}}", false, true, false),
+            ("{oidc: {identityMapperUrl: 'URL', identityMapperUser: ME}}", false, false, true),
+        ] {
+            let yaml = security(&yaml.replace("URL", url));
+            let (seen, problems) = read_text(&yaml, |zowe| {
+                let user = zowe.identity_mapper.as_ref().map(|mapper| mapper.user.to_string());
+                assert!(user.is_none_or(|user| user == "ME"));
+                let certificates = zowe.certificate_mapper.is_some();
+                (zowe.saf_endpoint.is_some(), certificates, zowe.identity_mapper.is_some())
+            });
+            assert_eq!(seen, Some((saf, certificates, identities)), "{yaml}");
+            assert_eq!(problems, Vec::<String>::new(), "{yaml}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_in_security_is_told() {
         let no_effect = "has no effect here yet";
         for (yaml, key, text) in [
@@ -437,8 +483,39 @@ mod tests {
                 ".allowTokenRefresh",
                 "\"maybe\" is neither true nor false; write one of them",
             ),
-            ("{delegatePassticket: true}", ".delegatePassticket", no_effect),
-            ("{delegatePassticket: {enabled: true}}", ".delegatePassticket.enabled", no_effect),
+            (
+                "{delegatePassticket: {enabled: perhaps}}",
+                ".delegatePassticket.enabled",
+                "\"perhaps\" is neither true nor false; write one of them",
+            ),
+            (
+                "{authorization: {provider: rest}}",
+                ".authorization.provider",
+                "\"rest\" is unknown; write endpoint, or dummy for the file that \
+                 passticketProxy.saf names",
+            ),
+            (
+                "{authorization: {provider: Native}}",
+                ".authorization.provider",
+                "asks RACF itself in Zowe; here passticketProxy.saf says who may",
+            ),
+            (
+                "{authorization: {provider: endpoint}}",
+                ".authorization.endpoint.url",
+                "is missing; write where the endpoint is, https://host:7554/zss/api/v1/saf-auth say",
+            ),
+            (
+                "{x509: {externalMapperUrl: 'http://zss.example/map'}}",
+                ".x509.externalMapperUrl",
+                "is http, so whoever is between here and there can read the tokens of users; write \
+                 https",
+            ),
+            (
+                "{x509: {externalMapperUrl: zss}}",
+                ".x509.externalMapperUrl",
+                "\"zss\" is no address of a service; write https://host:port/path, without user, ? \
+                 and #",
+            ),
             ("{auth: {jwt: {customAuthHeader: X}}}", ".auth.jwt.customAuthHeader", no_effect),
             ("{auth: {uniqueCookie: true}}", ".auth.uniqueCookie", no_effect),
             ("{x509: {acceptForwardedCert: true}}", ".x509.acceptForwardedCert", no_effect),

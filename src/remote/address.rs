@@ -1,6 +1,6 @@
 //! Where a service is.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use http::{Uri, uri::Authority};
 
@@ -31,6 +31,15 @@ impl Address {
             return Err(error());
         }
         Ok(Self(uri))
+    }
+
+    /// Whether nobody on the way can read what is sent there: `https`, or the loopback interface.
+    pub fn is_protected(&self) -> bool {
+        let host = self.0.host().unwrap_or_default();
+        let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        self.0.scheme_str() == Some("https")
+            || host.eq_ignore_ascii_case("localhost")
+            || ip.is_ok_and(|ip| ip.is_loopback())
     }
 
     /// The address itself.
@@ -89,6 +98,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn tokens_are_protected_by_tls_or_stay_here() {
+        for (url, want) in [
+            ("https://gw.example:7554", true),
+            ("http://localhost:1/x", true),
+            ("http://127.0.0.1", true),
+            ("http://[::1]:8542/", true),
+            ("http://gw.example", false),
+            ("http://localhost.example", false),
+            ("http://10.0.0.1", false),
+        ] {
+            assert_eq!(Address::parse(url).unwrap().is_protected(), want, "{url}");
+        }
+    }
 
     #[test]
     fn an_address_is_http_or_https_with_a_host() {

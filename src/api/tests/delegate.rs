@@ -116,7 +116,7 @@ async fn each_failure_has_its_answer() {
             (403, "ZWEAT403E"),
         ),
         ("SAF is down", Asked { certificate: Some("SAFDOWN"), ..DELEGATE }, (503, "ZWEAG104E")),
-        ("SAF fails", Asked { certificate: Some("SAFBAD"), ..DELEGATE }, (500, "ZWEAO500E")),
+        ("SAF fails", Asked { certificate: Some("SAFBAD"), ..DELEGATE }, (500, "ZWEAT603E")),
         ("no body", Asked { body: "", ..DELEGATE }, (400, "ZWEAO400E")),
         ("two ats", Asked { body: &two_ats, ..DELEGATE }, (400, "ZWEAO400E")),
         ("too long", Asked { body: &long, ..DELEGATE }, (400, "ZWEAO400E")),

@@ -247,7 +247,7 @@ async fn rules_and_evict_ask_who_and_whether_they_may() {
     const WHO: [Want; 2] = [(401, "ZWEAG105E"); 2];
     const WRONG: [Want; 2] = [(401, "ZWEAG120E"); 2];
     const NO_USER: [Want; 2] = [(401, "ZWEAG161E"), (403, "ZWEAT403E")];
-    const FAULT: [Want; 2] = [(500, "ZWEAO500E"); 2];
+    const FAULT: [Want; 2] = [(500, "ZWEAT603E"); 2];
 
     let as_user = |name: &str| Some(basic(&format!("{name}:validPassword")));
     let wrong = || Some(basic("admin:wrong"));

@@ -52,7 +52,7 @@ impl Remote {
 
 /// Lets the gateway ask as a user, with a token of its own making.
 #[derive(Clone)]
-struct Tokens(Arc<TokenIssuer>);
+pub(crate) struct Tokens(Arc<TokenIssuer>);
 
 impl TokenSource for Tokens {
     fn token(&self, user: &UserId) -> Result<UserToken, NoToken> {
