@@ -18,8 +18,8 @@
 //! | [`passticket`] | generate and evaluate PassTickets, legacy and enhanced; user ids, APPLIDs, keys | core |
 //! | [`token`] | JWTs and PATs: keys, issuing, verifying | core |
 //! | [`revocation`] | which tokens are revoked; in memory, or durable with the feature `store` | core |
-//! | [`saf`] | who may do what to which resource | core |
-//! | [`identity`] | client certificate to user id | core |
+//! | [`saf`] | who may do what to which resource; from a file, or asked with the feature `remote` | core |
+//! | [`identity`] | client certificate, e-mail address or name to user id; likewise | core |
 //! | [`layer`] | the Tower layers | core |
 //! | [`message`] | the messages of Zowe, and errors as HTTP | core |
 //! | [`clock`], [`connection`] | what time it is; who is connected | core |
@@ -27,13 +27,15 @@
     feature = "standalone",
     doc = "| [`api`] | the auth endpoints | `api` |
 | [`proxy`] | forwarding to the services | `proxy` |
+| [`remote`] | asking other services: limits, remembered answers | `remote` |
 | [`tls`] | the listener, and TLS to the services | `tls` |
 | [`config`] | zowe.yaml and api-defs | `config` |"
 )]
 //!
 //! The default feature `standalone` builds the program `passticket-proxy`. An embedder writes
 //! `default-features = false` and gets the core, which has no TLS, no YAML and no command line in
-//! it; `store`, `api`, `proxy`, `tls` and `config` add up. No feature changes what another does.
+//! it; `store`, `api`, `proxy`, `remote`, `tls` and `config` add up. No feature changes what another
+//! does.
 //!
 //! # Where to begin
 //! - The layers on a router of your own: `examples/axum.rs`.
@@ -55,6 +57,8 @@ pub mod message;
 pub mod passticket;
 #[cfg(feature = "proxy")]
 pub mod proxy;
+#[cfg(feature = "remote")]
+pub mod remote;
 pub mod revocation;
 pub mod saf;
 #[cfg(feature = "tls")]

@@ -161,6 +161,16 @@ catalogue! {
         "Request was denied access."
         "There were too many failed attempts to log in."
         "Wait for as many seconds as the header Retry-After says, and then provide a valid username and password.";
+    /// A SAF check in a class that the endpoint does not know.
+    SAF_ENDPOINT_CLASS = "ZWEAT602E" "org.zowe.apiml.security.common.auth.saf.endpoint.nonZoweClass"
+        "The SAF provider `endpoint` supports only the resource class 'ZOWE', but the current one is '{}'"
+        "The parameter `apiml.security.authorization.provider` is set to `endpoint`"
+        "Change the SAF provider to another one to use this endpoint";
+    /// A SAF check that the endpoint does not answer as it should.
+    SAF_ENDPOINT_FAILED = "ZWEAT603E" "org.zowe.apiml.security.common.auth.saf.endpoint.endpointImproprietyConfigure"
+        "Endpoint `{}` is not properly configured"
+        "The application cannot call the endpoint to check the SAF resource of the user"
+        "Verify the state of ZSS and IZS, then check if parameters `apiml.security.authorization.endpoint.*` are matching.";
     /// A body of `access-token/generate` that cannot be read.
     INVALID_PAT_BODY = "ZWEAT605E" "org.zowe.apiml.security.query.invalidAccessTokenBody"
         "Invalid body provided in request to create personal access token"

@@ -8,6 +8,10 @@
 //! |---|---|---|
 //! | the certificate itself | [`CommonNameMapper`] | |
 //! | a list | [`CertificateMap`] | [`DistributedMap`] |
+#![cfg_attr(
+    feature = "remote",
+    doc = "| ZSS on z/OS, feature `remote` | [`ZssCertificates`] | [`ZssIdentities`] |"
+)]
 
 mod certificate;
 mod common_name;
@@ -15,6 +19,8 @@ mod distinguished_name;
 mod distributed;
 mod file;
 mod filter;
+#[cfg(feature = "remote")]
+mod zss;
 
 use std::sync::Arc;
 
@@ -26,6 +32,8 @@ pub use distributed::{
 };
 pub use file::{CertificateMap, DistributedMap, DuplicateFilter, DuplicateIdentity};
 pub use filter::{CertificateFilter, EmptyFilter, Fingerprint, FingerprintError};
+#[cfg(feature = "remote")]
+pub use zss::{ZssCertificates, ZssIdentities};
 
 use crate::passticket::{NameError, UserId};
 

@@ -4,6 +4,7 @@
 //! product of the system knows, by *class*, *resource* and *access level*: `READ` on
 //! `APIML.SERVICES` in class `ZOWE`, say. [`SafProvider`] is the seam to it, [`FileSaf`] stands in
 //! for it where there is none.
+#![cfg_attr(feature = "remote", doc = "[`EndpointSaf`] asks it through Zowe's SAF endpoint.")]
 //!
 //! ```
 //! use tower_passticket::{
@@ -22,10 +23,14 @@
 //! # }).unwrap();
 //! ```
 
+#[cfg(feature = "remote")]
+mod endpoint;
 mod file;
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+#[cfg(feature = "remote")]
+pub use endpoint::EndpointSaf;
 pub use file::FileSaf;
 
 use crate::passticket::UserId;
@@ -125,6 +130,14 @@ pub enum SafError {
     /// It answered, but not whether they may.
     #[error("the security product cannot answer: {0}")]
     Failed(String),
+    /// The provider knows the resources of one class only, and this is not it.
+    #[error("only class {supported} can be checked, not {class:?}; use another provider of checks")]
+    UnsupportedClass {
+        /// The class that was asked for.
+        class: String,
+        /// The class that can be.
+        supported: String,
+    },
 }
 
 #[cfg(test)]

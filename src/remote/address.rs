@@ -1,0 +1,150 @@
+//! Where a service is.
+
+use std::fmt;
+
+use http::{Uri, uri::Authority};
+
+/// The URL of a service: `http` or `https`, a host, a port perhaps, a path perhaps.
+///
+/// `http` is for the loopback interface. What is sent there carries a token, and whoever can read it
+/// is its user.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Address(Uri);
+
+impl Address {
+    /// Parses `https://host[:port][/path]`. A slash at the end does not matter.
+    ///
+    /// # Errors
+    /// [`AddressError`] carries the text, unless there may be a password in it.
+    pub fn parse(url: &str) -> Result<Self, AddressError> {
+        let error = || AddressError(url.chars().take(200).collect());
+        if url.contains('@') {
+            return Err(AddressError("one with an \"@\" in it".to_owned()));
+        }
+        // `Uri` would drop a fragment.
+        if url.contains(['?', '#']) {
+            return Err(error());
+        }
+        let uri: Uri = url.parse().map_err(|_| error())?;
+        let known = matches!(uri.scheme_str(), Some("http" | "https"));
+        if !known || !uri.authority().is_some_and(is_host_and_port) {
+            return Err(error());
+        }
+        Ok(Self(uri))
+    }
+
+    /// The address itself.
+    pub(crate) fn uri(&self) -> Uri {
+        self.0.clone()
+    }
+
+    /// The address with path segments added, each encoded as RFC 3986 §2.1 says. `None` if one of
+    /// them cannot stand in a path whatever its encoding.
+    pub(crate) fn join(&self, segments: &[&str]) -> Option<Uri> {
+        let mut url = self.0.to_string();
+        url.truncate(url.trim_end_matches('/').len());
+        for segment in segments {
+            if matches!(*segment, "" | "." | "..") {
+                return None;
+            }
+            url.push('/');
+            for byte in segment.bytes() {
+                if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+                    url.push(char::from(byte));
+                } else {
+                    url.push_str(&format!("%{byte:02X}"));
+                }
+            }
+        }
+        url.parse().ok()
+    }
+}
+
+/// `http` lets more through: a port that is no number, no host at all.
+fn is_host_and_port(authority: &Authority) -> bool {
+    let port = authority.as_str().strip_prefix(authority.host());
+    !authority.host().is_empty()
+        && port.is_some_and(|port| port.is_empty() || authority.port_u16().is_some())
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Address({self})")
+    }
+}
+
+/// A text that is no address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no address of a service; write https://host:port/path, without user, ? and #")]
+pub struct AddressError(String);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_address_is_http_or_https_with_a_host() {
+        for good in ["http://localhost", "https://gw.example:7554/zss/api/v1/x", "https://[::1]:1/"]
+        {
+            assert!(Address::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "localhost:1",
+            "/path",
+            "ftp://host/",
+            "https://",
+            "https:///x",
+            "https://host:port/",
+            "https://host:99999/",
+            "https://host/?a=b",
+            "https://host/#x",
+            "https://host/a b",
+        ] {
+            let error = Address::parse(bad).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{bad:?} is no address")), "{error}");
+        }
+        let error = Address::parse("https://user:secret@host/").unwrap_err();
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn segments_are_encoded() {
+        for (base, segments, want) in [
+            ("http://h", vec!["APIML.SERVICES", "READ"], Some("http://h/APIML.SERVICES/READ")),
+            ("http://h/a/", vec!["b"], Some("http://h/a/b")),
+            ("http://h/a", vec!["b/../c", "%2e"], Some("http://h/a/b%2F..%2Fc/%252e")),
+            ("http://h/a", vec!["\u{a7} #?&"], Some("http://h/a/%C2%A7%20%23%3F%26")),
+            ("http://h/a", vec!["a\r\nb\0"], Some("http://h/a/a%0D%0Ab%00")),
+            ("http://h/a", vec!["..", "x"], None),
+            ("http://h/a", vec!["."], None),
+            ("http://h/a", vec![""], None),
+        ] {
+            let got = Address::parse(base).unwrap().join(&segments);
+            assert_eq!(got.map(|uri| uri.to_string()).as_deref(), want, "{segments:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_segment_stays_one(text in any::<String>(), url in any::<String>()) {
+            let _ = Address::parse(&url);
+            let _ = Address::parse(&format!("https://{url}"));
+            let address = Address::parse("http://h/a").unwrap();
+            if let Some(uri) = address.join(&[&text, "READ"]) {
+                prop_assert_eq!(uri.path().split('/').count(), 4);
+                prop_assert!(uri.path().ends_with("/READ") && uri.query().is_none());
+            }
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Resource checks by the SAF endpoint of Zowe (ZSS).
+
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Request,
+    header::{ACCEPT, CONTENT_TYPE},
+};
+use http_body_util::Full;
+use hyper_util::client::legacy::connect::Connect;
+use serde::Deserialize;
+
+use super::{Access, AccessLevel, SafError, SafProvider};
+use crate::{
+    clock::Clock,
+    passticket::UserId,
+    remote::{Address, Answers, Client, Memory, RemoteError, Reply, TokenSource},
+};
+
+/// The class that the endpoint knows unless told otherwise.
+const CLASS: &str = "ZOWE";
+
+/// No resource of a general class has a longer name (RACF class descriptor table).
+const MAX_RESOURCE: usize = 246;
+
+/// Asks Zowe's SAF endpoint (`apiml.security.authorization.endpoint`, zowe-endpoints §6.2).
+///
+/// `GET {address}/{resource}/{level}`, in the name of the user: the endpoint knows them by the
+/// token that `T` gives. The class is not part of the question, so there is only one,
+/// `ZOWE` unless told otherwise; a check in another one is [`SafError::UnsupportedClass`].
+///
+/// Access is granted by a 2xx answer with `"error": false` and `"authorized": true`, both of them
+/// there, and by nothing else. Answers are remembered for a short time, as [`Memory`] says: a
+/// permission for 30 s, a refusal for 5 s, an error for 1 s. All who ask the same at once wait for
+/// one call.
+pub struct EndpointSaf<C, T> {
+    endpoint: Arc<Endpoint<C, T>>,
+    answers: Arc<CheckAnswers>,
+    class: Arc<str>,
+}
+
+type CheckAnswers = Answers<Check, (), SafError>;
+
+/// What was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Check {
+    user: UserId,
+    resource: Arc<str>,
+    level: AccessLevel,
+}
+
+impl<C, T> EndpointSaf<C, T> {
+    /// Checks at `address`, through `client`, with the tokens of `tokens`.
+    pub fn new(client: Client<C>, address: Address, tokens: T) -> Self {
+        let memory = Memory {
+            found: Duration::from_secs(30),
+            not_found: Duration::from_secs(5),
+            ..Memory::default()
+        };
+        Self {
+            endpoint: Arc::new(Endpoint { client, address, tokens }),
+            answers: Arc::new(Answers::new(memory)),
+            class: CLASS.into(),
+        }
+    }
+
+    /// Says what the endpoint's one class is called. Upper and lower case are the same.
+    #[must_use]
+    pub fn class(self, class: &str) -> Self {
+        Self { class: class.into(), ..self }
+    }
+
+    /// Says what is remembered, and by which clock.
+    #[must_use]
+    pub fn remembering(self, memory: Memory, clock: Arc<dyn Clock>) -> Self {
+        Self { answers: Arc::new(Answers::new(memory).with_clock(clock)), ..self }
+    }
+}
+
+impl<C, T> Clone for EndpointSaf<C, T> {
+    fn clone(&self) -> Self {
+        Self {
+            endpoint: self.endpoint.clone(),
+            answers: self.answers.clone(),
+            class: self.class.clone(),
+        }
+    }
+}
+
+impl<C, T> fmt::Debug for EndpointSaf<C, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointSaf")
+            .field("address", &self.endpoint.address)
+            .field("class", &self.class)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C, T> SafProvider for EndpointSaf<C, T>
+where
+    C: Connect + Clone + Send + Sync + 'static,
+    T: TokenSource,
+{
+    type Future = Pin<Box<dyn Future<Output = Result<Access, SafError>> + Send>>;
+
+    fn check(
+        &self,
+        user: &UserId,
+        class: &str,
+        resource: &str,
+        level: AccessLevel,
+    ) -> Self::Future {
+        if !class.eq_ignore_ascii_case(&self.class) {
+            let class = class.chars().take(80).collect();
+            let error = SafError::UnsupportedClass { class, supported: self.class.to_string() };
+            return Box::pin(async { Err(error) });
+        }
+        if resource.len() > MAX_RESOURCE {
+            let error = format!("the name of a resource has {} bytes", resource.len());
+            return Box::pin(async { Err(SafError::Failed(error)) });
+        }
+        let check = Check { user: *user, resource: resource.into(), level };
+        let (endpoint, answers) = (self.endpoint.clone(), self.answers.clone());
+        Box::pin(async move {
+            Ok(match answers.get(&check, endpoint.ask(&check)).await? {
+                Some(()) => Access::Granted,
+                None => Access::Refused,
+            })
+        })
+    }
+}
+
+struct Endpoint<C, T> {
+    client: Client<C>,
+    address: Address,
+    tokens: T,
+}
+
+impl<C, T> Endpoint<C, T>
+where
+    C: Connect + Clone + Send + Sync + 'static,
+    T: TokenSource,
+{
+    async fn ask(&self, check: &Check) -> Result<Option<()>, SafError> {
+        let answer = match self.request(check) {
+            Ok(request) => self.client.call(request).await.map_err(SafError::from).and_then(judge),
+            Err(error) => Err(error),
+        };
+        answer.inspect_err(|error| {
+            let Check { user, resource, level } = check;
+            let address = &self.address;
+            tracing::warn!(%address, %user, %resource, %level, %error, "the SAF check failed");
+        })
+    }
+
+    fn request(&self, check: &Check) -> Result<Request<Full<Bytes>>, SafError> {
+        let segments = [&*check.resource, check.level.as_str()];
+        let uri = self.address.join(&segments).ok_or_else(|| {
+            SafError::Failed(format!("{:?} is no name of a resource", check.resource))
+        })?;
+        let token = self.tokens.token(&check.user);
+        let token = token.map_err(|error| SafError::Failed(error.to_string()))?;
+        let mut request = Request::new(Full::default());
+        *request.uri_mut() = uri;
+        let json = HeaderValue::from_static("application/json");
+        request.headers_mut().insert(ACCEPT, json.clone());
+        request.headers_mut().insert(CONTENT_TYPE, json);
+        token.authenticate(&mut request);
+        Ok(request)
+    }
+}
+
+impl From<RemoteError> for SafError {
+    fn from(error: RemoteError) -> Self {
+        match error {
+            RemoteError::Unavailable(_) => Self::Unavailable,
+            RemoteError::Answer(reason) => Self::Failed(reason),
+        }
+    }
+}
+
+/// What the endpoint answers. Fields that we do not know are none of our business.
+#[derive(Deserialize)]
+struct Answer {
+    authorized: bool,
+    error: bool,
+    message: Option<String>,
+}
+
+fn judge(reply: Reply) -> Result<Option<()>, SafError> {
+    let answer: Answer = reply.successful()?.json()?;
+    if answer.error {
+        let message: String = answer.message.unwrap_or_default().chars().take(200).collect();
+        return Err(SafError::Failed(format!("the endpoint reports an error: {message:?}")));
+    }
+    Ok(answer.authorized.then_some(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn only_a_good_answer_that_says_so_grants() {
+        let failed = Err("failed");
+        for (status, body, want) in [
+            (200, r#"{"authorized":true,"error":false,"message":""}"#, Ok(Some(()))),
+            (200, r#"{"authorized":true,"error":false}"#, Ok(Some(()))),
+            (201, r#"{"authorized":true,"error":false,"message":null,"x":1}"#, Ok(Some(()))),
+            (200, r#"{"authorized":false,"error":false,"message":"no"}"#, Ok(None)),
+            (200, r#"{"authorized":true,"error":true,"message":"broken"}"#, failed),
+            (200, r#"{"authorized":false,"error":true,"message":"broken"}"#, failed),
+            (200, r#"{"authorized":true}"#, failed),
+            (200, r#"{"error":false}"#, failed),
+            (200, r#"{"authorized":1,"error":false}"#, failed),
+            (200, r#"{"authorized":"true","error":false}"#, failed),
+            (200, r#"{"authorized":true,"error":null}"#, failed),
+            (200, r#"{"authorized":true,"error":false,"authorized":true}"#, failed),
+            (200, r#"{"authorized":true,"error":false}}"#, failed),
+            (200, r#"[true,false,"x"]"#, failed),
+            (200, "null", failed),
+            (200, "", failed),
+            (204, "", failed),
+            (302, r#"{"authorized":true,"error":false}"#, failed),
+            (401, r#"{"authorized":true,"error":false}"#, failed),
+            (404, "", failed),
+            (500, r#"{"authorized":true,"error":false}"#, Err("unavailable")),
+            (503, "", Err("unavailable")),
+        ] {
+            let got = judge(Reply::new(StatusCode::from_u16(status).unwrap(), body));
+            let got = got.map_err(|error| match error {
+                SafError::Unavailable => "unavailable",
+                SafError::Failed(_) => "failed",
+                SafError::UnsupportedClass { .. } => "class",
+            });
+            assert_eq!(got, want, "{status} {body}");
+        }
+    }
+}
