@@ -318,7 +318,7 @@ mod tests {
             (500, String::new(), UNAVAILABLE),
             (503, "<html>".to_owned(), UNAVAILABLE),
         ] {
-            let got = judge(Reply::new(StatusCode::from_u16(status).unwrap(), &*body));
+            let got = judge(Reply::new(StatusCode::from_u16(status).unwrap(), &body));
             let got = got.as_ref().map(|user| user.as_ref().map(UserId::as_str));
             let got = got.map_err(|error| match error {
                 MapError::Unavailable => "unavailable",
@@ -336,7 +336,7 @@ mod tests {
                 r#"{{"userid":"","returnCode":8,"safReturnCode":8,"racfReturnCode":8,
                     "racfReasonCode":{reason}}}"#
             );
-            let error = judge(Reply::new(StatusCode::OK, &*body)).unwrap_err().to_string();
+            let error = judge(Reply::new(StatusCode::OK, &body)).unwrap_err().to_string();
             assert!(error.contains(want) && error.contains(&format!("reason {reason}")), "{error}");
         }
     }
