@@ -257,7 +257,7 @@ fn every_kind_of_problem_is_told_at_its_place() {
             },
             &[
                 "identities.yml:5: identities.certificates[0].sha256: ",
-                "identities.yml:3: identities.distributed: two entries are for",
+                "identities.yml:2: identities.distributed: two entries are for",
                 "needs to know whose an e-mail address is",
             ],
         ),
