@@ -1,5 +1,6 @@
 //! The endpoints as a client sees them.
 
+mod audit;
 mod model;
 mod pats;
 mod throttle;
@@ -29,6 +30,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::{
+    audit::{Audit, Collected},
     clock::{Clock, ManualClock, Timestamp},
     identity::{CommonNameMapper, IdentityMapper, MapError, PeerCertificate},
     layer::CookieNames,
@@ -146,6 +148,7 @@ type Api<M = CommonNameMapper> = AuthApi<Stub, Arc<Store>, StubSaf, LocalGenerat
 struct World {
     clock: Arc<ManualClock>,
     store: Arc<Store>,
+    collected: Arc<Collected>,
     /// With everything off that can be.
     bare: Api,
 }
@@ -177,7 +180,9 @@ impl World {
             tickets: tickets.with_clock(clock.clone()),
         })
         .with_clock(clock.clone());
-        Self { clock, store, bare }
+        let collected = Arc::new(Collected::default());
+        let bare = bare.with_audit(Audit::to(collected.clone()));
+        Self { clock, store, collected, bare }
     }
 
     /// With everything on.

@@ -1,10 +1,33 @@
 //! Records against the schema, and the file under whatever happens to files.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    fs,
+    num::{NonZeroU32, NonZeroUsize},
+    path::{Path, PathBuf},
+    sync::{Arc, LazyLock, Mutex, PoisonError, atomic::Ordering::SeqCst},
+    thread,
+};
 
-use super::{AuditRecord, AuditSink};
+use proptest::prelude::*;
+use regex::Regex;
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
 
-/// Keeps records, for the tests of whoever makes them.
+use super::{
+    file::{Put, Queue},
+    writer::Writer,
+    *,
+};
+use crate::{
+    clock::ManualClock,
+    connection::{Connection, Protocol},
+    identity::PeerCertificate,
+    passticket::{Applid, SafReturnCodes, UserId},
+    revocation::Evicted,
+    token::{Scopes, ServiceId, TokenFingerprint},
+};
+
+/// Keeps records, for the tests of whoever makes them; each one must be as the schema says.
 #[derive(Debug, Default)]
 pub(crate) struct Collected(Mutex<Vec<AuditRecord>>);
 
@@ -17,6 +40,391 @@ impl Collected {
 
 impl AuditSink for Collected {
     fn record(&self, record: AuditRecord) {
+        assert_described(&serde_json::to_string(&record).unwrap());
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+    }
+}
+
+static SCHEMA: LazyLock<Value> =
+    LazyLock::new(|| serde_json::from_str(include_str!("schema.json")).unwrap());
+
+fn assert_described(line: &str) {
+    let value = serde_json::from_str(line).unwrap();
+    if let Err(problem) = check(&value, &SCHEMA) {
+        panic!("{problem}: {line}");
+    }
+}
+
+/// Whether a value is as a schema says, by the keywords that ours uses. Another keyword is an error.
+fn check(value: &Value, schema: &Value) -> Result<(), String> {
+    for (keyword, want) in schema.as_object().unwrap() {
+        let holds = match keyword.as_str() {
+            "$schema" | "$defs" | "title" | "description" => true,
+            "$ref" => {
+                let pointer = want.as_str().unwrap().strip_prefix('#').unwrap();
+                check(value, SCHEMA.pointer(pointer).unwrap())?;
+                true
+            }
+            "oneOf" => {
+                let tried = want.as_array().unwrap().iter().map(|one| check(value, one));
+                let (good, bad): (Vec<_>, Vec<_>) = tried.partition(Result::is_ok);
+                if good.len() != 1 {
+                    return Err(format!("{} of oneOf: {bad:?}", good.len()));
+                }
+                true
+            }
+            "type" => match want.as_str().unwrap() {
+                "object" => value.is_object(),
+                "array" => value.is_array(),
+                "string" => value.is_string(),
+                "integer" => value.is_u64() || value.is_i64(),
+                other => return Err(format!("type {other}")),
+            },
+            "const" => value == want,
+            "enum" => want.as_array().unwrap().contains(value),
+            "pattern" => value
+                .as_str()
+                .is_some_and(|text| Regex::new(want.as_str().unwrap()).unwrap().is_match(text)),
+            "minimum" => value.as_u64() >= want.as_u64(),
+            "maximum" => value.as_u64() <= want.as_u64(),
+            "minItems" => value.as_array().map(Vec::len) >= want.as_u64().map(|n| n as usize),
+            "items" => {
+                value.as_array().unwrap().iter().try_for_each(|item| check(item, want))?;
+                true
+            }
+            "required" => {
+                let keys = want.as_array().unwrap();
+                keys.iter().all(|key| value.get(key.as_str().unwrap()).is_some())
+            }
+            "additionalProperties" => {
+                let known = schema["properties"].as_object().unwrap();
+                *want == json!(false)
+                    && value.as_object().unwrap().keys().all(|key| known.contains_key(key))
+            }
+            "properties" => {
+                let there = value.as_object().unwrap().iter();
+                there
+                    .filter_map(|(key, value)| Some((value, want.get(key)?)))
+                    .try_for_each(|(value, schema)| check(value, schema))?;
+                true
+            }
+            other => return Err(format!("nobody checks the keyword {other}")),
+        };
+        if !holds {
+            return Err(format!("{value} is not {keyword} {want}"));
+        }
+    }
+    Ok(())
+}
+
+fn user(name: &str) -> UserId {
+    UserId::new(name).unwrap()
+}
+
+const TIME: Timestamp = Timestamp::from_millis(1_800_000_000_001);
+
+/// With everything in it that there is.
+fn whole(detail: Detail) -> AuditRecord {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+    let certificate = PeerCertificate::from_der(certificate.der().to_vec()).unwrap();
+    let mut extensions = http::Extensions::new();
+    extensions.insert(RequestId::next());
+    extensions.insert(Connection {
+        peer: "[::ffff:192.0.2.7]:555".parse().unwrap(),
+        local: "127.0.0.1:10010".parse().unwrap(),
+        protocol: Protocol::Https,
+    });
+    AuditRecord::failed(Event::RuleMade, ReasonCode::TicketFailed, TIME)
+        .request(&extensions)
+        .credential(CredentialKind::Certificate)
+        .certificate(&certificate)
+        .token_id(TokenFingerprint::of("a"))
+        .issued_token_id(TokenFingerprint::of("b"))
+        .user(user("USER"))
+        .target(user("OTHER"))
+        .service(&ServiceId::new("files").unwrap())
+        .applid(Applid::new("ZOWEAPPL").unwrap())
+        .codes(SafReturnCodes { saf: 8, racf: 16, reason: 32 })
+        .detail(detail)
+}
+
+#[test]
+fn a_line_says_what_the_record_says() {
+    let record = whole(Detail::Rule { kind: RuleKind::Service, up_to: Timestamp::from_secs(1) });
+    let value = serde_json::to_value(&record).unwrap();
+    let want = json!({
+        "time": "2027-01-15T08:00:00.001Z",
+        "event": "rule-made",
+        "outcome": "error",
+        "reason": "ticket-failed",
+        "request_id": record.request_id.unwrap().to_string(),
+        "peer": "192.0.2.7:555",
+        "credential": "certificate",
+        // What `printf a | sha256sum` says.
+        "token_id": "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb",
+        "issued_token_id": "3e23e8160039594a33894f6564e1b1348bbd7a0088d42c4acb73eeaed59c009d",
+        "certificate": {"subject": "CN=rcgen self signed cert"},
+        "user": "USER",
+        "target": "OTHER",
+        "service": "files",
+        "applid": "ZOWEAPPL",
+        "codes": {"saf": 8, "racf": 16, "reason": 32},
+        "rule": {"kind": "service", "up_to": "1970-01-01T00:00:01.000Z"},
+    });
+    assert_eq!(value, want);
+
+    let plain = AuditRecord::succeeded(Event::Logout, TIME);
+    assert_eq!(
+        serde_json::to_string(&plain).unwrap(),
+        r#"{"time":"2027-01-15T08:00:00.001Z","event":"logout","outcome":"success"}"#
+    );
+}
+
+#[test]
+fn the_schema_describes_every_record_and_no_other_words() {
+    let scopes = Scopes::parse(["a", "b"]).unwrap();
+    let mut evicted = Evicted::default();
+    (evicted.tokens, evicted.users, evicted.services) = (1, 2, 3);
+    for detail in [
+        Detail::Rule { kind: RuleKind::User, up_to: Timestamp::from_millis(u64::MAX) },
+        Detail::Minted { scopes, days: 90 },
+        Detail::Evicted(evicted),
+        Detail::PasswordChange,
+    ] {
+        assert_described(&serde_json::to_string(&whole(detail)).unwrap());
+    }
+    for event in Event::ALL {
+        let record = AuditRecord::succeeded(*event, TIME);
+        assert_described(&serde_json::to_string(&record).unwrap());
+    }
+
+    fn words<T: serde::Serialize>(all: &[T]) -> Value {
+        serde_json::to_value(all).unwrap()
+    }
+    let properties = &SCHEMA["$defs"]["record"]["properties"];
+    assert_eq!(properties["event"]["enum"], words(Event::ALL));
+    assert_eq!(properties["outcome"]["enum"], words(Outcome::ALL));
+    assert_eq!(properties["reason"]["enum"], words(ReasonCode::ALL));
+    assert_eq!(properties["credential"]["enum"], words(CredentialKind::ALL));
+    assert_eq!(properties["rule"]["properties"]["kind"]["enum"], words(RuleKind::ALL));
+
+    // The check can fail.
+    for wrong in [
+        json!({}),
+        json!({"time": "2027", "event": "login", "outcome": "success"}),
+        json!({"time": "2027-01-15T08:00:00.001Z", "event": "login"}),
+        json!({"time": "2027-01-15T08:00:00.001Z", "event": "login", "outcome": "success", "x": 1}),
+        json!({"time": "2027-01-15T08:00:00.001Z", "event": "dropped", "count": 0}),
+    ] {
+        assert!(check(&wrong, &SCHEMA).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn nothing_is_made_for_nobody() {
+    Audit::none().record(|| unreachable!("there is no sink"));
+    assert!(!Audit::default().is_on());
+}
+
+fn record(name: &str) -> AuditRecord {
+    AuditRecord::succeeded(Event::Login, TIME).user(user(name))
+}
+
+/// Users and gaps in the order of the lines, all of which must be as the schema says.
+fn said(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.is_empty() || text.ends_with('\n'));
+    text.lines()
+        .map(|line| {
+            assert_described(line);
+            let line: Map<String, Value> = serde_json::from_str(line).unwrap();
+            match line["event"].as_str() {
+                Some("dropped") => format!("{} dropped", line["count"]),
+                _ => line["user"].as_str().unwrap().to_owned(),
+            }
+        })
+        .collect()
+}
+
+fn options() -> AuditFileOptions {
+    AuditFileOptions::default().fsync(Fsync::Never)
+}
+
+fn place() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.jsonl");
+    (directory, path)
+}
+
+#[test]
+fn what_is_taken_is_written_when_the_sink_is_closed_or_dropped() {
+    let (_directory, path) = place();
+    for fsync in [Fsync::Never, Fsync::EverySeconds(NonZeroU32::MIN), Fsync::EveryBatch] {
+        let file = AuditFile::open(&path, options().fsync(fsync)).unwrap();
+        let audit = Audit::to(Arc::new(file));
+        audit.record(|| record("A"));
+        drop(audit);
+    }
+    let file = AuditFile::open(&path, options()).unwrap();
+    file.record(record("B"));
+    file.close();
+    file.close();
+    file.record(record("LATE"));
+    assert_eq!((file.written(), file.dropped(), file.write_errors()), (1, 1, 0));
+    assert_eq!(said(&path), ["A", "A", "A", "B"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn the_file_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let (_directory, path) = place();
+    drop(AuditFile::open(&path, options()).unwrap());
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn what_cannot_be_written_to_is_not_opened() {
+    let (directory, path) = place();
+    let error = AuditFile::open(directory.path().join("no/such/folder"), options()).unwrap_err();
+    assert!(error.to_string().contains("no/such/folder"), "{error}");
+    assert!(AuditFile::open(directory.path(), options()).is_err());
+    #[cfg(unix)]
+    assert!(AuditFile::open("/dev/null", options()).is_err());
+
+    let first = AuditFile::open(&path, options()).unwrap();
+    let error = AuditFile::open(&path, options()).unwrap_err();
+    assert!(error.to_string().contains("another process writes to it"), "{error}");
+    drop(first);
+    AuditFile::open(&path, options()).unwrap();
+}
+
+#[test]
+fn a_torn_line_is_ended_and_a_whole_one_left_alone() {
+    let (_directory, path) = place();
+    for (before, after) in [("", ""), ("{}\n", "{}\n"), ("{}\n{\"ti", "{}\n{\"ti\n")] {
+        fs::write(&path, before).unwrap();
+        let file = AuditFile::open(&path, options()).unwrap();
+        file.record(record("A"));
+        file.close();
+        let text = fs::read_to_string(&path).unwrap();
+        let line = text.strip_prefix(after).unwrap();
+        assert!(line.starts_with("{\"time\"") && line.lines().count() == 1, "{text}");
+    }
+}
+
+/// A queue and its writer, before it has a thread.
+fn idle(path: &Path, options: AuditFileOptions) -> (Queue, Writer) {
+    let (queue, records) = Queue::new(options.queue);
+    let shared = queue.shared.clone();
+    (queue, Writer::open(path, options, records, shared).unwrap())
+}
+
+fn run(queue: &Queue, writer: Writer) {
+    queue.shared.closed.store(true, SeqCst);
+    writer.run();
+    assert_eq!(queue.shared.waiting.load(SeqCst), 0);
+}
+
+#[test]
+fn what_finds_no_room_is_dropped_and_the_gap_is_told() {
+    let (_directory, path) = place();
+    let clock = Arc::new(ManualClock::new(TIME));
+    let options = options().queue(NonZeroUsize::new(4).unwrap()).with_clock(clock);
+    let (queue, writer) = idle(&path, options);
+    let put: Vec<_> = ["A", "B", "C", "D", "E", "F"].map(|name| queue.put(record(name))).into();
+    let taken = Put::Taken;
+    assert_eq!(put, [taken, Put::HalfFull, taken, taken, Put::Dropped, Put::Dropped]);
+    run(&queue, writer);
+    assert_eq!(said(&path), ["A", "B", "C", "D", "2 dropped"]);
+    assert_eq!(queue.shared.written.load(SeqCst), 4);
+    assert_eq!(queue.shared.dropped.load(SeqCst), 2);
+}
+
+#[test]
+fn full_files_are_rotated_and_the_oldest_go() {
+    let (directory, path) = place();
+    let line = serde_json::to_string(&record("A")).unwrap().len() as u64 + 1;
+    // Two lines fit.
+    let options = options().rotate_at(2 * line + 1).keep(NonZeroU32::new(2).unwrap());
+    for names in [["A", "B"], ["C", "D"], ["E", "F"], ["G", "H"]] {
+        let (queue, writer) = idle(&path, options.clone());
+        for name in names {
+            queue.put(record(name));
+        }
+        run(&queue, writer);
+    }
+    let numbered = |number| directory.path().join(format!("audit.jsonl.{number}"));
+    assert_eq!(said(&path), ["G", "H"]);
+    assert_eq!(said(&numbered(1)), ["E", "F"]);
+    assert_eq!(said(&numbered(2)), ["C", "D"]);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3);
+}
+
+/// Nothing can be renamed to what is a directory with something in it.
+#[test]
+fn a_rotation_that_fails_loses_nothing() {
+    let (directory, path) = place();
+    fs::create_dir_all(directory.path().join("audit.jsonl.1/x")).unwrap();
+    fs::write(&path, "{}\n").unwrap();
+    let (queue, writer) = idle(&path, options().rotate_at(1).keep(NonZeroU32::MIN));
+    queue.put(record("A"));
+    queue.put(record("B"));
+    run(&queue, writer);
+    assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 3);
+    assert_eq!(queue.shared.written.load(SeqCst), 2);
+    assert!(queue.shared.write_errors.load(SeqCst) > 0);
+}
+
+#[test]
+fn whatever_many_threads_say_is_there_or_counted() {
+    const THREADS: u64 = 8;
+    const EACH: u64 = 10_000;
+    let (directory, path) = place();
+    let options = options().rotate_at(1 << 20).keep(NonZeroU32::new(1000).unwrap());
+    let file = AuditFile::open(&path, options).unwrap();
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| (0..EACH).for_each(|_| file.record(record("A"))));
+        }
+    });
+    file.close();
+    let said: Vec<_> = fs::read_dir(directory.path())
+        .unwrap()
+        .flat_map(|entry| {
+            let path = entry.unwrap().path();
+            assert!(fs::metadata(&path).unwrap().len() <= 1 << 20);
+            // To look at each with the schema takes too long here.
+            let text = fs::read_to_string(path).unwrap();
+            text.lines().map(|l| serde_json::from_str(l).unwrap()).collect::<Vec<Value>>()
+        })
+        .collect();
+    let gaps = said.iter().filter(|line| line["event"] == "dropped");
+    let (gap_lines, dropped) = gaps.fold((0, 0), |(lines, dropped), gap| {
+        (lines + 1, dropped + gap["count"].as_u64().unwrap())
+    });
+    assert_eq!(said.len() as u64 - gap_lines, file.written());
+    assert_eq!(dropped, file.dropped());
+    assert_eq!(file.written() + file.dropped(), THREADS * EACH);
+    assert_eq!(file.write_errors(), 0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever stands in the subject of a certificate, a record is one line.
+    #[test]
+    fn no_subject_breaks_a_line(subject in "\\PC{0,40}|[\\x00-\\x20\"\\\\]{0,40}") {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, subject);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let certificate = PeerCertificate::from_der(certificate.der().to_vec()).unwrap();
+        let record = record("A").certificate(&certificate);
+        let line = serde_json::to_string(&record).unwrap();
+        prop_assert!(!line.contains(['\n', '\r']));
+        assert_described(&line);
     }
 }

@@ -311,3 +311,51 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 fn sync_directory(_: &Path) -> io::Result<()> {
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Event;
+
+    /// Takes so many bytes, then is full until somebody makes room.
+    struct Disk {
+        bytes: Vec<u8>,
+        room: usize,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let fits = bytes.len().min(self.room);
+            if fits == 0 {
+                return Err(ErrorKind::StorageFull.into());
+            }
+            self.bytes.extend(&bytes[..fits]);
+            self.room -= fits;
+            Ok(fits)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_batch_goes_on_where_the_disk_was_full() {
+        let time = Timestamp::from_secs(1);
+        let mut batch = Batch::default();
+        batch.record(&AuditRecord::succeeded(Event::Login, time));
+        batch.record(&AuditRecord::succeeded(Event::Logout, time));
+        batch.gap(time, 3);
+        let whole = batch.bytes.clone();
+
+        let mut disk = Disk { bytes: Vec::new(), room: 30 };
+        for _ in 0..2 {
+            assert_eq!(batch.write_to(&mut disk).unwrap_err().kind(), ErrorKind::StorageFull);
+        }
+        assert_eq!(disk.bytes, whole[..30]);
+        disk.room = usize::MAX;
+        batch.write_to(&mut disk).unwrap();
+        assert_eq!(disk.bytes, whole);
+        assert_eq!((batch.clear(), batch.bytes.len()), (2, 0));
+    }
+}

@@ -14,7 +14,7 @@ use crate::{
     identity::{CommonNameMapper, IdentityMapper, MapError, PeerCertificate},
     passticket::UserId,
     revocation::{RevocationCheck, RevocationIndex},
-    token::{Jwt, Pat, TokenError, TokenVerifier, VerifiedToken},
+    token::{Jwt, Pat, TokenError, TokenFingerprint, TokenVerifier, VerifiedToken},
 };
 
 /// What became of the credential of a request, as its extension.
@@ -119,8 +119,24 @@ enum Shown {
     Nothing,
     /// It did not verify.
     Token,
-    Verified(VerifiedToken),
+    Verified {
+        credential: CredentialKind,
+        user: UserId,
+        token_id: TokenFingerprint,
+    },
     Certificate(PeerCertificate),
+}
+
+impl Shown {
+    fn verified(token: &VerifiedToken) -> Self {
+        let (credential, user, token_id) = match token {
+            VerifiedToken::Jwt(jwt) => (CredentialKind::LoginToken, jwt.user(), jwt.fingerprint()),
+            VerifiedToken::Pat(pat) => {
+                (CredentialKind::PersonalAccessToken, pat.user(), pat.fingerprint())
+            }
+        };
+        Self::Verified { credential, user: *user, token_id }
+    }
 }
 
 impl Refused {
@@ -133,14 +149,9 @@ impl Refused {
         match &self.shown {
             Shown::Nothing => record.credential(CredentialKind::None),
             Shown::Token => record.credential(CredentialKind::Token),
-            Shown::Verified(VerifiedToken::Jwt(jwt)) => record
-                .credential(CredentialKind::LoginToken)
-                .token_id(jwt.fingerprint())
-                .user(*jwt.user()),
-            Shown::Verified(VerifiedToken::Pat(pat)) => record
-                .credential(CredentialKind::PersonalAccessToken)
-                .token_id(pat.fingerprint())
-                .user(*pat.user()),
+            Shown::Verified { credential, user, token_id } => {
+                record.credential(*credential).token_id(*token_id).user(*user)
+            }
             Shown::Certificate(certificate) => {
                 record.credential(CredentialKind::Certificate).certificate(certificate)
             }
@@ -275,7 +286,7 @@ impl<R, M: IdentityMapper> Authenticator<R, M> {
                 VerifiedToken::Jwt(jwt) => Authenticated::new(*jwt.user(), Proof::Jwt(jwt)),
                 VerifiedToken::Pat(pat) => Authenticated::new(*pat.user(), Proof::Pat(pat)),
             }),
-            Err(failure) => Err(Refused::new(failure, Shown::Verified(token))),
+            Err(failure) => Err(Refused::new(failure, Shown::verified(&token))),
         }
     }
 

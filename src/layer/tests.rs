@@ -1,5 +1,7 @@
 //! The layers together, and in every wrong order.
 
+mod audit;
+
 use std::{
     convert::Infallible,
     future::{Ready, ready},
@@ -18,6 +20,7 @@ use tower_service::Service;
 
 use super::*;
 use crate::{
+    audit::{Audit, Collected},
     clock::{Clock, ManualClock, Timestamp},
     identity::{CommonNameMapper, IdentityMapper, MapError, PeerCertificate},
     passticket::{
@@ -92,6 +95,7 @@ struct World {
     revocations: Arc<RevocationIndex>,
     on_failure: OnFailure,
     custom: Option<CustomHeaders>,
+    collected: Arc<Collected>,
 }
 
 impl World {
@@ -103,7 +107,12 @@ impl World {
             revocations: Arc::default(),
             on_failure: OnFailure::Forward,
             custom: None,
+            collected: Arc::default(),
         }
+    }
+
+    fn audit(&self) -> Audit {
+        Audit::to(self.collected.clone()).with_clock(self.clock.clone())
     }
 
     fn with(on_failure: OnFailure) -> Self {
@@ -154,9 +163,9 @@ impl World {
         let stack = ServiceBuilder::new()
             .layer(SanitizeLayer::new())
             .layer(RouteLayer::new(self.routes()))
-            .layer(AuthenticateLayer::new(authenticator))
-            .layer(ScopeLayer::new())
-            .layer(tickets)
+            .layer(AuthenticateLayer::new(authenticator).with_audit(self.audit()))
+            .layer(ScopeLayer::new().with_audit(self.audit()))
+            .layer(tickets.with_audit(self.audit()))
             .service(tower::service_fn(echo));
         exchange(stack, request).await
     }

@@ -136,3 +136,49 @@ fn health() -> Response<ResponseBody> {
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::{Ready, ready};
+
+    use tower::{ServiceExt, service_fn};
+
+    use super::*;
+
+    /// Tells the ids that came with the request: ours, and that of the client.
+    fn echo(request: Request<()>) -> Ready<Result<Response<ResponseBody>, Infallible>> {
+        let mut response = Response::new(Bytes::new().into());
+        let id = request.extensions().get::<RequestId>().unwrap().to_string();
+        response.headers_mut().insert("ours", HeaderValue::try_from(id).unwrap());
+        if let Some(theirs) = request.headers().get(&X_REQUEST_ID) {
+            response.headers_mut().insert("theirs", theirs.clone());
+        }
+        if request.uri().path() == "/own" {
+            response.headers_mut().insert(&X_REQUEST_ID, HeaderValue::from_static("its own"));
+        }
+        ready(Ok(response))
+    }
+
+    #[tokio::test]
+    async fn every_request_has_an_id_and_every_response_tells_it() {
+        let gateway = Gateway::new(service_fn(echo), service_fn(echo));
+        let mut seen = Vec::new();
+        for path in ["/x", "/gateway/api/v1/auth/login", HEALTH, "/own"] {
+            let request = Request::get(path).header(&X_REQUEST_ID, "claimed").body(()).unwrap();
+            let response = gateway.clone().oneshot(request).await.unwrap();
+            let told = response.headers()[&X_REQUEST_ID].to_str().unwrap().to_owned();
+            if path != HEALTH {
+                assert_eq!(response.headers()["theirs"], "claimed", "{path}");
+                assert_eq!(response.headers()["ours"] == told, path != "/own", "{path}");
+            }
+            assert!(!seen.contains(&told), "{path}: {told}");
+            seen.push(told);
+        }
+        assert_eq!(seen[3], "its own");
+
+        let id = RequestId::next();
+        let request = Request::get("/x").extension(id).body(()).unwrap();
+        let response = gateway.oneshot(request).await.unwrap();
+        assert_eq!(response.headers()[&X_REQUEST_ID], id.to_string());
+    }
+}

@@ -282,7 +282,12 @@ impl TokenFingerprint {
 impl fmt::Display for TokenFingerprint {
     /// As `sha256sum` writes it: 64 hexadecimal digits, in lower case.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        let mut digits = [0; 64];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
+            let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
+            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+        }
+        f.write_str(str::from_utf8(&digits).expect("hexadecimal digits are ASCII"))
     }
 }
 

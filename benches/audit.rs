@@ -1,0 +1,103 @@
+//! What a record costs the request that it is about: without a sink, and with a file whose queue is
+//! drained. What the writer makes of it, on a thread of its own, is shown beside it.
+
+#![allow(clippy::unwrap_used, reason = "a bench stops by panicking")]
+
+use std::{
+    hint::black_box,
+    num::NonZeroUsize,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use http::Extensions;
+use tower_passticket::{
+    audit::{
+        Audit, AuditFile, AuditFileOptions, AuditRecord, CredentialKind, Event, Fsync, RequestId,
+    },
+    connection::{Connection, Protocol},
+    passticket::{Applid, UserId},
+    token::{ServiceId, TokenFingerprint},
+};
+
+/// So many are put into the queue at a time, which has room for them.
+const BURST: u64 = 4_000;
+
+fn audit(criterion: &mut Criterion) {
+    let mut extensions = Extensions::new();
+    extensions.insert(RequestId::next());
+    extensions.insert(Connection {
+        peer: "192.0.2.7:555".parse().unwrap(),
+        local: "192.0.2.1:443".parse().unwrap(),
+        protocol: Protocol::Https,
+    });
+    let service = ServiceId::new("files").unwrap();
+    let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("ZOWEAPPL").unwrap());
+    let token = TokenFingerprint::of("a token");
+    let write = |audit: &Audit| {
+        audit.record(|| {
+            AuditRecord::succeeded(Event::Ticket, audit.now())
+                .request(black_box(&extensions))
+                .credential(CredentialKind::PersonalAccessToken)
+                .token_id(token)
+                .user(user)
+                .service(&service)
+                .applid(applid)
+        });
+    };
+
+    let directory = tempfile::tempdir().unwrap();
+    let options =
+        AuditFileOptions::default().queue(NonZeroUsize::new(65_536).unwrap()).fsync(Fsync::Never);
+    let file = AuditFile::open(directory.path().join("audit.jsonl"), options).unwrap();
+    let file = Arc::new(file);
+    let to_file = Audit::to(file.clone());
+
+    let mut group = criterion.benchmark_group("audit");
+    group.throughput(Throughput::Elements(1));
+    let none = Audit::none();
+    group.bench_function("no sink", |b| b.iter(|| write(black_box(&none))));
+    group.bench_function("file, queue drained", |b| {
+        b.iter_custom(|records| {
+            let mut spent = Duration::ZERO;
+            let mut rest = records;
+            while rest > 0 {
+                let burst = rest.min(BURST);
+                let done = file.written() + file.dropped() + burst;
+                let start = Instant::now();
+                (0..burst).for_each(|_| write(&to_file));
+                spent += start.elapsed();
+                while file.written() + file.dropped() < done {
+                    thread::yield_now();
+                }
+                rest -= burst;
+            }
+            spent
+        });
+    });
+    group.bench_function("file, written", |b| {
+        b.iter_custom(|records| {
+            let start = Instant::now();
+            let mut done = file.written() + file.dropped();
+            let mut rest = records;
+            while rest > 0 {
+                // Over the half, so that the writer is woken.
+                let burst = rest.min(60_000);
+                (0..burst).for_each(|_| write(&to_file));
+                done += burst;
+                while file.written() + file.dropped() < done {
+                    thread::yield_now();
+                }
+                rest -= burst;
+            }
+            start.elapsed()
+        });
+    });
+    group.finish();
+    assert_eq!(file.dropped(), 0, "there is room for all");
+}
+
+criterion_group!(benches, audit);
+criterion_main!(benches);
