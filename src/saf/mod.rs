@@ -22,6 +22,7 @@
 //! # }).unwrap();
 //! ```
 
+pub mod esm;
 mod file;
 
 use std::{fmt, str::FromStr, sync::Arc};
