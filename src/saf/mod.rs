@@ -26,6 +26,7 @@
 
 #[cfg(feature = "remote")]
 mod endpoint;
+pub mod esm;
 mod file;
 mod permitted;
 mod profile;

@@ -3,7 +3,10 @@
 use std::{convert::Infallible, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use tower_passticket::passticket::{Algorithm, Applid, PassTicket, PassTicketError, UserId};
+use tower_passticket::{
+    passticket::{Algorithm, Applid, PassTicket, PassTicketError, UserId},
+    saf::esm::{self, DistinguishedName, Email, Label, Registry},
+};
 
 /// z/OS single sign-on: a JWT, a client certificate or a Personal Access Token comes in, and the
 /// service behind gets Authorization: Basic user:PassTicket.
@@ -55,6 +58,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: TicketCommand,
     },
+    /// Print the commands for RACF, ACF2 or Top Secret that a security administrator submits.
+    ///
+    /// Text for //SYSTSIN of a batch TSO job (IKJEFT01), or for a terminal. Nothing is submitted
+    /// here, and no key is printed: where one belongs, there is a text in angle brackets.
+    #[command(after_help = ESM_EXAMPLES)]
+    Esm(Esm),
 }
 
 #[derive(Args, Debug)]
@@ -100,6 +109,87 @@ Example: print the ticket of this second, the key from standard input
     /// Prints its time (seconds since 1970) and its age and exits 0, or prints the reason why it
     /// is refused and exits 1.
     Evaluate(Evaluate),
+}
+
+const ESM_EXAMPLES: &str = "\
+Examples:
+  All that a configuration needs, for each APPLID in it
+    passticket-proxy esm --esm racf --from-config zowe.yaml
+  The gateway may make PassTickets for two applications
+    passticket-proxy esm --esm tss passticket --applid IZUDFLT --applid OMVSAPPL
+  The key of an application
+    passticket-proxy esm --esm racf keys --applid IZUDFLT --algorithm enhanced-mixed
+  Two users may have PassTickets made for others
+    passticket-proxy esm --esm acf2 delegate --user APIMTST --user BATCH01
+  Who somebody is on z/OS, by e-mail address or by certificate
+    passticket-proxy esm --esm racf identity --user JANE \\
+        --email jane@acme.com --registry ldaps://us.acme.com
+    passticket-proxy esm --esm racf identity --user JANE \\
+        --subject 'CN=Jane Doe,OU=Payroll,O=Acme,C=US'";
+
+#[derive(Args, Debug)]
+pub(crate) struct Esm {
+    /// The security product: racf, acf2 or tss.
+    #[arg(long, value_name = "PRODUCT", global = true)]
+    pub(crate) esm: Option<esm::Esm>,
+    /// Take the APPLIDs and algorithms from this zowe.yaml; all that applies, unless a topic is
+    /// given too.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) from_config: Option<PathBuf>,
+    /// The user id that the gateway runs as; ZWESVUSR unless told otherwise.
+    #[arg(long, value_name = "USER", global = true)]
+    pub(crate) zowesrv: Option<UserId>,
+    #[command(subcommand)]
+    pub(crate) topic: Option<EsmTopic>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EsmTopic {
+    /// Let the gateway make PassTickets for the users of applications.
+    Passticket {
+        /// The APPLID of the service; more than once for more.
+        #[arg(long)]
+        applid: Vec<Applid>,
+    },
+    /// Give applications their PassTicket key, without replay protection.
+    Keys {
+        /// The APPLID of the service; more than once for more.
+        #[arg(long)]
+        applid: Vec<Applid>,
+        /// legacy, enhanced-upper or enhanced-mixed; legacy unless told otherwise.
+        #[arg(long)]
+        algorithm: Option<Algorithm>,
+    },
+    /// Let users have PassTickets made for others, by e-mail address.
+    Delegate {
+        /// The user id of the client certificate that calls; more than once for more.
+        #[arg(long, required = true)]
+        user: Vec<UserId>,
+    },
+    /// Say who somebody is on z/OS, by e-mail address or by certificate.
+    Identity(EsmIdentity),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct EsmIdentity {
+    /// The user id on z/OS.
+    #[arg(long)]
+    pub(crate) user: UserId,
+    /// The e-mail address that is this user, in the case that the tokens have.
+    #[arg(long, requires = "registry")]
+    pub(crate) email: Option<Email>,
+    /// The registry that the address belongs to, as in oidc.registry of the zowe.yaml.
+    #[arg(long, requires = "email")]
+    pub(crate) registry: Option<Registry>,
+    /// The subject of the certificates that are this user: CN=Jane Doe,OU=Payroll,O=Acme,C=US.
+    #[arg(long, value_name = "DN")]
+    pub(crate) subject: Option<DistinguishedName>,
+    /// The issuer that they must have; any that the gateway trusts unless told otherwise.
+    #[arg(long, value_name = "DN", requires = "subject")]
+    pub(crate) issuer: Option<DistinguishedName>,
+    /// The label of the mapping; "Zowe" and the user id unless told otherwise.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) label: Option<Label>,
 }
 
 /// What both directions need.

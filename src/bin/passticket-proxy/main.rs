@@ -3,6 +3,7 @@
 mod check;
 mod cli;
 mod demo;
+mod esm;
 mod providers;
 mod reload;
 mod serve;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Check { config } => check::check(&config),
         Command::Ticket { command: TicketCommand::Generate(args) } => ticket::generate(&args),
         Command::Ticket { command: TicketCommand::Evaluate(args) } => ticket::evaluate(&args),
+        Command::Esm(args) => esm::esm(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -103,6 +105,7 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
     let text = error.to_string();
     let problem = text.split("\n\nUsage:").next().unwrap_or(&text);
+    let problem = problem.split("\n\nFor more information").next().unwrap_or(problem);
     let problem = problem.trim_start_matches("error: ");
     complain(&format!("{problem}; try 'passticket-proxy --help'"));
     ExitCode::from(2)

@@ -1,0 +1,306 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn user(name: &str) -> UserId {
+    UserId::new(name).unwrap()
+}
+
+/// All that there is for a product, with names as long as they can be.
+fn everything(esm: Esm) -> Vec<Commands> {
+    let (gateway, user) = (user("ZWESVUSR"), user("JANEDOE1"));
+    let applid = Applid::new("IZUDFLT8").unwrap();
+    let algorithms = [Algorithm::Legacy, Algorithm::EnhancedUpper, Algorithm::EnhancedMixed];
+    let email = "jane@acme.com".parse().unwrap();
+    let registry = "ldaps://us.acme.com".parse().unwrap();
+    let name = "CN=Jane,O=Acme".parse().unwrap();
+    let label = "Zowe JANEDOE1".parse().unwrap();
+    let identities = [
+        Identity::Email { email: &email, registry: &registry },
+        Identity::Certificate { subject: &name, issuer: None },
+        Identity::Certificate { subject: &name, issuer: Some(&name) },
+    ];
+    let mut all = vec![
+        passticket(esm, &gateway, &[applid, applid]),
+        keys(esm, &algorithms.map(|algorithm| (applid, algorithm))),
+        delegate(esm, &[user, user]),
+    ];
+    all.extend(identities.map(|id| identity(esm, &gateway, &user, id, &label).unwrap()));
+    all
+}
+
+fn is_comment(line: &str) -> bool {
+    let tso = line.strip_prefix(" /* ").and_then(|line| line.strip_suffix(" */"));
+    line.starts_with("* ") || tso.is_some_and(|text| !text.contains("*/"))
+}
+
+/// The commands that the terminal monitor program sees, comments left out.
+fn submitted(commands: &Commands) -> Vec<String> {
+    let mut submitted: Vec<String> = Vec::new();
+    let mut continued = false;
+    for line in commands.lines() {
+        assert!(line.len() <= 72, "{line}");
+        assert!(line.bytes().all(|b| matches!(b, b' '..=b'~')), "{line:?}");
+        assert!(!line.starts_with("/*") && !line.starts_with("//"), "{line}");
+        let (text, goes_on) = match line.strip_suffix('+') {
+            Some(text) => (text, true),
+            None => (line, false),
+        };
+        if continued {
+            let stripped = text.trim_start();
+            submitted.last_mut().unwrap().push_str(stripped);
+            continued = goes_on;
+        } else if !is_comment(line) {
+            submitted.push(text.to_owned());
+            continued = goes_on;
+        }
+    }
+    assert!(!continued);
+    submitted
+}
+
+#[test]
+fn lines_are_as_the_products_read_them() {
+    const VERBS: [&str; 20] = [
+        "SETROPTS ",
+        "RDEFINE ",
+        "PERMIT ",
+        "RLIST ",
+        "RACMAP ",
+        "RACDCERT ",
+        "ACF",
+        "END",
+        "SET ",
+        "RECKEY ",
+        "F ACF2,",
+        "LIST ",
+        "INSERT ",
+        "SHOW ",
+        "TSS ADD",
+        "TSS PERMIT(",
+        "TSS REFRESH",
+        "TSS WHOHAS ",
+        "TSS LIST(",
+        "CHANGE ",
+    ];
+    for esm in Esm::ALL {
+        for commands in everything(esm) {
+            let mut acf = false;
+            for line in commands.lines() {
+                acf = match line {
+                    "ACF" => true,
+                    "END" => false,
+                    _ => acf,
+                };
+                assert_eq!(line.starts_with("* "), acf && is_comment(line), "{line}");
+            }
+            assert!(!acf, "ACF is not left");
+            for command in submitted(&commands) {
+                assert!(VERBS.iter().any(|verb| command.starts_with(verb)), "{command}");
+                let parentheses = |c| command.matches(c).count();
+                assert_eq!(parentheses('('), parentheses(')'), "{command}");
+                assert_eq!(parentheses('\'') % 2, 0, "{command}");
+            }
+            // A comment that is continued would take the next command with it.
+            let ends = |line: &&str| line.ends_with(['+', '-']) && line.starts_with("* ");
+            let continued: Vec<_> = commands.lines().filter(ends).collect();
+            assert!(continued.is_empty(), "{continued:?}");
+        }
+    }
+}
+
+#[test]
+fn the_commands_of_the_document_are_there_to_the_letter() {
+    let (gateway, applid) = (user("ZWESVUSR"), Applid::new("OMVSAPPL").unwrap());
+    for (esm, want) in [
+        (
+            Esm::Racf,
+            &[
+                "RDEFINE PTKTDATA IRRPTAUTH.OMVSAPPL.* UACC(NONE)",
+                "PERMIT IRRPTAUTH.OMVSAPPL.* CL(PTKTDATA) ID(ZWESVUSR) ACCESS(UPDATE)",
+                "SETROPTS RACLIST(PTKTDATA) REFRESH",
+            ][..],
+        ),
+        (
+            Esm::Acf2,
+            &[
+                "ACF",
+                "SET RESOURCE(PTK)",
+                "RECKEY IRRPTAUTH ADD(OMVSAPPL.- UID(ZWESVUSR) SERVICE(UPDATE,READ) ALLOW)",
+                "F ACF2,REBUILD(PTK),CLASS(P)",
+                "END",
+            ],
+        ),
+        (
+            Esm::TopSecret,
+            &[
+                "TSS PERMIT(ZWESVUSR) PTKTDATA(IRRPTAUTH.OMVSAPPL.) ACCESS(READ,UPDATE)",
+                "TSS REFRESH",
+            ],
+        ),
+    ] {
+        let commands = submitted(&passticket(esm, &gateway, &[applid]));
+        let found: Vec<_> = commands.iter().filter(|c| want.contains(&c.as_str())).collect();
+        assert_eq!(found, want, "{esm}: {commands:?}");
+    }
+    let commands = submitted(&delegate(Esm::Racf, &[user("JANE")]));
+    assert_eq!(
+        commands[1..],
+        [
+            "RDEFINE ZOWE APIML.DELEGATE.PASSTICKET UACC(NONE)",
+            "PERMIT APIML.DELEGATE.PASSTICKET CLASS(ZOWE) ID(JANE) ACCESS(READ)",
+            "SETROPTS RACLIST(ZOWE) REFRESH",
+            "RLIST ZOWE APIML.DELEGATE.PASSTICKET AUTHUSER",
+        ]
+    );
+}
+
+#[test]
+fn replay_protection_is_off_and_no_key_is_there() {
+    let applid = Applid::new("IZUDFLT").unwrap();
+    for (esm, algorithm, want) in [
+        (
+            Esm::Racf,
+            Algorithm::Legacy,
+            "RDEFINE PTKTDATA IZUDFLT UACC(NONE) APPLDATA('NO REPLAY PROTECTION') \
+             SSIGNON(KEYMASKED(<16-hex-digits-of-IZUDFLT>))",
+        ),
+        (
+            Esm::Racf,
+            Algorithm::EnhancedUpper,
+            "RDEFINE PTKTDATA IZUDFLT UACC(NONE) \
+             SSIGNON(EPTKEYLABEL(PASSTICKET.IZUDFLT) TYPE(UPPER) REPLAY(YES))",
+        ),
+        (
+            Esm::Racf,
+            Algorithm::EnhancedMixed,
+            "RDEFINE PTKTDATA IZUDFLT UACC(NONE) \
+             SSIGNON(EPTKEYLABEL(PASSTICKET.IZUDFLT) TYPE(MIXED) REPLAY(YES))",
+        ),
+        (Esm::Acf2, Algorithm::Legacy, "INSERT IZUDFLT SSKEY(<16-hex-digits-of-IZUDFLT>) MULT-USE"),
+        (
+            Esm::TopSecret,
+            Algorithm::Legacy,
+            "TSS ADDTO(NDT) PSTKAPPL(IZUDFLT) SESSKEY(<16-hex-digits-of-IZUDFLT>) SIGNMULTI",
+        ),
+    ] {
+        let commands = submitted(&keys(esm, &[(applid, algorithm)]));
+        assert!(commands.iter().any(|command| command == want), "{commands:?}");
+    }
+    for esm in [Esm::Acf2, Esm::TopSecret] {
+        let commands = keys(esm, &[(applid, Algorithm::EnhancedUpper)]);
+        assert_eq!(submitted(&commands), [""; 0]);
+        assert!(commands.to_string().contains("No command for IZUDFLT, enhanced-upper"));
+    }
+}
+
+#[test]
+fn an_apostrophe_is_doubled_for_racf_and_refused_for_the_others() {
+    let (gateway, jane) = (user("ZWESVUSR"), user("JANE"));
+    let email: Email = "jane.o'neil@acme.com".parse().unwrap();
+    let registry = "acme".parse().unwrap();
+    let label = "Zowe JANE".parse().unwrap();
+    let id = Identity::Email { email: &email, registry: &registry };
+    let commands = identity(Esm::Racf, &gateway, &jane, id, &label).unwrap();
+    assert!(commands.to_string().contains("NAME('jane.o''neil@acme.com')"), "{commands}");
+    for esm in [Esm::Acf2, Esm::TopSecret] {
+        let error = identity(esm, &gateway, &jane, id, &label).unwrap_err().to_string();
+        assert!(error.starts_with("\"jane.o'neil@acme.com\" has an apostrophe"), "{error}");
+    }
+    // The other places.
+    let (plain, quote) = ("CN=Jane".parse().unwrap(), "CN=O'Neil".parse().unwrap());
+    let odd: Label = "Jane's".parse().unwrap();
+    for (subject, issuer, label) in
+        [(&quote, None, &label), (&plain, Some(&quote), &label), (&plain, None, &odd)]
+    {
+        let id = Identity::Certificate { subject, issuer };
+        assert!(identity(Esm::TopSecret, &gateway, &jane, id, label).is_err());
+        assert!(identity(Esm::Racf, &gateway, &jane, id, label).is_ok());
+    }
+}
+
+/// What people write, and what somebody writes who wants to be more than a name.
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[A-Za-z0-9 .,_:/@#$%'-]{1,260}",
+        "[a-z]{1,20}[ -~\\n\\r\\t]{0,3}[a-z0-9+*/().&;' -]{0,200}",
+        "\\PC{0,40}",
+        "(CN|OU|O|ST|C|X)=[ -~]{1,60}(,(OU|O|C)=[ -~]{1,60}){0,3}",
+        "[a-z.'-]{1,100}@[a-z.'-]{1,100}",
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 2000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn a_text_never_becomes_a_command(a in text(), b in text(), c in text()) {
+        let (gateway, jane) = (user("ZWESVUSR"), user("JANE"));
+        let plain_label: Label = "Zowe".parse().unwrap();
+        let plain_registry: Registry = "acme".parse().unwrap();
+        let plain_email: Email = "jane@acme.com".parse().unwrap();
+        let plain_name: DistinguishedName = "CN=Jane".parse().unwrap();
+        let label = c.parse().unwrap_or_else(|_| plain_label.clone());
+        let email = a.parse().unwrap_or_else(|_| plain_email.clone());
+        let registry = b.parse().unwrap_or_else(|_| plain_registry.clone());
+        let subject = a.parse().unwrap_or_else(|_| plain_name.clone());
+        let issuer = b.parse().unwrap_or_else(|_| plain_name.clone());
+        for esm in Esm::ALL {
+            for (id, plain, values) in [
+                (
+                    Identity::Email { email: &email, registry: &registry },
+                    Identity::Email { email: &plain_email, registry: &plain_registry },
+                    [email.as_str(), registry.as_str(), label.as_str()],
+                ),
+                (
+                    Identity::Certificate { subject: &subject, issuer: Some(&issuer) },
+                    Identity::Certificate { subject: &plain_name, issuer: Some(&plain_name) },
+                    [subject.as_str(), issuer.as_str(), label.as_str()],
+                ),
+            ] {
+                let Ok(got) = identity(esm, &gateway, &jane, id, &label) else {
+                    prop_assert!(values.iter().any(|value| value.contains('\'')));
+                    continue;
+                };
+                let plain = identity(esm, &gateway, &jane, plain, &plain_label).unwrap();
+                let (got, plain) = (submitted(&got), submitted(&plain));
+                prop_assert_eq!(got.len(), plain.len());
+                let mut differ = 0;
+                for (got, plain) in got.iter().zip(&plain) {
+                    if got == plain {
+                        continue;
+                    }
+                    differ += 1;
+                    // The one command that has the texts, and all of them, whole.
+                    let head = |command: &str| command.split(' ').next().unwrap().to_owned();
+                    prop_assert_eq!(head(got), head(plain));
+                    let parentheses = |c| got.matches(c).count();
+                    prop_assert_eq!(parentheses('('), plain.matches('(').count());
+                    prop_assert_eq!(parentheses(')'), plain.matches(')').count());
+                    for value in values {
+                        let value = if esm == Esm::Racf { value.replace('\'', "''") } else { value.to_owned() };
+                        prop_assert!(got.contains(&value), "{} in {}", value, got);
+                    }
+                }
+                prop_assert!(differ <= 1);
+            }
+        }
+    }
+
+    #[test]
+    fn a_distinguished_name_has_as_many_parts_as_it_was_written_with(
+        parts in prop::collection::vec("[A-Za-z0-9][A-Za-z0-9 .:/-]{0,10}[a-z]", 1..5)
+    ) {
+        let written: Vec<_> = parts.iter().map(|value| format!("OU={value}")).collect();
+        let name: DistinguishedName = match written.join(",").parse() {
+            Ok(name) => name,
+            Err(_) => return Ok(()),
+        };
+        prop_assert_eq!(name.as_str().matches('=').count(), parts.len());
+        prop_assert_eq!(name.as_str(), written.join("."));
+    }
+}

@@ -1,0 +1,123 @@
+//! Top Secret: the TSO command TSS. Sources: spec 000, Zowe's ZWEITSS and ZWEITSSZ, Zowe's pages on
+//! PassTickets, distributed identities and client certificates, *Top Secret Command Functions
+//! Guide* and *Cookbook*.
+
+use super::{Commands, DistinguishedName, Email, Mapping, Registry, key_placeholder};
+use crate::passticket::{Algorithm, Applid, UserId};
+
+pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[Applid]) {
+    commands.note(
+        "Top Secret comes without class PTKTDATA. Define it once, with a RESCODE of your own from \
+         101 to 13F, and let a department own the resource:",
+    );
+    commands.note_line("TSS ADDTO(RDT) RESCLASS(PTKTDATA) RESCODE(n) +");
+    commands.note_line("  ACLST(ALL,READ,UPDATE) MAXLEN(37)");
+    commands.note_line("TSS ADDTO(department) PTKTDATA(IRRPTAUT)");
+    for applid in applids {
+        commands.run(format!(
+            "TSS PERMIT({gateway}) PTKTDATA(IRRPTAUTH.{applid}.) ACCESS(READ,UPDATE)"
+        ));
+    }
+    commands.run("TSS REFRESH");
+    commands.note("To verify:");
+    for applid in applids {
+        commands.run(format!("TSS WHOHAS PTKTDATA(IRRPTAUTH.{applid}.)"));
+    }
+}
+
+pub(super) fn keys(commands: &mut Commands, applications: &[(Applid, Algorithm)]) {
+    let (legacy, enhanced): (Vec<_>, Vec<_>) =
+        applications.iter().partition(|(_, algorithm)| *algorithm == Algorithm::Legacy);
+    for (applid, algorithm) in enhanced {
+        commands.note(&format!(
+            "No command for {applid}, {algorithm}: see Top Secret, PSTKAPPL keyword, enhanced \
+             PassTickets. Allow multiple use there as well.",
+        ));
+    }
+    if legacy.is_empty() {
+        return;
+    }
+    commands.note("SIGNMULTI switches replay protection off.");
+    commands.note("To replace a key, write REPLACE in place of ADDTO.");
+    for (applid, _) in &legacy {
+        commands.run_long([
+            "TSS ADDTO(NDT)",
+            &format!("PSTKAPPL({applid})"),
+            &format!("SESSKEY({})", key_placeholder(applid)),
+            "SIGNMULTI",
+        ]);
+    }
+    commands.run("TSS REFRESH");
+    commands.note("To verify:");
+    commands.run("TSS LIST(NDT)");
+}
+
+pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
+    commands.note(
+        "z/OS 2.5 has class ZOWE. Before, define it once (job ZWEITSSZ), and let a department own \
+         the resources (job ZWEITSS):",
+    );
+    commands.note_line("TSS ADDTO(RDT) RESCLASS(ZOWE) MAXLEN(246) +");
+    commands.note_line("  ACLST(NONE,READ,UPDATE,CONTROL) DEFACC(NONE)");
+    commands.note_line("TSS ADDTO(department) ZOWE(APIML.)");
+    for user in users {
+        commands.run(format!("TSS PERMIT({user}) ZOWE(APIML.DELEGATE.PASSTICKET) ACCESS(READ)"));
+    }
+    commands.run("TSS REFRESH");
+    commands.note("To verify:");
+    commands.run("TSS LIST(RDT) RESCLASS(ZOWE)");
+    commands.run("TSS WHOHAS ZOWE(APIML.DELEGATE.PASSTICKET)");
+}
+
+pub(super) fn email(
+    commands: &mut Commands,
+    mapping: Mapping<'_>,
+    email: &Email,
+    registry: &Registry,
+) {
+    permit(commands, "IRR.IDIDMAP.QUERY", mapping.gateway);
+    let Mapping { user, label, .. } = mapping;
+    commands.note(&format!(
+        "IDMAP needs VSAM II. One record is one mapping: for a second one of {user}, write another \
+         name than ZWEDNMAP, and another label.",
+    ));
+    commands.run_long([
+        &*format!("TSS ADD({user}) IDMAP(ZWEDNMAP)"),
+        &format!("IDMAPDN('{email}')"),
+        &format!("IDMAPRN('{registry}')"),
+        &format!("IDLABEL('{label}')"),
+    ]);
+    commands.run("TSS REFRESH");
+    commands.note("To verify:");
+    commands.run("TSS WHOHAS IBMFAC(IRR.IDIDMAP.QUERY)");
+    commands.run(format!("TSS LIST({user}) IDMAP(ALL)"));
+}
+
+pub(super) fn certificate(
+    commands: &mut Commands,
+    mapping: Mapping<'_>,
+    subject: &DistinguishedName,
+    issuer: Option<&DistinguishedName>,
+) {
+    permit(commands, "IRR.RUSERMAP", mapping.gateway);
+    let Mapping { user, label, .. } = mapping;
+    commands.note(&format!(
+        "One record is one mapping: for a second one of {user}, write another name than \
+         CERTMAP({user}), and another label.",
+    ));
+    let head = format!("TSS ADD({user}) CERTMAP({user})");
+    let subject = format!("SDNFILTR('{subject}')");
+    let issuer = issuer.map(|issuer| format!("IDNFILTR('{issuer}')"));
+    let label = format!("LABLCMAP('{label}')");
+    let operands = [Some(&*head), Some(&subject), issuer.as_deref(), Some(&label), Some("TRUST")];
+    commands.run_long(operands.into_iter().flatten());
+    commands.run("TSS REFRESH");
+    commands.note("To verify:");
+    commands.run("TSS WHOHAS IBMFAC(IRR.RUSERMAP)");
+    commands.run(format!("TSS LIST({user}) CERTMAP(ALL)"));
+}
+
+/// Lets the gateway ask for mappings.
+fn permit(commands: &mut Commands, resource: &str, gateway: &UserId) {
+    commands.run(format!("TSS PERMIT({gateway}) IBMFAC({resource}) ACCESS(READ)"));
+}

@@ -1,0 +1,232 @@
+//! The commands for the security products, as an administrator gets them.
+//!
+//! `UPDATE_GOLDEN=1 cargo test --test esm` writes the files in tests/golden/esm anew; read them
+//! before they go in.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::{
+    env, fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, Output},
+};
+
+use support::{Demo, PROGRAM};
+
+const PRODUCTS: [&str; 3] = ["racf", "acf2", "tss"];
+
+fn esm(args: &[&str]) -> Output {
+    Command::new(PROGRAM).arg("esm").args(args).output().unwrap()
+}
+
+#[track_caller]
+fn printed(args: &[&str]) -> String {
+    let output = esm(args);
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "", "{args:?}");
+    assert_eq!(output.status.code(), Some(0), "{args:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[track_caller]
+fn golden(name: &str, printed: &str) {
+    for line in printed.lines() {
+        assert!(line.len() <= 72, "{line}");
+        assert!(!line.starts_with("/*") && !line.starts_with("//"), "{line}");
+    }
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/esm").join(name);
+    if env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(file, printed).unwrap();
+        return;
+    }
+    let expected = fs::read_to_string(&file).unwrap();
+    assert_eq!(printed, expected, "{name}; UPDATE_GOLDEN=1 writes it anew");
+}
+
+#[test]
+fn every_product_has_every_topic() {
+    let topics: [(&str, &[&str]); 5] = [
+        ("passticket", &["passticket", "--applid", "izudflt", "--applid", "OMVSAPPL"]),
+        ("keys", &["keys", "--applid", "IZUDFLT", "--applid", "OMVSAPPL"]),
+        ("keys-enhanced", &["keys", "--applid", "IZUDFLT", "--algorithm", "enhanced-mixed"]),
+        ("delegate", &["delegate", "--user", "apimtst", "--user", "BATCH01"]),
+        (
+            "identity",
+            &[
+                "identity",
+                "--user",
+                "JANE",
+                "--email",
+                "Jane.Doe@payroll.acme.example.com",
+                "--registry",
+                "ldaps://directory.us.acme.example.com:636/ou-payroll",
+                "--subject",
+                "CN=Jane Doe,OU=Payroll Department,O=Acme\\, Inc.,ST=Ohio,C=US",
+                "--issuer",
+                "CN=Acme Issuing Authority 2,OU=Security,O=Acme\\, Inc.,C=US",
+                "--label",
+                "Jane from payroll",
+                "--zowesrv",
+                "gateway1",
+            ],
+        ),
+    ];
+    for product in PRODUCTS {
+        for (topic, args) in topics {
+            let printed = printed(&[&["--esm", product], args].concat());
+            golden(&format!("{product}-{topic}.txt"), &printed);
+        }
+    }
+}
+
+#[test]
+fn a_configuration_gives_all_that_it_needs() {
+    let demo = Demo::start();
+    let file = demo.directory.join("zowe.yaml");
+    let key = demo.directory.join("enhanced.key");
+    fs::write(&key, "A5".repeat(32)).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let more = "  services:
+    dcpassticket:
+      applids:
+        api/v1/admin: IZUDFLT
+  ptktdata:
+    - { applid: izudflt, algorithm: enhanced-mixed, key: { file: enhanced.key } }";
+    let yaml = fs::read_to_string(&file).unwrap();
+    assert!(yaml.contains("  ptktdata:\n"), "{yaml}");
+    fs::write(&file, yaml.replace("  ptktdata:", more)).unwrap();
+    let file = file.to_str().unwrap();
+    for product in PRODUCTS {
+        let all = printed(&["--esm", product, "--from-config", file]);
+        golden(&format!("{product}-from-config.txt"), &all);
+        let one = |topic| printed(&["--esm", product, "--from-config", file, topic]);
+        assert_eq!(all, one("passticket") + &one("keys"));
+        let other = printed(&["--esm", product, "--from-config", file, "--zowesrv", "GATEWAY1"]);
+        assert_eq!(other, all.replace("ZWESVUSR", "GATEWAY1"));
+    }
+    // No key of the configuration is among them.
+    let all: String =
+        PRODUCTS.map(|product| printed(&["--esm", product, "--from-config", file])).concat();
+    let hex = all.split(|c: char| !c.is_ascii_hexdigit()).any(|word| word.len() >= 16);
+    assert!(!hex, "{all}");
+}
+
+#[test]
+fn the_order_on_the_command_line_makes_no_difference() {
+    let want = printed(&["--esm", "racf", "passticket", "--applid", "A", "--applid", "B"]);
+    for args in [
+        &["passticket", "--applid", "b", "--applid", "a", "--esm", "racf"][..],
+        &["--zowesrv", "zwesvusr", "passticket", "--esm=racf", "--applid=A", "--applid=B"],
+        &["--esm", "racf", "passticket", "--applid", "A", "--applid", "B", "--applid", "a"],
+    ] {
+        assert_eq!(printed(args), want);
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_refused_in_one_line() {
+    let passticket = ["--esm", "racf", "passticket"];
+    let identity = ["--esm", "racf", "identity", "--user", "JANE"];
+    let a_name = "write 1 to 8 characters of A-Z 0-9 # @ $";
+    let long = "x".repeat(300);
+    for (args, want) in [
+        (&["passticket", "--applid", "A"][..], "write --esm racf, --esm acf2 or --esm tss"),
+        (&["--esm", "RACF", "passticket", "--applid", "A"], "write racf, acf2 or tss"),
+        (&["--esm", "racf"], "write passticket, keys, delegate or identity, or --from-config"),
+        (&passticket, "--applid is missing; write --applid"),
+        (&["--esm", "racf", "keys"], "--applid is missing; write --applid"),
+        (&["--esm", "racf", "delegate"], "--user"),
+        (&["--esm", "racf", "identity", "--user", "A"], "--email"),
+        (&[&passticket[..], &["--applid", "A B"]].concat(), a_name),
+        (&[&passticket[..], &["--applid", "A'B"]].concat(), a_name),
+        (&[&passticket[..], &["--applid", "A\nB"]].concat(), a_name),
+        (&[&passticket[..], &["--applid", "A)B"]].concat(), a_name),
+        (&[&passticket[..], &["--applid", ""]].concat(), a_name),
+        (&[&passticket[..], &["--applid", "NINECHARS"]].concat(), a_name),
+        (&[&passticket[..], &["--applid", "A", "--zowesrv", "ZWE SV"]].concat(), a_name),
+        (&["--esm", "tss", "delegate", "--user", "A", "--user", "B*"], a_name),
+        (&["--esm", "racf", "keys", "--applid", "A", "--algorithm", "des"], "write legacy"),
+        (
+            &[&passticket[..], &["--applid", "A", "--from-config", "no.yaml"]].concat(),
+            "leave out --applid",
+        ),
+        (
+            &["--esm", "racf", "keys", "--algorithm", "legacy", "--from-config", "no.yaml"],
+            "leave out --applid",
+        ),
+        (
+            &["--esm", "racf", "delegate", "--user", "A", "--from-config", "no.yaml"],
+            "write it with passticket or keys",
+        ),
+        (&[&identity[..], &["--email", "a@b"]].concat(), "--registry"),
+        (&[&identity[..], &["--registry", "r", "--subject", "CN=a"]].concat(), "--email"),
+        (&[&identity[..], &["--issuer", "CN=a"]].concat(), "--subject"),
+        (&[&identity[..], &["--email", "a", "--registry", "r"]].concat(), "with one @"),
+        (
+            &[&identity[..], &["--email", "a@b')\nDELUSER X", "--registry", "r"]].concat(),
+            "with one @",
+        ),
+        (
+            &[&identity[..], &["--email", "a@b", "--registry", "*"]].concat(),
+            "write at most 255 letters",
+        ),
+        (
+            &[&identity[..], &["--email", "a@b", "--registry", &long]].concat(),
+            "is longer than 255 characters",
+        ),
+        (
+            &[&identity[..], &["--subject", "C=US,O=Acme,CN=a"]].concat(),
+            "the common name, the most specific part, which belongs first",
+        ),
+        (
+            &[&identity[..], &["--subject", "CN=a(b"]].concat(),
+            "write it as CN=Jane Doe,OU=Payroll,O=Acme,C=US",
+        ),
+        (
+            &[&identity[..], &["--subject", "CN=a", "--label", "a \"b\""]].concat(),
+            "write at most 32 letters",
+        ),
+        (
+            &["--esm", "acf2", "identity", "--user", "A", "--subject", "CN=O'Neil"],
+            "cannot be written safely in a command of ACF2; write the command by hand",
+        ),
+    ] {
+        let output = esm(args);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {error}");
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "", "{args:?}");
+        assert_eq!(error.lines().count(), 1, "{args:?}: {error}");
+        assert!(error.contains(want), "{args:?}: {error}");
+    }
+    // What is wrong with a configuration is said as by check.
+    let output = esm(&["--esm", "racf", "--from-config", "/nowhere/zowe.yaml"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("/nowhere/zowe.yaml"), "{error}");
+}
+
+#[test]
+fn help_has_examples_that_work() {
+    let help = printed(&["--help"]);
+    let joined = help.replace("\\\n", " ");
+    let examples: Vec<_> = joined.lines().filter(|line| line.contains("proxy esm --esm")).collect();
+    assert_eq!(examples.len(), 6, "{help}");
+    for example in examples {
+        let (_, args) = example.split_once("proxy esm ").unwrap();
+        if args.contains("--from-config") {
+            continue;
+        }
+        // Words, but what is between apostrophes is one.
+        let args: Vec<_> = args
+            .split('\'')
+            .enumerate()
+            .flat_map(|(i, piece)| match i % 2 {
+                0 => piece.split_whitespace().collect(),
+                _ => vec![piece],
+            })
+            .collect();
+        printed(&args);
+    }
+}
