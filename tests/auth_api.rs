@@ -585,7 +585,13 @@ fn the_commands_of_the_documentation_work_as_they_stand() {
     let log = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{log}");
     let told = String::from_utf8_lossy(&output.stdout);
-    for part in ["\"userId\":\"USER\"", "\"ticket\":\"", "BEGIN PUBLIC KEY", "\"keys\":["] {
+    for part in [
+        "\"userId\":\"USER\"",
+        "\"ticket\":\"",
+        "\"tsoUserid\":\"USER\"",
+        "BEGIN PUBLIC KEY",
+        "\"keys\":[",
+    ] {
         assert!(told.contains(part), "{part}: {told}");
     }
 }

@@ -223,6 +223,7 @@ async fn secrets_are_in_files_of_their_owner_and_never_in_the_log() {
         "keys/jwt.pem",
         "ptktdata/ZOWEAPPL.key",
         "users.yml",
+        "audit.jsonl",
     ];
     for file in secrets {
         let mode = fs::metadata(demo.directory.join(file)).unwrap().permissions().mode();
@@ -233,10 +234,13 @@ async fn secrets_are_in_files_of_their_owner_and_never_in_the_log() {
     let (status, log) = demo.program.wait();
     assert!(status.success(), "{log}");
     assert!(log.contains("listening"), "{log}");
-    for secret in [jwt.rsplit('.').next().unwrap(), pat.rsplit('.').next().unwrap(), key.trim()] {
-        assert!(!log.contains(secret), "{log}");
+    let audit = fs::read_to_string(demo.directory.join("audit.jsonl")).unwrap();
+    assert!(audit.contains("\"event\":\"token-minted\""), "{audit}");
+    let signature = |token: &str| token.rsplit('.').next().unwrap().to_owned();
+    let secrets = [signature(&jwt), signature(&pat), key.trim().to_owned()];
+    for secret in secrets.iter().map(String::as_str).chain(["validPassword"]) {
+        assert!(!log.contains(secret) && !audit.contains(secret), "{log}{audit}");
     }
-    assert!(!log.contains("validPassword"), "{log}");
 }
 
 /// Every line that begins with two blanks is a command, and works as it stands.
@@ -248,12 +252,16 @@ async fn the_printed_commands_work_as_printed() {
     let demo = Demo::start();
     let commands: Vec<_> =
         demo.printed.lines().filter_map(|line| line.strip_prefix("  ")).collect();
-    assert!(commands.len() >= 6, "{}", demo.printed);
+    assert!(commands.len() == 10, "{}", demo.printed);
     for (command, want) in commands.iter().zip([
         "\"authorization\":\"Basic ",
         "\"user\":\"USER\"",
         "\"user\":\"USER\"",
         "ZWEAG160E",
+        "\"tsoUserid\":\"USER\"",
+        "ZWEAT403E",
+        "\"event\":\"delegated-ticket\"",
+        "PERMIT IRRPTAUTH.ZOWEAPPL.* CL(PTKTDATA) ID(ZWESVUSR) ACCESS(UPDATE)",
         "",
         "{\"status\":\"UP\"}",
     ]) {

@@ -180,6 +180,11 @@ impl Grant {
         Self { user: None, certificate: Some(filter), applids, users }
     }
 
+    /// The user whom it is for, if it is for one.
+    pub fn user(&self) -> Option<&UserId> {
+        self.user.as_ref()
+    }
+
     fn is_for(&self, caller: &Caller<'_>) -> bool {
         self.user.is_none_or(|user| user == caller.user)
             && self.certificate.as_ref().is_none_or(|filter| filter.matches(caller.certificate))

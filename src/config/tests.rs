@@ -277,7 +277,7 @@ fn every_kind_of_problem_is_told_at_its_place() {
                 s.edit(
                     "      - user: OPERATOR",
                     "      - certificate: {issuer: CN=CA}\n        user: OPERATOR",
-                )
+                );
             },
             &["passticketProxy.delegation.callers[1]: must say who calls; write user, or"],
         ),

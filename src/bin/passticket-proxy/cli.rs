@@ -132,11 +132,12 @@ pub(crate) struct Esm {
     /// The security product: racf, acf2 or tss.
     #[arg(long, value_name = "PRODUCT", global = true)]
     pub(crate) esm: Option<esm::Esm>,
-    /// Take the APPLIDs and algorithms from this zowe.yaml; all that applies, unless a topic is
-    /// given too.
+    /// Take APPLIDs, algorithms, the gateway's user id and who may delegate from this zowe.yaml; all
+    /// that applies, unless a topic is given too.
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) from_config: Option<PathBuf>,
-    /// The user id that the gateway runs as; ZWESVUSR unless told otherwise.
+    /// The user id that the gateway runs as; that of the zowe.yaml, or ZWESVUSR, unless told
+    /// otherwise.
     #[arg(long, value_name = "USER", global = true)]
     pub(crate) zowesrv: Option<UserId>,
     #[command(subcommand)]

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use tower_passticket::{
+    api::Grant,
     config::Config,
     passticket::{Algorithm, Applid, UserId},
     saf::esm::{self, Commands, Identity, Label},
@@ -20,13 +21,23 @@ const ZOWESRV: &str = "ZWESVUSR";
 /// Each once, in order.
 type Applications = BTreeMap<Applid, Algorithm>;
 
+/// What a configuration needs.
+struct Needed {
+    gateway: UserId,
+    applications: Applications,
+    /// Users who are granted PassTickets of others.
+    callers: Vec<UserId>,
+}
+
 pub(crate) fn esm(args: &Esm) -> Result<(), Failure> {
     let esm = args.esm.ok_or_else(|| {
         Failure::wrong("--esm is missing; write --esm racf, --esm acf2 or --esm tss")
     })?;
-    let gateway = match args.zowesrv {
-        Some(gateway) => gateway,
-        None => UserId::new(ZOWESRV).map_err(Failure::broken)?,
+    let needed = args.from_config.as_deref().map(needed).transpose()?;
+    let gateway = match (args.zowesrv, &needed) {
+        (Some(gateway), _) => gateway,
+        (None, Some(needed)) => needed.gateway,
+        (None, None) => UserId::new(ZOWESRV).map_err(Failure::broken)?,
     };
     let passticket = |applications: &Applications| {
         let applids: Vec<_> = applications.keys().copied().collect();
@@ -36,22 +47,25 @@ pub(crate) fn esm(args: &Esm) -> Result<(), Failure> {
         let applications: Vec<_> = applications.into_iter().collect();
         esm::keys(esm, &applications)
     };
-    let printed = match (&args.topic, args.from_config.as_deref()) {
+    let printed = match (&args.topic, needed) {
         (None, None) => {
             return Err(Failure::wrong(
                 "nothing to print; write passticket, keys, delegate or identity, or --from-config \
                  with a zowe.yaml",
             ));
         }
-        (None, Some(file)) => {
-            let applications = applications(file)?;
-            vec![passticket(&applications), keys(applications)]
+        (None, Some(Needed { applications, callers, .. })) => {
+            let mut printed = vec![passticket(&applications), keys(applications)];
+            if !callers.is_empty() {
+                printed.push(esm::delegate(esm, &callers));
+            }
+            printed
         }
-        (Some(EsmTopic::Passticket { applid }), file) => {
-            vec![passticket(&chosen(applid, None, file)?)]
+        (Some(EsmTopic::Passticket { applid }), needed) => {
+            vec![passticket(&chosen(applid, None, needed)?)]
         }
-        (Some(EsmTopic::Keys { applid, algorithm }), file) => {
-            vec![keys(chosen(applid, *algorithm, file)?)]
+        (Some(EsmTopic::Keys { applid, algorithm }), needed) => {
+            vec![keys(chosen(applid, *algorithm, needed)?)]
         }
         (Some(_), Some(_)) => {
             return Err(Failure::wrong(
@@ -96,10 +110,10 @@ fn identity(esm: esm::Esm, gateway: &UserId, args: &EsmIdentity) -> Result<Vec<C
 fn chosen(
     applids: &[Applid],
     algorithm: Option<Algorithm>,
-    file: Option<&Path>,
+    needed: Option<Needed>,
 ) -> Result<Applications, Failure> {
-    match (applids, algorithm, file) {
-        ([], None, Some(file)) => applications(file),
+    match (applids, algorithm, needed) {
+        ([], None, Some(needed)) => Ok(needed.applications),
         (_, _, Some(_)) => Err(Failure::wrong(
             "--from-config says which APPLIDs and algorithms there are; leave out --applid and \
              --algorithm, or --from-config",
@@ -115,9 +129,9 @@ fn chosen(
     }
 }
 
-/// Each APPLID that has a key; a configuration with a service without one is none.
-fn applications(file: &Path) -> Result<Applications, Failure> {
-    let Config { profiles, .. } = check::load(file)?;
+/// Each APPLID that has a key: a configuration with a service without one is none.
+fn needed(file: &Path) -> Result<Needed, Failure> {
+    let Config { profiles, gateway_user, delegation, .. } = check::load(file)?;
     let keys = profiles.iter().map(|profile| (*profile.applid(), profile.algorithm()));
     let applications: Applications = keys.collect();
     if applications.is_empty() {
@@ -127,5 +141,9 @@ fn applications(file: &Path) -> Result<Applications, Failure> {
              passticketProxy.ptktdata"
         )));
     }
-    Ok(applications)
+    let grants = delegation.iter().flat_map(|delegation| &delegation.grants);
+    let mut callers: Vec<_> = grants.filter_map(Grant::user).copied().collect();
+    callers.sort_unstable();
+    callers.dedup();
+    Ok(Needed { gateway: gateway_user, applications, callers })
 }
