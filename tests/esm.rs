@@ -102,7 +102,8 @@ fn a_configuration_gives_all_that_it_needs() {
         let all = printed(&["--esm", product, "--from-config", file]);
         golden(&format!("{product}-from-config.txt"), &all);
         let one = |topic| printed(&["--esm", product, "--from-config", file, topic]);
-        assert_eq!(all, one("passticket") + &one("keys"));
+        let delegate = printed(&["--esm", product, "delegate", "--user", "USER"]);
+        assert_eq!(all, one("passticket") + &one("keys") + &delegate);
         let other = printed(&["--esm", product, "--from-config", file, "--zowesrv", "GATEWAY1"]);
         assert_eq!(other, all.replace("ZWESVUSR", "GATEWAY1"));
     }

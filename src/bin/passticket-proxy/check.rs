@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tower_passticket::config::Config;
+use tower_passticket::config::{Config, Loaded};
 
 use crate::{Failure, complain, say, stack};
 
@@ -17,10 +17,15 @@ pub(crate) fn check(file: &Path) -> Result<(), Failure> {
 
 /// Reads a configuration; warnings are said, problems are the failure.
 pub(crate) fn load(file: &Path) -> Result<Config, Failure> {
-    let loaded = Config::load(file, &|name| std::env::var(name).ok())
-        .map_err(|problems| Failure::Wrong(problems.iter().map(ToString::to_string).collect()))?;
-    for warning in &loaded.warnings {
+    let Loaded { config, warnings, .. } = load_quietly(file)?;
+    for warning in &warnings {
         complain(&format!("warning: {warning}"));
     }
-    Ok(loaded.config)
+    Ok(config)
+}
+
+/// As [`load`], for whom warnings are not what was asked for.
+pub(crate) fn load_quietly(file: &Path) -> Result<Loaded, Failure> {
+    Config::load(file, &|name| std::env::var(name).ok())
+        .map_err(|problems| Failure::Wrong(problems.iter().map(ToString::to_string).collect()))
 }

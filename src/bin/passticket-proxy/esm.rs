@@ -33,6 +33,7 @@ pub(crate) fn esm(args: &Esm) -> Result<(), Failure> {
     let esm = args.esm.ok_or_else(|| {
         Failure::wrong("--esm is missing; write --esm racf, --esm acf2 or --esm tss")
     })?;
+    check_combination(args)?;
     let needed = args.from_config.as_deref().map(needed).transpose()?;
     let gateway = match (args.zowesrv, &needed) {
         (Some(gateway), _) => gateway,
@@ -67,19 +68,13 @@ pub(crate) fn esm(args: &Esm) -> Result<(), Failure> {
         (Some(EsmTopic::Keys { applid, algorithm }), needed) => {
             vec![keys(chosen(applid, *algorithm, needed)?)]
         }
-        (Some(_), Some(_)) => {
-            return Err(Failure::wrong(
-                "--from-config has nothing for this topic; write it with passticket or keys, or \
-                 without a topic",
-            ));
-        }
-        (Some(EsmTopic::Delegate { user }), None) => {
+        (Some(EsmTopic::Delegate { user }), _) => {
             let mut users = user.clone();
             users.sort_unstable();
             users.dedup();
             vec![esm::delegate(esm, &users)]
         }
-        (Some(EsmTopic::Identity(args)), None) => identity(esm, &gateway, args)?,
+        (Some(EsmTopic::Identity(args)), _) => identity(esm, &gateway, args)?,
     };
     for commands in printed {
         commands.lines().for_each(say);
@@ -106,18 +101,38 @@ fn identity(esm: esm::Esm, gateway: &UserId, args: &EsmIdentity) -> Result<Vec<C
         .map_err(Failure::wrong)
 }
 
-/// The applications of the command line, or those of the configuration.
+/// What --from-config says need not be said, and what it does not say it cannot.
+fn check_combination(args: &Esm) -> Result<(), Failure> {
+    let wrong = match (&args.topic, &args.from_config) {
+        (Some(EsmTopic::Passticket { applid }), Some(_)) if !applid.is_empty() => true,
+        (Some(EsmTopic::Keys { applid, algorithm }), Some(_)) => {
+            !applid.is_empty() || algorithm.is_some()
+        }
+        (Some(EsmTopic::Delegate { .. } | EsmTopic::Identity(_)), Some(_)) => {
+            return Err(Failure::wrong(
+                "--from-config has nothing for this topic; write it with passticket or keys, or \
+                 without a topic",
+            ));
+        }
+        _ => false,
+    };
+    if wrong {
+        return Err(Failure::wrong(
+            "--from-config says which APPLIDs and algorithms there are; leave out --applid and \
+             --algorithm, or --from-config",
+        ));
+    }
+    Ok(())
+}
+
+/// The applications of the configuration, or those of the command line.
 fn chosen(
     applids: &[Applid],
     algorithm: Option<Algorithm>,
     needed: Option<Needed>,
 ) -> Result<Applications, Failure> {
     match (applids, algorithm, needed) {
-        ([], None, Some(needed)) => Ok(needed.applications),
-        (_, _, Some(_)) => Err(Failure::wrong(
-            "--from-config says which APPLIDs and algorithms there are; leave out --applid and \
-             --algorithm, or --from-config",
-        )),
+        (_, _, Some(needed)) => Ok(needed.applications),
         ([], _, None) => Err(Failure::wrong(
             "--applid is missing; write --applid with the APPLID of the service, or --from-config \
              with a zowe.yaml",
@@ -131,7 +146,7 @@ fn chosen(
 
 /// Each APPLID that has a key: a configuration with a service without one is none.
 fn needed(file: &Path) -> Result<Needed, Failure> {
-    let Config { profiles, gateway_user, delegation, .. } = check::load(file)?;
+    let Config { profiles, gateway_user, delegation, .. } = check::load_quietly(file)?.config;
     let keys = profiles.iter().map(|profile| (*profile.applid(), profile.algorithm()));
     let applications: Applications = keys.collect();
     if applications.is_empty() {
