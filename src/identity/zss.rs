@@ -160,12 +160,13 @@ where
     T: TokenSource,
 {
     async fn ask(&self, body: Bytes) -> Result<Option<UserId>, MapError> {
-        let answer = match self.request(body) {
-            Ok(request) => self.client.call(request).await.map_err(MapError::from).and_then(judge),
-            Err(error) => Err(error),
-        };
-        answer.inspect_err(|error| {
-            tracing::warn!(address = %self.address, asking = %self.asking, %error, "the mapping failed");
+        let (address, asking) = (&self.address, &self.asking);
+        let request = self.request(body).inspect_err(|reason| {
+            tracing::warn!(%address, %asking, %reason, "cannot ask for a mapping");
+        })?;
+        self.client.call(request).await.and_then(judge).map_err(|reason| {
+            tracing::warn!(%address, %asking, %reason, "the mapping failed");
+            reason.into()
         })
     }
 
@@ -208,12 +209,12 @@ struct Answer {
 
 /// With return codes in it an answer is judged by them, else by its status: ZSS says with 400, 401
 /// and 500 that somebody is not mapped, but also that it has not let us ask.
-fn judge(reply: Reply) -> Result<Option<UserId>, MapError> {
+fn judge(reply: Reply) -> Result<Option<UserId>, RemoteError> {
     let answer = match reply.json::<Answer>() {
         Ok(answer) => answer,
         Err(error) => {
             reply.successful()?;
-            return Err(error.into());
+            return Err(error);
         }
     };
     let Answer { userid, return_code, saf_return_code, racf_return_code, racf_reason_code } =
@@ -228,7 +229,7 @@ fn judge(reply: Reply) -> Result<Option<UserId>, MapError> {
             let why = explain(codes);
             let codes =
                 format!("return code {return_code}, SAF {saf}, RACF {racf}, reason {reason}");
-            return Err(MapError::Failed(format!("{codes}: {why}")));
+            return Err(RemoteError::Answer(format!("{codes}: {why}")));
         }
     }
     // ASCII blanks and, from a fixed field, nulls.
@@ -236,7 +237,7 @@ fn judge(reply: Reply) -> Result<Option<UserId>, MapError> {
     if user.is_empty() {
         return Ok(None);
     }
-    UserId::new(user).map(Some).map_err(|error| MapError::Failed(error.to_string()))
+    UserId::new(user).map(Some).map_err(|error| RemoteError::Answer(error.to_string()))
 }
 
 /// The codes of R_usermap that tell an operator what to do (*z/OS Security Server RACF Callable
@@ -321,9 +322,8 @@ mod tests {
             let got = judge(Reply::new(StatusCode::from_u16(status).unwrap(), &body));
             let got = got.as_ref().map(|user| user.as_ref().map(UserId::as_str));
             let got = got.map_err(|error| match error {
-                MapError::Unavailable => "unavailable",
-                MapError::Failed(_) => "failed",
-                other => panic!("{other}"),
+                RemoteError::Unavailable(_) => "unavailable",
+                RemoteError::Answer(_) => "failed",
             });
             assert_eq!(got, want, "{status} {body}");
         }

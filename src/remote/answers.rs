@@ -143,8 +143,9 @@ mod tests {
     };
 
     use tokio::{
-        sync::Notify,
+        sync::Semaphore,
         task::{JoinSet, yield_now},
+        time::timeout,
     };
 
     use super::*;
@@ -191,14 +192,14 @@ mod tests {
     /// Many who ask the same at once, and one call.
     async fn at_once(memory: Memory, answer: Result<Option<u32>, &'static str>) {
         let (answers, _) = answers(memory);
-        let (calls, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let (calls, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
         let mut callers = JoinSet::new();
         for _ in 0..50 {
             let (answers, calls, go) = (answers.clone(), calls.clone(), go.clone());
             callers.spawn(async move {
                 let asked = answers.get(&1, async {
                     calls.fetch_add(1, Ordering::SeqCst);
-                    go.notified().await;
+                    go.acquire().await.unwrap().forget();
                     answer
                 });
                 asked.await
@@ -207,7 +208,7 @@ mod tests {
         for _ in 0..100 {
             yield_now().await;
         }
-        go.notify_one();
+        go.add_permits(50);
         let mut answered = 0;
         while let Some(got) = callers.join_next().await {
             assert_eq!(got.unwrap(), answer);
@@ -238,7 +239,7 @@ mod tests {
         assert_eq!(ask(&answers, 1, Ok(Some(1))).await, Ok(Some(1)));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn whoever_gives_up_leaves_the_others_an_answer() {
         let (answers, _) = answers(Memory::default());
         let leader = tokio::spawn({
@@ -254,9 +255,8 @@ mod tests {
         yield_now().await;
         assert!(callers.try_join_next().is_none(), "they wait");
         leader.abort();
-        while let Some(got) = callers.join_next().await {
-            assert_eq!(got.unwrap(), Ok(Some(2)));
-        }
+        let all = timeout(Duration::from_secs(1), callers.join_all()).await;
+        assert_eq!(all.expect("nobody waits for ever"), [Ok(Some(2)); 10]);
     }
 
     #[tokio::test]

@@ -143,14 +143,13 @@ where
     T: TokenSource,
 {
     async fn ask(&self, check: &Check) -> Result<Option<()>, SafError> {
-        let answer = match self.request(check) {
-            Ok(request) => self.client.call(request).await.map_err(SafError::from).and_then(judge),
-            Err(error) => Err(error),
-        };
-        answer.inspect_err(|error| {
-            let Check { user, resource, level } = check;
-            let address = &self.address;
-            tracing::warn!(%address, %user, %resource, %level, %error, "the SAF check failed");
+        let (address, Check { user, resource, level }) = (&self.address, check);
+        let request = self.request(check).inspect_err(|reason| {
+            tracing::warn!(%address, %user, %resource, %level, %reason, "cannot ask for a SAF check");
+        })?;
+        self.client.call(request).await.and_then(judge).map_err(|reason| {
+            tracing::warn!(%address, %user, %resource, %level, %reason, "the SAF check failed");
+            reason.into()
         })
     }
 
@@ -188,11 +187,11 @@ struct Answer {
     message: Option<String>,
 }
 
-fn judge(reply: Reply) -> Result<Option<()>, SafError> {
+fn judge(reply: Reply) -> Result<Option<()>, RemoteError> {
     let answer: Answer = reply.successful()?.json()?;
     if answer.error {
         let message: String = answer.message.unwrap_or_default().chars().take(200).collect();
-        return Err(SafError::Failed(format!("the endpoint reports an error: {message:?}")));
+        return Err(RemoteError::Answer(format!("the endpoint reports an error: {message:?}")));
     }
     Ok(answer.authorized.then_some(()))
 }
@@ -232,9 +231,8 @@ mod tests {
         ] {
             let got = judge(Reply::new(StatusCode::from_u16(status).unwrap(), body));
             let got = got.map_err(|error| match error {
-                SafError::Unavailable => "unavailable",
-                SafError::Failed(_) => "failed",
-                SafError::UnsupportedClass { .. } => "class",
+                RemoteError::Unavailable(_) => "unavailable",
+                RemoteError::Answer(_) => "failed",
             });
             assert_eq!(got, want, "{status} {body}");
         }
