@@ -221,6 +221,13 @@ fn the_schema_describes_every_record_and_no_other_words() {
     }
 }
 
+/// A queue has room for thousands from the start on, and each one is copied into it.
+#[test]
+fn a_record_is_small() {
+    let size = size_of::<AuditRecord>();
+    assert!(size <= 320, "{size}");
+}
+
 #[test]
 fn nothing_is_made_for_nobody() {
     Audit::none().record(|| unreachable!("there is no sink"));
