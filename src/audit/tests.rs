@@ -21,7 +21,7 @@ use super::{
 use crate::{
     clock::ManualClock,
     connection::{Connection, Protocol},
-    identity::PeerCertificate,
+    identity::{Fingerprint, PeerCertificate},
     passticket::{Applid, SafReturnCodes, UserId},
     revocation::Evicted,
     token::{Scopes, ServiceId, TokenFingerprint},
@@ -164,7 +164,10 @@ fn a_line_says_what_the_record_says() {
         // What `printf a | sha256sum` says.
         "token_id": "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb",
         "issued_token_id": "3e23e8160039594a33894f6564e1b1348bbd7a0088d42c4acb73eeaed59c009d",
-        "certificate": {"subject": "CN=rcgen self signed cert"},
+        "certificate": {
+            "subject": "CN=rcgen self signed cert",
+            "sha256": Fingerprint::from(*record.certificate.as_ref().unwrap().sha256()).to_string(),
+        },
         "user": "USER",
         "target": "OTHER",
         "service": "files",

@@ -1,6 +1,6 @@
 //! Whole configurations, on disk.
 
-use std::{fs, os::unix::fs::PermissionsExt, sync::LazyLock};
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, sync::LazyLock};
 
 use proptest::prelude::*;
 use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
@@ -256,8 +256,8 @@ fn every_kind_of_problem_is_told_at_its_place() {
                 s.write("identities.yml", twice, 0o644);
             },
             &[
-                "identities.yml:5: identities.certificates[0].sha256: ",
                 "identities.yml:2: identities.distributed: two entries are for",
+                "identities.yml:5: identities.certificates[0].sha256: ",
                 "needs to know whose an e-mail address is",
             ],
         ),
@@ -387,6 +387,7 @@ fn every_kind_of_problem_is_told_at_its_place() {
         (
             |s| {
                 s.edit("users: users.yml", "users:");
+                s.edit("delegatePassticket: true ", "delegatePassticket: false");
                 s.edit("x509:\n          enabled: true", "x509:\n          enabled: false");
             },
             &["zowe.yaml:34: passticketProxy: names no users and client certificates are off, so"],
@@ -458,13 +459,18 @@ fn without_a_file_there_is_one_problem() {
     assert_eq!(error.iter().next().unwrap().line(), None);
 }
 
-/// Walks `yaml` as a zowe.yaml, an api-def and a file of users.
+/// Walks `yaml` as a zowe.yaml, an api-def and the files of users, permissions and identities.
 fn walk(yaml: &str) {
     let report = Report::default();
     let document = Document::parse("f".into(), yaml.as_bytes(), &report);
     let section = || document.section(&report);
-    zowe::read(&mut section());
+    let zowe = zowe::read(&mut section());
     let ours = passticket_proxy::read(&mut section(), &|_| None);
+    who::read(&zowe, &ours, &report);
+    let registry = Registry::new("r").unwrap();
+    for registry in [None, Some(&registry)] {
+        identities::read(section(), registry);
+    }
     users::read(section());
     saf::read(section());
     let services = api_defs::read(section());
@@ -479,9 +485,11 @@ fn walk(yaml: &str) {
 fn yaml_value() -> impl Strategy<Value = String> {
     let names = "zowe|certificate|pem|key|components|gateway|port|apiml|security|auth|oidc|enabled|\
                  passticketProxy|services|serviceId|routes|gatewayUrl|instanceBaseUrls|applids|\
-                 authentication|scheme|applid|ptktdata|algorithm|users|timeouts|apiDefs|a/v1";
-    let scalar =
-        "|~|true|-1|7554|A|ZOWEAPPL|httpBasicPassTicket|legacy|http://a|api/v1|'\\$\\{\\{x\\}\\}'";
+                 authentication|scheme|applid|ptktdata|algorithm|users|timeouts|apiDefs|a/v1|\
+                 identities|certificates|distributed|user|subject|issuer|sha256|name|registry|\
+                 safAccess|ZOWE|A.'*'|READ|UPDATE|delegation|callers|delegatePassticket";
+    let scalar = "|~|true|-1|7554|A|ZOWEAPPL|httpBasicPassTicket|legacy|http://a|api/v1|a@b.c|\
+                  CN=a|'CN=\\\\'|'\\$\\{\\{x\\}\\}'";
     scalar.prop_recursive(6, 64, 6, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4)
@@ -498,10 +506,57 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_tree_makes_the_readers_panic(top in "zowe|components|passticketProxy|services|users",
+    fn no_tree_makes_the_readers_panic(top in "zowe|components|passticketProxy|services|users|\
+                                                   safAccess|identities",
                                        value in yaml_value()) {
         walk(&format!("{top}: {value}\n"));
         walk(&value);
+    }
+
+    /// Nothing in a file gives what the file does not say, in these words, to this user.
+    #[test]
+    fn permissions_are_those_that_are_written(
+        entries in prop::collection::vec(
+            ("[AB]", "[AB]{1,2}(\\.[AB]{1,2}){0,2}", "READ|UPDATE|CONTROL|ALTER", "U[1-3]"), 0..8
+        ),
+        class in "[AB]", resource in "[AB]{1,2}(\\.[AB]{1,2}){0,2}", user in "U[1-3]",
+    ) {
+        let yaml: String = entries
+            .iter()
+            .fold(BTreeMap::<_, BTreeMap<_, BTreeMap<_, Vec<_>>>>::new(), |mut tree, entry| {
+                let (class, resource, level, user) = entry;
+                let levels = tree.entry(class).or_default().entry(resource).or_default();
+                levels.entry(level).or_default().push(user.as_str());
+                tree
+            })
+            .iter()
+            .map(|(class, resources)| {
+                let resources: String = resources
+                    .iter()
+                    .map(|(resource, levels)| {
+                        let levels: String = levels
+                            .iter()
+                            .map(|(level, users)| format!("      {level}: [{}]\n", users.join(", ")))
+                            .collect();
+                        format!("    {resource}:\n{levels}")
+                    })
+                    .collect();
+                format!("  {class}:\n{resources}")
+            })
+            .collect();
+        let report = Report::default();
+        let yaml = format!("safAccess:\n{yaml}");
+        let document = Document::parse("s".into(), yaml.as_bytes(), &report);
+        let saf = FileSaf::new(saf::read(document.section(&report)));
+        for level in ["READ", "UPDATE", "CONTROL", "ALTER"] {
+            let level: AccessLevel = level.parse().unwrap();
+            let written = entries.iter().any(|(c, r, l, u)| {
+                (c, r, u) == (&class, &resource, &user) && l.parse::<AccessLevel>().unwrap() >= level
+            });
+            let got = saf.check(&UserId::new(&user).unwrap(), &class, &resource, level);
+            let want = if written { Access::Granted } else { Access::Refused };
+            prop_assert_eq!(got.into_inner(), Ok(want), "{}", yaml);
+        }
     }
 
     #[test]
