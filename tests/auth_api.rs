@@ -472,9 +472,12 @@ async fn guesses_are_slowed_and_the_right_password_works_after_the_wait() {
 async fn what_is_off_is_not_there_and_a_maximum_is_one() {
     let demo = Demo::reconfigured(|yaml| {
         let off = yaml.replace("enabled: true", "enabled: false");
-        off.replace("allowTokenRefresh: true", "allowTokenRefresh: false")
+        let off = off.replace("allowTokenRefresh: true", "allowTokenRefresh: false");
+        off.replace("delegatePassticket: true", "delegatePassticket: false")
     });
-    for path in ["refresh", "access-token/generate", "access-token/validate"] {
+    let paths =
+        ["refresh", "access-token/generate", "access-token/validate", "delegate/passticket"];
+    for path in paths {
         let request = demo.client().post(demo.auth(path)).basic_auth("USER", Some("x"));
         assert_eq!(request.send().await.unwrap().status(), 404, "{path}");
     }
