@@ -19,6 +19,10 @@ impl IdentityMapper for CommonNameMapper {
     fn map_certificate(&self, certificate: &PeerCertificate) -> Self::Future {
         ready(map(certificate.common_name()))
     }
+
+    fn map_at_once(&self, certificate: &PeerCertificate) -> Option<Result<UserId, MapError>> {
+        Some(map(certificate.common_name()))
+    }
 }
 
 fn map(common_name: Option<&str>) -> Result<UserId, MapError> {

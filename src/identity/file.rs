@@ -121,6 +121,12 @@ impl CertificateMap {
         Ok(Self(Arc::new(filters)))
     }
 
+    fn map(&self, certificate: &PeerCertificate) -> Result<UserId, MapError> {
+        let fingerprint = Fingerprint::from(*certificate.sha256());
+        let (subject, issuer) = (certificate.subject_name(), certificate.issuer_name());
+        self.find(fingerprint, subject, issuer).ok_or(MapError::NotMapped)
+    }
+
     fn find(
         &self,
         fingerprint: Fingerprint,
@@ -153,9 +159,11 @@ impl IdentityMapper for CertificateMap {
     type Future = Ready<Result<UserId, MapError>>;
 
     fn map_certificate(&self, certificate: &PeerCertificate) -> Self::Future {
-        let fingerprint = Fingerprint::from(*certificate.sha256());
-        let (subject, issuer) = (certificate.subject_name(), certificate.issuer_name());
-        ready(self.find(fingerprint, subject, issuer).ok_or(MapError::NotMapped))
+        ready(self.map(certificate))
+    }
+
+    fn map_at_once(&self, certificate: &PeerCertificate) -> Option<Result<UserId, MapError>> {
+        Some(self.map(certificate))
     }
 }
 

@@ -47,6 +47,13 @@ pub trait IdentityMapper: Send + Sync + 'static {
 
     /// Starts mapping `certificate`, which the TLS handshake has verified.
     fn map_certificate(&self, certificate: &PeerCertificate) -> Self::Future;
+
+    /// Maps `certificate` if that takes no waiting. `None` says that it does, and whoever asks goes
+    /// on with [`map_certificate`](Self::map_certificate).
+    fn map_at_once(&self, certificate: &PeerCertificate) -> Option<Result<UserId, MapError>> {
+        let _ = certificate;
+        None
+    }
 }
 
 impl<M: IdentityMapper> IdentityMapper for Arc<M> {
@@ -54,6 +61,10 @@ impl<M: IdentityMapper> IdentityMapper for Arc<M> {
 
     fn map_certificate(&self, certificate: &PeerCertificate) -> Self::Future {
         (**self).map_certificate(certificate)
+    }
+
+    fn map_at_once(&self, certificate: &PeerCertificate) -> Option<Result<UserId, MapError>> {
+        (**self).map_at_once(certificate)
     }
 }
 

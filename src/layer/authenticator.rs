@@ -249,9 +249,12 @@ impl<R, M: IdentityMapper> Authenticator<R, M> {
                     let shown = Shown::Certificate(certificate.clone());
                     Begun::Decided(Err(Refused::new(MapError::Expired, shown)))
                 }
-                Some(mapper) => Begun::Mapping {
-                    certificate: certificate.clone(),
-                    future: mapper.map_certificate(certificate),
+                Some(mapper) => match mapper.map_at_once(certificate) {
+                    Some(mapped) => Begun::Decided(Self::mapped(certificate, mapped)),
+                    None => Begun::Mapping {
+                        certificate: certificate.clone(),
+                        future: mapper.map_certificate(certificate),
+                    },
                 },
                 // It counts as none: nobody has turned certificates on.
                 None => Begun::Decided(Err(Refused::new(Failure::NoCredential, Shown::Nothing))),

@@ -99,7 +99,7 @@ use super::{
 };
 use crate::{
     audit::{Audit, AuditRecord, Event, RequestId},
-    passticket::{Applid, PassTicket, PassTicketGenerator, UserId},
+    passticket::{Applid, GenerateError, PassTicket, PassTicketGenerator, UserId},
 };
 
 /// Says that a request is as the service of this route is to get it: with a PassTicket, or with the
@@ -214,6 +214,13 @@ where
         match begin(&mut request, self.shared.custom.as_ref()) {
             Step::Decided(outcome) => PreparedFuture::decided(outcome, &mut self.inner, request),
             Step::Generate { authorized, applid } => {
+                let made = self.shared.generator.generate_at_once(authorized.user(), &applid);
+                if let Some(made) = made {
+                    let custom = self.shared.custom.as_ref();
+                    let outcome =
+                        conclude(&mut request, authorized, applid, made, custom, &self.audit);
+                    return PreparedFuture::decided(outcome, &mut self.inner, request);
+                }
                 let generating = Generating {
                     future: self.shared.generator.generate(authorized.user(), &applid),
                     authorized: Some(authorized),
@@ -250,31 +257,42 @@ impl<G: PassTicketGenerator, ReqBody> Prepare<ReqBody> for Generating<G> {
         let generated = ready!(this.future.poll(cx));
         let authorized = this.authorized.take().expect("polled once to the end");
         let custom = this.shared.custom.as_ref();
-        this.audit.record(|| {
-            let time = this.audit.now();
-            let record = match &generated {
-                Ok(_) => AuditRecord::succeeded(Event::Ticket, time),
-                Err(e) => AuditRecord::failed(Event::Ticket, e, time).codes(e.codes()),
-            };
-            authorized.tell(record).request(request.extensions()).applid(*this.applid)
-        });
-        Poll::Ready(match generated {
-            Ok(ticket) => {
-                let user = *authorized.user();
-                set_ticket(request.headers_mut(), &user, &ticket, custom);
-                let route = authorized.route().clone();
-                request.extensions_mut().insert(Prepared { route, user: Some(user) });
-                Outcome::Forward
-            }
-            Err(error) => {
-                let route = authorized.route().clone();
-                // What an operator needs (design, decision 5): user, APPLID, service and codes.
-                let request_id = RequestId::logged(request.extensions());
-                tracing::error!(service = %route.service(), request_id, %error, "no PassTicket");
-                authorized.into_authenticated().restore(request.headers_mut());
-                fail(request, route, error.into(), custom)
-            }
-        })
+        Poll::Ready(conclude(request, authorized, *this.applid, generated, custom, this.audit))
+    }
+}
+
+/// The request gets the ticket, or goes on or is answered without.
+fn conclude<B>(
+    request: &mut Request<B>,
+    authorized: Authorized,
+    applid: Applid,
+    generated: Result<PassTicket, GenerateError>,
+    custom: Option<&CustomHeaders>,
+    audit: &Audit,
+) -> Outcome {
+    audit.record(|| {
+        let time = audit.now();
+        let record = match &generated {
+            Ok(_) => AuditRecord::succeeded(Event::Ticket, time),
+            Err(e) => AuditRecord::failed(Event::Ticket, e, time).codes(e.codes()),
+        };
+        authorized.tell(record).request(request.extensions()).applid(applid)
+    });
+    let route = authorized.route().clone();
+    match generated {
+        Ok(ticket) => {
+            let user = *authorized.user();
+            set_ticket(request.headers_mut(), &user, &ticket, custom);
+            request.extensions_mut().insert(Prepared { route, user: Some(user) });
+            Outcome::Forward
+        }
+        Err(error) => {
+            // What an operator needs (design, decision 5): user, APPLID, service and codes.
+            let request_id = RequestId::logged(request.extensions());
+            tracing::error!(service = %route.service(), request_id, %error, "no PassTicket");
+            authorized.into_authenticated().restore(request.headers_mut());
+            fail(request, route, error.into(), custom)
+        }
     }
 }
 

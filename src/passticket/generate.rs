@@ -70,6 +70,19 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
 
     /// Starts making a ticket for the present second.
     fn generate(&self, user: &UserId, applid: &Applid) -> Self::Future;
+
+    /// Makes the ticket if that takes no waiting. `None` says that it does, and whoever asks goes
+    /// on with [`generate`](Self::generate).
+    ///
+    /// Who answers here spares a request the keeping of all it is made of while it waits.
+    fn generate_at_once(
+        &self,
+        user: &UserId,
+        applid: &Applid,
+    ) -> Option<Result<PassTicket, GenerateError>> {
+        let _ = (user, applid);
+        None
+    }
 }
 
 impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
@@ -77,6 +90,14 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 
     fn generate(&self, user: &UserId, applid: &Applid) -> Self::Future {
         (**self).generate(user, applid)
+    }
+
+    fn generate_at_once(
+        &self,
+        user: &UserId,
+        applid: &Applid,
+    ) -> Option<Result<PassTicket, GenerateError>> {
+        (**self).generate_at_once(user, applid)
     }
 }
 
@@ -146,6 +167,14 @@ impl PassTicketGenerator for LocalGenerator {
 
     fn generate(&self, user: &UserId, applid: &Applid) -> Self::Future {
         ready(self.generate_now(user, applid))
+    }
+
+    fn generate_at_once(
+        &self,
+        user: &UserId,
+        applid: &Applid,
+    ) -> Option<Result<PassTicket, GenerateError>> {
+        Some(self.generate_now(user, applid))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Bodies: of answers, and of requests on their way.
 
 use std::{
+    fmt,
     pin::Pin,
     sync::{
         Arc,
@@ -16,6 +17,8 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
+use super::connections::Lease;
+
 pin_project! {
     /// The body of an answer: streamed from the service, or our own.
     #[derive(Debug)]
@@ -29,14 +32,33 @@ pin_project! {
     #[project = KindProj]
     #[derive(Debug)]
     enum Kind {
-        Upstream { #[pin] body: Incoming },
+        // The connection goes back when the body has ended, and is closed with it before.
+        Upstream { #[pin] body: Incoming, connection: Option<Box<dyn Connection>> },
         Own { #[pin] body: Full<Bytes> },
     }
 }
 
-impl From<Incoming> for ResponseBody {
-    fn from(body: Incoming) -> Self {
-        Self { kind: Kind::Upstream { body } }
+/// The connection that a body comes on.
+trait Connection: fmt::Debug + Send {
+    fn give_back(self: Box<Self>);
+}
+
+impl<B: Send> Connection for Lease<B> {
+    fn give_back(self: Box<Self>) {
+        (*self).give_back();
+    }
+}
+
+impl ResponseBody {
+    /// The body of an answer that comes on a connection.
+    pub(super) fn upstream<B: Send + 'static>(body: Incoming, lease: Lease<B>) -> Self {
+        let connection: Option<Box<dyn Connection>> = if body.is_end_stream() {
+            lease.give_back();
+            None
+        } else {
+            Some(Box::new(lease))
+        };
+        Self { kind: Kind::Upstream { body, connection } }
     }
 }
 
@@ -61,21 +83,32 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.project().kind.project() {
-            KindProj::Upstream { body } => body.poll_frame(cx),
+            KindProj::Upstream { mut body, connection } => {
+                let frame = ready!(body.as_mut().poll_frame(cx));
+                let has_ended = match &frame {
+                    None => true,
+                    Some(Ok(_)) => body.is_end_stream(),
+                    Some(Err(_)) => false,
+                };
+                if has_ended && let Some(connection) = connection.take() {
+                    connection.give_back();
+                }
+                Poll::Ready(frame)
+            }
             KindProj::Own { body } => body.poll_frame(cx).map_err(|never| match never {}),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Upstream { body } => body.is_end_stream(),
+            Kind::Upstream { body, .. } => body.is_end_stream(),
             Kind::Own { body } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Upstream { body } => body.size_hint(),
+            Kind::Upstream { body, .. } => body.size_hint(),
             Kind::Own { body } => body.size_hint(),
         }
     }

@@ -14,20 +14,20 @@ use std::{
     fmt,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{
     Extensions, HeaderValue, Request, Response, StatusCode, Uri, Version,
-    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
-    uri::{self, PathAndQuery},
+    header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
+    uri::PathAndQuery,
 };
-use hyper::body::{Body, Incoming};
-use hyper_util::{
-    client::legacy::{self, Client, connect::Connect},
-    rt::{TokioExecutor, TokioTimer},
+use hyper::{
+    body::{Body, Incoming},
+    client::conn::TrySendError,
+    rt::{Read, Write},
 };
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
@@ -35,7 +35,8 @@ use tower_service::Service;
 
 use super::{
     body::{Progress, RequestBody, ResponseBody},
-    forwarded,
+    connections::{BoxError, Connecting, Connections, Kept, Lease},
+    forwarded::Known,
 };
 use crate::{
     connection::Connection,
@@ -60,33 +61,37 @@ impl Default for Timeouts {
 }
 
 /// The service at the end of the stack. `C` connects, `B` is the body of requests.
+///
+/// Clones share the connections to the services.
 pub struct Forward<C, B> {
-    client: Client<C, RequestBody<B>>,
+    connections: Connections<C, RequestBody<B>>,
     response_timeout: Duration,
+    /// The connections of the route that was used last: mostly it is used next.
+    last: Option<(Arc<Route>, Arc<Kept<RequestBody<B>>>)>,
+    known: Known,
 }
 
-impl<C, B> Forward<C, B>
-where
-    C: Connect + Clone,
-    B: Body + Send,
-    B::Data: Send,
-{
+impl<C, B> Forward<C, B> {
     /// Forwards over connections that `connector` makes; a connector that refuses to wait for
     /// ever is up to you.
     pub fn new(connector: C, timeouts: Timeouts) -> Self {
-        let client = Client::builder(TokioExecutor::new())
-            // Without the timer the idle timeout would silently not apply.
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(timeouts.idle)
-            .pool_max_idle_per_host(256)
-            .build(connector);
-        Self { client, response_timeout: timeouts.response }
+        Self {
+            connections: Connections::new(connector, timeouts.idle),
+            response_timeout: timeouts.response,
+            last: None,
+            known: Known::default(),
+        }
     }
 }
 
 impl<C: Clone, B> Clone for Forward<C, B> {
     fn clone(&self) -> Self {
-        Self { client: self.client.clone(), response_timeout: self.response_timeout }
+        Self {
+            connections: self.connections.clone(),
+            response_timeout: self.response_timeout,
+            last: None,
+            known: Known::default(),
+        }
     }
 }
 
@@ -98,16 +103,50 @@ impl<C, B> fmt::Debug for Forward<C, B> {
     }
 }
 
+impl<C, B> Forward<C, B>
+where
+    C: Service<Uri, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
+    C::Response: Read + Write + Unpin + Send + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    fn begin(
+        &mut self,
+        request: Request<B>,
+        route: &Arc<Route>,
+        progress: &Progress,
+    ) -> Result<Exchange<C, B>, http::Error> {
+        let kept = match &self.last {
+            Some((last, kept)) if Arc::ptr_eq(last, route) => kept.clone(),
+            _ => {
+                let kept = self.connections.to(route.upstream())?;
+                self.last = Some((route.clone(), kept.clone()));
+                kept
+            }
+        };
+        let request = southbound(request, route, progress, &mut self.known, kept.host())?;
+        Ok(match kept.take() {
+            Some(lease) => {
+                // Only what was used before can have been closed, and then there is a second try.
+                let again = Some((self.connections.clone(), kept));
+                Exchange::send(lease, request, again)
+            }
+            None => Exchange::Connecting {
+                connecting: self.connections.connect(&kept),
+                request: Some(request),
+            },
+        })
+    }
+}
+
 impl<C, B> Service<Request<B>> for Forward<C, B>
 where
-    C: Connect + Clone + Send + Sync + 'static,
-    B: Body + Send + Unpin + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    C: Service<Uri, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
+    C::Response: Read + Write + Unpin + Send + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     type Response = Response<ResponseBody>;
     type Error = Infallible;
-    type Future = ForwardFuture;
+    type Future = ForwardFuture<C, B>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -119,10 +158,10 @@ where
             Err(rejection) => return ForwardFuture::answered(rejection.into_response()),
         };
         let progress = Progress::start();
-        match southbound(request, &route, &progress) {
-            Ok(request) => ForwardFuture {
+        match self.begin(request, &route, &progress) {
+            Ok(exchange) => ForwardFuture {
                 state: State::Waiting {
-                    response: self.client.request(request),
+                    exchange,
                     timer: sleep(self.response_timeout),
                     timeout: self.response_timeout,
                     progress,
@@ -154,6 +193,8 @@ fn southbound<B: Body>(
     request: Request<B>,
     route: &Route,
     progress: &Progress,
+    known: &mut Known,
+    host: &HeaderValue,
 ) -> Result<Request<RequestBody<B>>, http::Error> {
     let (mut head, body) = request.into_parts();
     strip_hop_by_hop(&mut head.headers);
@@ -165,13 +206,10 @@ fn southbound<B: Body>(
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let connection = head.extensions.get::<Connection>();
-    forwarded::set(&mut head.headers, &head.uri, route.prefix(), connection);
+    known.set(&mut head.headers, &head.uri, route.prefix(), connection);
+    head.headers.insert(HOST, host.clone());
     let path = PathAndQuery::from_maybe_shared(Bytes::from(route.southbound_path(&head.uri)))?;
-    let mut parts = uri::Parts::default();
-    parts.scheme = Some(route.upstream().scheme().clone());
-    parts.authority = Some(route.upstream().authority().clone());
-    parts.path_and_query = Some(path);
-    head.uri = Uri::from_parts(parts)?;
+    head.uri = Uri::from(path);
     head.version = Version::HTTP_11;
     // They are about the connection of the client.
     head.extensions = Extensions::new();
@@ -180,18 +218,17 @@ fn southbound<B: Body>(
 
 pin_project! {
     /// The answer of the service, or ours.
-    pub struct ForwardFuture {
+    pub struct ForwardFuture<C, B> {
         #[pin]
-        state: State,
+        state: State<C, B>,
     }
 }
 
 pin_project! {
     #[project = StateProj]
-    enum State {
+    enum State<C, B> {
         Waiting {
-            #[pin]
-            response: legacy::ResponseFuture,
+            exchange: Exchange<C, B>,
             #[pin]
             timer: Sleep,
             timeout: Duration,
@@ -202,19 +239,108 @@ pin_project! {
     }
 }
 
-impl ForwardFuture {
+impl<C, B> ForwardFuture<C, B> {
     fn answered(response: Response<ResponseBody>) -> Self {
         Self { state: State::Answered { response: Some(response) } }
     }
 }
 
-impl fmt::Debug for ForwardFuture {
+impl<C, B> fmt::Debug for ForwardFuture<C, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ForwardFuture").finish_non_exhaustive()
     }
 }
 
-impl Future for ForwardFuture {
+type Sent<B> = Result<Response<Incoming>, TrySendError<Request<RequestBody<B>>>>;
+
+/// A request on its way to the service.
+enum Exchange<C, B> {
+    Connecting {
+        connecting: Connecting<RequestBody<B>>,
+        request: Option<Request<RequestBody<B>>>,
+    },
+    Sending {
+        sending: Pin<Box<dyn Future<Output = Sent<B>> + Send>>,
+        lease: Option<Lease<RequestBody<B>>>,
+        /// How to make a new connection, where this one may turn out to be closed.
+        again: Option<(Connections<C, RequestBody<B>>, Arc<Kept<RequestBody<B>>>)>,
+    },
+}
+
+/// Why the service gave no answer.
+enum ExchangeError {
+    Connect(BoxError),
+    BrokenOff(hyper::Error),
+}
+
+impl<C, B> Exchange<C, B>
+where
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    fn send(
+        mut lease: Lease<RequestBody<B>>,
+        request: Request<RequestBody<B>>,
+        again: Option<(Connections<C, RequestBody<B>>, Arc<Kept<RequestBody<B>>>)>,
+    ) -> Self {
+        let sending = Box::pin(lease.sender.try_send_request(request));
+        Self::Sending { sending, lease: Some(lease), again }
+    }
+}
+
+impl<C, B> Exchange<C, B>
+where
+    C: Service<Uri, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
+    C::Response: Read + Write + Unpin + Send + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response<ResponseBody>, ExchangeError>> {
+        loop {
+            *self = match self {
+                Self::Connecting { connecting, request } => {
+                    let lease = ready!(connecting.as_mut().poll(cx));
+                    let lease = lease.map_err(ExchangeError::Connect)?;
+                    let request = request.take().expect("taken only when the state changes");
+                    Self::send(lease, request, None)
+                }
+                Self::Sending { sending, lease, again } => {
+                    match ready!(sending.as_mut().poll(cx)) {
+                        Ok(response) => {
+                            let lease = lease.take().expect("polled once to the end");
+                            return Poll::Ready(Ok(northbound(response, lease)));
+                        }
+                        Err(mut error) => match (error.take_message(), again.take()) {
+                            // Nothing of it was sent: the connection had been closed.
+                            (Some(request), Some((connections, kept))) => match kept.take() {
+                                Some(lease) => {
+                                    Self::send(lease, request, Some((connections, kept)))
+                                }
+                                None => Self::Connecting {
+                                    connecting: connections.connect(&kept),
+                                    request: Some(request),
+                                },
+                            },
+                            _ => {
+                                return Poll::Ready(Err(ExchangeError::BrokenOff(
+                                    error.into_error(),
+                                )));
+                            }
+                        },
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<C, B> Future for ForwardFuture<C, B>
+where
+    C: Service<Uri, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
+    C::Response: Read + Write + Unpin + Send + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
     type Output = Result<Response<ResponseBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -222,12 +348,11 @@ impl Future for ForwardFuture {
             StateProj::Answered { response } => {
                 Poll::Ready(Ok(response.take().expect("polled after completion")))
             }
-            StateProj::Waiting { response, mut timer, timeout, progress, route } => {
-                if let Poll::Ready(result) = response.poll(cx) {
-                    return Poll::Ready(Ok(match result {
-                        Ok(response) => northbound(response),
-                        Err(error) => failed(&error, route, progress),
-                    }));
+            StateProj::Waiting { exchange, mut timer, timeout, progress, route } => {
+                if let Poll::Ready(result) = exchange.poll(cx) {
+                    return Poll::Ready(Ok(
+                        result.unwrap_or_else(|error| failed(&error, route, progress))
+                    ));
                 }
                 while timer.as_mut().poll(cx).is_ready() {
                     let deadline = progress.last() + *timeout;
@@ -246,28 +371,39 @@ impl Future for ForwardFuture {
     }
 }
 
-fn northbound(mut response: Response<Incoming>) -> Response<ResponseBody> {
+fn northbound<B: Send + 'static>(
+    mut response: Response<Incoming>,
+    lease: Lease<RequestBody<B>>,
+) -> Response<ResponseBody> {
     strip_hop_by_hop(response.headers_mut());
     // It is about the connection to the service.
     *response.version_mut() = Version::HTTP_11;
-    response.map(ResponseBody::from)
+    response.map(|body| ResponseBody::upstream(body, lease))
 }
 
-fn failed(error: &legacy::Error, route: &Route, progress: &Progress) -> Response<ResponseBody> {
+fn failed(error: &ExchangeError, route: &Route, progress: &Progress) -> Response<ResponseBody> {
     let (service, upstream) = (route.service(), route.upstream());
-    let cause = Causes(error);
+    let cause: &dyn std::error::Error = match error {
+        ExchangeError::Connect(error) => &**error,
+        ExchangeError::BrokenOff(error) => error,
+    };
+    let cause = Causes(cause);
     if progress.is_broken_off() {
         tracing::debug!(%service, %cause, "the client broke off");
         let message = ApiMessage::with(&message::BAD_REQUEST, &["the body breaks off"]);
-        own(message, StatusCode::BAD_REQUEST)
-    } else if error.is_connect() {
-        tracing::warn!(%service, %upstream, %cause, "cannot reach the service");
-        let message =
-            ApiMessage::with(&message::SERVICE_UNAVAILABLE, &["the service cannot be reached"]);
-        own(message, StatusCode::SERVICE_UNAVAILABLE)
-    } else {
-        tracing::warn!(%service, %upstream, %cause, "the service broke off");
-        own(ApiMessage::new(&message::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY)
+        return own(message, StatusCode::BAD_REQUEST);
+    }
+    match error {
+        ExchangeError::Connect(_) => {
+            tracing::warn!(%service, %upstream, %cause, "cannot reach the service");
+            let message =
+                ApiMessage::with(&message::SERVICE_UNAVAILABLE, &["the service cannot be reached"]);
+            own(message, StatusCode::SERVICE_UNAVAILABLE)
+        }
+        ExchangeError::BrokenOff(_) => {
+            tracing::warn!(%service, %upstream, %cause, "the service broke off");
+            own(ApiMessage::new(&message::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY)
+        }
     }
 }
 

@@ -13,43 +13,76 @@ static PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 static PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 static FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 
-/// Writes `X-Forwarded-*` anew and takes `Host` out, which the client of the service sets.
-///
-/// Whatever the request has of these is removed: nobody can tell a proxy before us from a client
-/// that pretends to be one (CVE-2025-41235 was that).
-pub(super) fn set(
-    headers: &mut HeaderMap,
-    uri: &Uri,
-    prefix: &str,
-    connection: Option<&Connection>,
-) {
-    for name in [&FOR, &PROTO, &X_HOST, &PORT, &PREFIX, &FORWARDED] {
-        headers.remove(name);
+/// What was the same for the last request, and mostly is for the next: one connection has one peer,
+/// and mostly asks one service.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    peer: Option<(IpAddr, HeaderValue)>,
+    prefix: Option<HeaderValue>,
+}
+
+impl Known {
+    fn peer(&mut self, ip: IpAddr) -> Option<HeaderValue> {
+        match &self.peer {
+            Some((known, value)) if *known == ip => Some(value.clone()),
+            _ => {
+                let value = HeaderValue::from_str(&address(ip)).ok()?;
+                self.peer = Some((ip, value.clone()));
+                Some(value)
+            }
+        }
     }
-    // HTTP/2 has the host in the URI, HTTP/1.1 in the header.
-    let host = headers.remove(HOST);
-    // Without the user and password that an absolute form may carry.
-    let authority = uri.authority().and_then(|a| a.as_str().rsplit('@').next());
-    let authority = authority.and_then(|host| HeaderValue::from_str(host).ok());
-    let host = authority.or(host);
-    let port = host.as_ref().and_then(port_of);
-    if let Some(host) = host {
-        headers.insert(&X_HOST, host);
+
+    fn prefix(&mut self, prefix: &str) -> Option<HeaderValue> {
+        match &self.prefix {
+            Some(value) if value.as_bytes() == prefix.as_bytes() => Some(value.clone()),
+            _ => {
+                let value = HeaderValue::from_str(prefix).ok()?;
+                self.prefix = Some(value.clone());
+                Some(value)
+            }
+        }
     }
-    if let Ok(prefix) = HeaderValue::from_str(prefix) {
-        headers.insert(&PREFIX, prefix);
+
+    /// Writes `X-Forwarded-*` anew and takes `Host` out, which is another one for the service.
+    ///
+    /// Whatever the request has of these is removed: nobody can tell a proxy before us from a
+    /// client that pretends to be one (CVE-2025-41235 was that).
+    pub(super) fn set(
+        &mut self,
+        headers: &mut HeaderMap,
+        uri: &Uri,
+        prefix: &str,
+        connection: Option<&Connection>,
+    ) {
+        for name in [&FOR, &PROTO, &X_HOST, &PORT, &PREFIX, &FORWARDED] {
+            headers.remove(name);
+        }
+        // HTTP/2 has the host in the URI, HTTP/1.1 in the header.
+        let host = headers.remove(HOST);
+        // Without the user and password that an absolute form may carry.
+        let authority = uri.authority().and_then(|a| a.as_str().rsplit('@').next());
+        let authority = authority.and_then(|host| HeaderValue::from_str(host).ok());
+        let host = authority.or(host);
+        let port = host.as_ref().and_then(port_of);
+        if let Some(host) = host {
+            headers.insert(&X_HOST, host);
+        }
+        if let Some(prefix) = self.prefix(prefix) {
+            headers.insert(&PREFIX, prefix);
+        }
+        let Some(connection) = connection else { return };
+        if let Some(peer) = self.peer(connection.peer.ip()) {
+            headers.insert(&FOR, peer);
+        }
+        headers.insert(&PROTO, HeaderValue::from_static(connection.protocol.as_str()));
+        let default = match connection.protocol {
+            Protocol::Http => 80,
+            Protocol::Https => 443,
+        };
+        // The port that the client used, which a port mapping before us may have changed.
+        headers.insert(&PORT, HeaderValue::from(port.unwrap_or(default)));
     }
-    let Some(connection) = connection else { return };
-    if let Ok(peer) = HeaderValue::from_str(&address(connection.peer.ip())) {
-        headers.insert(&FOR, peer);
-    }
-    headers.insert(&PROTO, HeaderValue::from_static(connection.protocol.as_str()));
-    let default = match connection.protocol {
-        Protocol::Http => 80,
-        Protocol::Https => 443,
-    };
-    // The port that the client used, which a port mapping before us may have changed.
-    headers.insert(&PORT, HeaderValue::from(port.unwrap_or(default)));
 }
 
 fn port_of(host: &HeaderValue) -> Option<u16> {
@@ -104,7 +137,11 @@ mod tests {
             if let Some(host) = host {
                 headers.insert(HOST, HeaderValue::from_static(host));
             }
-            set(&mut headers, &uri.parse().unwrap(), "/svc/api/v1", connection.as_ref());
+            let mut known = Known::default();
+            for _ in 0..2 {
+                known.set(&mut headers.clone(), &uri.parse().unwrap(), "/other", None);
+            }
+            known.set(&mut headers, &uri.parse().unwrap(), "/svc/api/v1", connection.as_ref());
             let got = [&FOR, &PROTO, &X_HOST, &PORT].map(|name| {
                 assert!(headers.get_all(name).iter().count() <= 1);
                 headers.get(name).map_or("", |v| v.to_str().unwrap())

@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
 use pin_project_lite::pin_project;
 use tokio::time::{Timeout, timeout};
+use tower::util::Oneshot;
 use tower_service::Service;
 
 use super::body::ResponseBody;
@@ -26,49 +28,54 @@ const HEALTH: &str = "/application/health";
 /// a byte a minute does not keep it for ever.
 const API_WITHIN: Duration = Duration::from_secs(30);
 
-/// Sends `/gateway/api/v1/auth/…` to the auth API `A`, which has 30 seconds for it, answers `/application/health`, and leaves
-/// the rest to the routed stack `R`.
+/// Sends `/gateway/api/v1/auth/…` to the auth API `A`, which has 30 seconds for it, answers
+/// `/application/health`, and leaves the rest to the routed stack `R`.
 ///
 /// Every request gets a [`RequestId`], unless somebody before has given it one, and every response
 /// tells it as `X-Request-Id`, unless the service has sent one. What the client sends under that
 /// name goes on to the service, and is believed by nobody here.
 ///
-/// Both must always be ready, as the services of this crate are: nothing here waits for one while
-/// the other could serve.
-#[derive(Clone, Debug)]
+/// `R` must always be ready, as the services of this crate are: nothing here waits for it while `A`
+/// could serve. `A` is cloned for each request that it gets, and for no other.
+#[derive(Debug)]
 pub struct Gateway<A, R> {
-    api: A,
+    api: Arc<A>,
     routed: R,
+}
+
+impl<A, R: Clone> Clone for Gateway<A, R> {
+    fn clone(&self) -> Self {
+        Self { api: self.api.clone(), routed: self.routed.clone() }
+    }
 }
 
 impl<A, R> Gateway<A, R> {
     /// A gateway with these two behind it.
     pub fn new(api: A, routed: R) -> Self {
-        Self { api, routed }
+        Self { api: Arc::new(api), routed }
     }
 }
 
 impl<A, R, ReqBody, ApiBody> Service<Request<ReqBody>> for Gateway<A, R>
 where
-    A: Service<Request<ReqBody>, Response = Response<ApiBody>, Error = Infallible>,
+    A: Service<Request<ReqBody>, Response = Response<ApiBody>, Error = Infallible> + Clone,
     R: Service<Request<ReqBody>, Response = Response<ResponseBody>, Error = Infallible>,
     ApiBody: Into<ResponseBody>,
 {
     type Response = Response<ResponseBody>;
     type Error = Infallible;
-    type Future = GatewayFuture<A::Future, R::Future>;
+    type Future = GatewayFuture<Oneshot<A, Request<ReqBody>>, R::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        let api = self.api.poll_ready(cx)?;
-        let routed = self.routed.poll_ready(cx)?;
-        if api.is_ready() && routed.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+        self.routed.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let id = *request.extensions_mut().get_or_insert_with(RequestId::next);
         let path = request.uri().path();
         let kind = if path.strip_prefix(AUTH_API).is_some_and(|rest| rest.starts_with('/')) {
-            Kind::Api { future: timeout(API_WITHIN, self.api.call(request)) }
+            let answering = Oneshot::new(A::clone(&self.api), request);
+            Kind::Api { future: Box::pin(timeout(API_WITHIN, answering)) }
         } else if path == HEALTH {
             Kind::Health
         } else {
@@ -92,7 +99,8 @@ pin_project! {
     #[project = KindProj]
     #[derive(Debug)]
     enum Kind<A, R> {
-        Api { #[pin] future: Timeout<A> },
+        // Boxed, so that routed requests do not carry the room for it.
+        Api { future: Pin<Box<Timeout<A>>> },
         Routed { #[pin] future: R },
         Health,
     }
@@ -109,7 +117,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut response = match this.kind.project() {
-            KindProj::Api { future } => match ready!(future.poll(cx)) {
+            KindProj::Api { future } => match ready!(future.as_mut().poll(cx)) {
                 Ok(answered) => answered?.map(Into::into),
                 Err(_) => late(),
             },

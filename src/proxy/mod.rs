@@ -4,6 +4,7 @@
 //! - [`Gateway`] is the front door: the auth API, the health endpoint, and the routed requests.
 
 mod body;
+mod connections;
 mod forward;
 mod forwarded;
 mod gateway;

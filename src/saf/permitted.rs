@@ -8,7 +8,7 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-use super::{Access, AccessLevel, SafProvider};
+use super::{Access, AccessLevel, SafError, SafProvider};
 use crate::passticket::{
     Applid, GenerateError, LocalGenerator, PassTicket, PassTicketGenerator, SafReturnCodes, UserId,
 };
@@ -79,6 +79,38 @@ impl<S: SafProvider> PassTicketGenerator for PermittedGenerator<S> {
         let (generator, user, applid) = (self.generator.clone(), *user, *applid);
         Permitted { step: Step::Asking { check, generator, user, applid } }
     }
+
+    fn generate_at_once(
+        &self,
+        user: &UserId,
+        applid: &Applid,
+    ) -> Option<Result<PassTicket, GenerateError>> {
+        if !self.generator.has_key(applid) {
+            return Some(Err(GenerateError::new(*user, *applid, SafReturnCodes::NO_PROFILE)));
+        }
+        let resource = Resource::new(applid, user);
+        let level = AccessLevel::Update;
+        let access = self.saf.check_at_once(&self.gateway, CLASS, resource.as_str(), level)?;
+        Some(conclude(access, &self.generator, user, applid))
+    }
+}
+
+/// What the answer of the security product means for the ticket.
+fn conclude(
+    access: Result<Access, SafError>,
+    generator: &LocalGenerator,
+    user: &UserId,
+    applid: &Applid,
+) -> Result<PassTicket, GenerateError> {
+    let codes = match access {
+        Ok(Access::Granted) => return generator.generate_now(user, applid),
+        Ok(Access::Refused) => SafReturnCodes::NOT_AUTHORIZED,
+        Err(error) => {
+            tracing::error!(%user, %applid, %error, "nobody can say whether a ticket may be made");
+            SafReturnCodes::INTERNAL
+        }
+    };
+    Err(GenerateError::new(*user, *applid, codes))
 }
 
 pin_project! {
@@ -98,7 +130,7 @@ pin_project! {
     }
 }
 
-impl<F: Future<Output = Result<Access, super::SafError>>> Future for Permitted<F> {
+impl<F: Future<Output = Result<Access, SafError>>> Future for Permitted<F> {
     type Output = Result<PassTicket, GenerateError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -106,15 +138,7 @@ impl<F: Future<Output = Result<Access, super::SafError>>> Future for Permitted<F
             StepProj::Refused { error } => return Poll::Ready(Err(*error)),
             StepProj::Asking { check, generator, user, applid } => (check, generator, user, applid),
         };
-        let codes = match ready!(check.poll(cx)) {
-            Ok(Access::Granted) => return Poll::Ready(generator.generate_now(user, applid)),
-            Ok(Access::Refused) => SafReturnCodes::NOT_AUTHORIZED,
-            Err(error) => {
-                tracing::error!(%user, %applid, %error, "nobody can say whether a ticket may be made");
-                SafReturnCodes::INTERNAL
-            }
-        };
-        Poll::Ready(Err(GenerateError::new(*user, *applid, codes)))
+        Poll::Ready(conclude(ready!(check.poll(cx)), generator, user, applid))
     }
 }
 
@@ -154,10 +178,7 @@ mod tests {
     use std::future::{Ready, ready};
 
     use super::*;
-    use crate::{
-        passticket::{Algorithm, KeyProfile, KeyProfiles},
-        saf::SafError,
-    };
+    use crate::passticket::{Algorithm, KeyProfile, KeyProfiles};
 
     /// Answers as it is told, if it is asked what it should be asked.
     #[derive(Clone)]

@@ -4,12 +4,12 @@ use std::{
     convert::Infallible,
     io,
     net::SocketAddr,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -18,8 +18,8 @@ use hyper::body::{Body, Incoming};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulConnection},
-    service::TowerToHyperService,
 };
+use pin_project_lite::pin_project;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -27,6 +27,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
+use tower::util::Oneshot;
 use tower_service::Service;
 
 use super::material::ServerTls;
@@ -225,12 +226,7 @@ impl Accepted {
         let service = |protocol, certificate| {
             let connection = Connection { peer, local, protocol };
             let asked = asked.clone();
-            TowerToHyperService::new(ConnectionService {
-                inner: service,
-                connection,
-                certificate,
-                asked,
-            })
+            ConnectionService { inner: Mutex::new(service), connection, certificate, asked }
         };
         // The protocol is chosen here, by ALPN, and not by the first bytes: a builder that waits
         // for these has no time limit, and drops the connection when it is told to end.
@@ -297,35 +293,57 @@ fn peer_certificate(tls: &rustls::ServerConnection, peer: SocketAddr) -> Option<
         .ok()
 }
 
-/// Tells each request of a connection what is known about it.
-#[derive(Clone)]
+/// Serves the requests of one connection with one instance of the service, which so can keep
+/// things for the next request, and tells each request what is known about the connection.
 struct ConnectionService<S> {
-    inner: S,
+    /// Held for no longer than a call, which only makes a future.
+    inner: Mutex<S>,
     connection: Connection,
     certificate: Option<PeerCertificate>,
     /// Whether there has been a request.
     asked: Arc<AtomicBool>,
 }
 
-impl<S, B> Service<Request<B>> for ConnectionService<S>
+impl<S, B> hyper::service::Service<Request<B>> for ConnectionService<S>
 where
-    S: Service<Request<B>>,
+    S: Service<Request<B>> + Clone,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = S::Future;
+    type Future = Called<S, Request<B>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    fn call(&self, mut request: Request<B>) -> Self::Future {
         self.asked.store(true, Ordering::Relaxed);
         let extensions = request.extensions_mut();
         extensions.insert(self.connection);
         if let Some(certificate) = &self.certificate {
             extensions.insert(certificate.clone());
         }
-        self.inner.call(request)
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        // A service that has to wait first does so in a clone, and leaves this one to the others.
+        match inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => Called::Ready { future: inner.call(request) },
+            _ => Called::Waiting { future: Oneshot::new(inner.clone(), request) },
+        }
+    }
+}
+
+pin_project! {
+    /// The answer of a service that was ready, or has to become so.
+    #[project = CalledProj]
+    enum Called<S: Service<R>, R> {
+        Ready { #[pin] future: S::Future },
+        Waiting { #[pin] future: Oneshot<S, R> },
+    }
+}
+
+impl<S: Service<R>, R> Future for Called<S, R> {
+    type Output = Result<S::Response, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            CalledProj::Ready { future } => future.poll(cx),
+            CalledProj::Waiting { future } => future.poll(cx),
+        }
     }
 }

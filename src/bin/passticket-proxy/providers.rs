@@ -130,6 +130,14 @@ impl IdentityMapper for Mapper {
             Self::Zss(zss) => Answer::Later(zss.map_certificate(certificate)),
         }
     }
+
+    fn map_at_once(&self, certificate: &PeerCertificate) -> Option<Result<UserId, MapError>> {
+        match self {
+            Self::CommonName(name) => name.map_at_once(certificate),
+            Self::File(map) => map.map_at_once(certificate),
+            Self::Zss(_) => None,
+        }
+    }
 }
 
 /// Who may be whom.
