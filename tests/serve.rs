@@ -219,3 +219,24 @@ async fn no_answer_in_time_and_nobody_there() {
     let line = gateway.program.logged("cannot reach the service");
     assert!(line.contains(&port) && line.contains("refused"), "{line}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_at_tls_it_serves_plain_http() {
+    let gateway = Demo::reconfigured(|yaml| {
+        yaml.replacen("zowe:\n", "zowe:\n  network: {server: {tls: {attls: true}}}\n", 1)
+            .replace("delegatePassticket: true", "delegatePassticket: false")
+    });
+    let url = gateway.at("/application/health").replace("https:", "http:");
+    let client = gateway.client();
+    let response = client.get(&url).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(client.get(gateway.at("/application/health")).send().await.is_err());
+
+    let login = gateway.auth("login").replace("https:", "http:");
+    let login = client.post(login).basic_auth("USER", Some("validPassword"));
+    let response = login.send().await.unwrap();
+    assert_eq!(response.status(), 204);
+    // AT-TLS encrypts it: the cookie is one for encrypted connections all the same.
+    let cookie = response.headers()["set-cookie"].to_str().unwrap();
+    assert!(cookie.contains("Secure"), "{cookie}");
+}

@@ -80,6 +80,19 @@
 //!       applid: ZOWEAPPL
 //! ```
 //!
+//! # AT-TLS
+//!
+//! With Zowe's `attls`, for all of Zowe or for the gateway alone, z/OS encrypts in front of the
+//! gateway, which serves plain HTTP/1.1 then and takes no client certificates:
+//!
+//! ```yaml
+//! zowe:
+//!   network:
+//!     server:
+//!       tls:
+//!         attls: true
+//! ```
+//!
 //! # Example
 //!
 //! ```
@@ -157,6 +170,9 @@ type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 pub struct Config {
     /// Where to listen: `passticketProxy.host` and `components.gateway.port`. Port 0 is any.
     pub listen: SocketAddr,
+    /// Who encrypts there: `zowe.network.server.tls.attls`, or the same below
+    /// `components.gateway`.
+    pub encryption: Encryption,
     /// `zowe.certificate.pem.*`.
     pub tls: TlsFiles,
     /// `zowe.verifyCertificates`.
@@ -213,6 +229,16 @@ pub struct Config {
     pub routes: Routes,
     /// `passticketProxy.ptktdata`.
     pub profiles: KeyProfiles,
+}
+
+/// Who encrypts what goes between the clients and the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encryption {
+    /// The gateway: it serves HTTPS.
+    Tls,
+    /// AT-TLS of z/OS, in front of it: the gateway serves plain HTTP, and does not see the
+    /// certificates of clients (zowe-dataplane §6.5).
+    AtTls,
 }
 
 /// How a client certificate becomes a user.
@@ -318,6 +344,7 @@ impl fmt::Debug for Config {
         let users: Vec<_> = self.users.iter().map(|(user, _)| user).collect();
         f.debug_struct("Config")
             .field("listen", &self.listen)
+            .field("encryption", &self.encryption)
             .field("tls", &self.tls)
             .field("verify", &self.verify)
             .field("signing_key", &self.signing_key)
@@ -394,8 +421,18 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         );
     }
     who::check_tickets(&profiles, &routes, &ours);
+    if let Some(at) = &zowe.attls
+        && !ours.host.is_loopback()
+    {
+        at.warning(format_args!(
+            "makes the gateway serve plain HTTP on {}: unless AT-TLS stands before it, whoever is \
+             between it and a client sees passwords and tokens",
+            ours.host
+        ));
+    }
     Some(Config {
         listen: SocketAddr::new(ours.host, zowe.port),
+        encryption: zowe.encryption,
         tls: tls?,
         verify: zowe.verify,
         signing_key: signing_key?,

@@ -107,6 +107,7 @@ fn the_annotated_example_loads() {
     let Loaded { config, warnings } = setup.load().unwrap();
     assert_eq!(warnings, []);
     assert_eq!(config.listen, "127.0.0.1:7554".parse().unwrap());
+    assert_eq!(config.encryption, Encryption::Tls);
     assert_eq!(config.tls.certificate, CERTIFICATE.as_bytes());
     assert_eq!(config.tls.key.as_slice(), KEY.serialize_pem().as_bytes());
     assert_eq!(config.tls.authorities, format!("{}\n", CERTIFICATE.trim_end()).as_bytes());
@@ -157,6 +158,27 @@ fn the_annotated_example_loads() {
     for secret in [LEGACY, ENHANCED, HASH, "c29t", key_line, bytes.trim_matches(['[', ']'])] {
         assert!(!debug.contains(secret), "{debug}");
     }
+}
+
+#[test]
+fn at_tls_is_plain_http_that_should_not_be_reached_otherwise() {
+    let setup = Setup::new();
+    setup.edit("zowe:\n", "zowe:\n  network: {server: {tls: {attls: true}}}\n");
+    setup.edit("x509:\n          enabled: true", "x509:\n          enabled: false");
+    let [problem] = &setup.problems()[..] else { panic!("{:?}", setup.problems()) };
+    assert!(problem.contains("delegatePassticket: takes client certificates, which AT-TLS keeps"));
+
+    setup.edit("delegatePassticket: true", "delegatePassticket: false");
+    let Loaded { config, .. } = setup.load().unwrap();
+    assert_eq!(config.encryption, Encryption::AtTls);
+    let warned = |problems: &[String]| problems.iter().any(|p| p.contains("plain HTTP on"));
+    assert!(!warned(&setup.problems()), "{:?}", setup.problems());
+
+    setup.edit("host: 127.0.0.1", "#");
+    let problems = setup.problems();
+    let want = "zowe.yaml:2: zowe.network.server.tls.attls: makes the gateway serve plain HTTP on \
+                0.0.0.0: unless AT-TLS stands before it, whoever is between";
+    assert!(problems.iter().any(|problem| problem.starts_with(want)), "{problems:?}");
 }
 
 #[test]

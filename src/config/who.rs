@@ -59,7 +59,10 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
     }
 
     let delegation = zowe.delegation.as_ref().and_then(|at| {
-        if !zowe.client_certificates {
+        if zowe.attls.is_some() {
+            at.error("takes client certificates, which AT-TLS keeps to itself; write false here or \
+                      for attls");
+        } else if !zowe.client_certificates {
             at.error("takes client certificates; write x509: { enabled: true } beside it, or false");
         }
         if !ours.audit.enabled {

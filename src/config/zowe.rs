@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::{
+    Encryption,
     passticket_proxy::gateway_user_of_zowe,
     problem::quote,
     reader::{At, Field, Section, unknown_key},
@@ -26,6 +27,9 @@ pub(super) struct Zowe<'a> {
     pub(super) key: Option<Field<'a>>,
     pub(super) authorities: Option<Field<'a>>,
     pub(super) verify: Verification,
+    pub(super) encryption: Encryption,
+    /// Where AT-TLS is switched on.
+    pub(super) attls: Option<At<'a>>,
     pub(super) port: u16,
     pub(super) timeout: Duration,
     pub(super) pats: bool,
@@ -56,6 +60,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
     let mut zowe = root.section("zowe");
     let mut pem = zowe.section("certificate").section("pem");
     let mut gateway = root.section("components").section("gateway");
+    let attls = attls(&mut zowe, &mut gateway);
     let port = gateway.optional("port").and_then(|f| f.number(0..=u64::from(u16::MAX)));
     let mut apiml = gateway.section("apiml");
     let timeout = apiml.section("connection").optional("timeout");
@@ -78,9 +83,14 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
              passticketProxy.certificateMapping, by their common name unless told otherwise",
         );
     }
-    let mut switch = |name| {
-        security.section(name).optional("enabled").and_then(|f| f.boolean()).unwrap_or(false)
-    };
+    let mut switch = |name| security.section(name).optional("enabled").filter(is_on);
+    let (pats, x509) = (switch("personalAccessToken"), switch("x509"));
+    if let (Some(_), Some(field)) = (&attls, &x509) {
+        field.at.warning(
+            "has no effect with AT-TLS: it keeps the certificates of clients to itself; switch one \
+             of the two off",
+        );
+    }
     Zowe {
         certificate: pem.required("certificate", "the path of a PEM file with the server's chain"),
         key: pem.required("key", "the path of a PEM file with the key of the certificate"),
@@ -89,13 +99,15 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
             "the paths of PEM files with the authorities of clients and services",
         ),
         verify: zowe.optional("verifyCertificates").and_then(verification).unwrap_or_default(),
+        encryption: if attls.is_some() { Encryption::AtTls } else { Encryption::Tls },
         // Nothing is lost: the range ends where the type does.
         port: port.and_then(|port| port.try_into().ok()).unwrap_or(7554),
         timeout: Duration::from_millis(
             timeout.and_then(|f| f.number(1..=u64::from(u32::MAX))).unwrap_or(60_000),
         ),
-        pats: switch("personalAccessToken"),
-        client_certificates: switch("x509"),
+        pats: pats.is_some(),
+        client_certificates: x509.is_some() && attls.is_none(),
+        attls,
         token_refresh: refresh.contains(&Some(true)),
         custom_headers,
         strip_headers,
@@ -113,6 +125,20 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
         certificate_mapper: external.filter(|_| internal.is_none()),
         identity_mapper,
     }
+}
+
+/// The key of the component goes before that of all (zowe-dataplane §6.5).
+fn attls<'a>(zowe: &mut Section<'a>, gateway: &mut Section<'a>) -> Option<At<'a>> {
+    let key = |zowe: &mut Section<'a>| {
+        zowe.section("network").section("server").section("tls").optional("attls")
+    };
+    let of_all = key(zowe);
+    let field = key(&mut gateway.section("zowe")).or(of_all)?;
+    is_on(&field).then_some(field.at)
+}
+
+fn is_on(field: &Field<'_>) -> bool {
+    field.boolean().unwrap_or(false)
 }
 
 /// The document has the one spelling; code and older texts have the others (demand §1.2).
@@ -399,6 +425,55 @@ mod tests {
             assert_eq!(zowe.strip_headers, ["x-user", "x-ticket"]);
         });
         assert_eq!((seen, problems), (Some(()), Vec::new()));
+    }
+
+    #[test]
+    fn at_tls_is_switched_on_for_all_or_for_the_gateway() {
+        let tls = |value: &str| format!("network: {{server: {{tls: {{attls: {value}}}}}}}");
+        for (all, gateway, want) in [
+            ("", "", Encryption::Tls),
+            ("true", "", Encryption::AtTls),
+            ("", "true", Encryption::AtTls),
+            ("true", "false", Encryption::Tls),
+            ("false", "true", Encryption::AtTls),
+            ("true", "''", Encryption::AtTls),
+        ] {
+            let mut text = PEM.to_owned();
+            if !all.is_empty() {
+                text = text.replacen("zowe: {", &format!("zowe: {{{}, ", tls(all)), 1);
+            }
+            if !gateway.is_empty() {
+                text += &format!("components: {{gateway: {{zowe: {{{}}}}}}}\n", tls(gateway));
+            }
+            let (seen, problems) = read_text(&text, |zowe| {
+                assert_eq!(zowe.attls.is_some(), want == Encryption::AtTls, "{text}");
+                zowe.encryption
+            });
+            assert_eq!((seen, problems), (Some(want), Vec::new()), "{text}");
+        }
+        let text = PEM.replacen("zowe: {", &format!("zowe: {{{}, ", tls("perhaps")), 1);
+        let (_, problems) = read_text(&text, |_| ());
+        assert_eq!(
+            problems,
+            [
+                "z:1: zowe.network.server.tls.attls: \"perhaps\" is neither true nor false; write one \
+              of them"
+            ]
+        );
+    }
+
+    #[test]
+    fn at_tls_keeps_client_certificates_to_itself() {
+        let yaml = security("{x509: {enabled: true}}");
+        let tls = "zowe: {network: {server: {tls: {attls: true}}}, ";
+        let (seen, problems) =
+            read_text(&yaml.replacen("zowe: {", tls, 1), |zowe| zowe.client_certificates);
+        assert_eq!(seen, Some(false));
+        assert_eq!(
+            problems,
+            ["z:2: components.gateway.apiml.security.x509.enabled: has no effect with AT-TLS: it \
+              keeps the certificates of clients to itself; switch one of the two off"]
+        );
     }
 
     #[test]

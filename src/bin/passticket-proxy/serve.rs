@@ -9,7 +9,7 @@ use tokio::{
 };
 use tower_passticket::{
     clock::{Clock, SystemClock},
-    config::Config,
+    config::{Config, Encryption},
     revocation::{DurableStore, RevocationStore},
     tls::{Drained, Server},
 };
@@ -49,9 +49,12 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let address = listener.local_addr().map_err(Failure::broken)?;
     tracing::info!(%address, routes = config.routes.iter().count(), "listening");
-    let server = Server::https(listener, parts.tls.clone())
-        .handshake_timeout(config.timeouts.handshake)
-        .drain_timeout(config.timeouts.drain);
+    let server = match config.encryption {
+        Encryption::Tls => Server::https(listener, parts.tls.clone()),
+        Encryption::AtTls => Server::http(listener),
+    };
+    let server =
+        server.handshake_timeout(config.timeouts.handshake).drain_timeout(config.timeouts.drain);
     let evicting = tokio::spawn(evict(stores.revocations.clone(), config.evict_every));
     let reloading = config
         .saf_file
