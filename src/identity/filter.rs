@@ -146,11 +146,12 @@ impl FromStr for Fingerprint {
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, byte) in self.0.iter().enumerate() {
-            let separator = if i == 0 { "" } else { ":" };
-            write!(f, "{separator}{byte:02X}")?;
+        let mut text = [b':'; 32 * 3 - 1];
+        for (pair, byte) in text.chunks_mut(3).zip(self.0) {
+            let digit = |nibble: u8| b"0123456789ABCDEF"[usize::from(nibble)];
+            pair[..2].copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
         }
-        Ok(())
+        f.write_str(str::from_utf8(&text).expect("hexadecimal digits are ASCII"))
     }
 }
 

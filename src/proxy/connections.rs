@@ -10,6 +10,7 @@ use std::{
     fmt,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    thread::{self, ThreadId},
     time::Duration,
 };
 
@@ -19,7 +20,10 @@ use hyper::{
     client::conn::http1::{self, SendRequest},
     rt::{Read, Write},
 };
-use tokio::time::{Instant, interval};
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    time::{Instant, interval},
+};
 use tower::{Service, ServiceExt};
 
 use crate::layer::Upstream;
@@ -43,6 +47,9 @@ pub(super) struct Connections<C, B> {
 struct Target {
     scheme: uri::Scheme,
     authority: uri::Authority,
+    /// A runtime of one thread drives its connections itself, and keeps them for itself: to wake
+    /// another thread for each request costs more than to have a connection more.
+    thread: Option<ThreadId>,
 }
 
 /// The connections to one service that nobody uses.
@@ -141,7 +148,9 @@ where
     /// Those to `upstream`.
     pub(super) fn to(&self, upstream: &Upstream) -> Result<Arc<Kept<B>>, http::Error> {
         let scheme = upstream.scheme().clone();
-        let target = Target { scheme, authority: upstream.authority().clone() };
+        let is_alone = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
+        let thread = is_alone.then(|| thread::current().id());
+        let target = Target { scheme, authority: upstream.authority().clone(), thread };
         let mut services = lock(&self.services);
         if let Some(kept) = services.get(&target) {
             return Ok(kept.clone());

@@ -9,6 +9,7 @@ mod reload;
 mod serve;
 mod stack;
 mod ticket;
+mod workers;
 
 use std::{
     io::{self, IsTerminal, Write},

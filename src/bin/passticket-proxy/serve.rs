@@ -4,19 +4,20 @@ use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
-    runtime::Runtime,
+    runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
 };
 use tower_passticket::{
     clock::{Clock, SystemClock},
-    config::{Config, Encryption},
+    config::Config,
     revocation::{DurableStore, RevocationStore},
-    tls::{Drained, Server},
+    tls::Drained,
 };
 
 use crate::{
     Failure, check, reload,
     stack::{self, Stores},
+    workers,
 };
 
 pub(crate) fn serve(file: &Path) -> Result<(), Failure> {
@@ -29,8 +30,10 @@ pub(crate) fn serve(file: &Path) -> Result<(), Failure> {
     })
 }
 
+/// For what goes on beside the requests: signals, eviction, files that change.
 pub(crate) fn runtime() -> Result<Runtime, Failure> {
-    Runtime::new().map_err(|e| Failure::broken(format!("cannot start: {e}")))
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|e| Failure::broken(format!("cannot start: {e}")))
 }
 
 pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
@@ -49,18 +52,14 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let address = listener.local_addr().map_err(Failure::broken)?;
     tracing::info!(%address, routes = config.routes.iter().count(), "listening");
-    let server = match config.encryption {
-        Encryption::Tls => Server::https(listener, parts.tls.clone()),
-        Encryption::AtTls => Server::http(listener),
-    };
-    let server =
-        server.handshake_timeout(config.timeouts.handshake).drain_timeout(config.timeouts.drain);
     let evicting = tokio::spawn(evict(stores.revocations.clone(), config.evict_every));
     let reloading = config
         .saf_file
         .clone()
         .map(|file| tokio::spawn(reload::permissions(file, config.saf.clone())));
-    let drained = server.run(stack::gateway(config, parts, stores.clone()), shutdown).await;
+    let tls = parts.tls.clone();
+    let gateway = stack::gateway(config, parts, stores.clone());
+    let drained = workers::serve(config, &tls, listener, gateway, shutdown).await;
     evicting.abort();
     if let Some(reloading) = reloading {
         reloading.abort();
@@ -68,7 +67,7 @@ pub(crate) async fn run(
     if let Some(audit) = stores.audit {
         audit.close();
     }
-    match drained {
+    match drained? {
         Drained::Completely => {
             tracing::info!("ended; every request was answered");
             Ok(())

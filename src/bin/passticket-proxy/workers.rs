@@ -1,0 +1,103 @@
+//! The threads that serve: one for each core, and each with a runtime of its own.
+//!
+//! A request stays on the thread that accepted its connection, with the connections to the services
+//! that this thread has made: nobody is woken across threads, and no lock is waited for. What is to
+//! be known everywhere (revocations, verified tokens, permissions) is shared.
+
+use std::{convert::Infallible, io, num::NonZeroUsize, thread};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::{
+    net::TcpListener,
+    runtime::Builder,
+    sync::{mpsc, watch},
+};
+use tower_passticket::{
+    config::{Config, Encryption},
+    proxy::ResponseBody,
+    tls::{Drained, Server, ServerTls},
+};
+use tower_service::Service;
+
+use crate::Failure;
+
+/// So many connections are open at the most, on all threads together.
+const MAX_CONNECTIONS: usize = 10_000;
+
+/// Serves with clones of `service` until `shutdown`, then until the requests in flight are answered.
+pub(crate) async fn serve<S>(
+    config: &Config,
+    tls: &ServerTls,
+    listener: TcpListener,
+    service: S,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Drained, Failure>
+where
+    S: Service<
+            Request<Incoming>,
+            Response = Response<ResponseBody>,
+            Error = Infallible,
+            Future: Send + 'static,
+        > + Clone
+        + Send
+        + 'static,
+{
+    let listener = listener.into_std().map_err(Failure::broken)?;
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let (end, ending) = watch::channel(false);
+    let (ended, mut all_ended) = mpsc::channel(cores);
+    for core in 0..cores {
+        let listener = listener.try_clone().map_err(Failure::broken)?;
+        let (encryption, timeouts, tls) = (config.encryption, config.timeouts, tls.clone());
+        let (service, ended, mut ending) = (service.clone(), ended.clone(), ending.clone());
+        let work = move || -> io::Result<Drained> {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let listener = TcpListener::from_std(listener)?;
+                let server = match encryption {
+                    Encryption::Tls => Server::https(listener, tls),
+                    Encryption::AtTls => Server::http(listener),
+                };
+                let server = server
+                    .handshake_timeout(timeouts.handshake)
+                    .drain_timeout(timeouts.drain)
+                    .max_connections(MAX_CONNECTIONS.div_ceil(cores));
+                // An error says that nobody is left to tell us.
+                let shutdown = async { drop(ending.wait_for(|ending| *ending).await) };
+                Ok(server.run(service, shutdown).await)
+            })
+        };
+        // Nobody may be left to be told.
+        let run = move || drop(ended.blocking_send(work()));
+        thread::Builder::new()
+            .name(format!("worker-{core}"))
+            .spawn(run)
+            .map_err(|e| Failure::broken(format!("cannot start a thread: {e}")))?;
+    }
+    // The channel ends with the last thread.
+    drop((listener, ended));
+    let mut drained = Vec::with_capacity(cores);
+    tokio::select! {
+        () = shutdown => {}
+        // Before its time: the others are not to go on without it.
+        first = all_ended.recv() => drained.extend(first),
+    }
+    drop(end.send(true));
+    while let Some(next) = all_ended.recv().await {
+        drained.push(next);
+    }
+    if drained.len() < cores {
+        return Err(Failure::broken("a thread that serves has ended, see the log"));
+    }
+    let mut cut_off = 0;
+    for one in drained {
+        if let Drained::CutOff { connections } = one.map_err(Failure::broken)? {
+            cut_off += connections;
+        }
+    }
+    Ok(match cut_off {
+        0 => Drained::Completely,
+        connections => Drained::CutOff { connections },
+    })
+}
