@@ -5,7 +5,10 @@
 use std::{
     convert::Infallible,
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,10 +18,10 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
     sync::Notify,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_passticket::{
@@ -168,7 +171,7 @@ async fn a_slow_upload_is_not_a_slow_service() {
     tokio::spawn(async move {
         for _ in 0..9 {
             sender.send(Ok::<_, Infallible>(Bytes::from_static(b"piece"))).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            sleep(Duration::from_millis(200)).await;
         }
     });
     let body = reqwest::Body::wrap_stream(Pieces(receiver));
@@ -317,9 +320,9 @@ async fn a_connection_accepted_before_the_end_is_not_lost() {
     }));
     let mut late = TcpStream::connect(address).await.unwrap();
     let silent = TcpStream::connect(address).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    sleep(Duration::from_millis(100)).await;
     end.send(()).unwrap();
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    sleep(Duration::from_millis(200)).await;
     late.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     timeout(PATIENCE, late.read_to_string(&mut answer)).await.unwrap().unwrap();
@@ -346,5 +349,98 @@ async fn a_connection_that_asks_for_nothing_is_ended() {
         let mut rest = Vec::new();
         let read = timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
         assert!(read.is_ok(), "the server hangs up");
+    }
+}
+
+/// A service that answers so many requests on each connection and then closes it without a word;
+/// counts its connections.
+async fn closes_after(answers: usize) -> (SocketAddr, Arc<AtomicUsize>) {
+    let (listener, address) = listener().await;
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = connections.clone();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            counted.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(async move {
+                let mut stream = BufReader::new(stream);
+                for _ in 0..answers {
+                    let mut line = String::new();
+                    while line != "\r\n" {
+                        line.clear();
+                        if stream.read_line(&mut line).await.unwrap() == 0 {
+                            return;
+                        }
+                    }
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+                    stream.get_mut().write_all(answer).await.unwrap();
+                }
+            });
+        }
+    });
+    (address, connections)
+}
+
+async fn body_of(response: Response<ResponseBody>) -> Bytes {
+    response.into_body().collect().await.unwrap().to_bytes()
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_and_one_that_was_closed_costs_no_request() {
+    for (answers, requests, connections) in [(100, 20, 1), (3, 9, 3), (1, 5, 5)] {
+        let (address, counted) = closes_after(answers).await;
+        let url = format!("http://{address}");
+        let mut stack = forward(&url, Scheme::Bypass, Verification::Disabled, "", PATIENCE);
+        for _ in 0..requests {
+            let response = stack.ready().await.unwrap().call(get()).await.unwrap();
+            assert_eq!(response.status(), 200, "{answers}");
+            assert_eq!(body_of(response).await, "hello");
+        }
+        assert_eq!(counted.load(Ordering::Relaxed), connections, "{answers}");
+    }
+}
+
+#[tokio::test]
+async fn many_at_once_have_a_connection_each_and_clones_share_them() {
+    let (address, counted) = closes_after(1000).await;
+    let url = format!("http://{address}");
+    let stack = forward(&url, Scheme::Bypass, Verification::Disabled, "", PATIENCE);
+    for _ in 0..3 {
+        let one = async || body_of(stack.clone().oneshot(get()).await.unwrap()).await;
+        let four = async || tokio::join!(one(), one(), one(), one());
+        let (some, others) = tokio::join!(four(), four());
+        for body in [some.0, some.1, some.2, some.3, others.0, others.1, others.2, others.3] {
+            assert_eq!(body, "hello");
+        }
+    }
+    assert!(counted.load(Ordering::Relaxed) <= 8, "{counted:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_read_to_its_end_closes_its_connection() {
+    let (address, counted) = closes_after(1000).await;
+    let url = format!("http://{address}");
+    let mut stack = forward(&url, Scheme::Bypass, Verification::Disabled, "", PATIENCE);
+    for _ in 0..3 {
+        drop(stack.ready().await.unwrap().call(get()).await.unwrap());
+    }
+    assert_eq!(counted.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
+async fn a_connection_that_nobody_uses_is_closed() {
+    let (address, counted) = closes_after(1000).await;
+    let upstream = Upstream::parse(&format!("http://{address}")).unwrap();
+    let route = Route::new(ServiceId::new("svc").unwrap(), "", upstream, Scheme::Bypass).unwrap();
+    let connector = https_connector(Verification::Disabled, b"", PATIENCE).unwrap();
+    let idle = Duration::from_millis(300);
+    let mut stack = ServiceBuilder::new()
+        .layer(RouteLayer::new(Routes::new([route]).unwrap()))
+        .service(Forward::new(connector, Timeouts { idle, ..Timeouts::default() }));
+    for (wait, connections) in [(0, 1), (1, 1), (1000, 2)] {
+        sleep(Duration::from_millis(wait)).await;
+        let response = stack.ready().await.unwrap().call(get()).await.unwrap();
+        assert_eq!(body_of(response).await, "hello");
+        assert_eq!(counted.load(Ordering::Relaxed), connections, "{wait}");
     }
 }

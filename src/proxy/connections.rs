@@ -232,8 +232,11 @@ mod tests {
             ("https", "zos.example:10012", "zos.example:10012"),
             ("https", "[::1]:10012", "[::1]:10012"),
         ] {
-            let target =
-                Target { scheme: scheme.parse().unwrap(), authority: authority.parse().unwrap() };
+            let target = Target {
+                scheme: scheme.parse().unwrap(),
+                authority: authority.parse().unwrap(),
+                thread: None,
+            };
             assert_eq!(host(&target).unwrap(), want, "{scheme}://{authority}");
         }
     }

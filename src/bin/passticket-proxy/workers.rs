@@ -83,7 +83,7 @@ where
         // Before its time: the others are not to go on without it.
         first = all_ended.recv() => drained.extend(first),
     }
-    drop(end.send(true));
+    let _ = end.send(true);
     while let Some(next) = all_ended.recv().await {
         drained.push(next);
     }
