@@ -419,7 +419,7 @@ fn every_kind_of_problem_is_told_at_its_place() {
                 s.edit(
                     "          registry: ldaps",
                     &format!("{IDENTITY_MAPPER}\n          registry: ldaps"),
-                )
+                );
             },
             &["passticketProxy.identities: has identities.distributed, so oidc.identityMapperUrl \
                is not asked; remove one of them"],
