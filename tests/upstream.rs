@@ -332,6 +332,63 @@ async fn a_connection_accepted_before_the_end_is_not_lost() {
     drop(silent);
 }
 
+/// What a service does when a request is given up, to write an audit record say, is done when the
+/// server has ended, and not some time after: on HTTP/2 too, where requests have their own tasks.
+#[tokio::test]
+async fn what_is_cut_off_is_dropped_when_the_server_has_ended() {
+    struct Counted(Arc<AtomicUsize>);
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+    let Pki { ca, tls } = pki("localhost");
+    for is_http2 in [false, true] {
+        let (listener, address) = listener().await;
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let (running, arrived) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let service = tower::service_fn({
+            let (running, arrived) = (running.clone(), arrived.clone());
+            move |_: Request<Incoming>| {
+                running.fetch_add(1, Ordering::SeqCst);
+                let counted = Counted(running.clone());
+                arrived.notify_one();
+                async move {
+                    let _counted = counted;
+                    std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>().await
+                }
+            }
+        });
+        let server = Server::https(listener, tls.clone()).drain_timeout(Duration::from_millis(50));
+        let server = server.run(service, async {
+            let _ = ended.await;
+        });
+        // Looked at before anything else can run.
+        let left = running.clone();
+        let server = tokio::spawn(async move { (server.await, left.load(Ordering::SeqCst)) });
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .tls_certs_only([reqwest::Certificate::from_pem(ca.as_bytes()).unwrap()]);
+        let client = if is_http2 { client } else { client.http1_only() }.build().unwrap();
+        let requests: Vec<_> = (0..3)
+            .map(|_| {
+                let request = client.get(format!("https://localhost:{}/", address.port()));
+                tokio::spawn(request.send())
+            })
+            .collect();
+        while running.load(Ordering::SeqCst) < requests.len() {
+            timeout(PATIENCE, arrived.notified()).await.expect("they arrive");
+        }
+        end.send(()).unwrap();
+        let (drained, left) = timeout(PATIENCE, server).await.expect("ends soon").unwrap();
+        assert!(matches!(drained, Drained::CutOff { .. }), "{drained:?}");
+        assert_eq!(left, 0, "HTTP/2: {is_http2}");
+        for request in requests {
+            assert!(request.await.unwrap().is_err());
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_connection_that_asks_for_nothing_is_ended() {
     let tls = pki("localhost").tls;

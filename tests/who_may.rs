@@ -273,3 +273,51 @@ async fn providers_over_https_decide_and_their_failures_are_no_refusals() {
     let routed = user.get(demo.at("/dcpassticket/api/v1/request")).send().await.unwrap();
     assert!(!routed.headers().contains_key("x-zowe-auth-failure"));
 }
+
+/// All of them are a 503 to the client; the operator has to mend each in another way.
+#[tokio::test]
+async fn the_log_tells_why_a_provider_cannot_be_asked() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("https://localhost:{}/saf", listener.local_addr().unwrap().port());
+    let mut demo = Demo::reconfigured(|yaml| {
+        let keys = format!("authorization: {{ provider: endpoint, endpoint: {{ url: '{url}' }} }}");
+        yaml.replace("        x509:\n", &format!("        {keys}\n        x509:\n"))
+            .replace("passticketProxy:\n", "passticketProxy:\n  timeouts: { providerSeconds: 1 }\n")
+    });
+    let client = demo.client();
+    let evict = async |url: String| {
+        // An error is remembered for a second.
+        sleep(Duration::from_millis(1100)).await;
+        let request = client.delete(url).basic_auth("USER", Some("validPassword"));
+        assert_eq!(request.send().await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+    };
+    let mut told = |text: &str| {
+        let line = demo.program.logged(text);
+        assert!(line.contains(&url) && line.contains("not available"), "{line}");
+    };
+    let at = format!("{}/gateway/api/v1/auth/access-token/evict", demo.url);
+
+    // The system takes the connection, and nobody says anything.
+    evict(at.clone()).await;
+    told("no answer within 1s");
+
+    let key = rcgen::KeyPair::generate().unwrap();
+    let foreign = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let foreign = foreign.self_signed(&key).unwrap().pem();
+    let tls = ServerTls::from_pem(foreign.as_bytes(), key.serialize_pem().as_bytes(), None);
+    let server = Server::https(listener, tls.unwrap()).drain_timeout(Duration::ZERO);
+    let service = tower::service_fn(async |_: Request<Incoming>| {
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+    });
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let server = tokio::spawn(server.run(service, async {
+        let _ = ended.await;
+    }));
+    evict(at.clone()).await;
+    told("invalid peer certificate");
+
+    end.send(()).unwrap();
+    server.await.unwrap();
+    evict(at).await;
+    told("Connection refused");
+}

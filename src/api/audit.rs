@@ -21,7 +21,7 @@ fn event(endpoint: Endpoint) -> Option<Event> {
     match endpoint {
         Endpoint::Login => Some(Event::Login),
         Endpoint::Logout => Some(Event::Logout),
-        Endpoint::Query => Some(Event::Authentication),
+        Endpoint::Query | Endpoint::Validate => Some(Event::Authentication),
         Endpoint::Refresh => Some(Event::Refresh),
         Endpoint::Ticket => Some(Event::Ticket),
         Endpoint::DelegatedTicket => Some(Event::DelegatedTicket),
@@ -32,10 +32,7 @@ fn event(endpoint: Endpoint) -> Option<Event> {
         }
         Endpoint::Evict => Some(Event::Evicted),
         // Whoever asks these is nobody in particular, and changes nothing.
-        Endpoint::Describe
-        | Endpoint::PublicKeyPem
-        | Endpoint::PublicKeySet
-        | Endpoint::Validate => None,
+        Endpoint::Describe | Endpoint::PublicKeyPem | Endpoint::PublicKeySet => None,
     }
 }
 
@@ -147,6 +144,7 @@ impl From<&ApiError> for ReasonCode {
             ApiError::Saf(_) => Self::SafUnavailable,
             ApiError::Unavailable => Self::Unavailable,
             ApiError::StoreUnavailable => Self::StoreUnavailable,
+            ApiError::AuditUnavailable => Self::AuditUnavailable,
             ApiError::CertificateRequired => Self::CertificateRequired,
             ApiError::Token(error) | ApiError::Pat(PatRefusal::Token(error)) => error.into(),
             ApiError::PersonalAccessToken

@@ -59,6 +59,10 @@ where
         request: &Parts,
         body: B,
     ) -> Result<Response<Full<Bytes>>, ApiError> {
+        // A PassTicket for another that nobody can look up later must not be.
+        if !self.audit.is_able() {
+            return Err(ApiError::AuditUnavailable);
+        }
         let certificate = request.extensions.get::<PeerCertificate>();
         let certificate = certificate.filter(|_| self.mapper.is_some());
         let certificate = certificate.ok_or(ApiError::OnlyCertificate)?;

@@ -23,14 +23,15 @@ use crate::{
 /// is, and what no permission can give.
 ///
 /// A PassTicket for another user is that user's identity, so beyond what Zowe checks:
-/// - with [`allow`](Self::allow), a caller gets tickets only for the applications and users that a
-///   [`Grant`] of theirs names; without any grant the permission alone decides;
+/// - with [`allow_only`](Self::allow_only), a caller gets tickets only for the applications and users
+///   that a [`Grant`] of theirs names; without it the permission alone decides;
 /// - nobody gets one for a user given to [`protect`](Self::protect), whatever grants say;
 /// - one caller has so many calls a minute.
 pub struct Delegation {
     mapper: Box<dyn Mapper>,
     registry: Registry,
-    grants: Vec<Grant>,
+    /// `None`: whatever the permission of the security product allows.
+    grants: Option<Vec<Grant>>,
     protected: HashSet<UserId>,
     calls: CallLimit,
 }
@@ -44,17 +45,17 @@ impl Delegation {
         Self {
             mapper: Box::new(mapper),
             registry,
-            grants: Vec::new(),
+            grants: None,
             protected: HashSet::new(),
             calls: CallLimit::new(CALLS_PER_MINUTE),
         }
     }
 
-    /// Allows what `grant` says. From the first grant on, nothing else is allowed.
+    /// Allows what these grants say, and nothing else: with none of them, nothing. Called again, it
+    /// replaces the ones before.
     #[must_use]
-    pub fn allow(mut self, grant: Grant) -> Self {
-        self.grants.push(grant);
-        self
+    pub fn allow_only(self, grants: impl IntoIterator<Item = Grant>) -> Self {
+        Self { grants: Some(grants.into_iter().collect()), ..self }
     }
 
     /// Never gives a PassTicket for `user`.
@@ -86,10 +87,7 @@ impl Delegation {
         applid: &Applid,
     ) -> Result<(), DelegationRefusal> {
         let allows = |grant: &Grant| grant.is_for(caller) && grant.applids.contains(applid);
-        if self.grants.is_empty() || self.grants.iter().any(allows) {
-            return Ok(());
-        }
-        Err(DelegationRefusal::Applid(*applid))
+        if self.has_grant(allows) { Ok(()) } else { Err(DelegationRefusal::Applid(*applid)) }
     }
 
     /// # Errors
@@ -106,10 +104,12 @@ impl Delegation {
         let allows = |grant: &Grant| {
             grant.is_for(caller) && grant.applids.contains(applid) && grant.users.contains(target)
         };
-        if self.grants.is_empty() || self.grants.iter().any(allows) {
-            return Ok(());
-        }
-        Err(DelegationRefusal::Target(*target))
+        if self.has_grant(allows) { Ok(()) } else { Err(DelegationRefusal::Target(*target)) }
+    }
+
+    /// Whether grants do not matter, or one of them allows it.
+    fn has_grant(&self, allows: impl Fn(&Grant) -> bool) -> bool {
+        self.grants.as_ref().is_none_or(|grants| grants.iter().any(allows))
     }
 
     /// Whose the address is.
@@ -226,8 +226,9 @@ pub enum DelegationRefusal {
 /// Counts the calls of each caller: a bucket that fills evenly, a minute's worth deep.
 struct CallLimit {
     burst: NonZeroU32,
-    /// When the bucket of a caller will be full again. A caller without an entry has a full one.
-    full_at: Mutex<HashMap<UserId, Timestamp>>,
+    /// When the bucket of a caller will be full again, since the epoch: in nanoseconds, because a
+    /// call may take less than a millisecond of a minute. A caller without an entry has a full one.
+    full_at: Mutex<HashMap<UserId, Duration>>,
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -243,18 +244,55 @@ impl CallLimit {
     /// # Errors
     /// How long until there is room for one more call.
     fn count(&self, caller: &UserId, now: Timestamp) -> Result<(), Duration> {
+        let now = Duration::from_millis(now.as_millis());
         let mut callers = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
         if callers.len() >= REMEMBERED {
             callers.retain(|_, full_at| *full_at > now);
         }
-        let full_at = callers.get(caller).copied().unwrap_or(now).max(now);
-        let full_then = full_at.plus(MINUTE / self.burst.get());
-        match full_then.as_millis().checked_sub(now.plus(MINUTE).as_millis()) {
-            None | Some(0) => {
-                callers.insert(*caller, full_then);
-                Ok(())
-            }
-            Some(too_much) => Err(Duration::from_millis(too_much)),
+        let full_at = callers.entry(*caller).or_insert(now);
+        // No bucket is emptier than empty: it seems so after the clock was set back.
+        *full_at = (*full_at).clamp(now, now + MINUTE);
+        let full_then = *full_at + MINUTE / self.burst.get();
+        let too_much = full_then.saturating_sub(now + MINUTE);
+        if too_much.is_zero() {
+            *full_at = full_then;
+            Ok(())
+        } else {
+            Err(too_much)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counter(per_minute: u32) -> (CallLimit, UserId) {
+        (CallLimit::new(NonZeroU32::new(per_minute).unwrap()), UserId::new("AGENT").unwrap())
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_locks_nobody_out() {
+        let (limit, caller) = counter(2);
+        let now = |secs: u64| Timestamp::from_secs(100_000 + secs);
+        let at = |secs| limit.count(&caller, now(secs));
+        assert_eq!((at(3600), at(3600)), (Ok(()), Ok(())));
+        // An hour back: as if the calls had been made just now, and no longer ago than that.
+        assert_eq!(at(0), Err(Duration::from_secs(30)));
+        assert_eq!(at(29), Err(Duration::from_secs(1)));
+        assert_eq!((at(30), at(59)), (Ok(()), Err(Duration::from_secs(1))));
+        assert_eq!(at(60), Ok(()));
+    }
+
+    #[test]
+    fn a_limit_is_one_however_high() {
+        for per_minute in [1, 7, 50_000, 60_001, 100_000] {
+            let (limit, caller) = counter(per_minute);
+            let at = |millis: u64| limit.count(&caller, Timestamp::from_millis(1_000_000 + millis));
+            let passed = (0..u64::from(per_minute) * 2).filter(|_| at(0).is_ok()).count();
+            assert_eq!(passed, per_minute as usize);
+            assert!(at(0).is_err_and(|wait| !wait.is_zero()));
+            assert_eq!(at(60_000), Ok(()));
         }
     }
 }

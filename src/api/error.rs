@@ -90,6 +90,9 @@ pub enum ApiError {
     /// Nothing can be revoked, or nobody can say whether it is: 503.
     #[error("the revocation store is not available")]
     StoreUnavailable,
+    /// What must be recorded cannot be written down now, so it is not done: 503.
+    #[error("the audit log cannot be written, and without it nothing is done here")]
+    AuditUnavailable,
     /// No client certificate, where one is needed beside a token: 403.
     #[error("the request carries no client certificate")]
     CertificateRequired,
@@ -235,7 +238,10 @@ impl ApiError {
                 with_url(Is::UNAUTHORIZED, &message::AUTHENTICATION_REQUIRED)
             }
             Self::NoUser => plain(Is::UNAUTHORIZED, &message::NO_USER),
-            Self::Unavailable | Self::StoreUnavailable | Self::Saf(SafError::Unavailable) => {
+            Self::Unavailable
+            | Self::StoreUnavailable
+            | Self::AuditUnavailable
+            | Self::Saf(SafError::Unavailable) => {
                 plain(Is::SERVICE_UNAVAILABLE, &message::AUTHENTICATION_UNAVAILABLE)
             }
             Self::CertificateRequired => plain(Is::FORBIDDEN, &message::MISSING_CERTIFICATE),
@@ -367,7 +373,7 @@ impl ApiError {
         let headers = response.headers_mut();
         if let Self::TooManyAttempts { retry_after } | Self::TooManyCalls { retry_after } = &self {
             // Whole seconds (RFC 9110 §10.2.3); one too few would be too early again.
-            let secs = retry_after.as_millis().div_ceil(1000);
+            let secs = retry_after.as_nanos().div_ceil(1_000_000_000);
             headers.insert(RETRY_AFTER, HeaderValue::from(u64::try_from(secs).unwrap_or(u64::MAX)));
         }
         // RFC 9110 §11.6.1.

@@ -47,7 +47,7 @@
 //!
 //! # What is audited
 //! [`with_audit`](AuthApi::with_audit) names where the [records](crate::audit) go. A request of
-//! an endpoint in this table is one record, whatever comes of it. Nobody proves who they are at the
+//! an endpoint in this table is one record, whatever comes of it. Nobody proves anything at the
 //! others, and paths and methods that are not there are not recorded.
 //!
 //! | endpoint | event | besides user, credential and outcome |
@@ -57,7 +57,9 @@
 //! | `query` | `authentication` | the token |
 //! | `refresh` | `refresh` | the token, the one that was issued, the certificate |
 //! | `ticket` | `ticket` | the token, the certificate, the APPLID, the return codes |
+//! | `delegate/passticket` | `delegated-ticket` | the certificate, the APPLID, the address, whose it is |
 //! | `access-token/generate` | `token-minted` | scopes, days, the token that was issued |
+//! | `access-token/validate` | `authentication` | the token, the service |
 //! | `access-token/revoke` | `token-revoked` | the token |
 //! | `access-token/revoke/tokens` and below | `rule-made` | whose tokens, up to when |
 //! | `access-token/evict` | `evicted` | how many |

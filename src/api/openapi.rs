@@ -672,6 +672,7 @@ impl Settings<'_> {
             ApiError::InvalidDelegateBody(BodyProblem::somewhere()),
             ApiError::NoUserOfEmail,
             ApiError::Unavailable,
+            ApiError::AuditUnavailable,
         ];
         errors.extend(self.guarded(GuardedTask::Delegate));
         if let (Ok(user), Ok(applid)) = (UserId::new("USER"), Applid::new("ZOWEAPPL")) {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::{
+    audit::note,
     body,
     caller::note_token,
     error::{ApiError, BodyField, PatRefusal},
@@ -44,9 +45,13 @@ impl<L, R: RevocationStore, S, G, M> AuthApi<L, R, S, G, M> {
         let ValidateBody { token, service_id } =
             body::object(&body).map_err(ApiError::InvalidBody)?;
         let service_id = service_id.ok_or(ApiError::FieldMissing(BodyField::ServiceId))?;
+        let service = ServiceId::new(&service_id);
+        if let Ok(service) = &service {
+            note(request, |record| record.service = Some(service.clone()));
+        }
         let pat = self.valid_pat(request, token)?;
         // What no service can be called is in no scope.
-        let service = ServiceId::new(&service_id).map_err(|_| PatRefusal::OutOfScope)?;
+        let service = service.map_err(|_| PatRefusal::OutOfScope)?;
         if !pat.scopes().contains(&service) {
             return Err(PatRefusal::OutOfScope.into());
         }

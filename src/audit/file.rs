@@ -28,7 +28,12 @@ pub enum Fsync {
 }
 
 /// How an [`AuditFile`] writes. The default has 8,192 records waiting at the most, rotates at
-/// 100 MiB, keeps five full files, and syncs once a second.
+/// 100 MiB, keeps 20 full files, and syncs once a second.
+///
+/// So the log takes some 2 GiB at the most: what [`rotate_at`](Self::rotate_at) says, times
+/// [`keep`](Self::keep) and one. Older records are gone, and requests without any credential make
+/// records too: whoever sends enough of them drives out what came before. Only copies on another
+/// machine are safe from that, so ship records off this one sooner than they rotate away.
 #[derive(Clone, Debug)]
 pub struct AuditFileOptions {
     pub(super) queue: NonZeroUsize,
@@ -43,7 +48,7 @@ impl Default for AuditFileOptions {
         Self {
             queue: NonZeroUsize::new(8192).expect("is not 0"),
             rotate_at: 100 * 1024 * 1024,
-            keep: NonZeroU32::new(5).expect("is not 0"),
+            keep: NonZeroU32::new(20).expect("is not 0"),
             fsync: Fsync::EverySeconds(NonZeroU32::MIN),
             clock: Arc::new(SystemClock),
         }
@@ -167,6 +172,13 @@ impl AuditSink for AuditFile {
             self.wake.unpark();
         }
     }
+
+    /// Not while the file does not take what was to be written last, the queue is full, or the
+    /// writer has ended.
+    fn is_able(&self) -> bool {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.queue.is_able() && writer.as_ref().is_some_and(|writer| !writer.is_finished())
+    }
 }
 
 impl Drop for AuditFile {
@@ -206,6 +218,7 @@ impl AuditFileError {
 /// The way to the writer.
 pub(super) struct Queue {
     records: SyncSender<AuditRecord>,
+    capacity: usize,
     half: usize,
     pub(super) shared: Arc<Shared>,
 }
@@ -217,6 +230,8 @@ pub(super) struct Shared {
     /// a writer that has seen `closed` and then finds 0 here has missed nothing.
     pub(super) waiting: AtomicUsize,
     pub(super) closed: AtomicBool,
+    /// What was to be written last was not, and is tried again.
+    pub(super) is_stuck: AtomicBool,
     pub(super) dropped: AtomicU64,
     pub(super) written: AtomicU64,
     pub(super) write_errors: AtomicU64,
@@ -234,8 +249,15 @@ pub(super) enum Put {
 impl Queue {
     pub(super) fn new(capacity: NonZeroUsize) -> (Self, Receiver<AuditRecord>) {
         let (records, receiver) = mpsc::sync_channel(capacity.get());
-        let half = capacity.get().div_ceil(2);
-        (Self { records, half, shared: Arc::default() }, receiver)
+        let capacity = capacity.get();
+        let half = capacity.div_ceil(2);
+        (Self { records, capacity, half, shared: Arc::default() }, receiver)
+    }
+
+    /// Whether there is room, and what is taken out is written.
+    pub(super) fn is_able(&self) -> bool {
+        let Shared { waiting, is_stuck, .. } = &*self.shared;
+        !is_stuck.load(SeqCst) && waiting.load(SeqCst) < self.capacity
     }
 
     pub(super) fn put(&self, record: AuditRecord) -> Put {

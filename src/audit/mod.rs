@@ -85,11 +85,21 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 pub trait AuditSink: Send + Sync + 'static {
     /// Takes one record.
     fn record(&self, record: AuditRecord);
+
+    /// Whether a record that is taken now is kept, as far as the sink knows. What must not happen
+    /// without a record is refused while this is `false`; everything else goes on. Must not block.
+    fn is_able(&self) -> bool {
+        true
+    }
 }
 
 impl<S: AuditSink + ?Sized> AuditSink for Arc<S> {
     fn record(&self, record: AuditRecord) {
         (**self).record(record);
+    }
+
+    fn is_able(&self) -> bool {
+        (**self).is_able()
     }
 }
 
@@ -123,6 +133,12 @@ impl Audit {
     /// Whether records go anywhere.
     pub fn is_on(&self) -> bool {
         self.0.is_some()
+    }
+
+    /// Whether records that are to go somewhere get there, see [`AuditSink::is_able`]. `true` where
+    /// they go nowhere.
+    pub fn is_able(&self) -> bool {
+        self.0.as_ref().is_none_or(|to| to.sink.is_able())
     }
 
     /// The time for a record that is made now. The epoch where records go nowhere.

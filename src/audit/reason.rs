@@ -79,6 +79,8 @@ words! {
         SafUnavailable = "saf-unavailable",
         /// The revocation store does not answer, or cannot write.
         StoreUnavailable = "store-unavailable",
+        /// What must be recorded cannot be.
+        AuditUnavailable = "audit-unavailable",
         /// Somebody else who had to be asked does not answer.
         Unavailable = "unavailable",
         /// The client went away, or the time was over, before there was an answer. What was asked
@@ -125,6 +127,7 @@ impl ReasonCode {
             | Self::MappingUnavailable
             | Self::SafUnavailable
             | Self::StoreUnavailable
+            | Self::AuditUnavailable
             | Self::Unavailable
             | Self::Abandoned
             | Self::Internal => Outcome::Error,

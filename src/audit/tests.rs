@@ -4,7 +4,10 @@ use std::{
     fs,
     num::{NonZeroU32, NonZeroUsize},
     path::{Path, PathBuf},
-    sync::{Arc, LazyLock, Mutex, PoisonError, atomic::Ordering::SeqCst},
+    sync::{
+        Arc, LazyLock, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     thread,
 };
 
@@ -27,21 +30,29 @@ use crate::{
     token::{Scopes, ServiceId, TokenFingerprint},
 };
 
-/// Keeps records, for the tests of whoever makes them; each one must be as the schema says.
+/// Keeps records, for the tests of whoever makes them; each one must be as the schema says. It can
+/// be told to say that it is not able to.
 #[derive(Debug, Default)]
-pub(crate) struct Collected(Mutex<Vec<AuditRecord>>);
+pub(crate) struct Collected {
+    records: Mutex<Vec<AuditRecord>>,
+    pub(crate) is_unable: AtomicBool,
+}
 
 impl Collected {
     /// What has come since it was asked last.
     pub(crate) fn take(&self) -> Vec<AuditRecord> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.records.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl AuditSink for Collected {
     fn record(&self, record: AuditRecord) {
         assert_described(&serde_json::to_string(&record).unwrap());
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+    }
+
+    fn is_able(&self) -> bool {
+        !self.is_unable.load(SeqCst)
     }
 }
 
@@ -235,6 +246,23 @@ fn a_record_is_small() {
 fn nothing_is_made_for_nobody() {
     Audit::none().record(|| unreachable!("there is no sink"));
     assert!(!Audit::default().is_on());
+    assert!(Audit::none().is_able());
+}
+
+/// An `Arc` is asked for what is in it.
+#[test]
+fn an_audit_is_as_able_as_its_sink() {
+    let sink = Arc::new(Collected::default());
+    let audit = Audit::to(sink.clone());
+    assert!(audit.is_able());
+    sink.is_unable.store(true, SeqCst);
+    assert!(!audit.is_able());
+}
+
+#[test]
+fn the_default_keeps_20_files() {
+    let AuditFileOptions { rotate_at, keep, .. } = AuditFileOptions::default();
+    assert_eq!((rotate_at >> 20, keep.get()), (100, 20));
 }
 
 fn record(name: &str) -> AuditRecord {
@@ -278,8 +306,10 @@ fn what_is_taken_is_written_when_the_sink_is_closed_or_dropped() {
     }
     let file = AuditFile::open(&path, options()).unwrap();
     file.record(record("B"));
+    assert!(file.is_able());
     file.close();
     file.close();
+    assert!(!file.is_able());
     file.record(record("LATE"));
     assert_eq!((file.written(), file.dropped(), file.write_errors()), (1, 1, 0));
     assert_eq!(said(&path), ["A", "A", "A", "B"]);

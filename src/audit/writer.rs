@@ -147,12 +147,14 @@ impl Writer {
             Ok(()) => {
                 self.shared.written.fetch_add(self.batch.clear(), SeqCst);
                 self.retry_at = None;
+                self.shared.is_stuck.store(false, SeqCst);
                 self.sync_when_due();
                 true
             }
             Err(error) => {
                 self.complain("write", &error);
                 self.retry_at = Some(Instant::now() + RETRY);
+                self.shared.is_stuck.store(true, SeqCst);
                 false
             }
         }
@@ -183,11 +185,12 @@ impl Writer {
         }
     }
 
+    /// What does not get to the disk stays to be synced the next time.
     fn sync(&mut self) {
         self.synced = Instant::now();
-        self.is_dirty = false;
-        if let Err(error) = self.file.sync_data() {
-            self.complain("sync", &error);
+        match self.file.sync_data() {
+            Ok(()) => self.is_dirty = false,
+            Err(error) => self.complain("sync", &error),
         }
     }
 
@@ -314,8 +317,10 @@ fn sync_directory(_: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
+
     use super::*;
-    use crate::audit::Event;
+    use crate::audit::{Event, file::Queue};
 
     /// Takes so many bytes, then is full until somebody makes room.
     struct Disk {
@@ -337,6 +342,61 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    /// A writer in a directory of its own, with the queue before it.
+    fn writer(directory: &Path, options: AuditFileOptions) -> (Queue, Writer) {
+        let (queue, records) = Queue::new(NonZeroUsize::new(2).unwrap());
+        let shared = queue.shared.clone();
+        let writer = Writer::open(&directory.join("audit.jsonl"), options, records, shared);
+        (queue, writer.unwrap())
+    }
+
+    fn device(path: &str) -> File {
+        OpenOptions::new().write(true).open(path).unwrap()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_sync_that_fails_is_still_to_be_done() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = AuditFileOptions::default().fsync(Fsync::EveryBatch);
+        let (queue, mut writer) = writer(directory.path(), options);
+        // It takes everything and cannot be synced.
+        let file = mem::replace(&mut writer.file, device("/dev/null"));
+        queue.put(AuditRecord::succeeded(Event::Login, Timestamp::from_secs(1)));
+        writer.write_all();
+        assert!(writer.is_dirty);
+        assert_eq!(writer.shared.write_errors.load(SeqCst), 1);
+        writer.file = file;
+        writer.sync_when_due();
+        assert!(!writer.is_dirty);
+        assert_eq!(writer.shared.write_errors.load(SeqCst), 1);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn it_is_not_able_while_the_disk_or_the_queue_is_full() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = AuditFileOptions::default().fsync(Fsync::Never);
+        let (queue, mut writer) = writer(directory.path(), options);
+        let record = || AuditRecord::succeeded(Event::Login, Timestamp::from_secs(1));
+        let file = mem::replace(&mut writer.file, device("/dev/full"));
+        assert!(queue.is_able());
+        queue.put(record());
+        writer.write_all();
+        assert!(!queue.is_able(), "the disk is full");
+        writer.file = file;
+        writer.retry_at = None;
+        writer.write_all();
+        assert!(queue.is_able());
+
+        queue.put(record());
+        assert!(queue.is_able());
+        queue.put(record());
+        assert!(!queue.is_able(), "the queue is full");
+        writer.write_all();
+        assert!(queue.is_able());
     }
 
     #[test]

@@ -49,6 +49,11 @@
 //!         - ZWESVUSR
 //! ```
 //!
+//! A change of it counts within seconds. Write the new version beside it and rename it into place:
+//! of a file that is being written, the part that is there may be good YAML and lack the profile that
+//! refuses. Neither this file nor that of identities is read while others than owner and group may
+//! write it.
+//!
 //! `identities` names a file with whose certificates and distributed identities are. A certificate
 //! is told by its fingerprint or by the ends of its names (see
 //! [`CertificateFilter`](crate::identity::CertificateFilter)):
@@ -156,7 +161,7 @@ use crate::{
 use passticket_proxy::{PassticketProxy, api_def_files};
 use problem::Report;
 use reader::{At, Document, Field};
-use secret_file::read_public_file;
+use secret_file::{read_decisive_file, read_public_file};
 use zowe::Zowe;
 
 /// Looks up an environment variable.
@@ -200,7 +205,8 @@ pub struct Config {
     /// The endpoint that is asked, instead of the file, for the class of the guarding resources:
     /// `…security.authorization.provider` and `endpoint.url`.
     pub saf_endpoint: Option<Address>,
-    /// `…security.authorization.resourceClass` and `resourceNamePrefix`.
+    /// `…security.authorization.resourceClass` and `resourceNamePrefix`, or `…security.saf` with
+    /// `serviceResourceClass` and `serviceResourceNamePrefix`. With an endpoint the class is `ZOWE`.
     pub guards: GuardingResources,
     /// How a client certificate becomes a user: `passticketProxy.certificateMapping`.
     pub certificate_mapping: CertificateMapping,
@@ -279,8 +285,9 @@ pub struct DelegationSettings {
     pub registry: Registry,
     /// Whose an address is.
     pub mapping: IdentityMapping,
-    /// `passticketProxy.delegation.callers`; empty for all whom SAF permits.
-    pub grants: Vec<Grant>,
+    /// `passticketProxy.delegation.callers`. `None`, where the key is not there: all whom SAF permits;
+    /// empty: nobody.
+    pub grants: Option<Vec<Grant>>,
     /// `passticketProxy.delegation.protectedUsers`, and the gateway's own user.
     pub protected: Vec<UserId>,
     /// `passticketProxy.delegation.callsPerMinute`, if it is there.
@@ -510,7 +517,7 @@ fn users(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report) -> Vec<(U
 }
 
 fn permissions(file: &Path, at: &At<'_>, report: &Report) -> Vec<Profile> {
-    match read_public_file(file) {
+    match read_decisive_file(file) {
         Ok(bytes) => saf::read(Document::parse(file.to_owned(), &bytes, report).section(report)),
         Err(error) => {
             at.error(error);
@@ -525,7 +532,7 @@ fn permissions(file: &Path, at: &At<'_>, report: &Report) -> Vec<Profile> {
 /// [`Problems`] has everything that is wrong with it.
 pub fn read_permissions(file: &Path) -> Result<Vec<Profile>, Problems> {
     let report = Report::default();
-    let profiles = match read_public_file(file) {
+    let profiles = match read_decisive_file(file) {
         Ok(bytes) => {
             let document = Document::parse(file.to_owned(), &bytes, &report);
             Some(saf::read(document.section(&report)))

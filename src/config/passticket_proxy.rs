@@ -64,7 +64,8 @@ pub(super) enum MappingBy {
 
 /// `passticketProxy.delegation`.
 pub(super) struct Delegating {
-    pub(super) grants: Vec<Grant>,
+    /// `None` if the key is not there: a list of nobody is not no list.
+    pub(super) grants: Option<Vec<Grant>>,
     pub(super) protected: Vec<UserId>,
     pub(super) calls_per_minute: Option<NonZeroU32>,
 }
@@ -159,10 +160,10 @@ fn mapping_by(text: &str) -> Result<MappingBy, &'static str> {
 fn delegating(mut section: Section<'_>) -> Delegating {
     let protected = section.optional("protectedUsers").map(|field| field.one_or_more());
     let calls = section.optional("callsPerMinute").and_then(|field| field.number(1..=60_000));
-    let callers = section.optional("callers").map(|field| field.items()).unwrap_or_default();
+    let callers = section.present("callers").map(|field| field.items());
     section.finish();
     Delegating {
-        grants: callers.iter().filter_map(grant).collect(),
+        grants: callers.map(|callers| callers.iter().filter_map(grant).collect()),
         protected: protected.iter().flatten().filter_map(Field::parse).collect(),
         calls_per_minute: calls
             .and_then(|calls| u32::try_from(calls).ok())

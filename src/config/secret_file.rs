@@ -40,12 +40,17 @@ const MAX_LEN: u64 = 1 << 20;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn read_secret_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
-    read(path, Readers::OwnerOnly)
+    read(path, Guard::OwnerOnly)
 }
 
 /// Reads a file that anybody may read, with the same limits.
 pub(super) fn read_public_file(path: &Path) -> Result<Vec<u8>, SecretFileError> {
-    Ok(std::mem::take(&mut *read(path, Readers::Anybody)?))
+    Ok(std::mem::take(&mut *read(path, Guard::None)?))
+}
+
+/// Reads a file that says who is who, or who may do what: anybody may read it, but not write it.
+pub(super) fn read_decisive_file(path: &Path) -> Result<Vec<u8>, SecretFileError> {
+    Ok(std::mem::take(&mut *read(path, Guard::NotForOthersToWrite)?))
 }
 
 /// Why a file is not read.
@@ -81,6 +86,19 @@ pub enum SecretFileError {
         /// Its permission bits.
         mode: u32,
     },
+    /// Others may write it, and so decide what it decides.
+    #[error(
+        "{} is open to others for writing (mode {mode:04o}); run: chmod o-w {}",
+        path.display(),
+        path.display()
+    )]
+    #[non_exhaustive]
+    Writable {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// It is larger than 1 MiB, or grows while it is read.
     #[error("{} is larger than the 1 MiB that is read of a file", path.display())]
     #[non_exhaustive]
@@ -90,13 +108,15 @@ pub enum SecretFileError {
     },
 }
 
-#[derive(PartialEq, Eq)]
-enum Readers {
-    Anybody,
+/// What others than its owner may not do with a file.
+#[derive(Clone, Copy)]
+enum Guard {
+    None,
+    NotForOthersToWrite,
     OwnerOnly,
 }
 
-fn read(path: &Path, readers: Readers) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
+fn read(path: &Path, guard: Guard) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
     let io = |source| SecretFileError::Io { path: path.to_owned(), source };
     // To open a pipe would wait for a writer. What counts is asked of the open file below.
     if !fs::metadata(path).map_err(io)?.is_file() {
@@ -107,9 +127,7 @@ fn read(path: &Path, readers: Readers) -> Result<Zeroizing<Vec<u8>>, SecretFileE
     if !metadata.is_file() {
         return Err(SecretFileError::NotAFile { path: path.to_owned() });
     }
-    if readers == Readers::OwnerOnly {
-        check_permissions(path, &metadata)?;
-    }
+    check_permissions(path, &metadata, guard)?;
     let too_large = || SecretFileError::TooLarge { path: path.to_owned() };
     let len = metadata.len();
     if len > MAX_LEN {
@@ -136,19 +154,28 @@ fn read(path: &Path, readers: Readers) -> Result<Zeroizing<Vec<u8>>, SecretFileE
 }
 
 #[cfg(unix)]
-fn check_permissions(path: &Path, metadata: &fs::Metadata) -> Result<(), SecretFileError> {
+fn check_permissions(
+    path: &Path,
+    metadata: &fs::Metadata,
+    guard: Guard,
+) -> Result<(), SecretFileError> {
     use std::os::unix::fs::PermissionsExt;
 
     let mode = metadata.permissions().mode() & 0o7777;
-    if mode & 0o077 == 0 {
-        Ok(())
-    } else {
-        Err(SecretFileError::Permissions { path: path.to_owned(), mode })
+    let path = || path.to_owned();
+    match guard {
+        Guard::OwnerOnly if mode & 0o077 != 0 => {
+            Err(SecretFileError::Permissions { path: path(), mode })
+        }
+        Guard::NotForOthersToWrite if mode & 0o002 != 0 => {
+            Err(SecretFileError::Writable { path: path(), mode })
+        }
+        Guard::None | Guard::NotForOthersToWrite | Guard::OwnerOnly => Ok(()),
     }
 }
 
 #[cfg(not(unix))]
-fn check_permissions(_: &Path, _: &fs::Metadata) -> Result<(), SecretFileError> {
+fn check_permissions(_: &Path, _: &fs::Metadata, _: Guard) -> Result<(), SecretFileError> {
     Ok(())
 }
 
@@ -185,6 +212,32 @@ mod tests {
                 }
             }
             assert_eq!(read_public_file(&path).unwrap(), b"secret");
+        }
+    }
+
+    #[test]
+    fn what_decides_is_not_for_others_to_write() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("saf.yml");
+        fs::write(&path, "safAccess:").unwrap();
+        for (mode, good) in [
+            (0o600, true),
+            (0o644, true),
+            (0o664, true),
+            (0o646, false),
+            (0o602, false),
+            (0o666, false),
+        ] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            match read_decisive_file(&path) {
+                Ok(content) => assert!(good && content == b"safAccess:", "{mode:o}"),
+                Err(error) => {
+                    assert!(!good, "{mode:o}: {error}");
+                    let (path, text) = (path.display(), error.to_string());
+                    assert!(text.contains(&format!("(mode {mode:04o})")), "{text}");
+                    assert!(text.ends_with(&format!("run: chmod o-w {path}")), "{text}");
+                }
+            }
         }
     }
 

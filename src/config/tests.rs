@@ -37,6 +37,10 @@ const IDENTITIES: &str = "identities:
     - {user: OTHER, name: o@example.com, registry: ldap://elsewhere}
 ";
 
+const DISTRIBUTED: &str = "identities: {distributed: [{user: USER, name: user@example.com}]}";
+
+const IDENTITY_MAPPER: &str = "          identityMapperUrl: https://zss.example/dn";
+
 const INVALID_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
 
 static KEY: LazyLock<KeyPair> =
@@ -128,7 +132,7 @@ fn the_annotated_example_loads() {
     let delegation = config.delegation.as_ref().unwrap();
     assert_eq!(delegation.registry.as_str(), "ldaps://us.example.com");
     assert!(matches!(delegation.mapping, IdentityMapping::File(_)));
-    assert_eq!(delegation.grants.len(), 2);
+    assert_eq!(delegation.grants.as_ref().map(Vec::len), Some(2));
     assert_eq!(delegation.protected, ["IBMUSER", "ZWESVUSR"].map(|u| UserId::new(u).unwrap()));
     assert_eq!(delegation.calls_per_minute.map(NonZeroU32::get), Some(60));
     assert_eq!(config.audit.as_ref().unwrap().file, setup.0.path().join("audit.jsonl"));
@@ -291,6 +295,38 @@ fn every_kind_of_problem_is_told_at_its_place() {
             ],
         ),
         (
+            |s| s.edit("  certificateMapping: file  ", "  #"),
+            &["passticketProxy.identities: has certificates, and nothing says to look at them; \
+               write certificateMapping: file, or remove them"],
+        ),
+        (
+            |s| {
+                s.edit("  certificateMapping: file  ", "  #");
+                s.write("identities.yml", DISTRIBUTED, 0o644);
+                s.edit("allowTokenRefresh", "useInternalMapper: true\n        allowTokenRefresh");
+            },
+            &["security.useInternalMapper: asks RACF itself in Zowe, which cannot be done here; \
+               write passticketProxy.certificateMapping: common-name (whoever has a certificate \
+               with CN=IBMUSER from an authority of certificateAuthorities is then IBMUSER), file \
+               or zss"],
+        ),
+        (
+            |s| s.write("saf.yml", SAF, 0o646),
+            &[
+                "passticketProxy.saf: saf.yml is open to others for writing (mode 0646); run: chmod \
+               o-w saf.yml",
+            ],
+        ),
+        (
+            |s| s.write("identities.yml", IDENTITIES, 0o602),
+            &[
+                "needs to know whose an e-mail address is",
+                "passticketProxy.identities: identities.yml is open to others for writing (mode \
+                 0602); run: chmod o-w identities.yml",
+                "passticketProxy.certificateMapping: needs a file with identities.certificates",
+            ],
+        ),
+        (
             |s| s.edit("certificateMapping: file  ", "certificateMapping: zss  "),
             &["passticketProxy.certificateMapping: needs the URL of the mapper; write it to"],
         ),
@@ -388,9 +424,33 @@ fn every_kind_of_problem_is_told_at_its_place() {
         ),
         (
             |s| {
+                s.edit("  certificateMapping: file  ", "  #");
+                s.edit("x509:\n          enabled: true", "x509:\n          enabled: false");
+                s.edit("delegatePassticket: true ", "delegatePassticket: false");
+                s.edit("allowTokenRefresh", "useInternalMapper: true\n        allowTokenRefresh");
+            },
+            &["passticketProxy.identities: has certificates, which are not looked at; write"],
+        ),
+        (
+            |s| s.edit("allowTokenRefresh", "useInternalMapper: true\n        allowTokenRefresh"),
+            &["security.useInternalMapper: asks RACF itself in Zowe, which cannot be done here; \
+               passticketProxy.certificateMapping says whose certificates are"],
+        ),
+        (
+            |s| {
+                s.edit(
+                    "          registry: ldaps",
+                    &format!("{IDENTITY_MAPPER}\n          registry: ldaps"),
+                );
+            },
+            &["passticketProxy.identities: has identities.distributed, so oidc.identityMapperUrl \
+               is not asked; remove one of them"],
+        ),
+        (
+            |s| {
                 let callers = EXAMPLE.split_once("    callers:").unwrap().1;
                 let callers = callers.split_once("  audit:").unwrap().0;
-                s.edit(callers, " []\n");
+                s.edit(&format!("    callers:{callers}"), "");
             },
             &["delegatePassticket: lets whoever has READ on the guarding resource be any user;"],
         ),
@@ -428,6 +488,85 @@ fn every_kind_of_problem_is_told_at_its_place() {
             );
         }
     }
+}
+
+#[test]
+fn what_zowe_has_racf_map_is_mapped_by_the_other_mapper_and_not_by_name() {
+    let setup = Setup::new();
+    setup.edit("  certificateMapping: file  ", "  #");
+    setup.write("identities.yml", DISTRIBUTED, 0o644);
+    setup.edit("allowTokenRefresh", "useInternalMapper: true\n        allowTokenRefresh");
+    let mapper = "x509:\n          externalMapperUrl: https://zss.example/map\n";
+    setup.edit("x509:\n", mapper);
+    let Loaded { config, warnings } = setup.load().unwrap();
+    assert!(matches!(config.certificate_mapping, CertificateMapping::Zss(_)));
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].text().ends_with("; x509.externalMapperUrl says whose certificates are"));
+}
+
+#[test]
+fn callers_that_are_no_list_of_anybody_are_nobody() {
+    let callers = EXAMPLE.split_once("    callers:").unwrap().1;
+    let callers = format!("    callers:{}", callers.split_once("  audit:").unwrap().0);
+    for (written, want) in [("    callers: []\n", Some(0)), ("    callers:\n", Some(0)), ("", None)]
+    {
+        let setup = Setup::new();
+        setup.edit(&callers, written);
+        let Loaded { config, warnings } = setup.load().unwrap();
+        let grants = config.delegation.unwrap().grants.map(|grants| grants.len());
+        assert_eq!(grants, want, "{written:?}");
+        assert_eq!(warnings.is_empty(), want.is_some(), "{written:?}: {warnings:?}");
+    }
+}
+
+#[test]
+fn whose_tokens_go_to_whoever_answers_is_told() {
+    let endpoint = |s: &Setup| {
+        let keys = "authorization: {provider: endpoint, endpoint: {url: 'https://zss/saf'}}";
+        s.edit("        x509:\n", &format!("        {keys}\n        x509:\n"));
+    };
+    let certificates = |s: &Setup| {
+        s.edit("certificateMapping: file  ", "certificateMapping: zss  ");
+        s.edit("x509:\n", "x509:\n          externalMapperUrl: https://zss.example/map\n");
+    };
+    let identities = |s: &Setup| {
+        s.edit("  certificateMapping: file  ", "  #");
+        s.edit("  identities: ", "  # ");
+        s.edit(
+            "          registry: ldaps",
+            &format!("{IDENTITY_MAPPER}\n          registry: ldaps"),
+        );
+    };
+    let of_all = "at authorization.endpoint.url those of all users whose permissions are checked";
+    let cases: [(&dyn Fn(&Setup), _); 3] = [
+        (&endpoint, of_all),
+        (&certificates, "at x509.externalMapperUrl those of ZWESVUSR"),
+        (&identities, "at oidc.identityMapperUrl those of ZWESVUSR"),
+    ];
+    for (mode, whoever) in [
+        ("STRICT", None),
+        ("NONSTRICT", Some("whoever has a certificate of certificateAuthorities and answers")),
+        ("DISABLED", Some("whoever answers")),
+    ] {
+        for (make, tokens) in &cases {
+            let setup = Setup::new();
+            make(&setup);
+            setup.edit("verifyCertificates: STRICT ", &format!("verifyCertificates: {mode} "));
+            let told: Vec<_> =
+                setup.problems().into_iter().filter(|p| p.contains("verifyCertificates")).collect();
+            let want = whoever.map(|whoever| {
+                format!(
+                    "zowe.yaml:2: zowe.verifyCertificates: lets {whoever} have tokens, {tokens}; \
+                     write STRICT"
+                )
+            });
+            assert_eq!(told, want.into_iter().collect::<Vec<_>>(), "{mode}");
+        }
+    }
+    // Nobody is asked.
+    let setup = Setup::new();
+    setup.edit("verifyCertificates: STRICT ", "verifyCertificates: DISABLED ");
+    assert_eq!(setup.problems(), Vec::<String>::new());
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub(super) struct Zowe<'a> {
     pub(super) encryption: Encryption,
     /// Where AT-TLS is switched on.
     pub(super) attls: Option<At<'a>>,
+    /// Where `verify` is written, if it is.
+    pub(super) verify_at: Option<At<'a>>,
     pub(super) port: u16,
     pub(super) timeout: Duration,
     pub(super) pats: bool,
@@ -44,6 +46,8 @@ pub(super) struct Zowe<'a> {
     pub(super) registry: Option<Field<'a>>,
     pub(super) saf_endpoint: Option<Address>,
     pub(super) guards: GuardingResources,
+    /// Where `useInternalMapper` is switched on.
+    pub(super) internal_mapper: Option<At<'a>>,
     pub(super) certificate_mapper: Option<Mapper>,
     pub(super) identity_mapper: Option<Mapper>,
 }
@@ -72,17 +76,15 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
     let refresh = ["allowTokenRefresh", "allowtokenrefresh"]
         .map(|name| security.optional(name).and_then(|field| field.boolean()));
     let delegation = delegation(&mut security);
-    let (saf_endpoint, guards) = authorization(&mut security.section("authorization"));
+    let (saf_endpoint, guards) =
+        authorization(&mut security.section("authorization"), &mut security.section("saf"));
     let mut oidc = security.section("oidc");
     let identity_mapper = mapper(&mut oidc, "identityMapperUrl", "identityMapperUser");
-    let internal = security.optional("useInternalMapper").filter(Field::is_true);
+    let internal = security.optional("useInternalMapper");
+    let internal = internal.and_then(|field| field.boolean()?.then_some(field.at));
     let external = mapper(&mut security.section("x509"), "externalMapperUrl", "externalMapperUser");
-    if let Some(field) = &internal {
-        field.at.warning(
-            "asks RACF itself in Zowe, which cannot be done here; certificates are mapped by \
-             passticketProxy.certificateMapping, by their common name unless told otherwise",
-        );
-    }
+    let verify = zowe.optional("verifyCertificates");
+    let verify_at = verify.as_ref().map(|field| field.at.clone());
     let mut switch = |name| security.section(name).optional("enabled").filter(is_on);
     let (pats, x509) = (switch("personalAccessToken"), switch("x509"));
     if let (Some(_), Some(field)) = (&attls, &x509) {
@@ -98,7 +100,8 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
             "certificateAuthorities",
             "the paths of PEM files with the authorities of clients and services",
         ),
-        verify: zowe.optional("verifyCertificates").and_then(verification).unwrap_or_default(),
+        verify: verify.and_then(verification).unwrap_or_default(),
+        verify_at,
         encryption: if attls.is_some() { Encryption::AtTls } else { Encryption::Tls },
         // Nothing is lost: the range ends where the type does.
         port: port.and_then(|port| port.try_into().ok()).unwrap_or(7554),
@@ -122,7 +125,8 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
         registry: oidc.optional("registry"),
         saf_endpoint,
         guards,
-        certificate_mapper: external.filter(|_| internal.is_none()),
+        internal_mapper: internal,
+        certificate_mapper: external,
         identity_mapper,
     }
 }
@@ -150,10 +154,15 @@ fn delegation<'a>(security: &mut Section<'a>) -> Option<At<'a>> {
     })
 }
 
-/// Whom to ask for permissions (zowe-endpoints §6.1), and the names of the resources.
-fn authorization(section: &mut Section<'_>) -> (Option<Address>, GuardingResources) {
+/// Whom to ask for permissions (zowe-endpoints §6.1), and the names of the resources, which have two
+/// spellings (zowe-endpoints §1.0).
+fn authorization(
+    section: &mut Section<'_>,
+    saf: &mut Section<'_>,
+) -> (Option<Address>, GuardingResources) {
     let url = section.section("endpoint").optional("url");
-    let enabled = section.section("endpoint").optional("enabled").is_some_and(|f| f.is_true());
+    let enabled = section.section("endpoint").optional("enabled");
+    let enabled = enabled.and_then(|field| field.boolean()).unwrap_or(false);
     let provider = section.optional("provider");
     let is_endpoint = match &provider {
         None => enabled,
@@ -175,12 +184,42 @@ fn authorization(section: &mut Section<'_>) -> (Option<Address>, GuardingResourc
         }
         _ => None,
     };
-    let text = |field: Option<Field<'_>>, usual| {
-        field.and_then(|field| field.text().map(str::to_owned)).unwrap_or(String::from(usual))
-    };
-    let class = text(section.optional("resourceClass"), "ZOWE");
-    let prefix = text(section.optional("resourceNamePrefix"), "APIML.");
-    (endpoint, GuardingResources::new(&class, &prefix))
+    let class = either(section.optional("resourceClass"), saf.optional("serviceResourceClass"));
+    let prefix =
+        either(section.optional("resourceNamePrefix"), saf.optional("serviceResourceNamePrefix"));
+    if let Some((class, at)) = &class
+        && is_endpoint
+        && !class.eq_ignore_ascii_case(ENDPOINT_CLASS)
+    {
+        at.error(format_args!(
+            "is {}, but the endpoint judges in class {ENDPOINT_CLASS} alone; write \
+             {ENDPOINT_CLASS}, or authorization.provider: dummy for the file that \
+             passticketProxy.saf names",
+            quote(class)
+        ));
+    }
+    let class = class.map_or(ENDPOINT_CLASS, |(class, _)| class);
+    let prefix = prefix.map_or("APIML.", |(prefix, _)| prefix);
+    (endpoint, GuardingResources::new(class, prefix))
+}
+
+/// The class that the endpoint judges in: it is not part of the question (zowe-endpoints §6.2).
+const ENDPOINT_CLASS: &str = "ZOWE";
+
+/// What two spellings of a key say, which must be the same, and where.
+fn either<'a>(first: Option<Field<'a>>, second: Option<Field<'a>>) -> Option<(&'a str, At<'a>)> {
+    let [first, second] = [first, second].map(|field| field.and_then(|f| Some((f.text()?, f.at))));
+    if let (Some((text, at)), Some((other, other_at))) = (&first, &second)
+        && text != other
+    {
+        other_at.error(format_args!(
+            "is {}, but {} is {}; they are two names of one setting: remove one of them",
+            quote(other),
+            at.key,
+            quote(text)
+        ));
+    }
+    first.or(second)
 }
 
 fn mapper(section: &mut Section<'_>, url: &'static str, user: &'static str) -> Option<Mapper> {
@@ -193,10 +232,11 @@ fn mapper(section: &mut Section<'_>, url: &'static str, user: &'static str) -> O
 fn address(field: &Field<'_>) -> Option<Address> {
     let address = field.read(Address::parse)?;
     if !address.is_protected() {
-        field.at.warning(
-            "is http, so whoever is between here and there can read the tokens of users; write \
+        field.at.error(
+            "is http, and whoever is between here and there could read the tokens of users; write \
              https",
         );
+        return None;
     }
     Some(address)
 }
@@ -354,6 +394,7 @@ fn check_keys(prefix: &str, section: &Section<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::GuardedTask;
     use crate::config::{problem::Report, reader::Document};
 
     const PEM: &str =
@@ -549,6 +590,37 @@ mod tests {
     }
 
     #[test]
+    fn the_guarding_resources_have_two_names() {
+        let endpoint = "provider: endpoint, endpoint: {url: 'https://zss/saf'}";
+        for (yaml, want) in [
+            ("{}".to_owned(), "APIML.SERVICES in class ZOWE"),
+            (
+                "{authorization: {resourceClass: XFACILIT, resourceNamePrefix: A.}}".to_owned(),
+                "A.SERVICES in class XFACILIT",
+            ),
+            (
+                "{saf: {serviceResourceClass: XFACILIT, serviceResourceNamePrefix: A.}}".to_owned(),
+                "A.SERVICES in class XFACILIT",
+            ),
+            (
+                "{saf: {serviceResourceClass: X}, authorization: {resourceClass: X}}".to_owned(),
+                "APIML.SERVICES in class X",
+            ),
+            (format!("{{authorization: {{{endpoint}}}}}"), "APIML.SERVICES in class ZOWE"),
+            (
+                format!("{{authorization: {{{endpoint}, resourceClass: Zowe}}}}"),
+                "APIML.SERVICES in class Zowe",
+            ),
+        ] {
+            let (seen, problems) = read_text(&security(&yaml), |zowe| {
+                zowe.guards.permission(GuardedTask::Revoke).to_string()
+            });
+            let want = format!("READ on {want}");
+            assert_eq!((seen, problems), (Some(want), Vec::new()), "{yaml}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_in_security_is_told() {
         let no_effect = "has no effect here yet";
         for (yaml, key, text) in [
@@ -582,8 +654,38 @@ mod tests {
             (
                 "{x509: {externalMapperUrl: 'http://zss.example/map'}}",
                 ".x509.externalMapperUrl",
-                "is http, so whoever is between here and there can read the tokens of users; write \
-                 https",
+                "is http, and whoever is between here and there could read the tokens of users; \
+                 write https",
+            ),
+            (
+                "{useInternalMapper: yes}",
+                ".useInternalMapper",
+                "\"yes\" is neither true nor false; write one of them",
+            ),
+            (
+                "{authorization: {endpoint: {enabled: yes, url: 'https://zss/saf'}}}",
+                ".authorization.endpoint.enabled",
+                "\"yes\" is neither true nor false; write one of them",
+            ),
+            (
+                "{authorization: {provider: endpoint, endpoint: {url: 'https://zss/saf'}, \
+                 resourceClass: FACILITY}}",
+                ".authorization.resourceClass",
+                "is \"FACILITY\", but the endpoint judges in class ZOWE alone; write ZOWE, or \
+                 authorization.provider: dummy for the file that passticketProxy.saf names",
+            ),
+            (
+                "{saf: {serviceResourceClass: A}, authorization: {resourceClass: B}}",
+                ".saf.serviceResourceClass",
+                "is \"A\", but components.gateway.apiml.security.authorization.resourceClass is \
+                 \"B\"; they are two names of one setting: remove one of them",
+            ),
+            (
+                "{saf: {serviceResourceNamePrefix: A.}, authorization: {resourceNamePrefix: B.}}",
+                ".saf.serviceResourceNamePrefix",
+                "is \"A.\", but \
+                 components.gateway.apiml.security.authorization.resourceNamePrefix is \"B.\"; \
+                 they are two names of one setting: remove one of them",
             ),
             (
                 "{x509: {externalMapperUrl: zss}}",

@@ -14,15 +14,18 @@ use std::{
 };
 
 use http::{Request, Response};
-use hyper::body::{Body, Incoming};
+use hyper::{
+    body::{Body, Incoming},
+    rt::Executor,
+};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulConnection},
 };
 use pin_project_lite::pin_project;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{mpsc, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -42,6 +45,9 @@ const MAX_CONNECTIONS: usize = 10_000;
 /// How long a connection that has asked for nothing yet is kept once the server is to end. Its first
 /// request may be on its way.
 const LAST_CALL: Duration = Duration::from_secs(1);
+
+/// How long the server waits for what it has cut off to be dropped, which takes a moment.
+const CUT: Duration = Duration::from_secs(1);
 
 /// The longest header block that a request may have on HTTP/2. A token of 16 KiB fits; HTTP/1.1
 /// has a limit of its own that is larger.
@@ -118,7 +124,8 @@ impl Server {
     }
 
     /// Serves until `shutdown` is ready, then stops accepting, lets the requests in flight finish,
-    /// and returns.
+    /// and returns. What did not finish in time is cut off and dropped by then: whatever a service
+    /// does when the future of a request is dropped has been done.
     pub async fn run<S, B>(self, service: S, shutdown: impl Future<Output = ()>) -> Drained
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
@@ -130,7 +137,8 @@ impl Server {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
+        let (running, mut all_dropped) = mpsc::channel(1);
+        let mut builder = auto::Builder::new(Streams { running });
         builder.http1().timer(TokioTimer::new()).header_read_timeout(self.header_timeout);
         builder
             .http2()
@@ -173,11 +181,34 @@ impl Server {
         // Nobody may be left to be told.
         let _ = end.send(true);
         let all_ended = async { while connections.join_next().await.is_some() {} };
-        match timeout(self.drain_timeout, all_ended).await {
+        let drained = match timeout(self.drain_timeout, all_ended).await {
             Ok(()) => Drained::Completely,
-            // They are cut off when `connections` goes out of scope.
             Err(_) => Drained::CutOff { connections: connections.len() },
-        }
+        };
+        connections.shutdown().await;
+        // The requests of HTTP/2 have tasks of their own, which end after their connection.
+        drop(builder);
+        let _ = timeout(CUT, all_dropped.recv()).await;
+        drained
+    }
+}
+
+/// Spawns the requests of HTTP/2. As long as one of them runs, the channel is open.
+#[derive(Clone)]
+struct Streams {
+    running: mpsc::Sender<Infallible>,
+}
+
+impl<F> Executor<F> for Streams
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, request: F) {
+        let running = self.running.clone();
+        tokio::spawn(async move {
+            request.await;
+            drop(running);
+        });
     }
 }
 
@@ -202,7 +233,7 @@ struct Accepted {
     peer: SocketAddr,
     acceptor: Option<TlsAcceptor>,
     handshake_timeout: Duration,
-    builder: auto::Builder<TokioExecutor>,
+    builder: auto::Builder<Streams>,
     ending: watch::Receiver<bool>,
 }
 

@@ -84,6 +84,8 @@ async fn every_decision_is_one_record() {
     revoked_itself(&world, &revoked);
     let mangled = forged(&jwt);
     let in_body = |token: &str| json!({ "token": token }).to_string();
+    let for_service =
+        |token: &str, service: &str| json!({ "token": token, "serviceId": service }).to_string();
     let ticket = |applid: &str| json!({ "applicationName": applid }).to_string();
     let own = r#"{"timestamp":1000}"#.to_owned();
     let of_user = r#"{"userId":"other","timestamp":1000}"#.to_owned();
@@ -214,6 +216,42 @@ async fn every_decision_is_one_record() {
             Some(Why::NoUser),
             "",
             Is::Certificate,
+        ),
+        (
+            "POST access-token/validate",
+            nobody(),
+            for_service(&pat, "a"),
+            What::Authentication,
+            None,
+            "USER",
+            Is::PersonalAccessToken,
+        ),
+        (
+            "POST access-token/validate",
+            nobody(),
+            for_service(&pat, "b"),
+            What::Authentication,
+            Some(Why::OutOfScope),
+            "USER",
+            Is::PersonalAccessToken,
+        ),
+        (
+            "POST access-token/validate",
+            nobody(),
+            for_service(&revoked, "a"),
+            What::Authentication,
+            Some(Why::TokenRevoked),
+            "USER",
+            Is::PersonalAccessToken,
+        ),
+        (
+            "POST access-token/validate",
+            nobody(),
+            for_service(&mangled, "a"),
+            What::Authentication,
+            Some(Why::TokenSignature),
+            "",
+            Is::Token,
         ),
         (
             "DELETE access-token/revoke",
@@ -402,6 +440,14 @@ async fn each_event_says_what_it_is_about() {
     let scopes = Scopes::parse(["a", "b"]).unwrap();
     assert_eq!(minted.detail, Some(Detail::Minted { scopes, days: 2 }));
 
+    let body = json!({ "token": pat, "serviceId": "c" }).to_string();
+    let (_, validated) = ask(&world, "POST access-token/validate", nobody(), &body).await;
+    let validated = validated.unwrap();
+    assert_eq!(validated.service.as_ref().map(ServiceId::as_str), Some("c"));
+    assert_eq!(validated.reason, Some(Why::OutOfScope));
+    let (_, broken) = ask(&world, "POST access-token/validate", nobody(), "{}").await;
+    assert_eq!(broken.unwrap().reason, Some(Why::BadRequest));
+
     let body = r#"{"applicationName":"NOKEY"}"#;
     let (_, ticket) = ask(&world, "POST ticket", bearer(jwt).and("shown"), body).await;
     let ticket = ticket.unwrap();
@@ -451,13 +497,10 @@ async fn each_event_says_what_it_is_about() {
 #[tokio::test]
 async fn what_decides_nothing_is_not_recorded() {
     let world = World::new();
-    let good = json!({"token": world.pat("USER", "a"), "serviceId": "a"}).to_string();
     for (endpoint, body) in [
         ("GET keys/public", ""),
         ("GET keys/public/all", ""),
         ("GET openapi.json", ""),
-        ("POST access-token/validate", good.as_str()),
-        ("POST access-token/validate", "{}"),
         ("GET nowhere", ""),
         ("DELETE login", ""),
     ] {

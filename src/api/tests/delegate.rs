@@ -3,12 +3,14 @@
 use std::{
     future::{Ready, ready},
     num::NonZeroU32,
+    sync::atomic::Ordering::SeqCst,
     time::Duration,
 };
 
 use super::{Api, Asked, Compatibility, POST_LOGIN, World, content, outcome};
 use crate::{
-    api::{AllowList, Delegation, Grant},
+    api::{AllowList, ApiError, Delegation, Grant},
+    audit::ReasonCode,
     clock::Clock,
     identity::{
         CertificateFilter, DistributedIdentity, DistributedMap, DistributedMapper, MapError,
@@ -187,7 +189,7 @@ async fn grants_allow_what_they_name_and_nothing_else() {
         ("protected beats all", all(), &root, 403),
         ("all but no key", all(), &no_key, 400),
     ] {
-        let api = with(&World::new(), delegation().allow(grant));
+        let api = with(&World::new(), delegation().allow_only([grant]));
         let response = Asked { body, ..DELEGATE }.of(api).await;
         assert_eq!(response.status(), want, "{name}");
         if want == 403 {
@@ -197,10 +199,38 @@ async fn grants_allow_what_they_name_and_nothing_else() {
         }
     }
     // What two grants name apart is not allowed together.
-    let apart = delegation().allow(Grant::to_user(user("AGENT"), zowe(), only("OTHER"))).allow(
+    let apart = delegation().allow_only([
+        Grant::to_user(user("AGENT"), zowe(), only("OTHER")),
         Grant::to_user(user("AGENT"), AllowList::Only([applid("IZUDFLT")].into()), only("USER")),
-    );
+    ]);
     assert_eq!(DELEGATE.of(with(&World::new(), apart)).await.status(), 403);
+    // A list of nobody is not no list.
+    let nobody = delegation().allow_only([]);
+    assert_eq!(DELEGATE.of(with(&World::new(), nobody)).await.status(), 403);
+}
+
+#[tokio::test]
+async fn there_is_no_ticket_while_it_cannot_be_recorded() {
+    let world = World::new();
+    let api = with(&world, delegation());
+    world.collected.is_unable.store(true, SeqCst);
+    // Nobody is looked at, whoever they are.
+    for certificate in [Some("AGENT"), Some("USER"), None] {
+        let response = Asked { certificate, ..DELEGATE }.of(api.clone()).await;
+        assert_eq!(outcome(&response), (503, "ZWEAG104E".to_owned()), "{certificate:?}");
+        assert_eq!(response.extensions().get(), Some(&ApiError::AuditUnavailable));
+        let records = world.collected.take();
+        assert_eq!(records[0].reason, Some(ReasonCode::AuditUnavailable));
+        assert_eq!(records[0].user, None);
+    }
+    // While it is off it is not there, and what may go unrecorded goes on.
+    let off = DELEGATE.of(world.api(Compatibility::Documented)).await;
+    assert_eq!(off.status(), 404);
+    let basic = super::basic("user:validPassword");
+    let login = Asked { authorization: Some(&basic), body: "", ..POST_LOGIN };
+    assert_eq!(login.of(api.clone()).await.status(), 204);
+    world.collected.is_unable.store(false, SeqCst);
+    assert_eq!(DELEGATE.of(api).await.status(), 200);
 }
 
 #[tokio::test]

@@ -156,7 +156,7 @@ fn needed(file: &Path) -> Result<Needed, Failure> {
              passticketProxy.ptktdata"
         )));
     }
-    let grants = delegation.iter().flat_map(|delegation| &delegation.grants);
+    let grants = delegation.iter().flat_map(|delegation| &delegation.grants).flatten();
     let mut callers: Vec<_> = grants.filter_map(Grant::user).copied().collect();
     callers.sort_unstable();
     callers.dedup();

@@ -75,8 +75,8 @@ impl Saf {
             None => Self::File(config.saf.clone()),
             Some(address) => {
                 let tokens = remote.tokens.clone();
-                let endpoint = EndpointSaf::new(remote.client(), address.clone(), tokens);
-                Self::Endpoint(endpoint.class(config.guards.class()))
+                // Its one class is ZOWE, as that of the guarding resources is then.
+                Self::Endpoint(EndpointSaf::new(remote.client(), address.clone(), tokens))
             }
         }
     }
@@ -151,8 +151,8 @@ pub(crate) fn delegation(settings: &DelegationSettings, remote: &Remote) -> Dele
         }
         IdentityMapping::File(map) => Delegation::new(map.clone(), registry),
     };
-    for grant in &settings.grants {
-        delegation = delegation.allow(grant.clone());
+    if let Some(grants) = &settings.grants {
+        delegation = delegation.allow_only(grants.iter().cloned());
     }
     for user in &settings.protected {
         delegation = delegation.protect(*user);
