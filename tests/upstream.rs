@@ -334,11 +334,13 @@ async fn a_connection_accepted_before_the_end_is_not_lost() {
 
 /// What a service does when a request is given up, to write an audit record say, is done when the
 /// server has ended, and not some time after: on HTTP/2 too, where requests have their own tasks.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_is_cut_off_is_dropped_when_the_server_has_ended() {
     struct Counted(Arc<AtomicUsize>);
     impl Drop for Counted {
         fn drop(&mut self) {
+            // Long enough for a server that does not wait to be gone.
+            std::thread::sleep(Duration::from_millis(30));
             self.0.fetch_sub(1, Ordering::SeqCst);
         }
     }

@@ -28,7 +28,8 @@ pub enum GuardedTask {
 /// The resources that guard the tasks.
 ///
 /// Class and beginning of the names can be set in Zowe, as
-/// `apiml.security.authorization.resourceClass` and `resourceNamePrefix`; they are `ZOWE` and
+/// `apiml.security.authorization.resourceClass` and `resourceNamePrefix`, or as
+/// `apiml.security.saf.serviceResourceClass` and `serviceResourceNamePrefix`; they are `ZOWE` and
 /// `APIML.` unless told otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuardingResources {
