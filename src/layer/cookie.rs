@@ -11,8 +11,8 @@ pub(super) fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     headers
         .get_all(COOKIE)
         .iter()
-        .flat_map(|line| line.as_bytes().split(|b| *b == b';'))
-        .filter_map(|pair| split(pair))
+        .flat_map(|line| pairs(line.as_bytes()))
+        .filter_map(split)
         .filter(|(found, _)| *found == name.as_bytes())
         .map(|(_, value)| unquote(value))
         .find(|value| !value.is_empty())
@@ -24,12 +24,12 @@ pub(super) fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
     let wanted = |pair: &&[u8]| split(pair).is_some_and(|(name, _)| keep(name));
     let mut lines = headers.get_all(COOKIE).iter();
     let (Some(first), more) = (lines.next(), lines.next().is_some()) else { return };
-    if !more && first.as_bytes().split(|b| *b == b';').all(|pair| wanted(&pair)) {
+    if !more && pairs(first.as_bytes()).all(|pair| wanted(&pair)) {
         return;
     }
     let mut line = BytesMut::new();
     for value in headers.get_all(COOKIE) {
-        for pair in value.as_bytes().split(|b| *b == b';').filter(wanted) {
+        for pair in pairs(value.as_bytes()).filter(wanted) {
             if !line.is_empty() {
                 line.put_slice(b"; ");
             }
@@ -58,6 +58,16 @@ pub(crate) fn join(headers: &mut HeaderMap) {
     if let Ok(line) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
         headers.insert(COOKIE, line);
     }
+}
+
+/// Mostly there is one pair with a long token in it, which is skipped in large steps.
+fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut start = 0;
+    memchr::memchr_iter(b';', line).chain([line.len()]).map(move |end| {
+        let pair = &line[start..end];
+        start = end + 1;
+        pair
+    })
 }
 
 fn split(pair: &[u8]) -> Option<(&[u8], &[u8])> {

@@ -27,6 +27,10 @@ static HOP_BY_HOP: [HeaderName; 9] = [
 /// `Connection` line is left: a client's `Connection: authorization` cannot take away what was
 /// written since.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    // Mostly there is none, and to see that is cheaper than to look each of them up.
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
@@ -43,11 +47,22 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(name.as_str().as_bytes().first(), Some(b'c' | b'k' | b'p' | b't' | b'u'))
+        && HOP_BY_HOP.contains(name)
+}
+
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn each_of_them_is_one() {
+        assert!(HOP_BY_HOP.iter().all(is_hop_by_hop));
+        assert!(!is_hop_by_hop(&http::header::COOKIE));
+    }
 
     #[test]
     fn every_connection_line_counts() {

@@ -4,12 +4,14 @@ use std::{
     borrow::Cow,
     fmt,
     future::{Ready, ready},
+    num::NonZeroUsize,
     sync::Arc,
 };
 
 use super::{
     ident::{Applid, UserId},
     profile::KeyProfiles,
+    recent::RecentTickets,
     ticket::PassTicket,
 };
 use crate::clock::{Clock, SystemClock};
@@ -126,12 +128,24 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 pub struct LocalGenerator {
     profiles: KeyProfiles,
     clock: Arc<dyn Clock>,
+    recent: Option<Arc<RecentTickets>>,
 }
 
 impl LocalGenerator {
     /// A generator on the clock of the machine.
     pub fn new(profiles: KeyProfiles) -> Self {
-        Self { profiles, clock: Arc::new(SystemClock) }
+        Self { profiles, clock: Arc::new(SystemClock), recent: None }
+    }
+
+    /// Computes a ticket once a second for each user and APPLID, and remembers the last one of so
+    /// many of them.
+    ///
+    /// That changes no ticket: the algorithms give the same one for the same second. A service with
+    /// replay protection takes it once, remembered or not.
+    #[must_use]
+    pub fn remembering(mut self, pairs: NonZeroUsize) -> Self {
+        self.recent = Some(Arc::new(RecentTickets::new(pairs)));
+        self
     }
 
     /// Takes the time from another clock.
@@ -156,7 +170,13 @@ impl LocalGenerator {
         applid: &Applid,
     ) -> Result<PassTicket, GenerateError> {
         match self.profiles.get(applid) {
-            Some(profile) => Ok(profile.generate(user, self.clock.now())),
+            Some(profile) => {
+                let now = self.clock.now();
+                Ok(match &self.recent {
+                    Some(recent) => recent.get_or_generate(profile, user, now),
+                    None => profile.generate(user, now),
+                })
+            }
             None => Err(GenerateError::new(*user, *applid, SafReturnCodes::NO_PROFILE)),
         }
     }

@@ -82,6 +82,7 @@ mod ident;
 mod key;
 mod legacy;
 mod profile;
+mod recent;
 mod ticket;
 
 pub use enhanced::EnhancedType;

@@ -32,6 +32,9 @@ use crate::providers::{self, Mapper, Remote, Saf};
 /// So many verified tokens are remembered, in some two megabytes.
 const CACHED_TOKENS: NonZeroUsize = NonZeroUsize::new(10_000).expect("is not zero");
 
+/// Of so many users and APPLIDs the ticket of the second is remembered, in some hundred kilobytes.
+const RECENT_TICKETS: NonZeroUsize = NonZeroUsize::new(4_096).expect("is not zero");
+
 /// A service that has not taken the connection by then is down; the answer may take longer.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
@@ -118,7 +121,7 @@ pub(crate) fn gateway(
     let verifier = TokenVerifier::new(key.verifying_key()).with_cache(CACHED_TOKENS);
     let issuer = TokenIssuer::new(key.clone()).with_lifetime(config.token_lifetime);
 
-    let generator = LocalGenerator::new(config.profiles.clone());
+    let generator = LocalGenerator::new(config.profiles.clone()).remembering(RECENT_TICKETS);
     let generator = PermittedGenerator::new(generator, config.saf.clone(), config.gateway_user);
     let remote = Remote::new(connector.clone(), config);
     let audit = audit.map_or_else(Audit::none, Audit::to);
