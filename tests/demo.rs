@@ -13,7 +13,7 @@ use std::{
 
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
-use support::{Demo, basic, has_curl};
+use support::{Demo, PATIENCE, basic, has_curl};
 
 const NONE: &str = "ZWEAG160E No authentication provided in the request";
 const INVALID: &str = "ZWEAG102E Token is not valid";
@@ -265,7 +265,16 @@ async fn the_printed_commands_work_as_printed() {
         "",
         "{\"status\":\"UP\"}",
     ]) {
-        let output = Command::new("sh").args(["-c", command]).output().unwrap();
+        let run = || Command::new("sh").args(["-c", command]).output().unwrap();
+        let mut output = run();
+        // The audit is written beside the requests, and so a moment after them.
+        let deadline = Instant::now() + PATIENCE;
+        while command.starts_with("tail ")
+            && !String::from_utf8_lossy(&output.stdout).contains(want)
+            && Instant::now() < deadline
+        {
+            output = run();
+        }
         let (out, err) =
             (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{command}\n{out}\n{err}");
