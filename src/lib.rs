@@ -6,9 +6,9 @@
 //!
 //! ```text
 //! TLS accept ─► Sanitize ─► Route ─► Authenticate ─► Scope ─► PassTicket ─► Forward ─► service
-//!  peer cert     drop what   which     who is asking   may this   Basic user:   one pooled
-//!  in an         only the    service,  (one            PAT go     ticket, or    client
-//!  extension     gateway     APPLID,   credential,     there      X-Zowe-Auth-
+//!  peer cert     drop what   which     who is asking   may this   Basic user:   connections
+//!  in an         only the    service,  (one            PAT go     ticket, or    that are
+//!  extension     gateway     APPLID,   credential,     there      X-Zowe-Auth-  kept
 //!                may set     scheme    verified)                  Failure
 //! ```
 //!

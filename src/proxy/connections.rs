@@ -1,8 +1,8 @@
 //! Connections to the services: each carries one request at a time, and is kept for the next.
 //!
-//! A pool of its own, and not the one of `hyper-util`: that one costs an eighth of a whole request
-//! (see `benches/compare`). Here the connection that was used last is used next, and giving one
-//! back is to put it on a stack.
+//! A pool of its own, and not the one of `hyper-util`, which does more for each request than a proxy
+//! needs (`benches/compare` has a minimal proxy on that one). Here the connection that was used last
+//! is used next, and giving one back is to put it on a stack.
 
 use std::{
     collections::HashMap,
