@@ -31,7 +31,8 @@ pub enum Authentication {
 pub struct Authenticated {
     user: UserId,
     proof: Proof,
-    withheld: Option<Withheld>,
+    // Boxed, because mostly there is none, and all of this is moved from layer to layer.
+    withheld: Option<Box<Withheld>>,
 }
 
 impl Authenticated {
@@ -51,7 +52,7 @@ impl Authenticated {
 
     /// Remembers the credential headers, for a failure further on that is to forward them.
     pub(super) fn withhold(&mut self, headers: &HeaderMap) {
-        self.withheld = Some(Withheld::copy_of(headers));
+        self.withheld = Some(Box::new(Withheld::copy_of(headers)));
     }
 
     /// Adds who it is, and what proved it.

@@ -10,7 +10,7 @@ use http::{
     header::{AUTHORIZATION, COOKIE},
 };
 
-use super::cookie;
+use super::{cookie, sweep::sweep};
 use crate::identity::PeerCertificate;
 
 pub(super) static PRIVATE_TOKEN: HeaderName = HeaderName::from_static("private-token");
@@ -138,22 +138,10 @@ fn private_token(headers: &HeaderMap) -> Option<&[u8]> {
 
 /// Takes every credential out (zowe-dataplane §2.2, point 3).
 pub(super) fn strip(headers: &mut HeaderMap, names: &CookieNames) {
-    for name in &CREDENTIAL_HEADERS {
-        headers.remove(name);
-    }
-    strip_x_certificate(headers);
+    sweep(headers, |name| {
+        CREDENTIAL_HEADERS.contains(name) || name.as_str().starts_with(X_CERTIFICATE)
+    });
     cookie::retain(headers, |name| !names.is_credential(name));
-}
-
-/// Removes `X-Certificate-*`; says whether there was one.
-pub(super) fn strip_x_certificate(headers: &mut HeaderMap) -> bool {
-    let mut stripped = false;
-    while let Some(name) = headers.keys().find(|name| name.as_str().starts_with(X_CERTIFICATE)) {
-        let name = name.clone();
-        headers.remove(name);
-        stripped = true;
-    }
-    stripped
 }
 
 /// The credential headers as they were, to be put back when a request is to go on unchanged.

@@ -8,9 +8,13 @@ use http::{
     },
 };
 
+use super::sweep::sweep;
+
+const KEEP_ALIVE: &str = "keep-alive";
+
 static HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,
-    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static(KEEP_ALIVE),
     HeaderName::from_static("proxy-connection"),
     PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION,
@@ -27,27 +31,25 @@ static HOP_BY_HOP: [HeaderName; 9] = [
 /// `Connection` line is left: a client's `Connection: authorization` cannot take away what was
 /// written since.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    // Mostly there is none, and to see that is cheaper than to look each of them up.
-    if !headers.keys().any(is_hop_by_hop) {
-        return;
-    }
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
             .iter()
             .flat_map(|line| line.as_bytes().split(|b| *b == b','))
-            .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+            .map(<[u8]>::trim_ascii)
+            // It goes anyway, and mostly nothing else is named.
+            .filter(|name| !name.eq_ignore_ascii_case(KEEP_ALIVE.as_bytes()))
+            .filter_map(|name| HeaderName::from_bytes(name).ok())
             .collect();
         for name in named {
             headers.remove(name);
         }
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
+    sweep(headers, is_hop_by_hop);
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {
+    // By the first letter, most need not be compared.
     matches!(name.as_str().as_bytes().first(), Some(b'c' | b'k' | b'p' | b't' | b'u'))
         && HOP_BY_HOP.contains(name)
 }

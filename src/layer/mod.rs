@@ -29,6 +29,7 @@ mod rejection;
 pub mod route;
 pub mod sanitize;
 pub mod scope;
+mod sweep;
 #[cfg(test)]
 mod tests;
 
@@ -47,3 +48,5 @@ pub use rejection::Rejection;
 pub use route::{OnFailure, Route, RouteError, RouteLayer, RouteService, Routes, Scheme, Upstream};
 pub use sanitize::{Sanitize, SanitizeLayer};
 pub use scope::{Authorized, Scope, ScopeLayer};
+#[cfg(feature = "proxy")]
+pub(crate) use sweep::sweep;

@@ -7,7 +7,8 @@
 //!    client gets the same header.
 //! 3. A ticket that cannot be made is such a failure too. The log tells user, APPLID and the codes.
 //!    Made or not, it is one [`Ticket`](Event::Ticket) record for the audit log.
-//! 4. What goes on carries [`Prepared`], without which the proxy of this crate forwards nothing.
+//! 4. What goes on carries [`Prepared`], without which the proxy of this crate forwards nothing but
+//!    what a route lets by (`bypass`).
 //!
 //! Needs [`RouteLayer`](super::RouteLayer), [`AuthenticateLayer`](super::AuthenticateLayer) and
 //! [`ScopeLayer`](super::ScopeLayer) before it; without them it answers 500 and forwards nothing.
@@ -103,7 +104,7 @@ use crate::{
 };
 
 /// Says that a request is as the service of this route is to get it: with a PassTicket, or with the
-/// reason why not, or untouched on a route that bypasses. Only [`PassTicketLayer`] makes one.
+/// reason why not. Only [`PassTicketLayer`] makes one. A request on a route that bypasses needs none.
 #[derive(Clone, Debug)]
 pub struct Prepared {
     route: Arc<Route>,
@@ -312,7 +313,7 @@ fn begin<B>(request: &mut Request<B>, custom: Option<&CustomHeaders>) -> Step {
         return misassembled("PassTicket needs Route before it");
     };
     if route.scheme() == Scheme::Bypass {
-        extensions.insert(Prepared { route, user: None });
+        // The scheme says as much as `Prepared` would.
         return Step::Decided(Outcome::Forward);
     }
     if let Some(authorized) = extensions.remove::<Authorized>() {

@@ -5,6 +5,7 @@
 //!    a service believes them, so a client must not be able to write them.
 //!    So do names that some servers take for these (`X_Certificate_…`), and `$WS…`.
 //! 3. So do the headers named with [`SanitizeLayer::also`], such as the custom PassTicket headers.
+//! 4. Headers that carry credentials are marked as sensitive: no `Debug` shows their values.
 //!
 //! Put it first. Behind another layer of this crate it answers 500.
 //!
@@ -41,13 +42,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Request, Response};
+use http::{
+    HeaderMap, HeaderName, Request, Response,
+    header::{AUTHORIZATION, COOKIE},
+};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
     authenticator::Authentication, credential, failure::X_ZOWE_AUTH_FAILURE,
     future::ResponseFuture, hop_by_hop::strip_hop_by_hop, rejection::Rejection, route::Route,
+    sweep::sweep,
 };
 
 static ALWAYS: [HeaderName; 3] = [
@@ -55,6 +60,10 @@ static ALWAYS: [HeaderName; 3] = [
     HeaderName::from_static("x-saf-token"),
     HeaderName::from_static("client-cert"),
 ];
+
+/// Not looked at here, but not to be shown by `Debug` either.
+static CREDENTIALS: [HeaderName; 3] =
+    [AUTHORIZATION, COOKIE, HeaderName::from_static("private-token")];
 
 /// Drops what only the gateway may set. See the [module](self).
 #[derive(Clone, Debug, Default)]
@@ -119,19 +128,24 @@ where
 
 fn sanitize(headers: &mut HeaderMap, also: &[HeaderName]) {
     strip_hop_by_hop(headers);
-    for name in ALWAYS.iter().chain([&X_ZOWE_AUTH_FAILURE]).chain(also) {
-        if headers.remove(name).is_some() {
-            tracing::debug!(header = %name, "dropped a header that only the gateway may set");
+    for name in sweep(headers, |name| is_ours(name, also)) {
+        tracing::debug!(header = %name, "dropped a header that only the gateway may set");
+    }
+    for (name, value) in headers.iter_mut() {
+        if CREDENTIALS.contains(name) {
+            value.set_sensitive(true);
         }
     }
-    if credential::strip_x_certificate(headers) {
-        tracing::debug!("dropped X-Certificate headers of the client");
-    }
-    while let Some(name) = headers.keys().find(|name| is_alias(name.as_str(), also)) {
-        let name = name.clone();
-        tracing::debug!(header = %name, "dropped a header that a service could take for ours");
-        headers.remove(name);
-    }
+}
+
+/// Whether only the gateway may set a header of this name, or one that a server takes for it.
+fn is_ours(name: &HeaderName, also: &[HeaderName]) -> bool {
+    let text = name.as_str();
+    ALWAYS.contains(name)
+        || *name == X_ZOWE_AUTH_FAILURE
+        || text.starts_with(credential::X_CERTIFICATE)
+        || also.contains(name)
+        || is_alias(text, also)
 }
 
 /// Names that some servers take for one of ours, or believe like one: CGI and what descends from it
@@ -194,5 +208,9 @@ mod tests {
             left,
             ["authorization", "cookie", "private-token", "under_score", "x-service-id"]
         );
+        for (name, value) in &headers {
+            let carries = ["authorization", "cookie", "private-token"].contains(&name.as_str());
+            assert_eq!(value.is_sensitive(), carries, "{name}");
+        }
     }
 }

@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header::HOST};
 
-use crate::connection::{Connection, Protocol};
+use crate::{
+    connection::{Connection, Protocol},
+    layer::sweep,
+};
 
 static FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -19,6 +22,7 @@ static FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 pub(super) struct Known {
     peer: Option<(IpAddr, HeaderValue)>,
     prefix: Option<HeaderValue>,
+    port: Option<(u16, HeaderValue)>,
 }
 
 impl Known {
@@ -44,6 +48,13 @@ impl Known {
         }
     }
 
+    fn port(&mut self, port: u16) -> HeaderValue {
+        match &self.port {
+            Some((known, value)) if *known == port => value.clone(),
+            _ => self.port.insert((port, HeaderValue::from(port))).1.clone(),
+        }
+    }
+
     /// Writes `X-Forwarded-*` anew and takes `Host` out, which is another one for the service.
     ///
     /// Whatever the request has of these is removed: nobody can tell a proxy before us from a
@@ -55,9 +66,7 @@ impl Known {
         prefix: &str,
         connection: Option<&Connection>,
     ) {
-        for name in [&FOR, &PROTO, &X_HOST, &PORT, &PREFIX, &FORWARDED] {
-            headers.remove(name);
-        }
+        sweep(headers, is_forwarded);
         // HTTP/2 has the host in the URI, HTTP/1.1 in the header.
         let host = headers.remove(HOST);
         // Without the user and password that an absolute form may carry.
@@ -81,8 +90,14 @@ impl Known {
             Protocol::Https => 443,
         };
         // The port that the client used, which a port mapping before us may have changed.
-        headers.insert(&PORT, HeaderValue::from(port.unwrap_or(default)));
+        headers.insert(&PORT, self.port(port.unwrap_or(default)));
     }
+}
+
+fn is_forwarded(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    (text.starts_with("x-forwarded-") || text.starts_with("forwarded"))
+        && [&FOR, &PROTO, &X_HOST, &PORT, &PREFIX, &FORWARDED].contains(&name)
 }
 
 fn port_of(host: &HeaderValue) -> Option<u16> {

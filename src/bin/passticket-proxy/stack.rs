@@ -180,5 +180,6 @@ pub(crate) fn gateway(
         // Last, so that the ticket is as fresh as it can be.
         .layer(tickets)
         .service(Forward::new(connector, timeouts));
-    SetSensitiveRequestHeaders::new(Gateway::new(api, routed), SENSITIVE)
+    // On routes, Sanitize does that.
+    Gateway::new(SetSensitiveRequestHeaders::new(api, SENSITIVE), routed)
 }
