@@ -17,7 +17,6 @@ use redb::{
     Database, Durability, Key, ReadableDatabase, ReadableTable, ReadableTableMetadata,
     StorageError, Table, TableDefinition, WriteTransaction,
 };
-use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
 use super::{
@@ -27,7 +26,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     passticket::UserId,
-    token::{Jwt, Pat, ServiceId, TokenFingerprint},
+    token::{Jwt, Pat, Salt, ServiceId, TokenFingerprint},
 };
 
 /// The names are those of the maps that Zowe keeps in its Caching Service.
@@ -182,11 +181,11 @@ impl fmt::Debug for DurableStore {
 
 impl RevocationCheck for DurableStore {
     fn check(&self, pat: &Pat) -> Result<(), CheckError> {
-        self.index.check_as(self.salt.apply(pat.fingerprint()), pat)
+        self.index.check_as(pat.fingerprint_under(&self.salt), pat)
     }
 
     fn check_login_token(&self, token: &Jwt) -> Result<(), CheckError> {
-        self.index.check_login_token_as(self.salt.apply(token.fingerprint()))
+        self.index.check_login_token_as(token.fingerprint_under(&self.salt))
     }
 }
 
@@ -273,26 +272,6 @@ pub enum OpenError {
     },
 }
 
-/// One block of SHA-256, so that hashing a fingerprint costs the second block alone.
-const SALT_BYTES: usize = 64;
-
-#[derive(Clone)]
-struct Salt {
-    bytes: [u8; SALT_BYTES],
-    hashed: Sha256,
-}
-
-impl Salt {
-    fn new(bytes: [u8; SALT_BYTES]) -> Self {
-        Self { bytes, hashed: Sha256::new_with_prefix(bytes) }
-    }
-
-    fn apply(&self, fingerprint: TokenFingerprint) -> TokenFingerprint {
-        let salted = self.hashed.clone().chain_update(fingerprint.as_bytes()).finalize();
-        TokenFingerprint::from_bytes(salted.into())
-    }
-}
-
 /// Makes the file under another name and gives it its own when it is whole: a crash in between
 /// leaves no file that a later start would have to take for damaged.
 fn create(path: &Path) -> Result<(), OpenError> {
@@ -320,7 +299,7 @@ fn create(path: &Path) -> Result<(), OpenError> {
 }
 
 fn initialize(path: &Path) -> Result<(), redb::Error> {
-    let mut salt = [0; SALT_BYTES];
+    let mut salt = [0; Salt::LEN];
     getrandom::fill(&mut salt).map_err(|e| io::Error::other(e.to_string()))?;
     let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
     commit(&database, |txn| {
@@ -550,7 +529,7 @@ impl Writer {
         }
         let (database, salt) = open(&self.path)?;
         // Under another salt no token in the index would be found in the file.
-        if salt.bytes != self.salt.bytes {
+        if salt.bytes() != self.salt.bytes() {
             return Err("the file was replaced while the program ran; restart it".into());
         }
         Ok(database)
@@ -655,7 +634,7 @@ mod tests {
         let mut writer = Writer {
             name: path.display().to_string().into(),
             path,
-            salt: Salt::new([0; SALT_BYTES]),
+            salt: Salt::new([0; Salt::LEN]),
             database: None,
             index: Arc::default(),
         };

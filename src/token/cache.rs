@@ -10,25 +10,67 @@
 //! - It is bounded. What is used more than once stays when a flood of distinct good tokens comes by.
 //! - A new token on many connections at once is verified once.
 
-use std::{fmt, num::NonZeroUsize};
+use std::{
+    fmt,
+    hash::{BuildHasherDefault, Hash, Hasher},
+    num::NonZeroUsize,
+};
 
-use quick_cache::sync::Cache;
-use siphasher::sip128::{Hash128, SipHasher24};
+use quick_cache::{
+    UnitWeighter,
+    sync::{Cache, DefaultLifecycle},
+};
+use siphasher::sip128::{Hash128, SipHasher13};
 use uuid::Uuid;
 
 use super::verify::{TokenError, VerifiedToken};
 use crate::clock::Timestamp;
 
 pub(super) struct TokenCache {
-    tokens: Cache<(u64, u64), VerifiedToken>,
-    keyed: SipHasher24,
+    tokens: Cache<TokenHash, VerifiedToken, UnitWeighter, BuildHasherDefault<HashedBefore>>,
+    keyed: SipHasher13,
+}
+
+/// Stands for the text of a token.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct TokenHash(Hash128);
+
+impl Hash for TokenHash {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.h1);
+    }
+}
+
+/// Half of a keyed hash of 128 bits is a hash.
+#[derive(Default)]
+struct HashedBefore(u64);
+
+impl Hasher for HashedBefore {
+    fn write_u64(&mut self, half: u64) {
+        self.0 = half;
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a TokenHash is written as one number");
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl TokenCache {
     pub(super) fn new(capacity: NonZeroUsize) -> Self {
         // 122 of the bits are random, from the operating system.
         let key = Uuid::new_v4().into_bytes();
-        Self { tokens: Cache::new(capacity.get()), keyed: SipHasher24::new_with_key(&key) }
+        let tokens = Cache::with(
+            capacity.get(),
+            capacity.get() as u64,
+            UnitWeighter,
+            BuildHasherDefault::default(),
+            DefaultLifecycle::default(),
+        );
+        Self { tokens, keyed: SipHasher13::new_with_key(&key) }
     }
 
     /// The token as it was verified before, or as `verify` does now.
@@ -41,11 +83,11 @@ impl TokenCache {
         now: Timestamp,
         verify: impl FnOnce() -> Result<VerifiedToken, TokenError>,
     ) -> Result<VerifiedToken, TokenError> {
-        let Hash128 { h1, h2 } = self.keyed.hash(token.as_bytes());
-        let verified = self.tokens.get_or_insert_with(&(h1, h2), verify)?;
+        let hash = TokenHash(self.keyed.hash(token.as_bytes()));
+        let verified = self.tokens.get_or_insert_with(&hash, verify)?;
         let expires_at = verified.expires_at();
         if expires_at <= now {
-            self.tokens.remove(&(h1, h2));
+            self.tokens.remove(&hash);
             return Err(TokenError::Expired { secs_ago: now.as_secs() - expires_at.as_secs() });
         }
         Ok(verified)

@@ -30,14 +30,16 @@
 
 mod cache;
 mod claims;
+mod fingerprint;
 mod issue;
 mod key;
 mod scope;
 mod verify;
 
+#[cfg(feature = "store")]
+pub(crate) use fingerprint::Salt;
+pub use fingerprint::TokenFingerprint;
 pub use issue::{IssueError, IssuedToken, TokenIssuer, Validity};
 pub use key::{KeyError, SigningKey, VerifyingKey};
 pub use scope::{Scopes, ScopesError, ServiceId, ServiceIdError};
-pub use verify::{
-    Jwt, MAX_TOKEN_LEN, Pat, TokenError, TokenFingerprint, TokenVerifier, VerifiedToken,
-};
+pub use verify::{Jwt, MAX_TOKEN_LEN, Pat, TokenError, TokenVerifier, VerifiedToken};

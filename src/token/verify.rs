@@ -1,14 +1,16 @@
 //! Verifying tokens: signature, times, claims. Nothing here asks what a token may be used for.
 
-use std::{fmt, num::NonZeroUsize, sync::Arc};
+use std::{num::NonZeroUsize, sync::Arc};
 
 use jsonwebtoken::{Algorithm, Validation, errors::ErrorKind};
-use sha2::{Digest, Sha256};
 
+#[cfg(feature = "store")]
+use super::fingerprint::Salt;
 use super::{
     Scopes, VerifyingKey,
     cache::TokenCache,
     claims::{Claims, ISSUER_JWT, ISSUER_PAT},
+    fingerprint::{Fingerprints, TokenFingerprint},
 };
 use crate::{
     clock::{Clock, SystemClock, Timestamp},
@@ -110,29 +112,25 @@ impl TokenVerifier {
         let user = || UserId::new(&claims.sub).map_err(TokenError::Subject);
         let expires_at = Timestamp::from_secs(claims.exp);
         if claims.iss.eq_ignore_ascii_case(ISSUER_JWT) {
-            let issued_at = Timestamp::from_secs(claims.iat);
-            let user = user()?;
-            let domain = claims.dom.map(Arc::from);
-            let fingerprint = TokenFingerprint::of(token);
-            return Ok(VerifiedToken::Jwt(Jwt {
-                user,
-                issued_at,
+            return Ok(VerifiedToken::Jwt(Jwt(Arc::new(JwtClaims {
+                user: user()?,
+                issued_at: Timestamp::from_secs(claims.iat),
                 expires_at,
-                domain,
-                fingerprint,
-            }));
+                domain: claims.dom.map(Box::from),
+                fingerprints: Fingerprints::of(token),
+            }))));
         }
         if claims.iss.eq_ignore_ascii_case(ISSUER_PAT) {
             let Some(scopes) = &claims.scopes else {
                 return Err(TokenError::Claims("missing field `scopes`".into()));
             };
-            return Ok(VerifiedToken::Pat(Pat {
+            return Ok(VerifiedToken::Pat(Pat(Arc::new(PatClaims {
                 user: user()?,
                 scopes: Scopes::from_claim(scopes),
                 issued_at: issued_at(&claims),
                 expires_at,
-                fingerprint: TokenFingerprint::of(token),
-            }));
+                fingerprints: Fingerprints::of(token),
+            }))));
         }
         Err(TokenError::Issuer)
     }
@@ -176,124 +174,96 @@ impl VerifiedToken {
     }
 }
 
-/// The claims of a verified login token.
+/// The claims of a verified login token. Clones share them.
 #[derive(Clone, Debug)]
-pub struct Jwt {
+pub struct Jwt(Arc<JwtClaims>);
+
+#[derive(Debug)]
+struct JwtClaims {
     user: UserId,
     issued_at: Timestamp,
     expires_at: Timestamp,
-    domain: Option<Arc<str>>,
-    fingerprint: TokenFingerprint,
+    domain: Option<Box<str>>,
+    fingerprints: Fingerprints,
 }
 
 impl Jwt {
     /// Whose it is.
     pub fn user(&self) -> &UserId {
-        &self.user
+        &self.0.user
     }
 
     /// When it was issued, to the second.
     pub fn issued_at(&self) -> Timestamp {
-        self.issued_at
+        self.0.issued_at
     }
 
     /// From when on it is no longer good.
     pub fn expires_at(&self) -> Timestamp {
-        self.expires_at
+        self.0.expires_at
     }
 
     /// The security domain that authenticated the user.
     pub fn domain(&self) -> Option<&str> {
-        self.domain.as_deref()
+        self.0.domain.as_deref()
     }
 
-    /// What stands for it among the revoked tokens.
+    /// What stands for it in logs and in memory.
     pub fn fingerprint(&self) -> TokenFingerprint {
-        self.fingerprint
+        self.0.fingerprints.own()
+    }
+
+    /// What stands for it in a file.
+    #[cfg(feature = "store")]
+    pub(crate) fn fingerprint_under(&self, salt: &Salt) -> TokenFingerprint {
+        self.0.fingerprints.under(salt)
     }
 }
 
-/// The claims of a verified Personal Access Token. It may still be revoked or out of scope.
+/// The claims of a verified Personal Access Token, which may still be revoked or out of scope.
+/// Clones share them.
 #[derive(Clone, Debug)]
-pub struct Pat {
+pub struct Pat(Arc<PatClaims>);
+
+#[derive(Debug)]
+struct PatClaims {
     user: UserId,
     scopes: Scopes,
     issued_at: Timestamp,
     expires_at: Timestamp,
-    fingerprint: TokenFingerprint,
+    fingerprints: Fingerprints,
 }
 
 impl Pat {
     /// Whose it is.
     pub fn user(&self) -> &UserId {
-        &self.user
+        &self.0.user
     }
 
     /// What it is good for.
     pub fn scopes(&self) -> &Scopes {
-        &self.scopes
+        &self.0.scopes
     }
 
     /// When it was issued: to the millisecond if we issued it, else to the second.
     pub fn issued_at(&self) -> Timestamp {
-        self.issued_at
+        self.0.issued_at
     }
 
     /// From when on it is no longer good.
     pub fn expires_at(&self) -> Timestamp {
-        self.expires_at
+        self.0.expires_at
     }
 
-    /// What stands for it among the revoked tokens.
+    /// What stands for it in logs and in memory.
     pub fn fingerprint(&self) -> TokenFingerprint {
-        self.fingerprint
-    }
-}
-
-/// Stands for one token without being it: the SHA-256 of its compact form.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TokenFingerprint([u8; 32]);
-
-impl TokenFingerprint {
-    /// The fingerprint of a token in its compact form. It need not be verified: to revoke what is
-    /// no token hits nothing.
-    pub fn of(token: &str) -> Self {
-        Self(Sha256::digest(token).into())
+        self.0.fingerprints.own()
     }
 
-    /// Enough of it to tell it from most others.
-    pub(crate) fn short(&self) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        u64::from_le_bytes([a, b, c, d, e, f, g, h])
-    }
-
-    /// From what [`as_bytes`](Self::as_bytes) gave.
+    /// What stands for it in a file.
     #[cfg(feature = "store")]
-    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
-    #[cfg(feature = "store")]
-    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl fmt::Display for TokenFingerprint {
-    /// As `sha256sum` writes it: 64 hexadecimal digits, in lower case.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut digits = [0; 64];
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
-            let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
-            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-        }
-        f.write_str(str::from_utf8(&digits).expect("hexadecimal digits are ASCII"))
-    }
-}
-
-impl fmt::Debug for TokenFingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TokenFingerprint({:02x}{:02x}{:02x}…)", self.0[0], self.0[1], self.0[2])
+    pub(crate) fn fingerprint_under(&self, salt: &Salt) -> TokenFingerprint {
+        self.0.fingerprints.under(salt)
     }
 }
 
