@@ -32,10 +32,10 @@ pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId(u64);
 
-/// 48 bits of the operating system's randomness.
-static RUN: LazyLock<u64> = LazyLock::new(|| {
+/// 48 bits of the operating system's randomness, as digits.
+static RUN: LazyLock<[u8; 12]> = LazyLock::new(|| {
     let [a, b, c, d, e, f, ..] = Uuid::new_v4().into_bytes();
-    u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    hexadecimal(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
 });
 
 static REQUESTS: AtomicU64 = AtomicU64::new(0);
@@ -58,19 +58,23 @@ impl RequestId {
     }
 
     fn digits(self) -> [u8; 24] {
-        // 2^48 requests are three years at three million a second.
-        let number = u128::from(*RUN) << 48 | u128::from(self.0 & 0xFFFF_FFFF_FFFF);
         let mut digits = [0; 24];
-        for (at, digit) in digits.iter_mut().enumerate() {
-            *digit = b"0123456789abcdef"[(number >> (4 * (23 - at)) & 15) as usize];
-        }
+        let (run, number) = digits.split_at_mut(12);
+        run.copy_from_slice(&*RUN);
+        // 2^48 requests are three years at three million a second.
+        number.copy_from_slice(&hexadecimal(self.0));
         digits
     }
 }
 
+/// The lower 48 bits.
+fn hexadecimal(number: u64) -> [u8; 12] {
+    let digit = |nibble: u64| b"0123456789abcdef"[(nibble & 15) as usize];
+    std::array::from_fn(|at| digit(number >> (4 * (11 - at))))
+}
+
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // 2^48 requests are three years at three million a second.
         f.write_str(str::from_utf8(&self.digits()).expect("digits are ASCII"))
     }
 }

@@ -119,7 +119,8 @@ impl Body for ResponseBody {
 #[derive(Clone, Debug)]
 pub(super) struct Progress {
     start: Instant,
-    shared: Arc<Shared>,
+    /// Without a body nothing gets on.
+    shared: Option<Arc<Shared>>,
 }
 
 #[derive(Debug, Default)]
@@ -130,21 +131,28 @@ struct Shared {
 }
 
 impl Progress {
-    pub(super) fn start() -> Self {
-        Self { start: Instant::now(), shared: Arc::default() }
+    /// Of a request that starts now.
+    pub(super) fn of<B: Body>(body: &B) -> Self {
+        let shared = (!body.is_end_stream()).then(Arc::default);
+        Self { start: Instant::now(), shared }
     }
 
     pub(super) fn last(&self) -> Instant {
-        self.start + Duration::from_millis(self.shared.last.load(Ordering::Relaxed))
+        let last = self.shared.as_ref().map_or(0, |shared| shared.last.load(Ordering::Relaxed));
+        self.start + Duration::from_millis(last)
     }
 
-    fn made(&self) {
+    fn made<T, E>(&self, piece: Option<&Result<T, E>>) {
+        let Some(shared) = &self.shared else { return };
         let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.shared.last.store(millis, Ordering::Relaxed);
+        shared.last.store(millis, Ordering::Relaxed);
+        if let Some(Err(_)) = piece {
+            shared.broken_off.store(true, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn is_broken_off(&self) -> bool {
-        self.shared.broken_off.load(Ordering::Relaxed)
+        self.shared.as_ref().is_some_and(|shared| shared.broken_off.load(Ordering::Relaxed))
     }
 }
 
@@ -174,10 +182,7 @@ impl<B: Body> Body for RequestBody<B> {
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = self.project();
         let frame = ready!(this.inner.poll_frame(cx));
-        this.progress.made();
-        if let Some(Err(_)) = &frame {
-            this.progress.shared.broken_off.store(true, Ordering::Relaxed);
-        }
+        this.progress.made(frame.as_ref());
         Poll::Ready(frame)
     }
 

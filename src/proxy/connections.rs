@@ -9,7 +9,11 @@ use std::{
     error::Error as StdError,
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
     thread::{self, ThreadId},
     time::Duration,
 };
@@ -22,7 +26,7 @@ use hyper::{
 };
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
-    time::{Instant, interval},
+    time::{Sleep, interval, sleep},
 };
 use tower::{Service, ServiceExt};
 
@@ -56,30 +60,42 @@ struct Target {
 pub(super) struct Kept<B> {
     host: HeaderValue,
     uri: Uri,
+    /// Counts how often what is unused was looked at: cheaper to note than the time.
+    turn: AtomicU64,
     /// The one that was used last is at the end.
     stack: Mutex<Vec<Unused<B>>>,
 }
 
 struct Unused<B> {
-    sender: SendRequest<B>,
-    since: Instant,
+    wire: Wire<B>,
+    /// The turn in which it was given back.
+    since: u64,
+}
+
+/// A connection, and the timer of its exchanges.
+pub(super) struct Wire<B> {
+    pub(super) sender: SendRequest<B>,
+    /// For who waits for an answer. It is not set for each exchange anew, which would cost more than
+    /// to look, when it goes off, whether the time of the present one is up.
+    pub(super) timer: Pin<Box<Sleep>>,
 }
 
 /// A connection that somebody uses, to be given back when the exchange is over. Dropped before, it
 /// is closed.
 pub(super) struct Lease<B> {
-    pub(super) sender: SendRequest<B>,
+    pub(super) wire: Wire<B>,
     kept: Arc<Kept<B>>,
 }
 
 impl<B> Lease<B> {
     /// The exchange is over, as far as we are concerned.
     pub(super) fn give_back(self) {
-        let Self { sender, kept, .. } = self;
-        if !sender.is_closed() {
+        let Self { wire, kept } = self;
+        if !wire.sender.is_closed() {
+            let since = kept.turn.load(Ordering::Relaxed);
             let mut stack = lock(&kept.stack);
             if stack.len() < KEPT {
-                stack.push(Unused { sender, since: Instant::now() });
+                stack.push(Unused { wire, since });
             }
         }
     }
@@ -104,12 +120,12 @@ impl<B> Kept<B> {
         let mut at = stack.len();
         while at > 0 && passed < PASSED_OVER {
             at -= 1;
-            let sender = &stack[at].sender;
+            let sender = &stack[at].wire.sender;
             if sender.is_closed() {
                 stack.remove(at);
             } else if sender.is_ready() {
-                let Unused { sender, .. } = stack.remove(at);
-                return Some(Lease { sender, kept: self.clone() });
+                let Unused { wire, .. } = stack.remove(at);
+                return Some(Lease { wire, kept: self.clone() });
             } else {
                 passed += 1;
             }
@@ -117,10 +133,12 @@ impl<B> Kept<B> {
         None
     }
 
-    fn forget_unused_since(&self, then: Instant) {
+    /// Closes what nobody has used for `turns` of these.
+    fn forget_unused_for(&self, turns: u64) {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) + 1;
         // The oldest are at the beginning.
         let mut stack = lock(&self.stack);
-        let old = stack.iter().take_while(|unused| unused.since < then).count();
+        let old = stack.iter().take_while(|unused| turn - unused.since > turns).count();
         stack.drain(..old);
     }
 }
@@ -162,6 +180,7 @@ where
                 .authority(target.authority.clone())
                 .path_and_query("/")
                 .build()?,
+            turn: AtomicU64::new(0),
             stack: Mutex::default(),
         });
         if services.is_empty() {
@@ -171,10 +190,10 @@ where
         Ok(kept)
     }
 
-    /// Makes a new connection.
-    pub(super) fn connect(&self, kept: &Arc<Kept<B>>) -> Connecting<B> {
+    /// Makes a new connection, whose timer goes off after `timeout`.
+    pub(super) fn connect(&self, kept: &Arc<Kept<B>>, timeout: Duration) -> Connecting<B> {
         let (connector, kept) = (self.connector.clone(), kept.clone());
-        Box::pin(async move {
+        let made = Box::pin(async move {
             let io = connector.oneshot(kept.uri.clone()).await.map_err(Into::into)?;
             let (mut sender, connection) = http1::handshake(io).await?;
             tokio::spawn(async move {
@@ -183,23 +202,45 @@ where
                 }
             });
             sender.ready().await?;
-            Ok(Lease { sender, kept })
-        })
+            Ok((sender, kept))
+        });
+        Connecting { made, timer: Some(Box::pin(sleep(timeout))) }
     }
 }
 
 /// A connection that is being made.
-pub(super) type Connecting<B> = Pin<Box<dyn Future<Output = Result<Lease<B>, BoxError>> + Send>>;
+pub(super) struct Connecting<B> {
+    made: Pin<Box<dyn Future<Output = Result<Made<B>, BoxError>> + Send>>,
+    // Taken when the connection is there.
+    timer: Option<Pin<Box<Sleep>>>,
+}
 
-/// Closes what nobody has used for so long, until nobody can use it any more.
+type Made<B> = (SendRequest<B>, Arc<Kept<B>>);
+
+impl<B> Connecting<B> {
+    pub(super) fn timer(&mut self) -> &mut Pin<Box<Sleep>> {
+        self.timer.as_mut().expect("nobody waits for a connection that is there")
+    }
+}
+
+impl<B> Future for Connecting<B> {
+    type Output = Result<Lease<B>, BoxError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let (sender, kept) = ready!(self.made.as_mut().poll(cx))?;
+        let timer = self.timer.take().expect("polled once to the end");
+        Poll::Ready(Ok(Lease { wire: Wire { sender, timer }, kept }))
+    }
+}
+
+/// Closes what nobody has used for so long, or half as long again, until nobody can use it any more.
 async fn forget<B>(services: Weak<Mutex<HashMap<Target, Arc<Kept<B>>>>>, idle: Duration) {
     let mut turns = interval((idle / 2).max(Duration::from_millis(1)));
     loop {
         turns.tick().await;
         let Some(services) = services.upgrade() else { return };
-        let Some(then) = Instant::now().checked_sub(idle) else { continue };
         let all: Vec<_> = lock(&services).values().cloned().collect();
-        all.iter().for_each(|kept| kept.forget_unused_since(then));
+        all.iter().for_each(|kept| kept.forget_unused_for(2));
     }
 }
 

@@ -30,7 +30,7 @@ use hyper::{
     rt::{Read, Write},
 };
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
 use super::{
@@ -131,7 +131,7 @@ where
                 Exchange::send(lease, request, again)
             }
             None => Exchange::Connecting {
-                connecting: self.connections.connect(&kept),
+                connecting: self.connections.connect(&kept, self.response_timeout),
                 request: Some(request),
             },
         })
@@ -157,16 +157,10 @@ where
             Ok(route) => route,
             Err(rejection) => return ForwardFuture::answered(rejection.into_response()),
         };
-        let progress = Progress::start();
+        let progress = Progress::of(request.body());
         match self.begin(request, &route, &progress) {
             Ok(exchange) => ForwardFuture {
-                state: State::Waiting {
-                    exchange,
-                    timer: sleep(self.response_timeout),
-                    timeout: self.response_timeout,
-                    progress,
-                    route,
-                },
+                state: State::Waiting { exchange, timeout: self.response_timeout, progress, route },
             },
             Err(error) => {
                 tracing::error!(service = %route.service(), %error, "cannot build the request");
@@ -229,8 +223,6 @@ pin_project! {
     enum State<C, B> {
         Waiting {
             exchange: Exchange<C, B>,
-            #[pin]
-            timer: Sleep,
             timeout: Duration,
             progress: Progress,
             route: Arc<Route>,
@@ -282,7 +274,7 @@ where
         request: Request<RequestBody<B>>,
         again: Option<(Connections<C, RequestBody<B>>, Arc<Kept<RequestBody<B>>>)>,
     ) -> Self {
-        let sending = Box::pin(lease.sender.try_send_request(request));
+        let sending = Box::pin(lease.wire.sender.try_send_request(request));
         Self::Sending { sending, lease: Some(lease), again }
     }
 }
@@ -296,11 +288,12 @@ where
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
+        timeout: Duration,
     ) -> Poll<Result<Response<ResponseBody>, ExchangeError>> {
         loop {
             *self = match self {
                 Self::Connecting { connecting, request } => {
-                    let lease = ready!(connecting.as_mut().poll(cx));
+                    let lease = ready!(Pin::new(connecting).poll(cx));
                     let lease = lease.map_err(ExchangeError::Connect)?;
                     let request = request.take().expect("taken only when the state changes");
                     Self::send(lease, request, None)
@@ -318,7 +311,7 @@ where
                                     Self::send(lease, request, Some((connections, kept)))
                                 }
                                 None => Self::Connecting {
-                                    connecting: connections.connect(&kept),
+                                    connecting: connections.connect(&kept, timeout),
                                     request: Some(request),
                                 },
                             },
@@ -330,6 +323,18 @@ where
                         },
                     }
                 }
+            }
+        }
+    }
+}
+
+impl<C, B> Exchange<C, B> {
+    /// Whoever is polled and has no answer yet is woken by it.
+    fn timer(&mut self) -> &mut Pin<Box<Sleep>> {
+        match self {
+            Self::Connecting { connecting, .. } => connecting.timer(),
+            Self::Sending { lease, .. } => {
+                &mut lease.as_mut().expect("there is no answer yet").wire.timer
             }
         }
     }
@@ -348,12 +353,13 @@ where
             StateProj::Answered { response } => {
                 Poll::Ready(Ok(response.take().expect("polled after completion")))
             }
-            StateProj::Waiting { exchange, mut timer, timeout, progress, route } => {
-                if let Poll::Ready(result) = exchange.poll(cx) {
+            StateProj::Waiting { exchange, timeout, progress, route } => {
+                if let Poll::Ready(result) = exchange.poll(cx, *timeout) {
                     return Poll::Ready(Ok(
                         result.unwrap_or_else(|error| failed(&error, route, progress))
                     ));
                 }
+                let timer = exchange.timer();
                 while timer.as_mut().poll(cx).is_ready() {
                     let deadline = progress.last() + *timeout;
                     if deadline <= Instant::now() {
