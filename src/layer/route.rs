@@ -52,6 +52,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use http::{
     Method, Request, Response, Uri,
     uri::{Authority, Scheme as UriScheme},
@@ -247,7 +248,8 @@ impl Route {
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
     /// By service id, longest prefix first.
-    by_service: HashMap<ServiceIdText, Vec<Arc<Route>>>,
+    // Whoever asks cannot make what is in it collide.
+    by_service: HashMap<ServiceIdText, Vec<Arc<Route>>, RandomState>,
 }
 
 type ServiceIdText = Box<str>;
@@ -258,9 +260,10 @@ impl Routes {
     /// # Errors
     /// [`RouteError::Duplicate`] when two routes have the same prefix.
     pub fn new(routes: impl IntoIterator<Item = Route>) -> Result<Self, RouteError> {
-        let mut by_service: HashMap<ServiceIdText, Vec<Arc<Route>>> = HashMap::new();
+        let mut by_service: HashMap<_, Vec<Arc<Route>>, RandomState> = HashMap::default();
         for route in routes {
-            let of_service = by_service.entry(route.service.as_str().into()).or_default();
+            let of_service =
+                by_service.entry(ServiceIdText::from(route.service.as_str())).or_default();
             if of_service.iter().any(|other| other.prefix == route.prefix) {
                 return Err(RouteError::Duplicate(route.prefix));
             }

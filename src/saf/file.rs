@@ -8,6 +8,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use foldhash::fast::RandomState;
 
 use super::{
     Access, AccessLevel, SafError, SafProvider,
@@ -68,14 +69,15 @@ pub struct FileSaf {
     classes: Arc<ArcSwap<Classes>>,
 }
 
-type Classes = HashMap<String, Class>;
-type AccessList = HashMap<UserId, AccessLevel>;
+// What is in these maps is the operator's: whoever asks cannot make it collide.
+type Classes = HashMap<String, Class, RandomState>;
+type AccessList = HashMap<UserId, AccessLevel, RandomState>;
 
 #[derive(Default)]
 struct Class {
-    discrete: HashMap<Box<str>, AccessList>,
+    discrete: HashMap<Box<str>, AccessList, RandomState>,
     /// By what their resources begin with; the most specific first.
-    generic: HashMap<Box<str>, Vec<(Generic, AccessList)>>,
+    generic: HashMap<Box<str>, Vec<(Generic, AccessList)>, RandomState>,
     /// The lengths of those beginnings, the longest first.
     lengths: Vec<usize>,
 }
@@ -103,7 +105,7 @@ impl FileSaf {
 }
 
 fn classes(profiles: impl IntoIterator<Item = Profile>) -> Classes {
-    let mut classes = Classes::new();
+    let mut classes = Classes::default();
     for Profile { class, name, access } in profiles {
         let list = classes.entry(class).or_default().list_of(name);
         for (user, level) in access {
@@ -123,7 +125,7 @@ impl Class {
                 let alike = self.generic.entry(generic.literal().into()).or_default();
                 let at = alike.iter().position(|(other, _)| *other == generic);
                 let at = at.unwrap_or_else(|| {
-                    alike.push((generic, AccessList::new()));
+                    alike.push((generic, AccessList::default()));
                     alike.len() - 1
                 });
                 &mut alike[at].1

@@ -210,14 +210,11 @@ fn matches(qualifiers: &[Qualifier], resource: Option<&str>) -> bool {
                 return true;
             }
             let Some(names) = left else { return false };
-            left = names.split_once('.').map(|(_, rest)| rest);
+            left = split(names).1;
         }
     }
     let Some(names) = resource else { return false };
-    let (name, rest) = match names.split_once('.') {
-        Some((name, rest)) => (name, Some(rest)),
-        None => (names, None),
-    };
+    let (name, rest) = split(names);
     match qualifier {
         Qualifier::Text(text) => {
             text.len() == name.len() && begins(name, text) && matches(behind, rest)
@@ -227,6 +224,14 @@ fn matches(qualifiers: &[Qualifier], resource: Option<&str>) -> bool {
         Qualifier::One => !name.is_empty() && matches(behind, rest),
         Qualifier::OneOrMore => !names.is_empty(),
         Qualifier::Any => unreachable!("looked at above"),
+    }
+}
+
+/// The first qualifier, and those behind it.
+fn split(names: &str) -> (&str, Option<&str>) {
+    match names.bytes().position(|b| b == b'.') {
+        Some(period) => (&names[..period], Some(&names[period + 1..])),
+        None => (names, None),
     }
 }
 

@@ -17,9 +17,13 @@ use std::{
 };
 
 use clap::{Parser, error::ErrorKind};
+use mimalloc::MiMalloc;
 use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Command, ServeSource, TicketCommand};
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
