@@ -17,7 +17,7 @@ use tower_passticket::{
         AuthenticateLayer, Authenticator, PassTicketLayer, Route, RouteLayer, Routes,
         SanitizeLayer, Scheme, ScopeLayer, Upstream,
     },
-    passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, UserId},
+    passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, Replay, UserId},
     revocation::RevocationIndex,
     token::{Scopes, ServiceId, SigningKey, TokenIssuer, TokenVerifier, Validity},
 };
@@ -40,7 +40,7 @@ fn layers(criterion: &mut Criterion) {
 
     let applid = Applid::new("ZOWEAPPL").unwrap();
     let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977").unwrap();
-    let profile = Arc::new(profile);
+    let profile = Arc::new(profile.with_replay(Replay::Allowed));
     let profiles = KeyProfiles::new([profile.clone()]).unwrap();
     let route = |service: &str, scheme| {
         let upstream = Upstream::parse("http://127.0.0.1").unwrap();

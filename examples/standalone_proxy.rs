@@ -20,7 +20,7 @@ use tower_passticket::{
         AuthenticateLayer, Authenticator, PassTicketLayer, Route, RouteLayer, Routes,
         SanitizeLayer, Scheme, ScopeLayer, Upstream,
     },
-    passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, UserId},
+    passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, Replay, UserId},
     proxy::{Forward, Gateway, ResponseBody, Timeouts},
     revocation::RevocationIndex,
     saf::{AccessLevel, FileSaf, PermittedGenerator, Profile, ProfileName},
@@ -72,7 +72,9 @@ where
         Scheme::HttpBasicPassTicket { applid },
     )?;
     // In production: from files that nobody else may read.
-    let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977")?;
+    let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977")?
+        // The service must allow it too; else there is one ticket a second for each user.
+        .with_replay(Replay::Allowed);
     let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
     let key = SigningKey::from_pem(rsa.serialize_pem().as_bytes())?;
     let password = hash_password(&Password::new("validPassword"))?;

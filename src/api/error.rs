@@ -19,7 +19,7 @@ use super::{
 use crate::{
     layer::X_ZOWE_AUTH_FAILURE,
     message::{self, ApiMessage, Template},
-    passticket::{GenerateError, SafReturnCodes},
+    passticket::{GenerateError, NoSecond, SafReturnCodes},
     revocation::RevokedBy,
     saf::SafError,
     token::TokenError,
@@ -114,7 +114,8 @@ pub enum ApiError {
     /// A body of `ticket` that names no application: 400.
     #[error("the body names no application: {0}")]
     InvalidTicketBody(BodyProblem),
-    /// No PassTicket: 400 when the application has no key, else 500.
+    /// No PassTicket: 400 when the application has no key, 503 when it takes each ticket once and
+    /// the user has had all up to now, else 500.
     #[error(transparent)]
     Ticket(#[from] GenerateError),
     /// No client certificate, where nothing else is a credential: 401.
@@ -190,6 +191,11 @@ pub enum PatRefusal {
     OutOfScope,
 }
 
+/// Whether waiting for the next second is all that it takes.
+pub(super) fn all_taken(error: &GenerateError) -> bool {
+    matches!(error.no_second(), Some(NoSecond::AllTaken { .. }))
+}
+
 impl From<LoginError> for ApiError {
     fn from(error: LoginError) -> Self {
         match error {
@@ -259,6 +265,7 @@ impl ApiError {
             Self::Ticket(error) => {
                 let status = match error.codes() {
                     SafReturnCodes::NO_PROFILE => Is::BAD_REQUEST,
+                    _ if all_taken(error) => Is::SERVICE_UNAVAILABLE,
                     _ => Is::INTERNAL_SERVER_ERROR,
                 };
                 (status, ApiMessage::with(&message::TICKET_FAILED, &[&error.codes().text()]))
@@ -316,6 +323,11 @@ impl ApiError {
             | Self::InvalidPatBody(problem)
             | Self::InvalidRuleBody(problem) => Some(problem.to_string()),
             Self::PasswordChangeUnsupported | Self::TooManyScopes => Some(self.to_string()),
+            Self::Ticket(error) if all_taken(error) => {
+                let limit = "the application takes a PassTicket once, and there is one each second \
+                             for a user; try again in a second";
+                Some(limit.to_owned())
+            }
             Self::Pat(PatRefusal::Token(TokenError::Expired { .. })) => None,
             Self::Pat(PatRefusal::Token(TokenError::Malformed | TokenError::TooLong { .. })) => {
                 Some("it is no JWT".to_owned())
@@ -375,6 +387,11 @@ impl ApiError {
             // Whole seconds (RFC 9110 §10.2.3); one too few would be too early again.
             let secs = retry_after.as_nanos().div_ceil(1_000_000_000);
             headers.insert(RETRY_AFTER, HeaderValue::from(u64::try_from(secs).unwrap_or(u64::MAX)));
+        }
+        if let Self::Ticket(error) = &self
+            && all_taken(error)
+        {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         // RFC 9110 §11.6.1.
         if status == StatusCode::UNAUTHORIZED {

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     layer::X_ZOWE_AUTH_FAILURE,
-    passticket::{Applid, GenerateError, SafReturnCodes, UserId},
+    passticket::{Applid, GenerateError, NoSecond, SafReturnCodes, UserId},
     revocation::RevokedBy,
     saf::SafError,
     token::{TokenError, Validity},
@@ -731,11 +731,14 @@ fn pat<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
 /// Why there is no PassTicket: one for each status.
 fn no_ticket() -> Vec<ApiError> {
     let codes = [SafReturnCodes::NO_PROFILE, SafReturnCodes::NOT_AUTHORIZED];
-    // Both are names; without them the two would be missing here, which a test would notice.
+    // Both are names; without them all would be missing here, which a test would notice.
     let (Ok(user), Ok(applid)) = (UserId::new("USER"), Applid::new("ZOWEAPPL")) else {
         return Vec::new();
     };
-    codes.map(|codes| GenerateError::new(user, applid, codes).into()).into()
+    let all_taken = NoSecond::AllTaken { spare: Duration::from_secs(60) };
+    let mut errors = codes.map(|codes| GenerateError::new(user, applid, codes).into()).to_vec();
+    errors.push(GenerateError::without_second(user, applid, all_taken).into());
+    errors
 }
 
 /// A body that says up to when tokens are revoked and, unless they are those of the caller, which:

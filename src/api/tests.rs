@@ -34,7 +34,7 @@ use crate::{
     clock::{Clock, ManualClock, Timestamp},
     identity::{CommonNameMapper, IdentityMapper, MapError, PeerCertificate},
     layer::CookieNames,
-    passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, UserId},
+    passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, Replay, UserId},
     revocation::{
         CheckError, Evicted, Revocation, RevocationCheck, RevocationIndex, RevocationStore,
         StoreError,
@@ -155,6 +155,11 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::of(Replay::Allowed)
+    }
+
+    /// With an application that has replay protection or not.
+    fn of(replay: Replay) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(NOW)));
         let store = Arc::new(Store::default());
         let user = |name| UserId::new(name).unwrap();
@@ -169,6 +174,7 @@ impl World {
         ]);
         let applid = Applid::new("ZOWEAPPL").unwrap();
         let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977").unwrap();
+        let profile = profile.with_replay(replay);
         let tickets = LocalGenerator::new(KeyProfiles::new([profile]).unwrap());
         let bare = AuthApi::new(AuthParts {
             issuer: TokenIssuer::new(KEY.clone()).with_clock(clock.clone()),

@@ -3,7 +3,7 @@
 use super::Outcome;
 use crate::{
     identity::MapError,
-    passticket::{GenerateError, SafReturnCodes},
+    passticket::{GenerateError, NoSecond, SafReturnCodes},
     revocation::{CheckError, RevokedBy},
     token::TokenError,
 };
@@ -63,6 +63,8 @@ words! {
         TargetProtected = "target-protected",
         /// Too many requests of late.
         RateLimited = "rate-limited",
+        /// The service takes a ticket once, and the user has had those of all seconds up to now.
+        NoSecondLeft = "no-second-left",
         /// 8/8/16: the user may have no ticket for this application.
         NotAuthorized = "not-authorized",
         /// The request is none.
@@ -119,6 +121,7 @@ impl ReasonCode {
             | Self::TargetNotAllowed
             | Self::TargetProtected
             | Self::RateLimited
+            | Self::NoSecondLeft
             | Self::NotAuthorized
             | Self::BadRequest => Outcome::Refused,
             Self::NoKeyProfile
@@ -191,20 +194,31 @@ impl From<SafReturnCodes> for ReasonCode {
 
 impl From<&GenerateError> for ReasonCode {
     fn from(error: &GenerateError) -> Self {
-        error.codes().into()
+        match error.no_second() {
+            Some(NoSecond::AllTaken { .. }) => Self::NoSecondLeft,
+            Some(NoSecond::ClockSetBack { .. } | NoSecond::TooManyPairs { .. }) => {
+                Self::TicketFailed
+            }
+            None => error.codes().into(),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::passticket::UserId;
+    use crate::passticket::{Applid, UserId};
 
     #[test]
     fn every_error_has_the_word_that_says_it() {
         let not_a_user = UserId::new("too long for a user").unwrap_err();
         let codes = |saf, racf, reason| SafReturnCodes { saf, racf, reason };
-        let cases: [(ReasonCode, &str, Outcome); 21] = [
+        let (user, applid) = (UserId::new("A").unwrap(), Applid::new("B").unwrap());
+        let none = |why| GenerateError::without_second(user, applid, why);
+        let secs = Duration::from_secs(60);
+        let cases: [(ReasonCode, &str, Outcome); 24] = [
             ((&TokenError::TooLong { len: 1 }).into(), "token-malformed", Outcome::Refused),
             ((&TokenError::Malformed).into(), "token-malformed", Outcome::Refused),
             ((&TokenError::Algorithm).into(), "token-algorithm", Outcome::Refused),
@@ -230,6 +244,13 @@ mod tests {
             (SafReturnCodes::NO_PROFILE.into(), "no-key-profile", Outcome::Error),
             (SafReturnCodes::NOT_AUTHORIZED.into(), "not-authorized", Outcome::Refused),
             (codes(8, 8, 8).into(), "ticket-failed", Outcome::Error),
+            (
+                (&none(NoSecond::AllTaken { spare: secs })).into(),
+                "no-second-left",
+                Outcome::Refused,
+            ),
+            ((&none(NoSecond::ClockSetBack { by: secs })).into(), "ticket-failed", Outcome::Error),
+            ((&none(NoSecond::TooManyPairs { pairs: 1 })).into(), "ticket-failed", Outcome::Error),
         ];
         for (code, word, outcome) in cases {
             assert_eq!((code.as_str(), code.outcome()), (word, outcome));

@@ -11,7 +11,7 @@ use super::{
     reader::{At, Field},
     secret_file::read_secret_file,
 };
-use crate::passticket::{Algorithm, Applid, DEFAULT_WINDOW, KeyProfile};
+use crate::passticket::{Algorithm, Applid, DEFAULT_WINDOW, KeyProfile, Replay};
 
 /// Where an entry stands, by APPLID; there also if the rest of the entry is wrong, so that its
 /// routes are not said to have none.
@@ -30,6 +30,7 @@ pub(super) fn read<'a>(
             .required("algorithm", "legacy, enhanced-upper or enhanced-mixed")
             .and_then(|field| field.read(algorithm));
         let window = section.optional("windowSeconds").map(|field| field.number(1..=86_400));
+        let protection = section.optional("replayProtection").map(|field| field.boolean());
         let remedy = "{ file: PATH } of a file with the key in hex, or { env: NAME }";
         let key =
             section.required("key", remedy).and_then(|field| Some((key(&field, env)?, field.at)));
@@ -48,7 +49,11 @@ pub(super) fn read<'a>(
         match KeyProfile::from_hex(applid, algorithm, &key) {
             Ok(profile) => {
                 let window = window.flatten().map_or(DEFAULT_WINDOW, Duration::from_secs);
-                profiles.push(profile.with_window(window));
+                let replay = match protection.flatten() {
+                    Some(false) => Replay::Allowed,
+                    Some(true) | None => Replay::Protected,
+                };
+                profiles.push(profile.with_window(window).with_replay(replay));
             }
             // Tells the length or the place of the wrong character, nothing of the key.
             Err(error) => at.error(format_args!("of APPLID {applid}, {algorithm}: {error}")),
@@ -162,6 +167,12 @@ mod tests {
             ("{applid: a, algorithm: legacy, key: {file: good}}", &[][..]),
             ("{applid: A, algorithm: legacy, key: {env: GOOD}, windowSeconds: 60}", &[]),
             ("{applid: A, algorithm: enhanced-upper, key: {file: enhanced}}", &[]),
+            ("{applid: A, algorithm: legacy, key: {file: good}, replayProtection: true}", &[]),
+            ("{applid: A, algorithm: legacy, key: {file: good}, replayProtection: false}", &[]),
+            (
+                "{applid: A, algorithm: legacy, key: {file: good}, replayProtection: NO}",
+                &["l[0].replayProtection: \"NO\" is neither true nor false; write one of them"],
+            ),
             (
                 "{applid: A, algorithm: desx, key: {file: good}}",
                 &["l[0].algorithm: \"desx\" is not an algorithm; write legacy, enhanced-upper or \
@@ -249,6 +260,8 @@ mod tests {
                     assert_eq!(profiles.len(), 1, "{entry}");
                     let secs = if entry.contains("windowSeconds") { 60 } else { 600 };
                     assert_eq!(profiles[0].window().as_secs(), secs);
+                    let allowed = entry.contains("replayProtection: false");
+                    assert_eq!(profiles[0].replay() == Replay::Allowed, allowed, "{entry}");
                     Vec::new()
                 }
                 Err(problems) => problems.iter().map(ToString::to_string).collect(),

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     layer::{OnFailure, Scheme},
+    passticket::Replay,
     saf::{Access, AccessLevel, SafProvider},
 };
 
@@ -147,7 +148,8 @@ fn the_annotated_example_loads() {
         let route = config.routes.find(path).unwrap();
         let Scheme::HttpBasicPassTicket { applid } = route.scheme() else { panic!("{path}") };
         assert_eq!(route.failure_mode(), OnFailure::Reject);
-        assert!(config.profiles.get(&applid).is_some());
+        let replay = config.profiles.get(&applid).unwrap().replay();
+        assert_eq!(replay == Replay::Allowed, applid.as_str() == "ADMAPPL");
         (applid.to_string(), route.upstream().to_string())
     };
     let zos = "https://zos:10012/base/api/v1";
@@ -585,7 +587,7 @@ fn all_problems_of_all_files_are_told_at_once() {
         "zowe.yaml:35: passticketProxy.host: ",
         "zowe.yaml:36: passticketProxy.signingKey: ",
         "zowe.yaml:74: passticketProxy.ptktdata[0].key: ",
-        "zowe.yaml:82: passticketProxy.timeouts.drainSeconds: ",
+        "zowe.yaml:83: passticketProxy.timeouts.drainSeconds: ",
         "users.yml:1: users.USER: ",
         "api-defs/dc.yml:6: services[0].authentication.scheme: is missing; ",
         "api-defs/dc.yml:6: services[0].authentication.schema: is no key that can stand here; did ",

@@ -23,7 +23,7 @@
 //!         AuthenticateLayer, Authenticator, PassTicketLayer, Route, RouteLayer, Routes,
 //!         SanitizeLayer, Scheme, ScopeLayer, Upstream,
 //!     },
-//!     passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, UserId},
+//!     passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, Replay, UserId},
 //!     token::{ServiceId, SigningKey, TokenIssuer, TokenVerifier},
 //! };
 //!
@@ -33,7 +33,8 @@
 //! let key = SigningKey::from_pem(pem.as_bytes())?;
 //! let verifier = TokenVerifier::new(key.verifying_key());
 //! let applid = Applid::new("ZOWEAPPL")?;
-//! let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977")?;
+//! let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977")?
+//!     .with_replay(Replay::Allowed);
 //! let route = Route::new(
 //!     ServiceId::new("files")?,
 //!     "api/v1",

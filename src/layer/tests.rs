@@ -25,7 +25,7 @@ use crate::{
     identity::{CommonNameMapper, IdentityMapper, MapError, PeerCertificate},
     passticket::{
         Algorithm, Applid, GenerateError, KeyProfile, KeyProfiles, LocalGenerator, PassTicket,
-        PassTicketGenerator, SafReturnCodes, UserId,
+        PassTicketGenerator, Replay, SafReturnCodes, UserId,
     },
     revocation::{CheckError, Revocation, RevocationCheck, RevocationIndex},
     token::{
@@ -45,7 +45,8 @@ static KEY: LazyLock<SigningKey> = LazyLock::new(|| {
 
 fn profile() -> KeyProfile {
     let applid = Applid::new("ZOWEAPPL").unwrap();
-    KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977").unwrap()
+    let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977").unwrap();
+    profile.with_replay(Replay::Allowed)
 }
 
 fn certificate(common_name: &str) -> PeerCertificate {

@@ -10,8 +10,9 @@ use std::{
 
 use super::{
     ident::{Applid, UserId},
-    profile::KeyProfiles,
+    profile::{KeyProfile, KeyProfiles, Replay},
     recent::RecentTickets,
+    seconds::{NoSecond, Seconds},
     ticket::PassTicket,
 };
 use crate::clock::{Clock, SystemClock};
@@ -70,7 +71,7 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
     /// Gives the ticket, or why there is none.
     type Future: Future<Output = Result<PassTicket, GenerateError>> + Send + 'static;
 
-    /// Starts making a ticket for the present second.
+    /// Starts making a ticket that is good now.
     fn generate(&self, user: &UserId, applid: &Applid) -> Self::Future;
 
     /// Makes the ticket if that takes no waiting. `None` says that it does, and whoever asks goes
@@ -107,14 +108,36 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 ///
 /// The ticket is there when the call returns; the future never waits.
 ///
+/// # Replay protection
+/// What [`Replay`] a profile has decides how many tickets there are.
+///
+/// [`Replay::Allowed`]: tickets are of the present second, the same one for all requests of a user
+/// in it, and as many as are asked for.
+///
+/// [`Replay::Protected`]: a second has one ticket for each user and APPLID, and none is made twice.
+/// So in the long run there is one ticket a second for each user and APPLID. Seconds that have
+/// passed unused are kept for 60 s, or for a quarter of the profile's window if that is less: after
+/// a pause there are up to 61 tickets at once. Who asks for more gets an error with a [`NoSecond`],
+/// and no ticket that the service would refuse.
+///
+/// - Clones share what they have given out. Two generators that were made apart do not, nor do two
+///   processes: where both make tickets of one APPLID for the same user, the service refuses some.
+/// - No ticket is of the second that the generator was made in, or of one before: the process
+///   before this one may have given it out. In that second there is none.
+/// - A clock that is set back makes no ticket twice. Set back by more than those 60 s, there are
+///   none until it is where it was.
+///
+/// # Example
 /// ```
 /// use tower_passticket::passticket::{
-///     Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, PassTicketGenerator, UserId,
+///     Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, PassTicketGenerator, Replay,
+///     UserId,
 /// };
 ///
 /// # tokio_test::block_on(async {
 /// let applid = Applid::new("IZUDFLT")?;
-/// let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "0123456789ABCDEF")?;
+/// let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "0123456789ABCDEF")?
+///     .with_replay(Replay::Allowed);
 /// let generator = LocalGenerator::new(KeyProfiles::new([profile])?);
 /// let user = UserId::new("IBMUSER")?;
 /// assert_eq!(generator.generate(&user, &applid).await?.expose().len(), 8);
@@ -124,60 +147,102 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # }).unwrap();
 /// ```
+///
+/// Where the service takes a ticket once:
+///
+/// ```
+/// # use std::{sync::Arc, time::Duration};
+/// # use tower_passticket::{
+/// #     clock::{ManualClock, Timestamp},
+/// #     passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, NoSecond, UserId},
+/// # };
+/// # let (user, applid) = (UserId::new("IBMUSER")?, Applid::new("IZUDFLT")?);
+/// # let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "0123456789ABCDEF")?;
+/// # let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
+/// let generator = LocalGenerator::new(KeyProfiles::new([profile])?).with_clock(clock.clone());
+/// clock.advance(Duration::from_secs(2));
+/// let (one, two) =
+///     (generator.generate_now(&user, &applid)?, generator.generate_now(&user, &applid)?);
+/// assert_ne!(one, two);
+///
+/// let error = generator.generate_now(&user, &applid).unwrap_err();
+/// assert!(matches!(error.no_second(), Some(NoSecond::AllTaken { .. })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct LocalGenerator {
     profiles: KeyProfiles,
     clock: Arc<dyn Clock>,
     recent: Option<Arc<RecentTickets>>,
+    seconds: Arc<Seconds>,
 }
 
 impl LocalGenerator {
-    /// A generator on the clock of the machine.
+    /// A generator on the clock of the machine. Make one for each process, and clone it.
     pub fn new(profiles: KeyProfiles) -> Self {
-        Self { profiles, clock: Arc::new(SystemClock), recent: None }
+        let seconds = Arc::new(Seconds::after(SystemClock.now()));
+        Self { profiles, clock: Arc::new(SystemClock), recent: None, seconds }
     }
 
-    /// Computes a ticket once a second for each user and APPLID, and remembers the last one of so
-    /// many of them.
+    /// Where replay is allowed, computes a ticket once a second for each user and APPLID, and
+    /// remembers the last one of so many of them.
     ///
-    /// That changes no ticket: the algorithms give the same one for the same second. A service with
-    /// replay protection takes it once, remembered or not.
+    /// That changes no ticket: the algorithms give the same one for the same second.
     #[must_use]
     pub fn remembering(mut self, pairs: NonZeroUsize) -> Self {
         self.recent = Some(Arc::new(RecentTickets::new(pairs)));
         self
     }
 
-    /// Takes the time from another clock.
+    /// Takes the time from another clock, which also says when this generator was made. What it or
+    /// its clones have given out before is forgotten.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.seconds = Arc::new(Seconds::after(clock.now()));
         self.clock = clock;
         self
-    }
-
-    /// Whether there is a key for `applid`.
-    pub fn has_key(&self, applid: &Applid) -> bool {
-        self.profiles.get(applid).is_some()
     }
 
     /// Makes the ticket at once.
     ///
     /// # Errors
-    /// [`SafReturnCodes::NO_PROFILE`] when there is no key for `applid`.
+    /// [`SafReturnCodes::NO_PROFILE`] when there is no key for `applid`;
+    /// [`SafReturnCodes::INTERNAL`], with a [`NoSecond`], when the service takes a ticket once and
+    /// there is none that the user has not had.
     pub fn generate_now(
         &self,
         user: &UserId,
         applid: &Applid,
     ) -> Result<PassTicket, GenerateError> {
-        match self.profiles.get(applid) {
-            Some(profile) => {
-                let now = self.clock.now();
-                Ok(match &self.recent {
-                    Some(recent) => recent.get_or_generate(profile, user, now),
-                    None => profile.generate(user, now),
-                })
-            }
-            None => Err(GenerateError::new(*user, *applid, SafReturnCodes::NO_PROFILE)),
+        self.generate_from(self.profile(user, applid)?, user)
+    }
+
+    /// The key that a ticket of `user` for `applid` is made with.
+    pub(crate) fn profile(
+        &self,
+        user: &UserId,
+        applid: &Applid,
+    ) -> Result<&Arc<KeyProfile>, GenerateError> {
+        self.profiles
+            .get(applid)
+            .ok_or_else(|| GenerateError::new(*user, *applid, SafReturnCodes::NO_PROFILE))
+    }
+
+    /// As [`generate_now`](Self::generate_now), of a profile that was looked up.
+    pub(crate) fn generate_from(
+        &self,
+        profile: &KeyProfile,
+        user: &UserId,
+    ) -> Result<PassTicket, GenerateError> {
+        let (now, applid) = (self.clock.now(), profile.applid());
+        match (profile.replay(), &self.recent) {
+            (Replay::Protected, _) => self
+                .seconds
+                .take(user, applid, profile.window(), now)
+                .map(|second| profile.generate(user, second))
+                .map_err(|why| GenerateError::without_second(*user, *applid, why)),
+            (Replay::Allowed, Some(recent)) => Ok(recent.get_or_generate(profile, user, now)),
+            (Replay::Allowed, None) => Ok(profile.generate(user, now)),
         }
     }
 }
@@ -200,20 +265,50 @@ impl PassTicketGenerator for LocalGenerator {
 
 /// Why there is no ticket.
 ///
-/// `Display` is for the operator's log: it names user, APPLID and return codes. What the caller
-/// over the network gets to see is up to the caller of this crate.
+/// `Display` is for the operator's log: it names user, APPLID and return codes, and says what to do.
+/// What the caller over the network gets to see is up to the caller of this crate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no PassTicket for user {user} and APPLID {applid}: {codes} {}", codes.text())]
+#[error("no PassTicket for user {user} and APPLID {applid}: {} {why}", why.codes())]
 pub struct GenerateError {
     user: UserId,
     applid: Applid,
-    codes: SafReturnCodes,
+    why: Why,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Codes(SafReturnCodes),
+    NoSecond(NoSecond),
+}
+
+impl Why {
+    const fn codes(&self) -> SafReturnCodes {
+        match self {
+            Self::Codes(codes) => *codes,
+            // No code of z/OS says so: there each ticket is made for the second that it is in.
+            Self::NoSecond(_) => SafReturnCodes::INTERNAL,
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Codes(codes) => f.write_str(&codes.text()),
+            Self::NoSecond(why) => why.fmt(f),
+        }
+    }
 }
 
 impl GenerateError {
     /// An error for the ticket asked for, with the return codes that say why.
     pub const fn new(user: UserId, applid: Applid, codes: SafReturnCodes) -> Self {
-        Self { user, applid, codes }
+        Self { user, applid, why: Why::Codes(codes) }
+    }
+
+    /// An error for the ticket asked for, because there is no second to make it of.
+    pub(crate) const fn without_second(user: UserId, applid: Applid, why: NoSecond) -> Self {
+        Self { user, applid, why: Why::NoSecond(why) }
     }
 
     /// The user that a ticket was asked for.
@@ -228,7 +323,16 @@ impl GenerateError {
 
     /// The return codes that say why.
     pub const fn codes(&self) -> SafReturnCodes {
-        self.codes
+        self.why.codes()
+    }
+
+    /// Why the user can have no ticket just now, if the service takes each ticket once and that is
+    /// the reason.
+    pub const fn no_second(&self) -> Option<NoSecond> {
+        match self.why {
+            Why::NoSecond(why) => Some(why),
+            Why::Codes(_) => None,
+        }
     }
 }
 
@@ -257,7 +361,8 @@ macro_rules! kerberos {
 }
 
 impl SafReturnCodes {
-    /// 8/8/8: whether there may be a ticket could not be found out.
+    /// 8/8/8: whether there may be a ticket could not be found out, or there can be none just now
+    /// ([`NoSecond`]).
     pub const INTERNAL: Self = Self { saf: 8, racf: 8, reason: 8 };
     /// 8/8/16: the user may have no ticket for this APPLID.
     pub const NOT_AUTHORIZED: Self = Self { saf: 8, racf: 8, reason: 16 };
@@ -329,30 +434,78 @@ impl fmt::Display for SafReturnCodes {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{collections::HashSet, time::Duration};
 
     use super::*;
     use crate::{
         clock::{ManualClock, Timestamp},
-        passticket::{Algorithm, KeyProfile},
+        passticket::Algorithm,
     };
+
+    fn profile(replay: Replay) -> KeyProfile {
+        let applid = Applid::new("IZUDFLT").unwrap();
+        let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "F90F48F03C28DC86").unwrap();
+        profile.with_replay(replay)
+    }
 
     #[test]
     fn local_tickets_are_of_the_present_second() {
         let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
-        let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "F90F48F03C28DC86").unwrap();
-        let profile = Arc::new(profile);
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
+        let profile = Arc::new(profile(Replay::Allowed));
         let generator = LocalGenerator::new(KeyProfiles::new([profile.clone()]).unwrap())
             .with_clock(clock.clone());
-        let generator = Arc::new(generator);
-        for _ in 0..3 {
-            let ticket = generator.generate(&user, &applid).into_inner().unwrap();
-            let evaluated = profile.evaluate(&user, &ticket, clock.now()).unwrap();
-            assert_eq!(evaluated.generated_at(), clock.now());
-            clock.advance(Duration::from_secs(1));
+        let remembering = generator.clone().remembering(NonZeroUsize::MIN);
+        for generator in [Arc::new(generator), Arc::new(remembering)] {
+            for _ in 0..300 {
+                let ticket = generator.generate(&user, &applid).into_inner().unwrap();
+                let evaluated = profile.evaluate(&user, &ticket, clock.now()).unwrap();
+                assert_eq!(evaluated.generated_at().as_secs(), clock.now().as_secs());
+                clock.advance(Duration::from_millis(100));
+            }
+            assert!(!format!("{generator:?}").contains("F90F48F0"));
         }
-        assert!(!format!("{generator:?}").contains("F90F48F0"));
+    }
+
+    #[test]
+    fn where_a_ticket_is_taken_once_none_is_made_twice() {
+        let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
+        let profile = Arc::new(profile(Replay::Protected));
+        // What remembers is no exception.
+        let generator = LocalGenerator::new(KeyProfiles::new([profile.clone()]).unwrap())
+            .with_clock(clock.clone())
+            .remembering(NonZeroUsize::MIN);
+        let clones = [generator.clone(), generator];
+        clock.advance(Duration::from_secs(1000));
+        let mut seen = HashSet::new();
+        let mut burst = || {
+            let mut made = 0;
+            loop {
+                match clones[made % 2].generate_now(&user, &applid) {
+                    Ok(ticket) => {
+                        let evaluated = profile.evaluate(&user, &ticket, clock.now()).unwrap();
+                        assert!((0..=60).contains(&evaluated.age_secs()));
+                        assert!(seen.insert(ticket.expose().to_owned()));
+                        made += 1;
+                    }
+                    Err(error) => return (made, error),
+                }
+            }
+        };
+        let (made, error) = burst();
+        assert_eq!(made, 61);
+        assert!(matches!(error.no_second(), Some(NoSecond::AllTaken { .. })));
+        assert_eq!(error.codes(), SafReturnCodes::INTERNAL);
+        let text = error.to_string();
+        assert!(
+            text.starts_with(
+                "no PassTicket for user IBMUSER and APPLID IZUDFLT: 8/8/8 the service takes"
+            ),
+            "{text}"
+        );
+        clock.advance(Duration::from_secs(3));
+        assert_eq!(burst().0, 3);
     }
 
     #[test]

@@ -83,6 +83,7 @@ mod key;
 mod legacy;
 mod profile;
 mod recent;
+mod seconds;
 mod ticket;
 
 pub use enhanced::EnhancedType;
@@ -91,6 +92,7 @@ pub use ident::{Applid, NameError, NameRule, UserId};
 pub use key::{EnhancedKey, KeyError, LegacyKey};
 pub use profile::{
     Algorithm, AlgorithmError, DEFAULT_WINDOW, DuplicateApplid, Evaluated, KeyProfile, KeyProfiles,
-    Refusal, UserTickets,
+    Refusal, Replay, UserTickets,
 };
+pub use seconds::NoSecond;
 pub use ticket::{PassTicket, PassTicketError};

@@ -67,6 +67,22 @@ impl FromStr for Algorithm {
 #[error("unknown PassTicket algorithm; write legacy, enhanced-upper or enhanced-mixed")]
 pub struct AlgorithmError(());
 
+/// Whether the evaluating system takes a PassTicket more than once.
+///
+/// The algorithms give the same ticket to all requests of one user in one second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Replay {
+    /// It takes a ticket once. That is so in RACF unless a profile says otherwise. A
+    /// [`LocalGenerator`](super::LocalGenerator) then makes each ticket once, which bounds how many
+    /// there are.
+    #[default]
+    Protected,
+    /// It takes a ticket as often as it comes, within the window: RACF with `APPLDATA('NO REPLAY
+    /// PROTECTION')` (legacy) or `REPLAY(YES)` (enhanced), as Zowe asks for (spec 000). The way to
+    /// the service must be secure, since who reads a ticket there can use it.
+    Allowed,
+}
+
 /// What RACF calls a PTKTDATA profile: the key of one APPLID, and how tickets are made with it.
 ///
 /// The key is prepared once, here (DES schedule or keyed HMAC), and wiped when the profile is
@@ -93,6 +109,7 @@ pub struct KeyProfile {
     applid: Applid,
     key: PreparedKey,
     window: Duration,
+    replay: Replay,
 }
 
 /// Boxed, so that moving a profile leaves no copy of the prepared key behind.
@@ -102,12 +119,12 @@ enum PreparedKey {
 }
 
 impl KeyProfile {
-    /// A profile for legacy PassTickets with [`DEFAULT_WINDOW`].
+    /// A profile for legacy PassTickets with [`DEFAULT_WINDOW`] and [`Replay::Protected`].
     pub fn legacy(applid: Applid, key: &LegacyKey) -> Self {
         Self::new(applid, PreparedKey::Legacy(Box::new(Schedule::new(key))))
     }
 
-    /// A profile for enhanced PassTickets with [`DEFAULT_WINDOW`].
+    /// A profile for enhanced PassTickets with [`DEFAULT_WINDOW`] and [`Replay::Protected`].
     pub fn enhanced(applid: Applid, alphabet: EnhancedType, key: &EnhancedKey) -> Self {
         Self::new(applid, PreparedKey::Enhanced(Box::new(KeyedMac::new(alphabet, key))))
     }
@@ -126,7 +143,7 @@ impl KeyProfile {
     }
 
     fn new(applid: Applid, key: PreparedKey) -> Self {
-        Self { applid, key, window: DEFAULT_WINDOW }
+        Self { applid, key, window: DEFAULT_WINDOW, replay: Replay::default() }
     }
 
     /// Replaces the window: how far from now the time of a ticket may be, either way. Whole
@@ -134,6 +151,23 @@ impl KeyProfile {
     #[must_use]
     pub fn with_window(mut self, window: Duration) -> Self {
         self.window = window;
+        self
+    }
+
+    /// Says whether the evaluating system takes a ticket more than once.
+    ///
+    /// ```
+    /// use tower_passticket::passticket::{Algorithm, Applid, KeyProfile, Replay};
+    ///
+    /// let applid = Applid::new("IZUDFLT")?;
+    /// let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "0123456789ABCDEF")?;
+    /// assert_eq!(profile.replay(), Replay::Protected);
+    /// assert_eq!(profile.with_replay(Replay::Allowed).replay(), Replay::Allowed);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_replay(mut self, replay: Replay) -> Self {
+        self.replay = replay;
         self
     }
 
@@ -158,6 +192,11 @@ impl KeyProfile {
         self.window
     }
 
+    /// Whether the evaluating system takes a ticket more than once.
+    pub fn replay(&self) -> Replay {
+        self.replay
+    }
+
     /// Prepares what is the same for all tickets of one user: 2 of the 8 DES blocks that a ticket
     /// costs, or 1 of the 7 HMACs.
     pub fn for_user(&self, user: &UserId) -> UserTickets<'_> {
@@ -170,7 +209,9 @@ impl KeyProfile {
 
     /// The ticket that admits `user` to this profile's application at `time`, in whole seconds.
     ///
-    /// The same user and second give the same ticket.
+    /// The same user and second give the same ticket, whatever [`replay`](Self::replay) says: who
+    /// makes tickets for an application that takes each once must choose other seconds, as
+    /// [`LocalGenerator`](super::LocalGenerator) does.
     pub fn generate(&self, user: &UserId, time: Timestamp) -> PassTicket {
         self.for_user(user).generate(time)
     }
@@ -202,6 +243,7 @@ impl fmt::Debug for KeyProfile {
             .field("applid", &self.applid)
             .field("algorithm", &self.algorithm())
             .field("window", &self.window)
+            .field("replay", &self.replay)
             .finish_non_exhaustive()
     }
 }

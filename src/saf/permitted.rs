@@ -3,6 +3,7 @@
 use std::{
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -10,7 +11,8 @@ use pin_project_lite::pin_project;
 
 use super::{Access, AccessLevel, SafError, SafProvider};
 use crate::passticket::{
-    Applid, GenerateError, LocalGenerator, PassTicket, PassTicketGenerator, SafReturnCodes, UserId,
+    Applid, GenerateError, KeyProfile, LocalGenerator, PassTicket, PassTicketGenerator,
+    SafReturnCodes, UserId,
 };
 
 /// The class of the resources that guard PassTickets.
@@ -24,19 +26,21 @@ const CLASS: &str = "PTKTDATA";
 /// |---|---|
 /// | no key for the APPLID | 8/16/28 |
 /// | access refused | 8/8/16 |
-/// | nobody can say | 8/8/8; the log says why |
+/// | nobody can say, or no second is left ([`NoSecond`](crate::passticket::NoSecond)) | 8/8/8; the log says why |
 ///
 /// ```
 /// use tower_passticket::{
 ///     passticket::{
-///         Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, PassTicketGenerator, UserId,
+///         Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, PassTicketGenerator, Replay,
+///         UserId,
 ///     },
 ///     saf::{AccessLevel, FileSaf, PermittedGenerator, Profile, ProfileName},
 /// };
 ///
 /// # tokio_test::block_on(async {
 /// let applid = Applid::new("ZOWEAPPL")?;
-/// let key = KeyProfile::from_hex(applid, Algorithm::Legacy, "0123456789ABCDEF")?;
+/// let key = KeyProfile::from_hex(applid, Algorithm::Legacy, "0123456789ABCDEF")?
+///     .with_replay(Replay::Allowed);
 /// let gateway = UserId::new("ZWESVUSR")?;
 /// let saf = FileSaf::new([
 ///     Profile::new("PTKTDATA", ProfileName::new("IRRPTAUTH.ZOWEAPPL.*")?)
@@ -70,14 +74,14 @@ impl<S: SafProvider> PassTicketGenerator for PermittedGenerator<S> {
     type Future = Permitted<S::Future>;
 
     fn generate(&self, user: &UserId, applid: &Applid) -> Self::Future {
-        if !self.generator.has_key(applid) {
-            let error = GenerateError::new(*user, *applid, SafReturnCodes::NO_PROFILE);
-            return Permitted { step: Step::Refused { error } };
-        }
+        let profile = match self.generator.profile(user, applid) {
+            Ok(profile) => profile.clone(),
+            Err(error) => return Permitted { step: Step::Refused { error } },
+        };
         let resource = Resource::new(applid, user);
         let check = self.saf.check(&self.gateway, CLASS, resource.as_str(), AccessLevel::Update);
-        let (generator, user, applid) = (self.generator.clone(), *user, *applid);
-        Permitted { step: Step::Asking { check, generator, user, applid } }
+        let (generator, user) = (self.generator.clone(), *user);
+        Permitted { step: Step::Asking { check, generator, profile, user } }
     }
 
     fn generate_at_once(
@@ -85,25 +89,28 @@ impl<S: SafProvider> PassTicketGenerator for PermittedGenerator<S> {
         user: &UserId,
         applid: &Applid,
     ) -> Option<Result<PassTicket, GenerateError>> {
-        if !self.generator.has_key(applid) {
-            return Some(Err(GenerateError::new(*user, *applid, SafReturnCodes::NO_PROFILE)));
-        }
+        let profile = match self.generator.profile(user, applid) {
+            Ok(profile) => profile,
+            Err(error) => return Some(Err(error)),
+        };
         let resource = Resource::new(applid, user);
         let level = AccessLevel::Update;
         let access = self.saf.check_at_once(&self.gateway, CLASS, resource.as_str(), level)?;
-        Some(conclude(access, &self.generator, user, applid))
+        Some(conclude(access, &self.generator, profile, user))
     }
 }
 
-/// What the answer of the security product means for the ticket.
+/// What the answer of the security product means for the ticket. Only who may have one uses up a
+/// second.
 fn conclude(
     access: Result<Access, SafError>,
     generator: &LocalGenerator,
+    profile: &KeyProfile,
     user: &UserId,
-    applid: &Applid,
 ) -> Result<PassTicket, GenerateError> {
+    let applid = profile.applid();
     let codes = match access {
-        Ok(Access::Granted) => return generator.generate_now(user, applid),
+        Ok(Access::Granted) => return generator.generate_from(profile, user),
         Ok(Access::Refused) => SafReturnCodes::NOT_AUTHORIZED,
         Err(error) => {
             tracing::error!(%user, %applid, %error, "nobody can say whether a ticket may be made");
@@ -126,7 +133,13 @@ pin_project! {
     #[project = StepProj]
     enum Step<F> {
         Refused { error: GenerateError },
-        Asking { #[pin] check: F, generator: LocalGenerator, user: UserId, applid: Applid },
+        Asking {
+            #[pin]
+            check: F,
+            generator: LocalGenerator,
+            profile: Arc<KeyProfile>,
+            user: UserId,
+        },
     }
 }
 
@@ -134,11 +147,13 @@ impl<F: Future<Output = Result<Access, SafError>>> Future for Permitted<F> {
     type Output = Result<PassTicket, GenerateError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (check, generator, user, applid) = match self.project().step.project() {
+        let (check, generator, profile, user) = match self.project().step.project() {
             StepProj::Refused { error } => return Poll::Ready(Err(*error)),
-            StepProj::Asking { check, generator, user, applid } => (check, generator, user, applid),
+            StepProj::Asking { check, generator, profile, user } => {
+                (check, generator, profile, user)
+            }
         };
-        Poll::Ready(conclude(ready!(check.poll(cx)), generator, user, applid))
+        Poll::Ready(conclude(ready!(check.poll(cx)), generator, profile, user))
     }
 }
 
@@ -175,10 +190,16 @@ impl fmt::Debug for Resource {
 
 #[cfg(test)]
 mod tests {
-    use std::future::{Ready, ready};
+    use std::{
+        future::{Ready, ready},
+        time::Duration,
+    };
 
     use super::*;
-    use crate::passticket::{Algorithm, KeyProfile, KeyProfiles};
+    use crate::{
+        clock::{ManualClock, Timestamp},
+        passticket::{Algorithm, KeyProfiles},
+    };
 
     /// Answers as it is told, if it is asked what it should be asked.
     #[derive(Clone)]
@@ -200,27 +221,43 @@ mod tests {
             );
             ready(self.0.clone())
         }
+
+        fn check_at_once(
+            &self,
+            user: &UserId,
+            class: &str,
+            resource: &str,
+            level: AccessLevel,
+        ) -> Option<Result<Access, SafError>> {
+            Some(self.check(user, class, resource, level).into_inner())
+        }
     }
 
     #[tokio::test]
     async fn a_ticket_needs_a_key_and_the_consent_of_the_security_product() {
         let (user, applid) = (UserId::new("LONGUSER").unwrap(), Applid::new("ZOWEAPPL").unwrap());
         let key = KeyProfile::from_hex(applid, Algorithm::Legacy, "F90F48F03C28DC86").unwrap();
-        let local = LocalGenerator::new(KeyProfiles::new([key]).unwrap());
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
+        let local = LocalGenerator::new(KeyProfiles::new([key]).unwrap()).with_clock(clock.clone());
+        // Two tickets can be made, one each way: what is refused must not use them up.
+        clock.advance(Duration::from_secs(2));
         for (says, applid, want) in [
-            (Ok(Access::Granted), "ZOWEAPPL", None),
             (Ok(Access::Refused), "ZOWEAPPL", Some("8/8/16")),
             (Err(SafError::Unavailable), "ZOWEAPPL", Some("8/8/8")),
             (Err(SafError::Failed("x".to_owned())), "ZOWEAPPL", Some("8/8/8")),
             (Ok(Access::Granted), "NOKEY", Some("8/16/28")),
+            (Ok(Access::Granted), "ZOWEAPPL", None),
+            (Ok(Access::Granted), "ZOWEAPPL", Some("8/8/8")),
         ] {
             let gateway = UserId::new("ZWESVUSR").unwrap();
             let applid = Applid::new(applid).unwrap();
             let tickets = PermittedGenerator::new(local.clone(), Says(says.clone()), gateway);
-            let got = tickets.generate(&user, &applid).await;
-            let codes = got.as_ref().err().map(|error| error.codes().to_string());
-            assert_eq!(codes.as_deref(), want, "{says:?} {applid}");
-            assert!(got.map_or_else(|e| *e.user() == user && *e.applid() == applid, |_| true));
+            let at_once = tickets.generate_at_once(&user, &applid).unwrap();
+            for got in [at_once, tickets.generate(&user, &applid).await] {
+                let codes = got.as_ref().err().map(|error| error.codes().to_string());
+                assert_eq!(codes.as_deref(), want, "{says:?} {applid}");
+                assert!(got.map_or_else(|e| *e.user() == user && *e.applid() == applid, |_| true));
+            }
         }
     }
 }

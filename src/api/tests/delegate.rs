@@ -16,7 +16,7 @@ use crate::{
         CertificateFilter, DistributedIdentity, DistributedMap, DistributedMapper, MapError,
         Registry,
     },
-    passticket::{Algorithm, Applid, KeyProfile, PassTicket, UserId},
+    passticket::{Algorithm, Applid, KeyProfile, PassTicket, Replay, UserId},
 };
 
 const DELEGATE: Asked<'_> = Asked {
@@ -137,6 +137,49 @@ async fn each_failure_has_its_answer() {
     let old = world.api(Compatibility::ZoweV3).with_delegation(delegation());
     let response = Asked { body: "{}", ..DELEGATE }.of(old).await;
     assert_eq!((response.status().as_u16(), response.body().len()), (400, 0));
+}
+
+/// With replay protection, tickets of both endpoints are of the same seconds.
+#[tokio::test]
+async fn a_ticket_for_another_takes_a_second_of_its_own() {
+    let world = World::of(Replay::Protected);
+    world.clock.advance(Duration::from_secs(3));
+    let of_another = |profile| DELEGATE.of(with(&world, delegation()).compatibility(profile));
+    let jwt = format!("Bearer {}", world.jwt());
+    let own = Asked {
+        url: "/gateway/api/v1/auth/ticket",
+        authorization: Some(&jwt),
+        body: r#"{"applicationName":"ZOWEAPPL"}"#,
+        ..DELEGATE
+    };
+    let mut tickets = std::collections::HashSet::new();
+    for (field, response) in [
+        ("passticket", of_another(Compatibility::Documented).await),
+        ("ticket", own.of(world.api(Compatibility::Documented)).await),
+        ("passticket", of_another(Compatibility::ZoweV3).await),
+    ] {
+        assert_eq!(response.status(), 200);
+        let answer: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+        assert!(tickets.insert(answer[field].as_str().unwrap().to_owned()));
+    }
+    world.collected.take();
+    for (response, status, end) in [
+        (of_another(Compatibility::Documented).await, 503, "try again in a second"),
+        (own.of(world.api(Compatibility::Documented)).await, 503, "try again in a second"),
+        (
+            of_another(Compatibility::ZoweV3).await,
+            500,
+            "Reason: An internal error was encountered.",
+        ),
+    ] {
+        assert_eq!(outcome(&response), (status, "ZWEAG141E".to_owned()));
+        assert_eq!(response.headers()["retry-after"], "1");
+        assert!(content(&response).ends_with(end), "{}", content(&response));
+    }
+    let reasons: Vec<_> = world.collected.take().iter().map(|record| record.reason).collect();
+    assert_eq!(reasons, [Some(ReasonCode::NoSecondLeft); 3]);
+    world.clock.advance(Duration::from_secs(1));
+    assert_eq!(of_another(Compatibility::Documented).await.status(), 200);
 }
 
 #[tokio::test]

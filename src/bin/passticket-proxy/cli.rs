@@ -132,8 +132,8 @@ pub(crate) struct Esm {
     /// The security product: racf, acf2 or tss.
     #[arg(long, value_name = "PRODUCT", global = true)]
     pub(crate) esm: Option<esm::Esm>,
-    /// Take APPLIDs, algorithms, the gateway's user id and who may delegate from this zowe.yaml; all
-    /// that applies, unless a topic is given too.
+    /// Take APPLIDs, algorithms, replay protection, the gateway's user id and who may delegate from
+    /// this zowe.yaml; all that applies, unless a topic is given too.
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) from_config: Option<PathBuf>,
     /// The user id that the gateway runs as; that of the zowe.yaml, or ZWESVUSR, unless told
@@ -152,7 +152,8 @@ pub(crate) enum EsmTopic {
         #[arg(long)]
         applid: Vec<Applid>,
     },
-    /// Give applications their PassTicket key, without replay protection.
+    /// Give applications their PassTicket key, with replay protection where a zowe.yaml has it on,
+    /// else without.
     Keys {
         /// The APPLID of the service; more than once for more.
         #[arg(long)]

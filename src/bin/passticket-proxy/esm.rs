@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::Path};
 use tower_passticket::{
     api::Grant,
     config::Config,
-    passticket::{Algorithm, Applid, UserId},
-    saf::esm::{self, Commands, Identity, Label},
+    passticket::{Algorithm, Applid, Replay, UserId},
+    saf::esm::{self, Application, Commands, Identity, Label},
 };
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 const ZOWESRV: &str = "ZWESVUSR";
 
 /// Each once, in order.
-type Applications = BTreeMap<Applid, Algorithm>;
+type Applications = BTreeMap<Applid, Application>;
 
 /// What a configuration needs.
 struct Needed {
@@ -45,7 +45,7 @@ pub(crate) fn esm(args: &Esm) -> Result<(), Failure> {
         esm::passticket(esm, &gateway, &applids)
     };
     let keys = |applications: Applications| {
-        let applications: Vec<_> = applications.into_iter().collect();
+        let applications: Vec<_> = applications.into_values().collect();
         esm::keys(esm, &applications)
     };
     let printed = match (&args.topic, needed) {
@@ -139,7 +139,10 @@ fn chosen(
         )),
         (applids, algorithm, None) => {
             let algorithm = algorithm.unwrap_or(Algorithm::Legacy);
-            Ok(applids.iter().map(|applid| (*applid, algorithm)).collect())
+            // As Zowe asks for (spec 000), and as a configuration does not have it unless told so.
+            let replay = Replay::Allowed;
+            let application = |applid| Application { applid, algorithm, replay };
+            Ok(applids.iter().map(|applid| (*applid, application(*applid))).collect())
         }
     }
 }
@@ -147,7 +150,7 @@ fn chosen(
 /// Each APPLID that has a key: a configuration with a service without one is none.
 fn needed(file: &Path) -> Result<Needed, Failure> {
     let Config { profiles, gateway_user, delegation, .. } = check::load_quietly(file)?.config;
-    let keys = profiles.iter().map(|profile| (*profile.applid(), profile.algorithm()));
+    let keys = profiles.iter().map(|profile| (*profile.applid(), (&**profile).into()));
     let applications: Applications = keys.collect();
     if applications.is_empty() {
         let file = file.display();

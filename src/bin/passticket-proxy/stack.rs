@@ -32,7 +32,8 @@ use crate::providers::{self, Mapper, Remote, Saf};
 /// So many verified tokens are remembered, in some two megabytes.
 const CACHED_TOKENS: NonZeroUsize = NonZeroUsize::new(10_000).expect("is not zero");
 
-/// Of so many users and APPLIDs the ticket of the second is remembered, in some hundred kilobytes.
+/// Of so many users and APPLIDs the ticket of the second is remembered where it may be used again,
+/// in some hundred kilobytes.
 const RECENT_TICKETS: NonZeroUsize = NonZeroUsize::new(4_096).expect("is not zero");
 
 /// A service that has not taken the connection by then is down; the answer may take longer.

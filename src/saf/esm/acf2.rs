@@ -4,8 +4,8 @@
 //! `UID` takes a string that sites compose themselves. The documents put a user id there, and so do
 //! these; the comment says what to look at.
 
-use super::{Commands, DistinguishedName, Email, Mapping, Registry, key_placeholder};
-use crate::passticket::{Algorithm, Applid, UserId};
+use super::{Application, Commands, DistinguishedName, Email, Mapping, Registry, key_placeholder};
+use crate::passticket::{Algorithm, Applid, Replay, UserId};
 
 const UID: &str = "UID() has the user id. If the UID strings of this site do not begin with it, \
                    write the UID string there.";
@@ -31,28 +31,37 @@ pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[A
     });
 }
 
-pub(super) fn keys(commands: &mut Commands, applications: &[(Applid, Algorithm)]) {
+pub(super) fn keys(commands: &mut Commands, applications: &[Application]) {
     let (legacy, enhanced): (Vec<_>, Vec<_>) =
-        applications.iter().partition(|(_, algorithm)| *algorithm == Algorithm::Legacy);
-    for (applid, algorithm) in enhanced {
+        applications.iter().partition(|application| application.algorithm == Algorithm::Legacy);
+    for Application { applid, algorithm, replay } in enhanced {
+        let replay = match replay {
+            Replay::Protected => "Do not allow",
+            Replay::Allowed => "Allow",
+        };
         commands.note(&format!(
             "No command for {applid}, {algorithm}: see ACF2, SSIGNON profile records, enhanced \
-             PassTickets. Allow multiple use there as well.",
+             PassTickets. {replay} multiple use there.",
         ));
     }
     if legacy.is_empty() {
         return;
     }
     commands.acf(|commands| {
-        commands.note("MULT-USE switches replay protection off.");
+        commands.note("MULT-USE switches replay protection off, NOMULT-USE on.");
         commands.note("To replace a key, write CHANGE in place of INSERT.");
         commands.run("SET PROFILE(PTKTDATA) DIVISION(SSIGNON)");
-        for (applid, _) in &legacy {
-            commands.run(format!("INSERT {applid} SSKEY({}) MULT-USE", key_placeholder(applid)));
+        for Application { applid, replay, .. } in &legacy {
+            let multiple = match replay {
+                Replay::Protected => "NOMULT-USE",
+                Replay::Allowed => "MULT-USE",
+            };
+            let key = key_placeholder(applid);
+            commands.run_long([&*format!("INSERT {applid} SSKEY({key})"), multiple]);
         }
         commands.run("F ACF2,REBUILD(PTK),CLASS(P)");
         commands.note("To verify; the key is not shown:");
-        for (applid, _) in &legacy {
+        for Application { applid, .. } in &legacy {
             commands.run(format!("LIST LIKE({applid}-)"));
         }
     });

@@ -55,7 +55,7 @@ use std::{fmt, str::FromStr};
 pub use commands::Commands;
 pub use text::{DistinguishedName, Email, Label, Registry, TextError, TextProblem};
 
-use crate::passticket::{Algorithm, Applid, UserId};
+use crate::passticket::{Algorithm, Applid, KeyProfile, Replay, UserId};
 
 /// The external security manager of a z/OS system. As text: `racf`, `acf2`, `tss`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -129,35 +129,70 @@ pub fn passticket(esm: Esm, gateway: &UserId, applids: &[Applid]) -> Commands {
     commands
 }
 
-/// Gives applications their PassTicket key, without replay protection.
+/// An application that is to have a PassTicket key, as the gateway makes tickets for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Application {
+    /// Its name.
+    pub applid: Applid,
+    /// How tickets are made.
+    pub algorithm: Algorithm,
+    /// Whether it is to take a ticket more than once.
+    pub replay: Replay,
+}
+
+impl From<&KeyProfile> for Application {
+    fn from(profile: &KeyProfile) -> Self {
+        let (applid, algorithm) = (*profile.applid(), profile.algorithm());
+        Self { applid, algorithm, replay: profile.replay() }
+    }
+}
+
+/// Gives applications their PassTicket key, with replay protection where the gateway reckons with
+/// it.
 ///
 /// How ACF2 and Top Secret are told the keys of enhanced PassTickets is not publicly documented;
 /// for those there is a comment in place of commands.
-pub fn keys(esm: Esm, applications: &[(Applid, Algorithm)]) -> Commands {
-    let values: Vec<_> =
-        applications.iter().map(|(applid, algorithm)| format!("{applid} {algorithm}")).collect();
+pub fn keys(esm: Esm, applications: &[Application]) -> Commands {
+    let value = |Application { applid, algorithm, .. }: &_| format!("{applid} {algorithm}");
+    let values: Vec<_> = applications.iter().map(value).collect();
     let mut commands = esm.title("PassTicket keys", &values);
     commands.note(
         "A key is a secret: who has it can log on as any user. It is the one in the gateway's key \
          file of the APPLID.",
     );
-    if applications.iter().any(|(_, algorithm)| *algorithm == Algorithm::Legacy) {
+    if applications.iter().any(|application| application.algorithm == Algorithm::Legacy) {
         commands.note(
             "Put it in place of the text in angle brackets at a terminal, or in a data set that \
              nobody else can read and with //SYSTSPRT DD DUMMY, since the job log repeats every \
              command; delete the data set afterwards.",
         );
     }
-    commands.note(
-        "Replay protection is off: requests of one user in the same second have the same \
-         PassTicket. The way from the gateway to the service must be secure.",
-    );
+    if let Some(applids) = with(applications, Replay::Allowed) {
+        commands.note(&format!(
+            "Replay protection is off for {applids}: requests of one user in the same second have \
+             the same PassTicket. The way from the gateway to the service must be secure. The \
+             gateway's zowe.yaml needs replayProtection: false there.",
+        ));
+    }
+    if let Some(applids) = with(applications, Replay::Protected) {
+        commands.note(&format!(
+            "Replay protection is on for {applids}: the gateway makes no PassTicket twice, and so \
+             one each second for a user.",
+        ));
+    }
     match esm {
         Esm::Racf => racf::keys(&mut commands, applications),
         Esm::Acf2 => acf2::keys(&mut commands, applications),
         Esm::TopSecret => tss::keys(&mut commands, applications),
     }
     commands
+}
+
+/// The names of the applications, if there is one.
+fn with(applications: &[Application], replay: Replay) -> Option<String> {
+    let them = applications.iter().filter(|application| application.replay == replay);
+    let applids: Vec<_> = them.map(|application| application.applid.to_string()).collect();
+    (!applids.is_empty()).then(|| applids.join(", "))
 }
 
 /// Lets users call the endpoint for delegated PassTickets: `READ` on `APIML.DELEGATE.PASSTICKET` in

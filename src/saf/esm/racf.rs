@@ -1,8 +1,8 @@
 //! RACF: TSO commands. Sources: *RACF Command Language Reference* (RACMAP, RACDCERT MAP), *RACF
 //! Security Administrator's Guide* (Using PassTickets), spec 000 and 001, Zowe's ZWEIRAC, ZWEIRACZ.
 
-use super::{Commands, DistinguishedName, Email, Mapping, Registry, key_placeholder};
-use crate::passticket::{Algorithm, Applid, UserId};
+use super::{Application, Commands, DistinguishedName, Email, Mapping, Registry, key_placeholder};
+use crate::passticket::{Algorithm, Applid, Replay, UserId};
 
 const DEFINED: &str = "An RDEFINE of what is there says so and changes nothing.";
 
@@ -23,8 +23,8 @@ pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[A
     }
 }
 
-pub(super) fn keys(commands: &mut Commands, applications: &[(Applid, Algorithm)]) {
-    let is_legacy = |(_, algorithm): &(Applid, Algorithm)| *algorithm == Algorithm::Legacy;
+pub(super) fn keys(commands: &mut Commands, applications: &[Application]) {
+    let is_legacy = |application: &Application| application.algorithm == Algorithm::Legacy;
     if applications.iter().any(is_legacy) {
         commands.note(
             "Legacy: with ICSF, write KEYENCRYPTED in place of KEYMASKED, or KEYLABEL(label) of a \
@@ -40,16 +40,30 @@ pub(super) fn keys(commands: &mut Commands, applications: &[(Applid, Algorithm)]
         );
     }
     commands.note(&format!("{DEFINED} To replace a key, write RALTER in place of RDEFINE."));
+    if applications.iter().any(|it| is_legacy(it) && it.replay == Replay::Protected) {
+        commands.note(
+            "RALTER leaves APPLDATA('NO REPLAY PROTECTION') where it is; NOAPPLDATA takes it away.",
+        );
+    }
     commands.run("SETROPTS CLASSACT(PTKTDATA) RACLIST(PTKTDATA)");
-    for (applid, algorithm) in applications {
+    for Application { applid, algorithm, replay } in applications {
         let head = format!("RDEFINE PTKTDATA {applid} UACC(NONE)");
-        let enhanced =
-            |kind| format!("SSIGNON(EPTKEYLABEL(PASSTICKET.{applid}) TYPE({kind}) REPLAY(YES))");
+        let enhanced = |kind| {
+            let replay = match replay {
+                Replay::Protected => "NO",
+                Replay::Allowed => "YES",
+            };
+            format!("SSIGNON(EPTKEYLABEL(PASSTICKET.{applid}) TYPE({kind}) REPLAY({replay}))")
+        };
         match algorithm {
             Algorithm::Legacy => {
                 let key = key_placeholder(applid);
                 let key = format!("SSIGNON(KEYMASKED({key}))");
-                commands.run_long([&*head, "APPLDATA('NO REPLAY PROTECTION')", &key]);
+                let unprotected = match replay {
+                    Replay::Protected => None,
+                    Replay::Allowed => Some("APPLDATA('NO REPLAY PROTECTION')"),
+                };
+                commands.run_long([Some(&*head), unprotected, Some(&key)].into_iter().flatten());
             }
             Algorithm::EnhancedUpper => commands.run_long([&*head, &enhanced("UPPER")]),
             Algorithm::EnhancedMixed => commands.run_long([&*head, &enhanced("MIXED")]),
@@ -57,7 +71,7 @@ pub(super) fn keys(commands: &mut Commands, applications: &[(Applid, Algorithm)]
     }
     commands.run("SETROPTS RACLIST(PTKTDATA) REFRESH");
     commands.note("To verify; the key is not shown:");
-    for (applid, _) in applications {
+    for Application { applid, .. } in applications {
         commands.run(format!("RLIST PTKTDATA {applid} SSIGNON ALL"));
     }
 }

@@ -11,6 +11,9 @@ fn everything(esm: Esm) -> Vec<Commands> {
     let (gateway, user) = (user("ZWESVUSR"), user("JANEDOE1"));
     let applid = Applid::new("IZUDFLT8").unwrap();
     let algorithms = [Algorithm::Legacy, Algorithm::EnhancedUpper, Algorithm::EnhancedMixed];
+    let applications = algorithms.into_iter().flat_map(|algorithm| {
+        [Replay::Protected, Replay::Allowed].map(|replay| Application { applid, algorithm, replay })
+    });
     let email = "jane@acme.com".parse().unwrap();
     let registry = "ldaps://us.acme.com".parse().unwrap();
     let name = "CN=Jane,O=Acme".parse().unwrap();
@@ -22,7 +25,7 @@ fn everything(esm: Esm) -> Vec<Commands> {
     ];
     let mut all = vec![
         passticket(esm, &gateway, &[applid, applid]),
-        keys(esm, &algorithms.map(|algorithm| (applid, algorithm))),
+        keys(esm, &applications.collect::<Vec<_>>()),
         delegate(esm, &[user, user]),
     ];
     all.extend(identities.map(|id| identity(esm, &gateway, &user, id, &label).unwrap()));
@@ -156,12 +159,13 @@ fn the_commands_of_the_document_are_there_to_the_letter() {
 }
 
 #[test]
-fn replay_protection_is_off_and_no_key_is_there() {
+fn replay_protection_is_as_the_gateway_has_it_and_no_key_is_there() {
     let applid = Applid::new("IZUDFLT").unwrap();
-    for (esm, algorithm, want) in [
+    for (esm, algorithm, protected, allowed) in [
         (
             Esm::Racf,
             Algorithm::Legacy,
+            "RDEFINE PTKTDATA IZUDFLT UACC(NONE) SSIGNON(KEYMASKED(<16-hex-digits-of-IZUDFLT>))",
             "RDEFINE PTKTDATA IZUDFLT UACC(NONE) APPLDATA('NO REPLAY PROTECTION') \
              SSIGNON(KEYMASKED(<16-hex-digits-of-IZUDFLT>))",
         ),
@@ -169,28 +173,55 @@ fn replay_protection_is_off_and_no_key_is_there() {
             Esm::Racf,
             Algorithm::EnhancedUpper,
             "RDEFINE PTKTDATA IZUDFLT UACC(NONE) \
+             SSIGNON(EPTKEYLABEL(PASSTICKET.IZUDFLT) TYPE(UPPER) REPLAY(NO))",
+            "RDEFINE PTKTDATA IZUDFLT UACC(NONE) \
              SSIGNON(EPTKEYLABEL(PASSTICKET.IZUDFLT) TYPE(UPPER) REPLAY(YES))",
         ),
         (
             Esm::Racf,
             Algorithm::EnhancedMixed,
             "RDEFINE PTKTDATA IZUDFLT UACC(NONE) \
+             SSIGNON(EPTKEYLABEL(PASSTICKET.IZUDFLT) TYPE(MIXED) REPLAY(NO))",
+            "RDEFINE PTKTDATA IZUDFLT UACC(NONE) \
              SSIGNON(EPTKEYLABEL(PASSTICKET.IZUDFLT) TYPE(MIXED) REPLAY(YES))",
         ),
-        (Esm::Acf2, Algorithm::Legacy, "INSERT IZUDFLT SSKEY(<16-hex-digits-of-IZUDFLT>) MULT-USE"),
+        (
+            Esm::Acf2,
+            Algorithm::Legacy,
+            "INSERT IZUDFLT SSKEY(<16-hex-digits-of-IZUDFLT>) NOMULT-USE",
+            "INSERT IZUDFLT SSKEY(<16-hex-digits-of-IZUDFLT>) MULT-USE",
+        ),
         (
             Esm::TopSecret,
             Algorithm::Legacy,
+            "TSS ADDTO(NDT) PSTKAPPL(IZUDFLT) SESSKEY(<16-hex-digits-of-IZUDFLT>)",
             "TSS ADDTO(NDT) PSTKAPPL(IZUDFLT) SESSKEY(<16-hex-digits-of-IZUDFLT>) SIGNMULTI",
         ),
     ] {
-        let commands = submitted(&keys(esm, &[(applid, algorithm)]));
-        assert!(commands.iter().any(|command| command == want), "{commands:?}");
+        for (replay, want, note) in [
+            (Replay::Protected, protected, "Replay protection is on for IZUDFLT:"),
+            (Replay::Allowed, allowed, "Replay protection is off for IZUDFLT:"),
+        ] {
+            let printed = keys(esm, &[Application { applid, algorithm, replay }]);
+            let commands = submitted(&printed);
+            assert!(commands.iter().any(|command| command == want), "{commands:?}");
+            let notes = printed.to_string();
+            assert_eq!(notes.matches("Replay protection is").count(), 1, "{notes}");
+            assert!(notes.contains(note), "{notes}");
+        }
     }
+    let algorithm = Algorithm::EnhancedUpper;
     for esm in [Esm::Acf2, Esm::TopSecret] {
-        let commands = keys(esm, &[(applid, Algorithm::EnhancedUpper)]);
-        assert_eq!(submitted(&commands), [""; 0]);
-        assert!(commands.to_string().contains("No command for IZUDFLT, enhanced-upper"));
+        for (replay, note) in
+            [(Replay::Protected, "Do not allow multiple"), (Replay::Allowed, ". Allow multiple")]
+        {
+            let commands = keys(esm, &[Application { applid, algorithm, replay }]);
+            assert_eq!(submitted(&commands), [""; 0]);
+            // However the comment is broken into lines.
+            let notes = commands.to_string().replace(" */\n /*", "");
+            assert!(notes.contains("No command for IZUDFLT, enhanced-upper"), "{notes}");
+            assert!(notes.contains(note), "{notes}");
+        }
     }
 }
 

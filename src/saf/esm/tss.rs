@@ -2,8 +2,8 @@
 //! PassTickets, distributed identities and client certificates, *Top Secret Command Functions
 //! Guide* and *Cookbook*.
 
-use super::{Commands, DistinguishedName, Email, Mapping, Registry, key_placeholder};
-use crate::passticket::{Algorithm, Applid, UserId};
+use super::{Application, Commands, DistinguishedName, Email, Mapping, Registry, key_placeholder};
+use crate::passticket::{Algorithm, Applid, Replay, UserId};
 
 pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[Applid]) {
     commands.note(
@@ -25,27 +25,33 @@ pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[A
     }
 }
 
-pub(super) fn keys(commands: &mut Commands, applications: &[(Applid, Algorithm)]) {
+pub(super) fn keys(commands: &mut Commands, applications: &[Application]) {
     let (legacy, enhanced): (Vec<_>, Vec<_>) =
-        applications.iter().partition(|(_, algorithm)| *algorithm == Algorithm::Legacy);
-    for (applid, algorithm) in enhanced {
+        applications.iter().partition(|application| application.algorithm == Algorithm::Legacy);
+    for Application { applid, algorithm, replay } in enhanced {
+        let replay = match replay {
+            Replay::Protected => "Do not allow",
+            Replay::Allowed => "Allow",
+        };
         commands.note(&format!(
             "No command for {applid}, {algorithm}: see Top Secret, PSTKAPPL keyword, enhanced \
-             PassTickets. Allow multiple use there as well.",
+             PassTickets. {replay} multiple use there.",
         ));
     }
     if legacy.is_empty() {
         return;
     }
-    commands.note("SIGNMULTI switches replay protection off.");
+    commands.note("SIGNMULTI switches replay protection off; without it, it is on.");
     commands.note("To replace a key, write REPLACE in place of ADDTO.");
-    for (applid, _) in &legacy {
-        commands.run_long([
-            "TSS ADDTO(NDT)",
-            &format!("PSTKAPPL({applid})"),
-            &format!("SESSKEY({})", key_placeholder(applid)),
-            "SIGNMULTI",
-        ]);
+    for Application { applid, replay, .. } in &legacy {
+        let multiple = match replay {
+            Replay::Protected => None,
+            Replay::Allowed => Some("SIGNMULTI"),
+        };
+        let (name, key) =
+            (format!("PSTKAPPL({applid})"), format!("SESSKEY({})", key_placeholder(applid)));
+        let operands = [Some("TSS ADDTO(NDT)"), Some(&name), Some(&key), multiple];
+        commands.run_long(operands.into_iter().flatten());
     }
     commands.run("TSS REFRESH");
     commands.note("To verify:");

@@ -246,6 +246,7 @@ passticketProxy:
       algorithm: legacy
       key:
         file: ptktdata/{APPLID}.key
+      replayProtection: false
 "
     )
 }
