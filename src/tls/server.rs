@@ -266,7 +266,7 @@ impl Accepted {
                 let service = service(Protocol::Http, None);
                 let builder = builder.http1_only();
                 let connection = builder.serve_connection(TokioIo::new(stream), service);
-                until_ended(connection, ending, &asked).await
+                until_ended(Box::pin(connection), ending, &asked).await
             }
             Some(acceptor) => {
                 let stream = match timeout(handshake_timeout, acceptor.accept(stream)).await {
@@ -285,7 +285,7 @@ impl Accepted {
                 let service = service(Protocol::Https, peer_certificate(tls, peer));
                 let builder = if h2 { builder.http2_only() } else { builder.http1_only() };
                 let connection = builder.serve_connection(TokioIo::new(stream), service);
-                until_ended(connection, ending, &asked).await
+                until_ended(Box::pin(connection), ending, &asked).await
             }
         };
         if let Err(error) = served {
@@ -297,12 +297,14 @@ impl Accepted {
 /// Serves a connection. Once the server is to end, requests in flight are answered and then it is
 /// closed; where nothing has been asked yet, the first request may be on its way and has a moment to
 /// arrive.
+///
+/// Boxed, because the task is moved several times on its way to the runtime, and holds room for the
+/// connection of each kind.
 async fn until_ended<C: GracefulConnection>(
-    connection: C,
+    mut connection: Pin<Box<C>>,
     mut ending: watch::Receiver<bool>,
     asked: &AtomicBool,
 ) -> Result<(), C::Error> {
-    let mut connection = pin!(connection);
     tokio::select! {
         served = connection.as_mut() => return served,
         // An error says that the server is gone, which is an end too.
