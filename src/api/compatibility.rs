@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use http::{HeaderValue, StatusCode};
 
-use super::error::{ApiError, BodyField, PatRefusal, all_taken};
+use super::error::{ApiError, BodyField, PatRefusal};
 use crate::message::{self, ApiMessage};
 
 /// Whom to follow where the documents of Zowe and the running Zowe API ML v3 disagree.
@@ -81,7 +81,7 @@ fn reference(error: &ApiError) -> Option<(StatusCode, Option<ApiMessage>)> {
         ApiError::CertificateRequired => (StatusCode::FORBIDDEN, None),
         ApiError::InvalidDelegateBody(_) => (StatusCode::BAD_REQUEST, None),
         // It has no such limit, so it is one more ticket that cannot be made.
-        ApiError::Ticket(error) if all_taken(error) => {
+        ApiError::Ticket(error) if error.is_over_in_a_second() => {
             let text = error.codes().text();
             let message = ApiMessage::with(&message::TICKET_FAILED, &[&text]);
             (StatusCode::INTERNAL_SERVER_ERROR, Some(message))

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     layer::X_ZOWE_AUTH_FAILURE,
     message::{self, ApiMessage, Template},
-    passticket::{GenerateError, NoSecond, SafReturnCodes},
+    passticket::{GenerateError, SafReturnCodes},
     revocation::RevokedBy,
     saf::SafError,
     token::TokenError,
@@ -191,11 +191,6 @@ pub enum PatRefusal {
     OutOfScope,
 }
 
-/// Whether waiting for the next second is all that it takes.
-pub(super) fn all_taken(error: &GenerateError) -> bool {
-    matches!(error.no_second(), Some(NoSecond::AllTaken { .. }))
-}
-
 impl From<LoginError> for ApiError {
     fn from(error: LoginError) -> Self {
         match error {
@@ -265,7 +260,7 @@ impl ApiError {
             Self::Ticket(error) => {
                 let status = match error.codes() {
                     SafReturnCodes::NO_PROFILE => Is::BAD_REQUEST,
-                    _ if all_taken(error) => Is::SERVICE_UNAVAILABLE,
+                    _ if error.is_over_in_a_second() => Is::SERVICE_UNAVAILABLE,
                     _ => Is::INTERNAL_SERVER_ERROR,
                 };
                 (status, ApiMessage::with(&message::TICKET_FAILED, &[&error.codes().text()]))
@@ -323,7 +318,7 @@ impl ApiError {
             | Self::InvalidPatBody(problem)
             | Self::InvalidRuleBody(problem) => Some(problem.to_string()),
             Self::PasswordChangeUnsupported | Self::TooManyScopes => Some(self.to_string()),
-            Self::Ticket(error) if all_taken(error) => {
+            Self::Ticket(error) if error.is_over_in_a_second() => {
                 let limit = "the application takes a PassTicket once, and there is one each second \
                              for a user; try again in a second";
                 Some(limit.to_owned())
@@ -389,7 +384,7 @@ impl ApiError {
             headers.insert(RETRY_AFTER, HeaderValue::from(u64::try_from(secs).unwrap_or(u64::MAX)));
         }
         if let Self::Ticket(error) = &self
-            && all_taken(error)
+            && error.is_over_in_a_second()
         {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }

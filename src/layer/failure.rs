@@ -78,6 +78,7 @@ impl Failure {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::OutOfScope { .. } => StatusCode::FORBIDDEN,
+            Self::Generate(error) if error.is_over_in_a_second() => StatusCode::SERVICE_UNAVAILABLE,
             Self::Generate(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Identity(MapError::Unavailable | MapError::Failed(_))
             | Self::Revocation(CheckError::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
@@ -109,21 +110,21 @@ impl From<&Failure> for ReasonCode {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{
-        passticket::{Applid, SafReturnCodes, UserId},
+        passticket::{Applid, NoSecond, SafReturnCodes, UserId},
         revocation::RevokedBy,
     };
 
     #[test]
     fn texts_and_statuses_are_those_of_the_design() {
-        let no_profile = GenerateError::new(
-            UserId::new("USER").unwrap(),
-            Applid::new("ZOWEAPPL").unwrap(),
-            SafReturnCodes::NO_PROFILE,
-        );
+        let (user, applid) = (UserId::new("USER").unwrap(), Applid::new("ZOWEAPPL").unwrap());
+        let no_profile = GenerateError::new(user, applid, SafReturnCodes::NO_PROFILE);
+        let all_taken = NoSecond::AllTaken { spare: Duration::from_secs(60) };
         let not_a_user = UserId::new("too long for a user").unwrap_err();
-        let cases: [(Failure, &str, u16); 15] = [
+        let cases: [(Failure, &str, u16); 16] = [
             (Failure::NoCredential, "ZWEAG160E No authentication provided in the request", 401),
             (Failure::WrongKind, "ZWEAG160E No authentication provided in the request", 401),
             (TokenError::Malformed.into(), "ZWEAG102E Token is not valid", 401),
@@ -161,6 +162,12 @@ mod tests {
                  ID is configured properly by referring to Using PassTickets in z/OS Security \
                  Server RACF Security Administrator's Guide.",
                 500,
+            ),
+            (
+                GenerateError::without_second(user, applid, all_taken).into(),
+                "ZWEAG141E The generation of the PassTicket failed. Reason: An internal error was \
+                 encountered.",
+                503,
             ),
         ];
         for (failure, text, status) in cases {

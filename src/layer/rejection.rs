@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Response, StatusCode,
-    header::{ALLOW, WWW_AUTHENTICATE},
+    header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 
 use super::failure::{Failure, X_ZOWE_AUTH_FAILURE};
@@ -81,6 +81,11 @@ impl Rejection {
         if let Self::Authentication(failure) = &self {
             let headers = response.headers_mut();
             headers.insert(&X_ZOWE_AUTH_FAILURE, failure.header_value());
+            if let Failure::Generate(error) = failure
+                && error.is_over_in_a_second()
+            {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
             if status == StatusCode::UNAUTHORIZED {
                 // RFC 9110 §11.6.1; RFC 6750 §3: no `error` when there was no token to judge.
                 headers.insert(

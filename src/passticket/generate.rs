@@ -311,6 +311,11 @@ impl GenerateError {
         Self { user, applid, why: Why::NoSecond(why) }
     }
 
+    /// Whether there is a ticket again in a second: there is one a second, and this one's is taken.
+    pub(crate) fn is_over_in_a_second(&self) -> bool {
+        matches!(self.no_second(), Some(NoSecond::AllTaken { .. }))
+    }
+
     /// The user that a ticket was asked for.
     pub const fn user(&self) -> &UserId {
         &self.user

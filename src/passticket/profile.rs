@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use foldhash::fast::RandomState;
+
 use super::{
     enhanced::{self, EnhancedType, KeyedMac},
     ident::{Applid, UserId},
@@ -369,7 +371,10 @@ fn offset(generated_at: Timestamp, now: Timestamp) -> String {
 ///
 /// Cloning it is cheap, the profiles themselves are shared.
 #[derive(Clone, Debug, Default)]
-pub struct KeyProfiles(HashMap<Applid, Arc<KeyProfile>>);
+pub struct KeyProfiles(Arc<ByApplid>);
+
+// The APPLIDs are the operator's: whoever asks for tickets cannot make them collide.
+type ByApplid = HashMap<Applid, Arc<KeyProfile>, RandomState>;
 
 impl KeyProfiles {
     /// Collects profiles.
@@ -381,7 +386,7 @@ impl KeyProfiles {
         I: IntoIterator,
         I::Item: Into<Arc<KeyProfile>>,
     {
-        let mut map = HashMap::new();
+        let mut map = ByApplid::default();
         for profile in profiles {
             let profile = profile.into();
             match map.entry(profile.applid) {
@@ -389,7 +394,7 @@ impl KeyProfiles {
                 Entry::Occupied(entry) => return Err(DuplicateApplid { applid: *entry.key() }),
             };
         }
-        Ok(Self(map))
+        Ok(Self(Arc::new(map)))
     }
 
     /// The profile for an APPLID, if there is one.
