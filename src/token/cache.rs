@@ -7,12 +7,18 @@
 //!   the key nobody can look for a second text with the same hash.
 //! - Times are compared with the clock at every look-up, so an entry is never good for longer than
 //!   its token. Revocation is not remembered at all: it is checked each time, elsewhere.
-//! - It is bounded. What is used more than once stays when a flood of distinct good tokens comes by.
-//! - A new token on many connections at once is verified once.
+//! - It is bounded, by what it holds: a PAT with many scopes counts as several tokens. What is used
+//!   more than once stays when a flood of distinct good tokens comes by.
+//! - A new token on many connections at once is verified once. The others block their thread for
+//!   the rest of that check, which is less than a check of their own. If it fails they check for
+//!   themselves, at the same time: one bad token on many connections stalls nobody for longer.
 
-use std::{fmt, num::NonZeroUsize};
+use std::{fmt, num::NonZeroUsize, time::Duration};
 
-use quick_cache::sync::Cache;
+use quick_cache::{
+    Weighter,
+    sync::{Cache, GuardResult},
+};
 use siphasher::sip128::{Hash128, SipHasher24};
 use uuid::Uuid;
 
@@ -20,7 +26,7 @@ use super::verify::{TokenError, VerifiedToken};
 use crate::clock::Timestamp;
 
 pub(super) struct TokenCache {
-    tokens: Cache<(u64, u64), VerifiedToken>,
+    tokens: Cache<(u64, u64), VerifiedToken, Size>,
     keyed: SipHasher24,
 }
 
@@ -28,7 +34,9 @@ impl TokenCache {
     pub(super) fn new(capacity: NonZeroUsize) -> Self {
         // 122 of the bits are random, from the operating system.
         let key = Uuid::new_v4().into_bytes();
-        Self { tokens: Cache::new(capacity.get()), keyed: SipHasher24::new_with_key(&key) }
+        let capacity = capacity.get();
+        let tokens = Cache::with_weighter(capacity, capacity as u64, Size);
+        Self { tokens, keyed: SipHasher24::new_with_key(&key) }
     }
 
     /// The token as it was verified before, or as `verify` does now.
@@ -42,13 +50,50 @@ impl TokenCache {
         verify: impl FnOnce() -> Result<VerifiedToken, TokenError>,
     ) -> Result<VerifiedToken, TokenError> {
         let Hash128 { h1, h2 } = self.keyed.hash(token.as_bytes());
-        let verified = self.tokens.get_or_insert_with(&(h1, h2), verify)?;
+        let verified = self.get_or_insert(&(h1, h2), verify)?;
         let expires_at = verified.expires_at();
         if expires_at <= now {
             self.tokens.remove(&(h1, h2));
             return Err(TokenError::Expired { secs_ago: now.as_secs() - expires_at.as_secs() });
         }
         Ok(verified)
+    }
+
+    fn get_or_insert<E>(
+        &self,
+        hash: &(u64, u64),
+        verify: impl FnOnce() -> Result<VerifiedToken, E>,
+    ) -> Result<VerifiedToken, E> {
+        let first = match self.tokens.get_value_or_guard(hash, Some(Duration::ZERO)) {
+            GuardResult::Value(verified) => return Ok(verified),
+            GuardResult::Guard(guard) => Some(guard),
+            GuardResult::Timeout => match self.tokens.get_value_or_guard(hash, None) {
+                GuardResult::Value(verified) => return Ok(verified),
+                // The check that was waited for has failed. To go first now would let all others
+                // that have waited wait on, one check after the other.
+                GuardResult::Guard(_) | GuardResult::Timeout => None,
+            },
+        };
+        let verified = verify()?;
+        match first {
+            // An error says that it has been removed meanwhile.
+            Some(guard) => drop(guard.insert(verified.clone())),
+            None => self.tokens.insert(*hash, verified.clone()),
+        }
+        Ok(verified)
+    }
+}
+
+/// As how many tokens one counts: the usual one, or four scopes, is less than 400 bytes.
+#[derive(Clone)]
+struct Size;
+
+impl Weighter<(u64, u64), VerifiedToken> for Size {
+    fn weight(&self, _: &(u64, u64), token: &VerifiedToken) -> u64 {
+        match token {
+            VerifiedToken::Jwt(_) => 1,
+            VerifiedToken::Pat(pat) => 1 + pat.scopes().iter().len() as u64 / 4,
+        }
     }
 }
 
