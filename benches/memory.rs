@@ -12,9 +12,11 @@ use tower_passticket::{
 };
 
 fn main() {
-    // `cargo test --benches` runs it without a word, and not optimised.
-    let measured = std::env::args().any(|arg| arg == "--bench");
-    let count = NonZeroUsize::new(if measured { 5_000 } else { 20 }).unwrap();
+    // `cargo test --benches` runs it too, not optimised: signing so many takes its time.
+    if !std::env::args().any(|arg| arg == "--bench") {
+        return;
+    }
+    let count = NonZeroUsize::new(5_000).unwrap();
     let users: Vec<_> = (0..count.get()).map(|i| UserId::new(&format!("U{i}")).unwrap()).collect();
 
     let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
