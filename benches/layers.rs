@@ -3,14 +3,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a bench stops by panicking")]
 
-use std::{convert::Infallible, hint::black_box, num::NonZeroUsize, sync::Arc};
+use std::{
+    convert::Infallible,
+    future::ready,
+    hint::black_box,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex},
+};
 
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{Request, Response};
 use http_body_util::Full;
 use tokio::runtime::Builder;
-use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_passticket::{
     clock::{Clock, SystemClock},
     layer::{
@@ -51,19 +57,23 @@ fn layers(criterion: &mut Criterion) {
         route("open", Scheme::Bypass),
     ]);
     let routes = Arc::new(routes.unwrap());
-    let stack = |verifier: &TokenVerifier| {
+    let authenticate = |verifier: &TokenVerifier| {
         let authenticator =
             Authenticator::new(verifier.clone()).personal_access_tokens(RevocationIndex::default());
+        AuthenticateLayer::new(authenticator)
+    };
+    let tickets = || PassTicketLayer::new(LocalGenerator::new(profiles.clone()));
+    let stack = |verifier: &TokenVerifier| {
         ServiceBuilder::new()
             .layer(SanitizeLayer::new())
             .layer(RouteLayer::new(routes.clone()))
-            .layer(AuthenticateLayer::new(authenticator))
+            .layer(authenticate(verifier))
             .layer(ScopeLayer::new())
-            .layer(PassTicketLayer::new(LocalGenerator::new(profiles.clone())))
+            .layer(tickets())
             .service(service_fn(nothing))
     };
-    let (each_time, remembered) =
-        (stack(&verifier), stack(&verifier.clone().with_cache(NonZeroUsize::new(10_000).unwrap())));
+    let cached = verifier.clone().with_cache(NonZeroUsize::new(10_000).unwrap());
+    let (each_time, remembered) = (stack(&verifier), stack(&cached));
 
     let request = |path: &str, name: &str, value: String| {
         Request::get(path)
@@ -90,15 +100,41 @@ fn layers(criterion: &mut Criterion) {
     let whole = |request| {
         runtime.block_on(call(each_time.clone(), request));
     };
-    let cached = |request| {
+    let cheap = |request| {
         runtime.block_on(call(remembered.clone(), request));
     };
     run("bare service", &bypass, &bare);
     run("bypass", &bypass, &whole);
-    run("JWT cookie to PassTicket, remembered", &cookie, &cached);
-    run("PAT header to PassTicket, remembered", &header, &cached);
+    run("JWT cookie to PassTicket, remembered", &cookie, &cheap);
+    run("PAT header to PassTicket, remembered", &header, &cheap);
     run("JWT cookie to PassTicket, verified each time", &cookie, &whole);
     run("PAT header to PassTicket, verified each time", &header, &whole);
+    group.finish();
+
+    // Each alone, with a request as those before it leave it.
+    let mut group = criterion.benchmark_group("alone");
+    macro_rules! alone {
+        ($name:literal, $layer:expr, $request:ident) => {
+            let service = $layer.layer(service_fn(nothing));
+            group.bench_function($name, |b| {
+                b.iter(|| runtime.block_on(call(service.clone(), black_box($request.clone()))));
+            });
+            let seen = Mutex::new(None);
+            let keep = service_fn(|request| {
+                *seen.lock().unwrap() = Some(request);
+                ready(Ok(Response::new(Body::default())))
+            });
+            runtime.block_on(call($layer.layer(keep), $request));
+            let $request = seen.into_inner().unwrap().unwrap();
+        };
+    }
+    let request = header;
+    alone!("sanitize", SanitizeLayer::new(), request);
+    alone!("route", RouteLayer::new(routes.clone()), request);
+    alone!("authenticate, remembered", authenticate(&cached), request);
+    alone!("scope", ScopeLayer::new(), request);
+    alone!("passticket", tickets(), request);
+    drop(request);
     group.finish();
 
     let mut group = criterion.benchmark_group("floor");

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
 
-use std::hint::black_box;
+use std::{hint::black_box, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use des::{
@@ -12,8 +12,8 @@ use des::{
 use hmac::{Hmac, Mac};
 use sha2::Sha512;
 use tower_passticket::{
-    clock::Timestamp,
-    passticket::{Algorithm, Applid, KeyProfile, UserId},
+    clock::{ManualClock, SystemClock, Timestamp},
+    passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, UserId},
 };
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -28,13 +28,23 @@ fn floors(c: &mut Criterion) {
     let des = Des::new(&[7; 8].into());
     let mut block = Block::<Des>::default();
     c.bench_function("floor/1 DES block", |b| b.iter(|| des.encrypt_block(black_box(&mut block))));
-    c.bench_function("floor/8 DES blocks", |b| {
-        b.iter(|| (0..8).for_each(|_| des.encrypt_block(black_box(&mut block))));
-    });
+    // Of a legacy ticket: with user and APPLID prepared, and without.
+    for blocks in [6, 8] {
+        c.bench_function(&format!("floor/{blocks} DES blocks"), |b| {
+            b.iter(|| (0..blocks).for_each(|_| des.encrypt_block(black_box(&mut block))));
+        });
+    }
     let hmac = Hmac::<Sha512>::new_from_slice(&[7; 64]).unwrap();
-    c.bench_function("floor/1 HMAC, keyed", |b| {
-        b.iter(|| hmac.clone().chain_update(black_box([0; 20])).finalize());
-    });
+    // Of an enhanced one.
+    for hmacs in [1, 6, 7] {
+        c.bench_function(&format!("floor/{hmacs} HMAC, keyed"), |b| {
+            b.iter(|| {
+                for _ in 0..hmacs {
+                    black_box(hmac.clone().chain_update(black_box([0; 20])).finalize());
+                }
+            });
+        });
+    }
 }
 
 fn tickets(c: &mut Criterion) {
@@ -58,5 +68,28 @@ fn tickets(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, floors, tickets);
+/// The targets: a ticket of a new second costs at most 1.1 times what it is made of, the same again
+/// at most 100 ns.
+fn remembered(c: &mut Criterion) {
+    let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
+    let clock = Arc::new(ManualClock::new(NOW));
+    let generator = LocalGenerator::new(KeyProfiles::new([profile(Algorithm::Legacy)]).unwrap())
+        .remembering(NonZeroUsize::new(1_000).unwrap())
+        .with_clock(clock.clone());
+    c.bench_function("generator/legacy, same second again", |b| {
+        b.iter(|| generator.generate_now(black_box(&user), black_box(&applid)));
+    });
+    c.bench_function("generator/legacy, new second", |b| {
+        b.iter(|| {
+            clock.advance(Duration::from_secs(1));
+            generator.generate_now(black_box(&user), black_box(&applid))
+        });
+    });
+    let generator = generator.with_clock(Arc::new(SystemClock));
+    c.bench_function("generator/legacy, on the clock of the machine", |b| {
+        b.iter(|| generator.generate_now(black_box(&user), black_box(&applid)));
+    });
+}
+
+criterion_group!(benches, floors, tickets, remembered);
 criterion_main!(benches);

@@ -2,19 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
 
+mod revocations;
+
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use revocations::revocation;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tower_passticket::{
-    clock::Timestamp,
     passticket::UserId,
     revocation::{DurableStore, Revocation, RevocationCheck, RevocationStore},
-    token::{
-        Pat, Scopes, ServiceId, SigningKey, TokenFingerprint, TokenIssuer, TokenVerifier, Validity,
-        VerifiedToken,
-    },
+    token::{Pat, Scopes, SigningKey, TokenIssuer, TokenVerifier, Validity, VerifiedToken},
 };
 
 /// PATs in use at the same time; what is checked next is not what was checked last.
@@ -37,22 +36,6 @@ fn pats() -> Vec<Pat> {
 
 /// A million, unless nothing is measured: `cargo test --benches` runs each once, not optimised.
 const MANY: usize = if cfg!(debug_assertions) { 10_000 } else { 1_000_000 };
-
-/// Every third a token, a user, a service.
-fn revocation(i: usize) -> Revocation {
-    let up_to = Timestamp::from_secs(1_700_000_000);
-    match i % 3 {
-        0 => Revocation::Token {
-            token: TokenFingerprint::of(&format!("token {i}")),
-            expires_at: Timestamp::from_secs(1_900_000_000),
-        },
-        1 => Revocation::User { user: UserId::new(&format!("R{i}")).unwrap(), up_to },
-        _ => {
-            let service = ServiceId::new(&format!("revoked-{i}")).unwrap();
-            Revocation::Service { service, up_to }
-        }
-    }
-}
 
 fn open() -> (TempDir, DurableStore) {
     let directory = tempfile::tempdir().unwrap();

@@ -8,13 +8,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
 
+#[path = "../revocations/mod.rs"]
+mod revocations;
+
+use revocations::revocation;
 use tokio::runtime::Runtime;
-use tower_passticket::{
-    clock::Timestamp,
-    passticket::UserId,
-    revocation::{DurableStore, Revocation, RevocationStore},
-    token::{ServiceId, TokenFingerprint},
-};
+use tower_passticket::revocation::{DurableStore, RevocationStore};
 
 /// So many wait for the disk together.
 const AT_ONCE: usize = 100_000;
@@ -33,21 +32,5 @@ fn main() {
                 answer.await.unwrap();
             }
         });
-    }
-}
-
-/// Every third a token, a user, a service.
-fn revocation(i: usize) -> Revocation {
-    let up_to = Timestamp::from_secs(1_700_000_000);
-    match i % 3 {
-        0 => Revocation::Token {
-            token: TokenFingerprint::of(&format!("token {i}")),
-            expires_at: Timestamp::from_secs(1_900_000_000),
-        },
-        1 => Revocation::User { user: UserId::new(&format!("R{i}")).unwrap(), up_to },
-        _ => {
-            let service = ServiceId::new(&format!("revoked-{i}")).unwrap();
-            Revocation::Service { service, up_to }
-        }
     }
 }

@@ -145,7 +145,7 @@ mod zowe;
 use std::{
     fmt,
     net::SocketAddr,
-    num::NonZeroU32,
+    num::{NonZeroU32, NonZeroUsize},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -239,6 +239,8 @@ pub struct Config {
     pub token_lifetime: Duration,
     /// How long to wait.
     pub timeouts: Timeouts,
+    /// How much to keep.
+    pub limits: Limits,
     /// The services, from the api-defs that `passticketProxy.apiDefs` names and
     /// `passticketProxy.services`. Every APPLID among them is in [`profiles`](Self::profiles).
     pub routes: Routes,
@@ -329,6 +331,34 @@ pub struct Timeouts {
     pub provider: Duration,
 }
 
+/// How much there may be of what grows with users and connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Verified tokens that are remembered, of [400 bytes](crate::token::TokenVerifier::with_cache)
+    /// each: `passticketProxy.limits.cachedTokens`, 100 to 1,000,000.
+    pub cached_tokens: NonZeroUsize,
+    /// Pairs of user and APPLID whose ticket of the second is remembered, of 100 bytes each:
+    /// `passticketProxy.limits.rememberedTickets`, 100 to 1,000,000.
+    pub remembered_tickets: NonZeroUsize,
+    /// Connections of clients that are open at the same time, rounded up to as many for each thread;
+    /// more wait to be accepted: `passticketProxy.limits.connections`, 1 to 1,000,000.
+    pub connections: NonZeroUsize,
+}
+
+impl Default for Limits {
+    /// 10,000 tokens, 4,096 tickets, 10,000 connections.
+    fn default() -> Self {
+        const {
+            Self {
+                cached_tokens: NonZeroUsize::new(10_000).expect("is not zero"),
+                remembered_tickets: NonZeroUsize::new(4_096).expect("is not zero"),
+                connections: NonZeroUsize::new(10_000).expect("is not zero"),
+            }
+        }
+    }
+}
+
 /// A configuration, and what there is to say about it nevertheless.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -385,6 +415,7 @@ impl fmt::Debug for Config {
             .field("cookies", &self.cookies)
             .field("token_lifetime", &self.token_lifetime)
             .field("timeouts", &self.timeouts)
+            .field("limits", &self.limits)
             .field("routes", &self.routes)
             .field("profiles", &self.profiles)
             .finish()
@@ -482,6 +513,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             drain: ours.drain,
             provider: ours.provider,
         },
+        limits: ours.limits,
         routes,
         profiles: KeyProfiles::new(ours.profiles).expect("a second entry of an APPLID is left out"),
     })

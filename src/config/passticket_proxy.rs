@@ -4,14 +4,14 @@ use std::{
     fmt, fs,
     hash::Hash,
     net::{IpAddr, Ipv4Addr},
-    num::NonZeroU32,
+    num::{NonZeroU32, NonZeroUsize},
     path::PathBuf,
     str::FromStr,
     time::Duration,
 };
 
 use super::{
-    Environment,
+    Environment, Limits,
     identities::certificate_filter,
     problem::quote,
     ptktdata::{self, Entries},
@@ -52,6 +52,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) handshake: Duration,
     pub(super) drain: Duration,
     pub(super) provider: Duration,
+    pub(super) limits: Limits,
 }
 
 /// How a client certificate becomes a user.
@@ -114,6 +115,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let (handshake, drain) = (seconds("handshakeSeconds", 1, 10), seconds("drainSeconds", 0, 30));
     let provider = seconds("providerSeconds", 1, 5);
     timeouts.finish();
+    let limits = limits(section.section("limits"));
     let at = section.at.clone();
     section.finish();
     PassticketProxy {
@@ -140,7 +142,23 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         handshake,
         drain,
         provider,
+        limits,
     }
+}
+
+fn limits(mut section: Section<'_>) -> Limits {
+    let mut number = |name, least, usual| {
+        let number = section.optional(name).and_then(|field| field.number(least..=1_000_000));
+        number.and_then(|n| usize::try_from(n).ok()).and_then(NonZeroUsize::new).unwrap_or(usual)
+    };
+    let usual = Limits::default();
+    let limits = Limits {
+        cached_tokens: number("cachedTokens", 100, usual.cached_tokens),
+        remembered_tickets: number("rememberedTickets", 100, usual.remembered_tickets),
+        connections: number("connections", 1, usual.connections),
+    };
+    section.finish();
+    limits
 }
 
 /// The user id of the started task, as Zowe installs it.

@@ -143,6 +143,7 @@ fn the_annotated_example_loads() {
         [connect, response, handshake, drain, provider].map(|timeout| timeout.as_secs())
     };
     assert_eq!(seconds(config.timeouts), [60, 60, 10, 30, 5]);
+    assert_eq!(config.limits, Limits::default());
 
     let route = |path| {
         let route = config.routes.find(path).unwrap();
@@ -577,6 +578,8 @@ fn all_problems_of_all_files_are_told_at_once() {
     setup.edit("port: 7554", "port: 70000");
     setup.edit("host: 127.0.0.1", "host: here");
     setup.edit("drainSeconds: 30", "drainSeconds: soon");
+    setup.edit("cachedTokens: 10000", "cachedTokens: 99");
+    setup.edit("rememberedTickets: 4096", "rememberedTicket: 4096");
     setup.write("jwt.key", "", 0o600);
     setup.write("users.yml", "users: {USER: x}", 0o600);
     setup.write("ptktdata/ZOWEAPPL.key", &ENHANCED[1..], 0o600);
@@ -588,6 +591,8 @@ fn all_problems_of_all_files_are_told_at_once() {
         "zowe.yaml:36: passticketProxy.signingKey: ",
         "zowe.yaml:74: passticketProxy.ptktdata[0].key: ",
         "zowe.yaml:83: passticketProxy.timeouts.drainSeconds: ",
+        "zowe.yaml:85: passticketProxy.limits.cachedTokens: \"99\" does not fit; write a number from ",
+        "zowe.yaml:86: passticketProxy.limits.rememberedTicket: is no key that can stand here; did ",
         "users.yml:1: users.USER: ",
         "api-defs/dc.yml:6: services[0].authentication.scheme: is missing; ",
         "api-defs/dc.yml:6: services[0].authentication.schema: is no key that can stand here; did ",
@@ -605,10 +610,14 @@ fn what_may_be_left_out_has_its_default() {
     setup.edit("  revocations: ", "  # ");
     setup.edit("compatibility: documented", "compatibility: zowe-v3");
     setup.edit("maximumValidityDays: 90", "maximumValidityDays: 30");
+    setup.edit("    cachedTokens: 10000 ", "    # ");
+    setup.edit("connections: 10000 ", "connections: 64 ");
     let config = setup.load().unwrap().config;
     assert_eq!(config.revocations, setup.0.path().join("revocations.redb"));
     assert_eq!(config.compatibility, Compatibility::ZoweV3);
     assert_eq!(config.max_validity.days(), 30);
+    assert_eq!(config.limits.cached_tokens, Limits::default().cached_tokens);
+    assert_eq!(config.limits.connections.get(), 64);
     let user = UserId::new("USER").unwrap();
     let saf = config.saf.check(&user, "ZOWE", "APIML.SERVICES", AccessLevel::Read);
     assert_eq!(saf.into_inner(), Ok(Access::Refused));

@@ -7,18 +7,22 @@
 //!   the key nobody can look for a second text with the same hash.
 //! - Times are compared with the clock at every look-up, so an entry is never good for longer than
 //!   its token. Revocation is not remembered at all: it is checked each time, elsewhere.
-//! - It is bounded. What is used more than once stays when a flood of distinct good tokens comes by.
-//! - A new token on many connections at once is verified once.
+//! - It is bounded, by what it holds: a PAT with many scopes counts as several tokens. What is used
+//!   more than once stays when a flood of distinct good tokens comes by.
+//! - A new token on many connections at once is verified once. The others block their thread for
+//!   the rest of that check, which is less than a check of their own. If it fails they check for
+//!   themselves, at the same time: one bad token on many connections stalls nobody for longer.
 
 use std::{
     fmt,
     hash::{BuildHasherDefault, Hash, Hasher},
     num::NonZeroUsize,
+    time::Duration,
 };
 
 use quick_cache::{
-    UnitWeighter,
-    sync::{Cache, DefaultLifecycle},
+    Weighter,
+    sync::{Cache, DefaultLifecycle, GuardResult},
 };
 use siphasher::sip128::{Hash128, SipHasher13};
 use uuid::Uuid;
@@ -27,7 +31,7 @@ use super::verify::{TokenError, VerifiedToken};
 use crate::clock::Timestamp;
 
 pub(super) struct TokenCache {
-    tokens: Cache<TokenHash, VerifiedToken, UnitWeighter, BuildHasherDefault<HashedBefore>>,
+    tokens: Cache<TokenHash, VerifiedToken, Size, BuildHasherDefault<HashedBefore>>,
     keyed: SipHasher13,
 }
 
@@ -66,7 +70,7 @@ impl TokenCache {
         let tokens = Cache::with(
             capacity.get(),
             capacity.get() as u64,
-            UnitWeighter,
+            Size,
             BuildHasherDefault::default(),
             DefaultLifecycle::default(),
         );
@@ -84,13 +88,50 @@ impl TokenCache {
         verify: impl FnOnce() -> Result<VerifiedToken, TokenError>,
     ) -> Result<VerifiedToken, TokenError> {
         let hash = TokenHash(self.keyed.hash(token.as_bytes()));
-        let verified = self.tokens.get_or_insert_with(&hash, verify)?;
+        let verified = self.get_or_insert(&hash, verify)?;
         let expires_at = verified.expires_at();
         if expires_at <= now {
             self.tokens.remove(&hash);
             return Err(TokenError::Expired { secs_ago: now.as_secs() - expires_at.as_secs() });
         }
         Ok(verified)
+    }
+
+    fn get_or_insert<E>(
+        &self,
+        hash: &TokenHash,
+        verify: impl FnOnce() -> Result<VerifiedToken, E>,
+    ) -> Result<VerifiedToken, E> {
+        let first = match self.tokens.get_value_or_guard(hash, Some(Duration::ZERO)) {
+            GuardResult::Value(verified) => return Ok(verified),
+            GuardResult::Guard(guard) => Some(guard),
+            GuardResult::Timeout => match self.tokens.get_value_or_guard(hash, None) {
+                GuardResult::Value(verified) => return Ok(verified),
+                // The check that was waited for has failed. To go first now would let all others
+                // that have waited wait on, one check after the other.
+                GuardResult::Guard(_) | GuardResult::Timeout => None,
+            },
+        };
+        let verified = verify()?;
+        match first {
+            // An error says that it has been removed meanwhile.
+            Some(guard) => drop(guard.insert(verified.clone())),
+            None => self.tokens.insert(*hash, verified.clone()),
+        }
+        Ok(verified)
+    }
+}
+
+/// As how many tokens one counts: the usual one, or four scopes, is less than 400 bytes.
+#[derive(Clone)]
+struct Size;
+
+impl Weighter<TokenHash, VerifiedToken> for Size {
+    fn weight(&self, _: &TokenHash, token: &VerifiedToken) -> u64 {
+        match token {
+            VerifiedToken::Jwt(_) => 1,
+            VerifiedToken::Pat(pat) => 1 + pat.scopes().iter().len() as u64 / 4,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The claims as they stand in the token (zowe-endpoints §2.1, §2.2).
 
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 /// `iss` of a login token; compared without case, as the reference does.
 pub(super) const ISSUER_JWT: &str = "APIML";
@@ -35,6 +36,11 @@ pub(super) struct Claims {
     /// rule must tell two tokens of one second apart (design, decision 8).
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(super) iat_ms: Option<u64>,
+    /// No token of ours has it and nothing asks for it. It is here to be refused when it stands
+    /// twice (RFC 7519 §4).
+    #[serde(default, skip_serializing)]
+    #[expect(dead_code, reason = "reading it is the check")]
+    pub(super) aud: Option<Value>,
 }
 
 /// A claim that may be absent but not `null`.

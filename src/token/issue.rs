@@ -88,6 +88,7 @@ impl TokenIssuer {
             auth_prov: None,
             scopes: None,
             iat_ms: (issuer == ISSUER_PAT).then_some(now.as_millis()),
+            aud: None,
         }
     }
 

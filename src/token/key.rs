@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256};
 use base64::{Engine, engine::general_purpose::STANDARD, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{
-    Algorithm, DecodingKey, EncodingKey, crypto,
+    Algorithm, EncodingKey, crypto,
     jwk::{AlgorithmParameters, Jwk, RSAKeyParameters},
 };
 use serde_json::{Value, json};
@@ -50,7 +51,9 @@ impl fmt::Debug for SigningKey {
 /// An RSA public key that verifies RS256.
 #[derive(Clone)]
 pub struct VerifyingKey {
-    decoding: DecodingKey,
+    /// Parsed once: that takes a sixth of the time of a check. It knows that it is for RS256, so no
+    /// header of a token can make it check anything else.
+    rs256: ParsedPublicKey,
     /// Base64url of modulus and exponent, as a JWK has them.
     modulus: String,
     exponent: String,
@@ -58,7 +61,6 @@ pub struct VerifyingKey {
 
 impl VerifyingKey {
     fn from_jwk(jwk: &Jwk) -> Result<Self, KeyError> {
-        use_aws_lc();
         let AlgorithmParameters::RSA(RSAKeyParameters { n, e, .. }) = &jwk.algorithm else {
             return Err(KeyError::NotRsaPublic);
         };
@@ -67,8 +69,11 @@ impl VerifyingKey {
         if bits < MIN_BITS {
             return Err(KeyError::TooShort { bits });
         }
-        let decoding = DecodingKey::from_jwk(jwk).map_err(|_| KeyError::NotRsaPublic)?;
-        Ok(Self { decoding, modulus: n.clone(), exponent: e.clone() })
+        let exponent = BASE64_URL_SAFE_NO_PAD.decode(e).map_err(|_| KeyError::NotRsaPublic)?;
+        let rs256 =
+            ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, rsa_public_key(&modulus, &exponent))
+                .map_err(|_| KeyError::NotRsaPublic)?;
+        Ok(Self { rs256, modulus: n.clone(), exponent: e.clone() })
     }
 
     /// The key as a JSON Web Key (RFC 7517): `kty`, `n`, `e`, and what it is for.
@@ -79,8 +84,8 @@ impl VerifyingKey {
     /// The key as a PEM document (`PUBLIC KEY`, RFC 5280 SubjectPublicKeyInfo).
     pub fn to_pem(&self) -> String {
         // Both parts came out of a JWK that was decoded in `from_jwk`.
-        let integer = |part| der_integer(&BASE64_URL_SAFE_NO_PAD.decode(part).unwrap_or_default());
-        let rsa_key = der(0x30, &[integer(&self.modulus), integer(&self.exponent)].concat());
+        let decoded = |part| BASE64_URL_SAFE_NO_PAD.decode(part).unwrap_or_default();
+        let rsa_key = rsa_public_key(&decoded(&self.modulus), &decoded(&self.exponent));
         // AlgorithmIdentifier { rsaEncryption, NULL }, RFC 8017 §A.1.
         let algorithm = [
             0x30, 0x0D, 0x06, 0x09, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x01, 0x01, 0x05,
@@ -98,8 +103,9 @@ impl VerifyingKey {
         pem
     }
 
-    pub(super) fn decoding(&self) -> &DecodingKey {
-        &self.decoding
+    /// Whether this is the RS256 signature of `message` under this key (RFC 7518 §3.3).
+    pub(super) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.rs256.verify_sig(message, signature).is_ok()
     }
 }
 
@@ -114,6 +120,11 @@ impl fmt::Debug for VerifyingKey {
 fn use_aws_lc() {
     // An `Err` says that somebody has chosen already, which is as good.
     let _ = crypto::aws_lc::DEFAULT_PROVIDER.install_default();
+}
+
+/// RSAPublicKey, RFC 8017 §A.1.1.
+fn rsa_public_key(modulus: &[u8], exponent: &[u8]) -> Vec<u8> {
+    der(0x30, &[der_integer(modulus), der_integer(exponent)].concat())
 }
 
 fn der_integer(magnitude: &[u8]) -> Vec<u8> {

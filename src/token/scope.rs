@@ -102,7 +102,7 @@ impl Scopes {
     }
 
     /// The services, sorted.
-    pub fn iter(&self) -> impl Iterator<Item = &ServiceId> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &ServiceId> {
         self.0.iter()
     }
 }

@@ -2,7 +2,8 @@
 
 use std::{num::NonZeroUsize, sync::Arc};
 
-use jsonwebtoken::{Algorithm, Validation, errors::ErrorKind};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, errors::ErrorKind};
 
 #[cfg(feature = "store")]
 use super::fingerprint::Salt;
@@ -24,7 +25,6 @@ pub const MAX_TOKEN_LEN: usize = 16 * 1024;
 #[derive(Clone, Debug)]
 pub struct TokenVerifier {
     key: VerifyingKey,
-    validation: Validation,
     clock: Arc<dyn Clock>,
     cache: Option<Arc<TokenCache>>,
 }
@@ -32,15 +32,7 @@ pub struct TokenVerifier {
 impl TokenVerifier {
     /// A verifier that takes the time from the machine.
     pub fn new(key: VerifyingKey) -> Self {
-        // Times and types are checked below against our own clock and without leeway. The
-        // library's own checks would allow a minute and not look at `nbf`.
-        let mut validation = Validation::new(Algorithm::RS256);
-        validation.algorithms = vec![Algorithm::RS256];
-        validation.required_spec_claims.clear();
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
-        validation.validate_aud = false;
-        Self { key, validation, clock: Arc::new(SystemClock), cache: None }
+        Self { key, clock: Arc::new(SystemClock), cache: None }
     }
 
     /// Takes the time from `clock`.
@@ -54,7 +46,8 @@ impl TokenVerifier {
     /// instead of a signature check. What is remembered is not the text of a token, is good for no
     /// longer than the token, and says nothing about revocation. Clones share what they remember.
     ///
-    /// Takes about 200 bytes for each token, and what its scopes and its domain take.
+    /// Takes less than 400 bytes for each token (`benches/memory.rs`). One with many scopes is
+    /// larger, and counts as several.
     #[must_use]
     pub fn with_cache(mut self, tokens: NonZeroUsize) -> Self {
         self.cache = Some(Arc::new(TokenCache::new(tokens)));
@@ -83,22 +76,23 @@ impl TokenVerifier {
     }
 
     fn verify_anew(&self, token: &str) -> Result<VerifiedToken, TokenError> {
-        let data = jsonwebtoken::decode::<Claims>(token, self.key.decoding(), &self.validation)
-            .map_err(|e| match e.kind() {
-                ErrorKind::InvalidSignature => TokenError::Signature,
-                ErrorKind::InvalidAlgorithm => TokenError::Algorithm,
-                // An algorithm that the library has no name for, `none` among them.
-                ErrorKind::Json(_) if jsonwebtoken::decode_header(token).is_err() => {
-                    TokenError::Algorithm
-                }
-                ErrorKind::Json(e) if e.is_data() => TokenError::Claims(claim_problem(e)),
-                _ => TokenError::Malformed,
-            })?;
+        // Checked here and not by jsonwebtoken's `decode`, which parses the key for each token and
+        // reads header and claims twice: a third more. Its checks of times would be of no use
+        // anyway: they allow a minute, and do not go by our clock.
+        let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
+        let (header, payload) = message.rsplit_once('.').ok_or(TokenError::Malformed)?;
+        let critical = header != OUR_HEADER && has_critical_extensions(token)?;
+        if !self.key.has_signed(message.as_bytes(), &decode(signature)?) {
+            return Err(TokenError::Signature);
+        }
+        let claims = serde_json::from_slice(&decode(payload)?).map_err(|e| {
+            if e.is_data() { TokenError::Claims(claim_problem(&e)) } else { TokenError::Malformed }
+        })?;
         // RFC 7515 §4.1.11: an extension that is marked critical and not understood.
-        if data.header.crit.is_some() {
+        if critical {
             return Err(TokenError::Malformed);
         }
-        self.check(token, data.claims)
+        self.check(token, claims)
     }
 
     fn check(&self, token: &str, claims: Claims) -> Result<VerifiedToken, TokenError> {
@@ -134,6 +128,26 @@ impl TokenVerifier {
         }
         Err(TokenError::Issuer)
     }
+}
+
+/// `{"alg":"RS256"}`: the header that [`TokenIssuer`](super::TokenIssuer) writes.
+const OUR_HEADER: &str = "eyJhbGciOiJSUzI1NiJ9";
+
+/// Reads the header of a token, which has to say RS256.
+fn has_critical_extensions(token: &str) -> Result<bool, TokenError> {
+    let header = jsonwebtoken::decode_header(token).map_err(|e| match e.kind() {
+        // It has no name for some algorithms, `none` among them.
+        ErrorKind::Json(_) => TokenError::Algorithm,
+        _ => TokenError::Malformed,
+    })?;
+    match header.alg {
+        Algorithm::RS256 => Ok(header.crit.is_some()),
+        _ => Err(TokenError::Algorithm),
+    }
+}
+
+fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
+    BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)
 }
 
 /// Our private claim says it to the millisecond. It only refines `iat`: a value in another second
@@ -311,10 +325,17 @@ pub enum TokenError {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::LazyLock, time::Duration};
+    use std::{
+        sync::{
+            Barrier, LazyLock,
+            atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        },
+        thread,
+        time::{Duration, Instant},
+    };
 
     use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as B64};
-    use jsonwebtoken::{EncodingKey, Header};
+    use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -553,52 +574,146 @@ mod tests {
         assert_eq!(cached(), 0);
     }
 
-    #[test]
-    fn the_cache_is_bounded_and_a_flood_does_not_wash_out_what_is_used() {
-        let cache = TokenCache::new(NonZeroUsize::new(50).unwrap());
-        let now = Timestamp::from_secs(NOW);
-        let verified = verifier().verify(&signed(&good())).unwrap();
-        let known = |token: &str| {
-            let mut seen = true;
+    /// A cache with what it was asked to verify.
+    struct Watched {
+        cache: TokenCache,
+        verified: VerifiedToken,
+        checks: AtomicUsize,
+    }
+
+    impl Watched {
+        fn new(capacity: usize) -> Self {
+            let verified = verifier().verify(&signed(&good())).unwrap();
+            Self::of(capacity, verified)
+        }
+
+        fn of(capacity: usize, verified: VerifiedToken) -> Self {
+            let cache = TokenCache::new(NonZeroUsize::new(capacity).unwrap());
+            Self { cache, verified, checks: AtomicUsize::new(0) }
+        }
+
+        /// Whether it was known; else it is good.
+        fn knows(&self, token: &str) -> bool {
+            let before = self.checks.load(SeqCst);
             let verify = || {
-                seen = false;
-                Ok(verified.clone())
+                self.checks.fetch_add(1, SeqCst);
+                Ok(self.verified.clone())
             };
-            cache.get_or_verify(token, now, verify).unwrap();
-            seen
-        };
-        for _ in 0..3 {
-            known("used");
+            self.cache.get_or_verify(token, Timestamp::from_secs(NOW), verify).unwrap();
+            self.checks.load(SeqCst) == before
         }
-        let mut again = 0;
-        for i in 0..5_000 {
-            known(&format!("flood {i}"));
-            if i % 10 == 0 && known("used") {
-                again += 1;
-            }
+
+        /// Shows it a token that is bad.
+        fn refuses(&self, token: &str) {
+            let verify = || {
+                self.checks.fetch_add(1, SeqCst);
+                Err(TokenError::Signature)
+            };
+            let got = self.cache.get_or_verify(token, Timestamp::from_secs(NOW), verify);
+            assert_eq!(got.unwrap_err(), TokenError::Signature);
         }
-        assert!(cache.len() <= 50, "{}", cache.len());
-        assert!(again >= 495, "{again} of 500");
     }
 
     #[test]
-    fn a_new_token_on_many_threads_is_verified_once() {
-        let cache = TokenCache::new(NonZeroUsize::new(50).unwrap());
-        let verified = verifier().verify(&signed(&good())).unwrap();
-        let calls = std::sync::atomic::AtomicU32::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    let verify = || {
-                        calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-                        std::thread::yield_now();
-                        Ok(verified.clone())
-                    };
-                    cache.get_or_verify("new", Timestamp::from_secs(NOW), verify).unwrap();
-                });
+    fn the_cache_is_bounded_and_a_flood_does_not_wash_out_what_is_used() {
+        for capacity in [50, 1_000] {
+            let watched = Watched::new(capacity);
+            watched.knows("used");
+            watched.knows("used");
+            let mut forgotten = 0;
+            for i in 0..10 * capacity {
+                assert!(!watched.knows(&format!("flood {i}")));
+                if i % 10 == 0 && !watched.knows("used") {
+                    forgotten += 1;
+                }
             }
+            assert!(watched.cache.len() <= capacity, "{}", watched.cache.len());
+            assert_eq!(forgotten, 0);
+        }
+    }
+
+    #[test]
+    fn what_has_many_scopes_counts_as_several() {
+        let scopes: Vec<_> = (0..400).map(|i| format!("service-{i}")).collect();
+        let large = verifier().verify(&signed(&with(json!({ "scopes": scopes })))).unwrap();
+        let watched = Watched::of(1_010, large);
+        for i in 0..100 {
+            watched.knows(&format!("flood {i}"));
+        }
+        assert!((1..=10).contains(&watched.cache.len()), "{}", watched.cache.len());
+    }
+
+    #[test]
+    fn a_flood_of_bad_tokens_costs_its_checks_and_nothing_else() {
+        let watched = Watched::new(50);
+        let good: Vec<_> = (0..20).map(|i| format!("good {i}")).collect();
+        good.iter().for_each(|token| assert!(!watched.knows(token)));
+        let (held, before) = (watched.cache.len(), watched.checks.load(SeqCst));
+        for i in 0..5_000 {
+            watched.refuses(&format!("bad {i}"));
+            watched.refuses("bad");
+        }
+        assert_eq!(watched.checks.load(SeqCst), before + 10_000);
+        assert_eq!(watched.cache.len(), held);
+        good.iter().for_each(|token| assert!(watched.knows(token), "{token}"));
+    }
+
+    const THREADS: usize = 8;
+
+    #[test]
+    fn a_new_token_on_many_threads_is_verified_once() {
+        let watched = Watched::new(50);
+        for round in 0..50 {
+            let (token, start) = (format!("new {round}"), Barrier::new(THREADS));
+            thread::scope(|scope| {
+                for _ in 0..THREADS {
+                    scope.spawn(|| {
+                        start.wait();
+                        watched.knows(&token)
+                    });
+                }
+            });
+            assert_eq!(watched.checks.load(SeqCst), round + 1);
+        }
+    }
+
+    #[test]
+    fn those_who_waited_for_a_bad_token_check_it_at_the_same_time() {
+        let watched = Watched::new(50);
+        let (begun, asking) = <(AtomicBool, AtomicUsize)>::default();
+        let (checking, together) = <(AtomicUsize, AtomicBool)>::default();
+        let until = |done: &dyn Fn() -> bool| {
+            let start = Instant::now();
+            while !done() && start.elapsed() < Duration::from_secs(2) {
+                thread::yield_now();
+            }
+        };
+        let verify = || {
+            if begun.swap(true, SeqCst) {
+                checking.fetch_add(1, SeqCst);
+                let meet = || together.load(SeqCst) || checking.load(SeqCst) > 1;
+                until(&meet);
+                together.fetch_or(meet(), SeqCst);
+                checking.fetch_sub(1, SeqCst);
+            } else {
+                until(&|| asking.load(SeqCst) == THREADS);
+                // From having asked to waiting.
+                (0..1_000).for_each(|_| thread::yield_now());
+            }
+            Err(TokenError::Signature)
+        };
+        let ask = || {
+            asking.fetch_add(1, SeqCst);
+            let now = Timestamp::from_secs(NOW);
+            watched.cache.get_or_verify("bad", now, verify).unwrap_err();
+        };
+        thread::scope(|scope| {
+            scope.spawn(ask);
+            until(&|| begun.load(SeqCst));
+            (1..THREADS).for_each(|_| drop(scope.spawn(ask)));
         });
-        assert_eq!(calls.into_inner(), 1);
+        assert!(together.into_inner());
+        assert_eq!(watched.cache.len(), 0);
     }
 
     #[test]
@@ -611,6 +726,134 @@ mod tests {
             .login_token(&UserId::new("A").unwrap(), "security-domain")
             .unwrap();
         assert_eq!(format!("{issued:?}"), "IssuedToken(..)");
+    }
+
+    /// What jsonwebtoken makes of a token, in our words.
+    fn by_the_library(token: &str) -> Result<VerifiedToken, TokenError> {
+        let jwk = serde_json::from_value(KEY.verifying_key().to_jwk()).unwrap();
+        let mut validation = Validation::new(Algorithm::RS256);
+        validation.required_spec_claims.clear();
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        validation.validate_aud = false;
+        let key = DecodingKey::from_jwk(&jwk).unwrap();
+        let data = jsonwebtoken::decode::<Claims>(token, &key, &validation).map_err(|e| match e
+            .kind()
+        {
+            ErrorKind::InvalidSignature => TokenError::Signature,
+            ErrorKind::InvalidAlgorithm => TokenError::Algorithm,
+            ErrorKind::Json(_) if jsonwebtoken::decode_header(token).is_err() => {
+                TokenError::Algorithm
+            }
+            ErrorKind::Json(e) if e.is_data() => TokenError::Claims(claim_problem(e)),
+            _ => TokenError::Malformed,
+        })?;
+        if data.header.crit.is_some() {
+            return Err(TokenError::Malformed);
+        }
+        verifier().check(token, data.claims)
+    }
+
+    /// Members of an object, of which some are there and some are there twice.
+    fn object(members: Vec<(&'static str, Vec<String>)>) -> impl Strategy<Value = String> {
+        let member = |(name, values): (&'static str, Vec<String>)| {
+            // The first value is the good one, and most are.
+            let (good, any) = (Just(values[0].clone()), proptest::sample::select(values));
+            let value = prop_oneof![9 => good.boxed(), 1 => any.boxed()];
+            let one =
+                proptest::collection::vec(value.prop_map(move |v| format!("{name:?}:{v}")), 1);
+            prop_oneof![
+                30 => one.clone().boxed(),
+                1 => Just(Vec::new()).boxed(),
+                1 => (one.clone(), one).prop_map(|(a, b)| [a, b].concat()).boxed(),
+            ]
+        };
+        let members: Vec<_> = members.into_iter().map(member).collect();
+        members.prop_map(|members| format!("{{{}}}", members.concat().join(",")))
+    }
+
+    fn values(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(ToString::to_string).collect()
+    }
+
+    /// Text where a token has its header.
+    fn headers() -> impl Strategy<Value = String> {
+        let header = object(vec![
+            (
+                "alg",
+                values(&[
+                    "\"RS256\"",
+                    "\"none\"",
+                    "\"RS512\"",
+                    "\"HS256\"",
+                    "\"rs256\"",
+                    "5",
+                    "null",
+                ]),
+            ),
+            ("typ", values(&["\"JWT\"", "5", "null"])),
+            ("kid", values(&["\"a\"", "[]"])),
+            ("x", values(&["1", "{}", "1e999"])),
+        ]);
+        let ours = Just(r#"{"alg":"RS256"}"#.to_owned());
+        prop_oneof![
+            8 => ours.boxed(),
+            8 => header.boxed(),
+            1 => with_crit().boxed(),
+            1 => "\\PC{0,8}".boxed(),
+        ]
+    }
+
+    fn with_crit() -> impl Strategy<Value = String> {
+        object(vec![
+            ("alg", values(&["\"RS256\""])),
+            ("crit", values(&["[\"exp\"]", "[]", "5", "null"])),
+        ])
+    }
+
+    fn payloads() -> impl Strategy<Value = String> {
+        let (late, soon) = ((NOW + 5).to_string(), NOW.to_string());
+        let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
+        let payload = object(vec![
+            ("sub", values(&["\"USER\"", "\"no user\"", "5", "null"])),
+            ("iat", values(&["1", "1.5", "\"1\"", "-1"])),
+            ("exp", values(&[&late, &soon, "1e12", "null", "99999999999999999999"])),
+            ("iss", values(&["\"APIML\"", "\"apiml_pat\"", "\"x\"", "[\"APIML\"]"])),
+            ("nbf", values(&["0", &late, "\"0\"", "null"])),
+            ("scopes", values(&["[\"a\"]", "\"a\"", "[5]", "null"])),
+            ("dom", values(&["\"d\"", "\"\\ud800\"", "null"])),
+            ("aud", values(&["\"a\"", "null", "[1,{}]", "1e999", "\"\\ud800\"", &deep])),
+            ("other", values(&["{}", "null", &deep])),
+        ]);
+        prop_oneof![20 => payload.boxed(), 1 => "\\PC{0,8}".boxed()]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_accepted_is_what_the_library_accepts(
+            header in headers(),
+            payload in payloads(),
+            spoil in prop_oneof![
+                12 => Just(None),
+                1 => (0usize..4_000, prop_oneof![Just('.'), Just('='), Just('A')]).prop_map(Some),
+            ],
+        ) {
+            let mut token = format!("{}.{}", B64.encode(header), B64.encode(payload));
+            let signature =
+                jsonwebtoken::crypto::sign(token.as_bytes(), KEY.private(), Algorithm::RS256);
+            token = format!("{token}.{}", signature.unwrap());
+            if let Some((position, with)) = spoil {
+                token.insert(position % (token.len() + 1), with);
+            }
+            let [ours, theirs] = [verifier().verify(&token), by_the_library(&token)];
+            match (&ours, &theirs) {
+                (Ok(_), Ok(_)) => {}
+                (Err(ours), Err(theirs)) => prop_assert_eq!(ours, theirs),
+                _ => prop_assert!(false, "{:?}, the library: {:?}, {}", ours, theirs, token),
+            }
+        }
     }
 
     proptest! {

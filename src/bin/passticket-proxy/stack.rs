@@ -1,6 +1,6 @@
 //! From a configuration to the services that run.
 
-use std::{convert::Infallible, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use http::{
     HeaderName, Request,
@@ -28,13 +28,6 @@ use tower_passticket::{
 use tower_service::Service;
 
 use crate::providers::{self, Mapper, Remote, Saf};
-
-/// So many verified tokens are remembered, in some two megabytes.
-const CACHED_TOKENS: NonZeroUsize = NonZeroUsize::new(10_000).expect("is not zero");
-
-/// Of so many users and APPLIDs the ticket of the second is remembered where it may be used again,
-/// in some hundred kilobytes.
-const RECENT_TICKETS: NonZeroUsize = NonZeroUsize::new(4_096).expect("is not zero");
 
 /// A service that has not taken the connection by then is down; the answer may take longer.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -119,10 +112,11 @@ pub(crate) fn gateway(
 + Send
 + 'static {
     let key = &config.signing_key;
-    let verifier = TokenVerifier::new(key.verifying_key()).with_cache(CACHED_TOKENS);
+    let verifier = TokenVerifier::new(key.verifying_key()).with_cache(config.limits.cached_tokens);
     let issuer = TokenIssuer::new(key.clone()).with_lifetime(config.token_lifetime);
 
-    let generator = LocalGenerator::new(config.profiles.clone()).remembering(RECENT_TICKETS);
+    let generator =
+        LocalGenerator::new(config.profiles.clone()).remembering(config.limits.remembered_tickets);
     let generator = PermittedGenerator::new(generator, config.saf.clone(), config.gateway_user);
     let remote = Remote::new(connector.clone(), config);
     let audit = audit.map_or_else(Audit::none, Audit::to);

@@ -22,9 +22,6 @@ use tower_service::Service;
 
 use crate::Failure;
 
-/// So many connections are open at the most, on all threads together.
-const MAX_CONNECTIONS: usize = 10_000;
-
 /// Serves with clones of `service` until `shutdown`, then until the requests in flight are answered.
 pub(crate) async fn serve<S>(
     config: &Config,
@@ -50,6 +47,7 @@ where
     for core in 0..cores {
         let listener = listener.try_clone().map_err(Failure::broken)?;
         let (encryption, timeouts, tls) = (config.encryption, config.timeouts, tls.clone());
+        let connections = config.limits.connections.get().div_ceil(cores);
         let (service, ended, mut ending) = (service.clone(), ended.clone(), ending.clone());
         let work = move || -> io::Result<Drained> {
             let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -62,7 +60,7 @@ where
                 let server = server
                     .handshake_timeout(timeouts.handshake)
                     .drain_timeout(timeouts.drain)
-                    .max_connections(MAX_CONNECTIONS.div_ceil(cores));
+                    .max_connections(connections);
                 // An error says that nobody is left to tell us.
                 let shutdown = async { drop(ending.wait_for(|ending| *ending).await) };
                 Ok(server.run(service, shutdown).await)

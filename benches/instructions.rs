@@ -1,0 +1,382 @@
+//! How many instructions the hot path takes, counted by valgrind: what creeps is seen here, where a
+//! clock is too rough. Each count is of [`ROUNDS`] calls, after as many to warm up.
+//!
+//! The counts that hold are in `instructions.txt`. Whoever takes over 5 % more than one of them fails.
+//!
+//! ```text
+//! apt-get install valgrind
+//! cargo install --locked gungraun-runner --version X.Y.Z     # that of gungraun in Cargo.lock
+//! cargo bench --bench instructions
+//! ```
+//!
+//! The counts anew, to be committed:
+//!
+//! ```text
+//! cargo bench --bench instructions | awk '/^instr/ { sub(/:.*/, "", $2); name = $2 }
+//!     $1 == "Instructions:" { sub(/[|].*/, "", $2); print name, $2 }' >/tmp/counts
+//! mv /tmp/counts benches/instructions.txt
+//! ```
+//!
+//! They are of x86-64 with AVX2. From run to run they differ by some instructions, as the seeds of
+//! hash tables do. Nothing here does RSA, for which the processor decides what code is run.
+
+#![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
+#![allow(missing_docs, unused_qualifications, reason = "the macros of gungraun have both")]
+
+mod revocations;
+
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    hint::black_box,
+    num::NonZeroUsize,
+    pin::pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use gungraun::{
+    Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
+};
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use rcgen::{CertificateParams, DnType};
+use revocations::revocation;
+use tower::{Layer, Service, ServiceBuilder};
+use tower_passticket::{
+    clock::{ManualClock, Timestamp},
+    identity::{CommonNameMapper, PeerCertificate},
+    layer::{
+        AuthenticateLayer, Authenticator, PassTicketLayer, Route, RouteLayer, Routes,
+        SanitizeLayer, Scheme, ScopeLayer, Upstream,
+    },
+    passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, UserId},
+    revocation::RevocationIndex,
+    token::{Scopes, ServiceId, SigningKey, TokenIssuer, TokenVerifier, Validity, VerifiedToken},
+};
+
+/// Ten, so that a count per call is read by moving the point.
+const ROUNDS: usize = 10;
+
+const COUNTS: &str = include_str!("instructions.txt");
+
+/// Fails what takes more than 5 % above its committed count.
+fn at_most(name: &str) -> LibraryBenchmarkConfig {
+    let mut callgrind = Callgrind::with_args(["--cache-sim=no"]);
+    // What has no count yet is only shown.
+    if let Some(count) = committed(name) {
+        callgrind.hard_limits([(EventKind::Ir, count + count / 20)]);
+    }
+    let mut config = LibraryBenchmarkConfig::default();
+    config.tool(callgrind);
+    config
+}
+
+fn committed(name: &str) -> Option<u64> {
+    let (_, count) = COUNTS.lines().filter_map(|l| l.split_once(' ')).find(|(n, _)| *n == name)?;
+    Some(count.trim().parse().unwrap())
+}
+
+type Body = Full<Bytes>;
+type Work = Box<dyn FnMut()>;
+
+const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
+
+/// What they are made of.
+struct World {
+    verifier: TokenVerifier,
+    jwt: String,
+    pat: String,
+    routes: Arc<Routes>,
+    revocations: Arc<RevocationIndex>,
+    tickets: LocalGenerator,
+}
+
+impl World {
+    fn new() -> Self {
+        let clock = Arc::new(ManualClock::new(NOW));
+        let rsa =
+            rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
+        let key = SigningKey::from_pem(rsa.unwrap().serialize_pem().as_bytes()).unwrap();
+        let verifier = TokenVerifier::new(key.verifying_key())
+            .with_clock(clock.clone())
+            .with_cache(NonZeroUsize::new(1_000).unwrap());
+        let issuer = TokenIssuer::new(key).with_clock(clock.clone());
+        let jwt = issuer.login_token(&user(), "security-domain").unwrap();
+        let scopes = Scopes::parse(["files"]).unwrap();
+        let pat = issuer.personal_access_token(&user(), &scopes, Validity::MAX).unwrap();
+
+        let route = |service: &str, scheme| {
+            let upstream = Upstream::parse("http://127.0.0.1").unwrap();
+            Route::new(ServiceId::new(service).unwrap(), "api/v1", upstream, scheme).unwrap()
+        };
+        let routes = Routes::new([
+            route("files", Scheme::HttpBasicPassTicket { applid: applid() }),
+            route("open", Scheme::Bypass),
+        ]);
+        let revocations = RevocationIndex::default();
+        (0..1_000).map(revocation).for_each(|revocation| revocations.apply(&revocation));
+        Self {
+            verifier,
+            jwt: jwt.expose().to_owned(),
+            pat: pat.expose().to_owned(),
+            routes: Arc::new(routes.unwrap()),
+            revocations: Arc::new(revocations),
+            tickets: generator(&clock, Algorithm::Legacy),
+        }
+    }
+
+    fn authenticate(&self) -> AuthenticateLayer<Arc<RevocationIndex>, CommonNameMapper> {
+        let revocations = self.revocations.clone();
+        let authenticator = Authenticator::new(self.verifier.clone())
+            .revocations(revocations.clone())
+            .personal_access_tokens(revocations)
+            .client_certificates(CommonNameMapper);
+        AuthenticateLayer::new(authenticator)
+    }
+
+    /// The whole stack around a service that does nothing.
+    fn stack(&self) -> impl Answers {
+        ServiceBuilder::new()
+            .layer(SanitizeLayer::new())
+            .layer(RouteLayer::new(self.routes.clone()))
+            .layer(self.authenticate())
+            .layer(ScopeLayer::new())
+            .layer(PassTicketLayer::new(self.tickets.clone()))
+            .service(Nothing::default())
+    }
+
+    fn cookie(&self) -> Request<Body> {
+        request("/files/api/v1/x", "cookie", &format!("a=1; apimlAuthenticationToken={}", self.jwt))
+    }
+
+    fn header(&self) -> Request<Body> {
+        request("/files/api/v1/x", "private-token", &self.pat)
+    }
+}
+
+fn user() -> UserId {
+    UserId::new("IBMUSER").unwrap()
+}
+
+fn applid() -> Applid {
+    Applid::new("ZOWEAPPL").unwrap()
+}
+
+fn profile(algorithm: Algorithm) -> KeyProfile {
+    let digits = if algorithm == Algorithm::Legacy { 16 } else { 128 };
+    let key = &"F90F48F03C28DC86".repeat(8)[..digits];
+    KeyProfile::from_hex(applid(), algorithm, key).unwrap()
+}
+
+fn generator(clock: &Arc<ManualClock>, algorithm: Algorithm) -> LocalGenerator {
+    let profiles = KeyProfiles::new([profile(algorithm)]).unwrap();
+    LocalGenerator::new(profiles)
+        .with_clock(clock.clone())
+        .remembering(NonZeroUsize::new(1_000).unwrap())
+}
+
+fn request(path: &str, name: &str, value: &str) -> Request<Body> {
+    Request::get(path)
+        .header("host", "gateway.example.com")
+        .header("user-agent", "bench")
+        .header("accept", "*/*")
+        .header(name, value)
+        .body(Body::default())
+        .unwrap()
+}
+
+/// A service of the stack.
+trait Answers: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + 'static {}
+
+impl<S> Answers for S where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + 'static
+{
+}
+
+/// Does nothing, and keeps the last request if it is asked to.
+#[derive(Clone, Default)]
+struct Nothing {
+    keep: Option<Arc<Mutex<Option<Request<Body>>>>>,
+}
+
+impl Service<Request<Body>> for Nothing {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if let Some(keep) = &self.keep {
+            *keep.lock().unwrap() = Some(request);
+        }
+        ready(Ok(Response::new(Body::default())))
+    }
+}
+
+/// Asks as hyper does: without a runtime, because nothing here waits.
+fn answer(service: &mut impl Answers, request: Request<Body>) -> Response<Body> {
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(service.poll_ready(&mut context).is_ready());
+    match pin!(service.call(request)).poll(&mut context) {
+        Poll::Ready(Ok(response)) => response,
+        Poll::Pending => panic!("nothing to wait for"),
+    }
+}
+
+/// The same request again and again.
+fn answering(mut service: impl Answers, request: Request<Body>) -> Work {
+    let mut requests = vec![request; 2 * ROUNDS];
+    Box::new(move || {
+        let response = answer(&mut service, requests.pop().unwrap());
+        assert_eq!(response.status(), StatusCode::OK);
+    })
+}
+
+/// The request as it arrives behind a layer.
+fn behind<L: Layer<Nothing, Service: Answers>>(layer: L, request: Request<Body>) -> Request<Body> {
+    let keep = Arc::default();
+    answer(&mut layer.layer(Nothing { keep: Some(Arc::clone(&keep)) }), request);
+    keep.lock().unwrap().take().unwrap()
+}
+
+fn alone<L: Layer<Nothing, Service: Answers>>(layer: L, request: Request<Body>) -> Work {
+    answering(layer.layer(Nothing::default()), request)
+}
+
+/// Makes it, and warms it up.
+fn warm(make: fn() -> Work) -> Work {
+    let mut work = make();
+    (0..ROUNDS).for_each(|_| work());
+    work
+}
+
+fn bypass() -> Work {
+    answering(World::new().stack(), request("/open/api/v1/x", "x-nothing", "1"))
+}
+
+fn jwt_cookie() -> Work {
+    let world = World::new();
+    answering(world.stack(), world.cookie())
+}
+
+fn pat_header() -> Work {
+    let world = World::new();
+    answering(world.stack(), world.header())
+}
+
+fn client_certificate() -> Work {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "IBMUSER");
+    let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+    let certificate = PeerCertificate::from_der(certificate.der().to_vec()).unwrap();
+    let mut request = request("/files/api/v1/x", "x-nothing", "1");
+    request.extensions_mut().insert(certificate);
+    answering(World::new().stack(), request)
+}
+
+fn sanitize() -> Work {
+    alone(SanitizeLayer::new(), World::new().cookie())
+}
+
+fn route() -> Work {
+    let world = World::new();
+    alone(RouteLayer::new(world.routes.clone()), world.cookie())
+}
+
+fn authenticate() -> Work {
+    let world = World::new();
+    let request = behind(RouteLayer::new(world.routes.clone()), world.cookie());
+    alone(world.authenticate(), request)
+}
+
+fn scope() -> Work {
+    let world = World::new();
+    let request = behind(RouteLayer::new(world.routes.clone()), world.header());
+    alone(ScopeLayer::new(), behind(world.authenticate(), request))
+}
+
+fn passticket() -> Work {
+    let world = World::new();
+    let request = behind(RouteLayer::new(world.routes.clone()), world.cookie());
+    let request = behind(ScopeLayer::new(), behind(world.authenticate(), request));
+    alone(PassTicketLayer::new(world.tickets), request)
+}
+
+fn cached_token() -> Work {
+    let World { verifier, jwt, .. } = World::new();
+    Box::new(move || assert!(verifier.verify(black_box(&jwt)).is_ok()))
+}
+
+fn revocation_check() -> Work {
+    let World { verifier, pat, revocations, .. } = World::new();
+    let Ok(VerifiedToken::Pat(pat)) = verifier.verify(&pat) else { panic!() };
+    Box::new(move || assert!(revocations.check(black_box(&pat)).is_ok()))
+}
+
+/// A ticket, with the clock moved on before each.
+fn ticket(algorithm: Algorithm, step: Duration) -> Work {
+    let clock = Arc::new(ManualClock::new(NOW));
+    let tickets = generator(&clock, algorithm);
+    let (user, applid) = (user(), applid());
+    Box::new(move || {
+        clock.advance(step);
+        black_box(tickets.generate_now(black_box(&user), black_box(&applid)).unwrap());
+    })
+}
+
+fn legacy_new_second() -> Work {
+    ticket(Algorithm::Legacy, Duration::from_secs(1))
+}
+
+fn legacy_remembered() -> Work {
+    ticket(Algorithm::Legacy, Duration::ZERO)
+}
+
+fn enhanced_new_second() -> Work {
+    ticket(Algorithm::EnhancedMixed, Duration::from_secs(1))
+}
+
+fn evaluate(algorithm: Algorithm) -> Work {
+    let (profile, user) = (profile(algorithm), user());
+    let ticket = profile.generate(&user, NOW);
+    Box::new(move || {
+        let evaluated = profile.evaluate(black_box(&user), black_box(&ticket), black_box(NOW));
+        assert!(evaluated.is_ok());
+    })
+}
+
+fn evaluate_legacy() -> Work {
+    evaluate(Algorithm::Legacy)
+}
+
+fn evaluate_enhanced() -> Work {
+    evaluate(Algorithm::EnhancedMixed)
+}
+
+/// Declares what is counted, under the name of what makes it.
+macro_rules! count {
+    ($($name:ident)+) => {
+        #[library_benchmark(setup = warm)]
+        $(#[bench::$name(args = ($name), config = at_most(stringify!($name)))])+
+        fn hot(mut work: Work) -> Work {
+            (0..ROUNDS).for_each(|_| work());
+            work
+        }
+    };
+}
+
+count! {
+    bypass jwt_cookie pat_header client_certificate
+    sanitize route authenticate scope passticket
+    revocation_check cached_token
+    legacy_new_second legacy_remembered enhanced_new_second evaluate_legacy evaluate_enhanced
+}
+
+library_benchmark_group!(name = path; benchmarks = hot);
+main!(library_benchmark_groups = path);

@@ -1,0 +1,70 @@
+//! What it takes in memory to remember tokens and tickets of the second: the growth of the resident
+//! set for each that there is room for. Large tokens need the room of several.
+
+#![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
+#![allow(clippy::print_stdout, reason = "it prints what it has measured")]
+
+use std::{fs, mem, num::NonZeroUsize};
+
+use tower_passticket::{
+    passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, UserId},
+    token::{IssuedToken, Scopes, SigningKey, TokenIssuer, TokenVerifier, Validity},
+};
+
+fn main() {
+    // `cargo test --benches` runs it too, not optimised: signing so many takes its time.
+    if !std::env::args().any(|arg| arg == "--bench") {
+        return;
+    }
+    let count = NonZeroUsize::new(5_000).unwrap();
+    let users: Vec<_> = (0..count.get()).map(|i| UserId::new(&format!("U{i}")).unwrap()).collect();
+
+    let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
+    let key = SigningKey::from_pem(rsa.unwrap().serialize_pem().as_bytes()).unwrap();
+    let issuer = TokenIssuer::new(key.clone());
+    let pat = |user: &UserId, services: usize| {
+        let scopes = Scopes::parse((0..services).map(|i| format!("service-{i}"))).unwrap();
+        issuer.personal_access_token(user, &scopes, Validity::MAX).unwrap()
+    };
+    let tokens = |name: &str, issue: &dyn Fn(&UserId) -> IssuedToken| {
+        let tokens: Vec<_> = users.iter().map(issue).collect();
+        let verifier = TokenVerifier::new(key.verifying_key());
+        let verify = |verifier: &TokenVerifier| {
+            for token in &tokens {
+                verifier.verify(token.expose()).unwrap();
+            }
+        };
+        // What a check takes for itself is there before.
+        verify(&verifier);
+        let verifier = verifier.with_cache(count);
+        growth(name, count, || verify(&verifier));
+        // What is given back would be room for those to come, which are not seen to grow then.
+        mem::forget((tokens, verifier));
+    };
+    tokens("login token", &|user| issuer.login_token(user, "security-domain").unwrap());
+    tokens("PAT of 3 services", &|user| pat(user, 3));
+    tokens("PAT of 40 services", &|user| pat(user, 40));
+
+    let applid = Applid::new("ZOWEAPPL").unwrap();
+    let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977").unwrap();
+    let profiles = KeyProfiles::new([profile]).unwrap();
+    let generator = LocalGenerator::new(profiles).remembering(count);
+    growth("ticket of the second", count, || {
+        for user in &users {
+            generator.generate_now(user, &applid).unwrap();
+        }
+    });
+}
+
+fn growth(name: &str, count: NonZeroUsize, work: impl FnOnce()) {
+    let before = resident();
+    work();
+    println!("{name}: {} bytes", resident().saturating_sub(before) / count);
+}
+
+/// In bytes; 0 where there is no /proc.
+fn resident() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+}

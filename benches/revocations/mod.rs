@@ -1,0 +1,24 @@
+//! Revocations that hit nobody.
+
+use tower_passticket::{
+    clock::Timestamp,
+    passticket::UserId,
+    revocation::Revocation,
+    token::{ServiceId, TokenFingerprint},
+};
+
+/// Every third a token, a user, a service.
+pub(crate) fn revocation(i: usize) -> Revocation {
+    let up_to = Timestamp::from_secs(1_700_000_000);
+    match i % 3 {
+        0 => Revocation::Token {
+            token: TokenFingerprint::of(&format!("token {i}")),
+            expires_at: Timestamp::from_secs(1_900_000_000),
+        },
+        1 => Revocation::User { user: UserId::new(&format!("R{i}")).unwrap(), up_to },
+        _ => {
+            let service = ServiceId::new(&format!("revoked-{i}")).unwrap();
+            Revocation::Service { service, up_to }
+        }
+    }
+}
