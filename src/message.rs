@@ -3,7 +3,7 @@
 //! Every error of ours becomes HTTP here and nowhere else: [`ApiMessage::into_response`].
 //! Numbers, keys and texts are the reference's, so that whoever knows Zowe can look them up.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -316,6 +316,12 @@ fn escape_html(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(escaped)
+}
+
+/// The value of `Retry-After`: whole seconds (RFC 9110 §10.2.3), for one too few would be too early.
+pub(crate) fn retry_after(after: Duration) -> HeaderValue {
+    let secs = after.as_nanos().div_ceil(1_000_000_000);
+    HeaderValue::from(u64::try_from(secs).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

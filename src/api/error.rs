@@ -260,7 +260,7 @@ impl ApiError {
             Self::Ticket(error) => {
                 let status = match error.codes() {
                     SafReturnCodes::NO_PROFILE => Is::BAD_REQUEST,
-                    _ if error.is_over_in_a_second() => Is::SERVICE_UNAVAILABLE,
+                    _ if error.again_in().is_some() => Is::SERVICE_UNAVAILABLE,
                     _ => Is::INTERNAL_SERVER_ERROR,
                 };
                 (status, ApiMessage::with(&message::TICKET_FAILED, &[&error.codes().text()]))
@@ -318,9 +318,10 @@ impl ApiError {
             | Self::InvalidPatBody(problem)
             | Self::InvalidRuleBody(problem) => Some(problem.to_string()),
             Self::PasswordChangeUnsupported | Self::TooManyScopes => Some(self.to_string()),
-            Self::Ticket(error) if error.is_over_in_a_second() => {
+            Self::Ticket(error) if error.again_in().is_some() => {
                 let limit = "the application takes a PassTicket once, and there is one each second \
-                             for a user; try again in a second";
+                             for a user; try again after the time that Retry-After \
+                             tells";
                 Some(limit.to_owned())
             }
             Self::Pat(PatRefusal::Token(TokenError::Expired { .. })) => None,
@@ -330,6 +331,17 @@ impl ApiError {
             // What a forged token would have to look like is nobody's business.
             Self::Pat(PatRefusal::Token(_)) => Some("it is no token of this gateway".to_owned()),
             Self::Pat(refusal) => Some(refusal.to_string()),
+            _ => None,
+        }
+    }
+
+    /// When the same request may be answered otherwise.
+    fn again_in(&self) -> Option<Duration> {
+        match self {
+            Self::TooManyAttempts { retry_after } | Self::TooManyCalls { retry_after } => {
+                Some(*retry_after)
+            }
+            Self::Ticket(error) => error.again_in(),
             _ => None,
         }
     }
@@ -378,15 +390,8 @@ impl ApiError {
             }
         };
         let headers = response.headers_mut();
-        if let Self::TooManyAttempts { retry_after } | Self::TooManyCalls { retry_after } = &self {
-            // Whole seconds (RFC 9110 §10.2.3); one too few would be too early again.
-            let secs = retry_after.as_nanos().div_ceil(1_000_000_000);
-            headers.insert(RETRY_AFTER, HeaderValue::from(u64::try_from(secs).unwrap_or(u64::MAX)));
-        }
-        if let Self::Ticket(error) = &self
-            && error.is_over_in_a_second()
-        {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(after) = self.again_in() {
+            headers.insert(RETRY_AFTER, message::retry_after(after));
         }
         // RFC 9110 §11.6.1.
         if status == StatusCode::UNAUTHORIZED {

@@ -245,7 +245,7 @@ mod tests {
             (SafReturnCodes::NOT_AUTHORIZED.into(), "not-authorized", Outcome::Refused),
             (codes(8, 8, 8).into(), "ticket-failed", Outcome::Error),
             (
-                (&none(NoSecond::AllTaken { spare: secs })).into(),
+                (&none(NoSecond::AllTaken { spare: secs, again_in: secs })).into(),
                 "no-second-left",
                 Outcome::Refused,
             ),

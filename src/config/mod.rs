@@ -91,8 +91,8 @@
 //! product does. With `true`, the default, it takes a PassTicket once, and the gateway makes none
 //! twice: one a second for each user and APPLID, and some 60 at once after a pause; the request
 //! beyond gets none ([`NoSecond`](crate::passticket::NoSecond)). With `false` it must allow replay,
-//! as Zowe asks for, and there is no such limit. `passticket-proxy esm keys` prints the commands for
-//! either.
+//! as Zowe asks for, and there is no such limit. `passticket-proxy esm --from-config` prints the
+//! commands for either.
 //!
 //! # AT-TLS
 //!

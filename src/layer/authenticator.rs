@@ -14,7 +14,7 @@ use crate::{
     identity::{CommonNameMapper, IdentityMapper, MapError, PeerCertificate},
     passticket::UserId,
     revocation::{RevocationCheck, RevocationIndex},
-    token::{Jwt, Pat, TokenError, TokenFingerprint, TokenVerifier, VerifiedToken},
+    token::{Jwt, Pat, TokenFingerprint, TokenVerifier, VerifiedToken},
 };
 
 /// What became of the credential of a request, as its extension.
@@ -280,11 +280,8 @@ impl<R, M: IdentityMapper> Authenticator<R, M> {
     where
         R: RevocationCheck,
     {
-        // A JWT is ASCII; whatever else stands there is none.
-        let text = str::from_utf8(text).map_err(|_| TokenError::Malformed);
-        let token = text
-            .and_then(|text| self.verifier.verify(text))
-            .map_err(|error| Refused::new(error, Shown::Token))?;
+        let token =
+            self.verifier.verify_bytes(text).map_err(|error| Refused::new(error, Shown::Token))?;
         match self.judge(&token, place) {
             Ok(()) => Ok(match token {
                 VerifiedToken::Jwt(jwt) => Authenticated::new(*jwt.user(), Proof::Jwt(jwt)),

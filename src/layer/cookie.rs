@@ -39,7 +39,8 @@ pub(super) fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
     headers.remove(COOKIE);
     if !line.is_empty() {
         // Pieces of header values joined by "; " are a header value.
-        if let Ok(line) = HeaderValue::from_maybe_shared(line.freeze()) {
+        if let Ok(mut line) = HeaderValue::from_maybe_shared(line.freeze()) {
+            line.set_sensitive(true);
             headers.insert(COOKIE, line);
         }
     }
@@ -55,7 +56,8 @@ pub(crate) fn join(headers: &mut HeaderMap) {
     }
     let lines: Vec<&[u8]> = lines.iter().map(HeaderValue::as_bytes).collect();
     // Header values joined by "; " are a header value.
-    if let Ok(line) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
+    if let Ok(mut line) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
+        line.set_sensitive(true);
         headers.insert(COOKIE, line);
     }
 }

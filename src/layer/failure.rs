@@ -78,7 +78,7 @@ impl Failure {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::OutOfScope { .. } => StatusCode::FORBIDDEN,
-            Self::Generate(error) if error.is_over_in_a_second() => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Generate(error) if error.again_in().is_some() => StatusCode::SERVICE_UNAVAILABLE,
             Self::Generate(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Identity(MapError::Unavailable | MapError::Failed(_))
             | Self::Revocation(CheckError::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
@@ -122,7 +122,8 @@ mod tests {
     fn texts_and_statuses_are_those_of_the_design() {
         let (user, applid) = (UserId::new("USER").unwrap(), Applid::new("ZOWEAPPL").unwrap());
         let no_profile = GenerateError::new(user, applid, SafReturnCodes::NO_PROFILE);
-        let all_taken = NoSecond::AllTaken { spare: Duration::from_secs(60) };
+        let all_taken =
+            NoSecond::AllTaken { spare: Duration::from_secs(60), again_in: Duration::from_secs(1) };
         let not_a_user = UserId::new("too long for a user").unwrap_err();
         let cases: [(Failure, &str, u16); 16] = [
             (Failure::NoCredential, "ZWEAG160E No authentication provided in the request", 401),

@@ -10,7 +10,7 @@
 //! They speak to each other in request extensions: [`Route`], [`Authentication`], [`Authorized`],
 //! [`Prepared`]. What says that somebody is known, may go there, and has a ticket only the layer
 //! that found it out can make. So a stack in the wrong order answers 500 and says so in the log; it
-//! cannot forward. A layer that answers itself leaves the
+//! cannot forward, but for what a route lets by (`bypass`). A layer that answers itself leaves the
 //! [`Rejection`] in the extensions of its response, a request that goes on without a ticket leaves
 //! the [`Failure`].
 //!

@@ -82,9 +82,9 @@ impl Rejection {
             let headers = response.headers_mut();
             headers.insert(&X_ZOWE_AUTH_FAILURE, failure.header_value());
             if let Failure::Generate(error) = failure
-                && error.is_over_in_a_second()
+                && let Some(after) = error.again_in()
             {
-                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                headers.insert(RETRY_AFTER, message::retry_after(after));
             }
             if status == StatusCode::UNAUTHORIZED {
                 // RFC 9110 §11.6.1; RFC 6750 §3: no `error` when there was no token to judge.

@@ -87,7 +87,8 @@ pub enum OnFailure {
     Forward,
     /// It goes on as it came, and both sides are told why: what Zowe API ML does.
     ForwardUnchanged,
-    /// It is answered: 401, or 403 when a PAT is out of scope.
+    /// It is answered: 401, 403 when a PAT is out of scope, 500 when no ticket can be made, 503 when
+    /// that or the check of the credential may go better later.
     Reject,
 }
 

@@ -6,6 +6,7 @@ use std::{
     future::{Ready, ready},
     num::NonZeroUsize,
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
@@ -311,9 +312,12 @@ impl GenerateError {
         Self { user, applid, why: Why::NoSecond(why) }
     }
 
-    /// Whether there is a ticket again in a second: there is one a second, and this one's is taken.
-    pub(crate) fn is_over_in_a_second(&self) -> bool {
-        matches!(self.no_second(), Some(NoSecond::AllTaken { .. }))
+    /// When there is a ticket again, if that is all that is wrong: there is one each second.
+    pub(crate) fn again_in(&self) -> Option<Duration> {
+        match self.no_second() {
+            Some(NoSecond::AllTaken { again_in, .. }) => Some(again_in),
+            _ => None,
+        }
     }
 
     /// The user that a ticket was asked for.

@@ -120,7 +120,8 @@ fn next(last: Option<u64>, first: u64, latest: u64, spare: u64, now: u64) -> Res
     } else if earliest > now {
         Err(NoSecond::ClockSetBack { by: Duration::from_secs(latest - now) })
     } else {
-        Err(NoSecond::AllTaken { spare: Duration::from_secs(spare) })
+        let [spare, again_in] = [spare, next - now].map(Duration::from_secs);
+        Err(NoSecond::AllTaken { spare, again_in })
     }
 }
 
@@ -131,7 +132,7 @@ fn next(last: Option<u64>, first: u64, latest: u64, spare: u64, now: u64) -> Res
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoSecond {
-    /// There have been more requests of the user than seconds. There is one again in a second.
+    /// There have been more requests of the user than seconds.
     #[error(
         "the service takes a ticket once, so each has a second of its own, and none is left up to \
          now; there is one each second for a user and an APPLID, and those of the last {} s are \
@@ -142,6 +143,8 @@ pub enum NoSecond {
     AllTaken {
         /// How long a second that has passed unused is kept.
         spare: Duration,
+        /// When there is one again: the next second, unless the clock was set back a little.
+        again_in: Duration,
     },
     /// The clock of this machine tells a time that has been. Which seconds were taken then is no
     /// longer known.
@@ -191,7 +194,12 @@ mod tests {
     }
 
     fn all_taken(spare: u64) -> NoSecond {
-        NoSecond::AllTaken { spare: Duration::from_secs(spare) }
+        all_taken_for(spare, 1)
+    }
+
+    fn all_taken_for(spare: u64, secs: u64) -> NoSecond {
+        let [spare, again_in] = [spare, secs].map(Duration::from_secs);
+        NoSecond::AllTaken { spare, again_in }
     }
 
     fn set_back(by: u64) -> NoSecond {
@@ -232,7 +240,7 @@ mod tests {
             Case { spare: 0, ..case("no window", None, 1000, Ok(1000)) },
             Case { spare: 0, ..case("no window, taken", Some(1000), 1000, Err(all_taken(0))) },
             case("a little back, and some are left", Some(950), 980, Ok(951)),
-            case("a little back, and all are taken", Some(1000), 980, Err(all_taken(60))),
+            case("a little back, and all are taken", Some(1000), 980, Err(all_taken_for(60, 21))),
             case("as far back as can be", None, 940, Ok(940)),
             case("farther back", None, 939, Err(set_back(61))),
             case("farther back than the last one", Some(1000), 900, Err(set_back(100))),

@@ -52,7 +52,7 @@ impl PassTicket {
         Self(ascii)
     }
 
-    pub(super) const fn as_bytes(&self) -> &[u8; LEN] {
+    pub(crate) const fn as_bytes(&self) -> &[u8; LEN] {
         &self.0
     }
 }

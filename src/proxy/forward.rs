@@ -431,3 +431,78 @@ impl fmt::Display for Causes<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http_body_util::{BodyExt, Full};
+    use hyper_util::rt::TokioIo;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        time::sleep,
+    };
+    use tower::{ServiceExt, service_fn};
+
+    use super::*;
+    use crate::{
+        layer::{Route, Upstream},
+        token::ServiceId,
+    };
+
+    const TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// Answers each request after so many seconds, as its path says.
+    async fn serve(mut stream: DuplexStream) {
+        let mut request = Vec::new();
+        while stream.read_buf(&mut request).await.is_ok_and(|read| read > 0) {
+            if request.ends_with(b"\r\n\r\n") {
+                let line = String::from_utf8(request.split_off(0)).unwrap();
+                let secs = line.split(['/', ' ']).nth(2).unwrap().parse().unwrap();
+                sleep(Duration::from_secs(secs)).await;
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_exchange_has_its_own_time_on_a_connection_that_is_kept() {
+        let connected = Arc::new(AtomicUsize::new(0));
+        let counted = connected.clone();
+        let connector = service_fn(move |_: Uri| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let (ours, theirs) = duplex(4096);
+            tokio::spawn(serve(theirs));
+            async { Ok::<_, std::io::Error>(TokioIo::new(ours)) }
+        });
+        let timeouts = Timeouts { response: TIMEOUT, idle: Duration::from_secs(60) };
+        let forward = Forward::new(connector, timeouts);
+        let upstream = Upstream::parse("http://service").unwrap();
+        let service = ServiceId::new("service").unwrap();
+        let route = Arc::new(Route::new(service, "", upstream, Scheme::Bypass).unwrap());
+        struct Case {
+            pause: u64,
+            answer: u64,
+            want: (u16, u64),
+        }
+        // The timer of the connection was set at the first exchange, for ten seconds.
+        for Case { pause, answer, want } in [
+            Case { pause: 0, answer: 0, want: (200, 0) },
+            Case { pause: 9, answer: 6, want: (200, 6) },
+            Case { pause: 30, answer: 9, want: (200, 9) },
+            Case { pause: 5, answer: 99, want: (504, 10) },
+        ] {
+            sleep(Duration::from_secs(pause)).await;
+            let path = format!("/service/{answer}");
+            let request = Request::get(path).extension(route.clone());
+            let request = request.body(Full::<Bytes>::default()).unwrap();
+            let start = Instant::now();
+            let response = forward.clone().oneshot(request).await.unwrap();
+            let got = (response.status().as_u16(), start.elapsed().as_secs());
+            assert_eq!(got, want, "after {pause} s, answered after {answer} s");
+            // Its end gives the connection back.
+            drop(response.into_body().collect().await.unwrap());
+        }
+        assert_eq!(connected.load(Ordering::Relaxed), 1);
+    }
+}

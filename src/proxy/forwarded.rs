@@ -94,10 +94,21 @@ impl Known {
     }
 }
 
+/// Whether a header is one of these, or one that CGI and what descends from it takes for one: there
+/// `_` and `-` are the same.
 fn is_forwarded(name: &HeaderName) -> bool {
-    let text = name.as_str();
-    (text.starts_with("x-forwarded-") || text.starts_with("forwarded"))
-        && [&FOR, &PROTO, &X_HOST, &PORT, &PREFIX, &FORWARDED].contains(&name)
+    let text = name.as_str().as_bytes();
+    let is = |ours: &HeaderName| {
+        let ours = ours.as_str().as_bytes();
+        ours.len() == text.len()
+            && text
+                .iter()
+                .zip(ours)
+                .all(|(theirs, ours)| theirs == ours || (*theirs == b'_' && *ours == b'-'))
+    };
+    // By the first letter, most need not be compared.
+    matches!(text.first(), Some(b'x' | b'f'))
+        && [&FOR, &PROTO, &X_HOST, &PORT, &PREFIX, &FORWARDED].into_iter().any(is)
 }
 
 fn port_of(host: &HeaderValue) -> Option<u16> {
@@ -149,6 +160,7 @@ mod tests {
                 headers.append(forged, HeaderValue::from_static("forged"));
                 headers.append(forged, HeaderValue::from_static("twice"));
             }
+            headers.append("x_forwarded-for", HeaderValue::from_static("forged"));
             if let Some(host) = host {
                 headers.insert(HOST, HeaderValue::from_static(host));
             }
@@ -164,6 +176,7 @@ mod tests {
             assert_eq!(got, want, "{uri} {host:?}");
             assert_eq!(headers[&PREFIX], "/svc/api/v1");
             assert!(!headers.contains_key(HOST) && !headers.contains_key(&FORWARDED));
+            assert!(headers.values().all(|value| value != "forged" && value != "twice"));
         }
     }
 }

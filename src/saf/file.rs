@@ -4,7 +4,10 @@ use std::{
     collections::HashMap,
     fmt,
     future::{Ready, ready},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
@@ -65,8 +68,14 @@ impl Profile {
 ///
 /// Clones are one and the same: what [`replace`](Self::replace) gives to one, all have.
 #[derive(Clone, Default)]
-pub struct FileSaf {
-    classes: Arc<ArcSwap<Classes>>,
+pub struct FileSaf(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    classes: ArcSwap<Classes>,
+    /// How often they were replaced. It counts afterwards: who reads it first never takes an old
+    /// answer for one of the new profiles.
+    version: AtomicU64,
 }
 
 // What is in these maps is the operator's: whoever asks cannot make it collide.
@@ -85,17 +94,19 @@ struct Class {
 impl FileSaf {
     /// Takes profiles, in any order. One that comes again adds to the first.
     pub fn new(profiles: impl IntoIterator<Item = Profile>) -> Self {
-        Self { classes: Arc::new(ArcSwap::from_pointee(classes(profiles))) }
+        let classes = ArcSwap::from_pointee(classes(profiles));
+        Self(Arc::new(Shared { classes, version: AtomicU64::new(0) }))
     }
 
     /// Replaces all profiles by others, for this one and its clones. A check sees the ones or the
     /// others.
     pub fn replace(&self, profiles: impl IntoIterator<Item = Profile>) {
-        self.classes.store(Arc::new(classes(profiles)));
+        self.0.classes.store(Arc::new(classes(profiles)));
+        self.0.version.fetch_add(1, Ordering::Release);
     }
 
     fn access(&self, user: &UserId, class: &str, resource: &str, level: AccessLevel) -> Access {
-        let classes = self.classes.load();
+        let classes = self.0.classes.load();
         let list = classes.get(class).and_then(|class| class.protecting(resource));
         match list.and_then(|list| list.get(user)) {
             Some(granted) if *granted >= level => Access::Granted,
@@ -157,7 +168,7 @@ impl Class {
 
 impl fmt::Debug for FileSaf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let classes = self.classes.load();
+        let classes = self.0.classes.load();
         let profiles = |class: &Class| {
             class.discrete.len() + class.generic.values().map(Vec::len).sum::<usize>()
         };
@@ -186,6 +197,10 @@ impl SafProvider for FileSaf {
         level: AccessLevel,
     ) -> Option<Result<Access, SafError>> {
         Some(Ok(self.access(user, class, resource, level)))
+    }
+
+    fn version(&self) -> Option<u64> {
+        Some(self.0.version.load(Ordering::Acquire))
     }
 }
 

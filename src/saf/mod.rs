@@ -123,6 +123,13 @@ pub trait SafProvider: Send + Sync + 'static {
         let _ = (user, class, resource, level);
         None
     }
+
+    /// A number that is another one whenever an answer may have become another one: who has one
+    /// that was given at the same number need not ask again. `None` says that answers may change at
+    /// any time.
+    fn version(&self) -> Option<u64> {
+        None
+    }
 }
 
 impl<S: SafProvider + ?Sized> SafProvider for Arc<S> {
@@ -146,6 +153,10 @@ impl<S: SafProvider + ?Sized> SafProvider for Arc<S> {
         level: AccessLevel,
     ) -> Option<Result<Access, SafError>> {
         (**self).check_at_once(user, class, resource, level)
+    }
+
+    fn version(&self) -> Option<u64> {
+        (**self).version()
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
+use quick_cache::sync::Cache;
 
 use super::{Access, AccessLevel, SafError, SafProvider};
 use crate::passticket::{
@@ -56,17 +57,33 @@ const CLASS: &str = "PTKTDATA";
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # }).unwrap();
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PermittedGenerator<S> {
     generator: LocalGenerator,
     saf: S,
     gateway: UserId,
+    /// At which version of the answers a ticket was last granted. Of more pairs than fit, some are
+    /// checked anew.
+    granted: Arc<Cache<(UserId, Applid), u64>>,
 }
+
+/// So many users and APPLIDs, in some hundred kilobytes.
+const GRANTED: usize = 4_096;
 
 impl<S: SafProvider> PermittedGenerator<S> {
     /// Makes what `saf` lets the user `gateway` make.
     pub fn new(generator: LocalGenerator, saf: S, gateway: UserId) -> Self {
-        Self { generator, saf, gateway }
+        Self { generator, saf, gateway, granted: Arc::new(Cache::new(GRANTED)) }
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for PermittedGenerator<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PermittedGenerator")
+            .field("generator", &self.generator)
+            .field("saf", &self.saf)
+            .field("gateway", &self.gateway)
+            .finish_non_exhaustive()
     }
 }
 
@@ -93,9 +110,17 @@ impl<S: SafProvider> PassTicketGenerator for PermittedGenerator<S> {
             Ok(profile) => profile,
             Err(error) => return Some(Err(error)),
         };
+        // Read before the answer, which then is no older.
+        let version = self.saf.version();
+        if version.is_some() && self.granted.get(&(*user, *applid)) == version {
+            return Some(self.generator.generate_from(profile, user));
+        }
         let resource = Resource::new(applid, user);
         let level = AccessLevel::Update;
         let access = self.saf.check_at_once(&self.gateway, CLASS, resource.as_str(), level)?;
+        if let (Ok(Access::Granted), Some(version)) = (&access, version) {
+            self.granted.insert((*user, *applid), version);
+        }
         Some(conclude(access, &self.generator, profile, user))
     }
 }
@@ -169,9 +194,9 @@ impl Resource {
 
     fn new(applid: &Applid, user: &UserId) -> Self {
         let mut resource = Self { text: [0; Self::MAX_LEN], len: 0 };
-        for part in [Self::PREFIX, applid.as_str(), ".", user.as_str()] {
+        for part in [Self::PREFIX.as_bytes(), applid.as_bytes(), b".", user.as_bytes()] {
             let end = resource.len + part.len();
-            resource.text[resource.len..end].copy_from_slice(part.as_bytes());
+            resource.text[resource.len..end].copy_from_slice(part);
             resource.len = end;
         }
         resource
@@ -198,7 +223,8 @@ mod tests {
     use super::*;
     use crate::{
         clock::{ManualClock, Timestamp},
-        passticket::{Algorithm, KeyProfiles},
+        passticket::{Algorithm, KeyProfiles, Replay},
+        saf::{FileSaf, Profile, ProfileName},
     };
 
     /// Answers as it is told, if it is asked what it should be asked.
@@ -230,6 +256,32 @@ mod tests {
             level: AccessLevel,
         ) -> Option<Result<Access, SafError>> {
             Some(self.check(user, class, resource, level).into_inner())
+        }
+    }
+
+    #[test]
+    fn what_was_granted_is_remembered_until_the_permissions_are_others() {
+        let (user, applid) = (UserId::new("LONGUSER").unwrap(), Applid::new("ZOWEAPPL").unwrap());
+        let key = KeyProfile::from_hex(applid, Algorithm::Legacy, "F90F48F03C28DC86")
+            .unwrap()
+            .with_replay(Replay::Allowed);
+        let gateway = UserId::new("ZWESVUSR").unwrap();
+        let profile = |level| {
+            let name = ProfileName::new("IRRPTAUTH.ZOWEAPPL.*").unwrap();
+            Profile::new(CLASS, name).permit(gateway, level)
+        };
+        let saf = FileSaf::new([profile(AccessLevel::Update)]);
+        let local = LocalGenerator::new(KeyProfiles::new([key]).unwrap());
+        let tickets = PermittedGenerator::new(local, saf.clone(), gateway);
+        for level in [AccessLevel::Update, AccessLevel::Read, AccessLevel::Control] {
+            saf.replace([profile(level)]);
+            for _ in 0..3 {
+                let made = tickets.generate_at_once(&user, &applid).unwrap();
+                let codes = made.err().map(|error| error.codes());
+                let refused =
+                    (level < AccessLevel::Update).then_some(SafReturnCodes::NOT_AUTHORIZED);
+                assert_eq!(codes, refused, "{level}");
+            }
         }
     }
 

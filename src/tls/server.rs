@@ -49,9 +49,8 @@ const LAST_CALL: Duration = Duration::from_secs(1);
 /// How long the server waits for what it has cut off to be dropped, which takes a moment.
 const CUT: Duration = Duration::from_secs(1);
 
-/// The longest header block that a request may have on HTTP/2. A token of 16 KiB fits; HTTP/1.1
-/// has a limit of its own that is larger.
-const MAX_HEADER_LIST: u32 = 64 * 1024;
+/// The longest header block that a request may have, in bytes. A token of 16 KiB fits.
+const MAX_HEADERS: usize = 64 * 1024;
 
 /// Accepts connections and serves requests on them, HTTP/1.1 and HTTP/2.
 ///
@@ -139,11 +138,15 @@ impl Server {
     {
         let (running, mut all_dropped) = mpsc::channel(1);
         let mut builder = auto::Builder::new(Streams { running });
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(self.header_timeout);
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.header_timeout)
+            .max_buf_size(MAX_HEADERS);
         builder
             .http2()
             .timer(TokioTimer::new())
-            .max_header_list_size(MAX_HEADER_LIST)
+            .max_header_list_size(MAX_HEADERS as u32)
             .max_concurrent_streams(100)
             .max_send_buf_size(64 * 1024)
             .keep_alive_interval(Duration::from_secs(30));

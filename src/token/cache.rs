@@ -21,7 +21,7 @@ use std::{
 };
 
 use quick_cache::{
-    Weighter,
+    OptionsBuilder, Weighter,
     sync::{Cache, DefaultLifecycle, GuardResult},
 };
 use siphasher::sip128::{Hash128, SipHasher13};
@@ -29,6 +29,10 @@ use uuid::Uuid;
 
 use super::verify::{TokenError, VerifiedToken};
 use crate::clock::Timestamp;
+
+/// A shard is no smaller than half of it, if there is more than one: room for a PAT as long as any
+/// may be, with the shortest scopes that there are.
+const SHARD: usize = 2_048;
 
 pub(super) struct TokenCache {
     tokens: Cache<TokenHash, VerifiedToken, Size, BuildHasherDefault<HashedBefore>>,
@@ -67,9 +71,15 @@ impl TokenCache {
     pub(super) fn new(capacity: NonZeroUsize) -> Self {
         // 122 of the bits are random, from the operating system.
         let key = Uuid::new_v4().into_bytes();
-        let tokens = Cache::with(
-            capacity.get(),
-            capacity.get() as u64,
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(capacity.get())
+            .weight_capacity(capacity.get() as u64)
+            // What is heavier than a shard is not remembered at all.
+            .shards(capacity.get() / SHARD)
+            .build()
+            .expect("capacities are all that has to be given");
+        let tokens = Cache::with_options(
+            options,
             Size,
             BuildHasherDefault::default(),
             DefaultLifecycle::default(),
@@ -83,11 +93,11 @@ impl TokenCache {
     /// Those of `verify`; [`TokenError::Expired`] when it has expired since.
     pub(super) fn get_or_verify(
         &self,
-        token: &str,
+        token: &[u8],
         now: Timestamp,
         verify: impl FnOnce() -> Result<VerifiedToken, TokenError>,
     ) -> Result<VerifiedToken, TokenError> {
-        let hash = TokenHash(self.keyed.hash(token.as_bytes()));
+        let hash = TokenHash(self.keyed.hash(token));
         let verified = self.get_or_insert(&hash, verify)?;
         let expires_at = verified.expires_at();
         if expires_at <= now {

@@ -91,7 +91,6 @@ type SaltName = [u8; 16];
 
 /// What stands for a token that has verified. It is seen again and again, so what each is under the
 /// salt of the one file that there mostly is, is remembered.
-#[derive(Debug)]
 pub(super) struct Fingerprints {
     own: TokenFingerprint,
     #[cfg(feature = "store")]
@@ -115,6 +114,13 @@ impl Fingerprints {
     pub(super) fn under(&self, salt: &Salt) -> TokenFingerprint {
         let (name, salted) = self.salted.get_or_init(|| (salt.name(), salt.apply(self.own)));
         if *name == salt.name() { *salted } else { salt.apply(self.own) }
+    }
+}
+
+impl fmt::Debug for Fingerprints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Nothing of the salt.
+        self.own.fmt(f)
     }
 }
 

@@ -66,12 +66,22 @@ impl TokenVerifier {
     /// [`TokenError`] tells the first thing that is wrong; the signature is checked before any
     /// claim is believed.
     pub fn verify(&self, token: &str) -> Result<VerifiedToken, TokenError> {
+        self.verify_bytes(token.as_bytes())
+    }
+
+    /// As [`verify`](Self::verify), of what may be no text: what is remembered need not be looked
+    /// through for that.
+    pub(crate) fn verify_bytes(&self, token: &[u8]) -> Result<VerifiedToken, TokenError> {
         if token.len() > MAX_TOKEN_LEN {
             return Err(TokenError::TooLong { len: token.len() });
         }
+        let anew = || {
+            let token = str::from_utf8(token).map_err(|_| TokenError::Malformed)?;
+            self.verify_anew(token)
+        };
         match &self.cache {
-            Some(cache) => cache.get_or_verify(token, self.clock.now(), || self.verify_anew(token)),
-            None => self.verify_anew(token),
+            Some(cache) => cache.get_or_verify(token, self.clock.now(), anew),
+            None => anew(),
         }
     }
 
@@ -599,7 +609,7 @@ mod tests {
                 self.checks.fetch_add(1, SeqCst);
                 Ok(self.verified.clone())
             };
-            self.cache.get_or_verify(token, Timestamp::from_secs(NOW), verify).unwrap();
+            self.cache.get_or_verify(token.as_bytes(), Timestamp::from_secs(NOW), verify).unwrap();
             self.checks.load(SeqCst) == before
         }
 
@@ -609,7 +619,7 @@ mod tests {
                 self.checks.fetch_add(1, SeqCst);
                 Err(TokenError::Signature)
             };
-            let got = self.cache.get_or_verify(token, Timestamp::from_secs(NOW), verify);
+            let got = self.cache.get_or_verify(token.as_bytes(), Timestamp::from_secs(NOW), verify);
             assert_eq!(got.unwrap_err(), TokenError::Signature);
         }
     }
@@ -705,7 +715,7 @@ mod tests {
         let ask = || {
             asking.fetch_add(1, SeqCst);
             let now = Timestamp::from_secs(NOW);
-            watched.cache.get_or_verify("bad", now, verify).unwrap_err();
+            watched.cache.get_or_verify(b"bad", now, verify).unwrap_err();
         };
         thread::scope(|scope| {
             scope.spawn(ask);

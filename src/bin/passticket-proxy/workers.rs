@@ -1,8 +1,10 @@
 //! The threads that serve: one for each core, and each with a runtime of its own.
 //!
 //! A request stays on the thread that accepted its connection, with the connections to the services
-//! that this thread has made: nobody is woken across threads, and no lock is waited for. What is to
-//! be known everywhere (revocations, verified tokens, permissions) is shared.
+//! that this thread has made: nobody is woken across threads. What is to be known everywhere
+//! (revocations, verified tokens, permissions, the seconds of tickets that are good once) is shared,
+//! under locks that are held for a look-up; only a token that another thread is just verifying is
+//! waited for.
 
 use std::{convert::Infallible, io, num::NonZeroUsize, thread};
 
