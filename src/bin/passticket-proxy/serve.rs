@@ -59,7 +59,7 @@ pub(crate) async fn run(
         .map(|file| tokio::spawn(reload::permissions(file, config.saf.clone())));
     let tls = parts.tls.clone();
     let gateway = stack::gateway(config, parts, stores.clone());
-    let drained = workers::serve(config, &tls, listener, gateway, shutdown).await;
+    let drained = workers::serve(config, tls, listener, gateway, shutdown).await;
     evicting.abort();
     if let Some(reloading) = reloading {
         reloading.abort();

@@ -14,7 +14,7 @@ use tower_http::sensitive_headers::SetSensitiveRequestHeaders;
 use tower_passticket::{
     api::{AuthApi, AuthParts, FileLogin},
     audit::{Audit, AuditFile, AuditFileError},
-    config::Config,
+    config::{Config, Encryption},
     layer::{
         AuthenticateLayer, Authenticator, PassTicketLayer, RouteLayer, SanitizeLayer, ScopeLayer,
     },
@@ -47,21 +47,31 @@ pub(crate) enum PartsError {
 
 /// What a configuration is made into before anything listens.
 pub(crate) struct Parts {
-    pub(crate) tls: ServerTls,
+    /// None where somebody before the gateway encrypts.
+    pub(crate) tls: Option<ServerTls>,
     connector: HttpsConnector<HttpConnector>,
     login: FileLogin,
 }
 
 pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
-    let files = &config.tls;
-    let authorities = (!files.authorities.is_empty()).then_some(files.authorities.as_slice());
-    let client_authorities = authorities.filter(|_| config.client_certificates);
     let connect = config.timeouts.connect.min(CONNECT_WITHIN);
+    let tls = match config.encryption {
+        Encryption::Tls => Some(server_tls(config)?),
+        Encryption::AtTls => None,
+    };
     Ok(Parts {
-        tls: ServerTls::from_pem(&files.certificate, &files.key, client_authorities)?,
-        connector: https_connector(config.verify, &files.authorities, connect)?,
+        tls,
+        connector: https_connector(config.verify, &config.tls.authorities, connect)?,
         login: FileLogin::new(config.users.iter().cloned())?,
     })
+}
+
+/// What a listener of the gateway shows and accepts.
+pub(crate) fn server_tls(config: &Config) -> Result<ServerTls, PartsError> {
+    let files = &config.tls;
+    let authorities = (!files.authorities.is_empty()).then_some(files.authorities.as_slice());
+    let authorities = authorities.filter(|_| config.client_certificates);
+    Ok(ServerTls::from_pem(&files.certificate, &files.key, authorities)?)
 }
 
 /// What outlives the process.

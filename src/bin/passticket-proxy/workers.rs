@@ -16,7 +16,7 @@ use tokio::{
     sync::{mpsc, watch},
 };
 use tower_passticket::{
-    config::{Config, Encryption},
+    config::Config,
     proxy::ResponseBody,
     tls::{Drained, Server, ServerTls},
 };
@@ -27,7 +27,7 @@ use crate::Failure;
 /// Serves with clones of `service` until `shutdown`, then until the requests in flight are answered.
 pub(crate) async fn serve<S>(
     config: &Config,
-    tls: &ServerTls,
+    tls: Option<ServerTls>,
     listener: TcpListener,
     service: S,
     shutdown: impl Future<Output = ()>,
@@ -48,16 +48,16 @@ where
     let (ended, mut all_ended) = mpsc::channel(cores);
     for core in 0..cores {
         let listener = listener.try_clone().map_err(Failure::broken)?;
-        let (encryption, timeouts, tls) = (config.encryption, config.timeouts, tls.clone());
+        let (timeouts, tls) = (config.timeouts, tls.clone());
         let connections = config.limits.connections.get().div_ceil(cores);
         let (service, ended, mut ending) = (service.clone(), ended.clone(), ending.clone());
         let work = move || -> io::Result<Drained> {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let listener = TcpListener::from_std(listener)?;
-                let server = match encryption {
-                    Encryption::Tls => Server::https(listener, tls),
-                    Encryption::AtTls => Server::http(listener),
+                let server = match tls {
+                    Some(tls) => Server::https(listener, tls),
+                    None => Server::http(listener),
                 };
                 let server = server
                     .handshake_timeout(timeouts.handshake)

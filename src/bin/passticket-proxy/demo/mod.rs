@@ -50,7 +50,7 @@ pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Failure> {
             .profiles
             .get(&applid)
             .ok_or_else(|| Failure::broken("the demonstration has no key for its service"))?;
-        let zos = Server::https(southbound, parts.tls.clone());
+        let zos = Server::https(southbound, stack::server_tls(&config).map_err(Failure::wrong)?);
         let zos = zos.run(service::ZosLike::new(profile.clone()), std::future::pending());
         let zos = tokio::spawn(zos);
 
