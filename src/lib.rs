@@ -48,6 +48,8 @@
 #[cfg(feature = "api")]
 pub mod api;
 pub mod audit;
+#[cfg(any(feature = "proxy", feature = "remote"))]
+mod causes;
 pub mod clock;
 #[cfg(feature = "config")]
 pub mod config;

@@ -39,6 +39,7 @@ use super::{
     forwarded::Known,
 };
 use crate::{
+    causes::Causes,
     connection::Connection,
     layer::{Prepared, Rejection, Route, Scheme, join_cookies, strip_hop_by_hop},
     message::{self, ApiMessage},
@@ -415,21 +416,6 @@ fn failed(error: &ExchangeError, route: &Route, progress: &Progress) -> Response
 
 fn own(message: ApiMessage, status: StatusCode) -> Response<ResponseBody> {
     message.into_response(status).map(ResponseBody::from)
-}
-
-/// An error with its sources, on one line.
-struct Causes<'a>(&'a dyn std::error::Error);
-
-impl fmt::Display for Causes<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

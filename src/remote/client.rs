@@ -12,6 +12,8 @@ use hyper_util::{
 use serde::de::DeserializeOwned;
 use tokio::{sync::Semaphore, time::timeout};
 
+use crate::causes::Causes;
+
 /// An answer may have so many bytes. Those of ZSS have a few hundred.
 const MAX_BODY: usize = 64 * 1024;
 
@@ -247,20 +249,5 @@ impl From<Failed> for RemoteError {
             Failed::Unanswered(causes) | Failed::Other(causes) => Self::Unavailable(causes),
             Failed::TooLarge => Self::Answer(format!("more than {MAX_BODY} bytes")),
         }
-    }
-}
-
-/// An error with its sources, on one line.
-struct Causes<'a>(&'a (dyn Error + 'static));
-
-impl fmt::Display for Causes<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
     }
 }
