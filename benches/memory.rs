@@ -7,7 +7,7 @@
 use std::{fs, mem, num::NonZeroUsize};
 
 use tower_passticket::{
-    passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, UserId},
+    passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, Replay, UserId},
     token::{IssuedToken, Scopes, SigningKey, TokenIssuer, TokenVerifier, Validity},
 };
 
@@ -47,7 +47,7 @@ fn main() {
 
     let applid = Applid::new("ZOWEAPPL").unwrap();
     let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977").unwrap();
-    let profiles = KeyProfiles::new([profile]).unwrap();
+    let profiles = KeyProfiles::new([profile.with_replay(Replay::Allowed)]).unwrap();
     let generator = LocalGenerator::new(profiles).remembering(count);
     growth("ticket of the second", count, || {
         for user in &users {
