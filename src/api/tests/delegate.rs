@@ -164,8 +164,8 @@ async fn a_ticket_for_another_takes_a_second_of_its_own() {
     }
     world.collected.take();
     for (response, status, end) in [
-        (of_another(Compatibility::Documented).await, 503, "try again in a second"),
-        (own.of(world.api(Compatibility::Documented)).await, 503, "try again in a second"),
+        (of_another(Compatibility::Documented).await, 503, "that Retry-After tells"),
+        (own.of(world.api(Compatibility::Documented)).await, 503, "that Retry-After tells"),
         (
             of_another(Compatibility::ZoweV3).await,
             500,
