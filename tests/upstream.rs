@@ -80,6 +80,20 @@ fn forward(
         .service(Forward::new(connector, Timeouts { response, ..Timeouts::default() }))
 }
 
+/// A gateway that does nothing but forward to a service at `address`, and where it listens.
+async fn gateway(address: SocketAddr, timeouts: Timeouts) -> SocketAddr {
+    let (listener, at) = listener().await;
+    let upstream = Upstream::parse(&format!("http://{address}")).unwrap();
+    let route = Route::new(ServiceId::new("svc").unwrap(), "", upstream, Scheme::Bypass).unwrap();
+    let connector = https_connector(Verification::Disabled, b"", PATIENCE).unwrap();
+    let stack = ServiceBuilder::new()
+        .layer(SanitizeLayer::new())
+        .layer(RouteLayer::new(Routes::new([route]).unwrap()))
+        .service(Forward::new(connector, timeouts));
+    tokio::spawn(Server::http(listener).run(stack, std::future::pending()));
+    at
+}
+
 fn get() -> Request<Full<Bytes>> {
     Request::get("/svc/x").body(Full::default()).unwrap()
 }
@@ -133,15 +147,7 @@ async fn a_client_that_goes_away_takes_its_request_along() {
     });
     tokio::spawn(Server::http(listener).run(service, std::future::pending()));
 
-    let (gateway, at) = self::listener().await;
-    let service = ServiceId::new("svc").unwrap();
-    let upstream = Upstream::parse(&format!("http://{address}")).unwrap();
-    let route = Route::new(service, "", upstream, Scheme::Bypass).unwrap();
-    let connector = https_connector(Verification::Disabled, b"", PATIENCE).unwrap();
-    let stack = ServiceBuilder::new()
-        .layer(RouteLayer::new(Routes::new([route]).unwrap()))
-        .service(Forward::new(connector, Timeouts::default()));
-    tokio::spawn(Server::http(gateway).run(stack, std::future::pending()));
+    let at = gateway(address, Timeouts::default()).await;
 
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let request = tokio::spawn(client.get(format!("http://{at}/svc/x")).send());
@@ -155,16 +161,8 @@ async fn a_slow_upload_is_not_a_slow_service() {
     let (listener, address) = listener().await;
     tokio::spawn(Server::http(listener).run(tower::service_fn(count), std::future::pending()));
 
-    let (gateway, at) = self::listener().await;
-    let service = ServiceId::new("svc").unwrap();
-    let upstream = Upstream::parse(&format!("http://{address}")).unwrap();
-    let route = Route::new(service, "", upstream, Scheme::Bypass).unwrap();
-    let connector = https_connector(Verification::Disabled, b"", PATIENCE).unwrap();
     let limit = Timeouts { response: Duration::from_millis(600), ..Timeouts::default() };
-    let stack = ServiceBuilder::new()
-        .layer(RouteLayer::new(Routes::new([route]).unwrap()))
-        .service(Forward::new(connector, limit));
-    tokio::spawn(Server::http(gateway).run(stack, std::future::pending()));
+    let at = gateway(address, limit).await;
 
     // Three times the limit in all, but never that long without a piece.
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
@@ -233,17 +231,7 @@ async fn what_no_layer_has_prepared_is_not_forwarded() {
 async fn raw(request: &str) -> String {
     let (listener, address) = listener().await;
     tokio::spawn(Server::http(listener).run(tower::service_fn(echo), std::future::pending()));
-    let (gateway, at) = self::listener().await;
-    let upstream = Upstream::parse(&format!("http://{address}")).unwrap();
-    let service = ServiceId::new("svc").unwrap();
-    let route = Route::new(service, "", upstream, Scheme::Bypass).unwrap();
-    let connector = https_connector(Verification::Disabled, b"", PATIENCE).unwrap();
-    let stack = ServiceBuilder::new()
-        .layer(SanitizeLayer::new())
-        .layer(RouteLayer::new(Routes::new([route]).unwrap()))
-        .service(Forward::new(connector, Timeouts::default()));
-    tokio::spawn(Server::http(gateway).run(stack, std::future::pending()));
-
+    let at = gateway(address, Timeouts::default()).await;
     let mut stream = TcpStream::connect(at).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
@@ -501,5 +489,109 @@ async fn a_connection_that_nobody_uses_is_closed() {
         let response = stack.ready().await.unwrap().call(get()).await.unwrap();
         assert_eq!(body_of(response).await, "hello");
         assert_eq!(counted.load(Ordering::Relaxed), connections, "{wait}");
+    }
+}
+
+/// A gateway before a service that handles each of its connections with `serve`.
+async fn gateway_before<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (listener, address) = listener().await;
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(serve(stream));
+        }
+    });
+    gateway(address, Timeouts::default()).await
+}
+
+/// Reads the head of a message.
+async fn head(stream: &mut (impl AsyncBufReadExt + Unpin)) -> String {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert_ne!(stream.read_line(&mut head).await.unwrap(), 0, "{head:?}");
+    }
+    head
+}
+
+async fn read_all(stream: &mut (impl AsyncReadExt + Unpin), length: usize) {
+    let mut left = vec![0; length];
+    stream.read_exact(&mut left).await.unwrap();
+}
+
+/// More than the buffers of all sockets on the way.
+const LARGE: usize = 48 << 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_goes_on_while_nobody_reads_of_the_answer() {
+    let at = gateway_before(async |stream| {
+        let (read, mut write) = stream.into_split();
+        let mut read = BufReader::new(read);
+        head(&mut read).await;
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {LARGE}\r\n\r\n");
+        write.write_all(answer.as_bytes()).await.unwrap();
+        tokio::join!(read_all(&mut read, LARGE), async {
+            write.write_all(&vec![b'x'; LARGE]).await.unwrap();
+        });
+    })
+    .await;
+    let mut stream = BufReader::new(TcpStream::connect(at).await.unwrap());
+    let request = format!("POST /svc/x HTTP/1.1\r\nhost: gw\r\ncontent-length: {LARGE}\r\n\r\n");
+    stream.get_mut().write_all(request.as_bytes()).await.unwrap();
+    let body = vec![b'y'; LARGE];
+    timeout(PATIENCE, stream.get_mut().write_all(&body)).await.expect("it is taken").unwrap();
+    assert!(head(&mut stream).await.starts_with("HTTP/1.1 200 "));
+    timeout(PATIENCE, read_all(&mut stream, LARGE)).await.expect("it comes");
+}
+
+#[tokio::test]
+async fn an_upload_that_was_answered_early_arrives_whole() {
+    const LENGTH: usize = 4 << 20;
+    let arrived = Arc::new(Notify::new());
+    let told = arrived.clone();
+    let at = gateway_before(move |stream| {
+        let arrived = told.clone();
+        async move {
+            let mut stream = BufReader::new(stream);
+            head(&mut stream).await;
+            let answer = b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n";
+            stream.get_mut().write_all(answer).await.unwrap();
+            read_all(&mut stream, LENGTH).await;
+            arrived.notify_one();
+        }
+    })
+    .await;
+    let mut stream = BufReader::new(TcpStream::connect(at).await.unwrap());
+    let request = format!("POST /svc/x HTTP/1.1\r\nhost: gw\r\ncontent-length: {LENGTH}\r\n\r\n");
+    stream.get_mut().write_all(request.as_bytes()).await.unwrap();
+    assert!(head(&mut stream).await.starts_with("HTTP/1.1 202 "));
+    stream.get_mut().write_all(&vec![b'y'; LENGTH]).await.unwrap();
+    timeout(PATIENCE, arrived.notified()).await.expect("it arrives");
+}
+
+/// What a service says unasked must not become the answer to the next request, which may be
+/// somebody else's.
+#[tokio::test]
+async fn what_nobody_asked_for_answers_nothing() {
+    let at = gateway_before(async |stream| {
+        let mut stream = BufReader::new(stream);
+        head(&mut stream).await;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        stream.get_mut().write_all(answer).await.unwrap();
+        sleep(Duration::from_millis(100)).await;
+        let unasked = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged";
+        stream.get_mut().write_all(unasked).await.unwrap();
+        let _ = stream.read_u8().await;
+    })
+    .await;
+    let mut stream = BufReader::new(TcpStream::connect(at).await.unwrap());
+    for _ in 0..3 {
+        let request = b"GET /svc/x HTTP/1.1\r\nhost: gw\r\n\r\n";
+        stream.get_mut().write_all(request).await.unwrap();
+        assert!(head(&mut stream).await.contains("content-length: 2\r\n"));
+        read_all(&mut stream, 2).await;
+        sleep(Duration::from_millis(300)).await;
     }
 }

@@ -40,23 +40,37 @@ pin_project! {
 
 /// The connection that a body comes on.
 trait Connection: fmt::Debug + Send {
+    fn poll_frame(
+        &mut self,
+        body: Pin<&mut Incoming>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>>;
+
     fn give_back(self: Box<Self>);
 }
 
 impl<B: Send> Connection for Lease<B> {
+    fn poll_frame(
+        &mut self,
+        body: Pin<&mut Incoming>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.wire.poll_frame(body, cx)
+    }
+
     fn give_back(self: Box<Self>) {
-        (*self).give_back();
+        self.give_back();
     }
 }
 
 impl ResponseBody {
     /// The body of an answer that comes on a connection.
-    pub(super) fn upstream<B: Send + 'static>(body: Incoming, lease: Lease<B>) -> Self {
+    pub(super) fn upstream<B: Send + 'static>(body: Incoming, lease: Box<Lease<B>>) -> Self {
         let connection: Option<Box<dyn Connection>> = if body.is_end_stream() {
             lease.give_back();
             None
         } else {
-            Some(Box::new(lease))
+            Some(lease)
         };
         Self { kind: Kind::Upstream { body, connection } }
     }
@@ -84,7 +98,10 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.project().kind.project() {
             KindProj::Upstream { mut body, connection } => {
-                let frame = ready!(body.as_mut().poll_frame(cx));
+                let frame = ready!(match connection {
+                    Some(connection) => connection.poll_frame(body.as_mut(), cx),
+                    None => body.as_mut().poll_frame(cx),
+                });
                 let has_ended = match &frame {
                     None => true,
                     Some(Ok(_)) => body.is_end_stream(),
@@ -127,6 +144,7 @@ pub(super) struct Progress {
 struct Shared {
     /// The last piece, in milliseconds from the start on.
     last: AtomicU64,
+    ended: AtomicBool,
     broken_off: AtomicBool,
 }
 
@@ -142,13 +160,21 @@ impl Progress {
         self.start + Duration::from_millis(last)
     }
 
-    fn made<T, E>(&self, piece: Option<&Result<T, E>>) {
+    fn made<T, E>(&self, piece: Option<&Result<T, E>>, is_last: bool) {
         let Some(shared) = &self.shared else { return };
         let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         shared.last.store(millis, Ordering::Relaxed);
+        if is_last {
+            shared.ended.store(true, Ordering::Relaxed);
+        }
         if let Some(Err(_)) = piece {
             shared.broken_off.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Whether nothing more of the request is to come.
+    pub(super) fn has_ended(&self) -> bool {
+        self.shared.as_ref().is_none_or(|shared| shared.ended.load(Ordering::Relaxed))
     }
 
     pub(super) fn is_broken_off(&self) -> bool {
@@ -180,9 +206,10 @@ impl<B: Body> Body for RequestBody<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let this = self.project();
-        let frame = ready!(this.inner.poll_frame(cx));
-        this.progress.made(frame.as_ref());
+        let mut this = self.project();
+        let frame = ready!(this.inner.as_mut().poll_frame(cx));
+        let is_last = frame.is_none() || this.inner.is_end_stream();
+        this.progress.made(frame.as_ref(), is_last);
         Poll::Ready(frame)
     }
 

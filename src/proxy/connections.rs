@@ -1,4 +1,4 @@
-//! Connections to the services: each carries one request at a time, and is kept for the next.
+//! The connections to the services: each is kept for the next request.
 //!
 //! A pool of its own, and not the one of `hyper-util`, which does more for each request than a proxy
 //! needs (`benches/compare` has a minimal proxy on that one). Here the connection that was used last
@@ -13,7 +13,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll, ready},
     thread::{self, ThreadId},
     time::Duration,
 };
@@ -21,15 +20,15 @@ use std::{
 use http::{HeaderValue, Uri, uri};
 use hyper::{
     body::Body,
-    client::conn::http1::{self, SendRequest},
     rt::{Read, Write},
 };
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
-    time::{Sleep, interval, sleep},
+    time::{Instant, interval, timeout_at},
 };
 use tower::{Service, ServiceExt};
 
+use super::wire::{Rest, Wire};
 use crate::layer::Upstream;
 
 pub(super) type BoxError = Box<dyn StdError + Send + Sync>;
@@ -37,22 +36,20 @@ pub(super) type BoxError = Box<dyn StdError + Send + Sync>;
 /// So many connections to one service are kept while nobody uses them.
 const KEPT: usize = 256;
 
-/// So many that have not ended their last exchange yet are passed over before a new one is made.
-const PASSED_OVER: usize = 4;
-
 /// The connections to all services.
 pub(super) struct Connections<C, B> {
-    connector: C,
+    /// Locked to make a clone of it.
+    connector: Mutex<C>,
     idle: Duration,
-    services: Arc<Mutex<HashMap<Target, Arc<Kept<B>>>>>,
+    services: Mutex<HashMap<Target, Arc<Kept<B>>>>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Target {
     scheme: uri::Scheme,
     authority: uri::Authority,
-    /// A runtime of one thread drives its connections itself, and keeps them for itself: to wake
-    /// another thread for each request costs more than to have a connection more.
+    /// A runtime of one thread keeps its connections for itself: only while it runs do they hear
+    /// anything.
     thread: Option<ThreadId>,
 }
 
@@ -67,35 +64,31 @@ pub(super) struct Kept<B> {
 }
 
 struct Unused<B> {
-    wire: Wire<B>,
+    lease: Box<Lease<B>>,
     /// The turn in which it was given back.
     since: u64,
-}
-
-/// A connection, and the timer of its exchanges.
-pub(super) struct Wire<B> {
-    pub(super) sender: SendRequest<B>,
-    /// For who waits for an answer. It is not set for each exchange anew, which would cost more than
-    /// to look, when it goes off, whether the time of the present one is up.
-    pub(super) timer: Pin<Box<Sleep>>,
 }
 
 /// A connection that somebody uses, to be given back when the exchange is over. Dropped before, it
 /// is closed.
 pub(super) struct Lease<B> {
     pub(super) wire: Wire<B>,
-    kept: Arc<Kept<B>>,
+    kept: Weak<Kept<B>>,
 }
 
 impl<B> Lease<B> {
     /// The exchange is over, as far as we are concerned.
-    pub(super) fn give_back(self) {
-        let Self { wire, kept } = self;
-        if !wire.sender.is_closed() {
-            let since = kept.turn.load(Ordering::Relaxed);
-            let mut stack = lock(&kept.stack);
-            if stack.len() < KEPT {
-                stack.push(Unused { wire, since });
+    pub(super) fn give_back(mut self: Box<Self>) {
+        match self.wire.rest() {
+            Rest::Over => {}
+            Rest::Busy => self.wire.drive_itself(),
+            Rest::Ready => {
+                let Some(kept) = self.kept.upgrade() else { return };
+                let since = kept.turn.load(Ordering::Relaxed);
+                let mut stack = lock(&kept.stack);
+                if stack.len() < KEPT {
+                    stack.push(Unused { lease: self, since });
+                }
             }
         }
     }
@@ -103,7 +96,7 @@ impl<B> Lease<B> {
 
 impl<B> fmt::Debug for Lease<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("service", &self.kept.uri).finish_non_exhaustive()
+        f.debug_struct("Lease").field("wire", &self.wire).finish_non_exhaustive()
     }
 }
 
@@ -114,46 +107,36 @@ impl<B> Kept<B> {
     }
 
     /// A connection that can carry a request at once, if there is one.
-    pub(super) fn take(self: &Arc<Self>) -> Option<Lease<B>> {
+    pub(super) fn take(&self) -> Option<Box<Lease<B>>> {
         let mut stack = lock(&self.stack);
-        let mut passed = 0;
-        let mut at = stack.len();
-        while at > 0 && passed < PASSED_OVER {
-            at -= 1;
-            let sender = &stack[at].wire.sender;
-            if sender.is_closed() {
-                stack.remove(at);
-            } else if sender.is_ready() {
-                let Unused { wire, .. } = stack.remove(at);
-                return Some(Lease { wire, kept: self.clone() });
-            } else {
-                passed += 1;
+        loop {
+            let Unused { mut lease, .. } = stack.pop()?;
+            if lease.wire.rest() == Rest::Ready {
+                return Some(lease);
             }
         }
-        None
     }
 
-    /// Closes what nobody has used for `turns` of these.
+    /// Closes what nobody has used for `turns` of these, and forgets what the service has closed.
     fn forget_unused_for(&self, turns: u64) {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) + 1;
-        // The oldest are at the beginning.
         let mut stack = lock(&self.stack);
+        stack.retain_mut(|unused| unused.lease.wire.rest() == Rest::Ready);
+        // The oldest are at the beginning.
         let old = stack.iter().take_while(|unused| turn - unused.since > turns).count();
-        stack.drain(..old);
-    }
-}
-
-impl<C: Clone, B> Clone for Connections<C, B> {
-    fn clone(&self) -> Self {
-        let (connector, services) = (self.connector.clone(), self.services.clone());
-        Self { connector, idle: self.idle, services }
+        let old: Vec<_> = stack.drain(..old).collect();
+        drop(stack);
+        for mut unused in old {
+            // So it can say goodbye.
+            unused.lease.wire.drive_itself();
+        }
     }
 }
 
 impl<C, B> Connections<C, B> {
     /// Connects with `connector`, and keeps a connection that nobody uses for `idle`.
     pub(super) fn new(connector: C, idle: Duration) -> Self {
-        Self { connector, idle, services: Arc::default() }
+        Self { connector: Mutex::new(connector), idle, services: Mutex::default() }
     }
 }
 
@@ -164,7 +147,7 @@ where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     /// Those to `upstream`.
-    pub(super) fn to(&self, upstream: &Upstream) -> Result<Arc<Kept<B>>, http::Error> {
+    pub(super) fn to(self: &Arc<Self>, upstream: &Upstream) -> Result<Arc<Kept<B>>, http::Error> {
         let scheme = upstream.scheme().clone();
         let is_alone = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
         let thread = is_alone.then(|| thread::current().id());
@@ -184,64 +167,46 @@ where
             stack: Mutex::default(),
         });
         if services.is_empty() {
-            tokio::spawn(forget(Arc::downgrade(&self.services), self.idle));
+            tokio::spawn(Self::forget(Arc::downgrade(self), self.idle));
         }
         services.insert(target, kept.clone());
         Ok(kept)
     }
 
-    /// Makes a new connection, whose timer goes off after `timeout`.
-    pub(super) fn connect(&self, kept: &Arc<Kept<B>>, timeout: Duration) -> Connecting<B> {
-        let (connector, kept) = (self.connector.clone(), kept.clone());
-        let made = Box::pin(async move {
-            let io = connector.oneshot(kept.uri.clone()).await.map_err(Into::into)?;
-            let (mut sender, connection) = http1::handshake(io).await?;
-            tokio::spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "a connection to a service broke off");
-                }
-            });
-            sender.ready().await?;
-            Ok((sender, kept))
-        });
-        Connecting { made, timer: Some(Box::pin(sleep(timeout))) }
+    /// Makes a new connection, which may take until `deadline`.
+    pub(super) fn connect(&self, kept: &Arc<Kept<B>>, deadline: Instant) -> Connecting<B> {
+        let (connector, kept) = (lock(&self.connector).clone(), kept.clone());
+        Box::pin(async move {
+            let io = timeout_at(deadline, connector.oneshot(kept.uri.clone()));
+            let io = io.await.map_err(|_| ConnectError::TimedOut)?;
+            let io = io.map_err(|error| ConnectError::Failed(error.into()))?;
+            let wire = Wire::over(io, deadline).await;
+            let wire = wire.map_err(|error| ConnectError::Failed(error.into()))?;
+            Ok(Box::new(Lease { wire, kept: Arc::downgrade(&kept) }))
+        })
+    }
+
+    /// Closes what nobody has used for so long, or half as long again, until nobody can use it any
+    /// more.
+    async fn forget(connections: Weak<Self>, idle: Duration) {
+        let mut turns = interval((idle / 2).max(Duration::from_millis(1)));
+        loop {
+            turns.tick().await;
+            let Some(connections) = connections.upgrade() else { return };
+            let all: Vec<_> = lock(&connections.services).values().cloned().collect();
+            all.iter().for_each(|kept| kept.forget_unused_for(2));
+        }
     }
 }
 
 /// A connection that is being made.
-pub(super) struct Connecting<B> {
-    made: Pin<Box<dyn Future<Output = Result<Made<B>, BoxError>> + Send>>,
-    // Taken when the connection is there.
-    timer: Option<Pin<Box<Sleep>>>,
-}
+pub(super) type Connecting<B> =
+    Pin<Box<dyn Future<Output = Result<Box<Lease<B>>, ConnectError>> + Send>>;
 
-type Made<B> = (SendRequest<B>, Arc<Kept<B>>);
-
-impl<B> Connecting<B> {
-    pub(super) fn timer(&mut self) -> &mut Pin<Box<Sleep>> {
-        self.timer.as_mut().expect("nobody waits for a connection that is there")
-    }
-}
-
-impl<B> Future for Connecting<B> {
-    type Output = Result<Lease<B>, BoxError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (sender, kept) = ready!(self.made.as_mut().poll(cx))?;
-        let timer = self.timer.take().expect("polled once to the end");
-        Poll::Ready(Ok(Lease { wire: Wire { sender, timer }, kept }))
-    }
-}
-
-/// Closes what nobody has used for so long, or half as long again, until nobody can use it any more.
-async fn forget<B>(services: Weak<Mutex<HashMap<Target, Arc<Kept<B>>>>>, idle: Duration) {
-    let mut turns = interval((idle / 2).max(Duration::from_millis(1)));
-    loop {
-        turns.tick().await;
-        let Some(services) = services.upgrade() else { return };
-        let all: Vec<_> = lock(&services).values().cloned().collect();
-        all.iter().for_each(|kept| kept.forget_unused_for(2));
-    }
+/// Why there is no connection.
+pub(super) enum ConnectError {
+    TimedOut,
+    Failed(BoxError),
 }
 
 /// Without the port where it is the one of the scheme (RFC 9110 §7.2), and never with a user.

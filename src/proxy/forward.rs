@@ -26,7 +26,6 @@ use http::{
 };
 use hyper::{
     body::{Body, Incoming},
-    client::conn::TrySendError,
     rt::{Read, Write},
 };
 use pin_project_lite::pin_project;
@@ -35,8 +34,9 @@ use tower_service::Service;
 
 use super::{
     body::{Progress, RequestBody, ResponseBody},
-    connections::{BoxError, Connecting, Connections, Kept, Lease},
+    connections::{BoxError, ConnectError, Connecting, Connections, Kept, Lease},
     forwarded::Known,
+    wire::Sending,
 };
 use crate::{
     causes::Causes,
@@ -65,7 +65,7 @@ impl Default for Timeouts {
 ///
 /// Clones share the connections to the services.
 pub struct Forward<C, B> {
-    connections: Connections<C, RequestBody<B>>,
+    connections: Arc<Connections<C, RequestBody<B>>>,
     response_timeout: Duration,
     /// The connections of the route that was used last: mostly it is used next.
     last: Option<(Arc<Route>, Arc<Kept<RequestBody<B>>>)>,
@@ -77,7 +77,7 @@ impl<C, B> Forward<C, B> {
     /// ever is up to you.
     pub fn new(connector: C, timeouts: Timeouts) -> Self {
         Self {
-            connections: Connections::new(connector, timeouts.idle),
+            connections: Arc::new(Connections::new(connector, timeouts.idle)),
             response_timeout: timeouts.response,
             last: None,
             known: Known::default(),
@@ -85,7 +85,7 @@ impl<C, B> Forward<C, B> {
     }
 }
 
-impl<C: Clone, B> Clone for Forward<C, B> {
+impl<C, B> Clone for Forward<C, B> {
     fn clone(&self) -> Self {
         Self {
             connections: self.connections.clone(),
@@ -132,8 +132,10 @@ where
                 Exchange::send(lease, request, again)
             }
             None => Exchange::Connecting {
-                connecting: self.connections.connect(&kept, self.response_timeout),
-                request: Some(request),
+                connecting: self
+                    .connections
+                    .connect(&kept, deadline(progress, self.response_timeout)),
+                request: Some(Box::new(request)),
             },
         })
     }
@@ -244,19 +246,20 @@ impl<C, B> fmt::Debug for ForwardFuture<C, B> {
     }
 }
 
-type Sent<B> = Result<Response<Incoming>, TrySendError<Request<RequestBody<B>>>>;
+/// How to make a new connection.
+type Again<C, B> = (Arc<Connections<C, RequestBody<B>>>, Arc<Kept<RequestBody<B>>>);
 
 /// A request on its way to the service.
 enum Exchange<C, B> {
     Connecting {
         connecting: Connecting<RequestBody<B>>,
-        request: Option<Request<RequestBody<B>>>,
+        request: Option<Box<Request<RequestBody<B>>>>,
     },
     Sending {
-        sending: Pin<Box<dyn Future<Output = Sent<B>> + Send>>,
-        lease: Option<Lease<RequestBody<B>>>,
-        /// How to make a new connection, where this one may turn out to be closed.
-        again: Option<(Connections<C, RequestBody<B>>, Arc<Kept<RequestBody<B>>>)>,
+        sending: Sending<RequestBody<B>>,
+        lease: Option<Box<Lease<RequestBody<B>>>>,
+        /// Where this connection may turn out to be closed.
+        again: Option<Again<C, B>>,
     },
 }
 
@@ -264,6 +267,16 @@ enum Exchange<C, B> {
 enum ExchangeError {
     Connect(BoxError),
     BrokenOff(hyper::Error),
+    TimedOut,
+}
+
+impl From<ConnectError> for ExchangeError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::TimedOut => Self::TimedOut,
+            ConnectError::Failed(error) => Self::Connect(error),
+        }
+    }
 }
 
 impl<C, B> Exchange<C, B>
@@ -271,11 +284,11 @@ where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     fn send(
-        mut lease: Lease<RequestBody<B>>,
+        mut lease: Box<Lease<RequestBody<B>>>,
         request: Request<RequestBody<B>>,
-        again: Option<(Connections<C, RequestBody<B>>, Arc<Kept<RequestBody<B>>>)>,
+        again: Option<Again<C, B>>,
     ) -> Self {
-        let sending = Box::pin(lease.wire.sender.try_send_request(request));
+        let sending = lease.wire.send(request);
         Self::Sending { sending, lease: Some(lease), again }
     }
 }
@@ -290,20 +303,25 @@ where
         &mut self,
         cx: &mut Context<'_>,
         timeout: Duration,
+        progress: &Progress,
     ) -> Poll<Result<Response<ResponseBody>, ExchangeError>> {
         loop {
             *self = match self {
                 Self::Connecting { connecting, request } => {
-                    let lease = ready!(Pin::new(connecting).poll(cx));
-                    let lease = lease.map_err(ExchangeError::Connect)?;
+                    let lease = ready!(connecting.as_mut().poll(cx))?;
                     let request = request.take().expect("taken only when the state changes");
-                    Self::send(lease, request, None)
+                    Self::send(lease, *request, None)
                 }
-                Self::Sending { sending, lease, again } => {
-                    match ready!(sending.as_mut().poll(cx)) {
+                Self::Sending { sending, lease: leased, again } => {
+                    let lease = leased.as_mut().expect("polled once to the end");
+                    let Poll::Ready(sent) = lease.wire.poll_sent(sending, cx) else {
+                        ready!(poll_time_up(&mut lease.wire.timer, cx, timeout, progress));
+                        return Poll::Ready(Err(ExchangeError::TimedOut));
+                    };
+                    match sent {
                         Ok(response) => {
-                            let lease = lease.take().expect("polled once to the end");
-                            return Poll::Ready(Ok(northbound(response, lease)));
+                            let lease = leased.take().expect("there until now");
+                            return Poll::Ready(Ok(northbound(response, lease, progress)));
                         }
                         Err(mut error) => match (error.take_message(), again.take()) {
                             // Nothing of it was sent: the connection had been closed.
@@ -312,8 +330,9 @@ where
                                     Self::send(lease, request, Some((connections, kept)))
                                 }
                                 None => Self::Connecting {
-                                    connecting: connections.connect(&kept, timeout),
-                                    request: Some(request),
+                                    connecting: connections
+                                        .connect(&kept, deadline(progress, timeout)),
+                                    request: Some(Box::new(request)),
                                 },
                             },
                             _ => {
@@ -324,18 +343,6 @@ where
                         },
                     }
                 }
-            }
-        }
-    }
-}
-
-impl<C, B> Exchange<C, B> {
-    /// Whoever is polled and has no answer yet is woken by it.
-    fn timer(&mut self) -> &mut Pin<Box<Sleep>> {
-        match self {
-            Self::Connecting { connecting, .. } => connecting.timer(),
-            Self::Sending { lease, .. } => {
-                &mut lease.as_mut().expect("there is no answer yet").wire.timer
             }
         }
     }
@@ -355,44 +362,65 @@ where
                 Poll::Ready(Ok(response.take().expect("polled after completion")))
             }
             StateProj::Waiting { exchange, timeout, progress, route } => {
-                if let Poll::Ready(result) = exchange.poll(cx, *timeout) {
-                    return Poll::Ready(Ok(
-                        result.unwrap_or_else(|error| failed(&error, route, progress))
-                    ));
-                }
-                let timer = exchange.timer();
-                while timer.as_mut().poll(cx).is_ready() {
-                    let deadline = progress.last() + *timeout;
-                    if deadline <= Instant::now() {
-                        let upstream = route.upstream();
-                        let service = route.service();
-                        tracing::warn!(%service, %upstream, ?timeout, "no answer in time");
-                        let message = ApiMessage::new(&message::UNEXPECTED_STATUS);
-                        return Poll::Ready(Ok(own(message, StatusCode::GATEWAY_TIMEOUT)));
-                    }
-                    timer.as_mut().reset(deadline);
-                }
-                Poll::Pending
+                let result = ready!(exchange.poll(cx, *timeout, progress));
+                Poll::Ready(Ok(
+                    result.unwrap_or_else(|error| failed(&error, *timeout, route, progress))
+                ))
             }
         }
     }
 }
 
+/// Whether the service has had its time. `timer` may have been set for the exchange before.
+fn poll_time_up(
+    timer: &mut Pin<Box<Sleep>>,
+    cx: &mut Context<'_>,
+    timeout: Duration,
+    progress: &Progress,
+) -> Poll<()> {
+    loop {
+        ready!(timer.as_mut().poll(cx));
+        let deadline = deadline(progress, timeout);
+        if deadline <= Instant::now() {
+            return Poll::Ready(());
+        }
+        timer.as_mut().reset(deadline);
+    }
+}
+
+fn deadline(progress: &Progress, timeout: Duration) -> Instant {
+    progress.last() + timeout
+}
+
 fn northbound<B: Send + 'static>(
     mut response: Response<Incoming>,
-    lease: Lease<RequestBody<B>>,
+    mut lease: Box<Lease<RequestBody<B>>>,
+    progress: &Progress,
 ) -> Response<ResponseBody> {
+    if !progress.has_ended() {
+        lease.wire.drive_itself();
+    }
     strip_hop_by_hop(response.headers_mut());
     // It is about the connection to the service.
     *response.version_mut() = Version::HTTP_11;
     response.map(|body| ResponseBody::upstream(body, lease))
 }
 
-fn failed(error: &ExchangeError, route: &Route, progress: &Progress) -> Response<ResponseBody> {
+fn failed(
+    error: &ExchangeError,
+    timeout: Duration,
+    route: &Route,
+    progress: &Progress,
+) -> Response<ResponseBody> {
     let (service, upstream) = (route.service(), route.upstream());
     let cause: &dyn std::error::Error = match error {
         ExchangeError::Connect(error) => &**error,
         ExchangeError::BrokenOff(error) => error,
+        ExchangeError::TimedOut => {
+            tracing::warn!(%service, %upstream, ?timeout, "no answer in time");
+            let message = ApiMessage::new(&message::UNEXPECTED_STATUS);
+            return own(message, StatusCode::GATEWAY_TIMEOUT);
+        }
     };
     let cause = Causes(cause);
     if progress.is_broken_off() {
@@ -400,18 +428,14 @@ fn failed(error: &ExchangeError, route: &Route, progress: &Progress) -> Response
         let message = ApiMessage::with(&message::BAD_REQUEST, &["the body breaks off"]);
         return own(message, StatusCode::BAD_REQUEST);
     }
-    match error {
-        ExchangeError::Connect(_) => {
-            tracing::warn!(%service, %upstream, %cause, "cannot reach the service");
-            let message =
-                ApiMessage::with(&message::SERVICE_UNAVAILABLE, &["the service cannot be reached"]);
-            own(message, StatusCode::SERVICE_UNAVAILABLE)
-        }
-        ExchangeError::BrokenOff(_) => {
-            tracing::warn!(%service, %upstream, %cause, "the service broke off");
-            own(ApiMessage::new(&message::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY)
-        }
+    if let ExchangeError::Connect(_) = error {
+        tracing::warn!(%service, %upstream, %cause, "cannot reach the service");
+        let message =
+            ApiMessage::with(&message::SERVICE_UNAVAILABLE, &["the service cannot be reached"]);
+        return own(message, StatusCode::SERVICE_UNAVAILABLE);
     }
+    tracing::warn!(%service, %upstream, %cause, "the service broke off");
+    own(ApiMessage::new(&message::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY)
 }
 
 fn own(message: ApiMessage, status: StatusCode) -> Response<ResponseBody> {
@@ -490,5 +514,37 @@ mod tests {
             drop(response.into_body().collect().await.unwrap());
         }
         assert_eq!(connected.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn what_a_service_has_not_read_when_it_answers_still_arrives() {
+        const LENGTH: usize = 64 * 1024;
+        let (told, read) = tokio::sync::oneshot::channel();
+        let told = Arc::new(std::sync::Mutex::new(Some(told)));
+        let connector = service_fn(move |_: Uri| {
+            // All of the request is taken, but little of it goes through.
+            let (ours, mut theirs) = duplex(1024);
+            let told = told.lock().unwrap().take().unwrap();
+            tokio::spawn(async move {
+                theirs.read_u8().await.unwrap();
+                let answer = b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n";
+                theirs.write_all(answer).await.unwrap();
+                let mut rest = Vec::new();
+                theirs.read_to_end(&mut rest).await.unwrap();
+                told.send(rest).unwrap();
+            });
+            async { Ok::<_, std::io::Error>(TokioIo::new(ours)) }
+        });
+        let forward = Forward::new(connector, Timeouts::default());
+        let upstream = Upstream::parse("http://service").unwrap();
+        let service = ServiceId::new("service").unwrap();
+        let route = Arc::new(Route::new(service, "", upstream, Scheme::Bypass).unwrap());
+        let request = Request::post("/service/x").extension(route);
+        let request = request.body(Full::<Bytes>::from(vec![b'y'; LENGTH])).unwrap();
+        let response = forward.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 202);
+        drop(response);
+        let rest = tokio::time::timeout(TIMEOUT, read).await.expect("it arrives").unwrap();
+        assert!(rest.ends_with(&vec![b'y'; LENGTH]), "{} bytes", rest.len());
     }
 }

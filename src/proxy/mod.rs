@@ -8,6 +8,7 @@ mod connections;
 mod forward;
 mod forwarded;
 mod gateway;
+mod wire;
 
 pub use body::ResponseBody;
 pub use forward::{Forward, ForwardFuture, Timeouts};

@@ -1,0 +1,224 @@
+//! One connection to a service, driven by the task that waits for what it brings.
+//!
+//! hyper makes of a connection a future for a task of its own. With one, each request wakes the task
+//! of the connection, and that the task of the request, twice over, and both are polled through
+//! (`benches/choices.md` has the cost). Here who waits for an answer, or for more of it, polls the
+//! connection, and nobody else has to be woken.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    mem,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use atomic_waker::AtomicWaker;
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::{
+    body::{Body, Frame, Incoming},
+    client::conn::{
+        TrySendError,
+        http1::{self, SendRequest},
+    },
+    rt::{Read, Write},
+};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::connections::BoxError;
+
+/// What became of a request. One that was not sent at all comes back.
+pub(super) type Sent<B> = Result<Response<Incoming>, TrySendError<Request<B>>>;
+
+/// A request on its way, to be polled by [`Wire::poll_sent`].
+pub(super) type Sending<B> = Pin<Box<dyn Future<Output = Sent<B>> + Send>>;
+
+/// A connection, and the timer of its exchanges. It carries one exchange at a time.
+pub(super) struct Wire<B> {
+    sender: SendRequest<B>,
+    driver: Driver,
+    signal: Arc<Signal>,
+    /// The signal, as the connection calls it. It is always polled with this one: not everything in
+    /// it would hear of another at once.
+    waker: Waker,
+    /// For who waits for an answer. It is not set for each exchange anew, which would cost more than
+    /// to look, when it goes off, whether the time of the present one is up.
+    pub(super) timer: Pin<Box<Sleep>>,
+}
+
+/// Who polls the connection.
+enum Driver {
+    /// Who waits for what it brings.
+    User(Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>),
+    /// A task of its own.
+    Task,
+    /// Nobody any more.
+    Over,
+}
+
+impl<B> Wire<B>
+where
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    /// Speaks HTTP/1.1 over `io`. The timer goes off at `deadline`.
+    pub(super) async fn over<I>(io: I, deadline: Instant) -> hyper::Result<Self>
+    where
+        I: Read + Write + Unpin + Send + 'static,
+    {
+        let (sender, connection) = http1::handshake(io).await?;
+        let timer = Box::pin(sleep_until(deadline));
+        let driver = Driver::User(Box::pin(connection));
+        let signal = Arc::<Signal>::default();
+        let waker = Waker::from(signal.clone());
+        Ok(Self { sender, driver, signal, waker, timer })
+    }
+
+    /// Begins an exchange.
+    pub(super) fn send(&mut self, request: Request<B>) -> Sending<B> {
+        Box::pin(self.sender.try_send_request(request))
+    }
+}
+
+impl<B> Wire<B> {
+    /// Waits for the head of the answer.
+    pub(super) fn poll_sent(
+        &mut self,
+        sending: &mut Sending<B>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Sent<B>> {
+        self.poll(cx, |cx| sending.as_mut().poll(cx))
+    }
+
+    /// Waits for more of the answer.
+    pub(super) fn poll_frame(
+        &mut self,
+        mut body: Pin<&mut Incoming>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.poll(cx, |cx| body.as_mut().poll_frame(cx))
+    }
+
+    /// Polls `wanted`, and the connection as far as that needs it to be ready.
+    fn poll<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut wanted: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        let Driver::User(connection) = &mut self.driver else { return wanted(cx) };
+        let signal = &self.signal;
+        // To take what is wanted may call the connection, which is polled in this very call if it
+        // has to go on: nobody needs to hear of that.
+        signal.user.take();
+        let was_raised = signal.is_raised.load(Ordering::Relaxed);
+        if let ready @ Poll::Ready(_) = wanted(&mut Context::from_waker(Waker::noop())) {
+            signal.is_raised.store(was_raised, Ordering::Relaxed);
+            return ready;
+        }
+        signal.is_raised.store(false, Ordering::Relaxed);
+        signal.user.register(cx.waker());
+        if let Poll::Ready(result) = connection.as_mut().poll(&mut Context::from_waker(&self.waker))
+        {
+            told(result);
+            self.driver = Driver::Over;
+            return wanted(cx);
+        }
+        signal.user.take();
+        let was_raised = signal.is_raised.load(Ordering::Relaxed);
+        // With its waker: tokio makes who has done much wait although there is something.
+        let ready @ Poll::Ready(_) = wanted(cx) else {
+            signal.user.register(cx.waker());
+            if signal.is_raised.load(Ordering::Relaxed) {
+                cx.waker().wake_by_ref();
+            }
+            return Poll::Pending;
+        };
+        signal.is_raised.store(was_raised, Ordering::Relaxed);
+        ready
+    }
+
+    /// Goes on with the request whether or not somebody waits for the answer: who reads of it only
+    /// when the request is through would wait for ever.
+    pub(super) fn drive_itself(&mut self) {
+        if let Driver::User(mut connection) = mem::replace(&mut self.driver, Driver::Task) {
+            let (signal, waker) = (self.signal.clone(), self.waker.clone());
+            tokio::spawn(async move {
+                let over = poll_fn(|cx| {
+                    signal.user.register(cx.waker());
+                    let cx = &mut Context::from_waker(&waker);
+                    let over = connection.as_mut().poll(cx);
+                    // Twice: that it was let go it sees only once all is written, and then nothing
+                    // calls any more.
+                    if over.is_ready() { over } else { connection.as_mut().poll(cx) }
+                });
+                told(over.await);
+            });
+        }
+    }
+
+    /// What it can do next. It calls nobody until the next exchange.
+    pub(super) fn rest(&mut self) -> Rest {
+        let Driver::User(connection) = &mut self.driver else { return Rest::Over };
+        let is_raised = self.signal.is_raised.swap(false, Ordering::Relaxed);
+        if self.sender.is_ready() && !is_raised {
+            return Rest::Ready;
+        }
+        match connection.as_mut().poll(&mut Context::from_waker(&self.waker)) {
+            Poll::Ready(result) => {
+                told(result);
+                self.driver = Driver::Over;
+                Rest::Over
+            }
+            Poll::Pending if self.sender.is_ready() => Rest::Ready,
+            Poll::Pending => Rest::Busy,
+        }
+    }
+}
+
+/// What a connection can do after an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// It can carry the next.
+    Ready,
+    /// The service has answered before it had all of the request.
+    Busy,
+    /// Nothing more.
+    Over,
+}
+
+/// What a connection calls when it can go on.
+#[derive(Default)]
+struct Signal {
+    /// Who waits for what it brings.
+    user: AtomicWaker,
+    /// Whether it has called since it was polled.
+    is_raised: AtomicBool,
+}
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Before the user is looked for: either they are there, or they look here when they are.
+        self.is_raised.store(true, Ordering::Relaxed);
+        self.user.wake();
+    }
+}
+
+fn told(result: hyper::Result<()>) {
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection to a service broke off");
+    }
+}
+
+impl<B> fmt::Debug for Wire<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire").finish_non_exhaustive()
+    }
+}
