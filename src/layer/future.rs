@@ -102,9 +102,20 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<P, S, F, ReqBody> {
-        Preparing { #[pin] prepare: P, service: S, request: Option<Request<ReqBody>> },
+        // Boxed, so that a request for which there is nothing to wait does not carry the room.
+        Preparing { preparing: Pin<Box<Preparing<P, S, ReqBody>>> },
         Responding { #[pin] future: F },
         Rejected { rejection: Option<Rejection> },
+    }
+}
+
+pin_project! {
+    #[project = PreparingProj]
+    struct Preparing<P, S, ReqBody> {
+        #[pin]
+        prepare: P,
+        service: S,
+        request: Option<Request<ReqBody>>,
     }
 }
 
@@ -126,8 +137,8 @@ where
     {
         let clone = service.clone();
         let service = mem::replace(service, clone);
-        let state = State::Preparing { prepare, service, request: Some(request) };
-        Self { state, failure: None }
+        let preparing = Box::pin(Preparing { prepare, service, request: Some(request) });
+        Self { state: State::Preparing { preparing }, failure: None }
     }
 }
 
@@ -163,7 +174,8 @@ where
         let mut this = self.project();
         loop {
             match this.state.as_mut().project() {
-                StateProj::Preparing { prepare, service, request } => {
+                StateProj::Preparing { preparing } => {
+                    let PreparingProj { prepare, service, request } = preparing.as_mut().project();
                     let edited = request.as_mut().expect("taken only when the state changes");
                     let outcome = ready!(prepare.poll_prepare(cx, edited));
                     let request = request.take().expect("was there a line above");

@@ -42,28 +42,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, Request, Response,
-    header::{AUTHORIZATION, COOKIE},
-};
+use http::{HeaderMap, HeaderName, Request, Response};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    authenticator::Authentication, credential, failure::X_ZOWE_AUTH_FAILURE,
-    future::ResponseFuture, hop_by_hop::strip_hop_by_hop, rejection::Rejection, route::Route,
-    sweep::sweep,
+    authenticator::Authentication, credential, future::ResponseFuture, hop_by_hop::HopByHop,
+    rejection::Rejection, route::Route,
 };
 
-static ALWAYS: [HeaderName; 3] = [
-    HeaderName::from_static("oidc-token"),
-    HeaderName::from_static("x-saf-token"),
-    HeaderName::from_static("client-cert"),
-];
-
-/// Not looked at here, but not to be shown by `Debug` either.
-static CREDENTIALS: [HeaderName; 3] =
-    [AUTHORIZATION, COOKIE, HeaderName::from_static("private-token")];
+/// Not taken for ours by their beginning.
+const ALWAYS: [&str; 4] = ["oidc-token", "x-saf-token", "client-cert", "x-zowe-auth-failure"];
 
 /// Drops what only the gateway may set. See the [module](self).
 #[derive(Clone, Debug, Default)]
@@ -127,22 +116,29 @@ where
 }
 
 fn sanitize(headers: &mut HeaderMap, also: &[HeaderName]) {
-    strip_hop_by_hop(headers);
-    for name in sweep(headers, |name| is_ours(name, also)) {
-        tracing::debug!(header = %name, "dropped a header that only the gateway may set");
-    }
+    let mut hop_by_hop = HopByHop::default();
+    // Empty, and so not allocated, for most requests.
+    let mut ours = Vec::new();
     for (name, value) in headers.iter_mut() {
-        if CREDENTIALS.contains(name) {
+        hop_by_hop.see(name, value);
+        if is_ours(name, also) {
+            ours.push(name.clone());
+        } else if matches!(name.as_str(), "authorization" | "cookie" | "private-token") {
+            // Not looked at here, but not to be shown by `Debug` either.
             value.set_sensitive(true);
         }
+    }
+    hop_by_hop.strip(headers);
+    for name in ours {
+        headers.remove(&name);
+        tracing::debug!(header = %name, "dropped a header that only the gateway may set");
     }
 }
 
 /// Whether only the gateway may set a header of this name, or one that a server takes for it.
 fn is_ours(name: &HeaderName, also: &[HeaderName]) -> bool {
     let text = name.as_str();
-    ALWAYS.contains(name)
-        || *name == X_ZOWE_AUTH_FAILURE
+    ALWAYS.contains(&text)
         || text.starts_with(credential::X_CERTIFICATE)
         || also.contains(name)
         || is_alias(text, also)
@@ -155,16 +151,14 @@ fn is_alias(name: &str, also: &[HeaderName]) -> bool {
     if name.starts_with("$ws") {
         return true;
     }
-    if !name.contains('_') {
+    if !name.bytes().any(|byte| byte == b'_') {
         return false;
     }
     let dashed = name.replace('_', "-");
     dashed.starts_with(credential::X_CERTIFICATE)
-        || ALWAYS
-            .iter()
-            .chain([&X_ZOWE_AUTH_FAILURE, &credential::PRIVATE_TOKEN])
-            .chain(also)
-            .any(|ours| ours.as_str() == dashed)
+        || ALWAYS.contains(&dashed.as_str())
+        || credential::PRIVATE_TOKEN == dashed.as_str()
+        || also.iter().any(|ours| ours.as_str() == dashed)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     Extensions, HeaderValue, Request, Response, StatusCode, Uri, Version,
-    header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
+    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
     uri::PathAndQuery,
 };
 use hyper::{
@@ -203,8 +203,7 @@ fn southbound<B: Body>(
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let connection = head.extensions.get::<Connection>();
-    known.set(&mut head.headers, &head.uri, route.prefix(), connection);
-    head.headers.insert(HOST, host.clone());
+    known.set(&mut head.headers, &head.uri, host, route.prefix(), connection);
     let path = PathAndQuery::from_maybe_shared(Bytes::from(route.southbound_path(&head.uri)))?;
     head.uri = Uri::from(path);
     head.version = Version::HTTP_11;

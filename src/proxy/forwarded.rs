@@ -55,7 +55,7 @@ impl Known {
         }
     }
 
-    /// Writes `X-Forwarded-*` anew and takes `Host` out, which is another one for the service.
+    /// Writes `X-Forwarded-*` anew, and `Host`, which is `service` from here on.
     ///
     /// Whatever the request has of these is removed: nobody can tell a proxy before us from a
     /// client that pretends to be one (CVE-2025-41235 was that).
@@ -63,12 +63,13 @@ impl Known {
         &mut self,
         headers: &mut HeaderMap,
         uri: &Uri,
+        service: &HeaderValue,
         prefix: &str,
         connection: Option<&Connection>,
     ) {
         sweep(headers, is_forwarded);
         // HTTP/2 has the host in the URI, HTTP/1.1 in the header.
-        let host = headers.remove(HOST);
+        let host = headers.insert(HOST, service.clone());
         // Without the user and password that an absolute form may carry.
         let authority = uri.authority().and_then(|a| a.as_str().rsplit('@').next());
         let authority = authority.and_then(|host| HeaderValue::from_str(host).ok());
@@ -165,17 +166,19 @@ mod tests {
                 headers.insert(HOST, HeaderValue::from_static(host));
             }
             let mut known = Known::default();
+            let (uri, service) = (uri.parse().unwrap(), HeaderValue::from_static("service:1"));
             for _ in 0..2 {
-                known.set(&mut headers.clone(), &uri.parse().unwrap(), "/other", None);
+                known.set(&mut headers.clone(), &uri, &service, "/other", None);
             }
-            known.set(&mut headers, &uri.parse().unwrap(), "/svc/api/v1", connection.as_ref());
+            known.set(&mut headers, &uri, &service, "/svc/api/v1", connection.as_ref());
             let got = [&FOR, &PROTO, &X_HOST, &PORT].map(|name| {
                 assert!(headers.get_all(name).iter().count() <= 1);
                 headers.get(name).map_or("", |v| v.to_str().unwrap())
             });
             assert_eq!(got, want, "{uri} {host:?}");
             assert_eq!(headers[&PREFIX], "/svc/api/v1");
-            assert!(!headers.contains_key(HOST) && !headers.contains_key(&FORWARDED));
+            assert!(headers.get_all(HOST).iter().eq([service]));
+            assert!(!headers.contains_key(&FORWARDED));
             assert!(headers.values().all(|value| value != "forged" && value != "twice"));
         }
     }
