@@ -58,6 +58,7 @@
 #[macro_use]
 mod words;
 mod file;
+mod line;
 mod reason;
 mod record;
 mod request_id;

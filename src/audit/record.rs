@@ -1,11 +1,10 @@
 //! What a record says.
 
-use std::{fmt, net::SocketAddr};
+use std::net::SocketAddr;
 
 use http::Extensions;
-use serde::{Serialize, Serializer, ser::SerializeMap};
 
-use super::{ReasonCode, RequestId, rfc3339::Rfc3339};
+use super::{ReasonCode, RequestId, line::Object};
 use crate::{
     clock::Timestamp,
     connection::Connection,
@@ -113,8 +112,8 @@ pub enum Detail {
 /// One decision. Cheap to make: nothing is written out before a sink does so.
 ///
 /// Made with [`new`](Self::new) or [`failed`](Self::failed) and the setters, none of which takes what
-/// a secret could be in. A sink reads the fields, or has `Serialize` write the JSON object of the
-/// [schema](super#schema). A field that is `None` has nothing to do with the event, or is not known.
+/// a secret could be in. A sink reads the fields, or takes the JSON object of the
+/// [schema](super#schema) from [`to_json`](Self::to_json). A field that is `None` has nothing to do with the event, or is not known.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AuditRecord {
@@ -263,108 +262,73 @@ impl AuditRecord {
     }
 }
 
-impl Serialize for AuditRecord {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // Without a length: what is `None` is left out.
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("time", &Text(Rfc3339(self.time)))?;
-        map.serialize_entry("event", &self.event)?;
-        map.serialize_entry("outcome", &self.outcome)?;
-        entry(&mut map, "reason", self.reason)?;
-        entry(&mut map, "request_id", self.request_id.map(Text))?;
-        entry(&mut map, "peer", self.peer.map(|peer| Text(canonical(peer))))?;
-        entry(&mut map, "credential", self.credential)?;
-        entry(&mut map, "token_id", self.token_id.map(Text))?;
-        entry(&mut map, "issued_token_id", self.issued_token_id.map(Text))?;
-        entry(&mut map, "certificate", self.certificate.as_ref().map(Certificate::of))?;
-        entry(&mut map, "user", self.user.map(Text))?;
-        entry(&mut map, "target", self.target.map(Text))?;
-        entry(&mut map, "service", self.service.as_ref().map(ServiceId::as_str))?;
-        entry(&mut map, "applid", self.applid.map(Text))?;
-        entry(&mut map, "codes", self.codes.map(Codes::of))?;
-        match &self.detail {
-            None => {}
-            Some(Detail::Rule { kind, up_to }) => {
-                map.serialize_entry("rule", &Rule { kind: *kind, up_to: Text(Rfc3339(*up_to)) })?;
-            }
-            Some(Detail::Minted { scopes, days }) => {
-                let scopes = scopes.iter().map(ServiceId::as_str).collect();
-                map.serialize_entry("minted", &Minted { scopes, days: *days })?;
-            }
-            Some(Detail::Delegation { email }) => map.serialize_entry("email", email.as_str())?,
-            Some(Detail::Evicted(Evicted { tokens, users, services })) => {
-                let (tokens, users, services) = (*tokens, *users, *services);
-                map.serialize_entry("evicted", &Counts { tokens, users, services })?;
-            }
-            Some(Detail::PasswordChange) => map.serialize_entry("password_change", &true)?,
+impl AuditRecord {
+    /// The JSON object of the [schema](super#schema), in one line.
+    pub fn to_json(&self) -> String {
+        let mut bytes = Vec::new();
+        self.write_json(&mut bytes);
+        String::from_utf8(bytes).expect("JSON is text")
+    }
+
+    pub(super) fn write_json(&self, bytes: &mut Vec<u8>) {
+        let mut line = Object::begin(bytes);
+        line.plain("time", self.time);
+        line.plain("event", self.event.as_str());
+        line.plain("outcome", self.outcome.as_str());
+        line.plain_if_any("reason", self.reason.map(ReasonCode::as_str));
+        line.plain_if_any("request_id", self.request_id);
+        line.plain_if_any("peer", self.peer);
+        line.plain_if_any("credential", self.credential.map(CredentialKind::as_str));
+        line.plain_if_any("token_id", self.token_id);
+        line.plain_if_any("issued_token_id", self.issued_token_id);
+        if let Some(certificate) = &self.certificate {
+            let mut object = line.object("certificate");
+            object.text("subject", certificate.subject());
+            object.plain("sha256", Fingerprint::from(*certificate.sha256()));
+            object.end();
         }
-        map.end()
+        line.plain_if_any("user", self.user);
+        line.plain_if_any("target", self.target);
+        line.plain_if_any("service", self.service.as_ref());
+        line.plain_if_any("applid", self.applid);
+        if let Some(SafReturnCodes { saf, racf, reason }) = self.codes {
+            let mut object = line.object("codes");
+            object.number("saf", saf.into());
+            object.number("racf", racf.into());
+            object.number("reason", reason.into());
+            object.end();
+        }
+        if let Some(detail) = &self.detail {
+            detail.write_to(&mut line);
+        }
+        line.end();
     }
 }
 
-fn entry<M: SerializeMap>(
-    map: &mut M,
-    key: &'static str,
-    value: Option<impl Serialize>,
-) -> Result<(), M::Error> {
-    value.map_or(Ok(()), |value| map.serialize_entry(key, &value))
-}
-
-/// An IPv4 client of a socket that takes both is an IPv4 client.
-fn canonical(peer: SocketAddr) -> SocketAddr {
-    SocketAddr::new(peer.ip().to_canonical(), peer.port())
-}
-
-/// Is written as it is displayed.
-pub(super) struct Text<T>(pub(super) T);
-
-impl<T: fmt::Display> Serialize for Text<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
+impl Detail {
+    fn write_to(&self, line: &mut Object<'_>) {
+        match self {
+            Self::Rule { kind, up_to } => {
+                let mut object = line.object("rule");
+                object.plain("kind", kind.as_str());
+                object.plain("up_to", *up_to);
+                object.end();
+            }
+            Self::Minted { scopes, days } => {
+                let mut object = line.object("minted");
+                object.plain_list("scopes", scopes.iter());
+                object.number("days", (*days).into());
+                object.end();
+            }
+            Self::Delegation { email } => line.text("email", email.as_str()),
+            Self::Evicted(Evicted { tokens, users, services }) => {
+                let mut object = line.object("evicted");
+                for (key, count) in [("tokens", tokens), ("users", users), ("services", services)] {
+                    object.number(key, *count as u64);
+                }
+                object.end();
+            }
+            Self::PasswordChange => line.yes("password_change"),
+        }
     }
-}
-
-#[derive(Serialize)]
-struct Certificate<'a> {
-    subject: &'a str,
-    sha256: Text<Fingerprint>,
-}
-
-impl<'a> Certificate<'a> {
-    fn of(certificate: &'a PeerCertificate) -> Self {
-        let sha256 = Text(Fingerprint::from(*certificate.sha256()));
-        Self { subject: certificate.subject(), sha256 }
-    }
-}
-
-#[derive(Serialize)]
-struct Codes {
-    saf: u32,
-    racf: u32,
-    reason: u32,
-}
-
-impl Codes {
-    fn of(SafReturnCodes { saf, racf, reason }: SafReturnCodes) -> Self {
-        Self { saf, racf, reason }
-    }
-}
-
-#[derive(Serialize)]
-struct Rule {
-    kind: RuleKind,
-    up_to: Text<Rfc3339>,
-}
-
-#[derive(Serialize)]
-struct Minted<'a> {
-    scopes: Vec<&'a str>,
-    days: u8,
-}
-
-#[derive(Serialize)]
-struct Counts {
-    tokens: usize,
-    users: usize,
-    services: usize,
 }

@@ -57,7 +57,7 @@ impl RequestId {
         http::HeaderValue::from_bytes(&self.digits()).ok()
     }
 
-    fn digits(self) -> [u8; 24] {
+    pub(super) fn digits(self) -> [u8; 24] {
         let mut digits = [0; 24];
         let (run, number) = digits.split_at_mut(12);
         run.copy_from_slice(&*RUN);

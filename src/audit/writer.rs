@@ -10,13 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
-
 use super::{
     AuditRecord,
     file::{AuditFileOptions, Fsync, Shared},
-    record::Text,
-    rfc3339::Rfc3339,
+    line::Object,
     rotation,
 };
 use crate::clock::Timestamp;
@@ -227,17 +224,17 @@ struct Batch {
 
 impl Batch {
     fn record(&mut self, record: &AuditRecord) {
-        self.line(record);
+        record.write_json(&mut self.bytes);
+        self.bytes.push(b'\n');
         self.records += 1;
     }
 
     fn gap(&mut self, time: Timestamp, count: u64) {
-        self.line(&Gap { time: Text(Rfc3339(time)), event: "dropped", count });
-    }
-
-    fn line(&mut self, line: &impl Serialize) {
-        // Memory takes all, and every key is a text.
-        let _ = serde_json::to_writer(&mut self.bytes, line);
+        let mut line = Object::begin(&mut self.bytes);
+        line.plain("time", time);
+        line.plain("event", "dropped");
+        line.number("count", count);
+        line.end();
         self.bytes.push(b'\n');
     }
 
@@ -260,13 +257,6 @@ impl Batch {
         self.at = 0;
         mem::take(&mut self.records)
     }
-}
-
-#[derive(Serialize)]
-struct Gap {
-    time: Text<Rfc3339>,
-    event: &'static str,
-    count: u64,
 }
 
 /// Opens the file for adding to it, locks it, and ends the line that a crash has torn. Gives its

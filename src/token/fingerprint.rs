@@ -23,6 +23,16 @@ impl TokenFingerprint {
         u64::from_le_bytes([a, b, c, d, e, f, g, h])
     }
 
+    /// What `Display` writes.
+    pub(crate) fn digits(&self) -> [u8; 64] {
+        let mut digits = [0; 64];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
+            let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
+            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+        }
+        digits
+    }
+
     /// From what [`as_bytes`](Self::as_bytes) gave.
     #[cfg(feature = "store")]
     pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
@@ -38,12 +48,7 @@ impl TokenFingerprint {
 impl fmt::Display for TokenFingerprint {
     /// As `sha256sum` writes it: 64 hexadecimal digits, in lower case.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut digits = [0; 64];
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
-            let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
-            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-        }
-        f.write_str(str::from_utf8(&digits).expect("hexadecimal digits are ASCII"))
+        f.write_str(str::from_utf8(&self.digits()).expect("hexadecimal digits are ASCII"))
     }
 }
 

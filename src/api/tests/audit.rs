@@ -582,7 +582,7 @@ async fn no_record_has_a_secret_in_it() {
     let mut said = String::new();
     let mut add = |record: Option<AuditRecord>| {
         let record = record.unwrap();
-        said += &format!("{}{record:?}", serde_json::to_string(&record).unwrap());
+        said += &format!("{}{record:?}", record.to_json());
     };
 
     let (response, record) = ask(&world, "POST login", password("user"), "").await;

@@ -225,7 +225,7 @@ async fn no_record_has_a_token_or_a_ticket_in_it() {
     assert_eq!(secrets.len(), 7);
     let records = world.collected.take();
     assert_eq!(records.len(), 5);
-    let said = records.iter().map(|r| serde_json::to_string(r).unwrap() + &format!("{r:?}"));
+    let said = records.iter().map(|r| r.to_json() + &format!("{r:?}"));
     let said: String = said.collect();
     for secret in secrets {
         // A token without its signature is none, but says more than it should.

@@ -1,0 +1,243 @@
+//! JSON, written as it comes.
+//!
+//! Each routed request has two records, and nearly everything in them is of few letters that JSON
+//! takes as they are. So they are copied, and only what anybody could have chosen is escaped; to look
+//! through all of it took longer than the rest of the audit log together (`benches/choices.md`).
+
+use std::{
+    io::Write,
+    net::{IpAddr, SocketAddr},
+};
+
+use super::{RequestId, rfc3339::Rfc3339};
+use crate::{
+    clock::Timestamp,
+    identity::Fingerprint,
+    passticket::{Applid, UserId},
+    token::{ServiceId, TokenFingerprint},
+};
+
+/// A JSON object that is being written.
+pub(super) struct Object<'a> {
+    bytes: &'a mut Vec<u8>,
+    is_empty: bool,
+}
+
+impl<'a> Object<'a> {
+    pub(super) fn begin(bytes: &'a mut Vec<u8>) -> Self {
+        bytes.push(b'{');
+        Self { bytes, is_empty: true }
+    }
+
+    fn key(&mut self, key: &'static str) {
+        if !self.is_empty {
+            self.bytes.push(b',');
+        }
+        self.is_empty = false;
+        self.bytes.push(b'"');
+        self.bytes.extend_from_slice(key.as_bytes());
+        self.bytes.extend_from_slice(b"\":");
+    }
+
+    pub(super) fn plain(&mut self, key: &'static str, value: impl Plain) {
+        self.key(key);
+        plain(self.bytes, value);
+    }
+
+    /// Leaves out what is not there.
+    pub(super) fn plain_if_any(&mut self, key: &'static str, value: Option<impl Plain>) {
+        if let Some(value) = value {
+            self.plain(key, value);
+        }
+    }
+
+    pub(super) fn plain_list(
+        &mut self,
+        key: &'static str,
+        values: impl IntoIterator<Item = impl Plain>,
+    ) {
+        self.key(key);
+        self.bytes.push(b'[');
+        for (at, value) in values.into_iter().enumerate() {
+            if at > 0 {
+                self.bytes.push(b',');
+            }
+            plain(self.bytes, value);
+        }
+        self.bytes.push(b']');
+    }
+
+    /// What could be any text.
+    pub(super) fn text(&mut self, key: &'static str, text: &str) {
+        self.key(key);
+        // Memory takes all.
+        let _ = serde_json::to_writer(&mut *self.bytes, text);
+    }
+
+    pub(super) fn number(&mut self, key: &'static str, number: u64) {
+        self.key(key);
+        decimal(self.bytes, number);
+    }
+
+    pub(super) fn yes(&mut self, key: &'static str) {
+        self.key(key);
+        self.bytes.extend_from_slice(b"true");
+    }
+
+    pub(super) fn object(&mut self, key: &'static str) -> Object<'_> {
+        self.key(key);
+        Object::begin(self.bytes)
+    }
+
+    pub(super) fn end(self) {
+        self.bytes.push(b'}');
+    }
+}
+
+fn plain(bytes: &mut Vec<u8>, value: impl Plain) {
+    bytes.push(b'"');
+    value.write(bytes);
+    bytes.push(b'"');
+}
+
+/// What has nothing in it that JSON escapes: no quote, no backslash, no control character.
+pub(super) trait Plain {
+    fn write(&self, bytes: &mut Vec<u8>);
+}
+
+/// A word of our own.
+impl Plain for &'static str {
+    fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(self.as_bytes());
+    }
+}
+
+impl Plain for UserId {
+    fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(self.as_str().as_bytes());
+    }
+}
+
+impl Plain for Applid {
+    fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(self.as_str().as_bytes());
+    }
+}
+
+impl Plain for &ServiceId {
+    fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(self.as_str().as_bytes());
+    }
+}
+
+impl Plain for Timestamp {
+    fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&Rfc3339(*self).text());
+    }
+}
+
+impl Plain for RequestId {
+    fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.digits());
+    }
+}
+
+impl Plain for TokenFingerprint {
+    fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.digits());
+    }
+}
+
+impl Plain for Fingerprint {
+    fn write(&self, bytes: &mut Vec<u8>) {
+        // Memory takes all.
+        let _ = write!(bytes, "{self}");
+    }
+}
+
+/// An IPv4 client of a socket that takes both is an IPv4 client.
+impl Plain for SocketAddr {
+    fn write(&self, bytes: &mut Vec<u8>) {
+        match self.ip().to_canonical() {
+            IpAddr::V4(ip) => {
+                for (number, end) in ip.octets().into_iter().zip(*b"...:") {
+                    decimal(bytes, number.into());
+                    bytes.push(end);
+                }
+                decimal(bytes, self.port().into());
+            }
+            // Memory takes all.
+            ip @ IpAddr::V6(_) => drop(write!(bytes, "{}", Self::new(ip, self.port()))),
+        }
+    }
+}
+
+fn decimal(bytes: &mut Vec<u8>, number: u64) {
+    bytes.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn written(value: impl Plain) -> String {
+        let mut bytes = Vec::new();
+        value.write(&mut bytes);
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn an_address_is_written_as_people_know_it() {
+        for (address, want) in [
+            ("0.0.0.0:0", "0.0.0.0:0"),
+            ("192.0.2.7:65535", "192.0.2.7:65535"),
+            ("[::ffff:192.0.2.7]:555", "192.0.2.7:555"),
+            ("[2001:db8::1]:443", "[2001:db8::1]:443"),
+            ("[fe80::1%3]:443", "[fe80::1]:443"),
+        ] {
+            assert_eq!(written(address.parse::<SocketAddr>().unwrap()), want);
+        }
+    }
+
+    #[test]
+    fn objects_have_their_commas_and_braces() {
+        let mut bytes = Vec::new();
+        let mut line = Object::begin(&mut bytes);
+        line.object("empty").end();
+        line.plain_if_any("absent", None::<UserId>);
+        line.plain_list("none", [] as [&str; 0]);
+        line.plain_list("two", ["a", "b"]);
+        let mut object = line.object("object");
+        object.number("number", u64::MAX);
+        object.yes("yes");
+        object.end();
+        line.text("text", "\"\\\n\u{1}é");
+        line.end();
+        let want = json!({
+            "empty": {}, "none": [], "two": ["a", "b"],
+            "object": {"number": u64::MAX, "yes": true}, "text": "\"\\\n\u{1}é",
+        });
+        assert_eq!(serde_json::from_slice::<Value>(&bytes).unwrap(), want);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// What is not escaped must not need it, whatever somebody got past the parsers.
+        #[test]
+        fn what_is_plain_needs_no_escape(text in "\\PC{0,10}|[\\x00-\\x7f]{0,10}|[a-zA-Z0-9#@$._\"\\\\-]{1,8}", secs: u64) {
+            let all = [
+                UserId::new(&text).ok().map(written),
+                Applid::new(&text).ok().map(written),
+                ServiceId::new(&text).ok().as_ref().map(written),
+                Some(written(Timestamp::from_secs(secs))),
+            ];
+            for written in all.into_iter().flatten() {
+                prop_assert_eq!(serde_json::to_string(&written).unwrap(), format!("\"{written}\""));
+            }
+        }
+    }
+}
