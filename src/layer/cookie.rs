@@ -22,9 +22,22 @@ pub(super) fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
 /// What is no pair (no `=`, no name) goes too: nobody can say what it is.
 pub(super) fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
     let wanted = |pair: &&[u8]| split(pair).is_some_and(|(name, _)| keep(name));
-    let mut lines = headers.get_all(COOKIE).iter();
-    let (Some(first), more) = (lines.next(), lines.next().is_some()) else { return };
-    if !more && pairs(first.as_bytes()).all(|pair| wanted(&pair)) {
+    let (mut lines, mut stay, mut go) = (0, false, false);
+    for line in headers.get_all(COOKIE) {
+        lines += 1;
+        for pair in pairs(line.as_bytes()) {
+            if wanted(&pair) {
+                stay = true;
+            } else {
+                go = true;
+            }
+        }
+    }
+    if lines == 0 || (lines == 1 && !go) {
+        return;
+    }
+    if !stay {
+        headers.remove(COOKIE);
         return;
     }
     let mut line = BytesMut::new();
@@ -37,12 +50,10 @@ pub(super) fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
         }
     }
     headers.remove(COOKIE);
-    if !line.is_empty() {
-        // Pieces of header values joined by "; " are a header value.
-        if let Ok(mut line) = HeaderValue::from_maybe_shared(line.freeze()) {
-            line.set_sensitive(true);
-            headers.insert(COOKIE, line);
-        }
+    // Pieces of header values joined by "; " are a header value.
+    if let Ok(mut line) = HeaderValue::from_maybe_shared(line.freeze()) {
+        line.set_sensitive(true);
+        headers.insert(COOKIE, line);
     }
 }
 
