@@ -27,6 +27,7 @@
 #![allow(missing_docs, unused_qualifications, reason = "the macros of gungraun have both")]
 
 mod profiles;
+mod requests;
 mod revocations;
 
 use std::{
@@ -41,14 +42,13 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use gungraun::{
     Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
 use http::{Request, Response, StatusCode, header::AUTHORIZATION};
-use http_body_util::Full;
 use profiles::profile;
 use rcgen::{CertificateParams, DnType};
+use requests::{Body, request};
 use revocations::revocation;
 use tower::{Layer, Service, ServiceBuilder};
 use tower_passticket::{
@@ -88,7 +88,6 @@ fn committed(name: &str) -> u64 {
     count.trim().parse().unwrap()
 }
 
-type Body = Full<Bytes>;
 type Work = Box<dyn FnMut()>;
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -181,16 +180,6 @@ fn generator(clock: &Arc<ManualClock>, algorithm: Algorithm, replay: Replay) -> 
     LocalGenerator::new(profiles)
         .with_clock(clock.clone())
         .remembering(NonZeroUsize::new(1_000).unwrap())
-}
-
-fn request(path: &str, name: &str, value: &str) -> Request<Body> {
-    Request::get(path)
-        .header("host", "gateway.example.com")
-        .header("user-agent", "bench")
-        .header("accept", "*/*")
-        .header(name, value)
-        .body(Body::default())
-        .unwrap()
 }
 
 /// A service of the stack.

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a bench stops by panicking")]
 
+mod requests;
+
 use std::{
     convert::Infallible,
     future::ready,
@@ -11,10 +13,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{Request, Response};
-use http_body_util::Full;
+use requests::{Body, request};
 use tokio::runtime::Builder;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_passticket::{
@@ -27,8 +28,6 @@ use tower_passticket::{
     revocation::RevocationIndex,
     token::{Scopes, ServiceId, SigningKey, TokenIssuer, TokenVerifier, Validity},
 };
-
-type Body = Full<Bytes>;
 
 async fn nothing(_: Request<Body>) -> Result<Response<Body>, Infallible> {
     Ok(Response::new(Body::default()))
@@ -75,19 +74,10 @@ fn layers(criterion: &mut Criterion) {
     let cached = verifier.clone().with_cache(NonZeroUsize::new(10_000).unwrap());
     let (each_time, remembered) = (stack(&verifier), stack(&cached));
 
-    let request = |path: &str, name: &str, value: String| {
-        Request::get(path)
-            .header("host", "gateway.example.com")
-            .header("user-agent", "bench")
-            .header("accept", "*/*")
-            .header(name, value)
-            .body(Body::default())
-            .unwrap()
-    };
-    let bypass = request("/open/api/v1/x", "x-nothing", "1".to_owned());
+    let bypass = request("/open/api/v1/x", "x-nothing", "1");
     let cookie = format!("a=1; apimlAuthenticationToken={}", jwt.expose());
-    let cookie = request("/files/api/v1/x", "cookie", cookie);
-    let header = request("/files/api/v1/x", "private-token", pat.expose().to_owned());
+    let cookie = request("/files/api/v1/x", "cookie", &cookie);
+    let header = request("/files/api/v1/x", "private-token", pat.expose());
 
     let runtime = Builder::new_current_thread().build().unwrap();
     let mut group = criterion.benchmark_group("stack");

@@ -1,0 +1,18 @@
+//! What a client asks.
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+
+pub(crate) type Body = Full<Bytes>;
+
+/// A small one, with one header of its own.
+pub(crate) fn request(path: &str, name: &str, value: &str) -> Request<Body> {
+    Request::get(path)
+        .header("host", "gateway.example.com")
+        .header("user-agent", "bench")
+        .header("accept", "*/*")
+        .header(name, value)
+        .body(Body::default())
+        .unwrap()
+}
