@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    error::Error,
     io,
     net::SocketAddr,
     pin::{Pin, pin},
@@ -17,10 +18,11 @@ use http::{Request, Response};
 use hyper::{
     body::{Body, Incoming},
     rt::Executor,
+    server::conn::{http1, http2},
 };
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulConnection},
+    server::graceful::GracefulConnection,
 };
 use pin_project_lite::pin_project;
 use tokio::{
@@ -134,31 +136,12 @@ impl Server {
         S::Future: Send + 'static,
         B: Body + Send + 'static,
         B::Data: Send,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let (running, mut all_dropped) = mpsc::channel(1);
-        let mut builder = auto::Builder::new(Streams { running });
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.header_timeout)
-            .max_buf_size(MAX_HEADERS);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .max_header_list_size(MAX_HEADERS as u32)
-            .max_concurrent_streams(100)
-            .max_send_buf_size(64 * 1024)
-            .keep_alive_interval(Duration::from_secs(30));
         let (end, ending) = watch::channel(false);
-        let accepted = |stream, peer| Accepted {
-            stream,
-            peer,
-            acceptor: self.tls.as_ref().map(|tls| TlsAcceptor::from(tls.config())),
-            handshake_timeout: self.handshake_timeout,
-            builder: builder.clone(),
-            ending: ending.clone(),
-        };
+        let serving = Arc::new(self.serving(Streams { running }, ending));
+        let accepted = |stream, peer| Accepted { stream, peer, serving: serving.clone() };
         let mut connections = JoinSet::new();
         let mut shutdown = pin!(shutdown);
         loop {
@@ -190,10 +173,41 @@ impl Server {
         };
         connections.shutdown().await;
         // The requests of HTTP/2 have tasks of their own, which end after their connection.
-        drop(builder);
+        drop(serving);
         let _ = timeout(CUT, all_dropped.recv()).await;
         drained
     }
+
+    fn serving(&self, streams: Streams, ending: watch::Receiver<bool>) -> Serving {
+        let mut http1 = http1::Builder::new();
+        http1
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.header_timeout)
+            .max_buf_size(MAX_HEADERS);
+        let mut http2 = http2::Builder::new(streams);
+        http2
+            .timer(TokioTimer::new())
+            .max_header_list_size(MAX_HEADERS as u32)
+            .max_concurrent_streams(100)
+            .max_send_buf_size(64 * 1024)
+            .keep_alive_interval(Duration::from_secs(30));
+        Serving {
+            acceptor: self.tls.as_ref().map(|tls| TlsAcceptor::from(tls.config())),
+            handshake_timeout: self.handshake_timeout,
+            http1,
+            http2,
+            ending,
+        }
+    }
+}
+
+/// What all connections are served with.
+struct Serving {
+    acceptor: Option<TlsAcceptor>,
+    handshake_timeout: Duration,
+    http1: http1::Builder,
+    http2: http2::Builder<Streams>,
+    ending: watch::Receiver<bool>,
 }
 
 /// Spawns the requests of HTTP/2. As long as one of them runs, the channel is open.
@@ -234,10 +248,7 @@ async fn accept_failed(error: &io::Error) {
 struct Accepted {
     stream: TcpStream,
     peer: SocketAddr,
-    acceptor: Option<TlsAcceptor>,
-    handshake_timeout: Duration,
-    builder: auto::Builder<Streams>,
-    ending: watch::Receiver<bool>,
+    serving: Arc<Serving>,
 }
 
 impl Accepted {
@@ -250,9 +261,10 @@ impl Accepted {
         S::Future: Send + 'static,
         B: Body + Send + 'static,
         B::Data: Send,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let Self { stream, peer, acceptor, handshake_timeout, builder, ending } = self;
+        let Self { stream, peer, serving } = self;
+        let Serving { acceptor, handshake_timeout, http1, http2, ending } = &*serving;
         // A small answer must not wait for the acknowledgement of the one before it.
         let _ = stream.set_nodelay(true);
         let Ok(local) = stream.local_addr() else { return };
@@ -262,17 +274,16 @@ impl Accepted {
             let asked = asked.clone();
             ConnectionService { inner: Mutex::new(service), connection, certificate, asked }
         };
-        // The protocol is chosen here, by ALPN, and not by the first bytes: a builder that waits
-        // for these has no time limit, and drops the connection when it is told to end.
+        // The protocol is chosen here, by ALPN, and not by the first bytes: who waits for these has
+        // no time limit, and drops the connection when told to end.
         let served = match acceptor {
             None => {
                 let service = service(Protocol::Http, None);
-                let builder = builder.http1_only();
-                let connection = builder.serve_connection(TokioIo::new(stream), service);
+                let connection = http1.serve_connection(TokioIo::new(stream), service);
                 until_ended(Box::pin(connection), ending, &asked).await
             }
             Some(acceptor) => {
-                let stream = match timeout(handshake_timeout, acceptor.accept(stream)).await {
+                let stream = match timeout(*handshake_timeout, acceptor.accept(stream)).await {
                     Ok(Ok(stream)) => stream,
                     Ok(Err(error)) => {
                         tracing::debug!(%peer, %error, "TLS handshake failed");
@@ -284,14 +295,21 @@ impl Accepted {
                     }
                 };
                 let tls = stream.get_ref().1;
-                let h2 = tls.alpn_protocol() == Some(b"h2");
+                let is_http2 = tls.alpn_protocol() == Some(b"h2");
                 let service = service(Protocol::Https, peer_certificate(tls, peer));
-                let builder = if h2 { builder.http2_only() } else { builder.http1_only() };
-                let connection = builder.serve_connection(TokioIo::new(stream), service);
-                until_ended(Box::pin(connection), ending, &asked).await
+                let stream = TokioIo::new(stream);
+                if is_http2 {
+                    let connection = http2.serve_connection(stream, service);
+                    until_ended(Box::pin(connection), ending, &asked).await
+                } else {
+                    let connection = http1.serve_connection(stream, service);
+                    until_ended(Box::pin(connection), ending, &asked).await
+                }
             }
         };
         if let Err(error) = served {
+            // With what it came from.
+            let error: &(dyn Error + 'static) = &error;
             tracing::debug!(%peer, error, "connection ended early");
         }
     }
@@ -305,9 +323,10 @@ impl Accepted {
 /// connection of each kind.
 async fn until_ended<C: GracefulConnection>(
     mut connection: Pin<Box<C>>,
-    mut ending: watch::Receiver<bool>,
+    ending: &watch::Receiver<bool>,
     asked: &AtomicBool,
 ) -> Result<(), C::Error> {
+    let mut ending = ending.clone();
     tokio::select! {
         served = connection.as_mut() => return served,
         // An error says that the server is gone, which is an end too.
