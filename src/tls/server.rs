@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     error::Error,
+    future::poll_fn,
     io,
     net::SocketAddr,
     pin::{Pin, pin},
@@ -28,7 +29,7 @@ use pin_project_lite::pin_project;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
-    task::JoinSet,
+    task::{JoinSet, coop::unconstrained},
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
@@ -326,11 +327,8 @@ async fn until_ended<C: GracefulConnection>(
     ending: &watch::Receiver<bool>,
     asked: &AtomicBool,
 ) -> Result<(), C::Error> {
-    let mut ending = ending.clone();
-    tokio::select! {
-        served = connection.as_mut() => return served,
-        // An error says that the server is gone, which is an end too.
-        _ = ending.wait_for(|ending| *ending) => {}
+    if let Some(served) = unless_ending(connection.as_mut(), ending).await {
+        return served;
     }
     if !asked.load(Ordering::Relaxed)
         && let Ok(served) = timeout(LAST_CALL, connection.as_mut()).await
@@ -339,6 +337,33 @@ async fn until_ended<C: GracefulConnection>(
     }
     connection.as_mut().graceful_shutdown();
     connection.await
+}
+
+/// The output of `future`, or nothing once the server is to end. `ending` has seen nothing of that.
+///
+/// It is asked only by the first poll, by a poll with another waker, and when it has changed: asking
+/// takes a lock that all connections share, and they are polled several times a request.
+async fn unless_ending<F: Future>(
+    mut future: Pin<&mut F>,
+    ending: &watch::Receiver<bool>,
+) -> Option<F::Output> {
+    let mut told = ending.clone();
+    // An error says that the server is gone, which is an end too. Unconstrained, because tokio would
+    // not note that a task waits which has done all it may in one turn.
+    let mut told = pin!(unconstrained(told.wait_for(|ending| *ending)));
+    let mut waiting: Option<Waker> = None;
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        let is_known = waiting.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if is_known && ending.has_changed().is_ok_and(|has_changed| !has_changed) {
+            return Poll::Pending;
+        }
+        waiting = Some(cx.waker().clone());
+        told.as_mut().poll(cx).map(|_| None)
+    })
+    .await
 }
 
 fn peer_certificate(tls: &rustls::ServerConnection, peer: SocketAddr) -> Option<PeerCertificate> {
@@ -400,5 +425,68 @@ impl<S: Service<R>, R> Future for Called<S, R> {
             CalledProj::Ready { future } => future.poll(cx),
             CalledProj::Waiting { future } => future.poll(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use tokio::task::coop;
+    use tokio_test::task;
+
+    use super::*;
+
+    #[test]
+    fn the_end_is_told_to_whoever_polled_last() {
+        for is_gone in [false, true] {
+            let (end, ending) = watch::channel(false);
+            let never = pin!(pending::<()>());
+            let mut waiting = pin!(unless_ending(never, &ending));
+            let (mut first, mut last) = (task::spawn(()), task::spawn(()));
+            for task in [&mut first, &mut last] {
+                for _ in 0..2 {
+                    assert!(task.enter(|cx, _| waiting.as_mut().poll(cx)).is_pending());
+                }
+                assert!(!task.is_woken());
+            }
+            if is_gone {
+                drop(end);
+            } else {
+                end.send(true).unwrap();
+            }
+            assert!(last.is_woken());
+            let told = last.enter(|cx, _| waiting.as_mut().poll(cx));
+            assert_eq!(told, Poll::Ready(None), "gone: {is_gone}");
+        }
+    }
+
+    /// The first poll of a connection may do all that tokio lets a task do in one turn.
+    #[tokio::test(start_paused = true)]
+    async fn the_end_is_told_to_whoever_was_busy_when_asking() {
+        let (end, ending) = watch::channel(false);
+        let mut is_busy = true;
+        let busy = poll_fn(move |cx| {
+            while is_busy {
+                is_busy = pin!(coop::consume_budget()).poll(cx).is_ready();
+            }
+            Poll::<()>::Pending
+        });
+        let waiting = tokio::spawn(async move { unless_ending(pin!(busy), &ending).await });
+        sleep(Duration::from_secs(1)).await;
+        end.send(true).unwrap();
+        let told = timeout(Duration::from_secs(1), waiting).await;
+        assert_eq!(told.expect("it is told").unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_ready_at_the_end_is_not_lost() {
+        let (end, ending) = watch::channel(false);
+        end.send(true).unwrap();
+        let (answered, never) = (pin!(ready("answered")), pin!(pending::<()>()));
+        let mut served = task::spawn(unless_ending(answered, &ending));
+        assert_eq!(served.poll(), Poll::Ready(Some("answered")));
+        let mut told = task::spawn(unless_ending(never, &ending));
+        assert_eq!(told.poll(), Poll::Ready(None));
     }
 }
