@@ -245,6 +245,13 @@ async fn accept_failed(error: &io::Error) {
     }
 }
 
+/// A connection of either protocol, with TLS or without.
+///
+/// Boxed, as is its handshake: the task is moved several times on its way to the runtime, and would
+/// keep room for each kind and for the handshake as long as the connection lasts.
+type Served =
+    Pin<Box<dyn GracefulConnection<Error = hyper::Error, Output = hyper::Result<()>> + Send>>;
+
 /// One accepted connection.
 struct Accepted {
     stream: TcpStream,
@@ -277,15 +284,25 @@ impl Accepted {
         };
         // The protocol is chosen here, by ALPN, and not by the first bytes: who waits for these has
         // no time limit, and drops the connection when told to end.
-        let served = match acceptor {
+        let connection: Served = match acceptor {
             None => {
                 let service = service(Protocol::Http, None);
-                let connection = http1.serve_connection(TokioIo::new(stream), service);
-                until_ended(Box::pin(connection), ending, &asked).await
+                Box::pin(http1.serve_connection(TokioIo::new(stream), service))
             }
             Some(acceptor) => {
-                let stream = match timeout(*handshake_timeout, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => stream,
+                let handshake = Box::pin(acceptor.accept(stream));
+                match timeout(*handshake_timeout, handshake).await {
+                    Ok(Ok(stream)) => {
+                        let tls = stream.get_ref().1;
+                        let is_http2 = tls.alpn_protocol() == Some(b"h2");
+                        let service = service(Protocol::Https, peer_certificate(tls, peer));
+                        let stream = TokioIo::new(stream);
+                        if is_http2 {
+                            Box::pin(http2.serve_connection(stream, service))
+                        } else {
+                            Box::pin(http1.serve_connection(stream, service))
+                        }
+                    }
                     Ok(Err(error)) => {
                         tracing::debug!(%peer, %error, "TLS handshake failed");
                         return;
@@ -294,21 +311,10 @@ impl Accepted {
                         tracing::debug!(%peer, "TLS handshake took too long");
                         return;
                     }
-                };
-                let tls = stream.get_ref().1;
-                let is_http2 = tls.alpn_protocol() == Some(b"h2");
-                let service = service(Protocol::Https, peer_certificate(tls, peer));
-                let stream = TokioIo::new(stream);
-                if is_http2 {
-                    let connection = http2.serve_connection(stream, service);
-                    until_ended(Box::pin(connection), ending, &asked).await
-                } else {
-                    let connection = http1.serve_connection(stream, service);
-                    until_ended(Box::pin(connection), ending, &asked).await
                 }
             }
         };
-        if let Err(error) = served {
+        if let Err(error) = until_ended(connection, ending, &asked).await {
             // With what it came from.
             let error: &(dyn Error + 'static) = &error;
             tracing::debug!(%peer, error, "connection ended early");
@@ -319,14 +325,11 @@ impl Accepted {
 /// Serves a connection. Once the server is to end, requests in flight are answered and then it is
 /// closed; where nothing has been asked yet, the first request may be on its way and has a moment to
 /// arrive.
-///
-/// Boxed, because the task is moved several times on its way to the runtime, and holds room for the
-/// connection of each kind.
-async fn until_ended<C: GracefulConnection>(
-    mut connection: Pin<Box<C>>,
+async fn until_ended(
+    mut connection: Served,
     ending: &watch::Receiver<bool>,
     asked: &AtomicBool,
-) -> Result<(), C::Error> {
+) -> hyper::Result<()> {
     if let Some(served) = unless_ending(connection.as_mut(), ending).await {
         return served;
     }
@@ -343,7 +346,7 @@ async fn until_ended<C: GracefulConnection>(
 ///
 /// It is asked only by the first poll, by a poll with another waker, and when it has changed: asking
 /// takes a lock that all connections share, and they are polled several times a request.
-async fn unless_ending<F: Future>(
+async fn unless_ending<F: Future + ?Sized>(
     mut future: Pin<&mut F>,
     ending: &watch::Receiver<bool>,
 ) -> Option<F::Output> {
