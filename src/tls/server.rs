@@ -2,6 +2,8 @@
 
 use std::{
     convert::Infallible,
+    error::Error,
+    future::poll_fn,
     io,
     net::SocketAddr,
     pin::{Pin, pin},
@@ -17,16 +19,17 @@ use http::{Request, Response};
 use hyper::{
     body::{Body, Incoming},
     rt::Executor,
+    server::conn::{http1, http2},
 };
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulConnection},
+    server::graceful::GracefulConnection,
 };
 use pin_project_lite::pin_project;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
-    task::JoinSet,
+    task::{JoinSet, coop::unconstrained},
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
@@ -134,31 +137,12 @@ impl Server {
         S::Future: Send + 'static,
         B: Body + Send + 'static,
         B::Data: Send,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let (running, mut all_dropped) = mpsc::channel(1);
-        let mut builder = auto::Builder::new(Streams { running });
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.header_timeout)
-            .max_buf_size(MAX_HEADERS);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .max_header_list_size(MAX_HEADERS as u32)
-            .max_concurrent_streams(100)
-            .max_send_buf_size(64 * 1024)
-            .keep_alive_interval(Duration::from_secs(30));
         let (end, ending) = watch::channel(false);
-        let accepted = |stream, peer| Accepted {
-            stream,
-            peer,
-            acceptor: self.tls.as_ref().map(|tls| TlsAcceptor::from(tls.config())),
-            handshake_timeout: self.handshake_timeout,
-            builder: builder.clone(),
-            ending: ending.clone(),
-        };
+        let serving = Arc::new(self.serving(Streams { running }, ending));
+        let accepted = |stream, peer| Accepted { stream, peer, serving: serving.clone() };
         let mut connections = JoinSet::new();
         let mut shutdown = pin!(shutdown);
         loop {
@@ -190,10 +174,41 @@ impl Server {
         };
         connections.shutdown().await;
         // The requests of HTTP/2 have tasks of their own, which end after their connection.
-        drop(builder);
+        drop(serving);
         let _ = timeout(CUT, all_dropped.recv()).await;
         drained
     }
+
+    fn serving(&self, streams: Streams, ending: watch::Receiver<bool>) -> Serving {
+        let mut http1 = http1::Builder::new();
+        http1
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.header_timeout)
+            .max_buf_size(MAX_HEADERS);
+        let mut http2 = http2::Builder::new(streams);
+        http2
+            .timer(TokioTimer::new())
+            .max_header_list_size(MAX_HEADERS as u32)
+            .max_concurrent_streams(100)
+            .max_send_buf_size(64 * 1024)
+            .keep_alive_interval(Duration::from_secs(30));
+        Serving {
+            acceptor: self.tls.as_ref().map(|tls| TlsAcceptor::from(tls.config())),
+            handshake_timeout: self.handshake_timeout,
+            http1,
+            http2,
+            ending,
+        }
+    }
+}
+
+/// What all connections are served with.
+struct Serving {
+    acceptor: Option<TlsAcceptor>,
+    handshake_timeout: Duration,
+    http1: http1::Builder,
+    http2: http2::Builder<Streams>,
+    ending: watch::Receiver<bool>,
 }
 
 /// Spawns the requests of HTTP/2. As long as one of them runs, the channel is open.
@@ -230,14 +245,18 @@ async fn accept_failed(error: &io::Error) {
     }
 }
 
+/// A connection of either protocol, with TLS or without.
+///
+/// Boxed, as is its handshake: the task is moved several times on its way to the runtime, and would
+/// keep room for each kind and for the handshake as long as the connection lasts.
+type Served =
+    Pin<Box<dyn GracefulConnection<Error = hyper::Error, Output = hyper::Result<()>> + Send>>;
+
 /// One accepted connection.
 struct Accepted {
     stream: TcpStream,
     peer: SocketAddr,
-    acceptor: Option<TlsAcceptor>,
-    handshake_timeout: Duration,
-    builder: auto::Builder<Streams>,
-    ending: watch::Receiver<bool>,
+    serving: Arc<Serving>,
 }
 
 impl Accepted {
@@ -250,9 +269,10 @@ impl Accepted {
         S::Future: Send + 'static,
         B: Body + Send + 'static,
         B::Data: Send,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let Self { stream, peer, acceptor, handshake_timeout, builder, ending } = self;
+        let Self { stream, peer, serving } = self;
+        let Serving { acceptor, handshake_timeout, http1, http2, ending } = &*serving;
         // A small answer must not wait for the acknowledgement of the one before it.
         let _ = stream.set_nodelay(true);
         let Ok(local) = stream.local_addr() else { return };
@@ -262,18 +282,27 @@ impl Accepted {
             let asked = asked.clone();
             ConnectionService { inner: Mutex::new(service), connection, certificate, asked }
         };
-        // The protocol is chosen here, by ALPN, and not by the first bytes: a builder that waits
-        // for these has no time limit, and drops the connection when it is told to end.
-        let served = match acceptor {
+        // The protocol is chosen here, by ALPN, and not by the first bytes: who waits for these has
+        // no time limit, and drops the connection when told to end.
+        let connection: Served = match acceptor {
             None => {
                 let service = service(Protocol::Http, None);
-                let builder = builder.http1_only();
-                let connection = builder.serve_connection(TokioIo::new(stream), service);
-                until_ended(Box::pin(connection), ending, &asked).await
+                Box::pin(http1.serve_connection(TokioIo::new(stream), service))
             }
             Some(acceptor) => {
-                let stream = match timeout(handshake_timeout, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => stream,
+                let handshake = Box::pin(acceptor.accept(stream));
+                match timeout(*handshake_timeout, handshake).await {
+                    Ok(Ok(stream)) => {
+                        let tls = stream.get_ref().1;
+                        let is_http2 = tls.alpn_protocol() == Some(b"h2");
+                        let service = service(Protocol::Https, peer_certificate(tls, peer));
+                        let stream = TokioIo::new(stream);
+                        if is_http2 {
+                            Box::pin(http2.serve_connection(stream, service))
+                        } else {
+                            Box::pin(http1.serve_connection(stream, service))
+                        }
+                    }
                     Ok(Err(error)) => {
                         tracing::debug!(%peer, %error, "TLS handshake failed");
                         return;
@@ -282,16 +311,12 @@ impl Accepted {
                         tracing::debug!(%peer, "TLS handshake took too long");
                         return;
                     }
-                };
-                let tls = stream.get_ref().1;
-                let h2 = tls.alpn_protocol() == Some(b"h2");
-                let service = service(Protocol::Https, peer_certificate(tls, peer));
-                let builder = if h2 { builder.http2_only() } else { builder.http1_only() };
-                let connection = builder.serve_connection(TokioIo::new(stream), service);
-                until_ended(Box::pin(connection), ending, &asked).await
+                }
             }
         };
-        if let Err(error) = served {
+        if let Err(error) = until_ended(connection, ending, &asked).await {
+            // With what it came from.
+            let error: &(dyn Error + 'static) = &error;
             tracing::debug!(%peer, error, "connection ended early");
         }
     }
@@ -300,18 +325,13 @@ impl Accepted {
 /// Serves a connection. Once the server is to end, requests in flight are answered and then it is
 /// closed; where nothing has been asked yet, the first request may be on its way and has a moment to
 /// arrive.
-///
-/// Boxed, because the task is moved several times on its way to the runtime, and holds room for the
-/// connection of each kind.
-async fn until_ended<C: GracefulConnection>(
-    mut connection: Pin<Box<C>>,
-    mut ending: watch::Receiver<bool>,
+async fn until_ended(
+    mut connection: Served,
+    ending: &watch::Receiver<bool>,
     asked: &AtomicBool,
-) -> Result<(), C::Error> {
-    tokio::select! {
-        served = connection.as_mut() => return served,
-        // An error says that the server is gone, which is an end too.
-        _ = ending.wait_for(|ending| *ending) => {}
+) -> hyper::Result<()> {
+    if let Some(served) = unless_ending(connection.as_mut(), ending).await {
+        return served;
     }
     if !asked.load(Ordering::Relaxed)
         && let Ok(served) = timeout(LAST_CALL, connection.as_mut()).await
@@ -320,6 +340,33 @@ async fn until_ended<C: GracefulConnection>(
     }
     connection.as_mut().graceful_shutdown();
     connection.await
+}
+
+/// The output of `future`, or nothing once the server is to end. `ending` has seen nothing of that.
+///
+/// It is asked only by the first poll, by a poll with another waker, and when it has changed: asking
+/// takes a lock that all connections share, and they are polled several times a request.
+async fn unless_ending<F: Future + ?Sized>(
+    mut future: Pin<&mut F>,
+    ending: &watch::Receiver<bool>,
+) -> Option<F::Output> {
+    let mut told = ending.clone();
+    // An error says that the server is gone, which is an end too. Unconstrained, because tokio would
+    // not note that a task waits which has done all it may in one turn.
+    let mut told = pin!(unconstrained(told.wait_for(|ending| *ending)));
+    let mut waiting: Option<Waker> = None;
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        let is_known = waiting.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if is_known && ending.has_changed().is_ok_and(|has_changed| !has_changed) {
+            return Poll::Pending;
+        }
+        waiting = Some(cx.waker().clone());
+        told.as_mut().poll(cx).map(|_| None)
+    })
+    .await
 }
 
 fn peer_certificate(tls: &rustls::ServerConnection, peer: SocketAddr) -> Option<PeerCertificate> {
@@ -381,5 +428,68 @@ impl<S: Service<R>, R> Future for Called<S, R> {
             CalledProj::Ready { future } => future.poll(cx),
             CalledProj::Waiting { future } => future.poll(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use tokio::task::coop;
+    use tokio_test::task;
+
+    use super::*;
+
+    #[test]
+    fn the_end_is_told_to_whoever_polled_last() {
+        for is_gone in [false, true] {
+            let (end, ending) = watch::channel(false);
+            let never = pin!(pending::<()>());
+            let mut waiting = pin!(unless_ending(never, &ending));
+            let (mut first, mut last) = (task::spawn(()), task::spawn(()));
+            for task in [&mut first, &mut last] {
+                for _ in 0..2 {
+                    assert!(task.enter(|cx, _| waiting.as_mut().poll(cx)).is_pending());
+                }
+                assert!(!task.is_woken());
+            }
+            if is_gone {
+                drop(end);
+            } else {
+                end.send(true).unwrap();
+            }
+            assert!(last.is_woken());
+            let told = last.enter(|cx, _| waiting.as_mut().poll(cx));
+            assert_eq!(told, Poll::Ready(None), "gone: {is_gone}");
+        }
+    }
+
+    /// The first poll of a connection may do all that tokio lets a task do in one turn.
+    #[tokio::test(start_paused = true)]
+    async fn the_end_is_told_to_whoever_was_busy_when_asking() {
+        let (end, ending) = watch::channel(false);
+        let mut is_busy = true;
+        let busy = poll_fn(move |cx| {
+            while is_busy {
+                is_busy = pin!(coop::consume_budget()).poll(cx).is_ready();
+            }
+            Poll::<()>::Pending
+        });
+        let waiting = tokio::spawn(async move { unless_ending(pin!(busy), &ending).await });
+        sleep(Duration::from_secs(1)).await;
+        end.send(true).unwrap();
+        let told = timeout(Duration::from_secs(1), waiting).await;
+        assert_eq!(told.expect("it is told").unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_ready_at_the_end_is_not_lost() {
+        let (end, ending) = watch::channel(false);
+        end.send(true).unwrap();
+        let (answered, never) = (pin!(ready("answered")), pin!(pending::<()>()));
+        let mut served = task::spawn(unless_ending(answered, &ending));
+        assert_eq!(served.poll(), Poll::Ready(Some("answered")));
+        let mut told = task::spawn(unless_ending(never, &ending));
+        assert_eq!(told.poll(), Poll::Ready(None));
     }
 }
