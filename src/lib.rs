@@ -54,6 +54,8 @@ pub mod clock;
 #[cfg(feature = "config")]
 pub mod config;
 pub mod connection;
+#[cfg(any(feature = "proxy", feature = "tls"))]
+mod gather;
 pub mod identity;
 pub mod layer;
 pub mod message;

@@ -31,6 +31,7 @@ use hyper::{
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::connections::BoxError;
+use crate::gather::Gather;
 
 /// What became of a request. One that was not sent at all comes back.
 pub(super) type Sent<B> = Result<Response<Incoming>, TrySendError<Request<B>>>;
@@ -70,7 +71,7 @@ where
     where
         I: Read + Write + Unpin + Send + 'static,
     {
-        let (sender, connection) = http1::handshake(io).await?;
+        let (sender, connection) = http1::handshake(Gather(io)).await?;
         let timer = Box::pin(sleep_until(deadline));
         let driver = Driver::User(Box::pin(connection));
         let signal = Arc::<Signal>::default();
