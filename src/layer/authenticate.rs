@@ -218,21 +218,30 @@ fn settle<R, M, B>(
             authenticator.strip(request.headers_mut());
             Authentication::Authenticated(authenticated)
         }
-        Err(refused) => {
-            audit.record(|| record(request, &refused, audit));
-            let failure = refused.failure;
-            log(request, &failure);
-            match on_failure {
-                OnFailure::Reject => {
-                    return Outcome::Reject(Rejection::Authentication(failure));
-                }
-                OnFailure::Forward => authenticator.strip(request.headers_mut()),
-                OnFailure::ForwardUnchanged => {}
-            }
-            Authentication::Failed(failure)
-        }
+        Err(refused) => return refuse(authenticator, audit, request, refused, on_failure),
     };
     request.extensions_mut().insert(authentication);
+    Outcome::Forward
+}
+
+/// Goes on without somebody, or not at all.
+#[cold]
+fn refuse<R, M, B>(
+    authenticator: &Authenticator<R, M>,
+    audit: &Audit,
+    request: &mut Request<B>,
+    refused: Refused,
+    on_failure: OnFailure,
+) -> Outcome {
+    audit.record(|| record(request, &refused, audit));
+    let failure = refused.failure;
+    log(request, &failure);
+    match on_failure {
+        OnFailure::Reject => return Outcome::Reject(Rejection::Authentication(failure)),
+        OnFailure::Forward => authenticator.strip(request.headers_mut()),
+        OnFailure::ForwardUnchanged => {}
+    }
+    request.extensions_mut().insert(Authentication::Failed(failure));
     Outcome::Forward
 }
 

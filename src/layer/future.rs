@@ -162,6 +162,20 @@ where
     }
 }
 
+impl<P: Prepare<ReqBody>, S: Service<Request<ReqBody>>, ReqBody> Preparing<P, S, ReqBody> {
+    #[cold]
+    fn poll(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<(State<P, S, S::Future, ReqBody>, Option<Failure>)> {
+        let PreparingProj { prepare, service, request } = self.project();
+        let edited = request.as_mut().expect("taken only when the state changes");
+        let outcome = ready!(prepare.poll_prepare(cx, edited));
+        let request = request.take().expect("was there a line above");
+        Poll::Ready(State::decided(outcome, service, request))
+    }
+}
+
 impl<P, S, ReqBody, ResBody> Future for PreparedFuture<P, S, ReqBody>
 where
     P: Prepare<ReqBody>,
@@ -175,11 +189,7 @@ where
         loop {
             match this.state.as_mut().project() {
                 StateProj::Preparing { preparing } => {
-                    let PreparingProj { prepare, service, request } = preparing.as_mut().project();
-                    let edited = request.as_mut().expect("taken only when the state changes");
-                    let outcome = ready!(prepare.poll_prepare(cx, edited));
-                    let request = request.take().expect("was there a line above");
-                    let (state, failure) = State::decided(outcome, service, request);
+                    let (state, failure) = ready!(preparing.as_mut().poll(cx));
                     *this.failure = failure;
                     this.state.set(state);
                 }

@@ -336,6 +336,7 @@ fn begin<B>(request: &mut Request<B>, custom: Option<&CustomHeaders>) -> Step {
 }
 
 /// The request goes on and says why it has no ticket, or is answered.
+#[cold]
 fn fail<B>(
     request: &mut Request<B>,
     route: Arc<Route>,

@@ -37,12 +37,14 @@ pub enum Rejection {
 
 impl Rejection {
     /// The stack is wrong: said in the log, answered with 500, and nothing goes on.
+    #[cold]
     pub(crate) fn misassembled(what: &'static str) -> Self {
         tracing::error!(what, "the stack is assembled wrongly; the request was not forwarded");
         Self::Misassembled(what)
     }
 
     /// The response to the client.
+    #[cold]
     pub fn into_response<B: From<Bytes>>(self) -> Response<B> {
         let (status, message) = match &self {
             Self::NoRoute => (StatusCode::NOT_FOUND, ApiMessage::new(&message::NOT_FOUND)),

@@ -129,8 +129,15 @@ fn sanitize(headers: &mut HeaderMap, also: &[HeaderName]) {
         }
     }
     hop_by_hop.strip(headers);
-    for name in ours {
-        headers.remove(&name);
+    if !ours.is_empty() {
+        drop_all(headers, &ours);
+    }
+}
+
+#[cold]
+fn drop_all(headers: &mut HeaderMap, names: &[HeaderName]) {
+    for name in names {
+        headers.remove(name);
         tracing::debug!(header = %name, "dropped a header that only the gateway may set");
     }
 }

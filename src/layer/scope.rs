@@ -211,23 +211,34 @@ fn check<B>(request: &mut Request<B>, audit: &Audit) -> Result<(), Rejection> {
             });
             request.extensions_mut().insert(authorized);
         }
-        Err(failure) => {
-            audit.record(|| {
-                let record = AuditRecord::failed(Event::Authentication, &failure, audit.now())
-                    .request(request.extensions())
-                    .service(route.service());
-                authenticated.tell(record)
-            });
-            let user = authenticated.user();
-            let request_id = RequestId::logged(request.extensions());
-            let service = route.service();
-            tracing::info!(%service, request_id, %user, %failure, "not authorized");
-            if route.failure_mode() == OnFailure::Reject {
-                return Err(Rejection::Authentication(failure));
-            }
-            authenticated.restore(request.headers_mut());
-            request.extensions_mut().insert(Authentication::Failed(failure));
-        }
+        Err(failure) => return refuse(request, authenticated, &route, failure, audit),
     }
+    Ok(())
+}
+
+/// They are known, and may not go there.
+#[cold]
+fn refuse<B>(
+    request: &mut Request<B>,
+    authenticated: Authenticated,
+    route: &Route,
+    failure: Failure,
+    audit: &Audit,
+) -> Result<(), Rejection> {
+    audit.record(|| {
+        let record = AuditRecord::failed(Event::Authentication, &failure, audit.now())
+            .request(request.extensions())
+            .service(route.service());
+        authenticated.tell(record)
+    });
+    let user = authenticated.user();
+    let request_id = RequestId::logged(request.extensions());
+    let service = route.service();
+    tracing::info!(%service, request_id, %user, %failure, "not authorized");
+    if route.failure_mode() == OnFailure::Reject {
+        return Err(Rejection::Authentication(failure));
+    }
+    authenticated.restore(request.headers_mut());
+    request.extensions_mut().insert(Authentication::Failed(failure));
     Ok(())
 }

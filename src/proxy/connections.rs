@@ -174,6 +174,7 @@ where
     }
 
     /// Makes a new connection, which may take until `deadline`.
+    #[cold]
     pub(super) fn connect(&self, kept: &Arc<Kept<B>>, deadline: Instant) -> Connecting<B> {
         let (connector, kept) = (lock(&self.connector).clone(), kept.clone());
         Box::pin(async move {

@@ -405,6 +405,7 @@ fn northbound<B: Send + 'static>(
     response.map(|body| ResponseBody::upstream(body, lease))
 }
 
+#[cold]
 fn failed(
     error: &ExchangeError,
     timeout: Duration,
@@ -437,6 +438,7 @@ fn failed(
     own(ApiMessage::new(&message::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY)
 }
 
+#[cold]
 fn own(message: ApiMessage, status: StatusCode) -> Response<ResponseBody> {
     message.into_response(status).map(ResponseBody::from)
 }

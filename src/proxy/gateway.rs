@@ -74,14 +74,24 @@ where
         let id = *request.extensions_mut().get_or_insert_with(RequestId::next);
         let path = request.uri().path();
         let kind = if path.strip_prefix(AUTH_API).is_some_and(|rest| rest.starts_with('/')) {
-            let answering = Oneshot::new(A::clone(&self.api), request);
-            Kind::Api { future: Box::pin(timeout(API_WITHIN, answering)) }
+            self.ask_api(request)
         } else if path == HEALTH {
             Kind::Health
         } else {
             Kind::Routed { future: self.routed.call(request) }
         };
         GatewayFuture { kind, id }
+    }
+}
+
+impl<A: Clone, R> Gateway<A, R> {
+    #[cold]
+    fn ask_api<Q, F>(&self, request: Q) -> Kind<Oneshot<A, Q>, F>
+    where
+        A: Service<Q>,
+    {
+        let answering = Oneshot::new(A::clone(&self.api), request);
+        Kind::Api { future: Box::pin(timeout(API_WITHIN, answering)) }
     }
 }
 
@@ -133,12 +143,14 @@ where
     }
 }
 
+#[cold]
 fn late() -> Response<ResponseBody> {
     let message = ApiMessage::with(&message::SERVICE_UNAVAILABLE, &["it took too long"]);
     message.into_response(StatusCode::SERVICE_UNAVAILABLE).map(ResponseBody::from)
 }
 
 /// Whoever can ask is told that we can answer; nothing more is known here.
+#[cold]
 fn health() -> Response<ResponseBody> {
     let mut response = Response::new(Bytes::from_static(br#"{"status":"UP"}"#).into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
