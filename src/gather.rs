@@ -7,6 +7,10 @@ use std::{
     cell::RefCell,
     io::{self, IoSlice},
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -17,7 +21,31 @@ const SMALL: usize = 4096;
 
 /// Writes to `T`.
 #[derive(Debug)]
-pub(crate) struct Gather<T>(pub(crate) T);
+pub(crate) struct Gather<T> {
+    io: T,
+    /// Whether something waits until `T` takes it.
+    is_stuck: Option<Arc<AtomicBool>>,
+}
+
+impl<T> Gather<T> {
+    #[cfg(feature = "tls")]
+    pub(crate) fn new(io: T) -> Self {
+        Self { io, is_stuck: None }
+    }
+
+    /// Tells in `is_stuck` whether something waits until `io` takes it: hyper does not say.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn telling(io: T, is_stuck: Arc<AtomicBool>) -> Self {
+        Self { io, is_stuck: Some(is_stuck) }
+    }
+
+    fn tell<R>(&self, written: Poll<R>) -> Poll<R> {
+        if let Some(is_stuck) = &self.is_stuck {
+            is_stuck.store(written.is_pending(), Ordering::Relaxed);
+        }
+        written
+    }
+}
 
 thread_local! {
     /// Where pieces are put together, for each write anew.
@@ -42,7 +70,8 @@ impl<T: Write + Unpin> Write for Gather<T> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.tell(written)
     }
 
     fn poll_write_vectored(
@@ -53,25 +82,28 @@ impl<T: Write + Unpin> Write for Gather<T> {
         if let [piece] = pieces {
             return self.poll_write(cx, piece);
         }
-        ROOM.with_borrow_mut(|room| {
-            if gather(pieces, room) {
-                self.poll_write(cx, room)
-            } else {
-                Pin::new(&mut self.0).poll_write_vectored(cx, pieces)
-            }
-        })
+        let mut room = ROOM.take();
+        let written = if gather(pieces, &mut room) {
+            self.poll_write(cx, &room)
+        } else {
+            let written = Pin::new(&mut self.io).poll_write_vectored(cx, pieces);
+            self.tell(written)
+        };
+        ROOM.set(room);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.io.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.tell(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 
@@ -81,7 +113,7 @@ impl<T: Read + Unpin> Read for Gather<T> {
         cx: &mut Context<'_>,
         room: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, room)
+        Pin::new(&mut self.io).poll_read(cx, room)
     }
 }
 

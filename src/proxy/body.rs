@@ -208,7 +208,11 @@ impl<B: Body> Body for RequestBody<B> {
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let mut this = self.project();
         let frame = ready!(this.inner.as_mut().poll_frame(cx));
-        let is_last = frame.is_none() || this.inner.is_end_stream();
+        let is_last = match &frame {
+            None => true,
+            Some(Ok(frame)) => frame.is_trailers() || this.inner.is_end_stream(),
+            Some(Err(_)) => false,
+        };
         this.progress.made(frame.as_ref(), is_last);
         Poll::Ready(frame)
     }

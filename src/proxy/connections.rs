@@ -70,10 +70,20 @@ struct Unused<B> {
 }
 
 /// A connection that somebody uses, to be given back when the exchange is over. Dropped before, it
-/// is closed.
+/// is closed; but what the service has answered it gets to its end.
 pub(super) struct Lease<B> {
     pub(super) wire: Wire<B>,
+    /// Whether the service has answered the request that it carries.
+    pub(super) is_answered: bool,
     kept: Weak<Kept<B>>,
+}
+
+impl<B> Drop for Lease<B> {
+    fn drop(&mut self) {
+        if self.is_answered && self.wire.is_stuck() {
+            self.wire.drive_itself();
+        }
+    }
 }
 
 impl<B> Lease<B> {
@@ -83,11 +93,9 @@ impl<B> Lease<B> {
             Rest::Over => {}
             Rest::Busy => self.wire.drive_itself(),
             Rest::Ready => {
-                let Some(kept) = self.kept.upgrade() else { return };
-                let since = kept.turn.load(Ordering::Relaxed);
-                let mut stack = lock(&kept.stack);
-                if stack.len() < KEPT {
-                    stack.push(Unused { lease: self, since });
+                self.is_answered = false;
+                if let Some(kept) = self.kept.upgrade() {
+                    kept.keep(self);
                 }
             }
         }
@@ -104,6 +112,16 @@ impl<B> Kept<B> {
     /// What the header `Host` of requests is (RFC 9110 §7.2).
     pub(super) fn host(&self) -> &HeaderValue {
         &self.host
+    }
+
+    fn keep(&self, mut lease: Box<Lease<B>>) {
+        let since = self.turn.load(Ordering::Relaxed);
+        let mut stack = lock(&self.stack);
+        if stack.len() < KEPT {
+            stack.push(Unused { lease, since });
+        } else {
+            lease.wire.drive_itself();
+        }
     }
 
     /// A connection that can carry a request at once, if there is one.
@@ -183,7 +201,7 @@ where
             let io = io.map_err(|error| ConnectError::Failed(error.into()))?;
             let wire = Wire::over(io, deadline).await;
             let wire = wire.map_err(|error| ConnectError::Failed(error.into()))?;
-            Ok(Box::new(Lease { wire, kept: Arc::downgrade(&kept) }))
+            Ok(Box::new(Lease { wire, is_answered: false, kept: Arc::downgrade(&kept) }))
         })
     }
 

@@ -396,6 +396,7 @@ fn northbound<B: Send + 'static>(
     mut lease: Box<Lease<RequestBody<B>>>,
     progress: &Progress,
 ) -> Response<ResponseBody> {
+    lease.is_answered = true;
     if !progress.has_ended() {
         lease.wire.drive_itself();
     }
@@ -451,7 +452,8 @@ mod tests {
     use hyper_util::rt::TokioIo;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-        time::sleep,
+        sync::oneshot,
+        time::{sleep, timeout},
     };
     use tower::{ServiceExt, service_fn};
 
@@ -462,6 +464,12 @@ mod tests {
     };
 
     const TIMEOUT: Duration = Duration::from_secs(10);
+
+    fn bypass() -> Arc<Route> {
+        let upstream = Upstream::parse("http://service").unwrap();
+        let service = ServiceId::new("service").unwrap();
+        Arc::new(Route::new(service, "", upstream, Scheme::Bypass).unwrap())
+    }
 
     /// Answers each request after so many seconds, as its path says.
     async fn serve(mut stream: DuplexStream) {
@@ -488,9 +496,6 @@ mod tests {
         });
         let timeouts = Timeouts { response: TIMEOUT, idle: Duration::from_secs(60) };
         let forward = Forward::new(connector, timeouts);
-        let upstream = Upstream::parse("http://service").unwrap();
-        let service = ServiceId::new("service").unwrap();
-        let route = Arc::new(Route::new(service, "", upstream, Scheme::Bypass).unwrap());
         struct Case {
             pause: u64,
             answer: u64,
@@ -505,7 +510,7 @@ mod tests {
         ] {
             sleep(Duration::from_secs(pause)).await;
             let path = format!("/service/{answer}");
-            let request = Request::get(path).extension(route.clone());
+            let request = Request::get(path).extension(bypass());
             let request = request.body(Full::<Bytes>::default()).unwrap();
             let start = Instant::now();
             let response = forward.clone().oneshot(request).await.unwrap();
@@ -517,35 +522,79 @@ mod tests {
         assert_eq!(connected.load(Ordering::Relaxed), 1);
     }
 
+    /// Answers as soon as the first byte is there, then reads to the end, which it tells.
+    async fn answer_early(
+        mut stream: DuplexStream,
+        answer: &'static str,
+        told: oneshot::Sender<usize>,
+    ) {
+        stream.read_u8().await.unwrap();
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        told.send(rest.len()).unwrap();
+    }
+
     #[tokio::test]
     async fn what_a_service_has_not_read_when_it_answers_still_arrives() {
-        const LENGTH: usize = 64 * 1024;
-        let (told, read) = tokio::sync::oneshot::channel();
-        let told = Arc::new(std::sync::Mutex::new(Some(told)));
-        let connector = service_fn(move |_: Uri| {
-            // All of the request is taken, but little of it goes through.
-            let (ours, mut theirs) = duplex(1024);
-            let told = told.lock().unwrap().take().unwrap();
-            tokio::spawn(async move {
-                theirs.read_u8().await.unwrap();
-                let answer = b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n";
-                theirs.write_all(answer).await.unwrap();
-                let mut rest = Vec::new();
-                theirs.read_to_end(&mut rest).await.unwrap();
-                told.send(rest).unwrap();
+        const LARGE: usize = 32 * 1024;
+        const EMPTY: &str = "HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n";
+        const FULL: &str = "HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\nok";
+        const HALF: &str = "HTTP/1.1 202 Accepted\r\ncontent-length: 9\r\n\r\nhalf";
+        for (header, body, answer) in [
+            (0, LARGE, EMPTY),
+            (0, LARGE, FULL),
+            // The client goes away before it has all of it.
+            (0, LARGE, HALF),
+            (LARGE, 0, EMPTY),
+            (LARGE, 0, FULL),
+            (LARGE, 0, HALF),
+        ] {
+            let (told, read) = oneshot::channel();
+            let told = Arc::new(std::sync::Mutex::new(Some(told)));
+            let connector = service_fn(move |_: Uri| {
+                // All of the request is taken, but little of it goes through.
+                let (ours, theirs) = duplex(1024);
+                let told = told.lock().unwrap().take().unwrap();
+                tokio::spawn(answer_early(theirs, answer, told));
+                async { Ok::<_, std::io::Error>(TokioIo::new(ours)) }
             });
-            async { Ok::<_, std::io::Error>(TokioIo::new(ours)) }
+            let forward = Forward::new(connector, Timeouts::default());
+            let request = Request::post("/service/x").extension(bypass());
+            let request = request.header("x-large", "x".repeat(header));
+            let request = request.body(Full::<Bytes>::from(vec![b'y'; body])).unwrap();
+            let mut response = forward.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), 202);
+            if answer != EMPTY {
+                response.frame().await.unwrap().unwrap();
+            }
+            drop(response);
+            let rest = timeout(TIMEOUT, read).await.expect("it arrives").unwrap();
+            assert!(rest > LARGE, "{rest} bytes: {header}, {body}, {answer:?}");
+        }
+    }
+
+    /// Whoever reads the answer may do so outside the runtime that the connection is of.
+    #[test]
+    fn a_body_is_read_without_a_runtime() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let response = runtime.block_on(async {
+            let (ours, theirs) = duplex(1024);
+            let (told, _) = oneshot::channel();
+            let answer = "HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\nok";
+            tokio::spawn(answer_early(theirs, answer, told));
+            let ours = Arc::new(std::sync::Mutex::new(Some(ours)));
+            let connector = service_fn(move |_: Uri| {
+                let ours = ours.lock().unwrap().take().unwrap();
+                async { Ok::<_, std::io::Error>(TokioIo::new(ours)) }
+            });
+            let forward = Forward::new(connector, Timeouts::default());
+            let request = Request::post("/service/x").extension(bypass());
+            let request = request.body(Full::<Bytes>::from(vec![b'y'; 32 * 1024])).unwrap();
+            forward.oneshot(request).await.unwrap()
         });
-        let forward = Forward::new(connector, Timeouts::default());
-        let upstream = Upstream::parse("http://service").unwrap();
-        let service = ServiceId::new("service").unwrap();
-        let route = Arc::new(Route::new(service, "", upstream, Scheme::Bypass).unwrap());
-        let request = Request::post("/service/x").extension(route);
-        let request = request.body(Full::<Bytes>::from(vec![b'y'; LENGTH])).unwrap();
-        let response = forward.oneshot(request).await.unwrap();
-        assert_eq!(response.status(), 202);
-        drop(response);
-        let rest = tokio::time::timeout(TIMEOUT, read).await.expect("it arrives").unwrap();
-        assert!(rest.ends_with(&vec![b'y'; LENGTH]), "{} bytes", rest.len());
+        let body = tokio_test::task::spawn(response.into_body().collect()).poll();
+        let Poll::Ready(Ok(body)) = body else { panic!("all of it is there: {body:?}") };
+        assert_eq!(body.to_bytes(), "ok");
     }
 }

@@ -28,7 +28,10 @@ use hyper::{
     },
     rt::{Read, Write},
 };
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, Sleep, sleep_until},
+};
 
 use super::connections::BoxError;
 use crate::gather::Gather;
@@ -47,6 +50,11 @@ pub(super) struct Wire<B> {
     /// The signal, as the connection calls it. It is always polled with this one: not everything in
     /// it would hear of another at once.
     waker: Waker,
+    /// Whether part of a request waits until the service takes it. To hyper, a connection that has
+    /// only to write is one that can carry the next request.
+    is_stuck: Arc<AtomicBool>,
+    /// Its own one: who polls it later may have another, or none.
+    runtime: Handle,
     /// For who waits for an answer. It is not set for each exchange anew, which would cost more than
     /// to look, when it goes off, whether the time of the present one is up.
     pub(super) timer: Pin<Box<Sleep>>,
@@ -71,12 +79,13 @@ where
     where
         I: Read + Write + Unpin + Send + 'static,
     {
-        let (sender, connection) = http1::handshake(Gather(io)).await?;
+        let is_stuck = Arc::<AtomicBool>::default();
+        let (sender, connection) = http1::handshake(Gather::telling(io, is_stuck.clone())).await?;
         let timer = Box::pin(sleep_until(deadline));
         let driver = Driver::User(Box::pin(connection));
         let signal = Arc::<Signal>::default();
         let waker = Waker::from(signal.clone());
-        Ok(Self { sender, driver, signal, waker, timer })
+        Ok(Self { sender, driver, signal, waker, is_stuck, runtime: Handle::current(), timer })
     }
 
     /// Begins an exchange.
@@ -112,8 +121,8 @@ impl<B> Wire<B> {
     ) -> Poll<T> {
         let Driver::User(connection) = &mut self.driver else { return wanted(cx) };
         let signal = &self.signal;
-        // To take what is wanted may call the connection, which is polled in this very call if it
-        // has to go on: nobody needs to hear of that.
+        // To take what is wanted may call the connection, which is polled whenever that is not there
+        // yet: nobody needs to hear of that.
         signal.user.take();
         let was_raised = signal.is_raised.load(Ordering::Relaxed);
         if let ready @ Poll::Ready(_) = wanted(&mut Context::from_waker(Waker::noop())) {
@@ -147,7 +156,7 @@ impl<B> Wire<B> {
     pub(super) fn drive_itself(&mut self) {
         if let Driver::User(mut connection) = mem::replace(&mut self.driver, Driver::Task) {
             let (signal, waker) = (self.signal.clone(), self.waker.clone());
-            tokio::spawn(async move {
+            self.runtime.spawn(async move {
                 let over = poll_fn(|cx| {
                     signal.user.register(cx.waker());
                     let cx = &mut Context::from_waker(&waker);
@@ -164,8 +173,9 @@ impl<B> Wire<B> {
     /// What it can do next. It calls nobody until the next exchange.
     pub(super) fn rest(&mut self) -> Rest {
         let Driver::User(connection) = &mut self.driver else { return Rest::Over };
+        let can_send = || self.sender.is_ready() && !self.is_stuck.load(Ordering::Relaxed);
         let is_raised = self.signal.is_raised.swap(false, Ordering::Relaxed);
-        if self.sender.is_ready() && !is_raised {
+        if can_send() && !is_raised {
             return Rest::Ready;
         }
         match connection.as_mut().poll(&mut Context::from_waker(&self.waker)) {
@@ -174,9 +184,14 @@ impl<B> Wire<B> {
                 self.driver = Driver::Over;
                 Rest::Over
             }
-            Poll::Pending if self.sender.is_ready() => Rest::Ready,
+            Poll::Pending if can_send() => Rest::Ready,
             Poll::Pending => Rest::Busy,
         }
+    }
+
+    /// Whether the service has not taken all of what there was of a request.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.is_stuck.load(Ordering::Relaxed)
     }
 }
 

@@ -47,9 +47,6 @@ impl ServerTls {
         let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Mismatch)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsError::Config)?;
-        // A ticket is good for one connection (RFC 8446 §C.4), and each connection brings the one for
-        // its successor, so a client with several connections has several.
-        config.send_tls13_tickets = 1;
         Ok(Self(Arc::new(config)))
     }
 

@@ -288,7 +288,7 @@ impl Accepted {
         let connection: Served = match acceptor {
             None => {
                 let service = service(Protocol::Http, None);
-                Box::pin(http1.serve_connection(Gather(TokioIo::new(stream)), service))
+                Box::pin(http1.serve_connection(Gather::new(TokioIo::new(stream)), service))
             }
             Some(acceptor) => {
                 let handshake = Box::pin(acceptor.accept(stream));
