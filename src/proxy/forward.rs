@@ -11,7 +11,7 @@
 
 use std::{
     convert::Infallible,
-    fmt,
+    fmt, mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -256,6 +256,7 @@ enum Exchange<C, B> {
     },
     Sending {
         sending: Sending<RequestBody<B>>,
+        has_yielded: bool,
         lease: Option<Box<Lease<RequestBody<B>>>>,
         /// Where this connection may turn out to be closed.
         again: Option<Again<C, B>>,
@@ -288,7 +289,7 @@ where
         again: Option<Again<C, B>>,
     ) -> Self {
         let sending = lease.wire.send(request);
-        Self::Sending { sending, lease: Some(lease), again }
+        Self::Sending { sending, has_yielded: false, lease: Some(lease), again }
     }
 }
 
@@ -311,7 +312,13 @@ where
                     let request = request.take().expect("taken only when the state changes");
                     Self::send(lease, *request, None)
                 }
-                Self::Sending { sending, lease: leased, again } => {
+                Self::Sending { sending, has_yielded, lease: leased, again } => {
+                    if !mem::replace(has_yielded, true) {
+                        // After whoever else is ready: requests that are written one after the other
+                        // wake the service once, and to wake somebody costs more than to write.
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
                     let lease = leased.as_mut().expect("polled once to the end");
                     let Poll::Ready(sent) = lease.wire.poll_sent(sending, cx) else {
                         ready!(poll_time_up(&mut lease.wire.timer, cx, timeout, progress));
