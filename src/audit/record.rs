@@ -113,7 +113,8 @@ pub enum Detail {
 ///
 /// Made with [`new`](Self::new) or [`failed`](Self::failed) and the setters, none of which takes what
 /// a secret could be in. A sink reads the fields, or takes the JSON object of the
-/// [schema](super#schema) from [`to_json`](Self::to_json). A field that is `None` has nothing to do with the event, or is not known.
+/// [schema](super#schema) from [`to_json`](Self::to_json). A field that is `None` has nothing to do
+/// with the event, or is not known.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AuditRecord {
