@@ -17,18 +17,12 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use rustls::{
-    ClientConfig, HandshakeKind, RootCertStore,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
-};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
     sync::Notify,
     time::{sleep, timeout},
 };
-use tokio_rustls::TlsConnector;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_passticket::{
     layer::{Route, RouteLayer, Routes, SanitizeLayer, Scheme, Upstream},
@@ -381,36 +375,6 @@ async fn what_is_cut_off_is_dropped_when_the_server_has_ended() {
         assert_eq!(left, 0, "HTTP/2: {is_http2}");
         for request in requests {
             assert!(request.await.unwrap().is_err());
-        }
-    }
-}
-
-/// Each connection is given a ticket, with which the next one needs no full handshake.
-#[tokio::test]
-async fn a_client_that_comes_back_resumes_its_session() {
-    let Pki { ca, tls } = pki("localhost");
-    let (listener, address) = listener().await;
-    tokio::spawn(
-        Server::https(listener, tls).run(tower::service_fn(hello), std::future::pending()),
-    );
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap()).unwrap();
-    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
-        let client = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_protocol_versions(&[version])
-            .unwrap()
-            .with_root_certificates(roots.clone())
-            .with_no_client_auth();
-        let connector = TlsConnector::from(Arc::new(client));
-        for want in [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed] {
-            let stream = TcpStream::connect(address).await.unwrap();
-            let name = ServerName::try_from("localhost").unwrap();
-            let mut stream = connector.connect(name, stream).await.unwrap();
-            assert_eq!(stream.get_ref().1.handshake_kind(), Some(want), "{version:?}");
-            stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
-            let mut answer = String::new();
-            timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
-            assert!(answer.ends_with("hello"), "{answer}");
         }
     }
 }

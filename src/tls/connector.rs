@@ -14,7 +14,10 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-use super::material::{TlsError, provider, roots};
+use super::{
+    material::{TlsError, roots},
+    remembered::provider,
+};
 
 /// How strictly the certificates of services are verified (`zowe.verifyCertificates`,
 /// zowe-dataplane §6.3).
@@ -39,7 +42,7 @@ pub fn https_connector(
     authorities: &[u8],
     connect_timeout: Duration,
 ) -> Result<HttpsConnector<HttpConnector>, TlsError> {
-    let provider = provider();
+    let provider = Arc::new(provider());
     let verifier: Arc<dyn ServerCertVerifier> = match verification {
         Verification::Strict => chain_verifier(authorities, &provider)?,
         Verification::NonStrict => Arc::new(Lenient {

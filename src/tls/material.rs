@@ -4,10 +4,12 @@ use std::{fmt, sync::Arc};
 
 use rustls::{
     RootCertStore, ServerConfig,
-    crypto::{CryptoProvider, aws_lc_rs},
+    crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
 };
+
+use super::remembered::provider;
 
 /// What the listener shows and what it accepts: a certificate chain with its key, and the
 /// authorities of client certificates. Cheap to clone.
@@ -28,7 +30,7 @@ impl ServerTls {
     ) -> Result<Self, TlsError> {
         let chain = certificates(chain).ok_or(TlsError::Chain)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::Key)?;
-        let provider = provider();
+        let provider = Arc::new(provider());
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Config)?;
@@ -80,10 +82,6 @@ pub enum TlsError {
     /// The TLS library refuses.
     #[error("TLS cannot be set up: {0}")]
     Config(#[source] rustls::Error),
-}
-
-pub(super) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(aws_lc_rs::default_provider())
 }
 
 pub(super) fn roots(pem: &[u8]) -> Option<RootCertStore> {

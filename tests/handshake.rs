@@ -1,0 +1,225 @@
+//! TLS towards the clients: whose certificate is believed, and what a handshake leaves behind.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    convert::Infallible,
+    future::pending,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    date_time_ymd,
+};
+use rustls::{
+    AlertDescription, ClientConfig, Error, HandshakeKind, RootCertStore, SignatureScheme,
+    SupportedProtocolVersion,
+    client::ResolvesClientCert,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    sign::CertifiedKey,
+    version::{TLS12, TLS13},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tower_passticket::{
+    identity::PeerCertificate,
+    tls::{Server, ServerTls},
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Authority {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { pem, issuer: Issuer::new(params, key) }
+    }
+
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
+        roots
+    }
+
+    fn certify(&self, key: &KeyPair, change: impl FnOnce(&mut CertificateParams)) -> String {
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "USER");
+        change(&mut params);
+        params.signed_by(key, &self.issuer).unwrap().pem()
+    }
+
+    /// A server that says who has come.
+    async fn serve(&self) -> SocketAddr {
+        let key = KeyPair::generate().unwrap();
+        let chain = self.certify(&key, |_| {});
+        let authorities = Some(self.pem.as_bytes());
+        let tls =
+            ServerTls::from_pem(chain.as_bytes(), key.serialize_pem().as_bytes(), authorities);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = Server::https(listener, tls.unwrap());
+        tokio::spawn(server.run(tower::service_fn(whoami), pending()));
+        address
+    }
+
+    fn connector(
+        &self,
+        version: &'static SupportedProtocolVersion,
+        shown: Option<Shown>,
+    ) -> TlsConnector {
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(self.roots());
+        let config = match shown {
+            None => builder.with_no_client_auth(),
+            Some(shown) => builder.with_client_cert_resolver(Arc::new(shown)),
+        };
+        TlsConnector::from(Arc::new(config))
+    }
+}
+
+async fn whoami(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let certificate = request.extensions().get::<PeerCertificate>();
+    let name = certificate.and_then(PeerCertificate::common_name).unwrap_or("nobody");
+    Ok(Response::new(Full::from(name.to_owned())))
+}
+
+/// A certificate, whether the key is its own or not.
+#[derive(Debug)]
+struct Shown(Arc<CertifiedKey>);
+
+impl Shown {
+    fn new(certificate: &str, key: &KeyPair) -> Self {
+        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+        let key = aws_lc_rs::sign::any_supported_type(&key).unwrap();
+        Self(Arc::new(CertifiedKey::new(vec![certificate], key)))
+    }
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+async fn connect(
+    connector: &TlsConnector,
+    address: SocketAddr,
+) -> io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(address).await?;
+    connector.connect(ServerName::try_from("localhost").unwrap(), stream).await
+}
+
+async fn ask(stream: &mut TlsStream<TcpStream>) -> io::Result<String> {
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
+    let mut answer = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap()?;
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    Ok(body.to_owned())
+}
+
+/// What the server says to a client that it does not believe.
+async fn alert(connector: &TlsConnector, address: SocketAddr) -> AlertDescription {
+    // In TLS 1.3 the client is through before the server has looked.
+    let refused = match connect(connector, address).await {
+        Ok(mut stream) => ask(&mut stream).await.unwrap_err(),
+        Err(refused) => refused,
+    };
+    let error = refused.get_ref().unwrap_or_else(|| panic!("no alert, but {refused}"));
+    match error.downcast_ref() {
+        Some(Error::AlertReceived(alert)) => *alert,
+        other => panic!("no alert, but {other:?}"),
+    }
+}
+
+/// That a signature was valid before changes nothing for those who come after.
+#[tokio::test]
+async fn who_does_not_verify_is_told_and_refused() {
+    let [authority, namesake, stranger] = ["CA", "CA", "another"].map(Authority::new);
+    let address = authority.serve().await;
+    let [own, another] = [(); 2].map(|()| KeyPair::generate().unwrap());
+    let certificate = authority.certify(&own, |_| {});
+    let [forged, foreign] = [namesake, stranger].map(|other| other.certify(&own, |_| {}));
+    let expired = authority.certify(&own, |params| {
+        params.not_after = date_time_ymd(2020, 1, 1);
+    });
+    let of_a_server = authority.certify(&own, |params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    });
+    let refused = [
+        (&forged, &own, AlertDescription::DecryptError),
+        (&foreign, &own, AlertDescription::UnknownCA),
+        (&expired, &own, AlertDescription::CertificateExpired),
+        (&of_a_server, &own, AlertDescription::UnsupportedCertificate),
+        (&certificate, &another, AlertDescription::DecryptError),
+    ];
+    for version in [&TLS12, &TLS13] {
+        for _ in 0..2 {
+            let connector = authority.connector(version, Some(Shown::new(&certificate, &own)));
+            let mut stream = connect(&connector, address).await.unwrap();
+            assert_eq!(stream.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+            assert_eq!(ask(&mut stream).await.unwrap(), "USER", "{version:?}");
+        }
+        for (certificate, key, want) in &refused {
+            for _ in 0..2 {
+                let connector = authority.connector(version, Some(Shown::new(certificate, key)));
+                assert_eq!(alert(&connector, address).await, *want, "{version:?}");
+            }
+        }
+        let mut nobody = connect(&authority.connector(version, None), address).await.unwrap();
+        assert_eq!(ask(&mut nobody).await.unwrap(), "nobody", "{version:?}");
+    }
+}
+
+/// Each connection is given a ticket, with which the next one needs no full handshake.
+#[tokio::test]
+async fn a_client_that_comes_back_resumes_its_session() {
+    let authority = Authority::new("CA");
+    let address = authority.serve().await;
+    for version in [&TLS12, &TLS13] {
+        let connector = authority.connector(version, None);
+        for want in [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed] {
+            let mut stream = connect(&connector, address).await.unwrap();
+            assert_eq!(stream.get_ref().1.handshake_kind(), Some(want), "{version:?}");
+            assert_eq!(ask(&mut stream).await.unwrap(), "nobody");
+        }
+    }
+}
+
+/// Tickets go with the first answer where the request has come with the end of the handshake; not if
+/// there is none.
+#[tokio::test]
+async fn a_client_that_asks_for_nothing_is_given_its_tickets() {
+    let authority = Authority::new("CA");
+    let address = authority.serve().await;
+    let stream = connect(&authority.connector(&TLS13, None), address).await.unwrap();
+    let given = timeout(PATIENCE, stream.get_ref().0.peek(&mut [0])).await;
+    assert_eq!(given.unwrap().unwrap(), 1);
+}
