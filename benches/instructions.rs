@@ -46,12 +46,19 @@ use gungraun::{
     Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
 use http::{Request, Response, StatusCode, header::AUTHORIZATION};
+use http_body_util::BodyExt;
+use hyper_util::rt::TokioIo;
 use profiles::profile;
 use rcgen::{CertificateParams, DnType};
 use requests::{Body, request};
 use revocations::revocation;
-use tower::{Layer, Service, ServiceBuilder};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    runtime,
+};
+use tower::{Layer, Service, ServiceBuilder, service_fn};
 use tower_passticket::{
+    audit::{Audit, AuditRecord, AuditSink},
     clock::{ManualClock, Timestamp},
     identity::{CommonNameMapper, PeerCertificate},
     layer::{
@@ -59,6 +66,7 @@ use tower_passticket::{
         RouteLayer, Routes, SanitizeLayer, Scheme, ScopeLayer, Upstream,
     },
     passticket::{Algorithm, Applid, KeyProfiles, LocalGenerator, Replay, UserId},
+    proxy::{Forward, Timeouts},
     revocation::RevocationIndex,
     token::{Scopes, ServiceId, SigningKey, TokenIssuer, TokenVerifier, Validity, VerifiedToken},
 };
@@ -100,6 +108,7 @@ struct World {
     routes: Arc<Routes>,
     revocations: Arc<RevocationIndex>,
     tickets: LocalGenerator,
+    audit: Audit,
 }
 
 impl World {
@@ -135,6 +144,7 @@ impl World {
             routes: Arc::new(routes.unwrap()),
             revocations: Arc::new(revocations),
             tickets: generator(&clock, Algorithm::Legacy, Replay::Allowed),
+            audit: Audit::none(),
         }
     }
 
@@ -144,7 +154,7 @@ impl World {
             .revocations(revocations.clone())
             .personal_access_tokens(revocations)
             .client_certificates(CommonNameMapper);
-        AuthenticateLayer::new(authenticator)
+        AuthenticateLayer::new(authenticator).with_audit(self.audit.clone())
     }
 
     /// The whole stack around a service that does nothing.
@@ -153,8 +163,8 @@ impl World {
             .layer(SanitizeLayer::new())
             .layer(RouteLayer::new(self.routes.clone()))
             .layer(self.authenticate())
-            .layer(ScopeLayer::new())
-            .layer(PassTicketLayer::new(self.tickets.clone()))
+            .layer(ScopeLayer::new().with_audit(self.audit.clone()))
+            .layer(PassTicketLayer::new(self.tickets.clone()).with_audit(self.audit.clone()))
             .service(Inner { expected, keep: None })
     }
 
@@ -297,6 +307,51 @@ fn client_certificate() -> Work {
     answering(World::new().stack(has_ticket), request)
 }
 
+/// Makes a line of each record, as the writer of the file does.
+struct Lines;
+
+impl AuditSink for Lines {
+    fn record(&self, record: AuditRecord) {
+        black_box(record.to_json());
+    }
+}
+
+fn jwt_audited() -> Work {
+    let world = World { audit: Audit::to(Lines), ..World::new() };
+    answering(world.stack(has_ticket), world.cookie())
+}
+
+/// Over a kept connection in memory, with what the service at its other end does.
+fn forward() -> Work {
+    let runtime = runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let connect = service_fn(async |_: http::Uri| {
+        let (near, far) = duplex(64 * 1024);
+        tokio::spawn(service(far));
+        Ok::<_, Infallible>(TokioIo::new(near))
+    });
+    let mut forward = Forward::new(connect, Timeouts::default());
+    let request = request("/open/api/v1/x", "x-nothing", "1");
+    let request = behind(RouteLayer::new(World::new().routes), request);
+    let mut requests = vec![request; 2 * ROUNDS];
+    Box::new(move || {
+        let body = runtime.block_on(async {
+            let Ok(response) = forward.call(requests.pop().unwrap()).await;
+            response.into_body().collect().await.unwrap().to_bytes()
+        });
+        assert_eq!(body, "answer");
+    })
+}
+
+/// Answers what comes in one piece.
+async fn service(mut connection: DuplexStream) {
+    let mut request = Vec::with_capacity(4096);
+    while connection.read_buf(&mut request).await.is_ok_and(|read| read > 0) {
+        assert!(request.ends_with(b"\r\n\r\n"));
+        request.clear();
+        connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nanswer").await.unwrap();
+    }
+}
+
 fn sanitize() -> Work {
     alone(SanitizeLayer::new(), World::new().cookie(), |_| true)
 }
@@ -395,8 +450,8 @@ macro_rules! count {
 }
 
 count! {
-    bypass jwt_cookie pat_header client_certificate
-    sanitize route authenticate scope passticket
+    bypass jwt_cookie jwt_audited pat_header client_certificate
+    sanitize route authenticate scope passticket forward
     revocation_check cached_token
     legacy_new_second legacy_remembered legacy_protected enhanced_new_second
     evaluate_legacy evaluate_enhanced

@@ -155,9 +155,10 @@ impl Progress {
         Self { start: Instant::now(), shared }
     }
 
-    pub(super) fn last(&self) -> Instant {
+    /// `timeout` after the last piece that was sent.
+    pub(super) fn deadline(&self, timeout: Duration) -> Instant {
         let last = self.shared.as_ref().map_or(0, |shared| shared.last.load(Ordering::Relaxed));
-        self.start + Duration::from_millis(last)
+        self.start + Duration::from_millis(last) + timeout
     }
 
     fn made<T, E>(&self, piece: Option<&Result<T, E>>, is_last: bool) {

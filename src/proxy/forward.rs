@@ -134,7 +134,7 @@ where
             None => Exchange::Connecting {
                 connecting: self
                     .connections
-                    .connect(&kept, deadline(progress, self.response_timeout)),
+                    .connect(&kept, progress.deadline(self.response_timeout)),
                 request: Some(Box::new(request)),
             },
         })
@@ -337,7 +337,7 @@ where
                                 }
                                 None => Self::Connecting {
                                     connecting: connections
-                                        .connect(&kept, deadline(progress, timeout)),
+                                        .connect(&kept, progress.deadline(timeout)),
                                     request: Some(Box::new(request)),
                                 },
                             },
@@ -386,16 +386,12 @@ fn poll_time_up(
 ) -> Poll<()> {
     loop {
         ready!(timer.as_mut().poll(cx));
-        let deadline = deadline(progress, timeout);
+        let deadline = progress.deadline(timeout);
         if deadline <= Instant::now() {
             return Poll::Ready(());
         }
         timer.as_mut().reset(deadline);
     }
-}
-
-fn deadline(progress: &Progress, timeout: Duration) -> Instant {
-    progress.last() + timeout
 }
 
 fn northbound<B: Send + 'static>(
