@@ -198,28 +198,34 @@ async fn who_does_not_verify_is_told_and_refused() {
     }
 }
 
+/// Authorities are those of the listener, whatever another one of the process has verified.
+#[tokio::test]
+async fn what_one_listener_believes_another_does_not() {
+    let [authority, another] = ["CA", "another"].map(Authority::new);
+    let (address, of_another) = (authority.serve().await, another.serve().await);
+    let key = KeyPair::generate().unwrap();
+    let certificate = authority.certify(&key, |_| {});
+    let show = |to: &Authority| to.connector(&TLS13, Some(Shown::new(&certificate, &key)));
+    let mut stream = connect(&show(&authority), address).await.unwrap();
+    assert_eq!(ask(&mut stream).await.unwrap(), "USER");
+    assert_eq!(alert(&show(&another), of_another).await, AlertDescription::UnknownCA);
+}
+
 /// Each connection is given a ticket, with which the next one needs no full handshake.
 #[tokio::test]
 async fn a_client_that_comes_back_resumes_its_session() {
     let authority = Authority::new("CA");
     let address = authority.serve().await;
+    let key = KeyPair::generate().unwrap();
+    let certificate = authority.certify(&key, |_| {});
     for version in [&TLS12, &TLS13] {
-        let connector = authority.connector(version, None);
-        for want in [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed] {
-            let mut stream = connect(&connector, address).await.unwrap();
-            assert_eq!(stream.get_ref().1.handshake_kind(), Some(want), "{version:?}");
-            assert_eq!(ask(&mut stream).await.unwrap(), "nobody");
+        for (shown, who) in [(None, "nobody"), (Some(Shown::new(&certificate, &key)), "USER")] {
+            let connector = authority.connector(version, shown);
+            for want in [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed] {
+                let mut stream = connect(&connector, address).await.unwrap();
+                assert_eq!(stream.get_ref().1.handshake_kind(), Some(want), "{version:?}");
+                assert_eq!(ask(&mut stream).await.unwrap(), who, "{version:?}");
+            }
         }
     }
-}
-
-/// Tickets go with the first answer where the request has come with the end of the handshake; not if
-/// there is none.
-#[tokio::test]
-async fn a_client_that_asks_for_nothing_is_given_its_tickets() {
-    let authority = Authority::new("CA");
-    let address = authority.serve().await;
-    let stream = connect(&authority.connector(&TLS13, None), address).await.unwrap();
-    let given = timeout(PATIENCE, stream.get_ref().0.peek(&mut [0])).await;
-    assert_eq!(given.unwrap().unwrap(), 1);
 }

@@ -8,7 +8,6 @@
 //! The crypto is aws-lc-rs, passed in and not taken from the process; types of rustls stay inside.
 
 mod connector;
-mod cork;
 mod material;
 mod remembered;
 mod server;

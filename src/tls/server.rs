@@ -27,17 +27,16 @@ use hyper_util::{
 };
 use pin_project_lite::pin_project;
 use tokio::{
-    io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
     task::{JoinSet, coop::unconstrained},
     time::{sleep, timeout},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::TlsAcceptor;
 use tower::util::Oneshot;
 use tower_service::Service;
 
-use super::{cork::Cork, material::ServerTls};
+use super::material::ServerTls;
 use crate::{
     connection::{Connection, Protocol},
     gather::Gather,
@@ -292,7 +291,7 @@ impl Accepted {
                 Box::pin(http1.serve_connection(Gather::new(TokioIo::new(stream)), service))
             }
             Some(acceptor) => {
-                let handshake = Box::pin(shake_hands(acceptor, stream));
+                let handshake = Box::pin(acceptor.accept(stream));
                 match timeout(*handshake_timeout, handshake).await {
                     Ok(Ok(stream)) => {
                         let tls = stream.get_ref().1;
@@ -320,31 +319,6 @@ impl Accepted {
             // With what it came from.
             let error: &(dyn Error + 'static) = &error;
             tracing::debug!(%peer, error, "connection ended early");
-        }
-    }
-}
-
-async fn shake_hands(
-    acceptor: &TlsAcceptor,
-    stream: TcpStream,
-) -> io::Result<TlsStream<Cork<TcpStream>>> {
-    match acceptor.accept(Cork::new(stream)).into_fallible().await {
-        Ok(mut stream) => {
-            let (cork, tls) = stream.get_mut();
-            cork.uncork();
-            let is_asked =
-                tls.process_new_packets().is_ok_and(|state| state.plaintext_bytes_to_read() > 0);
-            // The end of the handshake goes with the answer if the request is here.
-            if !is_asked {
-                stream.flush().await?;
-            }
-            Ok(stream)
-        }
-        Err((error, mut cork)) => {
-            // The alert that says why.
-            cork.uncork();
-            let _ = cork.flush().await;
-            Err(error)
         }
     }
 }
