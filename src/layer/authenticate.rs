@@ -77,7 +77,7 @@ use super::{
     failure::Failure,
     future::{Outcome, Prepare, PreparedFuture},
     rejection::Rejection,
-    route::{OnFailure, Route, Scheme},
+    routes::{OnFailure, Route, Scheme},
 };
 use crate::{
     audit::{Audit, AuditRecord, Event, RequestId},

@@ -96,7 +96,7 @@ use super::{
     future::{Outcome, Prepare, PreparedFuture},
     hop_by_hop::strip_hop_by_hop,
     rejection::Rejection,
-    route::{OnFailure, Route, Scheme},
+    routes::{OnFailure, Route, Scheme},
     scope::Authorized,
 };
 use crate::{

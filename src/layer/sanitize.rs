@@ -48,7 +48,7 @@ use tower_service::Service;
 
 use super::{
     authenticator::Authentication, credential, future::ResponseFuture, hop_by_hop::HopByHop,
-    rejection::Rejection, route::Route,
+    rejection::Rejection, routes::Route,
 };
 
 /// Not taken for ours by their beginning.

@@ -82,7 +82,7 @@ use super::{
     failure::Failure,
     future::ResponseFuture,
     rejection::Rejection,
-    route::{OnFailure, Route, Scheme},
+    routes::{OnFailure, Route, Scheme},
 };
 use crate::{
     audit::{Audit, AuditRecord, Event, RequestId},
