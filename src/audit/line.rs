@@ -9,7 +9,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::{RequestId, rfc3339::Rfc3339};
+use super::{RequestId, rfc3339::rfc3339};
 use crate::{
     clock::Timestamp,
     identity::Fingerprint,
@@ -132,7 +132,7 @@ impl Plain for &ServiceId {
 
 impl Plain for Timestamp {
     fn write(&self, bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(&Rfc3339(*self).text());
+        bytes.extend_from_slice(&rfc3339(*self));
     }
 }
 

@@ -261,9 +261,7 @@ impl AuditRecord {
     pub fn detail(self, detail: Detail) -> Self {
         Self { detail: Some(detail), ..self }
     }
-}
 
-impl AuditRecord {
     /// The JSON object of the [schema](super#schema), in one line.
     pub fn to_json(&self) -> String {
         let mut bytes = Vec::new();

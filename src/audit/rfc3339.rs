@@ -9,29 +9,25 @@ const LAST: u64 = 253_402_300_799_999;
 
 /// RFC 3339 §5.6, in UTC, to the millisecond: `2027-01-15T08:00:00.000Z`. What is later than the
 /// year 9999, which the format has no room for, is its end.
-pub(super) struct Rfc3339(pub(super) Timestamp);
-
-impl Rfc3339 {
-    pub(super) fn text(&self) -> [u8; 24] {
-        let millis = self.0.as_millis().min(LAST);
-        let (year, month, day) = date(millis / DAY_MS);
-        let of_day = millis % DAY_MS;
-        let (hour, minute) = (of_day / 3_600_000, of_day / 60_000 % 60);
-        let (second, millis) = (of_day / 1000 % 60, of_day % 1000);
-        let mut text = *b"0000-00-00T00:00:00.000Z";
-        for (at, number) in [
-            (0..4, year),
-            (5..7, month),
-            (8..10, day),
-            (11..13, hour),
-            (14..16, minute),
-            (17..19, second),
-            (20..23, millis),
-        ] {
-            write_digits(&mut text[at], number);
-        }
-        text
+pub(super) fn rfc3339(time: Timestamp) -> [u8; 24] {
+    let millis = time.as_millis().min(LAST);
+    let (year, month, day) = date(millis / DAY_MS);
+    let of_day = millis % DAY_MS;
+    let (hour, minute) = (of_day / 3_600_000, of_day / 60_000 % 60);
+    let (second, millis) = (of_day / 1000 % 60, of_day % 1000);
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    for (at, number) in [
+        (0..4, year),
+        (5..7, month),
+        (8..10, day),
+        (11..13, hour),
+        (14..16, minute),
+        (17..19, second),
+        (20..23, millis),
+    ] {
+        write_digits(&mut text[at], number);
     }
+    text
 }
 
 fn write_digits(text: &mut [u8], mut number: u64) {
@@ -68,7 +64,7 @@ mod tests {
     use super::*;
 
     fn written(time: Timestamp) -> String {
-        String::from_utf8(Rfc3339(time).text().into()).unwrap()
+        String::from_utf8(rfc3339(time).into()).unwrap()
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Whole configurations, on disk.
 
-use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, sync::LazyLock};
+use std::{
+    collections::BTreeMap, fs, num::NonZeroU32, os::unix::fs::PermissionsExt, sync::LazyLock,
+};
 
 use proptest::prelude::*;
 use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
@@ -8,6 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
+    identity::Registry,
     layer::{OnFailure, Scheme},
     passticket::Replay,
     saf::{Access, AccessLevel, SafProvider},

@@ -11,7 +11,8 @@ use super::{
     Encryption,
     passticket_proxy::gateway_user_of_zowe,
     problem::quote,
-    reader::{At, Field, Section, unknown_key},
+    reader::{At, Field, Section},
+    security_keys,
 };
 use crate::{
     api::GuardingResources,
@@ -69,7 +70,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
     let mut apiml = gateway.section("apiml");
     let timeout = apiml.section("connection").optional("timeout");
     let mut security = apiml.section("security");
-    check_keys("", &security);
+    security_keys::check("", &security);
     let mut auth = security.section("auth");
     let (custom_headers, strip_headers) = custom_headers(&mut auth.section("passticket"));
     // Zowe's schema has the one, its start script the other (zowe-endpoints §1.4).
@@ -294,101 +295,6 @@ fn cookies(section: &mut Section<'_>) -> CookieNames {
     };
     let (jwt, pat) = (name("cookieName"), name("cookieNamePAT"));
     CookieNames::new(jwt.as_deref().unwrap_or(usual.jwt()), pat.as_deref().unwrap_or(usual.pat()))
-}
-
-/// The keys of `components.gateway.apiml.security` (zowe-dataplane §5.3, zowe-endpoints
-/// appendix B). Below a key that ends here anything goes.
-const SECURITY: &[&str] = &[
-    "allowTokenRefresh",
-    "allowtokenrefresh",
-    "auth.cookieProperties.cookieComment",
-    "auth.cookieProperties.cookieMaxAge",
-    "auth.cookieProperties.cookieName",
-    "auth.cookieProperties.cookieNamePAT",
-    "auth.cookieProperties.cookiePath",
-    "auth.cookieProperties.cookieSameSite",
-    "auth.cookieProperties.cookieSecure",
-    "auth.jwt.customAuthHeader",
-    "auth.passticket.customAuthHeader",
-    "auth.passticket.customUserHeader",
-    "auth.provider",
-    "auth.tokenProperties.expirationInSeconds",
-    "auth.tokenProperties.issuer",
-    "auth.tokenProperties.shortTtlExpirationInSeconds",
-    "auth.tokenProperties.shortTtlUsername",
-    "auth.uniqueCookie",
-    "auth.zosmf.jwtAutoconfiguration",
-    "auth.zosmf.jwtEndpoint",
-    "auth.zosmf.serviceId",
-    "authorization.endpoint.enabled",
-    "authorization.endpoint.url",
-    "authorization.provider",
-    "authorization.resourceClass",
-    "authorization.resourceNamePrefix",
-    "delegatePassticket",
-    "delegatePassticket.enabled",
-    "delegatedPassticket",
-    "delegatedPassticket.enabled",
-    "forwardHeader.trustedProxies",
-    "headersToBeCleared",
-    "nonStrictVerifySslCertificatesOfServices",
-    "oidc.clientId",
-    "oidc.clientSecret",
-    "oidc.enabled",
-    "oidc.identityMapperUrl",
-    "oidc.identityMapperUser",
-    "oidc.jwks.refreshInternalHours",
-    "oidc.jwks.uri",
-    "oidc.registry",
-    "oidc.userInfo.uri",
-    "oidc.validationType",
-    "personalAccessToken.enabled",
-    "saf.provider",
-    "saf.serviceResourceClass",
-    "saf.serviceResourceNamePrefix",
-    "saf.urls.authenticate",
-    "saf.urls.verify",
-    "ssl",
-    "useInternalMapper",
-    "verifySslCertificatesOfServices",
-    "webfinger",
-    "x509.acceptForwardedCert",
-    "x509.certificatesUrl",
-    "x509.certificatesUrls",
-    "x509.enabled",
-    "x509.externalMapperUrl",
-    "x509.externalMapperUser",
-    "x509.registry.allowedUsers",
-    "zosmf.applid",
-];
-
-/// Those that switch something on that is not here.
-const SWITCHES: &[&str] = &["auth.uniqueCookie", "oidc.enabled", "x509.acceptForwardedCert"];
-
-/// Those that change something by having a value.
-const SETTINGS: &[&str] = &["auth.jwt.customAuthHeader"];
-
-/// Reports unknown keys, and known ones that have an effect in Zowe only. `prefix` is the path of
-/// `section`, and ends with a dot unless it is empty.
-fn check_keys(prefix: &str, section: &Section<'_>) {
-    let known: Vec<&str> = SECURITY.iter().filter_map(|path| path.strip_prefix(prefix)).collect();
-    for (key, field) in section.fields() {
-        let path = format!("{prefix}{key}");
-        let switched_on = SWITCHES.contains(&path.as_str()) && field.is_true();
-        if switched_on || SETTINGS.contains(&path.as_str()) && !field.is_blank() {
-            field.at.warning("has no effect here yet");
-        }
-        let leads_on = known
-            .iter()
-            .any(|rest| rest.strip_prefix(key).is_some_and(|deeper| deeper.starts_with('.')));
-        let ends = known.contains(&key);
-        if leads_on && (field.is_mapping() || !ends) {
-            check_keys(&format!("{path}."), &field.section());
-        } else if !ends {
-            let names = known.iter().filter_map(|rest| rest.split('.').next());
-            unknown_key(key, &field.at, names);
-        }
-    }
 }
 
 #[cfg(test)]
