@@ -1,0 +1,534 @@
+//! The connections to the services: under stress, when they are put away, and below HTTP/2.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    convert::Infallible,
+    future::pending,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{
+    body::{Body as _, Frame, Incoming},
+    client::conn::http2,
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    runtime::{self, Runtime},
+    sync::{Notify, mpsc, oneshot},
+    task::{JoinSet, yield_now},
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tower::{Service, ServiceBuilder, ServiceExt};
+use tower_passticket::{
+    layer::{Route, RouteLayer, Routes, Scheme, Upstream},
+    proxy::{Forward, ResponseBody, Timeouts},
+    tls::{Server, ServerTls, Verification, https_connector},
+    token::ServiceId,
+};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+async fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// Routing and forwarding to `url`, nothing else.
+fn forward<B>(
+    url: &str,
+    timeouts: Timeouts,
+) -> impl Service<Request<B>, Response = Response<ResponseBody>, Error = Infallible, Future: Send>
++ Clone
++ Send
++ 'static
+where
+    B: hyper::body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+        + Send
+        + Unpin
+        + 'static,
+{
+    let service = ServiceId::new("svc").unwrap();
+    let route = Route::new(service, "", Upstream::parse(url).unwrap(), Scheme::Bypass).unwrap();
+    let connector = https_connector(Verification::Disabled, b"", PATIENCE).unwrap();
+    ServiceBuilder::new()
+        .layer(RouteLayer::new(Routes::new([route]).unwrap()))
+        .service(Forward::new(connector, timeouts))
+}
+
+fn whole(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).boxed_unsync()
+}
+
+/// So often `piece`, and each time whoever reads has to wait for it.
+struct Slowly {
+    piece: Bytes,
+    left: usize,
+    is_next: bool,
+}
+
+impl futures_core::Stream for Slowly {
+    type Item = Result<Frame<Bytes>, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.is_next = !self.is_next;
+        if self.is_next {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        self.left -= 1;
+        Poll::Ready(Some(Ok(Frame::data(self.piece.clone()))))
+    }
+}
+
+/// What is sent, until the sender is dropped.
+struct Pieces(mpsc::Receiver<Bytes>);
+
+impl futures_core::Stream for Pieces {
+    type Item = Result<Frame<Bytes>, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+    }
+}
+
+fn slowly(piece: impl Into<Bytes>, times: usize) -> Body {
+    StreamBody::new(Slowly { piece: piece.into(), left: times, is_next: false }).boxed_unsync()
+}
+
+/// A service that answers with the last part of the path, which says who asks, and counts its
+/// connections.
+#[derive(Default)]
+struct Echo {
+    seen: AtomicUsize,
+    open: AtomicUsize,
+    closed: Notify,
+}
+
+/// Of an answer or a request that comes slowly.
+const PIECES: usize = 32;
+
+/// Of an upload: with lines of 16 bytes it is of 100 KiB.
+const LINES: usize = 6400;
+
+impl Echo {
+    async fn serve(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            self.seen.fetch_add(1, Ordering::SeqCst);
+            self.open.fetch_add(1, Ordering::SeqCst);
+            let this = self.clone();
+            tokio::spawn(async move {
+                // It is an error where the gateway goes away in the middle, as some have to here.
+                let _ = http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service_fn(answer))
+                    .await;
+                this.open.fetch_sub(1, Ordering::SeqCst);
+                this.closed.notify_one();
+            });
+        }
+    }
+
+    async fn all_closed(&self) {
+        while self.open.load(Ordering::SeqCst) > 0 {
+            self.closed.notified().await;
+        }
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+) -> Result<Response<UnsyncBoxBody<Bytes, hyper::Error>>, hyper::Error> {
+    let (head, body) = request.into_parts();
+    let (how, who) = head.uri.path()[1..].split_once('/').unwrap();
+    let line = format!("{who}\n");
+    let body = match how {
+        "whole" => whole(line).map_err(|never| match never {}).boxed_unsync(),
+        "slowly" => slowly(line, PIECES).map_err(|never| match never {}).boxed_unsync(),
+        "upload" => {
+            let body = body.collect().await?.to_bytes();
+            Full::new(body).map_err(|never| match never {}).boxed_unsync()
+        }
+        "echo" => body.boxed_unsync(),
+        how => panic!("no such path: {how}"),
+    };
+    Ok(Response::new(body))
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug)]
+enum Exchange {
+    Get,
+    Slowly,
+    Upload,
+    UploadSlowly,
+    /// The answer begins before the request has ended.
+    Echo,
+    HalfRead,
+    /// Dropped after it was waited for so many times, most of them before there is an answer.
+    GivenUp(usize),
+}
+
+const EXCHANGES: [Exchange; 16] = [
+    Exchange::Get,
+    Exchange::Upload,
+    Exchange::Get,
+    Exchange::Slowly,
+    Exchange::GivenUp(1),
+    Exchange::Get,
+    Exchange::HalfRead,
+    Exchange::Get,
+    Exchange::UploadSlowly,
+    Exchange::GivenUp(3),
+    Exchange::Slowly,
+    Exchange::Echo,
+    Exchange::Get,
+    Exchange::GivenUp(9),
+    Exchange::HalfRead,
+    Exchange::Slowly,
+];
+
+impl Exchange {
+    /// `who` is told in 15 bytes.
+    async fn run<S>(self, stack: &mut S, who: &str)
+    where
+        S: Service<Request<Body>, Response = Response<ResponseBody>, Error = Infallible>,
+    {
+        let line = format!("{who}\n");
+        let (many, piece) = (line.repeat(LINES), Bytes::from(line.repeat(LINES / PIECES)));
+        let (pieces, of_echo) = mpsc::channel(PIECES);
+        let (how, body, want) = match self {
+            Self::Get | Self::GivenUp(1) => ("whole", Body::default(), line),
+            Self::Slowly | Self::HalfRead => ("slowly", Body::default(), line.repeat(PIECES)),
+            Self::Upload | Self::GivenUp(_) => ("upload", whole(many.clone()), many),
+            Self::UploadSlowly => ("upload", slowly(piece.clone(), PIECES), many),
+            Self::Echo => {
+                pieces.try_send(piece.clone()).unwrap();
+                ("echo", StreamBody::new(Pieces(of_echo)).boxed_unsync(), many)
+            }
+        };
+        let method = if body.is_end_stream() { Method::GET } else { Method::POST };
+        let request = Request::builder().method(method).uri(format!("/svc/{how}/{who}"));
+        let request = request.body(body).unwrap();
+        let answered = stack.ready().await.unwrap().call(request);
+        if let Self::GivenUp(turns) = self {
+            tokio::select! {
+                biased;
+                _ = answered => {}
+                () = async { for _ in 0..turns { yield_now().await } } => {}
+            }
+            return;
+        }
+        let within = async {
+            let response = answered.await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK, "{self:?} of {who}");
+            if let Self::Echo = self {
+                (1..PIECES).for_each(|_| pieces.try_send(piece.clone()).unwrap());
+            }
+            drop(pieces);
+            let mut body = response.into_body();
+            if let Self::HalfRead = self {
+                let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+                assert!(want.as_bytes().starts_with(&first), "{first:?} to {who}");
+            } else {
+                let got = body.collect().await.unwrap().to_bytes();
+                assert!(got == want, "{:?} to {self:?} of {who}", got.get(..16));
+            }
+        };
+        timeout(PATIENCE, within)
+            .await
+            .unwrap_or_else(|_| panic!("no answer to {self:?} of {who}"));
+    }
+
+    /// Whether its connection may not be used again.
+    fn may_cost_a_connection(self) -> bool {
+        matches!(self, Self::Echo | Self::HalfRead | Self::GivenUp(_))
+    }
+}
+
+/// The service on a runtime of its own, and where it is.
+fn echo() -> (Runtime, Arc<Echo>, String) {
+    let theirs = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let theirs = theirs.unwrap();
+    let echo = Arc::<Echo>::default();
+    let (listener, address) = theirs.block_on(listener());
+    theirs.spawn(echo.clone().serve(listener));
+    (theirs, echo, format!("http://{address}"))
+}
+
+fn alone() -> Runtime {
+    runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// As in the program: each thread has a runtime of its own, and all have the same connections.
+#[test]
+fn whatever_becomes_of_others_everybody_gets_their_own_answer() {
+    const AT_ONCE: usize = 4;
+    /// How often each of those who ask at once goes through [`EXCHANGES`]. The first thread is
+    /// gone long before the others.
+    const ROUNDS: [usize; 4] = [2, 8, 8, 8];
+
+    let (theirs, echo, url) = echo();
+    let stack = forward(&url, Timeouts::default());
+    thread::scope(|scope| {
+        for (number, rounds) in ROUNDS.into_iter().enumerate() {
+            let stack = stack.clone();
+            scope.spawn(move || {
+                alone().block_on(async {
+                    let mut tasks = JoinSet::new();
+                    for task in 0..AT_ONCE {
+                        let mut stack = stack.clone();
+                        tasks.spawn(async move {
+                            for turn in 0..rounds * EXCHANGES.len() {
+                                let who = format!("{number:03}-{task:03}-{turn:07}");
+                                // Not all the same at the same time.
+                                let exchange = EXCHANGES[(turn + 5 * task) % EXCHANGES.len()];
+                                exchange.run(&mut stack, &who).await;
+                            }
+                        });
+                    }
+                    tasks.join_all().await;
+                });
+            });
+        }
+    });
+    let costly = EXCHANGES.iter().filter(|exchange| exchange.may_cost_a_connection()).count();
+    let costly = costly * AT_ONCE * ROUNDS.iter().sum::<usize>();
+    let seen = echo.seen.load(Ordering::SeqCst);
+    assert!(seen <= costly + AT_ONCE * ROUNDS.len(), "{seen} connections");
+    drop(stack);
+    theirs
+        .block_on(async { timeout(PATIENCE, echo.all_closed()).await })
+        .expect("none is left over");
+}
+
+/// A certificate that vouches for itself.
+struct Pki {
+    certificate: CertificateDer<'static>,
+    certificate_pem: String,
+    key: String,
+}
+
+impl Pki {
+    fn new() -> Self {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        Self {
+            certificate: made.cert.der().clone(),
+            certificate_pem: made.cert.pem(),
+            key: made.signing_key.serialize_pem(),
+        }
+    }
+
+    fn acceptor(&self) -> TlsAcceptor {
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![self.certificate.clone()], key)
+            .unwrap();
+        TlsAcceptor::from(Arc::new(config))
+    }
+}
+
+/// Reads the head of a message.
+async fn head(stream: &mut (impl AsyncBufReadExt + Unpin)) -> String {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert_ne!(stream.read_line(&mut head).await.unwrap(), 0, "{head:?}");
+    }
+    head
+}
+
+/// A service over TLS that answers one request, and tells what it reads after that.
+async fn ends(acceptor: TlsAcceptor) -> (SocketAddr, oneshot::Receiver<io::Result<usize>>) {
+    let (listener, address) = listener().await;
+    let (told, end) = oneshot::channel();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = BufReader::new(acceptor.accept(stream).await.unwrap());
+        head(&mut stream).await;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        stream.get_mut().write_all(answer).await.unwrap();
+        stream.get_mut().flush().await.unwrap();
+        told.send(stream.read(&mut [0]).await).unwrap();
+    });
+    (address, end)
+}
+
+fn get(path: &str) -> Request<Body> {
+    Request::get(path).body(Body::default()).unwrap()
+}
+
+#[tokio::test]
+async fn a_service_is_told_goodbye_when_nobody_has_used_its_connection() {
+    let (address, end) = ends(Pki::new().acceptor()).await;
+    let idle = Duration::from_millis(50);
+    let stack = forward(&format!("https://{address}"), Timeouts { idle, ..Timeouts::default() });
+    let response = stack.clone().oneshot(get("/svc/x")).await.unwrap();
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
+    let end = timeout(PATIENCE, end).await.expect("it is put away").unwrap();
+    assert_eq!(end.expect("TLS has ended as it should"), 0);
+    drop(stack);
+}
+
+/// What a service does once it has answered early.
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    /// And then nothing comes on this connection.
+    ReadsTheRest,
+    /// As RFC 9112 §9.6 wants it: it says nothing more, and reads until the other hangs up too.
+    HangsUp,
+    StopsReading,
+}
+
+/// More than the buffers of all sockets on the way.
+const LARGE: usize = 16 << 20;
+
+/// A service that answers an upload to `/early` when it has its head, and any other request with
+/// the length of its body.
+async fn answers_early(then: Then, told: mpsc::Sender<usize>) -> SocketAddr {
+    let (listener, address) = listener().await;
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(answer_early(BufReader::new(stream), then, told.clone()));
+        }
+    });
+    address
+}
+
+async fn answer_early(mut stream: BufReader<TcpStream>, then: Then, told: mpsc::Sender<usize>) {
+    while stream.fill_buf().await.is_ok_and(|read| !read.is_empty()) {
+        let head = head(&mut stream).await;
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let length = length.map_or(0, |length| length.parse().unwrap());
+        let is_early = head.starts_with("POST /early ");
+        if !is_early {
+            stream.read_exact(&mut vec![0; length]).await.unwrap();
+        }
+        let end =
+            if is_early && matches!(then, Then::HangsUp) { "connection: close\r\n" } else { "" };
+        let length = length.to_string();
+        let answer =
+            format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n{end}\r\n{length}", length.len());
+        stream.get_mut().write_all(answer.as_bytes()).await.unwrap();
+        if is_early {
+            match then {
+                Then::ReadsTheRest => {
+                    let mut rest = Vec::new();
+                    stream.read_to_end(&mut rest).await.unwrap();
+                    return told.send(rest.len()).await.unwrap();
+                }
+                Then::HangsUp => {
+                    stream.get_mut().shutdown().await.unwrap();
+                    let _ = stream.read_to_end(&mut Vec::new()).await;
+                    return;
+                }
+                Then::StopsReading => return pending().await,
+            }
+        }
+    }
+}
+
+/// One connection to a gateway before a service at `address`.
+async fn http2_to(address: SocketAddr) -> http2::SendRequest<Body> {
+    let pki = Pki::new();
+    let tls = ServerTls::from_pem(pki.certificate_pem.as_bytes(), pki.key.as_bytes(), None);
+    let (listener, at) = listener().await;
+    let stack = forward(&format!("http://{address}"), Timeouts::default());
+    tokio::spawn(Server::https(listener, tls.unwrap()).run(stack, pending()));
+    let mut roots = RootCertStore::empty();
+    roots.add(pki.certificate).unwrap();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = TcpStream::connect(at).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    let connected = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (sender, connection) = connected.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+async fn ask(client: &mut http2::SendRequest<Body>, request: Request<Body>) -> Bytes {
+    let answered = async {
+        client.ready().await.unwrap();
+        let response = client.send_request(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        response.into_body().collect().await.unwrap().to_bytes()
+    };
+    timeout(PATIENCE, answered).await.expect("an answer")
+}
+
+fn upload(path: &str, length: usize) -> http::request::Builder {
+    Request::post(format!("https://localhost{path}")).header("content-length", length)
+}
+
+#[tokio::test]
+async fn an_early_answer_leaves_the_other_streams_of_its_connection_alone() {
+    for then in [Then::ReadsTheRest, Then::HangsUp] {
+        early_and_then(then, &[0, 100 << 10, 0, 4 << 20]).await;
+    }
+    early_and_then(Then::StopsReading, &[0; 16]).await;
+}
+
+/// Begins a large upload that is answered early, and then makes more requests, with bodies of so
+/// many bytes, on the same connection.
+async fn early_and_then(then: Then, lengths: &[usize]) {
+    let (told, mut read) = mpsc::channel(1);
+    let mut client = http2_to(answers_early(then, told).await).await;
+    let (pieces, body) = mpsc::channel(1);
+    let early = upload("/svc/early", LARGE).body(StreamBody::new(Pieces(body)).boxed_unsync());
+    // The answer is there before the second piece is.
+    let piece = Bytes::from(vec![b'y'; LARGE / 16]);
+    pieces.send(piece.clone()).await.unwrap();
+    assert_eq!(ask(&mut client, early.unwrap()).await, LARGE.to_string(), "{then:?}");
+    let rest = tokio::spawn(async move {
+        for _ in 1..16 {
+            pieces.send(piece.clone()).await?;
+        }
+        Ok::<_, mpsc::error::SendError<Bytes>>(())
+    });
+    for &length in lengths {
+        let again = upload("/svc/x", length).body(whole(vec![b'z'; length])).unwrap();
+        assert_eq!(ask(&mut client, again).await, length.to_string(), "{then:?}");
+    }
+    if let Then::ReadsTheRest = then {
+        timeout(PATIENCE, rest).await.expect("it is taken").unwrap().unwrap();
+        let read = timeout(PATIENCE, read.recv()).await.expect("it arrives, and that is all");
+        assert_eq!(read, Some(LARGE));
+    }
+}
