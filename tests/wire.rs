@@ -330,6 +330,25 @@ fn whatever_becomes_of_others_everybody_gets_their_own_answer() {
         .expect("none is left over");
 }
 
+#[test]
+fn what_nobody_uses_is_closed_although_the_first_runtime_has_ended() {
+    let (theirs, echo, url) = echo();
+    let idle = Duration::from_millis(50);
+    let stack = forward(&url, Timeouts { idle, ..Timeouts::default() });
+    let ask = |who| {
+        let mut stack = stack.clone();
+        async move { Exchange::Get.run(&mut stack, who).await }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| alone().block_on(ask("the-first")));
+    });
+    alone().block_on(async {
+        ask("the-second").await;
+        timeout(PATIENCE, echo.all_closed()).await.expect("they are closed");
+    });
+    drop(theirs);
+}
+
 /// A certificate that vouches for itself.
 struct Pki {
     certificate: CertificateDer<'static>,
@@ -400,6 +419,22 @@ async fn a_service_is_told_goodbye_when_nobody_has_used_its_connection() {
     drop(stack);
 }
 
+#[tokio::test]
+async fn a_service_is_told_goodbye_when_nobody_can_use_its_connection() {
+    for is_gone_before_the_end in [false, true] {
+        let (address, end) = ends(Pki::new().acceptor()).await;
+        let mut stack = Some(forward(&format!("https://{address}"), Timeouts::default()));
+        let response = stack.clone().unwrap().oneshot(get("/svc/x")).await.unwrap();
+        if is_gone_before_the_end {
+            stack.take();
+        }
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
+        drop(stack);
+        let end = timeout(PATIENCE, end).await.expect("it is put away").unwrap();
+        assert_eq!(end.expect("TLS has ended as it should"), 0, "{is_gone_before_the_end}");
+    }
+}
+
 /// What a service does once it has answered early.
 #[derive(Clone, Copy, Debug)]
 enum Then {
@@ -460,11 +495,11 @@ async fn answer_early(mut stream: BufReader<TcpStream>, then: Then, told: mpsc::
 }
 
 /// One connection to a gateway before a service at `address`.
-async fn http2_to(address: SocketAddr) -> http2::SendRequest<Body> {
+async fn http2_to(address: SocketAddr, timeouts: Timeouts) -> http2::SendRequest<Body> {
     let pki = Pki::new();
     let tls = ServerTls::from_pem(pki.certificate_pem.as_bytes(), pki.key.as_bytes(), None);
     let (listener, at) = listener().await;
-    let stack = forward(&format!("http://{address}"), Timeouts::default());
+    let stack = forward(&format!("http://{address}"), timeouts);
     tokio::spawn(Server::https(listener, tls.unwrap()).run(stack, pending()));
     let mut roots = RootCertStore::empty();
     roots.add(pki.certificate).unwrap();
@@ -500,16 +535,24 @@ fn upload(path: &str, length: usize) -> http::request::Builder {
 #[tokio::test]
 async fn an_early_answer_leaves_the_other_streams_of_its_connection_alone() {
     for then in [Then::ReadsTheRest, Then::HangsUp] {
-        early_and_then(then, &[0, 100 << 10, 0, 4 << 20]).await;
+        early_and_then(then, &[0, 100 << 10, 0, 4 << 20], Timeouts::default()).await;
     }
-    early_and_then(Then::StopsReading, &[0; 16]).await;
+    early_and_then(Then::StopsReading, &[0; 16], Timeouts::default()).await;
+}
+
+/// What the service does not read fills the window that the uploads share (RFC 9113 §5.2.1), but not
+/// for as long as they may wait.
+#[tokio::test]
+async fn an_upload_that_was_answered_and_is_not_read_holds_up_no_other() {
+    let timeouts = Timeouts { response: Duration::from_secs(2), ..Timeouts::default() };
+    early_and_then(Then::StopsReading, &[1 << 20; 32], timeouts).await;
 }
 
 /// Begins a large upload that is answered early, and then makes more requests, with bodies of so
 /// many bytes, on the same connection.
-async fn early_and_then(then: Then, lengths: &[usize]) {
+async fn early_and_then(then: Then, lengths: &[usize], timeouts: Timeouts) {
     let (told, mut read) = mpsc::channel(1);
-    let mut client = http2_to(answers_early(then, told).await).await;
+    let mut client = http2_to(answers_early(then, told).await, timeouts).await;
     let (pieces, body) = mpsc::channel(1);
     let early = upload("/svc/early", LARGE).body(StreamBody::new(Pieces(body)).boxed_unsync());
     // The answer is there before the second piece is.
@@ -531,4 +574,20 @@ async fn early_and_then(then: Then, lengths: &[usize]) {
         let read = timeout(PATIENCE, read.recv()).await.expect("it arrives, and that is all");
         assert_eq!(read, Some(LARGE));
     }
+}
+
+/// The length is known from the beginning, but that nothing more comes is told after the last piece.
+#[tokio::test]
+async fn an_upload_whose_end_comes_by_itself_leaves_its_connection_to_the_next() {
+    const LENGTH: usize = 16 * PIECES;
+    let echo = Arc::<Echo>::default();
+    let (listener, address) = listener().await;
+    tokio::spawn(echo.clone().serve(listener));
+    let mut client = http2_to(address, Timeouts::default()).await;
+    for _ in 0..3 {
+        let body = slowly("sixteen bytes...", PIECES);
+        let answer = ask(&mut client, upload("/svc/upload/x", LENGTH).body(body).unwrap()).await;
+        assert_eq!(answer.len(), LENGTH);
+    }
+    assert_eq!(echo.seen.load(Ordering::SeqCst), 1);
 }

@@ -211,7 +211,12 @@ impl<B: Body> Body for RequestBody<B> {
         let frame = ready!(this.inner.as_mut().poll_frame(cx));
         let is_last = match &frame {
             None => true,
-            Some(Ok(frame)) => frame.is_trailers() || this.inner.is_end_stream(),
+            // Who has all that was announced asks no more, though nobody has said that it is the end.
+            Some(Ok(frame)) => {
+                frame.is_trailers()
+                    || this.inner.is_end_stream()
+                    || this.inner.size_hint().exact() == Some(0)
+            }
             Some(Err(_)) => false,
         };
         this.progress.made(frame.as_ref(), is_last);

@@ -7,13 +7,12 @@
 use std::{
     collections::HashMap,
     error::Error as StdError,
-    fmt,
+    fmt, mem,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
-    thread::{self, ThreadId},
     time::Duration,
 };
 
@@ -23,12 +22,15 @@ use hyper::{
     rt::{Read, Write},
 };
 use tokio::{
-    runtime::{Handle, RuntimeFlavor},
+    runtime::{self, Handle},
     time::{Instant, interval, timeout_at},
 };
 use tower::{Service, ServiceExt};
 
-use super::wire::{Rest, Wire};
+use super::{
+    forward::Timeouts,
+    wire::{Rest, Wire},
+};
 use crate::layer::Upstream;
 
 pub(super) type BoxError = Box<dyn StdError + Send + Sync>;
@@ -40,7 +42,7 @@ const KEPT: usize = 256;
 pub(super) struct Connections<C, B> {
     /// Locked to make a clone of it.
     connector: Mutex<C>,
-    idle: Duration,
+    timeouts: Timeouts,
     services: Mutex<HashMap<Target, Arc<Kept<B>>>>,
 }
 
@@ -48,9 +50,8 @@ pub(super) struct Connections<C, B> {
 struct Target {
     scheme: uri::Scheme,
     authority: uri::Authority,
-    /// A runtime of one thread keeps its connections for itself: only while it runs do they hear
-    /// anything.
-    thread: Option<ThreadId>,
+    /// Each keeps its connections for itself: only while it runs do they hear anything.
+    runtime: runtime::Id,
 }
 
 /// The connections to one service that nobody uses.
@@ -94,8 +95,9 @@ impl<B> Lease<B> {
             Rest::Busy => self.wire.drive_itself(),
             Rest::Ready => {
                 self.is_answered = false;
-                if let Some(kept) = self.kept.upgrade() {
-                    kept.keep(self);
+                match self.kept.upgrade() {
+                    Some(kept) => kept.keep(self),
+                    None => self.wire.drive_itself(),
                 }
             }
         }
@@ -144,17 +146,64 @@ impl<B> Kept<B> {
         let old = stack.iter().take_while(|unused| turn - unused.since > turns).count();
         let old: Vec<_> = stack.drain(..old).collect();
         drop(stack);
-        for mut unused in old {
-            // So it can say goodbye.
-            unused.lease.wire.drive_itself();
+        say_goodbye(old);
+    }
+
+    /// Closes what nobody uses.
+    fn clear(&self) {
+        let all = mem::take(&mut *lock(&self.stack));
+        say_goodbye(all);
+    }
+}
+
+impl<B> Drop for Kept<B> {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+fn say_goodbye<B>(unused: Vec<Unused<B>>) {
+    for mut unused in unused {
+        unused.lease.wire.drive_itself();
+    }
+}
+
+/// What closes the connections to one service. Dropped with its task, and so with its runtime, without
+/// which nobody can use what is kept.
+struct Forgetting<C, B> {
+    connections: Weak<Connections<C, B>>,
+    target: Target,
+    kept: Weak<Kept<B>>,
+}
+
+impl<C, B> Forgetting<C, B> {
+    /// Closes what nobody has used for `idle`, or half as long again, until nobody can use it any
+    /// more.
+    async fn run(self, idle: Duration) {
+        let mut turns = interval((idle / 2).max(Duration::from_millis(1)));
+        loop {
+            turns.tick().await;
+            let Some(kept) = self.kept.upgrade() else { return };
+            kept.forget_unused_for(2);
+        }
+    }
+}
+
+impl<C, B> Drop for Forgetting<C, B> {
+    fn drop(&mut self) {
+        let connections = self.connections.upgrade();
+        // Another runtime may come to have its number.
+        let _kept = connections.and_then(|all| lock(&all.services).remove(&self.target));
+        if let Some(kept) = self.kept.upgrade() {
+            kept.clear();
         }
     }
 }
 
 impl<C, B> Connections<C, B> {
-    /// Connects with `connector`, and keeps a connection that nobody uses for `idle`.
-    pub(super) fn new(connector: C, idle: Duration) -> Self {
-        Self { connector: Mutex::new(connector), idle, services: Mutex::default() }
+    /// Connects with `connector`.
+    pub(super) fn new(connector: C, timeouts: Timeouts) -> Self {
+        Self { connector: Mutex::new(connector), timeouts, services: Mutex::default() }
     }
 }
 
@@ -166,10 +215,11 @@ where
 {
     /// Those to `upstream`.
     pub(super) fn to(self: &Arc<Self>, upstream: &Upstream) -> Result<Arc<Kept<B>>, http::Error> {
-        let scheme = upstream.scheme().clone();
-        let is_alone = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
-        let thread = is_alone.then(|| thread::current().id());
-        let target = Target { scheme, authority: upstream.authority().clone(), thread };
+        let target = Target {
+            scheme: upstream.scheme().clone(),
+            authority: upstream.authority().clone(),
+            runtime: Handle::current().id(),
+        };
         let mut services = lock(&self.services);
         if let Some(kept) = services.get(&target) {
             return Ok(kept.clone());
@@ -184,10 +234,15 @@ where
             turn: AtomicU64::new(0),
             stack: Mutex::default(),
         });
-        if services.is_empty() {
-            tokio::spawn(Self::forget(Arc::downgrade(self), self.idle));
-        }
+        let forgetting = Forgetting {
+            connections: Arc::downgrade(self),
+            target: target.clone(),
+            kept: Arc::downgrade(&kept),
+        };
         services.insert(target, kept.clone());
+        // A runtime that ends drops it at once, and it locks them.
+        drop(services);
+        tokio::spawn(forgetting.run(self.timeouts.idle));
         Ok(kept)
     }
 
@@ -195,26 +250,16 @@ where
     #[cold]
     pub(super) fn connect(&self, kept: &Arc<Kept<B>>, deadline: Instant) -> Connecting<B> {
         let (connector, kept) = (lock(&self.connector).clone(), kept.clone());
+        // Others may wait behind it, whose time for an answer runs.
+        let patience = self.timeouts.response / 2;
         Box::pin(async move {
             let io = timeout_at(deadline, connector.oneshot(kept.uri.clone()));
             let io = io.await.map_err(|_| ConnectError::TimedOut)?;
             let io = io.map_err(|error| ConnectError::Failed(error.into()))?;
-            let wire = Wire::over(io, deadline).await;
+            let wire = Wire::over(io, deadline, patience).await;
             let wire = wire.map_err(|error| ConnectError::Failed(error.into()))?;
             Ok(Box::new(Lease { wire, is_answered: false, kept: Arc::downgrade(&kept) }))
         })
-    }
-
-    /// Closes what nobody has used for so long, or half as long again, until nobody can use it any
-    /// more.
-    async fn forget(connections: Weak<Self>, idle: Duration) {
-        let mut turns = interval((idle / 2).max(Duration::from_millis(1)));
-        loop {
-            turns.tick().await;
-            let Some(connections) = connections.upgrade() else { return };
-            let all: Vec<_> = lock(&connections.services).values().cloned().collect();
-            all.iter().for_each(|kept| kept.forget_unused_for(2));
-        }
     }
 }
 
@@ -247,8 +292,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_host_is_that_of_the_service() {
+    #[tokio::test]
+    async fn the_host_is_that_of_the_service() {
         for (scheme, authority, want) in [
             ("http", "zos.example", "zos.example"),
             ("http", "zos.example:80", "zos.example"),
@@ -260,7 +305,7 @@ mod tests {
             let target = Target {
                 scheme: scheme.parse().unwrap(),
                 authority: authority.parse().unwrap(),
-                thread: None,
+                runtime: Handle::current().id(),
             };
             assert_eq!(host(&target).unwrap(), want, "{scheme}://{authority}");
         }

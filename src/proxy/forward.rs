@@ -48,7 +48,8 @@ use crate::{
 /// How long a service may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Until the head of the answer, counted from the last piece of the request that was sent.
+    /// Until the head of the answer, counted from the last piece of the request that was sent. A
+    /// service that has answered and takes nothing more of the request for half of that is given up.
     pub response: Duration,
     /// How long an unused connection to a service is kept.
     pub idle: Duration,
@@ -77,7 +78,7 @@ impl<C, B> Forward<C, B> {
     /// ever is up to you.
     pub fn new(connector: C, timeouts: Timeouts) -> Self {
         Self {
-            connections: Arc::new(Connections::new(connector, timeouts.idle)),
+            connections: Arc::new(Connections::new(connector, timeouts)),
             response_timeout: timeouts.response,
             last: None,
             known: Known::default(),

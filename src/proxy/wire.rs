@@ -9,12 +9,13 @@ use std::{
     fmt,
     future::poll_fn,
     mem,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll, Wake, Waker, ready},
+    time::Duration,
 };
 
 use atomic_waker::AtomicWaker;
@@ -30,7 +31,7 @@ use hyper::{
 };
 use tokio::{
     runtime::Handle,
-    time::{Instant, Sleep, sleep_until},
+    time::{Instant, Sleep, sleep, sleep_until},
 };
 
 use super::connections::BoxError;
@@ -55,6 +56,8 @@ pub(super) struct Wire<B> {
     is_stuck: Arc<AtomicBool>,
     /// Its own one: who polls it later may have another, or none.
     runtime: Handle,
+    /// How long the service may take nothing of what waits for it, once nobody waits for an answer.
+    patience: Duration,
     /// For who waits for an answer. It is not set for each exchange anew, which would cost more than
     /// to look, when it goes off, whether the time of the present one is up.
     pub(super) timer: Pin<Box<Sleep>>,
@@ -74,8 +77,9 @@ impl<B> Wire<B>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    /// Speaks HTTP/1.1 over `io`. The timer goes off at `deadline`.
-    pub(super) async fn over<I>(io: I, deadline: Instant) -> hyper::Result<Self>
+    /// Speaks HTTP/1.1 over `io`. The timer goes off at `deadline`. Once nobody waits for an answer, the
+    /// service may take nothing of what waits for it for so long as `patience`.
+    pub(super) async fn over<I>(io: I, deadline: Instant, patience: Duration) -> hyper::Result<Self>
     where
         I: Read + Write + Unpin + Send + 'static,
     {
@@ -85,7 +89,8 @@ where
         let driver = Driver::User(Box::pin(connection));
         let signal = Arc::<Signal>::default();
         let waker = Waker::from(signal.clone());
-        Ok(Self { sender, driver, signal, waker, is_stuck, runtime: Handle::current(), timer })
+        let runtime = Handle::current();
+        Ok(Self { sender, driver, signal, waker, is_stuck, runtime, patience, timer })
     }
 
     /// Begins an exchange.
@@ -152,20 +157,41 @@ impl<B> Wire<B> {
     }
 
     /// Goes on with the request whether or not somebody waits for the answer: who reads of it only
-    /// when the request is through would wait for ever.
+    /// when the request is through would wait for ever. A service that takes nothing more is given up,
+    /// since what it does not take fills what other requests of the client share (RFC 9113 §5.2.1).
     pub(super) fn drive_itself(&mut self) {
         if let Driver::User(mut connection) = mem::replace(&mut self.driver, Driver::Task) {
             let (signal, waker) = (self.signal.clone(), self.waker.clone());
+            let (is_stuck, patience) = (self.is_stuck.clone(), self.patience);
+            signal.is_raised.store(true, Ordering::Relaxed);
             self.runtime.spawn(async move {
-                let over = poll_fn(|cx| {
+                let mut timer = pin!(sleep(patience));
+                poll_fn(|cx| {
                     signal.user.register(cx.waker());
-                    let cx = &mut Context::from_waker(&waker);
-                    let over = connection.as_mut().poll(cx);
-                    // Twice: that it was let go it sees only once all is written, and then nothing
-                    // calls any more.
-                    if over.is_ready() { over } else { connection.as_mut().poll(cx) }
-                });
-                told(over.await);
+                    if signal.is_raised.swap(false, Ordering::Relaxed) {
+                        let cx = &mut Context::from_waker(&waker);
+                        // Twice: that it was let go it sees only once all is written, and then nothing
+                        // calls any more.
+                        for _ in 0..2 {
+                            if let Poll::Ready(result) = connection.as_mut().poll(cx) {
+                                told(result);
+                                return Poll::Ready(());
+                            }
+                        }
+                        timer.set(sleep(patience));
+                    }
+                    loop {
+                        ready!(timer.as_mut().poll(cx));
+                        if is_stuck.load(Ordering::Relaxed) {
+                            tracing::debug!(
+                                "a service takes nothing more; its connection is closed"
+                            );
+                            return Poll::Ready(());
+                        }
+                        timer.set(sleep(patience));
+                    }
+                })
+                .await;
             });
         }
     }
