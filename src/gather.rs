@@ -9,7 +9,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
 };
@@ -23,25 +23,48 @@ const SMALL: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Gather<T> {
     io: T,
-    /// Whether something waits until `T` takes it.
-    is_stuck: Option<Arc<AtomicBool>>,
+    writing: Option<Arc<Writing>>,
+}
+
+/// How writing gets on: hyper does not say.
+#[derive(Debug, Default)]
+pub(crate) struct Writing {
+    is_stuck: AtomicBool,
+    taken: AtomicU64,
+}
+
+#[cfg(feature = "proxy")]
+impl Writing {
+    /// Whether something waits until the peer takes it.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.is_stuck.load(Ordering::Relaxed)
+    }
+
+    /// Another number whenever something was taken.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
 }
 
 impl<T> Gather<T> {
     #[cfg(feature = "tls")]
     pub(crate) fn new(io: T) -> Self {
-        Self { io, is_stuck: None }
+        Self { io, writing: None }
     }
 
-    /// Tells in `is_stuck` whether something waits until `io` takes it: hyper does not say.
+    /// Tells in `writing` how it gets on.
     #[cfg(feature = "proxy")]
-    pub(crate) fn telling(io: T, is_stuck: Arc<AtomicBool>) -> Self {
-        Self { io, is_stuck: Some(is_stuck) }
+    pub(crate) fn telling(io: T, writing: Arc<Writing>) -> Self {
+        Self { io, writing: Some(writing) }
     }
 
     fn tell<R>(&self, written: Poll<R>) -> Poll<R> {
-        if let Some(is_stuck) = &self.is_stuck {
+        if let Some(Writing { is_stuck, taken }) = self.writing.as_deref() {
             is_stuck.store(written.is_pending(), Ordering::Relaxed);
+            if written.is_ready() {
+                // Nobody else counts.
+                taken.store(taken.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+            }
         }
         written
     }
@@ -103,7 +126,8 @@ impl<T: Write + Unpin> Write for Gather<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        let shut_down = Pin::new(&mut self.io).poll_shutdown(cx);
+        self.tell(shut_down)
     }
 }
 

@@ -151,7 +151,8 @@ struct Shared {
 impl Progress {
     /// Of a request that starts now.
     pub(super) fn of<B: Body>(body: &B) -> Self {
-        let shared = (!body.is_end_stream()).then(Arc::default);
+        let is_empty = body.is_end_stream() || body.size_hint().exact() == Some(0);
+        let shared = (!is_empty).then(Arc::default);
         Self { start: Instant::now(), shared }
     }
 
@@ -189,13 +190,16 @@ pin_project! {
     pub struct RequestBody<B> {
         #[pin]
         inner: B,
+        // Known from the beginning.
+        has_length: bool,
         progress: Progress,
     }
 }
 
-impl<B> RequestBody<B> {
+impl<B: Body> RequestBody<B> {
     pub(super) fn new(inner: B, progress: Progress) -> Self {
-        Self { inner, progress }
+        let has_length = inner.size_hint().exact().is_some();
+        Self { inner, has_length, progress }
     }
 }
 
@@ -215,7 +219,7 @@ impl<B: Body> Body for RequestBody<B> {
             Some(Ok(frame)) => {
                 frame.is_trailers()
                     || this.inner.is_end_stream()
-                    || this.inner.size_hint().exact() == Some(0)
+                    || *this.has_length && this.inner.size_hint().exact() == Some(0)
             }
             Some(Err(_)) => false,
         };

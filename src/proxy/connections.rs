@@ -38,6 +38,9 @@ pub(super) type BoxError = Box<dyn StdError + Send + Sync>;
 /// So many connections to one service are kept while nobody uses them.
 const KEPT: usize = 256;
 
+/// However short the time for an answer is.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The connections to all services.
 pub(super) struct Connections<C, B> {
     /// Locked to make a clone of it.
@@ -121,9 +124,10 @@ impl<B> Kept<B> {
         let mut stack = lock(&self.stack);
         if stack.len() < KEPT {
             stack.push(Unused { lease, since });
-        } else {
-            lease.wire.drive_itself();
+            return;
         }
+        drop(stack);
+        lease.wire.drive_itself();
     }
 
     /// A connection that can carry a request at once, if there is one.
@@ -250,8 +254,8 @@ where
     #[cold]
     pub(super) fn connect(&self, kept: &Arc<Kept<B>>, deadline: Instant) -> Connecting<B> {
         let (connector, kept) = (lock(&self.connector).clone(), kept.clone());
-        // Others may wait behind it, whose time for an answer runs.
-        let patience = self.timeouts.response / 2;
+        // Others may wait behind what is not taken, and their time for an answer runs.
+        let patience = (self.timeouts.response / 4).max(LEAST_PATIENCE);
         Box::pin(async move {
             let io = timeout_at(deadline, connector.oneshot(kept.uri.clone()));
             let io = io.await.map_err(|_| ConnectError::TimedOut)?;

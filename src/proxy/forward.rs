@@ -49,7 +49,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// Until the head of the answer, counted from the last piece of the request that was sent. A
-    /// service that has answered and takes nothing more of the request for half of that is given up.
+    /// service that has answered, and then takes nothing more of the request for half of that, is given
+    /// up, unless the client still reads the answer.
     pub response: Duration,
     /// How long an unused connection to a service is kept.
     pub idle: Duration,
@@ -64,7 +65,8 @@ impl Default for Timeouts {
 
 /// The service at the end of the stack. `C` connects, `B` is the body of requests.
 ///
-/// Clones share the connections to the services.
+/// Clones share the connections to the services. Use a clone for each runtime: one of its own keeps to
+/// the connections of the runtime that it was first called in.
 pub struct Forward<C, B> {
     connections: Arc<Connections<C, RequestBody<B>>>,
     response_timeout: Duration,
@@ -453,6 +455,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use http_body_util::{BodyExt, Full};
+    use hyper::body::Frame;
     use hyper_util::rt::TokioIo;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -575,6 +578,85 @@ mod tests {
             drop(response);
             let rest = timeout(TIMEOUT, read).await.expect("it arrives").unwrap();
             assert!(rest > LARGE, "{rest} bytes: {header}, {body}, {answer:?}");
+        }
+    }
+
+    /// So many pieces of 16 KiB.
+    struct Pieces(usize);
+
+    impl Body for Pieces {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            let left = self.0.checked_sub(1);
+            self.0 = left.unwrap_or_default();
+            Poll::Ready(left.map(|_| Ok(Frame::data(Bytes::from_static(&[b'y'; 16 * 1024])))))
+        }
+    }
+
+    /// What a service does once it has answered.
+    #[derive(Clone, Copy, Debug)]
+    enum Then {
+        /// A little each time, for many times as long as it has for an answer.
+        ReadsSlowly,
+        /// For ever.
+        ReadsNothing,
+        /// Waits long, then answers the rest and reads the rest.
+        Pauses,
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_is_not_taken_and_not_waited_for_is_given_up() {
+        // More than hyper takes before it has written something.
+        const PIECES: usize = 64;
+        for then in [Then::ReadsSlowly, Then::ReadsNothing, Then::Pauses] {
+            let (told, read) = oneshot::channel();
+            let (ours, mut theirs) = duplex(1024);
+            tokio::spawn(async move {
+                let mut rest = vec![0; 512];
+                let read = theirs.read(&mut rest).await.unwrap();
+                let length = if let Then::Pauses = then { 4 } else { 2 };
+                let head = format!("HTTP/1.1 202 Accepted\r\ncontent-length: {length}\r\n\r\nok");
+                theirs.write_all(head.as_bytes()).await.unwrap();
+                let mut all = read;
+                match then {
+                    Then::ReadsSlowly => loop {
+                        sleep(TIMEOUT / 5).await;
+                        match theirs.read(&mut rest).await.unwrap() {
+                            0 => break,
+                            read => all += read,
+                        }
+                    },
+                    Then::ReadsNothing => {
+                        sleep(TIMEOUT).await;
+                        all += theirs.read_to_end(&mut Vec::new()).await.unwrap();
+                    }
+                    Then::Pauses => {
+                        sleep(10 * TIMEOUT).await;
+                        theirs.write_all(b"ok").await.unwrap();
+                        all += theirs.read_to_end(&mut Vec::new()).await.unwrap();
+                    }
+                }
+                told.send(all).unwrap();
+            });
+            let ours = Arc::new(std::sync::Mutex::new(Some(ours)));
+            let connector = service_fn(move |_: Uri| {
+                let ours = ours.lock().unwrap().take().unwrap();
+                async { Ok::<_, std::io::Error>(TokioIo::new(ours)) }
+            });
+            let timeouts = Timeouts { response: TIMEOUT, ..Timeouts::default() };
+            let forward = Forward::new(connector, timeouts);
+            let request = Request::post("/service/x").extension(bypass());
+            let request = request.body(Pieces(PIECES)).unwrap();
+            let response = forward.oneshot(request).await.unwrap();
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(body, if let Then::Pauses = then { "okok" } else { "ok" });
+            let all_read = read.await.unwrap() > PIECES * 16 * 1024;
+            assert_eq!(all_read, !matches!(then, Then::ReadsNothing), "{then:?}");
         }
     }
 

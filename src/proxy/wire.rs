@@ -14,7 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Wake, Waker, ready},
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
@@ -35,7 +35,7 @@ use tokio::{
 };
 
 use super::connections::BoxError;
-use crate::gather::Gather;
+use crate::gather::{Gather, Writing};
 
 /// What became of a request. One that was not sent at all comes back.
 pub(super) type Sent<B> = Result<Response<Incoming>, TrySendError<Request<B>>>;
@@ -51,12 +51,11 @@ pub(super) struct Wire<B> {
     /// The signal, as the connection calls it. It is always polled with this one: not everything in
     /// it would hear of another at once.
     waker: Waker,
-    /// Whether part of a request waits until the service takes it. To hyper, a connection that has
-    /// only to write is one that can carry the next request.
-    is_stuck: Arc<AtomicBool>,
+    /// To hyper, a connection that has only to write is one that can carry the next request.
+    writing: Arc<Writing>,
     /// Its own one: who polls it later may have another, or none.
     runtime: Handle,
-    /// How long the service may take nothing of what waits for it, once nobody waits for an answer.
+    /// See [`given_up`].
     patience: Duration,
     /// For who waits for an answer. It is not set for each exchange anew, which would cost more than
     /// to look, when it goes off, whether the time of the present one is up.
@@ -78,19 +77,19 @@ where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     /// Speaks HTTP/1.1 over `io`. The timer goes off at `deadline`. Once nobody waits for an answer, the
-    /// service may take nothing of what waits for it for so long as `patience`.
+    /// service may take nothing of what waits for it for `patience`, or up to twice as long.
     pub(super) async fn over<I>(io: I, deadline: Instant, patience: Duration) -> hyper::Result<Self>
     where
         I: Read + Write + Unpin + Send + 'static,
     {
-        let is_stuck = Arc::<AtomicBool>::default();
-        let (sender, connection) = http1::handshake(Gather::telling(io, is_stuck.clone())).await?;
+        let writing = Arc::<Writing>::default();
+        let (sender, connection) = http1::handshake(Gather::telling(io, writing.clone())).await?;
         let timer = Box::pin(sleep_until(deadline));
         let driver = Driver::User(Box::pin(connection));
         let signal = Arc::<Signal>::default();
         let waker = Waker::from(signal.clone());
         let runtime = Handle::current();
-        Ok(Self { sender, driver, signal, waker, is_stuck, runtime, patience, timer })
+        Ok(Self { sender, driver, signal, waker, writing, runtime, patience, timer })
     }
 
     /// Begins an exchange.
@@ -157,39 +156,25 @@ impl<B> Wire<B> {
     }
 
     /// Goes on with the request whether or not somebody waits for the answer: who reads of it only
-    /// when the request is through would wait for ever. A service that takes nothing more is given up,
-    /// since what it does not take fills what other requests of the client share (RFC 9113 §5.2.1).
+    /// when the request is through would wait for ever.
     pub(super) fn drive_itself(&mut self) {
         if let Driver::User(mut connection) = mem::replace(&mut self.driver, Driver::Task) {
             let (signal, waker) = (self.signal.clone(), self.waker.clone());
-            let (is_stuck, patience) = (self.is_stuck.clone(), self.patience);
-            signal.is_raised.store(true, Ordering::Relaxed);
+            let (writing, patience) = (self.writing.clone(), self.patience);
             self.runtime.spawn(async move {
-                let mut timer = pin!(sleep(patience));
+                let mut given_up = pin!(given_up(&signal, &writing, patience));
                 poll_fn(|cx| {
                     signal.user.register(cx.waker());
-                    if signal.is_raised.swap(false, Ordering::Relaxed) {
-                        let cx = &mut Context::from_waker(&waker);
-                        // Twice: that it was let go it sees only once all is written, and then nothing
-                        // calls any more.
-                        for _ in 0..2 {
-                            if let Poll::Ready(result) = connection.as_mut().poll(cx) {
-                                told(result);
-                                return Poll::Ready(());
-                            }
-                        }
-                        timer.set(sleep(patience));
-                    }
-                    loop {
-                        ready!(timer.as_mut().poll(cx));
-                        if is_stuck.load(Ordering::Relaxed) {
-                            tracing::debug!(
-                                "a service takes nothing more; its connection is closed"
-                            );
+                    let of_connection = &mut Context::from_waker(&waker);
+                    // Twice: that it was let go it sees only once all is written, and then nothing
+                    // calls any more.
+                    for _ in 0..2 {
+                        if let Poll::Ready(result) = connection.as_mut().poll(of_connection) {
+                            told(result);
                             return Poll::Ready(());
                         }
-                        timer.set(sleep(patience));
                     }
+                    given_up.as_mut().poll(cx)
                 })
                 .await;
             });
@@ -199,7 +184,7 @@ impl<B> Wire<B> {
     /// What it can do next. It calls nobody until the next exchange.
     pub(super) fn rest(&mut self) -> Rest {
         let Driver::User(connection) = &mut self.driver else { return Rest::Over };
-        let can_send = || self.sender.is_ready() && !self.is_stuck.load(Ordering::Relaxed);
+        let can_send = || self.sender.is_ready() && !self.writing.is_stuck();
         let is_raised = self.signal.is_raised.swap(false, Ordering::Relaxed);
         if can_send() && !is_raised {
             return Rest::Ready;
@@ -217,7 +202,7 @@ impl<B> Wire<B> {
 
     /// Whether the service has not taken all of what there was of a request.
     pub(super) fn is_stuck(&self) -> bool {
-        self.is_stuck.load(Ordering::Relaxed)
+        self.writing.is_stuck()
     }
 }
 
@@ -232,6 +217,29 @@ pub(super) enum Rest {
     Over,
 }
 
+/// Waits until nobody waits for an answer, and the service takes nothing of what waits for it, for
+/// `patience` or up to twice as long. What it does not take fills what all requests of a client share
+/// (RFC 9113 §5.2.1).
+async fn given_up(signal: &Signal, writing: &Writing, patience: Duration) {
+    let mut before = None;
+    loop {
+        sleep(patience).await;
+        let is_waiting = signal.is_let_go.load(Ordering::Relaxed) && writing.is_stuck();
+        let taken = is_waiting.then(|| writing.taken());
+        if taken.is_some() && taken == before {
+            tracing::debug!("a service takes nothing more of a request; its connection is closed");
+            return;
+        }
+        before = taken;
+    }
+}
+
+impl<B> Drop for Wire<B> {
+    fn drop(&mut self) {
+        self.signal.is_let_go.store(true, Ordering::Relaxed);
+    }
+}
+
 /// What a connection calls when it can go on.
 #[derive(Default)]
 struct Signal {
@@ -239,6 +247,8 @@ struct Signal {
     user: AtomicWaker,
     /// Whether it has called since it was polled.
     is_raised: AtomicBool,
+    /// Whether nobody has the connection any more but the task that drives it.
+    is_let_go: AtomicBool,
 }
 
 impl Wake for Signal {
