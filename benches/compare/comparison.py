@@ -1,0 +1,212 @@
+"""The world of the comparison: peers and ours, that all do what is measured, and what is measured."""
+
+import base64
+import contextlib
+import http.client
+import re
+
+from goals import GOALS, Subject
+from machine import fail, free_port
+from world import CONNECTIONS, World
+
+
+FORWARD = """
+  upstream service {{
+    server 127.0.0.1:{upstream};
+    keepalive {connections};
+    keepalive_requests 1000000000;
+    keepalive_timeout 3600s;
+  }}
+  proxy_http_version 1.1;
+  proxy_set_header Connection "";
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    location / {{ proxy_pass http://service; }}
+  }}
+  ssl_certificate {demo}/certs/localhost.pem;
+  ssl_certificate_key {demo}/certs/localhost.key;
+  ssl_protocols TLSv1.3;
+  ssl_ecdh_curve X25519;
+  ssl_session_tickets on;
+  server {{
+    listen 127.0.0.1:{tls} ssl backlog=4096;
+    location / {{ proxy_pass http://service; }}
+    location = /application/health {{ return 200 '{{"status":"UP"}}'; }}
+  }}
+  server {{
+    listen 127.0.0.1:{mutual} ssl backlog=4096;
+    ssl_client_certificate {demo}/certs/ca.pem;
+    ssl_verify_client on;
+    location / {{ proxy_pass http://service; }}
+    location = /application/health {{ return 200 '{{"status":"UP"}}'; }}
+  }}
+"""
+
+HAPROXY = """
+global
+  nbthread 1
+  maxconn 8192
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 600s
+  timeout server 600s
+  http-reuse always
+frontend clients
+  bind 127.0.0.1:{port} backlog 4096
+{rules}
+  default_backend service
+backend service
+  server only 127.0.0.1:{upstream}
+"""
+
+VERIFY = """
+  http-request set-var(txn.jwt) req.cook(apimlAuthenticationToken)
+  http-request deny unless { var(txn.jwt),jwt_header_query('$.alg') -m str RS256 }
+  http-request deny unless { var(txn.jwt),jwt_verify("RS256","PUBLIC") -m int 1 }
+  http-request set-var(txn.exp) var(txn.jwt),jwt_payload_query('$.exp','int')
+  http-request set-var(txn.left) date(),neg,add(txn.exp)
+  http-request deny unless { var(txn.left) -m int gt 0 }
+  http-request del-header Cookie
+  http-request set-header Authorization "Basic VVNFUjpBQkNERUZHSA=="
+"""
+
+
+def ask(port, path, headers, context=None):
+    if context:
+        connection = http.client.HTTPSConnection("localhost", port, timeout=20, context=context)
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    with contextlib.closing(connection):
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+
+def expect_ticket(where, answered):
+    """The upstream was given a Basic header of the user, and no token."""
+    status, body = answered
+    authorization, cookie = (body + "\n\n").split("\n")[:2]
+    plain = ""
+    if authorization.startswith("Basic "):
+        plain = base64.b64decode(authorization[6:]).decode()
+    if status != 200 or not re.fullmatch(r"USER:[A-Z0-9_a-z]{8}", plain) or cookie:
+        fail(f"{where}: expected a PassTicket upstream, got {status} {body[:200]!r}")
+
+
+def expect_untouched(where, answered, cookie):
+    if answered != (200, f"\n{cookie}\n"):
+        fail(f"{where}: expected the request as it came, got {answered}")
+
+
+class Comparison(World):
+    """With the peers, and ours in each way that is measured: what the rows of the goals need."""
+
+    def __init__(self, bench, programs, rows):
+        super().__init__(bench, programs)
+        self.rows, self.subjects = rows, []
+        self.peers()
+        for name in ("ten", "cargo_ten", "audit_ten", "tls_ten"):
+            self.rules(name, 10)
+        if self.rows & {5, 8}:
+            self.rules("million", 1_000_000)
+        self.gateway("plain", "ten")
+        self.gateway("cargo", "cargo_ten", program="cargo")
+        self.gateway("audit", "audit_ten", audit="true")
+        self.gateway("tls", "tls_ten", attls="false", x509="true")
+        if 5 in self.rows:
+            self.gateway("million", "million")
+        self.check()
+        self.list_subjects()
+
+    def peers(self):
+        tls, mutual = self.ports["nginx_tls"], self.ports["nginx_mutual"] = free_port(), free_port()
+        port = free_port()
+        self.nginx("nginx", FORWARD.format(upstream=self.upstream, port=port, tls=tls, mutual=mutual,
+                                           demo=self.demo, connections=CONNECTIONS), port)
+        self.haproxy("haproxy", "")
+        public = self.bench.write("public.pem", self.public_key)
+        self.haproxy("haproxy_jwt", VERIFY.replace("PUBLIC", str(public)))
+        port = self.ports["minimal"] = free_port()
+        args = [self.programs["minimal_proxy"], f"127.0.0.1:{port}", f"127.0.0.1:{self.upstream}"]
+        self.servers["minimal"] = self.bench.start("minimal", args, port)
+
+    def haproxy(self, name, rules):
+        port = self.ports[name] = free_port()
+        text = HAPROXY.format(port=port, rules=rules, upstream=self.upstream)
+        args = [self.bench.tools["haproxy"], "-db", "-f", self.bench.write(f"{name}.cfg", text)]
+        self.servers[name] = self.bench.start(name, args, port)
+
+    def check(self):
+        """That everybody does what is measured, and refuses what is not to be let through."""
+        cookie = f"apimlAuthenticationToken={self.jwt}"
+        jwt, pat, ports = {"Cookie": cookie}, {"PRIVATE-TOKEN": self.pat}, self.ports
+        forged = {"Cookie": cookie[:-20] + "A" * 20}
+        context, certificate = self.tls_context(), self.tls_context("USER")
+        ticket, bypass = "/ticket/api/v1/check", "/bypass/api/v1/check"
+        for name in ("plain", "cargo", "audit"):
+            expect_ticket(f"{name}, JWT", ask(ports[name], ticket, jwt))
+            expect_ticket(f"{name}, PAT", ask(ports[name], ticket, pat))
+            expect_untouched(f"{name}, forged", ask(ports[name], ticket, forged), "")
+        if "million" in ports:
+            expect_ticket("million, PAT", ask(ports["million"], ticket, pat))
+        expect_untouched("bypass", ask(ports["plain"], bypass, jwt), cookie)
+        for name in ("nginx", "haproxy", "minimal"):
+            expect_untouched(name, ask(ports[name], "/check", jwt), cookie)
+        expect_ticket("HAProxy, JWT", ask(ports["haproxy_jwt"], "/check", jwt))
+        if ask(ports["haproxy_jwt"], "/check", forged)[0] != 403:
+            fail("HAProxy lets a forged JWT through")
+        expect_ticket("TLS, JWT", ask(ports["tls"], ticket, jwt, context))
+        expect_ticket("TLS, certificate", ask(ports["tls"], ticket, {}, certificate))
+        expect_untouched("TLS, bypass", ask(ports["tls"], bypass, jwt, context), cookie)
+        expect_untouched("nginx, TLS", ask(ports["nginx_tls"], "/check", jwt, context), cookie)
+        if ask(ports["nginx_mutual"], "/application/health", {}, certificate)[0] != 200:
+            fail("nginx does not take the client certificate")
+        if ask(ports["nginx_mutual"], "/application/health", {}, context)[0] == 200:
+            fail("nginx takes clients without certificate")
+
+    def list_subjects(self):
+        cookie = f"Cookie: apimlAuthenticationToken={self.jwt}"
+        ticket = self.request("ticket", "/ticket/api/v1/kib", cookie)
+        bypass = self.request("bypass", "/bypass/api/v1/kib", cookie)
+        peer = self.request("peer", "/peered/api/v1/kib", cookie)
+        pat = self.request("pat", "/ticket/api/v1/kib", f"PRIVATE-TOKEN: {self.pat}")
+        bare = self.request("bare", "/ticket/api/v1/kib")
+        health = self.request("health", "/application/health", "Connection: close")
+        server, mutual = self.server_tls(), self.mutual_tls()
+        subjects = [
+            ("jwt", "JWT → PassTicket", "plain", "closed", "plain", ticket, []),
+            ("jwt_audit", "JWT → PassTicket, audit", "plain", "closed", "audit", ticket, []),
+            ("bypass", "bypass", "plain", "closed", "plain", bypass, []),
+            ("cargo_jwt", "JWT → PassTicket, as cargo builds it", "plain", "closed", "cargo", ticket,
+             []),
+            ("cargo_bypass", "bypass, as cargo builds it", "plain", "closed", "cargo", bypass, []),
+            ("minimal", "minimal hyper proxy", "plain", "closed", "minimal", peer, []),
+            ("nginx", "nginx, forwards", "plain", "closed", "nginx", peer, []),
+            ("haproxy", "HAProxy, forwards", "plain", "closed", "haproxy", peer, []),
+            ("haproxy_jwt", "HAProxy, verifies JWT", "plain", "closed", "haproxy_jwt", peer, []),
+            ("pat", "PAT → PassTicket, 10 rules", "plain", "closed", "plain", pat, []),
+            ("pat_million", "PAT → PassTicket, 1,000,000 rules", "plain", "closed", "million", pat,
+             []),
+            ("tls_jwt", "JWT → PassTicket", "tls", "closed", "tls", ticket, server),
+            ("tls_certificate", "certificate → PassTicket", "tls", "closed", "tls", bare, mutual),
+            ("tls_bypass", "bypass", "tls", "closed", "tls", bypass, server),
+            ("tls_nginx", "nginx, forwards", "tls", "closed", "nginx_tls", peer, server),
+            ("shake", "ours", "handshakes", "handshake", "tls", health, server),
+            ("shake_nginx", "nginx", "handshakes", "handshake", "nginx_tls", health, server),
+            ("mutual", "ours, mutual", "handshakes", "handshake", "tls", health, mutual),
+            ("mutual_nginx", "nginx, mutual", "handshakes", "handshake", "nginx_mutual", health,
+             mutual),
+            ("late_jwt", "JWT → PassTicket", "latency", "open", "plain", ticket, []),
+            ("late_audit", "JWT → PassTicket, audit", "latency", "open", "audit", ticket, []),
+            ("late_bypass", "bypass", "latency", "open", "plain", bypass, []),
+        ]
+        wanted = {key for goal in GOALS if goal.row in self.rows for key in goal[2:4]}
+        if 9 in self.rows:
+            # Its rate is of the closed loop.
+            wanted.add("jwt")
+        for key, title, group, mode, server, request, tls in subjects:
+            if key in wanted:
+                process = self.servers[server.replace("_tls", "").replace("_mutual", "")]
+                self.subjects.append(
+                    Subject(key, title, group, mode, process, self.ports[server], request, tls))

@@ -1,0 +1,33 @@
+"""What is compared, and what is to be reached."""
+
+import collections
+
+# Fewer undisturbed rounds than these say nothing about a goal.
+ENOUGH = 5
+
+Goal = collections.namedtuple("Goal", "row what over under metric sign bound")
+
+# Each is `over` divided by `under`.
+GOALS = [
+    Goal(1, "JWT → PassTicket / bypass", "jwt", "bypass", "cpu", "≤", 1.08),
+    Goal(1, "the same, with the audit (default)", "jwt_audit", "bypass", "cpu", "≤", 1.08),
+    # Both as cargo builds them.
+    Goal(2, "bypass / minimal hyper proxy", "cargo_bypass", "minimal", "cpu", "≤", 1.05),
+    Goal(3, "HAProxy, verifies JWT / JWT → PassTicket", "haproxy_jwt", "jwt", "cpu", "≥", 3.5),
+    Goal(3, "the same, with the audit (default)", "haproxy_jwt", "jwt_audit", "cpu", "≥", 3.5),
+    Goal(4, "JWT → PassTicket / HAProxy, forwards", "jwt", "haproxy", "cpu", "≤", 1.08),
+    Goal(4, "the same, ours as cargo builds it", "cargo_jwt", "haproxy", "cpu", "≤", 1.08),
+    Goal(4, "JWT → PassTicket / nginx, forwards", "jwt", "nginx", "cpu", "≤", 1.18),
+    Goal(4, "the same, ours as cargo builds it", "cargo_jwt", "nginx", "cpu", "≤", 1.18),
+    Goal(5, "PAT, 10 rules / JWT", "pat", "jwt", "cpu", "≤", 1.03),
+    Goal(5, "PAT, 1,000,000 rules / JWT", "pat_million", "jwt", "cpu", "≤", 1.03),
+    Goal(6, "TLS: client certificate / JWT", "tls_certificate", "tls_jwt", "cpu", "≤", 1.03),
+    Goal(7, "TLS: JWT → PassTicket / nginx, forwards", "tls_jwt", "tls_nginx", "cpu", "≤", 1.0),
+    Goal(7, "TLS: bypass / nginx, forwards", "tls_bypass", "tls_nginx", "cpu", "≤", 1.0),
+    Goal(7, "full handshakes per core: ours / nginx", "shake_nginx", "shake", "cpu", "≥", 2.0),
+    Goal(7, "mutual TLS: ours / nginx", "mutual_nginx", "mutual", "cpu", "≥", 3.5),
+    Goal(9, "p99 at 70 %: JWT → PassTicket / bypass", "late_jwt", "late_bypass", "p99", "≤", 1.3),
+    Goal(9, "the same, with the audit (default)", "late_audit", "late_bypass", "p99", "≤", 1.3),
+]
+
+Subject = collections.namedtuple("Subject", "key title group mode server port request tls")

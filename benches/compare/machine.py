@@ -1,0 +1,242 @@
+"""This machine: its cores, what others do on them, and the processes that are started here."""
+
+import contextlib
+import os
+import pathlib
+import platform
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+# A measurement counts if tasks that are not ours took less than this share of the two cores, and
+# the hypervisor less than that.
+OTHERS_SHARE = 0.03
+STEAL_SHARE = 0.02
+
+
+def fail(text):
+    sys.exit(f"{pathlib.Path(sys.argv[0]).name}: {text}")
+
+
+def tell(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def needed_tools(*names):
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    found = {name: shutil.which(name, path=path) for name in names}
+    packages = {"nginx": "nginx-light", "haproxy": "haproxy", "curl": "curl"}
+    missing = [packages[name] for name, where in found.items() if not where and name in packages]
+    if missing:
+        fail("missing; run: apt-get install -y " + " ".join(missing))
+    if not found["cargo"]:
+        fail("cargo is missing; install Rust")
+    return found
+
+
+def more_files():
+    """As many connections as a run has."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536), hard))
+
+
+def cores():
+    allowed = sorted(os.sched_getaffinity(0))
+    if len(allowed) < 2:
+        fail("two cores are needed: one for the subjects, one for the load")
+    return allowed[0], allowed[1]
+
+
+def take_turns(pids, do):
+    """Load and upstream. To wake a core that sleeps, or to interrupt it, costs whoever does it, and
+    that is the subject; the faster subject finds it asleep more often. So the load never sleeps, and
+    nobody there is interrupted: who is woken has its turn when the other yields. Not where latency is
+    measured, of which turns would become a part."""
+    for pid in pids:
+        os.sched_setscheduler(pid, os.SCHED_BATCH if do else os.SCHED_OTHER, os.sched_param(0))
+
+
+def processor():
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def read(path):
+    try:
+        return pathlib.Path(path).read_text()
+    except OSError:
+        return ""
+
+
+def with_children(pid):
+    """A process and its descendants: nginx works in a child."""
+    parents = {}
+    for entry in os.listdir("/proc"):
+        stat = read(f"/proc/{entry}/stat") if entry.isdigit() else ""
+        if stat:
+            parents[int(entry)] = int(stat.rsplit(")", 1)[1].split()[1])
+    family = {pid}
+    for _ in range(3):
+        family |= {child for child, parent in parents.items() if parent in family}
+    return family
+
+
+def tasks(pids):
+    """Nanoseconds that each thread has run, user and system time, and the core it was last on.
+
+    From schedstat where the kernel has it, else from stat, in ticks of 10 ms."""
+    ran = {}
+    for pid in pids:
+        try:
+            threads = os.listdir(f"/proc/{pid}/task")
+        except OSError:
+            continue
+        for thread in threads:
+            base = f"/proc/{pid}/task/{thread}"
+            stat = read(f"{base}/stat").rsplit(")", 1)[-1].split()
+            if len(stat) < 37:
+                continue
+            exact = read(f"{base}/schedstat").split()
+            ticks = (int(stat[11]) + int(stat[12])) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+            ran[thread] = (int(exact[0]) if exact else ticks, int(stat[36]))
+    return ran
+
+
+def cpu_seconds(pids):
+    return sum(ns for ns, _ in tasks(pids).values()) / 1e9
+
+
+def ticks(pids):
+    """In user mode, and in all."""
+    user = system = 0
+    for pid in pids:
+        stat = read(f"/proc/{pid}/stat").rsplit(")", 1)[-1].split()
+        if len(stat) > 13:
+            user, system = user + int(stat[11]), system + int(stat[12])
+    return user, user + system
+
+
+def rss_mib(pids):
+    kib = 0
+    for pid in pids:
+        found = re.search(r"VmRSS:\s+(\d+)", read(f"/proc/{pid}/status"))
+        kib += int(found[1]) if found else 0
+    return kib / 1024
+
+
+def steal_seconds(core):
+    line = next(l for l in read("/proc/stat").splitlines() if l.startswith(f"cpu{core} "))
+    return int(line.split()[8]) / os.sysconf("SC_CLK_TCK")
+
+
+class Watch:
+    """What others do on our two cores between two moments."""
+
+    def __init__(self, bench):
+        self.bench = bench
+        self.steal = self.stolen()
+        self.before = self.others()
+        self.began = time.monotonic()
+
+    def stolen(self):
+        return sum(steal_seconds(core) for core in self.bench.cores)
+
+    def others(self):
+        ours = self.bench.pids()
+        return tasks({int(p) for p in os.listdir("/proc") if p.isdigit()} - ours)
+
+    def is_quiet(self):
+        others, stolen = self.shares()
+        return others < OTHERS_SHARE and stolen < STEAL_SHARE
+
+    def shares(self):
+        seconds = 2 * (time.monotonic() - self.began)
+        stolen = (self.stolen() - self.steal) / seconds
+        ran = 0
+        for task, (ns, core) in self.others().items():
+            if core in self.bench.cores:
+                ran += ns - self.before.get(task, (0, core))[0]
+        return ran / 1e9 / seconds, stolen
+
+
+class Process:
+    """Started here, so it is ended here."""
+
+    def __init__(self, bench, name, args, core):
+        self.name = name
+        self.log = bench.directory / f"{name}.log"
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                [str(arg) for arg in args], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                cwd=bench.directory, preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+                env={**os.environ, "RUST_LOG": "warn", **bench.env},
+            )
+        self.family = {self.process.pid}
+        bench.processes.append(self)
+
+    def wait_for(self, port):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                fail(f"{self.name} ended: {read(self.log)[-2000:]}")
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                self.family = with_children(self.process.pid)
+                return self
+            time.sleep(0.01)
+        fail(f"{self.name} does not listen: {read(self.log)[-2000:]}")
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+class Bench:
+    """What is started for a run: a directory, two cores, the processes."""
+
+    def __init__(self, directory, tools, env=None):
+        self.directory, self.tools, self.env = directory, tools, env or {}
+        self.cores = cores()
+        self.processes = []
+
+    def pids(self):
+        ours = {os.getpid()}
+        for process in self.processes:
+            ours |= process.family
+        return ours
+
+    def start(self, name, args, port, core=None):
+        core = self.cores[0] if core is None else core
+        return Process(self, name, args, core).wait_for(port)
+
+    def end(self, process):
+        process.end()
+        self.processes.remove(process)
+
+    def end_all(self):
+        for process in reversed(self.processes[:]):
+            self.end(process)
+
+    def write(self, name, text, mode=0o644):
+        path = self.directory / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        path.chmod(mode)
+        return path

@@ -1,0 +1,55 @@
+"""What a gateway is asked for while the compiler learns from it: all that is asked often.
+
+What is left out here counts as rare, and is kept away from what is not. So each kind of credential
+is here, with and without TLS, in HTTP/1.1 and HTTP/2, uploads and large answers, refusals, and the
+handshakes."""
+
+import subprocess
+
+from world import CONNECTIONS, HANDSHAKING, Load, World
+
+SECONDS = 3
+
+
+def train(bench, programs):
+    world = World(bench, programs)
+    for name, settings in (("plain", {}), ("audit", {"audit": "true"}),
+                           ("tls", {"attls": "false", "x509": "true"})):
+        world.rules(name, 10)
+        world.gateway(name, name, **settings)
+    cookie = f"Cookie: apimlAuthenticationToken={world.jwt}"
+    ticket, bypass = "/ticket/api/v1/kib", "/bypass/api/v1/kib"
+    jwt = world.request("jwt", ticket, cookie)
+    bearer = world.request("bearer", ticket, f"Authorization: Bearer {world.jwt}")
+    bypassing = world.request("bypassing", bypass, cookie)
+    pat = world.request("pat", ticket, f"PRIVATE-TOKEN: {world.pat}")
+    bare = world.request("bare", ticket)
+    forged = world.request("forged", ticket, cookie[:-20] + "A" * 20)
+    upload = world.request("upload", "/ticket/api/v1/upload", cookie, method="POST", body="x" * 65536)
+    large = world.request("large", "/bypass/api/v1/large", cookie)
+    health = world.request("health", "/application/health", "Connection: close")
+    server, mutual = world.server_tls(), world.mutual_tls()
+    for name, mode, request, tls in (
+            ("plain", "closed", jwt, []), ("plain", "closed", bearer, []),
+            ("plain", "closed", pat, []), ("plain", "closed", bypassing, []),
+            ("plain", "closed", forged, []), ("plain", "closed", bare, []),
+            ("plain", "closed", upload, []), ("plain", "closed", large, []),
+            ("audit", "closed", jwt, []), ("audit", "closed", pat, []),
+            ("tls", "closed", jwt, server), ("tls", "closed", bare, mutual),
+            ("tls", "closed", upload, server), ("tls", "closed", large, server),
+            ("tls", "handshake", health, server), ("tls", "handshake", health, mutual)):
+        connections = HANDSHAKING if mode == "handshake" else CONNECTIONS
+        load = Load(bench, programs, mode, world.ports[name], request, connections, SECONDS, *tls)
+        try:
+            load.go()
+        finally:
+            bench.end(load)
+    for path, data in ((ticket, []), (bypass, []),
+                       ("/ticket/api/v1/upload", ["--data-binary", f"@{upload}"])):
+        subprocess.run(
+            [bench.tools["curl"], "-sS", "--fail", "--http2", "--parallel", "--noproxy", "*",
+             "--max-time", "60", "--cacert", world.demo / "certs/ca.pem", "-H", cookie, *data,
+             "-o", "/dev/null", f"https://localhost:{world.ports['tls']}{path}?[1-2000]"],
+            check=True, stderr=subprocess.DEVNULL)
+    for process in reversed(bench.processes[:]):
+        bench.end(process)

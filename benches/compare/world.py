@@ -1,0 +1,195 @@
+"""The upstream, the peers and ours, as they are configured; what each is asked; and who asks."""
+
+import json
+import os
+import re
+import ssl
+import subprocess
+
+from machine import fail, free_port
+
+CONNECTIONS = 64
+HANDSHAKING = 16
+
+
+NGINX = """
+daemon off;
+worker_processes 1;
+pid {directory}/{name}.pid;
+error_log {directory}/{name}.error crit;
+events {{ worker_connections 8192; }}
+http {{
+  access_log off;
+  keepalive_requests 1000000000;
+  keepalive_timeout 3600s;
+  default_type text/plain;
+  client_body_temp_path {directory}/{name}.body;
+  proxy_temp_path {directory}/{name}.proxy;
+  fastcgi_temp_path {directory}/{name}.fastcgi;
+  uwsgi_temp_path {directory}/{name}.uwsgi;
+  scgi_temp_path {directory}/{name}.scgi;
+{http}
+}}
+"""
+
+UPSTREAM = """
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    location / {{ return 200 "{kib}"; }}
+    # Takes all of an upload before it answers: curl 7.88 hangs where an answer over HTTP/2 is sooner.
+    location = /upload {{
+      client_body_buffer_size 128k;
+      proxy_pass http://127.0.0.1:{port}/;
+    }}
+    # A word of a configuration has 4 KiB at the most.
+    set $kib "{kib}";
+    set $kibs "$kib$kib$kib$kib$kib$kib$kib$kib$kib$kib$kib$kib$kib$kib$kib$kib";
+    location = /large {{ return 200 "$kibs$kibs$kibs$kibs$kibs$kibs$kibs$kibs"; }}
+    location = /check {{ return 200 "$http_authorization\\n$http_cookie\\n"; }}
+  }}
+"""
+
+ZOWE = """
+zowe:
+  network: {{ server: {{ tls: {{ attls: {attls} }} }} }}
+  certificate:
+    pem:
+      certificate: {demo}/certs/localhost.pem
+      key: {demo}/certs/localhost.key
+      certificateAuthorities: {demo}/certs/ca.pem
+components:
+  gateway:
+    port: {port}
+    apiml: {{ security: {{ personalAccessToken: {{ enabled: true }}, x509: {{ enabled: {x509} }} }} }}
+passticketProxy:
+  host: 127.0.0.1
+  signingKey: {demo}/keys/jwt.pem
+  users: {demo}/users.yml
+  saf: {demo}/saf.yml
+  audit: {{ enabled: {audit}, file: {directory}/{name}.audit.jsonl }}
+  revocations: {directory}/{rules}.redb
+  apiDefs: [{directory}/api-defs]
+  ptktdata: [{{ applid: ZOWEAPPL, algorithm: legacy, key: {{ file: {demo}/ptktdata/ZOWEAPPL.key }}, replayProtection: false }}]
+"""
+
+SERVICE = """
+  - serviceId: {name}
+    instanceBaseUrls: ["http://127.0.0.1:{upstream}"]
+    routes: [{{ gatewayUrl: api/v1, serviceRelativeUrl: / }}]
+    authentication: {{ {authentication} }}
+"""
+
+
+class World:
+    """The upstream, and all that is started in front of it."""
+
+    def __init__(self, bench, programs):
+        self.bench, self.programs = bench, programs
+        self.demo = bench.directory / "demo"
+        self.servers, self.ports = {}, {}
+        self.credentials()
+        upstream = self.upstream = free_port()
+        self.nginx("upstream", UPSTREAM.format(port=upstream, kib="x" * 1024),
+                   upstream, bench.cores[1])
+        services = [("ticket", "scheme: httpBasicPassTicket, applid: ZOWEAPPL"),
+                    ("bypass", "scheme: bypass")]
+        bench.write("api-defs/services.yml", "services:" + "".join(
+            SERVICE.format(name=name, upstream=upstream, authentication=authentication)
+            for name, authentication in services))
+
+    def credentials(self):
+        """Of the demonstration: keys, a JWT of 8 hours, a PAT."""
+        port = free_port()
+        args = [self.programs["passticket-proxy"], "serve", "--demo", "--port", port,
+                "--data-dir", self.demo]
+        demo = self.bench.start("demo", args, port)
+        auth = f"https://localhost:{port}/gateway/api/v1/auth"
+
+        def curl(*args):
+            command = [self.bench.tools["curl"], "-sS", "--fail", "--max-time", "20", "--noproxy",
+                       "*", "--cacert", self.demo / "certs/ca.pem", *args]
+            return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+        login = ("-u", "USER:validPassword", "-X", "POST")
+        headers = curl(*login, "-D", "-", f"{auth}/login")
+        self.jwt = re.search(r"apimlAuthenticationToken=([^;\s]+)", headers)[1]
+        body = '{"validity":1,"scopes":["ticket"]}'
+        self.pat = curl(*login, "-d", body, f"{auth}/access-token/generate").strip()
+        self.public_key = curl(f"{auth}/keys/public")
+        self.bench.end(demo)
+
+    def nginx(self, name, http, port, core=None):
+        text = NGINX.format(directory=self.bench.directory, name=name, http=http)
+        config = self.bench.write(f"{name}.conf", text)
+        args = [self.bench.tools["nginx"], "-c", config, "-p", self.bench.directory, "-e",
+                self.bench.directory / f"{name}.error"]
+        self.ports[name] = port
+        self.servers[name] = self.bench.start(name, args, port, core)
+
+    def rules(self, name, count):
+        file = self.bench.directory / f"{name}.redb"
+        subprocess.run([self.programs["rules"], file, str(count)], check=True)
+
+    def config(self, name, rules, program="passticket-proxy", attls="true", x509="false",
+               audit="false"):
+        port = free_port()
+        text = ZOWE.format(demo=self.demo, directory=self.bench.directory, name=name, port=port,
+                           rules=rules, attls=attls, x509=x509, audit=audit)
+        config = self.bench.write(f"{name}/zowe.yaml", text)
+        return port, [self.programs[program], "serve", "--config", config]
+
+    def gateway(self, name, rules, **settings):
+        port, args = self.config(name, rules, **settings)
+        self.ports[name] = port
+        self.servers[name] = self.bench.start(name, args, port)
+
+    def server_tls(self):
+        """For a load that speaks TLS."""
+        return [self.demo / "certs/ca.pem"]
+
+    def mutual_tls(self):
+        """For a load that has a certificate, too."""
+        return [*self.server_tls(), self.demo / "certs/USER.pem", self.demo / "certs/USER.key"]
+
+    def tls_context(self, user=None):
+        context = ssl.create_default_context(cafile=self.demo / "certs/ca.pem")
+        if user:
+            context.load_cert_chain(self.demo / f"certs/{user}.pem", self.demo / f"certs/{user}.key")
+        return context
+
+    def request(self, name, path, *headers, method="GET", body=""):
+        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "User-Agent: load", "Accept: */*"]
+        length = [f"Content-Length: {len(body)}"] if body else []
+        text = "\r\n".join([*lines, *headers, *length, "", body])
+        return self.bench.write(f"{name}.request", text)
+
+
+class Load:
+    """One run of the load generator."""
+
+    def __init__(self, bench, programs, mode, port, request, connections, seconds, *rest):
+        args = [programs["load"], mode, f"127.0.0.1:{port}", request, connections, seconds, *rest]
+        self.process = subprocess.Popen(
+            [str(arg) for arg in args], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, cwd=bench.directory,
+            preexec_fn=lambda: os.sched_setaffinity(0, {bench.cores[1]}))
+        self.family = {self.process.pid}
+        self.name = f"load {mode}"
+        bench.processes.append(self)
+        self.line()
+
+    def line(self):
+        line = self.process.stdout.readline()
+        if not line:
+            fail(f"{self.name}: {self.process.stderr.read()[-500:]}")
+        return line
+
+    def go(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return json.loads(self.line())
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+        self.process.communicate()
