@@ -33,7 +33,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
     runtime::{self, Runtime},
     sync::{Notify, mpsc, oneshot},
@@ -594,4 +594,132 @@ async fn an_upload_whose_end_comes_by_itself_leaves_its_connection_to_the_next()
         drop(end);
     }
     assert_eq!(echo.seen.load(Ordering::SeqCst), 1);
+}
+
+/// What a service says of an upload of which it has read the head, before it hangs up. It leaves
+/// something unread, so the kernel tells the gateway not that this is the end, but that the connection
+/// is reset.
+#[derive(Clone, Copy, Debug)]
+enum Says {
+    All,
+    /// Less than it has announced.
+    Half,
+    /// It has announced nothing: all that comes until the end is the answer.
+    UntilTheEnd,
+    /// The same, but there is no end.
+    UntilTheReset,
+    Nothing,
+}
+
+/// More than hyper reads at once.
+const REFUSAL: usize = 24 << 10;
+
+impl Says {
+    async fn to(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let mut stream = BufReader::new(stream);
+        head(&mut stream).await;
+        let length = match self {
+            Self::All => format!("content-length: {REFUSAL}\r\n"),
+            Self::Half => format!("content-length: {}\r\n", 2 * REFUSAL),
+            Self::UntilTheEnd | Self::UntilTheReset => "connection: close\r\n".to_owned(),
+            Self::Nothing => return,
+        };
+        let mut answer = format!("HTTP/1.1 413 Content Too Large\r\n{length}\r\n").into_bytes();
+        answer.extend([b'x'; REFUSAL]);
+        stream.get_mut().write_all(&answer).await.unwrap();
+        stream.get_mut().flush().await.unwrap();
+        if let Self::UntilTheEnd = self {
+            stream.get_mut().shutdown().await.unwrap();
+        }
+    }
+}
+
+/// A service that handles each upload so, over TLS if it has a certificate.
+async fn hangs_up(says: Says, acceptor: Option<TlsAcceptor>) -> String {
+    let (listener, address) = listener().await;
+    let scheme = if acceptor.is_some() { "https" } else { "http" };
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                // What is not sent when it hangs up never is.
+                stream.set_nodelay(true).unwrap();
+                match acceptor {
+                    None => says.to(&mut stream).await,
+                    Some(acceptor) => {
+                        let mut tls = acceptor.accept(stream).await.unwrap();
+                        says.to(&mut tls).await;
+                        stream = tls.into_inner().0;
+                    }
+                }
+                // Something is there that it does not read.
+                let _ = stream.peek(&mut [0]).await;
+            });
+        }
+    });
+    format!("{scheme}://{address}")
+}
+
+/// Uploads to a gateway, and hears it out as the gateway ought to hear the service out. Gives the head
+/// of the answer.
+async fn upload_over_http1(at: SocketAddr) -> String {
+    let (read, mut write) = TcpStream::connect(at).await.unwrap().into_split();
+    let writing = tokio::spawn(async move {
+        let head = format!("POST /svc/x HTTP/1.1\r\nhost: gw\r\ncontent-length: {LARGE}\r\n\r\n");
+        write.write_all(head.as_bytes()).await.unwrap();
+        // It fails where the gateway takes no more.
+        let _ = write.write_all(&vec![b'y'; LARGE]).await;
+    });
+    let mut read = BufReader::new(read);
+    let head = timeout(PATIENCE, head(&mut read)).await.expect("an answer");
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    let mut body = vec![0; length.parse().unwrap()];
+    timeout(PATIENCE, read.read_exact(&mut body)).await.expect("a body").unwrap();
+    writing.abort();
+    head
+}
+
+/// How often something must go well which depends on who is first.
+const TIMES: usize = 50;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_is_passed_on_although_the_service_has_hung_up() {
+    for acceptor in [None, Some(Pki::new().acceptor())] {
+        let name = if acceptor.is_some() { "TLS" } else { "TCP" };
+        for (says, status) in [(Says::All, "413"), (Says::Nothing, "502")] {
+            let (listener, at) = listener().await;
+            let stack = forward(&hangs_up(says, acceptor.clone()).await, Timeouts::default());
+            tokio::spawn(Server::http(listener).run(stack, pending()));
+            let mut heads = Vec::new();
+            for _ in 0..TIMES {
+                heads.push(upload_over_http1(at).await);
+            }
+            let start = format!("HTTP/1.1 {status} ");
+            let right = heads.iter().filter(|head| head.starts_with(&start)).count();
+            assert_eq!(right, TIMES, "{says:?} over {name}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_is_whole_only_where_the_service_has_said_so() {
+    let body = Bytes::from(vec![b'y'; LARGE]);
+    for acceptor in [None, Some(Pki::new().acceptor())] {
+        let name = if acceptor.is_some() { "TLS" } else { "TCP" };
+        for says in [Says::All, Says::Half, Says::UntilTheEnd, Says::UntilTheReset] {
+            let url = hangs_up(says, acceptor.clone()).await;
+            let stack = forward(&url, Timeouts::default());
+            for _ in 0..TIMES {
+                let request = Request::post("/svc/x").body(whole(body.clone())).unwrap();
+                let response = timeout(PATIENCE, stack.clone().oneshot(request)).await;
+                let response = response.expect("an answer").unwrap();
+                assert_eq!(response.status(), 413, "{says:?} over {name}");
+                let body = timeout(PATIENCE, response.into_body().collect()).await;
+                let length = body.expect("an end").map(|body| body.to_bytes().len()).ok();
+                let want = matches!(says, Says::All | Says::UntilTheEnd).then_some(REFUSAL);
+                assert_eq!(length, want, "{says:?} over {name}");
+            }
+        }
+    }
 }

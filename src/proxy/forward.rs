@@ -660,6 +660,50 @@ mod tests {
         }
     }
 
+    /// There is always more of it, and who has the sender hears when it is dropped.
+    struct Endless {
+        _dropped: oneshot::Receiver<Infallible>,
+    }
+
+    impl Body for Endless {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b'y'; 16 * 1024])))))
+        }
+    }
+
+    /// It is not read for what the service said unasked, which nobody reads.
+    #[tokio::test(start_paused = true)]
+    async fn an_upload_ends_with_the_answer_of_a_service_that_has_hung_up() {
+        let (ours, mut theirs) = duplex(1024);
+        tokio::spawn(async move {
+            theirs.read_u8().await.unwrap();
+            let head = b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 2\r\n\r\n";
+            theirs.write_all(head).await.unwrap();
+            sleep(TIMEOUT).await;
+            theirs.write_all(b"no, no").await.unwrap();
+        });
+        let ours = Arc::new(std::sync::Mutex::new(Some(ours)));
+        let connector = service_fn(move |_: Uri| {
+            let ours = ours.lock().unwrap().take().unwrap();
+            async { Ok::<_, std::io::Error>(TokioIo::new(ours)) }
+        });
+        let forward = Forward::new(connector, Timeouts::default());
+        let (mut upload, _dropped) = oneshot::channel();
+        let request = Request::post("/service/x").extension(bypass());
+        let start = Instant::now();
+        let response = forward.oneshot(request.body(Endless { _dropped }).unwrap()).await.unwrap();
+        assert_eq!(response.status(), 413);
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "no");
+        upload.closed().await;
+        assert_eq!(start.elapsed(), TIMEOUT, "it is not given up some time later");
+    }
+
     /// Whoever reads the answer may do so outside the runtime that the connection is of.
     #[test]
     fn a_body_is_read_without_a_runtime() {

@@ -8,6 +8,7 @@ mod connections;
 mod forward;
 mod forwarded;
 mod gateway;
+mod last_words;
 mod wire;
 
 pub use body::ResponseBody;

@@ -34,7 +34,7 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-use super::connections::BoxError;
+use super::{connections::BoxError, last_words::LastWords};
 use crate::gather::{Gather, Writing};
 
 /// What became of a request. One that was not sent at all comes back.
@@ -83,10 +83,12 @@ where
         I: Read + Write + Unpin + Send + 'static,
     {
         let writing = Arc::<Writing>::default();
+        let signal = Arc::<Signal>::default();
+        let of_user = signal.clone();
+        let io = LastWords::new(io, move || !of_user.is_let_go.load(Ordering::Relaxed));
         let (sender, connection) = http1::handshake(Gather::telling(io, writing.clone())).await?;
         let timer = Box::pin(sleep_until(deadline));
         let driver = Driver::User(Box::pin(connection));
-        let signal = Arc::<Signal>::default();
         let waker = Waker::from(signal.clone());
         let runtime = Handle::current();
         Ok(Self { sender, driver, signal, waker, writing, runtime, patience, timer })
