@@ -452,7 +452,13 @@ fn own(message: ApiMessage, status: StatusCode) -> Response<ResponseBody> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::{
+        io,
+        sync::{
+            Mutex,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
 
     use http_body_util::{BodyExt, Full};
     use hyper::body::Frame;
@@ -478,6 +484,20 @@ mod tests {
         Arc::new(Route::new(service, "", upstream, Scheme::Bypass).unwrap())
     }
 
+    /// Hands `stream` over, to the first who connects.
+    fn connector(
+        stream: DuplexStream,
+    ) -> impl Service<Uri, Response = TokioIo<DuplexStream>, Error = io::Error, Future: Send>
+    + Clone
+    + Send
+    + 'static {
+        let stream = Arc::new(Mutex::new(Some(stream)));
+        service_fn(move |_: Uri| {
+            let stream = stream.lock().unwrap().take().unwrap();
+            async { Ok(TokioIo::new(stream)) }
+        })
+    }
+
     /// Answers each request after so many seconds, as its path says.
     async fn serve(mut stream: DuplexStream) {
         let mut request = Vec::new();
@@ -499,7 +519,7 @@ mod tests {
             counted.fetch_add(1, Ordering::Relaxed);
             let (ours, theirs) = duplex(4096);
             tokio::spawn(serve(theirs));
-            async { Ok::<_, std::io::Error>(TokioIo::new(ours)) }
+            async { Ok::<_, io::Error>(TokioIo::new(ours)) }
         });
         let timeouts = Timeouts { response: TIMEOUT, idle: Duration::from_secs(60) };
         let forward = Forward::new(connector, timeouts);
@@ -558,15 +578,10 @@ mod tests {
             (LARGE, 0, HALF),
         ] {
             let (told, read) = oneshot::channel();
-            let told = Arc::new(std::sync::Mutex::new(Some(told)));
-            let connector = service_fn(move |_: Uri| {
-                // All of the request is taken, but little of it goes through.
-                let (ours, theirs) = duplex(1024);
-                let told = told.lock().unwrap().take().unwrap();
-                tokio::spawn(answer_early(theirs, answer, told));
-                async { Ok::<_, std::io::Error>(TokioIo::new(ours)) }
-            });
-            let forward = Forward::new(connector, Timeouts::default());
+            // All of the request is taken, but little of it goes through.
+            let (ours, theirs) = duplex(1024);
+            tokio::spawn(answer_early(theirs, answer, told));
+            let forward = Forward::new(connector(ours), Timeouts::default());
             let request = Request::post("/service/x").extension(bypass());
             let request = request.header("x-large", "x".repeat(header));
             let request = request.body(Full::<Bytes>::from(vec![b'y'; body])).unwrap();
@@ -643,13 +658,8 @@ mod tests {
                 }
                 told.send(all).unwrap();
             });
-            let ours = Arc::new(std::sync::Mutex::new(Some(ours)));
-            let connector = service_fn(move |_: Uri| {
-                let ours = ours.lock().unwrap().take().unwrap();
-                async { Ok::<_, std::io::Error>(TokioIo::new(ours)) }
-            });
             let timeouts = Timeouts { response: TIMEOUT, ..Timeouts::default() };
-            let forward = Forward::new(connector, timeouts);
+            let forward = Forward::new(connector(ours), timeouts);
             let request = Request::post("/service/x").extension(bypass());
             let request = request.body(Pieces(PIECES)).unwrap();
             let response = forward.oneshot(request).await.unwrap();
@@ -688,12 +698,7 @@ mod tests {
             sleep(TIMEOUT).await;
             theirs.write_all(b"no, no").await.unwrap();
         });
-        let ours = Arc::new(std::sync::Mutex::new(Some(ours)));
-        let connector = service_fn(move |_: Uri| {
-            let ours = ours.lock().unwrap().take().unwrap();
-            async { Ok::<_, std::io::Error>(TokioIo::new(ours)) }
-        });
-        let forward = Forward::new(connector, Timeouts::default());
+        let forward = Forward::new(connector(ours), Timeouts::default());
         let (mut upload, _dropped) = oneshot::channel();
         let request = Request::post("/service/x").extension(bypass());
         let start = Instant::now();
@@ -713,12 +718,7 @@ mod tests {
             let (told, _) = oneshot::channel();
             let answer = "HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\nok";
             tokio::spawn(answer_early(theirs, answer, told));
-            let ours = Arc::new(std::sync::Mutex::new(Some(ours)));
-            let connector = service_fn(move |_: Uri| {
-                let ours = ours.lock().unwrap().take().unwrap();
-                async { Ok::<_, std::io::Error>(TokioIo::new(ours)) }
-            });
-            let forward = Forward::new(connector, Timeouts::default());
+            let forward = Forward::new(connector(ours), Timeouts::default());
             let request = Request::post("/service/x").extension(bypass());
             let request = request.body(Full::<Bytes>::from(vec![b'y'; 32 * 1024])).unwrap();
             forward.oneshot(request).await.unwrap()
