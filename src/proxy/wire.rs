@@ -127,12 +127,8 @@ impl<B> Wire<B> {
     ) -> Poll<T> {
         let Driver::User(connection) = &mut self.driver else { return wanted(cx) };
         let signal = &self.signal;
-        // To take what is wanted may call the connection, which is polled whenever that is not there
-        // yet: nobody needs to hear of that.
-        signal.user.take();
-        let was_raised = signal.is_raised.load(Ordering::Relaxed);
-        if let ready @ Poll::Ready(_) = wanted(&mut Context::from_waker(Waker::noop())) {
-            signal.is_raised.store(was_raised, Ordering::Relaxed);
+        let unheard = &mut Context::from_waker(Waker::noop());
+        if let ready @ Poll::Ready(_) = signal.poll_quietly(|| wanted(unheard)) {
             return ready;
         }
         signal.is_raised.store(false, Ordering::Relaxed);
@@ -143,18 +139,15 @@ impl<B> Wire<B> {
             self.driver = Driver::Over;
             return wanted(cx);
         }
-        signal.user.take();
-        let was_raised = signal.is_raised.load(Ordering::Relaxed);
         // With its waker: tokio makes who has done much wait although there is something.
-        let ready @ Poll::Ready(_) = wanted(cx) else {
+        let polled = signal.poll_quietly(|| wanted(cx));
+        if polled.is_pending() {
             signal.user.register(cx.waker());
             if signal.is_raised.load(Ordering::Relaxed) {
                 cx.waker().wake_by_ref();
             }
-            return Poll::Pending;
-        };
-        signal.is_raised.store(was_raised, Ordering::Relaxed);
-        ready
+        }
+        polled
     }
 
     /// Goes on with the request whether or not somebody waits for the answer: who reads of it only
@@ -251,6 +244,20 @@ struct Signal {
     is_raised: AtomicBool,
     /// Whether nobody has the connection any more but the task that drives it.
     is_let_go: AtomicBool,
+}
+
+impl Signal {
+    /// Polls what the connection has brought. To take it may call the connection, which is polled
+    /// whenever there is nothing yet: of that nobody needs to hear.
+    fn poll_quietly<T>(&self, brought: impl FnOnce() -> Poll<T>) -> Poll<T> {
+        self.user.take();
+        let was_raised = self.is_raised.load(Ordering::Relaxed);
+        let polled = brought();
+        if polled.is_ready() {
+            self.is_raised.store(was_raised, Ordering::Relaxed);
+        }
+        polled
+    }
 }
 
 impl Wake for Signal {
