@@ -48,9 +48,11 @@ use crate::{
 /// How long a service may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Until the head of the answer, counted from the last piece of the request that was sent. A
-    /// service that has answered, and then takes nothing more of the request for half of that, is given
-    /// up, unless the client still reads the answer.
+    /// Until the head of the answer, counted from the last piece of the request that was sent.
+    ///
+    /// A service that has answered, and then takes nothing more of the request, is given up after a
+    /// quarter to a half of that, but not before one to two seconds have passed, and not while the client
+    /// still reads the answer.
     pub response: Duration,
     /// How long an unused connection to a service is kept.
     pub idle: Duration,
