@@ -140,7 +140,7 @@ where
                 connecting: self
                     .connections
                     .connect(&kept, progress.deadline(self.response_timeout)),
-                request: Some(Box::new(request)),
+                request: Box::new(request),
             },
         })
     }
@@ -257,15 +257,21 @@ type Again<C, B> = (Arc<Connections<C, RequestBody<B>>>, Arc<Kept<RequestBody<B>
 enum Exchange<C, B> {
     Connecting {
         connecting: Connecting<RequestBody<B>>,
-        request: Option<Box<Request<RequestBody<B>>>>,
+        request: Box<Request<RequestBody<B>>>,
     },
-    Sending {
+    /// Handed to its connection, which has not been polled since.
+    Queued {
         sending: Sending<RequestBody<B>>,
-        has_yielded: bool,
-        lease: Option<Box<Lease<RequestBody<B>>>>,
+        lease: Box<Lease<RequestBody<B>>>,
         /// Where this connection may turn out to be closed.
         again: Option<Again<C, B>>,
     },
+    Sending {
+        sending: Sending<RequestBody<B>>,
+        lease: Box<Lease<RequestBody<B>>>,
+        again: Option<Again<C, B>>,
+    },
+    Over,
 }
 
 /// Why the service gave no answer.
@@ -294,7 +300,7 @@ where
         again: Option<Again<C, B>>,
     ) -> Self {
         let sending = lease.wire.send(request);
-        Self::Sending { sending, has_yielded: false, lease: Some(lease), again }
+        Self::Queued { sending, lease, again }
     }
 }
 
@@ -311,49 +317,51 @@ where
         progress: &Progress,
     ) -> Poll<Result<Response<ResponseBody>, ExchangeError>> {
         loop {
-            *self = match self {
-                Self::Connecting { connecting, request } => {
-                    let lease = ready!(connecting.as_mut().poll(cx))?;
-                    let request = request.take().expect("taken only when the state changes");
-                    Self::send(lease, *request, None)
-                }
-                Self::Sending { sending, has_yielded, lease: leased, again } => {
-                    if !mem::replace(has_yielded, true) {
-                        // After whoever else is ready: requests that are written one after the other
-                        // wake the service once, and to wake somebody costs more than to write.
-                        cx.waker().wake_by_ref();
+            // Each state is a few pointers: to move one out, and back while it lasts, costs nothing.
+            *self = match mem::replace(self, Self::Over) {
+                Self::Connecting { mut connecting, request } => {
+                    let Poll::Ready(lease) = connecting.as_mut().poll(cx) else {
+                        *self = Self::Connecting { connecting, request };
                         return Poll::Pending;
-                    }
-                    let lease = leased.as_mut().expect("polled once to the end");
-                    let Poll::Ready(sent) = lease.wire.poll_sent(sending, cx) else {
-                        ready!(poll_time_up(&mut lease.wire.timer, cx, timeout, progress));
-                        return Poll::Ready(Err(ExchangeError::TimedOut));
                     };
-                    match sent {
+                    Self::send(lease?, *request, None)
+                }
+                Self::Queued { sending, lease, again } => {
+                    // After whoever else is ready: requests that are written one after the other
+                    // wake the service once, and to wake somebody costs more than to write.
+                    *self = Self::Sending { sending, lease, again };
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Self::Sending { mut sending, mut lease, again } => {
+                    let Poll::Ready(sent) = lease.wire.poll_sent(&mut sending, cx) else {
+                        let timer = &mut lease.wire.timer;
+                        if poll_time_up(timer, cx, timeout, progress).is_ready() {
+                            return Poll::Ready(Err(ExchangeError::TimedOut));
+                        }
+                        *self = Self::Sending { sending, lease, again };
+                        return Poll::Pending;
+                    };
+                    let mut error = match sent {
                         Ok(response) => {
-                            let lease = leased.take().expect("there until now");
                             return Poll::Ready(Ok(northbound(response, lease, progress)));
                         }
-                        Err(mut error) => match (error.take_message(), again.take()) {
-                            // Nothing of it was sent: the connection had been closed.
-                            (Some(request), Some((connections, kept))) => match kept.take() {
-                                Some(lease) => {
-                                    Self::send(lease, request, Some((connections, kept)))
-                                }
-                                None => Self::Connecting {
-                                    connecting: connections
-                                        .connect(&kept, progress.deadline(timeout)),
-                                    request: Some(Box::new(request)),
-                                },
-                            },
-                            _ => {
-                                return Poll::Ready(Err(ExchangeError::BrokenOff(
-                                    error.into_error(),
-                                )));
-                            }
+                        Err(error) => error,
+                    };
+                    let (Some(request), Some((connections, kept))) = (error.take_message(), again)
+                    else {
+                        return Poll::Ready(Err(ExchangeError::BrokenOff(error.into_error())));
+                    };
+                    // Nothing of it was sent: the connection had been closed.
+                    match kept.take() {
+                        Some(lease) => Self::send(lease, request, Some((connections, kept))),
+                        None => Self::Connecting {
+                            connecting: connections.connect(&kept, progress.deadline(timeout)),
+                            request: Box::new(request),
                         },
                     }
                 }
+                Self::Over => panic!("polled after completion"),
             }
         }
     }
