@@ -31,12 +31,13 @@ use rustls::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::oneshot,
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tower_passticket::{
     identity::PeerCertificate,
-    tls::{Server, ServerTls},
+    tls::{Drained, Server, ServerTls},
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -69,8 +70,8 @@ impl Authority {
         params.signed_by(key, &self.issuer).unwrap().pem()
     }
 
-    /// A server that says who has come.
-    async fn serve(&self) -> SocketAddr {
+    /// A server, and where it is.
+    async fn server(&self) -> (Server, SocketAddr) {
         let key = KeyPair::generate().unwrap();
         let chain = self.certify(&key, |_| {});
         let authorities = Some(self.pem.as_bytes());
@@ -78,7 +79,12 @@ impl Authority {
             ServerTls::from_pem(chain.as_bytes(), key.serialize_pem().as_bytes(), authorities);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let server = Server::https(listener, tls.unwrap());
+        (Server::https(listener, tls.unwrap()), address)
+    }
+
+    /// A server that says who has come.
+    async fn serve(&self) -> SocketAddr {
+        let (server, address) = self.server().await;
         tokio::spawn(server.run(tower::service_fn(whoami), pending()));
         address
     }
@@ -152,6 +158,10 @@ async fn alert(connector: &TlsConnector, address: SocketAddr) -> AlertDescriptio
         Ok(mut stream) => ask(&mut stream).await.unwrap_err(),
         Err(refused) => refused,
     };
+    alert_in(&refused)
+}
+
+fn alert_in(refused: &io::Error) -> AlertDescription {
     let error = refused.get_ref().unwrap_or_else(|| panic!("no alert, but {refused}"));
     match error.downcast_ref() {
         Some(Error::AlertReceived(alert)) => *alert,
@@ -196,6 +206,83 @@ async fn who_does_not_verify_is_told_and_refused() {
         let mut nobody = connect(&authority.connector(version, None), address).await.unwrap();
         assert_eq!(ask(&mut nobody).await.unwrap(), "nobody", "{version:?}");
     }
+}
+
+/// In TLS 1.3 the request is on its way before the server has looked at the certificate. A reset
+/// would make sending the rest of it fail, and nobody would read the alert.
+#[tokio::test]
+async fn who_is_refused_while_it_still_sends_is_told() {
+    let [authority, stranger] = ["CA", "another"].map(Authority::new);
+    let address = authority.serve().await;
+    let key = KeyPair::generate().unwrap();
+    let foreign = stranger.certify(&key, |_| {});
+    let expired = authority.certify(&key, |params| {
+        params.not_after = date_time_ymd(2020, 1, 1);
+    });
+    for (certificate, want) in
+        [(&foreign, AlertDescription::UnknownCA), (&expired, AlertDescription::CertificateExpired)]
+    {
+        let connector = authority.connector(&TLS13, Some(Shown::new(certificate, &key)));
+        for round in 0..30 {
+            let mut stream = connect(&connector, address).await.unwrap();
+            let asked = async {
+                stream.write_all(b"POST / HTTP/1.0\r\nContent-Length: 40960\r\n\r\n").await?;
+                stream.write_all(&[b' '; 20 * 1024]).await?;
+                // Once the server has looked.
+                stream.get_ref().0.readable().await?;
+                for _ in 0..20 {
+                    stream.write_all(&[b' '; 1024]).await?;
+                }
+                stream.read_u8().await
+            };
+            let refused = timeout(PATIENCE, asked).await.unwrap().unwrap_err();
+            assert_eq!(alert_in(&refused), want, "round {round}");
+        }
+    }
+}
+
+/// It gets an alert, and the others its place, whether it goes or not.
+#[tokio::test]
+async fn who_speaks_no_tls_is_told_and_keeps_no_place() {
+    let authority = Authority::new("CA");
+    let (server, address) = authority.server().await;
+    let server = server.max_connections(1);
+    tokio::spawn(server.run(tower::service_fn(whoami), pending()));
+    let (_stays, answer) = ask_without_tls(address).await;
+    assert!(is_fatal_alert(&answer), "{answer:?}");
+    let connector = authority.connector(&TLS13, None);
+    let served = timeout(PATIENCE, connect(&connector, address)).await;
+    assert_eq!(ask(&mut served.unwrap().unwrap()).await.unwrap(), "nobody");
+}
+
+#[tokio::test]
+async fn the_end_does_not_wait_for_who_was_refused() {
+    let authority = Authority::new("CA");
+    let (server, address) = authority.server().await;
+    // Less than a client that was refused would be given.
+    let server = server.drain_timeout(Duration::from_millis(500));
+    let (end, ending) = oneshot::channel::<()>();
+    let run = server.run(tower::service_fn(whoami), async move { ending.await.unwrap() });
+    let running = tokio::spawn(run);
+    let (_stays, answer) = ask_without_tls(address).await;
+    assert!(is_fatal_alert(&answer), "{answer:?}");
+    end.send(()).unwrap();
+    let drained = timeout(PATIENCE, running).await.unwrap().unwrap();
+    assert_eq!(drained, Drained::Completely);
+}
+
+/// Plain HTTP, all that the server has to say to that, and the connection, still open.
+async fn ask_without_tls(address: SocketAddr) -> (TcpStream, Vec<u8>) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    (stream, answer)
+}
+
+/// A record with an alert, and the level "fatal" (RFC 8446 §5.1, §6).
+fn is_fatal_alert(record: &[u8]) -> bool {
+    matches!(record, [21, 3, _, 0, 2, 2, _])
 }
 
 /// Authorities are those of the listener, whatever another one of the process has verified.

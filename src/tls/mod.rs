@@ -11,6 +11,7 @@
 //! The crypto is aws-lc-rs, passed in and not taken from the process; types of rustls stay inside.
 
 mod connector;
+mod farewell;
 mod material;
 mod remembered;
 mod server;

@@ -30,13 +30,13 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
     task::{JoinSet, coop::unconstrained},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use tower::util::Oneshot;
 use tower_service::Service;
 
-use super::material::ServerTls;
+use super::{farewell::farewell, material::ServerTls};
 use crate::{
     connection::{Connection, Protocol},
     gather::Gather,
@@ -100,7 +100,8 @@ impl Server {
         Self { tls: Some(tls), ..Self::http(listener) }
     }
 
-    /// How long a TLS handshake may take; 10 s unless told otherwise.
+    /// How long a TLS handshake may take, the farewell to who is refused included; 10 s unless told
+    /// otherwise.
     #[must_use]
     pub fn handshake_timeout(self, handshake_timeout: Duration) -> Self {
         Self { handshake_timeout, ..self }
@@ -212,6 +213,15 @@ struct Serving {
     ending: watch::Receiver<bool>,
 }
 
+impl Serving {
+    /// Ends a connection whose handshake, begun then, has failed.
+    async fn refuse(&self, stream: TcpStream, began: Instant) {
+        // It has its place for no longer than one that says nothing.
+        let time_left = self.handshake_timeout.saturating_sub(began.elapsed());
+        unless_ending(pin!(farewell(stream, time_left)), &self.ending).await;
+    }
+}
+
 /// Spawns the requests of HTTP/2. As long as one of them runs, the channel is open.
 #[derive(Clone)]
 struct Streams {
@@ -291,25 +301,35 @@ impl Accepted {
                 Box::pin(http1.serve_connection(Gather::new(TokioIo::new(stream)), service))
             }
             Some(acceptor) => {
-                let handshake = Box::pin(acceptor.accept(stream));
-                match timeout(*handshake_timeout, handshake).await {
-                    Ok(Ok(stream)) => {
-                        let tls = stream.get_ref().1;
-                        let is_http2 = tls.alpn_protocol() == Some(b"h2");
-                        let service = service(Protocol::Https, peer_certificate(tls, peer));
-                        let stream = TokioIo::new(stream);
-                        if is_http2 {
-                            Box::pin(http2.serve_connection(stream, service))
-                        } else {
-                            Box::pin(http1.serve_connection(stream, service))
+                let began = Instant::now();
+                let handshake = Box::pin(acceptor.accept(stream).into_fallible());
+                let accepted: Result<Served, TcpStream> =
+                    match timeout(*handshake_timeout, handshake).await {
+                        Ok(Ok(stream)) => {
+                            let tls = stream.get_ref().1;
+                            let is_http2 = tls.alpn_protocol() == Some(b"h2");
+                            let service = service(Protocol::Https, peer_certificate(tls, peer));
+                            let stream = TokioIo::new(stream);
+                            Ok(if is_http2 {
+                                Box::pin(http2.serve_connection(stream, service))
+                            } else {
+                                Box::pin(http1.serve_connection(stream, service))
+                            })
                         }
-                    }
-                    Ok(Err(error)) => {
-                        tracing::debug!(%peer, %error, "TLS handshake failed");
-                        return;
-                    }
-                    Err(_) => {
-                        tracing::debug!(%peer, "TLS handshake took too long");
+                        Ok(Err((error, stream))) => {
+                            tracing::debug!(%peer, %error, "TLS handshake failed");
+                            Err(stream)
+                        }
+                        Err(_) => {
+                            tracing::debug!(%peer, "TLS handshake took too long");
+                            return;
+                        }
+                    };
+                // Apart, for a match keeps what it looks at, and that is large.
+                match accepted {
+                    Ok(connection) => connection,
+                    Err(stream) => {
+                        Box::pin(serving.refuse(stream, began)).await;
                         return;
                     }
                 }
