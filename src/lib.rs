@@ -48,6 +48,7 @@
 #[cfg(feature = "api")]
 pub mod api;
 pub mod audit;
+mod authority;
 #[cfg(any(feature = "proxy", feature = "remote"))]
 mod causes;
 pub mod clock;

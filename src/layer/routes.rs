@@ -9,7 +9,7 @@ use http::{
 };
 
 use super::path::is_ambiguous;
-use crate::{passticket::Applid, token::ServiceId};
+use crate::{authority::is_host_and_port, passticket::Applid, token::ServiceId};
 
 /// What a service wants to be told about the user (`apiml.authentication.scheme`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,13 +83,6 @@ impl Upstream {
         let separator = if path.is_empty() { "" } else { "/" };
         Self { base_path: format!("{}{separator}{path}", self.base_path), ..self.clone() }
     }
-}
-
-/// `http` lets more through: user and password, a port that is no number, no host at all.
-fn is_host_and_port(authority: &Authority) -> bool {
-    let port = authority.as_str().strip_prefix(authority.host());
-    !authority.host().is_empty()
-        && port.is_some_and(|port| port.is_empty() || authority.port_u16().is_some())
 }
 
 impl fmt::Display for Upstream {

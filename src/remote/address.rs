@@ -2,7 +2,9 @@
 
 use std::{fmt, net::IpAddr};
 
-use http::{Uri, uri::Authority};
+use http::Uri;
+
+use crate::authority::is_host_and_port;
 
 /// The URL of a service: `http` or `https`, a host, a port perhaps, a path perhaps.
 ///
@@ -67,13 +69,6 @@ impl Address {
         }
         url.parse().ok()
     }
-}
-
-/// `http` lets more through: a port that is no number, no host at all.
-fn is_host_and_port(authority: &Authority) -> bool {
-    let port = authority.as_str().strip_prefix(authority.host());
-    !authority.host().is_empty()
-        && port.is_some_and(|port| port.is_empty() || authority.port_u16().is_some())
 }
 
 impl fmt::Display for Address {

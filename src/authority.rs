@@ -1,0 +1,34 @@
+//! The part of a URL that says where a server is.
+
+use http::uri::Authority;
+
+/// Whether `authority` is a host, and a port perhaps. `http` lets more through: user and password, a
+/// port that is no number, no host at all.
+pub(crate) fn is_host_and_port(authority: &Authority) -> bool {
+    let port = authority.as_str().strip_prefix(authority.host());
+    !authority.host().is_empty()
+        && port.is_some_and(|port| port.is_empty() || authority.port_u16().is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_a_host_and_perhaps_a_port() {
+        for (text, want) in [
+            ("host", true),
+            ("gw.example:7554", true),
+            ("[::1]", true),
+            ("[::1]:65535", true),
+            ("user@host", false),
+            ("user:secret@host:1", false),
+            ("host:", false),
+            ("host:port", false),
+            ("host:65536", false),
+            (":1", false),
+        ] {
+            assert_eq!(text.parse().is_ok_and(|it| is_host_and_port(&it)), want, "{text}");
+        }
+    }
+}
