@@ -13,15 +13,15 @@ use http::{
 use super::{cookie, sweep::sweep};
 use crate::identity::PeerCertificate;
 
-pub(super) static PRIVATE_TOKEN: HeaderName = HeaderName::from_static("private-token");
+/// One of the places of a PAT, and of nothing but a PAT (zowe-dataplane §2.2).
+pub static PRIVATE_TOKEN: HeaderName = HeaderName::from_static("private-token");
+
+pub(super) static X_SAF_TOKEN: HeaderName = HeaderName::from_static("x-saf-token");
+pub(super) static CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 
 /// Credentials in headers of their own, besides `X-Certificate-*` (zowe-dataplane §2.2).
-static CREDENTIAL_HEADERS: [HeaderName; 4] = [
-    AUTHORIZATION,
-    HeaderName::from_static("private-token"),
-    HeaderName::from_static("x-saf-token"),
-    HeaderName::from_static("client-cert"),
-];
+static CREDENTIAL_HEADERS: [&HeaderName; 4] =
+    [&AUTHORIZATION, &PRIVATE_TOKEN, &X_SAF_TOKEN, &CLIENT_CERT];
 
 /// Foreign credentials that Zowe takes out of requests as well.
 const FOREIGN_COOKIES: [&str; 2] = ["jwtToken", "LtpaToken2"];
@@ -142,7 +142,7 @@ pub(super) fn strip(headers: &mut HeaderMap, names: &CookieNames) {
         let text = name.as_str();
         // By the first letter, most need not be compared.
         matches!(text.as_bytes().first(), Some(b'a' | b'c' | b'p' | b'x'))
-            && (CREDENTIAL_HEADERS.contains(name) || text.starts_with(X_CERTIFICATE))
+            && (CREDENTIAL_HEADERS.contains(&name) || text.starts_with(X_CERTIFICATE))
     });
     cookie::retain(headers, |name| !names.is_credential(name));
 }
@@ -153,7 +153,7 @@ pub(super) struct Withheld(HeaderMap);
 
 impl Withheld {
     pub(super) fn copy_of(headers: &HeaderMap) -> Self {
-        let names = CREDENTIAL_HEADERS.iter().chain([&COOKIE]);
+        let names = CREDENTIAL_HEADERS.into_iter().chain([&COOKIE]);
         let copy = names
             .flat_map(|name| headers.get_all(name).iter().map(move |v| (name.clone(), v.clone())));
         Self(copy.collect())

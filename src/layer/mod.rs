@@ -39,9 +39,9 @@ pub use authenticate::{Authenticate, AuthenticateLayer, Mapping};
 pub use authenticator::{Authenticated, Authentication, Authenticator, Proof};
 #[cfg(feature = "proxy")]
 pub(crate) use cookie::join as join_cookies;
-pub use credential::CookieNames;
 #[cfg(feature = "api")]
 pub(crate) use credential::login_token;
+pub use credential::{CookieNames, PRIVATE_TOKEN};
 pub use failure::{Failure, X_ZOWE_AUTH_FAILURE};
 pub use future::{PreparedFuture, ResponseFuture};
 pub use hop_by_hop::strip_hop_by_hop;

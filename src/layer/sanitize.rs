@@ -42,17 +42,30 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Request, Response};
+use http::{
+    HeaderMap, HeaderName, Request, Response,
+    header::{AUTHORIZATION, COOKIE},
+};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    authenticator::Authentication, credential, future::ResponseFuture, hop_by_hop::HopByHop,
-    rejection::Rejection, routes::Route,
+    authenticator::Authentication,
+    credential::{CLIENT_CERT, PRIVATE_TOKEN, X_CERTIFICATE, X_SAF_TOKEN},
+    failure::X_ZOWE_AUTH_FAILURE,
+    future::ResponseFuture,
+    hop_by_hop::HopByHop,
+    rejection::Rejection,
+    routes::Route,
 };
 
+static OIDC_TOKEN: HeaderName = HeaderName::from_static("oidc-token");
+
 /// Not taken for ours by their beginning.
-const ALWAYS: [&str; 4] = ["oidc-token", "x-saf-token", "client-cert", "x-zowe-auth-failure"];
+static ALWAYS: [&HeaderName; 4] = [&OIDC_TOKEN, &X_SAF_TOKEN, &CLIENT_CERT, &X_ZOWE_AUTH_FAILURE];
+
+/// Not looked at here, but not to be shown by `Debug` either.
+static SENSITIVE: [&HeaderName; 3] = [&AUTHORIZATION, &COOKIE, &PRIVATE_TOKEN];
 
 /// Drops what only the gateway may set. See the [module](self).
 #[derive(Clone, Debug, Default)]
@@ -123,8 +136,7 @@ fn sanitize(headers: &mut HeaderMap, also: &[HeaderName]) {
         hop_by_hop.see(name, value);
         if is_ours(name, also) {
             ours.push(name.clone());
-        } else if matches!(name.as_str(), "authorization" | "cookie" | "private-token") {
-            // Not looked at here, but not to be shown by `Debug` either.
+        } else if SENSITIVE.contains(&name) {
             value.set_sensitive(true);
         }
     }
@@ -145,8 +157,8 @@ fn drop_all(headers: &mut HeaderMap, names: &[HeaderName]) {
 /// Whether only the gateway may set a header of this name, or one that a server takes for it.
 fn is_ours(name: &HeaderName, also: &[HeaderName]) -> bool {
     let text = name.as_str();
-    ALWAYS.contains(&text)
-        || text.starts_with(credential::X_CERTIFICATE)
+    ALWAYS.contains(&name)
+        || text.starts_with(X_CERTIFICATE)
         || also.contains(name)
         || is_alias(text, also)
 }
@@ -162,10 +174,11 @@ fn is_alias(name: &str, also: &[HeaderName]) -> bool {
         return false;
     }
     let dashed = name.replace('_', "-");
-    dashed.starts_with(credential::X_CERTIFICATE)
-        || ALWAYS.contains(&dashed.as_str())
-        || credential::PRIVATE_TOKEN == dashed.as_str()
-        || also.iter().any(|ours| ours.as_str() == dashed)
+    let is = |ours: &HeaderName| ours.as_str() == dashed;
+    dashed.starts_with(X_CERTIFICATE)
+        || ALWAYS.into_iter().any(is)
+        || is(&PRIVATE_TOKEN)
+        || also.iter().any(is)
 }
 
 #[cfg(test)]

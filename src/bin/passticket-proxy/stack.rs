@@ -3,7 +3,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use http::{
-    HeaderName, Request,
+    Request,
     header::{AUTHORIZATION, COOKIE},
 };
 use hyper::body::Incoming;
@@ -16,7 +16,8 @@ use tower_passticket::{
     audit::{Audit, AuditFile, AuditFileError},
     config::{Config, Encryption},
     layer::{
-        AuthenticateLayer, Authenticator, PassTicketLayer, RouteLayer, SanitizeLayer, ScopeLayer,
+        AuthenticateLayer, Authenticator, PRIVATE_TOKEN, PassTicketLayer, RouteLayer,
+        SanitizeLayer, ScopeLayer,
     },
     passticket::LocalGenerator,
     proxy::{Forward, Gateway, ResponseBody, Timeouts},
@@ -31,10 +32,6 @@ use crate::providers::{self, Mapper, Remote, Saf};
 
 /// A service that has not taken the connection by then is down; the answer may take longer.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-
-/// Never to be shown by `Debug`, nor to enter the tables of HTTP/2.
-const SENSITIVE: [HeaderName; 3] =
-    [AUTHORIZATION, COOKIE, HeaderName::from_static("private-token")];
 
 /// What can be wrong although each key of the configuration is right.
 #[derive(Debug, thiserror::Error)]
@@ -186,5 +183,7 @@ pub(crate) fn gateway(
         .layer(tickets)
         .service(Forward::new(connector, timeouts));
     // On routes, Sanitize does that.
-    Gateway::new(SetSensitiveRequestHeaders::new(api, SENSITIVE), routed)
+    // Never to be shown by `Debug`, nor to enter the tables of HTTP/2.
+    let sensitive = [AUTHORIZATION, COOKIE, PRIVATE_TOKEN.clone()];
+    Gateway::new(SetSensitiveRequestHeaders::new(api, sensitive), routed)
 }

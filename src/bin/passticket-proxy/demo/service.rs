@@ -18,6 +18,7 @@ use http_body_util::Full;
 use serde_json::{Map, Value, json};
 use tower_passticket::{
     clock::{Clock, SystemClock},
+    layer::X_ZOWE_AUTH_FAILURE,
     passticket::{Evaluated, KeyProfile, PassTicket, UserId},
 };
 use tower_service::Service;
@@ -52,7 +53,7 @@ impl ZosLike {
                         "reason": reason,
                         "authFailure": request
                             .headers()
-                            .get("x-zowe-auth-failure")
+                            .get(&X_ZOWE_AUTH_FAILURE)
                             .map(|v| String::from_utf8_lossy(v.as_bytes())),
                     }),
                 ),
