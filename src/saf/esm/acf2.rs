@@ -4,8 +4,11 @@
 //! `UID` takes a string that sites compose themselves. The documents put a user id there, and so do
 //! these; the comment says what to look at.
 
-use super::{Application, Commands, DistinguishedName, Email, Mapping, Registry, key_placeholder};
-use crate::passticket::{Algorithm, Applid, Replay, UserId};
+use super::{
+    Application, Commands, DistinguishedName, Email, Mapping, Registry, key_placeholder,
+    legacy_only, one_mapping,
+};
+use crate::passticket::{Applid, Replay, UserId};
 
 const UID: &str = "UID() has the user id. If the UID strings of this site do not begin with it, \
                    write the UID string there.";
@@ -32,18 +35,7 @@ pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[A
 }
 
 pub(super) fn keys(commands: &mut Commands, applications: &[Application]) {
-    let (legacy, enhanced): (Vec<_>, Vec<_>) =
-        applications.iter().partition(|application| application.algorithm == Algorithm::Legacy);
-    for Application { applid, algorithm, replay } in enhanced {
-        let replay = match replay {
-            Replay::Protected => "Do not allow",
-            Replay::Allowed => "Allow",
-        };
-        commands.note(&format!(
-            "No command for {applid}, {algorithm}: see ACF2, SSIGNON profile records, enhanced \
-             PassTickets. {replay} multiple use there.",
-        ));
-    }
+    let legacy = legacy_only(commands, applications, "ACF2, SSIGNON profile records");
     if legacy.is_empty() {
         return;
     }
@@ -115,10 +107,7 @@ pub(super) fn email(
     let Mapping { user, label, .. } = mapping;
     commands.acf(|commands| {
         permit(commands, "IDIDMAP.QUERY", mapping.gateway);
-        commands.note(&format!(
-            "One record is one mapping: for a second one of {user}, write another name than \
-             ZWEDNMAP, and another label.",
-        ));
+        commands.note(&one_mapping(user, "ZWEDNMAP"));
         commands.run("SET PROFILE(USER) DIVISION(IDMAP)");
         commands.run_long([
             &*format!("INSERT {user}.ZWEDNMAP"),
@@ -142,10 +131,7 @@ pub(super) fn certificate(
     let Mapping { user, label, .. } = mapping;
     commands.acf(|commands| {
         permit(commands, "RUSERMAP", mapping.gateway);
-        commands.note(&format!(
-            "One record is one mapping: for a second one of {user}, write another name than \
-             CERTMAP.{user}, and another label.",
-        ));
+        commands.note(&one_mapping(user, &format!("CERTMAP.{user}")));
         commands.run("SET CONTROL(GSO)");
         let head = format!("INSERT CERTMAP.{user}");
         let subject = format!("SDNFILTR({subject})");

@@ -318,6 +318,36 @@ pub struct NotWritable {
     text: String,
 }
 
+/// The applications with a legacy key. For each of the others a note says that the product has no
+/// command, and where to look.
+fn legacy_only(
+    commands: &mut Commands,
+    applications: &[Application],
+    see: &str,
+) -> Vec<Application> {
+    let (legacy, enhanced): (Vec<_>, Vec<_>) =
+        applications.iter().partition(|application| application.algorithm == Algorithm::Legacy);
+    for Application { applid, algorithm, replay } in enhanced {
+        let replay = match replay {
+            Replay::Protected => "Do not allow",
+            Replay::Allowed => "Allow",
+        };
+        commands.note(&format!(
+            "No command for {applid}, {algorithm}: see {see}, enhanced PassTickets. {replay} \
+             multiple use there.",
+        ));
+    }
+    legacy
+}
+
+/// That a second mapping needs a record of its own: the name of this one is `name`.
+fn one_mapping(user: &UserId, name: &str) -> String {
+    format!(
+        "One record is one mapping: for a second one of {user}, write another name than {name}, and \
+         another label.",
+    )
+}
+
 /// Where a key belongs. No product takes it for one.
 fn key_placeholder(applid: &Applid) -> String {
     format!("<16-hex-digits-of-{applid}>")

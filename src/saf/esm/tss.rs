@@ -2,8 +2,11 @@
 //! PassTickets, distributed identities and client certificates, *Top Secret Command Functions
 //! Guide* and *Cookbook*.
 
-use super::{Application, Commands, DistinguishedName, Email, Mapping, Registry, key_placeholder};
-use crate::passticket::{Algorithm, Applid, Replay, UserId};
+use super::{
+    Application, Commands, DistinguishedName, Email, Mapping, Registry, key_placeholder,
+    legacy_only, one_mapping,
+};
+use crate::passticket::{Applid, Replay, UserId};
 
 pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[Applid]) {
     commands.note(
@@ -26,18 +29,7 @@ pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[A
 }
 
 pub(super) fn keys(commands: &mut Commands, applications: &[Application]) {
-    let (legacy, enhanced): (Vec<_>, Vec<_>) =
-        applications.iter().partition(|application| application.algorithm == Algorithm::Legacy);
-    for Application { applid, algorithm, replay } in enhanced {
-        let replay = match replay {
-            Replay::Protected => "Do not allow",
-            Replay::Allowed => "Allow",
-        };
-        commands.note(&format!(
-            "No command for {applid}, {algorithm}: see Top Secret, PSTKAPPL keyword, enhanced \
-             PassTickets. {replay} multiple use there.",
-        ));
-    }
+    let legacy = legacy_only(commands, applications, "Top Secret, PSTKAPPL keyword");
     if legacy.is_empty() {
         return;
     }
@@ -83,10 +75,7 @@ pub(super) fn email(
 ) {
     permit(commands, "IRR.IDIDMAP.QUERY", mapping.gateway);
     let Mapping { user, label, .. } = mapping;
-    commands.note(&format!(
-        "IDMAP needs VSAM II. One record is one mapping: for a second one of {user}, write another \
-         name than ZWEDNMAP, and another label.",
-    ));
+    commands.note(&format!("IDMAP needs VSAM II. {}", one_mapping(user, "ZWEDNMAP")));
     commands.run_long([
         &*format!("TSS ADD({user}) IDMAP(ZWEDNMAP)"),
         &format!("IDMAPDN('{email}')"),
@@ -107,10 +96,7 @@ pub(super) fn certificate(
 ) {
     permit(commands, "IRR.RUSERMAP", mapping.gateway);
     let Mapping { user, label, .. } = mapping;
-    commands.note(&format!(
-        "One record is one mapping: for a second one of {user}, write another name than \
-         CERTMAP({user}), and another label.",
-    ));
+    commands.note(&one_mapping(user, &format!("CERTMAP({user})")));
     let head = format!("TSS ADD({user}) CERTMAP({user})");
     let subject = format!("SDNFILTR('{subject}')");
     let issuer = issuer.map(|issuer| format!("IDNFILTR('{issuer}')"));
