@@ -73,9 +73,7 @@ fn main() -> Result<(), Failure> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let measured = runtime.block_on(async {
-        if rate.is_none() {
-            tokio::spawn(stay_awake());
-        }
+        tokio::spawn(stay_awake());
         match (mode.as_str(), rate) {
             ("closed", _) => load.closed().await,
             ("open", Some(rate)) => load.open(rate).await,
@@ -89,8 +87,7 @@ fn main() -> Result<(), Failure> {
 }
 
 /// Lets the upstream, which is on the same core, have its turn, and never sleeps: a subject that finds
-/// this core asleep pays for waking it, and a fast one finds it asleep more often. Not for latency, of
-/// which turns would become a part.
+/// this core asleep pays for waking it, and a fast one finds it asleep more often.
 async fn stay_awake() {
     loop {
         thread::yield_now();
@@ -169,15 +166,12 @@ impl Load {
             });
         }
         let (told, lasts) = (until_told.get(), self.lasts);
-        // A thread of its own sleeps more precisely than the timers of the runtime.
-        let (begin, began) = std::sync::mpsc::channel();
-        let clock = thread::spawn(move || {
-            let Ok(began) = began.recv() else { return };
+        let telling = tokio::spawn(async move {
+            let began = told.await;
             let (mut due, mut next, mut random) = (began, 0, 0x9E37_79B9_7F4A_7C15_u64);
             while due < began + lasts {
-                let now = Instant::now();
-                if due > now {
-                    thread::sleep(due - now);
+                while Instant::now() < due {
+                    tokio::task::yield_now().await;
                 }
                 // As many users who know nothing of each other would (Poisson).
                 random ^= random << 13;
@@ -189,12 +183,8 @@ impl Load {
                 due += Duration::from_secs_f64(-uniform.ln() / rate);
             }
         });
-        let telling = tokio::spawn(async move {
-            let _ = begin.send(told.await);
-        });
         let result = measured(until_told, asking).await;
         telling.await?;
-        clock.join().unwrap();
         result
     }
 

@@ -52,13 +52,12 @@ def cores():
     return allowed[0], allowed[1]
 
 
-def take_turns(pids, do):
+def take_turns(pids):
     """Load and upstream. To wake a core that sleeps, or to interrupt it, costs whoever does it, and
     that is the subject; the faster subject finds it asleep more often. So the load never sleeps, and
-    nobody there is interrupted: who is woken has its turn when the other yields. Not where latency is
-    measured, of which turns would become a part."""
+    nobody there is interrupted: who is woken has its turn when the other yields."""
     for pid in pids:
-        os.sched_setscheduler(pid, os.SCHED_BATCH if do else os.SCHED_OTHER, os.sched_param(0))
+        os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
 
 
 def processor():

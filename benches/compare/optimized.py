@@ -23,9 +23,10 @@ def output(*command, **more):
 
 
 def made_of():
-    """All that the program depends on."""
-    names = sorted([*programs.ROOT.glob("src/**/*.rs"), *HERE.glob("*.py"), *HERE.glob("*.rs"),
-                    *programs.ROOT.glob("Cargo.*"), *programs.ROOT.glob(".cargo/*")])
+    """All that the program and what is learnt from it depend on."""
+    taught_by = [HERE / name for name in ("training.py", "world.py", "load.rs")]
+    names = sorted([*programs.ROOT.glob("src/**/*.rs"), *programs.ROOT.glob("Cargo.*"),
+                    *programs.ROOT.glob(".cargo/*"), *taught_by])
     digest = hashlib.sha256((output("rustc", "-vV") + os.environ.get("RUSTFLAGS", "")).encode())
     for name in names:
         digest.update(hashlib.sha256(name.read_bytes()).digest())

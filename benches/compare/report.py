@@ -42,11 +42,11 @@ def markdown(command, rounds, measured, memory):
         f"rustc {version(['rustc', '--version'])}.",
         "",
         f"All on loopback. Each subject alone on one core, load and a 1 KiB upstream (nginx) on "
-        f"another, which sleeps only where latency is measured; {CONNECTIONS} kept connections, a "
-        f"JWT of {len(world.jwt)} bytes (RS256), a PAT of {len(world.pat)}; {rounds.count} rounds of "
-        f"{rounds.seconds:g} s, alternating. {rounds.kept} measurements kept, {rounds.discarded} "
-        f"discarded because others used the cores. CPU is user and system time of the subject's processes, from /proc. "
-        "**Only ratios within one run mean anything.**",
+        f"another, which never sleeps; {CONNECTIONS} kept connections, a JWT of {len(world.jwt)} bytes "
+        f"(RS256), a PAT of {len(world.pat)}; {rounds.count} rounds of {rounds.seconds:g} s, "
+        f"alternating, for latency more and shorter ones. {rounds.kept} measurements kept, "
+        f"{rounds.discarded} discarded because others used the cores. CPU is user and system time of "
+        "the subject's processes, from /proc. **Only ratios within one run mean anything.**",
         "",
         "## Goals",
         "",
@@ -91,8 +91,9 @@ def markdown(command, rounds, measured, memory):
         if not members:
             continue
         lines += ["", f"## {title}", "",
-                  "| subject | undisturbed rounds | requests/s | CPU µs per request | in user mode | per core and second | "
-                  "p50 µs | p99 µs | p99.9 µs | memory MiB |", "|---|---|---|---|---|---|---|---|---|---|"]
+                  "| subject | undisturbed rounds | requests/s | CPU µs per request | in user mode | "
+                  "per core and second | p50 µs | p99 µs | p99.9 µs | memory MiB |",
+                  "|---|---|---|---|---|---|---|---|---|---|"]
         for subject in members:
             results = best(measured[subject.key])
             clean = sum(r["clean"] for r in results)
@@ -100,8 +101,8 @@ def markdown(command, rounds, measured, memory):
                       for k in ("rate", "cpu", "user", "p50", "p99", "p999", "rss")}
             lines.append(
                 f"| {subject.title} | {clean} | {middle['rate']:,.0f} | {middle['cpu']:.2f} | "
-                f"{middle['user']:.1f} | {1e6 / middle['cpu']:,.0f} | {middle['p50']:,.0f} | {middle['p99']:,.0f} | "
-                f"{middle['p999']:,.0f} | {middle['rss']:.1f} |")
+                f"{middle['user']:.1f} | {1e6 / middle['cpu']:,.0f} | {middle['p50']:,.0f} | "
+                f"{middle['p99']:,.0f} | {middle['p999']:,.0f} | {middle['rss']:.1f} |")
     return "\n".join(lines) + "\n"
 
 
