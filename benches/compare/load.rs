@@ -12,15 +12,15 @@
 //!
 //! It says `ready` when the connections are there and warm, and waits for a line: whoever measures a
 //! proxy notes its processor time then. After SECONDS it prints one line of JSON: requests answered,
-//! seconds, and microseconds at the percentiles. An answer that is not 200 ends it with an error.
-//! `idle` waits for one more line instead.
+//! seconds, and microseconds at the percentiles. So for each line, with the same connections, until
+//! there are no more. An answer that is not 200 ends it with an error. `idle` waits for one line.
 //!
 //! What `open` asks for has its time: an answer is late from when the request was due, not from when
 //! it could be sent (coordinated omission).
 //!
 //! Without arguments it ends at once, as when `cargo test --benches` runs it.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark may panic and prints")]
+#![expect(clippy::print_stdout, reason = "that is how it tells")]
 
 use std::{
     error::Error,
@@ -72,7 +72,7 @@ fn main() -> Result<(), Failure> {
         tls: tls_config(tls)?,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let measured = runtime.block_on(async {
+    runtime.block_on(async {
         tokio::spawn(stay_awake());
         match (mode.as_str(), rate) {
             ("closed", _) => load.closed().await,
@@ -81,9 +81,7 @@ fn main() -> Result<(), Failure> {
             ("idle", _) => load.idle().await,
             _ => Err("closed, open, handshake or idle".into()),
         }
-    })?;
-    println!("{measured}");
-    Ok(())
+    })
 }
 
 /// Lets the upstream, which is on the same core, have its turn, and never sleeps: a subject that finds
@@ -129,90 +127,99 @@ struct Load {
 }
 
 impl Load {
-    async fn closed(&self) -> Result<String, Failure> {
-        let mut asking = JoinSet::new();
-        let until_told = Start::new();
-        for mut client in self.connect().await? {
-            let (request, lasts, told) = (self.request.clone(), self.lasts, until_told.get());
-            asking.spawn(async move {
-                let began = told.await;
-                let mut took = Vec::with_capacity(8192);
-                while began.elapsed() < lasts {
-                    let sent = Instant::now();
-                    client.ask(&request).await?;
-                    took.push(sent.elapsed());
-                }
-                Ok(took)
-            });
+    async fn closed(&self) -> Result<(), Failure> {
+        let mut clients = self.connect().await?;
+        println!("ready");
+        while let Some(began) = told()? {
+            let mut asking = JoinSet::new();
+            for mut client in clients.drain(..) {
+                let (request, lasts) = (self.request.clone(), self.lasts);
+                asking.spawn(async move {
+                    let mut took = Vec::with_capacity(8192);
+                    while began.elapsed() < lasts {
+                        let sent = Instant::now();
+                        client.ask(&request).await?;
+                        took.push(sent.elapsed());
+                    }
+                    Ok((client, took))
+                });
+            }
+            clients = measured(began, asking).await?;
         }
-        measured(until_told, asking).await
+        Ok(())
     }
 
-    async fn open(&self, rate: f64) -> Result<String, Failure> {
-        let mut asking = JoinSet::new();
-        let until_told = Start::new();
-        let mut turns = Vec::new();
-        for mut client in self.connect().await? {
-            let (turn, mut due) = mpsc::unbounded_channel::<Instant>();
-            turns.push(turn);
-            let request = self.request.clone();
-            asking.spawn(async move {
-                let mut took = Vec::with_capacity(8192);
-                while let Some(due) = due.recv().await {
-                    client.ask(&request).await?;
-                    took.push(due.elapsed());
-                }
-                Ok(took)
-            });
-        }
-        let (told, lasts) = (until_told.get(), self.lasts);
-        let telling = tokio::spawn(async move {
-            let began = told.await;
-            let (mut due, mut next, mut random) = (began, 0, 0x9E37_79B9_7F4A_7C15_u64);
-            while due < began + lasts {
-                while Instant::now() < due {
-                    tokio::task::yield_now().await;
-                }
-                // As many users who know nothing of each other would (Poisson).
-                random ^= random << 13;
-                random ^= random >> 7;
-                random ^= random << 17;
-                let uniform = ((random >> 11) + 1) as f64 / (1_u64 << 53) as f64;
-                let _ = turns[next].send(due);
-                next = (next + 1) % turns.len();
-                due += Duration::from_secs_f64(-uniform.ln() / rate);
+    async fn open(&self, rate: f64) -> Result<(), Failure> {
+        let mut clients = self.connect().await?;
+        let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+        println!("ready");
+        while let Some(began) = told()? {
+            let mut asking = JoinSet::new();
+            let mut turns = Vec::new();
+            for mut client in clients.drain(..) {
+                let (turn, mut due) = mpsc::unbounded_channel::<Instant>();
+                turns.push(turn);
+                let request = self.request.clone();
+                asking.spawn(async move {
+                    let mut took = Vec::with_capacity(8192);
+                    while let Some(due) = due.recv().await {
+                        client.ask(&request).await?;
+                        took.push(due.elapsed());
+                    }
+                    Ok((client, took))
+                });
             }
-        });
-        let result = measured(until_told, asking).await;
-        telling.await?;
-        result
+            let lasts = self.lasts;
+            let telling = tokio::spawn(async move {
+                let (mut due, mut next) = (began, 0);
+                while due < began + lasts {
+                    while Instant::now() < due {
+                        tokio::task::yield_now().await;
+                    }
+                    // As many users who know nothing of each other would (Poisson).
+                    random ^= random << 13;
+                    random ^= random >> 7;
+                    random ^= random << 17;
+                    let uniform = ((random >> 11) + 1) as f64 / (1_u64 << 53) as f64;
+                    let _ = turns[next].send(due);
+                    next = (next + 1) % turns.len();
+                    due += Duration::from_secs_f64(-uniform.ln() / rate);
+                }
+                random
+            });
+            clients = measured(began, asking).await?;
+            random = telling.await?;
+        }
+        Ok(())
     }
 
     /// The server says that it is no longer needed: a client that closes first would be out of
     /// ports soon.
-    async fn handshake(&self) -> Result<String, Failure> {
-        let mut asking = JoinSet::new();
-        let until_told = Start::new();
+    async fn handshake(&self) -> Result<(), Failure> {
         Client::connect(self).await?.ask(&self.request).await?;
-        for _ in 0..self.connections {
-            let (load, told) = (self.clone(), until_told.get());
-            asking.spawn(async move {
-                let began = told.await;
-                let mut took = Vec::with_capacity(8192);
-                while began.elapsed() < load.lasts {
-                    let sent = Instant::now();
-                    let mut client = Client::connect(&load).await?;
-                    client.ask(&load.request).await?;
-                    client.end().await;
-                    took.push(sent.elapsed());
-                }
-                Ok(took)
-            });
+        println!("ready");
+        while let Some(began) = told()? {
+            let mut asking = JoinSet::new();
+            for _ in 0..self.connections {
+                let load = self.clone();
+                asking.spawn(async move {
+                    let mut took = Vec::with_capacity(8192);
+                    while began.elapsed() < load.lasts {
+                        let sent = Instant::now();
+                        let mut client = Client::connect(&load).await?;
+                        client.ask(&load.request).await?;
+                        client.end().await;
+                        took.push(sent.elapsed());
+                    }
+                    Ok(((), took))
+                });
+            }
+            measured(began, asking).await?;
         }
-        measured(until_told, asking).await
+        Ok(())
     }
 
-    async fn idle(&self) -> Result<String, Failure> {
+    async fn idle(&self) -> Result<(), Failure> {
         let mut clients = Vec::new();
         for _ in 0..self.connections {
             let mut client = Client::connect(self).await?;
@@ -220,8 +227,9 @@ impl Load {
             clients.push(client);
         }
         println!("ready");
-        io::stdin().lock().read_line(&mut String::new())?;
-        Ok(format!("{{\"connections\":{}}}", clients.len()))
+        told()?;
+        println!("{{\"connections\":{}}}", clients.len());
+        Ok(())
     }
 
     async fn connect(&self) -> Result<Vec<Client>, Failure> {
@@ -250,32 +258,22 @@ impl Load {
     }
 }
 
-/// When all begin.
-struct Start(tokio::sync::watch::Sender<Option<Instant>>);
-
-impl Start {
-    fn new() -> Self {
-        Self(tokio::sync::watch::Sender::new(None))
-    }
-
-    fn get(&self) -> impl Future<Output = Instant> + Send + use<> {
-        let mut begun = self.0.subscribe();
-        async move { begun.wait_for(Option::is_some).await.unwrap().unwrap() }
-    }
+/// When all begin: with the next line, if there is one. Until then the runtime stands still.
+fn told() -> Result<Option<Instant>, Failure> {
+    let read = io::stdin().lock().read_line(&mut String::new())?;
+    Ok((read > 0).then(Instant::now))
 }
 
-async fn measured(
-    start: Start,
-    mut asking: JoinSet<Result<Vec<Duration>, Failure>>,
-) -> Result<String, Failure> {
-    println!("ready");
-    let mut line = String::new();
-    io::stdin().lock().read_line(&mut line)?;
-    let began = Instant::now();
-    start.0.send_replace(Some(began));
-    let mut took = Vec::new();
+/// Prints what it took, and gives back who asked.
+async fn measured<C: 'static>(
+    began: Instant,
+    mut asking: JoinSet<Result<(C, Vec<Duration>), Failure>>,
+) -> Result<Vec<C>, Failure> {
+    let (mut clients, mut took) = (Vec::new(), Vec::new());
     while let Some(of_one) = asking.join_next().await {
-        took.append(&mut of_one??);
+        let (client, mut its) = of_one??;
+        clients.push(client);
+        took.append(&mut its);
     }
     let seconds = began.elapsed().as_secs_f64();
     took.sort_unstable();
@@ -283,13 +281,14 @@ async fn measured(
         let index = (took.len() as f64 * share) as usize;
         took.get(index.min(took.len().saturating_sub(1))).map_or(0.0, |d| d.as_secs_f64() * 1e6)
     };
-    Ok(format!(
+    println!(
         "{{\"requests\":{},\"seconds\":{seconds:.4},\"p50\":{:.1},\"p99\":{:.1},\"p999\":{:.1}}}",
         took.len(),
         at(0.5),
         at(0.99),
         at(0.999)
-    ))
+    );
+    Ok(clients)
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}

@@ -13,11 +13,6 @@ import subprocess
 import sys
 import time
 
-# A measurement counts if tasks that are not ours took less than this share of the two cores, and
-# the hypervisor less than that.
-OTHERS_SHARE = 0.03
-STEAL_SHARE = 0.02
-
 
 def fail(text):
     sys.exit(f"{pathlib.Path(sys.argv[0]).name}: {text}")
@@ -156,10 +151,6 @@ class Watch:
     def others(self):
         ours = self.bench.pids()
         return tasks({int(p) for p in os.listdir("/proc") if p.isdigit()} - ours)
-
-    def is_quiet(self):
-        others, stolen = self.shares()
-        return others < OTHERS_SHARE and stolen < STEAL_SHARE
 
     def shares(self):
         seconds = 2 * (time.monotonic() - self.began)

@@ -3,19 +3,25 @@
 import statistics
 import time
 
-from machine import (OTHERS_SHARE, STEAL_SHARE, Watch, cpu_seconds, fail, rss_mib, take_turns, tell,
-                     ticks)
+from machine import Watch, cpu_seconds, fail, rss_mib, take_turns, tell, ticks
 from world import CONNECTIONS, HANDSHAKING, Load
+
+# A measurement counts if tasks that are not ours took less than this share of the two cores, and
+# the hypervisor less than that.
+OTHERS_SHARE = 0.03
+STEAL_SHARE = 0.02
 
 
 class Rounds:
-    """All subjects in turn, and again, as long as there is time."""
+    """All subjects in turn, and again, as long as there is time.
 
-    def __init__(self, world, count, seconds, time_in_all, time_for_quiet):
+    A round is short: the speed of a shared machine changes within seconds, and what is compared
+    should have the same. So the connections stay from one round to the next."""
+
+    def __init__(self, world, count, seconds, time_in_all):
         self.world, self.bench = world, world.bench
         self.count, self.seconds = count, seconds
         self.deadline = time.monotonic() + time_in_all
-        self.patience = time_for_quiet
         # Bounded: where others never stop, trying again is no help.
         self.retries = len(world.subjects) * count // 2
         self.kept = self.discarded = 0
@@ -25,29 +31,36 @@ class Rounds:
         subjects = self.world.subjects
         measured = {subject.key: [] for subject in subjects}
         for group in dict.fromkeys(subject.group for subject in subjects):
-            members = [subject for subject in subjects if subject.group == group]
-            count, seconds, rate = self.count, self.seconds, 0
+            rate = []
             if group == "latency":
-                # One stall of the machine makes the p99 of all its round, so there are more rounds,
-                # and shorter ones.
-                count, seconds = 3 * count, 0.4 * seconds
-                rate = 0.7 * statistics.median(m["rate"] for m in best(measured["jwt"]))
-            for turn in range(count):
+                rate = [0.7 * statistics.median(m["rate"] for m in best(measured["jwt"]))]
+            members = [(subject, self.load(subject, rate)) for subject in subjects
+                       if subject.group == group]
+            for turn in range(self.count):
                 # Nobody is always the first.
                 shift = turn * 2 % len(members)
-                for subject in members[shift:] + members[:shift]:
-                    result = self.least_disturbed(subject, seconds, rate)
+                for subject, load in members[shift:] + members[:shift]:
+                    result = self.least_disturbed(subject, load)
                     measured[subject.key].append({**result, "turn": turn})
-                tell(f"{group}: round {turn + 1} of {count}, "
-                     f"{self.discarded} measurements discarded so far")
                 if time.monotonic() > self.deadline and turn > 0:
                     break
+            tell(f"{group}: {turn + 1} rounds of {self.count}, "
+                 f"{self.discarded} measurements discarded so far")
+            for _, load in members:
+                self.bench.end(load)
         return measured
 
-    def least_disturbed(self, subject, seconds, rate):
+    def load(self, subject, rate):
+        connections = HANDSHAKING if subject.mode == "handshake" else CONNECTIONS
+        load = Load(self.bench, self.world.programs, subject.mode, subject.port, subject.request,
+                    connections, self.seconds, *rate, *subject.tls)
+        take_turns(load.family | self.world.servers["upstream"].family)
+        return load
+
+    def least_disturbed(self, subject, load):
         least = None
         while True:
-            result = self.measure(subject, seconds, rate)
+            result = self.measure(subject, load)
             if least is None or result["noise"] < least["noise"]:
                 least = result
             self.kept += result["clean"]
@@ -56,45 +69,22 @@ class Rounds:
                 return least
             self.retries -= 1
 
-    def measure(self, subject, seconds, rate):
-        self.wait_for_quiet()
-        connections = HANDSHAKING if subject.mode == "handshake" else CONNECTIONS
-        extra = [rate] if subject.mode == "open" else []
-        load = Load(self.bench, self.world.programs, subject.mode, subject.port, subject.request,
-                    connections, seconds, *extra, *subject.tls)
-        upstream = self.world.servers["upstream"]
-        take_turns(load.family | upstream.family)
-        try:
-            watch = Watch(self.bench)
-            before, user = cpu_seconds(subject.server.family), ticks(subject.server.family)
-            result = load.go()
-            cpu = cpu_seconds(subject.server.family) - before
-            in_user, in_all = (b - a for a, b in zip(user, ticks(subject.server.family)))
-            others, stolen = watch.shares()
-        finally:
-            self.bench.end(load)
+    def measure(self, subject, load):
+        watch = Watch(self.bench)
+        before, user = cpu_seconds(subject.server.family), ticks(subject.server.family)
+        result = load.go()
+        cpu = cpu_seconds(subject.server.family) - before
+        result["in_user"], result["in_all"] = (
+            b - a for a, b in zip(user, ticks(subject.server.family)))
+        others, stolen = watch.shares()
         if not result["requests"]:
             fail(f"{subject.key}: nothing was answered")
         result["rate"] = result["requests"] / result["seconds"]
         result["cpu"] = cpu / result["requests"] * 1e6
-        result["user"] = result["cpu"] * in_user / max(in_all, 1)
         result["rss"] = rss_mib(subject.server.family)
         result["clean"] = others < OTHERS_SHARE and stolen < STEAL_SHARE
         result["noise"] = others + stolen
         return result
-
-    def wait_for_quiet(self):
-        """A while at the most: on a machine that is always busy there is a result, too, with a
-        mark."""
-        if self.patience <= 0:
-            return
-        began = time.monotonic()
-        while time.monotonic() - began < min(10, self.patience):
-            watch = Watch(self.bench)
-            time.sleep(0.3)
-            if watch.is_quiet():
-                return
-        self.patience -= time.monotonic() - began
 
 
 def best(results):
