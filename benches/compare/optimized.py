@@ -70,8 +70,8 @@ def llvm_profdata():
 
 def optimized(tools):
     """Where the program is; it is made anew when something that it is made of has changed."""
-    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", programs.ROOT / "target")).absolute()
-    place = target / "optimized"
+    # Seen from where cargo runs, as cargo sees it.
+    place = programs.ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "optimized"
     program, stamp, now = place / "passticket-proxy", place / "made-of", made_of()
     if program.exists() and read(stamp) == now:
         return program
