@@ -11,6 +11,9 @@ from world import CONNECTIONS, HANDSHAKING, Load
 OTHERS_SHARE = 0.03
 STEAL_SHARE = 0.02
 
+# So often is what was disturbed measured again, at the most.
+PATIENCE = 5
+
 
 class Rounds:
     """All subjects in turn, and again, as long as there is time.
@@ -59,15 +62,17 @@ class Rounds:
 
     def least_disturbed(self, subject, load):
         least = None
-        while True:
+        # Not for long, either: the connections of the other loads must not be idle for half a minute.
+        for _ in range(PATIENCE):
             result = self.measure(subject, load)
             if least is None or result["noise"] < least["noise"]:
                 least = result
             self.kept += result["clean"]
             self.discarded += not result["clean"]
             if result["clean"] or not self.retries or time.monotonic() > self.deadline:
-                return least
+                break
             self.retries -= 1
+        return least
 
     def measure(self, subject, load):
         watch = Watch(self.bench)

@@ -14,6 +14,9 @@ import programs
 from machine import Bench, fail, read, tell
 from training import train
 
+# The demonstration, and the gateways of the training.
+TAUGHT = 4
+
 HERE = pathlib.Path(__file__).resolve().parent
 
 
@@ -24,7 +27,7 @@ def output(*command, **more):
 
 def made_of():
     """All that the program and what is learnt from it depend on."""
-    taught_by = [HERE / name for name in ("training.py", "world.py", "load.rs")]
+    taught_by = [HERE / name for name in ("optimized.py", "training.py", "world.py", "load.rs")]
     names = sorted([*programs.ROOT.glob("src/**/*.rs"), *programs.ROOT.glob("Cargo.*"),
                     *programs.ROOT.glob(".cargo/*"), *taught_by])
     digest = hashlib.sha256((output("rustc", "-vV") + os.environ.get("RUSTFLAGS", "")).encode())
@@ -94,8 +97,11 @@ def optimized(tools):
             train(bench, {**programs.tools(), "passticket-proxy": copy})
         finally:
             bench.end_all()
+        found = [*counts.glob("*.profraw")]
+        if len(found) != TAUGHT:
+            fail(f"{len(found)} of {TAUGHT} programs have written what they counted")
         merged = directory / "merged"
-        output(profdata, "merge", "-o", merged, *counts.glob("*.profraw"))
+        output(profdata, "merge", "-o", merged, *found)
         # Cargo does not look into it, so what is new needs a new name.
         name = hashlib.sha256(merged.read_bytes()).hexdigest()[:16]
         for old in place.glob("*.profdata"):

@@ -28,6 +28,7 @@ def train(bench, programs):
     upload = world.request("upload", "/ticket/api/v1/upload", cookie, method="POST", body="x" * 65536)
     large = world.request("large", "/bypass/api/v1/large", cookie)
     health = world.request("health", "/application/health", "Connection: close")
+    header = bench.write("cookie", cookie, 0o600)
     server, mutual = world.server_tls(), world.mutual_tls()
     for name, mode, request, tls in (
             ("plain", "closed", jwt, []), ("plain", "closed", bearer, []),
@@ -48,8 +49,8 @@ def train(bench, programs):
                        ("/ticket/api/v1/upload", ["--data-binary", f"@{upload}"])):
         subprocess.run(
             [bench.tools["curl"], "-sS", "--fail", "--http2", "--parallel", "--noproxy", "*",
-             "--max-time", "60", "--cacert", world.demo / "certs/ca.pem", "-H", cookie, *data,
+             "--max-time", "60", "--cacert", world.demo / "certs/ca.pem", "-H", f"@{header}", *data,
              "-o", "/dev/null", f"https://localhost:{world.ports['tls']}{path}?[1-2000]"],
             check=True, stderr=subprocess.DEVNULL)
-    for process in reversed(bench.processes[:]):
+    for process in bench.processes[:]:
         bench.end(process)

@@ -232,6 +232,8 @@ async fn given_up(signal: &Signal, writing: &Writing, patience: Duration) {
 impl<B> Drop for Wire<B> {
     fn drop(&mut self) {
         self.signal.is_let_go.store(true, Ordering::Relaxed);
+        // A task that drives it may be waiting for what nobody reads any more.
+        self.signal.wake_by_ref();
     }
 }
 
