@@ -24,18 +24,13 @@
 //! | [`layer`] | the Tower layers | core |
 //! | [`message`] | the messages of Zowe, and errors as HTTP | core |
 //! | [`clock`], [`connection`] | what time it is; who is connected | core |
-#![cfg_attr(
-    feature = "standalone",
-    doc = "| [`api`] | the auth endpoints | `api` |
-| [`proxy`] | forwarding to the services | `proxy` |
-| [`remote`] | asking other services: limits, remembered answers | `remote` |
-| [`tls`] | the listener, and TLS to the services | `tls` |
-| [`config`] | zowe.yaml and api-defs | `config` |"
-)]
+//! | `api` | the auth endpoints | `api` |
+//! | `proxy` | forwarding to the services | `proxy` |
+//! | `remote` | HTTP clients for other services | `remote` |
+//! | `tls` | the listener, and TLS to the services | `tls` |
 //!
-//! The default feature `standalone` builds the program `passticket-proxy`. An embedder writes
-//! `default-features = false` and gets the core, which has no TLS, no YAML and no command line in
-//! it; `store`, `api`, `proxy`, `remote`, `tls` and `config` add up. No feature changes what another does.
+//! The default is the core, which has no TLS and no HTTP client or server in it. `store`, `api`, `proxy`,
+//! `remote` and `tls` add to it, and `full` is all of them. No feature changes what another does.
 //!
 //! # Where to begin
 //! - The layers on a router of your own: `examples/axum.rs`.
@@ -51,16 +46,12 @@ pub mod audit;
 mod authority;
 #[cfg(any(feature = "proxy", feature = "remote"))]
 mod causes;
-pub mod clock;
-#[cfg(feature = "config")]
-pub mod config;
 pub mod connection;
 #[cfg(any(feature = "proxy", feature = "tls"))]
 mod gather;
 pub mod identity;
 pub mod layer;
 pub mod message;
-pub mod passticket;
 #[cfg(feature = "proxy")]
 pub mod proxy;
 #[cfg(feature = "remote")]
@@ -70,6 +61,9 @@ pub mod saf;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod token;
+
+#[doc(inline)]
+pub use passticket::{self, clock};
 
 /// Compiles the code of README.md.
 #[cfg(doctest)]

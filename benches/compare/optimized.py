@@ -28,7 +28,8 @@ def output(*command, **more):
 def made_of():
     """All that the program and what is learnt from it depend on."""
     taught_by = [HERE / name for name in ("optimized.py", "training.py", "world.py", "load.rs")]
-    names = sorted([*programs.ROOT.glob("src/**/*.rs"), *programs.ROOT.glob("Cargo.*"),
+    names = sorted([*programs.ROOT.glob("src/**/*.rs"), *programs.ROOT.glob("crates/*/src/**/*.rs"),
+                    *programs.ROOT.glob("crates/*/Cargo.toml"), *programs.ROOT.glob("Cargo.*"),
                     *programs.ROOT.glob(".cargo/*"), *taught_by])
     digest = hashlib.sha256((output("rustc", "-vV") + os.environ.get("RUSTFLAGS", "")).encode())
     for name in names:

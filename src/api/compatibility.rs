@@ -81,7 +81,7 @@ fn reference(error: &ApiError) -> Option<(StatusCode, Option<ApiMessage>)> {
         ApiError::CertificateRequired => (StatusCode::FORBIDDEN, None),
         ApiError::InvalidDelegateBody(_) => (StatusCode::BAD_REQUEST, None),
         // It has no such limit, so it is one more ticket that cannot be made.
-        ApiError::Ticket(error) if error.again_in().is_some() => {
+        ApiError::Ticket(error) if error.retry_after().is_some() => {
             let text = error.codes().text();
             let message = ApiMessage::with(&message::TICKET_FAILED, &[&text]);
             (StatusCode::INTERNAL_SERVER_ERROR, Some(message))

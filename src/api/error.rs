@@ -260,7 +260,7 @@ impl ApiError {
             Self::Ticket(error) => {
                 let status = match error.codes() {
                     SafReturnCodes::NO_PROFILE => Is::BAD_REQUEST,
-                    _ if error.again_in().is_some() => Is::SERVICE_UNAVAILABLE,
+                    _ if error.retry_after().is_some() => Is::SERVICE_UNAVAILABLE,
                     _ => Is::INTERNAL_SERVER_ERROR,
                 };
                 (status, ApiMessage::with(&message::TICKET_FAILED, &[&error.codes().text()]))
@@ -318,7 +318,7 @@ impl ApiError {
             | Self::InvalidPatBody(problem)
             | Self::InvalidRuleBody(problem) => Some(problem.to_string()),
             Self::PasswordChangeUnsupported | Self::TooManyScopes => Some(self.to_string()),
-            Self::Ticket(error) if error.again_in().is_some() => {
+            Self::Ticket(error) if error.retry_after().is_some() => {
                 let limit = "the application takes a PassTicket once, and there is one each second \
                              for a user; try again after the time that Retry-After \
                              tells";
@@ -336,12 +336,12 @@ impl ApiError {
     }
 
     /// When the same request may be answered otherwise.
-    fn again_in(&self) -> Option<Duration> {
+    fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::TooManyAttempts { retry_after } | Self::TooManyCalls { retry_after } => {
                 Some(*retry_after)
             }
-            Self::Ticket(error) => error.again_in(),
+            Self::Ticket(error) => error.retry_after(),
             _ => None,
         }
     }
@@ -390,7 +390,7 @@ impl ApiError {
             }
         };
         let headers = response.headers_mut();
-        if let Some(after) = self.again_in() {
+        if let Some(after) = self.retry_after() {
             headers.insert(RETRY_AFTER, message::retry_after(after));
         }
         // RFC 9110 §11.6.1.

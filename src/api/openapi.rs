@@ -738,7 +738,7 @@ fn no_ticket() -> Vec<ApiError> {
     let all_taken =
         NoSecond::AllTaken { spare: Duration::from_secs(60), again_in: Duration::from_secs(1) };
     let mut errors = codes.map(|codes| GenerateError::new(user, applid, codes).into()).to_vec();
-    errors.push(GenerateError::without_second(user, applid, all_taken).into());
+    errors.push(GenerateError::no_slot(user, applid, all_taken).into());
     errors
 }
 

@@ -196,9 +196,7 @@ impl From<&GenerateError> for ReasonCode {
     fn from(error: &GenerateError) -> Self {
         match error.no_second() {
             Some(NoSecond::AllTaken { .. }) => Self::NoSecondLeft,
-            Some(NoSecond::ClockSetBack { .. } | NoSecond::TooManyPairs { .. }) => {
-                Self::TicketFailed
-            }
+            Some(_) => Self::TicketFailed,
             None => error.codes().into(),
         }
     }
@@ -216,7 +214,7 @@ mod tests {
         let not_a_user = UserId::new("too long for a user").unwrap_err();
         let codes = |saf, racf, reason| SafReturnCodes { saf, racf, reason };
         let (user, applid) = (UserId::new("A").unwrap(), Applid::new("B").unwrap());
-        let none = |why| GenerateError::without_second(user, applid, why);
+        let none = |why| GenerateError::no_slot(user, applid, why);
         let secs = Duration::from_secs(60);
         let cases: [(ReasonCode, &str, Outcome); 24] = [
             ((&TokenError::TooLong { len: 1 }).into(), "token-malformed", Outcome::Refused),

@@ -78,7 +78,9 @@ impl Failure {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::OutOfScope { .. } => StatusCode::FORBIDDEN,
-            Self::Generate(error) if error.again_in().is_some() => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Generate(error) if error.retry_after().is_some() => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Generate(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Identity(MapError::Unavailable | MapError::Failed(_))
             | Self::Revocation(CheckError::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
@@ -165,7 +167,7 @@ mod tests {
                 500,
             ),
             (
-                GenerateError::without_second(user, applid, all_taken).into(),
+                GenerateError::no_slot(user, applid, all_taken).into(),
                 "ZWEAG141E The generation of the PassTicket failed. Reason: An internal error was \
                  encountered.",
                 503,

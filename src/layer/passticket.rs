@@ -365,7 +365,7 @@ fn set_ticket(
     headers.insert(AUTHORIZATION, basic(user, ticket));
     if let Some(CustomHeaders { user: user_header, ticket: ticket_header }) = custom {
         headers.insert(user_header, sensitive(user.as_bytes()));
-        headers.insert(ticket_header, sensitive(ticket.as_bytes()));
+        headers.insert(ticket_header, sensitive(ticket.expose_bytes()));
     }
 }
 
@@ -373,7 +373,7 @@ fn set_ticket(
 fn basic(user: &UserId, ticket: &PassTicket) -> HeaderValue {
     // 8 + 1 + 8 bytes at the most, which base64 makes 24 of.
     let mut plain = Zeroizing::new([0; 17]);
-    let (user, ticket) = (user.as_bytes(), ticket.as_bytes());
+    let (user, ticket) = (user.as_bytes(), ticket.expose_bytes());
     let len = user.len() + 1 + ticket.len();
     plain[..user.len()].copy_from_slice(user);
     plain[user.len()] = b':';

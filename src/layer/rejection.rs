@@ -84,7 +84,7 @@ impl Rejection {
             let headers = response.headers_mut();
             headers.insert(&X_ZOWE_AUTH_FAILURE, failure.header_value());
             if let Failure::Generate(error) = failure
-                && let Some(after) = error.again_in()
+                && let Some(after) = error.retry_after()
             {
                 headers.insert(RETRY_AFTER, message::retry_after(after));
             }

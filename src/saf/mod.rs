@@ -26,7 +26,6 @@
 
 #[cfg(feature = "remote")]
 mod endpoint;
-pub mod esm;
 mod file;
 mod permitted;
 mod profile;

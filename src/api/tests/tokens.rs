@@ -144,7 +144,7 @@ async fn a_ticket_is_for_the_user_of_the_token() {
     assert_eq!(answer, want);
     let applid = Applid::new("ZOWEAPPL").unwrap();
     let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977").unwrap();
-    let ticket = crate::passticket::PassTicket::parse(ticket).unwrap();
+    let ticket = passticket::PassTicket::parse(ticket).unwrap();
     let user = UserId::new("USER").unwrap();
     assert!(profile.evaluate(&user, &ticket, world.clock.now()).is_ok());
 

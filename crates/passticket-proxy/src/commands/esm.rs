@@ -1,0 +1,168 @@
+//! `esm`: commands for the security product.
+
+use std::{collections::BTreeMap, path::Path};
+
+use passticket_proxy::config::Config;
+use passticket_proxy::esm::{self, Application, Commands, Identity, Label};
+use tower_passticket::{
+    api::Grant,
+    passticket::{Algorithm, Applid, Replay, UserId},
+};
+
+use crate::{
+    cli::{Esm, EsmIdentity, EsmTopic},
+    commands::check,
+    exit::Exit,
+    terminal::say,
+};
+
+/// The user id of the started task in the jobs that Zowe is installed with.
+const ZOWESRV: &str = "ZWESVUSR";
+
+/// Each once, in order.
+type Applications = BTreeMap<Applid, Application>;
+
+/// What a configuration needs.
+struct Needed {
+    gateway: UserId,
+    applications: Applications,
+    /// Users who are granted PassTickets of others.
+    callers: Vec<UserId>,
+}
+
+pub(crate) fn esm(args: &Esm) -> Result<(), Exit> {
+    let esm = args.esm.ok_or_else(|| {
+        Exit::usage("--esm is missing; write --esm racf, --esm acf2 or --esm tss")
+    })?;
+    check_combination(args)?;
+    let needed = args.from_config.as_deref().map(needed).transpose()?;
+    let gateway = match (args.zowesrv, &needed) {
+        (Some(gateway), _) => gateway,
+        (None, Some(needed)) => needed.gateway,
+        (None, None) => UserId::new(ZOWESRV).map_err(Exit::runtime)?,
+    };
+    let passticket = |applications: &Applications| {
+        let applids: Vec<_> = applications.keys().copied().collect();
+        esm::passticket(esm, &gateway, &applids)
+    };
+    let keys = |applications: Applications| {
+        let applications: Vec<_> = applications.into_values().collect();
+        esm::keys(esm, &applications)
+    };
+    let printed = match (&args.topic, needed) {
+        (None, None) => {
+            return Err(Exit::usage(
+                "nothing to print; write passticket, keys, delegate or identity, or --from-config \
+                 with a zowe.yaml",
+            ));
+        }
+        (None, Some(Needed { applications, callers, .. })) => {
+            let mut printed = vec![passticket(&applications), keys(applications)];
+            if !callers.is_empty() {
+                printed.push(esm::delegate(esm, &callers));
+            }
+            printed
+        }
+        (Some(EsmTopic::Passticket { applid }), needed) => {
+            vec![passticket(&chosen(applid, None, needed)?)]
+        }
+        (Some(EsmTopic::Keys { applid, algorithm }), needed) => {
+            vec![keys(chosen(applid, *algorithm, needed)?)]
+        }
+        (Some(EsmTopic::Delegate { user }), _) => {
+            let mut users = user.clone();
+            users.sort_unstable();
+            users.dedup();
+            vec![esm::delegate(esm, &users)]
+        }
+        (Some(EsmTopic::Identity(args)), _) => identity(esm, &gateway, args)?,
+    };
+    for commands in printed {
+        commands.lines().for_each(say);
+    }
+    Ok(())
+}
+
+fn identity(esm: esm::Esm, gateway: &UserId, args: &EsmIdentity) -> Result<Vec<Commands>, Exit> {
+    let EsmIdentity { user, email, registry, subject, issuer, label } = args;
+    if email.is_none() && subject.is_none() {
+        return Err(Exit::usage(
+            "nobody is to be mapped; write --email and --registry, or --subject",
+        ));
+    }
+    let label = label.clone().unwrap_or_else(|| Label::of(user));
+    let email = email.as_ref().zip(registry.as_ref());
+    let email = email.map(|(email, registry)| Identity::Email { email, registry });
+    let issuer = issuer.as_ref();
+    let certificate = subject.as_ref().map(|subject| Identity::Certificate { subject, issuer });
+    let identities = email.into_iter().chain(certificate);
+    identities
+        .map(|identity| esm::identity(esm, gateway, user, identity, &label))
+        .collect::<Result<_, _>>()
+        .map_err(Exit::usage)
+}
+
+/// What --from-config says need not be said, and what it does not say it cannot.
+fn check_combination(args: &Esm) -> Result<(), Exit> {
+    let wrong = match (&args.topic, &args.from_config) {
+        (Some(EsmTopic::Passticket { applid }), Some(_)) if !applid.is_empty() => true,
+        (Some(EsmTopic::Keys { applid, algorithm }), Some(_)) => {
+            !applid.is_empty() || algorithm.is_some()
+        }
+        (Some(EsmTopic::Delegate { .. } | EsmTopic::Identity(_)), Some(_)) => {
+            return Err(Exit::usage(
+                "--from-config has nothing for this topic; write it with passticket or keys, or \
+                 without a topic",
+            ));
+        }
+        _ => false,
+    };
+    if wrong {
+        return Err(Exit::usage(
+            "--from-config says which APPLIDs and algorithms there are; leave out --applid and \
+             --algorithm, or --from-config",
+        ));
+    }
+    Ok(())
+}
+
+/// The applications of the configuration, or those of the command line.
+fn chosen(
+    applids: &[Applid],
+    algorithm: Option<Algorithm>,
+    needed: Option<Needed>,
+) -> Result<Applications, Exit> {
+    match (applids, algorithm, needed) {
+        (_, _, Some(needed)) => Ok(needed.applications),
+        ([], _, None) => Err(Exit::usage(
+            "--applid is missing; write --applid with the APPLID of the service, or --from-config \
+             with a zowe.yaml",
+        )),
+        (applids, algorithm, None) => {
+            let algorithm = algorithm.unwrap_or(Algorithm::Legacy);
+            // As Zowe asks for (spec 000), and as a configuration does not have it unless told so.
+            let replay = Replay::Allowed;
+            let application = |applid| Application { applid, algorithm, replay };
+            Ok(applids.iter().map(|applid| (*applid, application(*applid))).collect())
+        }
+    }
+}
+
+/// Each APPLID that has a key: a configuration with a service without one is none.
+fn needed(file: &Path) -> Result<Needed, Exit> {
+    let Config { profiles, gateway_user, delegation, .. } = check::load_quietly(file)?.config;
+    let keys = profiles.iter().map(|profile| (*profile.applid(), (&**profile).into()));
+    let applications: Applications = keys.collect();
+    if applications.is_empty() {
+        let file = file.display();
+        return Err(Exit::usage(format!(
+            "{file}: there is no APPLID, so there is nothing to define; write one in \
+             passticketProxy.ptktdata"
+        )));
+    }
+    let grants = delegation.iter().flat_map(|delegation| &delegation.grants).flatten();
+    let mut callers: Vec<_> = grants.filter_map(Grant::user).copied().collect();
+    callers.sort_unstable();
+    callers.dedup();
+    Ok(Needed { gateway: gateway_user, applications, callers })
+}

@@ -1,0 +1,64 @@
+//! `ticket generate` and `ticket evaluate`.
+
+use std::{
+    fmt::Display,
+    io::{self, Read},
+    path::Path,
+};
+
+use passticket_proxy::config::read_secret_file;
+use tower_passticket::{
+    clock::{Clock, SystemClock, Timestamp},
+    passticket::KeyProfile,
+};
+use zeroize::Zeroizing;
+
+use crate::{
+    cli::{Evaluate, For, Generate},
+    exit::Exit,
+    terminal::say,
+};
+
+/// More than any key in hex takes.
+const MAX_KEY_TEXT: u64 = 4096;
+
+pub(crate) fn generate(Generate { ticket }: &Generate) -> Result<(), Exit> {
+    let made = profile(ticket)?.generate(&ticket.user, time(ticket));
+    say(made.expose());
+    Ok(())
+}
+
+pub(crate) fn evaluate(Evaluate { ticket, passticket, window }: &Evaluate) -> Result<(), Exit> {
+    let profile = profile(ticket)?.with_window(*window);
+    let refused = |reason: &dyn Display| Exit::Negative(format!("refused: {reason}"));
+    let passticket = passticket.0.as_ref().map_err(|e| refused(e))?;
+    let evaluated =
+        profile.evaluate(&ticket.user, passticket, time(ticket)).map_err(|e| refused(&e))?;
+    let at = evaluated.generated_at().as_secs();
+    say(&format!("good: made at {at}, age {} s", evaluated.age_secs()));
+    Ok(())
+}
+
+fn time(ticket: &For) -> Timestamp {
+    ticket.at.map_or_else(|| SystemClock.now(), Timestamp::from_secs)
+}
+
+fn profile(ticket: &For) -> Result<KeyProfile, Exit> {
+    let key = read_key(&ticket.key_file)?;
+    let key = str::from_utf8(&key).unwrap_or_default();
+    KeyProfile::from_hex(ticket.applid, ticket.algorithm, key)
+        .map_err(|e| Exit::usage(format!("the key in {}: {e}", ticket.key_file.display())))
+}
+
+fn read_key(file: &Path) -> Result<Zeroizing<Vec<u8>>, Exit> {
+    if file.as_os_str() != "-" {
+        return read_secret_file(file).map_err(Exit::usage);
+    }
+    // Room for all of it at once: a buffer that grows leaves copies behind.
+    let mut key = Zeroizing::new(Vec::with_capacity(MAX_KEY_TEXT as usize));
+    io::stdin()
+        .take(MAX_KEY_TEXT)
+        .read_to_end(&mut key)
+        .map_err(|e| Exit::runtime(format!("cannot read the key from standard input: {e}")))?;
+    Ok(key)
+}

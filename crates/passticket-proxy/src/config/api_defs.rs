@@ -1,0 +1,405 @@
+//! Zowe static definitions, `api-defs/*.yml` (zowe-dataplane §5.2).
+
+use super::{
+    problem::{quote, suggest},
+    reader::{At, Field, Section},
+};
+use tower_passticket::{
+    layer::{Route, Scheme, Upstream},
+    token::ServiceId,
+};
+
+/// A service as its definition has it.
+pub(super) struct Service<'a> {
+    pub(super) id: ServiceId,
+    pub(super) routes: Vec<Defined<'a>>,
+    /// Some of its routes are wrong, and are not among them.
+    pub(super) broken: bool,
+}
+
+/// A route, and where it stands.
+pub(super) struct Defined<'a> {
+    pub(super) route: Route,
+    pub(super) at: At<'a>,
+    /// Where its APPLID stands, if it has one.
+    pub(super) applid_at: Option<At<'a>>,
+}
+
+/// The services of one file.
+pub(super) fn read(mut root: Section<'_>) -> Vec<Service<'_>> {
+    let services = root.optional("services").map(|field| field.items()).unwrap_or_default();
+    if let Some(field) = root.optional("additionalServiceMetadata") {
+        field.at.warning("has no effect here yet; write what it says to the services themselves");
+    }
+    root.accept(&["catalogUiTiles"]);
+    root.finish();
+    services.iter().filter_map(service).collect()
+}
+
+fn service<'a>(field: &Field<'a>) -> Option<Service<'a>> {
+    let mut section = field.section();
+    let id = section.required("serviceId", "the id of the service, which its paths begin with");
+    let id = id.and_then(|field| field.read(service_id));
+    let upstream = upstream(&mut section);
+    let scheme = scheme(&mut section);
+    let routes = routes(&mut section);
+    section.accept(&[
+        "title",
+        "description",
+        "catalogUiTileId",
+        "homePageRelativeUrl",
+        "statusPageRelativeUrl",
+        "healthCheckRelativeUrl",
+        "apiInfo",
+        "customMetadata",
+    ]);
+    section.finish();
+
+    let id = id?;
+    let sound = upstream.is_some() && scheme.is_some();
+    // Stand-ins, so that the routes are checked all the same; none of them is kept.
+    let upstream = upstream.or_else(|| Upstream::parse("http://localhost").ok())?;
+    let (scheme, applid_at) = scheme.unwrap_or((Scheme::Bypass, None));
+    let defined = routes.iter().filter_map(|field| {
+        let (route, at) = define(field, &id, &upstream, scheme)?;
+        Some(Defined { route, at, applid_at: applid_at.clone() })
+    });
+    let mut defined: Vec<_> = defined.collect();
+    let broken = !sound || defined.len() < routes.len();
+    if !sound {
+        defined.clear();
+    }
+    Some(Service { id, routes: defined, broken })
+}
+
+fn service_id(text: &str) -> Result<ServiceId, String> {
+    let id = ServiceId::new(text).map_err(|error| error.to_string())?;
+    if id.as_str() == "gateway" {
+        // Its paths are those of the auth endpoints.
+        return Err("\"gateway\" is the gateway itself; write another id".to_owned());
+    }
+    Ok(id)
+}
+
+fn upstream(section: &mut Section<'_>) -> Option<Upstream> {
+    let urls = section.required("instanceBaseUrls", "a list with the URL of the service")?.items();
+    if let Some(second) = urls.get(1) {
+        second.at.warning("is not used: of several URLs only the first one is, yet");
+    }
+    urls.first()?.read(|text| {
+        if text.contains('@') {
+            // Perhaps with a password, so it is not shown.
+            return Err("has a user in it; write http:// or https://, host, port and path".into());
+        }
+        Upstream::parse(text).map_err(|error| error.to_string())
+    })
+}
+
+/// What the service wants, and where its APPLID stands. Only a service that says nothing about
+/// authentication, or says so, bypasses it: one whose words are wrong has no scheme at all.
+fn scheme<'a>(section: &mut Section<'a>) -> Option<(Scheme, Option<At<'a>>)> {
+    let Some(field) = section.optional("authentication") else {
+        return Some((Scheme::Bypass, None));
+    };
+    let mut section = field.section();
+    // Zowe reads these, and drops them in static definitions.
+    section.accept(&["headers", "sso", "supportsSso", "applid"]);
+    let field = section.required("scheme", "httpBasicPassTicket or bypass");
+    let scheme = match field.and_then(|field| Some((field.text()?, field))) {
+        Some(("httpBasicPassTicket", _)) => section
+            .required("applid", "the APPLID that the service checks PassTickets against")
+            .and_then(|applid| {
+                Some((Scheme::HttpBasicPassTicket { applid: applid.parse()? }, Some(applid.at)))
+            }),
+        Some(("bypass", _)) => {
+            if let Some(applid) = section.optional("applid") {
+                applid.at.warning("has no effect with scheme bypass");
+            }
+            Some((Scheme::Bypass, None))
+        }
+        Some((known @ ("zoweJwt" | "zosmf" | "x509" | "safIdt"), field)) => {
+            field.at.error(format_args!(
+                "{known} is not supported yet; write httpBasicPassTicket or bypass"
+            ));
+            None
+        }
+        Some((other, field)) => {
+            let hint = suggest(other, ["httpBasicPassTicket", "bypass"]);
+            field.at.error(format_args!("{} is no scheme{hint}", quote(other)));
+            None
+        }
+        None => None,
+    };
+    section.finish();
+    scheme
+}
+
+/// The routes, under either of their names.
+fn routes<'a>(section: &mut Section<'a>) -> Vec<Field<'a>> {
+    let (routes, alias) = (section.optional("routes"), section.optional("routedServices"));
+    if let (Some(_), Some(alias)) = (&routes, &alias) {
+        alias.at.error("is another name for routes, which is there as well; write one of them");
+    }
+    routes.or(alias).map(|field| field.items()).unwrap_or_default()
+}
+
+fn define<'a>(
+    field: &Field<'a>,
+    id: &ServiceId,
+    upstream: &Upstream,
+    scheme: Scheme,
+) -> Option<(Route, At<'a>)> {
+    let mut section = field.section();
+    let gateway_url = section.present("gatewayUrl");
+    if gateway_url.is_none() && field.is_mapping() {
+        field.at.error("has no gatewayUrl; write one like api/v1");
+    }
+    let relative_url = section.optional("serviceRelativeUrl");
+    section.finish();
+
+    let upstream = match relative_url {
+        Some(relative) => relative.read(|text| join(upstream, text)),
+        None => Some(upstream.clone()),
+    };
+    let gateway_url = gateway_url?;
+    // "" is the service as a whole.
+    let path = if gateway_url.is_blank() { "" } else { gateway_url.text()? };
+    match Route::new(id.clone(), path, upstream?, scheme) {
+        Ok(route) => Some((route, gateway_url.at)),
+        Err(error) => {
+            gateway_url.at.error(error);
+            None
+        }
+    }
+}
+
+/// [`Upstream::join`] takes any text; what a URL may have is asked of the result.
+fn join(upstream: &Upstream, path: &str) -> Result<Upstream, String> {
+    let joined = upstream.join(path);
+    match Upstream::parse(&joined.to_string()) {
+        Ok(parsed) if parsed == joined => Ok(joined),
+        _ => Err(format!("{} cannot stand in a path; write segments like api/v1", quote(path))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{problem::Report, reader::Document};
+
+    /// The routes as `prefix -> upstream applid`, and the problems, of one service with `lines`
+    /// besides its id.
+    fn read_service(lines: &str) -> (Vec<String>, Vec<String>) {
+        let yaml =
+            format!("services:\n  - serviceId: Svc\n    {}\n", lines.replace('\n', "\n    "));
+        read_text(&yaml)
+    }
+
+    fn read_text(yaml: &str) -> (Vec<String>, Vec<String>) {
+        let report = Report::default();
+        let document = Document::parse("d".into(), yaml.as_bytes(), &report);
+        let services = read(document.section(&report));
+        let routes = services.iter().flat_map(|service| &service.routes).map(|defined| {
+            let applid = match defined.route.scheme() {
+                Scheme::HttpBasicPassTicket { applid } => applid.to_string(),
+                _ => String::new(),
+            };
+            let route = &defined.route;
+            format!("{} -> {} {applid}", route.prefix(), route.upstream()).trim_end().to_owned()
+        });
+        let routes = routes.collect();
+        drop(services);
+        let problems = match report.conclude(Some(())) {
+            Ok(((), warnings)) => warnings,
+            Err(problems) => problems.iter().cloned().collect(),
+        };
+        (routes, problems.iter().map(ToString::to_string).collect())
+    }
+
+    const URL: &str = "instanceBaseUrls: [https://zos:1/base/]\n";
+    const ROUTE: &str = "routes: [{gatewayUrl: api/v1, serviceRelativeUrl: /api}]\n";
+
+    #[test]
+    fn a_full_definition_is_read() {
+        let (routes, problems) = read_text(
+            "services:
+  - serviceId: dcpassticket
+    title: A title
+    description: |
+      Text
+    catalogUiTileId: static
+    instanceBaseUrls:
+      - https://localhost:10012/discoverableclient
+    homePageRelativeUrl: /api/v1
+    statusPageRelativeUrl: /application/info
+    healthCheckRelativeUrl: /application/health
+    routes:
+      - gatewayUrl: /api/v1/
+        serviceRelativeUrl: /api/v1
+      - gatewayUrl: ui/v1
+        serviceRelativeUrl: /
+      - gatewayUrl: ''
+    authentication: {scheme: httpBasicPassTicket, applid: zoweappl, headers: X-A}
+    apiInfo: [{apiId: any, gatewayUrl: api/v1}]
+    customMetadata: {apiml: {corsEnabled: true}}
+  - serviceId: nothing
+    instanceBaseUrls: [http://zos]
+    routedServices: [{gatewayUrl: api, serviceRelativeUrl: }]
+  - serviceId: dcbypass
+    instanceBaseUrls: [http://zos]
+    authentication: {scheme: bypass}
+    routes: [{gatewayUrl: api}]
+catalogUiTiles: {static: {title: T}}
+additionalServiceMetadata: []
+",
+        );
+        assert_eq!(problems, Vec::<String>::new());
+        assert_eq!(
+            routes,
+            [
+                "/dcpassticket/api/v1 -> https://localhost:10012/discoverableclient/api/v1 ZOWEAPPL",
+                "/dcpassticket/ui/v1 -> https://localhost:10012/discoverableclient ZOWEAPPL",
+                "/dcpassticket -> https://localhost:10012/discoverableclient ZOWEAPPL",
+                "/nothing/api -> http://zos",
+                "/dcbypass/api -> http://zos",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_and_gives_no_route() {
+        let applid = "d:5: services[0].authentication.applid: ";
+        let scheme = "d:5: services[0].authentication.scheme: ";
+        let mut cases = Vec::new();
+        for (authentication, want) in [
+            (
+                "{scheme: httpBasicPassTicket}",
+                format!(
+                    "{applid}is missing; write the APPLID that the service checks PassTickets \
+                         against"
+                ),
+            ),
+            (
+                "{scheme: httpBasicPassTicket, applid: ' '}",
+                format!(
+                    "{applid}is empty; write the APPLID that the service checks PassTickets \
+                         against"
+                ),
+            ),
+            (
+                "{scheme: httpBasicPassTicket, applid: NINECHARS}",
+                format!(
+                    "{applid}APPLID \"NINECHARS\" is longer than 8 characters; write 1 to 8 \
+                         characters of A-Z 0-9 # @ $"
+                ),
+            ),
+            (
+                "{scheme: httpbasicpassticket, applid: A}",
+                format!(
+                    "{scheme}\"httpbasicpassticket\" is no scheme; did you mean \
+                         httpBasicPassTicket?"
+                ),
+            ),
+            (
+                "{scheme: none}",
+                format!("{scheme}\"none\" is no scheme; known here: bypass, httpBasicPassTicket"),
+            ),
+            (
+                "{scheme: zoweJwt}",
+                format!(
+                    "{scheme}zoweJwt is not supported yet; write httpBasicPassTicket or bypass"
+                ),
+            ),
+            ("{applid: A}", format!("{scheme}is missing; write httpBasicPassTicket or bypass")),
+            (
+                "bypass",
+                "d:5: services[0].authentication: must be a mapping; write keys with their values \
+                 below it"
+                    .to_owned(),
+            ),
+        ] {
+            cases.push((format!("{URL}{ROUTE}authentication: {authentication}"), want));
+        }
+        let lines = |lines: &str, want: &str| (lines.to_owned(), want.to_owned());
+        cases.extend([
+            lines(
+                ROUTE,
+                "d:2: services[0].instanceBaseUrls: is missing; write a list with the URL of the \
+                 service",
+            ),
+            lines(
+                &format!("{ROUTE}instanceBaseUrls: ['https://u:secret@zos']"),
+                "d:4: services[0].instanceBaseUrls[0]: has a user in it; write http:// or \
+                 https://, host, port and path",
+            ),
+            lines(
+                &format!("{ROUTE}instanceBaseUrls: [zos:443]"),
+                "d:4: services[0].instanceBaseUrls[0]: \"zos:443\" is no URL of a service; write \
+                 http:// or https://, host, port and path, without user, query or dot segments",
+            ),
+            lines(
+                &format!("{URL}routes:\n  - gatewayUrl: a b"),
+                "d:5: services[0].routes[0].gatewayUrl: \"a b\" cannot stand in a path; write \
+                 segments like api/v1",
+            ),
+            lines(
+                &format!("{URL}routes:\n  - gatewayUrl: a\n    serviceRelativeUrl: /../x"),
+                "d:6: services[0].routes[0].serviceRelativeUrl: \"/../x\" cannot stand in a path; \
+                 write segments like api/v1",
+            ),
+            lines(
+                &format!("{URL}routes:\n  - gatewayUrl: a\n    serviceRelativeUrl: 'x#y'"),
+                "d:6: services[0].routes[0].serviceRelativeUrl: \"x#y\" cannot stand in a path; \
+                 write segments like api/v1",
+            ),
+            lines(
+                &format!("{URL}routes:\n  - serviceRelativeUrl: a"),
+                "d:5: services[0].routes[0]: has no gatewayUrl; write one like api/v1",
+            ),
+            lines(
+                &format!("{URL}route: []"),
+                "d:4: services[0].route: is no key that can stand here; did you mean routes?",
+            ),
+        ]);
+        for (lines, want) in cases {
+            let (routes, problems) = read_service(&lines);
+            assert_eq!((routes, problems), (Vec::new(), vec![want]), "{lines}");
+        }
+        // A key too many is an error as well, but says nothing about the route.
+        let (_, problems) =
+            read_service(&format!("{URL}{ROUTE}authentication: {{aplid: A, scheme: bypass}}"));
+        assert_eq!(
+            problems,
+            ["d:5: services[0].authentication.aplid: is no key that can stand here; did you mean \
+              applid?"]
+        );
+        for id in ["gateway", "a/b"] {
+            let (_, problems) = read_text(&format!("services: [{{serviceId: {id}}}]"));
+            assert_eq!(problems.len(), 2, "{id}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_effect_is_a_warning() {
+        for (yaml, want) in [
+            (
+                format!("{ROUTE}instanceBaseUrls: [http://a, http://b]"),
+                "d:4: services[0].instanceBaseUrls[1]: is not used: of several URLs only the \
+                 first one is, yet",
+            ),
+            (
+                format!("{URL}{ROUTE}authentication: {{scheme: bypass, applid: A}}"),
+                "d:5: services[0].authentication.applid: has no effect with scheme bypass",
+            ),
+        ] {
+            let (routes, problems) = read_service(&yaml);
+            assert_eq!((routes.len(), problems), (1, vec![want.to_owned()]));
+        }
+        let (_, problems) = read_text("additionalServiceMetadata: [{serviceId: a}]");
+        assert_eq!(
+            problems,
+            ["d:1: additionalServiceMetadata: has no effect here yet; write what it says to the \
+              services themselves"]
+        );
+    }
+}

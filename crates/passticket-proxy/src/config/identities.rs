@@ -1,0 +1,111 @@
+//! The file of identities, `passticketProxy.identities`: whose a client certificate or an e-mail
+//! address is.
+//!
+//! ```yaml
+//! identities:
+//!   certificates:                          # used with certificateMapping: file
+//!     - user: USER
+//!       sha256: "2F:…"                     # of the certificate in DER: of no other
+//!     - user: OPERATOR
+//!       subject: OU=Operations,O=Example   # these RDNs and any before them
+//!       issuer: CN=Example CA,O=Example
+//!   distributed:                           # for delegated PassTickets
+//!     - user: USER
+//!       name: user@example.com
+//!       registry: ldaps://us.example.com   # default: …security.oidc.registry
+//! ```
+
+use super::reader::{Field, Section};
+use tower_passticket::{
+    identity::{
+        CertificateFilter, CertificateMap, DistinguishedName, DistributedIdentity, DistributedMap,
+        Fingerprint, Registry,
+    },
+    passticket::UserId,
+};
+
+/// What the file says, each part of which may be missing.
+pub(super) struct Identities {
+    pub(super) certificates: Option<CertificateMap>,
+    pub(super) distributed: Option<DistributedMap>,
+}
+
+pub(super) fn read(mut root: Section<'_>, registry: Option<&Registry>) -> Identities {
+    let remedy = "certificates or distributed, with a list below it";
+    let field = root.required("identities", remedy);
+    root.finish();
+    let Some(field) = field else { return Identities { certificates: None, distributed: None } };
+    let mut section = field.section();
+    let certificates = section.optional("certificates");
+    let distributed = section.optional("distributed");
+    section.finish();
+    Identities {
+        certificates: certificates.and_then(|field| {
+            let entries = field.items().into_iter().filter_map(|item| certificate(&item));
+            CertificateMap::new(entries).map_err(|error| field.at.error(error)).ok()
+        }),
+        distributed: distributed.and_then(|field| {
+            let entries =
+                field.items().into_iter().filter_map(|i| distributed_identity(&i, registry));
+            DistributedMap::new(entries).map_err(|error| field.at.error(error)).ok()
+        }),
+    }
+}
+
+fn certificate(item: &Field<'_>) -> Option<(CertificateFilter, UserId)> {
+    let mut section = item.section();
+    let user = section.required("user", "the user id that the certificates belong to");
+    let filter = certificate_filter(&mut section);
+    section.finish();
+    Some((filter?, user?.parse()?))
+}
+
+/// Reads `sha256`, or `subject` and `issuer`, of which one may be missing.
+pub(super) fn certificate_filter(section: &mut Section<'_>) -> Option<CertificateFilter> {
+    let [sha256, subject, issuer] =
+        ["sha256", "subject", "issuer"].map(|name| section.optional(name));
+    let name = |field: &Field<'_>| field.parse::<DistinguishedName>();
+    let filter = match (&sha256, &subject, &issuer) {
+        (Some(field), None, None) => {
+            return field.parse::<Fingerprint>().map(CertificateFilter::fingerprint);
+        }
+        (None, Some(subject), Some(issuer)) => {
+            CertificateFilter::subject_and_issuer(name(subject)?, name(issuer)?)
+        }
+        (None, Some(subject), None) => CertificateFilter::subject(name(subject)?),
+        (None, None, Some(issuer)) => CertificateFilter::issuer(name(issuer)?),
+        (Some(_), ..) => {
+            section.at.error("has sha256 beside subject or issuer; a fingerprint is enough");
+            return None;
+        }
+        (None, None, None) => {
+            section.at.error("names no certificate; write sha256, or subject, issuer or both");
+            return None;
+        }
+    };
+    filter.map_err(|error| section.at.error(error)).ok()
+}
+
+fn distributed_identity(
+    item: &Field<'_>,
+    registry: Option<&Registry>,
+) -> Option<(DistributedIdentity, UserId)> {
+    let mut section = item.section();
+    let user = section.required("user", "the user id that the name belongs to");
+    let name = section.required("name", "an e-mail address or another name");
+    let own = section.optional("registry");
+    section.finish();
+    let registry = match (own, registry) {
+        (Some(field), _) => field.parse()?,
+        (None, Some(registry)) => registry.clone(),
+        (None, None) => {
+            item.at.error(
+                "has no registry; write it here, or for all of them to \
+                 components.gateway.apiml.security.oidc.registry of the zowe.yaml",
+            );
+            return None;
+        }
+    };
+    let identity = name?.read(|name| DistributedIdentity::in_registry(name, &registry))?;
+    Some((identity, user?.parse()?))
+}

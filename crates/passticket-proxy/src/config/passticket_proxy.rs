@@ -1,0 +1,294 @@
+//! The section that Zowe does not have: `passticketProxy`.
+
+use std::{
+    fmt, fs,
+    hash::Hash,
+    net::{IpAddr, Ipv4Addr},
+    num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
+
+use super::{
+    Environment, Limits,
+    identities::certificate_filter,
+    problem::quote,
+    ptktdata::{self, Entries},
+    reader::{At, Field, Section},
+    routes::{Override, read_on_failure, read_overrides},
+};
+use tower_passticket::{
+    api::{AllowList, Compatibility, Grant},
+    audit::{AuditFileOptions, Fsync},
+    layer::OnFailure,
+    passticket::{KeyProfile, UserId},
+    token::Validity,
+};
+
+/// What our section says, with the files that it names still to be read, except those of keys.
+pub(super) struct PassticketProxy<'a> {
+    pub(super) at: At<'a>,
+    pub(super) host: IpAddr,
+    pub(super) signing_key: Option<Field<'a>>,
+    pub(super) users: Option<Field<'a>>,
+    pub(super) gateway_user: UserId,
+    pub(super) saf: Option<Field<'a>>,
+    pub(super) identities: Option<Field<'a>>,
+    pub(super) certificate_mapping: Option<(MappingBy, At<'a>)>,
+    pub(super) delegation: Delegating,
+    pub(super) audit: Auditing<'a>,
+    pub(super) revocations: Option<Field<'a>>,
+    pub(super) compatibility: Compatibility,
+    pub(super) max_validity: Validity,
+    pub(super) evict_every: Duration,
+    pub(super) api_defs: Vec<Field<'a>>,
+    pub(super) on_failure: OnFailure,
+    pub(super) overrides: Vec<Override<'a>>,
+    /// Where entries are to be written.
+    pub(super) ptktdata: At<'a>,
+    pub(super) entries: Entries<'a>,
+    pub(super) profiles: Vec<KeyProfile>,
+    pub(super) handshake: Duration,
+    pub(super) drain: Duration,
+    pub(super) provider: Duration,
+    pub(super) limits: Limits,
+}
+
+/// How a client certificate becomes a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MappingBy {
+    CommonName,
+    File,
+    Zss,
+}
+
+/// `passticketProxy.delegation`.
+pub(super) struct Delegating {
+    /// `None` if the key is not there: a list of nobody is not no list.
+    pub(super) grants: Option<Vec<Grant>>,
+    pub(super) protected: Vec<UserId>,
+    pub(super) calls_per_minute: Option<NonZeroU32>,
+}
+
+/// `passticketProxy.audit`.
+pub(super) struct Auditing<'a> {
+    pub(super) at: At<'a>,
+    pub(super) enabled: bool,
+    pub(super) file: Option<Field<'a>>,
+    pub(super) options: AuditFileOptions,
+}
+
+/// A value that is wrong was reported, and has its default here.
+pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> PassticketProxy<'a> {
+    let mut section = root.section("passticketProxy");
+    let host = section.optional("host").and_then(|field| field.read(host));
+    let signing_key = section.required(
+        "signingKey",
+        "the path of a PEM file with the RSA private key that signs tokens",
+    );
+    let users = section.optional("users");
+    let gateway_user = section.optional("gatewayUser").and_then(|field| field.parse());
+    let saf = section.optional("saf");
+    let identities = section.optional("identities");
+    let certificate_mapping = section
+        .optional("certificateMapping")
+        .and_then(|field| Some((field.read(mapping_by)?, field.at)));
+    let delegation = delegating(section.section("delegation"));
+    let audit = auditing(section.section("audit"));
+    let revocations = section.optional("revocations");
+    let compatibility = section.optional("compatibility").and_then(|f| f.read(compatibility));
+    let mut pats = section.section("personalAccessToken");
+    let days = pats.optional("maximumValidityDays").and_then(|field| field.number(1..=90));
+    let hours = pats.optional("evictEveryHours").and_then(|field| field.number(1..=8_760));
+    pats.finish();
+    let api_defs = section.optional("apiDefs").map(|field| field.one_or_more());
+    let on_failure = read_on_failure(&mut section);
+    let overrides = read_overrides(&section.section("services"));
+    let ptktdata = section.child("ptktdata");
+    let (entries, profiles) = ptktdata::read(section.optional("ptktdata").as_ref(), env);
+    let mut timeouts = section.section("timeouts");
+    let mut seconds = |name, least, usual| {
+        let number = timeouts.optional(name).and_then(|field| field.number(least..=86_400));
+        Duration::from_secs(number.unwrap_or(usual))
+    };
+    let (handshake, drain) = (seconds("handshakeSeconds", 1, 10), seconds("drainSeconds", 0, 30));
+    let provider = seconds("providerSeconds", 1, 5);
+    timeouts.finish();
+    let limits = limits(section.section("limits"));
+    let at = section.at.clone();
+    section.finish();
+    PassticketProxy {
+        at,
+        host: host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        signing_key,
+        users,
+        gateway_user: gateway_user.unwrap_or_else(gateway_user_of_zowe),
+        saf,
+        identities,
+        certificate_mapping,
+        delegation,
+        audit,
+        revocations,
+        compatibility: compatibility.unwrap_or_default(),
+        max_validity: Validity::requested(days.and_then(|days| days.try_into().ok())),
+        evict_every: Duration::from_secs(hours.unwrap_or(24) * 3600),
+        api_defs: api_defs.unwrap_or_default(),
+        on_failure: on_failure.unwrap_or_default(),
+        overrides,
+        ptktdata,
+        entries,
+        profiles,
+        handshake,
+        drain,
+        provider,
+        limits,
+    }
+}
+
+fn limits(mut section: Section<'_>) -> Limits {
+    let mut number = |name, least, usual| {
+        let number = section.optional(name).and_then(|field| field.number(least..=1_000_000));
+        number.and_then(|n| usize::try_from(n).ok()).and_then(NonZeroUsize::new).unwrap_or(usual)
+    };
+    let usual = Limits::default();
+    let limits = Limits {
+        cached_tokens: number("cachedTokens", 100, usual.cached_tokens),
+        remembered_tickets: number("rememberedTickets", 100, usual.remembered_tickets),
+        connections: number("connections", 1, usual.connections),
+    };
+    section.finish();
+    limits
+}
+
+/// The user id of the started task, as Zowe installs it.
+pub(super) fn gateway_user_of_zowe() -> UserId {
+    UserId::new("ZWESVUSR").expect("is a user id")
+}
+
+fn mapping_by(text: &str) -> Result<MappingBy, &'static str> {
+    match text {
+        "common-name" => Ok(MappingBy::CommonName),
+        "file" => Ok(MappingBy::File),
+        "zss" => Ok(MappingBy::Zss),
+        _ => Err("is unknown; write common-name, file or zss"),
+    }
+}
+
+fn delegating(mut section: Section<'_>) -> Delegating {
+    let protected = section.optional("protectedUsers").map(|field| field.one_or_more());
+    let calls = section.optional("callsPerMinute").and_then(|field| field.number(1..=60_000));
+    let callers = section.present("callers").map(|field| field.items());
+    section.finish();
+    Delegating {
+        grants: callers.map(|callers| callers.iter().filter_map(grant).collect()),
+        protected: protected.iter().flatten().filter_map(Field::parse).collect(),
+        calls_per_minute: calls
+            .and_then(|calls| u32::try_from(calls).ok())
+            .and_then(NonZeroU32::new),
+    }
+}
+
+/// Who may obtain what for whom: `user` or `certificate`, `applids`, `users`.
+fn grant(item: &Field<'_>) -> Option<Grant> {
+    let mut section = item.section();
+    let user = section.optional("user");
+    let certificate = section.optional("certificate");
+    let applids = section.required("applids", "the APPLIDs that are allowed, or \"*\" for all");
+    let users = section.required("users", "the user ids that are allowed, or \"*\" for all");
+    let at = section.at.clone();
+    section.finish();
+    let (applids, users) = (allow_list(&applids?), allow_list(&users?));
+    match (user, certificate) {
+        (Some(user), None) => Some(Grant::to_user(user.parse()?, applids, users)),
+        (None, Some(certificate)) => {
+            let mut section = certificate.section();
+            let filter = certificate_filter(&mut section);
+            section.finish();
+            Some(Grant::to_certificate(filter?, applids, users))
+        }
+        _ => {
+            at.error("must say who calls; write user, or certificate, and not both");
+            None
+        }
+    }
+}
+
+fn allow_list<T: Eq + Hash + FromStr<Err: fmt::Display>>(field: &Field<'_>) -> AllowList<T> {
+    match field.one_or_more().as_slice() {
+        [only] if only.is_text("*") => AllowList::Any,
+        items => AllowList::Only(items.iter().filter_map(Field::parse).collect()),
+    }
+}
+
+fn auditing(mut section: Section<'_>) -> Auditing<'_> {
+    let enabled = section.optional("enabled").and_then(|field| field.boolean());
+    let file = section.optional("file");
+    let mut options = AuditFileOptions::default();
+    if let Some(megabytes) =
+        section.optional("rotateAtMegabytes").and_then(|f| f.number(1..=1_000_000))
+    {
+        options = options.rotate_at(megabytes * 1024 * 1024);
+    }
+    let keep = section.optional("keep").and_then(|field| field.number(1..=1_000));
+    if let Some(keep) = keep.and_then(|keep| u32::try_from(keep).ok()).and_then(NonZeroU32::new) {
+        options = options.keep(keep);
+    }
+    if let Some(fsync) = section.optional("fsync").and_then(|field| field.read(fsync)) {
+        options = options.fsync(fsync);
+    }
+    let at = section.at.clone();
+    section.finish();
+    Auditing { at, enabled: enabled.unwrap_or(true), file, options }
+}
+
+fn fsync(text: &str) -> Result<Fsync, &'static str> {
+    match text {
+        "never" => Ok(Fsync::Never),
+        "every-second" => Ok(Fsync::EverySeconds(NonZeroU32::MIN)),
+        "every-batch" => Ok(Fsync::EveryBatch),
+        _ => Err("is unknown; write never, every-second or every-batch"),
+    }
+}
+
+fn compatibility(text: &str) -> Result<Compatibility, &'static str> {
+    match text {
+        "documented" => Ok(Compatibility::Documented),
+        "zowe-v3" => Ok(Compatibility::ZoweV3),
+        _ => Err("is unknown; write documented or zowe-v3"),
+    }
+}
+
+fn host(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| {
+        format!("{} is no IP address; write one like 127.0.0.1, or 0.0.0.0 for all", quote(text))
+    })
+}
+
+/// The files that an item of `apiDefs` means: itself, or all `*.yml` and `*.yaml` in a directory,
+/// by name.
+pub(super) fn api_def_files(field: &Field<'_>) -> Vec<PathBuf> {
+    let Some(path) = field.path() else { return Vec::new() };
+    if !path.is_dir() {
+        return vec![path];
+    }
+    let listed = fs::read_dir(&path).and_then(|entries| {
+        entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()
+    });
+    match listed {
+        Ok(mut files) => {
+            // What an editor leaves behind is hidden.
+            files.retain(|file| {
+                let hidden =
+                    file.file_name().is_none_or(|n| n.as_encoded_bytes().starts_with(b"."));
+                !hidden && file.extension().is_some_and(|e| e == "yml" || e == "yaml")
+            });
+            files.sort();
+            files
+        }
+        Err(error) => {
+            field.at.error(format_args!("cannot list {}: {error}", path.display()));
+            Vec::new()
+        }
+    }
+}

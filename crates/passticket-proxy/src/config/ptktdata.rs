@@ -1,0 +1,278 @@
+//! The keys of PassTickets: `passticketProxy.ptktdata`, one entry for each APPLID, as RACF has one
+//! profile for each in class `PTKTDATA`.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use zeroize::Zeroizing;
+
+use super::{
+    Environment,
+    problem::{looks_like_a_key, quote},
+    reader::{At, Field},
+    secret_file::read_secret_file,
+};
+use tower_passticket::passticket::{Algorithm, Applid, DEFAULT_WINDOW, KeyProfile, Replay};
+
+/// Where an entry stands, by APPLID; there also if the rest of the entry is wrong, so that its
+/// routes are not said to have none.
+pub(super) type Entries<'a> = BTreeMap<Applid, At<'a>>;
+
+pub(super) fn read<'a>(
+    list: Option<&Field<'a>>,
+    env: Environment<'_>,
+) -> (Entries<'a>, Vec<KeyProfile>) {
+    let (mut entries, mut profiles) = (Entries::new(), Vec::new());
+    for item in list.map(Field::items).unwrap_or_default() {
+        let mut section = item.section();
+        let applid = section.required("applid", "the APPLID of a service");
+        let applid = applid.and_then(|field| Some((field.parse::<Applid>()?, field.at)));
+        let algorithm = section
+            .required("algorithm", "legacy, enhanced-upper or enhanced-mixed")
+            .and_then(|field| field.read(algorithm));
+        let window = section.optional("windowSeconds").map(|field| field.number(1..=86_400));
+        let protection = section.optional("replayProtection").map(|field| field.boolean());
+        let remedy = "{ file: PATH } of a file with the key in hex, or { env: NAME }";
+        let key =
+            section.required("key", remedy).and_then(|field| Some((key(&field, env)?, field.at)));
+        section.finish();
+
+        if let Some((applid, at)) = &applid {
+            if let Some(first) = entries.get(applid) {
+                at.error(format_args!("{applid} has an entry already, in {first}; remove one"));
+                continue;
+            }
+            entries.insert(*applid, at.clone());
+        }
+        let (Some((applid, _)), Some(algorithm), Some((key, at))) = (applid, algorithm, key) else {
+            continue;
+        };
+        match KeyProfile::from_hex(applid, algorithm, &key) {
+            Ok(profile) => {
+                let window = window.flatten().map_or(DEFAULT_WINDOW, Duration::from_secs);
+                let replay = match protection.flatten() {
+                    Some(false) => Replay::Allowed,
+                    Some(true) | None => Replay::Protected,
+                };
+                profiles.push(profile.with_window(window).with_replay(replay));
+            }
+            // Tells the length or the place of the wrong character, nothing of the key.
+            Err(error) => at.error(format_args!("of APPLID {applid}, {algorithm}: {error}")),
+        }
+    }
+    (entries, profiles)
+}
+
+fn algorithm(text: &str) -> Result<Algorithm, String> {
+    text.parse().map_err(|_| {
+        let text = quote(text);
+        format!("{text} is not an algorithm; write legacy, enhanced-upper or enhanced-mixed")
+    })
+}
+
+/// The key in hex, from a file or from the environment.
+fn key(field: &Field<'_>, env: Environment<'_>) -> Option<Zeroizing<String>> {
+    if !field.is_mapping() {
+        field.at.error(
+            "a key does not stand in the configuration; write { file: PATH } of a file with the \
+             key in hex, or { env: NAME }",
+        );
+        return None;
+    }
+    let mut section = field.section();
+    let (file, variable) = (section.optional("file"), section.optional("env"));
+    section.finish();
+    for field in file.iter().chain(&variable) {
+        if looks_like_a_key(field.text()?) {
+            field.at.error(
+                "looks like the key itself, which is not shown; write it to a file that only you \
+                 can read, and the path of that file here",
+            );
+            return None;
+        }
+    }
+    match (file, variable) {
+        (Some(file), None) => from_file(&file),
+        (None, Some(variable)) => from_environment(&variable, env),
+        _ => {
+            field.at.error("needs one of file and env; write { file: PATH } or { env: NAME }");
+            None
+        }
+    }
+}
+
+fn from_file(field: &Field<'_>) -> Option<Zeroizing<String>> {
+    let path = field.path()?;
+    let content = match read_secret_file(&path) {
+        Ok(content) => content,
+        Err(error) => {
+            field.at.error(error);
+            return None;
+        }
+    };
+    match str::from_utf8(&content) {
+        Ok(text) => Some(Zeroizing::new(text.to_owned())),
+        Err(_) => {
+            field
+                .at
+                .error(format_args!("{} is no text; write the key in hex into it", path.display()));
+            None
+        }
+    }
+}
+
+fn from_environment(field: &Field<'_>, env: Environment<'_>) -> Option<Zeroizing<String>> {
+    let name = field.text()?;
+    let value = env(name).map(Zeroizing::new).filter(|value| !value.trim().is_empty());
+    if value.is_none() {
+        field.at.error(format_args!(
+            "environment variable {} is not set; set it to the key in hex",
+            quote(name)
+        ));
+    }
+    value
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use super::*;
+    use crate::config::{problem::Report, reader::Document};
+
+    const KEY: &str = "E001193519561977";
+    const ENHANCED: &str = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
+
+    #[test]
+    fn entries_become_profiles_or_problems() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, content: &[u8], mode| {
+            let path = directory.path().join(name);
+            fs::write(&path, content).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        write("good", format!(" {KEY}\n").as_bytes(), 0o600);
+        write("enhanced", ENHANCED.as_bytes(), 0o400);
+        write("open", KEY.as_bytes(), 0o644);
+        write("short", &KEY.as_bytes()[..14], 0o600);
+        write("bad", format!("{}g", &KEY[..15]).as_bytes(), 0o600);
+        write("binary", &[0xff; 8], 0o600);
+        let env = |name: &str| match name {
+            "GOOD" => Some(KEY.to_owned()),
+            "EMPTY" => Some(" ".to_owned()),
+            _ => None,
+        };
+        let missing = "is missing; write";
+        for (entry, want) in [
+            ("{applid: a, algorithm: legacy, key: {file: good}}", &[][..]),
+            ("{applid: A, algorithm: legacy, key: {env: GOOD}, windowSeconds: 60}", &[]),
+            ("{applid: A, algorithm: enhanced-upper, key: {file: enhanced}}", &[]),
+            ("{applid: A, algorithm: legacy, key: {file: good}, replayProtection: true}", &[]),
+            ("{applid: A, algorithm: legacy, key: {file: good}, replayProtection: false}", &[]),
+            (
+                "{applid: A, algorithm: legacy, key: {file: good}, replayProtection: NO}",
+                &["l[0].replayProtection: \"NO\" is neither true nor false; write one of them"],
+            ),
+            (
+                "{applid: A, algorithm: desx, key: {file: good}}",
+                &["l[0].algorithm: \"desx\" is not an algorithm; write legacy, enhanced-upper or \
+                   enhanced-mixed"],
+            ),
+            (
+                "{applid: A, algorithm: legacy, key: E001193519561977}",
+                &["l[0].key: a key does not stand in the configuration"],
+            ),
+            (
+                "{applid: A, algorithm: legacy, key: {E001193519561977: }}",
+                &["l[0].key.(not shown): is no key", "l[0].key: needs one of file and env"],
+            ),
+            (
+                "{applid: A, algorithm: legacy, key: {file: E001193519561977}}",
+                &["l[0].key.file: looks like the key itself"],
+            ),
+            (
+                "{applid: A, algorithm: legacy, key: {env: E001193519561977}}",
+                &["l[0].key.env: looks like the key itself"],
+            ),
+            (
+                "{applid: E001193519561977, algorithm: E001193519561977, key: {file: good}}",
+                &["l[0].applid: cannot be this value", "l[0].algorithm: cannot be this value"],
+            ),
+            (
+                "{applid: A, algorithm: legacy, key: {file: good, env: GOOD}}",
+                &["l[0].key: needs one of file and env"],
+            ),
+            ("{applid: A, algorithm: legacy, key: {}}", &["l[0].key: is empty; write { file"]),
+            (
+                "{applid: A, algorithm: legacy, key: {env: NONE}}",
+                &["l[0].key.env: environment variable \"NONE\" is not set; set it to the key"],
+            ),
+            (
+                "{applid: A, algorithm: legacy, key: {env: EMPTY}}",
+                &["l[0].key.env: environment variable \"EMPTY\" is not set; set it to the key"],
+            ),
+            ("{applid: A, algorithm: legacy, key: {file: open}}", &["(mode 0644); run: chmod 600"]),
+            ("{applid: A, algorithm: legacy, key: {file: gone}}", &["l[0].key.file: cannot read"]),
+            (
+                "{applid: A, algorithm: legacy, key: {file: short}}",
+                &["l[0].key: of APPLID A, legacy: the key has 14 characters; "],
+            ),
+            (
+                "{applid: A, algorithm: legacy, key: {file: bad}}",
+                &["l[0].key: of APPLID A, legacy: character 16 of the key is no hex digit; "],
+            ),
+            ("{applid: A, algorithm: legacy, key: {file: binary}}", &["is no text; write the key"]),
+            (
+                "{applid: A, algorithm: enhanced-mixed, key: {file: good}}",
+                &["l[0].key: of APPLID A, enhanced-mixed: the key has 16 characters; "],
+            ),
+            (
+                "{applid: TOOLONGAPPLID, algorithm: legacy, key: {file: good}, windowSeconds: 0}",
+                &[
+                    "l[0].applid: APPLID \"TOOLONGAPPLID\" is longer than 8 characters",
+                    "l[0].windowSeconds: \"0\" does not fit; write a number from 1 to 86400",
+                ],
+            ),
+            ("{}", &[missing, missing, missing]),
+            (
+                "{applid: A, algoritm: legacy, key: {file: good}}",
+                &[
+                    "l[0].algorithm: is missing",
+                    "l[0].algoritm: is no key that can stand here; did",
+                ],
+            ),
+            (
+                "{applid: A, algorithm: legacy, key: {file: good}}, \
+                 {applid: a, algorithm: legacy, key: {file: good}}",
+                &["l[1].applid: A has an entry already, in "],
+            ),
+        ] {
+            let report = Report::default();
+            let file = directory.path().join("f.yaml");
+            let document = Document::parse(file, format!("l: [{entry}]").as_bytes(), &report);
+            let (_, profiles) = {
+                let list = document.section(&report).optional("l");
+                read(list.as_ref(), &env)
+            };
+            let debug = format!("{profiles:?}");
+            let problems = match report.conclude(Some(())) {
+                Ok(_) => {
+                    assert_eq!(profiles.len(), 1, "{entry}");
+                    let secs = if entry.contains("windowSeconds") { 60 } else { 600 };
+                    assert_eq!(profiles[0].window().as_secs(), secs);
+                    let allowed = entry.contains("replayProtection: false");
+                    assert_eq!(profiles[0].replay() == Replay::Allowed, allowed, "{entry}");
+                    Vec::new()
+                }
+                Err(problems) => problems.iter().map(ToString::to_string).collect(),
+            };
+            assert_eq!(problems.len(), want.len(), "{entry}: {problems:?}");
+            for (problem, want) in problems.iter().zip(want) {
+                assert!(problem.contains(want), "{entry}: {problem}");
+            }
+            for text in problems.iter().chain([&debug]) {
+                assert!(!text.contains("1193") && !text.contains("0A0B"), "{entry}: {text}");
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Puts together what several files say about routes: the api-defs, what our section says on top
+//! of them, and the keys that their APPLIDs need.
+
+use std::collections::BTreeMap;
+
+use super::{
+    api_defs::{Defined, Service},
+    problem::suggest,
+    ptktdata::Entries,
+    reader::{At, Section},
+};
+use tower_passticket::{
+    layer::{OnFailure, Route, Routes, Scheme},
+    passticket::Applid,
+    token::ServiceId,
+};
+
+/// What an api-def cannot say: `passticketProxy.services.<id>`.
+pub(super) struct Override<'a> {
+    id: ServiceId,
+    at: At<'a>,
+    on_failure: Option<OnFailure>,
+    /// The APPLIDs below paths of the service.
+    applids: Vec<(String, Applid, At<'a>)>,
+}
+
+/// Reads `passticketProxy.services`.
+pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
+    let mut overrides: Vec<Override<'a>> = Vec::new();
+    for (id, field) in services.fields() {
+        let mut section = field.section();
+        let on_failure = read_on_failure(&mut section);
+        let applids =
+            section.section("applids").fields().into_iter().filter_map(|(path, field)| {
+                let applid = field.parse()?;
+                Some((path.trim_matches('/').to_owned(), applid, field.at))
+            });
+        let applids = applids.collect();
+        section.finish();
+        let id = match ServiceId::new(id) {
+            Ok(id) => id,
+            Err(error) => {
+                field.at.error(error);
+                continue;
+            }
+        };
+        if let Some(first) = overrides.iter().find(|other| other.id == id) {
+            field.at.error(format_args!("{id} stands in {} already; write it once", first.at));
+            continue;
+        }
+        overrides.push(Override { id, at: field.at, on_failure, applids });
+    }
+    overrides
+}
+
+/// Reads the key `onFailure`.
+pub(super) fn read_on_failure(section: &mut Section<'_>) -> Option<OnFailure> {
+    section.optional("onFailure")?.read(|text| match text {
+        "forward" => Ok(OnFailure::Forward),
+        "forward-unchanged" => Ok(OnFailure::ForwardUnchanged),
+        "reject" => Ok(OnFailure::Reject),
+        _ => Err("is unknown; write forward, forward-unchanged or reject"),
+    })
+}
+
+/// Reports what is said about services that are not there.
+pub(super) fn check_names(services: &[Service<'_>], overrides: &[Override<'_>]) {
+    for Override { id, at, .. } in overrides {
+        if !services.iter().any(|service| service.id == *id) {
+            let hint = suggest(id.as_str(), services.iter().map(|service| service.id.as_str()));
+            at.error(format_args!("{id} has no api-def{hint}"));
+        }
+    }
+}
+
+/// The table of all routes; those that are wrong are reported, and are not in it.
+pub(super) fn assemble<'a>(
+    services: Vec<Service<'a>>,
+    overrides: &[Override<'a>],
+    on_failure: OnFailure,
+    entries: &Entries<'a>,
+    ptktdata: &At<'a>,
+) -> Routes {
+    let mut table: BTreeMap<String, Defined<'a>> = BTreeMap::new();
+    let more = overrides.iter().flat_map(|over| below(over, &services)).collect::<Vec<_>>();
+    for defined in services.into_iter().flat_map(|service| service.routes).chain(more) {
+        let prefix = defined.route.prefix();
+        if let Some(first) = table.get(prefix) {
+            defined.at.error(format_args!(
+                "{prefix} has a route already, in {}; remove one of them",
+                first.at
+            ));
+        } else {
+            table.insert(prefix.to_owned(), defined);
+        }
+    }
+    check_applids(table.values(), entries, ptktdata);
+    let routes = table.into_values().map(|Defined { route, .. }| {
+        let own = overrides.iter().find(|over| over.id == *route.service());
+        route.on_failure(own.and_then(|over| over.on_failure).unwrap_or(on_failure))
+    });
+    Routes::new(routes).expect("a map has each prefix once")
+}
+
+/// The routes of `over.applids`: each lies below a route of the service, and goes where that goes.
+fn below<'a>(over: &Override<'a>, services: &[Service<'a>]) -> Vec<Defined<'a>> {
+    let of_service = || services.iter().filter(|service| service.id == over.id);
+    let mut more = Vec::new();
+    for (path, applid, at) in &over.applids {
+        let full = format!("/{}/{path}", over.id);
+        let above = of_service()
+            .flat_map(|service| &service.routes)
+            .filter_map(|Defined { route, .. }| {
+                let rest = full.strip_prefix(route.prefix())?.strip_prefix('/')?;
+                (!rest.is_empty()).then_some((route, rest))
+            })
+            .max_by_key(|(route, _)| route.prefix().len());
+        let Some((route, rest)) = above else {
+            // A service without an api-def was reported, and so were the routes that are missing.
+            if of_service().next().is_some() && of_service().all(|service| !service.broken) {
+                at.error(format_args!(
+                    "lies below no route of {}; write a longer path than a gatewayUrl of it",
+                    over.id
+                ));
+            }
+            continue;
+        };
+        let scheme = Scheme::HttpBasicPassTicket { applid: *applid };
+        match Route::new(over.id.clone(), path, route.upstream().join(rest), scheme) {
+            Ok(route) => {
+                let applid_at = Some(at.clone());
+                more.push(Defined { route, at: at.clone(), applid_at });
+            }
+            Err(error) => at.error(error),
+        }
+    }
+    more
+}
+
+/// Every APPLID has a key, and every key has somebody who uses it.
+fn check_applids<'t, 'a: 't>(
+    routes: impl Iterator<Item = &'t Defined<'a>>,
+    entries: &Entries<'a>,
+    ptktdata: &At<'a>,
+) {
+    let mut unused = entries.clone();
+    for Defined { route, applid_at, .. } in routes {
+        let (Scheme::HttpBasicPassTicket { applid }, Some(at)) = (route.scheme(), applid_at) else {
+            continue;
+        };
+        unused.remove(&applid);
+        if !entries.contains_key(&applid) {
+            at.error(format_args!(
+                "service {} needs a PassTicket key for {applid}; write to {} of {}: - {{ applid: \
+                 {applid}, algorithm: legacy, key: {{ file: ptktdata/{applid}.key }} }}",
+                route.service(),
+                ptktdata.key,
+                ptktdata.file.display(),
+            ));
+        }
+    }
+    for (applid, at) in unused {
+        at.warning(format_args!("no service has APPLID {applid}; remove the entry or use it"));
+    }
+}

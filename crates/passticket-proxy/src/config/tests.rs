@@ -1,0 +1,746 @@
+//! Whole configurations, on disk.
+
+use std::{
+    collections::BTreeMap, fs, num::NonZeroU32, os::unix::fs::PermissionsExt, sync::LazyLock,
+};
+
+use proptest::prelude::*;
+use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
+use tempfile::TempDir;
+
+use super::*;
+use tower_passticket::{
+    identity::Registry,
+    layer::{OnFailure, Scheme},
+    passticket::Replay,
+    saf::{Access, AccessLevel, SafProvider},
+};
+
+const EXAMPLE: &str = include_str!("example.yaml");
+const LEGACY: &str = "E001193519561977";
+const ENHANCED: &str = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
+const HASH: &str = "$argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHQ$BDS4zUmOv7TxUDVpVjZ8Lg";
+const API_DEF: &str = "services:
+  - serviceId: dcpassticket
+    instanceBaseUrls: [https://zos:10012/base]
+    routes:
+      - {gatewayUrl: api/v1, serviceRelativeUrl: /api/v1}
+    authentication: {scheme: httpBasicPassTicket, applid: ZOWEAPPL}
+";
+
+const SAF: &str = "safAccess:
+  ZOWE: {APIML.SERVICES: {UPDATE: [USER]}}
+  PTKTDATA: {IRRPTAUTH.*.*: {UPDATE: [ZWESVUSR]}}
+";
+
+const IDENTITIES: &str = "identities:
+  certificates:
+    - {user: USER, subject: 'OU=Staff,O=Example', issuer: 'CN=CA'}
+  distributed:
+    - {user: USER, name: user@example.com}
+    - {user: OTHER, name: o@example.com, registry: ldap://elsewhere}
+";
+
+const DISTRIBUTED: &str = "identities: {distributed: [{user: USER, name: user@example.com}]}";
+
+const IDENTITY_MAPPER: &str = "          identityMapperUrl: https://zss.example/dn";
+
+const INVALID_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+
+static KEY: LazyLock<KeyPair> =
+    LazyLock::new(|| KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap());
+static CERTIFICATE: LazyLock<String> = LazyLock::new(|| {
+    CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&*KEY).unwrap().pem()
+});
+
+/// A directory in which the annotated example loads.
+struct Setup(TempDir);
+
+impl Setup {
+    fn new() -> Self {
+        let setup = Self(tempfile::tempdir().unwrap());
+        for directory in ["tls", "api-defs", "ptktdata"] {
+            fs::create_dir(setup.0.path().join(directory)).unwrap();
+        }
+        for (name, content, mode) in [
+            ("zowe.yaml", EXAMPLE, 0o644),
+            ("tls/server.pem", &CERTIFICATE, 0o644),
+            ("tls/server.key", &KEY.serialize_pem(), 0o600),
+            ("tls/ca.pem", CERTIFICATE.trim_end(), 0o644),
+            ("jwt.key", &KEY.serialize_pem(), 0o600),
+            ("users.yml", &format!("users:\n  USER: '{HASH}'\n"), 0o600),
+            ("saf.yml", SAF, 0o644),
+            ("identities.yml", IDENTITIES, 0o644),
+            ("api-defs/dc.yml", API_DEF, 0o644),
+            ("ptktdata/ZOWEAPPL.key", ENHANCED, 0o600),
+        ] {
+            setup.write(name, content, mode);
+        }
+        setup
+    }
+
+    fn write(&self, name: &str, content: &str, mode: u32) {
+        let path = self.0.path().join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// Replaces `from`, which must be there, in the zowe.yaml.
+    fn edit(&self, from: &str, to: &str) {
+        let path = self.0.path().join("zowe.yaml");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{from}");
+        fs::write(path, text.replacen(from, to, 1)).unwrap();
+    }
+
+    fn load(&self) -> Result<Loaded, Problems> {
+        let env = |name: &str| (name == "ADMAPPL_KEY").then(|| LEGACY.to_owned());
+        Config::load(&self.0.path().join("zowe.yaml"), &env)
+    }
+
+    /// Errors, or else warnings, without the directory.
+    fn problems(&self) -> Vec<String> {
+        let problems = match self.load() {
+            Ok(loaded) => loaded.warnings,
+            Err(problems) => problems.iter().cloned().collect(),
+        };
+        let directory = format!("{}/", self.0.path().display());
+        problems.iter().map(|problem| problem.to_string().replace(&directory, "")).collect()
+    }
+}
+
+#[test]
+fn the_annotated_example_loads() {
+    let setup = Setup::new();
+    let Loaded { config, warnings } = setup.load().unwrap();
+    assert_eq!(warnings, []);
+    assert_eq!(config.listen, "127.0.0.1:7554".parse().unwrap());
+    assert_eq!(config.encryption, Encryption::Tls);
+    assert_eq!(config.tls.certificate, CERTIFICATE.as_bytes());
+    assert_eq!(config.tls.key.as_slice(), KEY.serialize_pem().as_bytes());
+    assert_eq!(config.tls.authorities, format!("{}\n", CERTIFICATE.trim_end()).as_bytes());
+    assert_eq!(config.verify, Verification::Strict);
+    assert_eq!(config.users, [(UserId::new("USER").unwrap(), HASH.to_owned())]);
+    assert!(config.pats && config.client_certificates && config.custom_headers.is_some());
+    assert_eq!(config.max_validity, Validity::MAX);
+    assert_eq!(config.evict_every, Duration::from_secs(86_400));
+    assert!(config.token_refresh);
+    assert_eq!(config.compatibility, Compatibility::Documented);
+    assert_eq!(config.revocations, setup.0.path().join("revocations.redb"));
+    let user = UserId::new("USER").unwrap();
+    let saf = config.saf.check(&user, "ZOWE", "APIML.SERVICES", AccessLevel::Read);
+    assert_eq!(saf.into_inner(), Ok(Access::Granted));
+    assert_eq!(config.gateway_user.as_str(), "ZWESVUSR");
+    assert_eq!(config.saf_file, Some(setup.0.path().join("saf.yml")));
+    assert!(matches!(config.certificate_mapping, CertificateMapping::File(_)));
+    let delegation = config.delegation.as_ref().unwrap();
+    assert_eq!(delegation.registry.as_str(), "ldaps://us.example.com");
+    assert!(matches!(delegation.mapping, IdentityMapping::File(_)));
+    assert_eq!(delegation.grants.as_ref().map(Vec::len), Some(2));
+    assert_eq!(delegation.protected, ["IBMUSER", "ZWESVUSR"].map(|u| UserId::new(u).unwrap()));
+    assert_eq!(delegation.calls_per_minute.map(NonZeroU32::get), Some(60));
+    assert_eq!(config.audit.as_ref().unwrap().file, setup.0.path().join("audit.jsonl"));
+    assert_eq!(config.strip_headers, ["x-zowe-user", "x-zowe-passticket"]);
+    let seconds = |timeouts: Timeouts| {
+        let Timeouts { connect, response, handshake, drain, provider } = timeouts;
+        [connect, response, handshake, drain, provider].map(|timeout| timeout.as_secs())
+    };
+    assert_eq!(seconds(config.timeouts), [60, 60, 10, 30, 5]);
+    assert_eq!(config.limits, Limits::default());
+
+    let route = |path| {
+        let route = config.routes.find(path).unwrap();
+        let Scheme::HttpBasicPassTicket { applid } = route.scheme() else { panic!("{path}") };
+        assert_eq!(route.failure_mode(), OnFailure::Reject);
+        let replay = config.profiles.get(&applid).unwrap().replay();
+        assert_eq!(replay == Replay::Allowed, applid.as_str() == "ADMAPPL");
+        (applid.to_string(), route.upstream().to_string())
+    };
+    let zos = "https://zos:10012/base/api/v1";
+    assert_eq!(route("/dcpassticket/api/v1/x"), ("ZOWEAPPL".to_owned(), zos.to_owned()));
+    let admin = format!("{zos}/admin");
+    assert_eq!(route("/dcpassticket/api/v1/admin/x"), ("ADMAPPL".to_owned(), admin));
+
+    let debug = format!("{config:?}");
+    let pem = KEY.serialize_pem();
+    let key_line = pem.lines().nth(3).unwrap();
+    let bytes = format!("{:?}", &pem.as_bytes()[..4]);
+    for secret in [LEGACY, ENHANCED, HASH, "c29t", key_line, bytes.trim_matches(['[', ']'])] {
+        assert!(!debug.contains(secret), "{debug}");
+    }
+}
+
+#[test]
+fn at_tls_is_plain_http_that_should_not_be_reached_otherwise() {
+    let setup = Setup::new();
+    setup.edit("zowe:\n", "zowe:\n  network: {server: {tls: {attls: true}}}\n");
+    setup.edit("x509:\n          enabled: true", "x509:\n          enabled: false");
+    let [problem] = &setup.problems()[..] else { panic!("{:?}", setup.problems()) };
+    assert!(problem.contains("delegatePassticket: takes client certificates, which AT-TLS keeps"));
+
+    setup.edit("delegatePassticket: true", "delegatePassticket: false");
+    let Loaded { config, .. } = setup.load().unwrap();
+    assert_eq!(config.encryption, Encryption::AtTls);
+    let warned = |problems: &[String]| problems.iter().any(|p| p.contains("plain HTTP on"));
+    assert!(!warned(&setup.problems()), "{:?}", setup.problems());
+
+    setup.edit("host: 127.0.0.1", "#");
+    let problems = setup.problems();
+    let want = "zowe.yaml:2: zowe.network.server.tls.attls: makes the gateway serve plain HTTP on \
+                0.0.0.0: unless AT-TLS stands before it, whoever is between";
+    assert!(problems.iter().any(|problem| problem.starts_with(want)), "{problems:?}");
+}
+
+#[test]
+fn every_kind_of_problem_is_told_at_its_place() {
+    let open = "tls/server.key is open to others than its owner (mode 0640); run: chmod 600";
+    type Break = fn(&Setup);
+    let cases: &[(Break, &[&str])] = &[
+        (
+            |s| s.edit("algorithm: legacy", "algorithm: desx"),
+            &[
+                "zowe.yaml:76: passticketProxy.ptktdata[1].algorithm: \"desx\" is not an algorithm; \
+               write legacy, enhanced-upper or enhanced-mixed",
+            ],
+        ),
+        (
+            |s| s.edit("host: 127.0.0.1", "host: localhost"),
+            &[
+                "zowe.yaml:35: passticketProxy.host: \"localhost\" is no IP address; write one like \
+               127.0.0.1, or 0.0.0.0 for all",
+            ],
+        ),
+        (
+            |s| s.edit("onFailure: forward ", "onFailure: ignore "),
+            &["zowe.yaml:65: passticketProxy.onFailure: is unknown; write forward, \
+               forward-unchanged or reject"],
+        ),
+        (|s| s.write("tls/server.key", "x", 0o640), &[open]),
+        (
+            |s| s.write("tls/server.key", "x", 0o600),
+            &["zowe.yaml:6: zowe.certificate.pem.key: tls/server.key has no private key in it"],
+        ),
+        (
+            |s| {
+                let other = KeyPair::generate().unwrap().serialize_pem();
+                s.write("tls/server.key", &other, 0o600);
+            },
+            &["zowe.yaml:6: zowe.certificate.pem.key: is not the key of"],
+        ),
+        (
+            |s| s.edit("tls/ca.pem", "tls/ca.pem, tls/server.key, gone"),
+            &[
+                "pem.certificateAuthorities: tls/server.key has no certificate in it",
+                "pem.certificateAuthorities: cannot read gone",
+            ],
+        ),
+        (|s| s.edit("tls/ca.pem", "[tls/ca.pem, tls/server.pem]"), &[]),
+        (
+            |s| s.edit("tls/ca.pem", "','"),
+            &["zowe.yaml:7: zowe.certificate.pem.certificateAuthorities: names no file; write"],
+        ),
+        (
+            |s| s.write("jwt.key", &KeyPair::generate().unwrap().serialize_pem(), 0o600),
+            &["zowe.yaml:36: passticketProxy.signingKey: jwt.key is no PEM document with an RSA"],
+        ),
+        (
+            |s| s.write("users.yml", "users:\n  USER: secret\n", 0o600),
+            &["users.yml:2: users.USER: is no argon2 hash of a password (not shown); write"],
+        ),
+        (
+            |s| s.write("users.yml", "users: {}", 0o644),
+            &["zowe.yaml:37: passticketProxy.users: users.yml is open to others"],
+        ),
+        (
+            |s| s.edit("compatibility: documented", "compatibility: zowe-v2"),
+            &["zowe.yaml:60: passticketProxy.compatibility: is unknown; write documented or"],
+        ),
+        (
+            |s| s.edit("maximumValidityDays: 90", "maximumValidityDays: 91"),
+            &[
+                "zowe.yaml:62: passticketProxy.personalAccessToken.maximumValidityDays: \"91\" does \
+               not fit; write a number from 1 to 90",
+            ],
+        ),
+        (
+            |s| s.write("saf.yml", "safAccess: {ZOWE: {R: {NONE: [USER]}}}", 0o644),
+            &["saf.yml:1: safAccess.ZOWE.R.NONE: \"NONE\" is no access level; write READ,"],
+        ),
+        (
+            |s| s.edit("saf: saf.yml", "saf: gone.yml"),
+            &["zowe.yaml:39: passticketProxy.saf: cannot read gone.yml: "],
+        ),
+        (
+            |s| s.edit("gatewayUser: ZWESVUSR", "gatewayUser: ZWE-USR"),
+            &["passticketProxy.gatewayUser: user id \"ZWE-USR\" has the character '-'"],
+        ),
+        (
+            |s| s.write("identities.yml", "identities: {certificates: [{user: USER}]}", 0o644),
+            &[
+                "identities.yml:1: identities.certificates[0]: names no certificate; write sha256,",
+                "needs to know whose an e-mail address is; write identities.distributed",
+            ],
+        ),
+        (
+            |s| {
+                let twice = "identities:\n  distributed:\n    - {user: A, name: a@b.c}\n    - \
+                             {user: B, name: A@B.C}\n  certificates: [{user: A, sha256: x}]\n";
+                s.write("identities.yml", twice, 0o644);
+            },
+            &[
+                "identities.yml:2: identities.distributed: two entries are for",
+                "identities.yml:5: identities.certificates[0].sha256: ",
+                "needs to know whose an e-mail address is",
+            ],
+        ),
+        (
+            |s| s.edit("          registry: ldaps", "          #"),
+            &[
+                "identities.yml:5: identities.distributed[0]: has no registry; write it here, or",
+                "needs the registry of the e-mail addresses; write it to oidc.registry",
+            ],
+        ),
+        (
+            |s| s.edit("  certificateMapping: file  ", "  #"),
+            &["passticketProxy.identities: has certificates, and nothing says to look at them; \
+               write certificateMapping: file, or remove them"],
+        ),
+        (
+            |s| {
+                s.edit("  certificateMapping: file  ", "  #");
+                s.write("identities.yml", DISTRIBUTED, 0o644);
+                s.edit("allowTokenRefresh", "useInternalMapper: true\n        allowTokenRefresh");
+            },
+            &["security.useInternalMapper: asks RACF itself in Zowe, which cannot be done here; \
+               write passticketProxy.certificateMapping: common-name (whoever has a certificate \
+               with CN=IBMUSER from an authority of certificateAuthorities is then IBMUSER), file \
+               or zss"],
+        ),
+        (
+            |s| s.write("saf.yml", SAF, 0o646),
+            &[
+                "passticketProxy.saf: saf.yml is open to others for writing (mode 0646); run: chmod \
+               o-w saf.yml",
+            ],
+        ),
+        (
+            |s| s.write("identities.yml", IDENTITIES, 0o602),
+            &[
+                "needs to know whose an e-mail address is",
+                "passticketProxy.identities: identities.yml is open to others for writing (mode \
+                 0602); run: chmod o-w identities.yml",
+                "passticketProxy.certificateMapping: needs a file with identities.certificates",
+            ],
+        ),
+        (
+            |s| s.edit("certificateMapping: file  ", "certificateMapping: zss  "),
+            &["passticketProxy.certificateMapping: needs the URL of the mapper; write it to"],
+        ),
+        (
+            |s| {
+                s.edit(
+                    "      - user: OPERATOR",
+                    "      - certificate: {issuer: CN=CA}\n        user: OPERATOR",
+                );
+            },
+            &["passticketProxy.delegation.callers[1]: must say who calls; write user, or"],
+        ),
+        (
+            |s| s.edit("OU=Agents,O=Example", "Agents"),
+            &["passticketProxy.delegation.callers[0].certificate.subject: "],
+        ),
+        (
+            |s| s.edit("enabled: true                     # default true", "enabled: false"),
+            &["passticketProxy.audit: cannot be off while delegatePassticket is on"],
+        ),
+        (
+            |s| s.edit("x509:\n          enabled: true", "x509:\n          enabled: false"),
+            &["delegatePassticket: takes client certificates; write x509: { enabled: true }"],
+        ),
+        (
+            |s| s.edit("dcpassticket:", "dcpasticket:"),
+            &[
+                "zowe.yaml:67: passticketProxy.services.dcpasticket: dcpasticket has no api-def; did \
+               you mean dcpassticket?",
+            ],
+        ),
+        (
+            |s| s.edit("api/v1/admin:", "ui/v1:"),
+            &["zowe.yaml:70: passticketProxy.services.dcpassticket.applids.ui/v1: lies below no \
+               route of dcpassticket; write a longer path than a gatewayUrl of it"],
+        ),
+        (
+            |s| s.write("api-defs/dc.yml", &API_DEF.replace("ZOWEAPPL", "OTHER"), 0o644),
+            &[
+                "api-defs/dc.yml:6: services[0].authentication.applid: service dcpassticket needs a \
+               PassTicket key for OTHER; write to passticketProxy.ptktdata of zowe.yaml: - { \
+               applid: OTHER, algorithm: legacy, key: { file: ptktdata/OTHER.key } }",
+            ],
+        ),
+        (
+            |s| s.edit("ADMAPPL  ", "NOAPPL  "),
+            &["zowe.yaml:70: passticketProxy.services.dcpassticket.applids.api/v1/admin: service \
+               dcpassticket needs a PassTicket key for NOAPPL;"],
+        ),
+        (
+            |s| s.write("api-defs/other.yaml", API_DEF, 0o644),
+            &[
+                "api-defs/other.yaml:5: services[0].routes[0].gatewayUrl: /dcpassticket/api/v1 has a \
+               route already, in api-defs/dc.yml:5; remove one of them",
+            ],
+        ),
+        (|s| s.write("api-defs/README.md", "no: [yaml", 0o644), &[]),
+        (
+            |s| s.write("api-defs/z.yml", "services: [\n", 0o644),
+            &["api-defs/z.yml:2: services: is not YAML: "],
+        ),
+        (
+            |s| s.write("api-defs/dc.yml", "services: [\n", 0o644),
+            &["api-defs/dc.yml:2: services: is not YAML: "],
+        ),
+        (
+            |s| s.write("tls/server.pem", INVALID_CERTIFICATE, 0o644),
+            &["zowe.yaml:5: zowe.certificate.pem.certificate: is no certificate that TLS can use"],
+        ),
+        (
+            |s| s.edit("[api-defs]", "[api-defs, api-defs/dc.yml, gone]"),
+            &["zowe.yaml:64: passticketProxy.apiDefs[2]: cannot read gone: "],
+        ),
+        (|s| s.edit("[api-defs]", "api-defs"), &[]),
+        (
+            |s| s.edit("passticketProxy:", "passticketProxy:\n  signing-key: x"),
+            &["zowe.yaml:35: passticketProxy.signing-key: is no key that can stand here; did you \
+               mean signingKey?"],
+        ),
+        (
+            |s| s.edit("{ env: ADMAPPL_KEY }", LEGACY),
+            &["zowe.yaml:77: passticketProxy.ptktdata[1].key: a key does not stand in the \
+               configuration; write { file: PATH }"],
+        ),
+        // Warnings.
+        (
+            |s| s.write("saf.yml", &SAF.replace("IRRPTAUTH.*.*", "IRRPTAUTH.ZOWEAPPL.IBM*"), 0o644),
+            &["passticketProxy.saf: gives ZWESVUSR no UPDATE on IRRPTAUTH.ADMAPPL.* in class \
+                 PTKTDATA, so there is no PassTicket for ADMAPPL; write to the file that saf names, \
+                 below safAccess: PTKTDATA: { IRRPTAUTH.ADMAPPL.*: { UPDATE: [ZWESVUSR] } }"],
+        ),
+        (
+            |s| s.edit("certificateMapping: file  ", "certificateMapping: common-name #"),
+            &["passticketProxy.identities: has certificates, which are not looked at; write"],
+        ),
+        (
+            |s| {
+                s.edit("  certificateMapping: file  ", "  #");
+                s.edit("x509:\n          enabled: true", "x509:\n          enabled: false");
+                s.edit("delegatePassticket: true ", "delegatePassticket: false");
+                s.edit("allowTokenRefresh", "useInternalMapper: true\n        allowTokenRefresh");
+            },
+            &["passticketProxy.identities: has certificates, which are not looked at; write"],
+        ),
+        (
+            |s| s.edit("allowTokenRefresh", "useInternalMapper: true\n        allowTokenRefresh"),
+            &["security.useInternalMapper: asks RACF itself in Zowe, which cannot be done here; \
+               passticketProxy.certificateMapping says whose certificates are"],
+        ),
+        (
+            |s| {
+                s.edit(
+                    "          registry: ldaps",
+                    &format!("{IDENTITY_MAPPER}\n          registry: ldaps"),
+                );
+            },
+            &["passticketProxy.identities: has identities.distributed, so oidc.identityMapperUrl \
+               is not asked; remove one of them"],
+        ),
+        (
+            |s| {
+                let callers = EXAMPLE.split_once("    callers:").unwrap().1;
+                let callers = callers.split_once("  audit:").unwrap().0;
+                s.edit(&format!("    callers:{callers}"), "");
+            },
+            &["delegatePassticket: lets whoever has READ on the guarding resource be any user;"],
+        ),
+        (
+            |s| {
+                s.edit("[api-defs]", "[]");
+                let services = EXAMPLE.lines().skip(65).take(5).collect::<Vec<_>>().join("\n");
+                s.edit(&services, "  # nothing");
+            },
+            &[
+                "zowe.yaml:34: passticketProxy: has no routes, so nothing is forwarded; write",
+                "passticketProxy.ptktdata[0].applid: no service has APPLID ZOWEAPPL; remove",
+                "passticketProxy.ptktdata[1].applid: no service has APPLID ADMAPPL; remove",
+            ],
+        ),
+        (
+            |s| {
+                s.edit("users: users.yml", "users:");
+                s.edit("delegatePassticket: true ", "delegatePassticket: false");
+                s.edit("x509:\n          enabled: true", "x509:\n          enabled: false");
+            },
+            &["zowe.yaml:34: passticketProxy: names no users and client certificates are off, so"],
+        ),
+    ];
+    for (i, (change, want)) in cases.iter().enumerate() {
+        let setup = Setup::new();
+        change(&setup);
+        let problems = setup.problems();
+        assert_eq!(problems.len(), want.len(), "case {i}: {problems:#?}");
+        for (problem, want) in problems.iter().zip(*want) {
+            assert!(problem.contains(want), "case {i}: {problem}");
+            assert!(
+                !problem.contains("1193") && !problem.contains("secret"),
+                "case {i}: {problem}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_zowe_has_racf_map_is_mapped_by_the_other_mapper_and_not_by_name() {
+    let setup = Setup::new();
+    setup.edit("  certificateMapping: file  ", "  #");
+    setup.write("identities.yml", DISTRIBUTED, 0o644);
+    setup.edit("allowTokenRefresh", "useInternalMapper: true\n        allowTokenRefresh");
+    let mapper = "x509:\n          externalMapperUrl: https://zss.example/map\n";
+    setup.edit("x509:\n", mapper);
+    let Loaded { config, warnings } = setup.load().unwrap();
+    assert!(matches!(config.certificate_mapping, CertificateMapping::Zss(_)));
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].text().ends_with("; x509.externalMapperUrl says whose certificates are"));
+}
+
+#[test]
+fn callers_that_are_no_list_of_anybody_are_nobody() {
+    let callers = EXAMPLE.split_once("    callers:").unwrap().1;
+    let callers = format!("    callers:{}", callers.split_once("  audit:").unwrap().0);
+    for (written, want) in [("    callers: []\n", Some(0)), ("    callers:\n", Some(0)), ("", None)]
+    {
+        let setup = Setup::new();
+        setup.edit(&callers, written);
+        let Loaded { config, warnings } = setup.load().unwrap();
+        let grants = config.delegation.unwrap().grants.map(|grants| grants.len());
+        assert_eq!(grants, want, "{written:?}");
+        assert_eq!(warnings.is_empty(), want.is_some(), "{written:?}: {warnings:?}");
+    }
+}
+
+#[test]
+fn whose_tokens_go_to_whoever_answers_is_told() {
+    let endpoint = |s: &Setup| {
+        let keys = "authorization: {provider: endpoint, endpoint: {url: 'https://zss/saf'}}";
+        s.edit("        x509:\n", &format!("        {keys}\n        x509:\n"));
+    };
+    let certificates = |s: &Setup| {
+        s.edit("certificateMapping: file  ", "certificateMapping: zss  ");
+        s.edit("x509:\n", "x509:\n          externalMapperUrl: https://zss.example/map\n");
+    };
+    let identities = |s: &Setup| {
+        s.edit("  certificateMapping: file  ", "  #");
+        s.edit("  identities: ", "  # ");
+        s.edit(
+            "          registry: ldaps",
+            &format!("{IDENTITY_MAPPER}\n          registry: ldaps"),
+        );
+    };
+    let of_all = "at authorization.endpoint.url those of all users whose permissions are checked";
+    let cases: [(&dyn Fn(&Setup), _); 3] = [
+        (&endpoint, of_all),
+        (&certificates, "at x509.externalMapperUrl those of ZWESVUSR"),
+        (&identities, "at oidc.identityMapperUrl those of ZWESVUSR"),
+    ];
+    for (mode, whoever) in [
+        ("STRICT", None),
+        ("NONSTRICT", Some("whoever has a certificate of certificateAuthorities and answers")),
+        ("DISABLED", Some("whoever answers")),
+    ] {
+        for (make, tokens) in &cases {
+            let setup = Setup::new();
+            make(&setup);
+            setup.edit("verifyCertificates: STRICT ", &format!("verifyCertificates: {mode} "));
+            let told: Vec<_> =
+                setup.problems().into_iter().filter(|p| p.contains("verifyCertificates")).collect();
+            let want = whoever.map(|whoever| {
+                format!(
+                    "zowe.yaml:2: zowe.verifyCertificates: lets {whoever} have tokens, {tokens}; \
+                     write STRICT"
+                )
+            });
+            assert_eq!(told, want.into_iter().collect::<Vec<_>>(), "{mode}");
+        }
+    }
+    // Nobody is asked.
+    let setup = Setup::new();
+    setup.edit("verifyCertificates: STRICT ", "verifyCertificates: DISABLED ");
+    assert_eq!(setup.problems(), Vec::<String>::new());
+}
+
+#[test]
+fn all_problems_of_all_files_are_told_at_once() {
+    let setup = Setup::new();
+    setup.edit("port: 7554", "port: 70000");
+    setup.edit("host: 127.0.0.1", "host: here");
+    setup.edit("drainSeconds: 30", "drainSeconds: soon");
+    setup.edit("cachedTokens: 10000", "cachedTokens: 99");
+    setup.edit("rememberedTickets: 4096", "rememberedTicket: 4096");
+    setup.write("jwt.key", "", 0o600);
+    setup.write("users.yml", "users: {USER: x}", 0o600);
+    setup.write("ptktdata/ZOWEAPPL.key", &ENHANCED[1..], 0o600);
+    setup.write("api-defs/dc.yml", &API_DEF.replace("scheme", "schema"), 0o644);
+    let problems = setup.problems();
+    let starts = [
+        "zowe.yaml:11: components.gateway.port: ",
+        "zowe.yaml:35: passticketProxy.host: ",
+        "zowe.yaml:36: passticketProxy.signingKey: ",
+        "zowe.yaml:74: passticketProxy.ptktdata[0].key: ",
+        "zowe.yaml:83: passticketProxy.timeouts.drainSeconds: ",
+        "zowe.yaml:85: passticketProxy.limits.cachedTokens: \"99\" does not fit; write a number from ",
+        "zowe.yaml:86: passticketProxy.limits.rememberedTicket: is no key that can stand here; did ",
+        "users.yml:1: users.USER: ",
+        "api-defs/dc.yml:6: services[0].authentication.scheme: is missing; ",
+        "api-defs/dc.yml:6: services[0].authentication.schema: is no key that can stand here; did ",
+    ];
+    assert_eq!(problems.len(), starts.len(), "{problems:#?}");
+    for (problem, start) in problems.iter().zip(starts) {
+        assert!(problem.starts_with(start), "{problem} instead of {start}");
+    }
+}
+
+#[test]
+fn what_may_be_left_out_has_its_default() {
+    let setup = Setup::new();
+    setup.edit("  saf: ", "  # ");
+    setup.edit("  revocations: ", "  # ");
+    setup.edit("compatibility: documented", "compatibility: zowe-v3");
+    setup.edit("maximumValidityDays: 90", "maximumValidityDays: 30");
+    setup.edit("    cachedTokens: 10000 ", "    # ");
+    setup.edit("connections: 10000 ", "connections: 64 ");
+    let config = setup.load().unwrap().config;
+    assert_eq!(config.revocations, setup.0.path().join("revocations.redb"));
+    assert_eq!(config.compatibility, Compatibility::ZoweV3);
+    assert_eq!(config.max_validity.days(), 30);
+    assert_eq!(config.limits.cached_tokens, Limits::default().cached_tokens);
+    assert_eq!(config.limits.connections.get(), 64);
+    let user = UserId::new("USER").unwrap();
+    let saf = config.saf.check(&user, "ZOWE", "APIML.SERVICES", AccessLevel::Read);
+    assert_eq!(saf.into_inner(), Ok(Access::Refused));
+}
+
+#[test]
+fn without_a_file_there_is_one_problem() {
+    let error = Config::load(Path::new("/gone/zowe.yaml"), &|_| None).unwrap_err();
+    let text = error.to_string();
+    assert!(text.starts_with("/gone/zowe.yaml: cannot read /gone/zowe.yaml: "), "{text}");
+    assert_eq!(error.iter().next().unwrap().line(), None);
+}
+
+/// Walks `yaml` as a zowe.yaml, an api-def and the files of users, permissions and identities.
+fn walk(yaml: &str) {
+    let report = Report::default();
+    let document = Document::parse("f".into(), yaml.as_bytes(), &report);
+    let section = || document.section(&report);
+    let zowe = zowe::read(&mut section());
+    let ours = passticket_proxy::read(&mut section(), &|_| None);
+    who::read(&zowe, &ours, &report);
+    let registry = Registry::new("r").unwrap();
+    for registry in [None, Some(&registry)] {
+        identities::read(section(), registry);
+    }
+    users::read(section());
+    saf::read(section());
+    let services = api_defs::read(section());
+    routes::assemble(services, &ours.overrides, ours.on_failure, &ours.entries, &ours.ptktdata);
+    if let Err(problems) = report.conclude(Some(())) {
+        for problem in problems.iter() {
+            assert!(!problem.to_string().contains('\n'));
+        }
+    }
+}
+
+fn yaml_value() -> impl Strategy<Value = String> {
+    let names = "zowe|certificate|pem|key|components|gateway|port|apiml|security|auth|oidc|enabled|\
+                 passticketProxy|services|serviceId|routes|gatewayUrl|instanceBaseUrls|applids|\
+                 authentication|scheme|applid|ptktdata|algorithm|users|timeouts|apiDefs|a/v1|\
+                 identities|certificates|distributed|user|subject|issuer|sha256|name|registry|\
+                 safAccess|ZOWE|A.'*'|READ|UPDATE|delegation|callers|delegatePassticket";
+    let scalar = "|~|true|-1|7554|A|ZOWEAPPL|httpBasicPassTicket|legacy|http://a|api/v1|a@b.c|\
+                  CN=a|'CN=\\\\'|'\\$\\{\\{x\\}\\}'";
+    scalar.prop_recursive(6, 64, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4)
+                .prop_map(|items| format!("[{}]", items.join(", "))),
+            prop::collection::vec((names, inner), 0..6).prop_map(|entries| {
+                let entries: Vec<_> = entries.iter().map(|(k, v)| format!("{k}: {v}")).collect();
+                format!("{{{}}}", entries.join(", "))
+            }),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_tree_makes_the_readers_panic(top in "zowe|components|passticketProxy|services|users|\
+                                                   safAccess|identities",
+                                       value in yaml_value()) {
+        walk(&format!("{top}: {value}\n"));
+        walk(&value);
+    }
+
+    /// Nothing in a file gives what the file does not say, in these words, to this user.
+    #[test]
+    fn permissions_are_those_that_are_written(
+        entries in prop::collection::vec(
+            ("[AB]", "[AB]{1,2}(\\.[AB]{1,2}){0,2}", "READ|UPDATE|CONTROL|ALTER", "U[1-3]"), 0..8
+        ),
+        class in "[AB]", resource in "[AB]{1,2}(\\.[AB]{1,2}){0,2}", user in "U[1-3]",
+    ) {
+        let yaml: String = entries
+            .iter()
+            .fold(BTreeMap::<_, BTreeMap<_, BTreeMap<_, Vec<_>>>>::new(), |mut tree, entry| {
+                let (class, resource, level, user) = entry;
+                let levels = tree.entry(class).or_default().entry(resource).or_default();
+                levels.entry(level).or_default().push(user.as_str());
+                tree
+            })
+            .iter()
+            .map(|(class, resources)| {
+                let resources: String = resources
+                    .iter()
+                    .map(|(resource, levels)| {
+                        let levels: String = levels
+                            .iter()
+                            .map(|(level, users)| format!("      {level}: [{}]\n", users.join(", ")))
+                            .collect();
+                        format!("    {resource}:\n{levels}")
+                    })
+                    .collect();
+                format!("  {class}:\n{resources}")
+            })
+            .collect();
+        let report = Report::default();
+        let yaml = format!("safAccess:\n{yaml}");
+        let document = Document::parse("s".into(), yaml.as_bytes(), &report);
+        let saf = FileSaf::new(saf::read(document.section(&report)));
+        for level in ["READ", "UPDATE", "CONTROL", "ALTER"] {
+            let level: AccessLevel = level.parse().unwrap();
+            let written = entries.iter().any(|(c, r, l, u)| {
+                (c, r, u) == (&class, &resource, &user) && l.parse::<AccessLevel>().unwrap() >= level
+            });
+            let got = saf.check(&UserId::new(&user).unwrap(), &class, &resource, level);
+            let want = if written { Access::Granted } else { Access::Refused };
+            prop_assert_eq!(got.into_inner(), Ok(want), "{}", yaml);
+        }
+    }
+
+    #[test]
+    fn no_change_of_the_example_makes_the_readers_panic(
+        at in 0..EXAMPLE.len(), len in 0..40_usize, text in "[-a:?|>&*!%@`'\"{}\\[\\]#\t\r\n ~]{0,6}"
+    ) {
+        let mut yaml = EXAMPLE.to_owned();
+        yaml.replace_range(at..(at + len).min(EXAMPLE.len()), &text);
+        walk(&yaml);
+        walk(&API_DEF.chars().take(at).chain(text.chars()).collect::<String>());
+    }
+}

@@ -1,0 +1,66 @@
+//! `serve --demo`: a whole world on loopback.
+//!
+//! It is the ordinary gateway on an ordinary configuration, which is only made first; so what the
+//! demonstration shows is what `serve --config` does.
+
+mod commands;
+mod service;
+mod world;
+
+use std::{env, net::Ipv4Addr, path::Path};
+
+use tower_passticket::{passticket::Applid, tls::Server};
+
+use crate::{
+    commands::check,
+    exit::Exit,
+    serve::{interrupted, listen, run, runtime},
+    stack,
+    terminal::say,
+};
+use world::World;
+
+pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Exit> {
+    let directory = match data_dir {
+        Some(directory) => directory.to_owned(),
+        None => env::current_dir().map_err(Exit::runtime)?.join("passticket-demo"),
+    };
+    let world = World::make(&directory)
+        .map_err(|e| Exit::runtime(format!("cannot make the demonstration: {e}")))?;
+    runtime()?.block_on(async {
+        // Both listen before anything is printed: what is printed works at once.
+        let southbound = listen((Ipv4Addr::LOCALHOST, 0).into()).await?;
+        let northbound =
+            listen((Ipv4Addr::LOCALHOST, port).into()).await.map_err(|failure| match failure {
+                Exit::Runtime(what) => {
+                    Exit::Runtime(format!("{what}; choose another port with --port"))
+                }
+                other => other,
+            })?;
+        let address =
+            |listener: &tokio::net::TcpListener| listener.local_addr().map_err(Exit::runtime);
+        let (gateway, service) = (address(&northbound)?, address(&southbound)?);
+        world
+            .configure(gateway.port(), service.port())
+            .map_err(|e| Exit::runtime(format!("cannot write the configuration: {e}")))?;
+        let config = check::load(&world.zowe_yaml())?;
+        let parts = stack::parts(&config).map_err(Exit::usage)?;
+        let stores = stack::stores(&config).map_err(Exit::runtime)?;
+
+        let applid = Applid::new(world::APPLID).map_err(Exit::runtime)?;
+        let profile = config
+            .profiles
+            .get(&applid)
+            .ok_or_else(|| Exit::runtime("the demonstration has no key for its service"))?;
+        let zos = Server::https(southbound, stack::server_tls(&config).map_err(Exit::usage)?);
+        let zos = zos.run(service::ZosLike::new(profile.clone()), std::future::pending());
+        let zos = tokio::spawn(zos);
+
+        let shutdown = interrupted()?;
+        say(&commands::text(&world, gateway.port()));
+        let ended = run(&config, parts, stores, northbound, shutdown).await;
+        // Not before: requests in flight need it.
+        zos.abort();
+        ended
+    })
+}

@@ -1,0 +1,159 @@
+//! RACF: TSO commands. Sources: *RACF Command Language Reference* (RACMAP, RACDCERT MAP), *RACF
+//! Security Administrator's Guide* (Using PassTickets), spec 000 and 001, Zowe's ZWEIRAC, ZWEIRACZ.
+
+use super::{Application, Commands, DistinguishedName, Email, Mapping, Registry, key_placeholder};
+use tower_passticket::passticket::{Algorithm, Applid, Replay, UserId};
+
+const DEFINED: &str = "An RDEFINE of what is there says so and changes nothing.";
+
+pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[Applid]) {
+    commands.note(DEFINED);
+    // GENERIC first: an asterisk in the name of a profile is a letter to a class without generics.
+    commands.run("SETROPTS GENERIC(PTKTDATA)");
+    commands.run("SETROPTS CLASSACT(PTKTDATA) RACLIST(PTKTDATA)");
+    for applid in applids {
+        commands.run(format!("RDEFINE PTKTDATA IRRPTAUTH.{applid}.* UACC(NONE)"));
+        commands
+            .run(format!("PERMIT IRRPTAUTH.{applid}.* CL(PTKTDATA) ID({gateway}) ACCESS(UPDATE)"));
+    }
+    commands.run("SETROPTS RACLIST(PTKTDATA) REFRESH");
+    commands.note("To verify:");
+    for applid in applids {
+        commands.run(format!("RLIST PTKTDATA IRRPTAUTH.{applid}.* AUTHUSER"));
+    }
+}
+
+pub(super) fn keys(commands: &mut Commands, applications: &[Application]) {
+    let is_legacy = |application: &Application| application.algorithm == Algorithm::Legacy;
+    if applications.iter().any(is_legacy) {
+        commands.note(
+            "Legacy: with ICSF, write KEYENCRYPTED in place of KEYMASKED, or KEYLABEL(label) of a \
+             DES key of 8 bytes in the CKDS; then no key stands here.",
+        );
+    }
+    if !applications.iter().all(is_legacy) {
+        commands.note(
+            "Enhanced: the key stands in the CKDS of ICSF, under the label in EPTKEYLABEL, which \
+             you may change. It is an HMAC key that may generate and verify. REPLAY(YES) lets a \
+             PassTicket be used more than once. TYPE(MIXED) needs an application that leaves the \
+             case of a password alone.",
+        );
+    }
+    commands.note(&format!("{DEFINED} To replace a key, write RALTER in place of RDEFINE."));
+    if applications.iter().any(|it| is_legacy(it) && it.replay == Replay::Protected) {
+        commands.note(
+            "RALTER leaves APPLDATA('NO REPLAY PROTECTION') where it is; NOAPPLDATA takes it away.",
+        );
+    }
+    commands.run("SETROPTS CLASSACT(PTKTDATA) RACLIST(PTKTDATA)");
+    for Application { applid, algorithm, replay } in applications {
+        let head = format!("RDEFINE PTKTDATA {applid} UACC(NONE)");
+        let enhanced = |kind| {
+            let replay = match replay {
+                Replay::Protected => "NO",
+                Replay::Allowed => "YES",
+            };
+            format!("SSIGNON(EPTKEYLABEL(PASSTICKET.{applid}) TYPE({kind}) REPLAY({replay}))")
+        };
+        match algorithm {
+            Algorithm::Legacy => {
+                let key = key_placeholder(applid);
+                let key = format!("SSIGNON(KEYMASKED({key}))");
+                let unprotected = match replay {
+                    Replay::Protected => None,
+                    Replay::Allowed => Some("APPLDATA('NO REPLAY PROTECTION')"),
+                };
+                commands.run_long([Some(&*head), unprotected, Some(&key)].into_iter().flatten());
+            }
+            Algorithm::EnhancedUpper => commands.run_long([&*head, &enhanced("UPPER")]),
+            Algorithm::EnhancedMixed => commands.run_long([&*head, &enhanced("MIXED")]),
+        }
+    }
+    commands.run("SETROPTS RACLIST(PTKTDATA) REFRESH");
+    commands.note("To verify; the key is not shown:");
+    for Application { applid, .. } in applications {
+        commands.run(format!("RLIST PTKTDATA {applid} SSIGNON ALL"));
+    }
+}
+
+pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
+    commands.note(
+        "z/OS 2.5 has class ZOWE. Before, define it once, with a POSIT of your own (job ZWEIRACZ):",
+    );
+    commands.note_line("SETROPTS CLASSACT(CDT) RACLIST(CDT)");
+    commands.note_line("RDEFINE CDT ZOWE UACC(NONE) +");
+    commands.note_line("  CDTINFO(DEFAULTUACC(NONE) FIRST(ALPHA) +");
+    commands.note_line("  OTHER(ALPHA,NATIONAL,NUMERIC,SPECIAL) +");
+    commands.note_line("  MAXLENGTH(246) POSIT(607) RACLIST(DISALLOWED))");
+    commands.note_line("SETROPTS RACLIST(CDT) REFRESH");
+    commands.note(DEFINED);
+    commands.run("SETROPTS CLASSACT(ZOWE)");
+    commands.run("RDEFINE ZOWE APIML.DELEGATE.PASSTICKET UACC(NONE)");
+    for user in users {
+        commands
+            .run(format!("PERMIT APIML.DELEGATE.PASSTICKET CLASS(ZOWE) ID({user}) ACCESS(READ)"));
+    }
+    commands.note("Where the class is not RACLISTed, the refresh says so and is not needed:");
+    commands.run("SETROPTS RACLIST(ZOWE) REFRESH");
+    commands.note("To verify:");
+    commands.run("RLIST ZOWE APIML.DELEGATE.PASSTICKET AUTHUSER");
+}
+
+pub(super) fn email(
+    commands: &mut Commands,
+    mapping: Mapping<'_>,
+    email: &Email,
+    registry: &Registry,
+) {
+    permit(commands, "IRR.IDIDMAP.QUERY", mapping.gateway);
+    let Mapping { user, label, .. } = mapping;
+    commands.run("SETROPTS CLASSACT(IDIDMAP) RACLIST(IDIDMAP)");
+    commands.run_long([
+        &*format!("RACMAP ID({user}) MAP"),
+        &format!("USERDIDFILTER(NAME({}))", quoted(email.as_str())),
+        &format!("REGISTRY(NAME({}))", quoted(registry.as_str())),
+        &format!("WITHLABEL({})", quoted(label.as_str())),
+    ]);
+    commands.run("SETROPTS RACLIST(IDIDMAP) REFRESH");
+    commands.note("To verify:");
+    commands.run("RLIST FACILITY IRR.IDIDMAP.QUERY AUTHUSER");
+    commands.run(format!("RACMAP ID({user}) LISTMAP"));
+}
+
+pub(super) fn certificate(
+    commands: &mut Commands,
+    mapping: Mapping<'_>,
+    subject: &DistinguishedName,
+    issuer: Option<&DistinguishedName>,
+) {
+    permit(commands, "IRR.RUSERMAP", mapping.gateway);
+    let Mapping { user, label, .. } = mapping;
+    commands.run("SETROPTS CLASSACT(DIGTNMAP) RACLIST(DIGTNMAP)");
+    let subject = format!("SDNFILTER({})", quoted(subject.as_str()));
+    let issuer = issuer.map(|issuer| format!("IDNFILTER({})", quoted(issuer.as_str())));
+    let label = format!("WITHLABEL({})", quoted(label.as_str()));
+    let head = format!("RACDCERT ID({user}) MAP");
+    let operands = [Some(&*head), Some(&subject), issuer.as_deref(), Some(&label), Some("TRUST")];
+    commands.run_long(operands.into_iter().flatten());
+    commands.run("SETROPTS RACLIST(DIGTNMAP) REFRESH");
+    commands.note("To verify:");
+    commands.run("RLIST FACILITY IRR.RUSERMAP AUTHUSER");
+    commands.run(format!("RACDCERT ID({user}) LISTMAP"));
+}
+
+/// Lets the gateway ask for mappings.
+fn permit(commands: &mut Commands, resource: &str, gateway: &UserId) {
+    commands.note(&format!(
+        "{DEFINED} A new {resource} takes effect in place of a generic one (IRR.*): whom that lets \
+         in, permit here too.",
+    ));
+    commands.run("SETROPTS CLASSACT(FACILITY) RACLIST(FACILITY)");
+    commands.run(format!("RDEFINE FACILITY {resource} UACC(NONE)"));
+    commands.run(format!("PERMIT {resource} CLASS(FACILITY) ID({gateway}) ACCESS(READ)"));
+    commands.run("SETROPTS RACLIST(FACILITY) REFRESH");
+}
+
+/// In apostrophes, those within doubled (TSO/E command syntax).
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}

@@ -1,0 +1,115 @@
+//! Top Secret: the TSO command TSS. Sources: spec 000, Zowe's ZWEITSS and ZWEITSSZ, Zowe's pages on
+//! PassTickets, distributed identities and client certificates, *Top Secret Command Functions
+//! Guide* and *Cookbook*.
+
+use super::{
+    Application, Commands, DistinguishedName, Email, Mapping, Registry, key_placeholder,
+    legacy_only, one_mapping,
+};
+use tower_passticket::passticket::{Applid, Replay, UserId};
+
+pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[Applid]) {
+    commands.note(
+        "Top Secret comes without class PTKTDATA. Define it once, with a RESCODE of your own from \
+         101 to 13F, and let a department own the resource:",
+    );
+    commands.note_line("TSS ADDTO(RDT) RESCLASS(PTKTDATA) RESCODE(n) +");
+    commands.note_line("  ACLST(ALL,READ,UPDATE) MAXLEN(37)");
+    commands.note_line("TSS ADDTO(department) PTKTDATA(IRRPTAUT)");
+    for applid in applids {
+        commands.run(format!(
+            "TSS PERMIT({gateway}) PTKTDATA(IRRPTAUTH.{applid}.) ACCESS(READ,UPDATE)"
+        ));
+    }
+    commands.run("TSS REFRESH");
+    commands.note("To verify:");
+    for applid in applids {
+        commands.run(format!("TSS WHOHAS PTKTDATA(IRRPTAUTH.{applid}.)"));
+    }
+}
+
+pub(super) fn keys(commands: &mut Commands, applications: &[Application]) {
+    let legacy = legacy_only(commands, applications, "Top Secret, PSTKAPPL keyword");
+    if legacy.is_empty() {
+        return;
+    }
+    commands.note("SIGNMULTI switches replay protection off; without it, it is on.");
+    commands.note("To replace a key, write REPLACE in place of ADDTO.");
+    for Application { applid, replay, .. } in &legacy {
+        let multiple = match replay {
+            Replay::Protected => None,
+            Replay::Allowed => Some("SIGNMULTI"),
+        };
+        let (name, key) =
+            (format!("PSTKAPPL({applid})"), format!("SESSKEY({})", key_placeholder(applid)));
+        let operands = [Some("TSS ADDTO(NDT)"), Some(&name), Some(&key), multiple];
+        commands.run_long(operands.into_iter().flatten());
+    }
+    commands.run("TSS REFRESH");
+    commands.note("To verify:");
+    commands.run("TSS LIST(NDT)");
+}
+
+pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
+    commands.note(
+        "z/OS 2.5 has class ZOWE. Before, define it once (job ZWEITSSZ), and let a department own \
+         the resources (job ZWEITSS):",
+    );
+    commands.note_line("TSS ADDTO(RDT) RESCLASS(ZOWE) MAXLEN(246) +");
+    commands.note_line("  ACLST(NONE,READ,UPDATE,CONTROL) DEFACC(NONE)");
+    commands.note_line("TSS ADDTO(department) ZOWE(APIML.)");
+    for user in users {
+        commands.run(format!("TSS PERMIT({user}) ZOWE(APIML.DELEGATE.PASSTICKET) ACCESS(READ)"));
+    }
+    commands.run("TSS REFRESH");
+    commands.note("To verify:");
+    commands.run("TSS LIST(RDT) RESCLASS(ZOWE)");
+    commands.run("TSS WHOHAS ZOWE(APIML.DELEGATE.PASSTICKET)");
+}
+
+pub(super) fn email(
+    commands: &mut Commands,
+    mapping: Mapping<'_>,
+    email: &Email,
+    registry: &Registry,
+) {
+    permit(commands, "IRR.IDIDMAP.QUERY", mapping.gateway);
+    let Mapping { user, label, .. } = mapping;
+    commands.note(&format!("IDMAP needs VSAM II. {}", one_mapping(user, "ZWEDNMAP")));
+    commands.run_long([
+        &*format!("TSS ADD({user}) IDMAP(ZWEDNMAP)"),
+        &format!("IDMAPDN('{email}')"),
+        &format!("IDMAPRN('{registry}')"),
+        &format!("IDLABEL('{label}')"),
+    ]);
+    commands.run("TSS REFRESH");
+    commands.note("To verify:");
+    commands.run("TSS WHOHAS IBMFAC(IRR.IDIDMAP.QUERY)");
+    commands.run(format!("TSS LIST({user}) IDMAP(ALL)"));
+}
+
+pub(super) fn certificate(
+    commands: &mut Commands,
+    mapping: Mapping<'_>,
+    subject: &DistinguishedName,
+    issuer: Option<&DistinguishedName>,
+) {
+    permit(commands, "IRR.RUSERMAP", mapping.gateway);
+    let Mapping { user, label, .. } = mapping;
+    commands.note(&one_mapping(user, &format!("CERTMAP({user})")));
+    let head = format!("TSS ADD({user}) CERTMAP({user})");
+    let subject = format!("SDNFILTR('{subject}')");
+    let issuer = issuer.map(|issuer| format!("IDNFILTR('{issuer}')"));
+    let label = format!("LABLCMAP('{label}')");
+    let operands = [Some(&*head), Some(&subject), issuer.as_deref(), Some(&label), Some("TRUST")];
+    commands.run_long(operands.into_iter().flatten());
+    commands.run("TSS REFRESH");
+    commands.note("To verify:");
+    commands.run("TSS WHOHAS IBMFAC(IRR.RUSERMAP)");
+    commands.run(format!("TSS LIST({user}) CERTMAP(ALL)"));
+}
+
+/// Lets the gateway ask for mappings.
+fn permit(commands: &mut Commands, resource: &str, gateway: &UserId) {
+    commands.run(format!("TSS PERMIT({gateway}) IBMFAC({resource}) ACCESS(READ)"));
+}

@@ -1,0 +1,43 @@
+//! How the program ends.
+
+use std::process::ExitCode;
+
+use crate::terminal::{complain, say};
+
+/// Why the program ends with another exit code than 0.
+#[derive(Debug)]
+pub(crate) enum Exit {
+    /// The answer is no: exit code 1. Said on standard output, where the answer belongs.
+    Negative(String),
+    /// What the operator wrote is wrong: exit code 2, one line for each problem.
+    Usage(Vec<String>),
+    /// What was asked for did not work: exit code 3.
+    Runtime(String),
+}
+
+impl Exit {
+    pub(crate) fn usage(problem: impl ToString) -> Self {
+        Self::Usage(vec![problem.to_string()])
+    }
+
+    pub(crate) fn runtime(what: impl ToString) -> Self {
+        Self::Runtime(what.to_string())
+    }
+
+    pub(crate) fn report(self) -> ExitCode {
+        match self {
+            Self::Negative(answer) => {
+                say(&answer);
+                ExitCode::from(1)
+            }
+            Self::Usage(problems) => {
+                problems.iter().for_each(|problem| complain(problem));
+                ExitCode::from(2)
+            }
+            Self::Runtime(what) => {
+                complain(&what);
+                ExitCode::from(3)
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The threads that serve: one for each core, and each with a runtime of its own.
+//!
+//! A request stays on the thread that accepted its connection, with the connections to the services
+//! that this thread has made: nobody is woken across threads. What is to be known everywhere
+//! (revocations, verified tokens, permissions, the seconds of tickets that are good once) is shared,
+//! under locks that are held for a look-up; only a token that another thread is just verifying is
+//! waited for.
+
+use std::{convert::Infallible, io, num::NonZeroUsize, thread};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use passticket_proxy::config::Config;
+use tokio::{
+    net::TcpListener,
+    runtime::Builder,
+    sync::{mpsc, watch},
+};
+use tower_passticket::{
+    proxy::ResponseBody,
+    tls::{Drained, Server, ServerTls},
+};
+use tower_service::Service;
+
+use crate::exit::Exit;
+
+/// Serves with clones of `service` until `shutdown`, then until the requests in flight are answered.
+pub(crate) async fn serve<S>(
+    config: &Config,
+    tls: Option<ServerTls>,
+    listener: TcpListener,
+    service: S,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Drained, Exit>
+where
+    S: Service<
+            Request<Incoming>,
+            Response = Response<ResponseBody>,
+            Error = Infallible,
+            Future: Send + 'static,
+        > + Clone
+        + Send
+        + 'static,
+{
+    let listener = listener.into_std().map_err(Exit::runtime)?;
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let (end, ending) = watch::channel(false);
+    let (ended, mut all_ended) = mpsc::channel(cores);
+    for core in 0..cores {
+        let listener = listener.try_clone().map_err(Exit::runtime)?;
+        let (timeouts, tls) = (config.timeouts, tls.clone());
+        let connections = config.limits.connections.get().div_ceil(cores);
+        let (service, ended, mut ending) = (service.clone(), ended.clone(), ending.clone());
+        let work = move || -> io::Result<Drained> {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let listener = TcpListener::from_std(listener)?;
+                let server = match tls {
+                    Some(tls) => Server::https(listener, tls),
+                    None => Server::http(listener),
+                };
+                let server = server
+                    .handshake_timeout(timeouts.handshake)
+                    .drain_timeout(timeouts.drain)
+                    .max_connections(connections);
+                // An error says that nobody is left to tell us.
+                let shutdown = async { drop(ending.wait_for(|ending| *ending).await) };
+                Ok(server.run(service, shutdown).await)
+            })
+        };
+        // Nobody may be left to be told.
+        let run = move || drop(ended.blocking_send(work()));
+        thread::Builder::new()
+            .name(format!("worker-{core}"))
+            .spawn(run)
+            .map_err(|e| Exit::runtime(format!("cannot start a thread: {e}")))?;
+    }
+    // The channel ends with the last thread.
+    drop((listener, ended));
+    let mut drained = Vec::with_capacity(cores);
+    tokio::select! {
+        () = shutdown => {}
+        // Before its time: the others are not to go on without it.
+        first = all_ended.recv() => drained.extend(first),
+    }
+    let _ = end.send(true);
+    while let Some(next) = all_ended.recv().await {
+        drained.push(next);
+    }
+    if drained.len() < cores {
+        return Err(Exit::runtime("a thread that serves has ended, see the log"));
+    }
+    let mut cut_off = 0;
+    for one in drained {
+        if let Drained::CutOff { connections } = one.map_err(Exit::runtime)? {
+            cut_off += connections;
+        }
+    }
+    Ok(match cut_off {
+        0 => Drained::Completely,
+        connections => Drained::CutOff { connections },
+    })
+}

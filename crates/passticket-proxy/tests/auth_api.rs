@@ -1,0 +1,600 @@
+//! The auth API of the program, over TLS, with a client that is not ours.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::{fs, process::Command, time::Duration};
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair,
+};
+use reqwest::{Client, Identity, Method, Response};
+use serde_json::{Value, json};
+use support::{Demo, Running, has_curl};
+use tower_passticket::clock::{Clock, SystemClock};
+
+const ENDPOINTS: &str = include_str!("../../../src/api/endpoints.md");
+
+/// How a caller shows who they are.
+#[derive(Clone, Copy)]
+enum As {
+    Nobody,
+    User,
+    WrongPassword,
+    Certificate(&'static str),
+    Token,
+    TokenAnd(&'static str),
+    LoggedOut,
+    /// A login token whose time is over, beside the certificate of `USER`.
+    Expired,
+    /// A login token with another signature.
+    Forged,
+    /// A certificate of our authority, for somebody who is no user.
+    Stranger,
+    Pat,
+}
+
+/// One row of a table: `{PAT}`, `{REVOKED}`, `{EXPIRED}` and `{JWT}` in a body stand for fresh tokens,
+/// `{BIG}` for more than may be sent.
+struct Row {
+    method: Method,
+    path: &'static str,
+    who: As,
+    body: &'static str,
+    /// Status and message number, in the documented profile and in that of Zowe v3.
+    want: [(u16, &'static str); 2],
+}
+
+/// The same in both profiles.
+const fn both(status: u16, number: &'static str) -> [(u16, &'static str); 2] {
+    [(status, number); 2]
+}
+
+fn row(
+    method: Method,
+    path: &'static str,
+    who: As,
+    body: &'static str,
+    want: [(u16, &'static str); 2],
+) -> Row {
+    Row { method, path, who, body, want }
+}
+
+fn rows() -> Vec<Row> {
+    use As::{
+        Certificate, Expired, Forged, LoggedOut, Nobody, Pat, Stranger, Token, TokenAnd, User,
+        WrongPassword,
+    };
+    let (get, post, delete) = (|| Method::GET, || Method::POST, || Method::DELETE);
+    let done = [(200, ""), (204, "")];
+    let silent = [(401, "ZWEAG102E"), (401, "")];
+    let refused = [(401, "ZWEAT403E"), (403, "ZWEAT403E")];
+    let no_certificate = [(403, "ZWEAG167E"), (403, "")];
+    let stranger = [(401, "ZWEAG161E"), (403, "ZWEAT403E")];
+    let generate = r#"{"validity":1,"scopes":["dcpassticket"]}"#;
+    let validate = r#"{"token":"{PAT}","serviceId":"dcpassticket"}"#;
+    let applid = r#"{"applicationName":"ZOWEAPPL"}"#;
+    // Before anything that the other rows use was issued.
+    let rule = r#"{"userId":"USER","serviceId":"dcpassticket","timestamp":"1582239600000"}"#;
+    let mut rows = vec![
+        row(post(), "login", User, "", both(204, "")),
+        row(post(), "login", Certificate("USER"), "", both(204, "")),
+        row(
+            post(),
+            "login",
+            Nobody,
+            r#"{"username":"USER","password":"validPassword"}"#,
+            both(204, ""),
+        ),
+        row(post(), "login", Nobody, "", both(400, "ZWEAG121E")),
+        row(post(), "login", Nobody, "{", both(400, "ZWEAG121E")),
+        row(
+            post(),
+            "login",
+            Nobody,
+            r#"{"username":"USER","password":"validPassword","newPassword":"x"}"#,
+            both(400, "ZWEAG121E"),
+        ),
+        row(post(), "login", WrongPassword, "", both(401, "ZWEAG120E")),
+        row(get(), "login", User, "", both(405, "ZWEAG101E")),
+        row(get(), "query", Token, "", both(200, "")),
+        row(get(), "query", Nobody, "", both(401, "ZWEAG131E")),
+        row(get(), "query", Pat, "", both(401, "ZWEAG130E")),
+        row(get(), "query", LoggedOut, "", both(401, "ZWEAG130E")),
+        row(post(), "query", Token, "", both(405, "ZWEAG101E")),
+        row(post(), "logout", Token, "", both(204, "")),
+        row(post(), "logout", LoggedOut, "", both(401, "ZWEAG130E")),
+        row(post(), "logout", Nobody, "", both(401, "ZWEAG131E")),
+        row(post(), "logout", Pat, "", both(400, "ZWEAG130E")),
+        row(post(), "refresh", TokenAnd("APIMTST"), "", both(204, "")),
+        row(post(), "refresh", Token, "", no_certificate),
+        row(post(), "refresh", Certificate("USER"), "", both(401, "ZWEAG131E")),
+        row(post(), "ticket", TokenAnd("USER"), applid, both(200, "")),
+        row(post(), "ticket", TokenAnd("USER"), "{}", both(400, "ZWEAG140E")),
+        row(
+            post(),
+            "ticket",
+            TokenAnd("USER"),
+            r#"{"applicationName":"OTHER"}"#,
+            both(400, "ZWEAG141E"),
+        ),
+        row(post(), "ticket", Token, applid, no_certificate),
+        row(post(), "ticket", Certificate("USER"), applid, both(401, "ZWEAG131E")),
+        row(get(), "keys/public", Nobody, "", both(200, "")),
+        row(get(), "keys/public/all", Nobody, "", both(200, "")),
+        row(get(), "keys/public/current", Nobody, "", both(200, "")),
+        row(get(), "keys/private", Nobody, "", both(404, "ZWEAO404E")),
+        row(post(), "access-token/generate", User, generate, both(200, "")),
+        row(post(), "access-token/generate", Certificate("APIMTST"), generate, both(200, "")),
+        row(post(), "access-token/generate", Token, generate, both(400, "ZWEAG121E")),
+        row(post(), "access-token/generate", Pat, generate, both(400, "ZWEAG121E")),
+        row(post(), "access-token/generate", WrongPassword, generate, both(401, "ZWEAG120E")),
+        row(post(), "access-token/generate", User, "{}", both(400, "ZWEAT606E")),
+        row(post(), "access-token/generate", User, "{", both(400, "ZWEAT605E")),
+        row(post(), "access-token/validate", Nobody, validate, done),
+        row(
+            post(),
+            "access-token/validate",
+            Nobody,
+            r#"{"token":"{PAT}","serviceId":"dcbypass"}"#,
+            silent,
+        ),
+        row(
+            post(),
+            "access-token/validate",
+            Nobody,
+            r#"{"token":"{REVOKED}","serviceId":"dcpassticket"}"#,
+            silent,
+        ),
+        row(
+            post(),
+            "access-token/validate",
+            Nobody,
+            r#"{"token":"{JWT}","serviceId":"dcpassticket"}"#,
+            silent,
+        ),
+        row(
+            post(),
+            "access-token/validate",
+            Nobody,
+            r#"{"token":"x","serviceId":"dcpassticket"}"#,
+            both(401, "ZWEAG102E"),
+        ),
+        row(
+            post(),
+            "access-token/validate",
+            Nobody,
+            r#"{"token":"{PAT}"}"#,
+            [(400, "ZWEAO400E"), (401, "")],
+        ),
+        row(post(), "access-token/validate", Nobody, "{", both(400, "ZWEAO400E")),
+        row(delete(), "access-token/validate", Nobody, validate, both(405, "ZWEAG101E")),
+        row(delete(), "access-token/revoke", Nobody, validate, done),
+        row(delete(), "access-token/revoke", Nobody, r#"{"token":"{REVOKED}"}"#, silent),
+        row(delete(), "access-token/revoke", Nobody, r#"{"token":"{JWT}"}"#, silent),
+        row(delete(), "access-token/revoke", Nobody, r#"{"token":"x"}"#, both(401, "ZWEAG102E")),
+        row(delete(), "access-token/revoke", Nobody, "", both(400, "ZWEAO400E")),
+        row(delete(), "access-token/revoke/tokens", Certificate("APIMTST"), "", done),
+        row(delete(), "access-token/evict", User, "", both(204, "")),
+        row(delete(), "access-token/evict", Certificate("USER"), "", both(204, "")),
+        row(delete(), "access-token/evict", Certificate("APIMTST"), "", both(403, "ZWEAT403E")),
+        row(delete(), "access-token/evict", Nobody, "", both(401, "ZWEAG105E")),
+    ];
+    rows.extend([
+        row(post(), "login", Stranger, "", both(400, "ZWEAG121E")),
+        row(get(), "query", Expired, "", both(401, "ZWEAT100E")),
+        row(get(), "query", Forged, "", both(401, "ZWEAG130E")),
+        row(post(), "logout", Expired, "", both(401, "ZWEAT100E")),
+        row(post(), "logout", Forged, "", both(401, "ZWEAG130E")),
+        row(post(), "refresh", Expired, "", both(401, "ZWEAT100E")),
+        row(post(), "ticket", Expired, applid, both(401, "ZWEAT100E")),
+        row(post(), "access-token/generate", Stranger, generate, both(400, "ZWEAG121E")),
+        row(post(), "access-token/generate", Nobody, generate, both(400, "ZWEAG121E")),
+        row(
+            post(),
+            "access-token/validate",
+            Nobody,
+            r#"{"token":"{EXPIRED}","serviceId":"dcpassticket"}"#,
+            both(401, "ZWEAG103E"),
+        ),
+        row(
+            delete(),
+            "access-token/revoke",
+            Nobody,
+            r#"{"token":"{EXPIRED}"}"#,
+            both(401, "ZWEAG103E"),
+        ),
+        row(delete(), "access-token/evict", Stranger, "", stranger),
+        row(delete(), "access-token/evict", WrongPassword, "", both(401, "ZWEAG120E")),
+        row(post(), "login", User, "{BIG}", both(413, "ZWEAO413E")),
+        row(post(), "ticket", TokenAnd("USER"), "{BIG}", both(413, "ZWEAO413E")),
+        row(post(), "access-token/generate", User, "{BIG}", both(413, "ZWEAO413E")),
+        row(post(), "access-token/validate", Nobody, "{BIG}", both(413, "ZWEAO413E")),
+        row(delete(), "access-token/revoke", Nobody, "{BIG}", both(413, "ZWEAO413E")),
+        row(get(), "logout", Token, "", both(405, "ZWEAG101E")),
+        row(get(), "refresh", Token, "", both(405, "ZWEAG101E")),
+        row(get(), "ticket", Token, "", both(405, "ZWEAG101E")),
+        row(post(), "keys/public", Nobody, "", both(405, "ZWEAG101E")),
+        row(post(), "keys/public/all", Nobody, "", both(405, "ZWEAG101E")),
+        row(post(), "keys/public/current", Nobody, "", both(405, "ZWEAG101E")),
+        row(get(), "access-token/generate", User, "", both(405, "ZWEAG101E")),
+        row(post(), "access-token/revoke", Nobody, "", both(405, "ZWEAG101E")),
+        row(post(), "access-token/evict", User, "", both(405, "ZWEAG101E")),
+    ]);
+    let admin = [
+        "access-token/revoke/tokens/user",
+        "access-token/revoke/tokens/users",
+        "access-token/revoke/tokens/scope",
+    ];
+    for path in admin {
+        rows.push(row(delete(), path, Certificate("APIMTST"), rule, refused));
+        rows.push(row(delete(), path, User, "{}", both(400, "ZWEAT607E")));
+    }
+    for path in admin.into_iter().chain(["access-token/revoke/tokens"]) {
+        rows.push(row(delete(), path, User, rule, done));
+        rows.push(row(delete(), path, Stranger, rule, stranger));
+        rows.push(row(delete(), path, User, "{BIG}", both(413, "ZWEAO413E")));
+        rows.push(row(delete(), path, Certificate("USER"), rule, done));
+        rows.push(row(delete(), path, User, r#"{"timestamp":"soon"}"#, both(400, "ZWEAT607E")));
+        rows.push(row(delete(), path, Nobody, rule, both(401, "ZWEAG105E")));
+        rows.push(row(delete(), path, Token, rule, both(401, "ZWEAG105E")));
+        rows.push(row(delete(), path, Pat, rule, both(401, "ZWEAG105E")));
+        rows.push(row(delete(), path, WrongPassword, rule, both(401, "ZWEAG120E")));
+        rows.push(row(post(), path, User, rule, both(405, "ZWEAG101E")));
+    }
+    rows
+}
+
+/// A gateway, a client for each certificate, and tokens of `USER` that cost no password hash.
+struct Asking<'d> {
+    demo: &'d Demo,
+    nobody: Client,
+    user: Client,
+    other: Client,
+    stranger: Client,
+}
+
+impl<'d> Asking<'d> {
+    fn of(demo: &'d Demo) -> Self {
+        let (user, other) = (demo.client_of("USER"), demo.client_of("APIMTST"));
+        Self { demo, nobody: demo.client(), user, other, stranger: stranger(demo) }
+    }
+
+    /// A token of `USER` that expired a second ago, with these claims besides.
+    fn expired(&self, more: Value) -> String {
+        let key = fs::read(self.demo.directory.join("keys/jwt.pem")).unwrap();
+        let now = SystemClock.now().as_secs();
+        let mut claims = json!({"sub": "USER", "iat": now - 60, "exp": now - 1});
+        claims.as_object_mut().unwrap().append(&mut more.as_object().unwrap().clone());
+        let key = EncodingKey::from_rsa_pem(&key).unwrap();
+        jsonwebtoken::encode(&Header::new(Algorithm::RS256), &claims, &key).unwrap()
+    }
+
+    fn client(&self, who: As) -> &Client {
+        match who {
+            As::Certificate("USER") | As::TokenAnd("USER") | As::Expired => &self.user,
+            As::Stranger => &self.stranger,
+            As::Certificate(_) | As::TokenAnd(_) => &self.other,
+            _ => &self.nobody,
+        }
+    }
+
+    async fn login(&self) -> String {
+        let response = self.user.post(self.demo.auth("login")).send().await.unwrap();
+        let cookie = response.headers()["set-cookie"].to_str().unwrap();
+        let value = cookie.strip_prefix("apimlAuthenticationToken=").unwrap();
+        value.split(';').next().unwrap().to_owned()
+    }
+
+    async fn pat(&self) -> String {
+        let request = self.user.post(self.demo.auth("access-token/generate"));
+        let response = request.body(r#"{"scopes":["dcpassticket"]}"#).send().await.unwrap();
+        response.text().await.unwrap()
+    }
+}
+
+/// A client with a certificate that the authority of the demo has signed, whose common name is no
+/// user id.
+fn stranger(demo: &Demo) -> Client {
+    let read = |name: &str| fs::read_to_string(demo.directory.join(name)).unwrap();
+    let mut ca = CertificateParams::default();
+    ca.distinguished_name = DistinguishedName::new();
+    ca.distinguished_name.push(DnType::CommonName, "Demonstration CA of passticket-proxy");
+    let issuer = Issuer::new(ca, KeyPair::from_pem(&read("certs/ca.key")).unwrap());
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "Nobody in particular");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let key = KeyPair::generate().unwrap();
+    let pem = params.signed_by(&key, &issuer).unwrap().pem() + &key.serialize_pem();
+    demo.builder().identity(Identity::from_pem(pem.as_bytes()).unwrap()).build().unwrap()
+}
+
+async fn post_token(demo: &Demo, method: Method, path: &str, token: &str, service: &str) -> u16 {
+    let body = json!({"token": token, "serviceId": service}).to_string();
+    let request = demo.client().request(method, demo.auth(path)).body(body);
+    request.send().await.unwrap().status().as_u16()
+}
+
+async fn send(asking: &Asking<'_>, row: &Row) -> Response {
+    let demo = asking.demo;
+    let mut body = row.body.to_owned();
+    if body.contains("{PAT}") {
+        body = body.replace("{PAT}", &asking.pat().await);
+    }
+    if body.contains("{JWT}") {
+        body = body.replace("{JWT}", &asking.login().await);
+    }
+    if body.contains("{REVOKED}") {
+        let pat = asking.pat().await;
+        let status = post_token(demo, Method::DELETE, "access-token/revoke", &pat, "").await;
+        assert!([200, 204].contains(&status));
+        body = body.replace("{REVOKED}", &pat);
+    }
+    if body.contains("{EXPIRED}") {
+        let pat = json!({"iss": "APIML_PAT", "scopes": ["dcpassticket"]});
+        body = body.replace("{EXPIRED}", &asking.expired(pat));
+    }
+    let body = body.replace("{BIG}", &"x".repeat(70 * 1024));
+    let request =
+        asking.client(row.who).request(row.method.clone(), demo.auth(row.path)).body(body);
+    let request = match row.who {
+        As::Nobody | As::Certificate(_) | As::Stranger => request,
+        As::Expired => request.bearer_auth(asking.expired(json!({"iss": "APIML"}))),
+        As::Forged => {
+            let token = asking.login().await;
+            let (signed, signature) = token.rsplit_once('.').unwrap();
+            let first = if signature.starts_with('A') { "B" } else { "A" };
+            request.bearer_auth(format!("{signed}.{first}{}", &signature[1..]))
+        }
+        As::User => request.basic_auth("USER", Some("validPassword")),
+        As::WrongPassword => request.basic_auth("USER", Some("wrong")),
+        As::Token => request.bearer_auth(asking.login().await),
+        As::TokenAnd(_) => {
+            request.header("cookie", format!("apimlAuthenticationToken={}", asking.login().await))
+        }
+        As::LoggedOut => {
+            let token = asking.login().await;
+            let logout = asking.nobody.post(demo.auth("logout")).bearer_auth(&token);
+            assert_eq!(logout.send().await.unwrap().status(), 204);
+            request.bearer_auth(token)
+        }
+        As::Pat => request.bearer_auth(asking.pat().await),
+    };
+    request.send().await.unwrap()
+}
+
+async fn check(demo: &Demo, profile: usize) {
+    let asking = Asking::of(demo);
+    for row in rows() {
+        let response = send(&asking, &row).await;
+        let name = format!("{} {} {}", row.method, row.path, row.body);
+        let (status, number) = row.want[profile];
+        assert_eq!(response.status(), status, "{name}");
+        let headers = response.headers().clone();
+        assert_eq!(headers.contains_key("allow"), status == 405, "{name}");
+        assert_eq!(headers.contains_key("www-authenticate"), status == 401, "{name}");
+        let text = response.text().await.unwrap();
+        if number.is_empty() {
+            let says = status == 200
+                && (row.path.starts_with("keys")
+                    || ["query", "ticket", "access-token/generate"].contains(&row.path));
+            assert_eq!(!text.is_empty(), says, "{name}: {text}");
+            continue;
+        }
+        assert_eq!(headers["content-type"], "application/json", "{name}");
+        let document: Value = serde_json::from_str(&text).unwrap();
+        let message = &document["messages"][0];
+        assert_eq!(message["messageNumber"], number, "{name}");
+        let content = message["messageContent"].as_str().unwrap();
+        let other = ["/zaas/", "/gateway/"][profile];
+        assert!(!content.contains(other), "{name}: {content}");
+    }
+}
+
+#[tokio::test]
+async fn every_endpoint_answers_as_documented() {
+    check(&Demo::start(), 0).await;
+}
+
+#[tokio::test]
+async fn every_endpoint_answers_as_zowe_v3_if_told_so() {
+    let demo = Demo::reconfigured(|yaml| yaml + "  compatibility: zowe-v3\n");
+    check(&demo, 1).await;
+    let response = demo.client().get(demo.auth("keys/public")).send().await.unwrap();
+    assert_eq!(response.headers()["content-type"], "application/json");
+}
+
+/// When the store cannot be written nobody is told that anything was revoked.
+#[tokio::test]
+async fn a_disk_that_is_full_is_503_and_claims_nothing() {
+    let demo = Demo::start();
+    let asking = Asking::of(&demo);
+    let (pat, jwt, kept) = (asking.pat().await, asking.login().await, asking.login().await);
+    let pid = demo.program.pid().to_string();
+    let limited = Command::new("prlimit").args(["--pid", &pid, "--fsize=4096:4096"]).status();
+    if limited.is_err() {
+        assert!(std::env::var_os("CI").is_none(), "CI needs prlimit");
+        return;
+    }
+    assert!(limited.unwrap().success());
+    let delete = |path: &str| asking.user.delete(demo.auth(path));
+    let token = json!({ "token": pat }).to_string();
+    for request in [
+        delete("access-token/revoke").body(token),
+        delete("access-token/revoke/tokens"),
+        delete("access-token/revoke/tokens/user").body(r#"{"userId":"OTHER"}"#),
+        delete("access-token/revoke/tokens/users").body(r#"{"userId":"OTHER"}"#),
+        delete("access-token/revoke/tokens/scope").body(r#"{"serviceId":"other"}"#),
+        delete("access-token/evict"),
+        asking.nobody.post(demo.auth("logout")).bearer_auth(&jwt),
+        asking.user.post(demo.auth("refresh")).bearer_auth(&kept),
+    ] {
+        let response = request.send().await.unwrap();
+        let url = response.url().clone();
+        assert_eq!(response.status(), 503, "{url}");
+        assert!(!response.headers().contains_key("set-cookie"), "{url}");
+        let document: Value = response.json().await.unwrap();
+        assert_eq!(document["messages"][0]["messageNumber"], "ZWEAG104E", "{url}");
+    }
+    // In doubt it is revoked.
+    assert_eq!(
+        post_token(&demo, Method::POST, "access-token/validate", &pat, "dcpassticket").await,
+        401
+    );
+}
+
+/// Guessing is slowed down; the right password works after the wait.
+#[tokio::test]
+async fn guesses_are_slowed_and_the_right_password_works_after_the_wait() {
+    let demo = Demo::start();
+    let client = demo.client();
+    let attempt = |password: &'static str| {
+        client.post(demo.auth("login")).basic_auth("USER", Some(password)).send()
+    };
+    let refused = loop {
+        let response = attempt("wrong").await.unwrap();
+        if response.status() != 401 {
+            break response;
+        }
+    };
+    assert_eq!(refused.status(), 429);
+    let wait: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    let document: Value = refused.json().await.unwrap();
+    assert_eq!(document["messages"][0]["messageNumber"], "ZWESG429E");
+    assert_eq!(attempt("validPassword").await.unwrap().status(), 429);
+    tokio::time::sleep(Duration::from_secs(wait)).await;
+    assert_eq!(attempt("validPassword").await.unwrap().status(), 204);
+}
+
+#[tokio::test]
+async fn what_is_off_is_not_there_and_a_maximum_is_one() {
+    let demo = Demo::reconfigured(|yaml| {
+        let off = yaml.replace("enabled: true", "enabled: false");
+        let off = off.replace("allowTokenRefresh: true", "allowTokenRefresh: false");
+        off.replace("delegatePassticket: true", "delegatePassticket: false")
+    });
+    let paths =
+        ["refresh", "access-token/generate", "access-token/validate", "delegate/passticket"];
+    for path in paths {
+        let request = demo.client().post(demo.auth(path)).basic_auth("USER", Some("x"));
+        assert_eq!(request.send().await.unwrap().status(), 404, "{path}");
+    }
+    drop(demo);
+
+    let demo =
+        Demo::reconfigured(|yaml| yaml + "  personalAccessToken:\n    maximumValidityDays: 2\n");
+    let request = demo.client().post(demo.auth("access-token/generate"));
+    let request = request.basic_auth("USER", Some("validPassword"));
+    let response = request.body(r#"{"validity":60,"scopes":["a"]}"#).send().await.unwrap();
+    let claims = claims(&response.text().await.unwrap());
+    let lifetime = claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap();
+    assert_eq!(lifetime, 2 * 86_400);
+}
+
+fn claims(token: &str) -> Value {
+    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    serde_json::from_slice(&claims).unwrap()
+}
+
+/// The status of the evaluating service behind the route, which takes no request without a ticket.
+async fn routed(demo: &Demo, header: (&str, &str)) -> u16 {
+    let request = demo.client().get(demo.at("/dcpassticket/api/v1/passticketTest"));
+    let response = request.header(header.0, header.1).send().await.unwrap();
+    response.status().as_u16()
+}
+
+#[tokio::test]
+async fn what_is_revoked_is_refused_at_once_and_after_kill_9() {
+    let directory = tempfile::tempdir().unwrap();
+    let demo = Demo::start_in(directory.path());
+    let service = "dcpassticket";
+    let pats = [demo.pat(&[service]).await, demo.pat(&[service, "other"]).await];
+    let (jwt, kept) = (demo.login().await, demo.login().await);
+    let bearer = format!("Bearer {jwt}");
+    let validate = "access-token/validate";
+    for pat in &pats {
+        assert_eq!(routed(&demo, ("private-token", pat)).await, 200);
+        assert_eq!(post_token(&demo, Method::POST, validate, pat, service).await, 200);
+    }
+    assert_eq!(routed(&demo, ("authorization", &bearer)).await, 200);
+
+    let revoke = "access-token/revoke";
+    assert_eq!(post_token(&demo, Method::DELETE, revoke, &pats[0], "").await, 200);
+    assert_eq!(routed(&demo, ("private-token", &pats[0])).await, 401);
+    assert_eq!(routed(&demo, ("private-token", &pats[1])).await, 200);
+    let rule = demo.client().delete(demo.auth("access-token/revoke/tokens/scope"));
+    let rule = rule.basic_auth("USER", Some("validPassword")).body(r#"{"serviceId":"OTHER"}"#);
+    assert_eq!(rule.send().await.unwrap().status(), 200);
+    assert_eq!(routed(&demo, ("private-token", &pats[1])).await, 401);
+    let logout = demo.client().post(demo.auth("logout")).bearer_auth(&jwt);
+    assert_eq!(logout.send().await.unwrap().status(), 204);
+    assert_eq!(routed(&demo, ("authorization", &bearer)).await, 401);
+
+    // Dropping kills.
+    drop(demo);
+    let demo = Demo::start_in(directory.path());
+    for pat in &pats {
+        assert_eq!(routed(&demo, ("private-token", pat)).await, 401);
+        assert_eq!(post_token(&demo, Method::POST, validate, pat, service).await, 401);
+    }
+    assert_eq!(routed(&demo, ("authorization", &bearer)).await, 401);
+    let kept = format!("Bearer {kept}");
+    assert_eq!(routed(&demo, ("authorization", &kept)).await, 200);
+    let evict = demo.client().delete(demo.auth("access-token/evict"));
+    let evict = evict.basic_auth("USER", Some("validPassword"));
+    assert_eq!(evict.send().await.unwrap().status(), 204);
+    assert_eq!(routed(&demo, ("private-token", &pats[0])).await, 401);
+}
+
+#[test]
+fn a_damaged_store_stops_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(Demo::start_in(directory.path()));
+    let file = directory.path().join("revocations.redb");
+    fs::write(&file, "not a store").unwrap();
+    let config = directory.path().join("zowe.yaml");
+    let mut program = Running::start(&["serve", "--config", config.to_str().unwrap()]);
+    let (status, log) = program.wait();
+    assert!(!status.success());
+    assert!(log.contains(file.to_str().unwrap()), "{log}");
+    assert_eq!(fs::read(file).unwrap(), b"not a store");
+}
+
+#[test]
+fn the_commands_of_the_documentation_work_as_they_stand() {
+    if !has_curl() {
+        return;
+    }
+    let demo = Demo::start();
+    let mut lines: Vec<&str> = Vec::new();
+    let mut in_block = false;
+    for line in ENDPOINTS.lines() {
+        match line {
+            "```sh" => in_block = true,
+            "```" => in_block = false,
+            line if in_block => lines.push(line),
+            _ => {}
+        }
+    }
+    let count = lines.iter().filter(|line| line.contains("curl ")).count();
+    assert_eq!(count, ENDPOINTS.matches("## `").count() + ENDPOINTS.matches("` and `GET").count());
+    assert_eq!(lines.remove(0), "DEMO=$PWD/passticket-demo");
+    let script = lines.join("\n").replace("https://localhost:10010", &demo.url);
+    let output =
+        Command::new("sh").args(["-euxc", &script]).env("DEMO", &demo.directory).output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{log}");
+    let told = String::from_utf8_lossy(&output.stdout);
+    for part in [
+        "\"userId\":\"USER\"",
+        "\"ticket\":\"",
+        "\"tsoUserid\":\"USER\"",
+        "BEGIN PUBLIC KEY",
+        "\"keys\":[",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}

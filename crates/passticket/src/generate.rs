@@ -1,0 +1,577 @@
+//! Where PassTickets come from.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    future::{Ready, ready},
+    num::NonZeroUsize,
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    names::{Applid, UserId},
+    profile::{KeyProfile, KeyProfiles, Replay},
+    recent::RecentTickets,
+    ticket::PassTicket,
+    time_slots::{NoSecond, Seconds},
+};
+use crate::clock::{Clock, SystemClock};
+
+/// Makes the ticket that admits a user to an application now.
+///
+/// [`LocalGenerator`] computes it from keys at hand. Implement this to ask another system for it,
+/// such as a service on z/OS where the keys stay in ICSF. An `Arc` of a generator is a generator.
+///
+/// # Errors
+/// The future gives a [`GenerateError`] with the return codes that the security product would
+/// give: [`SafReturnCodes::NO_PROFILE`] if the APPLID has no key, [`SafReturnCodes::NOT_AUTHORIZED`]
+/// if the user may have no ticket for it.
+///
+/// # Example
+/// ```
+/// use std::pin::Pin;
+/// use passticket::{
+///     Applid, GenerateError, PassTicket, PassTicketGenerator, SafReturnCodes, UserId,
+/// };
+/// # #[derive(Clone)]
+/// # struct Client;
+/// # impl Client {
+/// #     async fn ask(&self, _: UserId, _: Applid) -> Result<String, SafReturnCodes> {
+/// #         Ok("QHOAH1TV".to_owned())
+/// #     }
+/// # }
+///
+/// /// Asks a service on z/OS.
+/// struct Remote {
+///     client: Client,
+/// }
+///
+/// impl PassTicketGenerator for Remote {
+///     type Future = Pin<Box<dyn Future<Output = Result<PassTicket, GenerateError>> + Send>>;
+///
+///     fn generate(&self, user: &UserId, applid: &Applid) -> Self::Future {
+///         let (client, user, applid) = (self.client.clone(), *user, *applid);
+///         Box::pin(async move {
+///             let error = |codes| GenerateError::new(user, applid, codes);
+///             let text = client.ask(user, applid).await.map_err(error)?;
+///             let internal_error = SafReturnCodes { saf: 8, racf: 8, reason: 8 };
+///             PassTicket::parse(&text).map_err(|_| error(internal_error))
+///         })
+///     }
+/// }
+///
+/// # tokio_test::block_on(async {
+/// let remote = Remote { client: Client };
+/// let ticket = remote.generate(&UserId::new("IBMUSER")?, &Applid::new("IZUDFLT")?).await?;
+/// assert_eq!(ticket.expose(), "QHOAH1TV");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+pub trait PassTicketGenerator: Send + Sync + 'static {
+    /// Gives the ticket, or why there is none.
+    type Future: Future<Output = Result<PassTicket, GenerateError>> + Send + 'static;
+
+    /// Starts making a ticket that is good now.
+    fn generate(&self, user: &UserId, applid: &Applid) -> Self::Future;
+
+    /// Makes the ticket if that takes no waiting. `None` says that it does, and whoever asks goes
+    /// on with [`generate`](Self::generate).
+    ///
+    /// Who answers here spares a request the keeping of all it is made of while it waits.
+    fn generate_at_once(
+        &self,
+        user: &UserId,
+        applid: &Applid,
+    ) -> Option<Result<PassTicket, GenerateError>> {
+        let _ = (user, applid);
+        None
+    }
+}
+
+impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
+    type Future = G::Future;
+
+    fn generate(&self, user: &UserId, applid: &Applid) -> Self::Future {
+        (**self).generate(user, applid)
+    }
+
+    fn generate_at_once(
+        &self,
+        user: &UserId,
+        applid: &Applid,
+    ) -> Option<Result<PassTicket, GenerateError>> {
+        (**self).generate_at_once(user, applid)
+    }
+}
+
+/// Computes PassTickets here, from [`KeyProfiles`].
+///
+/// The ticket is there when the call returns; the future never waits.
+///
+/// # Replay protection
+/// What [`Replay`] a profile has decides how many tickets there are.
+///
+/// [`Replay::Allowed`]: tickets are of the present second, the same one for all requests of a user
+/// in it, and as many as are asked for.
+///
+/// [`Replay::Protected`]: a second has one ticket for each user and APPLID, and none is made twice.
+/// So in the long run there is one ticket a second for each user and APPLID. Seconds that have
+/// passed unused are kept for 60 s, or for a quarter of the profile's window if that is less: after
+/// a pause there are up to 61 tickets at once. Who asks for more gets an error with a [`NoSecond`],
+/// and no ticket that the service would refuse.
+///
+/// - Clones share what they have given out. Two generators that were made apart do not, nor do two
+///   processes: where both make tickets of one APPLID for the same user, the service refuses some.
+/// - No ticket is of the second that the generator was made in, or of one before: the process
+///   before this one may have given it out. In that second there is none.
+/// - A clock that is set back makes no ticket twice. Set back by more than those 60 s, there are
+///   none until it is where it was.
+///
+/// # Example
+/// ```
+/// use passticket::{
+///     Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, PassTicketGenerator, Replay,
+///     UserId,
+/// };
+///
+/// # tokio_test::block_on(async {
+/// let applid = Applid::new("IZUDFLT")?;
+/// let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "0123456789ABCDEF")?
+///     .with_replay(Replay::Allowed);
+/// let generator = LocalGenerator::new(KeyProfiles::new([profile])?);
+/// let user = UserId::new("IBMUSER")?;
+/// assert_eq!(generator.generate(&user, &applid).await?.expose().len(), 8);
+///
+/// let error = generator.generate(&user, &Applid::new("NOKEY")?).await.unwrap_err();
+/// assert_eq!(error.codes().to_string(), "8/16/28");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+///
+/// Where the service takes a ticket once:
+///
+/// ```
+/// # use std::{sync::Arc, time::Duration};
+/// # use passticket::{
+/// #     clock::{ManualClock, Timestamp},
+/// #     Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, NoSecond, UserId,
+/// # };
+/// # let (user, applid) = (UserId::new("IBMUSER")?, Applid::new("IZUDFLT")?);
+/// # let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "0123456789ABCDEF")?;
+/// # let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
+/// let generator = LocalGenerator::new(KeyProfiles::new([profile])?).with_clock(clock.clone());
+/// clock.advance(Duration::from_secs(2));
+/// let (one, two) =
+///     (generator.generate_now(&user, &applid)?, generator.generate_now(&user, &applid)?);
+/// assert_ne!(one, two);
+///
+/// let error = generator.generate_now(&user, &applid).unwrap_err();
+/// assert!(matches!(error.no_second(), Some(NoSecond::AllTaken { .. })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct LocalGenerator {
+    profiles: KeyProfiles,
+    clock: Arc<dyn Clock>,
+    recent: Option<Arc<RecentTickets>>,
+    seconds: Arc<Seconds>,
+}
+
+impl LocalGenerator {
+    /// A generator on the clock of the machine. Make one for each process, and clone it.
+    pub fn new(profiles: KeyProfiles) -> Self {
+        let seconds = Arc::new(Seconds::after(SystemClock.now()));
+        Self { profiles, clock: Arc::new(SystemClock), recent: None, seconds }
+    }
+
+    /// Where replay is allowed, computes a ticket once a second for each user and APPLID, and
+    /// remembers the last one of so many of them.
+    ///
+    /// That changes no ticket: the algorithms give the same one for the same second.
+    #[must_use]
+    pub fn remembering(mut self, pairs: NonZeroUsize) -> Self {
+        self.recent = Some(Arc::new(RecentTickets::new(pairs)));
+        self
+    }
+
+    /// Takes the time from another clock, which also says when this generator was made. What it or
+    /// its clones have given out before is forgotten.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.seconds = Arc::new(Seconds::after(clock.now()));
+        self.clock = clock;
+        self
+    }
+
+    /// Makes the ticket at once.
+    ///
+    /// # Errors
+    /// [`SafReturnCodes::NO_PROFILE`] when there is no key for `applid`;
+    /// [`SafReturnCodes::INTERNAL`], with a [`NoSecond`], when the service takes a ticket once and
+    /// there is none that the user has not had.
+    pub fn generate_now(
+        &self,
+        user: &UserId,
+        applid: &Applid,
+    ) -> Result<PassTicket, GenerateError> {
+        self.generate_from(self.profile(user, applid)?, user)
+    }
+
+    /// The key that a ticket of `user` for `applid` is made with.
+    pub fn profile(
+        &self,
+        user: &UserId,
+        applid: &Applid,
+    ) -> Result<&Arc<KeyProfile>, GenerateError> {
+        self.profiles
+            .get(applid)
+            .ok_or_else(|| GenerateError::new(*user, *applid, SafReturnCodes::NO_PROFILE))
+    }
+
+    /// As [`generate_now`](Self::generate_now), of a profile that was looked up.
+    pub fn generate_from(
+        &self,
+        profile: &KeyProfile,
+        user: &UserId,
+    ) -> Result<PassTicket, GenerateError> {
+        let (now, applid) = (self.clock.now(), profile.applid());
+        match (profile.replay(), &self.recent) {
+            (Replay::Protected, _) => self
+                .seconds
+                .take(user, applid, profile.window(), now)
+                .map(|second| profile.generate(user, second))
+                .map_err(|why| GenerateError::no_slot(*user, *applid, why)),
+            (Replay::Allowed, Some(recent)) => Ok(recent.get_or_generate(profile, user, now)),
+            (Replay::Allowed, None) => Ok(profile.generate(user, now)),
+        }
+    }
+}
+
+impl PassTicketGenerator for LocalGenerator {
+    type Future = Ready<Result<PassTicket, GenerateError>>;
+
+    fn generate(&self, user: &UserId, applid: &Applid) -> Self::Future {
+        ready(self.generate_now(user, applid))
+    }
+
+    fn generate_at_once(
+        &self,
+        user: &UserId,
+        applid: &Applid,
+    ) -> Option<Result<PassTicket, GenerateError>> {
+        Some(self.generate_now(user, applid))
+    }
+}
+
+/// Why there is no ticket.
+///
+/// `Display` is for the operator's log: it names user, APPLID and return codes, and says what to do.
+/// What the caller over the network gets to see is up to the caller of this crate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no PassTicket for user {user} and APPLID {applid}: {} {why}", why.codes())]
+pub struct GenerateError {
+    user: UserId,
+    applid: Applid,
+    why: Why,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Codes(SafReturnCodes),
+    NoSecond(NoSecond),
+}
+
+impl Why {
+    const fn codes(&self) -> SafReturnCodes {
+        match self {
+            Self::Codes(codes) => *codes,
+            // No code of z/OS says so: there each ticket is made for the second that it is in.
+            Self::NoSecond(_) => SafReturnCodes::INTERNAL,
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Codes(codes) => f.write_str(&codes.text()),
+            Self::NoSecond(why) => why.fmt(f),
+        }
+    }
+}
+
+impl GenerateError {
+    /// An error for the ticket asked for, with the return codes that say why.
+    pub const fn new(user: UserId, applid: Applid, codes: SafReturnCodes) -> Self {
+        Self { user, applid, why: Why::Codes(codes) }
+    }
+
+    /// An error for the ticket asked for, because there is no second to make it of.
+    pub const fn no_slot(user: UserId, applid: Applid, why: NoSecond) -> Self {
+        Self { user, applid, why: Why::NoSecond(why) }
+    }
+
+    /// When there is a ticket again, if that is all that is wrong: there is one each second.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self.no_second() {
+            Some(NoSecond::AllTaken { again_in, .. }) => Some(again_in),
+            _ => None,
+        }
+    }
+
+    /// The user that a ticket was asked for.
+    pub const fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    /// The APPLID that a ticket was asked for.
+    pub const fn applid(&self) -> &Applid {
+        &self.applid
+    }
+
+    /// The return codes that say why.
+    pub const fn codes(&self) -> SafReturnCodes {
+        self.why.codes()
+    }
+
+    /// Why the user can have no ticket just now, if the service takes each ticket once and that is
+    /// the reason.
+    pub const fn no_second(&self) -> Option<NoSecond> {
+        match self.why {
+            Why::NoSecond(why) => Some(why),
+            Why::Codes(_) => None,
+        }
+    }
+}
+
+/// The return codes of `R_ticketserv` and `R_GenSec`, the z/OS services that make PassTickets.
+///
+/// `Display` gives them as `8/16/28`, [`text`](Self::text) says what they mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SafReturnCodes {
+    /// SAF return code.
+    pub saf: u32,
+    /// RACF return code.
+    pub racf: u32,
+    /// RACF reason code.
+    pub reason: u32,
+}
+
+/// The texts of 8/12 begin alike.
+macro_rules! kerberos {
+    ($text:literal) => {
+        concat!(
+            "Invocation of the Security Server Network Authentication Service Program Call (PC) \
+             interface failed with ",
+            $text
+        )
+    };
+}
+
+impl SafReturnCodes {
+    /// 8/8/8: whether there may be a ticket could not be found out, or there can be none just now
+    /// ([`NoSecond`]).
+    pub const INTERNAL: Self = Self { saf: 8, racf: 8, reason: 8 };
+    /// 8/8/16: the user may have no ticket for this APPLID.
+    pub const NOT_AUTHORIZED: Self = Self { saf: 8, racf: 8, reason: 16 };
+    /// 8/16/28: there is no key for this APPLID.
+    pub const NO_PROFILE: Self = Self { saf: 8, racf: 16, reason: 28 };
+
+    /// What the codes mean, in the words that Zowe's API Mediation Layer uses.
+    pub fn text(self) -> Cow<'static, str> {
+        Cow::Borrowed(match (self.saf, self.racf, self.reason) {
+            (0, 0, 0) => "The service was successful.",
+            (4, 0, 0) => "RACF is not installed.",
+            (8, 8, 0) => "Invalid function code.",
+            (8, 8, 4) => "Parameter list error.",
+            (8, 8, 8) => "An internal error was encountered.",
+            (8, 8, 12) => "A recovery environment could not be established.",
+            (8, 8, 16) => {
+                "Not authorized to use this service. Verify that the user and the application \
+                 name are valid, and check that corresponding permissions have been set up."
+            }
+            (8, 8, 20) => "High order bit was not set to indicate last parameter.",
+            (8, 12, 8) => kerberos!(
+                "a 'parameter buffer overflow' return code. This indicates an internal error in \
+                 IRRSPK00."
+            ),
+            (8, 12, 12) => kerberos!(
+                "an 'unable to allocate storage' return code. The region size for the Security \
+                 Server Network Authentication Service started task (SKRBKDC) should be increased."
+            ),
+            (8, 12, 16) => kerberos!(
+                "a 'local services are not available' return code. This indicates that the \
+                 Security Server Network Authentication Service started task (SKRBKDC) address \
+                 space has not been started or is terminating."
+            ),
+            (8, 12, 20) => kerberos!(
+                "an 'abend in the PC service routine' return code. The symptom record associated \
+                 with this abend can be found in the logrec data set."
+            ),
+            (8, 12, 24) => kerberos!(
+                "an 'unable to obtain control lock' return code. This can occur if the task \
+                 holding the lock is not being dispatched (for example, a dump is in progress)."
+            ),
+            (8, 16, 28) => {
+                "Unable to generate PassTicket. Verify that the secured signon (PassTicket) \
+                 function and application ID is configured properly by referring to Using \
+                 PassTickets in z/OS Security Server RACF Security Administrator's Guide."
+            }
+            (8, 16, 32) => {
+                "PassTicket evaluation failure. Possible reasons include: PassTicket to be \
+                 evaluated is not a successful PassTicket. The PassTicket to be evaluated was \
+                 already evaluated before and replay protection is in effect. No PTKTDATA profile \
+                 exists to match the specified application An internal error occurred."
+            }
+            (8, 16, reason) => {
+                return Cow::Owned(format!(
+                    "PassTicket evaluation extended failure. X'{reason:08X}' is the internal \
+                     reason code for the evaluation failure."
+                ));
+            }
+            _ => "The Saf Auth Service returned unknown exception.",
+        })
+    }
+}
+
+impl fmt::Display for SafReturnCodes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.saf, self.racf, self.reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, time::Duration};
+
+    use super::*;
+    use crate::{
+        clock::{ManualClock, Timestamp},
+        Algorithm,
+    };
+
+    fn profile(replay: Replay) -> KeyProfile {
+        let applid = Applid::new("IZUDFLT").unwrap();
+        let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "F90F48F03C28DC86").unwrap();
+        profile.with_replay(replay)
+    }
+
+    #[test]
+    fn local_tickets_are_of_the_present_second() {
+        let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
+        let profile = Arc::new(profile(Replay::Allowed));
+        let generator = LocalGenerator::new(KeyProfiles::new([profile.clone()]).unwrap())
+            .with_clock(clock.clone());
+        let remembering = generator.clone().remembering(NonZeroUsize::MIN);
+        for generator in [Arc::new(generator), Arc::new(remembering)] {
+            for _ in 0..300 {
+                let ticket = generator.generate(&user, &applid).into_inner().unwrap();
+                let evaluated = profile.evaluate(&user, &ticket, clock.now()).unwrap();
+                assert_eq!(evaluated.generated_at().as_secs(), clock.now().as_secs());
+                clock.advance(Duration::from_millis(100));
+            }
+            assert!(!format!("{generator:?}").contains("F90F48F0"));
+        }
+    }
+
+    #[test]
+    fn where_a_ticket_is_taken_once_none_is_made_twice() {
+        let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
+        let profile = Arc::new(profile(Replay::Protected));
+        // What remembers is no exception.
+        let generator = LocalGenerator::new(KeyProfiles::new([profile.clone()]).unwrap())
+            .with_clock(clock.clone())
+            .remembering(NonZeroUsize::MIN);
+        let clones = [generator.clone(), generator];
+        clock.advance(Duration::from_secs(1000));
+        let mut seen = HashSet::new();
+        let mut burst = || {
+            let mut made = 0;
+            loop {
+                match clones[made % 2].generate_now(&user, &applid) {
+                    Ok(ticket) => {
+                        let evaluated = profile.evaluate(&user, &ticket, clock.now()).unwrap();
+                        assert!((0..=60).contains(&evaluated.age_secs()));
+                        assert!(seen.insert(ticket.expose().to_owned()));
+                        made += 1;
+                    }
+                    Err(error) => return (made, error),
+                }
+            }
+        };
+        let (made, error) = burst();
+        assert_eq!(made, 61);
+        assert!(matches!(error.no_second(), Some(NoSecond::AllTaken { .. })));
+        assert_eq!(error.codes(), SafReturnCodes::INTERNAL);
+        let text = error.to_string();
+        assert!(
+            text.starts_with(
+                "no PassTicket for user IBMUSER and APPLID IZUDFLT: 8/8/8 the service takes"
+            ),
+            "{text}"
+        );
+        clock.advance(Duration::from_secs(3));
+        assert_eq!(burst().0, 3);
+    }
+
+    #[test]
+    fn without_a_profile_the_operator_learns_what_is_missing() {
+        let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
+        let generator = LocalGenerator::new(KeyProfiles::default());
+        let error = generator.generate(&user, &applid).into_inner().unwrap_err();
+        assert_eq!((*error.user(), *error.applid()), (user, applid));
+        assert_eq!(error.codes(), SafReturnCodes::NO_PROFILE);
+        assert_eq!(
+            error.to_string(),
+            "no PassTicket for user IBMUSER and APPLID IZUDFLT: 8/16/28 Unable to generate \
+             PassTicket. Verify that the secured signon (PassTicket) function and application ID \
+             is configured properly by referring to Using PassTickets in z/OS Security Server RACF \
+             Security Administrator's Guide."
+        );
+    }
+
+    #[test]
+    fn codes_have_their_texts() {
+        struct Case {
+            codes: (u32, u32, u32),
+            beginning: &'static str,
+            end: &'static str,
+        }
+        const UNKNOWN: &str = "The Saf Auth Service returned unknown exception.";
+        const PC: &str = "Invocation of the Security Server Network Authentication Service Program \
+             Call (PC) interface failed with a";
+        let cases = [
+            Case { codes: (0, 0, 0), beginning: "The service was", end: " successful." },
+            Case { codes: (4, 0, 0), beginning: "RACF", end: " is not installed." },
+            Case { codes: (8, 8, 0), beginning: "Invalid", end: " function code." },
+            Case { codes: (8, 8, 4), beginning: "Parameter", end: " list error." },
+            Case { codes: (8, 8, 8), beginning: "An internal error", end: " was encountered." },
+            Case { codes: (8, 8, 12), beginning: "A recovery", end: " could not be established." },
+            Case { codes: (8, 8, 16), beginning: "Not authorized", end: " have been set up." },
+            Case { codes: (8, 8, 20), beginning: "High order bit", end: " last parameter." },
+            Case { codes: (8, 8, 24), beginning: UNKNOWN, end: "" },
+            Case { codes: (8, 12, 8), beginning: PC, end: " error in IRRSPK00." },
+            Case { codes: (8, 12, 12), beginning: PC, end: " should be increased." },
+            Case { codes: (8, 12, 16), beginning: PC, end: " or is terminating." },
+            Case { codes: (8, 12, 20), beginning: PC, end: " in the logrec data set." },
+            Case { codes: (8, 12, 24), beginning: PC, end: " a dump is in progress)." },
+            Case { codes: (8, 12, 0), beginning: UNKNOWN, end: "" },
+            Case { codes: (8, 16, 28), beginning: "Unable to", end: "Administrator's Guide." },
+            Case { codes: (8, 16, 32), beginning: "PassTicket eval", end: " error occurred." },
+            Case {
+                codes: (8, 16, 0x00AB_CDEF),
+                beginning: "PassTicket evaluation extended failure. X'00ABCDEF' is the internal ",
+                end: "reason code for the evaluation failure.",
+            },
+            Case { codes: (12, 0, 0), beginning: UNKNOWN, end: "" },
+        ];
+        for Case { codes: (saf, racf, reason), beginning, end } in cases {
+            let codes = SafReturnCodes { saf, racf, reason };
+            let text = codes.text();
+            assert!(text.starts_with(beginning) && text.ends_with(end), "{codes}: {text}");
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! The legacy algorithm, on DES (`E` encrypts one block), after IBM's *z/OS Security Server RACF
+//! Macros and Interfaces*.
+//!
+//! 1. `r1 = E(user)`, the user id in EBCDIC, padded with blanks to 8 bytes
+//! 2. `r2 = E(r1 xor applid)`, the APPLID likewise
+//! 3. `r3` is the left half of `r2`.
+//! 4. `r4 = r3 xor time`, the time in 4 bytes
+//! 5. The time coder: six rounds on `L` and `R`, the halves of `r4`. `x = d xor L`, where `d` is the
+//!    left 2 bytes of `E(R || pad)`; then `L = R` and `R` is a permutation of the bits of `x`. `pad`
+//!    is a half of the user id without blanks, padded with X'55' to 12 bytes: in odd rounds the
+//!    left half, in even rounds the right one.
+//! 6. `L || R` become eight characters, see [`translate`].
+//!
+//! It is a Feistel network, so the rounds run backwards just as well.
+
+use des::{
+    Des,
+    cipher::{Block, BlockCipherEncrypt, KeyInit},
+};
+
+use super::{
+    key::LegacyKey,
+    names::{Applid, UserId},
+    ticket::LEN,
+};
+
+const ALPHABET: &[u8; 36] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+
+/// A key, expanded into its DES schedule.
+pub(super) struct Schedule(Des);
+
+impl Schedule {
+    pub(super) fn new(key: &LegacyKey) -> Self {
+        Self(Des::new(key.as_bytes().into()))
+    }
+
+    /// Steps 1 to 3, and the paddings of step 5: whatever the time has no part in.
+    pub(super) fn pair(&self, user: &UserId, applid: &Applid) -> Pair<'_> {
+        let user = user.to_ebcdic();
+        let r1 = self.encrypt(u64::from_be_bytes(user));
+        let r2 = self.encrypt(r1 ^ u64::from_be_bytes(applid.to_ebcdic()));
+        let mut pad = [0x55; 12];
+        // A user id has no inner blanks, so whatever is no blank is the id.
+        for (to, from) in pad.iter_mut().zip(user.into_iter().filter(|b| *b != EBCDIC_BLANK)) {
+            *to = from;
+        }
+        let half = |from: usize| {
+            pad[from..from + 6].iter().fold(0, |half, byte| half << 8 | u64::from(*byte))
+        };
+        Pair { schedule: self, r3: (r2 >> 32) as u32, pads: [half(0), half(6)] }
+    }
+
+    fn encrypt(&self, block: u64) -> u64 {
+        let mut block = Block::<Des>::from(block.to_be_bytes());
+        self.0.encrypt_block(&mut block);
+        u64::from_be_bytes(block.into())
+    }
+}
+
+const EBCDIC_BLANK: u8 = 0x40;
+
+/// A key with what it makes of one user and one APPLID. Without the key the rest is worth nothing.
+pub(super) struct Pair<'a> {
+    schedule: &'a Schedule,
+    r3: u32,
+    /// 6 bytes each, for the odd and for the even rounds.
+    pads: [u64; 2],
+}
+
+impl Pair<'_> {
+    /// The ticket of a second since the epoch. Only the low 32 bits of `secs` count.
+    pub(super) fn generate(&self, secs: u64) -> [u8; LEN] {
+        let r4 = self.r3 ^ secs as u32;
+        let (mut left, mut right) = halves(r4);
+        for (round, permutation) in PERMUTATIONS.iter().enumerate() {
+            let x = self.digest(right, round) ^ left;
+            (left, right) = (right, permutation.apply(x));
+        }
+        translate(join(left, right))
+    }
+
+    /// The second since the epoch that this ticket is for: of all those that share its low 32
+    /// bits the one nearest to `now`. `None` if no key makes this text.
+    pub(super) fn evaluate(&self, ticket: &[u8; LEN], now: u64) -> Option<u64> {
+        let (mut left, mut right) = halves(untranslate(ticket)?);
+        for (round, inverse) in INVERSES.iter().enumerate().rev() {
+            (left, right) = (inverse.apply(right) ^ self.digest(left, round), left);
+        }
+        Some(unwrap_near(self.r3 ^ join(left, right), now))
+    }
+
+    /// `d` of step 5: the left 2 bytes of `E(R || pad)`. `round` counts from 0.
+    fn digest(&self, right: u16, round: usize) -> u16 {
+        let block = u64::from(right) << 48 | self.pads[round % 2];
+        (self.schedule.encrypt(block) >> 48) as u16
+    }
+}
+
+fn halves(value: u32) -> (u16, u16) {
+    ((value >> 16) as u16, value as u16)
+}
+
+fn join(left: u16, right: u16) -> u32 {
+    u32::from(left) << 16 | u32::from(right)
+}
+
+/// Step 6: eight groups of six bits around the circle, each beginning with the last two bits of the
+/// one before it; the first takes bits 31, 32, 1, 2, 3, 4. Modulo 36 they index the alphabet.
+fn translate(bits: u32) -> [u8; LEN] {
+    let mut rest = bits;
+    [(); LEN].map(|()| {
+        rest = rest.rotate_left(4);
+        ALPHABET[(rest & 0x3F) as usize % ALPHABET.len()]
+    })
+}
+
+/// Step 6 backwards.
+///
+/// The character with index `v` stands for the group `v` or `v + 36`. Both end in the same two
+/// bits, as 36 is a multiple of 4, and they begin with different ones. A group begins with the
+/// bits that the group before it ends in, so at most one of the two fits, and if none does then no
+/// 32 bits give this text.
+fn untranslate(ticket: &[u8; LEN]) -> Option<u32> {
+    let mut indexes = [0; LEN];
+    for (index, character) in indexes.iter_mut().zip(ticket) {
+        *index = match character.to_ascii_uppercase() {
+            letter @ b'A'..=b'Z' => letter - b'A',
+            digit @ b'0'..=b'9' => digit - b'0' + 26,
+            _ => return None,
+        };
+    }
+    let mut before = indexes[LEN - 1];
+    let mut bits = 0;
+    for index in indexes {
+        // From index 28 on the second candidate has more than six bits and never fits.
+        let group = [index, index + 36].into_iter().find(|group| group >> 4 == before & 3)?;
+        bits = bits << 4 | u32::from(group & 0xF);
+        before = group;
+    }
+    Some(bits)
+}
+
+/// The second nearest to `now` whose low 32 bits are `low`. It matters from 2106 on.
+fn unwrap_near(low: u32, now: u64) -> u64 {
+    let offset = low.wrapping_sub(now as u32).cast_signed();
+    // Near the epoch the nearest may be before it; the next one is `low` itself.
+    now.checked_add_signed(offset.into()).unwrap_or(low.into())
+}
+
+/// A permutation of 16 bits, as what it makes of either byte.
+struct Permutation {
+    high: [u16; 256],
+    low: [u16; 256],
+}
+
+impl Permutation {
+    /// Bit `j` of the result is bit `table[j]` of the argument; bits count from 1 at the left.
+    const fn new(table: &[u8; 16]) -> Self {
+        let mut this = Self { high: [0; 256], low: [0; 256] };
+        let mut byte = 0;
+        while byte < 256 {
+            let mut to = 0;
+            while to < 16 {
+                let from = 16 - table[to];
+                this.high[byte] |= (((byte << 8) >> from & 1) as u16) << (15 - to);
+                this.low[byte] |= ((byte >> from & 1) as u16) << (15 - to);
+                to += 1;
+            }
+            byte += 1;
+        }
+        this
+    }
+
+    const fn inverse(table: &[u8; 16]) -> Self {
+        let mut inverse = [0; 16];
+        let mut to = 0;
+        while to < 16 {
+            inverse[table[to] as usize - 1] = to as u8 + 1;
+            to += 1;
+        }
+        Self::new(&inverse)
+    }
+
+    fn apply(&self, x: u16) -> u16 {
+        let [high, low] = x.to_be_bytes();
+        self.high[usize::from(high)] | self.low[usize::from(low)]
+    }
+}
+
+/// One table per round of step 5.
+const TABLES: [[u8; 16]; 6] = [
+    [10, 2, 12, 4, 14, 6, 16, 8, 9, 1, 11, 3, 13, 5, 15, 7],
+    [1, 10, 3, 12, 13, 16, 7, 15, 9, 2, 11, 4, 5, 14, 8, 6],
+    [3, 10, 1, 12, 13, 16, 9, 15, 7, 2, 14, 4, 5, 11, 8, 6],
+    [10, 4, 12, 2, 14, 8, 16, 6, 9, 1, 13, 3, 11, 5, 15, 7],
+    [4, 10, 12, 1, 8, 16, 14, 5, 9, 2, 13, 3, 11, 7, 15, 6],
+    [1, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2],
+];
+
+static PERMUTATIONS: [Permutation; 6] = [
+    Permutation::new(&TABLES[0]),
+    Permutation::new(&TABLES[1]),
+    Permutation::new(&TABLES[2]),
+    Permutation::new(&TABLES[3]),
+    Permutation::new(&TABLES[4]),
+    Permutation::new(&TABLES[5]),
+];
+
+static INVERSES: [Permutation; 6] = [
+    Permutation::inverse(&TABLES[0]),
+    Permutation::inverse(&TABLES[1]),
+    Permutation::inverse(&TABLES[2]),
+    Permutation::inverse(&TABLES[3]),
+    Permutation::inverse(&TABLES[4]),
+    Permutation::inverse(&TABLES[5]),
+];
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn step_6_is_that_of_ibms_example() {
+        assert_eq!(&translate(0x0724_7F79), b"QHOAH1TV");
+        assert_eq!(untranslate(b"QHOAH1TV"), Some(0x0724_7F79));
+        assert_eq!(untranslate(b"qhoah1tv"), Some(0x0724_7F79));
+    }
+
+    #[test]
+    fn contradicting_characters_are_no_bits() {
+        struct Case {
+            ticket: &'static [u8; LEN],
+            expected: Option<u32>,
+        }
+        let cases = [
+            Case { ticket: b"AAAAAAAA", expected: Some(0) },
+            // X'FFFFFFFF' is eight groups of 63, index 27.
+            Case { ticket: b"11111111", expected: Some(u32::MAX) },
+            // B ends in 01, so the next group begins with 01: index 16 to 27 or 28 to 31.
+            Case { ticket: b"BAAAAAAA", expected: None },
+            Case { ticket: b"BQAAAAAA", expected: Some(0x1000_0000) },
+            Case { ticket: b"AAAAAAAB", expected: None },
+            Case { ticket: b"AAAAAAA-", expected: None },
+            Case { ticket: b"AAAAAAA_", expected: None },
+        ];
+        for Case { ticket, expected } in cases {
+            assert_eq!(untranslate(ticket), expected, "{}", ticket.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn the_nearest_second_is_found_across_the_wrap() {
+        struct Case {
+            low: u32,
+            now: u64,
+            expected: u64,
+        }
+        const WRAP: u64 = 1 << 32;
+        let cases = [
+            Case { low: 1_700_000_000, now: 1_700_000_600, expected: 1_700_000_000 },
+            Case { low: u32::MAX, now: WRAP + 5, expected: WRAP - 1 },
+            Case { low: 5, now: WRAP - 1, expected: WRAP + 5 },
+            Case { low: 5, now: 3 * WRAP - 1, expected: 3 * WRAP + 5 },
+            Case { low: 5, now: 0, expected: 5 },
+            Case { low: u32::MAX, now: 0, expected: WRAP - 1 },
+        ];
+        for Case { low, now, expected } in cases {
+            assert_eq!(unwrap_near(low, now), expected, "{low} near {now}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 512,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn translation_is_reversible(bits: u32) {
+            prop_assert_eq!(untranslate(&translate(bits)), Some(bits));
+        }
+
+        #[test]
+        fn whatever_has_bits_is_their_translation(text in "[A-Z0-9]{8}") {
+            let ticket: [u8; LEN] = text.as_bytes().try_into().unwrap();
+            if let Some(bits) = untranslate(&ticket) {
+                prop_assert_eq!(translate(bits), ticket);
+            }
+        }
+
+        #[test]
+        fn permutations_follow_their_tables(x: u16) {
+            for (round, table) in TABLES.iter().enumerate() {
+                let bit = |j: u8| x >> (16 - j) & 1;
+                let expected = table.iter().fold(0, |y, j| y << 1 | bit(*j));
+                prop_assert_eq!(PERMUTATIONS[round].apply(x), expected);
+                prop_assert_eq!(INVERSES[round].apply(expected), x);
+            }
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! User id and APPLID: the two names a PassTicket is made for.
+
+use std::{fmt, str::FromStr};
+
+const MAX_LEN: usize = 8;
+const BLANK: u8 = b' ';
+
+/// Upper-case ASCII, blank-padded: small enough to copy, hash and compare like a number.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Name([u8; MAX_LEN]);
+
+impl Name {
+    fn parse(what: &'static str, value: &str) -> Result<Self, NameError> {
+        let error = |rule| NameError { what, value: value.chars().take(40).collect(), rule };
+        if value.is_empty() {
+            return Err(error(NameRule::Empty));
+        }
+        let mut bytes = [BLANK; MAX_LEN];
+        for (i, c) in value.chars().enumerate() {
+            let upper = c.to_ascii_uppercase();
+            if !matches!(upper, 'A'..='Z' | '0'..='9' | '#' | '@' | '$') {
+                return Err(error(NameRule::Character(c)));
+            }
+            *bytes.get_mut(i).ok_or_else(|| error(NameRule::TooLong))? = upper as u8;
+        }
+        Ok(Self(bytes))
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        let len = self.0.iter().position(|b| *b == BLANK).unwrap_or(MAX_LEN);
+        &self.0[..len]
+    }
+
+    fn as_str(&self) -> &str {
+        // `parse` is the only constructor and lets nothing but ASCII in.
+        str::from_utf8(self.as_bytes()).expect("ASCII by construction")
+    }
+}
+
+/// Why a text is no user id or APPLID.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {value:?} {rule}; write 1 to 8 characters of A-Z 0-9 # @ $")]
+pub struct NameError {
+    what: &'static str,
+    value: String,
+    rule: NameRule,
+}
+
+impl NameError {
+    /// The rule that the text breaks.
+    pub fn rule(&self) -> NameRule {
+        self.rule
+    }
+
+    /// The text, cut after 40 characters.
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+}
+
+/// The rules for user ids and APPLIDs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NameRule {
+    /// At least one character.
+    #[error("is empty")]
+    Empty,
+    /// At most eight characters.
+    #[error("is longer than 8 characters")]
+    TooLong,
+    /// Only `A-Z 0-9 # @ $` (lower case is folded).
+    #[error("has the character {0:?}")]
+    Character(char),
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $type(Name);
+
+        impl $type {
+            /// Parses 1 to 8 characters of `A-Z 0-9 # @ $`; lower case is folded to upper case.
+            ///
+            /// # Errors
+            /// [`NameError`] carries the value and the rule that it breaks.
+            pub fn new(value: &str) -> Result<Self, NameError> {
+                Name::parse($what, value).map(Self)
+            }
+
+            /// The name, upper-case and without padding.
+            pub fn as_str(&self) -> &str {
+                self.0.as_str()
+            }
+
+            /// As [`as_str`](Self::as_str), for who writes it somewhere a million times a minute.
+            pub fn as_bytes(&self) -> &[u8] {
+                self.0.as_bytes()
+            }
+
+            /// EBCDIC (code page 1047), left-justified, blank-padded to 8 bytes.
+            pub(super) fn to_ebcdic(self) -> [u8; MAX_LEN] {
+                self.0.0.map(ebcdic)
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = NameError;
+
+            fn from_str(value: &str) -> Result<Self, NameError> {
+                Self::new(value)
+            }
+        }
+
+        impl TryFrom<&str> for $type {
+            type Error = NameError;
+
+            fn try_from(value: &str) -> Result<Self, NameError> {
+                Self::new(value)
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_tuple(stringify!($type)).field(&self.as_str()).finish()
+            }
+        }
+    };
+}
+
+name! {
+    /// A z/OS user id.
+    ///
+    /// ```
+    /// use passticket::UserId;
+    ///
+    /// assert_eq!(UserId::new("ibmuser")?.as_str(), "IBMUSER");
+    /// assert!(UserId::new("john.doe").is_err());
+    /// # Ok::<(), passticket::NameError>(())
+    /// ```
+    UserId, "user id"
+}
+
+name! {
+    /// An application name: what a PTKTDATA profile is for, and what the service checks tickets
+    /// against (`IZUDFLT` for z/OSMF, say).
+    Applid, "APPLID"
+}
+
+/// ASCII to EBCDIC for the characters of a name. Code pages 037 and 1047 agree on all of them.
+const fn ebcdic(ascii: u8) -> u8 {
+    match ascii {
+        b'A'..=b'I' => ascii - b'A' + 0xC1,
+        b'J'..=b'R' => ascii - b'J' + 0xD1,
+        b'S'..=b'Z' => ascii - b'S' + 0xE2,
+        b'0'..=b'9' => ascii - b'0' + 0xF0,
+        b'#' => 0x7B,
+        b'@' => 0x7C,
+        b'$' => 0x5B,
+        _ => 0x40,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_folded_and_checked() {
+        struct Case {
+            input: &'static str,
+            expected: Result<&'static str, NameRule>,
+        }
+        let cases = [
+            Case { input: "user", expected: Ok("USER") },
+            Case { input: "A#@$0123", expected: Ok("A#@$0123") },
+            Case { input: "", expected: Err(NameRule::Empty) },
+            Case { input: "NINECHARS", expected: Err(NameRule::TooLong) },
+            Case { input: "A B", expected: Err(NameRule::Character(' ')) },
+            Case { input: "USER ", expected: Err(NameRule::Character(' ')) },
+            Case { input: "ÄRGER", expected: Err(NameRule::Character('Ä')) },
+            // U+017F folds to S and U+212A to K in Unicode; neither is a user id.
+            Case { input: "\u{17f}YS", expected: Err(NameRule::Character('\u{17f}')) },
+            Case { input: "\u{212a}", expected: Err(NameRule::Character('\u{212a}')) },
+            Case { input: "A\0", expected: Err(NameRule::Character('\0')) },
+        ];
+        for Case { input, expected } in cases {
+            let got = UserId::new(input).map(|u| u.as_str().to_owned()).map_err(|e| e.rule());
+            assert_eq!(got, expected.map(str::to_owned), "{input:?}");
+            let got = Applid::new(input).map(|u| u.as_str().to_owned()).map_err(|e| e.rule());
+            assert_eq!(got, expected.map(str::to_owned), "{input:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_value_and_rule() {
+        assert_eq!(
+            Applid::new("omvs appl").unwrap_err().to_string(),
+            "APPLID \"omvs appl\" has the character ' '; write 1 to 8 characters of A-Z 0-9 # @ $"
+        );
+    }
+
+    #[test]
+    fn ebcdic_is_code_page_1047() {
+        let name = Applid::new("AJS09#@$").unwrap();
+        assert_eq!(name.to_ebcdic(), [0xC1, 0xD1, 0xE2, 0xF0, 0xF9, 0x7B, 0x7C, 0x5B]);
+        assert_eq!(UserId::new("I").unwrap().to_ebcdic(), [0xC9, 64, 64, 64, 64, 64, 64, 64]);
+    }
+}

@@ -1,0 +1,702 @@
+//! Keys with what belongs to them: APPLID, algorithm, window.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
+
+use foldhash::fast::RandomState;
+
+use super::{
+    enhanced::{self, EnhancedType, KeyedMac},
+    key::{EnhancedKey, KeyError, LegacyKey},
+    legacy::{self, Schedule},
+    names::{Applid, UserId},
+    ticket::PassTicket,
+};
+use crate::clock::Timestamp;
+
+/// How far the time of a ticket may be from that of the evaluating system: ten minutes either way,
+/// as in RACF.
+pub const DEFAULT_WINDOW: Duration = Duration::from_secs(600);
+
+/// How PassTickets are made.
+///
+/// As text: `legacy`, `enhanced-upper`, `enhanced-mixed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// DES with a key of 8 bytes.
+    Legacy,
+    /// HMAC-SHA-512 with a key of 32 to 256 bytes; 36 characters.
+    EnhancedUpper,
+    /// HMAC-SHA-512 with a key of 32 to 256 bytes; 64 characters.
+    EnhancedMixed,
+}
+
+impl Algorithm {
+    const ALL: [Self; 3] = [Self::Legacy, Self::EnhancedUpper, Self::EnhancedMixed];
+
+    /// The algorithm as text, the way [`FromStr`] reads it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Legacy => "legacy",
+            Self::EnhancedUpper => "enhanced-upper",
+            Self::EnhancedMixed => "enhanced-mixed",
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = AlgorithmError;
+
+    fn from_str(text: &str) -> Result<Self, AlgorithmError> {
+        Self::ALL.into_iter().find(|a| a.as_str() == text).ok_or(AlgorithmError(()))
+    }
+}
+
+/// A text is no [`Algorithm`].
+// It does not hold the text: whoever mixes up two fields has put the key here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown PassTicket algorithm; write legacy, enhanced-upper or enhanced-mixed")]
+pub struct AlgorithmError(());
+
+/// Whether the evaluating system takes a PassTicket more than once.
+///
+/// The algorithms give the same ticket to all requests of one user in one second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Replay {
+    /// It takes a ticket once. That is so in RACF unless a profile says otherwise. A
+    /// [`LocalGenerator`](super::LocalGenerator) then makes each ticket once, which bounds how many
+    /// there are.
+    #[default]
+    Protected,
+    /// It takes a ticket as often as it comes, within the window: RACF with `APPLDATA('NO REPLAY
+    /// PROTECTION')` (legacy) or `REPLAY(YES)` (enhanced), as Zowe asks for (spec 000). The way to
+    /// the service must be secure, since who reads a ticket there can use it.
+    Allowed,
+}
+
+/// What RACF calls a PTKTDATA profile: the key of one APPLID, and how tickets are made with it.
+///
+/// The key is prepared once, here (DES schedule or keyed HMAC), and wiped when the profile is
+/// dropped. `Debug` shows nothing of it.
+///
+/// ```
+/// use std::time::Duration;
+/// use passticket::{
+///     clock::Timestamp,
+///     Algorithm, Applid, KeyProfile, UserId,
+/// };
+///
+/// let profile =
+///     KeyProfile::from_hex(Applid::new("IZUDFLT")?, Algorithm::Legacy, "0123456789ABCDEF")?
+///         .with_window(Duration::from_secs(60));
+/// let user = UserId::new("ibmuser")?;
+/// let ticket = profile.generate(&user, Timestamp::from_secs(1_700_000_000));
+///
+/// let now = Timestamp::from_secs(1_700_000_042);
+/// assert_eq!(profile.evaluate(&user, &ticket, now)?.age_secs(), 42);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct KeyProfile {
+    applid: Applid,
+    key: PreparedKey,
+    window: Duration,
+    replay: Replay,
+}
+
+/// Boxed, so that moving a profile leaves no copy of the prepared key behind.
+enum PreparedKey {
+    Legacy(Box<Schedule>),
+    Enhanced(Box<KeyedMac>),
+}
+
+impl KeyProfile {
+    /// A profile for legacy PassTickets with [`DEFAULT_WINDOW`] and [`Replay::Protected`].
+    pub fn legacy(applid: Applid, key: &LegacyKey) -> Self {
+        Self::new(applid, PreparedKey::Legacy(Box::new(Schedule::new(key))))
+    }
+
+    /// A profile for enhanced PassTickets with [`DEFAULT_WINDOW`] and [`Replay::Protected`].
+    pub fn enhanced(applid: Applid, alphabet: EnhancedType, key: &EnhancedKey) -> Self {
+        Self::new(applid, PreparedKey::Enhanced(Box::new(KeyedMac::new(alphabet, key))))
+    }
+
+    /// A profile from a key in hex, of the length that the algorithm needs.
+    ///
+    /// # Errors
+    /// [`KeyError`] as of [`LegacyKey::from_hex`] and [`EnhancedKey::from_hex`].
+    pub fn from_hex(applid: Applid, algorithm: Algorithm, key: &str) -> Result<Self, KeyError> {
+        let alphabet = match algorithm {
+            Algorithm::Legacy => return Ok(Self::legacy(applid, &LegacyKey::from_hex(key)?)),
+            Algorithm::EnhancedUpper => EnhancedType::Upper,
+            Algorithm::EnhancedMixed => EnhancedType::Mixed,
+        };
+        Ok(Self::enhanced(applid, alphabet, &EnhancedKey::from_hex(key)?))
+    }
+
+    fn new(applid: Applid, key: PreparedKey) -> Self {
+        Self { applid, key, window: DEFAULT_WINDOW, replay: Replay::default() }
+    }
+
+    /// Replaces the window: how far from now the time of a ticket may be, either way. Whole
+    /// seconds count.
+    #[must_use]
+    pub fn with_window(mut self, window: Duration) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// Says whether the evaluating system takes a ticket more than once.
+    ///
+    /// ```
+    /// use passticket::{Algorithm, Applid, KeyProfile, Replay};
+    ///
+    /// let applid = Applid::new("IZUDFLT")?;
+    /// let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "0123456789ABCDEF")?;
+    /// assert_eq!(profile.replay(), Replay::Protected);
+    /// assert_eq!(profile.with_replay(Replay::Allowed).replay(), Replay::Allowed);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_replay(mut self, replay: Replay) -> Self {
+        self.replay = replay;
+        self
+    }
+
+    /// The APPLID that tickets of this profile are for.
+    pub fn applid(&self) -> &Applid {
+        &self.applid
+    }
+
+    /// The algorithm of this profile.
+    pub fn algorithm(&self) -> Algorithm {
+        match &self.key {
+            PreparedKey::Legacy(_) => Algorithm::Legacy,
+            PreparedKey::Enhanced(keyed) => match keyed.alphabet() {
+                EnhancedType::Upper => Algorithm::EnhancedUpper,
+                EnhancedType::Mixed => Algorithm::EnhancedMixed,
+            },
+        }
+    }
+
+    /// How far from now the time of a ticket may be, either way.
+    pub fn window(&self) -> Duration {
+        self.window
+    }
+
+    /// Whether the evaluating system takes a ticket more than once.
+    pub fn replay(&self) -> Replay {
+        self.replay
+    }
+
+    /// Prepares what is the same for all tickets of one user: 2 of the 8 DES blocks that a ticket
+    /// costs, or 1 of the 7 HMACs.
+    pub fn for_user(&self, user: &UserId) -> UserTickets<'_> {
+        let pair = match &self.key {
+            PreparedKey::Legacy(schedule) => Pair::Legacy(schedule.pair(user, &self.applid)),
+            PreparedKey::Enhanced(keyed) => Pair::Enhanced(keyed.pair(user, &self.applid)),
+        };
+        UserTickets { profile: self, user: *user, pair }
+    }
+
+    /// The ticket that admits `user` to this profile's application at `time`, in whole seconds.
+    ///
+    /// The same user and second give the same ticket, whatever [`replay`](Self::replay) says: who
+    /// makes tickets for an application that takes each once must choose other seconds, as
+    /// [`LocalGenerator`](super::LocalGenerator) does.
+    pub fn generate(&self, user: &UserId, time: Timestamp) -> PassTicket {
+        self.for_user(user).generate(time)
+    }
+
+    /// Checks a ticket that came in for `user`.
+    ///
+    /// It costs as much as generating one: the ticket's own second is computed from it, none are
+    /// tried. Unless the algorithm is [`Algorithm::EnhancedMixed`], lower case counts as upper
+    /// case, because that is what z/OS makes of a password. A legacy ticket holds 32 bits of time;
+    /// its second is the nearest to `now` that has them.
+    ///
+    /// That a ticket is accepted once only (replay protection) is left to the caller.
+    ///
+    /// # Errors
+    /// [`Refusal`] tells whether it is no ticket at all or one of another time.
+    pub fn evaluate(
+        &self,
+        user: &UserId,
+        ticket: &PassTicket,
+        now: Timestamp,
+    ) -> Result<Evaluated, Refusal> {
+        self.for_user(user).evaluate(ticket, now)
+    }
+}
+
+impl fmt::Debug for KeyProfile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyProfile")
+            .field("applid", &self.applid)
+            .field("algorithm", &self.algorithm())
+            .field("window", &self.window)
+            .field("replay", &self.replay)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The tickets of one user for one application: a [`KeyProfile`] with what depends on the user
+/// computed ahead.
+///
+/// Keep it where several tickets of one user are made or checked.
+pub struct UserTickets<'a> {
+    profile: &'a KeyProfile,
+    user: UserId,
+    pair: Pair<'a>,
+}
+
+enum Pair<'a> {
+    Legacy(legacy::Pair<'a>),
+    Enhanced(enhanced::Pair<'a>),
+}
+
+impl UserTickets<'_> {
+    /// The user that tickets are made for.
+    pub fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    /// As [`KeyProfile::generate`].
+    pub fn generate(&self, time: Timestamp) -> PassTicket {
+        let secs = time.as_secs();
+        PassTicket::from_alphabet(match &self.pair {
+            Pair::Legacy(pair) => pair.generate(secs),
+            Pair::Enhanced(pair) => pair.generate(secs),
+        })
+    }
+
+    /// As [`KeyProfile::evaluate`].
+    ///
+    /// # Errors
+    /// As [`KeyProfile::evaluate`].
+    pub fn evaluate(&self, ticket: &PassTicket, now: Timestamp) -> Result<Evaluated, Refusal> {
+        let secs = match &self.pair {
+            Pair::Legacy(pair) => pair.evaluate(ticket.expose_bytes(), now.as_secs()),
+            Pair::Enhanced(pair) => pair.evaluate(ticket.expose_bytes()),
+        };
+        let secs = secs.ok_or(Refusal::NotATicket)?;
+        let (generated_at, window) = (Timestamp::from_secs(secs), self.profile.window);
+        if secs.abs_diff(now.as_secs()) <= window.as_secs() {
+            Ok(Evaluated { generated_at, now })
+        } else {
+            Err(Refusal::OutsideWindow { generated_at, now, window })
+        }
+    }
+}
+
+impl fmt::Debug for UserTickets<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UserTickets")
+            .field("profile", &self.profile)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Proof that a ticket was checked and accepted; only evaluating one gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Evaluated {
+    generated_at: Timestamp,
+    now: Timestamp,
+}
+
+impl Evaluated {
+    /// The second that the ticket was made for.
+    pub fn generated_at(&self) -> Timestamp {
+        self.generated_at
+    }
+
+    /// How old the ticket was when it was evaluated, in seconds; negative if it was made by a
+    /// system whose clock is ahead.
+    pub fn age_secs(&self) -> i64 {
+        age_secs(self.generated_at, self.now)
+    }
+}
+
+fn age_secs(generated_at: Timestamp, now: Timestamp) -> i64 {
+    // Milliseconds fit 64 bits, so seconds are far from the sign bit.
+    now.as_secs().cast_signed() - generated_at.as_secs().cast_signed()
+}
+
+/// Why a ticket is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// No key of this algorithm makes this text: it may be a password, or a ticket of another
+    /// algorithm.
+    #[error("this is no PassTicket: no key of the algorithm makes such a text")]
+    NotATicket,
+    /// The ticket is for another time, or it was made for another user or APPLID or with another
+    /// key: then its time is a random one. The two cannot be told apart.
+    #[error(
+        "the PassTicket is {} where +-{} s are allowed, or user, APPLID or key are not those it \
+         was made with",
+        offset(*generated_at, *now),
+        window.as_secs()
+    )]
+    OutsideWindow {
+        /// The second that the ticket is for.
+        generated_at: Timestamp,
+        /// The time it was evaluated at.
+        now: Timestamp,
+        /// How far from `now` it may be, either way.
+        window: Duration,
+    },
+}
+
+fn offset(generated_at: Timestamp, now: Timestamp) -> String {
+    match age_secs(generated_at, now) {
+        age @ 0.. => format!("{age} s old"),
+        ahead => format!("{} s ahead", ahead.unsigned_abs()),
+    }
+}
+
+/// The profiles of several applications, by APPLID.
+///
+/// Cloning it is cheap, the profiles themselves are shared.
+#[derive(Clone, Debug, Default)]
+pub struct KeyProfiles(Arc<ByApplid>);
+
+// The APPLIDs are the operator's: whoever asks for tickets cannot make them collide.
+type ByApplid = HashMap<Applid, Arc<KeyProfile>, RandomState>;
+
+impl KeyProfiles {
+    /// Collects profiles.
+    ///
+    /// # Errors
+    /// [`DuplicateApplid`] if two are for the same APPLID: which one is meant nobody can tell.
+    pub fn new<I>(profiles: I) -> Result<Self, DuplicateApplid>
+    where
+        I: IntoIterator,
+        I::Item: Into<Arc<KeyProfile>>,
+    {
+        let mut map = ByApplid::default();
+        for profile in profiles {
+            let profile = profile.into();
+            match map.entry(profile.applid) {
+                Entry::Vacant(entry) => entry.insert(profile),
+                Entry::Occupied(entry) => return Err(DuplicateApplid { applid: *entry.key() }),
+            };
+        }
+        Ok(Self(Arc::new(map)))
+    }
+
+    /// The profile for an APPLID, if there is one.
+    pub fn get(&self, applid: &Applid) -> Option<&Arc<KeyProfile>> {
+        self.0.get(applid)
+    }
+
+    /// All profiles, in no particular order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<KeyProfile>> {
+        self.0.values()
+    }
+}
+
+/// Two profiles are for the same APPLID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("APPLID {applid} has two PassTicket keys; one is needed")]
+pub struct DuplicateApplid {
+    applid: Applid,
+}
+
+impl DuplicateApplid {
+    /// The APPLID that occurs twice.
+    pub fn applid(&self) -> &Applid {
+        &self.applid
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LEGACY: &str = "F90F48F03C28DC86";
+    const NOW: u64 = 1_700_000_000;
+
+    fn hex(key: &[u8]) -> String {
+        key.iter().map(|byte| format!("{byte:02X}")).collect()
+    }
+
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::from_secs(secs)
+    }
+
+    fn key_of(algorithm: Algorithm) -> String {
+        LEGACY.repeat(if algorithm == Algorithm::Legacy { 1 } else { 4 })
+    }
+
+    fn profile(applid: &str, algorithm: Algorithm) -> KeyProfile {
+        KeyProfile::from_hex(Applid::new(applid).unwrap(), algorithm, &key_of(algorithm)).unwrap()
+    }
+
+    #[test]
+    fn algorithms_have_names() {
+        for algorithm in Algorithm::ALL {
+            assert_eq!(algorithm.to_string().parse(), Ok(algorithm));
+            assert_eq!(profile("APPL", algorithm).algorithm(), algorithm);
+        }
+        assert_eq!(
+            "LEGACY".parse::<Algorithm>().unwrap_err().to_string(),
+            "unknown PassTicket algorithm; write legacy, enhanced-upper or enhanced-mixed"
+        );
+    }
+
+    #[test]
+    fn the_key_has_the_length_of_its_algorithm() {
+        let applid = Applid::new("APPL").unwrap();
+        for algorithm in Algorithm::ALL {
+            let other = if algorithm == Algorithm::Legacy { 4 } else { 1 };
+            let error = KeyProfile::from_hex(applid, algorithm, &LEGACY.repeat(other)).unwrap_err();
+            assert!(matches!(error, KeyError::Length { .. }), "{algorithm}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_window_includes_its_edges() {
+        struct Case {
+            now: u64,
+            window: u64,
+            expected: Result<i64, &'static str>,
+        }
+        let cases = [
+            Case { now: NOW, window: 0, expected: Ok(0) },
+            Case { now: NOW + 600, window: 600, expected: Ok(600) },
+            Case { now: NOW - 600, window: 600, expected: Ok(-600) },
+            Case { now: NOW + 600, window: 599, expected: Err("600 s old where +-599 s") },
+            Case { now: NOW + 601, window: 600, expected: Err("601 s old where +-600 s") },
+            Case { now: NOW - 601, window: 600, expected: Err("601 s ahead where +-600 s") },
+            Case { now: NOW - 1, window: 0, expected: Err("1 s ahead where +-0 s") },
+        ];
+        let user = UserId::new("IBMUSER").unwrap();
+        for algorithm in Algorithm::ALL {
+            let ticket = profile("APPL", algorithm).generate(&user, at(NOW));
+            for Case { now, window, expected } in &cases {
+                // The ends of the second: milliseconds do not count.
+                for now in [at(*now), at(*now).plus(Duration::from_millis(999))] {
+                    let window = Duration::from_secs(*window);
+                    let profile = profile("APPL", algorithm).with_window(window);
+                    let got = profile.evaluate(&user, &ticket, now);
+                    let got = got.map(|e| e.age_secs()).map_err(|e| {
+                        assert_eq!(
+                            e,
+                            Refusal::OutsideWindow { generated_at: at(NOW), now, window }
+                        );
+                        e.to_string()
+                    });
+                    let expected = expected.map_err(|e| {
+                        format!(
+                            "the PassTicket is {e} are allowed, or user, APPLID or key are not \
+                             those it was made with"
+                        )
+                    });
+                    assert_eq!(got, expected, "{algorithm}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lower_case_is_folded_where_z_os_folds_it() {
+        struct Case {
+            algorithm: Algorithm,
+            folded: bool,
+        }
+        let cases = [
+            Case { algorithm: Algorithm::Legacy, folded: true },
+            Case { algorithm: Algorithm::EnhancedUpper, folded: true },
+            Case { algorithm: Algorithm::EnhancedMixed, folded: false },
+        ];
+        let user = UserId::new("IBMUSER").unwrap();
+        for Case { algorithm, folded } in cases {
+            let profile = profile("APPL", algorithm);
+            let ticket = profile.generate(&user, at(NOW));
+            let lower = PassTicket::parse(&ticket.expose().to_ascii_lowercase()).unwrap();
+            assert_ne!(lower, ticket);
+            assert_eq!(profile.evaluate(&user, &lower, at(NOW)).is_ok(), folded, "{algorithm}");
+        }
+    }
+
+    #[test]
+    fn other_alphabets_are_no_ticket() {
+        let user = UserId::new("IBMUSER").unwrap();
+        for algorithm in [Algorithm::Legacy, Algorithm::EnhancedUpper] {
+            let profile = profile("APPL", algorithm);
+            for text in ["AAAAAAA-", "_AAAAAAA", "ZZZZZZZA"] {
+                let ticket = PassTicket::parse(text).unwrap();
+                let refusal = profile.evaluate(&user, &ticket, at(NOW)).unwrap_err();
+                assert_eq!(refusal, Refusal::NotATicket, "{algorithm} {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_applid_has_one_profile() {
+        let [a, b] = ["A", "B"].map(|applid| profile(applid, Algorithm::Legacy));
+        let profiles = KeyProfiles::new([a, b]).unwrap();
+        for applid in ["A", "B"] {
+            let applid = Applid::new(applid).unwrap();
+            assert_eq!(profiles.get(&applid).unwrap().applid(), &applid);
+        }
+        assert!(profiles.get(&Applid::new("C").unwrap()).is_none());
+        assert_eq!(profiles.iter().len(), 2);
+
+        let twice = [Algorithm::Legacy, Algorithm::EnhancedMixed].map(|a| profile("A", a));
+        let error = KeyProfiles::new(twice.map(Arc::new)).unwrap_err();
+        assert_eq!(error.to_string(), "APPLID A has two PassTicket keys; one is needed");
+    }
+
+    #[test]
+    fn debug_shows_no_key_and_no_ticket() {
+        let user = UserId::new("IBMUSER").unwrap();
+        for algorithm in Algorithm::ALL {
+            let profile = profile("APPL", algorithm);
+            let tickets = profile.for_user(&user);
+            let ticket = tickets.generate(at(NOW));
+            let evaluated = tickets.evaluate(&ticket, at(NOW)).unwrap();
+            let shown = format!("{profile:?} {profile:#?} {tickets:?} {ticket:?} {evaluated:?}");
+            let profiles = KeyProfiles::new([profile]).unwrap();
+            let shown = format!("{shown} {profiles:?}");
+            let shown = shown.to_ascii_uppercase();
+            assert!(!shown.contains(LEGACY), "{shown}");
+            assert!(!shown.contains(&ticket.expose().to_ascii_uppercase()), "{shown}");
+            assert!(shown.contains("APPL") && shown.contains("IBMUSER"), "{shown}");
+        }
+    }
+
+    fn name() -> impl Strategy<Value = String> {
+        "[A-Za-z0-9#@$]{1,8}"
+    }
+
+    /// An algorithm and a key for it.
+    fn algorithm_and_key() -> impl Strategy<Value = (Algorithm, Vec<u8>)> {
+        let enhanced = || prop::collection::vec(any::<u8>(), 32..=256);
+        prop_oneof![
+            prop::collection::vec(any::<u8>(), 8).prop_map(|key| (Algorithm::Legacy, key)),
+            enhanced().prop_map(|key| (Algorithm::EnhancedUpper, key)),
+            enhanced().prop_map(|key| (Algorithm::EnhancedMixed, key)),
+        ]
+    }
+
+    /// Seconds from 1970 on, many of them around the wrap of the legacy time in 2106.
+    fn time() -> impl Strategy<Value = u64> {
+        const WRAP: u64 = 1 << 32;
+        prop_oneof![0..WRAP, WRAP - 2000..WRAP + 2000, 0..1_u64 << 40]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 256,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn evaluating_gives_the_second_of_generating(
+            (algorithm, key) in algorithm_and_key(),
+            user in name(),
+            applid in name(),
+            time in time(),
+            offset in -600_i64..=600,
+        ) {
+            let (user, applid) = (UserId::new(&user).unwrap(), Applid::new(&applid).unwrap());
+            let profile = KeyProfile::from_hex(applid, algorithm, &hex(&key)).unwrap();
+            let ticket = profile.generate(&user, at(time));
+            let now = at(time.saturating_add_signed(offset));
+            let evaluated = profile.evaluate(&user, &ticket, now).unwrap();
+            prop_assert_eq!(evaluated.generated_at(), at(time));
+            prop_assert_eq!(evaluated.age_secs(), now.as_secs() as i64 - time as i64);
+        }
+
+        /// With a window of zero: a stranger hits the second by chance in one of 2^32 cases.
+        #[test]
+        fn whatever_is_changed_is_refused(
+            (algorithm, mut key) in algorithm_and_key(),
+            users in (name(), name()),
+            applids in (name(), name()),
+            time in time(),
+            (place, character) in (0..8_usize, "[A-Za-z0-9_-]"),
+            bit in any::<prop::sample::Index>(),
+        ) {
+            let user = UserId::new(&users.0).unwrap();
+            let applid = Applid::new(&applids.0).unwrap();
+            let make = |applid, key: &[u8]| {
+                let profile = KeyProfile::from_hex(applid, algorithm, &hex(key)).unwrap();
+                profile.with_window(Duration::ZERO)
+            };
+            let (profile, time) = (make(applid, &key), at(time));
+            let ticket = profile.generate(&user, time);
+            prop_assert!(profile.evaluate(&user, &ticket, time).is_ok());
+
+            let mut changed = ticket.expose().to_owned();
+            changed.replace_range(place..=place, &character);
+            let same = match algorithm {
+                Algorithm::EnhancedMixed => changed == ticket.expose(),
+                _ => changed.eq_ignore_ascii_case(ticket.expose()),
+            };
+            let changed = PassTicket::parse(&changed).unwrap();
+            prop_assert_eq!(profile.evaluate(&user, &changed, time).is_ok(), same);
+
+            let other = UserId::new(&users.1).unwrap();
+            prop_assert_eq!(profile.evaluate(&other, &ticket, time).is_ok(), other == user);
+
+            let other = Applid::new(&applids.1).unwrap();
+            let got = make(other, &key).evaluate(&user, &ticket, time);
+            prop_assert_eq!(got.is_ok(), other == applid);
+
+            // The lowest bit of a byte is the parity of a DES key.
+            let bit = bit.index(key.len() * 7);
+            key[bit / 7] ^= 2 << (bit % 7);
+            prop_assert!(make(applid, &key).evaluate(&user, &ticket, time).is_err());
+        }
+
+        #[test]
+        fn des_parity_does_not_count(key: [u8; 8], flips: [bool; 8], time in time()) {
+            let (user, applid) = (UserId::new("U").unwrap(), Applid::new("A").unwrap());
+            let tickets = [flips, [false; 8]].map(|flips| {
+                let key: Vec<u8> = (0..8).map(|i| key[i] ^ u8::from(flips[i])).collect();
+                let key = LegacyKey::from_hex(&hex(&key)).unwrap();
+                KeyProfile::legacy(applid, &key).generate(&user, at(time))
+            });
+            prop_assert!(tickets[0] == tickets[1]);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(
+            text in "[A-Za-z0-9_-]{8}",
+            garbage in any::<String>(),
+            now: u64,
+        ) {
+            let _ = PassTicket::parse(&garbage);
+            let _ = LegacyKey::from_hex(&garbage);
+            let _ = EnhancedKey::from_hex(&garbage);
+            let ticket = PassTicket::parse(&text).unwrap();
+            let user = UserId::new("U").unwrap();
+            for algorithm in Algorithm::ALL {
+                let now = Timestamp::from_millis(now);
+                let profile = profile("A", algorithm).with_window(Duration::MAX);
+                match profile.evaluate(&user, &ticket, now) {
+                    Ok(evaluated) => drop(evaluated.age_secs().to_string()),
+                    Err(refusal) => prop_assert_eq!(refusal, Refusal::NotATicket),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Remembers the ticket of the second: under load the same one is made again and again.
+
+use std::{fmt, num::NonZeroUsize};
+
+use quick_cache::sync::Cache;
+
+use super::{Applid, KeyProfile, PassTicket, UserId};
+use crate::clock::Timestamp;
+
+/// The last ticket of each user for each APPLID, and its second.
+pub(super) struct RecentTickets(Cache<(UserId, Applid), (u64, PassTicket)>);
+
+impl RecentTickets {
+    pub(super) fn new(pairs: NonZeroUsize) -> Self {
+        Self(Cache::new(pairs.get()))
+    }
+
+    pub(super) fn get_or_generate(
+        &self,
+        profile: &KeyProfile,
+        user: &UserId,
+        now: Timestamp,
+    ) -> PassTicket {
+        let (key, secs) = ((*user, *profile.applid()), now.as_secs());
+        match self.0.get(&key) {
+            Some((at, ticket)) if at == secs => ticket,
+            _ => {
+                let ticket = profile.generate(user, now);
+                self.0.insert(key, (secs, ticket.clone()));
+                ticket
+            }
+        }
+    }
+}
+
+impl fmt::Debug for RecentTickets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecentTickets").field("tickets", &self.0.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Algorithm;
+
+    #[test]
+    fn a_remembered_ticket_is_the_one_that_would_be_made() {
+        let applids = ["ZOWEAPPL", "IZUDFLT"].map(|applid| Applid::new(applid).unwrap());
+        let profiles = applids.map(|applid| {
+            KeyProfile::from_hex(applid, Algorithm::Legacy, "F90F48F03C28DC86").unwrap()
+        });
+        // Fewer than there are pairs: what is forgotten is made again.
+        for pairs in [1, 100] {
+            let recent = RecentTickets::new(NonZeroUsize::new(pairs).unwrap());
+            for millis in [0, 1, 999, 1000, 1001, 500, 2000, 1999] {
+                let now = Timestamp::from_millis(1_700_000_000_000 + millis);
+                for profile in &profiles {
+                    for user in ["A", "B"].map(|user| UserId::new(user).unwrap()) {
+                        let got = recent.get_or_generate(profile, &user, now);
+                        assert_eq!(got.expose(), profile.generate(&user, now).expose());
+                    }
+                }
+            }
+            assert!(!format!("{recent:?}").contains("PassTicket"));
+        }
+    }
+}

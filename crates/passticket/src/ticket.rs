@@ -1,0 +1,138 @@
+//! The ticket itself.
+
+use std::fmt;
+
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// Characters of every PassTicket.
+pub(super) const LEN: usize = 8;
+
+/// A PassTicket: eight characters of `A-Z a-z 0-9 - _` that stand in for a password.
+///
+/// It is a secret: wiped when dropped, compared in constant time, and shown by nothing but
+/// [`expose`](Self::expose). There is no `Display`, and `Debug` writes `PassTicket(..)`.
+///
+/// ```
+/// use passticket::PassTicket;
+///
+/// let ticket = PassTicket::parse("QHOAH1TV")?;
+/// assert_eq!(ticket.expose(), "QHOAH1TV");
+/// assert_eq!(format!("{ticket:?}"), "PassTicket(..)");
+/// # Ok::<(), passticket::PassTicketError>(())
+/// ```
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct PassTicket([u8; LEN]);
+
+impl PassTicket {
+    /// Takes a text that has the form of a PassTicket. The case is kept.
+    ///
+    /// Only evaluating it with a key tells whether it is one.
+    ///
+    /// # Errors
+    /// [`PassTicketError`] names the rule that the text breaks, and does not repeat the text: it
+    /// may be a password.
+    pub fn parse(text: &str) -> Result<Self, PassTicketError> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if let Some(at) = text.chars().position(|c| !allowed(c)) {
+            return Err(PassTicketError::Character { position: at + 1 });
+        }
+        // Nothing but ASCII is left, so bytes are characters.
+        let bytes = text.as_bytes();
+        bytes.try_into().map(Self).map_err(|_| PassTicketError::Length { found: bytes.len() })
+    }
+
+    /// The eight characters, for the place that sends them: here a secret leaves.
+    pub fn expose(&self) -> &str {
+        str::from_utf8(&self.0).expect("both constructors let nothing but ASCII in")
+    }
+
+    /// `ascii` comes out of one of the two alphabets.
+    pub(super) const fn from_alphabet(ascii: [u8; LEN]) -> Self {
+        Self(ascii)
+    }
+
+    /// As [`expose`](Self::expose), as ASCII bytes.
+    pub const fn expose_bytes(&self) -> &[u8; LEN] {
+        &self.0
+    }
+}
+
+impl PartialEq for PassTicket {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for PassTicket {}
+
+impl fmt::Debug for PassTicket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PassTicket(..)")
+    }
+}
+
+/// Why a text has not the form of a PassTicket. It does not hold the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PassTicketError {
+    /// A PassTicket has eight characters.
+    #[error("a PassTicket has 8 characters, not {found}")]
+    #[non_exhaustive]
+    Length {
+        /// The number of characters found.
+        found: usize,
+    },
+    /// A PassTicket has no other characters than `A-Z a-z 0-9 - _`.
+    #[error("character {position} is none that a PassTicket can have (A-Z a-z 0-9 - _)")]
+    #[non_exhaustive]
+    Character {
+        /// The place of the first wrong character, counted from 1.
+        position: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_is_checked() {
+        struct Case {
+            input: &'static str,
+            expected: Result<(), PassTicketError>,
+        }
+        use PassTicketError::{Character, Length};
+        let cases = [
+            Case { input: "QHOAH1TV", expected: Ok(()) },
+            Case { input: "aZ09-_zA", expected: Ok(()) },
+            Case { input: "", expected: Err(Length { found: 0 }) },
+            Case { input: "QHOAH1T", expected: Err(Length { found: 7 }) },
+            Case { input: "QHOAH1TVX", expected: Err(Length { found: 9 }) },
+            Case { input: "QHOAH1T ", expected: Err(Character { position: 8 }) },
+            Case { input: "Q#OAH1TV", expected: Err(Character { position: 2 }) },
+            Case { input: "QHOAH1TÄ", expected: Err(Character { position: 8 }) },
+            Case { input: "ÄÄÄÄ", expected: Err(Character { position: 1 }) },
+            Case { input: "QHOAH1T\0", expected: Err(Character { position: 8 }) },
+        ];
+        for Case { input, expected } in cases {
+            let got = PassTicket::parse(input);
+            assert_eq!(got.as_ref().map(|t| t.expose()), expected.as_ref().map(|()| input));
+        }
+    }
+
+    #[test]
+    fn comparing_sees_every_character() {
+        let ticket = PassTicket::parse("QHOAH1TV").unwrap();
+        assert_eq!(ticket, ticket.clone());
+        for other in ["RHOAH1TV", "QHOAH1TW", "qHOAH1TV"] {
+            assert_ne!(ticket, PassTicket::parse(other).unwrap());
+        }
+    }
+
+    #[test]
+    fn errors_do_not_repeat_the_text() {
+        let error = PassTicket::parse("hunter2!").unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter"), "{error:?}");
+    }
+}
