@@ -17,7 +17,7 @@ use tower_passticket::{
     audit::{
         Audit, AuditFile, AuditFileOptions, AuditRecord, CredentialKind, Event, Fsync, RequestId,
     },
-    connection::{Connection, Protocol},
+    connection::{ConnectionInfo, Protocol},
     passticket::{Applid, UserId},
     token::{ServiceId, TokenFingerprint},
 };
@@ -28,7 +28,7 @@ const BURST: u64 = 4_000;
 fn audit(criterion: &mut Criterion) {
     let mut extensions = Extensions::new();
     extensions.insert(RequestId::next());
-    extensions.insert(Connection {
+    extensions.insert(ConnectionInfo {
         peer: "192.0.2.7:555".parse().unwrap(),
         local: "192.0.2.1:443".parse().unwrap(),
         protocol: Protocol::Https,

@@ -68,7 +68,7 @@ use tower_passticket::{
     passticket::{Algorithm, Applid, KeyProfiles, LocalGenerator, Replay, UserId},
     proxy::{Forward, Timeouts},
     revocation::RevocationIndex,
-    token::{Scopes, ServiceId, SigningKey, TokenIssuer, TokenVerifier, Validity, VerifiedToken},
+    token::{Rs256Verifier, Scopes, ServiceId, SigningKey, TokenIssuer, Validity, VerifiedToken},
 };
 
 /// Ten, so that a count per call is read by moving the point.
@@ -102,7 +102,7 @@ const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 
 /// What they are made of.
 struct World {
-    verifier: TokenVerifier,
+    verifier: Rs256Verifier,
     jwt: String,
     pat: String,
     routes: Arc<Routes>,
@@ -117,7 +117,7 @@ impl World {
         let rsa =
             rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
         let key = SigningKey::from_pem(rsa.unwrap().serialize_pem().as_bytes()).unwrap();
-        let verifier = TokenVerifier::new(key.verifying_key())
+        let verifier = Rs256Verifier::new(key.verifying_key())
             .with_clock(clock.clone())
             .with_cache(NonZeroUsize::new(1_000).unwrap());
         let issuer = TokenIssuer::new(key).with_clock(clock.clone());

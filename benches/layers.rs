@@ -26,7 +26,7 @@ use tower_passticket::{
     },
     passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, Replay, UserId},
     revocation::RevocationIndex,
-    token::{Scopes, ServiceId, SigningKey, TokenIssuer, TokenVerifier, Validity},
+    token::{Rs256Verifier, Scopes, ServiceId, SigningKey, TokenIssuer, Validity},
 };
 
 async fn nothing(_: Request<Body>) -> Result<Response<Body>, Infallible> {
@@ -36,7 +36,7 @@ async fn nothing(_: Request<Body>) -> Result<Response<Body>, Infallible> {
 fn layers(criterion: &mut Criterion) {
     let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
     let key = SigningKey::from_pem(rsa.unwrap().serialize_pem().as_bytes()).unwrap();
-    let verifier = TokenVerifier::new(key.verifying_key());
+    let verifier = Rs256Verifier::new(key.verifying_key());
     let issuer = TokenIssuer::new(key);
     let user = UserId::new("IBMUSER").unwrap();
     let jwt = issuer.login_token(&user, "security-domain").unwrap();
@@ -56,13 +56,13 @@ fn layers(criterion: &mut Criterion) {
         route("open", Scheme::Bypass),
     ]);
     let routes = Arc::new(routes.unwrap());
-    let authenticate = |verifier: &TokenVerifier| {
+    let authenticate = |verifier: &Rs256Verifier| {
         let authenticator =
             Authenticator::new(verifier.clone()).personal_access_tokens(RevocationIndex::default());
         AuthenticateLayer::new(authenticator)
     };
     let tickets = || PassTicketLayer::new(LocalGenerator::new(profiles.clone()));
-    let stack = |verifier: &TokenVerifier| {
+    let stack = |verifier: &Rs256Verifier| {
         ServiceBuilder::new()
             .layer(SanitizeLayer::new())
             .layer(RouteLayer::new(routes.clone()))

@@ -8,7 +8,7 @@ use std::{fs, mem, num::NonZeroUsize};
 
 use tower_passticket::{
     passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, Replay, UserId},
-    token::{IssuedToken, Scopes, SigningKey, TokenIssuer, TokenVerifier, Validity},
+    token::{IssuedToken, Rs256Verifier, Scopes, SigningKey, TokenIssuer, Validity},
 };
 
 fn main() {
@@ -28,8 +28,8 @@ fn main() {
     };
     let tokens = |name: &str, issue: &dyn Fn(&UserId) -> IssuedToken| {
         let tokens: Vec<_> = users.iter().map(issue).collect();
-        let verifier = TokenVerifier::new(key.verifying_key());
-        let verify = |verifier: &TokenVerifier| {
+        let verifier = Rs256Verifier::new(key.verifying_key());
+        let verify = |verifier: &Rs256Verifier| {
             for token in &tokens {
                 verifier.verify(token.expose()).unwrap();
             }

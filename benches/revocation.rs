@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use tower_passticket::{
     passticket::UserId,
     revocation::{DurableStore, Revocation, RevocationCheck, RevocationStore},
-    token::{Pat, Scopes, SigningKey, TokenIssuer, TokenVerifier, Validity, VerifiedToken},
+    token::{Pat, Rs256Verifier, Scopes, SigningKey, TokenIssuer, Validity, VerifiedToken},
 };
 
 /// PATs in use at the same time; what is checked next is not what was checked last.
@@ -22,7 +22,7 @@ const PATS: usize = 256;
 fn pats() -> Vec<Pat> {
     let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
     let key = SigningKey::from_pem(rsa.unwrap().serialize_pem().as_bytes()).unwrap();
-    let verifier = TokenVerifier::new(key.verifying_key());
+    let verifier = Rs256Verifier::new(key.verifying_key());
     let issuer = TokenIssuer::new(key);
     let pat = |i| {
         let user = UserId::new(&format!("USER{i}")).unwrap();

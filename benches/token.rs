@@ -12,14 +12,14 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use criterion::{Criterion, criterion_group, criterion_main};
 use tower_passticket::{
     passticket::UserId,
-    token::{Scopes, SigningKey, TokenIssuer, TokenVerifier, Validity},
+    token::{Rs256Verifier, Scopes, SigningKey, TokenIssuer, Validity},
 };
 
 fn tokens(criterion: &mut Criterion) {
     let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
     let rsa = rsa.unwrap();
     let key = SigningKey::from_pem(rsa.serialize_pem().as_bytes()).unwrap();
-    let verifier = TokenVerifier::new(key.verifying_key());
+    let verifier = Rs256Verifier::new(key.verifying_key());
     let remembering = verifier.clone().with_cache(NonZeroUsize::new(10_000).unwrap());
     let issuer = TokenIssuer::new(key);
     let user = UserId::new("IBMUSER").unwrap();

@@ -13,7 +13,7 @@ use tower_passticket::{
     },
     passticket::{Applid, UserId},
     revocation::RevocationIndex,
-    token::{ServiceId, SigningKey, TokenIssuer, TokenVerifier},
+    token::{Rs256Verifier, ServiceId, SigningKey, TokenIssuer},
 };
 
 #[tokio::main]
@@ -23,10 +23,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("curl -H 'Authorization: Bearer {}' http://127.0.0.1:8080/whoami", token.expose());
 
     let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
-    Ok(axum::serve(listener, app(TokenVerifier::new(key.verifying_key()))?).await?)
+    Ok(axum::serve(listener, app(Rs256Verifier::new(key.verifying_key()))?).await?)
 }
 
-fn app(verifier: TokenVerifier) -> Result<Router, Box<dyn std::error::Error>> {
+fn app(verifier: Rs256Verifier) -> Result<Router, Box<dyn std::error::Error>> {
     // axum has routed already, so every request here is for this one service. Its id is what the
     // scopes of a PAT are compared with; nothing is forwarded, so upstream and APPLID are unused.
     let route = Route::new(
@@ -74,7 +74,7 @@ mod tests {
     #[tokio::test]
     async fn one_route_is_protected_and_the_other_is_not() {
         let key = signing_key().unwrap();
-        let app = app(TokenVerifier::new(key.verifying_key())).unwrap();
+        let app = app(Rs256Verifier::new(key.verifying_key())).unwrap();
         let issuer = TokenIssuer::new(key);
         let user = UserId::new("USER").unwrap();
         let pat = |scope| {

@@ -25,7 +25,7 @@ use tower_passticket::{
     revocation::RevocationIndex,
     saf::{AccessLevel, FileSaf, PermittedGenerator, Profile, ProfileName},
     tls::{Server, Verification, https_connector},
-    token::{ServiceId, SigningKey, TokenIssuer, TokenVerifier, Validity},
+    token::{Rs256Verifier, ServiceId, SigningKey, TokenIssuer, Validity},
 };
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -80,7 +80,7 @@ where
     let password = hash_password(&Password::new("validPassword"))?;
     let user = UserId::new("USER")?;
 
-    let verifier = TokenVerifier::new(key.verifying_key());
+    let verifier = Rs256Verifier::new(key.verifying_key());
     // What a security product would know: that this gateway may make tickets for the APPLID, and
     // who may revoke tokens of others. In production from a file, or from the product itself.
     let gateway = UserId::new("ZWESVUSR")?;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 /// The connection of a request, as its extension: the listener of this crate puts it there, and the
 /// proxy tells the service (`X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Port`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Connection {
+pub struct ConnectionInfo {
     /// Who connected.
     pub peer: SocketAddr,
     /// Where they connected to.

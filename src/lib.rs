@@ -22,7 +22,7 @@
 //! | [`identity`] | client certificate, e-mail address or name to user id; likewise | core |
 //! | [`audit`] | who asked for what, and what was decided | core |
 //! | [`layer`] | the Tower layers | core |
-//! | [`message`] | the messages of Zowe, and errors as HTTP | core |
+//! | [`messages`] | the messages of Zowe, and errors as HTTP | core |
 //! | [`clock`], [`connection`] | what time it is; who is connected | core |
 //! | `api` | the auth endpoints | `api` |
 //! | `proxy` | forwarding to the services | `proxy` |
@@ -44,14 +44,14 @@
 pub mod api;
 pub mod audit;
 mod authority;
-#[cfg(any(feature = "proxy", feature = "remote"))]
-mod causes;
-pub mod connection;
 #[cfg(any(feature = "proxy", feature = "tls"))]
-mod gather;
+mod coalesce;
+pub mod connection;
+#[cfg(any(feature = "proxy", feature = "remote"))]
+mod error_chain;
 pub mod identity;
 pub mod layer;
-pub mod message;
+pub mod messages;
 #[cfg(feature = "proxy")]
 pub mod proxy;
 #[cfg(feature = "remote")]

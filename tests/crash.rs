@@ -22,7 +22,7 @@ use tower_passticket::{
     clock::{Clock, SystemClock, Timestamp},
     passticket::UserId,
     revocation::{DurableStore, Revocation, RevocationCheck, RevocationStore},
-    token::{Pat, Scopes, SigningKey, TokenIssuer, TokenVerifier, Validity, VerifiedToken},
+    token::{Pat, Rs256Verifier, Scopes, SigningKey, TokenIssuer, Validity, VerifiedToken},
 };
 
 /// Names the directory to a child.
@@ -53,7 +53,7 @@ fn issue(directory: &Path, count: usize) {
 
 fn pats(directory: &Path, range: Range<usize>) -> Vec<Pat> {
     let pem = fs::read(directory.join("key.pem")).unwrap();
-    let verifier = TokenVerifier::new(SigningKey::from_pem(&pem).unwrap().verifying_key());
+    let verifier = Rs256Verifier::new(SigningKey::from_pem(&pem).unwrap().verifying_key());
     let pats = fs::read_to_string(directory.join("pats")).unwrap();
     pats.lines()
         .skip(range.start)

@@ -36,7 +36,7 @@ use tower_passticket::{
         ZssCertificates, ZssIdentities,
     },
     passticket::UserId,
-    remote::{Address, Client, Limits, Memory, NoToken, RemoteError, UserToken},
+    remote::{Address, CachePolicy, Client, Limits, NoToken, RemoteError, UserToken},
     saf::{Access, AccessLevel, EndpointSaf, SafError, SafProvider},
     tls::{Server, ServerTls, Verification, https_connector},
 };
@@ -510,7 +510,7 @@ async fn fifty_at_once_are_one_call() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_so_many_calls_run_at_once() {
     let (peer, ca) = peer(How::WhenLet).await;
-    let limits = Limits { at_once: NonZeroUsize::new(4).unwrap(), ..limits(PATIENCE) };
+    let limits = Limits { max_concurrent: NonZeroUsize::new(4).unwrap(), ..limits(PATIENCE) };
     let saf = EndpointSaf::new(client(&ca, limits), peer.url("/saf-auth"), tokens);
     let mut checks = JoinSet::new();
     for i in 0..30 {
@@ -531,7 +531,7 @@ async fn only_so_many_calls_run_at_once() {
 async fn who_would_wait_too_long_fails_and_leaves_its_place() {
     let (peer, ca) = peer(How::WhenLet).await;
     let one = NonZeroUsize::MIN;
-    let limits = Limits { at_once: one, waiting: 1, ..limits(PATIENCE) };
+    let limits = Limits { max_concurrent: one, waiting: 1, ..limits(PATIENCE) };
     let client = client(&ca, limits);
     let request = || {
         let url = peer.url("/x").to_string();
@@ -555,7 +555,7 @@ async fn who_would_wait_too_long_fails_and_leaves_its_place() {
 #[tokio::test]
 async fn the_deadline_counts_from_the_question() {
     let (peer, ca) = peer(How::WhenLet).await;
-    let limits = Limits { at_once: NonZeroUsize::MIN, ..limits(SHORT) };
+    let limits = Limits { max_concurrent: NonZeroUsize::MIN, ..limits(SHORT) };
     let saf = EndpointSaf::new(client(&ca, limits), peer.url("/saf-auth"), tokens);
     let mut checks = JoinSet::new();
     for i in 0..20 {
@@ -604,7 +604,7 @@ async fn a_peer_that_comes_back_is_asked_again() {
     let line = line(peer.port).await;
     let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
     let address = Address::parse(&format!("https://localhost:{}/saf-auth", line.port)).unwrap();
-    let memory = Memory { found: Duration::from_secs(30), ..Memory::default() };
+    let memory = CachePolicy { found: Duration::from_secs(30), ..CachePolicy::default() };
     let saf = EndpointSaf::new(client(&ca, limits(PATIENCE)), address, tokens)
         .remembering(memory, clock.clone());
     let check = async || saf.check(&user("USER"), "ZOWE", RESOURCE, AccessLevel::Read).await;

@@ -15,14 +15,14 @@ use tower_passticket::{
     passticket::UserId,
     revocation::{Revocation, RevocationIndex},
     token::{
-        IssuedToken, Scopes, SigningKey, TokenFingerprint, TokenIssuer, TokenVerifier, Validity,
+        IssuedToken, Rs256Verifier, Scopes, SigningKey, TokenFingerprint, TokenIssuer, Validity,
     },
 };
 
 struct World {
     clock: Arc<ManualClock>,
     issuer: TokenIssuer,
-    verifier: TokenVerifier,
+    verifier: Rs256Verifier,
     revocations: Arc<RevocationIndex>,
 }
 
@@ -32,7 +32,7 @@ impl World {
             rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
         let key = SigningKey::from_pem(rsa.unwrap().serialize_pem().as_bytes()).unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
-        let verifier = TokenVerifier::new(key.verifying_key())
+        let verifier = Rs256Verifier::new(key.verifying_key())
             .with_clock(clock.clone())
             .with_cache(NonZeroUsize::new(100).unwrap());
         let issuer = TokenIssuer::new(key).with_clock(clock.clone());

@@ -25,7 +25,7 @@ use tower_passticket::{
         Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, PassTicket, Replay, UserId,
     },
     saf::{AccessLevel, FileSaf, PermittedGenerator, Profile, ProfileName},
-    token::{ServiceId, SigningKey, TokenIssuer, TokenVerifier},
+    token::{Rs256Verifier, ServiceId, SigningKey, TokenIssuer},
 };
 
 type Body = Full<Bytes>;
@@ -105,7 +105,7 @@ impl World {
         let upstream = Upstream::parse("http://127.0.0.1").unwrap();
         let scheme = Scheme::HttpBasicPassTicket { applid };
         let route = Route::new(ServiceId::new("files").unwrap(), "api/v1", upstream, scheme);
-        let verifier = TokenVerifier::new(self.key.verifying_key()).with_clock(self.clock.clone());
+        let verifier = Rs256Verifier::new(self.key.verifying_key()).with_clock(self.clock.clone());
         let service = self.service.clone();
         ServiceBuilder::new()
             .layer(SanitizeLayer::new())

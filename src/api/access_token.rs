@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
 
 use super::{
-    audit::note, body, caller, error::ApiError, provider::LoginProvider, service::AuthApi,
+    audit::note, authenticate, body, error::ApiError, provider::LoginProvider, service::AuthApi,
 };
 use crate::{
     audit::Detail,
@@ -36,8 +36,8 @@ impl<L: LoginProvider, R, S, G, M: IdentityMapper> AuthApi<L, R, S, G, M> {
         body: B,
     ) -> Result<Response<Full<Bytes>>, ApiError> {
         let PatRequest { validity, scopes } = parse_generate_body(&body::read(body).await?)?;
-        let user = self.authenticate(caller::basic(request)?, request).await;
-        let user = user.map_err(caller::as_login_input)?;
+        let user = self.authenticate(authenticate::basic(request)?, request).await;
+        let user = user.map_err(authenticate::as_login_input)?;
         let validity = validity.min(self.max_validity);
         note(request, |record| {
             record.detail = Some(Detail::Minted { scopes: scopes.clone(), days: validity.days() });

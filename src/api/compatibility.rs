@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use http::{HeaderValue, StatusCode};
 
 use super::error::{ApiError, BodyField, PatRefusal};
-use crate::message::{self, ApiMessage};
+use crate::messages::{self, ApiMessage};
 
 /// Whom to follow where the documents of Zowe and the running Zowe API ML v3 disagree.
 ///
@@ -70,12 +70,12 @@ impl Compatibility {
 /// The rows in which the reference differs by more than its texts (zowe-endpoints §1.4, §1.5,
 /// §1.8 to §1.13, §10.2).
 fn reference(error: &ApiError) -> Option<(StatusCode, Option<ApiMessage>)> {
-    let forbidden = || Some(ApiMessage::with(&message::FORBIDDEN, &["Access Denied"]));
+    let forbidden = || Some(ApiMessage::with(&messages::FORBIDDEN, &["Access Denied"]));
     Some(match error {
         ApiError::Pat(PatRefusal::NotAPat | PatRefusal::OutOfScope | PatRefusal::Revoked(_))
         | ApiError::FieldMissing(BodyField::ServiceId) => (StatusCode::UNAUTHORIZED, None),
         ApiError::FieldMissing(BodyField::Token) => {
-            (StatusCode::UNAUTHORIZED, Some(ApiMessage::new(&message::INVALID_TOKEN)))
+            (StatusCode::UNAUTHORIZED, Some(ApiMessage::new(&messages::INVALID_TOKEN)))
         }
         ApiError::NotPermitted(_) | ApiError::NoUser => (StatusCode::FORBIDDEN, forbidden()),
         ApiError::CertificateRequired => (StatusCode::FORBIDDEN, None),
@@ -83,7 +83,7 @@ fn reference(error: &ApiError) -> Option<(StatusCode, Option<ApiMessage>)> {
         // It has no such limit, so it is one more ticket that cannot be made.
         ApiError::Ticket(error) if error.retry_after().is_some() => {
             let text = error.codes().text();
-            let message = ApiMessage::with(&message::TICKET_FAILED, &[&text]);
+            let message = ApiMessage::with(&messages::TICKET_FAILED, &[&text]);
             (StatusCode::INTERNAL_SERVER_ERROR, Some(message))
         }
         _ => return None,

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     layer::X_ZOWE_AUTH_FAILURE,
-    message::{self, ApiMessage, Template},
+    messages::{self, ApiMessage, Template},
     passticket::{GenerateError, SafReturnCodes},
     revocation::RevokedBy,
     saf::SafError,
@@ -209,53 +209,53 @@ impl ApiError {
         let with_url =
             |status, template: &'static Template| (status, ApiMessage::with(template, &[url]));
         match self {
-            Self::NotFound => plain(Is::NOT_FOUND, &message::NOT_FOUND),
+            Self::NotFound => plain(Is::NOT_FOUND, &messages::NOT_FOUND),
             Self::MethodNotAllowed { method, .. } => (
                 Is::METHOD_NOT_ALLOWED,
-                ApiMessage::with(&message::INVALID_METHOD, &[method.as_str(), url]),
+                ApiMessage::with(&messages::INVALID_METHOD, &[method.as_str(), url]),
             ),
             Self::BodyTooLarge => (
                 Is::PAYLOAD_TOO_LARGE,
-                ApiMessage::with(&message::CONTENT_TOO_LARGE, &[&MAX_BODY_LEN.to_string()]),
+                ApiMessage::with(&messages::CONTENT_TOO_LARGE, &[&MAX_BODY_LEN.to_string()]),
             ),
             Self::BodyBroken
             | Self::InvalidBody(_)
             | Self::FieldMissing(_)
             | Self::InvalidDelegateBody(_) => {
                 let problem = self.to_string();
-                (Is::BAD_REQUEST, ApiMessage::with(&message::BAD_REQUEST, &[&problem]))
+                (Is::BAD_REQUEST, ApiMessage::with(&messages::BAD_REQUEST, &[&problem]))
             }
             Self::InvalidLoginInput
             | Self::InvalidLoginBody(_)
             | Self::PasswordChangeUnsupported => {
-                with_url(Is::BAD_REQUEST, &message::INVALID_LOGIN_INPUT)
+                with_url(Is::BAD_REQUEST, &messages::INVALID_LOGIN_INPUT)
             }
-            Self::NewPasswordRefused => plain(Is::BAD_REQUEST, &message::NEW_PASSWORD_INVALID),
+            Self::NewPasswordRefused => plain(Is::BAD_REQUEST, &messages::NEW_PASSWORD_INVALID),
             Self::TooManyAttempts { .. } => {
-                plain(Is::TOO_MANY_REQUESTS, &message::TOO_MANY_ATTEMPTS)
+                plain(Is::TOO_MANY_REQUESTS, &messages::TOO_MANY_ATTEMPTS)
             }
-            Self::WrongCredentials => with_url(Is::UNAUTHORIZED, &message::INVALID_CREDENTIALS),
+            Self::WrongCredentials => with_url(Is::UNAUTHORIZED, &messages::INVALID_CREDENTIALS),
             Self::AuthenticationRequired => {
-                with_url(Is::UNAUTHORIZED, &message::AUTHENTICATION_REQUIRED)
+                with_url(Is::UNAUTHORIZED, &messages::AUTHENTICATION_REQUIRED)
             }
-            Self::NoUser => plain(Is::UNAUTHORIZED, &message::NO_USER),
+            Self::NoUser => plain(Is::UNAUTHORIZED, &messages::NO_USER),
             Self::Unavailable
             | Self::StoreUnavailable
             | Self::AuditUnavailable
             | Self::Saf(SafError::Unavailable) => {
-                plain(Is::SERVICE_UNAVAILABLE, &message::AUTHENTICATION_UNAVAILABLE)
+                plain(Is::SERVICE_UNAVAILABLE, &messages::AUTHENTICATION_UNAVAILABLE)
             }
-            Self::CertificateRequired => plain(Is::FORBIDDEN, &message::MISSING_CERTIFICATE),
-            Self::TokenNotProvided => with_url(Is::UNAUTHORIZED, &message::TOKEN_NOT_PROVIDED),
+            Self::CertificateRequired => plain(Is::FORBIDDEN, &messages::MISSING_CERTIFICATE),
+            Self::TokenNotProvided => with_url(Is::UNAUTHORIZED, &messages::TOKEN_NOT_PROVIDED),
             Self::Token(TokenError::Expired { .. }) => {
-                with_url(Is::UNAUTHORIZED, &message::TOKEN_EXPIRED_FOR_URL)
+                with_url(Is::UNAUTHORIZED, &messages::TOKEN_EXPIRED_FOR_URL)
             }
             Self::Token(_) | Self::PersonalAccessToken | Self::LoggedOut => {
-                with_url(Is::UNAUTHORIZED, &message::TOKEN_NOT_VALID_FOR_URL)
+                with_url(Is::UNAUTHORIZED, &messages::TOKEN_NOT_VALID_FOR_URL)
             }
-            Self::NotALoginToken => with_url(Is::BAD_REQUEST, &message::TOKEN_NOT_VALID_FOR_URL),
+            Self::NotALoginToken => with_url(Is::BAD_REQUEST, &messages::TOKEN_NOT_VALID_FOR_URL),
             Self::InvalidTicketBody(_) => {
-                plain(Is::BAD_REQUEST, &message::INVALID_APPLICATION_NAME)
+                plain(Is::BAD_REQUEST, &messages::INVALID_APPLICATION_NAME)
             }
             Self::Ticket(error) => {
                 let status = match error.codes() {
@@ -263,11 +263,11 @@ impl ApiError {
                     _ if error.retry_after().is_some() => Is::SERVICE_UNAVAILABLE,
                     _ => Is::INTERNAL_SERVER_ERROR,
                 };
-                (status, ApiMessage::with(&message::TICKET_FAILED, &[&error.codes().text()]))
+                (status, ApiMessage::with(&messages::TICKET_FAILED, &[&error.codes().text()]))
             }
-            Self::OnlyCertificate => plain(Is::UNAUTHORIZED, &message::MISSING_CERTIFICATE),
-            Self::TooManyCalls { .. } => plain(Is::TOO_MANY_REQUESTS, &message::TOO_MANY_CALLS),
-            Self::NoUserOfEmail => plain(Is::NOT_FOUND, &message::NO_USER),
+            Self::OnlyCertificate => plain(Is::UNAUTHORIZED, &messages::MISSING_CERTIFICATE),
+            Self::TooManyCalls { .. } => plain(Is::TOO_MANY_REQUESTS, &messages::TOO_MANY_CALLS),
+            Self::NoUserOfEmail => plain(Is::NOT_FOUND, &messages::NO_USER),
             Self::Delegation(refusal) => {
                 // Which user an address belongs to, and who is protected, is not the caller's
                 // business.
@@ -277,35 +277,35 @@ impl ApiError {
                         "PassTickets for this user".to_owned()
                     }
                 };
-                (Is::FORBIDDEN, ApiMessage::with(&message::FORBIDDEN, &[&target]))
+                (Is::FORBIDDEN, ApiMessage::with(&messages::FORBIDDEN, &[&target]))
             }
             Self::InvalidPatBody(_) | Self::TooManyScopes => {
-                plain(Is::BAD_REQUEST, &message::INVALID_PAT_BODY)
+                plain(Is::BAD_REQUEST, &messages::INVALID_PAT_BODY)
             }
-            Self::PatWithoutScopes => plain(Is::BAD_REQUEST, &message::PAT_WITHOUT_SCOPES),
+            Self::PatWithoutScopes => plain(Is::BAD_REQUEST, &messages::PAT_WITHOUT_SCOPES),
             Self::Pat(PatRefusal::Token(TokenError::Expired { .. })) => {
-                plain(Is::UNAUTHORIZED, &message::EXPIRED_TOKEN)
+                plain(Is::UNAUTHORIZED, &messages::EXPIRED_TOKEN)
             }
-            Self::Pat(_) => plain(Is::UNAUTHORIZED, &message::INVALID_TOKEN),
-            Self::InvalidRuleBody(_) => plain(Is::BAD_REQUEST, &message::INVALID_REVOKE_BODY),
+            Self::Pat(_) => plain(Is::UNAUTHORIZED, &messages::INVALID_TOKEN),
+            Self::InvalidRuleBody(_) => plain(Is::BAD_REQUEST, &messages::INVALID_REVOKE_BODY),
             Self::NotPermitted(permission) => {
                 let status = match permission.task() {
                     GuardedTask::Revoke => Is::UNAUTHORIZED,
                     GuardedTask::Evict | GuardedTask::Delegate => Is::FORBIDDEN,
                 };
                 let needed = format!("{permission} is needed");
-                (status, ApiMessage::with(&message::FORBIDDEN, &[&needed]))
+                (status, ApiMessage::with(&messages::FORBIDDEN, &[&needed]))
             }
             Self::Saf(SafError::UnsupportedClass { class, .. }) => (
                 Is::INTERNAL_SERVER_ERROR,
-                ApiMessage::with(&message::SAF_ENDPOINT_CLASS, &[class]),
+                ApiMessage::with(&messages::SAF_ENDPOINT_CLASS, &[class]),
             ),
             // Where it is, is not the client's business.
             Self::Saf(SafError::Failed(_)) => (
                 Is::INTERNAL_SERVER_ERROR,
-                ApiMessage::with(&message::SAF_ENDPOINT_FAILED, &["SAF"]),
+                ApiMessage::with(&messages::SAF_ENDPOINT_FAILED, &["SAF"]),
             ),
-            Self::Internal => plain(Is::INTERNAL_SERVER_ERROR, &message::INTERNAL),
+            Self::Internal => plain(Is::INTERNAL_SERVER_ERROR, &messages::INTERNAL),
         }
     }
 
@@ -367,9 +367,9 @@ impl ApiError {
             // An expired token goes without.
             Self::Token(TokenError::Expired { .. }) => None,
             Self::Token(_) | Self::PersonalAccessToken | Self::LoggedOut => {
-                Some(&message::INVALID_TOKEN)
+                Some(&messages::INVALID_TOKEN)
             }
-            Self::AuthenticationRequired => Some(&message::MISSING_AUTHENTICATION),
+            Self::AuthenticationRequired => Some(&messages::MISSING_AUTHENTICATION),
             _ => None,
         }
     }
@@ -391,7 +391,7 @@ impl ApiError {
         };
         let headers = response.headers_mut();
         if let Some(after) = self.retry_after() {
-            headers.insert(RETRY_AFTER, message::retry_after(after));
+            headers.insert(RETRY_AFTER, messages::retry_after(after));
         }
         // RFC 9110 §11.6.1.
         if status == StatusCode::UNAUTHORIZED {

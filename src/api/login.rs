@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 
 use super::{
     audit::note,
+    authenticate::{self, Credentials},
     body::{self, BodyProblem},
-    caller::{self, Credentials},
     error::ApiError,
     provider::{LoginProvider, Password},
     service::{AuthApi, empty},
@@ -35,7 +35,7 @@ impl<L: LoginProvider, R, S, G, M: IdentityMapper> AuthApi<L, R, S, G, M> {
         request: &Parts,
         body: B,
     ) -> Result<Response<Full<Bytes>>, ApiError> {
-        let basic = caller::basic(request)?;
+        let basic = authenticate::basic(request)?;
         // Read even when the header decides: a body that is no login is refused all the same.
         let in_body = body::read(body).await?;
         let in_body = parse_login_body(&in_body).map_err(ApiError::InvalidLoginBody)?;
@@ -45,7 +45,7 @@ impl<L: LoginProvider, R, S, G, M: IdentityMapper> AuthApi<L, R, S, G, M> {
             return Err(ApiError::InvalidLoginInput);
         }
         let user = self.authenticate(basic.or(in_body), request).await;
-        self.login_response(request, &user.map_err(caller::as_login_input)?, DOMAIN)
+        self.login_response(request, &user.map_err(authenticate::as_login_input)?, DOMAIN)
     }
 }
 

@@ -36,7 +36,7 @@
 //!    What is off answers 404; without client certificates `ticket` answers 403 to everybody.
 //! 4. What is answered with success is done, as durably as the [`RevocationStore`] does it. A store
 //!    that fails is a 503.
-//! 5. Every 4xx and 5xx is a JSON [`ApiMessage`](crate::message::ApiMessage), made from one
+//! 5. Every 4xx and 5xx is a JSON [`ApiMessage`](crate::messages::ApiMessage), made from one
 //!    [`ApiError`], which stands in the extensions of the response.
 //!    [`Compatibility`] says where the running Zowe API ML answers differently, and makes this
 //!    service do so too.
@@ -84,7 +84,7 @@
 //!     passticket::{KeyProfiles, LocalGenerator, UserId},
 //!     revocation::RevocationIndex,
 //!     saf::{AccessLevel, FileSaf, Profile, ProfileName},
-//!     token::{SigningKey, TokenIssuer, TokenVerifier, Validity},
+//!     token::{SigningKey, TokenIssuer, Rs256Verifier, Validity},
 //! };
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -96,7 +96,7 @@
 //! let user = UserId::new("USER")?;
 //! let api = AuthApi::new(AuthParts {
 //!     issuer: TokenIssuer::new(key),
-//!     verifier: TokenVerifier::new(public.clone()),
+//!     verifier: Rs256Verifier::new(public.clone()),
 //!     key: public,
 //!     login: FileLogin::new([(user, hash_password(&Password::new("validPassword"))?)])?,
 //!     revocations: RevocationIndex::default(),
@@ -123,34 +123,34 @@
 #![doc = include_str!("endpoints.md")]
 
 mod access_token;
-mod attempts;
 mod audit;
+mod authenticate;
 mod body;
-mod caller;
 mod compatibility;
 mod delegate;
 mod delegation;
 mod error;
-mod file;
+mod file_login;
 mod keys;
 mod login;
+mod login_throttle;
 mod logout;
 mod openapi;
 mod permission;
-mod possession;
 mod provider;
 mod query;
-mod rules;
+mod revocation_rules;
 mod service;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod validate;
 
 pub use body::{BodyProblem, MAX_BODY_LEN};
 pub use compatibility::Compatibility;
 pub use delegation::{AllowList, Delegation, DelegationRefusal, Grant};
 pub use error::{ApiError, BodyField, PatRefusal};
-pub use file::{FileLogin, FileLoginError, HashError, hash_password};
+pub use file_login::{FileLogin, FileLoginError, HashError, hash_password};
 pub use permission::{GuardedTask, GuardingResources, Permission};
 pub use provider::{LoginError, LoginProvider, Password};
 pub use service::{AuthApi, AuthParts, PREFIX};

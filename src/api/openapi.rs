@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     layer::X_ZOWE_AUTH_FAILURE,
-    passticket::{Applid, GenerateError, NoSecond, SafReturnCodes, UserId},
+    passticket::{Applid, GenerateError, NoTimeSlot, SafReturnCodes, UserId},
     revocation::RevokedBy,
     saf::SafError,
     token::{TokenError, Validity},
@@ -735,8 +735,10 @@ fn no_ticket() -> Vec<ApiError> {
     let (Ok(user), Ok(applid)) = (UserId::new("USER"), Applid::new("ZOWEAPPL")) else {
         return Vec::new();
     };
-    let all_taken =
-        NoSecond::AllTaken { spare: Duration::from_secs(60), again_in: Duration::from_secs(1) };
+    let all_taken = NoTimeSlot::AllTaken {
+        spare: Duration::from_secs(60),
+        retry_after: Duration::from_secs(1),
+    };
     let mut errors = codes.map(|codes| GenerateError::new(user, applid, codes).into()).to_vec();
     errors.push(GenerateError::no_slot(user, applid, all_taken).into());
     errors

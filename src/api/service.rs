@@ -20,8 +20,9 @@ use serde::Serialize;
 use tower_service::Service;
 
 use super::{
-    attempts::Attempts, audit::Entry, body, compatibility::Compatibility, delegation::Delegation,
-    error::ApiError, keys::PublicKey, permission::GuardingResources, provider::LoginProvider,
+    audit::Entry, body, compatibility::Compatibility, delegation::Delegation, error::ApiError,
+    keys::PublicKey, login_throttle::Attempts, permission::GuardingResources,
+    provider::LoginProvider,
 };
 use crate::{
     audit::{Audit, RequestId},
@@ -31,7 +32,7 @@ use crate::{
     passticket::PassTicketGenerator,
     revocation::{Revocation, RevocationStore},
     saf::SafProvider,
-    token::{TokenIssuer, TokenVerifier, Validity, VerifyingKey},
+    token::{Rs256Verifier, TokenIssuer, Validity, VerifyingKey},
 };
 
 /// What the path of every endpoint begins with.
@@ -132,7 +133,7 @@ pub struct AuthParts<L, R, S, G> {
     /// Issues the tokens.
     pub issuer: TokenIssuer,
     /// Verifies them.
-    pub verifier: TokenVerifier,
+    pub verifier: Rs256Verifier,
     /// The key that everybody is told: the one that `verifier` has.
     pub key: VerifyingKey,
     /// Knows the passwords.
@@ -167,7 +168,7 @@ pub struct AuthApi<L, R, S, G, M = CommonNameMapper> {
 
 pub(super) struct Shared<L, R, S, G> {
     pub(super) issuer: TokenIssuer,
-    pub(super) verifier: TokenVerifier,
+    pub(super) verifier: Rs256Verifier,
     pub(super) public_key: PublicKey,
     pub(super) login: L,
     pub(super) revocations: R,

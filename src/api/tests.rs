@@ -40,7 +40,7 @@ use crate::{
         StoreError,
     },
     saf::{Access, AccessLevel, FileSaf, Profile, ProfileName, SafError, SafProvider},
-    token::{Jwt, Pat, Scopes, SigningKey, TokenIssuer, TokenVerifier, Validity, VerifiedToken},
+    token::{Jwt, Pat, Rs256Verifier, Scopes, SigningKey, TokenIssuer, Validity, VerifiedToken},
 };
 
 const NOW: u64 = 1_800_000_000;
@@ -178,7 +178,7 @@ impl World {
         let tickets = LocalGenerator::new(KeyProfiles::new([profile]).unwrap());
         let bare = AuthApi::new(AuthParts {
             issuer: TokenIssuer::new(KEY.clone()).with_clock(clock.clone()),
-            verifier: TokenVerifier::new(KEY.verifying_key()).with_clock(clock.clone()),
+            verifier: Rs256Verifier::new(KEY.verifying_key()).with_clock(clock.clone()),
             key: KEY.verifying_key(),
             login: Stub { changes: false },
             revocations: store.clone(),
@@ -224,8 +224,8 @@ fn issuer() -> TokenIssuer {
     TokenIssuer::new(KEY.clone()).with_clock(clock())
 }
 
-fn verifier() -> TokenVerifier {
-    TokenVerifier::new(KEY.verifying_key()).with_clock(clock())
+fn verifier() -> Rs256Verifier {
+    Rs256Verifier::new(KEY.verifying_key()).with_clock(clock())
 }
 
 fn bare() -> Api {

@@ -56,7 +56,7 @@
 
 // First: the others write their words with it.
 #[macro_use]
-mod words;
+mod string_enum;
 mod file;
 mod line;
 mod reason;

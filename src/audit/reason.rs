@@ -3,12 +3,12 @@
 use super::Outcome;
 use crate::{
     identity::MapError,
-    passticket::{GenerateError, NoSecond, SafReturnCodes},
+    passticket::{GenerateError, NoTimeSlot, SafReturnCodes},
     revocation::{CheckError, RevokedBy},
     token::TokenError,
 };
 
-words! {
+string_enum! {
     /// Why something was refused, or could not be decided: one word of a closed set, said more
     /// exactly than clients are told (design, decision 5).
     ///
@@ -194,8 +194,8 @@ impl From<SafReturnCodes> for ReasonCode {
 
 impl From<&GenerateError> for ReasonCode {
     fn from(error: &GenerateError) -> Self {
-        match error.no_second() {
-            Some(NoSecond::AllTaken { .. }) => Self::NoSecondLeft,
+        match error.no_time_slot() {
+            Some(NoTimeSlot::AllTaken { .. }) => Self::NoSecondLeft,
             Some(_) => Self::TicketFailed,
             None => error.codes().into(),
         }
@@ -243,12 +243,20 @@ mod tests {
             (SafReturnCodes::NOT_AUTHORIZED.into(), "not-authorized", Outcome::Refused),
             (codes(8, 8, 8).into(), "ticket-failed", Outcome::Error),
             (
-                (&none(NoSecond::AllTaken { spare: secs, again_in: secs })).into(),
+                (&none(NoTimeSlot::AllTaken { spare: secs, retry_after: secs })).into(),
                 "no-second-left",
                 Outcome::Refused,
             ),
-            ((&none(NoSecond::ClockSetBack { by: secs })).into(), "ticket-failed", Outcome::Error),
-            ((&none(NoSecond::TooManyPairs { pairs: 1 })).into(), "ticket-failed", Outcome::Error),
+            (
+                (&none(NoTimeSlot::ClockSetBack { by: secs })).into(),
+                "ticket-failed",
+                Outcome::Error,
+            ),
+            (
+                (&none(NoTimeSlot::TooManyPairs { pairs: 1 })).into(),
+                "ticket-failed",
+                Outcome::Error,
+            ),
         ];
         for (code, word, outcome) in cases {
             assert_eq!((code.as_str(), code.outcome()), (word, outcome));

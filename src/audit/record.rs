@@ -7,14 +7,14 @@ use http::Extensions;
 use super::{ReasonCode, RequestId, line::Object};
 use crate::{
     clock::Timestamp,
-    connection::Connection,
+    connection::ConnectionInfo,
     identity::{EmailAddress, Fingerprint, PeerCertificate},
     passticket::{Applid, SafReturnCodes, UserId},
     revocation::Evicted,
     token::{Scopes, ServiceId, TokenFingerprint},
 };
 
-words! {
+string_enum! {
     /// What was decided.
     pub enum Event {
         /// Who is asking, and whether they may go there: on routes, and at `query`.
@@ -40,7 +40,7 @@ words! {
     }
 }
 
-words! {
+string_enum! {
     /// What came of it.
     pub enum Outcome {
         /// It was granted, and done.
@@ -52,7 +52,7 @@ words! {
     }
 }
 
-words! {
+string_enum! {
     /// What somebody showed to prove who they are.
     pub enum CredentialKind {
         /// Nothing that counts.
@@ -70,7 +70,7 @@ words! {
     }
 }
 
-words! {
+string_enum! {
     /// Whose tokens a rule is about.
     pub enum RuleKind {
         /// Those of one user: the `target`.
@@ -187,10 +187,10 @@ impl AuditRecord {
         Self { reason: Some(reason), ..Self::new(event, reason.outcome(), time) }
     }
 
-    /// Takes [`RequestId`] and [`Connection`] from the extensions of the request, if they are there.
+    /// Takes [`RequestId`] and [`ConnectionInfo`] from the extensions of the request, if they are there.
     #[must_use]
     pub fn request(self, extensions: &Extensions) -> Self {
-        let peer = extensions.get::<Connection>().map(|connection| connection.peer);
+        let peer = extensions.get::<ConnectionInfo>().map(|connection| connection.peer);
         Self { request_id: extensions.get().copied(), peer, ..self }
     }
 

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     clock::ManualClock,
-    connection::{Connection, Protocol},
+    connection::{ConnectionInfo, Protocol},
     identity::{Fingerprint, PeerCertificate},
     passticket::{Applid, SafReturnCodes, UserId},
     revocation::Evicted,
@@ -141,7 +141,7 @@ fn whole(detail: Detail) -> AuditRecord {
     let certificate = PeerCertificate::from_der(certificate.der().to_vec()).unwrap();
     let mut extensions = http::Extensions::new();
     extensions.insert(RequestId::next());
-    extensions.insert(Connection {
+    extensions.insert(ConnectionInfo {
         peer: "[::ffff:192.0.2.7]:555".parse().unwrap(),
         local: "127.0.0.1:10010".parse().unwrap(),
         protocol: Protocol::Https,

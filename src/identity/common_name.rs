@@ -20,7 +20,7 @@ impl IdentityMapper for CommonNameMapper {
         ready(map(certificate.common_name()))
     }
 
-    fn map_at_once(&self, certificate: &PeerCertificate) -> Option<Result<UserId, MapError>> {
+    fn try_map_now(&self, certificate: &PeerCertificate) -> Option<Result<UserId, MapError>> {
         Some(map(certificate.common_name()))
     }
 }

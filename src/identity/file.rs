@@ -162,7 +162,7 @@ impl IdentityMapper for CertificateMap {
         ready(self.map(certificate))
     }
 
-    fn map_at_once(&self, certificate: &PeerCertificate) -> Option<Result<UserId, MapError>> {
+    fn try_map_now(&self, certificate: &PeerCertificate) -> Option<Result<UserId, MapError>> {
         Some(self.map(certificate))
     }
 }

@@ -50,7 +50,7 @@ pub trait IdentityMapper: Send + Sync + 'static {
 
     /// Maps `certificate` if that takes no waiting. `None` says that it does, and whoever asks goes
     /// on with [`map_certificate`](Self::map_certificate).
-    fn map_at_once(&self, certificate: &PeerCertificate) -> Option<Result<UserId, MapError>> {
+    fn try_map_now(&self, certificate: &PeerCertificate) -> Option<Result<UserId, MapError>> {
         let _ = certificate;
         None
     }
@@ -63,8 +63,8 @@ impl<M: IdentityMapper> IdentityMapper for Arc<M> {
         (**self).map_certificate(certificate)
     }
 
-    fn map_at_once(&self, certificate: &PeerCertificate) -> Option<Result<UserId, MapError>> {
-        (**self).map_at_once(certificate)
+    fn try_map_now(&self, certificate: &PeerCertificate) -> Option<Result<UserId, MapError>> {
+        (**self).try_map_now(certificate)
     }
 }
 

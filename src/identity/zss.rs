@@ -15,7 +15,7 @@ use super::{DistributedIdentity, DistributedMapper, IdentityMapper, MapError, Pe
 use crate::{
     clock::Clock,
     passticket::UserId,
-    remote::{Address, Answers, Client, Memory, RemoteError, Reply, TokenSource},
+    remote::{Address, CachePolicy, Client, RemoteError, Reply, SingleFlightCache, TokenSource},
 };
 
 /// The longest certificate that R_usermap takes, in bytes (demand §1.3).
@@ -27,11 +27,11 @@ const MAX_CERTIFICATE: usize = 4096;
 /// when all four return codes of the answer are 0 and it has a user id, which is more than the
 /// reference asks for. One of more than 4096 bytes is not sent: nobody can be mapped to it.
 ///
-/// Answers are remembered as [`Memory`] says, by the fingerprint of the certificate. All who ask
+/// SingleFlightCache are remembered as [`CachePolicy`] says, by the fingerprint of the certificate. All who ask
 /// for the same at once wait for one call.
 pub struct ZssCertificates<C, T> {
     zss: Arc<Zss<C, T>>,
-    answers: Arc<Answers<[u8; 32], UserId, MapError>>,
+    answers: Arc<SingleFlightCache<[u8; 32], UserId, MapError>>,
 }
 
 impl<C, T> ZssCertificates<C, T> {
@@ -40,14 +40,14 @@ impl<C, T> ZssCertificates<C, T> {
     pub fn new(client: Client<C>, address: Address, asking: UserId, tokens: T) -> Self {
         Self {
             zss: Arc::new(Zss { client, address, asking, tokens }),
-            answers: Arc::new(Answers::new(Memory::default())),
+            answers: Arc::new(SingleFlightCache::new(CachePolicy::default())),
         }
     }
 
     /// Says what is remembered, and by which clock.
     #[must_use]
-    pub fn remembering(self, memory: Memory, clock: Arc<dyn Clock>) -> Self {
-        Self { answers: Arc::new(Answers::new(memory).with_clock(clock)), ..self }
+    pub fn remembering(self, memory: CachePolicy, clock: Arc<dyn Clock>) -> Self {
+        Self { answers: Arc::new(SingleFlightCache::new(memory).with_clock(clock)), ..self }
     }
 }
 
@@ -80,7 +80,7 @@ where
 /// answers are remembered likewise.
 pub struct ZssIdentities<C, T> {
     zss: Arc<Zss<C, T>>,
-    answers: Arc<Answers<DistributedIdentity, UserId, MapError>>,
+    answers: Arc<SingleFlightCache<DistributedIdentity, UserId, MapError>>,
 }
 
 impl<C, T> ZssIdentities<C, T> {
@@ -89,14 +89,14 @@ impl<C, T> ZssIdentities<C, T> {
     pub fn new(client: Client<C>, address: Address, asking: UserId, tokens: T) -> Self {
         Self {
             zss: Arc::new(Zss { client, address, asking, tokens }),
-            answers: Arc::new(Answers::new(Memory::default())),
+            answers: Arc::new(SingleFlightCache::new(CachePolicy::default())),
         }
     }
 
     /// Says what is remembered, and by which clock.
     #[must_use]
-    pub fn remembering(self, memory: Memory, clock: Arc<dyn Clock>) -> Self {
-        Self { answers: Arc::new(Answers::new(memory).with_clock(clock)), ..self }
+    pub fn remembering(self, memory: CachePolicy, clock: Arc<dyn Clock>) -> Self {
+        Self { answers: Arc::new(SingleFlightCache::new(memory).with_clock(clock)), ..self }
     }
 }
 

@@ -23,14 +23,14 @@
 //! use tower_passticket::{
 //!     layer::{AuthenticateLayer, Authentication, Authenticator},
 //!     passticket::UserId,
-//!     token::{SigningKey, TokenIssuer, TokenVerifier},
+//!     token::{SigningKey, TokenIssuer, Rs256Verifier},
 //! };
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let pem = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
 //! # let pem = pem.serialize_pem();
 //! let key = SigningKey::from_pem(pem.as_bytes())?;
-//! let verifier = TokenVerifier::new(key.verifying_key());
+//! let verifier = Rs256Verifier::new(key.verifying_key());
 //! let layer = AuthenticateLayer::new(Authenticator::new(verifier));
 //! let service = ServiceBuilder::new().layer(layer).service(service_fn(
 //!     |request: Request<Full<Bytes>>| async move {
@@ -75,7 +75,7 @@ use tower_service::Service;
 use super::{
     authenticator::{Authenticated, Authentication, Authenticator, Begun, Refused},
     failure::Failure,
-    future::{Outcome, Prepare, PreparedFuture},
+    future::{LayerFuture, Outcome, PollDecision},
     rejection::Rejection,
     routes::{OnFailure, Route, Scheme},
 };
@@ -112,30 +112,30 @@ impl<R, M> Clone for AuthenticateLayer<R, M> {
 }
 
 impl<S, R, M> Layer<S> for AuthenticateLayer<R, M> {
-    type Service = Authenticate<S, R, M>;
+    type Service = AuthenticateService<S, R, M>;
 
     fn layer(&self, inner: S) -> Self::Service {
         let (authenticator, audit) = (self.authenticator.clone(), self.audit.clone());
-        Authenticate { inner, authenticator, audit }
+        AuthenticateService { inner, authenticator, audit }
     }
 }
 
 /// The service of [`AuthenticateLayer`].
 #[derive(Debug)]
-pub struct Authenticate<S, R = RevocationIndex, M = CommonNameMapper> {
+pub struct AuthenticateService<S, R = RevocationIndex, M = CommonNameMapper> {
     inner: S,
     authenticator: Arc<Authenticator<R, M>>,
     audit: Audit,
 }
 
-impl<S: Clone, R, M> Clone for Authenticate<S, R, M> {
+impl<S: Clone, R, M> Clone for AuthenticateService<S, R, M> {
     fn clone(&self) -> Self {
         let (authenticator, audit) = (self.authenticator.clone(), self.audit.clone());
         Self { inner: self.inner.clone(), authenticator, audit }
     }
 }
 
-impl<S, R, M, ReqBody, ResBody> Service<Request<ReqBody>> for Authenticate<S, R, M>
+impl<S, R, M, ReqBody, ResBody> Service<Request<ReqBody>> for AuthenticateService<S, R, M>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
     R: RevocationCheck,
@@ -144,7 +144,7 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = PreparedFuture<Mapping<R, M>, S, ReqBody>;
+    type Future = LayerFuture<Mapping<R, M>, S, ReqBody>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
@@ -154,7 +154,7 @@ where
         let extensions = request.extensions();
         let on_failure = match extensions.get::<Arc<Route>>() {
             Some(route) if route.scheme() == Scheme::Bypass => {
-                return PreparedFuture::decided(Outcome::Forward, &mut self.inner, request);
+                return LayerFuture::decided(Outcome::Forward, &mut self.inner, request);
             }
             Some(route) => route.failure_mode(),
             None => OnFailure::Reject,
@@ -164,13 +164,13 @@ where
             Begun::Decided(result) => {
                 let outcome =
                     settle(&self.authenticator, &self.audit, &mut request, result, on_failure);
-                PreparedFuture::decided(outcome, &mut self.inner, request)
+                LayerFuture::decided(outcome, &mut self.inner, request)
             }
             Begun::Mapping { certificate, future } => {
                 let authenticator = self.authenticator.clone();
                 let audit = self.audit.clone();
                 let mapping = Mapping { future, certificate, authenticator, audit, on_failure };
-                PreparedFuture::waiting(mapping, &mut self.inner, request)
+                LayerFuture::waiting(mapping, &mut self.inner, request)
             }
         }
     }
@@ -189,7 +189,7 @@ pin_project! {
     }
 }
 
-impl<R, M: IdentityMapper, ReqBody> Prepare<ReqBody> for Mapping<R, M> {
+impl<R, M: IdentityMapper, ReqBody> PollDecision<ReqBody> for Mapping<R, M> {
     fn poll_prepare(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -14,7 +14,7 @@ use crate::{
     identity::{CommonNameMapper, IdentityMapper, MapError, PeerCertificate},
     passticket::UserId,
     revocation::{RevocationCheck, RevocationIndex},
-    token::{Jwt, Pat, TokenFingerprint, TokenVerifier, VerifiedToken},
+    token::{Jwt, Pat, Rs256Verifier, TokenFingerprint, VerifiedToken},
 };
 
 /// What became of the credential of a request, as its extension.
@@ -166,7 +166,7 @@ impl Refused {
 /// the one, nor certificates without the other.
 #[derive(Debug)]
 pub struct Authenticator<R = RevocationIndex, M = CommonNameMapper> {
-    verifier: TokenVerifier,
+    verifier: Rs256Verifier,
     revocations: Option<R>,
     // Only ever true with `revocations`.
     pats: bool,
@@ -176,7 +176,7 @@ pub struct Authenticator<R = RevocationIndex, M = CommonNameMapper> {
 
 impl Authenticator {
     /// Takes login tokens. PATs and client certificates are no credentials until turned on.
-    pub fn new(verifier: TokenVerifier) -> Self {
+    pub fn new(verifier: Rs256Verifier) -> Self {
         let names = CookieNames::default();
         Self { verifier, revocations: None, pats: false, mapper: None, names }
     }
@@ -250,7 +250,7 @@ impl<R, M: IdentityMapper> Authenticator<R, M> {
                     let shown = Shown::Certificate(certificate.clone());
                     Begun::Decided(Err(Refused::new(MapError::Expired, shown)))
                 }
-                Some(mapper) => match mapper.map_at_once(certificate) {
+                Some(mapper) => match mapper.try_map_now(certificate) {
                     Some(mapped) => Begun::Decided(Self::mapped(certificate, mapped)),
                     None => Begun::Mapping {
                         certificate: certificate.clone(),

@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use crate::{
     audit::ReasonCode,
     identity::MapError,
-    message::{self, ApiMessage},
+    messages::{self, ApiMessage},
     passticket::GenerateError,
     revocation::CheckError,
     token::{ServiceId, TokenError},
@@ -56,20 +56,20 @@ impl Failure {
     pub fn message(&self) -> ApiMessage {
         match self {
             Self::NoCredential | Self::WrongKind => {
-                ApiMessage::new(&message::MISSING_AUTHENTICATION)
+                ApiMessage::new(&messages::MISSING_AUTHENTICATION)
             }
-            Self::Token(TokenError::Expired { .. }) => ApiMessage::new(&message::EXPIRED_TOKEN),
+            Self::Token(TokenError::Expired { .. }) => ApiMessage::new(&messages::EXPIRED_TOKEN),
             Self::Identity(MapError::Unavailable | MapError::Failed(_))
             | Self::Revocation(CheckError::Unavailable) => {
-                ApiMessage::new(&message::AUTHENTICATION_UNAVAILABLE)
+                ApiMessage::new(&messages::AUTHENTICATION_UNAVAILABLE)
             }
             Self::Token(TokenError::Subject(_)) | Self::Identity(_) => {
-                ApiMessage::new(&message::NO_USER)
+                ApiMessage::new(&messages::NO_USER)
             }
             Self::Token(_) | Self::Revocation(_) | Self::OutOfScope { .. } => {
-                ApiMessage::new(&message::INVALID_TOKEN)
+                ApiMessage::new(&messages::INVALID_TOKEN)
             }
-            Self::Generate(e) => ApiMessage::with(&message::TICKET_FAILED, &[&e.codes().text()]),
+            Self::Generate(e) => ApiMessage::with(&messages::TICKET_FAILED, &[&e.codes().text()]),
         }
     }
 
@@ -116,7 +116,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        passticket::{Applid, NoSecond, SafReturnCodes, UserId},
+        passticket::{Applid, NoTimeSlot, SafReturnCodes, UserId},
         revocation::RevokedBy,
     };
 
@@ -124,8 +124,10 @@ mod tests {
     fn texts_and_statuses_are_those_of_the_design() {
         let (user, applid) = (UserId::new("USER").unwrap(), Applid::new("ZOWEAPPL").unwrap());
         let no_profile = GenerateError::new(user, applid, SafReturnCodes::NO_PROFILE);
-        let all_taken =
-            NoSecond::AllTaken { spare: Duration::from_secs(60), again_in: Duration::from_secs(1) };
+        let all_taken = NoTimeSlot::AllTaken {
+            spare: Duration::from_secs(60),
+            retry_after: Duration::from_secs(1),
+        };
         let not_a_user = UserId::new("too long for a user").unwrap_err();
         let cases: [(Failure, &str, u16); 16] = [
             (Failure::NoCredential, "ZWEAG160E No authentication provided in the request", 401),

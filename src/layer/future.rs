@@ -75,7 +75,7 @@ pub enum Outcome {
 
 /// The work of a layer that has to wait before the request can go on.
 #[expect(unnameable_types, reason = "for the layers of this crate only")]
-pub trait Prepare<ReqBody> {
+pub trait PollDecision<ReqBody> {
     /// Waits, then edits the request.
     fn poll_prepare(
         self: Pin<&mut Self>,
@@ -89,7 +89,7 @@ pin_project! {
     ///
     /// Holds the inner service that was ready when the request came.
     #[allow(missing_debug_implementations, reason = "holds a request body and a service")]
-    pub struct PreparedFuture<P, S, ReqBody>
+    pub struct LayerFuture<P, S, ReqBody>
     where
         S: Service<Request<ReqBody>>,
     {
@@ -119,7 +119,7 @@ pin_project! {
     }
 }
 
-impl<P, S, ReqBody> PreparedFuture<P, S, ReqBody>
+impl<P, S, ReqBody> LayerFuture<P, S, ReqBody>
 where
     S: Service<Request<ReqBody>>,
 {
@@ -162,7 +162,7 @@ where
     }
 }
 
-impl<P: Prepare<ReqBody>, S: Service<Request<ReqBody>>, ReqBody> Preparing<P, S, ReqBody> {
+impl<P: PollDecision<ReqBody>, S: Service<Request<ReqBody>>, ReqBody> Preparing<P, S, ReqBody> {
     #[cold]
     fn poll(
         self: Pin<&mut Self>,
@@ -176,9 +176,9 @@ impl<P: Prepare<ReqBody>, S: Service<Request<ReqBody>>, ReqBody> Preparing<P, S,
     }
 }
 
-impl<P, S, ReqBody, ResBody> Future for PreparedFuture<P, S, ReqBody>
+impl<P, S, ReqBody, ResBody> Future for LayerFuture<P, S, ReqBody>
 where
-    P: Prepare<ReqBody>,
+    P: PollDecision<ReqBody>,
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
     ResBody: From<Bytes>,
 {

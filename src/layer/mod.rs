@@ -8,7 +8,7 @@
 //! ```
 //!
 //! They speak to each other in request extensions: [`Route`], [`Authentication`], [`Authorized`],
-//! [`Prepared`]. What says that somebody is known, may go there, and has a ticket only the layer
+//! [`ReadyToForward`]. What says that somebody is known, may go there, and has a ticket only the layer
 //! that found it out can make. So a stack in the wrong order answers 500 and says so in the log; it
 //! cannot forward, but for what a route lets by (`bypass`). A layer that answers itself leaves the
 //! [`Rejection`] in the extensions of its response, a request that goes on without a ticket leaves
@@ -35,7 +35,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-pub use authenticate::{Authenticate, AuthenticateLayer, Mapping};
+pub use authenticate::{AuthenticateLayer, AuthenticateService, Mapping};
 pub use authenticator::{Authenticated, Authentication, Authenticator, Proof};
 #[cfg(feature = "proxy")]
 pub(crate) use cookie::join as join_cookies;
@@ -43,13 +43,15 @@ pub(crate) use cookie::join as join_cookies;
 pub(crate) use credential::login_token;
 pub use credential::{CookieNames, PRIVATE_TOKEN};
 pub use failure::{Failure, X_ZOWE_AUTH_FAILURE};
-pub use future::{PreparedFuture, ResponseFuture};
+pub use future::{LayerFuture, ResponseFuture};
 pub use hop_by_hop::strip_hop_by_hop;
-pub use passticket::{CustomHeaders, Generating, PassTicketLayer, PassTicketService, Prepared};
+pub use passticket::{
+    CustomHeaders, Generating, PassTicketLayer, PassTicketService, ReadyToForward,
+};
 pub use rejection::Rejection;
 pub use route::{RouteLayer, RouteService};
 pub use routes::{OnFailure, Route, RouteError, Routes, Scheme, Upstream};
-pub use sanitize::{Sanitize, SanitizeLayer};
-pub use scope::{Authorized, Scope, ScopeLayer};
+pub use sanitize::{SanitizeLayer, SanitizeService};
+pub use scope::{Authorized, ScopeLayer, ScopeService};
 #[cfg(feature = "proxy")]
 pub(crate) use sweep::sweep;

@@ -7,7 +7,7 @@
 //!    client gets the same header.
 //! 3. A ticket that cannot be made is such a failure too. The log tells user, APPLID and the codes.
 //!    Made or not, it is one [`Ticket`](Event::Ticket) record for the audit log.
-//! 4. What goes on carries [`Prepared`], without which the proxy of this crate forwards nothing but
+//! 4. What goes on carries [`ReadyToForward`], without which the proxy of this crate forwards nothing but
 //!    what a route lets by (`bypass`).
 //!
 //! Needs [`RouteLayer`](super::RouteLayer), [`AuthenticateLayer`](super::AuthenticateLayer) and
@@ -24,14 +24,14 @@
 //!         SanitizeLayer, Scheme, ScopeLayer, Upstream,
 //!     },
 //!     passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, Replay, UserId},
-//!     token::{ServiceId, SigningKey, TokenIssuer, TokenVerifier},
+//!     token::{ServiceId, SigningKey, TokenIssuer, Rs256Verifier},
 //! };
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let pem = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
 //! # let pem = pem.serialize_pem();
 //! let key = SigningKey::from_pem(pem.as_bytes())?;
-//! let verifier = TokenVerifier::new(key.verifying_key());
+//! let verifier = Rs256Verifier::new(key.verifying_key());
 //! let applid = Applid::new("ZOWEAPPL")?;
 //! let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977")?
 //!     .with_replay(Replay::Allowed);
@@ -93,7 +93,7 @@ use zeroize::Zeroizing;
 use super::{
     authenticator::Authentication,
     failure::{Failure, X_ZOWE_AUTH_FAILURE},
-    future::{Outcome, Prepare, PreparedFuture},
+    future::{LayerFuture, Outcome, PollDecision},
     hop_by_hop::strip_hop_by_hop,
     rejection::Rejection,
     routes::{OnFailure, Route, Scheme},
@@ -107,12 +107,12 @@ use crate::{
 /// Says that a request is as the service of this route is to get it: with a PassTicket, or with the
 /// reason why not. Only [`PassTicketLayer`] makes one. A request on a route that bypasses needs none.
 #[derive(Clone, Debug)]
-pub struct Prepared {
+pub struct ReadyToForward {
     route: Arc<Route>,
     user: Option<UserId>,
 }
 
-impl Prepared {
+impl ReadyToForward {
     /// Where the request goes.
     pub fn route(&self) -> &Arc<Route> {
         &self.route
@@ -206,7 +206,7 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = PreparedFuture<Generating<G>, S, ReqBody>;
+    type Future = LayerFuture<Generating<G>, S, ReqBody>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
@@ -214,14 +214,14 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         match begin(&mut request, self.shared.custom.as_ref()) {
-            Step::Decided(outcome) => PreparedFuture::decided(outcome, &mut self.inner, request),
+            Step::Decided(outcome) => LayerFuture::decided(outcome, &mut self.inner, request),
             Step::Generate { authorized, applid } => {
-                let made = self.shared.generator.generate_at_once(authorized.user(), &applid);
+                let made = self.shared.generator.try_generate_now(authorized.user(), &applid);
                 if let Some(made) = made {
                     let custom = self.shared.custom.as_ref();
                     let outcome =
                         conclude(&mut request, authorized, applid, made, custom, &self.audit);
-                    return PreparedFuture::decided(outcome, &mut self.inner, request);
+                    return LayerFuture::decided(outcome, &mut self.inner, request);
                 }
                 let generating = Generating {
                     future: self.shared.generator.generate(authorized.user(), &applid),
@@ -230,7 +230,7 @@ where
                     shared: self.shared.clone(),
                     audit: self.audit.clone(),
                 };
-                PreparedFuture::waiting(generating, &mut self.inner, request)
+                LayerFuture::waiting(generating, &mut self.inner, request)
             }
         }
     }
@@ -249,7 +249,7 @@ pin_project! {
     }
 }
 
-impl<G: PassTicketGenerator, ReqBody> Prepare<ReqBody> for Generating<G> {
+impl<G: PassTicketGenerator, ReqBody> PollDecision<ReqBody> for Generating<G> {
     fn poll_prepare(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -285,7 +285,7 @@ fn conclude<B>(
         Ok(ticket) => {
             let user = *authorized.user();
             set_ticket(request.headers_mut(), &user, &ticket, custom);
-            request.extensions_mut().insert(Prepared { route, user: Some(user) });
+            request.extensions_mut().insert(ReadyToForward { route, user: Some(user) });
             Outcome::Forward
         }
         Err(error) => {
@@ -314,7 +314,7 @@ fn begin<B>(request: &mut Request<B>, custom: Option<&CustomHeaders>) -> Step {
         return misassembled("PassTicket needs Route before it");
     };
     if route.scheme() == Scheme::Bypass {
-        // The scheme says as much as `Prepared` would.
+        // The scheme says as much as `ReadyToForward` would.
         return Step::Decided(Outcome::Forward);
     }
     if let Some(authorized) = extensions.remove::<Authorized>() {
@@ -352,7 +352,7 @@ fn fail<B>(
         headers.remove(ticket);
     }
     headers.insert(&X_ZOWE_AUTH_FAILURE, failure.header_value());
-    request.extensions_mut().insert(Prepared { route, user: None });
+    request.extensions_mut().insert(ReadyToForward { route, user: None });
     Outcome::ForwardFailed(failure)
 }
 

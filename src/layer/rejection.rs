@@ -7,7 +7,7 @@ use http::{
 };
 
 use super::failure::{Failure, X_ZOWE_AUTH_FAILURE};
-use crate::message::{self, ApiMessage};
+use crate::messages::{self, ApiMessage};
 
 /// Why a layer answered instead of the service. In the extensions of that response, so that an
 /// outer layer can log, count or translate it.
@@ -47,29 +47,29 @@ impl Rejection {
     #[cold]
     pub fn into_response<B: From<Bytes>>(self) -> Response<B> {
         let (status, message) = match &self {
-            Self::NoRoute => (StatusCode::NOT_FOUND, ApiMessage::new(&message::NOT_FOUND)),
+            Self::NoRoute => (StatusCode::NOT_FOUND, ApiMessage::new(&messages::NOT_FOUND)),
             Self::DotSegment => (
                 StatusCode::BAD_REQUEST,
                 ApiMessage::with(
-                    &message::BAD_REQUEST,
+                    &messages::BAD_REQUEST,
                     &["the path has a segment '.' or '..'; send the path that it stands for"],
                 ),
             ),
             Self::AmbiguousPath => (
                 StatusCode::BAD_REQUEST,
                 ApiMessage::with(
-                    &message::BAD_REQUEST,
+                    &messages::BAD_REQUEST,
                     &[
                         "the path is encoded in a way that can be read as another path; send it plain",
                     ],
                 ),
             ),
             Self::Method(_) => {
-                (StatusCode::METHOD_NOT_ALLOWED, ApiMessage::new(&message::METHOD_NOT_ALLOWED))
+                (StatusCode::METHOD_NOT_ALLOWED, ApiMessage::new(&messages::METHOD_NOT_ALLOWED))
             }
             Self::Authentication(failure) => (failure.status(), failure.message()),
             Self::Misassembled(_) => {
-                (StatusCode::INTERNAL_SERVER_ERROR, ApiMessage::new(&message::INTERNAL))
+                (StatusCode::INTERNAL_SERVER_ERROR, ApiMessage::new(&messages::INTERNAL))
             }
         };
         let mut response = message.into_response(status).map(B::from);
@@ -86,7 +86,7 @@ impl Rejection {
             if let Failure::Generate(error) = failure
                 && let Some(after) = error.retry_after()
             {
-                headers.insert(RETRY_AFTER, message::retry_after(after));
+                headers.insert(RETRY_AFTER, messages::retry_after(after));
             }
             if status == StatusCode::UNAUTHORIZED {
                 // RFC 9110 §11.6.1; RFC 6750 §3: no `error` when there was no token to judge.

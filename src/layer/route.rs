@@ -57,7 +57,7 @@ use tower_service::Service;
 use super::{
     authenticator::Authentication,
     future::ResponseFuture,
-    passticket::Prepared,
+    passticket::ReadyToForward,
     path::{decoded, has_dot_segment},
     rejection::Rejection,
     routes::{Route, Routes},
@@ -108,7 +108,7 @@ impl<S> RouteService<S> {
         let extensions = request.extensions();
         if extensions.get::<Authentication>().is_some()
             || extensions.get::<Authorized>().is_some()
-            || extensions.get::<Prepared>().is_some()
+            || extensions.get::<ReadyToForward>().is_some()
         {
             return Err(Rejection::misassembled(
                 "Route must come before Authenticate, which asks the route what to evaluate",

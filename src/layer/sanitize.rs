@@ -88,21 +88,21 @@ impl SanitizeLayer {
 }
 
 impl<S> Layer<S> for SanitizeLayer {
-    type Service = Sanitize<S>;
+    type Service = SanitizeService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Sanitize { inner, also: self.also.clone() }
+        SanitizeService { inner, also: self.also.clone() }
     }
 }
 
 /// The service of [`SanitizeLayer`].
 #[derive(Clone, Debug)]
-pub struct Sanitize<S> {
+pub struct SanitizeService<S> {
     inner: S,
     also: Arc<[HeaderName]>,
 }
 
-impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Sanitize<S>
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for SanitizeService<S>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
     ResBody: From<Bytes>,

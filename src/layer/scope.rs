@@ -24,14 +24,14 @@
 //!     },
 //!     passticket::{Applid, UserId},
 //!     revocation::RevocationIndex,
-//!     token::{Scopes, ServiceId, SigningKey, TokenIssuer, TokenVerifier, Validity},
+//!     token::{Scopes, ServiceId, SigningKey, TokenIssuer, Rs256Verifier, Validity},
 //! };
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let pem = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
 //! # let pem = pem.serialize_pem();
 //! let key = SigningKey::from_pem(pem.as_bytes())?;
-//! let verifier = TokenVerifier::new(key.verifying_key());
+//! let verifier = Rs256Verifier::new(key.verifying_key());
 //! let route = |service: &str| -> Result<Route, Box<dyn std::error::Error>> {
 //!     let upstream = Upstream::parse("http://127.0.0.1:8080")?;
 //!     let scheme = Scheme::HttpBasicPassTicket { applid: Applid::new("ZOWEAPPL")? };
@@ -152,21 +152,21 @@ impl ScopeLayer {
 }
 
 impl<S> Layer<S> for ScopeLayer {
-    type Service = Scope<S>;
+    type Service = ScopeService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Scope { inner, audit: self.audit.clone() }
+        ScopeService { inner, audit: self.audit.clone() }
     }
 }
 
 /// The service of [`ScopeLayer`].
 #[derive(Clone, Debug)]
-pub struct Scope<S> {
+pub struct ScopeService<S> {
     inner: S,
     audit: Audit,
 }
 
-impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Scope<S>
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for ScopeService<S>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
     ResBody: From<Bytes>,

@@ -29,7 +29,7 @@ use crate::{
     },
     revocation::{CheckError, Revocation, RevocationCheck, RevocationIndex},
     token::{
-        Jwt, Pat, Scopes, ServiceId, SigningKey, TokenFingerprint, TokenIssuer, TokenVerifier,
+        Jwt, Pat, Rs256Verifier, Scopes, ServiceId, SigningKey, TokenFingerprint, TokenIssuer,
         Validity, VerifiedToken,
     },
 };
@@ -132,8 +132,8 @@ impl World {
         pat.expose().to_owned()
     }
 
-    fn verifier(&self) -> TokenVerifier {
-        TokenVerifier::new(KEY.verifying_key()).with_clock(self.clock.clone())
+    fn verifier(&self) -> Rs256Verifier {
+        Rs256Verifier::new(KEY.verifying_key()).with_clock(self.clock.clone())
     }
 
     fn routes(&self) -> Routes {

@@ -39,10 +39,10 @@ use super::{
     wire::Sending,
 };
 use crate::{
-    causes::Causes,
-    connection::Connection,
-    layer::{Prepared, Rejection, Route, Scheme, join_cookies, strip_hop_by_hop},
-    message::{self, ApiMessage},
+    connection::ConnectionInfo,
+    error_chain::ErrorChain,
+    layer::{ReadyToForward, Rejection, Route, Scheme, join_cookies, strip_hop_by_hop},
+    messages::{self, ApiMessage},
 };
 
 /// How long a service may take.
@@ -172,7 +172,7 @@ where
             },
             Err(error) => {
                 tracing::error!(service = %route.service(), %error, "cannot build the request");
-                let message = ApiMessage::new(&message::INTERNAL);
+                let message = ApiMessage::new(&messages::INTERNAL);
                 ForwardFuture::answered(own(message, StatusCode::INTERNAL_SERVER_ERROR))
             }
         }
@@ -180,7 +180,7 @@ where
 }
 
 fn route_of(extensions: &Extensions) -> Result<Arc<Route>, Rejection> {
-    if let Some(prepared) = extensions.get::<Prepared>() {
+    if let Some(prepared) = extensions.get::<ReadyToForward>() {
         return Ok(prepared.route().clone());
     }
     match extensions.get::<Arc<Route>>() {
@@ -207,7 +207,7 @@ fn southbound<B: Body>(
         // Without it the client would take a GET for one without a body, and drop what there is.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    let connection = head.extensions.get::<Connection>();
+    let connection = head.extensions.get::<ConnectionInfo>();
     known.set(&mut head.headers, &head.uri, host, route.prefix(), connection);
     let path = PathAndQuery::from_maybe_shared(Bytes::from(route.southbound_path(&head.uri)))?;
     head.uri = Uri::from(path);
@@ -435,24 +435,24 @@ fn failed(
         ExchangeError::BrokenOff(error) => error,
         ExchangeError::TimedOut => {
             tracing::warn!(%service, %upstream, ?timeout, "no answer in time");
-            let message = ApiMessage::new(&message::UNEXPECTED_STATUS);
+            let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
             return own(message, StatusCode::GATEWAY_TIMEOUT);
         }
     };
-    let cause = Causes(cause);
+    let cause = ErrorChain(cause);
     if progress.is_broken_off() {
         tracing::debug!(%service, %cause, "the client broke off");
-        let message = ApiMessage::with(&message::BAD_REQUEST, &["the body breaks off"]);
+        let message = ApiMessage::with(&messages::BAD_REQUEST, &["the body breaks off"]);
         return own(message, StatusCode::BAD_REQUEST);
     }
     if let ExchangeError::Connect(_) = error {
         tracing::warn!(%service, %upstream, %cause, "cannot reach the service");
         let message =
-            ApiMessage::with(&message::SERVICE_UNAVAILABLE, &["the service cannot be reached"]);
+            ApiMessage::with(&messages::SERVICE_UNAVAILABLE, &["the service cannot be reached"]);
         return own(message, StatusCode::SERVICE_UNAVAILABLE);
     }
     tracing::warn!(%service, %upstream, %cause, "the service broke off");
-    own(ApiMessage::new(&message::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY)
+    own(ApiMessage::new(&messages::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY)
 }
 
 #[cold]

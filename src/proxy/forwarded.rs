@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header::HOST};
 
 use crate::{
-    connection::{Connection, Protocol},
+    connection::{ConnectionInfo, Protocol},
     layer::sweep,
 };
 
@@ -65,7 +65,7 @@ impl Known {
         uri: &Uri,
         service: &HeaderValue,
         prefix: &str,
-        connection: Option<&Connection>,
+        connection: Option<&ConnectionInfo>,
     ) {
         sweep(headers, is_forwarded);
         // HTTP/2 has the host in the URI, HTTP/1.1 in the header.
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn what_the_service_cannot_see_is_written_anew() {
-        let connection = |peer: &str, protocol| Connection {
+        let connection = |peer: &str, protocol| ConnectionInfo {
             peer: peer.parse().unwrap(),
             local: "127.0.0.1:10010".parse().unwrap(),
             protocol,

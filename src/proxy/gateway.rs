@@ -18,7 +18,7 @@ use tower_service::Service;
 use super::body::ResponseBody;
 use crate::{
     audit::{RequestId, X_REQUEST_ID},
-    message::{self, ApiMessage},
+    messages::{self, ApiMessage},
 };
 
 const AUTH_API: &str = "/gateway/api/v1/auth";
@@ -145,7 +145,7 @@ where
 
 #[cold]
 fn late() -> Response<ResponseBody> {
-    let message = ApiMessage::with(&message::SERVICE_UNAVAILABLE, &["it took too long"]);
+    let message = ApiMessage::with(&messages::SERVICE_UNAVAILABLE, &["it took too long"]);
     message.into_response(StatusCode::SERVICE_UNAVAILABLE).map(ResponseBody::from)
 }
 

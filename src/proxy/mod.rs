@@ -8,7 +8,7 @@ mod connections;
 mod forward;
 mod forwarded;
 mod gateway;
-mod last_words;
+mod read_after_reset;
 mod wire;
 
 pub use body::ResponseBody;

@@ -34,8 +34,8 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-use super::{connections::BoxError, last_words::LastWords};
-use crate::gather::{Gather, Writing};
+use super::{connections::BoxError, read_after_reset::LastWords};
+use crate::coalesce::{CoalesceWrites, Writing};
 
 /// What became of a request. One that was not sent at all comes back.
 pub(super) type Sent<B> = Result<Response<Incoming>, TrySendError<Request<B>>>;
@@ -86,7 +86,8 @@ where
         let signal = Arc::<Signal>::default();
         let of_user = signal.clone();
         let io = LastWords::new(io, move || !of_user.is_let_go.load(Ordering::Relaxed));
-        let (sender, connection) = http1::handshake(Gather::telling(io, writing.clone())).await?;
+        let (sender, connection) =
+            http1::handshake(CoalesceWrites::telling(io, writing.clone())).await?;
         let timer = Box::pin(sleep_until(deadline));
         let driver = Driver::User(Box::pin(connection));
         let waker = Waker::from(signal.clone());

@@ -12,7 +12,7 @@ use hyper_util::{
 use serde::de::DeserializeOwned;
 use tokio::{sync::Semaphore, time::timeout};
 
-use crate::causes::Causes;
+use crate::error_chain::ErrorChain;
 
 /// An answer may have so many bytes. Those of ZSS have a few hundred.
 const MAX_BODY: usize = 64 * 1024;
@@ -23,7 +23,7 @@ pub struct Limits {
     /// How long a call may take in all, the wait for its turn included.
     pub deadline: Duration,
     /// How many calls run at once.
-    pub at_once: NonZeroUsize,
+    pub max_concurrent: NonZeroUsize,
     /// How many more wait for their turn; beyond that a call fails without waiting.
     pub waiting: usize,
     /// How long a connection that nobody uses is kept.
@@ -35,7 +35,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             deadline: Duration::from_secs(5),
-            at_once: NonZeroUsize::new(8).unwrap_or(NonZeroUsize::MIN),
+            max_concurrent: NonZeroUsize::new(8).unwrap_or(NonZeroUsize::MIN),
             waiting: 1000,
             idle: Duration::from_secs(30),
         }
@@ -64,17 +64,17 @@ struct Turns {
 impl<C: Connect + Clone + Send + Sync + 'static> Client<C> {
     /// A client that connects with `connector`.
     pub fn new(connector: C, limits: Limits) -> Self {
-        let at_once = limits.at_once.get().min(Semaphore::MAX_PERMITS);
-        let all = at_once.saturating_add(limits.waiting).min(Semaphore::MAX_PERMITS);
+        let max_concurrent = limits.max_concurrent.get().min(Semaphore::MAX_PERMITS);
+        let all = max_concurrent.saturating_add(limits.waiting).min(Semaphore::MAX_PERMITS);
         let http = legacy::Client::builder(TokioExecutor::new())
             // Without the timer the idle timeout would silently not apply.
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(limits.idle)
-            .pool_max_idle_per_host(at_once)
+            .pool_max_idle_per_host(max_concurrent)
             // What was not sent because the connection was gone goes over another one.
             .retry_canceled_requests(true)
             .build(connector);
-        let turns = Turns { running: Semaphore::new(at_once), all: Semaphore::new(all) };
+        let turns = Turns { running: Semaphore::new(max_concurrent), all: Semaphore::new(all) };
         Self { http, limits, turns: Arc::new(turns) }
     }
 
@@ -106,7 +106,7 @@ impl<C: Connect + Clone + Send + Sync + 'static> Client<C> {
             if error.is::<LengthLimitError>() {
                 Failed::TooLarge
             } else {
-                Failed::Other(format!("the answer breaks off: {}", Causes(&*error)))
+                Failed::Other(format!("the answer breaks off: {}", ErrorChain(&*error)))
             }
         })?;
         Ok(Reply { status: head.status, body: body.to_bytes() })
@@ -139,7 +139,7 @@ enum Failed {
 
 impl From<legacy::Error> for Failed {
     fn from(error: legacy::Error) -> Self {
-        let causes = Causes(&error).to_string();
+        let causes = ErrorChain(&error).to_string();
         if !error.is_connect() && is_hang_up(&error) {
             Self::Unanswered(causes)
         } else {

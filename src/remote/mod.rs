@@ -5,7 +5,7 @@
 //!
 //! - [`Client`] gives up after a time, lets only so many calls run at once, and reads only so much
 //!   of an answer;
-//! - [`Answers`] remembers what was answered for a short time, and asks once for all who wait for
+//! - [`SingleFlightCache`] remembers what was answered for a short time, and asks once for all who wait for
 //!   the same.
 //!
 //! Who is asked, and as whom: [`Address`] and [`TokenSource`].
@@ -30,11 +30,11 @@
 //! ```
 
 mod address;
-mod answers;
 mod client;
+mod lookup_cache;
 mod tokens;
 
 pub use address::{Address, AddressError};
-pub use answers::{Answers, Memory};
 pub use client::{Client, Limits, RemoteError, Reply};
+pub use lookup_cache::{CachePolicy, SingleFlightCache};
 pub use tokens::{NoToken, TokenSource, UserToken};

@@ -257,7 +257,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::ManualClock,
-        token::{Scopes, SigningKey, TokenIssuer, TokenVerifier, Validity, VerifiedToken},
+        token::{Rs256Verifier, Scopes, SigningKey, TokenIssuer, Validity, VerifiedToken},
     };
 
     const ISSUED: u64 = 1_800_000_000_500;
@@ -267,7 +267,7 @@ mod tests {
             rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
         let key = SigningKey::from_pem(pem.unwrap().serialize_pem().as_bytes()).unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(ISSUED)));
-        let verifier = TokenVerifier::new(key.verifying_key()).with_clock(clock.clone());
+        let verifier = Rs256Verifier::new(key.verifying_key()).with_clock(clock.clone());
         let token = TokenIssuer::new(key)
             .with_clock(clock)
             .personal_access_token(

@@ -20,7 +20,7 @@
 //! # fn pat() -> Pat {
 //! #     let pem = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
 //! #     let key = SigningKey::from_pem(pem.unwrap().serialize_pem().as_bytes()).unwrap();
-//! #     let verifier = TokenVerifier::new(key.verifying_key());
+//! #     let verifier = Rs256Verifier::new(key.verifying_key());
 //! #     let scopes = Scopes::parse(["zosmf"]).unwrap();
 //! #     let token = TokenIssuer::new(key)
 //! #         .personal_access_token(&UserId::new("USER").unwrap(), &scopes, Validity::MAX).unwrap();
@@ -213,10 +213,10 @@ pub enum StoreError {
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Whether a revoked token may still be presented at `now`: [`TokenVerifier`] refuses it from
+/// Whether a revoked token may still be presented at `now`: [`Rs256Verifier`] refuses it from
 /// `expires_at` on.
 ///
-/// [`TokenVerifier`]: crate::token::TokenVerifier
+/// [`Rs256Verifier`]: crate::token::Rs256Verifier
 fn token_matters(expires_at: Timestamp, now: Timestamp) -> bool {
     now < expires_at
 }

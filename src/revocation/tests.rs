@@ -11,7 +11,7 @@ use tokio_test::block_on;
 use super::*;
 use crate::{
     clock::ManualClock,
-    token::{Scopes, SigningKey, TokenIssuer, TokenVerifier, VerifiedToken},
+    token::{Rs256Verifier, Scopes, SigningKey, TokenIssuer, VerifiedToken},
 };
 
 /// In milliseconds, within a second.
@@ -42,7 +42,7 @@ fn pat(name: &str, scopes: &str, issued_at: u64, days: i64) -> Pat {
             Validity::requested(Some(days)),
         )
         .unwrap();
-    let verifier = TokenVerifier::new(KEY.verifying_key()).with_clock(clock);
+    let verifier = Rs256Verifier::new(KEY.verifying_key()).with_clock(clock);
     let Ok(VerifiedToken::Pat(pat)) = verifier.verify(token.expose()) else { panic!() };
     pat
 }
@@ -50,7 +50,7 @@ fn pat(name: &str, scopes: &str, issued_at: u64, days: i64) -> Pat {
 fn login_token(name: &str) -> Jwt {
     let issuer = TokenIssuer::new(KEY.clone()).with_clock(clock());
     let token = issuer.login_token(&UserId::new(name).unwrap(), "domain").unwrap();
-    let verifier = TokenVerifier::new(KEY.verifying_key()).with_clock(clock());
+    let verifier = Rs256Verifier::new(KEY.verifying_key()).with_clock(clock());
     let Ok(VerifiedToken::Jwt(jwt)) = verifier.verify(token.expose()) else { panic!() };
     jwt
 }

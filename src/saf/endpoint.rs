@@ -15,7 +15,7 @@ use super::{Access, AccessLevel, SafError, SafProvider};
 use crate::{
     clock::Clock,
     passticket::UserId,
-    remote::{Address, Answers, Client, Memory, RemoteError, Reply, TokenSource},
+    remote::{Address, CachePolicy, Client, RemoteError, Reply, SingleFlightCache, TokenSource},
 };
 
 /// The class that the endpoint knows unless told otherwise.
@@ -31,7 +31,7 @@ const MAX_RESOURCE: usize = 246;
 /// `ZOWE` unless told otherwise; a check in another one is [`SafError::UnsupportedClass`].
 ///
 /// Access is granted by a 2xx answer with `"error": false` and `"authorized": true`, both of them
-/// there, and by nothing else. Answers are remembered for a short time, as [`Memory`] says: a
+/// there, and by nothing else. SingleFlightCache are remembered for a short time, as [`CachePolicy`] says: a
 /// permission for 30 s, a refusal for 5 s, an error for 1 s. All who ask the same at once wait for
 /// one call.
 pub struct EndpointSaf<C, T> {
@@ -40,7 +40,7 @@ pub struct EndpointSaf<C, T> {
     class: Arc<str>,
 }
 
-type CheckAnswers = Answers<Check, (), SafError>;
+type CheckAnswers = SingleFlightCache<Check, (), SafError>;
 
 /// What was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -53,14 +53,14 @@ struct Check {
 impl<C, T> EndpointSaf<C, T> {
     /// Checks at `address`, through `client`, with the tokens of `tokens`.
     pub fn new(client: Client<C>, address: Address, tokens: T) -> Self {
-        let memory = Memory {
+        let memory = CachePolicy {
             found: Duration::from_secs(30),
             not_found: Duration::from_secs(5),
-            ..Memory::default()
+            ..CachePolicy::default()
         };
         Self {
             endpoint: Arc::new(Endpoint { client, address, tokens }),
-            answers: Arc::new(Answers::new(memory)),
+            answers: Arc::new(SingleFlightCache::new(memory)),
             class: CLASS.into(),
         }
     }
@@ -73,8 +73,8 @@ impl<C, T> EndpointSaf<C, T> {
 
     /// Says what is remembered, and by which clock.
     #[must_use]
-    pub fn remembering(self, memory: Memory, clock: Arc<dyn Clock>) -> Self {
-        Self { answers: Arc::new(Answers::new(memory).with_clock(clock)), ..self }
+    pub fn remembering(self, memory: CachePolicy, clock: Arc<dyn Clock>) -> Self {
+        Self { answers: Arc::new(SingleFlightCache::new(memory).with_clock(clock)), ..self }
     }
 }
 

@@ -189,7 +189,7 @@ impl SafProvider for FileSaf {
         ready(Ok(self.access(user, class, resource, level)))
     }
 
-    fn check_at_once(
+    fn try_check_now(
         &self,
         user: &UserId,
         class: &str,

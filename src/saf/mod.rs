@@ -35,7 +35,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 #[cfg(feature = "remote")]
 pub use endpoint::EndpointSaf;
 pub use file::{FileSaf, Profile};
-pub use permitted::{Permitted, PermittedGenerator};
+pub use permitted::{PermittedFuture, PermittedGenerator};
 pub use profile::{ProfileName, ProfileNameError, ProfileNameRule};
 
 use crate::passticket::UserId;
@@ -112,7 +112,7 @@ pub trait SafProvider: Send + Sync + 'static {
 
     /// Checks if that takes no waiting. `None` says that it does, and whoever asks goes on with
     /// [`check`](Self::check).
-    fn check_at_once(
+    fn try_check_now(
         &self,
         user: &UserId,
         class: &str,
@@ -144,14 +144,14 @@ impl<S: SafProvider + ?Sized> SafProvider for Arc<S> {
         (**self).check(user, class, resource, level)
     }
 
-    fn check_at_once(
+    fn try_check_now(
         &self,
         user: &UserId,
         class: &str,
         resource: &str,
         level: AccessLevel,
     ) -> Option<Result<Access, SafError>> {
-        (**self).check_at_once(user, class, resource, level)
+        (**self).try_check_now(user, class, resource, level)
     }
 
     fn version(&self) -> Option<u64> {

@@ -27,7 +27,7 @@ const CLASS: &str = "PTKTDATA";
 /// |---|---|
 /// | no key for the APPLID | 8/16/28 |
 /// | access refused | 8/8/16 |
-/// | nobody can say, or no second is left ([`NoSecond`](crate::passticket::NoSecond)) | 8/8/8; the log says why |
+/// | nobody can say, or no second is left ([`NoTimeSlot`](crate::passticket::NoTimeSlot)) | 8/8/8; the log says why |
 ///
 /// ```
 /// use tower_passticket::{
@@ -88,20 +88,20 @@ impl<S: fmt::Debug> fmt::Debug for PermittedGenerator<S> {
 }
 
 impl<S: SafProvider> PassTicketGenerator for PermittedGenerator<S> {
-    type Future = Permitted<S::Future>;
+    type Future = PermittedFuture<S::Future>;
 
     fn generate(&self, user: &UserId, applid: &Applid) -> Self::Future {
         let profile = match self.generator.profile(user, applid) {
             Ok(profile) => profile.clone(),
-            Err(error) => return Permitted { step: Step::Refused { error } },
+            Err(error) => return PermittedFuture { step: Step::Refused { error } },
         };
         let resource = Resource::new(applid, user);
         let check = self.saf.check(&self.gateway, CLASS, resource.as_str(), AccessLevel::Update);
         let (generator, user) = (self.generator.clone(), *user);
-        Permitted { step: Step::Asking { check, generator, profile, user } }
+        PermittedFuture { step: Step::Asking { check, generator, profile, user } }
     }
 
-    fn generate_at_once(
+    fn try_generate_now(
         &self,
         user: &UserId,
         applid: &Applid,
@@ -117,7 +117,7 @@ impl<S: SafProvider> PassTicketGenerator for PermittedGenerator<S> {
         }
         let resource = Resource::new(applid, user);
         let level = AccessLevel::Update;
-        let access = self.saf.check_at_once(&self.gateway, CLASS, resource.as_str(), level)?;
+        let access = self.saf.try_check_now(&self.gateway, CLASS, resource.as_str(), level)?;
         if let (Ok(Access::Granted), Some(version)) = (&access, version) {
             self.granted.insert((*user, *applid), version);
         }
@@ -148,7 +148,7 @@ fn conclude(
 pin_project! {
     /// Waits for the security product, and makes the ticket.
     #[allow(missing_debug_implementations, reason = "holds a future of the embedder")]
-    pub struct Permitted<F> {
+    pub struct PermittedFuture<F> {
         #[pin]
         step: Step<F>,
     }
@@ -168,7 +168,7 @@ pin_project! {
     }
 }
 
-impl<F: Future<Output = Result<Access, SafError>>> Future for Permitted<F> {
+impl<F: Future<Output = Result<Access, SafError>>> Future for PermittedFuture<F> {
     type Output = Result<PassTicket, GenerateError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -248,7 +248,7 @@ mod tests {
             ready(self.0.clone())
         }
 
-        fn check_at_once(
+        fn try_check_now(
             &self,
             user: &UserId,
             class: &str,
@@ -276,7 +276,7 @@ mod tests {
         for level in [AccessLevel::Update, AccessLevel::Read, AccessLevel::Control] {
             saf.replace([profile(level)]);
             for _ in 0..3 {
-                let made = tickets.generate_at_once(&user, &applid).unwrap();
+                let made = tickets.try_generate_now(&user, &applid).unwrap();
                 let codes = made.err().map(|error| error.codes());
                 let refused =
                     (level < AccessLevel::Update).then_some(SafReturnCodes::NOT_AUTHORIZED);
@@ -304,7 +304,7 @@ mod tests {
             let gateway = UserId::new("ZWESVUSR").unwrap();
             let applid = Applid::new(applid).unwrap();
             let tickets = PermittedGenerator::new(local.clone(), Says(says.clone()), gateway);
-            let at_once = tickets.generate_at_once(&user, &applid).unwrap();
+            let at_once = tickets.try_generate_now(&user, &applid).unwrap();
             for got in [at_once, tickets.generate(&user, &applid).await] {
                 let codes = got.as_ref().err().map(|error| error.codes().to_string());
                 assert_eq!(codes.as_deref(), want, "{says:?} {applid}");

@@ -16,7 +16,7 @@ use rustls::{
 
 use super::{
     material::{TlsError, roots},
-    remembered::provider,
+    signature_cache::provider,
 };
 
 /// How strictly the certificates of services are verified (`zowe.verifyCertificates`,

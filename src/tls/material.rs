@@ -9,7 +9,7 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 
-use super::remembered::provider;
+use super::signature_cache::provider;
 
 /// What the listener shows and what it accepts: a certificate chain with its key, and the
 /// authorities of client certificates. Cheap to clone.

@@ -11,10 +11,10 @@
 //! The crypto is aws-lc-rs, passed in and not taken from the process; types of rustls stay inside.
 
 mod connector;
-mod farewell;
+mod lingering_close;
 mod material;
-mod remembered;
 mod server;
+mod signature_cache;
 
 pub use connector::{Verification, https_connector};
 pub use material::{ServerTls, TlsError};

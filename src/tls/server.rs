@@ -36,10 +36,10 @@ use tokio_rustls::TlsAcceptor;
 use tower::util::Oneshot;
 use tower_service::Service;
 
-use super::{farewell::farewell, material::ServerTls};
+use super::{lingering_close::lingering_close, material::ServerTls};
 use crate::{
-    connection::{Connection, Protocol},
-    gather::Gather,
+    coalesce::CoalesceWrites,
+    connection::{ConnectionInfo, Protocol},
     identity::PeerCertificate,
 };
 
@@ -58,7 +58,7 @@ const MAX_HEADERS: usize = 64 * 1024;
 
 /// Accepts connections and serves requests on them, HTTP/1.1 and HTTP/2.
 ///
-/// The service gets each request with its [`Connection`] and, if the client has shown a certificate
+/// The service gets each request with its [`ConnectionInfo`] and, if the client has shown a certificate
 /// that verifies, its [`PeerCertificate`] as extensions.
 #[derive(Debug)]
 pub struct Server {
@@ -100,7 +100,7 @@ impl Server {
         Self { tls: Some(tls), ..Self::http(listener) }
     }
 
-    /// How long a TLS handshake may take, the farewell to who is refused included; 10 s unless told
+    /// How long a TLS handshake may take, the lingering_close to who is refused included; 10 s unless told
     /// otherwise.
     #[must_use]
     pub fn handshake_timeout(self, handshake_timeout: Duration) -> Self {
@@ -218,7 +218,7 @@ impl Serving {
     async fn refuse(&self, stream: TcpStream, began: Instant) {
         // It has its place for no longer than one that says nothing.
         let time_left = self.handshake_timeout.saturating_sub(began.elapsed());
-        unless_ending(pin!(farewell(stream, time_left)), &self.ending).await;
+        unless_ending(pin!(lingering_close(stream, time_left)), &self.ending).await;
     }
 }
 
@@ -289,7 +289,7 @@ impl Accepted {
         let Ok(local) = stream.local_addr() else { return };
         let asked = Arc::new(AtomicBool::new(false));
         let service = |protocol, certificate| {
-            let connection = Connection { peer, local, protocol };
+            let connection = ConnectionInfo { peer, local, protocol };
             let asked = asked.clone();
             ConnectionService { inner: Mutex::new(service), connection, certificate, asked }
         };
@@ -298,7 +298,7 @@ impl Accepted {
         let connection: Served = match acceptor {
             None => {
                 let service = service(Protocol::Http, None);
-                Box::pin(http1.serve_connection(Gather::new(TokioIo::new(stream)), service))
+                Box::pin(http1.serve_connection(CoalesceWrites::new(TokioIo::new(stream)), service))
             }
             Some(acceptor) => {
                 let began = Instant::now();
@@ -402,7 +402,7 @@ fn peer_certificate(tls: &rustls::ServerConnection, peer: SocketAddr) -> Option<
 struct ConnectionService<S> {
     /// Held for no longer than a call, which only makes a future.
     inner: Mutex<S>,
-    connection: Connection,
+    connection: ConnectionInfo,
     certificate: Option<PeerCertificate>,
     /// Whether there has been a request.
     asked: Arc<AtomicBool>,

@@ -8,14 +8,14 @@
 //! use std::time::Duration;
 //! use tower_passticket::{
 //!     passticket::UserId,
-//!     token::{Scopes, SigningKey, TokenIssuer, TokenVerifier, Validity, VerifiedToken},
+//!     token::{Scopes, SigningKey, TokenIssuer, Rs256Verifier, Validity, VerifiedToken},
 //! };
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let pem = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
 //! # let pem = pem.serialize_pem();
 //! let key = SigningKey::from_pem(pem.as_bytes())?;
-//! let verifier = TokenVerifier::new(key.verifying_key());
+//! let verifier = Rs256Verifier::new(key.verifying_key());
 //! let issuer = TokenIssuer::new(key);
 //!
 //! let scopes = Scopes::parse(["zosmf,ims"])?;
@@ -42,4 +42,4 @@ pub use fingerprint::TokenFingerprint;
 pub use issue::{IssueError, IssuedToken, TokenIssuer, Validity};
 pub use key::{KeyError, SigningKey, VerifyingKey};
 pub use scope::{Scopes, ScopesError, ServiceId, ServiceIdError};
-pub use verify::{Jwt, MAX_TOKEN_LEN, Pat, TokenError, TokenVerifier, VerifiedToken};
+pub use verify::{Jwt, MAX_TOKEN_LEN, Pat, Rs256Verifier, TokenError, VerifiedToken};

@@ -23,13 +23,13 @@ pub const MAX_TOKEN_LEN: usize = 16 * 1024;
 
 /// Verifies tokens under one key.
 #[derive(Clone, Debug)]
-pub struct TokenVerifier {
+pub struct Rs256Verifier {
     key: VerifyingKey,
     clock: Arc<dyn Clock>,
     cache: Option<Arc<TokenCache>>,
 }
 
-impl TokenVerifier {
+impl Rs256Verifier {
     /// A verifier that takes the time from the machine.
     pub fn new(key: VerifyingKey) -> Self {
         Self { key, clock: Arc::new(SystemClock), cache: None }
@@ -178,7 +178,7 @@ fn claim_problem(error: &serde_json::Error) -> Box<str> {
     text.chars().filter(|c| !c.is_control()).take(120).collect::<String>().into()
 }
 
-/// A token that [`TokenVerifier`] has verified; nothing else makes one.
+/// A token that [`Rs256Verifier`] has verified; nothing else makes one.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum VerifiedToken {
@@ -367,8 +367,8 @@ mod tests {
             .serialize_pem()
     }
 
-    fn verifier() -> TokenVerifier {
-        TokenVerifier::new(KEY.verifying_key())
+    fn verifier() -> Rs256Verifier {
+        Rs256Verifier::new(KEY.verifying_key())
             .with_clock(Arc::new(ManualClock::new(Timestamp::from_secs(NOW))))
     }
 
@@ -482,7 +482,7 @@ mod tests {
         assert_eq!(verifier().verify(&rs512).unwrap_err(), TokenError::Algorithm);
 
         let foreign = SigningKey::from_pem(rsa_pem().as_bytes()).unwrap();
-        let foreign = TokenVerifier::new(foreign.verifying_key());
+        let foreign = Rs256Verifier::new(foreign.verifying_key());
         assert_eq!(foreign.verify(&signed(&good())).unwrap_err(), TokenError::Signature);
     }
 
@@ -513,7 +513,7 @@ mod tests {
     fn what_is_issued_verifies_and_looks_like_the_reference() {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(NOW * 1000 + 321)));
         let issuer = TokenIssuer::new(KEY.clone()).with_clock(clock.clone());
-        let verifier = TokenVerifier::new(KEY.verifying_key()).with_clock(clock.clone());
+        let verifier = Rs256Verifier::new(KEY.verifying_key()).with_clock(clock.clone());
         let user = UserId::new("user").unwrap();
         let scopes = Scopes::parse(["b", "A"]).unwrap();
         let token =
@@ -553,7 +553,7 @@ mod tests {
     #[test]
     fn what_is_remembered_is_good_until_its_second_and_only_if_it_was_good() {
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(NOW)));
-        let verifier = TokenVerifier::new(KEY.verifying_key())
+        let verifier = Rs256Verifier::new(KEY.verifying_key())
             .with_clock(clock.clone())
             .with_cache(NonZeroUsize::new(100).unwrap());
         let cached = || verifier.cache.as_ref().unwrap().len();

@@ -133,10 +133,10 @@ impl IdentityMapper for Mapper {
         }
     }
 
-    fn map_at_once(&self, certificate: &PeerCertificate) -> Option<Result<UserId, MapError>> {
+    fn try_map_now(&self, certificate: &PeerCertificate) -> Option<Result<UserId, MapError>> {
         match self {
-            Self::CommonName(name) => name.map_at_once(certificate),
-            Self::File(map) => map.map_at_once(certificate),
+            Self::CommonName(name) => name.try_map_now(certificate),
+            Self::File(map) => map.try_map_now(certificate),
             Self::Zss(_) => None,
         }
     }

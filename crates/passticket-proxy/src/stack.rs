@@ -24,7 +24,7 @@ use tower_passticket::{
     revocation::{DurableStore, OpenError},
     saf::PermittedGenerator,
     tls::{ServerTls, TlsError, https_connector},
-    token::{TokenIssuer, TokenVerifier},
+    token::{Rs256Verifier, TokenIssuer},
 };
 use tower_service::Service;
 
@@ -119,7 +119,7 @@ pub(crate) fn gateway(
 + Send
 + 'static {
     let key = &config.signing_key;
-    let verifier = TokenVerifier::new(key.verifying_key()).with_cache(config.limits.cached_tokens);
+    let verifier = Rs256Verifier::new(key.verifying_key()).with_cache(config.limits.cached_tokens);
     let issuer = TokenIssuer::new(key.clone()).with_lifetime(config.token_lifetime);
 
     let generator =

@@ -14,7 +14,7 @@ use super::{
     profile::{KeyProfile, KeyProfiles, Replay},
     recent::RecentTickets,
     ticket::PassTicket,
-    time_slots::{NoSecond, Seconds},
+    time_slots::{NoTimeSlot, TimeSlots},
 };
 use crate::clock::{Clock, SystemClock};
 
@@ -79,7 +79,7 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
     /// on with [`generate`](Self::generate).
     ///
     /// Who answers here spares a request the keeping of all it is made of while it waits.
-    fn generate_at_once(
+    fn try_generate_now(
         &self,
         user: &UserId,
         applid: &Applid,
@@ -96,12 +96,12 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
         (**self).generate(user, applid)
     }
 
-    fn generate_at_once(
+    fn try_generate_now(
         &self,
         user: &UserId,
         applid: &Applid,
     ) -> Option<Result<PassTicket, GenerateError>> {
-        (**self).generate_at_once(user, applid)
+        (**self).try_generate_now(user, applid)
     }
 }
 
@@ -116,9 +116,9 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 /// in it, and as many as are asked for.
 ///
 /// [`Replay::Protected`]: a second has one ticket for each user and APPLID, and none is made twice.
-/// So in the long run there is one ticket a second for each user and APPLID. Seconds that have
+/// So in the long run there is one ticket a second for each user and APPLID. TimeSlots that have
 /// passed unused are kept for 60 s, or for a quarter of the profile's window if that is less: after
-/// a pause there are up to 61 tickets at once. Who asks for more gets an error with a [`NoSecond`],
+/// a pause there are up to 61 tickets at once. Who asks for more gets an error with a [`NoTimeSlot`],
 /// and no ticket that the service would refuse.
 ///
 /// - Clones share what they have given out. Two generators that were made apart do not, nor do two
@@ -155,7 +155,7 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 /// # use std::{sync::Arc, time::Duration};
 /// # use passticket::{
 /// #     clock::{ManualClock, Timestamp},
-/// #     Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, NoSecond, UserId,
+/// #     Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, NoTimeSlot, UserId,
 /// # };
 /// # let (user, applid) = (UserId::new("IBMUSER")?, Applid::new("IZUDFLT")?);
 /// # let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "0123456789ABCDEF")?;
@@ -167,7 +167,7 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 /// assert_ne!(one, two);
 ///
 /// let error = generator.generate_now(&user, &applid).unwrap_err();
-/// assert!(matches!(error.no_second(), Some(NoSecond::AllTaken { .. })));
+/// assert!(matches!(error.no_time_slot(), Some(NoTimeSlot::AllTaken { .. })));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -175,13 +175,13 @@ pub struct LocalGenerator {
     profiles: KeyProfiles,
     clock: Arc<dyn Clock>,
     recent: Option<Arc<RecentTickets>>,
-    seconds: Arc<Seconds>,
+    seconds: Arc<TimeSlots>,
 }
 
 impl LocalGenerator {
     /// A generator on the clock of the machine. Make one for each process, and clone it.
     pub fn new(profiles: KeyProfiles) -> Self {
-        let seconds = Arc::new(Seconds::after(SystemClock.now()));
+        let seconds = Arc::new(TimeSlots::after(SystemClock.now()));
         Self { profiles, clock: Arc::new(SystemClock), recent: None, seconds }
     }
 
@@ -199,7 +199,7 @@ impl LocalGenerator {
     /// its clones have given out before is forgotten.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.seconds = Arc::new(Seconds::after(clock.now()));
+        self.seconds = Arc::new(TimeSlots::after(clock.now()));
         self.clock = clock;
         self
     }
@@ -208,7 +208,7 @@ impl LocalGenerator {
     ///
     /// # Errors
     /// [`SafReturnCodes::NO_PROFILE`] when there is no key for `applid`;
-    /// [`SafReturnCodes::INTERNAL`], with a [`NoSecond`], when the service takes a ticket once and
+    /// [`SafReturnCodes::INTERNAL`], with a [`NoTimeSlot`], when the service takes a ticket once and
     /// there is none that the user has not had.
     pub fn generate_now(
         &self,
@@ -255,7 +255,7 @@ impl PassTicketGenerator for LocalGenerator {
         ready(self.generate_now(user, applid))
     }
 
-    fn generate_at_once(
+    fn try_generate_now(
         &self,
         user: &UserId,
         applid: &Applid,
@@ -279,7 +279,7 @@ pub struct GenerateError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
     Codes(SafReturnCodes),
-    NoSecond(NoSecond),
+    NoTimeSlot(NoTimeSlot),
 }
 
 impl Why {
@@ -287,7 +287,7 @@ impl Why {
         match self {
             Self::Codes(codes) => *codes,
             // No code of z/OS says so: there each ticket is made for the second that it is in.
-            Self::NoSecond(_) => SafReturnCodes::INTERNAL,
+            Self::NoTimeSlot(_) => SafReturnCodes::INTERNAL,
         }
     }
 }
@@ -296,7 +296,7 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Codes(codes) => f.write_str(&codes.text()),
-            Self::NoSecond(why) => why.fmt(f),
+            Self::NoTimeSlot(why) => why.fmt(f),
         }
     }
 }
@@ -308,14 +308,14 @@ impl GenerateError {
     }
 
     /// An error for the ticket asked for, because there is no second to make it of.
-    pub const fn no_slot(user: UserId, applid: Applid, why: NoSecond) -> Self {
-        Self { user, applid, why: Why::NoSecond(why) }
+    pub const fn no_slot(user: UserId, applid: Applid, why: NoTimeSlot) -> Self {
+        Self { user, applid, why: Why::NoTimeSlot(why) }
     }
 
     /// When there is a ticket again, if that is all that is wrong: there is one each second.
     pub fn retry_after(&self) -> Option<Duration> {
-        match self.no_second() {
-            Some(NoSecond::AllTaken { again_in, .. }) => Some(again_in),
+        match self.no_time_slot() {
+            Some(NoTimeSlot::AllTaken { retry_after, .. }) => Some(retry_after),
             _ => None,
         }
     }
@@ -337,9 +337,9 @@ impl GenerateError {
 
     /// Why the user can have no ticket just now, if the service takes each ticket once and that is
     /// the reason.
-    pub const fn no_second(&self) -> Option<NoSecond> {
+    pub const fn no_time_slot(&self) -> Option<NoTimeSlot> {
         match self.why {
-            Why::NoSecond(why) => Some(why),
+            Why::NoTimeSlot(why) => Some(why),
             Why::Codes(_) => None,
         }
     }
@@ -371,7 +371,7 @@ macro_rules! kerberos {
 
 impl SafReturnCodes {
     /// 8/8/8: whether there may be a ticket could not be found out, or there can be none just now
-    /// ([`NoSecond`]).
+    /// ([`NoTimeSlot`]).
     pub const INTERNAL: Self = Self { saf: 8, racf: 8, reason: 8 };
     /// 8/8/16: the user may have no ticket for this APPLID.
     pub const NOT_AUTHORIZED: Self = Self { saf: 8, racf: 8, reason: 16 };
@@ -447,8 +447,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        clock::{ManualClock, Timestamp},
         Algorithm,
+        clock::{ManualClock, Timestamp},
     };
 
     fn profile(replay: Replay) -> KeyProfile {
@@ -504,7 +504,7 @@ mod tests {
         };
         let (made, error) = burst();
         assert_eq!(made, 61);
-        assert!(matches!(error.no_second(), Some(NoSecond::AllTaken { .. })));
+        assert!(matches!(error.no_time_slot(), Some(NoTimeSlot::AllTaken { .. })));
         assert_eq!(error.codes(), SafReturnCodes::INTERNAL);
         let text = error.to_string();
         assert!(

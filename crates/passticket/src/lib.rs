@@ -96,4 +96,4 @@ pub use profile::{
     Refusal, Replay, UserTickets,
 };
 pub use ticket::{PassTicket, PassTicketError};
-pub use time_slots::NoSecond;
+pub use time_slots::NoTimeSlot;

@@ -109,13 +109,13 @@ pub enum Replay {
 /// ```
 pub struct KeyProfile {
     applid: Applid,
-    key: PreparedKey,
+    key: KeySchedule,
     window: Duration,
     replay: Replay,
 }
 
 /// Boxed, so that moving a profile leaves no copy of the prepared key behind.
-enum PreparedKey {
+enum KeySchedule {
     Legacy(Box<Schedule>),
     Enhanced(Box<KeyedMac>),
 }
@@ -123,12 +123,12 @@ enum PreparedKey {
 impl KeyProfile {
     /// A profile for legacy PassTickets with [`DEFAULT_WINDOW`] and [`Replay::Protected`].
     pub fn legacy(applid: Applid, key: &LegacyKey) -> Self {
-        Self::new(applid, PreparedKey::Legacy(Box::new(Schedule::new(key))))
+        Self::new(applid, KeySchedule::Legacy(Box::new(Schedule::new(key))))
     }
 
     /// A profile for enhanced PassTickets with [`DEFAULT_WINDOW`] and [`Replay::Protected`].
     pub fn enhanced(applid: Applid, alphabet: EnhancedType, key: &EnhancedKey) -> Self {
-        Self::new(applid, PreparedKey::Enhanced(Box::new(KeyedMac::new(alphabet, key))))
+        Self::new(applid, KeySchedule::Enhanced(Box::new(KeyedMac::new(alphabet, key))))
     }
 
     /// A profile from a key in hex, of the length that the algorithm needs.
@@ -144,7 +144,7 @@ impl KeyProfile {
         Ok(Self::enhanced(applid, alphabet, &EnhancedKey::from_hex(key)?))
     }
 
-    fn new(applid: Applid, key: PreparedKey) -> Self {
+    fn new(applid: Applid, key: KeySchedule) -> Self {
         Self { applid, key, window: DEFAULT_WINDOW, replay: Replay::default() }
     }
 
@@ -181,8 +181,8 @@ impl KeyProfile {
     /// The algorithm of this profile.
     pub fn algorithm(&self) -> Algorithm {
         match &self.key {
-            PreparedKey::Legacy(_) => Algorithm::Legacy,
-            PreparedKey::Enhanced(keyed) => match keyed.alphabet() {
+            KeySchedule::Legacy(_) => Algorithm::Legacy,
+            KeySchedule::Enhanced(keyed) => match keyed.alphabet() {
                 EnhancedType::Upper => Algorithm::EnhancedUpper,
                 EnhancedType::Mixed => Algorithm::EnhancedMixed,
             },
@@ -203,8 +203,8 @@ impl KeyProfile {
     /// costs, or 1 of the 7 HMACs.
     pub fn for_user(&self, user: &UserId) -> UserTickets<'_> {
         let pair = match &self.key {
-            PreparedKey::Legacy(schedule) => Pair::Legacy(schedule.pair(user, &self.applid)),
-            PreparedKey::Enhanced(keyed) => Pair::Enhanced(keyed.pair(user, &self.applid)),
+            KeySchedule::Legacy(schedule) => Pair::Legacy(schedule.pair(user, &self.applid)),
+            KeySchedule::Enhanced(keyed) => Pair::Enhanced(keyed.pair(user, &self.applid)),
         };
         UserTickets { profile: self, user: *user, pair }
     }

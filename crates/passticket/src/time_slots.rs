@@ -28,7 +28,7 @@ type Pair = (UserId, Applid);
 ///
 /// Nothing that it gives out has been given out before: not here, and, as far as the clock is right,
 /// not by the process before this one, which took no second after its end.
-pub(super) struct Seconds {
+pub(super) struct TimeSlots {
     /// The first one that there is.
     first: u64,
     pairs: usize,
@@ -44,7 +44,7 @@ struct Book {
     old: HashMap<Pair, u64>,
 }
 
-impl Seconds {
+impl TimeSlots {
     /// Gives out seconds after that of `start`. In that one the process before may have ended.
     pub(super) fn after(start: Timestamp) -> Self {
         Self::remembering(PAIRS, start)
@@ -61,14 +61,14 @@ impl Seconds {
     /// service and for the difference of the clocks.
     ///
     /// # Errors
-    /// [`NoSecond`] says why there is none.
+    /// [`NoTimeSlot`] says why there is none.
     pub(super) fn take(
         &self,
         user: &UserId,
         applid: &Applid,
         window: Duration,
         now: Timestamp,
-    ) -> Result<Timestamp, NoSecond> {
+    ) -> Result<Timestamp, NoTimeSlot> {
         let (pair, now) = ((*user, *applid), now.as_secs());
         let spare = SPARE_SECS.min(window.as_secs() / 4);
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,7 +78,7 @@ impl Seconds {
         let last = in_young.or_else(|| old.get(&pair).copied());
         let second = next(last, self.first, *latest, spare, now)?;
         if in_young.is_none() && young.len() >= self.pairs {
-            return Err(NoSecond::TooManyPairs { pairs: self.pairs });
+            return Err(NoTimeSlot::TooManyPairs { pairs: self.pairs });
         }
         young.insert(pair, second);
         Ok(Timestamp::from_secs(second))
@@ -104,24 +104,30 @@ impl Book {
     }
 }
 
-impl fmt::Debug for Seconds {
+impl fmt::Debug for TimeSlots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Seconds").field("first", &self.first).finish_non_exhaustive()
+        f.debug_struct("TimeSlots").field("first", &self.first).finish_non_exhaustive()
     }
 }
 
 /// The earliest second that nobody has had, if it is not after `now`. `last` is the last that was
 /// given out, unless that was before `latest - spare`.
-fn next(last: Option<u64>, first: u64, latest: u64, spare: u64, now: u64) -> Result<u64, NoSecond> {
+fn next(
+    last: Option<u64>,
+    first: u64,
+    latest: u64,
+    spare: u64,
+    now: u64,
+) -> Result<u64, NoTimeSlot> {
     let earliest = latest.saturating_sub(spare);
     let next = last.map_or(0, |last| last + 1).max(earliest).max(first);
     if next <= now {
         Ok(next)
     } else if earliest > now {
-        Err(NoSecond::ClockSetBack { by: Duration::from_secs(latest - now) })
+        Err(NoTimeSlot::ClockSetBack { by: Duration::from_secs(latest - now) })
     } else {
-        let [spare, again_in] = [spare, next - now].map(Duration::from_secs);
-        Err(NoSecond::AllTaken { spare, again_in })
+        let [spare, retry_after] = [spare, next - now].map(Duration::from_secs);
+        Err(NoTimeSlot::AllTaken { spare, retry_after })
     }
 }
 
@@ -131,7 +137,7 @@ fn next(last: Option<u64>, first: u64, latest: u64, spare: u64, now: u64) -> Res
 /// `Display` is for the operator's log and says what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum NoSecond {
+pub enum NoTimeSlot {
     /// There have been more requests of the user than seconds.
     #[error(
         "the service takes a ticket once, so each has a second of its own, and none is left up to \
@@ -144,7 +150,7 @@ pub enum NoSecond {
         /// How long a second that has passed unused is kept.
         spare: Duration,
         /// When there is one again: the next second, unless the clock was set back a little.
-        again_in: Duration,
+        retry_after: Duration,
     },
     /// The clock of this machine tells a time that has been. Which seconds were taken then is no
     /// longer known.
@@ -188,22 +194,22 @@ mod tests {
         (UserId::new(user).unwrap(), Applid::new("IZUDFLT").unwrap())
     }
 
-    fn take(seconds: &Seconds, user: &str, now: u64) -> Result<u64, NoSecond> {
+    fn take(seconds: &TimeSlots, user: &str, now: u64) -> Result<u64, NoTimeSlot> {
         let (user, applid) = pair(user);
         seconds.take(&user, &applid, DEFAULT_WINDOW, at(now)).map(|at| at.as_secs() - START)
     }
 
-    fn all_taken(spare: u64) -> NoSecond {
+    fn all_taken(spare: u64) -> NoTimeSlot {
         all_taken_for(spare, 1)
     }
 
-    fn all_taken_for(spare: u64, secs: u64) -> NoSecond {
-        let [spare, again_in] = [spare, secs].map(Duration::from_secs);
-        NoSecond::AllTaken { spare, again_in }
+    fn all_taken_for(spare: u64, secs: u64) -> NoTimeSlot {
+        let [spare, retry_after] = [spare, secs].map(Duration::from_secs);
+        NoTimeSlot::AllTaken { spare, retry_after }
     }
 
-    fn set_back(by: u64) -> NoSecond {
-        NoSecond::ClockSetBack { by: Duration::from_secs(by) }
+    fn set_back(by: u64) -> NoTimeSlot {
+        NoTimeSlot::ClockSetBack { by: Duration::from_secs(by) }
     }
 
     #[test]
@@ -215,7 +221,7 @@ mod tests {
             latest: u64,
             spare: u64,
             now: u64,
-            want: Result<u64, NoSecond>,
+            want: Result<u64, NoTimeSlot>,
         }
         let case = |name, last, now, want| Case {
             name,
@@ -252,7 +258,7 @@ mod tests {
 
     #[test]
     fn after_a_pause_a_minute_of_them_is_there_and_then_one_a_second() {
-        let seconds = Seconds::after(at(0));
+        let seconds = TimeSlots::after(at(0));
         let burst =
             |now| (0..1000).map_while(|_| take(&seconds, "A", now).ok()).collect::<Vec<_>>();
         // What the process before this one may have taken is not there.
@@ -275,7 +281,7 @@ mod tests {
         for (window, spare) in
             [(0, 0), (3, 0), (4, 1), (60, 15), (240, 60), (600, 60), (86_400, 60)]
         {
-            let seconds = Seconds::after(at(0));
+            let seconds = TimeSlots::after(at(0));
             let (user, applid) = pair("A");
             let window = Duration::from_secs(window);
             let got = seconds.take(&user, &applid, window, at(1000));
@@ -285,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_set_back_makes_no_second_new() {
-        let seconds = Seconds::after(at(0));
+        let seconds = TimeSlots::after(at(0));
         let taken: Vec<_> = (0..10).map(|_| take(&seconds, "A", 1000).unwrap()).collect();
         assert_eq!(taken, Vec::from_iter(940..950));
         // What was taken is forgotten, and what has been is not.
@@ -294,7 +300,7 @@ mod tests {
         assert_eq!(take(&seconds, "A", 1939), Err(set_back(61)));
         assert_eq!(take(&seconds, "A", 1940), Ok(1940));
         // Before the start.
-        let seconds = Seconds::after(at(500));
+        let seconds = TimeSlots::after(at(500));
         assert_eq!(take(&seconds, "A", 400), Err(set_back(100)));
         assert_eq!(take(&seconds, "A", 500), Err(all_taken(60)));
         assert_eq!(take(&seconds, "A", 501), Ok(501));
@@ -302,8 +308,8 @@ mod tests {
 
     #[test]
     fn nobody_is_forgotten_for_another() {
-        let seconds = Seconds::remembering(2, at(0));
-        let full = Err(NoSecond::TooManyPairs { pairs: 2 });
+        let seconds = TimeSlots::remembering(2, at(0));
+        let full = Err(NoTimeSlot::TooManyPairs { pairs: 2 });
         for user in ["A", "B"] {
             assert_eq!(take(&seconds, user, 1), Ok(1));
         }
@@ -320,7 +326,7 @@ mod tests {
 
     #[test]
     fn threads_never_take_the_same_one() {
-        let seconds = Seconds::after(at(0));
+        let seconds = TimeSlots::after(at(0));
         let taken = thread::scope(|scope| {
             let taking =
                 || (0..100).filter_map(|_| take(&seconds, "A", 1000).ok()).collect::<Vec<_>>();
@@ -337,12 +343,12 @@ mod tests {
         for (error, parts) in [
             (all_taken(60), &["one each second", "the last 60 s", "replayProtection: false"][..]),
             (set_back(90), &["set back by 90 s", "restart"]),
-            (NoSecond::TooManyPairs { pairs: 7 }, &["more than 7 pairs"]),
+            (NoTimeSlot::TooManyPairs { pairs: 7 }, &["more than 7 pairs"]),
         ] {
             let text = error.to_string();
             assert!(parts.iter().all(|part| text.contains(part)), "{text}");
         }
-        assert!(format!("{:?}", Seconds::after(at(0))).starts_with("Seconds"));
+        assert!(format!("{:?}", TimeSlots::after(at(0))).starts_with("TimeSlots"));
     }
 
     /// How the clock goes on: mostly by little, now and then far, and backwards.
@@ -363,7 +369,7 @@ mod tests {
             pairs in 1..8_usize,
         ) {
             let names = ["A", "B", "C", "D", "E", "F"];
-            let seconds = Seconds::remembering(pairs, at(0));
+            let seconds = TimeSlots::remembering(pairs, at(0));
             let (mut now, mut latest) = (START, START);
             let mut taken = HashSet::new();
             for (name, step, window) in calls {
@@ -390,7 +396,7 @@ mod tests {
         fn who_asks_less_than_once_a_second_is_never_refused(
             steps in prop::collection::vec((1..200_u64, 0..3_u64), 1..100),
         ) {
-            let seconds = Seconds::after(at(0));
+            let seconds = TimeSlots::after(at(0));
             let mut now = 0;
             for (step, others) in steps {
                 now += step;

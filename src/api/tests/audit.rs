@@ -8,7 +8,7 @@ use std::{
 use super::*;
 use crate::{
     audit::{AuditRecord, CredentialKind, Detail, Event, Outcome, ReasonCode, RequestId, RuleKind},
-    connection::{Connection, Protocol},
+    connection::{ConnectionInfo, Protocol},
     passticket::SafReturnCodes,
     token::{ServiceId, TokenFingerprint},
 };
@@ -540,7 +540,7 @@ async fn the_request_is_told_by_id_and_peer() {
     let local = "192.0.2.1:443".parse().unwrap();
     let request = Request::post(LOGIN)
         .extension(id)
-        .extension(Connection { peer, local, protocol: Protocol::Https })
+        .extension(ConnectionInfo { peer, local, protocol: Protocol::Https })
         .body(Full::<Bytes>::from(GOOD_BODY))
         .unwrap();
     world.api(Compatibility::Documented).oneshot(request).await.unwrap();

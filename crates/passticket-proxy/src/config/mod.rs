@@ -90,7 +90,7 @@
 //! `replayProtection` of an entry in `ptktdata` says what the application's profile in the security
 //! product does. With `true`, the default, it takes a PassTicket once, and the gateway makes none
 //! twice: one a second for each user and APPLID, and some 60 at once after a pause; the request
-//! beyond gets none ([`NoSecond`](tower_passticket::passticket::NoSecond)). With `false` it must allow replay,
+//! beyond gets none ([`NoTimeSlot`](tower_passticket::passticket::NoTimeSlot)). With `false` it must allow replay,
 //! as Zowe asks for, and there is no such limit. `passticket-proxy esm --from-config` prints the
 //! commands for either.
 //!
@@ -126,6 +126,7 @@
 
 mod api_defs;
 mod identities;
+mod identity_checks;
 mod passticket_proxy;
 mod problem;
 mod ptktdata;
@@ -140,7 +141,6 @@ mod settings;
 mod tests;
 mod tls_files;
 mod users;
-mod who;
 mod yaml;
 mod zowe;
 
@@ -336,7 +336,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         (Some(field), Some(file)) => permissions(file, &field.at, report),
         _ => Vec::new(),
     };
-    let who = who::read(&zowe, &ours, report);
+    let who = identity_checks::read(&zowe, &ours, report);
     let audit = match &ours.audit.file {
         Some(field) => field.path(),
         None => Some(path.with_file_name("audit.jsonl")),
@@ -359,7 +359,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             "has no routes, so nothing is forwarded; write api-defs and their path to apiDefs",
         );
     }
-    who::check_tickets(&profiles, &routes, &ours);
+    identity_checks::check_tickets(&profiles, &routes, &ours);
     if let Some(at) = &zowe.attls
         && !ours.host.is_loopback()
     {

@@ -101,7 +101,7 @@ pub struct Timeouts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Verified tokens that are remembered, of [400 bytes](tower_passticket::token::TokenVerifier::with_cache)
+    /// Verified tokens that are remembered, of [400 bytes](tower_passticket::token::Rs256Verifier::with_cache)
     /// each: `passticketProxy.limits.cachedTokens`, 100 to 1,000,000.
     pub cached_tokens: NonZeroUsize,
     /// Pairs of user and APPLID whose ticket of the second is remembered, of 100 bytes each:

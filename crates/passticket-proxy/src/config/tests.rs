@@ -641,7 +641,7 @@ fn walk(yaml: &str) {
     let section = || document.section(&report);
     let zowe = zowe::read(&mut section());
     let ours = passticket_proxy::read(&mut section(), &|_| None);
-    who::read(&zowe, &ours, &report);
+    identity_checks::read(&zowe, &ours, &report);
     let registry = Registry::new("r").unwrap();
     for registry in [None, Some(&registry)] {
         identities::read(section(), registry);

@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 
 use super::{
     audit::note,
+    authenticate::note_token,
     body,
-    caller::note_token,
     error::{ApiError, BodyField, PatRefusal},
     service::{AuthApi, empty},
 };

@@ -2,7 +2,7 @@
 
 /// An enum whose variants are written as one word each, in the order of the list. The list cannot
 /// lack one.
-macro_rules! words {
+macro_rules! string_enum {
     (
         $(#[$doc:meta])*
         pub enum $type:ident { $($(#[$word_doc:meta])* $variant:ident = $word:literal,)+ }

@@ -21,7 +21,7 @@ const SMALL: usize = 4096;
 
 /// Writes to `T`.
 #[derive(Debug)]
-pub(crate) struct Gather<T> {
+pub(crate) struct CoalesceWrites<T> {
     io: T,
     writing: Option<Arc<Writing>>,
 }
@@ -46,7 +46,7 @@ impl Writing {
     }
 }
 
-impl<T> Gather<T> {
+impl<T> CoalesceWrites<T> {
     #[cfg(feature = "tls")]
     pub(crate) fn new(io: T) -> Self {
         Self { io, writing: None }
@@ -87,7 +87,7 @@ fn gather(pieces: &[IoSlice<'_>], room: &mut Vec<u8>) -> bool {
     })
 }
 
-impl<T: Write + Unpin> Write for Gather<T> {
+impl<T: Write + Unpin> Write for CoalesceWrites<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -131,7 +131,7 @@ impl<T: Write + Unpin> Write for Gather<T> {
     }
 }
 
-impl<T: Read + Unpin> Read for Gather<T> {
+impl<T: Read + Unpin> Read for CoalesceWrites<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -26,7 +26,7 @@ const MOST: usize = 64 * 1024;
 /// Who closes with something unread sends a reset (RFC 1122 §4.2.2.13). It ends what the client is
 /// still writing, and may take from it what it has not read yet. Therefore these stages (RFC 9112
 /// §9.6).
-pub(super) async fn farewell<T>(mut connection: T, time_left: Duration)
+pub(super) async fn lingering_close<T>(mut connection: T, time_left: Duration)
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
@@ -65,7 +65,7 @@ mod tests {
 
     use super::*;
 
-    /// How long the farewell takes from a client that sends so many bytes, and then closes or not.
+    /// How long the lingering_close takes from a client that sends so many bytes, and then closes or not.
     async fn lasts(sent: usize, closes: bool, time_left: Duration) -> Duration {
         let (mut server, mut client) = duplex(2 * MOST);
         server.write_all(b"alert").await.unwrap();
@@ -78,7 +78,7 @@ mod tests {
             (!closes).then_some(client)
         };
         let (_stays, took) = tokio::join!(client, async {
-            farewell(server, time_left).await;
+            lingering_close(server, time_left).await;
             began.elapsed()
         });
         took

@@ -61,7 +61,7 @@ impl FileLogin {
     /// Hashes at most `logins` passwords at once. Each takes the memory that its hash names, 19 MiB
     /// with the defaults.
     #[must_use]
-    pub fn at_once(mut self, logins: NonZeroUsize) -> Self {
+    pub fn max_concurrent(mut self, logins: NonZeroUsize) -> Self {
         self.running = Arc::new(Semaphore::new(logins.get().min(Semaphore::MAX_PERMITS)));
         self
     }
@@ -225,8 +225,9 @@ mod tests {
 
     #[tokio::test]
     async fn no_more_run_than_allowed() {
-        let login =
-            FileLogin::new([(user("A"), cheap("one", 1))]).unwrap().at_once(NonZeroUsize::MIN);
+        let login = FileLogin::new([(user("A"), cheap("one", 1))])
+            .unwrap()
+            .max_concurrent(NonZeroUsize::MIN);
         let other = login.running.clone().acquire_owned().await.unwrap();
         let mut waiting = spawn(login.login(user("A"), Password::new("wrong")));
         assert_pending!(waiting.poll());

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     audit::{CredentialKind, Detail, ReasonCode},
-    connection::Connection,
+    connection::ConnectionInfo,
     identity::{IdentityMapper, MapError, PeerCertificate},
     layer::login_token,
     passticket::UserId,
@@ -140,7 +140,8 @@ impl<L: LoginProvider, R, S, G, M: IdentityMapper> AuthApi<L, R, S, G, M> {
             .inspect_err(|reason| tracing::info!(url, %reason, "authentication failed"))?;
         let (login, Credentials { password, new_password, .. }) = (&self.shared.login, credentials);
         let attempts = &self.shared.attempts;
-        let peer = request.extensions.get::<Connection>().map(|connection| connection.peer.ip());
+        let peer =
+            request.extensions.get::<ConnectionInfo>().map(|connection| connection.peer.ip());
         let _turn = attempts.turn(&user, peer, || self.clock.now()).await.map_err(|too_early| {
             tracing::info!(url, %user, ?peer, "too many failed attempts");
             ApiError::TooManyAttempts { retry_after: too_early.retry_after }

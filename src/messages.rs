@@ -197,9 +197,9 @@ catalogue! {
 ///
 /// ```
 /// use http::StatusCode;
-/// use tower_passticket::message::{self, ApiMessage};
+/// use tower_passticket::messages::{self, ApiMessage};
 ///
-/// let message = ApiMessage::with(&message::INVALID_CREDENTIALS, &["/gateway/api/v1/auth/login"]);
+/// let message = ApiMessage::with(&messages::INVALID_CREDENTIALS, &["/gateway/api/v1/auth/login"]);
 /// assert_eq!(
 ///     message.line(),
 ///     "ZWEAG120E Invalid username or password for URL '/gateway/api/v1/auth/login'"

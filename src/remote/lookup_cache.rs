@@ -23,7 +23,7 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 
 /// How much is remembered, and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Memory {
+pub struct CachePolicy {
     /// How many answers.
     pub entries: NonZeroUsize,
     /// How long it is remembered that there is something: a user, a permission.
@@ -35,7 +35,7 @@ pub struct Memory {
     pub error: Duration,
 }
 
-impl Default for Memory {
+impl Default for CachePolicy {
     /// 1,000 answers; 60 s, 10 s for nothing, 1 s for errors.
     fn default() -> Self {
         Self {
@@ -47,10 +47,10 @@ impl Default for Memory {
     }
 }
 
-/// Answers by question: a `V`, or that there is none, or an `E` that says why nobody knows.
-pub struct Answers<K, V, E> {
+/// SingleFlightCache by question: a `V`, or that there is none, or an `E` that says why nobody knows.
+pub struct SingleFlightCache<K, V, E> {
     known: Cache<K, Known<V, E>>,
-    memory: Memory,
+    memory: CachePolicy,
     clock: Arc<dyn Clock>,
     /// How many answers there have been: tells what was answered after somebody began to wait.
     answered: AtomicU64,
@@ -64,14 +64,14 @@ struct Known<V, E> {
     until: Timestamp,
 }
 
-impl<K, V, E> Answers<K, V, E>
+impl<K, V, E> SingleFlightCache<K, V, E>
 where
     K: Clone + Eq + Hash,
     V: Clone,
     E: Clone,
 {
     /// Remembers nothing yet.
-    pub fn new(memory: Memory) -> Self {
+    pub fn new(memory: CachePolicy) -> Self {
         Self {
             known: Cache::new(memory.entries.get()),
             memory,
@@ -129,9 +129,9 @@ where
     }
 }
 
-impl<K, V, E> fmt::Debug for Answers<K, V, E> {
+impl<K, V, E> fmt::Debug for SingleFlightCache<K, V, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answers").field("memory", &self.memory).finish_non_exhaustive()
+        f.debug_struct("SingleFlightCache").field("memory", &self.memory).finish_non_exhaustive()
     }
 }
 
@@ -151,11 +151,11 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
 
-    type Numbers = Answers<u32, u32, &'static str>;
+    type Numbers = SingleFlightCache<u32, u32, &'static str>;
 
-    fn answers(memory: Memory) -> (Arc<Numbers>, Arc<ManualClock>) {
+    fn answers(memory: CachePolicy) -> (Arc<Numbers>, Arc<ManualClock>) {
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1000)));
-        (Arc::new(Answers::new(memory).with_clock(clock.clone())), clock)
+        (Arc::new(SingleFlightCache::new(memory).with_clock(clock.clone())), clock)
     }
 
     async fn ask(
@@ -168,7 +168,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_kind_of_answer_has_its_time() {
-        let memory = Memory::default();
+        let memory = CachePolicy::default();
         for (answer, secs) in [(Ok(Some(1)), 60), (Ok(None), 10), (Err("down"), 1)] {
             let (answers, clock) = answers(memory);
             assert_eq!(ask(&answers, 1, answer).await, answer);
@@ -183,14 +183,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_clock_that_is_set_back_makes_answers_old() {
-        let (answers, clock) = answers(Memory::default());
+        let (answers, clock) = answers(CachePolicy::default());
         assert_eq!(ask(&answers, 1, Ok(Some(1))).await, Ok(Some(1)));
         clock.set(Timestamp::from_secs(999));
         assert_eq!(ask(&answers, 1, Ok(None)).await, Ok(None));
     }
 
     /// Many who ask the same at once, and one call.
-    async fn at_once(memory: Memory, answer: Result<Option<u32>, &'static str>) {
+    async fn at_once(memory: CachePolicy, answer: Result<Option<u32>, &'static str>) {
         let (answers, _) = answers(memory);
         let (calls, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
         let mut callers = JoinSet::new();
@@ -219,13 +219,13 @@ mod tests {
 
     #[tokio::test]
     async fn who_wants_the_same_waits_for_one_call() {
-        let forgets = Memory {
+        let forgets = CachePolicy {
             found: Duration::ZERO,
             not_found: Duration::ZERO,
             error: Duration::ZERO,
-            ..Memory::default()
+            ..CachePolicy::default()
         };
-        for memory in [Memory::default(), forgets] {
+        for memory in [CachePolicy::default(), forgets] {
             for answer in [Ok(Some(1)), Ok(None), Err("down")] {
                 at_once(memory, answer).await;
             }
@@ -234,14 +234,14 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_remembered_is_asked_again() {
-        let (answers, _) = answers(Memory { error: Duration::ZERO, ..Memory::default() });
+        let (answers, _) = answers(CachePolicy { error: Duration::ZERO, ..CachePolicy::default() });
         assert_eq!(ask(&answers, 1, Err("down")).await, Err("down"));
         assert_eq!(ask(&answers, 1, Ok(Some(1))).await, Ok(Some(1)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn whoever_gives_up_leaves_the_others_an_answer() {
-        let (answers, _) = answers(Memory::default());
+        let (answers, _) = answers(CachePolicy::default());
         let leader = tokio::spawn({
             let answers = answers.clone();
             async move { answers.get(&1, pending()).await }
@@ -262,7 +262,7 @@ mod tests {
     #[tokio::test]
     async fn keys_do_not_make_it_grow() {
         let entries = NonZeroUsize::new(100).unwrap();
-        let (answers, _) = answers(Memory { entries, ..Memory::default() });
+        let (answers, _) = answers(CachePolicy { entries, ..CachePolicy::default() });
         for key in 0..10_000 {
             let answer = if key % 2 == 0 { Ok(Some(key)) } else { Err("down") };
             assert_eq!(ask(&answers, key, answer).await, answer);
