@@ -192,7 +192,10 @@ impl<L, R, S, G, M: IdentityMapper> AuthApi<L, R, S, G, M> {
         let mapped = if certificate.not_after() < self.clock.now() {
             Err(MapError::Expired)
         } else {
-            mapper.map_certificate(certificate).await
+            match mapper.try_map_now(certificate) {
+                Some(mapped) => mapped,
+                None => mapper.map_certificate(certificate).await,
+            }
         };
         note(request, |record| {
             record.credential = Some(CredentialKind::Certificate);

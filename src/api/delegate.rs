@@ -91,7 +91,11 @@ where
         })?;
         note(request, |record| record.target = Some(target));
         delegation.check_target(&caller, &applid, &target)?;
-        let ticket = self.shared.tickets.generate(&target, &applid).await?;
+        let tickets = &self.shared.tickets;
+        let ticket = match tickets.try_generate_now(&target, &applid) {
+            Some(generated) => generated?,
+            None => tickets.generate(&target, &applid).await?,
+        };
         tracing::info!(caller = %user, %applid, %target, "made a PassTicket for another");
         let mut response =
             json(&DelegatedTicket { passticket: ticket.expose(), user: target.as_str() })?;

@@ -5,7 +5,6 @@ use std::{
     fmt,
     hash::Hash,
     num::NonZeroU32,
-    pin::Pin,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -28,7 +27,7 @@ use crate::{
 /// - nobody gets one for a user given to [`protect`](Self::protect), whatever grants say;
 /// - one caller has so many calls a minute.
 pub struct Delegation {
-    mapper: Box<dyn Mapper>,
+    mapper: Box<dyn DistributedMapper>,
     registry: Registry,
     /// `None`: whatever the permission of the security product allows.
     grants: Option<Vec<Grant>>,
@@ -118,7 +117,7 @@ impl Delegation {
     /// As the mapper's.
     pub(super) async fn user_of(&self, email: &EmailAddress) -> Result<UserId, MapError> {
         let identity = DistributedIdentity::from_email(email, &self.registry);
-        self.mapper.map(&identity).await
+        self.mapper.map_identity(&identity).await
     }
 }
 
@@ -130,23 +129,6 @@ impl fmt::Debug for Delegation {
             .field("protected", &self.protected)
             .field("calls", &self.calls.burst)
             .finish_non_exhaustive()
-    }
-}
-
-/// A mapper whose future has no name.
-trait Mapper: Send + Sync {
-    fn map<'a>(
-        &'a self,
-        identity: &DistributedIdentity,
-    ) -> Pin<Box<dyn Future<Output = Result<UserId, MapError>> + Send + 'a>>;
-}
-
-impl<M: DistributedMapper> Mapper for M {
-    fn map<'a>(
-        &'a self,
-        identity: &DistributedIdentity,
-    ) -> Pin<Box<dyn Future<Output = Result<UserId, MapError>> + Send + 'a>> {
-        Box::pin(self.map_identity(identity))
     }
 }
 

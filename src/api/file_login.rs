@@ -4,7 +4,6 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     fmt,
     num::NonZeroUsize,
-    pin::Pin,
     sync::Arc,
     thread,
 };
@@ -15,7 +14,7 @@ use argon2::{
 };
 use tokio::{sync::Semaphore, task};
 
-use super::provider::{LoginError, LoginProvider, Password};
+use super::provider::{LoginError, LoginFuture, LoginProvider, Password};
 use crate::passticket::UserId;
 
 /// Users whose password hashes somebody has read from a file.
@@ -82,9 +81,7 @@ impl fmt::Debug for FileLogin {
 }
 
 impl LoginProvider for FileLogin {
-    type Future = Pin<Box<dyn Future<Output = Result<UserId, LoginError>> + Send>>;
-
-    fn login(&self, user: UserId, password: Password) -> Self::Future {
+    fn login(&self, user: UserId, password: Password) -> LoginFuture {
         let hash = self.hash_for(&user);
         let running = self.running.clone();
         Box::pin(async move {

@@ -152,5 +152,5 @@ pub use delegation::{AllowList, Delegation, DelegationRefusal, Grant};
 pub use error::{ApiError, BodyField, PatRefusal};
 pub use file_login::{FileLogin, FileLoginError, HashError, hash_password};
 pub use permission::{GuardedTask, GuardingResources, Permission};
-pub use provider::{LoginError, LoginProvider, Password};
+pub use provider::{LoginError, LoginFuture, LoginProvider, Password};
 pub use service::{AuthApi, AuthParts, PREFIX};

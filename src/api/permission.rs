@@ -113,7 +113,11 @@ impl<L, R, S: SafProvider, G, M> AuthApi<L, R, S, G, M> {
         let url = request.uri.path();
         let permission = self.guards.permission(task);
         let Permission { level, class, resource, .. } = &permission;
-        match self.shared.saf.check(caller, class, resource, *level).await {
+        let access = match self.shared.saf.try_check_now(caller, class, resource, *level) {
+            Some(access) => access,
+            None => self.shared.saf.check(caller, class, resource, *level).await,
+        };
+        match access {
             Ok(Access::Granted) => Ok(()),
             Ok(Access::Refused) => {
                 tracing::warn!(url, %caller, needed = %permission, "not permitted");

@@ -1,39 +1,88 @@
 //! The seam to whoever knows the passwords.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, pin::Pin, sync::Arc};
 
 use zeroize::Zeroizing;
 
 use crate::passticket::UserId;
 
-/// Checks a user and a password.
+/// Trait for password verification back ends.
 ///
-/// [`FileLogin`](super::FileLogin) knows the users itself. A provider that asks somebody else
-/// returns a future that waits.
+/// [`FileLogin`](super::FileLogin) has a list of users and password hashes. Implement this trait to
+/// ask a directory or another system.
+///
+/// The trait is object-safe, and an `Arc` of a provider is a provider: a program that chooses one at
+/// run time uses `Arc<dyn LoginProvider>` wherever a provider is expected.
+///
+/// # Example
+/// ```
+/// use std::sync::Arc;
+/// use tower_passticket::{
+///     api::{FileLogin, LoginError, LoginFuture, LoginProvider, Password},
+///     passticket::UserId,
+/// };
+/// # #[derive(Clone, Default)]
+/// # struct Directory;
+/// # impl Directory {
+/// #     async fn bind(&self, _: UserId, _: Password) -> bool { true }
+/// # }
+///
+/// /// Logs in at a directory.
+/// #[derive(Default)]
+/// struct DirectoryLogin {
+///     directory: Directory,
+/// }
+///
+/// impl LoginProvider for DirectoryLogin {
+///     fn login(&self, user: UserId, password: Password) -> LoginFuture {
+///         let directory = self.directory.clone();
+///         Box::pin(async move {
+///             let accepted = directory.bind(user, password).await;
+///             if accepted { Ok(user) } else { Err(LoginError::WrongCredentials) }
+///         })
+///     }
+/// }
+///
+/// /// Chooses at run time.
+/// fn provider(users: Option<FileLogin>) -> Arc<dyn LoginProvider> {
+///     match users {
+///         Some(users) => Arc::new(users),
+///         None => Arc::new(DirectoryLogin::default()),
+///     }
+/// }
+///
+/// # tokio_test::block_on(async {
+/// let user = UserId::new("USER")?;
+/// let login = provider(None).login(user, Password::new("secret"));
+/// assert_eq!(login.await, Ok(user));
+/// let login = provider(Some(FileLogin::new([])?)).login(user, Password::new("secret"));
+/// assert_eq!(login.await, Err(LoginError::WrongCredentials));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
 pub trait LoginProvider: Send + Sync + 'static {
-    /// Tells the user who is logged in: the one asked for, unless the provider knows better.
-    type Future: Future<Output = Result<UserId, LoginError>> + Send + 'static;
-
-    /// Starts checking that `password` is the one of `user`.
-    fn login(&self, user: UserId, password: Password) -> Self::Future;
+    /// Starts checking that `password` is the one of `user`. The future gives the user that is
+    /// logged in, which is `user` unless the provider translates names.
+    fn login(&self, user: UserId, password: Password) -> LoginFuture;
 
     /// Starts checking that `password` is the one of `user`, and replacing it by `new`. `None`
-    /// from a provider that changes no passwords, which is what this is unless it is overridden.
+    /// (the default) means that this provider changes no passwords.
     fn change_password(
         &self,
         user: UserId,
         password: Password,
         new: Password,
-    ) -> Option<Self::Future> {
+    ) -> Option<LoginFuture> {
         let _ = (user, password, new);
         None
     }
 }
 
-impl<L: LoginProvider> LoginProvider for Arc<L> {
-    type Future = L::Future;
+/// The future of [`LoginProvider`]: the user that is logged in, or why nobody is.
+pub type LoginFuture = Pin<Box<dyn Future<Output = Result<UserId, LoginError>> + Send>>;
 
-    fn login(&self, user: UserId, password: Password) -> Self::Future {
+impl<L: LoginProvider + ?Sized> LoginProvider for Arc<L> {
+    fn login(&self, user: UserId, password: Password) -> LoginFuture {
         (**self).login(user, password)
     }
 
@@ -42,7 +91,7 @@ impl<L: LoginProvider> LoginProvider for Arc<L> {
         user: UserId,
         password: Password,
         new: Password,
-    ) -> Option<Self::Future> {
+    ) -> Option<LoginFuture> {
         (**self).change_password(user, password, new)
     }
 }

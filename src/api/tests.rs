@@ -32,14 +32,14 @@ use super::*;
 use crate::{
     audit::{Audit, Collected},
     clock::{Clock, ManualClock, Timestamp},
-    identity::{CommonNameMapper, IdentityMapper, MapError, PeerCertificate},
+    identity::{CommonNameMapper, IdentityMapper, MapError, MapFuture, PeerCertificate},
     layer::CookieNames,
     passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, Replay, UserId},
     revocation::{
         CheckError, Evicted, Revocation, RevocationCheck, RevocationIndex, RevocationStore,
         StoreError,
     },
-    saf::{Access, AccessLevel, FileSaf, Profile, ProfileName, SafError, SafProvider},
+    saf::{AccessLevel, CheckFuture, FileSaf, Profile, ProfileName, SafError, SafProvider},
     token::{Jwt, Pat, Rs256Verifier, Scopes, SigningKey, TokenIssuer, Validity, VerifiedToken},
 };
 
@@ -64,19 +64,17 @@ struct Stub {
 }
 
 impl LoginProvider for Stub {
-    type Future = Ready<Result<UserId, LoginError>>;
-
-    fn login(&self, user: UserId, password: Password) -> Self::Future {
-        ready(match (user.as_str(), password.expose()) {
+    fn login(&self, user: UserId, password: Password) -> LoginFuture {
+        Box::pin(ready(match (user.as_str(), password.expose()) {
             ("DOWN", _) => Err(LoginError::Unavailable),
             (_, b"validPassword") => Ok(user),
             _ => Err(LoginError::WrongCredentials),
-        })
+        }))
     }
 
-    fn change_password(&self, user: UserId, old: Password, new: Password) -> Option<Self::Future> {
+    fn change_password(&self, user: UserId, old: Password, new: Password) -> Option<LoginFuture> {
         self.changes.then(|| match new.expose() {
-            b"weak" => ready(Err(LoginError::NewPasswordRefused)),
+            b"weak" => Box::pin(ready(Err(LoginError::NewPasswordRefused))),
             _ => self.login(user, old),
         })
     }
@@ -131,12 +129,10 @@ impl RevocationStore for Store {
 struct StubSaf(FileSaf);
 
 impl SafProvider for StubSaf {
-    type Future = Ready<Result<Access, SafError>>;
-
-    fn check(&self, user: &UserId, class: &str, name: &str, level: AccessLevel) -> Self::Future {
+    fn check(&self, user: &UserId, class: &str, name: &str, level: AccessLevel) -> CheckFuture {
         match user.as_str() {
-            "SAFDOWN" => ready(Err(SafError::Unavailable)),
-            "SAFBAD" => ready(Err(SafError::Failed("why".to_owned()))),
+            "SAFDOWN" => Box::pin(ready(Err(SafError::Unavailable))),
+            "SAFBAD" => Box::pin(ready(Err(SafError::Failed("why".to_owned())))),
             _ => self.0.check(user, class, name, level),
         }
     }
@@ -666,10 +662,8 @@ async fn generate_refuses() {
 async fn an_identity_mapping_that_does_not_answer_is_503() {
     struct Down;
     impl IdentityMapper for Down {
-        type Future = Ready<Result<UserId, MapError>>;
-
-        fn map_certificate(&self, _: &PeerCertificate) -> Self::Future {
-            ready(Err(MapError::Unavailable))
+        fn map_certificate(&self, _: &PeerCertificate) -> MapFuture {
+            Box::pin(ready(Err(MapError::Unavailable)))
         }
     }
     let asked = Asked { certificate: Some("USER"), ..POST_LOGIN };

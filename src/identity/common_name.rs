@@ -1,8 +1,8 @@
 //! The user id is the common name.
 
-use std::future::{Ready, ready};
+use std::future::ready;
 
-use super::{IdentityMapper, MapError, PeerCertificate};
+use super::{IdentityMapper, MapError, MapFuture, PeerCertificate};
 use crate::passticket::UserId;
 
 /// Takes the common name of the subject for the user id, as the reference does when no other
@@ -14,10 +14,8 @@ use crate::passticket::UserId;
 pub struct CommonNameMapper;
 
 impl IdentityMapper for CommonNameMapper {
-    type Future = Ready<Result<UserId, MapError>>;
-
-    fn map_certificate(&self, certificate: &PeerCertificate) -> Self::Future {
-        ready(map(certificate.common_name()))
+    fn map_certificate(&self, certificate: &PeerCertificate) -> MapFuture {
+        Box::pin(ready(map(certificate.common_name())))
     }
 
     fn try_map_now(&self, certificate: &PeerCertificate) -> Option<Result<UserId, MapError>> {

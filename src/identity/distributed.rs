@@ -2,8 +2,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use super::MapError;
-use crate::passticket::UserId;
+use super::MapFuture;
 
 /// The longest name of an identity in bytes, as RACF and ZSS have it (demand §1.3).
 const MAX_NAME: usize = 246;
@@ -266,19 +265,57 @@ pub enum IdentityRule {
 
 /// Maps a distributed identity to a user id.
 ///
-/// [`DistributedMap`](super::DistributedMap) has a list of them. An `Arc` of a mapper is a mapper.
+/// [`DistributedMap`](super::DistributedMap) has a list of them. Implement this trait to ask a
+/// directory or another system.
+///
+/// The trait is object-safe, and an `Arc` of a mapper is a mapper: a program that chooses one at run
+/// time uses `Arc<dyn DistributedMapper>` wherever a mapper is expected.
+///
+/// # Example
+/// ```
+/// use std::sync::Arc;
+/// use tower_passticket::{
+///     identity::{DistributedIdentity, DistributedMap, DistributedMapper, MapError, MapFuture},
+///     passticket::UserId,
+/// };
+/// # #[derive(Clone, Default)]
+/// # struct Directory;
+/// # impl Directory {
+/// #     async fn find(&self, _: String) -> Option<UserId> { UserId::new("JANE").ok() }
+/// # }
+///
+/// /// Asks a directory for the user of a name.
+/// #[derive(Default)]
+/// struct InDirectory {
+///     directory: Directory,
+/// }
+///
+/// impl DistributedMapper for InDirectory {
+///     fn map_identity(&self, identity: &DistributedIdentity) -> MapFuture {
+///         let (directory, name) = (self.directory.clone(), identity.name().to_owned());
+///         Box::pin(async move { directory.find(name).await.ok_or(MapError::NotMapped) })
+///     }
+/// }
+///
+/// /// Chooses at run time.
+/// fn mapper(directory: bool) -> Arc<dyn DistributedMapper> {
+///     if directory { Arc::new(InDirectory::default()) } else { Arc::new(DistributedMap::default()) }
+/// }
+///
+/// # tokio_test::block_on(async {
+/// let jane = DistributedIdentity::new("jane.doe@example.com", "ldaps://us.example.com")?;
+/// assert_eq!(mapper(true).map_identity(&jane).await, Ok(UserId::new("JANE")?));
+/// assert_eq!(mapper(false).map_identity(&jane).await, Err(MapError::NotMapped));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
 pub trait DistributedMapper: Send + Sync + 'static {
-    /// Tells the user.
-    type Future: Future<Output = Result<UserId, MapError>> + Send + 'static;
-
-    /// Starts mapping `identity`, which somebody else has proven.
-    fn map_identity(&self, identity: &DistributedIdentity) -> Self::Future;
+    /// Starts mapping `identity`, which the caller has verified.
+    fn map_identity(&self, identity: &DistributedIdentity) -> MapFuture;
 }
 
-impl<M: DistributedMapper> DistributedMapper for Arc<M> {
-    type Future = M::Future;
-
-    fn map_identity(&self, identity: &DistributedIdentity) -> Self::Future {
+impl<M: DistributedMapper + ?Sized> DistributedMapper for Arc<M> {
+    fn map_identity(&self, identity: &DistributedIdentity) -> MapFuture {
         (**self).map_identity(identity)
     }
 }

@@ -4,14 +4,14 @@ use std::{
     cmp::Reverse,
     collections::{BTreeSet, HashMap, hash_map::Entry},
     fmt,
-    future::{Ready, ready},
+    future::ready,
     hash::Hash,
     sync::Arc,
 };
 
 use super::{
     CertificateFilter, DistinguishedName, DistributedIdentity, DistributedMapper, EmailAddress,
-    Fingerprint, IdentityMapper, MapError, PeerCertificate, filter::Kind,
+    Fingerprint, IdentityMapper, MapError, MapFuture, PeerCertificate, filter::Kind,
 };
 use crate::passticket::UserId;
 
@@ -156,10 +156,8 @@ impl fmt::Debug for CertificateMap {
 }
 
 impl IdentityMapper for CertificateMap {
-    type Future = Ready<Result<UserId, MapError>>;
-
-    fn map_certificate(&self, certificate: &PeerCertificate) -> Self::Future {
-        ready(self.map(certificate))
+    fn map_certificate(&self, certificate: &PeerCertificate) -> MapFuture {
+        Box::pin(ready(self.map(certificate)))
     }
 
     fn try_map_now(&self, certificate: &PeerCertificate) -> Option<Result<UserId, MapError>> {
@@ -225,6 +223,10 @@ impl DistributedMap {
         }
         Ok(Self(Arc::new(users)))
     }
+
+    fn map(&self, identity: &DistributedIdentity) -> Result<UserId, MapError> {
+        self.0.get(&folded(identity)).copied().ok_or(MapError::NotMapped)
+    }
 }
 
 /// The identity as it is compared.
@@ -244,10 +246,8 @@ impl fmt::Debug for DistributedMap {
 }
 
 impl DistributedMapper for DistributedMap {
-    type Future = Ready<Result<UserId, MapError>>;
-
-    fn map_identity(&self, identity: &DistributedIdentity) -> Self::Future {
-        ready(self.0.get(&folded(identity)).copied().ok_or(MapError::NotMapped))
+    fn map_identity(&self, identity: &DistributedIdentity) -> MapFuture {
+        Box::pin(ready(self.map(identity)))
     }
 }
 
@@ -402,7 +402,7 @@ mod tests {
             (issuer("CN=Jane,O=Example"), Ok(user("JANE"))),
         ] {
             let map = CertificateMap::new([(filter.clone(), user("JANE"))]).unwrap();
-            assert_eq!(map.map_certificate(&certificate).into_inner(), want, "{filter}");
+            assert_eq!(map.map(&certificate), want, "{filter}");
         }
     }
 
@@ -434,7 +434,7 @@ mod tests {
             ("Subject-1", "R", Some("SUB")),
             ("subject-1", "R", None),
         ] {
-            let got = map.map_identity(&identity(name, registry)).into_inner();
+            let got = map.map(&identity(name, registry));
             assert_eq!(got, want.map(user).ok_or(MapError::NotMapped), "{name} {registry}");
         }
     }

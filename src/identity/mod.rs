@@ -22,7 +22,7 @@ mod filter;
 #[cfg(feature = "remote")]
 mod zss;
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
 pub use certificate::{CertificateError, PeerCertificate};
 pub use common_name::CommonNameMapper;
@@ -39,27 +39,71 @@ use crate::passticket::{NameError, UserId};
 
 /// Maps a client certificate to a user id.
 ///
-/// [`CommonNameMapper`] reads the user id off the subject. A mapper that has to ask somebody
-/// returns a future that waits; the layer neither boxes it nor holds anything while it does.
+/// [`CommonNameMapper`] reads the user id from the subject. Implement this trait to ask a directory
+/// or another system.
+///
+/// The trait is object-safe, and an `Arc` of a mapper is a mapper: a program that chooses one at run
+/// time uses `Arc<dyn IdentityMapper>` wherever a mapper is expected.
+///
+/// # Example
+/// ```
+/// use std::sync::Arc;
+/// use tower_passticket::{
+///     identity::{CommonNameMapper, IdentityMapper, MapError, MapFuture, PeerCertificate},
+///     passticket::UserId,
+/// };
+/// # #[derive(Clone, Default)]
+/// # struct Directory;
+/// # impl Directory {
+/// #     async fn find(&self, _: String) -> Option<UserId> { UserId::new("JANE").ok() }
+/// # }
+///
+/// /// Asks a directory for the user of a subject.
+/// #[derive(Default)]
+/// struct BySubject {
+///     directory: Directory,
+/// }
+///
+/// impl IdentityMapper for BySubject {
+///     fn map_certificate(&self, certificate: &PeerCertificate) -> MapFuture {
+///         let (directory, subject) = (self.directory.clone(), certificate.subject().to_owned());
+///         Box::pin(async move { directory.find(subject).await.ok_or(MapError::NotMapped) })
+///     }
+/// }
+///
+/// /// Chooses at run time.
+/// fn mapper(directory: bool) -> Arc<dyn IdentityMapper> {
+///     if directory { Arc::new(BySubject::default()) } else { Arc::new(CommonNameMapper) }
+/// }
+///
+/// # tokio_test::block_on(async {
+/// # let mut params = rcgen::CertificateParams::default();
+/// # params.distinguished_name.push(rcgen::DnType::CommonName, "USER");
+/// # let der = params.self_signed(&rcgen::KeyPair::generate()?)?.der().to_vec();
+/// let certificate = PeerCertificate::from_der(der)?;
+/// assert_eq!(mapper(true).map_certificate(&certificate).await, Ok(UserId::new("JANE")?));
+/// assert_eq!(mapper(false).map_certificate(&certificate).await, Ok(UserId::new("USER")?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
 pub trait IdentityMapper: Send + Sync + 'static {
-    /// Tells the user.
-    type Future: Future<Output = Result<UserId, MapError>> + Send + 'static;
-
     /// Starts mapping `certificate`, which the TLS handshake has verified.
-    fn map_certificate(&self, certificate: &PeerCertificate) -> Self::Future;
+    fn map_certificate(&self, certificate: &PeerCertificate) -> MapFuture;
 
-    /// Maps `certificate` if that takes no waiting. `None` says that it does, and whoever asks goes
-    /// on with [`map_certificate`](Self::map_certificate).
+    /// Maps `certificate` if no waiting is needed. After `None` the caller continues with
+    /// [`map_certificate`](Self::map_certificate). Callers ask here first: a mapper that never waits
+    /// implements this method to avoid the allocation of a future.
     fn try_map_now(&self, certificate: &PeerCertificate) -> Option<Result<UserId, MapError>> {
         let _ = certificate;
         None
     }
 }
 
-impl<M: IdentityMapper> IdentityMapper for Arc<M> {
-    type Future = M::Future;
+/// The future of [`IdentityMapper`] and [`DistributedMapper`]: the user, or why there is none.
+pub type MapFuture = Pin<Box<dyn Future<Output = Result<UserId, MapError>> + Send>>;
 
-    fn map_certificate(&self, certificate: &PeerCertificate) -> Self::Future {
+impl<M: IdentityMapper + ?Sized> IdentityMapper for Arc<M> {
+    fn map_certificate(&self, certificate: &PeerCertificate) -> MapFuture {
         (**self).map_certificate(certificate)
     }
 

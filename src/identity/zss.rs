@@ -1,6 +1,6 @@
 //! Identity mapping by ZSS, Zowe's server on z/OS, which asks the security product there.
 
-use std::{fmt, pin::Pin, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use http::{
@@ -11,7 +11,9 @@ use http_body_util::Full;
 use hyper_util::client::legacy::connect::Connect;
 use serde::{Deserialize, Serialize};
 
-use super::{DistributedIdentity, DistributedMapper, IdentityMapper, MapError, PeerCertificate};
+use super::{
+    DistributedIdentity, DistributedMapper, IdentityMapper, MapError, MapFuture, PeerCertificate,
+};
 use crate::{
     clock::Clock,
     passticket::UserId,
@@ -56,9 +58,7 @@ where
     C: Connect + Clone + Send + Sync + 'static,
     T: TokenSource,
 {
-    type Future = Pin<Box<dyn Future<Output = Result<UserId, MapError>> + Send>>;
-
-    fn map_certificate(&self, certificate: &PeerCertificate) -> Self::Future {
+    fn map_certificate(&self, certificate: &PeerCertificate) -> MapFuture {
         let der = certificate.der().clone();
         if der.len() > MAX_CERTIFICATE {
             let (subject, bytes) = (certificate.subject(), der.len());
@@ -105,9 +105,7 @@ where
     C: Connect + Clone + Send + Sync + 'static,
     T: TokenSource,
 {
-    type Future = Pin<Box<dyn Future<Output = Result<UserId, MapError>> + Send>>;
-
-    fn map_identity(&self, identity: &DistributedIdentity) -> Self::Future {
+    fn map_identity(&self, identity: &DistributedIdentity) -> MapFuture {
         let identity = identity.clone();
         let (zss, answers) = (self.zss.clone(), self.answers.clone());
         Box::pin(async move {

@@ -68,7 +68,6 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response};
-use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -81,7 +80,7 @@ use super::{
 };
 use crate::{
     audit::{Audit, AuditRecord, Event, RequestId},
-    identity::{CommonNameMapper, IdentityMapper, PeerCertificate},
+    identity::{CommonNameMapper, IdentityMapper, MapFuture, PeerCertificate},
     revocation::{RevocationCheck, RevocationIndex},
 };
 
@@ -176,17 +175,14 @@ where
     }
 }
 
-pin_project! {
-    /// Waits until it is known whose the client certificate is.
-    #[allow(missing_debug_implementations, reason = "holds a future of the embedder")]
-    pub struct Mapping<R, M: IdentityMapper> {
-        #[pin]
-        future: M::Future,
-        certificate: PeerCertificate,
-        authenticator: Arc<Authenticator<R, M>>,
-        audit: Audit,
-        on_failure: OnFailure,
-    }
+/// Waits until it is known whose the client certificate is.
+#[allow(missing_debug_implementations, reason = "holds a future of the embedder")]
+pub struct Mapping<R, M> {
+    future: MapFuture,
+    certificate: PeerCertificate,
+    authenticator: Arc<Authenticator<R, M>>,
+    audit: Audit,
+    on_failure: OnFailure,
 }
 
 impl<R, M: IdentityMapper, ReqBody> PollDecision<ReqBody> for Mapping<R, M> {
@@ -195,10 +191,10 @@ impl<R, M: IdentityMapper, ReqBody> PollDecision<ReqBody> for Mapping<R, M> {
         cx: &mut Context<'_>,
         request: &mut Request<ReqBody>,
     ) -> Poll<Outcome> {
-        let this = self.project();
-        let mapped = ready!(this.future.poll(cx));
-        let result = Authenticator::<R, M>::mapped(this.certificate, mapped);
-        Poll::Ready(settle(this.authenticator, this.audit, request, result, *this.on_failure))
+        let this = self.get_mut();
+        let mapped = ready!(this.future.as_mut().poll(cx));
+        let result = Authenticator::<R, M>::mapped(&this.certificate, mapped);
+        Poll::Ready(settle(&this.authenticator, &this.audit, request, result, this.on_failure))
     }
 }
 

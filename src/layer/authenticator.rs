@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     audit::{AuditRecord, CredentialKind},
-    identity::{CommonNameMapper, IdentityMapper, MapError, PeerCertificate},
+    identity::{CommonNameMapper, IdentityMapper, MapError, MapFuture, PeerCertificate},
     passticket::UserId,
     revocation::{RevocationCheck, RevocationIndex},
     token::{Jwt, Pat, Rs256Verifier, TokenFingerprint, VerifiedToken},
@@ -228,18 +228,14 @@ impl<R, M> Authenticator<R, M> {
 }
 
 /// How far one gets without waiting.
-pub(super) enum Begun<F> {
+pub(super) enum Begun {
     Decided(Result<Authenticated, Refused>),
-    Mapping { certificate: PeerCertificate, future: F },
+    Mapping { certificate: PeerCertificate, future: MapFuture },
 }
 
 impl<R, M: IdentityMapper> Authenticator<R, M> {
     /// Judges the one credential that counts.
-    pub(super) fn begin(
-        &self,
-        headers: &HeaderMap,
-        certificate: Option<&PeerCertificate>,
-    ) -> Begun<M::Future>
+    pub(super) fn begin(&self, headers: &HeaderMap, certificate: Option<&PeerCertificate>) -> Begun
     where
         R: RevocationCheck,
     {

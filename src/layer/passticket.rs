@@ -85,7 +85,6 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header::AUTHORIZATION};
-use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 use zeroize::Zeroizing;
@@ -101,7 +100,7 @@ use super::{
 };
 use crate::{
     audit::{Audit, AuditRecord, Event, RequestId},
-    passticket::{Applid, GenerateError, PassTicket, PassTicketGenerator, UserId},
+    passticket::{Applid, GenerateError, GenerateFuture, PassTicket, PassTicketGenerator, UserId},
 };
 
 /// Says that a request is as the service of this route is to get it: with a PassTicket, or with the
@@ -236,30 +235,27 @@ where
     }
 }
 
-pin_project! {
-    /// Waits for the ticket.
-    #[allow(missing_debug_implementations, reason = "holds a future of the embedder")]
-    pub struct Generating<G: PassTicketGenerator> {
-        #[pin]
-        future: G::Future,
-        authorized: Option<Authorized>,
-        applid: Applid,
-        shared: Arc<Shared<G>>,
-        audit: Audit,
-    }
+/// Waits for the ticket.
+#[allow(missing_debug_implementations, reason = "holds a future of the embedder")]
+pub struct Generating<G> {
+    future: GenerateFuture,
+    authorized: Option<Authorized>,
+    applid: Applid,
+    shared: Arc<Shared<G>>,
+    audit: Audit,
 }
 
-impl<G: PassTicketGenerator, ReqBody> PollDecision<ReqBody> for Generating<G> {
+impl<G, ReqBody> PollDecision<ReqBody> for Generating<G> {
     fn poll_prepare(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         request: &mut Request<ReqBody>,
     ) -> Poll<Outcome> {
-        let this = self.project();
-        let generated = ready!(this.future.poll(cx));
+        let this = self.get_mut();
+        let generated = ready!(this.future.as_mut().poll(cx));
         let authorized = this.authorized.take().expect("polled once to the end");
         let custom = this.shared.custom.as_ref();
-        Poll::Ready(conclude(request, authorized, *this.applid, generated, custom, this.audit))
+        Poll::Ready(conclude(request, authorized, this.applid, generated, custom, &this.audit))
     }
 }
 

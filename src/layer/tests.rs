@@ -4,7 +4,7 @@ mod audit;
 
 use std::{
     convert::Infallible,
-    future::{Ready, ready},
+    future::ready,
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -22,10 +22,10 @@ use super::*;
 use crate::{
     audit::{Audit, Collected},
     clock::{Clock, ManualClock, Timestamp},
-    identity::{CommonNameMapper, IdentityMapper, MapError, PeerCertificate},
+    identity::{CommonNameMapper, IdentityMapper, MapError, MapFuture, PeerCertificate},
     passticket::{
-        Algorithm, Applid, GenerateError, KeyProfile, KeyProfiles, LocalGenerator, PassTicket,
-        PassTicketGenerator, Replay, SafReturnCodes, UserId,
+        Algorithm, Applid, GenerateError, GenerateFuture, KeyProfile, KeyProfiles, LocalGenerator,
+        PassTicket, PassTicketGenerator, Replay, SafReturnCodes, UserId,
     },
     revocation::{CheckError, Revocation, RevocationCheck, RevocationIndex},
     token::{
@@ -589,12 +589,8 @@ async fn no_layer_forwards_a_ticketless_request_behind_a_second_route() {
 #[derive(Clone, Debug)]
 struct Slow;
 
-type Later<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;
-
 impl IdentityMapper for Slow {
-    type Future = Later<Result<UserId, MapError>>;
-
-    fn map_certificate(&self, _: &PeerCertificate) -> Self::Future {
+    fn map_certificate(&self, _: &PeerCertificate) -> MapFuture {
         Box::pin(async {
             tokio::task::yield_now().await;
             Ok(UserId::new("USER").unwrap())
@@ -603,9 +599,7 @@ impl IdentityMapper for Slow {
 }
 
 impl PassTicketGenerator for Slow {
-    type Future = Later<Result<PassTicket, GenerateError>>;
-
-    fn generate(&self, user: &UserId, _: &Applid) -> Self::Future {
+    fn generate(&self, user: &UserId, _: &Applid) -> GenerateFuture {
         let ticket = profile().generate(user, Timestamp::from_secs(NOW));
         Box::pin(async {
             tokio::task::yield_now().await;
@@ -680,10 +674,9 @@ impl RevocationCheck for Unreachable {
 struct NotAllowed;
 
 impl PassTicketGenerator for NotAllowed {
-    type Future = Ready<Result<PassTicket, GenerateError>>;
-
-    fn generate(&self, user: &UserId, applid: &Applid) -> Self::Future {
-        ready(Err(GenerateError::new(*user, *applid, SafReturnCodes::NOT_AUTHORIZED)))
+    fn generate(&self, user: &UserId, applid: &Applid) -> GenerateFuture {
+        let error = GenerateError::new(*user, *applid, SafReturnCodes::NOT_AUTHORIZED);
+        Box::pin(ready(Err(error)))
     }
 }
 

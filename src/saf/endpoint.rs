@@ -1,6 +1,6 @@
 //! Resource checks by the SAF endpoint of Zowe (ZSS).
 
-use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -11,7 +11,7 @@ use http_body_util::Full;
 use hyper_util::client::legacy::connect::Connect;
 use serde::Deserialize;
 
-use super::{Access, AccessLevel, SafError, SafProvider};
+use super::{Access, AccessLevel, CheckFuture, SafError, SafProvider};
 use crate::{
     clock::Clock,
     passticket::UserId,
@@ -102,15 +102,7 @@ where
     C: Connect + Clone + Send + Sync + 'static,
     T: TokenSource,
 {
-    type Future = Pin<Box<dyn Future<Output = Result<Access, SafError>> + Send>>;
-
-    fn check(
-        &self,
-        user: &UserId,
-        class: &str,
-        resource: &str,
-        level: AccessLevel,
-    ) -> Self::Future {
+    fn check(&self, user: &UserId, class: &str, resource: &str, level: AccessLevel) -> CheckFuture {
         if !class.eq_ignore_ascii_case(&self.class) {
             let class = class.chars().take(80).collect();
             let error = SafError::UnsupportedClass { class, supported: self.class.to_string() };

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    future::{Ready, ready},
+    future::ready,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
 
 use super::{
-    Access, AccessLevel, SafError, SafProvider,
+    Access, AccessLevel, CheckFuture, SafError, SafProvider,
     profile::{Generic, Kind, ProfileName},
 };
 use crate::passticket::UserId;
@@ -177,16 +177,8 @@ impl fmt::Debug for FileSaf {
 }
 
 impl SafProvider for FileSaf {
-    type Future = Ready<Result<Access, SafError>>;
-
-    fn check(
-        &self,
-        user: &UserId,
-        class: &str,
-        resource: &str,
-        level: AccessLevel,
-    ) -> Self::Future {
-        ready(Ok(self.access(user, class, resource, level)))
+    fn check(&self, user: &UserId, class: &str, resource: &str, level: AccessLevel) -> CheckFuture {
+        Box::pin(ready(Ok(self.access(user, class, resource, level))))
     }
 
     fn try_check_now(
@@ -240,9 +232,10 @@ mod tests {
             ("A", "FACILITY", services, Read, Access::Refused),
             ("C", "ZOWE", services, Read, Access::Refused),
         ] {
-            let got = saf.check(&user(name), class, resource, level).into_inner();
+            let got = saf.try_check_now(&user(name), class, resource, level).unwrap();
             assert_eq!(got, Ok(want), "{name} {class} {resource} {level}");
-            let got = FileSaf::default().check(&user(name), class, resource, level).into_inner();
+            let got =
+                FileSaf::default().try_check_now(&user(name), class, resource, level).unwrap();
             assert_eq!(got, Ok(Access::Refused));
         }
     }

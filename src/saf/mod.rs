@@ -30,12 +30,12 @@ mod file;
 mod permitted;
 mod profile;
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, pin::Pin, str::FromStr, sync::Arc};
 
 #[cfg(feature = "remote")]
 pub use endpoint::EndpointSaf;
 pub use file::{FileSaf, Profile};
-pub use permitted::{PermittedFuture, PermittedGenerator};
+pub use permitted::PermittedGenerator;
 pub use profile::{ProfileName, ProfileNameError, ProfileNameRule};
 
 use crate::passticket::UserId;
@@ -98,20 +98,68 @@ pub enum Access {
     Refused,
 }
 
-/// Says whether a user may do something to a resource.
+/// Trait for security products: decides whether a user has access to a resource.
 ///
-/// Classes and resources are compared as they are written; what a resource of another name or a
-/// pattern grants is for the provider to say. An `Arc` of a provider is a provider.
+/// Classes and resources are compared as they are written. Whether a generic profile covers a
+/// resource is for the provider to decide.
+///
+/// The trait is object-safe, and an `Arc` of a provider is a provider: a program that chooses one at
+/// run time uses `Arc<dyn SafProvider>` wherever a provider is expected.
+///
+/// # Example
+/// ```
+/// use std::sync::Arc;
+/// use tower_passticket::{
+///     passticket::UserId,
+///     saf::{Access, AccessLevel, CheckFuture, FileSaf, SafError, SafProvider},
+/// };
+/// # #[derive(Clone, Default)]
+/// # struct Client;
+/// # impl Client {
+/// #     async fn ask(&self, _: String) -> Result<bool, String> { Ok(true) }
+/// # }
+///
+/// /// Asks a service on z/OS.
+/// #[derive(Default)]
+/// struct Remote {
+///     client: Client,
+/// }
+///
+/// impl SafProvider for Remote {
+///     fn check(&self, user: &UserId, class: &str, name: &str, level: AccessLevel) -> CheckFuture {
+///         let (client, question) = (self.client.clone(), format!("{user} {class} {name} {level}"));
+///         Box::pin(async move {
+///             match client.ask(question).await {
+///                 Ok(true) => Ok(Access::Granted),
+///                 Ok(false) => Ok(Access::Refused),
+///                 Err(reason) => Err(SafError::Failed(reason)),
+///             }
+///         })
+///     }
+/// }
+///
+/// /// Chooses at run time.
+/// fn provider(remote: bool) -> Arc<dyn SafProvider> {
+///     if remote { Arc::new(Remote::default()) } else { Arc::new(FileSaf::default()) }
+/// }
+///
+/// # tokio_test::block_on(async {
+/// let user = UserId::new("USER")?;
+/// let check = |saf: Arc<dyn SafProvider>| {
+///     saf.check(&user, "ZOWE", "APIML.SERVICES", AccessLevel::Read)
+/// };
+/// assert_eq!(check(provider(true)).await, Ok(Access::Granted));
+/// assert_eq!(check(provider(false)).await, Ok(Access::Refused));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
 pub trait SafProvider: Send + Sync + 'static {
-    /// Gives the answer, or why there is none. An error is not a refusal.
-    type Future: Future<Output = Result<Access, SafError>> + Send + 'static;
+    /// Starts checking that `user` has `level` on `resource` in `class`. An error is not a refusal.
+    fn check(&self, user: &UserId, class: &str, resource: &str, level: AccessLevel) -> CheckFuture;
 
-    /// Starts checking that `user` has `level` on `resource` in `class`.
-    fn check(&self, user: &UserId, class: &str, resource: &str, level: AccessLevel)
-    -> Self::Future;
-
-    /// Checks if that takes no waiting. `None` says that it does, and whoever asks goes on with
-    /// [`check`](Self::check).
+    /// Checks if no waiting is needed. After `None` the caller continues with
+    /// [`check`](Self::check). Callers ask here first: a provider that never waits implements this
+    /// method to avoid the allocation of a future.
     fn try_check_now(
         &self,
         user: &UserId,
@@ -131,16 +179,11 @@ pub trait SafProvider: Send + Sync + 'static {
     }
 }
 
-impl<S: SafProvider + ?Sized> SafProvider for Arc<S> {
-    type Future = S::Future;
+/// The future of [`SafProvider::check`]: the decision, or why there is none.
+pub type CheckFuture = Pin<Box<dyn Future<Output = Result<Access, SafError>> + Send>>;
 
-    fn check(
-        &self,
-        user: &UserId,
-        class: &str,
-        resource: &str,
-        level: AccessLevel,
-    ) -> Self::Future {
+impl<S: SafProvider + ?Sized> SafProvider for Arc<S> {
+    fn check(&self, user: &UserId, class: &str, resource: &str, level: AccessLevel) -> CheckFuture {
         (**self).check(user, class, resource, level)
     }
 

@@ -1,19 +1,13 @@
 //! PassTickets only where the security product would let the gateway make them.
 
-use std::{
-    fmt,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+use std::{fmt, future::ready, sync::Arc};
 
-use pin_project_lite::pin_project;
 use quick_cache::sync::Cache;
 
 use super::{Access, AccessLevel, SafError, SafProvider};
 use crate::passticket::{
-    Applid, GenerateError, KeyProfile, LocalGenerator, PassTicket, PassTicketGenerator,
-    SafReturnCodes, UserId,
+    Applid, GenerateError, GenerateFuture, KeyProfile, LocalGenerator, PassTicket,
+    PassTicketGenerator, SafReturnCodes, UserId,
 };
 
 /// The class of the resources that guard PassTickets.
@@ -88,17 +82,15 @@ impl<S: fmt::Debug> fmt::Debug for PermittedGenerator<S> {
 }
 
 impl<S: SafProvider> PassTicketGenerator for PermittedGenerator<S> {
-    type Future = PermittedFuture<S::Future>;
-
-    fn generate(&self, user: &UserId, applid: &Applid) -> Self::Future {
+    fn generate(&self, user: &UserId, applid: &Applid) -> GenerateFuture {
         let profile = match self.generator.profile(user, applid) {
             Ok(profile) => profile.clone(),
-            Err(error) => return PermittedFuture { step: Step::Refused { error } },
+            Err(error) => return Box::pin(ready(Err(error))),
         };
         let resource = Resource::new(applid, user);
         let check = self.saf.check(&self.gateway, CLASS, resource.as_str(), AccessLevel::Update);
         let (generator, user) = (self.generator.clone(), *user);
-        PermittedFuture { step: Step::Asking { check, generator, profile, user } }
+        Box::pin(async move { conclude(check.await, &generator, &profile, &user) })
     }
 
     fn try_generate_now(
@@ -145,43 +137,6 @@ fn conclude(
     Err(GenerateError::new(*user, *applid, codes))
 }
 
-pin_project! {
-    /// Waits for the security product, and makes the ticket.
-    #[allow(missing_debug_implementations, reason = "holds a future of the embedder")]
-    pub struct PermittedFuture<F> {
-        #[pin]
-        step: Step<F>,
-    }
-}
-
-pin_project! {
-    #[project = StepProj]
-    enum Step<F> {
-        Refused { error: GenerateError },
-        Asking {
-            #[pin]
-            check: F,
-            generator: LocalGenerator,
-            profile: Arc<KeyProfile>,
-            user: UserId,
-        },
-    }
-}
-
-impl<F: Future<Output = Result<Access, SafError>>> Future for PermittedFuture<F> {
-    type Output = Result<PassTicket, GenerateError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (check, generator, profile, user) = match self.project().step.project() {
-            StepProj::Refused { error } => return Poll::Ready(Err(*error)),
-            StepProj::Asking { check, generator, profile, user } => {
-                (check, generator, profile, user)
-            }
-        };
-        Poll::Ready(conclude(ready!(check.poll(cx)), generator, profile, user))
-    }
-}
-
 /// `IRRPTAUTH.<applid>.<user>`, which is made for each ticket.
 struct Resource {
     text: [u8; Self::MAX_LEN],
@@ -215,16 +170,13 @@ impl fmt::Debug for Resource {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        future::{Ready, ready},
-        time::Duration,
-    };
+    use std::time::Duration;
 
     use super::*;
     use crate::{
         clock::{ManualClock, Timestamp},
         passticket::{Algorithm, KeyProfiles, Replay},
-        saf::{FileSaf, Profile, ProfileName},
+        saf::{CheckFuture, FileSaf, Profile, ProfileName},
     };
 
     /// Answers as it is told, if it is asked what it should be asked.
@@ -232,20 +184,15 @@ mod tests {
     struct Says(Result<Access, SafError>);
 
     impl SafProvider for Says {
-        type Future = Ready<Result<Access, SafError>>;
-
         fn check(
             &self,
             user: &UserId,
             class: &str,
             resource: &str,
             level: AccessLevel,
-        ) -> Self::Future {
-            assert_eq!(
-                (user.as_str(), class, resource, level),
-                ("ZWESVUSR", "PTKTDATA", "IRRPTAUTH.ZOWEAPPL.LONGUSER", AccessLevel::Update)
-            );
-            ready(self.0.clone())
+        ) -> CheckFuture {
+            let answer = self.try_check_now(user, class, resource, level).unwrap();
+            Box::pin(ready(answer))
         }
 
         fn try_check_now(
@@ -255,7 +202,11 @@ mod tests {
             resource: &str,
             level: AccessLevel,
         ) -> Option<Result<Access, SafError>> {
-            Some(self.check(user, class, resource, level).into_inner())
+            assert_eq!(
+                (user.as_str(), class, resource, level),
+                ("ZWESVUSR", "PTKTDATA", "IRRPTAUTH.ZOWEAPPL.LONGUSER", AccessLevel::Update)
+            );
+            Some(self.0.clone())
         }
     }
 

@@ -1,11 +1,6 @@
 //! Whom the gateway asks: the providers that a configuration chooses between.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -14,13 +9,10 @@ use passticket_proxy::config::{
 };
 use tower_passticket::{
     api::Delegation,
-    identity::{
-        CertificateMap, CommonNameMapper, IdentityMapper, MapError, PeerCertificate,
-        ZssCertificates, ZssIdentities,
-    },
+    identity::{CommonNameMapper, IdentityMapper, ZssCertificates, ZssIdentities},
     passticket::UserId,
     remote::{Client, Limits, NoToken, TokenSource, UserToken},
-    saf::{Access, AccessLevel, EndpointSaf, FileSaf, SafError, SafProvider},
+    saf::{EndpointSaf, SafProvider},
     token::TokenIssuer,
 };
 
@@ -63,82 +55,28 @@ impl TokenSource for Tokens {
     }
 }
 
-/// Who may do what of the auth API. Tickets are always looked up in the file: the endpoint knows
-/// no other class, and every request would wait for it.
-#[derive(Clone)]
-pub(crate) enum Saf {
-    File(FileSaf),
-    Endpoint(EndpointSaf<Connector, Tokens>),
-}
-
-impl Saf {
-    pub(crate) fn new(config: &Config, remote: &Remote) -> Self {
-        match &config.saf_endpoint {
-            None => Self::File(config.saf.clone()),
-            Some(address) => {
-                let tokens = remote.tokens.clone();
-                // Its one class is ZOWE, as that of the guarding resources is then.
-                Self::Endpoint(EndpointSaf::new(remote.client(), address.clone(), tokens))
-            }
+/// The provider of checks for the auth API. Tickets are always checked with the file: the endpoint
+/// knows no other class, and every request would wait for it.
+pub(crate) fn saf(config: &Config, remote: &Remote) -> Arc<dyn SafProvider> {
+    match &config.saf_endpoint {
+        None => Arc::new(config.saf.clone()),
+        Some(address) => {
+            let tokens = remote.tokens.clone();
+            // Its one class is ZOWE, as that of the guarding resources is then.
+            Arc::new(EndpointSaf::new(remote.client(), address.clone(), tokens))
         }
     }
 }
 
-impl SafProvider for Saf {
-    type Future = Answer<Access, SafError>;
-
-    fn check(
-        &self,
-        user: &UserId,
-        class: &str,
-        resource: &str,
-        level: AccessLevel,
-    ) -> Self::Future {
-        match self {
-            Self::File(file) => Answer::now(file.check(user, class, resource, level).into_inner()),
-            Self::Endpoint(endpoint) => Answer::Later(endpoint.check(user, class, resource, level)),
+/// The mapper of client certificates.
+pub(crate) fn certificate_mapper(config: &Config, remote: &Remote) -> Arc<dyn IdentityMapper> {
+    match &config.certificate_mapping {
+        CertificateMapping::File(map) => Arc::new(map.clone()),
+        CertificateMapping::Zss(Zss { address, user, .. }) => {
+            let (client, tokens) = (remote.client(), remote.tokens.clone());
+            Arc::new(ZssCertificates::new(client, address.clone(), *user, tokens))
         }
-    }
-}
-
-/// Whose a client certificate is.
-#[derive(Clone)]
-pub(crate) enum Mapper {
-    CommonName(CommonNameMapper),
-    File(CertificateMap),
-    Zss(ZssCertificates<Connector, Tokens>),
-}
-
-impl Mapper {
-    pub(crate) fn new(config: &Config, remote: &Remote) -> Self {
-        match &config.certificate_mapping {
-            CertificateMapping::File(map) => Self::File(map.clone()),
-            CertificateMapping::Zss(Zss { address, user, .. }) => {
-                let (client, tokens) = (remote.client(), remote.tokens.clone());
-                Self::Zss(ZssCertificates::new(client, address.clone(), *user, tokens))
-            }
-            CertificateMapping::CommonName => Self::CommonName(CommonNameMapper),
-        }
-    }
-}
-
-impl IdentityMapper for Mapper {
-    type Future = Answer<UserId, MapError>;
-
-    fn map_certificate(&self, certificate: &PeerCertificate) -> Self::Future {
-        match self {
-            Self::CommonName(name) => Answer::now(name.map_certificate(certificate).into_inner()),
-            Self::File(map) => Answer::now(map.map_certificate(certificate).into_inner()),
-            Self::Zss(zss) => Answer::Later(zss.map_certificate(certificate)),
-        }
-    }
-
-    fn try_map_now(&self, certificate: &PeerCertificate) -> Option<Result<UserId, MapError>> {
-        match self {
-            Self::CommonName(name) => name.try_map_now(certificate),
-            Self::File(map) => map.try_map_now(certificate),
-            Self::Zss(_) => None,
-        }
+        CertificateMapping::CommonName => Arc::new(CommonNameMapper),
     }
 }
 
@@ -162,29 +100,5 @@ pub(crate) fn delegation(settings: &DelegationSettings, remote: &Remote) -> Dele
     match settings.calls_per_minute {
         Some(calls) => delegation.calls_per_minute(calls),
         None => delegation,
-    }
-}
-
-/// The answer of a provider that knows it, or has to ask.
-pub(crate) enum Answer<T, E> {
-    /// Taken out when it is given.
-    Now(Option<Result<T, E>>),
-    Later(Pin<Box<dyn Future<Output = Result<T, E>> + Send>>),
-}
-
-impl<T, E> Answer<T, E> {
-    fn now(answer: Result<T, E>) -> Self {
-        Self::Now(Some(answer))
-    }
-}
-
-impl<T: Unpin, E: Unpin> Future for Answer<T, E> {
-    type Output = Result<T, E>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.get_mut() {
-            Self::Now(answer) => Poll::Ready(answer.take().expect("polled once to the end")),
-            Self::Later(answer) => answer.as_mut().poll(cx),
-        }
     }
 }

@@ -28,7 +28,7 @@ use tower_passticket::{
 };
 use tower_service::Service;
 
-use crate::providers::{self, Mapper, Remote, Saf};
+use crate::providers::{self, Remote};
 
 /// A service that has not taken the connection by then is down; the answer may take longer.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -134,7 +134,7 @@ pub(crate) fn gateway(
         key: key.verifying_key(),
         login,
         revocations: revocations.clone(),
-        saf: Saf::new(config, &remote),
+        saf: providers::saf(config, &remote),
         tickets: generator.clone(),
     })
     .cookie_names(config.cookies.clone())
@@ -142,7 +142,7 @@ pub(crate) fn gateway(
     .guarding_resources(config.guards.clone())
     .with_audit(audit.clone());
     // One mapper for both, and so one memory of what it was answered.
-    let mapper = Mapper::new(config, &remote);
+    let mapper = providers::certificate_mapper(config, &remote);
     let mut api = api.client_certificates(mapper.clone());
     if let Some(settings) = &config.delegation {
         api = api.with_delegation(providers::delegation(settings, &remote));

@@ -1,12 +1,7 @@
 //! Where PassTickets come from.
 
 use std::{
-    borrow::Cow,
-    fmt,
-    future::{Ready, ready},
-    num::NonZeroUsize,
-    sync::Arc,
-    time::Duration,
+    borrow::Cow, fmt, future::ready, num::NonZeroUsize, pin::Pin, sync::Arc, time::Duration,
 };
 
 use super::{
@@ -20,8 +15,11 @@ use crate::clock::{Clock, SystemClock};
 
 /// Makes the ticket that admits a user to an application now.
 ///
-/// [`LocalGenerator`] computes it from keys at hand. Implement this to ask another system for it,
-/// such as a service on z/OS where the keys stay in ICSF. An `Arc` of a generator is a generator.
+/// [`LocalGenerator`] computes tickets from keys in memory. Implement this trait to ask another
+/// system for them, such as a service on z/OS where the keys stay in ICSF.
+///
+/// The trait is object-safe, and an `Arc` of a generator is a generator: a program that chooses one
+/// at run time uses `Arc<dyn PassTicketGenerator>` wherever a generator is expected.
 ///
 /// # Errors
 /// The future gives a [`GenerateError`] with the return codes that the security product would
@@ -30,11 +28,12 @@ use crate::clock::{Clock, SystemClock};
 ///
 /// # Example
 /// ```
-/// use std::pin::Pin;
+/// use std::sync::Arc;
 /// use passticket::{
-///     Applid, GenerateError, PassTicket, PassTicketGenerator, SafReturnCodes, UserId,
+///     Applid, GenerateError, GenerateFuture, KeyProfiles, LocalGenerator, PassTicket,
+///     PassTicketGenerator, SafReturnCodes, UserId,
 /// };
-/// # #[derive(Clone)]
+/// # #[derive(Clone, Default)]
 /// # struct Client;
 /// # impl Client {
 /// #     async fn ask(&self, _: UserId, _: Applid) -> Result<String, SafReturnCodes> {
@@ -43,14 +42,13 @@ use crate::clock::{Clock, SystemClock};
 /// # }
 ///
 /// /// Asks a service on z/OS.
+/// #[derive(Default)]
 /// struct Remote {
 ///     client: Client,
 /// }
 ///
 /// impl PassTicketGenerator for Remote {
-///     type Future = Pin<Box<dyn Future<Output = Result<PassTicket, GenerateError>> + Send>>;
-///
-///     fn generate(&self, user: &UserId, applid: &Applid) -> Self::Future {
+///     fn generate(&self, user: &UserId, applid: &Applid) -> GenerateFuture {
 ///         let (client, user, applid) = (self.client.clone(), *user, *applid);
 ///         Box::pin(async move {
 ///             let error = |codes| GenerateError::new(user, applid, codes);
@@ -61,24 +59,30 @@ use crate::clock::{Clock, SystemClock};
 ///     }
 /// }
 ///
+/// /// Chooses at run time.
+/// fn generator(remote: bool) -> Arc<dyn PassTicketGenerator> {
+///     match remote {
+///         true => Arc::new(Remote::default()),
+///         false => Arc::new(LocalGenerator::new(KeyProfiles::default())),
+///     }
+/// }
+///
 /// # tokio_test::block_on(async {
-/// let remote = Remote { client: Client };
-/// let ticket = remote.generate(&UserId::new("IBMUSER")?, &Applid::new("IZUDFLT")?).await?;
+/// let (user, applid) = (UserId::new("IBMUSER")?, Applid::new("IZUDFLT")?);
+/// let ticket = generator(true).generate(&user, &applid).await?;
 /// assert_eq!(ticket.expose(), "QHOAH1TV");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # }).unwrap();
 /// ```
 pub trait PassTicketGenerator: Send + Sync + 'static {
-    /// Gives the ticket, or why there is none.
-    type Future: Future<Output = Result<PassTicket, GenerateError>> + Send + 'static;
+    /// Starts making a ticket that is valid now.
+    fn generate(&self, user: &UserId, applid: &Applid) -> GenerateFuture;
 
-    /// Starts making a ticket that is good now.
-    fn generate(&self, user: &UserId, applid: &Applid) -> Self::Future;
-
-    /// Makes the ticket if that takes no waiting. `None` says that it does, and whoever asks goes
-    /// on with [`generate`](Self::generate).
+    /// Makes the ticket if no waiting is needed. After `None` the caller continues with
+    /// [`generate`](Self::generate). Callers ask here first.
     ///
-    /// Who answers here spares a request the keeping of all it is made of while it waits.
+    /// A generator that never waits implements this method to avoid the allocation of a future,
+    /// and of what a request needs while a future is pending.
     fn try_generate_now(
         &self,
         user: &UserId,
@@ -89,10 +93,11 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
     }
 }
 
-impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
-    type Future = G::Future;
+/// The future of [`PassTicketGenerator::generate`]: the ticket, or why there is none.
+pub type GenerateFuture = Pin<Box<dyn Future<Output = Result<PassTicket, GenerateError>> + Send>>;
 
-    fn generate(&self, user: &UserId, applid: &Applid) -> Self::Future {
+impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
+    fn generate(&self, user: &UserId, applid: &Applid) -> GenerateFuture {
         (**self).generate(user, applid)
     }
 
@@ -249,10 +254,8 @@ impl LocalGenerator {
 }
 
 impl PassTicketGenerator for LocalGenerator {
-    type Future = Ready<Result<PassTicket, GenerateError>>;
-
-    fn generate(&self, user: &UserId, applid: &Applid) -> Self::Future {
-        ready(self.generate_now(user, applid))
+    fn generate(&self, user: &UserId, applid: &Applid) -> GenerateFuture {
+        Box::pin(ready(self.generate_now(user, applid)))
     }
 
     fn try_generate_now(
@@ -467,7 +470,7 @@ mod tests {
         let remembering = generator.clone().remembering(NonZeroUsize::MIN);
         for generator in [Arc::new(generator), Arc::new(remembering)] {
             for _ in 0..300 {
-                let ticket = generator.generate(&user, &applid).into_inner().unwrap();
+                let ticket = generator.try_generate_now(&user, &applid).unwrap().unwrap();
                 let evaluated = profile.evaluate(&user, &ticket, clock.now()).unwrap();
                 assert_eq!(evaluated.generated_at().as_secs(), clock.now().as_secs());
                 clock.advance(Duration::from_millis(100));
@@ -521,7 +524,7 @@ mod tests {
     fn without_a_profile_the_operator_learns_what_is_missing() {
         let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
         let generator = LocalGenerator::new(KeyProfiles::default());
-        let error = generator.generate(&user, &applid).into_inner().unwrap_err();
+        let error = generator.try_generate_now(&user, &applid).unwrap().unwrap_err();
         assert_eq!((*error.user(), *error.applid()), (user, applid));
         assert_eq!(error.codes(), SafReturnCodes::NO_PROFILE);
         assert_eq!(

@@ -88,7 +88,9 @@ mod ticket;
 mod time_slots;
 
 pub use enhanced::EnhancedType;
-pub use generate::{GenerateError, LocalGenerator, PassTicketGenerator, SafReturnCodes};
+pub use generate::{
+    GenerateError, GenerateFuture, LocalGenerator, PassTicketGenerator, SafReturnCodes,
+};
 pub use key::{EnhancedKey, KeyError, LegacyKey};
 pub use names::{Applid, NameError, NameRule, UserId};
 pub use profile::{

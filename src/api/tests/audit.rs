@@ -1,9 +1,6 @@
 //! What each endpoint records: one record for a request, whatever comes of it, and no secret.
 
-use std::{
-    future::{Pending, pending},
-    task::Waker,
-};
+use std::{future::pending, task::Waker};
 
 use super::*;
 use crate::{
@@ -552,10 +549,8 @@ async fn the_request_is_told_by_id_and_peer() {
 struct Silent;
 
 impl IdentityMapper for Silent {
-    type Future = Pending<Result<UserId, MapError>>;
-
-    fn map_certificate(&self, _: &PeerCertificate) -> Self::Future {
-        pending()
+    fn map_certificate(&self, _: &PeerCertificate) -> MapFuture {
+        Box::pin(pending())
     }
 }
 

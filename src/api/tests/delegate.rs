@@ -1,11 +1,6 @@
 //! `POST delegate/passticket`.
 
-use std::{
-    future::{Ready, ready},
-    num::NonZeroU32,
-    sync::atomic::Ordering::SeqCst,
-    time::Duration,
-};
+use std::{future::ready, num::NonZeroU32, sync::atomic::Ordering::SeqCst, time::Duration};
 
 use super::{Api, Asked, Compatibility, POST_LOGIN, World, content, outcome};
 use crate::{
@@ -14,7 +9,7 @@ use crate::{
     clock::Clock,
     identity::{
         CertificateFilter, DistributedIdentity, DistributedMap, DistributedMapper, MapError,
-        Registry,
+        MapFuture, Registry,
     },
     passticket::{Algorithm, Applid, KeyProfile, PassTicket, Replay, UserId},
 };
@@ -302,10 +297,8 @@ async fn a_caller_has_so_many_calls_a_minute() {
 struct Says(MapError);
 
 impl DistributedMapper for Says {
-    type Future = Ready<Result<UserId, MapError>>;
-
-    fn map_identity(&self, _: &DistributedIdentity) -> Self::Future {
-        ready(Err(self.0.clone()))
+    fn map_identity(&self, _: &DistributedIdentity) -> MapFuture {
+        Box::pin(ready(Err(self.0.clone())))
     }
 }
 

@@ -111,7 +111,7 @@ mod tests {
                 Access::Refused,
             ),
         ] {
-            let got = saf.check(&user(name), class, resource, level).into_inner();
+            let got = saf.try_check_now(&user(name), class, resource, level).unwrap();
             assert_eq!(got, Ok(want), "{name} {class} {resource} {level}");
         }
     }

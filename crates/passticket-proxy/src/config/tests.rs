@@ -128,8 +128,8 @@ fn the_annotated_example_loads() {
     assert_eq!(config.compatibility, Compatibility::Documented);
     assert_eq!(config.revocations, setup.0.path().join("revocations.redb"));
     let user = UserId::new("USER").unwrap();
-    let saf = config.saf.check(&user, "ZOWE", "APIML.SERVICES", AccessLevel::Read);
-    assert_eq!(saf.into_inner(), Ok(Access::Granted));
+    let saf = config.saf.try_check_now(&user, "ZOWE", "APIML.SERVICES", AccessLevel::Read);
+    assert_eq!(saf.unwrap(), Ok(Access::Granted));
     assert_eq!(config.gateway_user.as_str(), "ZWESVUSR");
     assert_eq!(config.saf_file, Some(setup.0.path().join("saf.yml")));
     assert!(matches!(config.certificate_mapping, CertificateMapping::File(_)));
@@ -622,8 +622,8 @@ fn what_may_be_left_out_has_its_default() {
     assert_eq!(config.limits.cached_tokens, Limits::default().cached_tokens);
     assert_eq!(config.limits.connections.get(), 64);
     let user = UserId::new("USER").unwrap();
-    let saf = config.saf.check(&user, "ZOWE", "APIML.SERVICES", AccessLevel::Read);
-    assert_eq!(saf.into_inner(), Ok(Access::Refused));
+    let saf = config.saf.try_check_now(&user, "ZOWE", "APIML.SERVICES", AccessLevel::Read);
+    assert_eq!(saf.unwrap(), Ok(Access::Refused));
 }
 
 #[test]
@@ -728,9 +728,9 @@ proptest! {
             let written = entries.iter().any(|(c, r, l, u)| {
                 (c, r, u) == (&class, &resource, &user) && l.parse::<AccessLevel>().unwrap() >= level
             });
-            let got = saf.check(&UserId::new(&user).unwrap(), &class, &resource, level);
+            let got = saf.try_check_now(&UserId::new(&user).unwrap(), &class, &resource, level);
             let want = if written { Access::Granted } else { Access::Refused };
-            prop_assert_eq!(got.into_inner(), Ok(want), "{}", yaml);
+            prop_assert_eq!(got.unwrap(), Ok(want), "{}", yaml);
         }
     }
 
