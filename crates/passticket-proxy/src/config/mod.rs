@@ -145,7 +145,6 @@ mod yaml;
 mod zowe;
 
 use std::{
-    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -166,7 +165,7 @@ use problem::Report;
 use reader::{At, Document, Field};
 use secret_file::{read_decisive_file, read_public_file};
 use tower_passticket::{
-    api::{Compatibility, GuardingResources},
+    api::{Compatibility, GuardingResources, PasswordHash},
     layer::{CookieNames, CustomHeaders, Routes},
     passticket::{KeyProfiles, UserId},
     remote::Address,
@@ -182,7 +181,7 @@ type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 /// All that an operator decides, checked. See the [module](self).
 ///
 /// `Debug` shows neither keys nor hashes.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
     /// Where to listen: `passticketProxy.host` and `components.gateway.port`. Port 0 is any.
@@ -196,8 +195,8 @@ pub struct Config {
     pub verify: Verification,
     /// `passticketProxy.signingKey`.
     pub signing_key: SigningKey,
-    /// `passticketProxy.users`: argon2 hashes as PHC strings, each user once.
-    pub users: Vec<(UserId, String)>,
+    /// `passticketProxy.users`: each user once.
+    pub users: Vec<(UserId, PasswordHash)>,
     /// Whether Personal Access Tokens are credentials: `…security.personalAccessToken.enabled`.
     pub pats: bool,
     /// How long a Personal Access Token may be good for at most:
@@ -274,43 +273,6 @@ impl Config {
         let config = load(path, env, &report);
         let (config, warnings) = report.conclude(config)?;
         Ok(Loaded { config, warnings })
-    }
-}
-
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let users: Vec<_> = self.users.iter().map(|(user, _)| user).collect();
-        f.debug_struct("Config")
-            .field("listen", &self.listen)
-            .field("encryption", &self.encryption)
-            .field("tls", &self.tls)
-            .field("verify", &self.verify)
-            .field("signing_key", &self.signing_key)
-            .field("users", &users)
-            .field("pats", &self.pats)
-            .field("max_validity", &self.max_validity)
-            .field("evict_every", &self.evict_every)
-            .field("token_refresh", &self.token_refresh)
-            .field("gateway_user", &self.gateway_user)
-            .field("saf", &self.saf)
-            .field("saf_file", &self.saf_file)
-            .field("saf_endpoint", &self.saf_endpoint)
-            .field("guards", &self.guards)
-            .field("certificate_mapping", &self.certificate_mapping)
-            .field("delegation", &self.delegation)
-            .field("audit", &self.audit)
-            .field("revocations", &self.revocations)
-            .field("compatibility", &self.compatibility)
-            .field("client_certificates", &self.client_certificates)
-            .field("custom_headers", &self.custom_headers)
-            .field("strip_headers", &self.strip_headers)
-            .field("cookies", &self.cookies)
-            .field("token_lifetime", &self.token_lifetime)
-            .field("timeouts", &self.timeouts)
-            .field("limits", &self.limits)
-            .field("routes", &self.routes)
-            .field("profiles", &self.profiles)
-            .finish()
     }
 }
 
@@ -429,7 +391,11 @@ fn signing_key(field: &Field<'_>) -> Option<SigningKey> {
     }
 }
 
-fn users(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report) -> Vec<(UserId, String)> {
+fn users(
+    zowe: &Zowe<'_>,
+    ours: &PassticketProxy<'_>,
+    report: &Report,
+) -> Vec<(UserId, PasswordHash)> {
     let Some(field) = &ours.users else {
         if !zowe.client_certificates {
             ours.at.warning(

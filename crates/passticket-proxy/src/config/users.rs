@@ -7,13 +7,11 @@
 
 use std::collections::HashMap;
 
-use argon2::password_hash::phc::PasswordHash;
-
 use super::reader::{At, Section};
-use tower_passticket::passticket::UserId;
+use tower_passticket::{api::PasswordHash, passticket::UserId};
 
 /// All users whose entry is right, in the order of the file.
-pub(super) fn read(mut root: Section<'_>) -> Vec<(UserId, String)> {
+pub(super) fn read(mut root: Section<'_>) -> Vec<(UserId, PasswordHash)> {
     let mut users = Vec::new();
     let mut seen: HashMap<UserId, At<'_>> = HashMap::new();
     let remedy = "a user id with the hash of the password in each line below it";
@@ -32,29 +30,17 @@ pub(super) fn read(mut root: Section<'_>) -> Vec<(UserId, String)> {
         }
         seen.insert(user, field.at.clone());
         let Some(hash) = field.text() else { continue };
-        if is_argon2(hash) {
-            users.push((user, hash.to_owned()));
-        } else {
-            // Perhaps it is the password.
-            field.at.error(
+        match hash.parse() {
+            Ok(hash) => users.push((user, hash)),
+            // The value may be the password itself.
+            Err(_) => field.at.error(
                 "is no argon2 hash of a password (not shown); write one like \"$argon2id$v=19$…\", \
                  in quotes",
-            );
+            ),
         }
     }
     root.finish();
     users
-}
-
-/// Whether a login can be checked against it: an argon2 hash that is complete, with parameters
-/// that argon2 takes.
-fn is_argon2(text: &str) -> bool {
-    PasswordHash::new(text).is_ok_and(|hash| {
-        argon2::Algorithm::try_from(hash.algorithm.as_str()).is_ok()
-            && hash.salt.is_some()
-            && hash.hash.is_some()
-            && argon2::Params::try_from(&hash).is_ok()
-    })
 }
 
 #[cfg(test)]
@@ -91,7 +77,7 @@ mod tests {
                 (Ok(users), Ok(want)) => {
                     let names: Vec<_> = users.iter().map(|(user, _)| user.as_str()).collect();
                     assert_eq!(names, want);
-                    assert!(users.iter().all(|(_, hash)| hash == HASH));
+                    assert!(users.iter().all(|(_, hash)| hash.expose() == HASH));
                 }
                 (Err(problems), Err(want)) => {
                     let text = problems.to_string();

@@ -63,8 +63,8 @@ impl World {
             Ok(key + "\n")
         })?;
         world.make_once("users.yml", || {
-            let hash = hash_password(&Password::new(PASSWORD));
-            Ok(format!("users:\n  {USER}: \"{}\"\n", hash.map_err(io::Error::other)?))
+            let hash = hash_password(&Password::new(PASSWORD)).map_err(io::Error::other)?;
+            Ok(format!("users:\n  {USER}: \"{}\"\n", hash.expose()))
         })?;
         world.make_once("saf.yml", || Ok(saf_yml()))?;
         world.make_once("identities.yml", || Ok(identities_yml()))?;
