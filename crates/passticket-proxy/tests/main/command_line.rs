@@ -1,9 +1,5 @@
 //! The command line: what it prints, where, and the exit codes.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::{
     fs,
     io::Write,
@@ -12,7 +8,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use support::{Demo, PROGRAM};
+use crate::support::{Demo, PROGRAM};
 use tempfile::TempDir;
 
 fn run(args: &[&str]) -> Output {

@@ -1,9 +1,5 @@
 //! `serve --demo`, used as a newcomer would: over TLS, with a client that is not ours.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
@@ -11,9 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::support::{Demo, PATIENCE, basic, has_curl};
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
-use support::{Demo, PATIENCE, basic, has_curl};
 
 const NONE: &str = "ZWEAG160E No authentication provided in the request";
 const INVALID: &str = "ZWEAG102E Token is not valid";

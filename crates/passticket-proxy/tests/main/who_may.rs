@@ -1,10 +1,6 @@
 //! Who may do what, and who did: delegated PassTickets, permissions that change, providers that
 //! answer, answer nonsense or do not answer, and the audit.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::{
     convert::Infallible,
     fs,
@@ -16,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::support::{Demo, PATIENCE};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{Request, Response};
@@ -23,7 +20,6 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
-use support::{Demo, PATIENCE};
 use tokio::{net::TcpListener, time::sleep};
 use tower_passticket::{
     identity::PeerCertificate,
