@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod demo;
 mod exit;
+mod loading;
 mod providers;
 mod reload;
 mod serve;

@@ -1,6 +1,6 @@
 //! `serve --config`: the gateway until it is told to end.
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use passticket_proxy::config::Config;
 use tokio::{
@@ -15,19 +15,20 @@ use tower_passticket::{
 };
 
 use crate::{
-    commands::check,
     exit::Exit,
-    reload,
+    loading, reload,
     stack::{self, Stores},
     workers,
 };
 
 pub(crate) fn serve(file: &Path) -> Result<(), Exit> {
-    let config = check::load(file)?;
+    let config = loading::load(file)?;
     let parts = stack::parts(&config).map_err(Exit::usage)?;
     let stores = stack::stores(&config).map_err(Exit::runtime)?;
     runtime()?.block_on(async {
-        let listener = listen(config.listen).await?;
+        let listen = &config.listen;
+        let listener = TcpListener::bind(listen.address).await;
+        let listener = listener.map_err(|error| Exit::runtime(listen.explain(&error)))?;
         run(&config, parts, stores, listener, interrupted()?).await
     })
 }
@@ -36,12 +37,6 @@ pub(crate) fn serve(file: &Path) -> Result<(), Exit> {
 pub(crate) fn runtime() -> Result<Runtime, Exit> {
     let runtime = Builder::new_current_thread().enable_all().build();
     runtime.map_err(|e| Exit::runtime(format!("cannot start: {e}")))
-}
-
-pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Exit> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|e| Exit::runtime(format!("cannot listen on {address}: {e}")))
 }
 
 /// Serves until `shutdown`, then until the requests in flight are answered.

@@ -209,7 +209,7 @@ mod tests {
         });
         let routes = routes.collect();
         drop(services);
-        let problems = match report.conclude(Some(())) {
+        let problems = match report.finish(Some(())) {
             Ok(((), warnings)) => warnings,
             Err(problems) => problems.iter().cloned().collect(),
         };
@@ -358,7 +358,7 @@ additionalServiceMetadata: []
             ),
             lines(
                 &format!("{URL}route: []"),
-                "d:4: services[0].route: is no key that can stand here; did you mean routes?",
+                "d:4: services[0].route: is not a key that can stand here; did you mean routes?",
             ),
         ]);
         for (lines, want) in cases {
@@ -370,8 +370,10 @@ additionalServiceMetadata: []
             read_service(&format!("{URL}{ROUTE}authentication: {{aplid: A, scheme: bypass}}"));
         assert_eq!(
             problems,
-            ["d:5: services[0].authentication.aplid: is no key that can stand here; did you mean \
-              applid?"]
+            [
+                "d:5: services[0].authentication.aplid: is not a key that can stand here; did you mean \
+              applid?"
+            ]
         );
         for id in ["gateway", "a/b"] {
             let (_, problems) = read_text(&format!("services: [{{serviceId: {id}}}]"));

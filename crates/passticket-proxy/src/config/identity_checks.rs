@@ -1,13 +1,13 @@
 //! Puts together what several keys say about who is who and who may do what.
 
 use super::{
-    CertificateMapping, DelegationSettings, IdentityMapping, Zss,
     identities::{self, Identities},
-    passticket_proxy::{MappingBy, PassticketProxy},
+    passticket_proxy::{MapCertificatesBy, PassticketProxy},
     problem::Report,
     reader::Document,
-    secret_file::read_decisive_file,
-    zowe::{Mapper, Zowe},
+    secret_file::read_authorization_file,
+    settings::{CertificateMapping, DelegationSettings, IdentityMapping},
+    zowe::Zowe,
 };
 use tower_passticket::{
     identity::{CertificateMap, Registry},
@@ -17,20 +17,20 @@ use tower_passticket::{
     tls::Verification,
 };
 
-pub(super) struct Who {
+pub(super) struct Identification {
     pub(super) certificate_mapping: CertificateMapping,
     pub(super) delegation: Option<DelegationSettings>,
 }
 
-pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report) -> Who {
-    let registry = zowe.registry.as_ref().and_then(|field| field.parse::<Registry>());
+pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report) -> Identification {
+    let registry = zowe.security.registry.as_ref().and_then(|field| field.parse::<Registry>());
     let Identities { certificates, distributed } = identities(ours, registry.as_ref(), report);
     let certificate_mapping = certificate_mapping(zowe, ours, certificates);
-    let delegation = zowe.delegation.as_ref().and_then(|at| {
+    let delegation = zowe.security.delegation.as_ref().and_then(|at| {
         if zowe.attls.is_some() {
             at.error("takes client certificates, which AT-TLS keeps to itself; write false here or \
                       for attls");
-        } else if !zowe.client_certificates {
+        } else if !zowe.security.client_certificates {
             at.error("takes client certificates; write x509: { enabled: true } beside it, or false");
         }
         if !ours.audit.enabled {
@@ -45,7 +45,7 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
                  passticketProxy.delegation.callers who may be whom",
             );
         }
-        let mapping = match (distributed, &zowe.identity_mapper) {
+        let mapping = match (distributed, &zowe.security.identity_mapper) {
             (Some(map), mapper) => {
                 if let (Some(_), Some(field)) = (mapper, &ours.identities) {
                     field.at.warning(
@@ -55,7 +55,7 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
                 }
                 IdentityMapping::File(map)
             }
-            (None, Some(mapper)) => IdentityMapping::Zss(zss(mapper)),
+            (None, Some(mapper)) => IdentityMapping::Zss(mapper.clone()),
             (None, None) => {
                 at.error(
                     "needs to know whose an e-mail address is; write identities.distributed to a \
@@ -66,7 +66,7 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
         };
         let Some(registry) = registry else {
             // A value that is wrong was reported.
-            if zowe.registry.is_none() {
+            if zowe.security.registry.is_none() {
                 at.error("needs the registry of the e-mail addresses; write it to oidc.registry");
             }
             return None;
@@ -82,11 +82,7 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
         })
     });
     check_verification(zowe, &certificate_mapping, delegation.as_ref());
-    Who { certificate_mapping, delegation }
-}
-
-fn zss(mapper: &Mapper) -> Zss {
-    Zss { address: mapper.address.clone(), user: mapper.user }
+    Identification { certificate_mapping, delegation }
 }
 
 /// Nothing but a key that says so maps by common name where something else was meant: whoever gets
@@ -96,8 +92,10 @@ fn certificate_mapping(
     ours: &PassticketProxy<'_>,
     certificates: Option<CertificateMap>,
 ) -> CertificateMapping {
-    let (by, mapper) = (&ours.certificate_mapping, &zowe.certificate_mapper);
-    if let Some(at) = zowe.internal_mapper.as_ref().filter(|_| zowe.client_certificates) {
+    let (by, mapper) = (&ours.certificate_mapping, &zowe.security.certificate_mapper);
+    if let Some(at) =
+        zowe.security.internal_mapper.as_ref().filter(|_| zowe.security.client_certificates)
+    {
         let instead = match (by, mapper) {
             (Some(_), _) => Some("passticketProxy.certificateMapping"),
             (None, Some(_)) => Some("x509.externalMapperUrl"),
@@ -120,8 +118,8 @@ fn certificate_mapping(
         && certificates.is_some()
     {
         match by {
-            Some((MappingBy::File, _)) => {}
-            None if zowe.client_certificates => field.at.error(
+            Some((MapCertificatesBy::File, _)) => {}
+            None if zowe.security.client_certificates => field.at.error(
                 "has certificates, and nothing says to look at them; write certificateMapping: \
                  file, or remove them",
             ),
@@ -132,7 +130,7 @@ fn certificate_mapping(
         }
     }
     match (by, mapper) {
-        (Some((MappingBy::File, at)), _) => match certificates {
+        (Some((MapCertificatesBy::File, at)), _) => match certificates {
             Some(map) => CertificateMapping::File(map),
             None => {
                 at.error(
@@ -142,15 +140,17 @@ fn certificate_mapping(
                 CertificateMapping::CommonName
             }
         },
-        (Some((MappingBy::Zss, _)) | None, Some(mapper)) => CertificateMapping::Zss(zss(mapper)),
-        (Some((MappingBy::Zss, at)), None) => {
+        (Some((MapCertificatesBy::Zss, _)) | None, Some(mapper)) => {
+            CertificateMapping::Zss(mapper.clone())
+        }
+        (Some((MapCertificatesBy::Zss, at)), None) => {
             at.error(
                 "needs the URL of the mapper; write it to \
                  components.gateway.apiml.security.x509.externalMapperUrl",
             );
             CertificateMapping::CommonName
         }
-        (Some((MappingBy::CommonName, _)) | None, _) => CertificateMapping::CommonName,
+        (Some((MapCertificatesBy::CommonName, _)) | None, _) => CertificateMapping::CommonName,
     }
 }
 
@@ -169,12 +169,12 @@ fn check_verification(
         Verification::Disabled => "whoever answers",
     };
     let mut tokens = Vec::new();
-    if zowe.saf_endpoint.is_some() {
+    if zowe.security.saf_endpoint.is_some() {
         let text = "at authorization.endpoint.url those of all users whose permissions are checked";
         tokens.push(text.to_owned());
     }
     if let CertificateMapping::Zss(zss) = mapping
-        && zowe.client_certificates
+        && zowe.security.client_certificates
     {
         tokens.push(format!("at x509.externalMapperUrl those of {}", zss.user));
     }
@@ -196,7 +196,7 @@ fn identities(
     let Some((field, path)) = ours.identities.as_ref().and_then(|f| Some((f, f.path()?))) else {
         return none;
     };
-    match read_decisive_file(&path) {
+    match read_authorization_file(&path) {
         Ok(bytes) => {
             identities::read(Document::parse(path, &bytes, report).section(report), registry)
         }

@@ -118,16 +118,20 @@
 //! std::fs::write(&path, "passticketProxy:\n  singingKey: jwt.key\n")?;
 //!
 //! let problems = Config::load(&path, &|name| std::env::var(name).ok()).unwrap_err();
-//! let told = problems.iter().find(|problem| problem.line() == Some(2)).unwrap();
-//! assert_eq!(told.key(), "passticketProxy.singingKey");
-//! assert_eq!(told.text(), "is no key that can stand here; did you mean signingKey?");
+//! let told = problems.iter().find(|problem| problem.place().line() == Some(2)).unwrap();
+//! assert_eq!(told.place().key(), "passticketProxy.singingKey");
+//! assert_eq!(told.text(), "is not a key that can stand here; did you mean signingKey?");
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
 mod api_defs;
+mod apiml_security;
+mod encoding;
 mod identities;
 mod identity_checks;
+mod listen;
 mod passticket_proxy;
+mod pem;
 mod problem;
 mod ptktdata;
 mod reader;
@@ -152,18 +156,21 @@ use std::{
 
 use http::HeaderName;
 
-pub use problem::{Problem, Problems};
+pub use listen::Listen;
+pub use problem::{Place, Problem, Problems};
 pub use secret_file::{SecretFileError, read_secret_file};
 pub use settings::{
-    AuditSettings, CertificateMapping, DelegationSettings, Encryption, IdentityMapping, Limits,
-    Timeouts, Zss,
+    AuditSettings, CertificateMapping, DelegationSettings, Encryption, IdentityMapping,
+    LimitSettings, TimeoutSettings, Zss,
 };
 pub use tls_files::TlsFiles;
 
 use passticket_proxy::{PassticketProxy, api_def_files};
+use pem::Wanted;
 use problem::Report;
+use ptktdata::Environment;
 use reader::{At, Document, Field};
-use secret_file::{read_decisive_file, read_public_file};
+use secret_file::{read_authorization_file, read_public_file};
 use tower_passticket::{
     api::{Compatibility, GuardingResources, PasswordHash},
     layer::{CookieNames, CustomHeaders, Routes},
@@ -175,17 +182,14 @@ use tower_passticket::{
 };
 use zowe::Zowe;
 
-/// Looks up an environment variable.
-type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
-
 /// All that an operator decides, checked. See the [module](self).
 ///
 /// `Debug` shows neither keys nor hashes.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Where to listen: `passticketProxy.host` and `components.gateway.port`. Port 0 is any.
-    pub listen: SocketAddr,
+    /// `passticketProxy.host` and `components.gateway.port`.
+    pub listen: Listen,
     /// Who encrypts there: `zowe.network.server.tls.attls`, or the same below
     /// `components.gateway`.
     pub encryption: Encryption,
@@ -240,9 +244,9 @@ pub struct Config {
     /// How long a login lasts: `…security.auth.tokenProperties.expirationInSeconds`.
     pub token_lifetime: Duration,
     /// How long to wait.
-    pub timeouts: Timeouts,
+    pub timeouts: TimeoutSettings,
     /// How much to keep.
-    pub limits: Limits,
+    pub limits: LimitSettings,
     /// The services, from the api-defs that `passticketProxy.apiDefs` names and
     /// `passticketProxy.services`. Every APPLID among them is in [`profiles`](Self::profiles).
     pub routes: Routes,
@@ -271,7 +275,7 @@ impl Config {
     pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
         let report = Report::default();
         let config = load(path, env, &report);
-        let (config, warnings) = report.conclude(config)?;
+        let (config, warnings) = report.finish(config)?;
         Ok(Loaded { config, warnings })
     }
 }
@@ -281,7 +285,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let document = match read_public_file(path) {
         Ok(bytes) => Document::parse(path.to_owned(), &bytes, report),
         Err(error) => {
-            report.error(Problem::new(path, 0, "", &error.to_string()));
+            report.error(Problem::of_file(path, &error.to_string()));
             return None;
         }
     };
@@ -298,7 +302,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         (Some(field), Some(file)) => permissions(file, &field.at, report),
         _ => Vec::new(),
     };
-    let who = identity_checks::read(&zowe, &ours, report);
+    let identification = identity_checks::read(&zowe, &ours, report);
     let audit = match &ours.audit.file {
         Some(field) => field.path(),
         None => Some(path.with_file_name("audit.jsonl")),
@@ -322,45 +326,50 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         );
     }
     identity_checks::check_tickets(&profiles, &routes, &ours);
+    let host = listen::host(ours.host.as_ref(), &listen::resolve);
     if let Some(at) = &zowe.attls
-        && !ours.host.is_loopback()
+        && !host.is_loopback()
     {
         at.warning(format_args!(
-            "makes the gateway serve plain HTTP on {}: unless AT-TLS stands before it, whoever is \
-             between it and a client sees passwords and tokens",
-            ours.host
+            "makes the gateway serve plain HTTP on {host}: without AT-TLS in front of it, passwords \
+             and tokens cross the network in clear text",
         ));
     }
+    let security = zowe.security;
     Some(Config {
-        listen: SocketAddr::new(ours.host, zowe.port),
-        encryption: zowe.encryption,
+        listen: Listen {
+            address: SocketAddr::new(host, zowe.port),
+            port_at: zowe.port_at,
+            host_at: ours.host_at,
+        },
+        encryption: if zowe.attls.is_some() { Encryption::AtTls } else { Encryption::Tls },
         tls: tls?,
         verify: zowe.verify,
         signing_key: signing_key?,
         users,
-        pats: zowe.pats,
+        pats: security.pats,
         max_validity: ours.max_validity,
         evict_every: ours.evict_every,
-        token_refresh: zowe.token_refresh,
+        token_refresh: security.token_refresh,
         gateway_user: ours.gateway_user,
         saf: FileSaf::new(profiles),
         saf_file,
-        saf_endpoint: zowe.saf_endpoint,
-        guards: zowe.guards,
-        certificate_mapping: who.certificate_mapping,
-        delegation: who.delegation,
+        saf_endpoint: security.saf_endpoint,
+        guards: security.guards,
+        certificate_mapping: identification.certificate_mapping,
+        delegation: identification.delegation,
         audit: match (ours.audit.enabled, ours.audit.options) {
             (true, options) => Some(AuditSettings { file: audit?, options }),
             (false, _) => None,
         },
         revocations: revocations?,
         compatibility: ours.compatibility,
-        client_certificates: zowe.client_certificates,
-        custom_headers: zowe.custom_headers,
-        strip_headers: zowe.strip_headers,
-        cookies: zowe.cookies,
-        token_lifetime: zowe.token_lifetime,
-        timeouts: Timeouts {
+        client_certificates: security.client_certificates,
+        custom_headers: security.custom_headers,
+        strip_headers: security.strip_headers,
+        cookies: security.cookies,
+        token_lifetime: security.token_lifetime,
+        timeouts: TimeoutSettings {
             connect: zowe.timeout,
             response: zowe.timeout,
             handshake: ours.handshake,
@@ -385,7 +394,9 @@ fn signing_key(field: &Field<'_>) -> Option<SigningKey> {
     match SigningKey::from_pem(&pem) {
         Ok(key) => Some(key),
         Err(error) => {
-            field.at.error(format_args!("{} {error}", path.display()));
+            let text = pem::explain(&pem, &path, Wanted::PrivateKey);
+            let text = text.unwrap_or_else(|| error.to_string());
+            field.at.error(format_args!("{} {text}", path.display()));
             None
         }
     }
@@ -397,7 +408,7 @@ fn users(
     report: &Report,
 ) -> Vec<(UserId, PasswordHash)> {
     let Some(field) = &ours.users else {
-        if !zowe.client_certificates {
+        if !zowe.security.client_certificates {
             ours.at.warning(
                 "names no users and client certificates are off, so nobody can log in; write \
                  users: PATH, or enable x509",
@@ -416,7 +427,7 @@ fn users(
 }
 
 fn permissions(file: &Path, at: &At<'_>, report: &Report) -> Vec<Profile> {
-    match read_decisive_file(file) {
+    match read_authorization_file(file) {
         Ok(bytes) => saf::read(Document::parse(file.to_owned(), &bytes, report).section(report)),
         Err(error) => {
             at.error(error);
@@ -431,17 +442,17 @@ fn permissions(file: &Path, at: &At<'_>, report: &Report) -> Vec<Profile> {
 /// [`Problems`] has everything that is wrong with it.
 pub fn read_permissions(file: &Path) -> Result<Vec<Profile>, Problems> {
     let report = Report::default();
-    let profiles = match read_decisive_file(file) {
+    let profiles = match read_authorization_file(file) {
         Ok(bytes) => {
             let document = Document::parse(file.to_owned(), &bytes, &report);
             Some(saf::read(document.section(&report)))
         }
         Err(error) => {
-            report.error(Problem::new(file, 0, "", &error.to_string()));
+            report.error(Problem::of_file(file, &error.to_string()));
             None
         }
     };
-    report.conclude(profiles).map(|(profiles, _)| profiles)
+    report.finish(profiles).map(|(profiles, _)| profiles)
 }
 
 /// The api-defs, each file once.

@@ -64,8 +64,8 @@ mod tests {
         let report = Report::default();
         let document = Document::parse("s".into(), yaml.as_bytes(), &report);
         let saf = read(document.section(&report));
-        let concluded = report.conclude(Some(saf));
-        concluded.map(|(saf, _)| FileSaf::new(saf)).map_err(|problems| problems.to_string())
+        let finished = report.finish(Some(saf));
+        finished.map(|(saf, _)| FileSaf::new(saf)).map_err(|problems| problems.to_string())
     }
 
     #[test]
@@ -129,7 +129,7 @@ mod tests {
                 "s:2: safAccess.A.R*S: the profile \"R*S\" has",
             ),
             ("safAccess:\n  A: {R: [USER]}", "safAccess.A.R: must be a mapping"),
-            ("safAccess: {A: {R: }}\nx: 1", "s:2: x: is no key that can stand here"),
+            ("safAccess: {A: {R: }}\nx: 1", "s:2: x: is not a key that can stand here"),
         ] {
             let problems = read_text(yaml).unwrap_err();
             assert!(problems.contains(want), "{yaml}: {problems}");

@@ -49,7 +49,7 @@ pub(super) fn read_public_file(path: &Path) -> Result<Vec<u8>, SecretFileError> 
 }
 
 /// Reads a file that says who is who, or who may do what: anybody may read it, but not write it.
-pub(super) fn read_decisive_file(path: &Path) -> Result<Vec<u8>, SecretFileError> {
+pub(super) fn read_authorization_file(path: &Path) -> Result<Vec<u8>, SecretFileError> {
     Ok(std::mem::take(&mut *read(path, Guard::NotForOthersToWrite)?))
 }
 
@@ -229,7 +229,7 @@ mod tests {
             (0o666, false),
         ] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            match read_decisive_file(&path) {
+            match read_authorization_file(&path) {
                 Ok(content) => assert!(good && content == b"safAccess:", "{mode:o}"),
                 Err(error) => {
                     assert!(!good, "{mode:o}: {error}");

@@ -114,7 +114,8 @@ fn the_annotated_example_loads() {
     let setup = Setup::new();
     let Loaded { config, warnings } = setup.load().unwrap();
     assert_eq!(warnings, []);
-    assert_eq!(config.listen, "127.0.0.1:7554".parse().unwrap());
+    assert_eq!(config.listen.address, "127.0.0.1:7554".parse().unwrap());
+    assert_eq!(config.listen.port_at.line(), Some(11));
     assert_eq!(config.encryption, Encryption::Tls);
     assert_eq!(config.tls.certificate, CERTIFICATE.as_bytes());
     assert_eq!(config.tls.key.as_slice(), KEY.serialize_pem().as_bytes());
@@ -142,12 +143,12 @@ fn the_annotated_example_loads() {
     assert_eq!(delegation.calls_per_minute.map(NonZeroU32::get), Some(60));
     assert_eq!(config.audit.as_ref().unwrap().file, setup.0.path().join("audit.jsonl"));
     assert_eq!(config.strip_headers, ["x-zowe-user", "x-zowe-passticket"]);
-    let seconds = |timeouts: Timeouts| {
-        let Timeouts { connect, response, handshake, drain, provider } = timeouts;
+    let seconds = |timeouts: TimeoutSettings| {
+        let TimeoutSettings { connect, response, handshake, drain, provider } = timeouts;
         [connect, response, handshake, drain, provider].map(|timeout| timeout.as_secs())
     };
     assert_eq!(seconds(config.timeouts), [60, 60, 10, 30, 5]);
-    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.limits, LimitSettings::default());
 
     let route = |path| {
         let route = config.routes.find(path).unwrap();
@@ -188,7 +189,7 @@ fn at_tls_is_plain_http_that_should_not_be_reached_otherwise() {
     setup.edit("host: 127.0.0.1", "#");
     let problems = setup.problems();
     let want = "zowe.yaml:2: zowe.network.server.tls.attls: makes the gateway serve plain HTTP on \
-                0.0.0.0: unless AT-TLS stands before it, whoever is between";
+                0.0.0.0: without AT-TLS in front of it, passwords";
     assert!(problems.iter().any(|problem| problem.starts_with(want)), "{problems:?}");
 }
 
@@ -205,10 +206,10 @@ fn every_kind_of_problem_is_told_at_its_place() {
             ],
         ),
         (
-            |s| s.edit("host: 127.0.0.1", "host: localhost"),
+            |s| s.edit("host: 127.0.0.1", "host: localhost:7554"),
             &[
-                "zowe.yaml:35: passticketProxy.host: \"localhost\" is no IP address; write one like \
-               127.0.0.1, or 0.0.0.0 for all",
+                "zowe.yaml:35: passticketProxy.host: \"localhost:7554\" is neither an IP address nor \
+               a host name; write one like 127.0.0.1 or localhost, or 0.0.0.0 for all addresses",
             ],
         ),
         (
@@ -344,7 +345,7 @@ fn every_kind_of_problem_is_told_at_its_place() {
                     "      - certificate: {issuer: CN=CA}\n        user: OPERATOR",
                 );
             },
-            &["passticketProxy.delegation.callers[1]: must say who calls; write user, or"],
+            &["passticketProxy.delegation.callers[1]: does not name one caller; write either"],
         ),
         (
             |s| s.edit("OU=Agents,O=Example", "Agents"),
@@ -401,7 +402,9 @@ fn every_kind_of_problem_is_told_at_its_place() {
         ),
         (
             |s| s.write("tls/server.pem", INVALID_CERTIFICATE, 0o644),
-            &["zowe.yaml:5: zowe.certificate.pem.certificate: is no certificate that TLS can use"],
+            &[
+                "zowe.yaml:5: zowe.certificate.pem.certificate: is not a certificate that TLS can use",
+            ],
         ),
         (
             |s| s.edit("[api-defs]", "[api-defs, api-defs/dc.yml, gone]"),
@@ -410,12 +413,14 @@ fn every_kind_of_problem_is_told_at_its_place() {
         (|s| s.edit("[api-defs]", "api-defs"), &[]),
         (
             |s| s.edit("passticketProxy:", "passticketProxy:\n  signing-key: x"),
-            &["zowe.yaml:35: passticketProxy.signing-key: is no key that can stand here; did you \
-               mean signingKey?"],
+            &[
+                "zowe.yaml:35: passticketProxy.signing-key: is not a key that can stand here; did you \
+               mean signingKey?",
+            ],
         ),
         (
             |s| s.edit("{ env: ADMAPPL_KEY }", LEGACY),
-            &["zowe.yaml:77: passticketProxy.ptktdata[1].key: a key does not stand in the \
+            &["zowe.yaml:77: passticketProxy.ptktdata[1].key: a key must not be in the \
                configuration; write { file: PATH }"],
         ),
         // Warnings.
@@ -580,7 +585,7 @@ fn whose_tokens_go_to_whoever_answers_is_told() {
 fn all_problems_of_all_files_are_told_at_once() {
     let setup = Setup::new();
     setup.edit("port: 7554", "port: 70000");
-    setup.edit("host: 127.0.0.1", "host: here");
+    setup.edit("host: 127.0.0.1", "host: over there");
     setup.edit("drainSeconds: 30", "drainSeconds: soon");
     setup.edit("cachedTokens: 10000", "cachedTokens: 99");
     setup.edit("rememberedTickets: 4096", "rememberedTicket: 4096");
@@ -596,10 +601,10 @@ fn all_problems_of_all_files_are_told_at_once() {
         "zowe.yaml:74: passticketProxy.ptktdata[0].key: ",
         "zowe.yaml:83: passticketProxy.timeouts.drainSeconds: ",
         "zowe.yaml:85: passticketProxy.limits.cachedTokens: \"99\" does not fit; write a number from ",
-        "zowe.yaml:86: passticketProxy.limits.rememberedTicket: is no key that can stand here; did ",
+        "zowe.yaml:86: passticketProxy.limits.rememberedTicket: is not a key that can stand here; did ",
         "users.yml:1: users.USER: ",
         "api-defs/dc.yml:6: services[0].authentication.scheme: is missing; ",
-        "api-defs/dc.yml:6: services[0].authentication.schema: is no key that can stand here; did ",
+        "api-defs/dc.yml:6: services[0].authentication.schema: is not a key that can stand here; did ",
     ];
     assert_eq!(problems.len(), starts.len(), "{problems:#?}");
     for (problem, start) in problems.iter().zip(starts) {
@@ -620,7 +625,7 @@ fn what_may_be_left_out_has_its_default() {
     assert_eq!(config.revocations, setup.0.path().join("revocations.redb"));
     assert_eq!(config.compatibility, Compatibility::ZoweV3);
     assert_eq!(config.max_validity.days(), 30);
-    assert_eq!(config.limits.cached_tokens, Limits::default().cached_tokens);
+    assert_eq!(config.limits.cached_tokens, LimitSettings::default().cached_tokens);
     assert_eq!(config.limits.connections.get(), 64);
     let user = UserId::new("USER").unwrap();
     let saf = config.saf.try_check_now(&user, "ZOWE", "APIML.SERVICES", AccessLevel::Read);
@@ -632,7 +637,7 @@ fn without_a_file_there_is_one_problem() {
     let error = Config::load(Path::new("/gone/zowe.yaml"), &|_| None).unwrap_err();
     let text = error.to_string();
     assert!(text.starts_with("/gone/zowe.yaml: cannot read /gone/zowe.yaml: "), "{text}");
-    assert_eq!(error.iter().next().unwrap().line(), None);
+    assert_eq!(error.iter().next().unwrap().place().line(), None);
 }
 
 /// Walks `yaml` as a zowe.yaml, an api-def and the files of users, permissions and identities.
@@ -651,7 +656,7 @@ fn walk(yaml: &str) {
     saf::read(section());
     let services = api_defs::read(section());
     routes::assemble(services, &ours.overrides, ours.on_failure, &ours.entries, &ours.ptktdata);
-    if let Err(problems) = report.conclude(Some(())) {
+    if let Err(problems) = report.finish(Some(())) {
         for problem in problems.iter() {
             assert!(!problem.to_string().contains('\n'));
         }

@@ -72,7 +72,7 @@ mod tests {
             let yaml = format!("users:\n  {entries}\n");
             let document = Document::parse("u".into(), yaml.as_bytes(), &report);
             let users = read(document.section(&report));
-            let got = report.conclude(Some(users)).map(|(users, _)| users);
+            let got = report.finish(Some(users)).map(|(users, _)| users);
             match (got, want) {
                 (Ok(users), Ok(want)) => {
                     let names: Vec<_> = users.iter().map(|(user, _)| user.as_str()).collect();

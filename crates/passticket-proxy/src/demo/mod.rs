@@ -9,12 +9,13 @@ mod world;
 
 use std::{env, net::Ipv4Addr, path::Path};
 
+use tokio::net::TcpListener;
 use tower_passticket::{passticket::Applid, tls::Server};
 
 use crate::{
-    commands::check,
     exit::Exit,
-    serve::{interrupted, listen, run, runtime},
+    loading,
+    serve::{interrupted, run, runtime},
     stack,
     terminal::say,
 };
@@ -29,21 +30,14 @@ pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Exit> {
         .map_err(|e| Exit::runtime(format!("cannot make the demonstration: {e}")))?;
     runtime()?.block_on(async {
         // Both listen before anything is printed: what is printed works at once.
-        let southbound = listen((Ipv4Addr::LOCALHOST, 0).into()).await?;
-        let northbound =
-            listen((Ipv4Addr::LOCALHOST, port).into()).await.map_err(|failure| match failure {
-                Exit::Runtime(what) => {
-                    Exit::Runtime(format!("{what}; choose another port with --port"))
-                }
-                other => other,
-            })?;
-        let address =
-            |listener: &tokio::net::TcpListener| listener.local_addr().map_err(Exit::runtime);
+        let southbound = listen(0).await?;
+        let northbound = listen(port).await?;
+        let address = |listener: &TcpListener| listener.local_addr().map_err(Exit::runtime);
         let (gateway, service) = (address(&northbound)?, address(&southbound)?);
         world
             .configure(gateway.port(), service.port())
             .map_err(|e| Exit::runtime(format!("cannot write the configuration: {e}")))?;
-        let config = check::load(&world.zowe_yaml())?;
+        let config = loading::load(&world.zowe_yaml())?;
         let parts = stack::parts(&config).map_err(Exit::usage)?;
         let stores = stack::stores(&config).map_err(Exit::runtime)?;
 
@@ -62,5 +56,14 @@ pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Exit> {
         // Not before: requests in flight need it.
         zos.abort();
         ended
+    })
+}
+
+async fn listen(port: u16) -> Result<TcpListener, Exit> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
+    listener.map_err(|error| {
+        Exit::runtime(format!(
+            "cannot listen on 127.0.0.1:{port}: {error}; choose another port with --port, 0 for any"
+        ))
     })
 }
