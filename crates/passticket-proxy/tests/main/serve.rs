@@ -231,3 +231,10 @@ async fn behind_at_tls_it_serves_plain_http() {
     let cookie = response.headers()["set-cookie"].to_str().unwrap();
     assert!(cookie.contains("Secure"), "{cookie}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_name_is_resolved() {
+    let gateway = Demo::reconfigured(|yaml| yaml.replace("host: 127.0.0.1", "host: localhost"));
+    let health = gateway.client().get(gateway.at("/application/health")).send().await.unwrap();
+    assert_eq!(health.status(), 200);
+}
