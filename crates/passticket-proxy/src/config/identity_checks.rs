@@ -1,4 +1,4 @@
-//! Puts together what several keys say about who is who and who may do what.
+//! Checks of several keys together: identity mapping, delegation, permissions for PassTickets.
 
 use super::{
     identities::{self, Identities},
@@ -28,10 +28,12 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
     let certificate_mapping = certificate_mapping(zowe, ours, certificates);
     let delegation = zowe.security.delegation.as_ref().and_then(|at| {
         if zowe.attls.is_some() {
-            at.error("takes client certificates, which AT-TLS keeps to itself; write false here or \
-                      for attls");
+            at.error(
+                "needs client certificates, which AT-TLS does not pass on; write false here or for \
+                 attls",
+            );
         } else if !zowe.security.client_certificates {
-            at.error("takes client certificates; write x509: { enabled: true } beside it, or false");
+            at.error("needs client certificates; write x509: { enabled: true } beside it, or false");
         }
         if !ours.audit.enabled {
             ours.audit.at.error(
@@ -41,16 +43,16 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
         }
         if ours.delegation.grants.is_none() {
             at.warning(
-                "lets whoever has READ on the guarding resource be any user; write to \
-                 passticketProxy.delegation.callers who may be whom",
+                "lets each caller with READ on the guarding resource obtain PassTickets for every \
+                 user; write callers with their users to passticketProxy.delegation.callers",
             );
         }
         let mapping = match (distributed, &zowe.security.identity_mapper) {
             (Some(map), mapper) => {
                 if let (Some(_), Some(field)) = (mapper, &ours.identities) {
                     field.at.warning(
-                        "has identities.distributed, so oidc.identityMapperUrl is not asked; \
-                         remove one of them",
+                        "has identities.distributed, so oidc.identityMapperUrl is not used; remove \
+                         one of them",
                     );
                 }
                 IdentityMapping::File(map)
@@ -58,14 +60,14 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
             (None, Some(mapper)) => IdentityMapping::Zss(mapper.clone()),
             (None, None) => {
                 at.error(
-                    "needs to know whose an e-mail address is; write identities.distributed to a \
-                     file and its path to passticketProxy.identities, or a URL to oidc.identityMapperUrl",
+                    "needs a mapping of e-mail addresses; write identities.distributed to a file and \
+                     its path to passticketProxy.identities, or a URL to oidc.identityMapperUrl",
                 );
                 return None;
             }
         };
         let Some(registry) = registry else {
-            // A value that is wrong was reported.
+            // A wrong value was reported.
             if zowe.security.registry.is_none() {
                 at.error("needs the registry of the e-mail addresses; write it to oidc.registry");
             }
@@ -85,8 +87,8 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
     Identification { certificate_mapping, delegation }
 }
 
-/// Nothing but a key that says so maps by common name where something else was meant: whoever gets
-/// a certificate of a user's name would be that user.
+/// Falls back to the common name only where no key asks for another mapping. With the common name,
+/// a certificate with the name of a user makes its holder that user.
 fn certificate_mapping(
     zowe: &Zowe<'_>,
     ours: &PassticketProxy<'_>,
@@ -103,14 +105,13 @@ fn certificate_mapping(
         };
         match instead {
             Some(key) => at.warning(format_args!(
-                "asks RACF itself in Zowe, which cannot be done here; {key} says whose \
-                 certificates are"
+                "makes Zowe ask RACF itself, which this program cannot; {key} decides how \
+                 certificates are mapped"
             )),
             None => at.error(
-                "asks RACF itself in Zowe, which cannot be done here; write \
-                 passticketProxy.certificateMapping: common-name (whoever has a certificate with \
-                 CN=IBMUSER from an authority of certificateAuthorities is then IBMUSER), file or \
-                 zss",
+                "makes Zowe ask RACF itself, which this program cannot; write \
+                 passticketProxy.certificateMapping: file, zss or common-name (then the holder of a \
+                 certificate with CN=IBMUSER, from any of certificateAuthorities, is IBMUSER)",
             ),
         }
     }
@@ -120,12 +121,12 @@ fn certificate_mapping(
         match by {
             Some((MapCertificatesBy::File, _)) => {}
             None if zowe.security.client_certificates => field.at.error(
-                "has certificates, and nothing says to look at them; write certificateMapping: \
-                 file, or remove them",
+                "has certificates, but certificateMapping does not use them; write \
+                 certificateMapping: file, or remove them",
             ),
             Some(_) | None => field.at.warning(
-                "has certificates, which are not looked at; write certificateMapping: file, or \
-                 remove them",
+                "has certificates, which are not used; write certificateMapping: file, or remove \
+                 them",
             ),
         }
     }
@@ -154,36 +155,35 @@ fn certificate_mapping(
     }
 }
 
-/// Tells whose tokens go to services whose certificates are not verified as they should be.
+/// Warns if tokens are sent to services whose certificates are not strictly verified.
 fn check_verification(
     zowe: &Zowe<'_>,
     mapping: &CertificateMapping,
     delegation: Option<&DelegationSettings>,
 ) {
     let Some(at) = &zowe.verify_at else { return };
-    let whoever = match zowe.verify {
+    let server = match zowe.verify {
         Verification::Strict => return,
-        Verification::NonStrict => {
-            "whoever has a certificate of certificateAuthorities and answers"
-        }
-        Verification::Disabled => "whoever answers",
+        Verification::NonStrict => "any server with a certificate of certificateAuthorities",
+        Verification::Disabled => "any server",
     };
     let mut tokens = Vec::new();
     if zowe.security.saf_endpoint.is_some() {
-        let text = "at authorization.endpoint.url those of all users whose permissions are checked";
+        let text =
+            "for authorization.endpoint.url those of all users whose permissions are checked";
         tokens.push(text.to_owned());
     }
     if let CertificateMapping::Zss(zss) = mapping
         && zowe.security.client_certificates
     {
-        tokens.push(format!("at x509.externalMapperUrl those of {}", zss.user));
+        tokens.push(format!("for x509.externalMapperUrl those of {}", zss.user));
     }
     if let Some(DelegationSettings { mapping: IdentityMapping::Zss(zss), .. }) = delegation {
-        tokens.push(format!("at oidc.identityMapperUrl those of {}", zss.user));
+        tokens.push(format!("for oidc.identityMapperUrl those of {}", zss.user));
     }
     if !tokens.is_empty() {
         let tokens = tokens.join(", ");
-        at.warning(format_args!("lets {whoever} have tokens, {tokens}; write STRICT"));
+        at.warning(format_args!("lets {server} receive tokens, {tokens}; write STRICT"));
     }
 }
 
@@ -207,7 +207,7 @@ fn identities(
     }
 }
 
-/// Tells for which APPLIDs of services nobody will get a ticket.
+/// Warns of APPLIDs of services for which the gateway may not make PassTickets.
 pub(super) fn check_tickets(profiles: &[Profile], routes: &Routes, ours: &PassticketProxy<'_>) {
     let gateway = ours.gateway_user;
     let mut applids: Vec<Applid> = routes
@@ -231,9 +231,9 @@ pub(super) fn check_tickets(profiles: &[Profile], routes: &Routes, ours: &Passti
         if !profiles.iter().any(permits) {
             let at = ours.saf.as_ref().map_or(&ours.at, |field| &field.at);
             at.warning(format_args!(
-                "gives {gateway} no UPDATE on {prefix}* in class PTKTDATA, so there is no \
-                 PassTicket for {applid}; write to the file that saf names, below safAccess: \
-                 PTKTDATA: {{ {prefix}*: {{ UPDATE: [{gateway}] }} }}"
+                "gives {gateway} no UPDATE on {prefix}* in class PTKTDATA, so the gateway makes no \
+                 PassTicket for {applid}; write to the file of saf, below safAccess: PTKTDATA: {{ \
+                 {prefix}*: {{ UPDATE: [{gateway}] }} }}"
             ));
         }
     }

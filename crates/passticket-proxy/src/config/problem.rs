@@ -232,7 +232,7 @@ const LONGEST: usize = 80;
 fn cut(text: &str) -> String {
     let mut short: String = text.chars().take(LONGEST).collect();
     if short.len() < text.len() {
-        short.push('…');
+        short.push_str("...");
     }
     short
 }

@@ -40,7 +40,7 @@ pub(super) fn read<'a>(
 
         if let Some((applid, at)) = &applid {
             if let Some(first) = entries.get(applid) {
-                at.error(format_args!("{applid} has an entry already, in {first}; remove one"));
+                at.error(format_args!("{applid} already has an entry, in {first}; remove one"));
                 continue;
             }
             entries.insert(*applid, at.clone());
@@ -247,7 +247,7 @@ mod tests {
             (
                 "{applid: A, algorithm: legacy, key: {file: good}}, \
                  {applid: a, algorithm: legacy, key: {file: good}}",
-                &["l[1].applid: A has an entry already, in "],
+                &["l[1].applid: A already has an entry, in "],
             ),
         ] {
             let report = Report::default();

@@ -1,23 +1,10 @@
-//! The file of permissions, `passticketProxy.saf`, in the form of Zowe's `saf.yml` (zowe-endpoints
-//! §6.4), where a resource may also be a generic profile of RACF.
-//!
-//! ```yaml
-//! safAccess:
-//!   ZOWE:
-//!     APIML.SERVICES:
-//!       READ:
-//!         - USER
-//!   PTKTDATA:
-//!     IRRPTAUTH.ZOWEAPPL.*:
-//!       UPDATE:
-//!         - ZWESVUSR
-//!     IRRPTAUTH.ZOWEAPPL.IBMUSER:    # nobody
-//! ```
+//! The file of permissions, `passticketProxy.saf`: `examples/saf.yml`. It has the form of Zowe's
+//! `saf.yml` (docs/reference/identity-and-saf.md#saf-file); a resource may also be a generic profile.
 
 use super::reader::Section;
 use tower_passticket::saf::{AccessLevel, Profile, ProfileName};
 
-/// All profiles that are right.
+/// The profiles that have no problem.
 pub(super) fn read(mut root: Section<'_>) -> Vec<Profile> {
     let mut profiles = Vec::new();
     let remedy = "classes, with their resources, levels and users below them";
@@ -69,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_of_zowe_is_read() {
+    fn the_form_of_zowe_is_read() {
         let saf = read_text(
             "safAccess:
   FACILITY:
@@ -117,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_at_its_place() {
+    fn problems_are_reported_at_their_places() {
         for (yaml, want) in [
             ("{}", "s:1: safAccess: is missing; write classes, with"),
             ("safAccess:", "s:1: safAccess: is empty; write classes"),

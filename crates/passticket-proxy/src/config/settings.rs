@@ -31,7 +31,7 @@ pub enum CertificateMapping {
     CommonName,
     /// By the file of `passticketProxy.identities`.
     File(CertificateMap),
-    /// By a request to ZSS: `…security.x509.externalMapperUrl` and `externalMapperUser`.
+    /// By a request to ZSS: `...security.x509.externalMapperUrl` and `externalMapperUser`.
     Zss(Zss),
 }
 
@@ -40,7 +40,7 @@ pub enum CertificateMapping {
 pub enum IdentityMapping {
     /// By the file of `passticketProxy.identities`.
     File(DistributedMap),
-    /// By a request to ZSS: `…security.oidc.identityMapperUrl` and `identityMapperUser`.
+    /// By a request to ZSS: `...security.oidc.identityMapperUrl` and `identityMapperUser`.
     Zss(Zss),
 }
 
@@ -58,7 +58,7 @@ pub struct Zss {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DelegationSettings {
-    /// The registry of the e-mail addresses: `…security.oidc.registry`.
+    /// The registry of the e-mail addresses: `...security.oidc.registry`.
     pub registry: Registry,
     /// How an address is mapped.
     pub mapping: IdentityMapping,

@@ -1,20 +1,15 @@
-//! The file of users and the hashes of their passwords, `passticketProxy.users`.
-//!
-//! ```yaml
-//! users:
-//!   USER: "$argon2id$v=19$m=19456,t=2,p=1$c29tZSBzYWx0$…"
-//! ```
+//! The file of users and their password hashes, `passticketProxy.users`: `examples/users.yml`.
 
 use std::collections::HashMap;
 
 use super::reader::{At, Section};
 use tower_passticket::{api::PasswordHash, passticket::UserId};
 
-/// All users whose entry is right, in the order of the file.
+/// The users whose entries have no problem, in the order of the file.
 pub(super) fn read(mut root: Section<'_>) -> Vec<(UserId, PasswordHash)> {
     let mut users = Vec::new();
     let mut seen: HashMap<UserId, At<'_>> = HashMap::new();
-    let remedy = "a user id with the hash of the password in each line below it";
+    let remedy = "users in the lines below it, as passticket-proxy passwd prints them";
     let entries = root.required("users", remedy).map(|field| field.section().fields());
     for (name, field) in entries.unwrap_or_default() {
         let user = match UserId::new(name) {
@@ -25,7 +20,7 @@ pub(super) fn read(mut root: Section<'_>) -> Vec<(UserId, PasswordHash)> {
             }
         };
         if let Some(first) = seen.get(&user) {
-            field.at.error(format_args!("{user} has an entry already, in {first}; remove one"));
+            field.at.error(format_args!("{user} already has an entry, in {first}; remove one"));
             continue;
         }
         seen.insert(user, field.at.clone());
@@ -34,8 +29,7 @@ pub(super) fn read(mut root: Section<'_>) -> Vec<(UserId, PasswordHash)> {
             Ok(hash) => users.push((user, hash)),
             // The value may be the password itself.
             Err(_) => field.at.error(
-                "is no argon2 hash of a password (not shown); write one like \"$argon2id$v=19$…\", \
-                 in quotes",
+                "is not an Argon2 hash (not shown); write the line that passticket-proxy passwd prints",
             ),
         }
     }
@@ -52,12 +46,12 @@ mod tests {
 
     #[test]
     fn entries_become_users_or_problems() {
-        let not_a_hash = ": is no argon2 hash of a password (not shown); write one like";
+        let not_a_hash = ": is not an Argon2 hash (not shown); write the line that";
         for (entries, want) in [
             (format!("user: '{HASH}'\n  apimtst: '{HASH}'"), Ok(vec!["USER", "APIMTST"])),
             (
                 format!("USER: '{HASH}'\n  user: '{HASH}'"),
-                Err(": USER has an entry already, in u:2"),
+                Err(": USER already has an entry, in u:2"),
             ),
             (format!("USER: '{HASH}'\n  USER: '{HASH}'"), Err(": stands here for the second time")),
             (format!("john.doe: '{HASH}'"), Err(": user id \"john.doe\" has the character '.'")),
@@ -66,7 +60,7 @@ mod tests {
             (format!("USER: '{}'", HASH.replace("m=16", "m=1")), Err(not_a_hash)),
             ("USER: $argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHQ".to_owned(), Err(not_a_hash)),
             ("USER: [a]".to_owned(), Err(": must be a single value")),
-            (String::new(), Err("u:1: users: is empty; write a user id")),
+            (String::new(), Err("u:1: users: is empty; write users in")),
         ] {
             let report = Report::default();
             let yaml = format!("users:\n  {entries}\n");
