@@ -1,4 +1,4 @@
-//! `passticket-proxy`: z/OS single sign-on in front of HTTP services.
+//! `passticket-proxy`: a gateway for z/OS single sign-on.
 
 mod cli;
 mod commands;

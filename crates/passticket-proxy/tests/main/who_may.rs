@@ -123,7 +123,7 @@ async fn a_change_of_permissions_counts_and_a_broken_file_changes_nothing() {
     let path = demo.directory.join("saf.yml");
     let good = fs::read_to_string(&path).unwrap();
     fs::write(&path, good.replace("IRRPTAUTH.ZOWEAPPL.*", "IRRPTAUTH.ZOWEAPPL.O*")).unwrap();
-    demo.program.logged("permissions read again");
+    demo.program.logged("permissions reloaded");
     let told = failure(&demo).await.unwrap();
     let text = "ZWEAG141E The generation of the PassTicket failed. Reason: Not authorized to use";
     assert!(told.starts_with(text), "{told}");
@@ -132,7 +132,7 @@ async fn a_change_of_permissions_counts_and_a_broken_file_changes_nothing() {
         assert!(line.contains(part), "{line}");
     }
     fs::write(&path, "safAccess: [").unwrap();
-    demo.program.logged("permissions stay as they were");
+    demo.program.logged("permissions not reloaded");
     assert!(failure(&demo).await.is_some());
     fs::write(&path, good).unwrap();
     let deadline = Instant::now() + PATIENCE;
