@@ -6,8 +6,8 @@
 mod support;
 
 mod auth_api;
+mod authorization;
 mod command_line;
 mod demo;
 mod esm;
 mod serve;
-mod who_may;
