@@ -1,4 +1,4 @@
-//! Users with Argon2 hashes of their passwords (RFC 9106).
+//! A login provider for users whose password hashes are at hand.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -8,64 +8,80 @@ use std::{
     thread,
 };
 
-use argon2::{
-    Algorithm, Argon2, Params, PasswordHash, PasswordHasher, PasswordVerifier, Version,
-    password_hash,
-};
+use argon2::password_hash;
 use tokio::{sync::Semaphore, task};
 
-use super::provider::{LoginError, LoginFuture, LoginProvider, Password};
+use super::{
+    password_hash::PasswordHash,
+    provider::{LoginError, LoginFuture, LoginProvider, Password},
+};
 use crate::passticket::UserId;
 
-/// Users whose password hashes somebody has read from a file.
+/// Login provider for users whose password hashes were read from a file.
 ///
-/// A hash is a PHC string (`$argon2id$v=19$m=19456,t=2,p=1$…`), as [`hash_password`] makes them.
-/// Hashing is meant to be slow: it runs on tokio's blocking pool, on half of the cores at the most,
-/// and further logins wait. A user that does not exist costs as much time as the costliest hash, so
-/// give all users the same parameters. Needs a tokio runtime to run in.
+/// Hashing is slow by design. It runs on tokio's blocking pool, on at most half of the cores, and
+/// further logins wait. A login of an unknown user costs as much time as the costliest hash, so
+/// give all users the same parameters. Needs a tokio runtime.
+///
+/// ```
+/// use tower_passticket::{
+///     api::{FileLogin, LoginError, LoginProvider, Password, hash_password},
+///     passticket::UserId,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let user = UserId::new("USER")?;
+/// let login = FileLogin::new([(user, hash_password(&Password::new("validPassword"))?)])?;
+///
+/// assert_eq!(login.login(user, Password::new("validPassword")).await, Ok(user));
+/// let wrong = login.login(user, Password::new("wrong")).await;
+/// assert_eq!(wrong, Err(LoginError::WrongCredentials));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct FileLogin {
     users: Arc<HashMap<UserId, Arc<PasswordHash>>>,
-    /// What stands in for the hash of a user that does not exist: the costliest there is.
+    /// Checked instead of the hash of an unknown user: the costliest of all.
     decoy: Option<Arc<PasswordHash>>,
     running: Arc<Semaphore>,
 }
 
 impl FileLogin {
-    /// Takes users and the PHC strings of their passwords.
+    /// Takes each user and the hash of their password.
     ///
     /// # Errors
-    /// [`FileLoginError`] names the user whose hash cannot be checked, or who is there twice.
-    pub fn new(users: impl IntoIterator<Item = (UserId, String)>) -> Result<Self, FileLoginError> {
+    /// [`FileLoginError::DuplicateUser`] names a user who is listed twice.
+    pub fn new(
+        users: impl IntoIterator<Item = (UserId, PasswordHash)>,
+    ) -> Result<Self, FileLoginError> {
         let mut hashes = HashMap::new();
-        let mut decoy = None;
-        let mut highest = 0;
-        for (user, phc) in users {
-            let (hash, cost) = parse_phc(&phc)
-                .map_err(|problem| FileLoginError::Hash { user, problem: problem.to_string() })?;
+        let mut decoy: Option<Arc<PasswordHash>> = None;
+        for (user, hash) in users {
             let hash = Arc::new(hash);
-            if cost > highest {
-                (decoy, highest) = (Some(hash.clone()), cost);
+            if decoy.as_ref().is_none_or(|decoy| hash.cost() > decoy.cost()) {
+                decoy = Some(hash.clone());
             }
             match hashes.entry(user) {
                 Entry::Vacant(entry) => entry.insert(hash),
-                Entry::Occupied(_) => return Err(FileLoginError::Twice { user }),
+                Entry::Occupied(_) => return Err(FileLoginError::DuplicateUser { user }),
             };
         }
-        // The other half goes on forwarding whatever the number of logins.
+        // The other half keeps forwarding, whatever the number of logins.
         let half = thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
         Ok(Self { users: Arc::new(hashes), decoy, running: Arc::new(Semaphore::new(half)) })
     }
 
-    /// Hashes at most `logins` passwords at once. Each takes the memory that its hash names, 19 MiB
-    /// with the defaults.
+    /// Checks at most `logins` passwords concurrently. Each check takes the memory that its hash
+    /// names: 19 MiB with the defaults of [`hash_password`](super::hash_password).
     #[must_use]
-    pub fn max_concurrent(mut self, logins: NonZeroUsize) -> Self {
+    pub fn with_max_concurrent(mut self, logins: NonZeroUsize) -> Self {
         self.running = Arc::new(Semaphore::new(logins.get().min(Semaphore::MAX_PERMITS)));
         self
     }
 
-    /// The hash to compute for `user`, and whether the result counts.
+    /// The hash to check for `user`, and whether a match logs the user in.
     fn hash_for(&self, user: &UserId) -> Option<(Arc<PasswordHash>, bool)> {
         match self.users.get(user) {
             Some(hash) => Some((hash.clone(), true)),
@@ -85,14 +101,14 @@ impl LoginProvider for FileLogin {
         let hash = self.hash_for(&user);
         let running = self.running.clone();
         Box::pin(async move {
-            // Without any user there is nobody to be told apart by the time it takes.
+            // Without any user, the time that a refusal takes reveals nothing.
             let (hash, known) = hash.ok_or(LoginError::WrongCredentials)?;
-            // Nobody closes the semaphore.
+            // The semaphore is never closed; if it were, no login would succeed.
             let permit = running.acquire_owned().await.map_err(|_| LoginError::Unavailable)?;
             let verified = task::spawn_blocking(move || {
-                // Held until the work is done, even when the client has gone in the meantime.
+                // Held until the work is done, even if the client has disconnected meanwhile.
                 let _permit = permit;
-                Argon2::default().verify_password(password.expose(), &*hash)
+                hash.verify(&password)
             });
             match verified.await {
                 Ok(Ok(())) if known => Ok(user),
@@ -100,11 +116,11 @@ impl LoginProvider for FileLogin {
                     Err(LoginError::WrongCredentials)
                 }
                 Ok(Err(error)) => {
-                    tracing::error!(%error, "a password cannot be hashed");
+                    tracing::error!(%error, "password check failed: the password could not be hashed");
                     Err(LoginError::Unavailable)
                 }
                 Err(error) => {
-                    tracing::error!(%error, "a password check did not end");
+                    tracing::error!(%error, "password check failed: the blocking task did not finish");
                     Err(LoginError::Unavailable)
                 }
             }
@@ -112,62 +128,21 @@ impl LoginProvider for FileLogin {
     }
 }
 
-/// A hash that can be verified, and how much work that is.
-fn parse_phc(phc: &str) -> Result<(PasswordHash, u64), password_hash::Error> {
-    let hash = PasswordHash::new(phc)?;
-    Algorithm::try_from(hash.algorithm.as_str())?;
-    hash.version.map(Version::try_from).transpose()?;
-    let params = Params::try_from(&hash)?;
-    if hash.salt.is_none() {
-        return Err(password_hash::Error::SaltInvalid);
-    }
-    if hash.hash.is_none() {
-        return Err(password_hash::Error::OutputSize);
-    }
-    Ok((hash, u64::from(params.m_cost()) * u64::from(params.t_cost())))
-}
-
-/// Why a set of users cannot be used. Never carries a hash.
+/// Why a set of users cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileLoginError {
-    /// The text is no Argon2 hash.
-    #[error(
-        "the password of {user} is no Argon2 hash: {problem}; write a PHC string that begins with $argon2id$"
-    )]
-    Hash {
-        /// Whose it is.
-        user: UserId,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// The same user again.
-    #[error("the user {user} is there twice; keep one")]
-    Twice {
-        /// Who.
+    /// The same user has two hashes.
+    #[error("user {user} is listed twice; keep one entry")]
+    DuplicateUser {
+        /// The user.
         user: UserId,
     },
 }
-
-/// Hashes a password with Argon2id, the default parameters and a random salt. What comes out is a
-/// PHC string for [`FileLogin::new`].
-///
-/// Takes tens of milliseconds: not for an async task.
-///
-/// # Errors
-/// [`HashError`] when there is no memory or no randomness.
-pub fn hash_password(password: &Password) -> Result<String, HashError> {
-    Ok(Argon2::default().hash_password(password.expose())?.to_string())
-}
-
-/// A password could not be hashed.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("the password cannot be hashed: {0}")]
-pub struct HashError(#[from] password_hash::Error);
 
 #[cfg(test)]
 mod tests {
-    use argon2::CustomizedPasswordHasher;
+    use argon2::{Argon2, CustomizedPasswordHasher, Params};
     use tokio_test::{assert_pending, assert_ready_err, task::spawn};
 
     use super::*;
@@ -176,14 +151,14 @@ mod tests {
         UserId::new(name).unwrap()
     }
 
-    fn cheap(password: &str, t_cost: u32) -> String {
+    fn cheap(password: &str, t_cost: u32) -> PasswordHash {
         let params = Params::new(8, t_cost, 1, None).unwrap();
         let hash = Argon2::default().hash_password_with_params(
             password.as_bytes(),
             b"saltsaltsalt",
             params,
         );
-        hash.unwrap().to_string()
+        hash.unwrap().to_string().parse().unwrap()
     }
 
     #[tokio::test]
@@ -196,7 +171,7 @@ mod tests {
             ("A", "two", Err(LoginError::WrongCredentials)),
             ("A", "", Err(LoginError::WrongCredentials)),
             ("A", "ONE", Err(LoginError::WrongCredentials)),
-            // The password of the decoy opens nothing.
+            // The password of the decoy does not log an unknown user in.
             ("C", "two", Err(LoginError::WrongCredentials)),
         ] {
             let got = login.login(user(name), Password::new(password)).await;
@@ -216,15 +191,15 @@ mod tests {
         ])
         .unwrap();
         let (decoy, counts) = login.hash_for(&user("NOBODY")).unwrap();
-        assert_eq!(Params::try_from(&*decoy).unwrap().t_cost(), 3);
+        assert_eq!(decoy.expose(), cheap("x", 3).expose());
         assert!(!counts);
     }
 
     #[tokio::test]
-    async fn no_more_run_than_allowed() {
+    async fn concurrent_checks_are_limited() {
         let login = FileLogin::new([(user("A"), cheap("one", 1))])
             .unwrap()
-            .max_concurrent(NonZeroUsize::MIN);
+            .with_max_concurrent(NonZeroUsize::MIN);
         let other = login.running.clone().acquire_owned().await.unwrap();
         let mut waiting = spawn(login.login(user("A"), Password::new("wrong")));
         assert_pending!(waiting.poll());
@@ -236,35 +211,10 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_verified_is_found_at_load() {
-        let good = cheap("x", 1);
-        let hash_lost = good.rsplit_once('$').unwrap().0.to_owned();
-        let salt_lost = hash_lost.rsplit_once('$').unwrap().0.to_owned();
-        for phc in [
-            String::new(),
-            "validPassword".to_owned(),
-            "$2b$12$WApznUPhDubN0oeveSXHp.Rk0rMCDeOVzu4G1l3rnR6mQNEpnFgZe".to_owned(),
-            good.replace("argon2id", "scrypt"),
-            good.replace("v=19", "v=7"),
-            good.replace("m=8", "m=1"),
-            good.replace("t=1", "t=0"),
-            hash_lost,
-            salt_lost,
-        ] {
-            let error = FileLogin::new([(user("A"), phc.clone())]).unwrap_err();
-            assert!(matches!(error, FileLoginError::Hash { .. }), "{phc}: {error}");
-            assert!(phc.is_empty() || !error.to_string().contains(&phc), "{error}");
-        }
-        let twice = FileLogin::new([(user("A"), good.clone()), (user("a"), good)]);
-        assert_eq!(twice.unwrap_err(), FileLoginError::Twice { user: user("A") });
-    }
-
-    #[tokio::test]
-    async fn what_is_hashed_verifies_and_is_argon2id() {
-        let phc = hash_password(&Password::new("p\u{e4}ss")).unwrap();
-        assert!(phc.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{phc}");
-        let login = FileLogin::new([(user("A"), phc)]).unwrap();
-        assert!(login.login(user("A"), Password::new("p\u{e4}ss")).await.is_ok());
+    fn a_user_is_listed_once() {
+        let twice = FileLogin::new([(user("A"), cheap("x", 1)), (user("a"), cheap("x", 1))]);
+        assert_eq!(twice.unwrap_err(), FileLoginError::DuplicateUser { user: user("A") });
+        let login = FileLogin::new([(user("A"), cheap("x", 1))]).unwrap();
         assert_eq!(
             format!("{login:?} {:?}", Password::new("pw")),
             "FileLogin { users: 1, .. } Password(..)"

@@ -1,4 +1,4 @@
-//! What can be written on the command line.
+//! The command line.
 
 use std::{convert::Infallible, path::PathBuf, time::Duration};
 
@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use passticket_proxy::esm::{self, DistinguishedName, Email, Label, Registry};
 use tower_passticket::passticket::{Algorithm, Applid, PassTicket, PassTicketError, UserId};
 
-/// z/OS single sign-on: a JWT, a client certificate or a Personal Access Token comes in, and the
-/// service behind gets Authorization: Basic user:PassTicket.
+/// A gateway for z/OS single sign-on. A client sends a JWT, a client certificate or a Personal
+/// Access Token; the z/OS service receives Authorization: Basic user:PassTicket.
 #[derive(Debug, Parser)]
 #[command(
     name = "passticket-proxy",
@@ -15,18 +15,20 @@ use tower_passticket::passticket::{Algorithm, Applid, PassTicket, PassTicketErro
     arg_required_else_help = true,
     after_help = "\
 Start here:
-  passticket-proxy serve --demo       a gateway with a z/OS-like service behind it; prints
-                                      commands to try
+  passticket-proxy serve --demo       runs a gateway with a z/OS-like service behind it, and
+                                      prints commands to try
 
 Exit codes:
-  0  it worked, or the answer is yes
+  0  success, or the answer is yes
   1  the answer is no (ticket evaluate)
-  2  the command line or the configuration is wrong; every problem is one line on standard error
-  3  it did not work (an address in use, a file that cannot be read)
+  2  the command line, the environment or the configuration is wrong; each problem is one line on
+     standard error
+  3  the command failed (a port in use, a file that cannot be written)
 
 Environment:
-  RUST_LOG   what is logged on standard error: error, warn, info (default), debug
-  NO_COLOR   if set, nothing is coloured"
+  RUST_LOG   the level of the log of serve: error, warn, info (default), debug or trace; or
+             MODULE=LEVEL, with commas between directives
+  NO_COLOR   if set, no colours in the output"
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -37,29 +39,43 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the gateway.
     ///
-    /// With --config it reads a zowe.yaml: the keys that Zowe has for it, and the section
-    /// passticketProxy for the rest. SIGTERM or Ctrl-C ends it: it stops accepting, lets the
-    /// requests in flight finish, and exits.
+    /// With --config it reads a zowe.yaml: Zowe's own keys where Zowe has one, and the section
+    /// passticketProxy for the other settings. On SIGTERM or Ctrl-C it stops accepting
+    /// connections, finishes the requests in flight, and exits.
     ///
-    /// With --demo it needs nothing: it makes a directory with certificates, keys and a user, runs
-    /// on loopback with a service behind it that evaluates the PassTickets it is given, and prints
-    /// commands to paste. The zowe.yaml in that directory is one to start from.
+    /// With --demo it needs no configuration. It makes a directory with certificates, keys and a
+    /// user, runs on loopback with a service behind it that evaluates the PassTickets it receives,
+    /// and prints commands to paste. To begin a configuration of your own, copy that directory.
+    #[command(override_usage = "passticket-proxy serve --config <FILE>
+       passticket-proxy serve --demo [--port <N>] [--data-dir <DIR>]")]
     Serve(Serve),
-    /// Check a configuration and print every problem: file, line, key, and what to write.
+    /// Check a configuration, and print every problem with its file, line, key and remedy.
     Check {
         /// The zowe.yaml.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Print the line of a user for the users file, with the hash of a password.
+    ///
+    /// The password is read from standard input: typed twice on a terminal, which does not show it,
+    /// or from a pipe, without its last line end.
+    #[command(after_help = "\
+Example: add a user to the file that passticketProxy.users names
+  passticket-proxy passwd JANE >> users.yml")]
+    Passwd {
+        /// The user id: 1 to 8 characters of A-Z 0-9 # @ $.
+        #[arg(value_name = "USER")]
+        user: UserId,
     },
     /// Make or evaluate a single PassTicket.
     Ticket {
         #[command(subcommand)]
         command: TicketCommand,
     },
-    /// Print the commands for RACF, ACF2 or Top Secret that a security administrator submits.
+    /// Print the commands that a security administrator submits to RACF, ACF2 or Top Secret.
     ///
-    /// Text for //SYSTSIN of a batch TSO job (IKJEFT01), or for a terminal. Nothing is submitted
-    /// here, and no key is printed: where one belongs, there is a text in angle brackets.
+    /// The text is for //SYSTSIN of a batch TSO job (IKJEFT01), or for a terminal. This command
+    /// submits nothing and prints no key: replace each text in angle brackets.
     #[command(after_help = ESM_EXAMPLES)]
     Esm(Esm),
 }
@@ -67,15 +83,16 @@ pub(crate) enum Command {
 #[derive(Args, Debug)]
 pub(crate) struct Serve {
     /// Run with this zowe.yaml.
-    #[arg(long, value_name = "FILE", required_unless_present = "demo", conflicts_with = "demo")]
+    #[arg(long, value_name = "FILE", conflicts_with = "demo")]
     config: Option<PathBuf>,
-    /// Run a demonstration on loopback.
+    /// Run the demo on loopback.
     #[arg(long)]
     demo: bool,
-    /// The port of the demonstration; 0 takes a free one.
+    /// The port of the demo; 0 takes a free one.
     #[arg(long, value_name = "N", default_value_t = 10010, conflicts_with = "config")]
     port: u16,
-    /// Where the demonstration keeps its files; ./passticket-demo unless told otherwise.
+    /// The directory for the files of the demo [default: ./passticket-demo]. The demo does not
+    /// overwrite files that it did not make.
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     data_dir: Option<PathBuf>,
 }
@@ -86,10 +103,15 @@ pub(crate) enum ServeSource {
 }
 
 impl Serve {
-    pub(crate) fn source(self) -> ServeSource {
+    /// The error says which option is missing.
+    pub(crate) fn source(self) -> Result<ServeSource, &'static str> {
         match self.config {
-            Some(file) => ServeSource::Config(file),
-            None => ServeSource::Demo { port: self.port, data_dir: self.data_dir },
+            Some(file) => Ok(ServeSource::Config(file)),
+            None if self.demo => Ok(ServeSource::Demo { port: self.port, data_dir: self.data_dir }),
+            None => {
+                Err("serve needs a configuration; give --config FILE, or --demo for a gateway \
+                         with a service behind it")
+            }
         }
     }
 }
@@ -98,28 +120,28 @@ impl Serve {
 pub(crate) enum TicketCommand {
     /// Print the PassTicket of a user for an application.
     #[command(after_help = "\
-Example: print the ticket of this second, the key from standard input
+Example: print the PassTicket of this second, with the key from standard input
   echo E001193519561977 | passticket-proxy ticket generate --algorithm legacy \\
       --user IBMUSER --applid IZUDFLT --key-file -")]
     Generate(Generate),
-    /// Say whether a PassTicket is good, and when it was made.
+    /// Check a PassTicket, and print when it was made.
     ///
-    /// Prints its time (seconds since 1970) and its age and exits 0, or prints the reason why it
-    /// is refused and exits 1.
+    /// For a valid PassTicket, prints its time (seconds since 1970) and its age, and exits 0. Else
+    /// prints why it is refused, and exits 1.
     Evaluate(Evaluate),
 }
 
 const ESM_EXAMPLES: &str = "\
 Examples:
-  All that a configuration needs, for each APPLID in it
+  Everything that a configuration needs, for each APPLID in it
     passticket-proxy esm --esm racf --from-config zowe.yaml
-  The gateway may make PassTickets for two applications
+  Let the gateway make PassTickets for two applications
     passticket-proxy esm --esm tss passticket --applid IZUDFLT --applid OMVSAPPL
-  The key of an application
+  Define the PassTicket key of an application
     passticket-proxy esm --esm racf keys --applid IZUDFLT --algorithm enhanced-mixed
-  Two users may have PassTickets made for others
+  Let two users obtain PassTickets for others
     passticket-proxy esm --esm acf2 delegate --user APIMTST --user BATCH01
-  Who somebody is on z/OS, by e-mail address or by certificate
+  Map an e-mail address or a certificate to a user id
     passticket-proxy esm --esm racf identity --user JANE \\
         --email jane@acme.com --registry ldaps://us.acme.com
     passticket-proxy esm --esm racf identity --user JANE \\
@@ -130,12 +152,11 @@ pub(crate) struct Esm {
     /// The security product: racf, acf2 or tss.
     #[arg(long, value_name = "PRODUCT", global = true)]
     pub(crate) esm: Option<esm::Esm>,
-    /// Take APPLIDs, algorithms, replay protection, the gateway's user id and who may delegate from
-    /// this zowe.yaml; all that applies, unless a topic is given too.
+    /// Take APPLIDs, algorithms, replay protection, the gateway's user id and the callers of
+    /// delegation from this zowe.yaml. Without a topic, print every topic that applies to it.
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) from_config: Option<PathBuf>,
-    /// The user id that the gateway runs as; that of the zowe.yaml, or ZWESVUSR, unless told
-    /// otherwise.
+    /// The user id that the gateway runs as [default: that of the zowe.yaml, or ZWESVUSR].
     #[arg(long, value_name = "USER", global = true)]
     pub(crate) zowesrv: Option<UserId>,
     #[command(subcommand)]
@@ -146,27 +167,27 @@ pub(crate) struct Esm {
 pub(crate) enum EsmTopic {
     /// Let the gateway make PassTickets for the users of applications.
     Passticket {
-        /// The APPLID of the service; more than once for more.
+        /// The APPLID of the service. Can be given several times.
         #[arg(long)]
         applid: Vec<Applid>,
     },
-    /// Give applications their PassTicket key, with replay protection where a zowe.yaml has it on,
-    /// else without.
+    /// Define the PassTicket keys of applications. Replay protection is on where the zowe.yaml has
+    /// it on, and off without --from-config.
     Keys {
-        /// The APPLID of the service; more than once for more.
+        /// The APPLID of the service. Can be given several times.
         #[arg(long)]
         applid: Vec<Applid>,
-        /// legacy, enhanced-upper or enhanced-mixed; legacy unless told otherwise.
+        /// legacy, enhanced-upper or enhanced-mixed [default: legacy].
         #[arg(long)]
         algorithm: Option<Algorithm>,
     },
-    /// Let users have PassTickets made for others, by e-mail address.
+    /// Let users obtain PassTickets for others, by e-mail address.
     Delegate {
-        /// The user id of the client certificate that calls; more than once for more.
+        /// The user id of a caller's client certificate. Can be given several times.
         #[arg(long, required = true)]
         user: Vec<UserId>,
     },
-    /// Say who somebody is on z/OS, by e-mail address or by certificate.
+    /// Map an e-mail address or a client certificate to a user id.
     Identity(EsmIdentity),
 }
 
@@ -175,26 +196,26 @@ pub(crate) struct EsmIdentity {
     /// The user id on z/OS.
     #[arg(long)]
     pub(crate) user: UserId,
-    /// The e-mail address that is this user, in the case that the tokens have.
+    /// The e-mail address of the user, in the case that the tokens have.
     #[arg(long, requires = "registry")]
     pub(crate) email: Option<Email>,
-    /// The registry that the address belongs to, as in oidc.registry of the zowe.yaml.
+    /// The registry of the address, as in oidc.registry of the zowe.yaml.
     #[arg(long, requires = "email")]
     pub(crate) registry: Option<Registry>,
-    /// The subject of the certificates that are this user: CN=Jane Doe,OU=Payroll,O=Acme,C=US.
+    /// The subject of the user's certificates: CN=Jane Doe,OU=Payroll,O=Acme,C=US.
     #[arg(long, value_name = "DN")]
     pub(crate) subject: Option<DistinguishedName>,
-    /// The issuer that they must have; any that the gateway trusts unless told otherwise.
+    /// The issuer of the certificates [default: any that the gateway trusts].
     #[arg(long, value_name = "DN", requires = "subject")]
     pub(crate) issuer: Option<DistinguishedName>,
-    /// The label of the mapping; "Zowe" and the user id unless told otherwise.
+    /// The label of the mapping [default: "Zowe" and the user id].
     #[arg(long, value_name = "TEXT")]
     pub(crate) label: Option<Label>,
 }
 
-/// What both directions need.
+/// The options of both ticket commands.
 #[derive(Args, Debug)]
-pub(crate) struct For {
+pub(crate) struct TicketArgs {
     /// legacy, enhanced-upper or enhanced-mixed.
     #[arg(long)]
     pub(crate) algorithm: Algorithm,
@@ -204,11 +225,11 @@ pub(crate) struct For {
     /// The APPLID of the service.
     #[arg(long)]
     pub(crate) applid: Applid,
-    /// A file that nobody else may read, with the key in hex: 16 digits for legacy, 64 to 512 for
-    /// enhanced. "-" reads standard input.
+    /// A file with the key in hex: 16 digits for legacy, 64 to 512 for enhanced. Only its owner
+    /// may have access to it. "-" reads standard input.
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: PathBuf,
-    /// The time, in seconds since 1970-01-01 UTC; now unless told otherwise.
+    /// The time, in seconds since 1970-01-01 UTC [default: now].
     #[arg(long, value_name = "SECONDS")]
     pub(crate) at: Option<u64>,
 }
@@ -216,28 +237,29 @@ pub(crate) struct For {
 #[derive(Args, Debug)]
 pub(crate) struct Generate {
     #[command(flatten)]
-    pub(crate) ticket: For,
+    pub(crate) ticket: TicketArgs,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Evaluate {
     #[command(flatten)]
-    pub(crate) ticket: For,
-    /// The PassTicket.
-    #[arg(long = "ticket", value_name = "T", value_parser = parse_ticket)]
-    pub(crate) passticket: Given,
-    /// How many seconds it may be off, either way.
+    pub(crate) ticket: TicketArgs,
+    /// The PassTicket. One that begins with - is accepted.
+    // Of the enhanced-mixed algorithm.
+    #[arg(long = "ticket", value_name = "T", value_parser = parse_ticket, allow_hyphen_values = true)]
+    pub(crate) passticket: TicketArgument,
+    /// The time window: how many seconds the ticket may be older or newer.
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = parse_window)]
     pub(crate) window: Duration,
 }
 
-/// A PassTicket as an argument. What is none is not a wrong command line: it is a ticket that is
-/// refused.
+/// A PassTicket as an argument. A text that cannot be a PassTicket is not a usage error: the answer
+/// to it is that it is refused.
 #[derive(Clone, Debug)]
-pub(crate) struct Given(pub(crate) Result<PassTicket, PassTicketError>);
+pub(crate) struct TicketArgument(pub(crate) Result<PassTicket, PassTicketError>);
 
-fn parse_ticket(text: &str) -> Result<Given, Infallible> {
-    Ok(Given(PassTicket::parse(text)))
+fn parse_ticket(text: &str) -> Result<TicketArgument, Infallible> {
+    Ok(TicketArgument(PassTicket::parse(text)))
 }
 
 fn parse_window(text: &str) -> Result<Duration, String> {

@@ -1,17 +1,18 @@
-//! How the program ends.
+//! The exit codes of the program.
 
 use std::process::ExitCode;
 
 use crate::terminal::{complain, say};
 
-/// Why the program ends with another exit code than 0.
+/// An end of the program with another exit code than 0.
 #[derive(Debug)]
 pub(crate) enum Exit {
-    /// The answer is no: exit code 1. Said on standard output, where the answer belongs.
+    /// The answer is no: exit code 1. Printed on standard output, as an answer is.
     Negative(String),
-    /// What the operator wrote is wrong: exit code 2, one line for each problem.
+    /// The command line, the environment or the configuration is wrong: exit code 2, one line for
+    /// each problem.
     Usage(Vec<String>),
-    /// What was asked for did not work: exit code 3.
+    /// The command failed: exit code 3.
     Runtime(String),
 }
 

@@ -1,8 +1,9 @@
-//! What the program `passticket-proxy` is made of and others may read: its configuration, and the
-//! commands for the security products of z/OS.
+//! Parts of the program `passticket-proxy`: its configuration, and the commands for the security
+//! products of z/OS.
 //!
-//! The interface of the program is its command line and its configuration file. This library exists
-//! for tests and fuzz targets; its Rust API follows the program, not semantic versioning.
+//! Operators use the program through its command line and its configuration file. This library
+//! exists for tests and fuzz targets. Its Rust API changes with the program and does not follow
+//! semantic versioning.
 
 pub mod config;
 pub mod esm;

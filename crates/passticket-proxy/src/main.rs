@@ -1,9 +1,11 @@
-//! `passticket-proxy`: z/OS single sign-on in front of HTTP services.
+//! `passticket-proxy`: a gateway for z/OS single sign-on.
 
 mod cli;
 mod commands;
 mod demo;
 mod exit;
+mod loading;
+mod logging;
 mod providers;
 mod reload;
 mod serve;
@@ -11,17 +13,14 @@ mod stack;
 mod terminal;
 mod workers;
 
-use std::{
-    io::{self, IsTerminal},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use clap::{Parser, error::ErrorKind};
 use mimalloc::MiMalloc;
-use tracing_subscriber::EnvFilter;
 
-use cli::{Cli, Command, ServeSource, TicketCommand};
-use commands::{check, esm, ticket};
+use cli::{Cli, Command, Serve, ServeSource, TicketCommand};
+use commands::{check, esm, passwd, ticket};
+use exit::Exit;
 use terminal::complain;
 
 #[global_allocator]
@@ -33,14 +32,9 @@ fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let result = match cli.command {
-        Command::Serve(serve) => {
-            log_to_stderr();
-            match serve.source() {
-                ServeSource::Config(file) => serve::serve(&file),
-                ServeSource::Demo { port, data_dir } => demo::serve(port, data_dir.as_deref()),
-            }
-        }
+        Command::Serve(args) => serve(args),
         Command::Check { config } => check::check(&config),
+        Command::Passwd { user } => passwd::passwd(&user),
         Command::Ticket { command: TicketCommand::Generate(args) } => ticket::generate(&args),
         Command::Ticket { command: TicketCommand::Evaluate(args) } => ticket::evaluate(&args),
         Command::Esm(args) => esm::esm(&args),
@@ -48,6 +42,15 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => exit.report(),
+    }
+}
+
+fn serve(args: Serve) -> Result<(), Exit> {
+    let source = args.source().map_err(Exit::usage)?;
+    logging::start()?;
+    match source {
+        ServeSource::Config(file) => serve::serve(&file),
+        ServeSource::Demo { port, data_dir } => demo::serve(port, data_dir.as_deref()),
     }
 }
 
@@ -67,14 +70,4 @@ fn usage(error: &clap::Error) -> ExitCode {
     let problem = problem.trim_start_matches("error: ");
     complain(&format!("{problem}; try 'passticket-proxy --help'"));
     ExitCode::from(2)
-}
-
-fn log_to_stderr() {
-    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(colour)
-        .with_env_filter(filter)
-        .init();
 }

@@ -1,4 +1,4 @@
-//! Whom the gateway asks: the providers that a configuration chooses between.
+//! The providers of permissions and identities, as the configuration chooses them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,13 +18,13 @@ use tower_passticket::{
 
 type Connector = HttpsConnector<HttpConnector>;
 
-/// A token to ask with is used at once.
+/// A token for a request to a provider is used at once.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
 
 /// The `dom` claim of tokens, as the auth API writes it.
 const DOMAIN: &str = "security-domain";
 
-/// What providers over HTTP have in common.
+/// What the providers over HTTP share.
 pub(crate) struct Remote {
     connector: Connector,
     limits: Limits,
@@ -38,13 +38,13 @@ impl Remote {
         Self { connector, limits, tokens: Tokens(Arc::new(issuer)) }
     }
 
-    /// One for each service: a slow one does not use up the turns of another.
+    /// A client for one provider, so that a slow provider does not use up the limit of another.
     fn client(&self) -> Client<Connector> {
         Client::new(self.connector.clone(), self.limits)
     }
 }
 
-/// Lets the gateway ask as a user, with a token of its own making.
+/// Makes the tokens with which the gateway asks a provider on behalf of a user.
 #[derive(Clone)]
 pub(crate) struct Tokens(Arc<TokenIssuer>);
 
@@ -55,14 +55,14 @@ impl TokenSource for Tokens {
     }
 }
 
-/// The provider of checks for the auth API. Tickets are always checked with the file: the endpoint
-/// knows no other class, and every request would wait for it.
+/// The provider of permissions for the auth API. Permissions for PassTickets always come from the
+/// file: the endpoint knows no other class than `ZOWE`, and every request would wait for it.
 pub(crate) fn saf(config: &Config, remote: &Remote) -> Arc<dyn SafProvider> {
     match &config.saf_endpoint {
         None => Arc::new(config.saf.clone()),
         Some(address) => {
             let tokens = remote.tokens.clone();
-            // Its one class is ZOWE, as that of the guarding resources is then.
+            // The class of the guarding resources is ZOWE, like that of the endpoint.
             Arc::new(EndpointSaf::new(remote.client(), address.clone(), tokens))
         }
     }
@@ -80,7 +80,7 @@ pub(crate) fn certificate_mapper(config: &Config, remote: &Remote) -> Arc<dyn Id
     }
 }
 
-/// Who may be whom.
+/// The settings of delegated PassTickets.
 pub(crate) fn delegation(settings: &DelegationSettings, remote: &Remote) -> Delegation {
     let registry = settings.registry.clone();
     let mut delegation = match &settings.mapping {

@@ -11,30 +11,30 @@ use passticket_proxy::config::{Problems, read_permissions};
 use tokio::task;
 use tower_passticket::saf::{FileSaf, Profile};
 
-/// How soon a change is seen; it counts at the look after that.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// The interval of polling. A change takes effect at the second poll after it.
+const POLL_EVERY: Duration = Duration::from_secs(2);
 
-/// Gives `saf` what `file` says, whenever it says something else. A file that is wrong or gone
-/// changes nothing: who may do what stays as it was, and the log says what is wrong.
+/// Gives `saf` the permissions of `file` whenever the file changes. If the file has a problem or is
+/// missing, the permissions stay as they are, and the log has the problem.
 pub(crate) async fn permissions(file: PathBuf, saf: FileSaf) {
-    let mut looks = tokio::time::interval(LOOK_EVERY);
+    let mut polls = tokio::time::interval(POLL_EVERY);
     let mut watch = Watch::default();
     loop {
-        looks.tick().await;
+        polls.tick().await;
         let path = file.clone();
-        // A file system may hang.
-        let look = task::spawn_blocking(move || {
-            let seen = watch.look(&path);
+        // A file system can hang.
+        let poll = task::spawn_blocking(move || {
+            let seen = watch.poll(&path);
             (watch, seen)
         });
-        let seen = match look.await {
+        let seen = match poll.await {
             Ok((after, seen)) => {
                 watch = after;
                 seen
             }
             Err(error) => {
-                tracing::error!(%error, "permissions stay as they were");
-                // What it knew is lost with it: the next look is a first one.
+                tracing::error!(%error, "permissions not reloaded");
+                // The state of the watch is lost.
                 watch = Watch::default();
                 continue;
             }
@@ -44,49 +44,49 @@ pub(crate) async fn permissions(file: PathBuf, saf: FileSaf) {
             Seen::Permissions { profiles, is_change } => {
                 if is_change {
                     let (file, profiles) = (file.display(), profiles.len());
-                    tracing::info!(%file, profiles, "permissions read again");
+                    tracing::info!(%file, profiles, "permissions reloaded");
                 }
                 saf.replace(profiles);
             }
             Seen::Problems(problems) => {
                 for problem in problems.iter() {
-                    tracing::error!(%problem, "permissions stay as they were");
+                    tracing::error!(%problem, "permissions not reloaded");
                 }
             }
         }
     }
 }
 
-/// What is known of a file.
+/// The state of watching a file.
 #[derive(Default)]
 struct Watch {
-    /// What it was at the first look: what the configuration was read from, or so it seems.
+    /// The version at the first poll: most likely the one that the configuration was read from.
     first: Option<Option<Version>>,
-    /// What it was at the last look.
+    /// The version at the last poll.
     last: Option<Option<Version>>,
-    /// What has been read, with success.
+    /// The last version that was read without a problem.
     read: Option<Version>,
-    /// What has been complained of, so that it is not again at every look.
-    told: Option<(Option<Version>, Problems)>,
+    /// The last problems, which are not reported again at each poll.
+    reported: Option<(Option<Version>, Problems)>,
 }
 
-/// What is new about it.
+/// The result of a poll.
 #[derive(Debug)]
 enum Seen {
     Nothing,
     Permissions {
         profiles: Vec<Profile>,
-        /// Not so when the configuration has had them already.
+        /// False if the configuration already has them.
         is_change: bool,
     },
     Problems(Problems),
 }
 
 impl Watch {
-    /// Reads the file unless this version of it has been read. Whoever writes it in place can be
-    /// half through, and what is there by then may be good YAML: so it is read when it was the same
-    /// at the look before, and counts if it is the same after that.
-    fn look(&mut self, path: &Path) -> Seen {
+    /// Reads the file unless this version was read before. A program that writes the file in place
+    /// may be half done, and the first half may be valid YAML. So the file is read only if it did not
+    /// change since the last poll, and the result is dropped if it changed meanwhile.
+    fn poll(&mut self, path: &Path) -> Seen {
         let now = Version::of(path);
         let before = self.last.replace(now);
         self.first.get_or_insert(now);
@@ -102,35 +102,35 @@ impl Watch {
         match read {
             Ok(profiles) => {
                 let is_change = self.read.is_some() || self.first != Some(now);
-                (self.read, self.told) = (now, None);
+                (self.read, self.reported) = (now, None);
                 Seen::Permissions { profiles, is_change }
             }
             Err(problems) => {
-                let telling = Some((now, problems.clone()));
-                if self.told == telling {
+                let report = Some((now, problems.clone()));
+                if self.reported == report {
                     return Seen::Nothing;
                 }
-                self.told = telling;
+                self.reported = report;
                 Seen::Problems(problems)
             }
         }
     }
 }
 
-/// What changes when a file does.
+/// Attributes that change when a file changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Version {
     device: u64,
     inode: u64,
     len: u64,
-    /// Seconds and nanoseconds: of the content, and of anything about it. The second one nobody can
-    /// set back.
+    /// The time of the last change of the content, in seconds and nanoseconds.
     modified: (i64, i64),
+    /// The time of the last change of content or attributes. No program can set it back.
     changed: (i64, i64),
 }
 
 impl Version {
-    /// `None` if it is gone.
+    /// `None` if there is no file.
     fn of(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
         Some(Self {
@@ -154,10 +154,10 @@ mod tests {
     use super::*;
 
     const GOOD: &str = "safAccess:\n  ZOWE:\n    A:\n      READ: [USER]\n    B:\n";
-    /// Cut at a line boundary.
+    /// Its first half.
     const HALF: &str = "safAccess:\n  ZOWE:\n    A:\n      READ: [USER]\n";
 
-    fn said(seen: &Seen) -> String {
+    fn describe(seen: &Seen) -> String {
         match seen {
             Seen::Nothing => "nothing".to_owned(),
             Seen::Permissions { profiles, is_change: true } => format!("{} new", profiles.len()),
@@ -166,7 +166,7 @@ mod tests {
         }
     }
 
-    /// A file, and what `look` says of it.
+    /// A file that is watched.
     struct Watched {
         path: PathBuf,
         watch: Watch,
@@ -174,22 +174,23 @@ mod tests {
     }
 
     impl Watched {
-        /// After the looks that read it for the first time.
+        /// After the polls that read it for the first time.
         fn new() -> Self {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("saf.yml");
             let mut watched = Self { path, watch: Watch::default(), _directory: directory };
             watched.rename(GOOD);
-            assert_eq!(watched.looks(3), ["nothing", "2 known", "nothing"]);
+            assert_eq!(watched.polls(3), ["nothing", "2 known", "nothing"]);
             watched
         }
 
-        /// Another file in its place: another inode, whatever the clock of the file system does.
+        /// Puts another file in its place, with another inode. The clock of the file system may be
+        /// too coarse to show a change.
         fn rename(&self, text: &str) {
             let new = self.path.with_extension("new");
             fs::write(&new, text).unwrap();
             fs::set_permissions(&new, Permissions::from_mode(0o644)).unwrap();
-            // The old one lives until then, so its inode is not used again.
+            // The old file stays open until then, so that its inode is not reused.
             let old = File::open(&self.path);
             fs::rename(&new, &self.path).unwrap();
             drop(old);
@@ -199,74 +200,74 @@ mod tests {
             fs::set_permissions(&self.path, Permissions::from_mode(mode)).unwrap();
         }
 
-        fn look(&mut self) -> String {
-            said(&self.watch.look(&self.path))
+        fn poll(&mut self) -> String {
+            describe(&self.watch.poll(&self.path))
         }
 
-        fn looks(&mut self, count: usize) -> Vec<String> {
-            (0..count).map(|_| self.look()).collect()
+        fn polls(&mut self, count: usize) -> Vec<String> {
+            (0..count).map(|_| self.poll()).collect()
         }
     }
 
     #[test]
-    fn a_change_counts_when_two_looks_agree() {
+    fn a_change_takes_effect_when_two_polls_agree() {
         let mut watched = Watched::new();
         watched.rename(HALF);
-        assert_eq!(watched.look(), "nothing");
+        assert_eq!(watched.poll(), "nothing");
         // It was half-written.
         watched.rename(GOOD);
-        assert_eq!(watched.looks(3), ["nothing", "2 new", "nothing"]);
+        assert_eq!(watched.polls(3), ["nothing", "2 new", "nothing"]);
         watched.rename("safAccess: [");
-        assert_eq!(watched.looks(4), ["nothing", "1 problems", "nothing", "nothing"]);
+        assert_eq!(watched.polls(4), ["nothing", "1 problems", "nothing", "nothing"]);
         fs::remove_file(&watched.path).unwrap();
-        assert_eq!(watched.looks(3), ["nothing", "1 problems", "nothing"]);
+        assert_eq!(watched.polls(3), ["nothing", "1 problems", "nothing"]);
         watched.rename(HALF);
-        assert_eq!(watched.looks(3), ["nothing", "1 new", "nothing"]);
+        assert_eq!(watched.polls(3), ["nothing", "1 new", "nothing"]);
     }
 
     #[test]
-    fn what_changes_before_the_first_reading_is_a_change() {
+    fn a_change_before_the_first_read_is_a_change() {
         let mut watched = Watched::new();
         watched.watch = Watch::default();
-        assert_eq!(watched.look(), "nothing");
+        assert_eq!(watched.poll(), "nothing");
         watched.rename(HALF);
-        assert_eq!(watched.looks(2), ["nothing", "1 new"]);
+        assert_eq!(watched.polls(2), ["nothing", "1 new"]);
     }
 
-    /// Nothing about the file need show that it can be read now.
+    /// A file that becomes readable may show no other change.
     #[test]
-    fn what_could_not_be_read_is_tried_at_every_look() {
+    fn a_file_that_could_not_be_read_is_read_again_at_each_poll() {
         let mut watched = Watched::new();
         watched.rename(HALF);
-        // Not to be read, and not for want of a right that root would have.
+        // Refused because of its mode, for root as well.
         watched.mode(0o646);
-        assert_eq!(watched.looks(3), ["nothing", "1 problems", "nothing"]);
+        assert_eq!(watched.polls(3), ["nothing", "1 problems", "nothing"]);
         watched.mode(0o644);
-        // As if it had been so at the look before.
+        // As if the mode had been this one at the last poll.
         watched.watch.last = Some(Version::of(&watched.path));
-        watched.watch.told.as_mut().unwrap().0 = Version::of(&watched.path);
-        assert_eq!(watched.looks(2), ["1 new", "nothing"]);
+        watched.watch.reported.as_mut().unwrap().0 = Version::of(&watched.path);
+        assert_eq!(watched.polls(2), ["1 new", "nothing"]);
     }
 
     #[test]
-    fn a_file_that_looks_older_is_another_one() {
+    fn a_file_with_an_old_time_is_a_change() {
         let mut watched = Watched::new();
         let before = Version::of(&watched.path).unwrap();
         let modified = fs::metadata(&watched.path).unwrap().modified().unwrap();
-        // The same length and time of change.
+        // With the same length and modification time.
         watched.rename(&GOOD.replace("USER", "ROOT"));
         let file = File::options().write(true).open(&watched.path).unwrap();
         file.set_modified(modified).unwrap();
         let after = Version::of(&watched.path).unwrap();
         assert_eq!((before.len, before.modified), (after.len, after.modified));
         assert_ne!(before, after);
-        assert_eq!(watched.looks(2), ["nothing", "2 new"]);
-        // The same inode, too. The clock of the file system may take some time for a tick.
+        assert_eq!(watched.polls(2), ["nothing", "2 new"]);
+        // With the same inode, too. The clock of the file system may be coarse.
         let deadline = Instant::now() + Duration::from_secs(10);
         while Version::of(&watched.path) == Some(after) {
-            assert!(Instant::now() < deadline, "nothing tells that it was touched");
+            assert!(Instant::now() < deadline, "the change time does not change");
             file.set_modified(modified).unwrap();
         }
-        assert_eq!(watched.looks(2), ["nothing", "2 new"]);
+        assert_eq!(watched.polls(2), ["nothing", "2 new"]);
     }
 }

@@ -1,6 +1,6 @@
-//! `serve --config`: the gateway until it is told to end.
+//! `serve --config`: runs the gateway until a signal ends it.
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use passticket_proxy::config::Config;
 use tokio::{
@@ -15,36 +15,31 @@ use tower_passticket::{
 };
 
 use crate::{
-    commands::check,
     exit::Exit,
-    reload,
+    loading, reload,
     stack::{self, Stores},
     workers,
 };
 
 pub(crate) fn serve(file: &Path) -> Result<(), Exit> {
-    let config = check::load(file)?;
+    let config = loading::load(file)?;
     let parts = stack::parts(&config).map_err(Exit::usage)?;
     let stores = stack::stores(&config).map_err(Exit::runtime)?;
     runtime()?.block_on(async {
-        let listener = listen(config.listen).await?;
+        let listen = &config.listen;
+        let listener = TcpListener::bind(listen.address).await;
+        let listener = listener.map_err(|error| Exit::runtime(listen.explain(&error)))?;
         run(&config, parts, stores, listener, interrupted()?).await
     })
 }
 
-/// For what goes on beside the requests: signals, eviction, files that change.
+/// The runtime for work beside the requests: signals, eviction, files that change.
 pub(crate) fn runtime() -> Result<Runtime, Exit> {
     let runtime = Builder::new_current_thread().enable_all().build();
     runtime.map_err(|e| Exit::runtime(format!("cannot start: {e}")))
 }
 
-pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Exit> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|e| Exit::runtime(format!("cannot listen on {address}: {e}")))
-}
-
-/// Serves until `shutdown`, then until the requests in flight are answered.
+/// Serves until `shutdown`, then finishes the requests in flight.
 pub(crate) async fn run(
     config: &Config,
     parts: stack::Parts,
@@ -71,37 +66,39 @@ pub(crate) async fn run(
     }
     match drained? {
         Drained::Completely => {
-            tracing::info!("ended; every request was answered");
+            tracing::info!("stopped; all requests were finished");
             Ok(())
         }
         Drained::CutOff { connections } => Err(Exit::runtime(format!(
-            "ended with {connections} connections cut off after {} s",
+            "stopped with {connections} connections cut off after {} s; for more time, set \
+             passticketProxy.timeouts.drainSeconds",
             config.timeouts.drain.as_secs()
         ))),
     }
 }
 
-/// Drops what can hit nothing any more, now and then, so that the file does not grow for ever.
+/// Removes expired revocations regularly, so that the store does not grow without limit.
 async fn evict(revocations: Arc<DurableStore>, every: Duration) {
     let mut turns = tokio::time::interval(every);
     loop {
         turns.tick().await;
         match revocations.evict(SystemClock.now()).await {
-            Ok(evicted) => tracing::info!(?evicted, "evicted what can hit nothing any more"),
-            Err(error) => tracing::error!(%error, "nothing was evicted"),
+            Ok(evicted) => tracing::info!(?evicted, "removed expired revocations"),
+            Err(error) => tracing::error!(%error, "cannot remove expired revocations"),
         }
     }
 }
 
-/// Ready on SIGTERM or SIGINT. Must be called in the runtime; from then on the signals are ours.
+/// A future that is ready on SIGTERM or SIGINT. Call this within the runtime: from then on these
+/// signals no longer end the process.
 pub(crate) fn interrupted() -> Result<impl Future<Output = ()>, Exit> {
     let on = |kind| signal(kind).map_err(|e: io::Error| Exit::runtime(e));
     let (mut terminate, mut interrupt) =
         (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
     Ok(async move {
         tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM: no new connections"),
-            _ = interrupt.recv() => tracing::info!("SIGINT: no new connections"),
+            _ = terminate.recv() => tracing::info!("SIGTERM received: stopping, no new connections"),
+            _ = interrupt.recv() => tracing::info!("SIGINT received: stopping, no new connections"),
         }
     })
 }

@@ -1,4 +1,4 @@
-//! From a configuration to the services that run.
+//! Assembles the gateway from a configuration.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -30,10 +30,11 @@ use tower_service::Service;
 
 use crate::providers::{self, Remote};
 
-/// A service that has not taken the connection by then is down; the answer may take longer.
+/// The maximum time limit of connecting. A service that has not accepted a connection by then is
+/// down; its response may take longer.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
-/// What can be wrong although each key of the configuration is right.
+/// A problem of keys that only shows when they are used together.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PartsError {
     #[error("zowe.certificate.pem: {0}")]
@@ -42,9 +43,9 @@ pub(crate) enum PartsError {
     Users(#[from] tower_passticket::api::FileLoginError),
 }
 
-/// What a configuration is made into before anything listens.
+/// The parts that are made before the gateway listens.
 pub(crate) struct Parts {
-    /// None where somebody before the gateway encrypts.
+    /// `None` if AT-TLS encrypts in front of the gateway.
     pub(crate) tls: Option<ServerTls>,
     connector: HttpsConnector<HttpConnector>,
     login: FileLogin,
@@ -63,7 +64,7 @@ pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
     })
 }
 
-/// What a listener of the gateway shows and accepts.
+/// The certificate of the gateway, and the authorities of its clients.
 pub(crate) fn server_tls(config: &Config) -> Result<ServerTls, PartsError> {
     let files = &config.tls;
     let authorities = (!files.authorities.is_empty()).then_some(files.authorities.as_slice());
@@ -71,27 +72,27 @@ pub(crate) fn server_tls(config: &Config) -> Result<ServerTls, PartsError> {
     Ok(ServerTls::from_pem(&files.certificate, &files.key, authorities)?)
 }
 
-/// What outlives the process.
+/// The files that outlive the process.
 #[derive(Clone)]
 pub(crate) struct Stores {
-    /// What is revoked.
+    /// The revocations.
     pub(crate) revocations: Arc<DurableStore>,
-    /// Who did what.
+    /// The audit file.
     pub(crate) audit: Option<Arc<AuditFile>>,
 }
 
-/// Why the process cannot do without what it left behind.
+/// Why a store cannot be opened. The gateway does not start without it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoresError {
-    /// Without the file revoked tokens would be good again.
+    /// Without the file, revoked tokens would be valid again.
     #[error(transparent)]
     Revocations(#[from] OpenError),
-    /// What nobody can look up later must not happen.
+    /// Without the file, events would not be audited.
     #[error(transparent)]
     Audit(#[from] AuditFileError),
 }
 
-/// Opens them, which blocks.
+/// Opens the files. Blocks.
 pub(crate) fn stores(config: &Config) -> Result<Stores, StoresError> {
     let audit = config
         .audit
@@ -105,7 +106,7 @@ pub(crate) fn stores(config: &Config) -> Result<Stores, StoresError> {
 
 /// The gateway: the auth API beside the routed stack.
 ///
-/// Both ask the same revocations: what is answered as revoked is refused on routes at once.
+/// Both use the same revocations, so a revoked token is refused on routes at once.
 pub(crate) fn gateway(
     config: &Config,
     Parts { connector, login, .. }: Parts,
@@ -141,7 +142,7 @@ pub(crate) fn gateway(
     .compatibility(config.compatibility)
     .guarding_resources(config.guards.clone())
     .with_audit(audit.clone());
-    // One mapper for both, and so one memory of what it was answered.
+    // Both share one mapper, and with it its cache.
     let mapper = providers::certificate_mapper(config, &remote);
     let mut api = api.client_certificates(mapper.clone());
     if let Some(settings) = &config.delegation {
@@ -170,20 +171,20 @@ pub(crate) fn gateway(
     let timeouts = Timeouts { response: config.timeouts.response, ..Timeouts::default() };
 
     let routed = ServiceBuilder::new()
-        // First, so that nothing behind it sees what a client may not write.
+        // First: no layer behind it sees headers that clients may not set.
         .layer(SanitizeLayer::new().also(config.strip_headers.iter().cloned()))
-        // Before Authenticate: the route says whether anything is evaluated, and what becomes of
-        // a failure.
+        // Before Authenticate: the route decides whether a credential is evaluated, and what
+        // happens on failure.
         .layer(RouteLayer::new(config.routes.clone()))
-        // Here raw credentials end.
+        // No layer behind it sees a raw credential.
         .layer(AuthenticateLayer::new(authenticator).with_audit(audit.clone()))
-        // Who is known, and where they want to go: may they?
+        // Needs the principal and the route.
         .layer(ScopeLayer::new().with_audit(audit))
-        // Last, so that the ticket is as fresh as it can be.
+        // Last: the PassTicket is as fresh as possible.
         .layer(tickets)
         .service(Forward::new(connector, timeouts));
-    // On routes, Sanitize does that.
-    // Never to be shown by `Debug`, nor to enter the tables of HTTP/2.
+    // `Debug` does not show sensitive headers, and HTTP/2 does not put them into its tables. On
+    // routes, Sanitize marks them.
     let sensitive = [AUTHORIZATION, COOKIE, PRIVATE_TOKEN.clone()];
     Gateway::new(SetSensitiveRequestHeaders::new(api, sensitive), routed)
 }

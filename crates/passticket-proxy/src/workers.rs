@@ -1,10 +1,9 @@
-//! The threads that serve: one for each core, and each with a runtime of its own.
+//! The threads that serve requests: one for each core, each with its own runtime.
 //!
-//! A request stays on the thread that accepted its connection, with the connections to the services
-//! that this thread has made: nobody is woken across threads. What is to be known everywhere
-//! (revocations, verified tokens, permissions, the seconds of tickets that are good once) is shared,
-//! under locks that are held for a look-up; only a token that another thread is just verifying is
-//! waited for.
+//! A request stays on the thread that accepted its connection, and uses the connections to services
+//! that this thread opened, so no thread wakes another one. State that all threads need (revocations,
+//! verified tokens, permissions, time slots) is shared, with locks that are held for one look-up. A
+//! thread only waits for another one that is verifying the same token.
 
 use std::{convert::Infallible, io, num::NonZeroUsize, thread};
 
@@ -24,7 +23,7 @@ use tower_service::Service;
 
 use crate::exit::Exit;
 
-/// Serves with clones of `service` until `shutdown`, then until the requests in flight are answered.
+/// Serves with clones of `service` until `shutdown`, then finishes the requests in flight.
 pub(crate) async fn serve<S>(
     config: &Config,
     tls: Option<ServerTls>,
@@ -63,24 +62,24 @@ where
                     .handshake_timeout(timeouts.handshake)
                     .drain_timeout(timeouts.drain)
                     .max_connections(connections);
-                // An error says that nobody is left to tell us.
+                // An error means that the sender is gone, which also ends this thread.
                 let shutdown = async { drop(ending.wait_for(|ending| *ending).await) };
                 Ok(server.run(service, shutdown).await)
             })
         };
-        // Nobody may be left to be told.
+        // The receiver may be gone.
         let run = move || drop(ended.blocking_send(work()));
         thread::Builder::new()
             .name(format!("worker-{core}"))
             .spawn(run)
             .map_err(|e| Exit::runtime(format!("cannot start a thread: {e}")))?;
     }
-    // The channel ends with the last thread.
+    // The channel closes when the last thread ends.
     drop((listener, ended));
     let mut drained = Vec::with_capacity(cores);
     tokio::select! {
         () = shutdown => {}
-        // Before its time: the others are not to go on without it.
+        // A thread ended too early: the others stop as well.
         first = all_ended.recv() => drained.extend(first),
     }
     let _ = end.send(true);
@@ -88,7 +87,7 @@ where
         drained.push(next);
     }
     if drained.len() < cores {
-        return Err(Exit::runtime("a thread that serves has ended, see the log"));
+        return Err(Exit::runtime("a worker thread ended; see the log"));
     }
     let mut cut_off = 0;
     for one in drained {

@@ -11,8 +11,8 @@ use tower_passticket::{
 
 use crate::{
     cli::{Esm, EsmIdentity, EsmTopic},
-    commands::check,
     exit::Exit,
+    loading,
     terminal::say,
 };
 
@@ -150,7 +150,7 @@ fn chosen(
 
 /// Each APPLID that has a key: a configuration with a service without one is none.
 fn needed(file: &Path) -> Result<Needed, Exit> {
-    let Config { profiles, gateway_user, delegation, .. } = check::load_quietly(file)?.config;
+    let Config { profiles, gateway_user, delegation, .. } = loading::load_quietly(file)?.config;
     let keys = profiles.iter().map(|profile| (*profile.applid(), (&**profile).into()));
     let applications: Applications = keys.collect();
     if applications.is_empty() {

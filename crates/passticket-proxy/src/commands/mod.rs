@@ -1,5 +1,6 @@
-//! The commands that end by themselves: `check`, `ticket`, `esm`.
+//! The commands that end by themselves: `check`, `esm`, `passwd`, `ticket`.
 
 pub(crate) mod check;
 pub(crate) mod esm;
+pub(crate) mod passwd;
 pub(crate) mod ticket;

@@ -14,12 +14,12 @@ use tower_passticket::{
 use zeroize::Zeroizing;
 
 use crate::{
-    cli::{Evaluate, For, Generate},
+    cli::{Evaluate, Generate, TicketArgs},
     exit::Exit,
     terminal::say,
 };
 
-/// More than any key in hex takes.
+/// More than any key in hex needs.
 const MAX_KEY_TEXT: u64 = 4096;
 
 pub(crate) fn generate(Generate { ticket }: &Generate) -> Result<(), Exit> {
@@ -39,11 +39,11 @@ pub(crate) fn evaluate(Evaluate { ticket, passticket, window }: &Evaluate) -> Re
     Ok(())
 }
 
-fn time(ticket: &For) -> Timestamp {
+fn time(ticket: &TicketArgs) -> Timestamp {
     ticket.at.map_or_else(|| SystemClock.now(), Timestamp::from_secs)
 }
 
-fn profile(ticket: &For) -> Result<KeyProfile, Exit> {
+fn profile(ticket: &TicketArgs) -> Result<KeyProfile, Exit> {
     let key = read_key(&ticket.key_file)?;
     let key = str::from_utf8(&key).unwrap_or_default();
     KeyProfile::from_hex(ticket.applid, ticket.algorithm, key)
@@ -54,7 +54,7 @@ fn read_key(file: &Path) -> Result<Zeroizing<Vec<u8>>, Exit> {
     if file.as_os_str() != "-" {
         return read_secret_file(file).map_err(Exit::usage);
     }
-    // Room for all of it at once: a buffer that grows leaves copies behind.
+    // Allocated at full size: a growing buffer leaves copies of the key behind.
     let mut key = Zeroizing::new(Vec::with_capacity(MAX_KEY_TEXT as usize));
     io::stdin()
         .take(MAX_KEY_TEXT)

@@ -1,4 +1,5 @@
-//! Zowe static definitions, `api-defs/*.yml` (zowe-dataplane §5.2).
+//! Zowe static definitions, `api-defs/*.yml` (docs/reference/data-plane.md#static-definitions):
+//! `examples/api-def.yml`.
 
 use super::{
     problem::{quote, suggest},
@@ -9,19 +10,19 @@ use tower_passticket::{
     token::ServiceId,
 };
 
-/// A service as its definition has it.
+/// A service of a definition.
 pub(super) struct Service<'a> {
     pub(super) id: ServiceId,
-    pub(super) routes: Vec<Defined<'a>>,
-    /// Some of its routes are wrong, and are not among them.
+    pub(super) routes: Vec<DefinedRoute<'a>>,
+    /// Whether routes with a problem were left out.
     pub(super) broken: bool,
 }
 
-/// A route, and where it stands.
-pub(super) struct Defined<'a> {
+/// A route, and its places.
+pub(super) struct DefinedRoute<'a> {
     pub(super) route: Route,
     pub(super) at: At<'a>,
-    /// Where its APPLID stands, if it has one.
+    /// The place of its APPLID, if it has one.
     pub(super) applid_at: Option<At<'a>>,
 }
 
@@ -29,7 +30,7 @@ pub(super) struct Defined<'a> {
 pub(super) fn read(mut root: Section<'_>) -> Vec<Service<'_>> {
     let services = root.optional("services").map(|field| field.items()).unwrap_or_default();
     if let Some(field) = root.optional("additionalServiceMetadata") {
-        field.at.warning("has no effect here yet; write what it says to the services themselves");
+        field.at.warning("has no effect here yet; write its values to the services themselves");
     }
     root.accept(&["catalogUiTiles"]);
     root.finish();
@@ -38,7 +39,7 @@ pub(super) fn read(mut root: Section<'_>) -> Vec<Service<'_>> {
 
 fn service<'a>(field: &Field<'a>) -> Option<Service<'a>> {
     let mut section = field.section();
-    let id = section.required("serviceId", "the id of the service, which its paths begin with");
+    let id = section.required("serviceId", "the id of the service, with which its paths begin");
     let id = id.and_then(|field| field.read(service_id));
     let upstream = upstream(&mut section);
     let scheme = scheme(&mut section);
@@ -57,12 +58,12 @@ fn service<'a>(field: &Field<'a>) -> Option<Service<'a>> {
 
     let id = id?;
     let sound = upstream.is_some() && scheme.is_some();
-    // Stand-ins, so that the routes are checked all the same; none of them is kept.
+    // Placeholders, to check the routes although they will be left out.
     let upstream = upstream.or_else(|| Upstream::parse("http://localhost").ok())?;
     let (scheme, applid_at) = scheme.unwrap_or((Scheme::Bypass, None));
     let defined = routes.iter().filter_map(|field| {
         let (route, at) = define(field, &id, &upstream, scheme)?;
-        Some(Defined { route, at, applid_at: applid_at.clone() })
+        Some(DefinedRoute { route, at, applid_at: applid_at.clone() })
     });
     let mut defined: Vec<_> = defined.collect();
     let broken = !sound || defined.len() < routes.len();
@@ -75,7 +76,7 @@ fn service<'a>(field: &Field<'a>) -> Option<Service<'a>> {
 fn service_id(text: &str) -> Result<ServiceId, String> {
     let id = ServiceId::new(text).map_err(|error| error.to_string())?;
     if id.as_str() == "gateway" {
-        // Its paths are those of the auth endpoints.
+        // Its paths belong to the auth API.
         return Err("\"gateway\" is the gateway itself; write another id".to_owned());
     }
     Ok(id)
@@ -84,25 +85,25 @@ fn service_id(text: &str) -> Result<ServiceId, String> {
 fn upstream(section: &mut Section<'_>) -> Option<Upstream> {
     let urls = section.required("instanceBaseUrls", "a list with the URL of the service")?.items();
     if let Some(second) = urls.get(1) {
-        second.at.warning("is not used: of several URLs only the first one is, yet");
+        second.at.warning("is not used: only the first URL is used yet");
     }
     urls.first()?.read(|text| {
         if text.contains('@') {
-            // Perhaps with a password, so it is not shown.
+            // It may have a password in it, so it is not shown.
             return Err("has a user in it; write http:// or https://, host, port and path".into());
         }
         Upstream::parse(text).map_err(|error| error.to_string())
     })
 }
 
-/// What the service wants, and where its APPLID stands. Only a service that says nothing about
-/// authentication, or says so, bypasses it: one whose words are wrong has no scheme at all.
+/// The scheme of a service, and the place of its APPLID. The scheme is bypass if the definition has
+/// no `authentication`, or has this scheme. A wrong scheme is none.
 fn scheme<'a>(section: &mut Section<'a>) -> Option<(Scheme, Option<At<'a>>)> {
     let Some(field) = section.optional("authentication") else {
         return Some((Scheme::Bypass, None));
     };
     let mut section = field.section();
-    // Zowe reads these, and drops them in static definitions.
+    // Zowe reads these keys, and ignores them in static definitions.
     section.accept(&["headers", "sso", "supportsSso", "applid"]);
     let field = section.required("scheme", "httpBasicPassTicket or bypass");
     let scheme = match field.and_then(|field| Some((field.text()?, field))) {
@@ -125,7 +126,7 @@ fn scheme<'a>(section: &mut Section<'a>) -> Option<(Scheme, Option<At<'a>>)> {
         }
         Some((other, field)) => {
             let hint = suggest(other, ["httpBasicPassTicket", "bypass"]);
-            field.at.error(format_args!("{} is no scheme{hint}", quote(other)));
+            field.at.error(format_args!("{} is not a scheme{hint}", quote(other)));
             None
         }
         None => None,
@@ -134,11 +135,11 @@ fn scheme<'a>(section: &mut Section<'a>) -> Option<(Scheme, Option<At<'a>>)> {
     scheme
 }
 
-/// The routes, under either of their names.
+/// The routes. Their key has two names.
 fn routes<'a>(section: &mut Section<'a>) -> Vec<Field<'a>> {
     let (routes, alias) = (section.optional("routes"), section.optional("routedServices"));
     if let (Some(_), Some(alias)) = (&routes, &alias) {
-        alias.at.error("is another name for routes, which is there as well; write one of them");
+        alias.at.error("is another name of routes, and both are present; remove one of them");
     }
     routes.or(alias).map(|field| field.items()).unwrap_or_default()
 }
@@ -162,7 +163,7 @@ fn define<'a>(
         None => Some(upstream.clone()),
     };
     let gateway_url = gateway_url?;
-    // "" is the service as a whole.
+    // A blank gatewayUrl is the whole service.
     let path = if gateway_url.is_blank() { "" } else { gateway_url.text()? };
     match Route::new(id.clone(), path, upstream?, scheme) {
         Ok(route) => Some((route, gateway_url.at)),
@@ -173,7 +174,7 @@ fn define<'a>(
     }
 }
 
-/// [`Upstream::join`] takes any text; what a URL may have is asked of the result.
+/// [`Upstream::join`] accepts any text, so the result is parsed as a URL.
 fn join(upstream: &Upstream, path: &str) -> Result<Upstream, String> {
     let joined = upstream.join(path);
     match Upstream::parse(&joined.to_string()) {
@@ -209,7 +210,7 @@ mod tests {
         });
         let routes = routes.collect();
         drop(services);
-        let problems = match report.conclude(Some(())) {
+        let problems = match report.finish(Some(())) {
             Ok(((), warnings)) => warnings,
             Err(problems) => problems.iter().cloned().collect(),
         };
@@ -267,7 +268,7 @@ additionalServiceMetadata: []
     }
 
     #[test]
-    fn what_is_wrong_is_told_and_gives_no_route() {
+    fn a_definition_with_a_problem_gives_no_route() {
         let applid = "d:5: services[0].authentication.applid: ";
         let scheme = "d:5: services[0].authentication.scheme: ";
         let mut cases = Vec::new();
@@ -296,13 +297,15 @@ additionalServiceMetadata: []
             (
                 "{scheme: httpbasicpassticket, applid: A}",
                 format!(
-                    "{scheme}\"httpbasicpassticket\" is no scheme; did you mean \
+                    "{scheme}\"httpbasicpassticket\" is not a scheme; did you mean \
                          httpBasicPassTicket?"
                 ),
             ),
             (
                 "{scheme: none}",
-                format!("{scheme}\"none\" is no scheme; known here: bypass, httpBasicPassTicket"),
+                format!(
+                    "{scheme}\"none\" is not a scheme; known here: bypass, httpBasicPassTicket"
+                ),
             ),
             (
                 "{scheme: zoweJwt}",
@@ -358,20 +361,22 @@ additionalServiceMetadata: []
             ),
             lines(
                 &format!("{URL}route: []"),
-                "d:4: services[0].route: is no key that can stand here; did you mean routes?",
+                "d:4: services[0].route: is not a key that can stand here; did you mean routes?",
             ),
         ]);
         for (lines, want) in cases {
             let (routes, problems) = read_service(&lines);
             assert_eq!((routes, problems), (Vec::new(), vec![want]), "{lines}");
         }
-        // A key too many is an error as well, but says nothing about the route.
+        // An unknown key is an error, too.
         let (_, problems) =
             read_service(&format!("{URL}{ROUTE}authentication: {{aplid: A, scheme: bypass}}"));
         assert_eq!(
             problems,
-            ["d:5: services[0].authentication.aplid: is no key that can stand here; did you mean \
-              applid?"]
+            [
+                "d:5: services[0].authentication.aplid: is not a key that can stand here; did you mean \
+              applid?"
+            ]
         );
         for id in ["gateway", "a/b"] {
             let (_, problems) = read_text(&format!("services: [{{serviceId: {id}}}]"));
@@ -380,12 +385,12 @@ additionalServiceMetadata: []
     }
 
     #[test]
-    fn what_has_no_effect_is_a_warning() {
+    fn keys_without_effect_are_warnings() {
         for (yaml, want) in [
             (
                 format!("{ROUTE}instanceBaseUrls: [http://a, http://b]"),
-                "d:4: services[0].instanceBaseUrls[1]: is not used: of several URLs only the \
-                 first one is, yet",
+                "d:4: services[0].instanceBaseUrls[1]: is not used: only the first URL is \
+                 used yet",
             ),
             (
                 format!("{URL}{ROUTE}authentication: {{scheme: bypass, applid: A}}"),
@@ -398,7 +403,7 @@ additionalServiceMetadata: []
         let (_, problems) = read_text("additionalServiceMetadata: [{serviceId: a}]");
         assert_eq!(
             problems,
-            ["d:1: additionalServiceMetadata: has no effect here yet; write what it says to the \
+            ["d:1: additionalServiceMetadata: has no effect here yet; write its values to the \
               services themselves"]
         );
     }

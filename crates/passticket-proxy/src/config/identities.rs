@@ -1,19 +1,5 @@
-//! The file of identities, `passticketProxy.identities`: whose a client certificate or an e-mail
-//! address is.
-//!
-//! ```yaml
-//! identities:
-//!   certificates:                          # used with certificateMapping: file
-//!     - user: USER
-//!       sha256: "2F:…"                     # of the certificate in DER: of no other
-//!     - user: OPERATOR
-//!       subject: OU=Operations,O=Example   # these RDNs and any before them
-//!       issuer: CN=Example CA,O=Example
-//!   distributed:                           # for delegated PassTickets
-//!     - user: USER
-//!       name: user@example.com
-//!       registry: ldaps://us.example.com   # default: …security.oidc.registry
-//! ```
+//! The file of identities, `passticketProxy.identities`: `examples/identities.yml`. It maps client
+//! certificates and e-mail addresses to user ids.
 
 use super::reader::{Field, Section};
 use tower_passticket::{
@@ -24,7 +10,7 @@ use tower_passticket::{
     passticket::UserId,
 };
 
-/// What the file says, each part of which may be missing.
+/// The two maps of the file. Each may be missing.
 pub(super) struct Identities {
     pub(super) certificates: Option<CertificateMap>,
     pub(super) distributed: Option<DistributedMap>,
@@ -60,7 +46,7 @@ fn certificate(item: &Field<'_>) -> Option<(CertificateFilter, UserId)> {
     Some((filter?, user?.parse()?))
 }
 
-/// Reads `sha256`, or `subject` and `issuer`, of which one may be missing.
+/// Reads `sha256`; or `subject`, `issuer` or both.
 pub(super) fn certificate_filter(section: &mut Section<'_>) -> Option<CertificateFilter> {
     let [sha256, subject, issuer] =
         ["sha256", "subject", "issuer"].map(|name| section.optional(name));
@@ -75,7 +61,7 @@ pub(super) fn certificate_filter(section: &mut Section<'_>) -> Option<Certificat
         (None, Some(subject), None) => CertificateFilter::subject(name(subject)?),
         (None, None, Some(issuer)) => CertificateFilter::issuer(name(issuer)?),
         (Some(_), ..) => {
-            section.at.error("has sha256 beside subject or issuer; a fingerprint is enough");
+            section.at.error("has sha256 beside subject or issuer; remove either");
             return None;
         }
         (None, None, None) => {
@@ -100,7 +86,7 @@ fn distributed_identity(
         (None, Some(registry)) => registry.clone(),
         (None, None) => {
             item.at.error(
-                "has no registry; write it here, or for all of them to \
+                "has no registry; write one here, or for all entries in \
                  components.gateway.apiml.security.oidc.registry of the zowe.yaml",
             );
             return None;

@@ -1,13 +1,13 @@
-//! Puts together what several keys say about who is who and who may do what.
+//! Checks of several keys together: identity mapping, delegation, permissions for PassTickets.
 
 use super::{
-    CertificateMapping, DelegationSettings, IdentityMapping, Zss,
     identities::{self, Identities},
-    passticket_proxy::{MappingBy, PassticketProxy},
+    passticket_proxy::{MapCertificatesBy, PassticketProxy},
     problem::Report,
     reader::Document,
-    secret_file::read_decisive_file,
-    zowe::{Mapper, Zowe},
+    secret_file::read_authorization_file,
+    settings::{CertificateMapping, DelegationSettings, IdentityMapping},
+    zowe::Zowe,
 };
 use tower_passticket::{
     identity::{CertificateMap, Registry},
@@ -17,21 +17,23 @@ use tower_passticket::{
     tls::Verification,
 };
 
-pub(super) struct Who {
+pub(super) struct Identification {
     pub(super) certificate_mapping: CertificateMapping,
     pub(super) delegation: Option<DelegationSettings>,
 }
 
-pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report) -> Who {
-    let registry = zowe.registry.as_ref().and_then(|field| field.parse::<Registry>());
+pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report) -> Identification {
+    let registry = zowe.security.registry.as_ref().and_then(|field| field.parse::<Registry>());
     let Identities { certificates, distributed } = identities(ours, registry.as_ref(), report);
     let certificate_mapping = certificate_mapping(zowe, ours, certificates);
-    let delegation = zowe.delegation.as_ref().and_then(|at| {
+    let delegation = zowe.security.delegation.as_ref().and_then(|at| {
         if zowe.attls.is_some() {
-            at.error("takes client certificates, which AT-TLS keeps to itself; write false here or \
-                      for attls");
-        } else if !zowe.client_certificates {
-            at.error("takes client certificates; write x509: { enabled: true } beside it, or false");
+            at.error(
+                "needs client certificates, which AT-TLS does not pass on; write false here or for \
+                 attls",
+            );
+        } else if !zowe.security.client_certificates {
+            at.error("needs client certificates; write x509: { enabled: true } beside it, or false");
         }
         if !ours.audit.enabled {
             ours.audit.at.error(
@@ -41,32 +43,32 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
         }
         if ours.delegation.grants.is_none() {
             at.warning(
-                "lets whoever has READ on the guarding resource be any user; write to \
-                 passticketProxy.delegation.callers who may be whom",
+                "lets each caller with READ on the guarding resource obtain PassTickets for every \
+                 user; write callers with their users to passticketProxy.delegation.callers",
             );
         }
-        let mapping = match (distributed, &zowe.identity_mapper) {
+        let mapping = match (distributed, &zowe.security.identity_mapper) {
             (Some(map), mapper) => {
                 if let (Some(_), Some(field)) = (mapper, &ours.identities) {
                     field.at.warning(
-                        "has identities.distributed, so oidc.identityMapperUrl is not asked; \
-                         remove one of them",
+                        "has identities.distributed, so oidc.identityMapperUrl is not used; remove \
+                         one of them",
                     );
                 }
                 IdentityMapping::File(map)
             }
-            (None, Some(mapper)) => IdentityMapping::Zss(zss(mapper)),
+            (None, Some(mapper)) => IdentityMapping::Zss(mapper.clone()),
             (None, None) => {
                 at.error(
-                    "needs to know whose an e-mail address is; write identities.distributed to a \
-                     file and its path to passticketProxy.identities, or a URL to oidc.identityMapperUrl",
+                    "needs a mapping of e-mail addresses; write identities.distributed to a file and \
+                     its path to passticketProxy.identities, or a URL to oidc.identityMapperUrl",
                 );
                 return None;
             }
         };
         let Some(registry) = registry else {
-            // A value that is wrong was reported.
-            if zowe.registry.is_none() {
+            // A wrong value was reported.
+            if zowe.security.registry.is_none() {
                 at.error("needs the registry of the e-mail addresses; write it to oidc.registry");
             }
             return None;
@@ -82,22 +84,20 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
         })
     });
     check_verification(zowe, &certificate_mapping, delegation.as_ref());
-    Who { certificate_mapping, delegation }
+    Identification { certificate_mapping, delegation }
 }
 
-fn zss(mapper: &Mapper) -> Zss {
-    Zss { address: mapper.address.clone(), user: mapper.user }
-}
-
-/// Nothing but a key that says so maps by common name where something else was meant: whoever gets
-/// a certificate of a user's name would be that user.
+/// Falls back to the common name only where no key asks for another mapping. With the common name,
+/// a certificate with the name of a user makes its holder that user.
 fn certificate_mapping(
     zowe: &Zowe<'_>,
     ours: &PassticketProxy<'_>,
     certificates: Option<CertificateMap>,
 ) -> CertificateMapping {
-    let (by, mapper) = (&ours.certificate_mapping, &zowe.certificate_mapper);
-    if let Some(at) = zowe.internal_mapper.as_ref().filter(|_| zowe.client_certificates) {
+    let (by, mapper) = (&ours.certificate_mapping, &zowe.security.certificate_mapper);
+    if let Some(at) =
+        zowe.security.internal_mapper.as_ref().filter(|_| zowe.security.client_certificates)
+    {
         let instead = match (by, mapper) {
             (Some(_), _) => Some("passticketProxy.certificateMapping"),
             (None, Some(_)) => Some("x509.externalMapperUrl"),
@@ -105,14 +105,13 @@ fn certificate_mapping(
         };
         match instead {
             Some(key) => at.warning(format_args!(
-                "asks RACF itself in Zowe, which cannot be done here; {key} says whose \
-                 certificates are"
+                "makes Zowe ask RACF itself, which this program cannot; {key} decides how \
+                 certificates are mapped"
             )),
             None => at.error(
-                "asks RACF itself in Zowe, which cannot be done here; write \
-                 passticketProxy.certificateMapping: common-name (whoever has a certificate with \
-                 CN=IBMUSER from an authority of certificateAuthorities is then IBMUSER), file or \
-                 zss",
+                "makes Zowe ask RACF itself, which this program cannot; write \
+                 passticketProxy.certificateMapping: file, zss or common-name (then the holder of a \
+                 certificate with CN=IBMUSER, from any of certificateAuthorities, is IBMUSER)",
             ),
         }
     }
@@ -120,19 +119,19 @@ fn certificate_mapping(
         && certificates.is_some()
     {
         match by {
-            Some((MappingBy::File, _)) => {}
-            None if zowe.client_certificates => field.at.error(
-                "has certificates, and nothing says to look at them; write certificateMapping: \
-                 file, or remove them",
+            Some((MapCertificatesBy::File, _)) => {}
+            None if zowe.security.client_certificates => field.at.error(
+                "has certificates, but certificateMapping does not use them; write \
+                 certificateMapping: file, or remove them",
             ),
             Some(_) | None => field.at.warning(
-                "has certificates, which are not looked at; write certificateMapping: file, or \
-                 remove them",
+                "has certificates, which are not used; write certificateMapping: file, or remove \
+                 them",
             ),
         }
     }
     match (by, mapper) {
-        (Some((MappingBy::File, at)), _) => match certificates {
+        (Some((MapCertificatesBy::File, at)), _) => match certificates {
             Some(map) => CertificateMapping::File(map),
             None => {
                 at.error(
@@ -142,48 +141,49 @@ fn certificate_mapping(
                 CertificateMapping::CommonName
             }
         },
-        (Some((MappingBy::Zss, _)) | None, Some(mapper)) => CertificateMapping::Zss(zss(mapper)),
-        (Some((MappingBy::Zss, at)), None) => {
+        (Some((MapCertificatesBy::Zss, _)) | None, Some(mapper)) => {
+            CertificateMapping::Zss(mapper.clone())
+        }
+        (Some((MapCertificatesBy::Zss, at)), None) => {
             at.error(
                 "needs the URL of the mapper; write it to \
                  components.gateway.apiml.security.x509.externalMapperUrl",
             );
             CertificateMapping::CommonName
         }
-        (Some((MappingBy::CommonName, _)) | None, _) => CertificateMapping::CommonName,
+        (Some((MapCertificatesBy::CommonName, _)) | None, _) => CertificateMapping::CommonName,
     }
 }
 
-/// Tells whose tokens go to services whose certificates are not verified as they should be.
+/// Warns if tokens are sent to services whose certificates are not strictly verified.
 fn check_verification(
     zowe: &Zowe<'_>,
     mapping: &CertificateMapping,
     delegation: Option<&DelegationSettings>,
 ) {
     let Some(at) = &zowe.verify_at else { return };
-    let whoever = match zowe.verify {
+    let server = match zowe.verify {
         Verification::Strict => return,
-        Verification::NonStrict => {
-            "whoever has a certificate of certificateAuthorities and answers"
-        }
-        Verification::Disabled => "whoever answers",
+        Verification::NonStrict => "any server with a certificate of certificateAuthorities",
+        Verification::Disabled => "any server",
     };
     let mut tokens = Vec::new();
-    if zowe.saf_endpoint.is_some() {
-        let text = "at authorization.endpoint.url those of all users whose permissions are checked";
+    if zowe.security.saf_endpoint.is_some() {
+        let text =
+            "for authorization.endpoint.url those of all users whose permissions are checked";
         tokens.push(text.to_owned());
     }
     if let CertificateMapping::Zss(zss) = mapping
-        && zowe.client_certificates
+        && zowe.security.client_certificates
     {
-        tokens.push(format!("at x509.externalMapperUrl those of {}", zss.user));
+        tokens.push(format!("for x509.externalMapperUrl those of {}", zss.user));
     }
     if let Some(DelegationSettings { mapping: IdentityMapping::Zss(zss), .. }) = delegation {
-        tokens.push(format!("at oidc.identityMapperUrl those of {}", zss.user));
+        tokens.push(format!("for oidc.identityMapperUrl those of {}", zss.user));
     }
     if !tokens.is_empty() {
         let tokens = tokens.join(", ");
-        at.warning(format_args!("lets {whoever} have tokens, {tokens}; write STRICT"));
+        at.warning(format_args!("lets {server} receive tokens, {tokens}; write STRICT"));
     }
 }
 
@@ -196,7 +196,7 @@ fn identities(
     let Some((field, path)) = ours.identities.as_ref().and_then(|f| Some((f, f.path()?))) else {
         return none;
     };
-    match read_decisive_file(&path) {
+    match read_authorization_file(&path) {
         Ok(bytes) => {
             identities::read(Document::parse(path, &bytes, report).section(report), registry)
         }
@@ -207,7 +207,7 @@ fn identities(
     }
 }
 
-/// Tells for which APPLIDs of services nobody will get a ticket.
+/// Warns of APPLIDs of services for which the gateway may not make PassTickets.
 pub(super) fn check_tickets(profiles: &[Profile], routes: &Routes, ours: &PassticketProxy<'_>) {
     let gateway = ours.gateway_user;
     let mut applids: Vec<Applid> = routes
@@ -231,9 +231,9 @@ pub(super) fn check_tickets(profiles: &[Profile], routes: &Routes, ours: &Passti
         if !profiles.iter().any(permits) {
             let at = ours.saf.as_ref().map_or(&ours.at, |field| &field.at);
             at.warning(format_args!(
-                "gives {gateway} no UPDATE on {prefix}* in class PTKTDATA, so there is no \
-                 PassTicket for {applid}; write to the file that saf names, below safAccess: \
-                 PTKTDATA: {{ {prefix}*: {{ UPDATE: [{gateway}] }} }}"
+                "gives {gateway} no UPDATE on {prefix}* in class PTKTDATA, so the gateway makes no \
+                 PassTicket for {applid}; write to the file of saf, below safAccess: PTKTDATA: {{ \
+                 {prefix}*: {{ UPDATE: [{gateway}] }} }}"
             ));
         }
     }

@@ -1,103 +1,76 @@
-//! From a zowe.yaml to a checked [`Config`].
+//! The configuration: from a zowe.yaml to a checked [`Config`].
 //!
-//! An operator points at the zowe.yaml of the Zowe installation. Its own keys mean what they mean
-//! there (zowe-dataplane §5.3); what Zowe has no key for stands in one more top-level section,
-//! `passticketProxy`. Services are Zowe static definitions (zowe-dataplane §5.2).
+//! An operator can use the zowe.yaml of a Zowe installation. Zowe's own keys have the meaning that
+//! Zowe gives them (docs/reference/data-plane.md#zowe-yaml). The settings for which Zowe has no key
+//! stand in one more top-level section, `passticketProxy`. Services are Zowe static definitions
+//! (docs/reference/data-plane.md#static-definitions).
 //!
-#![doc = concat!("```yaml\n", include_str!("example.yaml"), "```")]
+#![doc = concat!("```yaml\n", include_str!("examples/zowe.yaml"), "```")]
 //!
 //! # Rules
 //!
-//! 1. Everything is checked before anything starts: files are read, keys and certificates parsed,
-//!    and each APPLID has its key.
-//! 2. Everything that is wrong is told at once, in [`Problems`], with file, line, key and what to
-//!    write instead.
-//! 3. Unknown keys are errors in `passticketProxy`, in api-defs, in the file of users and in
-//!    `components.gateway.apiml.security`; a typing error there could switch security off. The rest
-//!    of a zowe.yaml is ignored. A key of Zowe that would have an effect there and has none here is
-//!    a warning.
-//! 4. A blank value is none, as in the zowe.yaml that Zowe comes with. Templates (`${{ … }}`) are
-//!    errors where the value is needed.
-//! 5. Secrets (the two private keys, PassTicket keys, hashes of passwords) stand in files that only
-//!    their owner may open, see [`read_secret_file`]; PassTicket keys also in environment variables.
-//!    Neither a problem nor `Debug` shows one, not even one in the wrong place.
+//! 1. Everything is checked before anything starts: files are read, keys and certificates are
+//!    parsed, and each APPLID has its key.
+//! 2. All problems are reported together, in [`Problems`], each with file, line, key and remedy.
+//! 3. Unknown keys are errors in `passticketProxy`, in api-defs, in the files below, and in
+//!    `components.gateway.apiml.security`: there a typing error could switch security off. Other
+//!    unknown keys of a zowe.yaml are ignored. A key of Zowe that has an effect in Zowe and none
+//!    here is a warning.
+//! 4. A blank value counts as absent, as in the zowe.yaml that Zowe ships. A template (`${{ ... }}`)
+//!    is an error where its value is needed.
+//! 5. Secrets (the two private keys, PassTicket keys, password hashes) stand in files that only
+//!    their owner may access, see [`read_secret_file`]; PassTicket keys can also stand in
+//!    environment variables. Neither a problem nor `Debug` shows a secret, even in the wrong place.
+//! 6. YAML anchors, aliases and merge keys (`<<`) work, within a limit on the number of values.
+//!
+//! # Listening
+//!
+//! `host` is an IP address or a host name. A name is resolved once, at start. If it has several
+//! addresses, the gateway listens on the first IPv4 address, or on the first IPv6 address if it has
+//! no other. `0.0.0.0` stands for all IPv4 addresses of the machine, `::` for all addresses.
 //!
 //! # Other files
 //!
-//! `users` names a file with a hash for each user, made by argon2:
+//! `users` names a file with the password hash of each user, a PHC string of Argon2.
+//! `passticket-proxy passwd USER` prints an entry.
 //!
-//! ```yaml
-//! users:
-//!   USER: "$argon2id$v=19$m=19456,t=2,p=1$…"
-//! ```
+#![doc = concat!("```yaml\n", include_str!("examples/users.yml"), "```")]
 //!
-//! `saf` names a file in the form of Zowe's `saf.yml` with who may do what; what it does not list is
-//! refused:
+//! `saf` names a file with permissions, in the form of Zowe's `saf.yml`
+//! (docs/reference/identity-and-saf.md#saf-file). A resource may also be a generic profile of RACF,
+//! see [`ProfileName`](tower_passticket::saf::ProfileName). An access that the file does not list is
+//! refused.
 //!
-//! ```yaml
-//! safAccess:
-//!   ZOWE:                          # the class
-//!     APIML.SERVICES:              # READ: revoke tokens of others; UPDATE: evict as well
-//!       UPDATE:
-//!         - USER
-//!     APIML.DELEGATE.PASSTICKET:   # READ: obtain PassTickets for others
-//!       READ:
-//!         - AGENT
-//!   PTKTDATA:
-//!     IRRPTAUTH.ZOWEAPPL.*:        # UPDATE: make PassTickets of this APPLID; see ProfileName
-//!       UPDATE:
-//!         - ZWESVUSR
-//! ```
+#![doc = concat!("```yaml\n", include_str!("examples/saf.yml"), "```")]
 //!
-//! A change of it counts within seconds. Write the new version beside it and rename it into place:
-//! of a file that is being written, the part that is there may be good YAML and lack the profile that
-//! refuses. Neither this file nor that of identities is read while others than owner and group may
-//! write it.
+//! The gateway reads a changed file within seconds. Write a new file and rename it into place: a
+//! partly written file may lack a deny rule. The gateway reads neither this file nor that of
+//! identities while other users than its owner and group may write it.
 //!
-//! `identities` names a file with whose certificates and distributed identities are. A certificate
-//! is told by its fingerprint or by the ends of its names (see
-//! [`CertificateFilter`](tower_passticket::identity::CertificateFilter)):
+//! `identities` names a file that maps certificates and distributed identities to user ids. A
+//! certificate is found by its fingerprint or by the last parts of its names, see
+//! [`CertificateFilter`](tower_passticket::identity::CertificateFilter).
 //!
-//! ```yaml
-//! identities:
-//!   certificates:
-//!     - user: OPERATOR
-//!       subject: OU=Operations,O=Example
-//!       issuer: CN=Example CA,O=Example
-//!   distributed:
-//!     - user: USER
-//!       name: user@example.com
-//! ```
+#![doc = concat!("```yaml\n", include_str!("examples/identities.yml"), "```")]
 //!
-//! Of an api-def, these have a meaning: `serviceId`, the first of `instanceBaseUrls`, `routes` and
-//! `authentication`, whose `scheme` is `httpBasicPassTicket` with an `applid`, or `bypass`.
+//! `apiDefs` names static definitions. Of a definition, these keys have an effect:
 //!
-//! ```yaml
-//! services:
-//!   - serviceId: dcpassticket
-//!     instanceBaseUrls:
-//!       - https://localhost:10012/discoverableclient
-//!     routes:
-//!       - gatewayUrl: api/v1
-//!         serviceRelativeUrl: /api/v1
-//!     authentication:
-//!       scheme: httpBasicPassTicket
-//!       applid: ZOWEAPPL
-//! ```
+#![doc = concat!("```yaml\n", include_str!("examples/api-def.yml"), "```")]
 //!
 //! # Replay protection
 //!
-//! `replayProtection` of an entry in `ptktdata` says what the application's profile in the security
-//! product does. With `true`, the default, it takes a PassTicket once, and the gateway makes none
-//! twice: one a second for each user and APPLID, and some 60 at once after a pause; the request
-//! beyond gets none ([`NoTimeSlot`](tower_passticket::passticket::NoTimeSlot)). With `false` it must allow replay,
-//! as Zowe asks for, and there is no such limit. `passticket-proxy esm --from-config` prints the
-//! commands for either.
+//! `replayProtection` of an entry in `ptktdata` must agree with the application's profile in the
+//! security product. With `true`, the default, the security product accepts a PassTicket once. The
+//! gateway then makes each PassTicket once: one per second for each user and APPLID, with a burst of
+//! about 60 after a pause. A request beyond that gets none
+//! ([`NoTimeSlot`](tower_passticket::passticket::NoTimeSlot)). With `false` the profile must allow
+//! replay, as Zowe requires, and there is no such limit. `passticket-proxy esm --from-config` prints
+//! the commands for either setting.
 //!
 //! # AT-TLS
 //!
-//! With Zowe's `attls`, for all of Zowe or for the gateway alone, z/OS encrypts in front of the
-//! gateway, which serves plain HTTP/1.1 then and takes no client certificates:
+//! With Zowe's `attls`, for the whole of Zowe or for the gateway alone, z/OS encrypts in front of
+//! the gateway. The gateway then serves plain HTTP/1.1 and accepts no client certificates:
 //!
 //! ```yaml
 //! zowe:
@@ -118,16 +91,20 @@
 //! std::fs::write(&path, "passticketProxy:\n  singingKey: jwt.key\n")?;
 //!
 //! let problems = Config::load(&path, &|name| std::env::var(name).ok()).unwrap_err();
-//! let told = problems.iter().find(|problem| problem.line() == Some(2)).unwrap();
-//! assert_eq!(told.key(), "passticketProxy.singingKey");
-//! assert_eq!(told.text(), "is no key that can stand here; did you mean signingKey?");
+//! let problem = problems.iter().find(|problem| problem.place().line() == Some(2)).unwrap();
+//! assert_eq!(problem.place().key(), "passticketProxy.singingKey");
+//! assert_eq!(problem.text(), "is not a key that can stand here; did you mean signingKey?");
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
 mod api_defs;
+mod apiml_security;
+mod encoding;
 mod identities;
 mod identity_checks;
+mod listen;
 mod passticket_proxy;
+mod pem;
 mod problem;
 mod ptktdata;
 mod reader;
@@ -145,7 +122,6 @@ mod yaml;
 mod zowe;
 
 use std::{
-    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -153,20 +129,23 @@ use std::{
 
 use http::HeaderName;
 
-pub use problem::{Problem, Problems};
+pub use listen::Listen;
+pub use problem::{Place, Problem, Problems};
 pub use secret_file::{SecretFileError, read_secret_file};
 pub use settings::{
-    AuditSettings, CertificateMapping, DelegationSettings, Encryption, IdentityMapping, Limits,
-    Timeouts, Zss,
+    AuditSettings, CertificateMapping, DelegationSettings, Encryption, IdentityMapping,
+    LimitSettings, TimeoutSettings, Zss,
 };
 pub use tls_files::TlsFiles;
 
 use passticket_proxy::{PassticketProxy, api_def_files};
+use pem::Wanted;
 use problem::Report;
+use ptktdata::Environment;
 use reader::{At, Document, Field};
-use secret_file::{read_decisive_file, read_public_file};
+use secret_file::{read_authorization_file, read_public_file};
 use tower_passticket::{
-    api::{Compatibility, GuardingResources},
+    api::{Compatibility, GuardingResources, PasswordHash},
     layer::{CookieNames, CustomHeaders, Routes},
     passticket::{KeyProfiles, UserId},
     remote::Address,
@@ -176,19 +155,15 @@ use tower_passticket::{
 };
 use zowe::Zowe;
 
-/// Looks up an environment variable.
-type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
-
-/// All that an operator decides, checked. See the [module](self).
+/// A checked configuration. See the [module](self).
 ///
 /// `Debug` shows neither keys nor hashes.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Where to listen: `passticketProxy.host` and `components.gateway.port`. Port 0 is any.
-    pub listen: SocketAddr,
-    /// Who encrypts there: `zowe.network.server.tls.attls`, or the same below
-    /// `components.gateway`.
+    /// `passticketProxy.host` and `components.gateway.port`.
+    pub listen: Listen,
+    /// `zowe.network.server.tls.attls`, or the same key below `components.gateway`.
     pub encryption: Encryption,
     /// `zowe.certificate.pem.*`.
     pub tls: TlsFiles,
@@ -196,54 +171,55 @@ pub struct Config {
     pub verify: Verification,
     /// `passticketProxy.signingKey`.
     pub signing_key: SigningKey,
-    /// `passticketProxy.users`: argon2 hashes as PHC strings, each user once.
-    pub users: Vec<(UserId, String)>,
-    /// Whether Personal Access Tokens are credentials: `…security.personalAccessToken.enabled`.
+    /// `passticketProxy.users`: each user once.
+    pub users: Vec<(UserId, PasswordHash)>,
+    /// Whether Personal Access Tokens are credentials: `...security.personalAccessToken.enabled`.
     pub pats: bool,
-    /// How long a Personal Access Token may be good for at most:
+    /// The maximum validity of a Personal Access Token:
     /// `passticketProxy.personalAccessToken.maximumValidityDays`.
     pub max_validity: Validity,
-    /// How often revocations that can hit nothing any more are dropped:
+    /// How often expired revocations are removed:
     /// `passticketProxy.personalAccessToken.evictEveryHours`.
     pub evict_every: Duration,
-    /// Whether a login token can be had for another: `…security.allowTokenRefresh`.
+    /// Whether a client can exchange a login token for a new one: `...security.allowTokenRefresh`.
     pub token_refresh: bool,
-    /// Whom the gateway itself is to the security product: `passticketProxy.gatewayUser`.
+    /// The user id of the gateway in the security product: `passticketProxy.gatewayUser`.
     pub gateway_user: UserId,
-    /// Who may do what, PassTickets included: `passticketProxy.saf`.
+    /// The permissions, those for PassTickets included: `passticketProxy.saf`.
     pub saf: FileSaf,
-    /// The file that [`saf`](Self::saf) comes from, to be [read again](read_permissions).
+    /// The file of [`saf`](Self::saf), to be [read again](read_permissions) when it changes.
     pub saf_file: Option<PathBuf>,
-    /// The endpoint that is asked, instead of the file, for the class of the guarding resources:
-    /// `…security.authorization.provider` and `endpoint.url`.
+    /// The endpoint that checks the guarding resources instead of the file:
+    /// `...security.authorization.provider` and `endpoint.url`.
     pub saf_endpoint: Option<Address>,
-    /// `…security.authorization.resourceClass` and `resourceNamePrefix`, or `…security.saf` with
-    /// `serviceResourceClass` and `serviceResourceNamePrefix`. With an endpoint the class is `ZOWE`.
+    /// `...security.authorization.resourceClass` and `resourceNamePrefix`, or `...security.saf`
+    /// with `serviceResourceClass` and `serviceResourceNamePrefix`. With an endpoint the class is
+    /// `ZOWE`.
     pub guards: GuardingResources,
-    /// How a client certificate becomes a user: `passticketProxy.certificateMapping`.
+    /// How a client certificate is mapped to a user id: `passticketProxy.certificateMapping`.
     pub certificate_mapping: CertificateMapping,
-    /// PassTickets for others, if `…security.delegatePassticket` is on.
+    /// Delegated PassTickets, if `...security.delegatePassticket` is on.
     pub delegation: Option<DelegationSettings>,
-    /// Where who did what is written, unless `passticketProxy.audit.enabled` is off.
+    /// The audit file, unless `passticketProxy.audit.enabled` is off.
     pub audit: Option<AuditSettings>,
-    /// The file of revocations: `passticketProxy.revocations`. It need not be there.
+    /// The file of revocations: `passticketProxy.revocations`. It need not exist.
     pub revocations: PathBuf,
-    /// Whom to follow in answers: `passticketProxy.compatibility`.
+    /// Which responses the auth API gives: `passticketProxy.compatibility`.
     pub compatibility: Compatibility,
-    /// Whether client certificates are credentials: `…security.x509.enabled`.
+    /// Whether client certificates are credentials: `...security.x509.enabled`.
     pub client_certificates: bool,
-    /// `…security.auth.passticket.customUserHeader` and `customAuthHeader`, if both are there.
+    /// `...security.auth.passticket.customUserHeader` and `customAuthHeader`, if both are present.
     pub custom_headers: Option<CustomHeaders>,
-    /// Those of the two that are there, be it one: clients may not set them.
+    /// Each of the two headers that is present. Clients may not set them.
     pub strip_headers: Vec<HeaderName>,
-    /// `…security.auth.cookieProperties.cookieName` and `cookieNamePAT`.
+    /// `...security.auth.cookieProperties.cookieName` and `cookieNamePAT`.
     pub cookies: CookieNames,
-    /// How long a login lasts: `…security.auth.tokenProperties.expirationInSeconds`.
+    /// The lifetime of a login token: `...security.auth.tokenProperties.expirationInSeconds`.
     pub token_lifetime: Duration,
-    /// How long to wait.
-    pub timeouts: Timeouts,
-    /// How much to keep.
-    pub limits: Limits,
+    /// Time limits.
+    pub timeouts: TimeoutSettings,
+    /// Limits of what grows with users and connections.
+    pub limits: LimitSettings,
     /// The services, from the api-defs that `passticketProxy.apiDefs` names and
     /// `passticketProxy.services`. Every APPLID among them is in [`profiles`](Self::profiles).
     pub routes: Routes,
@@ -251,75 +227,39 @@ pub struct Config {
     pub profiles: KeyProfiles,
 }
 
-/// A configuration, and what there is to say about it nevertheless.
+/// A configuration and its warnings.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// What has no effect, and may be meant to have one.
+    /// Keys without the effect that the operator may expect.
     pub warnings: Vec<Problem>,
 }
 
 impl Config {
-    /// Reads the zowe.yaml at `path` and the files that it names, from the paths relative to it.
+    /// Reads the zowe.yaml at `path` and the files that it names, with paths relative to it.
     ///
-    /// `env` looks up the environment variables that hold PassTicket keys; a program passes
-    /// `&|name| std::env::var(name).ok()`. No other variable is asked for.
+    /// `env` looks up the environment variables with PassTicket keys; a program passes
+    /// `&|name| std::env::var(name).ok()`. Other variables are not looked up. Blocks while it reads
+    /// files and resolves a host name.
     ///
     /// # Errors
-    /// [`Problems`] has everything that is wrong, in all files.
+    /// [`Problems`] has the problems of all files.
     pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
         let report = Report::default();
         let config = load(path, env, &report);
-        let (config, warnings) = report.conclude(config)?;
+        let (config, warnings) = report.finish(config)?;
         Ok(Loaded { config, warnings })
     }
 }
 
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let users: Vec<_> = self.users.iter().map(|(user, _)| user).collect();
-        f.debug_struct("Config")
-            .field("listen", &self.listen)
-            .field("encryption", &self.encryption)
-            .field("tls", &self.tls)
-            .field("verify", &self.verify)
-            .field("signing_key", &self.signing_key)
-            .field("users", &users)
-            .field("pats", &self.pats)
-            .field("max_validity", &self.max_validity)
-            .field("evict_every", &self.evict_every)
-            .field("token_refresh", &self.token_refresh)
-            .field("gateway_user", &self.gateway_user)
-            .field("saf", &self.saf)
-            .field("saf_file", &self.saf_file)
-            .field("saf_endpoint", &self.saf_endpoint)
-            .field("guards", &self.guards)
-            .field("certificate_mapping", &self.certificate_mapping)
-            .field("delegation", &self.delegation)
-            .field("audit", &self.audit)
-            .field("revocations", &self.revocations)
-            .field("compatibility", &self.compatibility)
-            .field("client_certificates", &self.client_certificates)
-            .field("custom_headers", &self.custom_headers)
-            .field("strip_headers", &self.strip_headers)
-            .field("cookies", &self.cookies)
-            .field("token_lifetime", &self.token_lifetime)
-            .field("timeouts", &self.timeouts)
-            .field("limits", &self.limits)
-            .field("routes", &self.routes)
-            .field("profiles", &self.profiles)
-            .finish()
-    }
-}
-
-/// Goes on after a problem as far as there is something to check.
+/// Continues after a problem, to report all of them.
 fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let document = match read_public_file(path) {
         Ok(bytes) => Document::parse(path.to_owned(), &bytes, report),
         Err(error) => {
-            report.error(Problem::new(path, 0, "", &error.to_string()));
+            report.error(Problem::of_file(path, &error.to_string()));
             return None;
         }
     };
@@ -336,7 +276,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         (Some(field), Some(file)) => permissions(file, &field.at, report),
         _ => Vec::new(),
     };
-    let who = identity_checks::read(&zowe, &ours, report);
+    let identification = identity_checks::read(&zowe, &ours, report);
     let audit = match &ours.audit.file {
         Some(field) => field.path(),
         None => Some(path.with_file_name("audit.jsonl")),
@@ -349,7 +289,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let services = definitions.iter().flat_map(|file| api_defs::read(file.section(report)));
     let services: Vec<_> = services.collect();
     let PassticketProxy { overrides, on_failure, entries, ptktdata, .. } = &ours;
-    // What stands in a file that is no YAML nobody knows.
+    // A file that is not YAML may define the services that seem to be missing.
     if definitions.iter().all(Document::is_yaml) {
         routes::check_names(&services, overrides);
     }
@@ -360,45 +300,50 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         );
     }
     identity_checks::check_tickets(&profiles, &routes, &ours);
+    let host = listen::host(ours.host.as_ref(), &listen::resolve);
     if let Some(at) = &zowe.attls
-        && !ours.host.is_loopback()
+        && !host.is_loopback()
     {
         at.warning(format_args!(
-            "makes the gateway serve plain HTTP on {}: unless AT-TLS stands before it, whoever is \
-             between it and a client sees passwords and tokens",
-            ours.host
+            "makes the gateway serve plain HTTP on {host}: without AT-TLS in front of it, passwords \
+             and tokens cross the network in clear text",
         ));
     }
+    let security = zowe.security;
     Some(Config {
-        listen: SocketAddr::new(ours.host, zowe.port),
-        encryption: zowe.encryption,
+        listen: Listen {
+            address: SocketAddr::new(host, zowe.port),
+            port_at: zowe.port_at,
+            host_at: ours.host_at,
+        },
+        encryption: if zowe.attls.is_some() { Encryption::AtTls } else { Encryption::Tls },
         tls: tls?,
         verify: zowe.verify,
         signing_key: signing_key?,
         users,
-        pats: zowe.pats,
+        pats: security.pats,
         max_validity: ours.max_validity,
         evict_every: ours.evict_every,
-        token_refresh: zowe.token_refresh,
+        token_refresh: security.token_refresh,
         gateway_user: ours.gateway_user,
         saf: FileSaf::new(profiles),
         saf_file,
-        saf_endpoint: zowe.saf_endpoint,
-        guards: zowe.guards,
-        certificate_mapping: who.certificate_mapping,
-        delegation: who.delegation,
+        saf_endpoint: security.saf_endpoint,
+        guards: security.guards,
+        certificate_mapping: identification.certificate_mapping,
+        delegation: identification.delegation,
         audit: match (ours.audit.enabled, ours.audit.options) {
             (true, options) => Some(AuditSettings { file: audit?, options }),
             (false, _) => None,
         },
         revocations: revocations?,
         compatibility: ours.compatibility,
-        client_certificates: zowe.client_certificates,
-        custom_headers: zowe.custom_headers,
-        strip_headers: zowe.strip_headers,
-        cookies: zowe.cookies,
-        token_lifetime: zowe.token_lifetime,
-        timeouts: Timeouts {
+        client_certificates: security.client_certificates,
+        custom_headers: security.custom_headers,
+        strip_headers: security.strip_headers,
+        cookies: security.cookies,
+        token_lifetime: security.token_lifetime,
+        timeouts: TimeoutSettings {
             connect: zowe.timeout,
             response: zowe.timeout,
             handshake: ours.handshake,
@@ -423,17 +368,23 @@ fn signing_key(field: &Field<'_>) -> Option<SigningKey> {
     match SigningKey::from_pem(&pem) {
         Ok(key) => Some(key),
         Err(error) => {
-            field.at.error(format_args!("{} {error}", path.display()));
+            let text = pem::explain(&pem, &path, Wanted::PrivateKey);
+            let text = text.unwrap_or_else(|| error.to_string());
+            field.at.error(format_args!("{} {text}", path.display()));
             None
         }
     }
 }
 
-fn users(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report) -> Vec<(UserId, String)> {
+fn users(
+    zowe: &Zowe<'_>,
+    ours: &PassticketProxy<'_>,
+    report: &Report,
+) -> Vec<(UserId, PasswordHash)> {
     let Some(field) = &ours.users else {
-        if !zowe.client_certificates {
+        if !zowe.security.client_certificates {
             ours.at.warning(
-                "names no users and client certificates are off, so nobody can log in; write \
+                "names no users, and client certificates are off, so no user can log in; write \
                  users: PATH, or enable x509",
             );
         }
@@ -450,7 +401,7 @@ fn users(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report) -> Vec<(U
 }
 
 fn permissions(file: &Path, at: &At<'_>, report: &Report) -> Vec<Profile> {
-    match read_decisive_file(file) {
+    match read_authorization_file(file) {
         Ok(bytes) => saf::read(Document::parse(file.to_owned(), &bytes, report).section(report)),
         Err(error) => {
             at.error(error);
@@ -459,26 +410,26 @@ fn permissions(file: &Path, at: &At<'_>, report: &Report) -> Vec<Profile> {
     }
 }
 
-/// Reads a file of permissions anew, for [`FileSaf::replace`].
+/// Reads a file of permissions again, for [`FileSaf::replace`].
 ///
 /// # Errors
-/// [`Problems`] has everything that is wrong with it.
+/// [`Problems`] has all problems of the file.
 pub fn read_permissions(file: &Path) -> Result<Vec<Profile>, Problems> {
     let report = Report::default();
-    let profiles = match read_decisive_file(file) {
+    let profiles = match read_authorization_file(file) {
         Ok(bytes) => {
             let document = Document::parse(file.to_owned(), &bytes, &report);
             Some(saf::read(document.section(&report)))
         }
         Err(error) => {
-            report.error(Problem::new(file, 0, "", &error.to_string()));
+            report.error(Problem::of_file(file, &error.to_string()));
             None
         }
     };
-    report.conclude(profiles).map(|(profiles, _)| profiles)
+    report.finish(profiles).map(|(profiles, _)| profiles)
 }
 
-/// The api-defs, each file once.
+/// The api-defs. A file that is named twice is read once.
 fn api_defs(ours: &PassticketProxy<'_>, report: &Report) -> Vec<Document> {
     let mut read: Vec<PathBuf> = Vec::new();
     let mut documents = Vec::new();

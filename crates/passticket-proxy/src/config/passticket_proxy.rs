@@ -1,9 +1,8 @@
-//! The section that Zowe does not have: `passticketProxy`.
+//! The section `passticketProxy`: the settings for which Zowe has no key.
 
 use std::{
     fmt, fs,
     hash::Hash,
-    net::{IpAddr, Ipv4Addr},
     num::{NonZeroU32, NonZeroUsize},
     path::PathBuf,
     str::FromStr,
@@ -11,12 +10,12 @@ use std::{
 };
 
 use super::{
-    Environment, Limits,
     identities::certificate_filter,
-    problem::quote,
-    ptktdata::{self, Entries},
+    problem::Place,
+    ptktdata::{self, Entries, Environment},
     reader::{At, Field, Section},
     routes::{Override, read_on_failure, read_overrides},
+    settings::{LimitSettings, default_gateway_user},
 };
 use tower_passticket::{
     api::{AllowList, Compatibility, Grant},
@@ -26,18 +25,19 @@ use tower_passticket::{
     token::Validity,
 };
 
-/// What our section says, with the files that it names still to be read, except those of keys.
+/// The values of the section. Of the files that it names, only those with PassTicket keys are read.
 pub(super) struct PassticketProxy<'a> {
     pub(super) at: At<'a>,
-    pub(super) host: IpAddr,
+    pub(super) host: Option<Field<'a>>,
+    pub(super) host_at: Place,
     pub(super) signing_key: Option<Field<'a>>,
     pub(super) users: Option<Field<'a>>,
     pub(super) gateway_user: UserId,
     pub(super) saf: Option<Field<'a>>,
     pub(super) identities: Option<Field<'a>>,
-    pub(super) certificate_mapping: Option<(MappingBy, At<'a>)>,
-    pub(super) delegation: Delegating,
-    pub(super) audit: Auditing<'a>,
+    pub(super) certificate_mapping: Option<(MapCertificatesBy, At<'a>)>,
+    pub(super) delegation: DelegationSection,
+    pub(super) audit: AuditSection<'a>,
     pub(super) revocations: Option<Field<'a>>,
     pub(super) compatibility: Compatibility,
     pub(super) max_validity: Validity,
@@ -45,44 +45,45 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) api_defs: Vec<Field<'a>>,
     pub(super) on_failure: OnFailure,
     pub(super) overrides: Vec<Override<'a>>,
-    /// Where entries are to be written.
+    /// The place of the key `ptktdata`, present or not.
     pub(super) ptktdata: At<'a>,
     pub(super) entries: Entries<'a>,
     pub(super) profiles: Vec<KeyProfile>,
     pub(super) handshake: Duration,
     pub(super) drain: Duration,
     pub(super) provider: Duration,
-    pub(super) limits: Limits,
+    pub(super) limits: LimitSettings,
 }
 
-/// How a client certificate becomes a user.
+/// The value of `certificateMapping`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum MappingBy {
+pub(super) enum MapCertificatesBy {
     CommonName,
     File,
     Zss,
 }
 
 /// `passticketProxy.delegation`.
-pub(super) struct Delegating {
-    /// `None` if the key is not there: a list of nobody is not no list.
+pub(super) struct DelegationSection {
+    /// `None` if the key is absent. An empty list permits nothing.
     pub(super) grants: Option<Vec<Grant>>,
     pub(super) protected: Vec<UserId>,
     pub(super) calls_per_minute: Option<NonZeroU32>,
 }
 
 /// `passticketProxy.audit`.
-pub(super) struct Auditing<'a> {
+pub(super) struct AuditSection<'a> {
     pub(super) at: At<'a>,
     pub(super) enabled: bool,
     pub(super) file: Option<Field<'a>>,
     pub(super) options: AuditFileOptions,
 }
 
-/// A value that is wrong was reported, and has its default here.
+/// Reads the section. A wrong value is reported, and replaced by its default.
 pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> PassticketProxy<'a> {
     let mut section = root.section("passticketProxy");
-    let host = section.optional("host").and_then(|field| field.read(host));
+    let host = section.optional("host");
+    let host_at = section.place_of("host", host.as_ref());
     let signing_key = section.required(
         "signingKey",
         "the path of a PEM file with the RSA private key that signs tokens",
@@ -94,8 +95,8 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let certificate_mapping = section
         .optional("certificateMapping")
         .and_then(|field| Some((field.read(mapping_by)?, field.at)));
-    let delegation = delegating(section.section("delegation"));
-    let audit = auditing(section.section("audit"));
+    let delegation = delegation(section.section("delegation"));
+    let audit = audit(section.section("audit"));
     let revocations = section.optional("revocations");
     let compatibility = section.optional("compatibility").and_then(|f| f.read(compatibility));
     let mut pats = section.section("personalAccessToken");
@@ -120,10 +121,11 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     section.finish();
     PassticketProxy {
         at,
-        host: host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        host,
+        host_at,
         signing_key,
         users,
-        gateway_user: gateway_user.unwrap_or_else(gateway_user_of_zowe),
+        gateway_user: gateway_user.unwrap_or_else(default_gateway_user),
         saf,
         identities,
         certificate_mapping,
@@ -146,13 +148,13 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     }
 }
 
-fn limits(mut section: Section<'_>) -> Limits {
+fn limits(mut section: Section<'_>) -> LimitSettings {
     let mut number = |name, least, usual| {
         let number = section.optional(name).and_then(|field| field.number(least..=1_000_000));
         number.and_then(|n| usize::try_from(n).ok()).and_then(NonZeroUsize::new).unwrap_or(usual)
     };
-    let usual = Limits::default();
-    let limits = Limits {
+    let usual = LimitSettings::default();
+    let limits = LimitSettings {
         cached_tokens: number("cachedTokens", 100, usual.cached_tokens),
         remembered_tickets: number("rememberedTickets", 100, usual.remembered_tickets),
         connections: number("connections", 1, usual.connections),
@@ -161,26 +163,21 @@ fn limits(mut section: Section<'_>) -> Limits {
     limits
 }
 
-/// The user id of the started task, as Zowe installs it.
-pub(super) fn gateway_user_of_zowe() -> UserId {
-    UserId::new("ZWESVUSR").expect("is a user id")
-}
-
-fn mapping_by(text: &str) -> Result<MappingBy, &'static str> {
+fn mapping_by(text: &str) -> Result<MapCertificatesBy, &'static str> {
     match text {
-        "common-name" => Ok(MappingBy::CommonName),
-        "file" => Ok(MappingBy::File),
-        "zss" => Ok(MappingBy::Zss),
+        "common-name" => Ok(MapCertificatesBy::CommonName),
+        "file" => Ok(MapCertificatesBy::File),
+        "zss" => Ok(MapCertificatesBy::Zss),
         _ => Err("is unknown; write common-name, file or zss"),
     }
 }
 
-fn delegating(mut section: Section<'_>) -> Delegating {
+fn delegation(mut section: Section<'_>) -> DelegationSection {
     let protected = section.optional("protectedUsers").map(|field| field.one_or_more());
     let calls = section.optional("callsPerMinute").and_then(|field| field.number(1..=60_000));
     let callers = section.present("callers").map(|field| field.items());
     section.finish();
-    Delegating {
+    DelegationSection {
         grants: callers.map(|callers| callers.iter().filter_map(grant).collect()),
         protected: protected.iter().flatten().filter_map(Field::parse).collect(),
         calls_per_minute: calls
@@ -189,7 +186,7 @@ fn delegating(mut section: Section<'_>) -> Delegating {
     }
 }
 
-/// Who may obtain what for whom: `user` or `certificate`, `applids`, `users`.
+/// One caller of `delegation.callers`: `user` or `certificate`, `applids`, `users`.
 fn grant(item: &Field<'_>) -> Option<Grant> {
     let mut section = item.section();
     let user = section.optional("user");
@@ -208,7 +205,7 @@ fn grant(item: &Field<'_>) -> Option<Grant> {
             Some(Grant::to_certificate(filter?, applids, users))
         }
         _ => {
-            at.error("must say who calls; write user, or certificate, and not both");
+            at.error("does not name one caller; write either user or certificate");
             None
         }
     }
@@ -221,7 +218,7 @@ fn allow_list<T: Eq + Hash + FromStr<Err: fmt::Display>>(field: &Field<'_>) -> A
     }
 }
 
-fn auditing(mut section: Section<'_>) -> Auditing<'_> {
+fn audit(mut section: Section<'_>) -> AuditSection<'_> {
     let enabled = section.optional("enabled").and_then(|field| field.boolean());
     let file = section.optional("file");
     let mut options = AuditFileOptions::default();
@@ -239,7 +236,7 @@ fn auditing(mut section: Section<'_>) -> Auditing<'_> {
     }
     let at = section.at.clone();
     section.finish();
-    Auditing { at, enabled: enabled.unwrap_or(true), file, options }
+    AuditSection { at, enabled: enabled.unwrap_or(true), file, options }
 }
 
 fn fsync(text: &str) -> Result<Fsync, &'static str> {
@@ -259,14 +256,8 @@ fn compatibility(text: &str) -> Result<Compatibility, &'static str> {
     }
 }
 
-fn host(text: &str) -> Result<IpAddr, String> {
-    text.parse().map_err(|_| {
-        format!("{} is no IP address; write one like 127.0.0.1, or 0.0.0.0 for all", quote(text))
-    })
-}
-
-/// The files that an item of `apiDefs` means: itself, or all `*.yml` and `*.yaml` in a directory,
-/// by name.
+/// The files of one item of `apiDefs`: the file itself, or every `*.yml` and `*.yaml` of a
+/// directory, sorted by name.
 pub(super) fn api_def_files(field: &Field<'_>) -> Vec<PathBuf> {
     let Some(path) = field.path() else { return Vec::new() };
     if !path.is_dir() {
@@ -277,7 +268,7 @@ pub(super) fn api_def_files(field: &Field<'_>) -> Vec<PathBuf> {
     });
     match listed {
         Ok(mut files) => {
-            // What an editor leaves behind is hidden.
+            // Editors leave hidden files behind.
             files.retain(|file| {
                 let hidden =
                     file.file_name().is_none_or(|n| n.as_encoded_bytes().starts_with(b"."));

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: collected, not thrown, so that one run tells it all.
+//! The problems of a configuration. They are collected, so that one run reports all of them.
 
 use std::{
     cell::RefCell,
@@ -7,29 +7,28 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// One thing that is wrong, where it stands, and what to write instead.
+/// A place in a configuration: file, line and key.
 ///
-/// `Display` is one line: `zowe.yaml:12: passticketProxy.users: is missing; write …`. It never
-/// contains a key, a password or a hash of one.
+/// `Display` is `zowe.yaml:12: passticketProxy.users`, without a line or a key that is not known.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Problem {
+pub struct Place {
     file: PathBuf,
+    /// 0 if it is not known.
     line: usize,
     key: String,
-    text: String,
 }
 
-impl Problem {
-    pub(super) fn new(file: &Path, line: usize, key: &str, text: &str) -> Self {
-        Self { file: file.to_owned(), line, key: key.to_owned(), text: one_line(text) }
+impl Place {
+    pub(super) fn new(file: &Path, line: usize, key: &str) -> Self {
+        Self { file: file.to_owned(), line, key: key.to_owned() }
     }
 
-    /// The file, as it was named on the way to it.
+    /// The path of the file, as the operator wrote it or relative to the file that names it.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// The line, counted from 1; `None` if the file as a whole is meant.
+    /// The line, counted from 1; `None` for the file as a whole, and for a key that is not in it.
     pub fn line(&self) -> Option<usize> {
         (self.line > 0).then_some(self.line)
     }
@@ -37,6 +36,45 @@ impl Problem {
     /// The path of the key, as in `passticketProxy.ptktdata[0].applid`; empty for the whole file.
     pub fn key(&self) -> &str {
         &self.key
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&one_line(&self.file.to_string_lossy()))?;
+        if self.line > 0 {
+            write!(f, ":{}", self.line)?;
+        }
+        if !self.key.is_empty() {
+            write!(f, ": {}", self.key)?;
+        }
+        Ok(())
+    }
+}
+
+/// One problem of a configuration: its place, what is wrong, and what to write instead.
+///
+/// `Display` is one line: `zowe.yaml:12: passticketProxy.users: is missing; write ...`. It never
+/// contains a key, a password or the hash of one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Problem {
+    place: Place,
+    text: String,
+}
+
+impl Problem {
+    pub(super) fn new(place: Place, text: &str) -> Self {
+        Self { place, text: one_line(text) }
+    }
+
+    /// A problem of a file as a whole.
+    pub(super) fn of_file(file: &Path, text: &str) -> Self {
+        Self::new(Place::new(file, 0, ""), text)
+    }
+
+    /// Where the problem is.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// What is wrong, and what to write instead.
@@ -47,25 +85,18 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&one_line(&self.file.to_string_lossy()))?;
-        if self.line > 0 {
-            write!(f, ":{}", self.line)?;
-        }
-        if !self.key.is_empty() {
-            write!(f, ": {}", self.key)?;
-        }
-        write!(f, ": {}", self.text)
+        write!(f, "{}: {}", self.place, self.text)
     }
 }
 
-/// Why there is no configuration: everything that is wrong with it, at least one thing.
+/// All problems of a configuration that cannot be used; at least one.
 ///
-/// `Display` is one line for each, those of one file together and in the order of its lines.
+/// `Display` is one line for each, grouped by file, in the order of its lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// All of them.
+    /// Each problem.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Problem> {
         self.0.iter()
     }
@@ -83,9 +114,9 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// Where all readers of one configuration leave what they find.
+/// Collects the problems that the readers of one configuration find.
 ///
-/// Shared by reference: readers of different files hold on to it at the same time.
+/// It is shared by reference, because readers of several files hold it at the same time.
 #[derive(Default)]
 pub(super) struct Report {
     errors: RefCell<Vec<Problem>>,
@@ -101,8 +132,9 @@ impl Report {
         self.warnings.borrow_mut().push(problem);
     }
 
-    /// The value and the warnings, unless there was an error. Who has no value has said why.
-    pub(super) fn conclude<T>(self, value: Option<T>) -> Result<(T, Vec<Problem>), Problems> {
+    /// The value and the warnings, unless an error was reported. A caller without a value has
+    /// reported why.
+    pub(super) fn finish<T>(self, value: Option<T>) -> Result<(T, Vec<Problem>), Problems> {
         let errors = self.errors.into_inner();
         match value {
             Some(value) if errors.is_empty() => Ok((value, sorted(self.warnings.into_inner()))),
@@ -114,14 +146,16 @@ impl Report {
 fn sorted(mut problems: Vec<Problem>) -> Vec<Problem> {
     let mut files: Vec<PathBuf> = Vec::new();
     for problem in &problems {
-        if !files.contains(&problem.file) {
-            files.push(problem.file.clone());
+        if !files.contains(&problem.place.file) {
+            files.push(problem.place.file.clone());
         }
     }
-    // A mapping that two readers look into is reported by both.
+    // Two readers of one mapping may report the same problem.
     let mut seen = HashSet::new();
     problems.retain(|problem| seen.insert(problem.clone()));
-    problems.sort_by_key(|p| (files.iter().position(|file| *file == p.file), p.line));
+    problems.sort_by_key(|Problem { place, .. }| {
+        (files.iter().position(|file| *file == place.file), place.line)
+    });
     problems
 }
 
@@ -130,7 +164,7 @@ pub(super) fn push_name(path: &mut String, name: &str) {
     if !path.is_empty() {
         path.push('.');
     }
-    // Who leaves out a colon or a quote makes a key of what was to be a value.
+    // Where a colon or a quote is missing, a secret value can become a YAML key.
     if looks_like_a_key(name) {
         path.push_str("(not shown)");
     } else {
@@ -143,7 +177,8 @@ pub(super) fn push_index(path: &mut String, index: usize) {
     path.push_str(&format!("[{index}]"));
 }
 
-/// A value as it may stand in a problem: in quotes, cut, and not at all if it looks like a key.
+/// A value as a problem may show it: in quotes and cut short. A value that looks like key material
+/// is not shown.
 pub(super) fn quote(value: &str) -> String {
     if looks_like_a_key(value) {
         "the value (not shown, it looks like a key)".to_owned()
@@ -152,8 +187,8 @@ pub(super) fn quote(value: &str) -> String {
     }
 }
 
-/// Whether a text may be key material that came to stand in the wrong place: 64 bits or more, in
-/// hex, however it is grouped.
+/// Whether a text may be key material in the wrong place: 64 bits or more in hex, with any
+/// grouping.
 pub(super) fn looks_like_a_key(text: &str) -> bool {
     let text = text.trim();
     let text = text.strip_prefix("0x").or_else(|| text.strip_prefix("X'")).unwrap_or(text);
@@ -168,13 +203,13 @@ pub(super) fn looks_like_a_key(text: &str) -> bool {
     digits >= 16
 }
 
-/// `; did you mean …?`, or else the words that there are.
+/// `; did you mean ...?` for the nearest known word, else a list of the known words.
 pub(super) fn suggest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let mut known: Vec<_> = known.into_iter().collect();
     known.sort_unstable();
     known.dedup();
     let lower = word.to_ascii_lowercase();
-    // Nothing we know is as long, and the comparison costs the square of the length.
+    // The comparison costs the square of the length, and no known word is longer than that.
     let nearest = (word.len() <= 80)
         .then(|| {
             known
@@ -197,7 +232,7 @@ const LONGEST: usize = 80;
 fn cut(text: &str) -> String {
     let mut short: String = text.chars().take(LONGEST).collect();
     if short.len() < text.len() {
-        short.push('…');
+        short.push_str("...");
     }
     short
 }
@@ -220,8 +255,9 @@ mod tests {
 
     #[test]
     fn a_problem_is_one_line() {
-        let problem =
-            |line, key| Problem::new(Path::new("a\n.yaml"), line, key, "is\nbad").to_string();
+        let problem = |line, key| {
+            Problem::new(Place::new(Path::new("a\n.yaml"), line, key), "is\nbad").to_string()
+        };
         assert_eq!(problem(3, "a.b"), "a\\n.yaml:3: a.b: is\\nbad");
         assert_eq!(problem(0, ""), "a\\n.yaml: is\\nbad");
     }
@@ -230,14 +266,14 @@ mod tests {
     fn problems_are_grouped_by_file_and_sorted_by_line() {
         let report = Report::default();
         for (file, line) in [("z", 9), ("a", 2), ("z", 3), ("a", 1), ("z", 3)] {
-            report.error(Problem::new(Path::new(file), line, "k", "t"));
+            report.error(Problem::new(Place::new(Path::new(file), line, "k"), "t"));
         }
-        let Err(problems) = report.conclude(Some(())) else { panic!("has errors") };
+        let Err(problems) = report.finish(Some(())) else { panic!("has errors") };
         assert_eq!(problems.to_string(), "z:3: k: t\nz:9: k: t\na:1: k: t\na:2: k: t");
     }
 
     #[test]
-    fn keys_are_recognised_in_the_wrong_place() {
+    fn key_material_in_the_wrong_place_is_not_shown() {
         for text in [
             "E001193519561977",
             " e0:01:19:35:19:56:19:77 ",

@@ -1,20 +1,22 @@
-//! The keys of PassTickets: `passticketProxy.ptktdata`, one entry for each APPLID, as RACF has one
-//! profile for each in class `PTKTDATA`.
+//! The PassTicket keys: `passticketProxy.ptktdata`, one entry for each APPLID, like RACF's profiles
+//! in class `PTKTDATA`.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use zeroize::Zeroizing;
 
 use super::{
-    Environment,
     problem::{looks_like_a_key, quote},
     reader::{At, Field},
     secret_file::read_secret_file,
 };
 use tower_passticket::passticket::{Algorithm, Applid, DEFAULT_WINDOW, KeyProfile, Replay};
 
-/// Where an entry stands, by APPLID; there also if the rest of the entry is wrong, so that its
-/// routes are not said to have none.
+/// Looks up an environment variable.
+pub(super) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
+
+/// The place of each entry, by APPLID. An entry with another problem is in it too, so that its
+/// routes are not also reported to have no entry.
 pub(super) type Entries<'a> = BTreeMap<Applid, At<'a>>;
 
 pub(super) fn read<'a>(
@@ -38,7 +40,7 @@ pub(super) fn read<'a>(
 
         if let Some((applid, at)) = &applid {
             if let Some(first) = entries.get(applid) {
-                at.error(format_args!("{applid} has an entry already, in {first}; remove one"));
+                at.error(format_args!("{applid} already has an entry, in {first}; remove one"));
                 continue;
             }
             entries.insert(*applid, at.clone());
@@ -55,7 +57,7 @@ pub(super) fn read<'a>(
                 };
                 profiles.push(profile.with_window(window).with_replay(replay));
             }
-            // Tells the length or the place of the wrong character, nothing of the key.
+            // The error names the length or the position of a wrong character, not the key.
             Err(error) => at.error(format_args!("of APPLID {applid}, {algorithm}: {error}")),
         }
     }
@@ -69,11 +71,11 @@ fn algorithm(text: &str) -> Result<Algorithm, String> {
     })
 }
 
-/// The key in hex, from a file or from the environment.
+/// The key in hex, from a file or an environment variable.
 fn key(field: &Field<'_>, env: Environment<'_>) -> Option<Zeroizing<String>> {
     if !field.is_mapping() {
         field.at.error(
-            "a key does not stand in the configuration; write { file: PATH } of a file with the \
+            "a key must not be in the configuration; write { file: PATH } of a file with the \
              key in hex, or { env: NAME }",
         );
         return None;
@@ -84,8 +86,8 @@ fn key(field: &Field<'_>, env: Environment<'_>) -> Option<Zeroizing<String>> {
     for field in file.iter().chain(&variable) {
         if looks_like_a_key(field.text()?) {
             field.at.error(
-                "looks like the key itself, which is not shown; write it to a file that only you \
-                 can read, and the path of that file here",
+                "looks like the key itself (not shown); write it to a file that only you can read, and \
+                 the path of that file here",
             );
             return None;
         }
@@ -112,9 +114,10 @@ fn from_file(field: &Field<'_>) -> Option<Zeroizing<String>> {
     match str::from_utf8(&content) {
         Ok(text) => Some(Zeroizing::new(text.to_owned())),
         Err(_) => {
-            field
-                .at
-                .error(format_args!("{} is no text; write the key in hex into it", path.display()));
+            field.at.error(format_args!(
+                "{} is not a text file; write the key in hex into it",
+                path.display()
+            ));
             None
         }
     }
@@ -180,11 +183,11 @@ mod tests {
             ),
             (
                 "{applid: A, algorithm: legacy, key: E001193519561977}",
-                &["l[0].key: a key does not stand in the configuration"],
+                &["l[0].key: a key must not be in the configuration"],
             ),
             (
                 "{applid: A, algorithm: legacy, key: {E001193519561977: }}",
-                &["l[0].key.(not shown): is no key", "l[0].key: needs one of file and env"],
+                &["l[0].key.(not shown): is not a key", "l[0].key: needs one of file and env"],
             ),
             (
                 "{applid: A, algorithm: legacy, key: {file: E001193519561977}}",
@@ -221,7 +224,7 @@ mod tests {
                 "{applid: A, algorithm: legacy, key: {file: bad}}",
                 &["l[0].key: of APPLID A, legacy: character 16 of the key is no hex digit; "],
             ),
-            ("{applid: A, algorithm: legacy, key: {file: binary}}", &["is no text; write the key"]),
+            ("{applid: A, algorithm: legacy, key: {file: binary}}", &["is not a text file; write"]),
             (
                 "{applid: A, algorithm: enhanced-mixed, key: {file: good}}",
                 &["l[0].key: of APPLID A, enhanced-mixed: the key has 16 characters; "],
@@ -238,13 +241,13 @@ mod tests {
                 "{applid: A, algoritm: legacy, key: {file: good}}",
                 &[
                     "l[0].algorithm: is missing",
-                    "l[0].algoritm: is no key that can stand here; did",
+                    "l[0].algoritm: is not a key that can stand here; did",
                 ],
             ),
             (
                 "{applid: A, algorithm: legacy, key: {file: good}}, \
                  {applid: a, algorithm: legacy, key: {file: good}}",
-                &["l[1].applid: A has an entry already, in "],
+                &["l[1].applid: A already has an entry, in "],
             ),
         ] {
             let report = Report::default();
@@ -255,7 +258,7 @@ mod tests {
                 read(list.as_ref(), &env)
             };
             let debug = format!("{profiles:?}");
-            let problems = match report.conclude(Some(())) {
+            let problems = match report.finish(Some(())) {
                 Ok(_) => {
                     assert_eq!(profiles.len(), 1, "{entry}");
                     let secs = if entry.contains("windowSeconds") { 60 } else { 600 };

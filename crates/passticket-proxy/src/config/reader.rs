@@ -1,7 +1,7 @@
-//! From a tree to typed values: every value knows where it stands, and says so when it is wrong.
+//! Typed values from a YAML tree. Every value knows its place and reports its problems there.
 //!
-//! Nothing here returns an error. What is wrong goes to the [`Report`], the caller gets `None` and
-//! goes on with the next key.
+//! No function here returns an error. A problem goes to the [`Report`]; the caller gets `None` and
+//! continues with the next key.
 
 use std::{
     fmt,
@@ -11,33 +11,32 @@ use std::{
 };
 
 use super::{
-    problem::{Problem, Report, looks_like_a_key, push_index, push_name, quote, suggest},
+    encoding,
+    problem::{Place, Problem, Report, looks_like_a_key, push_index, push_name, quote, suggest},
     yaml::{self, Entry, Node, Value},
 };
 
 /// A YAML file as a tree.
 pub(super) struct Document {
     file: PathBuf,
-    /// Nothing if it is no YAML, which was reported then.
+    /// `None` if the file is not YAML, which was reported.
     root: Option<Node>,
 }
 
 impl Document {
     pub(super) fn parse(file: PathBuf, bytes: &[u8], report: &Report) -> Self {
-        let root = match str::from_utf8(bytes) {
+        let root = match encoding::decode(bytes) {
             Ok(text) => {
                 let (root, faults) = yaml::parse(text);
                 for fault in faults {
-                    report.error(Problem::new(&file, fault.line, &fault.key, &fault.text));
+                    let place = Place::new(&file, fault.line, &fault.key);
+                    report.error(Problem::new(place, &fault.text));
                 }
                 root
             }
             Err(error) => {
-                let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
-                let line = before.iter().filter(|b| **b == b'\n').count() + 1;
-                let text = "is not UTF-8; a file in EBCDIC becomes so with: \
-                            iconv -f IBM-1047 -t UTF-8 FILE";
-                report.error(Problem::new(&file, line, "", text));
+                let place = Place::new(&file, error.line, "");
+                report.error(Problem::new(place, &error.text(&file)));
                 None
             }
         };
@@ -48,7 +47,7 @@ impl Document {
         self.root.is_some()
     }
 
-    /// The mapping that the document is. An empty document is an empty one.
+    /// The document as a mapping. An empty document is an empty mapping.
     pub(super) fn section<'a>(&'a self, report: &'a Report) -> Section<'a> {
         let at = At { file: &self.file, report, line: 1, key: String::new() };
         match &self.root {
@@ -77,8 +76,12 @@ impl<'a> At<'a> {
         self.report.warning(self.problem(text));
     }
 
+    pub(super) fn place(&self) -> Place {
+        Place::new(self.file, self.line, &self.key)
+    }
+
     fn problem(&self, text: impl fmt::Display) -> Problem {
-        Problem::new(self.file, self.line, &self.key, &text.to_string())
+        Problem::new(self.place(), &text.to_string())
     }
 
     fn name(&self, line: usize, name: &str) -> Self {
@@ -119,7 +122,7 @@ impl<'a> Field<'a> {
         None
     }
 
-    /// A single value, read by `read`, whose error says what to write.
+    /// A single value, parsed by `read`, whose error says what to write.
     pub(super) fn read<T, E: fmt::Display>(
         &self,
         read: impl FnOnce(&str) -> Result<T, E>,
@@ -127,7 +130,7 @@ impl<'a> Field<'a> {
         let text = self.text()?;
         match read(text) {
             Ok(value) => Some(value),
-            // The error may have the value in it.
+            // The error may contain the value.
             Err(_) if looks_like_a_key(text) => {
                 self.at.error("cannot be this value, which looks like a key and is not shown");
                 None
@@ -139,7 +142,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// A single value of a type that knows how it is written.
+    /// A single value of a type with `FromStr`.
     pub(super) fn parse<T: FromStr<Err: fmt::Display>>(&self) -> Option<T> {
         self.read(T::from_str)
     }
@@ -152,6 +155,11 @@ impl<'a> Field<'a> {
         })
     }
 
+    /// Whether this is `true`. Anything that is not a boolean is reported, and is off.
+    pub(super) fn is_on(&self) -> bool {
+        self.boolean().unwrap_or(false)
+    }
+
     pub(super) fn number(&self, allowed: RangeInclusive<u64>) -> Option<u64> {
         self.read(|text| {
             text.parse().ok().filter(|number| allowed.contains(number)).ok_or_else(|| {
@@ -161,12 +169,12 @@ impl<'a> Field<'a> {
         })
     }
 
-    /// A path, relative to the file that it stands in.
+    /// A path, relative to the directory of the file that names it.
     pub(super) fn path(&self) -> Option<PathBuf> {
         self.path_of(self.text()?)
     }
 
-    /// As [`Self::path`], of a part of the text.
+    /// Like [`Self::path`], for a part of the text.
     pub(super) fn path_of(&self, text: &str) -> Option<PathBuf> {
         if text.starts_with("safkeyring") {
             self.at.error("key rings cannot be read; export it to a PEM file and write its path");
@@ -198,7 +206,8 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// A mapping. If it is none, that is reported and the keys of it are not missed.
+    /// A mapping. If the value is not a mapping, that is the only problem reported: its keys are not
+    /// reported as missing.
     pub(super) fn section(&self) -> Section<'a> {
         let section = Section::empty(self.at.clone());
         match &self.node.value {
@@ -212,7 +221,7 @@ impl<'a> Field<'a> {
         Section { broken: true, ..section }
     }
 
-    /// Whether there is nothing: no value, or a blank one, as Zowe's own files have it.
+    /// Whether there is no value, or a blank one, as in the zowe.yaml that Zowe ships.
     pub(super) fn is_blank(&self) -> bool {
         match &self.node.value {
             Value::Null => true,
@@ -222,7 +231,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Whether this is a mapping, be it empty.
+    /// Whether this is a mapping, empty or not.
     pub(super) fn is_mapping(&self) -> bool {
         matches!(self.node.value, Value::Map(_))
     }
@@ -232,7 +241,7 @@ impl<'a> Field<'a> {
         matches!(&self.node.value, Value::Scalar(text) if text.trim() == wanted)
     }
 
-    /// Whether this is written as `true`; anything else is not, and not an error either.
+    /// Whether this is written as `true`. Other values are not reported.
     pub(super) fn is_true(&self) -> bool {
         matches!(&self.node.value, Value::Scalar(text) if text.trim().eq_ignore_ascii_case("true"))
     }
@@ -243,7 +252,7 @@ impl<'a> Field<'a> {
     }
 
     fn refuse_template(&self) {
-        self.at.error("is a template, which only Zowe itself resolves; write the value");
+        self.at.error("is a template, which only Zowe resolves; write the value");
     }
 }
 
@@ -251,11 +260,11 @@ fn is_template(text: &str) -> bool {
     text.contains("${{")
 }
 
-/// A mapping whose keys are asked for one by one.
+/// A mapping whose keys are read one by one. [`Section::finish`] reports those that were not.
 pub(super) struct Section<'a> {
     pub(super) at: At<'a>,
     entries: &'a [Entry],
-    /// It is something else, and that was reported.
+    /// Whether the value is not a mapping, which was reported.
     broken: bool,
     asked: Vec<&'a str>,
 }
@@ -265,18 +274,18 @@ impl<'a> Section<'a> {
         Self { at, entries: &[], broken: false, asked: Vec::new() }
     }
 
-    /// The value of a key, if it is there and not blank.
+    /// The value of a key, if the key is present and its value is not blank.
     pub(super) fn optional(&mut self, name: &'static str) -> Option<Field<'a>> {
         self.present(name).filter(|field| !field.is_blank())
     }
 
-    /// The value of a key, if the key is there.
+    /// The value of a key, if the key is present.
     pub(super) fn present(&mut self, name: &'static str) -> Option<Field<'a>> {
         self.asked.push(name);
         self.entries.iter().find(|entry| entry.key == name).map(|entry| self.field(entry))
     }
 
-    /// The value of a key that must be there; `remedy` comes after "write".
+    /// The value of a required key. The problem says "write" and then `remedy`.
     pub(super) fn required(&mut self, name: &'static str, remedy: &str) -> Option<Field<'a>> {
         let field = self.present(name);
         match field {
@@ -290,7 +299,7 @@ impl<'a> Section<'a> {
         None
     }
 
-    /// The mapping below a key, an empty one if there is none.
+    /// The mapping below a key; empty if the key is absent.
     pub(super) fn section(&mut self, name: &'static str) -> Self {
         match self.present(name) {
             Some(field) => field.section(),
@@ -298,12 +307,20 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Where a key that is not there would stand.
+    /// The place of a key that is absent.
     pub(super) fn child(&self, name: &str) -> At<'a> {
         self.at.name(self.at.line, name)
     }
 
-    /// Keys that may be there and are not looked at.
+    /// The place of a key, whose value is `field` if it is present.
+    pub(super) fn place_of(&self, name: &str, field: Option<&Field<'_>>) -> Place {
+        match field {
+            Some(field) => field.at.place(),
+            None => self.at.name(0, name).place(),
+        }
+    }
+
+    /// Accepts keys without reading them.
     pub(super) fn accept(&mut self, names: &[&'static str]) {
         self.asked.extend(names);
     }
@@ -313,7 +330,7 @@ impl<'a> Section<'a> {
         self.entries.iter().map(|entry| (entry.key.as_str(), self.field(entry))).collect()
     }
 
-    /// Reports the keys that were not asked for.
+    /// Reports the keys that were neither read nor accepted.
     pub(super) fn finish(self) {
         for (key, field) in self.fields() {
             if !self.asked.contains(&key) {
@@ -327,9 +344,9 @@ impl<'a> Section<'a> {
     }
 }
 
-/// Reports a key that means nothing where it stands.
+/// Reports a key that is unknown at its place.
 pub(super) fn unknown_key<'k>(key: &str, at: &At<'_>, known: impl IntoIterator<Item = &'k str>) {
-    at.error(format_args!("is no key that can stand here{}", suggest(key, known)));
+    at.error(format_args!("is not a key that can stand here{}", suggest(key, known)));
 }
 
 #[cfg(test)]
@@ -343,14 +360,14 @@ mod tests {
         let mut section = document.section(&report);
         read(&mut section);
         section.finish();
-        match report.conclude(Some(())) {
+        match report.finish(Some(())) {
             Ok(_) => Vec::new(),
             Err(problems) => problems.iter().map(ToString::to_string).collect(),
         }
     }
 
     #[test]
-    fn values_say_what_is_wrong_with_them() {
+    fn problems_name_place_and_remedy() {
         for (text, want) in [
             ("b: true\nn: 5\ns: {x: 1}\nl: [1, 2]\np: a/b\n", &[][..]),
             ("b: 'true'\nn: '5'\n", &[]),
@@ -373,7 +390,7 @@ mod tests {
                 "s: {y: 1}\n",
                 &[
                     "f:1: s.x: is missing; write a number",
-                    "f:1: s.y: is no key that can stand here; did you mean x?",
+                    "f:1: s.y: is not a key that can stand here; did you mean x?",
                 ],
             ),
             ("l: 1\n", &["f:1: l: must be a list; write each item in a line of its own after -"]),
@@ -381,9 +398,9 @@ mod tests {
             (
                 "n: ${{ port }}\ns: '${{ s }}'\nl: ${{ l }}\n",
                 &[
-                    "f:1: n: is a template, which only Zowe itself resolves; write the value",
-                    "f:2: s: is a template, which only Zowe itself resolves; write the value",
-                    "f:3: l: is a template, which only Zowe itself resolves; write the value",
+                    "f:1: n: is a template, which only Zowe resolves; write the value",
+                    "f:2: s: is a template, which only Zowe resolves; write the value",
+                    "f:3: l: is a template, which only Zowe resolves; write the value",
                 ],
             ),
             (
@@ -393,7 +410,7 @@ mod tests {
             ("- a\n", &["f:1: must be a mapping; write keys with their values below it"]),
             (
                 "other: 1\n",
-                &["f:1: other: is no key that can stand here; known here: b, l, n, p, s"],
+                &["f:1: other: is not a key that can stand here; known here: b, l, n, p, s"],
             ),
         ] {
             let got = problems(text, |section| {
@@ -411,13 +428,5 @@ mod tests {
             });
             assert_eq!(got, want, "{text:?}");
         }
-    }
-
-    #[test]
-    fn a_file_in_ebcdic_is_told() {
-        let report = Report::default();
-        Document::parse("f".into(), b"a: 1\n\x88\x96\xa2\xa3", &report).section(&report).finish();
-        let Err(problems) = report.conclude(Some(())) else { panic!("is not UTF-8") };
-        assert!(problems.to_string().starts_with("f:2: is not UTF-8;"), "{problems}");
     }
 }

@@ -1,10 +1,10 @@
-//! Puts together what several files say about routes: the api-defs, what our section says on top
-//! of them, and the keys that their APPLIDs need.
+//! The routes: from the api-defs, the overrides of `passticketProxy.services`, and the PassTicket
+//! keys of their APPLIDs.
 
 use std::collections::BTreeMap;
 
 use super::{
-    api_defs::{Defined, Service},
+    api_defs::{DefinedRoute, Service},
     problem::suggest,
     ptktdata::Entries,
     reader::{At, Section},
@@ -15,12 +15,12 @@ use tower_passticket::{
     token::ServiceId,
 };
 
-/// What an api-def cannot say: `passticketProxy.services.<id>`.
+/// The settings of a service that an api-def has no key for: `passticketProxy.services.<id>`.
 pub(super) struct Override<'a> {
     id: ServiceId,
     at: At<'a>,
     on_failure: Option<OnFailure>,
-    /// The APPLIDs below paths of the service.
+    /// Another APPLID below a path of the service: path, APPLID and place.
     applids: Vec<(String, Applid, At<'a>)>,
 }
 
@@ -45,7 +45,10 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
             }
         };
         if let Some(first) = overrides.iter().find(|other| other.id == id) {
-            field.at.error(format_args!("{id} stands in {} already; write it once", first.at));
+            field.at.error(format_args!(
+                "{id} already has settings, in {}; write them in one place",
+                first.at
+            ));
             continue;
         }
         overrides.push(Override { id, at: field.at, on_failure, applids });
@@ -63,7 +66,7 @@ pub(super) fn read_on_failure(section: &mut Section<'_>) -> Option<OnFailure> {
     })
 }
 
-/// Reports what is said about services that are not there.
+/// Reports overrides of services that no api-def defines.
 pub(super) fn check_names(services: &[Service<'_>], overrides: &[Override<'_>]) {
     for Override { id, at, .. } in overrides {
         if !services.iter().any(|service| service.id == *id) {
@@ -73,7 +76,7 @@ pub(super) fn check_names(services: &[Service<'_>], overrides: &[Override<'_>]) 
     }
 }
 
-/// The table of all routes; those that are wrong are reported, and are not in it.
+/// The table of all routes. A route with a problem is reported and left out.
 pub(super) fn assemble<'a>(
     services: Vec<Service<'a>>,
     overrides: &[Override<'a>],
@@ -81,13 +84,13 @@ pub(super) fn assemble<'a>(
     entries: &Entries<'a>,
     ptktdata: &At<'a>,
 ) -> Routes {
-    let mut table: BTreeMap<String, Defined<'a>> = BTreeMap::new();
+    let mut table: BTreeMap<String, DefinedRoute<'a>> = BTreeMap::new();
     let more = overrides.iter().flat_map(|over| below(over, &services)).collect::<Vec<_>>();
     for defined in services.into_iter().flat_map(|service| service.routes).chain(more) {
         let prefix = defined.route.prefix();
         if let Some(first) = table.get(prefix) {
             defined.at.error(format_args!(
-                "{prefix} has a route already, in {}; remove one of them",
+                "{prefix} already has a route, in {}; remove one of them",
                 first.at
             ));
         } else {
@@ -95,31 +98,31 @@ pub(super) fn assemble<'a>(
         }
     }
     check_applids(table.values(), entries, ptktdata);
-    let routes = table.into_values().map(|Defined { route, .. }| {
+    let routes = table.into_values().map(|DefinedRoute { route, .. }| {
         let own = overrides.iter().find(|over| over.id == *route.service());
         route.on_failure(own.and_then(|over| over.on_failure).unwrap_or(on_failure))
     });
-    Routes::new(routes).expect("a map has each prefix once")
+    Routes::new(routes).expect("each prefix is in the map once")
 }
 
-/// The routes of `over.applids`: each lies below a route of the service, and goes where that goes.
-fn below<'a>(over: &Override<'a>, services: &[Service<'a>]) -> Vec<Defined<'a>> {
+/// The routes of `over.applids`. Each lies below a route of the service, and has its upstream.
+fn below<'a>(over: &Override<'a>, services: &[Service<'a>]) -> Vec<DefinedRoute<'a>> {
     let of_service = || services.iter().filter(|service| service.id == over.id);
     let mut more = Vec::new();
     for (path, applid, at) in &over.applids {
         let full = format!("/{}/{path}", over.id);
         let above = of_service()
             .flat_map(|service| &service.routes)
-            .filter_map(|Defined { route, .. }| {
+            .filter_map(|DefinedRoute { route, .. }| {
                 let rest = full.strip_prefix(route.prefix())?.strip_prefix('/')?;
                 (!rest.is_empty()).then_some((route, rest))
             })
             .max_by_key(|(route, _)| route.prefix().len());
         let Some((route, rest)) = above else {
-            // A service without an api-def was reported, and so were the routes that are missing.
+            // A service without an api-def was reported, and so was a service with a wrong route.
             if of_service().next().is_some() && of_service().all(|service| !service.broken) {
                 at.error(format_args!(
-                    "lies below no route of {}; write a longer path than a gatewayUrl of it",
+                    "is not below a route of {}; write a path that begins with one of its gatewayUrls",
                     over.id
                 ));
             }
@@ -129,7 +132,7 @@ fn below<'a>(over: &Override<'a>, services: &[Service<'a>]) -> Vec<Defined<'a>> 
         match Route::new(over.id.clone(), path, route.upstream().join(rest), scheme) {
             Ok(route) => {
                 let applid_at = Some(at.clone());
-                more.push(Defined { route, at: at.clone(), applid_at });
+                more.push(DefinedRoute { route, at: at.clone(), applid_at });
             }
             Err(error) => at.error(error),
         }
@@ -137,14 +140,14 @@ fn below<'a>(over: &Override<'a>, services: &[Service<'a>]) -> Vec<Defined<'a>> 
     more
 }
 
-/// Every APPLID has a key, and every key has somebody who uses it.
+/// Reports APPLIDs without a PassTicket key, and keys of APPLIDs that no service has.
 fn check_applids<'t, 'a: 't>(
-    routes: impl Iterator<Item = &'t Defined<'a>>,
+    routes: impl Iterator<Item = &'t DefinedRoute<'a>>,
     entries: &Entries<'a>,
     ptktdata: &At<'a>,
 ) {
     let mut unused = entries.clone();
-    for Defined { route, applid_at, .. } in routes {
+    for DefinedRoute { route, applid_at, .. } in routes {
         let (Scheme::HttpBasicPassTicket { applid }, Some(at)) = (route.scheme(), applid_at) else {
             continue;
         };
@@ -160,6 +163,8 @@ fn check_applids<'t, 'a: 't>(
         }
     }
     for (applid, at) in unused {
-        at.warning(format_args!("no service has APPLID {applid}; remove the entry or use it"));
+        at.warning(format_args!(
+            "no service has APPLID {applid}; remove the entry, or write the APPLID to a service"
+        ));
     }
 }

@@ -1,23 +1,10 @@
-//! The file of permissions, `passticketProxy.saf`, in the form of Zowe's `saf.yml` (zowe-endpoints
-//! §6.4), where a resource may also be a generic profile of RACF.
-//!
-//! ```yaml
-//! safAccess:
-//!   ZOWE:
-//!     APIML.SERVICES:
-//!       READ:
-//!         - USER
-//!   PTKTDATA:
-//!     IRRPTAUTH.ZOWEAPPL.*:
-//!       UPDATE:
-//!         - ZWESVUSR
-//!     IRRPTAUTH.ZOWEAPPL.IBMUSER:    # nobody
-//! ```
+//! The file of permissions, `passticketProxy.saf`: `examples/saf.yml`. It has the form of Zowe's
+//! `saf.yml` (docs/reference/identity-and-saf.md#saf-file); a resource may also be a generic profile.
 
 use super::reader::Section;
 use tower_passticket::saf::{AccessLevel, Profile, ProfileName};
 
-/// All profiles that are right.
+/// The profiles that have no problem.
 pub(super) fn read(mut root: Section<'_>) -> Vec<Profile> {
     let mut profiles = Vec::new();
     let remedy = "classes, with their resources, levels and users below them";
@@ -64,12 +51,12 @@ mod tests {
         let report = Report::default();
         let document = Document::parse("s".into(), yaml.as_bytes(), &report);
         let saf = read(document.section(&report));
-        let concluded = report.conclude(Some(saf));
-        concluded.map(|(saf, _)| FileSaf::new(saf)).map_err(|problems| problems.to_string())
+        let finished = report.finish(Some(saf));
+        finished.map(|(saf, _)| FileSaf::new(saf)).map_err(|problems| problems.to_string())
     }
 
     #[test]
-    fn the_file_of_zowe_is_read() {
+    fn the_form_of_zowe_is_read() {
         let saf = read_text(
             "safAccess:
   FACILITY:
@@ -117,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_at_its_place() {
+    fn problems_are_reported_at_their_places() {
         for (yaml, want) in [
             ("{}", "s:1: safAccess: is missing; write classes, with"),
             ("safAccess:", "s:1: safAccess: is empty; write classes"),
@@ -129,7 +116,7 @@ mod tests {
                 "s:2: safAccess.A.R*S: the profile \"R*S\" has",
             ),
             ("safAccess:\n  A: {R: [USER]}", "safAccess.A.R: must be a mapping"),
-            ("safAccess: {A: {R: }}\nx: 1", "s:2: x: is no key that can stand here"),
+            ("safAccess: {A: {R: }}\nx: 1", "s:2: x: is not a key that can stand here"),
         ] {
             let problems = read_text(yaml).unwrap_err();
             assert!(problems.contains(want), "{yaml}: {problems}");

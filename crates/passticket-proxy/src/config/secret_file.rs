@@ -1,4 +1,4 @@
-//! Reading files, among them those that nobody else may read.
+//! Reading files, with checks of who else can access them.
 
 use std::{
     fs::{self, File},
@@ -8,19 +8,18 @@ use std::{
 
 use zeroize::Zeroizing;
 
-/// No configuration comes near this.
+/// Far more than any configuration file needs.
 const MAX_LEN: u64 = 1 << 20;
 
 /// Reads a file that holds a secret: a key, or the hashes of passwords.
 ///
-/// It must be a regular file of 1 MiB or less that only its owner may open. The permissions are
-/// those of the file that was opened, so that nobody can put another one in its place in between.
-/// The bytes are wiped when dropped, and no copy of them is left behind. Where there are no
-/// permissions of Unix, they are not looked at.
+/// It must be a regular file of at most 1 MiB that only its owner can access. The permissions are
+/// those of the opened file, so that another process cannot replace it after the check. The bytes
+/// are wiped when they are dropped, and no copy of them remains. On systems without Unix
+/// permissions, permissions are not checked.
 ///
 /// # Errors
-/// [`SecretFileError`] tells what is wrong with the file and what helps. It carries the path and
-/// nothing of the content.
+/// [`SecretFileError`] has the path, the problem and the remedy. It has nothing of the content.
 ///
 /// ```
 /// # #[cfg(unix)] {
@@ -43,37 +42,38 @@ pub fn read_secret_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretFileErr
     read(path, Guard::OwnerOnly)
 }
 
-/// Reads a file that anybody may read, with the same limits.
+/// Reads a file without a check of its permissions, with the same limits.
 pub(super) fn read_public_file(path: &Path) -> Result<Vec<u8>, SecretFileError> {
     Ok(std::mem::take(&mut *read(path, Guard::None)?))
 }
 
-/// Reads a file that says who is who, or who may do what: anybody may read it, but not write it.
-pub(super) fn read_decisive_file(path: &Path) -> Result<Vec<u8>, SecretFileError> {
-    Ok(std::mem::take(&mut *read(path, Guard::NotForOthersToWrite)?))
+/// Reads a file of permissions or identities. Every user may read it, but only its owner and group
+/// may write it.
+pub(super) fn read_authorization_file(path: &Path) -> Result<Vec<u8>, SecretFileError> {
+    Ok(std::mem::take(&mut *read(path, Guard::NotWritableByOthers)?))
 }
 
-/// Why a file is not read.
+/// Why a file was not read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SecretFileError {
-    /// It cannot be opened or read.
+    /// The system cannot open or read the file.
     #[error("cannot read {}: {source}", path.display())]
     #[non_exhaustive]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// It is a directory, a pipe or a device.
+    /// The path is that of a directory, a pipe or a device.
     #[error("{} is not a regular file", path.display())]
     #[non_exhaustive]
     NotAFile {
-        /// What is there.
+        /// The path.
         path: PathBuf,
     },
-    /// Others than its owner may read or write it.
+    /// Users other than its owner can access the file.
     #[error(
         "{} is open to others than its owner (mode {mode:04o}); run: chmod 600 {}",
         path.display(),
@@ -86,7 +86,7 @@ pub enum SecretFileError {
         /// Its permission bits.
         mode: u32,
     },
-    /// Others may write it, and so decide what it decides.
+    /// Users other than its owner and group can write the file.
     #[error(
         "{} is open to others for writing (mode {mode:04o}); run: chmod o-w {}",
         path.display(),
@@ -99,8 +99,8 @@ pub enum SecretFileError {
         /// Its permission bits.
         mode: u32,
     },
-    /// It is larger than 1 MiB, or grows while it is read.
-    #[error("{} is larger than the 1 MiB that is read of a file", path.display())]
+    /// The file is larger than 1 MiB, or grew while it was read.
+    #[error("{} is larger than 1 MiB; write the path of the right file", path.display())]
     #[non_exhaustive]
     TooLarge {
         /// The file.
@@ -108,17 +108,17 @@ pub enum SecretFileError {
     },
 }
 
-/// What others than its owner may not do with a file.
+/// What other users may not be able to do with a file.
 #[derive(Clone, Copy)]
 enum Guard {
     None,
-    NotForOthersToWrite,
+    NotWritableByOthers,
     OwnerOnly,
 }
 
 fn read(path: &Path, guard: Guard) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
     let io = |source| SecretFileError::Io { path: path.to_owned(), source };
-    // To open a pipe would wait for a writer. What counts is asked of the open file below.
+    // Opening a pipe would wait for a writer. The open file is checked again below.
     if !fs::metadata(path).map_err(io)?.is_file() {
         return Err(SecretFileError::NotAFile { path: path.to_owned() });
     }
@@ -133,8 +133,8 @@ fn read(path: &Path, guard: Guard) -> Result<Zeroizing<Vec<u8>>, SecretFileError
     if len > MAX_LEN {
         return Err(too_large());
     }
-    // One byte more than there should be, to see the end; and all at once, because a buffer that
-    // grows leaves its content where it was.
+    // One byte more than the length, to see the end of the file. The buffer is allocated at full
+    // size: a growing buffer leaves copies of the secret behind.
     let room = usize::try_from(len).map_err(|_| too_large())? + 1;
     let mut content = Zeroizing::new(vec![0; room]);
     let mut filled = 0;
@@ -167,10 +167,10 @@ fn check_permissions(
         Guard::OwnerOnly if mode & 0o077 != 0 => {
             Err(SecretFileError::Permissions { path: path(), mode })
         }
-        Guard::NotForOthersToWrite if mode & 0o002 != 0 => {
+        Guard::NotWritableByOthers if mode & 0o002 != 0 => {
             Err(SecretFileError::Writable { path: path(), mode })
         }
-        Guard::None | Guard::NotForOthersToWrite | Guard::OwnerOnly => Ok(()),
+        Guard::None | Guard::NotWritableByOthers | Guard::OwnerOnly => Ok(()),
     }
 }
 
@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_files_of_the_owner_alone_are_secret() {
+    fn secret_files_must_be_closed_to_others() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
         fs::write(&path, "secret").unwrap();
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_decides_is_not_for_others_to_write() {
+    fn files_of_permissions_must_not_be_writable_by_others() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("saf.yml");
         fs::write(&path, "safAccess:").unwrap();
@@ -229,7 +229,7 @@ mod tests {
             (0o666, false),
         ] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            match read_decisive_file(&path) {
+            match read_authorization_file(&path) {
                 Ok(content) => assert!(good && content == b"safAccess:", "{mode:o}"),
                 Err(error) => {
                     assert!(!good, "{mode:o}: {error}");
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_or_too_large_is_not_read() {
+    fn directories_and_large_files_are_not_read() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
         assert!(matches!(read_secret_file(&path), Err(SecretFileError::Io { .. })));

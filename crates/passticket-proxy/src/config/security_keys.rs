@@ -1,9 +1,9 @@
-//! Which keys of `components.gateway.apiml.security` there are.
+//! The known keys of `components.gateway.apiml.security`.
 
 use super::reader::{Section, unknown_key};
 
-/// The keys of `components.gateway.apiml.security` (zowe-dataplane §5.3, zowe-endpoints
-/// appendix B). Below a key that ends here anything goes.
+/// The keys of Zowe (docs/reference/data-plane.md#zowe-yaml). Keys below the last part of a path are
+/// not checked.
 const SECURITY: &[&str] = &[
     "allowTokenRefresh",
     "allowtokenrefresh",
@@ -68,13 +68,13 @@ const SECURITY: &[&str] = &[
     "zosmf.applid",
 ];
 
-/// Those that switch something on that is not here.
+/// Keys that switch on what this program does not have.
 const SWITCHES: &[&str] = &["auth.uniqueCookie", "oidc.enabled", "x509.acceptForwardedCert"];
 
-/// Those that change something by having a value.
+/// Keys whose value changes something that this program does not have.
 const SETTINGS: &[&str] = &["auth.jwt.customAuthHeader"];
 
-/// Reports unknown keys, and known ones that have an effect in Zowe only. `prefix` is the path of
+/// Reports unknown keys, and known keys that have an effect only in Zowe. `prefix` is the path of
 /// `section`, and ends with a dot unless it is empty.
 pub(super) fn check(prefix: &str, section: &Section<'_>) {
     let known: Vec<&str> = SECURITY.iter().filter_map(|path| path.strip_prefix(prefix)).collect();

@@ -1,4 +1,4 @@
-//! What a [`Config`](super::Config) is made of.
+//! The parts of a [`Config`](super::Config).
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},
@@ -14,105 +14,107 @@ use tower_passticket::{
     remote::Address,
 };
 
-/// Who encrypts what goes between the clients and the gateway.
+/// Which side encrypts the connections between clients and the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encryption {
     /// The gateway: it serves HTTPS.
     Tls,
-    /// AT-TLS of z/OS, in front of it: the gateway serves plain HTTP, and does not see the
-    /// certificates of clients (zowe-dataplane §6.5).
+    /// AT-TLS of z/OS, in front of the gateway. The gateway serves plain HTTP and does not see
+    /// client certificates (docs/reference/data-plane.md#at-tls).
     AtTls,
 }
 
-/// How a client certificate becomes a user.
+/// How a client certificate is mapped to a user id: `passticketProxy.certificateMapping`.
 #[derive(Clone, Debug)]
 pub enum CertificateMapping {
     /// By its common name.
     CommonName,
-    /// By what `passticketProxy.identities` says.
+    /// By the file of `passticketProxy.identities`.
     File(CertificateMap),
-    /// By asking ZSS: `…security.x509.externalMapperUrl` and `externalMapperUser`.
+    /// By a request to ZSS: `...security.x509.externalMapperUrl` and `externalMapperUser`.
     Zss(Zss),
 }
 
-/// How an e-mail address becomes a user.
+/// How an e-mail address is mapped to a user id.
 #[derive(Clone, Debug)]
 pub enum IdentityMapping {
-    /// By what `passticketProxy.identities` says.
+    /// By the file of `passticketProxy.identities`.
     File(DistributedMap),
-    /// By asking ZSS: `…security.oidc.identityMapperUrl` and `identityMapperUser`.
+    /// By a request to ZSS: `...security.oidc.identityMapperUrl` and `identityMapperUser`.
     Zss(Zss),
 }
 
-/// A mapper of ZSS.
+/// An identity mapper of ZSS.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Zss {
-    /// Where it is.
+    /// Its URL.
     pub address: Address,
-    /// Whom the gateway is to it.
+    /// The user id that the gateway has there.
     pub user: UserId,
 }
 
-/// PassTickets for others.
+/// Delegated PassTickets.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DelegationSettings {
-    /// The registry that knows the addresses: `…security.oidc.registry`.
+    /// The registry of the e-mail addresses: `...security.oidc.registry`.
     pub registry: Registry,
-    /// Whose an address is.
+    /// How an address is mapped.
     pub mapping: IdentityMapping,
-    /// `passticketProxy.delegation.callers`. `None`, where the key is not there: all whom SAF permits;
-    /// empty: nobody.
+    /// `passticketProxy.delegation.callers`. Without the key (`None`) SAF alone decides; an empty
+    /// list permits no caller.
     pub grants: Option<Vec<Grant>>,
     /// `passticketProxy.delegation.protectedUsers`, and the gateway's own user.
     pub protected: Vec<UserId>,
-    /// `passticketProxy.delegation.callsPerMinute`, if it is there.
+    /// `passticketProxy.delegation.callsPerMinute`, if present.
     pub calls_per_minute: Option<NonZeroU32>,
 }
 
-/// The audit.
+/// The audit file.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AuditSettings {
-    /// `passticketProxy.audit.file`: `audit.jsonl` beside the zowe.yaml unless told otherwise.
+    /// `passticketProxy.audit.file`; default: `audit.jsonl` beside the zowe.yaml.
     pub file: PathBuf,
-    /// The rest of `passticketProxy.audit`.
+    /// The other keys of `passticketProxy.audit`.
     pub options: AuditFileOptions,
 }
 
-/// How long to wait for what.
+/// Time limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Timeouts {
-    /// For a connection to a service: `components.gateway.apiml.connection.timeout`.
+pub struct TimeoutSettings {
+    /// Until a connection to a service is open: `components.gateway.apiml.connection.timeout`.
     pub connect: Duration,
-    /// For a service to begin its response: the same key, as in Zowe.
+    /// Until a service begins its response: the same key, as in Zowe.
     pub response: Duration,
-    /// For a client to complete the TLS handshake: `passticketProxy.timeouts.handshakeSeconds`.
+    /// Until a client has completed the TLS handshake: `passticketProxy.timeouts.handshakeSeconds`.
     pub handshake: Duration,
-    /// For requests that are under way when the proxy stops: `passticketProxy.timeouts.drainSeconds`.
+    /// Until the requests in flight are finished when the gateway stops:
+    /// `passticketProxy.timeouts.drainSeconds`.
     pub drain: Duration,
-    /// For the SAF endpoint or a mapper to answer: `passticketProxy.timeouts.providerSeconds`.
+    /// Until the SAF endpoint or an identity mapper answers:
+    /// `passticketProxy.timeouts.providerSeconds`.
     pub provider: Duration,
 }
 
-/// How much there may be of what grows with users and connections.
+/// Limits of what grows with users and connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Limits {
-    /// Verified tokens that are remembered, of [400 bytes](tower_passticket::token::Rs256Verifier::with_cache)
+pub struct LimitSettings {
+    /// Verified tokens in the cache, [400 bytes](tower_passticket::token::Rs256Verifier::with_cache)
     /// each: `passticketProxy.limits.cachedTokens`, 100 to 1,000,000.
     pub cached_tokens: NonZeroUsize,
-    /// Pairs of user and APPLID whose ticket of the second is remembered, of 100 bytes each:
+    /// Pairs of user and APPLID whose PassTicket of the current second is cached, 100 bytes each:
     /// `passticketProxy.limits.rememberedTickets`, 100 to 1,000,000.
     pub remembered_tickets: NonZeroUsize,
-    /// Connections of clients that are open at the same time, rounded up to as many for each thread;
-    /// more wait to be accepted: `passticketProxy.limits.connections`, 1 to 1,000,000.
+    /// Open connections of clients, divided among the threads and rounded up. Further clients wait
+    /// to be accepted: `passticketProxy.limits.connections`, 1 to 1,000,000.
     pub connections: NonZeroUsize,
 }
 
-impl Default for Limits {
+impl Default for LimitSettings {
     /// 10,000 tokens, 4,096 tickets, 10,000 connections.
     fn default() -> Self {
         const {
@@ -123,4 +125,9 @@ impl Default for Limits {
             }
         }
     }
+}
+
+/// The user id of Zowe's started task, as Zowe's installation jobs define it.
+pub(super) fn default_gateway_user() -> UserId {
+    UserId::new("ZWESVUSR").expect("is a user id")
 }

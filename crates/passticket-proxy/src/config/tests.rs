@@ -1,4 +1,4 @@
-//! Whole configurations, on disk.
+//! Whole configurations, in files.
 
 use std::{
     collections::BTreeMap, fs, num::NonZeroU32, os::unix::fs::PermissionsExt, sync::LazyLock,
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use tempfile::TempDir;
 
-use super::*;
+use super::{reader::Section, *};
 use tower_passticket::{
     identity::Registry,
     layer::{OnFailure, Scheme},
@@ -16,7 +16,7 @@ use tower_passticket::{
     saf::{Access, AccessLevel, SafProvider},
 };
 
-const EXAMPLE: &str = include_str!("example.yaml");
+const EXAMPLE: &str = include_str!("examples/zowe.yaml");
 const LEGACY: &str = "E001193519561977";
 const ENHANCED: &str = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
 const HASH: &str = "$argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHQ$BDS4zUmOv7TxUDVpVjZ8Lg";
@@ -53,7 +53,7 @@ static CERTIFICATE: LazyLock<String> = LazyLock::new(|| {
     CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&*KEY).unwrap().pem()
 });
 
-/// A directory in which the annotated example loads.
+/// A directory in which the example loads.
 struct Setup(TempDir);
 
 impl Setup {
@@ -110,17 +110,19 @@ impl Setup {
 }
 
 #[test]
-fn the_annotated_example_loads() {
+fn the_example_loads() {
     let setup = Setup::new();
     let Loaded { config, warnings } = setup.load().unwrap();
     assert_eq!(warnings, []);
-    assert_eq!(config.listen, "127.0.0.1:7554".parse().unwrap());
+    assert_eq!(config.listen.address, "127.0.0.1:7554".parse().unwrap());
+    assert_eq!(config.listen.port_at.line(), Some(11));
     assert_eq!(config.encryption, Encryption::Tls);
     assert_eq!(config.tls.certificate, CERTIFICATE.as_bytes());
     assert_eq!(config.tls.key.as_slice(), KEY.serialize_pem().as_bytes());
     assert_eq!(config.tls.authorities, format!("{}\n", CERTIFICATE.trim_end()).as_bytes());
     assert_eq!(config.verify, Verification::Strict);
-    assert_eq!(config.users, [(UserId::new("USER").unwrap(), HASH.to_owned())]);
+    let [(user, hash)] = &*config.users else { panic!("one user") };
+    assert_eq!((user.as_str(), hash.expose()), ("USER", HASH.to_owned()));
     assert!(config.pats && config.client_certificates && config.custom_headers.is_some());
     assert_eq!(config.max_validity, Validity::MAX);
     assert_eq!(config.evict_every, Duration::from_secs(86_400));
@@ -141,12 +143,12 @@ fn the_annotated_example_loads() {
     assert_eq!(delegation.calls_per_minute.map(NonZeroU32::get), Some(60));
     assert_eq!(config.audit.as_ref().unwrap().file, setup.0.path().join("audit.jsonl"));
     assert_eq!(config.strip_headers, ["x-zowe-user", "x-zowe-passticket"]);
-    let seconds = |timeouts: Timeouts| {
-        let Timeouts { connect, response, handshake, drain, provider } = timeouts;
+    let seconds = |timeouts: TimeoutSettings| {
+        let TimeoutSettings { connect, response, handshake, drain, provider } = timeouts;
         [connect, response, handshake, drain, provider].map(|timeout| timeout.as_secs())
     };
     assert_eq!(seconds(config.timeouts), [60, 60, 10, 30, 5]);
-    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.limits, LimitSettings::default());
 
     let route = |path| {
         let route = config.routes.find(path).unwrap();
@@ -171,12 +173,31 @@ fn the_annotated_example_loads() {
 }
 
 #[test]
-fn at_tls_is_plain_http_that_should_not_be_reached_otherwise() {
+fn the_examples_of_the_other_files_load() {
+    let problems = |yaml: &str, read: &dyn Fn(Section<'_>)| {
+        let report = Report::default();
+        read(Document::parse("f".into(), yaml.as_bytes(), &report).section(&report));
+        let ((), warnings) = report.finish(Some(())).unwrap();
+        assert_eq!(warnings, []);
+    };
+    problems(include_str!("examples/users.yml"), &|root| assert_eq!(users::read(root).len(), 1));
+    problems(include_str!("examples/saf.yml"), &|root| assert_eq!(saf::read(root).len(), 4));
+    problems(include_str!("examples/identities.yml"), &|root| {
+        let read = identities::read(root, None);
+        assert!(read.certificates.is_some() && read.distributed.is_some());
+    });
+    problems(include_str!("examples/api-def.yml"), &|root| {
+        assert_eq!(api_defs::read(root)[0].routes.len(), 1);
+    });
+}
+
+#[test]
+fn at_tls_serves_plain_http_and_warns_off_loopback() {
     let setup = Setup::new();
     setup.edit("zowe:\n", "zowe:\n  network: {server: {tls: {attls: true}}}\n");
     setup.edit("x509:\n          enabled: true", "x509:\n          enabled: false");
     let [problem] = &setup.problems()[..] else { panic!("{:?}", setup.problems()) };
-    assert!(problem.contains("delegatePassticket: takes client certificates, which AT-TLS keeps"));
+    assert!(problem.contains("delegatePassticket: needs client certificates, which AT-TLS does"));
 
     setup.edit("delegatePassticket: true", "delegatePassticket: false");
     let Loaded { config, .. } = setup.load().unwrap();
@@ -187,12 +208,12 @@ fn at_tls_is_plain_http_that_should_not_be_reached_otherwise() {
     setup.edit("host: 127.0.0.1", "#");
     let problems = setup.problems();
     let want = "zowe.yaml:2: zowe.network.server.tls.attls: makes the gateway serve plain HTTP on \
-                0.0.0.0: unless AT-TLS stands before it, whoever is between";
+                0.0.0.0: without AT-TLS in front of it, passwords";
     assert!(problems.iter().any(|problem| problem.starts_with(want)), "{problems:?}");
 }
 
 #[test]
-fn every_kind_of_problem_is_told_at_its_place() {
+fn each_kind_of_problem_is_reported_at_its_place() {
     let open = "tls/server.key is open to others than its owner (mode 0640); run: chmod 600";
     type Break = fn(&Setup);
     let cases: &[(Break, &[&str])] = &[
@@ -204,10 +225,10 @@ fn every_kind_of_problem_is_told_at_its_place() {
             ],
         ),
         (
-            |s| s.edit("host: 127.0.0.1", "host: localhost"),
+            |s| s.edit("host: 127.0.0.1", "host: localhost:7554"),
             &[
-                "zowe.yaml:35: passticketProxy.host: \"localhost\" is no IP address; write one like \
-               127.0.0.1, or 0.0.0.0 for all",
+                "zowe.yaml:35: passticketProxy.host: \"localhost:7554\" is neither an IP address nor \
+               a host name; write one like 127.0.0.1 or localhost, or 0.0.0.0 for all addresses",
             ],
         ),
         (
@@ -245,7 +266,7 @@ fn every_kind_of_problem_is_told_at_its_place() {
         ),
         (
             |s| s.write("users.yml", "users:\n  USER: secret\n", 0o600),
-            &["users.yml:2: users.USER: is no argon2 hash of a password (not shown); write"],
+            &["users.yml:2: users.USER: is not an Argon2 hash (not shown); write"],
         ),
         (
             |s| s.write("users.yml", "users: {}", 0o644),
@@ -278,7 +299,7 @@ fn every_kind_of_problem_is_told_at_its_place() {
             |s| s.write("identities.yml", "identities: {certificates: [{user: USER}]}", 0o644),
             &[
                 "identities.yml:1: identities.certificates[0]: names no certificate; write sha256,",
-                "needs to know whose an e-mail address is; write identities.distributed",
+                "needs a mapping of e-mail addresses; write identities.distributed",
             ],
         ),
         (
@@ -290,20 +311,20 @@ fn every_kind_of_problem_is_told_at_its_place() {
             &[
                 "identities.yml:2: identities.distributed: two entries are for",
                 "identities.yml:5: identities.certificates[0].sha256: ",
-                "needs to know whose an e-mail address is",
+                "needs a mapping of e-mail addresses",
             ],
         ),
         (
             |s| s.edit("          registry: ldaps", "          #"),
             &[
-                "identities.yml:5: identities.distributed[0]: has no registry; write it here, or",
+                "identities.yml:5: identities.distributed[0]: has no registry; write one here, or",
                 "needs the registry of the e-mail addresses; write it to oidc.registry",
             ],
         ),
         (
             |s| s.edit("  certificateMapping: file  ", "  #"),
-            &["passticketProxy.identities: has certificates, and nothing says to look at them; \
-               write certificateMapping: file, or remove them"],
+            &["passticketProxy.identities: has certificates, but certificateMapping does not use \
+               them; write certificateMapping: file, or remove them"],
         ),
         (
             |s| {
@@ -311,10 +332,11 @@ fn every_kind_of_problem_is_told_at_its_place() {
                 s.write("identities.yml", DISTRIBUTED, 0o644);
                 s.edit("allowTokenRefresh", "useInternalMapper: true\n        allowTokenRefresh");
             },
-            &["security.useInternalMapper: asks RACF itself in Zowe, which cannot be done here; \
-               write passticketProxy.certificateMapping: common-name (whoever has a certificate \
-               with CN=IBMUSER from an authority of certificateAuthorities is then IBMUSER), file \
-               or zss"],
+            &[
+                "security.useInternalMapper: makes Zowe ask RACF itself, which this program cannot; \
+               write passticketProxy.certificateMapping: file, zss or common-name (then the holder \
+               of a certificate with CN=IBMUSER, from any of certificateAuthorities, is IBMUSER)",
+            ],
         ),
         (
             |s| s.write("saf.yml", SAF, 0o646),
@@ -326,7 +348,7 @@ fn every_kind_of_problem_is_told_at_its_place() {
         (
             |s| s.write("identities.yml", IDENTITIES, 0o602),
             &[
-                "needs to know whose an e-mail address is",
+                "needs a mapping of e-mail addresses",
                 "passticketProxy.identities: identities.yml is open to others for writing (mode \
                  0602); run: chmod o-w identities.yml",
                 "passticketProxy.certificateMapping: needs a file with identities.certificates",
@@ -343,7 +365,7 @@ fn every_kind_of_problem_is_told_at_its_place() {
                     "      - certificate: {issuer: CN=CA}\n        user: OPERATOR",
                 );
             },
-            &["passticketProxy.delegation.callers[1]: must say who calls; write user, or"],
+            &["passticketProxy.delegation.callers[1]: does not name one caller; write either"],
         ),
         (
             |s| s.edit("OU=Agents,O=Example", "Agents"),
@@ -355,7 +377,7 @@ fn every_kind_of_problem_is_told_at_its_place() {
         ),
         (
             |s| s.edit("x509:\n          enabled: true", "x509:\n          enabled: false"),
-            &["delegatePassticket: takes client certificates; write x509: { enabled: true }"],
+            &["delegatePassticket: needs client certificates; write x509: { enabled: true }"],
         ),
         (
             |s| s.edit("dcpassticket:", "dcpasticket:"),
@@ -366,8 +388,8 @@ fn every_kind_of_problem_is_told_at_its_place() {
         ),
         (
             |s| s.edit("api/v1/admin:", "ui/v1:"),
-            &["zowe.yaml:70: passticketProxy.services.dcpassticket.applids.ui/v1: lies below no \
-               route of dcpassticket; write a longer path than a gatewayUrl of it"],
+            &["zowe.yaml:70: passticketProxy.services.dcpassticket.applids.ui/v1: is not below \
+               a route of dcpassticket; write a path that begins with one of its gatewayUrls"],
         ),
         (
             |s| s.write("api-defs/dc.yml", &API_DEF.replace("ZOWEAPPL", "OTHER"), 0o644),
@@ -385,8 +407,8 @@ fn every_kind_of_problem_is_told_at_its_place() {
         (
             |s| s.write("api-defs/other.yaml", API_DEF, 0o644),
             &[
-                "api-defs/other.yaml:5: services[0].routes[0].gatewayUrl: /dcpassticket/api/v1 has a \
-               route already, in api-defs/dc.yml:5; remove one of them",
+                "api-defs/other.yaml:5: services[0].routes[0].gatewayUrl: /dcpassticket/api/v1 already \
+               has a route, in api-defs/dc.yml:5; remove one of them",
             ],
         ),
         (|s| s.write("api-defs/README.md", "no: [yaml", 0o644), &[]),
@@ -400,7 +422,9 @@ fn every_kind_of_problem_is_told_at_its_place() {
         ),
         (
             |s| s.write("tls/server.pem", INVALID_CERTIFICATE, 0o644),
-            &["zowe.yaml:5: zowe.certificate.pem.certificate: is no certificate that TLS can use"],
+            &[
+                "zowe.yaml:5: zowe.certificate.pem.certificate: is not a certificate that TLS can use",
+            ],
         ),
         (
             |s| s.edit("[api-defs]", "[api-defs, api-defs/dc.yml, gone]"),
@@ -409,24 +433,26 @@ fn every_kind_of_problem_is_told_at_its_place() {
         (|s| s.edit("[api-defs]", "api-defs"), &[]),
         (
             |s| s.edit("passticketProxy:", "passticketProxy:\n  signing-key: x"),
-            &["zowe.yaml:35: passticketProxy.signing-key: is no key that can stand here; did you \
-               mean signingKey?"],
+            &[
+                "zowe.yaml:35: passticketProxy.signing-key: is not a key that can stand here; did you \
+               mean signingKey?",
+            ],
         ),
         (
             |s| s.edit("{ env: ADMAPPL_KEY }", LEGACY),
-            &["zowe.yaml:77: passticketProxy.ptktdata[1].key: a key does not stand in the \
+            &["zowe.yaml:77: passticketProxy.ptktdata[1].key: a key must not be in the \
                configuration; write { file: PATH }"],
         ),
         // Warnings.
         (
             |s| s.write("saf.yml", &SAF.replace("IRRPTAUTH.*.*", "IRRPTAUTH.ZOWEAPPL.IBM*"), 0o644),
             &["passticketProxy.saf: gives ZWESVUSR no UPDATE on IRRPTAUTH.ADMAPPL.* in class \
-                 PTKTDATA, so there is no PassTicket for ADMAPPL; write to the file that saf names, \
-                 below safAccess: PTKTDATA: { IRRPTAUTH.ADMAPPL.*: { UPDATE: [ZWESVUSR] } }"],
+                 PTKTDATA, so the gateway makes no PassTicket for ADMAPPL; write to the file of \
+                 saf, below safAccess: PTKTDATA: { IRRPTAUTH.ADMAPPL.*: { UPDATE: [ZWESVUSR] } }"],
         ),
         (
             |s| s.edit("certificateMapping: file  ", "certificateMapping: common-name #"),
-            &["passticketProxy.identities: has certificates, which are not looked at; write"],
+            &["passticketProxy.identities: has certificates, which are not used; write"],
         ),
         (
             |s| {
@@ -435,12 +461,14 @@ fn every_kind_of_problem_is_told_at_its_place() {
                 s.edit("delegatePassticket: true ", "delegatePassticket: false");
                 s.edit("allowTokenRefresh", "useInternalMapper: true\n        allowTokenRefresh");
             },
-            &["passticketProxy.identities: has certificates, which are not looked at; write"],
+            &["passticketProxy.identities: has certificates, which are not used; write"],
         ),
         (
             |s| s.edit("allowTokenRefresh", "useInternalMapper: true\n        allowTokenRefresh"),
-            &["security.useInternalMapper: asks RACF itself in Zowe, which cannot be done here; \
-               passticketProxy.certificateMapping says whose certificates are"],
+            &[
+                "security.useInternalMapper: makes Zowe ask RACF itself, which this program cannot; \
+               passticketProxy.certificateMapping decides how certificates are mapped",
+            ],
         ),
         (
             |s| {
@@ -450,7 +478,7 @@ fn every_kind_of_problem_is_told_at_its_place() {
                 );
             },
             &["passticketProxy.identities: has identities.distributed, so oidc.identityMapperUrl \
-               is not asked; remove one of them"],
+               is not used; remove one of them"],
         ),
         (
             |s| {
@@ -458,7 +486,7 @@ fn every_kind_of_problem_is_told_at_its_place() {
                 let callers = callers.split_once("  audit:").unwrap().0;
                 s.edit(&format!("    callers:{callers}"), "");
             },
-            &["delegatePassticket: lets whoever has READ on the guarding resource be any user;"],
+            &["delegatePassticket: lets each caller with READ on the guarding resource obtain"],
         ),
         (
             |s| {
@@ -478,7 +506,7 @@ fn every_kind_of_problem_is_told_at_its_place() {
                 s.edit("delegatePassticket: true ", "delegatePassticket: false");
                 s.edit("x509:\n          enabled: true", "x509:\n          enabled: false");
             },
-            &["zowe.yaml:34: passticketProxy: names no users and client certificates are off, so"],
+            &["zowe.yaml:34: passticketProxy: names no users, and client certificates are off,"],
         ),
     ];
     for (i, (change, want)) in cases.iter().enumerate() {
@@ -497,7 +525,7 @@ fn every_kind_of_problem_is_told_at_its_place() {
 }
 
 #[test]
-fn what_zowe_has_racf_map_is_mapped_by_the_other_mapper_and_not_by_name() {
+fn use_internal_mapper_maps_by_the_external_mapper_and_not_by_name() {
     let setup = Setup::new();
     setup.edit("  certificateMapping: file  ", "  #");
     setup.write("identities.yml", DISTRIBUTED, 0o644);
@@ -507,11 +535,15 @@ fn what_zowe_has_racf_map_is_mapped_by_the_other_mapper_and_not_by_name() {
     let Loaded { config, warnings } = setup.load().unwrap();
     assert!(matches!(config.certificate_mapping, CertificateMapping::Zss(_)));
     assert_eq!(warnings.len(), 1, "{warnings:?}");
-    assert!(warnings[0].text().ends_with("; x509.externalMapperUrl says whose certificates are"));
+    assert!(
+        warnings[0]
+            .text()
+            .ends_with("; x509.externalMapperUrl decides how certificates are mapped")
+    );
 }
 
 #[test]
-fn callers_that_are_no_list_of_anybody_are_nobody() {
+fn an_empty_list_of_callers_permits_none() {
     let callers = EXAMPLE.split_once("    callers:").unwrap().1;
     let callers = format!("    callers:{}", callers.split_once("  audit:").unwrap().0);
     for (written, want) in [("    callers: []\n", Some(0)), ("    callers:\n", Some(0)), ("", None)]
@@ -526,7 +558,7 @@ fn callers_that_are_no_list_of_anybody_are_nobody() {
 }
 
 #[test]
-fn whose_tokens_go_to_whoever_answers_is_told() {
+fn a_provider_without_strict_verification_is_a_warning() {
     let endpoint = |s: &Setup| {
         let keys = "authorization: {provider: endpoint, endpoint: {url: 'https://zss/saf'}}";
         s.edit("        x509:\n", &format!("        {keys}\n        x509:\n"));
@@ -543,16 +575,16 @@ fn whose_tokens_go_to_whoever_answers_is_told() {
             &format!("{IDENTITY_MAPPER}\n          registry: ldaps"),
         );
     };
-    let of_all = "at authorization.endpoint.url those of all users whose permissions are checked";
+    let of_all = "for authorization.endpoint.url those of all users whose permissions are checked";
     let cases: [(&dyn Fn(&Setup), _); 3] = [
         (&endpoint, of_all),
-        (&certificates, "at x509.externalMapperUrl those of ZWESVUSR"),
-        (&identities, "at oidc.identityMapperUrl those of ZWESVUSR"),
+        (&certificates, "for x509.externalMapperUrl those of ZWESVUSR"),
+        (&identities, "for oidc.identityMapperUrl those of ZWESVUSR"),
     ];
-    for (mode, whoever) in [
+    for (mode, server) in [
         ("STRICT", None),
-        ("NONSTRICT", Some("whoever has a certificate of certificateAuthorities and answers")),
-        ("DISABLED", Some("whoever answers")),
+        ("NONSTRICT", Some("any server with a certificate of certificateAuthorities")),
+        ("DISABLED", Some("any server")),
     ] {
         for (make, tokens) in &cases {
             let setup = Setup::new();
@@ -560,26 +592,26 @@ fn whose_tokens_go_to_whoever_answers_is_told() {
             setup.edit("verifyCertificates: STRICT ", &format!("verifyCertificates: {mode} "));
             let told: Vec<_> =
                 setup.problems().into_iter().filter(|p| p.contains("verifyCertificates")).collect();
-            let want = whoever.map(|whoever| {
+            let want = server.map(|server| {
                 format!(
-                    "zowe.yaml:2: zowe.verifyCertificates: lets {whoever} have tokens, {tokens}; \
+                    "zowe.yaml:2: zowe.verifyCertificates: lets {server} receive tokens, {tokens}; \
                      write STRICT"
                 )
             });
             assert_eq!(told, want.into_iter().collect::<Vec<_>>(), "{mode}");
         }
     }
-    // Nobody is asked.
+    // No provider receives tokens.
     let setup = Setup::new();
     setup.edit("verifyCertificates: STRICT ", "verifyCertificates: DISABLED ");
     assert_eq!(setup.problems(), Vec::<String>::new());
 }
 
 #[test]
-fn all_problems_of_all_files_are_told_at_once() {
+fn the_problems_of_all_files_are_reported_together() {
     let setup = Setup::new();
     setup.edit("port: 7554", "port: 70000");
-    setup.edit("host: 127.0.0.1", "host: here");
+    setup.edit("host: 127.0.0.1", "host: over there");
     setup.edit("drainSeconds: 30", "drainSeconds: soon");
     setup.edit("cachedTokens: 10000", "cachedTokens: 99");
     setup.edit("rememberedTickets: 4096", "rememberedTicket: 4096");
@@ -595,10 +627,10 @@ fn all_problems_of_all_files_are_told_at_once() {
         "zowe.yaml:74: passticketProxy.ptktdata[0].key: ",
         "zowe.yaml:83: passticketProxy.timeouts.drainSeconds: ",
         "zowe.yaml:85: passticketProxy.limits.cachedTokens: \"99\" does not fit; write a number from ",
-        "zowe.yaml:86: passticketProxy.limits.rememberedTicket: is no key that can stand here; did ",
+        "zowe.yaml:86: passticketProxy.limits.rememberedTicket: is not a key that can stand here; did ",
         "users.yml:1: users.USER: ",
         "api-defs/dc.yml:6: services[0].authentication.scheme: is missing; ",
-        "api-defs/dc.yml:6: services[0].authentication.schema: is no key that can stand here; did ",
+        "api-defs/dc.yml:6: services[0].authentication.schema: is not a key that can stand here; did ",
     ];
     assert_eq!(problems.len(), starts.len(), "{problems:#?}");
     for (problem, start) in problems.iter().zip(starts) {
@@ -607,7 +639,7 @@ fn all_problems_of_all_files_are_told_at_once() {
 }
 
 #[test]
-fn what_may_be_left_out_has_its_default() {
+fn optional_keys_have_defaults() {
     let setup = Setup::new();
     setup.edit("  saf: ", "  # ");
     setup.edit("  revocations: ", "  # ");
@@ -619,7 +651,7 @@ fn what_may_be_left_out_has_its_default() {
     assert_eq!(config.revocations, setup.0.path().join("revocations.redb"));
     assert_eq!(config.compatibility, Compatibility::ZoweV3);
     assert_eq!(config.max_validity.days(), 30);
-    assert_eq!(config.limits.cached_tokens, Limits::default().cached_tokens);
+    assert_eq!(config.limits.cached_tokens, LimitSettings::default().cached_tokens);
     assert_eq!(config.limits.connections.get(), 64);
     let user = UserId::new("USER").unwrap();
     let saf = config.saf.try_check_now(&user, "ZOWE", "APIML.SERVICES", AccessLevel::Read);
@@ -627,15 +659,15 @@ fn what_may_be_left_out_has_its_default() {
 }
 
 #[test]
-fn without_a_file_there_is_one_problem() {
+fn a_missing_file_is_one_problem() {
     let error = Config::load(Path::new("/gone/zowe.yaml"), &|_| None).unwrap_err();
     let text = error.to_string();
     assert!(text.starts_with("/gone/zowe.yaml: cannot read /gone/zowe.yaml: "), "{text}");
-    assert_eq!(error.iter().next().unwrap().line(), None);
+    assert_eq!(error.iter().next().unwrap().place().line(), None);
 }
 
-/// Walks `yaml` as a zowe.yaml, an api-def and the files of users, permissions and identities.
-fn walk(yaml: &str) {
+/// Reads `yaml` as a zowe.yaml, an api-def, and a file of users, permissions and identities.
+fn read_as_each_file(yaml: &str) {
     let report = Report::default();
     let document = Document::parse("f".into(), yaml.as_bytes(), &report);
     let section = || document.section(&report);
@@ -650,7 +682,7 @@ fn walk(yaml: &str) {
     saf::read(section());
     let services = api_defs::read(section());
     routes::assemble(services, &ours.overrides, ours.on_failure, &ours.entries, &ours.ptktdata);
-    if let Err(problems) = report.conclude(Some(())) {
+    if let Err(problems) = report.finish(Some(())) {
         for problem in problems.iter() {
             assert!(!problem.to_string().contains('\n'));
         }
@@ -684,13 +716,13 @@ proptest! {
     fn no_tree_makes_the_readers_panic(top in "zowe|components|passticketProxy|services|users|\
                                                    safAccess|identities",
                                        value in yaml_value()) {
-        walk(&format!("{top}: {value}\n"));
-        walk(&value);
+        read_as_each_file(&format!("{top}: {value}\n"));
+        read_as_each_file(&value);
     }
 
-    /// Nothing in a file gives what the file does not say, in these words, to this user.
+    /// A user has exactly the access that the file lists for this user.
     #[test]
-    fn permissions_are_those_that_are_written(
+    fn permissions_are_those_that_the_file_lists(
         entries in prop::collection::vec(
             ("[AB]", "[AB]{1,2}(\\.[AB]{1,2}){0,2}", "READ|UPDATE|CONTROL|ALTER", "U[1-3]"), 0..8
         ),
@@ -740,7 +772,7 @@ proptest! {
     ) {
         let mut yaml = EXAMPLE.to_owned();
         yaml.replace_range(at..(at + len).min(EXAMPLE.len()), &text);
-        walk(&yaml);
-        walk(&API_DEF.chars().take(at).chain(text.chars()).collect::<String>());
+        read_as_each_file(&yaml);
+        read_as_each_file(&API_DEF.chars().take(at).chain(text.chars()).collect::<String>());
     }
 }

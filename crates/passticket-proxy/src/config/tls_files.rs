@@ -1,4 +1,4 @@
-//! Certificates and keys, from the PEM files that `zowe.certificate.pem` names.
+//! The certificates and the key in the PEM files that `zowe.certificate.pem` names.
 
 use std::fmt;
 
@@ -10,21 +10,22 @@ use rustls::{
 use zeroize::Zeroizing;
 
 use super::{
+    pem::{self, Wanted},
     reader::Field,
     secret_file::{read_public_file, read_secret_file},
 };
 
-/// What the TLS listener and the TLS client need, as PEM.
+/// The PEM documents for the TLS listener and the TLS client.
 ///
-/// It was checked that there are certificates, and that the key is the one of the first of them.
-/// `Debug` shows none of it.
+/// Each has certificates in it, and the key belongs to the first certificate. `Debug` shows no
+/// content.
 #[derive(Clone)]
 pub struct TlsFiles {
-    /// The certificate of the server, followed by those that lead to its authority.
+    /// The certificate of the gateway, followed by its intermediate certificates.
     pub certificate: Vec<u8>,
     /// The private key of the certificate.
     pub key: Zeroizing<Vec<u8>>,
-    /// Who signs the certificates of clients and of services.
+    /// The authorities of clients and of services.
     pub authorities: Vec<u8>,
 }
 
@@ -34,7 +35,7 @@ impl fmt::Debug for TlsFiles {
     }
 }
 
-/// Reads the three of them. `authorities` is a path, several with commas between, or a list.
+/// Reads the files. `authorities` is one path, several separated by commas, or a list.
 pub(super) fn read(
     certificate: Option<&Field<'_>>,
     key: Option<&Field<'_>>,
@@ -56,11 +57,11 @@ pub(super) fn read(
                 ),
                 rustls::Error::InvalidCertificate(_) => (
                     chain_field,
-                    "is no certificate that TLS can use; write the path of a file with an X.509 one",
+                    "is not a certificate that TLS can use; write the path of a file with an X.509 one",
                 ),
                 _ => (
                     key_field,
-                    "is no key that TLS can use; write the path of a file with an RSA or ECDSA key",
+                    "is not a key that TLS can use; write the path of a file with an RSA or ECDSA key",
                 ),
             };
             field.at.error(text);
@@ -83,10 +84,11 @@ fn certificates(field: &Field<'_>, path: &str) -> Option<(Vec<u8>, Chain)> {
     let chain = CertificateDer::pem_slice_iter(&pem).collect::<Result<Chain, _>>();
     let chain = chain.ok().filter(|chain| !chain.is_empty());
     if chain.is_none() {
-        field.at.error(format_args!(
-            "{} has no certificate in it; write the path of a PEM file (-----BEGIN CERTIFICATE-----)",
-            path.display()
-        ));
+        let text = pem::explain(&pem, &path, Wanted::Certificates).unwrap_or_else(|| {
+            "has no certificate in it; write the path of a PEM file (-----BEGIN CERTIFICATE-----)"
+                .to_owned()
+        });
+        field.at.error(format_args!("{} {text}", path.display()));
     }
     Some((pem, chain?))
 }
@@ -100,11 +102,14 @@ fn private_key(field: &Field<'_>) -> Option<Zeroizing<Vec<u8>>> {
             return None;
         }
     };
-    if PrivateKeyDer::from_pem_slice(&pem).is_err() {
-        field.at.error(format_args!(
-            "{} has no private key in it; write the path of a PEM file (-----BEGIN PRIVATE KEY-----)",
-            path.display()
-        ));
+    // The parser takes an encrypted key of OpenSSL's older form for a key.
+    let text = pem::explain(&pem, &path, Wanted::PrivateKey);
+    if text.is_some() || PrivateKeyDer::from_pem_slice(&pem).is_err() {
+        let text = text.unwrap_or_else(|| {
+            "has no private key in it; write the path of a PEM file (-----BEGIN PRIVATE KEY-----)"
+                .to_owned()
+        });
+        field.at.error(format_args!("{} {text}", path.display()));
         return None;
     }
     Some(pem)
@@ -118,15 +123,15 @@ fn concatenate(field: &Field<'_>) -> Option<Vec<u8>> {
     }
     paths.retain(|(_, path)| !path.is_empty());
     if paths.is_empty() {
-        field.at.error("names no file; write the paths of PEM files with authorities");
+        field.at.error("names no file; write the paths of PEM files with the authorities");
         return None;
     }
-    // All are read before the first failure counts, so that all failures are told.
+    // Read all of them before stopping, so that every failure is reported.
     let read: Vec<_> = paths.iter().map(|(item, path)| certificates(item, path)).collect();
     let mut all = Vec::new();
     for (pem, _) in read.into_iter().collect::<Option<Vec<_>>>()? {
         all.extend_from_slice(&pem);
-        // A last line without an end would run into the next file.
+        // The last line of a file may have no end.
         all.push(b'\n');
     }
     Some(all)

@@ -1,17 +1,22 @@
-//! A YAML document as a tree whose every node knows its line.
+//! A YAML document as a tree in which every node knows its line.
 //!
-//! What a configuration needs of YAML 1.2, and no more: one document, keys that are texts, each
-//! once. Tags mean nothing here. Depth and number of nodes are limited, those that an alias stands
-//! for included, so that no document costs more than its length promises.
+//! The parser accepts the part of YAML 1.2 that a configuration needs: one document, and keys that
+//! are texts, each once. It ignores tags. Of YAML 1.1 it accepts the merge key `<<`
+//! (<https://yaml.org/type/merge.html>), because Zowe and its tools do. Depth and number of nodes
+//! are limited, and an alias counts as what it stands for, so that a short document cannot use
+//! much memory.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
-use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, StrInput};
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, StrInput, Tag};
 
 use super::problem::{push_index, push_name};
 
 const MAX_DEPTH: usize = 64;
 const MAX_NODES: usize = 100_000;
+
+/// The key whose value's entries become entries of the mapping that it stands in.
+const MERGE: &str = "<<";
 
 /// A value, and the line that it begins on.
 #[derive(Clone)]
@@ -37,7 +42,7 @@ pub(super) struct Entry {
     pub(super) node: Node,
 }
 
-/// What is wrong with a document.
+/// A problem of a document.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) line: usize,
@@ -45,9 +50,11 @@ pub(super) struct Fault {
     pub(super) text: String,
 }
 
-/// The tree, unless the text cannot be understood; and what is wrong with it.
+/// The tree, or `None` if the text is not YAML; and the faults of the text.
 ///
 /// Of two equal keys the first one counts, and the second is a fault. An empty document is `Null`.
+/// A merged entry keeps the line that it is written on. The mapping's own entries come before
+/// merged ones, and an earlier mapping of a list before a later one.
 pub(super) fn parse(text: &str) -> (Option<Node>, Vec<Fault>) {
     let mut builder = Builder {
         parser: Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text)),
@@ -69,9 +76,9 @@ pub(super) fn parse(text: &str) -> (Option<Node>, Vec<Fault>) {
 
 struct Builder<'input> {
     parser: Parser<'input, StrInput<'input>>,
-    /// Of the event that was read last.
+    /// The line of the last event.
     line: usize,
-    /// Of the key that is being read.
+    /// The path of the key that is being read.
     path: String,
     anchors: HashMap<usize, Node>,
     nodes_left: usize,
@@ -123,10 +130,12 @@ impl<'input> Builder<'input> {
             Event::SequenceStart(anchor, _) => (Value::Seq(self.items(depth)?), anchor),
             Event::MappingStart(anchor, _) => (Value::Map(self.entries(depth)?), anchor),
             Event::Alias(anchor) => {
-                // An anchor is entered when its node is complete, so a missing one is around us:
-                // the parser knows the unknown ones.
+                // The parser reports an unknown anchor. An anchor that is missing here belongs to a
+                // node that is not complete yet: the alias stands inside it.
                 let Some(node) = self.anchors.get(&anchor) else {
-                    return Err(self.fault("an alias stands inside of what it is an alias for"));
+                    return Err(
+                        self.fault("an alias stands inside the value that it is an alias for")
+                    );
                 };
                 let (count, height) = node.measure();
                 if depth + height > MAX_DEPTH {
@@ -165,14 +174,18 @@ impl<'input> Builder<'input> {
     fn entries(&mut self, depth: usize) -> Result<Vec<Entry>, Fault> {
         self.check_depth(depth)?;
         let mut entries = Vec::new();
+        let mut merged = Vec::new();
         let mut lines = HashMap::new();
         let outer = self.path.len();
         loop {
-            let key = match self.next()? {
-                Event::MappingEnd => return Ok(entries),
-                Event::Scalar(text, _, 0, _) => text.into_owned(),
+            let (key, is_merge) = match self.next()? {
+                Event::MappingEnd => break,
+                Event::Scalar(text, style, 0, tag) => {
+                    let is_merge = is_merge(&text, style, tag.as_ref());
+                    (text.into_owned(), is_merge)
+                }
                 event => match self.node(event, depth + 1)?.value {
-                    Value::Scalar(text) => text,
+                    Value::Scalar(text) => (text, false),
                     _ => return Err(self.fault("a key is not a text")),
                 },
             };
@@ -186,11 +199,40 @@ impl<'input> Builder<'input> {
             }
             let event = self.next()?;
             let node = self.node(event, depth + 1)?;
-            self.path.truncate(outer);
             if first.is_none() {
                 lines.insert(key.clone(), line);
-                entries.push(Entry { key, line, node });
+                if is_merge {
+                    match self.merged(node) {
+                        Ok(entries) => merged = entries,
+                        Err(fault) => self.faults.push(Fault { line, ..fault }),
+                    }
+                } else {
+                    entries.push(Entry { key, line, node });
+                }
             }
+            self.path.truncate(outer);
+        }
+        for entry in merged {
+            if !lines.contains_key(&entry.key) {
+                lines.insert(entry.key.clone(), entry.line);
+                entries.push(entry);
+            }
+        }
+        Ok(entries)
+    }
+
+    /// The entries that the value of a merge key stands for.
+    fn merged(&self, node: Node) -> Result<Vec<Entry>, Fault> {
+        let mapping = |node: Node| match node.value {
+            Value::Map(entries) => Ok(entries),
+            _ => Err(self.fault("must be a mapping or a list of mappings, to be merged")),
+        };
+        match node.value {
+            Value::Seq(items) => {
+                let items = items.into_iter().map(mapping).collect::<Result<Vec<_>, _>>()?;
+                Ok(items.into_iter().flatten().collect())
+            }
+            _ => mapping(node),
         }
     }
 
@@ -221,6 +263,13 @@ impl<'input> Builder<'input> {
             text: format!("is not YAML: {} (column {})", error.info(), marker.col() + 1),
         }
     }
+}
+
+/// Whether a key merges. Quoted, or with a tag of another type, it is an ordinary key.
+fn is_merge(text: &str, style: ScalarStyle, tag: Option<&Cow<'_, Tag>>) -> bool {
+    let is_plain = style == ScalarStyle::Plain && tag.is_none();
+    text == MERGE
+        && (is_plain || tag.is_some_and(|tag| tag.is_yaml_core_schema() && tag.suffix == "merge"))
 }
 
 impl Node {
@@ -278,6 +327,16 @@ mod tests {
             ("- !!str null\n- !custom x\n- ! {a: b}\n", r#"1:[1:"null" 2:"x" 3:{a@3=3:"b"}]"#),
             ("a: &x [1]\nb: *x\n", r#"1:{a@1=1:[1:"1"] b@2=2:[1:"1"]}"#),
             ("&k a: 1\n*k : 2\n", "duplicate"),
+            // An entry of the mapping itself goes before a merged one, wherever it stands.
+            ("a: &x {k: 1, l: 2}\nb:\n  <<: *x\n  k: 3\n", r#"b@2=3:{k@4=4:"3" l@1=1:"2"}"#),
+            ("a: &x {k: 1, l: 2}\nb:\n  k: 3\n  <<: *x\n", r#"b@2=3:{k@3=3:"3" l@1=1:"2"}"#),
+            (
+                "a: &x {k: 1}\nb: &y {k: 2, l: 3}\nc: {<<: [*x, *y]}\n",
+                r#"c@3=3:{k@1=1:"1" l@2=2:"3"}"#,
+            ),
+            ("a: &x {k: 1}\nb: &y {<<: *x, l: 2}\nc: {<<: *y}\n", r#"c@3=3:{l@2=2:"2" k@1=1:"1"}"#),
+            ("a: {<<: {k: 1}, !!merge <<: {l: 2}}\n", "duplicate"),
+            ("a: {'<<': {k: 1}}\n", r#"a@1=1:{<<@1=1:{k@1=1:"1"}}"#),
             ("a: |\n  two\n  lines\n", "1:{a@1=2:\"two\\nlines\\n\"}"),
         ] {
             let (tree, faults) = parsed(text);
@@ -299,7 +358,14 @@ mod tests {
                 "4 a.b: stands here for the second time (first in line 2); remove one",
             ),
             ("a: 1\n---\nb: 2\n", "2 : a second document begins here; write one per file"),
-            ("a: &x [*x]\n", "1 a[0]: an alias stands inside of what it is an alias for"),
+            ("a: &x [*x]\n", "1 a[0]: an alias stands inside the value that it is an alias for"),
+            (
+                "a: &x {<<: *x}\n",
+                "1 a.<<: an alias stands inside the value that it is an alias for",
+            ),
+            ("a: {<<: 1}\n", "1 a.<<: must be a mapping or a list of mappings, to be merged"),
+            ("a:\n  <<: [{b: 1}, c]\n", "2 a.<<: must be a mapping or a list of mappings"),
+            ("a:\n  <<:\n", "2 a.<<: must be a mapping or a list of mappings"),
             ("a: *x\n", "1 a: is not YAML: while parsing node, found unknown anchor (column 4)"),
             ("[a]: b\n", "1 : a key is not a text"),
             (nested.as_str(), "is nested deeper than 64 levels"),
@@ -322,6 +388,15 @@ mod tests {
             wide.push_str(&format!("a{i}: &a{i} [{}]\n", vec![item; 10].join(", ")));
         }
         let (tree, faults) = parsed(&wide);
+        assert!(tree.is_empty() && faults[0].contains("more than 100000 values"), "{faults:?}");
+
+        let mut merging = "a0: &a0 {k: v}\n".to_owned();
+        for i in 1..12 {
+            let item = format!("*a{}", i - 1);
+            let other = format!("k{i}: [{}]", vec![item.clone(); 10].join(", "));
+            merging.push_str(&format!("a{i}: &a{i} {{<<: {item}, {other}}}\n"));
+        }
+        let (tree, faults) = parsed(&merging);
         assert!(tree.is_empty() && faults[0].contains("more than 100000 values"), "{faults:?}");
 
         let mut deep = "a0: &a0 x\n".to_owned();

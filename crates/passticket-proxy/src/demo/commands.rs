@@ -1,4 +1,4 @@
-//! What the demonstration prints: commands that work as they stand.
+//! The text that the demo prints, with commands to paste.
 
 use std::path::Path;
 
@@ -19,32 +19,31 @@ pub(super) fn text(world: &World, port: u16) -> String {
     let key = file(&format!("ptktdata/{APPLID}.key"));
     format!(
         r#"
-passticket-proxy runs on {url}, and behind it a service that evaluates PassTickets.
-The configuration is {zowe_yaml}; everything else is beside it. Ctrl-C ends it.
+passticket-proxy runs on {url}, with a service behind it that evaluates PassTickets.
+The configuration is {zowe_yaml}; all other files are beside it. Ctrl-C stops both.
 
-Log in, and ask the service what it was sent: Basic {USER}:PassTicket, and no trace of the token.
+Log in, and let the service echo the request: it has Basic {USER}:PassTicket, and no token.
   {curl} -c {jar} {basic} {auth}/login && {curl} -b {jar} {service}/request
 
-Make a Personal Access Token for this service, and let the service evaluate the ticket.
+Make a Personal Access Token for this service, and let the service evaluate the PassTicket.
   PAT=$({curl} {basic} -d '{{"validity":1,"scopes":["dcpassticket"]}}' {auth}/access-token/generate) && {curl} -H "PRIVATE-TOKEN: $PAT" {service}/passticketTest
 
-The same with a client certificate.
+Do the same with a client certificate.
   {curl} --cert {cert} --key {cert_key} {service}/passticketTest
 
-Without any credential: the service is told why, and so is the client.
+Send no credential: a header tells the service and the client why there is no PassTicket.
   {curl} -i {service}/passticketTest
 
-A PassTicket for another, known by an e-mail address. {USER} may obtain it, {OTHER} may not.
+Get a PassTicket for another user, by e-mail address. {USER} may do this, {OTHER} may not.
   {curl} --cert {cert} --key {cert_key} {delegate}
   {curl} -i --cert {other_cert} --key {other_key} {delegate}
 
-Who did what, and the commands that a security administrator would submit for this configuration.
+Show the audit, and the commands that a security administrator submits for this configuration.
   tail -n 5 {audit}
   {program} esm --esm racf --from-config {zowe_yaml}
 
-A ticket by hand.
+Make a PassTicket on the command line, and ask the gateway for its health.
   {program} ticket generate --algorithm legacy --user {USER} --applid {APPLID} --key-file {key}
-
   {curl} {url}/application/health
 "#,
         zowe_yaml = quote(&world.zowe_yaml()),
@@ -68,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_quoted_when_they_must_be() {
+    fn paths_with_special_characters_are_quoted() {
         for (path, want) in
             [("/a/b-1.pem", "/a/b-1.pem"), ("/a b", "'/a b'"), ("/it's", r"'/it'\''s'")]
         {

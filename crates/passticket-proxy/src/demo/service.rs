@@ -1,5 +1,5 @@
-//! A service as there are on z/OS: it knows no tokens, only user id and PassTicket, and it
-//! evaluates what it is given.
+//! A service like those on z/OS: it accepts no tokens, only a user id with a PassTicket, which it
+//! evaluates.
 
 use std::{
     convert::Infallible,
@@ -23,13 +23,13 @@ use tower_passticket::{
 };
 use tower_service::Service;
 
-/// `…/request` echoes, `…/passticketTest` evaluates.
+/// `.../request` echoes the request, `.../passticketTest` evaluates its PassTicket.
 #[derive(Clone)]
-pub(super) struct ZosLike {
+pub(super) struct ZosService {
     profile: Arc<KeyProfile>,
 }
 
-impl ZosLike {
+impl ZosService {
     pub(super) fn new(profile: Arc<KeyProfile>) -> Self {
         Self { profile }
     }
@@ -63,7 +63,8 @@ impl ZosLike {
     }
 
     fn evaluate(&self, headers: &HeaderMap) -> Result<(UserId, Evaluated), String> {
-        let authorization = headers.get(AUTHORIZATION).ok_or("there is no Authorization")?;
+        let authorization =
+            headers.get(AUTHORIZATION).ok_or("the request has no Authorization header")?;
         let basic = authorization.to_str().ok().and_then(|text| text.strip_prefix("Basic "));
         let plain = basic.and_then(|basic| BASE64_STANDARD.decode(basic).ok());
         let plain = plain.and_then(|plain| String::from_utf8(plain).ok());
@@ -108,7 +109,7 @@ fn echo<B>(request: &Request<B>) -> Value {
     })
 }
 
-impl<B> Service<Request<B>> for ZosLike {
+impl<B> Service<Request<B>> for ZosService {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
     type Future = Ready<Result<Self::Response, Infallible>>;

@@ -1,142 +1,122 @@
-//! The files of the demonstration: an authority and its certificates, a signing key, a PTKTDATA
-//! key, a user, and the configuration that names them.
+//! The files of the demo: an authority and its certificates, a signing key, a PassTicket key, a
+//! user, and the configuration that names them.
 
-use std::{
-    fs::{self, DirBuilder, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256, RsaKeySize, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256, RsaKeySize,
+    date_time_ymd,
 };
 use rustls::crypto::aws_lc_rs;
 use tower_passticket::api::{Password, hash_password};
 
-/// The user that Zowe's own integration tests log in with.
+use super::directory::{Access, DemoDirectory, DemoError};
+
+/// The user of Zowe's own integration tests.
 pub(super) const USER: &str = "USER";
 pub(super) const PASSWORD: &str = "validPassword";
 pub(super) const APPLID: &str = "ZOWEAPPL";
 
-/// A user who has a certificate and may do nothing special.
+/// A user with a certificate and without special permissions.
 pub(super) const OTHER: &str = "APIMTST";
 
-/// Whom the demonstration's security product knows the gateway as.
+/// The user id of the gateway.
 const GATEWAY: &str = "ZWESVUSR";
 
-/// The address that is mapped to [`USER`], and the registry that knows it.
+/// The e-mail address of [`USER`], and its registry.
 pub(super) const EMAIL: &str = "user@example.com";
 const REGISTRY: &str = "ldaps://directory.example.com";
 
-/// Users who have a certificate.
+/// The users with a certificate.
 const CERTIFIED: [&str; 2] = [USER, OTHER];
 
-const SECRET: u32 = 0o600;
-const PUBLIC: u32 = 0o644;
-
 pub(super) struct World {
-    directory: PathBuf,
+    directory: DemoDirectory,
 }
 
 impl World {
-    /// Makes what is not there yet. A start that is killed half-way leaves nothing half-written:
-    /// the next one makes the rest.
-    pub(super) fn make(directory: &Path) -> io::Result<Self> {
-        for part in ["", "certs", "keys", "ptktdata", "api-defs"] {
-            DirBuilder::new().recursive(true).mode(0o700).create(directory.join(part))?;
-        }
-        let world = Self { directory: directory.canonicalize()? };
+    /// Makes the files that are missing. If the demo is killed during that, its next start makes
+    /// the others.
+    pub(super) fn make(directory: &Path) -> Result<Self, DemoError> {
+        let parts = ["certs", "keys", "ptktdata", "api-defs"];
+        let mut world = Self { directory: DemoDirectory::open(directory, &parts)? };
         world.make_certificates()?;
-        world.make_once("keys/jwt.pem", || {
+        let directory = &mut world.directory;
+        directory.make_once("keys/jwt.pem", || {
             let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048);
-            Ok(key.map_err(io::Error::other)?.serialize_pem())
+            Ok(key?.serialize_pem())
         })?;
-        world.make_once(&format!("ptktdata/{APPLID}.key"), || {
+        directory.make_once(&format!("ptktdata/{APPLID}.key"), || {
             let mut random = [0; 8];
-            aws_lc_rs::default_provider()
-                .secure_random
-                .fill(&mut random)
-                .map_err(|_| io::Error::other("no random numbers"))?;
+            let source = aws_lc_rs::default_provider().secure_random;
+            source.fill(&mut random).map_err(|_| "the system has no random numbers")?;
             let key: String = random.iter().map(|b| format!("{b:02X}")).collect();
             Ok(key + "\n")
         })?;
-        world.make_once("users.yml", || {
-            let hash = hash_password(&Password::new(PASSWORD));
-            Ok(format!("users:\n  {USER}: \"{}\"\n", hash.map_err(io::Error::other)?))
+        directory.make_once("users.yml", || {
+            let hash = hash_password(&Password::new(PASSWORD))?;
+            Ok(format!("users:\n  {USER}: \"{}\"\n", hash.expose()))
         })?;
-        world.make_once("saf.yml", || Ok(saf_yml()))?;
-        world.make_once("identities.yml", || Ok(identities_yml()))?;
+        directory.make_once("saf.yml", || Ok(saf_yml()))?;
+        directory.make_once("identities.yml", || Ok(identities_yml()))?;
         Ok(world)
     }
 
     /// Writes the configuration for these ports.
-    pub(super) fn configure(&self, gateway: u16, service: u16) -> io::Result<()> {
-        self.write("api-defs/demo.yml", PUBLIC, &api_defs(service))?;
-        self.write("zowe.yaml", PUBLIC, &zowe_yaml(gateway))
+    pub(super) fn configure(&mut self, gateway: u16, service: u16) -> Result<(), DemoError> {
+        self.directory.write("api-defs/demo.yml", Access::Public, &api_defs(service))?;
+        self.directory.write("zowe.yaml", Access::Public, &zowe_yaml(gateway))
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
-        self.directory.join(name)
+        self.directory.path(name)
     }
 
     pub(super) fn zowe_yaml(&self) -> PathBuf {
         self.path("zowe.yaml")
     }
 
-    fn make_certificates(&self) -> io::Result<()> {
-        let mut names = vec!["ca".to_owned(), "localhost".to_owned()];
-        names.extend(CERTIFIED.map(str::to_owned));
-        let complete = names.iter().all(|name| {
-            ["pem", "key"].iter().all(|end| self.path(&format!("certs/{name}.{end}")).exists())
-        });
-        // All or none: certificates of two authorities would not fit together.
-        if complete {
+    fn make_certificates(&mut self) -> Result<(), DemoError> {
+        let owners = ["ca", "localhost"].into_iter().chain(CERTIFIED);
+        let files = owners.flat_map(|name| ["pem", "key"].map(|end| format!("certs/{name}.{end}")));
+        let files: Vec<_> = files.collect();
+        // All or none: certificates of two authorities do not belong together.
+        if self.directory.has_all(&files)? {
             return Ok(());
         }
-        let key = || KeyPair::generate().map_err(io::Error::other);
-        let ca_key = key()?;
-        let mut ca = params("Demonstration CA of passticket-proxy");
-        ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let ca_certificate = ca.self_signed(&ca_key).map_err(io::Error::other)?;
-        self.write("certs/ca.pem", PUBLIC, &ca_certificate.pem())?;
-        self.write("certs/ca.key", SECRET, &ca_key.serialize_pem())?;
-        let issuer = Issuer::from_params(&ca, &ca_key);
-
-        let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
-        let names = CertificateParams::new(names).map_err(io::Error::other)?.subject_alt_names;
-        let mut localhost = leaf("localhost", ExtendedKeyUsagePurpose::ServerAuth);
-        localhost.subject_alt_names = names;
-        let mut leaves = vec![("localhost", localhost)];
-        leaves
-            .extend(CERTIFIED.map(|user| (user, leaf(user, ExtendedKeyUsagePurpose::ClientAuth))));
-        for (name, params) in leaves {
-            let key = key()?;
-            let certificate = params.signed_by(&key, &issuer).map_err(io::Error::other)?;
-            self.write(&format!("certs/{name}.pem"), PUBLIC, &certificate.pem())?;
-            self.write(&format!("certs/{name}.key"), SECRET, &key.serialize_pem())?;
+        for (name, access, content) in certificates().map_err(DemoError::content("certs"))? {
+            self.directory.write(&name, access, &content)?;
         }
         Ok(())
     }
+}
 
-    fn make_once(&self, name: &str, make: impl FnOnce() -> io::Result<String>) -> io::Result<()> {
-        if self.path(name).exists() { Ok(()) } else { self.write(name, SECRET, &make()?) }
-    }
+/// The authority, and the certificates that it signs: name, access and content of each file.
+fn certificates() -> Result<Vec<(String, Access, String)>, rcgen::Error> {
+    let ca_key = KeyPair::generate()?;
+    let mut ca = params("Demonstration CA of passticket-proxy");
+    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let ca_certificate = ca.self_signed(&ca_key)?;
+    let mut files = Vec::new();
+    let mut add = |name: &str, certificate: &Certificate, key: &KeyPair| {
+        files.push((format!("certs/{name}.pem"), Access::Public, certificate.pem()));
+        files.push((format!("certs/{name}.key"), Access::Owner, key.serialize_pem()));
+    };
+    add("ca", &ca_certificate, &ca_key);
+    let issuer = Issuer::from_params(&ca, &ca_key);
 
-    /// All of it or nothing, and never readable by others for a moment.
-    fn write(&self, name: &str, mode: u32, text: &str) -> io::Result<()> {
-        let path = self.path(name);
-        let mut temporary = path.clone().into_os_string();
-        temporary.push(".new");
-        let _ = fs::remove_file(&temporary);
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)
+    let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+    let mut localhost = leaf("localhost", ExtendedKeyUsagePurpose::ServerAuth);
+    localhost.subject_alt_names = CertificateParams::new(names)?.subject_alt_names;
+    let mut leaves = vec![("localhost", localhost)];
+    leaves.extend(CERTIFIED.map(|user| (user, leaf(user, ExtendedKeyUsagePurpose::ClientAuth))));
+    for (name, params) in leaves {
+        let key = KeyPair::generate()?;
+        add(name, &params.signed_by(&key, &issuer)?, &key);
     }
+    Ok(files)
 }
 
 fn params(common_name: &str) -> CertificateParams {
@@ -159,26 +139,26 @@ fn leaf(common_name: &str, usage: ExtendedKeyUsagePurpose) -> CertificateParams 
 fn saf_yml() -> String {
     format!(
         "\
-# Who may do what, as Zowe's saf.yml: class, resource, level, users. A resource may be a generic
-# profile of RACF. A change counts within seconds.
+# Permissions, in the form of Zowe's saf.yml: class, resource, level, users. A resource may be a
+# generic profile of RACF. The gateway reads a change within seconds.
 safAccess:
   ZOWE:
-    # Revoke tokens of others (READ), and evict (UPDATE).
+    # Revoke tokens of others (READ), and evict expired revocations (UPDATE).
     APIML.SERVICES:
       READ:
         - {USER}
       UPDATE:
         - {USER}
-    # Obtain PassTickets for others.
+    # Obtain PassTickets for others (READ).
     APIML.DELEGATE.PASSTICKET:
       READ:
         - {USER}
   PTKTDATA:
-    # The gateway may make PassTickets of this APPLID, for everybody ...
+    # The gateway may make PassTickets of this APPLID for each user (UPDATE) ...
     IRRPTAUTH.{APPLID}.*:
       UPDATE:
         - {GATEWAY}
-    # ... but for this user: the most specific profile decides.
+    # ... except this one: the most specific profile decides.
     IRRPTAUTH.{APPLID}.IBMUSER: {{}}
 "
     )
@@ -187,7 +167,7 @@ safAccess:
 fn identities_yml() -> String {
     format!(
         "\
-# Whose an e-mail address is.
+# The user id of each e-mail address.
 identities:
   distributed:
     - user: {USER}
@@ -200,7 +180,14 @@ identities:
 fn zowe_yaml(gateway: u16) -> String {
     format!(
         "\
-# Made by passticket-proxy serve --demo, anew at each start. To begin your own, copy the directory.
+# Made by passticket-proxy serve --demo, which writes this file again at each start.
+#
+# To begin a configuration of your own, stop the demo, copy this directory, and run
+#   passticket-proxy serve --config COPY/zowe.yaml
+# Paths are relative to this file, so the copy works. Two things to change in it:
+# - The services in api-defs/demo.yml run only inside the demo. Without it, requests to them are
+#   answered with 503. Write your own services there.
+# - Everything in certs, keys and ptktdata is for tests. Replace it before others use the gateway.
 zowe:
   certificate:
     pem:
@@ -223,7 +210,7 @@ components:
         oidc:
           registry: {REGISTRY}
 
-# What Zowe has no key for.
+# The settings for which Zowe has no key.
 passticketProxy:
   host: 127.0.0.1
   signingKey: keys/jwt.pem
@@ -254,11 +241,12 @@ passticketProxy:
 fn api_defs(service: u16) -> String {
     format!(
         "\
-# Static definitions as Zowe has them.
+# Static definitions in Zowe's format. These services run inside the demo, on another port at each
+# start.
 services:
   - serviceId: dcpassticket
-    title: Wants a PassTicket
-    description: Echoes what it is sent at /request, evaluates its PassTicket at /passticketTest
+    title: Receives a PassTicket
+    description: Echoes the request at /request, evaluates the PassTicket at /passticketTest
     instanceBaseUrls:
       - https://localhost:{service}/discoverableclient
     routes:
@@ -268,7 +256,7 @@ services:
       scheme: httpBasicPassTicket
       applid: {APPLID}
   - serviceId: dcbypass
-    title: Wants what the client sends
+    title: Receives what the client sends
     description: The same service without single sign-on
     instanceBaseUrls:
       - https://localhost:{service}/discoverableclient

@@ -1,9 +1,5 @@
 //! `serve --config`: big bodies, a graceful end, a service that misbehaves.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::{
     convert::Infallible,
     fs,
@@ -12,11 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::support::{Demo, PATIENCE, Running, client, serve};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Frame, Incoming};
-use support::{Demo, PATIENCE, Running, client};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, time::sleep};
 use tower_passticket::tls::Server;
@@ -73,7 +69,7 @@ impl<I: Iterator + Unpin> futures_core::Stream for Chunks<I> {
     }
 }
 
-/// The gateway on a configuration of its own, in front of `service`.
+/// The gateway with a configuration of its own, in front of `service`.
 struct Gateway {
     program: Running,
     url: String,
@@ -88,12 +84,7 @@ impl Gateway {
         drop(Demo::start_in(directory.path()));
         write(directory.path(), service, connection_timeout_ms, drain_secs);
         let config = directory.path().join("zowe.yaml");
-        let mut program = Running::start(&["serve", "--config", config.to_str().unwrap()]);
-        let line = program.logged("listening");
-        let start = line.find("127.0.0.1:").unwrap();
-        let address: String =
-            line[start..].chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
-        let port = address.rsplit(':').next().unwrap();
+        let (program, port) = serve(&config);
         let authorities = fs::read(directory.path().join("certs/ca.pem")).unwrap();
         let url = format!("https://localhost:{port}/svc/api/v1");
         Self { program, url, authorities, _directory: directory }
@@ -239,4 +230,11 @@ async fn behind_at_tls_it_serves_plain_http() {
     // AT-TLS encrypts it: the cookie is one for encrypted connections all the same.
     let cookie = response.headers()["set-cookie"].to_str().unwrap();
     assert!(cookie.contains("Secure"), "{cookie}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_name_is_resolved() {
+    let gateway = Demo::reconfigured(|yaml| yaml.replace("host: 127.0.0.1", "host: localhost"));
+    let health = gateway.client().get(gateway.at("/application/health")).send().await.unwrap();
+    assert_eq!(health.status(), 200);
 }

@@ -1,11 +1,8 @@
 //! The commands for the security products, as an administrator gets them.
 //!
-//! `UPDATE_GOLDEN=1 cargo test --test esm` writes the files in tests/golden/esm anew; read them
+//! `UPDATE_GOLDEN=1 cargo test -p passticket-proxy --test main esm` writes the files in
+//! tests/golden/esm anew; read them
 //! before they go in.
-
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod support;
 
 use std::{
     env, fs,
@@ -14,7 +11,7 @@ use std::{
     process::{Command, Output},
 };
 
-use support::{Demo, PROGRAM};
+use crate::support::{Demo, PROGRAM};
 
 const PRODUCTS: [&str; 3] = ["racf", "acf2", "tss"];
 

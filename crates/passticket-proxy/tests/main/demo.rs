@@ -1,19 +1,17 @@
 //! `serve --demo`, used as a newcomer would: over TLS, with a client that is not ours.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::{
     fs,
+    io::Write,
     os::unix::fs::PermissionsExt,
-    process::Command,
+    path::Path,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
+use crate::support::{Demo, PATIENCE, PROGRAM, basic, client, has_curl, serve, with_any_port};
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
-use support::{Demo, PATIENCE, basic, has_curl};
 
 const NONE: &str = "ZWEAG160E No authentication provided in the request";
 const INVALID: &str = "ZWEAG102E Token is not valid";
@@ -297,4 +295,89 @@ async fn only_loopback_is_listened_on() {
         .map(|columns| columns[1].to_owned())
         .collect();
     assert_eq!(listening, [format!("0100007F:{hex}")]);
+}
+
+/// Starts the demo where it must refuse; returns its error.
+fn refused(directory: &Path) -> String {
+    let data_dir = directory.to_str().unwrap();
+    let args = ["serve", "--demo", "--port", "0", "--data-dir", data_dir];
+    let output = Command::new(PROGRAM).args(args).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(output.stdout.is_empty());
+    error
+}
+
+#[tokio::test]
+async fn a_file_that_the_demo_did_not_make_is_not_overwritten() {
+    let temporary = tempfile::TempDir::new().unwrap();
+    for name in ["zowe.yaml", "users.yml", "certs/ca.key", "api-defs/demo.yml"] {
+        let directory = temporary.path().join(name.replace('/', "-"));
+        let path = directory.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "mine").unwrap();
+        let error = refused(&directory);
+        assert!(error.contains(&format!("{} was not made by the demo", path.display())), "{error}");
+        assert!(error.contains("--data-dir"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"mine");
+    }
+
+    // A file that the demo made may be edited. The demo does not overwrite the edit.
+    let directory = temporary.path().join("edited");
+    drop(Demo::start_in(&directory));
+    let yaml = directory.join("zowe.yaml");
+    let edited = fs::read_to_string(&yaml).unwrap() + "# mine\n";
+    fs::write(&yaml, &edited).unwrap();
+    let error = refused(&directory);
+    assert!(error.contains(&format!("{} was changed", yaml.display())), "{error}");
+    assert!(error.contains("serve --config"), "{error}");
+    assert_eq!(fs::read_to_string(&yaml).unwrap(), edited);
+
+    // As the error says: deleted, it is made again. Files that are made once may stay edited.
+    fs::remove_file(&yaml).unwrap();
+    let identities = directory.join("identities.yml");
+    let own = fs::read_to_string(&identities).unwrap() + "# mine\n";
+    fs::write(&identities, &own).unwrap();
+    Demo::start_in(&directory).login().await;
+    assert_eq!(fs::read_to_string(&identities).unwrap(), own);
+}
+
+#[tokio::test]
+async fn a_copy_of_the_directory_is_a_configuration_and_says_what_to_change() {
+    let temporary = tempfile::TempDir::new().unwrap();
+    let (made, copy) = (temporary.path().join("demo"), temporary.path().join("copy"));
+    drop(Demo::start_in(&made));
+    assert!(Command::new("cp").arg("-r").args([&made, &copy]).status().unwrap().success());
+    fs::remove_dir_all(&made).unwrap();
+    let yaml = copy.join("zowe.yaml");
+    let text = fs::read_to_string(&yaml).unwrap();
+    for part in
+        ["serve --config COPY/zowe.yaml", "api-defs/demo.yml run only inside the demo", "503"]
+    {
+        assert!(text.contains(part), "{text}");
+    }
+    // A user of one's own, as `passwd` prints it.
+    let mut passwd = Command::new(PROGRAM)
+        .args(["passwd", "JANE"])
+        .stdin(Stdio::piped())
+        .stdout(fs::OpenOptions::new().append(true).open(copy.join("users.yml")).unwrap())
+        .spawn()
+        .unwrap();
+    passwd.stdin.take().unwrap().write_all(b"a secret: word\n").unwrap();
+    assert!(passwd.wait().unwrap().success());
+
+    fs::write(&yaml, with_any_port(&text)).unwrap();
+    let (_program, port) = serve(&yaml);
+    let client = client(&fs::read(copy.join("certs/ca.pem")).unwrap()).build().unwrap();
+    let url = format!("https://localhost:{port}");
+    let login = |user, password| {
+        let request = client.post(format!("{url}/gateway/api/v1/auth/login"));
+        request.basic_auth(user, Some(password)).send()
+    };
+    assert_eq!(login("USER", "validPassword").await.unwrap().status(), 204);
+    assert_eq!(login("JANE", "a secret: word").await.unwrap().status(), 204);
+    assert_eq!(login("JANE", "a secret: word ").await.unwrap().status(), 401);
+    let routed = client.get(format!("{url}/dcpassticket/api/v1/request")).send().await.unwrap();
+    assert_eq!(routed.status(), 503);
 }

@@ -1,21 +1,17 @@
 //! The auth API of the program, over TLS, with a client that is not ours.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::{fs, process::Command, time::Duration};
 
+use crate::support::{Demo, PROGRAM, Running, has_curl};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair,
 };
 use reqwest::{Client, Identity, Method, Response};
 use serde_json::{Value, json};
-use support::{Demo, Running, has_curl};
 use tower_passticket::clock::{Clock, SystemClock};
 
-const ENDPOINTS: &str = include_str!("../../../src/api/endpoints.md");
+const ENDPOINTS: &str = include_str!("../../../../src/api/endpoints.md");
 
 /// How a caller shows who they are.
 #[derive(Clone, Copy)]
@@ -556,7 +552,7 @@ fn a_damaged_store_stops_the_start() {
     let file = directory.path().join("revocations.redb");
     fs::write(&file, "not a store").unwrap();
     let config = directory.path().join("zowe.yaml");
-    let mut program = Running::start(&["serve", "--config", config.to_str().unwrap()]);
+    let mut program = Running::start(PROGRAM, &["serve", "--config", config.to_str().unwrap()]);
     let (status, log) = program.wait();
     assert!(!status.success());
     assert!(log.contains(file.to_str().unwrap()), "{log}");

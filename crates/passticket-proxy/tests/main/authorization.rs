@@ -1,10 +1,6 @@
 //! Who may do what, and who did: delegated PassTickets, permissions that change, providers that
 //! answer, answer nonsense or do not answer, and the audit.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod support;
-
 use std::{
     convert::Infallible,
     fs,
@@ -16,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::support::{Demo, PATIENCE};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{Request, Response};
@@ -23,7 +20,6 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
-use support::{Demo, PATIENCE};
 use tokio::{net::TcpListener, time::sleep};
 use tower_passticket::{
     identity::PeerCertificate,
@@ -127,7 +123,7 @@ async fn a_change_of_permissions_counts_and_a_broken_file_changes_nothing() {
     let path = demo.directory.join("saf.yml");
     let good = fs::read_to_string(&path).unwrap();
     fs::write(&path, good.replace("IRRPTAUTH.ZOWEAPPL.*", "IRRPTAUTH.ZOWEAPPL.O*")).unwrap();
-    demo.program.logged("permissions read again");
+    demo.program.logged("permissions reloaded");
     let told = failure(&demo).await.unwrap();
     let text = "ZWEAG141E The generation of the PassTicket failed. Reason: Not authorized to use";
     assert!(told.starts_with(text), "{told}");
@@ -136,7 +132,7 @@ async fn a_change_of_permissions_counts_and_a_broken_file_changes_nothing() {
         assert!(line.contains(part), "{line}");
     }
     fs::write(&path, "safAccess: [").unwrap();
-    demo.program.logged("permissions stay as they were");
+    demo.program.logged("permissions not reloaded");
     assert!(failure(&demo).await.is_some());
     fs::write(&path, good).unwrap();
     let deadline = Instant::now() + PATIENCE;

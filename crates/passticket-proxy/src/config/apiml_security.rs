@@ -1,0 +1,486 @@
+//! The keys of `components.gateway.apiml.security` that have an effect here
+//! (docs/reference/data-plane.md#zowe-yaml).
+
+use std::time::Duration;
+
+use http::HeaderName;
+
+use super::{
+    problem::quote,
+    reader::{At, Field, Section},
+    security_keys,
+    settings::{Zss, default_gateway_user},
+};
+use tower_passticket::{
+    api::GuardingResources,
+    layer::{CookieNames, CustomHeaders},
+    remote::Address,
+};
+
+/// The values of the section.
+pub(super) struct ApimlSecurity<'a> {
+    pub(super) pats: bool,
+    pub(super) client_certificates: bool,
+    pub(super) token_refresh: bool,
+    pub(super) custom_headers: Option<CustomHeaders>,
+    /// Each custom header, even where the other one is missing.
+    pub(super) strip_headers: Vec<HeaderName>,
+    pub(super) cookies: CookieNames,
+    pub(super) token_lifetime: Duration,
+    /// The place of `delegatePassticket`, if it is on.
+    pub(super) delegation: Option<At<'a>>,
+    pub(super) registry: Option<Field<'a>>,
+    pub(super) saf_endpoint: Option<Address>,
+    pub(super) guards: GuardingResources,
+    /// The place of `useInternalMapper`, if it is on.
+    pub(super) internal_mapper: Option<At<'a>>,
+    pub(super) certificate_mapper: Option<Zss>,
+    pub(super) identity_mapper: Option<Zss>,
+}
+
+/// Reads the keys. A wrong value is reported, and replaced by its default. `attls` is the place
+/// where AT-TLS is switched on.
+pub(super) fn read<'a>(mut section: Section<'a>, attls: Option<&At<'a>>) -> ApimlSecurity<'a> {
+    security_keys::check("", &section);
+    let mut auth = section.section("auth");
+    let (custom_headers, strip_headers) = custom_headers(&mut auth.section("passticket"));
+    // Zowe's schema and its start script spell the key differently
+    // (docs/reference/auth-endpoints.md#refresh).
+    let refresh = ["allowTokenRefresh", "allowtokenrefresh"]
+        .map(|name| section.optional(name).and_then(|field| field.boolean()));
+    let delegation = delegation(&mut section);
+    let (saf_endpoint, guards) =
+        authorization(&mut section.section("authorization"), &mut section.section("saf"));
+    let mut oidc = section.section("oidc");
+    let identity_mapper = mapper(&mut oidc, "identityMapperUrl", "identityMapperUser");
+    let internal = section.optional("useInternalMapper");
+    let internal_mapper = internal.and_then(|field| field.boolean()?.then_some(field.at));
+    let certificate_mapper =
+        mapper(&mut section.section("x509"), "externalMapperUrl", "externalMapperUser");
+    let mut switch = |name| section.section(name).optional("enabled").filter(Field::is_on);
+    let (pats, x509) = (switch("personalAccessToken"), switch("x509"));
+    if let (Some(_), Some(field)) = (attls, &x509) {
+        field.at.warning(
+            "has no effect with AT-TLS, which does not pass client certificates on; switch one of \
+             the two off",
+        );
+    }
+    ApimlSecurity {
+        pats: pats.is_some(),
+        client_certificates: x509.is_some() && attls.is_none(),
+        token_refresh: refresh.contains(&Some(true)),
+        custom_headers,
+        strip_headers,
+        cookies: cookies(&mut auth.section("cookieProperties")),
+        token_lifetime: Duration::from_secs(
+            auth.section("tokenProperties")
+                .optional("expirationInSeconds")
+                .and_then(|f| f.number(1..=u64::from(u32::MAX)))
+                .unwrap_or(28_800),
+        ),
+        delegation,
+        registry: oidc.optional("registry"),
+        saf_endpoint,
+        guards,
+        internal_mapper,
+        certificate_mapper,
+        identity_mapper,
+    }
+}
+
+/// Zowe's documentation, its code and older texts spell the key differently
+/// (docs/reference/auth-endpoints.md#delegation-switch).
+fn delegation<'a>(security: &mut Section<'a>) -> Option<At<'a>> {
+    ["delegatePassticket", "delegatedPassticket"].into_iter().find_map(|name| {
+        let field = security.optional(name)?;
+        let switch = if field.is_mapping() { field.section().optional("enabled")? } else { field };
+        switch.boolean()?.then_some(switch.at)
+    })
+}
+
+/// The provider of permissions (docs/reference/identity-and-saf.md#saf-providers), and the names of
+/// the guarding resources, whose keys have two spellings
+/// (docs/reference/auth-endpoints.md#saf-resources).
+fn authorization(
+    section: &mut Section<'_>,
+    saf: &mut Section<'_>,
+) -> (Option<Address>, GuardingResources) {
+    let url = section.section("endpoint").optional("url");
+    let enabled = section.section("endpoint").optional("enabled");
+    let enabled = enabled.and_then(|field| field.boolean()).unwrap_or(false);
+    let provider = section.optional("provider");
+    let is_endpoint = match &provider {
+        None => enabled,
+        Some(field) => field
+            .read(|text| match text.to_ascii_lowercase().as_str() {
+                "endpoint" => Ok(true),
+                "dummy" => Ok(false),
+                "native" => {
+                    field.at.warning(
+                    "makes Zowe ask RACF itself; this program checks permissions with the file of \
+                     passticketProxy.saf",
+                );
+                    Ok(false)
+                }
+                _ => Err(format!(
+                    "{} is unknown; write endpoint, or dummy for the file of passticketProxy.saf",
+                    quote(text)
+                )),
+            })
+            .unwrap_or(false),
+    };
+    let endpoint = match url {
+        Some(field) if is_endpoint => address(&field),
+        None if is_endpoint => {
+            section.section("endpoint").child("url").error(
+                "is missing; write the URL of the endpoint, like \
+                 https://host:7554/zss/api/v1/saf-auth",
+            );
+            None
+        }
+        _ => None,
+    };
+    let class = either(section.optional("resourceClass"), saf.optional("serviceResourceClass"));
+    let prefix =
+        either(section.optional("resourceNamePrefix"), saf.optional("serviceResourceNamePrefix"));
+    if let Some((class, at)) = &class
+        && is_endpoint
+        && !class.eq_ignore_ascii_case(ENDPOINT_CLASS)
+    {
+        at.error(format_args!(
+            "is {}, but the endpoint only checks class {ENDPOINT_CLASS}; write {ENDPOINT_CLASS}, or \
+             authorization.provider: dummy for the file of passticketProxy.saf",
+            quote(class)
+        ));
+    }
+    let class = class.map_or(ENDPOINT_CLASS, |(class, _)| class);
+    let prefix = prefix.map_or("APIML.", |(prefix, _)| prefix);
+    (endpoint, GuardingResources::new(class, prefix))
+}
+
+/// The class that the endpoint checks: a request does not name one
+/// (docs/reference/identity-and-saf.md#saf-endpoint).
+const ENDPOINT_CLASS: &str = "ZOWE";
+
+/// The value of a key with two spellings, and its place. If both are present, they must agree.
+fn either<'a>(first: Option<Field<'a>>, second: Option<Field<'a>>) -> Option<(&'a str, At<'a>)> {
+    let [first, second] = [first, second].map(|field| field.and_then(|f| Some((f.text()?, f.at))));
+    if let (Some((text, at)), Some((other, other_at))) = (&first, &second)
+        && text != other
+    {
+        other_at.error(format_args!(
+            "is {}, but {} is {}; both name one setting: remove one of them",
+            quote(other),
+            at.key,
+            quote(text)
+        ));
+    }
+    first.or(second)
+}
+
+fn mapper(section: &mut Section<'_>, url: &'static str, user: &'static str) -> Option<Zss> {
+    let user = section.optional(user).and_then(|field| field.parse());
+    let address = section.optional(url).and_then(|field| address(&field))?;
+    Some(Zss { address, user: user.unwrap_or_else(default_gateway_user) })
+}
+
+/// The URL of a service that receives tokens of users.
+fn address(field: &Field<'_>) -> Option<Address> {
+    let address = field.read(Address::parse)?;
+    if !address.is_protected() {
+        field.at.error("is http, which would show the tokens of users to the network; write https");
+        return None;
+    }
+    Some(address)
+}
+
+/// The pair, if both keys are present; and the headers that are present.
+fn custom_headers(section: &mut Section<'_>) -> (Option<CustomHeaders>, Vec<HeaderName>) {
+    let fields = [section.optional("customUserHeader"), section.optional("customAuthHeader")];
+    let [user, ticket] = fields.each_ref().map(|field| {
+        let field = field.as_ref()?;
+        field.read(|text| {
+            HeaderName::try_from(text).map_err(|_| {
+                format!("{} is not the name of a header; write one like X-User", quote(text))
+            })
+        })
+    });
+    match &fields {
+        [Some(alone), None] | [None, Some(alone)] => alone.at.warning(
+            "has no effect alone; write both customUserHeader and customAuthHeader, or neither",
+        ),
+        [Some(_), Some(ticket_field)] if user.is_some() && user == ticket => {
+            ticket_field.at.error("is the same header as customUserHeader; write another one");
+        }
+        _ => {}
+    }
+    let strip = user.iter().chain(&ticket).cloned().collect();
+    (user.zip(ticket).map(|(user, ticket)| CustomHeaders { user, ticket }), strip)
+}
+
+fn cookies(section: &mut Section<'_>) -> CookieNames {
+    let usual = CookieNames::default();
+    let mut name = |key| {
+        section.optional(key)?.read(|text| {
+            // RFC 6265 §4.1.1: a token, which has the characters of a header name.
+            match HeaderName::try_from(text) {
+                Ok(_) => Ok(text.to_owned()),
+                Err(_) => Err(format!(
+                    "{} is not the name of a cookie; write letters and digits",
+                    quote(text)
+                )),
+            }
+        })
+    };
+    let (jwt, pat) = (name("cookieName"), name("cookieNamePAT"));
+    CookieNames::new(jwt.as_deref().unwrap_or(usual.jwt()), pat.as_deref().unwrap_or(usual.pat()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{problem::Report, reader::Document};
+    use tower_passticket::api::GuardedTask;
+
+    /// What `see` returns of the values of the section `yaml`, and the problems.
+    fn read_text<T>(
+        yaml: &str,
+        see: impl FnOnce(ApimlSecurity<'_>) -> T,
+    ) -> (Option<T>, Vec<String>) {
+        let text =
+            format!("# zowe.yaml\ncomponents: {{gateway: {{apiml: {{security: {yaml}}}}}}}\n");
+        let report = Report::default();
+        let document = Document::parse("z".into(), text.as_bytes(), &report);
+        let mut root = document.section(&report);
+        let mut apiml = root.section("components").section("gateway").section("apiml");
+        let seen = see(read(apiml.section("security"), None));
+        let (seen, problems) = match report.finish(Some(seen)) {
+            Ok((seen, warnings)) => (Some(seen), warnings),
+            Err(problems) => (None, problems.iter().cloned().collect()),
+        };
+        (seen, problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn one_custom_header_is_stripped_and_not_set() {
+        let yaml = "{auth: {passticket: {customAuthHeader: X-T, customUserHeader: ''}}}";
+        let (seen, problems) = read_text(&yaml, |security| {
+            (security.custom_headers.is_none(), security.strip_headers)
+        });
+        assert_eq!(seen.unwrap(), (true, vec![HeaderName::from_static("x-t")]));
+        assert_eq!(
+            problems,
+            ["z:2: components.gateway.apiml.security.auth.passticket.customAuthHeader: has no \
+              effect alone; write both customUserHeader and customAuthHeader, or neither"]
+        );
+    }
+
+    #[test]
+    fn refresh_has_two_names() {
+        for (yaml, want) in [
+            ("{}", false),
+            ("{allowTokenRefresh: true}", true),
+            ("{allowtokenrefresh: true}", true),
+            ("{allowtokenrefresh: false}", false),
+        ] {
+            let (seen, problems) = read_text(yaml, |security| security.token_refresh);
+            assert_eq!((seen, problems), (Some(want), Vec::new()), "{yaml}");
+        }
+    }
+
+    #[test]
+    fn delegation_has_four_spellings() {
+        for (yaml, want) in [
+            ("{delegatePassticket: true}", true),
+            ("{delegatePassticket: {enabled: true}}", true),
+            ("{delegatedPassticket: true}", true),
+            ("{delegatedPassticket: {enabled: true}}", true),
+            ("{delegatePassticket: false}", false),
+            ("{delegatePassticket: {enabled: false}}", false),
+            ("{delegatePassticket: {}}", false),
+            ("{}", false),
+        ] {
+            let (on, problems) = read_text(yaml, |security| security.delegation.is_some());
+            assert_eq!((on, problems), (Some(want), Vec::new()), "{yaml}");
+        }
+    }
+
+    #[test]
+    fn whom_to_ask_is_read_as_zowe_reads_it() {
+        let url = "https://gw:7554/zss";
+        for (yaml, saf, certificates, identities) in [
+            ("{authorization: {endpoint: {url: 'URL'}}}", false, false, false),
+            ("{authorization: {endpoint: {url: 'URL', enabled: true}}}", true, false, false),
+            ("{authorization: {provider: ENDPOINT, endpoint: {url: 'URL'}}}", true, false, false),
+            (
+                "{authorization: {provider: dummy, endpoint: {url: 'URL', enabled: true}}}",
+                false,
+                false,
+                false,
+            ),
+            ("{x509: {externalMapperUrl: 'URL'}}", false, true, false),
+            ("{useInternalMapper: false, x509: {externalMapperUrl: 'URL'}}", false, true, false),
+            ("{oidc: {identityMapperUrl: 'URL', identityMapperUser: ME}}", false, false, true),
+        ] {
+            let yaml = yaml.replace("URL", url);
+            let (seen, problems) = read_text(&yaml, |security| {
+                let user = security.identity_mapper.as_ref().map(|mapper| mapper.user.to_string());
+                assert!(user.is_none_or(|user| user == "ME"));
+                let certificates = security.certificate_mapper.is_some();
+                (security.saf_endpoint.is_some(), certificates, security.identity_mapper.is_some())
+            });
+            assert_eq!(seen, Some((saf, certificates, identities)), "{yaml}");
+            assert_eq!(problems, Vec::<String>::new(), "{yaml}");
+        }
+    }
+
+    #[test]
+    fn the_guarding_resources_have_two_names() {
+        let endpoint = "provider: endpoint, endpoint: {url: 'https://zss/saf'}";
+        for (yaml, want) in [
+            ("{}".to_owned(), "APIML.SERVICES in class ZOWE"),
+            (
+                "{authorization: {resourceClass: XFACILIT, resourceNamePrefix: A.}}".to_owned(),
+                "A.SERVICES in class XFACILIT",
+            ),
+            (
+                "{saf: {serviceResourceClass: XFACILIT, serviceResourceNamePrefix: A.}}".to_owned(),
+                "A.SERVICES in class XFACILIT",
+            ),
+            (
+                "{saf: {serviceResourceClass: X}, authorization: {resourceClass: X}}".to_owned(),
+                "APIML.SERVICES in class X",
+            ),
+            (format!("{{authorization: {{{endpoint}}}}}"), "APIML.SERVICES in class ZOWE"),
+            (
+                format!("{{authorization: {{{endpoint}, resourceClass: Zowe}}}}"),
+                "APIML.SERVICES in class Zowe",
+            ),
+        ] {
+            let (seen, problems) = read_text(&yaml, |security| {
+                security.guards.permission(GuardedTask::Revoke).to_string()
+            });
+            let want = format!("READ on {want}");
+            assert_eq!((seen, problems), (Some(want), Vec::new()), "{yaml}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_in_security_is_told() {
+        let no_effect = "has no effect here yet";
+        for (yaml, key, text) in [
+            ("{oidc: {enabled: true}}", ".oidc.enabled", no_effect),
+            (
+                "{allowTokenRefresh: maybe}",
+                ".allowTokenRefresh",
+                "\"maybe\" is neither true nor false; write one of them",
+            ),
+            (
+                "{delegatePassticket: {enabled: perhaps}}",
+                ".delegatePassticket.enabled",
+                "\"perhaps\" is neither true nor false; write one of them",
+            ),
+            (
+                "{authorization: {provider: rest}}",
+                ".authorization.provider",
+                "\"rest\" is unknown; write endpoint, or dummy for the file of \
+                 passticketProxy.saf",
+            ),
+            (
+                "{authorization: {provider: Native}}",
+                ".authorization.provider",
+                "makes Zowe ask RACF itself; this program checks permissions with the file of \
+                 passticketProxy.saf",
+            ),
+            (
+                "{authorization: {provider: endpoint}}",
+                ".authorization.endpoint.url",
+                "is missing; write the URL of the endpoint, like \
+                 https://host:7554/zss/api/v1/saf-auth",
+            ),
+            (
+                "{x509: {externalMapperUrl: 'http://zss.example/map'}}",
+                ".x509.externalMapperUrl",
+                "is http, which would show the tokens of users to the network; write https",
+            ),
+            (
+                "{useInternalMapper: yes}",
+                ".useInternalMapper",
+                "\"yes\" is neither true nor false; write one of them",
+            ),
+            (
+                "{authorization: {endpoint: {enabled: yes, url: 'https://zss/saf'}}}",
+                ".authorization.endpoint.enabled",
+                "\"yes\" is neither true nor false; write one of them",
+            ),
+            (
+                "{authorization: {provider: endpoint, endpoint: {url: 'https://zss/saf'}, \
+                 resourceClass: FACILITY}}",
+                ".authorization.resourceClass",
+                "is \"FACILITY\", but the endpoint only checks class ZOWE; write ZOWE, or \
+                 authorization.provider: dummy for the file of passticketProxy.saf",
+            ),
+            (
+                "{saf: {serviceResourceClass: A}, authorization: {resourceClass: B}}",
+                ".saf.serviceResourceClass",
+                "is \"A\", but components.gateway.apiml.security.authorization.resourceClass is \
+                 \"B\"; both name one setting: remove one of them",
+            ),
+            (
+                "{saf: {serviceResourceNamePrefix: A.}, authorization: {resourceNamePrefix: B.}}",
+                ".saf.serviceResourceNamePrefix",
+                "is \"A.\", but \
+                 components.gateway.apiml.security.authorization.resourceNamePrefix is \"B.\"; \
+                 both name one setting: remove one of them",
+            ),
+            (
+                "{x509: {externalMapperUrl: zss}}",
+                ".x509.externalMapperUrl",
+                "\"zss\" is no address of a service; write https://host:port/path, without user, ? \
+                 and #",
+            ),
+            ("{auth: {jwt: {customAuthHeader: X}}}", ".auth.jwt.customAuthHeader", no_effect),
+            ("{auth: {uniqueCookie: true}}", ".auth.uniqueCookie", no_effect),
+            ("{x509: {acceptForwardedCert: true}}", ".x509.acceptForwardedCert", no_effect),
+            (
+                "{personalAccesToken: {enabled: true}}",
+                ".personalAccesToken",
+                "is not a key that can stand here; did you mean personalAccessToken?",
+            ),
+            (
+                "{x509: {enable: true}}",
+                ".x509.enable",
+                "is not a key that can stand here; did you mean enabled?",
+            ),
+            (
+                "{auth: {zosmf: {x: 1}}}",
+                ".auth.zosmf.x",
+                "is not a key that can stand here; known here: jwtAutoconfiguration, jwtEndpoint, \
+                 serviceId",
+            ),
+            ("{x509: true}", ".x509", "must be a mapping; write keys with their values below it"),
+            (
+                "{auth: {cookieProperties: {cookieName: a=b}}}",
+                ".auth.cookieProperties.cookieName",
+                "\"a=b\" is not the name of a cookie; write letters and digits",
+            ),
+            (
+                "{auth: {passticket: {customAuthHeader: a b, customUserHeader: X}}}",
+                ".auth.passticket.customAuthHeader",
+                "\"a b\" is not the name of a header; write one like X-User",
+            ),
+            (
+                "{auth: {passticket: {customUserHeader: X, customAuthHeader: x}}}",
+                ".auth.passticket.customAuthHeader",
+                "is the same header as customUserHeader; write another one",
+            ),
+        ] {
+            let (_, problems) = read_text(yaml, |_| ());
+            let want = format!("z:2: components.gateway.apiml.security{key}: {text}");
+            assert_eq!(problems, [want], "{yaml}");
+        }
+        let off = "{oidc: {enabled: false}, allowTokenRefresh: false, delegatePassticket: false,
+              auth: {jwt: {customAuthHeader: ''}, uniqueCookie: false}}";
+        assert_eq!(read_text(&off, |_| ()).1, Vec::<String>::new());
+    }
+}

@@ -1,0 +1,112 @@
+//! The encoding of a file: UTF-8, or a report of what it seems to be.
+//!
+//! Files on z/OS are often in EBCDIC, files from Windows in UTF-16. Both need another command to
+//! become UTF-8.
+
+use std::path::Path;
+
+/// Text in UTF-8.
+pub(super) fn decode(bytes: &[u8]) -> Result<&str, EncodingError> {
+    if let Some(name) = utf16(bytes) {
+        return Err(EncodingError { line: 1, encoding: Encoding::Utf16(name) });
+    }
+    str::from_utf8(bytes).map_err(|error| {
+        let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
+        let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+        EncodingError { line, encoding: Encoding::NotUtf8 }
+    })
+}
+
+/// The text is not UTF-8.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct EncodingError {
+    /// The line of the first byte that is not UTF-8.
+    pub(super) line: usize,
+    encoding: Encoding,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Encoding {
+    /// The name that `iconv` has for it.
+    Utf16(&'static str),
+    /// An 8-bit encoding: EBCDIC or Latin-1. Bytes alone do not tell which.
+    NotUtf8,
+}
+
+impl EncodingError {
+    /// What the file is, and the command that converts it.
+    pub(super) fn text(&self, file: &Path) -> String {
+        let file = file.display();
+        match self.encoding {
+            Encoding::Utf16(name) => format!(
+                "is UTF-16, not UTF-8; save it as UTF-8, or convert it with: iconv -f {name} -t \
+                 UTF-8 {file}"
+            ),
+            Encoding::NotUtf8 => format!(
+                "is not UTF-8; a file in EBCDIC becomes UTF-8 with: iconv -f IBM-1047 -t UTF-8 \
+                 {file}"
+            ),
+        }
+    }
+}
+
+/// The UTF-16 encoding of a text, if it has one: by the byte order mark, or because every second
+/// byte of ASCII text is NUL in UTF-16. NUL is valid UTF-8, so decoding alone does not find this.
+fn utf16(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Some("UTF-16"),
+        _ => {}
+    }
+    let head = bytes.get(..bytes.len().min(128)).unwrap_or_default();
+    let pairs = head.chunks_exact(2).len();
+    let count = |is: fn(&[u8]) -> bool| head.chunks_exact(2).filter(|pair| is(pair)).count();
+    let (little, big) =
+        (count(|pair| pair[0] != 0 && pair[1] == 0), count(|pair| pair[0] == 0 && pair[1] != 0));
+    // More than half of the characters: comments may be in another script than Latin.
+    if little * 2 > pairs {
+        Some("UTF-16LE")
+    } else if big * 2 > pairs {
+        Some("UTF-16BE")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(bytes: &[u8]) -> Result<&str, String> {
+        decode(bytes).map_err(|error| format!("{}: {}", error.line, error.text(Path::new("f"))))
+    }
+
+    fn in_utf16(text: &str, to_bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
+        text.encode_utf16().flat_map(to_bytes).collect()
+    }
+
+    #[test]
+    fn each_encoding_has_its_own_remedy() {
+        let yaml = "zowe:\n  # \u{4e2d}\u{6587}\n";
+        assert_eq!(text(yaml.as_bytes()), Ok(yaml));
+        assert_eq!(text(b""), Ok(""));
+        assert_eq!(text(b"a"), Ok("a"));
+
+        let ebcdic = text(b"a: 1\n\x88\x96\xa2\xa3").unwrap_err();
+        assert!(ebcdic.starts_with("2: is not UTF-8; a file in EBCDIC"), "{ebcdic}");
+        assert!(ebcdic.ends_with("iconv -f IBM-1047 -t UTF-8 f"), "{ebcdic}");
+        // "zowe:" in IBM-1047.
+        let ebcdic = text(&[0xa9, 0x96, 0xa6, 0x85, 0x7a, 0x15]).unwrap_err();
+        assert!(ebcdic.contains("IBM-1047"), "{ebcdic}");
+
+        for (bytes, name) in [
+            (in_utf16(yaml, u16::to_le_bytes), "UTF-16LE"),
+            (in_utf16(yaml, u16::to_be_bytes), "UTF-16BE"),
+            (in_utf16(&format!("\u{feff}{yaml}"), u16::to_le_bytes), "UTF-16"),
+            (in_utf16(&format!("\u{feff}{yaml}"), u16::to_be_bytes), "UTF-16"),
+        ] {
+            let error = text(&bytes).unwrap_err();
+            assert!(error.starts_with("1: is UTF-16, not UTF-8; "), "{error}");
+            assert!(error.ends_with(&format!("iconv -f {name} -t UTF-8 f")), "{error}");
+        }
+    }
+}

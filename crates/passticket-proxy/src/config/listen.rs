@@ -1,0 +1,147 @@
+//! The address to listen on: `passticketProxy.host` and `components.gateway.port`.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs},
+};
+
+use super::{
+    problem::{Place, quote},
+    reader::Field,
+};
+
+/// The address to listen on, and the places of the two keys that it comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Listen {
+    /// Port 0 is any free port.
+    pub address: SocketAddr,
+    /// `components.gateway.port`.
+    pub port_at: Place,
+    /// `passticketProxy.host`.
+    pub host_at: Place,
+}
+
+impl Listen {
+    /// Explains why the gateway cannot listen: names the key to change and says what to write.
+    pub fn explain(&self, error: &io::Error) -> String {
+        let (place, remedy) = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                (&self.port_at, "write another port, or end the program that listens there")
+            }
+            io::ErrorKind::PermissionDenied => (
+                &self.port_at,
+                "write a port from 1024, or give the program the right to lower ones",
+            ),
+            _ => (&self.host_at, "write an address of this machine, or 0.0.0.0 for all of them"),
+        };
+        format!("{place}: cannot listen on {}: {error}; {remedy}", self.address)
+    }
+}
+
+/// Looks up the addresses of a host name.
+pub(super) type Resolve<'r> = &'r dyn Fn(&str) -> io::Result<Vec<IpAddr>>;
+
+/// Asks the operating system.
+pub(super) fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
+    Ok((name, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
+}
+
+/// Reads `host`, an IP address or a name; all IPv4 addresses without it.
+///
+/// A name is resolved once. Of several addresses the gateway listens on the first IPv4 address, or
+/// on the first IPv6 address if there is no other: Zowe's gateway, in Java, chooses alike.
+pub(super) fn host(field: Option<&Field<'_>>, resolve: Resolve<'_>) -> IpAddr {
+    let address = field.and_then(|field| field.read(|text| address(text, resolve)));
+    address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+}
+
+fn address(text: &str, resolve: Resolve<'_>) -> Result<IpAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    if !is_host_name(text) {
+        let text = quote(text);
+        return Err(format!(
+            "{text} is neither an IP address nor a host name; write one like 127.0.0.1 or \
+             localhost, or 0.0.0.0 for all addresses"
+        ));
+    }
+    let unknown = |why: &str| {
+        format!(
+            "{} has no address here ({why}); write an IP address, another name, or 0.0.0.0 for all \
+             addresses",
+            quote(text)
+        )
+    };
+    let addresses = resolve(text).map_err(|error| unknown(&error.to_string()))?;
+    let v4 = addresses.iter().find(|address| address.is_ipv4());
+    v4.or(addresses.first()).copied().ok_or_else(|| unknown("the name exists without one"))
+}
+
+/// Whether a text can be a host name (RFC 1123 §2.1). An all-numeric last label would be a mistyped
+/// IPv4 address.
+fn is_host_name(text: &str) -> bool {
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let last = name.rsplit('.').next().unwrap_or_default();
+    name.len() <= 253 && name.split('.').all(label) && !last.bytes().all(|b| b.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn names_are_resolved_and_ipv4_comes_first() {
+        let resolve = |name: &str| match name {
+            "localhost" => Ok(vec!["::1".parse().unwrap(), "127.0.0.1".parse().unwrap()]),
+            "six.example" => Ok(vec!["::2".parse().unwrap(), "::3".parse().unwrap()]),
+            "none.example" => Ok(Vec::new()),
+            _ => Err(io::Error::other("no such name")),
+        };
+        for (text, want) in [
+            ("127.0.0.1", Ok("127.0.0.1")),
+            ("::", Ok("::")),
+            ("localhost", Ok("127.0.0.1")),
+            ("six.example", Ok("::2")),
+            ("none.example", Err("\"none.example\" has no address here")),
+            ("gone.example", Err("\"gone.example\" has no address here (no such name); write")),
+            ("not a name", Err("\"not a name\" is neither an IP address nor a host name; write")),
+            ("localhost:10010", Err("is neither")),
+            ("https://zos", Err("is neither")),
+            ("127.0.0.256", Err("is neither")),
+            ("a..b", Err("is neither")),
+        ] {
+            match (address(text, &resolve), want) {
+                (Ok(address), Ok(want)) => assert_eq!(address.to_string(), want, "{text}"),
+                (Err(error), Err(want)) => assert!(error.contains(want), "{text}: {error}"),
+                (got, want) => panic!("{text}: {got:?} instead of {want:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn each_failure_names_the_key_to_change() {
+        let place = |line, key| Place::new(Path::new("z.yaml"), line, key);
+        let listen = Listen {
+            address: "127.0.0.1:80".parse().unwrap(),
+            port_at: place(4, "components.gateway.port"),
+            host_at: place(0, "passticketProxy.host"),
+        };
+        for (kind, want) in [
+            (io::ErrorKind::AddrInUse, "z.yaml:4: components.gateway.port: cannot listen on 127."),
+            (io::ErrorKind::PermissionDenied, "z.yaml:4: components.gateway.port: cannot listen"),
+            (io::ErrorKind::AddrNotAvailable, "z.yaml: passticketProxy.host: cannot listen on"),
+        ] {
+            let text = listen.explain(&kind.into());
+            assert!(text.starts_with(want), "{text}");
+        }
+    }
+}

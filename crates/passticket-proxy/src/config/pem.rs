@@ -1,0 +1,140 @@
+//! PEM files with certificates and keys, and what other files are that stand in their place.
+
+use std::path::Path;
+
+/// What a key of the configuration needs a file for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    PrivateKey,
+    Certificates,
+}
+
+/// What a file is that is not PEM, or that the gateway cannot open, and the command that makes the
+/// wanted PEM file of it; `None` if it is nothing that this function knows.
+///
+/// The text goes after the path of the file in a problem. It contains nothing of the content.
+pub(super) fn explain(content: &[u8], path: &Path, wanted: Wanted) -> Option<String> {
+    let file = path.display();
+    let kind = Kind::of(content)?;
+    let text = match (kind, wanted) {
+        (Kind::EncryptedKey, _) => format!(
+            "is an encrypted private key, and the gateway has no password for it; decrypt it with: \
+             (umask 077; openssl pkey -in {file} -out NEW.key)"
+        ),
+        (Kind::Pkcs12, Wanted::PrivateKey) => format!(
+            "is a PKCS12 file, not PEM; take the key out with: (umask 077; openssl pkcs12 -in {file} \
+             -nocerts -nodes -out NEW.key)"
+        ),
+        (Kind::Pkcs12, Wanted::Certificates) => format!(
+            "is a PKCS12 file, not PEM; take the certificates out with: openssl pkcs12 -in {file} \
+             -nokeys -out NEW.pem"
+        ),
+        (Kind::JavaKeyStore, _) => format!(
+            "is a Java key store, not PEM; make it a PKCS12 file first: keytool -importkeystore \
+             -srckeystore {file} -destkeystore NEW.p12 -deststoretype PKCS12"
+        ),
+        (Kind::DerKey, Wanted::PrivateKey) => format!(
+            "is a private key in DER, not PEM; convert it with: (umask 077; openssl pkey -inform DER \
+             -in {file} -out NEW.key)"
+        ),
+        (Kind::DerCertificate, Wanted::Certificates) => format!(
+            "is a certificate in DER, not PEM; convert it with: openssl x509 -inform DER -in {file} \
+             -out NEW.pem"
+        ),
+        (Kind::DerKey, Wanted::Certificates) | (Kind::DerCertificate, Wanted::PrivateKey) => {
+            return None;
+        }
+    };
+    Some(text)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    EncryptedKey,
+    Pkcs12,
+    JavaKeyStore,
+    DerKey,
+    DerCertificate,
+}
+
+impl Kind {
+    fn of(content: &[u8]) -> Option<Self> {
+        let contains = |text: &[u8]| content.windows(text.len()).any(|window| window == text);
+        // PKCS #8 (RFC 7468 §11), and the older form of OpenSSL (RFC 1421 §4.6.1.1).
+        if contains(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || contains(b"Proc-Type: 4,ENCRYPTED")
+        {
+            return Some(Self::EncryptedKey);
+        }
+        if content.starts_with(&[0xfe, 0xed, 0xfe, 0xed]) {
+            return Some(Self::JavaKeyStore);
+        }
+        match in_sequence(content)? {
+            // The version of a PFX (RFC 7292 §4).
+            [0x02, 0x01, 3, ..] => Some(Self::Pkcs12),
+            // The version of a PKCS #8, PKCS #1 or SEC 1 key.
+            [0x02, 0x01, 0 | 1, ..] => Some(Self::DerKey),
+            // The TBSCertificate (RFC 5280 §4.1), whose version is tagged [0]. An encrypted PKCS #8
+            // key begins with a sequence as well, but with an object identifier in it.
+            inner => match in_sequence(inner)? {
+                [0xa0, ..] => Some(Self::DerCertificate),
+                [0x06, ..] => Some(Self::EncryptedKey),
+                _ => None,
+            },
+        }
+    }
+}
+
+/// The content of a SEQUENCE at the start, in DER or in BER of indefinite length.
+fn in_sequence(bytes: &[u8]) -> Option<&[u8]> {
+    match bytes {
+        [0x30, len, rest @ ..] if *len <= 0x80 => Some(rest),
+        [0x30, len, rest @ ..] => rest.get(usize::from(len & 0x7f)..),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    fn kind(content: &[u8], wanted: Wanted) -> Option<String> {
+        let text = explain(content, Path::new("f"), wanted)?;
+        Some(text.split([',', ';']).next().unwrap().to_owned())
+    }
+
+    #[test]
+    fn formats_are_named() {
+        let key = KeyPair::generate().unwrap();
+        let certificate =
+            CertificateParams::new(["a".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let pkcs8 = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n";
+        let openssl = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: x\n";
+        let encrypted = "is an encrypted private key";
+        // The start of an EncryptedPrivateKeyInfo: SEQUENCE { SEQUENCE { PBES2 ...
+        let encrypted_der = [&[0x30, 0x82, 5, 0, 0x30, 0x57, 0x06, 0x09][..], &[0; 9]].concat();
+        let long = [&[0x30, 0x82, 9, 0x7f, 0x02, 0x01, 3][..], &[0x30; 9]].concat();
+        let indefinite = [0x30, 0x80, 0x02, 0x01, 3, 0x30, 0x80];
+        use Wanted::{Certificates, PrivateKey};
+        for (content, wanted, want) in [
+            (pkcs8.as_bytes(), PrivateKey, Some(encrypted)),
+            (openssl.as_bytes(), PrivateKey, Some(encrypted)),
+            (&encrypted_der, PrivateKey, Some(encrypted)),
+            (&long, PrivateKey, Some("is a PKCS12 file")),
+            (&indefinite, Certificates, Some("is a PKCS12 file")),
+            (&[0xfe, 0xed, 0xfe, 0xed, 0, 0, 0, 2], PrivateKey, Some("is a Java key store")),
+            (&key.serialize_der(), PrivateKey, Some("is a private key in DER")),
+            (certificate.der(), Certificates, Some("is a certificate in DER")),
+            (certificate.der(), PrivateKey, None),
+            (certificate.pem().as_bytes(), PrivateKey, None),
+            (key.serialize_pem().as_bytes(), PrivateKey, None),
+            (b"", PrivateKey, None),
+            (&[0x30], PrivateKey, None),
+            (&[0x30, 0xff, 1], PrivateKey, None),
+            (&[0x30, 0x82, 5, 0, 0x30], PrivateKey, None),
+        ] {
+            assert_eq!(kind(content, wanted).as_deref(), want, "{content:x?}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The log on standard error, filtered by the environment variable `RUST_LOG`.
+
+use std::{
+    env,
+    ffi::OsStr,
+    io::{self, IsTerminal},
+};
+
+use tracing_subscriber::{
+    EnvFilter,
+    filter::{Directive, LevelFilter},
+};
+
+use crate::exit::Exit;
+
+const VARIABLE: &str = "RUST_LOG";
+
+/// Starts logging.
+pub(crate) fn start() -> Result<(), Exit> {
+    let filter = filter(env::var_os(VARIABLE).as_deref()).map_err(Exit::usage)?;
+    let colour = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none();
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(colour)
+        .with_env_filter(filter)
+        .init();
+    Ok(())
+}
+
+/// `info` unless the variable has directives.
+fn filter(variable: Option<&OsStr>) -> Result<EnvFilter, String> {
+    let text = variable.unwrap_or_default();
+    let Some(text) = text.to_str() else {
+        return Err(format!("{VARIABLE} is not UTF-8; {REMEDY}"));
+    };
+    let mut filter = None;
+    // As EnvFilter does, which does not say which directive is wrong.
+    for directive in text.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+        let wrong = || format!("{VARIABLE}: {directive:?} is not a log directive; {REMEDY}");
+        // EnvFilter takes a lone word that is no level for the name of a module, and then logs
+        // nothing else: a typing error would silence the log.
+        if !directive.contains(['=', '[']) && directive.parse::<LevelFilter>().is_err() {
+            return Err(wrong());
+        }
+        let parsed: Directive = directive.parse().map_err(|_| wrong())?;
+        let before = filter.take().unwrap_or_else(EnvFilter::default);
+        filter = Some(before.add_directive(parsed));
+    }
+    Ok(filter.unwrap_or_else(|| EnvFilter::new("info")))
+}
+
+const REMEDY: &str = "write error, warn, info, debug or trace, or MODULE=LEVEL, with commas between \
+                      directives";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_directive_is_named() {
+        for (text, want) in [
+            ("", Ok("info")),
+            ("debug", Ok("debug")),
+            ("warn,hyper=trace", Ok("hyper=trace,warn")),
+            ("INFO, tower_passticket::proxy=off,", Ok("tower_passticket::proxy=off,info")),
+            ("verbose", Err("verbose")),
+            ("info,hyper=loud", Err("hyper=loud")),
+            ("info,a=b=c", Err("a=b=c")),
+            ("hyper", Err("hyper")),
+        ] {
+            match (filter(Some(OsStr::new(text))), want) {
+                (Ok(filter), Ok(want)) => assert_eq!(filter.to_string(), want, "{text}"),
+                (Err(error), Err(want)) => {
+                    let start = format!("RUST_LOG: {want:?} is not a log directive; write error");
+                    assert!(error.starts_with(&start), "{text}: {error}");
+                }
+                (got, want) => panic!("{text}: {got:?} instead of {want:?}"),
+            }
+        }
+        assert_eq!(filter(None).unwrap().to_string(), "info");
+    }
+}

@@ -1,0 +1,370 @@
+//! The command line: output, errors and exit codes.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use crate::support::{Demo, PROGRAM, with_any_port};
+use tempfile::TempDir;
+
+fn run(args: &[&str]) -> Output {
+    Command::new(PROGRAM).args(args).output().unwrap()
+}
+
+fn run_with_input(args: &[&str], input: &str) -> Output {
+    let mut child = Command::new(PROGRAM)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn key_file(directory: &Path, key: &str, mode: u32) -> String {
+    let path = directory.join(format!("{mode:o}.key"));
+    let mut file =
+        fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&path).unwrap();
+    file.write_all(key.as_bytes()).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[track_caller]
+fn check(output: &Output, code: i32, stdout: &str, stderr: &str) {
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{out}{err}");
+    assert!(out.contains(stdout), "{out}");
+    assert!(err.contains(stderr), "{err}");
+    if code == 0 {
+        assert_eq!(err, "");
+    }
+    assert!(err.lines().count() <= 1, "more than one line: {err}");
+}
+
+/// From the vectors on which two implementations agree.
+const VECTOR: [&str; 6] = ["--algorithm", "legacy", "--user", "fw$fv", "--applid", "c"];
+const KEY: &str = "F90F48F03C28DC86";
+const AT: &str = "4125905645";
+const TICKET: &str = "SHSIIPWB";
+
+#[test]
+fn a_ticket_is_made_and_evaluated() {
+    let directory = TempDir::new().unwrap();
+    let file = key_file(directory.path(), KEY, 0o600);
+    let with = |command: &str, more: &[&str]| {
+        let args = [&["ticket", command][..], &VECTOR, &["--key-file", &file], more].concat();
+        run(&args)
+    };
+    let made = with("generate", &["--at", AT]);
+    check(&made, 0, TICKET, "");
+    assert_eq!(made.stdout, format!("{TICKET}\n").as_bytes());
+
+    let ticket = ["--ticket", TICKET];
+    let evaluate = |more: &[&str]| with("evaluate", &[&ticket, more].concat());
+    check(&evaluate(&["--at", AT]), 0, "good: made at 4125905645, age 0 s", "");
+    check(&evaluate(&["--at", "4125905700"]), 0, "age 55 s", "");
+    check(&evaluate(&["--at", "4125906245"]), 0, "age 600 s", "");
+    check(&evaluate(&["--at", "4125906246"]), 1, "refused: ", "");
+    check(&evaluate(&["--at", "4125905700", "--window", "10"]), 1, "refused: ", "");
+    check(&evaluate(&[]), 1, "refused: ", "");
+    check(&with("evaluate", &["--ticket", "SHSIIPWC", "--at", AT]), 1, "refused: ", "");
+    check(&with("evaluate", &["--ticket", "SHORT", "--at", AT]), 1, "refused: ", "");
+    check(&with("evaluate", &["--ticket", "-21w9pDH", "--at", AT]), 1, "refused: ", "");
+
+    // Tickets of the enhanced-mixed algorithm may begin with a hyphen.
+    let mixed = ["--algorithm", "enhanced-mixed", "--user", "USER", "--applid", "ZOWEAPPL"];
+    let key = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
+    let mixed = [&mixed[..], &["--at", AT, "--key-file", "-"]].concat();
+    let made = run_with_input(&[&["ticket", "generate"], &mixed[..]].concat(), key);
+    check(&made, 0, "-nq_GDwS\n", "");
+    let ticket = ["ticket", "evaluate", "--ticket", "-nq_GDwS"];
+    check(&run_with_input(&[&ticket[..], &mixed].concat(), key), 0, "good: made at", "");
+
+    // Without --at the time is now.
+    let now = with("generate", &[]);
+    let now = String::from_utf8(now.stdout).unwrap();
+    check(&with("evaluate", &["--ticket", now.trim()]), 0, "good: ", "");
+}
+
+#[test]
+fn the_key_comes_from_standard_input_or_from_a_file_of_its_owner() {
+    let directory = TempDir::new().unwrap();
+    let args = [&["ticket", "generate"][..], &VECTOR, &["--at", AT, "--key-file"]].concat();
+    let with_file = |file: &str| run(&[&args[..], &[file]].concat());
+
+    let from_stdin = run_with_input(&[&args[..], &["-"]].concat(), &format!("{KEY}\n"));
+    check(&from_stdin, 0, TICKET, "");
+    for mode in [0o644, 0o640, 0o604] {
+        let file = key_file(directory.path(), KEY, mode);
+        let refused = with_file(&file);
+        check(&refused, 2, "", "chmod 600");
+        assert!(!String::from_utf8_lossy(&refused.stderr).contains(KEY));
+    }
+    check(&with_file("/nonexistent"), 2, "", "/nonexistent");
+    let wrong = run_with_input(&[&args[..], &["-"]].concat(), "F90F48F03C28DC8\n");
+    check(&wrong, 2, "", "16");
+    assert!(!String::from_utf8_lossy(&wrong.stderr).contains("F90F48"));
+}
+
+#[test]
+fn errors_are_one_line_and_each_command_has_help() {
+    let generate = ["ticket", "generate", "--algorithm"];
+    let cases: [(&[&str], &str); 9] = [
+        (&["serv"], "serve"),
+        (&["serve"], "--config"),
+        (&["serve"], "--demo"),
+        (&["passwd", "A B"], "A-Z 0-9 # @ $"),
+        (&["serve", "--demo", "--config", "x"], "cannot be used with"),
+        (&["serve", "--config", "x", "--port", "1"], "--port"),
+        (&["serve", "--demo", "--port", "x"], "--port"),
+        (
+            &[&generate[..], &["des", "--user", "A", "--applid", "B", "--key-file", "-"]].concat(),
+            "enhanced-upper",
+        ),
+        (
+            &[&generate[..], &["legacy", "--user", "A B", "--applid", "B", "--key-file", "-"]]
+                .concat(),
+            "A-Z 0-9 # @ $",
+        ),
+    ];
+    for (args, text) in cases {
+        let output = run(args);
+        check(&output, 2, "", text);
+        assert!(output.stdout.is_empty());
+        assert!(output.stderr.starts_with(b"passticket-proxy: "), "{args:?}");
+    }
+    for args in [
+        &["--help"][..],
+        &["serve", "--help"],
+        &["check", "--help"],
+        &["passwd", "--help"],
+        &["ticket", "generate", "--help"],
+        &["ticket", "evaluate", "--help"],
+        &["esm", "--help"],
+        &["esm", "keys", "--help"],
+    ] {
+        let output = run(args);
+        check(&output, 0, "Usage:", "");
+    }
+    check(&run(&["--help"]), 0, "Exit codes:", "");
+    check(&run(&["--version"]), 0, env!("CARGO_PKG_VERSION"), "");
+}
+
+#[test]
+fn check_prints_all_problems_at_once() {
+    let directory = TempDir::new().unwrap();
+    drop(Demo::start_in(directory.path()));
+    let config = directory.path().join("zowe.yaml");
+    let file = config.to_str().unwrap();
+    check(&run(&["check", "--config", file]), 0, "good, 2 routes", "");
+
+    let good = fs::read_to_string(&config).unwrap();
+    let bad = good
+        .replace("algorithm: legacy", "algorithm: lagacy")
+        .replace("  users: users.yml", "  usres: users.yml")
+        .replace("STRICT", "SOMETIMES");
+    fs::write(&config, bad).unwrap();
+    let output = run(&["check", "--config", file]);
+    assert_eq!(output.status.code(), Some(2));
+    let problems = String::from_utf8(output.stderr).unwrap();
+    for (line, part) in
+        [("algorithm: lagacy", "legacy"), ("usres", "users"), ("SOMETIMES", "NONSTRICT")]
+    {
+        let number = 1 + fs::read_to_string(&config)
+            .unwrap()
+            .lines()
+            .position(|l| l.contains(line))
+            .unwrap();
+        let place = format!("zowe.yaml:{number}: ");
+        assert!(
+            problems.lines().any(|problem| problem.contains(&place) && problem.contains(part)),
+            "{place} {part}\n{problems}"
+        );
+    }
+    // A configuration that fails the check does not start.
+    let output = run(&["serve", "--config", file]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), problems);
+}
+
+#[test]
+fn a_port_in_use_names_the_option_or_the_key() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let directory = TempDir::new().unwrap();
+    let data_dir = directory.path().to_str().unwrap();
+    let output = run(&["serve", "--demo", "--port", &port, "--data-dir", data_dir]);
+    check(&output, 3, "", "--port");
+
+    drop(Demo::start_in(directory.path()));
+    let config = directory.path().join("zowe.yaml");
+    let yaml = with_any_port(&fs::read_to_string(&config).unwrap());
+    let line = 1 + yaml.lines().position(|line| line == "    port: 0").unwrap();
+    fs::write(&config, yaml.replace("    port: 0", &format!("    port: {port}"))).unwrap();
+    let serve = || {
+        let args = ["serve", "--config", config.to_str().unwrap()];
+        Command::new(PROGRAM).args(args).env("RUST_LOG", "error").output().unwrap()
+    };
+    let place = format!("zowe.yaml:{line}: components.gateway.port: cannot listen on 127.0.0.1:");
+    check(&serve(), 3, "", &place);
+
+    // TEST-NET-1 (RFC 5737) is never an address of this machine.
+    fs::write(&config, yaml.replace("  host: 127.0.0.1", "  host: 192.0.2.1")).unwrap();
+    check(&serve(), 3, "", ": passticketProxy.host: cannot listen on 192.0.2.1:0: ");
+}
+
+#[test]
+fn a_data_dir_that_is_a_file_is_named() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("a-file");
+    fs::write(&file, "mine").unwrap();
+    let path = file.to_str().unwrap();
+    let output = run(&["serve", "--demo", "--port", "0", "--data-dir", path]);
+    check(&output, 2, "", &format!("--data-dir: {path} is a file; give a directory"));
+    assert_eq!(fs::read(file).unwrap(), b"mine");
+}
+
+#[test]
+fn a_wrong_rust_log_is_an_error_of_commands_that_log() {
+    let directory = TempDir::new().unwrap();
+    let data_dir = directory.path().join("demo");
+    let serve = ["serve", "--demo", "--port", "0", "--data-dir", data_dir.to_str().unwrap()];
+    for (value, directive) in
+        [("verbose", "\"verbose\""), ("info,hyper=loud", "\"hyper=loud\""), ("info,=", "\"=\"")]
+    {
+        let output = Command::new(PROGRAM).args(serve).env("RUST_LOG", value).output().unwrap();
+        check(&output, 2, "", &format!("RUST_LOG: {directive} is not a log directive; write"));
+    }
+    assert!(!data_dir.exists());
+    let version = Command::new(PROGRAM).arg("--version").env("RUST_LOG", "verbose").output();
+    check(&version.unwrap(), 0, "passticket-proxy", "");
+}
+
+/// A directory with what the demo makes, and the result of `check` on a zowe.yaml in it.
+struct Checked(TempDir);
+
+impl Checked {
+    fn new() -> Self {
+        let directory = TempDir::new().unwrap();
+        drop(Demo::start_in(directory.path()));
+        Self(directory)
+    }
+
+    fn yaml(&self) -> String {
+        fs::read_to_string(self.0.path().join("zowe.yaml")).unwrap()
+    }
+
+    fn check(&self, yaml: impl AsRef<[u8]>) -> Output {
+        let file = self.0.path().join("checked.yaml");
+        fs::write(&file, yaml).unwrap();
+        run(&["check", "--config", file.to_str().unwrap()])
+    }
+}
+
+#[test]
+fn utf_16_and_ebcdic_have_different_remedies() {
+    let made = Checked::new();
+    let yaml = made.yaml();
+    let utf16: Vec<u8> = yaml.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    check(&made.check(&utf16), 2, "", "is UTF-16, not UTF-8; save it as UTF-8, or convert it with");
+    let with_mark = [&[0xff, 0xfe][..], &utf16].concat();
+    check(&made.check(with_mark), 2, "", "iconv -f UTF-16 -t UTF-8");
+    // "zowe:" and a line end in IBM-1047.
+    let ebcdic = [0xa9, 0x96, 0xa6, 0x85, 0x7a, 0x15];
+    check(&made.check(ebcdic), 2, "", "iconv -f IBM-1047 -t UTF-8");
+}
+
+#[test]
+fn yaml_anchors_and_merge_keys_work_and_are_bounded() {
+    let made = Checked::new();
+    let yaml = made.yaml();
+    let entry = yaml.find("    - applid: ZOWEAPPL\n      algorithm").unwrap();
+    let merged = format!(
+        "{}    - &first\n{}    - <<: *first\n      applid: OTHER\n    - <<: [{{applid: THIRD}}, \
+         *first]\n",
+        &yaml[..entry],
+        yaml[entry..].replacen("    - applid", "      applid", 1),
+    );
+    let output = made.check(&merged);
+    let problems = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{problems}");
+    // Each is an entry of its own, which no service uses.
+    for applid in ["OTHER", "THIRD"] {
+        assert!(problems.contains(&format!("no service has APPLID {applid};")), "{problems}");
+    }
+
+    let mut bomb = "a0: &a0 {k: [x, x, x, x, x, x, x, x, x, x]}\n".to_owned();
+    for i in 1..12 {
+        let before = format!("*a{}", i - 1);
+        let list = vec![before.clone(); 10].join(", ");
+        bomb.push_str(&format!("a{i}: &a{i} {{<<: {before}, k{i}: [{list}]}}\n"));
+    }
+    check(&made.check(bomb), 2, "", "more than 100000 values, counting what aliases stand for");
+}
+
+#[test]
+fn keys_in_other_formats_are_called_what_they_are() {
+    let made = Checked::new();
+    let yaml = made.yaml();
+    let write = |content: &[u8]| {
+        let file = made.0.path().join("other.key");
+        fs::write(&file, content).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    let encrypted = "is an encrypted private key, and the gateway has no password for it; decrypt \
+                     it with: (umask 077; openssl pkey -in ";
+    let pkcs12 =
+        "is a PKCS12 file, not PEM; take the key out with: (umask 077; openssl pkcs12 -in ";
+    for (content, want) in [
+        (&b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"[..], encrypted),
+        (b"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n", encrypted),
+        (b"\x30\x82\x09\x7f\x02\x01\x03\x30\x82", pkcs12),
+    ] {
+        write(content);
+        for key in ["certs/localhost.key", "keys/jwt.pem"] {
+            let output = made.check(yaml.replace(key, "other.key"));
+            check(&output, 2, "", want);
+            let problem = String::from_utf8_lossy(&output.stderr);
+            assert!(problem.contains("other.key is a"), "{problem}");
+        }
+    }
+    let certificate = made.check(yaml.replace("certs/localhost.pem", "other.key"));
+    check(&certificate, 2, "", "take the certificates out with: openssl pkcs12 -in ");
+}
+
+#[test]
+fn passwd_prints_a_line_of_the_users_file() {
+    let output = run_with_input(&["passwd", "jane"], "a secret: word\n");
+    check(&output, 0, "  JANE: \"$argon2id$v=19$", "");
+    let line = String::from_utf8(output.stdout).unwrap();
+    assert!(line.ends_with("\"\n") && line.lines().count() == 1, "{line}");
+    for (input, want) in [
+        ("", "the password is empty"),
+        ("\n", "the password is empty"),
+        ("two\nlines\n", "the password has a control character"),
+        (&"x".repeat(2000), "the password is longer than 1024 bytes"),
+    ] {
+        let output = run_with_input(&["passwd", "JANE"], input);
+        check(&output, 2, "", want);
+        assert!(output.stdout.is_empty());
+    }
+    // A password is not an argument, which other users of the machine could see.
+    let output = run(&["passwd", "JANE", "secret"]);
+    check(&output, 2, "", "unexpected argument");
+}
+
+#[test]
+fn no_color_and_pipes_switch_colours_off() {
+    for args in [&["--help"][..], &["serve"]] {
+        let output = Command::new(PROGRAM).args(args).env("NO_COLOR", "1").output().unwrap();
+        assert!(!output.stdout.contains(&0x1b) && !output.stderr.contains(&0x1b));
+    }
+}

@@ -1,0 +1,13 @@
+//! The program, driven from outside: its command line, its configuration, the demo and the gateway.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod auth_api;
+mod authorization;
+mod command_line;
+mod demo;
+mod esm;
+mod serve;

@@ -1,0 +1,119 @@
+//! A program under test: started, observed through its log, and ended.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+/// The longest that anything may take on a slow and busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Whether `curl` is installed. In CI it must be.
+pub(crate) fn has_curl() -> bool {
+    let found = Command::new("curl").arg("--version").output().is_ok();
+    assert!(found || std::env::var_os("CI").is_none(), "CI needs curl");
+    found
+}
+
+/// A running program. Dropping it kills the process.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    log: Arc<Mutex<String>>,
+    logger: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    pub(crate) fn start(program: &str, args: &[&str]) -> Self {
+        // With SIGXFSZ ignored, a file size limit is a write error to the program instead of its
+        // end.
+        let mut child = Command::new("sh")
+            .args(["-c", r#"trap '' XFSZ; exec "$0" "$@""#, program])
+            .args(args)
+            .env("RUST_LOG", "debug")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let log = Arc::new(Mutex::new(String::new()));
+        let logger = thread::spawn({
+            let log = log.clone();
+            move || {
+                let mut line = String::new();
+                while stderr.read_line(&mut line).is_ok_and(|read| read > 0) {
+                    log.lock().unwrap().push_str(&std::mem::take(&mut line));
+                }
+            }
+        });
+        Self { child, stdout, log, logger: Some(logger) }
+    }
+
+    /// Reads standard output until it contains `text`; returns everything that was read.
+    pub(crate) fn printed(&mut self, text: &str) -> String {
+        let mut printed = String::new();
+        while !printed.contains(text) {
+            let read = self.stdout.read_line(&mut printed).unwrap();
+            assert!(read > 0, "ended early: {printed}\n{}", self.log.lock().unwrap());
+        }
+        printed
+    }
+
+    /// Waits until a line of the log contains `text`; returns that line.
+    pub(crate) fn logged(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let log = self.log.lock().unwrap().clone();
+            if let Some(line) = log.lines().find(|line| line.contains(text)) {
+                return line.to_owned();
+            }
+            assert!(Instant::now() < deadline, "{text} is not in the log:\n{log}");
+            assert!(self.child.try_wait().unwrap().is_none(), "ended early:\n{log}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Waits until the program ends; returns its exit status and its whole log.
+    pub(crate) fn wait(&mut self) -> (ExitStatus, String) {
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => break status,
+                None if Instant::now() > deadline => panic!("still running"),
+                None => thread::sleep(Duration::from_millis(10)),
+            }
+        };
+        self.logger.take().unwrap().join().unwrap();
+        (status, self.log.lock().unwrap().clone())
+    }
+
+    /// The most memory that the process has used so far, in KiB.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
