@@ -4,7 +4,7 @@
 //!    routed with the scheme `bypass`; anything else is answered with 500.
 //! 2. The prefix of the path is swapped, `Host` and `X-Forwarded-*` are set, hop-by-hop headers
 //!    removed, both ways.
-//! 3. Bodies are streamed both ways. Connections are kept and shared. When the client goes away,
+//! 3. Bodies are streamed both ways. ConnectionPool are kept and shared. When the client goes away,
 //!    the request to the service is given up.
 //! 4. A service that cannot be reached: 503; one that gives no answer in time: 504; one that
 //!    breaks off: 502. The client gets a fixed text, the log the reason.
@@ -33,10 +33,11 @@ use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
 use super::{
-    body::{Progress, RequestBody, ResponseBody},
-    connections::{BoxError, ConnectError, Connecting, Connections, Kept, Lease},
     forwarded::Known,
-    wire::Sending,
+    pool::{
+        BoxError, ConnectError, Connecting, ConnectionPool, HostPool, PooledConnection, Sending,
+    },
+    response_body::{Progress, RequestBody, ResponseBody},
 };
 use crate::{
     connection::ConnectionInfo,
@@ -70,10 +71,10 @@ impl Default for Timeouts {
 /// Clones share the connections to the services. Use a clone for each runtime: one of its own keeps to
 /// the connections of the runtime that it was first called in.
 pub struct Forward<C, B> {
-    connections: Arc<Connections<C, RequestBody<B>>>,
+    connections: Arc<ConnectionPool<C, RequestBody<B>>>,
     response_timeout: Duration,
     /// The connections of the route that was used last: mostly it is used next.
-    last: Option<(Arc<Route>, Arc<Kept<RequestBody<B>>>)>,
+    last: Option<(Arc<Route>, Arc<HostPool<RequestBody<B>>>)>,
     known: Known,
 }
 
@@ -82,7 +83,7 @@ impl<C, B> Forward<C, B> {
     /// ever is up to you.
     pub fn new(connector: C, timeouts: Timeouts) -> Self {
         Self {
-            connections: Arc::new(Connections::new(connector, timeouts)),
+            connections: Arc::new(ConnectionPool::new(connector, timeouts)),
             response_timeout: timeouts.response,
             last: None,
             known: Known::default(),
@@ -131,10 +132,10 @@ where
         };
         let request = southbound(request, route, progress, &mut self.known, kept.host())?;
         Ok(match kept.take() {
-            Some(lease) => {
+            Some(connection) => {
                 // Only what was used before can have been closed, and then there is a second try.
                 let again = Some((self.connections.clone(), kept));
-                Exchange::send(lease, request, again)
+                Exchange::send(connection, request, again)
             }
             None => Exchange::Connecting {
                 connecting: self
@@ -251,7 +252,7 @@ impl<C, B> fmt::Debug for ForwardFuture<C, B> {
 }
 
 /// How to make a new connection.
-type Again<C, B> = (Arc<Connections<C, RequestBody<B>>>, Arc<Kept<RequestBody<B>>>);
+type Again<C, B> = (Arc<ConnectionPool<C, RequestBody<B>>>, Arc<HostPool<RequestBody<B>>>);
 
 /// A request on its way to the service.
 enum Exchange<C, B> {
@@ -262,13 +263,13 @@ enum Exchange<C, B> {
     /// Handed to its connection, which has not been polled since.
     Queued {
         sending: Sending<RequestBody<B>>,
-        lease: Box<Lease<RequestBody<B>>>,
+        connection: Box<PooledConnection<RequestBody<B>>>,
         /// Where this connection may turn out to be closed.
         again: Option<Again<C, B>>,
     },
     Sending {
         sending: Sending<RequestBody<B>>,
-        lease: Box<Lease<RequestBody<B>>>,
+        connection: Box<PooledConnection<RequestBody<B>>>,
         again: Option<Again<C, B>>,
     },
     Over,
@@ -295,12 +296,12 @@ where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     fn send(
-        mut lease: Box<Lease<RequestBody<B>>>,
+        mut connection: Box<PooledConnection<RequestBody<B>>>,
         request: Request<RequestBody<B>>,
         again: Option<Again<C, B>>,
     ) -> Self {
-        let sending = lease.wire.send(request);
-        Self::Queued { sending, lease, again }
+        let sending = connection.upstream.send(request);
+        Self::Queued { sending, connection, again }
     }
 }
 
@@ -320,31 +321,31 @@ where
             // Each state is a few pointers: to move one out, and back while it lasts, costs nothing.
             *self = match mem::replace(self, Self::Over) {
                 Self::Connecting { mut connecting, request } => {
-                    let Poll::Ready(lease) = connecting.as_mut().poll(cx) else {
+                    let Poll::Ready(connection) = connecting.as_mut().poll(cx) else {
                         *self = Self::Connecting { connecting, request };
                         return Poll::Pending;
                     };
-                    Self::send(lease?, *request, None)
+                    Self::send(connection?, *request, None)
                 }
-                Self::Queued { sending, lease, again } => {
+                Self::Queued { sending, connection, again } => {
                     // After whoever else is ready: requests that are written one after the other
                     // wake the service once, and to wake somebody costs more than to write.
-                    *self = Self::Sending { sending, lease, again };
+                    *self = Self::Sending { sending, connection, again };
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                Self::Sending { mut sending, mut lease, again } => {
-                    let Poll::Ready(sent) = lease.wire.poll_sent(&mut sending, cx) else {
-                        let timer = &mut lease.wire.timer;
+                Self::Sending { mut sending, mut connection, again } => {
+                    let Poll::Ready(sent) = connection.upstream.poll_sent(&mut sending, cx) else {
+                        let timer = &mut connection.upstream.timer;
                         if poll_time_up(timer, cx, timeout, progress).is_ready() {
                             return Poll::Ready(Err(ExchangeError::TimedOut));
                         }
-                        *self = Self::Sending { sending, lease, again };
+                        *self = Self::Sending { sending, connection, again };
                         return Poll::Pending;
                     };
                     let mut error = match sent {
                         Ok(response) => {
-                            return Poll::Ready(Ok(northbound(response, lease, progress)));
+                            return Poll::Ready(Ok(northbound(response, connection, progress)));
                         }
                         Err(error) => error,
                     };
@@ -354,7 +355,9 @@ where
                     };
                     // Nothing of it was sent: the connection had been closed.
                     match kept.take() {
-                        Some(lease) => Self::send(lease, request, Some((connections, kept))),
+                        Some(connection) => {
+                            Self::send(connection, request, Some((connections, kept)))
+                        }
                         None => Self::Connecting {
                             connecting: connections.connect(&kept, progress.deadline(timeout)),
                             request: Box::new(request),
@@ -409,17 +412,17 @@ fn poll_time_up(
 
 fn northbound<B: Send + 'static>(
     mut response: Response<Incoming>,
-    mut lease: Box<Lease<RequestBody<B>>>,
+    mut connection: Box<PooledConnection<RequestBody<B>>>,
     progress: &Progress,
 ) -> Response<ResponseBody> {
-    lease.is_answered = true;
+    connection.is_answered = true;
     if !progress.has_ended() {
-        lease.wire.drive_itself();
+        connection.upstream.spawn_driver();
     }
     strip_hop_by_hop(response.headers_mut());
     // It is about the connection to the service.
     *response.version_mut() = Version::HTTP_11;
-    response.map(|body| ResponseBody::upstream(body, lease))
+    response.map(|body| ResponseBody::upstream(body, connection))
 }
 
 #[cold]

@@ -15,7 +15,7 @@ use tokio::time::{Timeout, timeout};
 use tower::util::Oneshot;
 use tower_service::Service;
 
-use super::body::ResponseBody;
+use super::response_body::ResponseBody;
 use crate::{
     audit::{RequestId, X_REQUEST_ID},
     messages::{self, ApiMessage},

@@ -27,10 +27,13 @@ use tokio::{
 };
 use tower::{Service, ServiceExt};
 
-use super::{
-    forward::Timeouts,
-    wire::{Rest, Wire},
-};
+mod read_after_reset;
+mod upstream_connection;
+
+pub(super) use upstream_connection::Sending;
+use upstream_connection::{ConnectionState, UpstreamConnection};
+
+use super::forward::Timeouts;
 use crate::layer::Upstream;
 
 pub(super) type BoxError = Box<dyn StdError + Send + Sync>;
@@ -42,11 +45,11 @@ const KEPT: usize = 256;
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The connections to all services.
-pub(super) struct Connections<C, B> {
+pub(super) struct ConnectionPool<C, B> {
     /// Locked to make a clone of it.
     connector: Mutex<C>,
     timeouts: Timeouts,
-    services: Mutex<HashMap<Target, Arc<Kept<B>>>>,
+    services: Mutex<HashMap<Target, Arc<HostPool<B>>>>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -58,85 +61,85 @@ struct Target {
 }
 
 /// The connections to one service that nobody uses.
-pub(super) struct Kept<B> {
+pub(super) struct HostPool<B> {
     host: HeaderValue,
     uri: Uri,
     /// Counts how often what is unused was looked at: cheaper to note than the time.
     turn: AtomicU64,
     /// The one that was used last is at the end.
-    stack: Mutex<Vec<Unused<B>>>,
+    stack: Mutex<Vec<Idle<B>>>,
 }
 
-struct Unused<B> {
-    lease: Box<Lease<B>>,
+struct Idle<B> {
+    connection: Box<PooledConnection<B>>,
     /// The turn in which it was given back.
     since: u64,
 }
 
 /// A connection that somebody uses, to be given back when the exchange is over. Dropped before, it
 /// is closed; but what the service has answered it gets to its end.
-pub(super) struct Lease<B> {
-    pub(super) wire: Wire<B>,
+pub(super) struct PooledConnection<B> {
+    pub(super) upstream: UpstreamConnection<B>,
     /// Whether the service has answered the request that it carries.
     pub(super) is_answered: bool,
-    kept: Weak<Kept<B>>,
+    kept: Weak<HostPool<B>>,
 }
 
-impl<B> Drop for Lease<B> {
+impl<B> Drop for PooledConnection<B> {
     fn drop(&mut self) {
-        if self.is_answered && self.wire.is_stuck() {
-            self.wire.drive_itself();
+        if self.is_answered && self.upstream.is_stuck() {
+            self.upstream.spawn_driver();
         }
     }
 }
 
-impl<B> Lease<B> {
+impl<B> PooledConnection<B> {
     /// The exchange is over, as far as we are concerned.
     pub(super) fn give_back(mut self: Box<Self>) {
-        match self.wire.rest() {
-            Rest::Over => {}
-            Rest::Busy => self.wire.drive_itself(),
-            Rest::Ready => {
+        match self.upstream.state() {
+            ConnectionState::Closed => {}
+            ConnectionState::Busy => self.upstream.spawn_driver(),
+            ConnectionState::Ready => {
                 self.is_answered = false;
                 match self.kept.upgrade() {
                     Some(kept) => kept.keep(self),
-                    None => self.wire.drive_itself(),
+                    None => self.upstream.spawn_driver(),
                 }
             }
         }
     }
 }
 
-impl<B> fmt::Debug for Lease<B> {
+impl<B> fmt::Debug for PooledConnection<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("wire", &self.wire).finish_non_exhaustive()
+        f.debug_struct("PooledConnection").field("upstream", &self.upstream).finish_non_exhaustive()
     }
 }
 
-impl<B> Kept<B> {
+impl<B> HostPool<B> {
     /// What the header `Host` of requests is (RFC 9110 §7.2).
     pub(super) fn host(&self) -> &HeaderValue {
         &self.host
     }
 
-    fn keep(&self, mut lease: Box<Lease<B>>) {
+    fn keep(&self, mut connection: Box<PooledConnection<B>>) {
         let since = self.turn.load(Ordering::Relaxed);
         let mut stack = lock(&self.stack);
         if stack.len() < KEPT {
-            stack.push(Unused { lease, since });
+            stack.push(Idle { connection, since });
             return;
         }
         drop(stack);
-        lease.wire.drive_itself();
+        connection.upstream.spawn_driver();
     }
 
     /// A connection that can carry a request at once, if there is one.
-    pub(super) fn take(&self) -> Option<Box<Lease<B>>> {
+    pub(super) fn take(&self) -> Option<Box<PooledConnection<B>>> {
         let mut stack = lock(&self.stack);
         loop {
-            let Unused { mut lease, .. } = stack.pop()?;
-            if lease.wire.rest() == Rest::Ready {
-                return Some(lease);
+            let Idle { mut connection, .. } = stack.pop()?;
+            if connection.upstream.state() == ConnectionState::Ready {
+                return Some(connection);
             }
         }
     }
@@ -145,7 +148,7 @@ impl<B> Kept<B> {
     fn forget_unused_for(&self, turns: u64) {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) + 1;
         let mut stack = lock(&self.stack);
-        stack.retain_mut(|unused| unused.lease.wire.rest() == Rest::Ready);
+        stack.retain_mut(|unused| unused.connection.upstream.state() == ConnectionState::Ready);
         // The oldest are at the beginning.
         let old = stack.iter().take_while(|unused| turn - unused.since > turns).count();
         let old: Vec<_> = stack.drain(..old).collect();
@@ -160,27 +163,27 @@ impl<B> Kept<B> {
     }
 }
 
-impl<B> Drop for Kept<B> {
+impl<B> Drop for HostPool<B> {
     fn drop(&mut self) {
         self.clear();
     }
 }
 
-fn say_goodbye<B>(unused: Vec<Unused<B>>) {
+fn say_goodbye<B>(unused: Vec<Idle<B>>) {
     for mut unused in unused {
-        unused.lease.wire.drive_itself();
+        unused.connection.upstream.spawn_driver();
     }
 }
 
 /// What closes the connections to one service. Dropped with its task, and so with its runtime, without
 /// which nobody can use what is kept.
-struct Forgetting<C, B> {
-    connections: Weak<Connections<C, B>>,
+struct IdleReaper<C, B> {
+    connections: Weak<ConnectionPool<C, B>>,
     target: Target,
-    kept: Weak<Kept<B>>,
+    kept: Weak<HostPool<B>>,
 }
 
-impl<C, B> Forgetting<C, B> {
+impl<C, B> IdleReaper<C, B> {
     /// Closes what nobody has used for `idle`, or half as long again, until nobody can use it any
     /// more.
     async fn run(self, idle: Duration) {
@@ -193,7 +196,7 @@ impl<C, B> Forgetting<C, B> {
     }
 }
 
-impl<C, B> Drop for Forgetting<C, B> {
+impl<C, B> Drop for IdleReaper<C, B> {
     fn drop(&mut self) {
         let connections = self.connections.upgrade();
         // Another runtime may come to have its number.
@@ -204,21 +207,24 @@ impl<C, B> Drop for Forgetting<C, B> {
     }
 }
 
-impl<C, B> Connections<C, B> {
+impl<C, B> ConnectionPool<C, B> {
     /// Connects with `connector`.
     pub(super) fn new(connector: C, timeouts: Timeouts) -> Self {
         Self { connector: Mutex::new(connector), timeouts, services: Mutex::default() }
     }
 }
 
-impl<C, B> Connections<C, B>
+impl<C, B> ConnectionPool<C, B>
 where
     C: Service<Uri, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
     C::Response: Read + Write + Unpin + Send + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     /// Those to `upstream`.
-    pub(super) fn to(self: &Arc<Self>, upstream: &Upstream) -> Result<Arc<Kept<B>>, http::Error> {
+    pub(super) fn to(
+        self: &Arc<Self>,
+        upstream: &Upstream,
+    ) -> Result<Arc<HostPool<B>>, http::Error> {
         let target = Target {
             scheme: upstream.scheme().clone(),
             authority: upstream.authority().clone(),
@@ -228,7 +234,7 @@ where
         if let Some(kept) = services.get(&target) {
             return Ok(kept.clone());
         }
-        let kept = Arc::new(Kept {
+        let kept = Arc::new(HostPool {
             host: host(&target)?,
             uri: Uri::builder()
                 .scheme(target.scheme.clone())
@@ -238,7 +244,7 @@ where
             turn: AtomicU64::new(0),
             stack: Mutex::default(),
         });
-        let forgetting = Forgetting {
+        let reaper = IdleReaper {
             connections: Arc::downgrade(self),
             target: target.clone(),
             kept: Arc::downgrade(&kept),
@@ -246,13 +252,13 @@ where
         services.insert(target, kept.clone());
         // A runtime that ends drops it at once, and it locks them.
         drop(services);
-        tokio::spawn(forgetting.run(self.timeouts.idle));
+        tokio::spawn(reaper.run(self.timeouts.idle));
         Ok(kept)
     }
 
     /// Makes a new connection, which may take until `deadline`.
     #[cold]
-    pub(super) fn connect(&self, kept: &Arc<Kept<B>>, deadline: Instant) -> Connecting<B> {
+    pub(super) fn connect(&self, kept: &Arc<HostPool<B>>, deadline: Instant) -> Connecting<B> {
         let (connector, kept) = (lock(&self.connector).clone(), kept.clone());
         // Others may wait behind what is not taken, and their time for an answer runs.
         let patience = (self.timeouts.response / 4).max(LEAST_PATIENCE);
@@ -260,16 +266,20 @@ where
             let io = timeout_at(deadline, connector.oneshot(kept.uri.clone()));
             let io = io.await.map_err(|_| ConnectError::TimedOut)?;
             let io = io.map_err(|error| ConnectError::Failed(error.into()))?;
-            let wire = Wire::over(io, deadline, patience).await;
-            let wire = wire.map_err(|error| ConnectError::Failed(error.into()))?;
-            Ok(Box::new(Lease { wire, is_answered: false, kept: Arc::downgrade(&kept) }))
+            let upstream = UpstreamConnection::over(io, deadline, patience).await;
+            let upstream = upstream.map_err(|error| ConnectError::Failed(error.into()))?;
+            Ok(Box::new(PooledConnection {
+                upstream,
+                is_answered: false,
+                kept: Arc::downgrade(&kept),
+            }))
         })
     }
 }
 
 /// A connection that is being made.
 pub(super) type Connecting<B> =
-    Pin<Box<dyn Future<Output = Result<Box<Lease<B>>, ConnectError>> + Send>>;
+    Pin<Box<dyn Future<Output = Result<Box<PooledConnection<B>>, ConnectError>> + Send>>;
 
 /// Why there is no connection.
 pub(super) enum ConnectError {

@@ -34,17 +34,17 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-use super::{connections::BoxError, read_after_reset::LastWords};
+use super::{BoxError, read_after_reset::ReadAfterReset};
 use crate::coalesce::{CoalesceWrites, Writing};
 
 /// What became of a request. One that was not sent at all comes back.
-pub(super) type Sent<B> = Result<Response<Incoming>, TrySendError<Request<B>>>;
+pub(in crate::proxy) type Sent<B> = Result<Response<Incoming>, TrySendError<Request<B>>>;
 
-/// A request on its way, to be polled by [`Wire::poll_sent`].
-pub(super) type Sending<B> = Pin<Box<dyn Future<Output = Sent<B>> + Send>>;
+/// A request on its way, to be polled by [`UpstreamConnection::poll_sent`].
+pub(in crate::proxy) type Sending<B> = Pin<Box<dyn Future<Output = Sent<B>> + Send>>;
 
 /// A connection, and the timer of its exchanges. It carries one exchange at a time.
-pub(super) struct Wire<B> {
+pub(in crate::proxy) struct UpstreamConnection<B> {
     sender: SendRequest<B>,
     driver: Driver,
     signal: Arc<Signal>,
@@ -59,7 +59,7 @@ pub(super) struct Wire<B> {
     patience: Duration,
     /// For who waits for an answer. It is not set for each exchange anew, which would cost more than
     /// to look, when it goes off, whether the time of the present one is up.
-    pub(super) timer: Pin<Box<Sleep>>,
+    pub(in crate::proxy) timer: Pin<Box<Sleep>>,
 }
 
 /// Who polls the connection.
@@ -72,20 +72,24 @@ enum Driver {
     Over,
 }
 
-impl<B> Wire<B>
+impl<B> UpstreamConnection<B>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     /// Speaks HTTP/1.1 over `io`. The timer goes off at `deadline`. Once nobody waits for an answer, the
     /// service may take nothing of what waits for it for `patience`, or up to twice as long.
-    pub(super) async fn over<I>(io: I, deadline: Instant, patience: Duration) -> hyper::Result<Self>
+    pub(in crate::proxy) async fn over<I>(
+        io: I,
+        deadline: Instant,
+        patience: Duration,
+    ) -> hyper::Result<Self>
     where
         I: Read + Write + Unpin + Send + 'static,
     {
         let writing = Arc::<Writing>::default();
         let signal = Arc::<Signal>::default();
         let of_user = signal.clone();
-        let io = LastWords::new(io, move || !of_user.is_let_go.load(Ordering::Relaxed));
+        let io = ReadAfterReset::new(io, move || !of_user.is_let_go.load(Ordering::Relaxed));
         let (sender, connection) =
             http1::handshake(CoalesceWrites::telling(io, writing.clone())).await?;
         let timer = Box::pin(sleep_until(deadline));
@@ -96,14 +100,14 @@ where
     }
 
     /// Begins an exchange.
-    pub(super) fn send(&mut self, request: Request<B>) -> Sending<B> {
+    pub(in crate::proxy) fn send(&mut self, request: Request<B>) -> Sending<B> {
         Box::pin(self.sender.try_send_request(request))
     }
 }
 
-impl<B> Wire<B> {
+impl<B> UpstreamConnection<B> {
     /// Waits for the head of the answer.
-    pub(super) fn poll_sent(
+    pub(in crate::proxy) fn poll_sent(
         &mut self,
         sending: &mut Sending<B>,
         cx: &mut Context<'_>,
@@ -112,7 +116,7 @@ impl<B> Wire<B> {
     }
 
     /// Waits for more of the answer.
-    pub(super) fn poll_frame(
+    pub(in crate::proxy) fn poll_frame(
         &mut self,
         mut body: Pin<&mut Incoming>,
         cx: &mut Context<'_>,
@@ -153,7 +157,7 @@ impl<B> Wire<B> {
 
     /// Goes on with the request whether or not somebody waits for the answer: who reads of it only
     /// when the request is through would wait for ever.
-    pub(super) fn drive_itself(&mut self) {
+    pub(in crate::proxy) fn spawn_driver(&mut self) {
         if let Driver::User(mut connection) = mem::replace(&mut self.driver, Driver::Task) {
             let (signal, waker) = (self.signal.clone(), self.waker.clone());
             let (writing, patience) = (self.writing.clone(), self.patience);
@@ -178,39 +182,39 @@ impl<B> Wire<B> {
     }
 
     /// What it can do next. It calls nobody until the next exchange.
-    pub(super) fn rest(&mut self) -> Rest {
-        let Driver::User(connection) = &mut self.driver else { return Rest::Over };
+    pub(in crate::proxy) fn state(&mut self) -> ConnectionState {
+        let Driver::User(connection) = &mut self.driver else { return ConnectionState::Closed };
         let can_send = || self.sender.is_ready() && !self.writing.is_stuck();
         let is_raised = self.signal.is_raised.swap(false, Ordering::Relaxed);
         if can_send() && !is_raised {
-            return Rest::Ready;
+            return ConnectionState::Ready;
         }
         match connection.as_mut().poll(&mut Context::from_waker(&self.waker)) {
             Poll::Ready(result) => {
                 told(result);
                 self.driver = Driver::Over;
-                Rest::Over
+                ConnectionState::Closed
             }
-            Poll::Pending if can_send() => Rest::Ready,
-            Poll::Pending => Rest::Busy,
+            Poll::Pending if can_send() => ConnectionState::Ready,
+            Poll::Pending => ConnectionState::Busy,
         }
     }
 
     /// Whether the service has not taken all of what there was of a request.
-    pub(super) fn is_stuck(&self) -> bool {
+    pub(in crate::proxy) fn is_stuck(&self) -> bool {
         self.writing.is_stuck()
     }
 }
 
 /// What a connection can do after an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rest {
+pub(in crate::proxy) enum ConnectionState {
     /// It can carry the next.
     Ready,
     /// The service has answered before it had all of the request.
     Busy,
     /// Nothing more.
-    Over,
+    Closed,
 }
 
 /// Waits until nobody waits for an answer, and the service takes nothing of what waits for it, for
@@ -230,7 +234,7 @@ async fn given_up(signal: &Signal, writing: &Writing, patience: Duration) {
     }
 }
 
-impl<B> Drop for Wire<B> {
+impl<B> Drop for UpstreamConnection<B> {
     fn drop(&mut self) {
         self.signal.is_let_go.store(true, Ordering::Relaxed);
         // A task that drives it may be waiting for what nobody reads any more.
@@ -281,8 +285,8 @@ fn told(result: hyper::Result<()>) {
     }
 }
 
-impl<B> fmt::Debug for Wire<B> {
+impl<B> fmt::Debug for UpstreamConnection<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wire").finish_non_exhaustive()
+        f.debug_struct("UpstreamConnection").finish_non_exhaustive()
     }
 }

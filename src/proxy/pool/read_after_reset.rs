@@ -18,7 +18,7 @@ const PIECE: usize = 8192;
 
 /// A connection to a service, on `T`.
 #[derive(Debug)]
-pub(super) struct LastWords<T, L> {
+pub(super) struct ReadAfterReset<T, L> {
     io: T,
     listens: L,
     writing: Writing,
@@ -33,7 +33,7 @@ enum Writing {
     Fails(ErrorKind),
 }
 
-impl<T: Unpin, L: Fn() -> bool> LastWords<T, L> {
+impl<T: Unpin, L: Fn() -> bool> ReadAfterReset<T, L> {
     /// Where nobody `listens` to the service any more, a write does not wait.
     pub(super) fn new(io: T, listens: L) -> Self {
         Self { io, listens, writing: Writing::Open }
@@ -69,7 +69,7 @@ fn is_reset(kind: ErrorKind) -> bool {
     )
 }
 
-impl<T: Read + Unpin, L> LastWords<T, L> {
+impl<T: Read + Unpin, L> ReadAfterReset<T, L> {
     #[cold]
     fn poll_rest(
         &mut self,
@@ -94,7 +94,7 @@ impl<T: Read + Unpin, L> LastWords<T, L> {
     }
 }
 
-impl<T: Write + Unpin, L: Fn() -> bool + Unpin> Write for LastWords<T, L> {
+impl<T: Write + Unpin, L: Fn() -> bool + Unpin> Write for ReadAfterReset<T, L> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -124,7 +124,7 @@ impl<T: Write + Unpin, L: Fn() -> bool + Unpin> Write for LastWords<T, L> {
     }
 }
 
-impl<T: Read + Unpin, L: Unpin> Read for LastWords<T, L> {
+impl<T: Read + Unpin, L: Unpin> Read for ReadAfterReset<T, L> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -181,7 +181,7 @@ mod tests {
             }
             let io = script.build();
             drop(script);
-            let mut io = LastWords::new(TokioIo::new(io), || true);
+            let mut io = ReadAfterReset::new(TokioIo::new(io), || true);
             let cx = &mut Context::from_waker(Waker::noop());
             assert_eq!(poll_write(&mut io, cx), Poll::Ready(Ok(4)));
             assert_eq!(poll_write(&mut io, cx), Poll::Pending, "{reset:?}");
@@ -202,7 +202,7 @@ mod tests {
             [(true, OutOfMemory), (false, OutOfMemory), (false, ConnectionReset)]
         {
             let script = Builder::new().write_error(failure.into()).build();
-            let mut io = LastWords::new(TokioIo::new(script), || listens);
+            let mut io = ReadAfterReset::new(TokioIo::new(script), || listens);
             let cx = &mut Context::from_waker(Waker::noop());
             assert_eq!(poll_write(&mut io, cx), Poll::Ready(Err(failure)));
         }
@@ -212,7 +212,7 @@ mod tests {
     fn who_stops_listening_is_told_as_well() {
         let listens = Cell::new(true);
         let script = Builder::new().write_error(ErrorKind::ConnectionReset.into()).build();
-        let mut io = LastWords::new(TokioIo::new(script), || listens.get());
+        let mut io = ReadAfterReset::new(TokioIo::new(script), || listens.get());
         let cx = &mut Context::from_waker(Waker::noop());
         assert_eq!(poll_write(&mut io, cx), Poll::Pending);
         listens.set(false);

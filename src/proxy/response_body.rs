@@ -17,7 +17,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-use super::connections::Lease;
+use super::pool::PooledConnection;
 
 pin_project! {
     /// The body of an answer: streamed from the service, or our own.
@@ -49,13 +49,13 @@ trait Connection: fmt::Debug + Send {
     fn give_back(self: Box<Self>);
 }
 
-impl<B: Send> Connection for Lease<B> {
+impl<B: Send> Connection for PooledConnection<B> {
     fn poll_frame(
         &mut self,
         body: Pin<&mut Incoming>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        self.wire.poll_frame(body, cx)
+        self.upstream.poll_frame(body, cx)
     }
 
     fn give_back(self: Box<Self>) {
@@ -65,12 +65,15 @@ impl<B: Send> Connection for Lease<B> {
 
 impl ResponseBody {
     /// The body of an answer that comes on a connection.
-    pub(super) fn upstream<B: Send + 'static>(body: Incoming, lease: Box<Lease<B>>) -> Self {
+    pub(super) fn upstream<B: Send + 'static>(
+        body: Incoming,
+        connection: Box<PooledConnection<B>>,
+    ) -> Self {
         let connection: Option<Box<dyn Connection>> = if body.is_end_stream() {
-            lease.give_back();
+            connection.give_back();
             None
         } else {
-            Some(lease)
+            Some(connection)
         };
         Self { kind: Kind::Upstream { body, connection } }
     }
