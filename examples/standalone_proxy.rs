@@ -21,7 +21,7 @@ use tower_passticket::{
         SanitizeLayer, Scheme, ScopeLayer, Upstream,
     },
     passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, Replay, UserId},
-    proxy::{Forward, Gateway, ResponseBody, Timeouts},
+    proxy::{Forward, ForwardTimeouts, Gateway, ResponseBody},
     revocation::RevocationIndex,
     saf::{AccessLevel, FileSaf, PermittedGenerator, Profile, ProfileName},
     tls::{Server, Verification, https_connector},
@@ -123,7 +123,7 @@ where
         // Last: a ticket is good for ten minutes, and the nearer it is made the better.
         .layer(PassTicketLayer::new(tickets))
         // Sends nothing that the layer above has not prepared.
-        .service(Forward::new(connector, Timeouts::default()));
+        .service(Forward::new(connector, ForwardTimeouts::default()));
     Ok(Gateway::new(api, routed))
 }
 

@@ -27,7 +27,7 @@ use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_passticket::{
     layer::{Route, RouteLayer, Routes, SanitizeLayer, Scheme, Upstream},
     passticket::Applid,
-    proxy::{Forward, ResponseBody, Timeouts},
+    proxy::{Forward, ForwardTimeouts, ResponseBody},
     tls::{Drained, Server, ServerTls, Verification, https_connector},
     token::ServiceId,
 };
@@ -77,11 +77,11 @@ fn forward(
     let connector = https_connector(verification, authorities.as_bytes(), PATIENCE).unwrap();
     ServiceBuilder::new()
         .layer(RouteLayer::new(Routes::new([route]).unwrap()))
-        .service(Forward::new(connector, Timeouts { response, ..Timeouts::default() }))
+        .service(Forward::new(connector, ForwardTimeouts::default().with_response(response)))
 }
 
 /// A gateway that does nothing but forward to a service at `address`, and where it listens.
-async fn gateway(address: SocketAddr, timeouts: Timeouts) -> SocketAddr {
+async fn gateway(address: SocketAddr, timeouts: ForwardTimeouts) -> SocketAddr {
     let (listener, at) = listener().await;
     let upstream = Upstream::parse(&format!("http://{address}")).unwrap();
     let route = Route::new(ServiceId::new("svc").unwrap(), "", upstream, Scheme::Bypass).unwrap();
@@ -147,7 +147,7 @@ async fn a_client_that_goes_away_takes_its_request_along() {
     });
     tokio::spawn(Server::http(listener).run(service, std::future::pending()));
 
-    let at = gateway(address, Timeouts::default()).await;
+    let at = gateway(address, ForwardTimeouts::default()).await;
 
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let request = tokio::spawn(client.get(format!("http://{at}/svc/x")).send());
@@ -161,7 +161,7 @@ async fn a_slow_upload_is_not_a_slow_service() {
     let (listener, address) = listener().await;
     tokio::spawn(Server::http(listener).run(tower::service_fn(count), std::future::pending()));
 
-    let limit = Timeouts { response: Duration::from_millis(600), ..Timeouts::default() };
+    let limit = ForwardTimeouts::default().with_response(Duration::from_millis(600));
     let at = gateway(address, limit).await;
 
     // Three times the limit in all, but never that long without a piece.
@@ -231,7 +231,7 @@ async fn what_no_layer_has_prepared_is_not_forwarded() {
 async fn raw(request: &str) -> String {
     let (listener, address) = listener().await;
     tokio::spawn(Server::http(listener).run(tower::service_fn(echo), std::future::pending()));
-    let at = gateway(address, Timeouts::default()).await;
+    let at = gateway(address, ForwardTimeouts::default()).await;
     let mut stream = TcpStream::connect(at).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
@@ -483,7 +483,7 @@ async fn a_connection_that_nobody_uses_is_closed() {
     let idle = Duration::from_millis(300);
     let mut stack = ServiceBuilder::new()
         .layer(RouteLayer::new(Routes::new([route]).unwrap()))
-        .service(Forward::new(connector, Timeouts { idle, ..Timeouts::default() }));
+        .service(Forward::new(connector, ForwardTimeouts::default().with_idle(idle)));
     for (wait, connections) in [(0, 1), (1, 1), (1000, 2)] {
         sleep(Duration::from_millis(wait)).await;
         let response = stack.ready().await.unwrap().call(get()).await.unwrap();
@@ -504,7 +504,7 @@ where
             tokio::spawn(serve(stream));
         }
     });
-    gateway(address, Timeouts::default()).await
+    gateway(address, ForwardTimeouts::default()).await
 }
 
 /// Reads the head of a message.

@@ -44,7 +44,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_passticket::{
     layer::{Route, RouteLayer, Routes, Scheme, Upstream},
-    proxy::{Forward, ResponseBody, Timeouts},
+    proxy::{Forward, ForwardTimeouts, ResponseBody},
     tls::{Server, ServerTls, Verification, https_connector},
     token::ServiceId,
 };
@@ -62,7 +62,7 @@ async fn listener() -> (TcpListener, SocketAddr) {
 /// Routing and forwarding to `url`, nothing else.
 fn forward<B>(
     url: &str,
-    timeouts: Timeouts,
+    timeouts: ForwardTimeouts,
 ) -> impl Service<Request<B>, Response = Response<ResponseBody>, Error = Infallible, Future: Send>
 + Clone
 + Send
@@ -297,7 +297,7 @@ fn whatever_becomes_of_others_everybody_gets_their_own_answer() {
     const ROUNDS: [usize; 4] = [2, 8, 8, 8];
 
     let (theirs, echo, url) = echo();
-    let stack = forward(&url, Timeouts::default());
+    let stack = forward(&url, ForwardTimeouts::default());
     thread::scope(|scope| {
         for (number, rounds) in ROUNDS.into_iter().enumerate() {
             let stack = stack.clone();
@@ -334,7 +334,7 @@ fn whatever_becomes_of_others_everybody_gets_their_own_answer() {
 fn what_nobody_uses_is_closed_although_the_first_runtime_has_ended() {
     let (theirs, echo, url) = echo();
     let idle = Duration::from_millis(50);
-    let stack = forward(&url, Timeouts { idle, ..Timeouts::default() });
+    let stack = forward(&url, ForwardTimeouts::default().with_idle(idle));
     let ask = |who| {
         let mut stack = stack.clone();
         async move { Exchange::Get.run(&mut stack, who).await }
@@ -411,7 +411,7 @@ fn get(path: &str) -> Request<Body> {
 async fn a_service_is_told_goodbye_when_nobody_has_used_its_connection() {
     let (address, end) = ends(Pki::new().acceptor()).await;
     let idle = Duration::from_millis(50);
-    let stack = forward(&format!("https://{address}"), Timeouts { idle, ..Timeouts::default() });
+    let stack = forward(&format!("https://{address}"), ForwardTimeouts::default().with_idle(idle));
     let response = stack.clone().oneshot(get("/svc/x")).await.unwrap();
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
     let end = timeout(PATIENCE, end).await.expect("it is put away").unwrap();
@@ -423,7 +423,7 @@ async fn a_service_is_told_goodbye_when_nobody_has_used_its_connection() {
 async fn a_service_is_told_goodbye_when_nobody_can_use_its_connection() {
     for is_gone_before_the_end in [false, true] {
         let (address, end) = ends(Pki::new().acceptor()).await;
-        let mut stack = Some(forward(&format!("https://{address}"), Timeouts::default()));
+        let mut stack = Some(forward(&format!("https://{address}"), ForwardTimeouts::default()));
         let response = stack.clone().unwrap().oneshot(get("/svc/x")).await.unwrap();
         if is_gone_before_the_end {
             stack.take();
@@ -495,7 +495,7 @@ async fn answer_early(mut stream: BufReader<TcpStream>, then: Then, told: mpsc::
 }
 
 /// One connection to a gateway before a service at `address`.
-async fn http2_to(address: SocketAddr, timeouts: Timeouts) -> http2::SendRequest<Body> {
+async fn http2_to(address: SocketAddr, timeouts: ForwardTimeouts) -> http2::SendRequest<Body> {
     let pki = Pki::new();
     let tls = ServerTls::from_pem(pki.certificate_pem.as_bytes(), pki.key.as_bytes(), None);
     let (listener, at) = listener().await;
@@ -535,22 +535,22 @@ fn upload(path: &str, length: usize) -> http::request::Builder {
 #[tokio::test]
 async fn an_early_answer_leaves_the_other_streams_of_its_connection_alone() {
     for then in [Then::ReadsTheRest, Then::HangsUp] {
-        early_and_then(then, &[0, 100 << 10, 0, 4 << 20], Timeouts::default()).await;
+        early_and_then(then, &[0, 100 << 10, 0, 4 << 20], ForwardTimeouts::default()).await;
     }
-    early_and_then(Then::StopsReading, &[0; 16], Timeouts::default()).await;
+    early_and_then(Then::StopsReading, &[0; 16], ForwardTimeouts::default()).await;
 }
 
 /// What the service does not read fills the window that the uploads share (RFC 9113 §5.2.1), but not
 /// for as long as they may wait.
 #[tokio::test]
 async fn an_upload_that_was_answered_and_is_not_read_holds_up_no_other() {
-    let timeouts = Timeouts { response: Duration::from_secs(6), ..Timeouts::default() };
+    let timeouts = ForwardTimeouts::default().with_response(Duration::from_secs(6));
     early_and_then(Then::StopsReading, &[1 << 20; 32], timeouts).await;
 }
 
 /// Begins a large upload that is answered early, and then makes more requests, with bodies of so
 /// many bytes, on the same connection.
-async fn early_and_then(then: Then, lengths: &[usize], timeouts: Timeouts) {
+async fn early_and_then(then: Then, lengths: &[usize], timeouts: ForwardTimeouts) {
     let (told, mut read) = mpsc::channel(1);
     let mut client = http2_to(answers_early(then, told).await, timeouts).await;
     let (pieces, body) = mpsc::channel(1);
@@ -582,7 +582,7 @@ async fn an_upload_whose_end_comes_by_itself_leaves_its_connection_to_the_next()
     let echo = Arc::<Echo>::default();
     let (listener, address) = listener().await;
     tokio::spawn(echo.clone().serve(listener));
-    let mut client = http2_to(address, Timeouts::default()).await;
+    let mut client = http2_to(address, ForwardTimeouts::default()).await;
     for length in [16 * PIECES, 0, 16, 0] {
         let (end, body) = mpsc::channel(PIECES);
         for _ in 0..length / 16 {
@@ -689,7 +689,8 @@ async fn an_answer_is_passed_on_although_the_service_has_hung_up() {
         let name = if acceptor.is_some() { "TLS" } else { "TCP" };
         for (says, status) in [(Says::All, "413"), (Says::Nothing, "502")] {
             let (listener, at) = listener().await;
-            let stack = forward(&hangs_up(says, acceptor.clone()).await, Timeouts::default());
+            let stack =
+                forward(&hangs_up(says, acceptor.clone()).await, ForwardTimeouts::default());
             tokio::spawn(Server::http(listener).run(stack, pending()));
             let mut heads = Vec::new();
             for _ in 0..TIMES {
@@ -709,7 +710,7 @@ async fn an_answer_is_whole_only_where_the_service_has_said_so() {
         let name = if acceptor.is_some() { "TLS" } else { "TCP" };
         for says in [Says::All, Says::Half, Says::UntilTheEnd, Says::UntilTheReset] {
             let url = hangs_up(says, acceptor.clone()).await;
-            let stack = forward(&url, Timeouts::default());
+            let stack = forward(&url, ForwardTimeouts::default());
             for _ in 0..TIMES {
                 let request = Request::post("/svc/x").body(whole(body.clone())).unwrap();
                 let response = timeout(PATIENCE, stack.clone().oneshot(request)).await;

@@ -1,26 +1,26 @@
-//! Bodies: of answers, and of requests on their way.
+//! The body of a response.
 
 use std::{
+    error::Error as StdError,
     fmt,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use hyper::body::Incoming;
 use pin_project_lite::pin_project;
-use tokio::time::Instant;
+use tower::BoxError;
 
 use super::pool::PooledConnection;
 
 pin_project! {
-    /// The body of an answer: streamed from the service, or our own.
+    /// The body of a response: streamed from a service, held in memory, or [any other
+    /// body](ResponseBody::new).
+    ///
+    /// The default is empty, as the layers of `tower-http` need it.
     #[derive(Debug)]
     pub struct ResponseBody {
         #[pin]
@@ -32,13 +32,14 @@ pin_project! {
     #[project = KindProj]
     #[derive(Debug)]
     enum Kind {
-        // The connection goes back when the body has ended, and is closed with it before.
+        // The connection is given back when the body has ended. Dropped before that, it is closed.
         Upstream { #[pin] body: Incoming, connection: Option<Box<dyn Connection>> },
-        Own { #[pin] body: Full<Bytes> },
+        Full { #[pin] body: Full<Bytes> },
+        Boxed { #[pin] body: UnsyncBoxBody<Bytes, BoxError> },
     }
 }
 
-/// The connection that a body comes on.
+/// The connection that a body arrives on, whatever the type of the request's body.
 trait Connection: fmt::Debug + Send {
     fn poll_frame(
         &mut self,
@@ -55,7 +56,7 @@ impl<B: Send> Connection for PooledConnection<B> {
         body: Pin<&mut Incoming>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        self.upstream.poll_frame(body, cx)
+        self.poll_frame(body, cx)
     }
 
     fn give_back(self: Box<Self>) {
@@ -64,7 +65,29 @@ impl<B: Send> Connection for PooledConnection<B> {
 }
 
 impl ResponseBody {
-    /// The body of an answer that comes on a connection.
+    /// Wraps any body, in a box. Use it to bring a response whose body a layer has replaced (say
+    /// `TraceLayer`) back to this type.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http_body_util::{BodyExt, Empty};
+    /// use tower_passticket::proxy::ResponseBody;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let body = ResponseBody::new(Empty::<Bytes>::new());
+    /// assert_eq!(body.collect().await?.to_bytes(), "");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn new<B>(body: B) -> Self
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        Self { kind: Kind::Boxed { body: body.map_err(Into::into).boxed_unsync() } }
+    }
+
+    /// The body of a response that arrives on `connection`.
     pub(super) fn upstream<B: Send + 'static>(
         body: Incoming,
         connection: Box<PooledConnection<B>>,
@@ -79,9 +102,15 @@ impl ResponseBody {
     }
 }
 
+impl Default for ResponseBody {
+    fn default() -> Self {
+        Full::default().into()
+    }
+}
+
 impl From<Full<Bytes>> for ResponseBody {
     fn from(body: Full<Bytes>) -> Self {
-        Self { kind: Kind::Own { body } }
+        Self { kind: Kind::Full { body } }
     }
 }
 
@@ -93,12 +122,12 @@ impl From<Bytes> for ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.project().kind.project() {
             KindProj::Upstream { mut body, connection } => {
                 let frame = ready!(match connection {
@@ -113,128 +142,60 @@ impl Body for ResponseBody {
                 if has_ended && let Some(connection) = connection.take() {
                     connection.give_back();
                 }
-                Poll::Ready(frame)
+                Poll::Ready(
+                    frame.map(|frame| {
+                        frame.map_err(|error| BodyError(BodyErrorKind::Upstream(error)))
+                    }),
+                )
             }
-            KindProj::Own { body } => body.poll_frame(cx).map_err(|never| match never {}),
+            KindProj::Full { body } => body.poll_frame(cx).map_err(|never| match never {}),
+            KindProj::Boxed { body } => {
+                body.poll_frame(cx).map_err(|error| BodyError(BodyErrorKind::Boxed(error)))
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Upstream { body, .. } => body.is_end_stream(),
-            Kind::Own { body } => body.is_end_stream(),
+            Kind::Full { body } => body.is_end_stream(),
+            Kind::Boxed { body } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Upstream { body, .. } => body.size_hint(),
-            Kind::Own { body } => body.size_hint(),
+            Kind::Full { body } => body.size_hint(),
+            Kind::Boxed { body } => body.size_hint(),
         }
     }
 }
 
-/// How the body of a request gets on: a long upload is not a service that does not answer, and a
-/// client that breaks off is not a service that does.
-#[derive(Clone, Debug)]
-pub(super) struct Progress {
-    start: Instant,
-    /// Without a body nothing gets on.
-    shared: Option<Arc<Shared>>,
+/// Why a [`ResponseBody`] ended early. [`source`](StdError::source) has the cause.
+#[derive(Debug)]
+pub struct BodyError(BodyErrorKind);
+
+#[derive(Debug)]
+enum BodyErrorKind {
+    Upstream(hyper::Error),
+    Boxed(BoxError),
 }
 
-#[derive(Debug, Default)]
-struct Shared {
-    /// The last piece, in milliseconds from the start on.
-    last: AtomicU64,
-    ended: AtomicBool,
-    broken_off: AtomicBool,
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.0 {
+            BodyErrorKind::Upstream(_) => "the service did not send the whole response",
+            BodyErrorKind::Boxed(_) => "the body of the response failed",
+        })
+    }
 }
 
-impl Progress {
-    /// Of a request that starts now.
-    pub(super) fn of<B: Body>(body: &B) -> Self {
-        let is_empty = body.is_end_stream() || body.size_hint().exact() == Some(0);
-        let shared = (!is_empty).then(Arc::default);
-        Self { start: Instant::now(), shared }
-    }
-
-    /// `timeout` after the last piece that was sent.
-    pub(super) fn deadline(&self, timeout: Duration) -> Instant {
-        let last = self.shared.as_ref().map_or(0, |shared| shared.last.load(Ordering::Relaxed));
-        self.start + Duration::from_millis(last) + timeout
-    }
-
-    fn made<T, E>(&self, piece: Option<&Result<T, E>>, is_last: bool) {
-        let Some(shared) = &self.shared else { return };
-        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        shared.last.store(millis, Ordering::Relaxed);
-        if is_last {
-            shared.ended.store(true, Ordering::Relaxed);
+impl StdError for BodyError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.0 {
+            BodyErrorKind::Upstream(error) => Some(error),
+            BodyErrorKind::Boxed(error) => Some(&**error),
         }
-        if let Some(Err(_)) = piece {
-            shared.broken_off.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether nothing more of the request is to come.
-    pub(super) fn has_ended(&self) -> bool {
-        self.shared.as_ref().is_none_or(|shared| shared.ended.load(Ordering::Relaxed))
-    }
-
-    pub(super) fn is_broken_off(&self) -> bool {
-        self.shared.as_ref().is_some_and(|shared| shared.broken_off.load(Ordering::Relaxed))
-    }
-}
-
-pin_project! {
-    /// A request body that notes its progress.
-    #[derive(Debug)]
-    pub struct RequestBody<B> {
-        #[pin]
-        inner: B,
-        // Known from the beginning.
-        has_length: bool,
-        progress: Progress,
-    }
-}
-
-impl<B: Body> RequestBody<B> {
-    pub(super) fn new(inner: B, progress: Progress) -> Self {
-        let has_length = inner.size_hint().exact().is_some();
-        Self { inner, has_length, progress }
-    }
-}
-
-impl<B: Body> Body for RequestBody<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let mut this = self.project();
-        let frame = ready!(this.inner.as_mut().poll_frame(cx));
-        let is_last = match &frame {
-            None => true,
-            // Who has all that was announced asks no more, though nobody has said that it is the end.
-            Some(Ok(frame)) => {
-                frame.is_trailers()
-                    || this.inner.is_end_stream()
-                    || *this.has_length && this.inner.size_hint().exact() == Some(0)
-            }
-            Some(Err(_)) => false,
-        };
-        this.progress.made(frame.as_ref(), is_last);
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }

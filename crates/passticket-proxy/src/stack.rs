@@ -20,7 +20,7 @@ use tower_passticket::{
         SanitizeLayer, ScopeLayer,
     },
     passticket::LocalGenerator,
-    proxy::{Forward, Gateway, ResponseBody, Timeouts},
+    proxy::{Forward, ForwardTimeouts, Gateway, ResponseBody},
     revocation::{DurableStore, OpenError},
     saf::PermittedGenerator,
     tls::{ServerTls, TlsError, https_connector},
@@ -167,7 +167,7 @@ pub(crate) fn gateway(
         Some(custom) => PassTicketLayer::with_custom_headers(generator, custom),
     };
     let tickets = tickets.with_audit(audit.clone());
-    let timeouts = Timeouts { response: config.timeouts.response, ..Timeouts::default() };
+    let timeouts = ForwardTimeouts::default().with_response(config.timeouts.response);
 
     let routed = ServiceBuilder::new()
         // First, so that nothing behind it sees what a client may not write.

@@ -1,9 +1,8 @@
-//! One connection to a service, driven by the task that waits for what it brings.
+//! One HTTP/1.1 connection to a service, polled by the task that waits for its response.
 //!
-//! hyper makes of a connection a future for a task of its own. With one, each request wakes the task
-//! of the connection, and that the task of the request, twice over, and both are polled through
-//! (`benches/choices.md` has the cost). Here who waits for an answer, or for more of it, polls the
-//! connection, and nobody else has to be woken.
+//! hyper makes each connection a future for a task of its own. Then each request wakes the connection's
+//! task, and that task wakes the request's, twice per request (`benches/choices.md` has the cost).
+//! Here the reader of a response polls the connection, and no other task has to be woken.
 
 use std::{
     fmt,
@@ -14,7 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll, Wake, Waker, ready},
     time::Duration,
 };
 
@@ -33,90 +32,91 @@ use tokio::{
     runtime::Handle,
     time::{Instant, Sleep, sleep, sleep_until},
 };
+use tower::BoxError;
 
-use super::{BoxError, read_after_reset::ReadAfterReset};
-use crate::coalesce::{CoalesceWrites, Writing};
+use super::read_after_reset::ReadAfterReset;
+use crate::coalesce::{CoalesceWrites, WriteProgress};
 
-/// What became of a request. One that was not sent at all comes back.
-pub(in crate::proxy) type Sent<B> = Result<Response<Incoming>, TrySendError<Request<B>>>;
+/// What became of a request. A request of which nothing was sent comes back in the error.
+pub(in crate::proxy) type SendResult<B> = Result<Response<Incoming>, TrySendError<Request<B>>>;
 
-/// A request on its way, to be polled by [`UpstreamConnection::poll_sent`].
-pub(in crate::proxy) type Sending<B> = Pin<Box<dyn Future<Output = Sent<B>> + Send>>;
+/// A request in flight, to be polled by [`UpstreamConnection::poll_response`].
+pub(in crate::proxy) type Sending<B> = Pin<Box<dyn Future<Output = SendResult<B>> + Send>>;
 
-/// A connection, and the timer of its exchanges. It carries one exchange at a time.
-pub(in crate::proxy) struct UpstreamConnection<B> {
+/// A connection and its response timer. It carries one exchange at a time.
+pub(super) struct UpstreamConnection<B> {
     sender: SendRequest<B>,
     driver: Driver,
     signal: Arc<Signal>,
-    /// The signal, as the connection calls it. It is always polled with this one: not everything in
-    /// it would hear of another at once.
+    /// The signal, as a waker. The connection is always polled with this one, because some parts
+    /// of it keep the first waker that they see.
     waker: Waker,
-    /// To hyper, a connection that has only to write is one that can carry the next request.
-    writing: Arc<Writing>,
-    /// Its own one: who polls it later may have another, or none.
+    /// hyper says of a connection that only has bytes left to write that it can carry the next request.
+    writes: Arc<WriteProgress>,
+    /// The runtime of the connection. A later reader may be in another one, or in none.
     runtime: Handle,
-    /// See [`given_up`].
-    patience: Duration,
-    /// For who waits for an answer. It is not set for each exchange anew, which would cost more than
-    /// to look, when it goes off, whether the time of the present one is up.
-    pub(in crate::proxy) timer: Pin<Box<Sleep>>,
+    /// See [`stalled`].
+    max_stall: Duration,
+    /// Response timer. It is reused: when it fires, we compare the current deadline and re-arm. To
+    /// reset it for each exchange would cost more.
+    timer: Pin<Box<Sleep>>,
 }
 
 /// Who polls the connection.
 enum Driver {
-    /// Who waits for what it brings.
-    User(Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>),
+    /// The reader of the response.
+    Reader(Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>),
     /// A task of its own.
     Task,
-    /// Nobody any more.
-    Over,
+    /// Nobody: the connection has ended.
+    Ended,
 }
 
 impl<B> UpstreamConnection<B>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    /// Speaks HTTP/1.1 over `io`. The timer goes off at `deadline`. Once nobody waits for an answer, the
-    /// service may take nothing of what waits for it for `patience`, or up to twice as long.
-    pub(in crate::proxy) async fn over<I>(
+    /// Speaks HTTP/1.1 over `io`. The timer fires at `deadline`. Once nobody reads the response, the
+    /// connection is closed if the service accepts no bytes for `max_stall` to 2 × `max_stall`.
+    pub(super) async fn handshake<I>(
         io: I,
         deadline: Instant,
-        patience: Duration,
+        max_stall: Duration,
     ) -> hyper::Result<Self>
     where
         I: Read + Write + Unpin + Send + 'static,
     {
-        let writing = Arc::<Writing>::default();
+        let writes = Arc::<WriteProgress>::default();
         let signal = Arc::<Signal>::default();
-        let of_user = signal.clone();
-        let io = ReadAfterReset::new(io, move || !of_user.is_let_go.load(Ordering::Relaxed));
+        let shared = signal.clone();
+        let io = ReadAfterReset::new(io, move || !shared.is_released.load(Ordering::Relaxed));
         let (sender, connection) =
-            http1::handshake(CoalesceWrites::telling(io, writing.clone())).await?;
+            http1::handshake(CoalesceWrites::with_progress(io, writes.clone())).await?;
         let timer = Box::pin(sleep_until(deadline));
-        let driver = Driver::User(Box::pin(connection));
+        let driver = Driver::Reader(Box::pin(connection));
         let waker = Waker::from(signal.clone());
         let runtime = Handle::current();
-        Ok(Self { sender, driver, signal, waker, writing, runtime, patience, timer })
+        Ok(Self { sender, driver, signal, waker, writes, runtime, max_stall, timer })
     }
 
     /// Begins an exchange.
-    pub(in crate::proxy) fn send(&mut self, request: Request<B>) -> Sending<B> {
+    pub(super) fn send(&mut self, request: Request<B>) -> Sending<B> {
         Box::pin(self.sender.try_send_request(request))
     }
 }
 
 impl<B> UpstreamConnection<B> {
-    /// Waits for the head of the answer.
-    pub(in crate::proxy) fn poll_sent(
+    /// Waits for the head of the response.
+    pub(super) fn poll_response(
         &mut self,
         sending: &mut Sending<B>,
         cx: &mut Context<'_>,
-    ) -> Poll<Sent<B>> {
+    ) -> Poll<SendResult<B>> {
         self.poll(cx, |cx| sending.as_mut().poll(cx))
     }
 
-    /// Waits for more of the answer.
-    pub(in crate::proxy) fn poll_frame(
+    /// Waits for the next frame of the response's body.
+    pub(super) fn poll_frame(
         &mut self,
         mut body: Pin<&mut Incoming>,
         cx: &mut Context<'_>,
@@ -124,30 +124,48 @@ impl<B> UpstreamConnection<B> {
         self.poll(cx, |cx| body.as_mut().poll_frame(cx))
     }
 
-    /// Polls `wanted`, and the connection as far as that needs it to be ready.
+    /// Waits until the current time is past `deadline`, which may move while we wait.
+    pub(super) fn poll_deadline(
+        &mut self,
+        cx: &mut Context<'_>,
+        deadline: impl Fn() -> Instant,
+    ) -> Poll<()> {
+        loop {
+            // The timer may still be set to the deadline of an earlier exchange.
+            ready!(self.timer.as_mut().poll(cx));
+            let deadline = deadline();
+            if deadline <= Instant::now() {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(deadline);
+        }
+    }
+
+    /// Polls `wanted`, and the connection if `wanted` is not ready without that.
     fn poll<T>(
         &mut self,
         cx: &mut Context<'_>,
         mut wanted: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        let Driver::User(connection) = &mut self.driver else { return wanted(cx) };
+        let Driver::Reader(connection) = &mut self.driver else { return wanted(cx) };
         let signal = &self.signal;
-        let unheard = &mut Context::from_waker(Waker::noop());
-        if let ready @ Poll::Ready(_) = signal.poll_quietly(|| wanted(unheard)) {
+        let no_waker = &mut Context::from_waker(Waker::noop());
+        if let ready @ Poll::Ready(_) = signal.poll_without_waking(|| wanted(no_waker)) {
             return ready;
         }
         signal.is_raised.store(false, Ordering::Relaxed);
-        signal.user.register(cx.waker());
+        signal.reader.register(cx.waker());
         if let Poll::Ready(result) = connection.as_mut().poll(&mut Context::from_waker(&self.waker))
         {
-            told(result);
-            self.driver = Driver::Over;
+            log_end(result);
+            self.driver = Driver::Ended;
             return wanted(cx);
         }
-        // With its waker: tokio makes who has done much wait although there is something.
-        let polled = signal.poll_quietly(|| wanted(cx));
+        // With the reader's waker: tokio's cooperative budget may return `Pending` although data is
+        // there, and then wakes this waker.
+        let polled = signal.poll_without_waking(|| wanted(cx));
         if polled.is_pending() {
-            signal.user.register(cx.waker());
+            signal.reader.register(cx.waker());
             if signal.is_raised.load(Ordering::Relaxed) {
                 cx.waker().wake_by_ref();
             }
@@ -155,44 +173,44 @@ impl<B> UpstreamConnection<B> {
         polled
     }
 
-    /// Goes on with the request whether or not somebody waits for the answer: who reads of it only
-    /// when the request is through would wait for ever.
-    pub(in crate::proxy) fn spawn_driver(&mut self) {
-        if let Driver::User(mut connection) = mem::replace(&mut self.driver, Driver::Task) {
+    /// Moves the connection into a task of its own. The request is then sent even if nobody reads the
+    /// response: a client that reads only after it has sent everything would otherwise wait for ever.
+    pub(super) fn spawn_driver(&mut self) {
+        if let Driver::Reader(mut connection) = mem::replace(&mut self.driver, Driver::Task) {
             let (signal, waker) = (self.signal.clone(), self.waker.clone());
-            let (writing, patience) = (self.writing.clone(), self.patience);
+            let (writes, max_stall) = (self.writes.clone(), self.max_stall);
             self.runtime.spawn(async move {
-                let mut given_up = pin!(given_up(&signal, &writing, patience));
+                let mut stalled = pin!(stalled(&signal, &writes, max_stall));
                 poll_fn(|cx| {
-                    signal.user.register(cx.waker());
+                    signal.reader.register(cx.waker());
                     let of_connection = &mut Context::from_waker(&waker);
-                    // Twice: that it was let go it sees only once all is written, and then nothing
-                    // calls any more.
+                    // Twice: the connection notices that its sender was dropped only after it has
+                    // written everything, and nothing wakes it after that.
                     for _ in 0..2 {
                         if let Poll::Ready(result) = connection.as_mut().poll(of_connection) {
-                            told(result);
+                            log_end(result);
                             return Poll::Ready(());
                         }
                     }
-                    given_up.as_mut().poll(cx)
+                    stalled.as_mut().poll(cx)
                 })
                 .await;
             });
         }
     }
 
-    /// What it can do next. It calls nobody until the next exchange.
-    pub(in crate::proxy) fn state(&mut self) -> ConnectionState {
-        let Driver::User(connection) = &mut self.driver else { return ConnectionState::Closed };
-        let can_send = || self.sender.is_ready() && !self.writing.is_stuck();
+    /// What the connection can do next. Until the next exchange it wakes nobody.
+    pub(super) fn state(&mut self) -> ConnectionState {
+        let Driver::Reader(connection) = &mut self.driver else { return ConnectionState::Closed };
+        let can_send = || self.sender.is_ready() && !self.writes.is_blocked();
         let is_raised = self.signal.is_raised.swap(false, Ordering::Relaxed);
         if can_send() && !is_raised {
             return ConnectionState::Ready;
         }
         match connection.as_mut().poll(&mut Context::from_waker(&self.waker)) {
             Poll::Ready(result) => {
-                told(result);
-                self.driver = Driver::Over;
+                log_end(result);
+                self.driver = Driver::Ended;
                 ConnectionState::Closed
             }
             Poll::Pending if can_send() => ConnectionState::Ready,
@@ -200,66 +218,66 @@ impl<B> UpstreamConnection<B> {
         }
     }
 
-    /// Whether the service has not taken all of what there was of a request.
-    pub(in crate::proxy) fn is_stuck(&self) -> bool {
-        self.writing.is_stuck()
+    /// Whether bytes of a request wait until the service accepts them.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.writes.is_blocked()
     }
 }
 
 /// What a connection can do after an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::proxy) enum ConnectionState {
-    /// It can carry the next.
+pub(super) enum ConnectionState {
+    /// Carry the next request.
     Ready,
-    /// The service has answered before it had all of the request.
+    /// Send the rest of the request, which the service answered before it had read all of it.
     Busy,
-    /// Nothing more.
+    /// Nothing: it has ended, or a task of its own has it.
     Closed,
 }
 
-/// Waits until nobody waits for an answer, and the service takes nothing of what waits for it, for
-/// `patience` or up to twice as long. What it does not take fills what all requests of a client share
+/// Ready once nobody reads the response and the service accepts no bytes for `max_stall` to
+/// 2 × `max_stall`. Those bytes fill the flow-control window that all requests of a client share
 /// (RFC 9113 §5.2.1).
-async fn given_up(signal: &Signal, writing: &Writing, patience: Duration) {
+async fn stalled(signal: &Signal, writes: &WriteProgress, max_stall: Duration) {
     let mut before = None;
     loop {
-        sleep(patience).await;
-        let is_waiting = signal.is_let_go.load(Ordering::Relaxed) && writing.is_stuck();
-        let taken = is_waiting.then(|| writing.taken());
-        if taken.is_some() && taken == before {
-            tracing::debug!("a service takes nothing more of a request; its connection is closed");
+        sleep(max_stall).await;
+        let is_waiting = signal.is_released.load(Ordering::Relaxed) && writes.is_blocked();
+        let completed = is_waiting.then(|| writes.completed());
+        if completed.is_some() && completed == before {
+            tracing::debug!("connection to a service closed: it accepts no more of the request");
             return;
         }
-        before = taken;
+        before = completed;
     }
 }
 
 impl<B> Drop for UpstreamConnection<B> {
     fn drop(&mut self) {
-        self.signal.is_let_go.store(true, Ordering::Relaxed);
-        // A task that drives it may be waiting for what nobody reads any more.
+        self.signal.is_released.store(true, Ordering::Relaxed);
+        // The task that drives the connection may wait for bytes that nobody will read.
         self.signal.wake_by_ref();
     }
 }
 
-/// What a connection calls when it can go on.
+/// The waker of a connection.
 #[derive(Default)]
 struct Signal {
-    /// Who waits for what it brings.
-    user: AtomicWaker,
-    /// Whether it has called since it was polled.
+    /// Who polls the connection: the reader of the response, or the task that drives it.
+    reader: AtomicWaker,
+    /// Whether the connection was woken since it was last polled.
     is_raised: AtomicBool,
-    /// Whether nobody has the connection any more but the task that drives it.
-    is_let_go: AtomicBool,
+    /// Whether only the driving task still has the connection.
+    is_released: AtomicBool,
 }
 
 impl Signal {
-    /// Polls what the connection has brought. To take it may call the connection, which is polled
-    /// whenever there is nothing yet: of that nobody needs to hear.
-    fn poll_quietly<T>(&self, brought: impl FnOnce() -> Poll<T>) -> Poll<T> {
-        self.user.take();
+    /// Polls `received` for data that the connection has read. Taking the data may wake the connection;
+    /// the reader need not be woken for that, because it polls the connection whenever no data is left.
+    fn poll_without_waking<T>(&self, received: impl FnOnce() -> Poll<T>) -> Poll<T> {
+        self.reader.take();
         let was_raised = self.is_raised.load(Ordering::Relaxed);
-        let polled = brought();
+        let polled = received();
         if polled.is_ready() {
             self.is_raised.store(was_raised, Ordering::Relaxed);
         }
@@ -273,15 +291,15 @@ impl Wake for Signal {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Before the user is looked for: either they are there, or they look here when they are.
+        // First the flag, then the reader: a reader that registers after `wake` sees the flag.
         self.is_raised.store(true, Ordering::Relaxed);
-        self.user.wake();
+        self.reader.wake();
     }
 }
 
-fn told(result: hyper::Result<()>) {
+fn log_end(result: hyper::Result<()>) {
     if let Err(error) = result {
-        tracing::debug!(%error, "a connection to a service broke off");
+        tracing::debug!(%error, "connection to a service failed");
     }
 }
 
