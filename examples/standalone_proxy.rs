@@ -24,7 +24,7 @@ use tower_passticket::{
     proxy::{Forward, ForwardTimeouts, Gateway, ResponseBody},
     revocation::RevocationIndex,
     saf::{AccessLevel, FileSaf, PermittedGenerator, Profile, ProfileName},
-    tls::{Server, Verification, https_connector},
+    tls::{Connector, Server, Verification},
     token::{Rs256Verifier, ServiceId, SigningKey, TokenIssuer, Validity},
 };
 
@@ -107,7 +107,7 @@ where
     let authenticator = Authenticator::new(verifier)
         .personal_access_tokens(revocations)
         .client_certificates(CommonNameMapper);
-    let connector = https_connector(Verification::Disabled, b"", Duration::from_secs(10))?;
+    let connector = Connector::builder().with_verification(Verification::Disabled).build()?;
 
     let routed = ServiceBuilder::new()
         // First: what only a gateway may write must be gone before anybody reads it, and so must

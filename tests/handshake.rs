@@ -246,7 +246,7 @@ async fn who_is_refused_while_it_still_sends_is_told() {
 async fn who_speaks_no_tls_is_told_and_keeps_no_place() {
     let authority = Authority::new("CA");
     let (server, address) = authority.server().await;
-    let server = server.max_connections(1);
+    let server = server.with_max_connections(1);
     tokio::spawn(server.run(tower::service_fn(whoami), pending()));
     let (_stays, answer) = ask_without_tls(address).await;
     assert!(is_fatal_alert(&answer), "{answer:?}");
@@ -260,7 +260,7 @@ async fn the_end_does_not_wait_for_who_was_refused() {
     let authority = Authority::new("CA");
     let (server, address) = authority.server().await;
     // Less than a client that was refused would be given.
-    let server = server.drain_timeout(Duration::from_millis(500));
+    let server = server.with_drain_timeout(Duration::from_millis(500));
     let (end, ending) = oneshot::channel::<()>();
     let run = server.run(tower::service_fn(whoami), async move { ending.await.unwrap() });
     let running = tokio::spawn(run);

@@ -19,7 +19,6 @@ use http::{HeaderMap, Method, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::connect::Connect;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::json;
 use tokio::{
@@ -36,9 +35,11 @@ use tower_passticket::{
         ZssCertificates, ZssIdentities,
     },
     passticket::UserId,
-    remote::{Address, CachePolicy, Client, Limits, NoToken, RemoteError, UserToken},
+    remote::{
+        Address, CachePolicy, Client, ClientLimits, Connect, NoToken, RemoteError, UserToken,
+    },
     saf::{Access, AccessLevel, EndpointSaf, SafError, SafProvider},
-    tls::{Server, ServerTls, Verification, https_connector},
+    tls::{Connector, Server, ServerTls},
 };
 
 /// How long anything may take on a slow and busy machine.
@@ -250,12 +251,16 @@ async fn peer(how: How) -> (Peer, String) {
     (peer, ca)
 }
 
-fn limits(deadline: Duration) -> Limits {
-    Limits { deadline, ..Limits::default() }
+fn limits(deadline: Duration) -> ClientLimits {
+    ClientLimits::default().with_deadline(deadline)
 }
 
-fn client(ca: &str, limits: Limits) -> Client<impl Connect + Clone + Send + Sync + 'static> {
-    let connector = https_connector(Verification::Strict, ca.as_bytes(), PATIENCE).unwrap();
+fn client(ca: &str, limits: ClientLimits) -> Client<impl Connect> {
+    let connector = Connector::builder()
+        .with_authorities(ca.as_bytes())
+        .with_connect_timeout(PATIENCE)
+        .build()
+        .unwrap();
     Client::new(connector, limits)
 }
 
@@ -318,7 +323,7 @@ const PROVIDERS: [&str; 3] = ["SAF", "certificates", "identities"];
 /// Asks one of them what should be answered with yes, without anything remembered.
 async fn ask<C>(provider: &str, client: Client<C>, base: &str) -> Outcome
 where
-    C: Connect + Clone + Send + Sync + 'static,
+    C: Connect,
 {
     let url = |path| Address::parse(&format!("{base}{path}")).unwrap();
     let asking = user("ZWESVUSR");
@@ -510,7 +515,7 @@ async fn fifty_at_once_are_one_call() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_so_many_calls_run_at_once() {
     let (peer, ca) = peer(How::WhenLet).await;
-    let limits = Limits { max_concurrent: NonZeroUsize::new(4).unwrap(), ..limits(PATIENCE) };
+    let limits = limits(PATIENCE).with_max_concurrent(NonZeroUsize::new(4).unwrap());
     let saf = EndpointSaf::new(client(&ca, limits), peer.url("/saf-auth"), tokens);
     let mut checks = JoinSet::new();
     for i in 0..30 {
@@ -531,7 +536,7 @@ async fn only_so_many_calls_run_at_once() {
 async fn who_would_wait_too_long_fails_and_leaves_its_place() {
     let (peer, ca) = peer(How::WhenLet).await;
     let one = NonZeroUsize::MIN;
-    let limits = Limits { max_concurrent: one, waiting: 1, ..limits(PATIENCE) };
+    let limits = limits(PATIENCE).with_max_concurrent(one).with_max_waiting(1);
     let client = client(&ca, limits);
     let request = || {
         let url = peer.url("/x").to_string();
@@ -555,7 +560,7 @@ async fn who_would_wait_too_long_fails_and_leaves_its_place() {
 #[tokio::test]
 async fn the_deadline_counts_from_the_question() {
     let (peer, ca) = peer(How::WhenLet).await;
-    let limits = Limits { max_concurrent: NonZeroUsize::MIN, ..limits(SHORT) };
+    let limits = limits(SHORT).with_max_concurrent(NonZeroUsize::MIN);
     let saf = EndpointSaf::new(client(&ca, limits), peer.url("/saf-auth"), tokens);
     let mut checks = JoinSet::new();
     for i in 0..20 {
@@ -604,7 +609,7 @@ async fn a_peer_that_comes_back_is_asked_again() {
     let line = line(peer.port).await;
     let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
     let address = Address::parse(&format!("https://localhost:{}/saf-auth", line.port)).unwrap();
-    let memory = CachePolicy { found: Duration::from_secs(30), ..CachePolicy::default() };
+    let memory = CachePolicy::default().with_found(Duration::from_secs(30));
     let saf = EndpointSaf::new(client(&ca, limits(PATIENCE)), address, tokens)
         .remembering(memory, clock.clone());
     let check = async || saf.check(&user("USER"), "ZOWE", RESOURCE, AccessLevel::Read).await;

@@ -28,7 +28,7 @@ use tower_passticket::{
     layer::{Route, RouteLayer, Routes, SanitizeLayer, Scheme, Upstream},
     passticket::Applid,
     proxy::{Forward, ForwardTimeouts, ResponseBody},
-    tls::{Drained, Server, ServerTls, Verification, https_connector},
+    tls::{Connector, Drained, Server, ServerTls, Verification},
     token::ServiceId,
 };
 
@@ -74,7 +74,12 @@ fn forward(
 {
     let service = ServiceId::new("svc").unwrap();
     let route = Route::new(service, "", Upstream::parse(url).unwrap(), scheme).unwrap();
-    let connector = https_connector(verification, authorities.as_bytes(), PATIENCE).unwrap();
+    let connector = Connector::builder()
+        .with_verification(verification)
+        .with_authorities(authorities.as_bytes())
+        .with_connect_timeout(PATIENCE)
+        .build()
+        .unwrap();
     ServiceBuilder::new()
         .layer(RouteLayer::new(Routes::new([route]).unwrap()))
         .service(Forward::new(connector, ForwardTimeouts::default().with_response(response)))
@@ -85,7 +90,11 @@ async fn gateway(address: SocketAddr, timeouts: ForwardTimeouts) -> SocketAddr {
     let (listener, at) = listener().await;
     let upstream = Upstream::parse(&format!("http://{address}")).unwrap();
     let route = Route::new(ServiceId::new("svc").unwrap(), "", upstream, Scheme::Bypass).unwrap();
-    let connector = https_connector(Verification::Disabled, b"", PATIENCE).unwrap();
+    let connector = Connector::builder()
+        .with_verification(Verification::Disabled)
+        .with_connect_timeout(PATIENCE)
+        .build()
+        .unwrap();
     let stack = ServiceBuilder::new()
         .layer(SanitizeLayer::new())
         .layer(RouteLayer::new(Routes::new([route]).unwrap()))
@@ -349,7 +358,8 @@ async fn what_is_cut_off_is_dropped_when_the_server_has_ended() {
                 }
             }
         });
-        let server = Server::https(listener, tls.clone()).drain_timeout(Duration::from_millis(50));
+        let server =
+            Server::https(listener, tls.clone()).with_drain_timeout(Duration::from_millis(50));
         let server = server.run(service, async {
             let _ = ended.await;
         });
@@ -389,8 +399,8 @@ async fn a_connection_that_asks_for_nothing_is_ended() {
             Some(tls) => Server::https(listener, tls),
         };
         let server = server
-            .handshake_timeout(Duration::from_millis(300))
-            .header_timeout(Duration::from_millis(300));
+            .with_handshake_timeout(Duration::from_millis(300))
+            .with_header_timeout(Duration::from_millis(300));
         tokio::spawn(server.run(tower::service_fn(hello), std::future::pending()));
         let mut stream = TcpStream::connect(address).await.unwrap();
         let mut rest = Vec::new();
@@ -479,7 +489,11 @@ async fn a_connection_that_nobody_uses_is_closed() {
     let (address, counted) = closes_after(1000).await;
     let upstream = Upstream::parse(&format!("http://{address}")).unwrap();
     let route = Route::new(ServiceId::new("svc").unwrap(), "", upstream, Scheme::Bypass).unwrap();
-    let connector = https_connector(Verification::Disabled, b"", PATIENCE).unwrap();
+    let connector = Connector::builder()
+        .with_verification(Verification::Disabled)
+        .with_connect_timeout(PATIENCE)
+        .build()
+        .unwrap();
     let idle = Duration::from_millis(300);
     let mut stack = ServiceBuilder::new()
         .layer(RouteLayer::new(Routes::new([route]).unwrap()))

@@ -45,7 +45,7 @@ use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_passticket::{
     layer::{Route, RouteLayer, Routes, Scheme, Upstream},
     proxy::{Forward, ForwardTimeouts, ResponseBody},
-    tls::{Server, ServerTls, Verification, https_connector},
+    tls::{Connector, Server, ServerTls, Verification},
     token::ServiceId,
 };
 
@@ -75,7 +75,11 @@ where
 {
     let service = ServiceId::new("svc").unwrap();
     let route = Route::new(service, "", Upstream::parse(url).unwrap(), Scheme::Bypass).unwrap();
-    let connector = https_connector(Verification::Disabled, b"", PATIENCE).unwrap();
+    let connector = Connector::builder()
+        .with_verification(Verification::Disabled)
+        .with_connect_timeout(PATIENCE)
+        .build()
+        .unwrap();
     ServiceBuilder::new()
         .layer(RouteLayer::new(Routes::new([route]).unwrap()))
         .service(Forward::new(connector, timeouts))

@@ -8,14 +8,15 @@ use http::{
     header::{ACCEPT, CONTENT_TYPE},
 };
 use http_body_util::Full;
-use hyper_util::client::legacy::connect::Connect;
 use serde::{Deserialize, Serialize};
 
 use super::{DistributedIdentity, DistributedMapper, IdentityMapper, MapError, PeerCertificate};
 use crate::{
     clock::Clock,
     passticket::UserId,
-    remote::{Address, CachePolicy, Client, RemoteError, Reply, SingleFlightCache, TokenSource},
+    remote::{
+        Address, CachePolicy, Client, Connect, RemoteError, Reply, SingleFlightCache, TokenSource,
+    },
 };
 
 /// The longest certificate that R_usermap takes, in bytes (demand §1.3).

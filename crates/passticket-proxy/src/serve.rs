@@ -11,7 +11,6 @@ use tokio::{
 use tower_passticket::{
     clock::{Clock, SystemClock},
     revocation::{DurableStore, RevocationStore},
-    tls::Drained,
 };
 
 use crate::{
@@ -69,12 +68,12 @@ pub(crate) async fn run(
     if let Some(audit) = stores.audit {
         audit.close();
     }
-    match drained? {
-        Drained::Completely => {
+    match drained?.cut_off() {
+        0 => {
             tracing::info!("ended; every request was answered");
             Ok(())
         }
-        Drained::CutOff { connections } => Err(Exit::runtime(format!(
+        connections => Err(Exit::runtime(format!(
             "ended with {connections} connections cut off after {} s",
             config.timeouts.drain.as_secs()
         ))),

@@ -7,8 +7,6 @@ use http::{
     header::{AUTHORIZATION, COOKIE},
 };
 use hyper::body::Incoming;
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::connect::HttpConnector;
 use passticket_proxy::config::{Config, Encryption};
 use tower::ServiceBuilder;
 use tower_http::sensitive_headers::SetSensitiveRequestHeaders;
@@ -23,7 +21,7 @@ use tower_passticket::{
     proxy::{Forward, ForwardTimeouts, Gateway, ResponseBody},
     revocation::{DurableStore, OpenError},
     saf::PermittedGenerator,
-    tls::{ServerTls, TlsError, https_connector},
+    tls::{Connector, ServerTls, TlsError},
     token::{Rs256Verifier, TokenIssuer},
 };
 use tower_service::Service;
@@ -46,7 +44,7 @@ pub(crate) enum PartsError {
 pub(crate) struct Parts {
     /// None where somebody before the gateway encrypts.
     pub(crate) tls: Option<ServerTls>,
-    connector: HttpsConnector<HttpConnector>,
+    connector: Connector,
     login: FileLogin,
 }
 
@@ -58,7 +56,12 @@ pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
     };
     Ok(Parts {
         tls,
-        connector: https_connector(config.verify, &config.tls.authorities, connect)?,
+        connector: Connector::builder()
+            .with_verification(config.verify)
+            .with_authorities(&config.tls.authorities)
+            .with_connect_timeout(connect)
+            .with_signature_cache()
+            .build()?,
         login: FileLogin::new(config.users.iter().cloned())?,
     })
 }
@@ -68,7 +71,12 @@ pub(crate) fn server_tls(config: &Config) -> Result<ServerTls, PartsError> {
     let files = &config.tls;
     let authorities = (!files.authorities.is_empty()).then_some(files.authorities.as_slice());
     let authorities = authorities.filter(|_| config.client_certificates);
-    Ok(ServerTls::from_pem(&files.certificate, &files.key, authorities)?)
+    let tls = ServerTls::builder(&files.certificate, &files.key).with_signature_cache();
+    let tls = match authorities {
+        None => tls,
+        Some(authorities) => tls.with_client_authorities(authorities),
+    };
+    Ok(tls.build()?)
 }
 
 /// What outlives the process.

@@ -60,9 +60,9 @@ where
                     None => Server::http(listener),
                 };
                 let server = server
-                    .handshake_timeout(timeouts.handshake)
-                    .drain_timeout(timeouts.drain)
-                    .max_connections(connections);
+                    .with_handshake_timeout(timeouts.handshake)
+                    .with_drain_timeout(timeouts.drain)
+                    .with_max_connections(connections);
                 // An error says that nobody is left to tell us.
                 let shutdown = async { drop(ending.wait_for(|ending| *ending).await) };
                 Ok(server.run(service, shutdown).await)
@@ -92,9 +92,7 @@ where
     }
     let mut cut_off = 0;
     for one in drained {
-        if let Drained::CutOff { connections } = one.map_err(Exit::runtime)? {
-            cut_off += connections;
-        }
+        cut_off += one.map_err(Exit::runtime)?.cut_off();
     }
     Ok(match cut_off {
         0 => Drained::Completely,

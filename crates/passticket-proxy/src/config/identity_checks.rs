@@ -166,7 +166,7 @@ fn check_verification(
         Verification::NonStrict => {
             "whoever has a certificate of certificateAuthorities and answers"
         }
-        Verification::Disabled => "whoever answers",
+        _ => "whoever answers",
     };
     let mut tokens = Vec::new();
     if zowe.saf_endpoint.is_some() {
