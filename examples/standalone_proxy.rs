@@ -7,7 +7,7 @@
 
 #![allow(clippy::print_stdout, reason = "it prints what to try")]
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc};
 
 use bytes::Bytes;
 use http::{Request, Response};

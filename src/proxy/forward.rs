@@ -34,7 +34,7 @@ use tower_service::Service;
 
 use super::{
     exchange::{Exchange, ExchangeError, Host, Pool},
-    forwarded::Known,
+    forwarded::{PeerValue, Southbound, set_forwarded},
     pool::ConnectionPool,
     request_body::{Progress, RequestBody},
     response_body::ResponseBody,
@@ -100,10 +100,17 @@ use crate::{
 pub struct Forward<C, B> {
     pool: Arc<Pool<C, B>>,
     response_timeout: Duration,
-    /// The connections of the route of the last request, which the next one mostly has, too. They are
-    /// found without the lock that all threads share.
-    last: Option<(Arc<Route>, Arc<Host<B>>)>,
-    known: Known,
+    last: Option<LastRoute<B>>,
+    peer: PeerValue,
+}
+
+/// The route of the last request, which the next one mostly has, too. Its connections are found
+/// without the lock that all threads share.
+struct LastRoute<B> {
+    route: Arc<Route>,
+    host: Arc<Host<B>>,
+    /// `X-Forwarded-Prefix`.
+    prefix: Option<HeaderValue>,
 }
 
 impl<C, B> Forward<C, B> {
@@ -113,7 +120,7 @@ impl<C, B> Forward<C, B> {
             pool: Arc::new(ConnectionPool::new(connector, timeouts)),
             response_timeout: timeouts.response(),
             last: None,
-            known: Known::default(),
+            peer: PeerValue::default(),
         }
     }
 }
@@ -124,7 +131,7 @@ impl<C, B> Clone for Forward<C, B> {
             pool: self.pool.clone(),
             response_timeout: self.response_timeout,
             last: None,
-            known: Known::default(),
+            peer: PeerValue::default(),
         }
     }
 }
@@ -149,15 +156,16 @@ where
         route: &Arc<Route>,
         progress: &Progress,
     ) -> Result<Exchange<C, B>, http::Error> {
-        let host = match &self.last {
-            Some((last, host)) if Arc::ptr_eq(last, route) => host.clone(),
-            _ => {
-                let host = self.pool.host(route.upstream())?;
-                self.last = Some((route.clone(), host.clone()));
-                host
+        let last = match &mut self.last {
+            Some(last) if Arc::ptr_eq(&last.route, route) => last,
+            last => {
+                let (route, host) = (route.clone(), self.pool.host(route.upstream())?);
+                let prefix = HeaderValue::from_str(route.prefix()).ok();
+                last.insert(LastRoute { route, host, prefix })
             }
         };
-        let request = southbound(request, route, progress, &mut self.known, host.host())?;
+        let request = southbound(request, last, progress, &mut self.peer)?;
+        let host = last.host.clone();
         Ok(Exchange::begin(&self.pool, host, request, self.response_timeout, progress))
     }
 }
@@ -209,10 +217,9 @@ fn route_of(extensions: &Extensions) -> Result<Arc<Route>, Rejection> {
 /// The request as the service gets it.
 fn southbound<B: Body>(
     request: Request<B>,
-    route: &Route,
+    LastRoute { route, host, prefix }: &LastRoute<B>,
     progress: &Progress,
-    known: &mut Known,
-    host: &HeaderValue,
+    peer: &mut PeerValue,
 ) -> Result<Request<RequestBody<B>>, http::Error> {
     let (mut head, body) = request.into_parts();
     strip_hop_by_hop(&mut head.headers);
@@ -224,7 +231,8 @@ fn southbound<B: Body>(
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let connection = head.extensions.get::<ConnectionInfo>();
-    known.set(&mut head.headers, &head.uri, host, route.prefix(), connection);
+    let service = Southbound { host: host.host(), prefix: prefix.as_ref() };
+    set_forwarded(&mut head.headers, &head.uri, service, connection, peer);
     let path = PathAndQuery::from_maybe_shared(Bytes::from(route.southbound_path(&head.uri)))?;
     head.uri = Uri::from(path);
     head.version = Version::HTTP_11;
