@@ -66,7 +66,7 @@ use tower_passticket::{
         RouteLayer, Routes, SanitizeLayer, Scheme, ScopeLayer, Upstream,
     },
     passticket::{Algorithm, Applid, KeyProfiles, LocalGenerator, Replay, UserId},
-    proxy::{Forward, Timeouts},
+    proxy::{Forward, ForwardTimeouts},
     revocation::RevocationIndex,
     token::{Rs256Verifier, Scopes, ServiceId, SigningKey, TokenIssuer, Validity, VerifiedToken},
 };
@@ -329,7 +329,7 @@ fn forward() -> Work {
         tokio::spawn(service(far));
         Ok::<_, Infallible>(TokioIo::new(near))
     });
-    let mut forward = Forward::new(connect, Timeouts::default());
+    let mut forward = Forward::new(connect, ForwardTimeouts::default());
     let request = request("/open/api/v1/x", "x-nothing", "1");
     let request = behind(RouteLayer::new(World::new().routes), request);
     let mut requests = vec![request; 2 * ROUNDS];

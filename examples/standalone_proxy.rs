@@ -7,7 +7,7 @@
 
 #![allow(clippy::print_stdout, reason = "it prints what to try")]
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -21,10 +21,10 @@ use tower_passticket::{
         SanitizeLayer, Scheme, ScopeLayer, Upstream,
     },
     passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, Replay, UserId},
-    proxy::{Forward, Gateway, ResponseBody, Timeouts},
+    proxy::{Forward, ForwardTimeouts, Gateway, ResponseBody},
     revocation::RevocationIndex,
     saf::{AccessLevel, FileSaf, PermittedGenerator, Profile, ProfileName},
-    tls::{Server, Verification, https_connector},
+    tls::{Connector, Server, Verification},
     token::{Rs256Verifier, ServiceId, SigningKey, TokenIssuer, Validity},
 };
 
@@ -107,7 +107,7 @@ where
     let authenticator = Authenticator::new(verifier)
         .personal_access_tokens(revocations)
         .client_certificates(CommonNameMapper);
-    let connector = https_connector(Verification::Disabled, b"", Duration::from_secs(10))?;
+    let connector = Connector::builder().with_verification(Verification::Disabled).build()?;
 
     let routed = ServiceBuilder::new()
         // First: what only a gateway may write must be gone before anybody reads it, and so must
@@ -123,7 +123,7 @@ where
         // Last: a ticket is good for ten minutes, and the nearer it is made the better.
         .layer(PassTicketLayer::new(tickets))
         // Sends nothing that the layer above has not prepared.
-        .service(Forward::new(connector, Timeouts::default()));
+        .service(Forward::new(connector, ForwardTimeouts::default()));
     Ok(Gateway::new(api, routed))
 }
 

@@ -1,7 +1,7 @@
-//! Small writes in one piece.
+//! Joins small writes.
 //!
-//! hyper hands over the head of a message and its body as two pieces. For the kernel a list of pieces
-//! costs more than one piece does (`benches/choices.md`), so what is small is put together first.
+//! hyper hands over the head of a message and its body as two slices. A vectored write costs the kernel
+//! more than a plain one (`benches/choices.md`), so small slices are copied into one buffer first.
 
 use std::{
     cell::RefCell,
@@ -16,54 +16,55 @@ use std::{
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-/// What is larger is cheaper to leave where it is.
-const SMALL: usize = 4096;
+/// Slices of more bytes than this in sum are cheaper to write without a copy.
+const MAX_COPY: usize = 4096;
 
-/// Writes to `T`.
+/// Joins small writes to `T`.
 #[derive(Debug)]
 pub(crate) struct CoalesceWrites<T> {
     io: T,
-    writing: Option<Arc<Writing>>,
+    progress: Option<Arc<WriteProgress>>,
 }
 
-/// How writing gets on: hyper does not say.
+/// How writing proceeds. hyper does not tell.
 #[derive(Debug, Default)]
-pub(crate) struct Writing {
-    is_stuck: AtomicBool,
-    taken: AtomicU64,
+pub(crate) struct WriteProgress {
+    is_blocked: AtomicBool,
+    completed: AtomicU64,
 }
 
 #[cfg(feature = "proxy")]
-impl Writing {
-    /// Whether something waits until the peer takes it.
-    pub(crate) fn is_stuck(&self) -> bool {
-        self.is_stuck.load(Ordering::Relaxed)
+impl WriteProgress {
+    /// Whether bytes wait until the peer accepts them.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.is_blocked.load(Ordering::Relaxed)
     }
 
-    /// Another number whenever something was taken.
-    pub(crate) fn taken(&self) -> u64 {
-        self.taken.load(Ordering::Relaxed)
+    /// The number of completed writes. It changes whenever the peer has accepted bytes.
+    pub(crate) fn completed(&self) -> u64 {
+        self.completed.load(Ordering::Relaxed)
     }
 }
 
 impl<T> CoalesceWrites<T> {
     #[cfg(feature = "tls")]
     pub(crate) fn new(io: T) -> Self {
-        Self { io, writing: None }
+        Self { io, progress: None }
     }
 
-    /// Tells in `writing` how it gets on.
+    /// Records in `progress` how writing proceeds.
     #[cfg(feature = "proxy")]
-    pub(crate) fn telling(io: T, writing: Arc<Writing>) -> Self {
-        Self { io, writing: Some(writing) }
+    pub(crate) fn with_progress(io: T, progress: Arc<WriteProgress>) -> Self {
+        Self { io, progress: Some(progress) }
     }
 
-    fn tell<R>(&self, written: Poll<R>) -> Poll<R> {
-        if let Some(Writing { is_stuck, taken }) = self.writing.as_deref() {
-            is_stuck.store(written.is_pending(), Ordering::Relaxed);
+    fn record<R>(&self, written: Poll<R>) -> Poll<R> {
+        if let Some(WriteProgress { is_blocked, completed }) = self.progress.as_deref() {
+            is_blocked.store(written.is_pending(), Ordering::Relaxed);
             if written.is_ready() {
-                // Nobody else counts.
-                taken.store(taken.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+                // Only this connection writes the counter, so it needs no read-modify-write.
+                let count = completed.load(Ordering::Relaxed);
+                completed.store(count.wrapping_add(1), Ordering::Relaxed);
             }
         }
         written
@@ -71,17 +72,17 @@ impl<T> CoalesceWrites<T> {
 }
 
 thread_local! {
-    /// Where pieces are put together, for each write anew.
-    static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// Where slices are joined. Its allocation is reused by the next write.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Puts all of `pieces` into `room`, unless they are too large.
-fn gather(pieces: &[IoSlice<'_>], room: &mut Vec<u8>) -> bool {
-    room.clear();
-    pieces.iter().all(|piece| {
-        let fits = piece.len() <= SMALL - room.len();
+/// Copies all `slices` into `buffer`, unless they are too large in sum.
+fn coalesce(slices: &[IoSlice<'_>], buffer: &mut Vec<u8>) -> bool {
+    buffer.clear();
+    slices.iter().all(|slice| {
+        let fits = slice.len() <= MAX_COPY - buffer.len();
         if fits {
-            room.extend_from_slice(piece);
+            buffer.extend_from_slice(slice);
         }
         fits
     })
@@ -94,25 +95,25 @@ impl<T: Write + Unpin> Write for CoalesceWrites<T> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
-        self.tell(written)
+        self.record(written)
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        pieces: &[IoSlice<'_>],
+        slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if let [piece] = pieces {
-            return self.poll_write(cx, piece);
+        if let [slice] = slices {
+            return self.poll_write(cx, slice);
         }
-        let mut room = ROOM.take();
-        let written = if gather(pieces, &mut room) {
-            self.poll_write(cx, &room)
+        let mut buffer = BUFFER.take();
+        let written = if coalesce(slices, &mut buffer) {
+            self.poll_write(cx, &buffer)
         } else {
-            let written = Pin::new(&mut self.io).poll_write_vectored(cx, pieces);
-            self.tell(written)
+            let written = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+            self.record(written)
         };
-        ROOM.set(room);
+        BUFFER.set(buffer);
         written
     }
 
@@ -122,12 +123,12 @@ impl<T: Write + Unpin> Write for CoalesceWrites<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.io).poll_flush(cx);
-        self.tell(flushed)
+        self.record(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shut_down = Pin::new(&mut self.io).poll_shutdown(cx);
-        self.tell(shut_down)
+        self.record(shut_down)
     }
 }
 
@@ -135,9 +136,9 @@ impl<T: Read + Unpin> Read for CoalesceWrites<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        room: ReadBufCursor<'_>,
+        buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, room)
+        Pin::new(&mut self.io).poll_read(cx, buffer)
     }
 }
 
@@ -146,24 +147,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn small_pieces_become_one_and_large_ones_stay() {
-        let large = vec![b'x'; SMALL];
-        let small = &large[..SMALL - 4];
+    fn small_slices_are_joined_and_large_ones_are_not() {
+        let large = vec![b'x'; MAX_COPY];
+        let small = &large[..MAX_COPY - 4];
         let cases: [(&[&[u8]], Option<usize>); 7] = [
             (&[], Some(0)),
             (&[b"head"], Some(4)),
-            (&[&large, b""], Some(SMALL)),
-            (&[b"head", small], Some(SMALL)),
+            (&[&large, b""], Some(MAX_COPY)),
+            (&[b"head", small], Some(MAX_COPY)),
             (&[b"head", small, b"x"], None),
             (&[b"head", &large], None),
             (&[&large, &large], None),
         ];
-        for (pieces, want) in cases {
-            let slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-            let mut room = b"left over".to_vec();
-            let got = gather(&slices, &mut room).then_some(&room[..]);
+        for (parts, want) in cases {
+            let slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+            let mut buffer = b"left over".to_vec();
+            let got = coalesce(&slices, &mut buffer).then_some(&buffer[..]);
             assert_eq!(got.map(<[u8]>::len), want);
-            assert!(got.is_none_or(|got| *got == *pieces.concat()));
+            assert!(got.is_none_or(|got| *got == *parts.concat()));
         }
     }
 }

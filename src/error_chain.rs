@@ -1,8 +1,8 @@
-//! An error with its sources, on one line: for the log, where the last source mostly says what was
-//! in the way.
+//! An error and its sources on one line, for the log. The last source is often the actual cause.
 
 use std::{error::Error, fmt};
 
+/// Displays `error: source: source of the source`.
 pub(crate) struct ErrorChain<'a>(pub(crate) &'a (dyn Error + 'static));
 
 impl fmt::Display for ErrorChain<'_> {

@@ -62,8 +62,16 @@ pub mod saf;
 pub mod tls;
 pub mod token;
 
+/// Its bodies and I/O traits stand in signatures of this crate.
+#[cfg(any(feature = "proxy", feature = "remote", feature = "tls"))]
+#[doc(no_inline)]
+pub use hyper;
 #[doc(inline)]
 pub use passticket::{self, clock};
+/// For TLS configurations of your own: this is the version that this crate takes.
+#[cfg(feature = "tls")]
+#[doc(no_inline)]
+pub use rustls;
 
 /// Compiles the code of README.md.
 #[cfg(doctest)]

@@ -1,4 +1,4 @@
-//! TLS towards the clients: whose certificate is believed, and what a handshake leaves behind.
+//! TLS with clients: which certificates are accepted, alerts, session resumption, and the signature cache.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -42,6 +42,15 @@ use tower_passticket::{
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Whether the listener caches signatures of certificates.
+#[derive(Clone, Copy, Debug)]
+enum SignatureCache {
+    Off,
+    On,
+}
+
+const BOTH: [SignatureCache; 2] = [SignatureCache::Off, SignatureCache::On];
+
 struct Authority {
     pem: String,
     issuer: Issuer<'static, KeyPair>,
@@ -70,21 +79,25 @@ impl Authority {
         params.signed_by(key, &self.issuer).unwrap().pem()
     }
 
-    /// A server, and where it is.
-    async fn server(&self) -> (Server, SocketAddr) {
+    /// A server, and its address.
+    async fn server(&self, cache: SignatureCache) -> (Server, SocketAddr) {
         let key = KeyPair::generate().unwrap();
         let chain = self.certify(&key, |_| {});
-        let authorities = Some(self.pem.as_bytes());
-        let tls =
-            ServerTls::from_pem(chain.as_bytes(), key.serialize_pem().as_bytes(), authorities);
+        let key = key.serialize_pem();
+        let tls = ServerTls::builder(chain.as_bytes(), key.as_bytes())
+            .with_client_authorities(self.pem.as_bytes());
+        let tls = match cache {
+            SignatureCache::Off => tls.build(),
+            SignatureCache::On => tls.with_signature_cache().build(),
+        };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         (Server::https(listener, tls.unwrap()), address)
     }
 
-    /// A server that says who has come.
-    async fn serve(&self) -> SocketAddr {
-        let (server, address) = self.server().await;
+    /// A server that answers with the common name of the client.
+    async fn serve(&self, cache: SignatureCache) -> SocketAddr {
+        let (server, address) = self.server(cache).await;
         tokio::spawn(server.run(tower::service_fn(whoami), pending()));
         address
     }
@@ -112,7 +125,7 @@ async fn whoami(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
     Ok(Response::new(Full::from(name.to_owned())))
 }
 
-/// A certificate, whether the key is its own or not.
+/// A client certificate with any key, its own or another.
 #[derive(Debug)]
 struct Shown(Arc<CertifiedKey>);
 
@@ -151,9 +164,9 @@ async fn ask(stream: &mut TlsStream<TcpStream>) -> io::Result<String> {
     Ok(body.to_owned())
 }
 
-/// What the server says to a client that it does not believe.
+/// The alert that the server sends to a client that it refuses.
 async fn alert(connector: &TlsConnector, address: SocketAddr) -> AlertDescription {
-    // In TLS 1.3 the client is through before the server has looked.
+    // In TLS 1.3 the client's handshake is complete before the server has verified the certificate.
     let refused = match connect(connector, address).await {
         Ok(mut stream) => ask(&mut stream).await.unwrap_err(),
         Err(refused) => refused,
@@ -169,11 +182,17 @@ fn alert_in(refused: &io::Error) -> AlertDescription {
     }
 }
 
-/// That a signature was valid before changes nothing for those who come after.
+/// Handshakes with a valid certificate before change nothing, with or without the signature cache.
 #[tokio::test]
-async fn who_does_not_verify_is_told_and_refused() {
+async fn an_invalid_client_certificate_is_refused_with_an_alert() {
+    for cache in BOTH {
+        refuses_invalid_certificates(cache).await;
+    }
+}
+
+async fn refuses_invalid_certificates(cache: SignatureCache) {
     let [authority, namesake, stranger] = ["CA", "CA", "another"].map(Authority::new);
-    let address = authority.serve().await;
+    let address = authority.serve(cache).await;
     let [own, another] = [(); 2].map(|()| KeyPair::generate().unwrap());
     let certificate = authority.certify(&own, |_| {});
     let [forged, foreign] = [namesake, stranger].map(|other| other.certify(&own, |_| {}));
@@ -208,12 +227,12 @@ async fn who_does_not_verify_is_told_and_refused() {
     }
 }
 
-/// In TLS 1.3 the request is on its way before the server has looked at the certificate. A reset
-/// would make sending the rest of it fail, and nobody would read the alert.
+/// In TLS 1.3 the request is on its way before the server has verified the certificate. A reset would make the
+/// client's next write fail before it has read the alert.
 #[tokio::test]
-async fn who_is_refused_while_it_still_sends_is_told() {
+async fn a_client_that_is_refused_while_sending_reads_the_alert() {
     let [authority, stranger] = ["CA", "another"].map(Authority::new);
-    let address = authority.serve().await;
+    let address = authority.serve(SignatureCache::Off).await;
     let key = KeyPair::generate().unwrap();
     let foreign = stranger.certify(&key, |_| {});
     let expired = authority.certify(&key, |params| {
@@ -228,7 +247,7 @@ async fn who_is_refused_while_it_still_sends_is_told() {
             let asked = async {
                 stream.write_all(b"POST / HTTP/1.0\r\nContent-Length: 40960\r\n\r\n").await?;
                 stream.write_all(&[b' '; 20 * 1024]).await?;
-                // Once the server has looked.
+                // Once the server has verified the certificate.
                 stream.get_ref().0.readable().await?;
                 for _ in 0..20 {
                     stream.write_all(&[b' '; 1024]).await?;
@@ -241,12 +260,12 @@ async fn who_is_refused_while_it_still_sends_is_told() {
     }
 }
 
-/// It gets an alert, and the others its place, whether it goes or not.
+/// The client gets an alert, and its connection is free for others, whether it closes or not.
 #[tokio::test]
-async fn who_speaks_no_tls_is_told_and_keeps_no_place() {
+async fn a_client_without_tls_gets_an_alert_and_occupies_no_connection() {
     let authority = Authority::new("CA");
-    let (server, address) = authority.server().await;
-    let server = server.max_connections(1);
+    let (server, address) = authority.server(SignatureCache::Off).await;
+    let server = server.with_max_connections(1);
     tokio::spawn(server.run(tower::service_fn(whoami), pending()));
     let (_stays, answer) = ask_without_tls(address).await;
     assert!(is_fatal_alert(&answer), "{answer:?}");
@@ -256,11 +275,11 @@ async fn who_speaks_no_tls_is_told_and_keeps_no_place() {
 }
 
 #[tokio::test]
-async fn the_end_does_not_wait_for_who_was_refused() {
+async fn shutdown_does_not_wait_for_refused_clients() {
     let authority = Authority::new("CA");
-    let (server, address) = authority.server().await;
-    // Less than a client that was refused would be given.
-    let server = server.drain_timeout(Duration::from_millis(500));
+    let (server, address) = authority.server(SignatureCache::Off).await;
+    // Less than the time that a refused client has to close.
+    let server = server.with_drain_timeout(Duration::from_millis(500));
     let (end, ending) = oneshot::channel::<()>();
     let run = server.run(tower::service_fn(whoami), async move { ending.await.unwrap() });
     let running = tokio::spawn(run);
@@ -271,7 +290,7 @@ async fn the_end_does_not_wait_for_who_was_refused() {
     assert_eq!(drained, Drained::Completely);
 }
 
-/// Plain HTTP, all that the server has to say to that, and the connection, still open.
+/// Sends plain HTTP. Returns everything that the server sends, and the connection, still open.
 async fn ask_without_tls(address: SocketAddr) -> (TcpStream, Vec<u8>) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
@@ -280,16 +299,22 @@ async fn ask_without_tls(address: SocketAddr) -> (TcpStream, Vec<u8>) {
     (stream, answer)
 }
 
-/// A record with an alert, and the level "fatal" (RFC 8446 §5.1, §6).
+/// A record with an alert of the level "fatal" (RFC 8446 §5.1, §6).
 fn is_fatal_alert(record: &[u8]) -> bool {
     matches!(record, [21, 3, _, 0, 2, 2, _])
 }
 
-/// Authorities are those of the listener, whatever another one of the process has verified.
+/// A listener trusts its own authorities only, whatever another listener of the process has verified and cached.
 #[tokio::test]
-async fn what_one_listener_believes_another_does_not() {
+async fn listeners_do_not_share_trust() {
+    for cache in BOTH {
+        trusts_its_own_authorities_only(cache).await;
+    }
+}
+
+async fn trusts_its_own_authorities_only(cache: SignatureCache) {
     let [authority, another] = ["CA", "another"].map(Authority::new);
-    let (address, of_another) = (authority.serve().await, another.serve().await);
+    let (address, of_another) = (authority.serve(cache).await, another.serve(cache).await);
     let key = KeyPair::generate().unwrap();
     let certificate = authority.certify(&key, |_| {});
     let show = |to: &Authority| to.connector(&TLS13, Some(Shown::new(&certificate, &key)));
@@ -298,11 +323,11 @@ async fn what_one_listener_believes_another_does_not() {
     assert_eq!(alert(&show(&another), of_another).await, AlertDescription::UnknownCA);
 }
 
-/// Each connection is given a ticket, with which the next one needs no full handshake.
+/// Each connection gets a session ticket, so that the next one needs no full handshake.
 #[tokio::test]
-async fn a_client_that_comes_back_resumes_its_session() {
+async fn a_returning_client_resumes_its_session() {
     let authority = Authority::new("CA");
-    let address = authority.serve().await;
+    let address = authority.serve(SignatureCache::Off).await;
     let key = KeyPair::generate().unwrap();
     let certificate = authority.certify(&key, |_| {});
     for version in [&TLS12, &TLS13] {

@@ -1,5 +1,4 @@
-//! The providers that ask other services, against a peer on TLS that answers rightly, late,
-//! wrongly, or not at all.
+//! The providers that call other services over TLS: correct, late, malformed and missing responses.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,7 +18,6 @@ use http::{HeaderMap, Method, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::connect::Connect;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::json;
 use tokio::{
@@ -36,43 +34,45 @@ use tower_passticket::{
         ZssCertificates, ZssIdentities,
     },
     passticket::UserId,
-    remote::{Address, CachePolicy, Client, Limits, NoToken, RemoteError, UserToken},
+    remote::{
+        Address, CachePolicy, Client, ClientLimits, Connect, NoToken, RemoteError, UserToken,
+    },
     saf::{Access, AccessLevel, EndpointSaf, SafError, SafProvider},
-    tls::{Server, ServerTls, Verification, https_connector},
+    tls::{Connector, Server, ServerTls},
 };
 
-/// How long anything may take on a slow and busy machine.
+/// Time limit on a slow and busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A deadline that passes.
 const SHORT: Duration = Duration::from_millis(300);
 
-/// Beyond the short deadline, and not for ever.
+/// Longer than any deadline here.
 const LATE: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum How {
-    Rightly,
+    Correct,
     Late,
     Status(u16),
-    /// The right document under this status.
-    RightlyWith(u16),
+    /// The correct document with this status.
+    CorrectWith(u16),
     NotJson,
     WrongTypes,
     Huge,
     HalfABody,
     Redirect,
-    /// When it may: one permit for each answer.
-    WhenLet,
+    /// Waits for one permit per response.
+    WhenPermitted,
 }
 
-/// The service that is asked.
+/// The service that providers call.
 #[derive(Clone)]
 struct Peer {
     how: Arc<Mutex<How>>,
     seen: Arc<Mutex<Vec<Seen>>>,
     busy: Arc<Mutex<Busy>>,
-    let_through: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     port: u16,
 }
 
@@ -114,45 +114,45 @@ impl Peer {
         let (head, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let path = head.uri.path().to_owned();
-        let right = document(&path, &head.headers, &body);
+        let correct = document(&path, &head.headers, &body);
         let seen = Seen { method: head.method, path, headers: head.headers, body };
         self.seen.lock().unwrap().push(seen);
         let how = *self.how.lock().unwrap();
         let mut response = Response::builder();
         let body = match how {
-            How::Rightly => right,
+            How::Correct => correct,
             How::Late => {
                 sleep(LATE).await;
-                right
+                correct
             }
             How::Status(status) => {
                 response = response.status(status);
                 "<html>Sorry</html>".to_owned()
             }
-            How::RightlyWith(status) => {
+            How::CorrectWith(status) => {
                 response = response.status(status);
-                right
+                correct
             }
             How::NotJson => "<html>Welcome</html>".to_owned(),
-            How::WrongTypes => right.replace("true", "\"true\"").replace(":0", ":\"0\""),
-            How::Huge => format!("{right}{}", " ".repeat(100 * 1024)),
+            How::WrongTypes => correct.replace("true", "\"true\"").replace(":0", ":\"0\""),
+            How::Huge => format!("{correct}{}", " ".repeat(100 * 1024)),
             How::HalfABody => {
-                let half = Bytes::from(right).slice(..20);
+                let half = Bytes::from(correct).slice(..20);
                 return Ok(response.body(BoxBody::new(Half(Some(half)))).unwrap());
             }
             How::Redirect => {
                 response = response.status(307).header("location", self.url("/other").to_string());
-                right
+                correct
             }
-            How::WhenLet => {
+            How::WhenPermitted => {
                 {
                     let mut busy = self.busy.lock().unwrap();
                     busy.now += 1;
                     busy.most = busy.most.max(busy.now);
                 }
-                self.let_through.acquire().await.unwrap().forget();
+                self.permits.acquire().await.unwrap().forget();
                 self.busy.lock().unwrap().now -= 1;
-                right
+                correct
             }
         };
         let body = Full::from(body).map_err(|never| match never {});
@@ -160,7 +160,8 @@ impl Peer {
     }
 }
 
-/// What is right: `USER` may, `OTHER` may not; the certificate and one address are `USER`'s.
+/// The correct document: `USER` is authorized, `OTHER` is not; the certificate and one identity are mapped to
+/// `USER`.
 fn document(path: &str, headers: &HeaderMap, body: &Bytes) -> String {
     let as_user = |user| headers["cookie"] == cookie(user);
     let mapped = |userid: &str| {
@@ -189,7 +190,7 @@ fn cookie(user: &str) -> String {
     format!("apimlAuthenticationToken=token-of-{user}")
 }
 
-/// A body that breaks off.
+/// A body that fails after its first half.
 struct Half(Option<Bytes>);
 
 impl Body for Half {
@@ -231,7 +232,7 @@ async fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// A peer that runs until the test ends, and the authority of its certificate.
+/// A peer that runs until the test ends, and the authority of its certificate as PEM.
 async fn peer(how: How) -> (Peer, String) {
     let (ca, tls) = pki();
     let (listener, address) = listener().await;
@@ -239,7 +240,7 @@ async fn peer(how: How) -> (Peer, String) {
         how: Arc::new(Mutex::new(how)),
         seen: Arc::default(),
         busy: Arc::default(),
-        let_through: Arc::new(Semaphore::new(0)),
+        permits: Arc::new(Semaphore::new(0)),
         port: address.port(),
     };
     let service = tower::service_fn({
@@ -250,12 +251,16 @@ async fn peer(how: How) -> (Peer, String) {
     (peer, ca)
 }
 
-fn limits(deadline: Duration) -> Limits {
-    Limits { deadline, ..Limits::default() }
+fn limits(deadline: Duration) -> ClientLimits {
+    ClientLimits::default().with_deadline(deadline)
 }
 
-fn client(ca: &str, limits: Limits) -> Client<impl Connect + Clone + Send + Sync + 'static> {
-    let connector = https_connector(Verification::Strict, ca.as_bytes(), PATIENCE).unwrap();
+fn client(ca: &str, limits: ClientLimits) -> Client<impl Connect> {
+    let connector = Connector::builder()
+        .with_authorities(ca.as_bytes())
+        .with_connect_timeout(PATIENCE)
+        .build()
+        .unwrap();
     Client::new(connector, limits)
 }
 
@@ -280,7 +285,7 @@ fn jane() -> DistributedIdentity {
 
 const RESOURCE: &str = "APIML.SERVICES";
 
-/// What came of a question to one of the three.
+/// The result of a call by one of the three providers.
 #[derive(Debug, PartialEq)]
 enum Outcome {
     Yes,
@@ -315,10 +320,10 @@ impl From<Result<UserId, MapError>> for Outcome {
 
 const PROVIDERS: [&str; 3] = ["SAF", "certificates", "identities"];
 
-/// Asks one of them what should be answered with yes, without anything remembered.
+/// Makes a call that should succeed, with an empty cache.
 async fn ask<C>(provider: &str, client: Client<C>, base: &str) -> Outcome
 where
-    C: Connect + Clone + Send + Sync + 'static,
+    C: Connect,
 {
     let url = |path| Address::parse(&format!("{base}{path}")).unwrap();
     let asking = user("ZWESVUSR");
@@ -338,22 +343,22 @@ where
                 .into(),
         }
     };
-    timeout(PATIENCE + SHORT, answer).await.expect("it ends")
+    timeout(PATIENCE + SHORT, answer).await.expect("the call ends")
 }
 
 #[tokio::test]
-async fn only_right_answers_count() {
+async fn only_correct_responses_grant_access() {
     use Outcome::{Failed, Unavailable, Yes};
     for (how, deadline, want) in [
-        (How::Rightly, PATIENCE, Yes),
-        (How::RightlyWith(201), PATIENCE, Yes),
+        (How::Correct, PATIENCE, Yes),
+        (How::CorrectWith(201), PATIENCE, Yes),
         (How::Late, SHORT, Unavailable),
         (How::Status(500), PATIENCE, Unavailable),
         (How::Status(503), PATIENCE, Unavailable),
-        (How::RightlyWith(500), PATIENCE, Unavailable),
+        (How::CorrectWith(500), PATIENCE, Unavailable),
         (How::Status(404), PATIENCE, Failed),
         (How::Status(401), PATIENCE, Failed),
-        (How::RightlyWith(403), PATIENCE, Failed),
+        (How::CorrectWith(403), PATIENCE, Failed),
         (How::NotJson, PATIENCE, Failed),
         (How::WrongTypes, PATIENCE, Failed),
         (How::Huge, PATIENCE, Failed),
@@ -367,16 +372,16 @@ async fn only_right_answers_count() {
             let base = format!("https://localhost:{}", peer.port);
             assert_eq!(ask(provider, client, &base).await, want, "{provider}, {how:?}");
             if deadline == PATIENCE {
-                assert_eq!(peer.calls(), before + 1, "{provider}, {how:?}: asked once");
+                assert_eq!(peer.calls(), before + 1, "{provider}, {how:?}: one call");
             }
         }
     }
 }
 
 #[tokio::test]
-async fn without_an_answer_nobody_is_let_in() {
+async fn without_a_response_access_is_refused() {
     let (mine, _) = pki();
-    // Accepts, and says nothing.
+    // Accepts and sends nothing.
     let (silent, silent_at) = listener().await;
     tokio::spawn(async move {
         let mut kept = Vec::new();
@@ -384,14 +389,14 @@ async fn without_an_answer_nobody_is_let_in() {
             kept.push(stream);
         }
     });
-    // Accepts, and hangs up.
+    // Accepts and closes.
     let (hangs_up, hangs_up_at) = listener().await;
     tokio::spawn(async move { while hangs_up.accept().await.is_ok() {} });
-    // Nobody listens.
+    // Does not listen.
     let (gone, gone_at) = listener().await;
     drop(gone);
-    // Somebody else.
-    let (stranger, _) = peer(How::Rightly).await;
+    // Has the certificate of another authority.
+    let (stranger, _) = peer(How::Correct).await;
     for (what, port, deadline) in [
         ("silent", silent_at.port(), SHORT),
         ("hangs up", hangs_up_at.port(), PATIENCE),
@@ -412,8 +417,8 @@ async fn without_an_answer_nobody_is_let_in() {
 }
 
 #[tokio::test]
-async fn questions_are_those_of_the_reference() {
-    let (peer, ca) = peer(How::Rightly).await;
+async fn calls_have_the_form_that_zss_expects() {
+    let (peer, ca) = peer(How::Correct).await;
     let client = client(&ca, limits(PATIENCE));
     let saf = EndpointSaf::new(client.clone(), peer.url("/saf-auth/"), tokens);
     let check = async |name, class, resource, level| {
@@ -428,7 +433,7 @@ async fn questions_are_those_of_the_reference() {
     assert_eq!(seen.headers["cookie"], cookie("USER"));
     assert_eq!(seen.body, "");
 
-    // The same question is not asked again; another user, level or resource is another one.
+    // The same check is cached; another user, level or resource is another check.
     assert_eq!(check("USER", "ZOWE", RESOURCE, AccessLevel::Read).await, Outcome::Yes);
     assert_eq!(peer.calls(), 1);
     assert_eq!(check("OTHER", "ZOWE", RESOURCE, AccessLevel::Read).await, Outcome::No);
@@ -436,7 +441,7 @@ async fn questions_are_those_of_the_reference() {
     assert_eq!(peer.last().path, "/saf-auth/A%2F..%C2%A7/ALTER");
     assert_eq!(peer.calls(), 3);
 
-    // What cannot be asked is not.
+    // Invalid resources are not sent.
     for resource in ["..", "", &"A".repeat(247)] {
         let failed = check("USER", "ZOWE", resource, AccessLevel::Read).await;
         assert_eq!(failed, Outcome::Failed, "{resource}");
@@ -490,15 +495,15 @@ async fn questions_are_those_of_the_reference() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fifty_at_once_are_one_call() {
-    let (peer, ca) = peer(How::WhenLet).await;
+async fn fifty_concurrent_checks_are_one_call() {
+    let (peer, ca) = peer(How::WhenPermitted).await;
     let saf = EndpointSaf::new(client(&ca, limits(PATIENCE)), peer.url("/saf-auth"), tokens);
     let mut checks = JoinSet::new();
     for _ in 0..50 {
         checks.spawn(saf.check(&user("USER"), "ZOWE", RESOURCE, AccessLevel::Read));
     }
     until(|| peer.calls() > 0).await;
-    peer.let_through.add_permits(50);
+    peer.permits.add_permits(50);
     let mut granted = 0;
     while let Some(answer) = checks.join_next().await {
         assert_eq!(answer.unwrap(), Ok(Access::Granted));
@@ -508,9 +513,9 @@ async fn fifty_at_once_are_one_call() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_so_many_calls_run_at_once() {
-    let (peer, ca) = peer(How::WhenLet).await;
-    let limits = Limits { max_concurrent: NonZeroUsize::new(4).unwrap(), ..limits(PATIENCE) };
+async fn concurrent_calls_are_limited() {
+    let (peer, ca) = peer(How::WhenPermitted).await;
+    let limits = limits(PATIENCE).with_max_concurrent(NonZeroUsize::new(4).unwrap());
     let saf = EndpointSaf::new(client(&ca, limits), peer.url("/saf-auth"), tokens);
     let mut checks = JoinSet::new();
     for i in 0..30 {
@@ -520,7 +525,7 @@ async fn only_so_many_calls_run_at_once() {
     until(|| peer.busy.lock().unwrap().now == 4).await;
     sleep(SHORT).await;
     assert_eq!(peer.calls(), 4, "the others wait");
-    peer.let_through.add_permits(30);
+    peer.permits.add_permits(30);
     while let Some(answer) = checks.join_next().await {
         assert_eq!(answer.unwrap(), Ok(Access::Granted));
     }
@@ -528,10 +533,10 @@ async fn only_so_many_calls_run_at_once() {
 }
 
 #[tokio::test]
-async fn who_would_wait_too_long_fails_and_leaves_its_place() {
-    let (peer, ca) = peer(How::WhenLet).await;
+async fn a_call_beyond_the_queue_fails_and_dropped_calls_free_their_places() {
+    let (peer, ca) = peer(How::WhenPermitted).await;
     let one = NonZeroUsize::MIN;
-    let limits = Limits { max_concurrent: one, waiting: 1, ..limits(PATIENCE) };
+    let limits = limits(PATIENCE).with_max_concurrent(one).with_max_waiting(1);
     let client = client(&ca, limits);
     let request = || {
         let url = peer.url("/x").to_string();
@@ -542,36 +547,36 @@ async fn who_would_wait_too_long_fails_and_leaves_its_place() {
         let mut second = tokio_test::task::spawn(client.call(request()));
         let mut third = tokio_test::task::spawn(client.call(request()));
         assert!(first.poll().is_pending() && second.poll().is_pending());
-        let Poll::Ready(third) = third.poll() else { panic!("there is no place for it") };
+        let Poll::Ready(third) = third.poll() else { panic!("the queue is full") };
         assert!(matches!(third, Err(RemoteError::Unavailable(_))), "{third:?}");
     }
-    // They have given up, and others are let in.
-    peer.answers(How::Rightly);
-    peer.let_through.add_permits(2);
+    // The dropped calls have freed their places.
+    peer.answers(How::Correct);
+    peer.permits.add_permits(2);
     assert_eq!(client.call(request()).await.unwrap().status(), 200);
 }
 
-/// Waits for the turn of others count, too.
+/// The deadline includes the wait for a turn.
 #[tokio::test]
-async fn the_deadline_counts_from_the_question() {
-    let (peer, ca) = peer(How::WhenLet).await;
-    let limits = Limits { max_concurrent: NonZeroUsize::MIN, ..limits(SHORT) };
+async fn the_deadline_counts_from_the_call() {
+    let (peer, ca) = peer(How::WhenPermitted).await;
+    let limits = limits(SHORT).with_max_concurrent(NonZeroUsize::MIN);
     let saf = EndpointSaf::new(client(&ca, limits), peer.url("/saf-auth"), tokens);
     let mut checks = JoinSet::new();
     for i in 0..20 {
         let resource = format!("RESOURCE.{i}");
         checks.spawn(saf.check(&user("USER"), "ZOWE", &resource, AccessLevel::Read));
     }
-    // One after the other it would be six seconds.
+    // One after the other they would take six seconds.
     let all = async {
         while let Some(answer) = checks.join_next().await {
             assert_eq!(answer.unwrap(), Err(SafError::Unavailable));
         }
     };
-    timeout(SHORT * 10, all).await.expect("all of them end");
+    timeout(SHORT * 10, all).await.expect("all calls end");
 }
 
-/// What the peer is reached through: can be cut.
+/// A proxy in front of the peer that can be cut.
 struct Line {
     port: u16,
     up: watch::Sender<bool>,
@@ -599,26 +604,26 @@ async fn line(to: u16) -> Line {
 }
 
 #[tokio::test]
-async fn a_peer_that_comes_back_is_asked_again() {
-    let (peer, ca) = peer(How::Rightly).await;
+async fn a_peer_that_works_again_is_called_again() {
+    let (peer, ca) = peer(How::Correct).await;
     let line = line(peer.port).await;
     let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
     let address = Address::parse(&format!("https://localhost:{}/saf-auth", line.port)).unwrap();
-    let memory = CachePolicy { found: Duration::from_secs(30), ..CachePolicy::default() };
+    let policy = CachePolicy::default().with_found(Duration::from_secs(30));
     let saf = EndpointSaf::new(client(&ca, limits(PATIENCE)), address, tokens)
-        .remembering(memory, clock.clone());
+        .remembering(policy, clock.clone());
     let check = async || saf.check(&user("USER"), "ZOWE", RESOURCE, AccessLevel::Read).await;
     assert_eq!(check().await, Ok(Access::Granted));
 
     line.up.send(false).unwrap();
     clock.advance(Duration::from_secs(29));
-    assert_eq!(check().await, Ok(Access::Granted), "remembered");
+    assert_eq!(check().await, Ok(Access::Granted), "cached");
     clock.advance(Duration::from_secs(1));
-    assert_eq!(check().await, Err(SafError::Unavailable), "and no longer");
+    assert_eq!(check().await, Err(SafError::Unavailable), "expired");
     let calls = peer.calls();
 
     line.up.send(true).unwrap();
-    assert_eq!(check().await, Err(SafError::Unavailable), "remembered for a second");
+    assert_eq!(check().await, Err(SafError::Unavailable), "the error is cached for a second");
     assert_eq!(peer.calls(), calls);
     clock.advance(Duration::from_secs(1));
     assert_eq!(check().await, Ok(Access::Granted));
@@ -626,8 +631,8 @@ async fn a_peer_that_comes_back_is_asked_again() {
 }
 
 #[tokio::test]
-async fn a_connection_that_was_closed_in_the_meantime_fails_no_call() {
-    let (peer, ca) = peer(How::Rightly).await;
+async fn a_pooled_connection_that_was_closed_fails_no_call() {
+    let (peer, ca) = peer(How::Correct).await;
     let line = line(peer.port).await;
     let address = Address::parse(&format!("https://localhost:{}/saf-auth", line.port)).unwrap();
     let saf = EndpointSaf::new(client(&ca, limits(PATIENCE)), address, tokens);
@@ -635,7 +640,7 @@ async fn a_connection_that_was_closed_in_the_meantime_fails_no_call() {
         let resource = format!("RESOURCE.{i}");
         let answer = saf.check(&user("USER"), "ZOWE", &resource, AccessLevel::Read).await;
         assert_eq!(answer, Ok(Access::Granted), "{i}");
-        // Connections that there are, are cut; new ones are let through.
+        // Cuts open connections; new ones work.
         line.up.send(true).unwrap();
         if i % 2 == 0 {
             tokio::task::yield_now().await;
@@ -649,5 +654,5 @@ async fn until(condition: impl Fn() -> bool) {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, wait).await.expect("it comes true");
+    timeout(PATIENCE, wait).await.expect("the condition holds in time");
 }

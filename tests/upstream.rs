@@ -1,4 +1,4 @@
-//! Towards the services: TLS as strict as it is set, time limits, a client that goes away.
+//! Forwarding to services: certificate verification, time limits, clients that disconnect, connection reuse.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -27,14 +27,14 @@ use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_passticket::{
     layer::{Route, RouteLayer, Routes, SanitizeLayer, Scheme, Upstream},
     passticket::Applid,
-    proxy::{Forward, ResponseBody, Timeouts},
-    tls::{Drained, Server, ServerTls, Verification, https_connector},
+    proxy::{Forward, ForwardTimeouts, ResponseBody},
+    tls::{Connector, Drained, Server, ServerTls, Verification},
     token::ServiceId,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// An authority, and a certificate for a name.
+/// An authority, and a listener with its certificate for a name.
 struct Pki {
     ca: String,
     tls: ServerTls,
@@ -63,7 +63,7 @@ async fn hello(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible
     Ok(Response::new(Full::from("hello")))
 }
 
-/// Routing and forwarding to `url`, nothing else.
+/// A stack that only routes and forwards to `url`.
 fn forward(
     url: &str,
     scheme: Scheme,
@@ -74,18 +74,27 @@ fn forward(
 {
     let service = ServiceId::new("svc").unwrap();
     let route = Route::new(service, "", Upstream::parse(url).unwrap(), scheme).unwrap();
-    let connector = https_connector(verification, authorities.as_bytes(), PATIENCE).unwrap();
+    let connector = Connector::builder()
+        .with_verification(verification)
+        .with_authorities(authorities.as_bytes())
+        .with_connect_timeout(PATIENCE)
+        .build()
+        .unwrap();
     ServiceBuilder::new()
         .layer(RouteLayer::new(Routes::new([route]).unwrap()))
-        .service(Forward::new(connector, Timeouts { response, ..Timeouts::default() }))
+        .service(Forward::new(connector, ForwardTimeouts::default().with_response(response)))
 }
 
-/// A gateway that does nothing but forward to a service at `address`, and where it listens.
-async fn gateway(address: SocketAddr, timeouts: Timeouts) -> SocketAddr {
+/// A gateway that only forwards to a service at `address`, and its own address.
+async fn gateway(address: SocketAddr, timeouts: ForwardTimeouts) -> SocketAddr {
     let (listener, at) = listener().await;
     let upstream = Upstream::parse(&format!("http://{address}")).unwrap();
     let route = Route::new(ServiceId::new("svc").unwrap(), "", upstream, Scheme::Bypass).unwrap();
-    let connector = https_connector(Verification::Disabled, b"", PATIENCE).unwrap();
+    let connector = Connector::builder()
+        .with_verification(Verification::Disabled)
+        .with_connect_timeout(PATIENCE)
+        .build()
+        .unwrap();
     let stack = ServiceBuilder::new()
         .layer(SanitizeLayer::new())
         .layer(RouteLayer::new(Routes::new([route]).unwrap()))
@@ -99,7 +108,7 @@ fn get() -> Request<Full<Bytes>> {
 }
 
 #[tokio::test]
-async fn certificates_of_services_are_verified_as_strictly_as_set() {
+async fn service_certificates_are_verified_as_configured() {
     let (mine, foreign) = (pki("localhost"), pki("localhost"));
     let misnamed = pki("elsewhere.example");
     let cases = [
@@ -124,20 +133,20 @@ async fn certificates_of_services_are_verified_as_strictly_as_set() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_takes_its_request_along() {
-    /// Tells when the service gives a request up.
-    struct GivenUp(Arc<Notify>);
-    impl Drop for GivenUp {
+async fn a_client_that_disconnects_cancels_the_request_to_the_service() {
+    /// Notifies when the service's request is dropped.
+    struct Cancelled(Arc<Notify>);
+    impl Drop for Cancelled {
         fn drop(&mut self) {
             self.0.notify_one();
         }
     }
-    let (arrived, given_up) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (arrived, cancelled) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (listener, address) = listener().await;
     let service = tower::service_fn({
-        let (arrived, given_up) = (arrived.clone(), given_up.clone());
+        let (arrived, cancelled) = (arrived.clone(), cancelled.clone());
         move |_: Request<Incoming>| {
-            let guard = GivenUp(given_up.clone());
+            let guard = Cancelled(cancelled.clone());
             arrived.notify_one();
             async move {
                 let _guard = guard;
@@ -147,24 +156,24 @@ async fn a_client_that_goes_away_takes_its_request_along() {
     });
     tokio::spawn(Server::http(listener).run(service, std::future::pending()));
 
-    let at = gateway(address, Timeouts::default()).await;
+    let at = gateway(address, ForwardTimeouts::default()).await;
 
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let request = tokio::spawn(client.get(format!("http://{at}/svc/x")).send());
     timeout(PATIENCE, arrived.notified()).await.expect("the service gets the request");
     request.abort();
-    timeout(PATIENCE, given_up.notified()).await.expect("the service is told");
+    timeout(PATIENCE, cancelled.notified()).await.expect("the request is cancelled");
 }
 
 #[tokio::test]
-async fn a_slow_upload_is_not_a_slow_service() {
+async fn a_slow_upload_does_not_time_out() {
     let (listener, address) = listener().await;
     tokio::spawn(Server::http(listener).run(tower::service_fn(count), std::future::pending()));
 
-    let limit = Timeouts { response: Duration::from_millis(600), ..Timeouts::default() };
+    let limit = ForwardTimeouts::default().with_response(Duration::from_millis(600));
     let at = gateway(address, limit).await;
 
-    // Three times the limit in all, but never that long without a piece.
+    // Three times the timeout in total, but never that long between two pieces.
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
     tokio::spawn(async move {
         for _ in 0..9 {
@@ -199,11 +208,11 @@ impl<T> futures_core::Stream for Pieces<T> {
 }
 
 #[tokio::test]
-async fn a_service_that_breaks_off_is_a_bad_gateway() {
+async fn a_service_that_closes_without_a_response_is_502() {
     let (listener, address) = listener().await;
     tokio::spawn(async move {
         loop {
-            // Accepts and hangs up.
+            // Accepts and closes.
             drop(listener.accept().await);
         }
     });
@@ -217,7 +226,7 @@ async fn a_service_that_breaks_off_is_a_bad_gateway() {
 }
 
 #[tokio::test]
-async fn what_no_layer_has_prepared_is_not_forwarded() {
+async fn a_request_that_is_not_ready_to_forward_is_500() {
     let (listener, address) = listener().await;
     tokio::spawn(Server::http(listener).run(tower::service_fn(hello), std::future::pending()));
     let scheme = Scheme::HttpBasicPassTicket { applid: Applid::new("ZOWEAPPL").unwrap() };
@@ -226,12 +235,12 @@ async fn what_no_layer_has_prepared_is_not_forwarded() {
     assert_eq!(stack.oneshot(get()).await.unwrap().status(), 500);
 }
 
-/// One request, as it stands, to a gateway in front of a service that echoes method, headers and
-/// body; gives the raw answer.
+/// Sends `request` byte for byte to a gateway in front of a service that echoes method, headers and body.
+/// Returns the raw response.
 async fn raw(request: &str) -> String {
     let (listener, address) = listener().await;
     tokio::spawn(Server::http(listener).run(tower::service_fn(echo), std::future::pending()));
-    let at = gateway(address, Timeouts::default()).await;
+    let at = gateway(address, ForwardTimeouts::default()).await;
     let mut stream = TcpStream::connect(at).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
@@ -251,7 +260,7 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
 }
 
 #[tokio::test]
-async fn trace_and_connect_are_refused() {
+async fn trace_and_connect_are_405() {
     for method in ["TRACE", "CONNECT"] {
         let answer =
             raw(&format!("{method} /svc/x HTTP/1.1\r\nhost: gw\r\nconnection: close\r\n\r\n"))
@@ -263,7 +272,7 @@ async fn trace_and_connect_are_refused() {
 }
 
 #[tokio::test]
-async fn the_body_of_a_get_arrives() {
+async fn the_body_of_a_get_is_forwarded() {
     let answer = raw("GET /svc/x HTTP/1.1\r\nhost: gw\r\nconnection: close\r\n\
          transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
     .await;
@@ -277,11 +286,11 @@ async fn the_body_of_a_get_arrives() {
 }
 
 #[tokio::test]
-async fn a_request_with_two_lengths_goes_nowhere() {
+async fn conflicting_body_lengths_are_never_forwarded() {
     let both = raw("POST /svc/x HTTP/1.1\r\nhost: gw\r\ncontent-length: 3\r\n\
          transfer-encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n")
     .await;
-    // RFC 9112 §6.3: the transfer encoding counts, and the length must not go on.
+    // RFC 9112 §6.3: the transfer encoding overrides the length, which must be removed.
     assert!(both.contains("body: abcde\n") && !both.contains("content-length: 3"), "{both}");
     let two = raw("POST /svc/x HTTP/1.1\r\nhost: gw\r\ncontent-length: 3\r\n\
          content-length: 4\r\nconnection: close\r\n\r\nabcd")
@@ -290,17 +299,17 @@ async fn a_request_with_two_lengths_goes_nowhere() {
 }
 
 #[tokio::test]
-async fn cookies_in_several_lines_arrive_in_one() {
+async fn several_cookie_headers_are_joined() {
     let answer = raw("GET /svc/x HTTP/1.1\r\nhost: gw\r\nconnection: close\r\ncookie: a=1\r\n\
          cookie: personalAccessToken=x; b\r\n\r\n")
     .await;
     assert!(answer.contains("cookie: a=1; personalAccessToken=x; b\n"), "{answer}");
 }
 
-/// A connection that was accepted before the end, and asks after it, is still answered; one that
-/// never asks does not hold the end up for long.
+/// A connection that was accepted before the shutdown and sends a request after it is answered. A silent
+/// connection does not delay the shutdown for long.
 #[tokio::test]
-async fn a_connection_accepted_before_the_end_is_not_lost() {
+async fn a_connection_accepted_before_shutdown_is_served() {
     let (listener, address) = listener().await;
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let server = tokio::spawn(Server::http(listener).run(tower::service_fn(hello), async {
@@ -320,14 +329,14 @@ async fn a_connection_accepted_before_the_end_is_not_lost() {
     drop(silent);
 }
 
-/// What a service does when a request is given up, to write an audit record say, is done when the
-/// server has ended, and not some time after: on HTTP/2 too, where requests have their own tasks.
+/// When `run` returns, the futures of aborted requests have been dropped, and with that, for instance, their
+/// audit records written. This holds for HTTP/2, too, where requests have tasks of their own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_is_cut_off_is_dropped_when_the_server_has_ended() {
+async fn aborted_requests_are_dropped_when_run_returns() {
     struct Counted(Arc<AtomicUsize>);
     impl Drop for Counted {
         fn drop(&mut self) {
-            // Long enough for a server that does not wait to be gone.
+            // Long enough that a server that does not wait has returned.
             std::thread::sleep(Duration::from_millis(30));
             self.0.fetch_sub(1, Ordering::SeqCst);
         }
@@ -349,11 +358,12 @@ async fn what_is_cut_off_is_dropped_when_the_server_has_ended() {
                 }
             }
         });
-        let server = Server::https(listener, tls.clone()).drain_timeout(Duration::from_millis(50));
+        let server =
+            Server::https(listener, tls.clone()).with_drain_timeout(Duration::from_millis(50));
         let server = server.run(service, async {
             let _ = ended.await;
         });
-        // Looked at before anything else can run.
+        // Read before anything else can run.
         let left = running.clone();
         let server = tokio::spawn(async move { (server.await, left.load(Ordering::SeqCst)) });
         let client = reqwest::Client::builder()
@@ -367,7 +377,7 @@ async fn what_is_cut_off_is_dropped_when_the_server_has_ended() {
             })
             .collect();
         while running.load(Ordering::SeqCst) < requests.len() {
-            timeout(PATIENCE, arrived.notified()).await.expect("they arrive");
+            timeout(PATIENCE, arrived.notified()).await.expect("the requests arrive");
         }
         end.send(()).unwrap();
         let (drained, left) = timeout(PATIENCE, server).await.expect("ends soon").unwrap();
@@ -380,7 +390,7 @@ async fn what_is_cut_off_is_dropped_when_the_server_has_ended() {
 }
 
 #[tokio::test]
-async fn a_connection_that_asks_for_nothing_is_ended() {
+async fn a_silent_connection_times_out() {
     let tls = pki("localhost").tls;
     for tls in [None, Some(tls)] {
         let (listener, address) = listener().await;
@@ -389,18 +399,18 @@ async fn a_connection_that_asks_for_nothing_is_ended() {
             Some(tls) => Server::https(listener, tls),
         };
         let server = server
-            .handshake_timeout(Duration::from_millis(300))
-            .header_timeout(Duration::from_millis(300));
+            .with_handshake_timeout(Duration::from_millis(300))
+            .with_header_timeout(Duration::from_millis(300));
         tokio::spawn(server.run(tower::service_fn(hello), std::future::pending()));
         let mut stream = TcpStream::connect(address).await.unwrap();
         let mut rest = Vec::new();
         let read = timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
-        assert!(read.is_ok(), "the server hangs up");
+        assert!(read.is_ok(), "the server closes the connection");
     }
 }
 
-/// A service that answers so many requests on each connection and then closes it without a word;
-/// counts its connections.
+/// A service that answers `answers` requests per connection and then closes it without notice. Counts its
+/// connections.
 async fn closes_after(answers: usize) -> (SocketAddr, Arc<AtomicUsize>) {
     let (listener, address) = listener().await;
     let connections = Arc::new(AtomicUsize::new(0));
@@ -433,7 +443,7 @@ async fn body_of(response: Response<ResponseBody>) -> Bytes {
 }
 
 #[tokio::test]
-async fn a_connection_is_used_again_and_one_that_was_closed_costs_no_request() {
+async fn connections_are_reused_and_closed_ones_are_replaced() {
     for (answers, requests, connections) in [(100, 20, 1), (3, 9, 3), (1, 5, 5)] {
         let (address, counted) = closes_after(answers).await;
         let url = format!("http://{address}");
@@ -448,7 +458,7 @@ async fn a_connection_is_used_again_and_one_that_was_closed_costs_no_request() {
 }
 
 #[tokio::test]
-async fn many_at_once_have_a_connection_each_and_clones_share_them() {
+async fn concurrent_requests_have_a_connection_each_and_clones_share_the_pool() {
     let (address, counted) = closes_after(1000).await;
     let url = format!("http://{address}");
     let stack = forward(&url, Scheme::Bypass, Verification::Disabled, "", PATIENCE);
@@ -464,7 +474,7 @@ async fn many_at_once_have_a_connection_each_and_clones_share_them() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_read_to_its_end_closes_its_connection() {
+async fn a_response_that_is_not_read_to_its_end_closes_its_connection() {
     let (address, counted) = closes_after(1000).await;
     let url = format!("http://{address}");
     let mut stack = forward(&url, Scheme::Bypass, Verification::Disabled, "", PATIENCE);
@@ -475,15 +485,19 @@ async fn an_answer_that_is_not_read_to_its_end_closes_its_connection() {
 }
 
 #[tokio::test]
-async fn a_connection_that_nobody_uses_is_closed() {
+async fn an_idle_connection_is_closed() {
     let (address, counted) = closes_after(1000).await;
     let upstream = Upstream::parse(&format!("http://{address}")).unwrap();
     let route = Route::new(ServiceId::new("svc").unwrap(), "", upstream, Scheme::Bypass).unwrap();
-    let connector = https_connector(Verification::Disabled, b"", PATIENCE).unwrap();
+    let connector = Connector::builder()
+        .with_verification(Verification::Disabled)
+        .with_connect_timeout(PATIENCE)
+        .build()
+        .unwrap();
     let idle = Duration::from_millis(300);
     let mut stack = ServiceBuilder::new()
         .layer(RouteLayer::new(Routes::new([route]).unwrap()))
-        .service(Forward::new(connector, Timeouts { idle, ..Timeouts::default() }));
+        .service(Forward::new(connector, ForwardTimeouts::default().with_idle(idle)));
     for (wait, connections) in [(0, 1), (1, 1), (1000, 2)] {
         sleep(Duration::from_millis(wait)).await;
         let response = stack.ready().await.unwrap().call(get()).await.unwrap();
@@ -492,8 +506,8 @@ async fn a_connection_that_nobody_uses_is_closed() {
     }
 }
 
-/// A gateway before a service that handles each of its connections with `serve`.
-async fn gateway_before<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
+/// A gateway in front of a service that handles each connection with `serve`.
+async fn gateway_to<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -504,7 +518,7 @@ where
             tokio::spawn(serve(stream));
         }
     });
-    gateway(address, Timeouts::default()).await
+    gateway(address, ForwardTimeouts::default()).await
 }
 
 /// Reads the head of a message.
@@ -521,12 +535,12 @@ async fn read_all(stream: &mut (impl AsyncReadExt + Unpin), length: usize) {
     stream.read_exact(&mut left).await.unwrap();
 }
 
-/// More than the buffers of all sockets on the way.
+/// More than the socket buffers on the way hold.
 const LARGE: usize = 48 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upload_goes_on_while_nobody_reads_of_the_answer() {
-    let at = gateway_before(async |stream| {
+async fn an_upload_continues_while_the_client_does_not_read_the_response() {
+    let at = gateway_to(async |stream| {
         let (read, mut write) = stream.into_split();
         let mut read = BufReader::new(read);
         head(&mut read).await;
@@ -541,18 +555,21 @@ async fn an_upload_goes_on_while_nobody_reads_of_the_answer() {
     let request = format!("POST /svc/x HTTP/1.1\r\nhost: gw\r\ncontent-length: {LARGE}\r\n\r\n");
     stream.get_mut().write_all(request.as_bytes()).await.unwrap();
     let body = vec![b'y'; LARGE];
-    timeout(PATIENCE, stream.get_mut().write_all(&body)).await.expect("it is taken").unwrap();
+    timeout(PATIENCE, stream.get_mut().write_all(&body))
+        .await
+        .expect("the upload is accepted")
+        .unwrap();
     assert!(head(&mut stream).await.starts_with("HTTP/1.1 200 "));
-    timeout(PATIENCE, read_all(&mut stream, LARGE)).await.expect("it comes");
+    timeout(PATIENCE, read_all(&mut stream, LARGE)).await.expect("the response arrives");
 }
 
 #[tokio::test]
-async fn an_upload_that_was_answered_early_arrives_whole() {
+async fn an_upload_that_was_answered_early_arrives_completely() {
     const LENGTH: usize = 4 << 20;
     let arrived = Arc::new(Notify::new());
-    let told = arrived.clone();
-    let at = gateway_before(move |stream| {
-        let arrived = told.clone();
+    let notify = arrived.clone();
+    let at = gateway_to(move |stream| {
+        let arrived = notify.clone();
         async move {
             let mut stream = BufReader::new(stream);
             head(&mut stream).await;
@@ -568,14 +585,14 @@ async fn an_upload_that_was_answered_early_arrives_whole() {
     stream.get_mut().write_all(request.as_bytes()).await.unwrap();
     assert!(head(&mut stream).await.starts_with("HTTP/1.1 202 "));
     stream.get_mut().write_all(&vec![b'y'; LENGTH]).await.unwrap();
-    timeout(PATIENCE, arrived.notified()).await.expect("it arrives");
+    timeout(PATIENCE, arrived.notified()).await.expect("the upload arrives");
 }
 
-/// What a service says unasked must not become the answer to the next request, which may be
-/// somebody else's.
+/// A response that a service sends unasked must not become the response to the next request, which may be of
+/// another user.
 #[tokio::test]
-async fn what_nobody_asked_for_answers_nothing() {
-    let at = gateway_before(async |stream| {
+async fn an_unsolicited_response_is_never_used() {
+    let at = gateway_to(async |stream| {
         let mut stream = BufReader::new(stream);
         head(&mut stream).await;
         let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";

@@ -1,4 +1,4 @@
-//! The connections to the services: under stress, when they are put away, and below HTTP/2.
+//! Connections to services: under load, when they are closed, and with HTTP/2 clients.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -44,8 +44,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_passticket::{
     layer::{Route, RouteLayer, Routes, Scheme, Upstream},
-    proxy::{Forward, ResponseBody, Timeouts},
-    tls::{Server, ServerTls, Verification, https_connector},
+    proxy::{Forward, ForwardTimeouts, ResponseBody},
+    tls::{Connector, Server, ServerTls, Verification},
     token::ServiceId,
 };
 
@@ -59,10 +59,10 @@ async fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// Routing and forwarding to `url`, nothing else.
+/// A stack that only routes and forwards to `url`.
 fn forward<B>(
     url: &str,
-    timeouts: Timeouts,
+    timeouts: ForwardTimeouts,
 ) -> impl Service<Request<B>, Response = Response<ResponseBody>, Error = Infallible, Future: Send>
 + Clone
 + Send
@@ -75,7 +75,11 @@ where
 {
     let service = ServiceId::new("svc").unwrap();
     let route = Route::new(service, "", Upstream::parse(url).unwrap(), Scheme::Bypass).unwrap();
-    let connector = https_connector(Verification::Disabled, b"", PATIENCE).unwrap();
+    let connector = Connector::builder()
+        .with_verification(Verification::Disabled)
+        .with_connect_timeout(PATIENCE)
+        .build()
+        .unwrap();
     ServiceBuilder::new()
         .layer(RouteLayer::new(Routes::new([route]).unwrap()))
         .service(Forward::new(connector, timeouts))
@@ -85,7 +89,7 @@ fn whole(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).boxed_unsync()
 }
 
-/// So often `piece`, and each time whoever reads has to wait for it.
+/// Yields `piece` a number of times, and is pending once before each.
 struct Slowly {
     piece: Bytes,
     left: usize,
@@ -109,7 +113,7 @@ impl futures_core::Stream for Slowly {
     }
 }
 
-/// What is sent, until the sender is dropped.
+/// Yields what is sent, and ends when the sender is dropped.
 struct Pieces(mpsc::Receiver<Bytes>);
 
 impl futures_core::Stream for Pieces {
@@ -124,7 +128,7 @@ fn slowly(piece: impl Into<Bytes>, times: usize) -> Body {
     StreamBody::new(Slowly { piece: piece.into(), left: times, is_next: false }).boxed_unsync()
 }
 
-/// A service that answers with the last part of the path, which says who asks, and counts its
+/// A service that answers with the last segment of the path, which identifies the request, and counts its
 /// connections.
 #[derive(Default)]
 struct Echo {
@@ -133,10 +137,10 @@ struct Echo {
     closed: Notify,
 }
 
-/// Of an answer or a request that comes slowly.
+/// The pieces of a slow body.
 const PIECES: usize = 32;
 
-/// Of an upload: with lines of 16 bytes it is of 100 KiB.
+/// The lines of an upload. With 16 bytes each it has 100 KiB.
 const LINES: usize = 6400;
 
 impl Echo {
@@ -147,7 +151,7 @@ impl Echo {
             self.open.fetch_add(1, Ordering::SeqCst);
             let this = self.clone();
             tokio::spawn(async move {
-                // It is an error where the gateway goes away in the middle, as some have to here.
+                // Fails if the gateway closes the connection early, as some exchanges make it do.
                 let _ = http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service_fn(answer))
                     .await;
@@ -168,8 +172,8 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<UnsyncBoxBody<Bytes, hyper::Error>>, hyper::Error> {
     let (head, body) = request.into_parts();
-    let (how, who) = head.uri.path()[1..].split_once('/').unwrap();
-    let line = format!("{who}\n");
+    let (how, id) = head.uri.path()[1..].split_once('/').unwrap();
+    let line = format!("{id}\n");
     let body = match how {
         "whole" => whole(line).map_err(|never| match never {}).boxed_unsync(),
         "slowly" => slowly(line, PIECES).map_err(|never| match never {}).boxed_unsync(),
@@ -183,18 +187,18 @@ async fn answer(
     Ok(Response::new(body))
 }
 
-/// What becomes of a request.
+/// What a client does.
 #[derive(Clone, Copy, Debug)]
 enum Exchange {
     Get,
     Slowly,
     Upload,
     UploadSlowly,
-    /// The answer begins before the request has ended.
+    /// The response begins before the request has ended.
     Echo,
     HalfRead,
-    /// Dropped after it was waited for so many times, most of them before there is an answer.
-    GivenUp(usize),
+    /// Cancelled after this many polls, mostly before the response arrives.
+    Cancelled(usize),
 }
 
 const EXCHANGES: [Exchange; 16] = [
@@ -202,33 +206,33 @@ const EXCHANGES: [Exchange; 16] = [
     Exchange::Upload,
     Exchange::Get,
     Exchange::Slowly,
-    Exchange::GivenUp(1),
+    Exchange::Cancelled(1),
     Exchange::Get,
     Exchange::HalfRead,
     Exchange::Get,
     Exchange::UploadSlowly,
-    Exchange::GivenUp(3),
+    Exchange::Cancelled(3),
     Exchange::Slowly,
     Exchange::Echo,
     Exchange::Get,
-    Exchange::GivenUp(9),
+    Exchange::Cancelled(9),
     Exchange::HalfRead,
     Exchange::Slowly,
 ];
 
 impl Exchange {
-    /// `who` is told in 15 bytes.
-    async fn run<S>(self, stack: &mut S, who: &str)
+    /// `id` has 15 bytes.
+    async fn run<S>(self, stack: &mut S, id: &str)
     where
         S: Service<Request<Body>, Response = Response<ResponseBody>, Error = Infallible>,
     {
-        let line = format!("{who}\n");
+        let line = format!("{id}\n");
         let (many, piece) = (line.repeat(LINES), Bytes::from(line.repeat(LINES / PIECES)));
         let (pieces, of_echo) = mpsc::channel(PIECES);
         let (how, body, want) = match self {
-            Self::Get | Self::GivenUp(1) => ("whole", Body::default(), line),
+            Self::Get | Self::Cancelled(1) => ("whole", Body::default(), line),
             Self::Slowly | Self::HalfRead => ("slowly", Body::default(), line.repeat(PIECES)),
-            Self::Upload | Self::GivenUp(_) => ("upload", whole(many.clone()), many),
+            Self::Upload | Self::Cancelled(_) => ("upload", whole(many.clone()), many),
             Self::UploadSlowly => ("upload", slowly(piece.clone(), PIECES), many),
             Self::Echo => {
                 pieces.try_send(piece.clone()).unwrap();
@@ -236,10 +240,10 @@ impl Exchange {
             }
         };
         let method = if body.is_end_stream() { Method::GET } else { Method::POST };
-        let request = Request::builder().method(method).uri(format!("/svc/{how}/{who}"));
+        let request = Request::builder().method(method).uri(format!("/svc/{how}/{id}"));
         let request = request.body(body).unwrap();
         let answered = stack.ready().await.unwrap().call(request);
-        if let Self::GivenUp(turns) = self {
+        if let Self::Cancelled(turns) = self {
             tokio::select! {
                 biased;
                 _ = answered => {}
@@ -249,7 +253,7 @@ impl Exchange {
         }
         let within = async {
             let response = answered.await.unwrap();
-            assert_eq!(response.status(), StatusCode::OK, "{self:?} of {who}");
+            assert_eq!(response.status(), StatusCode::OK, "{self:?} of {id}");
             if let Self::Echo = self {
                 (1..PIECES).for_each(|_| pieces.try_send(piece.clone()).unwrap());
             }
@@ -257,24 +261,22 @@ impl Exchange {
             let mut body = response.into_body();
             if let Self::HalfRead = self {
                 let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
-                assert!(want.as_bytes().starts_with(&first), "{first:?} to {who}");
+                assert!(want.as_bytes().starts_with(&first), "{first:?} to {id}");
             } else {
                 let got = body.collect().await.unwrap().to_bytes();
-                assert!(got == want, "{:?} to {self:?} of {who}", got.get(..16));
+                assert!(got == want, "{:?} to {self:?} of {id}", got.get(..16));
             }
         };
-        timeout(PATIENCE, within)
-            .await
-            .unwrap_or_else(|_| panic!("no answer to {self:?} of {who}"));
+        timeout(PATIENCE, within).await.unwrap_or_else(|_| panic!("no answer to {self:?} of {id}"));
     }
 
-    /// Whether its connection may not be used again.
+    /// Whether its connection may be closed afterwards.
     fn may_cost_a_connection(self) -> bool {
-        matches!(self, Self::Echo | Self::HalfRead | Self::GivenUp(_))
+        matches!(self, Self::Echo | Self::HalfRead | Self::Cancelled(_))
     }
 }
 
-/// The service on a runtime of its own, and where it is.
+/// The service on a runtime of its own, and its URL.
 fn echo() -> (Runtime, Arc<Echo>, String) {
     let theirs = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let theirs = theirs.unwrap();
@@ -284,34 +286,33 @@ fn echo() -> (Runtime, Arc<Echo>, String) {
     (theirs, echo, format!("http://{address}"))
 }
 
-fn alone() -> Runtime {
+fn single_threaded() -> Runtime {
     runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// As in the program: each thread has a runtime of its own, and all have the same connections.
+/// As in the program: each thread has a runtime of its own, and all share one `Forward`.
 #[test]
-fn whatever_becomes_of_others_everybody_gets_their_own_answer() {
-    const AT_ONCE: usize = 4;
-    /// How often each of those who ask at once goes through [`EXCHANGES`]. The first thread is
-    /// gone long before the others.
+fn every_request_gets_its_own_response_whatever_happens_to_others() {
+    const CONCURRENT: usize = 4;
+    /// How often each task of a thread runs [`EXCHANGES`]. The first thread ends long before the others.
     const ROUNDS: [usize; 4] = [2, 8, 8, 8];
 
     let (theirs, echo, url) = echo();
-    let stack = forward(&url, Timeouts::default());
+    let stack = forward(&url, ForwardTimeouts::default());
     thread::scope(|scope| {
         for (number, rounds) in ROUNDS.into_iter().enumerate() {
             let stack = stack.clone();
             scope.spawn(move || {
-                alone().block_on(async {
+                single_threaded().block_on(async {
                     let mut tasks = JoinSet::new();
-                    for task in 0..AT_ONCE {
+                    for task in 0..CONCURRENT {
                         let mut stack = stack.clone();
                         tasks.spawn(async move {
                             for turn in 0..rounds * EXCHANGES.len() {
-                                let who = format!("{number:03}-{task:03}-{turn:07}");
-                                // Not all the same at the same time.
+                                let id = format!("{number:03}-{task:03}-{turn:07}");
+                                // Different exchanges run at the same time.
                                 let exchange = EXCHANGES[(turn + 5 * task) % EXCHANGES.len()];
-                                exchange.run(&mut stack, &who).await;
+                                exchange.run(&mut stack, &id).await;
                             }
                         });
                     }
@@ -321,35 +322,35 @@ fn whatever_becomes_of_others_everybody_gets_their_own_answer() {
         }
     });
     let costly = EXCHANGES.iter().filter(|exchange| exchange.may_cost_a_connection()).count();
-    let costly = costly * AT_ONCE * ROUNDS.iter().sum::<usize>();
+    let costly = costly * CONCURRENT * ROUNDS.iter().sum::<usize>();
     let seen = echo.seen.load(Ordering::SeqCst);
-    assert!(seen <= costly + AT_ONCE * ROUNDS.len(), "{seen} connections");
+    assert!(seen <= costly + CONCURRENT * ROUNDS.len(), "{seen} connections");
     drop(stack);
     theirs
         .block_on(async { timeout(PATIENCE, echo.all_closed()).await })
-        .expect("none is left over");
+        .expect("all connections are closed");
 }
 
 #[test]
-fn what_nobody_uses_is_closed_although_the_first_runtime_has_ended() {
+fn idle_connections_are_closed_after_the_first_runtime_has_ended() {
     let (theirs, echo, url) = echo();
     let idle = Duration::from_millis(50);
-    let stack = forward(&url, Timeouts { idle, ..Timeouts::default() });
-    let ask = |who| {
+    let stack = forward(&url, ForwardTimeouts::default().with_idle(idle));
+    let ask = |id| {
         let mut stack = stack.clone();
-        async move { Exchange::Get.run(&mut stack, who).await }
+        async move { Exchange::Get.run(&mut stack, id).await }
     };
     thread::scope(|scope| {
-        scope.spawn(|| alone().block_on(ask("the-first")));
+        scope.spawn(|| single_threaded().block_on(ask("the-first")));
     });
-    alone().block_on(async {
+    single_threaded().block_on(async {
         ask("the-second").await;
-        timeout(PATIENCE, echo.all_closed()).await.expect("they are closed");
+        timeout(PATIENCE, echo.all_closed()).await.expect("idle connections are closed");
     });
     drop(theirs);
 }
 
-/// A certificate that vouches for itself.
+/// A self-signed certificate.
 struct Pki {
     certificate: CertificateDer<'static>,
     certificate_pem: String,
@@ -387,10 +388,10 @@ async fn head(stream: &mut (impl AsyncBufReadExt + Unpin)) -> String {
     head
 }
 
-/// A service over TLS that answers one request, and tells what it reads after that.
+/// A service over TLS that answers one request, and sends the result of its next read.
 async fn ends(acceptor: TlsAcceptor) -> (SocketAddr, oneshot::Receiver<io::Result<usize>>) {
     let (listener, address) = listener().await;
-    let (told, end) = oneshot::channel();
+    let (sender, end) = oneshot::channel();
     tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
         let mut stream = BufReader::new(acceptor.accept(stream).await.unwrap());
@@ -398,7 +399,7 @@ async fn ends(acceptor: TlsAcceptor) -> (SocketAddr, oneshot::Receiver<io::Resul
         let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
         stream.get_mut().write_all(answer).await.unwrap();
         stream.get_mut().flush().await.unwrap();
-        told.send(stream.read(&mut [0]).await).unwrap();
+        sender.send(stream.read(&mut [0]).await).unwrap();
     });
     (address, end)
 }
@@ -408,60 +409,60 @@ fn get(path: &str) -> Request<Body> {
 }
 
 #[tokio::test]
-async fn a_service_is_told_goodbye_when_nobody_has_used_its_connection() {
+async fn an_idle_tls_connection_is_shut_down_with_close_notify() {
     let (address, end) = ends(Pki::new().acceptor()).await;
     let idle = Duration::from_millis(50);
-    let stack = forward(&format!("https://{address}"), Timeouts { idle, ..Timeouts::default() });
+    let stack = forward(&format!("https://{address}"), ForwardTimeouts::default().with_idle(idle));
     let response = stack.clone().oneshot(get("/svc/x")).await.unwrap();
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
-    let end = timeout(PATIENCE, end).await.expect("it is put away").unwrap();
-    assert_eq!(end.expect("TLS has ended as it should"), 0);
+    let end = timeout(PATIENCE, end).await.expect("the connection is closed").unwrap();
+    assert_eq!(end.expect("TLS ended with close_notify"), 0);
     drop(stack);
 }
 
 #[tokio::test]
-async fn a_service_is_told_goodbye_when_nobody_can_use_its_connection() {
-    for is_gone_before_the_end in [false, true] {
+async fn a_tls_connection_is_shut_down_with_close_notify_when_forward_is_dropped() {
+    for is_dropped_before_the_end in [false, true] {
         let (address, end) = ends(Pki::new().acceptor()).await;
-        let mut stack = Some(forward(&format!("https://{address}"), Timeouts::default()));
+        let mut stack = Some(forward(&format!("https://{address}"), ForwardTimeouts::default()));
         let response = stack.clone().unwrap().oneshot(get("/svc/x")).await.unwrap();
-        if is_gone_before_the_end {
+        if is_dropped_before_the_end {
             stack.take();
         }
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
         drop(stack);
-        let end = timeout(PATIENCE, end).await.expect("it is put away").unwrap();
-        assert_eq!(end.expect("TLS has ended as it should"), 0, "{is_gone_before_the_end}");
+        let end = timeout(PATIENCE, end).await.expect("the connection is closed").unwrap();
+        assert_eq!(end.expect("TLS ended with close_notify"), 0, "{is_dropped_before_the_end}");
     }
 }
 
-/// What a service does once it has answered early.
+/// What a service does after an early response.
 #[derive(Clone, Copy, Debug)]
 enum Then {
-    /// And then nothing comes on this connection.
+    /// And then closes the connection without another request.
     ReadsTheRest,
-    /// As RFC 9112 §9.6 wants it: it says nothing more, and reads until the other hangs up too.
-    HangsUp,
+    /// As RFC 9112 §9.6 asks: shuts its side down, then reads until the gateway closes.
+    ClosesGracefully,
     StopsReading,
 }
 
-/// More than the buffers of all sockets on the way.
+/// More than the socket buffers on the way hold.
 const LARGE: usize = 16 << 20;
 
-/// A service that answers an upload to `/early` when it has its head, and any other request with
-/// the length of its body.
-async fn answers_early(then: Then, told: mpsc::Sender<usize>) -> SocketAddr {
+/// A service that answers an upload to `/early` after its head, and any other request with the length of
+/// its body.
+async fn answers_early(then: Then, sender: mpsc::Sender<usize>) -> SocketAddr {
     let (listener, address) = listener().await;
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(answer_early(BufReader::new(stream), then, told.clone()));
+            tokio::spawn(answer_early(BufReader::new(stream), then, sender.clone()));
         }
     });
     address
 }
 
-async fn answer_early(mut stream: BufReader<TcpStream>, then: Then, told: mpsc::Sender<usize>) {
+async fn answer_early(mut stream: BufReader<TcpStream>, then: Then, sender: mpsc::Sender<usize>) {
     while stream.fill_buf().await.is_ok_and(|read| !read.is_empty()) {
         let head = head(&mut stream).await;
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
@@ -470,8 +471,11 @@ async fn answer_early(mut stream: BufReader<TcpStream>, then: Then, told: mpsc::
         if !is_early {
             stream.read_exact(&mut vec![0; length]).await.unwrap();
         }
-        let end =
-            if is_early && matches!(then, Then::HangsUp) { "connection: close\r\n" } else { "" };
+        let end = if is_early && matches!(then, Then::ClosesGracefully) {
+            "connection: close\r\n"
+        } else {
+            ""
+        };
         let length = length.to_string();
         let answer =
             format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n{end}\r\n{length}", length.len());
@@ -481,9 +485,9 @@ async fn answer_early(mut stream: BufReader<TcpStream>, then: Then, told: mpsc::
                 Then::ReadsTheRest => {
                     let mut rest = Vec::new();
                     stream.read_to_end(&mut rest).await.unwrap();
-                    return told.send(rest.len()).await.unwrap();
+                    return sender.send(rest.len()).await.unwrap();
                 }
-                Then::HangsUp => {
+                Then::ClosesGracefully => {
                     stream.get_mut().shutdown().await.unwrap();
                     let _ = stream.read_to_end(&mut Vec::new()).await;
                     return;
@@ -494,8 +498,8 @@ async fn answer_early(mut stream: BufReader<TcpStream>, then: Then, told: mpsc::
     }
 }
 
-/// One connection to a gateway before a service at `address`.
-async fn http2_to(address: SocketAddr, timeouts: Timeouts) -> http2::SendRequest<Body> {
+/// An HTTP/2 connection to a gateway in front of a service at `address`.
+async fn http2_to(address: SocketAddr, timeouts: ForwardTimeouts) -> http2::SendRequest<Body> {
     let pki = Pki::new();
     let tls = ServerTls::from_pem(pki.certificate_pem.as_bytes(), pki.key.as_bytes(), None);
     let (listener, at) = listener().await;
@@ -525,7 +529,7 @@ async fn ask(client: &mut http2::SendRequest<Body>, request: Request<Body>) -> B
         assert_eq!(response.status(), StatusCode::OK);
         response.into_body().collect().await.unwrap().to_bytes()
     };
-    timeout(PATIENCE, answered).await.expect("an answer")
+    timeout(PATIENCE, answered).await.expect("a response in time")
 }
 
 fn upload(path: &str, length: usize) -> http::request::Builder {
@@ -533,29 +537,29 @@ fn upload(path: &str, length: usize) -> http::request::Builder {
 }
 
 #[tokio::test]
-async fn an_early_answer_leaves_the_other_streams_of_its_connection_alone() {
-    for then in [Then::ReadsTheRest, Then::HangsUp] {
-        early_and_then(then, &[0, 100 << 10, 0, 4 << 20], Timeouts::default()).await;
+async fn an_early_response_does_not_affect_other_http2_streams() {
+    for then in [Then::ReadsTheRest, Then::ClosesGracefully] {
+        early_and_then(then, &[0, 100 << 10, 0, 4 << 20], ForwardTimeouts::default()).await;
     }
-    early_and_then(Then::StopsReading, &[0; 16], Timeouts::default()).await;
+    early_and_then(Then::StopsReading, &[0; 16], ForwardTimeouts::default()).await;
 }
 
-/// What the service does not read fills the window that the uploads share (RFC 9113 §5.2.1), but not
-/// for as long as they may wait.
+/// The unread bytes fill the flow-control window that the uploads share (RFC 9113 §5.2.1), but only until the
+/// gateway closes the stalled connection.
 #[tokio::test]
-async fn an_upload_that_was_answered_and_is_not_read_holds_up_no_other() {
-    let timeouts = Timeouts { response: Duration::from_secs(6), ..Timeouts::default() };
+async fn a_stalled_upload_that_was_answered_blocks_other_uploads_only_for_a_while() {
+    let timeouts = ForwardTimeouts::default().with_response(Duration::from_secs(6));
     early_and_then(Then::StopsReading, &[1 << 20; 32], timeouts).await;
 }
 
-/// Begins a large upload that is answered early, and then makes more requests, with bodies of so
-/// many bytes, on the same connection.
-async fn early_and_then(then: Then, lengths: &[usize], timeouts: Timeouts) {
-    let (told, mut read) = mpsc::channel(1);
-    let mut client = http2_to(answers_early(then, told).await, timeouts).await;
+/// Begins a large upload that is answered early, then makes requests with bodies of `lengths` bytes on the
+/// same connection.
+async fn early_and_then(then: Then, lengths: &[usize], timeouts: ForwardTimeouts) {
+    let (sender, mut read) = mpsc::channel(1);
+    let mut client = http2_to(answers_early(then, sender).await, timeouts).await;
     let (pieces, body) = mpsc::channel(1);
     let early = upload("/svc/early", LARGE).body(StreamBody::new(Pieces(body)).boxed_unsync());
-    // The answer is there before the second piece is.
+    // The response arrives before the second piece is sent.
     let piece = Bytes::from(vec![b'y'; LARGE / 16]);
     pieces.send(piece.clone()).await.unwrap();
     assert_eq!(ask(&mut client, early.unwrap()).await, LARGE.to_string(), "{then:?}");
@@ -570,19 +574,19 @@ async fn early_and_then(then: Then, lengths: &[usize], timeouts: Timeouts) {
         assert_eq!(ask(&mut client, again).await, length.to_string(), "{then:?}");
     }
     if let Then::ReadsTheRest = then {
-        timeout(PATIENCE, rest).await.expect("it is taken").unwrap().unwrap();
-        let read = timeout(PATIENCE, read.recv()).await.expect("it arrives, and that is all");
+        timeout(PATIENCE, rest).await.expect("the upload is accepted").unwrap().unwrap();
+        let read = timeout(PATIENCE, read.recv()).await.expect("the upload arrives");
         assert_eq!(read, Some(LARGE));
     }
 }
 
-/// The length is known from the beginning, but that nothing more comes is told after the answer.
+/// The length is known from the beginning, but END_STREAM arrives after the response.
 #[tokio::test]
-async fn an_upload_whose_end_comes_by_itself_leaves_its_connection_to_the_next() {
+async fn an_upload_with_a_late_end_of_stream_leaves_its_connection_reusable() {
     let echo = Arc::<Echo>::default();
     let (listener, address) = listener().await;
     tokio::spawn(echo.clone().serve(listener));
-    let mut client = http2_to(address, Timeouts::default()).await;
+    let mut client = http2_to(address, ForwardTimeouts::default()).await;
     for length in [16 * PIECES, 0, 16, 0] {
         let (end, body) = mpsc::channel(PIECES);
         for _ in 0..length / 16 {
@@ -596,46 +600,45 @@ async fn an_upload_whose_end_comes_by_itself_leaves_its_connection_to_the_next()
     assert_eq!(echo.seen.load(Ordering::SeqCst), 1);
 }
 
-/// What a service says of an upload of which it has read the head, before it hangs up. It leaves
-/// something unread, so the kernel tells the gateway not that this is the end, but that the connection
-/// is reset.
+/// What a service sends after it has read the head of an upload, before it closes. It leaves bytes unread, so
+/// the kernel resets the connection instead of ending it.
 #[derive(Clone, Copy, Debug)]
-enum Says {
-    All,
-    /// Less than it has announced.
-    Half,
-    /// It has announced nothing: all that comes until the end is the answer.
-    UntilTheEnd,
-    /// The same, but there is no end.
-    UntilTheReset,
+enum Sends {
+    Complete,
+    /// Less than the announced length.
+    Truncated,
+    /// Without a length: the close ends the response.
+    UntilClose,
+    /// Without a length and without a close.
+    UntilReset,
     Nothing,
 }
 
-/// More than hyper reads at once.
+/// More than hyper reads in one call.
 const REFUSAL: usize = 24 << 10;
 
-impl Says {
-    async fn to(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
+impl Sends {
+    async fn send(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let mut stream = BufReader::new(stream);
         head(&mut stream).await;
         let length = match self {
-            Self::All => format!("content-length: {REFUSAL}\r\n"),
-            Self::Half => format!("content-length: {}\r\n", 2 * REFUSAL),
-            Self::UntilTheEnd | Self::UntilTheReset => "connection: close\r\n".to_owned(),
+            Self::Complete => format!("content-length: {REFUSAL}\r\n"),
+            Self::Truncated => format!("content-length: {}\r\n", 2 * REFUSAL),
+            Self::UntilClose | Self::UntilReset => "connection: close\r\n".to_owned(),
             Self::Nothing => return,
         };
         let mut answer = format!("HTTP/1.1 413 Content Too Large\r\n{length}\r\n").into_bytes();
         answer.extend([b'x'; REFUSAL]);
         stream.get_mut().write_all(&answer).await.unwrap();
         stream.get_mut().flush().await.unwrap();
-        if let Self::UntilTheEnd = self {
+        if let Self::UntilClose = self {
             stream.get_mut().shutdown().await.unwrap();
         }
     }
 }
 
-/// A service that handles each upload so, over TLS if it has a certificate.
-async fn hangs_up(says: Says, acceptor: Option<TlsAcceptor>) -> String {
+/// A service that handles each upload like this, over TLS if there is an acceptor.
+async fn closes_early(sends: Sends, acceptor: Option<TlsAcceptor>) -> String {
     let (listener, address) = listener().await;
     let scheme = if acceptor.is_some() { "https" } else { "http" };
     tokio::spawn(async move {
@@ -643,17 +646,17 @@ async fn hangs_up(says: Says, acceptor: Option<TlsAcceptor>) -> String {
             let (mut stream, _) = listener.accept().await.unwrap();
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
-                // What is not sent when it hangs up never is.
+                // Bytes that are not sent when it closes are lost.
                 stream.set_nodelay(true).unwrap();
                 match acceptor {
-                    None => says.to(&mut stream).await,
+                    None => sends.send(&mut stream).await,
                     Some(acceptor) => {
                         let mut tls = acceptor.accept(stream).await.unwrap();
-                        says.to(&mut tls).await;
+                        sends.send(&mut tls).await;
                         stream = tls.into_inner().0;
                     }
                 }
-                // Something is there that it does not read.
+                // Wait until there are bytes that it does not read.
                 let _ = stream.peek(&mut [0]).await;
             });
         }
@@ -661,18 +664,17 @@ async fn hangs_up(says: Says, acceptor: Option<TlsAcceptor>) -> String {
     format!("{scheme}://{address}")
 }
 
-/// Uploads to a gateway, and hears it out as the gateway ought to hear the service out. Gives the head
-/// of the answer.
+/// Uploads to a gateway and reads the response while it still writes. Returns the head of the response.
 async fn upload_over_http1(at: SocketAddr) -> String {
     let (read, mut write) = TcpStream::connect(at).await.unwrap().into_split();
     let writing = tokio::spawn(async move {
         let head = format!("POST /svc/x HTTP/1.1\r\nhost: gw\r\ncontent-length: {LARGE}\r\n\r\n");
         write.write_all(head.as_bytes()).await.unwrap();
-        // It fails where the gateway takes no more.
+        // Fails when the gateway stops reading.
         let _ = write.write_all(&vec![b'y'; LARGE]).await;
     });
     let mut read = BufReader::new(read);
-    let head = timeout(PATIENCE, head(&mut read)).await.expect("an answer");
+    let head = timeout(PATIENCE, head(&mut read)).await.expect("a response in time");
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
     let mut body = vec![0; length.parse().unwrap()];
     timeout(PATIENCE, read.read_exact(&mut body)).await.expect("a body").unwrap();
@@ -680,16 +682,17 @@ async fn upload_over_http1(at: SocketAddr) -> String {
     head
 }
 
-/// How often something must go well which depends on who is first.
+/// Repetitions of a test that depends on a race.
 const TIMES: usize = 50;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_is_passed_on_although_the_service_has_hung_up() {
+async fn a_response_is_forwarded_although_the_service_has_reset_the_connection() {
     for acceptor in [None, Some(Pki::new().acceptor())] {
         let name = if acceptor.is_some() { "TLS" } else { "TCP" };
-        for (says, status) in [(Says::All, "413"), (Says::Nothing, "502")] {
+        for (sends, status) in [(Sends::Complete, "413"), (Sends::Nothing, "502")] {
             let (listener, at) = listener().await;
-            let stack = forward(&hangs_up(says, acceptor.clone()).await, Timeouts::default());
+            let stack =
+                forward(&closes_early(sends, acceptor.clone()).await, ForwardTimeouts::default());
             tokio::spawn(Server::http(listener).run(stack, pending()));
             let mut heads = Vec::new();
             for _ in 0..TIMES {
@@ -697,28 +700,28 @@ async fn an_answer_is_passed_on_although_the_service_has_hung_up() {
             }
             let start = format!("HTTP/1.1 {status} ");
             let right = heads.iter().filter(|head| head.starts_with(&start)).count();
-            assert_eq!(right, TIMES, "{says:?} over {name}");
+            assert_eq!(right, TIMES, "{sends:?} over {name}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_is_whole_only_where_the_service_has_said_so() {
+async fn a_response_is_complete_only_if_the_service_has_ended_it() {
     let body = Bytes::from(vec![b'y'; LARGE]);
     for acceptor in [None, Some(Pki::new().acceptor())] {
         let name = if acceptor.is_some() { "TLS" } else { "TCP" };
-        for says in [Says::All, Says::Half, Says::UntilTheEnd, Says::UntilTheReset] {
-            let url = hangs_up(says, acceptor.clone()).await;
-            let stack = forward(&url, Timeouts::default());
+        for sends in [Sends::Complete, Sends::Truncated, Sends::UntilClose, Sends::UntilReset] {
+            let url = closes_early(sends, acceptor.clone()).await;
+            let stack = forward(&url, ForwardTimeouts::default());
             for _ in 0..TIMES {
                 let request = Request::post("/svc/x").body(whole(body.clone())).unwrap();
                 let response = timeout(PATIENCE, stack.clone().oneshot(request)).await;
-                let response = response.expect("an answer").unwrap();
-                assert_eq!(response.status(), 413, "{says:?} over {name}");
+                let response = response.expect("a response in time").unwrap();
+                assert_eq!(response.status(), 413, "{sends:?} over {name}");
                 let body = timeout(PATIENCE, response.into_body().collect()).await;
                 let length = body.expect("an end").map(|body| body.to_bytes().len()).ok();
-                let want = matches!(says, Says::All | Says::UntilTheEnd).then_some(REFUSAL);
-                assert_eq!(length, want, "{says:?} over {name}");
+                let want = matches!(sends, Sends::Complete | Sends::UntilClose).then_some(REFUSAL);
+                assert_eq!(length, want, "{sends:?} over {name}");
             }
         }
     }

@@ -8,7 +8,6 @@ use http::{
     header::{ACCEPT, CONTENT_TYPE},
 };
 use http_body_util::Full;
-use hyper_util::client::legacy::connect::Connect;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -17,7 +16,9 @@ use super::{
 use crate::{
     clock::Clock,
     passticket::UserId,
-    remote::{Address, CachePolicy, Client, RemoteError, Reply, SingleFlightCache, TokenSource},
+    remote::{
+        Address, CachePolicy, Client, Connect, RemoteError, Reply, SingleFlightCache, TokenSource,
+    },
 };
 
 /// The longest certificate that R_usermap takes, in bytes (demand §1.3).

@@ -1,17 +1,17 @@
 //! Sends a request to the service of its route.
 //!
-//! 1. Only what [`PassTicketLayer`](crate::layer::PassTicketLayer) has prepared is sent, or what is
-//!    routed with the scheme `bypass`; anything else is answered with 500.
-//! 2. The prefix of the path is swapped, `Host` and `X-Forwarded-*` are set, hop-by-hop headers
-//!    removed, both ways.
-//! 3. Bodies are streamed both ways. Connections are kept and shared. When the client goes away,
-//!    the request to the service is given up.
-//! 4. A service that cannot be reached: 503; one that gives no answer in time: 504; one that
-//!    breaks off: 502. The client gets a fixed text, the log the reason.
+//! 1. Only requests that [`PassTicketLayer`](crate::layer::PassTicketLayer) marked as ready, and
+//!    requests of routes with the scheme `bypass`, are sent. Any other gets 500.
+//! 2. The prefix of the path is replaced, `Host` and `X-Forwarded-*` are set, and hop-by-hop headers are
+//!    removed in both directions.
+//! 3. Bodies are streamed in both directions. Connections are pooled. When the client disconnects, the
+//!    request to the service is cancelled.
+//! 4. A service that cannot be reached: 503. No response in time: 504. A response that is cut off before its
+//!    head is complete: 502. The client gets a fixed text, the log gets the reason.
 
 use std::{
     convert::Infallible,
-    fmt, mem,
+    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -25,18 +25,20 @@ use http::{
     uri::PathAndQuery,
 };
 use hyper::{
-    body::{Body, Incoming},
+    body::Body,
     rt::{Read, Write},
 };
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep};
+use tower::BoxError;
 use tower_service::Service;
 
 use super::{
-    body::{Progress, RequestBody, ResponseBody},
-    connections::{BoxError, ConnectError, Connecting, Connections, Kept, Lease},
-    forwarded::Known,
-    wire::Sending,
+    exchange::{Exchange, ExchangeError, Host, Pool},
+    forwarded::{PeerValue, Southbound, set_forwarded},
+    pool::ConnectionPool,
+    request_body::{Progress, RequestBody},
+    response_body::ResponseBody,
+    timeouts::ForwardTimeouts,
 };
 use crate::{
     connection::ConnectionInfo,
@@ -45,47 +47,80 @@ use crate::{
     messages::{self, ApiMessage},
 };
 
-/// How long a service may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// Until the head of the answer, counted from the last piece of the request that was sent.
-    ///
-    /// A service that has answered, and then takes nothing more of the request, is given up after a
-    /// quarter to a half of that, but not before one to two seconds have passed, and not while the client
-    /// still reads the answer.
-    pub response: Duration,
-    /// How long an unused connection to a service is kept.
-    pub idle: Duration,
-}
-
-impl Default for Timeouts {
-    /// 60 s for an answer, as `apiml.connection.timeout`; unused connections are kept for 30 s.
-    fn default() -> Self {
-        Self { response: Duration::from_secs(60), idle: Duration::from_secs(30) }
-    }
-}
-
 /// The service at the end of the stack. `C` connects, `B` is the body of requests.
 ///
-/// Clones share the connections to the services. Use a clone for each runtime: one of its own keeps to
-/// the connections of the runtime that it was first called in.
+/// `C` is a service from a URI to a connection: [`tls::Connector`](crate::tls::Connector), hyper-util's
+/// `HttpConnector`, or a function. The connector must bound its own connect time.
+///
+/// Clones share the connections to the services. Use one clone per runtime: a clone keeps using the
+/// connections of the runtime in which it was first called.
+///
+/// ```
+/// use http::Request;
+/// use http_body_util::{BodyExt, Full};
+/// use bytes::Bytes;
+/// use hyper_util::rt::TokioIo;
+/// use tokio::{io::AsyncWriteExt, net::{TcpListener, TcpStream}};
+/// use tower::{ServiceBuilder, ServiceExt, service_fn};
+/// use tower_passticket::{
+///     layer::{Route, RouteLayer, Routes, Scheme, Upstream},
+///     proxy::{Forward, ForwardTimeouts},
+///     token::ServiceId,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // A service that gives everybody the same answer.
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// let address = listener.local_addr()?;
+/// tokio::spawn(async move {
+///     let (mut stream, _) = listener.accept().await.unwrap();
+///     stream.readable().await.unwrap();
+///     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+///     stream.write_all(answer).await.unwrap();
+///     std::future::pending::<()>().await;
+/// });
+///
+/// let connector = service_fn(|uri: http::Uri| async move {
+///     let (host, port) = (uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(80));
+///     TcpStream::connect((host, port)).await.map(TokioIo::new)
+/// });
+/// let upstream = Upstream::parse(&format!("http://{address}"))?;
+/// let route = Route::new(ServiceId::new("files")?, "", upstream, Scheme::Bypass)?;
+/// let stack = ServiceBuilder::new()
+///     .layer(RouteLayer::new(Routes::new([route])?))
+///     .service(Forward::new(connector, ForwardTimeouts::default()));
+///
+/// let request = Request::get("/files/x").body(Full::<Bytes>::default())?;
+/// let response = stack.oneshot(request).await?;
+/// assert_eq!(response.into_body().collect().await?.to_bytes(), "hello");
+/// # Ok(())
+/// # }
+/// ```
 pub struct Forward<C, B> {
-    connections: Arc<Connections<C, RequestBody<B>>>,
+    pool: Arc<Pool<C, B>>,
     response_timeout: Duration,
-    /// The connections of the route that was used last: mostly it is used next.
-    last: Option<(Arc<Route>, Arc<Kept<RequestBody<B>>>)>,
-    known: Known,
+    last: Option<LastRoute<B>>,
+    peer: PeerValue,
+}
+
+/// The route of the last request, which the next one mostly has, too. Its connections are found
+/// without the lock that all threads share.
+struct LastRoute<B> {
+    route: Arc<Route>,
+    host: Arc<Host<B>>,
+    /// `X-Forwarded-Prefix`.
+    prefix: Option<HeaderValue>,
 }
 
 impl<C, B> Forward<C, B> {
-    /// Forwards over connections that `connector` makes; a connector that refuses to wait for
-    /// ever is up to you.
-    pub fn new(connector: C, timeouts: Timeouts) -> Self {
+    /// Forwards over connections that `connector` makes.
+    pub fn new(connector: C, timeouts: ForwardTimeouts) -> Self {
         Self {
-            connections: Arc::new(Connections::new(connector, timeouts)),
-            response_timeout: timeouts.response,
+            pool: Arc::new(ConnectionPool::new(connector, timeouts)),
+            response_timeout: timeouts.response(),
             last: None,
-            known: Known::default(),
+            peer: PeerValue::default(),
         }
     }
 }
@@ -93,10 +128,10 @@ impl<C, B> Forward<C, B> {
 impl<C, B> Clone for Forward<C, B> {
     fn clone(&self) -> Self {
         Self {
-            connections: self.connections.clone(),
+            pool: self.pool.clone(),
             response_timeout: self.response_timeout,
             last: None,
-            known: Known::default(),
+            peer: PeerValue::default(),
         }
     }
 }
@@ -113,7 +148,7 @@ impl<C, B> Forward<C, B>
 where
     C: Service<Uri, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
     C::Response: Read + Write + Unpin + Send + 'static,
-    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     fn begin(
         &mut self,
@@ -121,28 +156,17 @@ where
         route: &Arc<Route>,
         progress: &Progress,
     ) -> Result<Exchange<C, B>, http::Error> {
-        let kept = match &self.last {
-            Some((last, kept)) if Arc::ptr_eq(last, route) => kept.clone(),
-            _ => {
-                let kept = self.connections.to(route.upstream())?;
-                self.last = Some((route.clone(), kept.clone()));
-                kept
+        let last = match &mut self.last {
+            Some(last) if Arc::ptr_eq(&last.route, route) => last,
+            last => {
+                let (route, host) = (route.clone(), self.pool.host(route.upstream())?);
+                let prefix = HeaderValue::from_str(route.prefix()).ok();
+                last.insert(LastRoute { route, host, prefix })
             }
         };
-        let request = southbound(request, route, progress, &mut self.known, kept.host())?;
-        Ok(match kept.take() {
-            Some(lease) => {
-                // Only what was used before can have been closed, and then there is a second try.
-                let again = Some((self.connections.clone(), kept));
-                Exchange::send(lease, request, again)
-            }
-            None => Exchange::Connecting {
-                connecting: self
-                    .connections
-                    .connect(&kept, progress.deadline(self.response_timeout)),
-                request: Box::new(request),
-            },
-        })
+        let request = southbound(request, last, progress, &mut self.peer)?;
+        let host = last.host.clone();
+        Ok(Exchange::begin(&self.pool, host, request, self.response_timeout, progress))
     }
 }
 
@@ -150,7 +174,7 @@ impl<C, B> Service<Request<B>> for Forward<C, B>
 where
     C: Service<Uri, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
     C::Response: Read + Write + Unpin + Send + 'static,
-    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     type Response = Response<ResponseBody>;
     type Error = Infallible;
@@ -165,7 +189,7 @@ where
             Ok(route) => route,
             Err(rejection) => return ForwardFuture::answered(rejection.into_response()),
         };
-        let progress = Progress::of(request.body());
+        let progress = Progress::start(request.body());
         match self.begin(request, &route, &progress) {
             Ok(exchange) => ForwardFuture {
                 state: State::Waiting { exchange, timeout: self.response_timeout, progress, route },
@@ -193,10 +217,9 @@ fn route_of(extensions: &Extensions) -> Result<Arc<Route>, Rejection> {
 /// The request as the service gets it.
 fn southbound<B: Body>(
     request: Request<B>,
-    route: &Route,
+    LastRoute { route, host, prefix }: &LastRoute<B>,
     progress: &Progress,
-    known: &mut Known,
-    host: &HeaderValue,
+    peer: &mut PeerValue,
 ) -> Result<Request<RequestBody<B>>, http::Error> {
     let (mut head, body) = request.into_parts();
     strip_hop_by_hop(&mut head.headers);
@@ -204,21 +227,22 @@ fn southbound<B: Body>(
     let headers = &mut head.headers;
     let unsized_body = !body.is_end_stream() && body.size_hint().exact().is_none();
     if unsized_body && !headers.contains_key(CONTENT_LENGTH) {
-        // Without it the client would take a GET for one without a body, and drop what there is.
+        // Without this header hyper takes a GET for a request without a body and drops the body.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let connection = head.extensions.get::<ConnectionInfo>();
-    known.set(&mut head.headers, &head.uri, host, route.prefix(), connection);
+    let service = Southbound { host: host.host(), prefix: prefix.as_ref() };
+    set_forwarded(&mut head.headers, &head.uri, service, connection, peer);
     let path = PathAndQuery::from_maybe_shared(Bytes::from(route.southbound_path(&head.uri)))?;
     head.uri = Uri::from(path);
     head.version = Version::HTTP_11;
-    // They are about the connection of the client.
+    // Extensions describe the connection of the client.
     head.extensions = Extensions::new();
     Ok(Request::from_parts(head, RequestBody::new(body, progress.clone())))
 }
 
 pin_project! {
-    /// The answer of the service, or ours.
+    /// The response of the service, or of the gateway.
     pub struct ForwardFuture<C, B> {
         #[pin]
         state: State<C, B>,
@@ -250,128 +274,11 @@ impl<C, B> fmt::Debug for ForwardFuture<C, B> {
     }
 }
 
-/// How to make a new connection.
-type Again<C, B> = (Arc<Connections<C, RequestBody<B>>>, Arc<Kept<RequestBody<B>>>);
-
-/// A request on its way to the service.
-enum Exchange<C, B> {
-    Connecting {
-        connecting: Connecting<RequestBody<B>>,
-        request: Box<Request<RequestBody<B>>>,
-    },
-    /// Handed to its connection, which has not been polled since.
-    Queued {
-        sending: Sending<RequestBody<B>>,
-        lease: Box<Lease<RequestBody<B>>>,
-        /// Where this connection may turn out to be closed.
-        again: Option<Again<C, B>>,
-    },
-    Sending {
-        sending: Sending<RequestBody<B>>,
-        lease: Box<Lease<RequestBody<B>>>,
-        again: Option<Again<C, B>>,
-    },
-    Over,
-}
-
-/// Why the service gave no answer.
-enum ExchangeError {
-    Connect(BoxError),
-    BrokenOff(hyper::Error),
-    TimedOut,
-}
-
-impl From<ConnectError> for ExchangeError {
-    fn from(error: ConnectError) -> Self {
-        match error {
-            ConnectError::TimedOut => Self::TimedOut,
-            ConnectError::Failed(error) => Self::Connect(error),
-        }
-    }
-}
-
-impl<C, B> Exchange<C, B>
-where
-    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
-{
-    fn send(
-        mut lease: Box<Lease<RequestBody<B>>>,
-        request: Request<RequestBody<B>>,
-        again: Option<Again<C, B>>,
-    ) -> Self {
-        let sending = lease.wire.send(request);
-        Self::Queued { sending, lease, again }
-    }
-}
-
-impl<C, B> Exchange<C, B>
-where
-    C: Service<Uri, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
-    C::Response: Read + Write + Unpin + Send + 'static,
-    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
-{
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        timeout: Duration,
-        progress: &Progress,
-    ) -> Poll<Result<Response<ResponseBody>, ExchangeError>> {
-        loop {
-            // Each state is a few pointers: to move one out, and back while it lasts, costs nothing.
-            *self = match mem::replace(self, Self::Over) {
-                Self::Connecting { mut connecting, request } => {
-                    let Poll::Ready(lease) = connecting.as_mut().poll(cx) else {
-                        *self = Self::Connecting { connecting, request };
-                        return Poll::Pending;
-                    };
-                    Self::send(lease?, *request, None)
-                }
-                Self::Queued { sending, lease, again } => {
-                    // After whoever else is ready: requests that are written one after the other
-                    // wake the service once, and to wake somebody costs more than to write.
-                    *self = Self::Sending { sending, lease, again };
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                Self::Sending { mut sending, mut lease, again } => {
-                    let Poll::Ready(sent) = lease.wire.poll_sent(&mut sending, cx) else {
-                        let timer = &mut lease.wire.timer;
-                        if poll_time_up(timer, cx, timeout, progress).is_ready() {
-                            return Poll::Ready(Err(ExchangeError::TimedOut));
-                        }
-                        *self = Self::Sending { sending, lease, again };
-                        return Poll::Pending;
-                    };
-                    let mut error = match sent {
-                        Ok(response) => {
-                            return Poll::Ready(Ok(northbound(response, lease, progress)));
-                        }
-                        Err(error) => error,
-                    };
-                    let (Some(request), Some((connections, kept))) = (error.take_message(), again)
-                    else {
-                        return Poll::Ready(Err(ExchangeError::BrokenOff(error.into_error())));
-                    };
-                    // Nothing of it was sent: the connection had been closed.
-                    match kept.take() {
-                        Some(lease) => Self::send(lease, request, Some((connections, kept))),
-                        None => Self::Connecting {
-                            connecting: connections.connect(&kept, progress.deadline(timeout)),
-                            request: Box::new(request),
-                        },
-                    }
-                }
-                Self::Over => panic!("polled after completion"),
-            }
-        }
-    }
-}
-
 impl<C, B> Future for ForwardFuture<C, B>
 where
     C: Service<Uri, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
     C::Response: Read + Write + Unpin + Send + 'static,
-    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     type Output = Result<Response<ResponseBody>, Infallible>;
 
@@ -390,38 +297,7 @@ where
     }
 }
 
-/// Whether the service has had its time. `timer` may have been set for the exchange before.
-fn poll_time_up(
-    timer: &mut Pin<Box<Sleep>>,
-    cx: &mut Context<'_>,
-    timeout: Duration,
-    progress: &Progress,
-) -> Poll<()> {
-    loop {
-        ready!(timer.as_mut().poll(cx));
-        let deadline = progress.deadline(timeout);
-        if deadline <= Instant::now() {
-            return Poll::Ready(());
-        }
-        timer.as_mut().reset(deadline);
-    }
-}
-
-fn northbound<B: Send + 'static>(
-    mut response: Response<Incoming>,
-    mut lease: Box<Lease<RequestBody<B>>>,
-    progress: &Progress,
-) -> Response<ResponseBody> {
-    lease.is_answered = true;
-    if !progress.has_ended() {
-        lease.wire.drive_itself();
-    }
-    strip_hop_by_hop(response.headers_mut());
-    // It is about the connection to the service.
-    *response.version_mut() = Version::HTTP_11;
-    response.map(|body| ResponseBody::upstream(body, lease))
-}
-
+/// The answer of the gateway to a failed exchange.
 #[cold]
 fn failed(
     error: &ExchangeError,
@@ -432,16 +308,16 @@ fn failed(
     let (service, upstream) = (route.service(), route.upstream());
     let cause: &dyn std::error::Error = match error {
         ExchangeError::Connect(error) => &**error,
-        ExchangeError::BrokenOff(error) => error,
+        ExchangeError::Interrupted(error) => error,
         ExchangeError::TimedOut => {
-            tracing::warn!(%service, %upstream, ?timeout, "no answer in time");
+            tracing::warn!(%service, %upstream, ?timeout, "service did not respond in time");
             let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
             return own(message, StatusCode::GATEWAY_TIMEOUT);
         }
     };
     let cause = ErrorChain(cause);
-    if progress.is_broken_off() {
-        tracing::debug!(%service, %cause, "the client broke off");
+    if progress.has_failed() {
+        tracing::debug!(%service, %cause, "client disconnected while sending the request");
         let message = ApiMessage::with(&messages::BAD_REQUEST, &["the body breaks off"]);
         return own(message, StatusCode::BAD_REQUEST);
     }
@@ -451,7 +327,7 @@ fn failed(
             ApiMessage::with(&messages::SERVICE_UNAVAILABLE, &["the service cannot be reached"]);
         return own(message, StatusCode::SERVICE_UNAVAILABLE);
     }
-    tracing::warn!(%service, %upstream, %cause, "the service broke off");
+    tracing::warn!(%service, %upstream, %cause, "service closed the connection without a response");
     own(ApiMessage::new(&messages::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY)
 }
 
@@ -476,7 +352,7 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
         sync::oneshot,
-        time::{sleep, timeout},
+        time::{Instant, sleep, timeout},
     };
     use tower::{ServiceExt, service_fn};
 
@@ -494,7 +370,7 @@ mod tests {
         Arc::new(Route::new(service, "", upstream, Scheme::Bypass).unwrap())
     }
 
-    /// Hands `stream` over, to the first who connects.
+    /// A connector that gives `stream` to the first caller.
     fn connector(
         stream: DuplexStream,
     ) -> impl Service<Uri, Response = TokioIo<DuplexStream>, Error = io::Error, Future: Send>
@@ -508,7 +384,7 @@ mod tests {
         })
     }
 
-    /// Answers each request after so many seconds, as its path says.
+    /// Answers each request after the number of seconds in its path.
     async fn serve(mut stream: DuplexStream) {
         let mut request = Vec::new();
         while stream.read_buf(&mut request).await.is_ok_and(|read| read > 0) {
@@ -522,7 +398,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_exchange_has_its_own_time_on_a_connection_that_is_kept() {
+    async fn each_exchange_on_a_pooled_connection_has_its_own_deadline() {
         let connected = Arc::new(AtomicUsize::new(0));
         let counted = connected.clone();
         let connector = service_fn(move |_: Uri| {
@@ -531,14 +407,15 @@ mod tests {
             tokio::spawn(serve(theirs));
             async { Ok::<_, io::Error>(TokioIo::new(ours)) }
         });
-        let timeouts = Timeouts { response: TIMEOUT, idle: Duration::from_secs(60) };
+        let timeouts =
+            ForwardTimeouts::default().with_response(TIMEOUT).with_idle(Duration::from_secs(60));
         let forward = Forward::new(connector, timeouts);
         struct Case {
             pause: u64,
             answer: u64,
             want: (u16, u64),
         }
-        // The timer of the connection was set at the first exchange, for ten seconds.
+        // The first exchange set the timer of the connection to ten seconds.
         for Case { pause, answer, want } in [
             Case { pause: 0, answer: 0, want: (200, 0) },
             Case { pause: 9, answer: 6, want: (200, 6) },
@@ -553,27 +430,27 @@ mod tests {
             let response = forward.clone().oneshot(request).await.unwrap();
             let got = (response.status().as_u16(), start.elapsed().as_secs());
             assert_eq!(got, want, "after {pause} s, answered after {answer} s");
-            // Its end gives the connection back.
+            // The end of the body gives the connection back.
             drop(response.into_body().collect().await.unwrap());
         }
         assert_eq!(connected.load(Ordering::Relaxed), 1);
     }
 
-    /// Answers as soon as the first byte is there, then reads to the end, which it tells.
+    /// Answers after the first byte, then reads to the end and sends how many bytes followed.
     async fn answer_early(
         mut stream: DuplexStream,
         answer: &'static str,
-        told: oneshot::Sender<usize>,
+        rest_length: oneshot::Sender<usize>,
     ) {
         stream.read_u8().await.unwrap();
         stream.write_all(answer.as_bytes()).await.unwrap();
         let mut rest = Vec::new();
         stream.read_to_end(&mut rest).await.unwrap();
-        told.send(rest.len()).unwrap();
+        rest_length.send(rest.len()).unwrap();
     }
 
     #[tokio::test]
-    async fn what_a_service_has_not_read_when_it_answers_still_arrives() {
+    async fn a_request_is_sent_to_its_end_after_an_early_response() {
         const LARGE: usize = 32 * 1024;
         const EMPTY: &str = "HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n";
         const FULL: &str = "HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\nok";
@@ -581,17 +458,17 @@ mod tests {
         for (header, body, answer) in [
             (0, LARGE, EMPTY),
             (0, LARGE, FULL),
-            // The client goes away before it has all of it.
+            // The client disconnects before it has read all of the response.
             (0, LARGE, HALF),
             (LARGE, 0, EMPTY),
             (LARGE, 0, FULL),
             (LARGE, 0, HALF),
         ] {
-            let (told, read) = oneshot::channel();
-            // All of the request is taken, but little of it goes through.
+            let (rest_length, read) = oneshot::channel();
+            // hyper buffers the whole request, but the service accepts little at a time.
             let (ours, theirs) = duplex(1024);
-            tokio::spawn(answer_early(theirs, answer, told));
-            let forward = Forward::new(connector(ours), Timeouts::default());
+            tokio::spawn(answer_early(theirs, answer, rest_length));
+            let forward = Forward::new(connector(ours), ForwardTimeouts::default());
             let request = Request::post("/service/x").extension(bypass());
             let request = request.header("x-large", "x".repeat(header));
             let request = request.body(Full::<Bytes>::from(vec![b'y'; body])).unwrap();
@@ -601,12 +478,12 @@ mod tests {
                 response.frame().await.unwrap().unwrap();
             }
             drop(response);
-            let rest = timeout(TIMEOUT, read).await.expect("it arrives").unwrap();
+            let rest = timeout(TIMEOUT, read).await.expect("the request arrives").unwrap();
             assert!(rest > LARGE, "{rest} bytes: {header}, {body}, {answer:?}");
         }
     }
 
-    /// So many pieces of 16 KiB.
+    /// A body of this many pieces of 16 KiB.
     struct Pieces(usize);
 
     impl Body for Pieces {
@@ -623,23 +500,23 @@ mod tests {
         }
     }
 
-    /// What a service does once it has answered.
+    /// What a service does after it has answered.
     #[derive(Clone, Copy, Debug)]
     enum Then {
-        /// A little each time, for many times as long as it has for an answer.
+        /// A little at a time, for many times the response timeout.
         ReadsSlowly,
-        /// For ever.
+        /// Ever.
         ReadsNothing,
-        /// Waits long, then answers the rest and reads the rest.
+        /// Waits long, then sends the rest of the response and reads the rest of the request.
         Pauses,
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_what_is_not_taken_and_not_waited_for_is_given_up() {
-        // More than hyper takes before it has written something.
+    async fn only_a_stalled_upload_whose_response_nobody_reads_is_abandoned() {
+        // More than hyper buffers before it has written something.
         const PIECES: usize = 64;
         for then in [Then::ReadsSlowly, Then::ReadsNothing, Then::Pauses] {
-            let (told, read) = oneshot::channel();
+            let (rest_length, read) = oneshot::channel();
             let (ours, mut theirs) = duplex(1024);
             tokio::spawn(async move {
                 let mut rest = vec![0; 512];
@@ -666,9 +543,9 @@ mod tests {
                         all += theirs.read_to_end(&mut Vec::new()).await.unwrap();
                     }
                 }
-                told.send(all).unwrap();
+                rest_length.send(all).unwrap();
             });
-            let timeouts = Timeouts { response: TIMEOUT, ..Timeouts::default() };
+            let timeouts = ForwardTimeouts::default().with_response(TIMEOUT);
             let forward = Forward::new(connector(ours), timeouts);
             let request = Request::post("/service/x").extension(bypass());
             let request = request.body(Pieces(PIECES)).unwrap();
@@ -680,7 +557,7 @@ mod tests {
         }
     }
 
-    /// There is always more of it, and who has the sender hears when it is dropped.
+    /// A body without end. The holder of the sender learns when it is dropped.
     struct Endless {
         _dropped: oneshot::Receiver<Infallible>,
     }
@@ -697,9 +574,9 @@ mod tests {
         }
     }
 
-    /// It is not read for what the service said unasked, which nobody reads.
+    /// The connection is not kept open for the bytes that the service sent unasked.
     #[tokio::test(start_paused = true)]
-    async fn an_upload_ends_with_the_answer_of_a_service_that_has_hung_up() {
+    async fn an_upload_ends_when_the_service_closes_after_its_response() {
         let (ours, mut theirs) = duplex(1024);
         tokio::spawn(async move {
             theirs.read_u8().await.unwrap();
@@ -708,7 +585,7 @@ mod tests {
             sleep(TIMEOUT).await;
             theirs.write_all(b"no, no").await.unwrap();
         });
-        let forward = Forward::new(connector(ours), Timeouts::default());
+        let forward = Forward::new(connector(ours), ForwardTimeouts::default());
         let (mut upload, _dropped) = oneshot::channel();
         let request = Request::post("/service/x").extension(bypass());
         let start = Instant::now();
@@ -716,25 +593,29 @@ mod tests {
         assert_eq!(response.status(), 413);
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "no");
         upload.closed().await;
-        assert_eq!(start.elapsed(), TIMEOUT, "it is not given up some time later");
+        assert_eq!(
+            start.elapsed(),
+            TIMEOUT,
+            "the upload ends when the service closes, not at a later timeout"
+        );
     }
 
-    /// Whoever reads the answer may do so outside the runtime that the connection is of.
+    /// The reader of a response may be outside the runtime of the connection.
     #[test]
     fn a_body_is_read_without_a_runtime() {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let response = runtime.block_on(async {
             let (ours, theirs) = duplex(1024);
-            let (told, _) = oneshot::channel();
+            let (rest_length, _) = oneshot::channel();
             let answer = "HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\nok";
-            tokio::spawn(answer_early(theirs, answer, told));
-            let forward = Forward::new(connector(ours), Timeouts::default());
+            tokio::spawn(answer_early(theirs, answer, rest_length));
+            let forward = Forward::new(connector(ours), ForwardTimeouts::default());
             let request = Request::post("/service/x").extension(bypass());
             let request = request.body(Full::<Bytes>::from(vec![b'y'; 32 * 1024])).unwrap();
             forward.oneshot(request).await.unwrap()
         });
         let body = tokio_test::task::spawn(response.into_body().collect()).poll();
-        let Poll::Ready(Ok(body)) = body else { panic!("all of it is there: {body:?}") };
+        let Poll::Ready(Ok(body)) = body else { panic!("the whole body was received: {body:?}") };
         assert_eq!(body.to_bytes(), "ok");
     }
 }

@@ -1,4 +1,4 @@
-//! `X-Forwarded-*`: what the service cannot see itself.
+//! `X-Forwarded-*`: the client connection, which the service cannot see.
 
 use std::net::IpAddr;
 
@@ -16,87 +16,71 @@ static PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 static PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 static FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 
-/// What was the same for the last request, and mostly is for the next: one connection has one peer,
-/// and mostly asks one service.
+/// The value of `X-Forwarded-For` for the last peer. The requests of a connection have the same peer, and
+/// formatting an address costs 4 % of a request's instructions.
 #[derive(Debug, Default)]
-pub(super) struct Known {
-    peer: Option<(IpAddr, HeaderValue)>,
-    prefix: Option<HeaderValue>,
-    port: Option<(u16, HeaderValue)>,
-}
+pub(super) struct PeerValue(Option<(IpAddr, HeaderValue)>);
 
-impl Known {
-    fn peer(&mut self, ip: IpAddr) -> Option<HeaderValue> {
-        match &self.peer {
-            Some((known, value)) if *known == ip => Some(value.clone()),
+impl PeerValue {
+    fn get(&mut self, ip: IpAddr) -> Option<HeaderValue> {
+        match &self.0 {
+            Some((last, value)) if *last == ip => Some(value.clone()),
             _ => {
                 let value = HeaderValue::from_str(&address(ip)).ok()?;
-                self.peer = Some((ip, value.clone()));
+                self.0 = Some((ip, value.clone()));
                 Some(value)
             }
         }
-    }
-
-    fn prefix(&mut self, prefix: &str) -> Option<HeaderValue> {
-        match &self.prefix {
-            Some(value) if value.as_bytes() == prefix.as_bytes() => Some(value.clone()),
-            _ => {
-                let value = HeaderValue::from_str(prefix).ok()?;
-                self.prefix = Some(value.clone());
-                Some(value)
-            }
-        }
-    }
-
-    fn port(&mut self, port: u16) -> HeaderValue {
-        match &self.port {
-            Some((known, value)) if *known == port => value.clone(),
-            _ => self.port.insert((port, HeaderValue::from(port))).1.clone(),
-        }
-    }
-
-    /// Writes `X-Forwarded-*` anew, and `Host`, which is `service` from here on.
-    ///
-    /// Whatever the request has of these is removed: nobody can tell a proxy before us from a
-    /// client that pretends to be one (CVE-2025-41235 was that).
-    pub(super) fn set(
-        &mut self,
-        headers: &mut HeaderMap,
-        uri: &Uri,
-        service: &HeaderValue,
-        prefix: &str,
-        connection: Option<&ConnectionInfo>,
-    ) {
-        sweep(headers, is_forwarded);
-        // HTTP/2 has the host in the URI, HTTP/1.1 in the header.
-        let host = headers.insert(HOST, service.clone());
-        // Without the user and password that an absolute form may carry.
-        let authority = uri.authority().and_then(|a| a.as_str().rsplit('@').next());
-        let authority = authority.and_then(|host| HeaderValue::from_str(host).ok());
-        let host = authority.or(host);
-        let port = host.as_ref().and_then(port_of);
-        if let Some(host) = host {
-            headers.insert(&X_HOST, host);
-        }
-        if let Some(prefix) = self.prefix(prefix) {
-            headers.insert(&PREFIX, prefix);
-        }
-        let Some(connection) = connection else { return };
-        if let Some(peer) = self.peer(connection.peer.ip()) {
-            headers.insert(&FOR, peer);
-        }
-        headers.insert(&PROTO, HeaderValue::from_static(connection.protocol.as_str()));
-        let default = match connection.protocol {
-            Protocol::Http => 80,
-            Protocol::Https => 443,
-        };
-        // The port that the client used, which a port mapping before us may have changed.
-        headers.insert(&PORT, self.port(port.unwrap_or(default)));
     }
 }
 
-/// Whether a header is one of these, or one that CGI and what descends from it takes for one: there
-/// `_` and `-` are the same.
+/// What a service receives instead of the client's `Host` and path prefix.
+#[derive(Debug)]
+pub(super) struct Southbound<'a> {
+    pub(super) host: &'a HeaderValue,
+    pub(super) prefix: Option<&'a HeaderValue>,
+}
+
+/// Sets `X-Forwarded-*` and `Host`, which is that of the service from here on.
+///
+/// Values that the client sent are removed: the gateway cannot distinguish a trusted proxy before
+/// it from a client that pretends to be one (CVE-2025-41235).
+pub(super) fn set_forwarded(
+    headers: &mut HeaderMap,
+    uri: &Uri,
+    service: Southbound<'_>,
+    connection: Option<&ConnectionInfo>,
+    peer: &mut PeerValue,
+) {
+    sweep(headers, is_forwarded);
+    // HTTP/2 has the host in the URI, HTTP/1.1 in the header.
+    let host = headers.insert(HOST, service.host.clone());
+    // Without the user and password that an absolute form may carry.
+    let authority = uri.authority().and_then(|a| a.as_str().rsplit('@').next());
+    let authority = authority.and_then(|host| HeaderValue::from_str(host).ok());
+    let host = authority.or(host);
+    let port = host.as_ref().and_then(port_of);
+    if let Some(host) = host {
+        headers.insert(&X_HOST, host);
+    }
+    if let Some(prefix) = service.prefix {
+        headers.insert(&PREFIX, prefix.clone());
+    }
+    let Some(connection) = connection else { return };
+    if let Some(peer) = peer.get(connection.peer.ip()) {
+        headers.insert(&FOR, peer);
+    }
+    headers.insert(&PROTO, HeaderValue::from_static(connection.protocol.as_str()));
+    let default = match connection.protocol {
+        Protocol::Http => 80,
+        Protocol::Https => 443,
+    };
+    // The port that the client used, which a port mapping before the gateway may have changed.
+    headers.insert(&PORT, HeaderValue::from(port.unwrap_or(default)));
+}
+
+/// Whether a header is one of these, or one that CGI (RFC 3875 §4.1.18) and its descendants, where `_` and
+/// `-` are the same, take for one.
 fn is_forwarded(name: &HeaderName) -> bool {
     let text = name.as_str().as_bytes();
     let is = |ours: &HeaderName| {
@@ -107,7 +91,7 @@ fn is_forwarded(name: &HeaderName) -> bool {
                 .zip(ours)
                 .all(|(theirs, ours)| theirs == ours || (*theirs == b'_' && *ours == b'-'))
     };
-    // By the first letter, most need not be compared.
+    // The first letter excludes most headers.
     matches!(text.first(), Some(b'x' | b'f'))
         && [&FOR, &PROTO, &X_HOST, &PORT, &PREFIX, &FORWARDED].into_iter().any(is)
 }
@@ -118,7 +102,7 @@ fn port_of(host: &HeaderValue) -> Option<u16> {
     port.parse().ok()
 }
 
-/// An IPv4 client of a socket that takes both is an IPv4 client.
+/// A dual-stack socket shows an IPv4 client as an IPv4-mapped address; services get the IPv4 address.
 fn address(ip: IpAddr) -> String {
     ip.to_canonical().to_string()
 }
@@ -128,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_service_cannot_see_is_written_anew() {
+    fn forwarded_headers_are_replaced_by_those_of_the_connection() {
         let connection = |peer: &str, protocol| ConnectionInfo {
             peer: peer.parse().unwrap(),
             local: "127.0.0.1:10010".parse().unwrap(),
@@ -165,12 +149,18 @@ mod tests {
             if let Some(host) = host {
                 headers.insert(HOST, HeaderValue::from_static(host));
             }
-            let mut known = Known::default();
+            let mut peer = PeerValue::default();
             let (uri, service) = (uri.parse().unwrap(), HeaderValue::from_static("service:1"));
-            for _ in 0..2 {
-                known.set(&mut headers.clone(), &uri, &service, "/other", None);
+            let other = ConnectionInfo { peer: "192.0.2.8:1".parse().unwrap(), ..v4 };
+            let prefix = HeaderValue::from_static("/svc/api/v1");
+            let mut set = |headers: &mut _, connection: Option<&_>| {
+                let service = Southbound { host: &service, prefix: Some(&prefix) };
+                set_forwarded(headers, &uri, service, connection, &mut peer);
+            };
+            for connection in [None, Some(&other)] {
+                set(&mut headers.clone(), connection);
             }
-            known.set(&mut headers, &uri, &service, "/svc/api/v1", connection.as_ref());
+            set(&mut headers, connection.as_ref());
             let got = [&FOR, &PROTO, &X_HOST, &PORT].map(|name| {
                 assert!(headers.get_all(name).iter().count() <= 1);
                 headers.get(name).map_or("", |v| v.to_str().unwrap())

@@ -1,4 +1,4 @@
-//! The front door: who answers a request.
+//! The front door: sends each request to the auth API, the health endpoint or the routed stack.
 
 use std::{
     convert::Infallible,
@@ -15,7 +15,7 @@ use tokio::time::{Timeout, timeout};
 use tower::util::Oneshot;
 use tower_service::Service;
 
-use super::body::ResponseBody;
+use super::response_body::ResponseBody;
 use crate::{
     audit::{RequestId, X_REQUEST_ID},
     messages::{self, ApiMessage},
@@ -24,19 +24,22 @@ use crate::{
 const AUTH_API: &str = "/gateway/api/v1/auth";
 const HEALTH: &str = "/application/health";
 
-/// An endpoint of the auth API reads a small body and asks its own stores. Whoever sends that body
-/// a byte a minute does not keep it for ever.
-const API_WITHIN: Duration = Duration::from_secs(30);
+/// Time limit of the auth API. Its endpoints read small bodies, so a client that sends one slowly must not occupy
+/// them for long.
+const API_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Sends `/gateway/api/v1/auth/…` to the auth API `A`, which has 30 seconds for it, answers
 /// `/application/health`, and leaves the rest to the routed stack `R`.
 ///
-/// Every request gets a [`RequestId`], unless somebody before has given it one, and every response
-/// tells it as `X-Request-Id`, unless the service has sent one. What the client sends under that
-/// name goes on to the service, and is believed by nobody here.
+/// Each request gets a [`RequestId`] extension, unless it has one already, and each response has it as
+/// `X-Request-Id`, unless the service has set that header. The gateway does not trust the `X-Request-Id` of a
+/// client; it only forwards it to the service.
 ///
-/// `R` must always be ready, as the services of this crate are: nothing here waits for it while `A`
-/// could serve. `A` is cloned for each request that it gets, and for no other.
+/// `R` should always be ready, as the services of this crate are: while it is not, requests for `A` wait,
+/// too. `A` is cloned for each request that it gets.
+///
+/// The bodies of `A` and `R` must convert into [`ResponseBody`]. If a layer replaces the body of the routed
+/// stack, map it back with [`ResponseBody::new`].
 #[derive(Debug)]
 pub struct Gateway<A, R> {
     api: Arc<A>,
@@ -56,11 +59,12 @@ impl<A, R> Gateway<A, R> {
     }
 }
 
-impl<A, R, ReqBody, ApiBody> Service<Request<ReqBody>> for Gateway<A, R>
+impl<A, R, ReqBody, ApiBody, RoutedBody> Service<Request<ReqBody>> for Gateway<A, R>
 where
     A: Service<Request<ReqBody>, Response = Response<ApiBody>, Error = Infallible> + Clone,
-    R: Service<Request<ReqBody>, Response = Response<ResponseBody>, Error = Infallible>,
+    R: Service<Request<ReqBody>, Response = Response<RoutedBody>, Error = Infallible>,
     ApiBody: Into<ResponseBody>,
+    RoutedBody: Into<ResponseBody>,
 {
     type Response = Response<ResponseBody>;
     type Error = Infallible;
@@ -91,12 +95,12 @@ impl<A: Clone, R> Gateway<A, R> {
         A: Service<Q>,
     {
         let answering = Oneshot::new(A::clone(&self.api), request);
-        Kind::Api { future: Box::pin(timeout(API_WITHIN, answering)) }
+        Kind::Api { future: Box::pin(timeout(API_TIMEOUT, answering)) }
     }
 }
 
 pin_project! {
-    /// The answer of whoever a request was for.
+    /// The response of the auth API, the routed stack or the gateway itself.
     #[derive(Debug)]
     pub struct GatewayFuture<A, R> {
         #[pin]
@@ -109,18 +113,19 @@ pin_project! {
     #[project = KindProj]
     #[derive(Debug)]
     enum Kind<A, R> {
-        // Boxed, so that routed requests do not carry the room for it.
+        // Boxed, so that the future of a routed request does not hold the space for it.
         Api { future: Pin<Box<Timeout<A>>> },
         Routed { #[pin] future: R },
         Health,
     }
 }
 
-impl<A, R, ApiBody> Future for GatewayFuture<A, R>
+impl<A, R, ApiBody, RoutedBody> Future for GatewayFuture<A, R>
 where
     A: Future<Output = Result<Response<ApiBody>, Infallible>>,
-    R: Future<Output = Result<Response<ResponseBody>, Infallible>>,
+    R: Future<Output = Result<Response<RoutedBody>, Infallible>>,
     ApiBody: Into<ResponseBody>,
+    RoutedBody: Into<ResponseBody>,
 {
     type Output = Result<Response<ResponseBody>, Infallible>;
 
@@ -129,9 +134,9 @@ where
         let mut response = match this.kind.project() {
             KindProj::Api { future } => match ready!(future.as_mut().poll(cx)) {
                 Ok(answered) => answered?.map(Into::into),
-                Err(_) => late(),
+                Err(_) => timed_out(),
             },
-            KindProj::Routed { future } => ready!(future.poll(cx))?,
+            KindProj::Routed { future } => ready!(future.poll(cx))?.map(Into::into),
             KindProj::Health => health(),
         };
         if !response.headers().contains_key(&X_REQUEST_ID)
@@ -144,12 +149,12 @@ where
 }
 
 #[cold]
-fn late() -> Response<ResponseBody> {
+fn timed_out() -> Response<ResponseBody> {
     let message = ApiMessage::with(&messages::SERVICE_UNAVAILABLE, &["it took too long"]);
     message.into_response(StatusCode::SERVICE_UNAVAILABLE).map(ResponseBody::from)
 }
 
-/// Whoever can ask is told that we can answer; nothing more is known here.
+/// Liveness only: a gateway that can answer is up.
 #[cold]
 fn health() -> Response<ResponseBody> {
     let mut response = Response::new(Bytes::from_static(br#"{"status":"UP"}"#).into());
@@ -165,7 +170,7 @@ mod tests {
 
     use super::*;
 
-    /// Tells the ids that came with the request: ours, and that of the client.
+    /// Returns the ids of the request: ours and the client's.
     fn echo(request: Request<()>) -> Ready<Result<Response<ResponseBody>, Infallible>> {
         let mut response = Response::new(Bytes::new().into());
         let id = request.extensions().get::<RequestId>().unwrap().to_string();
@@ -180,19 +185,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_request_has_an_id_and_every_response_tells_it() {
+    async fn every_request_has_an_id_and_every_response_returns_it() {
         let gateway = Gateway::new(service_fn(echo), service_fn(echo));
         let mut seen = Vec::new();
         for path in ["/x", "/gateway/api/v1/auth/login", HEALTH, "/own"] {
             let request = Request::get(path).header(&X_REQUEST_ID, "claimed").body(()).unwrap();
             let response = gateway.clone().oneshot(request).await.unwrap();
-            let told = response.headers()[&X_REQUEST_ID].to_str().unwrap().to_owned();
+            let returned = response.headers()[&X_REQUEST_ID].to_str().unwrap().to_owned();
             if path != HEALTH {
                 assert_eq!(response.headers()["theirs"], "claimed", "{path}");
-                assert_eq!(response.headers()["ours"] == told, path != "/own", "{path}");
+                assert_eq!(response.headers()["ours"] == returned, path != "/own", "{path}");
             }
-            assert!(!seen.contains(&told), "{path}: {told}");
-            seen.push(told);
+            assert!(!seen.contains(&returned), "{path}: {returned}");
+            seen.push(returned);
         }
         assert_eq!(seen[3], "its own");
 

@@ -1,16 +1,22 @@
-//! Forwarding to the services: the end of the road.
+//! Forwarding requests to the services: the end of the stack.
 //!
-//! - [`Forward`] sends a request to the service of its route and streams the answer back.
-//! - [`Gateway`] is the front door: the auth API, the health endpoint, and the routed requests.
+//! - [`Forward`] sends a request to the service of its route and streams the response back.
+//! - [`Gateway`] is the front door: it sends each request to the auth API, the health endpoint or the
+//!   routed stack.
+//!
+//! Both answer with a [`ResponseBody`], which has a default, so layers of `tower-http` such as
+//! `CorsLayer`, `TimeoutLayer` and `TraceLayer` can wrap them.
 
-mod body;
-mod connections;
+mod exchange;
 mod forward;
 mod forwarded;
 mod gateway;
-mod read_after_reset;
-mod wire;
+mod pool;
+mod request_body;
+mod response_body;
+mod timeouts;
 
-pub use body::ResponseBody;
-pub use forward::{Forward, ForwardFuture, Timeouts};
+pub use forward::{Forward, ForwardFuture};
 pub use gateway::{Gateway, GatewayFuture};
+pub use response_body::{BodyError, ResponseBody};
+pub use timeouts::ForwardTimeouts;

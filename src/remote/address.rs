@@ -1,27 +1,27 @@
-//! Where a service is.
+//! The address of a service.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use http::Uri;
 
 use crate::authority::is_host_and_port;
 
-/// The URL of a service: `http` or `https`, a host, a port perhaps, a path perhaps.
+/// The URL of a service: `http` or `https`, a host, optionally a port and a path.
 ///
-/// `http` is for the loopback interface. What is sent there carries a token, and whoever can read it
-/// is its user.
+/// Use `http` only for the loopback interface: requests carry a token, and everybody who can read the
+/// traffic can use it. [`is_protected`](Self::is_protected) tells.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address(Uri);
 
 impl Address {
-    /// Parses `https://host[:port][/path]`. A slash at the end does not matter.
+    /// Parses `https://host[:port][/path]`. A slash at the end makes no difference.
     ///
     /// # Errors
-    /// [`AddressError`] carries the text, unless there may be a password in it.
+    /// [`AddressError`] has the text, unless it may contain a password.
     pub fn parse(url: &str) -> Result<Self, AddressError> {
         let error = || AddressError(url.chars().take(200).collect());
         if url.contains('@') {
-            return Err(AddressError("one with an \"@\" in it".to_owned()));
+            return Err(AddressError("(a URL with \"@\")".to_owned()));
         }
         // `Uri` would drop a fragment.
         if url.contains(['?', '#']) {
@@ -35,7 +35,7 @@ impl Address {
         Ok(Self(uri))
     }
 
-    /// Whether nobody on the way can read what is sent there: `https`, or the loopback interface.
+    /// Whether the traffic is encrypted (`https`) or stays on the loopback interface.
     pub fn is_protected(&self) -> bool {
         let host = self.0.host().unwrap_or_default();
         let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
@@ -49,8 +49,8 @@ impl Address {
         self.0.clone()
     }
 
-    /// The address with path segments added, each encoded as RFC 3986 §2.1 says. `None` if one of
-    /// them cannot stand in a path whatever its encoding.
+    /// The address with path segments added, each percent-encoded (RFC 3986 §2.1). `None` if a segment is empty,
+    /// `.` or `..`, which no encoding keeps apart from path syntax.
     pub(crate) fn join(&self, segments: &[&str]) -> Option<Uri> {
         let mut url = self.0.to_string();
         url.truncate(url.trim_end_matches('/').len());
@@ -71,6 +71,14 @@ impl Address {
     }
 }
 
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(url: &str) -> Result<Self, AddressError> {
+        Self::parse(url)
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -83,7 +91,7 @@ impl fmt::Debug for Address {
     }
 }
 
-/// A text that is no address.
+/// A text that is not the address of a service.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no address of a service; write https://host:port/path, without user, ? and #")]
 pub struct AddressError(String);
@@ -95,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_protected_by_tls_or_stay_here() {
+    fn an_address_is_protected_by_tls_or_on_loopback() {
         for (url, want) in [
             ("https://gw.example:7554", true),
             ("http://localhost:1/x", true),
@@ -136,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_are_encoded() {
+    fn segments_are_percent_encoded() {
         for (base, segments, want) in [
             ("http://h", vec!["APIML.SERVICES", "READ"], Some("http://h/APIML.SERVICES/READ")),
             ("http://h/a/", vec!["b"], Some("http://h/a/b")),
@@ -156,7 +164,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn a_segment_stays_one(text in any::<String>(), url in any::<String>()) {
+        fn a_segment_stays_one_segment(text in any::<String>(), url in any::<String>()) {
             let _ = Address::parse(&url);
             let _ = Address::parse(&format!("https://{url}"));
             let address = Address::parse("http://h/a").unwrap();

@@ -1,94 +1,73 @@
-//! One call to another service, with an end to everything.
+//! HTTP client with a deadline, a concurrency limit and a body size limit.
 
-use std::{error::Error, fmt, io, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_util::{
-    client::legacy::{self, connect::Connect},
+    client::legacy,
     rt::{TokioExecutor, TokioTimer},
 };
 use serde::de::DeserializeOwned;
 use tokio::{sync::Semaphore, time::timeout};
 
+use super::{
+    connect::{Connect, HyperConnector},
+    limits::ClientLimits,
+};
 use crate::error_chain::ErrorChain;
 
-/// An answer may have so many bytes. Those of ZSS have a few hundred.
+/// Maximum size of a response body, in bytes. Those of ZSS have a few hundred.
 const MAX_BODY: usize = 64 * 1024;
 
-/// What a [`Client`] may use up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// How long a call may take in all, the wait for its turn included.
-    pub deadline: Duration,
-    /// How many calls run at once.
-    pub max_concurrent: NonZeroUsize,
-    /// How many more wait for their turn; beyond that a call fails without waiting.
-    pub waiting: usize,
-    /// How long a connection that nobody uses is kept.
-    pub idle: Duration,
-}
-
-impl Default for Limits {
-    /// 5 s for a call, 8 calls at once, 1,000 that wait; unused connections are kept for 30 s.
-    fn default() -> Self {
-        Self {
-            deadline: Duration::from_secs(5),
-            max_concurrent: NonZeroUsize::new(8).unwrap_or(NonZeroUsize::MIN),
-            waiting: 1000,
-            idle: Duration::from_secs(30),
-        }
-    }
-}
-
-/// Asks an HTTP service, over connections that are kept and shared. `C` connects.
+/// Calls an HTTP service over pooled connections. `C` connects.
 ///
-/// Clones share connections and limits; make one for each service, so that a slow one does not use
-/// up the turns of another. Redirects are not followed. Needs a tokio runtime to run in.
+/// Clones share connections and limits. Make one client per service, so that a slow service does not use
+/// up the concurrent calls of another. Redirects are not followed. It needs a tokio runtime.
 ///
-/// A call may reach the service twice: when a kept connection turns out to be closed before any of
-/// the answer has come, it is made once more. So only ask what may be asked twice.
+/// A call may reach the service twice: if a pooled connection was closed before a byte of the response arrived,
+/// the call is repeated once. Use it for idempotent requests only.
 pub struct Client<C> {
-    http: legacy::Client<C, Full<Bytes>>,
-    limits: Limits,
+    http: legacy::Client<HyperConnector<C>, Full<Bytes>>,
+    limits: ClientLimits,
     turns: Arc<Turns>,
 }
 
 struct Turns {
     running: Semaphore,
-    /// Those that run and those that wait.
+    /// Running and waiting calls.
     all: Semaphore,
 }
 
-impl<C: Connect + Clone + Send + Sync + 'static> Client<C> {
+impl<C: Connect> Client<C> {
     /// A client that connects with `connector`.
-    pub fn new(connector: C, limits: Limits) -> Self {
-        let max_concurrent = limits.max_concurrent.get().min(Semaphore::MAX_PERMITS);
-        let all = max_concurrent.saturating_add(limits.waiting).min(Semaphore::MAX_PERMITS);
+    pub fn new(connector: C, limits: ClientLimits) -> Self {
+        let max_concurrent = limits.max_concurrent().get().min(Semaphore::MAX_PERMITS);
+        let all = max_concurrent.saturating_add(limits.max_waiting()).min(Semaphore::MAX_PERMITS);
         let http = legacy::Client::builder(TokioExecutor::new())
             // Without the timer the idle timeout would silently not apply.
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(limits.idle)
+            .pool_idle_timeout(limits.idle())
             .pool_max_idle_per_host(max_concurrent)
-            // What was not sent because the connection was gone goes over another one.
+            // A request that was not sent because the connection was closed goes over another one.
             .retry_canceled_requests(true)
-            .build(connector);
+            .build(HyperConnector(connector));
         let turns = Turns { running: Semaphore::new(max_concurrent), all: Semaphore::new(all) };
         Self { http, limits, turns: Arc::new(turns) }
     }
 
-    /// Sends `request`, whose URI is absolute, and reads the whole answer.
+    /// Sends `request`, whose URI is absolute, and reads the whole response.
     ///
     /// # Errors
-    /// [`RemoteError::Unavailable`] when there is none in time, [`RemoteError::Answer`] when it is
-    /// too large. An answer of any status is one: [`Reply::successful`] says whether it is good.
+    /// [`RemoteError::Unavailable`] if there is no response before the deadline, [`RemoteError::Answer`]
+    /// if it is larger than 64 KiB. A response of any status is `Ok`; see [`Reply::successful`].
     pub async fn call(&self, request: Request<Full<Bytes>>) -> Result<Reply, RemoteError> {
-        let deadline = self.limits.deadline;
+        let deadline = self.limits.deadline();
         let in_turn = async {
-            let unavailable = |_| RemoteError::Unavailable("too many calls wait".to_owned());
+            let unavailable = |_| RemoteError::Unavailable("too many calls are waiting".to_owned());
             let _place = self.turns.all.try_acquire().map_err(unavailable)?;
-            // Nobody closes the semaphores.
+            // The semaphores are never closed.
             let _turn = self.turns.running.acquire().await.map_err(|_| no_answer(deadline))?;
             match self.exchange(request.clone()).await {
                 Err(Failed::Unanswered(_)) => self.exchange(request).await,
@@ -106,7 +85,7 @@ impl<C: Connect + Clone + Send + Sync + 'static> Client<C> {
             if error.is::<LengthLimitError>() {
                 Failed::TooLarge
             } else {
-                Failed::Other(format!("the answer breaks off: {}", ErrorChain(&*error)))
+                Failed::Other(format!("the response was cut off: {}", ErrorChain(&*error)))
             }
         })?;
         Ok(Reply { status: head.status, body: body.to_bytes() })
@@ -114,7 +93,7 @@ impl<C: Connect + Clone + Send + Sync + 'static> Client<C> {
 }
 
 fn no_answer(deadline: Duration) -> RemoteError {
-    RemoteError::Unavailable(format!("no answer within {deadline:?}"))
+    RemoteError::Unavailable(format!("no response within {deadline:?}"))
 }
 
 impl<C: Clone> Clone for Client<C> {
@@ -131,7 +110,7 @@ impl<C> fmt::Debug for Client<C> {
 
 /// How an exchange failed.
 enum Failed {
-    /// The connection was closed before any of the answer came.
+    /// The connection was closed before a byte of the response arrived.
     Unanswered(String),
     TooLarge,
     Other(String),
@@ -139,18 +118,17 @@ enum Failed {
 
 impl From<legacy::Error> for Failed {
     fn from(error: legacy::Error) -> Self {
-        let causes = ErrorChain(&error).to_string();
-        if !error.is_connect() && is_hang_up(&error) {
-            Self::Unanswered(causes)
+        let chain = ErrorChain(&error).to_string();
+        if !error.is_connect() && is_closed_by_peer(&error) {
+            Self::Unanswered(chain)
         } else {
-            Self::Other(causes)
+            Self::Other(chain)
         }
     }
 }
 
-/// Whether the peer has closed the connection, as it may do with one that was unused, and we have
-/// found out too late.
-fn is_hang_up(error: &legacy::Error) -> bool {
+/// Whether the peer had closed the idle connection, which we noticed only while sending.
+fn is_closed_by_peer(error: &legacy::Error) -> bool {
     let mut source = error.source();
     while let Some(error) = source {
         if let Some(error) = error.downcast_ref::<hyper::Error>()
@@ -169,7 +147,7 @@ fn is_hang_up(error: &legacy::Error) -> bool {
     false
 }
 
-/// An answer, whatever its status.
+/// A response of any status.
 #[derive(Clone)]
 pub struct Reply {
     status: StatusCode,
@@ -182,11 +160,10 @@ impl Reply {
         self.status
     }
 
-    /// The answer itself, if its status says that it is good.
+    /// The response itself if its status is 2xx.
     ///
     /// # Errors
-    /// [`RemoteError::Unavailable`] for 5xx, [`RemoteError::Answer`] for what is neither that nor
-    /// 2xx.
+    /// [`RemoteError::Unavailable`] for 5xx, [`RemoteError::Answer`] for any other status.
     pub fn successful(self) -> Result<Self, RemoteError> {
         let text = || format!("status {}", self.status.as_u16());
         match self.status {
@@ -196,16 +173,16 @@ impl Reply {
         }
     }
 
-    /// The JSON object in it.
+    /// The body, a JSON object.
     ///
     /// # Errors
-    /// [`RemoteError::Answer`] says where it is not what was expected, and not what is there.
+    /// [`RemoteError::Answer`] has the position where the body is not as expected, but nothing of its content.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, RemoteError> {
         let error = |detail| {
             let status = self.status.as_u16();
-            RemoteError::Answer(format!("status {status}, not the JSON that was expected{detail}"))
+            RemoteError::Answer(format!("status {status}, not the expected JSON{detail}"))
         };
-        // Fields by their place in a list would do for serde.
+        // serde would accept a list of fields in the order of the struct.
         if self.body.trim_ascii_start().first() != Some(&b'{') {
             return Err(error(String::new()));
         }
@@ -229,24 +206,22 @@ impl fmt::Debug for Reply {
     }
 }
 
-/// Why a service has not said what was asked.
-///
-/// For the log. Has nothing of what was sent or answered in it but a status.
+/// Why a call has no usable response. For the log; of request and response it has the status only.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoteError {
-    /// It cannot be reached, does not answer in time, breaks off, or says that it cannot now.
+    /// The service cannot be reached, does not respond in time, cuts its response off, or answers 5xx.
     #[error("not available: {0}")]
     Unavailable(String),
-    /// It answers something else.
-    #[error("not a usable answer: {0}")]
+    /// The response is not the expected one.
+    #[error("not a usable response: {0}")]
     Answer(String),
 }
 
 impl From<Failed> for RemoteError {
     fn from(failed: Failed) -> Self {
         match failed {
-            Failed::Unanswered(causes) | Failed::Other(causes) => Self::Unavailable(causes),
+            Failed::Unanswered(chain) | Failed::Other(chain) => Self::Unavailable(chain),
             Failed::TooLarge => Self::Answer(format!("more than {MAX_BODY} bytes")),
         }
     }

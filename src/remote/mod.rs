@@ -1,28 +1,27 @@
-//! Asking other HTTP services: ZSS, and what stands in for it.
+//! HTTP clients for other services, such as ZSS.
 //!
-//! Whatever depends on such a service is only as quick and as steady as the service, unless
-//! somebody says where it ends. Here that is said once:
+//! A slow or failing service must not stall the gateway. These types bound the damage:
 //!
-//! - [`Client`] gives up after a time, lets only so many calls run at once, and reads only so much
-//!   of an answer;
-//! - [`SingleFlightCache`] remembers what was answered for a short time, and asks once for all who wait for
-//!   the same.
+//! - [`Client`] has a deadline, a concurrency limit and a limit for the size of a response;
+//! - [`SingleFlightCache`] caches results for a short time, and makes one call for all callers that wait
+//!   for the same key.
 //!
-//! Who is asked, and as whom: [`Address`] and [`TokenSource`].
+//! [`Address`] is the URL of a service, and a [`TokenSource`] provides the token that a user is known by
+//! there.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use hyper_util::client::legacy::connect::HttpConnector;
 //! use tower_passticket::{
 //!     passticket::UserId,
-//!     remote::{Address, Client, Limits, NoToken, UserToken},
+//!     remote::{Address, Client, ClientLimits, UserToken},
 //!     saf::EndpointSaf,
 //! };
 //!
-//! // Over TLS: `tls::https_connector`.
-//! let client = Client::new(HttpConnector::new(), Limits::default());
+//! // Over TLS: `tls::Connector`.
+//! let client = Client::new(HttpConnector::new(), ClientLimits::default());
 //! let tokens = |user: &UserId| UserToken::new(my_token_for(user));
-//! let address = Address::parse("http://localhost:8542/saf-auth")?;
+//! let address: Address = "http://localhost:8542/saf-auth".parse()?;
 //! let saf = EndpointSaf::new(client, address, tokens);
 //! # fn my_token_for(_: &UserId) -> String { unimplemented!() }
 //! # Ok(())
@@ -30,11 +29,17 @@
 //! ```
 
 mod address;
+mod cache_policy;
 mod client;
+mod connect;
+mod limits;
 mod lookup_cache;
 mod tokens;
 
 pub use address::{Address, AddressError};
-pub use client::{Client, Limits, RemoteError, Reply};
-pub use lookup_cache::{CachePolicy, SingleFlightCache};
+pub use cache_policy::CachePolicy;
+pub use client::{Client, RemoteError, Reply};
+pub use connect::Connect;
+pub use limits::ClientLimits;
+pub use lookup_cache::SingleFlightCache;
 pub use tokens::{NoToken, TokenSource, UserToken};

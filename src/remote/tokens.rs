@@ -1,36 +1,39 @@
-//! As whom a service is asked.
+//! The token that a user is known by at another service.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use http::{HeaderValue, Request, header::COOKIE};
 use zeroize::Zeroizing;
 
 use crate::passticket::UserId;
 
-/// Where a service of Zowe looks for a login token (zowe-endpoints §5.2, §6.2).
+/// Services of Zowe look for a login token in this cookie
+/// (`docs/reference/identity-and-saf.md#asking-token`).
 const TOKEN_COOKIE: &str = "apimlAuthenticationToken";
 
-/// The login token of a user. Not shown by `Debug`, wiped when dropped.
+/// The login token of a user. `Debug` does not show it. It is wiped when dropped.
 pub struct UserToken(Zeroizing<String>);
 
 impl UserToken {
     /// Takes a token in the compact form of a JWT.
     ///
     /// # Errors
-    /// [`NoToken`] for what cannot be the value of a cookie (RFC 6265 §4.1.1).
+    /// [`NoToken`] if the text is empty or cannot be the value of a cookie (RFC 6265 §4.1.1).
     pub fn new(text: impl Into<String>) -> Result<Self, NoToken> {
         let text = Zeroizing::new(text.into());
         let allowed = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b',' | b';' | b'\\');
         if text.is_empty() || !text.bytes().all(allowed) {
-            return Err(NoToken("it is empty, or no cookie can carry it".to_owned()));
+            return Err(NoToken(
+                "it is empty, or has a character that a cookie cannot carry".to_owned(),
+            ));
         }
         Ok(Self(text))
     }
 
-    /// Sends `request` as the user.
+    /// Adds the token to `request`.
     pub(crate) fn authenticate<B>(&self, request: &mut Request<B>) {
         let line = Zeroizing::new(format!("{TOKEN_COOKIE}={}", &*self.0));
-        // Every character of a token may stand in a header.
+        // `new` lets only visible ASCII through, which a header can carry.
         if let Ok(mut value) = HeaderValue::from_str(&line) {
             value.set_sensitive(true);
             request.headers_mut().insert(COOKIE, value);
@@ -46,25 +49,66 @@ impl fmt::Debug for UserToken {
 
 /// Why there is no token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no token to ask with: {0}")]
+#[error("no token for the call: {0}")]
 pub struct NoToken(String);
 
 impl NoToken {
-    /// Says why, for the log: without the token.
+    /// The reason, for the log. It must not contain the token.
     pub fn new(reason: impl Into<String>) -> Self {
         Self(reason.into())
     }
 }
 
-/// Gives the token that a service knows a user by.
+/// Provides the token that a service knows a user by.
 ///
-/// It is asked for each call that goes out; what takes long should be remembered by whoever
-/// implements it. A closure will do.
+/// It is called for each call to the service and must not block: cache a token that takes long to get.
+/// Implemented for functions, and for an `Arc` of any implementation, `Arc<dyn TokenSource>` too.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use tower_passticket::{
+///     passticket::UserId,
+///     remote::{NoToken, TokenSource, UserToken},
+///     token::TokenIssuer,
+/// };
+///
+/// /// Issues a token for each call with the gateway's own key.
+/// struct OwnTokens(TokenIssuer);
+///
+/// impl TokenSource for OwnTokens {
+///     fn token(&self, user: &UserId) -> Result<UserToken, NoToken> {
+///         let token = self.0.login_token(user, "security-domain");
+///         UserToken::new(token.map_err(|error| NoToken::new(error.to_string()))?.expose())
+///     }
+/// }
+///
+/// /// The token of a technical user, the same for every user.
+/// struct FixedToken(String);
+///
+/// impl TokenSource for FixedToken {
+///     fn token(&self, _: &UserId) -> Result<UserToken, NoToken> {
+///         UserToken::new(self.0.as_str())
+///     }
+/// }
+///
+/// /// Chosen at run time.
+/// fn tokens(issuer: Option<TokenIssuer>, fixed: &str) -> Arc<dyn TokenSource> {
+///     match issuer {
+///         Some(issuer) => Arc::new(OwnTokens(issuer)),
+///         None => Arc::new(FixedToken(fixed.to_owned())),
+///     }
+/// }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// tokens(None, "eyJ.e30.c2ln").token(&UserId::new("IBMUSER")?)?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait TokenSource: Send + Sync + 'static {
-    /// The token of `user`, good for a few more seconds at least.
+    /// The token of `user`, valid for at least a few more seconds.
     ///
     /// # Errors
-    /// [`NoToken`] says why there is none.
+    /// [`NoToken`] has the reason.
     fn token(&self, user: &UserId) -> Result<UserToken, NoToken>;
 }
 
@@ -77,12 +121,18 @@ where
     }
 }
 
+impl<T: TokenSource + ?Sized> TokenSource for Arc<T> {
+    fn token(&self, user: &UserId) -> Result<UserToken, NoToken> {
+        (**self).token(user)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_one_cookie_and_is_not_shown() {
+    fn a_token_becomes_one_cookie_and_debug_hides_it() {
         let token = UserToken::new("ab.c-d_e.f=").unwrap();
         let mut request = Request::new(());
         token.authenticate(&mut request);

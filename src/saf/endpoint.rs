@@ -8,14 +8,15 @@ use http::{
     header::{ACCEPT, CONTENT_TYPE},
 };
 use http_body_util::Full;
-use hyper_util::client::legacy::connect::Connect;
 use serde::Deserialize;
 
 use super::{Access, AccessLevel, CheckFuture, SafError, SafProvider};
 use crate::{
     clock::Clock,
     passticket::UserId,
-    remote::{Address, CachePolicy, Client, RemoteError, Reply, SingleFlightCache, TokenSource},
+    remote::{
+        Address, CachePolicy, Client, Connect, RemoteError, Reply, SingleFlightCache, TokenSource,
+    },
 };
 
 /// The class that the endpoint knows unless told otherwise.
@@ -53,11 +54,9 @@ struct Check {
 impl<C, T> EndpointSaf<C, T> {
     /// Checks at `address`, through `client`, with the tokens of `tokens`.
     pub fn new(client: Client<C>, address: Address, tokens: T) -> Self {
-        let memory = CachePolicy {
-            found: Duration::from_secs(30),
-            not_found: Duration::from_secs(5),
-            ..CachePolicy::default()
-        };
+        let memory = CachePolicy::default()
+            .with_found(Duration::from_secs(30))
+            .with_not_found(Duration::from_secs(5));
         Self {
             endpoint: Arc::new(Endpoint { client, address, tokens }),
             answers: Arc::new(SingleFlightCache::new(memory)),

@@ -1,9 +1,18 @@
-//! Connections to the services.
+//! Connections to the services, with TLS or without.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fmt,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
+use http::Uri;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
@@ -13,59 +22,234 @@ use rustls::{
     crypto::CryptoProvider,
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
+use tokio::net::TcpStream;
+use tower::BoxError;
+use tower_service::Service;
 
-use super::{
-    material::{TlsError, roots},
-    signature_cache::provider,
-};
+use super::{error::TlsError, pem::roots, signature_cache::SignatureCache};
 
-/// How strictly the certificates of services are verified (`zowe.verifyCertificates`,
-/// zowe-dataplane §6.3).
+/// How long to wait for a TCP connection by default.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How strictly the certificates of services are verified: Zowe's `zowe.verifyCertificates`
+/// (`docs/reference/data-plane.md#verify-certificates`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Verification {
     /// Chain and host name.
     #[default]
     Strict,
     /// The chain only.
     NonStrict,
-    /// Nothing: whoever answers is believed. For tests.
+    /// Nothing: any peer is trusted. For tests.
     Disabled,
 }
 
-/// Connects to services over `http` and `https`, HTTP/1.1, trusting the authorities of the PEM
-/// document `authorities`. No client certificate is shown (zowe-dataplane §3).
+/// Connects to services over `http` and `https`, HTTP/1.1. For
+/// [`Forward`](crate::proxy::Forward) and [`remote::Client`](crate::remote::Client).
 ///
-/// # Errors
-/// [`TlsError::Authorities`] when there is no certificate to go by and `verification` needs one.
-pub fn https_connector(
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_passticket::tls::{Connector, Verification};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let key = rcgen::KeyPair::generate()?;
+/// # let pem = rcgen::CertificateParams::new(vec![])?.self_signed(&key)?.pem();
+/// // The CA certificates that services are verified with, as PEM.
+/// let connector = Connector::builder()
+///     .with_authorities(pem.as_bytes())
+///     .with_connect_timeout(Duration::from_secs(3))
+///     .build()?;
+///
+/// // For tests: any certificate will do.
+/// let trusting = Connector::builder().with_verification(Verification::Disabled).build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Connector(HttpsConnector<HttpConnector>);
+
+impl Connector {
+    /// Begins a connector that verifies chain and host name, trusts nobody yet, shows no client
+    /// certificate and waits 10 s for a TCP connection.
+    pub fn builder() -> ConnectorBuilder<'static> {
+        ConnectorBuilder {
+            verification: Verification::Strict,
+            authorities: b"",
+            connect_timeout: CONNECT_TIMEOUT,
+            signature_cache: SignatureCache::Off,
+        }
+    }
+
+    /// Uses a configuration of your own, for instance with a client certificate. Its ALPN protocols are
+    /// ignored: connections to services speak HTTP/1.1.
+    pub fn from_config(config: impl Into<Arc<ClientConfig>>, connect_timeout: Duration) -> Self {
+        let mut config = Arc::unwrap_or_clone(config.into());
+        // The builder of hyper-rustls panics on any other value.
+        config.alpn_protocols.clear();
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        http.set_connect_timeout(Some(connect_timeout));
+        Self(
+            HttpsConnectorBuilder::new()
+                .with_tls_config(config)
+                .https_or_http()
+                .enable_http1()
+                .wrap_connector(http),
+        )
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connector(..)")
+    }
+}
+
+/// Makes a [`Connector`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ConnectorBuilder<'a> {
     verification: Verification,
-    authorities: &[u8],
+    authorities: &'a [u8],
     connect_timeout: Duration,
-) -> Result<HttpsConnector<HttpConnector>, TlsError> {
-    let provider = Arc::new(provider());
-    let verifier: Arc<dyn ServerCertVerifier> = match verification {
-        Verification::Strict => chain_verifier(authorities, &provider)?,
-        Verification::NonStrict => Arc::new(Lenient {
-            chain: Some(chain_verifier(authorities, &provider)?),
-            provider: provider.clone(),
-        }),
-        Verification::Disabled => Arc::new(Lenient { chain: None, provider: provider.clone() }),
-    };
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(TlsError::Config)?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
-    let mut http = HttpConnector::new();
-    http.enforce_http(false);
-    http.set_nodelay(true);
-    http.set_connect_timeout(Some(connect_timeout));
-    Ok(HttpsConnectorBuilder::new()
-        .with_tls_config(config)
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(http))
+    signature_cache: SignatureCache,
+}
+
+impl<'a> ConnectorBuilder<'a> {
+    /// Sets how strictly services are verified. Default: [`Verification::Strict`].
+    pub fn with_verification(self, verification: Verification) -> Self {
+        Self { verification, ..self }
+    }
+
+    /// Trusts the CA certificates of a PEM document.
+    pub fn with_authorities<'b>(self, authorities: &'b [u8]) -> ConnectorBuilder<'b>
+    where
+        'a: 'b,
+    {
+        ConnectorBuilder { authorities, ..self }
+    }
+
+    /// Sets how long to wait for a TCP connection. Default: 10 s. The TLS handshake counts for the
+    /// response timeout of the caller.
+    pub fn with_connect_timeout(self, connect_timeout: Duration) -> Self {
+        Self { connect_timeout, ..self }
+    }
+
+    /// Turns on the process-wide [signature cache](super#signature-cache).
+    pub fn with_signature_cache(self) -> Self {
+        Self { signature_cache: SignatureCache::On, ..self }
+    }
+
+    /// The connector.
+    ///
+    /// # Errors
+    /// [`TlsError::Authorities`] if the PEM document has no CA certificate, unless verification is
+    /// disabled.
+    pub fn build(self) -> Result<Connector, TlsError> {
+        let provider = Arc::new(self.signature_cache.provider());
+        let verifier: Arc<dyn ServerCertVerifier> = match self.verification {
+            Verification::Strict => chain_verifier(self.authorities, &provider)?,
+            Verification::NonStrict => Arc::new(LenientVerifier {
+                chain: Some(chain_verifier(self.authorities, &provider)?),
+                provider: provider.clone(),
+            }),
+            Verification::Disabled => {
+                Arc::new(LenientVerifier { chain: None, provider: provider.clone() })
+            }
+        };
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::Config)?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        Ok(Connector::from_config(config, self.connect_timeout))
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = ConnectorStream;
+    type Error = ConnectError;
+    type Future = ConnectorFuture;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        self.0.poll_ready(cx).map_err(ConnectError)
+    }
+
+    fn call(&mut self, uri: Uri) -> ConnectorFuture {
+        ConnectorFuture(self.0.call(uri))
+    }
+}
+
+type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+
+/// A connection that a [`Connector`] is making.
+pub struct ConnectorFuture(Pin<Box<dyn Future<Output = Result<Stream, BoxError>> + Send>>);
+
+impl Future for ConnectorFuture {
+    type Output = Result<ConnectorStream, ConnectError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx).map_ok(ConnectorStream).map_err(ConnectError)
+    }
+}
+
+impl fmt::Debug for ConnectorFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ConnectorFuture(..)")
+    }
+}
+
+/// Why a [`Connector`] could not connect.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct ConnectError(BoxError);
+
+/// A connection to a service, over TCP or TLS.
+#[derive(Debug)]
+pub struct ConnectorStream(Stream);
+
+impl Read for ConnectorStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl Write for ConnectorStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
 }
 
 fn chain_verifier(
@@ -78,15 +262,15 @@ fn chain_verifier(
         .map_err(|_| TlsError::Authorities)
 }
 
-/// Any name, and if there is no `chain` to verify any certificate at all. The peer has to hold the
-/// key of what it shows, as ever.
+/// Accepts any host name, and without a `chain` verifier any certificate. The peer still has to prove
+/// that it holds the key of its certificate.
 #[derive(Debug)]
-struct Lenient {
+struct LenientVerifier {
     chain: Option<Arc<WebPkiServerVerifier>>,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Lenient {
+impl ServerCertVerifier for LenientVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,

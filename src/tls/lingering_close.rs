@@ -1,4 +1,4 @@
-//! The end of a connection that is refused.
+//! Closes a connection that is refused.
 
 use std::{
     future::poll_fn,
@@ -13,19 +13,17 @@ use tokio::{
     time::timeout,
 };
 
-/// How long the client has at the most to take what it was told, and to close.
-const LONGEST: Duration = Duration::from_secs(1);
+/// Maximum time for the client to read the last bytes and to close.
+const MAX_TIME: Duration = Duration::from_secs(1);
 
-/// How much of what the client still sends is read, in bytes, up to a piece more: a request, and the
-/// beginning of its body.
-const MOST: usize = 64 * 1024;
+/// Maximum bytes of the client that are discarded, plus one read: a request and the beginning of its body.
+const MAX_DISCARD: usize = 64 * 1024;
 
-/// Closes a connection so that what was written last arrives: nothing more is written, and what the
-/// client still sends is read and thrown away until it closes too, for `time_left` at the most.
+/// Closes a connection so that the bytes written last arrive: shuts down the write side, then reads and
+/// discards what the client still sends, until it closes too or `time_left` is over.
 ///
-/// Who closes with something unread sends a reset (RFC 1122 §4.2.2.13). It ends what the client is
-/// still writing, and may take from it what it has not read yet. Therefore these stages (RFC 9112
-/// §9.6).
+/// A close with unread bytes sends a reset (RFC 1122 §4.2.2.13). The reset aborts the client's writes
+/// and may discard bytes that it has not read yet, therefore the close is staged (RFC 9112 §9.6).
 pub(super) async fn lingering_close<T>(mut connection: T, time_left: Duration)
 where
     T: AsyncRead + AsyncWrite + Unpin,
@@ -33,7 +31,7 @@ where
     let closed = async {
         poll_fn(|cx| Pin::new(&mut connection).poll_shutdown(cx)).await?;
         let mut discarded = 0;
-        while discarded < MOST {
+        while discarded < MAX_DISCARD {
             match discard(&mut connection).await? {
                 0 => break,
                 read => discarded += read,
@@ -41,17 +39,17 @@ where
         }
         io::Result::Ok(())
     };
-    // More cannot be done for it, whether it took what it was told or not.
-    let _ = timeout(time_left.min(LONGEST), closed).await;
+    // Whether the client has read the last bytes or not, nothing else can be done for it.
+    let _ = timeout(time_left.min(MAX_TIME), closed).await;
 }
 
-/// Reads a piece and says how long it was. As long as there is nothing to read, no room is held.
+/// Reads a chunk and returns its length. The buffer exists only while there is something to read.
 async fn discard<T: AsyncRead + Unpin>(connection: &mut T) -> io::Result<usize> {
     poll_fn(|cx| {
-        let mut room = [0; 4096];
-        let mut piece = ReadBuf::new(&mut room);
-        ready!(Pin::new(&mut *connection).poll_read(cx, &mut piece))?;
-        Poll::Ready(Ok(piece.filled().len()))
+        let mut buffer = [0; 4096];
+        let mut chunk = ReadBuf::new(&mut buffer);
+        ready!(Pin::new(&mut *connection).poll_read(cx, &mut chunk))?;
+        Poll::Ready(Ok(chunk.filled().len()))
     })
     .await
 }
@@ -65,19 +63,19 @@ mod tests {
 
     use super::*;
 
-    /// How long the lingering_close takes from a client that sends so many bytes, and then closes or not.
-    async fn lasts(sent: usize, closes: bool, time_left: Duration) -> Duration {
-        let (mut server, mut client) = duplex(2 * MOST);
+    /// How long the close takes if the client sends this many bytes and then closes or not.
+    async fn duration(sent: usize, closes: bool, time_left: Duration) -> Duration {
+        let (mut server, mut client) = duplex(2 * MAX_DISCARD);
         server.write_all(b"alert").await.unwrap();
         client.write_all(&vec![0; sent]).await.unwrap();
         let began = Instant::now();
         let client = async {
-            let mut told = String::new();
-            client.read_to_string(&mut told).await.unwrap();
-            assert_eq!(told, "alert");
+            let mut received = String::new();
+            client.read_to_string(&mut received).await.unwrap();
+            assert_eq!(received, "alert");
             (!closes).then_some(client)
         };
-        let (_stays, took) = tokio::join!(client, async {
+        let (_stays_open, took) = tokio::join!(client, async {
             lingering_close(server, time_left).await;
             began.elapsed()
         });
@@ -85,19 +83,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_lasts_until_the_client_closes_or_takes_too_much() {
+    async fn it_ends_when_the_client_closes_or_sends_or_lasts_too_long() {
         const LONG: Duration = Duration::from_secs(10);
         const SHORT: Duration = Duration::from_millis(300);
         for (sent, closes, time_left, want) in [
             (0, true, LONG, Duration::ZERO),
-            (MOST - 1, true, LONG, Duration::ZERO),
-            (0, false, LONG, LONGEST),
+            (MAX_DISCARD - 1, true, LONG, Duration::ZERO),
+            (0, false, LONG, MAX_TIME),
             (0, false, SHORT, SHORT),
-            (MOST - 1, false, LONG, LONGEST),
-            (MOST, false, LONG, Duration::ZERO),
+            (MAX_DISCARD - 1, false, LONG, MAX_TIME),
+            (MAX_DISCARD, false, LONG, Duration::ZERO),
         ] {
-            let took = lasts(sent, closes, time_left).await;
-            // A timer of tokio has whole milliseconds.
+            let took = duration(sent, closes, time_left).await;
+            // tokio's timer has a resolution of one millisecond.
             let want = want..=want + Duration::from_millis(1);
             assert!(want.contains(&took), "{sent}, {closes}, {time_left:?}: {took:?}");
         }

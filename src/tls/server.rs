@@ -36,30 +36,55 @@ use tokio_rustls::TlsAcceptor;
 use tower::util::Oneshot;
 use tower_service::Service;
 
-use super::{lingering_close::lingering_close, material::ServerTls};
+use super::{lingering_close::lingering_close, server_tls::ServerTls};
 use crate::{
     coalesce::CoalesceWrites,
     connection::{ConnectionInfo, Protocol},
     identity::PeerCertificate,
 };
 
-/// So many connections are open at the most; more wait to be accepted.
+/// Maximum open connections. More wait to be accepted.
 const MAX_CONNECTIONS: usize = 10_000;
 
-/// How long a connection that has asked for nothing yet is kept once the server is to end. Its first
-/// request may be on its way.
-const LAST_CALL: Duration = Duration::from_secs(1);
+/// How long a connection without a request yet is kept once the server shuts down. Its first request
+/// may be on its way.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
-/// How long the server waits for what it has cut off to be dropped, which takes a moment.
-const CUT: Duration = Duration::from_secs(1);
+/// How long the server waits until the requests that it aborted are dropped.
+const DROP_TIME: Duration = Duration::from_secs(1);
 
-/// The longest header block that a request may have, in bytes. A token of 16 KiB fits.
+/// Maximum size of the headers of a request, in bytes. A token of 16 KiB fits.
 const MAX_HEADERS: usize = 64 * 1024;
 
 /// Accepts connections and serves requests on them, HTTP/1.1 and HTTP/2.
 ///
-/// The service gets each request with its [`ConnectionInfo`] and, if the client has shown a certificate
-/// that verifies, its [`PeerCertificate`] as extensions.
+/// Each request has a [`ConnectionInfo`] extension, and a [`PeerCertificate`] extension if the client has
+/// shown a certificate that verifies.
+///
+/// ```
+/// use std::{convert::Infallible, future::ready, time::Duration};
+///
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::Full;
+/// use tokio::net::TcpListener;
+/// use tower::service_fn;
+/// use tower_passticket::{connection::ConnectionInfo, hyper::body::Incoming, tls::{Drained, Server}};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let service = service_fn(|request: Request<Incoming>| {
+///     let peer = request.extensions().get::<ConnectionInfo>().map(|info| info.peer.to_string());
+///     ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(peer.unwrap_or_default()))))
+/// });
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// let server = Server::http(listener).with_drain_timeout(Duration::from_secs(5));
+/// // The shutdown signal. This one is given immediately.
+/// let drained = server.run(service, ready(())).await;
+/// assert_eq!(drained, Drained::Completely);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
@@ -72,14 +97,25 @@ pub struct Server {
 
 /// How a [`Server`] ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Drained {
-    /// Every request was answered.
+    /// All requests were answered.
     Completely,
-    /// The time was up, and these connections were cut.
+    /// Connections were closed with requests in flight, because the drain timeout was over.
     CutOff {
-        /// How many.
+        /// The number of these connections.
         connections: usize,
     },
+}
+
+impl Drained {
+    /// The number of connections that were closed with requests in flight.
+    pub fn cut_off(self) -> usize {
+        match self {
+            Self::Completely => 0,
+            Self::CutOff { connections } => connections,
+        }
+    }
 }
 
 impl Server {
@@ -100,36 +136,34 @@ impl Server {
         Self { tls: Some(tls), ..Self::http(listener) }
     }
 
-    /// How long a TLS handshake may take, the lingering_close to who is refused included; 10 s unless told
-    /// otherwise.
+    /// Sets how long a TLS handshake may take, including the close after a failed one. Default: 10 s.
     #[must_use]
-    pub fn handshake_timeout(self, handshake_timeout: Duration) -> Self {
+    pub fn with_handshake_timeout(self, handshake_timeout: Duration) -> Self {
         Self { handshake_timeout, ..self }
     }
 
-    /// How long the headers of a request may take on HTTP/1.1, idle time before them included;
-    /// 30 s unless told otherwise.
+    /// Sets how long the headers of a request may take on HTTP/1.1, including the idle time before them.
+    /// Default: 30 s.
     #[must_use]
-    pub fn header_timeout(self, header_timeout: Duration) -> Self {
+    pub fn with_header_timeout(self, header_timeout: Duration) -> Self {
         Self { header_timeout, ..self }
     }
 
-    /// How long requests in flight have once the server is to end; 30 s unless told otherwise.
+    /// Sets how long requests in flight have once the server shuts down. Default: 30 s.
     #[must_use]
-    pub fn drain_timeout(self, drain_timeout: Duration) -> Self {
+    pub fn with_drain_timeout(self, drain_timeout: Duration) -> Self {
         Self { drain_timeout, ..self }
     }
 
-    /// How many connections are open at the most; 10,000 unless told otherwise. More wait to be
-    /// accepted.
+    /// Sets the maximum of open connections. More wait to be accepted. Default: 10,000.
     #[must_use]
-    pub fn max_connections(self, max_connections: usize) -> Self {
+    pub fn with_max_connections(self, max_connections: usize) -> Self {
         Self { max_connections, ..self }
     }
 
     /// Serves until `shutdown` is ready, then stops accepting, lets the requests in flight finish,
-    /// and returns. What did not finish in time is cut off and dropped by then: whatever a service
-    /// does when the future of a request is dropped has been done.
+    /// and returns. Requests that did not finish within the drain timeout are aborted; their futures
+    /// have been dropped when this returns.
     pub async fn run<S, B>(self, service: S, shutdown: impl Future<Output = ()>) -> Drained
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
@@ -162,12 +196,12 @@ impl Server {
                 Err(error) => accept_failed(&error).await,
             }
         }
-        // Clients whose connection is complete believe that we have it.
+        // The kernel has completed these connections, so the clients take them for accepted.
         while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, self.listener.accept()).await {
             connections.spawn(accepted(stream, peer).serve(service.clone()));
         }
         drop(self.listener);
-        // Nobody may be left to be told.
+        // Fails if no connection is left to receive it.
         let _ = end.send(true);
         let all_ended = async { while connections.join_next().await.is_some() {} };
         let drained = match timeout(self.drain_timeout, all_ended).await {
@@ -175,9 +209,9 @@ impl Server {
             Err(_) => Drained::CutOff { connections: connections.len() },
         };
         connections.shutdown().await;
-        // The requests of HTTP/2 have tasks of their own, which end after their connection.
+        // HTTP/2 requests have tasks of their own, which end after their connection.
         drop(serving);
-        let _ = timeout(CUT, all_dropped.recv()).await;
+        let _ = timeout(DROP_TIME, all_dropped.recv()).await;
         drained
     }
 
@@ -204,7 +238,7 @@ impl Server {
     }
 }
 
-/// What all connections are served with.
+/// What all connections share.
 struct Serving {
     acceptor: Option<TlsAcceptor>,
     handshake_timeout: Duration,
@@ -214,15 +248,15 @@ struct Serving {
 }
 
 impl Serving {
-    /// Ends a connection whose handshake, begun then, has failed.
+    /// Closes a connection whose handshake, begun at `began`, has failed.
     async fn refuse(&self, stream: TcpStream, began: Instant) {
-        // It has its place for no longer than one that says nothing.
+        // It occupies a connection for no longer than a silent client does.
         let time_left = self.handshake_timeout.saturating_sub(began.elapsed());
         unless_ending(pin!(lingering_close(stream, time_left)), &self.ending).await;
     }
 }
 
-/// Spawns the requests of HTTP/2. As long as one of them runs, the channel is open.
+/// Spawns HTTP/2 requests. The channel is open while one of them runs.
 #[derive(Clone)]
 struct Streams {
     running: mpsc::Sender<Infallible>,
@@ -241,8 +275,8 @@ where
     }
 }
 
-/// The listener works on: what failed is one connection that was gone again, or there are too many
-/// open files, and then others have to end first.
+/// The listener itself still works. Either one connection was closed before it was accepted, or there are
+/// too many open files, and then other connections have to end first.
 async fn accept_failed(error: &io::Error) {
     let of_one_connection = matches!(
         error.kind(),
@@ -251,15 +285,15 @@ async fn accept_failed(error: &io::Error) {
             | io::ErrorKind::ConnectionRefused
     );
     if !of_one_connection {
-        tracing::error!(%error, "cannot accept connections; trying again in a second");
+        tracing::error!(%error, "cannot accept connections; retrying in 1 s");
         sleep(Duration::from_secs(1)).await;
     }
 }
 
 /// A connection of either protocol, with TLS or without.
 ///
-/// Boxed, as is its handshake: the task is moved several times on its way to the runtime, and would
-/// keep room for each kind and for the handshake as long as the connection lasts.
+/// Boxed, like its handshake: the task is moved several times on its way to the runtime, and would
+/// otherwise hold the space of the largest kind and of the handshake as long as the connection lasts.
 type Served =
     Pin<Box<dyn GracefulConnection<Error = hyper::Error, Output = hyper::Result<()>> + Send>>;
 
@@ -284,17 +318,17 @@ impl Accepted {
     {
         let Self { stream, peer, serving } = self;
         let Serving { acceptor, handshake_timeout, http1, http2, ending } = &*serving;
-        // A small answer must not wait for the acknowledgement of the one before it.
+        // A small response must not wait for the acknowledgement of the one before it (Nagle).
         let _ = stream.set_nodelay(true);
         let Ok(local) = stream.local_addr() else { return };
-        let asked = Arc::new(AtomicBool::new(false));
+        let has_request = Arc::new(AtomicBool::new(false));
         let service = |protocol, certificate| {
             let connection = ConnectionInfo { peer, local, protocol };
-            let asked = asked.clone();
-            ConnectionService { inner: Mutex::new(service), connection, certificate, asked }
+            let has_request = has_request.clone();
+            ConnectionService { inner: Mutex::new(service), connection, certificate, has_request }
         };
-        // The protocol is chosen here, by ALPN, and not by the first bytes: who waits for these has
-        // no time limit, and drops the connection when told to end.
+        // ALPN chooses the protocol, not the first bytes: hyper-util's detection has no time limit, and
+        // drops the connection on a graceful shutdown.
         let connection: Served = match acceptor {
             None => {
                 let service = service(Protocol::Http, None);
@@ -321,11 +355,11 @@ impl Accepted {
                             Err(stream)
                         }
                         Err(_) => {
-                            tracing::debug!(%peer, "TLS handshake took too long");
+                            tracing::debug!(%peer, "TLS handshake timed out");
                             return;
                         }
                     };
-                // Apart, for a match keeps what it looks at, and that is large.
+                // A statement of its own: a match keeps its scrutinee alive, and that is large.
                 match accepted {
                     Ok(connection) => connection,
                     Err(stream) => {
@@ -335,27 +369,26 @@ impl Accepted {
                 }
             }
         };
-        if let Err(error) = until_ended(connection, ending, &asked).await {
-            // With what it came from.
+        if let Err(error) = until_ended(connection, ending, &has_request).await {
+            // As `dyn Error`, tracing logs its sources, too.
             let error: &(dyn Error + 'static) = &error;
             tracing::debug!(%peer, error, "connection ended early");
         }
     }
 }
 
-/// Serves a connection. Once the server is to end, requests in flight are answered and then it is
-/// closed; where nothing has been asked yet, the first request may be on its way and has a moment to
-/// arrive.
+/// Serves a connection. When the server shuts down, requests in flight are answered and then the
+/// connection is closed. A connection without a request yet has [`FIRST_REQUEST_GRACE`] for its first one.
 async fn until_ended(
     mut connection: Served,
     ending: &watch::Receiver<bool>,
-    asked: &AtomicBool,
+    has_request: &AtomicBool,
 ) -> hyper::Result<()> {
     if let Some(served) = unless_ending(connection.as_mut(), ending).await {
         return served;
     }
-    if !asked.load(Ordering::Relaxed)
-        && let Ok(served) = timeout(LAST_CALL, connection.as_mut()).await
+    if !has_request.load(Ordering::Relaxed)
+        && let Ok(served) = timeout(FIRST_REQUEST_GRACE, connection.as_mut()).await
     {
         return served;
     }
@@ -363,18 +396,19 @@ async fn until_ended(
     connection.await
 }
 
-/// The output of `future`, or nothing once the server is to end. `ending` has seen nothing of that.
+/// The output of `future`, or `None` once the server shuts down. `ending` must not have been marked as
+/// seen.
 ///
-/// It is asked only by the first poll, by a poll with another waker, and when it has changed: asking
-/// takes a lock that all connections share, and they are polled several times a request.
+/// Only the first poll, a poll with another waker, and a poll after a change look at the value:
+/// that takes a lock that all connections share, and they are polled several times per request.
 async fn unless_ending<F: Future + ?Sized>(
     mut future: Pin<&mut F>,
     ending: &watch::Receiver<bool>,
 ) -> Option<F::Output> {
-    let mut told = ending.clone();
-    // An error says that the server is gone, which is an end too. Unconstrained, because tokio would
-    // not note that a task waits which has done all it may in one turn.
-    let mut told = pin!(unconstrained(told.wait_for(|ending| *ending)));
+    let mut ended = ending.clone();
+    // An error means that the server was dropped, which ends it too. Unconstrained, because tokio does
+    // not register the waker of a task that has used up its cooperative budget.
+    let mut ended = pin!(unconstrained(ended.wait_for(|ending| *ending)));
     let mut waiting: Option<Waker> = None;
     poll_fn(|cx| {
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
@@ -385,7 +419,7 @@ async fn unless_ending<F: Future + ?Sized>(
             return Poll::Pending;
         }
         waiting = Some(cx.waker().clone());
-        told.as_mut().poll(cx).map(|_| None)
+        ended.as_mut().poll(cx).map(|_| None)
     })
     .await
 }
@@ -393,19 +427,19 @@ async fn unless_ending<F: Future + ?Sized>(
 fn peer_certificate(tls: &rustls::ServerConnection, peer: SocketAddr) -> Option<PeerCertificate> {
     let leaf = tls.peer_certificates()?.first()?;
     PeerCertificate::from_der(leaf.to_vec())
-        .inspect_err(|error| tracing::warn!(%peer, %error, "client certificate ignored"))
+        .inspect_err(|error| tracing::warn!(%peer, %error, "client certificate ignored: it cannot be parsed"))
         .ok()
 }
 
-/// Serves the requests of one connection with one instance of the service, which so can keep
-/// things for the next request, and tells each request what is known about the connection.
+/// Serves the requests of one connection with one instance of the service, which can cache things for the
+/// next request. Adds the extensions of the connection to each request.
 struct ConnectionService<S> {
-    /// Held for no longer than a call, which only makes a future.
+    /// Held only for a call, which only makes a future.
     inner: Mutex<S>,
     connection: ConnectionInfo,
     certificate: Option<PeerCertificate>,
     /// Whether there has been a request.
-    asked: Arc<AtomicBool>,
+    has_request: Arc<AtomicBool>,
 }
 
 impl<S, B> hyper::service::Service<Request<B>> for ConnectionService<S>
@@ -417,14 +451,14 @@ where
     type Future = Called<S, Request<B>>;
 
     fn call(&self, mut request: Request<B>) -> Self::Future {
-        self.asked.store(true, Ordering::Relaxed);
+        self.has_request.store(true, Ordering::Relaxed);
         let extensions = request.extensions_mut();
         extensions.insert(self.connection);
         if let Some(certificate) = &self.certificate {
             extensions.insert(certificate.clone());
         }
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        // A service that has to wait first does so in a clone, and leaves this one to the others.
+        // If the service is not ready, a clone waits, so that other requests can use this instance.
         match inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => Called::Ready { future: inner.call(request) },
             _ => Called::Waiting { future: Oneshot::new(inner.clone(), request) },
@@ -433,7 +467,7 @@ where
 }
 
 pin_project! {
-    /// The answer of a service that was ready, or has to become so.
+    /// The response of a service that was ready, or that has to become ready first.
     #[project = CalledProj]
     enum Called<S: Service<R>, R> {
         Ready { #[pin] future: S::Future },
@@ -462,7 +496,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_is_told_to_whoever_polled_last() {
+    fn a_shutdown_wakes_the_task_that_polled_last() {
         for is_gone in [false, true] {
             let (end, ending) = watch::channel(false);
             let never = pin!(pending::<()>());
@@ -480,14 +514,14 @@ mod tests {
                 end.send(true).unwrap();
             }
             assert!(last.is_woken());
-            let told = last.enter(|cx, _| waiting.as_mut().poll(cx));
-            assert_eq!(told, Poll::Ready(None), "gone: {is_gone}");
+            let ended = last.enter(|cx, _| waiting.as_mut().poll(cx));
+            assert_eq!(ended, Poll::Ready(None), "gone: {is_gone}");
         }
     }
 
-    /// The first poll of a connection may do all that tokio lets a task do in one turn.
+    /// The first poll of a connection may use up the cooperative budget of its task.
     #[tokio::test(start_paused = true)]
-    async fn the_end_is_told_to_whoever_was_busy_when_asking() {
+    async fn a_shutdown_wakes_a_task_without_budget() {
         let (end, ending) = watch::channel(false);
         let mut is_busy = true;
         let busy = poll_fn(move |cx| {
@@ -499,18 +533,18 @@ mod tests {
         let waiting = tokio::spawn(async move { unless_ending(pin!(busy), &ending).await });
         sleep(Duration::from_secs(1)).await;
         end.send(true).unwrap();
-        let told = timeout(Duration::from_secs(1), waiting).await;
-        assert_eq!(told.expect("it is told").unwrap(), None);
+        let ended = timeout(Duration::from_secs(1), waiting).await;
+        assert_eq!(ended.expect("the task is woken").unwrap(), None);
     }
 
     #[test]
-    fn what_is_ready_at_the_end_is_not_lost() {
+    fn an_output_that_is_ready_at_shutdown_is_not_lost() {
         let (end, ending) = watch::channel(false);
         end.send(true).unwrap();
-        let (answered, never) = (pin!(ready("answered")), pin!(pending::<()>()));
-        let mut served = task::spawn(unless_ending(answered, &ending));
-        assert_eq!(served.poll(), Poll::Ready(Some("answered")));
-        let mut told = task::spawn(unless_ending(never, &ending));
-        assert_eq!(told.poll(), Poll::Ready(None));
+        let (ready_output, never) = (pin!(ready("output")), pin!(pending::<()>()));
+        let mut served = task::spawn(unless_ending(ready_output, &ending));
+        assert_eq!(served.poll(), Poll::Ready(Some("output")));
+        let mut ended = task::spawn(unless_ending(never, &ending));
+        assert_eq!(ended.poll(), Poll::Ready(None));
     }
 }

@@ -1,13 +1,13 @@
-//! Signatures of certificates are verified once.
+//! A cache of verified certificate signatures.
 //!
-//! Clients come back with the certificate that they came with, signed by the same authority, and to
-//! verify that signature is two fifths of what a client certificate costs (`benches/choices.md`). A
-//! signature that was valid for a key and a message stays so: it alone is remembered. Whether a
-//! certificate has expired, what it may be used for and whether its authority is one of ours, that is
-//! looked at in each full handshake, as is the signature by which the peer proves that it holds the key.
+//! A client that reconnects shows the same certificate, signed by the same authority. Verifying that
+//! signature is two fifths of the cost of a client certificate (`benches/choices.md`). A signature
+//! that was valid for a key and a message stays valid, so this alone is cached. Each full handshake still
+//! checks whether the certificate has expired, what it may be used for, whether its authority is trusted,
+//! and the signature by which the peer proves that it holds the key.
 //!
-//! Who has a copy of somebody's certificate can tell by the time that a handshake takes to fail
-//! whether that client has been here.
+//! Timing: an attacker who has a copy of a client's certificate can measure how long a handshake takes to
+//! fail, and so learn whether that client has connected before. Therefore the cache is off by default.
 
 use std::sync::LazyLock;
 
@@ -18,49 +18,65 @@ use rustls::{
 };
 use sha2::{Digest, Sha256};
 
-/// So many signatures, in about a mebibyte.
-const SIGNATURES: usize = 10_000;
+/// Maximum cached signatures, in about 1 MiB.
+const MAX_SIGNATURES: usize = 10_000;
 
-/// The algorithms of aws-lc-rs. Those that verify certificates remember what was valid.
-pub(super) fn provider() -> CryptoProvider {
-    static REMEMBERING: LazyLock<Vec<Remembering>> = LazyLock::new(|| {
+/// Whether signatures of certificates are cached.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum SignatureCache {
+    Off,
+    On,
+}
+
+impl SignatureCache {
+    /// The algorithms of aws-lc-rs, with or without the cache.
+    pub(super) fn provider(self) -> CryptoProvider {
+        match self {
+            Self::Off => aws_lc_rs::default_provider(),
+            Self::On => caching_provider(),
+        }
+    }
+}
+
+fn caching_provider() -> CryptoProvider {
+    static CACHING: LazyLock<Vec<Caching>> = LazyLock::new(|| {
         let provider = aws_lc_rs::default_provider();
         let all = provider.signature_verification_algorithms.all.iter().enumerate();
-        all.map(|(which, algorithm)| Remembering { algorithm: *algorithm, which, valid: &VALID })
+        all.map(|(index, algorithm)| Caching { algorithm: *algorithm, index, valid: &VALID })
             .collect()
     });
     static ALL: LazyLock<Vec<&'static dyn SignatureVerificationAlgorithm>> =
-        LazyLock::new(|| REMEMBERING.iter().map(|algorithm| algorithm as _).collect());
+        LazyLock::new(|| CACHING.iter().map(|algorithm| algorithm as _).collect());
 
     let mut provider = aws_lc_rs::default_provider();
-    // Not those of its mapping: they verify what is signed anew in each handshake.
+    // Not those of `mapping`: they verify what each handshake signs anew.
     provider.signature_verification_algorithms.all = &ALL;
     provider
 }
 
-/// By [`Remembering::digest`].
+/// By [`Caching::digest`].
 type Valid = LazyLock<Cache<[u8; 32], ()>>;
 
-/// Of all listeners and connectors of the process. Only who is certified by an authority that one of
-/// them trusts gets something in here: chains are verified from their root.
-static VALID: Valid = LazyLock::new(|| Cache::new(SIGNATURES));
+/// Shared by all listeners and connectors of the process. Only certificates of authorities that one of
+/// them trusts fill it, because chains are verified from their root.
+static VALID: Valid = LazyLock::new(|| Cache::new(MAX_SIGNATURES));
 
-/// An algorithm that remembers which signatures were valid.
+/// An algorithm that caches which signatures were valid.
 #[derive(Debug)]
-struct Remembering {
+struct Caching {
     algorithm: &'static dyn SignatureVerificationAlgorithm,
-    /// Its place in the list of the library: some differ in the keys that they take, not in name.
-    which: usize,
+    /// Its index in the list of rustls: some algorithms differ only in the keys that they take.
+    index: usize,
     valid: &'static Valid,
 }
 
-impl Remembering {
-    /// Of all that the answer depends on.
+impl Caching {
+    /// Of everything that the result depends on.
     fn digest(&self, public_key: &[u8], message: &[u8], signature: &[u8]) -> [u8; 32] {
         let mut digest = Sha256::new();
-        digest.update((self.which as u64).to_be_bytes());
+        digest.update((self.index as u64).to_be_bytes());
         for part in [public_key, message, signature] {
-            // With its length, so that nothing can be read as a part of its neighbour.
+            // The length separates each part from the next.
             digest.update((part.len() as u64).to_be_bytes());
             digest.update(part);
         }
@@ -68,7 +84,7 @@ impl Remembering {
     }
 }
 
-impl SignatureVerificationAlgorithm for Remembering {
+impl SignatureVerificationAlgorithm for Caching {
     fn verify_signature(
         &self,
         public_key: &[u8],
@@ -115,7 +131,7 @@ mod tests {
 
     use super::*;
 
-    /// Finds valid what ends in the key, and counts.
+    /// Finds a signature valid if it ends in the key, and counts the calls.
     #[derive(Debug)]
     struct Counting(AtomicUsize);
 
@@ -140,12 +156,12 @@ mod tests {
     }
 
     #[test]
-    fn only_the_same_valid_signature_is_not_verified_again() {
+    fn only_the_same_valid_signature_is_served_from_the_cache() {
         static VALID: Valid = LazyLock::new(|| Cache::new(100));
         static COUNTING: Counting = Counting(AtomicUsize::new(0));
-        let of = |which| Remembering { algorithm: &COUNTING, which, valid: &VALID };
+        let of = |index| Caching { algorithm: &COUNTING, index, valid: &VALID };
         let (one, other) = (of(1), of(2));
-        let cases: [(&Remembering, [&str; 3], bool, bool); 10] = [
+        let cases: [(&Caching, [&str; 3], bool, bool); 10] = [
             (&one, ["key", "message", "by key"], true, true),
             (&one, ["key", "message", "by key"], true, false),
             (&one, ["key", "another", "by key"], true, true),
@@ -168,20 +184,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_signed_in_a_handshake_is_not_remembered() {
-        let algorithms = provider().signature_verification_algorithms;
+    fn without_the_cache_the_algorithms_are_those_of_the_library() {
+        let algorithms = SignatureCache::Off.provider().signature_verification_algorithms;
+        assert!(algorithms.all.iter().all(|a| !format!("{a:?}").starts_with("Caching")));
+    }
+
+    #[test]
+    fn handshake_signatures_are_never_cached() {
+        let algorithms = caching_provider().signature_verification_algorithms;
         let library = aws_lc_rs::default_provider().signature_verification_algorithms;
         let ids = |a: &&dyn SignatureVerificationAlgorithm| {
             (a.public_key_alg_id(), a.signature_alg_id(), a.fips())
         };
         assert!(algorithms.all.iter().map(ids).eq(library.all.iter().map(ids)));
-        assert!(algorithms.all.iter().all(|a| format!("{a:?}").starts_with("Remembering")));
+        assert!(algorithms.all.iter().all(|a| format!("{a:?}").starts_with("Caching")));
         let of_handshakes = algorithms.mapping.iter().flat_map(|(_, algorithms)| *algorithms);
-        assert!(of_handshakes.into_iter().all(|a| !format!("{a:?}").starts_with("Remembering")));
+        assert!(of_handshakes.into_iter().all(|a| !format!("{a:?}").starts_with("Caching")));
     }
 
     #[test]
-    fn what_has_expired_is_refused_however_well_it_was_signed() {
+    fn an_expired_certificate_with_a_cached_signature_is_refused() {
         let key = KeyPair::generate().unwrap();
         let mut authority = CertificateParams::default();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -193,10 +215,12 @@ mod tests {
         let user = user.signed_by(&own, &Issuer::new(authority, &key)).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(root.der().clone()).unwrap();
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(provider()))
-                .build()
-                .unwrap();
+        let verifier = WebPkiClientVerifier::builder_with_provider(
+            Arc::new(roots),
+            Arc::new(caching_provider()),
+        )
+        .build()
+        .unwrap();
         for (secs, want) in [
             (1_767_225_599, Some("NotValidYet")),
             (1_767_225_600, None),

@@ -2,8 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::connect::HttpConnector;
 use passticket_proxy::config::{
     CertificateMapping, Config, DelegationSettings, IdentityMapping, Zss,
 };
@@ -11,12 +9,11 @@ use tower_passticket::{
     api::Delegation,
     identity::{CommonNameMapper, IdentityMapper, ZssCertificates, ZssIdentities},
     passticket::UserId,
-    remote::{Client, Limits, NoToken, TokenSource, UserToken},
+    remote::{Client, ClientLimits, NoToken, TokenSource, UserToken},
     saf::{EndpointSaf, SafProvider},
+    tls::Connector,
     token::TokenIssuer,
 };
-
-type Connector = HttpsConnector<HttpConnector>;
 
 /// A token for a request to a provider is used at once.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
@@ -27,14 +24,14 @@ const DOMAIN: &str = "security-domain";
 /// What the providers over HTTP share.
 pub(crate) struct Remote {
     connector: Connector,
-    limits: Limits,
+    limits: ClientLimits,
     tokens: Tokens,
 }
 
 impl Remote {
     pub(crate) fn new(connector: Connector, config: &Config) -> Self {
         let issuer = TokenIssuer::new(config.signing_key.clone()).with_lifetime(TOKEN_LIFETIME);
-        let limits = Limits { deadline: config.timeouts.provider, ..Limits::default() };
+        let limits = ClientLimits::default().with_deadline(config.timeouts.provider);
         Self { connector, limits, tokens: Tokens(Arc::new(issuer)) }
     }
 

@@ -11,7 +11,6 @@ use tokio::{
 use tower_passticket::{
     clock::{Clock, SystemClock},
     revocation::{DurableStore, RevocationStore},
-    tls::Drained,
 };
 
 use crate::{
@@ -64,12 +63,12 @@ pub(crate) async fn run(
     if let Some(audit) = stores.audit {
         audit.close();
     }
-    match drained? {
-        Drained::Completely => {
+    match drained?.cut_off() {
+        0 => {
             tracing::info!("stopped; all requests were finished");
             Ok(())
         }
-        Drained::CutOff { connections } => Err(Exit::runtime(format!(
+        connections => Err(Exit::runtime(format!(
             "stopped with {connections} connections cut off after {} s; for more time, set \
              passticketProxy.timeouts.drainSeconds",
             config.timeouts.drain.as_secs()

@@ -7,8 +7,6 @@ use http::{
     header::{AUTHORIZATION, COOKIE},
 };
 use hyper::body::Incoming;
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::connect::HttpConnector;
 use passticket_proxy::config::{Config, Encryption};
 use tower::ServiceBuilder;
 use tower_http::sensitive_headers::SetSensitiveRequestHeaders;
@@ -20,10 +18,10 @@ use tower_passticket::{
         SanitizeLayer, ScopeLayer,
     },
     passticket::LocalGenerator,
-    proxy::{Forward, Gateway, ResponseBody, Timeouts},
+    proxy::{Forward, ForwardTimeouts, Gateway, ResponseBody},
     revocation::{DurableStore, OpenError},
     saf::PermittedGenerator,
-    tls::{ServerTls, TlsError, https_connector},
+    tls::{Connector, ServerTls, TlsError},
     token::{Rs256Verifier, TokenIssuer},
 };
 use tower_service::Service;
@@ -47,7 +45,7 @@ pub(crate) enum PartsError {
 pub(crate) struct Parts {
     /// `None` if AT-TLS encrypts in front of the gateway.
     pub(crate) tls: Option<ServerTls>,
-    connector: HttpsConnector<HttpConnector>,
+    connector: Connector,
     login: FileLogin,
 }
 
@@ -59,7 +57,12 @@ pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
     };
     Ok(Parts {
         tls,
-        connector: https_connector(config.verify, &config.tls.authorities, connect)?,
+        connector: Connector::builder()
+            .with_verification(config.verify)
+            .with_authorities(&config.tls.authorities)
+            .with_connect_timeout(connect)
+            .with_signature_cache()
+            .build()?,
         login: FileLogin::new(config.users.iter().cloned())?,
     })
 }
@@ -69,7 +72,12 @@ pub(crate) fn server_tls(config: &Config) -> Result<ServerTls, PartsError> {
     let files = &config.tls;
     let authorities = (!files.authorities.is_empty()).then_some(files.authorities.as_slice());
     let authorities = authorities.filter(|_| config.client_certificates);
-    Ok(ServerTls::from_pem(&files.certificate, &files.key, authorities)?)
+    let tls = ServerTls::builder(&files.certificate, &files.key).with_signature_cache();
+    let tls = match authorities {
+        None => tls,
+        Some(authorities) => tls.with_client_authorities(authorities),
+    };
+    Ok(tls.build()?)
 }
 
 /// The files that outlive the process.
@@ -168,7 +176,7 @@ pub(crate) fn gateway(
         Some(custom) => PassTicketLayer::with_custom_headers(generator, custom),
     };
     let tickets = tickets.with_audit(audit.clone());
-    let timeouts = Timeouts { response: config.timeouts.response, ..Timeouts::default() };
+    let timeouts = ForwardTimeouts::default().with_response(config.timeouts.response);
 
     let routed = ServiceBuilder::new()
         // First: no layer behind it sees headers that clients may not set.

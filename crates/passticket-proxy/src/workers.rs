@@ -59,9 +59,9 @@ where
                     None => Server::http(listener),
                 };
                 let server = server
-                    .handshake_timeout(timeouts.handshake)
-                    .drain_timeout(timeouts.drain)
-                    .max_connections(connections);
+                    .with_handshake_timeout(timeouts.handshake)
+                    .with_drain_timeout(timeouts.drain)
+                    .with_max_connections(connections);
                 // An error means that the sender is gone, which also ends this thread.
                 let shutdown = async { drop(ending.wait_for(|ending| *ending).await) };
                 Ok(server.run(service, shutdown).await)
@@ -91,9 +91,7 @@ where
     }
     let mut cut_off = 0;
     for one in drained {
-        if let Drained::CutOff { connections } = one.map_err(Exit::runtime)? {
-            cut_off += connections;
-        }
+        cut_off += one.map_err(Exit::runtime)?.cut_off();
     }
     Ok(match cut_off {
         0 => Drained::Completely,

@@ -165,7 +165,7 @@ fn check_verification(
     let server = match zowe.verify {
         Verification::Strict => return,
         Verification::NonStrict => "any server with a certificate of certificateAuthorities",
-        Verification::Disabled => "any server",
+        _ => "any server",
     };
     let mut tokens = Vec::new();
     if zowe.security.saf_endpoint.is_some() {

@@ -301,7 +301,7 @@ async fn the_log_tells_why_a_provider_cannot_be_asked() {
     let foreign = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
     let foreign = foreign.self_signed(&key).unwrap().pem();
     let tls = ServerTls::from_pem(foreign.as_bytes(), key.serialize_pem().as_bytes(), None);
-    let server = Server::https(listener, tls.unwrap()).drain_timeout(Duration::ZERO);
+    let server = Server::https(listener, tls.unwrap()).with_drain_timeout(Duration::ZERO);
     let service = tower::service_fn(async |_: Request<Incoming>| {
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
     });

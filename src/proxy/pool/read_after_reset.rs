@@ -1,9 +1,9 @@
-//! What a service has said before it hung up.
+//! Reads what a service sent before it reset the connection.
 //!
-//! A service may answer an upload before it has read it, and hang up at once. Then the connection is
-//! reset (RFC 9112 §9.6), and to write to it fails, but what the service has said can still be read.
-//! hyper gives up as soon as a write fails. So here a write that finds a reset waits, as it does where
-//! a service takes nothing more, and the reset is told when nothing is left to read.
+//! A service may answer an upload before it has read all of it, and close at once. The connection is
+//! then reset (RFC 9112 §9.6) and a write fails, but the response can still be read. hyper gives up when
+//! a write fails. So here a write that meets a reset returns `Pending`, as if the service accepted no
+//! bytes, and the reset is reported once nothing is left to read.
 
 use std::{
     io::{self, ErrorKind, IoSlice},
@@ -13,30 +13,30 @@ use std::{
 
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 
-/// Read at once after a reset.
-const PIECE: usize = 8192;
+/// Bytes read at a time after a reset.
+const CHUNK: usize = 8192;
 
-/// A connection to a service, on `T`.
+/// A connection to a service over `T`. `A` tells whether a response is awaited.
 #[derive(Debug)]
-pub(super) struct LastWords<T, L> {
+pub(super) struct ReadAfterReset<T, A> {
     io: T,
-    listens: L,
-    writing: Writing,
+    is_awaited: A,
+    writing: WriteState,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Writing {
+enum WriteState {
     Open,
-    /// For the end of what can be read.
-    Waits(ErrorKind),
-    /// That has come.
-    Fails(ErrorKind),
+    /// A write met a reset. Writes are pending until nothing is left to read.
+    ResetPending(ErrorKind),
+    /// Nothing is left to read. Writes fail.
+    Reset(ErrorKind),
 }
 
-impl<T: Unpin, L: Fn() -> bool> LastWords<T, L> {
-    /// Where nobody `listens` to the service any more, a write does not wait.
-    pub(super) fn new(io: T, listens: L) -> Self {
-        Self { io, listens, writing: Writing::Open }
+impl<T: Unpin, A: Fn() -> bool> ReadAfterReset<T, A> {
+    /// A write that meets a reset waits only while `is_awaited`.
+    pub(super) fn new(io: T, is_awaited: A) -> Self {
+        Self { io, is_awaited, writing: WriteState::Open }
     }
 
     fn poll_written<R>(
@@ -44,16 +44,16 @@ impl<T: Unpin, L: Fn() -> bool> LastWords<T, L> {
         write: impl FnOnce(Pin<&mut T>) -> Poll<io::Result<R>>,
     ) -> Poll<io::Result<R>> {
         let reset = match self.writing {
-            Writing::Open => match write(Pin::new(&mut self.io)) {
+            WriteState::Open => match write(Pin::new(&mut self.io)) {
                 Poll::Ready(Err(error)) if is_reset(error.kind()) => error.kind(),
                 written => return written,
             },
-            Writing::Waits(reset) => reset,
-            Writing::Fails(reset) => return Poll::Ready(Err(reset.into())),
+            WriteState::ResetPending(reset) => reset,
+            WriteState::Reset(reset) => return Poll::Ready(Err(reset.into())),
         };
-        self.writing = Writing::Waits(reset);
-        if (self.listens)() {
-            // Whoever reads is called: to them too a reset is the end.
+        self.writing = WriteState::ResetPending(reset);
+        if (self.is_awaited)() {
+            // The reader is woken: a reset ends its side, too.
             Poll::Pending
         } else {
             Poll::Ready(Err(reset.into()))
@@ -61,7 +61,7 @@ impl<T: Unpin, L: Fn() -> bool> LastWords<T, L> {
     }
 }
 
-/// Whether nothing goes either way any more.
+/// Whether the connection is gone in both directions.
 fn is_reset(kind: ErrorKind) -> bool {
     matches!(
         kind,
@@ -69,32 +69,32 @@ fn is_reset(kind: ErrorKind) -> bool {
     )
 }
 
-impl<T: Read + Unpin, L> LastWords<T, L> {
+impl<T: Read + Unpin, A> ReadAfterReset<T, A> {
     #[cold]
-    fn poll_rest(
+    fn poll_read_rest(
         &mut self,
         cx: &mut Context<'_>,
-        mut room: ReadBufCursor<'_>,
+        mut buffer: ReadBufCursor<'_>,
         reset: ErrorKind,
     ) -> Poll<io::Result<()>> {
-        let mut piece = [0; PIECE];
-        let mut piece = ReadBuf::new(&mut piece[..room.remaining().min(PIECE)]);
-        let end = ready!(Pin::new(&mut self.io).poll_read(cx, piece.unfilled()));
-        if !piece.filled().is_empty() {
-            room.put_slice(piece.filled());
+        let mut chunk = [0; CHUNK];
+        let mut chunk = ReadBuf::new(&mut chunk[..buffer.remaining().min(CHUNK)]);
+        let end = ready!(Pin::new(&mut self.io).poll_read(cx, chunk.unfilled()));
+        if !chunk.filled().is_empty() {
+            buffer.put_slice(chunk.filled());
             return Poll::Ready(Ok(()));
         }
-        self.writing = Writing::Fails(reset);
+        self.writing = WriteState::Reset(reset);
         Poll::Ready(match (reset, end) {
-            // The service had said that this is the end, and was reset after that: Linux tells it by
-            // this error. An answer may have no other end (RFC 9112 §6.3).
+            // The service had closed its side before the reset: Linux reports that with this error. The
+            // close may be the only end of a response (RFC 9112 §6.3).
             (ErrorKind::BrokenPipe, Ok(())) => Ok(()),
             _ => Err(reset.into()),
         })
     }
 }
 
-impl<T: Write + Unpin, L: Fn() -> bool + Unpin> Write for LastWords<T, L> {
+impl<T: Write + Unpin, A: Fn() -> bool + Unpin> Write for ReadAfterReset<T, A> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -106,9 +106,9 @@ impl<T: Write + Unpin, L: Fn() -> bool + Unpin> Write for LastWords<T, L> {
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        pieces: &[IoSlice<'_>],
+        slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_written(|io| io.poll_write_vectored(cx, pieces))
+        self.poll_written(|io| io.poll_write_vectored(cx, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -124,15 +124,15 @@ impl<T: Write + Unpin, L: Fn() -> bool + Unpin> Write for LastWords<T, L> {
     }
 }
 
-impl<T: Read + Unpin, L: Unpin> Read for LastWords<T, L> {
+impl<T: Read + Unpin, A: Unpin> Read for ReadAfterReset<T, A> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        room: ReadBufCursor<'_>,
+        buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         match self.writing {
-            Writing::Waits(reset) => self.poll_rest(cx, room, reset),
-            Writing::Open | Writing::Fails(_) => Pin::new(&mut self.io).poll_read(cx, room),
+            WriteState::ResetPending(reset) => self.poll_read_rest(cx, buffer, reset),
+            WriteState::Open | WriteState::Reset(_) => Pin::new(&mut self.io).poll_read(cx, buffer),
         }
     }
 }
@@ -164,13 +164,13 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_is_told_when_nothing_is_left_to_read() {
+    fn a_reset_is_reported_when_nothing_is_left_to_read() {
         use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
         for (reset, found, want) in [
             (ConnectionReset, None, Err(ConnectionReset)),
             (ConnectionAborted, None, Err(ConnectionAborted)),
             (BrokenPipe, None, Ok(Vec::new())),
-            // As of TLS that has not ended as it should.
+            // As TLS reports a missing close_notify.
             (ConnectionReset, Some(UnexpectedEof), Err(ConnectionReset)),
             (BrokenPipe, Some(UnexpectedEof), Err(BrokenPipe)),
         ] {
@@ -181,7 +181,7 @@ mod tests {
             }
             let io = script.build();
             drop(script);
-            let mut io = LastWords::new(TokioIo::new(io), || true);
+            let mut io = ReadAfterReset::new(TokioIo::new(io), || true);
             let cx = &mut Context::from_waker(Waker::noop());
             assert_eq!(poll_write(&mut io, cx), Poll::Ready(Ok(4)));
             assert_eq!(poll_write(&mut io, cx), Poll::Pending, "{reset:?}");
@@ -196,28 +196,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_reset_or_is_not_listened_to_is_told_at_once() {
+    fn another_error_or_a_reset_that_nobody_awaits_is_reported_immediately() {
         use ErrorKind::{ConnectionReset, OutOfMemory};
-        for (listens, failure) in
+        for (is_awaited, failure) in
             [(true, OutOfMemory), (false, OutOfMemory), (false, ConnectionReset)]
         {
             let script = Builder::new().write_error(failure.into()).build();
-            let mut io = LastWords::new(TokioIo::new(script), || listens);
+            let mut io = ReadAfterReset::new(TokioIo::new(script), || is_awaited);
             let cx = &mut Context::from_waker(Waker::noop());
             assert_eq!(poll_write(&mut io, cx), Poll::Ready(Err(failure)));
         }
     }
 
     #[test]
-    fn who_stops_listening_is_told_as_well() {
-        let listens = Cell::new(true);
+    fn a_pending_write_fails_when_the_response_is_no_longer_awaited() {
+        let is_awaited = Cell::new(true);
         let script = Builder::new().write_error(ErrorKind::ConnectionReset.into()).build();
-        let mut io = LastWords::new(TokioIo::new(script), || listens.get());
+        let mut io = ReadAfterReset::new(TokioIo::new(script), || is_awaited.get());
         let cx = &mut Context::from_waker(Waker::noop());
         assert_eq!(poll_write(&mut io, cx), Poll::Pending);
-        listens.set(false);
-        let told = Poll::Ready(Err(ErrorKind::ConnectionReset));
-        assert_eq!(poll_write(&mut io, cx), told);
-        assert_eq!(poll_write(&mut io, cx), told);
+        is_awaited.set(false);
+        let failed = Poll::Ready(Err(ErrorKind::ConnectionReset));
+        assert_eq!(poll_write(&mut io, cx), failed);
+        assert_eq!(poll_write(&mut io, cx), failed);
     }
 }

@@ -1,0 +1,148 @@
+//! The connections to all services.
+
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{Arc, Mutex, Weak},
+    time::Duration,
+};
+
+use http::{Uri, uri};
+use hyper::{
+    body::Body,
+    rt::{Read, Write},
+};
+use tokio::{
+    runtime::{self, Handle},
+    time::{Instant, interval, timeout_at},
+};
+use tower::{BoxError, Service, ServiceExt};
+
+use super::{
+    host_pool::{HostPool, PooledConnection, lock},
+    upstream_connection::UpstreamConnection,
+};
+use crate::{layer::Upstream, proxy::timeouts::ForwardTimeouts};
+
+/// Minimum time that a service which has answered may accept no bytes of the request, however short
+/// the response timeout is.
+const MIN_STALL: Duration = Duration::from_secs(1);
+
+/// The connections to all services. `C` connects, `B` is the body of requests.
+pub(in crate::proxy) struct ConnectionPool<C, B> {
+    /// Locked only to clone it.
+    connector: Mutex<C>,
+    timeouts: ForwardTimeouts,
+    hosts: Mutex<HashMap<Target, Arc<HostPool<B>>>>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Target {
+    scheme: uri::Scheme,
+    authority: uri::Authority,
+    /// Runtimes do not share connections: the I/O of a connection works only while its runtime runs.
+    runtime: runtime::Id,
+}
+
+/// Drains the idle connections to one service. It runs in a task, and is dropped with the runtime of
+/// that task, after which the connections cannot be used.
+struct IdleReaper<C, B> {
+    pool: Weak<ConnectionPool<C, B>>,
+    target: Target,
+    host: Weak<HostPool<B>>,
+}
+
+impl<C, B> IdleReaper<C, B> {
+    /// Drains connections that were idle for `timeout` to 1.5 × `timeout`, until the pool is gone.
+    async fn run(self, timeout: Duration) {
+        let mut ticks = interval((timeout / 2).max(Duration::from_millis(1)));
+        loop {
+            ticks.tick().await;
+            let Some(host) = self.host.upgrade() else { return };
+            host.reap(2);
+        }
+    }
+}
+
+impl<C, B> Drop for IdleReaper<C, B> {
+    fn drop(&mut self) {
+        let pool = self.pool.upgrade();
+        // Another runtime may get the id of this one. The entry is dropped after the lock.
+        let _host = pool.and_then(|pool| lock(&pool.hosts).remove(&self.target));
+        if let Some(host) = self.host.upgrade() {
+            host.clear();
+        }
+    }
+}
+
+impl<C, B> ConnectionPool<C, B> {
+    /// Connects with `connector`.
+    pub(in crate::proxy) fn new(connector: C, timeouts: ForwardTimeouts) -> Self {
+        Self { connector: Mutex::new(connector), timeouts, hosts: Mutex::default() }
+    }
+}
+
+impl<C, B> ConnectionPool<C, B>
+where
+    C: Service<Uri, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
+    C::Response: Read + Write + Unpin + Send + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    /// The connections to `upstream` in the current runtime.
+    pub(in crate::proxy) fn host(
+        self: &Arc<Self>,
+        upstream: &Upstream,
+    ) -> Result<Arc<HostPool<B>>, http::Error> {
+        let target = Target {
+            scheme: upstream.scheme().clone(),
+            authority: upstream.authority().clone(),
+            runtime: Handle::current().id(),
+        };
+        let mut hosts = lock(&self.hosts);
+        if let Some(host) = hosts.get(&target) {
+            return Ok(host.clone());
+        }
+        let host = Arc::new(HostPool::new(&target.scheme, &target.authority)?);
+        let reaper = IdleReaper {
+            pool: Arc::downgrade(self),
+            target: target.clone(),
+            host: Arc::downgrade(&host),
+        };
+        hosts.insert(target, host.clone());
+        // A runtime that shuts down drops the reaper within `spawn`, and the reaper takes this lock.
+        drop(hosts);
+        tokio::spawn(reaper.run(self.timeouts.idle()));
+        Ok(host)
+    }
+
+    /// Makes a new connection, until `deadline` at the latest.
+    #[cold]
+    pub(in crate::proxy) fn connect(
+        &self,
+        host: &Arc<HostPool<B>>,
+        deadline: Instant,
+    ) -> Connecting<B> {
+        let (connector, host) = (lock(&self.connector).clone(), host.clone());
+        // Other requests of the client may wait behind the bytes that the service does not accept,
+        // and their response timeout runs.
+        let max_stall = (self.timeouts.response() / 4).max(MIN_STALL);
+        Box::pin(async move {
+            let io = timeout_at(deadline, connector.oneshot(host.uri()));
+            let io = io.await.map_err(|_| ConnectError::TimedOut)?;
+            let io = io.map_err(|error| ConnectError::Failed(error.into()))?;
+            let upstream = UpstreamConnection::handshake(io, deadline, max_stall).await;
+            let upstream = upstream.map_err(|error| ConnectError::Failed(error.into()))?;
+            Ok(Box::new(PooledConnection::new(upstream, &host)))
+        })
+    }
+}
+
+/// A connection that is being made.
+pub(in crate::proxy) type Connecting<B> =
+    Pin<Box<dyn Future<Output = Result<Box<PooledConnection<B>>, ConnectError>> + Send>>;
+
+/// Why a connection could not be made.
+pub(in crate::proxy) enum ConnectError {
+    TimedOut,
+    Failed(BoxError),
+}

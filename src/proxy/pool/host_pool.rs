@@ -1,0 +1,247 @@
+//! The idle connections to one service, and a connection while it is in use.
+
+use std::{
+    fmt, mem,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Uri, uri};
+use hyper::body::{Body, Frame, Incoming};
+use tokio::time::Instant;
+use tower::BoxError;
+
+use super::upstream_connection::{ConnectionState, SendResult, Sending, UpstreamConnection};
+
+/// Maximum idle connections per service and runtime.
+const MAX_IDLE: usize = 256;
+
+/// The idle connections to one service.
+pub(in crate::proxy) struct HostPool<B> {
+    host: HeaderValue,
+    uri: Uri,
+    /// Counts the rounds of the reaper. Noting a count is cheaper than noting the time.
+    tick: AtomicU64,
+    /// The connection that was used last is at the end.
+    idle: Mutex<Vec<Idle<B>>>,
+}
+
+struct Idle<B> {
+    connection: Box<PooledConnection<B>>,
+    /// The tick in which it was given back.
+    since: u64,
+}
+
+impl<B> HostPool<B> {
+    pub(super) fn new(
+        scheme: &uri::Scheme,
+        authority: &uri::Authority,
+    ) -> Result<Self, http::Error> {
+        let uri = Uri::builder()
+            .scheme(scheme.clone())
+            .authority(authority.clone())
+            .path_and_query("/")
+            .build()?;
+        Ok(Self {
+            host: host(scheme, authority)?,
+            uri,
+            tick: AtomicU64::new(0),
+            idle: Mutex::default(),
+        })
+    }
+
+    /// The value of the header `Host` in requests to this service (RFC 9110 §7.2).
+    pub(in crate::proxy) fn host(&self) -> &HeaderValue {
+        &self.host
+    }
+
+    /// What a connector connects to.
+    pub(super) fn uri(&self) -> Uri {
+        self.uri.clone()
+    }
+
+    /// Takes an idle connection that can carry a request now, if there is one.
+    pub(in crate::proxy) fn take(&self) -> Option<Box<PooledConnection<B>>> {
+        let mut idle = lock(&self.idle);
+        loop {
+            let Idle { mut connection, .. } = idle.pop()?;
+            if connection.upstream.state() == ConnectionState::Ready {
+                return Some(connection);
+            }
+        }
+    }
+
+    fn put(&self, mut connection: Box<PooledConnection<B>>) {
+        let since = self.tick.load(Ordering::Relaxed);
+        let mut idle = lock(&self.idle);
+        if idle.len() < MAX_IDLE {
+            idle.push(Idle { connection, since });
+            return;
+        }
+        drop(idle);
+        connection.upstream.spawn_driver();
+    }
+
+    /// Starts a new tick. Drains connections that have been idle for more than `ticks`, and forgets
+    /// those that the service has closed.
+    pub(super) fn reap(&self, ticks: u64) {
+        let tick = self.tick.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut idle = lock(&self.idle);
+        idle.retain_mut(|one| one.connection.upstream.state() == ConnectionState::Ready);
+        // The oldest are at the beginning.
+        let old = idle.iter().take_while(|one| tick - one.since > ticks).count();
+        let old: Vec<_> = idle.drain(..old).collect();
+        drop(idle);
+        drain(old);
+    }
+
+    /// Drains all idle connections.
+    pub(super) fn clear(&self) {
+        let all = mem::take(&mut *lock(&self.idle));
+        drain(all);
+    }
+}
+
+impl<B> Drop for HostPool<B> {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// Leaves each connection to a task of its own, which shuts TLS down.
+fn drain<B>(idle: Vec<Idle<B>>) {
+    for mut one in idle {
+        one.connection.upstream.spawn_driver();
+    }
+}
+
+/// A connection in use. [`give_back`](Self::give_back) ends the exchange. Dropped before that, the
+/// connection is closed; but a request that the service has answered is still sent to its end.
+pub(in crate::proxy) struct PooledConnection<B> {
+    upstream: UpstreamConnection<B>,
+    /// Whether the head of the response has arrived.
+    is_answered: bool,
+    pool: Weak<HostPool<B>>,
+}
+
+impl<B> PooledConnection<B> {
+    pub(super) fn new(upstream: UpstreamConnection<B>, pool: &Arc<HostPool<B>>) -> Self {
+        Self { upstream, is_answered: false, pool: Arc::downgrade(pool) }
+    }
+
+    /// Waits for the head of the response.
+    pub(in crate::proxy) fn poll_response(
+        &mut self,
+        sending: &mut Sending<B>,
+        cx: &mut Context<'_>,
+    ) -> Poll<SendResult<B>> {
+        self.upstream.poll_response(sending, cx)
+    }
+
+    /// Waits for the next frame of the response's body.
+    pub(in crate::proxy) fn poll_frame(
+        &mut self,
+        body: Pin<&mut Incoming>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.upstream.poll_frame(body, cx)
+    }
+
+    /// Waits until the current time is past `deadline`, which may move while we wait.
+    pub(in crate::proxy) fn poll_deadline(
+        &mut self,
+        cx: &mut Context<'_>,
+        deadline: impl Fn() -> Instant,
+    ) -> Poll<()> {
+        self.upstream.poll_deadline(cx, deadline)
+    }
+
+    /// Notes that the head of the response has arrived.
+    pub(in crate::proxy) fn set_answered(&mut self) {
+        self.is_answered = true;
+    }
+
+    /// Continues to send the request in a task of its own, whether or not the response is read.
+    pub(in crate::proxy) fn spawn_driver(&mut self) {
+        self.upstream.spawn_driver();
+    }
+
+    /// Ends the exchange: the connection becomes idle if it can carry another request.
+    pub(in crate::proxy) fn give_back(mut self: Box<Self>) {
+        match self.upstream.state() {
+            ConnectionState::Closed => {}
+            ConnectionState::Busy => self.upstream.spawn_driver(),
+            ConnectionState::Ready => {
+                self.is_answered = false;
+                match self.pool.upgrade() {
+                    Some(pool) => pool.put(self),
+                    None => self.upstream.spawn_driver(),
+                }
+            }
+        }
+    }
+}
+
+impl<B> PooledConnection<B>
+where
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    /// Begins an exchange.
+    pub(in crate::proxy) fn send(&mut self, request: Request<B>) -> Sending<B> {
+        self.upstream.send(request)
+    }
+}
+
+impl<B> Drop for PooledConnection<B> {
+    fn drop(&mut self) {
+        if self.is_answered && self.upstream.is_blocked() {
+            self.upstream.spawn_driver();
+        }
+    }
+}
+
+impl<B> fmt::Debug for PooledConnection<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PooledConnection").field("upstream", &self.upstream).finish_non_exhaustive()
+    }
+}
+
+/// Without the default port of the scheme (RFC 9110 §7.2), and never with user information.
+fn host(scheme: &uri::Scheme, authority: &uri::Authority) -> Result<HeaderValue, http::Error> {
+    let default_port = if *scheme == uri::Scheme::HTTPS { 443 } else { 80 };
+    let name = authority.host();
+    Ok(match authority.port_u16() {
+        Some(port) if port != default_port => HeaderValue::try_from(format!("{name}:{port}"))?,
+        _ => HeaderValue::try_from(name)?,
+    })
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code that holds one of the pool's locks can leave the data half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_is_that_of_the_service_without_the_default_port() {
+        for (scheme, authority, want) in [
+            ("http", "zos.example", "zos.example"),
+            ("http", "zos.example:80", "zos.example"),
+            ("http", "zos.example:443", "zos.example:443"),
+            ("https", "zos.example:443", "zos.example"),
+            ("https", "zos.example:10012", "zos.example:10012"),
+            ("https", "[::1]:10012", "[::1]:10012"),
+        ] {
+            let got = host(&scheme.parse().unwrap(), &authority.parse().unwrap()).unwrap();
+            assert_eq!(got, want, "{scheme}://{authority}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The body of a request on its way to the service, and how far it has got.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+
+/// How far the body of a request has got. It distinguishes a long upload from a service that does not
+/// answer, and a client that disconnects from a service that does.
+#[derive(Clone, Debug)]
+pub(super) struct Progress {
+    start: Instant,
+    /// None for a request without a body.
+    shared: Option<Arc<Shared>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// When the last frame was sent, in milliseconds since the start.
+    last_frame: AtomicU64,
+    has_ended: AtomicBool,
+    has_failed: AtomicBool,
+}
+
+impl Progress {
+    /// The progress of a request with `body` that starts now.
+    pub(super) fn start<B: Body>(body: &B) -> Self {
+        let is_empty = body.is_end_stream() || body.size_hint().exact() == Some(0);
+        let shared = (!is_empty).then(Arc::default);
+        Self { start: Instant::now(), shared }
+    }
+
+    /// `timeout` after the last frame that was sent.
+    pub(super) fn deadline(&self, timeout: Duration) -> Instant {
+        let last_frame =
+            self.shared.as_ref().map_or(0, |shared| shared.last_frame.load(Ordering::Relaxed));
+        self.start + Duration::from_millis(last_frame) + timeout
+    }
+
+    fn record<T, E>(&self, frame: Option<&Result<T, E>>, is_last: bool) {
+        let Some(shared) = &self.shared else { return };
+        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        shared.last_frame.store(millis, Ordering::Relaxed);
+        if is_last {
+            shared.has_ended.store(true, Ordering::Relaxed);
+        }
+        if let Some(Err(_)) = frame {
+            shared.has_failed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the whole request was sent.
+    pub(super) fn has_ended(&self) -> bool {
+        self.shared.as_ref().is_none_or(|shared| shared.has_ended.load(Ordering::Relaxed))
+    }
+
+    /// Whether the client disconnected or sent a malformed body.
+    pub(super) fn has_failed(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.has_failed.load(Ordering::Relaxed))
+    }
+}
+
+pin_project! {
+    /// A request body that records its progress.
+    #[derive(Debug)]
+    pub(super) struct RequestBody<B> {
+        #[pin]
+        inner: B,
+        // Whether the client announced a length.
+        has_length: bool,
+        progress: Progress,
+    }
+}
+
+impl<B: Body> RequestBody<B> {
+    pub(super) fn new(inner: B, progress: Progress) -> Self {
+        let has_length = inner.size_hint().exact().is_some();
+        Self { inner, has_length, progress }
+    }
+}
+
+impl<B: Body> Body for RequestBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let mut this = self.project();
+        let frame = ready!(this.inner.as_mut().poll_frame(cx));
+        let is_last = match &frame {
+            None => true,
+            // hyper does not poll again once the announced length was sent, even if the body has not
+            // said that it has ended.
+            Some(Ok(frame)) => {
+                frame.is_trailers()
+                    || this.inner.is_end_stream()
+                    || *this.has_length && this.inner.size_hint().exact() == Some(0)
+            }
+            Some(Err(_)) => false,
+        };
+        this.progress.record(frame.as_ref(), is_last);
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

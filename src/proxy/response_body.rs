@@ -1,0 +1,201 @@
+//! The body of a response.
+
+use std::{
+    error::Error as StdError,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use hyper::body::Incoming;
+use pin_project_lite::pin_project;
+use tower::BoxError;
+
+use super::pool::PooledConnection;
+
+pin_project! {
+    /// The body of a response: streamed from a service, held in memory, or [any other
+    /// body](ResponseBody::new).
+    ///
+    /// The default is empty, as the layers of `tower-http` need it.
+    #[derive(Debug)]
+    pub struct ResponseBody {
+        #[pin]
+        kind: Kind,
+    }
+}
+
+pin_project! {
+    #[project = KindProj]
+    #[derive(Debug)]
+    enum Kind {
+        // The connection is given back when the body has ended. Dropped before that, it is closed.
+        Upstream { #[pin] body: Incoming, connection: Option<Box<dyn Connection>> },
+        Full { #[pin] body: Full<Bytes> },
+        Boxed { #[pin] body: UnsyncBoxBody<Bytes, BoxError> },
+    }
+}
+
+/// The connection that a body arrives on, whatever the type of the request's body.
+trait Connection: fmt::Debug + Send {
+    fn poll_frame(
+        &mut self,
+        body: Pin<&mut Incoming>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>>;
+
+    fn give_back(self: Box<Self>);
+}
+
+impl<B: Send> Connection for PooledConnection<B> {
+    fn poll_frame(
+        &mut self,
+        body: Pin<&mut Incoming>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.poll_frame(body, cx)
+    }
+
+    fn give_back(self: Box<Self>) {
+        self.give_back();
+    }
+}
+
+impl ResponseBody {
+    /// Wraps any body, in a box. Use it to bring a response whose body a layer has replaced (say
+    /// `TraceLayer`) back to this type.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http_body_util::{BodyExt, Empty};
+    /// use tower_passticket::proxy::ResponseBody;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let body = ResponseBody::new(Empty::<Bytes>::new());
+    /// assert_eq!(body.collect().await?.to_bytes(), "");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn new<B>(body: B) -> Self
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        Self { kind: Kind::Boxed { body: body.map_err(Into::into).boxed_unsync() } }
+    }
+
+    /// The body of a response that arrives on `connection`.
+    pub(super) fn upstream<B: Send + 'static>(
+        body: Incoming,
+        connection: Box<PooledConnection<B>>,
+    ) -> Self {
+        let connection: Option<Box<dyn Connection>> = if body.is_end_stream() {
+            connection.give_back();
+            None
+        } else {
+            Some(connection)
+        };
+        Self { kind: Kind::Upstream { body, connection } }
+    }
+}
+
+impl Default for ResponseBody {
+    fn default() -> Self {
+        Full::default().into()
+    }
+}
+
+impl From<Full<Bytes>> for ResponseBody {
+    fn from(body: Full<Bytes>) -> Self {
+        Self { kind: Kind::Full { body } }
+    }
+}
+
+impl From<Bytes> for ResponseBody {
+    fn from(bytes: Bytes) -> Self {
+        Full::new(bytes).into()
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.project().kind.project() {
+            KindProj::Upstream { mut body, connection } => {
+                let frame = ready!(match connection {
+                    Some(connection) => connection.poll_frame(body.as_mut(), cx),
+                    None => body.as_mut().poll_frame(cx),
+                });
+                let has_ended = match &frame {
+                    None => true,
+                    Some(Ok(_)) => body.is_end_stream(),
+                    Some(Err(_)) => false,
+                };
+                if has_ended && let Some(connection) = connection.take() {
+                    connection.give_back();
+                }
+                Poll::Ready(
+                    frame.map(|frame| {
+                        frame.map_err(|error| BodyError(BodyErrorKind::Upstream(error)))
+                    }),
+                )
+            }
+            KindProj::Full { body } => body.poll_frame(cx).map_err(|never| match never {}),
+            KindProj::Boxed { body } => {
+                body.poll_frame(cx).map_err(|error| BodyError(BodyErrorKind::Boxed(error)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Upstream { body, .. } => body.is_end_stream(),
+            Kind::Full { body } => body.is_end_stream(),
+            Kind::Boxed { body } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Upstream { body, .. } => body.size_hint(),
+            Kind::Full { body } => body.size_hint(),
+            Kind::Boxed { body } => body.size_hint(),
+        }
+    }
+}
+
+/// Why a [`ResponseBody`] ended early. [`source`](StdError::source) has the cause.
+#[derive(Debug)]
+pub struct BodyError(BodyErrorKind);
+
+#[derive(Debug)]
+enum BodyErrorKind {
+    Upstream(hyper::Error),
+    Boxed(BoxError),
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.0 {
+            BodyErrorKind::Upstream(_) => "the service did not send the whole response",
+            BodyErrorKind::Boxed(_) => "the body of the response failed",
+        })
+    }
+}
+
+impl StdError for BodyError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.0 {
+            BodyErrorKind::Upstream(error) => Some(error),
+            BodyErrorKind::Boxed(error) => Some(&**error),
+        }
+    }
+}

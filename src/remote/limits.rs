@@ -1,0 +1,79 @@
+//! What a [`Client`](super::Client) may use.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+/// Limits of a [`Client`](super::Client).
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_passticket::remote::ClientLimits;
+///
+/// let limits = ClientLimits::default().with_deadline(Duration::from_secs(2));
+/// assert_eq!(limits.deadline(), Duration::from_secs(2));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientLimits {
+    deadline: Duration,
+    max_concurrent: NonZeroUsize,
+    max_waiting: usize,
+    idle: Duration,
+}
+
+impl Default for ClientLimits {
+    /// Deadline 5 s, 8 concurrent calls, 1,000 waiting calls, idle connections kept for 30 s.
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(5),
+            max_concurrent: NonZeroUsize::new(8).unwrap_or(NonZeroUsize::MIN),
+            max_waiting: 1000,
+            idle: Duration::from_secs(30),
+        }
+    }
+}
+
+impl ClientLimits {
+    /// Sets how long a call may take, including the wait for its turn.
+    #[must_use]
+    pub fn with_deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
+    /// Sets how many calls run at the same time.
+    #[must_use]
+    pub fn with_max_concurrent(self, max_concurrent: NonZeroUsize) -> Self {
+        Self { max_concurrent, ..self }
+    }
+
+    /// Sets how many calls may wait for their turn. Further calls fail immediately.
+    #[must_use]
+    pub fn with_max_waiting(self, max_waiting: usize) -> Self {
+        Self { max_waiting, ..self }
+    }
+
+    /// Sets how long an idle connection is kept.
+    #[must_use]
+    pub fn with_idle(self, idle: Duration) -> Self {
+        Self { idle, ..self }
+    }
+
+    /// How long a call may take.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// How many calls run at the same time.
+    pub fn max_concurrent(&self) -> NonZeroUsize {
+        self.max_concurrent
+    }
+
+    /// How many calls may wait for their turn.
+    pub fn max_waiting(&self) -> usize {
+        self.max_waiting
+    }
+
+    /// How long an idle connection is kept.
+    pub fn idle(&self) -> Duration {
+        self.idle
+    }
+}

@@ -1,0 +1,230 @@
+//! The TLS configuration of the listener.
+
+use std::{fmt, sync::Arc};
+
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::{PrivateKeyDer, pem::PemObject},
+    server::WebPkiClientVerifier,
+};
+
+use super::{
+    error::TlsError,
+    pem::{certificates, roots},
+    signature_cache::SignatureCache,
+};
+
+/// The protocols that the server speaks, the preferred one first.
+const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// The TLS side of a [`Server`](super::Server): certificate chain, private key, and the CA certificates
+/// that client certificates are verified with. Cheap to clone.
+///
+/// Three ways lead here: [`from_pem`](Self::from_pem) for the usual case, [`builder`](Self::builder) for
+/// options, [`from_config`](Self::from_config) for a `rustls::ServerConfig` of your own.
+#[derive(Clone)]
+pub struct ServerTls(Arc<ServerConfig>);
+
+impl ServerTls {
+    /// Reads PEM documents: the certificate chain, leaf first; its private key (PKCS #8, PKCS #1
+    /// or SEC 1); the CA certificates that client certificates are verified with. Without the
+    /// latter no client is asked for a certificate; with them a client may still show none.
+    ///
+    /// # Errors
+    /// [`TlsError`] says which document is wrong.
+    pub fn from_pem(
+        chain: &[u8],
+        key: &[u8],
+        client_authorities: Option<&[u8]>,
+    ) -> Result<Self, TlsError> {
+        let builder = Self::builder(chain, key);
+        match client_authorities {
+            None => builder.build(),
+            Some(authorities) => builder.with_client_authorities(authorities).build(),
+        }
+    }
+
+    /// Begins with the PEM documents of the certificate chain, leaf first, and its private key.
+    pub fn builder<'a>(chain: &'a [u8], key: &'a [u8]) -> ServerTlsBuilder<'a> {
+        ServerTlsBuilder {
+            chain,
+            key,
+            client_authorities: None,
+            signature_cache: SignatureCache::Off,
+        }
+    }
+
+    /// Uses a configuration of your own, made with the [`rustls`](crate::rustls) that this crate
+    /// re-exports.
+    ///
+    /// - **Client certificates**: the leaf of each chain that `config`'s client verifier accepts becomes the
+    ///   [`PeerCertificate`](crate::identity::PeerCertificate) of the connection's requests, and
+    ///   [`AuthenticateLayer`](crate::layer::AuthenticateLayer) takes it as proven. The verifier
+    ///   decides alone whom to trust; with `with_no_client_auth` there are no certificates.
+    /// - **ALPN**: an empty list becomes `h2`, `http/1.1`. A list of yours may have these two only.
+    /// - **Early data** is turned off: an attacker can replay it (RFC 8446 §8).
+    ///
+    /// Certificate resolver, session tickets, versions and crypto provider stay as they are.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use tower_passticket::{
+    ///     rustls::{
+    ///         self, RootCertStore, ServerConfig, crypto::aws_lc_rs, pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    ///         server::WebPkiClientVerifier,
+    ///     },
+    ///     tls::ServerTls,
+    /// };
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let key = rcgen::KeyPair::generate()?;
+    /// # let (cert_pem, key_pem) = (
+    /// #     rcgen::CertificateParams::new(vec!["localhost".to_owned()])?.self_signed(&key)?.pem(),
+    /// #     key.serialize_pem(),
+    /// # );
+    /// let certificate = CertificateDer::from_pem_slice(cert_pem.as_bytes())?;
+    /// let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())?;
+    /// let mut roots = RootCertStore::empty();
+    /// roots.add(certificate.clone())?;
+    ///
+    /// let provider = Arc::new(aws_lc_rs::default_provider());
+    /// let clients = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
+    ///     .allow_unauthenticated()
+    ///     .build()?;
+    /// let config = ServerConfig::builder_with_provider(provider)
+    ///     .with_protocol_versions(&[&rustls::version::TLS13])?
+    ///     .with_client_cert_verifier(clients)
+    ///     .with_single_cert(vec![certificate], key)?;
+    /// let tls = ServerTls::from_config(config)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`TlsError::Alpn`] names a protocol that the server does not speak.
+    pub fn from_config(config: impl Into<Arc<ServerConfig>>) -> Result<Self, TlsError> {
+        let mut config = Arc::unwrap_or_clone(config.into());
+        if config.alpn_protocols.is_empty() {
+            config.alpn_protocols = ALPN.map(<[u8]>::to_vec).into();
+        }
+        if let Some(other) = config.alpn_protocols.iter().find(|name| !ALPN.contains(&&name[..])) {
+            return Err(TlsError::Alpn(String::from_utf8_lossy(other).into_owned()));
+        }
+        config.max_early_data_size = 0;
+        Ok(Self(Arc::new(config)))
+    }
+
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        self.0.clone()
+    }
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ServerTls(..)")
+    }
+}
+
+/// Makes a [`ServerTls`] of PEM documents.
+#[derive(Clone)]
+#[must_use]
+pub struct ServerTlsBuilder<'a> {
+    chain: &'a [u8],
+    key: &'a [u8],
+    client_authorities: Option<&'a [u8]>,
+    signature_cache: SignatureCache,
+}
+
+impl<'a> ServerTlsBuilder<'a> {
+    /// Asks clients for a certificate and verifies it with the CA certificates of a PEM document. A client
+    /// may still show none.
+    pub fn with_client_authorities(self, authorities: &'a [u8]) -> Self {
+        Self { client_authorities: Some(authorities), ..self }
+    }
+
+    /// Turns on the process-wide [signature cache](super#signature-cache).
+    pub fn with_signature_cache(self) -> Self {
+        Self { signature_cache: SignatureCache::On, ..self }
+    }
+
+    /// The configuration.
+    ///
+    /// # Errors
+    /// [`TlsError`] says which document is wrong.
+    pub fn build(self) -> Result<ServerTls, TlsError> {
+        let chain = certificates(self.chain).ok_or(TlsError::Chain)?;
+        let key = PrivateKeyDer::from_pem_slice(self.key).map_err(|_| TlsError::Key)?;
+        let provider = Arc::new(self.signature_cache.provider());
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::Config)?;
+        let builder = match self.client_authorities {
+            None => builder.with_no_client_auth(),
+            Some(pem) => {
+                let roots = roots(pem).ok_or(TlsError::Authorities)?;
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                        .allow_unauthenticated()
+                        .build()
+                        .map_err(|_| TlsError::Authorities)?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Mismatch)?;
+        config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsError::Config)?;
+        ServerTls::from_config(config)
+    }
+}
+
+impl fmt::Debug for ServerTlsBuilder<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ServerTlsBuilder(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    fn config() -> ServerConfig {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new([]).unwrap().self_signed(&key).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+        ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap()
+    }
+
+    #[test]
+    fn a_foreign_config_keeps_known_protocols_and_loses_early_data() {
+        let cases: [(&[&[u8]], Option<&[&[u8]]>); 5] = [
+            (&[], Some(&ALPN)),
+            (&[b"http/1.1"], Some(&[b"http/1.1"])),
+            (&[b"http/1.1", b"h2"], Some(&[b"http/1.1", b"h2"])),
+            (&[b"h2", b"h3"], None),
+            (&[b"acme-tls/1"], None),
+        ];
+        for (alpn, want) in cases {
+            let mut config = config();
+            config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+            config.max_early_data_size = 16_384;
+            match (ServerTls::from_config(config), want) {
+                (Ok(tls), Some(want)) => {
+                    assert_eq!(tls.config().alpn_protocols, want);
+                    assert_eq!(tls.config().max_early_data_size, 0);
+                }
+                (Err(TlsError::Alpn(name)), None) => {
+                    assert_eq!(name.as_bytes(), *alpn.last().unwrap());
+                }
+                (got, _) => panic!("{got:?}"),
+            }
+        }
+    }
+}
