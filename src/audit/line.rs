@@ -9,7 +9,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::{RequestId, rfc3339::rfc3339};
+use super::{request_id::RequestId, rfc3339::rfc3339};
 use crate::{
     clock::Timestamp,
     identity::Fingerprint,

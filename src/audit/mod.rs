@@ -57,106 +57,27 @@
 // First: the others write their words with it.
 #[macro_use]
 mod string_enum;
+mod event;
 mod file;
 mod line;
+mod options;
+mod queue;
 mod reason;
 mod record;
 mod request_id;
 mod rfc3339;
 mod rotation;
+mod sink;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-use std::{fmt, sync::Arc};
-
-pub use file::{AuditFile, AuditFileError, AuditFileOptions, Fsync};
+pub use event::{CredentialKind, Event, Outcome, RuleKind};
+pub use file::{AuditFile, AuditFileError};
+pub use options::{AuditFileOptions, Fsync};
 pub use reason::ReasonCode;
-pub use record::{AuditRecord, CredentialKind, Detail, Event, Outcome, RuleKind};
+pub use record::{AuditRecord, Detail};
 pub use request_id::{RequestId, X_REQUEST_ID};
+pub use sink::{Audit, AuditSink};
 #[cfg(test)]
 pub(crate) use tests::Collected;
-
-use crate::clock::{Clock, SystemClock, Timestamp};
-
-/// Takes records. An `Arc` of a sink is a sink.
-///
-/// It is called while a request waits, so it must not block and has no way to fail: a sink that
-/// cannot keep a record counts it.
-pub trait AuditSink: Send + Sync + 'static {
-    /// Takes one record.
-    fn record(&self, record: AuditRecord);
-
-    /// Whether a record that is taken now is kept, as far as the sink knows. What must not happen
-    /// without a record is refused while this is `false`; everything else goes on. Must not block.
-    fn is_able(&self) -> bool {
-        true
-    }
-}
-
-impl<S: AuditSink + ?Sized> AuditSink for Arc<S> {
-    fn record(&self, record: AuditRecord) {
-        (**self).record(record);
-    }
-
-    fn is_able(&self) -> bool {
-        (**self).is_able()
-    }
-}
-
-/// Where records go, if anywhere. Clones go to the same place.
-#[derive(Clone, Default)]
-pub struct Audit(Option<Arc<To>>);
-
-#[derive(Clone)]
-struct To {
-    sink: Arc<dyn AuditSink>,
-    clock: Arc<dyn Clock>,
-}
-
-impl Audit {
-    /// Nowhere.
-    pub fn none() -> Self {
-        Self(None)
-    }
-
-    /// To `sink`, with times of the machine.
-    pub fn to(sink: impl AuditSink) -> Self {
-        Self(Some(Arc::new(To { sink: Arc::new(sink), clock: Arc::new(SystemClock) })))
-    }
-
-    /// Takes the time of records from `clock`.
-    #[must_use]
-    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
-        Self(self.0.map(|to| Arc::new(To { sink: to.sink.clone(), clock })))
-    }
-
-    /// Whether records go anywhere.
-    pub fn is_on(&self) -> bool {
-        self.0.is_some()
-    }
-
-    /// Whether records that are to go somewhere get there, see [`AuditSink::is_able`]. `true` where
-    /// they go nowhere.
-    pub fn is_able(&self) -> bool {
-        self.0.as_ref().is_none_or(|to| to.sink.is_able())
-    }
-
-    /// The time for a record that is made now. The epoch where records go nowhere.
-    pub fn now(&self) -> Timestamp {
-        self.0.as_ref().map_or(Timestamp::from_millis(0), |to| to.clock.now())
-    }
-
-    /// Sends the record that `make` makes, which is not called when there is nowhere to send it.
-    pub fn record(&self, make: impl FnOnce() -> AuditRecord) {
-        if let Some(to) = &self.0 {
-            to.sink.record(make());
-        }
-    }
-}
-
-impl fmt::Debug for Audit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_on() { "Audit(on)" } else { "Audit(none)" })
-    }
-}

@@ -1,6 +1,6 @@
 //! Why something was refused, or could not be decided.
 
-use super::Outcome;
+use super::event::Outcome;
 use crate::{
     identity::MapError,
     passticket::{GenerateError, NoTimeSlot, SafReturnCodes},

@@ -17,12 +17,12 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use super::{
-    file::{Put, Queue},
+    queue::{Put, Queue},
     writer::Writer,
     *,
 };
 use crate::{
-    clock::ManualClock,
+    clock::{ManualClock, Timestamp},
     connection::{ConnectionInfo, Protocol},
     identity::{Fingerprint, PeerCertificate},
     passticket::{Applid, SafReturnCodes, UserId},

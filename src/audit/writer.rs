@@ -11,9 +11,10 @@ use std::{
 };
 
 use super::{
-    AuditRecord,
-    file::{AuditFileOptions, Fsync, Shared},
     line::Object,
+    options::{AuditFileOptions, Fsync},
+    queue::Shared,
+    record::AuditRecord,
     rotation,
 };
 use crate::clock::Timestamp;
@@ -310,7 +311,7 @@ mod tests {
     use std::num::NonZeroUsize;
 
     use super::*;
-    use crate::audit::{Event, file::Queue};
+    use crate::audit::{Event, queue::Queue};
 
     /// Takes so many bytes, then is full until somebody makes room.
     struct Disk {
