@@ -23,7 +23,7 @@ use super::{
 /// - The writer looks into the queue every 50 ms, and at once when it is half full. So the process
 ///   loses that much when it is killed; [`close`](Self::close), and the drop of the sink, write what
 ///   is there.
-/// - A file that is full is renamed, see [`AuditFileOptions::keep`]. What cannot be written, to a
+/// - A file that is full is renamed, see [`AuditFileOptions::with_kept_files`]. What cannot be written, to a
 ///   disk that is full, say, is tried again every second, and the log says so once a minute.
 /// - The file is made for its owner alone (mode 0600), and is locked: a second process that opens it
 ///   gets an error. A line that a crash has torn is ended first, and stays as it is.
@@ -100,9 +100,9 @@ impl AuditSink for AuditFile {
 
     /// Not while the file does not take what was to be written last, the queue is full, or the
     /// writer has ended.
-    fn is_able(&self) -> bool {
+    fn is_available(&self) -> bool {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        self.queue.is_able() && writer.as_ref().is_some_and(|writer| !writer.is_finished())
+        self.queue.is_available() && writer.as_ref().is_some_and(|writer| !writer.is_finished())
     }
 }
 

@@ -37,7 +37,7 @@
 //!
 //! let user = UserId::new("USER")?;
 //! audit.record(|| {
-//!     AuditRecord::failed(Event::Login, ReasonCode::WrongPassword, audit.now()).user(user)
+//!     AuditRecord::failed(Event::Login, ReasonCode::WrongPassword, audit.now()).with_user(user)
 //! });
 //!
 //! file.close();

@@ -51,7 +51,7 @@ impl Queue {
     }
 
     /// Whether there is room, and what is taken out is written.
-    pub(super) fn is_able(&self) -> bool {
+    pub(super) fn is_available(&self) -> bool {
         let Shared { waiting, is_stuck, .. } = &*self.shared;
         !is_stuck.load(SeqCst) && waiting.load(SeqCst) < self.capacity
     }

@@ -64,7 +64,7 @@ string_enum! {
         /// Too many requests of late.
         RateLimited = "rate-limited",
         /// The service takes a ticket once, and the user has had those of all seconds up to now.
-        NoSecondLeft = "no-second-left",
+        NoTimeSlot = "no-time-slot",
         /// 8/8/16: the user may have no ticket for this application.
         NotAuthorized = "not-authorized",
         /// The request is none.
@@ -121,7 +121,7 @@ impl ReasonCode {
             | Self::TargetNotAllowed
             | Self::TargetProtected
             | Self::RateLimited
-            | Self::NoSecondLeft
+            | Self::NoTimeSlot
             | Self::NotAuthorized
             | Self::BadRequest => Outcome::Refused,
             Self::NoKeyProfile
@@ -195,7 +195,7 @@ impl From<SafReturnCodes> for ReasonCode {
 impl From<&GenerateError> for ReasonCode {
     fn from(error: &GenerateError) -> Self {
         match error.no_time_slot() {
-            Some(NoTimeSlot::AllTaken { .. }) => Self::NoSecondLeft,
+            Some(NoTimeSlot::AllTaken { .. }) => Self::NoTimeSlot,
             Some(_) => Self::TicketFailed,
             None => error.codes().into(),
         }
@@ -244,7 +244,7 @@ mod tests {
             (codes(8, 8, 8).into(), "ticket-failed", Outcome::Error),
             (
                 (&none(NoTimeSlot::AllTaken { spare: secs, retry_after: secs })).into(),
-                "no-second-left",
+                "no-time-slot",
                 Outcome::Refused,
             ),
             (

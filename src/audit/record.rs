@@ -128,76 +128,76 @@ impl AuditRecord {
 
     /// Takes [`RequestId`] and [`ConnectionInfo`] from the extensions of the request, if they are there.
     #[must_use]
-    pub fn request(self, extensions: &Extensions) -> Self {
+    pub fn with_request(self, extensions: &Extensions) -> Self {
         let peer = extensions.get::<ConnectionInfo>().map(|connection| connection.peer);
         Self { request_id: extensions.get().copied(), peer, ..self }
     }
 
     /// Who it was, or, when they could not prove it, who they said they were.
     #[must_use]
-    pub fn user(self, user: UserId) -> Self {
+    pub fn with_user(self, user: UserId) -> Self {
         Self { user: Some(user), ..self }
     }
 
     /// What they showed.
     #[must_use]
-    pub fn credential(self, credential: CredentialKind) -> Self {
+    pub fn with_credential(self, credential: CredentialKind) -> Self {
         Self { credential: Some(credential), ..self }
     }
 
     /// Which token they showed. Of one that did not verify nothing is said: it could be any text,
     /// and the hash of a password can be guessed at.
     #[must_use]
-    pub fn token_id(self, token: TokenFingerprint) -> Self {
+    pub fn with_token_id(self, token: TokenFingerprint) -> Self {
         Self { token_id: Some(token), ..self }
     }
 
     /// Which token they were given.
     #[must_use]
-    pub fn issued_token_id(self, token: TokenFingerprint) -> Self {
+    pub fn with_issued_token_id(self, token: TokenFingerprint) -> Self {
         Self { issued_token_id: Some(token), ..self }
     }
 
     /// Which certificate they showed.
     #[must_use]
-    pub fn certificate(self, certificate: &PeerCertificate) -> Self {
+    pub fn with_certificate(self, certificate: &PeerCertificate) -> Self {
         Self { certificate: Some(certificate.clone()), ..self }
     }
 
     /// The service that it is about.
     #[must_use]
-    pub fn service(self, service: &ServiceId) -> Self {
+    pub fn with_service(self, service: &ServiceId) -> Self {
         Self { service: Some(service.clone()), ..self }
     }
 
     /// The application that it is about.
     #[must_use]
-    pub fn applid(self, applid: Applid) -> Self {
+    pub fn with_applid(self, applid: Applid) -> Self {
         Self { applid: Some(applid), ..self }
     }
 
     /// The other user that it is about.
     #[must_use]
-    pub fn target(self, target: UserId) -> Self {
+    pub fn with_target(self, target: UserId) -> Self {
         Self { target: Some(target), ..self }
     }
 
     /// The return codes that came instead of a ticket.
     #[must_use]
-    pub fn codes(self, codes: SafReturnCodes) -> Self {
+    pub fn with_codes(self, codes: SafReturnCodes) -> Self {
         Self { codes: Some(codes), ..self }
     }
 
     /// Why it did not succeed; the outcome becomes the one that goes with it.
     #[must_use]
-    pub fn reason(self, reason: impl Into<ReasonCode>) -> Self {
+    pub fn with_reason(self, reason: impl Into<ReasonCode>) -> Self {
         let reason = reason.into();
         Self { reason: Some(reason), outcome: reason.outcome(), ..self }
     }
 
     /// What only this event has to say.
     #[must_use]
-    pub fn detail(self, detail: Detail) -> Self {
+    pub fn with_detail(self, detail: Detail) -> Self {
         Self { detail: Some(detail), ..self }
     }
 

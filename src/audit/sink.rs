@@ -15,7 +15,7 @@ pub trait AuditSink: Send + Sync + 'static {
 
     /// Whether a record that is taken now is kept, as far as the sink knows. What must not happen
     /// without a record is refused while this is `false`; everything else goes on. Must not block.
-    fn is_able(&self) -> bool {
+    fn is_available(&self) -> bool {
         true
     }
 }
@@ -25,8 +25,8 @@ impl<S: AuditSink + ?Sized> AuditSink for Arc<S> {
         (**self).record(record);
     }
 
-    fn is_able(&self) -> bool {
-        (**self).is_able()
+    fn is_available(&self) -> bool {
+        (**self).is_available()
     }
 }
 
@@ -62,10 +62,10 @@ impl Audit {
         self.0.is_some()
     }
 
-    /// Whether records that are to go somewhere get there, see [`AuditSink::is_able`]. `true` where
+    /// Whether records that are to go somewhere get there, see [`AuditSink::is_available`]. `true` where
     /// they go nowhere.
-    pub fn is_able(&self) -> bool {
-        self.0.as_ref().is_none_or(|to| to.sink.is_able())
+    pub fn is_available(&self) -> bool {
+        self.0.as_ref().is_none_or(|to| to.sink.is_available())
     }
 
     /// The time for a record that is made now. The epoch where records go nowhere.

@@ -35,7 +35,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Collected {
     records: Mutex<Vec<AuditRecord>>,
-    pub(crate) is_unable: AtomicBool,
+    pub(crate) is_unavailable: AtomicBool,
 }
 
 impl Collected {
@@ -51,8 +51,8 @@ impl AuditSink for Collected {
         self.records.lock().unwrap_or_else(PoisonError::into_inner).push(record);
     }
 
-    fn is_able(&self) -> bool {
-        !self.is_unable.load(SeqCst)
+    fn is_available(&self) -> bool {
+        !self.is_unavailable.load(SeqCst)
     }
 }
 
@@ -147,17 +147,17 @@ fn whole(detail: Detail) -> AuditRecord {
         protocol: Protocol::Https,
     });
     AuditRecord::failed(Event::RuleMade, ReasonCode::TicketFailed, TIME)
-        .request(&extensions)
-        .credential(CredentialKind::Certificate)
-        .certificate(&certificate)
-        .token_id(TokenFingerprint::of("a"))
-        .issued_token_id(TokenFingerprint::of("b"))
-        .user(user("USER"))
-        .target(user("OTHER"))
-        .service(&ServiceId::new("files").unwrap())
-        .applid(Applid::new("ZOWEAPPL").unwrap())
-        .codes(SafReturnCodes { saf: 8, racf: 16, reason: 32 })
-        .detail(detail)
+        .with_request(&extensions)
+        .with_credential(CredentialKind::Certificate)
+        .with_certificate(&certificate)
+        .with_token_id(TokenFingerprint::of("a"))
+        .with_issued_token_id(TokenFingerprint::of("b"))
+        .with_user(user("USER"))
+        .with_target(user("OTHER"))
+        .with_service(&ServiceId::new("files").unwrap())
+        .with_applid(Applid::new("ZOWEAPPL").unwrap())
+        .with_codes(SafReturnCodes { saf: 8, racf: 16, reason: 32 })
+        .with_detail(detail)
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn a_record_is_small() {
 fn nothing_is_made_for_nobody() {
     Audit::none().record(|| unreachable!("there is no sink"));
     assert!(!Audit::default().is_on());
-    assert!(Audit::none().is_able());
+    assert!(Audit::none().is_available());
 }
 
 /// An `Arc` is asked for what is in it.
@@ -254,9 +254,9 @@ fn nothing_is_made_for_nobody() {
 fn an_audit_is_as_able_as_its_sink() {
     let sink = Arc::new(Collected::default());
     let audit = Audit::to(sink.clone());
-    assert!(audit.is_able());
-    sink.is_unable.store(true, SeqCst);
-    assert!(!audit.is_able());
+    assert!(audit.is_available());
+    sink.is_unavailable.store(true, SeqCst);
+    assert!(!audit.is_available());
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn the_default_keeps_20_files() {
 }
 
 fn record(name: &str) -> AuditRecord {
-    AuditRecord::succeeded(Event::Login, TIME).user(user(name))
+    AuditRecord::succeeded(Event::Login, TIME).with_user(user(name))
 }
 
 /// Users and gaps in the order of the lines, all of which must be as the schema says.
@@ -286,7 +286,7 @@ fn said(path: &Path) -> Vec<String> {
 }
 
 fn options() -> AuditFileOptions {
-    AuditFileOptions::default().fsync(Fsync::Never)
+    AuditFileOptions::default().with_fsync(Fsync::Never)
 }
 
 fn place() -> (TempDir, PathBuf) {
@@ -299,17 +299,17 @@ fn place() -> (TempDir, PathBuf) {
 fn what_is_taken_is_written_when_the_sink_is_closed_or_dropped() {
     let (_directory, path) = place();
     for fsync in [Fsync::Never, Fsync::EverySeconds(NonZeroU32::MIN), Fsync::EveryBatch] {
-        let file = AuditFile::open(&path, options().fsync(fsync)).unwrap();
+        let file = AuditFile::open(&path, options().with_fsync(fsync)).unwrap();
         let audit = Audit::to(Arc::new(file));
         audit.record(|| record("A"));
         drop(audit);
     }
     let file = AuditFile::open(&path, options()).unwrap();
     file.record(record("B"));
-    assert!(file.is_able());
+    assert!(file.is_available());
     file.close();
     file.close();
-    assert!(!file.is_able());
+    assert!(!file.is_available());
     file.record(record("LATE"));
     assert_eq!((file.written(), file.dropped(), file.write_errors()), (1, 1, 0));
     assert_eq!(said(&path), ["A", "A", "A", "B"]);
@@ -372,7 +372,7 @@ fn run(queue: &Queue, writer: Writer) {
 fn what_finds_no_room_is_dropped_and_the_gap_is_told() {
     let (_directory, path) = place();
     let clock = Arc::new(ManualClock::new(TIME));
-    let options = options().queue(NonZeroUsize::new(4).unwrap()).with_clock(clock);
+    let options = options().with_queue_capacity(NonZeroUsize::new(4).unwrap()).with_clock(clock);
     let (queue, writer) = idle(&path, options);
     let put: Vec<_> = ["A", "B", "C", "D", "E", "F"].map(|name| queue.put(record(name))).into();
     let taken = Put::Taken;
@@ -388,7 +388,8 @@ fn full_files_are_rotated_and_the_oldest_go() {
     let (directory, path) = place();
     let line = record("A").to_json().len() as u64 + 1;
     // Two lines fit.
-    let options = options().rotate_at(2 * line + 1).keep(NonZeroU32::new(2).unwrap());
+    let options =
+        options().with_rotate_at(2 * line + 1).with_kept_files(NonZeroU32::new(2).unwrap());
     for names in [["A", "B"], ["C", "D"], ["E", "F"], ["G", "H"]] {
         let (queue, writer) = idle(&path, options.clone());
         for name in names {
@@ -409,7 +410,7 @@ fn a_rotation_that_fails_loses_nothing() {
     let (directory, path) = place();
     fs::create_dir_all(directory.path().join("audit.jsonl.1/x")).unwrap();
     fs::write(&path, "{}\n").unwrap();
-    let (queue, writer) = idle(&path, options().rotate_at(1).keep(NonZeroU32::MIN));
+    let (queue, writer) = idle(&path, options().with_rotate_at(1).with_kept_files(NonZeroU32::MIN));
     queue.put(record("A"));
     queue.put(record("B"));
     run(&queue, writer);
@@ -423,7 +424,7 @@ fn whatever_many_threads_say_is_there_or_counted() {
     const THREADS: u64 = 8;
     const EACH: u64 = 10_000;
     let (directory, path) = place();
-    let options = options().rotate_at(1 << 20).keep(NonZeroU32::new(1000).unwrap());
+    let options = options().with_rotate_at(1 << 20).with_kept_files(NonZeroU32::new(1000).unwrap());
     let file = AuditFile::open(&path, options).unwrap();
     thread::scope(|scope| {
         for _ in 0..THREADS {
@@ -462,7 +463,7 @@ proptest! {
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
         let certificate = PeerCertificate::from_der(certificate.der().to_vec()).unwrap();
-        let record = record("A").certificate(&certificate);
+        let record = record("A").with_certificate(&certificate);
         let line = record.to_json();
         prop_assert!(!line.contains(['\n', '\r']));
         assert_described(&line);

@@ -351,7 +351,7 @@ mod tests {
     #[test]
     fn a_sync_that_fails_is_still_to_be_done() {
         let directory = tempfile::tempdir().unwrap();
-        let options = AuditFileOptions::default().fsync(Fsync::EveryBatch);
+        let options = AuditFileOptions::default().with_fsync(Fsync::EveryBatch);
         let (queue, mut writer) = writer(directory.path(), options);
         // It takes everything and cannot be synced.
         let file = mem::replace(&mut writer.file, device("/dev/null"));
@@ -369,25 +369,25 @@ mod tests {
     #[test]
     fn it_is_not_able_while_the_disk_or_the_queue_is_full() {
         let directory = tempfile::tempdir().unwrap();
-        let options = AuditFileOptions::default().fsync(Fsync::Never);
+        let options = AuditFileOptions::default().with_fsync(Fsync::Never);
         let (queue, mut writer) = writer(directory.path(), options);
         let record = || AuditRecord::succeeded(Event::Login, Timestamp::from_secs(1));
         let file = mem::replace(&mut writer.file, device("/dev/full"));
-        assert!(queue.is_able());
+        assert!(queue.is_available());
         queue.put(record());
         writer.write_all();
-        assert!(!queue.is_able(), "the disk is full");
+        assert!(!queue.is_available(), "the disk is full");
         writer.file = file;
         writer.retry_at = None;
         writer.write_all();
-        assert!(queue.is_able());
+        assert!(queue.is_available());
 
         queue.put(record());
-        assert!(queue.is_able());
+        assert!(queue.is_available());
         queue.put(record());
-        assert!(!queue.is_able(), "the queue is full");
+        assert!(!queue.is_available(), "the queue is full");
         writer.write_all();
-        assert!(queue.is_able());
+        assert!(queue.is_available());
     }
 
     #[test]
