@@ -13,25 +13,29 @@
     doc = "| ZSS on z/OS, feature `remote` | [`ZssCertificates`] | [`ZssIdentities`] |"
 )]
 
+mod attribute_type;
 mod certificate;
 mod common_name;
 mod distinguished_name;
 mod distributed;
 mod file;
 mod filter;
+mod name_syntax;
 #[cfg(feature = "remote")]
 mod zss;
 
 use std::{pin::Pin, sync::Arc};
 
+pub use attribute_type::AttributeType;
 pub use certificate::{CertificateError, PeerCertificate};
 pub use common_name::CommonNameMapper;
-pub use distinguished_name::{DistinguishedName, NameProblem, NameSyntaxError};
+pub use distinguished_name::{Attribute, DistinguishedName, Rdn};
 pub use distributed::{
     DistributedIdentity, DistributedMapper, EmailAddress, IdentityError, IdentityRule, Registry,
 };
 pub use file::{CertificateMap, DistributedMap, DuplicateFilter, DuplicateIdentity};
 pub use filter::{CertificateFilter, EmptyFilter, Fingerprint, FingerprintError};
+pub use name_syntax::{NameProblem, NameSyntaxError};
 #[cfg(feature = "remote")]
 pub use zss::{ZssCertificates, ZssIdentities};
 
