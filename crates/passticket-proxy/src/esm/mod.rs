@@ -47,14 +47,14 @@
 
 mod acf2;
 mod commands;
+mod operand;
 mod racf;
-mod text;
 mod tss;
 
 use std::{fmt, str::FromStr};
 
 pub use commands::Commands;
-pub use text::{DistinguishedName, Email, Label, Registry, TextError, TextProblem};
+pub use operand::{DistinguishedName, Email, Label, Registry, TextError, TextProblem};
 
 use tower_passticket::passticket::{Algorithm, Applid, KeyProfile, Replay, UserId};
 
