@@ -4,11 +4,9 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use super::MapFuture;
 
-/// The longest name of an identity in bytes, as RACF and ZSS have it (demand §1.3).
+/// The longest name of an identity in bytes, in RACF and in ZSS
+/// (docs/reference/identity-and-saf.md#zss-limits).
 const MAX_NAME: usize = 246;
-
-/// The longest name of a registry in bytes.
-const MAX_REGISTRY: usize = 255;
 
 /// A name in a registry that is not the mainframe's: an e-mail address, a subject of an identity
 /// provider, a distinguished name. The security product maps it to a user id (`RACMAP`, class
@@ -85,6 +83,9 @@ impl fmt::Debug for DistributedIdentity {
 pub struct Registry(Arc<str>);
 
 impl Registry {
+    /// The longest name of a registry in bytes (docs/reference/identity-and-saf.md#zss-limits).
+    pub const MAX_LEN: usize = 255;
+
     /// Takes a name to the letter.
     ///
     /// # Errors
@@ -122,6 +123,9 @@ impl fmt::Debug for Registry {
 pub struct EmailAddress(Arc<str>);
 
 impl EmailAddress {
+    /// The longest address in bytes: what fits the name of a distributed identity.
+    pub const MAX_LEN: usize = MAX_NAME;
+
     /// Takes an address to the letter.
     ///
     /// # Errors
@@ -193,8 +197,9 @@ enum What {
 impl What {
     fn max_len(self) -> usize {
         match self {
-            Self::Name | Self::Email => MAX_NAME,
-            Self::Registry => MAX_REGISTRY,
+            Self::Name => MAX_NAME,
+            Self::Email => EmailAddress::MAX_LEN,
+            Self::Registry => Registry::MAX_LEN,
         }
     }
 }

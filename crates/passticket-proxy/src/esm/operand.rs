@@ -1,47 +1,55 @@
-//! Texts that may stand in a command.
+//! Texts that are safe as the operand of a command.
 //!
-//! A name that somebody else chose must not become a second command, or another operand. So the
-//! characters are listed that may occur, and none of them ends a string, an operand, a comment or a
-//! line, stands for a variable, or matches more than itself: no parentheses, double quotes,
-//! ampersands, semicolons, backslashes, asterisks, and nothing that is not printable ASCII. An
-//! apostrophe may occur; whether it can be written depends on the product.
+//! A text from outside must not become a second command, or another operand. So each type lists the
+//! characters that it permits, and none of them ends a string, an operand, a comment or a line,
+//! stands for a variable, or matches more than itself: no parentheses, double quotes, ampersands,
+//! semicolons, backslashes, asterisks, and nothing but printable ASCII. An apostrophe is permitted;
+//! whether it can be written depends on the product ([`identity`](super::identity)).
+//!
+//! These rules are narrower than those of the gateway itself
+//! ([`tower_passticket::identity`]), whose parsers the types here use.
 
 use std::{fmt, str::FromStr};
 
-use tower_passticket::passticket::UserId;
+use tower_passticket::{
+    identity::{DistinguishedName, EmailAddress, NameProblem, NameSyntaxError, Registry},
+    passticket::UserId,
+};
 
-/// Characters in a row without two letters or digits side by side. A line is broken there, so a
-/// text has to have such places.
+/// The most characters in a row in which no two letters or digits stand side by side. A long operand
+/// is continued on the next line between two letters or digits, so it must have such places.
 const UNBROKEN: usize = 20;
 
-/// What one kind of text is made of.
-struct Kind {
+/// What one type of operand permits.
+struct Rule {
     name: &'static str,
-    /// Besides letters and digits.
+    /// Permitted besides letters and digits.
     characters: &'static str,
+    /// In characters, which are ASCII.
     longest: usize,
+    /// The remedy in the error text.
     write: &'static str,
 }
 
-const EMAIL: Kind = Kind {
+const EMAIL: Rule = Rule {
     name: "e-mail address",
     characters: "@._-'",
-    longest: 246,
+    longest: EmailAddress::MAX_LEN,
     write: "write one of at most 246 letters, digits and . _ - ' with one @",
 };
-const REGISTRY: Kind = Kind {
+const REGISTRY: Rule = Rule {
     name: "registry",
     characters: " .,_-':/@#$%",
-    longest: 255,
+    longest: Registry::MAX_LEN,
     write: "write at most 255 letters, digits, blanks and . , _ - ' : / @ # $ %",
 };
-const LABEL: Kind = Kind {
+const LABEL: Rule = Rule {
     name: "label",
     characters: " .,_-':/@#$%",
     longest: 32,
     write: "write at most 32 letters, digits, blanks and . , _ - ' : / @ # $ %",
 };
-const NAME: Kind = Kind {
+const NAME: Rule = Rule {
     name: "distinguished name",
     characters: " .,_-':/@#$%=",
     longest: 246,
@@ -49,102 +57,103 @@ const NAME: Kind = Kind {
             letters, digits, blanks and . _ - ' : / @ # $ % and \\, in at most 246 characters",
 };
 
-impl Kind {
-    fn error(&self, value: &str, problem: TextProblem) -> TextError {
+impl Rule {
+    fn error(&self, value: &str, problem: OperandProblem) -> OperandError {
         let value = value.chars().take(60).collect();
-        TextError { what: self.name, value, problem, write: self.write }
+        OperandError { what: self.name, value, problem, write: self.write }
     }
 
-    fn check(&self, value: &str) -> Result<(), TextProblem> {
+    fn check(&self, value: &str) -> Result<(), OperandProblem> {
         let [Some(first), Some(last)] = [value.chars().next(), value.chars().next_back()] else {
-            return Err(TextProblem::Empty);
+            return Err(OperandProblem::Empty);
         };
-        let strange = |c: &char| !c.is_ascii_alphanumeric() && !self.characters.contains(*c);
-        if let Some(c) = value.chars().find(strange) {
-            return Err(TextProblem::Character(c));
+        let forbidden = |c: &char| !c.is_ascii_alphanumeric() && !self.characters.contains(*c);
+        if let Some(c) = value.chars().find(forbidden) {
+            return Err(OperandProblem::Character(c));
         }
         if value.len() > self.longest {
-            return Err(TextProblem::TooLong(self.longest));
+            return Err(OperandProblem::TooLong(self.longest));
         }
         if first == ' ' || last == ' ' {
-            return Err(TextProblem::Character(' '));
+            return Err(OperandProblem::Character(' '));
         }
         let mut unbroken = 0;
         for pair in value.as_bytes().windows(2) {
-            let place = pair.iter().all(u8::is_ascii_alphanumeric);
-            unbroken = if place { 0 } else { unbroken + 1 };
+            let is_place_to_break = pair.iter().all(u8::is_ascii_alphanumeric);
+            unbroken = if is_place_to_break { 0 } else { unbroken + 1 };
             if unbroken >= UNBROKEN {
-                return Err(TextProblem::Unbroken);
+                return Err(OperandProblem::Unbroken);
             }
         }
         Ok(())
     }
 }
 
-/// A text that cannot stand in a command.
+/// A text that is not safe in a command.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {value:?} {problem}; {write}")]
-pub struct TextError {
+pub struct OperandError {
     what: &'static str,
     value: String,
-    problem: TextProblem,
+    problem: OperandProblem,
     write: &'static str,
 }
 
-impl TextError {
+impl OperandError {
     /// The rule that the text breaks.
-    pub fn problem(&self) -> &TextProblem {
+    pub fn problem(&self) -> &OperandProblem {
         &self.problem
     }
 }
 
-/// The rules for texts in commands.
+/// The rules for operands.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum TextProblem {
-    /// At least one character.
+pub enum OperandProblem {
+    /// At least one character is needed.
     #[error("is empty")]
     Empty,
-    /// At most so many characters.
+    /// More characters than this are not permitted.
     #[error("is longer than {0} characters")]
     TooLong(usize),
-    /// Not this character, or not there: a blank may not be the first or the last.
+    /// This character is not permitted, or not in this place: a blank may not be the first or the
+    /// last.
     #[error("has the character {0:?} where it cannot be written safely")]
     Character(char),
-    /// Two letters or digits side by side, at least every 20 characters.
+    /// Two letters or digits must stand side by side, at least every 20 characters.
     #[error("cannot be broken into lines")]
     Unbroken,
-    /// An e-mail address has one `@`, with something before and after it.
-    #[error("is none")]
+    /// An e-mail address has exactly one `@`, with text before and after it.
+    #[error("is not an e-mail address")]
     NoEmail,
-    /// A distinguished name is a list of attributes with values.
+    /// Each part of a distinguished name has an attribute type and a value.
     #[error("has a part without a value")]
     NoValue,
-    /// An attribute that not every product knows.
+    /// Not every product knows this attribute type.
     #[error("has the attribute {0:?}")]
     Attribute(String),
-    /// The common name stands last: this is the order in the certificate, not that of RFC 4514.
+    /// The common name stands last, as in a certificate. RFC 4514 has it first.
     #[error("ends with the common name, the most specific part, which belongs first")]
     Reversed,
 }
 
-macro_rules! text {
+macro_rules! operand {
     ($(#[$doc:meta])* $type:ident, $parse:path) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq)]
         pub struct $type(String);
 
         impl $type {
-            /// As it stands in a command, before apostrophes are doubled.
+            /// The text as a command has it, before apostrophes are doubled.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
         }
 
         impl FromStr for $type {
-            type Err = TextError;
+            type Err = OperandError;
 
-            fn from_str(text: &str) -> Result<Self, TextError> {
+            fn from_str(text: &str) -> Result<Self, OperandError> {
                 $parse(text).map(Self)
             }
         }
@@ -163,147 +172,135 @@ macro_rules! text {
     };
 }
 
-text! {
-    /// An e-mail address as the name of a distributed identity: 1 to 246 letters, digits and
-    /// `. _ - '`, with one `@`. Its case is kept, since the security products compare it.
-    Email, email
+operand! {
+    /// An [`EmailAddress`] as the name of a distributed identity: 1 to 246 letters, digits and
+    /// `. _ - '`, with one `@`. Upper and lower case are kept, since the security products compare
+    /// them.
+    EmailOperand, email
 }
 
-text! {
-    /// The name of the registry that a distributed identity belongs to, as
-    /// `components.gateway.apiml.security.oidc.registry` has it: 1 to 255 letters, digits, blanks
-    /// and `. , _ - ' : / @ # $ %`. `*`, any registry, is none.
-    Registry, registry
+operand! {
+    /// The [`Registry`] of a distributed identity, as
+    /// `components.gateway.apiml.security.oidc.registry` has it: 1 to 255 letters, digits, blanks and
+    /// `. , _ - ' : / @ # $ %`. `*`, which stands for any registry, is refused.
+    RegistryOperand, registry
 }
 
-text! {
+operand! {
     /// The label of a mapping: 1 to 32 letters, digits, blanks and `. , _ - ' : / @ # $ %`.
     Label, label
 }
 
-text! {
-    /// A distinguished name, written as in RFC 4514 and kept as the security products write it:
+operand! {
+    /// A [`DistinguishedName`], read as RFC 4514 and kept as the security products write it:
     ///
     /// ```
-    /// use passticket_proxy::esm::DistinguishedName;
+    /// use passticket_proxy::esm::NameOperand;
     ///
-    /// let name: DistinguishedName = "CN=Jane Doe,OU=Payroll,O=Acme\\, Inc,ST=Ohio,C=US".parse()?;
+    /// let name: NameOperand = "CN=Jane Doe,OU=Payroll,O=Acme\\, Inc,ST=Ohio,C=US".parse()?;
     /// assert_eq!(name.as_str(), "CN=Jane Doe.OU=Payroll.O=Acme, Inc.SP=Ohio.C=US");
-    /// # Ok::<(), passticket_proxy::esm::TextError>(())
+    /// # Ok::<(), passticket_proxy::esm::OperandError>(())
     /// ```
     ///
-    /// The most specific part stands first in both. Periods in values stay as they are, as in what
-    /// the products show of a certificate. A value with an equal sign is refused: after a period it
-    /// would be another part.
-    DistinguishedName, distinguished_name
+    /// The most specific part stands first in both forms. Periods in values are kept, as in the names
+    /// that the products show for a certificate. A value with an equal sign is refused: after a
+    /// period it would be another part.
+    NameOperand, name
 }
 
 impl Label {
-    /// A label for a user where nobody has chosen one: `Zowe` and the user id.
+    /// The default label for a user: `Zowe` and the user id.
     pub fn of(user: &UserId) -> Self {
         Self(format!("Zowe {user}"))
     }
 }
 
-fn email(text: &str) -> Result<String, TextError> {
+fn email(text: &str) -> Result<String, OperandError> {
     let error = |problem| EMAIL.error(text, problem);
     EMAIL.check(text).map_err(error)?;
-    match text.split_once('@') {
-        Some((local, domain))
-            if !local.is_empty() && !domain.is_empty() && !domain.contains('@') =>
-        {
-            Ok(text.to_owned())
-        }
-        _ => Err(error(TextProblem::NoEmail)),
-    }
+    EmailAddress::new(text).map_err(|_| error(OperandProblem::NoEmail))?;
+    Ok(text.to_owned())
 }
 
-fn registry(text: &str) -> Result<String, TextError> {
+fn registry(text: &str) -> Result<String, OperandError> {
     REGISTRY.check(text).map_err(|problem| REGISTRY.error(text, problem))?;
     Ok(text.to_owned())
 }
 
-fn label(text: &str) -> Result<String, TextError> {
+fn label(text: &str) -> Result<String, OperandError> {
     LABEL.check(text).map_err(|problem| LABEL.error(text, problem))?;
     Ok(text.to_owned())
 }
 
-fn distinguished_name(text: &str) -> Result<String, TextError> {
-    dotted(text).map_err(|problem| NAME.error(text, problem))
+fn name(text: &str) -> Result<String, OperandError> {
+    let name = text.parse().map_err(|error: NameSyntaxError| syntax(error.problem()));
+    let dotted = name.and_then(|name| dotted(&name));
+    dotted.map_err(|problem| NAME.error(text, problem))
 }
 
-/// From commas to periods, with the attributes as RACF has them.
-fn dotted(text: &str) -> Result<String, TextProblem> {
+fn syntax(problem: &NameProblem) -> OperandProblem {
+    match problem {
+        NameProblem::Type(kind) => OperandProblem::Attribute(kind.chars().take(20).collect()),
+        NameProblem::Unescaped(c) => OperandProblem::Character(*c),
+        NameProblem::Escape | NameProblem::NotUtf8 => OperandProblem::Character('\\'),
+        NameProblem::Hex => OperandProblem::Character('#'),
+        // NoEquals, and what a later release adds.
+        _ => OperandProblem::NoValue,
+    }
+}
+
+/// The name with periods between its parts, and with RACF's attribute types.
+fn dotted(name: &DistinguishedName) -> Result<String, OperandProblem> {
     let mut parts = Vec::new();
-    for part in parts_of(text)? {
-        let (attribute, value) = part.split_once('=').ok_or(TextProblem::NoValue)?;
-        let (attribute, value) = (attribute.trim_matches(' '), value.trim_matches(' '));
-        let known = match attribute.to_ascii_uppercase().as_str() {
-            "CN" => "CN",
-            "OU" => "OU",
-            "O" => "O",
-            "L" => "L",
-            "ST" | "S" | "SP" => "SP",
-            "C" => "C",
-            "T" | "TITLE" => "T",
-            _ => return Err(TextProblem::Attribute(attribute.chars().take(20).collect())),
+    for rdn in name.rdns() {
+        let [attribute] = rdn.attributes() else { return Err(OperandProblem::Character('+')) };
+        let kind = match attribute.kind().name() {
+            Some(kind @ ("CN" | "OU" | "O" | "L" | "C")) => kind,
+            Some("ST") => "SP",
+            Some("title") => "T",
+            _ => return Err(OperandProblem::Attribute(attribute.kind().to_string())),
         };
+        let value = attribute.text().ok_or(OperandProblem::Character('#'))?;
         if value.is_empty() {
-            return Err(TextProblem::NoValue);
+            return Err(OperandProblem::NoValue);
         }
-        // `#` begins a value in hex (RFC 4514 §2.4).
-        if let Some(c) = value
-            .chars()
-            .enumerate()
-            .find_map(|(i, c)| (c == '=' || i == 0 && !c.is_ascii_alphanumeric()).then_some(c))
-        {
-            return Err(TextProblem::Character(c));
+        let misplaced =
+            |(i, c): (usize, char)| (c == '=' || i == 0 && !c.is_ascii_alphanumeric()).then_some(c);
+        if let Some(c) = value.chars().enumerate().find_map(misplaced) {
+            return Err(OperandProblem::Character(c));
         }
-        parts.push((known, value.to_owned()));
+        if value.ends_with(' ') {
+            return Err(OperandProblem::Character(' '));
+        }
+        parts.push((kind, value));
     }
-    if parts.len() > 1 && parts.last().is_some_and(|(attribute, _)| *attribute == "CN") {
-        return Err(TextProblem::Reversed);
+    if parts.is_empty() {
+        return Err(OperandProblem::NoValue);
     }
-    let dotted: Vec<_> = parts.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    if parts.len() > 1 && parts.last().is_some_and(|(kind, _)| *kind == "CN") {
+        return Err(OperandProblem::Reversed);
+    }
+    let dotted: Vec<_> = parts.iter().map(|(kind, value)| format!("{kind}={value}")).collect();
     let dotted = dotted.join(".");
     NAME.check(&dotted)?;
     Ok(dotted)
 }
 
-/// The parts between commas, unescaped (RFC 4514 §2.4). What was escaped and could be taken for
-/// something else afterwards is refused: an equal sign, here or as a strange character.
-fn parts_of(text: &str) -> Result<Vec<String>, TextProblem> {
-    let mut parts = vec![String::new()];
-    let mut characters = text.chars();
-    while let Some(c) = characters.next() {
-        let c = match c {
-            ',' => {
-                parts.push(String::new());
-                continue;
-            }
-            '\\' => characters.next().filter(|c| *c == ',').ok_or(TextProblem::Character('\\'))?,
-            c => c,
-        };
-        if let Some(part) = parts.last_mut() {
-            part.push(c);
-        }
-    }
-    Ok(parts)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use TextProblem::{Attribute, Character, Empty, NoEmail, NoValue, Reversed, TooLong, Unbroken};
+    use OperandProblem::{
+        Attribute, Character, Empty, NoEmail, NoValue, Reversed, TooLong, Unbroken,
+    };
 
-    fn problem<T: FromStr<Err = TextError> + fmt::Debug>(text: &str) -> TextProblem {
+    fn problem<T: FromStr<Err = OperandError> + fmt::Debug>(text: &str) -> OperandProblem {
         text.parse::<T>().expect_err(text).problem().clone()
     }
 
     #[test]
-    fn an_email_has_one_at_and_nothing_strange() {
+    fn an_email_has_one_at_and_permitted_characters() {
         for good in ["jane@acme.com", "Jane.O'Neil_1-x@ACME.co.uk", "a@b"] {
-            assert_eq!(good.parse::<Email>().unwrap().as_str(), good);
+            assert_eq!(good.parse::<EmailOperand>().unwrap().as_str(), good);
         }
         let long = format!("{}@acme.com", "a".repeat(238));
         for (bad, want) in [
@@ -321,18 +318,18 @@ mod tests {
             ("a.b.c.d.e.f.g.h.i.j.k.l@x", Unbroken),
             (&long, TooLong(246)),
         ] {
-            assert_eq!(problem::<Email>(bad), want, "{bad:?}");
+            assert_eq!(problem::<EmailOperand>(bad), want, "{bad:?}");
         }
-        assert!(long[1..].parse::<Email>().is_ok());
+        assert!(long[1..].parse::<EmailOperand>().is_ok());
     }
 
     #[test]
-    fn a_registry_and_a_label_have_nothing_strange() {
-        assert!("ldaps://us.acme.com:636/x".parse::<Registry>().is_ok());
+    fn a_registry_and_a_label_have_permitted_characters() {
+        assert!("ldaps://us.acme.com:636/x".parse::<RegistryOperand>().is_ok());
         assert!("Zowe Jane, payroll".parse::<Label>().is_ok());
-        assert!("x".repeat(255).parse::<Registry>().is_ok());
+        assert!("x".repeat(255).parse::<RegistryOperand>().is_ok());
         assert!("x".repeat(32).parse::<Label>().is_ok());
-        assert_eq!(problem::<Registry>(&"x".repeat(256)), TooLong(255));
+        assert_eq!(problem::<RegistryOperand>(&"x".repeat(256)), TooLong(255));
         assert_eq!(problem::<Label>(&"x".repeat(33)), TooLong(32));
         for (bad, want) in [
             ("", Empty),
@@ -347,7 +344,7 @@ mod tests {
             ("a\\b", Character('\\')),
             ("a\u{7f}", Character('\u{7f}')),
         ] {
-            assert_eq!(problem::<Registry>(bad), want, "{bad:?}");
+            assert_eq!(problem::<RegistryOperand>(bad), want, "{bad:?}");
             assert_eq!(problem::<Label>(bad), want, "{bad:?}");
         }
     }
@@ -360,8 +357,13 @@ mod tests {
             ("CN=gw.acme.com,O=Acme\\, Inc.,C=US", "CN=gw.acme.com.O=Acme, Inc..C=US"),
             ("title=Dr,CN=O'Neil,ST=Ohio", "T=Dr.CN=O'Neil.SP=Ohio"),
             ("OU=Payroll,OU=NY,O=Acme", "OU=Payroll.OU=NY.O=Acme"),
+            ("CN=Jane,SP=Ohio", "CN=Jane.SP=Ohio"),
+            // Other spellings of the same name.
+            ("2.5.4.3=a", "CN=a"),
+            ("CN=a\\2Cb", "CN=a,b"),
+            ("CN=#0C0161", "CN=a"),
         ] {
-            assert_eq!(text.parse::<DistinguishedName>().unwrap().as_str(), want);
+            assert_eq!(text.parse::<NameOperand>().unwrap().as_str(), want);
         }
         for (bad, want) in [
             ("", NoValue),
@@ -371,33 +373,38 @@ mod tests {
             ("CN=a,,O=b", NoValue),
             ("DC=com", Attribute("DC".to_owned())),
             ("=a", Attribute(String::new())),
-            ("2.5.4.3=a", Attribute("2.5.4.3".to_owned())),
+            ("2.5.4.99=a", Attribute("2.5.4.99".to_owned())),
             ("C=US,O=Acme,CN=Jane", Reversed),
             ("CN=a.O=Other", Character('=')),
             ("CN=#0401", Character('#')),
-            ("CN=a+OU=b", Character('=')),
-            ("CN=a+b", Character('+')),
-            ("CN=a\\=b", Character('\\')),
-            ("CN=a\\2Cb", Character('\\')),
+            ("CN=#040100", Character('#')),
+            ("CN=a+OU=b", Character('+')),
+            ("CN=a+b", NoValue),
+            ("CN=a\\=b", Character('=')),
+            ("CN=a\\2Eb\\3Dc", Character('=')),
+            ("CN=a\\ ,O=b", Character(' ')),
+            ("CN=\\ a", Character(' ')),
+            ("CN=a\\FF", Character('\\')),
+            ("CN=a;O=b", Character(';')),
             ("CN=a\\", Character('\\')),
             ("CN=a(b", Character('(')),
             ("CN=a\nO=b", Character('=')),
             ("CN=a\nb", Character('\n')),
             (&format!("CN={}", "a".repeat(244)), TooLong(246)),
         ] {
-            assert_eq!(problem::<DistinguishedName>(bad), want, "{bad:?}");
+            assert_eq!(problem::<NameOperand>(bad), want, "{bad:?}");
         }
     }
 
     #[test]
-    fn an_error_says_what_to_write_in_one_line() {
-        let error = "x\ny@z".parse::<Email>().unwrap_err().to_string();
+    fn an_error_is_one_line_with_a_remedy() {
+        let error = "x\ny@z".parse::<EmailOperand>().unwrap_err().to_string();
         assert_eq!(
             error,
             "e-mail address \"x\\ny@z\" has the character '\\n' where it cannot be written safely; \
              write one of at most 246 letters, digits and . _ - ' with one @"
         );
-        let error = "DC=com".parse::<DistinguishedName>().unwrap_err().to_string();
+        let error = "DC=com".parse::<NameOperand>().unwrap_err().to_string();
         assert!(error.contains("CN=Jane Doe,OU=Payroll") && !error.contains('\n'), "{error}");
     }
 }
