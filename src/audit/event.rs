@@ -1,51 +1,52 @@
-//! The closed sets of words in a record: what was decided, what came of it, by which credential.
+//! Enums of a record: the event, its outcome, the kind of credential.
 
 string_enum! {
     /// What was decided.
     pub enum Event {
-        /// Who is asking, and whether they may go there: on routes, and at `query`.
+        /// Authentication of a client and, on routes, its access to the service; also `query` and
+        /// `validate` of the auth API.
         Authentication = "authentication",
-        /// A PassTicket for who is asking.
+        /// A PassTicket for the user who asks.
         Ticket = "ticket",
-        /// A PassTicket for somebody else.
+        /// A PassTicket for another user.
         DelegatedTicket = "delegated-ticket",
         /// A login with a password or a certificate.
         Login = "login",
-        /// The end of a login token.
+        /// Invalidation of a login token.
         Logout = "logout",
-        /// A new login token for an old one.
+        /// A new login token in exchange for an old one.
         Refresh = "refresh",
         /// A new Personal Access Token.
         TokenMinted = "token-minted",
-        /// The end of one Personal Access Token.
+        /// Revocation of one Personal Access Token.
         TokenRevoked = "token-revoked",
-        /// The end of all Personal Access Tokens of a user, or for a service.
+        /// A rule that revokes all Personal Access Tokens of a user, or for a service.
         RuleMade = "rule-made",
-        /// Revocations that can hit nothing any more are forgotten.
+        /// Removal of expired revocations.
         Evicted = "evicted",
     }
 }
 
 string_enum! {
-    /// What came of it.
+    /// The result of an event.
     pub enum Outcome {
-        /// It was granted, and done.
+        /// Access was granted, or the action was done.
         Success = "success",
-        /// They may not, or could not prove who they are.
+        /// The client was not authenticated, or has no permission.
         Refused = "refused",
-        /// Nobody could say, or it could not be done.
+        /// There was no decision, or the action failed.
         Error = "error",
     }
 }
 
 string_enum! {
-    /// What somebody showed to prove who they are.
+    /// The kind of credential that the client sent.
     pub enum CredentialKind {
-        /// Nothing that counts.
+        /// No credential.
         None = "none",
-        /// A user and a password.
+        /// A user id and a password.
         Password = "password",
-        /// A token that did not verify, so that nobody knows of which kind it is.
+        /// A token that was not verified, so its kind is unknown.
         Token = "token",
         /// A login token.
         LoginToken = "login-token",
@@ -57,11 +58,11 @@ string_enum! {
 }
 
 string_enum! {
-    /// Whose tokens a rule is about.
+    /// What a revocation rule applies to.
     pub enum RuleKind {
-        /// Those of one user: the `target`.
+        /// The tokens of one user: the `target`.
         User = "user",
-        /// Those for one service: the `service`.
+        /// The tokens for one service: the `service`.
         Service = "service",
     }
 }

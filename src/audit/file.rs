@@ -15,21 +15,20 @@ use super::{
     writer::Writer,
 };
 
-/// Writes each record as one line of JSON, in UTF-8, from a thread of its own.
+/// A sink that writes each record as one line of JSON in UTF-8, from a thread of its own.
 ///
-/// - To take a record never waits, neither for the disk nor for the writer: a record that finds no
-///   room in the queue is dropped, and counted. Once there is room again, a line
-///   `{"time":…,"event":"dropped","count":n}` stands where the gap is.
-/// - The writer looks into the queue every 50 ms, and at once when it is half full. So the process
-///   loses that much when it is killed; [`close`](Self::close), and the drop of the sink, write what
-///   is there.
-/// - A file that is full is renamed, see [`AuditFileOptions::with_kept_files`]. What cannot be written, to a
-///   disk that is full, say, is tried again every second, and the log says so once a minute.
-/// - The file is made for its owner alone (mode 0600), and is locked: a second process that opens it
-///   gets an error. A line that a crash has torn is ended first, and stays as it is.
+/// - [`record`](AuditSink::record) never waits. If the queue is full, the record is dropped and
+///   counted. Once there is room again, a line `{"time":…,"event":"dropped","count":n}` is written in
+///   the place of the dropped records.
+/// - The writer reads the queue every 50 ms, or as soon as it is half full. A process that is killed
+///   loses the records in the queue. [`close`](Self::close) and dropping the sink write them.
+/// - A file that is full is renamed, see [`AuditFileOptions::with_kept_files`]. If a write fails, for
+///   example because the disk is full, it is repeated every second, and logged once a minute.
+/// - The file has mode 0600 and is locked: a second process that opens it gets an error. If a crash
+///   left an incomplete last line, it is ended with a newline and otherwise kept, so a reader must
+///   expect a line that is not JSON.
 ///
-/// Reading the file needs no care but for that. Whoever wants to rotate by other means copies and
-/// truncates.
+/// Other tools that rotate the file must copy and truncate it.
 pub struct AuditFile {
     path: PathBuf,
     queue: Queue,
@@ -38,10 +37,11 @@ pub struct AuditFile {
 }
 
 impl AuditFile {
-    /// Opens the file at `path`, or makes it, and starts the writer. Blocks, as files do.
+    /// Opens or creates the file at `path` and starts the writer. It blocks on file operations.
     ///
     /// # Errors
-    /// [`AuditFileError`]: whoever is to be audited does not start without.
+    /// [`AuditFileError`] if the file cannot be opened, locked or written. Do not continue without it
+    /// if an audit log is required.
     pub fn open(
         path: impl Into<PathBuf>,
         options: AuditFileOptions,
@@ -58,35 +58,35 @@ impl AuditFile {
         Ok(Self { path, queue, wake, writer: Mutex::new(Some(writer)) })
     }
 
-    /// Where it writes.
+    /// The path of the current file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// How many records were lost so far: there was no room, or no more after
-    /// [`close`](Self::close).
+    /// The number of lost records so far: the queue was full, or the sink was
+    /// [closed](Self::close).
     pub fn dropped(&self) -> u64 {
         self.queue.shared.dropped.load(SeqCst)
     }
 
-    /// How many records were written so far.
+    /// The number of written records so far.
     pub fn written(&self) -> u64 {
         self.queue.shared.written.load(SeqCst)
     }
 
-    /// How often writing, syncing or rotating has failed so far.
+    /// The number of failed writes, syncs and rotations so far.
     pub fn write_errors(&self) -> u64 {
         self.queue.shared.write_errors.load(SeqCst)
     }
 
-    /// Writes what is there and ends the writer; what comes later is dropped, and counted. Blocks
-    /// until it is done: the disk is tried once more, not longer.
+    /// Writes the waiting records and stops the writer. It blocks until that is done; a failing write
+    /// is repeated once. Later records are dropped and counted.
     pub fn close(&self) {
         self.queue.shared.closed.store(true, SeqCst);
         self.wake.unpark();
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if writer.is_some_and(|writer| writer.join().is_err()) {
-            tracing::error!(path = %self.path.display(), "the writer of the audit log has panicked");
+            tracing::error!(path = %self.path.display(), "the writer thread of the audit log panicked; its last records may be lost");
         }
     }
 }
@@ -98,8 +98,7 @@ impl AuditSink for AuditFile {
         }
     }
 
-    /// Not while the file does not take what was to be written last, the queue is full, or the
-    /// writer has ended.
+    /// `false` while the last write fails or the queue is full, and after the writer has stopped.
     fn is_available(&self) -> bool {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         self.queue.is_available() && writer.as_ref().is_some_and(|writer| !writer.is_finished())
@@ -122,10 +121,10 @@ impl fmt::Debug for AuditFile {
     }
 }
 
-/// The audit file cannot be written to.
+/// The audit file cannot be opened or written.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot write the audit log to {}: {source}; name a file in a folder that this user may write to",
+    "cannot write the audit log to {}: {source}; name a file in a directory that this user may write to",
     path.display()
 )]
 pub struct AuditFileError {
@@ -134,7 +133,7 @@ pub struct AuditFileError {
 }
 
 impl AuditFileError {
-    /// The file.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -1,23 +1,22 @@
-//! The audit log: who asked for what, and what was decided.
+//! The audit log: each decision about a credential, a ticket, a token or a revocation rule.
 //!
-//! Every decision about a credential, a ticket, a token or a rule becomes one [`AuditRecord`], which
-//! goes to an [`AuditSink`]. [`AuditFile`] writes JSON lines. An [`Audit`] is what the layers, the auth
-//! API and whoever else decides hold in their hands; without a sink it costs one branch.
+//! Each decision becomes one [`AuditRecord`], which goes to an [`AuditSink`]. [`AuditFile`] is a sink
+//! that writes JSON lines. The layers and the auth API hold an [`Audit`], a handle to a sink. Without a
+//! sink, recording costs one branch.
 //!
-//! A record never has a password, a token or a PassTicket in it. A token appears as its SHA-256
-//! (`token_id`), which is what `sha256sum` says of its text: enough to find out what one token was
-//! used for, and of no use to whoever wants to be its owner. The `user` of a refused login is what
-//! was claimed, if it can be a user id at all, and proves nothing.
+//! A record never contains a password, a token or a PassTicket. It names a token by the SHA-256 hash of
+//! its text (`token_id`), which `sha256sum` also prints. The hash shows what a token was used for, but
+//! cannot be used in its place. The `user` of a refused login is only a claim of the client.
 //!
-//! # What is recorded
-//! | where | event | how often |
+//! # Which events are recorded
+//! | source | event | number of records |
 //! |---|---|---|
-//! | [`AuthenticateLayer`], [`ScopeLayer`] | `authentication` | one for each routed request: success is written by Scope, which decides last; a failure by whichever of the two refuses |
+//! | [`AuthenticateLayer`], [`ScopeLayer`] | `authentication` | one for each routed request. Success is recorded by `ScopeLayer`, which decides last, a failure by the layer that refuses |
 //! | [`PassTicketLayer`] | `ticket` | one for each ticket, made or not |
-//! | the auth API | see the table in `api` | one for each request of an endpoint that decides something |
+//! | the auth API | see the table in `api` | one for each request of an endpoint that makes a decision |
 //!
-//! A route with the scheme `bypass` decides nothing and has no record. What the file had to drop has
-//! one line of its own, `{"event":"dropped","count":n,…}`, where the gap is.
+//! A route with the scheme `bypass` makes no decision and has no record. If [`AuditFile`] had to drop
+//! records, it writes a line `{"event":"dropped","count":n,…}` in their place.
 //!
 //! [`AuthenticateLayer`]: crate::layer::AuthenticateLayer
 //! [`ScopeLayer`]: crate::layer::ScopeLayer
@@ -47,14 +46,51 @@
 //! # }
 //! ```
 //!
+//! # A sink of your own
+//! Implement [`AuditSink`], for example to send records to a SIEM. The trait is object-safe and an
+//! `Arc` of a sink is a sink, so a program can choose one at run time. The layers take it with
+//! `with_audit`.
+//!
+//! ```
+//! use std::sync::{Arc, Mutex};
+//! use tower_passticket::{
+//!     audit::{Audit, AuditRecord, AuditSink, Event},
+//!     layer::{PassTicketLayer, ScopeLayer},
+//!     passticket::LocalGenerator,
+//! };
+//!
+//! /// Keeps the lines in memory.
+//! #[derive(Default)]
+//! struct Lines(Mutex<Vec<String>>);
+//!
+//! impl AuditSink for Lines {
+//!     fn record(&self, record: AuditRecord) {
+//!         // No lock is held for long, so the request does not wait.
+//!         self.0.lock().unwrap().push(record.to_json());
+//!     }
+//! }
+//!
+//! let lines = Arc::new(Lines::default());
+//! let sink: Arc<dyn AuditSink> = lines.clone();
+//! let audit = Audit::to(sink);
+//!
+//! let scope = ScopeLayer::new().with_audit(audit.clone());
+//! # let generator = LocalGenerator::new(tower_passticket::passticket::KeyProfiles::default());
+//! let tickets = PassTicketLayer::new(generator).with_audit(audit.clone());
+//!
+//! audit.record(|| AuditRecord::succeeded(Event::Login, audit.now()));
+//! assert_eq!(lines.0.lock().unwrap().len(), 1);
+//! # let _ = (scope, tickets);
+//! ```
+//!
 //! # Schema
-//! JSON Schema, draft 2020-12, of one line.
+//! The JSON Schema (draft 2020-12) of one line:
 //!
 //! ```json
 #![doc = include_str!("schema.json")]
 //! ```
 
-// First: the others write their words with it.
+// Before the modules that use the macro.
 #[macro_use]
 mod string_enum;
 mod event;

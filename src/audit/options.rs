@@ -7,26 +7,26 @@ use std::{
 
 use crate::clock::{Clock, SystemClock};
 
-/// When what is written is made to survive the machine, with `fdatasync`. Until then it survives the
-/// process alone.
+/// When written records are synced to the disk (`fdatasync`). Before that, they survive a crash of the
+/// process, but not of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fsync {
-    /// When the system likes.
+    /// The operating system decides.
     Never,
-    /// So many seconds after it was written, at the latest.
+    /// At most this many seconds after the write.
     EverySeconds(NonZeroU32),
-    /// At once, for as many records as are there at a time.
+    /// After each write, which has all records that were waiting.
     EveryBatch,
 }
 
-/// How an [`AuditFile`] writes. The default has 8,192 records waiting at the most, rotates at
-/// 100 MiB, keeps 20 full files, and syncs once a second.
+/// How an [`AuditFile`](super::AuditFile) writes. By default the queue has 8,192 records, files rotate
+/// at 100 MiB, 20 full files are kept, and the file is synced once a second.
 ///
-/// So the log takes some 2 GiB at the most: what [`rotate_at`](Self::with_rotate_at) says, times
-/// [`keep`](Self::with_kept_files) and one. Older records are gone, and requests without any credential make
-/// records too: whoever sends enough of them drives out what came before. Only copies on another
-/// machine are safe from that, so ship records off this one sooner than they rotate away.
+/// So the log needs about 2 GiB at most: the size at [rotation](Self::with_rotate_at) times the number
+/// of [kept files](Self::with_kept_files) plus one. Older records are deleted. Requests without a
+/// credential make records, too, so a client can send enough of them to push out older records. Copy
+/// the files to another machine before they are deleted.
 #[derive(Clone, Debug)]
 pub struct AuditFileOptions {
     pub(super) queue: NonZeroUsize,
@@ -39,9 +39,9 @@ pub struct AuditFileOptions {
 impl Default for AuditFileOptions {
     fn default() -> Self {
         Self {
-            queue: NonZeroUsize::new(8192).expect("is not 0"),
+            queue: NonZeroUsize::new(8192).expect("not 0"),
             rotate_at: 100 * 1024 * 1024,
-            keep: NonZeroU32::new(20).expect("is not 0"),
+            keep: NonZeroU32::new(20).expect("not 0"),
             fsync: Fsync::EverySeconds(NonZeroU32::MIN),
             clock: Arc::new(SystemClock),
         }
@@ -49,34 +49,34 @@ impl Default for AuditFileOptions {
 }
 
 impl AuditFileOptions {
-    /// So many records wait to be written at the most; more are dropped and counted. They take
-    /// about a quarter of a kilobyte each, whether they are there or not.
+    /// Sets how many records can wait to be written. Further records are dropped and counted. Each
+    /// place takes about 256 bytes, used or not.
     #[must_use]
     pub fn with_queue_capacity(self, records: NonZeroUsize) -> Self {
         Self { queue: records, ..self }
     }
 
-    /// No file grows over so many bytes, save by what is written at a time: up to 64 KiB, and no
-    /// more than this, and one line.
+    /// Sets the size in bytes at which files rotate. A file may exceed it by one batch (64 KiB, or this
+    /// size if it is smaller) and one line.
     #[must_use]
     pub fn with_rotate_at(self, bytes: u64) -> Self {
         Self { rotate_at: bytes, ..self }
     }
 
-    /// So many full files are kept beside the one that is written to: `audit.jsonl.1` is the
-    /// youngest of them.
+    /// Sets how many full files are kept beside the current one. `audit.jsonl.1` is the newest of
+    /// them.
     #[must_use]
     pub fn with_kept_files(self, files: NonZeroU32) -> Self {
         Self { keep: files, ..self }
     }
 
-    /// When to sync.
+    /// Sets when the file is synced.
     #[must_use]
     pub fn with_fsync(self, fsync: Fsync) -> Self {
         Self { fsync, ..self }
     }
 
-    /// Takes the time of the lines that tell of gaps from `clock`.
+    /// Sets the clock for the time of lines that report dropped records.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         Self { clock, ..self }

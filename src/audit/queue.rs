@@ -11,7 +11,7 @@ use std::{
 
 use super::record::AuditRecord;
 
-/// The way to the writer.
+/// The sender's side of the queue.
 pub(super) struct Queue {
     records: SyncSender<AuditRecord>,
     capacity: usize,
@@ -19,25 +19,26 @@ pub(super) struct Queue {
     pub(super) shared: Arc<Shared>,
 }
 
-/// What sink and writer both know.
+/// State that the sink and the writer share.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    /// What is in the queue or just on its way into it. Counted up before `closed` is looked at, so
-    /// a writer that has seen `closed` and then finds 0 here has missed nothing.
+    /// The number of records that are in the queue or being put into it. It is incremented before
+    /// `closed` is read, so a writer that sees `closed` and then 0 here has missed no record.
     pub(super) waiting: AtomicUsize,
     pub(super) closed: AtomicBool,
-    /// What was to be written last was not, and is tried again.
+    /// The last write failed and will be repeated.
     pub(super) is_stuck: AtomicBool,
     pub(super) dropped: AtomicU64,
     pub(super) written: AtomicU64,
     pub(super) write_errors: AtomicU64,
 }
 
-/// What became of a record.
+/// The result of [`Queue::put`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Put {
     Taken,
-    /// It was taken, and the writer should see to the queue. Said once on the way up.
+    /// The record was taken and the queue is now half full, so the writer should be woken. This is
+    /// returned once each time the queue fills up.
     HalfFull,
     Dropped,
 }
@@ -50,7 +51,7 @@ impl Queue {
         (Self { records, capacity, half, shared: Arc::default() }, receiver)
     }
 
-    /// Whether there is room, and what is taken out is written.
+    /// Whether the queue has room and the last write succeeded.
     pub(super) fn is_available(&self) -> bool {
         let Shared { waiting, is_stuck, .. } = &*self.shared;
         !is_stuck.load(SeqCst) && waiting.load(SeqCst) < self.capacity
@@ -59,7 +60,7 @@ impl Queue {
     pub(super) fn put(&self, record: AuditRecord) -> Put {
         let Shared { waiting, closed, dropped, .. } = &*self.shared;
         let before = waiting.fetch_add(1, SeqCst);
-        // The writer sleeps without having asked for a record, so this wakes nobody.
+        // The writer polls and does not block on the channel, so sending never wakes a thread.
         if closed.load(SeqCst) || self.records.try_send(record).is_err() {
             waiting.fetch_sub(1, SeqCst);
             dropped.fetch_add(1, SeqCst);
