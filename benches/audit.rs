@@ -39,18 +39,19 @@ fn audit(criterion: &mut Criterion) {
     let write = |audit: &Audit| {
         audit.record(|| {
             AuditRecord::succeeded(Event::Ticket, audit.now())
-                .request(black_box(&extensions))
-                .credential(CredentialKind::PersonalAccessToken)
-                .token_id(token)
-                .user(user)
-                .service(&service)
-                .applid(applid)
+                .with_request(black_box(&extensions))
+                .with_credential(CredentialKind::PersonalAccessToken)
+                .with_token_id(token)
+                .with_user(user)
+                .with_service(&service)
+                .with_applid(applid)
         });
     };
 
     let directory = tempfile::tempdir().unwrap();
-    let options =
-        AuditFileOptions::default().queue(NonZeroUsize::new(65_536).unwrap()).fsync(Fsync::Never);
+    let options = AuditFileOptions::default()
+        .with_queue_capacity(NonZeroUsize::new(65_536).unwrap())
+        .with_fsync(Fsync::Never);
     let file = AuditFile::open(directory.path().join("audit.jsonl"), options).unwrap();
     let file = Arc::new(file);
     let to_file = Audit::to(file.clone());

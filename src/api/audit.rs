@@ -69,7 +69,7 @@ impl Entry {
         let event = event(endpoint).filter(|_| audit.is_on());
         let draft = event.map(|event| {
             let record = AuditRecord::new(event, Outcome::Error, clock.now());
-            Draft(Arc::new(Mutex::new(record.request(&request.extensions))))
+            Draft(Arc::new(Mutex::new(record.with_request(&request.extensions))))
         });
         if let Some(draft) = &draft {
             request.extensions.insert(draft.clone());

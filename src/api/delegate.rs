@@ -60,7 +60,7 @@ where
         body: B,
     ) -> Result<Response<Full<Bytes>>, ApiError> {
         // A PassTicket for another that nobody can look up later must not be.
-        if !self.audit.is_able() {
+        if !self.audit.is_available() {
             return Err(ApiError::AuditUnavailable);
         }
         let certificate = request.extensions.get::<PeerCertificate>();

@@ -1,15 +1,16 @@
-//! JSON, written as it comes.
+//! Writes JSON objects to a byte buffer.
 //!
-//! Each routed request has two records, and nearly everything in them is of few letters that JSON
-//! takes as they are. So they are copied, and only what anybody could have chosen is escaped; to look
-//! through all of it took longer than the rest of the audit log together (`benches/choices.md`).
+//! Each routed request has two records. Most of their values come from types whose rules exclude the
+//! characters that JSON escapes, so they are copied unchanged. Only texts that a client can choose are
+//! searched for such characters; searching all values took longer than the rest of the audit log
+//! (`benches/choices.md`).
 
 use std::{
     io::Write,
     net::{IpAddr, SocketAddr},
 };
 
-use super::{RequestId, rfc3339::rfc3339};
+use super::{request_id::RequestId, rfc3339::rfc3339};
 use crate::{
     clock::Timestamp,
     identity::Fingerprint,
@@ -17,7 +18,7 @@ use crate::{
     token::{ServiceId, TokenFingerprint},
 };
 
-/// A JSON object that is being written.
+/// A JSON object under construction.
 pub(super) struct Object<'a> {
     bytes: &'a mut Vec<u8>,
     is_empty: bool,
@@ -44,7 +45,7 @@ impl<'a> Object<'a> {
         plain(self.bytes, value);
     }
 
-    /// Leaves out what is not there.
+    /// Writes the key only if there is a value.
     pub(super) fn plain_if_any(&mut self, key: &'static str, value: Option<impl Plain>) {
         if let Some(value) = value {
             self.plain(key, value);
@@ -67,10 +68,10 @@ impl<'a> Object<'a> {
         self.bytes.push(b']');
     }
 
-    /// What could be any text.
+    /// Writes any text, with escapes.
     pub(super) fn text(&mut self, key: &'static str, text: &str) {
         self.key(key);
-        // Memory takes all.
+        // Writing to a Vec cannot fail.
         let _ = serde_json::to_writer(&mut *self.bytes, text);
     }
 
@@ -79,7 +80,7 @@ impl<'a> Object<'a> {
         decimal(self.bytes, number);
     }
 
-    pub(super) fn yes(&mut self, key: &'static str) {
+    pub(super) fn set_true(&mut self, key: &'static str) {
         self.key(key);
         self.bytes.extend_from_slice(b"true");
     }
@@ -100,19 +101,19 @@ fn plain(bytes: &mut Vec<u8>, value: impl Plain) {
     bytes.push(b'"');
 }
 
-/// What has nothing in it that JSON escapes: no quote, no backslash, no control character.
+/// A value without characters that JSON escapes: no quote, no backslash, no control character.
 pub(super) trait Plain {
     fn write(&self, bytes: &mut Vec<u8>);
 }
 
-/// A word of our own.
+/// A string constant of this crate.
 impl Plain for &'static str {
     fn write(&self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(self.as_bytes());
     }
 }
 
-/// Names, whose own rules let no such letter in.
+/// Names whose rules exclude such characters.
 macro_rules! plain_names {
     ($($name:ty),*) => {$(
         impl Plain for $name {
@@ -145,12 +146,12 @@ impl Plain for TokenFingerprint {
 
 impl Plain for Fingerprint {
     fn write(&self, bytes: &mut Vec<u8>) {
-        // Memory takes all.
+        // Writing to a Vec cannot fail.
         let _ = write!(bytes, "{self}");
     }
 }
 
-/// An IPv4 client of a socket that takes both is an IPv4 client.
+/// An IPv4-mapped IPv6 address is written as the IPv4 address that it stands for.
 impl Plain for SocketAddr {
     fn write(&self, bytes: &mut Vec<u8>) {
         match self.ip().to_canonical() {
@@ -161,7 +162,7 @@ impl Plain for SocketAddr {
                 }
                 decimal(bytes, self.port().into());
             }
-            // Memory takes all.
+            // Writing to a Vec cannot fail.
             ip @ IpAddr::V6(_) => drop(write!(bytes, "{}", Self::new(ip, self.port()))),
         }
     }
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_written_as_people_know_it() {
+    fn an_ipv4_mapped_address_is_written_as_ipv4() {
         for (address, want) in [
             ("0.0.0.0:0", "0.0.0.0:0"),
             ("192.0.2.7:65535", "192.0.2.7:65535"),
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_have_their_commas_and_braces() {
+    fn objects_are_valid_json() {
         let mut bytes = Vec::new();
         let mut line = Object::begin(&mut bytes);
         line.object("empty").end();
@@ -207,7 +208,7 @@ mod tests {
         line.plain_list("two", ["a", "b"]);
         let mut object = line.object("object");
         object.number("number", u64::MAX);
-        object.yes("yes");
+        object.set_true("yes");
         object.end();
         line.text("text", "\"\\\n\u{1}é");
         line.end();
@@ -221,9 +222,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// What is not escaped must not need it, whatever somebody got past the parsers.
+        /// Any text that the parsers accept needs no escape.
         #[test]
-        fn what_is_plain_needs_no_escape(text in "\\PC{0,10}|[\\x00-\\x7f]{0,10}|[a-zA-Z0-9#@$._\"\\\\-]{1,8}", secs: u64) {
+        fn plain_values_need_no_escape(text in "\\PC{0,10}|[\\x00-\\x7f]{0,10}|[a-zA-Z0-9#@$._\"\\\\-]{1,8}", secs: u64) {
             let all = [
                 UserId::new(&text).ok().map(written),
                 Applid::new(&text).ok().map(written),

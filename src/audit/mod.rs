@@ -1,23 +1,22 @@
-//! The audit log: who asked for what, and what was decided.
+//! The audit log: each decision about a credential, a ticket, a token or a revocation rule.
 //!
-//! Every decision about a credential, a ticket, a token or a rule becomes one [`AuditRecord`], which
-//! goes to an [`AuditSink`]. [`AuditFile`] writes JSON lines. An [`Audit`] is what the layers, the auth
-//! API and whoever else decides hold in their hands; without a sink it costs one branch.
+//! Each decision becomes one [`AuditRecord`], which goes to an [`AuditSink`]. [`AuditFile`] is a sink
+//! that writes JSON lines. The layers and the auth API hold an [`Audit`], a handle to a sink. Without a
+//! sink, recording costs one branch.
 //!
-//! A record never has a password, a token or a PassTicket in it. A token appears as its SHA-256
-//! (`token_id`), which is what `sha256sum` says of its text: enough to find out what one token was
-//! used for, and of no use to whoever wants to be its owner. The `user` of a refused login is what
-//! was claimed, if it can be a user id at all, and proves nothing.
+//! A record never contains a password, a token or a PassTicket. It names a token by the SHA-256 hash of
+//! its text (`token_id`), which `sha256sum` also prints. The hash shows what a token was used for, but
+//! cannot be used in its place. The `user` of a refused login is only a claim of the client.
 //!
-//! # What is recorded
-//! | where | event | how often |
+//! # Which events are recorded
+//! | source | event | number of records |
 //! |---|---|---|
-//! | [`AuthenticateLayer`], [`ScopeLayer`] | `authentication` | one for each routed request: success is written by Scope, which decides last; a failure by whichever of the two refuses |
+//! | [`AuthenticateLayer`], [`ScopeLayer`] | `authentication` | one for each routed request. Success is recorded by `ScopeLayer`, which decides last, a failure by the layer that refuses |
 //! | [`PassTicketLayer`] | `ticket` | one for each ticket, made or not |
-//! | the auth API | see the table in `api` | one for each request of an endpoint that decides something |
+//! | the auth API | see the table in `api` | one for each request of an endpoint that makes a decision |
 //!
-//! A route with the scheme `bypass` decides nothing and has no record. What the file had to drop has
-//! one line of its own, `{"event":"dropped","count":n,…}`, where the gap is.
+//! A route with the scheme `bypass` makes no decision and has no record. If [`AuditFile`] had to drop
+//! records, it writes a line `{"event":"dropped","count":n,…}` in their place.
 //!
 //! [`AuthenticateLayer`]: crate::layer::AuthenticateLayer
 //! [`ScopeLayer`]: crate::layer::ScopeLayer
@@ -37,7 +36,7 @@
 //!
 //! let user = UserId::new("USER")?;
 //! audit.record(|| {
-//!     AuditRecord::failed(Event::Login, ReasonCode::WrongPassword, audit.now()).user(user)
+//!     AuditRecord::failed(Event::Login, ReasonCode::WrongPassword, audit.now()).with_user(user)
 //! });
 //!
 //! file.close();
@@ -47,116 +46,74 @@
 //! # }
 //! ```
 //!
+//! # A sink of your own
+//! Implement [`AuditSink`], for example to send records to a SIEM. The trait is object-safe and an
+//! `Arc` of a sink is a sink, so a program can choose one at run time. The layers take it with
+//! `with_audit`.
+//!
+//! ```
+//! use std::sync::{Arc, Mutex};
+//! use tower_passticket::{
+//!     audit::{Audit, AuditRecord, AuditSink, Event},
+//!     layer::{PassTicketLayer, ScopeLayer},
+//!     passticket::LocalGenerator,
+//! };
+//!
+//! /// Keeps the lines in memory.
+//! #[derive(Default)]
+//! struct Lines(Mutex<Vec<String>>);
+//!
+//! impl AuditSink for Lines {
+//!     fn record(&self, record: AuditRecord) {
+//!         // No lock is held for long, so the request does not wait.
+//!         self.0.lock().unwrap().push(record.to_json());
+//!     }
+//! }
+//!
+//! let lines = Arc::new(Lines::default());
+//! let sink: Arc<dyn AuditSink> = lines.clone();
+//! let audit = Audit::to(sink);
+//!
+//! let scope = ScopeLayer::new().with_audit(audit.clone());
+//! # let generator = LocalGenerator::new(tower_passticket::passticket::KeyProfiles::default());
+//! let tickets = PassTicketLayer::new(generator).with_audit(audit.clone());
+//!
+//! audit.record(|| AuditRecord::succeeded(Event::Login, audit.now()));
+//! assert_eq!(lines.0.lock().unwrap().len(), 1);
+//! # let _ = (scope, tickets);
+//! ```
+//!
 //! # Schema
-//! JSON Schema, draft 2020-12, of one line.
+//! The JSON Schema (draft 2020-12) of one line:
 //!
 //! ```json
 #![doc = include_str!("schema.json")]
 //! ```
 
-// First: the others write their words with it.
+// Before the modules that use the macro.
 #[macro_use]
 mod string_enum;
+mod event;
 mod file;
 mod line;
+mod options;
+mod queue;
 mod reason;
 mod record;
 mod request_id;
 mod rfc3339;
 mod rotation;
+mod sink;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-use std::{fmt, sync::Arc};
-
-pub use file::{AuditFile, AuditFileError, AuditFileOptions, Fsync};
+pub use event::{CredentialKind, Event, Outcome, RuleKind};
+pub use file::{AuditFile, AuditFileError};
+pub use options::{AuditFileOptions, Fsync};
 pub use reason::ReasonCode;
-pub use record::{AuditRecord, CredentialKind, Detail, Event, Outcome, RuleKind};
+pub use record::{AuditRecord, Detail};
 pub use request_id::{RequestId, X_REQUEST_ID};
+pub use sink::{Audit, AuditSink};
 #[cfg(test)]
 pub(crate) use tests::Collected;
-
-use crate::clock::{Clock, SystemClock, Timestamp};
-
-/// Takes records. An `Arc` of a sink is a sink.
-///
-/// It is called while a request waits, so it must not block and has no way to fail: a sink that
-/// cannot keep a record counts it.
-pub trait AuditSink: Send + Sync + 'static {
-    /// Takes one record.
-    fn record(&self, record: AuditRecord);
-
-    /// Whether a record that is taken now is kept, as far as the sink knows. What must not happen
-    /// without a record is refused while this is `false`; everything else goes on. Must not block.
-    fn is_able(&self) -> bool {
-        true
-    }
-}
-
-impl<S: AuditSink + ?Sized> AuditSink for Arc<S> {
-    fn record(&self, record: AuditRecord) {
-        (**self).record(record);
-    }
-
-    fn is_able(&self) -> bool {
-        (**self).is_able()
-    }
-}
-
-/// Where records go, if anywhere. Clones go to the same place.
-#[derive(Clone, Default)]
-pub struct Audit(Option<Arc<To>>);
-
-#[derive(Clone)]
-struct To {
-    sink: Arc<dyn AuditSink>,
-    clock: Arc<dyn Clock>,
-}
-
-impl Audit {
-    /// Nowhere.
-    pub fn none() -> Self {
-        Self(None)
-    }
-
-    /// To `sink`, with times of the machine.
-    pub fn to(sink: impl AuditSink) -> Self {
-        Self(Some(Arc::new(To { sink: Arc::new(sink), clock: Arc::new(SystemClock) })))
-    }
-
-    /// Takes the time of records from `clock`.
-    #[must_use]
-    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
-        Self(self.0.map(|to| Arc::new(To { sink: to.sink.clone(), clock })))
-    }
-
-    /// Whether records go anywhere.
-    pub fn is_on(&self) -> bool {
-        self.0.is_some()
-    }
-
-    /// Whether records that are to go somewhere get there, see [`AuditSink::is_able`]. `true` where
-    /// they go nowhere.
-    pub fn is_able(&self) -> bool {
-        self.0.as_ref().is_none_or(|to| to.sink.is_able())
-    }
-
-    /// The time for a record that is made now. The epoch where records go nowhere.
-    pub fn now(&self) -> Timestamp {
-        self.0.as_ref().map_or(Timestamp::from_millis(0), |to| to.clock.now())
-    }
-
-    /// Sends the record that `make` makes, which is not called when there is nowhere to send it.
-    pub fn record(&self, make: impl FnOnce() -> AuditRecord) {
-        if let Some(to) = &self.0 {
-            to.sink.record(make());
-        }
-    }
-}
-
-impl fmt::Debug for Audit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_on() { "Audit(on)" } else { "Audit(none)" })
-    }
-}

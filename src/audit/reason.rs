@@ -1,6 +1,6 @@
-//! Why something was refused, or could not be decided.
+//! Reasons for refusals and errors.
 
-use super::Outcome;
+use super::event::Outcome;
 use crate::{
     identity::MapError,
     passticket::{GenerateError, NoTimeSlot, SafReturnCodes},
@@ -9,92 +9,93 @@ use crate::{
 };
 
 string_enum! {
-    /// Why something was refused, or could not be decided: one word of a closed set, said more
-    /// exactly than clients are told (design, decision 5).
+    /// Why a client was refused, or why there was no decision. It is more exact than the text that the
+    /// client gets (docs/decisions.md#d5).
     ///
-    /// Every error of this crate that ends a decision becomes one, in a match that does not compile
-    /// while one is missing.
+    /// Each error of this crate that ends a decision has a reason code. The conversions are exhaustive
+    /// matches, so a new error does not compile without one.
     pub enum ReasonCode {
-        /// None of the places of a credential has one.
+        /// The request has no credential.
         NoCredential = "no-credential",
-        /// A token of another kind than its place, or than what is turned on.
+        /// The kind of token is not accepted here, or is switched off.
         WrongKind = "wrong-kind",
-        /// No token at all, or a longer one than is looked at.
+        /// The text is no token, or is longer than the limit.
         TokenMalformed = "token-malformed",
-        /// Not signed with RS256, or not at all.
+        /// The token is not signed with RS256.
         TokenAlgorithm = "token-algorithm",
-        /// Not signed by our key.
+        /// The signature does not match the key.
         TokenSignature = "token-signature",
-        /// A claim is missing or of the wrong type.
+        /// A claim is missing or has the wrong type.
         TokenClaims = "token-claims",
-        /// Of an issuer that is not known.
+        /// The issuer is not known.
         TokenIssuer = "token-issuer",
-        /// Too late.
+        /// The token has expired.
         TokenExpired = "token-expired",
-        /// Too early.
+        /// The token is not valid yet.
         TokenNotYetValid = "token-not-yet-valid",
-        /// Revoked itself, or logged out.
+        /// The token itself was revoked, by a request or by logout.
         TokenRevoked = "token-revoked",
-        /// Revoked by a rule for its user.
+        /// A rule revoked the tokens of the user.
         RevokedByUserRule = "revoked-by-user-rule",
-        /// Revoked by a rule for one of its services.
+        /// A rule revoked the tokens for one of the services in the token's scope.
         RevokedByServiceRule = "revoked-by-service-rule",
-        /// A PAT that is not for this service.
+        /// The scope of the Personal Access Token does not include the service.
         OutOfScope = "out-of-scope",
-        /// A certificate or a token that belongs to no user.
+        /// The certificate, the token or the e-mail address belongs to no user.
         NoUser = "no-user",
-        /// No client certificate where one is needed beside a token.
+        /// A client certificate is needed in addition to the token.
         CertificateRequired = "certificate-required",
-        /// The certificate has expired since the handshake.
+        /// The certificate has expired since the TLS handshake.
         CertificateExpired = "certificate-expired",
-        /// No such user, or not this password.
+        /// The user does not exist, or the password is wrong.
         WrongPassword = "wrong-password",
-        /// The new password is not one that may be.
+        /// The new password violates a rule.
         NewPasswordRefused = "new-password-refused",
-        /// Too many wrong passwords of late: this one was not looked at.
+        /// There were too many failed logins recently; the password was not checked.
         TooManyAttempts = "too-many-attempts",
-        /// The security product says that they may not.
+        /// The security product denies the permission.
         SafRefused = "saf-refused",
-        /// This application is not one that they may ask tickets for.
+        /// The caller may not request tickets for this APPLID.
         ApplidNotAllowed = "applid-not-allowed",
-        /// This user is not one that they may ask tickets for.
+        /// The caller may not request tickets for this user.
         TargetNotAllowed = "target-not-allowed",
-        /// Nobody may ask tickets for this user.
+        /// The user is protected: no caller may request tickets for this user.
         TargetProtected = "target-protected",
-        /// Too many requests of late.
+        /// There were too many requests recently.
         RateLimited = "rate-limited",
-        /// The service takes a ticket once, and the user has had those of all seconds up to now.
-        NoSecondLeft = "no-second-left",
-        /// 8/8/16: the user may have no ticket for this application.
+        /// The PassTicket limit is reached: with replay protection each user gets one ticket per second,
+        /// and all time slots up to now are used.
+        NoTimeSlot = "no-time-slot",
+        /// SAF return codes 8/8/16: the gateway may not make tickets for this user and APPLID.
         NotAuthorized = "not-authorized",
-        /// The request is none.
+        /// The request is malformed.
         BadRequest = "bad-request",
-        /// 8/16/28: the application has no key.
+        /// SAF return codes 8/16/28: the APPLID has no key profile.
         NoKeyProfile = "no-key-profile",
-        /// No ticket, for the reason that the return codes say.
+        /// The ticket could not be made; the return codes say why.
         TicketFailed = "ticket-failed",
-        /// Whoever knows the passwords does not answer.
+        /// The password back end cannot be reached.
         LoginUnavailable = "login-unavailable",
-        /// Whoever knows whose a certificate or an identity is does not answer.
+        /// The identity mapping cannot be reached, or gave no decision.
         MappingUnavailable = "mapping-unavailable",
-        /// The security product does not answer, or not whether they may.
+        /// The SAF check failed: the security product cannot be reached, or gave no decision.
         SafUnavailable = "saf-unavailable",
-        /// The revocation store does not answer, or cannot write.
+        /// The revocation store cannot be reached or written.
         StoreUnavailable = "store-unavailable",
-        /// What must be recorded cannot be.
+        /// The audit log does not accept records, and the action must not happen without one.
         AuditUnavailable = "audit-unavailable",
-        /// Somebody else who had to be asked does not answer.
+        /// Another system that is needed cannot be reached.
         Unavailable = "unavailable",
-        /// The client went away, or the time was over, before there was an answer. What was asked
-        /// for may have been done.
+        /// The client disconnected, or the time limit passed, before the response. The action may
+        /// have been done.
         Abandoned = "abandoned",
-        /// Our fault; the log says what.
+        /// An internal error; the log has the details.
         Internal = "internal",
     }
 }
 
 impl ReasonCode {
-    /// Whether this is a refusal, or means that nobody could say.
+    /// The outcome of an event with this reason: a refusal or an error.
     pub const fn outcome(self) -> Outcome {
         match self {
             Self::NoCredential
@@ -121,7 +122,7 @@ impl ReasonCode {
             | Self::TargetNotAllowed
             | Self::TargetProtected
             | Self::RateLimited
-            | Self::NoSecondLeft
+            | Self::NoTimeSlot
             | Self::NotAuthorized
             | Self::BadRequest => Outcome::Refused,
             Self::NoKeyProfile
@@ -195,7 +196,7 @@ impl From<SafReturnCodes> for ReasonCode {
 impl From<&GenerateError> for ReasonCode {
     fn from(error: &GenerateError) -> Self {
         match error.no_time_slot() {
-            Some(NoTimeSlot::AllTaken { .. }) => Self::NoSecondLeft,
+            Some(NoTimeSlot::AllTaken { .. }) => Self::NoTimeSlot,
             Some(_) => Self::TicketFailed,
             None => error.codes().into(),
         }
@@ -210,7 +211,7 @@ mod tests {
     use crate::passticket::{Applid, UserId};
 
     #[test]
-    fn every_error_has_the_word_that_says_it() {
+    fn each_error_has_its_reason_code() {
         let not_a_user = UserId::new("too long for a user").unwrap_err();
         let codes = |saf, racf, reason| SafReturnCodes { saf, racf, reason };
         let (user, applid) = (UserId::new("A").unwrap(), Applid::new("B").unwrap());
@@ -244,7 +245,7 @@ mod tests {
             (codes(8, 8, 8).into(), "ticket-failed", Outcome::Error),
             (
                 (&none(NoTimeSlot::AllTaken { spare: secs, retry_after: secs })).into(),
-                "no-second-left",
+                "no-time-slot",
                 Outcome::Refused,
             ),
             (

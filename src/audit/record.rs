@@ -1,10 +1,15 @@
-//! What a record says.
+//! Audit records.
 
 use std::net::SocketAddr;
 
 use http::Extensions;
 
-use super::{ReasonCode, RequestId, line::Object};
+use super::{
+    event::{CredentialKind, Event, Outcome, RuleKind},
+    line::Object,
+    reason::ReasonCode,
+    request_id::RequestId,
+};
 use crate::{
     clock::Timestamp,
     connection::ConnectionInfo,
@@ -14,147 +19,97 @@ use crate::{
     token::{Scopes, ServiceId, TokenFingerprint},
 };
 
-string_enum! {
-    /// What was decided.
-    pub enum Event {
-        /// Who is asking, and whether they may go there: on routes, and at `query`.
-        Authentication = "authentication",
-        /// A PassTicket for who is asking.
-        Ticket = "ticket",
-        /// A PassTicket for somebody else.
-        DelegatedTicket = "delegated-ticket",
-        /// A login with a password or a certificate.
-        Login = "login",
-        /// The end of a login token.
-        Logout = "logout",
-        /// A new login token for an old one.
-        Refresh = "refresh",
-        /// A new Personal Access Token.
-        TokenMinted = "token-minted",
-        /// The end of one Personal Access Token.
-        TokenRevoked = "token-revoked",
-        /// The end of all Personal Access Tokens of a user, or for a service.
-        RuleMade = "rule-made",
-        /// Revocations that can hit nothing any more are forgotten.
-        Evicted = "evicted",
-    }
-}
-
-string_enum! {
-    /// What came of it.
-    pub enum Outcome {
-        /// It was granted, and done.
-        Success = "success",
-        /// They may not, or could not prove who they are.
-        Refused = "refused",
-        /// Nobody could say, or it could not be done.
-        Error = "error",
-    }
-}
-
-string_enum! {
-    /// What somebody showed to prove who they are.
-    pub enum CredentialKind {
-        /// Nothing that counts.
-        None = "none",
-        /// A user and a password.
-        Password = "password",
-        /// A token that did not verify, so that nobody knows of which kind it is.
-        Token = "token",
-        /// A login token.
-        LoginToken = "login-token",
-        /// A Personal Access Token.
-        PersonalAccessToken = "personal-access-token",
-        /// A client certificate.
-        Certificate = "certificate",
-    }
-}
-
-string_enum! {
-    /// Whose tokens a rule is about.
-    pub enum RuleKind {
-        /// Those of one user: the `target`.
-        User = "user",
-        /// Those for one service: the `service`.
-        Service = "service",
-    }
-}
-
-/// What only some events have to say.
+/// Facts that only some events have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Detail {
-    /// [`Event::RuleMade`]: the rule.
+    /// [`Event::RuleMade`]: the new rule.
     Rule {
-        /// Whose tokens it is about.
+        /// Whether it applies to a user or to a service.
         kind: RuleKind,
-        /// It hits what was issued up to then.
+        /// It revokes tokens that were issued up to this time.
         up_to: Timestamp,
     },
-    /// [`Event::TokenMinted`]: what the token is good for.
+    /// [`Event::TokenMinted`]: the scope and lifetime of the token.
     Minted {
-        /// For which services.
+        /// The services that the token is for.
         scopes: Scopes,
-        /// For how many days.
+        /// The lifetime in days.
         days: u8,
     },
-    /// [`Event::DelegatedTicket`]: the address by which the target was asked for.
+    /// [`Event::DelegatedTicket`]: how the request named the target.
     Delegation {
-        /// Whosoever it is.
+        /// The e-mail address in the request.
         email: EmailAddress,
     },
-    /// [`Event::Evicted`]: how much was forgotten.
+    /// [`Event::Evicted`]: the numbers of removed revocations.
     Evicted(Evicted),
-    /// [`Event::Login`]: a new password was to replace the old one.
+    /// [`Event::Login`]: the request also sets a new password.
     PasswordChange,
 }
 
-/// One decision. Cheap to make: nothing is written out before a sink does so.
+/// One decision.
 ///
-/// Made with [`new`](Self::new) or [`failed`](Self::failed) and the setters, none of which takes what
-/// a secret could be in. A sink reads the fields, or takes the JSON object of the
-/// [schema](super#schema) from [`to_json`](Self::to_json). A field that is `None` has nothing to do
-/// with the event, or is not known.
+/// It is made with [`succeeded`](Self::succeeded) or [`failed`](Self::failed) and the setters, none of
+/// which takes a type that can contain a secret. Making a record is cheap: no text is formatted before
+/// a sink does so. A sink reads the fields, or calls [`to_json`](Self::to_json) for the JSON object of
+/// the [schema](super#schema). A field is `None` if it does not apply to the event or is not known.
+///
+/// ```
+/// use tower_passticket::{
+///     audit::{AuditRecord, Event, ReasonCode},
+///     clock::Timestamp,
+///     passticket::UserId,
+/// };
+///
+/// let record = AuditRecord::failed(Event::Login, ReasonCode::WrongPassword, Timestamp::from_secs(0))
+///     .with_user(UserId::new("USER")?);
+/// assert_eq!(
+///     record.to_json(),
+///     r#"{"time":"1970-01-01T00:00:00.000Z","event":"login","outcome":"refused","reason":"wrong-password","user":"USER"}"#,
+/// );
+/// # Ok::<(), tower_passticket::passticket::NameError>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AuditRecord {
-    /// What was decided.
+    /// The kind of decision.
     pub event: Event,
-    /// What came of it.
+    /// The result.
     pub outcome: Outcome,
-    /// When.
+    /// The time of the decision.
     pub time: Timestamp,
-    /// Why it did not succeed.
+    /// The reason, if the event did not succeed.
     pub reason: Option<ReasonCode>,
-    /// In which request.
+    /// The id of the request.
     pub request_id: Option<RequestId>,
-    /// Who was connected.
+    /// Address and port of the TLS or TCP peer.
     pub peer: Option<SocketAddr>,
-    /// What they showed.
+    /// The kind of credential that the client sent.
     pub credential: Option<CredentialKind>,
-    /// Which token they showed.
+    /// The token that the client sent, if it was verified.
     pub token_id: Option<TokenFingerprint>,
-    /// Which token they were given.
+    /// The token that was issued.
     pub issued_token_id: Option<TokenFingerprint>,
-    /// Which certificate they showed.
+    /// The client certificate.
     pub certificate: Option<PeerCertificate>,
-    /// Who it was, or said they were.
+    /// The user id. If the event did not succeed, it may be only a claim of the client.
     pub user: Option<UserId>,
-    /// The other user that it is about.
+    /// The other user that the event concerns.
     pub target: Option<UserId>,
-    /// The service that it is about.
+    /// The service that the event concerns.
     pub service: Option<ServiceId>,
-    /// The application that it is about.
+    /// The APPLID that the event concerns.
     pub applid: Option<Applid>,
-    /// The return codes that came instead of a ticket.
+    /// The SAF return codes, if no ticket was made.
     pub codes: Option<SafReturnCodes>,
-    /// What only this event has to say.
+    /// Facts that only this kind of event has.
     pub detail: Option<Detail>,
 }
 
 impl AuditRecord {
-    /// A record of what came of `event` at `time`. [`succeeded`](Self::succeeded) and
-    /// [`failed`](Self::failed), which says why as well, are what is mostly meant.
+    /// Makes a record of an event with an outcome but without a reason. Most callers use
+    /// [`succeeded`](Self::succeeded) or [`failed`](Self::failed).
     pub fn new(event: Event, outcome: Outcome, time: Timestamp) -> Self {
         Self {
             event,
@@ -176,93 +131,94 @@ impl AuditRecord {
         }
     }
 
-    /// A record of `event`, which succeeded.
+    /// Makes a record of an event that succeeded.
     pub fn succeeded(event: Event, time: Timestamp) -> Self {
         Self::new(event, Outcome::Success, time)
     }
 
-    /// A record of why `event` did not succeed. The reason says what the outcome is.
+    /// Makes a record of an event that did not succeed. The reason determines the outcome.
     pub fn failed(event: Event, reason: impl Into<ReasonCode>, time: Timestamp) -> Self {
         let reason = reason.into();
         Self { reason: Some(reason), ..Self::new(event, reason.outcome(), time) }
     }
 
-    /// Takes [`RequestId`] and [`ConnectionInfo`] from the extensions of the request, if they are there.
+    /// Sets request id and peer from the [`RequestId`] and the [`ConnectionInfo`] among the extensions
+    /// of the request. What is absent there is `None`.
     #[must_use]
-    pub fn request(self, extensions: &Extensions) -> Self {
+    pub fn with_request(self, extensions: &Extensions) -> Self {
         let peer = extensions.get::<ConnectionInfo>().map(|connection| connection.peer);
         Self { request_id: extensions.get().copied(), peer, ..self }
     }
 
-    /// Who it was, or, when they could not prove it, who they said they were.
+    /// Sets the user id. If the event did not succeed, it may be only a claim of the client.
     #[must_use]
-    pub fn user(self, user: UserId) -> Self {
+    pub fn with_user(self, user: UserId) -> Self {
         Self { user: Some(user), ..self }
     }
 
-    /// What they showed.
+    /// Sets the kind of credential.
     #[must_use]
-    pub fn credential(self, credential: CredentialKind) -> Self {
+    pub fn with_credential(self, credential: CredentialKind) -> Self {
         Self { credential: Some(credential), ..self }
     }
 
-    /// Which token they showed. Of one that did not verify nothing is said: it could be any text,
-    /// and the hash of a password can be guessed at.
+    /// Sets the token that the client sent. Do not set it for a token that was not verified: such a
+    /// text could be anything, even a password, and a password can be guessed from its hash.
     #[must_use]
-    pub fn token_id(self, token: TokenFingerprint) -> Self {
+    pub fn with_token_id(self, token: TokenFingerprint) -> Self {
         Self { token_id: Some(token), ..self }
     }
 
-    /// Which token they were given.
+    /// Sets the token that was issued.
     #[must_use]
-    pub fn issued_token_id(self, token: TokenFingerprint) -> Self {
+    pub fn with_issued_token_id(self, token: TokenFingerprint) -> Self {
         Self { issued_token_id: Some(token), ..self }
     }
 
-    /// Which certificate they showed.
+    /// Sets the client certificate.
     #[must_use]
-    pub fn certificate(self, certificate: &PeerCertificate) -> Self {
+    pub fn with_certificate(self, certificate: &PeerCertificate) -> Self {
         Self { certificate: Some(certificate.clone()), ..self }
     }
 
-    /// The service that it is about.
+    /// Sets the service that the event concerns.
     #[must_use]
-    pub fn service(self, service: &ServiceId) -> Self {
+    pub fn with_service(self, service: &ServiceId) -> Self {
         Self { service: Some(service.clone()), ..self }
     }
 
-    /// The application that it is about.
+    /// Sets the APPLID that the event concerns.
     #[must_use]
-    pub fn applid(self, applid: Applid) -> Self {
+    pub fn with_applid(self, applid: Applid) -> Self {
         Self { applid: Some(applid), ..self }
     }
 
-    /// The other user that it is about.
+    /// Sets the other user that the event concerns.
     #[must_use]
-    pub fn target(self, target: UserId) -> Self {
+    pub fn with_target(self, target: UserId) -> Self {
         Self { target: Some(target), ..self }
     }
 
-    /// The return codes that came instead of a ticket.
+    /// Sets the SAF return codes.
     #[must_use]
-    pub fn codes(self, codes: SafReturnCodes) -> Self {
+    pub fn with_codes(self, codes: SafReturnCodes) -> Self {
         Self { codes: Some(codes), ..self }
     }
 
-    /// Why it did not succeed; the outcome becomes the one that goes with it.
+    /// Sets the reason and the outcome that belongs to it.
     #[must_use]
-    pub fn reason(self, reason: impl Into<ReasonCode>) -> Self {
+    pub fn with_reason(self, reason: impl Into<ReasonCode>) -> Self {
         let reason = reason.into();
         Self { reason: Some(reason), outcome: reason.outcome(), ..self }
     }
 
-    /// What only this event has to say.
+    /// Sets facts that only this kind of event has.
     #[must_use]
-    pub fn detail(self, detail: Detail) -> Self {
+    pub fn with_detail(self, detail: Detail) -> Self {
         Self { detail: Some(detail), ..self }
     }
 
-    /// The JSON object of the [schema](super#schema), in one line.
+    /// The record as a JSON object in one line, without a newline. See the [schema](super#schema).
     pub fn to_json(&self) -> String {
         let mut bytes = Vec::new();
         self.write_json(&mut bytes);
@@ -327,7 +283,7 @@ impl Detail {
                 }
                 object.end();
             }
-            Self::PasswordChange => line.yes("password_change"),
+            Self::PasswordChange => line.set_true("password_change"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What ties together what is written about one request.
+//! The id that connects log lines, audit records and the response of one request.
 
 use std::{
     fmt,
@@ -12,14 +12,16 @@ use http::{Extensions, HeaderName};
 use tracing::{Value, field::display};
 use uuid::Uuid;
 
-/// Tells the client the [`RequestId`], unless the service has its own to tell.
+/// The response header with the [`RequestId`]. A header that the service sets under this name is kept
+/// instead.
 pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Names one request, as its extension: in audit records, in the log, and in the `X-Request-Id` of
-/// the response. What a client sends under that name is for the service; it is not this.
+/// Identifies one request in audit records, in the log and in the response header `X-Request-Id`. It
+/// is an extension of the request. A header `X-Request-Id` that the client sends is forwarded to the
+/// service and has no effect on this id.
 ///
-/// `Display` gives 24 hexadecimal digits. The first twelve are random and the same for all requests
-/// of one run of the process, the others count.
+/// `Display` writes 24 hexadecimal digits. The first twelve are random and the same for all requests
+/// of one process; the others are a counter.
 ///
 /// ```
 /// use tower_passticket::audit::RequestId;
@@ -32,7 +34,7 @@ pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId(u64);
 
-/// 48 bits of the operating system's randomness, as digits.
+/// 48 random bits of the operating system, as digits.
 static RUN: LazyLock<[u8; 12]> = LazyLock::new(|| {
     let [a, b, c, d, e, f, ..] = Uuid::new_v4().into_bytes();
     hexadecimal(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
@@ -41,17 +43,17 @@ static RUN: LazyLock<[u8; 12]> = LazyLock::new(|| {
 static REQUESTS: AtomicU64 = AtomicU64::new(0);
 
 impl RequestId {
-    /// The id of a request that has none yet.
+    /// Makes the id of the next request.
     pub fn next() -> Self {
         Self(REQUESTS.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The one of a request, as a field of a log line.
+    /// The id of a request as the value of a log field.
     pub(crate) fn logged(extensions: &Extensions) -> Option<impl Value + use<>> {
         extensions.get::<Self>().copied().map(display)
     }
 
-    /// As a header says it.
+    /// The id as a header value.
     #[cfg(feature = "proxy")]
     pub(crate) fn header_value(self) -> Option<http::HeaderValue> {
         http::HeaderValue::from_bytes(&self.digits()).ok()

@@ -1,65 +1,47 @@
-//! Times as text.
+//! Times as RFC 3339 text.
+
+use std::time::Duration;
+
+use x509_cert::der::DateTime;
 
 use crate::clock::Timestamp;
 
-const DAY_MS: u64 = 86_400_000;
-
-/// The last millisecond that has four digits for its year.
+/// The last millisecond of the year 9999. RFC 3339 has four digits for the year.
 const LAST: u64 = 253_402_300_799_999;
 
-/// RFC 3339 §5.6, in UTC, to the millisecond: `2027-01-15T08:00:00.000Z`. What is later than the
-/// year 9999, which the format has no room for, is its end.
+/// Writes a time as RFC 3339 §5.6 says, in UTC, with milliseconds: `2027-01-15T08:00:00.000Z`.
+///
+/// A time after the year 9999 is written as the last millisecond of that year.
 pub(super) fn rfc3339(time: Timestamp) -> [u8; 24] {
     let millis = time.as_millis().min(LAST);
-    let (year, month, day) = date(millis / DAY_MS);
-    let of_day = millis % DAY_MS;
-    let (hour, minute) = (of_day / 3_600_000, of_day / 60_000 % 60);
-    let (second, millis) = (of_day / 1000 % 60, of_day % 1000);
+    // It fails only after LAST.
+    let date = DateTime::from_unix_duration(Duration::from_secs(millis / 1000))
+        .unwrap_or(DateTime::INFINITY);
     let mut text = *b"0000-00-00T00:00:00.000Z";
     for (at, number) in [
-        (0..4, year),
-        (5..7, month),
-        (8..10, day),
-        (11..13, hour),
-        (14..16, minute),
-        (17..19, second),
-        (20..23, millis),
+        (0..4, date.year()),
+        (5..7, date.month().into()),
+        (8..10, date.day().into()),
+        (11..13, date.hour().into()),
+        (14..16, date.minutes().into()),
+        (17..19, date.seconds().into()),
+        (20..23, (millis % 1000) as u16),
     ] {
         write_digits(&mut text[at], number);
     }
     text
 }
 
-fn write_digits(text: &mut [u8], mut number: u64) {
+fn write_digits(text: &mut [u8], mut number: u16) {
     for digit in text.iter_mut().rev() {
-        *digit = b"0123456789"[(number % 10) as usize];
+        *digit = b"0123456789"[usize::from(number % 10)];
         number /= 10;
     }
 }
 
-/// Year, month and day of a day since 1970-01-01 in the Gregorian calendar. The year is taken to
-/// begin in March, so that the day that is not always there is its last.
-fn date(days: u64) -> (u64, u64, u64) {
-    const FOUR_CENTURIES: u64 = 146_097;
-    const FROM_MARCH_OF_0000: u64 = 719_468;
-    let day = days + FROM_MARCH_OF_0000;
-    let (era, day) = (day / FOUR_CENTURIES, day % FOUR_CENTURIES);
-    // Every 4 years have a day more, every 100 do not, every 400 do.
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    // From March on, five months have 153 days.
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (era * 400 + year + carry, month, day)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
-    use x509_cert::der::DateTime;
 
     use super::*;
 
@@ -89,10 +71,12 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn any_time_is_the_one_that_another_calendar_says(secs in 0..=LAST / 1000) {
-            let other = DateTime::from_unix_duration(Duration::from_secs(secs)).unwrap();
-            let ours = written(Timestamp::from_secs(secs));
-            prop_assert_eq!(ours.replace(".000Z", "Z"), other.to_string());
+        fn a_written_time_reads_back_as_the_same_time(millis in 0..=LAST) {
+            let text = written(Timestamp::from_millis(millis));
+            let (seconds, fraction) = text.split_at(19);
+            let date: DateTime = format!("{seconds}Z").parse().unwrap();
+            prop_assert_eq!(date.unix_duration(), Duration::from_secs(millis / 1000));
+            prop_assert_eq!(fraction, format!(".{:03}Z", millis % 1000));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Full files make room: `audit.jsonl` becomes `audit.jsonl.1`, what was `.1` becomes `.2`, and so on.
+//! Rotates full files: `audit.jsonl` becomes `audit.jsonl.1`, which becomes `audit.jsonl.2`, and so on.
 
 use std::{
     fs, io,
@@ -6,15 +6,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Renames `path` to the first of the numbered ones, after the others have moved up; the one that
-/// finds no number below `keep` free is replaced, and so gone.
+/// Renames `path` to number 1, after each numbered file in its way was renamed to the next number. The
+/// file with number `keep` is replaced, and so deleted.
 ///
-/// Only what is in the way moves: after a crash between two renames the number that it left free is
-/// used, and no file is given up that need not be. Nothing is done when there is no file at `path`,
-/// which is what another such crash leaves.
+/// Files behind a free number are not renamed. So after a crash between two renames the free number is
+/// used, and no file is lost without need. If there is no file at `path`, which is another state that a
+/// crash leaves, nothing is done.
 ///
 /// # Errors
-/// What the system says to the first rename that it does not do. Calling it anew goes on.
+/// The error of the first rename that fails. A second call continues with that rename.
 pub(super) fn make_room(path: &Path, keep: NonZeroU32) -> io::Result<()> {
     if !fs::exists(path)? {
         return Ok(());
@@ -42,18 +42,18 @@ mod tests {
 
     /// Files by name, each with its content, before and after.
     #[test]
-    fn only_what_is_in_the_way_moves() {
+    fn files_behind_a_free_number_are_not_renamed() {
         type Files<'a> = &'a [(&'a str, &'a str)];
         let cases: &[(Files<'_>, Files<'_>)] = &[
             (&[], &[]),
             (&[("a", "1")], &[("a.1", "1")]),
             (&[("a", "2"), ("a.1", "1")], &[("a.1", "2"), ("a.2", "1")]),
-            // Full: the oldest goes.
+            // All numbers are used: the oldest file is deleted.
             (
                 &[("a", "4"), ("a.1", "3"), ("a.2", "2"), ("a.3", "1")],
                 &[("a.1", "4"), ("a.2", "3"), ("a.3", "2")],
             ),
-            // What crashes between renames leave.
+            // The states that a crash between two renames leaves.
             (
                 &[("a", "4"), ("a.2", "3"), ("a.3", "2")],
                 &[("a.1", "4"), ("a.2", "3"), ("a.3", "2")],

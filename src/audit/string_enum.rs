@@ -1,7 +1,7 @@
-//! Closed sets of words.
+//! Enums that are written as strings.
 
-/// An enum whose variants are written as one word each, in the order of the list. The list cannot
-/// lack one.
+/// Declares an enum whose variants have one string each, with `ALL`, `as_str` and `Display`. `ALL`
+/// has every variant, in the order of the declaration, because both come from one list.
 macro_rules! string_enum {
     (
         $(#[$doc:meta])*
@@ -13,10 +13,10 @@ macro_rules! string_enum {
         pub enum $type { $($(#[$word_doc])* $variant,)+ }
 
         impl $type {
-            /// All there are.
+            /// All variants, in the order of their declaration.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// As records write it.
+            /// The string that records have for this variant.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $word,)+

@@ -1,4 +1,4 @@
-//! Records against the schema, and the file under whatever happens to files.
+//! Checks records against the schema, and the file under errors and load.
 
 use std::{
     fs,
@@ -17,12 +17,12 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use super::{
-    file::{Put, Queue},
+    queue::{Put, Queue},
     writer::Writer,
     *,
 };
 use crate::{
-    clock::ManualClock,
+    clock::{ManualClock, Timestamp},
     connection::{ConnectionInfo, Protocol},
     identity::{Fingerprint, PeerCertificate},
     passticket::{Applid, SafReturnCodes, UserId},
@@ -30,16 +30,16 @@ use crate::{
     token::{Scopes, ServiceId, TokenFingerprint},
 };
 
-/// Keeps records, for the tests of whoever makes them; each one must be as the schema says. It can
-/// be told to say that it is not able to.
+/// A sink for tests of other modules. It keeps records and checks each one against the schema. A test
+/// can make it unavailable.
 #[derive(Debug, Default)]
 pub(crate) struct Collected {
     records: Mutex<Vec<AuditRecord>>,
-    pub(crate) is_unable: AtomicBool,
+    pub(crate) is_unavailable: AtomicBool,
 }
 
 impl Collected {
-    /// What has come since it was asked last.
+    /// Removes and returns the records so far.
     pub(crate) fn take(&self) -> Vec<AuditRecord> {
         std::mem::take(&mut self.records.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -51,8 +51,8 @@ impl AuditSink for Collected {
         self.records.lock().unwrap_or_else(PoisonError::into_inner).push(record);
     }
 
-    fn is_able(&self) -> bool {
-        !self.is_unable.load(SeqCst)
+    fn is_available(&self) -> bool {
+        !self.is_unavailable.load(SeqCst)
     }
 }
 
@@ -66,7 +66,7 @@ fn assert_described(line: &str) {
     }
 }
 
-/// Whether a value is as a schema says, by the keywords that ours uses. Another keyword is an error.
+/// Checks a value against a schema. It knows the keywords that our schema uses; any other is an error.
 fn check(value: &Value, schema: &Value) -> Result<(), String> {
     for (keyword, want) in schema.as_object().unwrap() {
         let holds = match keyword.as_str() {
@@ -119,7 +119,7 @@ fn check(value: &Value, schema: &Value) -> Result<(), String> {
                     .try_for_each(|(value, schema)| check(value, schema))?;
                 true
             }
-            other => return Err(format!("nobody checks the keyword {other}")),
+            other => return Err(format!("the keyword {other} is not implemented")),
         };
         if !holds {
             return Err(format!("{value} is not {keyword} {want}"));
@@ -134,7 +134,7 @@ fn user(name: &str) -> UserId {
 
 const TIME: Timestamp = Timestamp::from_millis(1_800_000_000_001);
 
-/// With everything in it that there is.
+/// A record with all fields.
 fn whole(detail: Detail) -> AuditRecord {
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
@@ -147,21 +147,21 @@ fn whole(detail: Detail) -> AuditRecord {
         protocol: Protocol::Https,
     });
     AuditRecord::failed(Event::RuleMade, ReasonCode::TicketFailed, TIME)
-        .request(&extensions)
-        .credential(CredentialKind::Certificate)
-        .certificate(&certificate)
-        .token_id(TokenFingerprint::of("a"))
-        .issued_token_id(TokenFingerprint::of("b"))
-        .user(user("USER"))
-        .target(user("OTHER"))
-        .service(&ServiceId::new("files").unwrap())
-        .applid(Applid::new("ZOWEAPPL").unwrap())
-        .codes(SafReturnCodes { saf: 8, racf: 16, reason: 32 })
-        .detail(detail)
+        .with_request(&extensions)
+        .with_credential(CredentialKind::Certificate)
+        .with_certificate(&certificate)
+        .with_token_id(TokenFingerprint::of("a"))
+        .with_issued_token_id(TokenFingerprint::of("b"))
+        .with_user(user("USER"))
+        .with_target(user("OTHER"))
+        .with_service(&ServiceId::new("files").unwrap())
+        .with_applid(Applid::new("ZOWEAPPL").unwrap())
+        .with_codes(SafReturnCodes { saf: 8, racf: 16, reason: 32 })
+        .with_detail(detail)
 }
 
 #[test]
-fn a_line_says_what_the_record_says() {
+fn a_line_has_all_fields_of_the_record() {
     let record = whole(Detail::Rule { kind: RuleKind::Service, up_to: Timestamp::from_secs(1) });
     let value: Value = serde_json::from_str(&record.to_json()).unwrap();
     let want = json!({
@@ -172,7 +172,7 @@ fn a_line_says_what_the_record_says() {
         "request_id": record.request_id.unwrap().to_string(),
         "peer": "192.0.2.7:555",
         "credential": "certificate",
-        // What `printf a | sha256sum` says.
+        // `printf a | sha256sum`
         "token_id": "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb",
         "issued_token_id": "3e23e8160039594a33894f6564e1b1348bbd7a0088d42c4acb73eeaed59c009d",
         "certificate": {
@@ -196,7 +196,7 @@ fn a_line_says_what_the_record_says() {
 }
 
 #[test]
-fn the_schema_describes_every_record_and_no_other_words() {
+fn the_schema_has_exactly_the_strings_of_the_enums() {
     let scopes = Scopes::parse(["a", "b"]).unwrap();
     let mut evicted = Evicted::default();
     (evicted.tokens, evicted.users, evicted.services) = (1, 2, 3);
@@ -223,7 +223,7 @@ fn the_schema_describes_every_record_and_no_other_words() {
     assert_eq!(properties["credential"]["enum"], words(CredentialKind::ALL));
     assert_eq!(properties["rule"]["properties"]["kind"]["enum"], words(RuleKind::ALL));
 
-    // The check can fail.
+    // The check itself can fail.
     for wrong in [
         json!({}),
         json!({"time": "2027", "event": "login", "outcome": "success"}),
@@ -235,7 +235,7 @@ fn the_schema_describes_every_record_and_no_other_words() {
     }
 }
 
-/// A queue has room for thousands from the start on, and each one is copied into it.
+/// The queue allocates thousands of records in advance, and each record is copied into it.
 #[test]
 fn a_record_is_small() {
     let size = size_of::<AuditRecord>();
@@ -243,20 +243,19 @@ fn a_record_is_small() {
 }
 
 #[test]
-fn nothing_is_made_for_nobody() {
+fn no_record_is_made_without_a_sink() {
     Audit::none().record(|| unreachable!("there is no sink"));
     assert!(!Audit::default().is_on());
-    assert!(Audit::none().is_able());
+    assert!(Audit::none().is_available());
 }
 
-/// An `Arc` is asked for what is in it.
 #[test]
-fn an_audit_is_as_able_as_its_sink() {
+fn the_handle_is_available_if_its_sink_is() {
     let sink = Arc::new(Collected::default());
     let audit = Audit::to(sink.clone());
-    assert!(audit.is_able());
-    sink.is_unable.store(true, SeqCst);
-    assert!(!audit.is_able());
+    assert!(audit.is_available());
+    sink.is_unavailable.store(true, SeqCst);
+    assert!(!audit.is_available());
 }
 
 #[test]
@@ -266,11 +265,11 @@ fn the_default_keeps_20_files() {
 }
 
 fn record(name: &str) -> AuditRecord {
-    AuditRecord::succeeded(Event::Login, TIME).user(user(name))
+    AuditRecord::succeeded(Event::Login, TIME).with_user(user(name))
 }
 
-/// Users and gaps in the order of the lines, all of which must be as the schema says.
-fn said(path: &Path) -> Vec<String> {
+/// Users and gaps in the order of the lines. Each line must match the schema.
+fn logged(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap();
     assert!(text.is_empty() || text.ends_with('\n'));
     text.lines()
@@ -286,7 +285,7 @@ fn said(path: &Path) -> Vec<String> {
 }
 
 fn options() -> AuditFileOptions {
-    AuditFileOptions::default().fsync(Fsync::Never)
+    AuditFileOptions::default().with_fsync(Fsync::Never)
 }
 
 fn place() -> (TempDir, PathBuf) {
@@ -296,28 +295,28 @@ fn place() -> (TempDir, PathBuf) {
 }
 
 #[test]
-fn what_is_taken_is_written_when_the_sink_is_closed_or_dropped() {
+fn closing_or_dropping_the_sink_writes_waiting_records() {
     let (_directory, path) = place();
     for fsync in [Fsync::Never, Fsync::EverySeconds(NonZeroU32::MIN), Fsync::EveryBatch] {
-        let file = AuditFile::open(&path, options().fsync(fsync)).unwrap();
+        let file = AuditFile::open(&path, options().with_fsync(fsync)).unwrap();
         let audit = Audit::to(Arc::new(file));
         audit.record(|| record("A"));
         drop(audit);
     }
     let file = AuditFile::open(&path, options()).unwrap();
     file.record(record("B"));
-    assert!(file.is_able());
+    assert!(file.is_available());
     file.close();
     file.close();
-    assert!(!file.is_able());
+    assert!(!file.is_available());
     file.record(record("LATE"));
     assert_eq!((file.written(), file.dropped(), file.write_errors()), (1, 1, 0));
-    assert_eq!(said(&path), ["A", "A", "A", "B"]);
+    assert_eq!(logged(&path), ["A", "A", "A", "B"]);
 }
 
 #[cfg(unix)]
 #[test]
-fn the_file_is_for_its_owner_alone() {
+fn the_file_has_mode_0600() {
     use std::os::unix::fs::PermissionsExt;
 
     let (_directory, path) = place();
@@ -326,7 +325,7 @@ fn the_file_is_for_its_owner_alone() {
 }
 
 #[test]
-fn what_cannot_be_written_to_is_not_opened() {
+fn a_file_that_cannot_be_written_is_an_error_at_open() {
     let (directory, path) = place();
     let error = AuditFile::open(directory.path().join("no/such/folder"), options()).unwrap_err();
     assert!(error.to_string().contains("no/such/folder"), "{error}");
@@ -336,13 +335,13 @@ fn what_cannot_be_written_to_is_not_opened() {
 
     let first = AuditFile::open(&path, options()).unwrap();
     let error = AuditFile::open(&path, options()).unwrap_err();
-    assert!(error.to_string().contains("another process writes to it"), "{error}");
+    assert!(error.to_string().contains("another process writes to the file"), "{error}");
     drop(first);
     AuditFile::open(&path, options()).unwrap();
 }
 
 #[test]
-fn a_torn_line_is_ended_and_a_whole_one_left_alone() {
+fn an_incomplete_last_line_is_ended() {
     let (_directory, path) = place();
     for (before, after) in [("", ""), ("{}\n", "{}\n"), ("{}\n{\"ti", "{}\n{\"ti\n")] {
         fs::write(&path, before).unwrap();
@@ -355,7 +354,7 @@ fn a_torn_line_is_ended_and_a_whole_one_left_alone() {
     }
 }
 
-/// A queue and its writer, before it has a thread.
+/// A queue and its writer, which has no thread yet.
 fn idle(path: &Path, options: AuditFileOptions) -> (Queue, Writer) {
     let (queue, records) = Queue::new(options.queue);
     let shared = queue.shared.clone();
@@ -369,26 +368,27 @@ fn run(queue: &Queue, writer: Writer) {
 }
 
 #[test]
-fn what_finds_no_room_is_dropped_and_the_gap_is_told() {
+fn records_beyond_the_queue_are_dropped_and_reported() {
     let (_directory, path) = place();
     let clock = Arc::new(ManualClock::new(TIME));
-    let options = options().queue(NonZeroUsize::new(4).unwrap()).with_clock(clock);
+    let options = options().with_queue_capacity(NonZeroUsize::new(4).unwrap()).with_clock(clock);
     let (queue, writer) = idle(&path, options);
     let put: Vec<_> = ["A", "B", "C", "D", "E", "F"].map(|name| queue.put(record(name))).into();
     let taken = Put::Taken;
     assert_eq!(put, [taken, Put::HalfFull, taken, taken, Put::Dropped, Put::Dropped]);
     run(&queue, writer);
-    assert_eq!(said(&path), ["A", "B", "C", "D", "2 dropped"]);
+    assert_eq!(logged(&path), ["A", "B", "C", "D", "2 dropped"]);
     assert_eq!(queue.shared.written.load(SeqCst), 4);
     assert_eq!(queue.shared.dropped.load(SeqCst), 2);
 }
 
 #[test]
-fn full_files_are_rotated_and_the_oldest_go() {
+fn full_files_are_rotated_and_the_oldest_deleted() {
     let (directory, path) = place();
     let line = record("A").to_json().len() as u64 + 1;
     // Two lines fit.
-    let options = options().rotate_at(2 * line + 1).keep(NonZeroU32::new(2).unwrap());
+    let options =
+        options().with_rotate_at(2 * line + 1).with_kept_files(NonZeroU32::new(2).unwrap());
     for names in [["A", "B"], ["C", "D"], ["E", "F"], ["G", "H"]] {
         let (queue, writer) = idle(&path, options.clone());
         for name in names {
@@ -397,19 +397,19 @@ fn full_files_are_rotated_and_the_oldest_go() {
         run(&queue, writer);
     }
     let numbered = |number| directory.path().join(format!("audit.jsonl.{number}"));
-    assert_eq!(said(&path), ["G", "H"]);
-    assert_eq!(said(&numbered(1)), ["E", "F"]);
-    assert_eq!(said(&numbered(2)), ["C", "D"]);
+    assert_eq!(logged(&path), ["G", "H"]);
+    assert_eq!(logged(&numbered(1)), ["E", "F"]);
+    assert_eq!(logged(&numbered(2)), ["C", "D"]);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3);
 }
 
-/// Nothing can be renamed to what is a directory with something in it.
+/// The rotation fails because a directory that is not empty has the name.
 #[test]
-fn a_rotation_that_fails_loses_nothing() {
+fn a_failed_rotation_loses_no_record() {
     let (directory, path) = place();
     fs::create_dir_all(directory.path().join("audit.jsonl.1/x")).unwrap();
     fs::write(&path, "{}\n").unwrap();
-    let (queue, writer) = idle(&path, options().rotate_at(1).keep(NonZeroU32::MIN));
+    let (queue, writer) = idle(&path, options().with_rotate_at(1).with_kept_files(NonZeroU32::MIN));
     queue.put(record("A"));
     queue.put(record("B"));
     run(&queue, writer);
@@ -419,11 +419,11 @@ fn a_rotation_that_fails_loses_nothing() {
 }
 
 #[test]
-fn whatever_many_threads_say_is_there_or_counted() {
+fn each_record_of_many_threads_is_written_or_counted() {
     const THREADS: u64 = 8;
     const EACH: u64 = 10_000;
     let (directory, path) = place();
-    let options = options().rotate_at(1 << 20).keep(NonZeroU32::new(1000).unwrap());
+    let options = options().with_rotate_at(1 << 20).with_kept_files(NonZeroU32::new(1000).unwrap());
     let file = AuditFile::open(&path, options).unwrap();
     thread::scope(|scope| {
         for _ in 0..THREADS {
@@ -431,21 +431,21 @@ fn whatever_many_threads_say_is_there_or_counted() {
         }
     });
     file.close();
-    let said: Vec<_> = fs::read_dir(directory.path())
+    let lines: Vec<_> = fs::read_dir(directory.path())
         .unwrap()
         .flat_map(|entry| {
             let path = entry.unwrap().path();
             assert!(fs::metadata(&path).unwrap().len() <= 1 << 20);
-            // To look at each with the schema takes too long here.
+            // Checking each line against the schema would take too long here.
             let text = fs::read_to_string(path).unwrap();
             text.lines().map(|l| serde_json::from_str(l).unwrap()).collect::<Vec<Value>>()
         })
         .collect();
-    let gaps = said.iter().filter(|line| line["event"] == "dropped");
+    let gaps = lines.iter().filter(|line| line["event"] == "dropped");
     let (gap_lines, dropped) = gaps.fold((0, 0), |(lines, dropped), gap| {
         (lines + 1, dropped + gap["count"].as_u64().unwrap())
     });
-    assert_eq!(said.len() as u64 - gap_lines, file.written());
+    assert_eq!(lines.len() as u64 - gap_lines, file.written());
     assert_eq!(dropped, file.dropped());
     assert_eq!(file.written() + file.dropped(), THREADS * EACH);
     assert_eq!(file.write_errors(), 0);
@@ -454,7 +454,7 @@ fn whatever_many_threads_say_is_there_or_counted() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
 
-    /// Whatever stands in the subject of a certificate, a record is one line.
+    /// A record is one line, whatever the subject of the certificate contains.
     #[test]
     fn no_subject_breaks_a_line(subject in "\\PC{0,40}|[\\x00-\\x20\"\\\\]{0,40}") {
         let mut params = rcgen::CertificateParams::default();
@@ -462,7 +462,7 @@ proptest! {
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
         let certificate = PeerCertificate::from_der(certificate.der().to_vec()).unwrap();
-        let record = record("A").certificate(&certificate);
+        let record = record("A").with_certificate(&certificate);
         let line = record.to_json();
         prop_assert!(!line.contains(['\n', '\r']));
         assert_described(&line);

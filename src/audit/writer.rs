@@ -11,24 +11,25 @@ use std::{
 };
 
 use super::{
-    AuditRecord,
-    file::{AuditFileOptions, Fsync, Shared},
     line::Object,
+    options::{AuditFileOptions, Fsync},
+    queue::Shared,
+    record::AuditRecord,
     rotation,
 };
 use crate::clock::Timestamp;
 
-/// How long it sleeps when nothing wakes it.
+/// How long the writer sleeps unless it is woken.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// So much is written at a time.
+/// The most bytes in one write, except for the last line.
 const BATCH: usize = 64 * 1024;
 
-/// Until the disk is tried again.
+/// The time before a failed write is repeated.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Between two complaints.
-const COMPLAIN: Duration = Duration::from_secs(60);
+/// The least time between two log messages about errors.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 pub(super) struct Writer {
     path: PathBuf,
@@ -38,12 +39,12 @@ pub(super) struct Writer {
     file: File,
     len: u64,
     batch: Batch,
-    /// So many of the dropped ones have had their line.
-    told: u64,
+    /// How many dropped records have been reported by a line in the file.
+    reported: u64,
     synced: Instant,
     is_dirty: bool,
     retry_at: Option<Instant>,
-    complained: Option<Instant>,
+    logged: Option<Instant>,
 }
 
 impl Writer {
@@ -62,11 +63,11 @@ impl Writer {
             file,
             len,
             batch: Batch::default(),
-            told: 0,
+            reported: 0,
             synced: Instant::now(),
             is_dirty: false,
             retry_at: None,
-            complained: None,
+            logged: None,
         })
     }
 
@@ -81,7 +82,7 @@ impl Writer {
                 if self.retry_at.is_some() {
                     self.give_up();
                 }
-                // Otherwise somebody is just about to put a record in.
+                // Otherwise a request is putting a record into the queue at this moment.
                 if self.shared.waiting.load(SeqCst) == 0 {
                     break;
                 }
@@ -96,11 +97,11 @@ impl Writer {
         }
     }
 
-    /// Writes what waits, and where the gaps are, unless the disk does not let it.
+    /// Writes the waiting records and the lines that report dropped ones, unless a write fails.
     fn write_all(&mut self) {
         let full = BATCH.min(usize::try_from(self.options.rotate_at).unwrap_or(BATCH)).max(1);
-        // What the disk did not take last time goes first. When less than a batch was there, the
-        // next one can wait until it is worth a write.
+        // A batch that failed last time is written first. After a batch that was not full, the next
+        // records wait until a write is worth its cost.
         let mut is_more = true;
         while self.write_batch() && is_more {
             let dropped = self.shared.dropped.load(SeqCst);
@@ -113,15 +114,15 @@ impl Writer {
             }
             self.shared.waiting.fetch_sub(taken, SeqCst);
             is_more = self.batch.bytes.len() >= full;
-            // What was dropped came after what was in the queue then.
-            if !is_more && dropped > self.told {
-                self.batch.gap(self.options.clock.now(), dropped - self.told);
-                self.told = dropped;
+            // The dropped records came after those that were in the queue.
+            if !is_more && dropped > self.reported {
+                self.batch.gap(self.options.clock.now(), dropped - self.reported);
+                self.reported = dropped;
             }
         }
     }
 
-    /// Whether nothing of the batch is left to write.
+    /// Writes the batch. Returns whether all of it is written.
     fn write_batch(&mut self) -> bool {
         if self.batch.bytes.is_empty() {
             return true;
@@ -131,9 +132,9 @@ impl Writer {
         }
         let after = self.len.saturating_add(self.batch.bytes.len() as u64);
         if self.batch.at == 0 && self.len > 0 && after > self.options.rotate_at {
-            // A file that is too long is better than a record that is lost.
+            // If rotation fails, a file that is too long is better than a lost record.
             if let Err(error) = self.rotate() {
-                self.complain("rotate", &error);
+                self.report_error("rotate", &error);
             }
         }
         let before = self.batch.at;
@@ -149,7 +150,7 @@ impl Writer {
                 true
             }
             Err(error) => {
-                self.complain("write", &error);
+                self.report_error("write", &error);
                 self.retry_at = Some(Instant::now() + RETRY);
                 self.shared.is_stuck.store(true, SeqCst);
                 false
@@ -182,15 +183,16 @@ impl Writer {
         }
     }
 
-    /// What does not get to the disk stays to be synced the next time.
+    /// If it fails, `is_dirty` stays set and the next sync tries again.
     fn sync(&mut self) {
         self.synced = Instant::now();
         match self.file.sync_data() {
             Ok(()) => self.is_dirty = false,
-            Err(error) => self.complain("sync", &error),
+            Err(error) => self.report_error("sync", &error),
         }
     }
 
+    /// Drops and counts the records that a closing writer cannot write.
     fn give_up(&mut self) {
         let mut lost = self.batch.records;
         self.batch = Batch::default();
@@ -199,25 +201,25 @@ impl Writer {
             lost += 1;
         }
         self.shared.dropped.fetch_add(lost, SeqCst);
-        self.told += lost;
-        tracing::error!(path = %self.path.display(), lost, "audit records could not be written");
+        self.reported += lost;
+        tracing::error!(path = %self.path.display(), lost, "audit records lost: the file could not be written before shutdown");
     }
 
-    fn complain(&mut self, to: &'static str, error: &io::Error) {
+    fn report_error(&mut self, operation: &'static str, error: &io::Error) {
         let errors = self.shared.write_errors.fetch_add(1, SeqCst) + 1;
-        if self.complained.is_none_or(|last| last.elapsed() >= COMPLAIN) {
-            self.complained = Some(Instant::now());
+        if self.logged.is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
+            self.logged = Some(Instant::now());
             let (path, dropped) = (self.path.display(), self.shared.dropped.load(SeqCst));
-            tracing::error!(%path, to, %error, errors, dropped, "trouble with the audit log");
+            tracing::error!(%path, operation, %error, errors, dropped, "the audit log cannot be written; check the disk and the permissions of the file");
         }
     }
 }
 
-/// Lines on their way to the disk.
+/// Lines that are to be written.
 #[derive(Debug, Default)]
 struct Batch {
     bytes: Vec<u8>,
-    /// So much of them is written.
+    /// How many of the bytes are written.
     at: usize,
     records: u64,
 }
@@ -238,7 +240,7 @@ impl Batch {
         self.bytes.push(b'\n');
     }
 
-    /// Goes on where it stopped when there was an error.
+    /// Writes the bytes. After an error, a second call continues where the first one stopped.
     fn write_to(&mut self, to: &mut impl Write) -> io::Result<()> {
         while self.at < self.bytes.len() {
             match to.write(&self.bytes[self.at..]) {
@@ -251,7 +253,7 @@ impl Batch {
         Ok(())
     }
 
-    /// How many records it had.
+    /// Empties the batch. Returns how many records it had.
     fn clear(&mut self) -> u64 {
         self.bytes.clear();
         self.at = 0;
@@ -259,8 +261,8 @@ impl Batch {
     }
 }
 
-/// Opens the file for adding to it, locks it, and ends the line that a crash has torn. Gives its
-/// length, too.
+/// Opens and locks the file for appending, and ends an incomplete last line. Returns the file and its
+/// length.
 fn open(path: &Path) -> io::Result<(File, u64)> {
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true);
@@ -269,14 +271,17 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
     let mut file = options.open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
-        return Err(io::Error::new(ErrorKind::InvalidInput, "is not a regular file"));
+        return Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
     }
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            return Err(io::Error::new(ErrorKind::ResourceBusy, "another process writes to it"));
+            return Err(io::Error::new(
+                ErrorKind::ResourceBusy,
+                "another process writes to the file",
+            ));
         }
-        // Not every file system has locks.
+        // Some file systems have no locks.
         Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
         Err(TryLockError::Error(error)) => return Err(error),
     }
@@ -293,7 +298,7 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
     Ok((file, len))
 }
 
-/// New names survive the machine with this.
+/// Makes a new file name survive a crash of the machine.
 #[cfg(unix)]
 fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -310,9 +315,9 @@ mod tests {
     use std::num::NonZeroUsize;
 
     use super::*;
-    use crate::audit::{Event, file::Queue};
+    use crate::audit::{Event, queue::Queue};
 
-    /// Takes so many bytes, then is full until somebody makes room.
+    /// Accepts `room` bytes, then is full until the test makes room.
     struct Disk {
         bytes: Vec<u8>,
         room: usize,
@@ -334,7 +339,7 @@ mod tests {
         }
     }
 
-    /// A writer in a directory of its own, with the queue before it.
+    /// A writer for a file in `directory`, and its queue.
     fn writer(directory: &Path, options: AuditFileOptions) -> (Queue, Writer) {
         let (queue, records) = Queue::new(NonZeroUsize::new(2).unwrap());
         let shared = queue.shared.clone();
@@ -348,11 +353,11 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_sync_that_fails_is_still_to_be_done() {
+    fn a_failed_sync_is_repeated() {
         let directory = tempfile::tempdir().unwrap();
-        let options = AuditFileOptions::default().fsync(Fsync::EveryBatch);
+        let options = AuditFileOptions::default().with_fsync(Fsync::EveryBatch);
         let (queue, mut writer) = writer(directory.path(), options);
-        // It takes everything and cannot be synced.
+        // /dev/null accepts writes but no sync.
         let file = mem::replace(&mut writer.file, device("/dev/null"));
         queue.put(AuditRecord::succeeded(Event::Login, Timestamp::from_secs(1)));
         writer.write_all();
@@ -366,31 +371,31 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn it_is_not_able_while_the_disk_or_the_queue_is_full() {
+    fn a_full_disk_or_queue_makes_the_sink_unavailable() {
         let directory = tempfile::tempdir().unwrap();
-        let options = AuditFileOptions::default().fsync(Fsync::Never);
+        let options = AuditFileOptions::default().with_fsync(Fsync::Never);
         let (queue, mut writer) = writer(directory.path(), options);
         let record = || AuditRecord::succeeded(Event::Login, Timestamp::from_secs(1));
         let file = mem::replace(&mut writer.file, device("/dev/full"));
-        assert!(queue.is_able());
+        assert!(queue.is_available());
         queue.put(record());
         writer.write_all();
-        assert!(!queue.is_able(), "the disk is full");
+        assert!(!queue.is_available(), "the disk is full");
         writer.file = file;
         writer.retry_at = None;
         writer.write_all();
-        assert!(queue.is_able());
+        assert!(queue.is_available());
 
         queue.put(record());
-        assert!(queue.is_able());
+        assert!(queue.is_available());
         queue.put(record());
-        assert!(!queue.is_able(), "the queue is full");
+        assert!(!queue.is_available(), "the queue is full");
         writer.write_all();
-        assert!(queue.is_able());
+        assert!(queue.is_available());
     }
 
     #[test]
-    fn a_batch_goes_on_where_the_disk_was_full() {
+    fn a_batch_continues_where_the_disk_was_full() {
         let time = Timestamp::from_secs(1);
         let mut batch = Batch::default();
         batch.record(&AuditRecord::succeeded(Event::Login, time));

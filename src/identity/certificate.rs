@@ -1,4 +1,4 @@
-//! The certificate that the peer of a TLS connection has shown.
+//! The client certificate of a TLS connection.
 
 use std::{fmt, sync::Arc};
 
@@ -9,13 +9,14 @@ use x509_cert::{
     der::{Decode, asn1::Any},
 };
 
-use super::DistinguishedName;
+use super::distinguished_name::DistinguishedName;
 use crate::clock::Timestamp;
 
 /// The verified leaf certificate of the peer, as a request extension.
 ///
-/// Whoever puts it there vouches that the peer holds its key: the TLS acceptor does, from the
-/// handshake. Parsed once per connection and cheap to clone.
+/// The layers trust this extension: the code that inserts it guarantees that the peer holds the
+/// private key. The TLS acceptor of this crate knows that from the handshake. The certificate is
+/// parsed once per connection and is cheap to clone.
 #[derive(Clone)]
 pub struct PeerCertificate(Arc<Parts>);
 
@@ -31,12 +32,12 @@ struct Parts {
 }
 
 impl PeerCertificate {
-    /// Reads a DER certificate (RFC 5280 §4.1). Verifies nothing.
+    /// Parses a DER certificate (RFC 5280 §4.1). It verifies neither signature nor dates.
     ///
     /// # Errors
-    /// [`CertificateError`] for what is no certificate.
-    pub fn from_der(der: impl Into<Bytes>) -> Result<Self, CertificateError> {
-        let der = der.into();
+    /// [`CertificateError`] if the bytes are no certificate.
+    pub fn from_der(der: impl Into<Vec<u8>>) -> Result<Self, CertificateError> {
+        let der = Bytes::from(der.into());
         let certificate =
             Certificate::from_der(&der).map_err(|e| CertificateError(e.kind().to_string()))?;
         let subject = certificate.tbs_certificate().subject();
@@ -61,44 +62,51 @@ impl PeerCertificate {
     }
 
     /// The certificate in DER.
-    pub fn der(&self) -> &Bytes {
+    pub fn der(&self) -> &[u8] {
         &self.0.der
     }
 
-    /// The SHA-256 fingerprint: over all of the DER, as `openssl x509 -fingerprint -sha256` shows it.
+    /// The certificate in DER, to be sent without a copy.
+    #[cfg(feature = "remote")]
+    pub(super) fn der_bytes(&self) -> &Bytes {
+        &self.0.der
+    }
+
+    /// The SHA-256 hash of the DER, which `openssl x509 -fingerprint -sha256` shows.
     pub fn sha256(&self) -> &[u8; 32] {
         &self.0.sha256
     }
 
-    /// The last second of its validity (RFC 5280 §4.1.2.5). The handshake has compared it, but a
-    /// connection, or one that resumes its session, may outlive the certificate.
+    /// The last second of the validity period (RFC 5280 §4.1.2.5). The handshake checks it, but a
+    /// connection or a resumed TLS session may live longer than the certificate.
     pub fn not_after(&self) -> Timestamp {
         self.0.not_after
     }
 
-    /// The subject as RFC 4514 writes it, properly escaped. For logs: compare
-    /// [`subject_name`](Self::subject_name), read names with [`common_name`](Self::common_name).
+    /// The subject as RFC 4514 text, escaped, for logs. To compare names use
+    /// [`subject_name`](Self::subject_name), to read one use [`common_name`](Self::common_name).
     pub fn subject(&self) -> &str {
         &self.0.subject
     }
 
-    /// Whose certificate it is. May be empty (RFC 5280 §4.1.2.6).
+    /// The subject: the holder of the certificate. It may be empty (RFC 5280 §4.1.2.6).
     pub fn subject_name(&self) -> &DistinguishedName {
         &self.0.subject_name
     }
 
-    /// The issuer as RFC 4514 writes it. For logs: compare [`issuer_name`](Self::issuer_name).
+    /// The issuer as RFC 4514 text, for logs. To compare names use
+    /// [`issuer_name`](Self::issuer_name).
     pub fn issuer(&self) -> &str {
         &self.0.issuer
     }
 
-    /// Who has signed it.
+    /// The issuer: the authority that signed the certificate.
     pub fn issuer_name(&self) -> &DistinguishedName {
         &self.0.issuer_name
     }
 
-    /// The common name of the subject: the first one in the order of the certificate, if there
-    /// are several, as in the reference (zowe-endpoints §5.2).
+    /// The common name of the subject. If there are several, it is the first one in the order of the
+    /// certificate, as in Zowe API ML (docs/reference/identity-and-saf.md#common-name).
     pub fn common_name(&self) -> Option<&str> {
         self.0.common_name.as_deref()
     }
@@ -110,7 +118,7 @@ impl fmt::Debug for PeerCertificate {
     }
 }
 
-/// Bytes that are no certificate.
+/// The bytes are no certificate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an X.509 certificate in DER: {0}")]
 pub struct CertificateError(String);
@@ -118,7 +126,8 @@ pub struct CertificateError(String);
 /// id-at-commonName, RFC 5280 §A.1.
 const COMMON_NAME: &str = "2.5.4.3";
 
-/// The text types of RFC 5280 §4.1.2.4 that hold what a user id can be written in.
+/// The text of a value. A user id has only ASCII letters, so the other string types of
+/// RFC 5280 §4.1.2.4 are not needed.
 fn directory_string(value: &Any) -> Option<String> {
     use x509_cert::der::{Tag, Tagged};
     match value.tag() {

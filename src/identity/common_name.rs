@@ -1,15 +1,18 @@
-//! The user id is the common name.
+//! Maps certificates by their common name.
 
 use std::future::ready;
 
-use super::{IdentityMapper, MapError, MapFuture, PeerCertificate};
+use super::{
+    certificate::PeerCertificate,
+    mapper::{IdentityMapper, MapError, MapFuture},
+};
 use crate::passticket::UserId;
 
-/// Takes the common name of the subject for the user id, as the reference does when no other
-/// mapping is configured: `CN=USER` is `USER`.
+/// Takes the common name of the subject as the user id: `CN=USER` is `USER`. Zowe API ML does so
+/// when no other mapping is configured (docs/reference/identity-and-saf.md#common-name).
 ///
-/// Only as trustworthy as the authorities that the TLS listener accepts: whoever can get a
-/// certificate for a name from one of them is that user.
+/// This mapping is only as trustworthy as the certificate authorities that the TLS listener accepts:
+/// anyone who obtains a certificate with a user's name from one of them is that user.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CommonNameMapper;
 
@@ -48,13 +51,13 @@ mod tests {
     }
 
     #[test]
-    fn the_common_name_is_the_user() {
+    fn the_common_name_is_the_user_id() {
         let printable = DnValue::PrintableString("ibmuser".try_into().unwrap());
         let cases = [
             (vec![(DnType::CommonName, utf8("user"))], Ok("USER")),
             (vec![(DnType::CommonName, printable)], Ok("IBMUSER")),
             (vec![(DnType::OrganizationName, utf8("USER"))], Err(MapError::NoCommonName)),
-            // What reads like a second name in a displayed subject is one attribute.
+            // The text after the comma is not another attribute.
             (
                 vec![
                     (DnType::OrganizationName, utf8("x, CN=ADMIN")),

@@ -1,17 +1,13 @@
-//! Identities that come from elsewhere: a name, and the registry that knows it.
+//! Distributed identities: a name in the registry of another system.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use super::MapFuture;
-
-/// The longest name of an identity in bytes, as RACF and ZSS have it (demand §1.3).
+/// The longest name of an identity in bytes, in RACF and in ZSS
+/// (docs/reference/identity-and-saf.md#zss-limits).
 const MAX_NAME: usize = 246;
 
-/// The longest name of a registry in bytes.
-const MAX_REGISTRY: usize = 255;
-
-/// A name in a registry that is not the mainframe's: an e-mail address, a subject of an identity
-/// provider, a distinguished name. The security product maps it to a user id (`RACMAP`, class
+/// A name in a registry outside z/OS, such as an e-mail address, a subject of an identity provider
+/// or a distinguished name. The security product maps it to a user id (RACF: `RACMAP`, class
 /// `IDIDMAP`).
 ///
 /// ```
@@ -29,8 +25,8 @@ pub struct DistributedIdentity {
 }
 
 impl DistributedIdentity {
-    /// A name of 1 to 246 bytes in a registry whose name has 1 to 255, in UTF-8, without control
-    /// characters and without blanks at either end.
+    /// Makes an identity of a name of 1 to 246 bytes and a registry of 1 to 255 bytes. Both are
+    /// UTF-8 without control characters and without blanks at the ends.
     ///
     /// # Errors
     /// [`IdentityError`] carries the text and the rule that it breaks.
@@ -38,16 +34,17 @@ impl DistributedIdentity {
         Self::in_registry(name, &Registry::new(registry)?)
     }
 
-    /// A name of 1 to 246 bytes in `registry`.
+    /// Makes an identity of a name of 1 to 246 bytes in `registry`.
     ///
     /// # Errors
-    /// [`IdentityError`] when `name` breaks a rule.
+    /// [`IdentityError`] if `name` breaks a rule.
     pub fn in_registry(name: &str, registry: &Registry) -> Result<Self, IdentityError> {
         check(What::Name, name)?;
         Ok(Self { name: name.into(), registry: registry.clone() })
     }
 
-    /// An e-mail address as the name: what it takes to be one is more than a name takes.
+    /// Makes an identity of an e-mail address. It cannot fail: the rules for an address are stricter
+    /// than those for a name.
     pub fn from_email(email: &EmailAddress, registry: &Registry) -> Self {
         Self { name: email.0.clone(), registry: registry.clone() }
     }
@@ -57,7 +54,7 @@ impl DistributedIdentity {
         &self.name
     }
 
-    /// The registry that knows the name.
+    /// The registry that the name belongs to.
     pub fn registry(&self) -> &str {
         self.registry.as_str()
     }
@@ -79,13 +76,16 @@ impl fmt::Debug for DistributedIdentity {
     }
 }
 
-/// The name of a registry that knows names: 1 to 255 bytes in UTF-8, without control characters and
-/// without blanks at either end.
+/// The name of a registry: 1 to 255 bytes of UTF-8 without control characters and without blanks at
+/// the ends.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Registry(Arc<str>);
 
 impl Registry {
-    /// Takes a name to the letter.
+    /// The longest name of a registry in bytes (docs/reference/identity-and-saf.md#zss-limits).
+    pub const MAX_LEN: usize = 255;
+
+    /// Takes a name unchanged.
     ///
     /// # Errors
     /// [`IdentityError`] carries the text and the rule that it breaks.
@@ -113,16 +113,19 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// An e-mail address: something, one `@`, something.
+/// An e-mail address: a local part, one `@`, a domain.
 ///
-/// At most 246 bytes, without blanks and control characters. More is not looked into: whose address
-/// it is, a list or the security product says. A second `@` is refused because others may read
-/// another address in it than we do.
+/// It has at most 246 bytes and no blanks or control characters. Nothing else is checked: the mapping
+/// decides whether the address has a user. A second `@` is refused, because two programs could read
+/// two different addresses in such a text.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EmailAddress(Arc<str>);
 
 impl EmailAddress {
-    /// Takes an address to the letter.
+    /// The longest address in bytes: what fits the name of a distributed identity.
+    pub const MAX_LEN: usize = MAX_NAME;
+
+    /// Takes an address unchanged.
     ///
     /// # Errors
     /// [`IdentityError`] carries the text and the rule that it breaks.
@@ -193,8 +196,9 @@ enum What {
 impl What {
     fn max_len(self) -> usize {
         match self {
-            Self::Name | Self::Email => MAX_NAME,
-            Self::Registry => MAX_REGISTRY,
+            Self::Name => MAX_NAME,
+            Self::Email => EmailAddress::MAX_LEN,
+            Self::Registry => Registry::MAX_LEN,
         }
     }
 }
@@ -209,7 +213,7 @@ impl fmt::Display for What {
     }
 }
 
-/// Why a text is no part of an identity.
+/// A text that cannot be part of an identity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the {what} {text:?} {rule}; write 1 to {} bytes, {}", what.max_len(), expected(*what))]
 pub struct IdentityError {
@@ -236,88 +240,31 @@ impl IdentityError {
     }
 }
 
-/// The rules for the parts of an identity.
+/// The rules for names, registries and e-mail addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdentityRule {
-    /// Not empty, and not only blanks.
+    /// The text may not be empty or blank.
     #[error("is empty or blank")]
     Empty,
-    /// Not longer than the security product takes.
+    /// The text may not be longer than the security product permits.
     #[error("has {bytes} bytes")]
     TooLong {
-        /// How many it has.
+        /// The length of the text.
         bytes: usize,
     },
-    /// No control characters.
+    /// Control characters are not permitted.
     #[error("has the control character {0:?}")]
     Control(char),
-    /// No blanks at the ends.
+    /// Blanks at the ends are not permitted.
     #[error("begins or ends with a blank")]
     Padded,
-    /// An e-mail address has no blanks at all.
+    /// Blanks in an e-mail address are not permitted.
     #[error("has a blank in it")]
     Blanks,
-    /// An e-mail address has one `@`, and something on both sides of it.
-    #[error("does not have exactly one \"@\" with something on both sides")]
+    /// An e-mail address has exactly one `@`, with text on both sides.
+    #[error("does not have exactly one \"@\" with text on both sides")]
     NotOneAt,
-}
-
-/// Maps a distributed identity to a user id.
-///
-/// [`DistributedMap`](super::DistributedMap) has a list of them. Implement this trait to ask a
-/// directory or another system.
-///
-/// The trait is object-safe, and an `Arc` of a mapper is a mapper: a program that chooses one at run
-/// time uses `Arc<dyn DistributedMapper>` wherever a mapper is expected.
-///
-/// # Example
-/// ```
-/// use std::sync::Arc;
-/// use tower_passticket::{
-///     identity::{DistributedIdentity, DistributedMap, DistributedMapper, MapError, MapFuture},
-///     passticket::UserId,
-/// };
-/// # #[derive(Clone, Default)]
-/// # struct Directory;
-/// # impl Directory {
-/// #     async fn find(&self, _: String) -> Option<UserId> { UserId::new("JANE").ok() }
-/// # }
-///
-/// /// Asks a directory for the user of a name.
-/// #[derive(Default)]
-/// struct InDirectory {
-///     directory: Directory,
-/// }
-///
-/// impl DistributedMapper for InDirectory {
-///     fn map_identity(&self, identity: &DistributedIdentity) -> MapFuture {
-///         let (directory, name) = (self.directory.clone(), identity.name().to_owned());
-///         Box::pin(async move { directory.find(name).await.ok_or(MapError::NotMapped) })
-///     }
-/// }
-///
-/// /// Chooses at run time.
-/// fn mapper(directory: bool) -> Arc<dyn DistributedMapper> {
-///     if directory { Arc::new(InDirectory::default()) } else { Arc::new(DistributedMap::default()) }
-/// }
-///
-/// # tokio_test::block_on(async {
-/// let jane = DistributedIdentity::new("jane.doe@example.com", "ldaps://us.example.com")?;
-/// assert_eq!(mapper(true).map_identity(&jane).await, Ok(UserId::new("JANE")?));
-/// assert_eq!(mapper(false).map_identity(&jane).await, Err(MapError::NotMapped));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// # }).unwrap();
-/// ```
-pub trait DistributedMapper: Send + Sync + 'static {
-    /// Starts mapping `identity`, which the caller has verified.
-    fn map_identity(&self, identity: &DistributedIdentity) -> MapFuture;
-}
-
-impl<M: DistributedMapper + ?Sized> DistributedMapper for Arc<M> {
-    fn map_identity(&self, identity: &DistributedIdentity) -> MapFuture {
-        (**self).map_identity(identity)
-    }
 }
 
 #[cfg(test)]
@@ -362,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_one_at_and_no_blanks() {
+    fn an_address_has_one_at_sign_and_no_blanks() {
         use IdentityRule::{Blanks, Control, Empty, NotOneAt, Padded, TooLong};
         let long = format!("{}@b", "a".repeat(245));
         let cases: [(&str, Option<IdentityRule>); 14] = [
@@ -392,8 +339,8 @@ mod tests {
         }
         assert_eq!(
             EmailAddress::new("a@b@c").unwrap_err().to_string(),
-            "the e-mail address \"a@b@c\" does not have exactly one \"@\" with something on both \
-             sides; write 1 to 246 bytes, name@domain, without blanks"
+            "the e-mail address \"a@b@c\" does not have exactly one \"@\" with text on both sides; \
+             write 1 to 246 bytes, name@domain, without blanks"
         );
     }
 
@@ -401,7 +348,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn what_is_taken_keeps_the_rules(text in any::<String>(), at in "[ab@. ]{0,8}") {
+        fn an_accepted_text_follows_the_rules(text in any::<String>(), at in "[ab@. ]{0,8}") {
             for text in [&text, &at, &format!("{text}@{at}")] {
                 let _ = DistributedIdentity::new(text, text);
                 if let Ok(email) = EmailAddress::new(text) {

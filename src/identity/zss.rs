@@ -1,4 +1,4 @@
-//! Identity mapping by ZSS, Zowe's server on z/OS, which asks the security product there.
+//! Maps identities by ZSS, Zowe's server on z/OS, which asks the security product there.
 
 use std::{fmt, sync::Arc};
 
@@ -11,7 +11,9 @@ use http_body_util::Full;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DistributedIdentity, DistributedMapper, IdentityMapper, MapError, MapFuture, PeerCertificate,
+    certificate::PeerCertificate,
+    distributed::DistributedIdentity,
+    mapper::{DistributedMapper, IdentityMapper, MapError, MapFuture},
 };
 use crate::{
     clock::Clock,
@@ -21,36 +23,39 @@ use crate::{
     },
 };
 
-/// The longest certificate that R_usermap takes, in bytes (demand §1.3).
+/// The longest certificate that R_usermap takes, in bytes
+/// (docs/reference/identity-and-saf.md#zss-limits).
 const MAX_CERTIFICATE: usize = 4096;
 
-/// Maps client certificates: `POST {address}` with the DER (zowe-endpoints §5.2).
+/// Maps client certificates: `POST {address}` with the DER
+/// (docs/reference/identity-and-saf.md#zss-certificate).
 ///
-/// The request is made as the user that is given, whose token `T` gives. A certificate is mapped
-/// when all four return codes of the answer are 0 and it has a user id, which is more than the
-/// reference asks for. One of more than 4096 bytes is not sent: nobody can be mapped to it.
+/// ZSS is asked under the gateway's own user id, with a token from `T`. A certificate is mapped if all
+/// four return codes of the response are 0 and the response has a user id. (Zowe API ML does not check
+/// the codes.) A certificate of more than 4096 bytes has no user and is not sent: R_usermap does not
+/// take it.
 ///
-/// SingleFlightCache are remembered as [`CachePolicy`] says, by the fingerprint of the certificate. All who ask
-/// for the same at once wait for one call.
+/// Responses are cached by the fingerprint of the certificate, as [`CachePolicy`] says. Concurrent
+/// requests for the same certificate share one call.
 pub struct ZssCertificates<C, T> {
     zss: Arc<Zss<C, T>>,
-    answers: Arc<SingleFlightCache<[u8; 32], UserId, MapError>>,
+    cache: Arc<SingleFlightCache<[u8; 32], UserId, MapError>>,
 }
 
 impl<C, T> ZssCertificates<C, T> {
-    /// Maps at `address`, through `client`, as `asking`, which is
-    /// `ZWESVUSR` in the reference, with the tokens of `tokens`.
+    /// Asks ZSS at `address` through `client`. `asking` is the user id that asks (Zowe's default is
+    /// `ZWESVUSR`), and `tokens` makes a token for it.
     pub fn new(client: Client<C>, address: Address, asking: UserId, tokens: T) -> Self {
         Self {
             zss: Arc::new(Zss { client, address, asking, tokens }),
-            answers: Arc::new(SingleFlightCache::new(CachePolicy::default())),
+            cache: Arc::new(SingleFlightCache::new(CachePolicy::default())),
         }
     }
 
-    /// Says what is remembered, and by which clock.
+    /// Sets how long responses are cached, and the clock that measures it.
     #[must_use]
-    pub fn remembering(self, memory: CachePolicy, clock: Arc<dyn Clock>) -> Self {
-        Self { answers: Arc::new(SingleFlightCache::new(memory).with_clock(clock)), ..self }
+    pub fn with_cache(self, policy: CachePolicy, clock: Arc<dyn Clock>) -> Self {
+        Self { cache: Arc::new(SingleFlightCache::new(policy).with_clock(clock)), ..self }
     }
 }
 
@@ -60,44 +65,48 @@ where
     T: TokenSource,
 {
     fn map_certificate(&self, certificate: &PeerCertificate) -> MapFuture {
-        let der = certificate.der().clone();
+        let der = certificate.der_bytes().clone();
         if der.len() > MAX_CERTIFICATE {
             let (subject, bytes) = (certificate.subject(), der.len());
-            tracing::info!(subject, bytes, "no security product maps a certificate of this length");
+            tracing::info!(
+                subject,
+                bytes,
+                "certificate is too long to be mapped; a certificate may have 4096 bytes"
+            );
             return Box::pin(async { Err(MapError::NotMapped) });
         }
         let fingerprint = *certificate.sha256();
-        let (zss, answers) = (self.zss.clone(), self.answers.clone());
-        Box::pin(async move {
-            answers.get(&fingerprint, zss.ask(der)).await?.ok_or(MapError::NotMapped)
-        })
+        let (zss, cache) = (self.zss.clone(), self.cache.clone());
+        Box::pin(
+            async move { cache.get(&fingerprint, zss.ask(der)).await?.ok_or(MapError::NotMapped) },
+        )
     }
 }
 
-/// Maps distributed identities: `POST {address}` with `{"dn", "registry"}` (zowe-endpoints §5.3).
+/// Maps distributed identities: `POST {address}` with `{"dn", "registry"}`
+/// (docs/reference/identity-and-saf.md#distributed-identities).
 ///
-/// Name and registry are sent to the letter; whether upper and lower case are the same is for the
-/// security product to say. An identity is mapped as a certificate is ([`ZssCertificates`]), and
-/// answers are remembered likewise.
+/// Name and registry are sent unchanged; the security product decides whether case matters. Responses
+/// are judged and cached as those of [`ZssCertificates`].
 pub struct ZssIdentities<C, T> {
     zss: Arc<Zss<C, T>>,
-    answers: Arc<SingleFlightCache<DistributedIdentity, UserId, MapError>>,
+    cache: Arc<SingleFlightCache<DistributedIdentity, UserId, MapError>>,
 }
 
 impl<C, T> ZssIdentities<C, T> {
-    /// Maps at `address`, through `client`, as `asking`, which is
-    /// `ZWESVUSR` in the reference, with the tokens of `tokens`.
+    /// Asks ZSS at `address` through `client`. `asking` is the user id that asks (Zowe's default is
+    /// `ZWESVUSR`), and `tokens` makes a token for it.
     pub fn new(client: Client<C>, address: Address, asking: UserId, tokens: T) -> Self {
         Self {
             zss: Arc::new(Zss { client, address, asking, tokens }),
-            answers: Arc::new(SingleFlightCache::new(CachePolicy::default())),
+            cache: Arc::new(SingleFlightCache::new(CachePolicy::default())),
         }
     }
 
-    /// Says what is remembered, and by which clock.
+    /// Sets how long responses are cached, and the clock that measures it.
     #[must_use]
-    pub fn remembering(self, memory: CachePolicy, clock: Arc<dyn Clock>) -> Self {
-        Self { answers: Arc::new(SingleFlightCache::new(memory).with_clock(clock)), ..self }
+    pub fn with_cache(self, policy: CachePolicy, clock: Arc<dyn Clock>) -> Self {
+        Self { cache: Arc::new(SingleFlightCache::new(policy).with_clock(clock)), ..self }
     }
 }
 
@@ -108,12 +117,12 @@ where
 {
     fn map_identity(&self, identity: &DistributedIdentity) -> MapFuture {
         let identity = identity.clone();
-        let (zss, answers) = (self.zss.clone(), self.answers.clone());
+        let (zss, cache) = (self.zss.clone(), self.cache.clone());
         Box::pin(async move {
             let question = Question { dn: identity.name(), registry: identity.registry() };
-            // Two strings under fixed names always have a JSON form.
+            // It cannot fail: two strings under fixed keys always have a JSON form.
             let body = serde_json::to_vec(&question).unwrap_or_default();
-            answers.get(&identity, zss.ask(body.into())).await?.ok_or(MapError::NotMapped)
+            cache.get(&identity, zss.ask(body.into())).await?.ok_or(MapError::NotMapped)
         })
     }
 }
@@ -128,7 +137,7 @@ macro_rules! clone_and_debug {
     ($type:ident) => {
         impl<C, T> Clone for $type<C, T> {
             fn clone(&self) -> Self {
-                Self { zss: self.zss.clone(), answers: self.answers.clone() }
+                Self { zss: self.zss.clone(), cache: self.cache.clone() }
             }
         }
 
@@ -161,10 +170,10 @@ where
     async fn ask(&self, body: Bytes) -> Result<Option<UserId>, MapError> {
         let (address, asking) = (&self.address, &self.asking);
         let request = self.request(body).inspect_err(|reason| {
-            tracing::warn!(%address, %asking, %reason, "cannot ask for a mapping");
+            tracing::warn!(%address, %asking, %reason, "identity mapping failed: no token for the request to ZSS");
         })?;
         self.client.call(request).await.and_then(judge).map_err(|reason| {
-            tracing::warn!(%address, %asking, %reason, "the mapping failed");
+            tracing::warn!(%address, %asking, %reason, "identity mapping failed");
             reason.into()
         })
     }
@@ -177,7 +186,7 @@ where
         *request.uri_mut() = self.address.uri();
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(ACCEPT, json.clone());
-        // Of a certificate too: the reference sends it so.
+        // For a certificate as well, as Zowe API ML does.
         request.headers_mut().insert(CONTENT_TYPE, json);
         token.authenticate(&mut request);
         Ok(request)
@@ -193,21 +202,23 @@ impl From<RemoteError> for MapError {
     }
 }
 
-/// What ZSS answers, whatever the status. The reference refuses fields that it does not know; there
-/// is no harm in them.
+/// The body of ZSS's responses, for any status. Unknown fields are ignored, as they do no harm; Zowe
+/// API ML refuses them.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer {
     userid: String,
-    /// Of the service as a whole; 8 when one of the others is not 0.
+    /// The code of ZSS itself: 8 if one of the others is not 0.
     return_code: i64,
     saf_return_code: i64,
     racf_return_code: i64,
     racf_reason_code: i64,
 }
 
-/// With return codes in it an answer is judged by them, else by its status: ZSS says with 400, 401
-/// and 500 that somebody is not mapped, but also that it has not let us ask.
+/// The user id of a response, or `None` if no user is mapped.
+///
+/// A response with return codes is judged by them, any other by its status: ZSS sends 400, 401 and
+/// 500 if the identity is not mapped, and also if it rejects the request.
 fn judge(reply: Reply) -> Result<Option<UserId>, RemoteError> {
     let answer = match reply.json::<Answer>() {
         Ok(answer) => answer,
@@ -231,7 +242,7 @@ fn judge(reply: Reply) -> Result<Option<UserId>, RemoteError> {
             return Err(RemoteError::Answer(format!("{codes}: {why}")));
         }
     }
-    // ASCII blanks and, from a fixed field, nulls.
+    // The user id comes from a field of fixed length, padded with blanks or nulls.
     let user = userid.trim_matches([' ', '\0']);
     if user.is_empty() {
         return Ok(None);
@@ -239,8 +250,8 @@ fn judge(reply: Reply) -> Result<Option<UserId>, RemoteError> {
     UserId::new(user).map(Some).map_err(|error| RemoteError::Answer(error.to_string()))
 }
 
-/// The codes of R_usermap that tell an operator what to do (*z/OS Security Server RACF Callable
-/// Services*, R_usermap; zowe-endpoints §5.3).
+/// The meaning of R_usermap's codes that an operator can act upon (*z/OS Security Server RACF Callable
+/// Services*, R_usermap; docs/reference/identity-and-saf.md#zss-return-codes).
 fn explain(codes: (i64, i64, i64)) -> &'static str {
     match codes {
         (0, 0, 0) => "the codes contradict each other",
@@ -264,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_maps_when_all_of_it_says_so() {
+    fn a_response_maps_only_if_all_codes_are_0_and_a_user_is_there() {
         const FAILED: Result<Option<&str>, &str> = Err("failed");
         const UNAVAILABLE: Result<Option<&str>, &str> = Err("unavailable");
         let answer = |userid: &str, codes: [i64; 4]| {
@@ -289,7 +300,7 @@ mod tests {
             (200, answer("USER", [0, 0, 8, 0]), FAILED),
             (200, answer("USER", [0, 0, 0, 8]), FAILED),
             (200, answer("USER", [8, 8, 8, 48]), Ok(None)),
-            // ZSS, by the reason.
+            // The statuses that ZSS sends for each reason.
             (401, answer("", [8, 8, 8, 16]), Ok(None)),
             (401, answer("", [8, 8, 8, 28]), Ok(None)),
             (401, answer("", [8, 8, 8, 32]), Ok(None)),
@@ -299,11 +310,11 @@ mod tests {
             (500, answer("", [8, 8, 8, 44]), FAILED),
             (500, answer("", [8, 8, 8, 40]), FAILED),
             (500, answer("", [4, 4, 0, 0]), FAILED),
-            // A status and codes that contradict each other.
+            // The status contradicts the codes.
             (500, answer("USER", ok), UNAVAILABLE),
             (401, answer("USER", ok), FAILED),
             (302, answer("USER", ok), FAILED),
-            // No codes.
+            // There are no codes.
             (200, r#"{"userid":"USER"}"#.to_owned(), FAILED),
             (200, answer("USER", ok).replace("\"returnCode\":0", "\"returnCode\":\"0\""), FAILED),
             (200, answer("USER", ok).replace("\"USER\"", "null"), FAILED),
@@ -329,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_reads_what_to_do() {
+    fn an_error_explains_the_reason_code() {
         for (reason, want) in [(4, "LU01316"), (20, "IRR.IDIDMAP.QUERY"), (44, "registry")] {
             let body = format!(
                 r#"{{"userid":"","returnCode":8,"safReturnCode":8,"racfReturnCode":8,

@@ -243,10 +243,10 @@ fn refuse<R, M, B>(
 
 fn record<B>(request: &Request<B>, refused: &Refused, audit: &Audit) -> AuditRecord {
     let record = AuditRecord::failed(Event::Authentication, &refused.failure, audit.now())
-        .request(request.extensions());
+        .with_request(request.extensions());
     let record = refused.tell(record);
     match request.extensions().get::<Arc<Route>>() {
-        Some(route) => record.service(route.service()),
+        Some(route) => record.with_service(route.service()),
         None => record,
     }
 }

@@ -57,7 +57,7 @@ impl Authenticated {
 
     /// Adds who it is, and what proved it.
     pub(super) fn tell(&self, record: AuditRecord) -> AuditRecord {
-        self.proof.tell(record).user(self.user)
+        self.proof.tell(record).with_user(self.user)
     }
 
     /// Puts the credential headers back, if they were withheld.
@@ -96,13 +96,13 @@ impl Proof {
     pub(super) fn tell(&self, record: AuditRecord) -> AuditRecord {
         match self {
             Self::Jwt(jwt) => {
-                record.credential(CredentialKind::LoginToken).token_id(jwt.fingerprint())
+                record.with_credential(CredentialKind::LoginToken).with_token_id(jwt.fingerprint())
             }
-            Self::Pat(pat) => {
-                record.credential(CredentialKind::PersonalAccessToken).token_id(pat.fingerprint())
-            }
+            Self::Pat(pat) => record
+                .with_credential(CredentialKind::PersonalAccessToken)
+                .with_token_id(pat.fingerprint()),
             Self::Certificate(certificate) => {
-                record.credential(CredentialKind::Certificate).certificate(certificate)
+                record.with_credential(CredentialKind::Certificate).with_certificate(certificate)
             }
         }
     }
@@ -148,13 +148,13 @@ impl Refused {
     /// Adds what was shown, and whose it was if that is certain.
     pub(super) fn tell(&self, record: AuditRecord) -> AuditRecord {
         match &self.shown {
-            Shown::Nothing => record.credential(CredentialKind::None),
-            Shown::Token => record.credential(CredentialKind::Token),
+            Shown::Nothing => record.with_credential(CredentialKind::None),
+            Shown::Token => record.with_credential(CredentialKind::Token),
             Shown::Verified { credential, user, token_id } => {
-                record.credential(*credential).token_id(*token_id).user(*user)
+                record.with_credential(*credential).with_token_id(*token_id).with_user(*user)
             }
             Shown::Certificate(certificate) => {
-                record.credential(CredentialKind::Certificate).certificate(certificate)
+                record.with_credential(CredentialKind::Certificate).with_certificate(certificate)
             }
         }
     }

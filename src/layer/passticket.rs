@@ -272,9 +272,9 @@ fn conclude<B>(
         let time = audit.now();
         let record = match &generated {
             Ok(_) => AuditRecord::succeeded(Event::Ticket, time),
-            Err(e) => AuditRecord::failed(Event::Ticket, e, time).codes(e.codes()),
+            Err(e) => AuditRecord::failed(Event::Ticket, e, time).with_codes(e.codes()),
         };
-        authorized.tell(record).request(request.extensions()).applid(applid)
+        authorized.tell(record).with_request(request.extensions()).with_applid(applid)
     });
     let route = authorized.route().clone();
     match generated {

@@ -114,7 +114,7 @@ impl Authorized {
 
     /// Adds who it is, what proved it, and where they may go.
     pub(super) fn tell(&self, record: AuditRecord) -> AuditRecord {
-        self.authenticated.tell(record).service(self.route.service())
+        self.authenticated.tell(record).with_service(self.route.service())
     }
 
     pub(super) fn into_authenticated(self) -> Authenticated {
@@ -207,7 +207,7 @@ fn check<B>(request: &mut Request<B>, audit: &Audit) -> Result<(), Rejection> {
             let authorized = Authorized { authenticated, route };
             audit.record(|| {
                 let record = AuditRecord::succeeded(Event::Authentication, audit.now());
-                authorized.tell(record.request(request.extensions()))
+                authorized.tell(record.with_request(request.extensions()))
             });
             request.extensions_mut().insert(authorized);
         }
@@ -227,8 +227,8 @@ fn refuse<B>(
 ) -> Result<(), Rejection> {
     audit.record(|| {
         let record = AuditRecord::failed(Event::Authentication, &failure, audit.now())
-            .request(request.extensions())
-            .service(route.service());
+            .with_request(request.extensions())
+            .with_service(route.service());
         authenticated.tell(record)
     });
     let user = authenticated.user();

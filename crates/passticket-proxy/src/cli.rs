@@ -3,7 +3,7 @@
 use std::{convert::Infallible, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use passticket_proxy::esm::{self, DistinguishedName, Email, Label, Registry};
+use passticket_proxy::esm::{self, EmailOperand, Label, NameOperand, RegistryOperand};
 use tower_passticket::passticket::{Algorithm, Applid, PassTicket, PassTicketError, UserId};
 
 /// A gateway for z/OS single sign-on. A client sends a JWT, a client certificate or a Personal
@@ -198,16 +198,16 @@ pub(crate) struct EsmIdentity {
     pub(crate) user: UserId,
     /// The e-mail address of the user, in the case that the tokens have.
     #[arg(long, requires = "registry")]
-    pub(crate) email: Option<Email>,
+    pub(crate) email: Option<EmailOperand>,
     /// The registry of the address, as in oidc.registry of the zowe.yaml.
     #[arg(long, requires = "email")]
-    pub(crate) registry: Option<Registry>,
+    pub(crate) registry: Option<RegistryOperand>,
     /// The subject of the user's certificates: CN=Jane Doe,OU=Payroll,O=Acme,C=US.
     #[arg(long, value_name = "DN")]
-    pub(crate) subject: Option<DistinguishedName>,
+    pub(crate) subject: Option<NameOperand>,
     /// The issuer of the certificates [default: any that the gateway trusts].
     #[arg(long, value_name = "DN", requires = "subject")]
-    pub(crate) issuer: Option<DistinguishedName>,
+    pub(crate) issuer: Option<NameOperand>,
     /// The label of the mapping [default: "Zowe" and the user id].
     #[arg(long, value_name = "TEXT")]
     pub(crate) label: Option<Label>,

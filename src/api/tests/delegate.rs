@@ -172,7 +172,7 @@ async fn a_ticket_for_another_takes_a_second_of_its_own() {
         assert!(content(&response).ends_with(end), "{}", content(&response));
     }
     let reasons: Vec<_> = world.collected.take().iter().map(|record| record.reason).collect();
-    assert_eq!(reasons, [Some(ReasonCode::NoSecondLeft); 3]);
+    assert_eq!(reasons, [Some(ReasonCode::NoTimeSlot); 3]);
     world.clock.advance(Duration::from_secs(1));
     assert_eq!(of_another(Compatibility::Documented).await.status(), 200);
 }
@@ -251,7 +251,7 @@ async fn grants_allow_what_they_name_and_nothing_else() {
 async fn there_is_no_ticket_while_it_cannot_be_recorded() {
     let world = World::new();
     let api = with(&world, delegation());
-    world.collected.is_unable.store(true, SeqCst);
+    world.collected.is_unavailable.store(true, SeqCst);
     // Nobody is looked at, whoever they are.
     for certificate in [Some("AGENT"), Some("USER"), None] {
         let response = Asked { certificate, ..DELEGATE }.of(api.clone()).await;
@@ -267,7 +267,7 @@ async fn there_is_no_ticket_while_it_cannot_be_recorded() {
     let basic = super::basic("user:validPassword");
     let login = Asked { authorization: Some(&basic), body: "", ..POST_LOGIN };
     assert_eq!(login.of(api.clone()).await.status(), 204);
-    world.collected.is_unable.store(false, SeqCst);
+    world.collected.is_unavailable.store(false, SeqCst);
     assert_eq!(DELEGATE.of(api).await.status(), 200);
 }
 

@@ -225,14 +225,14 @@ fn audit(mut section: Section<'_>) -> AuditSection<'_> {
     if let Some(megabytes) =
         section.optional("rotateAtMegabytes").and_then(|f| f.number(1..=1_000_000))
     {
-        options = options.rotate_at(megabytes * 1024 * 1024);
+        options = options.with_rotate_at(megabytes * 1024 * 1024);
     }
     let keep = section.optional("keep").and_then(|field| field.number(1..=1_000));
     if let Some(keep) = keep.and_then(|keep| u32::try_from(keep).ok()).and_then(NonZeroU32::new) {
-        options = options.keep(keep);
+        options = options.with_kept_files(keep);
     }
     if let Some(fsync) = section.optional("fsync").and_then(|field| field.read(fsync)) {
-        options = options.fsync(fsync);
+        options = options.with_fsync(fsync);
     }
     let at = section.at.clone();
     section.finish();

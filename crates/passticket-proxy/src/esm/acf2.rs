@@ -5,7 +5,7 @@
 //! these; the comment says what to look at.
 
 use super::{
-    Application, Commands, DistinguishedName, Email, Mapping, Registry, key_placeholder,
+    Application, Commands, EmailOperand, Mapping, NameOperand, RegistryOperand, key_placeholder,
     legacy_only, one_mapping,
 };
 use tower_passticket::passticket::{Applid, Replay, UserId};
@@ -101,8 +101,8 @@ pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
 pub(super) fn email(
     commands: &mut Commands,
     mapping: Mapping<'_>,
-    email: &Email,
-    registry: &Registry,
+    email: &EmailOperand,
+    registry: &RegistryOperand,
 ) {
     let Mapping { user, label, .. } = mapping;
     commands.acf(|commands| {
@@ -125,8 +125,8 @@ pub(super) fn email(
 pub(super) fn certificate(
     commands: &mut Commands,
     mapping: Mapping<'_>,
-    subject: &DistinguishedName,
-    issuer: Option<&DistinguishedName>,
+    subject: &NameOperand,
+    issuer: Option<&NameOperand>,
 ) {
     let Mapping { user, label, .. } = mapping;
     commands.acf(|commands| {

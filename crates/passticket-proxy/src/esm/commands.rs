@@ -118,7 +118,7 @@ impl Commands {
 
 /// Where to break in the middle of an operand: between two letters or digits. There it makes no
 /// difference whether blanks are stripped from either end, and the next line, which goes on in
-/// column 1, cannot look like anything but data. [`super::text`] lets no text in that has no such
+/// column 1, cannot look like anything but data. [`super::operand`] lets no text in that has no such
 /// place every few characters.
 fn split(line: &str) -> usize {
     let bytes = line.as_bytes();

@@ -20,7 +20,7 @@
 //! with an asterisk as the `ACF` command has them. Commands that define what is already there say so
 //! and harm nothing; after the definitions comes the refresh, and last what shows the result.
 //!
-//! Names from outside ([`Email`], [`Registry`], [`Label`], [`DistinguishedName`]) are checked when
+//! Names from outside ([`EmailOperand`], [`RegistryOperand`], [`Label`], [`NameOperand`]) are checked when
 //! they are parsed, so that a text cannot become a command. RACF has them in apostrophes, an
 //! apostrophe within doubled. Top Secret has them in apostrophes and ACF2 has them bare, and no
 //! manual says how an apostrophe within is to be written, so [`identity`] refuses it.
@@ -47,14 +47,16 @@
 
 mod acf2;
 mod commands;
+mod operand;
 mod racf;
-mod text;
 mod tss;
 
 use std::{fmt, str::FromStr};
 
 pub use commands::Commands;
-pub use text::{DistinguishedName, Email, Label, Registry, TextError, TextProblem};
+pub use operand::{
+    EmailOperand, Label, NameOperand, OperandError, OperandProblem, RegistryOperand,
+};
 
 use tower_passticket::passticket::{Algorithm, Applid, KeyProfile, Replay, UserId};
 
@@ -219,16 +221,16 @@ pub enum Identity<'a> {
     /// A distributed identity (class `IDIDMAP`).
     Email {
         /// Its name.
-        email: &'a Email,
+        email: &'a EmailOperand,
         /// Where it comes from.
-        registry: &'a Registry,
+        registry: &'a RegistryOperand,
     },
     /// A certificate (class `DIGTNMAP`).
     Certificate {
         /// Its subject, or the end of it that is enough.
-        subject: &'a DistinguishedName,
+        subject: &'a NameOperand,
         /// Its whole issuer; any, if there is none here.
-        issuer: Option<&'a DistinguishedName>,
+        issuer: Option<&'a NameOperand>,
     },
 }
 
@@ -247,7 +249,7 @@ pub fn identity(
     let texts = match identity {
         Identity::Email { email, registry } => [Some(email.as_str()), Some(registry.as_str())],
         Identity::Certificate { subject, issuer } => {
-            [Some(subject.as_str()), issuer.map(DistinguishedName::as_str)]
+            [Some(subject.as_str()), issuer.map(NameOperand::as_str)]
         }
     };
     if esm != Esm::Racf

@@ -1,7 +1,9 @@
 //! RACF: TSO commands. Sources: *RACF Command Language Reference* (RACMAP, RACDCERT MAP), *RACF
 //! Security Administrator's Guide* (Using PassTickets), spec 000 and 001, Zowe's ZWEIRAC, ZWEIRACZ.
 
-use super::{Application, Commands, DistinguishedName, Email, Mapping, Registry, key_placeholder};
+use super::{
+    Application, Commands, EmailOperand, Mapping, NameOperand, RegistryOperand, key_placeholder,
+};
 use tower_passticket::passticket::{Algorithm, Applid, Replay, UserId};
 
 const DEFINED: &str = "An RDEFINE of what is there says so and changes nothing.";
@@ -102,8 +104,8 @@ pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
 pub(super) fn email(
     commands: &mut Commands,
     mapping: Mapping<'_>,
-    email: &Email,
-    registry: &Registry,
+    email: &EmailOperand,
+    registry: &RegistryOperand,
 ) {
     permit(commands, "IRR.IDIDMAP.QUERY", mapping.gateway);
     let Mapping { user, label, .. } = mapping;
@@ -123,8 +125,8 @@ pub(super) fn email(
 pub(super) fn certificate(
     commands: &mut Commands,
     mapping: Mapping<'_>,
-    subject: &DistinguishedName,
-    issuer: Option<&DistinguishedName>,
+    subject: &NameOperand,
+    issuer: Option<&NameOperand>,
 ) {
     permit(commands, "IRR.RUSERMAP", mapping.gateway);
     let Mapping { user, label, .. } = mapping;

@@ -228,7 +228,7 @@ fn replay_protection_is_as_the_gateway_has_it_and_no_key_is_there() {
 #[test]
 fn an_apostrophe_is_doubled_for_racf_and_refused_for_the_others() {
     let (gateway, jane) = (user("ZWESVUSR"), user("JANE"));
-    let email: Email = "jane.o'neil@acme.com".parse().unwrap();
+    let email: EmailOperand = "jane.o'neil@acme.com".parse().unwrap();
     let registry = "acme".parse().unwrap();
     let label = "Zowe JANE".parse().unwrap();
     let id = Identity::Email { email: &email, registry: &registry };
@@ -272,9 +272,9 @@ proptest! {
     fn a_text_never_becomes_a_command(a in text(), b in text(), c in text()) {
         let (gateway, jane) = (user("ZWESVUSR"), user("JANE"));
         let plain_label: Label = "Zowe".parse().unwrap();
-        let plain_registry: Registry = "acme".parse().unwrap();
-        let plain_email: Email = "jane@acme.com".parse().unwrap();
-        let plain_name: DistinguishedName = "CN=Jane".parse().unwrap();
+        let plain_registry: RegistryOperand = "acme".parse().unwrap();
+        let plain_email: EmailOperand = "jane@acme.com".parse().unwrap();
+        let plain_name: NameOperand = "CN=Jane".parse().unwrap();
         let label = c.parse().unwrap_or_else(|_| plain_label.clone());
         let email = a.parse().unwrap_or_else(|_| plain_email.clone());
         let registry = b.parse().unwrap_or_else(|_| plain_registry.clone());
@@ -327,7 +327,7 @@ proptest! {
         parts in prop::collection::vec("[A-Za-z0-9][A-Za-z0-9 .:/-]{0,10}[a-z]", 1..5)
     ) {
         let written: Vec<_> = parts.iter().map(|value| format!("OU={value}")).collect();
-        let name: DistinguishedName = match written.join(",").parse() {
+        let name: NameOperand = match written.join(",").parse() {
             Ok(name) => name,
             Err(_) => return Ok(()),
         };

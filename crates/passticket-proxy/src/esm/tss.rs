@@ -3,7 +3,7 @@
 //! Guide* and *Cookbook*.
 
 use super::{
-    Application, Commands, DistinguishedName, Email, Mapping, Registry, key_placeholder,
+    Application, Commands, EmailOperand, Mapping, NameOperand, RegistryOperand, key_placeholder,
     legacy_only, one_mapping,
 };
 use tower_passticket::passticket::{Applid, Replay, UserId};
@@ -70,8 +70,8 @@ pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
 pub(super) fn email(
     commands: &mut Commands,
     mapping: Mapping<'_>,
-    email: &Email,
-    registry: &Registry,
+    email: &EmailOperand,
+    registry: &RegistryOperand,
 ) {
     permit(commands, "IRR.IDIDMAP.QUERY", mapping.gateway);
     let Mapping { user, label, .. } = mapping;
@@ -91,8 +91,8 @@ pub(super) fn email(
 pub(super) fn certificate(
     commands: &mut Commands,
     mapping: Mapping<'_>,
-    subject: &DistinguishedName,
-    issuer: Option<&DistinguishedName>,
+    subject: &NameOperand,
+    issuer: Option<&NameOperand>,
 ) {
     permit(commands, "IRR.RUSERMAP", mapping.gateway);
     let Mapping { user, label, .. } = mapping;

@@ -1,24 +1,27 @@
-//! Identities that somebody has read from a file.
+//! Maps certificates by a table of filters.
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, HashMap, hash_map::Entry},
+    collections::{BTreeSet, HashMap},
     fmt,
     future::ready,
-    hash::Hash,
     sync::Arc,
 };
 
 use super::{
-    CertificateFilter, DistinguishedName, DistributedIdentity, DistributedMapper, EmailAddress,
-    Fingerprint, IdentityMapper, MapError, MapFuture, PeerCertificate, filter::Kind,
+    certificate::PeerCertificate,
+    distinguished_name::DistinguishedName,
+    filter::{CertificateFilter, Kind},
+    fingerprint::Fingerprint,
+    mapper::{IdentityMapper, MapError, MapFuture},
+    unique::insert,
 };
 use crate::passticket::UserId;
 
-/// Maps certificates by [`CertificateFilter`]s, the most specific one first.
+/// Maps certificates by a table of [`CertificateFilter`]s. The most specific filter decides.
 ///
 /// The order is RACF's (*Security Administrator's Guide*, "How RACF processes certificate name
-/// filters"); the fingerprint stands for a certificate that is registered:
+/// filters"). The fingerprint corresponds to a certificate that is registered with RACF:
 ///
 /// 1. the fingerprint,
 /// 2. the full subject with the full issuer,
@@ -28,9 +31,9 @@ use crate::passticket::UserId;
 /// 6. the full issuer,
 /// 7. a partial issuer.
 ///
-/// A partial name is what is left of the full one without its first parts; a longer one counts
-/// before a shorter one. A certificate that no filter matches has no user. The cost of a look-up
-/// depends on the lengths of the names, not on the number of filters.
+/// A partial name is the full name without its first parts. A longer partial name precedes a shorter
+/// one. A certificate without a matching filter has no user. The cost of a look-up depends on the
+/// lengths of the names, not on the number of filters.
 ///
 /// ```
 /// use tower_passticket::{
@@ -52,7 +55,7 @@ pub struct CertificateMap(Arc<Filters>);
 #[derive(Default)]
 struct Filters {
     fingerprints: HashMap<Fingerprint, UserId>,
-    /// By the full issuer.
+    /// Subject filters by their full issuer.
     subjects_of: HashMap<DistinguishedName, Suffixes>,
     subjects: Suffixes,
     issuers: Suffixes,
@@ -62,7 +65,7 @@ struct Filters {
 #[derive(Default)]
 struct Suffixes {
     users: HashMap<DistinguishedName, UserId>,
-    /// The lengths that there are, the longest first.
+    /// The lengths of the names in `users`, the longest first.
     lengths: BTreeSet<Reverse<usize>>,
 }
 
@@ -80,27 +83,11 @@ impl Suffixes {
     }
 }
 
-/// # Errors
-/// Whoever has the key already.
-fn insert<K: Eq + Hash>(
-    users: &mut HashMap<K, UserId>,
-    key: K,
-    user: UserId,
-) -> Result<(), UserId> {
-    match users.entry(key) {
-        Entry::Vacant(entry) => {
-            entry.insert(user);
-            Ok(())
-        }
-        Entry::Occupied(entry) => Err(*entry.get()),
-    }
-}
-
 impl CertificateMap {
-    /// Takes filters, in any order.
+    /// Makes a table of filters, which may be in any order.
     ///
     /// # Errors
-    /// [`DuplicateFilter`] names a filter that is there twice, and its users.
+    /// [`DuplicateFilter`] names a filter that occurs twice, and its two users.
     pub fn new(
         entries: impl IntoIterator<Item = (CertificateFilter, UserId)>,
     ) -> Result<Self, DuplicateFilter> {
@@ -165,101 +152,16 @@ impl IdentityMapper for CertificateMap {
     }
 }
 
-/// A filter that is there twice.
+/// A filter that occurs twice in a table.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("two entries are for {filter}, user {first} and user {second}; keep one of them")]
+#[non_exhaustive]
 pub struct DuplicateFilter {
     /// The filter.
     pub filter: CertificateFilter,
-    /// Whose it was first.
+    /// The user of the first entry.
     pub first: UserId,
-    /// Whose it was then.
-    pub second: UserId,
-}
-
-/// Maps distributed identities by a list of them.
-///
-/// Registries and names are compared to the letter, but for e-mail addresses: in a name that is one
-/// ([`EmailAddress`]), and that does not read as a [`DistinguishedName`], the letters `A-Z` are the
-/// same as `a-z`. Identity providers write `Jane.Doe@Example.com` for what the list has as
-/// `jane.doe@example.com`. The domain is the same in any case (RFC 5321 §2.4); mailboxes that only
-/// differ by it could be, but are not in practice, and two entries that do are an error here. Other
-/// letters are compared as they are: what folds to what is not the same everywhere.
-///
-/// ```
-/// use tower_passticket::{
-///     identity::{DistributedIdentity, DistributedMap, DistributedMapper},
-///     passticket::UserId,
-/// };
-///
-/// # tokio_test::block_on(async {
-/// let registry = "ldaps://us.example.com";
-/// let jane = DistributedIdentity::new("jane.doe@example.com", registry)?;
-/// let map = DistributedMap::new([(jane, UserId::new("JANE")?)])?;
-///
-/// let asked = DistributedIdentity::new("Jane.Doe@Example.com", registry)?;
-/// assert_eq!(map.map_identity(&asked).await?, UserId::new("JANE")?);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// # }).unwrap();
-/// ```
-#[derive(Clone, Default)]
-pub struct DistributedMap(Arc<HashMap<DistributedIdentity, UserId>>);
-
-impl DistributedMap {
-    /// Takes identities, in any order.
-    ///
-    /// # Errors
-    /// [`DuplicateIdentity`] names an identity that is there twice, and its users.
-    pub fn new(
-        entries: impl IntoIterator<Item = (DistributedIdentity, UserId)>,
-    ) -> Result<Self, DuplicateIdentity> {
-        let mut users = HashMap::new();
-        for (identity, user) in entries {
-            insert(&mut users, folded(&identity), user).map_err(|first| DuplicateIdentity {
-                identity,
-                first,
-                second: user,
-            })?;
-        }
-        Ok(Self(Arc::new(users)))
-    }
-
-    fn map(&self, identity: &DistributedIdentity) -> Result<UserId, MapError> {
-        self.0.get(&folded(identity)).copied().ok_or(MapError::NotMapped)
-    }
-}
-
-/// The identity as it is compared.
-fn folded(identity: &DistributedIdentity) -> DistributedIdentity {
-    let name = identity.name();
-    if EmailAddress::new(name).is_ok() && name.parse::<DistinguishedName>().is_err() {
-        identity.to_ascii_lowercase_name()
-    } else {
-        identity.clone()
-    }
-}
-
-impl fmt::Debug for DistributedMap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DistributedMap").field("identities", &self.0.len()).finish()
-    }
-}
-
-impl DistributedMapper for DistributedMap {
-    fn map_identity(&self, identity: &DistributedIdentity) -> MapFuture {
-        Box::pin(ready(self.map(identity)))
-    }
-}
-
-/// An identity that is there twice.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("two entries are for {identity}, user {first} and user {second}; keep one of them")]
-pub struct DuplicateIdentity {
-    /// The identity, as the second entry writes it.
-    pub identity: DistributedIdentity,
-    /// Whose it was first.
-    pub first: UserId,
-    /// Whose it was then.
+    /// The user of the second entry.
     pub second: UserId,
 }
 
@@ -296,7 +198,7 @@ mod tests {
         map.find([7; 32].into(), &name(subject), &name(issuer))
     }
 
-    /// From the most specific filter to the least.
+    /// The most specific filter first.
     fn in_order() -> [CertificateFilter; 13] {
         [
             CertificateFilter::fingerprint([7; 32].into()),
@@ -311,13 +213,13 @@ mod tests {
             issuer(ISSUER),
             issuer("OU=CA,O=Trust"),
             issuer("O=Trust"),
-            // Matches nothing: a subject with a partial issuer.
+            // It matches nothing: a subject with a partial issuer.
             both(SUBJECT, "OU=CA,O=Trust"),
         ]
     }
 
     #[test]
-    fn the_order_is_that_of_racf() {
+    fn filters_precede_each_other_as_in_racf() {
         let filters = in_order();
         let (last, matching) = filters.split_last().unwrap();
         let entries: Vec<_> = filters
@@ -326,7 +228,7 @@ mod tests {
             .map(|(i, filter)| (filter.clone(), user(&format!("U{i}"))))
             .collect();
         for first in 0..=matching.len() {
-            // Whatever order they come in.
+            // The order of the entries makes no difference.
             for reversed in [false, true] {
                 let mut entries = entries[first..].to_vec();
                 if reversed {
@@ -342,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_filter_matches_has_no_user() {
+    fn a_certificate_without_a_matching_filter_has_no_user() {
         let map = CertificateMap::new([
             (subject("OU=Payroll,O=Example,C=DE"), user("A")),
             (issuer("O=Trust"), user("B")),
@@ -352,7 +254,7 @@ mod tests {
         for (subject, issuer, want) in [
             ("CN=x,OU=Payroll,O=Example,C=DE", "O=other", Some("A")),
             ("OU=Payroll,O=Example,C=DE", "O=other", Some("A")),
-            // The parts that are left out are the first ones, not the last.
+            // A partial name lacks the first parts, not the last.
             ("OU=Payroll,O=Example,C=DE,DC=x", "O=other", None),
             ("OU=Payroll,O=Example", "O=other", None),
             ("OU=payroll,O=Example,C=DE", "O=other", None),
@@ -361,7 +263,7 @@ mod tests {
             ("C=DE", "CN=y,O=Trust", Some("B")),
             ("", "", None),
             ("", ISSUER, Some("B")),
-            // A name that only reads like two parts.
+            // An escaped comma does not separate parts.
             (r"CN=x\,OU=Payroll\,O=Example\,C=DE", "O=other", None),
         ] {
             assert_eq!(find(&map, subject, issuer), want.map(user), "{subject} {issuer}");
@@ -370,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn two_filters_that_are_the_same_are_an_error() {
+    fn a_filter_that_occurs_twice_is_an_error() {
         for filter in in_order() {
             let entries = [(filter.clone(), user("A")), (filter.clone(), user("B"))];
             let error = CertificateMap::new(entries).unwrap_err();
@@ -404,56 +306,5 @@ mod tests {
             let map = CertificateMap::new([(filter.clone(), user("JANE"))]).unwrap();
             assert_eq!(map.map(&certificate), want, "{filter}");
         }
-    }
-
-    fn identity(name: &str, registry: &str) -> DistributedIdentity {
-        DistributedIdentity::new(name, registry).unwrap()
-    }
-
-    #[test]
-    fn only_the_ascii_letters_of_addresses_are_folded() {
-        let map = DistributedMap::new([
-            (identity("Jane.Doe@example.com", "R"), user("JANE")),
-            (identity("\u{c4}@example.com", "R"), user("UMLAUT")),
-            (identity("CN=Jane@Example.com,O=x", "R"), user("DN")),
-            (identity("Subject-1", "R"), user("SUB")),
-            (identity("jane.doe@example.com", "S"), user("OTHER")),
-        ])
-        .unwrap();
-        for (name, registry, want) in [
-            ("jane.doe@EXAMPLE.com", "R", Some("JANE")),
-            ("JANE.DOE@example.com", "S", Some("OTHER")),
-            ("jane.doe@example.com", "r", None),
-            ("jane.doe@example.org", "R", None),
-            ("\u{c4}@Example.com", "R", Some("UMLAUT")),
-            ("\u{e4}@example.com", "R", None),
-            // U+212A folds to k in Unicode.
-            ("jane.doe@e\u{212a}ample.com", "R", None),
-            ("CN=Jane@Example.com,O=x", "R", Some("DN")),
-            ("cn=jane@example.com,o=x", "R", None),
-            ("Subject-1", "R", Some("SUB")),
-            ("subject-1", "R", None),
-        ] {
-            let got = map.map(&identity(name, registry));
-            assert_eq!(got, want.map(user).ok_or(MapError::NotMapped), "{name} {registry}");
-        }
-    }
-
-    #[test]
-    fn two_identities_that_are_the_same_are_an_error() {
-        let twice = |one, other| {
-            DistributedMap::new([
-                (identity(one, "R"), user("A")),
-                (identity(other, "R"), user("B")),
-            ])
-        };
-        let error = twice("a@b.example", "A@b.example").unwrap_err();
-        let second = identity("A@b.example", "R");
-        assert_eq!(
-            error,
-            DuplicateIdentity { identity: second, first: user("A"), second: user("B") }
-        );
-        assert!(twice("x", "x").is_err());
-        assert!(twice("x", "X").is_ok());
     }
 }

@@ -1,0 +1,71 @@
+//! The bounded queue between the sink and the writer thread.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+        mpsc::{self, Receiver, SyncSender},
+    },
+};
+
+use super::record::AuditRecord;
+
+/// The sender's side of the queue.
+pub(super) struct Queue {
+    records: SyncSender<AuditRecord>,
+    capacity: usize,
+    half: usize,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// State that the sink and the writer share.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// The number of records that are in the queue or being put into it. It is incremented before
+    /// `closed` is read, so a writer that sees `closed` and then 0 here has missed no record.
+    pub(super) waiting: AtomicUsize,
+    pub(super) closed: AtomicBool,
+    /// The last write failed and will be repeated.
+    pub(super) is_stuck: AtomicBool,
+    pub(super) dropped: AtomicU64,
+    pub(super) written: AtomicU64,
+    pub(super) write_errors: AtomicU64,
+}
+
+/// The result of [`Queue::put`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Put {
+    Taken,
+    /// The record was taken and the queue is now half full, so the writer should be woken. This is
+    /// returned once each time the queue fills up.
+    HalfFull,
+    Dropped,
+}
+
+impl Queue {
+    pub(super) fn new(capacity: NonZeroUsize) -> (Self, Receiver<AuditRecord>) {
+        let (records, receiver) = mpsc::sync_channel(capacity.get());
+        let capacity = capacity.get();
+        let half = capacity.div_ceil(2);
+        (Self { records, capacity, half, shared: Arc::default() }, receiver)
+    }
+
+    /// Whether the queue has room and the last write succeeded.
+    pub(super) fn is_available(&self) -> bool {
+        let Shared { waiting, is_stuck, .. } = &*self.shared;
+        !is_stuck.load(SeqCst) && waiting.load(SeqCst) < self.capacity
+    }
+
+    pub(super) fn put(&self, record: AuditRecord) -> Put {
+        let Shared { waiting, closed, dropped, .. } = &*self.shared;
+        let before = waiting.fetch_add(1, SeqCst);
+        // The writer polls and does not block on the channel, so sending never wakes a thread.
+        if closed.load(SeqCst) || self.records.try_send(record).is_err() {
+            waiting.fetch_sub(1, SeqCst);
+            dropped.fetch_add(1, SeqCst);
+            return Put::Dropped;
+        }
+        if before + 1 == self.half { Put::HalfFull } else { Put::Taken }
+    }
+}

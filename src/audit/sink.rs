@@ -1,0 +1,89 @@
+//! Sinks for records, and the handle that the layers hold.
+
+use std::{fmt, sync::Arc};
+
+use super::record::AuditRecord;
+use crate::clock::{Clock, SystemClock, Timestamp};
+
+/// Receives audit records. The trait is object-safe, and an `Arc` of a sink is a sink; see the
+/// [example](super#a-sink-of-your-own).
+pub trait AuditSink: Send + Sync + 'static {
+    /// Takes one record.
+    ///
+    /// It is called while a request waits, so it must not block. It cannot report an error: a sink that
+    /// loses a record should count it.
+    fn record(&self, record: AuditRecord);
+
+    /// Whether the sink, as far as it knows, will keep a record that it takes now. While it is `false`,
+    /// actions that must not happen without a record are refused (docs/decisions.md#d12); all others
+    /// continue. It must not block.
+    fn is_available(&self) -> bool {
+        true
+    }
+}
+
+impl<S: AuditSink + ?Sized> AuditSink for Arc<S> {
+    fn record(&self, record: AuditRecord) {
+        (**self).record(record);
+    }
+
+    fn is_available(&self) -> bool {
+        (**self).is_available()
+    }
+}
+
+/// A handle to a sink, or to none. Clones share the sink.
+#[derive(Clone, Default)]
+pub struct Audit(Option<Arc<Destination>>);
+
+#[derive(Clone)]
+struct Destination {
+    sink: Arc<dyn AuditSink>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Audit {
+    /// A handle without a sink: records are not made.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// A handle to `sink`. Records get the time of the system clock.
+    pub fn to(sink: impl AuditSink) -> Self {
+        Self(Some(Arc::new(Destination { sink: Arc::new(sink), clock: Arc::new(SystemClock) })))
+    }
+
+    /// Sets the clock for the time of records.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self(self.0.map(|to| Arc::new(Destination { sink: to.sink.clone(), clock })))
+    }
+
+    /// Whether there is a sink.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Whether the sink will keep a record; see [`AuditSink::is_available`]. `true` without a sink.
+    pub fn is_available(&self) -> bool {
+        self.0.as_ref().is_none_or(|to| to.sink.is_available())
+    }
+
+    /// The time for a record that is made now. Without a sink it is the epoch.
+    pub fn now(&self) -> Timestamp {
+        self.0.as_ref().map_or(Timestamp::from_millis(0), |to| to.clock.now())
+    }
+
+    /// Calls `make` and sends the record to the sink. Without a sink, `make` is not called.
+    pub fn record(&self, make: impl FnOnce() -> AuditRecord) {
+        if let Some(to) = &self.0 {
+            to.sink.record(make());
+        }
+    }
+}
+
+impl fmt::Debug for Audit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_on() { "Audit(on)" } else { "Audit(none)" })
+    }
+}

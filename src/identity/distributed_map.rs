@@ -1,0 +1,158 @@
+//! Maps distributed identities by a table.
+
+use std::{collections::HashMap, fmt, future::ready, sync::Arc};
+
+use super::{
+    distinguished_name::DistinguishedName,
+    distributed::{DistributedIdentity, EmailAddress},
+    mapper::{DistributedMapper, MapError, MapFuture},
+    unique::insert,
+};
+use crate::passticket::UserId;
+
+/// Maps distributed identities by a table.
+///
+/// Registries and names are compared exactly, with one exception: in a name that is an
+/// [`EmailAddress`] and not a [`DistinguishedName`], `A-Z` equal `a-z`, because identity providers
+/// write `Jane.Doe@Example.com` where the table has `jane.doe@example.com`. The domain of an address
+/// has no case (RFC 5321 §2.4). The mailbox could have one, but in practice has none, and two entries
+/// that differ only in case are an error here. Other letters are compared exactly, because the rules
+/// for their case differ between systems.
+///
+/// ```
+/// use tower_passticket::{
+///     identity::{DistributedIdentity, DistributedMap, DistributedMapper},
+///     passticket::UserId,
+/// };
+///
+/// # tokio_test::block_on(async {
+/// let registry = "ldaps://us.example.com";
+/// let jane = DistributedIdentity::new("jane.doe@example.com", registry)?;
+/// let map = DistributedMap::new([(jane, UserId::new("JANE")?)])?;
+///
+/// let asked = DistributedIdentity::new("Jane.Doe@Example.com", registry)?;
+/// assert_eq!(map.map_identity(&asked).await?, UserId::new("JANE")?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Default)]
+pub struct DistributedMap(Arc<HashMap<DistributedIdentity, UserId>>);
+
+impl DistributedMap {
+    /// Makes a table of identities, which may be in any order.
+    ///
+    /// # Errors
+    /// [`DuplicateIdentity`] names an identity that occurs twice, and its two users.
+    pub fn new(
+        entries: impl IntoIterator<Item = (DistributedIdentity, UserId)>,
+    ) -> Result<Self, DuplicateIdentity> {
+        let mut users = HashMap::new();
+        for (identity, user) in entries {
+            insert(&mut users, folded(&identity), user).map_err(|first| DuplicateIdentity {
+                identity,
+                first,
+                second: user,
+            })?;
+        }
+        Ok(Self(Arc::new(users)))
+    }
+
+    fn map(&self, identity: &DistributedIdentity) -> Result<UserId, MapError> {
+        self.0.get(&folded(identity)).copied().ok_or(MapError::NotMapped)
+    }
+}
+
+/// The identity in the form that is compared.
+fn folded(identity: &DistributedIdentity) -> DistributedIdentity {
+    let name = identity.name();
+    if EmailAddress::new(name).is_ok() && name.parse::<DistinguishedName>().is_err() {
+        identity.to_ascii_lowercase_name()
+    } else {
+        identity.clone()
+    }
+}
+
+impl fmt::Debug for DistributedMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DistributedMap").field("identities", &self.0.len()).finish()
+    }
+}
+
+impl DistributedMapper for DistributedMap {
+    fn map_identity(&self, identity: &DistributedIdentity) -> MapFuture {
+        Box::pin(ready(self.map(identity)))
+    }
+}
+
+/// An identity that occurs twice in a table.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("two entries are for {identity}, user {first} and user {second}; keep one of them")]
+#[non_exhaustive]
+pub struct DuplicateIdentity {
+    /// The identity, as the second entry writes it.
+    pub identity: DistributedIdentity,
+    /// The user of the first entry.
+    pub first: UserId,
+    /// The user of the second entry.
+    pub second: UserId,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(text: &str) -> UserId {
+        UserId::new(text).unwrap()
+    }
+
+    fn identity(name: &str, registry: &str) -> DistributedIdentity {
+        DistributedIdentity::new(name, registry).unwrap()
+    }
+
+    #[test]
+    fn the_case_of_ascii_letters_is_ignored_in_addresses_only() {
+        let map = DistributedMap::new([
+            (identity("Jane.Doe@example.com", "R"), user("JANE")),
+            (identity("\u{c4}@example.com", "R"), user("UMLAUT")),
+            (identity("CN=Jane@Example.com,O=x", "R"), user("DN")),
+            (identity("Subject-1", "R"), user("SUB")),
+            (identity("jane.doe@example.com", "S"), user("OTHER")),
+        ])
+        .unwrap();
+        for (name, registry, want) in [
+            ("jane.doe@EXAMPLE.com", "R", Some("JANE")),
+            ("JANE.DOE@example.com", "S", Some("OTHER")),
+            ("jane.doe@example.com", "r", None),
+            ("jane.doe@example.org", "R", None),
+            ("\u{c4}@Example.com", "R", Some("UMLAUT")),
+            ("\u{e4}@example.com", "R", None),
+            // U+212A folds to k in Unicode.
+            ("jane.doe@e\u{212a}ample.com", "R", None),
+            ("CN=Jane@Example.com,O=x", "R", Some("DN")),
+            ("cn=jane@example.com,o=x", "R", None),
+            ("Subject-1", "R", Some("SUB")),
+            ("subject-1", "R", None),
+        ] {
+            let got = map.map(&identity(name, registry));
+            assert_eq!(got, want.map(user).ok_or(MapError::NotMapped), "{name} {registry}");
+        }
+    }
+
+    #[test]
+    fn an_identity_that_occurs_twice_is_an_error() {
+        let twice = |one, other| {
+            DistributedMap::new([
+                (identity(one, "R"), user("A")),
+                (identity(other, "R"), user("B")),
+            ])
+        };
+        let error = twice("a@b.example", "A@b.example").unwrap_err();
+        let second = identity("A@b.example", "R");
+        assert_eq!(
+            error,
+            DuplicateIdentity { identity: second, first: user("A"), second: user("B") }
+        );
+        assert!(twice("x", "x").is_err());
+        assert!(twice("x", "X").is_ok());
+    }
+}

@@ -1,0 +1,162 @@
+//! The traits that map an identity to a user id.
+
+use std::{pin::Pin, sync::Arc};
+
+use super::{certificate::PeerCertificate, distributed::DistributedIdentity};
+use crate::passticket::{NameError, UserId};
+
+/// Maps a client certificate to a user id.
+///
+/// [`CommonNameMapper`] reads the user id from the subject. Implement this trait to ask a directory
+/// or another system.
+///
+/// The trait is object-safe, and an `Arc` of a mapper is a mapper: a program that chooses one at run
+/// time uses `Arc<dyn IdentityMapper>` wherever a mapper is expected.
+///
+/// # Example
+/// ```
+/// use std::sync::Arc;
+/// use tower_passticket::{
+///     identity::{CommonNameMapper, IdentityMapper, MapError, MapFuture, PeerCertificate},
+///     passticket::UserId,
+/// };
+/// # #[derive(Clone, Default)]
+/// # struct Directory;
+/// # impl Directory {
+/// #     async fn find(&self, _: String) -> Option<UserId> { UserId::new("JANE").ok() }
+/// # }
+///
+/// /// Asks a directory for the user of a subject.
+/// #[derive(Default)]
+/// struct BySubject {
+///     directory: Directory,
+/// }
+///
+/// impl IdentityMapper for BySubject {
+///     fn map_certificate(&self, certificate: &PeerCertificate) -> MapFuture {
+///         let (directory, subject) = (self.directory.clone(), certificate.subject().to_owned());
+///         Box::pin(async move { directory.find(subject).await.ok_or(MapError::NotMapped) })
+///     }
+/// }
+///
+/// /// Chooses at run time.
+/// fn mapper(directory: bool) -> Arc<dyn IdentityMapper> {
+///     if directory { Arc::new(BySubject::default()) } else { Arc::new(CommonNameMapper) }
+/// }
+///
+/// # tokio_test::block_on(async {
+/// # let mut params = rcgen::CertificateParams::default();
+/// # params.distinguished_name.push(rcgen::DnType::CommonName, "USER");
+/// # let der = params.self_signed(&rcgen::KeyPair::generate()?)?.der().to_vec();
+/// let certificate = PeerCertificate::from_der(der)?;
+/// assert_eq!(mapper(true).map_certificate(&certificate).await, Ok(UserId::new("JANE")?));
+/// assert_eq!(mapper(false).map_certificate(&certificate).await, Ok(UserId::new("USER")?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+pub trait IdentityMapper: Send + Sync + 'static {
+    /// Starts mapping `certificate`, which the TLS handshake has verified.
+    fn map_certificate(&self, certificate: &PeerCertificate) -> MapFuture;
+
+    /// Maps `certificate` if no waiting is needed. After `None` the caller continues with
+    /// [`map_certificate`](Self::map_certificate). Callers ask here first: a mapper that never waits
+    /// implements this method to avoid the allocation of a future.
+    fn try_map_now(&self, certificate: &PeerCertificate) -> Option<Result<UserId, MapError>> {
+        let _ = certificate;
+        None
+    }
+}
+
+impl<M: IdentityMapper + ?Sized> IdentityMapper for Arc<M> {
+    fn map_certificate(&self, certificate: &PeerCertificate) -> MapFuture {
+        (**self).map_certificate(certificate)
+    }
+
+    fn try_map_now(&self, certificate: &PeerCertificate) -> Option<Result<UserId, MapError>> {
+        (**self).try_map_now(certificate)
+    }
+}
+
+/// Maps a distributed identity to a user id.
+///
+/// [`DistributedMap`](super::DistributedMap) has a table. Implement this trait to ask a directory or
+/// another system.
+///
+/// The trait is object-safe, and an `Arc` of a mapper is a mapper: a program that chooses one at run
+/// time uses `Arc<dyn DistributedMapper>` wherever a mapper is expected.
+///
+/// # Example
+/// ```
+/// use std::sync::Arc;
+/// use tower_passticket::{
+///     identity::{DistributedIdentity, DistributedMap, DistributedMapper, MapError, MapFuture},
+///     passticket::UserId,
+/// };
+/// # #[derive(Clone, Default)]
+/// # struct Directory;
+/// # impl Directory {
+/// #     async fn find(&self, _: String) -> Option<UserId> { UserId::new("JANE").ok() }
+/// # }
+///
+/// /// Asks a directory for the user of a name.
+/// #[derive(Default)]
+/// struct InDirectory {
+///     directory: Directory,
+/// }
+///
+/// impl DistributedMapper for InDirectory {
+///     fn map_identity(&self, identity: &DistributedIdentity) -> MapFuture {
+///         let (directory, name) = (self.directory.clone(), identity.name().to_owned());
+///         Box::pin(async move { directory.find(name).await.ok_or(MapError::NotMapped) })
+///     }
+/// }
+///
+/// /// Chooses at run time.
+/// fn mapper(directory: bool) -> Arc<dyn DistributedMapper> {
+///     if directory { Arc::new(InDirectory::default()) } else { Arc::new(DistributedMap::default()) }
+/// }
+///
+/// # tokio_test::block_on(async {
+/// let jane = DistributedIdentity::new("jane.doe@example.com", "ldaps://us.example.com")?;
+/// assert_eq!(mapper(true).map_identity(&jane).await, Ok(UserId::new("JANE")?));
+/// assert_eq!(mapper(false).map_identity(&jane).await, Err(MapError::NotMapped));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+pub trait DistributedMapper: Send + Sync + 'static {
+    /// Starts mapping `identity`, which the caller has verified.
+    fn map_identity(&self, identity: &DistributedIdentity) -> MapFuture;
+}
+
+impl<M: DistributedMapper + ?Sized> DistributedMapper for Arc<M> {
+    fn map_identity(&self, identity: &DistributedIdentity) -> MapFuture {
+        (**self).map_identity(identity)
+    }
+}
+
+/// The future of [`IdentityMapper`] and [`DistributedMapper`]: the user, or why there is none.
+pub type MapFuture = Pin<Box<dyn Future<Output = Result<UserId, MapError>> + Send>>;
+
+/// Why an identity has no user.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MapError {
+    /// The subject has no common name.
+    #[error("the subject of the certificate has no common name")]
+    NoCommonName,
+    /// The name in the place of the user id is no user id.
+    #[error(transparent)]
+    NotAUserId(#[from] NameError),
+    /// The certificate has expired since the handshake.
+    #[error("the certificate has expired")]
+    Expired,
+    /// No user is mapped to the identity.
+    #[error("no user is mapped to the identity")]
+    NotMapped,
+    /// The system that maps identities cannot be reached.
+    #[error("the identity mapping is not available")]
+    Unavailable,
+    /// The system that maps identities answered, but without a decision.
+    #[error("the identity mapping failed: {0}")]
+    Failed(String),
+}
