@@ -14,3 +14,5 @@ mod wire;
 pub use body::ResponseBody;
 pub use forward::{Forward, ForwardFuture, Timeouts};
 pub use gateway::{Gateway, GatewayFuture};
+
+pub use crate::auth_prefix::{AuthPrefix, AuthPrefixError};
