@@ -14,7 +14,7 @@ use http::{Request, Response};
 use hyper::body::Body;
 use tower::{Service, ServiceBuilder};
 use tower_passticket::{
-    api::{AuthApi, AuthParts, FileLogin, Password, hash_password},
+    api::{AuthApi, FileLogin, Password, hash_password},
     identity::CommonNameMapper,
     layer::{
         AuthenticateLayer, Authenticator, PassTicketLayer, Route, RouteLayer, Routes,
@@ -94,16 +94,11 @@ where
     // One for both: what the API revokes is refused on routes at once. In production a
     // `DurableStore`, which outlives the process.
     let revocations = Arc::new(RevocationIndex::default());
-    let api = AuthApi::new(AuthParts {
-        key: key.verifying_key(),
-        issuer: TokenIssuer::new(key),
-        verifier: verifier.clone(),
-        login: FileLogin::new([(user, password)])?,
-        revocations: revocations.clone(),
-        saf,
-        tickets: tickets.clone(),
-    })
-    .with_personal_access_tokens(Validity::MAX);
+    let login = FileLogin::new([(user, password)])?;
+    let api = AuthApi::new(TokenIssuer::new(key), verifier.clone(), login, revocations.clone())
+        .with_passtickets(tickets.clone())
+        .with_personal_access_tokens(Validity::MAX)
+        .with_saf(saf);
     let authenticator = Authenticator::new(verifier)
         .personal_access_tokens(revocations)
         .client_certificates(CommonNameMapper);

@@ -43,6 +43,8 @@
 #[cfg(feature = "api")]
 pub mod api;
 pub mod audit;
+#[cfg(any(feature = "api", feature = "proxy"))]
+mod auth_prefix;
 mod authority;
 #[cfg(any(feature = "proxy", feature = "tls"))]
 mod coalesce;

@@ -1,67 +1,59 @@
-//! `POST access-token/generate` (zowe-endpoints §1.7, design decision 3).
+//! `POST access-token/generate` (docs/reference/auth-endpoints.md#generate, docs/decisions.md#d3).
 
 use bytes::Bytes;
-use http::{
-    HeaderValue, Response,
-    header::{CACHE_CONTROL, CONTENT_TYPE},
-    request::Parts,
-};
+use http::{HeaderValue, request::Parts};
 use http_body::Body;
-use http_body_util::Full;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
 
 use super::{
-    audit::note, authenticate, body, error::ApiError, provider::LoginProvider, service::AuthApi,
+    authenticate::Callers,
+    body, credentials,
+    error::ApiError,
+    record::add_to_record,
+    response::{Answer, not_stored, typed},
 };
 use crate::{
     audit::Detail,
-    identity::IdentityMapper,
-    token::{MAX_TOKEN_LEN, Scopes, ScopesError, TokenFingerprint, Validity},
+    token::{MAX_TOKEN_LEN, Scopes, ScopesError, TokenFingerprint, TokenIssuer, Validity},
 };
 
-/// What a client asks for.
+/// The request for a token.
 #[derive(Debug)]
 struct PatRequest {
     validity: Validity,
     scopes: Scopes,
 }
 
-impl<L: LoginProvider, R, S, G, M: IdentityMapper> AuthApi<L, R, S, G, M> {
-    /// Answers with a Personal Access Token. The body is judged before the credentials, as in the
-    /// reference.
-    pub(super) async fn generate_access_token<B: Body>(
-        &self,
-        request: &Parts,
-        body: B,
-    ) -> Result<Response<Full<Bytes>>, ApiError> {
-        let PatRequest { validity, scopes } = parse_generate_body(&body::read(body).await?)?;
-        let user = self.authenticate(authenticate::basic(request)?, request).await;
-        let user = user.map_err(authenticate::as_login_input)?;
-        let validity = validity.min(self.max_validity);
-        note(request, |record| {
-            record.detail = Some(Detail::Minted { scopes: scopes.clone(), days: validity.days() });
-        });
-        let token = self.shared.issuer.personal_access_token(&user, &scopes, validity).map_err(
-            |error| {
-                tracing::error!(%error, "no Personal Access Token");
-                ApiError::Internal
-            },
-        )?;
-        let token = token.expose();
-        if token.len() > MAX_TOKEN_LEN {
-            // We would not take it back.
-            tracing::info!(%user, len = token.len(), "too many scopes for one token");
-            return Err(ApiError::TooManyScopes);
-        }
-        note(request, |record| record.issued_token_id = Some(TokenFingerprint::of(token)));
-        tracing::info!(%user, ?scopes, days = validity.days(), "issued a Personal Access Token");
-        let mut response = Response::new(Full::new(Bytes::copy_from_slice(token.as_bytes())));
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        Ok(response)
+/// Answers with a Personal Access Token that is valid for at most `max_validity`. The body is
+/// checked before the credentials, as in Zowe API ML.
+pub(super) async fn generate<B: Body>(
+    request: &Parts,
+    body: B,
+    callers: Callers<'_>,
+    issuer: &TokenIssuer,
+    max_validity: Validity,
+) -> Answer {
+    let PatRequest { validity, scopes } = parse_generate_body(&body::read(body).await?)?;
+    let user = callers.log_in(credentials::basic(request)?, request).await?;
+    let validity = validity.min(max_validity);
+    add_to_record(request, |record| {
+        record.detail = Some(Detail::Minted { scopes: scopes.clone(), days: validity.days() });
+    });
+    let token = issuer.personal_access_token(&user, &scopes, validity).map_err(|error| {
+        tracing::error!(%error, "the Personal Access Token could not be issued");
+        ApiError::Internal
+    })?;
+    let token = token.expose();
+    if token.len() > MAX_TOKEN_LEN {
+        // The gateway would not accept it as a credential.
+        tracing::info!(%user, len = token.len(), "too many scopes for one token");
+        return Err(ApiError::TooManyScopes);
     }
+    add_to_record(request, |record| record.issued_token_id = Some(TokenFingerprint::of(token)));
+    tracing::info!(%user, ?scopes, days = validity.days(), "issued a Personal Access Token");
+    let token = Bytes::copy_from_slice(token.as_bytes());
+    Ok(not_stored(typed(token, HeaderValue::from_static("text/plain"))))
 }
 
 /// Reads `{"validity": days, "scopes": [service id, …]}` and nothing else. `validity` may be
@@ -69,7 +61,7 @@ impl<L: LoginProvider, R, S, G, M: IdentityMapper> AuthApi<L, R, S, G, M> {
 /// joined by commas.
 ///
 /// # Errors
-/// [`ApiError::PatWithoutScopes`] when no service is named, [`ApiError::InvalidPatBody`] for any
+/// [`ApiError::PatWithoutScopes`] if no service is named, [`ApiError::InvalidPatBody`] for any
 /// other fault.
 fn parse_generate_body(body: &[u8]) -> Result<PatRequest, ApiError> {
     #[derive(Deserialize)]
@@ -90,8 +82,8 @@ fn parse_generate_body(body: &[u8]) -> Result<PatRequest, ApiError> {
     Ok(PatRequest { validity: Validity::requested(validity.map(i64::from)), scopes })
 }
 
-/// A Java `int`, as Jackson reads one for the reference: blank text counts as none. A fraction is
-/// refused instead of cut.
+/// A Java `int` as Jackson reads it in Zowe API ML: blank text is none. A fraction is refused; Jackson
+/// truncates it.
 fn days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Error> {
     let days = match Value::deserialize(deserializer)? {
         Value::Null => return Ok(None),
@@ -103,8 +95,8 @@ fn days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Er
     days.map(Some).ok_or_else(|| D::Error::custom("`validity` is no number of days"))
 }
 
-/// An item that no service can have is an error where it stands; that nothing is left is one of
-/// the whole.
+/// An item that is not a service id is an error at its place. An empty list is an error of the whole
+/// body.
 fn scopes<'de, D: Deserializer<'de>>(
     d: D,
 ) -> Result<Option<Result<Scopes, ScopesError>>, D::Error> {
@@ -125,7 +117,7 @@ mod tests {
     use crate::token::ServiceId;
 
     #[test]
-    fn a_generate_body_is_read_as_the_design_says() {
+    fn generate_bodies_are_parsed_or_refused() {
         #[derive(Debug, PartialEq)]
         enum Fault {
             Invalid,

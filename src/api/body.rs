@@ -7,31 +7,38 @@ use serde::{Deserialize, de::IgnoredAny};
 use serde_json::error::Category;
 use zeroize::Zeroizing;
 
-use super::error::ApiError;
-
 /// The longest request body that is read, in bytes.
 pub const MAX_BODY_LEN: usize = 64 * 1024;
 
 /// Reads a body into a buffer that is wiped when dropped.
 ///
 /// # Errors
-/// [`ApiError::BodyTooLarge`], [`ApiError::BodyBroken`].
-pub(super) async fn read<B: Body>(body: B) -> Result<Zeroizing<Vec<u8>>, ApiError> {
-    let body = Limited::new(body.map_err(|_| BrokenOff), MAX_BODY_LEN);
+/// [`ReadError`] if the body is too long or incomplete.
+pub(super) async fn read<B: Body>(body: B) -> Result<Zeroizing<Vec<u8>>, ReadError> {
+    let body = Limited::new(body.map_err(|_| Incomplete), MAX_BODY_LEN);
     let collected = body.collect().await.map_err(|error| {
-        if error.is::<LengthLimitError>() { ApiError::BodyTooLarge } else { ApiError::BodyBroken }
+        if error.is::<LengthLimitError>() { ReadError::TooLarge } else { ReadError::Incomplete }
     })?;
     let mut data = collected.aggregate();
-    // Of its final size at once: a buffer that grows leaves its smaller selves behind, not wiped.
+    // Allocated with its final size: a buffer that grows leaves copies behind that are not wiped.
     let mut bytes = Zeroizing::new(vec![0; data.remaining()]);
     data.copy_to_slice(&mut bytes);
     Ok(bytes)
 }
 
-/// Stands for the error of the body, which may be of any type.
+/// Why a body could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReadError {
+    /// It has more than [`MAX_BODY_LEN`] bytes.
+    TooLarge,
+    /// It ended before its end.
+    Incomplete,
+}
+
+/// Replaces the error of the body, which may have any type.
 #[derive(Debug, thiserror::Error)]
 #[error("the body breaks off")]
-struct BrokenOff;
+struct Incomplete;
 
 /// Reads one JSON object (RFC 8259 §4).
 ///
@@ -48,21 +55,21 @@ pub(super) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, BodyPr
     Ok(serde_json::from_slice(body)?)
 }
 
-/// What is wrong with a body, and where. Never carries a value of it that could be a secret.
+/// The fault of a body and its place. Never carries a value of the body that could be a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BodyProblem(Box<str>);
 
 impl BodyProblem {
-    /// Stands for any, where refusals are described.
-    pub(super) fn somewhere() -> Self {
+    /// An example, for descriptions of refusals.
+    pub(super) fn example() -> Self {
         Self("what is wrong at line 1 column 1".into())
     }
 }
 
 impl From<serde_json::Error> for BodyProblem {
-    /// The parser's own words are the same for every body. Those of serde may quote the value,
-    /// except where they begin with the name of a field of ours.
+    /// Syntax errors have texts that are the same for every body. Data errors may quote the value,
+    /// except those that begin with the name of one of our fields.
     fn from(error: serde_json::Error) -> Self {
         let text = error.to_string();
         let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
@@ -83,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_tells_the_place_and_no_value() {
+    fn a_problem_has_the_place_and_no_value() {
         #[derive(Debug, Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Fields {

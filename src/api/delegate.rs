@@ -1,27 +1,28 @@
-//! `POST delegate/passticket` (spec 001, design decision 12).
+//! `POST delegate/passticket` (docs/reference/auth-endpoints.md#delegated-passticket,
+//! docs/decisions.md#d12).
 
-use bytes::Bytes;
-use http::{HeaderValue, Response, header::CACHE_CONTROL, request::Parts};
+use http::request::Parts;
 use http_body::Body;
-use http_body_util::Full;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{
-    audit::note,
+    authorize::Authorizer,
     body,
-    delegation::{Caller, Delegation},
+    certificates::ClientCertificates,
+    delegation::{CertifiedCaller, Delegation},
     error::ApiError,
     permission::GuardedTask,
-    service::{AuthApi, json},
+    record::add_to_record,
+    response::{Answer, json, not_stored},
 };
 use crate::{
-    audit::{Detail, ReasonCode},
-    identity::{EmailAddress, IdentityMapper, MapError, PeerCertificate},
+    audit::{Audit, Detail, ReasonCode},
+    clock::Clock,
+    identity::{EmailAddress, MapError},
     passticket::{Applid, PassTicketGenerator},
-    saf::SafProvider,
 };
 
-/// Not for logs.
+/// Has a secret: not for logs.
 #[derive(Serialize)]
 struct DelegatedTicket<'a> {
     passticket: &'a str,
@@ -29,82 +30,74 @@ struct DelegatedTicket<'a> {
     user: &'a str,
 }
 
-impl<L, R, S, G, M> AuthApi<L, R, S, G, M>
-where
-    S: SafProvider,
-    G: PassTicketGenerator,
-    M: IdentityMapper,
-{
-    /// Answers with a PassTicket for the user whose e-mail address the body names. Who calls is
-    /// judged before the body, and by the client certificate alone.
-    pub(super) async fn delegated_ticket<B: Body>(
-        &self,
-        request: &Parts,
-        body: B,
-    ) -> Result<Response<Full<Bytes>>, ApiError> {
-        // The endpoint is there only with it.
-        let delegation = self.delegation.as_deref().ok_or(ApiError::NotFound)?;
-        let answer = self.delegate(delegation, request, body).await;
+/// The endpoint that issues PassTickets for other users.
+#[derive(Clone, Copy)]
+pub(super) struct DelegatedTickets<'a> {
+    pub(super) delegation: &'a Delegation,
+    pub(super) certificates: ClientCertificates<'a>,
+    pub(super) authorizer: Authorizer<'a>,
+    pub(super) generator: &'a dyn PassTicketGenerator,
+    pub(super) audit: &'a Audit,
+    pub(super) clock: &'a dyn Clock,
+}
+
+impl DelegatedTickets<'_> {
+    /// Answers with a PassTicket for the user to whom the e-mail address in the body is mapped. The
+    /// caller is authenticated by the client certificate alone, before the body is read.
+    pub(super) async fn issue<B: Body>(self, request: &Parts, body: B) -> Answer {
+        let answer = self.delegate(request, body).await;
         let url = request.uri.path();
         match &answer {
             Ok(_) => tracing::info!(url, "issued a delegated PassTicket"),
-            Err(reason) => tracing::warn!(url, %reason, "no delegated PassTicket"),
+            Err(reason) => tracing::warn!(url, %reason, "refused a delegated PassTicket"),
         }
         answer
     }
 
-    async fn delegate<B: Body>(
-        &self,
-        delegation: &Delegation,
-        request: &Parts,
-        body: B,
-    ) -> Result<Response<Full<Bytes>>, ApiError> {
-        // A PassTicket for another that nobody can look up later must not be.
+    async fn delegate<B: Body>(self, request: &Parts, body: B) -> Answer {
+        // Every delegated PassTicket must be in the audit log.
         if !self.audit.is_available() {
             return Err(ApiError::AuditUnavailable);
         }
-        let certificate = request.extensions.get::<PeerCertificate>();
-        let certificate = certificate.filter(|_| self.mapper.is_some());
-        let certificate = certificate.ok_or(ApiError::OnlyCertificate)?;
-        let user = self.certificate_user(request).await?;
-        delegation
+        let certificate = self.certificates.of(request).ok_or(ApiError::OnlyCertificate)?;
+        let user = self.certificates.user(request).await?;
+        self.delegation
             .count(&user, self.clock.now())
             .map_err(|retry_after| ApiError::TooManyCalls { retry_after })?;
-        self.permit(request, &user, GuardedTask::Delegate).await?;
+        self.authorizer.permit(request, &user, GuardedTask::Delegate).await?;
 
         let body = body::read(body).await?;
         let DelegateBody { applid, email } =
             body::object(&body).map_err(ApiError::InvalidDelegateBody)?;
-        note(request, |record| {
+        add_to_record(request, |record| {
             record.applid = Some(applid);
             record.detail = Some(Detail::Delegation { email: email.clone() });
         });
-        let caller = Caller { user, certificate };
-        delegation.check_applid(&caller, &applid)?;
-        let target = delegation.user_of(&email).await.map_err(|error| match error {
+        let caller = CertifiedCaller { user, certificate };
+        self.delegation.check_applid(&caller, &applid)?;
+        let target = self.delegation.user_of(&email).await.map_err(|error| match error {
             MapError::NotMapped => ApiError::NoUserOfEmail,
             error => {
-                tracing::error!(%error, "nobody can say whose an e-mail address is");
-                note(request, |record| record.reason = Some(ReasonCode::MappingUnavailable));
+                tracing::error!(%error, "the e-mail address could not be mapped to a user");
+                add_to_record(request, |record| {
+                    record.reason = Some(ReasonCode::MappingUnavailable);
+                });
                 ApiError::Unavailable
             }
         })?;
-        note(request, |record| record.target = Some(target));
-        delegation.check_target(&caller, &applid, &target)?;
-        let tickets = &self.shared.tickets;
-        let ticket = match tickets.try_generate_now(&target, &applid) {
+        add_to_record(request, |record| record.target = Some(target));
+        self.delegation.check_target(&caller, &applid, &target)?;
+        let ticket = match self.generator.try_generate_now(&target, &applid) {
             Some(generated) => generated?,
-            None => tickets.generate(&target, &applid).await?,
+            None => self.generator.generate(&target, &applid).await?,
         };
-        tracing::info!(caller = %user, %applid, %target, "made a PassTicket for another");
-        let mut response =
-            json(&DelegatedTicket { passticket: ticket.expose(), user: target.as_str() })?;
-        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        Ok(response)
+        tracing::info!(caller = %user, %applid, %target, "generated a PassTicket for another user");
+        json(&DelegatedTicket { passticket: ticket.expose(), user: target.as_str() })
+            .map(not_stored)
     }
 }
 
-/// What a client asks for; other fields are ignored.
+/// The request for a PassTicket; other fields are ignored.
 #[derive(Debug, Deserialize)]
 struct DelegateBody {
     #[serde(rename = "applId", deserialize_with = "applid")]
@@ -130,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bodies_are_read_or_told_what_is_wrong() {
+    fn bodies_are_parsed_or_refused_with_a_reason() {
         let long = format!(r#"{{"applId":"A","emailId":"{}@x.yz"}}"#, "a".repeat(242));
         for (body, want) in [
             (r#"{"applId":"izudflt","emailId":"a@b.c","more":1}"#, Ok(("IZUDFLT", "a@b.c"))),

@@ -1,11 +1,11 @@
-//! For whom, and for which applications, who may obtain a PassTicket for another.
+//! Limits on PassTickets for other users: grants, protected users and call rates.
 
 use std::{
     collections::{HashMap, HashSet},
     fmt,
     hash::Hash,
     num::NonZeroU32,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -18,31 +18,46 @@ use crate::{
     passticket::{Applid, UserId},
 };
 
-/// What delegating takes beside the permission of the security product: whose an e-mail address
-/// is, and what no permission can give.
+/// Settings of `delegate/passticket`: how e-mail addresses are mapped to users, and the limits on
+/// callers.
 ///
-/// A PassTicket for another user is that user's identity, so beyond what Zowe checks:
-/// - with [`allow_only`](Self::allow_only), a caller gets tickets only for the applications and users
-///   that a [`Grant`] of theirs names; without it the permission alone decides;
-/// - nobody gets one for a user given to [`protect`](Self::protect), whatever grants say;
-/// - one caller has so many calls a minute.
+/// A PassTicket for another user is that user's identity. So there are limits beside the permission
+/// of the security product, which is all that Zowe checks:
+/// - With [`with_grants`](Self::with_grants) a caller gets tickets for the applications and users that
+///   their [`Grant`]s name. Without it the permission alone decides.
+/// - No caller gets a ticket for a user given to [`with_protected`](Self::with_protected).
+/// - A caller has a number of [calls per minute](Self::with_calls_per_minute).
+///
+/// ```
+/// use tower_passticket::{
+///     api::{AllowList, Delegation, Grant},
+///     identity::{DistributedMap, Registry},
+///     passticket::UserId,
+/// };
+///
+/// let agent = Grant::to_user(UserId::new("AGENT")?, AllowList::Any, AllowList::Any);
+/// let delegation = Delegation::new(DistributedMap::default(), Registry::new("ldaps://example.com")?)
+///     .with_grants([agent])
+///     .with_protected(UserId::new("IBMUSER")?);
+/// # let _ = delegation;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Delegation {
-    mapper: Box<dyn DistributedMapper>,
+    mapper: Arc<dyn DistributedMapper>,
     registry: Registry,
-    /// `None`: whatever the permission of the security product allows.
+    /// `None`: the permission of the security product decides.
     grants: Option<Vec<Grant>>,
     protected: HashSet<UserId>,
     calls: CallLimit,
 }
 
-/// So many calls a minute, unless told otherwise.
 const CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).expect("is not zero");
 
 impl Delegation {
-    /// Looks up whose an e-mail address is with `mapper`, in `registry`.
+    /// Maps e-mail addresses to users with `mapper`, as identities of `registry`.
     pub fn new(mapper: impl DistributedMapper, registry: Registry) -> Self {
         Self {
-            mapper: Box::new(mapper),
+            mapper: Arc::new(mapper),
             registry,
             grants: None,
             protected: HashSet::new(),
@@ -50,30 +65,31 @@ impl Delegation {
         }
     }
 
-    /// Allows what these grants say, and nothing else: with none of them, nothing. Called again, it
-    /// replaces the ones before.
+    /// Allows only what `grants` name; an empty list allows nothing. Replaces earlier grants.
     #[must_use]
-    pub fn allow_only(self, grants: impl IntoIterator<Item = Grant>) -> Self {
+    pub fn with_grants(self, grants: impl IntoIterator<Item = Grant>) -> Self {
         Self { grants: Some(grants.into_iter().collect()), ..self }
     }
 
-    /// Never gives a PassTicket for `user`.
+    /// Refuses every PassTicket for `user`, whatever the grants are. Adds to earlier ones.
     #[must_use]
-    pub fn protect(mut self, user: UserId) -> Self {
+    pub fn with_protected(mut self, user: UserId) -> Self {
         self.protected.insert(user);
         self
     }
 
-    /// Lets a caller have so many calls a minute; 60 unless told otherwise. As many may come at
-    /// once after a minute without any.
+    /// Limits the calls of each caller per minute. The default is 60. After a minute without calls,
+    /// as many may come in a burst.
     #[must_use]
-    pub fn calls_per_minute(mut self, calls: NonZeroU32) -> Self {
+    pub fn with_calls_per_minute(mut self, calls: NonZeroU32) -> Self {
         self.calls = CallLimit::new(calls);
         self
     }
 
+    /// Counts a call.
+    ///
     /// # Errors
-    /// How long to wait.
+    /// The time until the next call is possible.
     pub(super) fn count(&self, caller: &UserId, now: Timestamp) -> Result<(), Duration> {
         self.calls.count(caller, now)
     }
@@ -82,7 +98,7 @@ impl Delegation {
     /// [`DelegationRefusal::Applid`].
     pub(super) fn check_applid(
         &self,
-        caller: &Caller<'_>,
+        caller: &CertifiedCaller<'_>,
         applid: &Applid,
     ) -> Result<(), DelegationRefusal> {
         let allows = |grant: &Grant| grant.is_for(caller) && grant.applids.contains(applid);
@@ -93,7 +109,7 @@ impl Delegation {
     /// [`DelegationRefusal::Protected`], [`DelegationRefusal::Target`].
     pub(super) fn check_target(
         &self,
-        caller: &Caller<'_>,
+        caller: &CertifiedCaller<'_>,
         applid: &Applid,
         target: &UserId,
     ) -> Result<(), DelegationRefusal> {
@@ -106,15 +122,15 @@ impl Delegation {
         if self.has_grant(allows) { Ok(()) } else { Err(DelegationRefusal::Target(*target)) }
     }
 
-    /// Whether grants do not matter, or one of them allows it.
+    /// Whether there are no grants, or one of them allows the request.
     fn has_grant(&self, allows: impl Fn(&Grant) -> bool) -> bool {
         self.grants.as_ref().is_none_or(|grants| grants.iter().any(allows))
     }
 
-    /// Whose the address is.
+    /// The user to whom the address is mapped.
     ///
     /// # Errors
-    /// As the mapper's.
+    /// The error of the mapper.
     pub(super) async fn user_of(&self, email: &EmailAddress) -> Result<UserId, MapError> {
         let identity = DistributedIdentity::from_email(email, &self.registry);
         self.mapper.map_identity(&identity).await
@@ -132,13 +148,13 @@ impl fmt::Debug for Delegation {
     }
 }
 
-/// Who calls: the certificate, and the user that it belongs to.
-pub(super) struct Caller<'a> {
+/// A caller that is authenticated by a client certificate.
+pub(super) struct CertifiedCaller<'a> {
     pub(super) user: UserId,
     pub(super) certificate: &'a PeerCertificate,
 }
 
-/// Lets some callers obtain PassTickets for some applications and users.
+/// Allows callers to obtain PassTickets for applications and users.
 #[derive(Clone, Debug)]
 pub struct Grant {
     user: Option<UserId>,
@@ -148,12 +164,12 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// For the caller whose certificate belongs to `user`.
+    /// A grant to the caller whose certificate is mapped to `user`.
     pub fn to_user(user: UserId, applids: AllowList<Applid>, users: AllowList<UserId>) -> Self {
         Self { user: Some(user), certificate: None, applids, users }
     }
 
-    /// For callers with such a certificate.
+    /// A grant to callers whose certificate matches `filter`.
     pub fn to_certificate(
         filter: CertificateFilter,
         applids: AllowList<Applid>,
@@ -162,23 +178,24 @@ impl Grant {
         Self { user: None, certificate: Some(filter), applids, users }
     }
 
-    /// The user whom it is for, if it is for one.
+    /// The user to whom the grant is given, if it is given to a user.
     pub fn user(&self) -> Option<&UserId> {
         self.user.as_ref()
     }
 
-    fn is_for(&self, caller: &Caller<'_>) -> bool {
+    fn is_for(&self, caller: &CertifiedCaller<'_>) -> bool {
         self.user.is_none_or(|user| user == caller.user)
             && self.certificate.as_ref().is_none_or(|filter| filter.matches(caller.certificate))
     }
 }
 
-/// Which ones are allowed.
+/// The applications or users that a [`Grant`] allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AllowList<T: Eq + Hash> {
-    /// All of them.
+    /// All.
     Any,
-    /// These only.
+    /// Only these.
     Only(HashSet<T>),
 }
 
@@ -191,8 +208,9 @@ impl<T: Eq + Hash> AllowList<T> {
     }
 }
 
-/// Why a caller who may delegate gets no PassTicket for this application or user.
+/// Why a caller with the permission gets no PassTicket for this application or user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DelegationRefusal {
     /// No grant of the caller names the application.
     #[error("the caller may obtain no PassTickets for the application {0}")]
@@ -200,23 +218,24 @@ pub enum DelegationRefusal {
     /// No grant of the caller names the user.
     #[error("the caller may obtain no PassTickets for the user {0}")]
     Target(UserId),
-    /// Nobody gets one for this user.
+    /// The user is protected.
     #[error("nobody may obtain PassTickets for the user {0}")]
     Protected(UserId),
 }
 
-/// Counts the calls of each caller: a bucket that fills evenly, a minute's worth deep.
+/// Rate limit per caller: a token bucket with the capacity of one minute.
 struct CallLimit {
     burst: NonZeroU32,
-    /// When the bucket of a caller will be full again, since the epoch: in nanoseconds, because a
-    /// call may take less than a millisecond of a minute. A caller without an entry has a full one.
+    /// The time since the epoch at which the bucket of a caller is full again. A `Duration` has
+    /// nanoseconds: one call may take less than a millisecond of a minute. A caller without an entry
+    /// has a full bucket.
     full_at: Mutex<HashMap<UserId, Duration>>,
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// So many callers are remembered before those with a full bucket are dropped.
-const REMEMBERED: usize = 1_000;
+/// With this many entries, those of full buckets are removed.
+const MAX_ENTRIES: usize = 1_000;
 
 impl CallLimit {
     fn new(per_minute: NonZeroU32) -> Self {
@@ -224,15 +243,15 @@ impl CallLimit {
     }
 
     /// # Errors
-    /// How long until there is room for one more call.
+    /// The time until the next call is possible.
     fn count(&self, caller: &UserId, now: Timestamp) -> Result<(), Duration> {
         let now = Duration::from_millis(now.as_millis());
         let mut callers = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if callers.len() >= REMEMBERED {
+        if callers.len() >= MAX_ENTRIES {
             callers.retain(|_, full_at| *full_at > now);
         }
         let full_at = callers.entry(*caller).or_insert(now);
-        // No bucket is emptier than empty: it seems so after the clock was set back.
+        // A clock that was set back makes a bucket seem emptier than empty.
         *full_at = (*full_at).clamp(now, now + MINUTE);
         let full_then = *full_at + MINUTE / self.burst.get();
         let too_much = full_then.saturating_sub(now + MINUTE);
@@ -254,12 +273,12 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_locks_nobody_out() {
+    fn a_clock_that_is_set_back_locks_no_caller_out() {
         let (limit, caller) = counter(2);
         let now = |secs: u64| Timestamp::from_secs(100_000 + secs);
         let at = |secs| limit.count(&caller, now(secs));
         assert_eq!((at(3600), at(3600)), (Ok(()), Ok(())));
-        // An hour back: as if the calls had been made just now, and no longer ago than that.
+        // An hour back: as if the calls had been made just now.
         assert_eq!(at(0), Err(Duration::from_secs(30)));
         assert_eq!(at(29), Err(Duration::from_secs(1)));
         assert_eq!((at(30), at(59)), (Ok(()), Err(Duration::from_secs(1))));
@@ -267,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_one_however_high() {
+    fn high_limits_are_exact() {
         for per_minute in [1, 7, 50_000, 60_001, 100_000] {
             let (limit, caller) = counter(per_minute);
             let at = |millis: u64| limit.count(&caller, Timestamp::from_millis(1_000_000 + millis));

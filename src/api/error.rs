@@ -1,23 +1,16 @@
-//! Every way in which the auth endpoints refuse, and how each becomes HTTP.
+//! The errors of the auth endpoints: their statuses, messages and headers.
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{
-    HeaderValue, Method, Response, StatusCode,
-    header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE},
-};
-use http_body_util::Full;
+use http::{Method, StatusCode};
 
 use super::{
-    body::{BodyProblem, MAX_BODY_LEN},
-    compatibility::Compatibility,
+    body::{BodyProblem, MAX_BODY_LEN, ReadError},
     delegation::DelegationRefusal,
     permission::{GuardedTask, Permission},
     provider::LoginError,
 };
 use crate::{
-    layer::X_ZOWE_AUTH_FAILURE,
     messages::{self, ApiMessage, Template},
     passticket::{GenerateError, SafReturnCodes},
     revocation::RevokedBy,
@@ -25,170 +18,180 @@ use crate::{
     token::TokenError,
 };
 
-/// Why an auth endpoint refused. In the extensions of the response, so that an outer layer can
+/// The error of an auth endpoint. The response has it in its extensions, so that an outer layer can
 /// log or count it.
 ///
-/// `Display` is for the log. The client gets the message of zowe-endpoints §0.5 and §1, which
-/// says no more than there. The statuses here are those of [`Compatibility::Documented`], which
-/// also lists where the others differ.
+/// `Display` is for logs. The client gets a message of Zowe (docs/reference/error-messages.md#failures),
+/// which says less. The statuses here are those of
+/// [`Compatibility::Documented`](crate::api::Compatibility), which also lists the differences.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApiError {
-    /// No endpoint has this path, or it is turned off: 404.
+    /// No endpoint has this path, or the endpoint is off: 404.
     #[error("no endpoint has this path")]
     NotFound,
     /// The endpoint has another method: 405.
     #[error("the method is {method}, the endpoint has {allowed}")]
     MethodNotAllowed {
-        /// What was asked for.
+        /// The method of the request.
         method: Method,
-        /// What the endpoint has.
+        /// The method of the endpoint.
         allowed: Method,
     },
     /// The body has more than [`MAX_BODY_LEN`] bytes: 413.
     #[error("the body has more than {MAX_BODY_LEN} bytes")]
     BodyTooLarge,
-    /// The body did not arrive as a whole: 400.
+    /// The body ended early: 400.
     #[error("the body breaks off")]
     BodyBroken,
-    /// A body of `access-token/validate` or `access-token/revoke` that cannot be read: 400.
+    /// The body of `access-token/validate` or `access-token/revoke` cannot be read: 400.
     #[error("the body cannot be read: {0}")]
     InvalidBody(BodyProblem),
-    /// A body of `access-token/validate` or `access-token/revoke` that lacks a field: 400.
+    /// The body of `access-token/validate` or `access-token/revoke` lacks a field: 400.
     #[error("the body has no {0}")]
     FieldMissing(BodyField),
-    /// No usable credential: 400.
+    /// The request has no usable credential: 400.
     #[error("the request carries no usable credential")]
     InvalidLoginInput,
-    /// A body that is no login: 400.
-    #[error("the body is no login: {0}")]
+    /// The body of `login` cannot be read: 400.
+    #[error("the body is not a login: {0}")]
     InvalidLoginBody(BodyProblem),
-    /// A new password, and a login provider that changes none: 400.
+    /// The request has a new password, but the login provider changes no passwords: 400.
     #[error("the login provider changes no passwords")]
     PasswordChangeUnsupported,
-    /// A new password that the login provider does not take: 400.
+    /// The login provider refuses the new password: 400.
     #[error("the new password is refused")]
     NewPasswordRefused,
-    /// Too many wrong passwords of late, for this user or from this address: 429.
-    #[error("too many failed attempts; the next is looked at in {} s", retry_after.as_secs())]
+    /// Too many recent wrong passwords for this user or from this address: 429.
+    #[error("too many failed logins; the next password is checked in {} s", retry_after.as_secs())]
     TooManyAttempts {
-        /// When the next attempt will be looked at.
+        /// The time until the next password is checked.
         retry_after: Duration,
     },
-    /// No such user, or not this password: 401.
+    /// The user does not exist, or the password is wrong: 401.
     #[error("the user or the password is wrong")]
     WrongCredentials,
-    /// Neither a password nor a client certificate where one of them is needed: 401.
+    /// The request has neither a password nor a client certificate, and needs one: 401.
     #[error("the request carries neither a password nor a client certificate")]
     AuthenticationRequired,
-    /// A client certificate that belongs to no user: 401.
-    #[error("the client certificate belongs to no user")]
+    /// The client certificate is mapped to no user: 401.
+    #[error("the client certificate is mapped to no user")]
     NoUser,
-    /// Whoever knows passwords, identities or permissions does not answer: 503.
+    /// The provider of passwords, identities or permissions does not answer: 503.
     #[error("the login provider, the identity mapping or the security product is not available")]
     Unavailable,
-    /// Nothing can be revoked, or nobody can say whether it is: 503.
+    /// The revocation store failed, so revocations can be neither stored nor checked: 503.
     #[error("the revocation store is not available")]
     StoreUnavailable,
-    /// What must be recorded cannot be written down now, so it is not done: 503.
-    #[error("the audit log cannot be written, and without it nothing is done here")]
+    /// The audit log cannot be written, and the request must be audited: 503.
+    #[error("the audit log cannot be written, and this request must be audited")]
     AuditUnavailable,
-    /// No client certificate, where one is needed beside a token: 403.
+    /// The request has no client certificate, and needs one beside the token: 403.
     #[error("the request carries no client certificate")]
     CertificateRequired,
-    /// No token where one is needed: 401.
+    /// The request has no token, and needs one: 401.
     #[error("the request carries no token")]
     TokenNotProvided,
-    /// The token is not valid, or no longer: 401.
+    /// The token is not valid, or has expired: 401.
     #[error("{0}")]
     Token(#[from] TokenError),
-    /// A Personal Access Token, which is no credential here: 401.
+    /// The token is a Personal Access Token, which is not a credential here: 401.
     #[error("the token is a Personal Access Token")]
     PersonalAccessToken,
-    /// A login token that was logged out: 401.
+    /// The login token was logged out: 401.
     #[error("the token is logged out")]
     LoggedOut,
-    /// What is to be logged out is no login token: 400.
-    #[error("the token to log out is no login token")]
+    /// The token to log out is not a login token: 400.
+    #[error("the token to log out is not a login token")]
     NotALoginToken,
-    /// A body of `ticket` that names no application: 400.
+    /// The body of `ticket` names no application: 400.
     #[error("the body names no application: {0}")]
     InvalidTicketBody(BodyProblem),
-    /// No PassTicket: 400 when the application has no key, 503 when it takes each ticket once and
-    /// the user has had all up to now, else 500.
+    /// There is no PassTicket: 400 if the application has no key, 503 if a later request can succeed
+    /// (with replay protection each user gets one ticket per second), else 500.
     #[error(transparent)]
     Ticket(#[from] GenerateError),
-    /// No client certificate, where nothing else is a credential: 401.
-    #[error("the request carries no client certificate, which alone counts here")]
+    /// The request has no client certificate, and the endpoint takes no other credential: 401.
+    #[error("the request carries no client certificate, the only credential of this endpoint")]
     OnlyCertificate,
-    /// More calls than a caller may have in a minute: 429.
-    #[error("too many calls; there is room for the next in {} s", retry_after.as_secs())]
+    /// The caller has made too many calls in a minute: 429.
+    #[error("too many calls; the next is possible in {} s", retry_after.as_secs())]
     TooManyCalls {
-        /// When there is room for another one.
+        /// The time until the next call is possible.
         retry_after: Duration,
     },
-    /// A body of `delegate/passticket` that cannot be read: 400.
+    /// The body of `delegate/passticket` cannot be read: 400.
     #[error("the body asks for no PassTicket: {0}")]
     InvalidDelegateBody(BodyProblem),
-    /// An e-mail address that is nobody's: 404.
+    /// The e-mail address is mapped to no user: 404.
     #[error("no user is mapped to the e-mail address")]
     NoUserOfEmail,
-    /// Not for this application, or not for this user: 403.
+    /// The caller may not have PassTickets for this application or this user: 403.
     #[error(transparent)]
     Delegation(#[from] DelegationRefusal),
-    /// A body of `access-token/generate` that cannot be read: 400.
-    #[error("the body is no request for a Personal Access Token: {0}")]
+    /// The body of `access-token/generate` cannot be read: 400.
+    #[error("the body is not a request for a Personal Access Token: {0}")]
     InvalidPatBody(BodyProblem),
-    /// More services than one token can name: 400.
+    /// The body names more services than fit into one token: 400.
     #[error("the body names more services than fit into a token")]
     TooManyScopes,
-    /// A body of `access-token/generate` that names no service: 400.
+    /// The body of `access-token/generate` names no service: 400.
     #[error("the body names no service")]
     PatWithoutScopes,
-    /// The token in the body is no valid Personal Access Token: 401.
+    /// The token in the body is not a valid Personal Access Token: 401.
     #[error("{0}")]
     Pat(#[from] PatRefusal),
-    /// A body of `access-token/revoke/tokens`, or below it, that cannot be read: 400.
-    #[error("the body is no rule: {0}")]
+    /// The body of `access-token/revoke/tokens`, or below it, cannot be read: 400.
+    #[error("the body is not a revocation rule: {0}")]
     InvalidRuleBody(BodyProblem),
-    /// SAF refuses the caller: 401 for rules, 403 for anything else.
+    /// SAF refuses the caller: 401 for revocation rules, 403 for other tasks.
     #[error("the user may not {task}: {0} is needed", task = .0.task())]
     NotPermitted(Permission),
-    /// Whether SAF refuses nobody can say: 503 if it cannot be reached, 500 if it makes no sense.
+    /// The SAF check failed: 503 if SAF cannot be reached, else 500.
     #[error(transparent)]
     Saf(SafError),
-    /// Our fault; the log says what: 500.
+    /// A defect of the gateway or of its configuration; the log has the cause: 500.
     #[error("internal error")]
     Internal,
 }
 
-/// A field that a body must have.
+/// A required field of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BodyField {
     /// The Personal Access Token.
     #[error("token")]
     Token,
-    /// The service that it is to be good for.
+    /// The service for which the token is checked.
     #[error("serviceId")]
     ServiceId,
 }
 
-/// Why a token in a body is not accepted as a Personal Access Token.
+/// Why a token in a body is refused as a Personal Access Token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PatRefusal {
-    /// It is none of our tokens, or its time is over.
+    /// The token is not one of this gateway, or has expired.
     #[error("{0}")]
     Token(#[from] TokenError),
-    /// It is a login token.
+    /// The token is a login token.
     #[error("the token is no Personal Access Token")]
     NotAPat,
-    /// It is revoked.
+    /// The token is revoked.
     #[error("the token is revoked: {0}")]
     Revoked(RevokedBy),
-    /// It is for other services.
+    /// The token is for other services.
     #[error("the token is not for this service")]
     OutOfScope,
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::TooLarge => Self::BodyTooLarge,
+            ReadError::Incomplete => Self::BodyBroken,
+        }
+    }
 }
 
 impl From<LoginError> for ApiError {
@@ -202,7 +205,7 @@ impl From<LoginError> for ApiError {
 }
 
 impl ApiError {
-    /// The status and what the client is told about the request for `url`.
+    /// The status and the message to the client about the request for `url`.
     pub(super) fn message(&self, url: &str) -> (StatusCode, ApiMessage) {
         use StatusCode as Is;
         let plain = |status, template| (status, ApiMessage::new(template));
@@ -269,8 +272,8 @@ impl ApiError {
             Self::TooManyCalls { .. } => plain(Is::TOO_MANY_REQUESTS, &messages::TOO_MANY_CALLS),
             Self::NoUserOfEmail => plain(Is::NOT_FOUND, &messages::NO_USER),
             Self::Delegation(refusal) => {
-                // Which user an address belongs to, and who is protected, is not the caller's
-                // business.
+                // The caller does not learn which user an address is mapped to, nor which users
+                // are protected.
                 let target = match refusal {
                     DelegationRefusal::Applid(applid) => format!("PassTickets for {applid}"),
                     DelegationRefusal::Target(_) | DelegationRefusal::Protected(_) => {
@@ -300,7 +303,7 @@ impl ApiError {
                 Is::INTERNAL_SERVER_ERROR,
                 ApiMessage::with(&messages::SAF_ENDPOINT_CLASS, &[class]),
             ),
-            // Where it is, is not the client's business.
+            // The client does not learn the address of the SAF endpoint.
             Self::Saf(SafError::Failed(_)) => (
                 Is::INTERNAL_SERVER_ERROR,
                 ApiMessage::with(&messages::SAF_ENDPOINT_FAILED, &["SAF"]),
@@ -309,8 +312,8 @@ impl ApiError {
         }
     }
 
-    /// What the documented profile says beyond the message of the catalogue: what is wrong with a
-    /// body, and to the holder of a PAT what is wrong with that.
+    /// The text that the documented profile adds to the message of the catalogue: the fault of a
+    /// body, or of the PAT in it.
     pub(super) fn detail(&self) -> Option<String> {
         match self {
             Self::InvalidLoginBody(problem)
@@ -328,15 +331,15 @@ impl ApiError {
             Self::Pat(PatRefusal::Token(TokenError::Malformed | TokenError::TooLong { .. })) => {
                 Some("it is no JWT".to_owned())
             }
-            // What a forged token would have to look like is nobody's business.
+            // The reason would help to forge a token.
             Self::Pat(PatRefusal::Token(_)) => Some("it is no token of this gateway".to_owned()),
             Self::Pat(refusal) => Some(refusal.to_string()),
             _ => None,
         }
     }
 
-    /// When the same request may be answered otherwise.
-    fn retry_after(&self) -> Option<Duration> {
+    /// The time after which the same request may succeed.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::TooManyAttempts { retry_after } | Self::TooManyCalls { retry_after } => {
                 Some(*retry_after)
@@ -346,8 +349,8 @@ impl ApiError {
         }
     }
 
-    /// The challenge of a 401. RFC 6750 §3: no `error` when there was no token to judge.
-    fn challenge(&self) -> &'static str {
+    /// The challenge of a 401. Without a token in the request it has no `error` (RFC 6750 §3).
+    pub(super) fn challenge(&self) -> &'static str {
         match self {
             Self::TokenNotProvided => r#"Bearer realm="zowe""#,
             Self::Token(_)
@@ -356,15 +359,15 @@ impl ApiError {
             | Self::Pat(_)
             | Self::FieldMissing(_) => r#"Bearer realm="zowe", error="invalid_token""#,
             Self::OnlyCertificate => r#"Certificate realm="zowe""#,
-            // See the module documentation on why this is not `Basic`.
+            // Not `Basic`, see the module documentation.
             _ => r#"xBasic realm="zowe", charset="UTF-8""#,
         }
     }
 
-    /// What `X-Zowe-Auth-Failure` says, where the reference sends it (zowe-endpoints §0.5).
-    fn auth_failure(&self) -> Option<&'static Template> {
+    /// The message in `X-Zowe-Auth-Failure`, if there is one (docs/reference/error-messages.md#failures).
+    pub(super) fn auth_failure(&self) -> Option<&'static Template> {
         match self {
-            // An expired token goes without.
+            // Zowe API ML sends none for an expired token.
             Self::Token(TokenError::Expired { .. }) => None,
             Self::Token(_) | Self::PersonalAccessToken | Self::LoggedOut => {
                 Some(&messages::INVALID_TOKEN)
@@ -372,42 +375,5 @@ impl ApiError {
             Self::AuthenticationRequired => Some(&messages::MISSING_AUTHENTICATION),
             _ => None,
         }
-    }
-
-    /// The response to the request for `url`, the path as the client wrote it.
-    pub(super) fn into_response(
-        self,
-        url: &str,
-        compatibility: Compatibility,
-    ) -> Response<Full<Bytes>> {
-        let (status, message) = compatibility.refusal(&self, url);
-        let mut response = match message {
-            Some(message) => message.into_response(status).map(Full::new),
-            None => {
-                let mut response = Response::new(Full::default());
-                *response.status_mut() = status;
-                response
-            }
-        };
-        let headers = response.headers_mut();
-        if let Some(after) = self.retry_after() {
-            headers.insert(RETRY_AFTER, messages::retry_after(after));
-        }
-        // RFC 9110 §11.6.1.
-        if status == StatusCode::UNAUTHORIZED {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(self.challenge()));
-        }
-        if let Self::MethodNotAllowed { allowed, .. } = &self
-            && let Ok(allowed) = HeaderValue::from_str(allowed.as_str())
-        {
-            headers.insert(ALLOW, allowed);
-        }
-        if let Some(template) = self.auth_failure()
-            && let Ok(line) = HeaderValue::try_from(ApiMessage::new(template).line())
-        {
-            headers.insert(&X_ZOWE_AUTH_FAILURE, line);
-        }
-        response.extensions_mut().insert(self);
-        response
     }
 }

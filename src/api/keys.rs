@@ -1,37 +1,34 @@
-//! `GET keys/public`, `…/all` and `…/current` (zowe-endpoints §1.6).
+//! `GET keys/public`, `…/all` and `…/current` (docs/reference/auth-endpoints.md#keys).
 
 use bytes::Bytes;
 use http::{HeaderValue, Response};
 use http_body_util::Full;
 use serde_json::json;
 
-use super::service::{AuthApi, typed};
+use super::{compatibility::Compatibility, response::typed};
 use crate::token::VerifyingKey;
 
-/// The key that our tokens verify under, in the forms in which it is given away.
+/// The key that verifies our tokens, in the forms in which clients get it.
 #[derive(Clone)]
-pub(super) struct PublicKey {
-    /// RFC 7517 §5, with the one key.
+pub(super) struct PublicKeys {
+    /// The one key (RFC 7517 §5).
     jwk_set: Bytes,
     pem: Bytes,
 }
 
-impl PublicKey {
+impl PublicKeys {
     pub(super) fn new(key: &VerifyingKey) -> Self {
         let jwk_set = Bytes::from(json!({ "keys": [key.to_jwk()] }).to_string());
         Self { jwk_set, pem: key.to_pem().into() }
     }
-}
 
-impl<L, R, S, G, M> AuthApi<L, R, S, G, M> {
-    /// Answers with the JWK set. All keys and the current one are the same as long as there is
-    /// one key.
+    /// Answers with the JWK set. There is one key, so all keys and the current one are the same.
     pub(super) fn jwk_set(&self) -> Response<Full<Bytes>> {
-        typed(self.shared.public_key.jwk_set.clone(), HeaderValue::from_static("application/json"))
+        typed(self.jwk_set.clone(), HeaderValue::from_static("application/json"))
     }
 
     /// Answers with the key in PEM.
-    pub(super) fn public_key_pem(&self) -> Response<Full<Bytes>> {
-        typed(self.shared.public_key.pem.clone(), self.compatibility.pem_type())
+    pub(super) fn pem(&self, compatibility: Compatibility) -> Response<Full<Bytes>> {
+        typed(self.pem.clone(), compatibility.pem_type())
     }
 }

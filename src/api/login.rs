@@ -1,93 +1,41 @@
-//! `POST login` (zowe-endpoints §1.1).
+//! `POST login` (docs/reference/auth-endpoints.md#login).
 
-use bytes::Bytes;
-use http::{
-    HeaderValue, Response, StatusCode,
-    header::{CACHE_CONTROL, SET_COOKIE},
-    request::Parts,
-};
+use http::request::Parts;
 use http_body::Body;
-use http_body_util::Full;
 use serde::{Deserialize, Deserializer};
-use zeroize::Zeroizing;
 
 use super::{
-    audit::note,
-    authenticate::{self, Credentials},
+    authenticate::Callers,
     body::{self, BodyProblem},
+    credentials::{self, Credentials},
     error::ApiError,
-    provider::{LoginProvider, Password},
-    service::{AuthApi, empty},
-};
-use crate::{
-    identity::IdentityMapper,
-    passticket::UserId,
-    token::{IssuedToken, TokenFingerprint},
+    login_tokens::{DOMAIN, LoginTokens},
+    provider::Password,
+    response::Answer,
 };
 
-/// The `dom` claim of tokens, as the reference writes it for users it has authenticated itself.
-pub(super) const DOMAIN: &str = "security-domain";
-
-impl<L: LoginProvider, R, S, G, M: IdentityMapper> AuthApi<L, R, S, G, M> {
-    /// Answers with a login token in a cookie.
-    pub(super) async fn log_in<B: Body>(
-        &self,
-        request: &Parts,
-        body: B,
-    ) -> Result<Response<Full<Bytes>>, ApiError> {
-        let basic = authenticate::basic(request)?;
-        // Read even when the header decides: a body that is no login is refused all the same.
-        let in_body = body::read(body).await?;
-        let in_body = parse_login_body(&in_body).map_err(ApiError::InvalidLoginBody)?;
-        let changes_password = in_body.as_ref().is_some_and(|c| c.new_password.is_some());
-        if basic.is_some() && changes_password {
-            // The header decides, and has no new password: to log in without would be to lie.
-            return Err(ApiError::InvalidLoginInput);
-        }
-        let user = self.authenticate(basic.or(in_body), request).await;
-        self.login_response(request, &user.map_err(authenticate::as_login_input)?, DOMAIN)
+/// Answers with a login token in a cookie.
+pub(super) async fn log_in<B: Body>(
+    request: &Parts,
+    body: B,
+    callers: Callers<'_>,
+    tokens: LoginTokens<'_>,
+) -> Answer {
+    let basic = credentials::basic(request)?;
+    // The body is read even if the header decides: a body that is not a login is refused anyway.
+    let in_body = body::read(body).await?;
+    let in_body = parse_login_body(&in_body).map_err(ApiError::InvalidLoginBody)?;
+    let changes_password = in_body.as_ref().is_some_and(|c| c.new_password.is_some());
+    if basic.is_some() && changes_password {
+        // The header decides and has no new password. A success would claim that it was changed.
+        return Err(ApiError::InvalidLoginInput);
     }
+    let user = callers.log_in(basic.or(in_body), request).await?;
+    tokens.issue(request, &user, DOMAIN)
 }
 
-impl<L, R, S, G, M> AuthApi<L, R, S, G, M> {
-    /// 204 with a new login token in a cookie.
-    pub(super) fn login_response(
-        &self,
-        request: &Parts,
-        user: &UserId,
-        domain: &str,
-    ) -> Result<Response<Full<Bytes>>, ApiError> {
-        let token = self.shared.issuer.login_token(user, domain).map_err(|error| {
-            tracing::error!(%error, "no login token");
-            ApiError::Internal
-        })?;
-        note(request, |record| {
-            record.issued_token_id = Some(TokenFingerprint::of(token.expose()));
-        });
-        let mut response = empty(StatusCode::NO_CONTENT);
-        let headers = response.headers_mut();
-        headers.insert(SET_COOKIE, login_cookie(self.cookies.jwt(), &token)?);
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        Ok(response)
-    }
-}
-
-/// The cookie as the reference lays it out, save for the semicolon at its end. A session cookie:
-/// the token itself says how long it is good for.
-fn login_cookie(name: &str, token: &IssuedToken) -> Result<HeaderValue, ApiError> {
-    let token = token.expose();
-    let cookie =
-        Zeroizing::new(format!("{name}={token}; Path=/; SameSite=Strict; HttpOnly; Secure"));
-    let mut cookie = HeaderValue::from_str(&cookie).map_err(|_| {
-        tracing::error!(name, "the name of the login cookie cannot stand in a header");
-        ApiError::Internal
-    })?;
-    cookie.set_sensitive(true);
-    Ok(cookie)
-}
-
-/// Reads `{"username", "password"}` and perhaps `newPassword`; other fields are ignored. `None` for
-/// an empty body.
+/// Reads `{"username", "password"}` and an optional `newPassword`; other fields are ignored. `None`
+/// for an empty body.
 fn parse_login_body(body: &[u8]) -> Result<Option<Credentials>, BodyProblem> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]

@@ -51,7 +51,7 @@ const PER_PEER: Policy = Policy { free: 20, ..PER_USER };
 
 /// The failed login attempts of late.
 #[derive(Debug)]
-pub(super) struct Attempts {
+pub(super) struct LoginThrottle {
     users: Ledger<UserId>,
     peers: Ledger<IpAddr>,
     turns: Semaphore,
@@ -64,7 +64,7 @@ pub(super) struct TooEarly {
     pub(super) retry_after: Duration,
 }
 
-impl Attempts {
+impl LoginThrottle {
     pub(super) fn new() -> Self {
         Self {
             users: Ledger::new(PER_USER),
@@ -202,14 +202,14 @@ mod tests {
         Timestamp::from_millis(1_800_000_000_000 + millis)
     }
 
-    fn wait_ms(attempts: &Attempts, name: &str, peer: Option<IpAddr>, now: u64) -> u64 {
+    fn wait_ms(attempts: &LoginThrottle, name: &str, peer: Option<IpAddr>, now: u64) -> u64 {
         let verdict = attempts.verdict(&user(name), peer, at(now));
         verdict.map_or_else(|e| u64::try_from(e.retry_after.as_millis()).unwrap(), |()| 0)
     }
 
     #[test]
     fn the_wait_doubles_and_a_refused_attempt_does_not_prolong_it() {
-        let attempts = Attempts::new();
+        let attempts = LoginThrottle::new();
         for _ in 0..4 {
             assert_eq!(wait_ms(&attempts, "A", None, 0), 0);
             attempts.failed(&user("A"), None, at(0));
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn an_address_is_held_to_account_for_all_its_guesses() {
-        let attempts = Attempts::new();
+        let attempts = LoginThrottle::new();
         for i in 0..=PER_PEER.free {
             assert_eq!(wait_ms(&attempts, &format!("U{i}"), Some(PEER), 0), 0);
             attempts.failed(&user(&format!("U{i}")), Some(PEER), at(0));
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn failures_are_forgotten_after_an_hour_of_peace() {
-        let attempts = Attempts::new();
+        let attempts = LoginThrottle::new();
         for _ in 0..30 {
             attempts.failed(&user("A"), None, at(0));
         }
@@ -272,7 +272,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_crowd_gets_no_more_answers_than_one_by_one_save_for_a_few() {
-        let attempts = Attempts::new();
+        let attempts = LoginThrottle::new();
         let name = user("A");
         let checked = std::cell::Cell::new(0);
         let guess = || async {

@@ -1,46 +1,41 @@
-//! `POST logout` and `POST refresh` (zowe-endpoints §1.2, §1.4).
+//! `POST logout` and `POST refresh` (docs/reference/auth-endpoints.md#logout,
+//! docs/reference/auth-endpoints.md#refresh).
 
-use bytes::Bytes;
-use http::{Response, StatusCode, request::Parts};
-use http_body_util::Full;
+use http::{StatusCode, request::Parts};
 
 use super::{
+    certificates::ClientCertificates,
     error::ApiError,
-    login::DOMAIN,
-    service::{AuthApi, empty},
+    login_tokens::{DOMAIN, LoginTokens},
+    response::{Answer, empty},
 };
-use crate::{
-    revocation::{Revocation, RevocationStore},
-    token::{Jwt, TokenError},
-};
+use crate::token::TokenError;
 
-impl<L, R: RevocationStore, S, G, M> AuthApi<L, R, S, G, M> {
-    /// Revokes the login token of the caller. As in the reference, the cookie stays where it is.
-    pub(super) async fn log_out(&self, request: &Parts) -> Result<Response<Full<Bytes>>, ApiError> {
-        let jwt = self.login_token(request).map_err(not_to_log_out)?;
-        self.revoke_login_token(&jwt).await?;
-        tracing::info!(url = request.uri.path(), user = %jwt.user(), "logged out");
-        Ok(empty(StatusCode::NO_CONTENT))
-    }
-
-    /// Answers with a new login token in a cookie, for the one of the caller, which is revoked.
-    pub(super) async fn refresh(&self, request: &Parts) -> Result<Response<Full<Bytes>>, ApiError> {
-        self.require_certificate(request)?;
-        let jwt = self.login_token(request)?;
-        let response = self.login_response(request, jwt.user(), jwt.domain().unwrap_or(DOMAIN))?;
-        self.revoke_login_token(&jwt).await?;
-        tracing::info!(url = request.uri.path(), user = %jwt.user(), "refreshed a login token");
-        Ok(response)
-    }
-
-    async fn revoke_login_token(&self, jwt: &Jwt) -> Result<(), ApiError> {
-        let (token, expires_at) = (jwt.fingerprint(), jwt.expires_at());
-        self.record(Revocation::Token { token, expires_at }).await
-    }
+/// Revokes the caller's login token. As in Zowe API ML, the client keeps the cookie.
+pub(super) async fn log_out(request: &Parts, tokens: LoginTokens<'_>) -> Answer {
+    let jwt = tokens.require(request).await.map_err(as_logout_error)?;
+    tokens.revoke(&jwt).await?;
+    tracing::info!(url = request.uri.path(), user = %jwt.user(), "logged out");
+    Ok(empty(StatusCode::NO_CONTENT))
 }
 
-/// The reference tells what is no login token of its own apart from one that is not good.
-fn not_to_log_out(error: ApiError) -> ApiError {
+/// Answers with a new login token in a cookie, and revokes the caller's.
+pub(super) async fn refresh(
+    request: &Parts,
+    certificates: ClientCertificates<'_>,
+    tokens: LoginTokens<'_>,
+) -> Answer {
+    certificates.require(request)?;
+    let jwt = tokens.require(request).await?;
+    let response = tokens.issue(request, jwt.user(), jwt.domain().unwrap_or(DOMAIN))?;
+    tokens.revoke(&jwt).await?;
+    tracing::info!(url = request.uri.path(), user = %jwt.user(), "refreshed a login token");
+    Ok(response)
+}
+
+/// Zowe API ML answers 400 to a text that is not one of its login tokens, and 401 to a login token
+/// that is not valid.
+fn as_logout_error(error: ApiError) -> ApiError {
     match error {
         ApiError::Token(
             TokenError::Malformed

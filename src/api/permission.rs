@@ -1,23 +1,18 @@
-//! What only some may do, and whom the security product lets do it.
+//! Tasks that the security product guards, and their resources.
 
 use std::sync::Arc;
 
-use http::request::Parts;
+use crate::saf::AccessLevel;
 
-use super::{error::ApiError, provider::LoginProvider, service::AuthApi};
-use crate::{
-    identity::IdentityMapper,
-    passticket::UserId,
-    saf::{Access, AccessLevel, SafError, SafProvider},
-};
-
-/// What only some may do (design, decisions 1 and 12; zowe-endpoints §1.11 to §1.13, §1.18).
+/// A task that needs a permission of the security product (docs/decisions.md#d1,
+/// docs/decisions.md#d12, docs/reference/auth-endpoints.md#saf-resources).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum GuardedTask {
-    /// Revoke tokens of others.
+    /// Revoke tokens of other users.
     #[error("revoke tokens of others")]
     Revoke,
-    /// Evict what can hit no token any more.
+    /// Remove expired revocations.
     #[error("evict revocations")]
     Evict,
     /// Obtain a PassTicket for another user.
@@ -27,10 +22,18 @@ pub enum GuardedTask {
 
 /// The resources that guard the tasks.
 ///
-/// Class and beginning of the names can be set in Zowe, as
+/// The class and the prefix of the names are configured in Zowe as
 /// `apiml.security.authorization.resourceClass` and `resourceNamePrefix`, or as
-/// `apiml.security.saf.serviceResourceClass` and `serviceResourceNamePrefix`; they are `ZOWE` and
-/// `APIML.` unless told otherwise.
+/// `apiml.security.saf.serviceResourceClass` and `serviceResourceNamePrefix`. The defaults are
+/// `ZOWE` and `APIML.`.
+///
+/// ```
+/// use tower_passticket::api::{GuardedTask, GuardingResources};
+///
+/// let resources = GuardingResources::new("ZOWE", "APIML.");
+/// let permission = resources.permission(GuardedTask::Revoke);
+/// assert_eq!(permission.to_string(), "READ on APIML.SERVICES in class ZOWE");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuardingResources {
     class: Arc<str>,
@@ -44,17 +47,17 @@ impl Default for GuardingResources {
 }
 
 impl GuardingResources {
-    /// Resources of `class` whose names begin with `prefix`, its period included.
+    /// Resources of `class` whose names begin with `prefix`, which includes its period.
     pub fn new(class: &str, prefix: &str) -> Self {
         Self { class: class.into(), prefix: prefix.into() }
     }
 
-    /// Their class.
+    /// The class of the resources.
     pub fn class(&self) -> &str {
         &self.class
     }
 
-    /// What it takes to do this.
+    /// The permission that `task` needs.
     pub fn permission(&self, task: GuardedTask) -> Permission {
         let (level, name) = match task {
             GuardedTask::Revoke => (AccessLevel::Read, "SERVICES"),
@@ -66,7 +69,7 @@ impl GuardingResources {
     }
 }
 
-/// What it takes to do something: access of a level to a resource of a class.
+/// A permission: an access level on a resource of a class.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{level} on {resource} in class {class}")]
 pub struct Permission {
@@ -77,61 +80,23 @@ pub struct Permission {
 }
 
 impl Permission {
-    /// What it is for.
+    /// The task that needs it.
     pub fn task(&self) -> GuardedTask {
         self.task
     }
-}
 
-impl<L, R, S, G, M> AuthApi<L, R, S, G, M>
-where
-    L: LoginProvider,
-    S: SafProvider,
-    M: IdentityMapper,
-{
-    /// The caller, if SAF lets them do this.
-    pub(super) async fn permitted_caller(
-        &self,
-        request: &Parts,
-        task: GuardedTask,
-    ) -> Result<UserId, ApiError> {
-        let caller = self.caller(request).await?;
-        self.permit(request, &caller, task).await?;
-        Ok(caller)
+    /// The access level.
+    pub fn level(&self) -> AccessLevel {
+        self.level
     }
-}
 
-impl<L, R, S: SafProvider, G, M> AuthApi<L, R, S, G, M> {
-    /// # Errors
-    /// [`ApiError::NotPermitted`]; [`ApiError::Saf`] when nobody can say.
-    pub(super) async fn permit(
-        &self,
-        request: &Parts,
-        caller: &UserId,
-        task: GuardedTask,
-    ) -> Result<(), ApiError> {
-        let url = request.uri.path();
-        let permission = self.guards.permission(task);
-        let Permission { level, class, resource, .. } = &permission;
-        let access = match self.shared.saf.try_check_now(caller, class, resource, *level) {
-            Some(access) => access,
-            None => self.shared.saf.check(caller, class, resource, *level).await,
-        };
-        match access {
-            Ok(Access::Granted) => Ok(()),
-            Ok(Access::Refused) => {
-                tracing::warn!(url, %caller, needed = %permission, "not permitted");
-                Err(ApiError::NotPermitted(permission))
-            }
-            Err(error) => {
-                match error {
-                    SafError::Unavailable => {
-                        tracing::warn!(url, %caller, %error, "nobody can say whether they may");
-                    }
-                    _ => tracing::error!(url, %caller, %error, "nobody can say whether they may"),
-                }
-                Err(ApiError::Saf(error))
-            }
-        }
+    /// The class of the resource.
+    pub fn class(&self) -> &str {
+        &self.class
+    }
+
+    /// The name of the resource.
+    pub fn resource(&self) -> &str {
+        &self.resource
     }
 }

@@ -1,17 +1,14 @@
-//! `GET query` (zowe-endpoints §1.3).
+//! `GET query` (docs/reference/auth-endpoints.md#query).
 
-use bytes::Bytes;
-use http::{Response, request::Parts};
-use http_body_util::Full;
+use http::request::Parts;
 use serde::Serialize;
 
 use super::{
-    error::ApiError,
-    service::{AuthApi, json},
+    login_tokens::LoginTokens,
+    response::{Answer, json},
 };
-use crate::revocation::RevocationStore;
 
-/// What a token says. Exactly these fields: the Java client of Zowe refuses any other.
+/// The content of a login token. Zowe's Java client refuses any other field.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct QueryResponse<'a> {
@@ -22,15 +19,13 @@ struct QueryResponse<'a> {
     expiration: u64,
 }
 
-impl<L, R: RevocationStore, S, G, M> AuthApi<L, R, S, G, M> {
-    /// Answers with what the login token of the caller says.
-    pub(super) fn query(&self, request: &Parts) -> Result<Response<Full<Bytes>>, ApiError> {
-        let jwt = self.login_token(request)?;
-        json(&QueryResponse {
-            domain: jwt.domain(),
-            user_id: jwt.user().as_str(),
-            creation: jwt.issued_at().as_millis(),
-            expiration: jwt.expires_at().as_millis(),
-        })
-    }
+/// Answers with the content of the caller's login token.
+pub(super) async fn query(request: &Parts, tokens: LoginTokens<'_>) -> Answer {
+    let jwt = tokens.require(request).await?;
+    json(&QueryResponse {
+        domain: jwt.domain(),
+        user_id: jwt.user().as_str(),
+        creation: jwt.issued_at().as_millis(),
+        expiration: jwt.expires_at().as_millis(),
+    })
 }

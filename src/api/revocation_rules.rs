@@ -1,45 +1,44 @@
-//! `DELETE access-token/revoke/tokens`, what is below it, and `access-token/evict` (zowe-endpoints
-//! §1.10 to §1.13, design decision 8).
+//! Revocation rules, and their eviction: `DELETE access-token/revoke/tokens`, the paths below it, and
+//! `access-token/evict` (docs/reference/auth-endpoints.md#rules, docs/decisions.md#d8).
 
-use bytes::Bytes;
-use http::{Response, StatusCode, request::Parts};
+use http::{StatusCode, request::Parts};
 use http_body::Body;
-use http_body_util::Full;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
 
 use super::{
-    audit::note,
+    authenticate::Callers,
+    authorize::Authorizer,
     body,
+    compatibility::Compatibility,
     error::ApiError,
     permission::GuardedTask,
-    provider::LoginProvider,
-    service::{AuthApi, empty},
+    record::add_to_record,
+    response::{Answer, empty},
+    revocations::Revocations,
 };
 use crate::{
     audit::{AuditRecord, Detail, RuleKind},
-    clock::Timestamp,
-    identity::IdentityMapper,
+    clock::{Clock, Timestamp},
     passticket::UserId,
-    revocation::{Revocation, RevocationStore},
-    saf::SafProvider,
+    revocation::Revocation,
     token::ServiceId,
 };
 
-impl<L, R, S, G, M> AuthApi<L, R, S, G, M>
-where
-    L: LoginProvider,
-    R: RevocationStore,
-    S: SafProvider,
-    M: IdentityMapper,
-{
-    /// Revokes what the caller was given so far.
-    pub(super) async fn revoke_own<B: Body>(
-        &self,
-        request: &Parts,
-        body: B,
-    ) -> Result<Response<Full<Bytes>>, ApiError> {
-        let caller = self.caller(request).await?;
+/// The endpoints that make and evict revocation rules.
+#[derive(Clone, Copy)]
+pub(super) struct RevocationRules<'a> {
+    pub(super) callers: Callers<'a>,
+    pub(super) authorizer: Authorizer<'a>,
+    pub(super) revocations: &'a Revocations,
+    pub(super) compatibility: Compatibility,
+    pub(super) clock: &'a dyn Clock,
+}
+
+impl RevocationRules<'_> {
+    /// Revokes the caller's tokens that were issued up to a time.
+    pub(super) async fn revoke_own<B: Body>(self, request: &Parts, body: B) -> Answer {
+        let caller = self.callers.require(request).await?;
         let body = body::read(body).await?;
         let OwnRule { timestamp } = if body.is_empty() {
             OwnRule { timestamp: None }
@@ -50,12 +49,8 @@ where
         self.make_rule(request, &caller, Revocation::User { user: caller, up_to }).await
     }
 
-    /// Revokes what a user was given so far.
-    pub(super) async fn revoke_user<B: Body>(
-        &self,
-        request: &Parts,
-        body: B,
-    ) -> Result<Response<Full<Bytes>>, ApiError> {
+    /// Revokes the tokens of a user that were issued up to a time.
+    pub(super) async fn revoke_user<B: Body>(self, request: &Parts, body: B) -> Answer {
         let caller = self.permitted_caller(request, GuardedTask::Revoke).await?;
         let body = body::read(body).await?;
         let UserRule { user, timestamp } =
@@ -64,12 +59,8 @@ where
         self.make_rule(request, &caller, Revocation::User { user, up_to }).await
     }
 
-    /// Revokes what was given for a service so far.
-    pub(super) async fn revoke_service<B: Body>(
-        &self,
-        request: &Parts,
-        body: B,
-    ) -> Result<Response<Full<Bytes>>, ApiError> {
+    /// Revokes the tokens for a service that were issued up to a time.
+    pub(super) async fn revoke_service<B: Body>(self, request: &Parts, body: B) -> Answer {
         let caller = self.permitted_caller(request, GuardedTask::Revoke).await?;
         let body = body::read(body).await?;
         let ServiceRule { service, timestamp } =
@@ -78,37 +69,41 @@ where
         self.make_rule(request, &caller, Revocation::Service { service, up_to }).await
     }
 
-    /// Forgets what can hit no token any more.
-    pub(super) async fn evict(&self, request: &Parts) -> Result<Response<Full<Bytes>>, ApiError> {
+    /// Removes revocations that can hit no token any more.
+    pub(super) async fn evict(self, request: &Parts) -> Answer {
         let caller = self.permitted_caller(request, GuardedTask::Evict).await?;
-        let url = request.uri.path();
-        let evicted = self.shared.revocations.evict(self.clock.now()).await.map_err(|error| {
-            tracing::error!(url, %caller, %error, "nothing is evicted for certain");
-            ApiError::StoreUnavailable
-        })?;
-        tracing::info!(url, %caller, ?evicted, "evicted");
-        note(request, |record| record.detail = Some(Detail::Evicted(evicted)));
+        let evicted = self.revocations.evict(self.clock.now()).await?;
+        tracing::info!(
+            url = request.uri.path(), %caller, ?evicted, "removed expired revocations"
+        );
+        add_to_record(request, |record| record.detail = Some(Detail::Evicted(evicted)));
         Ok(empty(StatusCode::NO_CONTENT))
     }
 
-    async fn make_rule(
-        &self,
+    /// The caller, if SAF permits the task.
+    async fn permitted_caller(
+        self,
         request: &Parts,
-        caller: &UserId,
-        rule: Revocation,
-    ) -> Result<Response<Full<Bytes>>, ApiError> {
-        note(request, |record| note_rule(record, &rule));
-        self.record(rule.clone()).await?;
-        tracing::info!(url = request.uri.path(), %caller, ?rule, "revoked by a rule");
+        task: GuardedTask,
+    ) -> Result<UserId, ApiError> {
+        let caller = self.callers.require(request).await?;
+        self.authorizer.permit(request, &caller, task).await?;
+        Ok(caller)
+    }
+
+    async fn make_rule(self, request: &Parts, caller: &UserId, rule: Revocation) -> Answer {
+        add_to_record(request, |record| add_rule(record, &rule));
+        self.revocations.record(rule.clone()).await?;
+        tracing::info!(url = request.uri.path(), %caller, ?rule, "made a revocation rule");
         Ok(empty(self.compatibility.success()))
     }
 
-    fn or_now(&self, timestamp: Option<Timestamp>) -> Timestamp {
+    fn or_now(self, timestamp: Option<Timestamp>) -> Timestamp {
         timestamp.unwrap_or_else(|| self.clock.now())
     }
 }
 
-fn note_rule(record: &mut AuditRecord, rule: &Revocation) {
+fn add_rule(record: &mut AuditRecord, rule: &Revocation) {
     let (kind, up_to) = match rule {
         Revocation::User { user, up_to } => {
             record.target = Some(*user);
@@ -118,13 +113,13 @@ fn note_rule(record: &mut AuditRecord, rule: &Revocation) {
             record.service = Some(service.clone());
             (RuleKind::Service, *up_to)
         }
-        // One token is no rule.
+        // Not a rule.
         Revocation::Token { .. } => return,
     };
     record.detail = Some(Detail::Rule { kind, up_to });
 }
 
-// Fields of the others, and any that nobody knows, are ignored, as in the reference.
+// Unknown fields, and fields of the other rules, are ignored, as in Zowe API ML.
 
 #[derive(Debug, Deserialize)]
 struct OwnRule {
@@ -158,7 +153,7 @@ fn service_id<'de, D: Deserializer<'de>>(d: D) -> Result<ServiceId, D::Error> {
     ServiceId::new(&String::deserialize(d)?).map_err(|_| D::Error::custom(no_service))
 }
 
-/// Milliseconds as a number or as text. `None`, which is to be now, for `null`, blank text and 0.
+/// Milliseconds as a number or as text. `null`, blank text and 0 are `None`, which means now.
 fn timestamp<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Timestamp>, D::Error> {
     let millis = match Value::deserialize(d)? {
         Value::Null => Some(0),
@@ -183,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timestamp_is_a_number_or_digits_and_nothing_is_now() {
+    fn timestamps_are_numbers_or_digits_and_zero_is_now() {
         let invalid = Err("`timestamp` is no number of milliseconds since 1970-01-01");
         for (json, want) in [
             ("1582239600000", Ok(Some(1_582_239_600_000))),
@@ -219,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn whose_tokens_must_be_said_and_is_folded() {
+    fn user_and_service_are_required_and_folded() {
         let user = |body: &str| body::object::<UserRule>(body.as_bytes()).map(|rule| rule.user);
         let service = |body: &str| body::object::<ServiceRule>(body.as_bytes());
         assert_eq!(user(r#"{"userId":"user","serviceId":5}"#).unwrap().as_str(), "USER");

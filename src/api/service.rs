@@ -1,4 +1,4 @@
-//! The service: which endpoint answers which request.
+//! The Tower service: it dispatches each request to its endpoint.
 
 use std::{
     convert::Infallible,
@@ -9,357 +9,359 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{
-    HeaderValue, Method, Request, Response, StatusCode,
-    header::{CONTENT_TYPE, EXPECT},
-    request::Parts,
-};
+use http::{HeaderValue, Request, Response, header::EXPECT, request::Parts};
 use http_body::Body;
 use http_body_util::Full;
-use serde::Serialize;
 use tower_service::Service;
 
 use super::{
-    audit::Entry, body, compatibility::Compatibility, delegation::Delegation, error::ApiError,
-    keys::PublicKey, login_throttle::Attempts, permission::GuardingResources,
+    access_token,
+    authenticate::Callers,
+    authorize::Authorizer,
+    body,
+    certificates::ClientCertificates,
+    compatibility::Compatibility,
+    delegate::DelegatedTickets,
+    delegation::Delegation,
+    endpoint::{Endpoint, Switches},
+    error::ApiError,
+    keys::PublicKeys,
+    login,
+    login_throttle::LoginThrottle,
+    login_tokens::LoginTokens,
+    logout,
+    openapi::{self, Settings},
+    permission::GuardingResources,
     provider::LoginProvider,
+    query,
+    record::RecordGuard,
+    response::{Answer, typed},
+    revocation_rules::RevocationRules,
+    revocations::Revocations,
+    ticket,
+    validate::HeldTokens,
 };
 use crate::{
     audit::{Audit, RequestId},
+    auth_prefix::AuthPrefix,
     clock::{Clock, SystemClock},
-    identity::{CommonNameMapper, IdentityMapper},
+    identity::IdentityMapper,
     layer::CookieNames,
     passticket::PassTicketGenerator,
-    revocation::{Revocation, RevocationStore},
-    saf::SafProvider,
-    token::{Rs256Verifier, TokenIssuer, Validity, VerifyingKey},
+    revocation::RevocationStore,
+    saf::{FileSaf, SafProvider},
+    token::{Rs256Verifier, TokenIssuer, Validity},
 };
 
-/// What the path of every endpoint begins with.
-pub const PREFIX: &str = "/gateway/api/v1/auth";
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Endpoint {
-    Describe,
-    Login,
-    Logout,
-    Query,
-    Refresh,
-    Ticket,
-    DelegatedTicket,
-    PublicKeyPem,
-    PublicKeySet,
-    Generate,
-    Validate,
-    Revoke,
-    RevokeOwn,
-    RevokeUser,
-    RevokeService,
-    Evict,
-}
-
-/// Method, path below [`PREFIX`], endpoint. A path has one method.
-pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 18] = [
-    (Method::GET, "/openapi.json", Endpoint::Describe),
-    (Method::POST, "/login", Endpoint::Login),
-    (Method::POST, "/logout", Endpoint::Logout),
-    (Method::GET, "/query", Endpoint::Query),
-    (Method::POST, "/refresh", Endpoint::Refresh),
-    (Method::POST, "/ticket", Endpoint::Ticket),
-    (Method::POST, "/delegate/passticket", Endpoint::DelegatedTicket),
-    (Method::GET, "/keys/public", Endpoint::PublicKeyPem),
-    (Method::GET, "/keys/public/all", Endpoint::PublicKeySet),
-    (Method::GET, "/keys/public/current", Endpoint::PublicKeySet),
-    (Method::POST, "/access-token/generate", Endpoint::Generate),
-    (Method::POST, "/access-token/validate", Endpoint::Validate),
-    (Method::DELETE, "/access-token/revoke", Endpoint::Revoke),
-    (Method::DELETE, "/access-token/revoke/tokens", Endpoint::RevokeOwn),
-    // The documents say `users`, the reference has `user` (design, decision 2).
-    (Method::DELETE, "/access-token/revoke/tokens/user", Endpoint::RevokeUser),
-    (Method::DELETE, "/access-token/revoke/tokens/users", Endpoint::RevokeUser),
-    (Method::DELETE, "/access-token/revoke/tokens/scope", Endpoint::RevokeService),
-    (Method::DELETE, "/access-token/evict", Endpoint::Evict),
-];
-
-/// What can be switched.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Switches {
-    pub(super) pats: bool,
-    pub(super) refresh: bool,
-    pub(super) delegation: bool,
-}
-
-impl Endpoint {
-    /// # Errors
-    /// [`ApiError::NotFound`], [`ApiError::MethodNotAllowed`].
-    fn find(method: &Method, path: &str, switches: Switches) -> Result<Self, ApiError> {
-        let below = path.strip_prefix(PREFIX).ok_or(ApiError::NotFound)?;
-        let (allowed, _, endpoint) = ENDPOINTS
-            .iter()
-            .find(|(_, path, endpoint)| *path == below && endpoint.is_there(switches))
-            .ok_or(ApiError::NotFound)?;
-        if method != allowed {
-            let (method, allowed) = (method.clone(), allowed.clone());
-            return Err(ApiError::MethodNotAllowed { method, allowed });
-        }
-        Ok(*endpoint)
-    }
-
-    pub(super) fn is_there(self, switches: Switches) -> bool {
-        match self {
-            Self::Describe
-            | Self::Login
-            | Self::Logout
-            | Self::Query
-            | Self::Ticket
-            | Self::PublicKeyPem
-            | Self::PublicKeySet => true,
-            Self::Refresh => switches.refresh,
-            Self::DelegatedTicket => switches.delegation,
-            Self::Generate
-            | Self::Validate
-            | Self::Revoke
-            | Self::RevokeOwn
-            | Self::RevokeUser
-            | Self::RevokeService
-            | Self::Evict => switches.pats,
-        }
-    }
-}
-
-/// What an [`AuthApi`] cannot do without. Whoever makes one names every part.
-#[derive(Clone, Debug)]
-pub struct AuthParts<L, R, S, G> {
-    /// Issues the tokens.
-    pub issuer: TokenIssuer,
-    /// Verifies them.
-    pub verifier: Rs256Verifier,
-    /// The key that everybody is told: the one that `verifier` has.
-    pub key: VerifyingKey,
-    /// Knows the passwords.
-    pub login: L,
-    /// Keeps what is revoked: the one that the [`Authenticator`](crate::layer::Authenticator)
-    /// asks. An `Arc` of a store is a store.
-    pub revocations: R,
-    /// Knows who may revoke for others.
-    pub saf: S,
-    /// Makes PassTickets.
-    pub tickets: G,
-}
-
-/// The auth endpoints. See the [module](super).
+/// The auth endpoints of a gateway, as one Tower service. See the [module](super).
 ///
-/// Clones share everything.
-pub struct AuthApi<L, R, S, G, M = CommonNameMapper> {
-    pub(super) shared: Arc<Shared<L, R, S, G>>,
-    pub(super) mapper: Option<Arc<M>>,
-    pub(super) cookies: CookieNames,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) compatibility: Compatibility,
-    pub(super) max_validity: Validity,
-    pub(super) switches: Switches,
-    pub(super) guards: GuardingResources,
-    /// There if and only if it is switched on.
-    pub(super) delegation: Option<Arc<Delegation>>,
-    pub(super) audit: Audit,
-    /// Made of what stands above when it is asked for first; whoever changes that starts anew.
-    pub(super) description: Arc<OnceLock<Bytes>>,
+/// [`new`](Self::new) makes the endpoints for logins. Each `with_` method turns on more, or replaces
+/// a default. Clones share the state of the login throttle.
+#[derive(Clone)]
+pub struct AuthApi(Arc<State>);
+
+/// What the endpoints need. Each handler receives its part.
+#[derive(Clone)]
+struct State {
+    prefix: AuthPrefix,
+    issuer: TokenIssuer,
+    verifier: Rs256Verifier,
+    public_keys: PublicKeys,
+    login: Arc<dyn LoginProvider>,
+    throttle: Arc<LoginThrottle>,
+    revocations: Revocations,
+    saf: Arc<dyn SafProvider>,
+    guarding_resources: GuardingResources,
+    /// `None` while PassTickets are off.
+    tickets: Option<Arc<dyn PassTicketGenerator>>,
+    /// `None` while client certificates are off.
+    mapper: Option<Arc<dyn IdentityMapper>>,
+    /// `None` while PassTickets for other users are off.
+    delegation: Option<Arc<Delegation>>,
+    token_refresh: bool,
+    /// The longest validity of Personal Access Tokens. `None` while they are off.
+    max_validity: Option<Validity>,
+    cookies: CookieNames,
+    compatibility: Compatibility,
+    audit: Audit,
+    clock: Arc<dyn Clock>,
+    /// The OpenAPI document of the settings above, made for the first request.
+    description: OnceLock<Bytes>,
 }
 
-pub(super) struct Shared<L, R, S, G> {
-    pub(super) issuer: TokenIssuer,
-    pub(super) verifier: Rs256Verifier,
-    pub(super) public_key: PublicKey,
-    pub(super) login: L,
-    pub(super) revocations: R,
-    pub(super) saf: S,
-    pub(super) tickets: G,
-    pub(super) attempts: Attempts,
-}
-
-impl<L, R, S, G> AuthApi<L, R, S, G>
-where
-    L: LoginProvider,
-    R: RevocationStore,
-    S: SafProvider,
-    G: PassTicketGenerator,
-{
-    /// The endpoints. Personal Access Tokens, client certificates and the refreshing of tokens are
-    /// off.
-    pub fn new(parts: AuthParts<L, R, S, G>) -> Self {
-        let AuthParts { issuer, verifier, key, login, revocations, saf, tickets } = parts;
-        let public_key = PublicKey::new(&key);
-        Self {
-            shared: Arc::new(Shared {
-                issuer,
-                verifier,
-                public_key,
-                login,
-                revocations,
-                saf,
-                tickets,
-                attempts: Attempts::new(),
-            }),
+impl AuthApi {
+    /// The endpoints for logins, logouts, queries and public keys. Everything else is off.
+    ///
+    /// `verifier` verifies the tokens that `issuer` signs. `login` checks passwords. `revocations` is
+    /// the store that the [`Authenticator`](crate::layer::Authenticator) asks, so that a logout holds
+    /// on routes, too. An `Arc` of a provider or a store is one, also an `Arc<dyn LoginProvider>`
+    /// that is chosen at run time.
+    pub fn new(
+        issuer: TokenIssuer,
+        verifier: Rs256Verifier,
+        login: impl LoginProvider,
+        revocations: impl RevocationStore,
+    ) -> Self {
+        let public_keys = PublicKeys::new(&issuer.verifying_key());
+        Self(Arc::new(State {
+            prefix: AuthPrefix::default(),
+            issuer,
+            verifier,
+            public_keys,
+            login: Arc::new(login),
+            throttle: Arc::new(LoginThrottle::new()),
+            revocations: Revocations::new(revocations),
+            saf: Arc::new(FileSaf::default()),
+            guarding_resources: GuardingResources::default(),
+            tickets: None,
             mapper: None,
-            cookies: CookieNames::default(),
-            clock: Arc::new(SystemClock),
-            compatibility: Compatibility::default(),
-            max_validity: Validity::MAX,
-            switches: Switches::default(),
-            guards: GuardingResources::default(),
             delegation: None,
+            token_refresh: false,
+            max_validity: None,
+            cookies: CookieNames::default(),
+            compatibility: Compatibility::default(),
             audit: Audit::none(),
-            description: Arc::default(),
-        }
+            clock: Arc::new(SystemClock),
+            description: OnceLock::new(),
+        }))
     }
-}
 
-impl<L, R, S, G, M> AuthApi<L, R, S, G, M> {
-    /// Turns Personal Access Tokens on; none is good for longer than `max`.
+    /// Serves the endpoints below `prefix` instead of `/gateway/api/v1/auth`. A
+    #[cfg_attr(feature = "proxy", doc = "[`Gateway`](crate::proxy::Gateway::with_auth_prefix)")]
+    #[cfg_attr(not(feature = "proxy"), doc = "`Gateway`")]
+    /// in front of it needs the same prefix.
     #[must_use]
-    pub fn with_personal_access_tokens(self, max: Validity) -> Self {
-        let switches = Switches { pats: true, ..self.switches };
-        Self { switches, max_validity: max, description: Arc::default(), ..self }
+    pub fn with_prefix(self, prefix: AuthPrefix) -> Self {
+        self.with(|state| state.prefix = prefix)
     }
 
-    /// Turns the refreshing of login tokens on. It takes client certificates besides.
+    /// Turns `ticket` on, with PassTickets from `generator`.
+    ///
+    /// The endpoint takes client certificates, see
+    /// [`with_client_certificates`](Self::with_client_certificates).
     #[must_use]
-    pub fn with_token_refresh(self) -> Self {
-        let switches = Switches { refresh: true, ..self.switches };
-        Self { switches, description: Arc::default(), ..self }
+    pub fn with_passtickets(self, generator: impl PassTicketGenerator) -> Self {
+        self.with(|state| state.tickets = Some(Arc::new(generator)))
     }
 
-    /// Turns the obtaining of PassTickets for others on. It takes client certificates besides.
+    /// Turns `delegate/passticket` on: PassTickets for other users. It needs
+    /// [`with_passtickets`](Self::with_passtickets), [`with_saf`](Self::with_saf) and
+    /// [`with_client_certificates`](Self::with_client_certificates).
     #[must_use]
     pub fn with_delegation(self, delegation: Delegation) -> Self {
-        let switches = Switches { delegation: true, ..self.switches };
-        let delegation = Some(Arc::new(delegation));
-        Self { switches, delegation, description: Arc::default(), ..self }
+        self.with(|state| state.delegation = Some(Arc::new(delegation)))
     }
 
-    /// Takes the [`PeerCertificate`](crate::identity::PeerCertificate) among the extensions of a
-    /// request for a credential, of the user that `mapper` knows it to be.
+    /// Turns the endpoints below `access-token` on. No Personal Access Token is valid for longer than
+    /// `max`. The endpoints for administrators need [`with_saf`](Self::with_saf).
     #[must_use]
-    pub fn client_certificates<N: IdentityMapper>(self, mapper: N) -> AuthApi<L, R, S, G, N> {
-        AuthApi {
-            shared: self.shared,
-            mapper: Some(Arc::new(mapper)),
-            cookies: self.cookies,
-            clock: self.clock,
-            compatibility: self.compatibility,
-            max_validity: self.max_validity,
-            switches: self.switches,
-            guards: self.guards,
-            delegation: self.delegation,
-            audit: self.audit,
-            description: Arc::default(),
+    pub fn with_personal_access_tokens(self, max: Validity) -> Self {
+        self.with(|state| state.max_validity = Some(max))
+    }
+
+    /// Turns `refresh` on. It needs
+    /// [`with_client_certificates`](Self::with_client_certificates).
+    #[must_use]
+    pub fn with_token_refresh(self) -> Self {
+        self.with(|state| state.token_refresh = true)
+    }
+
+    /// Accepts client certificates as credentials: the
+    /// [`PeerCertificate`](crate::identity::PeerCertificate) in the extensions of a request, which
+    /// `mapper` maps to a user.
+    #[must_use]
+    pub fn with_client_certificates(self, mapper: impl IdentityMapper) -> Self {
+        self.with(|state| state.mapper = Some(Arc::new(mapper)))
+    }
+
+    /// Asks `saf` for the permissions that some endpoints need. Without it no caller has them.
+    #[must_use]
+    pub fn with_saf(self, saf: impl SafProvider) -> Self {
+        self.with(|state| state.saf = Arc::new(saf))
+    }
+
+    /// Uses resources of another class or with other names for these permissions.
+    #[must_use]
+    pub fn with_guarding_resources(self, resources: GuardingResources) -> Self {
+        self.with(|state| state.guarding_resources = resources)
+    }
+
+    /// Uses cookies with other names.
+    #[must_use]
+    pub fn with_cookie_names(self, cookies: CookieNames) -> Self {
+        self.with(|state| state.cookies = cookies)
+    }
+
+    /// Follows another profile than the documented one.
+    #[must_use]
+    pub fn with_compatibility(self, compatibility: Compatibility) -> Self {
+        self.with(|state| state.compatibility = compatibility)
+    }
+
+    /// Writes audit records to `audit`, see the [module](super#audit-records).
+    #[must_use]
+    pub fn with_audit(self, audit: Audit) -> Self {
+        self.with(|state| state.audit = audit)
+    }
+
+    /// Uses `clock` instead of the system clock for certificates, throttles, revocation rules and
+    /// audit records.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        self.with(|state| state.clock = clock)
+    }
+
+    /// The path below which the endpoints are served.
+    pub fn prefix(&self) -> &AuthPrefix {
+        &self.0.prefix
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut State)) -> Self {
+        let state = Arc::make_mut(&mut self.0);
+        state.description = OnceLock::new();
+        change(state);
+        self
+    }
+
+    /// The settings that the OpenAPI document depends on.
+    #[cfg(test)]
+    pub(super) fn settings(&self) -> Settings<'_> {
+        self.0.settings()
+    }
+}
+
+impl State {
+    fn switches(&self) -> Switches {
+        Switches {
+            tickets: self.tickets.is_some(),
+            pats: self.max_validity.is_some(),
+            refresh: self.token_refresh,
+            delegation: self.delegation.is_some(),
         }
     }
 
-    /// Takes no client certificates after all: for whoever decides that at run time.
-    #[must_use]
-    pub fn without_client_certificates(self) -> Self {
-        Self { mapper: None, description: Arc::default(), ..self }
+    fn settings(&self) -> Settings<'_> {
+        Settings {
+            prefix: &self.prefix,
+            switches: self.switches(),
+            certificates: self.mapper.is_some(),
+            compatibility: self.compatibility,
+            cookie: self.cookies.jwt(),
+            max_validity: self.max_validity.unwrap_or(Validity::MAX),
+            guarding_resources: &self.guarding_resources,
+        }
     }
 
-    /// Sets and reads cookies of other names.
-    #[must_use]
-    pub fn cookie_names(self, cookies: CookieNames) -> Self {
-        Self { cookies, description: Arc::default(), ..self }
+    fn certificates(&self) -> ClientCertificates<'_> {
+        ClientCertificates { mapper: self.mapper.as_deref(), clock: &*self.clock }
     }
 
-    /// Answers as the documents say or as the running system does.
-    #[must_use]
-    pub fn compatibility(self, compatibility: Compatibility) -> Self {
-        Self { compatibility, description: Arc::default(), ..self }
+    fn callers(&self) -> Callers<'_> {
+        Callers {
+            login: &*self.login,
+            throttle: &self.throttle,
+            certificates: self.certificates(),
+            clock: &*self.clock,
+        }
     }
 
-    /// Asks the security product for resources of another class or with other names.
-    #[must_use]
-    pub fn guarding_resources(self, guards: GuardingResources) -> Self {
-        Self { guards, description: Arc::default(), ..self }
+    fn authorizer(&self) -> Authorizer<'_> {
+        Authorizer { saf: &*self.saf, resources: &self.guarding_resources }
     }
 
-    /// Records in `audit` what is decided, see the [module](super#what-is-audited).
-    #[must_use]
-    pub fn with_audit(self, audit: Audit) -> Self {
-        Self { audit, ..self }
+    fn login_tokens(&self) -> LoginTokens<'_> {
+        LoginTokens {
+            issuer: &self.issuer,
+            verifier: &self.verifier,
+            revocations: &self.revocations,
+            cookies: &self.cookies,
+        }
     }
 
-    /// Takes the time of rules and of audit records from `clock`.
-    #[must_use]
-    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
-        Self { clock, ..self }
+    fn held_tokens(&self) -> HeldTokens<'_> {
+        HeldTokens {
+            verifier: &self.verifier,
+            revocations: &self.revocations,
+            compatibility: self.compatibility,
+        }
     }
-}
 
-impl<L, R: RevocationStore, S, G, M> AuthApi<L, R, S, G, M> {
-    /// Nothing is claimed to be revoked unless this is `Ok`.
-    ///
-    /// # Errors
-    /// [`ApiError::StoreUnavailable`].
-    pub(super) async fn record(&self, revocation: Revocation) -> Result<(), ApiError> {
-        self.shared.revocations.record(revocation).await.map_err(|error| {
-            tracing::error!(%error, "nothing is revoked for certain");
-            ApiError::StoreUnavailable
-        })
+    fn revocation_rules(&self) -> RevocationRules<'_> {
+        RevocationRules {
+            callers: self.callers(),
+            authorizer: self.authorizer(),
+            revocations: &self.revocations,
+            compatibility: self.compatibility,
+            clock: &*self.clock,
+        }
     }
-}
 
-impl<L, R, S, G, M> AuthApi<L, R, S, G, M>
-where
-    L: LoginProvider,
-    R: RevocationStore,
-    S: SafProvider,
-    G: PassTicketGenerator,
-    M: IdentityMapper,
-{
-    async fn answer<B: Body>(
-        &self,
-        request: &mut Parts,
-        body: B,
-    ) -> Result<Response<Full<Bytes>>, ApiError> {
-        let endpoint = Endpoint::find(&request.method, request.uri.path(), self.switches)?;
-        let entry = Entry::begin(&self.audit, &self.clock, endpoint, request);
-        let answer = self.answer_at(endpoint, request, body).await;
-        entry.end(answer.as_ref().err());
+    fn describe(&self) -> Response<Full<Bytes>> {
+        let make = || openapi::document(&self.settings()).to_string().into();
+        let description = self.description.get_or_init(make);
+        typed(description.clone(), HeaderValue::from_static("application/json"))
+    }
+
+    async fn answer<B: Body>(&self, request: &mut Parts, body: B) -> Answer {
+        let path = request.uri.path();
+        let endpoint = Endpoint::find(&request.method, path, &self.prefix, self.switches())?;
+        let record = RecordGuard::start(&self.audit, &self.clock, endpoint, request);
+        let answer = self.dispatch(endpoint, request, body).await;
+        record.finish(answer.as_ref().err());
         answer
     }
 
-    async fn answer_at<B: Body>(
-        &self,
-        endpoint: Endpoint,
-        request: &Parts,
-        body: B,
-    ) -> Result<Response<Full<Bytes>>, ApiError> {
+    async fn dispatch<B: Body>(&self, endpoint: Endpoint, request: &Parts, body: B) -> Answer {
+        // `Endpoint::find` finds no endpoint that is off.
+        let off = ApiError::NotFound;
         match endpoint {
             Endpoint::Describe => Ok(self.describe()),
-            Endpoint::Login => self.log_in(request, body).await,
-            Endpoint::Logout => self.log_out(request).await,
-            Endpoint::Query => self.query(request),
-            Endpoint::Refresh => self.refresh(request).await,
-            Endpoint::Ticket => self.ticket(request, body).await,
-            Endpoint::DelegatedTicket => self.delegated_ticket(request, body).await,
-            Endpoint::PublicKeyPem => Ok(self.public_key_pem()),
-            Endpoint::PublicKeySet => Ok(self.jwk_set()),
-            Endpoint::Generate => self.generate_access_token(request, body).await,
-            Endpoint::Validate => self.validate(request, body).await,
-            Endpoint::Revoke => self.revoke(request, body).await,
-            Endpoint::RevokeOwn => self.revoke_own(request, body).await,
-            Endpoint::RevokeUser => self.revoke_user(request, body).await,
-            Endpoint::RevokeService => self.revoke_service(request, body).await,
-            Endpoint::Evict => self.evict(request).await,
+            Endpoint::Login => {
+                login::log_in(request, body, self.callers(), self.login_tokens()).await
+            }
+            Endpoint::Logout => logout::log_out(request, self.login_tokens()).await,
+            Endpoint::Query => query::query(request, self.login_tokens()).await,
+            Endpoint::Refresh => {
+                logout::refresh(request, self.certificates(), self.login_tokens()).await
+            }
+            Endpoint::Ticket => {
+                let generator = self.tickets.as_deref().ok_or(off)?;
+                let tokens = self.login_tokens();
+                ticket::ticket(request, body, self.certificates(), tokens, generator).await
+            }
+            Endpoint::DelegatedTicket => {
+                let (Some(delegation), Some(generator)) = (&self.delegation, &self.tickets) else {
+                    return Err(off);
+                };
+                let endpoint = DelegatedTickets {
+                    delegation,
+                    certificates: self.certificates(),
+                    authorizer: self.authorizer(),
+                    generator: &**generator,
+                    audit: &self.audit,
+                    clock: &*self.clock,
+                };
+                endpoint.issue(request, body).await
+            }
+            Endpoint::PublicKeyPem => Ok(self.public_keys.pem(self.compatibility)),
+            Endpoint::PublicKeySet => Ok(self.public_keys.jwk_set()),
+            Endpoint::Generate => {
+                let max_validity = self.max_validity.ok_or(off)?;
+                access_token::generate(request, body, self.callers(), &self.issuer, max_validity)
+                    .await
+            }
+            Endpoint::Validate => self.held_tokens().validate(request, body).await,
+            Endpoint::Revoke => self.held_tokens().revoke(request, body).await,
+            Endpoint::RevokeOwn => self.revocation_rules().revoke_own(request, body).await,
+            Endpoint::RevokeUser => self.revocation_rules().revoke_user(request, body).await,
+            Endpoint::RevokeService => self.revocation_rules().revoke_service(request, body).await,
+            Endpoint::Evict => self.revocation_rules().evict(request).await,
         }
     }
 }
 
-impl<L, R, S, G, M, B> Service<Request<B>> for AuthApi<L, R, S, G, M>
+impl<B> Service<Request<B>> for AuthApi
 where
-    L: LoginProvider,
-    R: RevocationStore,
-    S: SafProvider,
-    G: PassTicketGenerator,
-    M: IdentityMapper,
     B: Body + Send + 'static,
     B::Data: Send,
 {
@@ -372,131 +374,39 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let api = self.clone();
+        let state = self.0.clone();
         Box::pin(async move {
             let (mut request, body) = request.into_parts();
             let mut body = pin!(body);
-            let answer = api.answer(&mut request, body.as_mut()).await;
+            let answer = state.answer(&mut request, body.as_mut()).await;
             let body_failed = matches!(answer, Err(ApiError::BodyTooLarge | ApiError::BodyBroken));
-            // A connection is closed on a body that nobody has read, while the client may be
-            // sending it yet and then never sees the answer. Whoever expects 100 is not sending.
+            // The server closes a connection whose request body is unread. A client that is still
+            // sending would then not see the response. A client that expects 100 is not sending.
             if !body_failed && !body.is_end_stream() && !request.headers.contains_key(EXPECT) {
                 let _ = body::read(body).await;
             }
             Ok(answer.unwrap_or_else(|error| {
                 let url = request.uri.path();
                 let request_id = RequestId::logged(&request.extensions);
-                tracing::debug!(url, request_id, %error, "refused");
-                error.into_response(url, api.compatibility)
+                tracing::debug!(url, request_id, %error, "request refused");
+                state.compatibility.response(error, url)
             }))
         })
     }
 }
 
-impl<L, R, S, G, M> Clone for AuthApi<L, R, S, G, M> {
-    fn clone(&self) -> Self {
-        Self {
-            shared: self.shared.clone(),
-            mapper: self.mapper.clone(),
-            cookies: self.cookies.clone(),
-            clock: self.clock.clone(),
-            compatibility: self.compatibility,
-            max_validity: self.max_validity,
-            switches: self.switches,
-            guards: self.guards.clone(),
-            delegation: self.delegation.clone(),
-            audit: self.audit.clone(),
-            description: self.description.clone(),
-        }
-    }
-}
-
-impl<L, R, S, G, M> fmt::Debug for AuthApi<L, R, S, G, M> {
+impl fmt::Debug for AuthApi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let State { prefix, mapper, delegation, cookies, compatibility, .. } = &*self.0;
         f.debug_struct("AuthApi")
-            .field("personal_access_tokens", &self.switches.pats)
-            .field("token_refresh", &self.switches.refresh)
-            .field("client_certificates", &self.mapper.is_some())
-            .field("delegation", &self.delegation)
-            .field("cookies", &self.cookies)
-            .field("compatibility", &self.compatibility)
-            .field("max_validity", &self.max_validity)
+            .field("prefix", prefix)
+            .field("passtickets", &self.0.tickets.is_some())
+            .field("delegation", delegation)
+            .field("personal_access_tokens", &self.0.max_validity)
+            .field("token_refresh", &self.0.token_refresh)
+            .field("client_certificates", &mapper.is_some())
+            .field("cookies", cookies)
+            .field("compatibility", compatibility)
             .finish_non_exhaustive()
-    }
-}
-
-/// `status` without a body.
-pub(super) fn empty(status: StatusCode) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
-    *response.status_mut() = status;
-    response
-}
-
-/// 200 with `content` as JSON.
-pub(super) fn json(content: &impl Serialize) -> Result<Response<Full<Bytes>>, ApiError> {
-    let text = serde_json::to_vec(content).map_err(|error| {
-        tracing::error!(%error, "an answer cannot be written");
-        ApiError::Internal
-    })?;
-    Ok(typed(text.into(), HeaderValue::from_static("application/json")))
-}
-
-/// 200 with `content`, which is of this type.
-pub(super) fn typed(content: Bytes, content_type: HeaderValue) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(content));
-    response.headers_mut().insert(CONTENT_TYPE, content_type);
-    response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_has_one_endpoint_and_one_method() {
-        let is_found = |method: &Method, path: &str, switches| {
-            Endpoint::find(method, &format!("{PREFIX}{path}"), switches)
-        };
-        let all = Switches { pats: true, refresh: true, delegation: true };
-        for (method, path, endpoint) in &ENDPOINTS {
-            assert_eq!(is_found(method, path, all), Ok(*endpoint), "{path}");
-            assert_eq!(ENDPOINTS.iter().filter(|(_, other, _)| other == path).count(), 1, "{path}");
-            for (without, prefix) in [
-                (Switches { pats: false, ..all }, "/access-token"),
-                (Switches { refresh: false, ..all }, "/refresh"),
-                (Switches { delegation: false, ..all }, "/delegate"),
-            ] {
-                let gone = path.starts_with(prefix);
-                let want = if gone { Err(ApiError::NotFound) } else { Ok(*endpoint) };
-                assert_eq!(is_found(method, path, without), want, "{path}");
-            }
-            for other in ["GET", "POST", "DELETE", "PUT", "OPTIONS", "HEAD", "BREW"] {
-                let other: Method = other.parse().unwrap();
-                if other == method {
-                    continue;
-                }
-                let error =
-                    ApiError::MethodNotAllowed { method: other.clone(), allowed: method.clone() };
-                assert_eq!(is_found(&other, path, all), Err(error), "{other} {path}");
-            }
-        }
-    }
-
-    #[test]
-    fn other_paths_have_none() {
-        let all = Switches { pats: true, refresh: true, delegation: true };
-        for path in [
-            "/gateway/api/v1/auth/login/",
-            "/gateway/api/v1/auth/LOGIN",
-            "/gateway/api/v1/auth/access-token/revoke/tokens/scopes",
-            "/gateway/api/v1/auth/",
-            "/gateway/api/v1/auth",
-            "/gateway/api/v1/authlogin",
-            "/zaas/api/v1/auth/login",
-            "/login",
-            "*",
-        ] {
-            assert_eq!(Endpoint::find(&Method::POST, path, all), Err(ApiError::NotFound), "{path}");
-        }
     }
 }

@@ -138,15 +138,13 @@ impl SafProvider for StubSaf {
     }
 }
 
-type Api<M = CommonNameMapper> = AuthApi<Stub, Arc<Store>, StubSaf, LocalGenerator, M>;
-
 /// A gateway whose clock and store are at hand.
 struct World {
     clock: Arc<ManualClock>,
     store: Arc<Store>,
     collected: Arc<Collected>,
     /// With everything off that can be.
-    bare: Api,
+    bare: AuthApi,
 }
 
 impl World {
@@ -172,29 +170,25 @@ impl World {
         let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977").unwrap();
         let profile = profile.with_replay(replay);
         let tickets = LocalGenerator::new(KeyProfiles::new([profile]).unwrap());
-        let bare = AuthApi::new(AuthParts {
-            issuer: TokenIssuer::new(KEY.clone()).with_clock(clock.clone()),
-            verifier: Rs256Verifier::new(KEY.verifying_key()).with_clock(clock.clone()),
-            key: KEY.verifying_key(),
-            login: Stub { changes: false },
-            revocations: store.clone(),
-            saf: StubSaf(saf),
-            tickets: tickets.with_clock(clock.clone()),
-        })
-        .with_clock(clock.clone());
+        let issuer = TokenIssuer::new(KEY.clone()).with_clock(clock.clone());
+        let verifier = Rs256Verifier::new(KEY.verifying_key()).with_clock(clock.clone());
         let collected = Arc::new(Collected::default());
-        let bare = bare.with_audit(Audit::to(collected.clone()));
+        let bare = AuthApi::new(issuer, verifier, Stub { changes: false }, store.clone())
+            .with_passtickets(tickets.with_clock(clock.clone()))
+            .with_saf(StubSaf(saf))
+            .with_clock(clock.clone())
+            .with_audit(Audit::to(collected.clone()));
         Self { clock, store, collected, bare }
     }
 
     /// With everything on.
-    fn api(&self, compatibility: Compatibility) -> Api {
+    fn api(&self, compatibility: Compatibility) -> AuthApi {
         self.bare
             .clone()
             .with_personal_access_tokens(Validity::MAX)
             .with_token_refresh()
-            .client_certificates(CommonNameMapper)
-            .compatibility(compatibility)
+            .with_client_certificates(CommonNameMapper)
+            .with_compatibility(compatibility)
     }
 
     /// A PAT of `user`, issued now.
@@ -224,11 +218,11 @@ fn verifier() -> Rs256Verifier {
     Rs256Verifier::new(KEY.verifying_key()).with_clock(clock())
 }
 
-fn bare() -> Api {
+fn bare() -> AuthApi {
     World::new().bare
 }
 
-fn api() -> Api {
+fn api() -> AuthApi {
     World::new().api(Compatibility::Documented)
 }
 
@@ -273,14 +267,14 @@ const POST_GENERATE: Asked<'_> = Asked { url: GENERATE, body: SCOPES, ..POST_LOG
 const GET_QUERY: Asked<'_> = Asked { method: "GET", url: QUERY, ..POST_LOGIN };
 
 /// What `api` says of itself: made once for all that have the same settings.
-fn description<M>(api: &Api<M>) -> Arc<Value> {
+fn description(api: &AuthApi) -> Arc<Value> {
     static KNOWN: LazyLock<Mutex<HashMap<String, Arc<Value>>>> = LazyLock::new(Mutex::default);
     let make = || Arc::new(openapi::document(&api.settings()));
     KNOWN.lock().unwrap().entry(format!("{api:?}")).or_insert_with(make).clone()
 }
 
 impl Asked<'_> {
-    async fn of<M: IdentityMapper>(&self, api: Api<M>) -> Response<Bytes> {
+    async fn of(&self, api: AuthApi) -> Response<Bytes> {
         let mut request = Request::builder().method(self.method).uri(self.url);
         for (name, value) in [("authorization", self.authorization), ("cookie", self.cookie)] {
             if let Some(value) = value {
@@ -486,13 +480,13 @@ async fn login_sets_a_cookie_with_a_token_that_verifies() {
     assert_eq!(jwt.domain(), Some("security-domain"));
     assert_eq!(jwt.expires_at().as_secs(), NOW + 28_800);
 
-    let renamed = api().cookie_names(CookieNames::new("own", "pat"));
+    let renamed = api().with_cookie_names(CookieNames::new("own", "pat"));
     let response = Asked { body: GOOD_BODY, ..POST_LOGIN }.of(renamed.clone()).await;
     let cookie = response.headers()["set-cookie"].to_str().unwrap();
     let (cookie, _) = cookie.split_once(';').unwrap();
     assert!(cookie.starts_with("own="), "{cookie}");
     assert_eq!(Asked { cookie: Some(cookie), ..GET_QUERY }.of(renamed).await.status(), 200);
-    let unusable = api().cookie_names(CookieNames::new("a\nb", "pat"));
+    let unusable = api().with_cookie_names(CookieNames::new("a\nb", "pat"));
     let response = Asked { body: GOOD_BODY, ..POST_LOGIN }.of(unusable).await;
     assert_eq!(outcome(&response), (500, "ZWEAO500E".to_owned()));
 }
@@ -667,7 +661,7 @@ async fn an_identity_mapping_that_does_not_answer_is_503() {
         }
     }
     let asked = Asked { certificate: Some("USER"), ..POST_LOGIN };
-    let response = asked.of(bare().client_certificates(Down)).await;
+    let response = asked.of(bare().with_client_certificates(Down)).await;
     assert_eq!(outcome(&response), (503, "ZWEAG104E".to_owned()));
 }
 

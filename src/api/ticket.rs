@@ -1,24 +1,20 @@
-//! `POST ticket` (zowe-endpoints §1.5).
+//! `POST ticket` (docs/reference/auth-endpoints.md#ticket).
 
-use bytes::Bytes;
-use http::{HeaderValue, Response, header::CACHE_CONTROL, request::Parts};
+use http::request::Parts;
 use http_body::Body;
-use http_body_util::Full;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{
-    audit::note,
     body::{self, BodyProblem},
+    certificates::ClientCertificates,
     error::ApiError,
-    service::{AuthApi, json},
+    login_tokens::LoginTokens,
+    record::add_to_record,
+    response::{Answer, json, not_stored},
 };
-use crate::{
-    layer::login_token,
-    passticket::{Applid, PassTicketGenerator},
-    revocation::RevocationStore,
-};
+use crate::passticket::{Applid, PassTicketGenerator};
 
-/// Nothing here is for logs.
+/// Has secrets: not for logs.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct TicketResponse<'a> {
@@ -28,43 +24,41 @@ struct TicketResponse<'a> {
     ticket: &'a str,
 }
 
-impl<L, R: RevocationStore, S, G: PassTicketGenerator, M> AuthApi<L, R, S, G, M> {
-    /// Answers with a PassTicket for the caller, who has shown a client certificate and a login
-    /// token. These are judged before the body, as in the reference.
-    pub(super) async fn ticket<B: Body>(
-        &self,
-        request: &Parts,
-        body: B,
-    ) -> Result<Response<Full<Bytes>>, ApiError> {
-        self.require_certificate(request)?;
-        let jwt = self.login_token(request)?;
-        let body = body::read(body).await?;
-        let (name, applid) = parse_ticket_body(&body).map_err(ApiError::InvalidTicketBody)?;
-        note(request, |record| record.applid = Some(applid));
-        let (url, user) = (request.uri.path(), jwt.user());
-        let tickets = &self.shared.tickets;
-        let generated = match tickets.try_generate_now(user, &applid) {
-            Some(generated) => generated,
-            None => tickets.generate(user, &applid).await,
-        };
-        let ticket = generated.inspect_err(|error| tracing::warn!(url, %error, "no PassTicket"))?;
-        tracing::info!(url, %user, %applid, "issued a PassTicket");
-        let token = login_token(&request.headers, &self.cookies).unwrap_or_default();
-        let mut response = json(&TicketResponse {
-            // It has been verified, so it is text.
-            token: str::from_utf8(token).unwrap_or_default(),
-            user_id: user.as_str(),
-            application_name: &name,
-            ticket: ticket.expose(),
-        })?;
-        let headers = response.headers_mut();
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        Ok(response)
-    }
+/// Answers with a PassTicket for the caller, who needs a client certificate and a login token. Both
+/// are checked before the body, as in Zowe API ML.
+pub(super) async fn ticket<B: Body>(
+    request: &Parts,
+    body: B,
+    certificates: ClientCertificates<'_>,
+    tokens: LoginTokens<'_>,
+    generator: &dyn PassTicketGenerator,
+) -> Answer {
+    certificates.require(request)?;
+    let jwt = tokens.require(request).await?;
+    let body = body::read(body).await?;
+    let (name, applid) = parse_ticket_body(&body).map_err(ApiError::InvalidTicketBody)?;
+    add_to_record(request, |record| record.applid = Some(applid));
+    let (url, user) = (request.uri.path(), jwt.user());
+    let generated = match generator.try_generate_now(user, &applid) {
+        Some(generated) => generated,
+        None => generator.generate(user, &applid).await,
+    };
+    let ticket = generated.inspect_err(|error| {
+        tracing::warn!(url, %error, "the PassTicket could not be generated");
+    })?;
+    tracing::info!(url, %user, %applid, "issued a PassTicket");
+    let token = tokens.text(request).unwrap_or_default();
+    json(&TicketResponse {
+        // A verified token is ASCII.
+        token: str::from_utf8(token).unwrap_or_default(),
+        user_id: user.as_str(),
+        application_name: &name,
+        ticket: ticket.expose(),
+    })
+    .map(not_stored)
 }
 
-/// Reads `{"applicationName"}`; other fields are ignored. Gives the name as it was written, and
-/// the APPLID that it is.
+/// Reads `{"applicationName"}`; other fields are ignored. Returns the name as written, and its APPLID.
 fn parse_ticket_body(body: &[u8]) -> Result<(String, Applid), BodyProblem> {
     #[derive(Deserialize)]
     struct TicketBody {

@@ -18,17 +18,17 @@ use tower_service::Service;
 use super::response_body::ResponseBody;
 use crate::{
     audit::{RequestId, X_REQUEST_ID},
+    auth_prefix::AuthPrefix,
     messages::{self, ApiMessage},
 };
 
-const AUTH_API: &str = "/gateway/api/v1/auth";
 const HEALTH: &str = "/application/health";
 
 /// Time limit of the auth API. Its endpoints read small bodies, so a client that sends one slowly must not occupy
 /// them for long.
 const API_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Sends `/gateway/api/v1/auth/…` to the auth API `A`, which has 30 seconds for it, answers
+/// Sends what is below its [`AuthPrefix`] to the auth API `A`, which has 30 seconds for it, answers
 /// `/application/health`, and leaves the rest to the routed stack `R`.
 ///
 /// Each request gets a [`RequestId`] extension, unless it has one already, and each response has it as
@@ -42,8 +42,14 @@ const API_TIMEOUT: Duration = Duration::from_secs(30);
 /// stack, map it back with [`ResponseBody::new`].
 #[derive(Debug)]
 pub struct Gateway<A, R> {
-    api: Arc<A>,
+    api: Arc<Prefixed<A>>,
     routed: R,
+}
+
+#[derive(Clone, Debug)]
+struct Prefixed<A> {
+    prefix: AuthPrefix,
+    service: A,
 }
 
 impl<A, R: Clone> Clone for Gateway<A, R> {
@@ -53,9 +59,20 @@ impl<A, R: Clone> Clone for Gateway<A, R> {
 }
 
 impl<A, R> Gateway<A, R> {
-    /// A gateway with these two behind it.
+    /// A gateway with these two behind it, and the auth API below `/gateway/api/v1/auth`.
     pub fn new(api: A, routed: R) -> Self {
-        Self { api: Arc::new(api), routed }
+        let prefix = AuthPrefix::default();
+        Self { api: Arc::new(Prefixed { prefix, service: api }), routed }
+    }
+
+    /// Serves the auth API below `prefix`: the one that the API itself has.
+    #[must_use]
+    pub fn with_auth_prefix(mut self, prefix: AuthPrefix) -> Self
+    where
+        A: Clone,
+    {
+        Arc::make_mut(&mut self.api).prefix = prefix;
+        self
     }
 }
 
@@ -77,7 +94,7 @@ where
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let id = *request.extensions_mut().get_or_insert_with(RequestId::next);
         let path = request.uri().path();
-        let kind = if path.strip_prefix(AUTH_API).is_some_and(|rest| rest.starts_with('/')) {
+        let kind = if self.api.prefix.below(path).is_some() {
             self.ask_api(request)
         } else if path == HEALTH {
             Kind::Health
@@ -94,7 +111,7 @@ impl<A: Clone, R> Gateway<A, R> {
     where
         A: Service<Q>,
     {
-        let answering = Oneshot::new(A::clone(&self.api), request);
+        let answering = Oneshot::new(self.api.service.clone(), request);
         Kind::Api { future: Box::pin(timeout(API_TIMEOUT, answering)) }
     }
 }
@@ -166,6 +183,7 @@ fn health() -> Response<ResponseBody> {
 mod tests {
     use std::future::{Ready, ready};
 
+    use http_body_util::BodyExt;
     use tower::{ServiceExt, service_fn};
 
     use super::*;
@@ -182,6 +200,31 @@ mod tests {
             response.headers_mut().insert(&X_REQUEST_ID, HeaderValue::from_static("its own"));
         }
         ready(Ok(response))
+    }
+
+    #[tokio::test]
+    async fn the_auth_api_is_below_its_prefix() {
+        let api = service_fn(async |_: Request<()>| {
+            Ok(Response::new(ResponseBody::from(Bytes::from("api"))))
+        });
+        let routed =
+            service_fn(async |_| Ok(Response::new(ResponseBody::from(Bytes::from("routed")))));
+        let gateway = Gateway::new(api, routed);
+        let moved = gateway.clone().with_auth_prefix("/zaas/api/v1/auth".parse().unwrap());
+        let asked = async |gateway: &Gateway<_, _>, path| {
+            let request = Request::get(path).body(()).unwrap();
+            let response = gateway.clone().oneshot(request).await.unwrap();
+            response.into_body().collect().await.unwrap().to_bytes()
+        };
+        for (path, default, other) in [
+            ("/gateway/api/v1/auth/login", "api", "routed"),
+            ("/zaas/api/v1/auth/login", "routed", "api"),
+            ("/gateway/api/v1/auth", "routed", "routed"),
+            ("/gateway/api/v1/authentication", "routed", "routed"),
+        ] {
+            assert_eq!(asked(&gateway, path).await, default, "{path}");
+            assert_eq!(asked(&moved, path).await, other, "{path}");
+        }
     }
 
     #[tokio::test]

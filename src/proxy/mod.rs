@@ -20,3 +20,5 @@ pub use forward::{Forward, ForwardFuture};
 pub use gateway::{Gateway, GatewayFuture};
 pub use response_body::{BodyError, ResponseBody};
 pub use timeouts::ForwardTimeouts;
+
+pub use crate::auth_prefix::{AuthPrefix, AuthPrefixError};

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{
-    Scopes, SigningKey,
+    Scopes, SigningKey, VerifyingKey,
     claims::{Claims, ISSUER_JWT, ISSUER_PAT},
 };
 use crate::{
@@ -46,6 +46,11 @@ impl TokenIssuer {
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
+    }
+
+    /// The public key that verifies the tokens.
+    pub fn verifying_key(&self) -> VerifyingKey {
+        self.key.verifying_key()
     }
 
     /// A login token for `user`, who was authenticated by the security domain `domain`.

@@ -89,13 +89,13 @@ pub(crate) fn delegation(settings: &DelegationSettings, remote: &Remote) -> Dele
         IdentityMapping::File(map) => Delegation::new(map.clone(), registry),
     };
     if let Some(grants) = &settings.grants {
-        delegation = delegation.allow_only(grants.iter().cloned());
+        delegation = delegation.with_grants(grants.iter().cloned());
     }
     for user in &settings.protected {
-        delegation = delegation.protect(*user);
+        delegation = delegation.with_protected(*user);
     }
     match settings.calls_per_minute {
-        Some(calls) => delegation.calls_per_minute(calls),
+        Some(calls) => delegation.with_calls_per_minute(calls),
         None => delegation,
     }
 }

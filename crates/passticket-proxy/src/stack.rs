@@ -11,7 +11,7 @@ use passticket_proxy::config::{Config, Encryption};
 use tower::ServiceBuilder;
 use tower_http::sensitive_headers::SetSensitiveRequestHeaders;
 use tower_passticket::{
-    api::{AuthApi, AuthParts, FileLogin},
+    api::{AuthApi, FileLogin},
     audit::{Audit, AuditFile, AuditFileError},
     layer::{
         AuthenticateLayer, Authenticator, PRIVATE_TOKEN, PassTicketLayer, RouteLayer,
@@ -137,22 +137,18 @@ pub(crate) fn gateway(
     let remote = Remote::new(connector.clone(), config);
     let audit = audit.map_or_else(Audit::none, Audit::to);
 
-    let api = AuthApi::new(AuthParts {
-        issuer,
-        verifier: verifier.clone(),
-        key: key.verifying_key(),
-        login,
-        revocations: revocations.clone(),
-        saf: providers::saf(config, &remote),
-        tickets: generator.clone(),
-    })
-    .cookie_names(config.cookies.clone())
-    .compatibility(config.compatibility)
-    .guarding_resources(config.guards.clone())
-    .with_audit(audit.clone());
     // Both share one mapper, and with it its cache.
     let mapper = providers::certificate_mapper(config, &remote);
-    let mut api = api.client_certificates(mapper.clone());
+    let mut api = AuthApi::new(issuer, verifier.clone(), login, revocations.clone())
+        .with_passtickets(generator.clone())
+        .with_saf(providers::saf(config, &remote))
+        .with_guarding_resources(config.guards.clone())
+        .with_cookie_names(config.cookies.clone())
+        .with_compatibility(config.compatibility)
+        .with_audit(audit.clone());
+    if config.client_certificates {
+        api = api.with_client_certificates(mapper.clone());
+    }
     if let Some(settings) = &config.delegation {
         api = api.with_delegation(providers::delegation(settings, &remote));
     }
@@ -168,7 +164,6 @@ pub(crate) fn gateway(
         api = api.with_token_refresh();
     }
     if !config.client_certificates {
-        api = api.without_client_certificates();
         authenticator = authenticator.without_client_certificates();
     }
     let tickets = match config.custom_headers.clone() {
@@ -194,5 +189,6 @@ pub(crate) fn gateway(
     // `Debug` does not show sensitive headers, and HTTP/2 does not put them into its tables. On
     // routes, Sanitize marks them.
     let sensitive = [AUTHORIZATION, COOKIE, PRIVATE_TOKEN.clone()];
-    Gateway::new(SetSensitiveRequestHeaders::new(api, sensitive), routed)
+    let prefix = api.prefix().clone();
+    Gateway::new(SetSensitiveRequestHeaders::new(api, sensitive), routed).with_auth_prefix(prefix)
 }

@@ -557,7 +557,7 @@ impl IdentityMapper for Silent {
 #[tokio::test]
 async fn a_request_that_is_given_up_is_recorded_all_the_same() {
     let world = World::new();
-    let api = world.bare.clone().client_certificates(Silent);
+    let api = world.bare.clone().with_client_certificates(Silent);
     let request = Request::post(LOGIN).extension(certificate("user"));
     let mut answer = api.oneshot(request.body(Full::<Bytes>::default()).unwrap());
     let waker = Waker::noop();

@@ -2,9 +2,9 @@
 
 use std::{future::ready, num::NonZeroU32, sync::atomic::Ordering::SeqCst, time::Duration};
 
-use super::{Api, Asked, Compatibility, POST_LOGIN, World, content, outcome};
+use super::{Asked, Compatibility, POST_LOGIN, World, content, outcome};
 use crate::{
-    api::{AllowList, ApiError, Delegation, Grant},
+    api::{AllowList, ApiError, AuthApi, Delegation, Grant},
     audit::ReasonCode,
     clock::Clock,
     identity::{
@@ -42,10 +42,11 @@ fn delegation() -> Delegation {
     let entries = entries.map(|(email, name)| {
         (DistributedIdentity::in_registry(email, &registry()).unwrap(), user(name))
     });
-    Delegation::new(DistributedMap::new(entries).unwrap(), registry()).protect(user("IBMUSER"))
+    Delegation::new(DistributedMap::new(entries).unwrap(), registry())
+        .with_protected(user("IBMUSER"))
 }
 
-fn with(world: &World, delegation: Delegation) -> Api {
+fn with(world: &World, delegation: Delegation) -> AuthApi {
     world.api(Compatibility::Documented).with_delegation(delegation)
 }
 
@@ -139,7 +140,7 @@ async fn each_failure_has_its_answer() {
 async fn a_ticket_for_another_takes_a_second_of_its_own() {
     let world = World::of(Replay::Protected);
     world.clock.advance(Duration::from_secs(3));
-    let of_another = |profile| DELEGATE.of(with(&world, delegation()).compatibility(profile));
+    let of_another = |profile| DELEGATE.of(with(&world, delegation()).with_compatibility(profile));
     let jwt = format!("Bearer {}", world.jwt());
     let own = Asked {
         url: "/gateway/api/v1/auth/ticket",
@@ -227,7 +228,7 @@ async fn grants_allow_what_they_name_and_nothing_else() {
         ("protected beats all", all(), &root, 403),
         ("all but no key", all(), &no_key, 400),
     ] {
-        let api = with(&World::new(), delegation().allow_only([grant]));
+        let api = with(&World::new(), delegation().with_grants([grant]));
         let response = Asked { body, ..DELEGATE }.of(api).await;
         assert_eq!(response.status(), want, "{name}");
         if want == 403 {
@@ -237,13 +238,13 @@ async fn grants_allow_what_they_name_and_nothing_else() {
         }
     }
     // What two grants name apart is not allowed together.
-    let apart = delegation().allow_only([
+    let apart = delegation().with_grants([
         Grant::to_user(user("AGENT"), zowe(), only("OTHER")),
         Grant::to_user(user("AGENT"), AllowList::Only([applid("IZUDFLT")].into()), only("USER")),
     ]);
     assert_eq!(DELEGATE.of(with(&World::new(), apart)).await.status(), 403);
     // A list of nobody is not no list.
-    let nobody = delegation().allow_only([]);
+    let nobody = delegation().with_grants([]);
     assert_eq!(DELEGATE.of(with(&World::new(), nobody)).await.status(), 403);
 }
 
@@ -274,7 +275,7 @@ async fn there_is_no_ticket_while_it_cannot_be_recorded() {
 #[tokio::test]
 async fn a_caller_has_so_many_calls_a_minute() {
     let world = World::new();
-    let two = delegation().calls_per_minute(NonZeroU32::new(2).unwrap());
+    let two = delegation().with_calls_per_minute(NonZeroU32::new(2).unwrap());
     let api = with(&world, two);
     for want in [200, 200, 429] {
         assert_eq!(DELEGATE.of(api.clone()).await.status(), want);

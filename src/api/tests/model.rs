@@ -79,7 +79,7 @@ impl Model {
     }
 }
 
-async fn ask(api: &Api, method: &str, path: &str, user: usize, body: &Value) -> (u16, String) {
+async fn ask(api: &AuthApi, method: &str, path: &str, user: usize, body: &Value) -> (u16, String) {
     let url = format!("/gateway/api/v1/auth/access-token/{path}");
     let authorization = basic(&format!("{}:validPassword", USERS[user]));
     let body = body.to_string();

@@ -413,7 +413,7 @@ async fn while_they_are_off_their_endpoints_are_not_there() {
         let asked =
             Asked { method, url: &url, authorization: Some(&admin), body: RULE, ..POST_LOGIN };
         for profile in [Compatibility::Documented, Compatibility::ZoweV3] {
-            let response = asked.of(bare().compatibility(profile)).await;
+            let response = asked.of(bare().with_compatibility(profile)).await;
             assert_eq!(outcome(&response), (404, "ZWEAO404E".to_owned()), "{path}");
         }
         let wrong = if method == "POST" { "DELETE" } else { "POST" };

@@ -103,7 +103,7 @@ async fn refresh_gives_a_new_token_for_the_old_one() {
     assert_eq!(outcome(&query.of(api.clone()).await), (401, "ZWEAG130E".to_owned()));
     assert_eq!(outcome(&refresh.of(api).await), (401, "ZWEAG130E".to_owned()));
 
-    let off = world.bare.clone().client_certificates(CommonNameMapper);
+    let off = world.bare.clone().with_client_certificates(CommonNameMapper);
     assert_eq!(outcome(&refresh.of(off).await), (404, "ZWEAO404E".to_owned()));
 }
 
@@ -182,7 +182,7 @@ async fn everybody_may_read_the_key() {
     ] {
         let url = format!("/gateway/api/v1/auth/keys/public/{path}");
         let asked = Asked { method: "GET", url: url.trim_end_matches('/'), ..POST_LOGIN };
-        let response = asked.of(bare().compatibility(profile)).await;
+        let response = asked.of(bare().with_compatibility(profile)).await;
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], content_type);
         if path.is_empty() {
@@ -216,17 +216,8 @@ async fn a_store_that_fails_lets_nothing_through() {
 
 #[tokio::test]
 async fn a_new_password_is_set_or_refused_and_never_ignored() {
-    let world = World::new();
-    let shared = Arc::into_inner(world.bare.shared).unwrap();
-    let changing = AuthApi::new(AuthParts {
-        issuer: shared.issuer,
-        verifier: shared.verifier,
-        key: KEY.verifying_key(),
-        login: Stub { changes: true },
-        revocations: shared.revocations,
-        saf: shared.saf,
-        tickets: shared.tickets,
-    });
+    let login = Stub { changes: true };
+    let changing = AuthApi::new(issuer(), verifier(), login, Arc::new(Store::default()));
     let body = |password, new| {
         format!(r#"{{"username":"user","password":"{password}","newPassword":"{new}"}}"#)
     };

@@ -1,5 +1,8 @@
-//! One record for each request of an endpoint that decides something. What the endpoints find out
-//! they [note](note) on the draft among the extensions of the request; the service ends it.
+//! The audit record of a request.
+//!
+//! A request of an endpoint that decides something has one record. It starts as a draft among the
+//! extensions of the request. The endpoints [add](add_to_record) what they find out, and the service
+//! writes it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,15 +10,16 @@ use http::request::Parts;
 
 use super::{
     delegation::DelegationRefusal,
+    endpoint::Endpoint,
     error::{ApiError, PatRefusal},
-    service::Endpoint,
 };
 use crate::{
     audit::{Audit, AuditRecord, CredentialKind, Event, Outcome, ReasonCode},
     clock::Clock,
+    token::{TokenError, VerifiedToken},
 };
 
-/// What a request of `endpoint` is recorded as, if it decides anything. See the table in
+/// The event of a request of `endpoint`. `None` if the endpoint decides nothing. See the table in
 /// [`api`](super).
 fn event(endpoint: Endpoint) -> Option<Event> {
     match endpoint {
@@ -31,36 +35,56 @@ fn event(endpoint: Endpoint) -> Option<Event> {
             Some(Event::RuleMade)
         }
         Endpoint::Evict => Some(Event::Evicted),
-        // Whoever asks these is nobody in particular, and changes nothing.
+        // These authenticate nobody and change nothing.
         Endpoint::Describe | Endpoint::PublicKeyPem | Endpoint::PublicKeySet => None,
     }
 }
 
-/// The record of a request, as far as it is known.
+/// The record of a request until it is written.
 #[derive(Clone)]
 struct Draft(Arc<Mutex<AuditRecord>>);
 
-/// Adds what was found out to the record of the request, if there is to be one.
+/// Adds to the record of the request, if it has one.
 ///
-/// A `reason` that is set here counts more than the one that the [`ApiError`] in the end stands for:
-/// the client is not told as much.
-pub(super) fn note(request: &Parts, edit: impl FnOnce(&mut AuditRecord)) {
+/// A `reason` that is set here precedes the one of the [`ApiError`] that the request ends with: the
+/// client is told less than the record.
+pub(super) fn add_to_record(request: &Parts, edit: impl FnOnce(&mut AuditRecord)) {
     if let Some(Draft(record)) = request.extensions.get() {
         edit(&mut record.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
-/// Writes the record when the request is answered, and also when it is not: the client may go away,
-/// but what it asked for may have been done.
-pub(super) struct Entry {
+/// Adds the kind, user and fingerprint of a token to the record, or why it is not valid.
+pub(super) fn add_token_to_record(request: &Parts, token: &Result<VerifiedToken, TokenError>) {
+    add_to_record(request, |record| match token {
+        Ok(VerifiedToken::Jwt(jwt)) => {
+            record.credential = Some(CredentialKind::LoginToken);
+            (record.user, record.token_id) = (Some(*jwt.user()), Some(jwt.fingerprint()));
+        }
+        Ok(VerifiedToken::Pat(pat)) => {
+            record.credential = Some(CredentialKind::PersonalAccessToken);
+            (record.user, record.token_id) = (Some(*pat.user()), Some(pat.fingerprint()));
+        }
+        Err(error) => {
+            record.credential = Some(CredentialKind::Token);
+            record.reason = Some(error.into());
+        }
+    });
+}
+
+/// Writes the record of a request when it is answered.
+///
+/// Dropping this writes the record as `abandoned`: the client has disconnected, but what it asked
+/// for may have been done.
+pub(super) struct RecordGuard {
     audit: Audit,
     clock: Arc<dyn Clock>,
     draft: Option<Draft>,
 }
 
-impl Entry {
-    /// Begins the record of `request`.
-    pub(super) fn begin(
+impl RecordGuard {
+    /// Starts the record of `request`.
+    pub(super) fn start(
         audit: &Audit,
         clock: &Arc<dyn Clock>,
         endpoint: Endpoint,
@@ -77,8 +101,8 @@ impl Entry {
         Self { audit: audit.clone(), clock: clock.clone(), draft }
     }
 
-    /// Ends it with the answer: `None`, or what it failed with.
-    pub(super) fn end(mut self, error: Option<&ApiError>) {
+    /// Writes the record of an answered request: `None` is a success.
+    pub(super) fn finish(mut self, error: Option<&ApiError>) {
         self.write(|record| match error {
             None => (record.outcome, record.reason) = (Outcome::Success, None),
             Some(error) => {
@@ -99,7 +123,7 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
+impl Drop for RecordGuard {
     fn drop(&mut self) {
         self.write(|record| fail(record, ReasonCode::Abandoned));
     }

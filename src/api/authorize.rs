@@ -1,0 +1,56 @@
+//! Authorization by the security product.
+
+use http::request::Parts;
+
+use super::{
+    error::ApiError,
+    permission::{GuardedTask, GuardingResources},
+};
+use crate::{
+    passticket::UserId,
+    saf::{Access, SafError, SafProvider},
+};
+
+/// Asks the security product whether a user may do a task.
+#[derive(Clone, Copy)]
+pub(super) struct Authorizer<'a> {
+    pub(super) saf: &'a dyn SafProvider,
+    pub(super) resources: &'a GuardingResources,
+}
+
+impl Authorizer<'_> {
+    /// # Errors
+    /// [`ApiError::NotPermitted`]; [`ApiError::Saf`] if the check failed.
+    pub(super) async fn permit(
+        self,
+        request: &Parts,
+        caller: &UserId,
+        task: GuardedTask,
+    ) -> Result<(), ApiError> {
+        let url = request.uri.path();
+        let permission = self.resources.permission(task);
+        let (class, resource) = (permission.class(), permission.resource());
+        let access = match self.saf.try_check_now(caller, class, resource, permission.level()) {
+            Some(access) => access,
+            None => self.saf.check(caller, class, resource, permission.level()).await,
+        };
+        match access {
+            Ok(Access::Granted) => Ok(()),
+            Ok(Access::Refused) => {
+                tracing::warn!(url, %caller, needed = %permission, "not permitted");
+                Err(ApiError::NotPermitted(permission))
+            }
+            Err(error) => {
+                match error {
+                    SafError::Unavailable => {
+                        tracing::warn!(url, %caller, %error, "SAF check failed; access was not decided");
+                    }
+                    _ => {
+                        tracing::error!(url, %caller, %error, "SAF check failed; access was not decided");
+                    }
+                }
+                Err(ApiError::Saf(error))
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Client certificates as credentials.
+
+use http::request::Parts;
+
+use super::{error::ApiError, record::add_to_record};
+use crate::{
+    audit::{CredentialKind, ReasonCode},
+    clock::Clock,
+    identity::{IdentityMapper, MapError, PeerCertificate},
+    passticket::UserId,
+};
+
+/// The client certificate of a request, if certificates are credentials here.
+#[derive(Clone, Copy)]
+pub(super) struct ClientCertificates<'a> {
+    /// `None` while certificates are off.
+    pub(super) mapper: Option<&'a dyn IdentityMapper>,
+    pub(super) clock: &'a dyn Clock,
+}
+
+impl ClientCertificates<'_> {
+    /// The certificate of the TLS connection. `None` without one, or while certificates are off.
+    pub(super) fn of(self, request: &Parts) -> Option<&PeerCertificate> {
+        request.extensions.get().filter(|_| self.mapper.is_some())
+    }
+
+    /// Checks that there is a certificate. Its owner does not matter: the TLS listener has accepted
+    /// it, so the caller is a known one (docs/reference/auth-endpoints.md#refresh,
+    /// docs/reference/auth-endpoints.md#ticket).
+    ///
+    /// # Errors
+    /// [`ApiError::CertificateRequired`] without a certificate, while certificates are off, or when
+    /// it has expired.
+    pub(super) fn require(self, request: &Parts) -> Result<(), ApiError> {
+        let certificate = self.of(request).ok_or(ApiError::CertificateRequired)?;
+        add_to_record(request, |record| record.certificate = Some(certificate.clone()));
+        if certificate.not_after() < self.clock.now() {
+            add_to_record(request, |record| record.reason = Some(ReasonCode::CertificateExpired));
+            return Err(ApiError::CertificateRequired);
+        }
+        Ok(())
+    }
+
+    /// The user to whom the certificate is mapped.
+    ///
+    /// # Errors
+    /// [`ApiError::AuthenticationRequired`] without a certificate, or while certificates are off;
+    /// [`ApiError::NoUser`]; [`ApiError::Unavailable`].
+    pub(super) async fn user(self, request: &Parts) -> Result<UserId, ApiError> {
+        let certificate = request.extensions.get::<PeerCertificate>();
+        let (Some(mapper), Some(certificate)) = (self.mapper, certificate) else {
+            add_to_record(request, |record| record.reason = Some(ReasonCode::NoCredential));
+            return Err(ApiError::AuthenticationRequired);
+        };
+        let (url, subject) = (request.uri.path(), certificate.subject());
+        let mapped = if certificate.not_after() < self.clock.now() {
+            Err(MapError::Expired)
+        } else {
+            match mapper.try_map_now(certificate) {
+                Some(mapped) => mapped,
+                None => mapper.map_certificate(certificate).await,
+            }
+        };
+        add_to_record(request, |record| {
+            record.credential = Some(CredentialKind::Certificate);
+            record.certificate = Some(certificate.clone());
+            match &mapped {
+                Ok(user) => record.user = Some(*user),
+                Err(error) => record.reason = Some(error.into()),
+            }
+        });
+        match mapped {
+            Ok(user) => {
+                tracing::info!(url, %user, proof = "certificate", subject, "authenticated");
+                Ok(user)
+            }
+            Err(reason @ (MapError::Unavailable | MapError::Failed(_))) => {
+                tracing::warn!(url, subject, %reason, "authentication failed");
+                Err(ApiError::Unavailable)
+            }
+            Err(reason) => {
+                tracing::info!(url, subject, %reason, "authentication failed");
+                Err(ApiError::NoUser)
+            }
+        }
+    }
+}

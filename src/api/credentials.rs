@@ -1,0 +1,168 @@
+//! User names and passwords, and `Authorization: Basic`.
+
+use base64::{
+    Engine, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use http::{HeaderMap, header::AUTHORIZATION, request::Parts};
+use zeroize::Zeroizing;
+
+use super::{error::ApiError, provider::Password, record::add_to_record};
+use crate::{audit::CredentialKind, passticket::UserId};
+
+/// Padding may be missing, as in Zowe API ML.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// A user name and a password as the client sent them, and a new password if the client wants one.
+#[derive(Debug)]
+pub(super) struct Credentials {
+    pub(super) username: String,
+    pub(super) password: Password,
+    pub(super) new_password: Option<Password>,
+}
+
+impl Credentials {
+    /// # Errors
+    /// [`ApiError::InvalidLoginInput`] if a part is missing; [`ApiError::WrongCredentials`] if the
+    /// name cannot be a user id, so that the answer does not reveal the form of user ids.
+    pub(super) fn check(&self) -> Result<UserId, ApiError> {
+        let is_empty = |password: &Password| password.expose().is_empty();
+        if self.username.trim().is_empty()
+            || is_empty(&self.password)
+            || self.new_password.as_ref().is_some_and(is_empty)
+        {
+            return Err(ApiError::InvalidLoginInput);
+        }
+        UserId::new(&self.username).map_err(|_| ApiError::WrongCredentials)
+    }
+}
+
+/// The credentials of `Authorization: Basic` in a request.
+///
+/// # Errors
+/// [`ApiError::WrongCredentials`] if they cannot be decoded, have no colon or an empty user.
+pub(super) fn basic(request: &Parts) -> Result<Option<Credentials>, ApiError> {
+    parse_basic(&request.headers).inspect_err(|_| {
+        let reason = "the Basic credentials cannot be decoded";
+        tracing::info!(url = request.uri.path(), reason, "authentication failed");
+        add_to_record(request, |record| record.credential = Some(CredentialKind::Password));
+    })
+}
+
+/// The credentials of the first `Authorization` line, if its scheme is `Basic` (RFC 7617).
+fn parse_basic(headers: &HeaderMap) -> Result<Option<Credentials>, ApiError> {
+    let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
+    let value = value.as_bytes().trim_ascii();
+    let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
+    let (scheme, encoded) = value.split_at(end);
+    if !scheme.eq_ignore_ascii_case(b"Basic") {
+        return Ok(None);
+    }
+    decode(encoded.trim_ascii()).map(Some).ok_or(ApiError::WrongCredentials)
+}
+
+fn decode(encoded: &[u8]) -> Option<Credentials> {
+    let decoded = Zeroizing::new(BASE64.decode(encoded).ok()?);
+    let colon = decoded.iter().position(|b| *b == b':').filter(|colon| *colon > 0)?;
+    let username = str::from_utf8(&decoded[..colon]).ok()?.to_owned();
+    let password = Password::new(&decoded[colon + 1..]);
+    Some(Credentials { username, password, new_password: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(value: &[u8]) -> Result<Option<Credentials>, ApiError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, HeaderValue::from_bytes(value).unwrap());
+        parse_basic(&headers)
+    }
+
+    fn basic(credentials: &[u8]) -> String {
+        format!("Basic {}", BASE64.encode(credentials))
+    }
+
+    #[test]
+    fn basic_is_read_as_rfc_7617_says() {
+        type Want<'a> = Result<Option<(&'a str, &'a [u8])>, ()>;
+        let cases: &[(&str, Want<'_>)] = &[
+            (&basic(b"user:pass"), Ok(Some(("user", b"pass")))),
+            ("BASIC dXNlcjpwYXNz", Ok(Some(("user", b"pass")))),
+            ("  basic \t dXNlcjpwYXNz  ", Ok(Some(("user", b"pass")))),
+            (&basic(b"user:a:b:"), Ok(Some(("user", b"a:b:")))),
+            (&basic(b"user:"), Ok(Some(("user", b"")))),
+            (&basic(b" :x"), Ok(Some((" ", b"x")))),
+            (&basic("user:p\u{e4}ss".as_bytes()), Ok(Some(("user", "p\u{e4}ss".as_bytes())))),
+            (&basic(b"user:p\xE4ss"), Ok(Some(("user", b"p\xE4ss")))),
+            // Without padding.
+            ("Basic dTpwYQ", Ok(Some(("u", b"pa")))),
+            (&basic(b":pass"), Err(())),
+            (&basic(b"user"), Err(())),
+            (&basic(b"\xE4:pass"), Err(())),
+            ("Basic", Err(())),
+            ("Basic ", Err(())),
+            ("Basic ???", Err(())),
+            ("Basic dXNl cjpwYXNz", Err(())),
+            ("Bearer dXNlcjpwYXNz", Ok(None)),
+            ("BasicdXNlcjpwYXNz", Ok(None)),
+            ("", Ok(None)),
+        ];
+        for (value, want) in cases {
+            let got = parse(value.as_bytes());
+            let got = got.as_ref().map(|credentials| {
+                credentials.as_ref().map(|c| (c.username.as_str(), c.password.expose()))
+            });
+            assert_eq!(
+                got.map_err(|e| assert_eq!(*e, ApiError::WrongCredentials)),
+                *want,
+                "{value}"
+            );
+        }
+        assert!(parse_basic(&HeaderMap::new()).unwrap().is_none());
+    }
+
+    #[test]
+    fn missing_parts_are_bad_input_and_impossible_names_are_wrong() {
+        for (username, password, want) in [
+            ("user", "x", Ok("USER")),
+            ("", "x", Err(ApiError::InvalidLoginInput)),
+            (" \t", "x", Err(ApiError::InvalidLoginInput)),
+            ("user", "", Err(ApiError::InvalidLoginInput)),
+            ("john.doe@corp", "", Err(ApiError::InvalidLoginInput)),
+            ("john.doe@corp", "x", Err(ApiError::WrongCredentials)),
+            ("user ", "x", Err(ApiError::WrongCredentials)),
+        ] {
+            let credentials = Credentials {
+                username: username.to_owned(),
+                password: Password::new(password),
+                new_password: None,
+            };
+            let got = credentials.check();
+            let got = got.as_ref().map(UserId::as_str);
+            assert_eq!(got, want.as_ref().copied(), "{username:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_header_makes_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let mut value = b"Basic ".to_vec();
+            value.extend(&bytes);
+            for value in [&bytes, &value] {
+                if let Ok(value) = HeaderValue::from_bytes(value) {
+                    let _ = parse(value.as_bytes());
+                }
+            }
+            let _ = parse(basic(&bytes).as_bytes());
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The table of endpoints, and which of them answers a request.
+
+use http::Method;
+
+use super::error::ApiError;
+use crate::auth_prefix::AuthPrefix;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    Describe,
+    Login,
+    Logout,
+    Query,
+    Refresh,
+    Ticket,
+    DelegatedTicket,
+    PublicKeyPem,
+    PublicKeySet,
+    Generate,
+    Validate,
+    Revoke,
+    RevokeOwn,
+    RevokeUser,
+    RevokeService,
+    Evict,
+}
+
+/// Method, path below the prefix, endpoint. A path has one method.
+pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 18] = [
+    (Method::GET, "/openapi.json", Endpoint::Describe),
+    (Method::POST, "/login", Endpoint::Login),
+    (Method::POST, "/logout", Endpoint::Logout),
+    (Method::GET, "/query", Endpoint::Query),
+    (Method::POST, "/refresh", Endpoint::Refresh),
+    (Method::POST, "/ticket", Endpoint::Ticket),
+    (Method::POST, "/delegate/passticket", Endpoint::DelegatedTicket),
+    (Method::GET, "/keys/public", Endpoint::PublicKeyPem),
+    (Method::GET, "/keys/public/all", Endpoint::PublicKeySet),
+    (Method::GET, "/keys/public/current", Endpoint::PublicKeySet),
+    (Method::POST, "/access-token/generate", Endpoint::Generate),
+    (Method::POST, "/access-token/validate", Endpoint::Validate),
+    (Method::DELETE, "/access-token/revoke", Endpoint::Revoke),
+    (Method::DELETE, "/access-token/revoke/tokens", Endpoint::RevokeOwn),
+    // The documentation says `users`, Zowe API ML has `user` (docs/decisions.md#d2).
+    (Method::DELETE, "/access-token/revoke/tokens/user", Endpoint::RevokeUser),
+    (Method::DELETE, "/access-token/revoke/tokens/users", Endpoint::RevokeUser),
+    (Method::DELETE, "/access-token/revoke/tokens/scope", Endpoint::RevokeService),
+    (Method::DELETE, "/access-token/evict", Endpoint::Evict),
+];
+
+/// The groups of endpoints that are on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Switches {
+    pub(super) tickets: bool,
+    pub(super) pats: bool,
+    pub(super) refresh: bool,
+    pub(super) delegation: bool,
+}
+
+impl Endpoint {
+    /// The endpoint of `path`, if `method` is its method.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], [`ApiError::MethodNotAllowed`].
+    pub(super) fn find(
+        method: &Method,
+        path: &str,
+        prefix: &AuthPrefix,
+        switches: Switches,
+    ) -> Result<Self, ApiError> {
+        let below = prefix.below(path).ok_or(ApiError::NotFound)?;
+        let (allowed, _, endpoint) = ENDPOINTS
+            .iter()
+            .find(|(_, path, endpoint)| *path == below && endpoint.is_on(switches))
+            .ok_or(ApiError::NotFound)?;
+        if method != allowed {
+            let (method, allowed) = (method.clone(), allowed.clone());
+            return Err(ApiError::MethodNotAllowed { method, allowed });
+        }
+        Ok(*endpoint)
+    }
+
+    pub(super) fn is_on(self, switches: Switches) -> bool {
+        match self {
+            Self::Describe
+            | Self::Login
+            | Self::Logout
+            | Self::Query
+            | Self::PublicKeyPem
+            | Self::PublicKeySet => true,
+            Self::Refresh => switches.refresh,
+            Self::Ticket => switches.tickets,
+            Self::DelegatedTicket => switches.tickets && switches.delegation,
+            Self::Generate
+            | Self::Validate
+            | Self::Revoke
+            | Self::RevokeOwn
+            | Self::RevokeUser
+            | Self::RevokeService
+            | Self::Evict => switches.pats,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: Switches = Switches { tickets: true, pats: true, refresh: true, delegation: true };
+
+    #[test]
+    fn a_path_has_one_endpoint_and_one_method() {
+        let prefix = AuthPrefix::default();
+        let is_found = |method: &Method, path: &str, switches| {
+            Endpoint::find(method, &format!("{prefix}{path}"), &prefix, switches)
+        };
+        for (method, path, endpoint) in &ENDPOINTS {
+            assert_eq!(is_found(method, path, ALL), Ok(*endpoint), "{path}");
+            assert_eq!(ENDPOINTS.iter().filter(|(_, other, _)| other == path).count(), 1, "{path}");
+            for (without, start) in [
+                (Switches { pats: false, ..ALL }, &["/access-token"][..]),
+                (Switches { refresh: false, ..ALL }, &["/refresh"]),
+                (Switches { delegation: false, ..ALL }, &["/delegate"]),
+                (Switches { tickets: false, ..ALL }, &["/delegate", "/ticket"]),
+            ] {
+                let gone = start.iter().any(|start| path.starts_with(start));
+                let want = if gone { Err(ApiError::NotFound) } else { Ok(*endpoint) };
+                assert_eq!(is_found(method, path, without), want, "{path}");
+            }
+            for other in ["GET", "POST", "DELETE", "PUT", "OPTIONS", "HEAD", "BREW"] {
+                let other: Method = other.parse().unwrap();
+                if other == method {
+                    continue;
+                }
+                let error =
+                    ApiError::MethodNotAllowed { method: other.clone(), allowed: method.clone() };
+                assert_eq!(is_found(&other, path, ALL), Err(error), "{other} {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_paths_have_no_endpoint() {
+        let prefix = AuthPrefix::default();
+        for path in [
+            "/gateway/api/v1/auth/login/",
+            "/gateway/api/v1/auth/LOGIN",
+            "/gateway/api/v1/auth/access-token/revoke/tokens/scopes",
+            "/gateway/api/v1/auth/",
+            "/gateway/api/v1/auth",
+            "/gateway/api/v1/authlogin",
+            "/zaas/api/v1/auth/login",
+            "/login",
+            "*",
+        ] {
+            let found = Endpoint::find(&Method::POST, path, &prefix, ALL);
+            assert_eq!(found, Err(ApiError::NotFound), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_prefix_can_be_another() {
+        let prefix = AuthPrefix::new("/zaas/api/v1/auth").unwrap();
+        let found = |path| Endpoint::find(&Method::POST, path, &prefix, ALL);
+        assert_eq!(found("/zaas/api/v1/auth/login"), Ok(Endpoint::Login));
+        assert_eq!(found("/gateway/api/v1/auth/login"), Err(ApiError::NotFound));
+    }
+}

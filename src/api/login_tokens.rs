@@ -1,0 +1,99 @@
+//! Login tokens: as a credential of a request, and as the cookie that a login sets.
+
+use http::{HeaderValue, StatusCode, header::SET_COOKIE, request::Parts};
+use zeroize::Zeroizing;
+
+use super::{
+    error::ApiError,
+    record::{add_to_record, add_token_to_record},
+    response::{Answer, empty, not_stored},
+    revocations::Revocations,
+};
+use crate::{
+    layer::{CookieNames, login_token},
+    passticket::UserId,
+    revocation::{CheckError, Revocation},
+    token::{
+        IssuedToken, Jwt, Rs256Verifier, TokenError, TokenFingerprint, TokenIssuer, VerifiedToken,
+    },
+};
+
+/// The `dom` claim of tokens for users whom the gateway itself authenticated, as in Zowe API ML.
+pub(super) const DOMAIN: &str = "security-domain";
+
+/// Reads, issues and revokes login tokens.
+#[derive(Clone, Copy)]
+pub(super) struct LoginTokens<'a> {
+    pub(super) issuer: &'a TokenIssuer,
+    pub(super) verifier: &'a Rs256Verifier,
+    pub(super) revocations: &'a Revocations,
+    pub(super) cookies: &'a CookieNames,
+}
+
+impl LoginTokens<'_> {
+    /// The text of the caller's token: in its cookie, else in `Authorization: Bearer`.
+    pub(super) fn text(self, request: &Parts) -> Option<&[u8]> {
+        login_token(&request.headers, self.cookies)
+    }
+
+    /// The caller's token, verified.
+    ///
+    /// # Errors
+    /// [`ApiError::TokenNotProvided`]; [`ApiError::Token`]; [`ApiError::PersonalAccessToken`] for
+    /// a token of that kind; [`ApiError::LoggedOut`]; [`ApiError::StoreUnavailable`].
+    pub(super) async fn require(self, request: &Parts) -> Result<Jwt, ApiError> {
+        let token = self.text(request).ok_or(ApiError::TokenNotProvided)?;
+        let token = str::from_utf8(token).map_err(|_| TokenError::Malformed);
+        let token = token.and_then(|token| self.verifier.verify(token));
+        add_token_to_record(request, &token);
+        let VerifiedToken::Jwt(jwt) = token? else {
+            return Err(ApiError::PersonalAccessToken);
+        };
+        match self.revocations.check_login_token(&jwt).await {
+            Ok(()) => Ok(jwt),
+            Err(CheckError::Revoked(_)) => Err(ApiError::LoggedOut),
+            Err(CheckError::Unavailable) => Err(ApiError::StoreUnavailable),
+        }
+    }
+
+    /// Answers 204 with a new token of `user` in a cookie.
+    ///
+    /// # Errors
+    /// [`ApiError::Internal`] if the token cannot be signed or the cookie has an impossible name.
+    pub(super) fn issue(self, request: &Parts, user: &UserId, domain: &str) -> Answer {
+        let token = self.issuer.login_token(user, domain).map_err(|error| {
+            tracing::error!(%error, "the login token could not be issued");
+            ApiError::Internal
+        })?;
+        add_to_record(request, |record| {
+            record.issued_token_id = Some(TokenFingerprint::of(token.expose()));
+        });
+        let mut response = empty(StatusCode::NO_CONTENT);
+        let headers = response.headers_mut();
+        headers.insert(SET_COOKIE, cookie(self.cookies.jwt(), &token)?);
+        Ok(not_stored(response))
+    }
+
+    /// Revokes a token.
+    ///
+    /// # Errors
+    /// [`ApiError::StoreUnavailable`].
+    pub(super) async fn revoke(self, jwt: &Jwt) -> Result<(), ApiError> {
+        let (token, expires_at) = (jwt.fingerprint(), jwt.expires_at());
+        self.revocations.record(Revocation::Token { token, expires_at }).await
+    }
+}
+
+/// The cookie of Zowe API ML, without the semicolon at its end. It is a session cookie: the token
+/// itself has an expiry.
+fn cookie(name: &str, token: &IssuedToken) -> Result<HeaderValue, ApiError> {
+    let token = token.expose();
+    let cookie =
+        Zeroizing::new(format!("{name}={token}; Path=/; SameSite=Strict; HttpOnly; Secure"));
+    let mut cookie = HeaderValue::from_str(&cookie).map_err(|_| {
+        tracing::error!(name, "the configured name of the login cookie is not valid in a header");
+        ApiError::Internal
+    })?;
+    cookie.set_sensitive(true);
+    Ok(cookie)
+}

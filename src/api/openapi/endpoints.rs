@@ -1,0 +1,447 @@
+//! The description of each endpoint.
+
+use std::time::Duration;
+
+use http::{HeaderValue, StatusCode};
+use serde_json::json;
+
+use super::{
+    model::{Description, RequestBody, Security, Success, TOKEN, object, reference},
+    settings::Settings,
+};
+use crate::{
+    api::{
+        body::BodyProblem,
+        delegation::DelegationRefusal,
+        endpoint::Endpoint,
+        error::{ApiError, BodyField, PatRefusal},
+        permission::GuardedTask,
+    },
+    passticket::{Applid, GenerateError, NoTimeSlot, SafReturnCodes, UserId},
+    revocation::RevokedBy,
+    saf::SafError,
+    token::TokenError,
+};
+
+impl Settings<'_> {
+    /// Describes `endpoint`.
+    pub(super) fn describe(&self, endpoint: Endpoint) -> Description {
+        let problem = BodyProblem::example;
+        match endpoint {
+            Endpoint::Describe => Description {
+                summary: "Get this document",
+                security: Security::None,
+                body: None,
+                success: Success::json(
+                    "An OpenAPI document.",
+                    json!({ "type": "object", "required": ["openapi", "info", "paths"] }),
+                ),
+                refusals: Vec::new(),
+            },
+            Endpoint::Login => Description {
+                summary: "Log in",
+                security: Security::Login,
+                body: Some(RequestBody {
+                    required: false,
+                    schema: object(
+                        &["username", "password"],
+                        json!({
+                            "username": { "type": "string", "minLength": 1 },
+                            "password": { "type": "string", "minLength": 1, "format": "password" },
+                            "newPassword": {
+                                "description": "A new password that replaces the old one. Not together with Basic.",
+                                "type": ["string", "null"],
+                                "minLength": 1,
+                                "format": "password",
+                            },
+                        }),
+                    ),
+                    example: json!({ "username": "USER", "password": "validPassword" }),
+                }),
+                success: Success::login("The caller is logged in. The cookie has the login token."),
+                refusals: vec![
+                    ApiError::InvalidLoginInput,
+                    ApiError::InvalidLoginBody(problem()),
+                    ApiError::PasswordChangeUnsupported,
+                    ApiError::NewPasswordRefused,
+                    ApiError::WrongCredentials,
+                    ApiError::Unavailable,
+                    ApiError::Internal,
+                ],
+            },
+            Endpoint::Logout => Description {
+                summary: "Log out: revoke the login token",
+                security: Security::LoginToken,
+                body: None,
+                success: Success::empty(StatusCode::NO_CONTENT, "The login token is revoked."),
+                refusals: login_token([ApiError::NotALoginToken]),
+            },
+            Endpoint::Query => Description {
+                summary: "Get the content of the login token",
+                security: Security::LoginToken,
+                body: None,
+                success: Success::json(
+                    "The content of the token. Times are in milliseconds since 1970-01-01.",
+                    json!({
+                        "type": "object",
+                        "required": ["domain", "userId", "creation", "expiration"],
+                        "additionalProperties": false,
+                        "properties": {
+                            "domain": { "type": ["string", "null"] },
+                            "userId": { "type": "string" },
+                            "creation": { "type": "integer", "minimum": 0 },
+                            "expiration": { "type": "integer", "minimum": 0 },
+                        },
+                    }),
+                ),
+                refusals: login_token([ApiError::Internal]),
+            },
+            Endpoint::Refresh => Description {
+                summary: "Get a new login token and revoke the old one",
+                security: Security::CertificateAndLoginToken,
+                body: None,
+                success: Success::login("The cookie has the new login token."),
+                refusals: login_token([ApiError::CertificateRequired, ApiError::Internal]),
+            },
+            Endpoint::DelegatedTicket => Description {
+                summary: "Get a PassTicket for the user of an e-mail address",
+                security: Security::Certificate,
+                body: Some(RequestBody {
+                    required: true,
+                    schema: object(
+                        &["applId", "emailId"],
+                        json!({
+                            "applId": {
+                                "description": "The APPLID.",
+                                "type": "string",
+                                "pattern": "^ *[A-Za-z0-9#@$]{1,8} *$",
+                            },
+                            "emailId": {
+                                "description": "An e-mail address of at most 246 bytes.",
+                                "type": "string",
+                                "pattern": "^[^@\\s]+@[^@\\s]+$",
+                                "maxLength": 246,
+                            },
+                        }),
+                    ),
+                    example: json!({ "applId": "ZOWEAPPL", "emailId": "user@example.com" }),
+                }),
+                success: Success::json(
+                    "The PassTicket, and whose it is.",
+                    json!({
+                        "type": "object",
+                        "required": ["passticket", "tsoUserid"],
+                        "additionalProperties": false,
+                        "properties": {
+                            "passticket": { "type": "string", "minLength": 8, "maxLength": 8 },
+                            "tsoUserid": { "type": "string", "minLength": 1, "maxLength": 8 },
+                        },
+                    }),
+                )
+                .not_stored(),
+                refusals: self.delegated_ticket(),
+            },
+            Endpoint::Ticket => Description {
+                summary: "Get a PassTicket",
+                security: Security::CertificateAndLoginToken,
+                body: Some(RequestBody {
+                    required: true,
+                    schema: object(
+                        &["applicationName"],
+                        json!({ "applicationName": {
+                            "description": "The APPLID.",
+                            "type": "string",
+                            "pattern": "^ *[A-Za-z0-9#@$]{1,8} *$",
+                        }}),
+                    ),
+                    example: json!({ "applicationName": "ZOWEAPPL" }),
+                }),
+                success: Success::json(
+                    "The PassTicket, and whose it is.",
+                    json!({
+                        "type": "object",
+                        "required": ["token", "userId", "applicationName", "ticket"],
+                        "additionalProperties": false,
+                        "properties": {
+                            "token": { "type": "string", "pattern": format!("^{TOKEN}$") },
+                            "userId": { "type": "string" },
+                            "applicationName": { "type": "string" },
+                            "ticket": { "type": "string", "minLength": 8, "maxLength": 8 },
+                        },
+                    }),
+                )
+                .not_stored(),
+                refusals: {
+                    let mut errors = login_token([
+                        ApiError::CertificateRequired,
+                        ApiError::InvalidTicketBody(problem()),
+                        ApiError::Internal,
+                    ]);
+                    errors.extend(no_ticket());
+                    errors
+                },
+            },
+            Endpoint::PublicKeyPem => Description {
+                summary: "Get the public key in PEM",
+                security: Security::None,
+                body: None,
+                success: Success::of_type(
+                    self.compatibility.pem_type(),
+                    "The key that verifies tokens, in PEM whatever the content type is.",
+                    json!({ "type": "string", "pattern": "^-----BEGIN PUBLIC KEY-----" }),
+                ),
+                refusals: Vec::new(),
+            },
+            Endpoint::PublicKeySet => Description {
+                summary: "Get the public keys as a JWK set",
+                security: Security::None,
+                body: None,
+                success: Success::json("The keys that verify tokens.", reference("JwkSet")),
+                refusals: Vec::new(),
+            },
+            Endpoint::Generate => Description {
+                summary: "Get a new Personal Access Token",
+                security: Security::User,
+                body: Some(self.generate_body()),
+                success: Success::of_type(
+                    HeaderValue::from_static("text/plain"),
+                    "The token.",
+                    json!({ "type": "string", "pattern": format!("^{TOKEN}$") }),
+                )
+                .not_stored(),
+                refusals: vec![
+                    ApiError::PatWithoutScopes,
+                    ApiError::InvalidPatBody(problem()),
+                    ApiError::TooManyScopes,
+                    ApiError::InvalidLoginInput,
+                    ApiError::WrongCredentials,
+                    ApiError::Unavailable,
+                    ApiError::Internal,
+                ],
+            },
+            Endpoint::Validate => Description {
+                summary: "Check whether a Personal Access Token is valid for a service",
+                security: Security::None,
+                body: Some(RequestBody {
+                    required: true,
+                    schema: object(
+                        &["token", "serviceId"],
+                        json!({
+                            "token": { "type": "string" },
+                            "serviceId": { "type": "string" },
+                        }),
+                    ),
+                    example: json!({ "token": "eyJ…", "serviceId": "zosmf" }),
+                }),
+                success: Success::empty(
+                    self.compatibility.success(),
+                    "The token is valid for the service.",
+                ),
+                refusals: pat([
+                    PatRefusal::OutOfScope.into(),
+                    ApiError::FieldMissing(BodyField::ServiceId),
+                ]),
+            },
+            Endpoint::Revoke => Description {
+                summary: "Revoke a Personal Access Token",
+                security: Security::None,
+                body: Some(RequestBody {
+                    required: true,
+                    schema: object(&["token"], json!({ "token": { "type": "string" } })),
+                    example: json!({ "token": "eyJ…" }),
+                }),
+                success: Success::empty(self.compatibility.success(), "The token is revoked."),
+                refusals: pat([]),
+            },
+            Endpoint::RevokeOwn => Description {
+                summary: "Revoke the caller's Personal Access Tokens that were issued up to a time",
+                body: Some(rule_body(None)),
+                ..self.rule(self.caller())
+            },
+            Endpoint::RevokeUser => Description {
+                summary: "Revoke a user's Personal Access Tokens that were issued up to a time",
+                body: Some(rule_body(Some(("userId", "UserId", "OTHER")))),
+                ..self.rule(self.administrator(GuardedTask::Revoke))
+            },
+            Endpoint::RevokeService => Description {
+                summary: "Revoke the Personal Access Tokens for a service that were issued up to a time",
+                body: Some(rule_body(Some(("serviceId", "ServiceId", "zosmf")))),
+                ..self.rule(self.administrator(GuardedTask::Revoke))
+            },
+            Endpoint::Evict => Description {
+                summary: "Remove revocations that can hit no token any more",
+                security: Security::User,
+                body: None,
+                success: Success::empty(StatusCode::NO_CONTENT, "The revocations are removed."),
+                refusals: {
+                    let mut errors = self.administrator(GuardedTask::Evict);
+                    errors.push(ApiError::StoreUnavailable);
+                    errors
+                },
+            },
+        }
+    }
+
+    fn generate_body(&self) -> RequestBody {
+        let max = self.max_validity.days();
+        let schema = json!({
+            "type": "object",
+            "required": ["scopes"],
+            "additionalProperties": false,
+            "properties": {
+                "validity": {
+                    "description": format!(
+                        "Days, as a number or a string of digits. Values above {max} or below 1, blank, \
+                         null and missing are {max}."
+                    ),
+                    "anyOf": [
+                        { "type": "integer", "minimum": i32::MIN, "maximum": i32::MAX },
+                        { "type": "string", "pattern": "^ *([+-]?[0-9]{1,9})? *$" },
+                        { "type": "null" },
+                    ],
+                },
+                "scopes": {
+                    "description": "The services for which the token is valid, at least one. An item \
+                                    may name several, separated by commas. They are trimmed and \
+                                    folded to lower case.",
+                    "type": "array",
+                    "minItems": 1,
+                    "items": { "type": "string", "pattern": "^[A-Za-z0-9._, -]*$" },
+                },
+            },
+        });
+        RequestBody {
+            required: true,
+            schema,
+            example: json!({ "validity": 1, "scopes": ["dcpassticket", "zosmf,ims"] }),
+        }
+    }
+
+    /// The description of a revocation rule, without its summary and its body.
+    fn rule(&self, mut refusals: Vec<ApiError>) -> Description {
+        refusals.push(ApiError::InvalidRuleBody(BodyProblem::example()));
+        refusals.push(ApiError::StoreUnavailable);
+        Description {
+            summary: "",
+            security: Security::User,
+            body: None,
+            success: Success::empty(self.compatibility.success(), "The tokens are revoked."),
+            refusals,
+        }
+    }
+
+    /// The errors of authentication by password or certificate, except those of a login.
+    fn caller(&self) -> Vec<ApiError> {
+        let mut errors = vec![
+            ApiError::AuthenticationRequired,
+            ApiError::WrongCredentials,
+            ApiError::Unavailable,
+        ];
+        if self.certificates {
+            errors.push(ApiError::NoUser);
+        }
+        errors
+    }
+
+    /// The errors of authentication and authorization for a task.
+    fn administrator(&self, task: GuardedTask) -> Vec<ApiError> {
+        let mut errors = self.caller();
+        errors.extend(self.guarded(task));
+        errors
+    }
+
+    /// The errors of `delegate/passticket`.
+    fn delegated_ticket(&self) -> Vec<ApiError> {
+        let mut errors = vec![
+            ApiError::OnlyCertificate,
+            ApiError::NoUser,
+            ApiError::TooManyCalls { retry_after: Duration::from_secs(60) },
+            ApiError::InvalidDelegateBody(BodyProblem::example()),
+            ApiError::NoUserOfEmail,
+            ApiError::Unavailable,
+            ApiError::AuditUnavailable,
+        ];
+        errors.extend(self.guarded(GuardedTask::Delegate));
+        if let (Ok(user), Ok(applid)) = (UserId::new("USER"), Applid::new("ZOWEAPPL")) {
+            errors.push(DelegationRefusal::Applid(applid).into());
+            errors.push(DelegationRefusal::Target(user).into());
+        }
+        errors.extend(no_ticket());
+        errors
+    }
+
+    /// The errors of authorization for a task.
+    fn guarded(&self, task: GuardedTask) -> [ApiError; 4] {
+        let failed = SafError::Failed("its answer makes no sense".to_owned());
+        let class = self.guarding_resources.class().to_owned();
+        let unsupported = SafError::UnsupportedClass { supported: "ZOWE".to_owned(), class };
+        [
+            ApiError::NotPermitted(self.guarding_resources.permission(task)),
+            ApiError::Saf(SafError::Unavailable),
+            ApiError::Saf(failed),
+            ApiError::Saf(unsupported),
+        ]
+    }
+}
+
+/// The errors of a login token as a credential, and `more`.
+fn login_token<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
+    let mut errors = vec![
+        ApiError::TokenNotProvided,
+        TokenError::Signature.into(),
+        TokenError::Expired { secs_ago: 1 }.into(),
+        ApiError::PersonalAccessToken,
+        ApiError::LoggedOut,
+        ApiError::StoreUnavailable,
+    ];
+    errors.extend(more);
+    errors
+}
+
+/// The errors of a Personal Access Token in the body, and `more`.
+fn pat<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
+    let mut errors = vec![
+        ApiError::InvalidBody(BodyProblem::example()),
+        ApiError::FieldMissing(BodyField::Token),
+        PatRefusal::Token(TokenError::Signature).into(),
+        PatRefusal::Token(TokenError::Expired { secs_ago: 1 }).into(),
+        PatRefusal::NotAPat.into(),
+        PatRefusal::Revoked(RevokedBy::Token).into(),
+        PatRefusal::Revoked(RevokedBy::UserRule).into(),
+        PatRefusal::Revoked(RevokedBy::ServiceRule).into(),
+        ApiError::StoreUnavailable,
+    ];
+    errors.extend(more);
+    errors
+}
+
+/// The errors of generating a PassTicket: one for each status.
+fn no_ticket() -> Vec<ApiError> {
+    let codes = [SafReturnCodes::NO_PROFILE, SafReturnCodes::NOT_AUTHORIZED];
+    // Both are valid. If they were not, a test would fail.
+    let (Ok(user), Ok(applid)) = (UserId::new("USER"), Applid::new("ZOWEAPPL")) else {
+        return Vec::new();
+    };
+    let all_taken = NoTimeSlot::AllTaken {
+        spare: Duration::from_secs(60),
+        retry_after: Duration::from_secs(1),
+    };
+    let mut errors = codes.map(|codes| GenerateError::new(user, applid, codes).into()).to_vec();
+    errors.push(GenerateError::no_slot(user, applid, all_taken).into());
+    errors
+}
+
+/// The body of a revocation rule: a time, and the user or the service unless the rule is for the
+/// caller. `whose` has the name of that field, its schema and an example.
+fn rule_body(whose: Option<(&str, &str, &str)>) -> RequestBody {
+    let mut properties = json!({ "timestamp": reference("Timestamp") });
+    let mut example = json!({ "timestamp": "1582239600000" });
+    let mut required = Vec::new();
+    if let Some((field, schema, value)) = whose {
+        properties[field] = reference(schema);
+        example[field] = value.into();
+        required.push(field);
+    }
+    // Without a body, the rule is for the caller and the current time.
+    RequestBody { required: whose.is_some(), schema: object(&required, properties), example }
+}

@@ -1,0 +1,147 @@
+//! `GET openapi.json`: the endpoints for programs (OpenAPI 3.1.0).
+//!
+//! Methods and paths are those of the table of endpoints.
+
+mod endpoints;
+mod model;
+mod refusals;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::{iter, time::Duration};
+
+use http::Method;
+use serde_json::{Map, Value, json};
+
+use super::{
+    body::MAX_BODY_LEN,
+    endpoint::{ENDPOINTS, Endpoint},
+    error::ApiError,
+};
+use model::{Description, RequestBody, Security, schemas};
+pub(super) use settings::Settings;
+
+/// The document of the endpoints that are on with these settings.
+pub(super) fn document(settings: &Settings<'_>) -> Value {
+    let mut paths = Map::new();
+    for (method, path, endpoint) in &ENDPOINTS {
+        if endpoint.is_on(settings.switches) {
+            let operation = settings.operation(method, path, *endpoint);
+            let verb = method.as_str().to_ascii_lowercase();
+            paths.insert(format!("{}{path}", settings.prefix), json!({ verb: operation }));
+        }
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "The auth endpoints of tower-passticket",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": format!(
+                "Logins, PassTickets and Personal Access Tokens, compatible with Zowe API ML. Bodies \
+                 are read as JSON, whatever their `Content-Type` is, and have at most {MAX_BODY_LEN} \
+                 bytes. Endpoints that are off answer 404 and are not described."
+            ),
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+        },
+        "servers": [{ "url": "/" }],
+        "paths": paths,
+        "components": {
+            "schemas": schemas(),
+            "securitySchemes": {
+                "basic": { "type": "http", "scheme": "basic" },
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "A login token. If there is a cookie too, the cookie is evaluated.",
+                },
+                "cookie": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": settings.cookie,
+                    "description": "A login token. `login` sets this cookie.",
+                },
+                "certificate": {
+                    "type": "mutualTLS",
+                    "description": "A client certificate that the listener trusts.",
+                },
+            },
+        },
+    })
+}
+
+impl Settings<'_> {
+    fn operation(&self, method: &Method, path: &str, endpoint: Endpoint) -> Value {
+        let Description { summary, security, body, success, refusals } = self.describe(endpoint);
+        let mut responses = self.refused(method, path, body.is_some(), refusals);
+        let mut answer = json!({ "description": success.description, "headers": success.headers });
+        if let Some((content_type, schema)) = success.content {
+            // All content types of ours are ASCII.
+            let content_type = content_type.to_str().unwrap_or_default();
+            answer["content"] = json!({ content_type: { "schema": schema } });
+        }
+        responses.insert(success.status.as_str().to_owned(), answer);
+        let mut operation = json!({
+            "operationId": operation_id(method, path),
+            "summary": summary,
+            "security": self.security(security),
+            "responses": responses,
+        });
+        if let Some(RequestBody { required, schema, example }) = body {
+            operation["requestBody"] = json!({
+                "required": required,
+                "content": { "application/json": { "schema": schema, "example": example } },
+            });
+        }
+        operation
+    }
+
+    fn security(&self, security: Security) -> Value {
+        let certificate = self.certificates.then(|| json!({ "certificate": [] }));
+        let user = iter::once(json!({ "basic": [] })).chain(certificate);
+        match security {
+            Security::None => json!([]),
+            Security::Login => user.chain([json!({})]).collect(),
+            Security::User => user.collect(),
+            Security::LoginToken => json!([{ "cookie": [] }, { "bearer": [] }]),
+            Security::CertificateAndLoginToken => json!([
+                { "certificate": [], "cookie": [] },
+                { "certificate": [], "bearer": [] },
+            ]),
+            Security::Certificate => json!([{ "certificate": [] }]),
+        }
+    }
+
+    /// The responses for `errors` and for the errors of every endpoint.
+    fn refused(
+        &self,
+        method: &Method,
+        path: &str,
+        reads_body: bool,
+        mut errors: Vec<ApiError>,
+    ) -> Map<String, Value> {
+        let (other, allowed) = (Method::PUT, method.clone());
+        errors.push(ApiError::MethodNotAllowed { method: other, allowed });
+        if reads_body {
+            errors.extend([ApiError::BodyTooLarge, ApiError::BodyBroken]);
+        }
+        if errors.contains(&ApiError::WrongCredentials) {
+            // Each endpoint that takes passwords has the login throttle.
+            errors.push(ApiError::TooManyAttempts { retry_after: Duration::from_secs(60) });
+        }
+        let url = format!("{}{path}", self.prefix);
+        refusals::responses(errors, &url, self.compatibility)
+    }
+}
+
+/// `deleteAccessTokenRevokeTokens`. A path has one method, so this is unique.
+fn operation_id(method: &Method, path: &str) -> String {
+    let mut id = method.as_str().to_ascii_lowercase();
+    for word in path.split(['/', '-', '.']) {
+        let (first, rest) = word.split_at(word.len().min(1));
+        id.push_str(&first.to_ascii_uppercase());
+        id.push_str(rest);
+    }
+    id
+}

@@ -1,0 +1,170 @@
+//! Parts of an OpenAPI document that several endpoints have.
+
+use http::{HeaderValue, StatusCode};
+use serde_json::{Value, json};
+
+use crate::api::error::ApiError;
+
+/// The description of one endpoint, without its method and path.
+pub(super) struct Description {
+    pub(super) summary: &'static str,
+    pub(super) security: Security,
+    pub(super) body: Option<RequestBody>,
+    pub(super) success: Success,
+    /// The errors of this endpoint, without those of every endpoint.
+    pub(super) refusals: Vec<ApiError>,
+}
+
+/// The credentials that an endpoint takes.
+#[derive(Clone, Copy)]
+pub(super) enum Security {
+    None,
+    /// Basic, else the body, else a certificate.
+    Login,
+    /// Basic, else a certificate.
+    User,
+    LoginToken,
+    CertificateAndLoginToken,
+    Certificate,
+}
+
+pub(super) struct RequestBody {
+    pub(super) required: bool,
+    pub(super) schema: Value,
+    pub(super) example: Value,
+}
+
+pub(super) struct Success {
+    pub(super) status: StatusCode,
+    pub(super) description: &'static str,
+    pub(super) headers: Value,
+    /// Content type and schema.
+    pub(super) content: Option<(HeaderValue, Value)>,
+}
+
+impl Success {
+    pub(super) fn empty(status: StatusCode, description: &'static str) -> Self {
+        Self { status, description, headers: json!({}), content: None }
+    }
+
+    /// 204 with the login cookie.
+    pub(super) fn login(description: &'static str) -> Self {
+        let cookie = format!("^[^=]+={TOKEN}; Path=/; SameSite=Strict; HttpOnly; Secure$");
+        let headers = json!({
+            "Set-Cookie": { "required": true, "schema": { "type": "string", "pattern": cookie } },
+            "Cache-Control": no_store(),
+        });
+        Self { headers, ..Self::empty(StatusCode::NO_CONTENT, description) }
+    }
+
+    pub(super) fn json(description: &'static str, schema: Value) -> Self {
+        Self::of_type(HeaderValue::from_static("application/json"), description, schema)
+    }
+
+    pub(super) fn of_type(
+        content_type: HeaderValue,
+        description: &'static str,
+        schema: Value,
+    ) -> Self {
+        let content = Some((content_type, schema));
+        Self { content, ..Self::empty(StatusCode::OK, description) }
+    }
+
+    /// Adds the header that forbids caches to store the response.
+    pub(super) fn not_stored(self) -> Self {
+        Self { headers: json!({ "Cache-Control": no_store() }), ..self }
+    }
+}
+
+/// A JWS in compact form (RFC 7515 §3.1), as a regular expression.
+pub(super) const TOKEN: &str = "[A-Za-z0-9_-]+\\.[A-Za-z0-9_-]+\\.[A-Za-z0-9_-]+";
+
+fn no_store() -> Value {
+    json!({ "required": true, "schema": { "const": "no-store" } })
+}
+
+/// The schemas that more than one endpoint has.
+pub(super) fn schemas() -> Value {
+    let text = json!({ "type": "string" });
+    json!({
+        "ApiMessage": {
+            "description": "What happened, why, and what to do about it.",
+            "type": "object",
+            "required": ["messages"],
+            "additionalProperties": false,
+            "properties": { "messages": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": 1,
+                "items": {
+                    "type": "object",
+                    "required": ["messageType", "messageNumber", "messageContent", "messageKey"],
+                    "additionalProperties": false,
+                    "properties": {
+                        "messageType": { "const": "ERROR" },
+                        "messageNumber": { "type": "string", "pattern": "^ZWEA[A-Z][0-9]{3}E$" },
+                        "messageContent": text,
+                        "messageAction": text,
+                        "messageReason": text,
+                        "messageKey": { "type": "string", "pattern": "^org\\.zowe\\.apiml\\." },
+                    },
+                },
+            }},
+        },
+        "JwkSet": {
+            "description": "A JWK set (RFC 7517 §5).",
+            "type": "object",
+            "required": ["keys"],
+            "properties": { "keys": {
+                "type": "array",
+                "minItems": 1,
+                "items": {
+                    "type": "object",
+                    "required": ["kty", "use", "alg", "n", "e"],
+                    "properties": {
+                        "kty": { "const": "RSA" },
+                        "use": { "const": "sig" },
+                        "alg": { "const": "RS256" },
+                        "n": { "type": "string", "pattern": "^[A-Za-z0-9_-]+$" },
+                        "e": { "type": "string", "pattern": "^[A-Za-z0-9_-]+$" },
+                    },
+                },
+            }},
+        },
+        "ServiceId": {
+            "description": "A service id. It is folded to lower case. It is not made of dots alone.",
+            "type": "string",
+            "maxLength": 64,
+            "pattern": "^\\.*[A-Za-z0-9_-][A-Za-z0-9._-]*$",
+        },
+        "UserId": {
+            "description": "A user id. It is folded to upper case.",
+            "type": "string",
+            "pattern": "^[A-Za-z0-9#@$]{1,8}$",
+        },
+        "Timestamp": {
+            "description": "Milliseconds since 1970-01-01, as a number or a string of digits. \
+                            Tokens that were issued at this time or before are revoked. If it is \
+                            missing, null, blank or 0, the current time is used.",
+            "anyOf": [
+                { "type": "integer", "minimum": 0, "maximum": u64::MAX },
+                { "type": "string", "pattern": "^ *[0-9]{0,19} *$" },
+                { "type": "null" },
+            ],
+        },
+    })
+}
+
+pub(super) fn reference(schema: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{schema}") })
+}
+
+/// An object with these properties. Others are ignored.
+pub(super) fn object(required: &[&str], properties: Value) -> Value {
+    json!({
+        "type": "object",
+        "required": required,
+        "properties": properties,
+        "additionalProperties": true,
+    })
+}

@@ -1,0 +1,46 @@
+//! Successful responses.
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Response, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_TYPE},
+};
+use http_body_util::Full;
+use serde::Serialize;
+
+use super::error::ApiError;
+
+/// The outcome of a request.
+pub(super) type Answer = Result<Response<Full<Bytes>>, ApiError>;
+
+/// A response with `status` and without a body.
+pub(super) fn empty(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    response
+}
+
+/// A response with status 200 and `content` as JSON.
+///
+/// # Errors
+/// [`ApiError::Internal`] if `content` cannot be serialized.
+pub(super) fn json(content: &impl Serialize) -> Answer {
+    let text = serde_json::to_vec(content).map_err(|error| {
+        tracing::error!(%error, "the response body could not be serialized");
+        ApiError::Internal
+    })?;
+    Ok(typed(text.into(), HeaderValue::from_static("application/json")))
+}
+
+/// A response with status 200 and `content` of this type.
+pub(super) fn typed(content: Bytes, content_type: HeaderValue) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(content));
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
+/// Forbids caches to store a response that has a secret in it.
+pub(super) fn not_stored(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,146 @@
+//! The path below which the auth API is served.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+const DEFAULT: &str = "/gateway/api/v1/auth";
+
+/// The path below which a gateway serves its auth API: `/gateway/api/v1/auth` by default.
+///
+/// It begins with `/`, does not end with one, and has no empty and no dot segments. Segments have
+/// letters, digits, `-`, `.`, `_` and `~`, which no client has to encode (RFC 3986 §2.3).
+///
+/// The auth API and the gateway in front of it must have the same prefix.
+///
+/// ```
+/// use tower_passticket::api::AuthPrefix;
+///
+/// assert_eq!(AuthPrefix::default().as_str(), "/gateway/api/v1/auth");
+/// assert!(AuthPrefix::new("/zaas/api/v1/auth").is_ok());
+/// assert!(AuthPrefix::new("/zaas/").is_err());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthPrefix(Arc<str>);
+
+impl AuthPrefix {
+    /// Checks `path`.
+    ///
+    /// # Errors
+    /// [`AuthPrefixError`] has the path, the rule that it breaks, and an example.
+    pub fn new(path: &str) -> Result<Self, AuthPrefixError> {
+        let broken = |rule| AuthPrefixError { path: path.chars().take(SHOWN).collect(), rule };
+        let segments = path.strip_prefix('/').ok_or_else(|| broken(Rule::Begin))?;
+        for segment in segments.split('/') {
+            match segment {
+                "" => return Err(broken(Rule::EmptySegment)),
+                "." | ".." => return Err(broken(Rule::DotSegment)),
+                _ => {}
+            }
+            let is_unreserved = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
+            if let Some(c) = segment.chars().find(|c| !is_unreserved(*c)) {
+                return Err(broken(Rule::Character(c)));
+            }
+        }
+        Ok(Self(path.into()))
+    }
+
+    /// The path, without a slash at its end.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The part of `path` below the prefix, with its slash: `/login`. `None` for any other path.
+    pub(crate) fn below<'p>(&self, path: &'p str) -> Option<&'p str> {
+        path.strip_prefix(&*self.0).filter(|rest| rest.starts_with('/'))
+    }
+}
+
+impl Default for AuthPrefix {
+    fn default() -> Self {
+        Self(DEFAULT.into())
+    }
+}
+
+impl FromStr for AuthPrefix {
+    type Err = AuthPrefixError;
+
+    fn from_str(path: &str) -> Result<Self, AuthPrefixError> {
+        Self::new(path)
+    }
+}
+
+impl fmt::Display for AuthPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An error has at most this many characters of the path.
+const SHOWN: usize = 80;
+
+/// A path cannot be the prefix of the auth API.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the auth API cannot be served below {path:?}, which {rule}; write a path like {DEFAULT}")]
+pub struct AuthPrefixError {
+    path: String,
+    rule: Rule,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum Rule {
+    #[error("does not begin with /")]
+    Begin,
+    #[error("has an empty segment, or a / at its end")]
+    EmptySegment,
+    #[error("has a dot segment")]
+    DotSegment,
+    #[error("has the character {0:?}")]
+    Character(char),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_plain_absolute_paths() {
+        for path in ["/gateway/api/v1/auth", "/zaas/api/v1/auth", "/auth", "/a-b/c.d_e~f"] {
+            assert_eq!(AuthPrefix::new(path).unwrap().as_str(), path);
+        }
+        for (path, rule) in [
+            ("", "does not begin with /"),
+            ("auth", "does not begin with /"),
+            ("https://host/auth", "does not begin with /"),
+            ("/", "has an empty segment"),
+            ("/auth/", "has an empty segment"),
+            ("/a//b", "has an empty segment"),
+            ("/./a", "has a dot segment"),
+            ("/a/..", "has a dot segment"),
+            ("/a b", "has the character ' '"),
+            ("/a%2Fb", "has the character '%'"),
+            ("/a?b", "has the character '?'"),
+            ("/a;b", "has the character ';'"),
+            ("/\u{e4}", "has the character '\u{e4}'"),
+        ] {
+            let error = AuthPrefix::new(path).unwrap_err().to_string();
+            assert!(error.contains(rule), "{path}: {error}");
+            assert!(error.contains(&format!("{path:?}")), "{path}: {error}");
+        }
+    }
+
+    #[test]
+    fn only_whole_segments_are_below() {
+        let prefix = AuthPrefix::default();
+        for (path, want) in [
+            ("/gateway/api/v1/auth/login", Some("/login")),
+            ("/gateway/api/v1/auth/", Some("/")),
+            ("/gateway/api/v1/auth", None),
+            ("/gateway/api/v1/authlogin", None),
+            ("/GATEWAY/api/v1/auth/login", None),
+            ("/zaas/api/v1/auth/login", None),
+            ("*", None),
+            ("", None),
+        ] {
+            assert_eq!(prefix.below(path), want, "{path}");
+        }
+    }
+}
