@@ -25,8 +25,8 @@ use tokio::{
 };
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_passticket::{
-    layer::{Route, RouteLayer, Routes, SanitizeLayer, Scheme, Upstream},
-    passticket::Applid,
+    layer::{Bypass, PassTicketScheme, Route, RouteLayer, Routes, SanitizeLayer, Scheme, Upstream},
+    passticket::{Applid, KeyProfile, KeyProfiles, LocalGenerator},
     proxy::{Forward, ResponseBody, Timeouts},
     tls::{Drained, Server, ServerTls, Verification, https_connector},
     token::ServiceId,
@@ -66,7 +66,7 @@ async fn hello(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible
 /// Routing and forwarding to `url`, nothing else.
 fn forward(
     url: &str,
-    scheme: Scheme,
+    scheme: impl Scheme,
     verification: Verification,
     authorities: &str,
     response: Duration,
@@ -84,7 +84,7 @@ fn forward(
 async fn gateway(address: SocketAddr, timeouts: Timeouts) -> SocketAddr {
     let (listener, at) = listener().await;
     let upstream = Upstream::parse(&format!("http://{address}")).unwrap();
-    let route = Route::new(ServiceId::new("svc").unwrap(), "", upstream, Scheme::Bypass).unwrap();
+    let route = Route::new(ServiceId::new("svc").unwrap(), "", upstream, Bypass).unwrap();
     let connector = https_connector(Verification::Disabled, b"", PATIENCE).unwrap();
     let stack = ServiceBuilder::new()
         .layer(SanitizeLayer::new())
@@ -115,7 +115,7 @@ async fn certificates_of_services_are_verified_as_strictly_as_set() {
         let modes = [Verification::Strict, Verification::NonStrict, Verification::Disabled];
         for (mode, want) in modes.into_iter().zip(want) {
             let url = format!("https://localhost:{}", address.port());
-            let stack = forward(&url, Scheme::Bypass, mode, authorities, PATIENCE);
+            let stack = forward(&url, Bypass, mode, authorities, PATIENCE);
             let response = stack.oneshot(get()).await.unwrap();
             assert_eq!(response.status(), want, "{name}, {mode:?}");
         }
@@ -208,7 +208,7 @@ async fn a_service_that_breaks_off_is_a_bad_gateway() {
         }
     });
     let url = format!("http://{address}");
-    let stack = forward(&url, Scheme::Bypass, Verification::Disabled, "", PATIENCE);
+    let stack = forward(&url, Bypass, Verification::Disabled, "", PATIENCE);
     let response = stack.oneshot(get()).await.unwrap();
     assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
     let body = response.into_body().collect().await.unwrap().to_bytes();
@@ -220,7 +220,8 @@ async fn a_service_that_breaks_off_is_a_bad_gateway() {
 async fn what_no_layer_has_prepared_is_not_forwarded() {
     let (listener, address) = listener().await;
     tokio::spawn(Server::http(listener).run(tower::service_fn(hello), std::future::pending()));
-    let scheme = Scheme::HttpBasicPassTicket { applid: Applid::new("ZOWEAPPL").unwrap() };
+    let generator = LocalGenerator::new(KeyProfiles::new([] as [KeyProfile; 0]).unwrap());
+    let scheme = PassTicketScheme::new(Applid::new("ZOWEAPPL").unwrap(), generator);
     let url = format!("http://{address}");
     let stack = forward(&url, scheme, Verification::Disabled, "", PATIENCE);
     assert_eq!(stack.oneshot(get()).await.unwrap().status(), 500);
@@ -437,7 +438,7 @@ async fn a_connection_is_used_again_and_one_that_was_closed_costs_no_request() {
     for (answers, requests, connections) in [(100, 20, 1), (3, 9, 3), (1, 5, 5)] {
         let (address, counted) = closes_after(answers).await;
         let url = format!("http://{address}");
-        let mut stack = forward(&url, Scheme::Bypass, Verification::Disabled, "", PATIENCE);
+        let mut stack = forward(&url, Bypass, Verification::Disabled, "", PATIENCE);
         for _ in 0..requests {
             let response = stack.ready().await.unwrap().call(get()).await.unwrap();
             assert_eq!(response.status(), 200, "{answers}");
@@ -451,7 +452,7 @@ async fn a_connection_is_used_again_and_one_that_was_closed_costs_no_request() {
 async fn many_at_once_have_a_connection_each_and_clones_share_them() {
     let (address, counted) = closes_after(1000).await;
     let url = format!("http://{address}");
-    let stack = forward(&url, Scheme::Bypass, Verification::Disabled, "", PATIENCE);
+    let stack = forward(&url, Bypass, Verification::Disabled, "", PATIENCE);
     for _ in 0..3 {
         let one = async || body_of(stack.clone().oneshot(get()).await.unwrap()).await;
         let four = async || tokio::join!(one(), one(), one(), one());
@@ -467,7 +468,7 @@ async fn many_at_once_have_a_connection_each_and_clones_share_them() {
 async fn an_answer_that_is_not_read_to_its_end_closes_its_connection() {
     let (address, counted) = closes_after(1000).await;
     let url = format!("http://{address}");
-    let mut stack = forward(&url, Scheme::Bypass, Verification::Disabled, "", PATIENCE);
+    let mut stack = forward(&url, Bypass, Verification::Disabled, "", PATIENCE);
     for _ in 0..3 {
         drop(stack.ready().await.unwrap().call(get()).await.unwrap());
     }
@@ -478,7 +479,7 @@ async fn an_answer_that_is_not_read_to_its_end_closes_its_connection() {
 async fn a_connection_that_nobody_uses_is_closed() {
     let (address, counted) = closes_after(1000).await;
     let upstream = Upstream::parse(&format!("http://{address}")).unwrap();
-    let route = Route::new(ServiceId::new("svc").unwrap(), "", upstream, Scheme::Bypass).unwrap();
+    let route = Route::new(ServiceId::new("svc").unwrap(), "", upstream, Bypass).unwrap();
     let connector = https_connector(Verification::Disabled, b"", PATIENCE).unwrap();
     let idle = Duration::from_millis(300);
     let mut stack = ServiceBuilder::new()

@@ -13,7 +13,7 @@
 //! | where | event | how often |
 //! |---|---|---|
 //! | [`AuthenticateLayer`], [`ScopeLayer`] | `authentication` | one for each routed request: success is written by Scope, which decides last; a failure by whichever of the two refuses |
-//! | [`PassTicketLayer`] | `ticket` | one for each ticket, made or not |
+//! | [`SchemeLayer`] | `ticket`, or `scheme` for a scheme other than PassTicket | one for each ticket, made or not |
 //! | the auth API | see the table in `api` | one for each request of an endpoint that decides something |
 //!
 //! A route with the scheme `bypass` decides nothing and has no record. What the file had to drop has
@@ -21,7 +21,7 @@
 //!
 //! [`AuthenticateLayer`]: crate::layer::AuthenticateLayer
 //! [`ScopeLayer`]: crate::layer::ScopeLayer
-//! [`PassTicketLayer`]: crate::layer::PassTicketLayer
+//! [`SchemeLayer`]: crate::layer::SchemeLayer
 //!
 //! ```
 //! use tower_passticket::{

@@ -73,6 +73,8 @@ string_enum! {
         NoKeyProfile = "no-key-profile",
         /// No ticket, for the reason that the return codes say.
         TicketFailed = "ticket-failed",
+        /// The scheme of the route failed.
+        SchemeFailed = "scheme-failed",
         /// Whoever knows the passwords does not answer.
         LoginUnavailable = "login-unavailable",
         /// Whoever knows whose a certificate or an identity is does not answer.
@@ -126,6 +128,7 @@ impl ReasonCode {
             | Self::BadRequest => Outcome::Refused,
             Self::NoKeyProfile
             | Self::TicketFailed
+            | Self::SchemeFailed
             | Self::LoginUnavailable
             | Self::MappingUnavailable
             | Self::SafUnavailable

@@ -21,6 +21,8 @@ string_enum! {
         Authentication = "authentication",
         /// A PassTicket for who is asking.
         Ticket = "ticket",
+        /// What a service receives for a user by another scheme than PassTicket.
+        Scheme = "scheme",
         /// A PassTicket for somebody else.
         DelegatedTicket = "delegated-ticket",
         /// A login with a password or a certificate.
@@ -107,6 +109,11 @@ pub enum Detail {
     Evicted(Evicted),
     /// [`Event::Login`]: a new password was to replace the old one.
     PasswordChange,
+    /// [`Event::Scheme`]: which scheme.
+    Scheme {
+        /// Its name.
+        name: &'static str,
+    },
 }
 
 /// One decision. Cheap to make: nothing is written out before a sink does so.
@@ -328,6 +335,7 @@ impl Detail {
                 object.end();
             }
             Self::PasswordChange => line.yes("password_change"),
+            Self::Scheme { name } => line.text("scheme", name),
         }
     }
 }

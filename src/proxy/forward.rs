@@ -1,6 +1,6 @@
 //! Sends a request to the service of its route.
 //!
-//! 1. Only what [`PassTicketLayer`](crate::layer::PassTicketLayer) has prepared is sent, or what is
+//! 1. Only what [`SchemeLayer`](crate::layer::SchemeLayer) has prepared is sent, or what is
 //!    routed with the scheme `bypass`; anything else is answered with 500.
 //! 2. The prefix of the path is swapped, `Host` and `X-Forwarded-*` are set, hop-by-hop headers
 //!    removed, both ways.
@@ -42,7 +42,7 @@ use crate::{
     connection::ConnectionInfo,
     error_chain::ErrorChain,
     headers::{cookie, strip_hop_by_hop},
-    layer::{ReadyToForward, Rejection, Route, Scheme},
+    layer::{ReadyToForward, Rejection, Route},
     messages::{self, ApiMessage},
 };
 
@@ -125,7 +125,8 @@ where
         let kept = match &self.last {
             Some((last, kept)) if Arc::ptr_eq(last, route) => kept.clone(),
             _ => {
-                let kept = self.connections.to(route.upstream())?;
+                let upstream = route.upstream().expect("route_of lets no route without one pass");
+                let kept = self.connections.to(upstream)?;
                 self.last = Some((route.clone(), kept.clone()));
                 kept
             }
@@ -181,13 +182,19 @@ where
 }
 
 fn route_of(extensions: &Extensions) -> Result<Arc<Route>, Rejection> {
-    if let Some(prepared) = extensions.get::<ReadyToForward>() {
-        return Ok(prepared.route().clone());
-    }
-    match extensions.get::<Arc<Route>>() {
-        Some(route) if route.scheme() == Scheme::Bypass => Ok(route.clone()),
-        Some(_) => Err(Rejection::misassembled("Forward needs PassTicket before it")),
-        None => Err(Rejection::misassembled("Forward needs Route before it")),
+    let route = match (extensions.get::<ReadyToForward>(), extensions.get::<Arc<Route>>()) {
+        (Some(ready), _) => ready.route(),
+        (None, Some(route)) if route.is_bypass() => route,
+        (None, Some(_)) => {
+            return Err(Rejection::misassembled("Forward needs SchemeLayer before it"));
+        }
+        (None, None) => return Err(Rejection::misassembled("Forward needs RouteLayer before it")),
+    };
+    match route.upstream() {
+        Some(_) => Ok(route.clone()),
+        None => {
+            Err(Rejection::misassembled("Forward needs an upstream, which Route::local has not"))
+        }
     }
 }
 
@@ -430,12 +437,13 @@ fn failed(
     route: &Route,
     progress: &Progress,
 ) -> Response<ResponseBody> {
-    let (service, upstream) = (route.service(), route.upstream());
+    let service = route.service();
+    let upstream = route.upstream().map(tracing::field::display);
     let cause: &dyn std::error::Error = match error {
         ExchangeError::Connect(error) => &**error,
         ExchangeError::BrokenOff(error) => error,
         ExchangeError::TimedOut => {
-            tracing::warn!(%service, %upstream, ?timeout, "no answer in time");
+            tracing::warn!(%service, upstream, ?timeout, "no answer in time");
             let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
             return own(message, StatusCode::GATEWAY_TIMEOUT);
         }
@@ -447,12 +455,12 @@ fn failed(
         return own(message, StatusCode::BAD_REQUEST);
     }
     if let ExchangeError::Connect(_) = error {
-        tracing::warn!(%service, %upstream, %cause, "cannot reach the service");
+        tracing::warn!(%service, upstream, %cause, "cannot reach the service");
         let message =
             ApiMessage::with(&messages::SERVICE_UNAVAILABLE, &["the service cannot be reached"]);
         return own(message, StatusCode::SERVICE_UNAVAILABLE);
     }
-    tracing::warn!(%service, %upstream, %cause, "the service broke off");
+    tracing::warn!(%service, upstream, %cause, "the service broke off");
     own(ApiMessage::new(&messages::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY)
 }
 
@@ -483,7 +491,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        layer::{Route, Upstream},
+        layer::{Bypass, Route, Upstream},
         token::ServiceId,
     };
 
@@ -492,7 +500,7 @@ mod tests {
     fn bypass() -> Arc<Route> {
         let upstream = Upstream::parse("http://service").unwrap();
         let service = ServiceId::new("service").unwrap();
-        Arc::new(Route::new(service, "", upstream, Scheme::Bypass).unwrap())
+        Arc::new(Route::new(service, "", upstream, Bypass).unwrap())
     }
 
     /// Hands `stream` over, to the first who connects.

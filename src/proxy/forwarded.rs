@@ -129,10 +129,8 @@ mod tests {
 
     #[test]
     fn what_the_service_cannot_see_is_written_anew() {
-        let connection = |peer: &str, protocol| ConnectionInfo {
-            peer: peer.parse().unwrap(),
-            local: "127.0.0.1:10010".parse().unwrap(),
-            protocol,
+        let connection = |peer: &str, protocol| {
+            ConnectionInfo::new(peer.parse().unwrap(), "127.0.0.1:10010".parse().unwrap(), protocol)
         };
         let v4 = connection("192.0.2.7:555", Protocol::Https);
         let mapped = connection("[::ffff:192.0.2.7]:555", Protocol::Http);

@@ -289,7 +289,7 @@ impl Accepted {
         let Ok(local) = stream.local_addr() else { return };
         let asked = Arc::new(AtomicBool::new(false));
         let service = |protocol, certificate| {
-            let connection = ConnectionInfo { peer, local, protocol };
+            let connection = ConnectionInfo::new(peer, local, protocol);
             let asked = asked.clone();
             ConnectionService { inner: Mutex::new(service), connection, certificate, asked }
         };

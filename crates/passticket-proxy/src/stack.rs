@@ -9,15 +9,15 @@ use http::{
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
-use passticket_proxy::config::{Config, Encryption};
+use passticket_proxy::config::{Config, Encryption, ServiceScheme};
 use tower::ServiceBuilder;
 use tower_http::sensitive_headers::SetSensitiveRequestHeaders;
 use tower_passticket::{
     api::{AuthApi, AuthParts, FileLogin},
     audit::{Audit, AuditFile, AuditFileError},
     layer::{
-        AuthenticateLayer, Authenticator, PRIVATE_TOKEN, PassTicketLayer, RouteLayer,
-        SanitizeLayer, ScopeLayer,
+        AuthenticateLayer, Authenticator, Bypass, PRIVATE_TOKEN, PassTicketScheme, RouteLayer,
+        Routes, SanitizeLayer, SchemeLayer, ScopeLayer,
     },
     passticket::LocalGenerator,
     proxy::{Forward, Gateway, ResponseBody, Timeouts},
@@ -162,25 +162,31 @@ pub(crate) fn gateway(
         api = api.without_client_certificates();
         authenticator = authenticator.without_client_certificates();
     }
-    let tickets = match config.custom_headers.clone() {
-        None => PassTicketLayer::new(generator),
-        Some(custom) => PassTicketLayer::with_custom_headers(generator, custom),
-    };
-    let tickets = tickets.with_audit(audit.clone());
+    let routes = config.routes.iter().map(|route| match route.scheme() {
+        ServiceScheme::HttpBasicPassTicket { applid } => {
+            let scheme = PassTicketScheme::new(applid, generator.clone());
+            route.with_scheme(match config.custom_headers.clone() {
+                None => scheme,
+                Some(custom) => scheme.with_custom_headers(custom),
+            })
+        }
+        ServiceScheme::Bypass => route.with_scheme(Bypass),
+    });
+    let routes = Routes::new(routes).expect("the configuration has each prefix once");
     let timeouts = Timeouts { response: config.timeouts.response, ..Timeouts::default() };
 
     let routed = ServiceBuilder::new()
         // First, so that nothing behind it sees what a client may not write.
-        .layer(SanitizeLayer::new().also(config.strip_headers.iter().cloned()))
+        .layer(SanitizeLayer::new().with_headers(config.strip_headers.iter().cloned()))
         // Before Authenticate: the route says whether anything is evaluated, and what becomes of
         // a failure.
-        .layer(RouteLayer::new(config.routes.clone()))
+        .layer(RouteLayer::new(routes))
         // Here raw credentials end.
         .layer(AuthenticateLayer::new(authenticator).with_audit(audit.clone()))
         // Who is known, and where they want to go: may they?
-        .layer(ScopeLayer::new().with_audit(audit))
+        .layer(ScopeLayer::new().with_audit(audit.clone()))
         // Last, so that the ticket is as fresh as it can be.
-        .layer(tickets)
+        .layer(SchemeLayer::new().with_audit(audit))
         .service(Forward::new(connector, timeouts));
     // On routes, Sanitize does that.
     // Never to be shown by `Debug`, nor to enter the tables of HTTP/2.

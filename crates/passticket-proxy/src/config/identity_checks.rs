@@ -2,6 +2,7 @@
 
 use super::{
     CertificateMapping, DelegationSettings, IdentityMapping, Zss,
+    configured_route::ConfiguredRoute,
     identities::{self, Identities},
     passticket_proxy::{MappingBy, PassticketProxy},
     problem::Report,
@@ -11,7 +12,6 @@ use super::{
 };
 use tower_passticket::{
     identity::{CertificateMap, Registry},
-    layer::{Routes, Scheme},
     passticket::Applid,
     saf::{AccessLevel, Profile},
     tls::Verification,
@@ -208,15 +208,14 @@ fn identities(
 }
 
 /// Tells for which APPLIDs of services nobody will get a ticket.
-pub(super) fn check_tickets(profiles: &[Profile], routes: &Routes, ours: &PassticketProxy<'_>) {
+pub(super) fn check_tickets(
+    profiles: &[Profile],
+    routes: &[ConfiguredRoute],
+    ours: &PassticketProxy<'_>,
+) {
     let gateway = ours.gateway_user;
-    let mut applids: Vec<Applid> = routes
-        .iter()
-        .filter_map(|route| match route.scheme() {
-            Scheme::HttpBasicPassTicket { applid } => Some(applid),
-            _ => None,
-        })
-        .collect();
+    let mut applids: Vec<Applid> =
+        routes.iter().filter_map(|route| route.scheme.applid()).collect();
     applids.sort_unstable();
     applids.dedup();
     for applid in applids {

@@ -125,6 +125,7 @@
 //! ```
 
 mod api_defs;
+mod configured_route;
 mod identities;
 mod identity_checks;
 mod passticket_proxy;
@@ -153,6 +154,7 @@ use std::{
 
 use http::HeaderName;
 
+pub use configured_route::{ConfiguredRoute, ServiceScheme};
 pub use problem::{Problem, Problems};
 pub use secret_file::{SecretFileError, read_secret_file};
 pub use settings::{
@@ -167,7 +169,7 @@ use reader::{At, Document, Field};
 use secret_file::{read_decisive_file, read_public_file};
 use tower_passticket::{
     api::{Compatibility, GuardingResources},
-    layer::{CookieNames, CustomHeaders, Routes},
+    layer::{CookieNames, CustomHeaders},
     passticket::{KeyProfiles, UserId},
     remote::Address,
     saf::{FileSaf, Profile},
@@ -246,7 +248,7 @@ pub struct Config {
     pub limits: Limits,
     /// The services, from the api-defs that `passticketProxy.apiDefs` names and
     /// `passticketProxy.services`. Every APPLID among them is in [`profiles`](Self::profiles).
-    pub routes: Routes,
+    pub routes: Vec<ConfiguredRoute>,
     /// `passticketProxy.ptktdata`.
     pub profiles: KeyProfiles,
 }
@@ -354,7 +356,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         routes::check_names(&services, overrides);
     }
     let routes = routes::assemble(services, overrides, *on_failure, entries, ptktdata);
-    if routes.iter().next().is_none() {
+    if routes.is_empty() {
         ours.at.warning(
             "has no routes, so nothing is forwarded; write api-defs and their path to apiDefs",
         );

@@ -277,7 +277,7 @@ fn custom_headers(section: &mut Section<'_>) -> (Option<CustomHeaders>, Vec<Head
         _ => {}
     }
     let strip = user.iter().chain(&ticket).cloned().collect();
-    (user.zip(ticket).map(|(user, ticket)| CustomHeaders { user, ticket }), strip)
+    (user.zip(ticket).map(|(user, ticket)| CustomHeaders::new(user, ticket)), strip)
 }
 
 fn cookies(section: &mut Section<'_>) -> CookieNames {
@@ -294,7 +294,10 @@ fn cookies(section: &mut Section<'_>) -> CookieNames {
         })
     };
     let (jwt, pat) = (name("cookieName"), name("cookieNamePAT"));
-    CookieNames::new(jwt.as_deref().unwrap_or(usual.jwt()), pat.as_deref().unwrap_or(usual.pat()))
+    usual
+        .clone()
+        .with_jwt(jwt.as_deref().unwrap_or(usual.jwt()))
+        .with_pat(pat.as_deref().unwrap_or(usual.pat()))
 }
 
 #[cfg(test)]
@@ -368,7 +371,7 @@ mod tests {
             assert_eq!(zowe.verify, Verification::NonStrict);
             assert_eq!(zowe.token_lifetime.as_secs(), 60);
             assert_eq!((zowe.cookies.jwt(), zowe.cookies.pat()), ("mine", "personalAccessToken"));
-            assert_eq!(zowe.custom_headers.unwrap().ticket, "x-ticket");
+            assert_eq!(zowe.custom_headers.unwrap().ticket(), "x-ticket");
             assert_eq!(zowe.strip_headers, ["x-user", "x-ticket"]);
         });
         assert_eq!((seen, problems), (Some(()), Vec::new()));
