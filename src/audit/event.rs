@@ -8,6 +8,8 @@ string_enum! {
         Authentication = "authentication",
         /// A PassTicket for the user who asks.
         Ticket = "ticket",
+        /// What a service receives by another scheme than PassTicket.
+        Scheme = "scheme",
         /// A PassTicket for another user.
         DelegatedTicket = "delegated-ticket",
         /// A login with a password or a certificate.

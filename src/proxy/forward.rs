@@ -1,7 +1,7 @@
 //! Sends a request to the service of its route.
 //!
-//! 1. Only requests that [`PassTicketLayer`](crate::layer::PassTicketLayer) marked as ready, and
-//!    requests of routes with the scheme `bypass`, are sent. Any other gets 500.
+//! 1. Only requests that [`SchemeLayer`](crate::layer::SchemeLayer) marked as ready, and requests of routes
+//!    with the scheme `bypass`, are sent. Any other gets 500.
 //! 2. The prefix of the path is replaced, `Host` and `X-Forwarded-*` are set, and hop-by-hop headers are
 //!    removed in both directions.
 //! 3. Bodies are streamed in both directions. Connections are pooled. When the client disconnects, the
@@ -43,7 +43,8 @@ use super::{
 use crate::{
     connection::ConnectionInfo,
     error_chain::ErrorChain,
-    layer::{ReadyToForward, Rejection, Route, Scheme, join_cookies, strip_hop_by_hop},
+    headers::{cookie, strip_hop_by_hop},
+    layer::{ReadyToForward, Rejection, Route},
     messages::{self, ApiMessage},
 };
 
@@ -159,7 +160,8 @@ where
         let last = match &mut self.last {
             Some(last) if Arc::ptr_eq(&last.route, route) => last,
             last => {
-                let (route, host) = (route.clone(), self.pool.host(route.upstream())?);
+                let upstream = route.upstream().expect("route_of passes no route without one");
+                let (route, host) = (route.clone(), self.pool.host(upstream)?);
                 let prefix = HeaderValue::from_str(route.prefix()).ok();
                 last.insert(LastRoute { route, host, prefix })
             }
@@ -204,13 +206,19 @@ where
 }
 
 fn route_of(extensions: &Extensions) -> Result<Arc<Route>, Rejection> {
-    if let Some(prepared) = extensions.get::<ReadyToForward>() {
-        return Ok(prepared.route().clone());
-    }
-    match extensions.get::<Arc<Route>>() {
-        Some(route) if route.scheme() == Scheme::Bypass => Ok(route.clone()),
-        Some(_) => Err(Rejection::misassembled("Forward needs PassTicket before it")),
-        None => Err(Rejection::misassembled("Forward needs Route before it")),
+    let route = match (extensions.get::<ReadyToForward>(), extensions.get::<Arc<Route>>()) {
+        (Some(ready), _) => ready.route(),
+        (None, Some(route)) if route.is_bypass() => route,
+        (None, Some(_)) => {
+            return Err(Rejection::misassembled("Forward needs SchemeLayer before it"));
+        }
+        (None, None) => return Err(Rejection::misassembled("Forward needs RouteLayer before it")),
+    };
+    match route.upstream() {
+        Some(_) => Ok(route.clone()),
+        None => {
+            Err(Rejection::misassembled("Forward needs an upstream, which Route::local has not"))
+        }
     }
 }
 
@@ -223,7 +231,7 @@ fn southbound<B: Body>(
 ) -> Result<Request<RequestBody<B>>, http::Error> {
     let (mut head, body) = request.into_parts();
     strip_hop_by_hop(&mut head.headers);
-    join_cookies(&mut head.headers);
+    cookie::join(&mut head.headers);
     let headers = &mut head.headers;
     let unsized_body = !body.is_end_stream() && body.size_hint().exact().is_none();
     if unsized_body && !headers.contains_key(CONTENT_LENGTH) {
@@ -305,12 +313,13 @@ fn failed(
     route: &Route,
     progress: &Progress,
 ) -> Response<ResponseBody> {
-    let (service, upstream) = (route.service(), route.upstream());
+    let service = route.service();
+    let upstream = route.upstream().map(tracing::field::display);
     let cause: &dyn std::error::Error = match error {
         ExchangeError::Connect(error) => &**error,
         ExchangeError::Interrupted(error) => error,
         ExchangeError::TimedOut => {
-            tracing::warn!(%service, %upstream, ?timeout, "service did not respond in time");
+            tracing::warn!(%service, upstream, ?timeout, "service did not respond in time");
             let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
             return own(message, StatusCode::GATEWAY_TIMEOUT);
         }
@@ -322,12 +331,12 @@ fn failed(
         return own(message, StatusCode::BAD_REQUEST);
     }
     if let ExchangeError::Connect(_) = error {
-        tracing::warn!(%service, %upstream, %cause, "cannot reach the service");
+        tracing::warn!(%service, upstream, %cause, "cannot reach the service");
         let message =
             ApiMessage::with(&messages::SERVICE_UNAVAILABLE, &["the service cannot be reached"]);
         return own(message, StatusCode::SERVICE_UNAVAILABLE);
     }
-    tracing::warn!(%service, %upstream, %cause, "service closed the connection without a response");
+    tracing::warn!(%service, upstream, %cause, "service closed the connection without a response");
     own(ApiMessage::new(&messages::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY)
 }
 
@@ -358,7 +367,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        layer::{Route, Upstream},
+        layer::{Bypass, Route, Upstream},
         token::ServiceId,
     };
 
@@ -367,7 +376,7 @@ mod tests {
     fn bypass() -> Arc<Route> {
         let upstream = Upstream::parse("http://service").unwrap();
         let service = ServiceId::new("service").unwrap();
-        Arc::new(Route::new(service, "", upstream, Scheme::Bypass).unwrap())
+        Arc::new(Route::new(service, "", upstream, Bypass).unwrap())
     }
 
     /// A connector that gives `stream` to the first caller.

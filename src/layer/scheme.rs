@@ -1,0 +1,336 @@
+//! Runs the scheme of the route: gives the service what it receives in place of the client's credential.
+//!
+//! 1. An [`Authorized`] request gets the headers of the route's [`Scheme`](super::Scheme): `Authorization: Basic
+//!    base64(user:ticket)` from a [`PassTicketScheme`](super::PassTicketScheme). Nothing else of the
+//!    request changes.
+//! 2. A failure of an earlier layer that is to be forwarded goes on with `X-Zowe-Auth-Failure`, and
+//!    the response to the client gets the same header.
+//! 3. A scheme that fails is such a failure too. The log has the reason. Each call of a scheme
+//!    is one record in the audit log, with the event of the scheme.
+//! 4. The request goes on with [`ReadyToForward`]. Without it the proxy of this crate forwards only what
+//!    a route lets through ([`Bypass`](super::Bypass)).
+//!
+//! Needs [`RouteLayer`](super::RouteLayer), [`AuthenticateLayer`](super::AuthenticateLayer) and
+//! [`ScopeLayer`](super::ScopeLayer) before it; without them it answers 500 and forwards nothing.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body_util::Full;
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! use tower_passticket::{
+//!     layer::{
+//!         AuthenticateLayer, Authenticator, PassTicketScheme, Route, RouteLayer, Routes,
+//!         SanitizeLayer, SchemeLayer, ScopeLayer,
+//!     },
+//!     passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, Replay, UserId},
+//!     token::{ServiceId, SigningKey, TokenIssuer, Rs256Verifier},
+//! };
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let pem = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
+//! # let pem = pem.serialize_pem();
+//! let key = SigningKey::from_pem(pem.as_bytes())?;
+//! let verifier = Rs256Verifier::new(key.verifying_key());
+//! let applid = Applid::new("ZOWEAPPL")?;
+//! let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977")?
+//!     .with_replay(Replay::Allowed);
+//! let route = Route::new(
+//!     ServiceId::new("files")?,
+//!     "api/v1",
+//!     "https://zos.example.com".parse()?,
+//!     PassTicketScheme::new(applid, LocalGenerator::new(KeyProfiles::new([profile])?)),
+//! )?;
+//! let service = ServiceBuilder::new()
+//!     .layer(SanitizeLayer::new())
+//!     .layer(RouteLayer::new(Routes::new([route])?))
+//!     .layer(AuthenticateLayer::new(Authenticator::new(verifier)))
+//!     .layer(ScopeLayer::new())
+//!     .layer(SchemeLayer::new())
+//!     .service(service_fn(|request: Request<Full<Bytes>>| async move {
+//!         let mut response = Response::new(Full::<Bytes>::default());
+//!         // Shows the assertions below what the service received.
+//!         if let Some(basic) = request.headers().get("authorization") {
+//!             response.headers_mut().insert("x-seen", basic.clone());
+//!         }
+//!         Ok::<_, std::convert::Infallible>(response)
+//!     }));
+//!
+//! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+//! let token = TokenIssuer::new(key).login_token(&UserId::new("USER").unwrap(), "demo").unwrap();
+//! let get = || Request::get("/files/api/v1/x");
+//! let request = get().header("Authorization", format!("Bearer {}", token.expose()));
+//! let response = service.clone().oneshot(request.body(Full::default()).unwrap()).await.unwrap();
+//! assert_eq!(response.status(), 200);
+//! assert!(response.headers()["x-seen"].to_str().unwrap().starts_with("Basic "));
+//!
+//! let response = service.oneshot(get().body(Full::default()).unwrap()).await.unwrap();
+//! assert_eq!(response.status(), 200);
+//! assert!(!response.headers().contains_key("x-seen"));
+//! assert_eq!(
+//!     response.headers()["x-zowe-auth-failure"],
+//!     "ZWEAG160E No authentication provided in the request"
+//! );
+//! # });
+//! # Ok(())
+//! # }
+//! ```
+
+use std::{
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Request, Response};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{
+    authenticator::Authentication,
+    failure::{Failure, X_ZOWE_AUTH_FAILURE},
+    future::{LayerFuture, Outcome, PollDecision},
+    rejection::Rejection,
+    routes::{OnFailure, Route},
+    schemes::{SchemeHeaders, SchemeRequest, Waiting},
+    scope::Authorized,
+};
+use crate::{
+    audit::{Audit, AuditRecord, Detail, Event, RequestId},
+    headers::strip_hop_by_hop,
+    passticket::UserId,
+};
+
+/// The request is as the service of this route is to get it: prepared by the scheme, or with the
+/// reason why not. Only [`SchemeLayer`] makes one. A request on a route that bypasses needs none.
+#[derive(Clone, Debug)]
+pub struct ReadyToForward {
+    route: Arc<Route>,
+    user: Option<UserId>,
+}
+
+impl ReadyToForward {
+    /// Where the request goes.
+    pub fn route(&self) -> &Arc<Route> {
+        &self.route
+    }
+
+    /// The user that the scheme prepared the request for; `None` after a failure.
+    pub fn user(&self) -> Option<&UserId> {
+        self.user.as_ref()
+    }
+}
+
+/// The layer. See the [module](self).
+#[derive(Clone, Debug, Default)]
+pub struct SchemeLayer {
+    audit: Audit,
+}
+
+impl SchemeLayer {
+    /// The route has all that the layer needs.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Records in `audit` what the schemes did.
+    #[must_use]
+    pub fn with_audit(self, audit: Audit) -> Self {
+        Self { audit }
+    }
+}
+
+impl<S> Layer<S> for SchemeLayer {
+    type Service = SchemeService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        SchemeService { inner, audit: self.audit.clone() }
+    }
+}
+
+/// The service of [`SchemeLayer`].
+#[derive(Clone, Debug)]
+pub struct SchemeService<S> {
+    inner: S,
+    audit: Audit,
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for SchemeService<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
+    ResBody: From<Bytes>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = LayerFuture<Preparing, S, ReqBody>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let authorized = match begin(&mut request) {
+            Step::Decided(outcome) => {
+                return LayerFuture::decided(outcome, &mut self.inner, request);
+            }
+            Step::Prepare(authorized) => authorized,
+        };
+        let scheme = authorized.route().scheme();
+        let seen = SchemeRequest::new(
+            authorized.user(),
+            authorized.proof(),
+            authorized.route().service(),
+            &request,
+        );
+        match scheme.prepare(&seen).now() {
+            Ok(prepared) => {
+                let outcome = finish(&mut request, authorized, prepared, &self.audit);
+                LayerFuture::decided(outcome, &mut self.inner, request)
+            }
+            Err(future) => {
+                let state = State::Waiting { future, authorized };
+                let preparing = Preparing { state, audit: self.audit.clone() };
+                LayerFuture::waiting(preparing, &mut self.inner, request)
+            }
+        }
+    }
+}
+
+/// Waits for a scheme that asks another server.
+#[allow(missing_debug_implementations, reason = "holds a future of the scheme")]
+pub struct Preparing {
+    state: State,
+    audit: Audit,
+}
+
+enum State {
+    Waiting { future: Waiting, authorized: Authorized },
+    Done,
+}
+
+impl<ReqBody> PollDecision<ReqBody> for Preparing {
+    fn poll_prepare(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        request: &mut Request<ReqBody>,
+    ) -> Poll<Outcome> {
+        let State::Waiting { future, .. } = &mut self.state else {
+            panic!("polled after completion");
+        };
+        let prepared = ready!(future.as_mut().poll(cx));
+        let State::Waiting { authorized, .. } = mem::replace(&mut self.state, State::Done) else {
+            unreachable!("it was waiting a line above");
+        };
+        Poll::Ready(finish(request, authorized, prepared, &self.audit))
+    }
+}
+
+/// Writes the audit record. The request gets the headers of the scheme, or goes on or is rejected
+/// without.
+fn finish<B>(
+    request: &mut Request<B>,
+    authorized: Authorized,
+    prepared: Result<SchemeHeaders, Failure>,
+    audit: &Audit,
+) -> Outcome {
+    audit.record(|| record(request, &authorized, &prepared, audit));
+    let route = authorized.route().clone();
+    match prepared {
+        Ok(prepared) => {
+            let headers = request.headers_mut();
+            remove_all(headers, route.scheme().reserved_headers());
+            prepared.write_to(headers);
+            let user = Some(*authorized.user());
+            request.extensions_mut().insert(ReadyToForward { route, user });
+            Outcome::Forward
+        }
+        Err(failure) => {
+            // What an operator needs (docs/decisions.md#d5): user, APPLID, service and codes.
+            let request_id = RequestId::logged(request.extensions());
+            let scheme = route.scheme().name();
+            let user = authorized.user();
+            let service = route.service();
+            tracing::error!(%service, request_id, scheme, %user, %failure, "the scheme failed");
+            authorized.into_authenticated().restore(request.headers_mut());
+            fail(request, route, failure)
+        }
+    }
+}
+
+fn record<B>(
+    request: &Request<B>,
+    authorized: &Authorized,
+    prepared: &Result<SchemeHeaders, Failure>,
+    audit: &Audit,
+) -> AuditRecord {
+    let scheme = authorized.route().scheme();
+    let (event, time) = (scheme.event(), audit.now());
+    let mut record = match prepared {
+        Ok(_) => AuditRecord::succeeded(event, time),
+        Err(failure) => AuditRecord::failed(event, failure, time),
+    };
+    if let Err(Failure::Generate(error)) = prepared {
+        record = record.with_codes(error.codes());
+    }
+    if event == Event::Scheme {
+        record = record.with_detail(Detail::Scheme { name: scheme.name() });
+    }
+    scheme.annotate(authorized.add_to_record(record).with_request(request.extensions()))
+}
+
+enum Step {
+    Decided(Outcome),
+    Prepare(Authorized),
+}
+
+/// What to do with a request, from what the layers before have found out.
+fn begin<B>(request: &mut Request<B>) -> Step {
+    let misassembled = |what| Step::Decided(Outcome::Reject(Rejection::misassembled(what)));
+    // Does nothing behind Sanitize. Without it, a `Connection: authorization` would make the proxy
+    // remove what the scheme sets.
+    strip_hop_by_hop(request.headers_mut());
+    let extensions = request.extensions_mut();
+    let Some(route) = extensions.get::<Arc<Route>>().cloned() else {
+        return misassembled("SchemeLayer needs RouteLayer before it");
+    };
+    if route.is_bypass() {
+        // The route says as much as `ReadyToForward` would.
+        return Step::Decided(Outcome::Forward);
+    }
+    if let Some(authorized) = extensions.remove::<Authorized>() {
+        // The extensions may have another route by now; the authorized one counts.
+        return if authorized.route().is_bypass() {
+            misassembled("the route that was authorized bypasses")
+        } else {
+            Step::Prepare(authorized)
+        };
+    }
+    match extensions.remove::<Authentication>() {
+        Some(Authentication::Failed(failure)) => Step::Decided(fail(request, route, failure)),
+        Some(Authentication::Authenticated(_)) => {
+            misassembled("SchemeLayer needs ScopeLayer between AuthenticateLayer and itself")
+        }
+        None => misassembled("SchemeLayer needs AuthenticateLayer and ScopeLayer before it"),
+    }
+}
+
+/// The request goes on and says why the scheme set nothing, or is rejected.
+#[cold]
+fn fail<B>(request: &mut Request<B>, route: Arc<Route>, failure: Failure) -> Outcome {
+    if route.on_failure() == OnFailure::Reject {
+        return Outcome::Reject(Rejection::Authentication(failure));
+    }
+    let headers = request.headers_mut();
+    remove_all(headers, route.scheme().reserved_headers());
+    headers.insert(&X_ZOWE_AUTH_FAILURE, failure.header_value());
+    request.extensions_mut().insert(ReadyToForward { route, user: None });
+    Outcome::ForwardFailed(failure)
+}
+
+fn remove_all(headers: &mut HeaderMap, names: &[HeaderName]) {
+    for name in names {
+        headers.remove(name);
+    }
+}
