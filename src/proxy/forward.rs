@@ -57,11 +57,14 @@ use crate::{
 /// connections of the runtime in which it was first called.
 ///
 /// ```
+/// use bytes::Bytes;
 /// use http::Request;
 /// use http_body_util::{BodyExt, Full};
-/// use bytes::Bytes;
 /// use hyper_util::rt::TokioIo;
-/// use tokio::{io::AsyncWriteExt, net::{TcpListener, TcpStream}};
+/// use tokio::{
+///     io::{AsyncReadExt, AsyncWriteExt},
+///     net::{TcpListener, TcpStream},
+/// };
 /// use tower::{ServiceBuilder, ServiceExt, service_fn};
 /// use tower_passticket::{
 ///     layer::{Route, RouteLayer, Routes, Scheme, Upstream},
@@ -76,7 +79,7 @@ use crate::{
 /// let address = listener.local_addr()?;
 /// tokio::spawn(async move {
 ///     let (mut stream, _) = listener.accept().await.unwrap();
-///     stream.readable().await.unwrap();
+///     stream.read(&mut [0; 1024]).await.unwrap();
 ///     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 ///     stream.write_all(answer).await.unwrap();
 ///     std::future::pending::<()>().await;

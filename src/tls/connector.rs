@@ -71,7 +71,7 @@ pub enum Verification {
 pub struct Connector(HttpsConnector<HttpConnector>);
 
 impl Connector {
-    /// Begins a connector that verifies chain and host name, trusts nobody yet, shows no client
+    /// Begins a connector that verifies chain and host name, trusts no authority yet, shows no client
     /// certificate and waits 10 s for a TCP connection.
     pub fn builder() -> ConnectorBuilder<'static> {
         ConnectorBuilder {

@@ -10,7 +10,7 @@
 //! | connecting | [`Connecting`], in the future of a request | that future | in use; dropped with the request |
 //! | in use | [`PooledConnection`], in the future of a request | that future | answered when the head of the response arrives; closed when the request is dropped, fails or times out |
 //! | answered | [`PooledConnection`], in the body of the response | the reader of the body; a task of its own while the request is still being sent | idle when the body has ended and the connection can carry a request; draining when the service answered before it read the whole request; closed when the body is dropped before its end |
-//! | idle | [`HostPool`] | nobody; checked when it is taken, and by the reaper | in use; draining after the idle timeout, when the pool is full, or when the pool is dropped |
+//! | idle | [`HostPool`] | not polled; checked when it is taken, and by the reaper | in use; draining after the idle timeout, when the pool is full, or when the pool is dropped |
 //! | draining | a task of its own | that task | closed once the rest of the request is written and TLS is shut down, or when the service accepts no bytes for a while |
 //! | closed | – | – | – |
 //!

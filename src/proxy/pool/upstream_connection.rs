@@ -76,7 +76,7 @@ impl<B> UpstreamConnection<B>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    /// Speaks HTTP/1.1 over `io`. The timer fires at `deadline`. Once nobody reads the response, the
+    /// Speaks HTTP/1.1 over `io`. The timer fires at `deadline`. Once the response is no longer read, the
     /// connection is closed if the service accepts no bytes for `max_stall` to 2 × `max_stall`.
     pub(super) async fn handshake<I>(
         io: I,
@@ -173,7 +173,7 @@ impl<B> UpstreamConnection<B> {
         polled
     }
 
-    /// Moves the connection into a task of its own. The request is then sent even if nobody reads the
+    /// Moves the connection into a task of its own. The request is then sent even if the client does not read the
     /// response: a client that reads only after it has sent everything would otherwise wait for ever.
     pub(super) fn spawn_driver(&mut self) {
         if let Driver::Reader(mut connection) = mem::replace(&mut self.driver, Driver::Task) {
@@ -199,7 +199,7 @@ impl<B> UpstreamConnection<B> {
         }
     }
 
-    /// What the connection can do next. Until the next exchange it wakes nobody.
+    /// What the connection can do next. Until the next exchange it wakes no task.
     pub(super) fn state(&mut self) -> ConnectionState {
         let Driver::Reader(connection) = &mut self.driver else { return ConnectionState::Closed };
         let can_send = || self.sender.is_ready() && !self.writes.is_blocked();
@@ -235,7 +235,7 @@ pub(super) enum ConnectionState {
     Closed,
 }
 
-/// Ready once nobody reads the response and the service accepts no bytes for `max_stall` to
+/// Ready once the response is no longer read and the service accepts no bytes for `max_stall` to
 /// 2 × `max_stall`. Those bytes fill the flow-control window that all requests of a client share
 /// (RFC 9113 §5.2.1).
 async fn stalled(signal: &Signal, writes: &WriteProgress, max_stall: Duration) {
@@ -255,7 +255,7 @@ async fn stalled(signal: &Signal, writes: &WriteProgress, max_stall: Duration) {
 impl<B> Drop for UpstreamConnection<B> {
     fn drop(&mut self) {
         self.signal.is_released.store(true, Ordering::Relaxed);
-        // The task that drives the connection may wait for bytes that nobody will read.
+        // The task that drives the connection may wait for bytes that will never be read.
         self.signal.wake_by_ref();
     }
 }
