@@ -187,7 +187,7 @@ fn generator(clock: &Arc<ManualClock>, algorithm: Algorithm, replay: Replay) -> 
     let profiles = KeyProfiles::new([profile(applid(), algorithm, replay)]).unwrap();
     LocalGenerator::new(profiles)
         .with_clock(clock.clone())
-        .remembering(NonZeroUsize::new(1_000).unwrap())
+        .with_ticket_cache(NonZeroUsize::new(1_000).unwrap())
 }
 
 /// A service of the stack.
@@ -420,7 +420,7 @@ fn enhanced_new_second() -> Work {
 
 fn evaluate(algorithm: Algorithm) -> Work {
     let (profile, user) = (profile(applid(), algorithm, Replay::Protected), user());
-    let ticket = profile.generate(&user, NOW);
+    let ticket = profile.generate(&user, NOW).unwrap();
     Box::new(move || {
         let evaluated = profile.evaluate(black_box(&user), black_box(&ticket), black_box(NOW));
         assert!(evaluated.is_ok());

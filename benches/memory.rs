@@ -48,7 +48,7 @@ fn main() {
     let applid = Applid::new("ZOWEAPPL").unwrap();
     let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977").unwrap();
     let profiles = KeyProfiles::new([profile.with_replay(Replay::Allowed)]).unwrap();
-    let generator = LocalGenerator::new(profiles).remembering(count);
+    let generator = LocalGenerator::new(profiles).with_ticket_cache(count);
     growth("ticket of the second", count, || {
         for user in &users {
             generator.generate_now(user, &applid).unwrap();

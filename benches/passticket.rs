@@ -52,8 +52,8 @@ fn tickets(c: &mut Criterion) {
     let user = UserId::new("IBMUSER").unwrap();
     for algorithm in [Algorithm::Legacy, Algorithm::EnhancedUpper, Algorithm::EnhancedMixed] {
         let profile = profile(applid(), algorithm, Replay::Protected);
-        let tickets = profile.for_user(&user);
-        let ticket = profile.generate(&user, NOW);
+        let tickets = profile.for_user(&user).unwrap();
+        let ticket = profile.generate(&user, NOW).unwrap();
         c.bench_function(&format!("generate/{algorithm}"), |b| {
             b.iter(|| profile.generate(black_box(&user), black_box(NOW)));
         });
@@ -79,7 +79,7 @@ fn generators(c: &mut Criterion) {
     let generator = |replay| {
         let profile = profile(applid, Algorithm::Legacy, replay);
         LocalGenerator::new(KeyProfiles::new([profile]).unwrap())
-            .remembering(NonZeroUsize::new(1_000).unwrap())
+            .with_ticket_cache(NonZeroUsize::new(1_000).unwrap())
             .with_clock(clock.clone())
     };
     let (allowed, protected) = (generator(Replay::Allowed), generator(Replay::Protected));

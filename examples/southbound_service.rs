@@ -87,8 +87,9 @@ mod tests {
         let now = Timestamp::from_secs(1_800_000_000);
         let app = app(profile(), Arc::new(ManualClock::new(now)));
         let user = UserId::new("USER").unwrap();
-        let good = profile().generate(&user, now);
-        let late = profile().generate(&user, Timestamp::from_secs(now.as_secs() - 601));
+        let good = profile().generate(&user, now).unwrap();
+        let late = Timestamp::from_secs(now.as_secs() - 601);
+        let late = profile().generate(&user, late).unwrap();
         for (basic, status) in [
             (format!("USER:{}", good.expose()), 200),
             (format!("OTHER:{}", good.expose()), 401),

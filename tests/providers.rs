@@ -611,7 +611,7 @@ async fn a_peer_that_works_again_is_called_again() {
     let address = Address::parse(&format!("https://localhost:{}/saf-auth", line.port)).unwrap();
     let policy = CachePolicy::default().with_found(Duration::from_secs(30));
     let saf = EndpointSaf::new(client(&ca, limits(PATIENCE)), address, tokens)
-        .remembering(policy, clock.clone());
+        .with_cache(policy, clock.clone());
     let check = async || saf.check(&user("USER"), "ZOWE", RESOURCE, AccessLevel::Read).await;
     assert_eq!(check().await, Ok(Access::Granted));
 

@@ -321,6 +321,11 @@ impl ApiError {
             | Self::InvalidPatBody(problem)
             | Self::InvalidRuleBody(problem) => Some(problem.to_string()),
             Self::PasswordChangeUnsupported | Self::TooManyScopes => Some(self.to_string()),
+            Self::Ticket(error) if error.is_unavailable() => {
+                let down = "the system that makes PassTickets is not available; try again after \
+                            the time that Retry-After tells";
+                Some(down.to_owned())
+            }
             Self::Ticket(error) if error.retry_after().is_some() => {
                 let limit = "the application takes a PassTicket once, and there is one each second \
                              for a user; try again after the time that Retry-After \

@@ -201,6 +201,7 @@ impl From<&GenerateError> for ReasonCode {
         match error.no_time_slot() {
             Some(NoTimeSlot::AllTaken { .. }) => Self::NoTimeSlot,
             Some(_) => Self::TicketFailed,
+            None if error.is_unavailable() => Self::Unavailable,
             None => error.codes().into(),
         }
     }
@@ -220,7 +221,7 @@ mod tests {
         let (user, applid) = (UserId::new("A").unwrap(), Applid::new("B").unwrap());
         let none = |why| GenerateError::no_slot(user, applid, why);
         let secs = Duration::from_secs(60);
-        let cases: [(ReasonCode, &str, Outcome); 24] = [
+        let cases: [(ReasonCode, &str, Outcome); 25] = [
             ((&TokenError::TooLong { len: 1 }).into(), "token-malformed", Outcome::Refused),
             ((&TokenError::Malformed).into(), "token-malformed", Outcome::Refused),
             ((&TokenError::Algorithm).into(), "token-algorithm", Outcome::Refused),
@@ -259,6 +260,11 @@ mod tests {
             (
                 (&none(NoTimeSlot::TooManyPairs { pairs: 1 })).into(),
                 "ticket-failed",
+                Outcome::Error,
+            ),
+            (
+                (&GenerateError::unavailable(user, applid, None)).into(),
+                "unavailable",
                 Outcome::Error,
             ),
         ];

@@ -145,7 +145,7 @@ mod tests {
             retry_after: Duration::from_secs(1),
         };
         let not_a_user = UserId::new("too long for a user").unwrap_err();
-        let cases: [(Failure, &str, u16); 16] = [
+        let cases: [(Failure, &str, u16); 17] = [
             (Failure::NoCredential, "ZWEAG160E No authentication provided in the request", 401),
             (Failure::WrongKind, "ZWEAG160E No authentication provided in the request", 401),
             (TokenError::Malformed.into(), "ZWEAG102E Token is not valid", 401),
@@ -186,6 +186,12 @@ mod tests {
             ),
             (
                 GenerateError::no_slot(user, applid, all_taken).into(),
+                "ZWEAG141E The generation of the PassTicket failed. Reason: An internal error was \
+                 encountered.",
+                503,
+            ),
+            (
+                GenerateError::unavailable(user, applid, None).with_reason("down").into(),
                 "ZWEAG141E The generation of the PassTicket failed. Reason: An internal error was \
                  encountered.",
                 503,

@@ -601,7 +601,7 @@ impl IdentityMapper for Slow {
 
 impl PassTicketGenerator for Slow {
     fn generate(&self, user: &UserId, _: &Applid) -> GenerateFuture {
-        let ticket = profile().generate(user, Timestamp::from_secs(NOW));
+        let ticket = profile().generate(user, Timestamp::from_secs(NOW)).unwrap();
         Box::pin(async {
             tokio::task::yield_now().await;
             Ok(ticket)

@@ -66,14 +66,14 @@ impl<C, T> EndpointSaf<C, T> {
 
     /// Says what the endpoint's one class is called. Upper and lower case are the same.
     #[must_use]
-    pub fn class(self, class: &str) -> Self {
+    pub fn with_class(self, class: &str) -> Self {
         Self { class: class.into(), ..self }
     }
 
     /// Says what is remembered, and by which clock.
     #[must_use]
-    pub fn remembering(self, memory: CachePolicy, clock: Arc<dyn Clock>) -> Self {
-        Self { answers: Arc::new(SingleFlightCache::new(memory).with_clock(clock)), ..self }
+    pub fn with_cache(self, policy: CachePolicy, clock: Arc<dyn Clock>) -> Self {
+        Self { answers: Arc::new(SingleFlightCache::new(policy).with_clock(clock)), ..self }
     }
 }
 

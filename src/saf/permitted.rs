@@ -1,13 +1,12 @@
 //! PassTickets only where the security product would let the gateway make them.
 
-use std::{fmt, future::ready, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use quick_cache::sync::Cache;
 
 use super::{Access, AccessLevel, SafError, SafProvider};
 use crate::passticket::{
-    Applid, GenerateError, GenerateFuture, KeyProfile, LocalGenerator, PassTicket,
-    PassTicketGenerator, SafReturnCodes, UserId,
+    Applid, GenerateError, GenerateFuture, PassTicket, PassTicketGenerator, SafReturnCodes, UserId,
 };
 
 /// The class of the resources that guard PassTickets.
@@ -17,11 +16,17 @@ const CLASS: &str = "PTKTDATA";
 /// `IRRPTAUTH.<applid>.<user>` in class `PTKTDATA`, as z/OS asks of whoever calls `R_ticketserv`
 /// there (spec 000).
 ///
+/// The tickets come from `G`, such as a [`LocalGenerator`](crate::passticket::LocalGenerator).
+///
 /// | | the codes of the error |
 /// |---|---|
-/// | no key for the APPLID | 8/16/28 |
+/// | the [`precheck`](PassTicketGenerator::precheck) of `G` fails: no key for the APPLID | 8/16/28 |
 /// | access refused | 8/8/16 |
-/// | nobody can say, or no second is left ([`NoTimeSlot`](crate::passticket::NoTimeSlot)) | 8/8/8; the log says why |
+/// | the SAF check failed | 8/8/8, [`unavailable`](GenerateError::is_unavailable) if the provider is |
+/// | access granted | those of `G` |
+///
+/// No ticket is asked of `G` before access is granted. If the answers of `S` have a
+/// [`version`](SafProvider::version), permissions are cached while it is the same.
 ///
 /// ```
 /// use tower_passticket::{
@@ -51,46 +56,60 @@ const CLASS: &str = "PTKTDATA";
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # }).unwrap();
 /// ```
-#[derive(Clone)]
-pub struct PermittedGenerator<S> {
-    generator: LocalGenerator,
-    saf: S,
-    gateway: UserId,
-    /// At which version of the answers a ticket was last granted. Of more pairs than fit, some are
-    /// checked anew.
-    granted: Arc<Cache<(UserId, Applid), u64>>,
+pub struct PermittedGenerator<G, S> {
+    shared: Arc<Shared<G, S>>,
 }
 
-/// So many users and APPLIDs, in some hundred kilobytes.
+struct Shared<G, S> {
+    generator: G,
+    saf: S,
+    gateway: UserId,
+    /// The version of the SAF provider's answers at which a ticket was last granted. Of more pairs
+    /// than fit, some are checked again.
+    granted: Cache<(UserId, Applid), u64>,
+}
+
+/// Users and APPLIDs whose permission is cached, in some hundred kilobytes.
 const GRANTED: usize = 4_096;
 
-impl<S: SafProvider> PermittedGenerator<S> {
-    /// Makes what `saf` lets the user `gateway` make.
-    pub fn new(generator: LocalGenerator, saf: S, gateway: UserId) -> Self {
-        Self { generator, saf, gateway, granted: Arc::new(Cache::new(GRANTED)) }
+impl<G: PassTicketGenerator, S: SafProvider> PermittedGenerator<G, S> {
+    /// Makes the tickets of `generator` that `saf` lets the user `gateway` make.
+    pub fn new(generator: G, saf: S, gateway: UserId) -> Self {
+        let granted = Cache::new(GRANTED);
+        Self { shared: Arc::new(Shared { generator, saf, gateway, granted }) }
     }
 }
 
-impl<S: fmt::Debug> fmt::Debug for PermittedGenerator<S> {
+impl<G, S> Clone for PermittedGenerator<G, S> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl<G: fmt::Debug, S: fmt::Debug> fmt::Debug for PermittedGenerator<G, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shared { generator, saf, gateway, .. } = &*self.shared;
         f.debug_struct("PermittedGenerator")
-            .field("generator", &self.generator)
-            .field("saf", &self.saf)
-            .field("gateway", &self.gateway)
+            .field("generator", generator)
+            .field("saf", saf)
+            .field("gateway", gateway)
             .finish_non_exhaustive()
     }
 }
 
-impl<S: SafProvider> PassTicketGenerator for PermittedGenerator<S> {
+impl<G: PassTicketGenerator, S: SafProvider> PassTicketGenerator for PermittedGenerator<G, S> {
     fn generate(&self, user: &UserId, applid: &Applid) -> GenerateFuture {
-        let profile = match self.generator.profile(user, applid) {
-            Ok(profile) => profile.clone(),
-            Err(error) => return Box::pin(ready(Err(error))),
-        };
-        let resource = Resource::new(applid, user);
-        let check = self.saf.check(&self.gateway, CLASS, resource.as_str(), AccessLevel::Update);
-        let (generator, user) = (self.generator.clone(), *user);
-        Box::pin(async move { conclude(check.await, &generator, &profile, &user) })
+        let (shared, user, applid) = (self.shared.clone(), *user, *applid);
+        Box::pin(async move {
+            match shared.try_permit_now(&user, &applid) {
+                Some(permitted) => permitted?,
+                None => shared.permit(&user, &applid).await?,
+            }
+            match shared.generator.try_generate_now(&user, &applid) {
+                Some(generated) => generated,
+                None => shared.generator.generate(&user, &applid).await,
+            }
+        })
     }
 
     fn try_generate_now(
@@ -98,43 +117,71 @@ impl<S: SafProvider> PassTicketGenerator for PermittedGenerator<S> {
         user: &UserId,
         applid: &Applid,
     ) -> Option<Result<PassTicket, GenerateError>> {
-        let profile = match self.generator.profile(user, applid) {
-            Ok(profile) => profile,
-            Err(error) => return Some(Err(error)),
-        };
+        match self.shared.try_permit_now(user, applid)? {
+            Ok(()) => self.shared.generator.try_generate_now(user, applid),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    fn precheck(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {
+        self.shared.generator.precheck(user, applid)
+    }
+}
+
+impl<G: PassTicketGenerator, S: SafProvider> Shared<G, S> {
+    /// Decides without waiting, if that is possible.
+    fn try_permit_now(&self, user: &UserId, applid: &Applid) -> Option<Result<(), GenerateError>> {
         // Read before the answer, which then is no older.
         let version = self.saf.version();
         if version.is_some() && self.granted.get(&(*user, *applid)) == version {
-            return Some(self.generator.generate_from(profile, user));
+            return Some(Ok(()));
+        }
+        if let Err(error) = self.generator.precheck(user, applid) {
+            return Some(Err(error));
         }
         let resource = Resource::new(applid, user);
         let level = AccessLevel::Update;
         let access = self.saf.try_check_now(&self.gateway, CLASS, resource.as_str(), level)?;
-        if let (Ok(Access::Granted), Some(version)) = (&access, version) {
-            self.granted.insert((*user, *applid), version);
-        }
-        Some(conclude(access, &self.generator, profile, user))
+        Some(self.apply(access, version, user, applid))
     }
-}
 
-/// What the answer of the security product means for the ticket. Only who may have one uses up a
-/// second.
-fn conclude(
-    access: Result<Access, SafError>,
-    generator: &LocalGenerator,
-    profile: &KeyProfile,
-    user: &UserId,
-) -> Result<PassTicket, GenerateError> {
-    let applid = profile.applid();
-    let codes = match access {
-        Ok(Access::Granted) => return generator.generate_from(profile, user),
-        Ok(Access::Refused) => SafReturnCodes::NOT_AUTHORIZED,
-        Err(error) => {
-            tracing::error!(%user, %applid, %error, "nobody can say whether a ticket may be made");
-            SafReturnCodes::INTERNAL
+    /// Asks the provider and waits for its answer.
+    async fn permit(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {
+        let version = self.saf.version();
+        let resource = Resource::new(applid, user);
+        let level = AccessLevel::Update;
+        let access = self.saf.check(&self.gateway, CLASS, resource.as_str(), level).await;
+        self.apply(access, version, user, applid)
+    }
+
+    /// Turns an answer into a decision, and caches a permission.
+    fn apply(
+        &self,
+        access: Result<Access, SafError>,
+        version: Option<u64>,
+        user: &UserId,
+        applid: &Applid,
+    ) -> Result<(), GenerateError> {
+        match access {
+            Ok(Access::Granted) => {
+                if let Some(version) = version {
+                    self.granted.insert((*user, *applid), version);
+                }
+                Ok(())
+            }
+            Ok(Access::Refused) => {
+                Err(GenerateError::new(*user, *applid, SafReturnCodes::NOT_AUTHORIZED))
+            }
+            Err(error) => {
+                let failed = match error {
+                    SafError::Unavailable => GenerateError::unavailable(*user, *applid, None),
+                    _ => GenerateError::new(*user, *applid, SafReturnCodes::INTERNAL),
+                };
+                Err(failed
+                    .with_reason(format!("SAF check failed; access was not decided: {error}")))
+            }
         }
-    };
-    Err(GenerateError::new(*user, *applid, codes))
+    }
 }
 
 /// `IRRPTAUTH.<applid>.<user>`, which is made for each ticket.
@@ -170,12 +217,16 @@ impl fmt::Debug for Resource {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{
+        future::ready,
+        sync::atomic::{AtomicUsize, Ordering::SeqCst},
+        time::Duration,
+    };
 
     use super::*;
     use crate::{
         clock::{ManualClock, Timestamp},
-        passticket::{Algorithm, KeyProfiles, Replay},
+        passticket::{Algorithm, KeyProfile, KeyProfiles, LocalGenerator, Replay},
         saf::{CheckFuture, FileSaf, Profile, ProfileName},
     };
 
@@ -261,6 +312,81 @@ mod tests {
                 assert_eq!(codes.as_deref(), want, "{says:?} {applid}");
                 assert!(got.map_or_else(|e| *e.user() == user && *e.applid() == applid, |_| true));
             }
+        }
+    }
+    /// Gives a ticket after waiting, and counts.
+    #[derive(Clone, Default)]
+    struct Remote(Arc<AtomicUsize>);
+
+    impl PassTicketGenerator for Remote {
+        fn generate(&self, _: &UserId, _: &Applid) -> GenerateFuture {
+            let asked = self.0.clone();
+            Box::pin(async move {
+                tokio::task::yield_now().await;
+                asked.fetch_add(1, SeqCst);
+                Ok(PassTicket::parse("QHOAH1TV").unwrap())
+            })
+        }
+
+        fn precheck(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {
+            match applid.as_str() {
+                "NOKEY" => Err(GenerateError::new(*user, *applid, SafReturnCodes::NO_PROFILE)),
+                _ => Ok(()),
+            }
+        }
+    }
+
+    /// Answers after waiting, always with the same version, and counts.
+    #[derive(Clone)]
+    struct Slow(Result<Access, SafError>, Arc<AtomicUsize>);
+
+    impl SafProvider for Slow {
+        fn check(&self, _: &UserId, _: &str, _: &str, _: AccessLevel) -> CheckFuture {
+            let (answer, asked) = (self.0.clone(), self.1.clone());
+            Box::pin(async move {
+                tokio::task::yield_now().await;
+                asked.fetch_add(1, SeqCst);
+                answer
+            })
+        }
+
+        fn version(&self) -> Option<u64> {
+            Some(7)
+        }
+    }
+
+    #[tokio::test]
+    async fn any_generator_and_any_provider_are_asked_in_turn() {
+        let (user, gateway) = (UserId::new("LONGUSER").unwrap(), UserId::new("ZWESVUSR").unwrap());
+        let granted = Ok(Access::Granted);
+        for (access, applid, want, unavailable, checks, tickets) in [
+            (Ok(Access::Refused), "ZOWEAPPL", Some("8/8/16"), false, 3, 0),
+            (Err(SafError::Unavailable), "ZOWEAPPL", Some("8/8/8"), true, 3, 0),
+            (Err(SafError::Failed("x".to_owned())), "ZOWEAPPL", Some("8/8/8"), false, 3, 0),
+            (granted.clone(), "NOKEY", Some("8/16/28"), false, 0, 0),
+            // A permission is cached while the version is the same.
+            (granted, "ZOWEAPPL", None, false, 1, 3),
+        ] {
+            let (saf, remote) = (Slow(access.clone(), Arc::default()), Remote::default());
+            let applid = Applid::new(applid).unwrap();
+            let generator: Arc<dyn PassTicketGenerator> = Arc::new(remote.clone());
+            let provider: Arc<dyn SafProvider> = Arc::new(saf.clone());
+            let permitted = PermittedGenerator::new(generator, provider, gateway);
+            for _ in 0..3 {
+                let got = match permitted.clone().try_generate_now(&user, &applid) {
+                    Some(got) => got,
+                    None => permitted.generate(&user, &applid).await,
+                };
+                let error = got.err();
+                let codes = error.as_ref().map(|error| error.codes().to_string());
+                assert_eq!(codes.as_deref(), want, "{access:?} {applid}");
+                assert_eq!(error.is_some_and(|error| error.is_unavailable()), unavailable);
+            }
+            assert_eq!(
+                (saf.1.load(SeqCst), remote.0.load(SeqCst)),
+                (checks, tickets),
+                "{access:?}"
+            );
         }
     }
 }

@@ -131,8 +131,8 @@ pub(crate) fn gateway(
     let verifier = Rs256Verifier::new(key.verifying_key()).with_cache(config.limits.cached_tokens);
     let issuer = TokenIssuer::new(key.clone()).with_lifetime(config.token_lifetime);
 
-    let generator =
-        LocalGenerator::new(config.profiles.clone()).remembering(config.limits.remembered_tickets);
+    let generator = LocalGenerator::new(config.profiles.clone())
+        .with_ticket_cache(config.limits.remembered_tickets);
     let generator = PermittedGenerator::new(generator, config.saf.clone(), config.gateway_user);
     let remote = Remote::new(connector.clone(), config);
     let audit = audit.map_or_else(Audit::none, Audit::to);

@@ -41,6 +41,29 @@ impl Timestamp {
     }
 }
 
+impl From<SystemTime> for Timestamp {
+    /// Whole milliseconds, rounded down. A time before 1970 becomes the epoch, and one after the
+    /// last that fits becomes that one.
+    fn from(time: SystemTime) -> Self {
+        let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl TryFrom<Timestamp> for SystemTime {
+    type Error = TimestampError;
+
+    fn try_from(time: Timestamp) -> Result<Self, TimestampError> {
+        let since_epoch = Duration::from_millis(time.0);
+        Self::UNIX_EPOCH.checked_add(since_epoch).ok_or(TimestampError(time))
+    }
+}
+
+/// A [`Timestamp`] is later than the last [`SystemTime`] of this operating system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the time {} s after 1970 is too late for this operating system", .0.as_secs())]
+pub struct TimestampError(Timestamp);
+
 /// Tells the time.
 ///
 /// [`SystemClock`] is the default everywhere; [`ManualClock`] stands still until it is moved.
@@ -56,11 +79,10 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         #[expect(clippy::disallowed_methods, reason = "this is the one place that may ask")]
-        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = SystemTime::now();
         // A machine whose clock stands before 1970 gets the epoch: every token is then "not yet
         // valid" and every ticket is outside its window, which is the safe side.
-        let millis = since_epoch.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
-        Timestamp(millis)
+        now.into()
     }
 }
 
@@ -97,5 +119,35 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp(self.0.load(Ordering::SeqCst))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn system_times_are_converted_both_ways() {
+        let epoch = SystemTime::UNIX_EPOCH;
+        let (hour, nanos) = (Duration::from_secs(3600), Duration::from_nanos(1));
+        for (time, millis) in [
+            (epoch, 0),
+            (epoch + Duration::from_millis(1_700_000_000_123), 1_700_000_000_123),
+            (epoch + Duration::from_millis(5) - nanos, 4),
+            (epoch - nanos, 0),
+            (epoch - hour, 0),
+        ] {
+            assert_eq!(Timestamp::from(time), Timestamp::from_millis(millis), "{time:?}");
+        }
+        for millis in [0, 1, 1_700_000_000_123] {
+            let time = Timestamp::from_millis(millis);
+            assert_eq!(SystemTime::try_from(time).map(Timestamp::from), Ok(time));
+        }
+        // Whether that time fits depends on the operating system.
+        let last = Timestamp::from_millis(u64::MAX);
+        match SystemTime::try_from(last) {
+            Ok(time) => assert_eq!(Timestamp::from(time), last),
+            Err(error) => assert!(error.to_string().contains("18446744073709551 s")),
+        }
     }
 }

@@ -10,11 +10,14 @@
 //!
 //! It is a Feistel network, so the rounds run backwards just as well.
 
+use std::convert::Infallible;
+
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha512;
 
 use super::{
     key::EnhancedKey,
+    key_source::{KeySource, KeySourceError},
     names::{Applid, UserId},
     ticket::LEN,
 };
@@ -60,6 +63,15 @@ impl EnhancedType {
         }
     }
 
+    /// The number that the characters of a ticket write, if it is one that a ticket can have.
+    fn value(self, ticket: &[u8; LEN]) -> Option<u64> {
+        let mut value = 0;
+        for character in ticket {
+            value = value * self.base() + u64::from(self.index(*character)?);
+        }
+        (value >> self.time_bits() == 0).then_some(value)
+    }
+
     const fn index(self, character: u8) -> Option<u8> {
         match (character, self) {
             (b'0'..=b'9', _) => Some(character - b'0'),
@@ -73,53 +85,72 @@ impl EnhancedType {
     }
 }
 
-/// A key that HMAC has already taken in: what is left to do is two compressions per call.
-pub(super) struct KeyedMac {
-    mac: Hmac<Sha512>,
-    alphabet: EnhancedType,
+/// HMAC-SHA-512 with one key.
+pub(super) trait KeyedHash {
+    /// Why the key may fail: [`Infallible`] for a key in memory.
+    type Error;
+
+    /// The left 6 bytes of `H(message)`.
+    fn left_6_bytes(&self, message: &[u8]) -> Result<u64, Self::Error>;
 }
 
+/// A key in memory that HMAC has already taken in: what is left to do is two compressions per call.
+pub(super) struct KeyedMac(Hmac<Sha512>);
+
 impl KeyedMac {
-    pub(super) fn new(alphabet: EnhancedType, key: &EnhancedKey) -> Self {
-        let mac = Hmac::new_from_slice(key.as_bytes()).expect("HMAC takes keys of any length");
-        Self { mac, alphabet }
+    pub(super) fn new(key: &EnhancedKey) -> Self {
+        Self(Hmac::new_from_slice(key.as_bytes()).expect("HMAC takes keys of any length"))
     }
+}
 
-    pub(super) const fn alphabet(&self) -> EnhancedType {
-        self.alphabet
+impl KeyedHash for KeyedMac {
+    type Error = Infallible;
+
+    fn left_6_bytes(&self, message: &[u8]) -> Result<u64, Infallible> {
+        let mac = self.0.clone().chain_update(message).finalize().into_bytes();
+        Ok(mac[..6].iter().fold(0, |left, byte| left << 8 | u64::from(*byte)))
     }
+}
 
-    /// Steps 1 and 2: whatever the time has no part in.
-    pub(super) fn pair(&self, user: &UserId, applid: &Applid) -> Pair<'_> {
-        let mut ua = [0; 16];
-        ua[..8].copy_from_slice(&user.to_ebcdic());
-        ua[8..].copy_from_slice(&applid.to_ebcdic());
-        let hash = self.left_6_bytes_of_mac(&ua);
-        Pair { keyed: self, ua, hash }
-    }
+impl KeyedHash for dyn KeySource {
+    type Error = KeySourceError;
 
-    fn left_6_bytes_of_mac(&self, message: &[u8]) -> u64 {
-        let mac = self.mac.clone().chain_update(message).finalize().into_bytes();
-        mac[..6].iter().fold(0, |left, byte| left << 8 | u64::from(*byte))
+    fn left_6_bytes(&self, message: &[u8]) -> Result<u64, KeySourceError> {
+        Ok(u64::from_be_bytes(self.compute(message)?) >> 16)
     }
 }
 
 /// A key with what it makes of one user and one APPLID. Without the key the rest is worth nothing.
-pub(super) struct Pair<'a> {
-    keyed: &'a KeyedMac,
+pub(super) struct Pair<'a, K: ?Sized> {
+    key: &'a K,
+    alphabet: EnhancedType,
     ua: [u8; 16],
     /// The left 6 bytes of `h`.
     hash: u64,
 }
 
-impl Pair<'_> {
+impl<'a, K: KeyedHash + ?Sized> Pair<'a, K> {
+    /// Steps 1 and 2: whatever the time has no part in.
+    pub(super) fn new(
+        key: &'a K,
+        alphabet: EnhancedType,
+        user: &UserId,
+        applid: &Applid,
+    ) -> Result<Self, K::Error> {
+        let mut ua = [0; 16];
+        ua[..8].copy_from_slice(&user.to_ebcdic());
+        ua[8..].copy_from_slice(&applid.to_ebcdic());
+        let hash = key.left_6_bytes(&ua)?;
+        Ok(Self { key, alphabet, ua, hash })
+    }
+
     /// The ticket of a second since the epoch, of which the low 48 bits count, in type UPPER the
     /// low 41 (enough until the year 71000).
-    pub(super) fn generate(&self, secs: u64) -> [u8; LEN] {
-        let alphabet = self.keyed.alphabet;
+    pub(super) fn generate(&self, secs: u64) -> Result<[u8; LEN], K::Error> {
+        let alphabet = self.alphabet;
         let (mut left, mut right) = halves(secs ^ self.hash);
         for round in 1..=6 {
-            let x = (self.digest(right, round) ^ left) & alphabet.mask(round);
+            let x = (self.digest(right, round)? ^ left) & alphabet.mask(round);
             (left, right) = (right, x);
         }
         let mut rest = join(left, right);
@@ -128,7 +159,7 @@ impl Pair<'_> {
             *character = ALPHABET[(rest % alphabet.base()) as usize];
             rest /= alphabet.base();
         }
-        ticket
+        Ok(ticket)
     }
 
     /// The second since the epoch that this ticket is for, or `None` if no key makes this text.
@@ -136,29 +167,25 @@ impl Pair<'_> {
     /// The bits that type UPPER clears in rounds 3 and 5 are those of a half that round 1 or 3 has
     /// cleared before, so they are zero. Those of round 1 are the upper bits of the time, and zero
     /// too.
-    pub(super) fn evaluate(&self, ticket: &[u8; LEN]) -> Option<u64> {
-        let alphabet = self.keyed.alphabet;
-        let mut value = 0;
-        for character in ticket {
-            value = value * alphabet.base() + u64::from(alphabet.index(*character)?);
-        }
-        if value >> alphabet.time_bits() != 0 {
-            return None;
-        }
+    pub(super) fn evaluate(&self, ticket: &[u8; LEN]) -> Result<Option<u64>, K::Error> {
+        let alphabet = self.alphabet;
+        let Some(value) = alphabet.value(ticket) else {
+            return Ok(None);
+        };
         let (mut left, mut right) = halves(value);
         for round in (1..=6).rev() {
-            let x = (self.digest(left, round) ^ right) & alphabet.mask(round);
+            let x = (self.digest(left, round)? ^ right) & alphabet.mask(round);
             (left, right) = (x, left);
         }
-        Some((join(left, right) ^ self.hash) & ((1 << alphabet.time_bits()) - 1))
+        Ok(Some((join(left, right) ^ self.hash) & ((1 << alphabet.time_bits()) - 1)))
     }
 
     /// `d` of step 4: the left 3 bytes of `H(R || byte(n) || ua)`. `round` counts from 1.
-    fn digest(&self, right: u32, round: u8) -> u32 {
+    fn digest(&self, right: u32, round: u8) -> Result<u32, K::Error> {
         let mut message = [0; 20];
         message[..4].copy_from_slice(&(right << 8 | u32::from(round)).to_be_bytes());
         message[4..].copy_from_slice(&self.ua);
-        (self.keyed.left_6_bytes_of_mac(&message) >> 24) as u32
+        Ok((self.key.left_6_bytes(&message)? >> 24) as u32)
     }
 }
 
@@ -191,11 +218,12 @@ mod tests {
         let key = EnhancedKey::from_hex(&"0123456789ABCDEF".repeat(4)).unwrap();
         let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
         for alphabet in [EnhancedType::Upper, EnhancedType::Mixed] {
-            let keyed = KeyedMac::new(alphabet, &key);
-            let pair = keyed.pair(&user, &applid);
+            let keyed = KeyedMac::new(&key);
+            let Ok(pair) = Pair::new(&keyed, alphabet, &user, &applid);
             let last = (1 << alphabet.time_bits()) - 1;
             for secs in [0, 1, 1_700_000_000, 1 << 32, last / 2, last - 1, last] {
-                assert_eq!(pair.evaluate(&pair.generate(secs)), Some(secs), "{alphabet:?} {secs}");
+                let Ok(ticket) = pair.generate(secs);
+                assert_eq!(pair.evaluate(&ticket), Ok(Some(secs)), "{alphabet:?} {secs}");
             }
         }
     }
@@ -203,12 +231,14 @@ mod tests {
     #[test]
     fn numbers_that_type_upper_cannot_make_are_no_ticket() {
         let key = EnhancedKey::from_hex(&"0123456789ABCDEF".repeat(4)).unwrap();
-        let keyed = KeyedMac::new(EnhancedType::Upper, &key);
-        let pair = keyed.pair(&UserId::new("U").unwrap(), &Applid::new("A").unwrap());
-        assert_eq!(pair.evaluate(b"ZZZZZZZZ"), None);
-        assert!(pair.evaluate(b"00000000").is_some());
+        let keyed = KeyedMac::new(&key);
+        let (user, applid) = (UserId::new("U").unwrap(), Applid::new("A").unwrap());
+        let Ok(pair) = Pair::new(&keyed, EnhancedType::Upper, &user, &applid);
+        let is_a_ticket = |text| pair.evaluate(text).is_ok_and(|secs| secs.is_some());
+        assert!(!is_a_ticket(b"ZZZZZZZZ"));
+        assert!(is_a_ticket(b"00000000"));
         // 2^41 - 1 and 2^41.
-        assert!(pair.evaluate(b"S27TO3CV").is_some());
-        assert_eq!(pair.evaluate(b"S27TO3CW"), None);
+        assert!(is_a_ticket(b"S27TO3CV"));
+        assert!(!is_a_ticket(b"S27TO3CW"));
     }
 }

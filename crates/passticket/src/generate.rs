@@ -7,9 +7,9 @@ use std::{
 use super::{
     names::{Applid, UserId},
     profile::{KeyProfile, KeyProfiles, Replay},
-    recent::RecentTickets,
     ticket::PassTicket,
-    time_slots::{NoTimeSlot, TimeSlots},
+    ticket_cache::TicketCache,
+    time_slots::{NoTimeSlot, StartSecond, TimeSlots},
 };
 use crate::clock::{Clock, SystemClock};
 
@@ -91,6 +91,18 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
         let _ = (user, applid);
         None
     }
+
+    /// Fails if there is no ticket whatever `user` may do, for example because `applid` has no key.
+    ///
+    /// Callers that check permissions ask here first, so that a missing key is reported as such. It
+    /// needs no waiting and has no side effects. The default finds nothing wrong.
+    ///
+    /// # Errors
+    /// The error that [`generate`](Self::generate) would give.
+    fn precheck(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {
+        let _ = (user, applid);
+        Ok(())
+    }
 }
 
 /// The future of [`PassTicketGenerator::generate`]: the ticket, or why there is none.
@@ -107,6 +119,10 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
         applid: &Applid,
     ) -> Option<Result<PassTicket, GenerateError>> {
         (**self).try_generate_now(user, applid)
+    }
+
+    fn precheck(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {
+        (**self).precheck(user, applid)
     }
 }
 
@@ -179,15 +195,44 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 pub struct LocalGenerator {
     profiles: KeyProfiles,
     clock: Arc<dyn Clock>,
-    recent: Option<Arc<RecentTickets>>,
-    seconds: Arc<TimeSlots>,
+    cache: Option<Arc<TicketCache>>,
+    start_second: StartSecond,
+    slots: Arc<TimeSlots>,
 }
 
 impl LocalGenerator {
     /// A generator on the clock of the machine. Make one for each process, and clone it.
     pub fn new(profiles: KeyProfiles) -> Self {
-        let seconds = Arc::new(TimeSlots::after(SystemClock.now()));
-        Self { profiles, clock: Arc::new(SystemClock), recent: None, seconds }
+        Self::starting(profiles, StartSecond::Skipped)
+    }
+
+    /// A generator for a short job, which makes a few tickets and exits.
+    ///
+    /// The first ticket of [`new`](Self::new) must wait for the next second, because a process before
+    /// this one may have used the current one. A job may not want to wait. The generator of this
+    /// constructor uses the current second, too. **The trade-off:** if another process has made a
+    /// ticket for the same user and APPLID in this second, it is the same ticket, and the service
+    /// refuses the one that comes second. Further tickets of the same user and APPLID are subject to
+    /// [replay protection](#replay-protection) as usual: one per second.
+    ///
+    /// Do not use it for a service that is restarted, or for jobs that start several times a second.
+    ///
+    /// ```
+    /// use passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, UserId};
+    ///
+    /// let (user, applid) = (UserId::new("BATCH")?, Applid::new("IZUDFLT")?);
+    /// let key = KeyProfile::from_hex(applid, Algorithm::Legacy, "0123456789ABCDEF")?;
+    /// let generator = LocalGenerator::one_shot(KeyProfiles::new([key])?);
+    /// assert!(generator.generate_now(&user, &applid).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn one_shot(profiles: KeyProfiles) -> Self {
+        Self::starting(profiles, StartSecond::Used)
+    }
+
+    fn starting(profiles: KeyProfiles, start_second: StartSecond) -> Self {
+        let slots = Arc::new(TimeSlots::new(SystemClock.now(), start_second));
+        Self { profiles, clock: Arc::new(SystemClock), cache: None, start_second, slots }
     }
 
     /// Where replay is allowed, computes a ticket once a second for each user and APPLID, and
@@ -195,8 +240,8 @@ impl LocalGenerator {
     ///
     /// That changes no ticket: the algorithms give the same one for the same second.
     #[must_use]
-    pub fn remembering(mut self, pairs: NonZeroUsize) -> Self {
-        self.recent = Some(Arc::new(RecentTickets::new(pairs)));
+    pub fn with_ticket_cache(mut self, pairs: NonZeroUsize) -> Self {
+        self.cache = Some(Arc::new(TicketCache::new(pairs)));
         self
     }
 
@@ -204,7 +249,7 @@ impl LocalGenerator {
     /// its clones have given out before is forgotten.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.seconds = Arc::new(TimeSlots::after(clock.now()));
+        self.slots = Arc::new(TimeSlots::new(clock.now(), self.start_second));
         self.clock = clock;
         self
     }
@@ -214,42 +259,34 @@ impl LocalGenerator {
     /// # Errors
     /// [`SafReturnCodes::NO_PROFILE`] when there is no key for `applid`;
     /// [`SafReturnCodes::INTERNAL`], with a [`NoTimeSlot`], when the service takes a ticket once and
-    /// there is none that the user has not had.
+    /// there is none that the user has not had; [`GenerateError::is_unavailable`] when a
+    /// [`KeySource`](super::KeySource) fails.
     pub fn generate_now(
         &self,
         user: &UserId,
         applid: &Applid,
     ) -> Result<PassTicket, GenerateError> {
-        self.generate_from(self.profile(user, applid)?, user)
+        let (profile, now) = (self.profile(user, applid)?, self.clock.now());
+        let generated = match (profile.replay(), &self.cache) {
+            (Replay::Protected, _) => {
+                let slot = self.slots.reserve(user, applid, profile.window(), now);
+                let slot = slot.map_err(|why| GenerateError::no_slot(*user, *applid, why))?;
+                profile.generate(user, slot)
+            }
+            (Replay::Allowed, Some(cache)) => cache.get_or_generate(profile, user, now),
+            (Replay::Allowed, None) => profile.generate(user, now),
+        };
+        generated.map_err(|error| {
+            GenerateError::unavailable(*user, *applid, error.retry_after())
+                .with_reason(error.to_string())
+        })
     }
 
-    /// The key that a ticket of `user` for `applid` is made with.
-    pub fn profile(
-        &self,
-        user: &UserId,
-        applid: &Applid,
-    ) -> Result<&Arc<KeyProfile>, GenerateError> {
+    fn profile(&self, user: &UserId, applid: &Applid) -> Result<&KeyProfile, GenerateError> {
         self.profiles
             .get(applid)
+            .map(Arc::as_ref)
             .ok_or_else(|| GenerateError::new(*user, *applid, SafReturnCodes::NO_PROFILE))
-    }
-
-    /// As [`generate_now`](Self::generate_now), of a profile that was looked up.
-    pub fn generate_from(
-        &self,
-        profile: &KeyProfile,
-        user: &UserId,
-    ) -> Result<PassTicket, GenerateError> {
-        let (now, applid) = (self.clock.now(), profile.applid());
-        match (profile.replay(), &self.recent) {
-            (Replay::Protected, _) => self
-                .seconds
-                .take(user, applid, profile.window(), now)
-                .map(|second| profile.generate(user, second))
-                .map_err(|why| GenerateError::no_slot(*user, *applid, why)),
-            (Replay::Allowed, Some(recent)) => Ok(recent.get_or_generate(profile, user, now)),
-            (Replay::Allowed, None) => Ok(profile.generate(user, now)),
-        }
     }
 }
 
@@ -265,32 +302,51 @@ impl PassTicketGenerator for LocalGenerator {
     ) -> Option<Result<PassTicket, GenerateError>> {
         Some(self.generate_now(user, applid))
     }
+
+    fn precheck(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {
+        self.profile(user, applid).map(drop)
+    }
 }
 
 /// Why there is no ticket.
 ///
 /// `Display` is for the operator's log: it names user, APPLID and return codes, and says what to do.
 /// What the caller over the network gets to see is up to the caller of this crate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no PassTicket for user {user} and APPLID {applid}: {} {why}", why.codes())]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no PassTicket for user {user} and APPLID {applid}: {} {why}{reason}", why.codes())]
 pub struct GenerateError {
     user: UserId,
     applid: Applid,
     why: Why,
+    reason: Reason,
+}
+
+/// What a generator adds to an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Reason(Option<Arc<str>>);
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(reason) => write!(f, ": {reason}"),
+            None => Ok(()),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
     Codes(SafReturnCodes),
     NoTimeSlot(NoTimeSlot),
+    Unavailable { retry_after: Option<Duration> },
 }
 
 impl Why {
     const fn codes(&self) -> SafReturnCodes {
         match self {
             Self::Codes(codes) => *codes,
-            // No code of z/OS says so: there each ticket is made for the second that it is in.
-            Self::NoTimeSlot(_) => SafReturnCodes::INTERNAL,
+            // z/OS has no code for either: it makes each ticket itself, for the current second.
+            Self::NoTimeSlot(_) | Self::Unavailable { .. } => SafReturnCodes::INTERNAL,
         }
     }
 }
@@ -300,6 +356,7 @@ impl fmt::Display for Why {
         match self {
             Self::Codes(codes) => f.write_str(&codes.text()),
             Self::NoTimeSlot(why) => why.fmt(f),
+            Self::Unavailable { .. } => f.write_str("the PassTicket generator is not available"),
         }
     }
 }
@@ -307,21 +364,75 @@ impl fmt::Display for Why {
 impl GenerateError {
     /// An error for the ticket asked for, with the return codes that say why.
     pub const fn new(user: UserId, applid: Applid, codes: SafReturnCodes) -> Self {
-        Self { user, applid, why: Why::Codes(codes) }
+        Self::because(user, applid, Why::Codes(codes))
     }
 
-    /// An error for the ticket asked for, because there is no second to make it of.
+    /// An error of a generator with replay protection: there is no time slot left for the ticket.
     pub const fn no_slot(user: UserId, applid: Applid, why: NoTimeSlot) -> Self {
-        Self { user, applid, why: Why::NoTimeSlot(why) }
+        Self::because(user, applid, Why::NoTimeSlot(why))
     }
 
-    /// When there is a ticket again, if that is all that is wrong: there is one each second.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self.no_time_slot() {
-            Some(NoTimeSlot::AllTaken { retry_after, .. }) => Some(retry_after),
-            _ => None,
-        }
+    /// An error of a generator that cannot work now, for example because the system that it asks is
+    /// down. `retry_after` says when it is expected to work again, if that is known.
+    ///
+    /// The return codes are [`SafReturnCodes::INTERNAL`]. An HTTP server answers 503, with
+    /// [`retry_after`](Self::retry_after) as `Retry-After`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use passticket::{Applid, GenerateError, UserId};
+    ///
+    /// let (user, applid) = (UserId::new("IBMUSER")?, Applid::new("IZUDFLT")?);
+    /// let error = GenerateError::unavailable(user, applid, Some(Duration::from_secs(2)))
+    ///     .with_reason("connection refused");
+    /// assert!(error.is_unavailable());
+    /// assert_eq!(error.retry_after(), Some(Duration::from_secs(2)));
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "no PassTicket for user IBMUSER and APPLID IZUDFLT: 8/8/8 the PassTicket generator is not \
+    ///      available: connection refused"
+    /// );
+    /// # Ok::<(), passticket::NameError>(())
+    /// ```
+    pub const fn unavailable(user: UserId, applid: Applid, retry_after: Option<Duration>) -> Self {
+        Self::because(user, applid, Why::Unavailable { retry_after })
     }
+
+    const fn because(user: UserId, applid: Applid, why: Why) -> Self {
+        Self { user, applid, why, reason: Reason(None) }
+    }
+
+    /// Adds a reason for the operator's log. It must not contain secrets.
+    #[must_use]
+    pub fn with_reason(self, reason: impl Into<Arc<str>>) -> Self {
+        Self { reason: Reason(Some(reason.into())), ..self }
+    }
+
+    /// What a generator has added.
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.0.as_deref()
+    }
+
+    /// Whether the generator cannot work now, so that another attempt may succeed.
+    pub const fn is_unavailable(&self) -> bool {
+        matches!(self.why, Why::Unavailable { .. })
+    }
+
+    /// When to try again, if another attempt may succeed: as soon as there is a time slot, or when
+    /// the generator is expected to work again. At most [`MAX_RETRY_AFTER`](Self::MAX_RETRY_AFTER),
+    /// which is also what a generator gets that does not know.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let retry_after = match self.why {
+            Why::NoTimeSlot(NoTimeSlot::AllTaken { retry_after, .. }) => retry_after,
+            Why::Unavailable { retry_after } => retry_after.unwrap_or(Self::MAX_RETRY_AFTER),
+            Why::Codes(_) | Why::NoTimeSlot(_) => return None,
+        };
+        Some(retry_after.min(Self::MAX_RETRY_AFTER))
+    }
+
+    /// The longest [`retry_after`](Self::retry_after). Java's HttpClient 5, which Zowe uses, sleeps
+    /// as long as a `Retry-After` says.
+    pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
 
     /// The user that a ticket was asked for.
     pub const fn user(&self) -> &UserId {
@@ -343,7 +454,7 @@ impl GenerateError {
     pub const fn no_time_slot(&self) -> Option<NoTimeSlot> {
         match self.why {
             Why::NoTimeSlot(why) => Some(why),
-            Why::Codes(_) => None,
+            Why::Codes(_) | Why::Unavailable { .. } => None,
         }
     }
 }
@@ -450,7 +561,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Algorithm,
+        Algorithm, KeySource, KeySourceError,
         clock::{ManualClock, Timestamp},
     };
 
@@ -467,7 +578,7 @@ mod tests {
         let profile = Arc::new(profile(Replay::Allowed));
         let generator = LocalGenerator::new(KeyProfiles::new([profile.clone()]).unwrap())
             .with_clock(clock.clone());
-        let remembering = generator.clone().remembering(NonZeroUsize::MIN);
+        let remembering = generator.clone().with_ticket_cache(NonZeroUsize::MIN);
         for generator in [Arc::new(generator), Arc::new(remembering)] {
             for _ in 0..300 {
                 let ticket = generator.try_generate_now(&user, &applid).unwrap().unwrap();
@@ -487,7 +598,7 @@ mod tests {
         // What remembers is no exception.
         let generator = LocalGenerator::new(KeyProfiles::new([profile.clone()]).unwrap())
             .with_clock(clock.clone())
-            .remembering(NonZeroUsize::MIN);
+            .with_ticket_cache(NonZeroUsize::MIN);
         let clones = [generator.clone(), generator];
         clock.advance(Duration::from_secs(1000));
         let mut seen = HashSet::new();
@@ -512,12 +623,91 @@ mod tests {
         let text = error.to_string();
         assert!(
             text.starts_with(
-                "no PassTicket for user IBMUSER and APPLID IZUDFLT: 8/8/8 the service takes"
+                "no PassTicket for user IBMUSER and APPLID IZUDFLT: 8/8/8 PassTicket limit"
             ),
             "{text}"
         );
         clock.advance(Duration::from_secs(3));
         assert_eq!(burst().0, 3);
+    }
+
+    #[test]
+    fn a_one_shot_generator_has_a_ticket_in_the_second_of_its_start() {
+        let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
+        let profile = Arc::new(profile(Replay::Protected));
+        let profiles = KeyProfiles::new([profile.clone()]).unwrap();
+        let usual = LocalGenerator::new(profiles.clone()).with_clock(clock.clone());
+        let error = usual.generate_now(&user, &applid).unwrap_err();
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(1)));
+
+        let one_shot = LocalGenerator::one_shot(profiles).with_clock(clock.clone());
+        let ticket = one_shot.generate_now(&user, &applid).unwrap();
+        assert_eq!(profile.evaluate(&user, &ticket, clock.now()).unwrap().age_secs(), 0);
+        let error = one_shot.generate_now(&user, &applid).unwrap_err();
+        assert!(matches!(error.no_time_slot(), Some(NoTimeSlot::AllTaken { .. })));
+        clock.advance(Duration::from_secs(1));
+        for generator in [usual, one_shot] {
+            assert!(generator.generate_now(&user, &applid).is_ok());
+        }
+    }
+
+    #[test]
+    fn another_attempt_may_succeed_without_a_time_slot_or_while_unavailable() {
+        let (user, applid) = (UserId::new("A").unwrap(), Applid::new("B").unwrap());
+        let secs = Duration::from_secs;
+        let all_taken = |retry_after| NoTimeSlot::AllTaken { spare: secs(60), retry_after };
+        let no_slot = |why| GenerateError::no_slot(user, applid, why);
+        let unavailable = |after| GenerateError::unavailable(user, applid, after);
+        for (error, unavailable, retry_after) in [
+            (GenerateError::new(user, applid, SafReturnCodes::INTERNAL), false, None),
+            (GenerateError::new(user, applid, SafReturnCodes::NO_PROFILE), false, None),
+            (no_slot(all_taken(secs(1))), false, Some(secs(1))),
+            (no_slot(all_taken(secs(40))), false, Some(secs(10))),
+            (no_slot(NoTimeSlot::ClockSetBack { by: secs(90) }), false, None),
+            (no_slot(NoTimeSlot::TooManyPairs { pairs: 1 }), false, None),
+            (unavailable(None), true, Some(secs(10))),
+            (unavailable(Some(secs(3))), true, Some(secs(3))),
+            (unavailable(Some(secs(3600))).with_reason("down"), true, Some(secs(10))),
+        ] {
+            assert_eq!(error.is_unavailable(), unavailable, "{error}");
+            assert_eq!(error.retry_after(), retry_after, "{error}");
+        }
+    }
+
+    /// A source whose key cannot be used.
+    #[derive(Debug)]
+    struct Down;
+
+    impl KeySource for Down {
+        fn algorithm(&self) -> Algorithm {
+            Algorithm::EnhancedMixed
+        }
+
+        fn compute(&self, _: &[u8]) -> Result<[u8; 8], KeySourceError> {
+            Err(KeySourceError::new("no session").with_retry_after(Duration::from_secs(2)))
+        }
+    }
+
+    #[test]
+    fn a_key_source_that_fails_makes_the_generator_unavailable() {
+        let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
+        for replay in [Replay::Allowed, Replay::Protected] {
+            let profile = KeyProfile::from_source(applid, Down).with_replay(replay);
+            let generator = LocalGenerator::one_shot(KeyProfiles::new([profile]).unwrap());
+            let cached = generator.clone().with_ticket_cache(NonZeroUsize::MIN);
+            for (generator, user) in [(generator, user), (cached, UserId::new("B").unwrap())] {
+                assert_eq!(generator.precheck(&user, &applid), Ok(()));
+                let error = generator.generate_now(&user, &applid).unwrap_err();
+                assert_eq!(error.retry_after(), Some(Duration::from_secs(2)));
+                assert_eq!(error.codes(), SafReturnCodes::INTERNAL);
+                assert_eq!(
+                    error.reason(),
+                    Some("the PassTicket key cannot be used: no session"),
+                    "{error}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -13,6 +13,8 @@
 //!
 //! It is a Feistel network, so the rounds run backwards just as well.
 
+use std::convert::Infallible;
+
 use des::{
     Des,
     cipher::{Block, BlockCipherEncrypt, KeyInit},
@@ -20,25 +22,65 @@ use des::{
 
 use super::{
     key::LegacyKey,
+    key_source::{KeySource, KeySourceError},
     names::{Applid, UserId},
     ticket::LEN,
 };
 
 const ALPHABET: &[u8; 36] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
 
-/// A key, expanded into its DES schedule.
+/// DES with one key.
+pub(super) trait BlockCipher {
+    /// Why the key may fail: [`Infallible`] for a key in memory.
+    type Error;
+
+    /// Encrypts one block in ECB mode.
+    fn encrypt(&self, block: u64) -> Result<u64, Self::Error>;
+}
+
+/// A key in memory, expanded into its DES schedule.
 pub(super) struct Schedule(Des);
 
 impl Schedule {
     pub(super) fn new(key: &LegacyKey) -> Self {
         Self(Des::new(key.as_bytes().into()))
     }
+}
 
+impl BlockCipher for Schedule {
+    type Error = Infallible;
+
+    fn encrypt(&self, block: u64) -> Result<u64, Infallible> {
+        let mut block = Block::<Des>::from(block.to_be_bytes());
+        self.0.encrypt_block(&mut block);
+        Ok(u64::from_be_bytes(block.into()))
+    }
+}
+
+impl BlockCipher for dyn KeySource {
+    type Error = KeySourceError;
+
+    fn encrypt(&self, block: u64) -> Result<u64, KeySourceError> {
+        self.compute(&block.to_be_bytes()).map(u64::from_be_bytes)
+    }
+}
+
+const EBCDIC_BLANK: u8 = 0x40;
+
+/// A key with what it makes of one user and one APPLID. Without the key the rest is worth nothing.
+pub(super) struct Pair<'a, K: ?Sized> {
+    key: &'a K,
+    r3: u32,
+    /// 6 bytes each, for the odd and for the even rounds.
+    pads: [u64; 2],
+}
+
+impl<'a, K: BlockCipher + ?Sized> Pair<'a, K> {
     /// Steps 1 to 3, and the paddings of step 5: whatever the time has no part in.
-    pub(super) fn pair(&self, user: &UserId, applid: &Applid) -> Pair<'_> {
+    pub(super) fn new(key: &'a K, user: &UserId, applid: &Applid) -> Result<Self, K::Error> {
         let user = user.to_ebcdic();
-        let r1 = self.encrypt(u64::from_be_bytes(user));
-        let r2 = self.encrypt(r1 ^ u64::from_be_bytes(applid.to_ebcdic()));
+        let r1 = key.encrypt(u64::from_be_bytes(user))?;
+        let r2 = key.encrypt(r1 ^ u64::from_be_bytes(applid.to_ebcdic()))?;
         let mut pad = [0x55; 12];
         // A user id has no inner blanks, so whatever is no blank is the id.
         for (to, from) in pad.iter_mut().zip(user.into_iter().filter(|b| *b != EBCDIC_BLANK)) {
@@ -47,52 +89,37 @@ impl Schedule {
         let half = |from: usize| {
             pad[from..from + 6].iter().fold(0, |half, byte| half << 8 | u64::from(*byte))
         };
-        Pair { schedule: self, r3: (r2 >> 32) as u32, pads: [half(0), half(6)] }
+        Ok(Self { key, r3: (r2 >> 32) as u32, pads: [half(0), half(6)] })
     }
 
-    fn encrypt(&self, block: u64) -> u64 {
-        let mut block = Block::<Des>::from(block.to_be_bytes());
-        self.0.encrypt_block(&mut block);
-        u64::from_be_bytes(block.into())
-    }
-}
-
-const EBCDIC_BLANK: u8 = 0x40;
-
-/// A key with what it makes of one user and one APPLID. Without the key the rest is worth nothing.
-pub(super) struct Pair<'a> {
-    schedule: &'a Schedule,
-    r3: u32,
-    /// 6 bytes each, for the odd and for the even rounds.
-    pads: [u64; 2],
-}
-
-impl Pair<'_> {
     /// The ticket of a second since the epoch. Only the low 32 bits of `secs` count.
-    pub(super) fn generate(&self, secs: u64) -> [u8; LEN] {
+    pub(super) fn generate(&self, secs: u64) -> Result<[u8; LEN], K::Error> {
         let r4 = self.r3 ^ secs as u32;
         let (mut left, mut right) = halves(r4);
         for (round, permutation) in PERMUTATIONS.iter().enumerate() {
-            let x = self.digest(right, round) ^ left;
+            let x = self.digest(right, round)? ^ left;
             (left, right) = (right, permutation.apply(x));
         }
-        translate(join(left, right))
+        Ok(translate(join(left, right)))
     }
 
     /// The second since the epoch that this ticket is for: of all those that share its low 32
     /// bits the one nearest to `now`. `None` if no key makes this text.
-    pub(super) fn evaluate(&self, ticket: &[u8; LEN], now: u64) -> Option<u64> {
-        let (mut left, mut right) = halves(untranslate(ticket)?);
+    pub(super) fn evaluate(&self, ticket: &[u8; LEN], now: u64) -> Result<Option<u64>, K::Error> {
+        let Some(bits) = untranslate(ticket) else {
+            return Ok(None);
+        };
+        let (mut left, mut right) = halves(bits);
         for (round, inverse) in INVERSES.iter().enumerate().rev() {
-            (left, right) = (inverse.apply(right) ^ self.digest(left, round), left);
+            (left, right) = (inverse.apply(right) ^ self.digest(left, round)?, left);
         }
-        Some(unwrap_near(self.r3 ^ join(left, right), now))
+        Ok(Some(unwrap_near(self.r3 ^ join(left, right), now)))
     }
 
     /// `d` of step 5: the left 2 bytes of `E(R || pad)`. `round` counts from 0.
-    fn digest(&self, right: u16, round: usize) -> u16 {
+    fn digest(&self, right: u16, round: usize) -> Result<u16, K::Error> {
         let block = u64::from(right) << 48 | self.pads[round % 2];
-        (self.schedule.encrypt(block) >> 48) as u16
+        Ok((self.key.encrypt(block)? >> 48) as u16)
     }
 }
 

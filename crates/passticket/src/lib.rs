@@ -59,7 +59,7 @@
 //!
 //! // The gateway makes a ticket ...
 //! let noon = Timestamp::from_secs(1_767_268_800);
-//! let password = profile.generate(&user, noon).expose().to_owned();
+//! let password = profile.generate(&user, noon)?.expose().to_owned();
 //!
 //! // ... and two minutes later the service checks it.
 //! let ticket = PassTicket::parse(&password)?;
@@ -80,11 +80,12 @@ pub mod clock;
 mod enhanced;
 mod generate;
 mod key;
+mod key_source;
 mod legacy;
 mod names;
 mod profile;
-mod recent;
 mod ticket;
+mod ticket_cache;
 mod time_slots;
 
 pub use enhanced::EnhancedType;
@@ -92,6 +93,7 @@ pub use generate::{
     GenerateError, GenerateFuture, LocalGenerator, PassTicketGenerator, SafReturnCodes,
 };
 pub use key::{EnhancedKey, KeyError, LegacyKey};
+pub use key_source::{KeySource, KeySourceError};
 pub use names::{Applid, NameError, NameRule, UserId};
 pub use profile::{
     Algorithm, AlgorithmError, DEFAULT_WINDOW, DuplicateApplid, Evaluated, KeyProfile, KeyProfiles,

@@ -120,6 +120,36 @@ macro_rules! name {
             }
         }
 
+        #[cfg(feature = "serde")]
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        #[cfg(feature = "serde")]
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(
+                deserializer: D,
+            ) -> Result<Self, D::Error> {
+                struct Visitor;
+
+                impl serde::de::Visitor<'_> for Visitor {
+                    type Value = $type;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str(concat!("a string with a valid ", $what))
+                    }
+
+                    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<$type, E> {
+                        $type::new(value).map_err(E::custom)
+                    }
+                }
+
+                deserializer.deserialize_str(Visitor)
+            }
+        }
+
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.pad(self.as_str())
@@ -204,6 +234,25 @@ mod tests {
             Applid::new("omvs appl").unwrap_err().to_string(),
             "APPLID \"omvs appl\" has the character ' '; write 1 to 8 characters of A-Z 0-9 # @ $"
         );
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn serde_writes_the_name_and_checks_it_when_reading() {
+        let read = serde_json::from_str::<Vec<UserId>>;
+        let users = read(r#"["ibmuser", "A#@$"]"#).unwrap();
+        assert_eq!(serde_json::to_string(&users).unwrap(), r##"["IBMUSER","A#@$"]"##);
+        let applid: Applid = serde_json::from_value("izudflt".into()).unwrap();
+        assert_eq!(applid.as_str(), "IZUDFLT");
+        for (json, expected) in [
+            (r#"[""]"#, "user id \"\" is empty"),
+            (r#"["john.doe"]"#, "user id \"john.doe\" has the character '.'"),
+            (r#"["NINECHARS"]"#, "is longer than 8 characters"),
+            ("[1]", "expected a string with a valid user id"),
+        ] {
+            let error = read(json).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]

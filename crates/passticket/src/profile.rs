@@ -13,6 +13,7 @@ use foldhash::fast::RandomState;
 use super::{
     enhanced::{self, EnhancedType, KeyedMac},
     key::{EnhancedKey, KeyError, LegacyKey},
+    key_source::{KeySource, KeySourceError},
     legacy::{self, Schedule},
     names::{Applid, UserId},
     ticket::PassTicket,
@@ -38,6 +39,15 @@ pub enum Algorithm {
 
 impl Algorithm {
     const ALL: [Self; 3] = [Self::Legacy, Self::EnhancedUpper, Self::EnhancedMixed];
+
+    /// The alphabet of the tickets, if the algorithm is an enhanced one.
+    const fn alphabet(self) -> Option<EnhancedType> {
+        match self {
+            Self::Legacy => None,
+            Self::EnhancedUpper => Some(EnhancedType::Upper),
+            Self::EnhancedMixed => Some(EnhancedType::Mixed),
+        }
+    }
 
     /// The algorithm as text, the way [`FromStr`] reads it.
     pub const fn as_str(self) -> &'static str {
@@ -101,7 +111,7 @@ pub enum Replay {
 ///     KeyProfile::from_hex(Applid::new("IZUDFLT")?, Algorithm::Legacy, "0123456789ABCDEF")?
 ///         .with_window(Duration::from_secs(60));
 /// let user = UserId::new("ibmuser")?;
-/// let ticket = profile.generate(&user, Timestamp::from_secs(1_700_000_000));
+/// let ticket = profile.generate(&user, Timestamp::from_secs(1_700_000_000))?;
 ///
 /// let now = Timestamp::from_secs(1_700_000_042);
 /// assert_eq!(profile.evaluate(&user, &ticket, now)?.age_secs(), 42);
@@ -114,10 +124,13 @@ pub struct KeyProfile {
     replay: Replay,
 }
 
-/// Boxed, so that moving a profile leaves no copy of the prepared key behind.
+/// Keys in memory are boxed, so that moving a profile leaves no copy of them behind. They have
+/// variants of their own, so that using them costs no dynamic call.
 enum KeySchedule {
     Legacy(Box<Schedule>),
-    Enhanced(Box<KeyedMac>),
+    Enhanced(Box<KeyedMac>, EnhancedType),
+    LegacySource(Box<dyn KeySource>),
+    EnhancedSource(Box<dyn KeySource>, EnhancedType),
 }
 
 impl KeyProfile {
@@ -128,7 +141,21 @@ impl KeyProfile {
 
     /// A profile for enhanced PassTickets with [`DEFAULT_WINDOW`] and [`Replay::Protected`].
     pub fn enhanced(applid: Applid, alphabet: EnhancedType, key: &EnhancedKey) -> Self {
-        Self::new(applid, KeySchedule::Enhanced(Box::new(KeyedMac::new(alphabet, key))))
+        Self::new(applid, KeySchedule::Enhanced(Box::new(KeyedMac::new(key)), alphabet))
+    }
+
+    /// A profile for PassTickets of the source's algorithm with [`DEFAULT_WINDOW`] and
+    /// [`Replay::Protected`]. The key stays in the source.
+    pub fn from_source(applid: Applid, source: impl KeySource) -> Self {
+        let algorithm = source.algorithm();
+        let source = Box::new(source);
+        Self::new(
+            applid,
+            match algorithm.alphabet() {
+                None => KeySchedule::LegacySource(source),
+                Some(alphabet) => KeySchedule::EnhancedSource(source, alphabet),
+            },
+        )
     }
 
     /// A profile from a key in hex, of the length that the algorithm needs.
@@ -136,12 +163,10 @@ impl KeyProfile {
     /// # Errors
     /// [`KeyError`] as of [`LegacyKey::from_hex`] and [`EnhancedKey::from_hex`].
     pub fn from_hex(applid: Applid, algorithm: Algorithm, key: &str) -> Result<Self, KeyError> {
-        let alphabet = match algorithm {
-            Algorithm::Legacy => return Ok(Self::legacy(applid, &LegacyKey::from_hex(key)?)),
-            Algorithm::EnhancedUpper => EnhancedType::Upper,
-            Algorithm::EnhancedMixed => EnhancedType::Mixed,
-        };
-        Ok(Self::enhanced(applid, alphabet, &EnhancedKey::from_hex(key)?))
+        Ok(match algorithm.alphabet() {
+            None => Self::legacy(applid, &LegacyKey::from_hex(key)?),
+            Some(alphabet) => Self::enhanced(applid, alphabet, &EnhancedKey::from_hex(key)?),
+        })
     }
 
     fn new(applid: Applid, key: KeySchedule) -> Self {
@@ -181,11 +206,13 @@ impl KeyProfile {
     /// The algorithm of this profile.
     pub fn algorithm(&self) -> Algorithm {
         match &self.key {
-            KeySchedule::Legacy(_) => Algorithm::Legacy,
-            KeySchedule::Enhanced(keyed) => match keyed.alphabet() {
-                EnhancedType::Upper => Algorithm::EnhancedUpper,
-                EnhancedType::Mixed => Algorithm::EnhancedMixed,
-            },
+            KeySchedule::Legacy(_) | KeySchedule::LegacySource(_) => Algorithm::Legacy,
+            KeySchedule::Enhanced(_, alphabet) | KeySchedule::EnhancedSource(_, alphabet) => {
+                match alphabet {
+                    EnhancedType::Upper => Algorithm::EnhancedUpper,
+                    EnhancedType::Mixed => Algorithm::EnhancedMixed,
+                }
+            }
         }
     }
 
@@ -201,12 +228,28 @@ impl KeyProfile {
 
     /// Prepares what is the same for all tickets of one user: 2 of the 8 DES blocks that a ticket
     /// costs, or 1 of the 7 HMACs.
-    pub fn for_user(&self, user: &UserId) -> UserTickets<'_> {
+    ///
+    /// # Errors
+    /// [`KeySourceError`] when the [`KeySource`] of the profile fails. Keys in memory never fail.
+    pub fn for_user(&self, user: &UserId) -> Result<UserTickets<'_>, KeySourceError> {
+        let applid = &self.applid;
         let pair = match &self.key {
-            KeySchedule::Legacy(schedule) => Pair::Legacy(schedule.pair(user, &self.applid)),
-            KeySchedule::Enhanced(keyed) => Pair::Enhanced(keyed.pair(user, &self.applid)),
+            KeySchedule::Legacy(key) => {
+                let Ok(pair) = legacy::Pair::new(&**key, user, applid);
+                Pair::Legacy(pair)
+            }
+            KeySchedule::Enhanced(key, alphabet) => {
+                let Ok(pair) = enhanced::Pair::new(&**key, *alphabet, user, applid);
+                Pair::Enhanced(pair)
+            }
+            KeySchedule::LegacySource(key) => {
+                Pair::LegacySource(legacy::Pair::new(&**key, user, applid)?)
+            }
+            KeySchedule::EnhancedSource(key, alphabet) => {
+                Pair::EnhancedSource(enhanced::Pair::new(&**key, *alphabet, user, applid)?)
+            }
         };
-        UserTickets { profile: self, user: *user, pair }
+        Ok(UserTickets { profile: self, user: *user, pair })
     }
 
     /// The ticket that admits `user` to this profile's application at `time`, in whole seconds.
@@ -214,8 +257,11 @@ impl KeyProfile {
     /// The same user and second give the same ticket, whatever [`replay`](Self::replay) says: who
     /// makes tickets for an application that takes each once must choose other seconds, as
     /// [`LocalGenerator`](super::LocalGenerator) does.
-    pub fn generate(&self, user: &UserId, time: Timestamp) -> PassTicket {
-        self.for_user(user).generate(time)
+    ///
+    /// # Errors
+    /// [`KeySourceError`] when the [`KeySource`] of the profile fails. Keys in memory never fail.
+    pub fn generate(&self, user: &UserId, time: Timestamp) -> Result<PassTicket, KeySourceError> {
+        self.for_user(user)?.generate(time)
     }
 
     /// Checks a ticket that came in for `user`.
@@ -235,7 +281,7 @@ impl KeyProfile {
         ticket: &PassTicket,
         now: Timestamp,
     ) -> Result<Evaluated, Refusal> {
-        self.for_user(user).evaluate(ticket, now)
+        self.for_user(user)?.evaluate(ticket, now)
     }
 }
 
@@ -261,8 +307,10 @@ pub struct UserTickets<'a> {
 }
 
 enum Pair<'a> {
-    Legacy(legacy::Pair<'a>),
-    Enhanced(enhanced::Pair<'a>),
+    Legacy(legacy::Pair<'a, Schedule>),
+    Enhanced(enhanced::Pair<'a, KeyedMac>),
+    LegacySource(legacy::Pair<'a, dyn KeySource>),
+    EnhancedSource(enhanced::Pair<'a, dyn KeySource>),
 }
 
 impl UserTickets<'_> {
@@ -272,12 +320,24 @@ impl UserTickets<'_> {
     }
 
     /// As [`KeyProfile::generate`].
-    pub fn generate(&self, time: Timestamp) -> PassTicket {
+    ///
+    /// # Errors
+    /// As [`KeyProfile::generate`].
+    pub fn generate(&self, time: Timestamp) -> Result<PassTicket, KeySourceError> {
         let secs = time.as_secs();
-        PassTicket::from_alphabet(match &self.pair {
-            Pair::Legacy(pair) => pair.generate(secs),
-            Pair::Enhanced(pair) => pair.generate(secs),
-        })
+        let ticket = match &self.pair {
+            Pair::Legacy(pair) => {
+                let Ok(ticket) = pair.generate(secs);
+                ticket
+            }
+            Pair::Enhanced(pair) => {
+                let Ok(ticket) = pair.generate(secs);
+                ticket
+            }
+            Pair::LegacySource(pair) => pair.generate(secs)?,
+            Pair::EnhancedSource(pair) => pair.generate(secs)?,
+        };
+        Ok(PassTicket::from_alphabet(ticket))
     }
 
     /// As [`KeyProfile::evaluate`].
@@ -285,16 +345,27 @@ impl UserTickets<'_> {
     /// # Errors
     /// As [`KeyProfile::evaluate`].
     pub fn evaluate(&self, ticket: &PassTicket, now: Timestamp) -> Result<Evaluated, Refusal> {
+        let (text, now_secs) = (ticket.expose_bytes(), now.as_secs());
         let secs = match &self.pair {
-            Pair::Legacy(pair) => pair.evaluate(ticket.expose_bytes(), now.as_secs()),
-            Pair::Enhanced(pair) => pair.evaluate(ticket.expose_bytes()),
+            Pair::Legacy(pair) => {
+                let Ok(secs) = pair.evaluate(text, now_secs);
+                secs
+            }
+            Pair::Enhanced(pair) => {
+                let Ok(secs) = pair.evaluate(text);
+                secs
+            }
+            Pair::LegacySource(pair) => pair.evaluate(text, now_secs)?,
+            Pair::EnhancedSource(pair) => pair.evaluate(text)?,
         };
         let secs = secs.ok_or(Refusal::NotATicket)?;
         let (generated_at, window) = (Timestamp::from_secs(secs), self.profile.window);
-        if secs.abs_diff(now.as_secs()) <= window.as_secs() {
-            Ok(Evaluated { generated_at, now })
-        } else {
-            Err(Refusal::OutsideWindow { generated_at, now, window })
+        match secs.abs_diff(now_secs) {
+            off if off <= window.as_secs() => Ok(Evaluated { generated_at, now }),
+            off if off <= window.as_secs().saturating_add(PLAUSIBLE_SECS) => {
+                Err(Refusal::OutsideWindow { generated_at, now, window })
+            }
+            _ => Err(Refusal::OtherKey),
         }
     }
 }
@@ -334,22 +405,47 @@ fn age_secs(generated_at: Timestamp, now: Timestamp) -> i64 {
     now.as_secs().cast_signed() - generated_at.as_secs().cast_signed()
 }
 
+/// How far beyond the window a time is still taken for that of a real ticket: a system whose clock
+/// shows local time instead of UTC is off by up to 14 hours. A ticket of another user, APPLID or key
+/// has a random time, which comes this near in fewer than one of 20,000 cases (32 bits of time).
+const PLAUSIBLE_SECS: u64 = 24 * 60 * 60;
+
 /// Why a ticket is not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+///
+/// Evaluating computes the second that a ticket was made for. With another user, APPLID or key the
+/// result is a random second. So a second far from now says that one of them is wrong, and its
+/// distance says nothing.
+///
+/// | distance of the second from now | result |
+/// |---|---|
+/// | at most the window | accepted |
+/// | at most 24 hours more | [`OutsideWindow`](Self::OutsideWindow): most likely a late ticket or a wrong clock |
+/// | more | [`OtherKey`](Self::OtherKey): most likely another user, APPLID or key |
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// No key of this algorithm makes this text: it may be a password, or a ticket of another
+    /// No key of this algorithm gives this text: it may be a password, or a ticket of another
     /// algorithm.
-    #[error("this is no PassTicket: no key of the algorithm makes such a text")]
+    #[error("not a PassTicket: no key of this algorithm gives such a text")]
     NotATicket,
-    /// The ticket is for another time, or it was made for another user or APPLID or with another
-    /// key: then its time is a random one. The two cannot be told apart.
+    /// The text is no ticket of this user, APPLID and key, or one of a time more than 24 hours
+    /// outside of the window.
     #[error(
-        "the PassTicket is {} where +-{} s are allowed, or user, APPLID or key are not those it \
-         was made with",
+        "not a PassTicket of this user, APPLID and key, or one of another day; compare all three \
+         with those of the system that made it"
+    )]
+    OtherKey,
+    /// The [`KeySource`] of the profile failed, so the ticket was not checked.
+    #[error(transparent)]
+    KeyUnavailable(#[from] KeySourceError),
+    /// The ticket is for another time.
+    #[error(
+        "the PassTicket is {} and at most {} s are allowed; if it was made just now, compare the \
+         clocks of both systems",
         offset(*generated_at, *now),
         window.as_secs()
     )]
+    #[non_exhaustive]
     OutsideWindow {
         /// The second that the ticket is for.
         generated_at: Timestamp,
@@ -424,6 +520,8 @@ impl DuplicateApplid {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
     use proptest::prelude::*;
 
     use super::*;
@@ -480,14 +578,14 @@ mod tests {
             Case { now: NOW, window: 0, expected: Ok(0) },
             Case { now: NOW + 600, window: 600, expected: Ok(600) },
             Case { now: NOW - 600, window: 600, expected: Ok(-600) },
-            Case { now: NOW + 600, window: 599, expected: Err("600 s old where +-599 s") },
-            Case { now: NOW + 601, window: 600, expected: Err("601 s old where +-600 s") },
-            Case { now: NOW - 601, window: 600, expected: Err("601 s ahead where +-600 s") },
-            Case { now: NOW - 1, window: 0, expected: Err("1 s ahead where +-0 s") },
+            Case { now: NOW + 600, window: 599, expected: Err("600 s old and at most 599 s") },
+            Case { now: NOW + 601, window: 600, expected: Err("601 s old and at most 600 s") },
+            Case { now: NOW - 601, window: 600, expected: Err("601 s ahead and at most 600 s") },
+            Case { now: NOW - 1, window: 0, expected: Err("1 s ahead and at most 0 s") },
         ];
         let user = UserId::new("IBMUSER").unwrap();
         for algorithm in Algorithm::ALL {
-            let ticket = profile("APPL", algorithm).generate(&user, at(NOW));
+            let ticket = profile("APPL", algorithm).generate(&user, at(NOW)).unwrap();
             for Case { now, window, expected } in &cases {
                 // The ends of the second: milliseconds do not count.
                 for now in [at(*now), at(*now).plus(Duration::from_millis(999))] {
@@ -503,13 +601,125 @@ mod tests {
                     });
                     let expected = expected.map_err(|e| {
                         format!(
-                            "the PassTicket is {e} are allowed, or user, APPLID or key are not \
-                             those it was made with"
+                            "the PassTicket is {e} are allowed; if it was made just now, \
+                             compare the clocks of both systems"
                         )
                     });
                     assert_eq!(got, expected, "{algorithm}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_time_far_outside_the_window_means_another_user_applid_or_key() {
+        const DAY: u64 = 24 * 60 * 60;
+        const YEAR: u64 = 365 * DAY;
+        struct Case {
+            now: u64,
+            window: u64,
+            plausible: bool,
+        }
+        let cases = [
+            Case { now: NOW + 601, window: 600, plausible: true },
+            Case { now: NOW - 601, window: 600, plausible: true },
+            // A clock in the local time of Auckland or Honolulu.
+            Case { now: NOW + 13 * 3600, window: 600, plausible: true },
+            Case { now: NOW - 10 * 3600, window: 600, plausible: true },
+            Case { now: NOW + DAY, window: 0, plausible: true },
+            Case { now: NOW + DAY + 1, window: 0, plausible: false },
+            Case { now: NOW + DAY + 600, window: 600, plausible: true },
+            Case { now: NOW + DAY + 601, window: 600, plausible: false },
+            Case { now: NOW - DAY - 600, window: 600, plausible: true },
+            Case { now: NOW - DAY - 601, window: 600, plausible: false },
+            Case { now: NOW + 20 * YEAR, window: 600, plausible: false },
+            Case { now: NOW - 20 * YEAR, window: 600, plausible: false },
+        ];
+        let user = UserId::new("IBMUSER").unwrap();
+        for algorithm in Algorithm::ALL {
+            let ticket = profile("APPL", algorithm).generate(&user, at(NOW)).unwrap();
+            for Case { now, window, plausible } in &cases {
+                let window = Duration::from_secs(*window);
+                let profile = profile("APPL", algorithm).with_window(window);
+                let refusal = profile.evaluate(&user, &ticket, at(*now)).unwrap_err();
+                let late = Refusal::OutsideWindow { generated_at: at(NOW), now: at(*now), window };
+                let expected = if *plausible { late } else { Refusal::OtherKey };
+                assert_eq!(refusal, expected, "{algorithm} {now}");
+            }
+        }
+        assert!(
+            Refusal::OtherKey
+                .to_string()
+                .starts_with("not a PassTicket of this user, APPLID and key")
+        );
+    }
+
+    /// A source with a key in memory, that fails when it is told to.
+    #[derive(Debug)]
+    struct Source {
+        key: KeyProfile,
+        works: Arc<AtomicBool>,
+    }
+
+    impl Source {
+        fn new(algorithm: Algorithm) -> (Arc<Self>, Arc<AtomicBool>) {
+            let works = Arc::new(AtomicBool::new(true));
+            (Arc::new(Self { key: profile("APPL", algorithm), works: works.clone() }), works)
+        }
+    }
+
+    impl KeySource for Source {
+        fn algorithm(&self) -> Algorithm {
+            self.key.algorithm()
+        }
+
+        fn compute(&self, input: &[u8]) -> Result<[u8; 8], KeySourceError> {
+            use crate::{enhanced::KeyedHash, legacy::BlockCipher};
+            if !self.works.load(SeqCst) {
+                return Err(
+                    KeySourceError::new("no session").with_retry_after(Duration::from_secs(3))
+                );
+            }
+            Ok(match &self.key.key {
+                KeySchedule::Legacy(key) => {
+                    let Ok(block) = key.encrypt(u64::from_be_bytes(input.try_into().unwrap()));
+                    block.to_be_bytes()
+                }
+                KeySchedule::Enhanced(key, _) => {
+                    assert!(matches!(input.len(), 16 | 20));
+                    let Ok(left) = key.left_6_bytes(input);
+                    (left << 16).to_be_bytes()
+                }
+                _ => panic!("not a key in memory"),
+            })
+        }
+    }
+
+    #[test]
+    fn a_key_source_gives_the_tickets_of_its_key_or_an_error() {
+        let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("APPL").unwrap());
+        for algorithm in Algorithm::ALL {
+            let (source, works) = Source::new(algorithm);
+            let source: Arc<dyn KeySource> = source;
+            let (remote, local) =
+                (KeyProfile::from_source(applid, source), profile("APPL", algorithm));
+            assert_eq!(remote.algorithm(), algorithm);
+            for secs in [0, NOW, NOW + 1, u32::MAX.into()] {
+                let ticket = remote.generate(&user, at(secs)).unwrap();
+                assert_eq!(ticket, local.generate(&user, at(secs)).unwrap(), "{algorithm} {secs}");
+                let evaluated = remote.evaluate(&user, &ticket, at(secs)).unwrap();
+                assert_eq!(evaluated.generated_at(), at(secs));
+            }
+
+            let ticket = local.generate(&user, at(NOW)).unwrap();
+            let tickets = remote.for_user(&user).unwrap();
+            works.store(false, SeqCst);
+            let error = tickets.generate(at(NOW)).unwrap_err();
+            assert_eq!(error.to_string(), "the PassTicket key cannot be used: no session");
+            assert_eq!(remote.generate(&user, at(NOW)).unwrap_err(), error);
+            let refusal = remote.evaluate(&user, &ticket, at(NOW)).unwrap_err();
+            assert_eq!(refusal, Refusal::KeyUnavailable(error.clone()));
+            assert_eq!(tickets.evaluate(&ticket, at(NOW)).unwrap_err(), refusal);
         }
     }
 
@@ -527,7 +737,7 @@ mod tests {
         let user = UserId::new("IBMUSER").unwrap();
         for Case { algorithm, folded } in cases {
             let profile = profile("APPL", algorithm);
-            let ticket = profile.generate(&user, at(NOW));
+            let ticket = profile.generate(&user, at(NOW)).unwrap();
             let lower = PassTicket::parse(&ticket.expose().to_ascii_lowercase()).unwrap();
             assert_ne!(lower, ticket);
             assert_eq!(profile.evaluate(&user, &lower, at(NOW)).is_ok(), folded, "{algorithm}");
@@ -568,8 +778,8 @@ mod tests {
         let user = UserId::new("IBMUSER").unwrap();
         for algorithm in Algorithm::ALL {
             let profile = profile("APPL", algorithm);
-            let tickets = profile.for_user(&user);
-            let ticket = tickets.generate(at(NOW));
+            let tickets = profile.for_user(&user).unwrap();
+            let ticket = tickets.generate(at(NOW)).unwrap();
             let evaluated = tickets.evaluate(&ticket, at(NOW)).unwrap();
             let shown = format!("{profile:?} {profile:#?} {tickets:?} {ticket:?} {evaluated:?}");
             let profiles = KeyProfiles::new([profile]).unwrap();
@@ -618,7 +828,7 @@ mod tests {
         ) {
             let (user, applid) = (UserId::new(&user).unwrap(), Applid::new(&applid).unwrap());
             let profile = KeyProfile::from_hex(applid, algorithm, &hex(&key)).unwrap();
-            let ticket = profile.generate(&user, at(time));
+            let ticket = profile.generate(&user, at(time)).unwrap();
             let now = at(time.saturating_add_signed(offset));
             let evaluated = profile.evaluate(&user, &ticket, now).unwrap();
             prop_assert_eq!(evaluated.generated_at(), at(time));
@@ -642,7 +852,7 @@ mod tests {
                 profile.with_window(Duration::ZERO)
             };
             let (profile, time) = (make(applid, &key), at(time));
-            let ticket = profile.generate(&user, time);
+            let ticket = profile.generate(&user, time).unwrap();
             prop_assert!(profile.evaluate(&user, &ticket, time).is_ok());
 
             let mut changed = ticket.expose().to_owned();
@@ -673,7 +883,7 @@ mod tests {
             let tickets = [flips, [false; 8]].map(|flips| {
                 let key: Vec<u8> = (0..8).map(|i| key[i] ^ u8::from(flips[i])).collect();
                 let key = LegacyKey::from_hex(&hex(&key)).unwrap();
-                KeyProfile::legacy(applid, &key).generate(&user, at(time))
+                KeyProfile::legacy(applid, &key).generate(&user, at(time)).unwrap()
             });
             prop_assert!(tickets[0] == tickets[1]);
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::Zeroize;
 
 /// Characters of every PassTicket.
 pub(super) const LEN: usize = 8;
@@ -21,7 +21,7 @@ pub(super) const LEN: usize = 8;
 /// assert_eq!(format!("{ticket:?}"), "PassTicket(..)");
 /// # Ok::<(), passticket::PassTicketError>(())
 /// ```
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone)]
 pub struct PassTicket([u8; LEN]);
 
 impl PassTicket {
@@ -65,6 +65,12 @@ impl PartialEq for PassTicket {
 }
 
 impl Eq for PassTicket {}
+
+impl Drop for PassTicket {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
 
 impl fmt::Debug for PassTicket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -32,28 +32,41 @@ pub(super) struct TimeSlots {
     /// The first one that there is.
     first: u64,
     pairs: usize,
-    book: Mutex<Book>,
+    state: Mutex<Reserved>,
 }
 
 /// The last second of each pair, in two generations: each [`SPARE_SECS`] the young one becomes the
 /// old one, and what was old is forgotten. Its seconds are by then none that could be given out.
-struct Book {
+struct Reserved {
     /// The latest time that there was: a clock that is set back makes no second new.
     latest: u64,
     young: HashMap<Pair, u64>,
     old: HashMap<Pair, u64>,
 }
 
+/// Whether a process makes tickets for the second that it starts in.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum StartSecond {
+    /// No: the process before it may have used that second.
+    Skipped,
+    /// Yes: it cannot wait for the next one.
+    Used,
+}
+
 impl TimeSlots {
-    /// Gives out seconds after that of `start`. In that one the process before may have ended.
-    pub(super) fn after(start: Timestamp) -> Self {
-        Self::remembering(PAIRS, start)
+    /// The time slots of a process that starts at `start`.
+    pub(super) fn new(start: Timestamp, start_second: StartSecond) -> Self {
+        Self::with_capacity(PAIRS, start, start_second)
     }
 
-    fn remembering(pairs: usize, start: Timestamp) -> Self {
+    fn with_capacity(pairs: usize, start: Timestamp, start_second: StartSecond) -> Self {
         let latest = start.as_secs();
-        let book = Book { latest, young: HashMap::new(), old: HashMap::new() };
-        Self { first: latest + 1, pairs, book: Mutex::new(book) }
+        let first = match start_second {
+            StartSecond::Skipped => latest + 1,
+            StartSecond::Used => latest,
+        };
+        let state = Reserved { latest, young: HashMap::new(), old: HashMap::new() };
+        Self { first, pairs, state: Mutex::new(state) }
     }
 
     /// Takes a second for a ticket of `user` that has to be used within `window`. It is not after
@@ -62,7 +75,7 @@ impl TimeSlots {
     ///
     /// # Errors
     /// [`NoTimeSlot`] says why there is none.
-    pub(super) fn take(
+    pub(super) fn reserve(
         &self,
         user: &UserId,
         applid: &Applid,
@@ -71,9 +84,9 @@ impl TimeSlots {
     ) -> Result<Timestamp, NoTimeSlot> {
         let (pair, now) = ((*user, *applid), now.as_secs());
         let spare = SPARE_SECS.min(window.as_secs() / 4);
-        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-        book.turn(now);
-        let Book { latest, young, old } = &mut *book;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.turn(now);
+        let Reserved { latest, young, old } = &mut *state;
         let in_young = young.get(&pair).copied();
         let last = in_young.or_else(|| old.get(&pair).copied());
         let second = next(last, self.first, *latest, spare, now)?;
@@ -85,7 +98,7 @@ impl TimeSlots {
     }
 }
 
-impl Book {
+impl Reserved {
     /// Goes on to `now`, unless it has been later already.
     fn turn(&mut self, now: u64) {
         let before = self.latest / SPARE_SECS;
@@ -140,11 +153,11 @@ fn next(
 pub enum NoTimeSlot {
     /// There have been more requests of the user than seconds.
     #[error(
-        "the service takes a ticket once, so each has a second of its own, and none is left up to \
-         now; there is one each second for a user and an APPLID, and those of the last {} s are \
-         kept. If the security product allows replay for this APPLID, write replayProtection: \
-         false to its entry in passticketProxy.ptktdata (in code: Replay::Allowed)",
-        spare.as_secs()
+        "PassTicket limit reached: with replay protection each user gets one ticket per second and \
+         APPLID (burst {}); the next one is there in {} s. If the security product allows replay \
+         for this APPLID, turn replay protection off for it here, too (Replay::Allowed)",
+        spare.as_secs() + 1,
+        retry_after.as_secs()
     )]
     AllTaken {
         /// How long a second that has passed unused is kept.
@@ -155,9 +168,8 @@ pub enum NoTimeSlot {
     /// The clock of this machine tells a time that has been. Which seconds were taken then is no
     /// longer known.
     #[error(
-        "the clock was set back by {} s, and the service takes a ticket once: there are tickets \
-         again when the clock is where it was. If the time before was the wrong one, restart the \
-         gateway",
+        "the clock was set back by {} s; with replay protection there are no tickets until the \
+         clock has caught up. If the time before was the wrong one, restart this process",
         by.as_secs()
     )]
     ClockSetBack {
@@ -166,8 +178,8 @@ pub enum NoTimeSlot {
     },
     /// More users and APPLIDs have had tickets within a minute than are remembered.
     #[error(
-        "the service takes a ticket once, and more than {pairs} pairs of user and APPLID had one \
-         within a minute; who had which second is not remembered for more"
+        "PassTicket limit reached: with replay protection at most {pairs} pairs of user and APPLID \
+         get tickets within one minute; try again in a minute"
     )]
     TooManyPairs {
         /// So many are remembered.
@@ -194,9 +206,9 @@ mod tests {
         (UserId::new(user).unwrap(), Applid::new("IZUDFLT").unwrap())
     }
 
-    fn take(seconds: &TimeSlots, user: &str, now: u64) -> Result<u64, NoTimeSlot> {
+    fn reserve(slots: &TimeSlots, user: &str, now: u64) -> Result<u64, NoTimeSlot> {
         let (user, applid) = pair(user);
-        seconds.take(&user, &applid, DEFAULT_WINDOW, at(now)).map(|at| at.as_secs() - START)
+        slots.reserve(&user, &applid, DEFAULT_WINDOW, at(now)).map(|at| at.as_secs() - START)
     }
 
     fn all_taken(spare: u64) -> NoTimeSlot {
@@ -258,22 +270,32 @@ mod tests {
 
     #[test]
     fn after_a_pause_a_minute_of_them_is_there_and_then_one_a_second() {
-        let seconds = TimeSlots::after(at(0));
+        let slots = TimeSlots::new(at(0), StartSecond::Skipped);
         let burst =
-            |now| (0..1000).map_while(|_| take(&seconds, "A", now).ok()).collect::<Vec<_>>();
+            |now| (0..1000).map_while(|_| reserve(&slots, "A", now).ok()).collect::<Vec<_>>();
         // What the process before this one may have taken is not there.
-        assert_eq!(take(&seconds, "A", 0), Err(all_taken(60)));
+        assert_eq!(reserve(&slots, "A", 0), Err(all_taken(60)));
         assert_eq!(burst(1), [1]);
         assert_eq!(burst(30), Vec::from_iter(2..=30));
         assert_eq!(burst(31), [31]);
         assert_eq!(burst(31), [0; 0]);
         assert_eq!(burst(1000), Vec::from_iter(940..=1000));
-        assert_eq!(take(&seconds, "A", 1000), Err(all_taken(60)));
+        assert_eq!(reserve(&slots, "A", 1000), Err(all_taken(60)));
         // Everybody has their own, and so has everything.
-        assert_eq!(take(&seconds, "B", 1000), Ok(940));
+        assert_eq!(reserve(&slots, "B", 1000), Ok(940));
         let other =
-            seconds.take(&pair("A").0, &Applid::new("CICS").unwrap(), DEFAULT_WINDOW, at(1000));
+            slots.reserve(&pair("A").0, &Applid::new("CICS").unwrap(), DEFAULT_WINDOW, at(1000));
         assert_eq!(other, Ok(at(940)));
+    }
+
+    #[test]
+    fn a_one_shot_process_may_use_the_second_of_its_start() {
+        let slots = TimeSlots::new(at(0), StartSecond::Used);
+        assert_eq!(reserve(&slots, "A", 0), Ok(0));
+        assert_eq!(reserve(&slots, "A", 0), Err(all_taken(60)));
+        assert_eq!(reserve(&slots, "B", 0), Ok(0));
+        assert_eq!(reserve(&slots, "A", 1), Ok(1));
+        assert_eq!(reserve(&slots, "A", 1), Err(all_taken(60)));
     }
 
     #[test]
@@ -281,55 +303,55 @@ mod tests {
         for (window, spare) in
             [(0, 0), (3, 0), (4, 1), (60, 15), (240, 60), (600, 60), (86_400, 60)]
         {
-            let seconds = TimeSlots::after(at(0));
+            let slots = TimeSlots::new(at(0), StartSecond::Skipped);
             let (user, applid) = pair("A");
             let window = Duration::from_secs(window);
-            let got = seconds.take(&user, &applid, window, at(1000));
+            let got = slots.reserve(&user, &applid, window, at(1000));
             assert_eq!(got, Ok(at(1000 - spare)), "{window:?}");
         }
     }
 
     #[test]
     fn a_clock_that_is_set_back_makes_no_second_new() {
-        let seconds = TimeSlots::after(at(0));
-        let taken: Vec<_> = (0..10).map(|_| take(&seconds, "A", 1000).unwrap()).collect();
+        let slots = TimeSlots::new(at(0), StartSecond::Skipped);
+        let taken: Vec<_> = (0..10).map(|_| reserve(&slots, "A", 1000).unwrap()).collect();
         assert_eq!(taken, Vec::from_iter(940..950));
         // What was taken is forgotten, and what has been is not.
-        assert_eq!(take(&seconds, "B", 2000), Ok(1940));
-        assert_eq!(take(&seconds, "A", 1000), Err(set_back(1000)));
-        assert_eq!(take(&seconds, "A", 1939), Err(set_back(61)));
-        assert_eq!(take(&seconds, "A", 1940), Ok(1940));
+        assert_eq!(reserve(&slots, "B", 2000), Ok(1940));
+        assert_eq!(reserve(&slots, "A", 1000), Err(set_back(1000)));
+        assert_eq!(reserve(&slots, "A", 1939), Err(set_back(61)));
+        assert_eq!(reserve(&slots, "A", 1940), Ok(1940));
         // Before the start.
-        let seconds = TimeSlots::after(at(500));
-        assert_eq!(take(&seconds, "A", 400), Err(set_back(100)));
-        assert_eq!(take(&seconds, "A", 500), Err(all_taken(60)));
-        assert_eq!(take(&seconds, "A", 501), Ok(501));
+        let slots = TimeSlots::new(at(500), StartSecond::Skipped);
+        assert_eq!(reserve(&slots, "A", 400), Err(set_back(100)));
+        assert_eq!(reserve(&slots, "A", 500), Err(all_taken(60)));
+        assert_eq!(reserve(&slots, "A", 501), Ok(501));
     }
 
     #[test]
     fn nobody_is_forgotten_for_another() {
-        let seconds = TimeSlots::remembering(2, at(0));
+        let slots = TimeSlots::with_capacity(2, at(0), StartSecond::Skipped);
         let full = Err(NoTimeSlot::TooManyPairs { pairs: 2 });
         for user in ["A", "B"] {
-            assert_eq!(take(&seconds, user, 1), Ok(1));
+            assert_eq!(reserve(&slots, user, 1), Ok(1));
         }
-        assert_eq!(take(&seconds, "C", 1), full);
-        assert_eq!(take(&seconds, "A", 2), Ok(2));
+        assert_eq!(reserve(&slots, "C", 1), full);
+        assert_eq!(reserve(&slots, "A", 2), Ok(2));
         // START is no multiple of the minute: the next generation begins somewhere before 61.
-        assert_eq!(take(&seconds, "C", 61), Ok(1));
-        assert_eq!(take(&seconds, "A", 61), Ok(3));
-        assert_eq!(take(&seconds, "B", 61), full);
-        assert_eq!(take(&seconds, "B", 121), Ok(61));
-        let book = seconds.book.lock().unwrap();
-        assert!(book.young.len() <= 2 && book.old.len() <= 2);
+        assert_eq!(reserve(&slots, "C", 61), Ok(1));
+        assert_eq!(reserve(&slots, "A", 61), Ok(3));
+        assert_eq!(reserve(&slots, "B", 61), full);
+        assert_eq!(reserve(&slots, "B", 121), Ok(61));
+        let state = slots.state.lock().unwrap();
+        assert!(state.young.len() <= 2 && state.old.len() <= 2);
     }
 
     #[test]
     fn threads_never_take_the_same_one() {
-        let seconds = TimeSlots::after(at(0));
+        let slots = TimeSlots::new(at(0), StartSecond::Skipped);
         let taken = thread::scope(|scope| {
             let taking =
-                || (0..100).filter_map(|_| take(&seconds, "A", 1000).ok()).collect::<Vec<_>>();
+                || (0..100).filter_map(|_| reserve(&slots, "A", 1000).ok()).collect::<Vec<_>>();
             let threads = [(); 4].map(|()| scope.spawn(taking));
             threads.map(|thread| thread.join().unwrap())
         });
@@ -341,14 +363,19 @@ mod tests {
     #[test]
     fn the_operator_learns_what_the_limit_is_and_what_to_write() {
         for (error, parts) in [
-            (all_taken(60), &["one each second", "the last 60 s", "replayProtection: false"][..]),
+            (
+                all_taken(60),
+                &["one ticket per second", "burst 61", "in 1 s", "Replay::Allowed"][..],
+            ),
             (set_back(90), &["set back by 90 s", "restart"]),
-            (NoTimeSlot::TooManyPairs { pairs: 7 }, &["more than 7 pairs"]),
+            (NoTimeSlot::TooManyPairs { pairs: 7 }, &["at most 7 pairs"]),
         ] {
             let text = error.to_string();
             assert!(parts.iter().all(|part| text.contains(part)), "{text}");
         }
-        assert!(format!("{:?}", TimeSlots::after(at(0))).starts_with("TimeSlots"));
+        assert!(
+            format!("{:?}", TimeSlots::new(at(0), StartSecond::Skipped)).starts_with("TimeSlots")
+        );
     }
 
     /// How the clock goes on: mostly by little, now and then far, and backwards.
@@ -369,7 +396,7 @@ mod tests {
             pairs in 1..8_usize,
         ) {
             let names = ["A", "B", "C", "D", "E", "F"];
-            let seconds = TimeSlots::remembering(pairs, at(0));
+            let slots = TimeSlots::with_capacity(pairs, at(0), StartSecond::Skipped);
             let (mut now, mut latest) = (START, START);
             let mut taken = HashSet::new();
             for (name, step, window) in calls {
@@ -377,7 +404,7 @@ mod tests {
                 latest = latest.max(now);
                 let (user, applid) = pair(names[name]);
                 let window = Duration::from_secs(window);
-                let got = seconds.take(&user, &applid, window, Timestamp::from_secs(now));
+                let got = slots.reserve(&user, &applid, window, Timestamp::from_secs(now));
                 let Ok(second) = got else {
                     continue;
                 };
@@ -387,8 +414,8 @@ mod tests {
                 prop_assert!(latest - second <= SPARE_SECS);
                 prop_assert!(taken.insert((name, second)), "{second} twice");
             }
-            let book = seconds.book.lock().unwrap();
-            prop_assert!(book.young.len() <= pairs && book.old.len() <= pairs);
+            let state = slots.state.lock().unwrap();
+            prop_assert!(state.young.len() <= pairs && state.old.len() <= pairs);
         }
 
         /// While the clock does not go backwards, nobody is refused who has been quiet.
@@ -396,14 +423,14 @@ mod tests {
         fn who_asks_less_than_once_a_second_is_never_refused(
             steps in prop::collection::vec((1..200_u64, 0..3_u64), 1..100),
         ) {
-            let seconds = TimeSlots::after(at(0));
+            let slots = TimeSlots::new(at(0), StartSecond::Skipped);
             let mut now = 0;
             for (step, others) in steps {
                 now += step;
                 for _ in 0..others {
-                    let _ = take(&seconds, "OTHER", now);
+                    let _ = reserve(&slots, "OTHER", now);
                 }
-                prop_assert!(take(&seconds, "A", now).is_ok());
+                prop_assert!(reserve(&slots, "A", now).is_ok());
             }
         }
     }

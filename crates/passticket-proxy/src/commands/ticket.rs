@@ -24,7 +24,7 @@ const MAX_KEY_TEXT: u64 = 4096;
 
 pub(crate) fn generate(Generate { ticket }: &Generate) -> Result<(), Exit> {
     let made = profile(ticket)?.generate(&ticket.user, time(ticket));
-    say(made.expose());
+    say(made.map_err(Exit::runtime)?.expose());
     Ok(())
 }
 

@@ -1,16 +1,16 @@
-//! Remembers the ticket of the second: under load the same one is made again and again.
+//! A cache of the current tickets: under load the same ticket is made again and again.
 
 use std::{fmt, num::NonZeroUsize};
 
 use quick_cache::sync::Cache;
 
-use super::{Applid, KeyProfile, PassTicket, UserId};
+use super::{Applid, KeyProfile, KeySourceError, PassTicket, UserId};
 use crate::clock::Timestamp;
 
 /// The last ticket of each user for each APPLID, and its second.
-pub(super) struct RecentTickets(Cache<(UserId, Applid), (u64, PassTicket)>);
+pub(super) struct TicketCache(Cache<(UserId, Applid), (u64, PassTicket)>);
 
-impl RecentTickets {
+impl TicketCache {
     pub(super) fn new(pairs: NonZeroUsize) -> Self {
         Self(Cache::new(pairs.get()))
     }
@@ -20,22 +20,22 @@ impl RecentTickets {
         profile: &KeyProfile,
         user: &UserId,
         now: Timestamp,
-    ) -> PassTicket {
+    ) -> Result<PassTicket, KeySourceError> {
         let (key, secs) = ((*user, *profile.applid()), now.as_secs());
         match self.0.get(&key) {
-            Some((at, ticket)) if at == secs => ticket,
+            Some((at, ticket)) if at == secs => Ok(ticket),
             _ => {
-                let ticket = profile.generate(user, now);
+                let ticket = profile.generate(user, now)?;
                 self.0.insert(key, (secs, ticket.clone()));
-                ticket
+                Ok(ticket)
             }
         }
     }
 }
 
-impl fmt::Debug for RecentTickets {
+impl fmt::Debug for TicketCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RecentTickets").field("tickets", &self.0.len()).finish_non_exhaustive()
+        f.debug_struct("TicketCache").field("tickets", &self.0.len()).finish_non_exhaustive()
     }
 }
 
@@ -52,17 +52,17 @@ mod tests {
         });
         // Fewer than there are pairs: what is forgotten is made again.
         for pairs in [1, 100] {
-            let recent = RecentTickets::new(NonZeroUsize::new(pairs).unwrap());
+            let cache = TicketCache::new(NonZeroUsize::new(pairs).unwrap());
             for millis in [0, 1, 999, 1000, 1001, 500, 2000, 1999] {
                 let now = Timestamp::from_millis(1_700_000_000_000 + millis);
                 for profile in &profiles {
                     for user in ["A", "B"].map(|user| UserId::new(user).unwrap()) {
-                        let got = recent.get_or_generate(profile, &user, now);
-                        assert_eq!(got.expose(), profile.generate(&user, now).expose());
+                        let got = cache.get_or_generate(profile, &user, now);
+                        assert_eq!(got, profile.generate(&user, now));
                     }
                 }
             }
-            assert!(!format!("{recent:?}").contains("PassTicket"));
+            assert!(!format!("{cache:?}").contains("PassTicket"));
         }
     }
 }

@@ -1,0 +1,125 @@
+//! Keys that live outside of this process.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::profile::Algorithm;
+
+/// A PassTicket key that lives elsewhere, such as in a hardware security module (HSM).
+///
+/// The algorithms need one keyed function each. A source computes it, so the key itself never
+/// leaves its place. [`KeyProfile::from_source`](super::KeyProfile::from_source) makes tickets
+/// with it; keys in memory ([`LegacyKey`](super::LegacyKey), [`EnhancedKey`](super::EnhancedKey))
+/// need no source and are faster.
+///
+/// The trait is object-safe, and an `Arc` of a source is a source.
+///
+/// # Blocking
+/// [`compute`](Self::compute) is synchronous and runs seven or eight times for each ticket. A
+/// gateway makes tickets on the threads of its async runtime: if a call takes longer than some
+/// microseconds, implement [`PassTicketGenerator`](super::PassTicketGenerator) around a
+/// [`LocalGenerator`](super::LocalGenerator) and call
+/// [`generate_now`](super::LocalGenerator::generate_now) on a thread for blocking work.
+///
+/// # Example
+/// ```
+/// use passticket::{
+///     clock::Timestamp, Algorithm, Applid, EnhancedKey, EnhancedType, KeyProfile, KeySource,
+///     KeySourceError, UserId,
+/// };
+/// # use hmac::{Hmac, KeyInit, Mac};
+/// # #[derive(Debug)]
+/// # struct Session;
+/// # impl Session {
+/// #     fn hmac_sha512(&self, _label: &str, data: &[u8]) -> Result<Vec<u8>, &'static str> {
+/// #         let mac = Hmac::<sha2::Sha512>::new_from_slice(&[0xAB; 32]).unwrap();
+/// #         Ok(mac.chain_update(data).finalize().into_bytes().to_vec())
+/// #     }
+/// # }
+///
+/// /// A key of an HSM.
+/// #[derive(Debug)]
+/// struct HsmKey {
+///     session: Session,
+///     label: &'static str,
+/// }
+///
+/// impl KeySource for HsmKey {
+///     fn algorithm(&self) -> Algorithm {
+///         Algorithm::EnhancedMixed
+///     }
+///
+///     fn compute(&self, input: &[u8]) -> Result<[u8; 8], KeySourceError> {
+///         let mac = self.session.hmac_sha512(self.label, input).map_err(KeySourceError::new)?;
+///         mac.first_chunk().copied().ok_or_else(|| KeySourceError::new("the MAC is too short"))
+///     }
+/// }
+///
+/// let (user, noon) = (UserId::new("IBMUSER")?, Timestamp::from_secs(1_767_268_800));
+/// let applid = Applid::new("IZUDFLT")?;
+/// let hsm = KeyProfile::from_source(applid, HsmKey { session: Session, label: "PTKT.IZUDFLT" });
+/// let ticket = hsm.generate(&user, noon)?;
+///
+/// // The same key in memory gives the same ticket.
+/// let key = EnhancedKey::from_hex(&"AB".repeat(32))?;
+/// let memory = KeyProfile::enhanced(applid, EnhancedType::Mixed, &key);
+/// assert_eq!(ticket, memory.generate(&user, noon)?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait KeySource: fmt::Debug + Send + Sync + 'static {
+    /// The algorithm of the key. It must not change: a profile asks once.
+    fn algorithm(&self) -> Algorithm;
+
+    /// Computes the keyed function of the algorithm.
+    ///
+    /// | algorithm | function | input | result |
+    /// |---|---|---|---|
+    /// | [`Legacy`](Algorithm::Legacy) | DES, ECB mode, one block | 8 bytes | the encrypted block |
+    /// | [`EnhancedUpper`](Algorithm::EnhancedUpper), [`EnhancedMixed`](Algorithm::EnhancedMixed) | HMAC-SHA-512 | 16 or 20 bytes | the left 8 bytes of the MAC |
+    ///
+    /// # Errors
+    /// [`KeySourceError`] when the key cannot be used now. No ticket is made then.
+    fn compute(&self, input: &[u8]) -> Result<[u8; 8], KeySourceError>;
+}
+
+impl<S: KeySource + ?Sized> KeySource for Arc<S> {
+    fn algorithm(&self) -> Algorithm {
+        (**self).algorithm()
+    }
+
+    fn compute(&self, input: &[u8]) -> Result<[u8; 8], KeySourceError> {
+        (**self).compute(input)
+    }
+}
+
+/// Why a [`KeySource`] could not use its key.
+///
+/// A generator reports it as [`GenerateError::unavailable`](super::GenerateError::unavailable).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the PassTicket key cannot be used: {reason}")]
+pub struct KeySourceError {
+    reason: Arc<str>,
+    retry_after: Option<Duration>,
+}
+
+impl KeySourceError {
+    /// An error with a reason for the operator's log. The reason must not contain secrets.
+    pub fn new(reason: impl Into<Arc<str>>) -> Self {
+        Self { reason: reason.into(), retry_after: None }
+    }
+
+    /// Adds when the key is expected to work again.
+    #[must_use]
+    pub fn with_retry_after(self, retry_after: Duration) -> Self {
+        Self { retry_after: Some(retry_after), ..self }
+    }
+
+    /// The reason.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// When the key is expected to work again, if the source knows.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+}
