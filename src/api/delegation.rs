@@ -219,7 +219,7 @@ pub enum DelegationRefusal {
     #[error("the caller may obtain no PassTickets for the user {0}")]
     Target(UserId),
     /// The user is protected.
-    #[error("nobody may obtain PassTickets for the user {0}")]
+    #[error("the user {0} is protected: no caller may obtain PassTickets for it")]
     Protected(UserId),
 }
 

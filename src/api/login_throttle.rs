@@ -1,13 +1,13 @@
-//! Slows down who guesses passwords.
+//! Throttle against password guessing.
 //!
-//! Failed attempts are counted per user and per peer address. The first few cost nothing. After
-//! them every attempt has to wait, each time twice as long, and one that comes earlier is refused
-//! with 429 and `Retry-After`: it is not looked at, and does not prolong the wait. The right
-//! password after the wait lets in and forgets the failures of the user.
+//! Failed logins are counted per user and per peer address. The first few are free. After each further
+//! one, the next login must wait twice as long as before. A login that comes earlier is refused with
+//! 429 and `Retry-After`: its password is not checked, and the wait is not extended. The right password
+//! after the wait clears the failures of the user.
 //!
-//! Only so many passwords are checked at once, and the verdict is asked again when it is an
-//! attempt's turn: whoever sends a thousand guesses at the same time gets no more answers than who
-//! sends them one by one, save for those few.
+//! The number of concurrent password checks is limited, and each login is tested again when its turn
+//! comes. So a client that sends a thousand guesses concurrently gets only a few more answers than a
+//! client that sends them one after the other.
 
 use std::{
     collections::HashMap,
@@ -21,35 +21,35 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{clock::Timestamp, passticket::UserId};
 
-/// How many passwords are checked at once.
-const AT_ONCE: usize = 16;
+/// The limit of concurrent password checks.
+const MAX_CONCURRENT: usize = 16;
 
-/// How failed attempts are held against somebody.
+/// The waits for a user or an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Policy {
-    /// So many failures cost nothing.
+    /// This many failures have no wait.
     free: u32,
-    /// The wait after the first failure that does, and its double after each further one.
+    /// The wait after the next failure. It doubles with each further one.
     first_wait: Duration,
     longest_wait: Duration,
-    /// Without a failure for so long, all is forgotten.
+    /// All failures are forgotten after this time without a failure.
     forget_after: Duration,
-    /// So many users, and so many addresses, are remembered at the most: twice that, in fact.
-    remembered: usize,
+    /// The size of one generation of the [`Ledger`]. It has two.
+    generation_size: usize,
 }
 
-/// An honest user mistypes a few times. Behind one address there may be many of them, so it takes
-/// more to be held against all.
+/// A user may mistype a few times.
 const PER_USER: Policy = Policy {
     free: 4,
     first_wait: Duration::from_secs(1),
     longest_wait: Duration::from_secs(15 * 60),
     forget_after: Duration::from_secs(60 * 60),
-    remembered: 50_000,
+    generation_size: 50_000,
 };
+/// Many users may have the same address, so it has more free failures.
 const PER_PEER: Policy = Policy { free: 20, ..PER_USER };
 
-/// The failed login attempts of late.
+/// The recent failed logins.
 #[derive(Debug)]
 pub(super) struct LoginThrottle {
     users: Ledger<UserId>,
@@ -57,10 +57,10 @@ pub(super) struct LoginThrottle {
     turns: Semaphore,
 }
 
-/// It is too early for the next attempt.
+/// The next login comes too early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooEarly {
-    /// When the next one will be looked at.
+    /// The time until the next password is checked.
     pub(super) retry_after: Duration,
 }
 
@@ -69,14 +69,14 @@ impl LoginThrottle {
         Self {
             users: Ledger::new(PER_USER),
             peers: Ledger::new(PER_PEER),
-            turns: Semaphore::new(AT_ONCE),
+            turns: Semaphore::new(MAX_CONCURRENT),
         }
     }
 
-    /// Waits for a turn to check a password. `now` is asked before and after the wait.
+    /// Waits for a turn to check a password. Calls `now` before and after.
     ///
     /// # Errors
-    /// [`TooEarly`]: the password must not be looked at.
+    /// [`TooEarly`]: the password must not be checked.
     pub(super) async fn turn(
         &self,
         user: &UserId,
@@ -86,11 +86,11 @@ impl LoginThrottle {
         self.verdict(user, peer, now())?;
         let turn = self.turns.acquire().await;
         self.verdict(user, peer, now())?;
-        // Nobody closes the semaphore; if somebody did, nobody would get in.
+        // The semaphore is never closed; if it were, no login would succeed.
         turn.map_err(|_| TooEarly { retry_after: PER_USER.first_wait })
     }
 
-    /// The password was wrong.
+    /// Counts a wrong password.
     pub(super) fn failed(&self, user: &UserId, peer: Option<IpAddr>, now: Timestamp) {
         self.users.failed(*user, now);
         if let Some(peer) = peer {
@@ -98,8 +98,8 @@ impl LoginThrottle {
         }
     }
 
-    /// The password was right. The address keeps its failures: with one account of one's own one
-    /// could otherwise guess at others for ever.
+    /// Clears the failures of a user after a right password. Those of the address stay: otherwise a
+    /// client with one account could guess the passwords of others without a wait.
     pub(super) fn succeeded(&self, user: &UserId) {
         self.users.forget(user);
     }
@@ -114,7 +114,7 @@ impl LoginThrottle {
     }
 }
 
-/// An IPv6 user has at least a /64 to himself.
+/// The /64 of an IPv6 address: one user has at least that many addresses.
 fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(v6) => {
@@ -125,9 +125,9 @@ fn network(peer: IpAddr) -> IpAddr {
     }
 }
 
-/// Failures by key, in two generations: when the young one is full it becomes the old one, and
-/// what was old is forgotten. So memory is bounded, and a flood of names has to be as long as the
-/// book before it washes one out.
+/// Failures by key, in two generations. When the young one is full, it becomes the old one, and the
+/// old one is dropped. So memory is bounded, and an attacker must fill a whole generation with other
+/// keys to remove an entry.
 #[derive(Debug)]
 struct Ledger<K> {
     policy: Policy,
@@ -157,7 +157,7 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         let before = young.remove(&key).or_else(|| old.remove(&key));
         let before = before.filter(|f| !self.policy.is_forgotten(*f, now));
         let count = before.map_or(0, |f| f.count).saturating_add(1);
-        if young.len() >= self.policy.remembered {
+        if young.len() >= self.policy.generation_size {
             *old = std::mem::take(young);
         }
         young.insert(key, Failures { count, last: now });
@@ -172,7 +172,7 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
 }
 
 impl Policy {
-    /// How long from `now` on until the next attempt is looked at.
+    /// The time from `now` until the next password is checked.
     fn wait(&self, failures: Failures, now: Timestamp) -> Duration {
         if failures.count <= self.free || self.is_forgotten(failures, now) {
             return Duration::ZERO;
@@ -202,44 +202,44 @@ mod tests {
         Timestamp::from_millis(1_800_000_000_000 + millis)
     }
 
-    fn wait_ms(attempts: &LoginThrottle, name: &str, peer: Option<IpAddr>, now: u64) -> u64 {
-        let verdict = attempts.verdict(&user(name), peer, at(now));
+    fn wait_ms(throttle: &LoginThrottle, name: &str, peer: Option<IpAddr>, now: u64) -> u64 {
+        let verdict = throttle.verdict(&user(name), peer, at(now));
         verdict.map_or_else(|e| u64::try_from(e.retry_after.as_millis()).unwrap(), |()| 0)
     }
 
     #[test]
-    fn the_wait_doubles_and_a_refused_attempt_does_not_prolong_it() {
-        let attempts = LoginThrottle::new();
+    fn the_wait_doubles_and_early_attempts_do_not_extend_it() {
+        let throttle = LoginThrottle::new();
         for _ in 0..4 {
-            assert_eq!(wait_ms(&attempts, "A", None, 0), 0);
-            attempts.failed(&user("A"), None, at(0));
+            assert_eq!(wait_ms(&throttle, "A", None, 0), 0);
+            throttle.failed(&user("A"), None, at(0));
         }
         let mut now = 0;
         for want in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900] {
-            assert_eq!(wait_ms(&attempts, "A", None, now), 0);
-            attempts.failed(&user("A"), None, at(now));
-            assert_eq!(wait_ms(&attempts, "A", None, now), want * 1000);
-            // Asking again and again changes nothing.
-            assert_eq!(wait_ms(&attempts, "A", None, now + 400), want * 1000 - 400);
+            assert_eq!(wait_ms(&throttle, "A", None, now), 0);
+            throttle.failed(&user("A"), None, at(now));
+            assert_eq!(wait_ms(&throttle, "A", None, now), want * 1000);
+            // Asking again changes nothing.
+            assert_eq!(wait_ms(&throttle, "A", None, now + 400), want * 1000 - 400);
             now += want * 1000;
         }
-        assert_eq!(wait_ms(&attempts, "B", None, now), 0);
-        attempts.succeeded(&user("A"));
-        assert_eq!(wait_ms(&attempts, "A", None, 0), 0);
+        assert_eq!(wait_ms(&throttle, "B", None, now), 0);
+        throttle.succeeded(&user("A"));
+        assert_eq!(wait_ms(&throttle, "A", None, 0), 0);
     }
 
     #[test]
-    fn an_address_is_held_to_account_for_all_its_guesses() {
-        let attempts = LoginThrottle::new();
+    fn failures_of_all_users_count_for_the_address() {
+        let throttle = LoginThrottle::new();
         for i in 0..=PER_PEER.free {
-            assert_eq!(wait_ms(&attempts, &format!("U{i}"), Some(PEER), 0), 0);
-            attempts.failed(&user(&format!("U{i}")), Some(PEER), at(0));
-            // An account of one's own does not help.
-            attempts.succeeded(&user("MINE"));
+            assert_eq!(wait_ms(&throttle, &format!("U{i}"), Some(PEER), 0), 0);
+            throttle.failed(&user(&format!("U{i}")), Some(PEER), at(0));
+            // Success with another account does not clear the address.
+            throttle.succeeded(&user("MINE"));
         }
-        assert_eq!(wait_ms(&attempts, "NEW", Some(PEER), 0), 1000);
-        assert_eq!(wait_ms(&attempts, "NEW", Some("192.0.2.2".parse().unwrap()), 0), 0);
-        assert_eq!(wait_ms(&attempts, "NEW", None, 0), 0);
+        assert_eq!(wait_ms(&throttle, "NEW", Some(PEER), 0), 1000);
+        assert_eq!(wait_ms(&throttle, "NEW", Some("192.0.2.2".parse().unwrap()), 0), 0);
+        assert_eq!(wait_ms(&throttle, "NEW", None, 0), 0);
         assert_eq!(network("::ffff:192.0.2.1".parse().unwrap()), PEER);
         assert_eq!(
             network("2001:db8:1:2:3:4:5:6".parse().unwrap()),
@@ -248,20 +248,20 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_forgotten_after_an_hour_of_peace() {
-        let attempts = LoginThrottle::new();
+    fn failures_are_forgotten_after_an_hour_without_one() {
+        let throttle = LoginThrottle::new();
         for _ in 0..30 {
-            attempts.failed(&user("A"), None, at(0));
+            throttle.failed(&user("A"), None, at(0));
         }
         let hour = 3_600_000;
-        assert_eq!(wait_ms(&attempts, "A", None, 899_999), 1);
-        attempts.failed(&user("A"), None, at(hour));
-        assert_eq!(wait_ms(&attempts, "A", None, hour), 0);
+        assert_eq!(wait_ms(&throttle, "A", None, 899_999), 1);
+        throttle.failed(&user("A"), None, at(hour));
+        assert_eq!(wait_ms(&throttle, "A", None, hour), 0);
     }
 
     #[test]
     fn memory_is_bounded() {
-        let ledger = Ledger::new(Policy { remembered: 100, ..PER_USER });
+        let ledger = Ledger::new(Policy { generation_size: 100, ..PER_USER });
         for i in 0u32..10_000 {
             ledger.failed(i, at(0));
         }
@@ -271,15 +271,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_crowd_gets_no_more_answers_than_one_by_one_save_for_a_few() {
-        let attempts = LoginThrottle::new();
+    async fn concurrent_guesses_get_few_more_answers_than_sequential_ones() {
+        let throttle = LoginThrottle::new();
         let name = user("A");
         let checked = std::cell::Cell::new(0);
         let guess = || async {
-            if let Ok(_turn) = attempts.turn(&name, None, || at(0)).await {
+            if let Ok(_turn) = throttle.turn(&name, None, || at(0)).await {
                 checked.set(checked.get() + 1);
                 tokio::task::yield_now().await;
-                attempts.failed(&name, None, at(0));
+                throttle.failed(&name, None, at(0));
             }
         };
         let mut crowd: Vec<_> = (0..1000).map(|_| Box::pin(guess())).collect();
@@ -296,6 +296,6 @@ mod tests {
             crowd = left;
             tokio::task::yield_now().await;
         }
-        assert!(checked.get() <= AT_ONCE + 5, "{}", checked.get());
+        assert!(checked.get() <= MAX_CONCURRENT + 5, "{}", checked.get());
     }
 }

@@ -157,6 +157,7 @@ pub use file_login::{FileLogin, FileLoginError};
 pub use password_hash::{HashError, PasswordHash, PasswordHashError, hash_password};
 pub use permission::{GuardedTask, GuardingResources, Permission};
 pub use provider::{LoginError, LoginFuture, LoginProvider, Password};
+pub use response::ResponseBody;
 pub use service::AuthApi;
 
 pub use crate::auth_prefix::{AuthPrefix, AuthPrefixError};

@@ -1,4 +1,4 @@
-//! The seam to whoever knows the passwords.
+//! The trait for password verification.
 
 use std::{fmt, pin::Pin, sync::Arc};
 
@@ -78,7 +78,7 @@ pub trait LoginProvider: Send + Sync + 'static {
     }
 }
 
-/// The future of [`LoginProvider`]: the user that is logged in, or why nobody is.
+/// The future of [`LoginProvider`]: the user that is logged in, or why the login failed.
 pub type LoginFuture = Pin<Box<dyn Future<Output = Result<UserId, LoginError>> + Send>>;
 
 impl<L: LoginProvider + ?Sized> LoginProvider for Arc<L> {
@@ -96,33 +96,34 @@ impl<L: LoginProvider + ?Sized> LoginProvider for Arc<L> {
     }
 }
 
-/// Why nobody is logged in.
+/// Why a login failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoginError {
-    /// No such user, or not this password. Nobody is told which.
+    /// The user does not exist, or the password is wrong. The client does not learn which.
     #[error("the user or the password is wrong")]
     WrongCredentials,
-    /// They are right, but the new password is not one that may be.
+    /// User and password are right, but the new password is not allowed.
     #[error("the new password is refused")]
     NewPasswordRefused,
-    /// Whoever knows the passwords does not answer.
+    /// The back end does not answer.
     #[error("the login provider is not available")]
     Unavailable,
 }
 
-/// A password on its way to a [`LoginProvider`]. Not shown by `Debug`, wiped when dropped.
+/// A password for a [`LoginProvider`]. `Debug` does not show it, and its memory is wiped when it is
+/// dropped.
 ///
-/// Bytes, not text: what a client sends need not be UTF-8.
+/// It has bytes instead of text: what a client sends need not be UTF-8.
 pub struct Password(Zeroizing<Vec<u8>>);
 
 impl Password {
-    /// Takes the bytes over.
+    /// A password of these bytes.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(Zeroizing::new(bytes.into()))
     }
 
-    /// The bytes. Not for logs, errors or anything else that lasts.
+    /// The bytes. Do not store them in logs or errors.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }

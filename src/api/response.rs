@@ -1,10 +1,17 @@
-//! Successful responses.
+//! Successful responses, and the body of every response.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE},
 };
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use serde::Serialize;
 
@@ -43,4 +50,41 @@ pub(super) fn typed(content: Bytes, content_type: HeaderValue) -> Response<Full<
 pub(super) fn not_stored(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// The body of a response of [`AuthApi`](super::AuthApi). It is short and in memory.
+#[derive(Clone, Debug, Default)]
+pub struct ResponseBody(Full<Bytes>);
+
+impl ResponseBody {
+    pub(super) fn new(body: Full<Bytes>) -> Self {
+        Self(body)
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.0).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+#[cfg(feature = "proxy")]
+impl From<ResponseBody> for crate::proxy::ResponseBody {
+    fn from(body: ResponseBody) -> Self {
+        body.0.into()
+    }
 }

@@ -35,7 +35,7 @@ use super::{
     provider::LoginProvider,
     query,
     record::RecordGuard,
-    response::{Answer, typed},
+    response::{Answer, ResponseBody, typed},
     revocation_rules::RevocationRules,
     revocations::Revocations,
     ticket,
@@ -365,7 +365,7 @@ where
     B: Body + Send + 'static,
     B::Data: Send,
 {
-    type Response = Response<Full<Bytes>>;
+    type Response = Response<ResponseBody>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
@@ -385,12 +385,13 @@ where
             if !body_failed && !body.is_end_stream() && !request.headers.contains_key(EXPECT) {
                 let _ = body::read(body).await;
             }
-            Ok(answer.unwrap_or_else(|error| {
+            let response = answer.unwrap_or_else(|error| {
                 let url = request.uri.path();
                 let request_id = RequestId::logged(&request.extensions);
                 tracing::debug!(url, request_id, %error, "request refused");
                 state.compatibility.response(error, url)
-            }))
+            });
+            Ok(response.map(ResponseBody::new))
         })
     }
 }

@@ -56,8 +56,8 @@ static KEY: LazyLock<SigningKey> = LazyLock::new(|| {
     SigningKey::from_pem(key.unwrap().serialize_pem().as_bytes()).unwrap()
 });
 
-/// Everybody's password is `validPassword`; `DOWN` nobody can ask for. Changes passwords if it is
-/// told to, but to no `weak` one.
+/// Every user has the password `validPassword`. For `DOWN` the provider is unavailable. If `changes`
+/// is set, it changes passwords, but not to `weak`.
 #[derive(Clone, Copy)]
 struct Stub {
     changes: bool,
@@ -80,7 +80,7 @@ impl LoginProvider for Stub {
     }
 }
 
-/// An index that can be told to fail.
+/// An index that fails on demand.
 #[derive(Default)]
 struct Store {
     index: RevocationIndex,
@@ -124,7 +124,7 @@ impl RevocationStore for Store {
     }
 }
 
-/// `READER` may read, `ADMIN` update; of `SAFDOWN` and `SAFBAD` it cannot say.
+/// `READER` has `READ`, `ADMIN` has `UPDATE`. For `SAFDOWN` and `SAFBAD` the check fails.
 #[derive(Clone)]
 struct StubSaf(FileSaf);
 
@@ -138,12 +138,12 @@ impl SafProvider for StubSaf {
     }
 }
 
-/// A gateway whose clock and store are at hand.
+/// An auth API with its clock, store and audit records.
 struct World {
     clock: Arc<ManualClock>,
     store: Arc<Store>,
     collected: Arc<Collected>,
-    /// With everything off that can be.
+    /// Only PassTickets are on.
     bare: AuthApi,
 }
 
@@ -152,7 +152,7 @@ impl World {
         Self::of(Replay::Allowed)
     }
 
-    /// With an application that has replay protection or not.
+    /// With one application, with or without replay protection.
     fn of(replay: Replay) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(NOW)));
         let store = Arc::new(Store::default());
@@ -181,7 +181,7 @@ impl World {
         Self { clock, store, collected, bare }
     }
 
-    /// With everything on.
+    /// Everything except delegation is on.
     fn api(&self, compatibility: Compatibility) -> AuthApi {
         self.bare
             .clone()
@@ -246,7 +246,7 @@ fn basic(credentials: &str) -> String {
 }
 
 #[derive(Clone, Copy)]
-struct Asked<'a> {
+struct TestRequest<'a> {
     method: &'a str,
     url: &'a str,
     authorization: Option<&'a str>,
@@ -255,7 +255,7 @@ struct Asked<'a> {
     body: &'a str,
 }
 
-const POST_LOGIN: Asked<'_> = Asked {
+const POST_LOGIN: TestRequest<'_> = TestRequest {
     method: "POST",
     url: LOGIN,
     authorization: None,
@@ -263,18 +263,18 @@ const POST_LOGIN: Asked<'_> = Asked {
     certificate: None,
     body: "",
 };
-const POST_GENERATE: Asked<'_> = Asked { url: GENERATE, body: SCOPES, ..POST_LOGIN };
-const GET_QUERY: Asked<'_> = Asked { method: "GET", url: QUERY, ..POST_LOGIN };
+const POST_GENERATE: TestRequest<'_> = TestRequest { url: GENERATE, body: SCOPES, ..POST_LOGIN };
+const GET_QUERY: TestRequest<'_> = TestRequest { method: "GET", url: QUERY, ..POST_LOGIN };
 
-/// What `api` says of itself: made once for all that have the same settings.
+/// The OpenAPI document of `api`, made once for equal settings.
 fn description(api: &AuthApi) -> Arc<Value> {
     static KNOWN: LazyLock<Mutex<HashMap<String, Arc<Value>>>> = LazyLock::new(Mutex::default);
     let make = || Arc::new(openapi::document(&api.settings()));
     KNOWN.lock().unwrap().entry(format!("{api:?}")).or_insert_with(make).clone()
 }
 
-impl Asked<'_> {
-    async fn of(&self, api: AuthApi) -> Response<Bytes> {
+impl TestRequest<'_> {
+    async fn send_to(&self, api: AuthApi) -> Response<Bytes> {
         let mut request = Request::builder().method(self.method).uri(self.url);
         for (name, value) in [("authorization", self.authorization), ("cookie", self.cookie)] {
             if let Some(value) = value {
@@ -292,8 +292,7 @@ impl Asked<'_> {
         response
     }
 
-    /// The status, the content type, the message and the headers are among those that the
-    /// description has.
+    /// Asserts that the document has the status, the content type, the message and the headers.
     fn assert_described(&self, description: &Value, response: &Response<Bytes>) {
         let (url, verb) = (self.url.split('?').next().unwrap(), self.method.to_ascii_lowercase());
         let status = response.status().as_u16();
@@ -330,7 +329,7 @@ impl Asked<'_> {
     }
 }
 
-/// Status and message number; checks that an error is a whole one.
+/// Status and message number. Asserts that an error is complete.
 fn outcome(response: &Response<Bytes>) -> (u16, String) {
     let status = response.status();
     if status.is_success() {
@@ -367,74 +366,84 @@ async fn login_answers_each_credential() {
     let user = Some("USER");
 
     let cases = [
-        ("Basic", Asked { authorization: good, ..POST_LOGIN }, 204, ""),
-        ("body", Asked { body: GOOD_BODY, ..POST_LOGIN }, 204, ""),
-        ("certificate", Asked { certificate: user, ..POST_LOGIN }, 204, ""),
+        ("Basic", TestRequest { authorization: good, ..POST_LOGIN }, 204, ""),
+        ("body", TestRequest { body: GOOD_BODY, ..POST_LOGIN }, 204, ""),
+        ("certificate", TestRequest { certificate: user, ..POST_LOGIN }, 204, ""),
         (
             "Basic beats body",
-            Asked { authorization: good, body: WRONG_BODY, ..POST_LOGIN },
+            TestRequest { authorization: good, body: WRONG_BODY, ..POST_LOGIN },
             204,
             "",
         ),
         (
             "body beside another scheme",
-            Asked { authorization: Some("Bearer x"), body: GOOD_BODY, ..POST_LOGIN },
+            TestRequest { authorization: Some("Bearer x"), body: GOOD_BODY, ..POST_LOGIN },
             204,
             "",
         ),
         (
             "no rescue by body",
-            Asked { authorization: wrong, body: GOOD_BODY, ..POST_LOGIN },
+            TestRequest { authorization: wrong, body: GOOD_BODY, ..POST_LOGIN },
             401,
             "ZWEAG120E",
         ),
         (
             "no rescue by certificate",
-            Asked { authorization: wrong, certificate: user, ..POST_LOGIN },
+            TestRequest { authorization: wrong, certificate: user, ..POST_LOGIN },
             401,
             "ZWEAG120E",
         ),
         (
             "nor of a body",
-            Asked { body: WRONG_BODY, certificate: user, ..POST_LOGIN },
+            TestRequest { body: WRONG_BODY, certificate: user, ..POST_LOGIN },
             401,
             "ZWEAG120E",
         ),
         (
             "undecodable Basic",
-            Asked { authorization: undecodable, body: GOOD_BODY, ..POST_LOGIN },
+            TestRequest { authorization: undecodable, body: GOOD_BODY, ..POST_LOGIN },
             401,
             "ZWEAG120E",
         ),
-        ("no user id", Asked { authorization: Some(&no_user), ..POST_LOGIN }, 401, "ZWEAG120E"),
-        ("provider down", Asked { authorization: Some(&down), ..POST_LOGIN }, 503, "ZWEAG104E"),
+        (
+            "no user id",
+            TestRequest { authorization: Some(&no_user), ..POST_LOGIN },
+            401,
+            "ZWEAG120E",
+        ),
+        (
+            "provider down",
+            TestRequest { authorization: Some(&down), ..POST_LOGIN },
+            503,
+            "ZWEAG104E",
+        ),
         (
             "no password",
-            Asked { authorization: Some(&no_password), ..POST_LOGIN },
+            TestRequest { authorization: Some(&no_password), ..POST_LOGIN },
             400,
             "ZWEAG121E",
         ),
         (
             "malformed body beside Basic",
-            Asked { authorization: good, body: "{", ..POST_LOGIN },
+            TestRequest { authorization: good, body: "{", ..POST_LOGIN },
             400,
             "ZWEAG121E",
         ),
         (
             "malformed body beside certificate",
-            Asked { certificate: user, body: "{", ..POST_LOGIN },
+            TestRequest { certificate: user, body: "{", ..POST_LOGIN },
             400,
             "ZWEAG121E",
         ),
         (
             "blank user",
-            Asked { body: r#"{"username":" ","password":"x"}"#, ..POST_LOGIN },
+            TestRequest { body: r#"{"username":" ","password":"x"}"#, ..POST_LOGIN },
             400,
             "ZWEAG121E",
         ),
         (
             "new password",
-            Asked {
+            TestRequest {
                 body: r#"{"username":"user","password":"validPassword","newPassword":"x"}"#,
                 ..POST_LOGIN
             },
@@ -443,26 +452,31 @@ async fn login_answers_each_credential() {
         ),
         ("nothing", POST_LOGIN, 400, "ZWEAG121E"),
         (
-            "certificate of nobody",
-            Asked { certificate: Some("Zowe Service"), ..POST_LOGIN },
+            "certificate without a user",
+            TestRequest { certificate: Some("Zowe Service"), ..POST_LOGIN },
             400,
             "ZWEAG121E",
         ),
-        ("a login token", Asked { authorization: Some(&bearer), ..POST_LOGIN }, 400, "ZWEAG121E"),
-        ("GET", Asked { method: "GET", authorization: good, ..POST_LOGIN }, 405, "ZWEAG101E"),
+        (
+            "a login token",
+            TestRequest { authorization: Some(&bearer), ..POST_LOGIN },
+            400,
+            "ZWEAG121E",
+        ),
+        ("GET", TestRequest { method: "GET", authorization: good, ..POST_LOGIN }, 405, "ZWEAG101E"),
     ];
     for (name, asked, status, number) in cases {
-        let response = asked.of(api()).await;
+        let response = asked.send_to(api()).await;
         assert_eq!(outcome(&response), (status, number.to_owned()), "{name}");
     }
-    // Off unless turned on.
-    let response = Asked { certificate: user, ..POST_LOGIN }.of(bare()).await;
+    // Client certificates are off by default.
+    let response = TestRequest { certificate: user, ..POST_LOGIN }.send_to(bare()).await;
     assert_eq!(outcome(&response), (400, "ZWEAG121E".to_owned()));
 }
 
 #[tokio::test]
 async fn login_sets_a_cookie_with_a_token_that_verifies() {
-    let response = Asked { body: GOOD_BODY, ..POST_LOGIN }.of(api()).await;
+    let response = TestRequest { body: GOOD_BODY, ..POST_LOGIN }.send_to(api()).await;
     assert_eq!(response.status(), 204);
     assert!(response.body().is_empty());
     assert_eq!(response.headers()["cache-control"], "no-store");
@@ -481,23 +495,27 @@ async fn login_sets_a_cookie_with_a_token_that_verifies() {
     assert_eq!(jwt.expires_at().as_secs(), NOW + 28_800);
 
     let renamed = api().with_cookie_names(CookieNames::default().with_jwt("own").with_pat("pat"));
-    let response = Asked { body: GOOD_BODY, ..POST_LOGIN }.of(renamed.clone()).await;
+    let response = TestRequest { body: GOOD_BODY, ..POST_LOGIN }.send_to(renamed.clone()).await;
     let cookie = response.headers()["set-cookie"].to_str().unwrap();
     let (cookie, _) = cookie.split_once(';').unwrap();
     assert!(cookie.starts_with("own="), "{cookie}");
-    assert_eq!(Asked { cookie: Some(cookie), ..GET_QUERY }.of(renamed).await.status(), 200);
+    assert_eq!(
+        TestRequest { cookie: Some(cookie), ..GET_QUERY }.send_to(renamed).await.status(),
+        200
+    );
     let unusable = api().with_cookie_names(CookieNames::default().with_jwt("a\nb").with_pat("pat"));
-    let response = Asked { body: GOOD_BODY, ..POST_LOGIN }.of(unusable).await;
+    let response = TestRequest { body: GOOD_BODY, ..POST_LOGIN }.send_to(unusable).await;
     assert_eq!(outcome(&response), (500, "ZWEAO500E".to_owned()));
 }
 
 #[tokio::test]
-async fn a_challenge_is_none_that_browsers_answer() {
-    let response = Asked { body: WRONG_BODY, ..POST_LOGIN }.of(api()).await;
+async fn challenges_open_no_dialogue_in_browsers() {
+    let response = TestRequest { body: WRONG_BODY, ..POST_LOGIN }.send_to(api()).await;
     assert_eq!(response.headers()["www-authenticate"], r#"xBasic realm="zowe", charset="UTF-8""#);
-    let response = GET_QUERY.of(api()).await;
+    let response = GET_QUERY.send_to(api()).await;
     assert_eq!(response.headers()["www-authenticate"], r#"Bearer realm="zowe""#);
-    let response = Asked { authorization: Some("Bearer x"), ..GET_QUERY }.of(api()).await;
+    let response =
+        TestRequest { authorization: Some("Bearer x"), ..GET_QUERY }.send_to(api()).await;
     assert_eq!(
         response.headers()["www-authenticate"],
         r#"Bearer realm="zowe", error="invalid_token""#
@@ -506,13 +524,14 @@ async fn a_challenge_is_none_that_browsers_answer() {
 
 #[tokio::test]
 async fn messages_name_the_path_as_written_and_without_its_query() {
-    let response =
-        Asked { url: &format!("{LOGIN}?a=b"), body: WRONG_BODY, ..POST_LOGIN }.of(api()).await;
+    let response = TestRequest { url: &format!("{LOGIN}?a=b"), body: WRONG_BODY, ..POST_LOGIN }
+        .send_to(api())
+        .await;
     assert_eq!(
         content(&response),
         "Invalid username or password for URL '/gateway/api/v1/auth/login'"
     );
-    let response = Asked { method: "PUT", ..GET_QUERY }.of(api()).await;
+    let response = TestRequest { method: "PUT", ..GET_QUERY }.send_to(api()).await;
     assert_eq!(
         content(&response),
         "Authentication method 'PUT' is not supported for URL '/gateway/api/v1/auth/query'"
@@ -521,17 +540,17 @@ async fn messages_name_the_path_as_written_and_without_its_query() {
 }
 
 #[tokio::test]
-async fn query_tells_what_a_login_token_says() {
+async fn query_answers_the_content_of_a_login_token() {
     let user = UserId::new("user").unwrap();
     let jwt = issuer().login_token(&user, "security-domain").unwrap();
     let bearer = format!("Bearer {}", jwt.expose());
     let cookie = format!("a=b; apimlAuthenticationToken={}", jwt.expose());
     for asked in [
-        Asked { authorization: Some(&bearer), ..GET_QUERY },
-        Asked { cookie: Some(&cookie), ..GET_QUERY },
-        Asked { cookie: Some(&cookie), authorization: Some("Bearer x"), ..GET_QUERY },
+        TestRequest { authorization: Some(&bearer), ..GET_QUERY },
+        TestRequest { cookie: Some(&cookie), ..GET_QUERY },
+        TestRequest { cookie: Some(&cookie), authorization: Some("Bearer x"), ..GET_QUERY },
     ] {
-        let response = asked.of(bare()).await;
+        let response = asked.send_to(bare()).await;
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "application/json");
         let (creation, expiration) = (NOW * 1000, (NOW + 28_800) * 1000);
@@ -558,16 +577,36 @@ async fn query_refuses_all_but_a_valid_login_token() {
     let not_valid = Some("ZWEAG102E Token is not valid");
     let cases = [
         ("nothing", GET_QUERY, "ZWEAG131E", None),
-        ("another cookie", Asked { cookie: Some(&other_cookie), ..GET_QUERY }, "ZWEAG131E", None),
-        ("Basic", Asked { authorization: Some("Basic dTpw"), ..GET_QUERY }, "ZWEAG131E", None),
-        ("certificate", Asked { certificate: Some("USER"), ..GET_QUERY }, "ZWEAG131E", None),
-        ("garbage", Asked { authorization: Some("Bearer x"), ..GET_QUERY }, "ZWEAG130E", not_valid),
-        ("forged", Asked { authorization: Some(&forged), ..GET_QUERY }, "ZWEAG130E", not_valid),
-        ("a PAT", Asked { authorization: Some(&pat), ..GET_QUERY }, "ZWEAG130E", not_valid),
-        ("expired", Asked { authorization: Some(&expired), ..GET_QUERY }, "ZWEAT100E", None),
+        (
+            "another cookie",
+            TestRequest { cookie: Some(&other_cookie), ..GET_QUERY },
+            "ZWEAG131E",
+            None,
+        ),
+        (
+            "Basic",
+            TestRequest { authorization: Some("Basic dTpw"), ..GET_QUERY },
+            "ZWEAG131E",
+            None,
+        ),
+        ("certificate", TestRequest { certificate: Some("USER"), ..GET_QUERY }, "ZWEAG131E", None),
+        (
+            "garbage",
+            TestRequest { authorization: Some("Bearer x"), ..GET_QUERY },
+            "ZWEAG130E",
+            not_valid,
+        ),
+        (
+            "forged",
+            TestRequest { authorization: Some(&forged), ..GET_QUERY },
+            "ZWEAG130E",
+            not_valid,
+        ),
+        ("a PAT", TestRequest { authorization: Some(&pat), ..GET_QUERY }, "ZWEAG130E", not_valid),
+        ("expired", TestRequest { authorization: Some(&expired), ..GET_QUERY }, "ZWEAT100E", None),
     ];
     for (name, asked, number, header) in cases {
-        let response = asked.of(api()).await;
+        let response = asked.send_to(api()).await;
         assert_eq!(outcome(&response), (401, number.to_owned()), "{name}");
         let failure = response.headers().get("x-zowe-auth-failure").map(|v| v.to_str().unwrap());
         assert_eq!(failure, header, "{name}");
@@ -575,13 +614,13 @@ async fn query_refuses_all_but_a_valid_login_token() {
 }
 
 #[tokio::test]
-async fn generate_answers_a_token_with_what_was_asked_for() {
+async fn generate_answers_a_token_with_the_requested_scopes_and_days() {
     let good = basic("user:validPassword");
     for asked in [
-        Asked { authorization: Some(&good), ..POST_GENERATE },
-        Asked { certificate: Some("user"), ..POST_GENERATE },
+        TestRequest { authorization: Some(&good), ..POST_GENERATE },
+        TestRequest { certificate: Some("user"), ..POST_GENERATE },
     ] {
-        let response = asked.of(api()).await;
+        let response = asked.send_to(api()).await;
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/plain");
         assert_eq!(response.headers()["cache-control"], "no-store");
@@ -595,7 +634,7 @@ async fn generate_answers_a_token_with_what_was_asked_for() {
 }
 
 #[tokio::test]
-async fn generate_refuses() {
+async fn generate_refuses_bad_credentials_and_bodies() {
     let good = basic("user:validPassword");
     let good = Some(good.as_str());
     let wrong = basic("user:wrong");
@@ -611,44 +650,59 @@ async fn generate_refuses() {
     let many = json!({ "scopes": many }).to_string();
 
     let cases = [
-        ("wrong password", Asked { authorization: wrong, ..POST_GENERATE }, 401, "ZWEAG120E"),
+        ("wrong password", TestRequest { authorization: wrong, ..POST_GENERATE }, 401, "ZWEAG120E"),
         (
             "no rescue",
-            Asked { authorization: wrong, certificate: Some("USER"), ..POST_GENERATE },
+            TestRequest { authorization: wrong, certificate: Some("USER"), ..POST_GENERATE },
             401,
             "ZWEAG120E",
         ),
         ("nothing", POST_GENERATE, 400, "ZWEAG121E"),
-        ("a login token", Asked { cookie: Some(&jwt), ..POST_GENERATE }, 400, "ZWEAG121E"),
-        ("a PAT", Asked { authorization: Some(&pat), ..POST_GENERATE }, 400, "ZWEAG121E"),
+        ("a login token", TestRequest { cookie: Some(&jwt), ..POST_GENERATE }, 400, "ZWEAG121E"),
+        ("a PAT", TestRequest { authorization: Some(&pat), ..POST_GENERATE }, 400, "ZWEAG121E"),
         (
-            "certificate of nobody",
-            Asked { certificate: Some("x y"), ..POST_GENERATE },
+            "certificate without a user",
+            TestRequest { certificate: Some("x y"), ..POST_GENERATE },
             400,
             "ZWEAG121E",
         ),
-        ("provider down", Asked { authorization: Some(&down), ..POST_GENERATE }, 503, "ZWEAG104E"),
+        (
+            "provider down",
+            TestRequest { authorization: Some(&down), ..POST_GENERATE },
+            503,
+            "ZWEAG104E",
+        ),
         (
             "body first",
-            Asked { authorization: wrong, body: "{", ..POST_GENERATE },
+            TestRequest { authorization: wrong, body: "{", ..POST_GENERATE },
             400,
             "ZWEAT605E",
         ),
-        ("no body", Asked { authorization: good, body: "", ..POST_GENERATE }, 400, "ZWEAT606E"),
-        ("login body", Asked { body: GOOD_BODY, ..POST_GENERATE }, 400, "ZWEAT605E"),
+        (
+            "no body",
+            TestRequest { authorization: good, body: "", ..POST_GENERATE },
+            400,
+            "ZWEAT606E",
+        ),
+        ("login body", TestRequest { body: GOOD_BODY, ..POST_GENERATE }, 400, "ZWEAT605E"),
         (
             "more than a token holds",
-            Asked { authorization: good, body: &many, ..POST_GENERATE },
+            TestRequest { authorization: good, body: &many, ..POST_GENERATE },
             400,
             "ZWEAT605E",
         ),
-        ("PUT", Asked { method: "PUT", authorization: good, ..POST_GENERATE }, 405, "ZWEAG101E"),
+        (
+            "PUT",
+            TestRequest { method: "PUT", authorization: good, ..POST_GENERATE },
+            405,
+            "ZWEAG101E",
+        ),
     ];
     for (name, asked, status, number) in cases {
-        let response = asked.of(api()).await;
+        let response = asked.send_to(api()).await;
         assert_eq!(outcome(&response), (status, number.to_owned()), "{name}");
     }
-    let response = Asked { authorization: good, ..POST_GENERATE }.of(bare()).await;
+    let response = TestRequest { authorization: good, ..POST_GENERATE }.send_to(bare()).await;
     assert_eq!(outcome(&response), (404, "ZWEAO404E".to_owned()));
 }
 
@@ -660,15 +714,15 @@ async fn an_identity_mapping_that_does_not_answer_is_503() {
             Box::pin(ready(Err(MapError::Unavailable)))
         }
     }
-    let asked = Asked { certificate: Some("USER"), ..POST_LOGIN };
-    let response = asked.of(bare().with_client_certificates(Down)).await;
+    let asked = TestRequest { certificate: Some("USER"), ..POST_LOGIN };
+    let response = asked.send_to(bare().with_client_certificates(Down)).await;
     assert_eq!(outcome(&response), (503, "ZWEAG104E".to_owned()));
 }
 
 #[tokio::test]
 async fn unknown_paths_are_404() {
     for url in ["/gateway/api/v1/auth/logouts", "/gateway/api/v1/auth", "/", "/login"] {
-        let response = Asked { url, ..POST_LOGIN }.of(api()).await;
+        let response = TestRequest { url, ..POST_LOGIN }.send_to(api()).await;
         assert_eq!(outcome(&response), (404, "ZWEAO404E".to_owned()), "{url}");
     }
 }
@@ -676,17 +730,18 @@ async fn unknown_paths_are_404() {
 #[tokio::test]
 async fn a_body_is_read_to_its_limit() {
     let padded = |len: usize| format!("{GOOD_BODY}{}", " ".repeat(len - GOOD_BODY.len()));
-    let response = Asked { body: &padded(MAX_BODY_LEN), ..POST_LOGIN }.of(api()).await;
+    let response = TestRequest { body: &padded(MAX_BODY_LEN), ..POST_LOGIN }.send_to(api()).await;
     assert_eq!(outcome(&response), (204, String::new()));
     for asked in [POST_LOGIN, POST_GENERATE] {
-        let response = Asked { body: &padded(MAX_BODY_LEN + 1), ..asked }.of(api()).await;
+        let response =
+            TestRequest { body: &padded(MAX_BODY_LEN + 1), ..asked }.send_to(api()).await;
         assert_eq!(outcome(&response), (413, "ZWEAO413E".to_owned()));
     }
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_is_400() {
-    /// One piece, then an error that is none in the eyes of `std`.
+async fn an_incomplete_body_is_400() {
+    /// One frame, then an error that does not implement `std::error::Error`.
     struct Broken(Option<Bytes>);
     struct NotAnError;
     impl Body for Broken {
@@ -709,8 +764,8 @@ async fn a_body_that_breaks_off_is_400() {
 }
 
 #[tokio::test]
-async fn a_body_is_read_to_its_end_even_if_the_answer_is_known_before() {
-    /// Counts what was taken from it.
+async fn a_body_is_read_to_its_end_even_if_it_is_not_needed() {
+    /// Counts the polls.
     struct Counted(Arc<AtomicUsize>, Full<Bytes>);
 
     impl Body for Counted {

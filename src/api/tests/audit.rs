@@ -1,4 +1,4 @@
-//! What each endpoint records: one record for a request, whatever comes of it, and no secret.
+//! Audit records: one for each request, whatever its outcome, and without secrets.
 
 use std::{future::pending, task::Waker};
 
@@ -16,7 +16,7 @@ use ReasonCode as Why;
 
 const AUTH: &str = "/gateway/api/v1/auth/";
 
-/// Who asks, with what.
+/// The credentials of a request.
 #[derive(Clone, Default)]
 struct By {
     authorization: Option<String>,
@@ -54,7 +54,7 @@ async fn ask(
 ) -> (Response<Bytes>, Option<AuditRecord>) {
     let (method, path) = endpoint.split_once(' ').unwrap();
     let url = format!("{AUTH}{path}");
-    let asked = Asked {
+    let asked = TestRequest {
         method,
         url: &url,
         authorization: by.authorization.as_deref(),
@@ -62,7 +62,7 @@ async fn ask(
         certificate: by.certificate,
         body,
     };
-    let response = asked.of(world.api(Compatibility::Documented)).await;
+    let response = asked.send_to(world.api(Compatibility::Documented)).await;
     let records = world.collected.take();
     assert!(records.len() <= 1, "{endpoint}: {records:?}");
     (response, records.into_iter().next())
@@ -73,7 +73,7 @@ fn name(user: Option<&UserId>) -> &str {
 }
 
 #[tokio::test]
-async fn every_decision_is_one_record() {
+async fn each_request_has_one_record() {
     let world = World::new();
     let jwt = world.jwt();
     let pat = world.pat("USER", "a");
@@ -91,7 +91,7 @@ async fn every_decision_is_one_record() {
     let text = |text: &str| text.to_owned();
 
     let cases = [
-        // What is asked for, by whom, with what; why it fails; who it was, and what they showed.
+        // Request, credentials, reason of the failure, user and kind of credential in the record.
         ("POST login", password("user"), none(), What::Login, None, "USER", Is::Password),
         ("POST login", nobody(), text(GOOD_BODY), What::Login, None, "USER", Is::Password),
         ("POST login", holder("user"), none(), What::Login, None, "USER", Is::Certificate),
@@ -405,7 +405,7 @@ async fn every_decision_is_one_record() {
         assert_eq!(record.outcome, outcome, "{context}");
         assert_eq!(response.status().is_success(), why.is_none(), "{context}");
         assert_eq!(name(record.user.as_ref()), user, "{context}");
-        // A certificate that is missing beside a token: nobody has looked at the token.
+        // The certificate beside the token is missing, so the token was not verified.
         let shown =
             (credential != Is::None || why == Some(Why::NoCredential)).then_some(credential);
         assert_eq!(record.credential, shown, "{context}");
@@ -421,7 +421,7 @@ fn revoked_itself(world: &World, token: &str) {
 }
 
 #[tokio::test]
-async fn each_event_says_what_it_is_about() {
+async fn each_event_has_its_fields() {
     let world = World::new();
 
     let (response, login) = ask(&world, "POST login", password("user"), "").await;
@@ -472,7 +472,7 @@ async fn each_event_says_what_it_is_about() {
             RuleKind::Service,
         ),
     ] {
-        // Whether it can be written or not.
+        // Whether the store can be written or not.
         for cannot_write in [true, false] {
             world.store.cannot_write.store(cannot_write, SeqCst);
             let (_, rule) = ask(&world, &format!("{tokens}{path}"), password("admin"), body).await;
@@ -492,7 +492,7 @@ async fn each_event_says_what_it_is_about() {
 }
 
 #[tokio::test]
-async fn what_decides_nothing_is_not_recorded() {
+async fn requests_without_a_decision_are_not_recorded() {
     let world = World::new();
     for (endpoint, body) in [
         ("GET keys/public", ""),
@@ -507,7 +507,7 @@ async fn what_decides_nothing_is_not_recorded() {
 }
 
 #[tokio::test]
-async fn guesses_that_are_not_looked_at_are_told_apart() {
+async fn throttled_logins_have_a_reason_of_their_own() {
     let world = World::new();
     let mut seen = Vec::new();
     for _ in 0..6 {
@@ -520,7 +520,7 @@ async fn guesses_that_are_not_looked_at_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_new_password_is_mentioned_and_not_told() {
+async fn a_password_change_is_recorded_without_the_password() {
     let world = World::new();
     let body = r#"{"username":"user","password":"validPassword","newPassword":"n3wSecret"}"#;
     let (_, record) = ask(&world, "POST login", nobody(), body).await;
@@ -530,7 +530,7 @@ async fn a_new_password_is_mentioned_and_not_told() {
 }
 
 #[tokio::test]
-async fn the_request_is_told_by_id_and_peer() {
+async fn records_have_request_id_and_peer() {
     let world = World::new();
     let id = RequestId::next();
     let peer = "192.0.2.7:555".parse().unwrap();
@@ -555,7 +555,7 @@ impl IdentityMapper for Silent {
 }
 
 #[tokio::test]
-async fn a_request_that_is_given_up_is_recorded_all_the_same() {
+async fn a_cancelled_request_is_recorded_as_abandoned() {
     let world = World::new();
     let api = world.bare.clone().with_client_certificates(Silent);
     let request = Request::post(LOGIN).extension(certificate("user"));
@@ -570,7 +570,7 @@ async fn a_request_that_is_given_up_is_recorded_all_the_same() {
 }
 
 #[tokio::test]
-async fn no_record_has_a_secret_in_it() {
+async fn no_record_has_a_secret() {
     let world = World::new();
     let mut secrets =
         vec!["validPassword".to_owned(), "wrong".to_owned(), basic("user:validPassword")];
@@ -602,12 +602,12 @@ async fn no_record_has_a_secret_in_it() {
     add(ask(&world, "POST logout", bearer(&jwt), "").await.1);
     secrets.extend([jwt, pat]);
 
-    // Nor the hash of what is no token: that of a password can be guessed at.
+    // No hash of a text that is not a token: the hash of a password could be guessed.
     let guessed = TokenFingerprint::of("validPassword").to_string();
     secrets.push(guessed);
     let outcome = said.replace("wrong-password", "").replace("wrong-kind", "");
     for secret in secrets {
-        // A token without its signature is none, but says more than it should.
+        // The payload of a token without its signature must not appear either.
         let part = secret.split('.').nth(1).unwrap_or(&secret);
         assert!(!outcome.contains(part), "{secret} is in {said}");
     }

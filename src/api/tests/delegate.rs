@@ -2,7 +2,7 @@
 
 use std::{future::ready, num::NonZeroU32, sync::atomic::Ordering::SeqCst, time::Duration};
 
-use super::{Asked, Compatibility, POST_LOGIN, World, content, outcome};
+use super::{Compatibility, POST_LOGIN, TestRequest, World, content, outcome};
 use crate::{
     api::{AllowList, ApiError, AuthApi, Delegation, Grant},
     audit::ReasonCode,
@@ -14,7 +14,7 @@ use crate::{
     passticket::{Algorithm, Applid, KeyProfile, PassTicket, Replay, UserId},
 };
 
-const DELEGATE: Asked<'_> = Asked {
+const DELEGATE: TestRequest<'_> = TestRequest {
     url: "/gateway/api/v1/auth/delegate/passticket",
     certificate: Some("AGENT"),
     body: r#"{"applId":"ZOWEAPPL","emailId":"User@Example.com"}"#,
@@ -55,9 +55,9 @@ fn body(applid: &str, email: &str) -> String {
 }
 
 #[tokio::test]
-async fn whoever_may_gets_a_ticket_of_the_user_of_the_address() {
+async fn a_permitted_caller_gets_a_ticket_for_the_user_of_the_address() {
     let world = World::new();
-    let response = DELEGATE.of(with(&world, delegation())).await;
+    let response = DELEGATE.send_to(with(&world, delegation())).await;
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["cache-control"], "no-store");
     let answer: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
@@ -69,13 +69,13 @@ async fn whoever_may_gets_a_ticket_of_the_user_of_the_address() {
 }
 
 #[tokio::test]
-async fn it_is_off_until_it_is_turned_on() {
-    let response = DELEGATE.of(World::new().api(Compatibility::Documented)).await;
+async fn delegation_is_off_by_default() {
+    let response = DELEGATE.send_to(World::new().api(Compatibility::Documented)).await;
     assert_eq!(outcome(&response), (404, "ZWEAO404E".to_owned()));
 }
 
 #[tokio::test]
-async fn each_failure_has_its_answer() {
+async fn each_failure_has_its_status_and_message() {
     let (unknown, protected) =
         (body("ZOWEAPPL", "x@example.com"), body("ZOWEAPPL", "root@example.com"));
     let no_key = body("NOKEY", "user@example.com");
@@ -85,64 +85,73 @@ async fn each_failure_has_its_answer() {
     let world = World::new();
     let jwt = format!("Bearer {}", world.jwt());
     for (name, asked, want) in [
-        ("no certificate", Asked { certificate: None, ..DELEGATE }, (401, "ZWEAG167E")),
+        ("no certificate", TestRequest { certificate: None, ..DELEGATE }, (401, "ZWEAG167E")),
         (
             "a password is no credential",
-            Asked { certificate: None, authorization: Some(&basic), ..DELEGATE },
+            TestRequest { certificate: None, authorization: Some(&basic), ..DELEGATE },
             (401, "ZWEAG167E"),
         ),
         (
             "a token is no credential",
-            Asked { certificate: None, authorization: Some(&jwt), ..DELEGATE },
+            TestRequest { certificate: None, authorization: Some(&jwt), ..DELEGATE },
             (401, "ZWEAG167E"),
         ),
         (
             "nobody's certificate",
-            Asked { certificate: Some("no user"), ..DELEGATE },
+            TestRequest { certificate: Some("no user"), ..DELEGATE },
             (401, "ZWEAG161E"),
         ),
-        ("not permitted", Asked { certificate: Some("USER"), ..DELEGATE }, (403, "ZWEAT403E")),
-        // Nor does who may revoke.
+        (
+            "not permitted",
+            TestRequest { certificate: Some("USER"), ..DELEGATE },
+            (403, "ZWEAT403E"),
+        ),
+        // The permission to revoke is not enough.
         (
             "not an administrator",
-            Asked { certificate: Some("ADMIN"), ..DELEGATE },
+            TestRequest { certificate: Some("ADMIN"), ..DELEGATE },
             (403, "ZWEAT403E"),
         ),
         (
             "who may not learns nothing of the body",
-            Asked { certificate: Some("USER"), body: "{", ..DELEGATE },
+            TestRequest { certificate: Some("USER"), body: "{", ..DELEGATE },
             (403, "ZWEAT403E"),
         ),
-        ("SAF is down", Asked { certificate: Some("SAFDOWN"), ..DELEGATE }, (503, "ZWEAG104E")),
-        ("SAF fails", Asked { certificate: Some("SAFBAD"), ..DELEGATE }, (500, "ZWEAT603E")),
-        ("no body", Asked { body: "", ..DELEGATE }, (400, "ZWEAO400E")),
-        ("two ats", Asked { body: &two_ats, ..DELEGATE }, (400, "ZWEAO400E")),
-        ("too long", Asked { body: &long, ..DELEGATE }, (400, "ZWEAO400E")),
-        ("unmapped", Asked { body: &unknown, ..DELEGATE }, (404, "ZWEAG161E")),
-        ("protected", Asked { body: &protected, ..DELEGATE }, (403, "ZWEAT403E")),
-        ("no key", Asked { body: &no_key, ..DELEGATE }, (400, "ZWEAG141E")),
-        ("GET", Asked { method: "GET", ..DELEGATE }, (405, "ZWEAG101E")),
+        (
+            "SAF is down",
+            TestRequest { certificate: Some("SAFDOWN"), ..DELEGATE },
+            (503, "ZWEAG104E"),
+        ),
+        ("SAF fails", TestRequest { certificate: Some("SAFBAD"), ..DELEGATE }, (500, "ZWEAT603E")),
+        ("no body", TestRequest { body: "", ..DELEGATE }, (400, "ZWEAO400E")),
+        ("two ats", TestRequest { body: &two_ats, ..DELEGATE }, (400, "ZWEAO400E")),
+        ("too long", TestRequest { body: &long, ..DELEGATE }, (400, "ZWEAO400E")),
+        ("unmapped", TestRequest { body: &unknown, ..DELEGATE }, (404, "ZWEAG161E")),
+        ("protected", TestRequest { body: &protected, ..DELEGATE }, (403, "ZWEAT403E")),
+        ("no key", TestRequest { body: &no_key, ..DELEGATE }, (400, "ZWEAG141E")),
+        ("GET", TestRequest { method: "GET", ..DELEGATE }, (405, "ZWEAG101E")),
     ] {
-        let response = asked.of(with(&world, delegation())).await;
+        let response = asked.send_to(with(&world, delegation())).await;
         let (status, number) = outcome(&response);
         assert_eq!((status, number.as_str()), want, "{name}");
     }
-    // Without client certificates nobody can call.
+    // Without client certificates no caller is authenticated.
     let api = world.bare.clone().with_delegation(delegation());
-    assert_eq!(outcome(&DELEGATE.of(api).await), (401, "ZWEAG167E".to_owned()));
+    assert_eq!(outcome(&DELEGATE.send_to(api).await), (401, "ZWEAG167E".to_owned()));
     let old = world.api(Compatibility::ZoweV3).with_delegation(delegation());
-    let response = Asked { body: "{}", ..DELEGATE }.of(old).await;
+    let response = TestRequest { body: "{}", ..DELEGATE }.send_to(old).await;
     assert_eq!((response.status().as_u16(), response.body().len()), (400, 0));
 }
 
-/// With replay protection, tickets of both endpoints are of the same seconds.
+/// With replay protection, tickets of both endpoints use the same time slots.
 #[tokio::test]
-async fn a_ticket_for_another_takes_a_second_of_its_own() {
+async fn delegated_tickets_use_the_time_slots_of_their_user() {
     let world = World::of(Replay::Protected);
     world.clock.advance(Duration::from_secs(3));
-    let of_another = |profile| DELEGATE.of(with(&world, delegation()).with_compatibility(profile));
+    let of_another =
+        |profile| DELEGATE.send_to(with(&world, delegation()).with_compatibility(profile));
     let jwt = format!("Bearer {}", world.jwt());
-    let own = Asked {
+    let own = TestRequest {
         url: "/gateway/api/v1/auth/ticket",
         authorization: Some(&jwt),
         body: r#"{"applicationName":"ZOWEAPPL"}"#,
@@ -151,7 +160,7 @@ async fn a_ticket_for_another_takes_a_second_of_its_own() {
     let mut tickets = std::collections::HashSet::new();
     for (field, response) in [
         ("passticket", of_another(Compatibility::Documented).await),
-        ("ticket", own.of(world.api(Compatibility::Documented)).await),
+        ("ticket", own.send_to(world.api(Compatibility::Documented)).await),
         ("passticket", of_another(Compatibility::ZoweV3).await),
     ] {
         assert_eq!(response.status(), 200);
@@ -161,7 +170,7 @@ async fn a_ticket_for_another_takes_a_second_of_its_own() {
     world.collected.take();
     for (response, status, end) in [
         (of_another(Compatibility::Documented).await, 503, "that Retry-After tells"),
-        (own.of(world.api(Compatibility::Documented)).await, 503, "that Retry-After tells"),
+        (own.send_to(world.api(Compatibility::Documented)).await, 503, "that Retry-After tells"),
         (
             of_another(Compatibility::ZoweV3).await,
             500,
@@ -179,7 +188,7 @@ async fn a_ticket_for_another_takes_a_second_of_its_own() {
 }
 
 #[tokio::test]
-async fn grants_allow_what_they_name_and_nothing_else() {
+async fn grants_allow_only_what_they_name() {
     let only = |name| AllowList::Only([user(name)].into());
     let zowe = || AllowList::Only([applid("ZOWEAPPL")].into());
     let of_subject = |subject: &str| CertificateFilter::subject(subject.parse().unwrap()).unwrap();
@@ -229,72 +238,72 @@ async fn grants_allow_what_they_name_and_nothing_else() {
         ("all but no key", all(), &no_key, 400),
     ] {
         let api = with(&World::new(), delegation().with_grants([grant]));
-        let response = Asked { body, ..DELEGATE }.of(api).await;
+        let response = TestRequest { body, ..DELEGATE }.send_to(api).await;
         assert_eq!(response.status(), want, "{name}");
         if want == 403 {
-            // Whose an address is, is not told.
+            // The response does not reveal the user of the address.
             let content = content(&response);
             assert!(!content.contains("OTHER") && !content.contains("IBMUSER"), "{content}");
         }
     }
-    // What two grants name apart is not allowed together.
+    // An application of one grant and a user of another are not allowed together.
     let apart = delegation().with_grants([
         Grant::to_user(user("AGENT"), zowe(), only("OTHER")),
         Grant::to_user(user("AGENT"), AllowList::Only([applid("IZUDFLT")].into()), only("USER")),
     ]);
-    assert_eq!(DELEGATE.of(with(&World::new(), apart)).await.status(), 403);
-    // A list of nobody is not no list.
+    assert_eq!(DELEGATE.send_to(with(&World::new(), apart)).await.status(), 403);
+    // An empty list allows nothing.
     let nobody = delegation().with_grants([]);
-    assert_eq!(DELEGATE.of(with(&World::new(), nobody)).await.status(), 403);
+    assert_eq!(DELEGATE.send_to(with(&World::new(), nobody)).await.status(), 403);
 }
 
 #[tokio::test]
-async fn there_is_no_ticket_while_it_cannot_be_recorded() {
+async fn without_audit_log_there_are_no_delegated_tickets() {
     let world = World::new();
     let api = with(&world, delegation());
     world.collected.is_unavailable.store(true, SeqCst);
-    // Nobody is looked at, whoever they are.
+    // No credential is evaluated.
     for certificate in [Some("AGENT"), Some("USER"), None] {
-        let response = Asked { certificate, ..DELEGATE }.of(api.clone()).await;
+        let response = TestRequest { certificate, ..DELEGATE }.send_to(api.clone()).await;
         assert_eq!(outcome(&response), (503, "ZWEAG104E".to_owned()), "{certificate:?}");
         assert_eq!(response.extensions().get(), Some(&ApiError::AuditUnavailable));
         let records = world.collected.take();
         assert_eq!(records[0].reason, Some(ReasonCode::AuditUnavailable));
         assert_eq!(records[0].user, None);
     }
-    // While it is off it is not there, and what may go unrecorded goes on.
-    let off = DELEGATE.of(world.api(Compatibility::Documented)).await;
+    // While delegation is off, the endpoint is unknown, and other endpoints do not need the log.
+    let off = DELEGATE.send_to(world.api(Compatibility::Documented)).await;
     assert_eq!(off.status(), 404);
     let basic = super::basic("user:validPassword");
-    let login = Asked { authorization: Some(&basic), body: "", ..POST_LOGIN };
-    assert_eq!(login.of(api.clone()).await.status(), 204);
+    let login = TestRequest { authorization: Some(&basic), body: "", ..POST_LOGIN };
+    assert_eq!(login.send_to(api.clone()).await.status(), 204);
     world.collected.is_unavailable.store(false, SeqCst);
-    assert_eq!(DELEGATE.of(api).await.status(), 200);
+    assert_eq!(DELEGATE.send_to(api).await.status(), 200);
 }
 
 #[tokio::test]
-async fn a_caller_has_so_many_calls_a_minute() {
+async fn calls_of_a_caller_are_limited_per_minute() {
     let world = World::new();
     let two = delegation().with_calls_per_minute(NonZeroU32::new(2).unwrap());
     let api = with(&world, two);
     for want in [200, 200, 429] {
-        assert_eq!(DELEGATE.of(api.clone()).await.status(), want);
+        assert_eq!(DELEGATE.send_to(api.clone()).await.status(), want);
     }
-    let refused = DELEGATE.of(api.clone()).await;
+    let refused = DELEGATE.send_to(api.clone()).await;
     assert_eq!(outcome(&refused), (429, "ZWESG429E".to_owned()));
     assert_eq!(refused.headers()["retry-after"], "30");
-    // Refusals count, too, and each caller for themselves.
-    let other = Asked { certificate: Some("USER"), ..DELEGATE };
+    // Refused calls count, too, and each caller has their own limit.
+    let other = TestRequest { certificate: Some("USER"), ..DELEGATE };
     for want in [403, 403, 429] {
-        assert_eq!(other.of(api.clone()).await.status(), want);
+        assert_eq!(other.send_to(api.clone()).await.status(), want);
     }
     world.clock.advance(Duration::from_secs(30));
     for want in [200, 429] {
-        assert_eq!(DELEGATE.of(api.clone()).await.status(), want);
+        assert_eq!(DELEGATE.send_to(api.clone()).await.status(), want);
     }
 }
 
-/// Says the same of every address.
+/// Gives the same answer for every address.
 struct Says(MapError);
 
 impl DistributedMapper for Says {
@@ -304,14 +313,14 @@ impl DistributedMapper for Says {
 }
 
 #[tokio::test]
-async fn a_mapper_that_fails_is_not_one_that_knows_nobody() {
+async fn a_failing_mapper_is_503_and_not_404() {
     for (error, want) in [
         (MapError::NotMapped, (404, "ZWEAG161E")),
         (MapError::Unavailable, (503, "ZWEAG104E")),
         (MapError::Failed("no READ on IRR.IDIDMAP.QUERY".to_owned()), (503, "ZWEAG104E")),
     ] {
         let api = with(&World::new(), Delegation::new(Says(error), registry()));
-        let (status, number) = outcome(&DELEGATE.of(api).await);
+        let (status, number) = outcome(&DELEGATE.send_to(api).await);
         assert_eq!((status, number.as_str()), want);
     }
 }

@@ -1,5 +1,5 @@
-//! Any history of requests against a naive model of spec/004: a list of what was issued and a list
-//! of what was revoked.
+//! Random histories of requests against a simple model: a list of issued tokens and a list of
+//! revocations (docs/reference/tokens-and-revocation.md#pat-contract).
 
 use proptest::{collection::vec, prelude::*};
 
@@ -11,7 +11,7 @@ const DAY_MS: u64 = 86_400_000;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Goes on, by less than a second or by weeks.
+    /// Advances the clock, by less than a second or by weeks.
     Wait {
         millis: u64,
     },
@@ -23,7 +23,7 @@ enum Step {
     Revoke {
         token: prop::sample::Index,
     },
-    /// A rule of a user for themself, or of an administrator for them.
+    /// A rule that a user makes for their own tokens, or an administrator for a user.
     RuleForUser {
         user: usize,
         own: bool,
@@ -83,7 +83,7 @@ async fn ask(api: &AuthApi, method: &str, path: &str, user: usize, body: &Value)
     let url = format!("/gateway/api/v1/auth/access-token/{path}");
     let authorization = basic(&format!("{}:validPassword", USERS[user]));
     let body = body.to_string();
-    let asked = Asked {
+    let asked = TestRequest {
         method,
         url: &url,
         authorization: Some(&authorization),
@@ -91,7 +91,7 @@ async fn ask(api: &AuthApi, method: &str, path: &str, user: usize, body: &Value)
         certificate: None,
         body: &body,
     };
-    let response = asked.of(api.clone()).await;
+    let response = asked.send_to(api.clone()).await;
     (response.status().as_u16(), String::from_utf8(response.body().to_vec()).unwrap())
 }
 
@@ -115,7 +115,7 @@ async fn run(steps: Vec<Step>) {
                     user: *user,
                     services: services.clone(),
                     at: now,
-                    // A JWT counts in whole seconds.
+                    // A JWT has whole seconds.
                     expires: now / 1000 * 1000 + days * DAY_MS,
                     revoked: false,
                 });

@@ -1,5 +1,5 @@
-//! What becomes of Personal Access Tokens: every row of the tables of zowe-endpoints §1.8 to
-//! §1.13, in both profiles.
+//! The endpoints of Personal Access Tokens in both profiles
+//! (docs/reference/auth-endpoints.md#personal-access-tokens).
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn seen(response: &Response<Bytes>) -> (u16, String) {
     outcome(response)
 }
 
-/// Asks in both profiles, each in a world that `prepare` has made as it is to be.
+/// Sends the request in both profiles, each in a world that `prepare` has changed.
 async fn check(
     name: &str,
     (method, path): (&str, &str),
@@ -30,7 +30,7 @@ async fn check(
         let world = World::new();
         let (authorization, certificate, body) = prepare(&world);
         let url = format!("{AUTH}{path}");
-        let asked = Asked {
+        let asked = TestRequest {
             method,
             url: &url,
             authorization: authorization.as_deref(),
@@ -38,7 +38,7 @@ async fn check(
             certificate,
             body: &body,
         };
-        let response = asked.of(world.api(profile)).await;
+        let response = asked.send_to(world.api(profile)).await;
         assert_eq!(seen(&response), (status, number.to_owned()), "{path}: {name} {profile:?}");
     }
 }
@@ -70,7 +70,7 @@ const EXPIRED: [Want; 2] = [(401, "ZWEAG103E"); 2];
 const DOWN: [Want; 2] = [(503, "ZWEAG104E"); 2];
 const BAD: [Want; 2] = [(400, "ZWEAO400E"); 2];
 
-/// A body made of a token, and what the token is.
+/// Makes the body of a request.
 type Body = fn(&World) -> String;
 
 #[tokio::test]
@@ -194,13 +194,13 @@ async fn validate_and_revoke_answer_each_body() {
 }
 
 #[tokio::test]
-async fn validate_tells_the_holder_of_a_token_what_is_wrong_with_it() {
+async fn validate_answers_why_a_token_is_refused() {
     let world = World::new();
     let api = world.api(Compatibility::Documented);
     let url = format!("{AUTH}validate");
     let told = async |token: &str| {
         let body = json!({"token": token, "serviceId": "a"}).to_string();
-        content(&Asked { url: &url, body: &body, ..POST_LOGIN }.of(api.clone()).await)
+        content(&TestRequest { url: &url, body: &body, ..POST_LOGIN }.send_to(api.clone()).await)
     };
     let (other, one, two, three, old) = (
         world.pat("USER", "b"),
@@ -235,11 +235,11 @@ const USERS: (&str, &str) = ("DELETE", "revoke/tokens/users");
 const SCOPE: (&str, &str) = ("DELETE", "revoke/tokens/scope");
 const EVICT: (&str, &str) = ("DELETE", "evict");
 
-/// Good for every rule.
+/// A valid body for each rule.
 const RULE: &str = r#"{"userId":"other","serviceId":"a","timestamp":"1","x":[1]}"#;
 
 #[tokio::test]
-async fn rules_and_evict_ask_who_and_whether_they_may() {
+async fn rules_and_evict_authenticate_and_authorize() {
     const ANYBODY: [Want; 2] = DONE;
     const EVICTED: [Want; 2] = [(204, ""); 2];
     const REFUSED: [Want; 2] = [(401, "ZWEAT403E"), (403, "ZWEAT403E")];
@@ -255,14 +255,14 @@ async fn rules_and_evict_ask_who_and_whether_they_may() {
     let certificate = |name| (None, Some(name));
     let jwt = Some(format!("Bearer {}", World::new().jwt()));
     let pat = Some(format!("Bearer {}", World::new().pat("ADMIN", "a")));
-    // Who; their own rule; a rule for others; evict.
+    // Credential; outcome of a rule for own tokens, of a rule for others, and of evict.
     let cases = [
         ("ADMIN", (as_user("admin"), None), [ANYBODY, DONE, EVICTED]),
         ("READER", (as_user("reader"), None), [ANYBODY, DONE, NO_EVICT]),
         ("USER", (as_user("user"), None), [ANYBODY, REFUSED, NO_EVICT]),
         ("certificate of ADMIN", certificate("ADMIN"), [ANYBODY, DONE, EVICTED]),
         ("certificate of USER", certificate("user"), [ANYBODY, REFUSED, NO_EVICT]),
-        ("certificate of nobody", certificate("x y"), [NO_USER; 3]),
+        ("certificate without a user", certificate("x y"), [NO_USER; 3]),
         ("Basic beats certificate", (as_user("user"), Some("ADMIN")), [ANYBODY, REFUSED, NO_EVICT]),
         ("no rescue", (wrong(), Some("ADMIN")), [WRONG; 3]),
         ("wrong password", (wrong(), None), [WRONG; 3]),
@@ -324,7 +324,7 @@ async fn rules_answer_each_body() {
 }
 
 #[tokio::test]
-async fn a_rule_hits_what_it_says_and_nothing_else() {
+async fn a_rule_revokes_only_what_it_names() {
     let world = World::new();
     let tokens = [
         ("user a", world.pat("USER", "a")),
@@ -348,12 +348,17 @@ async fn a_rule_hits_what_it_says_and_nothing_else() {
     ] {
         let fresh = World::new();
         let url = format!("{AUTH}{path}");
-        // Their own tokens, if no others are named.
+        // The caller's own tokens, if no others are named.
         let user = if path == "revoke/tokens" { "user" } else { "admin" };
         let caller = basic(&format!("{user}:validPassword"));
-        let rule =
-            Asked { method: "DELETE", url: &url, authorization: Some(&caller), body, ..POST_LOGIN };
-        let response = rule.of(fresh.api(Compatibility::Documented)).await;
+        let rule = TestRequest {
+            method: "DELETE",
+            url: &url,
+            authorization: Some(&caller),
+            body,
+            ..POST_LOGIN
+        };
+        let response = rule.send_to(fresh.api(Compatibility::Documented)).await;
         assert_eq!(seen(&response), (200, String::new()));
         for (name, token) in &tokens {
             let VerifiedToken::Pat(pat) = verifier().verify(token).unwrap() else { panic!() };
@@ -364,11 +369,11 @@ async fn a_rule_hits_what_it_says_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_refusal_says_what_is_missing() {
+async fn a_refusal_names_the_missing_permission() {
     let caller = basic("user:validPassword");
     for (path, level) in [("revoke/tokens/user", "READ"), ("evict", "UPDATE")] {
         let url = format!("{AUTH}{path}");
-        let asked = Asked {
+        let asked = TestRequest {
             method: "DELETE",
             url: &url,
             authorization: Some(&caller),
@@ -376,15 +381,15 @@ async fn a_refusal_says_what_is_missing() {
             ..POST_LOGIN
         };
         let start = "The user is not authorized to the target resource: ";
-        let response = asked.of(World::new().api(Compatibility::Documented)).await;
+        let response = asked.send_to(World::new().api(Compatibility::Documented)).await;
         assert_eq!(
             content(&response),
             format!("{start}{level} on APIML.SERVICES in class ZOWE is needed")
         );
-        let response = asked.of(World::new().api(Compatibility::ZoweV3)).await;
+        let response = asked.send_to(World::new().api(Compatibility::ZoweV3)).await;
         assert_eq!(content(&response), format!("{start}Access Denied"));
-        let nobody = Asked { authorization: None, ..asked };
-        let response = nobody.of(World::new().api(Compatibility::ZoweV3)).await;
+        let nobody = TestRequest { authorization: None, ..asked };
+        let response = nobody.send_to(World::new().api(Compatibility::ZoweV3)).await;
         assert_eq!(
             response.headers()["x-zowe-auth-failure"],
             "ZWEAG160E No authentication provided in the request"
@@ -397,7 +402,7 @@ async fn a_refusal_says_what_is_missing() {
 }
 
 #[tokio::test]
-async fn while_they_are_off_their_endpoints_are_not_there() {
+async fn endpoints_of_tokens_that_are_off_are_404() {
     let admin = basic("admin:validPassword");
     for (method, path) in [
         ("POST", "generate"),
@@ -410,14 +415,19 @@ async fn while_they_are_off_their_endpoints_are_not_there() {
         EVICT,
     ] {
         let url = format!("{AUTH}{path}");
-        let asked =
-            Asked { method, url: &url, authorization: Some(&admin), body: RULE, ..POST_LOGIN };
+        let asked = TestRequest {
+            method,
+            url: &url,
+            authorization: Some(&admin),
+            body: RULE,
+            ..POST_LOGIN
+        };
         for profile in [Compatibility::Documented, Compatibility::ZoweV3] {
-            let response = asked.of(bare().with_compatibility(profile)).await;
+            let response = asked.send_to(bare().with_compatibility(profile)).await;
             assert_eq!(outcome(&response), (404, "ZWEAO404E".to_owned()), "{path}");
         }
         let wrong = if method == "POST" { "DELETE" } else { "POST" };
-        let response = Asked { method: wrong, ..asked }.of(api()).await;
+        let response = TestRequest { method: wrong, ..asked }.send_to(api()).await;
         assert_eq!(outcome(&response), (405, "ZWEAG101E".to_owned()), "{path}");
         assert_eq!(response.headers()["allow"], method, "{path}");
     }

@@ -1,4 +1,4 @@
-//! Who guesses passwords.
+//! The login throttle.
 
 use super::*;
 
@@ -8,49 +8,49 @@ fn wait(response: &Response<Bytes>) -> u64 {
 }
 
 #[tokio::test]
-async fn guesses_are_slowed_and_the_right_password_works_after_the_wait() {
+async fn guesses_are_throttled_and_the_right_password_works_after_the_wait() {
     let world = World::new();
     let api = world.api(Compatibility::Documented);
     let wrong = basic("user:wrong");
     let good = basic("user:validPassword");
-    let guess = Asked { authorization: Some(&wrong), ..POST_LOGIN };
-    let right = Asked { authorization: Some(&good), ..POST_LOGIN };
+    let guess = TestRequest { authorization: Some(&wrong), ..POST_LOGIN };
+    let right = TestRequest { authorization: Some(&good), ..POST_LOGIN };
 
     for _ in 0..5 {
-        assert_eq!(outcome(&guess.of(api.clone()).await).0, 401);
+        assert_eq!(outcome(&guess.send_to(api.clone()).await).0, 401);
     }
-    assert_eq!(wait(&guess.of(api.clone()).await), 1);
-    // Nor is the right password looked at, nor does it help to ask elsewhere.
-    assert_eq!(wait(&right.of(api.clone()).await), 1);
-    let generate = Asked { authorization: Some(&good), ..POST_GENERATE };
-    assert_eq!(wait(&generate.of(api.clone()).await), 1);
+    assert_eq!(wait(&guess.send_to(api.clone()).await), 1);
+    // The right password is not checked either, and other endpoints have the same throttle.
+    assert_eq!(wait(&right.send_to(api.clone()).await), 1);
+    let generate = TestRequest { authorization: Some(&good), ..POST_GENERATE };
+    assert_eq!(wait(&generate.send_to(api.clone()).await), 1);
     // Another user, and a certificate, are not affected.
     let other = basic("other:validPassword");
-    let other = Asked { authorization: Some(&other), ..POST_LOGIN };
-    assert_eq!(outcome(&other.of(api.clone()).await).0, 204);
-    let certificate = Asked { certificate: Some("USER"), ..POST_LOGIN };
-    assert_eq!(outcome(&certificate.of(api.clone()).await).0, 204);
+    let other = TestRequest { authorization: Some(&other), ..POST_LOGIN };
+    assert_eq!(outcome(&other.send_to(api.clone()).await).0, 204);
+    let certificate = TestRequest { certificate: Some("USER"), ..POST_LOGIN };
+    assert_eq!(outcome(&certificate.send_to(api.clone()).await).0, 204);
 
     world.clock.advance(Duration::from_secs(1));
-    assert_eq!(outcome(&guess.of(api.clone()).await).0, 401);
-    assert_eq!(wait(&guess.of(api.clone()).await), 2);
+    assert_eq!(outcome(&guess.send_to(api.clone()).await).0, 401);
+    assert_eq!(wait(&guess.send_to(api.clone()).await), 2);
     world.clock.advance(Duration::from_millis(1500));
-    // What was refused in between has not prolonged the wait.
-    assert_eq!(wait(&guess.of(api.clone()).await), 1);
+    // Refused attempts have not extended the wait.
+    assert_eq!(wait(&guess.send_to(api.clone()).await), 1);
     world.clock.advance(Duration::from_millis(500));
-    assert_eq!(outcome(&right.of(api.clone()).await).0, 204);
-    // All is forgotten.
+    assert_eq!(outcome(&right.send_to(api.clone()).await).0, 204);
+    // The failures are forgotten.
     for _ in 0..5 {
-        assert_eq!(outcome(&guess.of(api.clone()).await).0, 401);
+        assert_eq!(outcome(&guess.send_to(api.clone()).await).0, 401);
     }
 }
 
 #[tokio::test]
-async fn a_provider_that_is_down_is_nobodys_failed_attempt() {
+async fn an_unavailable_provider_counts_no_failures() {
     let api = api();
     let down = basic("down:x");
-    let attempt = Asked { authorization: Some(&down), ..POST_LOGIN };
+    let attempt = TestRequest { authorization: Some(&down), ..POST_LOGIN };
     for _ in 0..30 {
-        assert_eq!(outcome(&attempt.of(api.clone()).await).0, 503);
+        assert_eq!(outcome(&attempt.send_to(api.clone()).await).0, 503);
     }
 }

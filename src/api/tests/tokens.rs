@@ -1,10 +1,10 @@
-//! Login tokens after login, PassTickets, keys, new passwords.
+//! Login tokens, PassTickets, keys, password changes.
 
 use super::*;
 
-const LOGOUT: Asked<'_> = Asked { url: "/gateway/api/v1/auth/logout", ..POST_LOGIN };
-const REFRESH: Asked<'_> = Asked { url: "/gateway/api/v1/auth/refresh", ..POST_LOGIN };
-const TICKET: Asked<'_> = Asked {
+const LOGOUT: TestRequest<'_> = TestRequest { url: "/gateway/api/v1/auth/logout", ..POST_LOGIN };
+const REFRESH: TestRequest<'_> = TestRequest { url: "/gateway/api/v1/auth/refresh", ..POST_LOGIN };
+const TICKET: TestRequest<'_> = TestRequest {
     url: "/gateway/api/v1/auth/ticket",
     certificate: Some("x"),
     body: r#"{"applicationName":"zoweappl","x":1}"#,
@@ -13,9 +13,9 @@ const TICKET: Asked<'_> = Asked {
 
 const PROFILES: [Compatibility; 2] = [Compatibility::Documented, Compatibility::ZoweV3];
 
-/// What each endpoint says to a token that is not a good login token, but for logout.
+/// The response of each endpoint except logout to a token that is not a valid login token.
 #[tokio::test]
-async fn only_a_good_login_token_is_one() {
+async fn only_a_valid_login_token_is_accepted() {
     for profile in PROFILES {
         let world = World::new();
         let (jwt, pat) = (world.jwt(), world.pat("USER", "a"));
@@ -26,7 +26,8 @@ async fn only_a_good_login_token_is_one() {
         let forged = bearer(&forged(&jwt));
         let gone = world.jwt();
         let gone = bearer(&gone);
-        let out = Asked { authorization: Some(&gone), ..LOGOUT }.of(world.api(profile)).await;
+        let out =
+            TestRequest { authorization: Some(&gone), ..LOGOUT }.send_to(world.api(profile)).await;
         assert_eq!(outcome(&out), (204, String::new()));
         let cases: [(&str, Option<&str>, (u16, &str), (u16, &str)); 7] = [
             ("nothing", None, (401, "ZWEAG131E"), (401, "ZWEAG131E")),
@@ -41,12 +42,12 @@ async fn only_a_good_login_token_is_one() {
             let user = Some("USER");
             for (asked, (status, number)) in [
                 (GET_QUERY, want),
-                (Asked { certificate: user, ..REFRESH }, want),
+                (TestRequest { certificate: user, ..REFRESH }, want),
                 (TICKET, want),
                 (LOGOUT, want_of_logout),
             ] {
-                let asked = Asked { authorization, ..asked };
-                let response = asked.of(world.api(profile)).await;
+                let asked = TestRequest { authorization, ..asked };
+                let response = asked.send_to(world.api(profile)).await;
                 let name = format!("{name} for {} {profile:?}", asked.url);
                 assert_eq!(outcome(&response), (status, number.to_owned()), "{name}");
                 let failure = response.headers().get("x-zowe-auth-failure");
@@ -64,64 +65,64 @@ async fn only_a_good_login_token_is_one() {
 }
 
 #[tokio::test]
-async fn logout_ends_this_token_alone() {
+async fn logout_revokes_only_the_presented_token() {
     let world = World::new();
     let (jwt, other) = (world.jwt(), format!("Bearer {}", world.jwt()));
     let cookie = format!("apimlAuthenticationToken={jwt}");
-    let logout = Asked { cookie: Some(&cookie), ..LOGOUT };
-    let response = logout.of(world.bare.clone()).await;
+    let logout = TestRequest { cookie: Some(&cookie), ..LOGOUT };
+    let response = logout.send_to(world.bare.clone()).await;
     assert_eq!(response.status(), 204);
     assert!(response.headers().is_empty() && response.body().is_empty());
-    assert_eq!(outcome(&logout.of(world.bare.clone()).await), (401, "ZWEAG130E".to_owned()));
-    let query = Asked { authorization: Some(&other), ..GET_QUERY };
-    assert_eq!(query.of(world.bare.clone()).await.status(), 200);
-    // Not for longer than it has to be known.
+    assert_eq!(outcome(&logout.send_to(world.bare.clone()).await), (401, "ZWEAG130E".to_owned()));
+    let query = TestRequest { authorization: Some(&other), ..GET_QUERY };
+    assert_eq!(query.send_to(world.bare.clone()).await.status(), 200);
+    // The revocation is removed when the token has expired.
     world.clock.advance(Duration::from_secs(28_800));
     let evicted = world.store.index.evict(world.clock.now()).into_inner().unwrap();
     assert_eq!(evicted.tokens, 1);
 }
 
 #[tokio::test]
-async fn refresh_gives_a_new_token_for_the_old_one() {
+async fn refresh_issues_a_new_token_and_revokes_the_old_one() {
     let world = World::new();
     let api = world.api(Compatibility::Documented);
     let old = format!("Bearer {}", world.jwt());
-    let refresh = Asked { authorization: Some(&old), certificate: Some("x"), ..REFRESH };
+    let refresh = TestRequest { authorization: Some(&old), certificate: Some("x"), ..REFRESH };
     world.clock.advance(Duration::from_secs(60));
-    let response = refresh.of(api.clone()).await;
+    let response = refresh.send_to(api.clone()).await;
     assert_eq!(response.status(), 204);
     assert_eq!(response.headers()["cache-control"], "no-store");
     let cookie = response.headers()["set-cookie"].to_str().unwrap();
     assert!(cookie.ends_with("; Path=/; SameSite=Strict; HttpOnly; Secure"), "{cookie}");
     let new = cookie.split(';').next().unwrap();
-    let query = Asked { cookie: Some(new), ..GET_QUERY };
-    let told: Value = serde_json::from_slice(query.of(api.clone()).await.body()).unwrap();
+    let query = TestRequest { cookie: Some(new), ..GET_QUERY };
+    let told: Value = serde_json::from_slice(query.send_to(api.clone()).await.body()).unwrap();
     assert_eq!(told["userId"], "USER");
     assert_eq!(told["domain"], "security-domain");
     assert_eq!(told["expiration"], (NOW + 60 + 28_800) * 1000);
-    let query = Asked { authorization: Some(&old), ..GET_QUERY };
-    assert_eq!(outcome(&query.of(api.clone()).await), (401, "ZWEAG130E".to_owned()));
-    assert_eq!(outcome(&refresh.of(api).await), (401, "ZWEAG130E".to_owned()));
+    let query = TestRequest { authorization: Some(&old), ..GET_QUERY };
+    assert_eq!(outcome(&query.send_to(api.clone()).await), (401, "ZWEAG130E".to_owned()));
+    assert_eq!(outcome(&refresh.send_to(api).await), (401, "ZWEAG130E".to_owned()));
 
     let off = world.bare.clone().with_client_certificates(CommonNameMapper);
-    assert_eq!(outcome(&refresh.of(off).await), (404, "ZWEAO404E".to_owned()));
+    assert_eq!(outcome(&refresh.send_to(off).await), (404, "ZWEAO404E".to_owned()));
 }
 
 #[tokio::test]
-async fn refresh_and_ticket_ask_for_a_certificate_first() {
+async fn refresh_and_ticket_check_the_certificate_first() {
     let world = World::new();
     let token = format!("Bearer {}", world.jwt());
     for asked in [REFRESH, TICKET] {
         for authorization in [Some(token.as_str()), None] {
-            let asked = Asked { authorization, certificate: None, ..asked };
-            let response = asked.of(world.api(Compatibility::Documented)).await;
+            let asked = TestRequest { authorization, certificate: None, ..asked };
+            let response = asked.send_to(world.api(Compatibility::Documented)).await;
             assert_eq!(outcome(&response), (403, "ZWEAG167E".to_owned()));
-            let response = asked.of(world.api(Compatibility::ZoweV3)).await;
+            let response = asked.send_to(world.api(Compatibility::ZoweV3)).await;
             assert_eq!((response.status().as_u16(), response.body().len()), (403, 0));
         }
-        // One that does not count is none.
-        let asked = Asked { authorization: Some(&token), certificate: Some("USER"), ..asked };
-        let response = asked.of(world.bare.clone().with_token_refresh()).await;
+        // While certificates are off, the certificate is ignored.
+        let asked = TestRequest { authorization: Some(&token), certificate: Some("USER"), ..asked };
+        let response = asked.send_to(world.bare.clone().with_token_refresh()).await;
         assert_eq!(outcome(&response), (403, "ZWEAG167E".to_owned()));
     }
 }
@@ -131,8 +132,8 @@ async fn a_ticket_is_for_the_user_of_the_token() {
     let world = World::new();
     let jwt = world.jwt();
     let cookie = format!("apimlAuthenticationToken={jwt}");
-    let asked = Asked { cookie: Some(&cookie), ..TICKET };
-    let response = asked.of(world.api(Compatibility::Documented)).await;
+    let asked = TestRequest { cookie: Some(&cookie), ..TICKET };
+    let response = asked.send_to(world.api(Compatibility::Documented)).await;
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "application/json");
     assert_eq!(response.headers()["cache-control"], "no-store");
@@ -158,22 +159,22 @@ async fn a_ticket_is_for_the_user_of_the_token() {
         (r#"{"applicationName":"TOOLONGID"}"#, "ZWEAG140E", "`applicationName` is no APPLID"),
         (r#"{"applicationName":"OTHER"}"#, "ZWEAG141E", ""),
     ] {
-        let asked = Asked { body, ..asked };
-        let response = asked.of(world.api(Compatibility::Documented)).await;
+        let asked = TestRequest { body, ..asked };
+        let response = asked.send_to(world.api(Compatibility::Documented)).await;
         assert_eq!(outcome(&response), (400, number.to_owned()), "{body}");
         let start = match number {
             "ZWEAG140E" => format!("{missing}: {detail}"),
             _ => "The generation of the PassTicket failed. Reason: Unable to".to_owned(),
         };
         assert!(content(&response).starts_with(&start), "{}", content(&response));
-        let response = asked.of(world.api(Compatibility::ZoweV3)).await;
+        let response = asked.send_to(world.api(Compatibility::ZoweV3)).await;
         assert_eq!(outcome(&response), (400, number.to_owned()), "{body}");
         assert!(!content(&response).contains(" at line "));
     }
 }
 
 #[tokio::test]
-async fn everybody_may_read_the_key() {
+async fn public_keys_need_no_credential() {
     for (path, profile, content_type) in [
         ("all", Compatibility::Documented, "application/json"),
         ("current", Compatibility::ZoweV3, "application/json"),
@@ -181,8 +182,8 @@ async fn everybody_may_read_the_key() {
         ("", Compatibility::ZoweV3, "application/json"),
     ] {
         let url = format!("/gateway/api/v1/auth/keys/public/{path}");
-        let asked = Asked { method: "GET", url: url.trim_end_matches('/'), ..POST_LOGIN };
-        let response = asked.of(bare().with_compatibility(profile)).await;
+        let asked = TestRequest { method: "GET", url: url.trim_end_matches('/'), ..POST_LOGIN };
+        let response = asked.send_to(bare().with_compatibility(profile)).await;
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], content_type);
         if path.is_empty() {
@@ -195,27 +196,27 @@ async fn everybody_may_read_the_key() {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_lets_nothing_through() {
+async fn a_failing_store_is_503() {
     let world = World::new();
     let token = format!("Bearer {}", world.jwt());
-    let with_token = |asked| Asked { authorization: Some(&token), ..asked };
-    let refresh = Asked { certificate: Some("x"), ..REFRESH };
+    let with_token = |asked| TestRequest { authorization: Some(&token), ..asked };
+    let refresh = TestRequest { certificate: Some("x"), ..REFRESH };
     world.store.cannot_write.store(true, SeqCst);
     for asked in [LOGOUT, refresh] {
-        let response = with_token(asked).of(world.api(Compatibility::Documented)).await;
+        let response = with_token(asked).send_to(world.api(Compatibility::Documented)).await;
         assert_eq!(outcome(&response), (503, "ZWEAG104E".to_owned()));
     }
-    let response = with_token(GET_QUERY).of(world.api(Compatibility::Documented)).await;
+    let response = with_token(GET_QUERY).send_to(world.api(Compatibility::Documented)).await;
     assert_eq!(response.status(), 200);
     world.store.cannot_check.store(true, SeqCst);
     for asked in [LOGOUT, refresh, GET_QUERY, TICKET] {
-        let response = with_token(asked).of(world.api(Compatibility::Documented)).await;
+        let response = with_token(asked).send_to(world.api(Compatibility::Documented)).await;
         assert_eq!(outcome(&response), (503, "ZWEAG104E".to_owned()), "{}", asked.url);
     }
 }
 
 #[tokio::test]
-async fn a_new_password_is_set_or_refused_and_never_ignored() {
+async fn a_new_password_is_never_ignored() {
     let login = Stub { changes: true };
     let changing = AuthApi::new(issuer(), verifier(), login, Arc::new(Store::default()));
     let body = |password, new| {
@@ -231,18 +232,18 @@ async fn a_new_password_is_set_or_refused_and_never_ignored() {
         (good, body("validPassword", "new"), (400, "ZWEAG121E"), (400, "ZWEAG121E")),
     ] {
         for (api, (status, number)) in [(changing.clone(), can), (bare(), cannot)] {
-            let asked = Asked { authorization, body: &body, ..POST_LOGIN };
-            assert_eq!(outcome(&asked.of(api).await), (status, number.to_owned()), "{body}");
+            let asked = TestRequest { authorization, body: &body, ..POST_LOGIN };
+            assert_eq!(outcome(&asked.send_to(api).await), (status, number.to_owned()), "{body}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_login_body_that_cannot_be_read_is_told_where() {
-    let asked = Asked { body: "{\"username\":\"u\",\n \"password\":secret}", ..POST_LOGIN };
+async fn an_unreadable_login_body_is_refused_with_its_place() {
+    let asked = TestRequest { body: "{\"username\":\"u\",\n \"password\":secret}", ..POST_LOGIN };
     let content_in = |profile| {
         let api = World::new().api(profile);
-        async { content(&asked.of(api).await) }
+        async { content(&asked.send_to(api).await) }
     };
     let start = "Authorization header is missing, or the request body is missing or invalid for \
                  URL";
@@ -254,7 +255,8 @@ async fn a_login_body_that_cannot_be_read_is_told_where() {
         content_in(Compatibility::ZoweV3).await,
         format!("{start} '/zaas/api/v1/auth/login'")
     );
-    let response = Asked { body: r#"{"scopes":["a"],"#, ..POST_GENERATE }.of(api()).await;
+    let response =
+        TestRequest { body: r#"{"scopes":["a"],"#, ..POST_GENERATE }.send_to(api()).await;
     assert_eq!(
         content(&response),
         "Invalid body provided in request to create personal access token: EOF while parsing a \
@@ -263,13 +265,13 @@ async fn a_login_body_that_cannot_be_read_is_told_where() {
 }
 
 #[tokio::test]
-async fn an_administrator_may_set_a_lower_maximum() {
+async fn the_maximum_validity_can_be_lower() {
     let max = Validity::requested(Some(30));
     let good = basic("user:validPassword");
     for (validity, days) in [("1", 1), ("30", 30), ("31", 30), ("0", 30), ("null", 30)] {
         let body = format!(r#"{{"validity":{validity},"scopes":["a"]}}"#);
-        let asked = Asked { authorization: Some(&good), body: &body, ..POST_GENERATE };
-        let response = asked.of(bare().with_personal_access_tokens(max)).await;
+        let asked = TestRequest { authorization: Some(&good), body: &body, ..POST_GENERATE };
+        let response = asked.send_to(bare().with_personal_access_tokens(max)).await;
         let token = str::from_utf8(response.body()).unwrap();
         let VerifiedToken::Pat(pat) = verifier().verify(token).unwrap() else { panic!("a PAT") };
         assert_eq!(pat.expires_at().as_secs(), NOW + days * 86_400, "{validity}");
