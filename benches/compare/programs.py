@@ -29,5 +29,5 @@ def ours(directory):
 
 def tools():
     """The load, the minimal proxy, and what writes files of rules."""
-    names = ("minimal_proxy", "load", "rules")
+    names = ("minimal_proxy", "load", "make_revocations")
     return cargo(*(arg for name in names for arg in ("--bench", name)))

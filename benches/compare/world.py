@@ -128,7 +128,7 @@ class World:
 
     def rules(self, name, count):
         file = self.bench.directory / f"{name}.redb"
-        subprocess.run([self.programs["rules"], file, str(count)], check=True)
+        subprocess.run([self.programs["make_revocations"], file, str(count)], check=True)
 
     def config(self, name, rules, program="passticket-proxy", attls="true", x509="false",
                audit="false"):
