@@ -1,5 +1,5 @@
-//! What a record costs the request that it is about: without a sink, and with a file whose queue is
-//! drained. What the writer makes of it, on a thread of its own, is shown beside it.
+//! The cost of an audit record for its request: without a sink, and with a file whose queue has room.
+//! For comparison, the cost of writing the record, which the writer thread pays.
 
 #![allow(clippy::unwrap_used, reason = "a bench stops by panicking")]
 
@@ -22,7 +22,7 @@ use tower_passticket::{
     token::{ServiceId, TokenFingerprint},
 };
 
-/// So many are put into the queue at a time, which has room for them.
+/// Records that are put into the queue at a time. The queue has room for them.
 const BURST: u64 = 4_000;
 
 fn audit(criterion: &mut Criterion) {
@@ -84,7 +84,7 @@ fn audit(criterion: &mut Criterion) {
             let mut done = file.written() + file.dropped();
             let mut rest = records;
             while rest > 0 {
-                // Over the half, so that the writer is woken.
+                // More than half of the queue, so that the writer is woken.
                 let burst = rest.min(60_000);
                 (0..burst).for_each(|_| write(&to_file));
                 done += burst;
@@ -97,7 +97,7 @@ fn audit(criterion: &mut Criterion) {
         });
     });
     group.finish();
-    assert_eq!(file.dropped(), 0, "there is room for all");
+    assert_eq!(file.dropped(), 0, "the queue has room for all records");
 }
 
 criterion_group!(benches, audit);

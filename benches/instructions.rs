@@ -1,9 +1,10 @@
-//! How many instructions the hot path takes, counted by valgrind: what creeps is seen here, where a
-//! clock is too rough. Each count is of [`ROUNDS`] calls, after as many to warm up.
+//! Counts the instructions of the hot path with valgrind. A count shows small regressions that a clock
+//! is too coarse for. Each count is of [`ROUNDS`] calls, after as many warm-up calls.
 //!
-//! The counts that hold are in `instructions.txt`. Whoever takes over 5 % more than one of them
-//! fails, and so does what has none. What takes over 20 % less fails in `.ci/run`: either it fails
-//! early, or its count is to be taken anew, so that it cannot get worse unseen.
+//! `instructions.txt` has the committed counts. A count that is more than 5 % above the committed one
+//! fails, and so does a benchmark without a committed count. A count that is more than 20 % below fails
+//! in `.ci/run`: either the code returned early, or the count must be updated, so that a later
+//! regression is seen.
 //!
 //! ```text
 //! apt-get install valgrind jq
@@ -11,7 +12,7 @@
 //! cargo bench --bench instructions
 //! ```
 //!
-//! The counts anew, to be committed, with no limit to any:
+//! To update the counts, with all limits off:
 //!
 //! ```text
 //! COUNT_ANEW=1 cargo bench --bench instructions -- --output-format=json |
@@ -20,8 +21,8 @@
 //! mv /tmp/counts benches/instructions.txt
 //! ```
 //!
-//! They are of x86-64 with AVX2. From run to run they differ by some instructions, as the seeds of
-//! hash tables do. Nothing here does RSA, for which the processor decides what code is run.
+//! The counts are for x86-64 with AVX2. They differ by a few instructions between runs, because hash
+//! tables have random seeds. No benchmark does RSA, because its code depends on the processor.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
 #![allow(missing_docs, unused_qualifications, reason = "the macros of gungraun have both")]
@@ -71,12 +72,12 @@ use tower_passticket::{
     token::{Rs256Verifier, Scopes, ServiceId, SigningKey, TokenIssuer, Validity, VerifiedToken},
 };
 
-/// Ten, so that a count per call is read by moving the point.
+/// Ten calls, so that a tenth of the count is the count per call.
 const ROUNDS: usize = 10;
 
 const COUNTS: &str = include_str!("instructions.txt");
 
-/// Fails what takes more than 5 % above its committed count, and what has none.
+/// Limits a benchmark to 5 % above its committed count. It fails if there is none.
 fn at_most(name: &str) -> LibraryBenchmarkConfig {
     let mut callgrind = Callgrind::with_args(["--cache-sim=no"]);
     if env::var_os("COUNT_ANEW").is_none() {
@@ -91,7 +92,7 @@ fn at_most(name: &str) -> LibraryBenchmarkConfig {
 fn committed(name: &str) -> u64 {
     let mut counts = COUNTS.lines().filter_map(|line| line.split_once(' '));
     let Some((_, count)) = counts.find(|(n, _)| *n == name) else {
-        panic!("{name} is not in benches/instructions.txt: count anew, as instructions.rs says");
+        panic!("{name} is not in benches/instructions.txt: update the counts as instructions.rs says");
     };
     count.trim().parse().unwrap()
 }
@@ -100,7 +101,7 @@ type Work = Box<dyn FnMut()>;
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 
-/// What they are made of.
+/// The parts of which the benchmarks are made.
 struct World {
     verifier: Rs256Verifier,
     jwt: String,
@@ -128,8 +129,8 @@ impl World {
         let tickets = PassTicketScheme::new(applid(), tickets);
         let routes = Routes::new([route("files", tickets), route("open", Bypass)]);
         let revocations = RevocationIndex::default();
-        // So few that by chance next to none passes the filter in front, which takes half as much
-        // again: of a thousand one in a hundred would, by seeds that differ from run to run.
+        // Few, so that hardly any check passes the Bloom filter by chance, which costs half as much
+        // again. With a thousand rules one in a hundred would, depending on random seeds.
         (0..100).map(revocation).for_each(|revocation| revocations.apply(&revocation));
         Self {
             verifier,
@@ -150,7 +151,7 @@ impl World {
         AuthenticateLayer::new(authenticator).with_audit(self.audit.clone())
     }
 
-    /// The whole stack around a service that does nothing.
+    /// All layers around a service that does nothing.
     fn stack(&self, expected: Expected) -> impl Answers {
         ServiceBuilder::new()
             .layer(SanitizeLayer::new())
@@ -190,7 +191,7 @@ fn generator(clock: &Arc<ManualClock>, algorithm: Algorithm, replay: Replay) -> 
         .with_ticket_cache(NonZeroUsize::new(1_000).unwrap())
 }
 
-/// A service of the stack.
+/// A service behind the layers.
 trait Answers: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + 'static {}
 
 impl<S> Answers for S where
@@ -198,8 +199,8 @@ impl<S> Answers for S where
 {
 }
 
-/// What a request must be like when it comes out of the layers: to fail takes few instructions, and
-/// a count of that would pass.
+/// Checks the request behind the layers. A failing request takes few instructions, so its count would
+/// pass the limit.
 type Expected = fn(&Request<Body>) -> bool;
 
 fn has<T: Send + Sync + 'static>(request: &Request<Body>) -> bool {
@@ -215,7 +216,7 @@ fn has_ticket(request: &Request<Body>) -> bool {
     authorization.is_some_and(|value| value.as_bytes().starts_with(b"Basic "))
 }
 
-/// Does nothing but look at the request, and keeps the last one if it is asked to.
+/// Checks the request, and keeps the last one if `keep` is set.
 #[derive(Clone)]
 struct Inner {
     expected: Expected,
@@ -232,7 +233,7 @@ impl Service<Request<Body>> for Inner {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        assert!((self.expected)(&request), "not as it should come out");
+        assert!((self.expected)(&request), "the request behind the layers is not as expected");
         if let Some(keep) = &self.keep {
             *keep.lock().unwrap() = Some(request);
         }
@@ -240,17 +241,17 @@ impl Service<Request<Body>> for Inner {
     }
 }
 
-/// Asks as hyper does: without a runtime, because nothing here waits.
+/// Calls the service as hyper does, but without a runtime, because nothing here waits.
 fn answer(service: &mut impl Answers, request: Request<Body>) -> Response<Body> {
     let mut context = Context::from_waker(Waker::noop());
     assert!(service.poll_ready(&mut context).is_ready());
     match pin!(service.call(request)).poll(&mut context) {
         Poll::Ready(Ok(response)) => response,
-        Poll::Pending => panic!("nothing to wait for"),
+        Poll::Pending => panic!("the service must not wait"),
     }
 }
 
-/// The same request again and again.
+/// Sends the same request repeatedly.
 fn answering(mut service: impl Answers, request: Request<Body>) -> Work {
     let mut requests = vec![request; 2 * ROUNDS];
     Box::new(move || {
@@ -259,7 +260,7 @@ fn answering(mut service: impl Answers, request: Request<Body>) -> Work {
     })
 }
 
-/// The request as it arrives behind a layer.
+/// The request that a layer passes on.
 fn behind<L: Layer<Inner, Service: Answers>>(layer: L, request: Request<Body>) -> Request<Body> {
     let keep = Arc::default();
     let inner = Inner { expected: |_| true, keep: Some(Arc::clone(&keep)) };
@@ -274,7 +275,7 @@ where
     answering(layer.layer(Inner { expected, keep: None }), request)
 }
 
-/// Makes it, and warms it up.
+/// Makes the work and runs the warm-up calls.
 fn warm(make: fn() -> Work) -> Work {
     let mut work = make();
     (0..ROUNDS).for_each(|_| work());
@@ -305,7 +306,7 @@ fn client_certificate() -> Work {
     answering(World::new().stack(has_ticket), request)
 }
 
-/// Makes a line of each record, as the writer of the file does.
+/// A sink that formats each record, as the writer of the file does.
 struct Lines;
 
 impl AuditSink for Lines {
@@ -319,7 +320,7 @@ fn jwt_audited() -> Work {
     answering(world.stack(has_ticket), world.cookie())
 }
 
-/// Over a kept connection in memory, with what the service at its other end does.
+/// Forwards over a kept connection in memory. The count includes the service at its other end.
 fn forward() -> Work {
     let runtime = runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let connect = service_fn(async |_: http::Uri| {
@@ -340,7 +341,7 @@ fn forward() -> Work {
     })
 }
 
-/// Answers what comes in one piece.
+/// Responds to each request, which must arrive in one piece.
 async fn service(mut connection: DuplexStream) {
     let mut request = Vec::with_capacity(4096);
     while connection.read_buf(&mut request).await.is_ok_and(|read| read > 0) {
@@ -389,11 +390,11 @@ fn revocation_check() -> Work {
     Box::new(move || assert!(revocations.check(black_box(&pat)).is_ok()))
 }
 
-/// A ticket, with the clock moved on before each.
+/// Makes a ticket, and advances the clock by `step` before each.
 fn ticket(algorithm: Algorithm, replay: Replay, step: Duration) -> Work {
     let clock = Arc::new(ManualClock::new(NOW));
     let tickets = generator(&clock, algorithm, replay);
-    // Where each is made once, there are as many as seconds have passed.
+    // With replay protection, there must be a free time slot for each call.
     clock.advance(Duration::from_secs(2 * ROUNDS as u64));
     let (user, applid) = (user(), applid());
     Box::new(move || {
@@ -435,7 +436,7 @@ fn evaluate_enhanced() -> Work {
     evaluate(Algorithm::EnhancedMixed)
 }
 
-/// Declares what is counted, under the name of what makes it.
+/// Declares the benchmarks. The name of each is the name of its function.
 macro_rules! count {
     ($($name:ident)+) => {
         #[library_benchmark(setup = warm)]

@@ -1,5 +1,5 @@
-//! What the stack costs around a service that does nothing, and its parts as floors in the same
-//! run: a token that is verified each time, the ticket, the bare service.
+//! The cost of all layers around a service that does nothing. In the same run, lower bounds: one
+//! verification of a token, one ticket, the service without layers.
 
 #![allow(clippy::unwrap_used, reason = "a bench stops by panicking")]
 
@@ -99,7 +99,7 @@ fn layers(criterion: &mut Criterion) {
     run("PAT header to PassTicket, verified each time", &header, &whole);
     group.finish();
 
-    // Each alone, with a request as those before it leave it.
+    // Each layer alone, with the request that the layers in front of it produce.
     let mut group = criterion.benchmark_group("alone");
     macro_rules! alone {
         ($name:literal, $layer:expr, $request:ident) => {

@@ -1,8 +1,8 @@
-//! What it takes in memory to remember tokens and tickets of the second: the growth of the resident
-//! set for each that there is room for. Large tokens need the room of several.
+//! The memory of the token cache and the ticket cache: the growth of the resident set for each cached
+//! entry. A large token takes the place of several entries.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
-#![allow(clippy::print_stdout, reason = "it prints what it has measured")]
+#![allow(clippy::print_stdout, reason = "it prints its measurements")]
 
 use std::{fs, mem, num::NonZeroUsize};
 
@@ -12,7 +12,7 @@ use tower_passticket::{
 };
 
 fn main() {
-    // `cargo test --benches` runs it too, not optimised: signing so many takes its time.
+    // `cargo test --benches` runs it too, without optimization; signing so many tokens is slow then.
     if !std::env::args().any(|arg| arg == "--bench") {
         return;
     }
@@ -34,11 +34,11 @@ fn main() {
                 verifier.verify(token.expose()).unwrap();
             }
         };
-        // What a check takes for itself is there before.
+        // Allocations of the verification itself happen before the measurement.
         verify(&verifier);
         let verifier = verifier.with_cache(count);
         growth(name, count, || verify(&verifier));
-        // What is given back would be room for those to come, which are not seen to grow then.
+        // Freed memory would be reused by the next measurement, which then would not grow.
         mem::forget((tokens, verifier));
     };
     tokens("login token", &|user| issuer.login_token(user, "security-domain").unwrap());
@@ -62,7 +62,7 @@ fn growth(name: &str, count: NonZeroUsize, work: impl FnOnce()) {
     println!("{name}: {} bytes", resident().saturating_sub(before) / count);
 }
 
-/// In bytes; 0 where there is no /proc.
+/// The resident set in bytes. 0 on systems without /proc.
 fn resident() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");

@@ -1,4 +1,4 @@
-//! What a PassTicket costs, next to the primitives it is made of.
+//! The cost of a PassTicket, and of the cryptographic primitives that it consists of.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
 
@@ -29,14 +29,14 @@ fn floors(c: &mut Criterion) {
     let des = Des::new(&[7; 8].into());
     let mut block = Block::<Des>::default();
     c.bench_function("floor/1 DES block", |b| b.iter(|| des.encrypt_block(black_box(&mut block))));
-    // Of a legacy ticket: with user and APPLID prepared, and without.
+    // The DES blocks of a legacy ticket: with and without the prepared values of user and APPLID.
     for blocks in [6, 8] {
         c.bench_function(&format!("floor/{blocks} DES blocks"), |b| {
             b.iter(|| (0..blocks).for_each(|_| des.encrypt_block(black_box(&mut block))));
         });
     }
     let hmac = Hmac::<Sha512>::new_from_slice(&[7; 64]).unwrap();
-    // Of an enhanced one.
+    // The HMACs of an enhanced ticket.
     for hmacs in [1, 6, 7] {
         c.bench_function(&format!("floor/{hmacs} HMAC, keyed"), |b| {
             b.iter(|| {
@@ -71,8 +71,8 @@ fn tickets(c: &mut Criterion) {
     }
 }
 
-/// The targets: a ticket of a new second costs at most 1.1 times what it is made of, the same again
-/// at most 100 ns.
+/// The targets: a ticket of a new second costs at most 1.1 times its primitives, and a cached ticket at
+/// most 100 ns.
 fn generators(c: &mut Criterion) {
     let (user, applid) = (UserId::new("IBMUSER").unwrap(), applid());
     let clock = Arc::new(ManualClock::new(NOW));

@@ -1,4 +1,4 @@
-"""The world of the comparison: peers and ours, that all do what is measured, and what is measured."""
+"""The proxies of the comparison, the check that each does its task, and the measured subjects."""
 
 import base64
 import contextlib
@@ -84,7 +84,7 @@ def ask(port, path, headers, context=None):
 
 
 def expect_ticket(where, answered):
-    """The upstream was given a Basic header of the user, and no token."""
+    """Expects that the upstream got a Basic header for the user, and no token."""
     status, body = answered
     authorization, cookie = (body + "\n\n").split("\n")[:2]
     plain = ""
@@ -96,11 +96,11 @@ def expect_ticket(where, answered):
 
 def expect_untouched(where, answered, cookie):
     if answered != (200, f"\n{cookie}\n"):
-        fail(f"{where}: expected the request as it came, got {answered}")
+        fail(f"{where}: expected the unchanged request, got {answered}")
 
 
 class Comparison(World):
-    """With the peers, and ours in each way that is measured: what the rows of the goals need."""
+    """Starts the other proxies, and passticket-proxy in each measured configuration."""
 
     def __init__(self, bench, programs, rows):
         super().__init__(bench, programs)
@@ -138,7 +138,7 @@ class Comparison(World):
         self.servers[name] = self.bench.start(name, args, port)
 
     def check(self):
-        """That everybody does what is measured, and refuses what is not to be let through."""
+        """Checks that each proxy does its task, and refuses requests that it must refuse."""
         cookie = f"apimlAuthenticationToken={self.jwt}"
         jwt, pat, ports = {"Cookie": cookie}, {"PRIVATE-TOKEN": self.pat}, self.ports
         forged = {"Cookie": cookie[:-20] + "A" * 20}
@@ -203,7 +203,7 @@ class Comparison(World):
         ]
         wanted = {key for goal in GOALS if goal.row in self.rows for key in goal[2:4]}
         if 9 in self.rows:
-            # Its rate is of the closed loop.
+            # The rate of row 9 is a share of the rate in the closed loop.
             wanted.add("jwt")
         for key, title, group, mode, server, request, tls in subjects:
             if key in wanted:

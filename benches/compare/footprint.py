@@ -1,4 +1,4 @@
-"""Memory and start."""
+"""Memory and start time."""
 
 import contextlib
 import socket
@@ -30,13 +30,13 @@ def start_ms(bench, name, args, port, context=None):
 
 
 def footprint(world, starts, connections):
-    """Memory and start: (what, value, unit, goal)."""
+    """Measures memory and start time. Returns rows of (what, value, unit, goal)."""
     bench = world.bench
     rows = []
     for name, rules, goal, context in (("idle", "ten", 50, None),
                                        ("idle_tls", "ten", 50, world.tls_context()),
                                        ("idle_million", "million", 1000, None)):
-        # The store has one owner at a time.
+        # Only one process can open a store.
         with contextlib.suppress(KeyError):
             bench.end(world.servers.pop({"ten": "plain"}.get(rules, rules)))
         took, idle = [], []

@@ -1,17 +1,17 @@
-"""What is compared, and what is to be reached."""
+"""The compared ratios and their goals."""
 
 import collections
 
-# Fewer undisturbed rounds than these say nothing about a goal.
+# A goal is judged by at least this many undisturbed rounds.
 ENOUGH = 5
 
 Goal = collections.namedtuple("Goal", "row what over under metric sign bound")
 
-# Each is `over` divided by `under`.
+# Each ratio is `over` divided by `under`.
 GOALS = [
     Goal(1, "JWT → PassTicket / bypass", "jwt", "bypass", "cpu", "≤", 1.08),
     Goal(1, "the same, with the audit (default)", "jwt_audit", "bypass", "cpu", "≤", 1.08),
-    # Both as cargo builds them.
+    # Both programs as cargo builds them.
     Goal(2, "bypass / minimal hyper proxy", "cargo_bypass", "minimal", "cpu", "≤", 1.05),
     Goal(3, "HAProxy, verifies JWT / JWT → PassTicket", "haproxy_jwt", "jwt", "cpu", "≥", 3.5),
     Goal(3, "the same, with the audit (default)", "haproxy_jwt", "jwt_audit", "cpu", "≥", 3.5),

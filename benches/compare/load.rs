@@ -1,26 +1,28 @@
-//! The load: many connections that ask the same thing, and what their answers took.
+//! The load generator: many connections send the same request, and the latency of the responses is
+//! measured.
 //!
 //! ```text
-//! load closed    ADDRESS REQUEST CONNECTIONS SECONDS [TLS]         each asks again when answered
-//! load open      ADDRESS REQUEST CONNECTIONS SECONDS RATE [TLS]    so many a second, answered or not
+//! load closed    ADDRESS REQUEST CONNECTIONS SECONDS [TLS]         next request after the response
+//! load open      ADDRESS REQUEST CONNECTIONS SECONDS RATE [TLS]    RATE requests a second in all
 //! load handshake ADDRESS REQUEST CONNECTIONS SECONDS TLS           a connection for each request
-//! load idle      ADDRESS REQUEST CONNECTIONS SECONDS [TLS]         one request each, then nothing
+//! load idle      ADDRESS REQUEST CONNECTIONS SECONDS [TLS]         one request each, then idle
 //!
 //! REQUEST   a file with the bytes of the request
 //! TLS       CA [CERTIFICATE KEY]: PEM files
 //! ```
 //!
-//! It says `ready` when the connections are there and warm, and waits for a line: whoever measures a
-//! proxy notes its processor time then. After SECONDS it prints one line of JSON: requests answered,
-//! seconds, and microseconds at the percentiles. So for each line, with the same connections, until
-//! there are no more. An answer that is not 200 ends it with an error. `idle` waits for one line.
+//! It prints `ready` when the connections are open and warm, and waits for a line on standard input, so
+//! that the caller can read the processor time of the proxy. After SECONDS it prints one line of JSON:
+//! the number of responses, the seconds, and the latency percentiles in microseconds. It repeats this
+//! for each line of input, with the same connections. A response that is not 200 ends it with an error.
+//! `idle` waits for one line only.
 //!
-//! What `open` asks for has its time: an answer is late from when the request was due, not from when
-//! it could be sent (coordinated omission).
+//! In `open`, latency counts from the time at which a request was due, not from the time at which it
+//! could be sent. So a slow response also delays those behind it (coordinated omission).
 //!
-//! Without arguments it ends at once, as when `cargo test --benches` runs it.
+//! Without arguments it does nothing, so that `cargo test --benches` can run it.
 
-#![expect(clippy::print_stdout, reason = "that is how it tells")]
+#![expect(clippy::print_stdout, reason = "standard output is its interface")]
 
 use std::{
     error::Error,
@@ -49,10 +51,10 @@ use tokio_rustls::TlsConnector;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Each connection asks so often before anything counts.
+/// Requests on each connection before the measurement.
 const WARM_UP: usize = 20;
 
-/// No answer of a subject that works takes that long.
+/// The time limit of a handshake, and of the wait until the server closes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn main() -> Result<(), Failure> {
@@ -84,8 +86,8 @@ fn main() -> Result<(), Failure> {
     })
 }
 
-/// Lets the upstream, which is on the same core, have its turn, and never sleeps: a subject that finds
-/// this core asleep pays for waking it, and a fast one finds it asleep more often.
+/// Keeps this core awake, but lets the upstream on the same core run. Waking a sleeping core costs the
+/// proxy, and a fast proxy would find it asleep more often.
 async fn stay_awake() {
     loop {
         thread::yield_now();
@@ -93,7 +95,7 @@ async fn stay_awake() {
     }
 }
 
-/// TLS 1.3 alike for all subjects: X25519, AES-128-GCM, nothing resumed.
+/// The same TLS 1.3 settings for all proxies: X25519, AES-128-GCM, no resumption.
 fn tls_config(files: &[String]) -> Result<Option<TlsConnector>, Failure> {
     let Some(authority) = files.first() else { return Ok(None) };
     let provider = CryptoProvider {
@@ -130,7 +132,7 @@ impl Load {
     async fn closed(&self) -> Result<(), Failure> {
         let mut clients = self.connect().await?;
         println!("ready");
-        while let Some(began) = told()? {
+        while let Some(began) = next_start()? {
             let mut asking = JoinSet::new();
             for mut client in clients.drain(..) {
                 let (request, lasts) = (self.request.clone(), self.lasts);
@@ -153,7 +155,7 @@ impl Load {
         let mut clients = self.connect().await?;
         let mut random = 0x9E37_79B9_7F4A_7C15_u64;
         println!("ready");
-        while let Some(began) = told()? {
+        while let Some(began) = next_start()? {
             let mut asking = JoinSet::new();
             let mut turns = Vec::new();
             for mut client in clients.drain(..) {
@@ -176,7 +178,7 @@ impl Load {
                     while Instant::now() < due {
                         tokio::task::yield_now().await;
                     }
-                    // As many users who know nothing of each other would (Poisson).
+                    // Independent users make a Poisson process.
                     random ^= random << 13;
                     random ^= random >> 7;
                     random ^= random << 17;
@@ -193,12 +195,12 @@ impl Load {
         Ok(())
     }
 
-    /// The server says that it is no longer needed: a client that closes first would be out of
-    /// ports soon.
+    /// The server closes each connection first. A client that closes first would run out of ports, since
+    /// its sockets stay in TIME_WAIT.
     async fn handshake(&self) -> Result<(), Failure> {
         Client::connect(self).await?.ask(&self.request).await?;
         println!("ready");
-        while let Some(began) = told()? {
+        while let Some(began) = next_start()? {
             let mut asking = JoinSet::new();
             for _ in 0..self.connections {
                 let load = self.clone();
@@ -227,7 +229,7 @@ impl Load {
             clients.push(client);
         }
         println!("ready");
-        told()?;
+        next_start()?;
         println!("{{\"connections\":{}}}", clients.len());
         Ok(())
     }
@@ -239,7 +241,7 @@ impl Load {
             client.ask(&self.request).await?;
             clients.push(client);
         }
-        // All at once, so that there are as many connections behind the subject, too.
+        // Concurrently, so that the proxy opens as many connections to the upstream.
         let mut warming = JoinSet::new();
         for mut client in clients {
             let request = self.request.clone();
@@ -258,13 +260,14 @@ impl Load {
     }
 }
 
-/// When all begin: with the next line, if there is one. Until then the runtime stands still.
-fn told() -> Result<Option<Instant>, Failure> {
+/// Waits for the next line of input and returns the start time, or `None` at the end of the input. It
+/// blocks the runtime.
+fn next_start() -> Result<Option<Instant>, Failure> {
     let read = io::stdin().lock().read_line(&mut String::new())?;
     Ok((read > 0).then(Instant::now))
 }
 
-/// Prints what it took, and gives back who asked.
+/// Prints the measurement and returns the clients.
 async fn measured<C: 'static>(
     began: Instant,
     mut asking: JoinSet<Result<(C, Vec<Duration>), Failure>>,
@@ -294,7 +297,7 @@ async fn measured<C: 'static>(
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// A connection, and what has been read from it.
+/// A connection and its read buffer.
 struct Client {
     stream: Box<dyn Stream>,
     buffer: Vec<u8>,
@@ -319,7 +322,7 @@ impl Client {
         self.buffer.clear();
         loop {
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return Err("the connection was closed before the answer was there".into());
+                return Err("the connection was closed before the response was complete".into());
             }
             if let Some(length) = length_of(&self.buffer)?
                 && self.buffer.len() >= length
@@ -330,12 +333,12 @@ impl Client {
     }
 
     async fn end(mut self) {
-        // Until the server closes.
+        // Reads until the server closes the connection.
         while let Ok(Ok(1..)) = timeout(PATIENCE, self.stream.read_buf(&mut self.buffer)).await {}
     }
 }
 
-/// The length of a whole answer, if its head is there.
+/// The length of the whole response, once its head is complete.
 fn length_of(answer: &[u8]) -> Result<Option<usize>, Failure> {
     let Some(head) = answer.windows(4).position(|window| window == b"\r\n\r\n") else {
         return Ok(None);
@@ -350,5 +353,5 @@ fn length_of(answer: &[u8]) -> Result<Option<usize>, Failure> {
         name.eq_ignore_ascii_case(b"content-length:").then_some(value)
     });
     let length = length.and_then(|value| str::from_utf8(value).ok()?.trim().parse::<usize>().ok());
-    length.map(|length| Some(body + length)).ok_or_else(|| "an answer without a length".into())
+    length.map(|length| Some(body + length)).ok_or_else(|| "a response without Content-Length".into())
 }

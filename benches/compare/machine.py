@@ -1,4 +1,4 @@
-"""This machine: its cores, what others do on them, and the processes that are started here."""
+"""The machine: its cores, the load of other processes, and the processes that the scripts start."""
 
 import contextlib
 import os
@@ -35,7 +35,7 @@ def needed_tools(*names):
 
 
 def more_files():
-    """As many connections as a run has."""
+    """Raises the limit of open files to what the connections of a run need."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536), hard))
 
@@ -43,14 +43,16 @@ def more_files():
 def cores():
     allowed = sorted(os.sched_getaffinity(0))
     if len(allowed) < 2:
-        fail("two cores are needed: one for the subjects, one for the load")
+        fail("two cores are needed: one for the proxies, one for the load")
     return allowed[0], allowed[1]
 
 
 def take_turns(pids):
-    """Load and upstream. To wake a core that sleeps, or to interrupt it, costs whoever does it, and
-    that is the subject; the faster subject finds it asleep more often. So the load never sleeps, and
-    nobody there is interrupted: who is woken has its turn when the other yields."""
+    """Schedules load generator and upstream so that they never preempt each other.
+
+    Waking or interrupting a core costs the process that does it, which is the measured proxy, and a
+    fast proxy would find the core asleep more often. So the load generator never sleeps, and a process
+    that is woken runs when the other one yields."""
     for pid in pids:
         os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
 
@@ -76,7 +78,7 @@ def read(path):
 
 
 def with_children(pid):
-    """A process and its descendants: nginx works in a child."""
+    """A process and its descendants, because nginx works in a child."""
     parents = {}
     for entry in os.listdir("/proc"):
         stat = read(f"/proc/{entry}/stat") if entry.isdigit() else ""
@@ -89,9 +91,9 @@ def with_children(pid):
 
 
 def tasks(pids):
-    """Nanoseconds that each thread has run, user and system time, and the core it was last on.
+    """For each thread the nanoseconds that it has run (user and system) and its last core.
 
-    From schedstat where the kernel has it, else from stat, in ticks of 10 ms."""
+    The source is schedstat, or stat in ticks of 10 ms where the kernel has no schedstat."""
     ran = {}
     for pid in pids:
         try:
@@ -114,7 +116,7 @@ def cpu_seconds(pids):
 
 
 def ticks(pids):
-    """In user mode, and in all."""
+    """Ticks in user mode, and in total."""
     user = system = 0
     for pid in pids:
         stat = read(f"/proc/{pid}/stat").rsplit(")", 1)[-1].split()
@@ -137,7 +139,7 @@ def steal_seconds(core):
 
 
 class Watch:
-    """What others do on our two cores between two moments."""
+    """Measures the load of other processes on our two cores since its creation."""
 
     def __init__(self, bench):
         self.bench = bench
@@ -163,7 +165,7 @@ class Watch:
 
 
 class Process:
-    """Started here, so it is ended here."""
+    """A process that the scripts start, and end."""
 
     def __init__(self, bench, name, args, core):
         self.name = name
@@ -199,7 +201,7 @@ class Process:
 
 
 class Bench:
-    """What is started for a run: a directory, two cores, the processes."""
+    """The resources of a run: a directory, two cores, the started processes."""
 
     def __init__(self, directory, tools, env=None):
         self.directory, self.tools, self.env = directory, tools, env or {}
@@ -221,7 +223,7 @@ class Bench:
         self.processes.remove(process)
 
     def end_all(self):
-        """Whatever else comes, and be it to be told once more to end."""
+        """Ends all processes, even if another SIGTERM arrives meanwhile."""
         before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
         for process in reversed(self.processes[:]):
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Measurements in rounds, with as little as possible of what others do."""
+"""Measurements in rounds, with as little disturbance by other processes as possible."""
 
 import statistics
 import time
@@ -6,31 +6,31 @@ import time
 from machine import Watch, cpu_seconds, fail, rss_mib, take_turns, tell, ticks
 from world import CONNECTIONS, HANDSHAKING, Load
 
-# A measurement counts if tasks that are not ours took less than this share of the two cores, and
-# the hypervisor less than that.
+# A measurement is undisturbed if other processes took less than OTHERS_SHARE of the two cores, and the
+# hypervisor less than STEAL_SHARE.
 OTHERS_SHARE = 0.03
 STEAL_SHARE = 0.02
 
-# So often is what was disturbed measured again, at the most.
+# How often a disturbed measurement is tried in all.
 PATIENCE = 5
 
 
 class Rounds:
-    """All subjects in turn, and again, as long as there is time.
+    """Measures all subjects in turn, round after round, until the time is over.
 
-    A round is short: the speed of a shared machine changes within seconds, and what is compared
-    should have the same. So the connections stay from one round to the next."""
+    Rounds are short, because the speed of a shared machine changes within seconds, and the compared
+    subjects should run at the same speed. Connections stay open from round to round."""
 
     def __init__(self, world, count, seconds, time_in_all):
         self.world, self.bench = world, world.bench
         self.count, self.seconds = count, seconds
         self.deadline = time.monotonic() + time_in_all
-        # Bounded: where others never stop, trying again is no help.
+        # Bounded, because repeating does not help if other processes never stop.
         self.retries = len(world.subjects) * count // 2
         self.kept = self.discarded = 0
 
     def run(self):
-        """For each subject, a measurement of each round."""
+        """Returns one measurement of each round for each subject."""
         subjects = self.world.subjects
         measured = {subject.key: [] for subject in subjects}
         for group in dict.fromkeys(subject.group for subject in subjects):
@@ -40,7 +40,7 @@ class Rounds:
             members = [(subject, self.load(subject, rate)) for subject in subjects
                        if subject.group == group]
             for turn in range(self.count):
-                # Nobody is always the first.
+                # The order changes, so that no subject is always the first.
                 shift = turn * 2 % len(members)
                 for subject, load in members[shift:] + members[:shift]:
                     result = self.least_disturbed(subject, load)
@@ -62,7 +62,7 @@ class Rounds:
 
     def least_disturbed(self, subject, load):
         least = None
-        # Not for long, either: the connections of the other loads must not be idle for half a minute.
+        # The number of tries is small, so that other connections are not idle for half a minute.
         for _ in range(PATIENCE):
             result = self.measure(subject, load)
             if least is None or result["noise"] < least["noise"]:
@@ -83,7 +83,7 @@ class Rounds:
             b - a for a, b in zip(user, ticks(subject.server.family)))
         others, stolen = watch.shares()
         if not result["requests"]:
-            fail(f"{subject.key}: nothing was answered")
+            fail(f"{subject.key}: no response")
         result["rate"] = result["requests"] / result["seconds"]
         result["cpu"] = cpu / result["requests"] * 1e6
         result["rss"] = rss_mib(subject.server.family)
@@ -93,15 +93,16 @@ class Rounds:
 
 
 def best(results):
-    """The undisturbed ones; if there are none, all."""
+    """The undisturbed measurements, or all if there are none."""
     return [r for r in results if r["clean"]] or results
 
 
 def ratios(measured, goal):
-    """Of the rounds in which neither was disturbed; else of all, and then that is said."""
+    """The ratios of rounds in which both measurements are undisturbed, or of all rounds if there are none,
+    and the number of undisturbed rounds."""
     over = {r["turn"]: r for r in measured[goal.over]}
     under = {r["turn"]: r for r in measured[goal.under]}
-    # What took no time was not measured.
+    # A value of 0 was not measured.
     both = [(over[t], under[t]) for t in over if t in under and under[t][goal.metric] > 0]
     clean = [(a, b) for a, b in both if a["clean"] and b["clean"]]
     return [a[goal.metric] / b[goal.metric] for a, b in clean or both], len(clean)

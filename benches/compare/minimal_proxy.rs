@@ -1,11 +1,11 @@
-//! The least that hyper and hyper-util can do as a reverse proxy: no routes, no checks, no time
-//! limits. What the gateway costs above this is its own.
+//! The smallest reverse proxy on hyper and hyper-util: no routes, no checks, no time limits. The
+//! difference to the gateway is the cost of the gateway's own code.
 //!
 //! ```text
 //! minimal_proxy LISTEN UPSTREAM      both as 127.0.0.1:8080
 //! ```
 //!
-//! Without two addresses it ends at once, as when `cargo test --benches` runs it.
+//! Without two addresses it does nothing, so that `cargo test --benches` can run it.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
 
@@ -23,7 +23,7 @@ use hyper_util::{
 };
 use tokio::net::TcpListener;
 
-/// RFC 9110 §7.6.1; what says how long the body is, hyper writes anew.
+/// RFC 9110 §7.6.1. hyper itself writes the header with the length of the body.
 const HOP_BY_HOP: [HeaderName; 7] = [
     CONNECTION,
     TE,
@@ -53,7 +53,7 @@ async fn serve(listen: SocketAddr, upstream: Authority) {
         let (client, upstream) = (client.clone(), upstream.clone());
         let service = service_fn(move |request| client.request(prepare(request, &upstream)));
         tokio::spawn(async move {
-            // Nobody is to be told when a client goes away.
+            // An error means that the client disconnected; there is nothing to do.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }

@@ -1,7 +1,7 @@
-"""Ours, built with what was learnt from its own requests (profile-guided optimization).
+"""The profile-guided build of passticket-proxy: build instrumented, run a training load, build again.
 
-Built once to count which code runs, driven by training.py, and built again with the counts. The
-compiler then knows what is worth to be put in place, and keeps the code of requests together."""
+training.py makes the load. With the profile, the compiler inlines the code that runs often, and keeps the
+code of requests together."""
 
 import hashlib
 import os
@@ -14,8 +14,8 @@ import programs
 from machine import Bench, fail, read, tell
 from training import train
 
-# The demonstration, and the gateways of the training.
-TAUGHT = 4
+# Profiles that the training writes: one of the demo, one of each gateway.
+PROFILES = 4
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -26,11 +26,11 @@ def output(*command, **more):
 
 
 def made_of():
-    """All that the program and what is learnt from it depend on."""
-    taught_by = [HERE / name for name in ("optimized.py", "training.py", "world.py", "load.rs")]
+    """A hash of all that program and profile depend on."""
+    training = [HERE / name for name in ("optimized.py", "training.py", "world.py", "load.rs")]
     names = sorted([*programs.ROOT.glob("src/**/*.rs"), *programs.ROOT.glob("crates/*/src/**/*.rs"),
                     *programs.ROOT.glob("crates/*/Cargo.toml"), *programs.ROOT.glob("Cargo.*"),
-                    *programs.ROOT.glob(".cargo/*"), *taught_by])
+                    *programs.ROOT.glob(".cargo/*"), *training])
     digest = hashlib.sha256((output("rustc", "-vV") + os.environ.get("RUSTFLAGS", "")).encode())
     for name in names:
         digest.update(hashlib.sha256(name.read_bytes()).digest())
@@ -42,7 +42,7 @@ def flags(more):
 
 
 def understands(profdata, directory):
-    """Whether the compiler and this llvm-profdata understand each other: they are of any versions."""
+    """Whether this llvm-profdata can read the profiles of the installed rustc."""
     source, program = directory / "probe.rs", directory / "probe"
     raw, merged = directory / "probe.profraw", directory / "probe.profdata"
     source.write_text("fn main() {}")
@@ -68,13 +68,13 @@ def llvm_profdata():
         for tool in found:
             if understands(tool, pathlib.Path(directory)):
                 return tool
-    fail("no llvm-profdata that reads what rustc writes; run: rustup component add llvm-tools, "
+    fail("no llvm-profdata that reads profiles of rustc; run: rustup component add llvm-tools, "
          "or apt-get install -y llvm-19")
 
 
 def optimized(tools):
-    """Where the program is; it is made anew when something that it is made of has changed."""
-    # Seen from where cargo runs, as cargo sees it.
+    """Builds the program if it or its profile is out of date. Returns its path."""
+    # A relative CARGO_TARGET_DIR is relative to the root, where cargo runs.
     place = programs.ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "optimized"
     program, stamp, now = place / "passticket-proxy", place / "made-of", made_of()
     if program.exists() and read(stamp) == now:
@@ -84,14 +84,14 @@ def optimized(tools):
     stamp.unlink(missing_ok=True)
     host = next(line.split()[1] for line in output("rustc", "-vV").splitlines()
                 if line.startswith("host: "))
-    # With a target named, nothing of this is for what runs while it is built.
+    # With --target, the flags do not apply to build scripts and procedural macros.
     build = ["--bin", "passticket-proxy", "--target", host, "--target-dir", place / "build"]
-    tell("building passticket-proxy to learn from it")
-    learning = programs.cargo(*build, env=flags("-Cprofile-generate"))["passticket-proxy"]
+    tell("building passticket-proxy, instrumented")
+    instrumented = programs.cargo(*build, env=flags("-Cprofile-generate"))["passticket-proxy"]
     with tempfile.TemporaryDirectory(prefix="optimize.") as directory:
         directory = pathlib.Path(directory)
-        copy = shutil.copy2(learning, directory / "passticket-proxy")
-        tell("asking it what gateways are asked")
+        copy = shutil.copy2(instrumented, directory / "passticket-proxy")
+        tell("running the training load")
         counts = directory / "counts"
         bench = Bench(directory, tools, {"LLVM_PROFILE_FILE": str(counts / "%p.profraw")})
         try:
@@ -99,16 +99,16 @@ def optimized(tools):
         finally:
             bench.end_all()
         found = [*counts.glob("*.profraw")]
-        if len(found) != TAUGHT:
-            fail(f"{len(found)} of {TAUGHT} programs have written what they counted")
+        if len(found) != PROFILES:
+            fail(f"{len(found)} of {PROFILES} programs have written a profile")
         merged = directory / "merged"
         output(profdata, "merge", "-o", merged, *found)
-        # Cargo does not look into it, so what is new needs a new name.
+        # Cargo does not read the profile, so a new profile needs a new name to cause a rebuild.
         name = hashlib.sha256(merged.read_bytes()).hexdigest()[:16]
         for old in place.glob("*.profdata"):
             old.unlink()
         profile = shutil.copy2(merged, place / f"{name}.profdata")
-    tell("building it with what was learnt")
+    tell("building passticket-proxy with the profile")
     built = programs.cargo(*build, env=flags(f"-Cprofile-use={profile}"))["passticket-proxy"]
     shutil.copy2(built, program)
     stamp.write_text(now)

@@ -1,4 +1,4 @@
-"""The programs as cargo builds them."""
+"""Builds the programs with cargo."""
 
 import json
 import pathlib
@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 
 def cargo(*targets, env=None):
-    """Builds for release, and tells where each program is."""
+    """Builds for release. Returns the path of each program."""
     command = ["cargo", "build", "--release", "--locked", "--message-format=json", *targets]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=env)
     if done.returncode:
@@ -21,13 +21,14 @@ def cargo(*targets, env=None):
 
 
 def ours(directory):
-    """By itself: built together with benches, its dependencies have the features of theirs, too."""
+    """Builds passticket-proxy alone. Built together with the benches, its dependencies would have the
+    features that the benches need."""
     program = directory / "passticket-proxy"
     shutil.copy2(cargo("--bin", "passticket-proxy")["passticket-proxy"], program)
     return program
 
 
 def tools():
-    """The load, the minimal proxy, and what writes files of rules."""
-    names = ("minimal_proxy", "load", "rules")
+    """Builds load generator, minimal proxy and make_revocations."""
+    names = ("minimal_proxy", "load", "make_revocations")
     return cargo(*(arg for name in names for arg in ("--bench", name)))

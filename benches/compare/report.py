@@ -1,4 +1,4 @@
-"""What is written about a run: a table and a picture."""
+"""The report of a run: tables in Markdown, and a chart in SVG."""
 
 import datetime
 import os
@@ -33,7 +33,7 @@ def markdown(command, rounds, measured, memory):
     today = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
     tools = world.bench.tools
     lines = [
-        "# Measured",
+        "# Results",
         "",
         f"By `{command}` on {today}: {processor()}, "
         f"{os.cpu_count()} cores, Linux {platform.release()}; passticket-proxy "
@@ -75,14 +75,14 @@ def markdown(command, rounds, measured, memory):
         goal = f"≤ {bound:g} {unit} | {met(value, '≤', bound)}" if bound else "– | –"
         lines.append(f"| 8 | {what} | {value:.1f} {unit} | | | {goal} |")
     if disturbed:
-        lines += ["", "† No round was undisturbed; these are of the disturbed ones."]
-    lines += ["", f"A goal is judged by {ENOUGH} undisturbed rounds or more; start and memory are "
-              "not watched for disturbance."]
+        lines += ["", "† No round was undisturbed; the values are those of disturbed rounds."]
+    lines += ["", f"A goal is judged by {ENOUGH} undisturbed rounds or more. Start and memory are "
+              "measured without a check for disturbance."]
     titles = {
         "plain": "Plain HTTP/1.1, kept connections",
         "tls": "TLS 1.3 (X25519, P-256), kept connections",
         "handshakes": f"Full TLS 1.3 handshakes (X25519, P-256), {HANDSHAKING} at once, each with "
-                      "one small request; all give session tickets, nobody resumes",
+                      "one small request; all issue session tickets, no session is resumed",
         "latency": "At 70 % of the rate of JWT → PassTicket (Poisson)",
     }
     for group, title in titles.items():
@@ -98,7 +98,7 @@ def markdown(command, rounds, measured, memory):
             clean = sum(r["clean"] for r in results)
             middle = {k: statistics.median(r[k] for r in results)
                       for k in ("rate", "cpu", "p50", "p99", "p999", "rss")}
-            # The kernel tells these in ticks of 10 ms, too coarse for one round.
+            # The kernel counts in ticks of 10 ms, which is too coarse for one round.
             in_user = sum(r["in_user"] for r in results) / sum(r["in_all"] for r in results)
             lines.append(
                 f"| {subject.title} | {clean} | {middle['rate']:,.0f} | {middle['cpu']:.2f} | "
@@ -123,7 +123,7 @@ STYLE = """
 
 
 def plot(rounds, measured):
-    """Two charts of bars: what a request costs, and what a handshake costs; less is better."""
+    """Bar charts of the processor time of a request and of a handshake. Less is better."""
     today = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
     parts, y = [], 24
     for group, title in (("plain", "Processor time per request, µs (plain HTTP/1.1)"),

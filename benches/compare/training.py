@@ -1,8 +1,7 @@
-"""What a gateway is asked for while the compiler learns from it: all that is asked often.
+"""The training load of the profile-guided build: all kinds of frequent requests.
 
-What is left out here counts as rare, and is kept away from what is not. So each kind of credential
-is here, with and without TLS, in HTTP/1.1 and HTTP/2, uploads and large answers, refusals, and the
-handshakes."""
+The compiler treats code that the training does not run as rare. So the training has each kind of credential,
+with and without TLS, HTTP/1.1 and HTTP/2, uploads and large responses, refusals, and handshakes."""
 
 import subprocess
 

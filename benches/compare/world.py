@@ -1,4 +1,4 @@
-"""The upstream, the peers and ours, as they are configured; what each is asked; and who asks."""
+"""The configuration of upstream and proxies, the requests, and the load generator."""
 
 import json
 import os
@@ -36,12 +36,12 @@ UPSTREAM = """
   server {{
     listen 127.0.0.1:{port} backlog=4096;
     location / {{ return 200 "{kib}"; }}
-    # Takes all of an upload before it answers: curl 7.88 hangs where an answer over HTTP/2 is sooner.
+    # Reads the whole upload before the response: curl 7.88 hangs if an HTTP/2 response comes earlier.
     location = /upload {{
       client_body_buffer_size 128k;
       proxy_pass http://127.0.0.1:{port}/;
     }}
-    # A word of a configuration has 4 KiB at the most.
+    # A word of a configuration file has at most 4 KiB.
     set $kib "{kib}";
     set $kibs "$kib$kib$kib$kib$kib$kib$kib$kib$kib$kib$kib$kib$kib$kib$kib$kib";
     location = /large {{ return 200 "$kibs$kibs$kibs$kibs$kibs$kibs$kibs$kibs"; }}
@@ -81,7 +81,7 @@ SERVICE = """
 
 
 class World:
-    """The upstream, and all that is started in front of it."""
+    """The upstream and the proxies in front of it."""
 
     def __init__(self, bench, programs):
         self.bench, self.programs = bench, programs
@@ -98,7 +98,7 @@ class World:
             for name, authentication in services))
 
     def credentials(self):
-        """Of the demonstration: keys, a JWT of 8 hours, a PAT."""
+        """Takes keys, a JWT valid for 8 hours and a PAT from the demo."""
         port = free_port()
         args = [self.programs["passticket-proxy"], "serve", "--demo", "--port", port,
                 "--data-dir", self.demo]
@@ -128,7 +128,7 @@ class World:
 
     def rules(self, name, count):
         file = self.bench.directory / f"{name}.redb"
-        subprocess.run([self.programs["rules"], file, str(count)], check=True)
+        subprocess.run([self.programs["make_revocations"], file, str(count)], check=True)
 
     def config(self, name, rules, program="passticket-proxy", attls="true", x509="false",
                audit="false"):
@@ -144,11 +144,11 @@ class World:
         self.servers[name] = self.bench.start(name, args, port)
 
     def server_tls(self):
-        """For a load that speaks TLS."""
+        """Arguments of a load generator with TLS."""
         return [self.demo / "certs/ca.pem"]
 
     def mutual_tls(self):
-        """For a load that has a certificate, too."""
+        """Arguments of a load generator with TLS and a client certificate."""
         return [*self.server_tls(), self.demo / "certs/USER.pem", self.demo / "certs/USER.key"]
 
     def tls_context(self, user=None):

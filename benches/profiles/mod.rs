@@ -1,8 +1,8 @@
-//! Key profiles of a key that is no secret.
+//! Key profiles with a key that is not secret.
 
 use tower_passticket::passticket::{Algorithm, Applid, KeyProfile, Replay};
 
-/// With a key of 8 bytes, or of 64 where tickets are enhanced.
+/// A profile with a key of 8 bytes, or of 64 bytes for enhanced tickets.
 pub(crate) fn profile(applid: Applid, algorithm: Algorithm, replay: Replay) -> KeyProfile {
     let digits = if algorithm == Algorithm::Legacy { 16 } else { 128 };
     let key = &"F90F48F03C28DC86".repeat(8)[..digits];

@@ -1,4 +1,4 @@
-//! What a client asks.
+//! Requests of a client.
 
 use bytes::Bytes;
 use http::Request;
@@ -6,7 +6,7 @@ use http_body_util::Full;
 
 pub(crate) type Body = Full<Bytes>;
 
-/// A small one, with one header of its own.
+/// A small request with one header that the caller chooses.
 pub(crate) fn request(path: &str, name: &str, value: &str) -> Request<Body> {
     Request::get(path)
         .header("host", "gateway.example.com")

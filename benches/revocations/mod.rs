@@ -1,4 +1,4 @@
-//! Revocations that hit nobody.
+//! Revocations that match no token of the benchmarks.
 
 use tower_passticket::{
     clock::Timestamp,
@@ -7,7 +7,7 @@ use tower_passticket::{
     token::{ServiceId, TokenFingerprint},
 };
 
-/// Every third a token, a user, a service.
+/// In turn the revocation of a token, of a user and of a service.
 pub(crate) fn revocation(i: usize) -> Revocation {
     let up_to = Timestamp::from_secs(1_700_000_000);
     match i % 3 {

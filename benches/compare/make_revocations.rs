@@ -1,10 +1,10 @@
-//! Makes a file of revocations with many rules in it, none of which hits anybody.
+//! Writes a store with many revocations, none of which matches a token of the comparison.
 //!
 //! ```text
-//! rules FILE COUNT
+//! make_revocations FILE COUNT
 //! ```
 //!
-//! Without the two it ends at once, as when `cargo test --benches` runs it.
+//! Without arguments it does nothing, so that `cargo test --benches` can run it.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
 
@@ -15,8 +15,8 @@ use revocations::revocation;
 use tokio::runtime::Runtime;
 use tower_passticket::revocation::{DurableStore, RevocationStore};
 
-/// So many wait for the disk together.
-const AT_ONCE: usize = 100_000;
+/// Revocations that are written concurrently.
+const BATCH: usize = 100_000;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -24,8 +24,8 @@ fn main() {
     let Ok(count) = count.parse::<usize>() else { return };
     let store = DurableStore::open(file).unwrap();
     let runtime = Runtime::new().unwrap();
-    for first in (0..count).step_by(AT_ONCE) {
-        let last = count.min(first + AT_ONCE);
+    for first in (0..count).step_by(BATCH) {
+        let last = count.min(first + BATCH);
         let answers: Vec<_> = (first..last).map(|i| store.record(revocation(i))).collect();
         runtime.block_on(async {
             for answer in answers {
