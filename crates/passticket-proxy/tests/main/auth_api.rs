@@ -13,7 +13,7 @@ use tower_passticket::clock::{Clock, SystemClock};
 
 const ENDPOINTS: &str = include_str!("../../../../src/api/endpoints.md");
 
-/// How a caller shows who they are.
+/// The credential of a request.
 #[derive(Clone, Copy)]
 enum As {
     Nobody,
@@ -23,17 +23,17 @@ enum As {
     Token,
     TokenAnd(&'static str),
     LoggedOut,
-    /// A login token whose time is over, beside the certificate of `USER`.
+    /// An expired login token, beside the certificate of `USER`.
     Expired,
-    /// A login token with another signature.
+    /// A login token with a wrong signature.
     Forged,
-    /// A certificate of our authority, for somebody who is no user.
+    /// A certificate of the demo's authority that belongs to no user.
     Stranger,
     Pat,
 }
 
-/// One row of a table: `{PAT}`, `{REVOKED}`, `{EXPIRED}` and `{JWT}` in a body stand for fresh tokens,
-/// `{BIG}` for more than may be sent.
+/// A request and its responses. In a body, `{PAT}`, `{REVOKED}`, `{EXPIRED}` and `{JWT}` stand for new
+/// tokens, `{BIG}` for a text that is too large.
 struct Row {
     method: Method,
     path: &'static str,
@@ -72,7 +72,7 @@ fn rows() -> Vec<Row> {
     let generate = r#"{"validity":1,"scopes":["dcpassticket"]}"#;
     let validate = r#"{"token":"{PAT}","serviceId":"dcpassticket"}"#;
     let applid = r#"{"applicationName":"ZOWEAPPL"}"#;
-    // Before anything that the other rows use was issued.
+    // A time before the tokens of the other rows were issued.
     let rule = r#"{"userId":"USER","serviceId":"dcpassticket","timestamp":"1582239600000"}"#;
     let mut rows = vec![
         row(post(), "login", User, "", both(204, "")),
@@ -243,7 +243,7 @@ fn rows() -> Vec<Row> {
     rows
 }
 
-/// A gateway, a client for each certificate, and tokens of `USER` that cost no password hash.
+/// A gateway, and clients with certificates, whose logins need no password hash.
 struct Asking<'d> {
     demo: &'d Demo,
     nobody: Client,
@@ -258,7 +258,7 @@ impl<'d> Asking<'d> {
         Self { demo, nobody: demo.client(), user, other, stranger: stranger(demo) }
     }
 
-    /// A token of `USER` that expired a second ago, with these claims besides.
+    /// A token of `USER` that expired a second ago, with more claims.
     fn expired(&self, more: Value) -> String {
         let key = fs::read(self.demo.directory.join("keys/jwt.pem")).unwrap();
         let now = SystemClock.now().as_secs();
@@ -291,8 +291,7 @@ impl<'d> Asking<'d> {
     }
 }
 
-/// A client with a certificate that the authority of the demo has signed, whose common name is no
-/// user id.
+/// A client with a certificate of the demo's authority, whose common name is not a user id.
 fn stranger(demo: &Demo) -> Client {
     let read = |name: &str| fs::read_to_string(demo.directory.join(name)).unwrap();
     let mut ca = CertificateParams::default();
@@ -395,16 +394,16 @@ async fn every_endpoint_answers_as_documented() {
 }
 
 #[tokio::test]
-async fn every_endpoint_answers_as_zowe_v3_if_told_so() {
+async fn every_endpoint_answers_as_zowe_v3_if_configured() {
     let demo = Demo::reconfigured(|yaml| yaml + "  compatibility: zowe-v3\n");
     check(&demo, 1).await;
     let response = demo.client().get(demo.auth("keys/public")).send().await.unwrap();
     assert_eq!(response.headers()["content-type"], "application/json");
 }
 
-/// When the store cannot be written nobody is told that anything was revoked.
+/// A revocation that cannot be stored is not answered with success.
 #[tokio::test]
-async fn a_disk_that_is_full_is_503_and_claims_nothing() {
+async fn a_full_disk_is_503_without_success() {
     let demo = Demo::start();
     let asking = Asking::of(&demo);
     let (pat, jwt, kept) = (asking.pat().await, asking.login().await, asking.login().await);
@@ -434,16 +433,16 @@ async fn a_disk_that_is_full_is_503_and_claims_nothing() {
         let document: Value = response.json().await.unwrap();
         assert_eq!(document["messages"][0]["messageNumber"], "ZWEAG104E", "{url}");
     }
-    // In doubt it is revoked.
+    // The gateway treats the token as revoked.
     assert_eq!(
         post_token(&demo, Method::POST, "access-token/validate", &pat, "dcpassticket").await,
         401
     );
 }
 
-/// Guessing is slowed down; the right password works after the wait.
+/// After wrong passwords, logins are refused for some time, the right password included.
 #[tokio::test]
-async fn guesses_are_slowed_and_the_right_password_works_after_the_wait() {
+async fn wrong_passwords_are_throttled_and_the_right_one_works_after_the_wait() {
     let demo = Demo::start();
     let client = demo.client();
     let attempt = |password: &'static str| {
@@ -465,7 +464,7 @@ async fn guesses_are_slowed_and_the_right_password_works_after_the_wait() {
 }
 
 #[tokio::test]
-async fn what_is_off_is_not_there_and_a_maximum_is_one() {
+async fn endpoints_that_are_off_are_404_and_the_maximum_validity_holds() {
     let demo = Demo::reconfigured(|yaml| {
         let off = yaml.replace("enabled: true", "enabled: false");
         let off = off.replace("allowTokenRefresh: true", "allowTokenRefresh: false");
@@ -495,7 +494,7 @@ fn claims(token: &str) -> Value {
     serde_json::from_slice(&claims).unwrap()
 }
 
-/// The status of the evaluating service behind the route, which takes no request without a ticket.
+/// The status of the service behind the route, which refuses requests without a valid PassTicket.
 async fn routed(demo: &Demo, header: (&str, &str)) -> u16 {
     let request = demo.client().get(demo.at("/dcpassticket/api/v1/passticketTest"));
     let response = request.header(header.0, header.1).send().await.unwrap();
@@ -503,7 +502,7 @@ async fn routed(demo: &Demo, header: (&str, &str)) -> u16 {
 }
 
 #[tokio::test]
-async fn what_is_revoked_is_refused_at_once_and_after_kill_9() {
+async fn revocations_hold_at_once_and_after_kill_9() {
     let directory = tempfile::tempdir().unwrap();
     let demo = Demo::start_in(directory.path());
     let service = "dcpassticket";
@@ -529,7 +528,7 @@ async fn what_is_revoked_is_refused_at_once_and_after_kill_9() {
     assert_eq!(logout.send().await.unwrap().status(), 204);
     assert_eq!(routed(&demo, ("authorization", &bearer)).await, 401);
 
-    // Dropping kills.
+    // Dropping kills the process.
     drop(demo);
     let demo = Demo::start_in(directory.path());
     for pat in &pats {
