@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn one_custom_header_is_stripped_and_not_set() {
         let yaml = "{auth: {passticket: {customAuthHeader: X-T, customUserHeader: ''}}}";
-        let (seen, problems) = read_text(&yaml, |security| {
+        let (seen, problems) = read_text(yaml, |security| {
             (security.custom_headers.is_none(), security.strip_headers)
         });
         assert_eq!(seen.unwrap(), (true, vec![HeaderName::from_static("x-t")]));
@@ -326,7 +326,7 @@ mod tests {
             ("{oidc: {identityMapperUrl: 'URL', identityMapperUser: ME}}", false, false, true),
         ] {
             let yaml = yaml.replace("URL", url);
-            let (seen, problems) = read_text(&yaml, |security| {
+            let (seen, problems) = read_text(yaml, |security| {
                 let user = security.identity_mapper.as_ref().map(|mapper| mapper.user.to_string());
                 assert!(user.is_none_or(|user| user == "ME"));
                 let certificates = security.certificate_mapper.is_some();
@@ -360,7 +360,7 @@ mod tests {
                 "APIML.SERVICES in class Zowe",
             ),
         ] {
-            let (seen, problems) = read_text(&yaml, |security| {
+            let (seen, problems) = read_text(yaml, |security| {
                 security.guards.permission(GuardedTask::Revoke).to_string()
             });
             let want = format!("READ on {want}");
@@ -484,6 +484,6 @@ mod tests {
         }
         let off = "{oidc: {enabled: false}, allowTokenRefresh: false, delegatePassticket: false,
               auth: {jwt: {customAuthHeader: ''}, uniqueCookie: false}}";
-        assert_eq!(read_text(&off, |_| ()).1, Vec::<String>::new());
+        assert_eq!(read_text(off, |_| ()).1, Vec::<String>::new());
     }
 }
