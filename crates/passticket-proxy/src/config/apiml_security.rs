@@ -267,9 +267,8 @@ mod tests {
     #[test]
     fn one_custom_header_is_stripped_and_not_set() {
         let yaml = "{auth: {passticket: {customAuthHeader: X-T, customUserHeader: ''}}}";
-        let (seen, problems) = read_text(yaml, |security| {
-            (security.custom_headers.is_none(), security.strip_headers)
-        });
+        let (seen, problems) =
+            read_text(yaml, |security| (security.custom_headers.is_none(), security.strip_headers));
         assert_eq!(seen.unwrap(), (true, vec![HeaderName::from_static("x-t")]));
         assert_eq!(
             problems,
