@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn whom_to_ask_is_read_as_zowe_reads_it() {
+    fn providers_are_chosen_as_in_zowe() {
         let url = "https://gw:7554/zss";
         for (yaml, saf, certificates, identities) in [
             ("{authorization: {endpoint: {url: 'URL'}}}", false, false, false),
@@ -325,7 +325,7 @@ mod tests {
             ("{oidc: {identityMapperUrl: 'URL', identityMapperUser: ME}}", false, false, true),
         ] {
             let yaml = yaml.replace("URL", url);
-            let (seen, problems) = read_text(yaml, |security| {
+            let (seen, problems) = read_text(&yaml, |security| {
                 let user = security.identity_mapper.as_ref().map(|mapper| mapper.user.to_string());
                 assert!(user.is_none_or(|user| user == "ME"));
                 let certificates = security.certificate_mapper.is_some();
@@ -359,7 +359,7 @@ mod tests {
                 "APIML.SERVICES in class Zowe",
             ),
         ] {
-            let (seen, problems) = read_text(yaml, |security| {
+            let (seen, problems) = read_text(&yaml, |security| {
                 security.guards.permission(GuardedTask::Revoke).to_string()
             });
             let want = format!("READ on {want}");
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_in_security_is_told() {
+    fn problems_are_reported_at_their_keys() {
         let no_effect = "has no effect here yet";
         for (yaml, key, text) in [
             ("{oidc: {enabled: true}}", ".oidc.enabled", no_effect),

@@ -123,9 +123,9 @@ async fn a_change_of_permissions_takes_effect_and_a_broken_file_changes_nothing(
     let good = fs::read_to_string(&path).unwrap();
     fs::write(&path, good.replace("IRRPTAUTH.ZOWEAPPL.*", "IRRPTAUTH.ZOWEAPPL.O*")).unwrap();
     demo.program.logged("permissions reloaded");
-    let told = failure(&demo).await.unwrap();
+    let reason = failure(&demo).await.unwrap();
     let text = "ZWEAG141E The generation of the PassTicket failed. Reason: Not authorized to use";
-    assert!(told.starts_with(text), "{told}");
+    assert!(reason.starts_with(text), "{reason}");
     let line = demo.program.logged("no PassTicket");
     for part in ["USER", "ZOWEAPPL", "dcpassticket", "8/8/16"] {
         assert!(line.contains(part), "{line}");
@@ -286,7 +286,7 @@ async fn the_log_has_the_cause_of_a_failed_provider() {
         let request = client.delete(url).basic_auth("USER", Some("validPassword"));
         assert_eq!(request.send().await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
     };
-    let mut told = |text: &str| {
+    let mut logged = |text: &str| {
         let line = demo.program.logged(text);
         assert!(line.contains(&url) && line.contains("not available"), "{line}");
     };
@@ -294,7 +294,7 @@ async fn the_log_has_the_cause_of_a_failed_provider() {
 
     // The system accepts the connection, and no server answers.
     evict(at.clone()).await;
-    told("no answer within 1s");
+    logged("no answer within 1s");
 
     let key = rcgen::KeyPair::generate().unwrap();
     let foreign = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
@@ -309,10 +309,10 @@ async fn the_log_has_the_cause_of_a_failed_provider() {
         let _ = ended.await;
     }));
     evict(at.clone()).await;
-    told("invalid peer certificate");
+    logged("invalid peer certificate");
 
     end.send(()).unwrap();
     server.await.unwrap();
     evict(at).await;
-    told("Connection refused");
+    logged("Connection refused");
 }

@@ -196,9 +196,9 @@ async fn a_slow_service_is_504_and_an_absent_one_503() {
     let body = response.text().await.unwrap();
     assert!(body.contains("ZWEAG510E"), "{body}");
 
-    let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = nobody.local_addr().unwrap();
-    drop(nobody);
+    let absent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = absent.local_addr().unwrap();
+    drop(absent);
     let mut gateway = Gateway::start(address, 500, 1);
     let response = gateway.client().get(gateway.at("/x")).send().await.unwrap();
     assert_eq!(response.status(), 503);
