@@ -34,11 +34,11 @@ fn filter(variable: Option<&OsStr>) -> Result<EnvFilter, String> {
         return Err(format!("{VARIABLE} is not UTF-8; {REMEDY}"));
     };
     let mut filter = None;
-    // As EnvFilter does, which does not say which directive is wrong.
+    // EnvFilter parses a whole list, but its error does not name the wrong directive.
     for directive in text.split(',').map(str::trim).filter(|text| !text.is_empty()) {
         let wrong = || format!("{VARIABLE}: {directive:?} is not a log directive; {REMEDY}");
-        // EnvFilter takes a lone word that is no level for the name of a module, and then logs
-        // nothing else: a typing error would silence the log.
+        // EnvFilter reads a word that is not a level as the name of a module, and then logs only
+        // that module: a typing error would silence the log.
         if !directive.contains(['=', '[']) && directive.parse::<LevelFilter>().is_err() {
             return Err(wrong());
         }

@@ -1,5 +1,5 @@
-//! A revocation holds for every request that starts after it was answered, however many are under
-//! way, and although the gateway remembers tokens that it has verified.
+//! Revocation under load: no request that starts after the answer to a revocation is accepted,
+//! although the gateway caches verified tokens.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -28,24 +28,24 @@ async fn a_revoked_token_is_refused_at_once_under_load() {
     let revoke = |client: reqwest::Client| client.delete(demo.auth("access-token/revoke"));
     let body = serde_json::json!({ "token": &pat });
     let one = revoke(demo.client()).json(&body);
-    hammer(&demo, &pat, one).await;
+    use_while_revoking(&demo, &pat, one).await;
 
     let all = demo.client().delete(demo.auth("access-token/revoke/tokens"));
-    hammer(&demo, &by_rule, all.basic_auth("USER", Some("validPassword"))).await;
+    use_while_revoking(&demo, &by_rule, all.basic_auth("USER", Some("validPassword"))).await;
 
     let logout = demo.client().post(demo.auth("logout")).bearer_auth(&jwt);
-    hammer(&demo, &jwt, logout).await;
+    use_while_revoking(&demo, &jwt, logout).await;
 }
 
 /// Uses `token` on many connections while `revoke` is sent.
-async fn hammer(demo: &Demo, token: &str, revoke: reqwest::RequestBuilder) {
+async fn use_while_revoking(demo: &Demo, token: &str, revoke: reqwest::RequestBuilder) {
     let revoked = Arc::new(AtomicBool::new(false));
-    let (taken, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (accepted, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let mut clients = JoinSet::new();
     for _ in 0..8 {
         let client = demo.builder().http1_only().build().unwrap();
         let (url, token) = (demo.at(ROUTE), token.to_owned());
-        let (revoked, taken, refused) = (revoked.clone(), taken.clone(), refused.clone());
+        let (revoked, accepted, refused) = (revoked.clone(), accepted.clone(), refused.clone());
         clients.spawn(async move {
             let mut after = 0;
             while after < 20 {
@@ -54,14 +54,14 @@ async fn hammer(demo: &Demo, token: &str, revoke: reqwest::RequestBuilder) {
                 let failure = response.headers().contains_key("x-zowe-auth-failure");
                 response.bytes().await.unwrap();
                 if started_after {
-                    assert!(failure, "taken after it was revoked");
+                    assert!(failure, "accepted after it was revoked");
                     after += 1;
                 }
-                if failure { &refused } else { &taken }.fetch_add(1, SeqCst);
+                if failure { &refused } else { &accepted }.fetch_add(1, SeqCst);
             }
         });
     }
-    while taken.load(SeqCst) < 200 {
+    while accepted.load(SeqCst) < 200 {
         sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(refused.load(SeqCst), 0);

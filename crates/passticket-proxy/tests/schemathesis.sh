@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Lets schemathesis compare the demo with the description that it serves of itself:
+# Checks the demo against its own OpenAPI description with schemathesis:
 #
 #     tests/schemathesis.sh [PROGRAM]
 #
-# Every answer must be one of those described, and none may be our fault. Ends with 0 only if all
-# runs found nothing. Traffic stays on the loopback interface. `SCHEMATHESIS` names another
-# installation than the one on the PATH, `EXAMPLES` how many requests an operation gets from each
-# run of the fuzzer, `SEED` which.
+# Every response must be described, and none may be a server error. Exits with 0 only if no run found
+# a problem. Traffic stays on the loopback interface. `SCHEMATHESIS` is the program to use instead of
+# the one on the PATH, `EXAMPLES` the number of requests for each operation in each run, `SEED` the
+# seed of the random requests.
 set -euo pipefail
 program=$(realpath "${1:-${CARGO_TARGET_DIR:-target}/debug/passticket-proxy}")
 schemathesis=${SCHEMATHESIS:-schemathesis}
@@ -35,12 +35,12 @@ finish() {
 trap finish EXIT
 cd "$directory"
 
-# The name of the run, then what schemathesis gets besides. `$token` is a login token.
+# Arguments: the name of the run, then more arguments for schemathesis. `$token` is a login token.
 run() {
     local name=$1
     shift
     printf '\n--- %s (%ss)\n' "$name" "$SECONDS"
-    # A new demo, so that no run meets what the last has revoked.
+    # A new demo: the last run may have revoked tokens.
     end
     rm -rf data out
     RUST_LOG=tower_passticket=debug "$program" serve --demo --port 0 --data-dir data >out 2>err &
@@ -66,14 +66,14 @@ run() {
         --workers 1 --seed "${SEED:-20261121}" --max-examples "${EXAMPLES:-10}" \
         --generation-database none --request-timeout 30 --no-color --warnings off \
         "${@//TOKEN/$token}"
-    # Whatever became of the requests, it is still there.
+    # The demo must still run, whatever the requests were.
     kill -0 "$demo"
 }
 
 run "with a password" --auth USER:validPassword
-# Credentials are made up.
+# With random credentials.
 run "with none that is good"
-# What would revoke the token that the others need is left out.
+# Without the operations that would revoke the token of the other requests.
 run "with a certificate and a login token" --header "Authorization: Bearer TOKEN" \
     --request-cert data/certs/USER.pem --request-cert-key data/certs/USER.key \
     --exclude-path-regex '/(logout|refresh)$'

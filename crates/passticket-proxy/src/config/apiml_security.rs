@@ -267,9 +267,8 @@ mod tests {
     #[test]
     fn one_custom_header_is_stripped_and_not_set() {
         let yaml = "{auth: {passticket: {customAuthHeader: X-T, customUserHeader: ''}}}";
-        let (seen, problems) = read_text(&yaml, |security| {
-            (security.custom_headers.is_none(), security.strip_headers)
-        });
+        let (seen, problems) =
+            read_text(yaml, |security| (security.custom_headers.is_none(), security.strip_headers));
         assert_eq!(seen.unwrap(), (true, vec![HeaderName::from_static("x-t")]));
         assert_eq!(
             problems,
@@ -309,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn whom_to_ask_is_read_as_zowe_reads_it() {
+    fn providers_are_chosen_as_in_zowe() {
         let url = "https://gw:7554/zss";
         for (yaml, saf, certificates, identities) in [
             ("{authorization: {endpoint: {url: 'URL'}}}", false, false, false),
@@ -369,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_in_security_is_told() {
+    fn problems_are_reported_at_their_keys() {
         let no_effect = "has no effect here yet";
         for (yaml, key, text) in [
             ("{oidc: {enabled: true}}", ".oidc.enabled", no_effect),
@@ -484,6 +483,6 @@ mod tests {
         }
         let off = "{oidc: {enabled: false}, allowTokenRefresh: false, delegatePassticket: false,
               auth: {jwt: {customAuthHeader: ''}, uniqueCookie: false}}";
-        assert_eq!(read_text(&off, |_| ()).1, Vec::<String>::new());
+        assert_eq!(read_text(off, |_| ()).1, Vec::<String>::new());
     }
 }

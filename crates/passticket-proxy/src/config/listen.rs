@@ -23,7 +23,7 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// Explains why the gateway cannot listen: names the key to change and says what to write.
+    /// Explains why the gateway cannot listen: names the key to change and the remedy.
     pub fn explain(&self, error: &io::Error) -> String {
         let (place, remedy) = match error.kind() {
             io::ErrorKind::AddrInUse => {
@@ -50,7 +50,7 @@ pub(super) fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
 /// Reads `host`, an IP address or a name; all IPv4 addresses without it.
 ///
 /// A name is resolved once. Of several addresses the gateway listens on the first IPv4 address, or
-/// on the first IPv6 address if there is no other: Zowe's gateway, in Java, chooses alike.
+/// on the first IPv6 address if there is no other, like Zowe's gateway in Java.
 pub(super) fn host(field: Option<&Field<'_>>, resolve: Resolve<'_>) -> IpAddr {
     let address = field.and_then(|field| field.read(|text| address(text, resolve)));
     address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))

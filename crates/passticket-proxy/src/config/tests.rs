@@ -592,7 +592,7 @@ fn a_provider_without_strict_verification_is_a_warning() {
             let setup = Setup::new();
             make(&setup);
             setup.edit("verifyCertificates: STRICT ", &format!("verifyCertificates: {mode} "));
-            let told: Vec<_> =
+            let warned: Vec<_> =
                 setup.problems().into_iter().filter(|p| p.contains("verifyCertificates")).collect();
             let want = server.map(|server| {
                 format!(
@@ -600,7 +600,7 @@ fn a_provider_without_strict_verification_is_a_warning() {
                      write STRICT"
                 )
             });
-            assert_eq!(told, want.into_iter().collect::<Vec<_>>(), "{mode}");
+            assert_eq!(warned, want.into_iter().collect::<Vec<_>>(), "{mode}");
         }
     }
     // No provider receives tokens.

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_the_certificate_must_be_there() {
+    fn only_the_certificate_is_required() {
         let (seen, problems) = read_text(PEM, |zowe| {
             assert_eq!((zowe.port, zowe.timeout.as_secs()), (7554, 60));
             assert_eq!((zowe.security.pats, zowe.security.client_certificates), (false, false));

@@ -13,27 +13,27 @@ use tower_passticket::clock::{Clock, SystemClock};
 
 const ENDPOINTS: &str = include_str!("../../../../src/api/endpoints.md");
 
-/// How a caller shows who they are.
+/// The credential of a request.
 #[derive(Clone, Copy)]
 enum As {
-    Nobody,
+    Anonymous,
     User,
     WrongPassword,
     Certificate(&'static str),
     Token,
     TokenAnd(&'static str),
     LoggedOut,
-    /// A login token whose time is over, beside the certificate of `USER`.
+    /// An expired login token, beside the certificate of `USER`.
     Expired,
-    /// A login token with another signature.
+    /// A login token with a wrong signature.
     Forged,
-    /// A certificate of our authority, for somebody who is no user.
+    /// A certificate of the demo's authority that belongs to no user.
     Stranger,
     Pat,
 }
 
-/// One row of a table: `{PAT}`, `{REVOKED}`, `{EXPIRED}` and `{JWT}` in a body stand for fresh tokens,
-/// `{BIG}` for more than may be sent.
+/// A request and its responses. In a body, `{PAT}`, `{REVOKED}`, `{EXPIRED}` and `{JWT}` stand for new
+/// tokens, `{BIG}` for a text that is too large.
 struct Row {
     method: Method,
     path: &'static str,
@@ -60,7 +60,7 @@ fn row(
 
 fn rows() -> Vec<Row> {
     use As::{
-        Certificate, Expired, Forged, LoggedOut, Nobody, Pat, Stranger, Token, TokenAnd, User,
+        Anonymous, Certificate, Expired, Forged, LoggedOut, Pat, Stranger, Token, TokenAnd, User,
         WrongPassword,
     };
     let (get, post, delete) = (|| Method::GET, || Method::POST, || Method::DELETE);
@@ -72,7 +72,7 @@ fn rows() -> Vec<Row> {
     let generate = r#"{"validity":1,"scopes":["dcpassticket"]}"#;
     let validate = r#"{"token":"{PAT}","serviceId":"dcpassticket"}"#;
     let applid = r#"{"applicationName":"ZOWEAPPL"}"#;
-    // Before anything that the other rows use was issued.
+    // A time before the tokens of the other rows were issued.
     let rule = r#"{"userId":"USER","serviceId":"dcpassticket","timestamp":"1582239600000"}"#;
     let mut rows = vec![
         row(post(), "login", User, "", both(204, "")),
@@ -80,29 +80,29 @@ fn rows() -> Vec<Row> {
         row(
             post(),
             "login",
-            Nobody,
+            Anonymous,
             r#"{"username":"USER","password":"validPassword"}"#,
             both(204, ""),
         ),
-        row(post(), "login", Nobody, "", both(400, "ZWEAG121E")),
-        row(post(), "login", Nobody, "{", both(400, "ZWEAG121E")),
+        row(post(), "login", Anonymous, "", both(400, "ZWEAG121E")),
+        row(post(), "login", Anonymous, "{", both(400, "ZWEAG121E")),
         row(
             post(),
             "login",
-            Nobody,
+            Anonymous,
             r#"{"username":"USER","password":"validPassword","newPassword":"x"}"#,
             both(400, "ZWEAG121E"),
         ),
         row(post(), "login", WrongPassword, "", both(401, "ZWEAG120E")),
         row(get(), "login", User, "", both(405, "ZWEAG101E")),
         row(get(), "query", Token, "", both(200, "")),
-        row(get(), "query", Nobody, "", both(401, "ZWEAG131E")),
+        row(get(), "query", Anonymous, "", both(401, "ZWEAG131E")),
         row(get(), "query", Pat, "", both(401, "ZWEAG130E")),
         row(get(), "query", LoggedOut, "", both(401, "ZWEAG130E")),
         row(post(), "query", Token, "", both(405, "ZWEAG101E")),
         row(post(), "logout", Token, "", both(204, "")),
         row(post(), "logout", LoggedOut, "", both(401, "ZWEAG130E")),
-        row(post(), "logout", Nobody, "", both(401, "ZWEAG131E")),
+        row(post(), "logout", Anonymous, "", both(401, "ZWEAG131E")),
         row(post(), "logout", Pat, "", both(400, "ZWEAG130E")),
         row(post(), "refresh", TokenAnd("APIMTST"), "", both(204, "")),
         row(post(), "refresh", Token, "", no_certificate),
@@ -118,10 +118,10 @@ fn rows() -> Vec<Row> {
         ),
         row(post(), "ticket", Token, applid, no_certificate),
         row(post(), "ticket", Certificate("USER"), applid, both(401, "ZWEAG131E")),
-        row(get(), "keys/public", Nobody, "", both(200, "")),
-        row(get(), "keys/public/all", Nobody, "", both(200, "")),
-        row(get(), "keys/public/current", Nobody, "", both(200, "")),
-        row(get(), "keys/private", Nobody, "", both(404, "ZWEAO404E")),
+        row(get(), "keys/public", Anonymous, "", both(200, "")),
+        row(get(), "keys/public/all", Anonymous, "", both(200, "")),
+        row(get(), "keys/public/current", Anonymous, "", both(200, "")),
+        row(get(), "keys/private", Anonymous, "", both(404, "ZWEAO404E")),
         row(post(), "access-token/generate", User, generate, both(200, "")),
         row(post(), "access-token/generate", Certificate("APIMTST"), generate, both(200, "")),
         row(post(), "access-token/generate", Token, generate, both(400, "ZWEAG121E")),
@@ -129,54 +129,54 @@ fn rows() -> Vec<Row> {
         row(post(), "access-token/generate", WrongPassword, generate, both(401, "ZWEAG120E")),
         row(post(), "access-token/generate", User, "{}", both(400, "ZWEAT606E")),
         row(post(), "access-token/generate", User, "{", both(400, "ZWEAT605E")),
-        row(post(), "access-token/validate", Nobody, validate, done),
+        row(post(), "access-token/validate", Anonymous, validate, done),
         row(
             post(),
             "access-token/validate",
-            Nobody,
+            Anonymous,
             r#"{"token":"{PAT}","serviceId":"dcbypass"}"#,
             silent,
         ),
         row(
             post(),
             "access-token/validate",
-            Nobody,
+            Anonymous,
             r#"{"token":"{REVOKED}","serviceId":"dcpassticket"}"#,
             silent,
         ),
         row(
             post(),
             "access-token/validate",
-            Nobody,
+            Anonymous,
             r#"{"token":"{JWT}","serviceId":"dcpassticket"}"#,
             silent,
         ),
         row(
             post(),
             "access-token/validate",
-            Nobody,
+            Anonymous,
             r#"{"token":"x","serviceId":"dcpassticket"}"#,
             both(401, "ZWEAG102E"),
         ),
         row(
             post(),
             "access-token/validate",
-            Nobody,
+            Anonymous,
             r#"{"token":"{PAT}"}"#,
             [(400, "ZWEAO400E"), (401, "")],
         ),
-        row(post(), "access-token/validate", Nobody, "{", both(400, "ZWEAO400E")),
-        row(delete(), "access-token/validate", Nobody, validate, both(405, "ZWEAG101E")),
-        row(delete(), "access-token/revoke", Nobody, validate, done),
-        row(delete(), "access-token/revoke", Nobody, r#"{"token":"{REVOKED}"}"#, silent),
-        row(delete(), "access-token/revoke", Nobody, r#"{"token":"{JWT}"}"#, silent),
-        row(delete(), "access-token/revoke", Nobody, r#"{"token":"x"}"#, both(401, "ZWEAG102E")),
-        row(delete(), "access-token/revoke", Nobody, "", both(400, "ZWEAO400E")),
+        row(post(), "access-token/validate", Anonymous, "{", both(400, "ZWEAO400E")),
+        row(delete(), "access-token/validate", Anonymous, validate, both(405, "ZWEAG101E")),
+        row(delete(), "access-token/revoke", Anonymous, validate, done),
+        row(delete(), "access-token/revoke", Anonymous, r#"{"token":"{REVOKED}"}"#, silent),
+        row(delete(), "access-token/revoke", Anonymous, r#"{"token":"{JWT}"}"#, silent),
+        row(delete(), "access-token/revoke", Anonymous, r#"{"token":"x"}"#, both(401, "ZWEAG102E")),
+        row(delete(), "access-token/revoke", Anonymous, "", both(400, "ZWEAO400E")),
         row(delete(), "access-token/revoke/tokens", Certificate("APIMTST"), "", done),
         row(delete(), "access-token/evict", User, "", both(204, "")),
         row(delete(), "access-token/evict", Certificate("USER"), "", both(204, "")),
         row(delete(), "access-token/evict", Certificate("APIMTST"), "", both(403, "ZWEAT403E")),
-        row(delete(), "access-token/evict", Nobody, "", both(401, "ZWEAG105E")),
+        row(delete(), "access-token/evict", Anonymous, "", both(401, "ZWEAG105E")),
     ];
     rows.extend([
         row(post(), "login", Stranger, "", both(400, "ZWEAG121E")),
@@ -187,18 +187,18 @@ fn rows() -> Vec<Row> {
         row(post(), "refresh", Expired, "", both(401, "ZWEAT100E")),
         row(post(), "ticket", Expired, applid, both(401, "ZWEAT100E")),
         row(post(), "access-token/generate", Stranger, generate, both(400, "ZWEAG121E")),
-        row(post(), "access-token/generate", Nobody, generate, both(400, "ZWEAG121E")),
+        row(post(), "access-token/generate", Anonymous, generate, both(400, "ZWEAG121E")),
         row(
             post(),
             "access-token/validate",
-            Nobody,
+            Anonymous,
             r#"{"token":"{EXPIRED}","serviceId":"dcpassticket"}"#,
             both(401, "ZWEAG103E"),
         ),
         row(
             delete(),
             "access-token/revoke",
-            Nobody,
+            Anonymous,
             r#"{"token":"{EXPIRED}"}"#,
             both(401, "ZWEAG103E"),
         ),
@@ -207,16 +207,16 @@ fn rows() -> Vec<Row> {
         row(post(), "login", User, "{BIG}", both(413, "ZWEAO413E")),
         row(post(), "ticket", TokenAnd("USER"), "{BIG}", both(413, "ZWEAO413E")),
         row(post(), "access-token/generate", User, "{BIG}", both(413, "ZWEAO413E")),
-        row(post(), "access-token/validate", Nobody, "{BIG}", both(413, "ZWEAO413E")),
-        row(delete(), "access-token/revoke", Nobody, "{BIG}", both(413, "ZWEAO413E")),
+        row(post(), "access-token/validate", Anonymous, "{BIG}", both(413, "ZWEAO413E")),
+        row(delete(), "access-token/revoke", Anonymous, "{BIG}", both(413, "ZWEAO413E")),
         row(get(), "logout", Token, "", both(405, "ZWEAG101E")),
         row(get(), "refresh", Token, "", both(405, "ZWEAG101E")),
         row(get(), "ticket", Token, "", both(405, "ZWEAG101E")),
-        row(post(), "keys/public", Nobody, "", both(405, "ZWEAG101E")),
-        row(post(), "keys/public/all", Nobody, "", both(405, "ZWEAG101E")),
-        row(post(), "keys/public/current", Nobody, "", both(405, "ZWEAG101E")),
+        row(post(), "keys/public", Anonymous, "", both(405, "ZWEAG101E")),
+        row(post(), "keys/public/all", Anonymous, "", both(405, "ZWEAG101E")),
+        row(post(), "keys/public/current", Anonymous, "", both(405, "ZWEAG101E")),
         row(get(), "access-token/generate", User, "", both(405, "ZWEAG101E")),
-        row(post(), "access-token/revoke", Nobody, "", both(405, "ZWEAG101E")),
+        row(post(), "access-token/revoke", Anonymous, "", both(405, "ZWEAG101E")),
         row(post(), "access-token/evict", User, "", both(405, "ZWEAG101E")),
     ]);
     let admin = [
@@ -234,7 +234,7 @@ fn rows() -> Vec<Row> {
         rows.push(row(delete(), path, User, "{BIG}", both(413, "ZWEAO413E")));
         rows.push(row(delete(), path, Certificate("USER"), rule, done));
         rows.push(row(delete(), path, User, r#"{"timestamp":"soon"}"#, both(400, "ZWEAT607E")));
-        rows.push(row(delete(), path, Nobody, rule, both(401, "ZWEAG105E")));
+        rows.push(row(delete(), path, Anonymous, rule, both(401, "ZWEAG105E")));
         rows.push(row(delete(), path, Token, rule, both(401, "ZWEAG105E")));
         rows.push(row(delete(), path, Pat, rule, both(401, "ZWEAG105E")));
         rows.push(row(delete(), path, WrongPassword, rule, both(401, "ZWEAG120E")));
@@ -243,22 +243,22 @@ fn rows() -> Vec<Row> {
     rows
 }
 
-/// A gateway, a client for each certificate, and tokens of `USER` that cost no password hash.
-struct Asking<'d> {
+/// A gateway, and clients with certificates, whose logins need no password hash.
+struct Clients<'d> {
     demo: &'d Demo,
-    nobody: Client,
+    anonymous: Client,
     user: Client,
     other: Client,
     stranger: Client,
 }
 
-impl<'d> Asking<'d> {
+impl<'d> Clients<'d> {
     fn of(demo: &'d Demo) -> Self {
         let (user, other) = (demo.client_of("USER"), demo.client_of("APIMTST"));
-        Self { demo, nobody: demo.client(), user, other, stranger: stranger(demo) }
+        Self { demo, anonymous: demo.client(), user, other, stranger: stranger(demo) }
     }
 
-    /// A token of `USER` that expired a second ago, with these claims besides.
+    /// A token of `USER` that expired a second ago, with more claims.
     fn expired(&self, more: Value) -> String {
         let key = fs::read(self.demo.directory.join("keys/jwt.pem")).unwrap();
         let now = SystemClock.now().as_secs();
@@ -273,7 +273,7 @@ impl<'d> Asking<'d> {
             As::Certificate("USER") | As::TokenAnd("USER") | As::Expired => &self.user,
             As::Stranger => &self.stranger,
             As::Certificate(_) | As::TokenAnd(_) => &self.other,
-            _ => &self.nobody,
+            _ => &self.anonymous,
         }
     }
 
@@ -291,8 +291,7 @@ impl<'d> Asking<'d> {
     }
 }
 
-/// A client with a certificate that the authority of the demo has signed, whose common name is no
-/// user id.
+/// A client with a certificate of the demo's authority, whose common name is not a user id.
 fn stranger(demo: &Demo) -> Client {
     let read = |name: &str| fs::read_to_string(demo.directory.join(name)).unwrap();
     let mut ca = CertificateParams::default();
@@ -300,7 +299,7 @@ fn stranger(demo: &Demo) -> Client {
     ca.distinguished_name.push(DnType::CommonName, "Demonstration CA of passticket-proxy");
     let issuer = Issuer::new(ca, KeyPair::from_pem(&read("certs/ca.key")).unwrap());
     let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "Nobody in particular");
+    params.distinguished_name.push(DnType::CommonName, "Not a user id");
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let key = KeyPair::generate().unwrap();
     let pem = params.signed_by(&key, &issuer).unwrap().pem() + &key.serialize_pem();
@@ -313,58 +312,58 @@ async fn post_token(demo: &Demo, method: Method, path: &str, token: &str, servic
     request.send().await.unwrap().status().as_u16()
 }
 
-async fn send(asking: &Asking<'_>, row: &Row) -> Response {
-    let demo = asking.demo;
+async fn send(clients: &Clients<'_>, row: &Row) -> Response {
+    let demo = clients.demo;
     let mut body = row.body.to_owned();
     if body.contains("{PAT}") {
-        body = body.replace("{PAT}", &asking.pat().await);
+        body = body.replace("{PAT}", &clients.pat().await);
     }
     if body.contains("{JWT}") {
-        body = body.replace("{JWT}", &asking.login().await);
+        body = body.replace("{JWT}", &clients.login().await);
     }
     if body.contains("{REVOKED}") {
-        let pat = asking.pat().await;
+        let pat = clients.pat().await;
         let status = post_token(demo, Method::DELETE, "access-token/revoke", &pat, "").await;
         assert!([200, 204].contains(&status));
         body = body.replace("{REVOKED}", &pat);
     }
     if body.contains("{EXPIRED}") {
         let pat = json!({"iss": "APIML_PAT", "scopes": ["dcpassticket"]});
-        body = body.replace("{EXPIRED}", &asking.expired(pat));
+        body = body.replace("{EXPIRED}", &clients.expired(pat));
     }
     let body = body.replace("{BIG}", &"x".repeat(70 * 1024));
     let request =
-        asking.client(row.who).request(row.method.clone(), demo.auth(row.path)).body(body);
+        clients.client(row.who).request(row.method.clone(), demo.auth(row.path)).body(body);
     let request = match row.who {
-        As::Nobody | As::Certificate(_) | As::Stranger => request,
-        As::Expired => request.bearer_auth(asking.expired(json!({"iss": "APIML"}))),
+        As::Anonymous | As::Certificate(_) | As::Stranger => request,
+        As::Expired => request.bearer_auth(clients.expired(json!({"iss": "APIML"}))),
         As::Forged => {
-            let token = asking.login().await;
+            let token = clients.login().await;
             let (signed, signature) = token.rsplit_once('.').unwrap();
             let first = if signature.starts_with('A') { "B" } else { "A" };
             request.bearer_auth(format!("{signed}.{first}{}", &signature[1..]))
         }
         As::User => request.basic_auth("USER", Some("validPassword")),
         As::WrongPassword => request.basic_auth("USER", Some("wrong")),
-        As::Token => request.bearer_auth(asking.login().await),
+        As::Token => request.bearer_auth(clients.login().await),
         As::TokenAnd(_) => {
-            request.header("cookie", format!("apimlAuthenticationToken={}", asking.login().await))
+            request.header("cookie", format!("apimlAuthenticationToken={}", clients.login().await))
         }
         As::LoggedOut => {
-            let token = asking.login().await;
-            let logout = asking.nobody.post(demo.auth("logout")).bearer_auth(&token);
+            let token = clients.login().await;
+            let logout = clients.anonymous.post(demo.auth("logout")).bearer_auth(&token);
             assert_eq!(logout.send().await.unwrap().status(), 204);
             request.bearer_auth(token)
         }
-        As::Pat => request.bearer_auth(asking.pat().await),
+        As::Pat => request.bearer_auth(clients.pat().await),
     };
     request.send().await.unwrap()
 }
 
 async fn check(demo: &Demo, profile: usize) {
-    let asking = Asking::of(demo);
+    let clients = Clients::of(demo);
     for row in rows() {
-        let response = send(&asking, &row).await;
+        let response = send(&clients, &row).await;
         let name = format!("{} {} {}", row.method, row.path, row.body);
         let (status, number) = row.want[profile];
         assert_eq!(response.status(), status, "{name}");
@@ -373,10 +372,10 @@ async fn check(demo: &Demo, profile: usize) {
         assert_eq!(headers.contains_key("www-authenticate"), status == 401, "{name}");
         let text = response.text().await.unwrap();
         if number.is_empty() {
-            let says = status == 200
+            let has_body = status == 200
                 && (row.path.starts_with("keys")
                     || ["query", "ticket", "access-token/generate"].contains(&row.path));
-            assert_eq!(!text.is_empty(), says, "{name}: {text}");
+            assert_eq!(!text.is_empty(), has_body, "{name}: {text}");
             continue;
         }
         assert_eq!(headers["content-type"], "application/json", "{name}");
@@ -395,19 +394,19 @@ async fn every_endpoint_answers_as_documented() {
 }
 
 #[tokio::test]
-async fn every_endpoint_answers_as_zowe_v3_if_told_so() {
+async fn every_endpoint_answers_as_zowe_v3_if_configured() {
     let demo = Demo::reconfigured(|yaml| yaml + "  compatibility: zowe-v3\n");
     check(&demo, 1).await;
     let response = demo.client().get(demo.auth("keys/public")).send().await.unwrap();
     assert_eq!(response.headers()["content-type"], "application/json");
 }
 
-/// When the store cannot be written nobody is told that anything was revoked.
+/// A revocation that cannot be stored is not answered with success.
 #[tokio::test]
-async fn a_disk_that_is_full_is_503_and_claims_nothing() {
+async fn a_full_disk_is_503_without_success() {
     let demo = Demo::start();
-    let asking = Asking::of(&demo);
-    let (pat, jwt, kept) = (asking.pat().await, asking.login().await, asking.login().await);
+    let clients = Clients::of(&demo);
+    let (pat, jwt, kept) = (clients.pat().await, clients.login().await, clients.login().await);
     let pid = demo.program.pid().to_string();
     let limited = Command::new("prlimit").args(["--pid", &pid, "--fsize=4096:4096"]).status();
     if limited.is_err() {
@@ -415,7 +414,7 @@ async fn a_disk_that_is_full_is_503_and_claims_nothing() {
         return;
     }
     assert!(limited.unwrap().success());
-    let delete = |path: &str| asking.user.delete(demo.auth(path));
+    let delete = |path: &str| clients.user.delete(demo.auth(path));
     let token = json!({ "token": pat }).to_string();
     for request in [
         delete("access-token/revoke").body(token),
@@ -424,8 +423,8 @@ async fn a_disk_that_is_full_is_503_and_claims_nothing() {
         delete("access-token/revoke/tokens/users").body(r#"{"userId":"OTHER"}"#),
         delete("access-token/revoke/tokens/scope").body(r#"{"serviceId":"other"}"#),
         delete("access-token/evict"),
-        asking.nobody.post(demo.auth("logout")).bearer_auth(&jwt),
-        asking.user.post(demo.auth("refresh")).bearer_auth(&kept),
+        clients.anonymous.post(demo.auth("logout")).bearer_auth(&jwt),
+        clients.user.post(demo.auth("refresh")).bearer_auth(&kept),
     ] {
         let response = request.send().await.unwrap();
         let url = response.url().clone();
@@ -434,16 +433,16 @@ async fn a_disk_that_is_full_is_503_and_claims_nothing() {
         let document: Value = response.json().await.unwrap();
         assert_eq!(document["messages"][0]["messageNumber"], "ZWEAG104E", "{url}");
     }
-    // In doubt it is revoked.
+    // The gateway treats the token as revoked.
     assert_eq!(
         post_token(&demo, Method::POST, "access-token/validate", &pat, "dcpassticket").await,
         401
     );
 }
 
-/// Guessing is slowed down; the right password works after the wait.
+/// After wrong passwords, logins are refused for some time, the right password included.
 #[tokio::test]
-async fn guesses_are_slowed_and_the_right_password_works_after_the_wait() {
+async fn wrong_passwords_are_throttled_and_the_right_one_works_after_the_wait() {
     let demo = Demo::start();
     let client = demo.client();
     let attempt = |password: &'static str| {
@@ -465,7 +464,7 @@ async fn guesses_are_slowed_and_the_right_password_works_after_the_wait() {
 }
 
 #[tokio::test]
-async fn what_is_off_is_not_there_and_a_maximum_is_one() {
+async fn endpoints_that_are_off_are_404_and_the_maximum_validity_holds() {
     let demo = Demo::reconfigured(|yaml| {
         let off = yaml.replace("enabled: true", "enabled: false");
         let off = off.replace("allowTokenRefresh: true", "allowTokenRefresh: false");
@@ -495,7 +494,7 @@ fn claims(token: &str) -> Value {
     serde_json::from_slice(&claims).unwrap()
 }
 
-/// The status of the evaluating service behind the route, which takes no request without a ticket.
+/// The status of the service behind the route, which refuses requests without a valid PassTicket.
 async fn routed(demo: &Demo, header: (&str, &str)) -> u16 {
     let request = demo.client().get(demo.at("/dcpassticket/api/v1/passticketTest"));
     let response = request.header(header.0, header.1).send().await.unwrap();
@@ -503,7 +502,7 @@ async fn routed(demo: &Demo, header: (&str, &str)) -> u16 {
 }
 
 #[tokio::test]
-async fn what_is_revoked_is_refused_at_once_and_after_kill_9() {
+async fn revocations_hold_at_once_and_after_kill_9() {
     let directory = tempfile::tempdir().unwrap();
     let demo = Demo::start_in(directory.path());
     let service = "dcpassticket";
@@ -529,7 +528,7 @@ async fn what_is_revoked_is_refused_at_once_and_after_kill_9() {
     assert_eq!(logout.send().await.unwrap().status(), 204);
     assert_eq!(routed(&demo, ("authorization", &bearer)).await, 401);
 
-    // Dropping kills.
+    // Dropping kills the process.
     drop(demo);
     let demo = Demo::start_in(directory.path());
     for pat in &pats {
@@ -583,7 +582,7 @@ fn the_commands_of_the_documentation_work_as_they_stand() {
         Command::new("sh").args(["-euxc", &script]).env("DEMO", &demo.directory).output().unwrap();
     let log = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{log}");
-    let told = String::from_utf8_lossy(&output.stdout);
+    let printed = String::from_utf8_lossy(&output.stdout);
     for part in [
         "\"userId\":\"USER\"",
         "\"ticket\":\"",
@@ -591,6 +590,6 @@ fn the_commands_of_the_documentation_work_as_they_stand() {
         "BEGIN PUBLIC KEY",
         "\"keys\":[",
     ] {
-        assert!(told.contains(part), "{part}: {told}");
+        assert!(printed.contains(part), "{part}: {printed}");
     }
 }

@@ -1,5 +1,4 @@
-//! Who may do what, and who did: delegated PassTickets, permissions that change, providers that
-//! answer, answer nonsense or do not answer, and the audit.
+//! Authorization: delegated PassTickets, changes of permissions, providers that fail, and the audit.
 
 use std::{
     convert::Infallible,
@@ -26,7 +25,7 @@ use tower_passticket::{
     tls::{Server, ServerTls},
 };
 
-/// Asks for a delegated PassTicket; gives status, message number and the rest.
+/// Requests a delegated PassTicket; returns status, message number and the whole body.
 async fn delegate(demo: &Demo, client: &Client, body: &Value) -> (u16, String, Value) {
     let request = client.post(demo.auth("delegate/passticket")).json(body);
     let response = request.send().await.unwrap();
@@ -40,7 +39,7 @@ fn ask(email: &str) -> Value {
     json!({ "applId": "ZOWEAPPL", "emailId": email })
 }
 
-/// Waits until the audit has `count` records that `are`; gives them.
+/// Waits until the audit has `count` records that match `are`; returns them.
 async fn audited(demo: &Demo, count: usize, are: impl Fn(&Value) -> bool) -> Vec<Value> {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -64,7 +63,7 @@ async fn a_delegated_ticket_opens_the_service_and_every_call_is_audited() {
     let (status, _, answer) = delegate(&demo, &user, &ask("User@Example.com")).await;
     assert_eq!((status, &answer["tsoUserid"]), (200, &json!("USER")), "{answer}");
     let ticket = answer["passticket"].as_str().unwrap();
-    // The service behind a route that adds nothing takes it.
+    // The service accepts it on a route without single sign-on.
     let request = demo.client().get(demo.at("/dcbypass/api/v1/passticketTest"));
     let response = request.basic_auth("USER", Some(ticket)).send().await.unwrap();
     assert_eq!(response.status(), 200);
@@ -77,7 +76,7 @@ async fn a_delegated_ticket_opens_the_service_and_every_call_is_audited() {
         (user.clone(), ask("nobody@example.com"), (404, "ZWEAG161E")),
         (user.clone(), ask("user@example.com@example.com"), (400, "ZWEAO400E")),
         (user.clone(), ask(&format!("{}@example.com", "a".repeat(300))), (400, "ZWEAO400E")),
-        // The caller has a grant for one application.
+        // The caller may only obtain PassTickets for another application.
         (user.clone(), no_key, (403, "ZWEAT403E")),
     ] {
         let (status, number, answer) = delegate(&demo, &client, &body).await;
@@ -111,7 +110,7 @@ async fn a_delegated_ticket_opens_the_service_and_every_call_is_audited() {
 }
 
 #[tokio::test]
-async fn a_change_of_permissions_counts_and_a_broken_file_changes_nothing() {
+async fn a_change_of_permissions_takes_effect_and_a_broken_file_changes_nothing() {
     let mut demo = Demo::start();
     let get = |demo: &Demo| demo.client_of("USER").get(demo.at("/dcpassticket/api/v1/request"));
     let failure = async |demo: &Demo| {
@@ -124,9 +123,9 @@ async fn a_change_of_permissions_counts_and_a_broken_file_changes_nothing() {
     let good = fs::read_to_string(&path).unwrap();
     fs::write(&path, good.replace("IRRPTAUTH.ZOWEAPPL.*", "IRRPTAUTH.ZOWEAPPL.O*")).unwrap();
     demo.program.logged("permissions reloaded");
-    let told = failure(&demo).await.unwrap();
+    let reason = failure(&demo).await.unwrap();
     let text = "ZWEAG141E The generation of the PassTicket failed. Reason: Not authorized to use";
-    assert!(told.starts_with(text), "{told}");
+    assert!(reason.starts_with(text), "{reason}");
     let line = demo.program.logged("no PassTicket");
     for part in ["USER", "ZOWEAPPL", "dcpassticket", "8/8/16"] {
         assert!(line.contains(part), "{line}");
@@ -142,13 +141,13 @@ async fn a_change_of_permissions_counts_and_a_broken_file_changes_nothing() {
     }
 }
 
-/// What the peer does.
+/// How the provider behaves.
 const RIGHT: u8 = 0;
 const BROKEN: u8 = 1;
 const NONSENSE: u8 = 2;
 const SILENT: u8 = 3;
 
-/// ZSS as far as a gateway asks it: `USER` may do everything, and `user@example.com` is `USER`.
+/// The part of ZSS that a gateway uses: `USER` has all permissions, and `user@example.com` is `USER`.
 async fn zss(request: Request<Incoming>, mode: Arc<AtomicU8>) -> Response<Full<Bytes>> {
     let answer = |status: u16, body: Value| {
         Response::builder().status(status).body(Full::from(body.to_string())).unwrap()
@@ -197,7 +196,7 @@ async fn zss(request: Request<Incoming>, mode: Arc<AtomicU8>) -> Response<Full<B
 }
 
 #[tokio::test]
-async fn providers_over_https_decide_and_their_failures_are_no_refusals() {
+async fn a_failure_of_a_provider_is_not_a_refusal() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let zss_url = format!("https://localhost:{}/zss", listener.local_addr().unwrap().port());
     let demo = Demo::reconfigured(|yaml| {
@@ -229,14 +228,14 @@ async fn providers_over_https_decide_and_their_failures_are_no_refusals() {
     tokio::spawn(Server::https(listener, tls).run(service, std::future::pending()));
 
     let user = demo.client_of("USER");
-    // A right that nobody has been asked about yet, so that no memory hides the peer.
+    // A permission that no cache has yet.
     let evict = async |client: &Client| {
         client.delete(demo.auth("access-token/evict")).send().await.unwrap().status()
     };
-    // The certificate cannot be mapped, and that is nobody's fault but ours.
+    // The certificate cannot be mapped, which is not the client's fault.
     for broken in [BROKEN, NONSENSE, SILENT] {
         mode.store(broken, Ordering::Relaxed);
-        // An error is remembered for a second.
+        // The gateway caches an error for a second.
         sleep(Duration::from_millis(1100)).await;
         let started = Instant::now();
         assert_eq!(evict(&user).await, StatusCode::SERVICE_UNAVAILABLE, "{broken}");
@@ -247,12 +246,12 @@ async fn providers_over_https_decide_and_their_failures_are_no_refusals() {
         let failed = routed.headers()["x-zowe-auth-failure"].to_str().unwrap();
         assert!(!failed.is_empty(), "{broken}");
     }
-    // The peer's own pace decides how soon it is believed again.
+    // After that, the gateway asks the provider again.
     mode.store(RIGHT, Ordering::Relaxed);
     sleep(Duration::from_millis(1100)).await;
     let login = user.post(demo.auth("login")).send().await.unwrap();
     assert_eq!(login.status(), 204);
-    // Mapped, but the check fails: not the client's fault either.
+    // The certificate is mapped, but the check fails.
     for (broken, want) in [(BROKEN, 503), (NONSENSE, 500), (SILENT, 503)] {
         mode.store(broken, Ordering::Relaxed);
         sleep(Duration::from_millis(1100)).await;
@@ -263,16 +262,16 @@ async fn providers_over_https_decide_and_their_failures_are_no_refusals() {
     assert_eq!(evict(&user).await, 204);
     assert_eq!(delegate(&demo, &user, &ask("user@example.com")).await.0, 200);
     assert_eq!(delegate(&demo, &user, &ask("other@example.com")).await.0, 404);
-    // Nobody is mapped to this one.
+    // This certificate is mapped to no user.
     assert_eq!(evict(&demo.client_of("APIMTST")).await, 401);
-    // Tickets do not wait for the endpoint: the file says who may have them.
+    // Permissions for PassTickets come from the file, not from the endpoint.
     let routed = user.get(demo.at("/dcpassticket/api/v1/request")).send().await.unwrap();
     assert!(!routed.headers().contains_key("x-zowe-auth-failure"));
 }
 
-/// All of them are a 503 to the client; the operator has to mend each in another way.
+/// The client gets 503 for all of them. The operator needs to know the cause.
 #[tokio::test]
-async fn the_log_tells_why_a_provider_cannot_be_asked() {
+async fn the_log_has_the_cause_of_a_failed_provider() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("https://localhost:{}/saf", listener.local_addr().unwrap().port());
     let mut demo = Demo::reconfigured(|yaml| {
@@ -282,20 +281,20 @@ async fn the_log_tells_why_a_provider_cannot_be_asked() {
     });
     let client = demo.client();
     let evict = async |url: String| {
-        // An error is remembered for a second.
+        // The gateway caches an error for a second.
         sleep(Duration::from_millis(1100)).await;
         let request = client.delete(url).basic_auth("USER", Some("validPassword"));
         assert_eq!(request.send().await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
     };
-    let mut told = |text: &str| {
+    let mut logged = |text: &str| {
         let line = demo.program.logged(text);
         assert!(line.contains(&url) && line.contains("not available"), "{line}");
     };
     let at = format!("{}/gateway/api/v1/auth/access-token/evict", demo.url);
 
-    // The system takes the connection, and nobody says anything.
+    // The system accepts the connection, and no server answers.
     evict(at.clone()).await;
-    told("no answer within 1s");
+    logged("no answer within 1s");
 
     let key = rcgen::KeyPair::generate().unwrap();
     let foreign = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
@@ -310,10 +309,10 @@ async fn the_log_tells_why_a_provider_cannot_be_asked() {
         let _ = ended.await;
     }));
     evict(at.clone()).await;
-    told("invalid peer certificate");
+    logged("invalid peer certificate");
 
     end.send(()).unwrap();
     server.await.unwrap();
     evict(at).await;
-    told("Connection refused");
+    logged("Connection refused");
 }

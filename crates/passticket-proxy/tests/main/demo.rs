@@ -1,4 +1,4 @@
-//! `serve --demo`, used as a newcomer would: over TLS, with a client that is not ours.
+//! `serve --demo`, over TLS, with a client that is not ours.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 const NONE: &str = "ZWEAG160E No authentication provided in the request";
 const INVALID: &str = "ZWEAG102E Token is not valid";
 
-/// A credential on its way in: the name of the case, the client, what it adds.
+/// Adds a credential to a request.
 type Present = Box<dyn Fn(RequestBuilder) -> RequestBuilder>;
 
 fn header(name: &'static str, value: String) -> Present {
@@ -78,7 +78,7 @@ async fn each_credential_arrives_as_a_ticket_that_the_service_accepts() {
 }
 
 #[tokio::test]
-async fn each_failure_is_told_to_both_sides_and_leaks_nothing() {
+async fn client_and_service_get_the_reason_of_a_failure_and_no_credential() {
     let demo = Demo::start();
     let jwt = demo.login().await;
     let other = demo.pat(&["dcbypass"]).await;
@@ -119,7 +119,7 @@ async fn each_failure_is_told_to_both_sides_and_leaks_nothing() {
 }
 
 #[tokio::test]
-async fn bypass_and_what_is_not_routed() {
+async fn bypass_forwards_credentials_and_unknown_paths_are_404() {
     let demo = Demo::start();
     let client = demo.client();
     let bypass = client.get(demo.at("/dcbypass/api/v1/request")).basic_auth("me", Some("secret"));
@@ -145,7 +145,7 @@ async fn bypass_and_what_is_not_routed() {
 }
 
 #[tokio::test]
-async fn http_1_and_http_2_by_alpn() {
+async fn alpn_selects_http_1_or_http_2() {
     let demo = Demo::start();
     for (client, version) in [
         (demo.builder().http1_only(), reqwest::Version::HTTP_11),
@@ -161,7 +161,7 @@ async fn http_1_and_http_2_by_alpn() {
 }
 
 #[tokio::test]
-async fn a_hundred_cookies_and_every_hop_by_hop_header() {
+async fn only_credentials_and_hop_by_hop_headers_are_removed() {
     let demo = Demo::start();
     let jwt = demo.login().await;
     let mut cookies: Vec<_> = (0..100).map(|i| format!("c{i}={i}")).collect();
@@ -202,7 +202,7 @@ async fn the_second_start_is_quick_and_keeps_what_the_first_made() {
     assert_eq!(request.send().await.unwrap().status(), 200);
 }
 
-// The client must go on answering while the test waits for the program to end.
+// The client must keep running while the test waits for the program to end.
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_are_in_files_of_their_owner_and_never_in_the_log() {
     let mut demo = Demo::start();
@@ -241,7 +241,7 @@ async fn secrets_are_in_files_of_their_owner_and_never_in_the_log() {
     }
 }
 
-/// Every line that begins with two blanks is a command, and works as it stands.
+/// Every line that begins with two blanks is a command that works without a change.
 #[tokio::test]
 async fn the_printed_commands_work_as_printed() {
     if !has_curl() {
@@ -265,7 +265,7 @@ async fn the_printed_commands_work_as_printed() {
     ]) {
         let run = || Command::new("sh").args(["-c", command]).output().unwrap();
         let mut output = run();
-        // The audit is written beside the requests, and so a moment after them.
+        // The audit file is written shortly after the response.
         let deadline = Instant::now() + PATIENCE;
         while command.starts_with("tail ")
             && !String::from_utf8_lossy(&output.stdout).contains(want)
@@ -334,7 +334,7 @@ async fn a_file_that_the_demo_did_not_make_is_not_overwritten() {
     assert!(error.contains("serve --config"), "{error}");
     assert_eq!(fs::read_to_string(&yaml).unwrap(), edited);
 
-    // As the error says: deleted, it is made again. Files that are made once may stay edited.
+    // The remedy works. Files that the demo makes only once may stay edited.
     fs::remove_file(&yaml).unwrap();
     let identities = directory.join("identities.yml");
     let own = fs::read_to_string(&identities).unwrap() + "# mine\n";
@@ -357,7 +357,7 @@ async fn a_copy_of_the_directory_is_a_configuration_and_says_what_to_change() {
     {
         assert!(text.contains(part), "{text}");
     }
-    // A user of one's own, as `passwd` prints it.
+    // Another user, with the line that `passwd` prints.
     let mut passwd = Command::new(PROGRAM)
         .args(["passwd", "JANE"])
         .stdin(Stdio::piped())

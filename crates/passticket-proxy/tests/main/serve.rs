@@ -1,4 +1,4 @@
-//! `serve --config`: big bodies, a graceful end, a service that misbehaves.
+//! `serve --config`: large bodies, graceful shutdown, a service that fails, listening.
 
 use std::{
     convert::Infallible,
@@ -80,7 +80,7 @@ struct Gateway {
 impl Gateway {
     fn start(service: SocketAddr, connection_timeout_ms: u64, drain_secs: u64) -> Self {
         let directory = TempDir::new().unwrap();
-        // The demonstration makes certificates and keys; the configuration is ours.
+        // The demo makes certificates and keys; the test replaces its configuration.
         drop(Demo::start_in(directory.path()));
         write(directory.path(), service, connection_timeout_ms, drain_secs);
         let config = directory.path().join("zowe.yaml");
@@ -148,14 +148,14 @@ async fn a_gibibyte_streams_through_in_constant_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sigterm_loses_no_request_in_flight() {
+async fn sigterm_finishes_the_requests_in_flight() {
     let mut gateway = Gateway::start(service().await, 60_000, 30);
     let client = gateway.client();
     let mut in_flight = tokio::task::JoinSet::new();
     for _ in 0..16 {
         in_flight.spawn(client.get(gateway.at("/slow")).send());
     }
-    // An idle connection must not hold the end up.
+    // An idle connection must not delay the shutdown.
     let idle = gateway.client();
     idle.get(gateway.at("/idle")).send().await.unwrap();
     sleep(Duration::from_millis(300)).await;
@@ -174,7 +174,7 @@ async fn sigterm_loses_no_request_in_flight() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_has_a_deadline() {
+async fn shutdown_has_a_deadline() {
     let mut gateway = Gateway::start(service().await, 60_000, 1);
     let client = gateway.client();
     let stuck = tokio::spawn(client.get(gateway.at("/never")).send());
@@ -189,22 +189,22 @@ async fn the_end_has_a_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_answer_in_time_and_nobody_there() {
+async fn a_slow_service_is_504_and_an_absent_one_503() {
     let gateway = Gateway::start(service().await, 500, 1);
     let response = gateway.client().get(gateway.at("/never")).send().await.unwrap();
     assert_eq!(response.status(), 504);
     let body = response.text().await.unwrap();
     assert!(body.contains("ZWEAG510E"), "{body}");
 
-    let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = nobody.local_addr().unwrap();
-    drop(nobody);
+    let absent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = absent.local_addr().unwrap();
+    drop(absent);
     let mut gateway = Gateway::start(address, 500, 1);
     let response = gateway.client().get(gateway.at("/x")).send().await.unwrap();
     assert_eq!(response.status(), 503);
     let body = response.text().await.unwrap();
     assert!(body.contains("ZWEAO503E"), "{body}");
-    // The client is not told where the service is; the operator is.
+    // Only the log names the address of the service.
     let port = address.port().to_string();
     assert!(!body.contains(&port) && !body.contains("refused"), "{body}");
     let line = gateway.program.logged("cannot reach the service");
@@ -212,7 +212,7 @@ async fn no_answer_in_time_and_nobody_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn behind_at_tls_it_serves_plain_http() {
+async fn behind_at_tls_the_gateway_serves_plain_http() {
     let gateway = Demo::reconfigured(|yaml| {
         yaml.replacen("zowe:\n", "zowe:\n  network: {server: {tls: {attls: true}}}\n", 1)
             .replace("delegatePassticket: true", "delegatePassticket: false")
@@ -227,7 +227,7 @@ async fn behind_at_tls_it_serves_plain_http() {
     let login = client.post(login).basic_auth("USER", Some("validPassword"));
     let response = login.send().await.unwrap();
     assert_eq!(response.status(), 204);
-    // AT-TLS encrypts it: the cookie is one for encrypted connections all the same.
+    // AT-TLS encrypts the connection, so the cookie is secure.
     let cookie = response.headers()["set-cookie"].to_str().unwrap();
     assert!(cookie.contains("Secure"), "{cookie}");
 }
