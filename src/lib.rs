@@ -51,6 +51,7 @@ mod coalesce;
 pub mod connection;
 #[cfg(any(feature = "proxy", feature = "remote"))]
 mod error_chain;
+mod headers;
 pub mod identity;
 pub mod layer;
 pub mod messages;

@@ -10,8 +10,10 @@ use http::{
     header::{AUTHORIZATION, COOKIE},
 };
 
-use super::{cookie, sweep::sweep};
-use crate::identity::PeerCertificate;
+use crate::{
+    headers::{cookie, sweep},
+    identity::PeerCertificate,
+};
 
 /// One of the places of a PAT, and of nothing but a PAT (zowe-dataplane §2.2).
 pub static PRIVATE_TOKEN: HeaderName = HeaderName::from_static("private-token");

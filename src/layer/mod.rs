@@ -19,11 +19,9 @@
 
 pub mod authenticate;
 mod authenticator;
-mod cookie;
 mod credential;
 mod failure;
 mod future;
-mod hop_by_hop;
 pub mod passticket;
 mod path;
 mod rejection;
@@ -31,20 +29,16 @@ pub mod route;
 mod routes;
 pub mod sanitize;
 pub mod scope;
-mod sweep;
 #[cfg(test)]
 mod tests;
 
 pub use authenticate::{AuthenticateLayer, AuthenticateService, Mapping};
 pub use authenticator::{Authenticated, Authentication, Authenticator, Proof};
-#[cfg(feature = "proxy")]
-pub(crate) use cookie::join as join_cookies;
 #[cfg(feature = "api")]
 pub(crate) use credential::login_token;
 pub use credential::{CookieNames, PRIVATE_TOKEN};
 pub use failure::{Failure, X_ZOWE_AUTH_FAILURE};
 pub use future::{LayerFuture, ResponseFuture};
-pub use hop_by_hop::strip_hop_by_hop;
 pub use passticket::{
     CustomHeaders, Generating, PassTicketLayer, PassTicketService, ReadyToForward,
 };
@@ -53,5 +47,5 @@ pub use route::{RouteLayer, RouteService};
 pub use routes::{OnFailure, Route, RouteError, Routes, Scheme, Upstream};
 pub use sanitize::{SanitizeLayer, SanitizeService};
 pub use scope::{Authorized, ScopeLayer, ScopeService};
-#[cfg(feature = "proxy")]
-pub(crate) use sweep::sweep;
+
+pub use crate::headers::strip_hop_by_hop;

@@ -93,7 +93,6 @@ use super::{
     authenticator::Authentication,
     failure::{Failure, X_ZOWE_AUTH_FAILURE},
     future::{LayerFuture, Outcome, PollDecision},
-    hop_by_hop::strip_hop_by_hop,
     rejection::Rejection,
     routes::{OnFailure, Route, Scheme},
     scope::Authorized,
@@ -101,6 +100,7 @@ use super::{
 use crate::{
     audit::{Audit, AuditRecord, Event, RequestId},
     passticket::{Applid, GenerateError, GenerateFuture, PassTicket, PassTicketGenerator, UserId},
+    headers::strip_hop_by_hop,
 };
 
 /// Says that a request is as the service of this route is to get it: with a PassTicket, or with the

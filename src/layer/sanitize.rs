@@ -54,10 +54,10 @@ use super::{
     credential::{CLIENT_CERT, PRIVATE_TOKEN, X_CERTIFICATE, X_SAF_TOKEN},
     failure::X_ZOWE_AUTH_FAILURE,
     future::ResponseFuture,
-    hop_by_hop::HopByHop,
     rejection::Rejection,
     routes::Route,
 };
+use crate::headers::HopByHop;
 
 static OIDC_TOKEN: HeaderName = HeaderName::from_static("oidc-token");
 

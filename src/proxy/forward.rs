@@ -43,7 +43,8 @@ use super::{
 use crate::{
     connection::ConnectionInfo,
     error_chain::ErrorChain,
-    layer::{ReadyToForward, Rejection, Route, Scheme, join_cookies, strip_hop_by_hop},
+    headers::{cookie, strip_hop_by_hop},
+    layer::{ReadyToForward, Rejection, Route, Scheme},
     messages::{self, ApiMessage},
 };
 
@@ -223,7 +224,7 @@ fn southbound<B: Body>(
 ) -> Result<Request<RequestBody<B>>, http::Error> {
     let (mut head, body) = request.into_parts();
     strip_hop_by_hop(&mut head.headers);
-    join_cookies(&mut head.headers);
+    cookie::join(&mut head.headers);
     let headers = &mut head.headers;
     let unsized_body = !body.is_end_stream() && body.size_hint().exact().is_none();
     if unsized_body && !headers.contains_key(CONTENT_LENGTH) {

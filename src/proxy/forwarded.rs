@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri, header::HOST};
 
 use crate::{
     connection::{ConnectionInfo, Protocol},
-    layer::sweep,
+    headers::sweep,
 };
 
 static FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

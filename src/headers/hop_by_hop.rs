@@ -23,7 +23,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 /// What there is for this connection only, found in a pass over all headers, which may look for
 /// other things as well.
 #[derive(Default)]
-pub(super) struct HopByHop {
+pub(crate) struct HopByHop {
     connection: bool,
     /// A `Connection` line names more than what goes anyway.
     names_others: bool,
@@ -31,7 +31,7 @@ pub(super) struct HopByHop {
 }
 
 impl HopByHop {
-    pub(super) fn see(&mut self, name: &HeaderName, value: &HeaderValue) {
+    pub(crate) fn see(&mut self, name: &HeaderName, value: &HeaderValue) {
         match kind(name) {
             Kind::Connection => {
                 self.connection = true;
@@ -42,7 +42,7 @@ impl HopByHop {
         }
     }
 
-    pub(super) fn strip(self, headers: &mut HeaderMap) {
+    pub(crate) fn strip(self, headers: &mut HeaderMap) {
         if self.names_others {
             // Cheap to clone; what they name is removed from where they are.
             let lines: Vec<_> = headers.get_all(CONNECTION).iter().cloned().collect();

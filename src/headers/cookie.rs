@@ -7,7 +7,7 @@ use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, HeaderValue, header::COOKIE};
 
 /// The value of the first cookie `name` that has one, without surrounding quotes.
-pub(super) fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+pub(crate) fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     headers
         .get_all(COOKIE)
         .iter()
@@ -20,7 +20,7 @@ pub(super) fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
 
 /// Keeps the cookies whose name `keep` likes, in one line (RFC 6265 §5.4), each as it was sent.
 /// What is no pair (no `=`, no name) goes too: nobody can say what it is.
-pub(super) fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
+pub(crate) fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
     let wanted = |pair: &&[u8]| split(pair).is_some_and(|(name, _)| keep(name));
     let (mut lines, mut stay, mut go) = (0, false, false);
     for line in headers.get_all(COOKIE) {
