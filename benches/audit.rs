@@ -28,11 +28,11 @@ const BURST: u64 = 4_000;
 fn audit(criterion: &mut Criterion) {
     let mut extensions = Extensions::new();
     extensions.insert(RequestId::next());
-    extensions.insert(ConnectionInfo {
-        peer: "192.0.2.7:555".parse().unwrap(),
-        local: "192.0.2.1:443".parse().unwrap(),
-        protocol: Protocol::Https,
-    });
+    extensions.insert(ConnectionInfo::new(
+        "192.0.2.7:555".parse().unwrap(),
+        "192.0.2.1:443".parse().unwrap(),
+        Protocol::Https,
+    ));
     let service = ServiceId::new("files").unwrap();
     let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("ZOWEAPPL").unwrap());
     let token = TokenFingerprint::of("a token");

@@ -21,8 +21,8 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_passticket::{
     clock::{Clock, SystemClock},
     layer::{
-        AuthenticateLayer, Authenticator, PassTicketLayer, Route, RouteLayer, Routes,
-        SanitizeLayer, Scheme, ScopeLayer, Upstream,
+        AuthenticateLayer, Authenticator, Bypass, PassTicketScheme, Route, RouteLayer, Routes,
+        SanitizeLayer, Scheme, SchemeLayer, ScopeLayer,
     },
     passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, Replay, UserId},
     revocation::RevocationIndex,
@@ -31,6 +31,11 @@ use tower_passticket::{
 
 async fn nothing(_: Request<Body>) -> Result<Response<Body>, Infallible> {
     Ok(Response::new(Body::default()))
+}
+
+fn route(service: &str, scheme: impl Scheme) -> Route {
+    let (service, upstream) = (ServiceId::new(service).unwrap(), "http://127.0.0.1".parse());
+    Route::new(service, "api/v1", upstream.unwrap(), scheme).unwrap()
 }
 
 fn layers(criterion: &mut Criterion) {
@@ -47,28 +52,21 @@ fn layers(criterion: &mut Criterion) {
     let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977").unwrap();
     let profile = Arc::new(profile.with_replay(Replay::Allowed));
     let profiles = KeyProfiles::new([profile.clone()]).unwrap();
-    let route = |service: &str, scheme| {
-        let upstream = Upstream::parse("http://127.0.0.1").unwrap();
-        Route::new(ServiceId::new(service).unwrap(), "api/v1", upstream, scheme).unwrap()
-    };
-    let routes = Routes::new([
-        route("files", Scheme::HttpBasicPassTicket { applid }),
-        route("open", Scheme::Bypass),
-    ]);
+    let tickets = PassTicketScheme::new(applid, LocalGenerator::new(profiles));
+    let routes = Routes::new([route("files", tickets), route("open", Bypass)]);
     let routes = Arc::new(routes.unwrap());
     let authenticate = |verifier: &Rs256Verifier| {
         let authenticator =
             Authenticator::new(verifier.clone()).personal_access_tokens(RevocationIndex::default());
         AuthenticateLayer::new(authenticator)
     };
-    let tickets = || PassTicketLayer::new(LocalGenerator::new(profiles.clone()));
     let stack = |verifier: &Rs256Verifier| {
         ServiceBuilder::new()
             .layer(SanitizeLayer::new())
             .layer(RouteLayer::new(routes.clone()))
             .layer(authenticate(verifier))
             .layer(ScopeLayer::new())
-            .layer(tickets())
+            .layer(SchemeLayer::new())
             .service(service_fn(nothing))
     };
     let cached = verifier.clone().with_cache(NonZeroUsize::new(10_000).unwrap());
@@ -123,7 +121,7 @@ fn layers(criterion: &mut Criterion) {
     alone!("route", RouteLayer::new(routes.clone()), request);
     alone!("authenticate, remembered", authenticate(&cached), request);
     alone!("scope", ScopeLayer::new(), request);
-    alone!("passticket", tickets(), request);
+    alone!("passticket", SchemeLayer::new(), request);
     drop(request);
     group.finish();
 

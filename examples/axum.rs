@@ -8,10 +8,10 @@ use axum::{Extension, Router, routing::get};
 use tower::ServiceBuilder;
 use tower_passticket::{
     layer::{
-        AuthenticateLayer, Authenticator, Authorized, OnFailure, Route, RouteLayer, SanitizeLayer,
-        Scheme, ScopeLayer, Upstream,
+        AuthenticateLayer, Authenticator, Authorized, RequireAuthorizedLayer, Route, RouteLayer,
+        SanitizeLayer, ScopeLayer,
     },
-    passticket::{Applid, UserId},
+    passticket::UserId,
     revocation::RevocationIndex,
     token::{Rs256Verifier, ServiceId, SigningKey, TokenIssuer},
 };
@@ -27,15 +27,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn app(verifier: Rs256Verifier) -> Result<Router, Box<dyn std::error::Error>> {
-    // axum has routed already, so every request here is for this one service. Its id is what the
-    // scopes of a PAT are compared with; nothing is forwarded, so upstream and APPLID are unused.
-    let route = Route::new(
-        ServiceId::new("whoami")?,
-        "",
-        Upstream::parse("http://127.0.0.1")?,
-        Scheme::HttpBasicPassTicket { applid: Applid::new("WHOAMI")? },
-    )?
-    .on_failure(OnFailure::Reject);
+    // axum has routed already, so every request here is for this one service. The scopes of a PAT
+    // are compared with its id.
+    let route = Route::local(ServiceId::new("whoami")?);
     let authenticator =
         Authenticator::new(verifier).personal_access_tokens(RevocationIndex::default());
 
@@ -44,7 +38,9 @@ fn app(verifier: Rs256Verifier) -> Result<Router, Box<dyn std::error::Error>> {
             .layer(SanitizeLayer::new())
             .layer(RouteLayer::fixed(route))
             .layer(AuthenticateLayer::new(authenticator))
-            .layer(ScopeLayer::new()),
+            .layer(ScopeLayer::new())
+            // The handler is called for authorized clients only, whatever the layers above do.
+            .layer(RequireAuthorizedLayer::new()),
     );
     Ok(Router::new().route("/health", get(|| async { "UP\n" })).merge(protected))
 }

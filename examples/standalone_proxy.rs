@@ -17,8 +17,8 @@ use tower_passticket::{
     api::{AuthApi, FileLogin, Password, hash_password},
     identity::CommonNameMapper,
     layer::{
-        AuthenticateLayer, Authenticator, PassTicketLayer, Route, RouteLayer, Routes,
-        SanitizeLayer, Scheme, ScopeLayer, Upstream,
+        AuthenticateLayer, Authenticator, PassTicketScheme, Route, RouteLayer, Routes,
+        SanitizeLayer, SchemeLayer, ScopeLayer,
     },
     passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, Replay, UserId},
     proxy::{Forward, ForwardTimeouts, Gateway, ResponseBody},
@@ -65,12 +65,6 @@ where
     B::Error: Into<BoxError>,
 {
     let applid = Applid::new("ZOWEAPPL")?;
-    let route = Route::new(
-        ServiceId::new("hello")?,
-        "api/v1",
-        Upstream::parse(upstream)?,
-        Scheme::HttpBasicPassTicket { applid },
-    )?;
     // In production: from files that nobody else may read.
     let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977")?
         // The service must allow it too; else there is one ticket a second for each user.
@@ -91,12 +85,18 @@ where
     ]);
     let tickets = LocalGenerator::new(KeyProfiles::new([profile])?);
     let tickets = PermittedGenerator::new(tickets, saf.clone(), gateway);
+    let route = Route::new(
+        ServiceId::new("hello")?,
+        "api/v1",
+        upstream.parse()?,
+        PassTicketScheme::new(applid, tickets.clone()),
+    )?;
     // One for both: what the API revokes is refused on routes at once. In production a
     // `DurableStore`, which outlives the process.
     let revocations = Arc::new(RevocationIndex::default());
     let login = FileLogin::new([(user, password)])?;
     let api = AuthApi::new(TokenIssuer::new(key), verifier.clone(), login, revocations.clone())
-        .with_passtickets(tickets.clone())
+        .with_passtickets(tickets)
         .with_personal_access_tokens(Validity::MAX)
         .with_saf(saf);
     let authenticator = Authenticator::new(verifier)
@@ -116,7 +116,7 @@ where
         // Between who and the ticket: a PAT may be for other services only.
         .layer(ScopeLayer::new())
         // Last: a ticket is good for ten minutes, and the nearer it is made the better.
-        .layer(PassTicketLayer::new(tickets))
+        .layer(SchemeLayer::new())
         // Sends nothing that the layer above has not prepared.
         .service(Forward::new(connector, ForwardTimeouts::default()));
     Ok(Gateway::new(api, routed))

@@ -51,6 +51,10 @@ mod coalesce;
 pub mod connection;
 #[cfg(any(feature = "proxy", feature = "remote"))]
 mod error_chain;
+/// The decisions behind what this crate does, `docs/decisions.md`.
+#[cfg(doc)]
+#[doc = include_str!("../docs/decisions.md")]
+pub mod decisions {}
 mod headers;
 pub mod identity;
 pub mod layer;

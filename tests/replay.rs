@@ -18,8 +18,8 @@ use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_passticket::{
     clock::{Clock, ManualClock, Timestamp},
     layer::{
-        AuthenticateLayer, Authenticator, PassTicketLayer, Route, RouteLayer, Routes,
-        SanitizeLayer, Scheme, ScopeLayer, Upstream,
+        AuthenticateLayer, Authenticator, PassTicketScheme, Route, RouteLayer, Routes,
+        SanitizeLayer, SchemeLayer, ScopeLayer,
     },
     passticket::{
         Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, PassTicket, Replay, UserId,
@@ -102,8 +102,8 @@ impl World {
         let profile = profile(self.service.profile.replay());
         let tickets = LocalGenerator::new(KeyProfiles::new([profile]).unwrap())
             .with_clock(self.clock.clone());
-        let upstream = Upstream::parse("http://127.0.0.1").unwrap();
-        let scheme = Scheme::HttpBasicPassTicket { applid };
+        let upstream = "http://127.0.0.1".parse().unwrap();
+        let scheme = PassTicketScheme::new(applid, PermittedGenerator::new(tickets, saf, gateway));
         let route = Route::new(ServiceId::new("files").unwrap(), "api/v1", upstream, scheme);
         let verifier = Rs256Verifier::new(self.key.verifying_key()).with_clock(self.clock.clone());
         let service = self.service.clone();
@@ -112,7 +112,7 @@ impl World {
             .layer(RouteLayer::new(Routes::new([route.unwrap()]).unwrap()))
             .layer(AuthenticateLayer::new(Authenticator::new(verifier)))
             .layer(ScopeLayer::new())
-            .layer(PassTicketLayer::new(PermittedGenerator::new(tickets, saf, gateway)))
+            .layer(SchemeLayer::new())
             .service(service_fn(move |request: Request<Body>| {
                 let mut response = Response::new(Body::default());
                 *response.status_mut() = service.answer(&request);

@@ -25,8 +25,8 @@ use tokio::{
 };
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_passticket::{
-    layer::{Route, RouteLayer, Routes, SanitizeLayer, Scheme, Upstream},
-    passticket::Applid,
+    layer::{Bypass, PassTicketScheme, Route, RouteLayer, Routes, SanitizeLayer, Scheme, Upstream},
+    passticket::{Applid, KeyProfile, KeyProfiles, LocalGenerator},
     proxy::{Forward, ForwardTimeouts, ResponseBody},
     tls::{Connector, Drained, Server, ServerTls, Verification},
     token::ServiceId,
@@ -66,7 +66,7 @@ async fn hello(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible
 /// A stack that only routes and forwards to `url`.
 fn forward(
     url: &str,
-    scheme: Scheme,
+    scheme: impl Scheme,
     verification: Verification,
     authorities: &str,
     response: Duration,
@@ -89,7 +89,7 @@ fn forward(
 async fn gateway(address: SocketAddr, timeouts: ForwardTimeouts) -> SocketAddr {
     let (listener, at) = listener().await;
     let upstream = Upstream::parse(&format!("http://{address}")).unwrap();
-    let route = Route::new(ServiceId::new("svc").unwrap(), "", upstream, Scheme::Bypass).unwrap();
+    let route = Route::new(ServiceId::new("svc").unwrap(), "", upstream, Bypass).unwrap();
     let connector = Connector::builder()
         .with_verification(Verification::Disabled)
         .with_connect_timeout(PATIENCE)
@@ -124,7 +124,7 @@ async fn service_certificates_are_verified_as_configured() {
         let modes = [Verification::Strict, Verification::NonStrict, Verification::Disabled];
         for (mode, want) in modes.into_iter().zip(want) {
             let url = format!("https://localhost:{}", address.port());
-            let stack = forward(&url, Scheme::Bypass, mode, authorities, PATIENCE);
+            let stack = forward(&url, Bypass, mode, authorities, PATIENCE);
             let response = stack.oneshot(get()).await.unwrap();
             assert_eq!(response.status(), want, "{name}, {mode:?}");
         }
@@ -217,7 +217,7 @@ async fn a_service_that_closes_without_a_response_is_502() {
         }
     });
     let url = format!("http://{address}");
-    let stack = forward(&url, Scheme::Bypass, Verification::Disabled, "", PATIENCE);
+    let stack = forward(&url, Bypass, Verification::Disabled, "", PATIENCE);
     let response = stack.oneshot(get()).await.unwrap();
     assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
     let body = response.into_body().collect().await.unwrap().to_bytes();
@@ -229,7 +229,8 @@ async fn a_service_that_closes_without_a_response_is_502() {
 async fn a_request_that_is_not_ready_to_forward_is_500() {
     let (listener, address) = listener().await;
     tokio::spawn(Server::http(listener).run(tower::service_fn(hello), std::future::pending()));
-    let scheme = Scheme::HttpBasicPassTicket { applid: Applid::new("ZOWEAPPL").unwrap() };
+    let generator = LocalGenerator::new(KeyProfiles::new([] as [KeyProfile; 0]).unwrap());
+    let scheme = PassTicketScheme::new(Applid::new("ZOWEAPPL").unwrap(), generator);
     let url = format!("http://{address}");
     let stack = forward(&url, scheme, Verification::Disabled, "", PATIENCE);
     assert_eq!(stack.oneshot(get()).await.unwrap().status(), 500);
@@ -447,7 +448,7 @@ async fn connections_are_reused_and_closed_ones_are_replaced() {
     for (answers, requests, connections) in [(100, 20, 1), (3, 9, 3), (1, 5, 5)] {
         let (address, counted) = closes_after(answers).await;
         let url = format!("http://{address}");
-        let mut stack = forward(&url, Scheme::Bypass, Verification::Disabled, "", PATIENCE);
+        let mut stack = forward(&url, Bypass, Verification::Disabled, "", PATIENCE);
         for _ in 0..requests {
             let response = stack.ready().await.unwrap().call(get()).await.unwrap();
             assert_eq!(response.status(), 200, "{answers}");
@@ -461,7 +462,7 @@ async fn connections_are_reused_and_closed_ones_are_replaced() {
 async fn concurrent_requests_have_a_connection_each_and_clones_share_the_pool() {
     let (address, counted) = closes_after(1000).await;
     let url = format!("http://{address}");
-    let stack = forward(&url, Scheme::Bypass, Verification::Disabled, "", PATIENCE);
+    let stack = forward(&url, Bypass, Verification::Disabled, "", PATIENCE);
     for _ in 0..3 {
         let one = async || body_of(stack.clone().oneshot(get()).await.unwrap()).await;
         let four = async || tokio::join!(one(), one(), one(), one());
@@ -477,7 +478,7 @@ async fn concurrent_requests_have_a_connection_each_and_clones_share_the_pool() 
 async fn a_response_that_is_not_read_to_its_end_closes_its_connection() {
     let (address, counted) = closes_after(1000).await;
     let url = format!("http://{address}");
-    let mut stack = forward(&url, Scheme::Bypass, Verification::Disabled, "", PATIENCE);
+    let mut stack = forward(&url, Bypass, Verification::Disabled, "", PATIENCE);
     for _ in 0..3 {
         drop(stack.ready().await.unwrap().call(get()).await.unwrap());
     }
@@ -488,7 +489,7 @@ async fn a_response_that_is_not_read_to_its_end_closes_its_connection() {
 async fn an_idle_connection_is_closed() {
     let (address, counted) = closes_after(1000).await;
     let upstream = Upstream::parse(&format!("http://{address}")).unwrap();
-    let route = Route::new(ServiceId::new("svc").unwrap(), "", upstream, Scheme::Bypass).unwrap();
+    let route = Route::new(ServiceId::new("svc").unwrap(), "", upstream, Bypass).unwrap();
     let connector = Connector::builder()
         .with_verification(Verification::Disabled)
         .with_connect_timeout(PATIENCE)

@@ -43,7 +43,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_passticket::{
-    layer::{Route, RouteLayer, Routes, Scheme, Upstream},
+    layer::{Bypass, Route, RouteLayer, Routes, Upstream},
     proxy::{Forward, ForwardTimeouts, ResponseBody},
     tls::{Connector, Server, ServerTls, Verification},
     token::ServiceId,
@@ -74,7 +74,7 @@ where
         + 'static,
 {
     let service = ServiceId::new("svc").unwrap();
-    let route = Route::new(service, "", Upstream::parse(url).unwrap(), Scheme::Bypass).unwrap();
+    let route = Route::new(service, "", Upstream::parse(url).unwrap(), Bypass).unwrap();
     let connector = Connector::builder()
         .with_verification(Verification::Disabled)
         .with_connect_timeout(PATIENCE)

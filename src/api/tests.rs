@@ -480,13 +480,13 @@ async fn login_sets_a_cookie_with_a_token_that_verifies() {
     assert_eq!(jwt.domain(), Some("security-domain"));
     assert_eq!(jwt.expires_at().as_secs(), NOW + 28_800);
 
-    let renamed = api().with_cookie_names(CookieNames::new("own", "pat"));
+    let renamed = api().with_cookie_names(CookieNames::default().with_jwt("own").with_pat("pat"));
     let response = Asked { body: GOOD_BODY, ..POST_LOGIN }.of(renamed.clone()).await;
     let cookie = response.headers()["set-cookie"].to_str().unwrap();
     let (cookie, _) = cookie.split_once(';').unwrap();
     assert!(cookie.starts_with("own="), "{cookie}");
     assert_eq!(Asked { cookie: Some(cookie), ..GET_QUERY }.of(renamed).await.status(), 200);
-    let unusable = api().with_cookie_names(CookieNames::new("a\nb", "pat"));
+    let unusable = api().with_cookie_names(CookieNames::default().with_jwt("a\nb").with_pat("pat"));
     let response = Asked { body: GOOD_BODY, ..POST_LOGIN }.of(unusable).await;
     assert_eq!(outcome(&response), (500, "ZWEAO500E".to_owned()));
 }

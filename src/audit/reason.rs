@@ -74,6 +74,8 @@ string_enum! {
         NoKeyProfile = "no-key-profile",
         /// The ticket could not be made; the return codes say why.
         TicketFailed = "ticket-failed",
+        /// The scheme of the route failed.
+        SchemeFailed = "scheme-failed",
         /// The password back end cannot be reached.
         LoginUnavailable = "login-unavailable",
         /// The identity mapping cannot be reached, or gave no decision.
@@ -127,6 +129,7 @@ impl ReasonCode {
             | Self::BadRequest => Outcome::Refused,
             Self::NoKeyProfile
             | Self::TicketFailed
+            | Self::SchemeFailed
             | Self::LoginUnavailable
             | Self::MappingUnavailable
             | Self::SafUnavailable

@@ -46,6 +46,11 @@ pub enum Detail {
     Evicted(Evicted),
     /// [`Event::Login`]: the request also sets a new password.
     PasswordChange,
+    /// [`Event::Scheme`]: which scheme.
+    Scheme {
+        /// Its name.
+        name: &'static str,
+    },
 }
 
 /// One decision.
@@ -284,6 +289,7 @@ impl Detail {
                 object.end();
             }
             Self::PasswordChange => line.set_true("password_change"),
+            Self::Scheme { name } => line.text("scheme", name),
         }
     }
 }

@@ -141,11 +141,11 @@ fn whole(detail: Detail) -> AuditRecord {
     let certificate = PeerCertificate::from_der(certificate.der().to_vec()).unwrap();
     let mut extensions = http::Extensions::new();
     extensions.insert(RequestId::next());
-    extensions.insert(ConnectionInfo {
-        peer: "[::ffff:192.0.2.7]:555".parse().unwrap(),
-        local: "127.0.0.1:10010".parse().unwrap(),
-        protocol: Protocol::Https,
-    });
+    extensions.insert(ConnectionInfo::new(
+        "[::ffff:192.0.2.7]:555".parse().unwrap(),
+        "127.0.0.1:10010".parse().unwrap(),
+        Protocol::Https,
+    ));
     AuditRecord::failed(Event::RuleMade, ReasonCode::TicketFailed, TIME)
         .with_request(&extensions)
         .with_credential(CredentialKind::Certificate)
@@ -205,6 +205,7 @@ fn the_schema_has_exactly_the_strings_of_the_enums() {
         Detail::Minted { scopes, days: 90 },
         Detail::Evicted(evicted),
         Detail::PasswordChange,
+        Detail::Scheme { name: "apiKey" },
     ] {
         assert_described(&whole(detail).to_json());
     }

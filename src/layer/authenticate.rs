@@ -76,7 +76,7 @@ use super::{
     failure::Failure,
     future::{LayerFuture, Outcome, PollDecision},
     rejection::Rejection,
-    routes::{OnFailure, Route, Scheme},
+    routes::{OnFailure, Route},
 };
 use crate::{
     audit::{Audit, AuditRecord, Event, RequestId},
@@ -152,10 +152,10 @@ where
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let extensions = request.extensions();
         let on_failure = match extensions.get::<Arc<Route>>() {
-            Some(route) if route.scheme() == Scheme::Bypass => {
+            Some(route) if route.is_bypass() => {
                 return LayerFuture::decided(Outcome::Forward, &mut self.inner, request);
             }
-            Some(route) => route.failure_mode(),
+            Some(route) => route.on_failure(),
             None => OnFailure::Reject,
         };
         let certificate = extensions.get::<PeerCertificate>();

@@ -40,9 +40,17 @@ pub struct CookieNames {
 }
 
 impl CookieNames {
-    /// Other names than the usual ones. Those stay reserved: they are still taken out of requests.
-    pub fn new(jwt: &str, pat: &str) -> Self {
-        Self { jwt: jwt.into(), pat: pat.into() }
+    /// Another name for the cookie of login tokens. The default name stays reserved: such a cookie is
+    /// still removed from requests.
+    #[must_use]
+    pub fn with_jwt(self, name: &str) -> Self {
+        Self { jwt: name.into(), ..self }
+    }
+
+    /// Another name for the cookie of Personal Access Tokens. The default name stays reserved.
+    #[must_use]
+    pub fn with_pat(self, name: &str) -> Self {
+        Self { pat: name.into(), ..self }
     }
 
     /// The cookie of login tokens.
@@ -76,7 +84,7 @@ const DEFAULT_PAT: &str = "personalAccessToken";
 impl Default for CookieNames {
     /// `apimlAuthenticationToken` and `personalAccessToken`.
     fn default() -> Self {
-        Self::new(DEFAULT_JWT, DEFAULT_PAT)
+        Self { jwt: DEFAULT_JWT.into(), pat: DEFAULT_PAT.into() }
     }
 }
 
@@ -256,7 +264,7 @@ mod tests {
             ("cookie", "personalaccesstoken=1; jwttoken=2; ltpatoken2=3; nothing"),
             ("cookie", "apimlAuthenticationTokens=stays; mine=1"),
         ]);
-        strip(&mut headers, &CookieNames::new("mine", "yours"));
+        strip(&mut headers, &CookieNames::default().with_jwt("mine").with_pat("yours"));
         let left: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
         assert_eq!(left.len(), 2, "{left:?}");
         assert!(left.contains(&("x-certificates", "stays")));

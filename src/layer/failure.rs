@@ -1,8 +1,11 @@
 //! Why a routed request carries no PassTicket: what the client and the service are told, and what
 //! only the log is.
 
+use std::time::Duration;
+
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use super::scheme_error::SchemeError;
 use crate::{
     audit::ReasonCode,
     identity::MapError,
@@ -49,6 +52,9 @@ pub enum Failure {
     /// No PassTicket could be made.
     #[error("{0}")]
     Generate(#[from] GenerateError),
+    /// Another scheme has nothing for the service.
+    #[error("{0}")]
+    Scheme(#[from] SchemeError),
 }
 
 impl Failure {
@@ -70,6 +76,7 @@ impl Failure {
                 ApiMessage::new(&messages::INVALID_TOKEN)
             }
             Self::Generate(e) => ApiMessage::with(&messages::TICKET_FAILED, &[&e.codes().text()]),
+            Self::Scheme(error) => error.message(),
         }
     }
 
@@ -82,9 +89,19 @@ impl Failure {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Generate(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Scheme(error) => error.status(),
             Self::Identity(MapError::Unavailable | MapError::Failed(_))
             | Self::Revocation(CheckError::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::UNAUTHORIZED,
+        }
+    }
+
+    /// When a repetition may help, if that is known: the value of `Retry-After`.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Generate(error) => error.retry_after(),
+            Self::Scheme(error) => error.retry_after(),
+            _ => None,
         }
     }
 
@@ -106,14 +123,13 @@ impl From<&Failure> for ReasonCode {
             Failure::Identity(error) => error.into(),
             Failure::OutOfScope { .. } => Self::OutOfScope,
             Failure::Generate(error) => error.into(),
+            Failure::Scheme(error) => error.into(),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{
         passticket::{Applid, NoTimeSlot, SafReturnCodes, UserId},

@@ -19,33 +19,45 @@
 
 pub mod authenticate;
 mod authenticator;
+mod body;
+mod check;
+pub mod connection;
 mod credential;
 mod failure;
 mod future;
-pub mod passticket;
+mod passticket;
 mod path;
 mod rejection;
+pub mod require_authorized;
 pub mod route;
 mod routes;
 pub mod sanitize;
+pub mod scheme;
+mod scheme_error;
+mod schemes;
 pub mod scope;
 #[cfg(test)]
 mod tests;
 
 pub use authenticate::{AuthenticateLayer, AuthenticateService, Mapping};
 pub use authenticator::{Authenticated, Authentication, Authenticator, Proof};
+pub use body::{ResponseBody, ResponseBodyFuture, ResponseBodyLayer, ResponseBodyService};
+pub use check::CheckService;
+pub use connection::{ConnectionInfoLayer, ConnectionInfoService};
 #[cfg(feature = "api")]
 pub(crate) use credential::login_token;
 pub use credential::{CookieNames, PRIVATE_TOKEN};
 pub use failure::{Failure, X_ZOWE_AUTH_FAILURE};
 pub use future::{LayerFuture, ResponseFuture};
-pub use passticket::{
-    CustomHeaders, Generating, PassTicketLayer, PassTicketService, ReadyToForward,
-};
+pub use passticket::{CustomHeaders, PassTicketScheme};
 pub use rejection::Rejection;
+pub use require_authorized::{RequireAuthorizedLayer, RequireAuthorizedService};
 pub use route::{RouteLayer, RouteService};
-pub use routes::{OnFailure, Route, RouteError, Routes, Scheme, Upstream};
+pub use routes::{OnFailure, Route, RouteError, Routes, Upstream};
 pub use sanitize::{SanitizeLayer, SanitizeService};
+pub use scheme::{Preparing, ReadyToForward, SchemeLayer, SchemeService};
+pub use scheme_error::SchemeError;
+pub use schemes::{Bypass, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest};
 pub use scope::{Authorized, ScopeLayer, ScopeService};
 
 pub use crate::headers::strip_hop_by_hop;

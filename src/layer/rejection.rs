@@ -83,9 +83,7 @@ impl Rejection {
         if let Self::Authentication(failure) = &self {
             let headers = response.headers_mut();
             headers.insert(&X_ZOWE_AUTH_FAILURE, failure.header_value());
-            if let Failure::Generate(error) = failure
-                && let Some(after) = error.retry_after()
-            {
+            if let Some(after) = failure.retry_after() {
                 headers.insert(RETRY_AFTER, messages::retry_after(after));
             }
             if status == StatusCode::UNAUTHORIZED {

@@ -13,8 +13,7 @@
 //! use http_body_util::Full;
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //! use tower_passticket::{
-//!     layer::{Route, RouteLayer, Routes, Scheme, Upstream},
-//!     passticket::Applid,
+//!     layer::{Bypass, Route, RouteLayer, Routes},
 //!     token::ServiceId,
 //! };
 //!
@@ -22,8 +21,8 @@
 //! let zosmf = Route::new(
 //!     ServiceId::new("ibmzosmf")?,
 //!     "api/v1",
-//!     Upstream::parse("https://zos.example.com:443/zosmf")?,
-//!     Scheme::HttpBasicPassTicket { applid: Applid::new("IZUDFLT")? },
+//!     "https://zos.example.com:443/zosmf".parse()?,
+//!     Bypass,
 //! )?;
 //! let service = ServiceBuilder::new().layer(RouteLayer::new(Routes::new([zosmf])?)).service(
 //!     service_fn(|request: Request<Full<Bytes>>| async move {
@@ -44,47 +43,39 @@
 //! # }
 //! ```
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{Method, Request};
 use tower_layer::Layer;
-use tower_service::Service;
 
 use super::{
     authenticator::Authentication,
-    future::ResponseFuture,
-    passticket::ReadyToForward,
+    check::{Check, CheckService},
     path::{decoded, has_dot_segment},
     rejection::Rejection,
     routes::{Route, Routes},
+    scheme::ReadyToForward,
     scope::Authorized,
 };
 
 /// The layer. See the [module](self).
 #[derive(Clone, Debug)]
 pub struct RouteLayer {
-    source: Source,
-}
-
-#[derive(Clone, Debug)]
-enum Source {
-    Table(Arc<Routes>),
-    Fixed(Arc<Route>),
+    check: FindRoute,
 }
 
 impl RouteLayer {
     /// Finds the route by the path.
     pub fn new(routes: impl Into<Arc<Routes>>) -> Self {
-        Self { source: Source::Table(routes.into()) }
+        Self { check: FindRoute(Source::Table(routes.into())) }
     }
 
-    /// Every request is for this route: for a router of your own that has chosen already.
+    /// Every request is for this route, because a router of yours has chosen already.
+    ///
+    /// A request whose authentication failed is rejected, so that a handler behind the layers does
+    /// not answer it ([D40](crate::decisions#d40)). [`Route::with_on_failure`] says otherwise.
     pub fn fixed(route: impl Into<Arc<Route>>) -> Self {
-        Self { source: Source::Fixed(route.into()) }
+        Self { check: FindRoute(Source::Fixed(Route::or_reject(route.into()))) }
     }
 }
 
@@ -92,26 +83,40 @@ impl<S> Layer<S> for RouteLayer {
     type Service = RouteService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        RouteService { inner, source: self.source.clone() }
+        CheckService::new(inner, self.check.clone())
     }
 }
 
 /// The service of [`RouteLayer`].
+pub type RouteService<S> = CheckService<S, FindRoute>;
+
+/// The check of [`RouteLayer`].
 #[derive(Clone, Debug)]
-pub struct RouteService<S> {
-    inner: S,
-    source: Source,
+pub struct FindRoute(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    Table(Arc<Routes>),
+    Fixed(Arc<Route>),
 }
 
-impl<S> RouteService<S> {
-    fn decide<B>(&self, request: &Request<B>) -> Result<Arc<Route>, Rejection> {
+impl Check for FindRoute {
+    fn check<B>(&self, request: &mut Request<B>) -> Result<(), Rejection> {
+        let route = self.find(request)?;
+        request.extensions_mut().insert(route);
+        Ok(())
+    }
+}
+
+impl FindRoute {
+    fn find<B>(&self, request: &Request<B>) -> Result<Arc<Route>, Rejection> {
         let extensions = request.extensions();
         if extensions.get::<Authentication>().is_some()
             || extensions.get::<Authorized>().is_some()
             || extensions.get::<ReadyToForward>().is_some()
         {
             return Err(Rejection::misassembled(
-                "Route must come before Authenticate, which asks the route what to evaluate",
+                "RouteLayer must come before AuthenticateLayer, which asks the route what to evaluate",
             ));
         }
         if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
@@ -122,14 +127,14 @@ impl<S> RouteService<S> {
         if has_dot_segment(path) || decoded.as_deref().is_some_and(has_dot_segment) {
             return Err(Rejection::DotSegment);
         }
-        let routes = match &self.source {
+        let routes = match &self.0 {
             Source::Table(routes) => routes,
             Source::Fixed(route) if path.starts_with('/') => return Ok(route.clone()),
             Source::Fixed(_) => return Err(Rejection::NoRoute),
         };
         let route = routes.find(path).ok_or(Rejection::NoRoute)?;
         match decoded.and_then(|decoded| routes.find(&decoded)) {
-            // For whoever decodes first it is below a longer prefix: another APPLID, or bypass.
+            // A service that decodes first sees a longer prefix: another APPLID, or bypass.
             Some(other) if other.prefix().len() > route.prefix().len() => {
                 Err(Rejection::AmbiguousPath)
             }
@@ -138,55 +143,29 @@ impl<S> RouteService<S> {
     }
 }
 
-impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for RouteService<S>
-where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
-    ResBody: From<Bytes>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = ResponseFuture<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        match self.decide(&request) {
-            Ok(route) => {
-                request.extensions_mut().insert(route);
-                ResponseFuture::inner(self.inner.call(request))
-            }
-            Err(rejection) => ResponseFuture::rejected(rejection),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        layer::{Scheme, Upstream},
-        passticket::Applid,
+        layer::{Bypass, OnFailure},
         token::ServiceId,
     };
 
-    fn route(gateway_url: &str, upstream: &str, applid: &str) -> Route {
-        let (service, upstream) = (ServiceId::new("svc"), Upstream::parse(upstream));
-        let scheme = Scheme::HttpBasicPassTicket { applid: Applid::new(applid).unwrap() };
-        Route::new(service.unwrap(), gateway_url, upstream.unwrap(), scheme).unwrap()
+    fn route(gateway_url: &str, upstream: &str) -> Route {
+        let (service, upstream) = (ServiceId::new("svc").unwrap(), upstream.parse().unwrap());
+        Route::new(service, gateway_url, upstream, Bypass).unwrap()
     }
 
     #[test]
-    fn a_path_that_reads_like_a_longer_prefix_is_refused() {
+    fn a_path_that_decodes_to_a_longer_prefix_is_rejected() {
         let routes = Routes::new([
-            route("api/v1", "https://a/api", "ONE"),
-            route("api/v1/admin", "https://a/api/admin", "TWO"),
+            route("api/v1", "https://a/api"),
+            route("api/v1/admin", "https://a/api/admin"),
         ]);
-        let layer = RouteLayer::new(routes.unwrap()).layer(());
+        let check = RouteLayer::new(routes.unwrap()).check;
         let decide = |method: Method, path: &str| {
             let request = Request::builder().method(method).uri(path).body(()).unwrap();
-            layer.decide(&request).map(|route| route.prefix().to_owned())
+            check.find(&request).map(|route| route.prefix().to_owned())
         };
         let one = Ok("/svc/api/v1".to_owned());
         let two = Ok("/svc/api/v1/admin".to_owned());
@@ -212,9 +191,20 @@ mod tests {
     }
 
     #[test]
-    fn a_fixed_route_has_no_place_for_what_has_no_path() {
-        let layer = RouteLayer::fixed(route("files", "https://a/zosmf", "ONE")).layer(());
+    fn a_fixed_route_rejects_a_request_without_a_path() {
+        let check = RouteLayer::fixed(route("files", "https://a/zosmf")).check;
         let asterisk = Request::options("*").body(()).unwrap();
-        assert_eq!(layer.decide(&asterisk).unwrap_err(), Rejection::NoRoute);
+        assert_eq!(check.find(&asterisk).unwrap_err(), Rejection::NoRoute);
+    }
+
+    #[test]
+    fn a_fixed_route_rejects_failures_unless_it_says_otherwise() {
+        let plain = route("files", "https://a");
+        let forward = plain.clone().with_on_failure(OnFailure::Forward);
+        for (route, want) in [(plain, OnFailure::Reject), (forward, OnFailure::Forward)] {
+            let request = Request::get("/").body(()).unwrap();
+            let found = RouteLayer::fixed(route).check.find(&request).unwrap();
+            assert_eq!(found.on_failure(), want);
+        }
     }
 }

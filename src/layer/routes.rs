@@ -1,39 +1,32 @@
 //! The services, and where they are.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
 
 use foldhash::fast::RandomState;
 use http::{
-    Uri,
+    HeaderName, Uri,
     uri::{Authority, Scheme as UriScheme},
 };
 
-use super::path::is_ambiguous;
-use crate::{authority::is_host_and_port, passticket::Applid, token::ServiceId};
+use super::{
+    path::is_ambiguous,
+    scheme_error::SchemeError,
+    schemes::{Scheme, SchemeFuture, SchemeRequest},
+};
+use crate::{authority::is_host_and_port, token::ServiceId};
 
-/// What a service wants to be told about the user (`apiml.authentication.scheme`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Scheme {
-    /// `httpBasicPassTicket`: the user id and a PassTicket, as `Authorization: Basic`.
-    HttpBasicPassTicket {
-        /// What the service checks tickets against.
-        applid: Applid,
-    },
-    /// `bypass`: the request goes on with whatever the client sent. Nothing is evaluated.
-    Bypass,
-}
-
-/// What becomes of a request whose authentication failed (design, decision 4).
+/// What happens to a request whose authentication failed, or whose scheme failed
+/// ([D4](crate::decisions#d4)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnFailure {
-    /// It goes on without any credential of the client, and both sides are told why.
+    /// It goes on without any credential of the client, and both sides learn the reason.
     #[default]
     Forward,
-    /// It goes on as it came, and both sides are told why: what Zowe API ML does.
+    /// It goes on as it came, and both sides learn the reason, as in Zowe API ML.
     ForwardUnchanged,
-    /// It is answered: 401, 403 when a PAT is out of scope, 500 when no ticket can be made, 503 when
-    /// that or the check of the credential may go better later.
+    /// The gateway answers it: 401; 403 when a PAT is out of scope; 500 when the scheme fails; 503
+    /// when scheme or authentication may succeed later.
     Reject,
 }
 
@@ -46,24 +39,13 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Parses `http://host[:port][/path]` or `https://…`.
+    /// Parses `http://host[:port][/path]` or `https://…`, as `FromStr` does.
     ///
     /// # Errors
     /// [`RouteError::Upstream`] carries the text.
     pub fn parse(url: &str) -> Result<Self, RouteError> {
         let error = || RouteError::Upstream(url.chars().take(200).collect());
-        let parts = url.parse::<Uri>().map_err(|_| error())?.into_parts();
-        let scheme = parts
-            .scheme
-            .filter(|s| *s == UriScheme::HTTP || *s == UriScheme::HTTPS)
-            .ok_or_else(error)?;
-        let authority = parts.authority.filter(is_host_and_port).ok_or_else(error)?;
-        let path = parts.path_and_query.ok_or_else(error)?;
-        if path.query().is_some() || is_ambiguous(path.path()) {
-            return Err(error());
-        }
-        let base_path = path.path().trim_end_matches('/').to_owned();
-        Ok(Self { scheme, authority, base_path })
+        url.parse::<Uri>().map_err(|_| error())?.try_into()
     }
 
     /// `http` or `https`.
@@ -85,6 +67,32 @@ impl Upstream {
     }
 }
 
+impl TryFrom<Uri> for Upstream {
+    type Error = RouteError;
+
+    fn try_from(uri: Uri) -> Result<Self, RouteError> {
+        let error = || RouteError::Upstream(uri.to_string().chars().take(200).collect());
+        let scheme = uri
+            .scheme()
+            .filter(|s| **s == UriScheme::HTTP || **s == UriScheme::HTTPS)
+            .ok_or_else(error)?;
+        let authority = uri.authority().filter(|a| is_host_and_port(a)).ok_or_else(error)?;
+        if uri.query().is_some() || is_ambiguous(uri.path()) {
+            return Err(error());
+        }
+        let base_path = uri.path().trim_end_matches('/').to_owned();
+        Ok(Self { scheme: scheme.clone(), authority: authority.clone(), base_path })
+    }
+}
+
+impl FromStr for Upstream {
+    type Err = RouteError;
+
+    fn from_str(url: &str) -> Result<Self, RouteError> {
+        Self::parse(url)
+    }
+}
+
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}{}", self.scheme, self.authority, self.base_path)
@@ -92,18 +100,20 @@ impl fmt::Display for Upstream {
 }
 
 /// One way from a path of the gateway to a service.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Route {
     service: ServiceId,
     prefix: String,
-    upstream: Upstream,
-    scheme: Scheme,
-    on_failure: OnFailure,
+    upstream: Option<Upstream>,
+    scheme: Arc<dyn Scheme>,
+    // Asked once, so that all layers get the same answer.
+    is_bypass: bool,
+    on_failure: Option<OnFailure>,
 }
 
 impl Route {
-    /// The route `/{service}/{gateway_url}/…` to `upstream`. Slashes at the ends of `gateway_url`
-    /// do not matter; it may be empty.
+    /// The route `/{service}/{gateway_url}/…` to `upstream`, which receives what `scheme` prepares.
+    /// Slashes at the ends of `gateway_url` do not matter; it may be empty.
     ///
     /// # Errors
     /// [`RouteError::GatewayUrl`] for what cannot stand in a path.
@@ -111,7 +121,7 @@ impl Route {
         service: ServiceId,
         gateway_url: &str,
         upstream: Upstream,
-        scheme: Scheme,
+        scheme: impl Scheme,
     ) -> Result<Self, RouteError> {
         let gateway_url = gateway_url.trim_matches('/');
         let prefix = if gateway_url.is_empty() {
@@ -123,14 +133,48 @@ impl Route {
         if !plain || !prefix.is_ascii() || is_ambiguous(&prefix) {
             return Err(RouteError::GatewayUrl(gateway_url.chars().take(200).collect()));
         }
-        Ok(Self { service, prefix, upstream, scheme, on_failure: OnFailure::default() })
+        Ok(Self::to(service, prefix, Some(upstream), scheme))
     }
 
-    /// Says what becomes of requests whose authentication failed.
+    /// A route to handlers of your own, which the proxy does not forward. `service` is what scopes of
+    /// PATs are compared with, and the name in log and audit. For [`RouteLayer::fixed`].
+    ///
+    /// [`RouteLayer::fixed`]: super::RouteLayer::fixed
+    pub fn local(service: ServiceId) -> Self {
+        let prefix = format!("/{service}");
+        Self::to(service, prefix, None, Local)
+    }
+
+    fn to(
+        service: ServiceId,
+        prefix: String,
+        upstream: Option<Upstream>,
+        scheme: impl Scheme,
+    ) -> Self {
+        let is_bypass = !scheme.needs_authorization();
+        let scheme = Arc::new(scheme);
+        Self { service, prefix, upstream, scheme, is_bypass, on_failure: None }
+    }
+
+    /// Lets the service receive what another scheme prepares.
     #[must_use]
-    pub fn on_failure(mut self, on_failure: OnFailure) -> Self {
-        self.on_failure = on_failure;
-        self
+    pub fn with_scheme(self, scheme: impl Scheme) -> Self {
+        let on_failure = self.on_failure;
+        Self { on_failure, ..Self::to(self.service, self.prefix, self.upstream, scheme) }
+    }
+
+    /// Says what happens to requests whose authentication or scheme failed.
+    #[must_use]
+    pub fn with_on_failure(self, on_failure: OnFailure) -> Self {
+        Self { on_failure: Some(on_failure), ..self }
+    }
+
+    /// The same route, but [`OnFailure::Reject`] unless it says something else.
+    pub(super) fn or_reject(this: Arc<Self>) -> Arc<Self> {
+        match this.on_failure {
+            Some(_) => this,
+            None => Arc::new(Arc::unwrap_or_clone(this).with_on_failure(OnFailure::Reject)),
+        }
     }
 
     /// The service, as scopes name it.
@@ -143,19 +187,24 @@ impl Route {
         &self.prefix
     }
 
-    /// Where the service listens.
-    pub fn upstream(&self) -> &Upstream {
-        &self.upstream
+    /// Where the service listens; `None` for a [`local`](Self::local) route.
+    pub fn upstream(&self) -> Option<&Upstream> {
+        self.upstream.as_ref()
     }
 
-    /// What the service wants.
-    pub fn scheme(&self) -> Scheme {
-        self.scheme
+    /// What prepares requests for the service.
+    pub fn scheme(&self) -> &dyn Scheme {
+        &*self.scheme
     }
 
-    /// What becomes of requests whose authentication failed.
-    pub fn failure_mode(&self) -> OnFailure {
-        self.on_failure
+    /// Whether nothing is evaluated, and the request goes on with what the client sent.
+    pub fn is_bypass(&self) -> bool {
+        self.is_bypass
+    }
+
+    /// What happens to requests whose authentication or scheme failed.
+    pub fn on_failure(&self) -> OnFailure {
+        self.on_failure.unwrap_or_default()
     }
 
     /// Path and query for the service: the prefix is swapped for the path of the upstream, the
@@ -164,9 +213,9 @@ impl Route {
         let path = uri.path();
         let rest = if self.covers(path) { &path[self.prefix.len()..] } else { path };
         let query = uri.query().map_or(0, |q| q.len() + 1);
-        let mut path =
-            String::with_capacity(self.upstream.base_path.len() + rest.len() + query + 1);
-        path.push_str(&self.upstream.base_path);
+        let base = self.upstream.as_ref().map_or("", |upstream| &upstream.base_path);
+        let mut path = String::with_capacity(base.len() + rest.len() + query + 1);
+        path.push_str(base);
         path.push_str(rest);
         if path.is_empty() {
             path.push('/');
@@ -180,6 +229,39 @@ impl Route {
 
     fn covers(&self, path: &str) -> bool {
         path.strip_prefix(&self.prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route")
+            .field("service", &self.service)
+            .field("prefix", &self.prefix)
+            .field("upstream", &self.upstream)
+            // Only the name: a scheme may hold a secret.
+            .field("scheme", &self.scheme.name())
+            .field("on_failure", &self.on_failure())
+            .finish()
+    }
+}
+
+/// The scheme of a route that is not forwarded: there is nothing to prepare.
+struct Local;
+
+impl Scheme for Local {
+    fn name(&self) -> &'static str {
+        "local"
+    }
+
+    fn prepare(&self, _: &SchemeRequest<'_>) -> SchemeFuture {
+        SchemeFuture::ready(Err(SchemeError::failed(
+            "Route::local is for handlers behind ScopeLayer; a route through SchemeLayer needs an upstream",
+        )
+        .into()))
+    }
+
+    fn reserved_headers(&self) -> &[HeaderName] {
+        &[]
     }
 }
 
@@ -248,23 +330,37 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::layer::Bypass;
 
-    fn route(service: &str, gateway_url: &str, upstream: &str, scheme: Scheme) -> Route {
-        let upstream = Upstream::parse(upstream).unwrap();
+    fn route(service: &str, gateway_url: &str, upstream: &str, scheme: impl Scheme) -> Route {
+        let upstream = upstream.parse().unwrap();
         Route::new(ServiceId::new(service).unwrap(), gateway_url, upstream, scheme).unwrap()
     }
 
-    fn ticket(applid: &str) -> Scheme {
-        Scheme::HttpBasicPassTicket { applid: Applid::new(applid).unwrap() }
+    /// A scheme that is known by its name.
+    struct Named(&'static str);
+
+    impl Scheme for Named {
+        fn name(&self) -> &'static str {
+            self.0
+        }
+
+        fn prepare(&self, _: &SchemeRequest<'_>) -> SchemeFuture {
+            unreachable!("no layer runs here")
+        }
+
+        fn reserved_headers(&self) -> &[HeaderName] {
+            &[]
+        }
     }
 
     #[test]
     fn the_longest_prefix_wins_and_paths_are_swapped() {
         let routes = Routes::new([
-            route("svc", "/api/v1/", "https://a:1/base/api", ticket("ONE")),
-            route("svc", "api/v1/admin", "https://a:1/base/api/admin", ticket("TWO")),
-            route("svc", "ui", "http://b", Scheme::Bypass),
-            route("all", "", "http://c:3/", Scheme::Bypass),
+            route("svc", "/api/v1/", "https://a:1/base/api", Named("ONE")),
+            route("svc", "api/v1/admin", "https://a:1/base/api/admin", Named("TWO")),
+            route("svc", "ui", "http://b", Bypass),
+            route("all", "", "http://c:3/", Bypass),
         ])
         .unwrap();
         let cases = [
@@ -278,31 +374,27 @@ mod tests {
             ("/svc/api/v12", None),
             ("/svc/api", None),
             ("/SVC/api/v1/x", None),
-            ("/svc/ui", Some(("", "/"))),
-            ("/svc/ui?a", Some(("", "/?a"))),
-            ("/all/x", Some(("", "/x"))),
-            ("/all", Some(("", "/"))),
+            ("/svc/ui", Some(("bypass", "/"))),
+            ("/svc/ui?a", Some(("bypass", "/?a"))),
+            ("/all/x", Some(("bypass", "/x"))),
+            ("/all", Some(("bypass", "/"))),
             ("/allx", None),
             ("/", None),
             ("*", None),
         ];
         for (uri, want) in cases {
             let uri: Uri = uri.parse().unwrap();
-            let got = routes.find(uri.path()).map(|route| {
-                let applid = match &route.scheme {
-                    Scheme::HttpBasicPassTicket { applid } => applid.to_string(),
-                    Scheme::Bypass => String::new(),
-                };
-                (applid, route.southbound_path(&uri))
-            });
-            let want = want.map(|(applid, path)| (applid.to_owned(), path.to_owned()));
+            let got = routes
+                .find(uri.path())
+                .map(|route| (route.scheme().name(), route.southbound_path(&uri)));
+            let want = want.map(|(scheme, path)| (scheme, path.to_owned()));
             assert_eq!(got, want, "{uri}");
         }
     }
 
     #[test]
     fn a_path_that_is_not_its_own_stays_below_its_upstream() {
-        let route = route("svc", "files", "https://a/zosmf", Scheme::Bypass);
+        let route = route("svc", "files", "https://a/zosmf", Bypass);
         for (uri, want) in [
             ("/svc/files/x", "/zosmf/x"),
             ("/svc/files-x/y", "/zosmf/svc/files-x/y"),
@@ -332,10 +424,10 @@ mod tests {
         let upstream = Upstream::parse("http://zos").unwrap();
         for gateway_url in ["a b", "a?b", "a#b", "a//b", "../a", "\u{e9}"] {
             let service = ServiceId::new("a").unwrap();
-            let route = Route::new(service, gateway_url, upstream.clone(), Scheme::Bypass);
+            let route = Route::new(service, gateway_url, upstream.clone(), Bypass);
             assert!(matches!(route, Err(RouteError::GatewayUrl(_))), "{gateway_url}");
         }
-        let twice = || route("a", "x", "http://zos", Scheme::Bypass);
+        let twice = || route("a", "x", "http://zos", Bypass);
         assert_eq!(
             Routes::new([twice(), twice()]).unwrap_err(),
             RouteError::Duplicate("/a/x".to_owned())
@@ -348,7 +440,7 @@ mod tests {
         #[test]
         fn every_path_stays_below_its_upstream(path in "(/|[.%;a-f0-9\\\\]){0,40}") {
             if let Ok(uri) = path.parse::<Uri>() {
-                let route = route("a", "", "http://zos/b", Scheme::Bypass);
+                let route = route("a", "", "http://zos/b", Bypass);
                 prop_assert!(route.southbound_path(&uri).starts_with("/b"));
             }
         }

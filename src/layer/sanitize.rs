@@ -36,24 +36,19 @@
 //! # });
 //! ```
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, Request, Response,
+    HeaderMap, HeaderName, Request,
     header::{AUTHORIZATION, COOKIE},
 };
 use tower_layer::Layer;
-use tower_service::Service;
 
 use super::{
     authenticator::Authentication,
+    check::{Check, CheckService},
     credential::{CLIENT_CERT, PRIVATE_TOKEN, X_CERTIFICATE, X_SAF_TOKEN},
     failure::X_ZOWE_AUTH_FAILURE,
-    future::ResponseFuture,
     rejection::Rejection,
     routes::Route,
 };
@@ -67,22 +62,23 @@ static ALWAYS: [&HeaderName; 4] = [&OIDC_TOKEN, &X_SAF_TOKEN, &CLIENT_CERT, &X_Z
 /// Not looked at here, but not to be shown by `Debug` either.
 static SENSITIVE: [&HeaderName; 3] = [&AUTHORIZATION, &COOKIE, &PRIVATE_TOKEN];
 
-/// Drops what only the gateway may set. See the [module](self).
+/// The layer. See the [module](self).
 #[derive(Clone, Debug, Default)]
 pub struct SanitizeLayer {
-    also: Arc<[HeaderName]>,
+    check: Sanitize,
 }
 
 impl SanitizeLayer {
-    /// Drops what a service of Zowe believes.
+    /// Removes the headers that services of Zowe believe.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Drops these headers as well.
+    /// Removes these headers as well.
     #[must_use]
-    pub fn also(mut self, headers: impl IntoIterator<Item = HeaderName>) -> Self {
-        self.also = self.also.iter().cloned().chain(headers).collect();
+    pub fn with_headers(mut self, headers: impl IntoIterator<Item = HeaderName>) -> Self {
+        let others = &mut self.check.others;
+        *others = others.iter().cloned().chain(headers).collect();
         self
     }
 }
@@ -91,50 +87,40 @@ impl<S> Layer<S> for SanitizeLayer {
     type Service = SanitizeService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        SanitizeService { inner, also: self.also.clone() }
+        CheckService::new(inner, self.check.clone())
     }
 }
 
 /// The service of [`SanitizeLayer`].
-#[derive(Clone, Debug)]
-pub struct SanitizeService<S> {
-    inner: S,
-    also: Arc<[HeaderName]>,
+pub type SanitizeService<S> = CheckService<S, Sanitize>;
+
+/// The check of [`SanitizeLayer`].
+#[derive(Clone, Debug, Default)]
+pub struct Sanitize {
+    others: Arc<[HeaderName]>,
 }
 
-impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for SanitizeService<S>
-where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
-    ResBody: From<Bytes>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = ResponseFuture<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+impl Check for Sanitize {
+    fn check<B>(&self, request: &mut Request<B>) -> Result<(), Rejection> {
         let extensions = request.extensions();
         if extensions.get::<Arc<Route>>().is_some() || extensions.get::<Authentication>().is_some()
         {
-            return ResponseFuture::rejected(Rejection::misassembled(
-                "Sanitize must be the first layer: behind another it would take away what that set",
+            return Err(Rejection::misassembled(
+                "SanitizeLayer must be the first layer: behind another it would remove what that set",
             ));
         }
-        sanitize(request.headers_mut(), &self.also);
-        ResponseFuture::inner(self.inner.call(request))
+        sanitize(request.headers_mut(), &self.others);
+        Ok(())
     }
 }
 
-fn sanitize(headers: &mut HeaderMap, also: &[HeaderName]) {
+fn sanitize(headers: &mut HeaderMap, others: &[HeaderName]) {
     let mut hop_by_hop = HopByHop::default();
     // Empty, and so not allocated, for most requests.
     let mut ours = Vec::new();
     for (name, value) in headers.iter_mut() {
         hop_by_hop.see(name, value);
-        if is_ours(name, also) {
+        if is_ours(name, others) {
             ours.push(name.clone());
         } else if SENSITIVE.contains(&name) {
             value.set_sensitive(true);
@@ -155,18 +141,18 @@ fn drop_all(headers: &mut HeaderMap, names: &[HeaderName]) {
 }
 
 /// Whether only the gateway may set a header of this name, or one that a server takes for it.
-fn is_ours(name: &HeaderName, also: &[HeaderName]) -> bool {
+fn is_ours(name: &HeaderName, others: &[HeaderName]) -> bool {
     let text = name.as_str();
     ALWAYS.contains(&name)
         || text.starts_with(X_CERTIFICATE)
-        || also.contains(name)
-        || is_alias(text, also)
+        || others.contains(name)
+        || is_alias(text, others)
 }
 
 /// Names that some servers take for one of ours, or believe like one: CGI and what descends from it
 /// tells `_` and `-` apart no more, and WebSphere Liberty (z/OSMF, CICS) is told users and
 /// certificates by `$WS…` from a proxy that it trusts.
-fn is_alias(name: &str, also: &[HeaderName]) -> bool {
+fn is_alias(name: &str, others: &[HeaderName]) -> bool {
     if name.starts_with("$ws") {
         return true;
     }
@@ -178,7 +164,7 @@ fn is_alias(name: &str, also: &[HeaderName]) -> bool {
     dashed.starts_with(X_CERTIFICATE)
         || ALWAYS.into_iter().any(is)
         || is(&PRIVATE_TOKEN)
-        || also.iter().any(is)
+        || others.iter().any(is)
 }
 
 #[cfg(test)]

@@ -20,9 +20,9 @@
 //! use tower_passticket::{
 //!     layer::{
 //!         AuthenticateLayer, Authenticator, Authorized, OnFailure, Route, RouteLayer, Routes,
-//!         Scheme, ScopeLayer, Upstream,
+//!         ScopeLayer,
 //!     },
-//!     passticket::{Applid, UserId},
+//!     passticket::UserId,
 //!     revocation::RevocationIndex,
 //!     token::{Scopes, ServiceId, SigningKey, TokenIssuer, Rs256Verifier, Validity},
 //! };
@@ -33,10 +33,7 @@
 //! let key = SigningKey::from_pem(pem.as_bytes())?;
 //! let verifier = Rs256Verifier::new(key.verifying_key());
 //! let route = |service: &str| -> Result<Route, Box<dyn std::error::Error>> {
-//!     let upstream = Upstream::parse("http://127.0.0.1:8080")?;
-//!     let scheme = Scheme::HttpBasicPassTicket { applid: Applid::new("ZOWEAPPL")? };
-//!     let route = Route::new(ServiceId::new(service)?, "api/v1", upstream, scheme)?;
-//!     Ok(route.on_failure(OnFailure::Reject))
+//!     Ok(Route::local(ServiceId::new(service)?).with_on_failure(OnFailure::Reject))
 //! };
 //! let service = ServiceBuilder::new()
 //!     .layer(RouteLayer::new(Routes::new([route("files")?, route("jobs")?])?))
@@ -57,9 +54,9 @@
 //! let get = |path| {
 //!     Request::get(path).header("PRIVATE-TOKEN", pat.expose()).body(Full::default()).unwrap()
 //! };
-//! let response = service.clone().oneshot(get("/files/api/v1/x")).await.unwrap();
+//! let response = service.clone().oneshot(get("/files/x")).await.unwrap();
 //! assert_eq!(response.status(), 200);
-//! let response = service.oneshot(get("/jobs/api/v1/x")).await.unwrap();
+//! let response = service.oneshot(get("/jobs/x")).await.unwrap();
 //! assert_eq!(response.status(), 403);
 //! assert_eq!(response.headers()["x-zowe-auth-failure"], "ZWEAG102E Token is not valid");
 //! # });
@@ -67,22 +64,17 @@
 //! # }
 //! ```
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{Request, Response};
+use http::{Extensions, Request};
 use tower_layer::Layer;
-use tower_service::Service;
 
 use super::{
     authenticator::{Authenticated, Authentication, Proof},
+    check::{Check, CheckService},
     failure::Failure,
-    future::ResponseFuture,
     rejection::Rejection,
-    routes::{OnFailure, Route, Scheme},
+    routes::{OnFailure, Route},
 };
 use crate::{
     audit::{Audit, AuditRecord, Event, RequestId},
@@ -112,8 +104,36 @@ impl Authorized {
         &self.route
     }
 
+    /// The authorized user of a request: for a handler, or an extractor of your own.
+    ///
+    /// ```
+    /// use http::{Request, Response, StatusCode};
+    /// use tower_passticket::layer::Authorized;
+    ///
+    /// fn handler(request: &Request<()>) -> Response<bytes::Bytes> {
+    ///     match Authorized::require(request.extensions()) {
+    ///         Ok(authorized) => Response::new(authorized.user().to_string().into()),
+    ///         Err(rejection) => rejection.into_response(),
+    ///     }
+    /// }
+    /// assert_eq!(handler(&Request::new(())).status(), StatusCode::UNAUTHORIZED);
+    /// ```
+    ///
+    /// # Errors
+    /// A [`Rejection`] with the failure of the layers before. Without one it is
+    /// [`Failure::NoCredential`], which is 401.
+    pub fn require(extensions: &Extensions) -> Result<&Self, Rejection> {
+        extensions.get::<Self>().ok_or_else(|| {
+            let failure = match extensions.get::<Authentication>() {
+                Some(Authentication::Failed(failure)) => failure.clone(),
+                _ => Failure::NoCredential,
+            };
+            Rejection::Authentication(failure)
+        })
+    }
+
     /// Adds who it is, what proved it, and where they may go.
-    pub(super) fn tell(&self, record: AuditRecord) -> AuditRecord {
+    pub(super) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
         self.authenticated.tell(record).with_service(self.route.service())
     }
 
@@ -135,19 +155,19 @@ fn decide(authenticated: &Authenticated, route: &Route) -> Result<(), Failure> {
 /// The layer. See the [module](self).
 #[derive(Clone, Debug, Default)]
 pub struct ScopeLayer {
-    audit: Audit,
+    check: CheckScope,
 }
 
 impl ScopeLayer {
-    /// There is nothing that must be set.
+    /// Nothing needs to be set.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Records in `audit` who may go on, and whom it refuses.
+    /// Records in `audit` who may go on, and who may not.
     #[must_use]
     pub fn with_audit(self, audit: Audit) -> Self {
-        Self { audit }
+        Self { check: CheckScope { audit } }
     }
 }
 
@@ -155,65 +175,53 @@ impl<S> Layer<S> for ScopeLayer {
     type Service = ScopeService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        ScopeService { inner, audit: self.audit.clone() }
+        CheckService::new(inner, self.check.clone())
     }
 }
 
 /// The service of [`ScopeLayer`].
-#[derive(Clone, Debug)]
-pub struct ScopeService<S> {
-    inner: S,
+pub type ScopeService<S> = CheckService<S, CheckScope>;
+
+/// The check of [`ScopeLayer`].
+#[derive(Clone, Debug, Default)]
+pub struct CheckScope {
     audit: Audit,
 }
 
-impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for ScopeService<S>
-where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
-    ResBody: From<Bytes>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = ResponseFuture<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        match check(&mut request, &self.audit) {
-            Ok(()) => ResponseFuture::inner(self.inner.call(request)),
-            Err(rejection) => ResponseFuture::rejected(rejection),
-        }
-    }
-}
-
-fn check<B>(request: &mut Request<B>, audit: &Audit) -> Result<(), Rejection> {
-    let Some(route) = request.extensions().get::<Arc<Route>>().cloned() else {
-        return Err(Rejection::misassembled("Scope needs Route before it"));
-    };
-    if route.scheme() == Scheme::Bypass {
-        return Ok(());
-    }
-    let authenticated = match request.extensions_mut().remove::<Authentication>() {
-        Some(Authentication::Authenticated(authenticated)) => authenticated,
-        Some(failed @ Authentication::Failed(_)) => {
-            request.extensions_mut().insert(failed);
+impl Check for CheckScope {
+    fn check<B>(&self, request: &mut Request<B>) -> Result<(), Rejection> {
+        let audit = &self.audit;
+        let Some(route) = request.extensions().get::<Arc<Route>>().cloned() else {
+            return Err(Rejection::misassembled("ScopeLayer needs RouteLayer before it"));
+        };
+        if route.is_bypass() {
             return Ok(());
         }
-        None => return Err(Rejection::misassembled("Scope needs Authenticate before it")),
-    };
-    match decide(&authenticated, &route) {
-        Ok(()) => {
-            let authorized = Authorized { authenticated, route };
-            audit.record(|| {
-                let record = AuditRecord::succeeded(Event::Authentication, audit.now());
-                authorized.tell(record.with_request(request.extensions()))
-            });
-            request.extensions_mut().insert(authorized);
+        let authenticated = match request.extensions_mut().remove::<Authentication>() {
+            Some(Authentication::Authenticated(authenticated)) => authenticated,
+            Some(failed @ Authentication::Failed(_)) => {
+                request.extensions_mut().insert(failed);
+                return Ok(());
+            }
+            None => {
+                return Err(Rejection::misassembled(
+                    "ScopeLayer needs AuthenticateLayer before it",
+                ));
+            }
+        };
+        match decide(&authenticated, &route) {
+            Ok(()) => {
+                let authorized = Authorized { authenticated, route };
+                audit.record(|| {
+                    let record = AuditRecord::succeeded(Event::Authentication, audit.now());
+                    authorized.add_to_record(record.with_request(request.extensions()))
+                });
+                request.extensions_mut().insert(authorized);
+            }
+            Err(failure) => return refuse(request, authenticated, &route, failure, audit),
         }
-        Err(failure) => return refuse(request, authenticated, &route, failure, audit),
+        Ok(())
     }
-    Ok(())
 }
 
 /// They are known, and may not go there.
@@ -235,7 +243,7 @@ fn refuse<B>(
     let request_id = RequestId::logged(request.extensions());
     let service = route.service();
     tracing::info!(%service, request_id, %user, %failure, "not authorized");
-    if route.failure_mode() == OnFailure::Reject {
+    if route.on_failure() == OnFailure::Reject {
         return Err(Rejection::Authentication(failure));
     }
     authenticated.restore(request.headers_mut());

@@ -137,36 +137,42 @@ impl World {
     }
 
     fn routes(&self) -> Routes {
-        let route = |service: &str, scheme| {
-            let upstream = Upstream::parse("http://zos").unwrap();
-            let service = ServiceId::new(service).unwrap();
-            Route::new(service, "api/v1", upstream, scheme).unwrap().on_failure(self.on_failure)
+        let generator = LocalGenerator::new(KeyProfiles::new([profile()]).unwrap());
+        self.routes_with(generator.with_clock(self.clock.clone()))
+    }
+
+    fn routes_with(&self, generator: impl PassTicketGenerator + Clone) -> Routes {
+        let ticket = |applid| {
+            let scheme = PassTicketScheme::new(Applid::new(applid).unwrap(), generator.clone());
+            match &self.custom {
+                Some(custom) => scheme.with_custom_headers(custom.clone()),
+                None => scheme,
+            }
         };
-        let ticket = |applid| Scheme::HttpBasicPassTicket { applid: Applid::new(applid).unwrap() };
         Routes::new([
-            route("files", ticket("ZOWEAPPL")),
-            route("nokey", ticket("NOKEY")),
-            route("open", Scheme::Bypass),
+            self.route("files", ticket("ZOWEAPPL")),
+            self.route("nokey", ticket("NOKEY")),
+            self.route("open", Bypass),
         ])
         .unwrap()
+    }
+
+    fn route(&self, service: &str, scheme: impl Scheme) -> Route {
+        let (service, upstream) = (ServiceId::new(service).unwrap(), "http://zos".parse().unwrap());
+        let route = Route::new(service, "api/v1", upstream, scheme).unwrap();
+        route.with_on_failure(self.on_failure)
     }
 
     async fn exchange(&self, request: Request<Body>) -> Exchange {
         let authenticator = Authenticator::new(self.verifier())
             .personal_access_tokens(self.revocations.clone())
             .client_certificates(CommonNameMapper);
-        let generator = LocalGenerator::new(KeyProfiles::new([profile()]).unwrap())
-            .with_clock(self.clock.clone());
-        let tickets = match &self.custom {
-            None => PassTicketLayer::new(generator),
-            Some(custom) => PassTicketLayer::with_custom_headers(generator, custom.clone()),
-        };
         let stack = ServiceBuilder::new()
             .layer(SanitizeLayer::new())
             .layer(RouteLayer::new(self.routes()))
             .layer(AuthenticateLayer::new(authenticator).with_audit(self.audit()))
             .layer(ScopeLayer::new().with_audit(self.audit()))
-            .layer(tickets.with_audit(self.audit()))
+            .layer(SchemeLayer::new().with_audit(self.audit()))
             .service(tower::service_fn(echo));
         exchange(stack, request).await
     }
@@ -428,10 +434,10 @@ async fn bypass_is_left_alone_but_for_what_only_we_may_set() {
 #[tokio::test]
 async fn custom_headers_are_ours_alone() {
     let mut world = World::new();
-    world.custom = Some(CustomHeaders {
-        user: HeaderName::from_static("x-user"),
-        ticket: HeaderName::from_static("x-ticket"),
-    });
+    world.custom = Some(CustomHeaders::new(
+        HeaderName::from_static("x-user"),
+        HeaderName::from_static("x-ticket"),
+    ));
     let forged = [("x-user", "ADMIN"), ("x-user", "ADMIN"), ("x-ticket", "FORGED")];
     let bearer = format!("Bearer {}", world.jwt());
 
@@ -461,10 +467,10 @@ async fn a_forged_failure_is_replaced_and_the_services_own_is_kept() {
         ready(Ok::<_, Infallible>(own.body(Body::default()).unwrap()))
     };
     let stack = ServiceBuilder::new()
-        .layer(RouteLayer::new(world.routes()))
+        .layer(RouteLayer::new(world.routes_with(NotAllowed)))
         .layer(AuthenticateLayer::new(Authenticator::new(world.verifier())))
         .layer(ScopeLayer::new())
-        .layer(PassTicketLayer::new(NotAllowed))
+        .layer(SchemeLayer::new())
         .service_fn(own);
     let answer = stack.oneshot(get(FILES, &[])).await.unwrap();
     let values: Vec<_> = answer.headers().get_all(&X_ZOWE_AUTH_FAILURE).iter().collect();
@@ -480,7 +486,7 @@ async fn pats_are_no_credentials_while_they_are_off() {
         .layer(RouteLayer::new(world.routes()))
         .layer(AuthenticateLayer::new(authenticator))
         .layer(ScopeLayer::new())
-        .layer(PassTicketLayer::new(LocalGenerator::new(KeyProfiles::new([profile()]).unwrap())))
+        .layer(SchemeLayer::new())
         .service(tower::service_fn(echo));
     let bearer = format!("Bearer {pat}");
     for headers in [[("private-token", pat.as_str())], [("authorization", &bearer)]] {
@@ -501,9 +507,9 @@ async fn a_stack_in_the_wrong_order_never_forwards() {
         Route,
         Authenticate,
         Scope,
-        PassTicket,
+        Prepare,
     }
-    use L::{Authenticate, PassTicket, Route, Sanitize, Scope};
+    use L::{Authenticate, Prepare, Route, Sanitize, Scope};
 
     let world = World::new();
     let add = |layer: L, inner: Stack| -> Stack {
@@ -514,29 +520,25 @@ async fn a_stack_in_the_wrong_order_never_forwards() {
                 .layer(inner)
                 .boxed_clone(),
             Scope => ScopeLayer::new().layer(inner).boxed_clone(),
-            PassTicket => {
-                let generator = LocalGenerator::new(KeyProfiles::new([profile()]).unwrap())
-                    .with_clock(world.clock.clone());
-                PassTicketLayer::new(generator).layer(inner).boxed_clone()
-            }
+            Prepare => SchemeLayer::new().layer(inner).boxed_clone(),
         }
     };
-    let all = [Sanitize, Route, Authenticate, Scope, PassTicket];
+    let all = [Sanitize, Route, Authenticate, Scope, Prepare];
     let bearer = format!("Bearer {}", world.jwt());
     let mut wrong = 0;
     for order in permutations(&all) {
-        // Whole, and without each one of them: every stack that ends in PassTicket at least.
+        // Whole, and without each one of them: every stack with the layer that prepares.
         let shorter = (0..order.len()).map(|out| {
             order.iter().enumerate().filter(|(i, _)| *i != out).map(|(_, l)| *l).collect::<Vec<_>>()
         });
-        for order in shorter.chain([order.clone()]).filter(|o| o.contains(&PassTicket)) {
+        for order in shorter.chain([order.clone()]).filter(|o| o.contains(&Prepare)) {
             let stack = order
                 .iter()
                 .rev()
                 .fold(tower::service_fn(echo).boxed_clone(), |inner, layer| add(*layer, inner));
             let exchange = exchange(stack, get(FILES, &[("authorization", &bearer)])).await;
             let without_sanitize: Vec<_> = order.iter().filter(|l| **l != Sanitize).collect();
-            let right = without_sanitize == [&Route, &Authenticate, &Scope, &PassTicket]
+            let right = without_sanitize == [&Route, &Authenticate, &Scope, &Prepare]
                 && order.iter().position(|l| *l == Sanitize).is_none_or(|i| i == 0);
             if right {
                 assert!(exchange.ticket_user().is_some(), "{order:?}");
@@ -572,13 +574,12 @@ fn permutations<T: Copy>(items: &[T]) -> Vec<Vec<T>> {
 async fn no_layer_forwards_a_ticketless_request_behind_a_second_route() {
     // Authorised for one service, routed to another: the ticket would be for the wrong one.
     let world = World::new();
-    let generator = LocalGenerator::new(KeyProfiles::new([profile()]).unwrap());
     let stack = ServiceBuilder::new()
         .layer(RouteLayer::new(world.routes()))
         .layer(AuthenticateLayer::new(Authenticator::new(world.verifier())))
         .layer(ScopeLayer::new())
         .layer(RouteLayer::new(world.routes()))
-        .layer(PassTicketLayer::new(generator))
+        .layer(SchemeLayer::new())
         .service(tower::service_fn(echo));
     let bearer = format!("Bearer {}", world.jwt());
     let exchange = exchange(stack, get(FILES, &[("authorization", &bearer)])).await;
@@ -616,12 +617,12 @@ async fn the_service_that_was_ready_is_the_one_that_is_called() {
     handle.allow(1);
     let mut stack = ServiceBuilder::new()
         .layer(SanitizeLayer::new())
-        .layer(RouteLayer::new(world.routes()))
+        .layer(RouteLayer::new(world.routes_with(Slow)))
         .layer(AuthenticateLayer::new(
             Authenticator::new(world.verifier()).client_certificates(Slow),
         ))
         .layer(ScopeLayer::new())
-        .layer(PassTicketLayer::new(Slow))
+        .layer(SchemeLayer::new())
         .service(mock);
 
     let mut request = get(FILES, &[]);
@@ -650,10 +651,10 @@ async fn the_error_of_the_inner_service_comes_through_as_it_is() {
     let world = World::new();
     let stack = ServiceBuilder::new()
         .layer(SanitizeLayer::new())
-        .layer(RouteLayer::new(world.routes()))
+        .layer(RouteLayer::new(world.routes_with(Slow)))
         .layer(AuthenticateLayer::new(Authenticator::new(world.verifier())))
         .layer(ScopeLayer::new())
-        .layer(PassTicketLayer::new(Slow))
+        .layer(SchemeLayer::new())
         .service_fn(|_: Request<Body>| ready(Err::<Response<Body>, _>(Mine)));
     assert_eq!(stack.oneshot(get(FILES, &[])).await.unwrap_err(), Mine);
 }
@@ -671,6 +672,7 @@ impl RevocationCheck for Unreachable {
     }
 }
 
+#[derive(Clone)]
 struct NotAllowed;
 
 impl PassTicketGenerator for NotAllowed {
@@ -684,12 +686,12 @@ impl PassTicketGenerator for NotAllowed {
 async fn what_cannot_be_known_fails_closed() -> Result<(), BoxError> {
     let world = World::new();
     let stack = ServiceBuilder::new()
-        .layer(RouteLayer::new(world.routes()))
+        .layer(RouteLayer::new(world.routes_with(NotAllowed)))
         .layer(AuthenticateLayer::new(
             Authenticator::new(world.verifier()).personal_access_tokens(Unreachable),
         ))
         .layer(ScopeLayer::new())
-        .layer(PassTicketLayer::new(NotAllowed))
+        .layer(SchemeLayer::new())
         .service(tower::service_fn(echo));
 
     let pat = world.pat("files");
@@ -729,9 +731,7 @@ async fn a_login_token_is_refused_once_it_is_revoked() {
             .layer(RouteLayer::new(world.routes()))
             .layer(AuthenticateLayer::new(authenticator))
             .layer(ScopeLayer::new())
-            .layer(PassTicketLayer::new(LocalGenerator::new(
-                KeyProfiles::new([profile()]).unwrap(),
-            )))
+            .layer(SchemeLayer::new())
             .service(tower::service_fn(echo));
         let refused =
             exchange(stack.clone(), get(FILES, &[("authorization", &bearer(&jwt))])).await;
@@ -744,10 +744,10 @@ async fn a_login_token_is_refused_once_it_is_revoked() {
     let authenticator =
         Authenticator::new(world.verifier()).revocations(RevocationIndex::default());
     let stack = ServiceBuilder::new()
-        .layer(RouteLayer::new(world.routes()))
+        .layer(RouteLayer::new(world.routes_with(NotAllowed)))
         .layer(AuthenticateLayer::new(authenticator))
         .layer(ScopeLayer::new())
-        .layer(PassTicketLayer::new(NotAllowed))
+        .layer(SchemeLayer::new())
         .service(tower::service_fn(echo));
     let pat = world.pat("files");
     let refused = exchange(stack, get(FILES, &[("authorization", &bearer(&pat))])).await;

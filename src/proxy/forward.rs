@@ -1,6 +1,6 @@
 //! Sends a request to the service of its route.
 //!
-//! 1. Only requests that [`PassTicketLayer`](crate::layer::PassTicketLayer) marked as ready, and
+//! 1. Only requests that [`SchemeLayer`](crate::layer::SchemeLayer) marked as ready, and
 //!    requests of routes with the scheme `bypass`, are sent. Any other gets 500.
 //! 2. The prefix of the path is replaced, `Host` and `X-Forwarded-*` are set, and hop-by-hop headers are
 //!    removed in both directions.
@@ -44,7 +44,7 @@ use crate::{
     connection::ConnectionInfo,
     error_chain::ErrorChain,
     headers::{cookie, strip_hop_by_hop},
-    layer::{ReadyToForward, Rejection, Route, Scheme},
+    layer::{ReadyToForward, Rejection, Route},
     messages::{self, ApiMessage},
 };
 
@@ -64,7 +64,7 @@ use crate::{
 /// use tokio::{io::AsyncWriteExt, net::{TcpListener, TcpStream}};
 /// use tower::{ServiceBuilder, ServiceExt, service_fn};
 /// use tower_passticket::{
-///     layer::{Route, RouteLayer, Routes, Scheme, Upstream},
+///     layer::{Bypass, Route, RouteLayer, Routes, Upstream},
 ///     proxy::{Forward, ForwardTimeouts},
 ///     token::ServiceId,
 /// };
@@ -87,7 +87,7 @@ use crate::{
 ///     TcpStream::connect((host, port)).await.map(TokioIo::new)
 /// });
 /// let upstream = Upstream::parse(&format!("http://{address}"))?;
-/// let route = Route::new(ServiceId::new("files")?, "", upstream, Scheme::Bypass)?;
+/// let route = Route::new(ServiceId::new("files")?, "", upstream, Bypass)?;
 /// let stack = ServiceBuilder::new()
 ///     .layer(RouteLayer::new(Routes::new([route])?))
 ///     .service(Forward::new(connector, ForwardTimeouts::default()));
@@ -160,7 +160,8 @@ where
         let last = match &mut self.last {
             Some(last) if Arc::ptr_eq(&last.route, route) => last,
             last => {
-                let (route, host) = (route.clone(), self.pool.host(route.upstream())?);
+                let upstream = route.upstream().expect("route_of lets no route without one pass");
+                let (route, host) = (route.clone(), self.pool.host(upstream)?);
                 let prefix = HeaderValue::from_str(route.prefix()).ok();
                 last.insert(LastRoute { route, host, prefix })
             }
@@ -205,13 +206,19 @@ where
 }
 
 fn route_of(extensions: &Extensions) -> Result<Arc<Route>, Rejection> {
-    if let Some(prepared) = extensions.get::<ReadyToForward>() {
-        return Ok(prepared.route().clone());
-    }
-    match extensions.get::<Arc<Route>>() {
-        Some(route) if route.scheme() == Scheme::Bypass => Ok(route.clone()),
-        Some(_) => Err(Rejection::misassembled("Forward needs PassTicket before it")),
-        None => Err(Rejection::misassembled("Forward needs Route before it")),
+    let route = match (extensions.get::<ReadyToForward>(), extensions.get::<Arc<Route>>()) {
+        (Some(ready), _) => ready.route(),
+        (None, Some(route)) if route.is_bypass() => route,
+        (None, Some(_)) => {
+            return Err(Rejection::misassembled("Forward needs SchemeLayer before it"));
+        }
+        (None, None) => return Err(Rejection::misassembled("Forward needs RouteLayer before it")),
+    };
+    match route.upstream() {
+        Some(_) => Ok(route.clone()),
+        None => {
+            Err(Rejection::misassembled("Forward needs an upstream, which Route::local has not"))
+        }
     }
 }
 
@@ -306,12 +313,13 @@ fn failed(
     route: &Route,
     progress: &Progress,
 ) -> Response<ResponseBody> {
-    let (service, upstream) = (route.service(), route.upstream());
+    let service = route.service();
+    let upstream = route.upstream().map(tracing::field::display);
     let cause: &dyn std::error::Error = match error {
         ExchangeError::Connect(error) => &**error,
         ExchangeError::Interrupted(error) => error,
         ExchangeError::TimedOut => {
-            tracing::warn!(%service, %upstream, ?timeout, "service did not respond in time");
+            tracing::warn!(%service, upstream, ?timeout, "service did not respond in time");
             let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
             return own(message, StatusCode::GATEWAY_TIMEOUT);
         }
@@ -323,12 +331,12 @@ fn failed(
         return own(message, StatusCode::BAD_REQUEST);
     }
     if let ExchangeError::Connect(_) = error {
-        tracing::warn!(%service, %upstream, %cause, "cannot reach the service");
+        tracing::warn!(%service, upstream, %cause, "cannot reach the service");
         let message =
             ApiMessage::with(&messages::SERVICE_UNAVAILABLE, &["the service cannot be reached"]);
         return own(message, StatusCode::SERVICE_UNAVAILABLE);
     }
-    tracing::warn!(%service, %upstream, %cause, "service closed the connection without a response");
+    tracing::warn!(%service, upstream, %cause, "service closed the connection without a response");
     own(ApiMessage::new(&messages::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY)
 }
 
@@ -359,7 +367,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        layer::{Route, Upstream},
+        layer::{Bypass, Route, Upstream},
         token::ServiceId,
     };
 
@@ -368,7 +376,7 @@ mod tests {
     fn bypass() -> Arc<Route> {
         let upstream = Upstream::parse("http://service").unwrap();
         let service = ServiceId::new("service").unwrap();
-        Arc::new(Route::new(service, "", upstream, Scheme::Bypass).unwrap())
+        Arc::new(Route::new(service, "", upstream, Bypass).unwrap())
     }
 
     /// A connector that gives `stream` to the first caller.

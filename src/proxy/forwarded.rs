@@ -113,10 +113,8 @@ mod tests {
 
     #[test]
     fn forwarded_headers_are_replaced_by_those_of_the_connection() {
-        let connection = |peer: &str, protocol| ConnectionInfo {
-            peer: peer.parse().unwrap(),
-            local: "127.0.0.1:10010".parse().unwrap(),
-            protocol,
+        let connection = |peer: &str, protocol| {
+            ConnectionInfo::new(peer.parse().unwrap(), "127.0.0.1:10010".parse().unwrap(), protocol)
         };
         let v4 = connection("192.0.2.7:555", Protocol::Https);
         let mapped = connection("[::ffff:192.0.2.7]:555", Protocol::Http);

@@ -323,7 +323,7 @@ impl Accepted {
         let Ok(local) = stream.local_addr() else { return };
         let has_request = Arc::new(AtomicBool::new(false));
         let service = |protocol, certificate| {
-            let connection = ConnectionInfo { peer, local, protocol };
+            let connection = ConnectionInfo::new(peer, local, protocol);
             let has_request = has_request.clone();
             ConnectionService { inner: Mutex::new(service), connection, certificate, has_request }
         };

@@ -7,15 +7,15 @@ use http::{
     header::{AUTHORIZATION, COOKIE},
 };
 use hyper::body::Incoming;
-use passticket_proxy::config::{Config, Encryption};
+use passticket_proxy::config::{Config, Encryption, ServiceScheme};
 use tower::ServiceBuilder;
 use tower_http::sensitive_headers::SetSensitiveRequestHeaders;
 use tower_passticket::{
     api::{AuthApi, FileLogin},
     audit::{Audit, AuditFile, AuditFileError},
     layer::{
-        AuthenticateLayer, Authenticator, PRIVATE_TOKEN, PassTicketLayer, RouteLayer,
-        SanitizeLayer, ScopeLayer,
+        AuthenticateLayer, Authenticator, Bypass, PRIVATE_TOKEN, PassTicketScheme, RouteLayer,
+        Routes, SanitizeLayer, SchemeLayer, ScopeLayer,
     },
     passticket::LocalGenerator,
     proxy::{Forward, ForwardTimeouts, Gateway, ResponseBody},
@@ -166,25 +166,31 @@ pub(crate) fn gateway(
     if !config.client_certificates {
         authenticator = authenticator.without_client_certificates();
     }
-    let tickets = match config.custom_headers.clone() {
-        None => PassTicketLayer::new(generator),
-        Some(custom) => PassTicketLayer::with_custom_headers(generator, custom),
-    };
-    let tickets = tickets.with_audit(audit.clone());
+    let routes = config.routes.iter().map(|route| match route.scheme() {
+        ServiceScheme::HttpBasicPassTicket { applid } => {
+            let scheme = PassTicketScheme::new(applid, generator.clone());
+            route.with_scheme(match config.custom_headers.clone() {
+                None => scheme,
+                Some(custom) => scheme.with_custom_headers(custom),
+            })
+        }
+        ServiceScheme::Bypass => route.with_scheme(Bypass),
+    });
+    let routes = Routes::new(routes).expect("each prefix is in the configuration once");
     let timeouts = ForwardTimeouts::default().with_response(config.timeouts.response);
 
     let routed = ServiceBuilder::new()
         // First: no layer behind it sees headers that clients may not set.
-        .layer(SanitizeLayer::new().also(config.strip_headers.iter().cloned()))
+        .layer(SanitizeLayer::new().with_headers(config.strip_headers.iter().cloned()))
         // Before Authenticate: the route decides whether a credential is evaluated, and what
         // happens on failure.
-        .layer(RouteLayer::new(config.routes.clone()))
+        .layer(RouteLayer::new(routes))
         // No layer behind it sees a raw credential.
         .layer(AuthenticateLayer::new(authenticator).with_audit(audit.clone()))
         // Needs the principal and the route.
-        .layer(ScopeLayer::new().with_audit(audit))
+        .layer(ScopeLayer::new().with_audit(audit.clone()))
         // Last: the PassTicket is as fresh as possible.
-        .layer(tickets)
+        .layer(SchemeLayer::new().with_audit(audit))
         .service(Forward::new(connector, timeouts));
     // `Debug` does not show sensitive headers, and HTTP/2 does not put them into its tables. On
     // routes, Sanitize marks them.

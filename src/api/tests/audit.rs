@@ -537,7 +537,7 @@ async fn the_request_is_told_by_id_and_peer() {
     let local = "192.0.2.1:443".parse().unwrap();
     let request = Request::post(LOGIN)
         .extension(id)
-        .extension(ConnectionInfo { peer, local, protocol: Protocol::Https })
+        .extension(ConnectionInfo::new(peer, local, Protocol::Https))
         .body(Full::<Bytes>::from(GOOD_BODY))
         .unwrap();
     world.api(Compatibility::Documented).oneshot(request).await.unwrap();

@@ -71,7 +71,7 @@ async fn a_success_is_an_authentication_and_a_ticket() {
         let peer = "192.0.2.7:555".parse().unwrap();
         let local = "192.0.2.1:443".parse().unwrap();
         request.extensions_mut().insert(id);
-        request.extensions_mut().insert(ConnectionInfo { peer, local, protocol: Protocol::Https });
+        request.extensions_mut().insert(ConnectionInfo::new(peer, local, Protocol::Https));
         world.exchange(request).await;
         let records = world.collected.take();
         let events: Vec<_> = records.iter().map(|record| record.event).collect();

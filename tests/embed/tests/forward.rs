@@ -24,7 +24,7 @@ use tower_http::{
 use tower_passticket::{
     hyper::body::Incoming,
     identity::PeerCertificate,
-    layer::{Route, RouteLayer, Routes, Scheme, Upstream},
+    layer::{Bypass, Route, RouteLayer, Routes, Upstream},
     proxy::{Forward, ForwardTimeouts, Gateway, ResponseBody},
     rustls::{
         ClientConfig, RootCertStore, ServerConfig,
@@ -53,7 +53,7 @@ where
     B::Error: std::error::Error + Send + Sync,
 {
     let upstream = Upstream::parse(upstream).unwrap();
-    let route = Route::new(ServiceId::new("files").unwrap(), "", upstream, Scheme::Bypass).unwrap();
+    let route = Route::new(ServiceId::new("files").unwrap(), "", upstream, Bypass).unwrap();
     ServiceBuilder::new()
         // These layers replace the body of the response. The gateway takes it back.
         .map_response(|response: Response<_>| response.map(ResponseBody::new))

@@ -2,13 +2,11 @@
 //! `examples/api-def.yml`.
 
 use super::{
+    configured_route::{ConfiguredRoute, ServiceScheme},
     problem::{quote, suggest},
     reader::{At, Field, Section},
 };
-use tower_passticket::{
-    layer::{Route, Scheme, Upstream},
-    token::ServiceId,
-};
+use tower_passticket::{layer::Upstream, token::ServiceId};
 
 /// A service of a definition.
 pub(super) struct Service<'a> {
@@ -20,7 +18,7 @@ pub(super) struct Service<'a> {
 
 /// A route, and its places.
 pub(super) struct DefinedRoute<'a> {
-    pub(super) route: Route,
+    pub(super) route: ConfiguredRoute,
     pub(super) at: At<'a>,
     /// The place of its APPLID, if it has one.
     pub(super) applid_at: Option<At<'a>>,
@@ -60,7 +58,7 @@ fn service<'a>(field: &Field<'a>) -> Option<Service<'a>> {
     let sound = upstream.is_some() && scheme.is_some();
     // Placeholders, to check the routes although they will be left out.
     let upstream = upstream.or_else(|| Upstream::parse("http://localhost").ok())?;
-    let (scheme, applid_at) = scheme.unwrap_or((Scheme::Bypass, None));
+    let (scheme, applid_at) = scheme.unwrap_or((ServiceScheme::Bypass, None));
     let defined = routes.iter().filter_map(|field| {
         let (route, at) = define(field, &id, &upstream, scheme)?;
         Some(DefinedRoute { route, at, applid_at: applid_at.clone() })
@@ -98,9 +96,9 @@ fn upstream(section: &mut Section<'_>) -> Option<Upstream> {
 
 /// The scheme of a service, and the place of its APPLID. The scheme is bypass if the definition has
 /// no `authentication`, or has this scheme. A wrong scheme is none.
-fn scheme<'a>(section: &mut Section<'a>) -> Option<(Scheme, Option<At<'a>>)> {
+fn scheme<'a>(section: &mut Section<'a>) -> Option<(ServiceScheme, Option<At<'a>>)> {
     let Some(field) = section.optional("authentication") else {
-        return Some((Scheme::Bypass, None));
+        return Some((ServiceScheme::Bypass, None));
     };
     let mut section = field.section();
     // Zowe reads these keys, and ignores them in static definitions.
@@ -110,13 +108,16 @@ fn scheme<'a>(section: &mut Section<'a>) -> Option<(Scheme, Option<At<'a>>)> {
         Some(("httpBasicPassTicket", _)) => section
             .required("applid", "the APPLID that the service checks PassTickets against")
             .and_then(|applid| {
-                Some((Scheme::HttpBasicPassTicket { applid: applid.parse()? }, Some(applid.at)))
+                Some((
+                    ServiceScheme::HttpBasicPassTicket { applid: applid.parse()? },
+                    Some(applid.at),
+                ))
             }),
         Some(("bypass", _)) => {
             if let Some(applid) = section.optional("applid") {
                 applid.at.warning("has no effect with scheme bypass");
             }
-            Some((Scheme::Bypass, None))
+            Some((ServiceScheme::Bypass, None))
         }
         Some((known @ ("zoweJwt" | "zosmf" | "x509" | "safIdt"), field)) => {
             field.at.error(format_args!(
@@ -148,8 +149,8 @@ fn define<'a>(
     field: &Field<'a>,
     id: &ServiceId,
     upstream: &Upstream,
-    scheme: Scheme,
-) -> Option<(Route, At<'a>)> {
+    scheme: ServiceScheme,
+) -> Option<(ConfiguredRoute, At<'a>)> {
     let mut section = field.section();
     let gateway_url = section.present("gatewayUrl");
     if gateway_url.is_none() && field.is_mapping() {
@@ -165,7 +166,7 @@ fn define<'a>(
     let gateway_url = gateway_url?;
     // A blank gatewayUrl is the whole service.
     let path = if gateway_url.is_blank() { "" } else { gateway_url.text()? };
-    match Route::new(id.clone(), path, upstream?, scheme) {
+    match ConfiguredRoute::new(id.clone(), path, upstream?, scheme) {
         Ok(route) => Some((route, gateway_url.at)),
         Err(error) => {
             gateway_url.at.error(error);
@@ -201,12 +202,10 @@ mod tests {
         let document = Document::parse("d".into(), yaml.as_bytes(), &report);
         let services = read(document.section(&report));
         let routes = services.iter().flat_map(|service| &service.routes).map(|defined| {
-            let applid = match defined.route.scheme() {
-                Scheme::HttpBasicPassTicket { applid } => applid.to_string(),
-                _ => String::new(),
-            };
-            let route = &defined.route;
-            format!("{} -> {} {applid}", route.prefix(), route.upstream()).trim_end().to_owned()
+            let applid = defined.route.scheme.applid().map(|applid| applid.to_string());
+            let (route, applid) = (&defined.route.route, applid.unwrap_or_default());
+            let upstream = route.upstream().unwrap();
+            format!("{} -> {upstream} {applid}", route.prefix()).trim_end().to_owned()
         });
         let routes = routes.collect();
         drop(services);

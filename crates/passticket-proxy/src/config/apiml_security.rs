@@ -215,7 +215,7 @@ fn custom_headers(section: &mut Section<'_>) -> (Option<CustomHeaders>, Vec<Head
         _ => {}
     }
     let strip = user.iter().chain(&ticket).cloned().collect();
-    (user.zip(ticket).map(|(user, ticket)| CustomHeaders { user, ticket }), strip)
+    (user.zip(ticket).map(|(user, ticket)| CustomHeaders::new(user, ticket)), strip)
 }
 
 fn cookies(section: &mut Section<'_>) -> CookieNames {
@@ -233,7 +233,10 @@ fn cookies(section: &mut Section<'_>) -> CookieNames {
         })
     };
     let (jwt, pat) = (name("cookieName"), name("cookieNamePAT"));
-    CookieNames::new(jwt.as_deref().unwrap_or(usual.jwt()), pat.as_deref().unwrap_or(usual.pat()))
+    usual
+        .clone()
+        .with_jwt(jwt.as_deref().unwrap_or(usual.jwt()))
+        .with_pat(pat.as_deref().unwrap_or(usual.pat()))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Checks of several keys together: identity mapping, delegation, permissions for PassTickets.
 
 use super::{
+    configured_route::ConfiguredRoute,
     identities::{self, Identities},
     passticket_proxy::{MapCertificatesBy, PassticketProxy},
     problem::Report,
@@ -11,7 +12,6 @@ use super::{
 };
 use tower_passticket::{
     identity::{CertificateMap, Registry},
-    layer::{Routes, Scheme},
     passticket::Applid,
     saf::{AccessLevel, Profile},
     tls::Verification,
@@ -208,15 +208,14 @@ fn identities(
 }
 
 /// Warns of APPLIDs of services for which the gateway may not make PassTickets.
-pub(super) fn check_tickets(profiles: &[Profile], routes: &Routes, ours: &PassticketProxy<'_>) {
+pub(super) fn check_tickets(
+    profiles: &[Profile],
+    routes: &[ConfiguredRoute],
+    ours: &PassticketProxy<'_>,
+) {
     let gateway = ours.gateway_user;
-    let mut applids: Vec<Applid> = routes
-        .iter()
-        .filter_map(|route| match route.scheme() {
-            Scheme::HttpBasicPassTicket { applid } => Some(applid),
-            _ => None,
-        })
-        .collect();
+    let mut applids: Vec<Applid> =
+        routes.iter().filter_map(|route| route.scheme.applid()).collect();
     applids.sort_unstable();
     applids.dedup();
     for applid in applids {

@@ -99,6 +99,7 @@
 
 mod api_defs;
 mod apiml_security;
+mod configured_route;
 mod encoding;
 mod identities;
 mod identity_checks;
@@ -129,6 +130,7 @@ use std::{
 
 use http::HeaderName;
 
+pub use configured_route::{ConfiguredRoute, ServiceScheme};
 pub use listen::Listen;
 pub use problem::{Place, Problem, Problems};
 pub use secret_file::{SecretFileError, read_secret_file};
@@ -146,7 +148,7 @@ use reader::{At, Document, Field};
 use secret_file::{read_authorization_file, read_public_file};
 use tower_passticket::{
     api::{Compatibility, GuardingResources, PasswordHash},
-    layer::{CookieNames, CustomHeaders, Routes},
+    layer::{CookieNames, CustomHeaders},
     passticket::{KeyProfiles, UserId},
     remote::Address,
     saf::{FileSaf, Profile},
@@ -222,7 +224,7 @@ pub struct Config {
     pub limits: LimitSettings,
     /// The services, from the api-defs that `passticketProxy.apiDefs` names and
     /// `passticketProxy.services`. Every APPLID among them is in [`profiles`](Self::profiles).
-    pub routes: Routes,
+    pub routes: Vec<ConfiguredRoute>,
     /// `passticketProxy.ptktdata`.
     pub profiles: KeyProfiles,
 }
@@ -294,7 +296,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         routes::check_names(&services, overrides);
     }
     let routes = routes::assemble(services, overrides, *on_failure, entries, ptktdata);
-    if routes.iter().next().is_none() {
+    if routes.is_empty() {
         ours.at.warning(
             "has no routes, so nothing is forwarded; write api-defs and their path to apiDefs",
         );

@@ -5,15 +5,12 @@ use std::collections::BTreeMap;
 
 use super::{
     api_defs::{DefinedRoute, Service},
+    configured_route::{ConfiguredRoute, ServiceScheme},
     problem::suggest,
     ptktdata::Entries,
     reader::{At, Section},
 };
-use tower_passticket::{
-    layer::{OnFailure, Route, Routes, Scheme},
-    passticket::Applid,
-    token::ServiceId,
-};
+use tower_passticket::{layer::OnFailure, passticket::Applid, token::ServiceId};
 
 /// The settings of a service that an api-def has no key for: `passticketProxy.services.<id>`.
 pub(super) struct Override<'a> {
@@ -83,7 +80,7 @@ pub(super) fn assemble<'a>(
     on_failure: OnFailure,
     entries: &Entries<'a>,
     ptktdata: &At<'a>,
-) -> Routes {
+) -> Vec<ConfiguredRoute> {
     let mut table: BTreeMap<String, DefinedRoute<'a>> = BTreeMap::new();
     let more = overrides.iter().flat_map(|over| below(over, &services)).collect::<Vec<_>>();
     for defined in services.into_iter().flat_map(|service| service.routes).chain(more) {
@@ -99,10 +96,10 @@ pub(super) fn assemble<'a>(
     }
     check_applids(table.values(), entries, ptktdata);
     let routes = table.into_values().map(|DefinedRoute { route, .. }| {
-        let own = overrides.iter().find(|over| over.id == *route.service());
-        route.on_failure(own.and_then(|over| over.on_failure).unwrap_or(on_failure))
+        let own = overrides.iter().find(|over| over.id == *route.route.service());
+        route.with_on_failure(own.and_then(|over| over.on_failure).unwrap_or(on_failure))
     });
-    Routes::new(routes).expect("each prefix is in the map once")
+    routes.collect()
 }
 
 /// The routes of `over.applids`. Each lies below a route of the service, and has its upstream.
@@ -115,10 +112,12 @@ fn below<'a>(over: &Override<'a>, services: &[Service<'a>]) -> Vec<DefinedRoute<
             .flat_map(|service| &service.routes)
             .filter_map(|DefinedRoute { route, .. }| {
                 let rest = full.strip_prefix(route.prefix())?.strip_prefix('/')?;
-                (!rest.is_empty()).then_some((route, rest))
+                let upstream = route.route.upstream()?;
+                (!rest.is_empty()).then_some((upstream, rest))
             })
-            .max_by_key(|(route, _)| route.prefix().len());
-        let Some((route, rest)) = above else {
+            // The longest prefix.
+            .min_by_key(|(_, rest)| rest.len());
+        let Some((upstream, rest)) = above else {
             // A service without an api-def was reported, and so was a service with a wrong route.
             if of_service().next().is_some() && of_service().all(|service| !service.broken) {
                 at.error(format_args!(
@@ -128,8 +127,8 @@ fn below<'a>(over: &Override<'a>, services: &[Service<'a>]) -> Vec<DefinedRoute<
             }
             continue;
         };
-        let scheme = Scheme::HttpBasicPassTicket { applid: *applid };
-        match Route::new(over.id.clone(), path, route.upstream().join(rest), scheme) {
+        let scheme = ServiceScheme::HttpBasicPassTicket { applid: *applid };
+        match ConfiguredRoute::new(over.id.clone(), path, upstream.join(rest), scheme) {
             Ok(route) => {
                 let applid_at = Some(at.clone());
                 more.push(DefinedRoute { route, at: at.clone(), applid_at });
@@ -148,7 +147,7 @@ fn check_applids<'t, 'a: 't>(
 ) {
     let mut unused = entries.clone();
     for DefinedRoute { route, applid_at, .. } in routes {
-        let (Scheme::HttpBasicPassTicket { applid }, Some(at)) = (route.scheme(), applid_at) else {
+        let (Some(applid), Some(at)) = (route.scheme.applid(), applid_at) else {
             continue;
         };
         unused.remove(&applid);
@@ -156,7 +155,7 @@ fn check_applids<'t, 'a: 't>(
             at.error(format_args!(
                 "service {} needs a PassTicket key for {applid}; write to {} of {}: - {{ applid: \
                  {applid}, algorithm: legacy, key: {{ file: ptktdata/{applid}.key }} }}",
-                route.service(),
+                route.route.service(),
                 ptktdata.key,
                 ptktdata.file.display(),
             ));

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::{reader::Section, *};
 use tower_passticket::{
     identity::Registry,
-    layer::{OnFailure, Scheme},
+    layer::{Bypass, OnFailure, Routes},
     passticket::Replay,
     saf::{Access, AccessLevel, SafProvider},
 };
@@ -150,13 +150,15 @@ fn the_example_loads() {
     assert_eq!(seconds(config.timeouts), [60, 60, 10, 30, 5]);
     assert_eq!(config.limits, LimitSettings::default());
 
+    let routes = Routes::new(config.routes.iter().map(|route| route.with_scheme(Bypass))).unwrap();
     let route = |path| {
-        let route = config.routes.find(path).unwrap();
-        let Scheme::HttpBasicPassTicket { applid } = route.scheme() else { panic!("{path}") };
-        assert_eq!(route.failure_mode(), OnFailure::Reject);
+        let prefix = routes.find(path).unwrap().prefix();
+        let route = config.routes.iter().find(|route| route.prefix() == prefix).unwrap();
+        let Some(applid) = route.scheme().applid() else { panic!("{path}") };
+        assert_eq!(route.on_failure(), OnFailure::Reject);
         let replay = config.profiles.get(&applid).unwrap().replay();
         assert_eq!(replay == Replay::Allowed, applid.as_str() == "ADMAPPL");
-        (applid.to_string(), route.upstream().to_string())
+        (applid.to_string(), route.route.upstream().unwrap().to_string())
     };
     let zos = "https://zos:10012/base/api/v1";
     assert_eq!(route("/dcpassticket/api/v1/x"), ("ZOWEAPPL".to_owned(), zos.to_owned()));

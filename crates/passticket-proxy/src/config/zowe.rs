@@ -159,7 +159,7 @@ mod tests {
                 (zowe.security.cookies.jwt(), zowe.security.cookies.pat()),
                 ("mine", "personalAccessToken")
             );
-            assert_eq!(zowe.security.custom_headers.unwrap().ticket, "x-ticket");
+            assert_eq!(zowe.security.custom_headers.unwrap().ticket(), "x-ticket");
             assert_eq!(zowe.security.strip_headers, ["x-user", "x-ticket"]);
         });
         assert_eq!((seen, problems), (Some(()), Vec::new()));

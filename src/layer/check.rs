@@ -1,0 +1,53 @@
+//! The service of every layer that decides without waiting: check the head of the request, then go
+//! on or reject.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use tower_service::Service;
+
+use super::{future::ResponseFuture, rejection::Rejection};
+
+/// What a layer decides about a request, and what it changes in the head.
+#[expect(unnameable_types, reason = "for the layers of this crate only")]
+pub trait Check {
+    /// The request goes on, or is answered with the rejection.
+    fn check<B>(&self, request: &mut Request<B>) -> Result<(), Rejection>;
+}
+
+/// A service that asks a layer's check before the inner service. The layers name theirs, such as
+/// [`ScopeService`](super::ScopeService).
+#[derive(Clone, Debug)]
+pub struct CheckService<S, C> {
+    inner: S,
+    check: C,
+}
+
+impl<S, C> CheckService<S, C> {
+    pub(super) fn new(inner: S, check: C) -> Self {
+        Self { inner, check }
+    }
+}
+
+impl<S, C, ReqBody, ResBody> Service<Request<ReqBody>> for CheckService<S, C>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    C: Check,
+    ResBody: From<Bytes>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        match self.check.check(&mut request) {
+            Ok(()) => ResponseFuture::inner(self.inner.call(request)),
+            Err(rejection) => ResponseFuture::rejected(rejection),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Tells the layers which connection a request came on.
+//!
+//! The listener of this crate inserts [`ConnectionInfo`] itself. Under another server nothing does, and
+//! then audit records have no `peer` and the proxy sends no `X-Forwarded-For`. This layer makes it from
+//! what that server knows. Put it before all others.
+//!
+//! ```
+//! use std::net::SocketAddr;
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body_util::Full;
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! use tower_passticket::{
+//!     connection::{ConnectionInfo, Protocol},
+//!     layer::ConnectionInfoLayer,
+//! };
+//!
+//! /// As `axum::extract::ConnectInfo` says it.
+//! #[derive(Clone)]
+//! struct ConnectInfo(SocketAddr);
+//!
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let local = SocketAddr::from(([192, 0, 2, 1], 8080));
+//! let layer = ConnectionInfoLayer::new(move |extensions| {
+//!     let ConnectInfo(peer) = extensions.get()?;
+//!     Some(ConnectionInfo::new(*peer, local, Protocol::Http))
+//! });
+//! let service = ServiceBuilder::new().layer(layer).service(service_fn(
+//!     |request: Request<Full<Bytes>>| async move {
+//!         let connection = request.extensions().get::<ConnectionInfo>().unwrap();
+//!         assert_eq!(connection.peer.port(), 50_000);
+//!         Ok::<_, std::convert::Infallible>(Response::new(Full::<Bytes>::default()))
+//!     },
+//! ));
+//!
+//! let peer = SocketAddr::from(([192, 0, 2, 7], 50_000));
+//! let request = Request::get("/").extension(ConnectInfo(peer)).body(Full::default()).unwrap();
+//! assert_eq!(service.oneshot(request).await.unwrap().status(), 200);
+//! # });
+//! ```
+
+use std::{
+    fmt,
+    task::{Context, Poll},
+};
+
+use http::{Extensions, Request};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::connection::ConnectionInfo;
+
+/// The layer. See the [module](self).
+#[derive(Clone)]
+pub struct ConnectionInfoLayer<F> {
+    find: F,
+}
+
+impl<F> ConnectionInfoLayer<F>
+where
+    F: Fn(&Extensions) -> Option<ConnectionInfo>,
+{
+    /// `find` looks into the extensions that the server has set. Where it finds nothing, the request
+    /// goes on without.
+    ///
+    /// Do not take the peer from a header that a client can write.
+    pub fn new(find: F) -> Self {
+        Self { find }
+    }
+}
+
+impl<F> fmt::Debug for ConnectionInfoLayer<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionInfoLayer").finish_non_exhaustive()
+    }
+}
+
+impl<S, F: Clone> Layer<S> for ConnectionInfoLayer<F> {
+    type Service = ConnectionInfoService<S, F>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        ConnectionInfoService { inner, find: self.find.clone() }
+    }
+}
+
+/// The service of [`ConnectionInfoLayer`].
+#[derive(Clone)]
+pub struct ConnectionInfoService<S, F> {
+    inner: S,
+    find: F,
+}
+
+impl<S: fmt::Debug, F> fmt::Debug for ConnectionInfoService<S, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionInfoService").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl<S, F, ReqBody> Service<Request<ReqBody>> for ConnectionInfoService<S, F>
+where
+    S: Service<Request<ReqBody>>,
+    F: Fn(&Extensions) -> Option<ConnectionInfo>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        if let Some(connection) = (self.find)(request.extensions()) {
+            request.extensions_mut().insert(connection);
+        }
+        self.inner.call(request)
+    }
+}

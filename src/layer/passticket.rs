@@ -1,0 +1,158 @@
+//! The scheme `httpBasicPassTicket`: the service receives `Authorization: Basic user:PassTicket`.
+
+use std::fmt;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use http::{HeaderName, HeaderValue, header::AUTHORIZATION};
+use zeroize::Zeroizing;
+
+use super::schemes::{Scheme, SchemeFuture, SchemeHeaders, SchemeRequest};
+use crate::{
+    audit::{AuditRecord, Event},
+    passticket::{Applid, PassTicket, PassTicketGenerator, UserId},
+};
+
+/// Two more headers for user id and PassTicket
+/// (`apiml.security.auth.passticket.customUserHeader` and `customAuthHeader`). In Zowe one without
+/// the other has no effect, so there is no way to have only one.
+///
+/// What a client sent there is overwritten, or removed when there is no ticket.
+#[derive(Clone, Debug)]
+pub struct CustomHeaders([HeaderName; 2]);
+
+impl CustomHeaders {
+    /// `user` gets the user id, `ticket` the PassTicket.
+    pub fn new(user: HeaderName, ticket: HeaderName) -> Self {
+        Self([user, ticket])
+    }
+
+    /// The header of the user id.
+    pub fn user(&self) -> &HeaderName {
+        &self.0[0]
+    }
+
+    /// The header of the PassTicket.
+    pub fn ticket(&self) -> &HeaderName {
+        &self.0[1]
+    }
+}
+
+/// `httpBasicPassTicket`: the service receives `Authorization: Basic base64(user:ticket)`, and the
+/// same in [`CustomHeaders`] if there are any.
+///
+/// Each ticket, made or not, is one [`Ticket`](Event::Ticket) record in the audit log. The log names
+/// user, APPLID and return codes when there is none.
+///
+/// ```
+/// use tower_passticket::{
+///     layer::{PassTicketScheme, Route},
+///     passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator},
+///     token::ServiceId,
+/// };
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let applid = Applid::new("IZUDFLT")?;
+/// let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977")?;
+/// let generator = LocalGenerator::new(KeyProfiles::new([profile])?);
+/// let route = Route::new(
+///     ServiceId::new("ibmzosmf")?,
+///     "api/v1",
+///     "https://zos.example.com/zosmf".parse()?,
+///     PassTicketScheme::new(applid, generator),
+/// )?;
+/// assert_eq!(route.scheme().name(), "httpBasicPassTicket");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct PassTicketScheme<G> {
+    applid: Applid,
+    generator: G,
+    custom: Option<CustomHeaders>,
+}
+
+impl<G: PassTicketGenerator> PassTicketScheme<G> {
+    /// Tickets of `generator` for the application `applid`, which the service checks them against.
+    pub fn new(applid: Applid, generator: G) -> Self {
+        Self { applid, generator, custom: None }
+    }
+
+    /// Sends user id and ticket in two more headers.
+    #[must_use]
+    pub fn with_custom_headers(self, custom: CustomHeaders) -> Self {
+        Self { custom: Some(custom), ..self }
+    }
+
+    /// The application that the tickets are for.
+    pub fn applid(&self) -> Applid {
+        self.applid
+    }
+}
+
+impl<G> fmt::Debug for PassTicketScheme<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PassTicketScheme")
+            .field("applid", &self.applid)
+            .field("custom", &self.custom)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<G: PassTicketGenerator> Scheme for PassTicketScheme<G> {
+    fn name(&self) -> &'static str {
+        "httpBasicPassTicket"
+    }
+
+    fn prepare(&self, request: &SchemeRequest<'_>) -> SchemeFuture {
+        let user = *request.user();
+        if let Some(made) = self.generator.try_generate_now(&user, &self.applid) {
+            let headers = made.map(|ticket| headers(&user, &ticket, self.custom.as_ref()));
+            return SchemeFuture::ready(headers.map_err(Into::into));
+        }
+        let (future, custom) = (self.generator.generate(&user, &self.applid), self.custom.clone());
+        SchemeFuture::pending(async move { Ok(headers(&user, &future.await?, custom.as_ref())) })
+    }
+
+    fn reserved_headers(&self) -> &[HeaderName] {
+        self.custom.as_ref().map_or(&[], |custom| &custom.0)
+    }
+
+    fn event(&self) -> Event {
+        Event::Ticket
+    }
+
+    fn annotate(&self, record: AuditRecord) -> AuditRecord {
+        record.with_applid(self.applid)
+    }
+}
+
+fn headers(user: &UserId, ticket: &PassTicket, custom: Option<&CustomHeaders>) -> SchemeHeaders {
+    let headers = SchemeHeaders::new().with(AUTHORIZATION, basic(user, ticket));
+    match custom {
+        Some(custom) => headers
+            .with(custom.user().clone(), printable(user.as_bytes()))
+            .with(custom.ticket().clone(), printable(ticket.expose_bytes())),
+        None => headers,
+    }
+}
+
+/// RFC 7617 §2. Neither a user id nor a PassTicket contains a colon.
+fn basic(user: &UserId, ticket: &PassTicket) -> HeaderValue {
+    // At most 8 + 1 + 8 bytes, which are 24 in base64.
+    let mut plain = Zeroizing::new([0; 17]);
+    let (user, ticket) = (user.as_bytes(), ticket.expose_bytes());
+    let len = user.len() + 1 + ticket.len();
+    plain[..user.len()].copy_from_slice(user);
+    plain[user.len()] = b':';
+    plain[user.len() + 1..len].copy_from_slice(ticket);
+    let mut line = Zeroizing::new([0; 30]);
+    line[..6].copy_from_slice(b"Basic ");
+    let encoded = BASE64_STANDARD
+        .encode_slice(&plain[..len], &mut line[6..])
+        .expect("17 bytes are 24 in base64, and there is room for 24");
+    printable(&line[..6 + encoded])
+}
+
+fn printable(text: &[u8]) -> HeaderValue {
+    HeaderValue::from_bytes(text).expect("user ids, PassTickets and base64 are printable ASCII")
+}
