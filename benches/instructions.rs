@@ -92,7 +92,9 @@ fn at_most(name: &str) -> LibraryBenchmarkConfig {
 fn committed(name: &str) -> u64 {
     let mut counts = COUNTS.lines().filter_map(|line| line.split_once(' '));
     let Some((_, count)) = counts.find(|(n, _)| *n == name) else {
-        panic!("{name} is not in benches/instructions.txt: update the counts as instructions.rs says");
+        panic!(
+            "{name} is not in benches/instructions.txt: update the counts as instructions.rs says"
+        );
     };
     count.trim().parse().unwrap()
 }

@@ -65,6 +65,8 @@ pub mod proxy;
 pub mod remote;
 pub mod revocation;
 pub mod saf;
+#[cfg(feature = "test-util")]
+pub mod test_util;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod token;

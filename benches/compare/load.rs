@@ -353,5 +353,7 @@ fn length_of(answer: &[u8]) -> Result<Option<usize>, Failure> {
         name.eq_ignore_ascii_case(b"content-length:").then_some(value)
     });
     let length = length.and_then(|value| str::from_utf8(value).ok()?.trim().parse::<usize>().ok());
-    length.map(|length| Some(body + length)).ok_or_else(|| "a response without Content-Length".into())
+    length
+        .map(|length| Some(body + length))
+        .ok_or_else(|| "a response without Content-Length".into())
 }

@@ -12,7 +12,7 @@
 //! | source | event | number of records |
 //! |---|---|---|
 //! | [`AuthenticateLayer`], [`ScopeLayer`] | `authentication` | one for each routed request. Success is recorded by `ScopeLayer`, which decides last, a failure by the layer that refuses |
-//! | [`SchemeLayer`] | `ticket`, or `scheme` for a scheme other than PassTicket | one for each ticket, made or not |
+//! | [`SchemeLayer`] | `ticket`, or `scheme` for a scheme other than PassTicket | one for each call of a scheme, whatever the result |
 //! | the auth API | see the table in `api` | one for each request of an endpoint that makes a decision |
 //!
 //! A route with the scheme `bypass` makes no decision and has no record. If [`AuditFile`] had to drop

@@ -67,7 +67,7 @@ use crate::{
 /// };
 /// use tower::{ServiceBuilder, ServiceExt, service_fn};
 /// use tower_passticket::{
-///     layer::{Route, RouteLayer, Routes, Scheme, Upstream},
+///     layer::{Bypass, Route, RouteLayer, Routes, Upstream},
 ///     proxy::{Forward, ForwardTimeouts},
 ///     token::ServiceId,
 /// };
@@ -90,7 +90,7 @@ use crate::{
 ///     TcpStream::connect((host, port)).await.map(TokioIo::new)
 /// });
 /// let upstream = Upstream::parse(&format!("http://{address}"))?;
-/// let route = Route::new(ServiceId::new("files")?, "", upstream, Scheme::Bypass)?;
+/// let route = Route::new(ServiceId::new("files")?, "", upstream, Bypass)?;
 /// let stack = ServiceBuilder::new()
 ///     .layer(RouteLayer::new(Routes::new([route])?))
 ///     .service(Forward::new(connector, ForwardTimeouts::default()));

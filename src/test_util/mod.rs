@@ -1,0 +1,144 @@
+//! What tests of handlers and schemes need, without a PKI: authorized users, tokens, a key.
+//!
+//! Turn the feature on under `[dev-dependencies]` only:
+//!
+//! ```toml
+//! [dev-dependencies]
+//! tower-passticket = { version = "0.1", features = ["test-util"] }
+//! ```
+//!
+//! A handler reads [`Authorized`] from the extensions of its request. A test puts one there:
+//!
+//! ```
+//! use http::{Request, Response};
+//! use tower_passticket::{layer::Authorized, test_util};
+//!
+//! fn handler(request: &Request<()>) -> Response<String> {
+//!     let authorized = request.extensions().get::<Authorized>().unwrap();
+//!     Response::new(format!("hello {}", authorized.user()))
+//! }
+//!
+//! let mut request = Request::new(());
+//! request.extensions_mut().insert(test_util::authorized("USER"));
+//! assert_eq!(handler(&request).body(), "hello USER");
+//! ```
+//!
+//! Nothing here weakens the layers: an [`Authorized`] still comes out of [`ScopeLayer`] alone. The
+//! functions run the real layers with a key that everybody knows. **Never trust that key outside of
+//! tests.**
+//!
+//! # Panics
+//! The functions panic on a name that is no user id, APPLID or service id.
+
+use std::{
+    convert::Infallible,
+    pin::pin,
+    sync::LazyLock,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use tower::{ServiceExt, service_fn};
+use tower_layer::Layer;
+
+use crate::{
+    layer::{
+        AuthenticateLayer, Authenticator, Authorized, PRIVATE_TOKEN, Route, RouteLayer, ScopeLayer,
+    },
+    passticket::{Algorithm, Applid, KeyProfile, Replay, UserId},
+    revocation::RevocationIndex,
+    token::{Rs256Verifier, Scopes, ServiceId, SigningKey, TokenIssuer, Validity},
+};
+
+static KEY: LazyLock<SigningKey> = LazyLock::new(|| {
+    SigningKey::from_pem(include_bytes!("signing_key.pem")).expect("the file is a key of 2048 bits")
+});
+
+/// A signing key for tests. Everybody knows it.
+pub fn signing_key() -> SigningKey {
+    KEY.clone()
+}
+
+/// Issues tokens with [`signing_key`].
+pub fn issuer() -> TokenIssuer {
+    TokenIssuer::new(signing_key())
+}
+
+/// Verifies tokens of [`issuer`].
+pub fn verifier() -> Rs256Verifier {
+    Rs256Verifier::new(KEY.verifying_key())
+}
+
+/// A login token of `user`, for `Authorization: Bearer` or the cookie.
+pub fn login_token(user: &str) -> String {
+    let token = issuer().login_token(&user_id(user), "test");
+    token.expect("the key signs").expose().to_owned()
+}
+
+/// A Personal Access Token of `user` for these services, for `PRIVATE-TOKEN`.
+pub fn personal_access_token(user: &str, scopes: &[&str]) -> String {
+    let scopes = Scopes::parse(scopes).expect("the scopes are service ids, and at least one");
+    let token = issuer().personal_access_token(&user_id(user), &scopes, Validity::MAX);
+    token.expect("the key signs").expose().to_owned()
+}
+
+/// A key profile of `applid` with a key that everybody knows. The service may see a ticket twice, so
+/// that tests need not wait.
+pub fn key_profile(applid: &str) -> KeyProfile {
+    let applid = Applid::new(applid).expect("the name is an APPLID");
+    KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977")
+        .expect("the key has 16 digits")
+        .with_replay(Replay::Allowed)
+}
+
+/// `user`, authorized by a login token for the service `test`.
+pub fn authorized(user: &str) -> Authorized {
+    authorized_on(Route::local(service_id("test")), user)
+}
+
+/// `user`, authorized by a login token for the service of `route`: to test a
+/// [`Scheme`](crate::layer::Scheme) behind [`SchemeLayer`](crate::layer::SchemeLayer).
+pub fn authorized_on(route: Route, user: &str) -> Authorized {
+    let bearer = format!("Bearer {}", login_token(user));
+    run(route, Request::get("/").header("authorization", bearer))
+}
+
+/// `user`, authorized by a Personal Access Token with these scopes, for the service of the first.
+pub fn authorized_by_pat(user: &str, scopes: &[&str]) -> Authorized {
+    let first = scopes.first().expect("a PAT has at least one scope");
+    let token = personal_access_token(user, scopes);
+    run(Route::local(service_id(first)), Request::get("/").header(&PRIVATE_TOKEN, token))
+}
+
+fn user_id(user: &str) -> UserId {
+    UserId::new(user).expect("the name is a user id")
+}
+
+fn service_id(service: &str) -> ServiceId {
+    ServiceId::new(service).expect("the name is a service id")
+}
+
+/// What the layers make of a request.
+fn run(route: Route, request: http::request::Builder) -> Authorized {
+    let inner = service_fn(|request: Request<()>| async move {
+        let mut response = Response::new(Bytes::new());
+        if let Some(authorized) = request.extensions().get::<Authorized>() {
+            response.extensions_mut().insert(authorized.clone());
+        }
+        Ok::<_, Infallible>(response)
+    });
+    let authenticator =
+        Authenticator::new(verifier()).personal_access_tokens(RevocationIndex::default());
+    let stack = ScopeLayer::new().layer(inner);
+    let stack = AuthenticateLayer::new(authenticator).layer(stack);
+    let stack = RouteLayer::fixed(route).layer(stack);
+    let request = request.body(()).expect("a token is a header value");
+    let mut context = Context::from_waker(Waker::noop());
+    match pin!(stack.oneshot(request)).poll(&mut context) {
+        Poll::Ready(Ok(mut response)) => {
+            response.extensions_mut().remove().expect("a route that bypasses authorizes nobody")
+        }
+        Poll::Pending => unreachable!("no layer here waits"),
+    }
+}

@@ -1,0 +1,206 @@
+//! Schemes of an embedder: a constant header, and one that asks another server.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http_body_util::Full;
+use tower::{ServiceBuilder, ServiceExt, service_fn};
+use tower_passticket::{
+    audit::{Audit, AuditRecord, AuditSink, Detail, Event, Outcome, ReasonCode},
+    layer::{
+        AuthenticateLayer, Authenticator, Failure, OnFailure, PassTicketScheme, Route, RouteLayer,
+        Routes, SanitizeLayer, Scheme, SchemeError, SchemeFuture, SchemeHeaders, SchemeLayer,
+        SchemeRequest, ScopeLayer, X_ZOWE_AUTH_FAILURE,
+    },
+    passticket::{KeyProfiles, LocalGenerator},
+    test_util,
+    token::ServiceId,
+};
+
+type Body = Full<Bytes>;
+
+/// Sends the service an API key of the gateway.
+struct ApiKey {
+    header: [HeaderName; 1],
+    key: HeaderValue,
+}
+
+impl Scheme for ApiKey {
+    fn name(&self) -> &'static str {
+        "apiKey"
+    }
+
+    fn reserved_headers(&self) -> &[HeaderName] {
+        &self.header
+    }
+
+    fn prepare(&self, _: &SchemeRequest<'_>) -> SchemeFuture {
+        SchemeHeaders::new().with(self.header[0].clone(), self.key.clone()).into()
+    }
+}
+
+/// Asks a server for a token of the user. It knows one user.
+struct Exchange;
+
+impl Scheme for Exchange {
+    fn name(&self) -> &'static str {
+        "exchange"
+    }
+
+    fn reserved_headers(&self) -> &[HeaderName] {
+        &[]
+    }
+
+    fn prepare(&self, request: &SchemeRequest<'_>) -> SchemeFuture {
+        let user = *request.user();
+        SchemeFuture::pending(async move {
+            tokio::task::yield_now().await;
+            if user.as_str() != "USER" {
+                let error = SchemeError::unavailable("the token server does not answer", None);
+                return Err(Failure::from(error));
+            }
+            let token = HeaderValue::from_static("Bearer exchanged");
+            Ok(SchemeHeaders::new().with(http::header::AUTHORIZATION, token))
+        })
+    }
+}
+
+#[derive(Default)]
+struct Records(Mutex<Vec<AuditRecord>>);
+
+impl AuditSink for Records {
+    fn record(&self, record: AuditRecord) {
+        self.0.lock().unwrap().push(record);
+    }
+}
+
+fn routes() -> Routes {
+    let route = |service: &str| (ServiceId::new(service).unwrap(), "http://zos".parse().unwrap());
+    let api_key = ApiKey {
+        header: [HeaderName::from_static("x-api-key")],
+        key: HeaderValue::from_static("secret"),
+    };
+    let profile = test_util::key_profile("ZOWEAPPL");
+    let applid = *profile.applid();
+    let generator = LocalGenerator::new(KeyProfiles::new([profile]).unwrap());
+    let (keyed, exchanged, ticket) = (route("keyed"), route("exchanged"), route("ticket"));
+    Routes::new([
+        Route::new(keyed.0, "", keyed.1, api_key).unwrap(),
+        Route::new(exchanged.0, "", exchanged.1, Arc::new(Exchange)).unwrap(),
+        Route::new(ticket.0, "", ticket.1, PassTicketScheme::new(applid, generator)).unwrap(),
+    ])
+    .unwrap()
+}
+
+/// Runs a request through the whole stack. Gives the headers that the service received, the response,
+/// and the audit records of the scheme.
+async fn exchange(request: Request<Body>) -> (HeaderMap, Response<Body>, Vec<AuditRecord>) {
+    let records = Arc::new(Records::default());
+    let stack = ServiceBuilder::new()
+        .layer(SanitizeLayer::new())
+        .layer(RouteLayer::new(routes()))
+        .layer(AuthenticateLayer::new(Authenticator::new(test_util::verifier())))
+        .layer(ScopeLayer::new())
+        .layer(SchemeLayer::new().with_audit(Audit::to(records.clone())))
+        .service(service_fn(|request: Request<Body>| async move {
+            let mut response = Response::new(Body::default());
+            response.extensions_mut().insert(request.headers().clone());
+            Ok::<_, Infallible>(response)
+        }));
+    let mut response = stack.oneshot(request).await.unwrap();
+    let southbound = response.extensions_mut().remove().unwrap_or_default();
+    let records = records.0.lock().unwrap().drain(..).collect();
+    (southbound, response, records)
+}
+
+fn get(path: &str, user: &str) -> Request<Body> {
+    let bearer = format!("Bearer {}", test_util::login_token(user));
+    let request = Request::get(path).header("authorization", bearer);
+    request.header("x-api-key", "forged").body(Body::default()).unwrap()
+}
+
+#[tokio::test]
+async fn each_route_has_its_own_scheme_and_audit_event() {
+    for (path, header, begins, event) in [
+        ("/keyed/x", "x-api-key", "secret", Event::Scheme),
+        ("/exchanged/x", "authorization", "Bearer exchanged", Event::Scheme),
+        ("/ticket/x", "authorization", "Basic ", Event::Ticket),
+    ] {
+        let (southbound, response, records) = exchange(get(path, "USER")).await;
+        assert_eq!(response.status(), 200, "{path}");
+        assert!(southbound[header].to_str().unwrap().starts_with(begins), "{path}");
+        assert!(southbound[header].is_sensitive(), "{path}");
+        let [record] = &records[..] else { panic!("{path}: {records:?}") };
+        assert_eq!((record.event, record.outcome), (event, Outcome::Success), "{path}");
+        assert_eq!(record.user.unwrap().as_str(), "USER");
+        let name = match record.detail {
+            Some(Detail::Scheme { name }) => name,
+            _ => "httpBasicPassTicket",
+        };
+        assert!(path == "/ticket/x" || ["apiKey", "exchange"].contains(&name), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_cannot_write_a_reserved_header() {
+    let request = Request::get("/keyed/x").header("x-api-key", "forged");
+    let (southbound, response, records) = exchange(request.body(Body::default()).unwrap()).await;
+    // Without a credential the request goes on without the header, and the scheme is not called.
+    assert!(response.headers().contains_key(&X_ZOWE_AUTH_FAILURE));
+    assert!(!southbound.contains_key("x-api-key"));
+    assert!(records.is_empty());
+}
+
+#[tokio::test]
+async fn a_scheme_that_fails_is_recorded_and_tells_the_client_why() {
+    let (southbound, response, records) = exchange(get("/exchanged/x", "OTHER")).await;
+    assert_eq!(response.status(), 200);
+    assert!(!southbound.contains_key("authorization"));
+    assert_eq!(
+        response.headers()[&X_ZOWE_AUTH_FAILURE],
+        "ZWEAG104E Authentication service is not available"
+    );
+    let [record] = &records[..] else { panic!("{records:?}") };
+    assert_eq!((record.outcome, record.reason), (Outcome::Error, Some(ReasonCode::Unavailable)));
+}
+
+#[tokio::test]
+async fn a_rejecting_route_answers_for_a_scheme_that_fails() {
+    let service = ServiceId::new("svc").unwrap();
+    let route = Route::new(service, "", "http://zos".parse().unwrap(), Exchange).unwrap();
+    let route = Arc::new(route.with_on_failure(OnFailure::Reject));
+    let stack = ServiceBuilder::new()
+        .layer(RouteLayer::fixed(route))
+        .layer(AuthenticateLayer::new(Authenticator::new(test_util::verifier())))
+        .layer(ScopeLayer::new())
+        .layer(SchemeLayer::new())
+        .service(service_fn(|_: Request<Body>| async {
+            panic!("the service is not called");
+            #[expect(unreachable_code, reason = "says the type")]
+            Ok::<Response<Body>, Infallible>(Response::default())
+        }));
+    let response = stack.oneshot(get("/", "OTHER")).await.unwrap();
+    assert_eq!(response.status(), 503);
+}
+
+/// A scheme can be tested alone.
+#[tokio::test]
+async fn a_scheme_is_tested_behind_its_layer_alone() {
+    let service = ServiceId::new("svc").unwrap();
+    let route = Arc::new(Route::new(service, "", "http://zos".parse().unwrap(), Exchange).unwrap());
+    let mut request = Request::new(Body::default());
+    let authorized = test_util::authorized_on(Route::clone(&route), "USER");
+    request.extensions_mut().insert(authorized);
+    request.extensions_mut().insert(route);
+    let stack = ServiceBuilder::new().layer(SchemeLayer::new()).service(service_fn(
+        |request: Request<Body>| async move {
+            assert_eq!(request.headers()["authorization"], "Bearer exchanged");
+            Ok::<_, Infallible>(Response::new(Body::default()))
+        },
+    ));
+    assert_eq!(stack.oneshot(request).await.unwrap().status(), 200);
+}
