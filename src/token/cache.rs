@@ -27,7 +27,7 @@ use quick_cache::{
 use siphasher::sip128::{Hash128, SipHasher13};
 use uuid::Uuid;
 
-use super::verify::{TokenError, VerifiedToken};
+use super::rs256::{TokenError, VerifiedToken};
 use crate::clock::Timestamp;
 
 /// A shard is no smaller than half of it, if there is more than one: room for a PAT as long as any

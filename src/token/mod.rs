@@ -34,7 +34,7 @@ mod fingerprint;
 mod issue;
 mod key;
 mod scope;
-mod verify;
+mod rs256;
 
 #[cfg(feature = "store")]
 pub(crate) use fingerprint::Salt;
@@ -42,4 +42,4 @@ pub use fingerprint::TokenFingerprint;
 pub use issue::{IssueError, IssuedToken, TokenIssuer, Validity};
 pub use key::{KeyError, SigningKey, VerifyingKey};
 pub use scope::{Scopes, ScopesError, ServiceId, ServiceIdError};
-pub use verify::{Jwt, MAX_TOKEN_LEN, Pat, Rs256Verifier, TokenError, VerifiedToken};
+pub use rs256::{Jwt, MAX_TOKEN_LEN, Pat, Rs256Verifier, TokenError, VerifiedToken};
