@@ -37,7 +37,7 @@ fn app(verifier: Rs256Verifier) -> Result<Router, Box<dyn std::error::Error>> {
     )?
     .on_failure(OnFailure::Reject);
     let authenticator =
-        Authenticator::new(verifier).personal_access_tokens(RevocationIndex::default());
+        Authenticator::new(verifier).with_personal_access_tokens(RevocationIndex::default());
 
     let protected = Router::new().route("/whoami", get(whoami)).layer(
         ServiceBuilder::new()

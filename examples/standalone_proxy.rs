@@ -105,8 +105,8 @@ where
     })
     .with_personal_access_tokens(Validity::MAX);
     let authenticator = Authenticator::new(verifier)
-        .personal_access_tokens(revocations)
-        .client_certificates(CommonNameMapper);
+        .with_personal_access_tokens(revocations)
+        .with_client_certificates(CommonNameMapper);
     let connector = https_connector(Verification::Disabled, b"", Duration::from_secs(10))?;
 
     let routed = ServiceBuilder::new()

@@ -247,7 +247,7 @@ impl<L, R: RevocationStore, S, G, M> AuthApi<L, R, S, G, M> {
     /// # Errors
     /// [`ApiError::TokenNotProvided`]; [`ApiError::Token`]; [`ApiError::PersonalAccessToken`] for
     /// a token of that kind; [`ApiError::LoggedOut`]; [`ApiError::StoreUnavailable`].
-    pub(super) fn login_token(&self, request: &Parts) -> Result<Jwt, ApiError> {
+    pub(super) async fn login_token(&self, request: &Parts) -> Result<Jwt, ApiError> {
         let token = login_token(&request.headers, &self.cookies);
         let token = token.ok_or(ApiError::TokenNotProvided)?;
         let token = str::from_utf8(token).map_err(|_| TokenError::Malformed);
@@ -256,7 +256,7 @@ impl<L, R: RevocationStore, S, G, M> AuthApi<L, R, S, G, M> {
         let VerifiedToken::Jwt(jwt) = token? else {
             return Err(ApiError::PersonalAccessToken);
         };
-        match self.shared.revocations.check_login_token(&jwt) {
+        match self.shared.revocations.check_token(&jwt.clone().into()).await {
             Ok(()) => Ok(jwt),
             Err(CheckError::Revoked(_)) => Err(ApiError::LoggedOut),
             Err(CheckError::Unavailable) => Err(ApiError::StoreUnavailable),
@@ -274,6 +274,10 @@ pub(super) fn note_token(request: &Parts, token: &Result<VerifiedToken, TokenErr
         Ok(VerifiedToken::Pat(pat)) => {
             record.credential = Some(CredentialKind::PersonalAccessToken);
             (record.user, record.token_id) = (Some(*pat.user()), Some(pat.fingerprint()));
+        }
+        Ok(VerifiedToken::External(token)) => {
+            record.credential = Some(CredentialKind::ExternalToken);
+            record.token_id = Some(token.fingerprint());
         }
         Err(error) => {
             record.credential = Some(CredentialKind::Token);

@@ -17,7 +17,7 @@ use crate::{
 impl<L, R: RevocationStore, S, G, M> AuthApi<L, R, S, G, M> {
     /// Revokes the login token of the caller. As in the reference, the cookie stays where it is.
     pub(super) async fn log_out(&self, request: &Parts) -> Result<Response<Full<Bytes>>, ApiError> {
-        let jwt = self.login_token(request).map_err(not_to_log_out)?;
+        let jwt = self.login_token(request).await.map_err(not_to_log_out)?;
         self.revoke_login_token(&jwt).await?;
         tracing::info!(url = request.uri.path(), user = %jwt.user(), "logged out");
         Ok(empty(StatusCode::NO_CONTENT))
@@ -26,7 +26,7 @@ impl<L, R: RevocationStore, S, G, M> AuthApi<L, R, S, G, M> {
     /// Answers with a new login token in a cookie, for the one of the caller, which is revoked.
     pub(super) async fn refresh(&self, request: &Parts) -> Result<Response<Full<Bytes>>, ApiError> {
         self.require_certificate(request)?;
-        let jwt = self.login_token(request)?;
+        let jwt = self.login_token(request).await?;
         let response = self.login_response(request, jwt.user(), jwt.domain().unwrap_or(DOMAIN))?;
         self.revoke_login_token(&jwt).await?;
         tracing::info!(url = request.uri.path(), user = %jwt.user(), "refreshed a login token");

@@ -24,8 +24,8 @@ struct QueryResponse<'a> {
 
 impl<L, R: RevocationStore, S, G, M> AuthApi<L, R, S, G, M> {
     /// Answers with what the login token of the caller says.
-    pub(super) fn query(&self, request: &Parts) -> Result<Response<Full<Bytes>>, ApiError> {
-        let jwt = self.login_token(request)?;
+    pub(super) async fn query(&self, request: &Parts) -> Result<Response<Full<Bytes>>, ApiError> {
+        let jwt = self.login_token(request).await?;
         json(&QueryResponse {
             domain: jwt.domain(),
             user_id: jwt.user().as_str(),

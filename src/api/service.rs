@@ -336,7 +336,7 @@ where
             Endpoint::Describe => Ok(self.describe()),
             Endpoint::Login => self.log_in(request, body).await,
             Endpoint::Logout => self.log_out(request).await,
-            Endpoint::Query => self.query(request),
+            Endpoint::Query => self.query(request).await,
             Endpoint::Refresh => self.refresh(request).await,
             Endpoint::Ticket => self.ticket(request, body).await,
             Endpoint::DelegatedTicket => self.delegated_ticket(request, body).await,

@@ -37,7 +37,7 @@ impl<L, R: RevocationStore, S, G: PassTicketGenerator, M> AuthApi<L, R, S, G, M>
         body: B,
     ) -> Result<Response<Full<Bytes>>, ApiError> {
         self.require_certificate(request)?;
-        let jwt = self.login_token(request)?;
+        let jwt = self.login_token(request).await?;
         let body = body::read(body).await?;
         let (name, applid) = parse_ticket_body(&body).map_err(ApiError::InvalidTicketBody)?;
         note(request, |record| record.applid = Some(applid));

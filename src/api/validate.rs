@@ -49,7 +49,7 @@ impl<L, R: RevocationStore, S, G, M> AuthApi<L, R, S, G, M> {
         if let Ok(service) = &service {
             note(request, |record| record.service = Some(service.clone()));
         }
-        let pat = self.valid_pat(request, token)?;
+        let pat = self.valid_pat(request, token).await?;
         // What no service can be called is in no scope.
         let service = service.map_err(|_| PatRefusal::OutOfScope)?;
         if !pat.scopes().contains(&service) {
@@ -66,7 +66,7 @@ impl<L, R: RevocationStore, S, G, M> AuthApi<L, R, S, G, M> {
     ) -> Result<Response<Full<Bytes>>, ApiError> {
         let body = body::read(body).await?;
         let RevokeBody { token } = body::object(&body).map_err(ApiError::InvalidBody)?;
-        let pat = self.valid_pat(request, token)?;
+        let pat = self.valid_pat(request, token).await?;
         let (token, expires_at) = (pat.fingerprint(), pat.expires_at());
         self.record(Revocation::Token { token, expires_at }).await?;
         let (url, user) = (request.uri.path(), pat.user());
@@ -76,7 +76,7 @@ impl<L, R: RevocationStore, S, G, M> AuthApi<L, R, S, G, M> {
 
     /// A token that verifies, is a PAT and is not revoked. The reference takes login tokens too:
     /// one of the quirks that are not copied (zowe-endpoints §10.1).
-    fn valid_pat(
+    async fn valid_pat(
         &self,
         request: &Parts,
         token: Option<Zeroizing<String>>,
@@ -87,7 +87,7 @@ impl<L, R: RevocationStore, S, G, M> AuthApi<L, R, S, G, M> {
         let VerifiedToken::Pat(pat) = token.map_err(PatRefusal::Token)? else {
             return Err(PatRefusal::NotAPat.into());
         };
-        match self.shared.revocations.check(&pat) {
+        match self.shared.revocations.check_token(&pat.clone().into()).await {
             Ok(()) => Ok(pat),
             Err(CheckError::Revoked(by)) => Err(PatRefusal::Revoked(by).into()),
             Err(CheckError::Unavailable) => Err(ApiError::StoreUnavailable),

@@ -149,6 +149,7 @@ impl From<&TokenError> for ReasonCode {
             TokenError::Expired { .. } => Self::TokenExpired,
             TokenError::NotYetValid { .. } => Self::TokenNotYetValid,
             TokenError::Subject(_) => Self::NoUser,
+            TokenError::Unavailable(_) => Self::Unavailable,
         }
     }
 }
@@ -216,13 +217,14 @@ mod tests {
         let (user, applid) = (UserId::new("A").unwrap(), Applid::new("B").unwrap());
         let none = |why| GenerateError::no_slot(user, applid, why);
         let secs = Duration::from_secs(60);
-        let cases: [(ReasonCode, &str, Outcome); 24] = [
+        let cases: [(ReasonCode, &str, Outcome); 25] = [
             ((&TokenError::TooLong { len: 1 }).into(), "token-malformed", Outcome::Refused),
             ((&TokenError::Malformed).into(), "token-malformed", Outcome::Refused),
             ((&TokenError::Algorithm).into(), "token-algorithm", Outcome::Refused),
             ((&TokenError::Signature).into(), "token-signature", Outcome::Refused),
             ((&TokenError::Claims("x".into())).into(), "token-claims", Outcome::Refused),
             ((&TokenError::Issuer).into(), "token-issuer", Outcome::Refused),
+            ((&TokenError::Unavailable("x".into())).into(), "unavailable", Outcome::Error),
             ((&TokenError::Expired { secs_ago: 1 }).into(), "token-expired", Outcome::Refused),
             (
                 (&TokenError::NotYetValid { in_secs: 1 }).into(),

@@ -59,7 +59,8 @@ impl Failure {
                 ApiMessage::new(&messages::MISSING_AUTHENTICATION)
             }
             Self::Token(TokenError::Expired { .. }) => ApiMessage::new(&messages::EXPIRED_TOKEN),
-            Self::Identity(MapError::Unavailable | MapError::Failed(_))
+            Self::Token(TokenError::Unavailable(_))
+            | Self::Identity(MapError::Unavailable | MapError::Failed(_))
             | Self::Revocation(CheckError::Unavailable) => {
                 ApiMessage::new(&messages::AUTHENTICATION_UNAVAILABLE)
             }
@@ -82,7 +83,8 @@ impl Failure {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Generate(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Identity(MapError::Unavailable | MapError::Failed(_))
+            Self::Token(TokenError::Unavailable(_))
+            | Self::Identity(MapError::Unavailable | MapError::Failed(_))
             | Self::Revocation(CheckError::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::UNAUTHORIZED,
         }
@@ -129,7 +131,7 @@ mod tests {
             retry_after: Duration::from_secs(1),
         };
         let not_a_user = UserId::new("too long for a user").unwrap_err();
-        let cases: [(Failure, &str, u16); 16] = [
+        let cases: [(Failure, &str, u16); 17] = [
             (Failure::NoCredential, "ZWEAG160E No authentication provided in the request", 401),
             (Failure::WrongKind, "ZWEAG160E No authentication provided in the request", 401),
             (TokenError::Malformed.into(), "ZWEAG102E Token is not valid", 401),
@@ -138,6 +140,11 @@ mod tests {
             (TokenError::Issuer.into(), "ZWEAG102E Token is not valid", 401),
             (TokenError::Expired { secs_ago: 1 }.into(), "ZWEAG103E The token has expired", 401),
             (CheckError::Revoked(RevokedBy::Token).into(), "ZWEAG102E Token is not valid", 401),
+            (
+                TokenError::Unavailable("why".into()).into(),
+                "ZWEAG104E Authentication service is not available",
+                503,
+            ),
             (
                 CheckError::Unavailable.into(),
                 "ZWEAG104E Authentication service is not available",

@@ -18,6 +18,7 @@
 //! leave its type and the error type of the inner service alone.
 
 pub mod authenticate;
+mod authentication;
 mod authenticator;
 mod cookie;
 mod credential;
@@ -35,8 +36,9 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-pub use authenticate::{AuthenticateLayer, AuthenticateService, Mapping};
-pub use authenticator::{Authenticated, Authentication, Authenticator, Proof};
+pub use authenticate::{AuthenticateLayer, AuthenticateService, Authenticating};
+pub use authentication::{Authenticated, Authentication, Proof};
+pub use authenticator::Authenticator;
 #[cfg(feature = "proxy")]
 pub(crate) use cookie::join as join_cookies;
 #[cfg(feature = "api")]

@@ -90,7 +90,7 @@ use tower_service::Service;
 use zeroize::Zeroizing;
 
 use super::{
-    authenticator::Authentication,
+    authentication::Authentication,
     failure::{Failure, X_ZOWE_AUTH_FAILURE},
     future::{LayerFuture, Outcome, PollDecision},
     hop_by_hop::strip_hop_by_hop,
@@ -274,7 +274,7 @@ fn conclude<B>(
             Ok(_) => AuditRecord::succeeded(Event::Ticket, time),
             Err(e) => AuditRecord::failed(Event::Ticket, e, time).codes(e.codes()),
         };
-        authorized.tell(record).request(request.extensions()).applid(applid)
+        authorized.add_to_record(record).request(request.extensions()).applid(applid)
     });
     let route = authorized.route().clone();
     match generated {

@@ -55,7 +55,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    authenticator::Authentication,
+    authentication::Authentication,
     future::ResponseFuture,
     passticket::ReadyToForward,
     path::{decoded, has_dot_segment},

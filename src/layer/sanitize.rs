@@ -50,7 +50,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    authenticator::Authentication,
+    authentication::Authentication,
     credential::{CLIENT_CERT, PRIVATE_TOKEN, X_CERTIFICATE, X_SAF_TOKEN},
     failure::X_ZOWE_AUTH_FAILURE,
     future::ResponseFuture,

@@ -41,7 +41,7 @@
 //! let service = ServiceBuilder::new()
 //!     .layer(RouteLayer::new(Routes::new([route("files")?, route("jobs")?])?))
 //!     .layer(AuthenticateLayer::new(
-//!         Authenticator::new(verifier).personal_access_tokens(RevocationIndex::default()),
+//!         Authenticator::new(verifier).with_personal_access_tokens(RevocationIndex::default()),
 //!     ))
 //!     .layer(ScopeLayer::new())
 //!     .service(service_fn(|request: Request<Full<Bytes>>| async move {
@@ -78,7 +78,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    authenticator::{Authenticated, Authentication, Proof},
+    authentication::{Authenticated, Authentication, Proof},
     failure::Failure,
     future::ResponseFuture,
     rejection::Rejection,
@@ -113,8 +113,8 @@ impl Authorized {
     }
 
     /// Adds who it is, what proved it, and where they may go.
-    pub(super) fn tell(&self, record: AuditRecord) -> AuditRecord {
-        self.authenticated.tell(record).service(self.route.service())
+    pub(super) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
+        self.authenticated.add_to_record(record).service(self.route.service())
     }
 
     pub(super) fn into_authenticated(self) -> Authenticated {
@@ -128,7 +128,7 @@ fn decide(authenticated: &Authenticated, route: &Route) -> Result<(), Failure> {
         Proof::Pat(pat) if !pat.scopes().contains(route.service()) => {
             Err(Failure::OutOfScope { service: route.service().clone() })
         }
-        Proof::Pat(_) | Proof::Jwt(_) | Proof::Certificate(_) => Ok(()),
+        Proof::Pat(_) | Proof::Jwt(_) | Proof::External(_) | Proof::Certificate(_) => Ok(()),
     }
 }
 
@@ -207,7 +207,7 @@ fn check<B>(request: &mut Request<B>, audit: &Audit) -> Result<(), Rejection> {
             let authorized = Authorized { authenticated, route };
             audit.record(|| {
                 let record = AuditRecord::succeeded(Event::Authentication, audit.now());
-                authorized.tell(record.request(request.extensions()))
+                authorized.add_to_record(record.request(request.extensions()))
             });
             request.extensions_mut().insert(authorized);
         }
@@ -229,7 +229,7 @@ fn refuse<B>(
         let record = AuditRecord::failed(Event::Authentication, &failure, audit.now())
             .request(request.extensions())
             .service(route.service());
-        authenticated.tell(record)
+        authenticated.add_to_record(record)
     });
     let user = authenticated.user();
     let request_id = RequestId::logged(request.extensions());

@@ -77,7 +77,7 @@ async fn logout_ends_this_token_alone() {
     assert_eq!(query.of(world.bare.clone()).await.status(), 200);
     // Not for longer than it has to be known.
     world.clock.advance(Duration::from_secs(28_800));
-    let evicted = world.store.index.evict(world.clock.now()).into_inner().unwrap();
+    let evicted = world.store.index.evict(world.clock.now()).await.unwrap();
     assert_eq!(evicted.tokens, 1);
 }
 
