@@ -56,8 +56,8 @@ fn layers(criterion: &mut Criterion) {
     let routes = Routes::new([route("files", tickets), route("open", Bypass)]);
     let routes = Arc::new(routes.unwrap());
     let authenticate = |verifier: &Rs256Verifier| {
-        let authenticator =
-            Authenticator::new(verifier.clone()).personal_access_tokens(RevocationIndex::default());
+        let authenticator = Authenticator::new(verifier.clone())
+            .with_personal_access_tokens(RevocationIndex::default());
         AuthenticateLayer::new(authenticator)
     };
     let stack = |verifier: &Rs256Verifier| {

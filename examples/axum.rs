@@ -31,7 +31,7 @@ fn app(verifier: Rs256Verifier) -> Result<Router, Box<dyn std::error::Error>> {
     // are compared with its id.
     let route = Route::local(ServiceId::new("whoami")?);
     let authenticator =
-        Authenticator::new(verifier).personal_access_tokens(RevocationIndex::default());
+        Authenticator::new(verifier).with_personal_access_tokens(RevocationIndex::default());
 
     let protected = Router::new().route("/whoami", get(whoami)).layer(
         ServiceBuilder::new()

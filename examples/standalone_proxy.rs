@@ -100,8 +100,8 @@ where
         .with_personal_access_tokens(Validity::MAX)
         .with_saf(saf);
     let authenticator = Authenticator::new(verifier)
-        .personal_access_tokens(revocations)
-        .client_certificates(CommonNameMapper);
+        .with_personal_access_tokens(revocations)
+        .with_client_certificates(CommonNameMapper);
     let connector = Connector::builder().with_verification(Verification::Disabled).build()?;
 
     let routed = ServiceBuilder::new()

@@ -46,8 +46,8 @@ impl World {
 
     async fn status(&self, token: &IssuedToken) -> StatusCode {
         let authenticator = Authenticator::new(self.verifier.clone())
-            .revocations(self.revocations.clone())
-            .personal_access_tokens(self.revocations.clone());
+            .with_revocations(self.revocations.clone())
+            .with_personal_access_tokens(self.revocations.clone());
         let request = Request::get("/")
             .header("authorization", format!("Bearer {}", token.expose()))
             .body(Full::<Bytes>::default())

@@ -49,7 +49,7 @@ impl LoginTokens<'_> {
         let VerifiedToken::Jwt(jwt) = token? else {
             return Err(ApiError::PersonalAccessToken);
         };
-        match self.revocations.check_login_token(&jwt).await {
+        match self.revocations.check(&jwt.clone().into()).await {
             Ok(()) => Ok(jwt),
             Err(CheckError::Revoked(_)) => Err(ApiError::LoggedOut),
             Err(CheckError::Unavailable) => Err(ApiError::StoreUnavailable),

@@ -65,6 +65,10 @@ pub(super) fn add_token_to_record(request: &Parts, token: &Result<VerifiedToken,
             record.credential = Some(CredentialKind::PersonalAccessToken);
             (record.user, record.token_id) = (Some(*pat.user()), Some(pat.fingerprint()));
         }
+        Ok(VerifiedToken::External(token)) => {
+            record.credential = Some(CredentialKind::ExternalToken);
+            record.token_id = Some(token.fingerprint());
+        }
         Err(error) => {
             record.credential = Some(CredentialKind::Token);
             record.reason = Some(error.into());

@@ -1,17 +1,17 @@
 //! The revocation store, of any type.
 
-use std::{pin::Pin, sync::Arc};
+use std::sync::Arc;
 
 use super::error::ApiError;
 use crate::{
     clock::Timestamp,
-    revocation::{CheckError, Evicted, Revocation, RevocationCheck, RevocationStore, StoreError},
-    token::{Jwt, Pat},
+    revocation::{CheckError, Evicted, Revocation, RevocationCheck, RevocationStore},
+    token::VerifiedToken,
 };
 
 /// The revocation store, which is chosen at run time.
 #[derive(Clone)]
-pub(super) struct Revocations(Arc<dyn Store>);
+pub(super) struct Revocations(Arc<dyn RevocationStore>);
 
 impl Revocations {
     pub(super) fn new(store: impl RevocationStore) -> Self {
@@ -19,15 +19,12 @@ impl Revocations {
     }
 
     /// # Errors
-    /// As [`RevocationCheck::check`].
-    pub(super) async fn check_pat(&self, pat: &Pat) -> Result<(), CheckError> {
-        self.0.check(pat)
-    }
-
-    /// # Errors
-    /// As [`RevocationCheck`].
-    pub(super) async fn check_login_token(&self, jwt: &Jwt) -> Result<(), CheckError> {
-        self.0.check_login_token(jwt)
+    /// As [`RevocationCheck::check_token`].
+    pub(super) async fn check(&self, token: &VerifiedToken) -> Result<(), CheckError> {
+        match self.0.try_check_now(token) {
+            Some(checked) => checked,
+            None => self.0.check_token(token).await,
+        }
     }
 
     /// Stores one revocation. An endpoint answers with success only after `Ok`.
@@ -52,33 +49,5 @@ impl Revocations {
             tracing::error!(%error, "expired revocations could not be removed");
             ApiError::StoreUnavailable
         })
-    }
-}
-
-type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// An object-safe [`RevocationStore`].
-trait Store: Send + Sync {
-    fn check(&self, pat: &Pat) -> Result<(), CheckError>;
-    fn check_login_token(&self, jwt: &Jwt) -> Result<(), CheckError>;
-    fn record(&self, revocation: Revocation) -> StoreFuture<'_, Result<(), StoreError>>;
-    fn evict(&self, now: Timestamp) -> StoreFuture<'_, Result<Evicted, StoreError>>;
-}
-
-impl<R: RevocationStore> Store for R {
-    fn check(&self, pat: &Pat) -> Result<(), CheckError> {
-        RevocationCheck::check(self, pat)
-    }
-
-    fn check_login_token(&self, jwt: &Jwt) -> Result<(), CheckError> {
-        RevocationCheck::check_login_token(self, jwt)
-    }
-
-    fn record(&self, revocation: Revocation) -> StoreFuture<'_, Result<(), StoreError>> {
-        Box::pin(RevocationStore::record(self, revocation))
-    }
-
-    fn evict(&self, now: Timestamp) -> StoreFuture<'_, Result<Evicted, StoreError>> {
-        Box::pin(RevocationStore::evict(self, now))
     }
 }

@@ -10,7 +10,7 @@ mod delegate;
 
 use std::{
     collections::HashMap,
-    future::{Ready, ready},
+    future::ready,
     pin::Pin,
     sync::{
         Arc, LazyLock, Mutex,
@@ -37,10 +37,10 @@ use crate::{
     passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, Replay, UserId},
     revocation::{
         CheckError, Evicted, Revocation, RevocationCheck, RevocationIndex, RevocationStore,
-        StoreError,
+        StoreError, StoreFuture,
     },
     saf::{AccessLevel, CheckFuture, FileSaf, Profile, ProfileName, SafError, SafProvider},
-    token::{Jwt, Pat, Rs256Verifier, Scopes, SigningKey, TokenIssuer, Validity, VerifiedToken},
+    token::{Pat, Rs256Verifier, Scopes, SigningKey, TokenIssuer, Validity, VerifiedToken},
 };
 
 const NOW: u64 = 1_800_000_000;
@@ -89,11 +89,14 @@ struct Store {
 }
 
 impl Store {
-    fn written<T>(&self, done: impl FnOnce() -> T) -> Ready<Result<T, StoreError>> {
-        ready(match self.cannot_write.load(SeqCst) {
-            true => Err(StoreError::Ended { store: "stub".into() }),
-            false => Ok(done()),
-        })
+    fn written<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&RevocationIndex) -> StoreFuture<T>,
+    ) -> StoreFuture<T> {
+        match self.cannot_write.load(SeqCst) {
+            true => Box::pin(ready(Err(StoreError::Ended { store: "stub".into() }))),
+            false => write(&self.index),
+        }
     }
 
     fn checked(&self, result: Result<(), CheckError>) -> Result<(), CheckError> {
@@ -102,25 +105,18 @@ impl Store {
 }
 
 impl RevocationCheck for Store {
-    fn check(&self, pat: &Pat) -> Result<(), CheckError> {
-        self.checked(self.index.check(pat))
-    }
-
-    fn check_login_token(&self, token: &Jwt) -> Result<(), CheckError> {
-        self.checked(self.index.check_login_token(token))
+    fn try_check_now(&self, token: &VerifiedToken) -> Option<Result<(), CheckError>> {
+        Some(self.checked(self.index.check(token)))
     }
 }
 
 impl RevocationStore for Store {
-    type Recording = Ready<Result<(), StoreError>>;
-    type Evicting = Ready<Result<Evicted, StoreError>>;
-
-    fn record(&self, revocation: Revocation) -> Self::Recording {
-        self.written(|| self.index.apply(&revocation))
+    fn record(&self, revocation: Revocation) -> StoreFuture<()> {
+        self.written(|index| index.record(revocation))
     }
 
-    fn evict(&self, now: Timestamp) -> Self::Evicting {
-        self.written(|| self.index.evict(now).into_inner().unwrap())
+    fn evict(&self, now: Timestamp) -> StoreFuture<Evicted> {
+        self.written(|index| index.evict(now))
     }
 }
 

@@ -87,7 +87,7 @@ impl HeldTokens<'_> {
         let VerifiedToken::Pat(pat) = token.map_err(PatRefusal::Token)? else {
             return Err(PatRefusal::NotAPat.into());
         };
-        match self.revocations.check_pat(&pat).await {
+        match self.revocations.check(&pat.clone().into()).await {
             Ok(()) => Ok(pat),
             Err(CheckError::Revoked(by)) => Err(PatRefusal::Revoked(by).into()),
             Err(CheckError::Unavailable) => Err(ApiError::StoreUnavailable),

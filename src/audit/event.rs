@@ -54,6 +54,8 @@ string_enum! {
         LoginToken = "login-token",
         /// A Personal Access Token.
         PersonalAccessToken = "personal-access-token",
+        /// A token of another issuer.
+        ExternalToken = "external-token",
         /// A client certificate.
         Certificate = "certificate",
     }

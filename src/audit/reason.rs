@@ -153,6 +153,7 @@ impl From<&TokenError> for ReasonCode {
             TokenError::Expired { .. } => Self::TokenExpired,
             TokenError::NotYetValid { .. } => Self::TokenNotYetValid,
             TokenError::Subject(_) => Self::NoUser,
+            TokenError::Unavailable(_) => Self::Unavailable,
         }
     }
 }
@@ -228,6 +229,7 @@ mod tests {
             ((&TokenError::Signature).into(), "token-signature", Outcome::Refused),
             ((&TokenError::Claims("x".into())).into(), "token-claims", Outcome::Refused),
             ((&TokenError::Issuer).into(), "token-issuer", Outcome::Refused),
+            ((&TokenError::Unavailable("x".into())).into(), "unavailable", Outcome::Error),
             ((&TokenError::Expired { secs_ago: 1 }).into(), "token-expired", Outcome::Refused),
             (
                 (&TokenError::NotYetValid { in_secs: 1 }).into(),

@@ -1,19 +1,22 @@
-//! Finds out who is asking.
+//! Authenticates requests.
 //!
-//! 1. One credential is chosen: cookie `apimlAuthenticationToken`, `Authorization: Bearer`, cookie
-//!    `personalAccessToken`, `PRIVATE-TOKEN`, client certificate. It is good or it is not; there
-//!    is no second try with another one.
-//! 2. A token is verified; a PAT is also checked against revocation. A certificate (the
-//!    [`PeerCertificate`] in the extensions) is mapped to a user.
-//! 3. The result is an extension of the request: [`Authentication`]. On success every credential
-//!    is taken out of the headers, so nothing behind this layer sees a raw one. On failure too,
-//!    unless the [`Route`] says [`OnFailure::ForwardUnchanged`].
-//! 4. A failure on a route with [`OnFailure::Reject`], or without any route, is answered here.
+//! 1. One credential is selected: cookie `apimlAuthenticationToken`, `Authorization: Bearer`, cookie
+//!    `personalAccessToken`, `PRIVATE-TOKEN`, client certificate. It is accepted or refused; there is no
+//!    second try with another one (docs/decisions.md#d6).
+//! 2. A [`TokenVerifier`] verifies a token, and a [`RevocationCheck`] checks whether it is revoked. An
+//!    [`IdentityMapper`] maps a certificate (the [`PeerCertificate`] in the extensions) to a user. Each
+//!    of them may have to wait for another server; the request then waits in the future of the layer.
+//! 3. The result is an extension of the request: [`Authentication`]. On success every credential is
+//!    removed from the headers, so no later layer sees a raw one. On failure too, unless the [`Route`]
+//!    has [`OnFailure::ForwardUnchanged`].
+//! 4. On a route with [`OnFailure::Reject`], or without a route, the layer answers a failure itself.
 //!
-//! A route with the scheme `bypass` is left alone.
+//! The layer does nothing for a route with the scheme `bypass`.
 //!
-//! A failure is one [`Authentication`](Event::Authentication) record for the audit log, here and
-//! nowhere else; a success is recorded by [`ScopeLayer`](super::ScopeLayer), which may still refuse.
+//! A failure is one [`Authentication`](Event::Authentication) record in the audit log. A success is
+//! recorded by [`ScopeLayer`](super::ScopeLayer), which may still refuse the request.
+//!
+//! [`TokenVerifier`]: crate::token::TokenVerifier
 //!
 //! ```
 //! use bytes::Bytes;
@@ -34,10 +37,10 @@
 //! let layer = AuthenticateLayer::new(Authenticator::new(verifier));
 //! let service = ServiceBuilder::new().layer(layer).service(service_fn(
 //!     |request: Request<Full<Bytes>>| async move {
-//!         let Some(Authentication::Authenticated(who)) = request.extensions().get() else {
-//!             panic!("only who is authenticated comes here");
+//!         let Some(Authentication::Authenticated(authenticated)) = request.extensions().get() else {
+//!             panic!("an authenticated request");
 //!         };
-//!         assert_eq!(who.user().as_str(), "USER");
+//!         assert_eq!(authenticated.user().as_str(), "USER");
 //!         assert!(!request.headers().contains_key("authorization"));
 //!         Ok::<_, std::convert::Infallible>(Response::new(Full::<Bytes>::default()))
 //!     },
@@ -72,7 +75,8 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    authenticator::{Authenticated, Authentication, Authenticator, Begun, Refused},
+    authentication::{Authenticated, Authentication, Refused},
+    authenticator::{Authenticator, Pending, Progress},
     failure::Failure,
     future::{LayerFuture, Outcome, PollDecision},
     rejection::Rejection,
@@ -80,7 +84,7 @@ use super::{
 };
 use crate::{
     audit::{Audit, AuditRecord, Event, RequestId},
-    identity::{CommonNameMapper, IdentityMapper, MapFuture, PeerCertificate},
+    identity::{CommonNameMapper, IdentityMapper, PeerCertificate},
     revocation::{RevocationCheck, RevocationIndex},
 };
 
@@ -92,7 +96,7 @@ pub struct AuthenticateLayer<R = RevocationIndex, M = CommonNameMapper> {
 }
 
 impl<R, M> AuthenticateLayer<R, M> {
-    /// Asks `authenticator`, which says what counts as a credential.
+    /// A layer that asks `authenticator`.
     pub fn new(authenticator: impl Into<Arc<Authenticator<R, M>>>) -> Self {
         Self { authenticator: authenticator.into(), audit: Audit::none() }
     }
@@ -143,7 +147,7 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = LayerFuture<Mapping<R, M>, S, ReqBody>;
+    type Future = LayerFuture<Authenticating<R, M>, S, ReqBody>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
@@ -160,46 +164,51 @@ where
         };
         let certificate = extensions.get::<PeerCertificate>();
         match self.authenticator.begin(request.headers(), certificate) {
-            Begun::Decided(result) => {
-                let outcome =
-                    settle(&self.authenticator, &self.audit, &mut request, result, on_failure);
+            Progress::Decided(result) => {
+                let outcome = apply_result(
+                    &self.authenticator,
+                    &self.audit,
+                    &mut request,
+                    result,
+                    on_failure,
+                );
                 LayerFuture::decided(outcome, &mut self.inner, request)
             }
-            Begun::Mapping { certificate, future } => {
+            Progress::Waiting(pending) => {
                 let authenticator = self.authenticator.clone();
                 let audit = self.audit.clone();
-                let mapping = Mapping { future, certificate, authenticator, audit, on_failure };
-                LayerFuture::waiting(mapping, &mut self.inner, request)
+                let waiting = Authenticating { pending, authenticator, audit, on_failure };
+                LayerFuture::waiting(waiting, &mut self.inner, request)
             }
         }
     }
 }
 
-/// Waits until it is known whose the client certificate is.
-#[allow(missing_debug_implementations, reason = "holds a future of the embedder")]
-pub struct Mapping<R, M> {
-    future: MapFuture,
-    certificate: PeerCertificate,
+/// An authentication that waits for another server.
+#[allow(missing_debug_implementations, reason = "holds futures of the embedder")]
+pub struct Authenticating<R, M> {
+    pending: Pending,
     authenticator: Arc<Authenticator<R, M>>,
     audit: Audit,
     on_failure: OnFailure,
 }
 
-impl<R, M: IdentityMapper, ReqBody> PollDecision<ReqBody> for Mapping<R, M> {
+impl<R: RevocationCheck, M: IdentityMapper, ReqBody> PollDecision<ReqBody>
+    for Authenticating<R, M>
+{
     fn poll_prepare(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         request: &mut Request<ReqBody>,
     ) -> Poll<Outcome> {
-        let this = self.get_mut();
-        let mapped = ready!(this.future.as_mut().poll(cx));
-        let result = Authenticator::<R, M>::mapped(&this.certificate, mapped);
-        Poll::Ready(settle(&this.authenticator, &this.audit, request, result, this.on_failure))
+        let Self { pending, authenticator, audit, on_failure } = self.get_mut();
+        let result = ready!(authenticator.poll(pending, cx));
+        Poll::Ready(apply_result(authenticator, audit, request, result, *on_failure))
     }
 }
 
-/// Writes down what became of the credential, and takes it out of the headers.
-fn settle<R, M, B>(
+/// Puts the result into the extensions, and removes the credentials from the headers.
+fn apply_result<R, M, B>(
     authenticator: &Authenticator<R, M>,
     audit: &Audit,
     request: &mut Request<B>,
@@ -220,7 +229,7 @@ fn settle<R, M, B>(
     Outcome::Forward
 }
 
-/// Goes on without somebody, or not at all.
+/// Forwards the request without a user, or rejects it.
 #[cold]
 fn refuse<R, M, B>(
     authenticator: &Authenticator<R, M>,
@@ -244,7 +253,7 @@ fn refuse<R, M, B>(
 fn record<B>(request: &Request<B>, refused: &Refused, audit: &Audit) -> AuditRecord {
     let record = AuditRecord::failed(Event::Authentication, &refused.failure, audit.now())
         .with_request(request.extensions());
-    let record = refused.tell(record);
+    let record = refused.add_to_record(record);
     match request.extensions().get::<Arc<Route>>() {
         Some(route) => record.with_service(route.service()),
         None => record,
@@ -255,7 +264,7 @@ fn log<B>(request: &Request<B>, failure: &Failure) {
     let service = request.extensions().get::<Arc<Route>>().map(|route| route.service().as_str());
     let request_id = RequestId::logged(request.extensions());
     match failure {
-        // Nobody did anything wrong: most first requests of a browser look like this.
+        // Not an error: most first requests of a browser have no credential.
         Failure::NoCredential => {
             tracing::debug!(service, request_id, %failure, "not authenticated");
         }

@@ -1,307 +1,312 @@
-//! The decision of [`AuthenticateLayer`](super::AuthenticateLayer), without HTTP around it: what
-//! counts as a credential, and who it proves somebody to be.
+//! The decision of [`AuthenticateLayer`](super::AuthenticateLayer), without HTTP around it: which
+//! credential counts, and which user it proves.
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
 use http::HeaderMap;
 
 use super::{
-    credential::{self, CookieNames, Credential, Place, Withheld},
+    authentication::{Authenticated, Presented, Proof, Refused},
+    credential::{self, CookieNames, Credential, Place},
     failure::Failure,
 };
 use crate::{
-    audit::{AuditRecord, CredentialKind},
-    identity::{CommonNameMapper, IdentityMapper, MapError, MapFuture, PeerCertificate},
+    clock::{Clock, SystemClock},
+    identity::{
+        CommonNameMapper, DistributedMapper, IdentityMapper, MapError, MapFuture, PeerCertificate,
+    },
     passticket::UserId,
-    revocation::{RevocationCheck, RevocationIndex},
-    token::{Jwt, Pat, Rs256Verifier, TokenFingerprint, VerifiedToken},
+    revocation::{CheckError, CheckFuture, RevocationCheck, RevocationIndex},
+    token::{
+        ExternalSubject, ExternalToken, TokenError, TokenVerifier, VerifiedToken, VerifyFuture,
+    },
 };
 
-/// What became of the credential of a request, as its extension.
-#[derive(Clone, Debug)]
-pub enum Authentication {
-    /// It was good.
-    Authenticated(Authenticated),
-    /// It was not, or there was none.
-    Failed(Failure),
-}
-
-/// Who is asking. Only an [`Authenticator`] makes one.
-#[derive(Clone)]
-pub struct Authenticated {
-    user: UserId,
-    proof: Proof,
-    // Boxed, because mostly there is none, and all of this is moved from layer to layer.
-    withheld: Option<Box<Withheld>>,
-}
-
-impl Authenticated {
-    fn new(user: UserId, proof: Proof) -> Self {
-        Self { user, proof, withheld: None }
-    }
-
-    /// The z/OS user.
-    pub fn user(&self) -> &UserId {
-        &self.user
-    }
-
-    /// What proved it.
-    pub fn proof(&self) -> &Proof {
-        &self.proof
-    }
-
-    /// Remembers the credential headers, for a failure further on that is to forward them.
-    pub(super) fn withhold(&mut self, headers: &HeaderMap) {
-        self.withheld = Some(Box::new(Withheld::copy_of(headers)));
-    }
-
-    /// Adds who it is, and what proved it.
-    pub(super) fn tell(&self, record: AuditRecord) -> AuditRecord {
-        self.proof.tell(record).with_user(self.user)
-    }
-
-    /// Puts the credential headers back, if they were withheld.
-    pub(super) fn restore(self, headers: &mut HeaderMap) {
-        if let Some(withheld) = self.withheld {
-            withheld.restore(headers);
-        }
-    }
-}
-
-impl fmt::Debug for Authenticated {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not what is withheld: that is raw credentials.
-        f.debug_struct("Authenticated")
-            .field("user", &self.user)
-            .field("proof", &self.proof)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What proved who somebody is.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Proof {
-    /// A login token that is not revoked, as far as anybody was asked.
-    Jwt(Jwt),
-    /// A Personal Access Token that is not revoked. Whether it is for this service is for
-    /// [`ScopeLayer`](super::ScopeLayer) to say.
-    Pat(Pat),
-    /// A client certificate.
-    Certificate(PeerCertificate),
-}
-
-impl Proof {
-    /// Adds what it is.
-    pub(super) fn tell(&self, record: AuditRecord) -> AuditRecord {
-        match self {
-            Self::Jwt(jwt) => {
-                record.with_credential(CredentialKind::LoginToken).with_token_id(jwt.fingerprint())
-            }
-            Self::Pat(pat) => record
-                .with_credential(CredentialKind::PersonalAccessToken)
-                .with_token_id(pat.fingerprint()),
-            Self::Certificate(certificate) => {
-                record.with_credential(CredentialKind::Certificate).with_certificate(certificate)
-            }
-        }
-    }
-}
-
-/// Why a credential was not good, and what is known of it all the same.
-#[derive(Debug)]
-pub(super) struct Refused {
-    pub(super) failure: Failure,
-    shown: Shown,
-}
-
-#[derive(Debug)]
-enum Shown {
-    Nothing,
-    /// It did not verify.
-    Token,
-    Verified {
-        credential: CredentialKind,
-        user: UserId,
-        token_id: TokenFingerprint,
-    },
-    Certificate(PeerCertificate),
-}
-
-impl Shown {
-    fn verified(token: &VerifiedToken) -> Self {
-        let (credential, user, token_id) = match token {
-            VerifiedToken::Jwt(jwt) => (CredentialKind::LoginToken, jwt.user(), jwt.fingerprint()),
-            VerifiedToken::Pat(pat) => {
-                (CredentialKind::PersonalAccessToken, pat.user(), pat.fingerprint())
-            }
-        };
-        Self::Verified { credential, user: *user, token_id }
-    }
-}
-
-impl Refused {
-    fn new(failure: impl Into<Failure>, shown: Shown) -> Self {
-        Self { failure: failure.into(), shown }
-    }
-
-    /// Adds what was shown, and whose it was if that is certain.
-    pub(super) fn tell(&self, record: AuditRecord) -> AuditRecord {
-        match &self.shown {
-            Shown::Nothing => record.with_credential(CredentialKind::None),
-            Shown::Token => record.with_credential(CredentialKind::Token),
-            Shown::Verified { credential, user, token_id } => {
-                record.with_credential(*credential).with_token_id(*token_id).with_user(*user)
-            }
-            Shown::Certificate(certificate) => {
-                record.with_credential(CredentialKind::Certificate).with_certificate(certificate)
-            }
-        }
-    }
-}
-
-/// Says what counts as a credential, and judges it.
+/// Selects the credential of a request and verifies it.
 ///
-/// `R` says which tokens are revoked, `M` whose a certificate is. PATs cannot be turned on without
-/// the one, nor certificates without the other.
-#[derive(Debug)]
+/// `R` checks revocations, `M` maps client certificates to users. PATs cannot be turned on without the
+/// one, certificates not without the other.
 pub struct Authenticator<R = RevocationIndex, M = CommonNameMapper> {
-    verifier: Rs256Verifier,
+    verifier: Arc<dyn TokenVerifier>,
     revocations: Option<R>,
     // Only ever true with `revocations`.
     pats: bool,
     mapper: Option<M>,
+    identities: Option<Arc<dyn DistributedMapper>>,
     names: CookieNames,
+    clock: Arc<dyn Clock>,
 }
 
 impl Authenticator {
-    /// Takes login tokens. PATs and client certificates are no credentials until turned on.
-    pub fn new(verifier: Rs256Verifier) -> Self {
-        let names = CookieNames::default();
-        Self { verifier, revocations: None, pats: false, mapper: None, names }
+    /// Accepts the login tokens, and the tokens of other issuers, that `verifier` accepts. PATs and
+    /// client certificates are not credentials until they are turned on.
+    pub fn new(verifier: impl TokenVerifier) -> Self {
+        Self {
+            verifier: Arc::new(verifier),
+            revocations: None,
+            pats: false,
+            mapper: None,
+            identities: None,
+            names: CookieNames::default(),
+            clock: Arc::new(SystemClock),
+        }
     }
 }
 
 impl<R, M> Authenticator<R, M> {
-    /// Refuses tokens that are revoked: login tokens after logout, and PATs if they are turned on.
+    /// Refuses tokens that are revoked: login tokens after logout, tokens of other issuers, and PATs if
+    /// they are turned on.
     ///
-    /// There is one place to ask: the `revocations` given last, here or to
-    /// [`personal_access_tokens`](Self::personal_access_tokens), counts for both kinds.
+    /// There is one check: the last one, given here or to
+    /// [`with_personal_access_tokens`](Self::with_personal_access_tokens), counts for all tokens.
     #[must_use]
-    pub fn revocations<R2: RevocationCheck>(self, revocations: R2) -> Authenticator<R2, M> {
-        let Self { verifier, pats, mapper, names, .. } = self;
-        Authenticator { verifier, revocations: Some(revocations), pats, mapper, names }
+    pub fn with_revocations<R2: RevocationCheck>(self, revocations: R2) -> Authenticator<R2, M> {
+        let Self { verifier, pats, mapper, identities, names, clock, .. } = self;
+        let revocations = Some(revocations);
+        Authenticator { verifier, revocations, pats, mapper, identities, names, clock }
     }
 
-    /// Takes PATs, unless `revocations` refuses them; login tokens are asked for there as well.
+    /// Accepts PATs that `revocations` does not refuse. All other tokens are checked there as well.
     #[must_use]
-    pub fn personal_access_tokens<R2>(self, revocations: R2) -> Authenticator<R2, M>
+    pub fn with_personal_access_tokens<R2>(self, revocations: R2) -> Authenticator<R2, M>
     where
         R2: RevocationCheck,
     {
-        Authenticator { pats: true, ..self.revocations(revocations) }
+        Authenticator { pats: true, ..self.with_revocations(revocations) }
     }
 
-    /// Takes client certificates of users that `mapper` knows.
+    /// Accepts client certificates of users whom `mapper` knows.
     #[must_use]
-    pub fn client_certificates<M2: IdentityMapper>(self, mapper: M2) -> Authenticator<R, M2> {
-        let Self { verifier, revocations, pats, names, .. } = self;
-        Authenticator { verifier, revocations, pats, mapper: Some(mapper), names }
+    pub fn with_client_certificates<M2: IdentityMapper>(self, mapper: M2) -> Authenticator<R, M2> {
+        let Self { verifier, revocations, pats, identities, names, clock, .. } = self;
+        let mapper = Some(mapper);
+        Authenticator { verifier, revocations, pats, mapper, identities, names, clock }
     }
 
-    /// Takes no client certificates after all: for whoever decides that at run time.
+    /// Accepts no client certificates, for a configuration that decides it at run time.
     #[must_use]
     pub fn without_client_certificates(self) -> Self {
         Self { mapper: None, ..self }
     }
 
-    /// Looks for tokens in cookies of other names.
+    /// Accepts tokens of other issuers that name a distributed identity which `mapper` maps to a user.
+    ///
+    /// Without it such a token is refused like one of an identity without a user
+    /// (docs/decisions.md#d22).
     #[must_use]
-    pub fn cookie_names(self, names: CookieNames) -> Self {
+    pub fn with_distributed_identities(self, mapper: impl DistributedMapper) -> Self {
+        Self { identities: Some(Arc::new(mapper)), ..self }
+    }
+
+    /// Reads tokens from cookies with other names.
+    #[must_use]
+    pub fn with_cookie_names(self, names: CookieNames) -> Self {
         Self { names, ..self }
     }
 
-    /// Takes every credential out of `headers`, whether this authenticator takes it or not.
+    /// Uses `clock` instead of the system clock for the expiry of client certificates and of tokens of
+    /// other issuers. A verifier has a clock of its own.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// Removes every credential from `headers`, whether this authenticator accepts it or not.
     pub(super) fn strip(&self, headers: &mut HeaderMap) {
         credential::strip(headers, &self.names);
     }
 }
 
-/// How far one gets without waiting.
-pub(super) enum Begun {
-    Decided(Result<Authenticated, Refused>),
-    Mapping { certificate: PeerCertificate, future: MapFuture },
+impl<R, M> fmt::Debug for Authenticator<R, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authenticator")
+            .field("revocations", &self.revocations.is_some())
+            .field("personal_access_tokens", &self.pats)
+            .field("client_certificates", &self.mapper.is_some())
+            .field("distributed_identities", &self.identities.is_some())
+            .field("cookie_names", &self.names)
+            .finish_non_exhaustive()
+    }
 }
 
-impl<R, M: IdentityMapper> Authenticator<R, M> {
-    /// Judges the one credential that counts.
-    pub(super) fn begin(&self, headers: &HeaderMap, certificate: Option<&PeerCertificate>) -> Begun
-    where
-        R: RevocationCheck,
-    {
+/// The state of a decision.
+pub(super) enum Progress {
+    Decided(Result<Authenticated, Refused>),
+    Waiting(Pending),
+}
+
+/// The answer that a decision waits for.
+pub(super) enum Pending {
+    Verification { place: Place, future: VerifyFuture },
+    Revocation { token: VerifiedToken, future: CheckFuture },
+    Identity { token: ExternalToken, future: MapFuture },
+    Certificate { certificate: PeerCertificate, future: MapFuture },
+}
+
+impl Progress {
+    fn refused(failure: impl Into<Failure>, presented: Presented) -> Self {
+        Self::Decided(Err(Refused::new(failure, presented)))
+    }
+}
+
+impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
+    /// Decides about the one credential that counts, as far as that needs no waiting.
+    pub(super) fn begin(
+        &self,
+        headers: &HeaderMap,
+        certificate: Option<&PeerCertificate>,
+    ) -> Progress {
         match credential::select(headers, certificate, &self.names, self.pats) {
-            Some(Credential::Token { text, place }) => Begun::Decided(self.token(text, place)),
-            Some(Credential::Certificate(certificate)) => match &self.mapper {
-                Some(_) if certificate.not_after() < self.verifier.now() => {
-                    let shown = Shown::Certificate(certificate.clone());
-                    Begun::Decided(Err(Refused::new(MapError::Expired, shown)))
+            Some(Credential::Token { text, place }) => match self.verifier.try_verify_now(text) {
+                Some(verified) => self.verified(verified, place),
+                None => {
+                    let future = self.verifier.verify_token(text);
+                    Progress::Waiting(Pending::Verification { place, future })
                 }
-                Some(mapper) => match mapper.try_map_now(certificate) {
-                    Some(mapped) => Begun::Decided(Self::mapped(certificate, mapped)),
-                    None => Begun::Mapping {
-                        certificate: certificate.clone(),
-                        future: mapper.map_certificate(certificate),
-                    },
-                },
-                // It counts as none: nobody has turned certificates on.
-                None => Begun::Decided(Err(Refused::new(Failure::NoCredential, Shown::Nothing))),
             },
-            None => Begun::Decided(Err(Refused::new(Failure::NoCredential, Shown::Nothing))),
+            Some(Credential::Certificate(certificate)) => self.certificate(certificate),
+            None => Progress::refused(Failure::NoCredential, Presented::Nothing),
         }
     }
 
-    /// Ends what [`Begun::Mapping`] began.
-    pub(super) fn mapped(
-        certificate: &PeerCertificate,
-        mapped: Result<UserId, MapError>,
-    ) -> Result<Authenticated, Refused> {
+    /// Goes on with a decision that had to wait.
+    pub(super) fn poll(
+        &self,
+        pending: &mut Pending,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Authenticated, Refused>> {
+        loop {
+            let progress = match pending {
+                Pending::Verification { place, future } => {
+                    self.verified(ready!(future.as_mut().poll(cx)), *place)
+                }
+                Pending::Revocation { token, future } => {
+                    let checked = ready!(future.as_mut().poll(cx));
+                    self.checked(token.clone(), checked)
+                }
+                Pending::Identity { token, future } => {
+                    let mapped = ready!(future.as_mut().poll(cx));
+                    Progress::Decided(external(token.clone(), mapped))
+                }
+                Pending::Certificate { certificate, future } => {
+                    let mapped = ready!(future.as_mut().poll(cx));
+                    Progress::Decided(mapped_certificate(certificate.clone(), mapped))
+                }
+            };
+            match progress {
+                Progress::Decided(result) => return Poll::Ready(result),
+                Progress::Waiting(next) => *pending = next,
+            }
+        }
+    }
+
+    fn certificate(&self, certificate: &PeerCertificate) -> Progress {
+        let Some(mapper) = &self.mapper else {
+            // While certificates are off, a certificate is not a credential.
+            return Progress::refused(Failure::NoCredential, Presented::Nothing);
+        };
+        if certificate.not_after() < self.clock.now() {
+            let presented = Presented::Certificate(certificate.clone());
+            return Progress::refused(MapError::Expired, presented);
+        }
         let certificate = certificate.clone();
-        match mapped {
-            Ok(user) => Ok(Authenticated::new(user, Proof::Certificate(certificate))),
-            Err(error) => Err(Refused::new(error, Shown::Certificate(certificate))),
+        match mapper.try_map_now(&certificate) {
+            Some(mapped) => Progress::Decided(mapped_certificate(certificate, mapped)),
+            None => {
+                let future = mapper.map_certificate(&certificate);
+                Progress::Waiting(Pending::Certificate { certificate, future })
+            }
         }
     }
 
-    fn token(&self, text: &[u8], place: Place) -> Result<Authenticated, Refused>
-    where
-        R: RevocationCheck,
-    {
-        let token =
-            self.verifier.verify_bytes(text).map_err(|error| Refused::new(error, Shown::Token))?;
-        match self.judge(&token, place) {
-            Ok(()) => Ok(match token {
-                VerifiedToken::Jwt(jwt) => Authenticated::new(*jwt.user(), Proof::Jwt(jwt)),
-                VerifiedToken::Pat(pat) => Authenticated::new(*pat.user(), Proof::Pat(pat)),
-            }),
-            Err(failure) => Err(Refused::new(failure, Shown::verified(&token))),
+    fn verified(&self, verified: Result<VerifiedToken, TokenError>, place: Place) -> Progress {
+        let token = match verified {
+            Ok(token) => token,
+            Err(error) => return Progress::refused(error, Presented::Token),
+        };
+        if !counts(&token, place, self.pats) {
+            return Progress::refused(Failure::WrongKind, Presented::verified(&token));
+        }
+        let Some(revocations) = &self.revocations else {
+            return self.checked(token, Ok(()));
+        };
+        match revocations.try_check_now(&token) {
+            Some(checked) => self.checked(token, checked),
+            None => {
+                let future = revocations.check_token(&token);
+                Progress::Waiting(Pending::Revocation { token, future })
+            }
         }
     }
 
-    /// Whether a token that has verified counts in this place, and is not revoked.
-    fn judge(&self, token: &VerifiedToken, place: Place) -> Result<(), Failure>
-    where
-        R: RevocationCheck,
-    {
-        match (token, place) {
-            (VerifiedToken::Jwt(jwt), Place::Any) => match &self.revocations {
-                Some(revocations) => Ok(revocations.check_login_token(jwt)?),
-                None => Ok(()),
-            },
-            (VerifiedToken::Pat(pat), _) => match &self.revocations {
-                Some(revocations) if self.pats => Ok(revocations.check(pat)?),
-                _ => Err(Failure::WrongKind),
-            },
-            (VerifiedToken::Jwt(_), Place::Pat) => Err(Failure::WrongKind),
+    fn checked(&self, token: VerifiedToken, checked: Result<(), CheckError>) -> Progress {
+        if let Err(error) = checked {
+            return Progress::refused(error, Presented::verified(&token));
         }
+        match token {
+            VerifiedToken::Jwt(jwt) => {
+                Progress::Decided(Ok(Authenticated::new(*jwt.user(), Proof::Jwt(jwt))))
+            }
+            VerifiedToken::Pat(pat) => {
+                Progress::Decided(Ok(Authenticated::new(*pat.user(), Proof::Pat(pat))))
+            }
+            VerifiedToken::External(token) => self.external(token),
+        }
+    }
+
+    #[cold]
+    fn external(&self, token: ExternalToken) -> Progress {
+        let (now, expires_at) = (self.clock.now(), token.expires_at());
+        if expires_at <= now {
+            // The verifier may have it from a cache.
+            let error = TokenError::Expired { secs_ago: now.as_secs() - expires_at.as_secs() };
+            return Progress::refused(error, Presented::verified(&token.into()));
+        }
+        match (token.subject(), &self.identities) {
+            (ExternalSubject::User(user), _) => {
+                let user = *user;
+                Progress::Decided(external(token, Ok(user)))
+            }
+            (ExternalSubject::Identity(identity), Some(mapper)) => {
+                let future = mapper.map_identity(identity);
+                Progress::Waiting(Pending::Identity { token, future })
+            }
+            (ExternalSubject::Identity(_), None) => {
+                Progress::Decided(external(token, Err(MapError::NotMapped)))
+            }
+        }
+    }
+}
+
+/// Whether a token of this kind is a credential in this place.
+fn counts(token: &VerifiedToken, place: Place, pats: bool) -> bool {
+    match (token, place) {
+        (VerifiedToken::Pat(_), _) => pats,
+        (VerifiedToken::Jwt(_) | VerifiedToken::External(_), Place::Any) => true,
+        (VerifiedToken::Jwt(_) | VerifiedToken::External(_), Place::Pat) => false,
+    }
+}
+
+fn external(
+    token: ExternalToken,
+    mapped: Result<UserId, MapError>,
+) -> Result<Authenticated, Refused> {
+    match mapped {
+        Ok(user) => Ok(Authenticated::new(user, Proof::External(token))),
+        Err(error) => Err(Refused::new(error, Presented::verified(&token.into()))),
+    }
+}
+
+fn mapped_certificate(
+    certificate: PeerCertificate,
+    mapped: Result<UserId, MapError>,
+) -> Result<Authenticated, Refused> {
+    match mapped {
+        Ok(user) => Ok(Authenticated::new(user, Proof::Certificate(certificate))),
+        Err(error) => Err(Refused::new(error, Presented::Certificate(certificate))),
     }
 }

@@ -65,7 +65,8 @@ impl Failure {
                 ApiMessage::new(&messages::MISSING_AUTHENTICATION)
             }
             Self::Token(TokenError::Expired { .. }) => ApiMessage::new(&messages::EXPIRED_TOKEN),
-            Self::Identity(MapError::Unavailable | MapError::Failed(_))
+            Self::Token(TokenError::Unavailable(_))
+            | Self::Identity(MapError::Unavailable | MapError::Failed(_))
             | Self::Revocation(CheckError::Unavailable) => {
                 ApiMessage::new(&messages::AUTHENTICATION_UNAVAILABLE)
             }
@@ -90,7 +91,8 @@ impl Failure {
             }
             Self::Generate(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Scheme(error) => error.status(),
-            Self::Identity(MapError::Unavailable | MapError::Failed(_))
+            Self::Token(TokenError::Unavailable(_))
+            | Self::Identity(MapError::Unavailable | MapError::Failed(_))
             | Self::Revocation(CheckError::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::UNAUTHORIZED,
         }
@@ -154,6 +156,11 @@ mod tests {
             (TokenError::Issuer.into(), "ZWEAG102E Token is not valid", 401),
             (TokenError::Expired { secs_ago: 1 }.into(), "ZWEAG103E The token has expired", 401),
             (CheckError::Revoked(RevokedBy::Token).into(), "ZWEAG102E Token is not valid", 401),
+            (
+                TokenError::Unavailable("why".into()).into(),
+                "ZWEAG104E Authentication service is not available",
+                503,
+            ),
             (
                 CheckError::Unavailable.into(),
                 "ZWEAG104E Authentication service is not available",

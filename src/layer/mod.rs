@@ -18,6 +18,7 @@
 //! leave its type and the error type of the inner service alone.
 
 pub mod authenticate;
+mod authentication;
 mod authenticator;
 mod body;
 mod check;
@@ -39,8 +40,9 @@ pub mod scope;
 #[cfg(test)]
 mod tests;
 
-pub use authenticate::{AuthenticateLayer, AuthenticateService, Mapping};
-pub use authenticator::{Authenticated, Authentication, Authenticator, Proof};
+pub use authenticate::{AuthenticateLayer, AuthenticateService, Authenticating};
+pub use authentication::{Authenticated, Authentication, Proof};
+pub use authenticator::Authenticator;
 pub use body::{ResponseBody, ResponseBodyFuture, ResponseBodyLayer, ResponseBodyService};
 pub use check::CheckService;
 pub use connection::{ConnectionInfoLayer, ConnectionInfoService};

@@ -49,7 +49,7 @@ use http::{Method, Request};
 use tower_layer::Layer;
 
 use super::{
-    authenticator::Authentication,
+    authentication::Authentication,
     check::{Check, CheckService},
     path::{decoded, has_dot_segment},
     rejection::Rejection,

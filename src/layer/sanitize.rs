@@ -45,7 +45,7 @@ use http::{
 use tower_layer::Layer;
 
 use super::{
-    authenticator::Authentication,
+    authentication::Authentication,
     check::{Check, CheckService},
     credential::{CLIENT_CERT, PRIVATE_TOKEN, X_CERTIFICATE, X_SAF_TOKEN},
     failure::X_ZOWE_AUTH_FAILURE,

@@ -89,7 +89,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    authenticator::Authentication,
+    authentication::Authentication,
     failure::{Failure, X_ZOWE_AUTH_FAILURE},
     future::{LayerFuture, Outcome, PollDecision},
     rejection::Rejection,

@@ -9,7 +9,7 @@ use std::{
 
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 
-use super::{authenticator::Proof, failure::Failure};
+use super::{authentication::Proof, failure::Failure};
 use crate::{
     audit::{AuditRecord, Event},
     passticket::UserId,

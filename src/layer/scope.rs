@@ -38,7 +38,7 @@
 //! let service = ServiceBuilder::new()
 //!     .layer(RouteLayer::new(Routes::new([route("files")?, route("jobs")?])?))
 //!     .layer(AuthenticateLayer::new(
-//!         Authenticator::new(verifier).personal_access_tokens(RevocationIndex::default()),
+//!         Authenticator::new(verifier).with_personal_access_tokens(RevocationIndex::default()),
 //!     ))
 //!     .layer(ScopeLayer::new())
 //!     .service(service_fn(|request: Request<Full<Bytes>>| async move {
@@ -70,7 +70,7 @@ use http::{Extensions, Request};
 use tower_layer::Layer;
 
 use super::{
-    authenticator::{Authenticated, Authentication, Proof},
+    authentication::{Authenticated, Authentication, Proof},
     check::{Check, CheckService},
     failure::Failure,
     rejection::Rejection,
@@ -134,7 +134,7 @@ impl Authorized {
 
     /// Adds who it is, what proved it, and where they may go.
     pub(super) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
-        self.authenticated.tell(record).with_service(self.route.service())
+        self.authenticated.add_to_record(record).with_service(self.route.service())
     }
 
     pub(super) fn into_authenticated(self) -> Authenticated {
@@ -148,7 +148,7 @@ fn decide(authenticated: &Authenticated, route: &Route) -> Result<(), Failure> {
         Proof::Pat(pat) if !pat.scopes().contains(route.service()) => {
             Err(Failure::OutOfScope { service: route.service().clone() })
         }
-        Proof::Pat(_) | Proof::Jwt(_) | Proof::Certificate(_) => Ok(()),
+        Proof::Pat(_) | Proof::Jwt(_) | Proof::External(_) | Proof::Certificate(_) => Ok(()),
     }
 }
 
@@ -237,7 +237,7 @@ fn refuse<B>(
         let record = AuditRecord::failed(Event::Authentication, &failure, audit.now())
             .with_request(request.extensions())
             .with_service(route.service());
-        authenticated.tell(record)
+        authenticated.add_to_record(record)
     });
     let user = authenticated.user();
     let request_id = RequestId::logged(request.extensions());

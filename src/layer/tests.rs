@@ -29,8 +29,8 @@ use crate::{
     },
     revocation::{CheckError, Revocation, RevocationCheck, RevocationIndex},
     token::{
-        Jwt, Pat, Rs256Verifier, Scopes, ServiceId, SigningKey, TokenFingerprint, TokenIssuer,
-        Validity, VerifiedToken,
+        Rs256Verifier, Scopes, ServiceId, SigningKey, TokenFingerprint, TokenIssuer, Validity,
+        VerifiedToken,
     },
 };
 
@@ -165,8 +165,9 @@ impl World {
 
     async fn exchange(&self, request: Request<Body>) -> Exchange {
         let authenticator = Authenticator::new(self.verifier())
-            .personal_access_tokens(self.revocations.clone())
-            .client_certificates(CommonNameMapper);
+            .with_personal_access_tokens(self.revocations.clone())
+            .with_client_certificates(CommonNameMapper)
+            .with_clock(self.clock.clone());
         let stack = ServiceBuilder::new()
             .layer(SanitizeLayer::new())
             .layer(RouteLayer::new(self.routes()))
@@ -481,7 +482,8 @@ async fn a_forged_failure_is_replaced_and_the_services_own_is_kept() {
 async fn pats_are_no_credentials_while_they_are_off() {
     let world = World::new();
     let pat = world.pat("files");
-    let authenticator = Authenticator::new(world.verifier()).client_certificates(CommonNameMapper);
+    let authenticator =
+        Authenticator::new(world.verifier()).with_client_certificates(CommonNameMapper);
     let stack = ServiceBuilder::new()
         .layer(RouteLayer::new(world.routes()))
         .layer(AuthenticateLayer::new(authenticator))
@@ -619,7 +621,7 @@ async fn the_service_that_was_ready_is_the_one_that_is_called() {
         .layer(SanitizeLayer::new())
         .layer(RouteLayer::new(world.routes_with(Slow)))
         .layer(AuthenticateLayer::new(
-            Authenticator::new(world.verifier()).client_certificates(Slow),
+            Authenticator::new(world.verifier()).with_client_certificates(Slow),
         ))
         .layer(ScopeLayer::new())
         .layer(SchemeLayer::new())
@@ -663,12 +665,11 @@ async fn the_error_of_the_inner_service_comes_through_as_it_is() {
 struct Unreachable;
 
 impl RevocationCheck for Unreachable {
-    fn check(&self, _: &Pat) -> Result<(), CheckError> {
-        Err(CheckError::Unavailable)
-    }
-
-    fn check_login_token(&self, _: &Jwt) -> Result<(), CheckError> {
-        Ok(())
+    fn try_check_now(&self, token: &VerifiedToken) -> Option<Result<(), CheckError>> {
+        Some(match token {
+            VerifiedToken::Pat(_) => Err(CheckError::Unavailable),
+            _ => Ok(()),
+        })
     }
 }
 
@@ -688,7 +689,7 @@ async fn what_cannot_be_known_fails_closed() -> Result<(), BoxError> {
     let stack = ServiceBuilder::new()
         .layer(RouteLayer::new(world.routes_with(NotAllowed)))
         .layer(AuthenticateLayer::new(
-            Authenticator::new(world.verifier()).personal_access_tokens(Unreachable),
+            Authenticator::new(world.verifier()).with_personal_access_tokens(Unreachable),
         ))
         .layer(ScopeLayer::new())
         .layer(SchemeLayer::new())
@@ -723,9 +724,10 @@ async fn a_login_token_is_refused_once_it_is_revoked() {
     let bearer = |token: &str| format!("Bearer {token}");
 
     // Whether PATs are on or off.
-    let without_pats = Authenticator::new(world.verifier()).revocations(world.revocations.clone());
+    let without_pats =
+        Authenticator::new(world.verifier()).with_revocations(world.revocations.clone());
     let with_pats =
-        Authenticator::new(world.verifier()).personal_access_tokens(world.revocations.clone());
+        Authenticator::new(world.verifier()).with_personal_access_tokens(world.revocations.clone());
     for authenticator in [without_pats, with_pats] {
         let stack = ServiceBuilder::new()
             .layer(RouteLayer::new(world.routes()))
@@ -742,7 +744,7 @@ async fn a_login_token_is_refused_once_it_is_revoked() {
 
     // Asking for revocations turns no PATs on.
     let authenticator =
-        Authenticator::new(world.verifier()).revocations(RevocationIndex::default());
+        Authenticator::new(world.verifier()).with_revocations(RevocationIndex::default());
     let stack = ServiceBuilder::new()
         .layer(RouteLayer::new(world.routes_with(NotAllowed)))
         .layer(AuthenticateLayer::new(authenticator))

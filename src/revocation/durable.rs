@@ -1,4 +1,4 @@
-//! The store in a file.
+//! Revocations in a file.
 
 use std::{
     error::Error,
@@ -7,9 +7,7 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    pin::Pin,
     sync::{Arc, mpsc},
-    task::{Context, Poll},
     thread::{self, JoinHandle},
 };
 
@@ -21,15 +19,15 @@ use tokio::sync::oneshot;
 
 use super::{
     CheckError, Evicted, Revocation, RevocationCheck, RevocationIndex, RevocationStore, StoreError,
-    rule_matters, token_matters,
+    StoreFuture, rule_matters, salt::Salt, token_matters,
 };
 use crate::{
     clock::Timestamp,
     passticket::UserId,
-    token::{Jwt, Pat, Salt, ServiceId, TokenFingerprint},
+    token::{ServiceId, TokenFingerprint, VerifiedToken},
 };
 
-/// The names are those of the maps that Zowe keeps in its Caching Service.
+/// The names of the tables are those of the maps in Zowe's Caching Service.
 const TOKENS: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("invalidTokens");
 const USERS: TableDefinition<'_, &str, u64> = TableDefinition::new("invalidUsers");
 const SERVICES: TableDefinition<'_, &str, u64> = TableDefinition::new("invalidScopes");
@@ -39,49 +37,48 @@ const FORMAT: &str = "format";
 const SALT: &str = "salt";
 const SEALS: &str = "seals";
 
-/// The format that this version reads and writes.
+/// The file format that this version reads and writes.
 const FORMAT_VERSION: u32 = 1;
 
-/// Everything is in the index too: the cache of the database serves the writer alone.
+/// Small, because checks read the index: the cache of the database serves the writer alone.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
-/// So many revocations share one commit at most, which bounds how long the first of them waits.
+/// Maximum number of revocations in one commit, which bounds how long the first of them waits.
 const MAX_GROUP: usize = 4096;
 
-/// Revocations in one file, for one process.
+/// A [`RevocationStore`] in one file, for one process.
 ///
 /// # Guarantees
-/// 1. **`Ok` means durable.** A revocation that was answered with `Ok` survives `kill -9` and, as
-///    far as the disk keeps what it has acknowledged, a power failure.
-/// 2. **`Ok` means visible.** Every check that starts after it sees it.
-/// 3. **Nothing un-revokes.** A later rule never lowers a timestamp, in the file as in memory.
-/// 4. **A damaged file is an error**, never a store with less in it: opening verifies the checksum
-///    of every page, and each group of revocations is committed twice, so that both of the roots
-///    that the file keeps have it, whichever of them a damage leaves.
-/// 5. **A revocation that was begun is finished**, also if its future is dropped; dropping the
-///    store waits for what is under way.
+/// 1. **`Ok` means durable.** An acknowledged revocation survives `kill -9`. It survives a power failure
+///    if the disk keeps what it has acknowledged.
+/// 2. **`Ok` means visible.** Every check that starts afterwards sees the revocation.
+/// 3. **No revocation is taken back.** A later rule never lowers a timestamp, in the file or in memory.
+/// 4. **A damaged file is an error**, never a store with fewer revocations. Opening verifies the
+///    checksum of every page. Each group of revocations is committed twice, so that both roots of the
+///    file have it, whichever of them is damaged.
+/// 5. **A write that has begun is finished**, also if its future is dropped. Dropping the store waits
+///    for pending writes.
 ///
-/// When a write fails the caller is told, and the revocation holds in this process all the same:
-/// in doubt the answer is "revoked". The next write opens the file anew.
+/// If a write fails, the caller gets the error, and the revocation still holds in this process: in
+/// doubt the answer is "revoked". The next write reopens the file.
 ///
 /// # Cost
-/// A check reads memory alone: one SHA-256 of one block, then what [`RevocationIndex`] does; that
-/// is a quarter of a microsecond in all, with ten rules as with a million.
-/// Writes go through one thread, which lives as long as the store; whatever arrives while it waits
-/// for the disk shares its next commit. It is a thread of its own and not one of the runtime's, so
-/// that neither a runtime that shuts down nor one that is short of blocking threads can lose or
-/// delay a write. A record takes two durable commits; what is recorded at the same time shares them.
+/// A check reads memory alone: SHA-256 of one block, then a check of a [`RevocationIndex`]. Its cost is
+/// the same with ten rules and with a million. One thread writes, as long as the store lives.
+/// Revocations that arrive while it waits for the disk share its next commit. The thread does not belong
+/// to an async runtime, so a runtime that shuts down or lacks blocking threads can neither lose nor
+/// delay a write. A record takes two durable commits, which concurrent records share.
 /// `benches/revocation.rs` measures both.
 ///
-/// Eviction rewrites the file to make it smaller: about a second for half a million rules.
-/// Revocations that arrive meanwhile wait for it, checks do not.
+/// Eviction rewrites the file to make it smaller: about a second for half a million rules. Records that
+/// arrive meanwhile wait for it, checks do not.
 ///
 /// # What the file holds
 /// The tables `invalidTokens`, `invalidUsers`, `invalidScopes` and `meta` of a [redb] database. A
-/// token is in it as a SHA-256, salted with random bytes that were made with the file, of its
-/// fingerprint: who reads the file can neither use a token nor find out whether one that they know
-/// of is in it without hashing it. Users and services are in it by their names. They are no
-/// secrets, an administrator can so read what is in force, and a check saves a hash for each.
+/// token is in it as a SHA-256 of its fingerprint, salted with random bytes of the file. A reader of the
+/// file cannot use a token, and cannot find out whether a known token is in it without hashing it.
+/// Users and services are in it by name: they are not secret, and an administrator can read which rules
+/// are in force.
 ///
 /// [redb]: https://docs.rs/redb
 ///
@@ -96,7 +93,7 @@ const MAX_GROUP: usize = 4096;
 /// let user = UserId::new("USER")?;
 /// store.record(Revocation::User { user, up_to: Timestamp::from_secs(1_800_000_000) }).await?;
 ///
-/// // One process has the file at a time.
+/// // One process can open the file at a time.
 /// assert!(matches!(DurableStore::open(&path), Err(OpenError::InUse { .. })));
 /// # Ok(())
 /// # }
@@ -105,19 +102,19 @@ pub struct DurableStore {
     index: Arc<RevocationIndex>,
     salt: Salt,
     name: Arc<str>,
-    // `None` only while it is dropped.
+    // `None` only while the store is dropped.
     commands: Option<mpsc::Sender<Command>>,
     writer: Option<JoinHandle<()>>,
 }
 
 impl DurableStore {
-    /// Opens the file at `path`, for its owner alone (mode 0600) if it is made now, and loads it.
+    /// Opens and loads the file at `path`. If there is none, creates it for its owner alone (mode 0600).
     ///
-    /// It blocks until all is verified and read, which takes about a second for a million rules.
-    /// Call it at the start of the program, where an error can still stop it.
+    /// Blocks until the file is verified and read, which takes about a second for a million rules. Call
+    /// it at the start of the program, where an error can still stop it.
     ///
     /// # Errors
-    /// [`OpenError`] names the file and what to do. A file that is there is never replaced.
+    /// [`OpenError`] names the file and what to do. An existing file is never replaced.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
         let path = path.into();
         match path.try_exists() {
@@ -147,19 +144,20 @@ impl DurableStore {
         Ok(Self { index, salt, name, commands: Some(commands), writer: Some(writer) })
     }
 
-    /// Everything that is in it, for comparing.
+    /// All entries, for comparison.
     #[cfg(test)]
     pub(super) fn entries(&self) -> std::collections::BTreeSet<String> {
         self.index.entries()
     }
 
-    fn send<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Answer<T> {
+    fn send<T: Send + 'static>(&self, command: impl FnOnce(Reply<T>) -> Command) -> StoreFuture<T> {
         let (reply, answer) = oneshot::channel();
         if let Some(commands) = &self.commands {
-            // A writer that is gone drops the reply, and the answer says so.
+            // A writer that has ended drops the reply, which the future reports.
             let _ = commands.send(command(reply));
         }
-        Answer { answer, store: self.name.clone() }
+        let store = self.name.clone();
+        Box::pin(async move { answer.await.unwrap_or_else(|_| Err(StoreError::Ended { store })) })
     }
 }
 
@@ -167,7 +165,7 @@ impl Drop for DurableStore {
     fn drop(&mut self) {
         drop(self.commands.take());
         if let Some(writer) = self.writer.take() {
-            // If it panicked the panic has been reported, and who waited has been told.
+            // A panic of the writer was reported, and every waiting future has its error.
             let _ = writer.join();
         }
     }
@@ -180,100 +178,75 @@ impl fmt::Debug for DurableStore {
 }
 
 impl RevocationCheck for DurableStore {
-    fn check(&self, pat: &Pat) -> Result<(), CheckError> {
-        self.index.check_as(pat.fingerprint_under(&self.salt), pat)
-    }
-
-    fn check_login_token(&self, token: &Jwt) -> Result<(), CheckError> {
-        self.index.check_login_token_as(token.fingerprint_under(&self.salt))
+    fn try_check_now(&self, token: &VerifiedToken) -> Option<Result<(), CheckError>> {
+        Some(self.index.check_as(self.salt.apply(token.fingerprint()), token))
     }
 }
 
 impl RevocationStore for DurableStore {
-    type Recording = Answer<()>;
-    type Evicting = Answer<Evicted>;
-
-    fn record(&self, mut revocation: Revocation) -> Self::Recording {
+    fn record(&self, mut revocation: Revocation) -> StoreFuture<()> {
         if let Revocation::Token { token, .. } = &mut revocation {
             *token = self.salt.apply(*token);
         }
         self.send(|reply| Command::Record(revocation, reply))
     }
 
-    fn evict(&self, now: Timestamp) -> Self::Evicting {
+    fn evict(&self, now: Timestamp) -> StoreFuture<Evicted> {
         self.send(|reply| Command::Evict(now, reply))
     }
 }
 
-/// The answer of a [`DurableStore`] that is to come.
-#[derive(Debug)]
-#[must_use = "whether it was done is known only from the answer"]
-pub struct Answer<T> {
-    answer: oneshot::Receiver<Result<T, StoreError>>,
-    store: Arc<str>,
-}
-
-impl<T> Future for Answer<T> {
-    type Output = Result<T, StoreError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { answer, store } = &mut *self;
-        let ended = |_| Err(StoreError::Ended { store: store.clone() });
-        Pin::new(answer).poll(cx).map(|answer| answer.unwrap_or_else(ended))
-    }
-}
-
-/// Why there is no store.
+/// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The file cannot be made or read.
-    #[error("{}: {source}; see that the directory exists and that this user may write to it", file.display())]
+    /// The file cannot be created or read.
+    #[error("{}: {source}; check that the directory exists and that this user may write to it", file.display())]
     Io {
-        /// Which file.
+        /// The file.
         file: PathBuf,
-        /// What is in the way.
+        /// The cause.
         source: io::Error,
     },
-    /// Another process, or another store of this one, has it.
-    #[error("{} is in use; one process can have it at a time: stop the other one, or name another file", file.display())]
+    /// Another process, or another store in this process, has the file open.
+    #[error("{} is in use; one process can open it at a time: stop the other one, or name another file", file.display())]
     InUse {
-        /// Which file.
+        /// The file.
         file: PathBuf,
     },
-    /// It is damaged, or no database at all.
+    /// The file is damaged, or not a database.
     #[error(
-        "{} is damaged or no file of revocations: {source}; put back a copy. To go on without \
-         what it says, which makes revoked tokens good again, move it away",
+        "{} is damaged or not a revocation file: {source}; restore a backup. To start without its \
+         revocations, which makes revoked tokens valid again, move the file away",
         file.display()
     )]
     Damaged {
-        /// Which file.
+        /// The file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// It is a database of something else.
-    #[error("{} is a database, but not one of revocations; name another file", file.display())]
+    /// The file is another kind of database.
+    #[error("{} is a database, but not a revocation store; name another file", file.display())]
     Foreign {
-        /// Which file.
+        /// The file.
         file: PathBuf,
     },
-    /// A newer version of this program wrote it.
+    /// A newer version of this program wrote the file.
     #[error(
         "{} has format {found}, this program reads {FORMAT_VERSION}; start the version that wrote it, or a newer one",
         file.display()
     )]
     Newer {
-        /// Which file.
+        /// The file.
         file: PathBuf,
-        /// Its format.
+        /// The format of the file.
         found: u32,
     },
 }
 
-/// Makes the file under another name and gives it its own when it is whole: a crash in between
-/// leaves no file that a later start would have to take for damaged.
+/// Creates the file under a temporary name and links it to its own name when it is complete. A crash in
+/// between leaves no incomplete file.
 fn create(path: &Path) -> Result<(), OpenError> {
     let io_error = |source| OpenError::Io { file: path.to_owned(), source };
     let mut draft = path.as_os_str().to_owned();
@@ -287,8 +260,8 @@ fn create(path: &Path) -> Result<(), OpenError> {
     options.open(&draft).map_err(io_error)?;
 
     let made = initialize(&draft).map_err(|e| failed(path, e)).and_then(|()| {
-        // Unlike renaming, linking replaces nothing: of two processes that start at once, one
-        // makes the file and the other finds it.
+        // A link, unlike a rename, replaces no existing file: of two processes that start at the same
+        // time, one creates the file and the other finds it.
         match fs::hard_link(&draft, path) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(io_error(e)),
             _ => sync_directory(path).map_err(io_error),
@@ -314,7 +287,7 @@ fn initialize(path: &Path) -> Result<(), redb::Error> {
     Ok(database.close()?)
 }
 
-/// A new name in a directory is durable when the directory is.
+/// Makes a new name in the directory durable.
 fn sync_directory(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {
@@ -324,7 +297,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens a database that is there and verifies every checksum in it.
+/// Opens an existing database and verifies every checksum.
 fn open(path: &Path) -> Result<(Database, Salt), OpenError> {
     let database = Database::builder()
         .set_cache_size(CACHE_BYTES)
@@ -398,7 +371,7 @@ fn failed(path: &Path, error: redb::Error) -> OpenError {
         redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => {
             OpenError::InUse { file }
         }
-        // How redb says that it is no database: by kind, as of bytes that it cannot read.
+        // redb reports a file that is not a database by these kinds.
         redb::Error::Io(source)
             if !matches!(
                 source.kind(),
@@ -411,10 +384,10 @@ fn failed(path: &Path, error: redb::Error) -> OpenError {
     }
 }
 
-/// redb promises errors, not panics, for damaged files. Should it break that, it is damage too.
+/// redb promises errors, not panics, for damaged files. A panic is taken as damage, too.
 fn guarded<T>(path: &Path, open: impl FnOnce() -> Result<T, OpenError>) -> Result<T, OpenError> {
     catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| {
-        let source = "it cannot be read".into();
+        let source = "the database library panicked while it read the file".into();
         Err(OpenError::Damaged { file: path.to_owned(), source })
     })
 }
@@ -426,12 +399,12 @@ enum Command {
     Evict(Timestamp, Reply<Evicted>),
 }
 
-/// The one thread that writes. File and index change here, in this order, and nowhere else.
+/// The state of the thread that writes. Only it changes the file and then the index.
 struct Writer {
     path: PathBuf,
     name: Arc<str>,
     salt: Salt,
-    // `None` after an error: the database takes no writes then until it is opened anew.
+    // `None` after an error: redb then takes no writes until the database is reopened.
     database: Option<Database>,
     index: Arc<RevocationIndex>,
 }
@@ -446,7 +419,7 @@ impl Writer {
                     Command::Record(revocation, reply) => group.push((revocation, reply)),
                     Command::Evict(now, reply) => {
                         self.record(&mut group);
-                        // Who no longer waits needs no answer, here and below.
+                        // The caller may have dropped the future, here and below.
                         let _ = reply.send(self.evict(now));
                     }
                 }
@@ -482,7 +455,7 @@ impl Writer {
             })
         });
         for (revocation, reply) in group.drain(..) {
-            // Also if it failed: in doubt it is revoked.
+            // Also after a failed write: in doubt the token is revoked.
             self.index.apply(&revocation);
             let _ = reply.send(written.clone());
         }
@@ -518,7 +491,7 @@ impl Writer {
             Ok(written)
         });
         written.map_err(|source| {
-            tracing::error!(file = %self.name, error = %source, "revocations were not written");
+            tracing::error!(file = %self.name, error = %source, "the revocation could not be stored; it may not survive a restart");
             StoreError::Write { store: self.name.clone(), source: source.into() }
         })
     }
@@ -528,7 +501,7 @@ impl Writer {
             return Ok(database);
         }
         let (database, salt) = open(&self.path)?;
-        // Under another salt no token in the index would be found in the file.
+        // With another salt, no token of the index could be found in the file.
         if salt.bytes() != self.salt.bytes() {
             return Err("the file was replaced while the program ran; restart it".into());
         }
@@ -536,11 +509,11 @@ impl Writer {
     }
 }
 
-/// Commits `write`, durably, twice.
+/// Commits `write` durably, twice.
 ///
-/// The file keeps the roots of its last two commits, and which one counts is said by a single byte
-/// without a checksum. A damage there, or to the newest root, makes redb take the older one and
-/// say nothing. So what is acknowledged has to be under both.
+/// The file keeps the roots of its last two commits. A single byte without a checksum selects the root
+/// in force. If that byte or the newest root is damaged, redb uses the older root without an error. So
+/// an acknowledged revocation must be under both roots.
 fn commit(
     database: &Database,
     write: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
@@ -553,7 +526,7 @@ fn commit(
     let mut txn = database.begin_write()?;
     txn.set_durability(Durability::Immediate)?;
     {
-        // Something has to change, lest there be nothing to commit.
+        // A commit needs a change.
         let mut meta = txn.open_table(META)?;
         let seals = meta.get(SEALS)?.and_then(|value| value.value().try_into().ok());
         let seals = seals.map_or(0, u64::from_be_bytes).wrapping_add(1);
@@ -592,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_write_is_said_holds_and_does_not_stop_the_next() {
+    fn a_failed_write_is_reported_holds_and_does_not_stop_the_next() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("revocations.redb");
         drop(DurableStore::open(&path).unwrap());
@@ -601,7 +574,7 @@ mod tests {
             name: path.display().to_string().into(),
             path: path.clone(),
             salt,
-            // After an error, and somebody else has the file.
+            // As after an error, while another process has the file open.
             database: None,
             index: Arc::default(),
         };
@@ -621,7 +594,7 @@ mod tests {
         written.unwrap();
         assert_eq!(entries, 2);
 
-        // In the file is what was answered with `Ok`.
+        // The file has what was acknowledged with `Ok`.
         drop(writer);
         assert_eq!(DurableStore::open(&path).unwrap().entries().len(), 1);
     }

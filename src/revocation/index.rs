@@ -1,7 +1,7 @@
-//! The index in memory.
+//! Revocations in memory.
 
 use std::{
-    future::{Ready, ready},
+    future::ready,
     hash::{BuildHasher, Hash, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -10,43 +10,42 @@ use arc_swap::ArcSwap;
 use dashmap::{DashMap, Entry};
 
 use super::{
-    CheckError, Evicted, Revocation, RevocationCheck, RevocationStore, RevokedBy, StoreError,
+    CheckError, Evicted, Revocation, RevocationCheck, RevocationStore, RevokedBy, StoreFuture,
     filter::Filter, rule_matters, token_matters,
 };
 use crate::{
     clock::Timestamp,
     passticket::UserId,
-    token::{Jwt, Pat, ServiceId, TokenFingerprint},
+    token::{Pat, ServiceId, TokenFingerprint, VerifiedToken},
 };
 
-/// Many, for growing and evicting hold up the checks that ask one shard: with a million rules that
-/// is 4,000 of them.
+/// Many, because growth and eviction block the checks in one shard. With a million rules a shard has
+/// 4,000 of them.
 const SHARDS: usize = 256;
 
-/// What is revoked, in memory. A check costs the same with ten rules and with a million: one look
-/// at a filter for the token, one for its user and one for each of its scopes.
+/// The revocations in memory. A check costs the same with ten rules and with a million: one look at a
+/// filter for the token, one for its user and one for each of its scopes.
 ///
-/// It is a [`RevocationStore`] that survives nothing: for tests, and for embedders who keep
-/// revocations elsewhere and [`apply`](Self::apply) them here.
+/// As a [`RevocationStore`] it survives nothing. It is for tests, and for embedders who keep revocations
+/// elsewhere and [`apply`](Self::apply) them here.
 ///
-/// Users and services are hashed under a random key, so that nobody who may choose their names can
-/// choose ones that collide. A token stands for itself: its fingerprint is a hash, of something
-/// that was signed.
+/// Users and services are hashed under a random key, so that an attacker who can choose their names
+/// cannot make them collide. The fingerprint of a token is a hash of signed text and needs no key.
 ///
 /// # Memory
-/// Measured with a million of each: 82 bytes for a revoked token, 30 for a rule for a user, 72 for
-/// one for a service whose id has 14 characters. An empty one has half a megabyte at most. Making a
-/// map larger briefly takes as much again, of one of its shards.
+/// Measured with a million of each: 82 bytes for a revoked token, 30 for a rule for a user, 72 for a
+/// rule for a service whose id has 14 characters. An empty index takes half a megabyte at most. While a
+/// shard of a map grows, it briefly takes twice its size.
 #[derive(Debug)]
 pub struct RevocationIndex {
     tokens: DashMap<TokenFingerprint, Timestamp>,
     users: DashMap<UserId, Timestamp>,
     services: DashMap<ServiceId, Timestamp>,
-    /// Has every key of the three maps, and what was evicted since it was made.
+    /// Has every key of the three maps, and keys that were evicted since the filter was made.
     filter: ArcSwap<Filter>,
     names: RandomState,
-    /// How many keys the filter has. Who changes the maps holds it, so that a new filter is made of
-    /// all that is in them.
+    /// The number of keys in the filter. Every change of the maps holds the lock, so that a new filter
+    /// has all keys.
     keys: Mutex<usize>,
 }
 
@@ -57,7 +56,7 @@ impl Default for RevocationIndex {
 }
 
 impl RevocationIndex {
-    /// An empty one that takes up so many of each without growing.
+    /// An empty index with room for so many revocations of each kind.
     pub(super) fn with_capacity(tokens: usize, users: usize, services: usize) -> Self {
         Self {
             tokens: DashMap::with_capacity_and_shard_amount(tokens, SHARDS),
@@ -69,15 +68,15 @@ impl RevocationIndex {
         }
     }
 
-    /// Takes up one revocation; it holds for every check that starts after this returns.
+    /// Adds one revocation. Every check that starts after this returns sees it.
     ///
-    /// A rule with an earlier time than one that is there changes nothing: nothing un-revokes
-    /// (design, decision 8).
+    /// A rule with an earlier time than the present one changes nothing: a revocation is never taken
+    /// back (docs/decisions.md#d8).
     pub fn apply(&self, revocation: &Revocation) {
         let mut keys = self.changing();
         let (is_new, hash) = match revocation {
             Revocation::Token { token, expires_at } => {
-                (raise(&self.tokens, *token, *expires_at), token.short())
+                (raise(&self.tokens, *token, *expires_at), hash(*token))
             }
             Revocation::User { user, up_to } => {
                 (raise(&self.users, *user, *up_to), self.names.hash_one(user))
@@ -98,38 +97,40 @@ impl RevocationIndex {
         }
     }
 
-    /// Whether `pat` is revoked.
+    /// Checks a verified token. Rules count for PATs alone.
     ///
     /// # Errors
-    /// [`CheckError::Revoked`] tells what hit it.
-    pub fn check(&self, pat: &Pat) -> Result<(), CheckError> {
-        self.check_as(pat.fingerprint(), pat)
+    /// [`CheckError::Revoked`] tells which revocation hit it.
+    pub fn check(&self, token: &VerifiedToken) -> Result<(), CheckError> {
+        self.check_as(token.fingerprint(), token)
     }
 
-    /// Whether `token` is revoked.
-    ///
-    /// # Errors
-    /// [`CheckError::Revoked`] if it is.
-    pub fn check_login_token(&self, token: &Jwt) -> Result<(), CheckError> {
-        self.check_token(&self.filter.load(), token.fingerprint())
-    }
-
-    /// [`check`](Self::check), where the tokens go by other fingerprints than their own.
+    /// [`check`](Self::check) for an index whose tokens have other fingerprints than their own.
     pub(super) fn check_as(
         &self,
         fingerprint: TokenFingerprint,
-        pat: &Pat,
+        token: &VerifiedToken,
     ) -> Result<(), CheckError> {
         let filter = self.filter.load();
+        if filter.may_have(hash(fingerprint)) && self.tokens.contains_key(&fingerprint) {
+            return Err(CheckError::Revoked(RevokedBy::Token));
+        }
+        match token {
+            VerifiedToken::Pat(pat) => self.check_rules(&filter, pat),
+            VerifiedToken::Jwt(_) | VerifiedToken::External(_) => Ok(()),
+        }
+    }
+
+    fn check_rules(&self, filter: &Filter, pat: &Pat) -> Result<(), CheckError> {
         let hits = |up_to: Timestamp| pat.issued_at() <= up_to;
-        self.check_token(&filter, fingerprint)?;
         let user = pat.user();
         if filter.may_have(self.names.hash_one(user))
             && self.users.get(user).is_some_and(|up_to| hits(*up_to))
         {
             return Err(CheckError::Revoked(RevokedBy::UserRule));
         }
-        // A rule for any one of its services revokes the whole token (zowe-endpoints §3.2).
+        // A rule for any of its services revokes the whole token
+        // (docs/reference/tokens-and-revocation.md#revocation-check).
         let by_rule = |service| {
             filter.may_have(self.names.hash_one(service))
                 && self.services.get(service).is_some_and(|up_to| hits(*up_to))
@@ -140,27 +141,7 @@ impl RevocationIndex {
         Ok(())
     }
 
-    /// [`check_login_token`](Self::check_login_token), likewise.
-    #[cfg(feature = "store")]
-    pub(super) fn check_login_token_as(
-        &self,
-        fingerprint: TokenFingerprint,
-    ) -> Result<(), CheckError> {
-        self.check_token(&self.filter.load(), fingerprint)
-    }
-
-    fn check_token(
-        &self,
-        filter: &Filter,
-        fingerprint: TokenFingerprint,
-    ) -> Result<(), CheckError> {
-        if filter.may_have(fingerprint.short()) && self.tokens.contains_key(&fingerprint) {
-            return Err(CheckError::Revoked(RevokedBy::Token));
-        }
-        Ok(())
-    }
-
-    /// Drops what can hit no token any more, and gives the memory back.
+    /// Removes what can hit no token at `now`, and frees the memory.
     pub(super) fn drop_stale(&self, now: Timestamp) -> Evicted {
         let mut keys = self.changing();
         let evicted = Evicted {
@@ -175,22 +156,22 @@ impl RevocationIndex {
     }
 
     fn changing(&self) -> MutexGuard<'_, usize> {
-        // The number says when to grow, no more: it is good enough after a panic.
+        // The number only says when to grow, so its value after a panic is good enough.
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a filter of what is in the maps. Checks go on with the old one, which has all of it
-    /// except what is being applied, and that is not yet answered.
+    /// Makes a new filter from the maps. Until then, checks use the old one: it lacks only the
+    /// revocation that is being added, and that one is not yet acknowledged.
     fn renew_filter(&self, keys: &mut usize) {
         *keys = self.tokens.len() + self.users.len() + self.services.len();
         let filter = Filter::for_keys(*keys * 2);
-        self.tokens.iter().for_each(|entry| filter.add(entry.key().short()));
+        self.tokens.iter().for_each(|entry| filter.add(hash(*entry.key())));
         self.users.iter().for_each(|entry| filter.add(self.names.hash_one(entry.key())));
         self.services.iter().for_each(|entry| filter.add(self.names.hash_one(entry.key())));
         self.filter.store(Arc::new(filter));
     }
 
-    /// Everything that is in it, for comparing.
+    /// All entries, for comparison.
     #[cfg(all(test, feature = "store"))]
     pub(super) fn entries(&self) -> std::collections::BTreeSet<String> {
         let tokens = self.tokens.iter().map(|e| format!("{:?} {:?}", e.key(), e.value()));
@@ -201,30 +182,29 @@ impl RevocationIndex {
 }
 
 impl RevocationCheck for RevocationIndex {
-    fn check(&self, pat: &Pat) -> Result<(), CheckError> {
-        Self::check(self, pat)
-    }
-
-    fn check_login_token(&self, token: &Jwt) -> Result<(), CheckError> {
-        Self::check_login_token(self, token)
+    fn try_check_now(&self, token: &VerifiedToken) -> Option<Result<(), CheckError>> {
+        Some(self.check(token))
     }
 }
 
 impl RevocationStore for RevocationIndex {
-    type Recording = Ready<Result<(), StoreError>>;
-    type Evicting = Ready<Result<Evicted, StoreError>>;
-
-    fn record(&self, revocation: Revocation) -> Self::Recording {
+    fn record(&self, revocation: Revocation) -> StoreFuture<()> {
         self.apply(&revocation);
-        ready(Ok(()))
+        Box::pin(ready(Ok(())))
     }
 
-    fn evict(&self, now: Timestamp) -> Self::Evicting {
-        ready(Ok(self.drop_stale(now)))
+    fn evict(&self, now: Timestamp) -> StoreFuture<Evicted> {
+        Box::pin(ready(Ok(self.drop_stale(now))))
     }
 }
 
-/// Whether the key is a new one.
+/// A part of the fingerprint, which is a hash already.
+fn hash(token: TokenFingerprint) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *token.as_bytes();
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// Sets the time of `key`, unless it has a later one. Returns whether the key is new.
 fn raise<K: Hash + Eq>(map: &DashMap<K, Timestamp>, key: K, to: Timestamp) -> bool {
     match map.entry(key) {
         Entry::Occupied(mut at) => {
@@ -257,12 +237,12 @@ mod tests {
     use super::*;
     use crate::{
         clock::ManualClock,
-        token::{Rs256Verifier, Scopes, SigningKey, TokenIssuer, Validity, VerifiedToken},
+        token::{Rs256Verifier, Scopes, SigningKey, TokenIssuer, Validity},
     };
 
     const ISSUED: u64 = 1_800_000_000_500;
 
-    fn pat(user: &str, scopes: &str) -> Pat {
+    fn pat(user: &str, scopes: &str) -> VerifiedToken {
         let pem =
             rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
         let key = SigningKey::from_pem(pem.unwrap().serialize_pem().as_bytes()).unwrap();
@@ -276,12 +256,11 @@ mod tests {
                 Validity::MAX,
             )
             .unwrap();
-        let Ok(VerifiedToken::Pat(pat)) = verifier.verify(token.expose()) else { panic!() };
-        pat
+        verifier.verify(token.expose()).unwrap()
     }
 
     #[test]
-    fn rules_hit_what_was_issued_up_to_their_time() {
+    fn rules_hit_tokens_that_were_issued_up_to_their_time() {
         let pat = pat("user", "a,b");
         let user = |name: &str, up_to| Revocation::User {
             user: UserId::new(name).unwrap(),
@@ -314,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn one_token_is_revoked_and_another_is_not() {
+    fn a_revoked_token_does_not_revoke_another_of_its_user() {
         let (revoked, other) = (pat("user", "a"), pat("user", "a"));
         let index = RevocationIndex::default();
         index.apply(&Revocation::Token {

@@ -1,4 +1,4 @@
-//! What every store must do, and what the one in a file must survive.
+//! The behaviour of every store, and the damage that the store in a file must survive.
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,7 @@ use tokio_test::block_on;
 use super::*;
 use crate::{
     clock::ManualClock,
-    token::{Rs256Verifier, Scopes, SigningKey, TokenIssuer, VerifiedToken},
+    token::{Jwt, Pat, Rs256Verifier, Scopes, SigningKey, TokenIssuer},
 };
 
 /// In milliseconds, within a second.
@@ -71,64 +71,78 @@ const BY_TOKEN: Result<(), CheckError> = Err(CheckError::Revoked(RevokedBy::Toke
 const BY_USER: Result<(), CheckError> = Err(CheckError::Revoked(RevokedBy::UserRule));
 const BY_SERVICE: Result<(), CheckError> = Err(CheckError::Revoked(RevokedBy::ServiceRule));
 
-/// What every store must do. `reopen` gives one that holds the same, by whatever means it has.
+/// Both ways to check must agree.
+fn check<S: RevocationStore, T: Clone + Into<VerifiedToken>>(
+    store: &S,
+    token: &T,
+) -> Result<(), CheckError> {
+    let token = token.clone().into();
+    let checked = block_on(store.check_token(&token));
+    assert_eq!(store.try_check_now(&token), Some(checked));
+    checked
+}
+
+/// The behaviour of every store. `reopen` gives a store with the same
+/// revocations.
 fn conformance<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -> S) {
     let store = reopen(None);
     let record = |store: &S, revocation| block_on(store.record(revocation)).unwrap();
 
-    // A token, and not another one like it.
+    // A token, and not another one with the same claims.
     let (revoked, like_it) = (pat("one", "a", NOW, 90), pat("one", "a", NOW, 90));
     record(&store, token(&revoked));
-    assert_eq!(store.check(&revoked), BY_TOKEN);
-    assert_eq!(store.check(&like_it), Ok(()));
+    assert_eq!(check(&store, &revoked), BY_TOKEN);
+    assert_eq!(check(&store, &like_it), Ok(()));
 
     // Two PATs of the same second, around a rule.
     let (before, after) = (pat("two", "b", NOW, 90), pat("two", "b", NOW + 1, 90));
     assert_eq!(before.issued_at().as_secs(), after.issued_at().as_secs());
     record(&store, user("TWO", NOW));
-    assert_eq!((store.check(&before), store.check(&after)), (BY_USER, Ok(())));
+    assert_eq!((check(&store, &before), check(&store, &after)), (BY_USER, Ok(())));
     let (before, after) = (pat("three", "c,d", NOW, 90), pat("three", "c,d", NOW + 1, 90));
     record(&store, service("D", NOW));
-    assert_eq!((store.check(&before), store.check(&after)), (BY_SERVICE, Ok(())));
+    assert_eq!((check(&store, &before), check(&store, &after)), (BY_SERVICE, Ok(())));
 
     // A later rule never lowers a time.
     record(&store, user("two", NOW - 5));
     record(&store, service("d", 0));
     let of_two = pat("two", "b", NOW, 90);
-    assert_eq!((store.check(&of_two), store.check(&before)), (BY_USER, BY_SERVICE));
+    assert_eq!((check(&store, &of_two), check(&store, &before)), (BY_USER, BY_SERVICE));
 
-    // Of many at once the highest stays.
+    // Of many concurrent rules, the highest time stays.
     let mut times: Vec<_> = (0..100).map(|i| NOW + i * 37 % 100).collect();
     let answers: Vec<_> = times.iter().map(|t| store.record(user("four", *t))).collect();
     answers.into_iter().for_each(|answer| block_on(answer).unwrap());
     times.sort_unstable();
     let (last, later) = (*times.last().unwrap(), pat("four", "a", NOW + 100, 90));
-    assert_eq!((store.check(&pat("four", "a", last, 90)), store.check(&later)), (BY_USER, Ok(())));
+    assert_eq!(
+        (check(&store, &pat("four", "a", last, 90)), check(&store, &later)),
+        (BY_USER, Ok(()))
+    );
 
-    // Login tokens: by themselves, not by rules.
+    // Login tokens are revoked by themselves, not by rules.
     let (logged_out, logged_in) = (login_token("five"), login_token("five"));
     record(&store, user("five", NOW + DAY_MS));
     let of_login =
         Revocation::Token { token: logged_out.fingerprint(), expires_at: logged_out.expires_at() };
     record(&store, of_login);
-    let login =
-        |store: &S| (store.check_login_token(&logged_out), store.check_login_token(&logged_in));
+    let login = |store: &S| (check(store, &logged_out), check(store, &logged_in));
     assert_eq!(login(&store), (BY_TOKEN, Ok(())));
 
-    // A record whose future is dropped is there all the same, after one that is not.
+    // A record whose future was dropped is stored before the next one is acknowledged.
     drop(store.record(user("six", NOW)));
     record(&store, user("seven", NOW));
     let of_six = pat("six", "a", NOW, 90);
-    assert_eq!(store.check(&of_six), BY_USER);
+    assert_eq!(check(&store, &of_six), BY_USER);
 
-    // All of it is there again.
+    // A reopened store has all revocations.
     let store = reopen(Some(store));
-    assert_eq!((store.check(&revoked), store.check(&like_it)), (BY_TOKEN, Ok(())));
-    assert_eq!((store.check(&of_two), store.check(&before)), (BY_USER, BY_SERVICE));
-    assert_eq!((store.check(&of_six), store.check(&later)), (BY_USER, Ok(())));
+    assert_eq!((check(&store, &revoked), check(&store, &like_it)), (BY_TOKEN, Ok(())));
+    assert_eq!((check(&store, &of_two), check(&store, &before)), (BY_USER, BY_SERVICE));
+    assert_eq!((check(&store, &of_six), check(&store, &later)), (BY_USER, Ok(())));
     assert_eq!(login(&store), (BY_TOKEN, Ok(())));
 
-    // Evicting drops what has become harmless, and that alone.
+    // Eviction removes only what can hit no token any more.
     let evict = |store: &S, now| {
         let Evicted { tokens, users, services } = block_on(store.evict(at(now))).unwrap();
         (tokens, users, services)
@@ -137,14 +151,14 @@ fn conformance<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -> S) {
     let login_ends = logged_out.expires_at().as_millis();
     assert_eq!(evict(&store, login_ends), (1, 0, 0));
     assert_eq!(evict(&store, revoked.expires_at().as_millis() - 1), (0, 0, 0));
-    assert_eq!(store.check(&revoked), BY_TOKEN);
+    assert_eq!(check(&store, &revoked), BY_TOKEN);
     // TWO, SIX, SEVEN and the service stand at NOW, FOUR 99 ms and FIVE a day later.
     assert_eq!(evict(&store, NOW + 90 * DAY_MS), (1, 0, 0));
-    assert_eq!(store.check(&of_six), BY_USER);
+    assert_eq!(check(&store, &of_six), BY_USER);
     assert_eq!(evict(&store, NOW + 90 * DAY_MS + 1), (0, 3, 1));
     let store = reopen(Some(store));
-    assert_eq!(store.check(&of_six), Ok(()));
-    assert_eq!(store.check(&later), Ok(()));
+    assert_eq!(check(&store, &of_six), Ok(()));
+    assert_eq!(check(&store, &later), Ok(()));
     assert_eq!(evict(&store, NOW + 92 * DAY_MS), (0, 2, 0));
 }
 
@@ -154,7 +168,7 @@ fn the_index_conforms() {
     conformance::<Arc<RevocationIndex>>(Option::unwrap_or_default);
 }
 
-/// What is asked of a store in the model test.
+/// A step of the model test.
 #[derive(Clone, Debug)]
 enum Step {
     Token(usize),
@@ -165,7 +179,7 @@ enum Step {
     Reopen,
 }
 
-/// Times that rules and PATs share, so that they meet.
+/// Times that rules and PATs share, so that rules hit PATs.
 const TIMES: [u64; 6] = [NOW - DAY_MS, NOW - 1, NOW, NOW + 1, NOW + 1000, NOW + DAY_MS];
 const NAMES: [&str; 2] = ["A", "B"];
 const SERVICES: [&str; 2] = ["x", "y"];
@@ -193,7 +207,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// spec/004 word by word: it remembers everything and forgets nothing.
+/// The rules of docs/reference/tokens-and-revocation.md#pat-contract word by word, without eviction.
 #[derive(Default)]
 struct Model {
     tokens: Vec<usize>,
@@ -246,9 +260,9 @@ fn agrees_with_the_model<S: RevocationStore>(
             Step::Reopen => store = reopen(Some(store)),
         }
         for (i, pat) in PATS.iter().enumerate() {
-            // An expired one is refused before anybody asks.
+            // An expired token is refused before its revocations are checked.
             if at(now) < pat.expires_at() {
-                prop_assert_eq!(store.check(pat), model.check(i, pat), "{:?} at {}", pat, now);
+                prop_assert_eq!(check(&store, pat), model.check(i, pat), "{:?} at {}", pat, now);
             }
         }
     }
@@ -305,7 +319,7 @@ mod durable {
         }
     }
 
-    /// A file as it is while the program runs, the same one after it has ended, and what is in it.
+    /// The file while the program runs, the same file after it has ended, and its entries.
     struct Images {
         running: Vec<u8>,
         closed: Vec<u8>,
@@ -326,7 +340,7 @@ mod durable {
             }
         }
         last.into_iter().for_each(|answer| block_on(answer).unwrap());
-        // The last commit is a single revocation: what a step back would lose.
+        // The last commit is a single revocation, which a step back would lose.
         block_on(store.record(user("LAST", NOW))).unwrap();
         let entries = store.entries();
         let running = fs::read(&path).unwrap();
@@ -334,7 +348,7 @@ mod durable {
         Images { running, closed: fs::read(&path).unwrap(), entries }
     });
 
-    fn error_or_all_of_it(image: &[u8]) -> Result<(), TestCaseError> {
+    fn assert_refused_or_complete(image: &[u8]) -> Result<(), TestCaseError> {
         let (_directory, path) = directory();
         fs::write(&path, image).unwrap();
         match DurableStore::open(&path) {
@@ -345,8 +359,8 @@ mod durable {
                 let refused =
                     matches!(error, OpenError::Damaged { .. } | OpenError::Foreign { .. });
                 prop_assert!(refused, "{}", error);
-                // redb may set the page counts of its header by the length of the file. Nothing that
-                // is said under a checksum changes, so that the next start refuses it as well.
+                // redb may set the page counts of its header from the length of the file. Nothing
+                // under a checksum changes, so the next start refuses the file as well.
                 let after = fs::read(&path).unwrap();
                 let kept = image.get(64..) == after.get(64..) && image.len() == after.len();
                 prop_assert!(kept, "a damaged file was written to");
@@ -357,21 +371,21 @@ mod durable {
     }
 
     #[test]
-    fn an_image_of_the_running_file_has_all_of_it() {
-        error_or_all_of_it(&IMAGES.running).unwrap();
-        error_or_all_of_it(&IMAGES.closed).unwrap();
+    fn a_copy_of_the_open_file_is_complete() {
+        assert_refused_or_complete(&IMAGES.running).unwrap();
+        assert_refused_or_complete(&IMAGES.closed).unwrap();
     }
 
     #[test]
     fn no_change_of_a_byte_of_the_roots_loses_a_revocation() {
-        // Of the header, the byte at 9 says which root counts, in its lower four bits. The roots
-        // follow at 64, with their checksums, and end at 320.
+        // The lower four bits of the byte at 9 select the root in force. The roots with their
+        // checksums are at 64 to 320.
         for (image, end) in [(&IMAGES.running, 320), (&IMAGES.closed, 64)] {
             let masks = (1..16).map(|mask| (9, mask));
             for (offset, mask) in (0..end).map(|offset| (offset, 0xff)).chain(masks) {
                 let mut image = image.clone();
                 image[offset] ^= mask;
-                error_or_all_of_it(&image).unwrap();
+                assert_refused_or_complete(&image).unwrap();
             }
         }
     }
@@ -389,18 +403,18 @@ mod durable {
                 let offset = offset.index(image.len());
                 image[offset] ^= mask;
             }
-            error_or_all_of_it(&image)?;
+            assert_refused_or_complete(&image)?;
         }
 
         #[test]
-        fn a_file_that_is_cut_off_is_refused(running: bool, len: prop::sample::Index) {
+        fn a_truncated_file_is_refused(running: bool, len: prop::sample::Index) {
             let image = if running { &IMAGES.running } else { &IMAGES.closed };
-            error_or_all_of_it(&image[..len.index(image.len())])?;
+            assert_refused_or_complete(&image[..len.index(image.len())])?;
         }
     }
 
     #[test]
-    fn what_is_no_store_is_refused_and_left_alone() {
+    fn other_files_are_refused_and_not_changed() {
         let (directory, path) = directory();
         for content in ["", "revocations:\n  - all\n"] {
             fs::write(&path, content).unwrap();
@@ -442,7 +456,7 @@ mod durable {
     }
 
     #[test]
-    fn one_store_has_the_file() {
+    fn a_file_can_be_opened_once() {
         let (_directory, path) = directory();
         let store = DurableStore::open(&path).unwrap();
         let error = DurableStore::open(&path).unwrap_err();
@@ -453,7 +467,7 @@ mod durable {
 
     #[cfg(unix)]
     #[test]
-    fn the_file_is_for_its_owner() {
+    fn a_new_file_has_mode_0600() {
         use std::os::unix::fs::PermissionsExt;
         let (_directory, path) = directory();
         drop(DurableStore::open(&path).unwrap());
@@ -461,7 +475,7 @@ mod durable {
     }
 
     #[test]
-    fn the_file_does_not_know_a_token() {
+    fn the_file_has_salted_fingerprints_only() {
         let (_directory, path) = directory();
         let store = DurableStore::open(&path).unwrap();
         let revoked = pat("user", "a", NOW, 90);
@@ -472,7 +486,7 @@ mod durable {
         let fingerprint = revoked.fingerprint();
         assert!(!file.windows(32).any(|bytes| bytes == fingerprint.as_bytes()));
 
-        // Nor does another file say it in the same way.
+        // Another file has another salt.
         let (_directory, other) = directory();
         let store = DurableStore::open(&other).unwrap();
         block_on(store.record(token(&revoked))).unwrap();
@@ -488,7 +502,7 @@ mod durable {
     }
 
     #[test]
-    fn evicting_makes_the_file_smaller() {
+    fn eviction_makes_the_file_smaller() {
         let (_directory, path) = directory();
         let store = DurableStore::open(&path).unwrap();
         let len = || fs::metadata(&path).unwrap().len();

@@ -129,7 +129,7 @@ fn run(route: Route, request: http::request::Builder) -> Authorized {
         Ok::<_, Infallible>(response)
     });
     let authenticator =
-        Authenticator::new(verifier()).personal_access_tokens(RevocationIndex::default());
+        Authenticator::new(verifier()).with_personal_access_tokens(RevocationIndex::default());
     let stack = ScopeLayer::new().layer(inner);
     let stack = AuthenticateLayer::new(authenticator).layer(stack);
     let stack = RouteLayer::fixed(route).layer(stack);

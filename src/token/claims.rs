@@ -1,15 +1,19 @@
-//! The claims as they stand in the token (zowe-endpoints §2.1, §2.2).
+//! Header and claims of our tokens (docs/reference/tokens-and-revocation.md#jwt,
+//! docs/reference/tokens-and-revocation.md#pat).
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-/// `iss` of a login token; compared without case, as the reference does.
+/// `{"alg":"RS256"}`: the header of the reference, and of our tokens.
+pub(super) const OUR_HEADER: &str = "eyJhbGciOiJSUzI1NiJ9";
+
+/// `iss` of a login token. Compared without case, as in the reference.
 pub(super) const ISSUER_JWT: &str = "APIML";
 /// `iss` of a Personal Access Token.
 pub(super) const ISSUER_PAT: &str = "APIML_PAT";
 
-/// Every field has the one JSON type it may have: a string where a number belongs, a `null` or
-/// the same claim twice is refused while reading, so no check can be skipped by a wrong type
+/// Every field has exactly one JSON type. A string in the place of a number, a `null`, and a claim
+/// that occurs twice are refused while reading, so a wrong type cannot skip a check
 /// (CVE-2026-25537).
 #[derive(Serialize, Deserialize)]
 pub(super) struct Claims {
@@ -32,12 +36,12 @@ pub(super) struct Claims {
     pub(super) auth_prov: Option<String>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(super) scopes: Option<Vec<String>>,
-    /// When a PAT was issued, to the millisecond: ours alone. `iat` has whole seconds only, and a
-    /// rule must tell two tokens of one second apart (design, decision 8).
+    /// When a PAT was issued, in milliseconds: a private claim of ours. `iat` has whole seconds, and
+    /// a rule must distinguish two tokens of one second (docs/decisions.md#d8).
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(super) iat_ms: Option<u64>,
-    /// No token of ours has it and nothing asks for it. It is here to be refused when it stands
-    /// twice (RFC 7519 §4).
+    /// Our tokens do not have it and no check uses it. It is read so that it is refused when it
+    /// occurs twice (RFC 7519 §4).
     #[serde(default, skip_serializing)]
     #[expect(dead_code, reason = "reading it is the check")]
     pub(super) aud: Option<Value>,

@@ -1,29 +1,44 @@
-//! What stands for a token where the token itself must not be: in logs, in memory, in files.
+//! The fingerprint of a token, which logs and stores hold instead of the token.
 
-use std::fmt;
-#[cfg(feature = "store")]
-use std::sync::OnceLock;
+use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use sha2::{Digest, Sha256};
 
-/// Stands for one token without being it: the SHA-256 of its compact form.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+/// The SHA-256 of a token in its compact form. It identifies the token and cannot be used in its
+/// place.
+///
+/// `Display`, `FromStr` and serde write and read 64 hexadecimal digits, as `sha256sum` does.
+///
+/// ```
+/// use tower_passticket::token::TokenFingerprint;
+///
+/// let fingerprint = TokenFingerprint::of("eyJhbGciOiJSUzI1NiJ9.e30.AAAA");
+/// let stored: Vec<u8> = fingerprint.as_bytes().to_vec();
+/// assert_eq!(TokenFingerprint::from_bytes(stored.try_into().unwrap()), fingerprint);
+/// assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TokenFingerprint([u8; 32]);
 
 impl TokenFingerprint {
-    /// The fingerprint of a token in its compact form. It need not be verified: to revoke what is
-    /// no token hits nothing.
-    pub fn of(token: &str) -> Self {
+    /// The fingerprint of a token in its compact form. The token need not be valid: to revoke one
+    /// that does not exist has no effect.
+    pub fn of(token: impl AsRef<[u8]>) -> Self {
         Self(Sha256::digest(token).into())
     }
 
-    /// Enough of it to tell it from most others.
-    pub(crate) fn short(&self) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    /// The fingerprint whose bytes a store has kept.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 
-    /// What `Display` writes.
+    /// The bytes of the hash.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The text of `Display`.
     pub(crate) fn digits(&self) -> [u8; 64] {
         let mut digits = [0; 64];
         for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
@@ -32,23 +47,52 @@ impl TokenFingerprint {
         }
         digits
     }
-
-    /// From what [`as_bytes`](Self::as_bytes) gave.
-    #[cfg(feature = "store")]
-    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
-    #[cfg(feature = "store")]
-    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
 }
 
 impl fmt::Display for TokenFingerprint {
-    /// As `sha256sum` writes it: 64 hexadecimal digits, in lower case.
+    /// 64 hexadecimal digits in lower case.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(str::from_utf8(&self.digits()).expect("hexadecimal digits are ASCII"))
+        f.pad(str::from_utf8(&self.digits()).expect("hexadecimal digits are ASCII"))
+    }
+}
+
+impl FromStr for TokenFingerprint {
+    type Err = ParseFingerprintError;
+
+    /// Reads 64 hexadecimal digits in lower or upper case.
+    fn from_str(text: &str) -> Result<Self, ParseFingerprintError> {
+        let digit = |c: u8| char::from(c).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let error = || ParseFingerprintError { len: text.len() };
+        if text.len() != 64 {
+            return Err(error());
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            let high = digit(pair[0]).ok_or_else(error)?;
+            *byte = high << 4 | digit(pair[1]).ok_or_else(error)?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// The text is not the fingerprint of a token.
+// The text itself may be a token, so the error does not show it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a text of {len} bytes is not the fingerprint of a token; write 64 hexadecimal digits")]
+pub struct ParseFingerprintError {
+    len: usize,
+}
+
+impl Serialize for TokenFingerprint {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for TokenFingerprint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
     }
 }
 
@@ -58,88 +102,33 @@ impl fmt::Debug for TokenFingerprint {
     }
 }
 
-/// Under which a file keeps fingerprints, so that who has the file cannot look for a token that
-/// they have seen elsewhere, in a log for one.
-#[cfg(feature = "store")]
-#[derive(Clone)]
-pub(crate) struct Salt {
-    bytes: [u8; Self::LEN],
-    hashed: Sha256,
-}
-
-#[cfg(feature = "store")]
-impl Salt {
-    /// One block of SHA-256, so that hashing a fingerprint costs the second block alone.
-    pub(crate) const LEN: usize = 64;
-
-    pub(crate) fn new(bytes: [u8; Self::LEN]) -> Self {
-        Self { bytes, hashed: Sha256::new_with_prefix(bytes) }
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8; Self::LEN] {
-        &self.bytes
-    }
-
-    pub(crate) fn apply(&self, fingerprint: TokenFingerprint) -> TokenFingerprint {
-        let salted = self.hashed.clone().chain_update(fingerprint.as_bytes()).finalize();
-        TokenFingerprint::from_bytes(salted.into())
-    }
-
-    /// As many random bytes as tell it from every other one.
-    fn name(&self) -> SaltName {
-        self.bytes.first_chunk().copied().expect("a salt is longer")
-    }
-}
-
-#[cfg(feature = "store")]
-type SaltName = [u8; 16];
-
-/// What stands for a token that has verified. It is seen again and again, so what each is under the
-/// salt of the one file that there mostly is, is remembered.
-pub(super) struct Fingerprints {
-    own: TokenFingerprint,
-    #[cfg(feature = "store")]
-    salted: OnceLock<(SaltName, TokenFingerprint)>,
-}
-
-impl Fingerprints {
-    pub(super) fn of(token: &str) -> Self {
-        Self {
-            own: TokenFingerprint::of(token),
-            #[cfg(feature = "store")]
-            salted: OnceLock::new(),
-        }
-    }
-
-    pub(super) fn own(&self) -> TokenFingerprint {
-        self.own
-    }
-
-    #[cfg(feature = "store")]
-    pub(super) fn under(&self, salt: &Salt) -> TokenFingerprint {
-        let (name, salted) = self.salted.get_or_init(|| (salt.name(), salt.apply(self.own)));
-        if *name == salt.name() { *salted } else { salt.apply(self.own) }
-    }
-}
-
-impl fmt::Debug for Fingerprints {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Nothing of the salt.
-        self.own.fmt(f)
-    }
-}
-
-#[cfg(all(test, feature = "store"))]
+#[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
-    fn each_salt_has_its_own_whichever_asks_first() {
-        let fingerprints = Fingerprints::of("token");
-        let [one, other] = [1, 2].map(|byte| Salt::new([byte; Salt::LEN]));
-        assert_ne!(one.apply(fingerprints.own()), other.apply(fingerprints.own()));
-        for salt in [&one, &other, &one, &other] {
-            assert_eq!(fingerprints.under(salt), salt.apply(TokenFingerprint::of("token")));
+    fn texts_that_are_not_64_hexadecimal_digits_are_refused() {
+        let digits = TokenFingerprint::of("token").to_string();
+        assert!(digits.parse::<TokenFingerprint>().is_ok());
+        assert_eq!(digits.to_uppercase().parse(), Ok(TokenFingerprint::of("token")));
+        let euro = format!("{}\u{20ac}", &digits[..61]);
+        for text in ["", &digits[..63], &format!("{digits}0"), &digits.replace('a', "g"), &euro] {
+            let error = text.parse::<TokenFingerprint>().unwrap_err();
+            assert!(error.to_string().contains(&format!("{} bytes", text.len())), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_digits_and_json_are_read_back(bytes: [u8; 32]) {
+            let fingerprint = TokenFingerprint::from_bytes(bytes);
+            prop_assert_eq!(fingerprint.as_bytes(), &bytes);
+            prop_assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint));
+            let json = serde_json::to_string(&fingerprint).unwrap();
+            prop_assert_eq!(&json, &format!("\"{fingerprint}\""));
+            prop_assert_eq!(serde_json::from_str::<TokenFingerprint>(&json).unwrap(), fingerprint);
         }
     }
 }

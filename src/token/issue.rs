@@ -2,13 +2,13 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use jsonwebtoken::{Algorithm, Header};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{
     Scopes, SigningKey, VerifyingKey,
-    claims::{Claims, ISSUER_JWT, ISSUER_PAT},
+    claims::{Claims, ISSUER_JWT, ISSUER_PAT, OUR_HEADER},
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -17,10 +17,10 @@ use crate::{
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// How long a login token is good for unless told otherwise: eight hours, as the reference.
+/// The default lifetime of a login token: eight hours, as in the reference.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(28_800);
 
-/// Signs tokens.
+/// Issues login tokens and Personal Access Tokens.
 #[derive(Clone, Debug)]
 pub struct TokenIssuer {
     key: SigningKey,
@@ -29,19 +29,19 @@ pub struct TokenIssuer {
 }
 
 impl TokenIssuer {
-    /// An issuer whose login tokens are good for eight hours.
+    /// An issuer whose login tokens live for eight hours, and which uses the system clock.
     pub fn new(key: SigningKey) -> Self {
         Self { key, lifetime: DEFAULT_LIFETIME, clock: Arc::new(SystemClock) }
     }
 
-    /// Sets how long login tokens are good for; whole seconds count.
+    /// Sets the lifetime of login tokens, in whole seconds.
     #[must_use]
     pub fn with_lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self
     }
 
-    /// Takes the time from `clock`.
+    /// Uses `clock` instead of the system clock.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -53,7 +53,7 @@ impl TokenIssuer {
         self.key.verifying_key()
     }
 
-    /// A login token for `user`, who was authenticated by the security domain `domain`.
+    /// Issues a login token for `user`, whom the security domain `domain` has authenticated.
     ///
     /// # Errors
     /// [`IssueError`] when the key cannot sign.
@@ -62,7 +62,7 @@ impl TokenIssuer {
         self.sign(&Claims { dom: Some(domain.to_owned()), ..claims })
     }
 
-    /// A Personal Access Token of `user` for the services in `scopes`.
+    /// Issues a Personal Access Token of `user` for the services in `scopes`.
     ///
     /// # Errors
     /// [`IssueError`] when the key cannot sign.
@@ -98,31 +98,37 @@ impl TokenIssuer {
     }
 
     fn sign(&self, claims: &Claims) -> Result<IssuedToken, IssueError> {
-        // The reference writes exactly {"alg":"RS256"}.
-        let header = Header { typ: None, ..Header::new(Algorithm::RS256) };
-        let text = jsonwebtoken::encode(&header, claims, self.key.private())?;
-        Ok(IssuedToken { text: Zeroizing::new(text), lifetime_secs: claims.exp - claims.iat })
+        let payload = serde_json::to_vec(claims).map_err(|_| IssueError(()))?;
+        let mut text =
+            Zeroizing::new(String::with_capacity(OUR_HEADER.len() + 2 * payload.len() + 700));
+        text.push_str(OUR_HEADER);
+        text.push('.');
+        BASE64_URL_SAFE_NO_PAD.encode_string(payload, &mut text);
+        let signature = self.key.sign(text.as_bytes()).map_err(|_| IssueError(()))?;
+        text.push('.');
+        BASE64_URL_SAFE_NO_PAD.encode_string(signature, &mut text);
+        Ok(IssuedToken { text, lifetime_secs: claims.exp - claims.iat })
     }
 }
 
 /// The key could not sign.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("the signing key cannot sign: {0}")]
-pub struct IssueError(#[from] jsonwebtoken::errors::Error);
+#[error("the signing key cannot sign; check that it is a valid RSA key")]
+pub struct IssueError(());
 
-/// A token on its way to its owner. Not shown by `Debug`, wiped when dropped.
+/// An issued token. `Debug` does not show it, and it is zeroized when dropped.
 pub struct IssuedToken {
     text: Zeroizing<String>,
     lifetime_secs: u64,
 }
 
 impl IssuedToken {
-    /// The compact form. Whoever holds it is the user: hand it to the owner and to nobody else.
+    /// The compact form. The holder acts as the user: hand it to the owner alone.
     pub fn expose(&self) -> &str {
         &self.text
     }
 
-    /// How long it is good for from now on, in seconds.
+    /// Its lifetime from the time of issue, in seconds.
     pub fn lifetime_secs(&self) -> u64 {
         self.lifetime_secs
     }
@@ -134,16 +140,16 @@ impl fmt::Debug for IssuedToken {
     }
 }
 
-/// How long a PAT is good for: 1 to 90 days.
+/// The lifetime of a PAT: 1 to 90 days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Validity(u8);
 
 impl Validity {
-    /// 90 days, the most there is (spec/004).
+    /// 90 days, the maximum (docs/reference/tokens-and-revocation.md#pat).
     pub const MAX: Self = Self(90);
 
-    /// What a client gets who asks for `days`: what is absent, zero, negative or above 90 is 90,
-    /// as in the reference (zowe-endpoints §1.7).
+    /// The lifetime for a client that asks for `days`. A value that is absent, zero, negative or
+    /// above 90 becomes 90, as in the reference (docs/reference/auth-endpoints.md#generate).
     pub fn requested(days: Option<i64>) -> Self {
         match days.map(u8::try_from) {
             Some(Ok(days @ 1..=90)) => Self(days),

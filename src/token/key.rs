@@ -1,21 +1,35 @@
 //! The RSA key that signs our tokens, and its public half.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256};
-use base64::{Engine, engine::general_purpose::STANDARD, prelude::BASE64_URL_SAFE_NO_PAD};
-use jsonwebtoken::{
-    Algorithm, EncodingKey, crypto,
-    jwk::{AlgorithmParameters, Jwk, RSAKeyParameters},
+use aws_lc_rs::{
+    encoding::{AsDer, PublicKeyX509Der},
+    error::Unspecified,
+    rand::SystemRandom,
+    rsa::{PublicEncryptingKey, PublicKey, PublicKeyComponents},
+    signature::{
+        KeyPair, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair,
+    },
 };
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use pem::Pem;
+use serde::Deserialize;
 use serde_json::{Value, json};
+use x509_cert::{
+    Certificate,
+    der::{Decode, asn1::ObjectIdentifier},
+    spki::SubjectPublicKeyInfoOwned,
+};
+use zeroize::Zeroizing;
 
 const MIN_BITS: usize = 2048;
+/// The longest key that the signature check takes.
+const MAX_BITS: usize = 8192;
 
-/// An RSA private key for RS256, 2048 bits or more.
+/// An RSA private key for RS256, of 2048 to 8192 bits.
 #[derive(Clone)]
 pub struct SigningKey {
-    private: EncodingKey,
+    private: Arc<RsaKeyPair>,
     public: VerifyingKey,
 }
 
@@ -23,13 +37,18 @@ impl SigningKey {
     /// Reads a PEM document: PKCS #8 (`PRIVATE KEY`) or PKCS #1 (`RSA PRIVATE KEY`).
     ///
     /// # Errors
-    /// [`KeyError`] for what is no RSA private key, or a short one.
+    /// [`KeyError`] if the document has no RSA private key, or one that is too short or too long.
     pub fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
-        use_aws_lc();
-        let private = EncodingKey::from_rsa_pem(pem).map_err(|_| KeyError::NotRsaPrivate)?;
-        let jwk = Jwk::from_encoding_key(&private, Algorithm::RS256)
-            .map_err(|_| KeyError::NotRsaPrivate)?;
-        Ok(Self { private, public: VerifyingKey::from_jwk(&jwk)? })
+        let (label, der) = document(pem).ok_or(KeyError::NotRsaPrivate)?;
+        let der = Zeroizing::new(der);
+        let private = match label.as_str() {
+            "PRIVATE KEY" => RsaKeyPair::from_pkcs8(&der),
+            "RSA PRIVATE KEY" => RsaKeyPair::from_der(&der),
+            _ => return Err(KeyError::NotRsaPrivate),
+        };
+        let private = private.map_err(|_| KeyError::NotRsaPrivate)?;
+        let public = VerifyingKey::new(private.public_key().clone())?;
+        Ok(Self { private: Arc::new(private), public })
     }
 
     /// The public half.
@@ -37,8 +56,11 @@ impl SigningKey {
         self.public.clone()
     }
 
-    pub(super) fn private(&self) -> &EncodingKey {
-        &self.private
+    /// The RS256 signature of `message` (RFC 7518 §3.3).
+    pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
+        let mut signature = vec![0; self.private.public_modulus_len()];
+        self.private.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)?;
+        Ok(signature)
     }
 }
 
@@ -48,59 +70,119 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// An RSA public key that verifies RS256.
+/// An RSA public key that verifies RS256, of 2048 to 8192 bits.
+///
+/// ```
+/// use tower_passticket::token::{Rs256Verifier, VerifyingKey};
+///
+/// # let pem = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
+/// # let pem = pem.public_key_pem();
+/// let key = VerifyingKey::from_pem(pem.as_bytes())?;
+/// let verifier = Rs256Verifier::new(key);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct VerifyingKey {
-    /// Parsed once: that takes a sixth of the time of a check. It knows that it is for RS256, so no
-    /// header of a token can make it check anything else.
+    /// Parsed once: that takes a sixth of the time of a check. It accepts RS256 alone, so the
+    /// header of a token cannot choose another algorithm.
     rs256: ParsedPublicKey,
-    /// Base64url of modulus and exponent, as a JWK has them.
-    modulus: String,
-    exponent: String,
+    public: PublicKey,
 }
 
 impl VerifyingKey {
-    fn from_jwk(jwk: &Jwk) -> Result<Self, KeyError> {
-        let AlgorithmParameters::RSA(RSAKeyParameters { n, e, .. }) = &jwk.algorithm else {
+    /// Reads a PEM document: SubjectPublicKeyInfo (`PUBLIC KEY`, RFC 5280), PKCS #1
+    /// (`RSA PUBLIC KEY`), or a certificate (`CERTIFICATE`), of which only the key counts: neither
+    /// its dates nor its issuer are checked.
+    ///
+    /// # Errors
+    /// [`KeyError`] if the document has no RSA public key, or one that is too short or too long.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
+        let (label, der) = document(pem).ok_or(KeyError::NotRsaPublic)?;
+        match label.as_str() {
+            "RSA PUBLIC KEY" => Self::from_pkcs1(&der),
+            "PUBLIC KEY" => {
+                let key = SubjectPublicKeyInfoOwned::from_der(&der);
+                Self::from_spki(&key.map_err(|_| KeyError::NotRsaPublic)?)
+            }
+            "CERTIFICATE" => {
+                let certificate = Certificate::from_der(&der);
+                let certificate = certificate.map_err(|_| KeyError::NotRsaPublic)?;
+                Self::from_spki(certificate.tbs_certificate().subject_public_key_info())
+            }
+            _ => Err(KeyError::NotRsaPublic),
+        }
+    }
+
+    /// Reads a JSON Web Key (RFC 7517, RFC 7518 §6.3.1): `kty` must be `RSA`. Where they are present,
+    /// `use` must be `sig`, `alg` must be `RS256`, and `key_ops` must have `verify`.
+    ///
+    /// # Errors
+    /// [`KeyError`] tells which member is not as it must be.
+    pub fn from_jwk(jwk: &Value) -> Result<Self, KeyError> {
+        let jwk = Jwk::deserialize(jwk).map_err(|_| KeyError::NotRsaPublic)?;
+        if jwk.kty != "RSA" {
             return Err(KeyError::NotRsaPublic);
+        }
+        let is_allowed = |operations: Vec<String>| operations.iter().any(|op| op == "verify");
+        if jwk.r#use.is_some_and(|r#use| r#use != "sig")
+            || jwk.key_ops.is_some_and(|operations| !is_allowed(operations))
+        {
+            return Err(KeyError::NotForSignatures);
+        }
+        if let Some(alg) = jwk.alg.filter(|alg| alg != "RS256") {
+            return Err(KeyError::Algorithm { found: alg.chars().take(20).collect() });
+        }
+        let magnitude = |text: &str| {
+            let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| KeyError::NotRsaPublic)?;
+            // Some issuers write the sign byte of DER, which RFC 7518 §6.3.1.1 forbids.
+            let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+            Ok(bytes[zeros..].to_vec())
         };
-        let modulus = BASE64_URL_SAFE_NO_PAD.decode(n).map_err(|_| KeyError::NotRsaPublic)?;
-        let bits = modulus.len() * 8 - modulus.first().map_or(0, |b| b.leading_zeros() as usize);
-        if bits < MIN_BITS {
-            return Err(KeyError::TooShort { bits });
-        }
-        let exponent = BASE64_URL_SAFE_NO_PAD.decode(e).map_err(|_| KeyError::NotRsaPublic)?;
-        let rs256 =
-            ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, rsa_public_key(&modulus, &exponent))
-                .map_err(|_| KeyError::NotRsaPublic)?;
-        Ok(Self { rs256, modulus: n.clone(), exponent: e.clone() })
+        let (n, e) = (magnitude(&jwk.n)?, magnitude(&jwk.e)?);
+        check_length(&n)?;
+        let key: Result<PublicEncryptingKey, _> = PublicKeyComponents { n, e }.try_into();
+        let der = key.and_then(|key| key.as_der()).map_err(|_| KeyError::NotRsaPublic)?;
+        Self::new(PublicKey::from_der(der.as_ref()).map_err(|_| KeyError::NotRsaPublic)?)
     }
 
-    /// The key as a JSON Web Key (RFC 7517): `kty`, `n`, `e`, and what it is for.
+    fn from_spki(key: &SubjectPublicKeyInfoOwned) -> Result<Self, KeyError> {
+        // rsaEncryption, RFC 8017 appendix A.1.
+        const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+        match key.subject_public_key.as_bytes() {
+            Some(pkcs1) if key.algorithm.oid == RSA => Self::from_pkcs1(pkcs1),
+            _ => Err(KeyError::NotRsaPublic),
+        }
+    }
+
+    fn from_pkcs1(der: &[u8]) -> Result<Self, KeyError> {
+        Self::new(PublicKey::from_der(der).map_err(|_| KeyError::NotRsaPublic)?)
+    }
+
+    fn new(public: PublicKey) -> Result<Self, KeyError> {
+        check_length(public.modulus().big_endian_without_leading_zero())?;
+        let rs256 = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public.as_ref())
+            .map_err(|_| KeyError::NotRsaPublic)?;
+        Ok(Self { rs256, public })
+    }
+
+    /// The key as a JSON Web Key (RFC 7517) with `kty`, `use`, `alg`, `n`, `e`.
     pub fn to_jwk(&self) -> Value {
-        json!({ "kty": "RSA", "use": "sig", "alg": "RS256", "n": self.modulus, "e": self.exponent })
+        let [n, e] = self.components();
+        json!({ "kty": "RSA", "use": "sig", "alg": "RS256", "n": n, "e": e })
     }
 
-    /// The key as a PEM document (`PUBLIC KEY`, RFC 5280 SubjectPublicKeyInfo).
+    /// The key as a PEM document (`PUBLIC KEY`, SubjectPublicKeyInfo of RFC 5280).
     pub fn to_pem(&self) -> String {
-        // Both parts came out of a JWK that was decoded in `from_jwk`.
-        let decoded = |part| BASE64_URL_SAFE_NO_PAD.decode(part).unwrap_or_default();
-        let rsa_key = rsa_public_key(&decoded(&self.modulus), &decoded(&self.exponent));
-        // AlgorithmIdentifier { rsaEncryption, NULL }, RFC 8017 §A.1.
-        let algorithm = [
-            0x30, 0x0D, 0x06, 0x09, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x01, 0x01, 0x05,
-            0x00,
-        ];
-        let bits = der(0x03, &[&[0], rsa_key.as_slice()].concat());
-        let spki = der(0x30, &[&algorithm, bits.as_slice()].concat());
-        let encoded = STANDARD.encode(spki);
-        let mut pem = String::from("-----BEGIN PUBLIC KEY-----\n");
-        for line in encoded.as_bytes().chunks(64) {
-            pem.extend(line.iter().map(|b| char::from(*b)));
-            pem.push('\n');
-        }
-        pem.push_str("-----END PUBLIC KEY-----\n");
-        pem
+        let der: Result<PublicKeyX509Der<'_>, _> = self.public.as_der();
+        let der = der.expect("a key that was read can be written");
+        let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+        pem::encode_config(&Pem::new("PUBLIC KEY", der.as_ref()), config)
+    }
+
+    /// Modulus and exponent as a JWK has them.
+    fn components(&self) -> [String; 2] {
+        [self.public.modulus(), self.public.exponent()]
+            .map(|number| BASE64_URL_SAFE_NO_PAD.encode(number.big_endian_without_leading_zero()))
     }
 
     /// Whether this is the RS256 signature of `message` under this key (RFC 7518 §3.3).
@@ -111,61 +193,244 @@ impl VerifyingKey {
 
 impl fmt::Debug for VerifyingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VerifyingKey").field("n", &self.modulus).finish_non_exhaustive()
+        let [n, _] = self.components();
+        f.debug_struct("VerifyingKey").field("n", &n).finish_non_exhaustive()
     }
 }
 
-/// jsonwebtoken picks its backend per process and panics when a crate elsewhere in the tree turns
-/// on the other one. Choosing explicitly keeps that from ever being decided at the first token.
-fn use_aws_lc() {
-    // An `Err` says that somebody has chosen already, which is as good.
-    let _ = crypto::aws_lc::DEFAULT_PROVIDER.install_default();
+#[derive(Deserialize)]
+struct Jwk {
+    kty: String,
+    n: String,
+    e: String,
+    r#use: Option<String>,
+    alg: Option<String>,
+    key_ops: Option<Vec<String>>,
 }
 
-/// RSAPublicKey, RFC 8017 §A.1.1.
-fn rsa_public_key(modulus: &[u8], exponent: &[u8]) -> Vec<u8> {
-    der(0x30, &[der_integer(modulus), der_integer(exponent)].concat())
+/// The label and the content of the first PEM document.
+fn document(pem: &[u8]) -> Option<(String, Vec<u8>)> {
+    let pem = pem::parse(pem).ok()?;
+    let label = pem.tag().to_owned();
+    Some((label, pem.into_contents()))
 }
 
-fn der_integer(magnitude: &[u8]) -> Vec<u8> {
-    let needs_sign = magnitude.first().is_none_or(|b| b & 0x80 != 0);
-    let sign: &[u8] = if needs_sign { &[0] } else { &[] };
-    der(0x02, &[sign, magnitude].concat())
-}
-
-fn der(tag: u8, content: &[u8]) -> Vec<u8> {
-    let length = content.len().to_be_bytes();
-    let significant = &length[length.iter().take_while(|b| **b == 0).count()..];
-    let mut out = vec![tag];
-    match significant {
-        [] => out.push(0),
-        [short] if *short < 0x80 => out.push(*short),
-        long => {
-            // At most eight bytes of length.
-            out.push(0x80 | u8::try_from(long.len()).unwrap_or(8));
-            out.extend_from_slice(long);
-        }
+fn check_length(modulus: &[u8]) -> Result<(), KeyError> {
+    let leading = modulus.first().map_or(0, |byte| byte.leading_zeros() as usize);
+    match modulus.len() * 8 - leading {
+        bits if bits < MIN_BITS => Err(KeyError::TooShort { bits }),
+        bits if bits > MAX_BITS => Err(KeyError::TooLong { bits }),
+        _ => Ok(()),
     }
-    out.extend_from_slice(content);
-    out
 }
 
-/// Why a document is no usable key. Never carries a part of it.
+/// Why a document is not a usable key. No variant carries a part of the key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// No RSA private key was found.
+    /// The document has no RSA private key.
     #[error(
-        "is no PEM document with an RSA private key; make one with: openssl genrsa -out FILE 2048"
+        "is not a PEM document with an RSA private key of {MIN_BITS} bits or more; make one with: openssl genrsa -out FILE 2048"
     )]
     NotRsaPrivate,
-    /// No RSA public key was found.
-    #[error("is no RSA public key")]
+    /// The document has no RSA public key.
+    #[error(
+        "is not an RSA public key; give a PEM document (PUBLIC KEY, RSA PUBLIC KEY, CERTIFICATE) or a JWK with kty RSA"
+    )]
     NotRsaPublic,
-    /// Too short to be safe.
+    /// The key is too short to be safe.
     #[error("is an RSA key of {bits} bits, but at least {MIN_BITS} are needed")]
     TooShort {
-        /// What was found.
+        /// The length of its modulus in bits.
         bits: usize,
     },
+    /// The key is longer than the signature check accepts.
+    #[error("is an RSA key of {bits} bits, but at most {MAX_BITS} are possible")]
+    TooLong {
+        /// The length of its modulus in bits.
+        bits: usize,
+    },
+    /// The JWK is for something other than verifying signatures, by its `use` or `key_ops`.
+    #[error("is a JWK that does not verify signatures; choose the one with \"use\": \"sig\"")]
+    NotForSignatures,
+    /// The JWK is for another algorithm.
+    #[error("is a JWK for {found:?}, but only RS256 is possible")]
+    Algorithm {
+        /// Its `alg`.
+        found: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rcgen::{KeyPair as RcgenPair, PKCS_RSA_SHA256, PublicKeyData, RsaKeySize};
+
+    use super::*;
+
+    fn rsa() -> RcgenPair {
+        RcgenPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap()
+    }
+
+    fn pem_of(label: &str, der: &[u8]) -> Vec<u8> {
+        pem::encode(&Pem::new(label, der)).into_bytes()
+    }
+
+    fn verifies(key: Result<VerifyingKey, KeyError>, signing: &SigningKey) -> bool {
+        key.unwrap().has_signed(b"message", &signing.sign(b"message").unwrap())
+    }
+
+    #[test]
+    fn private_keys_are_read_from_pkcs_8_and_pkcs_1() {
+        let pair = rsa();
+        let pkcs8 = SigningKey::from_pem(pair.serialize_pem().as_bytes()).unwrap();
+        let key = x509_cert::der::asn1::AnyRef::try_from(&pair.serialized_der()[..]).unwrap();
+        let pkcs1 = key
+            .sequence(|reader: &mut x509_cert::der::SliceReader<'_>| {
+                use x509_cert::der::Reader as _;
+                let _version: u8 = reader.decode()?;
+                let _algorithm: x509_cert::spki::AlgorithmIdentifierOwned = reader.decode()?;
+                reader.decode::<x509_cert::der::asn1::OctetString>()
+            })
+            .unwrap();
+        let pkcs1 = SigningKey::from_pem(&pem_of("RSA PRIVATE KEY", pkcs1.as_bytes())).unwrap();
+        assert!(verifies(Ok(pkcs1.verifying_key()), &pkcs8));
+        assert_eq!(format!("{pkcs8:?}"), "SigningKey(..)");
+    }
+
+    #[test]
+    fn documents_without_a_private_rsa_key_are_refused() {
+        let pair = rsa();
+        let elliptic = RcgenPair::generate().unwrap();
+        for pem in [
+            String::new(),
+            "-----BEGIN PRIVATE KEY-----".to_owned(),
+            pair.public_key_pem(),
+            elliptic.serialize_pem(),
+            String::from_utf8(pem_of("PRIVATE KEY", b"0")).unwrap(),
+            String::from_utf8(pem_of("EC PRIVATE KEY", pair.serialized_der())).unwrap(),
+        ] {
+            let error = SigningKey::from_pem(pem.as_bytes()).unwrap_err();
+            assert_eq!(error, KeyError::NotRsaPrivate, "{pem}");
+        }
+    }
+
+    #[test]
+    fn public_keys_are_read_from_every_document() {
+        let pair = rsa();
+        let signing = SigningKey::from_pem(pair.serialize_pem().as_bytes()).unwrap();
+        let public = signing.verifying_key();
+        let certificate =
+            rcgen::CertificateParams::default().self_signed(&pair).unwrap().der().to_vec();
+        for pem in [
+            pair.public_key_pem().into_bytes(),
+            public.to_pem().into_bytes(),
+            pem_of("RSA PUBLIC KEY", pair.der_bytes()),
+            pem_of("CERTIFICATE", &certificate),
+        ] {
+            assert!(verifies(VerifyingKey::from_pem(&pem), &signing));
+        }
+        let jwk = public.to_jwk();
+        assert!(verifies(VerifyingKey::from_jwk(&jwk), &signing));
+        assert_eq!(VerifyingKey::from_jwk(&jwk).unwrap().to_jwk(), jwk);
+        let by_jsonwebtoken: jsonwebtoken::jwk::Jwk = serde_json::from_value(jwk).unwrap();
+        assert!(jsonwebtoken::DecodingKey::from_jwk(&by_jsonwebtoken).is_ok());
+        assert!(public.to_pem().starts_with("-----BEGIN PUBLIC KEY-----\n"));
+
+        let other = SigningKey::from_pem(rsa().serialize_pem().as_bytes()).unwrap();
+        assert!(!verifies(Ok(public), &other));
+    }
+
+    #[test]
+    fn documents_without_a_public_rsa_key_are_refused() {
+        let elliptic = RcgenPair::generate().unwrap();
+        let certificate =
+            rcgen::CertificateParams::default().self_signed(&elliptic).unwrap().der().to_vec();
+        for pem in [
+            Vec::new(),
+            rsa().serialize_pem().into_bytes(),
+            elliptic.public_key_pem().into_bytes(),
+            pem_of("CERTIFICATE", &certificate),
+            pem_of("CERTIFICATE", b"0"),
+            pem_of("PUBLIC KEY", b""),
+            pem_of("RSA PUBLIC KEY", &[0x30, 0]),
+        ] {
+            assert_eq!(VerifyingKey::from_pem(&pem).unwrap_err(), KeyError::NotRsaPublic);
+        }
+    }
+
+    #[test]
+    fn a_jwk_must_be_for_rs256_signatures() {
+        let signing = SigningKey::from_pem(rsa().serialize_pem().as_bytes()).unwrap();
+        let good = signing.verifying_key().to_jwk();
+        let number = |bytes: &[u8]| Value::from(BASE64_URL_SAFE_NO_PAD.encode(bytes));
+        let absent = Value::Null;
+        let algorithm = |found: &str| Some(KeyError::Algorithm { found: found.to_owned() });
+        let modulus = BASE64_URL_SAFE_NO_PAD.decode(good["n"].as_str().unwrap()).unwrap();
+        let cases = [
+            ("use", absent.clone(), None),
+            ("alg", absent.clone(), None),
+            ("kid", json!("any"), None),
+            ("key_ops", json!(["verify"]), None),
+            ("n", number(&[&[0], modulus.as_slice()].concat()), None),
+            ("use", json!("enc"), Some(KeyError::NotForSignatures)),
+            ("key_ops", json!(["encrypt"]), Some(KeyError::NotForSignatures)),
+            ("alg", json!("RS512"), algorithm("RS512")),
+            ("alg", json!("PS256"), algorithm("PS256")),
+            ("alg", json!("none"), algorithm("none")),
+            ("kty", json!("EC"), Some(KeyError::NotRsaPublic)),
+            ("kty", json!("rsa"), Some(KeyError::NotRsaPublic)),
+            ("kty", absent.clone(), Some(KeyError::NotRsaPublic)),
+            ("n", json!("not base64!"), Some(KeyError::NotRsaPublic)),
+            ("n", json!(5), Some(KeyError::NotRsaPublic)),
+            ("n", json!(""), Some(KeyError::TooShort { bits: 0 })),
+            ("n", number(&[0xff; 128]), Some(KeyError::TooShort { bits: 1024 })),
+            (
+                "n",
+                number(&[&[0x7f], [0xff; 255].as_slice()].concat()),
+                Some(KeyError::TooShort { bits: 2047 }),
+            ),
+            ("n", number(&[0xff; 1025]), Some(KeyError::TooLong { bits: 8200 })),
+            ("e", absent, Some(KeyError::NotRsaPublic)),
+            ("e", json!(""), Some(KeyError::NotRsaPublic)),
+            ("e", number(&[1]), Some(KeyError::NotRsaPublic)),
+            ("e", number(&[2]), Some(KeyError::NotRsaPublic)),
+        ];
+        for (member, value, want) in cases {
+            let mut jwk = good.clone();
+            match value {
+                Value::Null => drop(jwk.as_object_mut().unwrap().remove(member)),
+                ref value => jwk[member] = value.clone(),
+            }
+            let got = VerifyingKey::from_jwk(&jwk);
+            assert_eq!(got.as_ref().err(), want.as_ref(), "{member}: {value}");
+            if want.is_none() {
+                assert!(verifies(got, &signing), "{member}: {value}");
+            }
+        }
+        assert_eq!(VerifyingKey::from_jwk(&json!([])).unwrap_err(), KeyError::NotRsaPublic);
+    }
+
+    #[test]
+    fn short_public_keys_are_refused_in_pem_too() {
+        // RSAPublicKey with a modulus of 1024 bits and the exponent 65537.
+        let modulus = [&[0x02, 0x81, 0x81, 0x00], [0xff; 128].as_slice()].concat();
+        let key = [&[0x30, 0x81, 0x89], modulus.as_slice(), &[0x02, 3, 1, 0, 1]].concat();
+        let error = VerifyingKey::from_pem(&pem_of("RSA PUBLIC KEY", &key)).unwrap_err();
+        assert_eq!(error, KeyError::TooShort { bits: 1024 });
+    }
+
+    proptest! {
+        #[test]
+        fn no_document_makes_the_readers_panic(text in "\\PC{0,200}", bytes: Vec<u8>) {
+            for label in ["PUBLIC KEY", "RSA PUBLIC KEY", "CERTIFICATE", "PRIVATE KEY"] {
+                let pem = pem_of(label, &bytes);
+                prop_assert!(VerifyingKey::from_pem(&pem).is_err());
+                prop_assert!(SigningKey::from_pem(&pem).is_err());
+            }
+            prop_assert!(VerifyingKey::from_pem(text.as_bytes()).is_err());
+            let jwk = json!({ "kty": "RSA", "n": text, "e": "AQAB" });
+            prop_assert!(VerifyingKey::from_jwk(&jwk).is_err());
+        }
+    }
 }

@@ -1,8 +1,12 @@
 //! JWTs and Personal Access Tokens: keys, issuing, verifying.
 //!
-//! Both kinds are RS256 JWTs under one key and are told apart by `iss` alone: `APIML` is a login
-//! token, `APIML_PAT` a Personal Access Token, whose `scopes` name the services it is good for.
-//! The claims are those of Zowe API ML, so that tokens of either side verify on the other.
+//! Both kinds are RS256 JWTs under one key. Their `iss` distinguishes them: `APIML` is a login token,
+//! `APIML_PAT` a Personal Access Token, whose `scopes` name the services that it is for. The claims are
+//! those of Zowe API ML, so a token of either side verifies on the other.
+//!
+//! [`Rs256Verifier`] verifies both kinds. A gateway that issues no tokens needs only the public key
+//! ([`VerifyingKey::from_pem`], [`VerifyingKey::from_jwk`]). Tokens of other issuers are accepted by
+//! implementing [`TokenVerifier`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -30,16 +34,27 @@
 
 mod cache;
 mod claims;
+mod error;
+mod external;
 mod fingerprint;
 mod issue;
 mod key;
+mod rs256;
 mod scope;
-mod verify;
+mod verified;
+mod verifier;
 
-#[cfg(feature = "store")]
-pub(crate) use fingerprint::Salt;
-pub use fingerprint::TokenFingerprint;
+pub use error::TokenError;
+pub use external::{ExternalClaims, ExternalSubject, ExternalToken};
+pub use fingerprint::{ParseFingerprintError, TokenFingerprint};
 pub use issue::{IssueError, IssuedToken, TokenIssuer, Validity};
 pub use key::{KeyError, SigningKey, VerifyingKey};
+pub use rs256::Rs256Verifier;
 pub use scope::{Scopes, ScopesError, ServiceId, ServiceIdError};
-pub use verify::{Jwt, MAX_TOKEN_LEN, Pat, Rs256Verifier, TokenError, VerifiedToken};
+#[doc(no_inline)]
+pub use serde_json;
+pub use verified::{Jwt, Pat, VerifiedToken};
+pub use verifier::{TokenVerifier, VerifyFuture};
+
+/// The longest token that a verifier of ours reads, in bytes. A PAT with hundreds of scopes fits.
+pub const MAX_TOKEN_LEN: usize = 16 * 1024;

@@ -1,23 +1,23 @@
-//! Service ids, and the set of them that a Personal Access Token is good for.
+//! Service ids, and the set of them that a Personal Access Token is for.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-/// The id of a service, as it stands in paths and in the scopes of a PAT: lower case.
+/// The id of a service, as in paths and in the scopes of a PAT: lower case.
 ///
-/// 1 to 64 characters of `a-z 0-9 - _ .`; upper case is folded on entry, since the reference
-/// folds both the scopes of a token and the service that is asked for.
+/// 1 to 64 characters of `a-z 0-9 - _ .`. Upper case is folded on entry, because the reference folds both
+/// the scopes of a token and the service of the request.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceId(Arc<str>);
 
 impl ServiceId {
-    /// Parses a service id; surrounding blanks are not part of it.
+    /// Parses a service id. Blanks around it are dropped.
     ///
     /// # Errors
     /// [`ServiceIdError`] carries the value.
     pub fn new(value: &str) -> Result<Self, ServiceIdError> {
         let value = value.trim();
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-        // "." and ".." would be path segments with a meaning of their own.
+        // "." and ".." are path segments with a meaning of their own.
         let only_dots = value.bytes().all(|b| b == b'.');
         if value.is_empty() || value.len() > 64 || !value.bytes().all(allowed) || only_dots {
             return Err(ServiceIdError(value.chars().take(80).collect()));
@@ -51,22 +51,23 @@ impl fmt::Debug for ServiceId {
     }
 }
 
-/// A text that is no service id.
+/// The text is not a service id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no service id; write 1 to 64 characters of a-z 0-9 - _ .")]
+#[error("{0:?} is not a service id; write 1 to 64 characters of a-z 0-9 - _ .")]
 pub struct ServiceIdError(String);
 
-/// The services that a PAT is good for: at least one, sorted, each once.
+/// The services that a PAT is for: sorted, each once.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Scopes(Arc<[ServiceId]>);
 
 impl Scopes {
-    /// Reads the scopes of a request for a PAT: a list whose items may be comma-joined. Blanks
-    /// are trimmed, upper case is folded, empty items and duplicates are dropped.
+    /// Reads the scopes of a request for a PAT: a list whose items may be comma-joined. Blanks are
+    /// trimmed, upper case is folded, empty items and duplicates are dropped
+    /// (docs/decisions.md#d3).
     ///
     /// # Errors
-    /// [`ScopesError::Empty`] when nothing is left, [`ScopesError::ServiceId`] for an item that
-    /// no service can have.
+    /// [`ScopesError::Empty`] when no item is left, [`ScopesError::ServiceId`] for an item that is not
+    /// a service id.
     pub fn parse<I>(items: I) -> Result<Self, ScopesError>
     where
         I: IntoIterator,
@@ -84,8 +85,8 @@ impl Scopes {
         Ok(Self::from_ids(ids))
     }
 
-    /// The scopes of a token that somebody signed: an item that no service can have cannot match
-    /// one either, and is dropped. May be empty, and then matches nothing.
+    /// Reads the scopes of a verified token. An item that is not a service id cannot match a service and
+    /// is dropped. The result may be empty, and then matches no service.
     pub(super) fn from_claim(items: &[String]) -> Self {
         Self::from_ids(items.iter().filter_map(|id| ServiceId::new(id).ok()).collect())
     }
@@ -96,7 +97,7 @@ impl Scopes {
         Self(ids.into())
     }
 
-    /// Whether `service` is among them.
+    /// Whether the set has `service`.
     pub fn contains(&self, service: &ServiceId) -> bool {
         self.0.binary_search(service).is_ok()
     }
@@ -107,14 +108,14 @@ impl Scopes {
     }
 }
 
-/// Why a list is no set of scopes.
+/// Why a list is not a set of scopes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScopesError {
-    /// No service is named.
+    /// The list names no service.
     #[error("no service is named; list the service ids that the token is for")]
     Empty,
-    /// An item is no service id.
+    /// An item is not a service id.
     #[error(transparent)]
     ServiceId(#[from] ServiceIdError),
 }
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_never_matches_by_a_part_of_an_item() {
+    fn a_part_of_an_item_matches_no_service() {
         let scopes = Scopes::from_claim(&["a,b".to_owned(), "C".to_owned()]);
         let matches = |id| scopes.contains(&ServiceId::new(id).unwrap());
         assert!(!matches("a") && !matches("b") && matches("c"));

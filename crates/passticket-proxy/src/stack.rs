@@ -153,12 +153,12 @@ pub(crate) fn gateway(
         api = api.with_delegation(providers::delegation(settings, &remote));
     }
     let mut authenticator = Authenticator::new(verifier)
-        .cookie_names(config.cookies.clone())
-        .revocations(revocations.clone())
-        .client_certificates(mapper);
+        .with_cookie_names(config.cookies.clone())
+        .with_revocations(revocations.clone())
+        .with_client_certificates(mapper);
     if config.pats {
         api = api.with_personal_access_tokens(config.max_validity);
-        authenticator = authenticator.personal_access_tokens(revocations);
+        authenticator = authenticator.with_personal_access_tokens(revocations);
     }
     if config.token_refresh {
         api = api.with_token_refresh();

@@ -361,7 +361,7 @@ async fn a_rule_revokes_only_what_it_names() {
         let response = rule.send_to(fresh.api(Compatibility::Documented)).await;
         assert_eq!(seen(&response), (200, String::new()));
         for (name, token) in &tokens {
-            let VerifiedToken::Pat(pat) = verifier().verify(token).unwrap() else { panic!() };
+            let pat = verifier().verify(token).unwrap();
             let revoked = fresh.store.index.check(&pat).is_err();
             assert_eq!(revoked, hit.contains(name), "{path} {body}: {name}");
         }

@@ -78,7 +78,7 @@ async fn logout_revokes_only_the_presented_token() {
     assert_eq!(query.send_to(world.bare.clone()).await.status(), 200);
     // The revocation is removed when the token has expired.
     world.clock.advance(Duration::from_secs(28_800));
-    let evicted = world.store.index.evict(world.clock.now()).into_inner().unwrap();
+    let evicted = world.store.index.evict(world.clock.now()).await.unwrap();
     assert_eq!(evicted.tokens, 1);
 }
 

@@ -104,7 +104,7 @@ async fn ask(
         };
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(user)))
     });
-    let authenticator = Authenticator::new(verifier()).client_certificates(mapper);
+    let authenticator = Authenticator::new(verifier()).with_client_certificates(mapper);
     let layer = AuthenticateLayer::new(authenticator).with_audit(audit.clone());
     let mut request = Request::new(Full::default());
     if let Some(certificate) = certificate {

@@ -1,0 +1,170 @@
+//! The result of [`AuthenticateLayer`](super::AuthenticateLayer): the user of a request and the proof,
+//! or the failure.
+
+use std::fmt;
+
+use http::HeaderMap;
+
+use super::{credential::Withheld, failure::Failure};
+use crate::{
+    audit::{AuditRecord, CredentialKind},
+    identity::PeerCertificate,
+    passticket::UserId,
+    token::{ExternalSubject, ExternalToken, Jwt, Pat, TokenFingerprint, VerifiedToken},
+};
+
+/// The result of the authentication, as an extension of the request.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Authentication {
+    /// The credential was accepted.
+    Authenticated(Authenticated),
+    /// The credential was refused, or there was none.
+    Failed(Failure),
+}
+
+/// The authenticated user of a request. Only an [`Authenticator`](super::Authenticator) makes one.
+#[derive(Clone)]
+pub struct Authenticated {
+    user: UserId,
+    proof: Proof,
+    // Boxed, because mostly there is none, and all of this is moved from layer to layer.
+    withheld: Option<Box<Withheld>>,
+}
+
+impl Authenticated {
+    pub(super) fn new(user: UserId, proof: Proof) -> Self {
+        Self { user, proof, withheld: None }
+    }
+
+    /// The z/OS user.
+    pub fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    /// The proof of the user's identity.
+    pub fn proof(&self) -> &Proof {
+        &self.proof
+    }
+
+    /// Keeps the credential headers, for a failure in a later layer that has to forward them.
+    pub(super) fn withhold(&mut self, headers: &HeaderMap) {
+        self.withheld = Some(Box::new(Withheld::copy_of(headers)));
+    }
+
+    /// Adds the user and the proof.
+    pub(super) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
+        self.proof.add_to_record(record).with_user(self.user)
+    }
+
+    /// Puts the credential headers back, if they were withheld.
+    pub(super) fn restore(self, headers: &mut HeaderMap) {
+        if let Some(withheld) = self.withheld {
+            withheld.restore(headers);
+        }
+    }
+}
+
+impl fmt::Debug for Authenticated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without `withheld`, which has raw credentials.
+        f.debug_struct("Authenticated")
+            .field("user", &self.user)
+            .field("proof", &self.proof)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The proof of a user's identity.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Proof {
+    /// A login token. It is not revoked, if the authenticator has revocations.
+    Jwt(Jwt),
+    /// A Personal Access Token that is not revoked. [`ScopeLayer`](super::ScopeLayer) decides whether it
+    /// is for the service of the request.
+    Pat(Pat),
+    /// A token of another issuer, which a [`TokenVerifier`](crate::token::TokenVerifier) of the
+    /// embedder has verified. It is not revoked, if the authenticator has revocations.
+    External(ExternalToken),
+    /// A client certificate.
+    Certificate(PeerCertificate),
+}
+
+impl Proof {
+    fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
+        match self {
+            Self::Jwt(jwt) => {
+                record.with_credential(CredentialKind::LoginToken).with_token_id(jwt.fingerprint())
+            }
+            Self::Pat(pat) => record
+                .with_credential(CredentialKind::PersonalAccessToken)
+                .with_token_id(pat.fingerprint()),
+            Self::External(token) => record
+                .with_credential(CredentialKind::ExternalToken)
+                .with_token_id(token.fingerprint()),
+            Self::Certificate(certificate) => {
+                record.with_credential(CredentialKind::Certificate).with_certificate(certificate)
+            }
+        }
+    }
+}
+
+/// Why a credential was refused, and what is known about it.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) failure: Failure,
+    presented: Presented,
+}
+
+/// The credential that the client presented.
+#[derive(Debug)]
+pub(super) enum Presented {
+    Nothing,
+    /// A token that did not verify.
+    Token,
+    Verified {
+        credential: CredentialKind,
+        user: Option<UserId>,
+        token_id: TokenFingerprint,
+    },
+    Certificate(PeerCertificate),
+}
+
+impl Presented {
+    pub(super) fn verified(token: &VerifiedToken) -> Self {
+        let (credential, user) = match token {
+            VerifiedToken::Jwt(jwt) => (CredentialKind::LoginToken, Some(*jwt.user())),
+            VerifiedToken::Pat(pat) => (CredentialKind::PersonalAccessToken, Some(*pat.user())),
+            VerifiedToken::External(token) => match token.subject() {
+                ExternalSubject::User(user) => (CredentialKind::ExternalToken, Some(*user)),
+                ExternalSubject::Identity(_) => (CredentialKind::ExternalToken, None),
+            },
+        };
+        Self::Verified { credential, user, token_id: token.fingerprint() }
+    }
+}
+
+impl Refused {
+    pub(super) fn new(failure: impl Into<Failure>, presented: Presented) -> Self {
+        Self { failure: failure.into(), presented }
+    }
+
+    /// Adds the credential, and its user if that is certain.
+    pub(super) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
+        match &self.presented {
+            Presented::Nothing => record.with_credential(CredentialKind::None),
+            Presented::Token => record.with_credential(CredentialKind::Token),
+            Presented::Verified { credential, user, token_id } => {
+                let record = record.with_credential(*credential).with_token_id(*token_id);
+                match user {
+                    Some(user) => record.with_user(*user),
+                    None => record,
+                }
+            }
+            Presented::Certificate(certificate) => {
+                record.with_credential(CredentialKind::Certificate).with_certificate(certificate)
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Why a token is refused.
+
+use super::MAX_TOKEN_LEN;
+use crate::passticket::NameError;
+
+/// Why a token is refused. For logs: no variant carries the token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// The token is longer than [`MAX_TOKEN_LEN`].
+    #[error("the token has {len} bytes, more than {MAX_TOKEN_LEN}")]
+    TooLong {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// The text is not a JWT, or the JWT has a critical extension (RFC 7515 §4.1.11).
+    #[error("the token is not a JWT")]
+    Malformed,
+    /// The token is signed with an algorithm that the verifier does not accept, or not at all
+    /// (`none`).
+    #[error("the token is not signed with an accepted algorithm")]
+    Algorithm,
+    /// No key of the verifier made the signature.
+    #[error("the signature of the token does not verify")]
+    Signature,
+    /// A claim is missing, has the wrong type, or has a value that the verifier does not accept.
+    #[error("a claim of the token is not valid: {0}")]
+    Claims(Box<str>),
+    /// The verifier does not know the issuer.
+    #[error("the issuer of the token is not known")]
+    Issuer,
+    /// The token has expired.
+    #[error("the token expired {secs_ago} s ago")]
+    Expired {
+        /// Seconds since the expiry.
+        secs_ago: u64,
+    },
+    /// The token is not valid yet (`nbf`).
+    #[error("the token becomes valid in {in_secs} s")]
+    NotYetValid {
+        /// Seconds until it becomes valid.
+        in_secs: u64,
+    },
+    /// The subject is not a z/OS user id.
+    #[error("the subject of the token is not a user id: {0}")]
+    Subject(NameError),
+    /// The verifier could not decide, for example because the server with the keys did not answer.
+    /// The text is for the log.
+    #[error("the token could not be verified: {0}")]
+    Unavailable(Box<str>),
+}
+
+impl TokenError {
+    /// Whether another verifier may accept the token: this one has no key for it, or does not know
+    /// its issuer.
+    ///
+    /// A verifier that combines several asks the next one only then. Every other error is final:
+    /// it was found after the signature was verified, or holds for any verifier.
+    pub fn is_foreign(&self) -> bool {
+        match self {
+            Self::Algorithm | Self::Signature | Self::Issuer => true,
+            Self::TooLong { .. }
+            | Self::Malformed
+            | Self::Claims(_)
+            | Self::Expired { .. }
+            | Self::NotYetValid { .. }
+            | Self::Subject(_)
+            | Self::Unavailable(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::passticket::UserId;
+
+    #[test]
+    fn only_missing_keys_and_issuers_are_foreign() {
+        let not_a_user = UserId::new("").unwrap_err();
+        let cases = [
+            (TokenError::Algorithm, true),
+            (TokenError::Signature, true),
+            (TokenError::Issuer, true),
+            (TokenError::TooLong { len: 1 }, false),
+            (TokenError::Malformed, false),
+            (TokenError::Claims("x".into()), false),
+            (TokenError::Expired { secs_ago: 1 }, false),
+            (TokenError::NotYetValid { in_secs: 1 }, false),
+            (TokenError::Subject(not_a_user), false),
+            (TokenError::Unavailable("x".into()), false),
+        ];
+        for (error, foreign) in cases {
+            assert_eq!(error.is_foreign(), foreign, "{error}");
+        }
+    }
+}

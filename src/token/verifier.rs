@@ -1,0 +1,104 @@
+//! The trait for what verifies tokens.
+
+use std::{pin::Pin, sync::Arc};
+
+use super::{TokenError, VerifiedToken};
+
+/// The answer of [`TokenVerifier::verify_token`]. It owns what it needs.
+pub type VerifyFuture = Pin<Box<dyn Future<Output = Result<VerifiedToken, TokenError>> + Send>>;
+
+/// Trait for token verifiers: signature, times, issuer, claims.
+///
+/// An [`Authenticator`](crate::layer::Authenticator) asks one verifier for each request with a token.
+/// [`Rs256Verifier`](super::Rs256Verifier) accepts our own tokens. Implement the trait to accept
+/// tokens of another issuer; an `Arc` of a verifier is a verifier, also an `Arc<dyn TokenVerifier>`.
+///
+/// A verifier must use only keys that belong to the issuer of the token: a key of one issuer must
+/// never verify a token that names another (docs/decisions.md#d21). It answers [`TokenError::Issuer`] for an issuer that it does not know, so that a verifier that
+/// combines several can ask the next one ([`TokenError::is_foreign`]). It answers
+/// [`TokenError::Unavailable`] when it cannot decide; the request then fails.
+///
+/// # Example
+/// A verifier that accepts our own tokens, and asks an identity provider about all others:
+///
+/// ```
+/// use std::sync::Arc;
+/// use tower_passticket::{
+///     clock::Timestamp,
+///     passticket::UserId,
+///     token::{
+///         ExternalClaims, Rs256Verifier, TokenError, TokenVerifier, VerifiedToken, VerifyFuture,
+///     },
+/// };
+///
+/// struct WithProvider {
+///     ours: Rs256Verifier,
+///     provider: Arc<Provider>,
+/// }
+///
+/// impl TokenVerifier for WithProvider {
+///     fn try_verify_now(&self, token: &[u8]) -> Option<Result<VerifiedToken, TokenError>> {
+///         // `None`: the layer goes on with `verify_token`.
+///         self.ours.try_verify_now(token).filter(|answer| {
+///             !answer.as_ref().is_err_and(TokenError::is_foreign)
+///         })
+///     }
+///
+///     fn verify_token(&self, token: &[u8]) -> VerifyFuture {
+///         let (provider, token) = (self.provider.clone(), token.to_vec());
+///         Box::pin(async move {
+///             let (user, expires_at) = provider.introspect(&token).await?;
+///             let claims = ExternalClaims::new(user, "https://idp.example.com", expires_at);
+///             Ok(VerifiedToken::external(&token, claims))
+///         })
+///     }
+/// }
+/// # struct Provider;
+/// # impl Provider {
+/// #     async fn introspect(&self, _: &[u8]) -> Result<(UserId, Timestamp), TokenError> {
+/// #         tokio::task::yield_now().await;
+/// #         Ok((UserId::new("JANE").unwrap(), Timestamp::from_secs(4_000_000_000)))
+/// #     }
+/// # }
+/// # use tower_passticket::token::{SigningKey, TokenIssuer};
+/// # fn key() -> SigningKey {
+/// #     let pem = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
+/// #     SigningKey::from_pem(pem.unwrap().serialize_pem().as_bytes()).unwrap()
+/// # }
+/// # let ours = Rs256Verifier::new(key().verifying_key());
+/// # let token = TokenIssuer::new(key()).login_token(&UserId::new("JANE").unwrap(), "x").unwrap();
+/// # let token = token.expose().as_bytes();
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+///
+/// let verifier: Arc<dyn TokenVerifier> =
+///     Arc::new(WithProvider { ours, provider: Arc::new(Provider) });
+/// assert!(verifier.try_verify_now(token).is_none());
+/// let Ok(VerifiedToken::External(token)) = verifier.verify_token(token).await else { panic!() };
+/// assert_eq!(token.issuer(), "https://idp.example.com");
+/// # });
+/// ```
+pub trait TokenVerifier: Send + Sync + 'static {
+    /// Verifies `token`, the compact form that the client sent. It may be any bytes of any length.
+    ///
+    /// The future must end by itself: bound the time that it waits for a server.
+    fn verify_token(&self, token: &[u8]) -> VerifyFuture;
+
+    /// Verifies `token` if that needs no waiting. `None` means that it does, and the caller goes on
+    /// with [`verify_token`](Self::verify_token).
+    ///
+    /// Implement this to avoid storing the request while a future is pending.
+    fn try_verify_now(&self, token: &[u8]) -> Option<Result<VerifiedToken, TokenError>> {
+        let _ = token;
+        None
+    }
+}
+
+impl<V: TokenVerifier + ?Sized> TokenVerifier for Arc<V> {
+    fn verify_token(&self, token: &[u8]) -> VerifyFuture {
+        (**self).verify_token(token)
+    }
+
+    fn try_verify_now(&self, token: &[u8]) -> Option<Result<VerifiedToken, TokenError>> {
+        (**self).try_verify_now(token)
+    }
+}

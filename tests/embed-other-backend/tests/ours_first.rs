@@ -1,0 +1,21 @@
+//! As `backends.rs`, in a process where this crate is used before the application's jsonwebtoken.
+
+use embed_other_backend::{read_session, session};
+use serde_json::json;
+use tower_passticket::{
+    passticket::UserId,
+    token::{Rs256Verifier, SigningKey, TokenIssuer},
+};
+
+#[test]
+fn the_application_keeps_its_backend_after_our_first_token() {
+    let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
+    let key = SigningKey::from_pem(rsa.unwrap().serialize_pem().as_bytes()).unwrap();
+    let verifier = Rs256Verifier::new(key.verifying_key());
+    let token = TokenIssuer::new(key).login_token(&UserId::new("USER").unwrap(), "domain").unwrap();
+    verifier.verify(token.expose()).unwrap();
+
+    let claims = json!({ "sub": "jane", "exp": 4_000_000_000_u64 });
+    let session = session(&claims, b"secret").unwrap();
+    assert_eq!(read_session(&session, b"secret").unwrap(), claims);
+}

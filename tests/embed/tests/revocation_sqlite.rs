@@ -1,0 +1,208 @@
+//! Revocations in SQLite: a store that an embedder writes.
+
+use std::{
+    convert::Infallible,
+    future::ready,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use rusqlite::{Connection, params};
+use tower::{ServiceBuilder, ServiceExt, service_fn};
+use tower_passticket::{
+    clock::Timestamp,
+    layer::{AuthenticateLayer, Authenticator},
+    passticket::UserId,
+    revocation::{
+        CheckError, Evicted, Revocation, RevocationCheck, RevocationIndex, RevocationStore,
+        StoreError, StoreFuture,
+    },
+    token::{
+        IssuedToken, Rs256Verifier, Scopes, ServiceId, SigningKey, TokenFingerprint, TokenIssuer,
+        Validity, VerifiedToken,
+    },
+};
+
+type Body = Full<Bytes>;
+
+/// Keeps revocations in SQLite. Checks read an index in memory.
+///
+/// It blocks its thread while it writes, which is good enough for a test. A real one would write from a
+/// thread of its own.
+struct SqliteStore {
+    database: Mutex<Connection>,
+    index: RevocationIndex,
+}
+
+impl SqliteStore {
+    fn open(path: &Path) -> rusqlite::Result<Self> {
+        let database = Connection::open(path)?;
+        database.execute_batch(
+            "CREATE TABLE IF NOT EXISTS tokens (token BLOB PRIMARY KEY, expires_at INTEGER NOT NULL);
+             CREATE TABLE IF NOT EXISTS users (user TEXT PRIMARY KEY, up_to INTEGER NOT NULL);
+             CREATE TABLE IF NOT EXISTS services (service TEXT PRIMARY KEY, up_to INTEGER NOT NULL);",
+        )?;
+        let index = RevocationIndex::default();
+        for_each(
+            &database,
+            "SELECT token, expires_at FROM tokens",
+            |token: [u8; 32], expires_at| {
+                let token = TokenFingerprint::from_bytes(token);
+                index.apply(&Revocation::Token { token, expires_at });
+            },
+        )?;
+        for_each(&database, "SELECT user, up_to FROM users", |user: String, up_to| {
+            let user = UserId::new(&user).unwrap();
+            index.apply(&Revocation::User { user, up_to });
+        })?;
+        for_each(&database, "SELECT service, up_to FROM services", |service: String, up_to| {
+            let service = ServiceId::new(&service).unwrap();
+            index.apply(&Revocation::Service { service, up_to });
+        })?;
+        Ok(Self { database: Mutex::new(database), index })
+    }
+
+    fn write<T>(
+        &self,
+        write: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        write(&database)
+            .map_err(|e| StoreError::Write { store: "SQLite".into(), source: Arc::new(e) })
+    }
+}
+
+fn for_each<K: rusqlite::types::FromSql>(
+    database: &Connection,
+    select: &str,
+    mut row: impl FnMut(K, Timestamp),
+) -> rusqlite::Result<()> {
+    let mut select = database.prepare(select)?;
+    let mut rows = select.query([])?;
+    while let Some(columns) = rows.next()? {
+        row(columns.get(0)?, Timestamp::from_millis(columns.get(1)?));
+    }
+    Ok(())
+}
+
+impl RevocationCheck for SqliteStore {
+    fn try_check_now(&self, token: &VerifiedToken) -> Option<Result<(), CheckError>> {
+        self.index.try_check_now(token)
+    }
+}
+
+impl RevocationStore for SqliteStore {
+    fn record(&self, revocation: Revocation) -> StoreFuture<()> {
+        const TOKEN: &str = "INSERT INTO tokens VALUES (?1, ?2) ON CONFLICT (token)
+             DO UPDATE SET expires_at = max(expires_at, excluded.expires_at)";
+        const USER: &str = "INSERT INTO users VALUES (?1, ?2) ON CONFLICT (user)
+             DO UPDATE SET up_to = max(up_to, excluded.up_to)";
+        const SERVICE: &str = "INSERT INTO services VALUES (?1, ?2) ON CONFLICT (service)
+             DO UPDATE SET up_to = max(up_to, excluded.up_to)";
+        let written = self.write(|database| match &revocation {
+            Revocation::Token { token, expires_at } => {
+                database.execute(TOKEN, params![token.as_bytes(), expires_at.as_millis()])
+            }
+            Revocation::User { user, up_to } => {
+                database.execute(USER, params![user.as_str(), up_to.as_millis()])
+            }
+            Revocation::Service { service, up_to } => {
+                database.execute(SERVICE, params![service.as_str(), up_to.as_millis()])
+            }
+            _ => Err(rusqlite::Error::InvalidQuery),
+        });
+        // Also after a failed write: in doubt the token is revoked.
+        self.index.apply(&revocation);
+        Box::pin(ready(written.map(drop)))
+    }
+
+    fn evict(&self, now: Timestamp) -> StoreFuture<Evicted> {
+        let oldest = now.as_millis().saturating_sub(u64::from(Validity::MAX.days()) * 86_400_000);
+        let written = self.write(|database| {
+            database.execute("DELETE FROM tokens WHERE expires_at <= ?1", [now.as_millis()])?;
+            database.execute("DELETE FROM users WHERE up_to < ?1", [oldest])?;
+            database.execute("DELETE FROM services WHERE up_to < ?1", [oldest])
+        });
+        match written {
+            Ok(_) => self.index.evict(now),
+            Err(error) => Box::pin(ready(Err(error))),
+        }
+    }
+}
+
+/// A gateway with a store, and its tokens.
+struct World {
+    issuer: TokenIssuer,
+    verifier: Rs256Verifier,
+}
+
+impl World {
+    fn new() -> Self {
+        let rsa =
+            rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
+        let key = SigningKey::from_pem(rsa.unwrap().serialize_pem().as_bytes()).unwrap();
+        let verifier = Rs256Verifier::new(key.verifying_key());
+        Self { issuer: TokenIssuer::new(key), verifier }
+    }
+
+    fn pat(&self, user: &str, service: &str) -> IssuedToken {
+        let scopes = Scopes::parse([service]).unwrap();
+        let user = UserId::new(user).unwrap();
+        self.issuer.personal_access_token(&user, &scopes, Validity::MAX).unwrap()
+    }
+
+    async fn status(&self, store: &Arc<dyn RevocationStore>, token: &IssuedToken) -> u16 {
+        let authenticator =
+            Authenticator::new(self.verifier.clone()).with_personal_access_tokens(store.clone());
+        let service =
+            ServiceBuilder::new().layer(AuthenticateLayer::new(authenticator)).service(service_fn(
+                |_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::default())) },
+            ));
+        let request = Request::get("/").header("private-token", token.expose());
+        let response = service.oneshot(request.body(Body::default()).unwrap()).await.unwrap();
+        response.status().as_u16()
+    }
+}
+
+#[tokio::test]
+async fn revocations_in_sqlite_survive_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("revocations.sqlite");
+    let open = || -> Arc<dyn RevocationStore> { Arc::new(SqliteStore::open(&path).unwrap()) };
+    let world = World::new();
+    let tokens = [world.pat("ONE", "files"), world.pat("TWO", "files"), world.pat("THREE", "jobs")];
+    let good = world.pat("FOUR", "files");
+
+    let store = open();
+    for token in tokens.iter().chain([&good]) {
+        assert_eq!(world.status(&store, token).await, 200);
+    }
+    let expires_at = world.verifier.verify(tokens[0].expose()).unwrap().expires_at();
+    let up_to = Timestamp::from_secs(4_000_000_000);
+    let service = ServiceId::new("jobs").unwrap();
+    for revocation in [
+        Revocation::Token { token: TokenFingerprint::of(tokens[0].expose()), expires_at },
+        Revocation::User { user: UserId::new("TWO").unwrap(), up_to },
+        // A rule with an earlier time takes nothing back.
+        Revocation::User { user: UserId::new("TWO").unwrap(), up_to: Timestamp::from_secs(0) },
+        Revocation::Service { service, up_to },
+    ] {
+        store.record(revocation).await.unwrap();
+    }
+    // In this process, and after a restart.
+    for store in [store, open()] {
+        for token in &tokens {
+            assert_eq!(world.status(&store, token).await, 401);
+        }
+        assert_eq!(world.status(&store, &good).await, 200);
+    }
+
+    let store = open();
+    store.evict(expires_at).await.unwrap();
+    let store = open();
+    assert_eq!(world.status(&store, &tokens[0]).await, 200);
+    assert_eq!(world.status(&store, &tokens[1]).await, 401);
+}
