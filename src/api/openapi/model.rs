@@ -102,7 +102,7 @@ pub(super) fn schemas() -> Value {
                     "additionalProperties": false,
                     "properties": {
                         "messageType": { "const": "ERROR" },
-                        "messageNumber": { "type": "string", "pattern": "^ZWEA[A-Z][0-9]{3}E$" },
+                        "messageNumber": { "type": "string", "pattern": "^ZWE(A[A-Z]|SG)[0-9]{3}E$" },
                         "messageContent": text,
                         "messageAction": text,
                         "messageReason": text,
