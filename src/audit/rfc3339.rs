@@ -1,6 +1,6 @@
 //! Times as RFC 3339 text.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use x509_cert::der::DateTime;
 
@@ -9,34 +9,45 @@ use crate::clock::Timestamp;
 /// The last millisecond of the year 9999. RFC 3339 has four digits for the year.
 const LAST: u64 = 253_402_300_799_999;
 
+type Text = [u8; 24];
+
+thread_local! {
+    /// The second that this thread wrote last. Consecutive records mostly have the same second, and
+    /// finding the date takes longer than the rest of a record's time.
+    static LAST_SECOND: Cell<(u64, Text)> = const { Cell::new((0, *b"1970-01-01T00:00:00.000Z")) };
+}
+
 /// Writes a time as RFC 3339 §5.6 says, in UTC, with milliseconds: `2027-01-15T08:00:00.000Z`.
 ///
 /// A time after the year 9999 is written as the last millisecond of that year.
-pub(super) fn rfc3339(time: Timestamp) -> [u8; 24] {
+pub(super) fn rfc3339(time: Timestamp) -> Text {
     let millis = time.as_millis().min(LAST);
-    // It fails only after LAST.
-    let date = DateTime::from_unix_duration(Duration::from_secs(millis / 1000))
-        .unwrap_or(DateTime::INFINITY);
-    let mut text = *b"0000-00-00T00:00:00.000Z";
-    for (at, number) in [
-        (0..4, date.year()),
-        (5..7, date.month().into()),
-        (8..10, date.day().into()),
-        (11..13, date.hour().into()),
-        (14..16, date.minutes().into()),
-        (17..19, date.seconds().into()),
-        (20..23, (millis % 1000) as u16),
-    ] {
-        write_digits(&mut text[at], number);
+    let (second, millis) = (millis / 1000, (millis % 1000) as u16);
+    let mut text = LAST_SECOND.with(|last| {
+        let (cached, text) = last.get();
+        if cached == second {
+            return text;
+        }
+        let text = with_date(second);
+        last.set((second, text));
+        text
+    });
+    for (digit, value) in text[20..23].iter_mut().zip([millis / 100, millis / 10 % 10, millis % 10])
+    {
+        *digit = b'0' + value as u8;
     }
     text
 }
 
-fn write_digits(text: &mut [u8], mut number: u16) {
-    for digit in text.iter_mut().rev() {
-        *digit = b"0123456789"[usize::from(number % 10)];
-        number /= 10;
-    }
+/// The text of a whole second.
+fn with_date(second: u64) -> Text {
+    // It fails only after LAST.
+    let date =
+        DateTime::from_unix_duration(Duration::from_secs(second)).unwrap_or(DateTime::INFINITY);
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    // DateTime writes RFC 3339 without a fraction.
+    text[..19].copy_from_slice(&date.to_string().as_bytes()[..19]);
+    text
 }
 
 #[cfg(test)]
@@ -63,6 +74,8 @@ mod tests {
             (LAST + 1, "9999-12-31T23:59:59.999Z"),
             (u64::MAX, "9999-12-31T23:59:59.999Z"),
         ] {
+            assert_eq!(written(Timestamp::from_millis(millis)), text);
+            // Again, from the cached second.
             assert_eq!(written(Timestamp::from_millis(millis)), text);
         }
     }

@@ -7,7 +7,7 @@ use crate::passticket::{NameError, UserId};
 
 /// Maps a client certificate to a user id.
 ///
-/// [`CommonNameMapper`] reads the user id from the subject. Implement this trait to ask a directory
+/// [`CommonNameMapper`](super::CommonNameMapper) reads the user id from the subject. Implement this trait to ask a directory
 /// or another system.
 ///
 /// The trait is object-safe, and an `Arc` of a mapper is a mapper: a program that chooses one at run

@@ -1,4 +1,4 @@
-//! `esm`: commands for the security product.
+//! `esm`: prints commands for the security product.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -16,17 +16,17 @@ use crate::{
     terminal::say,
 };
 
-/// The user id of the started task in the jobs that Zowe is installed with.
+/// The default user id of the gateway: that of the started task in Zowe's installation jobs.
 const ZOWESRV: &str = "ZWESVUSR";
 
-/// Each once, in order.
+/// Applications by APPLID, so each once and in order.
 type Applications = BTreeMap<Applid, Application>;
 
-/// What a configuration needs.
+/// What the security product must define for a configuration.
 struct Needed {
     gateway: UserId,
     applications: Applications,
-    /// Users who are granted PassTickets of others.
+    /// Users who may request PassTickets for other users.
     callers: Vec<UserId>,
 }
 
@@ -87,7 +87,7 @@ fn identity(esm: esm::Esm, gateway: &UserId, args: &EsmIdentity) -> Result<Vec<C
     let EsmIdentity { user, email, registry, subject, issuer, label } = args;
     if email.is_none() && subject.is_none() {
         return Err(Exit::usage(
-            "nobody is to be mapped; write --email and --registry, or --subject",
+            "there is no identity to map; write --email and --registry, or --subject",
         ));
     }
     let label = label.clone().unwrap_or_else(|| Label::of(user));
@@ -102,7 +102,7 @@ fn identity(esm: esm::Esm, gateway: &UserId, args: &EsmIdentity) -> Result<Vec<C
         .map_err(Exit::usage)
 }
 
-/// What --from-config says need not be said, and what it does not say it cannot.
+/// Refuses options that --from-config replaces, and topics that it has no values for.
 fn check_combination(args: &Esm) -> Result<(), Exit> {
     let wrong = match (&args.topic, &args.from_config) {
         (Some(EsmTopic::Passticket { applid }), Some(_)) if !applid.is_empty() => true,
@@ -111,7 +111,7 @@ fn check_combination(args: &Esm) -> Result<(), Exit> {
         }
         (Some(EsmTopic::Delegate { .. } | EsmTopic::Identity(_)), Some(_)) => {
             return Err(Exit::usage(
-                "--from-config has nothing for this topic; write it with passticket or keys, or \
+                "--from-config has no values for this topic; write it with passticket or keys, or \
                  without a topic",
             ));
         }
@@ -119,14 +119,14 @@ fn check_combination(args: &Esm) -> Result<(), Exit> {
     };
     if wrong {
         return Err(Exit::usage(
-            "--from-config says which APPLIDs and algorithms there are; leave out --applid and \
-             --algorithm, or --from-config",
+            "--from-config has the APPLIDs and algorithms; leave out --applid and --algorithm, or \
+             --from-config",
         ));
     }
     Ok(())
 }
 
-/// The applications of the configuration, or those of the command line.
+/// The applications of the configuration if there is one, else those of the command line.
 fn chosen(
     applids: &[Applid],
     algorithm: Option<Algorithm>,
@@ -140,7 +140,8 @@ fn chosen(
         )),
         (applids, algorithm, None) => {
             let algorithm = algorithm.unwrap_or(Algorithm::Legacy);
-            // As Zowe asks for (spec 000), and as a configuration does not have it unless told so.
+            // Zowe's documentation asks for it (docs/reference/security-products.md#replay-protection).
+            // In a configuration, replay protection is on by default.
             let replay = Replay::Allowed;
             let application = |applid| Application { applid, algorithm, replay };
             Ok(applids.iter().map(|applid| (*applid, application(*applid))).collect())
@@ -148,7 +149,8 @@ fn chosen(
     }
 }
 
-/// Each APPLID that has a key: a configuration with a service without one is none.
+/// Reads the needs of a configuration. Each APPLID of a service has a key, else the configuration is
+/// not valid.
 fn needed(file: &Path) -> Result<Needed, Exit> {
     let Config { profiles, gateway_user, delegation, .. } = loading::load_quietly(file)?.config;
     let keys = profiles.iter().map(|profile| (*profile.applid(), (&**profile).into()));
@@ -156,7 +158,7 @@ fn needed(file: &Path) -> Result<Needed, Exit> {
     if applications.is_empty() {
         let file = file.display();
         return Err(Exit::usage(format!(
-            "{file}: there is no APPLID, so there is nothing to define; write one in \
+            "{file}: there is no APPLID, so there is nothing to define; add one to \
              passticketProxy.ptktdata"
         )));
     }

@@ -1,8 +1,11 @@
-//! ACF2: subcommands of the TSO command ACF. Sources: spec 000 and 001, Zowe's ZWEIACF and ZWEIACFZ,
-//! Zowe's pages on distributed identities and client certificates, Broadcom's knowledge base.
+//! ACF2: subcommands of the TSO command ACF.
 //!
-//! `UID` takes a string that sites compose themselves. The documents put a user id there, and so do
-//! these; the comment says what to look at.
+//! Sources: Broadcom's documentation of *ACF2 for z/OS* and its knowledge base, Zowe's jobs ZWEIACF and
+//! ZWEIACFZ, Zowe's documentation of distributed identities and client certificates;
+//! docs/reference/security-products.md#acf2.
+//!
+//! `UID` takes a string that each site composes from fields of its own choice. Zowe's documentation
+//! puts the user id there, and so do these commands. A comment tells the administrator to check it.
 
 use super::{
     Application, Commands, EmailOperand, Mapping, NameOperand, RegistryOperand, key_placeholder,
@@ -10,8 +13,8 @@ use super::{
 };
 use tower_passticket::passticket::{Applid, Replay, UserId};
 
-const UID: &str = "UID() has the user id. If the UID strings of this site do not begin with it, \
-                   write the UID string there.";
+const UID: &str = "UID() contains the user id. If the UID strings of this site do not begin with \
+                   it, write the UID string.";
 
 pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[Applid]) {
     commands.acf(|commands| {
@@ -27,7 +30,8 @@ pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[A
             ]);
         }
         commands.run("F ACF2,REBUILD(PTK),CLASS(P)");
-        commands.note("If the rules are resident (INFODIR R-RPTK); else it is refused, no harm:");
+        commands
+            .note("Needed if the rules are resident (INFODIR R-RPTK); otherwise it is rejected:");
         commands.run("F ACF2,REBUILD(PTK)");
         commands.note("To verify:");
         commands.run("LIST LIKE(IRRPTAUTH-)");
@@ -40,8 +44,8 @@ pub(super) fn keys(commands: &mut Commands, applications: &[Application]) {
         return;
     }
     commands.acf(|commands| {
-        commands.note("MULT-USE switches replay protection off, NOMULT-USE on.");
-        commands.note("To replace a key, write CHANGE in place of INSERT.");
+        commands.note("MULT-USE switches replay protection off, NOMULT-USE switches it on.");
+        commands.note("To replace a key, write CHANGE instead of INSERT.");
         commands.run("SET PROFILE(PTKTDATA) DIVISION(SSIGNON)");
         for Application { applid, replay, .. } in &legacy {
             let multiple = match replay {
@@ -62,7 +66,8 @@ pub(super) fn keys(commands: &mut Commands, applications: &[Application]) {
 pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
     commands.acf(|commands| {
         commands.note(
-            "z/OS 2.5 has class ZOWE, with resource type ZWE. Before, define it once (job ZWEIACFZ):",
+            "z/OS 2.5 has class ZOWE, with resource type ZWE. On earlier releases, define it once (job \
+             ZWEIACFZ):",
         );
         commands.note_line("SET CONTROL(GSO)");
         commands.note_line("INSERT CLASMAP.ZOWE RESOURCE(ZOWE) RSRCTYPE(ZWE)");
@@ -84,12 +89,12 @@ pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
         commands.note("To verify:");
         commands.run("LIST APIML");
         commands.note(
-            "Zowe's page on delegated PassTickets has type RDA and key ZOWE. Where class ZOWE is \
-             mapped like that (SHOW CLASMAP), these instead:",
+            "Zowe's documentation of delegated PassTickets has type RDA and key ZOWE. If this site maps \
+             class ZOWE so (SHOW CLASMAP), use these commands instead:",
         );
         commands.note_line("SET RESOURCE(RDA)");
         for user in users {
-            // Not with a continuation: a comment that ends in one may go on in the next line.
+            // Not as a continued command: a comment that ends with + or - may include the next line.
             commands.note(&format!(
                 "RECKEY ZOWE ADD(APIML.DELEGATE.PASSTICKET UID({user}) SERVICE(READ) ALLOW)",
             ));
@@ -154,7 +159,7 @@ pub(super) fn certificate(
     });
 }
 
-/// Lets the gateway ask for mappings.
+/// Permits the gateway to ask for mappings.
 fn permit(commands: &mut Commands, resource: &str, gateway: &UserId) {
     commands.note(UID);
     commands.run("SET RESOURCE(FAC)");

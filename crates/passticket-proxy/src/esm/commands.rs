@@ -1,20 +1,20 @@
-//! Lines for SYSTSIN: 72 columns, comments, continuations.
+//! Lines for SYSTSIN: 72 columns, comments, continuations (*TSO/E Command Reference*, *TSO/E User's Guide*).
 
 use std::fmt;
 
-/// What is punched after it is a sequence number.
+/// Columns 73 to 80 of a line are a sequence number.
 const COLUMNS: usize = 72;
-/// What a continued line ends with, whether the next one begins with a new operand or goes on in
-/// the middle of one. TSO drops it and the blanks that the next line begins with.
+/// The end of a line that is continued, between operands or within one. TSO removes it and the blanks
+/// at the begin of the next line.
 const CONTINUED: char = '+';
 
-/// Commands with comments, one line each, as a batch terminal monitor program (IKJEFT01) reads them
-/// from SYSTSIN. [`Display`](fmt::Display) gives all of them, each with a newline.
+/// Commands and comments as lines that a terminal monitor program (IKJEFT01) reads from SYSTSIN.
+/// [`Display`](fmt::Display) writes all lines, each with a newline.
 ///
-/// No line is longer than 72 columns. None begins with `/*` or `//`, which would end an in-stream
+/// No line has more than 72 columns. No line begins with `/*` or `//`, which would end an in-stream
 /// data set.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "commands are to be shown to somebody"]
+#[must_use = "commands have no effect until they are printed"]
 pub struct Commands {
     lines: Vec<String>,
     comments: Comments,
@@ -22,14 +22,14 @@ pub struct Commands {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Comments {
-    /// Of TSO, which RACF and Top Secret commands are submitted to.
+    /// Those of TSO, for RACF and Top Secret commands.
     Tso,
-    /// Of the ACF command.
+    /// Those of the ACF command.
     Acf,
 }
 
 impl Commands {
-    /// Begins with a comment.
+    /// Makes commands that begin with a comment.
     pub(super) fn new(title: &str) -> Self {
         let mut commands = Self { lines: Vec::new(), comments: Comments::Tso };
         commands.note(title);
@@ -41,8 +41,8 @@ impl Commands {
         self.lines.iter().map(String::as_str)
     }
 
-    /// A comment of any length. Never of a text from outside: what ends a comment, or continues
-    /// it, is not looked for.
+    /// Adds a comment of any length. It must not contain a text from outside: the text is not searched
+    /// for characters that end or continue a comment.
     pub(super) fn note(&mut self, text: &str) {
         let width = COLUMNS - self.comment("").len();
         let mut line = String::new();
@@ -59,7 +59,7 @@ impl Commands {
         self.note_line(&line);
     }
 
-    /// A comment of one line, with its blanks: a command that somebody may want to uncomment, say.
+    /// Adds a comment of one line and keeps its blanks, for example a command that is optional.
     pub(super) fn note_line(&mut self, text: &str) {
         let line = self.comment(text);
         self.lines.push(line);
@@ -67,18 +67,18 @@ impl Commands {
 
     fn comment(&self, text: &str) -> String {
         match self.comments {
-            // A blank first: in columns 1 and 2 the slash and the asterisk end a DD *.
+            // A blank first: slash and asterisk in columns 1 and 2 end an in-stream data set.
             Comments::Tso => format!(" /* {text} */"),
             Comments::Acf => format!("* {text}"),
         }
     }
 
-    /// A command that fits a line.
+    /// Adds a command that fits one line.
     pub(super) fn run(&mut self, command: impl Into<String>) {
         self.lines.push(command.into());
     }
 
-    /// A command of any length: as many operands on a line as fit.
+    /// Adds a command of any length, with as many operands on a line as fit.
     pub(super) fn run_long<'o>(&mut self, operands: impl IntoIterator<Item = &'o str>) {
         let mut line = String::new();
         let mut broken = false;
@@ -106,7 +106,7 @@ impl Commands {
         self.lines.push(line);
     }
 
-    /// What the closure adds is for the ACF command.
+    /// Puts the commands that the closure adds between `ACF` and `END`.
     pub(super) fn acf(&mut self, commands: impl FnOnce(&mut Self)) {
         self.run("ACF");
         self.comments = Comments::Acf;
@@ -116,14 +116,13 @@ impl Commands {
     }
 }
 
-/// Where to break in the middle of an operand: between two letters or digits. There it makes no
-/// difference whether blanks are stripped from either end, and the next line, which goes on in
-/// column 1, cannot look like anything but data. [`super::operand`] lets no text in that has no such
-/// place every few characters.
+/// The place to break within an operand: between two letters or digits. There, removed blanks make no
+/// difference, and the next line, which continues in column 1, cannot begin like a comment or the end
+/// of the data set. [`super::operand`] permits only texts that have such a place every few characters.
 fn split(line: &str) -> usize {
     let bytes = line.as_bytes();
     let fits = COLUMNS - 1;
-    // A line with a letter or two is easily overlooked.
+    // At least ten characters stay for the next line, because a reader overlooks a shorter rest.
     (1..=fits.min(bytes.len() - 10))
         .rev()
         .find(|&at| bytes[at - 1].is_ascii_alphanumeric() && bytes[at].is_ascii_alphanumeric())
@@ -158,7 +157,7 @@ mod tests {
             lines(&commands),
             [
                 "X +",
-                // Neither where // would begin a line, nor with a digit or two left over.
+                // Neither does a line begin with //, nor is a rest shorter than ten characters.
                 &format!("  B('{}+", &ones[..63]),
                 &format!("1.//*{}+", &twos[..56]),
                 &format!("{}') +", &twos[56..]),

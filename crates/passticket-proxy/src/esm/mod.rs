@@ -1,29 +1,29 @@
 //! Commands for the security product of a z/OS system: RACF, ACF2 or Top Secret.
 //!
-//! What a gateway needs on z/OS is for a security administrator to define, who wants commands to
-//! read and submit. Here they are, with the values put in, for four topics:
+//! A security administrator defines on z/OS what a gateway needs. The functions here make the
+//! commands, with all values in place, for the administrator to read and submit:
 //!
-//! - [`passticket`]: the gateway's user id may have PassTickets made for an application;
-//! - [`keys`]: the application has a PassTicket key, and evaluates tickets with it;
-//! - [`delegate`]: users may have PassTickets made for others, by e-mail address;
-//! - [`identity`]: who somebody outside is on z/OS, by e-mail address or certificate.
+//! - [`passticket`] permits the gateway's user id to make PassTickets for an application;
+//! - [`keys`] gives an application its PassTicket key, which evaluates tickets;
+//! - [`delegate`] permits users to request PassTickets for other users by e-mail address;
+//! - [`identity`] maps an e-mail address or a client certificate to a z/OS user id.
 //!
-//! The texts come from Zowe's pages on PassTickets and on delegated PassTickets, from the jobs that
-//! Zowe is installed with (`ZWEIRAC`, `ZWEIACF`, `ZWEITSS` and those that define class `ZOWE`), and
-//! from the manuals of the products. No key is ever among them: where one belongs, there is a text
-//! in angle brackets that no product accepts.
+//! Sources: Zowe's documentation of PassTickets and delegated PassTickets, Zowe's installation jobs
+//! (`ZWEIRAC`, `ZWEIACF`, `ZWEITSS` and those that define class `ZOWE`), and the public manuals that
+//! each product's module names; docs/reference/security-products.md has the facts. The commands never
+//! contain a key. In its place stands a text in angle brackets, which no product accepts.
 //!
 //! # Form
 //!
-//! Each result is input for the TSO terminal monitor program (IKJEFT01, `//SYSTSIN`), and as good
-//! line by line at a terminal. Comments are TSO's, except between `ACF` and `END`, where they begin
-//! with an asterisk as the `ACF` command has them. Commands that define what is already there say so
-//! and harm nothing; after the definitions comes the refresh, and last what shows the result.
+//! Each result is input for the TSO terminal monitor program (IKJEFT01, `//SYSTSIN`) or, line by line,
+//! for a terminal. Comments are those of TSO; between `ACF` and `END` they begin with an asterisk, as
+//! the `ACF` command requires. A command that defines an existing profile issues a message and does no
+//! harm. The definitions are followed by the refresh, and then by commands that show the result.
 //!
-//! Names from outside ([`EmailOperand`], [`RegistryOperand`], [`Label`], [`NameOperand`]) are checked when
-//! they are parsed, so that a text cannot become a command. RACF has them in apostrophes, an
-//! apostrophe within doubled. Top Secret has them in apostrophes and ACF2 has them bare, and no
-//! manual says how an apostrophe within is to be written, so [`identity`] refuses it.
+//! Texts from outside ([`EmailOperand`], [`RegistryOperand`], [`Label`], [`NameOperand`]) are checked
+//! when they are parsed, so that a text cannot become a command. RACF takes them in apostrophes, with
+//! an apostrophe inside doubled. Top Secret takes them in apostrophes and ACF2 without; no manual of
+//! either says how to write an apostrophe inside, so [`identity`] refuses it for these products.
 //!
 //! ```
 //! use passticket_proxy::esm::{self, Esm};
@@ -74,7 +74,7 @@ pub enum Esm {
 impl Esm {
     const ALL: [Self; 3] = [Self::Racf, Self::Acf2, Self::TopSecret];
 
-    /// The product as text, the way [`FromStr`] reads it.
+    /// The product as text that [`FromStr`] reads.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Racf => "racf",
@@ -83,7 +83,7 @@ impl Esm {
         }
     }
 
-    /// As people call it.
+    /// The name for readers.
     const fn name(self) -> &'static str {
         match self {
             Self::Racf => "RACF",
@@ -92,7 +92,7 @@ impl Esm {
         }
     }
 
-    /// The comment that commands begin with.
+    /// Begins commands with a comment on the topic and its values.
     fn title(self, topic: &str, values: &[String]) -> Commands {
         Commands::new(&format!("{}, {topic}: {}", self.name(), values.join(", ")))
     }
@@ -113,13 +113,13 @@ impl FromStr for Esm {
     }
 }
 
-/// A text that is no [`Esm`].
+/// The text names no security product.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no security product; write racf, acf2 or tss")]
+#[error("{0:?} is not a known security product; write racf, acf2 or tss")]
 pub struct EsmError(String);
 
-/// Lets the gateway's user id have PassTickets made for the users of applications: `UPDATE` on
-/// `IRRPTAUTH.<applid>.*` in class `PTKTDATA`.
+/// Permits the gateway's user id to make PassTickets for the users of applications: `UPDATE` on
+/// `IRRPTAUTH.<applid>.*` in class `PTKTDATA` (docs/reference/security-products.md#ticket-permission).
 pub fn passticket(esm: Esm, gateway: &UserId, applids: &[Applid]) -> Commands {
     let applications: Vec<_> = applids.iter().map(ToString::to_string).collect();
     let mut commands = esm.title("PassTickets", &applications);
@@ -132,14 +132,14 @@ pub fn passticket(esm: Esm, gateway: &UserId, applids: &[Applid]) -> Commands {
     commands
 }
 
-/// An application that is to have a PassTicket key, as the gateway makes tickets for it.
+/// An application that needs a PassTicket key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Application {
-    /// Its name.
+    /// The APPLID.
     pub applid: Applid,
-    /// How tickets are made.
+    /// The algorithm of its tickets.
     pub algorithm: Algorithm,
-    /// Whether it is to take a ticket more than once.
+    /// Whether it accepts a ticket more than once.
     pub replay: Replay,
 }
 
@@ -150,37 +150,37 @@ impl From<&KeyProfile> for Application {
     }
 }
 
-/// Gives applications their PassTicket key, with replay protection where the gateway reckons with
-/// it.
+/// Gives applications their PassTicket key, with the replay protection that the gateway expects
+/// (docs/reference/security-products.md#key-profiles).
 ///
-/// How ACF2 and Top Secret are told the keys of enhanced PassTickets is not publicly documented;
-/// for those there is a comment in place of commands.
+/// For ACF2 and Top Secret the commands for keys of enhanced PassTickets are not publicly documented.
+/// In their place stands a comment.
 pub fn keys(esm: Esm, applications: &[Application]) -> Commands {
     let value = |Application { applid, algorithm, .. }: &_| format!("{applid} {algorithm}");
     let values: Vec<_> = applications.iter().map(value).collect();
     let mut commands = esm.title("PassTicket keys", &values);
     commands.note(
-        "A key is a secret: who has it can log on as any user. It is the one in the gateway's key \
-         file of the APPLID.",
+        "The key is a secret: anyone who has it can log on as any user. Use the key in the \
+         gateway's key file for the APPLID.",
     );
     if applications.iter().any(|application| application.algorithm == Algorithm::Legacy) {
         commands.note(
-            "Put it in place of the text in angle brackets at a terminal, or in a data set that \
-             nobody else can read and with //SYSTSPRT DD DUMMY, since the job log repeats every \
-             command; delete the data set afterwards.",
+            "Replace the text in angle brackets with it at a terminal. In a job, use a data set that \
+             no other user can read, and //SYSTSPRT DD DUMMY, because the job log repeats each \
+             command. Delete the data set afterwards.",
         );
     }
     if let Some(applids) = with(applications, Replay::Allowed) {
         commands.note(&format!(
             "Replay protection is off for {applids}: requests of one user in the same second have \
-             the same PassTicket. The way from the gateway to the service must be secure. The \
-             gateway's zowe.yaml needs replayProtection: false there.",
+             the same PassTicket. The connection from the gateway to the service must be secure. The \
+             gateway's zowe.yaml needs replayProtection: false for these APPLIDs.",
         ));
     }
     if let Some(applids) = with(applications, Replay::Protected) {
         commands.note(&format!(
-            "Replay protection is on for {applids}: the gateway makes no PassTicket twice, and so \
-             one each second for a user.",
+            "Replay protection is on for {applids}: the gateway uses each PassTicket once, so a user \
+             gets one per second.",
         ));
     }
     match esm {
@@ -191,21 +191,22 @@ pub fn keys(esm: Esm, applications: &[Application]) -> Commands {
     commands
 }
 
-/// The names of the applications, if there is one.
+/// The APPLIDs of the applications with this replay protection. `None` if there are none.
 fn with(applications: &[Application], replay: Replay) -> Option<String> {
     let them = applications.iter().filter(|application| application.replay == replay);
     let applids: Vec<_> = them.map(|application| application.applid.to_string()).collect();
     (!applids.is_empty()).then(|| applids.join(", "))
 }
 
-/// Lets users call the endpoint for delegated PassTickets: `READ` on `APIML.DELEGATE.PASSTICKET` in
-/// class `ZOWE`.
+/// Permits users to call the endpoint for delegated PassTickets: `READ` on
+/// `APIML.DELEGATE.PASSTICKET` in class `ZOWE`
+/// (docs/reference/security-products.md#delegation-permission).
 pub fn delegate(esm: Esm, users: &[UserId]) -> Commands {
     let values: Vec<_> = users.iter().map(ToString::to_string).collect();
     let mut commands = esm.title("delegated PassTickets", &values);
     commands.note(
-        "Who may read APIML.DELEGATE.PASSTICKET gets PassTickets of other users. Permit no more \
-         than the user ids of the client certificates that call.",
+        "A user with READ on APIML.DELEGATE.PASSTICKET gets PassTickets of other users. Permit only \
+         the user ids of the client certificates that call.",
     );
     match esm {
         Esm::Racf => racf::delegate(&mut commands, users),
@@ -215,30 +216,31 @@ pub fn delegate(esm: Esm, users: &[UserId]) -> Commands {
     commands
 }
 
-/// What somebody outside is known by.
+/// An identity that is mapped to a user id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity<'a> {
     /// A distributed identity (class `IDIDMAP`).
     Email {
-        /// Its name.
+        /// The name.
         email: &'a EmailOperand,
-        /// Where it comes from.
+        /// The registry of the name.
         registry: &'a RegistryOperand,
     },
     /// A certificate (class `DIGTNMAP`).
     Certificate {
-        /// Its subject, or the end of it that is enough.
+        /// The subject, or the last parts of it.
         subject: &'a NameOperand,
-        /// Its whole issuer; any, if there is none here.
+        /// The full issuer. `None` permits any issuer.
         issuer: Option<&'a NameOperand>,
     },
 }
 
-/// Says who somebody outside is on z/OS, and lets the gateway's user id ask: `READ` on
-/// `IRR.IDIDMAP.QUERY` or `IRR.RUSERMAP` in class `FACILITY`.
+/// Maps an identity to a user id, and permits the gateway's user id to ask for mappings: `READ` on
+/// `IRR.IDIDMAP.QUERY` or `IRR.RUSERMAP` in class `FACILITY`
+/// (docs/reference/security-products.md#identity-mappings).
 ///
 /// # Errors
-/// [`NotWritable`] for an apostrophe and a product other than RACF.
+/// [`NotWritable`] if a text has an apostrophe and the product is not RACF.
 pub fn identity(
     esm: Esm,
     gateway: &UserId,
@@ -266,16 +268,18 @@ pub fn identity(
     commands.note(&format!("The gateway runs as {gateway}."));
     match (esm, identity) {
         (_, Identity::Email { .. }) => commands.note(
-            "Name and registry must be what the gateway looks for, upper and lower case included.",
+            "Name and registry must equal those that the gateway asks for, upper and lower case \
+             included.",
         ),
         (_, Identity::Certificate { issuer: Some(_), .. }) => commands.note(
-            "The subject may be the end of the certificate's, and then fits all that end so; the \
-             issuer must be the whole one. Both must look as the product shows the certificate.",
+            "The subject may be only the last parts of the certificate's subject; then it matches all \
+             certificates that end so. The issuer must be complete. Write both as the product shows \
+             them for the certificate.",
         ),
         (_, Identity::Certificate { issuer: None, .. }) => commands.note(
-            "The subject may be the end of the certificate's, and then fits all that end so. It must \
-             look as the product shows the certificate. Without an issuer, any authority that the \
-             gateway trusts can issue one for it.",
+            "The subject may be only the last parts of the certificate's subject; then it matches all \
+             certificates that end so. Write it as the product shows it for the certificate. Without \
+             an issuer, any authority that the gateway trusts can issue such a certificate.",
         ),
     }
     let mapping = Mapping { gateway, user, label };
@@ -302,7 +306,7 @@ pub fn identity(
     Ok(commands)
 }
 
-/// What both kinds of mapping have.
+/// The values that both kinds of mapping need.
 #[derive(Clone, Copy)]
 struct Mapping<'a> {
     gateway: &'a UserId,
@@ -310,7 +314,7 @@ struct Mapping<'a> {
     label: &'a Label,
 }
 
-/// A text that the commands of a product cannot hold.
+/// The text cannot be written in a command of the product.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{text:?} has an apostrophe, which cannot be written safely in a command of {esm}; write the \
@@ -321,8 +325,8 @@ pub struct NotWritable {
     text: String,
 }
 
-/// The applications with a legacy key. For each of the others a note says that the product has no
-/// command, and where to look.
+/// Returns the applications with a legacy key. For each other application it adds a note that there
+/// is no command, and names the manual.
 fn legacy_only(
     commands: &mut Commands,
     applications: &[Application],
@@ -337,21 +341,20 @@ fn legacy_only(
         };
         commands.note(&format!(
             "No command for {applid}, {algorithm}: see {see}, enhanced PassTickets. {replay} \
-             multiple use there.",
+             multiple use in the key profile.",
         ));
     }
     legacy
 }
 
-/// That a second mapping needs a record of its own: the name of this one is `name`.
+/// The note that each mapping needs a record with a name of its own, here `name`.
 fn one_mapping(user: &UserId, name: &str) -> String {
     format!(
-        "One record is one mapping: for a second one of {user}, write another name than {name}, and \
-         another label.",
+        "Each record has one mapping. For a second mapping of {user}, replace {name} and the label.",
     )
 }
 
-/// Where a key belongs. No product takes it for one.
+/// The text in the place of a key. No product accepts it as a key.
 fn key_placeholder(applid: &Applid) -> String {
     format!("<16-hex-digits-of-{applid}>")
 }

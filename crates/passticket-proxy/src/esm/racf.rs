@@ -1,16 +1,19 @@
-//! RACF: TSO commands. Sources: *RACF Command Language Reference* (RACMAP, RACDCERT MAP), *RACF
-//! Security Administrator's Guide* (Using PassTickets), spec 000 and 001, Zowe's ZWEIRAC, ZWEIRACZ.
+//! RACF: TSO commands.
+//!
+//! Sources: *z/OS Security Server RACF Command Language Reference* (RDEFINE, RACMAP, RACDCERT MAP),
+//! *z/OS Security Server RACF Security Administrator's Guide* (Using PassTickets), Zowe's jobs ZWEIRAC
+//! and ZWEIRACZ; docs/reference/security-products.md#racf.
 
 use super::{
     Application, Commands, EmailOperand, Mapping, NameOperand, RegistryOperand, key_placeholder,
 };
 use tower_passticket::passticket::{Algorithm, Applid, Replay, UserId};
 
-const DEFINED: &str = "An RDEFINE of what is there says so and changes nothing.";
+const DEFINED: &str = "RDEFINE of an existing profile issues a message and changes nothing.";
 
 pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[Applid]) {
     commands.note(DEFINED);
-    // GENERIC first: an asterisk in the name of a profile is a letter to a class without generics.
+    // GENERIC first: in a class without generic profiles an asterisk in a name is a plain character.
     commands.run("SETROPTS GENERIC(PTKTDATA)");
     commands.run("SETROPTS CLASSACT(PTKTDATA) RACLIST(PTKTDATA)");
     for applid in applids {
@@ -29,23 +32,22 @@ pub(super) fn keys(commands: &mut Commands, applications: &[Application]) {
     let is_legacy = |application: &Application| application.algorithm == Algorithm::Legacy;
     if applications.iter().any(is_legacy) {
         commands.note(
-            "Legacy: with ICSF, write KEYENCRYPTED in place of KEYMASKED, or KEYLABEL(label) of a \
-             DES key of 8 bytes in the CKDS; then no key stands here.",
+            "Legacy: with ICSF, replace KEYMASKED with KEYENCRYPTED, or with KEYLABEL(label) of a DES \
+             key of 8 bytes in the CKDS. Then the command has no key.",
         );
     }
     if !applications.iter().all(is_legacy) {
         commands.note(
-            "Enhanced: the key stands in the CKDS of ICSF, under the label in EPTKEYLABEL, which \
-             you may change. It is an HMAC key that may generate and verify. REPLAY(YES) lets a \
-             PassTicket be used more than once. TYPE(MIXED) needs an application that leaves the \
-             case of a password alone.",
+            "Enhanced: the key is in the CKDS of ICSF, under the label in EPTKEYLABEL, which you may \
+             change. It is an HMAC key with the uses generate and verify. REPLAY(YES) permits a \
+             PassTicket to be used more than once. TYPE(MIXED) needs an application that does not \
+             change the case of a password.",
         );
     }
-    commands.note(&format!("{DEFINED} To replace a key, write RALTER in place of RDEFINE."));
+    commands.note(&format!("{DEFINED} To replace a key, write RALTER instead of RDEFINE."));
     if applications.iter().any(|it| is_legacy(it) && it.replay == Replay::Protected) {
-        commands.note(
-            "RALTER leaves APPLDATA('NO REPLAY PROTECTION') where it is; NOAPPLDATA takes it away.",
-        );
+        commands
+            .note("RALTER keeps APPLDATA('NO REPLAY PROTECTION'); add NOAPPLDATA to remove it.");
     }
     commands.run("SETROPTS CLASSACT(PTKTDATA) RACLIST(PTKTDATA)");
     for Application { applid, algorithm, replay } in applications {
@@ -80,7 +82,8 @@ pub(super) fn keys(commands: &mut Commands, applications: &[Application]) {
 
 pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
     commands.note(
-        "z/OS 2.5 has class ZOWE. Before, define it once, with a POSIT of your own (job ZWEIRACZ):",
+        "z/OS 2.5 has class ZOWE. On earlier releases, define it once, with a POSIT of your site (job \
+         ZWEIRACZ):",
     );
     commands.note_line("SETROPTS CLASSACT(CDT) RACLIST(CDT)");
     commands.note_line("RDEFINE CDT ZOWE UACC(NONE) +");
@@ -95,7 +98,7 @@ pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
         commands
             .run(format!("PERMIT APIML.DELEGATE.PASSTICKET CLASS(ZOWE) ID({user}) ACCESS(READ)"));
     }
-    commands.note("Where the class is not RACLISTed, the refresh says so and is not needed:");
+    commands.note("If the class is not RACLISTed, the refresh issues a message and is not needed:");
     commands.run("SETROPTS RACLIST(ZOWE) REFRESH");
     commands.note("To verify:");
     commands.run("RLIST ZOWE APIML.DELEGATE.PASSTICKET AUTHUSER");
@@ -143,11 +146,11 @@ pub(super) fn certificate(
     commands.run(format!("RACDCERT ID({user}) LISTMAP"));
 }
 
-/// Lets the gateway ask for mappings.
+/// Permits the gateway to ask for mappings.
 fn permit(commands: &mut Commands, resource: &str, gateway: &UserId) {
     commands.note(&format!(
-        "{DEFINED} A new {resource} takes effect in place of a generic one (IRR.*): whom that lets \
-         in, permit here too.",
+        "{DEFINED} A new profile {resource} replaces a generic one (IRR.*) for this resource: permit \
+         its users here, too.",
     ));
     commands.run("SETROPTS CLASSACT(FACILITY) RACLIST(FACILITY)");
     commands.run(format!("RDEFINE FACILITY {resource} UACC(NONE)"));
@@ -155,7 +158,7 @@ fn permit(commands: &mut Commands, resource: &str, gateway: &UserId) {
     commands.run("SETROPTS RACLIST(FACILITY) REFRESH");
 }
 
-/// In apostrophes, those within doubled (TSO/E command syntax).
+/// The text in apostrophes, with those inside doubled (*TSO/E Command Reference*).
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }

@@ -6,7 +6,7 @@ fn user(name: &str) -> UserId {
     UserId::new(name).unwrap()
 }
 
-/// All that there is for a product, with names as long as they can be.
+/// The commands of all topics for a product, with the longest names.
 fn everything(esm: Esm) -> Vec<Commands> {
     let (gateway, user) = (user("ZWESVUSR"), user("JANEDOE1"));
     let applid = Applid::new("IZUDFLT8").unwrap();
@@ -37,7 +37,7 @@ fn is_comment(line: &str) -> bool {
     line.starts_with("* ") || tso.is_some_and(|text| !text.contains("*/"))
 }
 
-/// The commands that the terminal monitor program sees, comments left out.
+/// The commands that the terminal monitor program reads, without comments.
 fn submitted(commands: &Commands) -> Vec<String> {
     let mut submitted: Vec<String> = Vec::new();
     let mut continued = false;
@@ -63,7 +63,7 @@ fn submitted(commands: &Commands) -> Vec<String> {
 }
 
 #[test]
-fn lines_are_as_the_products_read_them() {
+fn lines_have_the_form_that_the_products_read() {
     const VERBS: [&str; 20] = [
         "SETROPTS ",
         "RDEFINE ",
@@ -97,14 +97,14 @@ fn lines_are_as_the_products_read_them() {
                 };
                 assert_eq!(line.starts_with("* "), acf && is_comment(line), "{line}");
             }
-            assert!(!acf, "ACF is not left");
+            assert!(!acf, "END is missing");
             for command in submitted(&commands) {
                 assert!(VERBS.iter().any(|verb| command.starts_with(verb)), "{command}");
                 let parentheses = |c| command.matches(c).count();
                 assert_eq!(parentheses('('), parentheses(')'), "{command}");
                 assert_eq!(parentheses('\'') % 2, 0, "{command}");
             }
-            // A comment that is continued would take the next command with it.
+            // A comment that ends with a continuation would include the next command.
             let ends = |line: &&str| line.ends_with(['+', '-']) && line.starts_with("* ");
             let continued: Vec<_> = commands.lines().filter(ends).collect();
             assert!(continued.is_empty(), "{continued:?}");
@@ -113,7 +113,7 @@ fn lines_are_as_the_products_read_them() {
 }
 
 #[test]
-fn the_commands_of_the_document_are_there_to_the_letter() {
+fn the_commands_of_zowes_documentation_are_included_unchanged() {
     let (gateway, applid) = (user("ZWESVUSR"), Applid::new("OMVSAPPL").unwrap());
     for (esm, want) in [
         (
@@ -159,7 +159,7 @@ fn the_commands_of_the_document_are_there_to_the_letter() {
 }
 
 #[test]
-fn replay_protection_is_as_the_gateway_has_it_and_no_key_is_there() {
+fn replay_protection_is_as_configured_and_no_key_is_printed() {
     let applid = Applid::new("IZUDFLT").unwrap();
     for (esm, algorithm, protected, allowed) in [
         (
@@ -217,7 +217,7 @@ fn replay_protection_is_as_the_gateway_has_it_and_no_key_is_there() {
         {
             let commands = keys(esm, &[Application { applid, algorithm, replay }]);
             assert_eq!(submitted(&commands), [""; 0]);
-            // However the comment is broken into lines.
+            // The comment may be broken into lines anywhere.
             let notes = commands.to_string().replace(" */\n /*", "");
             assert!(notes.contains("No command for IZUDFLT, enhanced-upper"), "{notes}");
             assert!(notes.contains(note), "{notes}");
@@ -238,7 +238,7 @@ fn an_apostrophe_is_doubled_for_racf_and_refused_for_the_others() {
         let error = identity(esm, &gateway, &jane, id, &label).unwrap_err().to_string();
         assert!(error.starts_with("\"jane.o'neil@acme.com\" has an apostrophe"), "{error}");
     }
-    // The other places.
+    // An apostrophe in the other operands.
     let (plain, quote) = ("CN=Jane".parse().unwrap(), "CN=O'Neil".parse().unwrap());
     let odd: Label = "Jane's".parse().unwrap();
     for (subject, issuer, label) in
@@ -250,7 +250,7 @@ fn an_apostrophe_is_doubled_for_racf_and_refused_for_the_others() {
     }
 }
 
-/// What people write, and what somebody writes who wants to be more than a name.
+/// Texts of honest users, and texts that try to become commands.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         "[A-Za-z0-9 .,_:/@#$%'-]{1,260}",
@@ -306,7 +306,7 @@ proptest! {
                         continue;
                     }
                     differ += 1;
-                    // The one command that has the texts, and all of them, whole.
+                    // Exactly one command contains the texts, each of them whole.
                     let head = |command: &str| command.split(' ').next().unwrap().to_owned();
                     prop_assert_eq!(head(got), head(plain));
                     let parentheses = |c| got.matches(c).count();

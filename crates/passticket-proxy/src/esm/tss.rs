@@ -1,6 +1,8 @@
-//! Top Secret: the TSO command TSS. Sources: spec 000, Zowe's ZWEITSS and ZWEITSSZ, Zowe's pages on
-//! PassTickets, distributed identities and client certificates, *Top Secret Command Functions
-//! Guide* and *Cookbook*.
+//! Top Secret: the TSO command TSS.
+//!
+//! Sources: Broadcom's *Top Secret for z/OS Command Functions Guide* and *Cookbook*, Zowe's jobs ZWEITSS
+//! and ZWEITSSZ, Zowe's documentation of PassTickets, distributed identities and client certificates;
+//! docs/reference/security-products.md#top-secret.
 
 use super::{
     Application, Commands, EmailOperand, Mapping, NameOperand, RegistryOperand, key_placeholder,
@@ -10,8 +12,8 @@ use tower_passticket::passticket::{Applid, Replay, UserId};
 
 pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[Applid]) {
     commands.note(
-        "Top Secret comes without class PTKTDATA. Define it once, with a RESCODE of your own from \
-         101 to 13F, and let a department own the resource:",
+        "Top Secret is delivered without class PTKTDATA. Define it once, with a RESCODE of your site \
+         from 101 to 13F, and make a department the owner of the resource:",
     );
     commands.note_line("TSS ADDTO(RDT) RESCLASS(PTKTDATA) RESCODE(n) +");
     commands.note_line("  ACLST(ALL,READ,UPDATE) MAXLEN(37)");
@@ -33,8 +35,8 @@ pub(super) fn keys(commands: &mut Commands, applications: &[Application]) {
     if legacy.is_empty() {
         return;
     }
-    commands.note("SIGNMULTI switches replay protection off; without it, it is on.");
-    commands.note("To replace a key, write REPLACE in place of ADDTO.");
+    commands.note("SIGNMULTI switches replay protection off. Without SIGNMULTI it is on.");
+    commands.note("To replace a key, write REPLACE instead of ADDTO.");
     for Application { applid, replay, .. } in &legacy {
         let multiple = match replay {
             Replay::Protected => None,
@@ -52,8 +54,8 @@ pub(super) fn keys(commands: &mut Commands, applications: &[Application]) {
 
 pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
     commands.note(
-        "z/OS 2.5 has class ZOWE. Before, define it once (job ZWEITSSZ), and let a department own \
-         the resources (job ZWEITSS):",
+        "z/OS 2.5 has class ZOWE. On earlier releases, define it once (job ZWEITSSZ), and make a \
+         department the owner of the resources (job ZWEITSS):",
     );
     commands.note_line("TSS ADDTO(RDT) RESCLASS(ZOWE) MAXLEN(246) +");
     commands.note_line("  ACLST(NONE,READ,UPDATE,CONTROL) DEFACC(NONE)");
@@ -109,7 +111,7 @@ pub(super) fn certificate(
     commands.run(format!("TSS LIST({user}) CERTMAP(ALL)"));
 }
 
-/// Lets the gateway ask for mappings.
+/// Permits the gateway to ask for mappings.
 fn permit(commands: &mut Commands, resource: &str, gateway: &UserId) {
     commands.run(format!("TSS PERMIT({gateway}) IBMFAC({resource}) ACCESS(READ)"));
 }

@@ -1,8 +1,7 @@
-//! The commands for the security products, as an administrator gets them.
+//! The commands for the security products, as the program prints them.
 //!
-//! `UPDATE_GOLDEN=1 cargo test -p passticket-proxy --test main esm` writes the files in
-//! tests/golden/esm anew; read them
-//! before they go in.
+//! `UPDATE_GOLDEN=1 cargo test -p passticket-proxy --test main esm` rewrites the files in
+//! tests/golden/esm. Read the differences before you commit them.
 
 use std::{
     env, fs,
@@ -39,11 +38,11 @@ fn golden(name: &str, printed: &str) {
         return;
     }
     let expected = fs::read_to_string(&file).unwrap();
-    assert_eq!(printed, expected, "{name}; UPDATE_GOLDEN=1 writes it anew");
+    assert_eq!(printed, expected, "{name}; UPDATE_GOLDEN=1 rewrites it");
 }
 
 #[test]
-fn every_product_has_every_topic() {
+fn each_product_has_each_topic() {
     let topics: [(&str, &[&str]); 5] = [
         ("passticket", &["passticket", "--applid", "izudflt", "--applid", "OMVSAPPL"]),
         ("keys", &["keys", "--applid", "IZUDFLT", "--applid", "OMVSAPPL"]),
@@ -79,7 +78,7 @@ fn every_product_has_every_topic() {
 }
 
 #[test]
-fn a_configuration_gives_all_that_it_needs() {
+fn a_configuration_yields_all_commands_that_it_needs() {
     let demo = Demo::start();
     let file = demo.directory.join("zowe.yaml");
     let key = demo.directory.join("enhanced.key");
@@ -104,7 +103,7 @@ fn a_configuration_gives_all_that_it_needs() {
         let other = printed(&["--esm", product, "--from-config", file, "--zowesrv", "GATEWAY1"]);
         assert_eq!(other, all.replace("ZWESVUSR", "GATEWAY1"));
     }
-    // No key of the configuration is among them.
+    // The output contains no key of the configuration.
     let all: String =
         PRODUCTS.map(|product| printed(&["--esm", product, "--from-config", file])).concat();
     let hex = all.split(|c: char| !c.is_ascii_hexdigit()).any(|word| word.len() >= 16);
@@ -124,7 +123,7 @@ fn the_order_on_the_command_line_makes_no_difference() {
 }
 
 #[test]
-fn what_cannot_be_written_is_refused_in_one_line() {
+fn invalid_arguments_are_refused_in_one_line() {
     let passticket = ["--esm", "racf", "passticket"];
     let identity = ["--esm", "racf", "identity", "--user", "JANE"];
     let a_name = "write 1 to 8 characters of A-Z 0-9 # @ $";
@@ -198,7 +197,7 @@ fn what_cannot_be_written_is_refused_in_one_line() {
         assert_eq!(error.lines().count(), 1, "{args:?}: {error}");
         assert!(error.contains(want), "{args:?}: {error}");
     }
-    // What is wrong with a configuration is said as by check.
+    // A faulty configuration has the same errors as with check.
     let output = esm(&["--esm", "racf", "--from-config", "/nowhere/zowe.yaml"]);
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{error}");
@@ -216,7 +215,7 @@ fn help_has_examples_that_work() {
         if args.contains("--from-config") {
             continue;
         }
-        // Words, but what is between apostrophes is one.
+        // Split into words; a text between apostrophes is one word.
         let args: Vec<_> = args
             .split('\'')
             .enumerate()
