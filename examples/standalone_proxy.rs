@@ -15,13 +15,14 @@ use hyper::body::Body;
 use tower::{Service, ServiceBuilder};
 use tower_passticket::{
     api::{AuthApi, FileLogin, Password, hash_password},
+    gateway::Gateway,
     identity::CommonNameMapper,
     layer::{
         AuthenticateLayer, Authenticator, PassTicketScheme, Route, RouteLayer, Routes,
         SanitizeLayer, SchemeLayer, ScopeLayer,
     },
     passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, Replay, UserId},
-    proxy::{Forward, ForwardTimeouts, Gateway, ResponseBody},
+    proxy::{Forward, ForwardTimeouts, ResponseBody},
     revocation::RevocationIndex,
     saf::{AccessLevel, FileSaf, PermittedGenerator, Profile, ProfileName},
     tls::{Connector, Server, Verification},

@@ -26,6 +26,7 @@
 //! | [`clock`], [`connection`] | what time it is; who is connected | core |
 //! | `api` | the auth endpoints | `api` |
 //! | `proxy` | forwarding to the services | `proxy` |
+//! | `gateway` | the front router: auth API, health, routed stack | `proxy` |
 //! | `remote` | HTTP clients for other services | `remote` |
 //! | `tls` | the listener, and TLS to the services | `tls` |
 //!
@@ -51,6 +52,8 @@ mod coalesce;
 pub mod connection;
 #[cfg(any(feature = "proxy", feature = "remote"))]
 mod error_chain;
+#[cfg(feature = "proxy")]
+pub mod gateway;
 /// The decisions behind what this crate does, `docs/decisions.md`.
 #[cfg(doc)]
 #[doc = include_str!("../docs/decisions.md")]

@@ -60,6 +60,12 @@ impl ResponseBody {
     pub(super) fn new(body: Full<Bytes>) -> Self {
         Self(body)
     }
+
+    /// The whole body.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn into_full(self) -> Full<Bytes> {
+        self.0
+    }
 }
 
 impl Body for ResponseBody {
@@ -79,12 +85,5 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         self.0.size_hint()
-    }
-}
-
-#[cfg(feature = "proxy")]
-impl From<ResponseBody> for crate::proxy::ResponseBody {
-    fn from(body: ResponseBody) -> Self {
-        body.0.into()
     }
 }

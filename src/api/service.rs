@@ -127,7 +127,7 @@ impl AuthApi {
     }
 
     /// Serves the endpoints below `prefix` instead of `/gateway/api/v1/auth`. A
-    #[cfg_attr(feature = "proxy", doc = "[`Gateway`](crate::proxy::Gateway::with_auth_prefix)")]
+    #[cfg_attr(feature = "proxy", doc = "[`Gateway`](crate::gateway::Gateway::with_auth_prefix)")]
     #[cfg_attr(not(feature = "proxy"), doc = "`Gateway`")]
     /// in front of it needs the same prefix.
     #[must_use]

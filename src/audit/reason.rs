@@ -222,7 +222,7 @@ mod tests {
         let (user, applid) = (UserId::new("A").unwrap(), Applid::new("B").unwrap());
         let none = |why| GenerateError::no_slot(user, applid, why);
         let secs = Duration::from_secs(60);
-        let cases: [(ReasonCode, &str, Outcome); 25] = [
+        let cases: [(ReasonCode, &str, Outcome); 26] = [
             ((&TokenError::TooLong { len: 1 }).into(), "token-malformed", Outcome::Refused),
             ((&TokenError::Malformed).into(), "token-malformed", Outcome::Refused),
             ((&TokenError::Algorithm).into(), "token-algorithm", Outcome::Refused),

@@ -147,7 +147,7 @@ mod tests {
             retry_after: Duration::from_secs(1),
         };
         let not_a_user = UserId::new("too long for a user").unwrap_err();
-        let cases: [(Failure, &str, u16); 17] = [
+        let cases: [(Failure, &str, u16); 18] = [
             (Failure::NoCredential, "ZWEAG160E No authentication provided in the request", 401),
             (Failure::WrongKind, "ZWEAG160E No authentication provided in the request", 401),
             (TokenError::Malformed.into(), "ZWEAG102E Token is not valid", 401),

@@ -13,12 +13,13 @@ use tower_http::sensitive_headers::SetSensitiveRequestHeaders;
 use tower_passticket::{
     api::{AuthApi, FileLogin},
     audit::{Audit, AuditFile, AuditFileError},
+    gateway::Gateway,
     layer::{
         AuthenticateLayer, Authenticator, Bypass, PRIVATE_TOKEN, PassTicketScheme, RouteLayer,
         Routes, SanitizeLayer, SchemeLayer, ScopeLayer,
     },
     passticket::LocalGenerator,
-    proxy::{Forward, ForwardTimeouts, Gateway, ResponseBody},
+    proxy::{Forward, ForwardTimeouts, ResponseBody},
     revocation::{DurableStore, OpenError},
     saf::PermittedGenerator,
     tls::{Connector, ServerTls, TlsError},

@@ -22,10 +22,11 @@ use tower_http::{
     trace::TraceLayer,
 };
 use tower_passticket::{
+    gateway::Gateway,
     hyper::body::Incoming,
     identity::PeerCertificate,
     layer::{Bypass, Route, RouteLayer, Routes, Upstream},
-    proxy::{Forward, ForwardTimeouts, Gateway, ResponseBody},
+    proxy::{Forward, ForwardTimeouts, ResponseBody},
     rustls::{
         ClientConfig, RootCertStore, ServerConfig,
         crypto::{CryptoProvider, aws_lc_rs},

@@ -53,7 +53,7 @@ fn handlers() -> Router {
 /// The layers that find out who the client is.
 fn authenticated(router: Router, route: Route) -> Router {
     let authenticator = Authenticator::new(test_util::verifier())
-        .personal_access_tokens(RevocationIndex::default());
+        .with_personal_access_tokens(RevocationIndex::default());
     router.layer(
         ServiceBuilder::new()
             .layer(RouteLayer::fixed(route))

@@ -15,12 +15,13 @@ use tokio::time::{Timeout, timeout};
 use tower::util::Oneshot;
 use tower_service::Service;
 
-use super::response_body::ResponseBody;
 use crate::{
     audit::{RequestId, X_REQUEST_ID},
-    auth_prefix::AuthPrefix,
     messages::{self, ApiMessage},
+    proxy::ResponseBody,
 };
+
+pub use crate::auth_prefix::{AuthPrefix, AuthPrefixError};
 
 const HEALTH: &str = "/application/health";
 
@@ -177,6 +178,13 @@ fn health() -> Response<ResponseBody> {
     let mut response = Response::new(Bytes::from_static(br#"{"status":"UP"}"#).into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+#[cfg(feature = "api")]
+impl From<crate::api::ResponseBody> for ResponseBody {
+    fn from(body: crate::api::ResponseBody) -> Self {
+        body.into_full().into()
+    }
 }
 
 #[cfg(test)]
