@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_index_is_the_place_in_the_alphabet() {
+    fn index_is_the_position_in_the_alphabet() {
         for c in 0..=u8::MAX {
             let place = |c| ALPHABET.iter().position(|a| *a == c);
             let mixed = EnhancedType::Mixed.index(c).map(usize::from);
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_comes_back_to_the_last_bit() {
+    fn evaluating_returns_every_bit_of_the_time() {
         let key = EnhancedKey::from_hex(&"0123456789ABCDEF".repeat(4)).unwrap();
         let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
         for alphabet in [EnhancedType::Upper, EnhancedType::Mixed] {
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_type_upper_cannot_make_are_no_ticket() {
+    fn values_out_of_range_of_type_upper_are_refused() {
         let key = EnhancedKey::from_hex(&"0123456789ABCDEF".repeat(4)).unwrap();
         let keyed = KeyedMac::new(&key);
         let (user, applid) = (UserId::new("U").unwrap(), Applid::new("A").unwrap());

@@ -572,7 +572,7 @@ mod tests {
     }
 
     #[test]
-    fn local_tickets_are_of_the_present_second() {
+    fn tickets_are_for_the_current_second() {
         let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
         let profile = Arc::new(profile(Replay::Allowed));
@@ -591,7 +591,7 @@ mod tests {
     }
 
     #[test]
-    fn where_a_ticket_is_taken_once_none_is_made_twice() {
+    fn replay_protection_never_repeats_a_ticket_and_allows_61_at_once() {
         let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
         let profile = Arc::new(profile(Replay::Protected));
@@ -632,7 +632,7 @@ mod tests {
     }
 
     #[test]
-    fn a_one_shot_generator_has_a_ticket_in_the_second_of_its_start() {
+    fn one_shot_uses_the_second_of_the_start() {
         let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
         let profile = Arc::new(profile(Replay::Protected));
@@ -653,7 +653,7 @@ mod tests {
     }
 
     #[test]
-    fn another_attempt_may_succeed_without_a_time_slot_or_while_unavailable() {
+    fn retry_after_is_at_most_10_s() {
         let (user, applid) = (UserId::new("A").unwrap(), Applid::new("B").unwrap());
         let secs = Duration::from_secs;
         let all_taken = |retry_after| NoTimeSlot::AllTaken { spare: secs(60), retry_after };
@@ -690,7 +690,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_source_that_fails_makes_the_generator_unavailable() {
+    fn a_failed_key_source_makes_the_generator_unavailable() {
         let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
         for replay in [Replay::Allowed, Replay::Protected] {
             let profile = KeyProfile::from_source(applid, Down).with_replay(replay);
@@ -711,7 +711,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_profile_the_operator_learns_what_is_missing() {
+    fn a_missing_profile_is_8_16_28() {
         let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
         let generator = LocalGenerator::new(KeyProfiles::default());
         let error = generator.try_generate_now(&user, &applid).unwrap().unwrap_err();
@@ -727,7 +727,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_have_their_texts() {
+    fn return_codes_have_the_texts_of_zowe() {
         struct Case {
             codes: (u32, u32, u32),
             beginning: &'static str,

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_shows_the_key() {
+    fn debug_and_errors_do_not_show_the_key() {
         let legacy = LegacyKey::from_hex("F90F48F03C28DC86").unwrap();
         assert_eq!(format!("{legacy:?}"), "LegacyKey(..)");
         let enhanced = EnhancedKey::from_hex(&"F90F48F03C28DC86".repeat(4)).unwrap();

@@ -249,14 +249,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn step_6_is_that_of_ibms_example() {
+    fn step_6_agrees_with_the_example_of_ibm() {
         assert_eq!(&translate(0x0724_7F79), b"QHOAH1TV");
         assert_eq!(untranslate(b"QHOAH1TV"), Some(0x0724_7F79));
         assert_eq!(untranslate(b"qhoah1tv"), Some(0x0724_7F79));
     }
 
     #[test]
-    fn contradicting_characters_are_no_bits() {
+    fn contradicting_characters_are_refused() {
         struct Case {
             ticket: &'static [u8; LEN],
             expected: Option<u32>,
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_second_is_found_across_the_wrap() {
+    fn the_nearest_second_is_found_across_the_wrap_in_2106() {
         struct Case {
             low: u32,
             now: u64,
@@ -311,7 +311,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_has_bits_is_their_translation(text in "[A-Z0-9]{8}") {
+        fn only_translations_are_accepted(text in "[A-Z0-9]{8}") {
             let ticket: [u8; LEN] = text.as_bytes().try_into().unwrap();
             if let Some(bits) = untranslate(&ticket) {
                 prop_assert_eq!(translate(bits), ticket);

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_value_and_rule() {
+    fn errors_name_the_value_and_the_rule() {
         assert_eq!(
             Applid::new("omvs appl").unwrap_err().to_string(),
             "APPLID \"omvs appl\" has the character ' '; write 1 to 8 characters of A-Z 0-9 # @ $"

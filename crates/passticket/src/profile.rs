@@ -546,7 +546,7 @@ mod tests {
     }
 
     #[test]
-    fn algorithms_have_names() {
+    fn algorithms_have_a_text_form() {
         for algorithm in Algorithm::ALL {
             assert_eq!(algorithm.to_string().parse(), Ok(algorithm));
             assert_eq!(profile("APPL", algorithm).algorithm(), algorithm);
@@ -558,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_has_the_length_of_its_algorithm() {
+    fn keys_of_another_length_are_refused() {
         let applid = Applid::new("APPL").unwrap();
         for algorithm in Algorithm::ALL {
             let other = if algorithm == Algorithm::Legacy { 4 } else { 1 };
@@ -724,7 +724,7 @@ mod tests {
     }
 
     #[test]
-    fn lower_case_is_folded_where_z_os_folds_it() {
+    fn lower_case_tickets_are_accepted_unless_mixed() {
         struct Case {
             algorithm: Algorithm,
             folded: bool,
@@ -745,7 +745,7 @@ mod tests {
     }
 
     #[test]
-    fn other_alphabets_are_no_ticket() {
+    fn texts_of_other_alphabets_are_not_tickets() {
         let user = UserId::new("IBMUSER").unwrap();
         for algorithm in [Algorithm::Legacy, Algorithm::EnhancedUpper] {
             let profile = profile("APPL", algorithm);
@@ -758,7 +758,7 @@ mod tests {
     }
 
     #[test]
-    fn an_applid_has_one_profile() {
+    fn two_profiles_of_one_applid_are_refused() {
         let [a, b] = ["A", "B"].map(|applid| profile(applid, Algorithm::Legacy));
         let profiles = KeyProfiles::new([a, b]).unwrap();
         for applid in ["A", "B"] {
@@ -774,7 +774,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_no_key_and_no_ticket() {
+    fn debug_does_not_show_keys_and_tickets() {
         let user = UserId::new("IBMUSER").unwrap();
         for algorithm in Algorithm::ALL {
             let profile = profile("APPL", algorithm);
@@ -819,7 +819,7 @@ mod tests {
         })]
 
         #[test]
-        fn evaluating_gives_the_second_of_generating(
+        fn evaluating_returns_the_second_of_generating(
             (algorithm, key) in algorithm_and_key(),
             user in name(),
             applid in name(),
@@ -837,7 +837,7 @@ mod tests {
 
         /// With a window of zero: a stranger hits the second by chance in one of 2^32 cases.
         #[test]
-        fn whatever_is_changed_is_refused(
+        fn a_change_of_ticket_user_applid_or_key_is_refused(
             (algorithm, mut key) in algorithm_and_key(),
             users in (name(), name()),
             applids in (name(), name()),
@@ -878,7 +878,7 @@ mod tests {
         }
 
         #[test]
-        fn des_parity_does_not_count(key: [u8; 8], flips: [bool; 8], time in time()) {
+        fn des_parity_bits_are_ignored(key: [u8; 8], flips: [bool; 8], time in time()) {
             let (user, applid) = (UserId::new("U").unwrap(), Applid::new("A").unwrap());
             let tickets = [flips, [false; 8]].map(|flips| {
                 let key: Vec<u8> = (0..8).map(|i| key[i] ^ u8::from(flips[i])).collect();
@@ -889,7 +889,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(
+        fn no_text_causes_a_panic(
             text in "[A-Za-z0-9_-]{8}",
             garbage in any::<String>(),
             now: u64,

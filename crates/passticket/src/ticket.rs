@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_form_is_checked() {
+    fn parse_checks_the_form() {
         struct Case {
             input: &'static str,
             expected: Result<(), PassTicketError>,
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn comparing_sees_every_character() {
+    fn equality_compares_every_character() {
         let ticket = PassTicket::parse("QHOAH1TV").unwrap();
         assert_eq!(ticket, ticket.clone());
         for other in ["RHOAH1TV", "QHOAH1TW", "qHOAH1TV"] {

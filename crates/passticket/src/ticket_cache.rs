@@ -45,7 +45,7 @@ mod tests {
     use crate::Algorithm;
 
     #[test]
-    fn a_remembered_ticket_is_the_one_that_would_be_made() {
+    fn a_cached_ticket_equals_a_generated_one() {
         let applids = ["ZOWEAPPL", "IZUDFLT"].map(|applid| Applid::new(applid).unwrap());
         let profiles = applids.map(|applid| {
             KeyProfile::from_hex(applid, Algorithm::Legacy, "F90F48F03C28DC86").unwrap()

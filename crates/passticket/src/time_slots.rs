@@ -35,13 +35,13 @@ pub(super) struct TimeSlots {
     state: Mutex<Reserved>,
 }
 
-/// The last second of each pair, in two generations: each [`SPARE_SECS`] the young one becomes the
-/// old one, and what was old is forgotten. Its seconds are by then none that could be given out.
+/// The last second of each pair, in two generations: each [`SPARE_SECS`] the current one becomes the
+/// previous one, and what was previous is forgotten. Its seconds are by then none that could be given out.
 struct Reserved {
     /// The latest time that there was: a clock that is set back makes no second new.
     latest: u64,
-    young: HashMap<Pair, u64>,
-    old: HashMap<Pair, u64>,
+    current: HashMap<Pair, u64>,
+    previous: HashMap<Pair, u64>,
 }
 
 /// Whether a process makes tickets for the second that it starts in.
@@ -65,7 +65,7 @@ impl TimeSlots {
             StartSecond::Skipped => latest + 1,
             StartSecond::Used => latest,
         };
-        let state = Reserved { latest, young: HashMap::new(), old: HashMap::new() };
+        let state = Reserved { latest, current: HashMap::new(), previous: HashMap::new() };
         Self { first, pairs, state: Mutex::new(state) }
     }
 
@@ -85,33 +85,33 @@ impl TimeSlots {
         let (pair, now) = ((*user, *applid), now.as_secs());
         let spare = SPARE_SECS.min(window.as_secs() / 4);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.turn(now);
-        let Reserved { latest, young, old } = &mut *state;
-        let in_young = young.get(&pair).copied();
-        let last = in_young.or_else(|| old.get(&pair).copied());
+        state.advance_to(now);
+        let Reserved { latest, current, previous } = &mut *state;
+        let in_current = current.get(&pair).copied();
+        let last = in_current.or_else(|| previous.get(&pair).copied());
         let second = next(last, self.first, *latest, spare, now)?;
-        if in_young.is_none() && young.len() >= self.pairs {
+        if in_current.is_none() && current.len() >= self.pairs {
             return Err(NoTimeSlot::TooManyPairs { pairs: self.pairs });
         }
-        young.insert(pair, second);
+        current.insert(pair, second);
         Ok(Timestamp::from_secs(second))
     }
 }
 
 impl Reserved {
     /// Goes on to `now`, unless it has been later already.
-    fn turn(&mut self, now: u64) {
+    fn advance_to(&mut self, now: u64) {
         let before = self.latest / SPARE_SECS;
         self.latest = self.latest.max(now);
         match self.latest / SPARE_SECS - before {
             0 => {}
             1 => {
-                mem::swap(&mut self.young, &mut self.old);
-                self.young.clear();
+                mem::swap(&mut self.current, &mut self.previous);
+                self.current.clear();
             }
             _ => {
-                self.young.clear();
-                self.old.clear();
+                self.current.clear();
+                self.previous.clear();
             }
         }
     }
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_is_the_earliest_that_nobody_has_had() {
+    fn the_next_slot_is_the_earliest_unused_one() {
         struct Case {
             name: &'static str,
             last: Option<u64>,
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_pause_a_minute_of_them_is_there_and_then_one_a_second() {
+    fn bursts_61_then_one_per_second() {
         let slots = TimeSlots::new(at(0), StartSecond::Skipped);
         let burst =
             |now| (0..1000).map_while(|_| reserve(&slots, "A", now).ok()).collect::<Vec<_>>();
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_one_shot_process_may_use_the_second_of_its_start() {
+    fn one_shot_uses_the_second_of_the_start() {
         let slots = TimeSlots::new(at(0), StartSecond::Used);
         assert_eq!(reserve(&slots, "A", 0), Ok(0));
         assert_eq!(reserve(&slots, "A", 0), Err(all_taken(60)));
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_narrow_window_spares_less() {
+    fn a_narrow_window_keeps_fewer_slots() {
         for (window, spare) in
             [(0, 0), (3, 0), (4, 1), (60, 15), (240, 60), (600, 60), (86_400, 60)]
         {
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_makes_no_second_new() {
+    fn a_clock_that_is_set_back_frees_no_slot() {
         let slots = TimeSlots::new(at(0), StartSecond::Skipped);
         let taken: Vec<_> = (0..10).map(|_| reserve(&slots, "A", 1000).unwrap()).collect();
         assert_eq!(taken, Vec::from_iter(940..950));
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_forgotten_for_another() {
+    fn a_full_table_refuses_new_pairs() {
         let slots = TimeSlots::with_capacity(2, at(0), StartSecond::Skipped);
         let full = Err(NoTimeSlot::TooManyPairs { pairs: 2 });
         for user in ["A", "B"] {
@@ -343,11 +343,11 @@ mod tests {
         assert_eq!(reserve(&slots, "B", 61), full);
         assert_eq!(reserve(&slots, "B", 121), Ok(61));
         let state = slots.state.lock().unwrap();
-        assert!(state.young.len() <= 2 && state.old.len() <= 2);
+        assert!(state.current.len() <= 2 && state.previous.len() <= 2);
     }
 
     #[test]
-    fn threads_never_take_the_same_one() {
+    fn threads_never_reserve_the_same_slot() {
         let slots = TimeSlots::new(at(0), StartSecond::Skipped);
         let taken = thread::scope(|scope| {
             let taking =
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operator_learns_what_the_limit_is_and_what_to_write() {
+    fn errors_name_the_limit_and_the_remedy() {
         for (error, parts) in [
             (
                 all_taken(60),
@@ -391,7 +391,7 @@ mod tests {
         })]
 
         #[test]
-        fn no_second_is_given_out_twice_and_none_is_of_the_future(
+        fn no_slot_is_reserved_twice_or_in_the_future(
             calls in prop::collection::vec((0..6_usize, step(), 0..700_u64), 1..400),
             pairs in 1..8_usize,
         ) {
@@ -415,12 +415,12 @@ mod tests {
                 prop_assert!(taken.insert((name, second)), "{second} twice");
             }
             let state = slots.state.lock().unwrap();
-            prop_assert!(state.young.len() <= pairs && state.old.len() <= pairs);
+            prop_assert!(state.current.len() <= pairs && state.previous.len() <= pairs);
         }
 
         /// While the clock does not go backwards, nobody is refused who has been quiet.
         #[test]
-        fn who_asks_less_than_once_a_second_is_never_refused(
+        fn less_than_one_request_per_second_is_never_refused(
             steps in prop::collection::vec((1..200_u64, 0..3_u64), 1..100),
         ) {
             let slots = TimeSlots::new(at(0), StartSecond::Skipped);
