@@ -54,12 +54,12 @@ struct Check {
 impl<C, T> EndpointSaf<C, T> {
     /// Checks at `address`, through `client`, with the tokens of `tokens`.
     pub fn new(client: Client<C>, address: Address, tokens: T) -> Self {
-        let memory = CachePolicy::default()
+        let policy = CachePolicy::default()
             .with_found(Duration::from_secs(30))
             .with_not_found(Duration::from_secs(5));
         Self {
             endpoint: Arc::new(Endpoint { client, address, tokens }),
-            answers: Arc::new(SingleFlightCache::new(memory)),
+            answers: Arc::new(SingleFlightCache::new(policy)),
             class: CLASS.into(),
         }
     }
@@ -138,7 +138,7 @@ where
         let request = self.request(check).inspect_err(|reason| {
             tracing::warn!(%address, %user, %resource, %level, %reason, "cannot ask for a SAF check");
         })?;
-        self.client.call(request).await.and_then(judge).map_err(|reason| {
+        self.client.call(request).await.and_then(decide).map_err(|reason| {
             tracing::warn!(%address, %user, %resource, %level, %reason, "the SAF check failed");
             reason.into()
         })
@@ -178,7 +178,7 @@ struct Answer {
     message: Option<String>,
 }
 
-fn judge(reply: Reply) -> Result<Option<()>, RemoteError> {
+fn decide(reply: Reply) -> Result<Option<()>, RemoteError> {
     let answer: Answer = reply.successful()?.json()?;
     if answer.error {
         let message: String = answer.message.unwrap_or_default().chars().take(200).collect();
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_good_answer_that_says_so_grants() {
+    fn only_a_successful_answer_with_authorized_true_grants() {
         let failed = Err("failed");
         for (status, body, want) in [
             (200, r#"{"authorized":true,"error":false,"message":""}"#, Ok(Some(()))),
@@ -220,7 +220,7 @@ mod tests {
             (500, r#"{"authorized":true,"error":false}"#, Err("unavailable")),
             (503, "", Err("unavailable")),
         ] {
-            let got = judge(Reply::new(StatusCode::from_u16(status).unwrap(), body));
+            let got = decide(Reply::new(StatusCode::from_u16(status).unwrap(), body));
             let got = got.map_err(|error| match error {
                 RemoteError::Unavailable(_) => "unavailable",
                 RemoteError::Answer(_) => "failed",

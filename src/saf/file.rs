@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn the_highest_level_counts_and_names_are_exact() {
+    fn the_highest_level_counts_and_names_match_exactly() {
         let services = "APIML.SERVICES";
         let saf = FileSaf::new([
             profile("ZOWE", services).permit(user("A"), Update),
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_specific_profile_decides_alone() {
+    fn only_the_most_specific_profile_decides() {
         let saf = FileSaf::new([
             profile("PTKTDATA", "IRRPTAUTH.**").permit(user("ALL"), Update),
             profile("PTKTDATA", "IRRPTAUTH.ZOWEAPPL.*").permit(user("SRV"), Update),
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn clones_see_what_one_is_given() {
+    fn clones_share_their_profiles() {
         let saf = FileSaf::default();
         let clone = saf.clone();
         assert_eq!(clone.access(&user("A"), "C", "R", Read), Access::Refused);

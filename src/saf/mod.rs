@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_level_is_read_in_any_case_and_nothing_else_is_one() {
+    fn levels_are_parsed_in_any_case() {
         for level in AccessLevel::ALL {
             assert_eq!(level.to_string().parse(), Ok(level));
             assert_eq!(level.to_string().to_lowercase().parse(), Ok(level));

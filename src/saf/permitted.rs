@@ -232,9 +232,9 @@ mod tests {
 
     /// Answers as it is told, if it is asked what it should be asked.
     #[derive(Clone)]
-    struct Says(Result<Access, SafError>);
+    struct Answers(Result<Access, SafError>);
 
-    impl SafProvider for Says {
+    impl SafProvider for Answers {
         fn check(
             &self,
             user: &UserId,
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_granted_is_remembered_until_the_permissions_are_others() {
+    fn permissions_are_cached_until_the_profiles_change() {
         let (user, applid) = (UserId::new("LONGUSER").unwrap(), Applid::new("ZOWEAPPL").unwrap());
         let key = KeyProfile::from_hex(applid, Algorithm::Legacy, "F90F48F03C28DC86")
             .unwrap()
@@ -288,14 +288,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_ticket_needs_a_key_and_the_consent_of_the_security_product() {
+    async fn a_ticket_needs_a_key_and_a_permission() {
         let (user, applid) = (UserId::new("LONGUSER").unwrap(), Applid::new("ZOWEAPPL").unwrap());
         let key = KeyProfile::from_hex(applid, Algorithm::Legacy, "F90F48F03C28DC86").unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
         let local = LocalGenerator::new(KeyProfiles::new([key]).unwrap()).with_clock(clock.clone());
         // Two tickets can be made, one each way: what is refused must not use them up.
         clock.advance(Duration::from_secs(2));
-        for (says, applid, want) in [
+        for (answer, applid, want) in [
             (Ok(Access::Refused), "ZOWEAPPL", Some("8/8/16")),
             (Err(SafError::Unavailable), "ZOWEAPPL", Some("8/8/8")),
             (Err(SafError::Failed("x".to_owned())), "ZOWEAPPL", Some("8/8/8")),
@@ -305,11 +305,11 @@ mod tests {
         ] {
             let gateway = UserId::new("ZWESVUSR").unwrap();
             let applid = Applid::new(applid).unwrap();
-            let tickets = PermittedGenerator::new(local.clone(), Says(says.clone()), gateway);
-            let at_once = tickets.try_generate_now(&user, &applid).unwrap();
-            for got in [at_once, tickets.generate(&user, &applid).await] {
+            let tickets = PermittedGenerator::new(local.clone(), Answers(answer.clone()), gateway);
+            let now = tickets.try_generate_now(&user, &applid).unwrap();
+            for got in [now, tickets.generate(&user, &applid).await] {
                 let codes = got.as_ref().err().map(|error| error.codes().to_string());
-                assert_eq!(codes.as_deref(), want, "{says:?} {applid}");
+                assert_eq!(codes.as_deref(), want, "{answer:?} {applid}");
                 assert!(got.map_or_else(|e| *e.user() == user && *e.applid() == applid, |_| true));
             }
         }
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn any_generator_and_any_provider_are_asked_in_turn() {
+    async fn generator_and_provider_may_wait_and_may_be_chosen_at_run_time() {
         let (user, gateway) = (UserId::new("LONGUSER").unwrap(), UserId::new("ZWESVUSR").unwrap());
         let granted = Ok(Access::Granted);
         for (access, applid, want, unavailable, checks, tickets) in [

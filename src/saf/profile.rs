@@ -113,7 +113,7 @@ pub enum ProfileNameRule {
     Asterisk,
     /// `**` once.
     #[error("has ** more than once; write it once")]
-    TwiceDouble,
+    SecondDoubleAsterisk,
 }
 
 /// A pattern.
@@ -128,9 +128,9 @@ enum Qualifier {
     /// Its text, in which `%` is a pattern.
     Text(Box<str>),
     /// `A*`: what it begins with.
-    Beginning(Box<str>),
+    Prefix(Box<str>),
     /// `A*` as the last: what the rest of the name begins with.
-    RestBeginning(Box<str>),
+    RestPrefix(Box<str>),
     /// `*`.
     One,
     /// `*` as the last.
@@ -154,11 +154,11 @@ impl Generic {
                 ("", 1) if is_last => Qualifier::OneOrMore,
                 ("", 1) => Qualifier::One,
                 ("", 2) if qualifiers.contains(&Qualifier::Any) => {
-                    return Err(ProfileNameRule::TwiceDouble);
+                    return Err(ProfileNameRule::SecondDoubleAsterisk);
                 }
                 ("", 2) => Qualifier::Any,
-                (_, 1) if is_last => Qualifier::RestBeginning(before.into()),
-                (_, 1) => Qualifier::Beginning(before.into()),
+                (_, 1) if is_last => Qualifier::RestPrefix(before.into()),
+                (_, 1) => Qualifier::Prefix(before.into()),
                 _ => return Err(ProfileNameRule::Asterisk),
             });
         }
@@ -219,8 +219,8 @@ fn matches(qualifiers: &[Qualifier], resource: Option<&str>) -> bool {
         Qualifier::Text(text) => {
             text.len() == name.len() && begins(name, text) && matches(behind, rest)
         }
-        Qualifier::Beginning(text) => begins(name, text) && matches(behind, rest),
-        Qualifier::RestBeginning(text) => begins(name, text),
+        Qualifier::Prefix(text) => begins(name, text) && matches(behind, rest),
+        Qualifier::RestPrefix(text) => begins(name, text),
         Qualifier::One => !name.is_empty() && matches(behind, rest),
         Qualifier::OneOrMore => !names.is_empty(),
         Qualifier::Any => unreachable!("looked at above"),
@@ -277,8 +277,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_told() {
-        use ProfileNameRule::{Asterisk, Character, Empty, EmptyQualifier, TooLong, TwiceDouble};
+    fn invalid_names_are_refused_with_a_rule() {
+        use ProfileNameRule::{
+            Asterisk, Character, Empty, EmptyQualifier, SecondDoubleAsterisk, TooLong,
+        };
         for (name, rule) in [
             ("", Empty),
             (&"A".repeat(247), TooLong),
@@ -293,7 +295,7 @@ mod tests {
             ("*A", Asterisk),
             ("A**", Asterisk),
             ("A.***", Asterisk),
-            ("A.**.B.**", TwiceDouble),
+            ("A.**.B.**", SecondDoubleAsterisk),
         ] {
             let error = ProfileName::new(name).unwrap_err();
             assert_eq!(error.rule, rule, "{name}");
@@ -308,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_specific_comes_first_as_in_the_table_of_racf() {
+    fn specificity_follows_the_table_of_racf() {
         // The order of the table in "Generic profile checking of general resources", as far as two
         // of them can match the same resource.
         for order in [
@@ -335,14 +337,14 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn no_text_makes_the_parser_or_the_matcher_panic(name in "\\PC{0,12}", resource in "\\PC{0,12}") {
+        fn no_text_causes_a_panic(name in "\\PC{0,12}", resource in "\\PC{0,12}") {
             if let Ok(profile) = ProfileName::new(&name) {
                 profile.matches(&resource);
             }
         }
 
         #[test]
-        fn whatever_matches_begins_with_the_literal(
+        fn matching_resources_begin_with_the_literal(
             name in "[AB.%*]{1,7}", resource in "[AB.]{1,7}",
         ) {
             let Ok(profile) = ProfileName::new(&name) else { return Ok(()) };

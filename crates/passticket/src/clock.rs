@@ -1,4 +1,4 @@
-//! Time, injected: whatever expires asks a [`Clock`], so that a test can say what time it is.
+//! Injected time: code that depends on the time asks a [`Clock`], so that tests can set it.
 
 use std::{
     fmt,
@@ -8,8 +8,8 @@ use std::{
 
 /// A point in time, in milliseconds since 1970-01-01 00:00 UTC.
 ///
-/// Tokens count in seconds, revocation rules in milliseconds, PassTickets in seconds: one type
-/// with named conversions keeps the units apart.
+/// Tokens and PassTickets count in seconds, revocation rules in milliseconds. One type with named
+/// conversions keeps the units apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
@@ -66,7 +66,7 @@ pub struct TimestampError(Timestamp);
 
 /// Tells the time.
 ///
-/// [`SystemClock`] is the default everywhere; [`ManualClock`] stands still until it is moved.
+/// [`SystemClock`] is the default everywhere. [`ManualClock`] stands still until a test moves it.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The current time.
     fn now(&self) -> Timestamp;
@@ -78,15 +78,15 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        #[expect(clippy::disallowed_methods, reason = "this is the one place that may ask")]
+        #[expect(clippy::disallowed_methods, reason = "the only place that reads the system clock")]
         let now = SystemTime::now();
-        // A machine whose clock stands before 1970 gets the epoch: every token is then "not yet
-        // valid" and every ticket is outside its window, which is the safe side.
+        // A clock before 1970 gives the epoch. Then every token is "not yet valid" and every ticket
+        // is outside of its window, so the gateway fails closed.
         now.into()
     }
 }
 
-/// A clock that is set by hand, for tests of whatever expires.
+/// A clock that is set by hand, for tests.
 ///
 /// ```
 /// use std::time::Duration;
@@ -100,12 +100,12 @@ impl Clock for SystemClock {
 pub struct ManualClock(AtomicU64);
 
 impl ManualClock {
-    /// A clock that stands at `now`.
+    /// A clock that shows `now`.
     pub fn new(now: Timestamp) -> Self {
         Self(AtomicU64::new(now.0))
     }
 
-    /// Puts the clock at `now`, forwards or backwards.
+    /// Sets the clock to `now`, forwards or backwards.
     pub fn set(&self, now: Timestamp) {
         self.0.store(now.0, Ordering::SeqCst);
     }

@@ -1,5 +1,5 @@
-//! The enhanced algorithm, on HMAC-SHA-512 (`H`), after IBM's *z/OS Security Server RACF Macros and
-//! Interfaces*.
+//! The enhanced algorithm with HMAC-SHA-512 (`H`), from IBM's *z/OS Security Server RACF Macros and
+//! Interfaces* (docs/reference/passticket-algorithms.md#enhanced).
 //!
 //! 1. `ua` is the user id followed by the APPLID, in EBCDIC and padded with blanks to 8 bytes each.
 //! 2. `h = H(ua)`
@@ -8,7 +8,7 @@
 //!    odd rounds type UPPER clears the left 7 bits of `x`; then `L = R` and `R = x`.
 //! 5. `L || R`, as a number in base 36 or 64, are the eight characters.
 //!
-//! It is a Feistel network, so the rounds run backwards just as well.
+//! The rounds are a Feistel network, so evaluating runs them backwards.
 
 use std::convert::Infallible;
 
@@ -22,7 +22,7 @@ use super::{
     ticket::LEN,
 };
 
-/// Which characters an enhanced PassTicket is made of.
+/// The alphabet of enhanced PassTickets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EnhancedType {
     /// `0-9 A-Z`: 36 characters, for systems without mixed-case passwords.
@@ -35,7 +35,7 @@ pub enum EnhancedType {
 const ALPHABET: &[u8; 64] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_";
 
 const THREE_BYTES: u32 = (1 << 24) - 1;
-/// What is left of three bytes when step 4 clears the left seven bits.
+/// The bits of three bytes that remain when step 4 clears the left seven.
 const CLEARED: u32 = (1 << 17) - 1;
 
 impl EnhancedType {
@@ -46,8 +46,8 @@ impl EnhancedType {
         }
     }
 
-    /// How many bits of time a ticket holds: all six bytes, or six bytes less the seven bits that
-    /// type UPPER clears so that eight characters of 36 are enough.
+    /// The number of time bits in a ticket: six bytes. Type UPPER clears seven of these bits, so
+    /// that eight characters of 36 are enough.
     const fn time_bits(self) -> u32 {
         match self {
             Self::Upper => 41,
@@ -55,7 +55,7 @@ impl EnhancedType {
         }
     }
 
-    /// What step 4 keeps of a round's result. `round` counts from 1.
+    /// The bits of a round's result that step 4 keeps. `round` counts from 1.
     const fn mask(self, round: u8) -> u32 {
         match self {
             Self::Upper if !round.is_multiple_of(2) => CLEARED,
@@ -63,7 +63,7 @@ impl EnhancedType {
         }
     }
 
-    /// The number that the characters of a ticket write, if it is one that a ticket can have.
+    /// The value of the characters as a number. `None` if no ticket has this value.
     fn value(self, ticket: &[u8; LEN]) -> Option<u64> {
         let mut value = 0;
         for character in ticket {
@@ -94,7 +94,7 @@ pub(super) trait KeyedHash {
     fn left_6_bytes(&self, message: &[u8]) -> Result<u64, Self::Error>;
 }
 
-/// A key in memory that HMAC has already taken in: what is left to do is two compressions per call.
+/// A key in memory, with the key block already hashed: each call needs two more compressions.
 pub(super) struct KeyedMac(Hmac<Sha512>);
 
 impl KeyedMac {
@@ -120,7 +120,8 @@ impl KeyedHash for dyn KeySource {
     }
 }
 
-/// A key with what it makes of one user and one APPLID. Without the key the rest is worth nothing.
+/// The values that depend on key, user and APPLID, but not on the time. They are useless without
+/// the key.
 pub(super) struct Pair<'a, K: ?Sized> {
     key: &'a K,
     alphabet: EnhancedType,
@@ -130,7 +131,7 @@ pub(super) struct Pair<'a, K: ?Sized> {
 }
 
 impl<'a, K: KeyedHash + ?Sized> Pair<'a, K> {
-    /// Steps 1 and 2: whatever the time has no part in.
+    /// Steps 1 and 2, which do not depend on the time.
     pub(super) fn new(
         key: &'a K,
         alphabet: EnhancedType,
@@ -144,8 +145,8 @@ impl<'a, K: KeyedHash + ?Sized> Pair<'a, K> {
         Ok(Self { key, alphabet, ua, hash })
     }
 
-    /// The ticket of a second since the epoch, of which the low 48 bits count, in type UPPER the
-    /// low 41 (enough until the year 71000).
+    /// The ticket for a second since the epoch. Only the low 48 bits of `secs` are used, with type
+    /// UPPER the low 41 (enough until the year 71000).
     pub(super) fn generate(&self, secs: u64) -> Result<[u8; LEN], K::Error> {
         let alphabet = self.alphabet;
         let (mut left, mut right) = halves(secs ^ self.hash);
@@ -162,11 +163,11 @@ impl<'a, K: KeyedHash + ?Sized> Pair<'a, K> {
         Ok(ticket)
     }
 
-    /// The second since the epoch that this ticket is for, or `None` if no key makes this text.
+    /// The second since the epoch that this ticket is for, or `None` if no key gives this text.
     ///
-    /// The bits that type UPPER clears in rounds 3 and 5 are those of a half that round 1 or 3 has
-    /// cleared before, so they are zero. Those of round 1 are the upper bits of the time, and zero
-    /// too.
+    /// The bits that type UPPER clears can be recovered. In rounds 3 and 5 they belong to a half
+    /// that round 1 or 3 has cleared before, so they are zero. In round 1 they are the upper bits
+    /// of the time, which are zero, too.
     pub(super) fn evaluate(&self, ticket: &[u8; LEN]) -> Result<Option<u64>, K::Error> {
         let alphabet = self.alphabet;
         let Some(value) = alphabet.value(ticket) else {
@@ -189,7 +190,7 @@ impl<'a, K: KeyedHash + ?Sized> Pair<'a, K> {
     }
 }
 
-/// The low 6 bytes as two times three.
+/// The low 6 bytes as two halves of 3.
 fn halves(value: u64) -> (u32, u32) {
     ((value >> 24) as u32 & THREE_BYTES, value as u32 & THREE_BYTES)
 }
@@ -203,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_index_is_the_place_in_the_alphabet() {
+    fn index_is_the_position_in_the_alphabet() {
         for c in 0..=u8::MAX {
             let place = |c| ALPHABET.iter().position(|a| *a == c);
             let mixed = EnhancedType::Mixed.index(c).map(usize::from);
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_comes_back_to_the_last_bit() {
+    fn evaluating_returns_every_bit_of_the_time() {
         let key = EnhancedKey::from_hex(&"0123456789ABCDEF".repeat(4)).unwrap();
         let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
         for alphabet in [EnhancedType::Upper, EnhancedType::Mixed] {
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_type_upper_cannot_make_are_no_ticket() {
+    fn values_out_of_range_of_type_upper_are_refused() {
         let key = EnhancedKey::from_hex(&"0123456789ABCDEF".repeat(4)).unwrap();
         let keyed = KeyedMac::new(&key);
         let (user, applid) = (UserId::new("U").unwrap(), Applid::new("A").unwrap());

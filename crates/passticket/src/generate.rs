@@ -1,4 +1,4 @@
-//! Where PassTickets come from.
+//! Generators of PassTickets.
 
 use std::{
     borrow::Cow, fmt, future::ready, num::NonZeroUsize, pin::Pin, sync::Arc, time::Duration,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::clock::{Clock, SystemClock};
 
-/// Makes the ticket that admits a user to an application now.
+/// Makes tickets that log users on to applications now.
 ///
 /// [`LocalGenerator`] computes tickets from keys in memory. Implement this trait to ask another
 /// system for them, such as a service on z/OS where the keys stay in ICSF.
@@ -22,9 +22,9 @@ use crate::clock::{Clock, SystemClock};
 /// at run time uses `Arc<dyn PassTicketGenerator>` wherever a generator is expected.
 ///
 /// # Errors
-/// The future gives a [`GenerateError`] with the return codes that the security product would
-/// give: [`SafReturnCodes::NO_PROFILE`] if the APPLID has no key, [`SafReturnCodes::NOT_AUTHORIZED`]
-/// if the user may have no ticket for it.
+/// The future gives a [`GenerateError`] with the return codes that the security product would give:
+/// [`SafReturnCodes::NO_PROFILE`] if the APPLID has no key, [`SafReturnCodes::NOT_AUTHORIZED`] if
+/// the user may have no ticket for it.
 ///
 /// # Example
 /// ```
@@ -126,28 +126,30 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
     }
 }
 
-/// Computes PassTickets here, from [`KeyProfiles`].
+/// Computes PassTickets in this process, from [`KeyProfiles`].
 ///
-/// The ticket is there when the call returns; the future never waits.
+/// The ticket is ready when the call returns; the future never waits.
 ///
 /// # Replay protection
-/// What [`Replay`] a profile has decides how many tickets there are.
+/// The number of tickets depends on the [`Replay`] of the profile.
 ///
-/// [`Replay::Allowed`]: tickets are of the present second, the same one for all requests of a user
-/// in it, and as many as are asked for.
+/// [`Replay::Allowed`]: tickets are for the current second. All requests of a user in this second
+/// get the same ticket, and there is no limit.
 ///
-/// [`Replay::Protected`]: a second has one ticket for each user and APPLID, and none is made twice.
-/// So in the long run there is one ticket a second for each user and APPLID. TimeSlots that have
-/// passed unused are kept for 60 s, or for a quarter of the profile's window if that is less: after
-/// a pause there are up to 61 tickets at once. Who asks for more gets an error with a [`NoTimeSlot`],
-/// and no ticket that the service would refuse.
+/// [`Replay::Protected`]: each user and APPLID gets one ticket per second, and no ticket twice. The
+/// second of a ticket is its time slot. Unused time slots are kept for 60 s, or for a quarter of
+/// the profile's window if that is shorter. So a user can have up to 61 tickets at once after a
+/// pause. A request beyond this limit gets an error with a [`NoTimeSlot`], not a ticket that the
+/// service would refuse.
 ///
-/// - Clones share what they have given out. Two generators that were made apart do not, nor do two
-///   processes: where both make tickets of one APPLID for the same user, the service refuses some.
-/// - No ticket is of the second that the generator was made in, or of one before: the process
-///   before this one may have given it out. In that second there is none.
-/// - A clock that is set back makes no ticket twice. Set back by more than those 60 s, there are
-///   none until it is where it was.
+/// - Clones share their time slots. Two generators made by two calls of [`new`](Self::new) do not,
+///   nor do two processes: if both make tickets for the same APPLID and user, the service refuses
+///   some.
+/// - A generator makes no ticket for the second of its start or an earlier one, because a process
+///   before this one may have used it. So there is no ticket in the second of the start, except
+///   from [`one_shot`](Self::one_shot).
+/// - A clock that is set back does not cause a ticket to be made twice. If it is set back by more
+///   than 60 s, there are no tickets until it has caught up.
 ///
 /// # Example
 /// ```
@@ -170,7 +172,7 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 /// # }).unwrap();
 /// ```
 ///
-/// Where the service takes a ticket once:
+/// With replay protection:
 ///
 /// ```
 /// # use std::{sync::Arc, time::Duration};
@@ -201,21 +203,22 @@ pub struct LocalGenerator {
 }
 
 impl LocalGenerator {
-    /// A generator on the clock of the machine. Make one for each process, and clone it.
+    /// A generator with the system clock. Make one for each process, and clone it.
     pub fn new(profiles: KeyProfiles) -> Self {
         Self::starting(profiles, StartSecond::Skipped)
     }
 
     /// A generator for a short job, which makes a few tickets and exits.
     ///
-    /// The first ticket of [`new`](Self::new) must wait for the next second, because a process before
-    /// this one may have used the current one. A job may not want to wait. The generator of this
-    /// constructor uses the current second, too. **The trade-off:** if another process has made a
-    /// ticket for the same user and APPLID in this second, it is the same ticket, and the service
-    /// refuses the one that comes second. Further tickets of the same user and APPLID are subject to
-    /// [replay protection](#replay-protection) as usual: one per second.
+    /// The first ticket of [`new`](Self::new) must wait for the next second, because a process
+    /// before this one may have used the current one. A job may not want to wait. The generator of
+    /// this constructor uses the current second, too. **The trade-off:** if another process has
+    /// made a ticket for the same user and APPLID in this second, it is the same ticket, and the
+    /// service refuses the one that comes second. Further tickets of the same user and APPLID are
+    /// subject to [replay protection](#replay-protection) as usual: one per second.
     ///
-    /// Do not use it for a service that is restarted, or for jobs that start several times a second.
+    /// Do not use it for a service that is restarted, or for jobs that start several times a
+    /// second.
     ///
     /// ```
     /// use passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, UserId};
@@ -235,18 +238,18 @@ impl LocalGenerator {
         Self { profiles, clock: Arc::new(SystemClock), cache: None, start_second, slots }
     }
 
-    /// Where replay is allowed, computes a ticket once a second for each user and APPLID, and
-    /// remembers the last one of so many of them.
+    /// Caches the current ticket of up to `pairs` pairs of user and APPLID, where replay is
+    /// allowed.
     ///
-    /// That changes no ticket: the algorithms give the same one for the same second.
+    /// This changes no ticket: the algorithms give the same ticket for the same second.
     #[must_use]
     pub fn with_ticket_cache(mut self, pairs: NonZeroUsize) -> Self {
         self.cache = Some(Arc::new(TicketCache::new(pairs)));
         self
     }
 
-    /// Takes the time from another clock, which also says when this generator was made. What it or
-    /// its clones have given out before is forgotten.
+    /// Uses another clock. Its current time counts as the start of this generator, and all time
+    /// slots of this generator and its clones are forgotten.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.slots = Arc::new(TimeSlots::new(clock.now(), self.start_second));
@@ -254,13 +257,14 @@ impl LocalGenerator {
         self
     }
 
-    /// Makes the ticket at once.
+    /// Makes the ticket without waiting.
     ///
     /// # Errors
-    /// [`SafReturnCodes::NO_PROFILE`] when there is no key for `applid`;
-    /// [`SafReturnCodes::INTERNAL`], with a [`NoTimeSlot`], when the service takes a ticket once and
-    /// there is none that the user has not had; [`GenerateError::is_unavailable`] when a
-    /// [`KeySource`](super::KeySource) fails.
+    /// - [`SafReturnCodes::NO_PROFILE`] if there is no key for `applid`.
+    /// - [`SafReturnCodes::INTERNAL`] with a [`NoTimeSlot`] if the application has replay
+    ///   protection and the user has no time slot left.
+    /// - An [unavailable](GenerateError::is_unavailable) generator if a
+    ///   [`KeySource`](super::KeySource) fails.
     pub fn generate_now(
         &self,
         user: &UserId,
@@ -310,8 +314,8 @@ impl PassTicketGenerator for LocalGenerator {
 
 /// Why there is no ticket.
 ///
-/// `Display` is for the operator's log: it names user, APPLID and return codes, and says what to do.
-/// What the caller over the network gets to see is up to the caller of this crate.
+/// `Display` is for the operator's log: it names user, APPLID and return codes, and says what to
+/// do. It is not for clients.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no PassTicket for user {user} and APPLID {applid}: {} {why}{reason}", why.codes())]
 pub struct GenerateError {
@@ -362,7 +366,7 @@ impl fmt::Display for Why {
 }
 
 impl GenerateError {
-    /// An error for the ticket asked for, with the return codes that say why.
+    /// An error with the return codes of the security product.
     pub const fn new(user: UserId, applid: Applid, codes: SafReturnCodes) -> Self {
         Self::because(user, applid, Why::Codes(codes))
     }
@@ -434,23 +438,22 @@ impl GenerateError {
     /// as long as a `Retry-After` says.
     pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
 
-    /// The user that a ticket was asked for.
+    /// The user of the ticket.
     pub const fn user(&self) -> &UserId {
         &self.user
     }
 
-    /// The APPLID that a ticket was asked for.
+    /// The APPLID of the ticket.
     pub const fn applid(&self) -> &Applid {
         &self.applid
     }
 
-    /// The return codes that say why.
+    /// The return codes.
     pub const fn codes(&self) -> SafReturnCodes {
         self.why.codes()
     }
 
-    /// Why the user can have no ticket just now, if the service takes each ticket once and that is
-    /// the reason.
+    /// Why there is no time slot, if that is the reason.
     pub const fn no_time_slot(&self) -> Option<NoTimeSlot> {
         match self.why {
             Why::NoTimeSlot(why) => Some(why),
@@ -461,7 +464,7 @@ impl GenerateError {
 
 /// The return codes of `R_ticketserv` and `R_GenSec`, the z/OS services that make PassTickets.
 ///
-/// `Display` gives them as `8/16/28`, [`text`](Self::text) says what they mean.
+/// `Display` writes `8/16/28`, [`text`](Self::text) gives the meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SafReturnCodes {
     /// SAF return code.
@@ -472,7 +475,7 @@ pub struct SafReturnCodes {
     pub reason: u32,
 }
 
-/// The texts of 8/12 begin alike.
+/// The texts of 8/12 share their beginning.
 macro_rules! kerberos {
     ($text:literal) => {
         concat!(
@@ -484,15 +487,16 @@ macro_rules! kerberos {
 }
 
 impl SafReturnCodes {
-    /// 8/8/8: whether there may be a ticket could not be found out, or there can be none just now
-    /// ([`NoTimeSlot`]).
+    /// 8/8/8: an internal error. Also for a permission that could not be checked, a generator that
+    /// is [unavailable](GenerateError::is_unavailable), and a missing time slot ([`NoTimeSlot`]).
     pub const INTERNAL: Self = Self { saf: 8, racf: 8, reason: 8 };
-    /// 8/8/16: the user may have no ticket for this APPLID.
+    /// 8/8/16: a ticket for this user and APPLID is not permitted.
     pub const NOT_AUTHORIZED: Self = Self { saf: 8, racf: 8, reason: 16 };
-    /// 8/16/28: there is no key for this APPLID.
+    /// 8/16/28: the APPLID has no key.
     pub const NO_PROFILE: Self = Self { saf: 8, racf: 16, reason: 28 };
 
-    /// What the codes mean, in the words that Zowe's API Mediation Layer uses.
+    /// The meaning of the codes, in the words of Zowe's API Mediation Layer
+    /// (docs/reference/error-messages.md).
     pub fn text(self) -> Cow<'static, str> {
         Cow::Borrowed(match (self.saf, self.racf, self.reason) {
             (0, 0, 0) => "The service was successful.",
@@ -572,7 +576,7 @@ mod tests {
     }
 
     #[test]
-    fn local_tickets_are_of_the_present_second() {
+    fn tickets_are_for_the_current_second() {
         let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
         let profile = Arc::new(profile(Replay::Allowed));
@@ -591,11 +595,11 @@ mod tests {
     }
 
     #[test]
-    fn where_a_ticket_is_taken_once_none_is_made_twice() {
+    fn replay_protection_never_repeats_a_ticket_and_allows_61_at_once() {
         let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
         let profile = Arc::new(profile(Replay::Protected));
-        // What remembers is no exception.
+        // The ticket cache makes no difference.
         let generator = LocalGenerator::new(KeyProfiles::new([profile.clone()]).unwrap())
             .with_clock(clock.clone())
             .with_ticket_cache(NonZeroUsize::MIN);
@@ -632,7 +636,7 @@ mod tests {
     }
 
     #[test]
-    fn a_one_shot_generator_has_a_ticket_in_the_second_of_its_start() {
+    fn one_shot_uses_the_second_of_the_start() {
         let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
         let profile = Arc::new(profile(Replay::Protected));
@@ -653,7 +657,7 @@ mod tests {
     }
 
     #[test]
-    fn another_attempt_may_succeed_without_a_time_slot_or_while_unavailable() {
+    fn retry_after_is_at_most_10_s() {
         let (user, applid) = (UserId::new("A").unwrap(), Applid::new("B").unwrap());
         let secs = Duration::from_secs;
         let all_taken = |retry_after| NoTimeSlot::AllTaken { spare: secs(60), retry_after };
@@ -690,7 +694,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_source_that_fails_makes_the_generator_unavailable() {
+    fn a_failed_key_source_makes_the_generator_unavailable() {
         let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
         for replay in [Replay::Allowed, Replay::Protected] {
             let profile = KeyProfile::from_source(applid, Down).with_replay(replay);
@@ -711,7 +715,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_profile_the_operator_learns_what_is_missing() {
+    fn a_missing_profile_is_8_16_28() {
         let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
         let generator = LocalGenerator::new(KeyProfiles::default());
         let error = generator.try_generate_now(&user, &applid).unwrap().unwrap_err();
@@ -727,7 +731,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_have_their_texts() {
+    fn return_codes_have_the_texts_of_zowe() {
         struct Case {
             codes: (u32, u32, u32),
             beginning: &'static str,

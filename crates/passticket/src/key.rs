@@ -1,15 +1,14 @@
-//! Keys, from their hex digits.
+//! Keys in memory, parsed from hex digits.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// The key of legacy PassTickets: 8 bytes, used as one single-DES key whose parity bits count for
-/// nothing.
+/// The key of legacy PassTickets: 8 bytes, used as one single-DES key. Its parity bits are ignored.
 ///
 /// Wiped when dropped; `Debug` shows nothing of it.
 pub struct LegacyKey(
-    // Boxed, because moving the bytes themselves would leave a copy behind.
+    // Boxed, because moving the bytes themselves would leave a copy in memory.
     Box<Zeroizing<[u8; Self::LEN]>>,
 );
 
@@ -70,7 +69,7 @@ impl EnhancedKey {
         if !digits.is_multiple_of(2) || !(Self::MIN_LEN..=Self::MAX_LEN).contains(&len) {
             return Err(KeyError::Length { digits, needed: Self::NEEDED });
         }
-        // The full length at once: a vector that grows leaves its old contents behind.
+        // Allocated in full length, because a vector that grows leaves a copy in memory.
         let mut key = Zeroizing::new(vec![0; len].into_boxed_slice());
         decode(hex, &mut key, Self::NEEDED)?;
         Ok(Self(key))
@@ -87,7 +86,7 @@ impl fmt::Debug for EnhancedKey {
     }
 }
 
-/// Why a text is no key. It holds nothing of the key.
+/// Why a text is not a key. The error contains no part of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
@@ -95,18 +94,18 @@ pub enum KeyError {
     #[error("the key has {digits} characters; {needed}")]
     #[non_exhaustive]
     Length {
-        /// The number of characters found, without the white space around them.
+        /// The number of characters found, without surrounding white space.
         digits: usize,
-        /// What is needed instead.
+        /// What a key needs.
         needed: &'static str,
     },
-    /// A character is no hex digit.
-    #[error("character {position} of the key is no hex digit; {needed}")]
+    /// A character is not a hex digit.
+    #[error("character {position} of the key is not a hex digit; {needed}")]
     #[non_exhaustive]
     Digit {
-        /// The place of the first wrong character, counted from 1 after leading white space.
+        /// The position of the first wrong character, counted from 1 after leading white space.
         position: usize,
-        /// What is needed instead.
+        /// What a key needs.
         needed: &'static str,
     },
 }
@@ -115,7 +114,7 @@ pub enum KeyError {
 fn decode(hex: &str, key: &mut [u8], needed: &'static str) -> Result<(), KeyError> {
     for (i, c) in hex.chars().enumerate() {
         let digit = c.to_digit(16).ok_or(KeyError::Digit { position: i + 1, needed })?;
-        // `to_digit(16)` is below 16, so nothing is cut.
+        // `to_digit(16)` is below 16, so the cast loses nothing.
         key[i / 2] = key[i / 2] << 4 | digit as u8;
     }
     Ok(())
@@ -136,7 +135,7 @@ mod tests {
             Case { input: "F90F48F03C28DC86", expected: Ok(key) },
             Case { input: "f90f48f03c28dc86", expected: Ok(key) },
             Case { input: " \tF90F48F03c28dc86\r\n", expected: Ok(key) },
-            // Weak for encryption, but what RACF takes is what is taken here.
+            // A weak key, but RACF accepts it.
             Case { input: "0000000000000000", expected: Ok([0; 8]) },
             Case {
                 input: "",
@@ -156,12 +155,12 @@ mod tests {
             },
             Case {
                 input: " F90F48F03C28DC8G",
-                expected: Err("character 16 of the key is no hex digit; \
+                expected: Err("character 16 of the key is not a hex digit; \
                      a legacy key has 16 hex digits (8 bytes)"),
             },
             Case {
                 input: "F90F 48F03C28DC8",
-                expected: Err("character 5 of the key is no hex digit; \
+                expected: Err("character 5 of the key is not a hex digit; \
                      a legacy key has 16 hex digits (8 bytes)"),
             },
         ];
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_shows_the_key() {
+    fn debug_and_errors_do_not_show_the_key() {
         let legacy = LegacyKey::from_hex("F90F48F03C28DC86").unwrap();
         assert_eq!(format!("{legacy:?}"), "LegacyKey(..)");
         let enhanced = EnhancedKey::from_hex(&"F90F48F03C28DC86".repeat(4)).unwrap();

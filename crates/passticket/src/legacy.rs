@@ -1,17 +1,17 @@
-//! The legacy algorithm, on DES (`E` encrypts one block), after IBM's *z/OS Security Server RACF
-//! Macros and Interfaces*.
+//! The legacy algorithm with DES (`E` encrypts one block), from IBM's *z/OS Security Server RACF
+//! Macros and Interfaces* (docs/reference/passticket-algorithms.md#legacy).
 //!
 //! 1. `r1 = E(user)`, the user id in EBCDIC, padded with blanks to 8 bytes
 //! 2. `r2 = E(r1 xor applid)`, the APPLID likewise
 //! 3. `r3` is the left half of `r2`.
 //! 4. `r4 = r3 xor time`, the time in 4 bytes
-//! 5. The time coder: six rounds on `L` and `R`, the halves of `r4`. `x = d xor L`, where `d` is the
-//!    left 2 bytes of `E(R || pad)`; then `L = R` and `R` is a permutation of the bits of `x`. `pad`
-//!    is a half of the user id without blanks, padded with X'55' to 12 bytes: in odd rounds the
-//!    left half, in even rounds the right one.
+//! 5. The time coder: six rounds on `L` and `R`, the halves of `r4`. `x = d xor L`, where `d` is
+//!    the left 2 bytes of `E(R || pad)`; then `L = R` and `R` is a permutation of the bits of `x`.
+//!    `pad` is a half of the user id without blanks, padded with X'55' to 12 bytes: in odd rounds
+//!    the left half, in even rounds the right one.
 //! 6. `L || R` become eight characters, see [`translate`].
 //!
-//! It is a Feistel network, so the rounds run backwards just as well.
+//! The rounds are a Feistel network, so evaluating runs them backwards.
 
 use std::convert::Infallible;
 
@@ -67,22 +67,23 @@ impl BlockCipher for dyn KeySource {
 
 const EBCDIC_BLANK: u8 = 0x40;
 
-/// A key with what it makes of one user and one APPLID. Without the key the rest is worth nothing.
+/// The values that depend on key, user and APPLID, but not on the time. They are useless without
+/// the key.
 pub(super) struct Pair<'a, K: ?Sized> {
     key: &'a K,
     r3: u32,
-    /// 6 bytes each, for the odd and for the even rounds.
+    /// 6 bytes each, for odd and even rounds.
     pads: [u64; 2],
 }
 
 impl<'a, K: BlockCipher + ?Sized> Pair<'a, K> {
-    /// Steps 1 to 3, and the paddings of step 5: whatever the time has no part in.
+    /// Steps 1 to 3 and the paddings of step 5, which do not depend on the time.
     pub(super) fn new(key: &'a K, user: &UserId, applid: &Applid) -> Result<Self, K::Error> {
         let user = user.to_ebcdic();
         let r1 = key.encrypt(u64::from_be_bytes(user))?;
         let r2 = key.encrypt(r1 ^ u64::from_be_bytes(applid.to_ebcdic()))?;
         let mut pad = [0x55; 12];
-        // A user id has no inner blanks, so whatever is no blank is the id.
+        // A user id has no inner blanks, so all blanks are padding.
         for (to, from) in pad.iter_mut().zip(user.into_iter().filter(|b| *b != EBCDIC_BLANK)) {
             *to = from;
         }
@@ -92,7 +93,7 @@ impl<'a, K: BlockCipher + ?Sized> Pair<'a, K> {
         Ok(Self { key, r3: (r2 >> 32) as u32, pads: [half(0), half(6)] })
     }
 
-    /// The ticket of a second since the epoch. Only the low 32 bits of `secs` count.
+    /// The ticket for a second since the epoch. Only the low 32 bits of `secs` are used.
     pub(super) fn generate(&self, secs: u64) -> Result<[u8; LEN], K::Error> {
         let r4 = self.r3 ^ secs as u32;
         let (mut left, mut right) = halves(r4);
@@ -103,8 +104,8 @@ impl<'a, K: BlockCipher + ?Sized> Pair<'a, K> {
         Ok(translate(join(left, right)))
     }
 
-    /// The second since the epoch that this ticket is for: of all those that share its low 32
-    /// bits the one nearest to `now`. `None` if no key makes this text.
+    /// The second since the epoch that this ticket is for. A ticket holds the low 32 bits; of all
+    /// seconds with these bits, this is the nearest to `now`. `None` if no key gives this text.
     pub(super) fn evaluate(&self, ticket: &[u8; LEN], now: u64) -> Result<Option<u64>, K::Error> {
         let Some(bits) = untranslate(ticket) else {
             return Ok(None);
@@ -131,8 +132,9 @@ fn join(left: u16, right: u16) -> u32 {
     u32::from(left) << 16 | u32::from(right)
 }
 
-/// Step 6: eight groups of six bits around the circle, each beginning with the last two bits of the
-/// one before it; the first takes bits 31, 32, 1, 2, 3, 4. Modulo 36 they index the alphabet.
+/// Step 6: takes eight groups of six bits, modulo 36, as indexes into the alphabet. The first group
+/// has the bits 31, 32, 1, 2, 3, 4. Each other group begins with the last two bits of the one
+/// before.
 fn translate(bits: u32) -> [u8; LEN] {
     let mut rest = bits;
     [(); LEN].map(|()| {
@@ -143,10 +145,10 @@ fn translate(bits: u32) -> [u8; LEN] {
 
 /// Step 6 backwards.
 ///
-/// The character with index `v` stands for the group `v` or `v + 36`. Both end in the same two
-/// bits, as 36 is a multiple of 4, and they begin with different ones. A group begins with the
-/// bits that the group before it ends in, so at most one of the two fits, and if none does then no
-/// 32 bits give this text.
+/// The character with index `v` stands for the group `v` or `v + 36`. Both end with the same two
+/// bits, because 36 is a multiple of 4, and they begin with different ones. A group begins with the
+/// last two bits of the group before, so at most one of the two fits. If none fits, no 32 bits give
+/// this text.
 fn untranslate(ticket: &[u8; LEN]) -> Option<u32> {
     let mut indexes = [0; LEN];
     for (index, character) in indexes.iter_mut().zip(ticket) {
@@ -159,7 +161,7 @@ fn untranslate(ticket: &[u8; LEN]) -> Option<u32> {
     let mut before = indexes[LEN - 1];
     let mut bits = 0;
     for index in indexes {
-        // From index 28 on the second candidate has more than six bits and never fits.
+        // From index 28 on, the second candidate has more than six bits and never fits.
         let group = [index, index + 36].into_iter().find(|group| group >> 4 == before & 3)?;
         bits = bits << 4 | u32::from(group & 0xF);
         before = group;
@@ -167,14 +169,14 @@ fn untranslate(ticket: &[u8; LEN]) -> Option<u32> {
     Some(bits)
 }
 
-/// The second nearest to `now` whose low 32 bits are `low`. It matters from 2106 on.
+/// The second nearest to `now` with the low 32 bits `low`. This matters from 2106 on.
 fn unwrap_near(low: u32, now: u64) -> u64 {
     let offset = low.wrapping_sub(now as u32).cast_signed();
-    // Near the epoch the nearest may be before it; the next one is `low` itself.
+    // Near the epoch the nearest one may be before 1970. Then `low` itself is the next one.
     now.checked_add_signed(offset.into()).unwrap_or(low.into())
 }
 
-/// A permutation of 16 bits, as what it makes of either byte.
+/// A permutation of 16 bits, as one table for each byte of the argument.
 struct Permutation {
     high: [u16; 256],
     low: [u16; 256],
@@ -214,7 +216,7 @@ impl Permutation {
     }
 }
 
-/// One table per round of step 5.
+/// The permutations of step 5, one for each round.
 const TABLES: [[u8; 16]; 6] = [
     [10, 2, 12, 4, 14, 6, 16, 8, 9, 1, 11, 3, 13, 5, 15, 7],
     [1, 10, 3, 12, 13, 16, 7, 15, 9, 2, 11, 4, 5, 14, 8, 6],
@@ -249,14 +251,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn step_6_is_that_of_ibms_example() {
+    fn step_6_agrees_with_the_example_of_ibm() {
         assert_eq!(&translate(0x0724_7F79), b"QHOAH1TV");
         assert_eq!(untranslate(b"QHOAH1TV"), Some(0x0724_7F79));
         assert_eq!(untranslate(b"qhoah1tv"), Some(0x0724_7F79));
     }
 
     #[test]
-    fn contradicting_characters_are_no_bits() {
+    fn contradicting_characters_are_refused() {
         struct Case {
             ticket: &'static [u8; LEN],
             expected: Option<u32>,
@@ -278,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_second_is_found_across_the_wrap() {
+    fn the_nearest_second_is_found_across_the_wrap_in_2106() {
         struct Case {
             low: u32,
             now: u64,
@@ -311,7 +313,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_has_bits_is_their_translation(text in "[A-Z0-9]{8}") {
+        fn only_translations_are_accepted(text in "[A-Z0-9]{8}") {
             let ticket: [u8; LEN] = text.as_bytes().try_into().unwrap();
             if let Some(bits) = untranslate(&ticket) {
                 prop_assert_eq!(translate(bits), ticket);

@@ -1,24 +1,39 @@
-//! PassTickets: generating and evaluating them.
+//! Generate and evaluate z/OS PassTickets.
 //!
-//! A PassTicket is a one-time password of z/OS. It has eight characters, is good for one user, one
-//! application and a few minutes, and any system that has the application's key can make one: that
-//! is how a gateway logs a user on to a service without ever knowing the password. The service
-//! passes it to the security product (RACF, ACF2, Top Secret) where a password is expected.
+//! A PassTicket is a one-time password of z/OS. It has eight characters, and is valid for one user,
+//! one application and a few minutes. Any system that has the key of the application can make one.
+//! So a gateway can log a user on to a service without the user's password. The service passes the
+//! ticket to the security product (RACF, ACF2, Top Secret) in place of a password.
 //!
-//! What goes in:
+//! ```
+//! use passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, Replay, UserId};
 //!
-//! - a [`UserId`] and an [`Applid`], the name that the application goes by;
+//! let applid = Applid::new("IZUDFLT")?;
+//! let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "0123456789ABCDEF")?
+//!     .with_replay(Replay::Allowed);
+//! let generator = LocalGenerator::new(KeyProfiles::new([profile])?);
+//! let ticket = generator.generate_now(&UserId::new("ibmuser")?, &applid)?;
+//! assert_eq!(ticket.expose().len(), 8);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! This crate does no I/O, needs no async runtime, and compiles no C.
+//!
+//! # Inputs
+//!
+//! - a [`UserId`], and the [`Applid`] of the application;
 //! - the time, in whole seconds since 1970-01-01 00:00 UTC;
-//! - a secret key, kept for each application in a profile of class `PTKTDATA`; here a
-//!   [`KeyProfile`].
+//! - a secret key: z/OS keeps one for each application in a profile of class `PTKTDATA`, this crate
+//!   in a [`KeyProfile`].
 //!
-//! The same four give the same ticket. Who evaluates a ticket needs the same key, and accepts it if
-//! its time is within a window around the present, [`DEFAULT_WINDOW`] either way.
+//! The same inputs give the same ticket. The evaluating system has the same key. It accepts a
+//! ticket whose time is within a window around its own clock, [`DEFAULT_WINDOW`] in either
+//! direction.
 //!
 //! # Algorithms
 //!
-//! IBM publishes two, in *z/OS Security Server RACF Macros and Interfaces*. [`Algorithm`] names
-//! them.
+//! IBM publishes two algorithms in *z/OS Security Server RACF Macros and Interfaces*. [`Algorithm`]
+//! names them.
 //!
 //! | | legacy | enhanced |
 //! |---|---|---|
@@ -28,21 +43,22 @@
 //! | time | 32 bits, wraps in 2106 | 41 or 48 bits |
 //! | cost | 8 DES blocks | 7 HMACs |
 //!
-//! Prefer the enhanced one where the service's system has it. A DES key has 56 bits, and a few
-//! tickets are enough to find it by trying them all.
+//! Prefer the enhanced algorithm if the system of the service supports it. A DES key has 56 bits,
+//! and an attacker with a few tickets can find it by trying all keys.
 //!
-//! Both mix the time with what user, APPLID and key give, and send it through six Feistel rounds.
-//! Those run backwards too, so evaluating costs as much as generating: the ticket's own second
-//! comes out, and its age is known, without trying the 1201 seconds of the window. Neither
-//! allocates. A quarter of the DES blocks and one of the HMACs depend on the user alone;
-//! [`KeyProfile::for_user`] keeps them.
+//! Both algorithms combine the time with a value of user, APPLID and key, and run six Feistel
+//! rounds on the result. The rounds can run backwards, so evaluating a ticket computes the second
+//! that it was made for, at the cost of generating one. It does not try the 1201 seconds of the
+//! window. Neither algorithm allocates. Two of the DES blocks and one of the HMACs depend on the
+//! user and not on the time; [`KeyProfile::for_user`] keeps them.
 //!
 //! # Secrets
 //!
-//! Keys and tickets are wiped when dropped, and no `Debug`, `Display` or error shows them. The one
-//! way out is [`PassTicket::expose`].
+//! Keys and tickets are wiped when dropped, and no `Debug`, `Display` or error shows them. Only
+//! [`PassTicket::expose`] shows a ticket. A key can also stay in a hardware security module, see
+//! [`KeySource`].
 //!
-//! # Example
+//! # Evaluating a ticket
 //!
 //! ```
 //! use std::time::Duration;
@@ -57,11 +73,11 @@
 //! let profile = KeyProfile::enhanced(Applid::new("IZUDFLT")?, EnhancedType::Mixed, &key);
 //! let user = UserId::new("ibmuser")?;
 //!
-//! // The gateway makes a ticket ...
+//! // The gateway makes a ticket.
 //! let noon = Timestamp::from_secs(1_767_268_800);
 //! let password = profile.generate(&user, noon)?.expose().to_owned();
 //!
-//! // ... and two minutes later the service checks it.
+//! // Two minutes later the service checks it.
 //! let ticket = PassTicket::parse(&password)?;
 //! let evaluated = profile.evaluate(&user, &ticket, noon.plus(Duration::from_secs(120)))?;
 //! assert_eq!(evaluated.generated_at(), noon);
@@ -73,8 +89,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What needs tickets does not care where they come from: it takes a [`PassTicketGenerator`], which
-//! is a [`LocalGenerator`] or one of your own.
+//! # Other generators
+//!
+//! Code that needs tickets takes a [`PassTicketGenerator`]. [`LocalGenerator`] computes tickets
+//! from keys in this process; implement the trait to ask another system for them.
+//!
+//! # Features
+//!
+//! `serde`: `Serialize` and `Deserialize` for [`UserId`] and [`Applid`].
 
 pub mod clock;
 mod enhanced;

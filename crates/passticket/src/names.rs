@@ -1,11 +1,11 @@
-//! User id and APPLID: the two names a PassTicket is made for.
+//! User ids and APPLIDs, the two names that a PassTicket is made for.
 
 use std::{fmt, str::FromStr};
 
 const MAX_LEN: usize = 8;
 const BLANK: u8 = b' ';
 
-/// Upper-case ASCII, blank-padded: small enough to copy, hash and compare like a number.
+/// Upper-case ASCII, padded with blanks: small enough to copy, hash and compare like a number.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Name([u8; MAX_LEN]);
 
@@ -32,12 +32,12 @@ impl Name {
     }
 
     fn as_str(&self) -> &str {
-        // `parse` is the only constructor and lets nothing but ASCII in.
+        // `parse` is the only constructor and accepts ASCII only.
         str::from_utf8(self.as_bytes()).expect("ASCII by construction")
     }
 }
 
-/// Why a text is no user id or APPLID.
+/// Why a text is not a user id or an APPLID.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {value:?} {rule}; write 1 to 8 characters of A-Z 0-9 # @ $")]
 pub struct NameError {
@@ -52,7 +52,7 @@ impl NameError {
         self.rule
     }
 
-    /// The text, cut after 40 characters.
+    /// The text, truncated to 40 characters.
     pub fn value(&self) -> &str {
         &self.value
     }
@@ -93,7 +93,7 @@ macro_rules! name {
                 self.0.as_str()
             }
 
-            /// As [`as_str`](Self::as_str), for who writes it somewhere a million times a minute.
+            /// As [`as_str`](Self::as_str), as ASCII bytes.
             pub fn as_bytes(&self) -> &[u8] {
                 self.0.as_bytes()
             }
@@ -178,12 +178,12 @@ name! {
 }
 
 name! {
-    /// An application name: what a PTKTDATA profile is for, and what the service checks tickets
-    /// against (`IZUDFLT` for z/OSMF, say).
+    /// The name of an application, such as `IZUDFLT` for z/OSMF. A `PTKTDATA` profile has the key
+    /// of one APPLID, and a service accepts tickets for its own APPLID.
     Applid, "APPLID"
 }
 
-/// ASCII to EBCDIC for the characters of a name. Code pages 037 and 1047 agree on all of them.
+/// ASCII to EBCDIC for the characters of a name. The code pages 037 and 1047 agree on all of them.
 const fn ebcdic(ascii: u8) -> u8 {
     match ascii {
         b'A'..=b'I' => ascii - b'A' + 0xC1,
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_value_and_rule() {
+    fn errors_name_the_value_and_the_rule() {
         assert_eq!(
             Applid::new("omvs appl").unwrap_err().to_string(),
             "APPLID \"omvs appl\" has the character ' '; write 1 to 8 characters of A-Z 0-9 # @ $"

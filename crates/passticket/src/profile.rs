@@ -1,4 +1,4 @@
-//! Keys with what belongs to them: APPLID, algorithm, window.
+//! Key profiles: a key with its APPLID, algorithm, window and replay protection.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -20,11 +20,10 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// How far the time of a ticket may be from that of the evaluating system: ten minutes either way,
-/// as in RACF.
+/// The default of [`KeyProfile::with_window`]: ten minutes in either direction, as in RACF.
 pub const DEFAULT_WINDOW: Duration = Duration::from_secs(600);
 
-/// How PassTickets are made.
+/// The algorithm of PassTickets.
 ///
 /// As text: `legacy`, `enhanced-upper`, `enhanced-mixed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,7 +48,7 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm as text, the way [`FromStr`] reads it.
+    /// The text form, which [`FromStr`] parses.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Legacy => "legacy",
@@ -73,32 +72,35 @@ impl FromStr for Algorithm {
     }
 }
 
-/// A text is no [`Algorithm`].
-// It does not hold the text: whoever mixes up two fields has put the key here.
+/// A text is not an [`Algorithm`].
+// It does not contain the text, which is the key if the caller mixes up two fields.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown PassTicket algorithm; write legacy, enhanced-upper or enhanced-mixed")]
 pub struct AlgorithmError(());
 
-/// Whether the evaluating system takes a PassTicket more than once.
+/// Whether the evaluating system accepts a PassTicket more than once.
 ///
 /// The algorithms give the same ticket to all requests of one user in one second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Replay {
-    /// It takes a ticket once. That is so in RACF unless a profile says otherwise. A
-    /// [`LocalGenerator`](super::LocalGenerator) then makes each ticket once, which bounds how many
-    /// there are.
+    /// It accepts a ticket once. This is the default of RACF. A
+    /// [`LocalGenerator`](super::LocalGenerator) then makes each ticket once, which limits the
+    /// number of tickets.
     #[default]
     Protected,
-    /// It takes a ticket as often as it comes, within the window: RACF with `APPLDATA('NO REPLAY
-    /// PROTECTION')` (legacy) or `REPLAY(YES)` (enhanced), as Zowe asks for (spec 000). The way to
-    /// the service must be secure, since who reads a ticket there can use it.
+    /// It accepts a ticket any number of times within the window: RACF with `APPLDATA('NO REPLAY
+    /// PROTECTION')` (legacy) or `REPLAY(YES)` (enhanced), as Zowe requires
+    /// (docs/reference/security-products.md#replay-protection). The connection to the service must
+    /// be secure: an attacker who reads a ticket there can use it.
     Allowed,
 }
 
-/// What RACF calls a PTKTDATA profile: the key of one APPLID, and how tickets are made with it.
+/// The key of one APPLID, and how tickets are made with it. RACF keeps it in a profile of class
+/// `PTKTDATA`.
 ///
-/// The key is prepared once, here (DES schedule or keyed HMAC), and wiped when the profile is
-/// dropped. `Debug` shows nothing of it.
+/// The key schedule (DES or HMAC) is computed once, here, and wiped when the profile is dropped.
+/// `Debug` does not show it. A key can also live outside of this process, see
+/// [`from_source`](Self::from_source).
 ///
 /// ```
 /// use std::time::Duration;
@@ -124,7 +126,7 @@ pub struct KeyProfile {
     replay: Replay,
 }
 
-/// Keys in memory are boxed, so that moving a profile leaves no copy of them behind. They have
+/// Keys in memory are boxed, so that moving a profile leaves no copy of them in memory. They have
 /// variants of their own, so that using them costs no dynamic call.
 enum KeySchedule {
     Legacy(Box<Schedule>),
@@ -173,15 +175,15 @@ impl KeyProfile {
         Self { applid, key, window: DEFAULT_WINDOW, replay: Replay::default() }
     }
 
-    /// Replaces the window: how far from now the time of a ticket may be, either way. Whole
-    /// seconds count.
+    /// Replaces the window: how far the time of a ticket may be from the evaluating clock, in
+    /// either direction. Only whole seconds count.
     #[must_use]
     pub fn with_window(mut self, window: Duration) -> Self {
         self.window = window;
         self
     }
 
-    /// Says whether the evaluating system takes a ticket more than once.
+    /// Sets whether the evaluating system accepts a ticket more than once.
     ///
     /// ```
     /// use passticket::{Algorithm, Applid, KeyProfile, Replay};
@@ -216,17 +218,17 @@ impl KeyProfile {
         }
     }
 
-    /// How far from now the time of a ticket may be, either way.
+    /// How far the time of a ticket may be from the evaluating clock, in either direction.
     pub fn window(&self) -> Duration {
         self.window
     }
 
-    /// Whether the evaluating system takes a ticket more than once.
+    /// Whether the evaluating system accepts a ticket more than once.
     pub fn replay(&self) -> Replay {
         self.replay
     }
 
-    /// Prepares what is the same for all tickets of one user: 2 of the 8 DES blocks that a ticket
+    /// Computes the part that all tickets of one user share: 2 of the 8 DES blocks that a ticket
     /// costs, or 1 of the 7 HMACs.
     ///
     /// # Errors
@@ -252,11 +254,11 @@ impl KeyProfile {
         Ok(UserTickets { profile: self, user: *user, pair })
     }
 
-    /// The ticket that admits `user` to this profile's application at `time`, in whole seconds.
+    /// The ticket that logs `user` on to this profile's application at `time`, in whole seconds.
     ///
-    /// The same user and second give the same ticket, whatever [`replay`](Self::replay) says: who
-    /// makes tickets for an application that takes each once must choose other seconds, as
-    /// [`LocalGenerator`](super::LocalGenerator) does.
+    /// The same user and second give the same ticket, whatever [`replay`](Self::replay) says. For
+    /// an application with replay protection the caller must choose a new second for each ticket,
+    /// as [`LocalGenerator`](super::LocalGenerator) does.
     ///
     /// # Errors
     /// [`KeySourceError`] when the [`KeySource`] of the profile fails. Keys in memory never fail.
@@ -264,17 +266,17 @@ impl KeyProfile {
         self.for_user(user)?.generate(time)
     }
 
-    /// Checks a ticket that came in for `user`.
+    /// Checks a ticket that a client has sent for `user`.
     ///
-    /// It costs as much as generating one: the ticket's own second is computed from it, none are
-    /// tried. Unless the algorithm is [`Algorithm::EnhancedMixed`], lower case counts as upper
-    /// case, because that is what z/OS makes of a password. A legacy ticket holds 32 bits of time;
-    /// its second is the nearest to `now` that has them.
+    /// This costs as much as generating a ticket: the second is computed from the ticket, not
+    /// searched. Unless the algorithm is [`Algorithm::EnhancedMixed`], lower case equals upper
+    /// case, because z/OS folds passwords to upper case. A legacy ticket has 32 bits of time; its
+    /// second is the nearest to `now` with these bits.
     ///
-    /// That a ticket is accepted once only (replay protection) is left to the caller.
+    /// Replay protection is left to the caller.
     ///
     /// # Errors
-    /// [`Refusal`] tells whether it is no ticket at all or one of another time.
+    /// [`Refusal`] says why the ticket is not accepted.
     pub fn evaluate(
         &self,
         user: &UserId,
@@ -296,10 +298,9 @@ impl fmt::Debug for KeyProfile {
     }
 }
 
-/// The tickets of one user for one application: a [`KeyProfile`] with what depends on the user
-/// computed ahead.
+/// A [`KeyProfile`] for one user, with the part computed that all tickets of the user share.
 ///
-/// Keep it where several tickets of one user are made or checked.
+/// Use it where several tickets of one user are made or checked.
 pub struct UserTickets<'a> {
     profile: &'a KeyProfile,
     user: UserId,
@@ -379,7 +380,7 @@ impl fmt::Debug for UserTickets<'_> {
     }
 }
 
-/// Proof that a ticket was checked and accepted; only evaluating one gives it.
+/// Proof that a ticket was checked and accepted. Only evaluating a ticket makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Evaluated {
@@ -393,28 +394,28 @@ impl Evaluated {
         self.generated_at
     }
 
-    /// How old the ticket was when it was evaluated, in seconds; negative if it was made by a
-    /// system whose clock is ahead.
+    /// The age of the ticket when it was evaluated, in seconds. It is negative if the clock of the
+    /// system that made the ticket is ahead.
     pub fn age_secs(&self) -> i64 {
         age_secs(self.generated_at, self.now)
     }
 }
 
 fn age_secs(generated_at: Timestamp, now: Timestamp) -> i64 {
-    // Milliseconds fit 64 bits, so seconds are far from the sign bit.
+    // A timestamp is milliseconds in 64 bits, so seconds never reach the sign bit.
     now.as_secs().cast_signed() - generated_at.as_secs().cast_signed()
 }
 
-/// How far beyond the window a time is still taken for that of a real ticket: a system whose clock
-/// shows local time instead of UTC is off by up to 14 hours. A ticket of another user, APPLID or key
-/// has a random time, which comes this near in fewer than one of 20,000 cases (32 bits of time).
+/// Up to this far outside of the window, the second of a ticket is plausible. A system whose clock
+/// shows local time instead of UTC is wrong by up to 14 hours. With another user, APPLID or key the
+/// second is random, and fewer than one in 20,000 random seconds (of 32 bits) are this near.
 const PLAUSIBLE_SECS: u64 = 24 * 60 * 60;
 
 /// Why a ticket is not accepted.
 ///
 /// Evaluating computes the second that a ticket was made for. With another user, APPLID or key the
-/// result is a random second. So a second far from now says that one of them is wrong, and its
-/// distance says nothing.
+/// result is a random second. So a second far from now most likely means that one of them is wrong,
+/// and then its distance means nothing.
 ///
 /// | distance of the second from now | result |
 /// |---|---|
@@ -449,9 +450,9 @@ pub enum Refusal {
     OutsideWindow {
         /// The second that the ticket is for.
         generated_at: Timestamp,
-        /// The time it was evaluated at.
+        /// The time of the evaluation.
         now: Timestamp,
-        /// How far from `now` it may be, either way.
+        /// How far it may be from `now`, in either direction.
         window: Duration,
     },
 }
@@ -465,18 +466,18 @@ fn offset(generated_at: Timestamp, now: Timestamp) -> String {
 
 /// The profiles of several applications, by APPLID.
 ///
-/// Cloning it is cheap, the profiles themselves are shared.
+/// Clones share the profiles, so cloning is cheap.
 #[derive(Clone, Debug, Default)]
 pub struct KeyProfiles(Arc<ByApplid>);
 
-// The APPLIDs are the operator's: whoever asks for tickets cannot make them collide.
+// The keys come from the operator, so a client cannot cause hash collisions.
 type ByApplid = HashMap<Applid, Arc<KeyProfile>, RandomState>;
 
 impl KeyProfiles {
     /// Collects profiles.
     ///
     /// # Errors
-    /// [`DuplicateApplid`] if two are for the same APPLID: which one is meant nobody can tell.
+    /// [`DuplicateApplid`] if two profiles are for the same APPLID.
     pub fn new<I>(profiles: I) -> Result<Self, DuplicateApplid>
     where
         I: IntoIterator,
@@ -506,7 +507,7 @@ impl KeyProfiles {
 
 /// Two profiles are for the same APPLID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("APPLID {applid} has two PassTicket keys; one is needed")]
+#[error("APPLID {applid} has two PassTicket keys; remove one of them")]
 pub struct DuplicateApplid {
     applid: Applid,
 }
@@ -546,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn algorithms_have_names() {
+    fn algorithms_have_a_text_form() {
         for algorithm in Algorithm::ALL {
             assert_eq!(algorithm.to_string().parse(), Ok(algorithm));
             assert_eq!(profile("APPL", algorithm).algorithm(), algorithm);
@@ -558,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_has_the_length_of_its_algorithm() {
+    fn keys_of_another_length_are_refused() {
         let applid = Applid::new("APPL").unwrap();
         for algorithm in Algorithm::ALL {
             let other = if algorithm == Algorithm::Legacy { 4 } else { 1 };
@@ -587,7 +588,7 @@ mod tests {
         for algorithm in Algorithm::ALL {
             let ticket = profile("APPL", algorithm).generate(&user, at(NOW)).unwrap();
             for Case { now, window, expected } in &cases {
-                // The ends of the second: milliseconds do not count.
+                // Both ends of the second, because milliseconds do not count.
                 for now in [at(*now), at(*now).plus(Duration::from_millis(999))] {
                     let window = Duration::from_secs(*window);
                     let profile = profile("APPL", algorithm).with_window(window);
@@ -623,7 +624,7 @@ mod tests {
         let cases = [
             Case { now: NOW + 601, window: 600, plausible: true },
             Case { now: NOW - 601, window: 600, plausible: true },
-            // A clock in the local time of Auckland or Honolulu.
+            // Clocks in the local time of Auckland and Honolulu.
             Case { now: NOW + 13 * 3600, window: 600, plausible: true },
             Case { now: NOW - 10 * 3600, window: 600, plausible: true },
             Case { now: NOW + DAY, window: 0, plausible: true },
@@ -654,7 +655,7 @@ mod tests {
         );
     }
 
-    /// A source with a key in memory, that fails when it is told to.
+    /// A source with a key in memory. A test can make it fail.
     #[derive(Debug)]
     struct Source {
         key: KeyProfile,
@@ -724,7 +725,7 @@ mod tests {
     }
 
     #[test]
-    fn lower_case_is_folded_where_z_os_folds_it() {
+    fn lower_case_tickets_are_accepted_unless_mixed() {
         struct Case {
             algorithm: Algorithm,
             folded: bool,
@@ -745,7 +746,7 @@ mod tests {
     }
 
     #[test]
-    fn other_alphabets_are_no_ticket() {
+    fn texts_of_other_alphabets_are_not_tickets() {
         let user = UserId::new("IBMUSER").unwrap();
         for algorithm in [Algorithm::Legacy, Algorithm::EnhancedUpper] {
             let profile = profile("APPL", algorithm);
@@ -758,7 +759,7 @@ mod tests {
     }
 
     #[test]
-    fn an_applid_has_one_profile() {
+    fn two_profiles_of_one_applid_are_refused() {
         let [a, b] = ["A", "B"].map(|applid| profile(applid, Algorithm::Legacy));
         let profiles = KeyProfiles::new([a, b]).unwrap();
         for applid in ["A", "B"] {
@@ -770,11 +771,11 @@ mod tests {
 
         let twice = [Algorithm::Legacy, Algorithm::EnhancedMixed].map(|a| profile("A", a));
         let error = KeyProfiles::new(twice.map(Arc::new)).unwrap_err();
-        assert_eq!(error.to_string(), "APPLID A has two PassTicket keys; one is needed");
+        assert_eq!(error.to_string(), "APPLID A has two PassTicket keys; remove one of them");
     }
 
     #[test]
-    fn debug_shows_no_key_and_no_ticket() {
+    fn debug_does_not_show_keys_and_tickets() {
         let user = UserId::new("IBMUSER").unwrap();
         for algorithm in Algorithm::ALL {
             let profile = profile("APPL", algorithm);
@@ -819,7 +820,7 @@ mod tests {
         })]
 
         #[test]
-        fn evaluating_gives_the_second_of_generating(
+        fn evaluating_returns_the_second_of_generating(
             (algorithm, key) in algorithm_and_key(),
             user in name(),
             applid in name(),
@@ -835,9 +836,9 @@ mod tests {
             prop_assert_eq!(evaluated.age_secs(), now.as_secs() as i64 - time as i64);
         }
 
-        /// With a window of zero: a stranger hits the second by chance in one of 2^32 cases.
+        /// With a window of zero, a random second matches in one of 2^32 cases.
         #[test]
-        fn whatever_is_changed_is_refused(
+        fn a_change_of_ticket_user_applid_or_key_is_refused(
             (algorithm, mut key) in algorithm_and_key(),
             users in (name(), name()),
             applids in (name(), name()),
@@ -878,7 +879,7 @@ mod tests {
         }
 
         #[test]
-        fn des_parity_does_not_count(key: [u8; 8], flips: [bool; 8], time in time()) {
+        fn des_parity_bits_are_ignored(key: [u8; 8], flips: [bool; 8], time in time()) {
             let (user, applid) = (UserId::new("U").unwrap(), Applid::new("A").unwrap());
             let tickets = [flips, [false; 8]].map(|flips| {
                 let key: Vec<u8> = (0..8).map(|i| key[i] ^ u8::from(flips[i])).collect();
@@ -889,7 +890,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(
+        fn no_text_causes_a_panic(
             text in "[A-Za-z0-9_-]{8}",
             garbage in any::<String>(),
             now: u64,

@@ -1,17 +1,17 @@
-//! The ticket itself.
+//! The PassTicket itself.
 
 use std::fmt;
 
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
-/// Characters of every PassTicket.
+/// The number of characters of a PassTicket.
 pub(super) const LEN: usize = 8;
 
 /// A PassTicket: eight characters of `A-Z a-z 0-9 - _` that stand in for a password.
 ///
-/// It is a secret: wiped when dropped, compared in constant time, and shown by nothing but
-/// [`expose`](Self::expose). There is no `Display`, and `Debug` writes `PassTicket(..)`.
+/// It is a secret: it is wiped when dropped and compared in constant time. Only
+/// [`expose`](Self::expose) shows it. There is no `Display`, and `Debug` writes `PassTicket(..)`.
 ///
 /// ```
 /// use passticket::PassTicket;
@@ -25,29 +25,29 @@ pub(super) const LEN: usize = 8;
 pub struct PassTicket([u8; LEN]);
 
 impl PassTicket {
-    /// Takes a text that has the form of a PassTicket. The case is kept.
+    /// Parses a text that has the form of a PassTicket. The case is kept.
     ///
-    /// Only evaluating it with a key tells whether it is one.
+    /// Only [`KeyProfile::evaluate`](super::KeyProfile::evaluate) can say whether it is valid.
     ///
     /// # Errors
-    /// [`PassTicketError`] names the rule that the text breaks, and does not repeat the text: it
+    /// [`PassTicketError`] names the rule that the text breaks. It does not repeat the text, which
     /// may be a password.
     pub fn parse(text: &str) -> Result<Self, PassTicketError> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         if let Some(at) = text.chars().position(|c| !allowed(c)) {
             return Err(PassTicketError::Character { position: at + 1 });
         }
-        // Nothing but ASCII is left, so bytes are characters.
+        // All characters are ASCII now, so each is one byte.
         let bytes = text.as_bytes();
         bytes.try_into().map(Self).map_err(|_| PassTicketError::Length { found: bytes.len() })
     }
 
-    /// The eight characters, for the place that sends them: here a secret leaves.
+    /// The eight characters, for the code that sends them. Do not log them.
     pub fn expose(&self) -> &str {
-        str::from_utf8(&self.0).expect("both constructors let nothing but ASCII in")
+        str::from_utf8(&self.0).expect("both constructors accept ASCII only")
     }
 
-    /// `ascii` comes out of one of the two alphabets.
+    /// A ticket of characters from one of the alphabets.
     pub(super) const fn from_alphabet(ascii: [u8; LEN]) -> Self {
         Self(ascii)
     }
@@ -78,7 +78,7 @@ impl fmt::Debug for PassTicket {
     }
 }
 
-/// Why a text has not the form of a PassTicket. It does not hold the text.
+/// Why a text does not have the form of a PassTicket. The error does not contain the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PassTicketError {
@@ -89,11 +89,11 @@ pub enum PassTicketError {
         /// The number of characters found.
         found: usize,
     },
-    /// A PassTicket has no other characters than `A-Z a-z 0-9 - _`.
-    #[error("character {position} is none that a PassTicket can have (A-Z a-z 0-9 - _)")]
+    /// A PassTicket has only the characters `A-Z a-z 0-9 - _`.
+    #[error("character {position} is not one of A-Z a-z 0-9 - _, which PassTickets consist of")]
     #[non_exhaustive]
     Character {
-        /// The place of the first wrong character, counted from 1.
+        /// The position of the first wrong character, counted from 1.
         position: usize,
     },
 }
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_form_is_checked() {
+    fn parse_checks_the_form() {
         struct Case {
             input: &'static str,
             expected: Result<(), PassTicketError>,
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn comparing_sees_every_character() {
+    fn equality_compares_every_character() {
         let ticket = PassTicket::parse("QHOAH1TV").unwrap();
         assert_eq!(ticket, ticket.clone());
         for other in ["RHOAH1TV", "QHOAH1TW", "qHOAH1TV"] {

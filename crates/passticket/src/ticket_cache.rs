@@ -7,7 +7,7 @@ use quick_cache::sync::Cache;
 use super::{Applid, KeyProfile, KeySourceError, PassTicket, UserId};
 use crate::clock::Timestamp;
 
-/// The last ticket of each user for each APPLID, and its second.
+/// The last ticket for each user and APPLID, and the second that it is for.
 pub(super) struct TicketCache(Cache<(UserId, Applid), (u64, PassTicket)>);
 
 impl TicketCache {
@@ -45,12 +45,12 @@ mod tests {
     use crate::Algorithm;
 
     #[test]
-    fn a_remembered_ticket_is_the_one_that_would_be_made() {
+    fn a_cached_ticket_equals_a_generated_one() {
         let applids = ["ZOWEAPPL", "IZUDFLT"].map(|applid| Applid::new(applid).unwrap());
         let profiles = applids.map(|applid| {
             KeyProfile::from_hex(applid, Algorithm::Legacy, "F90F48F03C28DC86").unwrap()
         });
-        // Fewer than there are pairs: what is forgotten is made again.
+        // A cache with less capacity than there are pairs generates evicted tickets again.
         for pairs in [1, 100] {
             let cache = TicketCache::new(NonZeroUsize::new(pairs).unwrap());
             for millis in [0, 1, 999, 1000, 1001, 500, 2000, 1999] {

@@ -1,8 +1,8 @@
-//! A second of its own for each ticket, where a service takes a ticket once.
+//! Time slots for services with replay protection, which accept each ticket once.
 //!
-//! The same user, APPLID and second give the same ticket, so a ticket that nobody has had is one of
-//! a second that nobody has had. A ticket is good for a while before and after its second: those
-//! that have passed unused are there to be taken.
+//! The same user, APPLID and second give the same ticket. So each ticket needs a second of its own,
+//! its time slot. A ticket is valid for some minutes before and after its second, so unused slots
+//! of the recent past can still be used.
 
 use std::{
     collections::HashMap,
@@ -14,34 +14,35 @@ use std::{
 use super::{Applid, UserId};
 use crate::clock::Timestamp;
 
-/// How many seconds that have passed may still be taken: one page of a web application is dozens of
-/// requests, and what has been quiet for a minute has them all at once.
+/// Unused time slots are kept this long, so that a page load can burst: one page of a web
+/// application is dozens of requests.
 const SPARE_SECS: u64 = 60;
 
-/// Users and APPLIDs that are remembered in each of the two generations, in at most some nine
-/// megabytes together.
+/// The limit of pairs of user and APPLID in each of the two generations. Both need at most about
+/// nine megabytes.
 const PAIRS: usize = 100_000;
 
 type Pair = (UserId, Applid);
 
-/// The seconds that are taken, for each user and APPLID.
+/// The time slots in use, for each user and APPLID.
 ///
-/// Nothing that it gives out has been given out before: not here, and, as far as the clock is right,
-/// not by the process before this one, which took no second after its end.
+/// It reserves no slot twice. It also reserves no slot that a process before this one has used, as
+/// long as the clock is right: that process used none after its end.
 pub(super) struct TimeSlots {
-    /// The first one that there is.
+    /// The first slot.
     first: u64,
     pairs: usize,
     state: Mutex<Reserved>,
 }
 
-/// The last second of each pair, in two generations: each [`SPARE_SECS`] the young one becomes the
-/// old one, and what was old is forgotten. Its seconds are by then none that could be given out.
+/// The last reserved slot of each pair, in two generations. Every [`SPARE_SECS`] the current
+/// generation becomes the previous one, and the previous one is dropped. Its slots are too old to
+/// be reserved by then.
 struct Reserved {
-    /// The latest time that there was: a clock that is set back makes no second new.
+    /// The latest time seen. A clock that is set back does not free a slot.
     latest: u64,
-    young: HashMap<Pair, u64>,
-    old: HashMap<Pair, u64>,
+    current: HashMap<Pair, u64>,
+    previous: HashMap<Pair, u64>,
 }
 
 /// Whether a process makes tickets for the second that it starts in.
@@ -65,16 +66,16 @@ impl TimeSlots {
             StartSecond::Skipped => latest + 1,
             StartSecond::Used => latest,
         };
-        let state = Reserved { latest, young: HashMap::new(), old: HashMap::new() };
+        let state = Reserved { latest, current: HashMap::new(), previous: HashMap::new() };
         Self { first, pairs, state: Mutex::new(state) }
     }
 
-    /// Takes a second for a ticket of `user` that has to be used within `window`. It is not after
-    /// `now`, and before it by a quarter of the window at the most: the rest is for the way to the
+    /// Reserves a slot for a ticket that is valid within `window`. The slot is not after `now`, and
+    /// at most a quarter of the window before it. The rest of the window is for the way to the
     /// service and for the difference of the clocks.
     ///
     /// # Errors
-    /// [`NoTimeSlot`] says why there is none.
+    /// [`NoTimeSlot`] says why there is no slot.
     pub(super) fn reserve(
         &self,
         user: &UserId,
@@ -85,33 +86,33 @@ impl TimeSlots {
         let (pair, now) = ((*user, *applid), now.as_secs());
         let spare = SPARE_SECS.min(window.as_secs() / 4);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.turn(now);
-        let Reserved { latest, young, old } = &mut *state;
-        let in_young = young.get(&pair).copied();
-        let last = in_young.or_else(|| old.get(&pair).copied());
+        state.advance_to(now);
+        let Reserved { latest, current, previous } = &mut *state;
+        let in_current = current.get(&pair).copied();
+        let last = in_current.or_else(|| previous.get(&pair).copied());
         let second = next(last, self.first, *latest, spare, now)?;
-        if in_young.is_none() && young.len() >= self.pairs {
+        if in_current.is_none() && current.len() >= self.pairs {
             return Err(NoTimeSlot::TooManyPairs { pairs: self.pairs });
         }
-        young.insert(pair, second);
+        current.insert(pair, second);
         Ok(Timestamp::from_secs(second))
     }
 }
 
 impl Reserved {
-    /// Goes on to `now`, unless it has been later already.
-    fn turn(&mut self, now: u64) {
+    /// Advances to `now`, unless a later time was seen before.
+    fn advance_to(&mut self, now: u64) {
         let before = self.latest / SPARE_SECS;
         self.latest = self.latest.max(now);
         match self.latest / SPARE_SECS - before {
             0 => {}
             1 => {
-                mem::swap(&mut self.young, &mut self.old);
-                self.young.clear();
+                mem::swap(&mut self.current, &mut self.previous);
+                self.current.clear();
             }
             _ => {
-                self.young.clear();
-                self.old.clear();
+                self.current.clear();
+                self.previous.clear();
             }
         }
     }
@@ -123,8 +124,8 @@ impl fmt::Debug for TimeSlots {
     }
 }
 
-/// The earliest second that nobody has had, if it is not after `now`. `last` is the last that was
-/// given out, unless that was before `latest - spare`.
+/// The earliest unused slot, if it is not after `now`. `last` is the last reserved slot, unless
+/// that was before `latest - spare`.
 fn next(
     last: Option<u64>,
     first: u64,
@@ -144,14 +145,14 @@ fn next(
     }
 }
 
-/// Why there is no second for a ticket of an application with
+/// Why there is no time slot for a ticket of an application with
 /// [replay protection](super::Replay::Protected), and so no ticket.
 ///
 /// `Display` is for the operator's log and says what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoTimeSlot {
-    /// There have been more requests of the user than seconds.
+    /// The user has used all time slots up to now.
     #[error(
         "PassTicket limit reached: with replay protection each user gets one ticket per second and \
          APPLID (burst {}); the next one is there in {} s. If the security product allows replay \
@@ -160,29 +161,30 @@ pub enum NoTimeSlot {
         retry_after.as_secs()
     )]
     AllTaken {
-        /// How long a second that has passed unused is kept.
+        /// How long unused time slots are kept.
         spare: Duration,
-        /// When there is one again: the next second, unless the clock was set back a little.
+        /// When there is a time slot again: in the next second, unless the clock was set back a
+        /// little.
         retry_after: Duration,
     },
-    /// The clock of this machine tells a time that has been. Which seconds were taken then is no
-    /// longer known.
+    /// The clock of this machine was set back. Which time slots were used at that time is no longer
+    /// known.
     #[error(
         "the clock was set back by {} s; with replay protection there are no tickets until the \
          clock has caught up. If the time before was the wrong one, restart this process",
         by.as_secs()
     )]
     ClockSetBack {
-        /// By how much.
+        /// How far it was set back.
         by: Duration,
     },
-    /// More users and APPLIDs have had tickets within a minute than are remembered.
+    /// More pairs of user and APPLID got tickets within a minute than the table holds.
     #[error(
         "PassTicket limit reached: with replay protection at most {pairs} pairs of user and APPLID \
          get tickets within one minute; try again in a minute"
     )]
     TooManyPairs {
-        /// So many are remembered.
+        /// The number of pairs that the table holds.
         pairs: usize,
     },
 }
@@ -225,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_is_the_earliest_that_nobody_has_had() {
+    fn the_next_slot_is_the_earliest_unused_one() {
         struct Case {
             name: &'static str,
             last: Option<u64>,
@@ -245,23 +247,23 @@ mod tests {
             want,
         };
         for Case { name, last, first, latest, spare, now, want } in [
-            case("after a pause", None, 1000, Ok(940)),
-            case("after the last one", Some(950), 1000, Ok(951)),
-            case("the last one was long ago", Some(10), 1000, Ok(940)),
-            case("the present one", Some(999), 1000, Ok(1000)),
-            case("the present one is taken", Some(1000), 1000, Err(all_taken(60))),
+            case("nothing reserved", None, 1000, Ok(940)),
+            case("the one after the last", Some(950), 1000, Ok(951)),
+            case("the last was long ago", Some(10), 1000, Ok(940)),
+            case("the current second", Some(999), 1000, Ok(1000)),
+            case("the current second is used", Some(1000), 1000, Err(all_taken(60))),
             Case { first: 990, ..case("not before the first", None, 1000, Ok(990)) },
             Case {
                 first: 1001,
                 ..case("in the second of the start", None, 1000, Err(all_taken(60)))
             },
             Case { spare: 0, ..case("no window", None, 1000, Ok(1000)) },
-            Case { spare: 0, ..case("no window, taken", Some(1000), 1000, Err(all_taken(0))) },
-            case("a little back, and some are left", Some(950), 980, Ok(951)),
-            case("a little back, and all are taken", Some(1000), 980, Err(all_taken_for(60, 21))),
-            case("as far back as can be", None, 940, Ok(940)),
-            case("farther back", None, 939, Err(set_back(61))),
-            case("farther back than the last one", Some(1000), 900, Err(set_back(100))),
+            Case { spare: 0, ..case("no window, used", Some(1000), 1000, Err(all_taken(0))) },
+            case("set back a little, some are unused", Some(950), 980, Ok(951)),
+            case("set back a little, all are used", Some(1000), 980, Err(all_taken_for(60, 21))),
+            case("set back to the limit", None, 940, Ok(940)),
+            case("set back farther", None, 939, Err(set_back(61))),
+            case("set back farther than the last", Some(1000), 900, Err(set_back(100))),
             Case { latest: 10, ..case("soon after 1970", None, 10, Ok(0)) },
         ] {
             assert_eq!(next(last, first, latest, spare, now), want, "{name}");
@@ -269,11 +271,11 @@ mod tests {
     }
 
     #[test]
-    fn after_a_pause_a_minute_of_them_is_there_and_then_one_a_second() {
+    fn bursts_61_then_one_per_second() {
         let slots = TimeSlots::new(at(0), StartSecond::Skipped);
         let burst =
             |now| (0..1000).map_while(|_| reserve(&slots, "A", now).ok()).collect::<Vec<_>>();
-        // What the process before this one may have taken is not there.
+        // The process before this one may have used the second of the start.
         assert_eq!(reserve(&slots, "A", 0), Err(all_taken(60)));
         assert_eq!(burst(1), [1]);
         assert_eq!(burst(30), Vec::from_iter(2..=30));
@@ -281,7 +283,7 @@ mod tests {
         assert_eq!(burst(31), [0; 0]);
         assert_eq!(burst(1000), Vec::from_iter(940..=1000));
         assert_eq!(reserve(&slots, "A", 1000), Err(all_taken(60)));
-        // Everybody has their own, and so has everything.
+        // Each user and each APPLID has its own slots.
         assert_eq!(reserve(&slots, "B", 1000), Ok(940));
         let other =
             slots.reserve(&pair("A").0, &Applid::new("CICS").unwrap(), DEFAULT_WINDOW, at(1000));
@@ -289,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_one_shot_process_may_use_the_second_of_its_start() {
+    fn one_shot_uses_the_second_of_the_start() {
         let slots = TimeSlots::new(at(0), StartSecond::Used);
         assert_eq!(reserve(&slots, "A", 0), Ok(0));
         assert_eq!(reserve(&slots, "A", 0), Err(all_taken(60)));
@@ -299,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_narrow_window_spares_less() {
+    fn a_narrow_window_keeps_fewer_slots() {
         for (window, spare) in
             [(0, 0), (3, 0), (4, 1), (60, 15), (240, 60), (600, 60), (86_400, 60)]
         {
@@ -312,16 +314,16 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_makes_no_second_new() {
+    fn a_clock_that_is_set_back_frees_no_slot() {
         let slots = TimeSlots::new(at(0), StartSecond::Skipped);
         let taken: Vec<_> = (0..10).map(|_| reserve(&slots, "A", 1000).unwrap()).collect();
         assert_eq!(taken, Vec::from_iter(940..950));
-        // What was taken is forgotten, and what has been is not.
+        // The reserved slots of that time are forgotten, the latest time is not.
         assert_eq!(reserve(&slots, "B", 2000), Ok(1940));
         assert_eq!(reserve(&slots, "A", 1000), Err(set_back(1000)));
         assert_eq!(reserve(&slots, "A", 1939), Err(set_back(61)));
         assert_eq!(reserve(&slots, "A", 1940), Ok(1940));
-        // Before the start.
+        // A time before the start.
         let slots = TimeSlots::new(at(500), StartSecond::Skipped);
         assert_eq!(reserve(&slots, "A", 400), Err(set_back(100)));
         assert_eq!(reserve(&slots, "A", 500), Err(all_taken(60)));
@@ -329,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_forgotten_for_another() {
+    fn a_full_table_refuses_new_pairs() {
         let slots = TimeSlots::with_capacity(2, at(0), StartSecond::Skipped);
         let full = Err(NoTimeSlot::TooManyPairs { pairs: 2 });
         for user in ["A", "B"] {
@@ -337,17 +339,17 @@ mod tests {
         }
         assert_eq!(reserve(&slots, "C", 1), full);
         assert_eq!(reserve(&slots, "A", 2), Ok(2));
-        // START is no multiple of the minute: the next generation begins somewhere before 61.
+        // START is not a multiple of a minute, so the next generation begins before 61.
         assert_eq!(reserve(&slots, "C", 61), Ok(1));
         assert_eq!(reserve(&slots, "A", 61), Ok(3));
         assert_eq!(reserve(&slots, "B", 61), full);
         assert_eq!(reserve(&slots, "B", 121), Ok(61));
         let state = slots.state.lock().unwrap();
-        assert!(state.young.len() <= 2 && state.old.len() <= 2);
+        assert!(state.current.len() <= 2 && state.previous.len() <= 2);
     }
 
     #[test]
-    fn threads_never_take_the_same_one() {
+    fn threads_never_reserve_the_same_slot() {
         let slots = TimeSlots::new(at(0), StartSecond::Skipped);
         let taken = thread::scope(|scope| {
             let taking =
@@ -361,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operator_learns_what_the_limit_is_and_what_to_write() {
+    fn errors_name_the_limit_and_the_remedy() {
         for (error, parts) in [
             (
                 all_taken(60),
@@ -378,7 +380,7 @@ mod tests {
         );
     }
 
-    /// How the clock goes on: mostly by little, now and then far, and backwards.
+    /// Steps of the clock: mostly short, sometimes long, and backwards.
     fn step() -> impl Strategy<Value = i64> {
         prop_oneof![8 => 0..3_i64, 2 => -90..120_i64, 1 => -5000..5000_i64]
     }
@@ -391,7 +393,7 @@ mod tests {
         })]
 
         #[test]
-        fn no_second_is_given_out_twice_and_none_is_of_the_future(
+        fn no_slot_is_reserved_twice_or_in_the_future(
             calls in prop::collection::vec((0..6_usize, step(), 0..700_u64), 1..400),
             pairs in 1..8_usize,
         ) {
@@ -415,12 +417,12 @@ mod tests {
                 prop_assert!(taken.insert((name, second)), "{second} twice");
             }
             let state = slots.state.lock().unwrap();
-            prop_assert!(state.young.len() <= pairs && state.old.len() <= pairs);
+            prop_assert!(state.current.len() <= pairs && state.previous.len() <= pairs);
         }
 
-        /// While the clock does not go backwards, nobody is refused who has been quiet.
+        /// While the clock does not go backwards.
         #[test]
-        fn who_asks_less_than_once_a_second_is_never_refused(
+        fn less_than_one_request_per_second_is_never_refused(
             steps in prop::collection::vec((1..200_u64, 0..3_u64), 1..100),
         ) {
             let slots = TimeSlots::new(at(0), StartSecond::Skipped);

@@ -44,7 +44,7 @@ fn vectors() -> Vec<Vector> {
 }
 
 #[test]
-fn all_vectors_both_ways() {
+fn all_vectors_are_generated_and_evaluated() {
     for Vector { user, applid, algorithm, key, time, ticket } in vectors() {
         let names = [
             (user.clone(), applid.clone(), key.clone()),
