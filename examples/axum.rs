@@ -2,7 +2,7 @@
 //!
 //! Run with `cargo run --example axum`; it prints a command with a token.
 
-#![allow(clippy::print_stdout, reason = "it prints what to try")]
+#![allow(clippy::print_stdout, reason = "it prints a command to try")]
 
 use axum::{Extension, Router, routing::get};
 use tower::ServiceBuilder;
@@ -45,12 +45,12 @@ fn app(verifier: Rs256Verifier) -> Result<Router, Box<dyn std::error::Error>> {
     Ok(Router::new().route("/health", get(|| async { "UP\n" })).merge(protected))
 }
 
-/// Comes here only who is authorised: the extension cannot be made by anybody else.
+/// Only the layers can make the extension, so the user is authorized.
 async fn whoami(Extension(authorized): Extension<Authorized>) -> String {
     format!("{}\n", authorized.user())
 }
 
-/// In production it is read from a file.
+/// In production, read it from a file.
 fn signing_key() -> Result<SigningKey, Box<dyn std::error::Error>> {
     let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
     Ok(SigningKey::from_pem(key.serialize_pem().as_bytes())?)

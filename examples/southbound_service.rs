@@ -1,4 +1,4 @@
-//! A service that takes PassTickets: an axum extractor evaluates the one it is given.
+//! A service that accepts PassTickets: an axum extractor evaluates the PassTicket of a request.
 //!
 //! Run with `cargo run --example southbound_service`, then, with the ticket that
 //! `passticket-proxy ticket generate` prints for this key:
@@ -18,8 +18,7 @@ use tower_passticket::{
     passticket::{Algorithm, Applid, KeyProfile, PassTicket, UserId},
 };
 
-/// A secret of this service and of the gateway. In production it comes from a file that nobody
-/// else may read, or from the environment.
+/// The key that this service shares with the gateway. In production, read it from a file with mode 0600.
 const KEY: &str = "E001193519561977";
 
 #[tokio::main]
@@ -35,14 +34,14 @@ fn app(profile: KeyProfile, clock: Arc<dyn Clock>) -> Router {
         .with_state(Tickets { profile: Arc::new(profile), clock })
 }
 
-/// What it takes to evaluate tickets: key, APPLID and window, and what time it is.
+/// What evaluation needs: key, APPLID and time window, and the clock.
 #[derive(Clone)]
 struct Tickets {
     profile: Arc<KeyProfile>,
     clock: Arc<dyn Clock>,
 }
 
-/// Whoever has shown a good PassTicket.
+/// The user of a valid PassTicket.
 struct Evaluated(UserId);
 
 impl FromRequestParts<Tickets> for Evaluated {
@@ -63,7 +62,7 @@ impl FromRequestParts<Tickets> for Evaluated {
             .ok_or_else(|| refuse(&"Authorization is not Basic user:PassTicket"))?;
         let user = UserId::new(&user).map_err(|e| refuse(&e))?;
         let ticket = PassTicket::parse(&ticket).map_err(|e| refuse(&e))?;
-        // Telling the reason tells a guesser nothing: wrong user, key and APPLID look alike.
+        // The reason does not help to guess: wrong user, key and APPLID have the same one.
         match tickets.profile.evaluate(&user, &ticket, tickets.clock.now()) {
             Ok(_) => Ok(Self(user)),
             Err(refusal) => Err(refuse(&refusal)),
@@ -80,7 +79,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_a_good_ticket_is_let_in() {
+    async fn only_a_valid_ticket_is_accepted() {
         let profile = || {
             KeyProfile::from_hex(Applid::new("ZOWEAPPL").unwrap(), Algorithm::Legacy, KEY).unwrap()
         };

@@ -1,11 +1,11 @@
-//! A gateway in code: the whole stack as a list, to be copied and changed.
+//! A gateway in code: the whole stack, to copy and change.
 //!
 //! Run with `cargo run --example standalone_proxy`, and `cargo run --example southbound_service`
 //! beside it: the gateway on port 8080 forwards to the service on port 8081, with PassTickets that
 //! the service evaluates. It prints commands to try. For TLS replace `Server::http(listener)` by
 //! `Server::https(listener, ServerTls::from_pem(..)?)`.
 
-#![allow(clippy::print_stdout, reason = "it prints what to try")]
+#![allow(clippy::print_stdout, reason = "it prints commands to try")]
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -66,9 +66,9 @@ where
     B::Error: Into<BoxError>,
 {
     let applid = Applid::new("ZOWEAPPL")?;
-    // In production: from files that nobody else may read.
+    // In production, read keys from files with mode 0600.
     let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977")?
-        // The service must allow it too; else there is one ticket a second for each user.
+        // The service must allow replay, too. Without replay a user gets one ticket per second.
         .with_replay(Replay::Allowed);
     let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
     let key = SigningKey::from_pem(rsa.serialize_pem().as_bytes())?;
@@ -76,8 +76,8 @@ where
     let user = UserId::new("USER")?;
 
     let verifier = Rs256Verifier::new(key.verifying_key());
-    // What a security product would know: that this gateway may make tickets for the APPLID, and
-    // who may revoke tokens of others. In production from a file, or from the product itself.
+    // Permissions of a security product: the gateway may make tickets for the APPLID, and the user may
+    // revoke tokens of others. In production, read them from a file or ask the product.
     let gateway = UserId::new("ZWESVUSR")?;
     let saf = FileSaf::new([
         Profile::new("PTKTDATA", ProfileName::new("IRRPTAUTH.ZOWEAPPL.*")?)
@@ -92,8 +92,8 @@ where
         upstream.parse()?,
         PassTicketScheme::new(applid, tickets.clone()),
     )?;
-    // One for both: what the API revokes is refused on routes at once. In production a
-    // `DurableStore`, which outlives the process.
+    // Shared, so that routes refuse at once what the API revokes. In production use a `DurableStore`,
+    // which survives a restart.
     let revocations = Arc::new(RevocationIndex::default());
     let login = FileLogin::new([(user, password)])?;
     let api = AuthApi::new(TokenIssuer::new(key), verifier.clone(), login, revocations.clone())
@@ -106,19 +106,19 @@ where
     let connector = Connector::builder().with_verification(Verification::Disabled).build()?;
 
     let routed = ServiceBuilder::new()
-        // First: what only a gateway may write must be gone before anybody reads it, and so must
-        // hop-by-hop headers before we set headers of our own.
+        // First: removes reserved headers before a layer reads them, and hop-by-hop headers before a
+        // layer sets headers.
         .layer(SanitizeLayer::new())
-        // Before Authenticate: the route says whether the service wants authentication at all, and
-        // what becomes of a request without.
+        // Before Authenticate: the route says whether a credential is evaluated, and what happens on
+        // failure.
         .layer(RouteLayer::new(Routes::new([route])?))
-        // Behind this, headers have no credential of the client any more.
+        // Removes the credentials of the client; no layer behind it sees one.
         .layer(AuthenticateLayer::new(authenticator))
-        // Between who and the ticket: a PAT may be for other services only.
+        // Needs user and route: a PAT may be for other services.
         .layer(ScopeLayer::new())
-        // Last: a ticket is good for ten minutes, and the nearer it is made the better.
+        // Last, so that the PassTicket is as fresh as possible.
         .layer(SchemeLayer::new())
-        // Sends nothing that the layer above has not prepared.
+        // Sends only requests that the layer above has prepared.
         .service(Forward::new(connector, ForwardTimeouts::default()));
     Ok(Gateway::new(api, routed))
 }
@@ -131,7 +131,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers with the `Authorization` that it was sent.
+    /// Answers with the `Authorization` header of the request.
     async fn seen(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
         let authorization = request.headers().get("authorization");
         let seen = authorization.map_or(Bytes::new(), |v| Bytes::copy_from_slice(v.as_bytes()));

@@ -2,8 +2,8 @@
 
 use http::uri::Authority;
 
-/// Whether `authority` is a host, and a port perhaps. `http` lets more through: user and password, a
-/// port that is no number, no host at all.
+/// Whether `authority` is a host with or without a port. The crate `http` also accepts user and password, a
+/// port that is not a number, and an empty host.
 pub(crate) fn is_host_and_port(authority: &Authority) -> bool {
     let port = authority.as_str().strip_prefix(authority.host());
     !authority.host().is_empty()
@@ -15,7 +15,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_is_a_host_and_perhaps_a_port() {
+    fn an_authority_is_a_host_with_or_without_a_port() {
         for (text, want) in [
             ("host", true),
             ("gw.example:7554", true),

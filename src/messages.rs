@@ -1,7 +1,7 @@
-//! The messages of Zowe API ML: what a client reads when we answer instead of a service.
+//! The messages of Zowe API ML, which clients get when the gateway answers instead of a service.
 //!
-//! Every error of ours becomes HTTP here and nowhere else: [`ApiMessage::into_response`].
-//! Numbers, keys and texts are the reference's, so that whoever knows Zowe can look them up.
+//! [`ApiMessage::into_response`] makes every error response. Numbers, keys and texts are those of
+//! Zowe, so that users can look them up in its documentation (`docs/reference/error-messages.md`).
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -21,7 +21,7 @@ pub struct Template {
 }
 
 impl Template {
-    /// The number with its type letter, `ZWEAG120E` say.
+    /// The number with its type letter, such as `ZWEAG120E`.
     pub fn number(&self) -> &'static str {
         self.number
     }
@@ -51,17 +51,17 @@ catalogue! {
         "Token is not valid"
         "The JWT token is not valid."
         "Provide a valid token.";
-    /// A token whose time is over.
+    /// An expired token.
     EXPIRED_TOKEN = "ZWEAG103E" "org.zowe.apiml.zaas.security.expiredToken"
         "The token has expired"
         "The JWT token has expired."
         "Obtain a new token by performing an authentication request.";
-    /// Something that authentication depends on does not answer.
+    /// A server that authentication depends on does not answer.
     AUTHENTICATION_UNAVAILABLE = "ZWEAG104E" "org.zowe.apiml.security.serviceUnavailable"
         "Authentication service is not available"
         "The authentication service is not available."
         "Repeat the request later; if that does not help, tell the operator of the gateway.";
-    /// Nobody said who they are where somebody must.
+    /// A request without authentication where it is required.
     AUTHENTICATION_REQUIRED = "ZWEAG105E" "org.zowe.apiml.security.authRequired"
         "Authentication is required for URL '{}'"
         "Authentication is required."
@@ -76,7 +76,7 @@ catalogue! {
         "Authorization header is missing, or the request body is missing or invalid for URL '{}'"
         "The authorization header is missing, or the request body is missing or invalid."
         "Provide valid authentication.";
-    /// A token that the auth API does not take.
+    /// A token that the auth API does not accept.
     TOKEN_NOT_VALID_FOR_URL = "ZWEAG130E" "org.zowe.apiml.security.query.invalidToken"
         "Token is not valid for URL '{}'"
         "The token is not valid."
@@ -86,12 +86,12 @@ catalogue! {
         "No authorization token provided for URL '{}'"
         "No authorization token is provided."
         "Provide a valid authorization token.";
-    /// A request for a PassTicket that does not say for which application.
+    /// A request for a PassTicket without an application name.
     INVALID_APPLICATION_NAME = "ZWEAG140E" "org.zowe.apiml.security.ticket.invalidApplicationName"
         "The 'applicationName' parameter name is missing."
         "The application name is not provided."
         "Provide the 'applicationName' parameter.";
-    /// The security product would not make a PassTicket.
+    /// The PassTicket could not be generated.
     TICKET_FAILED = "ZWEAG141E" "org.zowe.apiml.security.ticket.generateFailed"
         "The generation of the PassTicket failed. Reason: {}"
         "An error occurred in the SAF Auth Service. Review the reason in the error message."
@@ -116,7 +116,7 @@ catalogue! {
         "Request to the resource ended with unexpected status code."
         "The service did not respond properly."
         "Verify that the target service is healthy.";
-    /// A request that cannot be routed as it is written.
+    /// A request that the gateway cannot forward as it is.
     BAD_REQUEST = "ZWEAO400E" "org.zowe.apiml.common.badRequest"
         "The structure of the request is invalid: {}"
         "The request is not one that the gateway can pass on."
@@ -132,7 +132,7 @@ catalogue! {
         "The request body is larger than {} bytes."
         "The endpoint takes small JSON documents only."
         "Send a smaller body.";
-    /// Our fault.
+    /// An internal error.
     INTERNAL = "ZWEAO500E" "org.zowe.apiml.common.internalServerError"
         "The service has encountered a situation it doesn't know how to handle. Please contact support for further assistance. More details are available in the log under the provided message instance ID"
         "" "";
@@ -141,37 +141,37 @@ catalogue! {
         "The server is not able to handle the request: {}"
         "The service is not ready to handle the request, or it cannot be reached."
         "Repeat the request later; if that does not help, contact support for further assistance.";
-    /// A token whose time is over, where the auth API asks for one.
+    /// An expired token at an endpoint of the auth API.
     TOKEN_EXPIRED_FOR_URL = "ZWEAT100E" "org.zowe.apiml.security.expiredToken"
         "Token is expired for URL '{}'"
         "The validity of the token is expired."
         "Obtain a new token by performing an authentication request.";
-    /// Accepted as who you are, refused for what you want.
+    /// The user is authenticated and has no permission.
     FORBIDDEN = "ZWEAT403E" "org.zowe.apiml.security.forbidden"
         "The user is not authorized to the target resource: {}"
         "The service has accepted the authentication of the user but the user does not have access rights to the resource."
         "Contact your security administrator to give you access.";
-    /// A new password that the security product does not take.
+    /// A new password that the security product rejects.
     NEW_PASSWORD_INVALID = "ZWEAT413E" "org.zowe.apiml.security.platform.errno.EMVSPASSWORD"
         "The platform returned error: EMVSPASSWORD: The new password is not valid"
         "The new password does not follow the rules of the security product."
         "Choose another new password.";
-    /// Too many wrong passwords of late.
+    /// Too many failed logins in a short time.
     TOO_MANY_ATTEMPTS = "ZWESG429E" "org.zowe.apiml.security.login.tooManyAttempts"
         "Request was denied access."
         "There were too many failed attempts to log in."
         "Wait for as many seconds as the header Retry-After says, and then provide a valid username and password.";
-    /// More calls than one caller may have.
+    /// A caller exceeds the limit of calls.
     TOO_MANY_CALLS = "ZWESG429E" "org.zowe.apiml.security.tooManyCalls"
         "Request was denied access."
         "There were too many calls in a short time."
         "Wait for as many seconds as the header Retry-After says.";
-    /// A SAF check in a class that the endpoint does not know.
+    /// A SAF check in a class that the SAF endpoint does not support.
     SAF_ENDPOINT_CLASS = "ZWEAT602E" "org.zowe.apiml.security.common.auth.saf.endpoint.nonZoweClass"
         "The SAF provider `endpoint` supports only the resource class 'ZOWE', but the current one is '{}'"
         "The parameter `apiml.security.authorization.provider` is set to `endpoint`"
         "Change the SAF provider to another one to use this endpoint";
-    /// A SAF check that the endpoint does not answer as it should.
+    /// A SAF check that the SAF endpoint answers with an error.
     SAF_ENDPOINT_FAILED = "ZWEAT603E" "org.zowe.apiml.security.common.auth.saf.endpoint.endpointImproprietyConfigure"
         "Endpoint `{}` is not properly configured"
         "The application cannot call the endpoint to check the SAF resource of the user"
@@ -186,7 +186,7 @@ catalogue! {
         "Body in the HTTP request for Personal Access Token does not contain scopes"
         "The request body is not valid"
         "Provide a list of services for which this token will be valid";
-    /// A body of `access-token/revoke/tokens` and what is below it that cannot be read.
+    /// A body of `access-token/revoke/tokens`, or of an endpoint below it, that cannot be read.
     INVALID_REVOKE_BODY = "ZWEAT607E" "org.zowe.apiml.security.query.invalidRevokeRequestBody"
         "Body in the revoke request is not valid."
         "The request body is not valid"
@@ -231,14 +231,14 @@ impl ApiMessage {
         Self { template, text: Cow::Owned(text) }
     }
 
-    /// The same message, saying more: `detail` comes behind its text.
+    /// The same message with `detail` after its text.
     #[must_use]
     pub fn with_detail(self, detail: &str) -> Self {
         let text = self.text.trim_end_matches('.');
         Self { text: Cow::Owned(format!("{text}: {detail}")), ..self }
     }
 
-    /// The number with its type letter, `ZWEAG120E` say.
+    /// The number with its type letter, such as `ZWEAG120E`.
     pub fn number(&self) -> &'static str {
         self.template.number
     }
@@ -300,7 +300,7 @@ struct View<'a> {
     message_key: &'a str,
 }
 
-/// The reference escapes its texts, because pages show them as they are.
+/// API ML escapes its texts, because web pages show them unescaped.
 fn escape_html(text: &str) -> Cow<'_, str> {
     if !text.contains(['&', '<', '>', '"']) {
         return Cow::Borrowed(text);
@@ -318,7 +318,7 @@ fn escape_html(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// The value of `Retry-After`: whole seconds (RFC 9110 §10.2.3), for one too few would be too early.
+/// The value of `Retry-After`: whole seconds (RFC 9110 §10.2.3), rounded up.
 pub(crate) fn retry_after(after: Duration) -> HeaderValue {
     let secs = after.as_nanos().div_ceil(1_000_000_000);
     HeaderValue::from(u64::try_from(secs).unwrap_or(u64::MAX))

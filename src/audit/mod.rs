@@ -55,8 +55,7 @@
 //! use std::sync::{Arc, Mutex};
 //! use tower_passticket::{
 //!     audit::{Audit, AuditRecord, AuditSink, Event},
-//!     layer::{PassTicketLayer, ScopeLayer},
-//!     passticket::LocalGenerator,
+//!     layer::{SchemeLayer, ScopeLayer},
 //! };
 //!
 //! /// Keeps the lines in memory.
@@ -75,12 +74,11 @@
 //! let audit = Audit::to(sink);
 //!
 //! let scope = ScopeLayer::new().with_audit(audit.clone());
-//! # let generator = LocalGenerator::new(tower_passticket::passticket::KeyProfiles::default());
-//! let tickets = PassTicketLayer::new(generator).with_audit(audit.clone());
+//! let schemes = SchemeLayer::new().with_audit(audit.clone());
 //!
 //! audit.record(|| AuditRecord::succeeded(Event::Login, audit.now()));
 //! assert_eq!(lines.0.lock().unwrap().len(), 1);
-//! # let _ = (scope, tickets);
+//! # let _ = (scope, schemes);
 //! ```
 //!
 //! # Schema

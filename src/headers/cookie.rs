@@ -1,7 +1,7 @@
-//! Reading and thinning out `Cookie` lines, as bytes and without a jar.
+//! Finds, keeps and joins cookies in `Cookie` lines, as bytes.
 //!
-//! Every line is split on `;` whatever the quotes say, as the reference does: a pair that only a
-//! stricter reader would see is then still found when credentials are taken out.
+//! Every line is split on `;`, even within quotes, as API ML does. So a pair is found and removed even if
+//! only a stricter reader would see it.
 
 use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, HeaderValue, header::COOKIE};
@@ -18,8 +18,8 @@ pub(crate) fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
         .find(|value| !value.is_empty())
 }
 
-/// Keeps the cookies whose name `keep` likes, in one line (RFC 6265 §5.4), each as it was sent.
-/// What is no pair (no `=`, no name) goes too: nobody can say what it is.
+/// Keeps the cookies for whose name `keep` is true, in one line (RFC 6265 §5.4), each as it was sent. What
+/// is not a pair (no `=`, no name) is removed, too: a service might read it as a credential.
 pub(crate) fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
     let wanted = |pair: &&[u8]| split(pair).is_some_and(|(name, _)| keep(name));
     let (mut lines, mut stay, mut go) = (0, false, false);
@@ -57,8 +57,7 @@ pub(crate) fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
     }
 }
 
-/// Joins several lines into one, dropping nothing: HTTP/2 splits what HTTP/1.1 has in one line
-/// (RFC 9113 §8.2.3).
+/// Joins several lines into one, and loses nothing. HTTP/2 clients may split the line (RFC 9113 §8.2.3).
 #[cfg(feature = "proxy")]
 pub(crate) fn join(headers: &mut HeaderMap) {
     let lines = headers.get_all(COOKIE);
@@ -73,7 +72,7 @@ pub(crate) fn join(headers: &mut HeaderMap) {
     }
 }
 
-/// Mostly there is one pair with a long token in it, which is skipped in large steps.
+/// Most lines are one pair with a long token, which `memchr` skips in large steps.
 fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut start = 0;
     memchr::memchr_iter(b';', line).chain([line.len()]).map(move |end| {
@@ -159,7 +158,7 @@ mod tests {
 
     #[cfg(feature = "proxy")]
     #[test]
-    fn lines_are_joined_and_nothing_is_lost() {
+    fn join_loses_nothing() {
         for (lines, want) in [
             (&["a=1", "b", "a=2; c"][..], Some("a=1; b; a=2; c")),
             (&["a"], Some("a")),
@@ -176,7 +175,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn what_find_finds_retain_removes(
+        fn retain_removes_what_find_would_find(
             lines in proptest::collection::vec("[a-c=;\" s]{0,12}|s=x|(a=1; )?s=\"y\"", 0..4)
         ) {
             let lines: Vec<_> = lines.iter().map(String::as_str).collect();

@@ -6,12 +6,10 @@ use super::sweep::sweep;
 
 const KEEP_ALIVE: &str = "keep-alive";
 
-/// Removes what is for this connection only: what every `Connection` line names, and the headers
-/// that are so by definition.
+/// Removes hop-by-hop headers: those that a `Connection` line names, and those that always are.
 ///
-/// Do this before setting headers of one's own. Afterwards it does nothing, because no
-/// `Connection` line is left: a client's `Connection: authorization` cannot take away what was
-/// written since.
+/// Call it before you set headers of your own. A second call does nothing, because no `Connection` line
+/// is left. So a client's `Connection: authorization` cannot remove what you set.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let mut found = HopByHop::default();
     for (name, value) in &*headers {
@@ -20,12 +18,11 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     found.strip(headers);
 }
 
-/// What there is for this connection only, found in a pass over all headers, which may look for
-/// other things as well.
+/// The hop-by-hop headers of a request, found in a pass over all headers that may look for others, too.
 #[derive(Default)]
 pub(crate) struct HopByHop {
     connection: bool,
-    /// A `Connection` line names more than what goes anyway.
+    /// A `Connection` line names a header that is not hop-by-hop by itself.
     names_others: bool,
     others: bool,
 }
@@ -44,7 +41,7 @@ impl HopByHop {
 
     pub(crate) fn strip(self, headers: &mut HeaderMap) {
         if self.names_others {
-            // Cheap to clone; what they name is removed from where they are.
+            // Clones, which are cheap: the names are read while headers are removed.
             let lines: Vec<_> = headers.get_all(CONNECTION).iter().cloned().collect();
             for name in lines.iter().flat_map(named) {
                 if let Ok(name) = str::from_utf8(name) {
@@ -83,7 +80,7 @@ fn kind(name: &HeaderName) -> Kind {
     }
 }
 
-/// What a `Connection` line names, but for what goes anyway: mostly nothing else is named.
+/// The names in a `Connection` line, except `keep-alive`, which most lines name and which is removed anyway.
 fn named(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     line.as_bytes()
         .split(|b| *b == b',')
@@ -98,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_connection_line_counts() {
+    fn names_in_every_connection_line_are_removed() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("connection", "keep-alive, X-One"),
@@ -123,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_afterwards_stays() {
+    fn headers_set_after_strip_stay() {
         let mut headers = HeaderMap::new();
         headers.insert(CONNECTION, HeaderValue::from_static("authorization"));
         strip_hop_by_hop(&mut headers);

@@ -1,11 +1,11 @@
-//! Takes headers out, in one pass over those that are there.
+//! Removes headers in one pass over those that are there.
 //!
-//! To look up each name that must not be there costs a hash of it, and mostly none is there.
+//! A lookup of each unwanted name would cost a hash each, and most requests have none of them.
 
 use http::{HeaderMap, HeaderName};
 
-/// Removes every header whose name is `unwanted`, and says which those were. Takes no longer with
-/// more headers than one pass over them, whatever a client sends.
+/// Removes every header whose name is `unwanted`, and returns the names. The time grows with the number of
+/// headers only.
 pub(crate) fn sweep(
     headers: &mut HeaderMap,
     unwanted: impl Fn(&HeaderName) -> bool,
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_line_of_an_unwanted_name_goes() {
+    fn every_line_of_an_unwanted_name_is_removed() {
         let mut headers = HeaderMap::new();
         for name in ["x-a", "y", "x-b", "x-a", "accept"] {
             headers.append(name, HeaderValue::from_static("1"));

@@ -1,7 +1,7 @@
-//! Which credential a request carries, and how all of them are taken out of it.
+//! Chooses the one credential of a request, and removes all credentials.
 //!
-//! Pure functions over headers: one credential is chosen by a fixed order, and there is no second
-//! try with another one (design, decision 6).
+//! Pure functions over headers. The order is fixed, and there is no second try with another
+//! credential ([D6](crate::decisions#d6)).
 
 use std::sync::Arc;
 
@@ -15,20 +15,21 @@ use crate::{
     identity::PeerCertificate,
 };
 
-/// One of the places of a PAT, and of nothing but a PAT (zowe-dataplane §2.2).
+/// A place for a PAT only (`docs/reference/data-plane.md#credentials`).
 pub static PRIVATE_TOKEN: HeaderName = HeaderName::from_static("private-token");
 
 pub(super) static X_SAF_TOKEN: HeaderName = HeaderName::from_static("x-saf-token");
 pub(super) static CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 
-/// Credentials in headers of their own, besides `X-Certificate-*` (zowe-dataplane §2.2).
+/// Headers that carry credentials, besides `X-Certificate-*`
+/// (`docs/reference/data-plane.md#credentials`).
 static CREDENTIAL_HEADERS: [&HeaderName; 4] =
     [&AUTHORIZATION, &PRIVATE_TOKEN, &X_SAF_TOKEN, &CLIENT_CERT];
 
-/// Foreign credentials that Zowe takes out of requests as well.
+/// Cookies of z/OSMF and WebSphere, which Zowe removes as well.
 const FOREIGN_COOKIES: [&str; 2] = ["jwtToken", "LtpaToken2"];
 
-/// Starts the name of every header that tells a service of a certificate.
+/// Begins the names of the headers that describe a client certificate.
 pub(super) const X_CERTIFICATE: &str = "x-certificate-";
 
 /// The names of the cookies that carry our tokens
@@ -88,24 +89,24 @@ impl Default for CookieNames {
     }
 }
 
-/// The one credential that counts.
+/// The one credential that is evaluated.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Credential<'a> {
     Token { text: &'a [u8], place: Place },
     Certificate(&'a PeerCertificate),
 }
 
-/// Where a token stands.
+/// The place of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// Where any token may stand: the login cookie, `Authorization: Bearer`.
+    /// For any token: the login cookie, `Authorization: Bearer`.
     Any,
-    /// Where only a PAT may stand: its cookie, `PRIVATE-TOKEN`.
+    /// For a PAT only: its cookie, `PRIVATE-TOKEN`.
     Pat,
 }
 
-/// Chooses: login cookie, `Bearer`, PAT cookie, `PRIVATE-TOKEN`, client certificate. The places of
-/// a PAT are places only while PATs are on.
+/// Chooses in this order: login cookie, `Bearer`, PAT cookie, `PRIVATE-TOKEN`, client certificate. The
+/// places of a PAT are skipped while PATs are off.
 pub(super) fn select<'a>(
     headers: &'a HeaderMap,
     certificate: Option<&'a PeerCertificate>,
@@ -126,13 +127,13 @@ pub(super) fn select<'a>(
         .or_else(|| certificate.map(Credential::Certificate))
 }
 
-/// The token in one of the places where any token may stand.
+/// The token in one of the places for any token.
 pub(crate) fn login_token<'a>(headers: &'a HeaderMap, names: &CookieNames) -> Option<&'a [u8]> {
     cookie::find(headers, names.jwt()).or_else(|| bearer(headers))
 }
 
-/// The token of `Authorization: Bearer`. Only the first line counts, as in the reference; the
-/// scheme is compared without case (RFC 9110 §11.1).
+/// The token of `Authorization: Bearer`. Only the first line is read, as in API ML; case does not matter
+/// in the scheme (RFC 9110 §11.1).
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let value = headers.get(AUTHORIZATION)?.as_bytes().trim_ascii();
     let (scheme, token) = value.split_at_checked(6)?;
@@ -146,18 +147,18 @@ fn private_token(headers: &HeaderMap) -> Option<&[u8]> {
     (!value.is_empty()).then_some(value)
 }
 
-/// Takes every credential out (zowe-dataplane §2.2, point 3).
+/// Removes every credential (`docs/reference/data-plane.md#credentials`).
 pub(super) fn strip(headers: &mut HeaderMap, names: &CookieNames) {
     sweep(headers, |name| {
         let text = name.as_str();
-        // By the first letter, most need not be compared.
+        // The first letter decides for most names, without a comparison.
         matches!(text.as_bytes().first(), Some(b'a' | b'c' | b'p' | b'x'))
             && (CREDENTIAL_HEADERS.contains(&name) || text.starts_with(X_CERTIFICATE))
     });
     cookie::retain(headers, |name| !names.is_credential(name));
 }
 
-/// The credential headers as they were, to be put back when a request is to go on unchanged.
+/// The credential headers as the client sent them, for a request that goes on unchanged after a failure.
 #[derive(Clone)]
 pub(super) struct Withheld(HeaderMap);
 
@@ -175,7 +176,7 @@ impl Withheld {
         }
         let mut last = None;
         for (name, value) in self.0 {
-            // `HeaderMap` names a header only before the first of its values.
+            // `HeaderMap` yields a name only with the first of its values.
             last = name.or(last);
             if let Some(name) = &last {
                 headers.append(name, value);
@@ -216,7 +217,7 @@ mod tests {
             (&[PRIVATE], pat("4")),
             (&[BASIC], None),
             (&[BASIC, PRIVATE], pat("4")),
-            // Only the first `Authorization` line counts.
+            // Only the first `Authorization` line is read.
             (&[BASIC, BEARER], None),
             (&[BEARER, ("authorization", "Bearer 5")], any("2")),
             (&[("authorization", "bEARER 2")], any("2")),
@@ -244,13 +245,13 @@ mod tests {
     }
 
     #[test]
-    fn a_pat_has_no_place_while_pats_are_off() {
+    fn the_places_of_a_pat_are_skipped_while_pats_are_off() {
         let headers = headers(&[("cookie", "personalAccessToken=3"), ("private-token", "4")]);
         assert!(select(&headers, None, &CookieNames::default(), false).is_none());
     }
 
     #[test]
-    fn every_credential_goes_and_nothing_else() {
+    fn strip_removes_credentials_and_nothing_else() {
         let mut headers = headers(&[
             ("authorization", "Bearer 1"),
             ("authorization", "Basic 2"),
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_withheld_comes_back_as_it_was() {
+    fn restore_puts_back_what_strip_removed() {
         let before = headers(&[
             ("authorization", "Bearer 1"),
             ("authorization", "Basic 2"),

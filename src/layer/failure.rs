@@ -1,5 +1,5 @@
-//! Why a routed request carries no PassTicket: what the client and the service are told, and what
-//! only the log is.
+//! Why a routed request has nothing for the service: the text for client and service, and the exact
+//! reason for the log.
 
 use std::time::Duration;
 
@@ -15,38 +15,39 @@ use crate::{
     token::{ServiceId, TokenError},
 };
 
-/// Tells both sides why there is no authentication (zowe-dataplane §2.3).
+/// Tells client and service why there is no authentication
+/// (`docs/reference/data-plane.md#failure`).
 pub static X_ZOWE_AUTH_FAILURE: HeaderName = HeaderName::from_static("x-zowe-auth-failure");
 
-/// What went wrong with the one credential of a request.
+/// What failed: the one credential of a request, or the scheme of its route.
 ///
-/// `Display` is for the log and says it exactly. The client and the service get
-/// [`message`](Self::message), which says no more than design decision 5 allows.
+/// `Display` is the exact reason, for the log. The client and the service get
+/// [`message`](Self::message), which says less ([D5](crate::decisions#d5)).
 ///
-/// A layer leaves it in the extensions of the response that results.
+/// The layer leaves it in the extensions of the response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// None of the places of a credential has one.
+    /// The request has no credential in any of its places.
     #[error("the request carries no credential")]
     NoCredential,
-    /// A token of another kind than its place, or than what is turned on: a PAT while PATs are
-    /// off, a login token where only a PAT may stand.
-    #[error("the token is of a kind that does not count here")]
+    /// The token is not of the kind for its place, or its kind is turned off: a login token where only
+    /// a PAT may stand, or a PAT while PATs are off.
+    #[error("a token of this kind is not accepted here")]
     WrongKind,
     /// The token is not valid.
     #[error("{0}")]
     Token(#[from] TokenError),
-    /// The token is revoked, or nobody can say.
+    /// The token is revoked, or the revocation check failed.
     #[error("{0}")]
     Revocation(#[from] CheckError),
     /// The certificate has no user.
     #[error("{0}")]
     Identity(#[from] MapError),
-    /// The PAT is good, but not for this service.
+    /// The PAT is valid, but not for this service.
     #[error("the scopes of the token do not include {service}")]
     OutOfScope {
-        /// The service that was asked for.
+        /// The service of the route.
         service: ServiceId,
     },
     /// No PassTicket could be made.
@@ -58,7 +59,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// What the client and the service are told.
+    /// The message for client and service.
     pub fn message(&self) -> ApiMessage {
         match self {
             Self::NoCredential | Self::WrongKind => {
@@ -81,8 +82,7 @@ impl Failure {
         }
     }
 
-    /// The status of the answer when failures are answered instead of forwarded (design,
-    /// decision 4).
+    /// The status of the response where failures are rejected ([D4](crate::decisions#d4)).
     pub fn status(&self) -> StatusCode {
         match self {
             Self::OutOfScope { .. } => StatusCode::FORBIDDEN,
@@ -139,7 +139,7 @@ mod tests {
     };
 
     #[test]
-    fn texts_and_statuses_are_those_of_the_design() {
+    fn each_failure_has_the_text_and_status_of_the_decisions() {
         let (user, applid) = (UserId::new("USER").unwrap(), Applid::new("ZOWEAPPL").unwrap());
         let no_profile = GenerateError::new(user, applid, SafReturnCodes::NO_PROFILE);
         let all_taken = NoTimeSlot::AllTaken {

@@ -1,4 +1,4 @@
-//! The two futures of the layers, without a box.
+//! The two futures of the layers. Neither is boxed.
 
 use std::{
     mem,
@@ -61,22 +61,22 @@ where
     }
 }
 
-/// What becomes of a request once it is known who is asking.
+/// What a layer decided about a request.
 #[derive(Debug)]
 #[expect(unnameable_types, reason = "for the layers of this crate only")]
 pub enum Outcome {
-    /// It goes to the inner service.
+    /// The inner service gets it.
     Forward,
-    /// It goes to the inner service, and the response will say what failed.
+    /// The inner service gets it, and the response gets `X-Zowe-Auth-Failure`.
     ForwardFailed(Failure),
-    /// It is answered here.
+    /// The layer answers it.
     Reject(Rejection),
 }
 
 /// The work of a layer that has to wait before the request can go on.
 #[expect(unnameable_types, reason = "for the layers of this crate only")]
 pub trait PollDecision<ReqBody> {
-    /// Waits, then edits the request.
+    /// Waits, then changes the request.
     fn poll_prepare(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -85,9 +85,9 @@ pub trait PollDecision<ReqBody> {
 }
 
 pin_project! {
-    /// Waits for what a layer has to know, then for the response of the inner service.
+    /// Waits for the decision of a layer, then for the response of the inner service.
     ///
-    /// Holds the inner service that was ready when the request came.
+    /// It holds the inner service that was ready when the request arrived.
     #[allow(missing_debug_implementations, reason = "holds a request body and a service")]
     pub struct LayerFuture<P, S, ReqBody>
     where
@@ -102,7 +102,7 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<P, S, F, ReqBody> {
-        // Boxed, so that a request for which there is nothing to wait does not carry the room.
+        // Boxed, so that a request that need not wait does not pay for the space.
         Preparing { preparing: Pin<Box<Preparing<P, S, ReqBody>>> },
         Responding { #[pin] future: F },
         Rejected { rejection: Option<Rejection> },
@@ -129,7 +129,7 @@ where
         Self { state, failure }
     }
 
-    /// Takes the service that was ready along and leaves its clone for the next request:
+    /// Takes the service that was ready and leaves its clone for the next request:
     /// <https://docs.rs/tower/latest/tower/trait.Service.html#be-careful-when-cloning-inner-services>
     pub(super) fn waiting(prepare: P, service: &mut S, request: Request<ReqBody>) -> Self
     where

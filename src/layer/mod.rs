@@ -1,21 +1,23 @@
-//! The Tower layers: from a credential of the client to a PassTicket for the service.
+//! The Tower layers: from a credential of the client to what the service expects.
 //!
 //! ```text
-//! SanitizeLayer ─► RouteLayer ─► AuthenticateLayer ─► ScopeLayer ─► PassTicketLayer ─► service
-//!  drop what        which         who is asking        may this      Basic user:ticket,
-//!  only we may      service,      (one credential,     PAT go        or X-Zowe-Auth-
-//!  set              APPLID        verified)            there         Failure
+//! SanitizeLayer ─► RouteLayer ─► AuthenticateLayer ─► ScopeLayer ─► SchemeLayer ─► service
+//!  removes          finds the     verifies one         checks the    headers of
+//!  reserved         service and   credential,          scopes of     the scheme, or
+//!  headers          its scheme    removes them all     a PAT         X-Zowe-Auth-Failure
 //! ```
 //!
-//! They speak to each other in request extensions: [`Route`], [`Authentication`], [`Authorized`],
-//! [`ReadyToForward`]. What says that somebody is known, may go there, and has a ticket only the layer
-//! that found it out can make. So a stack in the wrong order answers 500 and says so in the log; it
-//! cannot forward, but for what a route lets by (`bypass`). A layer that answers itself leaves the
-//! [`Rejection`] in the extensions of its response, a request that goes on without a ticket leaves
-//! the [`Failure`].
+//! The layers hand on request extensions: [`Route`], [`Authentication`], [`Authorized`],
+//! [`ReadyToForward`]. Only the layer that found a fact out can make the type that states it. So a stack
+//! in the wrong order answers 500 and logs the reason. It cannot forward, except on a route that
+//! bypasses ([`Bypass`]). A layer that answers by itself leaves the [`Rejection`] in the extensions of its
+//! response. A request that goes on after a failure leaves the [`Failure`] there.
 //!
-//! The layers ask of the response body only that it can be made from bytes (`From<Bytes>`), and
-//! leave its type and the error type of the inner service alone.
+//! In front of handlers of your own, end the stack with [`RequireAuthorizedLayer`] instead of
+//! [`SchemeLayer`].
+//!
+//! The layers leave body and error types of the inner service alone. The response body must be made from
+//! bytes (`From<Bytes>`); [`ResponseBodyLayer`] gives that to any body.
 
 pub mod authenticate;
 mod authentication;

@@ -1,8 +1,8 @@
-//! How a server may read a path that decodes it before it looks.
+//! How a service may read a path that it decodes first.
 
-/// The path as a server might read it that decodes before it looks: percent-encoding undone, encoded
-/// and backward slashes taken for slashes, empty segments dropped, parameters (`;x=y`) cut off.
-/// `None` if that is the path as it stands, save for dot segments.
+/// The path as a service may read it that decodes first: percent-encoding decoded, encoded and backward
+/// slashes as slashes, no empty segments, no parameters (`;x=y`). `None` if that changes nothing but
+/// dot segments.
 pub(super) fn decoded(path: &str) -> Option<String> {
     if !path.contains(['%', ';', '\\']) && !path.contains("//") {
         return None;
@@ -33,7 +33,7 @@ pub(super) fn decoded(path: &str) -> Option<String> {
     Some(decoded)
 }
 
-/// Whether a configured path could be read in two ways.
+/// Whether two servers may read a configured path differently.
 pub(super) fn is_ambiguous(path: &str) -> bool {
     has_dot_segment(path) || decoded(path).is_some()
 }
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dot_segments_are_seen_through_their_disguises() {
+    fn encoded_dot_segments_are_found() {
         for path in [
             "/a/../b",
             "/a/..",
@@ -80,7 +80,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn no_path_is_too_strange(path in "(/|[.%;a-f0-9\\\\]){0,40}") {
+        fn every_path_decodes_to_plain_segments(path in "(/|[.%;a-f0-9\\\\]){0,40}") {
             let decoded = decoded(&path);
             prop_assert!(decoded.is_none_or(|path| !path.contains("//") && !path.contains(';')));
         }

@@ -1,4 +1,4 @@
-//! When a layer answers itself: the reason, and how it becomes a response.
+//! Why a layer answers by itself, and the response.
 
 use bytes::Bytes;
 use http::{
@@ -9,37 +9,37 @@ use http::{
 use super::failure::{Failure, X_ZOWE_AUTH_FAILURE};
 use crate::messages::{self, ApiMessage};
 
-/// Why a layer answered instead of the service. In the extensions of that response, so that an
-/// outer layer can log, count or translate it.
+/// Why a layer answered instead of the service. It is in the extensions of the response, so that an outer
+/// layer can log, count or translate it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejection {
     /// No service has this path.
     #[error("no service is routed at this path")]
     NoRoute,
-    /// The path has a `.` or `..` segment, plain or encoded. Whether the service resolves it or
-    /// not, it would mean another path than the one that was routed.
+    /// The path has a `.` or `..` segment, plain or encoded. A service that resolves it would see another
+    /// path than the one that was routed.
     #[error("the path has a dot segment")]
     DotSegment,
-    /// A service that decodes the path would read it as one that another route is for.
-    #[error("the path reads like one of another route when it is decoded")]
+    /// A service that decodes the path would see a path of another route.
+    #[error("the decoded path belongs to another route")]
     AmbiguousPath,
     /// `TRACE` and `CONNECT` are not forwarded.
     #[error("the method {0} is not forwarded")]
     Method(Method),
-    /// Authentication failed on a route that answers failures.
+    /// Authentication or scheme failed on a route that rejects failures.
     #[error("authentication failed: {0}")]
     Authentication(Failure),
-    /// The layers are assembled in an order in which this one cannot do its work.
-    #[error("the stack is assembled wrongly: {0}")]
+    /// A layer that this one needs is missing, or stands in the wrong place.
+    #[error("the stack of layers is wrong: {0}")]
     Misassembled(&'static str),
 }
 
 impl Rejection {
-    /// The stack is wrong: said in the log, answered with 500, and nothing goes on.
+    /// The stack is wrong: logs it; the answer is 500 and nothing is forwarded.
     #[cold]
     pub(crate) fn misassembled(what: &'static str) -> Self {
-        tracing::error!(what, "the stack is assembled wrongly; the request was not forwarded");
+        tracing::error!(what, "the stack of layers is wrong; the request was not forwarded");
         Self::Misassembled(what)
     }
 
@@ -74,7 +74,7 @@ impl Rejection {
         };
         let mut response = message.into_response(status).map(B::from);
         if let Self::Method(_) = &self {
-            // RFC 9110 §15.5.6. What the service allows of these is for it to say.
+            // RFC 9110 §15.5.6. The service may allow fewer of these.
             response.headers_mut().insert(
                 ALLOW,
                 HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),

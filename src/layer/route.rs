@@ -1,11 +1,15 @@
 //! Finds the service that a request is for.
 //!
-//! The path begins with `/{serviceId}/{gatewayUrl}`, as in Zowe; the longest prefix wins, so one
-//! service can have another APPLID below a longer path. The [`Route`] found is an extension of the
-//! request for the layers behind. No route: 404. A path that the service might read as one that
-//! another route is for, with dot segments or an encoded prefix: 400. `TRACE` and `CONNECT`: 405,
-//! because a service that answers the first shows the client its PassTicket, and the second has no
-//! path to route by.
+//! The path begins with `/{serviceId}/{gatewayUrl}`, as in Zowe. The longest prefix wins, so one
+//! service can have another APPLID below a longer path. The layers behind find the [`Route`] in the
+//! extensions.
+//!
+//! | request | answer |
+//! |---|---|
+//! | no route for the path | 404 |
+//! | a path with dot segments, or one that decodes to a path of another route | 400 |
+//! | `TRACE`: the answer would show the PassTicket to the client | 405 |
+//! | `CONNECT`: it has no path | 405 |
 //!
 //! ```
 //! use bytes::Bytes;

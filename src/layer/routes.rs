@@ -1,4 +1,4 @@
-//! The services, and where they are.
+//! The table of routes: paths of the gateway, and the services behind them.
 
 use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
 
@@ -207,8 +207,8 @@ impl Route {
         self.on_failure.unwrap_or_default()
     }
 
-    /// Path and query for the service: the prefix is swapped for the path of the upstream, the
-    /// rest and the query stay to the letter.
+    /// Path and query for the service: the path of the upstream replaces the prefix, the rest and the
+    /// query stay as they are.
     pub fn southbound_path(&self, uri: &Uri) -> String {
         let path = uri.path();
         let rest = if self.covers(path) { &path[self.prefix.len()..] } else { path };
@@ -269,7 +269,7 @@ impl Scheme for Local {
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
     /// By service id, longest prefix first.
-    // Whoever asks cannot make what is in it collide.
+    // A fast hash: clients choose what is looked up, but not the keys in the map.
     by_service: HashMap<ServiceIdText, Vec<Arc<Route>>, RandomState>,
 }
 
@@ -296,7 +296,7 @@ impl Routes {
         Ok(Self { by_service })
     }
 
-    /// The route for `path`, compared to the letter (zowe-dataplane §4.1).
+    /// The route for `path`. Case matters (`docs/reference/data-plane.md#routing`).
     pub fn find(&self, path: &str) -> Option<&Arc<Route>> {
         let service = path.strip_prefix('/')?.split('/').next()?;
         self.by_service.get(service)?.iter().find(|route| route.covers(path))
@@ -308,19 +308,19 @@ impl Routes {
     }
 }
 
-/// Why a route cannot be.
+/// Why a route cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RouteError {
-    /// No URL of a service.
+    /// The text is not the URL of a service.
     #[error(
-        "{0:?} is no URL of a service; write http:// or https://, host, port and path, without user, query or dot segments"
+        "{0:?} is not the URL of a service; write http:// or https://, host, port and path, without user, query or dot segments"
     )]
     Upstream(String),
-    /// Nothing that can stand in a path.
+    /// The text cannot stand in a path.
     #[error("{0:?} cannot stand in a path; write segments like api/v1")]
     GatewayUrl(String),
-    /// Two routes for one path.
+    /// Two routes have the same prefix.
     #[error("two routes begin with {0}")]
     Duplicate(String),
 }
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_prefix_wins_and_paths_are_swapped() {
+    fn the_longest_prefix_wins_and_is_replaced() {
         let routes = Routes::new([
             route("svc", "/api/v1/", "https://a:1/base/api", Named("ONE")),
             route("svc", "api/v1/admin", "https://a:1/base/api/admin", Named("TWO")),
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_not_its_own_stays_below_its_upstream() {
+    fn a_path_of_no_route_stays_below_the_upstream() {
         let route = route("svc", "files", "https://a/zosmf", Bypass);
         for (uri, want) in [
             ("/svc/files/x", "/zosmf/x"),
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_routes_are_not_built() {
+    fn invalid_routes_are_errors() {
         for url in [
             "zos:443",
             "ftp://zos",

@@ -1,13 +1,14 @@
-//! Drops from a request what only the gateway may set.
+//! Removes the headers that only the gateway may set.
 //!
-//! 1. Hop-by-hop headers go, those that any `Connection` line names included.
-//! 2. `X-Zowe-Auth-Failure`, `X-Certificate-*`, `OIDC-token`, `X-SAF-Token` and `Client-Cert` go:
-//!    a service believes them, so a client must not be able to write them.
-//!    So do names that some servers take for these (`X_Certificate_…`), and `$WS…`.
-//! 3. So do the headers named with [`SanitizeLayer::also`], such as the custom PassTicket headers.
-//! 4. Headers that carry credentials are marked as sensitive: no `Debug` shows their values.
+//! 1. Hop-by-hop headers, including those that a `Connection` line names.
+//! 2. `X-Zowe-Auth-Failure`, `X-Certificate-*`, `OIDC-token`, `X-SAF-Token` and `Client-Cert`: a service
+//!    believes them, so a client must not set them. Also names that some servers read as one of these
+//!    (`X_Certificate_…`), and `$WS…`.
+//! 3. The headers named by [`SanitizeLayer::with_headers`], such as the custom PassTicket headers.
 //!
-//! Put it first. Behind another layer of this crate it answers 500.
+//! Headers that carry credentials are marked as sensitive, so that `Debug` does not show their values.
+//!
+//! Put this layer first. Behind another layer of this crate it answers 500.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -56,10 +57,10 @@ use crate::headers::HopByHop;
 
 static OIDC_TOKEN: HeaderName = HeaderName::from_static("oidc-token");
 
-/// Not taken for ours by their beginning.
+/// Reserved names that do not begin with `X-Certificate-`.
 static ALWAYS: [&HeaderName; 4] = [&OIDC_TOKEN, &X_SAF_TOKEN, &CLIENT_CERT, &X_ZOWE_AUTH_FAILURE];
 
-/// Not looked at here, but not to be shown by `Debug` either.
+/// Kept, but marked as sensitive.
 static SENSITIVE: [&HeaderName; 3] = [&AUTHORIZATION, &COOKIE, &PRIVATE_TOKEN];
 
 /// The layer. See the [module](self).
@@ -117,31 +118,31 @@ impl Check for Sanitize {
 fn sanitize(headers: &mut HeaderMap, others: &[HeaderName]) {
     let mut hop_by_hop = HopByHop::default();
     // Empty, and so not allocated, for most requests.
-    let mut ours = Vec::new();
+    let mut reserved = Vec::new();
     for (name, value) in headers.iter_mut() {
         hop_by_hop.see(name, value);
-        if is_ours(name, others) {
-            ours.push(name.clone());
+        if is_reserved(name, others) {
+            reserved.push(name.clone());
         } else if SENSITIVE.contains(&name) {
             value.set_sensitive(true);
         }
     }
     hop_by_hop.strip(headers);
-    if !ours.is_empty() {
-        drop_all(headers, &ours);
+    if !reserved.is_empty() {
+        remove_reserved(headers, &reserved);
     }
 }
 
 #[cold]
-fn drop_all(headers: &mut HeaderMap, names: &[HeaderName]) {
+fn remove_reserved(headers: &mut HeaderMap, names: &[HeaderName]) {
     for name in names {
         headers.remove(name);
-        tracing::debug!(header = %name, "dropped a header that only the gateway may set");
+        tracing::debug!(header = %name, "removed a header that only the gateway may set");
     }
 }
 
-/// Whether only the gateway may set a header of this name, or one that a server takes for it.
-fn is_ours(name: &HeaderName, others: &[HeaderName]) -> bool {
+/// Whether only the gateway may set a header of this name, or of a name that servers read as such.
+fn is_reserved(name: &HeaderName, others: &[HeaderName]) -> bool {
     let text = name.as_str();
     ALWAYS.contains(&name)
         || text.starts_with(X_CERTIFICATE)
@@ -149,9 +150,8 @@ fn is_ours(name: &HeaderName, others: &[HeaderName]) -> bool {
         || is_alias(text, others)
 }
 
-/// Names that some servers take for one of ours, or believe like one: CGI and what descends from it
-/// tells `_` and `-` apart no more, and WebSphere Liberty (z/OSMF, CICS) is told users and
-/// certificates by `$WS…` from a proxy that it trusts.
+/// Names that some servers read as a reserved one. CGI does not distinguish `_` and `-`. WebSphere Liberty
+/// (z/OSMF, CICS) takes users and certificates from `$WS…` headers of a proxy that it trusts.
 fn is_alias(name: &str, others: &[HeaderName]) -> bool {
     if name.starts_with("$ws") {
         return true;
@@ -160,7 +160,7 @@ fn is_alias(name: &str, others: &[HeaderName]) -> bool {
         return false;
     }
     let dashed = name.replace('_', "-");
-    let is = |ours: &HeaderName| ours.as_str() == dashed;
+    let is = |reserved: &HeaderName| reserved.as_str() == dashed;
     dashed.starts_with(X_CERTIFICATE)
         || ALWAYS.into_iter().any(is)
         || is(&PRIVATE_TOKEN)
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forged_headers_go_and_others_stay() {
+    fn reserved_headers_are_removed_and_others_stay() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("x-zowe-auth-failure", "a"),

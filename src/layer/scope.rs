@@ -1,15 +1,15 @@
-//! Lets a Personal Access Token go only where its scopes say.
+//! Lets a Personal Access Token reach only the services in its scopes.
 //!
-//! A PAT names the services it is good for; a login token and a certificate are good for all. What
-//! may go on carries [`Authorized`] as an extension, which ties *who* to *where*: the layers behind
-//! take both from it. A PAT that may not becomes a failure, handled as the [`Route`] says; 403 when
-//! it says [`OnFailure::Reject`].
+//! A login token and a certificate are good for all services. A request that may go on carries
+//! [`Authorized`] as an extension, which ties the user to the route; the layers behind take both from
+//! it. A PAT without the scope is a failure, which is handled as the [`Route`] says: 403 with
+//! [`OnFailure::Reject`].
 //!
 //! Needs [`RouteLayer`](super::RouteLayer) and [`AuthenticateLayer`](super::AuthenticateLayer)
 //! before it; without them it answers 500.
 //!
-//! Whether they may is one [`Authentication`](Event::Authentication) record for the audit log. Who
-//! has failed before has one already.
+//! The decision is one [`Authentication`](Event::Authentication) record in the audit log. A request
+//! whose authentication failed has one already, from `AuthenticateLayer`.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -81,7 +81,7 @@ use crate::{
     passticket::UserId,
 };
 
-/// Somebody who may use the service that was asked for. Only [`ScopeLayer`] makes one.
+/// The user may use the service of the route. Only [`ScopeLayer`] makes one.
 #[derive(Clone, Debug)]
 pub struct Authorized {
     authenticated: Authenticated,
@@ -89,17 +89,17 @@ pub struct Authorized {
 }
 
 impl Authorized {
-    /// Who it is.
+    /// The user.
     pub fn user(&self) -> &UserId {
         self.authenticated.user()
     }
 
-    /// What proved it.
+    /// What proved who the user is.
     pub fn proof(&self) -> &Proof {
         self.authenticated.proof()
     }
 
-    /// Where they may go.
+    /// The route to the service.
     pub fn route(&self) -> &Arc<Route> {
         &self.route
     }
@@ -132,7 +132,7 @@ impl Authorized {
         })
     }
 
-    /// Adds who it is, what proved it, and where they may go.
+    /// Adds user, credential and service.
     pub(super) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
         self.authenticated.add_to_record(record).with_service(self.route.service())
     }
@@ -142,7 +142,7 @@ impl Authorized {
     }
 }
 
-/// Whether who is asking may go to the service of `route`.
+/// Whether the credential is good for the service of `route`.
 fn decide(authenticated: &Authenticated, route: &Route) -> Result<(), Failure> {
     match authenticated.proof() {
         Proof::Pat(pat) if !pat.scopes().contains(route.service()) => {
@@ -164,7 +164,7 @@ impl ScopeLayer {
         Self::default()
     }
 
-    /// Records in `audit` who may go on, and who may not.
+    /// Records in `audit` whether each user may use the service.
     #[must_use]
     pub fn with_audit(self, audit: Audit) -> Self {
         Self { check: CheckScope { audit } }
@@ -224,7 +224,7 @@ impl Check for CheckScope {
     }
 }
 
-/// They are known, and may not go there.
+/// The PAT is not for this service.
 #[cold]
 fn refuse<B>(
     request: &mut Request<B>,

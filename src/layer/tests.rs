@@ -1,4 +1,4 @@
-//! The layers together, and in every wrong order.
+//! The layers together, in the right order and in every wrong one.
 
 mod audit;
 
@@ -56,7 +56,7 @@ fn certificate(common_name: &str) -> PeerCertificate {
     PeerCertificate::from_der(certificate.der().to_vec()).unwrap()
 }
 
-/// What the service got, and what the client got.
+/// The request that the service received, and the response that the client received.
 struct Exchange {
     southbound: Option<HeaderMap>,
     status: StatusCode,
@@ -179,7 +179,7 @@ impl World {
     }
 }
 
-/// Hands what it got back in the extensions of the answer.
+/// Returns the headers that it received, in the extensions of the response.
 async fn echo(request: Request<Body>) -> Result<Response<Body>, Infallible> {
     let mut response = Response::new(Body::default());
     response.extensions_mut().insert(request.headers().clone());
@@ -212,7 +212,7 @@ fn get(path: &str, headers: &[(&str, &str)]) -> Request<Body> {
 const FILES: &str = "/files/api/v1/x";
 
 #[tokio::test]
-async fn every_credential_becomes_a_ticket_and_leaves_no_trace() {
+async fn each_credential_becomes_a_ticket_and_is_removed() {
     let world = World::new();
     let (jwt, pat) = (world.jwt(), world.pat("files"));
     let cookie = |name: &str, token: &str| ("cookie", format!("a=1; {name}={token}; b=\"2\""));
@@ -230,7 +230,7 @@ async fn every_credential_becomes_a_ticket_and_leaves_no_trace() {
     for (name, value) in cases {
         let request =
             get(FILES, &[(name, &value), ("accept", "x"), ("connection", "authorization")]);
-        // The client's own Authorization is for this connection then, and goes first.
+        // `Connection` names the client's Authorization, so Sanitize removes it.
         let gone = name == "authorization";
         let exchange = world.exchange(request).await;
         assert_eq!(exchange.status, 200);
@@ -248,7 +248,7 @@ async fn every_credential_becomes_a_ticket_and_leaves_no_trace() {
         if name == "cookie" {
             assert_eq!(exchange.sent("cookie"), Some("a=1; b=\"2\""));
         }
-        // The ticket is marked as a secret, so Debug does not show it.
+        // The ticket is marked as sensitive, so that Debug does not show it.
         assert!(southbound.contains("\"authorization\": Sensitive"), "{southbound}");
     }
 
@@ -288,7 +288,7 @@ async fn failures_are_forwarded_without_any_credential() {
         ("another service's PAT", vec![("private-token", foreign.clone())], INVALID),
         ("revoked", vec![("private-token", revoked)], INVALID),
         ("a login token in the place of a PAT", vec![("private-token", good.clone())], NONE),
-        // No second try, whatever else is there.
+        // There is no second try, whatever other credentials there are.
         (
             "bad cookie, good header",
             vec![
@@ -319,7 +319,7 @@ async fn failures_are_forwarded_without_any_credential() {
         let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
         let mut request = get(FILES, &headers);
         if name != "nothing" && !text.contains("160E") {
-            // Not even the certificate is a second try.
+            // Nor with the certificate.
             request.extensions_mut().insert(certificate("USER"));
         }
         let exchange = world.exchange(request).await;
@@ -356,12 +356,12 @@ async fn failures_are_forwarded_without_any_credential() {
 }
 
 #[tokio::test]
-async fn unchanged_means_unchanged() {
+async fn forward_unchanged_restores_the_request() {
     let world = World::with(OnFailure::ForwardUnchanged);
     let foreign = world.pat("jobs");
     let jwt = format!("Bearer {}", world.jwt());
     let cases: [(&str, &[(&str, &str)]); 3] = [
-        // Fails in Authenticate, in Scope, and for want of a key.
+        // Fails in Authenticate, in Scope, and in the scheme.
         (FILES, &[("authorization", "Basic dTpw"), ("cookie", "a; b=1"), ("cookie", "c=2")]),
         (FILES, &[("private-token", &foreign), ("cookie", "LtpaToken2=1; c=2")]),
         ("/nokey/api/v1", &[("authorization", &jwt), ("cookie", "jwtToken=1")]),
@@ -376,7 +376,7 @@ async fn unchanged_means_unchanged() {
         assert_eq!(*southbound, sent);
     }
 
-    // But on success nothing is left.
+    // On success the credentials are removed.
     let headers = [("private-token", world.pat("files")), ("cookie", "jwtToken=1; a=1".to_owned())];
     let headers = headers.each_ref().map(|(n, v)| (*n, v.as_str()));
     let exchange = world.exchange(get(FILES, &headers)).await;
@@ -386,7 +386,7 @@ async fn unchanged_means_unchanged() {
 }
 
 #[tokio::test]
-async fn rejecting_routes_answer_themselves() {
+async fn rejecting_routes_answer_failures() {
     let world = World::with(OnFailure::Reject);
     let (foreign, jwt) = (world.pat("jobs"), format!("Bearer {}", world.jwt()));
     let cases: [(&str, &[(&str, &str)], u16, &str); 4] = [
@@ -407,7 +407,7 @@ async fn rejecting_routes_answer_themselves() {
 }
 
 #[tokio::test]
-async fn what_is_routed_nowhere_or_ambiguously_goes_nowhere() {
+async fn paths_without_a_route_and_ambiguous_paths_are_rejected() {
     let world = World::new();
     for (path, status) in [("/unknown/api/v1", 404), ("/files/api/v1/../admin", 400), ("/", 404)] {
         let exchange = world.exchange(get(path, &[])).await;
@@ -417,7 +417,7 @@ async fn what_is_routed_nowhere_or_ambiguously_goes_nowhere() {
 }
 
 #[tokio::test]
-async fn bypass_is_left_alone_but_for_what_only_we_may_set() {
+async fn bypass_removes_reserved_headers_only() {
     let world = World::new();
     let headers = [
         ("authorization", "Basic dTpw"),
@@ -433,7 +433,7 @@ async fn bypass_is_left_alone_but_for_what_only_we_may_set() {
 }
 
 #[tokio::test]
-async fn custom_headers_are_ours_alone() {
+async fn clients_cannot_set_custom_headers() {
     let mut world = World::new();
     world.custom = Some(CustomHeaders::new(
         HeaderName::from_static("x-user"),
@@ -455,14 +455,14 @@ async fn custom_headers_are_ours_alone() {
 }
 
 #[tokio::test]
-async fn a_forged_failure_is_replaced_and_the_services_own_is_kept() {
+async fn a_failure_header_of_the_client_is_replaced_and_of_the_service_kept() {
     let world = World::new();
     let exchange = world.exchange(get(FILES, &[("x-zowe-auth-failure", "forged")])).await;
     let southbound = exchange.southbound.as_ref().unwrap();
     let values: Vec<_> = southbound.get_all(&X_ZOWE_AUTH_FAILURE).iter().collect();
     assert_eq!(values, ["ZWEAG160E No authentication provided in the request"]);
 
-    // A service may be a gateway too, and has something to say of its own.
+    // A service may be a gateway, too, and send the header.
     let own = |_: Request<Body>| {
         let own = Response::builder().header(&X_ZOWE_AUTH_FAILURE, "its own");
         ready(Ok::<_, Infallible>(own.body(Body::default()).unwrap()))
@@ -479,7 +479,7 @@ async fn a_forged_failure_is_replaced_and_the_services_own_is_kept() {
 }
 
 #[tokio::test]
-async fn pats_are_no_credentials_while_they_are_off() {
+async fn pats_are_not_accepted_while_they_are_off() {
     let world = World::new();
     let pat = world.pat("files");
     let authenticator =
@@ -499,7 +499,7 @@ async fn pats_are_no_credentials_while_they_are_off() {
     }
 }
 
-/// Any order but the right one, and any layer missing, must not forward a ticketless request.
+/// In a wrong order, or without one of the layers, no request is forwarded.
 #[tokio::test]
 async fn a_stack_in_the_wrong_order_never_forwards() {
     type Stack = BoxCloneService<Request<Body>, Response<Body>, Infallible>;
@@ -529,7 +529,7 @@ async fn a_stack_in_the_wrong_order_never_forwards() {
     let bearer = format!("Bearer {}", world.jwt());
     let mut wrong = 0;
     for order in permutations(&all) {
-        // Whole, and without each one of them: every stack with the layer that prepares.
+        // All layers, and each layer missing once: every stack with `SchemeLayer`.
         let shorter = (0..order.len()).map(|out| {
             order.iter().enumerate().filter(|(i, _)| *i != out).map(|(_, l)| *l).collect::<Vec<_>>()
         });
@@ -573,8 +573,8 @@ fn permutations<T: Copy>(items: &[T]) -> Vec<Vec<T>> {
 }
 
 #[tokio::test]
-async fn no_layer_forwards_a_ticketless_request_behind_a_second_route() {
-    // Authorised for one service, routed to another: the ticket would be for the wrong one.
+async fn a_second_route_layer_is_rejected() {
+    // Authorized for one service and routed to another, the ticket would be for the wrong one.
     let world = World::new();
     let stack = ServiceBuilder::new()
         .layer(RouteLayer::new(world.routes()))
@@ -611,7 +611,7 @@ impl PassTicketGenerator for Slow {
     }
 }
 
-/// The mock panics when it is called without having been ready, which a clone is not.
+/// The mock panics when it is called without having been ready. A clone has not been ready.
 #[tokio::test]
 async fn the_service_that_was_ready_is_the_one_that_is_called() {
     let world = World::new();
@@ -639,7 +639,7 @@ async fn the_service_that_was_ready_is_the_one_that_is_called() {
     let (response, ()) = tokio::join!(answer, serve);
     assert_eq!(response.unwrap().status(), 200);
 
-    // No permit is left: the next one waits for the inner service, as Tower wants it.
+    // No permit is left, so the next request waits for the inner service.
     assert!(
         tokio::time::timeout(Duration::from_millis(20), stack.ready()).await.is_err(),
         "ready without a permit"
@@ -647,7 +647,7 @@ async fn the_service_that_was_ready_is_the_one_that_is_called() {
 }
 
 #[tokio::test]
-async fn the_error_of_the_inner_service_comes_through_as_it_is() {
+async fn errors_of_the_inner_service_are_returned_unchanged() {
     #[derive(Debug, PartialEq)]
     struct Mine;
     let world = World::new();
@@ -661,7 +661,7 @@ async fn the_error_of_the_inner_service_comes_through_as_it_is() {
     assert_eq!(stack.oneshot(get(FILES, &[])).await.unwrap_err(), Mine);
 }
 
-/// Says that it cannot say.
+/// A revocation check without an answer.
 struct Unreachable;
 
 impl RevocationCheck for Unreachable {
@@ -684,7 +684,7 @@ impl PassTicketGenerator for NotAllowed {
 }
 
 #[tokio::test]
-async fn what_cannot_be_known_fails_closed() -> Result<(), BoxError> {
+async fn a_failed_check_is_a_refusal() -> Result<(), BoxError> {
     let world = World::new();
     let stack = ServiceBuilder::new()
         .layer(RouteLayer::new(world.routes_with(NotAllowed)))
@@ -717,7 +717,7 @@ async fn a_login_token_is_refused_once_it_is_revoked() {
         token: TokenFingerprint::of(&jwt),
         expires_at: Timestamp::from_secs(NOW + 1),
     };
-    // A rule is about PATs.
+    // Rules concern PATs only.
     let user = UserId::new("USER").unwrap();
     let rule = Revocation::User { user, up_to: Timestamp::from_secs(NOW + 1) };
     [revoked, rule].iter().for_each(|revocation| world.revocations.apply(revocation));
@@ -742,7 +742,7 @@ async fn a_login_token_is_refused_once_it_is_revoked() {
         assert_eq!(taken.failure_text(), None);
     }
 
-    // Asking for revocations turns no PATs on.
+    // A revocation check alone does not turn PATs on.
     let authenticator =
         Authenticator::new(world.verifier()).with_revocations(RevocationIndex::default());
     let stack = ServiceBuilder::new()

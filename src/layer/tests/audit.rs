@@ -1,5 +1,5 @@
-//! What the layers record: one decision about the credential of a routed request, one for each
-//! ticket, and no secret.
+//! Audit records of the layers: one for the credential of a routed request, one for each call of a scheme,
+//! and no secret.
 
 use super::*;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 
 #[test]
-fn every_failure_has_the_word_that_says_it() {
+fn each_failure_has_its_reason_code() {
     let no_profile = GenerateError::new(
         UserId::new("USER").unwrap(),
         Applid::new("ZOWEAPPL").unwrap(),
@@ -34,7 +34,7 @@ fn fingerprint(token: &str) -> Option<TokenFingerprint> {
     Some(TokenFingerprint::of(token))
 }
 
-/// What a record says of the credential and its owner.
+/// The credential and its owner in a record.
 fn who(
     record: &AuditRecord,
 ) -> (Option<CredentialKind>, Option<&str>, Option<TokenFingerprint>, Option<&str>) {
@@ -47,7 +47,7 @@ fn who(
 }
 
 #[tokio::test]
-async fn a_success_is_an_authentication_and_a_ticket() {
+async fn a_success_is_recorded_as_authentication_and_ticket() {
     let world = World::new();
     let (jwt, pat) = (world.jwt(), world.pat("files"));
     let bearer = format!("Bearer {jwt}");
@@ -92,7 +92,7 @@ async fn a_success_is_an_authentication_and_a_ticket() {
 }
 
 #[tokio::test]
-async fn a_failure_is_one_record_whatever_becomes_of_the_request() {
+async fn a_failure_is_one_record_in_each_failure_mode() {
     use CredentialKind as Is;
     use ReasonCode as Why;
     for on_failure in [OnFailure::Forward, OnFailure::ForwardUnchanged, OnFailure::Reject] {
@@ -184,7 +184,7 @@ async fn a_failure_is_one_record_whatever_becomes_of_the_request() {
 }
 
 #[tokio::test]
-async fn a_ticket_that_cannot_be_made_is_a_success_and_an_error() {
+async fn a_failed_ticket_is_recorded_after_the_authentication() {
     let world = World::new();
     let bearer = format!("Bearer {}", world.jwt());
     world.exchange(get("/nokey/api/v1/x", &[("authorization", &bearer)])).await;
@@ -199,7 +199,7 @@ async fn a_ticket_that_cannot_be_made_is_a_success_and_an_error() {
 }
 
 #[tokio::test]
-async fn what_decides_nothing_is_not_recorded() {
+async fn requests_without_a_decision_are_not_recorded() {
     let world = World::new();
     let bearer = format!("Bearer {}", world.jwt());
     for path in ["/open/api/v1/x", "/unknown/api/v1/x", "/files/api/v1/../x"] {
@@ -209,7 +209,7 @@ async fn what_decides_nothing_is_not_recorded() {
 }
 
 #[tokio::test]
-async fn no_record_has_a_token_or_a_ticket_in_it() {
+async fn no_record_contains_a_token_or_a_ticket() {
     let world = World::new();
     let (jwt, pat, foreign) = (world.jwt(), world.pat("files"), world.pat("jobs"));
     let mut secrets = vec![jwt.clone(), pat.clone(), foreign.clone()];
@@ -228,7 +228,7 @@ async fn no_record_has_a_token_or_a_ticket_in_it() {
     let said = records.iter().map(|r| r.to_json() + &format!("{r:?}"));
     let said: String = said.collect();
     for secret in secrets {
-        // A token without its signature is none, but says more than it should.
+        // The payload alone is not a token, but it has no place in a record.
         let payload = secret.split('.').nth(1).unwrap_or(&secret);
         assert!(!said.contains(payload), "{secret} is in {said}");
     }
