@@ -9,7 +9,7 @@ use std::{
 use passticket_proxy::config::read_secret_file;
 use tower_passticket::{
     clock::{Clock, SystemClock, Timestamp},
-    passticket::KeyProfile,
+    passticket::{KeyProfile, Refusal},
 };
 use zeroize::Zeroizing;
 
@@ -32,8 +32,12 @@ pub(crate) fn evaluate(Evaluate { ticket, passticket, window }: &Evaluate) -> Re
     let profile = profile(ticket)?.with_window(*window);
     let refused = |reason: &dyn Display| Exit::Negative(format!("refused: {reason}"));
     let passticket = passticket.0.as_ref().map_err(|e| refused(e))?;
-    let evaluated =
-        profile.evaluate(&ticket.user, passticket, time(ticket)).map_err(|e| refused(&e))?;
+    let evaluated = profile.evaluate(&ticket.user, passticket, time(ticket));
+    let evaluated = evaluated.map_err(|refusal| match refusal {
+        // The ticket was not evaluated, so the answer is not no.
+        Refusal::KeyUnavailable(error) => Exit::runtime(error),
+        refusal => refused(&refusal),
+    })?;
     let at = evaluated.generated_at().as_secs();
     say(&format!("good: made at {at}, age {} s", evaluated.age_secs()));
     Ok(())

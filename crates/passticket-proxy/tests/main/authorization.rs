@@ -294,7 +294,7 @@ async fn the_log_has_the_cause_of_a_failed_provider() {
 
     // The system accepts the connection, and no server answers.
     evict(at.clone()).await;
-    logged("no answer within 1s");
+    logged("no response within 1s");
 
     let key = rcgen::KeyPair::generate().unwrap();
     let foreign = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();

@@ -77,7 +77,9 @@ fn a_ticket_is_made_and_evaluated() {
     check(&evaluate(&[]), 1, "refused: ", "");
     check(&with("evaluate", &["--ticket", "SHSIIPWC", "--at", AT]), 1, "refused: ", "");
     check(&with("evaluate", &["--ticket", "SHORT", "--at", AT]), 1, "refused: ", "");
-    check(&with("evaluate", &["--ticket", "-21w9pDH", "--at", AT]), 1, "refused: ", "");
+    let other = "refused: not a PassTicket";
+    check(&with("evaluate", &["--ticket", "-21w9pDH", "--at", AT]), 1, other, "");
+    check(&with("evaluate", &["--ticket", "PASSWORD", "--at", AT]), 1, other, "");
 
     // Tickets of the enhanced-mixed algorithm may begin with a hyphen.
     let mixed = ["--algorithm", "enhanced-mixed", "--user", "USER", "--applid", "ZOWEAPPL"];
@@ -85,8 +87,13 @@ fn a_ticket_is_made_and_evaluated() {
     let mixed = [&mixed[..], &["--at", AT, "--key-file", "-"]].concat();
     let made = run_with_input(&[&["ticket", "generate"], &mixed[..]].concat(), key);
     check(&made, 0, "-nq_GDwS\n", "");
-    let ticket = ["ticket", "evaluate", "--ticket", "-nq_GDwS"];
-    check(&run_with_input(&[&ticket[..], &mixed].concat(), key), 0, "good: made at", "");
+    let evaluate = |ticket| {
+        let args = [&["ticket", "evaluate", "--ticket", ticket], &mixed[..]].concat();
+        run_with_input(&args, key)
+    };
+    check(&evaluate("-nq_GDwS"), 0, "good: made at", "");
+    let other = "refused: not a PassTicket of this user, APPLID and key";
+    check(&evaluate("-21w9pDH"), 1, other, "");
 
     // Without --at the time is now.
     let now = with("generate", &[]);
