@@ -28,8 +28,8 @@ use tower_passticket::{
         MapError, MapFuture, PeerCertificate,
     },
     layer::{
-        AuthenticateLayer, Authenticator, OnFailure, PassTicketLayer, Route, RouteLayer, Routes,
-        SanitizeLayer, Scheme, ScopeLayer, Upstream,
+        AuthenticateLayer, Authenticator, OnFailure, PassTicketScheme, Route, RouteLayer, Routes,
+        SanitizeLayer, SchemeLayer, ScopeLayer, Upstream,
     },
     passticket::{
         Algorithm, Applid, EnhancedKey, EnhancedType, GenerateError, GenerateFuture, KeyProfile,
@@ -83,17 +83,17 @@ fn gateway(
     Future: Send,
 > + Clone {
     let upstream = Upstream::parse("https://zos.example.com").unwrap();
-    let scheme = Scheme::HttpBasicPassTicket { applid: applid() };
+    let scheme = PassTicketScheme::new(applid(), tickets);
     let route = Route::new(ServiceId::new("files").unwrap(), "", upstream, scheme).unwrap();
-    let routes = Routes::new([route.on_failure(on_failure)]).unwrap();
+    let routes = Routes::new([route.with_on_failure(on_failure)]).unwrap();
     let verifier = Rs256Verifier::new(signing_key().verifying_key());
-    let authenticator = Authenticator::new(verifier).client_certificates(mapper);
+    let authenticator = Authenticator::new(verifier).with_client_certificates(mapper);
     ServiceBuilder::new()
         .layer(SanitizeLayer::new())
         .layer(RouteLayer::new(routes))
         .layer(AuthenticateLayer::new(authenticator))
         .layer(ScopeLayer::new())
-        .layer(PassTicketLayer::new(tickets))
+        .layer(SchemeLayer::new())
         .service(service_fn(|request: Request<Full<Bytes>>| async move {
             let mut response = Response::new(Full::default());
             *response.headers_mut() = request.headers().clone();
