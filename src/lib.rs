@@ -49,6 +49,9 @@ mod coalesce;
 pub mod connection;
 #[cfg(any(feature = "proxy", feature = "remote"))]
 mod error_chain;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod identity;
 pub mod layer;
 pub mod messages;

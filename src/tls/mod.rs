@@ -18,4 +18,7 @@ mod signature_cache;
 
 pub use connector::{Verification, https_connector};
 pub use material::{ServerTls, TlsError};
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use server::serve_io;
 pub use server::{Drained, Server};
