@@ -95,7 +95,12 @@ impl Rs256Verifier {
         if !self.key.has_signed(message.as_bytes(), &decode(signature)?) {
             return Err(TokenError::Signature);
         }
-        let claims = serde_json::from_slice(&decode(payload)?).map_err(|e| {
+        let payload = decode(payload)?;
+        // RFC 7519 §7.2 wants an object. serde takes an array for one.
+        if payload.trim_ascii_start().first() == Some(&b'[') {
+            return Err(TokenError::Claims("the claims are no JSON object".into()));
+        }
+        let claims = serde_json::from_slice(&payload).map_err(|e| {
             if e.is_data() { TokenError::Claims(claim_problem(&e)) } else { TokenError::Malformed }
         })?;
         // RFC 7515 §4.1.11: an extension that is marked critical and not understood.
@@ -433,6 +438,7 @@ mod tests {
             ("PAT without scopes", without("scopes"), Claims),
             ("scopes is a string", with(json!({"scopes": "a"})), Claims),
             ("scopes of numbers", with(json!({"scopes": [1]})), Claims),
+            ("claims in an array", json!(["USER", NOW - 5, NOW + 5, "APIML"]), Claims),
             (
                 "sub is no user",
                 with(json!({"sub": "john.doe@corp"})),
