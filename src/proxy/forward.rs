@@ -20,7 +20,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    Extensions, HeaderValue, Request, Response, StatusCode, Uri, Version,
+    Extensions, HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version,
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
     uri::PathAndQuery,
 };
@@ -413,13 +413,33 @@ fn northbound<B: Send + 'static>(
     progress: &Progress,
 ) -> Response<ResponseBody> {
     lease.is_answered = true;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        // The request had no `Upgrade` (RFC 9110 §7.8), and HTTP/2 has no such status (RFC 9113 §8.6).
+        tracing::warn!("a service switches protocols, which no request asks for");
+        return own(ApiMessage::new(&messages::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY);
+    }
     if !progress.has_ended() {
         lease.wire.drive_itself();
     }
     strip_hop_by_hop(response.headers_mut());
+    // hyper reads it only where there is a body, and clients of HTTP/2 refuse one that is no number.
+    if response.body().is_end_stream() && !has_valid_length(response.headers()) {
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
     // It is about the connection to the service.
     *response.version_mut() = Version::HTTP_11;
     response.map(|body| ResponseBody::upstream(body, lease))
+}
+
+/// Whether there is at most one `Content-Length`, and it is a number (RFC 9110 §8.6).
+fn has_valid_length(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let is_number = |value: &HeaderValue| {
+        let digits = value.as_bytes();
+        digits.iter().all(u8::is_ascii_digit)
+            && value.to_str().is_ok_and(|n| n.parse::<u64>().is_ok())
+    };
+    lengths.next().is_none_or(is_number) && lengths.next().is_none()
 }
 
 #[cold]
