@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    future::{Ready, ready},
+    future::ready,
     sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
@@ -12,7 +12,7 @@ use http_body::Body;
 use hyper::rt::{Read, Write};
 use tower::{Service, ServiceBuilder};
 use tower_passticket::{
-    api::{AuthApi, AuthParts, Delegation, LoginError, LoginProvider, Password},
+    api::{AuthApi, AuthParts, Delegation, LoginError, LoginFuture, LoginProvider, Password},
     identity::{CommonNameMapper, DistributedIdentity, DistributedMap, Registry},
     layer::{
         AuthenticateLayer, Authenticator, OnFailure, PassTicketLayer, Route, RouteLayer, Routes,
@@ -42,19 +42,14 @@ pub(crate) const SERVICE: &str = "service:1234";
 pub(crate) struct Passwords;
 
 impl LoginProvider for Passwords {
-    type Future = Ready<Result<UserId, LoginError>>;
-
-    fn login(&self, user: UserId, password: Password) -> Self::Future {
-        ready(if password.expose() == PASSWORD.as_bytes() {
-            Ok(user)
-        } else {
-            Err(LoginError::WrongCredentials)
-        })
+    fn login(&self, user: UserId, password: Password) -> LoginFuture {
+        let is_right = password.expose() == PASSWORD.as_bytes();
+        Box::pin(ready(if is_right { Ok(user) } else { Err(LoginError::WrongCredentials) }))
     }
 
-    fn change_password(&self, user: UserId, old: Password, new: Password) -> Option<Self::Future> {
+    fn change_password(&self, user: UserId, old: Password, new: Password) -> Option<LoginFuture> {
         Some(match new.expose() {
-            b"weak" => ready(Err(LoginError::NewPasswordRefused)),
+            b"weak" => Box::pin(ready(Err(LoginError::NewPasswordRefused))),
             _ => self.login(user, old),
         })
     }

@@ -1,5 +1,7 @@
 //! Every target over its committed corpus, and over mutations of it that are the same on every machine.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     fs,
     panic::{self, AssertUnwindSafe},
