@@ -113,6 +113,9 @@ mod coalesce;
 pub mod connection;
 #[cfg(any(feature = "proxy", feature = "remote"))]
 mod error_chain;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "proxy")]
 pub mod gateway;
 /// The decisions behind what this crate does, `docs/decisions.md`.

@@ -10,7 +10,9 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response, Uri, Version};
+use http::{
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header::CONTENT_LENGTH,
+};
 use hyper::{
     body::{Body, Incoming},
     rt::{Read, Write},
@@ -59,6 +61,9 @@ pub(super) enum ExchangeError {
     Connect(BoxError),
     /// The connection failed after the request was begun, or the request's body failed.
     Interrupted(hyper::Error),
+    /// The service answered 101 to a request without `Upgrade` (RFC 9110 §7.8). HTTP/2 has no such status
+    /// (RFC 9113 §8.6).
+    SwitchedProtocols,
     TimedOut,
 }
 
@@ -137,6 +142,9 @@ where
                         return Poll::Pending;
                     };
                     let mut error = match sent {
+                        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                            return Poll::Ready(Err(ExchangeError::SwitchedProtocols));
+                        }
                         Ok(response) => {
                             return Poll::Ready(Ok(northbound(response, connection, progress)));
                         }
@@ -170,7 +178,22 @@ fn northbound<B: Send + 'static>(
         connection.spawn_driver();
     }
     strip_hop_by_hop(response.headers_mut());
+    // hyper reads the length only of responses with a body, and HTTP/2 clients refuse one that is not a number.
+    if response.body().is_end_stream() && !has_valid_length(response.headers()) {
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
     // The version is that of the connection to the service.
     *response.version_mut() = Version::HTTP_11;
     response.map(|body| ResponseBody::upstream(body, connection))
+}
+
+/// Whether there is at most one `Content-Length`, and it is a number (RFC 9110 §8.6).
+fn has_valid_length(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let is_number = |value: &HeaderValue| {
+        let digits = value.as_bytes();
+        digits.iter().all(u8::is_ascii_digit)
+            && value.to_str().is_ok_and(|number| number.parse::<u64>().is_ok())
+    };
+    lengths.next().is_none_or(is_number) && lengths.next().is_none()
 }

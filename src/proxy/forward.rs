@@ -321,6 +321,10 @@ fn failed(
     let cause: &dyn std::error::Error = match error {
         ExchangeError::Connect(error) => &**error,
         ExchangeError::Interrupted(error) => error,
+        ExchangeError::SwitchedProtocols => {
+            tracing::warn!(%service, upstream, "service switched protocols without being asked");
+            return own(ApiMessage::new(&messages::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY);
+        }
         ExchangeError::TimedOut => {
             tracing::warn!(%service, upstream, ?timeout, "service did not respond in time");
             let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);

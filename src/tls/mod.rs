@@ -29,5 +29,8 @@ pub use connector::{
     ConnectError, Connector, ConnectorBuilder, ConnectorFuture, ConnectorStream, Verification,
 };
 pub use error::TlsError;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use server::serve_io;
 pub use server::{Drained, Server};
 pub use server_tls::{ServerTls, ServerTlsBuilder};

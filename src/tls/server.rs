@@ -216,25 +216,68 @@ impl Server {
     }
 
     fn serving(&self, streams: Streams, ending: watch::Receiver<bool>) -> Serving {
-        let mut http1 = http1::Builder::new();
-        http1
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.header_timeout)
-            .max_buf_size(MAX_HEADERS);
-        let mut http2 = http2::Builder::new(streams);
-        http2
-            .timer(TokioTimer::new())
-            .max_header_list_size(MAX_HEADERS as u32)
-            .max_concurrent_streams(100)
-            .max_send_buf_size(64 * 1024)
-            .keep_alive_interval(Duration::from_secs(30));
         Serving {
             acceptor: self.tls.as_ref().map(|tls| TlsAcceptor::from(tls.config())),
             handshake_timeout: self.handshake_timeout,
-            http1,
-            http2,
+            http1: http1_settings(self.header_timeout),
+            http2: http2_settings(streams),
             ending,
         }
+    }
+}
+
+fn http1_settings(header_timeout: Duration) -> http1::Builder {
+    let mut http1 = http1::Builder::new();
+    http1.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(MAX_HEADERS);
+    http1
+}
+
+fn http2_settings<E>(executor: E) -> http2::Builder<E> {
+    let mut http2 = http2::Builder::new(executor);
+    http2
+        .timer(TokioTimer::new())
+        .max_header_list_size(MAX_HEADERS as u32)
+        .max_concurrent_streams(100)
+        .max_send_buf_size(64 * 1024)
+        .keep_alive_interval(Duration::from_secs(30));
+    http2
+}
+
+/// Serves `io` with the settings of [`Server`], as `version` says: HTTP/2, or HTTP/1.1 for any other.
+///
+/// # Errors
+/// That of hyper, for a client that breaks the protocol.
+#[cfg(feature = "fuzzing")]
+pub async fn serve_io<I, S, B>(
+    io: I,
+    version: http::Version,
+    connection: ConnectionInfo,
+    service: S,
+) -> hyper::Result<()>
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let service = ConnectionService {
+        inner: Mutex::new(service),
+        connection,
+        certificate: None,
+        has_request: Arc::default(),
+    };
+    if version == http::Version::HTTP_2 {
+        // The sender of the channel is all that `Streams` needs; nothing waits for the streams to end.
+        let (running, _) = mpsc::channel(1);
+        http2_settings(Streams { running }).serve_connection(io, service).await
+    } else {
+        let header_timeout = Duration::from_secs(30);
+        http1_settings(header_timeout).serve_connection(CoalesceWrites::new(io), service).await
     }
 }
 

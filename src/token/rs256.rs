@@ -87,7 +87,12 @@ impl Rs256Verifier {
         if !self.key.has_signed(message.as_bytes(), &decode(signature)?) {
             return Err(TokenError::Signature);
         }
-        let claims = serde_json::from_slice(&decode(payload)?).map_err(|e| {
+        let payload = decode(payload)?;
+        // RFC 7519 §7.2 requires an object, but serde also reads a struct from an array.
+        if payload.trim_ascii_start().first() == Some(&b'[') {
+            return Err(TokenError::Claims("the claims are not a JSON object".into()));
+        }
+        let claims = serde_json::from_slice(&payload).map_err(|e| {
             if e.is_data() { TokenError::Claims(claim_problem(&e)) } else { TokenError::Malformed }
         })?;
         // RFC 7515 §4.1.11: an extension that is marked critical and not understood.

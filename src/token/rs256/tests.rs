@@ -91,6 +91,7 @@ fn claims_are_checked_with_their_types_and_without_leeway() {
         ("PAT without scopes", without("scopes"), Claims),
         ("scopes is a string", with(json!({"scopes": "a"})), Claims),
         ("scopes of numbers", with(json!({"scopes": [1]})), Claims),
+        ("claims in an array", json!(["USER", NOW - 5, NOW + 5, "APIML"]), Claims),
         (
             "sub is no user",
             with(json!({"sub": "john.doe@corp"})),

@@ -142,6 +142,15 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// Reports that the name of this value, which stands for something, is wrong.
+    pub(super) fn wrong_name(&self, name: &str, error: impl fmt::Display) {
+        if looks_like_a_key(name) {
+            self.at.error("has a name that looks like a key and is not shown");
+        } else {
+            self.at.error(error);
+        }
+    }
+
     /// A single value of a type with `FromStr`.
     pub(super) fn parse<T: FromStr<Err: fmt::Display>>(&self) -> Option<T> {
         self.read(T::from_str)
@@ -176,6 +185,10 @@ impl<'a> Field<'a> {
 
     /// Like [`Self::path`], for a part of the text.
     pub(super) fn path_of(&self, text: &str) -> Option<PathBuf> {
+        if looks_like_a_key(text) {
+            self.at.error("looks like a key, which is not shown; write the path of a file");
+            return None;
+        }
         if text.starts_with("safkeyring") {
             self.at.error("key rings cannot be read; export it to a PEM file and write its path");
             return None;

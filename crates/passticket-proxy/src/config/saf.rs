@@ -14,7 +14,7 @@ pub(super) fn read(mut root: Section<'_>) -> Vec<Profile> {
             let name = match ProfileName::new(name) {
                 Ok(name) => name,
                 Err(error) => {
-                    levels.at.error(error);
+                    levels.wrong_name(name, error);
                     continue;
                 }
             };
@@ -23,7 +23,7 @@ pub(super) fn read(mut root: Section<'_>) -> Vec<Profile> {
                 let level = match level.parse::<AccessLevel>() {
                     Ok(level) => level,
                     Err(error) => {
-                        users.at.error(error);
+                        users.wrong_name(level, error);
                         continue;
                     }
                 };

@@ -15,7 +15,7 @@ pub(super) fn read(mut root: Section<'_>) -> Vec<(UserId, PasswordHash)> {
         let user = match UserId::new(name) {
             Ok(user) => user,
             Err(error) => {
-                field.at.error(error);
+                field.wrong_name(name, error);
                 continue;
             }
         };

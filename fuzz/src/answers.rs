@@ -1,0 +1,189 @@
+//! Answers of ZSS and of the SAF endpoint.
+
+use std::{
+    future::{Ready, ready},
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::Uri;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::{
+    client::legacy::connect::{Connected, Connection},
+    rt::TokioIo,
+};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tower_passticket::{
+    identity::{
+        DistributedIdentity, DistributedMapper, IdentityMapper, MapError, ZssCertificates,
+        ZssIdentities,
+    },
+    passticket::UserId,
+    remote::{Address, Client, Limits, UserToken},
+    saf::{Access, AccessLevel, EndpointSaf, SafProvider},
+};
+
+use crate::{exchange::block_on, gateway::user, support::CERTIFICATE};
+
+/// A connection in memory.
+struct Wire(TokioIo<DuplexStream>);
+
+impl Connection for Wire {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl Read for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        room: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, room)
+    }
+}
+
+impl Write for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// Connects to a server that gives one answer to everything.
+#[derive(Clone)]
+struct Connector(Arc<[u8]>);
+
+impl tower_service::Service<Uri> for Connector {
+    type Response = Wire;
+    type Error = io::Error;
+    type Future = Ready<io::Result<Wire>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let (ours, theirs) = duplex(64 * 1024);
+        tokio::spawn(answer(theirs, self.0.clone()));
+        ready(Ok(Wire(TokioIo::new(ours))))
+    }
+}
+
+/// Answers once there is a request head, then reads to the end.
+async fn answer(mut stream: DuplexStream, answer: Arc<[u8]>) {
+    let mut request = Vec::new();
+    while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+        if stream.read_buf(&mut request).await.is_ok_and(|read| read > 0) {
+            continue;
+        }
+        return;
+    }
+    let _ = stream.write_all(&answer).await;
+    let _ = stream.shutdown().await;
+    let _ = stream.read_to_end(&mut request).await;
+}
+
+/// An answer, and what it says if it is one of the right form.
+struct Answer {
+    bytes: Arc<[u8]>,
+    /// Nothing for an answer that is all the fuzzer's.
+    framed: Option<(u16, Option<Value>)>,
+}
+
+impl Answer {
+    /// A line with a status, then the body; or all of the answer below a line `raw`.
+    fn new(data: &[u8]) -> Option<Self> {
+        let end = data.iter().position(|b| *b == b'\n')?;
+        let (first, body) = (str::from_utf8(&data[..end]).ok()?, &data[end + 1..]);
+        if first == "raw" {
+            return Some(Self { bytes: body.into(), framed: None });
+        }
+        let status = first.parse().ok().filter(|status| (200..600).contains(status))?;
+        let length = body.len();
+        let head = format!("HTTP/1.1 {status} Status\r\nContent-Length: {length}\r\n\r\n");
+        // These have no body (RFC 9112 §6.3).
+        let value =
+            if matches!(status, 204 | 304) { None } else { serde_json::from_slice(body).ok() };
+        Some(Self { bytes: [head.as_bytes(), body].concat().into(), framed: Some((status, value)) })
+    }
+
+    fn client(&self) -> Client<Connector> {
+        Client::new(Connector(self.bytes.clone()), Limits::default())
+    }
+}
+
+fn address() -> Address {
+    Address::parse("http://localhost:1/path").expect("is an address")
+}
+
+fn token(_: &UserId) -> Result<UserToken, tower_passticket::remote::NoToken> {
+    UserToken::new("token")
+}
+
+/// An answer of the SAF endpoint, see [`Answer::new`].
+pub(crate) fn saf(data: &[u8]) {
+    let Some(answer) = Answer::new(data) else { return };
+    let check = block_on(async {
+        let saf = EndpointSaf::new(answer.client(), address(), token);
+        saf.check(&user("USER"), "ZOWE", "APIML.SERVICES", AccessLevel::Read).await
+    });
+    match (check, answer.framed) {
+        (Ok(Access::Granted), Some((status, value))) => {
+            let value = value.expect("a grant is JSON");
+            assert!((200..300).contains(&status), "{status}");
+            assert_eq!((&value["authorized"], &value["error"]), (&true.into(), &false.into()));
+        }
+        (Ok(Access::Granted), None) => {
+            let text = String::from_utf8_lossy(&answer.bytes);
+            assert!(text.contains("authorized") && text.contains("true"), "{text}");
+        }
+        (Err(error), _) => assert!(error.to_string().len() < 2000),
+        (Ok(_), _) => {}
+    }
+}
+
+/// An answer of ZSS, to the question whose a certificate or a name is; see [`Answer::new`].
+pub(crate) fn zss(data: &[u8]) {
+    let Some(answer) = Answer::new(data) else { return };
+    let (certificate, identity) = block_on(async {
+        let asking = user("ZWESVUSR");
+        let mapper = ZssCertificates::new(answer.client(), address(), asking, token);
+        let certificate = mapper.map_certificate(&CERTIFICATE).await;
+        let mapper = ZssIdentities::new(answer.client(), address(), asking, token);
+        let identity = DistributedIdentity::new("user@example.com", "ldap://registry");
+        (certificate, mapper.map_identity(&identity.expect("is an identity")).await)
+    });
+    assert_eq!(certificate, identity);
+    match (certificate, answer.framed) {
+        (Ok(mapped), Some((status, value))) => {
+            let value = value.expect("a mapping is JSON");
+            assert!((200..300).contains(&status), "{status}");
+            let named = value["userid"].as_str().map(str::trim);
+            assert_eq!(named.and_then(|name| UserId::new(name).ok()), Some(mapped));
+            for code in ["returnCode", "safReturnCode", "racfReturnCode", "racfReasonCode"] {
+                assert_eq!(value[code], 0, "{code}");
+            }
+        }
+        (Ok(_), None) => {
+            assert!(String::from_utf8_lossy(&answer.bytes).contains("userid"));
+        }
+        (Err(MapError::Failed(error)), _) => assert!(error.len() < 2000),
+        (Err(_), _) => {}
+    }
+}

@@ -1,0 +1,255 @@
+//! The endpoints of the auth API: bodies, and the `Basic` header.
+
+use std::sync::Arc;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, header::AUTHORIZATION};
+use http_body_util::{BodyExt, Full};
+use serde_json::Value;
+use tower::ServiceExt;
+use tower_passticket::{
+    api::PREFIX,
+    passticket::PassTicket,
+    revocation::{RevocationCheck, RevocationIndex},
+    token::{ServiceId, VerifiedToken},
+};
+
+use crate::{
+    gateway::{APPLID, PASSWORD, api, profile, user},
+    support::{CERTIFICATE, LOGIN_TOKEN, NOW, PAT, clock, ready, verifier, with_tokens},
+};
+
+/// Who asks.
+enum Caller {
+    Nobody,
+    Certificate,
+    CertificateAndToken,
+    Authorization(HeaderValue),
+}
+
+struct Auth {
+    revocations: Arc<RevocationIndex>,
+}
+
+impl Auth {
+    fn new() -> Self {
+        Self { revocations: Arc::default() }
+    }
+
+    fn ask(&self, method: Method, path: &str, caller: Caller, body: &[u8]) -> Response<Bytes> {
+        let body = Full::new(Bytes::copy_from_slice(body));
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = format!("{PREFIX}{path}").parse().expect("is a path");
+        if matches!(caller, Caller::Certificate | Caller::CertificateAndToken) {
+            request.extensions_mut().insert(CERTIFICATE.clone());
+        }
+        match caller {
+            Caller::Authorization(value) => {
+                request.headers_mut().insert(AUTHORIZATION, value);
+            }
+            Caller::CertificateAndToken => {
+                let value = format!("Bearer {}", *LOGIN_TOKEN);
+                let value = HeaderValue::try_from(value).expect("a token is ASCII");
+                request.headers_mut().insert(AUTHORIZATION, value);
+            }
+            Caller::Nobody | Caller::Certificate => {}
+        }
+        let Ok(response) = ready(api(self.revocations.clone()).oneshot(request));
+        let (head, body) = response.into_parts();
+        let Ok(body) = ready(body.collect());
+        let response = Response::from_parts(head, body.to_bytes());
+        check_answer(&response);
+        response
+    }
+
+    /// Whether the PAT of the targets is revoked.
+    fn is_pat_revoked(&self) -> bool {
+        let Ok(VerifiedToken::Pat(pat)) = verifier().verify(&PAT) else { panic!("it is good") };
+        self.revocations.check(&pat).is_err()
+    }
+}
+
+/// Every refusal is a message, and a 401 has a challenge.
+fn check_answer(response: &Response<Bytes>) {
+    let status = response.status();
+    assert!(status != 500, "{response:?}");
+    if !status.is_client_error() && !status.is_server_error() {
+        return;
+    }
+    assert_eq!(response.headers()["content-type"], "application/json");
+    let body: Value = serde_json::from_slice(response.body()).expect("a refusal is JSON");
+    let number = body["messages"][0]["messageNumber"].as_str().expect("a message has a number");
+    assert!(number.starts_with("ZWE"), "{number}");
+    assert_eq!(status == 401, response.headers().contains_key("www-authenticate"));
+    assert!(!response.headers().contains_key("set-cookie"));
+}
+
+fn login_basic() -> Caller {
+    let value = format!("Basic {}", BASE64_STANDARD.encode(format!("USER:{PASSWORD}")));
+    Caller::Authorization(HeaderValue::try_from(value).expect("base64 is ASCII"))
+}
+
+/// The JSON object that a good answer says the body was.
+fn object(body: &[u8]) -> Value {
+    let value: Value = serde_json::from_slice(body).expect("the body was read");
+    assert!(value.is_object());
+    value
+}
+
+/// An `Authorization` header.
+pub(crate) fn basic(data: &[u8]) {
+    let Ok(value) = HeaderValue::from_bytes(data) else { return };
+    let response = Auth::new().ask(Method::POST, "/login", Caller::Authorization(value), b"");
+    if response.status() == 204 {
+        let encoded = str::from_utf8(data).expect("base64 is ASCII").trim();
+        let (scheme, encoded) = encoded.split_once([' ', '\t']).expect("a scheme and a value");
+        assert!(scheme.eq_ignore_ascii_case("basic"));
+        let encoded = encoded.trim().trim_end_matches('=');
+        let decoded = base64::prelude::BASE64_STANDARD_NO_PAD.decode(encoded).expect("base64");
+        assert!(decoded.ends_with(format!(":{PASSWORD}").as_bytes()));
+    } else {
+        assert!(matches!(response.status().as_u16(), 400 | 401), "{response:?}");
+    }
+}
+
+pub(crate) fn login(data: &[u8]) {
+    let ask = |body: &[u8]| Auth::new().ask(Method::POST, "/login", Caller::Nobody, body);
+    let response = ask(data);
+    if response.status() == 204 {
+        let body = object(data);
+        assert_eq!(body["password"], PASSWORD);
+        let cookie = response.headers()["set-cookie"].to_str().expect("a token is ASCII");
+        let token = cookie.split(['=', ';']).nth(1).expect("a cookie has a value");
+        let Ok(VerifiedToken::Jwt(jwt)) = verifier().verify(token) else { panic!("{cookie}") };
+        let name = body["username"].as_str().expect("is a text");
+        assert_eq!(jwt.user(), &user(name));
+        return;
+    }
+    assert!(matches!(response.status().as_u16(), 400 | 401), "{response:?}");
+    // No answer depends on a wrong password.
+    let Ok(Value::Object(mut body)) = serde_json::from_slice::<Value>(data) else { return };
+    let Some(password) = body.get("password").and_then(Value::as_str) else { return };
+    if password.is_empty() || !password.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        return;
+    }
+    let other = "q".repeat(password.len());
+    let this = ask(Value::Object(body.clone()).to_string().as_bytes());
+    if this.status() == 204 {
+        // A field that stood twice stands once now.
+        return;
+    }
+    body.insert("password".to_owned(), other.into());
+    let other = ask(Value::Object(body).to_string().as_bytes());
+    assert_eq!((this.status(), this.body()), (other.status(), other.body()));
+}
+
+pub(crate) fn ticket(data: &[u8]) {
+    let response = Auth::new().ask(Method::POST, "/ticket", Caller::CertificateAndToken, data);
+    if response.status() != 200 {
+        assert_eq!(response.status(), 400);
+        return;
+    }
+    let applid =
+        object(data)["applicationName"].as_str().map(|name| name.trim().to_ascii_uppercase());
+    assert_eq!(applid.as_deref(), Some(APPLID));
+    let answer = object(response.body());
+    let ticket = answer["ticket"].as_str().expect("is a text");
+    let ticket = PassTicket::parse(ticket).expect("is a ticket");
+    let now = tower_passticket::clock::Clock::now(&*clock());
+    assert!(profile().evaluate(&user("LOGINUSR"), &ticket, now).is_ok());
+}
+
+pub(crate) fn delegate(data: &[u8]) {
+    let response = Auth::new().ask(Method::POST, "/delegate/passticket", Caller::Certificate, data);
+    if response.status() != 200 {
+        assert!(matches!(response.status().as_u16(), 400 | 404), "{response:?}");
+        return;
+    }
+    let body = object(data);
+    assert_eq!(
+        body["applId"].as_str().map(|name| name.trim().to_ascii_uppercase()).as_deref(),
+        Some(APPLID)
+    );
+    let email = body["emailId"].as_str().expect("is a text");
+    assert!(email.trim().eq_ignore_ascii_case(crate::gateway::EMAIL), "{email:?}");
+    assert_eq!(object(response.body())["tsoUserid"], "OTHER");
+}
+
+pub(crate) fn generate(data: &[u8]) {
+    let response = Auth::new().ask(Method::POST, "/access-token/generate", login_basic(), data);
+    if response.status() != 200 {
+        assert_eq!(response.status(), 400);
+        return;
+    }
+    let token = str::from_utf8(response.body()).expect("a token is ASCII");
+    let Ok(VerifiedToken::Pat(pat)) = verifier().verify(token) else { panic!("{token}") };
+    assert_eq!(pat.user(), &user("USER"));
+    let days = pat.expires_at().as_secs() - NOW;
+    assert!((86_400..=90 * 86_400).contains(&days), "{days}");
+    let scopes = &object(data)["scopes"];
+    let listed = scopes.as_array().expect("is a list").iter();
+    let listed: Vec<_> = listed
+        .flat_map(|item| item.as_str().expect("is a text").split(','))
+        .filter_map(|id| ServiceId::new(id).ok())
+        .collect();
+    assert!(pat.scopes().iter().all(|scope| listed.contains(scope)));
+    assert!(listed.iter().all(|id| pat.scopes().contains(id)));
+}
+
+pub(crate) fn validate(data: &[u8]) {
+    let body = with_tokens(data);
+    let auth = Auth::new();
+    let response = auth.ask(Method::POST, "/access-token/validate", Caller::Nobody, &body);
+    if response.status() == 200 {
+        let body = object(&body);
+        assert_eq!(body["token"], **PAT);
+        let service = body["serviceId"].as_str().and_then(|id| ServiceId::new(id).ok());
+        assert_eq!(service, ServiceId::new("svc").ok());
+    } else {
+        assert!(matches!(response.status().as_u16(), 400 | 401), "{response:?}");
+        let shown = str::from_utf8(response.body()).expect("JSON is UTF-8");
+        assert!(!shown.contains(&**PAT) && !shown.contains(&**LOGIN_TOKEN));
+    }
+}
+
+pub(crate) fn revoke(data: &[u8]) {
+    let body = with_tokens(data);
+    let auth = Auth::new();
+    let response = auth.ask(Method::DELETE, "/access-token/revoke", Caller::Nobody, &body);
+    assert!(matches!(response.status().as_u16(), 200 | 400 | 401), "{response:?}");
+    assert_eq!(auth.is_pat_revoked(), response.status() == 200);
+    if response.status() == 200 {
+        assert_eq!(object(&body)["token"], **PAT);
+    }
+}
+
+/// A digit that chooses the rule, then the body.
+pub(crate) fn rules(data: &[u8]) {
+    let Some((choice, body)) = data.split_first() else { return };
+    let path = match choice & 3 {
+        0 => "/access-token/revoke/tokens",
+        1 => "/access-token/revoke/tokens/user",
+        2 => "/access-token/revoke/tokens/users",
+        _ => "/access-token/revoke/tokens/scope",
+    };
+    let auth = Auth::new();
+    let response = auth.ask(Method::DELETE, path, login_basic(), body);
+    if response.status() != 200 {
+        assert_eq!(response.status(), 400);
+        assert!(!auth.is_pat_revoked());
+        return;
+    }
+    if !auth.is_pat_revoked() {
+        return;
+    }
+    // Only a rule for its user or for its service hits it.
+    let body = object(body);
+    let named = |field: &str| body[field].as_str().map(|name| name.trim().to_ascii_uppercase());
+    match choice & 3 {
+        1 | 2 => assert_eq!(named("userId").as_deref(), Some("PATUSER")),
+        3 => assert_eq!(named("serviceId").as_deref(), Some("SVC")),
+        _ => panic!("the rule was for another user"),
+    }
+}

@@ -1,0 +1,256 @@
+//! The files of a configuration. Each target replaces one file of a directory that is good otherwise.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use passticket_proxy::config::{Config, Problem, Problems, read_permissions};
+use tempfile::TempDir;
+use tower_passticket::{
+    passticket::UserId,
+    saf::{Access, AccessLevel, FileSaf, SafProvider},
+};
+
+use crate::support::{AUTHORITY, SERVER_CERTIFICATE, SERVER_KEY, SIGNING_KEY, ready};
+
+/// A PassTicket key that the files of the corpus have, also in wrong places.
+const KEY: &str = "E001193519561977";
+const ENHANCED: &str = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
+const HASH: &str = "$argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHQ$BDS4zUmOv7TxUDVpVjZ8Lg";
+const EXAMPLE: &str = include_str!("../../crates/passticket-proxy/src/config/example.yaml");
+
+const API_DEF: &str = "services:
+  - serviceId: dcpassticket
+    instanceBaseUrls: [https://zos:10012/base]
+    routes:
+      - {gatewayUrl: api/v1, serviceRelativeUrl: /api/v1}
+    authentication: {scheme: httpBasicPassTicket, applid: ZOWEAPPL}
+";
+const SAF: &str = "safAccess:
+  ZOWE: {APIML.SERVICES: {UPDATE: [USER]}}
+  PTKTDATA: {IRRPTAUTH.*.*: {UPDATE: [ZWESVUSR]}}
+";
+const IDENTITIES: &str = "identities:
+  certificates:
+    - {user: USER, subject: 'OU=Staff,O=Example', issuer: 'CN=CA'}
+  distributed:
+    - {user: USER, name: user@example.com}
+";
+
+struct Directory(TempDir);
+
+static DIRECTORY: Mutex<Option<Directory>> = Mutex::new(None);
+
+/// The directory, with all files as they should be.
+fn directory() -> MutexGuard<'static, Option<Directory>> {
+    let mut directory = DIRECTORY.lock().unwrap_or_else(PoisonError::into_inner);
+    directory.get_or_insert_with(Directory::new);
+    directory
+}
+
+impl Directory {
+    fn new() -> Self {
+        // In memory, where there is such a place: a target writes a file for each input.
+        let memory = Path::new("/dev/shm");
+        let directory = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() };
+        let directory = Self(directory.expect("a temporary directory can be made"));
+        for name in ["tls", "api-defs", "ptktdata"] {
+            fs::create_dir(directory.0.path().join(name)).expect("a directory can be made");
+        }
+        for (name, content) in directory.files() {
+            directory.write(name, content.as_bytes());
+        }
+        directory
+    }
+
+    fn files(&self) -> [(&'static str, String); 10] {
+        [
+            ("zowe.yaml", EXAMPLE.to_owned()),
+            ("tls/server.pem", SERVER_CERTIFICATE.to_owned()),
+            ("tls/server.key", SERVER_KEY.to_owned()),
+            ("tls/ca.pem", AUTHORITY.to_owned()),
+            ("jwt.key", SIGNING_KEY.to_owned()),
+            ("users.yml", format!("users:\n  USER: '{HASH}'\n")),
+            ("saf.yml", SAF.to_owned()),
+            ("identities.yml", IDENTITIES.to_owned()),
+            ("api-defs/dc.yml", API_DEF.to_owned()),
+            ("ptktdata/ZOWEAPPL.key", ENHANCED.to_owned()),
+        ]
+    }
+
+    fn write(&self, name: &str, content: &[u8]) {
+        let path = self.0.path().join(name);
+        fs::write(&path, content).expect("a file can be written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it is ours");
+    }
+
+    /// Loads the configuration with other content in a file, and puts the file back.
+    fn load_with(&self, name: &str, content: &[u8]) -> Result<Config, Problems> {
+        self.write(name, content);
+        let env = |name: &str| (name == "ADMAPPL_KEY").then(|| KEY.to_owned());
+        let loaded = Config::load(&self.0.path().join("zowe.yaml"), &env);
+        let (_, good) = self
+            .files()
+            .into_iter()
+            .find(|(known, _)| *known == name)
+            .expect("is one of the files");
+        self.write(name, good.as_bytes());
+        let problems = match &loaded {
+            Ok(loaded) => loaded.warnings.clone(),
+            Err(problems) => problems.iter().cloned().collect(),
+        };
+        check_problems(&problems, &self.0.path().join(name), content);
+        assert!(loaded.is_ok() || !problems.is_empty());
+        let config = loaded?.config;
+        let debug = format!("{config:?}");
+        for secret in secrets() {
+            assert!(!debug.contains(secret), "{secret}");
+        }
+        Ok(config)
+    }
+}
+
+/// What no problem and no `Debug` shows.
+fn secrets() -> impl Iterator<Item = &'static str> {
+    let lines = SIGNING_KEY.lines().chain(SERVER_KEY.lines());
+    lines.filter(|line| !line.starts_with('-')).chain([KEY, ENHANCED, "BDS4zUmOv7TxUDVpVjZ8Lg"])
+}
+
+/// Whether a secret is never a part of another word: what is a word of its own is not recognized in one.
+fn is_alone(secret: &str, content: &[u8]) -> bool {
+    let secret = secret.as_bytes();
+    let parts = |b: &u8| b" \t\r\n\"'{}[],".contains(b);
+    let places = content.windows(secret.len()).enumerate().filter(|(_, piece)| *piece == secret);
+    places.into_iter().all(|(at, _)| {
+        let before = content[..at].trim_ascii_end().last();
+        let behind = &content[at + secret.len()..];
+        let behind = behind.strip_prefix(b":").unwrap_or(behind);
+        at.checked_sub(1).is_none_or(|before| parts(&content[before]))
+            && before.is_none_or(|b| b"\"'{}[],:-".contains(b))
+            && behind.first().is_none_or(parts)
+    })
+}
+
+fn check_problems(problems: &[Problem], file: &Path, content: &[u8]) {
+    // YAML has more line breaks than one.
+    let lines = content.iter().filter(|b| matches!(b, b'\n' | b'\r')).count() + 1;
+    for problem in problems {
+        let text = problem.to_string();
+        assert!(!text.contains(['\n', '\r']), "{text:?}");
+        assert!(problem.file() != file || problem.line().is_none_or(|line| line <= lines + 1));
+        for secret in secrets().filter(|secret| is_alone(secret, content)) {
+            assert!(!text.contains(secret), "{text}");
+        }
+    }
+}
+
+fn with<T>(run: impl FnOnce(&Directory) -> T) -> Option<T> {
+    directory().as_ref().map(run)
+}
+
+/// A YAML document, read as a file of permissions.
+pub(crate) fn yaml(data: &[u8]) {
+    with(|directory| {
+        let path = directory.0.path().join("other.yml");
+        let read = |content: &[u8]| {
+            directory.write("other.yml", content);
+            read_permissions(&path).map(|profiles| format!("{profiles:?}")).map_err(|problems| {
+                let problems: Vec<_> = problems.iter().cloned().collect();
+                check_problems(&problems, &path, content);
+                problems
+            })
+        };
+        let plain = read(data);
+        // A comment before it moves it down by one line, and does nothing else. It cannot stand before a
+        // directive or a byte order mark.
+        if data.starts_with(b"%") || data.starts_with("\u{feff}".as_bytes()) {
+            return;
+        }
+        let below = read(&[b"# a comment\n", data].concat());
+        match (plain, below) {
+            (Ok(one), Ok(other)) => assert_eq!(one, other),
+            (Err(one), Err(other)) => {
+                let texts = |problems: &[Problem]| -> Vec<_> {
+                    problems.iter().map(|p| (p.key().to_owned(), p.text().to_owned())).collect()
+                };
+                assert_eq!(texts(&one).len(), texts(&other).len(), "{one:?} {other:?}");
+            }
+            (one, other) => panic!("{one:?} {other:?}"),
+        }
+    });
+}
+
+/// A zowe.yaml.
+pub(crate) fn zowe_yaml(data: &[u8]) {
+    let _ = with(|directory| directory.load_with("zowe.yaml", data));
+}
+
+/// An api-def.
+pub(crate) fn definitions(data: &[u8]) {
+    let Some(Ok(config)) = with(|directory| directory.load_with("api-defs/dc.yml", data)) else {
+        return;
+    };
+    for route in config.routes.iter() {
+        let found = config.routes.find(route.prefix()).map(|route| route.prefix());
+        assert_eq!(found, Some(route.prefix()));
+        assert!(route.prefix().starts_with(&format!("/{}", route.service())));
+        assert_ne!(route.service().as_str(), "gateway");
+    }
+}
+
+/// A file of users.
+pub(crate) fn users(data: &[u8]) {
+    let Some(Ok(config)) = with(|directory| directory.load_with("users.yml", data)) else { return };
+    let mut users: Vec<_> = config.users.iter().map(|(user, _)| user).collect();
+    users.sort_unstable();
+    assert!(users.windows(2).all(|pair| pair[0] != pair[1]));
+    assert!(config.users.iter().all(|(_, hash)| hash.starts_with("$argon2")));
+}
+
+/// A file of permissions.
+pub(crate) fn saf_file(data: &[u8]) {
+    let Some(Ok(config)) = with(|directory| directory.load_with("saf.yml", data)) else { return };
+    let anew = with(|directory| {
+        directory.write("other.yml", data);
+        let profiles = read_permissions(&directory.0.path().join("other.yml"));
+        FileSaf::new(profiles.expect("was read before"))
+    });
+    let anew = anew.expect("the directory is there");
+    for user in ["USER", "ZWESVUSR", "NOBODY"].map(|user| UserId::new(user).expect("is one")) {
+        for (class, resource) in [("ZOWE", "APIML.SERVICES"), ("PTKTDATA", "IRRPTAUTH.ZOWEAPPL.A")]
+        {
+            let check = |saf: &FileSaf, level| ready(saf.check(&user, class, resource, level));
+            for level in [AccessLevel::Read, AccessLevel::Update, AccessLevel::Control] {
+                assert_eq!(check(&config.saf, level), check(&anew, level));
+            }
+            let update = check(&anew, AccessLevel::Update) == Ok(Access::Granted);
+            assert!(!update || check(&anew, AccessLevel::Read) == Ok(Access::Granted));
+        }
+    }
+}
+
+/// A file of identities.
+pub(crate) fn identities_file(data: &[u8]) {
+    let _ = with(|directory| directory.load_with("identities.yml", data));
+}
+
+/// A digit that chooses a file with a key in it, then its content.
+pub(crate) fn secret_files(data: &[u8]) {
+    let Some((choice, content)) = data.split_first() else { return };
+    let name = match choice & 3 {
+        0 => "ptktdata/ZOWEAPPL.key",
+        1 => "jwt.key",
+        2 => "tls/server.key",
+        _ => "tls/server.pem",
+    };
+    let result = with(|directory| directory.load_with(name, content));
+    let Some(Err(problems)) = result else { return };
+    let text = problems.to_string();
+    let lines = content.split(|b| *b == b'\n').filter_map(|line| str::from_utf8(line).ok());
+    for line in lines.map(str::trim).filter(|line| line.len() >= 32 && !line.contains(' ')) {
+        assert!(!text.contains(line), "{text}");
+    }
+}

@@ -1,0 +1,192 @@
+//! A gateway as the program assembles it, on fixed keys and in memory.
+
+use std::{
+    convert::Infallible,
+    future::ready,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use http_body::Body;
+use hyper::rt::{Read, Write};
+use tower::{Service, ServiceBuilder};
+use tower_passticket::{
+    api::{AuthApi, AuthParts, Delegation, LoginError, LoginFuture, LoginProvider, Password},
+    identity::{CommonNameMapper, DistributedIdentity, DistributedMap, Registry},
+    layer::{
+        AuthenticateLayer, Authenticator, OnFailure, PassTicketLayer, Route, RouteLayer, Routes,
+        SanitizeLayer, Scheme, ScopeLayer, Upstream,
+    },
+    passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, Replay, UserId},
+    proxy::{Forward, Gateway, ResponseBody, Timeouts},
+    revocation::RevocationIndex,
+    saf::{AccessLevel, FileSaf, Profile, ProfileName},
+    token::{ServiceId, TokenIssuer, Validity},
+};
+
+use crate::support::{KEY, clock, verifier};
+
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Api = AuthApi<Passwords, Arc<RevocationIndex>, FileSaf, LocalGenerator>;
+
+/// Everybody's password.
+pub(crate) const PASSWORD: &str = "validPassword";
+pub(crate) const EMAIL: &str = "user@example.com";
+pub(crate) const APPLID: &str = "ZOWEAPPL";
+/// Host and port of the one service, as requests to it name it.
+pub(crate) const SERVICE: &str = "service:1234";
+
+/// Knows one password, and changes it to any but one.
+#[derive(Clone, Copy)]
+pub(crate) struct Passwords;
+
+impl LoginProvider for Passwords {
+    fn login(&self, user: UserId, password: Password) -> LoginFuture {
+        let is_right = password.expose() == PASSWORD.as_bytes();
+        Box::pin(ready(if is_right { Ok(user) } else { Err(LoginError::WrongCredentials) }))
+    }
+
+    fn change_password(&self, user: UserId, old: Password, new: Password) -> Option<LoginFuture> {
+        Some(match new.expose() {
+            b"weak" => Box::pin(ready(Err(LoginError::NewPasswordRefused))),
+            _ => self.login(user, old),
+        })
+    }
+}
+
+pub(crate) fn user(name: &str) -> UserId {
+    UserId::new(name).expect("is a user id")
+}
+
+/// The key that tickets are made with.
+pub(crate) fn profile() -> KeyProfile {
+    let applid = Applid::new(APPLID).expect("is a name");
+    KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977")
+        .expect("is a key")
+        .with_replay(Replay::Allowed)
+}
+
+fn tickets() -> LocalGenerator {
+    let profiles = KeyProfiles::new([profile()]).expect("one profile");
+    LocalGenerator::new(profiles).with_clock(clock())
+}
+
+/// The auth API with everything turned on.
+pub(crate) fn api(revocations: Arc<RevocationIndex>) -> Api {
+    let permit = |resource: &str, level| {
+        let name = ProfileName::new(resource).expect("is a name");
+        Profile::new("ZOWE", name).permit(user("USER"), level)
+    };
+    let saf = FileSaf::new([
+        permit("APIML.SERVICES", AccessLevel::Update),
+        permit("APIML.DELEGATE.PASSTICKET", AccessLevel::Read),
+    ]);
+    let registry = Registry::new("ldap://registry").expect("is a registry");
+    let identity = DistributedIdentity::in_registry(EMAIL, &registry).expect("is a name");
+    let map = DistributedMap::new([(identity, user("OTHER"))]).expect("one identity");
+    AuthApi::new(AuthParts {
+        issuer: TokenIssuer::new(KEY.clone()).with_clock(clock()),
+        verifier: verifier(),
+        key: KEY.verifying_key(),
+        login: Passwords,
+        revocations,
+        saf,
+        tickets: tickets(),
+    })
+    .with_personal_access_tokens(Validity::MAX)
+    .with_token_refresh()
+    .with_delegation(Delegation::new(map, registry))
+    .client_certificates(CommonNameMapper)
+    .with_clock(clock())
+}
+
+/// Service ids of the routes, which differ in what a failed authentication leads to. `open` bypasses.
+static ROUTES: LazyLock<Routes> = LazyLock::new(|| {
+    let applid = Applid::new(APPLID).expect("is a name");
+    let route = |service: &str, on_failure| {
+        let scheme = match service {
+            "open" => Scheme::Bypass,
+            _ => Scheme::HttpBasicPassTicket { applid },
+        };
+        let upstream = Upstream::parse(&format!("http://{SERVICE}/{service}")).expect("is a URL");
+        let service = ServiceId::new(service).expect("is a service id");
+        let route = Route::new(service, "api/v1", upstream, scheme).expect("is a route");
+        route.on_failure(on_failure)
+    };
+    let routes = [
+        route("svc", OnFailure::Forward),
+        route("same", OnFailure::ForwardUnchanged),
+        route("strict", OnFailure::Reject),
+        route("open", OnFailure::Forward),
+    ];
+    Routes::new(routes).expect("each path once")
+});
+
+/// What the gateway was asked, and what it sent on.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Entries>>);
+
+#[derive(Clone, Default)]
+pub(crate) struct Entries {
+    /// The methods of all requests, in order.
+    pub(crate) asked: Vec<http::Method>,
+    /// Method and target of those that reached `Forward`, as the service gets them.
+    pub(crate) forwarded: Vec<(http::Method, String)>,
+}
+
+impl Log {
+    pub(crate) fn entries(&self) -> Entries {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn add(&self, add: impl FnOnce(&mut Entries)) {
+        add(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// The auth API, and the routes with their service behind `connector`.
+pub(crate) fn gateway<C, B>(
+    connector: C,
+    log: Log,
+) -> impl Service<
+    Request<B>,
+    Response = Response<ResponseBody>,
+    Error = Infallible,
+    Future: Send + 'static,
+> + Clone
++ Send
++ 'static
+where
+    C: Service<Uri, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
+    C::Response: Read + Write + Unpin + Send + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    let revocations = Arc::new(RevocationIndex::default());
+    let authenticator = Authenticator::new(verifier())
+        .personal_access_tokens(revocations.clone())
+        .client_certificates(CommonNameMapper);
+    let forwarded = log.clone();
+    let routed = ServiceBuilder::new()
+        .layer(SanitizeLayer::new())
+        .layer(RouteLayer::new(ROUTES.clone()))
+        .layer(AuthenticateLayer::new(authenticator))
+        .layer(ScopeLayer::new())
+        .layer(PassTicketLayer::new(tickets()))
+        .map_request(move |request: Request<B>| {
+            if let Some(route) = request.extensions().get::<Arc<Route>>() {
+                let target = route.southbound_path(request.uri());
+                let method = request.method().clone();
+                forwarded.add(|entries| entries.forwarded.push((method, target)));
+            }
+            request
+        })
+        .service(Forward::new(connector, Timeouts::default()));
+    ServiceBuilder::new()
+        .map_request(move |request: Request<B>| {
+            let method = request.method().clone();
+            log.add(|entries| entries.asked.push(method));
+            request
+        })
+        .service(Gateway::new(api(revocations), routed))
+}

@@ -1,0 +1,291 @@
+//! Request headers: cookies, credentials, hop-by-hop, and what only the gateway may set.
+
+use std::{convert::Infallible, sync::Arc};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response,
+    header::{AUTHORIZATION, CONNECTION, COOKIE},
+};
+use http_body_util::Full;
+use tower::{Layer, ServiceExt, service_fn};
+use tower_passticket::{
+    identity::CommonNameMapper,
+    layer::{
+        AuthenticateLayer, Authentication, Authenticator, OnFailure, Route, RouteLayer,
+        SanitizeLayer, Scheme, Upstream, strip_hop_by_hop,
+    },
+    passticket::Applid,
+    revocation::RevocationIndex,
+    token::ServiceId,
+};
+
+use crate::support::{
+    CERTIFICATE, CERTIFICATE_USER, LOGIN_TOKEN, LOGIN_USER, PAT, PAT_USER, header_lines, ready,
+    verifier, with_tokens,
+};
+
+/// What the layer behind sees.
+struct Seen {
+    headers: HeaderMap,
+    /// Who was authenticated.
+    user: Option<String>,
+}
+
+/// What `AuthenticateLayer` lets through, if it does.
+fn authenticate(
+    headers: HeaderMap,
+    pats: bool,
+    certificate: bool,
+    on_failure: OnFailure,
+) -> Option<Seen> {
+    let mut authenticator = Authenticator::new(verifier()).client_certificates(CommonNameMapper);
+    if pats {
+        authenticator = authenticator.personal_access_tokens(RevocationIndex::default());
+    }
+    let upstream = Upstream::parse("http://service").expect("is a URL");
+    let scheme = Scheme::HttpBasicPassTicket { applid: Applid::new("APPL").expect("is a name") };
+    let service = ServiceId::new("svc").expect("is a service id");
+    let route = Route::new(service, "api/v1", upstream, scheme).expect("is a route");
+    let route = RouteLayer::fixed(Arc::new(route.on_failure(on_failure)));
+    let service = route.layer(AuthenticateLayer::new(authenticator).layer(echo()));
+    let mut request = Request::new(Full::<Bytes>::default());
+    *request.headers_mut() = headers;
+    if certificate {
+        request.extensions_mut().insert(CERTIFICATE.clone());
+    }
+    seen(service, request)
+}
+
+/// A service that answers with the headers and extensions of the request.
+fn echo() -> impl tower::Service<
+    Request<Full<Bytes>>,
+    Response = Response<Full<Bytes>>,
+    Error = Infallible,
+    Future: Future,
+> + Clone {
+    service_fn(|request: Request<Full<Bytes>>| async move {
+        let mut response = Response::new(Full::default());
+        let (head, _) = request.into_parts();
+        *response.headers_mut() = head.headers;
+        *response.extensions_mut() = head.extensions;
+        response.extensions_mut().insert(Echo);
+        Ok(response)
+    })
+}
+
+/// Tells the answer of [`echo`] from that of a layer.
+#[derive(Clone)]
+struct Echo;
+
+fn seen<S>(service: S, request: Request<Full<Bytes>>) -> Option<Seen>
+where
+    S: tower::Service<Request<Full<Bytes>>, Response = Response<Full<Bytes>>, Error = Infallible>,
+{
+    let Ok(response) = ready(service.oneshot(request));
+    let (head, _) = response.into_parts();
+    head.extensions.get::<Echo>()?;
+    let user = match head.extensions.get::<Authentication>() {
+        Some(Authentication::Authenticated(authenticated)) => {
+            Some(authenticated.user().to_string())
+        }
+        _ => None,
+    };
+    Some(Seen { headers: head.headers, user })
+}
+
+/// The pairs of all `Cookie` lines, trimmed, with and without `=`.
+fn pairs(headers: &HeaderMap) -> Vec<&[u8]> {
+    let lines = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    lines.flat_map(|line| line.split(|b| *b == b';')).map(<[u8]>::trim_ascii).collect()
+}
+
+fn name_of(pair: &[u8]) -> Option<&[u8]> {
+    let equals = pair.iter().position(|b| *b == b'=')?;
+    Some(pair[..equals].trim_ascii()).filter(|name| !name.is_empty())
+}
+
+fn is_credential_cookie(name: &[u8]) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.starts_with(b"apimlauthenticationtoken.")
+        || [&b"apimlauthenticationtoken"[..], b"personalaccesstoken", b"jwttoken", b"ltpatoken2"]
+            .contains(&&*name)
+}
+
+fn cookie<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a [u8]> {
+    pairs(headers).into_iter().find_map(|pair| {
+        name_of(pair).filter(|name| *name == wanted.as_bytes())?;
+        let (_, value) = pair.split_at(pair.iter().position(|b| *b == b'=')? + 1);
+        let value = value.trim_ascii();
+        let value =
+            value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
+        (!value.is_empty()).then_some(value)
+    })
+}
+
+/// The cookies that are left are those that are no credential, in their order and in one line.
+fn check_cookies(before: &HeaderMap, after: &HeaderMap) {
+    assert!(after.get_all(COOKIE).iter().count() <= 1, "{after:?}");
+    let kept: Vec<_> = pairs(before)
+        .into_iter()
+        .filter(|pair| name_of(pair).is_some_and(|name| !is_credential_cookie(name)))
+        .collect();
+    assert_eq!(pairs(after), kept);
+}
+
+/// Lines of `Cookie`.
+pub(crate) fn cookies(data: &[u8]) {
+    let mut before = HeaderMap::new();
+    for line in with_tokens(data).split(|b| *b == b'\n') {
+        if let Ok(line) = HeaderValue::from_bytes(line)
+            && before.try_append(COOKIE, line).is_err()
+        {
+            break;
+        }
+    }
+    let seen = authenticate(before.clone(), true, false, OnFailure::Forward);
+    let Seen { headers, user } = seen.expect("a failure is forwarded");
+    check_cookies(&before, &headers);
+    assert_eq!(user.as_deref(), expected_user(&before, true, false));
+    let again = authenticate(headers.clone(), true, false, OnFailure::Forward);
+    assert_eq!(again.expect("a failure is forwarded").headers, headers);
+}
+
+/// A digit that chooses, then header lines.
+pub(crate) fn credentials(data: &[u8]) {
+    let Some((choice, lines)) = data.split_first() else { return };
+    let (pats, certificate) = (choice & 1 > 0, choice & 2 > 0);
+    let on_failure = match choice >> 2 & 3 {
+        0 => OnFailure::Forward,
+        1 => OnFailure::ForwardUnchanged,
+        _ => OnFailure::Reject,
+    };
+    let before = header_lines(&with_tokens(lines));
+    let seen = authenticate(before.clone(), pats, certificate, on_failure);
+    let expected = expected_user(&before, pats, certificate);
+    let Some(Seen { headers, user }) = seen else {
+        assert_eq!((on_failure, expected), (OnFailure::Reject, None));
+        return;
+    };
+    assert_eq!(user.as_deref(), expected);
+    assert!(expected.is_some() || on_failure != OnFailure::Reject);
+    if expected.is_none() && on_failure == OnFailure::ForwardUnchanged {
+        assert_eq!(headers, before);
+        return;
+    }
+    check_cookies(&before, &headers);
+    for name in headers.keys().map(HeaderName::as_str) {
+        assert!(!is_credential_header(name), "{name}");
+    }
+    for (name, value) in before.iter().filter(|(name, _)| *name != COOKIE) {
+        let kept = headers.get_all(name).iter().any(|other| other == value);
+        assert!(kept || is_credential_header(name.as_str()), "{name}");
+    }
+}
+
+fn is_credential_header(name: &str) -> bool {
+    matches!(name, "authorization" | "private-token" | "x-saf-token" | "client-cert")
+        || name.starts_with("x-certificate-")
+}
+
+/// Whose the one credential is that counts, if it is good.
+fn expected_user(headers: &HeaderMap, pats: bool, certificate: bool) -> Option<&'static str> {
+    if let Some(token) = cookie(headers, "apimlAuthenticationToken").or_else(|| bearer(headers)) {
+        return match token {
+            token if token == LOGIN_TOKEN.as_bytes() => Some(LOGIN_USER),
+            token if token == PAT.as_bytes() && pats => Some(PAT_USER),
+            _ => None,
+        };
+    }
+    let private = || headers.get("private-token").map(|value| value.as_bytes().trim_ascii());
+    let token = cookie(headers, "personalAccessToken")
+        .or_else(|| private().filter(|token| !token.is_empty()));
+    match token.filter(|_| pats) {
+        Some(token) if token == PAT.as_bytes() => Some(PAT_USER),
+        Some(_) => None,
+        None => certificate.then_some(CERTIFICATE_USER),
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(AUTHORIZATION)?.as_bytes().trim_ascii();
+    let end = value.iter().position(u8::is_ascii_whitespace)?;
+    let (scheme, token) = value.split_at(end);
+    scheme.eq_ignore_ascii_case(b"bearer").then(|| token.trim_ascii())
+}
+
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// What the `Connection` lines name, in lower case.
+fn named(headers: &HeaderMap) -> Vec<Vec<u8>> {
+    let lines = headers.get_all(CONNECTION).iter().map(HeaderValue::as_bytes);
+    let names = lines.flat_map(|line| line.split(|b| *b == b','));
+    names.map(|name| name.trim_ascii().to_ascii_lowercase()).collect()
+}
+
+/// Header lines.
+pub(crate) fn hop_by_hop(data: &[u8]) {
+    let before = header_lines(data);
+    let mut after = before.clone();
+    strip_hop_by_hop(&mut after);
+    let named = named(&before);
+    let goes = |name: &HeaderName| {
+        HOP_BY_HOP.contains(&name.as_str()) || named.iter().any(|n| n == name.as_str().as_bytes())
+    };
+    for name in before.keys() {
+        let want: Vec<_> = before.get_all(name).iter().filter(|_| !goes(name)).collect();
+        assert_eq!(after.get_all(name).iter().collect::<Vec<_>>(), want, "{name}");
+    }
+    assert!(after.keys().all(|name| before.contains_key(name)));
+    let once = after.clone();
+    strip_hop_by_hop(&mut after);
+    assert_eq!(after, once);
+}
+
+/// Header lines.
+pub(crate) fn sanitize(data: &[u8]) {
+    let before = header_lines(data);
+    let layer = SanitizeLayer::new().also([HeaderName::from_static("x-custom-user")]);
+    let service = layer.layer(echo());
+    let pass = |headers: HeaderMap| {
+        let mut request = Request::new(Full::<Bytes>::default());
+        *request.headers_mut() = headers;
+        seen(service.clone(), request).expect("nothing is refused here").headers
+    };
+    let after = pass(before.clone());
+    let named = named(&before);
+    for name in before.keys() {
+        let text = name.as_str();
+        // CGI cannot tell these apart.
+        let read = text.replace('_', "-");
+        let forged = read.starts_with("x-certificate-")
+            || text.starts_with("$ws")
+            || text == "private_token"
+            || matches!(
+                &*read,
+                "oidc-token"
+                    | "x-saf-token"
+                    | "client-cert"
+                    | "x-zowe-auth-failure"
+                    | "x-custom-user"
+            );
+        let hop_by_hop =
+            HOP_BY_HOP.contains(&text) || named.iter().any(|name| name == text.as_bytes());
+        assert_eq!(after.contains_key(name), !forged && !hop_by_hop, "{name}");
+        assert!(!after.contains_key(name) || after.get_all(name) == before.get_all(name));
+    }
+    for name in [AUTHORIZATION, COOKIE, HeaderName::from_static("private-token")] {
+        assert!(after.get_all(name).iter().all(HeaderValue::is_sensitive));
+    }
+    assert_eq!(pass(after.clone()), after);
+}

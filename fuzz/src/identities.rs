@@ -1,0 +1,180 @@
+//! Certificates, distinguished names, and names that stand for a user.
+
+use std::time::Duration;
+
+use tower_passticket::{
+    identity::{
+        CertificateFilter, CertificateMap, CommonNameMapper, DistinguishedName,
+        DistributedIdentity, DistributedMap, DistributedMapper, EmailAddress, Fingerprint,
+        IdentityMapper, PeerCertificate, Registry,
+    },
+    passticket::UserId,
+    tls::{ServerTls, Verification, https_connector},
+    token::SigningKey,
+};
+
+use crate::support::{CERTIFICATE, SERVER_CERTIFICATE, SERVER_KEY, lines, ready};
+
+fn user(name: &str) -> UserId {
+    UserId::new(name).expect("is a user id")
+}
+
+/// A certificate in DER, as a client shows it.
+pub(crate) fn certificate_der(data: &[u8]) {
+    let Ok(certificate) = PeerCertificate::from_der(data.to_vec()) else { return };
+    assert_eq!(certificate.der(), data);
+    for (text, name) in [
+        (certificate.subject(), certificate.subject_name()),
+        (certificate.issuer(), certificate.issuer_name()),
+    ] {
+        assert_eq!(text, name.to_string());
+        check_name(name);
+    }
+    let mapped = ready(CommonNameMapper.map_certificate(&certificate)).ok();
+    let named = certificate.common_name().and_then(|name| UserId::new(name).ok());
+    assert_eq!(mapped, named);
+    let _ = certificate.not_after();
+
+    let filters = [
+        CertificateFilter::subject(certificate.subject_name().clone()).ok(),
+        CertificateFilter::issuer(certificate.issuer_name().clone()).ok(),
+        CertificateFilter::subject_and_issuer(
+            certificate.subject_name().clone(),
+            certificate.issuer_name().clone(),
+        )
+        .ok(),
+        Some(CertificateFilter::fingerprint((*certificate.sha256()).into())),
+    ];
+    for filter in filters.into_iter().flatten() {
+        assert!(filter.matches(&certificate), "{filter}");
+        let map = CertificateMap::new([(filter, user("FOUND"))]).expect("one filter");
+        assert_eq!(ready(map.map_certificate(&certificate)), Ok(user("FOUND")));
+    }
+}
+
+/// A digit that says what the PEM document is for, then the document.
+pub(crate) fn certificate_pem(data: &[u8]) {
+    let Some((choice, pem)) = data.split_first() else { return };
+    let (chain, key) = (SERVER_CERTIFICATE.as_bytes(), SERVER_KEY.as_bytes());
+    let error = match choice & 7 {
+        0 => ServerTls::from_pem(pem, key, None).map_err(|error| error.to_string()).err(),
+        1 => ServerTls::from_pem(chain, pem, None).map_err(|error| error.to_string()).err(),
+        2 => ServerTls::from_pem(chain, key, Some(pem)).map_err(|error| error.to_string()).err(),
+        3 => https_connector(Verification::Strict, pem, Duration::from_secs(1))
+            .map_err(|error| error.to_string())
+            .err(),
+        _ => match SigningKey::from_pem(pem) {
+            Ok(key) => {
+                let jwk = key.verifying_key().to_jwk();
+                assert_eq!((&jwk["kty"], &jwk["alg"]), (&"RSA".into(), &"RS256".into()));
+                assert_eq!(format!("{key:?}"), "SigningKey(..)");
+                None
+            }
+            Err(error) => Some(error.to_string()),
+        },
+    };
+    // No error shows a line of a key.
+    let secret = |line: &&str| line.len() >= 40;
+    for line in lines(pem, 100).into_iter().filter(secret) {
+        assert!(error.as_ref().is_none_or(|error| !error.contains(line)), "{error:?}");
+    }
+}
+
+/// What is written is read as the same name, and shows no control characters.
+fn check_name(name: &DistinguishedName) {
+    let text = name.to_string();
+    assert_eq!(text.parse().as_ref(), Ok(name), "{text}");
+    assert!(!text.contains(char::is_control), "{text:?}");
+    assert_eq!(name.is_empty(), text.is_empty());
+}
+
+/// A distinguished name as text, and another.
+pub(crate) fn distinguished_name(data: &[u8]) {
+    let lines = lines(data, 2);
+    let mut names = lines.iter().filter_map(|line| line.parse::<DistinguishedName>().ok());
+    let (Some(one), other) = (names.next(), names.next()) else { return };
+    check_name(&one);
+    assert!(CertificateFilter::subject(one.clone()).is_ok() != one.is_empty());
+    let Some(other) = other else { return };
+    check_name(&other);
+    assert_eq!(one == other, one.to_string() == other.to_string());
+    let long = format!("{other},{one}");
+    if !one.is_empty() && !other.is_empty() {
+        let long: DistinguishedName = long.parse().expect("two names are a longer one");
+        assert_eq!(long.len(), one.len() + other.len());
+    }
+}
+
+/// Lines `subject`, `issuer` or `fingerprint`, a colon and a value: filters for the client certificate.
+pub(crate) fn certificate_filters(data: &[u8]) {
+    let filters: Vec<_> = lines(data, 30)
+        .into_iter()
+        .filter_map(|line| {
+            let (kind, value) = line.split_once(':')?;
+            match kind {
+                "fingerprint" => {
+                    let fingerprint: Fingerprint = value.parse().ok()?;
+                    assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint));
+                    Some(CertificateFilter::fingerprint(fingerprint))
+                }
+                "subject" => CertificateFilter::subject(value.parse().ok()?).ok(),
+                "issuer" => CertificateFilter::issuer(value.parse().ok()?).ok(),
+                "both" => {
+                    let (subject, issuer) = value.split_once('|')?;
+                    let (subject, issuer) = (subject.parse().ok()?, issuer.parse().ok()?);
+                    CertificateFilter::subject_and_issuer(subject, issuer).ok()
+                }
+                _ => None,
+            }
+        })
+        .collect();
+    let users: Vec<_> = (0..filters.len()).map(|i| user(&format!("U{i}"))).collect();
+    let entries = filters.iter().cloned().zip(users.iter().copied());
+    let Ok(map) = CertificateMap::new(entries) else { return };
+    match ready(map.map_certificate(&CERTIFICATE)) {
+        Ok(found) => {
+            let at = users.iter().position(|user| *user == found).expect("is one of them");
+            assert!(filters[at].matches(&CERTIFICATE), "{}", filters[at]);
+        }
+        Err(_) => {
+            let matching = filters.iter().find(|filter| filter.matches(&CERTIFICATE));
+            assert_eq!(matching, None);
+        }
+    }
+    // The order of the entries says nothing.
+    let entries = filters.iter().cloned().zip(users.iter().copied()).rev();
+    let reversed = CertificateMap::new(entries).expect("no filter is there twice");
+    assert_eq!(
+        ready(reversed.map_certificate(&CERTIFICATE)),
+        ready(map.map_certificate(&CERTIFICATE))
+    );
+}
+
+/// An e-mail address or another name, and a registry.
+pub(crate) fn identity_names(data: &[u8]) {
+    let lines = lines(data, 2);
+    let [name, rest @ ..] = &lines[..] else { return };
+    let registry = rest.first().copied().unwrap_or("ldap://registry");
+    if let Ok(registry) = Registry::new(registry) {
+        assert!((1..=255).contains(&registry.as_str().len()));
+        assert!(!registry.as_str().contains(char::is_control));
+    }
+    let Ok(identity) = DistributedIdentity::new(name, registry) else {
+        assert!(Registry::new(registry).is_err() || EmailAddress::new(name).is_err());
+        return;
+    };
+    assert_eq!((identity.name(), identity.registry()), (*name, registry));
+    assert!(!format!("{identity} {identity:?}").contains(char::is_control));
+    let map = DistributedMap::new([(identity.clone(), user("FOUND"))]).expect("one identity");
+    assert_eq!(ready(map.map_identity(&identity)), Ok(user("FOUND")));
+    if let Ok(email) = EmailAddress::new(name) {
+        assert_eq!(email.as_str().matches('@').count(), 1);
+        assert!(!email.as_str().contains(char::is_whitespace));
+        let registry = Registry::new(registry).expect("the identity has it");
+        assert_eq!(DistributedIdentity::from_email(&email, &registry), identity);
+    }
+    let other = DistributedIdentity::new(&format!("{name}x"), registry);
+    if let Ok(other) = other {
+        assert!(ready(map.map_identity(&other)).is_err());
+    }
+}

@@ -1,0 +1,73 @@
+//! Fuzz targets: one function for each parser of bytes that come from outside.
+//!
+//! A target takes any bytes and panics when something that must hold does not. `tests/corpus.rs` runs all
+//! of them over the committed corpus, `fuzz/run` runs one under libFuzzer. `README.md` says what each
+//! asserts and how to add one.
+
+#![cfg(feature = "targets")]
+
+mod answers;
+mod bodies;
+mod command_line;
+mod configuration;
+mod exchange;
+mod gateway;
+mod headers;
+mod identities;
+mod names;
+mod paths;
+mod permissions;
+mod support;
+mod tickets;
+mod tokens;
+
+/// Every target by name. The name is also that of its directory in `corpus/`.
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("cookies", headers::cookies),
+    ("credentials", headers::credentials),
+    ("hop_by_hop", headers::hop_by_hop),
+    ("sanitize", headers::sanitize),
+    ("forwarded", exchange::forwarded),
+    ("paths", paths::paths),
+    ("addresses", paths::addresses),
+    ("certificate_der", identities::certificate_der),
+    ("certificate_pem", identities::certificate_pem),
+    ("certificate_filters", identities::certificate_filters),
+    ("distinguished_name", identities::distinguished_name),
+    ("identity_names", identities::identity_names),
+    ("token_text", tokens::token_text),
+    ("token_header", tokens::token_header),
+    ("token_claims", tokens::token_claims),
+    ("scopes", tokens::scopes),
+    ("yaml", configuration::yaml),
+    ("zowe_yaml", configuration::zowe_yaml),
+    ("definitions", configuration::definitions),
+    ("users", configuration::users),
+    ("saf_file", configuration::saf_file),
+    ("identities_file", configuration::identities_file),
+    ("secret_files", configuration::secret_files),
+    ("profiles", permissions::profiles),
+    ("basic", bodies::basic),
+    ("body_login", bodies::login),
+    ("body_ticket", bodies::ticket),
+    ("body_delegate", bodies::delegate),
+    ("body_generate", bodies::generate),
+    ("body_validate", bodies::validate),
+    ("body_revoke", bodies::revoke),
+    ("body_rules", bodies::rules),
+    ("answers_saf", answers::saf),
+    ("answers_zss", answers::zss),
+    ("names", names::names),
+    ("esm_texts", names::esm_texts),
+    ("tickets", tickets::tickets),
+    ("command_line", command_line::command_line),
+    ("http1_client", exchange::http1_client),
+    ("http2_client", exchange::http2_client),
+    ("http1_service", exchange::http1_service),
+    ("http2_service", exchange::http2_service),
+];
+
+/// The target of this name.
+pub fn target(name: &str) -> Option<fn(&[u8])> {
+    TARGETS.iter().find(|(known, _)| *known == name).map(|(_, target)| *target)
+}

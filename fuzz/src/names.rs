@@ -1,0 +1,110 @@
+//! Names of users and applications, and texts in commands of security products.
+
+use std::{fmt, str::FromStr};
+
+use passticket_proxy::esm::{
+    self, Commands, DistinguishedName, Email, Esm, Identity, Label, Registry,
+};
+use tower_passticket::passticket::{Applid, UserId};
+
+use crate::support::lines;
+
+/// A user id or an APPLID.
+pub(crate) fn names(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else { return };
+    let (user, applid) = (UserId::new(text), Applid::new(text));
+    let name = match (&user, &applid) {
+        (Ok(user), Ok(applid)) => {
+            assert_eq!(user.as_str(), applid.as_str());
+            user.as_str()
+        }
+        (Err(user), Err(applid)) => {
+            assert_eq!(user.rule(), applid.rule());
+            assert!(user.to_string().len() < 500);
+            return;
+        }
+        _ => panic!("the rules are the same for both"),
+    };
+    assert!((1..=8).contains(&name.len()));
+    assert!(
+        name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b"#@$".contains(&b))
+    );
+    assert_eq!(UserId::new(name).as_ref(), user.as_ref());
+    assert!(name.eq_ignore_ascii_case(text));
+    assert!(user.as_ref().is_ok_and(|user| user.as_bytes() == name.as_bytes()));
+}
+
+/// What TSO or ACF2 is submitted: without comments, continued lines joined.
+fn submitted(commands: &Commands) -> Vec<String> {
+    let (mut joined, mut open) = (Vec::<String>::new(), false);
+    for line in commands.lines() {
+        assert!(line.len() <= 72, "{line}");
+        assert!(line.bytes().all(|b| b == b' ' || b.is_ascii_graphic()), "{line:?}");
+        assert!(!line.starts_with("/*") && !line.starts_with("//"), "{line}");
+        if !open && (line.starts_with(" /*") || line.starts_with('*')) {
+            continue;
+        }
+        let (text, continued) = match line.strip_suffix('+') {
+            Some(text) => (text, true),
+            None => (line, false),
+        };
+        match joined.last_mut().filter(|_| open) {
+            Some(last) => last.push_str(text.trim_start()),
+            None => joined.push(text.to_owned()),
+        }
+        open = continued;
+    }
+    assert!(!open);
+    joined
+}
+
+fn text<T: FromStr<Err: fmt::Display>>(text: Option<&&str>, plain: &str) -> T {
+    let parse = |text: &str| T::from_str(text).map_err(|error| error.to_string());
+    text.and_then(|text| parse(text).ok()).unwrap_or_else(|| parse(plain).expect("is good"))
+}
+
+/// Lines: an e-mail address, a registry, a label, a subject, an issuer.
+pub(crate) fn esm_texts(data: &[u8]) {
+    let lines = lines(data, 5);
+    let (email, registry) = (text::<Email>(lines.first(), "a@b"), text(lines.get(1), "acme"));
+    let label = text::<Label>(lines.get(2), "Zowe");
+    let subject = text::<DistinguishedName>(lines.get(3), "CN=a");
+    let issuer = text::<DistinguishedName>(lines.get(4), "CN=a");
+    let plain_email: Email = text(None, "a@b");
+    let plain_registry: Registry = text(None, "acme");
+    let plain_label: Label = text(None, "Zowe");
+    let plain_name: DistinguishedName = text(None, "CN=a");
+    let (gateway, user) = (UserId::new("ZWESVUSR"), UserId::new("JANE"));
+    let (gateway, user) = (gateway.expect("is a user id"), user.expect("is a user id"));
+    for esm in [Esm::Racf, Esm::Acf2, Esm::TopSecret] {
+        for (given, plain, values) in [
+            (
+                Identity::Email { email: &email, registry: &registry },
+                Identity::Email { email: &plain_email, registry: &plain_registry },
+                [email.as_str(), registry.as_str(), label.as_str()],
+            ),
+            (
+                Identity::Certificate { subject: &subject, issuer: Some(&issuer) },
+                Identity::Certificate { subject: &plain_name, issuer: Some(&plain_name) },
+                [subject.as_str(), issuer.as_str(), label.as_str()],
+            ),
+        ] {
+            let Ok(got) = esm::identity(esm, &gateway, &user, given, &label) else {
+                assert!(values.iter().any(|value| value.contains('\'')));
+                continue;
+            };
+            let plain = esm::identity(esm, &gateway, &user, plain, &plain_label);
+            let (got, plain) = (submitted(&got), submitted(&plain.expect("no apostrophe")));
+            assert_eq!(got.len(), plain.len(), "{got:?}");
+            let different: Vec<_> = got.iter().zip(&plain).filter(|(a, b)| a != b).collect();
+            assert!(different.len() <= 1, "{different:?}");
+            for (got, plain) in different {
+                for c in ['(', ')', ';', '"', '&'] {
+                    assert_eq!(got.matches(c).count(), plain.matches(c).count(), "{got}");
+                }
+                let apostrophes = got.matches('\'').count();
+                assert!(apostrophes.is_multiple_of(2), "{got}");
+            }
+        }
+    }
+}

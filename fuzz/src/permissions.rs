@@ -1,0 +1,81 @@
+//! Names of generic profiles, and which of them protects a resource.
+
+use tower_passticket::{
+    passticket::UserId,
+    saf::{Access, AccessLevel, FileSaf, Profile, ProfileName, SafProvider},
+};
+
+use crate::support::{lines, ready};
+
+/// The name of a resource, then names of profiles, each with a user of its own.
+pub(crate) fn profiles(data: &[u8]) {
+    let lines = lines(data, 12);
+    let [resource, names @ ..] = &lines[..] else { return };
+    let names: Vec<_> = names.iter().filter_map(|name| ProfileName::new(name).ok()).collect();
+    let user = |i: usize| UserId::new(&format!("U{i}")).expect("is a user id");
+    for name in &names {
+        assert_eq!(ProfileName::new(name.as_str()).as_ref(), Ok(name));
+        let discrete = !name.as_str().contains(['%', '*']);
+        assert!(!discrete || name.matches(name.as_str()));
+        assert_eq!(name.matches(resource), matches(name.as_str(), resource), "{name} {resource}");
+    }
+    let profiles = names
+        .iter()
+        .enumerate()
+        .map(|(i, name)| Profile::new("CLASS", name.clone()).permit(user(i), AccessLevel::Update));
+    let saf = FileSaf::new(profiles.clone());
+    let reversed = FileSaf::new(profiles.collect::<Vec<_>>().into_iter().rev());
+    let mut granting = Vec::new();
+    for (i, name) in names.iter().enumerate() {
+        let check = |saf: &FileSaf, level| ready(saf.check(&user(i), "CLASS", resource, level));
+        let read = check(&saf, AccessLevel::Read);
+        assert_eq!(read, check(&reversed, AccessLevel::Read));
+        assert_eq!(check(&saf, AccessLevel::Control), Ok(Access::Refused));
+        if read == Ok(Access::Granted) {
+            assert!(name.matches(resource));
+            granting.push(name.as_str());
+        }
+    }
+    // One profile decides alone. It may be there more than once.
+    assert!(granting.windows(2).all(|pair| pair[0] == pair[1]), "{granting:?}");
+    let matching: Vec<_> = names.iter().filter(|name| name.matches(resource)).collect();
+    assert_eq!(granting.is_empty(), matching.is_empty(), "{matching:?}");
+    let discrete = matching.iter().find(|name| !name.as_str().contains(['%', '*']));
+    if let Some(discrete) = discrete {
+        assert_eq!(granting.first().copied(), Some(discrete.as_str()));
+    }
+}
+
+/// The rules of RACF for general resources, written down a second time: by characters and with
+/// backtracking.
+fn matches(name: &str, resource: &str) -> bool {
+    let name: Vec<_> = name.split('.').collect();
+    let resource: Vec<_> = resource.split('.').collect();
+    qualifiers_match(&name, &resource)
+}
+
+fn qualifiers_match(name: &[&str], resource: &[&str]) -> bool {
+    let [first, behind @ ..] = name else { return resource.is_empty() };
+    if *first == "**" {
+        return (0..=resource.len()).any(|skip| qualifiers_match(behind, &resource[skip..]));
+    }
+    let [qualifier, rest @ ..] = resource else { return false };
+    let is_last = behind.is_empty();
+    match first.strip_suffix('*') {
+        // One qualifier, or more at the end of the name.
+        Some("") if is_last => !(qualifier.is_empty() && rest.is_empty()),
+        Some("") => !qualifier.is_empty() && qualifiers_match(behind, rest),
+        Some(start) if is_last => starts(qualifier, start),
+        Some(start) => starts(qualifier, start) && qualifiers_match(behind, rest),
+        None => {
+            first.len() == qualifier.len()
+                && starts(qualifier, first)
+                && qualifiers_match(behind, rest)
+        }
+    }
+}
+
+fn starts(qualifier: &str, start: &str) -> bool {
+    let mut bytes = qualifier.bytes();
+    start.bytes().all(|want| bytes.next().is_some_and(|got| want == b'%' || want == got))
+}

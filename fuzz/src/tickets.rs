@@ -1,0 +1,58 @@
+//! PassTickets: their text, keys, and evaluating one.
+
+use tower_passticket::{
+    clock::Timestamp,
+    passticket::{Algorithm, Applid, KeyProfile, PassTicket, UserId},
+};
+
+use crate::support::NOW;
+
+/// A digit for the algorithm, eight bytes for the time, a user id up to a newline, and a ticket.
+pub(crate) fn tickets(data: &[u8]) {
+    let Some((choice, rest)) = data.split_first() else { return };
+    let Some((time, rest)) = rest.split_first_chunk::<8>() else { return };
+    let algorithm = match choice & 3 {
+        0 => Algorithm::EnhancedUpper,
+        1 => Algorithm::EnhancedMixed,
+        _ => Algorithm::Legacy,
+    };
+    let key = if algorithm == Algorithm::Legacy { "E001193519561977" } else { ENHANCED };
+    let applid = Applid::new("ZOWEAPPL").expect("is a name");
+    let profile = KeyProfile::from_hex(applid, algorithm, key).expect("is a key");
+    // Printable digits near the present, anything else anywhere in the time that all algorithms can write.
+    let time = match str::from_utf8(time).ok().and_then(|digits| digits.parse::<u64>().ok()) {
+        Some(secs) => NOW + secs,
+        None => u64::from_be_bytes(*time) % (1 << 40),
+    };
+    let now = Timestamp::from_secs(time);
+    let mut parts = rest.splitn(2, |b| *b == b'\n');
+    let (user, ticket) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let (user, ticket) = (String::from_utf8_lossy(user), String::from_utf8_lossy(ticket));
+    let user = UserId::new(&user).unwrap_or(UserId::new("IBMUSER").expect("is a user id"));
+
+    let made = profile.generate(&user, now);
+    assert_eq!(PassTicket::parse(made.expose()).as_ref(), Ok(&made));
+    let evaluated = profile.evaluate(&user, &made, now).expect("a new ticket is good");
+    assert_eq!((evaluated.generated_at().as_secs(), evaluated.age_secs()), (now.as_secs(), 0));
+
+    match PassTicket::parse(&ticket) {
+        Ok(parsed) => {
+            assert_eq!(parsed.expose(), ticket);
+            if let Ok(evaluated) = profile.evaluate(&user, &parsed, now) {
+                let same = profile.generate(&user, evaluated.generated_at());
+                let is_same = |one: &str, other: &str| match algorithm {
+                    Algorithm::EnhancedMixed => one == other,
+                    _ => one.eq_ignore_ascii_case(other),
+                };
+                assert!(is_same(same.expose(), parsed.expose()));
+                let age = evaluated.generated_at().as_secs().abs_diff(now.as_secs());
+                assert!(age <= profile.window().as_secs());
+            }
+        }
+        Err(error) => {
+            assert!(ticket.len() < 3 || !error.to_string().contains(&*ticket));
+        }
+    }
+}
+
+const ENHANCED: &str = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
