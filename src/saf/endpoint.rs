@@ -1,4 +1,4 @@
-//! Resource checks by the SAF endpoint of Zowe (ZSS).
+//! Access checks by Zowe's SAF endpoint (ZSS).
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -19,22 +19,22 @@ use crate::{
     },
 };
 
-/// The class that the endpoint knows unless told otherwise.
+/// The class of the endpoint unless [`EndpointSaf::with_class`] sets another one.
 const CLASS: &str = "ZOWE";
 
-/// No resource of a general class has a longer name (RACF class descriptor table).
+/// The longest name of a general resource (RACF class descriptor table).
 const MAX_RESOURCE: usize = 246;
 
-/// Asks Zowe's SAF endpoint (`apiml.security.authorization.endpoint`, zowe-endpoints §6.2).
+/// Asks Zowe's SAF endpoint, `apiml.security.authorization.endpoint` of Zowe
+/// (docs/reference/identity-and-saf.md#saf-endpoint).
 ///
-/// `GET {address}/{resource}/{level}`, in the name of the user: the endpoint knows them by the
-/// token that `T` gives. The class is not part of the question, so there is only one,
-/// `ZOWE` unless told otherwise; a check in another one is [`SafError::UnsupportedClass`].
+/// The request is `GET {address}/{resource}/{level}` with a token of the user, which `T` gives. It
+/// does not name the class, so there is only one: `ZOWE`, or that of
+/// [`with_class`](Self::with_class). A check in another class is [`SafError::UnsupportedClass`].
 ///
-/// Access is granted by a 2xx answer with `"error": false` and `"authorized": true`, both of them
-/// there, and by nothing else. SingleFlightCache are remembered for a short time, as [`CachePolicy`] says: a
-/// permission for 30 s, a refusal for 5 s, an error for 1 s. All who ask the same at once wait for
-/// one call.
+/// Only a 2xx answer with both `"error": false` and `"authorized": true` grants access. Answers are
+/// cached as [`CachePolicy`] says: a permission for 30 s, a refusal for 5 s, an error for 1 s.
+/// Concurrent requests for the same check share one call.
 pub struct EndpointSaf<C, T> {
     endpoint: Arc<Endpoint<C, T>>,
     answers: Arc<CheckAnswers>,
@@ -43,7 +43,7 @@ pub struct EndpointSaf<C, T> {
 
 type CheckAnswers = SingleFlightCache<Check, (), SafError>;
 
-/// What was asked.
+/// The key of a cached answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Check {
     user: UserId,
@@ -52,7 +52,7 @@ struct Check {
 }
 
 impl<C, T> EndpointSaf<C, T> {
-    /// Checks at `address`, through `client`, with the tokens of `tokens`.
+    /// Checks at `address` with `client`, and with tokens of users from `tokens`.
     pub fn new(client: Client<C>, address: Address, tokens: T) -> Self {
         let policy = CachePolicy::default()
             .with_found(Duration::from_secs(30))
@@ -64,13 +64,13 @@ impl<C, T> EndpointSaf<C, T> {
         }
     }
 
-    /// Says what the endpoint's one class is called. Upper and lower case are the same.
+    /// Sets the name of the endpoint's one class. Upper and lower case are the same.
     #[must_use]
     pub fn with_class(self, class: &str) -> Self {
         Self { class: class.into(), ..self }
     }
 
-    /// Says what is remembered, and by which clock.
+    /// Sets how long answers are cached, and by which clock.
     #[must_use]
     pub fn with_cache(self, policy: CachePolicy, clock: Arc<dyn Clock>) -> Self {
         Self { answers: Arc::new(SingleFlightCache::new(policy).with_clock(clock)), ..self }
@@ -136,7 +136,7 @@ where
     async fn ask(&self, check: &Check) -> Result<Option<()>, SafError> {
         let (address, Check { user, resource, level }) = (&self.address, check);
         let request = self.request(check).inspect_err(|reason| {
-            tracing::warn!(%address, %user, %resource, %level, %reason, "cannot ask for a SAF check");
+            tracing::warn!(%address, %user, %resource, %level, %reason, "the SAF check could not be sent");
         })?;
         self.client.call(request).await.and_then(decide).map_err(|reason| {
             tracing::warn!(%address, %user, %resource, %level, %reason, "the SAF check failed");
@@ -147,7 +147,7 @@ where
     fn request(&self, check: &Check) -> Result<Request<Full<Bytes>>, SafError> {
         let segments = [&*check.resource, check.level.as_str()];
         let uri = self.address.join(&segments).ok_or_else(|| {
-            SafError::Failed(format!("{:?} is no name of a resource", check.resource))
+            SafError::Failed(format!("{:?} is not the name of a resource", check.resource))
         })?;
         let token = self.tokens.token(&check.user);
         let token = token.map_err(|error| SafError::Failed(error.to_string()))?;
@@ -170,7 +170,7 @@ impl From<RemoteError> for SafError {
     }
 }
 
-/// What the endpoint answers. Fields that we do not know are none of our business.
+/// The answer of the endpoint. Unknown fields are ignored.
 #[derive(Deserialize)]
 struct Answer {
     authorized: bool,

@@ -1,4 +1,4 @@
-//! Permissions that somebody has read from a file.
+//! Permissions from a list, such as a file.
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::passticket::UserId;
 
-/// A profile of a file: which resources of a class it protects, and who has what access to them.
+/// A profile: the resources of a class that it protects, and the access of users to them.
 #[derive(Clone, Debug)]
 pub struct Profile {
     class: String,
@@ -28,13 +28,13 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// A profile that gives nobody access. That can be meant: it protects its resources from what a
-    /// less specific one gives.
+    /// A profile without access for any user. Such a profile has a use: it denies what a less
+    /// specific profile permits.
     pub fn new(class: impl Into<String>, name: ProfileName) -> Self {
         Self { class: class.into(), name, access: Vec::new() }
     }
 
-    /// Gives `user` this access; the highest that they are given counts.
+    /// Gives `user` this access. The highest level of a user counts.
     #[must_use]
     pub fn permit(mut self, user: UserId, level: AccessLevel) -> Self {
         self.access.push((user, level));
@@ -46,60 +46,60 @@ impl Profile {
         &self.class
     }
 
-    /// Which ones it protects.
+    /// The name, which says which resources it protects.
     pub fn name(&self) -> &ProfileName {
         &self.name
     }
 
-    /// What `user` is given.
+    /// The access of `user`.
     pub fn access(&self, user: &UserId) -> Option<AccessLevel> {
         self.access.iter().filter(|(other, _)| other == user).map(|(_, level)| *level).max()
     }
 }
 
-/// Permissions as Zowe's `saf.yml` lists them (zowe-endpoints §6.4): class, resource, level, user.
-/// The resource may be a generic profile.
+/// Permissions like those of Zowe's `saf.yml` (docs/reference/identity-and-saf.md#saf-file): class,
+/// resource, level and user. The resource may be a generic profile.
 ///
-/// The most specific profile that matches the resource decides alone, as in RACF: a discrete one,
-/// else the first in the order of [`ProfileName`]. The highest level of a user counts, and includes
-/// the lower ones. What is not listed is refused; the default lists nothing. A check costs a few
-/// look-ups, and no more with more profiles, unless many begin with the same characters before
-/// their first `%` or `*`.
+/// The most specific profile that matches the resource decides alone, as in RACF: a discrete
+/// profile, else the first one in the order of [`ProfileName`]. The highest level of a user counts,
+/// and includes the lower ones. Everything else is refused; the default has no profiles. A check
+/// takes a few look-ups. More profiles do not slow it down, unless many begin with the same
+/// characters before their first `%` or `*`.
 ///
-/// Clones are one and the same: what [`replace`](Self::replace) gives to one, all have.
+/// Clones share their profiles: [`replace`](Self::replace) replaces those of all clones.
 #[derive(Clone, Default)]
 pub struct FileSaf(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     classes: ArcSwap<Classes>,
-    /// How often they were replaced. It counts afterwards: who reads it first never takes an old
-    /// answer for one of the new profiles.
+    /// The number of replacements. It is incremented after each one, so a caller that reads it
+    /// before a check never caches an old answer with a new version.
     version: AtomicU64,
 }
 
-// What is in these maps is the operator's: whoever asks cannot make it collide.
+// The keys come from the operator, so a client cannot cause hash collisions.
 type Classes = HashMap<String, Class, RandomState>;
 type AccessList = HashMap<UserId, AccessLevel, RandomState>;
 
 #[derive(Default)]
 struct Class {
     discrete: HashMap<Box<str>, AccessList, RandomState>,
-    /// By what their resources begin with; the most specific first.
+    /// By the literal prefix of their resources; the most specific first.
     generic: HashMap<Box<str>, Vec<(Generic, AccessList)>, RandomState>,
-    /// The lengths of those beginnings, the longest first.
+    /// The lengths of those prefixes, the longest first.
     lengths: Vec<usize>,
 }
 
 impl FileSaf {
-    /// Takes profiles, in any order. One that comes again adds to the first.
+    /// Collects profiles, in any order. A profile that occurs again adds to the first one.
     pub fn new(profiles: impl IntoIterator<Item = Profile>) -> Self {
         let classes = ArcSwap::from_pointee(classes(profiles));
         Self(Arc::new(Shared { classes, version: AtomicU64::new(0) }))
     }
 
-    /// Replaces all profiles by others, for this one and its clones. A check sees the ones or the
-    /// others.
+    /// Replaces all profiles, also those of the clones. A check sees either all old ones or all new
+    /// ones.
     pub fn replace(&self, profiles: impl IntoIterator<Item = Profile>) {
         self.0.classes.store(Arc::new(classes(profiles)));
         self.0.version.fetch_add(1, Ordering::Release);
@@ -153,8 +153,8 @@ impl Class {
         self.lengths.dedup();
     }
 
-    /// The access list of the most specific profile. One with a longer literal beginning is more
-    /// specific than one with a shorter: where that ends, it has a character of its own.
+    /// The access list of the most specific profile. A profile with a longer literal prefix is more
+    /// specific than one with a shorter: it still has a literal character where the other one ends.
     fn protecting(&self, resource: &str) -> Option<&AccessList> {
         self.discrete.get(resource).or_else(|| {
             self.lengths
@@ -252,7 +252,7 @@ mod tests {
         for (name, resource, want) in [
             ("SRV", "IRRPTAUTH.ZOWEAPPL.USER", true),
             ("SRV", "IRRPTAUTH.ZOWEAPPL.IBMUSER", false),
-            // An empty list protects, too.
+            // A profile without users protects, too.
             ("SRV", "IRRPTAUTH.ZOWEAPPL.IBMFTP", false),
             ("SRV", "IRRPTAUTH.OTHER.USER", false),
             ("SRV", "IRRPTAUTH.ZOWEAPP.USER", false),
@@ -283,7 +283,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// The index finds what comparing with each profile finds.
+        /// The index finds the same profile as a comparison with each one.
         #[test]
         fn the_index_agrees_with_a_scan(
             names in proptest::collection::vec("[AB.%*]{1,5}", 1..8), resource in "[AB.]{1,5}",

@@ -1,10 +1,11 @@
-//! Resource checks: may a user do this?
+//! Access checks of the security product (SAF).
 //!
-//! Whether somebody may revoke the tokens of others is not for the gateway to decide. The security
-//! product of the system knows, by *class*, *resource* and *access level*: `READ` on
-//! `APIML.SERVICES` in class `ZOWE`, say. [`SafProvider`] is the seam to it, [`FileSaf`] stands in
-//! for it where there is none. [`PermittedGenerator`] asks it for each PassTicket.
-#![cfg_attr(feature = "remote", doc = "[`EndpointSaf`] asks it through Zowe's SAF endpoint.")]
+//! The gateway does not decide who may revoke the tokens of other users. The security product does,
+//! by *class*, *resource* and *access level*: for example `READ` on `APIML.SERVICES` in class
+//! `ZOWE`. [`SafProvider`] is the trait for such checks. [`FileSaf`] reads permissions from a list
+//! where there is no security product. [`PermittedGenerator`] checks the permission for each
+//! PassTicket.
+#![cfg_attr(feature = "remote", doc = "[`EndpointSaf`] asks Zowe's SAF endpoint.")]
 //!
 //! ```
 //! use tower_passticket::{
@@ -40,7 +41,7 @@ pub use profile::{ProfileName, ProfileNameError, ProfileNameRule};
 
 use crate::passticket::UserId;
 
-/// What somebody wants to do to a resource. A higher level includes the lower ones.
+/// The access that a user wants to a resource. A higher level includes the lower ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AccessLevel {
     /// `READ`.
@@ -56,7 +57,7 @@ pub enum AccessLevel {
 impl AccessLevel {
     const ALL: [Self; 4] = [Self::Read, Self::Update, Self::Control, Self::Alter];
 
-    /// As the security products write it: `READ`, `UPDATE`, `CONTROL`, `ALTER`.
+    /// The name that security products use: `READ`, `UPDATE`, `CONTROL`, `ALTER`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Read => "READ",
@@ -70,7 +71,7 @@ impl AccessLevel {
 impl FromStr for AccessLevel {
     type Err = AccessLevelError;
 
-    /// Upper and lower case are the same, as in Zowe's `saf.yml` (zowe-endpoints §6.4).
+    /// Ignores case, as Zowe does in `saf.yml` (docs/reference/identity-and-saf.md#saf-file).
     fn from_str(text: &str) -> Result<Self, AccessLevelError> {
         let level = Self::ALL.into_iter().find(|level| level.as_str().eq_ignore_ascii_case(text));
         level.ok_or_else(|| AccessLevelError(text.chars().take(80).collect()))
@@ -83,18 +84,18 @@ impl fmt::Display for AccessLevel {
     }
 }
 
-/// A text that is no access level.
+/// A text that is not an access level.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no access level; write READ, UPDATE, CONTROL or ALTER")]
+#[error("{0:?} is not an access level; write READ, UPDATE, CONTROL or ALTER")]
 pub struct AccessLevelError(String);
 
-/// The answer of the security product.
+/// The decision of the security product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a check that nobody looks at protects nothing"]
+#[must_use = "a check protects nothing if its result is ignored"]
 pub enum Access {
-    /// They may.
+    /// The user has the access.
     Granted,
-    /// They may not.
+    /// The user does not have the access.
     Refused,
 }
 
@@ -103,8 +104,8 @@ pub enum Access {
 /// Classes and resources are compared as they are written. Whether a generic profile covers a
 /// resource is for the provider to decide.
 ///
-/// The trait is object-safe, and an `Arc` of a provider is a provider: a program that chooses one at
-/// run time uses `Arc<dyn SafProvider>` wherever a provider is expected.
+/// The trait is object-safe, and an `Arc` of a provider is a provider: a program that chooses one
+/// at run time uses `Arc<dyn SafProvider>` wherever a provider is expected.
 ///
 /// # Example
 /// ```
@@ -171,9 +172,8 @@ pub trait SafProvider: Send + Sync + 'static {
         None
     }
 
-    /// A number that is another one whenever an answer may have become another one: who has one
-    /// that was given at the same number need not ask again. `None` says that answers may change at
-    /// any time.
+    /// Changes whenever any answer may have changed. Equal versions make a cached answer valid.
+    /// `None` (the default) means that answers may change at any time.
     fn version(&self) -> Option<u64> {
         None
     }
@@ -202,22 +202,22 @@ impl<S: SafProvider + ?Sized> SafProvider for Arc<S> {
     }
 }
 
-/// Why nobody can say whether somebody may.
+/// Why access was not decided.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SafError {
     /// The security product cannot be reached.
     #[error("the security product is not available")]
     Unavailable,
-    /// It answered, but not whether they may.
-    #[error("the security product cannot answer: {0}")]
+    /// The security product answered without a decision.
+    #[error("the security product gave no decision: {0}")]
     Failed(String),
-    /// The provider knows the resources of one class only, and this is not it.
+    /// The provider checks the resources of one class only, and the check was for another class.
     #[error("only class {supported} can be checked, not {class:?}; use another provider of checks")]
     UnsupportedClass {
-        /// The class that was asked for.
+        /// The class of the check.
         class: String,
-        /// The class that can be.
+        /// The class that the provider checks.
         supported: String,
     },
 }
@@ -236,7 +236,7 @@ mod tests {
             let error = text.parse::<AccessLevel>().unwrap_err();
             assert_eq!(
                 error.to_string(),
-                format!("{text:?} is no access level; write READ, UPDATE, CONTROL or ALTER")
+                format!("{text:?} is not an access level; write READ, UPDATE, CONTROL or ALTER")
             );
         }
     }

@@ -1,4 +1,4 @@
-//! PassTickets only where the security product would let the gateway make them.
+//! A generator that makes only the PassTickets that the security product permits.
 
 use std::{fmt, sync::Arc};
 
@@ -12,9 +12,9 @@ use crate::passticket::{
 /// The class of the resources that guard PassTickets.
 const CLASS: &str = "PTKTDATA";
 
-/// Makes a PassTicket here when the gateway's own user id has `UPDATE` on
-/// `IRRPTAUTH.<applid>.<user>` in class `PTKTDATA`, as z/OS asks of whoever calls `R_ticketserv`
-/// there (spec 000).
+/// Makes a PassTicket if the gateway's own user id has `UPDATE` on `IRRPTAUTH.<applid>.<user>` in
+/// class `PTKTDATA`. z/OS requires the same permission from callers of `R_ticketserv`
+/// (docs/reference/security-products.md#ticket-permission, docs/decisions.md#d13).
 ///
 /// The tickets come from `G`, such as a [`LocalGenerator`](crate::passticket::LocalGenerator).
 ///
@@ -131,7 +131,7 @@ impl<G: PassTicketGenerator, S: SafProvider> PassTicketGenerator for PermittedGe
 impl<G: PassTicketGenerator, S: SafProvider> Shared<G, S> {
     /// Decides without waiting, if that is possible.
     fn try_permit_now(&self, user: &UserId, applid: &Applid) -> Option<Result<(), GenerateError>> {
-        // Read before the answer, which then is no older.
+        // Read before the check, so that the answer is not older than the version.
         let version = self.saf.version();
         if version.is_some() && self.granted.get(&(*user, *applid)) == version {
             return Some(Ok(()));
@@ -184,7 +184,7 @@ impl<G: PassTicketGenerator, S: SafProvider> Shared<G, S> {
     }
 }
 
-/// `IRRPTAUTH.<applid>.<user>`, which is made for each ticket.
+/// The name `IRRPTAUTH.<applid>.<user>`, without an allocation.
 struct Resource {
     text: [u8; Self::MAX_LEN],
     len: usize,
@@ -205,7 +205,7 @@ impl Resource {
     }
 
     fn as_str(&self) -> &str {
-        str::from_utf8(&self.text[..self.len]).expect("made of texts")
+        str::from_utf8(&self.text[..self.len]).expect("the parts are ASCII")
     }
 }
 
@@ -230,7 +230,7 @@ mod tests {
         saf::{CheckFuture, FileSaf, Profile, ProfileName},
     };
 
-    /// Answers as it is told, if it is asked what it should be asked.
+    /// Gives a fixed answer, and asserts that the question is right.
     #[derive(Clone)]
     struct Answers(Result<Access, SafError>);
 
@@ -293,7 +293,7 @@ mod tests {
         let key = KeyProfile::from_hex(applid, Algorithm::Legacy, "F90F48F03C28DC86").unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
         let local = LocalGenerator::new(KeyProfiles::new([key]).unwrap()).with_clock(clock.clone());
-        // Two tickets can be made, one each way: what is refused must not use them up.
+        // There are two time slots, one for each call. A refused request must not use one.
         clock.advance(Duration::from_secs(2));
         for (answer, applid, want) in [
             (Ok(Access::Refused), "ZOWEAPPL", Some("8/8/16")),

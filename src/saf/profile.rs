@@ -1,25 +1,25 @@
-//! The names of profiles, which protect resources: one of them, or all that a pattern matches.
+//! Names of profiles. A profile protects one resource, or all resources that its pattern matches.
 
 use std::fmt;
 
-/// The longest name that a resource class can have room for.
+/// The longest name that a resource class of RACF can have.
 const MAX_LEN: usize = 246;
 
-/// The name of a profile: of one resource, or with generic characters in it.
+/// The name of a profile: the name of one resource, or a pattern with generic characters.
 ///
 /// The rules are RACF's for general resources (z/OS Security Server RACF Command Language
 /// Reference, "Profile names for general resources"):
 ///
 /// | written | matches |
 /// |---|---|
-/// | `%` | one character, but for a period |
-/// | `A*.B`, `*` at the end of a qualifier that is not the last | the rest of that qualifier, be it nothing |
+/// | `%` | one character except a period |
+/// | `A*.B`, `*` at the end of a qualifier that is not the last | the rest of that qualifier, also an empty one |
 /// | `A.*.B`, `*` as a qualifier that is not the last | one qualifier |
-/// | `A.B*`, `*` at the end | the rest of the name, be it nothing, qualifiers and all |
+/// | `A.B*`, `*` at the end | the rest of the name with all its qualifiers, also an empty one |
 /// | `A.*`, `*` as the last qualifier | one qualifier or more |
-/// | `**`, as a qualifier, once | qualifiers, be it none |
+/// | `**`, as a qualifier, once | any number of qualifiers, also none |
 ///
-/// Upper and lower case differ. Variables (`&`, class RACFVARS) are not known here.
+/// Upper and lower case differ. Variables (`&`, class RACFVARS) are not supported.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ProfileName(Kind);
 
@@ -33,7 +33,7 @@ impl ProfileName {
     /// Parses a name.
     ///
     /// # Errors
-    /// [`ProfileNameError`] for what RACF would not take for one.
+    /// [`ProfileNameError`] for a name that RACF would not accept.
     pub fn new(name: &str) -> Result<Self, ProfileNameError> {
         let error = |rule| ProfileNameError { name: name.chars().take(80).collect(), rule };
         if name.is_empty() {
@@ -56,7 +56,7 @@ impl ProfileName {
         Generic::parse(name).map(|generic| Self(Kind::Generic(generic))).map_err(error)
     }
 
-    /// As it was written.
+    /// The name as it was written.
     pub fn as_str(&self) -> &str {
         match &self.0 {
             Kind::Discrete(name) => name,
@@ -64,8 +64,7 @@ impl ProfileName {
         }
     }
 
-    /// Whether it protects the resource of this name. That it does says nothing of other profiles
-    /// that do so too.
+    /// Whether the name matches this resource. Other profiles may match it, too.
     pub fn matches(&self, resource: &str) -> bool {
         match &self.0 {
             Kind::Discrete(name) => **name == *resource,
@@ -84,7 +83,7 @@ impl fmt::Display for ProfileName {
     }
 }
 
-/// A text that is no name of a profile.
+/// A text that is not the name of a profile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the profile {name:?} {rule}")]
 pub struct ProfileNameError {
@@ -102,16 +101,16 @@ pub enum ProfileNameRule {
     /// At most 246 characters.
     #[error("is longer than 246 characters; shorten it")]
     TooLong,
-    /// Printable ASCII, without what separates names or begins a variable.
+    /// Printable ASCII, without the characters that separate names or begin a variable.
     #[error("has the character {0:?}; write printable ASCII without blanks , ; ( ) &")]
     Character(char),
-    /// Something between two periods.
+    /// At least one character between two periods.
     #[error("has an empty qualifier; write something between two periods")]
     EmptyQualifier,
-    /// `*` ends a qualifier, `**` is one.
+    /// `*` can only end a qualifier, `**` only be one.
     #[error("has an asterisk in front of something else; it can only end a qualifier or be one")]
     Asterisk,
-    /// `**` once.
+    /// `**` at most once.
     #[error("has ** more than once; write it once")]
     SecondDoubleAsterisk,
 }
@@ -125,15 +124,15 @@ pub(super) struct Generic {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Qualifier {
-    /// Its text, in which `%` is a pattern.
+    /// A text, in which `%` matches any character.
     Text(Box<str>),
-    /// `A*`: what it begins with.
+    /// `A*`, not as the last qualifier: the prefix of one qualifier.
     Prefix(Box<str>),
-    /// `A*` as the last: what the rest of the name begins with.
+    /// `A*` as the last qualifier: the prefix of the rest of the name.
     RestPrefix(Box<str>),
-    /// `*`.
+    /// `*`, not as the last qualifier.
     One,
-    /// `*` as the last.
+    /// `*` as the last qualifier.
     OneOrMore,
     /// `**`.
     Any,
@@ -165,7 +164,7 @@ impl Generic {
         Ok(Self { name: name.into(), qualifiers: qualifiers.into() })
     }
 
-    /// What every resource begins with that it matches.
+    /// The prefix of all resources that this pattern matches.
     pub(super) fn literal(&self) -> &str {
         let end = self.name.find(['%', '*']).unwrap_or(self.name.len());
         let literal = &self.name[..end];
@@ -180,27 +179,28 @@ impl Generic {
         matches(&self.qualifiers, Some(resource))
     }
 
-    /// Compares less for the more specific one of two that match the same resource (RACF Security
-    /// Administrator's Guide, "Generic profile checking of general resources"): from left to right,
-    /// and where they differ the character itself comes before `%`, `%` before `*`, `*` before `**`.
+    /// A sort key: of two patterns that match the same resource, the more specific one compares
+    /// less (RACF Security Administrator's Guide, "Generic profile checking of general resources").
+    /// The patterns are compared from left to right. Where they differ, a literal character comes
+    /// before `%`, `%` before `*`, and `*` before `**`.
     pub(super) fn specificity(&self) -> impl Ord + use<> {
         let characters = self.name.as_bytes();
         let rank = |(i, b): (usize, &u8)| match (b, characters.get(i + 1)) {
             (b'%', _) => 2,
             (b'*', Some(b'*')) => 5,
-            // The end of `**`: its beginning has decided.
+            // The second asterisk of `**`: the first one has decided.
             (b'*', _) if i > 0 && characters[i - 1] == b'*' => 0,
             (b'*', Some(_)) => 3,
             (b'*', None) => 4,
             _ => 0,
         };
-        // An end comes after a character of its own, and before a pattern.
+        // The end of a name comes after a literal character and before a pattern.
         let ranks = characters.iter().enumerate().map(rank).chain([1]);
         (ranks.collect::<Vec<u8>>(), self.name.clone())
     }
 }
 
-/// `resource` is what is left to be matched, `None` where no qualifier is left.
+/// `resource` is the rest of the name, `None` if no qualifier is left.
 fn matches(qualifiers: &[Qualifier], resource: Option<&str>) -> bool {
     let Some((qualifier, behind)) = qualifiers.split_first() else { return resource.is_none() };
     if *qualifier == Qualifier::Any {
@@ -223,11 +223,11 @@ fn matches(qualifiers: &[Qualifier], resource: Option<&str>) -> bool {
         Qualifier::RestPrefix(text) => begins(name, text),
         Qualifier::One => !name.is_empty() && matches(behind, rest),
         Qualifier::OneOrMore => !names.is_empty(),
-        Qualifier::Any => unreachable!("looked at above"),
+        Qualifier::Any => unreachable!("handled above"),
     }
 }
 
-/// The first qualifier, and those behind it.
+/// The first qualifier, and those after it.
 fn split(names: &str) -> (&str, Option<&str>) {
     match names.bytes().position(|b| b == b'.') {
         Some(period) => (&names[..period], Some(&names[period + 1..])),
@@ -235,7 +235,7 @@ fn split(names: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Whether `name` begins as `text` says, in which `%` is any character.
+/// Whether `name` has the prefix `text`, in which `%` matches any character.
 fn begins(name: &str, text: &str) -> bool {
     name.len() >= text.len() && text.bytes().zip(name.bytes()).all(|(t, n)| t == b'%' || t == n)
 }

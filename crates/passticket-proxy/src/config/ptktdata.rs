@@ -222,7 +222,7 @@ mod tests {
             ),
             (
                 "{applid: A, algorithm: legacy, key: {file: bad}}",
-                &["l[0].key: of APPLID A, legacy: character 16 of the key is no hex digit; "],
+                &["l[0].key: of APPLID A, legacy: character 16 of the key is not a hex digit; "],
             ),
             ("{applid: A, algorithm: legacy, key: {file: binary}}", &["is not a text file; write"]),
             (

@@ -108,7 +108,7 @@ mod tests {
         for (yaml, want) in [
             ("{}", "s:1: safAccess: is missing; write classes, with"),
             ("safAccess:", "s:1: safAccess: is empty; write classes"),
-            ("safAccess:\n  A: {R: {NONE: [USER]}}", "\"NONE\" is no access level; write READ"),
+            ("safAccess:\n  A: {R: {NONE: [USER]}}", "\"NONE\" is not an access level; write READ"),
             ("safAccess:\n  A: {R: {READ: USER}}", "s:2: safAccess.A.R.READ: must be a list;"),
             ("safAccess:\n  A: {R: {READ: [TOOLONGID]}}", "s:2: safAccess.A.R.READ[0]: user id"),
             (

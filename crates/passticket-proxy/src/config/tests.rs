@@ -289,7 +289,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.write("saf.yml", "safAccess: {ZOWE: {R: {NONE: [USER]}}}", 0o644),
-            &["saf.yml:1: safAccess.ZOWE.R.NONE: \"NONE\" is no access level; write READ,"],
+            &["saf.yml:1: safAccess.ZOWE.R.NONE: \"NONE\" is not an access level; write READ,"],
         ),
         (
             |s| s.edit("saf: saf.yml", "saf: gone.yml"),
