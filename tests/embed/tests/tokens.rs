@@ -186,7 +186,7 @@ fn user_of(response: &Response<Body>) -> String {
     let basic = BASE64_STANDARD.decode(basic.strip_prefix("Basic ").unwrap()).unwrap();
     let basic = String::from_utf8(basic).unwrap();
     let (user, ticket) = basic.split_once(':').unwrap();
-    let ticket = PassTicket::new(ticket).unwrap();
+    let ticket = PassTicket::parse(ticket).unwrap();
     let evaluated =
         profile().evaluate(&UserId::new(user).unwrap(), &ticket, Timestamp::from_secs(NOW));
     assert!(evaluated.is_ok());
