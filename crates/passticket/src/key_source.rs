@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::profile::Algorithm;
+use super::algorithm::Algorithm;
 
 /// A PassTicket key that lives elsewhere, such as in a hardware security module (HSM).
 ///

@@ -98,6 +98,7 @@
 //!
 //! `serde`: `Serialize` and `Deserialize` for [`UserId`] and [`Applid`].
 
+mod algorithm;
 pub mod clock;
 mod enhanced;
 mod generate;
@@ -110,6 +111,7 @@ mod ticket;
 mod ticket_cache;
 mod time_slots;
 
+pub use algorithm::{Algorithm, AlgorithmError};
 pub use enhanced::EnhancedType;
 pub use generate::{
     GenerateError, GenerateFuture, LocalGenerator, PassTicketGenerator, SafReturnCodes,
@@ -118,8 +120,8 @@ pub use key::{EnhancedKey, KeyError, LegacyKey};
 pub use key_source::{KeySource, KeySourceError};
 pub use names::{Applid, NameError, NameRule, UserId};
 pub use profile::{
-    Algorithm, AlgorithmError, DEFAULT_WINDOW, DuplicateApplid, Evaluated, KeyProfile, KeyProfiles,
-    Refusal, Replay, UserTickets,
+    DEFAULT_WINDOW, DuplicateApplid, Evaluated, KeyProfile, KeyProfiles, Refusal, Replay,
+    UserTickets,
 };
 pub use ticket::{PassTicket, PassTicketError};
 pub use time_slots::NoTimeSlot;

@@ -3,7 +3,6 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     fmt,
-    str::FromStr,
     sync::Arc,
     time::Duration,
 };
@@ -11,6 +10,7 @@ use std::{
 use foldhash::fast::RandomState;
 
 use super::{
+    algorithm::Algorithm,
     enhanced::{self, EnhancedType, KeyedMac},
     key::{EnhancedKey, KeyError, LegacyKey},
     key_source::{KeySource, KeySourceError},
@@ -23,60 +23,14 @@ use crate::clock::Timestamp;
 /// The default of [`KeyProfile::with_window`]: ten minutes in either direction, as in RACF.
 pub const DEFAULT_WINDOW: Duration = Duration::from_secs(600);
 
-/// The algorithm of PassTickets.
-///
-/// As text: `legacy`, `enhanced-upper`, `enhanced-mixed`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Algorithm {
-    /// DES with a key of 8 bytes.
-    Legacy,
-    /// HMAC-SHA-512 with a key of 32 to 256 bytes; 36 characters.
-    EnhancedUpper,
-    /// HMAC-SHA-512 with a key of 32 to 256 bytes; 64 characters.
-    EnhancedMixed,
-}
-
-impl Algorithm {
-    const ALL: [Self; 3] = [Self::Legacy, Self::EnhancedUpper, Self::EnhancedMixed];
-
-    /// The alphabet of the tickets, if the algorithm is an enhanced one.
-    const fn alphabet(self) -> Option<EnhancedType> {
-        match self {
-            Self::Legacy => None,
-            Self::EnhancedUpper => Some(EnhancedType::Upper),
-            Self::EnhancedMixed => Some(EnhancedType::Mixed),
-        }
-    }
-
-    /// The text form, which [`FromStr`] parses.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Legacy => "legacy",
-            Self::EnhancedUpper => "enhanced-upper",
-            Self::EnhancedMixed => "enhanced-mixed",
-        }
+/// The alphabet of the tickets, if the algorithm is an enhanced one.
+const fn alphabet(algorithm: Algorithm) -> Option<EnhancedType> {
+    match algorithm {
+        Algorithm::Legacy => None,
+        Algorithm::EnhancedUpper => Some(EnhancedType::Upper),
+        Algorithm::EnhancedMixed => Some(EnhancedType::Mixed),
     }
 }
-
-impl fmt::Display for Algorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for Algorithm {
-    type Err = AlgorithmError;
-
-    fn from_str(text: &str) -> Result<Self, AlgorithmError> {
-        Self::ALL.into_iter().find(|a| a.as_str() == text).ok_or(AlgorithmError(()))
-    }
-}
-
-/// A text is not an [`Algorithm`].
-// It does not contain the text, which is the key if the caller mixes up two fields.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown PassTicket algorithm; write legacy, enhanced-upper or enhanced-mixed")]
-pub struct AlgorithmError(());
 
 /// Whether the evaluating system accepts a PassTicket more than once.
 ///
@@ -153,7 +107,7 @@ impl KeyProfile {
         let source = Box::new(source);
         Self::new(
             applid,
-            match algorithm.alphabet() {
+            match alphabet(algorithm) {
                 None => KeySchedule::LegacySource(source),
                 Some(alphabet) => KeySchedule::EnhancedSource(source, alphabet),
             },
@@ -165,7 +119,7 @@ impl KeyProfile {
     /// # Errors
     /// [`KeyError`] as of [`LegacyKey::from_hex`] and [`EnhancedKey::from_hex`].
     pub fn from_hex(applid: Applid, algorithm: Algorithm, key: &str) -> Result<Self, KeyError> {
-        Ok(match algorithm.alphabet() {
+        Ok(match alphabet(algorithm) {
             None => Self::legacy(applid, &LegacyKey::from_hex(key)?),
             Some(alphabet) => Self::enhanced(applid, alphabet, &EnhancedKey::from_hex(key)?),
         })

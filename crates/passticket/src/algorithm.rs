@@ -1,0 +1,49 @@
+//! The names of the algorithms.
+
+use std::{fmt, str::FromStr};
+
+/// The algorithm of PassTickets.
+///
+/// As text: `legacy`, `enhanced-upper`, `enhanced-mixed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// DES with a key of 8 bytes.
+    Legacy,
+    /// HMAC-SHA-512 with a key of 32 to 256 bytes; 36 characters.
+    EnhancedUpper,
+    /// HMAC-SHA-512 with a key of 32 to 256 bytes; 64 characters.
+    EnhancedMixed,
+}
+
+impl Algorithm {
+    pub(super) const ALL: [Self; 3] = [Self::Legacy, Self::EnhancedUpper, Self::EnhancedMixed];
+
+    /// The text form, which [`FromStr`] parses.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Legacy => "legacy",
+            Self::EnhancedUpper => "enhanced-upper",
+            Self::EnhancedMixed => "enhanced-mixed",
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = AlgorithmError;
+
+    fn from_str(text: &str) -> Result<Self, AlgorithmError> {
+        Self::ALL.into_iter().find(|a| a.as_str() == text).ok_or(AlgorithmError(()))
+    }
+}
+
+/// A text is not an [`Algorithm`].
+// It does not contain the text, which is the key if the caller mixes up two fields.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown PassTicket algorithm; write legacy, enhanced-upper or enhanced-mixed")]
+pub struct AlgorithmError(());
