@@ -241,7 +241,9 @@ fn every_kind_of_problem_is_told_at_its_place() {
         ),
         (
             |s| s.write("jwt.key", &KeyPair::generate().unwrap().serialize_pem(), 0o600),
-            &["zowe.yaml:36: passticketProxy.signingKey: jwt.key is not a PEM document with an RSA"],
+            &[
+                "zowe.yaml:36: passticketProxy.signingKey: jwt.key is not a PEM document with an RSA",
+            ],
         ),
         (
             |s| s.write("users.yml", "users:\n  USER: secret\n", 0o600),
