@@ -755,3 +755,71 @@ async fn a_login_token_is_refused_once_it_is_revoked() {
     let refused = exchange(stack, get(FILES, &[("authorization", &bearer(&pat))])).await;
     assert_eq!(refused.failure_text(), Some("ZWEAG160E No authentication provided in the request"));
 }
+
+/// Has to ask a server.
+struct Asking(Result<(), CheckError>);
+
+impl RevocationCheck for Asking {
+    fn try_check_now(&self, _: &VerifiedToken) -> Option<Result<(), CheckError>> {
+        None
+    }
+
+    fn check_token(&self, _: &VerifiedToken) -> crate::revocation::CheckFuture {
+        let answer = self.0;
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            answer
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_request_waits_for_the_revocation_check() {
+    let world = World::new();
+    let revoked = CheckError::Revoked(crate::revocation::RevokedBy::Token);
+    for (answer, failure) in [
+        (Ok(()), None),
+        (Err(revoked), Some("ZWEAG102E Token is not valid")),
+        (Err(CheckError::Unavailable), Some("ZWEAG104E Authentication service is not available")),
+    ] {
+        let authenticator =
+            Authenticator::new(world.verifier()).with_personal_access_tokens(Asking(answer));
+        let stack = ServiceBuilder::new()
+            .layer(RouteLayer::new(world.routes()))
+            .layer(AuthenticateLayer::new(authenticator))
+            .layer(ScopeLayer::new())
+            .layer(PassTicketLayer::new(Slow))
+            .service(tower::service_fn(echo));
+        let (jwt, pat) = (format!("Bearer {}", world.jwt()), world.pat("files"));
+        for header in [("authorization", jwt.as_str()), ("private-token", &pat)] {
+            let exchange = exchange(stack.clone(), get(FILES, &[header])).await;
+            assert_eq!(exchange.failure_text(), failure, "{answer:?}");
+            assert_eq!(exchange.sent("private-token"), None);
+        }
+    }
+}
+
+/// A check that answers neither way now, and keeps the default for later.
+struct Silent;
+
+impl RevocationCheck for Silent {
+    fn try_check_now(&self, _: &VerifiedToken) -> Option<Result<(), CheckError>> {
+        None
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_check_without_an_answer_fails_closed() {
+    let world = World::new();
+    let authenticator = Authenticator::new(world.verifier()).with_revocations(Silent);
+    let stack = ServiceBuilder::new()
+        .layer(RouteLayer::new(world.routes()))
+        .layer(AuthenticateLayer::new(authenticator))
+        .layer(ScopeLayer::new())
+        .layer(PassTicketLayer::new(Slow))
+        .service(tower::service_fn(echo));
+    let jwt = format!("Bearer {}", world.jwt());
+    let exchange = exchange(stack, get(FILES, &[("authorization", &jwt)])).await;
+    let text = "ZWEAG104E Authentication service is not available";
+    assert_eq!(exchange.failure_text(), Some(text));
+}
