@@ -78,3 +78,26 @@ impl From<&SchemeError> for ReasonCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_its_status_message_and_reason() {
+        let second = Some(Duration::from_secs(1));
+        let own = ApiMessage::new(&messages::MISSING_CERTIFICATE);
+        let cases = [
+            (SchemeError::failed("x"), 500, "ZWEAO500E", "scheme-failed", None),
+            (SchemeError::unavailable("x", None), 503, "ZWEAG104E", "unavailable", None),
+            (SchemeError::unavailable("x", second), 503, "ZWEAG104E", "unavailable", second),
+            (SchemeError::failed("x").with_message(own), 500, "ZWEAG167E", "scheme-failed", None),
+        ];
+        for (error, status, number, reason, retry_after) in cases {
+            assert_eq!(error.status(), status, "{error:?}");
+            assert_eq!(error.message().number(), number, "{error:?}");
+            assert_eq!(ReasonCode::from(&error).as_str(), reason, "{error:?}");
+            assert_eq!(error.retry_after(), retry_after, "{error:?}");
+        }
+    }
+}
