@@ -788,7 +788,7 @@ async fn a_request_waits_for_the_revocation_check() {
             .layer(RouteLayer::new(world.routes()))
             .layer(AuthenticateLayer::new(authenticator))
             .layer(ScopeLayer::new())
-            .layer(PassTicketLayer::new(Slow))
+            .layer(SchemeLayer::new())
             .service(tower::service_fn(echo));
         let (jwt, pat) = (format!("Bearer {}", world.jwt()), world.pat("files"));
         for header in [("authorization", jwt.as_str()), ("private-token", &pat)] {
@@ -816,7 +816,7 @@ async fn a_revocation_check_without_an_answer_fails_closed() {
         .layer(RouteLayer::new(world.routes()))
         .layer(AuthenticateLayer::new(authenticator))
         .layer(ScopeLayer::new())
-        .layer(PassTicketLayer::new(Slow))
+        .layer(SchemeLayer::new())
         .service(tower::service_fn(echo));
     let jwt = format!("Bearer {}", world.jwt());
     let exchange = exchange(stack, get(FILES, &[("authorization", &jwt)])).await;
