@@ -1,7 +1,5 @@
 //! The providers that call other services over TLS: correct, late, malformed and missing responses.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::{
     convert::Infallible,
     io,

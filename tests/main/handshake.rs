@@ -1,7 +1,5 @@
 //! TLS with clients: which certificates are accepted, alerts, session resumption, and the signature cache.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::{
     convert::Infallible,
     future::pending,

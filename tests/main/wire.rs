@@ -1,7 +1,5 @@
 //! Connections to services: under load, when they are closed, and with HTTP/2 clients.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::{
     convert::Infallible,
     future::pending,

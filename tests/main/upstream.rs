@@ -1,7 +1,5 @@
 //! Forwarding to services: certificate verification, time limits, clients that disconnect, connection reuse.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::{
     convert::Infallible,
     net::{Ipv4Addr, SocketAddr},

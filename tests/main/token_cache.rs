@@ -1,8 +1,6 @@
 //! A token that is remembered is asked about each time: what is revoked, and what has expired, is
 //! refused from the next request on.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::{convert::Infallible, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;

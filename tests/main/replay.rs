@@ -1,8 +1,6 @@
 //! A service that takes each PassTicket once, and one that takes it as often as it comes: what
 //! reaches them when one user makes many requests.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::{
     collections::HashSet,
     convert::Infallible,
