@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use test_support::pki;
 use tower_passticket::{
     clock::{Clock, SystemClock, Timestamp},
     passticket::UserId,
@@ -33,12 +34,13 @@ const FIRST: &str = "TOWER_PASSTICKET_CRASH_FIRST";
 const PER_ROUND: usize = 60;
 const WORKERS: usize = 4;
 
+fn signing_key() -> SigningKey {
+    SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap()
+}
+
 /// Each its own user and its own service, so that a revocation hits one PAT.
 fn issue(directory: &Path, count: usize) {
-    let pem = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)
-        .unwrap()
-        .serialize_pem();
-    let issuer = TokenIssuer::new(SigningKey::from_pem(pem.as_bytes()).unwrap());
+    let issuer = TokenIssuer::new(signing_key());
     let pats: Vec<_> = (0..count)
         .map(|i| {
             let user = UserId::new(&format!("U{i}")).unwrap();
@@ -47,13 +49,11 @@ fn issue(directory: &Path, count: usize) {
             pat.expose().to_owned()
         })
         .collect();
-    fs::write(directory.join("key.pem"), pem).unwrap();
     fs::write(directory.join("pats"), pats.join("\n")).unwrap();
 }
 
 fn pats(directory: &Path, range: Range<usize>) -> Vec<Pat> {
-    let pem = fs::read(directory.join("key.pem")).unwrap();
-    let verifier = Rs256Verifier::new(SigningKey::from_pem(&pem).unwrap().verifying_key());
+    let verifier = Rs256Verifier::new(signing_key().verifying_key());
     let pats = fs::read_to_string(directory.join("pats")).unwrap();
     pats.lines()
         .skip(range.start)

@@ -2,13 +2,14 @@
 
 use std::{fs, process::Command, time::Duration};
 
-use crate::support::{Demo, PROGRAM, Running, has_curl};
+use crate::support::{Demo, PROGRAM};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair,
 };
 use reqwest::{Client, Identity, Method, Response};
 use serde_json::{Value, json};
+use test_support::{Running, has_curl};
 use tower_passticket::clock::{Clock, SystemClock};
 
 const ENDPOINTS: &str = include_str!("../../../../src/api/endpoints.md");

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Demo, PATIENCE};
+use crate::support::Demo;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{Request, Response};
@@ -19,6 +19,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
+use test_support::PATIENCE;
 use tokio::{net::TcpListener, time::sleep};
 use tower_passticket::{
     identity::PeerCertificate,

@@ -9,9 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Demo, PATIENCE, PROGRAM, basic, client, has_curl, serve, with_any_port};
+use crate::support::{Demo, PROGRAM, serve, with_any_port};
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
+use test_support::{PATIENCE, basic, client, has_curl};
 
 const NONE: &str = "ZWEAG160E No authentication provided in the request";
 const INVALID: &str = "ZWEAG102E Token is not valid";

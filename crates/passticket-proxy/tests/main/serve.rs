@@ -8,12 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Demo, PATIENCE, Running, client, serve};
+use crate::support::{Demo, serve};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Frame, Incoming};
 use tempfile::TempDir;
+use test_support::{PATIENCE, Running, client};
 use tokio::{net::TcpListener, time::sleep};
 use tower_passticket::tls::Server;
 

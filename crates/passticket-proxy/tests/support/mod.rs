@@ -1,9 +1,6 @@
-//! What the tests of the program share. `process` and `client` know nothing of the program.
+//! What the tests of the program share: the program with the files of its demo.
 
-#![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
-
-mod client;
-mod process;
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::{
     fs,
@@ -12,9 +9,7 @@ use std::{
 
 use reqwest::{Client, ClientBuilder, Identity};
 use tempfile::TempDir;
-
-pub(crate) use client::{basic, client};
-pub(crate) use process::{PATIENCE, Running, has_curl};
+use test_support::{Running, client};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_passticket-proxy");
 

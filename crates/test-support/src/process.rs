@@ -10,10 +10,10 @@ use std::{
 };
 
 /// The longest that anything may take on a slow and busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Whether `curl` is installed. In CI it must be.
-pub(crate) fn has_curl() -> bool {
+pub fn has_curl() -> bool {
     let found = Command::new("curl").arg("--version").output().is_ok();
     assert!(found || std::env::var_os("CI").is_none(), "CI needs curl");
     found
@@ -21,7 +21,7 @@ pub(crate) fn has_curl() -> bool {
 
 /// A running program. Dropping it kills the process.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub struct Running {
     child: Child,
     stdout: BufReader<ChildStdout>,
     log: Arc<Mutex<String>>,
@@ -29,7 +29,8 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) fn start(program: &str, args: &[&str]) -> Self {
+    /// Starts `program`, with its whole log on standard error.
+    pub fn start(program: &str, args: &[&str]) -> Self {
         // With SIGXFSZ ignored, a file size limit is a write error to the program instead of its
         // end.
         let mut child = Command::new("sh")
@@ -57,7 +58,7 @@ impl Running {
     }
 
     /// Reads standard output until it contains `text`; returns everything that was read.
-    pub(crate) fn printed(&mut self, text: &str) -> String {
+    pub fn printed(&mut self, text: &str) -> String {
         let mut printed = String::new();
         while !printed.contains(text) {
             let read = self.stdout.read_line(&mut printed).unwrap();
@@ -67,7 +68,7 @@ impl Running {
     }
 
     /// Waits until a line of the log contains `text`; returns that line.
-    pub(crate) fn logged(&mut self, text: &str) -> String {
+    pub fn logged(&mut self, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let log = self.log.lock().unwrap().clone();
@@ -80,17 +81,19 @@ impl Running {
         }
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    /// The process id.
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub(crate) fn signal(&self, signal: &str) {
+    /// Sends a signal with `kill`: `-TERM`, for example.
+    pub fn signal(&self, signal: &str) {
         let pid = self.pid().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
     /// Waits until the program ends; returns its exit status and its whole log.
-    pub(crate) fn wait(&mut self) -> (ExitStatus, String) {
+    pub fn wait(&mut self) -> (ExitStatus, String) {
         let deadline = Instant::now() + PATIENCE;
         let status = loop {
             match self.child.try_wait().unwrap() {
@@ -104,7 +107,7 @@ impl Running {
     }
 
     /// The most memory that the process has used so far, in KiB.
-    pub(crate) fn peak_kib(&self) -> u64 {
+    pub fn peak_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()

@@ -1,13 +1,12 @@
 //! A token that is remembered is asked about each time: what is revoked, and what has expired, is
 //! refused from the next request on.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::{convert::Infallible, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
+use test_support::{pki, tickets::user};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_passticket::{
     clock::{Clock, ManualClock, Timestamp},
@@ -28,9 +27,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let rsa =
-            rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
-        let key = SigningKey::from_pem(rsa.unwrap().serialize_pem().as_bytes()).unwrap();
+        let key = SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
         let verifier = Rs256Verifier::new(key.verifying_key())
             .with_clock(clock.clone())
@@ -66,7 +63,7 @@ impl World {
 #[tokio::test]
 async fn what_is_revoked_is_refused_at_once() {
     let world = World::new();
-    let user = UserId::new("USER").unwrap();
+    let user = user("USER");
     let revocation = |token: &IssuedToken| Revocation::Token {
         token: TokenFingerprint::of(token.expose()),
         expires_at: Timestamp::from_secs(1_900_000_000),
@@ -90,7 +87,7 @@ async fn what_is_revoked_is_refused_at_once() {
 #[tokio::test]
 async fn what_has_expired_is_refused_from_its_second_on() {
     let world = World::new();
-    let token = world.pat(&UserId::new("USER").unwrap());
+    let token = world.pat(&user("USER"));
     assert_eq!(world.status(&token).await, StatusCode::OK);
     world.clock.advance(Duration::from_millis(24 * 60 * 60 * 1000 - 1));
     assert_eq!(world.status(&token).await, StatusCode::OK);

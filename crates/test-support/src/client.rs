@@ -4,10 +4,10 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use reqwest::{Certificate, Client, ClientBuilder};
 use serde_json::Value;
 
-use super::process::PATIENCE;
+use crate::process::PATIENCE;
 
 /// A client that trusts only these authorities.
-pub(crate) fn client(authorities: &[u8]) -> ClientBuilder {
+pub fn client(authorities: &[u8]) -> ClientBuilder {
     Client::builder()
         .no_proxy()
         .tls_certs_only(Certificate::from_pem_bundle(authorities).unwrap())
@@ -15,7 +15,7 @@ pub(crate) fn client(authorities: &[u8]) -> ClientBuilder {
 }
 
 /// The user and the ticket of a `Basic` header, in headers as the demo service echoes them.
-pub(crate) fn basic(headers: &Value) -> (String, String) {
+pub fn basic(headers: &Value) -> (String, String) {
     let basic = headers["authorization"].as_str().unwrap().strip_prefix("Basic ").unwrap();
     let plain = String::from_utf8(BASE64_STANDARD.decode(basic).unwrap()).unwrap();
     let (user, ticket) = plain.split_once(':').unwrap();

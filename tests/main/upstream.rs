@@ -1,10 +1,8 @@
 //! Forwarding to services: certificate verification, time limits, clients that disconnect, connection reuse.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::{
     convert::Infallible,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -16,89 +14,61 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::SanType;
+use test_support::{
+    pki::{Authority, SERVER},
+    raw::{self, Scripted, Step, discard, head, listener},
+};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
+    io::{AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
     sync::Notify,
     time::{sleep, timeout},
 };
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_passticket::{
-    layer::{Bypass, PassTicketScheme, Route, RouteLayer, Routes, SanitizeLayer, Scheme, Upstream},
+    layer::{Bypass, PassTicketScheme, SanitizeLayer},
     passticket::{Applid, KeyProfile, KeyProfiles, LocalGenerator},
-    proxy::{Forward, ForwardTimeouts, ResponseBody},
-    tls::{Connector, Drained, Server, ServerTls, Verification},
-    token::ServiceId,
+    proxy::{ForwardTimeouts, ResponseBody},
+    tls::{Drained, Server, ServerTls, Verification},
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::{
+    PATIENCE,
+    forwarding::{forward, unverified, verified},
+};
 
-/// An authority, and a listener with its certificate for a name.
-struct Pki {
-    ca: String,
-    tls: ServerTls,
-}
-
-fn pki(name: &str) -> Pki {
-    let ca_key = KeyPair::generate().unwrap();
-    let mut ca = CertificateParams::default();
-    ca.distinguished_name.push(DnType::CommonName, "CA");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let certificate = ca.self_signed(&ca_key).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new([name.to_owned()]).unwrap();
-    let leaf = leaf.signed_by(&key, &Issuer::from_params(&ca, &ca_key)).unwrap();
-    let tls = ServerTls::from_pem(leaf.pem().as_bytes(), key.serialize_pem().as_bytes(), None);
-    Pki { ca: certificate.pem(), tls: tls.unwrap() }
-}
-
-async fn listener() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    (listener, address)
+/// A listener with this certificate for the key of [`SERVER`].
+fn server_tls(certificate: &str) -> ServerTls {
+    ServerTls::from_pem(certificate.as_bytes(), SERVER.key.as_bytes(), None).unwrap()
 }
 
 async fn hello(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     Ok(Response::new(Full::from("hello")))
 }
 
-/// A stack that only routes and forwards to `url`.
-fn forward(
-    url: &str,
-    scheme: impl Scheme,
-    verification: Verification,
-    authorities: &str,
-    response: Duration,
+fn timeouts() -> ForwardTimeouts {
+    ForwardTimeouts::default().with_response(PATIENCE)
+}
+
+/// A stack that only routes and forwards to a service at `address`.
+fn forward_to(
+    address: SocketAddr,
 ) -> impl Service<Request<Full<Bytes>>, Response = Response<ResponseBody>, Error = Infallible> + Clone
 {
-    let service = ServiceId::new("svc").unwrap();
-    let route = Route::new(service, "", Upstream::parse(url).unwrap(), scheme).unwrap();
-    let connector = Connector::builder()
-        .with_verification(verification)
-        .with_authorities(authorities.as_bytes())
-        .with_connect_timeout(PATIENCE)
-        .build()
-        .unwrap();
-    ServiceBuilder::new()
-        .layer(RouteLayer::new(Routes::new([route]).unwrap()))
-        .service(Forward::new(connector, ForwardTimeouts::default().with_response(response)))
+    forward(&format!("http://{address}"), Bypass, unverified(), timeouts())
 }
 
 /// A gateway that only forwards to a service at `address`, and its own address.
 async fn gateway(address: SocketAddr, timeouts: ForwardTimeouts) -> SocketAddr {
     let (listener, at) = listener().await;
-    let upstream = Upstream::parse(&format!("http://{address}")).unwrap();
-    let route = Route::new(ServiceId::new("svc").unwrap(), "", upstream, Bypass).unwrap();
-    let connector = Connector::builder()
-        .with_verification(Verification::Disabled)
-        .with_connect_timeout(PATIENCE)
-        .build()
-        .unwrap();
-    let stack = ServiceBuilder::new()
-        .layer(SanitizeLayer::new())
-        .layer(RouteLayer::new(Routes::new([route]).unwrap()))
-        .service(Forward::new(connector, timeouts));
+    let url = format!("http://{address}");
+    let stack = ServiceBuilder::new().layer(SanitizeLayer::new()).service(forward(
+        &url,
+        Bypass,
+        unverified(),
+        timeouts,
+    ));
     tokio::spawn(Server::http(listener).run(stack, std::future::pending()));
     at
 }
@@ -109,22 +79,26 @@ fn get() -> Request<Full<Bytes>> {
 
 #[tokio::test]
 async fn service_certificates_are_verified_as_configured() {
-    let (mine, foreign) = (pki("localhost"), pki("localhost"));
-    let misnamed = pki("elsewhere.example");
+    let (authority, key) = (Authority::trusted(), SERVER.key_pair());
+    let foreign = Authority::namesake().certify(&key, |_| {});
+    let misnamed = authority.certify(&key, |params| {
+        params.subject_alt_names = vec![SanType::DnsName("elsewhere.example".try_into().unwrap())];
+    });
     let cases = [
-        ("right", &mine, &mine.ca, [200, 200, 200]),
-        ("another name", &misnamed, &misnamed.ca, [503, 200, 200]),
-        ("another authority", &foreign, &mine.ca, [503, 503, 200]),
+        ("right", SERVER.certificate, [200, 200, 200]),
+        ("another name", &misnamed, [503, 200, 200]),
+        ("another authority", &foreign, [503, 503, 200]),
     ];
-    for (name, server, authorities, want) in cases {
+    for (name, certificate, want) in cases {
         let (listener, address) = listener().await;
-        let serving = Server::https(listener, server.tls.clone());
+        let serving = Server::https(listener, server_tls(certificate));
         let serving =
             tokio::spawn(serving.run(tower::service_fn(hello), std::future::pending::<()>()));
         let modes = [Verification::Strict, Verification::NonStrict, Verification::Disabled];
         for (mode, want) in modes.into_iter().zip(want) {
             let url = format!("https://localhost:{}", address.port());
-            let stack = forward(&url, Bypass, mode, authorities, PATIENCE);
+            let connector = verified(mode, authority.pem());
+            let stack = forward(&url, Bypass, connector, timeouts());
             let response = stack.oneshot(get()).await.unwrap();
             assert_eq!(response.status(), want, "{name}, {mode:?}");
         }
@@ -209,15 +183,8 @@ impl<T> futures_core::Stream for Pieces<T> {
 
 #[tokio::test]
 async fn a_service_that_closes_without_a_response_is_502() {
-    let (listener, address) = listener().await;
-    tokio::spawn(async move {
-        loop {
-            // Accepts and closes.
-            drop(listener.accept().await);
-        }
-    });
-    let url = format!("http://{address}");
-    let stack = forward(&url, Bypass, Verification::Disabled, "", PATIENCE);
+    let service = Scripted::http([]).await;
+    let stack = forward_to(service.address);
     let response = stack.oneshot(get()).await.unwrap();
     assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
     let body = response.into_body().collect().await.unwrap().to_bytes();
@@ -232,7 +199,7 @@ async fn a_request_that_is_not_ready_to_forward_is_500() {
     let generator = LocalGenerator::new(KeyProfiles::new([] as [KeyProfile; 0]).unwrap());
     let scheme = PassTicketScheme::new(Applid::new("ZOWEAPPL").unwrap(), generator);
     let url = format!("http://{address}");
-    let stack = forward(&url, scheme, Verification::Disabled, "", PATIENCE);
+    let stack = forward(&url, scheme, unverified(), timeouts());
     assert_eq!(stack.oneshot(get()).await.unwrap().status(), 500);
 }
 
@@ -342,7 +309,7 @@ async fn aborted_requests_are_dropped_when_run_returns() {
             self.0.fetch_sub(1, Ordering::SeqCst);
         }
     }
-    let Pki { ca, tls } = pki("localhost");
+    let tls = server_tls(SERVER.certificate);
     for is_http2 in [false, true] {
         let (listener, address) = listener().await;
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
@@ -367,9 +334,7 @@ async fn aborted_requests_are_dropped_when_run_returns() {
         // Read before anything else can run.
         let left = running.clone();
         let server = tokio::spawn(async move { (server.await, left.load(Ordering::SeqCst)) });
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .tls_certs_only([reqwest::Certificate::from_pem(ca.as_bytes()).unwrap()]);
+        let client = test_support::client(Authority::trusted().pem().as_bytes());
         let client = if is_http2 { client } else { client.http1_only() }.build().unwrap();
         let requests: Vec<_> = (0..3)
             .map(|_| {
@@ -392,7 +357,7 @@ async fn aborted_requests_are_dropped_when_run_returns() {
 
 #[tokio::test]
 async fn a_silent_connection_times_out() {
-    let tls = pki("localhost").tls;
+    let tls = server_tls(SERVER.certificate);
     for tls in [None, Some(tls)] {
         let (listener, address) = listener().await;
         let server = match tls {
@@ -410,33 +375,10 @@ async fn a_silent_connection_times_out() {
     }
 }
 
-/// A service that answers `answers` requests per connection and then closes it without notice. Counts its
-/// connections.
-async fn closes_after(answers: usize) -> (SocketAddr, Arc<AtomicUsize>) {
-    let (listener, address) = listener().await;
-    let connections = Arc::new(AtomicUsize::new(0));
-    let counted = connections.clone();
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            counted.fetch_add(1, Ordering::Relaxed);
-            tokio::spawn(async move {
-                let mut stream = BufReader::new(stream);
-                for _ in 0..answers {
-                    let mut line = String::new();
-                    while line != "\r\n" {
-                        line.clear();
-                        if stream.read_line(&mut line).await.unwrap() == 0 {
-                            return;
-                        }
-                    }
-                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
-                    stream.get_mut().write_all(answer).await.unwrap();
-                }
-            });
-        }
-    });
-    (address, connections)
+/// A service that answers `answers` requests per connection and then closes it without notice.
+async fn closes_after(answers: usize) -> Scripted {
+    let answer = Step::send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello");
+    Scripted::http(vec![[Step::ReadHead, answer]; answers].concat()).await
 }
 
 async fn body_of(response: Response<ResponseBody>) -> Bytes {
@@ -446,23 +388,21 @@ async fn body_of(response: Response<ResponseBody>) -> Bytes {
 #[tokio::test]
 async fn connections_are_reused_and_closed_ones_are_replaced() {
     for (answers, requests, connections) in [(100, 20, 1), (3, 9, 3), (1, 5, 5)] {
-        let (address, counted) = closes_after(answers).await;
-        let url = format!("http://{address}");
-        let mut stack = forward(&url, Bypass, Verification::Disabled, "", PATIENCE);
+        let service = closes_after(answers).await;
+        let mut stack = forward_to(service.address);
         for _ in 0..requests {
             let response = stack.ready().await.unwrap().call(get()).await.unwrap();
             assert_eq!(response.status(), 200, "{answers}");
             assert_eq!(body_of(response).await, "hello");
         }
-        assert_eq!(counted.load(Ordering::Relaxed), connections, "{answers}");
+        assert_eq!(service.connections(), connections, "{answers}");
     }
 }
 
 #[tokio::test]
 async fn concurrent_requests_have_a_connection_each_and_clones_share_the_pool() {
-    let (address, counted) = closes_after(1000).await;
-    let url = format!("http://{address}");
-    let stack = forward(&url, Bypass, Verification::Disabled, "", PATIENCE);
+    let service = closes_after(1000).await;
+    let stack = forward_to(service.address);
     for _ in 0..3 {
         let one = async || body_of(stack.clone().oneshot(get()).await.unwrap()).await;
         let four = async || tokio::join!(one(), one(), one(), one());
@@ -471,69 +411,32 @@ async fn concurrent_requests_have_a_connection_each_and_clones_share_the_pool() 
             assert_eq!(body, "hello");
         }
     }
-    assert!(counted.load(Ordering::Relaxed) <= 8, "{counted:?}");
+    let connections = service.connections();
+    assert!(connections <= 8, "{connections}");
 }
 
 #[tokio::test]
 async fn a_response_that_is_not_read_to_its_end_closes_its_connection() {
-    let (address, counted) = closes_after(1000).await;
-    let url = format!("http://{address}");
-    let mut stack = forward(&url, Bypass, Verification::Disabled, "", PATIENCE);
+    let service = closes_after(1000).await;
+    let mut stack = forward_to(service.address);
     for _ in 0..3 {
         drop(stack.ready().await.unwrap().call(get()).await.unwrap());
     }
-    assert_eq!(counted.load(Ordering::Relaxed), 3);
+    assert_eq!(service.connections(), 3);
 }
 
 #[tokio::test]
 async fn an_idle_connection_is_closed() {
-    let (address, counted) = closes_after(1000).await;
-    let upstream = Upstream::parse(&format!("http://{address}")).unwrap();
-    let route = Route::new(ServiceId::new("svc").unwrap(), "", upstream, Bypass).unwrap();
-    let connector = Connector::builder()
-        .with_verification(Verification::Disabled)
-        .with_connect_timeout(PATIENCE)
-        .build()
-        .unwrap();
-    let idle = Duration::from_millis(300);
-    let mut stack = ServiceBuilder::new()
-        .layer(RouteLayer::new(Routes::new([route]).unwrap()))
-        .service(Forward::new(connector, ForwardTimeouts::default().with_idle(idle)));
+    let service = closes_after(1000).await;
+    let url = format!("http://{}", service.address);
+    let idle = ForwardTimeouts::default().with_idle(Duration::from_millis(300));
+    let mut stack = forward(&url, Bypass, unverified(), idle);
     for (wait, connections) in [(0, 1), (1, 1), (1000, 2)] {
         sleep(Duration::from_millis(wait)).await;
         let response = stack.ready().await.unwrap().call(get()).await.unwrap();
         assert_eq!(body_of(response).await, "hello");
-        assert_eq!(counted.load(Ordering::Relaxed), connections, "{wait}");
+        assert_eq!(service.connections(), connections, "{wait}");
     }
-}
-
-/// A gateway in front of a service that handles each connection with `serve`.
-async fn gateway_to<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let (listener, address) = listener().await;
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(serve(stream));
-        }
-    });
-    gateway(address, ForwardTimeouts::default()).await
-}
-
-/// Reads the head of a message.
-async fn head(stream: &mut (impl AsyncBufReadExt + Unpin)) -> String {
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        assert_ne!(stream.read_line(&mut head).await.unwrap(), 0, "{head:?}");
-    }
-    head
-}
-
-async fn read_all(stream: &mut (impl AsyncReadExt + Unpin), length: usize) {
-    let mut left = vec![0; length];
-    stream.read_exact(&mut left).await.unwrap();
 }
 
 /// More than the socket buffers on the way hold.
@@ -541,17 +444,18 @@ const LARGE: usize = 48 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_continues_while_the_client_does_not_read_the_response() {
-    let at = gateway_to(async |stream| {
+    let address = raw::service(async |stream| {
         let (read, mut write) = stream.into_split();
         let mut read = BufReader::new(read);
         head(&mut read).await;
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {LARGE}\r\n\r\n");
         write.write_all(answer.as_bytes()).await.unwrap();
-        tokio::join!(read_all(&mut read, LARGE), async {
+        tokio::join!(discard(&mut read, LARGE), async {
             write.write_all(&vec![b'x'; LARGE]).await.unwrap();
         });
     })
     .await;
+    let at = gateway(address, ForwardTimeouts::default()).await;
     let mut stream = BufReader::new(TcpStream::connect(at).await.unwrap());
     let request = format!("POST /svc/x HTTP/1.1\r\nhost: gw\r\ncontent-length: {LARGE}\r\n\r\n");
     stream.get_mut().write_all(request.as_bytes()).await.unwrap();
@@ -561,55 +465,43 @@ async fn an_upload_continues_while_the_client_does_not_read_the_response() {
         .expect("the upload is accepted")
         .unwrap();
     assert!(head(&mut stream).await.starts_with("HTTP/1.1 200 "));
-    timeout(PATIENCE, read_all(&mut stream, LARGE)).await.expect("the response arrives");
+    timeout(PATIENCE, discard(&mut stream, LARGE)).await.expect("the response arrives");
 }
 
 #[tokio::test]
 async fn an_upload_that_was_answered_early_arrives_completely() {
     const LENGTH: usize = 4 << 20;
-    let arrived = Arc::new(Notify::new());
-    let notify = arrived.clone();
-    let at = gateway_to(move |stream| {
-        let arrived = notify.clone();
-        async move {
-            let mut stream = BufReader::new(stream);
-            head(&mut stream).await;
-            let answer = b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n";
-            stream.get_mut().write_all(answer).await.unwrap();
-            read_all(&mut stream, LENGTH).await;
-            arrived.notify_one();
-        }
-    })
-    .await;
+    let answer = Step::send("HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n");
+    let mut service = Scripted::http([Step::ReadHead, answer, Step::Read(LENGTH)]).await;
+    let at = gateway(service.address, ForwardTimeouts::default()).await;
     let mut stream = BufReader::new(TcpStream::connect(at).await.unwrap());
     let request = format!("POST /svc/x HTTP/1.1\r\nhost: gw\r\ncontent-length: {LENGTH}\r\n\r\n");
     stream.get_mut().write_all(request.as_bytes()).await.unwrap();
     assert!(head(&mut stream).await.starts_with("HTTP/1.1 202 "));
     stream.get_mut().write_all(&vec![b'y'; LENGTH]).await.unwrap();
-    timeout(PATIENCE, arrived.notified()).await.expect("the upload arrives");
+    let end = timeout(PATIENCE, service.ended()).await.expect("the upload arrives");
+    assert_eq!(end.unwrap(), LENGTH);
 }
 
 /// A response that a service sends unasked must not become the response to the next request, which may be of
 /// another user.
 #[tokio::test]
 async fn an_unsolicited_response_is_never_used() {
-    let at = gateway_to(async |stream| {
-        let mut stream = BufReader::new(stream);
-        head(&mut stream).await;
-        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-        stream.get_mut().write_all(answer).await.unwrap();
-        sleep(Duration::from_millis(100)).await;
-        let unasked = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged";
-        stream.get_mut().write_all(unasked).await.unwrap();
-        let _ = stream.read_u8().await;
-    })
+    let service = Scripted::http([
+        Step::ReadHead,
+        Step::send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"),
+        Step::Wait(Duration::from_millis(100)),
+        Step::send("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged"),
+        Step::Read(1),
+    ])
     .await;
+    let at = gateway(service.address, ForwardTimeouts::default()).await;
     let mut stream = BufReader::new(TcpStream::connect(at).await.unwrap());
     for _ in 0..3 {
         let request = b"GET /svc/x HTTP/1.1\r\nhost: gw\r\n\r\n";
         stream.get_mut().write_all(request).await.unwrap();
         assert!(head(&mut stream).await.contains("content-length: 2\r\n"));
-        read_all(&mut stream, 2).await;
+        discard(&mut stream, 2).await;
         sleep(Duration::from_millis(300)).await;
     }
 }

@@ -1,12 +1,9 @@
 //! Connections to services: under load, when they are closed, and with HTTP/2 clients.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::{
     convert::Infallible,
     future::pending,
-    io,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -27,37 +24,32 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+use rustls::{ClientConfig, crypto::aws_lc_rs, pki_types::ServerName};
+use test_support::{
+    pki::{Authority, SERVER},
+    raw::{self, Scripted, Step, head, listener},
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
     runtime::{self, Runtime},
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, mpsc},
     task::{JoinSet, yield_now},
     time::timeout,
 };
-use tokio_rustls::{TlsAcceptor, TlsConnector};
-use tower::{Service, ServiceBuilder, ServiceExt};
+use tokio_rustls::TlsConnector;
+use tower::{Service, ServiceExt};
 use tower_passticket::{
-    layer::{Bypass, Route, RouteLayer, Routes, Upstream},
-    proxy::{Forward, ForwardTimeouts, ResponseBody},
-    tls::{Connector, Server, ServerTls, Verification},
-    token::ServiceId,
+    layer::Bypass,
+    proxy::{ForwardTimeouts, ResponseBody},
+    tls::{Server, ServerTls},
 };
+
+use crate::forwarding::{self, unverified};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
-
-async fn listener() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    (listener, address)
-}
 
 /// A stack that only routes and forwards to `url`.
 fn forward<B>(
@@ -66,23 +58,14 @@ fn forward<B>(
 ) -> impl Service<Request<B>, Response = Response<ResponseBody>, Error = Infallible, Future: Send>
 + Clone
 + Send
-+ 'static
++ use<B>
 where
     B: hyper::body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
         + Send
         + Unpin
         + 'static,
 {
-    let service = ServiceId::new("svc").unwrap();
-    let route = Route::new(service, "", Upstream::parse(url).unwrap(), Bypass).unwrap();
-    let connector = Connector::builder()
-        .with_verification(Verification::Disabled)
-        .with_connect_timeout(PATIENCE)
-        .build()
-        .unwrap();
-    ServiceBuilder::new()
-        .layer(RouteLayer::new(Routes::new([route]).unwrap()))
-        .service(Forward::new(connector, timeouts))
+    forwarding::forward(url, Bypass, unverified(), timeouts)
 }
 
 fn whole(bytes: impl Into<Bytes>) -> Body {
@@ -350,58 +333,10 @@ fn idle_connections_are_closed_after_the_first_runtime_has_ended() {
     drop(theirs);
 }
 
-/// A self-signed certificate.
-struct Pki {
-    certificate: CertificateDer<'static>,
-    certificate_pem: String,
-    key: String,
-}
-
-impl Pki {
-    fn new() -> Self {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        Self {
-            certificate: made.cert.der().clone(),
-            certificate_pem: made.cert.pem(),
-            key: made.signing_key.serialize_pem(),
-        }
-    }
-
-    fn acceptor(&self) -> TlsAcceptor {
-        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![self.certificate.clone()], key)
-            .unwrap();
-        TlsAcceptor::from(Arc::new(config))
-    }
-}
-
-/// Reads the head of a message.
-async fn head(stream: &mut (impl AsyncBufReadExt + Unpin)) -> String {
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        assert_ne!(stream.read_line(&mut head).await.unwrap(), 0, "{head:?}");
-    }
-    head
-}
-
-/// A service over TLS that answers one request, and sends the result of its next read.
-async fn ends(acceptor: TlsAcceptor) -> (SocketAddr, oneshot::Receiver<io::Result<usize>>) {
-    let (listener, address) = listener().await;
-    let (sender, end) = oneshot::channel();
-    tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.unwrap();
-        let mut stream = BufReader::new(acceptor.accept(stream).await.unwrap());
-        head(&mut stream).await;
-        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-        stream.get_mut().write_all(answer).await.unwrap();
-        stream.get_mut().flush().await.unwrap();
-        sender.send(stream.read(&mut [0]).await).unwrap();
-    });
-    (address, end)
+/// A service over TLS that answers one request and waits for the end of the connection.
+async fn answers_once() -> Scripted {
+    let answer = Step::send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    Scripted::https(SERVER.acceptor(), [Step::ReadHead, answer, Step::ReadToEnd]).await
 }
 
 fn get(path: &str) -> Request<Body> {
@@ -410,12 +345,13 @@ fn get(path: &str) -> Request<Body> {
 
 #[tokio::test]
 async fn an_idle_tls_connection_is_shut_down_with_close_notify() {
-    let (address, end) = ends(Pki::new().acceptor()).await;
+    let mut service = answers_once().await;
     let idle = Duration::from_millis(50);
-    let stack = forward(&format!("https://{address}"), ForwardTimeouts::default().with_idle(idle));
+    let url = format!("https://{}", service.address);
+    let stack = forward(&url, ForwardTimeouts::default().with_idle(idle));
     let response = stack.clone().oneshot(get("/svc/x")).await.unwrap();
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
-    let end = timeout(PATIENCE, end).await.expect("the connection is closed").unwrap();
+    let end = timeout(PATIENCE, service.ended()).await.expect("the connection is closed");
     assert_eq!(end.expect("TLS ended with close_notify"), 0);
     drop(stack);
 }
@@ -423,15 +359,16 @@ async fn an_idle_tls_connection_is_shut_down_with_close_notify() {
 #[tokio::test]
 async fn a_tls_connection_is_shut_down_with_close_notify_when_forward_is_dropped() {
     for is_dropped_before_the_end in [false, true] {
-        let (address, end) = ends(Pki::new().acceptor()).await;
-        let mut stack = Some(forward(&format!("https://{address}"), ForwardTimeouts::default()));
+        let mut service = answers_once().await;
+        let url = format!("https://{}", service.address);
+        let mut stack = Some(forward(&url, ForwardTimeouts::default()));
         let response = stack.clone().unwrap().oneshot(get("/svc/x")).await.unwrap();
         if is_dropped_before_the_end {
             stack.take();
         }
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
         drop(stack);
-        let end = timeout(PATIENCE, end).await.expect("the connection is closed").unwrap();
+        let end = timeout(PATIENCE, service.ended()).await.expect("the connection is closed");
         assert_eq!(end.expect("TLS ended with close_notify"), 0, "{is_dropped_before_the_end}");
     }
 }
@@ -452,14 +389,7 @@ const LARGE: usize = 16 << 20;
 /// A service that answers an upload to `/early` after its head, and any other request with the length of
 /// its body.
 async fn answers_early(then: Then, sender: mpsc::Sender<usize>) -> SocketAddr {
-    let (listener, address) = listener().await;
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(answer_early(BufReader::new(stream), then, sender.clone()));
-        }
-    });
-    address
+    raw::service(move |stream| answer_early(BufReader::new(stream), then, sender.clone())).await
 }
 
 async fn answer_early(mut stream: BufReader<TcpStream>, then: Then, sender: mpsc::Sender<usize>) {
@@ -500,17 +430,14 @@ async fn answer_early(mut stream: BufReader<TcpStream>, then: Then, sender: mpsc
 
 /// An HTTP/2 connection to a gateway in front of a service at `address`.
 async fn http2_to(address: SocketAddr, timeouts: ForwardTimeouts) -> http2::SendRequest<Body> {
-    let pki = Pki::new();
-    let tls = ServerTls::from_pem(pki.certificate_pem.as_bytes(), pki.key.as_bytes(), None);
+    let tls = ServerTls::from_pem(SERVER.certificate.as_bytes(), SERVER.key.as_bytes(), None);
     let (listener, at) = listener().await;
     let stack = forward(&format!("http://{address}"), timeouts);
     tokio::spawn(Server::https(listener, tls.unwrap()).run(stack, pending()));
-    let mut roots = RootCertStore::empty();
-    roots.add(pki.certificate).unwrap();
     let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_root_certificates(roots)
+        .with_root_certificates(Authority::trusted().roots())
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
     let stream = TcpStream::connect(at).await.unwrap();
@@ -618,50 +545,40 @@ enum Sends {
 const REFUSAL: usize = 24 << 10;
 
 impl Sends {
-    async fn send(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
-        let mut stream = BufReader::new(stream);
-        head(&mut stream).await;
+    fn steps(self) -> Vec<Step> {
         let length = match self {
             Self::Complete => format!("content-length: {REFUSAL}\r\n"),
             Self::Truncated => format!("content-length: {}\r\n", 2 * REFUSAL),
             Self::UntilClose | Self::UntilReset => "connection: close\r\n".to_owned(),
-            Self::Nothing => return,
+            Self::Nothing => return vec![Step::ReadHead, Step::LeaveUnread],
         };
         let mut answer = format!("HTTP/1.1 413 Content Too Large\r\n{length}\r\n").into_bytes();
         answer.extend([b'x'; REFUSAL]);
-        stream.get_mut().write_all(&answer).await.unwrap();
-        stream.get_mut().flush().await.unwrap();
+        let mut steps = vec![Step::ReadHead, Step::Send(answer)];
         if let Self::UntilClose = self {
-            stream.get_mut().shutdown().await.unwrap();
+            steps.push(Step::ShutDown);
+        }
+        steps.push(Step::LeaveUnread);
+        steps
+    }
+
+    /// The URL of a service that handles each upload like this.
+    async fn over(self, transport: Transport) -> String {
+        let steps = self.steps();
+        match transport {
+            Transport::Tcp => format!("http://{}", Scripted::http(steps).await.address),
+            Transport::Tls => {
+                let service = Scripted::https(SERVER.acceptor(), steps).await;
+                format!("https://{}", service.address)
+            }
         }
     }
 }
 
-/// A service that handles each upload like this, over TLS if there is an acceptor.
-async fn closes_early(sends: Sends, acceptor: Option<TlsAcceptor>) -> String {
-    let (listener, address) = listener().await;
-    let scheme = if acceptor.is_some() { "https" } else { "http" };
-    tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                // Bytes that are not sent when it closes are lost.
-                stream.set_nodelay(true).unwrap();
-                match acceptor {
-                    None => sends.send(&mut stream).await,
-                    Some(acceptor) => {
-                        let mut tls = acceptor.accept(stream).await.unwrap();
-                        sends.send(&mut tls).await;
-                        stream = tls.into_inner().0;
-                    }
-                }
-                // Wait until there are bytes that it does not read.
-                let _ = stream.peek(&mut [0]).await;
-            });
-        }
-    });
-    format!("{scheme}://{address}")
+#[derive(Clone, Copy, Debug)]
+enum Transport {
+    Tcp,
+    Tls,
 }
 
 /// Uploads to a gateway and reads the response while it still writes. Returns the head of the response.
@@ -687,12 +604,10 @@ const TIMES: usize = 50;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_response_is_forwarded_although_the_service_has_reset_the_connection() {
-    for acceptor in [None, Some(Pki::new().acceptor())] {
-        let name = if acceptor.is_some() { "TLS" } else { "TCP" };
+    for transport in [Transport::Tcp, Transport::Tls] {
         for (sends, status) in [(Sends::Complete, "413"), (Sends::Nothing, "502")] {
             let (listener, at) = listener().await;
-            let stack =
-                forward(&closes_early(sends, acceptor.clone()).await, ForwardTimeouts::default());
+            let stack = forward(&sends.over(transport).await, ForwardTimeouts::default());
             tokio::spawn(Server::http(listener).run(stack, pending()));
             let mut heads = Vec::new();
             for _ in 0..TIMES {
@@ -700,7 +615,7 @@ async fn a_response_is_forwarded_although_the_service_has_reset_the_connection()
             }
             let start = format!("HTTP/1.1 {status} ");
             let right = heads.iter().filter(|head| head.starts_with(&start)).count();
-            assert_eq!(right, TIMES, "{sends:?} over {name}");
+            assert_eq!(right, TIMES, "{sends:?} over {transport:?}");
         }
     }
 }
@@ -708,20 +623,18 @@ async fn a_response_is_forwarded_although_the_service_has_reset_the_connection()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_response_is_complete_only_if_the_service_has_ended_it() {
     let body = Bytes::from(vec![b'y'; LARGE]);
-    for acceptor in [None, Some(Pki::new().acceptor())] {
-        let name = if acceptor.is_some() { "TLS" } else { "TCP" };
+    for transport in [Transport::Tcp, Transport::Tls] {
         for sends in [Sends::Complete, Sends::Truncated, Sends::UntilClose, Sends::UntilReset] {
-            let url = closes_early(sends, acceptor.clone()).await;
-            let stack = forward(&url, ForwardTimeouts::default());
+            let stack = forward(&sends.over(transport).await, ForwardTimeouts::default());
             for _ in 0..TIMES {
                 let request = Request::post("/svc/x").body(whole(body.clone())).unwrap();
                 let response = timeout(PATIENCE, stack.clone().oneshot(request)).await;
                 let response = response.expect("a response in time").unwrap();
-                assert_eq!(response.status(), 413, "{sends:?} over {name}");
+                assert_eq!(response.status(), 413, "{sends:?} over {transport:?}");
                 let body = timeout(PATIENCE, response.into_body().collect()).await;
                 let length = body.expect("an end").map(|body| body.to_bytes().len()).ok();
                 let want = matches!(sends, Sends::Complete | Sends::UntilClose).then_some(REFUSAL);
-                assert_eq!(length, want, "{sends:?} over {name}");
+                assert_eq!(length, want, "{sends:?} over {transport:?}");
             }
         }
     }

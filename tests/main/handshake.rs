@@ -1,26 +1,14 @@
 //! TLS with clients: which certificates are accepted, alerts, session resumption, and the signature cache.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-use std::{
-    convert::Infallible,
-    future::pending,
-    io,
-    net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    date_time_ymd,
-};
+use rcgen::{ExtendedKeyUsagePurpose, KeyPair, date_time_ymd};
 use rustls::{
-    AlertDescription, ClientConfig, Error, HandshakeKind, RootCertStore, SignatureScheme,
+    AlertDescription, ClientConfig, Error, HandshakeKind, SignatureScheme,
     SupportedProtocolVersion,
     client::ResolvesClientCert,
     crypto::aws_lc_rs,
@@ -28,9 +16,13 @@ use rustls::{
     sign::CertifiedKey,
     version::{TLS12, TLS13},
 };
+use test_support::{
+    pki::{APIMTST, Authority, SERVER, USER},
+    raw::listener,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::oneshot,
     time::timeout,
 };
@@ -40,7 +32,7 @@ use tower_passticket::{
     tls::{Drained, Server, ServerTls},
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::PATIENCE;
 
 /// Whether the listener caches signatures of certificates.
 #[derive(Clone, Copy, Debug)]
@@ -51,72 +43,35 @@ enum SignatureCache {
 
 const BOTH: [SignatureCache; 2] = [SignatureCache::Off, SignatureCache::On];
 
-struct Authority {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
+/// The listener's certificate is [`SERVER`]; it trusts clients of this authority.
+async fn server(clients: &Authority, cache: SignatureCache) -> (Server, SocketAddr) {
+    let tls = ServerTls::builder(SERVER.certificate.as_bytes(), SERVER.key.as_bytes())
+        .with_client_authorities(clients.pem().as_bytes());
+    let tls = match cache {
+        SignatureCache::Off => tls.build(),
+        SignatureCache::On => tls.with_signature_cache().build(),
+    };
+    let (listener, address) = listener().await;
+    (Server::https(listener, tls.unwrap()), address)
 }
 
-impl Authority {
-    fn new(name: &str) -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { pem, issuer: Issuer::new(params, key) }
-    }
+/// A server that answers with the common name of the client.
+async fn serve(clients: &Authority, cache: SignatureCache) -> SocketAddr {
+    let (server, address) = server(clients, cache).await;
+    tokio::spawn(server.run(tower::service_fn(whoami), pending()));
+    address
+}
 
-    fn roots(&self) -> RootCertStore {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
-        roots
-    }
-
-    fn certify(&self, key: &KeyPair, change: impl FnOnce(&mut CertificateParams)) -> String {
-        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, "USER");
-        change(&mut params);
-        params.signed_by(key, &self.issuer).unwrap().pem()
-    }
-
-    /// A server, and its address.
-    async fn server(&self, cache: SignatureCache) -> (Server, SocketAddr) {
-        let key = KeyPair::generate().unwrap();
-        let chain = self.certify(&key, |_| {});
-        let key = key.serialize_pem();
-        let tls = ServerTls::builder(chain.as_bytes(), key.as_bytes())
-            .with_client_authorities(self.pem.as_bytes());
-        let tls = match cache {
-            SignatureCache::Off => tls.build(),
-            SignatureCache::On => tls.with_signature_cache().build(),
-        };
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        (Server::https(listener, tls.unwrap()), address)
-    }
-
-    /// A server that answers with the common name of the client.
-    async fn serve(&self, cache: SignatureCache) -> SocketAddr {
-        let (server, address) = self.server(cache).await;
-        tokio::spawn(server.run(tower::service_fn(whoami), pending()));
-        address
-    }
-
-    fn connector(
-        &self,
-        version: &'static SupportedProtocolVersion,
-        shown: Option<Shown>,
-    ) -> TlsConnector {
-        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_protocol_versions(&[version])
-            .unwrap()
-            .with_root_certificates(self.roots());
-        let config = match shown {
-            None => builder.with_no_client_auth(),
-            Some(shown) => builder.with_client_cert_resolver(Arc::new(shown)),
-        };
-        TlsConnector::from(Arc::new(config))
-    }
+fn connector(version: &'static SupportedProtocolVersion, shown: Option<Shown>) -> TlsConnector {
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(Authority::trusted().roots());
+    let config = match shown {
+        None => builder.with_no_client_auth(),
+        Some(shown) => builder.with_client_cert_resolver(Arc::new(shown)),
+    };
+    TlsConnector::from(Arc::new(config))
 }
 
 async fn whoami(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -191,11 +146,12 @@ async fn an_invalid_client_certificate_is_refused_with_an_alert() {
 }
 
 async fn refuses_invalid_certificates(cache: SignatureCache) {
-    let [authority, namesake, stranger] = ["CA", "CA", "another"].map(Authority::new);
-    let address = authority.serve(cache).await;
-    let [own, another] = [(); 2].map(|()| KeyPair::generate().unwrap());
+    let authority = Authority::trusted();
+    let address = serve(&authority, cache).await;
+    let [own, another] = [USER, APIMTST].map(|identity| identity.key_pair());
     let certificate = authority.certify(&own, |_| {});
-    let [forged, foreign] = [namesake, stranger].map(|other| other.certify(&own, |_| {}));
+    let [forged, foreign] =
+        [Authority::namesake(), Authority::stranger()].map(|other| other.certify(&own, |_| {}));
     let expired = authority.certify(&own, |params| {
         params.not_after = date_time_ymd(2020, 1, 1);
     });
@@ -211,18 +167,18 @@ async fn refuses_invalid_certificates(cache: SignatureCache) {
     ];
     for version in [&TLS12, &TLS13] {
         for _ in 0..2 {
-            let connector = authority.connector(version, Some(Shown::new(&certificate, &own)));
+            let connector = connector(version, Some(Shown::new(&certificate, &own)));
             let mut stream = connect(&connector, address).await.unwrap();
             assert_eq!(stream.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
             assert_eq!(ask(&mut stream).await.unwrap(), "USER", "{version:?}");
         }
         for (certificate, key, want) in &refused {
             for _ in 0..2 {
-                let connector = authority.connector(version, Some(Shown::new(certificate, key)));
+                let connector = connector(version, Some(Shown::new(certificate, key)));
                 assert_eq!(alert(&connector, address).await, *want, "{version:?}");
             }
         }
-        let mut nobody = connect(&authority.connector(version, None), address).await.unwrap();
+        let mut nobody = connect(&connector(version, None), address).await.unwrap();
         assert_eq!(ask(&mut nobody).await.unwrap(), "nobody", "{version:?}");
     }
 }
@@ -231,17 +187,17 @@ async fn refuses_invalid_certificates(cache: SignatureCache) {
 /// client's next write fail before it has read the alert.
 #[tokio::test]
 async fn a_client_that_is_refused_while_sending_reads_the_alert() {
-    let [authority, stranger] = ["CA", "another"].map(Authority::new);
-    let address = authority.serve(SignatureCache::Off).await;
-    let key = KeyPair::generate().unwrap();
-    let foreign = stranger.certify(&key, |_| {});
+    let authority = Authority::trusted();
+    let address = serve(&authority, SignatureCache::Off).await;
+    let key = USER.key_pair();
+    let foreign = Authority::stranger().certify(&key, |_| {});
     let expired = authority.certify(&key, |params| {
         params.not_after = date_time_ymd(2020, 1, 1);
     });
     for (certificate, want) in
         [(&foreign, AlertDescription::UnknownCA), (&expired, AlertDescription::CertificateExpired)]
     {
-        let connector = authority.connector(&TLS13, Some(Shown::new(certificate, &key)));
+        let connector = connector(&TLS13, Some(Shown::new(certificate, &key)));
         for round in 0..30 {
             let mut stream = connect(&connector, address).await.unwrap();
             let asked = async {
@@ -263,21 +219,19 @@ async fn a_client_that_is_refused_while_sending_reads_the_alert() {
 /// The client gets an alert, and its connection is free for others, whether it closes or not.
 #[tokio::test]
 async fn a_client_without_tls_gets_an_alert_and_occupies_no_connection() {
-    let authority = Authority::new("CA");
-    let (server, address) = authority.server(SignatureCache::Off).await;
+    let (server, address) = server(&Authority::trusted(), SignatureCache::Off).await;
     let server = server.with_max_connections(1);
     tokio::spawn(server.run(tower::service_fn(whoami), pending()));
     let (_stays, answer) = ask_without_tls(address).await;
     assert!(is_fatal_alert(&answer), "{answer:?}");
-    let connector = authority.connector(&TLS13, None);
+    let connector = connector(&TLS13, None);
     let served = timeout(PATIENCE, connect(&connector, address)).await;
     assert_eq!(ask(&mut served.unwrap().unwrap()).await.unwrap(), "nobody");
 }
 
 #[tokio::test]
 async fn shutdown_does_not_wait_for_refused_clients() {
-    let authority = Authority::new("CA");
-    let (server, address) = authority.server(SignatureCache::Off).await;
+    let (server, address) = server(&Authority::trusted(), SignatureCache::Off).await;
     // Less than the time that a refused client has to close.
     let server = server.with_drain_timeout(Duration::from_millis(500));
     let (end, ending) = oneshot::channel::<()>();
@@ -313,26 +267,23 @@ async fn listeners_do_not_share_trust() {
 }
 
 async fn trusts_its_own_authorities_only(cache: SignatureCache) {
-    let [authority, another] = ["CA", "another"].map(Authority::new);
-    let (address, of_another) = (authority.serve(cache).await, another.serve(cache).await);
-    let key = KeyPair::generate().unwrap();
-    let certificate = authority.certify(&key, |_| {});
-    let show = |to: &Authority| to.connector(&TLS13, Some(Shown::new(&certificate, &key)));
-    let mut stream = connect(&show(&authority), address).await.unwrap();
+    let address = serve(&Authority::trusted(), cache).await;
+    let of_another = serve(&Authority::stranger(), cache).await;
+    let connector = connector(&TLS13, Some(Shown::new(USER.certificate, &USER.key_pair())));
+    let mut stream = connect(&connector, address).await.unwrap();
     assert_eq!(ask(&mut stream).await.unwrap(), "USER");
-    assert_eq!(alert(&show(&another), of_another).await, AlertDescription::UnknownCA);
+    assert_eq!(alert(&connector, of_another).await, AlertDescription::UnknownCA);
 }
 
 /// Each connection gets a session ticket, so that the next one needs no full handshake.
 #[tokio::test]
 async fn a_returning_client_resumes_its_session() {
-    let authority = Authority::new("CA");
-    let address = authority.serve(SignatureCache::Off).await;
-    let key = KeyPair::generate().unwrap();
-    let certificate = authority.certify(&key, |_| {});
+    let address = serve(&Authority::trusted(), SignatureCache::Off).await;
     for version in [&TLS12, &TLS13] {
-        for (shown, who) in [(None, "nobody"), (Some(Shown::new(&certificate, &key)), "USER")] {
-            let connector = authority.connector(version, shown);
+        for (shown, who) in
+            [(None, "nobody"), (Some(Shown::new(USER.certificate, &USER.key_pair())), "USER")]
+        {
+            let connector = connector(version, shown);
             for want in [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed] {
                 let mut stream = connect(&connector, address).await.unwrap();
                 assert_eq!(stream.get_ref().1.handshake_kind(), Some(want), "{version:?}");

@@ -1,8 +1,6 @@
 //! A service that takes each PassTicket once, and one that takes it as often as it comes: what
 //! reaches them when one user makes many requests.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::{
     collections::HashSet,
     convert::Infallible,
@@ -14,6 +12,10 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
+use test_support::{
+    pki,
+    tickets::{key_profile, user},
+};
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_passticket::{
     clock::{Clock, ManualClock, Timestamp},
@@ -21,9 +23,7 @@ use tower_passticket::{
         AuthenticateLayer, Authenticator, PassTicketScheme, Route, RouteLayer, Routes,
         SanitizeLayer, SchemeLayer, ScopeLayer,
     },
-    passticket::{
-        Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, PassTicket, Replay, UserId,
-    },
+    passticket::{KeyProfile, KeyProfiles, LocalGenerator, PassTicket, Replay, UserId},
     saf::{AccessLevel, FileSaf, PermittedGenerator, Profile, ProfileName},
     token::{Rs256Verifier, ServiceId, SigningKey, TokenIssuer},
 };
@@ -82,9 +82,7 @@ impl World {
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(NOW)));
         let profile = profile(replay);
         let service = Evaluating { profile, clock: clock.clone(), seen: Mutex::default() };
-        let rsa =
-            rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
-        let key = SigningKey::from_pem(rsa.unwrap().serialize_pem().as_bytes()).unwrap();
+        let key = SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap();
         Self { clock, service: Arc::new(service), key }
     }
 
@@ -93,7 +91,7 @@ impl World {
         &self,
     ) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone {
         let applid = *self.service.profile.applid();
-        let gateway = UserId::new("ZWESVUSR").unwrap();
+        let gateway = user("ZWESVUSR");
         let saf = FileSaf::new([Profile::new(
             "PTKTDATA",
             ProfileName::new("IRRPTAUTH.ZOWEAPPL.*").unwrap(),
@@ -160,9 +158,7 @@ impl World {
 }
 
 fn profile(replay: Replay) -> KeyProfile {
-    let applid = Applid::new("ZOWEAPPL").unwrap();
-    let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977").unwrap();
-    profile.with_replay(replay)
+    key_profile("ZOWEAPPL").with_replay(replay)
 }
 
 #[tokio::test]

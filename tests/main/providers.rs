@@ -1,11 +1,9 @@
 //! The providers that call other services over TLS: correct, late, malformed and missing responses.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::{
     convert::Infallible,
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::Ipv4Addr,
     num::NonZeroUsize,
     pin::Pin,
     sync::{Arc, Mutex},
@@ -18,11 +16,16 @@ use http::{HeaderMap, Method, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::body::Incoming;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::CertificateParams;
 use serde_json::json;
+use test_support::{
+    pki::{Authority, SERVER, self_signed},
+    raw::{Scripted, Step, listener},
+    tickets::user,
+};
 use tokio::{
     io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::{Semaphore, watch},
     task::JoinSet,
     time::{sleep, timeout},
@@ -41,8 +44,7 @@ use tower_passticket::{
     tls::{Connector, Server, ServerTls},
 };
 
-/// Time limit on a slow and busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::PATIENCE;
 
 /// A deadline that passes.
 const SHORT: Duration = Duration::from_millis(300);
@@ -212,29 +214,14 @@ impl Body for Half {
     }
 }
 
-/// An authority, and a certificate for `localhost`.
-fn pki() -> (String, ServerTls) {
-    let ca_key = KeyPair::generate().unwrap();
-    let mut ca = CertificateParams::default();
-    ca.distinguished_name.push(DnType::CommonName, "CA");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let certificate = ca.self_signed(&ca_key).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(["localhost".to_owned()]).unwrap();
-    let leaf = leaf.signed_by(&key, &Issuer::from_params(&ca, &ca_key)).unwrap();
-    let tls = ServerTls::from_pem(leaf.pem().as_bytes(), key.serialize_pem().as_bytes(), None);
-    (certificate.pem(), tls.unwrap())
+/// A peer with the certificate of [`SERVER`] that runs until the test ends.
+async fn peer(how: How) -> Peer {
+    peer_with(how, SERVER.certificate).await
 }
 
-async fn listener() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    (listener, address)
-}
-
-/// A peer that runs until the test ends, and the authority of its certificate as PEM.
-async fn peer(how: How) -> (Peer, String) {
-    let (ca, tls) = pki();
+/// A peer with this certificate for the key of [`SERVER`].
+async fn peer_with(how: How, certificate: &str) -> Peer {
+    let tls = ServerTls::from_pem(certificate.as_bytes(), SERVER.key.as_bytes(), None).unwrap();
     let (listener, address) = listener().await;
     let peer = Peer {
         how: Arc::new(Mutex::new(how)),
@@ -248,16 +235,17 @@ async fn peer(how: How) -> (Peer, String) {
         move |request| peer.clone().answer(request)
     });
     tokio::spawn(Server::https(listener, tls).run(service, std::future::pending()));
-    (peer, ca)
+    peer
 }
 
 fn limits(deadline: Duration) -> ClientLimits {
     ClientLimits::default().with_deadline(deadline)
 }
 
-fn client(ca: &str, limits: ClientLimits) -> Client<impl Connect> {
+/// A client that trusts the authority of [`SERVER`].
+fn client(limits: ClientLimits) -> Client<impl Connect> {
     let connector = Connector::builder()
-        .with_authorities(ca.as_bytes())
+        .with_authorities(Authority::trusted().pem().as_bytes())
         .with_connect_timeout(PATIENCE)
         .build()
         .unwrap();
@@ -268,15 +256,12 @@ fn tokens(user: &UserId) -> Result<UserToken, NoToken> {
     UserToken::new(format!("token-of-{user}"))
 }
 
-fn user(name: &str) -> UserId {
-    UserId::new(name).unwrap()
-}
-
 fn certificate(names: usize) -> PeerCertificate {
     let names: Vec<_> = (0..names).map(|i| format!("name-{i}.example.com")).collect();
-    let params = CertificateParams::new(names).unwrap();
-    let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
-    PeerCertificate::from_der(certificate.der().to_vec()).unwrap()
+    let der = self_signed(|params| {
+        params.subject_alt_names = CertificateParams::new(names).unwrap().subject_alt_names;
+    });
+    PeerCertificate::from_der(der).unwrap()
 }
 
 fn jane() -> DistributedIdentity {
@@ -365,9 +350,9 @@ async fn only_correct_responses_grant_access() {
         (How::HalfABody, PATIENCE, Unavailable),
         (How::Redirect, PATIENCE, Failed),
     ] {
-        let (peer, ca) = peer(how).await;
+        let peer = peer(how).await;
         for provider in PROVIDERS {
-            let client = client(&ca, limits(deadline));
+            let client = client(limits(deadline));
             let before = peer.calls();
             let base = format!("https://localhost:{}", peer.port);
             assert_eq!(ask(provider, client, &base).await, want, "{provider}, {how:?}");
@@ -380,31 +365,22 @@ async fn only_correct_responses_grant_access() {
 
 #[tokio::test]
 async fn without_a_response_access_is_refused() {
-    let (mine, _) = pki();
-    // Accepts and sends nothing.
-    let (silent, silent_at) = listener().await;
-    tokio::spawn(async move {
-        let mut kept = Vec::new();
-        while let Ok((stream, _)) = silent.accept().await {
-            kept.push(stream);
-        }
-    });
-    // Accepts and closes.
-    let (hangs_up, hangs_up_at) = listener().await;
-    tokio::spawn(async move { while hangs_up.accept().await.is_ok() {} });
+    let silent = Scripted::http([Step::Stall]).await;
+    let hangs_up = Scripted::http([]).await;
     // Does not listen.
     let (gone, gone_at) = listener().await;
     drop(gone);
     // Has the certificate of another authority.
-    let (stranger, _) = peer(How::Correct).await;
+    let foreign = Authority::namesake().certify(&SERVER.key_pair(), |_| {});
+    let stranger = peer_with(How::Correct, &foreign).await;
     for (what, port, deadline) in [
-        ("silent", silent_at.port(), SHORT),
-        ("hangs up", hangs_up_at.port(), PATIENCE),
+        ("silent", silent.address.port(), SHORT),
+        ("hangs up", hangs_up.address.port(), PATIENCE),
         ("gone", gone_at.port(), PATIENCE),
         ("stranger", stranger.port, PATIENCE),
     ] {
         for provider in PROVIDERS {
-            let client = client(&mine, limits(deadline));
+            let client = client(limits(deadline));
             let base = format!("https://localhost:{port}");
             assert_eq!(
                 ask(provider, client, &base).await,
@@ -418,8 +394,8 @@ async fn without_a_response_access_is_refused() {
 
 #[tokio::test]
 async fn calls_have_the_form_that_zss_expects() {
-    let (peer, ca) = peer(How::Correct).await;
-    let client = client(&ca, limits(PATIENCE));
+    let peer = peer(How::Correct).await;
+    let client = client(limits(PATIENCE));
     let saf = EndpointSaf::new(client.clone(), peer.url("/saf-auth/"), tokens);
     let check = async |name, class, resource, level| {
         Outcome::from(saf.check(&user(name), class, resource, level).await)
@@ -496,8 +472,8 @@ async fn calls_have_the_form_that_zss_expects() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_concurrent_checks_are_one_call() {
-    let (peer, ca) = peer(How::WhenPermitted).await;
-    let saf = EndpointSaf::new(client(&ca, limits(PATIENCE)), peer.url("/saf-auth"), tokens);
+    let peer = peer(How::WhenPermitted).await;
+    let saf = EndpointSaf::new(client(limits(PATIENCE)), peer.url("/saf-auth"), tokens);
     let mut checks = JoinSet::new();
     for _ in 0..50 {
         checks.spawn(saf.check(&user("USER"), "ZOWE", RESOURCE, AccessLevel::Read));
@@ -514,9 +490,9 @@ async fn fifty_concurrent_checks_are_one_call() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_calls_are_limited() {
-    let (peer, ca) = peer(How::WhenPermitted).await;
+    let peer = peer(How::WhenPermitted).await;
     let limits = limits(PATIENCE).with_max_concurrent(NonZeroUsize::new(4).unwrap());
-    let saf = EndpointSaf::new(client(&ca, limits), peer.url("/saf-auth"), tokens);
+    let saf = EndpointSaf::new(client(limits), peer.url("/saf-auth"), tokens);
     let mut checks = JoinSet::new();
     for i in 0..30 {
         let resource = format!("RESOURCE.{i}");
@@ -534,10 +510,10 @@ async fn concurrent_calls_are_limited() {
 
 #[tokio::test]
 async fn a_call_beyond_the_queue_fails_and_dropped_calls_free_their_places() {
-    let (peer, ca) = peer(How::WhenPermitted).await;
+    let peer = peer(How::WhenPermitted).await;
     let one = NonZeroUsize::MIN;
     let limits = limits(PATIENCE).with_max_concurrent(one).with_max_waiting(1);
-    let client = client(&ca, limits);
+    let client = client(limits);
     let request = || {
         let url = peer.url("/x").to_string();
         Request::get(url).header("cookie", cookie("USER")).body(Full::default()).unwrap()
@@ -559,9 +535,9 @@ async fn a_call_beyond_the_queue_fails_and_dropped_calls_free_their_places() {
 /// The deadline includes the wait for a turn.
 #[tokio::test]
 async fn the_deadline_counts_from_the_call() {
-    let (peer, ca) = peer(How::WhenPermitted).await;
+    let peer = peer(How::WhenPermitted).await;
     let limits = limits(SHORT).with_max_concurrent(NonZeroUsize::MIN);
-    let saf = EndpointSaf::new(client(&ca, limits), peer.url("/saf-auth"), tokens);
+    let saf = EndpointSaf::new(client(limits), peer.url("/saf-auth"), tokens);
     let mut checks = JoinSet::new();
     for i in 0..20 {
         let resource = format!("RESOURCE.{i}");
@@ -605,12 +581,12 @@ async fn line(to: u16) -> Line {
 
 #[tokio::test]
 async fn a_peer_that_works_again_is_called_again() {
-    let (peer, ca) = peer(How::Correct).await;
+    let peer = peer(How::Correct).await;
     let line = line(peer.port).await;
     let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
     let address = Address::parse(&format!("https://localhost:{}/saf-auth", line.port)).unwrap();
     let policy = CachePolicy::default().with_found(Duration::from_secs(30));
-    let saf = EndpointSaf::new(client(&ca, limits(PATIENCE)), address, tokens)
+    let saf = EndpointSaf::new(client(limits(PATIENCE)), address, tokens)
         .with_cache(policy, clock.clone());
     let check = async || saf.check(&user("USER"), "ZOWE", RESOURCE, AccessLevel::Read).await;
     assert_eq!(check().await, Ok(Access::Granted));
@@ -632,10 +608,10 @@ async fn a_peer_that_works_again_is_called_again() {
 
 #[tokio::test]
 async fn a_pooled_connection_that_was_closed_fails_no_call() {
-    let (peer, ca) = peer(How::Correct).await;
+    let peer = peer(How::Correct).await;
     let line = line(peer.port).await;
     let address = Address::parse(&format!("https://localhost:{}/saf-auth", line.port)).unwrap();
-    let saf = EndpointSaf::new(client(&ca, limits(PATIENCE)), address, tokens);
+    let saf = EndpointSaf::new(client(limits(PATIENCE)), address, tokens);
     for i in 0..20 {
         let resource = format!("RESOURCE.{i}");
         let answer = saf.check(&user("USER"), "ZOWE", &resource, AccessLevel::Read).await;

@@ -1,0 +1,164 @@
+//! Keys and certificates. Everybody knows the keys: **never trust them outside of tests.**
+//!
+//! The files in `pki/` are committed, because an RSA key takes long to generate. They are valid until 2126.
+//! `cargo run -p test-support --example make-pki` makes them anew.
+
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+    date_time_ymd,
+};
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use tokio_rustls::TlsAcceptor;
+
+/// An RSA key of 2048 bits that signs tokens.
+pub const SIGNING_KEY: &str = include_str!("../pki/signing.key");
+
+/// Another RSA key of 2048 bits, which has signed none of the tokens.
+pub const OTHER_SIGNING_KEY: &str = include_str!("../pki/other-signing.key");
+
+/// The certificate of a server at `localhost`, signed by [`Authority::trusted`].
+pub const SERVER: Identity = Identity {
+    certificate: include_str!("../pki/server.pem"),
+    key: include_str!("../pki/server.key"),
+};
+
+/// The certificate of the user `USER`, signed by [`Authority::trusted`].
+pub const USER: Identity =
+    Identity { certificate: include_str!("../pki/user.pem"), key: include_str!("../pki/user.key") };
+
+/// The certificate of the user `APIMTST`, signed by [`Authority::trusted`].
+pub const APIMTST: Identity = Identity {
+    certificate: include_str!("../pki/apimtst.pem"),
+    key: include_str!("../pki/apimtst.key"),
+};
+
+/// A certificate and its private key, both PEM.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// The certificate.
+    pub certificate: &'static str,
+    /// The private key.
+    pub key: &'static str,
+}
+
+impl Identity {
+    /// The key, to sign other certificates or to have others signed for it.
+    pub fn key_pair(&self) -> KeyPair {
+        KeyPair::from_pem(self.key).unwrap()
+    }
+
+    /// The certificate, for rustls.
+    pub fn certificate_der(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()
+    }
+
+    /// The key, for rustls.
+    pub fn private_key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap()
+    }
+
+    /// Accepts TLS connections with this certificate. Clients need none.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![self.certificate_der()], self.private_key())
+            .unwrap();
+        TlsAcceptor::from(Arc::new(config))
+    }
+}
+
+/// An authority that signs certificates.
+#[derive(Debug)]
+pub struct Authority {
+    certificate: &'static str,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    /// The authority of [`SERVER`] and of the users.
+    pub fn trusted() -> Self {
+        let (certificate, key) = (include_str!("../pki/ca.pem"), include_str!("../pki/ca.key"));
+        Self::new("CA", certificate, key)
+    }
+
+    /// An authority with the name of [`Self::trusted`] and another key.
+    pub fn namesake() -> Self {
+        let certificate = include_str!("../pki/namesake.pem");
+        Self::new("CA", certificate, include_str!("../pki/namesake.key"))
+    }
+
+    /// An authority with another name.
+    pub fn stranger() -> Self {
+        let certificate = include_str!("../pki/stranger.pem");
+        Self::new("another", certificate, include_str!("../pki/stranger.key"))
+    }
+
+    fn new(name: &str, certificate: &'static str, key: &str) -> Self {
+        let issuer = Issuer::new(authority_params(name), KeyPair::from_pem(key).unwrap());
+        Self { certificate, issuer }
+    }
+
+    /// The certificate of the authority.
+    pub fn pem(&self) -> &'static str {
+        self.certificate
+    }
+
+    /// Trusts this authority only.
+    pub fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()).unwrap();
+        roots
+    }
+
+    /// Signs a certificate as PEM: for `localhost` and with the common name `USER`, unless `change` says
+    /// otherwise.
+    pub fn certify(&self, key: &KeyPair, change: impl FnOnce(&mut CertificateParams)) -> String {
+        let mut params = leaf_params("USER");
+        change(&mut params);
+        params.signed_by(key, &self.issuer).unwrap().pem()
+    }
+}
+
+/// A self-signed certificate as DER. Its name is empty, unless `change` sets one.
+pub fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    change(&mut params);
+    params.self_signed(&USER.key_pair()).unwrap().der().to_vec()
+}
+
+/// A self-signed certificate as DER, with this common name alone.
+pub fn self_signed_with_name(common_name: &str) -> Vec<u8> {
+    self_signed(|params| params.distinguished_name.push(DnType::CommonName, common_name))
+}
+
+/// What the certificate of an authority is made of.
+pub fn authority_params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named(name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    (params.not_before, params.not_after) = (date_time_ymd(2000, 1, 1), date_time_ymd(2126, 1, 1));
+    params
+}
+
+/// What the certificate of a server at `localhost` or of a user is made of.
+pub fn leaf_params(common_name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.distinguished_name = named(common_name);
+    (params.not_before, params.not_after) = (date_time_ymd(2000, 1, 1), date_time_ymd(2126, 1, 1));
+    params
+}
+
+fn named(common_name: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, common_name);
+    name
+}

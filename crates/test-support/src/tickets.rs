@@ -1,0 +1,30 @@
+//! User ids, APPLIDs and a PassTicket key.
+
+use passticket::{Algorithm, Applid, KeyProfile, UserId};
+
+/// A key of the legacy algorithm, as hexadecimal digits. Everybody knows it.
+pub const LEGACY_KEY: &str = "E001193519561977";
+
+/// The user id `name`.
+///
+/// # Panics
+/// If it is no user id.
+pub fn user(name: &str) -> UserId {
+    UserId::new(name).unwrap()
+}
+
+/// The APPLID `name`.
+///
+/// # Panics
+/// If it is no APPLID.
+pub fn applid(name: &str) -> Applid {
+    Applid::new(name).unwrap()
+}
+
+/// A profile of the APPLID `name` with [`LEGACY_KEY`] and replay protection.
+///
+/// # Panics
+/// If `name` is no APPLID.
+pub fn key_profile(name: &str) -> KeyProfile {
+    KeyProfile::from_hex(applid(name), Algorithm::Legacy, LEGACY_KEY).unwrap()
+}
