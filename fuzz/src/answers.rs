@@ -22,7 +22,7 @@ use tower_passticket::{
         ZssIdentities,
     },
     passticket::UserId,
-    remote::{Address, Client, Limits, UserToken},
+    remote::{Address, Client, ClientLimits, UserToken},
     saf::{Access, AccessLevel, EndpointSaf, SafProvider},
 };
 
@@ -124,7 +124,7 @@ impl Answer {
     }
 
     fn client(&self) -> Client<Connector> {
-        Client::new(Connector(self.bytes.clone()), Limits::default())
+        Client::new(Connector(self.bytes.clone()), ClientLimits::default())
     }
 }
 

@@ -9,9 +9,9 @@ use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use tower::ServiceExt;
 use tower_passticket::{
-    api::PREFIX,
+    api::AuthPrefix,
     passticket::PassTicket,
-    revocation::{RevocationCheck, RevocationIndex},
+    revocation::RevocationIndex,
     token::{ServiceId, VerifiedToken},
 };
 
@@ -41,7 +41,8 @@ impl Auth {
         let body = Full::new(Bytes::copy_from_slice(body));
         let mut request = Request::new(body);
         *request.method_mut() = method;
-        *request.uri_mut() = format!("{PREFIX}{path}").parse().expect("is a path");
+        *request.uri_mut() =
+            format!("{}{path}", AuthPrefix::default().as_str()).parse().expect("is a path");
         if matches!(caller, Caller::Certificate | Caller::CertificateAndToken) {
             request.extensions_mut().insert(CERTIFICATE.clone());
         }
@@ -66,7 +67,7 @@ impl Auth {
 
     /// Whether the PAT of the targets is revoked.
     fn is_pat_revoked(&self) -> bool {
-        let Ok(VerifiedToken::Pat(pat)) = verifier().verify(&PAT) else { panic!("it is good") };
+        let pat = verifier().verify(&PAT).expect("it is good");
         self.revocations.check(&pat).is_err()
     }
 }

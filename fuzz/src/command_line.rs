@@ -15,19 +15,22 @@ pub(crate) fn command_line(data: &[u8]) {
     let ticket = lines.next().unwrap_or_default();
     let fixed = ["passticket-proxy", "ticket", "evaluate", "--algorithm", "legacy"];
     let named = ["--user", "IBMUSER", "--applid", "IZUDFLT", "--key-file", "-"];
-    let argument = format!("--ticket={ticket}");
-    let arguments = fixed.into_iter().chain(named).chain([argument.as_str()]).chain(lines.clone());
-    match Cli::try_parse_from(arguments) {
-        Ok(cli) => {
-            let Command::Ticket { command: TicketCommand::Evaluate(evaluate) } = cli.command else {
-                panic!("another command")
-            };
-            let Ok(parsed) = evaluate.passticket.0 else { return };
-            assert!(lines.clone().any(|line| line.contains("ticket")) || parsed.expose() == ticket);
-        }
-        Err(error) => {
+    let joined = [format!("--ticket={ticket}")];
+    let apart = ["--ticket".to_owned(), ticket.to_owned()];
+    for argument in [&joined[..], &apart] {
+        let arguments = fixed.into_iter().chain(named).chain(argument.iter().map(String::as_str));
+        match Cli::try_parse_from(arguments.chain(lines.clone())) {
+            Ok(cli) => {
+                let Command::Ticket { command: TicketCommand::Evaluate(evaluate) } = cli.command
+                else {
+                    panic!("another command")
+                };
+                let Ok(parsed) = evaluate.passticket.0 else { continue };
+                let again = lines.clone().any(|line| line.contains("ticket"));
+                assert!(again || parsed.expose() == ticket);
+            }
             // Whatever the text of a ticket, it is one that is refused, and no wrong command line.
-            assert!(lines.next().is_some(), "{error}");
+            Err(error) => assert!(lines.clone().next().is_some(), "{error}"),
         }
     }
     // As a command of its own.

@@ -10,6 +10,7 @@ use std::{
 use passticket_proxy::config::{Config, Problem, Problems, read_permissions};
 use tempfile::TempDir;
 use tower_passticket::{
+    layer::{Bypass, Routes},
     passticket::UserId,
     saf::{Access, AccessLevel, FileSaf, SafProvider},
 };
@@ -20,7 +21,7 @@ use crate::support::{AUTHORITY, SERVER_CERTIFICATE, SERVER_KEY, SIGNING_KEY, rea
 const KEY: &str = "E001193519561977";
 const ENHANCED: &str = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
 const HASH: &str = "$argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHQ$BDS4zUmOv7TxUDVpVjZ8Lg";
-const EXAMPLE: &str = include_str!("../../crates/passticket-proxy/src/config/example.yaml");
+const EXAMPLE: &str = include_str!("../../crates/passticket-proxy/src/config/examples/zowe.yaml");
 
 const API_DEF: &str = "services:
   - serviceId: dcpassticket
@@ -140,7 +141,10 @@ fn check_problems(problems: &[Problem], file: &Path, content: &[u8]) {
     for problem in problems {
         let text = problem.to_string();
         assert!(!text.contains(['\n', '\r']), "{text:?}");
-        assert!(problem.file() != file || problem.line().is_none_or(|line| line <= lines + 1));
+        assert!(
+            problem.place().file() != file
+                || problem.place().line().is_none_or(|line| line <= lines + 1)
+        );
         for secret in secrets().filter(|secret| is_alone(secret, content)) {
             assert!(!text.contains(secret), "{text}");
         }
@@ -174,7 +178,10 @@ pub(crate) fn yaml(data: &[u8]) {
             (Ok(one), Ok(other)) => assert_eq!(one, other),
             (Err(one), Err(other)) => {
                 let texts = |problems: &[Problem]| -> Vec<_> {
-                    problems.iter().map(|p| (p.key().to_owned(), p.text().to_owned())).collect()
+                    problems
+                        .iter()
+                        .map(|p| (p.place().key().to_owned(), p.text().to_owned()))
+                        .collect()
                 };
                 assert_eq!(texts(&one).len(), texts(&other).len(), "{one:?} {other:?}");
             }
@@ -193,8 +200,10 @@ pub(crate) fn definitions(data: &[u8]) {
     let Some(Ok(config)) = with(|directory| directory.load_with("api-defs/dc.yml", data)) else {
         return;
     };
-    for route in config.routes.iter() {
-        let found = config.routes.find(route.prefix()).map(|route| route.prefix());
+    let routes = config.routes.iter().map(|route| route.with_scheme(Bypass));
+    let routes = Routes::new(routes).expect("each prefix once");
+    for route in routes.iter() {
+        let found = routes.find(route.prefix()).map(|route| route.prefix());
         assert_eq!(found, Some(route.prefix()));
         assert!(route.prefix().starts_with(&format!("/{}", route.service())));
         assert_ne!(route.service().as_str(), "gateway");
@@ -207,7 +216,7 @@ pub(crate) fn users(data: &[u8]) {
     let mut users: Vec<_> = config.users.iter().map(|(user, _)| user).collect();
     users.sort_unstable();
     assert!(users.windows(2).all(|pair| pair[0] != pair[1]));
-    assert!(config.users.iter().all(|(_, hash)| hash.starts_with("$argon2")));
+    assert!(config.users.iter().all(|(_, hash)| hash.expose().starts_with("$argon2")));
 }
 
 /// A file of permissions.

@@ -55,11 +55,8 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 fn connection() -> ConnectionInfo {
-    ConnectionInfo {
-        peer: ([192, 0, 2, 7], 555).into(),
-        local: ([127, 0, 0, 1], 10010).into(),
-        protocol: Protocol::Https,
-    }
+    let (peer, local) = (([192, 0, 2, 7], 555).into(), ([127, 0, 0, 1], 10010).into());
+    ConnectionInfo::new(peer, local, Protocol::Https)
 }
 
 // --- HTTP/1.1, read strictly -------------------------------------------------------------------------

@@ -12,14 +12,15 @@ use http_body::Body;
 use hyper::rt::{Read, Write};
 use tower::{Service, ServiceBuilder};
 use tower_passticket::{
-    api::{AuthApi, AuthParts, Delegation, LoginError, LoginFuture, LoginProvider, Password},
+    api::{AuthApi, Delegation, LoginError, LoginFuture, LoginProvider, Password},
+    gateway::Gateway,
     identity::{CommonNameMapper, DistributedIdentity, DistributedMap, Registry},
     layer::{
-        AuthenticateLayer, Authenticator, OnFailure, PassTicketLayer, Route, RouteLayer, Routes,
-        SanitizeLayer, Scheme, ScopeLayer, Upstream,
+        AuthenticateLayer, Authenticator, Bypass, OnFailure, PassTicketScheme, Route, RouteLayer,
+        Routes, SanitizeLayer, SchemeLayer, ScopeLayer, Upstream,
     },
     passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, Replay, UserId},
-    proxy::{Forward, Gateway, ResponseBody, Timeouts},
+    proxy::{Forward, ForwardTimeouts, ResponseBody},
     revocation::RevocationIndex,
     saf::{AccessLevel, FileSaf, Profile, ProfileName},
     token::{ServiceId, TokenIssuer, Validity},
@@ -28,7 +29,6 @@ use tower_passticket::{
 use crate::support::{KEY, clock, verifier};
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
-pub(crate) type Api = AuthApi<Passwords, Arc<RevocationIndex>, FileSaf, LocalGenerator>;
 
 /// Everybody's password.
 pub(crate) const PASSWORD: &str = "validPassword";
@@ -73,7 +73,7 @@ fn tickets() -> LocalGenerator {
 }
 
 /// The auth API with everything turned on.
-pub(crate) fn api(revocations: Arc<RevocationIndex>) -> Api {
+pub(crate) fn api(revocations: Arc<RevocationIndex>) -> AuthApi {
     let permit = |resource: &str, level| {
         let name = ProfileName::new(resource).expect("is a name");
         Profile::new("ZOWE", name).permit(user("USER"), level)
@@ -85,40 +85,32 @@ pub(crate) fn api(revocations: Arc<RevocationIndex>) -> Api {
     let registry = Registry::new("ldap://registry").expect("is a registry");
     let identity = DistributedIdentity::in_registry(EMAIL, &registry).expect("is a name");
     let map = DistributedMap::new([(identity, user("OTHER"))]).expect("one identity");
-    AuthApi::new(AuthParts {
-        issuer: TokenIssuer::new(KEY.clone()).with_clock(clock()),
-        verifier: verifier(),
-        key: KEY.verifying_key(),
-        login: Passwords,
-        revocations,
-        saf,
-        tickets: tickets(),
-    })
-    .with_personal_access_tokens(Validity::MAX)
-    .with_token_refresh()
-    .with_delegation(Delegation::new(map, registry))
-    .client_certificates(CommonNameMapper)
-    .with_clock(clock())
+    let issuer = TokenIssuer::new(KEY.clone()).with_clock(clock());
+    AuthApi::new(issuer, verifier(), Passwords, revocations)
+        .with_passtickets(tickets())
+        .with_saf(saf)
+        .with_personal_access_tokens(Validity::MAX)
+        .with_token_refresh()
+        .with_delegation(Delegation::new(map, registry))
+        .with_client_certificates(CommonNameMapper)
+        .with_clock(clock())
 }
 
 /// Service ids of the routes, which differ in what a failed authentication leads to. `open` bypasses.
 static ROUTES: LazyLock<Routes> = LazyLock::new(|| {
     let applid = Applid::new(APPLID).expect("is a name");
     let route = |service: &str, on_failure| {
-        let scheme = match service {
-            "open" => Scheme::Bypass,
-            _ => Scheme::HttpBasicPassTicket { applid },
-        };
         let upstream = Upstream::parse(&format!("http://{SERVICE}/{service}")).expect("is a URL");
         let service = ServiceId::new(service).expect("is a service id");
+        let scheme = PassTicketScheme::new(applid, tickets());
         let route = Route::new(service, "api/v1", upstream, scheme).expect("is a route");
-        route.on_failure(on_failure)
+        route.with_on_failure(on_failure)
     };
     let routes = [
         route("svc", OnFailure::Forward),
         route("same", OnFailure::ForwardUnchanged),
         route("strict", OnFailure::Reject),
-        route("open", OnFailure::Forward),
+        route("open", OnFailure::Forward).with_scheme(Bypass),
     ];
     Routes::new(routes).expect("each path once")
 });
@@ -164,15 +156,15 @@ where
 {
     let revocations = Arc::new(RevocationIndex::default());
     let authenticator = Authenticator::new(verifier())
-        .personal_access_tokens(revocations.clone())
-        .client_certificates(CommonNameMapper);
+        .with_personal_access_tokens(revocations.clone())
+        .with_client_certificates(CommonNameMapper);
     let forwarded = log.clone();
     let routed = ServiceBuilder::new()
         .layer(SanitizeLayer::new())
         .layer(RouteLayer::new(ROUTES.clone()))
         .layer(AuthenticateLayer::new(authenticator))
         .layer(ScopeLayer::new())
-        .layer(PassTicketLayer::new(tickets()))
+        .layer(SchemeLayer::new())
         .map_request(move |request: Request<B>| {
             if let Some(route) = request.extensions().get::<Arc<Route>>() {
                 let target = route.southbound_path(request.uri());
@@ -181,7 +173,7 @@ where
             }
             request
         })
-        .service(Forward::new(connector, Timeouts::default()));
+        .service(Forward::new(connector, ForwardTimeouts::default()));
     ServiceBuilder::new()
         .map_request(move |request: Request<B>| {
             let method = request.method().clone();

@@ -1,6 +1,6 @@
 //! Request headers: cookies, credentials, hop-by-hop, and what only the gateway may set.
 
-use std::{convert::Infallible, sync::Arc};
+use std::convert::Infallible;
 
 use bytes::Bytes;
 use http::{
@@ -12,10 +12,10 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_passticket::{
     identity::CommonNameMapper,
     layer::{
-        AuthenticateLayer, Authentication, Authenticator, OnFailure, Route, RouteLayer,
-        SanitizeLayer, Scheme, Upstream, strip_hop_by_hop,
+        AuthenticateLayer, Authentication, Authenticator, OnFailure, PassTicketScheme, Route,
+        RouteLayer, SanitizeLayer, Upstream, strip_hop_by_hop,
     },
-    passticket::Applid,
+    passticket::{Applid, KeyProfiles, LocalGenerator},
     revocation::RevocationIndex,
     token::ServiceId,
 };
@@ -39,15 +39,17 @@ fn authenticate(
     certificate: bool,
     on_failure: OnFailure,
 ) -> Option<Seen> {
-    let mut authenticator = Authenticator::new(verifier()).client_certificates(CommonNameMapper);
+    let mut authenticator =
+        Authenticator::new(verifier()).with_client_certificates(CommonNameMapper);
     if pats {
-        authenticator = authenticator.personal_access_tokens(RevocationIndex::default());
+        authenticator = authenticator.with_personal_access_tokens(RevocationIndex::default());
     }
     let upstream = Upstream::parse("http://service").expect("is a URL");
-    let scheme = Scheme::HttpBasicPassTicket { applid: Applid::new("APPL").expect("is a name") };
+    let applid = Applid::new("APPL").expect("is a name");
+    let scheme = PassTicketScheme::new(applid, LocalGenerator::new(KeyProfiles::default()));
     let service = ServiceId::new("svc").expect("is a service id");
     let route = Route::new(service, "api/v1", upstream, scheme).expect("is a route");
-    let route = RouteLayer::fixed(Arc::new(route.on_failure(on_failure)));
+    let route = RouteLayer::fixed(route.with_on_failure(on_failure));
     let service = route.layer(AuthenticateLayer::new(authenticator).layer(echo()));
     let mut request = Request::new(Full::<Bytes>::default());
     *request.headers_mut() = headers;
@@ -255,7 +257,7 @@ pub(crate) fn hop_by_hop(data: &[u8]) {
 /// Header lines.
 pub(crate) fn sanitize(data: &[u8]) {
     let before = header_lines(data);
-    let layer = SanitizeLayer::new().also([HeaderName::from_static("x-custom-user")]);
+    let layer = SanitizeLayer::new().with_headers([HeaderName::from_static("x-custom-user")]);
     let service = layer.layer(echo());
     let pass = |headers: HeaderMap| {
         let mut request = Request::new(Full::<Bytes>::default());

@@ -1,7 +1,5 @@
 //! Certificates, distinguished names, and names that stand for a user.
 
-use std::time::Duration;
-
 use tower_passticket::{
     identity::{
         CertificateFilter, CertificateMap, CommonNameMapper, DistinguishedName,
@@ -9,7 +7,7 @@ use tower_passticket::{
         IdentityMapper, PeerCertificate, Registry,
     },
     passticket::UserId,
-    tls::{ServerTls, Verification, https_connector},
+    tls::{Connector, ServerTls},
     token::SigningKey,
 };
 
@@ -60,7 +58,9 @@ pub(crate) fn certificate_pem(data: &[u8]) {
         0 => ServerTls::from_pem(pem, key, None).map_err(|error| error.to_string()).err(),
         1 => ServerTls::from_pem(chain, pem, None).map_err(|error| error.to_string()).err(),
         2 => ServerTls::from_pem(chain, key, Some(pem)).map_err(|error| error.to_string()).err(),
-        3 => https_connector(Verification::Strict, pem, Duration::from_secs(1))
+        3 => Connector::builder()
+            .with_authorities(pem)
+            .build()
             .map_err(|error| error.to_string())
             .err(),
         _ => match SigningKey::from_pem(pem) {

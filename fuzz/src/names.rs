@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use passticket_proxy::esm::{
-    self, Commands, DistinguishedName, Email, Esm, Identity, Label, Registry,
+    self, Commands, EmailOperand, Esm, Identity, Label, NameOperand, RegistryOperand,
 };
 use tower_passticket::passticket::{Applid, UserId};
 
@@ -66,14 +66,15 @@ fn text<T: FromStr<Err: fmt::Display>>(text: Option<&&str>, plain: &str) -> T {
 /// Lines: an e-mail address, a registry, a label, a subject, an issuer.
 pub(crate) fn esm_texts(data: &[u8]) {
     let lines = lines(data, 5);
-    let (email, registry) = (text::<Email>(lines.first(), "a@b"), text(lines.get(1), "acme"));
+    let (email, registry) =
+        (text::<EmailOperand>(lines.first(), "a@b"), text(lines.get(1), "acme"));
     let label = text::<Label>(lines.get(2), "Zowe");
-    let subject = text::<DistinguishedName>(lines.get(3), "CN=a");
-    let issuer = text::<DistinguishedName>(lines.get(4), "CN=a");
-    let plain_email: Email = text(None, "a@b");
-    let plain_registry: Registry = text(None, "acme");
+    let subject = text::<NameOperand>(lines.get(3), "CN=a");
+    let issuer = text::<NameOperand>(lines.get(4), "CN=a");
+    let plain_email: EmailOperand = text(None, "a@b");
+    let plain_registry: RegistryOperand = text(None, "acme");
     let plain_label: Label = text(None, "Zowe");
-    let plain_name: DistinguishedName = text(None, "CN=a");
+    let plain_name: NameOperand = text(None, "CN=a");
     let (gateway, user) = (UserId::new("ZWESVUSR"), UserId::new("JANE"));
     let (gateway, user) = (gateway.expect("is a user id"), user.expect("is a user id"));
     for esm in [Esm::Racf, Esm::Acf2, Esm::TopSecret] {

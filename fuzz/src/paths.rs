@@ -7,8 +7,8 @@ use http::{Method, Request, Response, Uri};
 use http_body_util::Full;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_passticket::{
-    layer::{Route, RouteLayer, Routes, Scheme, Upstream},
-    passticket::Applid,
+    layer::{Bypass, PassTicketScheme, Route, RouteLayer, Routes, Upstream},
+    passticket::{Applid, KeyProfiles, LocalGenerator},
     remote::Address,
     token::ServiceId,
 };
@@ -16,7 +16,8 @@ use tower_passticket::{
 use crate::support::{lines, ready};
 
 fn route(gateway_url: &str, upstream: &str) -> Route {
-    let scheme = Scheme::HttpBasicPassTicket { applid: Applid::new("APPL").expect("is a name") };
+    let applid = Applid::new("APPL").expect("is a name");
+    let scheme = PassTicketScheme::new(applid, LocalGenerator::new(KeyProfiles::default()));
     let service = ServiceId::new("svc").expect("is a service id");
     let upstream = Upstream::parse(upstream).expect("is a URL");
     Route::new(service, gateway_url, upstream, scheme).expect("is a route")
@@ -82,7 +83,7 @@ pub(crate) fn paths(data: &[u8]) {
     let path = route.southbound_path(&uri);
     let southbound: Uri = path.parse().expect("the path of the service is one");
     assert_eq!(southbound.query(), uri.query());
-    let base = route.upstream().to_string();
+    let base = route.upstream().expect("is not local").to_string();
     let base = base.parse::<Uri>().expect("was parsed before");
     assert!(covers(base.path(), &decoded_segments(southbound.path())), "{uri}: {path}");
     let below = &uri.path()[route.prefix().len()..];
@@ -102,7 +103,7 @@ pub(crate) fn addresses(data: &[u8]) {
         assert_eq!(joined.authority(), upstream.authority());
         assert!(joined.to_string().starts_with(&text));
         let service = ServiceId::new("svc").expect("is a service id");
-        if let Ok(route) = Route::new(service, below, upstream, Scheme::Bypass) {
+        if let Ok(route) = Route::new(service, below, upstream, Bypass) {
             let prefix: Uri = route.prefix().parse().expect("a prefix is a path");
             assert_eq!(prefix.path(), route.prefix());
             assert!(!route.prefix().contains("//") && !route.prefix().ends_with('/'));
