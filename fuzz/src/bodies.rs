@@ -11,7 +11,7 @@ use tower::ServiceExt;
 use tower_passticket::{
     api::AuthPrefix,
     passticket::PassTicket,
-    revocation::RevocationIndex,
+    revocation::{CheckError, RevocationIndex},
     token::{ServiceId, VerifiedToken},
 };
 
@@ -68,7 +68,12 @@ impl Auth {
     /// Whether the PAT of the targets is revoked.
     fn is_pat_revoked(&self) -> bool {
         let pat = verifier().verify(&PAT).expect("it is good");
-        self.revocations.check(&pat).is_err()
+        assert!(matches!(pat, VerifiedToken::Pat(_)));
+        match self.revocations.check(&pat) {
+            Ok(()) => false,
+            Err(CheckError::Revoked(_)) => true,
+            Err(error) => panic!("{error}"),
+        }
     }
 }
 

@@ -202,6 +202,7 @@ pub(crate) fn definitions(data: &[u8]) {
     };
     let routes = config.routes.iter().map(|route| route.with_scheme(Bypass));
     let routes = Routes::new(routes).expect("each prefix once");
+    assert_eq!(routes.iter().count(), config.routes.len());
     for route in routes.iter() {
         let found = routes.find(route.prefix()).map(|route| route.prefix());
         assert_eq!(found, Some(route.prefix()));

@@ -157,7 +157,8 @@ where
     let revocations = Arc::new(RevocationIndex::default());
     let authenticator = Authenticator::new(verifier())
         .with_personal_access_tokens(revocations.clone())
-        .with_client_certificates(CommonNameMapper);
+        .with_client_certificates(CommonNameMapper)
+        .with_clock(clock());
     let forwarded = log.clone();
     let routed = ServiceBuilder::new()
         .layer(SanitizeLayer::new())

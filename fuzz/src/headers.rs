@@ -21,8 +21,8 @@ use tower_passticket::{
 };
 
 use crate::support::{
-    CERTIFICATE, CERTIFICATE_USER, LOGIN_TOKEN, LOGIN_USER, PAT, PAT_USER, header_lines, ready,
-    verifier, with_tokens,
+    CERTIFICATE, CERTIFICATE_USER, LOGIN_TOKEN, LOGIN_USER, PAT, PAT_USER, clock, header_lines,
+    ready, verifier, with_tokens,
 };
 
 /// What the layer behind sees.
@@ -39,8 +39,9 @@ fn authenticate(
     certificate: bool,
     on_failure: OnFailure,
 ) -> Option<Seen> {
-    let mut authenticator =
-        Authenticator::new(verifier()).with_client_certificates(CommonNameMapper);
+    let mut authenticator = Authenticator::new(verifier())
+        .with_client_certificates(CommonNameMapper)
+        .with_clock(clock());
     if pats {
         authenticator = authenticator.with_personal_access_tokens(RevocationIndex::default());
     }
