@@ -336,7 +336,7 @@ additionalServiceMetadata: []
             ),
             lines(
                 &format!("{ROUTE}instanceBaseUrls: [zos:443]"),
-                "d:4: services[0].instanceBaseUrls[0]: \"zos:443\" is no URL of a service; write \
+                "d:4: services[0].instanceBaseUrls[0]: \"zos:443\" is not the URL of a service; write \
                  http:// or https://, host, port and path, without user, query or dot segments",
             ),
             lines(
