@@ -143,13 +143,10 @@ pub enum FileLoginError {
 #[cfg(test)]
 mod tests {
     use argon2::{Argon2, CustomizedPasswordHasher, Params};
+    use test_support::tickets::user;
     use tokio_test::{assert_pending, assert_ready_err, task::spawn};
 
     use super::*;
-
-    fn user(name: &str) -> UserId {
-        UserId::new(name).unwrap()
-    }
 
     fn cheap(password: &str, t_cost: u32) -> PasswordHash {
         let params = Params::new(8, t_cost, 1, None).unwrap();

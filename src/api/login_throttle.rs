@@ -190,13 +190,11 @@ impl Policy {
 
 #[cfg(test)]
 mod tests {
+    use test_support::tickets::user;
+
     use super::*;
 
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
-
-    fn user(name: &str) -> UserId {
-        UserId::new(name).unwrap()
-    }
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_millis(1_800_000_000_000 + millis)

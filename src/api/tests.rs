@@ -26,6 +26,10 @@ use http::{Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
+use test_support::{
+    pki,
+    tickets::{key_profile, user},
+};
 use tower::ServiceExt;
 
 use super::*;
@@ -34,7 +38,7 @@ use crate::{
     clock::{Clock, ManualClock, Timestamp},
     identity::{CommonNameMapper, IdentityMapper, MapError, MapFuture, PeerCertificate},
     layer::CookieNames,
-    passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, Replay, UserId},
+    passticket::{Applid, KeyProfiles, LocalGenerator, Replay, UserId},
     revocation::{
         CheckError, Evicted, Revocation, RevocationCheck, RevocationIndex, RevocationStore,
         StoreError, StoreFuture,
@@ -51,10 +55,8 @@ const GOOD_BODY: &str = r#"{"username":"user","password":"validPassword"}"#;
 const WRONG_BODY: &str = r#"{"username":"user","password":"wrong"}"#;
 const SCOPES: &str = r#"{"validity":2,"scopes":["B,a"]}"#;
 
-static KEY: LazyLock<SigningKey> = LazyLock::new(|| {
-    let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
-    SigningKey::from_pem(key.unwrap().serialize_pem().as_bytes()).unwrap()
-});
+static KEY: LazyLock<SigningKey> =
+    LazyLock::new(|| SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap());
 
 /// Every user has the password `validPassword`. For `DOWN` the provider is unavailable. If `changes`
 /// is set, it changes passwords, but not to `weak`.
@@ -152,7 +154,6 @@ impl World {
     fn of(replay: Replay) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(NOW)));
         let store = Arc::new(Store::default());
-        let user = |name| UserId::new(name).unwrap();
         let services = |class| Profile::new(class, ProfileName::new("APIML.SERVICES").unwrap());
         let saf = FileSaf::new([
             services("ZOWE")
@@ -162,9 +163,7 @@ impl World {
             Profile::new("ZOWE", ProfileName::new("APIML.DELEGATE.PASSTICKET").unwrap())
                 .permit(user("AGENT"), AccessLevel::Read),
         ]);
-        let applid = Applid::new("ZOWEAPPL").unwrap();
-        let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977").unwrap();
-        let profile = profile.with_replay(replay);
+        let profile = key_profile("ZOWEAPPL").with_replay(replay);
         let tickets = LocalGenerator::new(KeyProfiles::new([profile]).unwrap());
         let issuer = TokenIssuer::new(KEY.clone()).with_clock(clock.clone());
         let verifier = Rs256Verifier::new(KEY.verifying_key()).with_clock(clock.clone());
@@ -223,11 +222,7 @@ fn api() -> AuthApi {
 }
 
 fn certificate(name: &str) -> PeerCertificate {
-    let mut params = rcgen::CertificateParams::default();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(rcgen::DnType::CommonName, name);
-    let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
-    PeerCertificate::from_der(certificate.der().to_vec()).unwrap()
+    PeerCertificate::from_der(pki::self_signed_with_name(name)).unwrap()
 }
 
 /// The same token with another signature.

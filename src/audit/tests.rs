@@ -15,6 +15,7 @@ use proptest::prelude::*;
 use regex::Regex;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
+use test_support::{pki, tickets::user};
 
 use super::{
     queue::{Put, Queue},
@@ -25,7 +26,7 @@ use crate::{
     clock::{ManualClock, Timestamp},
     connection::{ConnectionInfo, Protocol},
     identity::{Fingerprint, PeerCertificate},
-    passticket::{Applid, SafReturnCodes, UserId},
+    passticket::{Applid, SafReturnCodes},
     revocation::Evicted,
     token::{Scopes, ServiceId, TokenFingerprint},
 };
@@ -128,17 +129,12 @@ fn check(value: &Value, schema: &Value) -> Result<(), String> {
     Ok(())
 }
 
-fn user(name: &str) -> UserId {
-    UserId::new(name).unwrap()
-}
-
 const TIME: Timestamp = Timestamp::from_millis(1_800_000_000_001);
 
 /// A record with all fields.
 fn whole(detail: Detail) -> AuditRecord {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
-    let certificate = PeerCertificate::from_der(certificate.der().to_vec()).unwrap();
+    let der = pki::self_signed_with_name("rcgen self signed cert");
+    let certificate = PeerCertificate::from_der(der).unwrap();
     let mut extensions = http::Extensions::new();
     extensions.insert(RequestId::next());
     extensions.insert(ConnectionInfo::new(
@@ -458,11 +454,10 @@ proptest! {
     /// A record is one line, whatever the subject of the certificate contains.
     #[test]
     fn no_subject_breaks_a_line(subject in "\\PC{0,40}|[\\x00-\\x20\"\\\\]{0,40}") {
-        let mut params = rcgen::CertificateParams::default();
-        params.distinguished_name.push(rcgen::DnType::OrganizationName, subject);
-        let key = rcgen::KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
-        let certificate = PeerCertificate::from_der(certificate.der().to_vec()).unwrap();
+        let der = pki::self_signed(|params| {
+            params.distinguished_name.push(rcgen::DnType::OrganizationName, subject);
+        });
+        let certificate = PeerCertificate::from_der(der).unwrap();
         let record = record("A").with_certificate(&certificate);
         let line = record.to_json();
         prop_assert!(!line.contains(['\n', '\r']));

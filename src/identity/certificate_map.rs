@@ -167,16 +167,13 @@ pub struct DuplicateFilter {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertificateParams, DnType, KeyPair};
+    use rcgen::DnType;
+    use test_support::{pki::self_signed, tickets::user};
 
     use super::*;
 
     fn name(text: &str) -> DistinguishedName {
         text.parse().unwrap()
-    }
-
-    fn user(text: &str) -> UserId {
-        UserId::new(text).unwrap()
     }
 
     fn subject(text: &str) -> CertificateFilter {
@@ -289,12 +286,11 @@ mod tests {
 
     #[test]
     fn a_certificate_is_mapped_by_its_names_and_its_fingerprint() {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::OrganizationName, "Example");
-        params.distinguished_name.push(DnType::CommonName, "Jane");
-        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
-        let certificate = PeerCertificate::from_der(certificate.der().to_vec()).unwrap();
+        let der = self_signed(|params| {
+            params.distinguished_name.push(DnType::OrganizationName, "Example");
+            params.distinguished_name.push(DnType::CommonName, "Jane");
+        });
+        let certificate = PeerCertificate::from_der(der).unwrap();
         let fingerprint = Fingerprint::from(*certificate.sha256());
         for (filter, want) in [
             (CertificateFilter::fingerprint(fingerprint), Ok(user("JANE"))),

@@ -32,18 +32,18 @@ fn map(common_name: Option<&str>) -> Result<UserId, MapError> {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertificateParams, DnType, DnValue, KeyPair};
+    use rcgen::{DnType, DnValue};
+    use test_support::pki::self_signed;
 
     use super::*;
 
     fn certificate(subject: &[(DnType, DnValue)]) -> PeerCertificate {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        for (kind, value) in subject {
-            params.distinguished_name.push(kind.clone(), value.clone());
-        }
-        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
-        PeerCertificate::from_der(certificate.der().to_vec()).unwrap()
+        let der = self_signed(|params| {
+            for (kind, value) in subject {
+                params.distinguished_name.push(kind.clone(), value.clone());
+            }
+        });
+        PeerCertificate::from_der(der).unwrap()
     }
 
     fn utf8(text: &str) -> DnValue {

@@ -244,7 +244,8 @@ fn write_escaped(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertificateParams, DnType, DnValue, KeyPair};
+    use rcgen::{DnType, DnValue};
+    use test_support::pki::self_signed;
 
     use super::*;
     use crate::identity::PeerCertificate;
@@ -271,7 +272,6 @@ mod tests {
 
     #[test]
     fn a_certificate_has_the_reverse_order_and_any_string_type() {
-        let mut params = CertificateParams::default();
         let mut subject = rcgen::DistinguishedName::new();
         subject.push(DnType::CountryName, DnValue::PrintableString("DE".try_into().unwrap()));
         subject.push(DnType::OrganizationName, DnValue::Utf8String("Ex, ample".to_owned()));
@@ -279,9 +279,8 @@ mod tests {
             .push(DnType::OrganizationalUnitName, DnValue::BmpString("\u{c4}".try_into().unwrap()));
         subject.push(DnType::CustomDnType(vec![1, 2, 3]), "v");
         subject.push(DnType::CommonName, DnValue::TeletexString("jane".try_into().unwrap()));
-        params.distinguished_name = subject;
-        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
-        let certificate = PeerCertificate::from_der(certificate.der().to_vec()).unwrap();
+        let der = self_signed(|params| params.distinguished_name = subject);
+        let certificate = PeerCertificate::from_der(der).unwrap();
         let want = "CN=jane,1.2.3=#0C0176,OU=\u{c4},O=Ex\\, ample,C=DE";
         assert_eq!(*certificate.subject_name(), name(want));
         assert_eq!(certificate.subject(), want);

@@ -99,11 +99,9 @@ pub struct DuplicateIdentity {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use test_support::tickets::user;
 
-    fn user(text: &str) -> UserId {
-        UserId::new(text).unwrap()
-    }
+    use super::*;
 
     fn identity(name: &str, registry: &str) -> DistributedIdentity {
         DistributedIdentity::new(name, registry).unwrap()

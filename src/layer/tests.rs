@@ -13,7 +13,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
-use rcgen::{CertificateParams, DnType, KeyPair};
+use test_support::{pki, tickets::key_profile};
 use tower::{BoxError, ServiceBuilder, ServiceExt, util::BoxCloneService};
 use tower_layer::Layer;
 use tower_service::Service;
@@ -24,8 +24,8 @@ use crate::{
     clock::{Clock, ManualClock, Timestamp},
     identity::{CommonNameMapper, IdentityMapper, MapError, MapFuture, PeerCertificate},
     passticket::{
-        Algorithm, Applid, GenerateError, GenerateFuture, KeyProfile, KeyProfiles, LocalGenerator,
-        PassTicket, PassTicketGenerator, Replay, SafReturnCodes, UserId,
+        Applid, GenerateError, GenerateFuture, KeyProfile, KeyProfiles, LocalGenerator, PassTicket,
+        PassTicketGenerator, Replay, SafReturnCodes, UserId,
     },
     revocation::{CheckError, Revocation, RevocationCheck, RevocationIndex},
     token::{
@@ -38,22 +38,23 @@ type Body = Full<Bytes>;
 
 const NOW: u64 = 1_800_000_000;
 
-static KEY: LazyLock<SigningKey> = LazyLock::new(|| {
-    let pem = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
-    SigningKey::from_pem(pem.unwrap().serialize_pem().as_bytes()).unwrap()
-});
+static KEY: LazyLock<SigningKey> =
+    LazyLock::new(|| SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap());
 
 fn profile() -> KeyProfile {
-    let applid = Applid::new("ZOWEAPPL").unwrap();
-    let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977").unwrap();
-    profile.with_replay(Replay::Allowed)
+    key_profile("ZOWEAPPL").with_replay(Replay::Allowed)
 }
 
 fn certificate(common_name: &str) -> PeerCertificate {
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, common_name);
-    let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
-    PeerCertificate::from_der(certificate.der().to_vec()).unwrap()
+    PeerCertificate::from_der(pki::self_signed_with_name(common_name)).unwrap()
+}
+
+fn expired_certificate() -> PeerCertificate {
+    let der = pki::self_signed(|params| {
+        params.distinguished_name.push(rcgen::DnType::CommonName, "USER");
+        params.not_after = rcgen::date_time_ymd(2027, 1, 1);
+    });
+    PeerCertificate::from_der(der).unwrap()
 }
 
 /// The request that the service received, and the response that the client received.
@@ -342,12 +343,7 @@ async fn failures_are_forwarded_without_any_credential() {
     let exchange = world.exchange(get(FILES, &[("private-token", &later)])).await;
     assert_eq!(exchange.failure_text(), Some(INVALID));
 
-    let mut expired = CertificateParams::default();
-    expired.distinguished_name.push(DnType::CommonName, "USER");
-    expired.not_after = rcgen::date_time_ymd(2027, 1, 1);
-    let expired = expired.self_signed(&KeyPair::generate().unwrap()).unwrap();
-    let expired = PeerCertificate::from_der(expired.der().to_vec()).unwrap();
-    for certificate in [certificate("Zowe Service"), expired] {
+    for certificate in [certificate("Zowe Service"), expired_certificate()] {
         let mut request = get(FILES, &[]);
         request.extensions_mut().insert(certificate);
         let exchange = world.exchange(request).await;

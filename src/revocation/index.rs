@@ -243,9 +243,7 @@ mod tests {
     const ISSUED: u64 = 1_800_000_000_500;
 
     fn pat(user: &str, scopes: &str) -> VerifiedToken {
-        let pem =
-            rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
-        let key = SigningKey::from_pem(pem.unwrap().serialize_pem().as_bytes()).unwrap();
+        let key = SigningKey::from_pem(test_support::pki::SIGNING_KEY.as_bytes()).unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(ISSUED)));
         let verifier = Rs256Verifier::new(key.verifying_key()).with_clock(clock.clone());
         let token = TokenIssuer::new(key)

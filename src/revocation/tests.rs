@@ -6,6 +6,7 @@ use std::{
 };
 
 use proptest::prelude::*;
+use test_support::pki;
 use tokio_test::block_on;
 
 use super::*;
@@ -18,10 +19,8 @@ use crate::{
 const NOW: u64 = 1_800_000_000_400;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
-static KEY: LazyLock<SigningKey> = LazyLock::new(|| {
-    let pem = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
-    SigningKey::from_pem(pem.unwrap().serialize_pem().as_bytes()).unwrap()
-});
+static KEY: LazyLock<SigningKey> =
+    LazyLock::new(|| SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap());
 
 fn at(millis: u64) -> Timestamp {
     Timestamp::from_millis(millis)

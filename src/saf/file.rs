@@ -199,13 +199,10 @@ impl SafProvider for FileSaf {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use test_support::tickets::user;
 
     use super::*;
     use AccessLevel::{Alter, Control, Read, Update};
-
-    fn user(name: &str) -> UserId {
-        UserId::new(name).unwrap()
-    }
 
     fn profile(class: &str, name: &str) -> Profile {
         Profile::new(class, ProfileName::new(name).unwrap())

@@ -186,19 +186,16 @@ impl fmt::Debug for ServerTlsBuilder<'_> {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertificateParams, KeyPair};
+    use test_support::pki::SERVER;
 
     use super::*;
 
     fn config() -> ServerConfig {
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new([]).unwrap().self_signed(&key).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
         ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
+            .with_single_cert(vec![SERVER.certificate_der()], SERVER.private_key())
             .unwrap()
     }
 

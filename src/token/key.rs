@@ -264,12 +264,13 @@ pub enum KeyError {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use rcgen::{KeyPair as RcgenPair, PKCS_RSA_SHA256, PublicKeyData, RsaKeySize};
+    use rcgen::{KeyPair as RcgenPair, PublicKeyData};
+    use test_support::pki;
 
     use super::*;
 
     fn rsa() -> RcgenPair {
-        RcgenPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap()
+        RcgenPair::from_pem(pki::SIGNING_KEY).unwrap()
     }
 
     fn pem_of(label: &str, der: &[u8]) -> Vec<u8> {
@@ -301,7 +302,7 @@ mod tests {
     #[test]
     fn documents_without_a_private_rsa_key_are_refused() {
         let pair = rsa();
-        let elliptic = RcgenPair::generate().unwrap();
+        let elliptic = pki::USER.key_pair();
         for pem in [
             String::new(),
             "-----BEGIN PRIVATE KEY-----".to_owned(),
@@ -337,18 +338,18 @@ mod tests {
         assert!(jsonwebtoken::DecodingKey::from_jwk(&by_jsonwebtoken).is_ok());
         assert!(public.to_pem().starts_with("-----BEGIN PUBLIC KEY-----\n"));
 
-        let other = SigningKey::from_pem(rsa().serialize_pem().as_bytes()).unwrap();
+        let other = SigningKey::from_pem(pki::OTHER_SIGNING_KEY.as_bytes()).unwrap();
         assert!(!verifies(Ok(public), &other));
     }
 
     #[test]
     fn documents_without_a_public_rsa_key_are_refused() {
-        let elliptic = RcgenPair::generate().unwrap();
+        let elliptic = pki::USER.key_pair();
         let certificate =
             rcgen::CertificateParams::default().self_signed(&elliptic).unwrap().der().to_vec();
         for pem in [
             Vec::new(),
-            rsa().serialize_pem().into_bytes(),
+            pki::SIGNING_KEY.into(),
             elliptic.public_key_pem().into_bytes(),
             pem_of("CERTIFICATE", &certificate),
             pem_of("CERTIFICATE", b"0"),
@@ -361,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_jwk_must_be_for_rs256_signatures() {
-        let signing = SigningKey::from_pem(rsa().serialize_pem().as_bytes()).unwrap();
+        let signing = SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap();
         let good = signing.verifying_key().to_jwk();
         let number = |bytes: &[u8]| Value::from(BASE64_URL_SAFE_NO_PAD.encode(bytes));
         let absent = Value::Null;

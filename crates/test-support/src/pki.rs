@@ -162,3 +162,21 @@ fn named(common_name: &str) -> DistinguishedName {
     name.push(DnType::CommonName, common_name);
     name
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_certificate_belongs_to_its_key() {
+        for identity in [SERVER, USER, APIMTST] {
+            // rustls compares the public keys.
+            identity.acceptor();
+        }
+        for authority in [Authority::trusted(), Authority::namesake(), Authority::stranger()] {
+            let certificate = CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap();
+            let key = authority.issuer.key().public_key_raw();
+            assert!(certificate.windows(key.len()).any(|part| part == key));
+        }
+    }
+}

@@ -2,6 +2,8 @@
 
 use std::{future::ready, num::NonZeroU32, sync::atomic::Ordering::SeqCst, time::Duration};
 
+use test_support::tickets::{applid, key_profile, user};
+
 use super::{Compatibility, POST_LOGIN, TestRequest, World, content, outcome};
 use crate::{
     api::{AllowList, ApiError, AuthApi, Delegation, Grant},
@@ -11,7 +13,7 @@ use crate::{
         CertificateFilter, DistributedIdentity, DistributedMap, DistributedMapper, MapError,
         MapFuture, Registry,
     },
-    passticket::{Algorithm, Applid, KeyProfile, PassTicket, Replay, UserId},
+    passticket::{PassTicket, Replay},
 };
 
 const DELEGATE: TestRequest<'_> = TestRequest {
@@ -20,14 +22,6 @@ const DELEGATE: TestRequest<'_> = TestRequest {
     body: r#"{"applId":"ZOWEAPPL","emailId":"User@Example.com"}"#,
     ..POST_LOGIN
 };
-
-fn user(name: &str) -> UserId {
-    UserId::new(name).unwrap()
-}
-
-fn applid(name: &str) -> Applid {
-    Applid::new(name).unwrap()
-}
 
 fn registry() -> Registry {
     Registry::new("ldaps://us.example.com").unwrap()
@@ -63,9 +57,9 @@ async fn a_permitted_caller_gets_a_ticket_for_the_user_of_the_address() {
     let answer: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
     assert_eq!(answer["tsoUserid"], "USER");
     assert_eq!(answer.as_object().unwrap().len(), 2);
-    let key = KeyProfile::from_hex(applid("ZOWEAPPL"), Algorithm::Legacy, "E001193519561977");
+    let key = key_profile("ZOWEAPPL");
     let ticket = PassTicket::parse(answer["passticket"].as_str().unwrap()).unwrap();
-    assert!(key.unwrap().evaluate(&user("USER"), &ticket, world.clock.now()).is_ok());
+    assert!(key.evaluate(&user("USER"), &ticket, world.clock.now()).is_ok());
 }
 
 #[tokio::test]

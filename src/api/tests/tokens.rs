@@ -143,8 +143,7 @@ async fn a_ticket_is_for_the_user_of_the_token() {
         "token": jwt, "userId": "USER", "applicationName": "zoweappl", "ticket": ticket,
     });
     assert_eq!(answer, want);
-    let applid = Applid::new("ZOWEAPPL").unwrap();
-    let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977").unwrap();
+    let profile = key_profile("ZOWEAPPL");
     let ticket = passticket::PassTicket::parse(ticket).unwrap();
     let user = UserId::new("USER").unwrap();
     assert!(profile.evaluate(&user, &ticket, world.clock.now()).is_ok());

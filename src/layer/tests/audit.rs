@@ -118,12 +118,8 @@ async fn a_failure_is_one_record_in_each_failure_mode() {
             request
         };
         let bearer = |token: &str| format!("Bearer {token}");
-        let mut expired = CertificateParams::default();
-        expired.not_after = rcgen::date_time_ymd(2027, 1, 1);
-        let expired = expired.self_signed(&KeyPair::generate().unwrap()).unwrap();
-        let expired = PeerCertificate::from_der(expired.der().to_vec()).unwrap();
         let mut with_expired = get(FILES, &[]);
-        with_expired.extensions_mut().insert(expired);
+        with_expired.extensions_mut().insert(expired_certificate());
         let cases = vec![
             (get(FILES, &[]), Why::NoCredential, Is::None, none()),
             (token("authorization", "Bearer garbage"), Why::TokenMalformed, Is::Token, none()),

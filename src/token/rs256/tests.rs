@@ -4,6 +4,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as B64};
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use test_support::pki;
 
 use super::*;
 use crate::{
@@ -13,17 +14,11 @@ use crate::{
 
 const NOW: u64 = 1_800_000_000;
 
-static PEM: LazyLock<String> = LazyLock::new(rsa_pem);
-static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::from_pem(PEM.as_bytes()).unwrap());
+static KEY: LazyLock<SigningKey> =
+    LazyLock::new(|| SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap());
 /// The same key for jsonwebtoken, which is the oracle here.
 static ORACLE: LazyLock<EncodingKey> =
-    LazyLock::new(|| EncodingKey::from_rsa_pem(PEM.as_bytes()).unwrap());
-
-fn rsa_pem() -> String {
-    rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)
-        .unwrap()
-        .serialize_pem()
-}
+    LazyLock::new(|| EncodingKey::from_rsa_pem(pki::SIGNING_KEY.as_bytes()).unwrap());
 
 fn verifier() -> Rs256Verifier {
     Rs256Verifier::new(KEY.verifying_key())
@@ -139,7 +134,7 @@ fn only_rs256_under_the_key_verifies() {
     let rs512 = jsonwebtoken::encode(&header, &good(), &ORACLE).unwrap();
     assert_eq!(verifier().verify(&rs512).unwrap_err(), TokenError::Algorithm);
 
-    let foreign = SigningKey::from_pem(rsa_pem().as_bytes()).unwrap();
+    let foreign = SigningKey::from_pem(pki::OTHER_SIGNING_KEY.as_bytes()).unwrap();
     let foreign = Rs256Verifier::new(foreign.verifying_key());
     assert_eq!(foreign.verify(&signed(&good())).unwrap_err(), TokenError::Signature);
 }

@@ -20,7 +20,7 @@ use tower_passticket::{
     identity::{CommonNameMapper, IdentityMapper, MapError, MapFuture, PeerCertificate},
     layer::{AuthenticateLayer, Authentication, Authenticator},
     passticket::UserId,
-    token::{Rs256Verifier, SigningKey},
+    test_util,
 };
 
 /// Keeps records until the embedder sends them, to a SIEM for example.
@@ -84,13 +84,6 @@ fn certificate(common_name: &str, unit: &str) -> PeerCertificate {
     PeerCertificate::from_der(&**certificate.der()).unwrap()
 }
 
-fn verifier() -> Rs256Verifier {
-    let size = rcgen::RsaKeySize::_2048;
-    let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, size).unwrap();
-    let key = SigningKey::from_pem(key.serialize_pem().as_bytes()).unwrap();
-    Rs256Verifier::new(key.verifying_key())
-}
-
 /// The status of the response and its body, which is the user id that the handler sees.
 async fn ask(
     mapper: Arc<dyn IdentityMapper>,
@@ -104,7 +97,7 @@ async fn ask(
         };
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(user)))
     });
-    let authenticator = Authenticator::new(verifier()).with_client_certificates(mapper);
+    let authenticator = Authenticator::new(test_util::verifier()).with_client_certificates(mapper);
     let layer = AuthenticateLayer::new(authenticator).with_audit(audit.clone());
     let mut request = Request::new(Full::default());
     if let Some(certificate) = certificate {

@@ -16,7 +16,7 @@ use tower_passticket::{
     },
     passticket::UserId,
     revocation::RevocationIndex,
-    token::{Rs256Verifier, SigningKey, TokenIssuer},
+    test_util,
 };
 
 const PREFIX: &str = "/zaas/api/v1/auth";
@@ -58,10 +58,7 @@ struct Gateway {
 
 impl Gateway {
     fn new(chosen: &Provider) -> Result<Self, Box<dyn Error>> {
-        let rsa =
-            rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
-        let issuer = TokenIssuer::new(SigningKey::from_pem(rsa.serialize_pem().as_bytes())?);
-        let verifier = Rs256Verifier::new(issuer.verifying_key());
+        let (issuer, verifier) = (test_util::issuer(), test_util::verifier());
         let revocations = Arc::new(RevocationIndex::default());
         let auth = AuthApi::new(issuer, verifier, provider(chosen)?, revocations)
             .with_prefix(AuthPrefix::new(PREFIX)?);

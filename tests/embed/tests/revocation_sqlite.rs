@@ -20,9 +20,10 @@ use tower_passticket::{
         CheckError, Evicted, Revocation, RevocationCheck, RevocationIndex, RevocationStore,
         StoreError, StoreFuture,
     },
+    test_util,
     token::{
-        IssuedToken, Rs256Verifier, Scopes, ServiceId, SigningKey, TokenFingerprint, TokenIssuer,
-        Validity, VerifiedToken,
+        IssuedToken, Rs256Verifier, Scopes, ServiceId, TokenFingerprint, TokenIssuer, Validity,
+        VerifiedToken,
     },
 };
 
@@ -141,11 +142,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let rsa =
-            rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
-        let key = SigningKey::from_pem(rsa.unwrap().serialize_pem().as_bytes()).unwrap();
-        let verifier = Rs256Verifier::new(key.verifying_key());
-        Self { issuer: TokenIssuer::new(key), verifier }
+        Self { issuer: test_util::issuer(), verifier: test_util::verifier() }
     }
 
     fn pat(&self, user: &str, service: &str) -> IssuedToken {

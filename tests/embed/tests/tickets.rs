@@ -41,7 +41,8 @@ use tower_passticket::{
         Access, AccessLevel, CheckFuture, FileSaf, PermittedGenerator, Profile, ProfileName,
         SafError, SafProvider,
     },
-    token::{Rs256Verifier, ServiceId, SigningKey, TokenIssuer},
+    test_util,
+    token::{Rs256Verifier, ServiceId, TokenIssuer},
 };
 
 const KEY: &str = "E001193519561977";
@@ -66,11 +67,6 @@ fn certificate(common_name: &str) -> PeerCertificate {
     PeerCertificate::from_der(certificate.der().to_vec()).unwrap()
 }
 
-fn signing_key() -> SigningKey {
-    let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
-    SigningKey::from_pem(rsa.unwrap().serialize_pem().as_bytes()).unwrap()
-}
-
 /// The layers with providers chosen at run time. The service answers with the request's headers.
 fn gateway(
     tickets: Arc<dyn PassTicketGenerator>,
@@ -86,7 +82,7 @@ fn gateway(
     let scheme = PassTicketScheme::new(applid(), tickets);
     let route = Route::new(ServiceId::new("files").unwrap(), "", upstream, scheme).unwrap();
     let routes = Routes::new([route.with_on_failure(on_failure)]).unwrap();
-    let verifier = Rs256Verifier::new(signing_key().verifying_key());
+    let verifier = test_util::verifier();
     let authenticator = Authenticator::new(verifier).with_client_certificates(mapper);
     ServiceBuilder::new()
         .layer(SanitizeLayer::new())
@@ -271,7 +267,7 @@ async fn a_generator_that_is_down_is_503_on_routes() {
 
 #[tokio::test]
 async fn a_generator_that_is_down_is_503_in_the_auth_api() {
-    let key = signing_key();
+    let key = test_util::signing_key();
     let token = TokenIssuer::new(key.clone()).login_token(&user("USER"), "demo").unwrap();
     let login: Arc<dyn LoginProvider> = Arc::new(Directory);
     let mapper: Arc<dyn IdentityMapper> = Arc::new(CommonNameMapper);

@@ -19,6 +19,7 @@ use tower_passticket::{
         Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, PassTicket, Replay, UserId,
     },
     revocation::{Revocation, RevocationIndex},
+    test_util,
     token::{
         ExternalClaims, Rs256Verifier, ServiceId, SigningKey, TokenError, TokenFingerprint,
         TokenIssuer, TokenVerifier, VerifiedToken, VerifyFuture, VerifyingKey,
@@ -28,7 +29,8 @@ use tower_passticket::{
 
 type Body = Full<Bytes>;
 
-fn signing_key() -> SigningKey {
+/// The key of another issuer.
+fn foreign_key() -> SigningKey {
     let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
     SigningKey::from_pem(rsa.unwrap().serialize_pem().as_bytes()).unwrap()
 }
@@ -55,11 +57,11 @@ async fn verify_only(key: VerifyingKey, token: &str) -> u16 {
 
 #[tokio::test]
 async fn a_gateway_verifies_with_a_public_key() {
-    let key = signing_key();
+    let key = test_util::signing_key();
     let (pem, jwk) = (key.verifying_key().to_pem(), key.verifying_key().to_jwk().to_string());
     let user = UserId::new("USER").unwrap();
     let token = TokenIssuer::new(key).login_token(&user, "domain").unwrap();
-    let foreign = TokenIssuer::new(signing_key()).login_token(&user, "domain").unwrap();
+    let foreign = TokenIssuer::new(foreign_key()).login_token(&user, "domain").unwrap();
 
     let from_pem = VerifyingKey::from_pem(pem.as_bytes()).unwrap();
     let jwk: Value = serde_json::from_str(&jwk).unwrap();
@@ -132,10 +134,8 @@ fn profile() -> KeyProfile {
 
 fn gateway(provider: Arc<Provider>, revocations: Arc<RevocationIndex>) -> Gateway {
     let clock = Arc::new(ManualClock::new(Timestamp::from_secs(NOW)));
-    let verifier: Arc<dyn TokenVerifier> = Arc::new(Introspection {
-        ours: Rs256Verifier::new(signing_key().verifying_key()).with_clock(clock.clone()),
-        provider,
-    });
+    let verifier: Arc<dyn TokenVerifier> =
+        Arc::new(Introspection { ours: test_util::verifier().with_clock(clock.clone()), provider });
     let jane = DistributedIdentity::new("jane@example.com", ISSUER).unwrap();
     let users = DistributedMap::new([(jane, UserId::new("JANE").unwrap())]).unwrap();
     let authenticator = Authenticator::new(verifier)

@@ -95,7 +95,7 @@ fn in_sequence(bytes: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertificateParams, KeyPair};
+    use test_support::pki::SERVER;
 
     use super::*;
 
@@ -106,9 +106,6 @@ mod tests {
 
     #[test]
     fn formats_are_named() {
-        let key = KeyPair::generate().unwrap();
-        let certificate =
-            CertificateParams::new(["a".to_owned()]).unwrap().self_signed(&key).unwrap();
         let pkcs8 = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n";
         let openssl = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: x\n";
         let encrypted = "is an encrypted private key";
@@ -124,11 +121,11 @@ mod tests {
             (&long, PrivateKey, Some("is a PKCS12 file")),
             (&indefinite, Certificates, Some("is a PKCS12 file")),
             (&[0xfe, 0xed, 0xfe, 0xed, 0, 0, 0, 2], PrivateKey, Some("is a Java key store")),
-            (&key.serialize_der(), PrivateKey, Some("is a private key in DER")),
-            (certificate.der(), Certificates, Some("is a certificate in DER")),
-            (certificate.der(), PrivateKey, None),
-            (certificate.pem().as_bytes(), PrivateKey, None),
-            (key.serialize_pem().as_bytes(), PrivateKey, None),
+            (SERVER.private_key().secret_der(), PrivateKey, Some("is a private key in DER")),
+            (&SERVER.certificate_der(), Certificates, Some("is a certificate in DER")),
+            (&SERVER.certificate_der(), PrivateKey, None),
+            (SERVER.certificate.as_bytes(), PrivateKey, None),
+            (SERVER.key.as_bytes(), PrivateKey, None),
             (b"", PrivateKey, None),
             (&[0x30], PrivateKey, None),
             (&[0x30, 0xff, 1], PrivateKey, None),

@@ -5,8 +5,12 @@ use std::{
 };
 
 use proptest::prelude::*;
-use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
+use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
+use test_support::{
+    pki::{self, USER},
+    tickets::LEGACY_KEY,
+};
 
 use super::{reader::Section, *};
 use tower_passticket::{
@@ -17,7 +21,6 @@ use tower_passticket::{
 };
 
 const EXAMPLE: &str = include_str!("examples/zowe.yaml");
-const LEGACY: &str = "E001193519561977";
 const ENHANCED: &str = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
 const HASH: &str = "$argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHQ$BDS4zUmOv7TxUDVpVjZ8Lg";
 const API_DEF: &str = "services:
@@ -47,8 +50,7 @@ const IDENTITY_MAPPER: &str = "          identityMapperUrl: https://zss.example/
 
 const INVALID_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
 
-static KEY: LazyLock<KeyPair> =
-    LazyLock::new(|| KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap());
+static KEY: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::from_pem(pki::SIGNING_KEY).unwrap());
 static CERTIFICATE: LazyLock<String> = LazyLock::new(|| {
     CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&*KEY).unwrap().pem()
 });
@@ -94,7 +96,7 @@ impl Setup {
     }
 
     fn load(&self) -> Result<Loaded, Problems> {
-        let env = |name: &str| (name == "ADMAPPL_KEY").then(|| LEGACY.to_owned());
+        let env = |name: &str| (name == "ADMAPPL_KEY").then(|| LEGACY_KEY.to_owned());
         Config::load(&self.0.path().join("zowe.yaml"), &env)
     }
 
@@ -169,7 +171,7 @@ fn the_example_loads() {
     let pem = KEY.serialize_pem();
     let key_line = pem.lines().nth(3).unwrap();
     let bytes = format!("{:?}", &pem.as_bytes()[..4]);
-    for secret in [LEGACY, ENHANCED, HASH, "c29t", key_line, bytes.trim_matches(['[', ']'])] {
+    for secret in [LEGACY_KEY, ENHANCED, HASH, "c29t", key_line, bytes.trim_matches(['[', ']'])] {
         assert!(!debug.contains(secret), "{debug}");
     }
 }
@@ -244,10 +246,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             &["zowe.yaml:6: zowe.certificate.pem.key: tls/server.key has no private key in it"],
         ),
         (
-            |s| {
-                let other = KeyPair::generate().unwrap().serialize_pem();
-                s.write("tls/server.key", &other, 0o600);
-            },
+            |s| s.write("tls/server.key", USER.key, 0o600),
             &["zowe.yaml:6: zowe.certificate.pem.key: is not the key of"],
         ),
         (
@@ -263,7 +262,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             &["zowe.yaml:7: zowe.certificate.pem.certificateAuthorities: names no file; write"],
         ),
         (
-            |s| s.write("jwt.key", &KeyPair::generate().unwrap().serialize_pem(), 0o600),
+            |s| s.write("jwt.key", USER.key, 0o600),
             &[
                 "zowe.yaml:36: passticketProxy.signingKey: jwt.key is not a PEM document with an RSA",
             ],
@@ -443,7 +442,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             ],
         ),
         (
-            |s| s.edit("{ env: ADMAPPL_KEY }", LEGACY),
+            |s| s.edit("{ env: ADMAPPL_KEY }", LEGACY_KEY),
             &["zowe.yaml:77: passticketProxy.ptktdata[1].key: a key must not be in the \
                configuration; write { file: PATH }"],
         ),

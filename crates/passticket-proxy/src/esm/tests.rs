@@ -1,10 +1,7 @@
 use proptest::prelude::*;
+use test_support::tickets::user;
 
 use super::*;
-
-fn user(name: &str) -> UserId {
-    UserId::new(name).unwrap()
-}
 
 /// The commands of all topics for a product, with the longest names.
 fn everything(esm: Esm) -> Vec<Commands> {

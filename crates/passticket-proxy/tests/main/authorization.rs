@@ -3,7 +3,6 @@
 use std::{
     convert::Infallible,
     fs,
-    net::Ipv4Addr,
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
@@ -19,8 +18,12 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
-use test_support::PATIENCE;
-use tokio::{net::TcpListener, time::sleep};
+use test_support::{
+    PATIENCE,
+    pki::{Authority, SERVER},
+    raw::listener,
+};
+use tokio::time::sleep;
 use tower_passticket::{
     identity::PeerCertificate,
     tls::{Server, ServerTls},
@@ -198,8 +201,8 @@ async fn zss(request: Request<Incoming>, mode: Arc<AtomicU8>) -> Response<Full<B
 
 #[tokio::test]
 async fn a_failure_of_a_provider_is_not_a_refusal() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let zss_url = format!("https://localhost:{}/zss", listener.local_addr().unwrap().port());
+    let (listener, address) = listener().await;
+    let zss_url = format!("https://localhost:{}/zss", address.port());
     let demo = Demo::reconfigured(|yaml| {
         let yaml = yaml.replace("  identities: identities.yml\n", "");
         let registry = yaml.lines().find(|line| line.contains("registry:")).unwrap().to_owned();
@@ -273,8 +276,8 @@ async fn a_failure_of_a_provider_is_not_a_refusal() {
 /// The client gets 503 for all of them. The operator needs to know the cause.
 #[tokio::test]
 async fn the_log_has_the_cause_of_a_failed_provider() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let url = format!("https://localhost:{}/saf", listener.local_addr().unwrap().port());
+    let (listener, address) = listener().await;
+    let url = format!("https://localhost:{}/saf", address.port());
     let mut demo = Demo::reconfigured(|yaml| {
         let keys = format!("authorization: {{ provider: endpoint, endpoint: {{ url: '{url}' }} }}");
         yaml.replace("        x509:\n", &format!("        {keys}\n        x509:\n"))
@@ -297,10 +300,8 @@ async fn the_log_has_the_cause_of_a_failed_provider() {
     evict(at.clone()).await;
     logged("no response within 1s");
 
-    let key = rcgen::KeyPair::generate().unwrap();
-    let foreign = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
-    let foreign = foreign.self_signed(&key).unwrap().pem();
-    let tls = ServerTls::from_pem(foreign.as_bytes(), key.serialize_pem().as_bytes(), None);
+    let foreign = Authority::stranger().certify(&SERVER.key_pair(), |_| {});
+    let tls = ServerTls::from_pem(foreign.as_bytes(), SERVER.key.as_bytes(), None);
     let server = Server::https(listener, tls.unwrap()).with_drain_timeout(Duration::ZERO);
     let service = tower::service_fn(async |_: Request<Incoming>| {
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))

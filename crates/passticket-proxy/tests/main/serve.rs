@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     fs,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     path::Path,
     time::{Duration, Instant},
 };
@@ -14,8 +14,8 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Frame, Incoming};
 use tempfile::TempDir;
-use test_support::{PATIENCE, Running, client};
-use tokio::{net::TcpListener, time::sleep};
+use test_support::{PATIENCE, Running, client, raw::listener};
+use tokio::time::sleep;
 use tower_passticket::tls::Server;
 
 const GIB: u64 = 1024 * 1024 * 1024;
@@ -24,8 +24,7 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// A service in this process that the gateway forwards to.
 async fn service() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let (listener, address) = listener().await;
     let service = tower::service_fn(answer);
     tokio::spawn(Server::http(listener).run(service, std::future::pending()));
     address
@@ -197,8 +196,7 @@ async fn a_slow_service_is_504_and_an_absent_one_503() {
     let body = response.text().await.unwrap();
     assert!(body.contains("ZWEAG510E"), "{body}");
 
-    let absent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = absent.local_addr().unwrap();
+    let (absent, address) = listener().await;
     drop(absent);
     let mut gateway = Gateway::start(address, 500, 1);
     let response = gateway.client().get(gateway.at("/x")).send().await.unwrap();
