@@ -131,8 +131,6 @@ impl World {
         let tickets = PassTicketScheme::new(applid(), tickets);
         let routes = Routes::new([route("files", tickets), route("open", Bypass)]);
         let revocations = RevocationIndex::default();
-        // Few, so that hardly any check passes the Bloom filter by chance, which costs half as much
-        // again. With a thousand rules one in a hundred would, depending on random seeds.
         (0..100).map(revocation).for_each(|revocation| revocations.apply(&revocation));
         Self {
             verifier,

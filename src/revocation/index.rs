@@ -2,16 +2,14 @@
 
 use std::{
     future::ready,
-    hash::{BuildHasher, Hash, RandomState},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    hash::{BuildHasher, BuildHasherDefault, Hash, Hasher},
 };
 
-use arc_swap::ArcSwap;
 use dashmap::{DashMap, Entry};
 
 use super::{
     CheckError, Evicted, Revocation, RevocationCheck, RevocationStore, RevokedBy, StoreFuture,
-    filter::Filter, rule_matters, token_matters,
+    rule_matters, token_matters,
 };
 use crate::{
     clock::Timestamp,
@@ -23,8 +21,8 @@ use crate::{
 /// 4,000 of them.
 const SHARDS: usize = 256;
 
-/// The revocations in memory. A check costs the same with ten rules and with a million: one look at a
-/// filter for the token, one for its user and one for each of its scopes.
+/// The revocations in memory. A check costs nearly the same with ten rules and with a million: one
+/// look-up for the token, one for its user and one for each of its scopes.
 ///
 /// As a [`RevocationStore`] it survives nothing. It is for tests, and for embedders who keep revocations
 /// elsewhere and [`apply`](Self::apply) them here.
@@ -38,15 +36,28 @@ const SHARDS: usize = 256;
 /// shard of a map grows, it briefly takes twice its size.
 #[derive(Debug)]
 pub struct RevocationIndex {
-    tokens: DashMap<TokenFingerprint, Timestamp>,
+    tokens: DashMap<TokenFingerprint, Timestamp, BuildHasherDefault<AlreadyHashed>>,
     users: DashMap<UserId, Timestamp>,
     services: DashMap<ServiceId, Timestamp>,
-    /// Has every key of the three maps, and keys that were evicted since the filter was made.
-    filter: ArcSwap<Filter>,
-    names: RandomState,
-    /// The number of keys in the filter. Every change of the maps holds the lock, so that a new filter
-    /// has all keys.
-    keys: Mutex<usize>,
+}
+
+/// Takes a part of the fingerprint as its hash.
+#[derive(Debug, Default)]
+struct AlreadyHashed(u64);
+
+impl Hasher for AlreadyHashed {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(part) = bytes.first_chunk() {
+            self.0 = u64::from_le_bytes(*part);
+        }
+    }
+
+    // The length of the fingerprint, which does not vary.
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl Default for RevocationIndex {
@@ -59,12 +70,13 @@ impl RevocationIndex {
     /// An empty index with room for so many revocations of each kind.
     pub(super) fn with_capacity(tokens: usize, users: usize, services: usize) -> Self {
         Self {
-            tokens: DashMap::with_capacity_and_shard_amount(tokens, SHARDS),
+            tokens: DashMap::with_capacity_and_hasher_and_shard_amount(
+                tokens,
+                BuildHasherDefault::default(),
+                SHARDS,
+            ),
             users: DashMap::with_capacity_and_shard_amount(users, SHARDS),
             services: DashMap::with_capacity_and_shard_amount(services, SHARDS),
-            filter: ArcSwap::from_pointee(Filter::for_keys(tokens + users + services)),
-            names: RandomState::new(),
-            keys: Mutex::new(0),
         }
     }
 
@@ -73,27 +85,12 @@ impl RevocationIndex {
     /// A rule with an earlier time than the present one changes nothing: a revocation is never taken
     /// back (docs/decisions.md#d8).
     pub fn apply(&self, revocation: &Revocation) {
-        let mut keys = self.changing();
-        let (is_new, hash) = match revocation {
-            Revocation::Token { token, expires_at } => {
-                (raise(&self.tokens, *token, *expires_at), hash(*token))
-            }
-            Revocation::User { user, up_to } => {
-                (raise(&self.users, *user, *up_to), self.names.hash_one(user))
-            }
+        match revocation {
+            Revocation::Token { token, expires_at } => raise(&self.tokens, *token, *expires_at),
+            Revocation::User { user, up_to } => raise(&self.users, *user, *up_to),
             Revocation::Service { service, up_to } => {
-                (raise(&self.services, service.clone(), *up_to), self.names.hash_one(service))
+                raise(&self.services, service.clone(), *up_to);
             }
-        };
-        if !is_new {
-            return;
-        }
-        *keys += 1;
-        let filter = self.filter.load();
-        if *keys <= filter.capacity() {
-            filter.add(hash);
-        } else {
-            self.renew_filter(&mut keys);
         }
     }
 
@@ -111,30 +108,23 @@ impl RevocationIndex {
         fingerprint: TokenFingerprint,
         token: &VerifiedToken,
     ) -> Result<(), CheckError> {
-        let filter = self.filter.load();
-        if filter.may_have(hash(fingerprint)) && self.tokens.contains_key(&fingerprint) {
+        if self.tokens.contains_key(&fingerprint) {
             return Err(CheckError::Revoked(RevokedBy::Token));
         }
         match token {
-            VerifiedToken::Pat(pat) => self.check_rules(&filter, pat),
+            VerifiedToken::Pat(pat) => self.check_rules(pat),
             VerifiedToken::Jwt(_) | VerifiedToken::External(_) => Ok(()),
         }
     }
 
-    fn check_rules(&self, filter: &Filter, pat: &Pat) -> Result<(), CheckError> {
+    fn check_rules(&self, pat: &Pat) -> Result<(), CheckError> {
         let hits = |up_to: Timestamp| pat.issued_at() <= up_to;
-        let user = pat.user();
-        if filter.may_have(self.names.hash_one(user))
-            && self.users.get(user).is_some_and(|up_to| hits(*up_to))
-        {
+        if self.users.get(pat.user()).is_some_and(|up_to| hits(*up_to)) {
             return Err(CheckError::Revoked(RevokedBy::UserRule));
         }
         // A rule for any of its services revokes the whole token
         // (docs/reference/tokens-and-revocation.md#revocation-check).
-        let by_rule = |service| {
-            filter.may_have(self.names.hash_one(service))
-                && self.services.get(service).is_some_and(|up_to| hits(*up_to))
-        };
+        let by_rule = |service| self.services.get(service).is_some_and(|up_to| hits(*up_to));
         if pat.scopes().iter().any(by_rule) {
             return Err(CheckError::Revoked(RevokedBy::ServiceRule));
         }
@@ -143,32 +133,11 @@ impl RevocationIndex {
 
     /// Removes what can hit no token at `now`, and frees the memory.
     pub(super) fn drop_stale(&self, now: Timestamp) -> Evicted {
-        let mut keys = self.changing();
-        let evicted = Evicted {
+        Evicted {
             tokens: retain(&self.tokens, |expires_at| token_matters(expires_at, now)),
             users: retain(&self.users, |up_to| rule_matters(up_to, now)),
             services: retain(&self.services, |up_to| rule_matters(up_to, now)),
-        };
-        if evicted != Evicted::default() {
-            self.renew_filter(&mut keys);
         }
-        evicted
-    }
-
-    fn changing(&self) -> MutexGuard<'_, usize> {
-        // The number only says when to grow, so its value after a panic is good enough.
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes a new filter from the maps. Until then, checks use the old one: it lacks only the
-    /// revocation that is being added, and that one is not yet acknowledged.
-    fn renew_filter(&self, keys: &mut usize) {
-        *keys = self.tokens.len() + self.users.len() + self.services.len();
-        let filter = Filter::for_keys(*keys * 2);
-        self.tokens.iter().for_each(|entry| filter.add(hash(*entry.key())));
-        self.users.iter().for_each(|entry| filter.add(self.names.hash_one(entry.key())));
-        self.services.iter().for_each(|entry| filter.add(self.names.hash_one(entry.key())));
-        self.filter.store(Arc::new(filter));
     }
 
     /// All entries, for comparison.
@@ -198,28 +167,28 @@ impl RevocationStore for RevocationIndex {
     }
 }
 
-/// A part of the fingerprint, which is a hash already.
-fn hash(token: TokenFingerprint) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = *token.as_bytes();
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
-}
-
-/// Sets the time of `key`, unless it has a later one. Returns whether the key is new.
-fn raise<K: Hash + Eq>(map: &DashMap<K, Timestamp>, key: K, to: Timestamp) -> bool {
+/// Sets the time of `key`, unless it has a later one.
+fn raise<K: Hash + Eq, S: BuildHasher + Clone>(
+    map: &DashMap<K, Timestamp, S>,
+    key: K,
+    to: Timestamp,
+) {
     match map.entry(key) {
         Entry::Occupied(mut at) => {
             let raised = (*at.get()).max(to);
             at.insert(raised);
-            false
         }
         Entry::Vacant(free) => {
             free.insert(to);
-            true
         }
     }
 }
 
-fn retain<K: Hash + Eq>(map: &DashMap<K, Timestamp>, matters: impl Fn(Timestamp) -> bool) -> usize {
+/// Removes the entries that do not matter, and returns their number.
+fn retain<K: Hash + Eq, S: BuildHasher + Clone>(
+    map: &DashMap<K, Timestamp, S>,
+    matters: impl Fn(Timestamp) -> bool,
+) -> usize {
     let mut dropped = 0;
     map.retain(|_, at| {
         let keep = matters(*at);
@@ -234,6 +203,8 @@ fn retain<K: Hash + Eq>(map: &DashMap<K, Timestamp>, matters: impl Fn(Timestamp)
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{
         clock::ManualClock,

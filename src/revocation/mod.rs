@@ -38,7 +38,6 @@
 
 #[cfg(feature = "store")]
 mod durable;
-mod filter;
 mod index;
 #[cfg(feature = "store")]
 mod salt;

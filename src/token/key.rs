@@ -285,7 +285,7 @@ mod tests {
     fn private_keys_are_read_from_pkcs_8_and_pkcs_1() {
         let pair = rsa();
         let pkcs8 = SigningKey::from_pem(pair.serialize_pem().as_bytes()).unwrap();
-        let key = x509_cert::der::asn1::AnyRef::try_from(&pair.serialized_der()[..]).unwrap();
+        let key = x509_cert::der::asn1::AnyRef::try_from(pair.serialized_der()).unwrap();
         let pkcs1 = key
             .sequence(|reader: &mut x509_cert::der::SliceReader<'_>| {
                 use x509_cert::der::Reader as _;

@@ -1,5 +1,7 @@
 //! Revocations in SQLite: a store that an embedder writes.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::{
     convert::Infallible,
     future::ready,
