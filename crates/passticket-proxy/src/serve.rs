@@ -47,7 +47,7 @@ pub(crate) async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Exit> {
     let address = listener.local_addr().map_err(Exit::runtime)?;
-    tracing::info!(%address, routes = config.routes.iter().count(), "listening");
+    tracing::info!(%address, routes = config.routes.len(), "listening");
     let evicting = tokio::spawn(evict(stores.revocations.clone(), config.evict_every));
     let reloading = config
         .saf_file

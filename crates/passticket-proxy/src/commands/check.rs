@@ -9,7 +9,7 @@ pub(crate) fn check(file: &Path) -> Result<(), Exit> {
     // Some problems only show when the parts are put together, such as a key of another
     // certificate.
     stack::parts(&config).map_err(Exit::usage)?;
-    let routes = config.routes.iter().count();
+    let routes = config.routes.len();
     say(&format!("{}: good, {routes} routes", file.display()));
     Ok(())
 }
