@@ -129,7 +129,7 @@ impl World {
 
         let tickets = generator(&clock, Algorithm::Legacy, Replay::Allowed);
         let tickets = PassTicketScheme::new(applid(), tickets);
-        let routes = Routes::new([route("files", tickets), route("open", Bypass)]);
+        let routes = Routes::new([route_to("files", tickets), route_to("open", Bypass)]);
         let revocations = RevocationIndex::default();
         (0..100).map(revocation).for_each(|revocation| revocations.apply(&revocation));
         Self {
@@ -171,7 +171,7 @@ impl World {
     }
 }
 
-fn route(service: &str, scheme: impl Scheme) -> Route {
+fn route_to(service: &str, scheme: impl Scheme) -> Route {
     let (service, upstream) = (ServiceId::new(service).unwrap(), "http://127.0.0.1".parse());
     Route::new(service, "api/v1", upstream.unwrap(), scheme).unwrap()
 }

@@ -12,7 +12,7 @@ pub(crate) fn revocation(i: usize) -> Revocation {
     let up_to = Timestamp::from_secs(1_700_000_000);
     match i % 3 {
         0 => Revocation::Token {
-            token: TokenFingerprint::of(&format!("token {i}")),
+            token: TokenFingerprint::of(format!("token {i}")),
             expires_at: Timestamp::from_secs(1_900_000_000),
         },
         1 => Revocation::User { user: UserId::new(&format!("R{i}")).unwrap(), up_to },

@@ -1,6 +1,8 @@
 //! Under `axum::serve` nothing inserts the peer of a connection; `ConnectionInfoLayer` does. Then the
 //! audit log names it, and the service learns it by `X-Forwarded-For`.
 
+#![expect(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
+
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},

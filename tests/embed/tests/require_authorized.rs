@@ -1,6 +1,8 @@
 //! Handlers of an embedder behind the layers: none is called for a client that is not authorized
 //! (docs/decisions.md#d40).
 
+#![expect(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
+
 use axum::{
     Extension, Router,
     body::{Body, to_bytes},

@@ -1,5 +1,7 @@
 //! Schemes of an embedder: a constant header, and one that asks another server.
 
+#![expect(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
+
 use std::{
     convert::Infallible,
     sync::{Arc, Mutex},

@@ -1,5 +1,7 @@
 //! Layers of `tower-http` outside and inside of ours.
 
+#![expect(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
+
 use std::{convert::Infallible, time::Duration};
 
 use bytes::Bytes;
