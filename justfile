@@ -96,7 +96,7 @@ advisories:
 
 # The book: target/book. Needs mdbook.
 book:
-    mdbook build docs
+    .ci/book
 
 # The public API against the committed text. Needs cargo-public-api.
 public-api:
