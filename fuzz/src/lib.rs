@@ -38,6 +38,8 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("token_text", tokens::token_text),
     ("token_header", tokens::token_header),
     ("token_claims", tokens::token_claims),
+    ("token_fingerprint", tokens::token_fingerprint),
+    ("public_keys", tokens::public_keys),
     ("scopes", tokens::scopes),
     ("yaml", configuration::yaml),
     ("zowe_yaml", configuration::zowe_yaml),

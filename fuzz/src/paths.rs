@@ -7,6 +7,7 @@ use http::{Method, Request, Response, Uri};
 use http_body_util::Full;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_passticket::{
+    api::AuthPrefix,
     layer::{Bypass, PassTicketScheme, Route, RouteLayer, Routes, Upstream},
     passticket::{Applid, KeyProfiles, LocalGenerator},
     remote::Address,
@@ -98,7 +99,7 @@ pub(crate) fn addresses(data: &[u8]) {
     if let Ok(upstream) = Upstream::parse(url) {
         let text = upstream.to_string();
         assert_eq!(Upstream::parse(&text).as_ref(), Ok(&upstream), "{text}");
-        assert!(!text.contains(['@', '?', '#']), "{text}");
+        assert!(!text.contains(['?', '#']) && !upstream.authority().as_str().contains('@'));
         let joined = upstream.join(below);
         assert_eq!(joined.authority(), upstream.authority());
         assert!(joined.to_string().starts_with(&text));
@@ -111,6 +112,12 @@ pub(crate) fn addresses(data: &[u8]) {
             assert_eq!(segments.join(&b'/'), route.prefix().as_bytes()[1..]);
             assert!(!segments.iter().any(|segment| matches!(&**segment, b"." | b"..")));
         }
+    }
+    if let Ok(prefix) = AuthPrefix::new(below) {
+        assert_eq!(prefix.as_str(), below);
+        let segments = decoded_segments(below);
+        assert_eq!(segments.join(&b'/'), below.as_bytes()[1..]);
+        assert!(!segments.iter().any(|segment| matches!(&**segment, b"." | b"..")));
     }
     if let Ok(address) = Address::parse(url) {
         let text = address.to_string();

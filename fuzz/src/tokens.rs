@@ -6,7 +6,7 @@ use serde_json::Value;
 use tower_passticket::{
     clock::Timestamp,
     passticket::UserId,
-    token::{Rs256Verifier, Scopes, ServiceId, VerifiedToken},
+    token::{Rs256Verifier, Scopes, ServiceId, TokenFingerprint, VerifiedToken, VerifyingKey},
 };
 
 use crate::support::{
@@ -106,5 +106,43 @@ pub(crate) fn scopes(data: &[u8]) {
         assert!((1..=64).contains(&id.as_str().len()));
         let lower = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
         assert!(id.as_str().bytes().all(lower) && id.as_str() != ".." && id.as_str() != ".");
+    }
+}
+
+/// A public key: a JSON Web Key, or a PEM document.
+pub(crate) fn public_keys(data: &[u8]) {
+    let jwk = serde_json::from_slice::<Value>(data);
+    let (key, is_jwk) = match &jwk {
+        Ok(jwk) => (VerifyingKey::from_jwk(jwk), true),
+        Err(_) => (VerifyingKey::from_pem(data), false),
+    };
+    let Ok(key) = key else { return };
+    let written = key.to_jwk();
+    if let (true, Ok(jwk)) = (is_jwk, &jwk) {
+        assert_eq!(jwk["kty"], "RSA");
+        assert!(jwk.get("alg").is_none_or(|alg| alg.is_null() || alg == "RS256"), "{jwk}");
+        assert!(jwk.get("use").is_none_or(|r#use| r#use.is_null() || r#use == "sig"), "{jwk}");
+    }
+    // Base64 of 2048 bits or more.
+    assert!(written["n"].as_str().expect("is a text").len() >= 342, "{written}");
+    for again in [VerifyingKey::from_jwk(&written), VerifyingKey::from_pem(key.to_pem().as_bytes())]
+    {
+        assert_eq!(again.expect("a key is read as it was written").to_jwk(), written);
+    }
+    // Nothing was signed with it, but for the one of the targets.
+    let verified = Rs256Verifier::new(key).with_clock(crate::support::clock()).verify(&PAT);
+    assert!(verified.is_err() || written == crate::support::KEY.verifying_key().to_jwk());
+}
+
+/// The fingerprint of a token, as text.
+pub(crate) fn token_fingerprint(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else { return };
+    match text.parse::<TokenFingerprint>() {
+        Ok(fingerprint) => {
+            assert!(fingerprint.to_string().eq_ignore_ascii_case(text));
+            assert_eq!(TokenFingerprint::from_bytes(*fingerprint.as_bytes()), fingerprint);
+        }
+        // It may be a token.
+        Err(error) => assert!(text.len() < 10 || !error.to_string().contains(text), "{error}"),
     }
 }
