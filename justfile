@@ -2,6 +2,8 @@
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
+release_benches := "--bench instructions --bench load --bench minimal_proxy --bench make_revocations"
+
 _list:
     @just --list --unsorted
 
@@ -43,23 +45,28 @@ doc:
 links:
     docs/check-links
 
-# Each feature of the library alone.
+# Each feature of the library alone, the core with its tests, and the program with its own features only.
 features:
-    for features in "" api proxy remote store tls serde test-util full; do \
-        echo "--features '$features'"; \
-        RUSTFLAGS="-D warnings" CARGO_TARGET_DIR=target/features \
-            cargo check --quiet --locked -p tower-passticket --lib --no-default-features --features "$features"; \
+    for features in api proxy remote store tls serde test-util full; do \
+        echo "--features $features"; \
+        cargo clippy --quiet --locked -p tower-passticket --lib --features "$features" -- -D warnings; \
     done
-    cargo test --quiet --locked -p tower-passticket --lib
+    cargo clippy --quiet --locked -p tower-passticket --lib -- -D warnings
+    cargo clippy --quiet --locked -p tower-passticket --tests -- -D warnings
+    cargo clippy --quiet --locked -p passticket-proxy --bins -- -D warnings
 
 # The walls between crates, rooms and files (docs/architecture.md).
 walls:
     .ci/walls
     .ci/trees
 
+# All that the next steps need in release mode. In one build, because together the program and the benches
+# get the same features of their dependencies, which otherwise compile twice.
+release-programs:
+    cargo build --release --locked --bin passticket-proxy {{release_benches}}
+
 # The program in release mode answers as the README says.
-quick-start:
-    cargo build --release --locked --quiet --bin passticket-proxy
+quick-start: release-programs
     .ci/starts target/release/passticket-proxy
 
 # The demo answers as its OpenAPI description says. Needs python3.

@@ -20,15 +20,18 @@ def cargo(*targets, env=None):
     return {m["target"]["name"]: m["executable"] for m in messages if m.get("executable")}
 
 
-def ours(directory):
-    """Builds passticket-proxy alone. Built together with the benches, its dependencies would have the
-    features that the benches need."""
+PROGRAM = ("--bin", "passticket-proxy")
+TOOLS = ("--bench", "minimal_proxy", "--bench", "load", "--bench", "make_revocations")
+
+
+def ours(directory, *together_with):
+    """Builds passticket-proxy: alone, or together with other targets. Together takes less time, but then
+    the dependencies of the program have the features that the other targets need."""
     program = directory / "passticket-proxy"
-    shutil.copy2(cargo("--bin", "passticket-proxy")["passticket-proxy"], program)
+    shutil.copy2(cargo(*PROGRAM, *together_with)["passticket-proxy"], program)
     return program
 
 
 def tools():
     """Builds load generator, minimal proxy and make_revocations."""
-    names = ("minimal_proxy", "load", "make_revocations")
-    return cargo(*(arg for name in names for arg in ("--bench", name)))
+    return cargo(*TOOLS)
