@@ -1,4 +1,7 @@
 //! The command line.
+//!
+//! Terms in the help texts: An APPLID is the name of an application in the security product of z/OS,
+//! which is RACF, ACF2 or Top Secret. PassTicket keys belong to APPLIDs.
 
 use std::{convert::Infallible, path::PathBuf, time::Duration};
 
@@ -39,13 +42,13 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the gateway.
     ///
-    /// With --config, the gateway reads a zowe.yaml: Zowe's own keys where Zowe has one, and the
-    /// section passticketProxy for the other settings. On SIGTERM or Ctrl-C, the gateway stops
-    /// accepting connections, finishes the requests in flight, and exits.
+    /// With --config, the gateway reads a zowe.yaml: Zowe's own keys, and the section passticketProxy
+    /// for settings that Zowe does not have. On SIGTERM or Ctrl-C, the gateway stops accepting
+    /// connections, finishes the requests in flight, and exits.
     ///
-    /// With --demo, the gateway needs no configuration. It makes a directory with certificates, keys
-    /// and a user. It runs on loopback, and behind it runs a service that evaluates the PassTickets
-    /// it receives. Then it prints commands to paste. To begin a configuration of your own, copy that
+    /// With --demo, no configuration is needed. The demo makes a directory with certificates, keys
+    /// and a user. It runs a gateway on loopback, and behind the gateway a service that evaluates
+    /// PassTickets. Then it prints commands to paste. To begin a configuration of your own, copy the
     /// directory.
     #[command(override_usage = "passticket-proxy serve --config <FILE>
        passticket-proxy serve --demo [--port <N>] [--data-dir <DIR>]")]
@@ -56,7 +59,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Print the line of a user for the users file, with the hash of a password.
+    /// Print a line for the users file: a user id and the hash of a password.
     ///
     /// The password is read from standard input. On a terminal, it is typed twice and not shown. From
     /// a pipe, one line end after the password is ignored.
@@ -153,9 +156,9 @@ pub(crate) struct Esm {
     /// The security product: racf, acf2 or tss.
     #[arg(long, value_name = "PRODUCT", global = true)]
     pub(crate) esm: Option<esm::Esm>,
-    /// Take APPLIDs, algorithms, replay protection, the gateway's user id and the callers of
-    /// delegation from this zowe.yaml. Without a topic, print the commands of every topic that it
-    /// needs.
+    /// Take these values from this zowe.yaml: APPLIDs, algorithms, replay protection, the gateway's
+    /// user id, and the users who may obtain PassTickets for others. Without a topic, print the
+    /// commands of every topic that the zowe.yaml needs.
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) from_config: Option<PathBuf>,
     /// The user id that the gateway runs as [default: gatewayUser of the zowe.yaml, or ZWESVUSR].
@@ -169,14 +172,14 @@ pub(crate) struct Esm {
 pub(crate) enum EsmTopic {
     /// Let the gateway make PassTickets for the users of applications.
     Passticket {
-        /// The APPLID of the service. Can be given several times.
+        /// The APPLID of the application. Can be given several times.
         #[arg(long)]
         applid: Vec<Applid>,
     },
     /// Define the PassTicket keys of applications. Replay protection is as in the zowe.yaml of
     /// --from-config. Without --from-config, it is off.
     Keys {
-        /// The APPLID of the service. Can be given several times.
+        /// The APPLID of the application. Can be given several times.
         #[arg(long)]
         applid: Vec<Applid>,
         /// legacy, enhanced-upper or enhanced-mixed [default: legacy].

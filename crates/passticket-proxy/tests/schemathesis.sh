@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks the demo against its own OpenAPI description. The tool schemathesis sends random requests.
+# Checks the demo against its own OpenAPI description. The tool schemathesis makes and sends the requests.
 #
 #     tests/schemathesis.sh [PROGRAM]
 #

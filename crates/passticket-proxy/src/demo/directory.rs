@@ -25,9 +25,9 @@ const LIST: &str = "demo-files.sha256";
 /// Who can read a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Access {
-    /// Only its owner can read it.
+    /// Mode 600: only the owner can read it.
     Owner,
-    /// Every user of the system can read it.
+    /// Mode 644: other users can read it if they can access the directory.
     Public,
 }
 
@@ -51,7 +51,7 @@ pub(super) enum DemoError {
     Changed(PathBuf),
     #[error("{} is damaged; delete the directory, or give another one with --data-dir", .0.display())]
     Damaged(PathBuf),
-    #[error("cannot use {}: {source}", path.display())]
+    #[error("cannot read or write {}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("cannot make {name}: {source}")]
     Content { name: String, source: Box<dyn Error> },

@@ -85,7 +85,7 @@ impl DemoFiles {
         let owners = ["ca", "localhost"].into_iter().chain(CERTIFICATE_USERS);
         let files = owners.flat_map(|name| ["pem", "key"].map(|end| format!("certs/{name}.{end}")));
         let files: Vec<_> = files.collect();
-        // If one file is missing, all are made again: a new authority cannot go with old certificates.
+        // If one file is missing, all are made again, so that one authority signs all certificates.
         if self.directory.has_all(&files)? {
             return Ok(());
         }

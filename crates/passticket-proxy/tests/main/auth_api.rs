@@ -251,8 +251,8 @@ fn rows() -> Vec<Row> {
     rows
 }
 
-/// Clients of one gateway. Those with a certificate log in faster than with a password, which takes a
-/// slow hash.
+/// Clients of one gateway. A login with a certificate is fast. A login with a password is slow, because
+/// the gateway hashes the password.
 struct Clients<'d> {
     demo: &'d Demo,
     anonymous: Client,
@@ -291,6 +291,7 @@ impl<'d> Clients<'d> {
         }
     }
 
+    /// Logs in as `USER` with the certificate; returns the token.
     async fn login(&self) -> String {
         let response = self.user.post(self.demo.auth("login")).send().await.unwrap();
         let cookie = response.headers()["set-cookie"].to_str().unwrap();
@@ -298,6 +299,7 @@ impl<'d> Clients<'d> {
         value.split(';').next().unwrap().to_owned()
     }
 
+    /// Makes a Personal Access Token of `USER` with the certificate.
     async fn pat(&self) -> String {
         let request = self.user.post(self.demo.auth("access-token/generate"));
         let response = request.body(r#"{"scopes":["dcpassticket"]}"#).send().await.unwrap();
@@ -305,7 +307,8 @@ impl<'d> Clients<'d> {
     }
 }
 
-/// A client with a certificate of the demo's authority, whose common name is not a user id.
+/// A client with a certificate that the authority of the demo has signed. The common name of the
+/// certificate is not a user id.
 fn unmapped_client(demo: &Demo) -> Client {
     let read = |name: &str| fs::read_to_string(demo.directory.join(name)).unwrap();
     let mut ca = CertificateParams::default();
@@ -427,7 +430,8 @@ async fn every_endpoint_answers_as_zowe_v3_with_that_profile() {
 async fn a_revocation_that_cannot_be_stored_is_503() {
     let demo = Demo::start();
     let clients = Clients::of(&demo);
-    let (pat, jwt, kept) = (clients.pat().await, clients.login().await, clients.login().await);
+    let pat = clients.pat().await;
+    let (logout_token, refresh_token) = (clients.login().await, clients.login().await);
     let pid = demo.program.pid().to_string();
     let limited = Command::new("prlimit").args(["--pid", &pid, "--fsize=4096:4096"]).status();
     if limited.is_err() {
@@ -444,8 +448,8 @@ async fn a_revocation_that_cannot_be_stored_is_503() {
         delete("access-token/revoke/tokens/users").body(r#"{"userId":"OTHER"}"#),
         delete("access-token/revoke/tokens/scope").body(r#"{"serviceId":"other"}"#),
         delete("access-token/evict"),
-        clients.anonymous.post(demo.auth("logout")).bearer_auth(&jwt),
-        clients.user.post(demo.auth("refresh")).bearer_auth(&kept),
+        clients.anonymous.post(demo.auth("logout")).bearer_auth(&logout_token),
+        clients.user.post(demo.auth("refresh")).bearer_auth(&refresh_token),
     ] {
         let response = request.send().await.unwrap();
         let url = response.url().clone();
@@ -530,7 +534,7 @@ async fn revocations_apply_immediately_and_after_kill_9() {
     let demo = Demo::start_in(directory.path());
     let service = "dcpassticket";
     let pats = [demo.pat(&[service]).await, demo.pat(&[service, "other"]).await];
-    let (jwt, kept) = (demo.login().await, demo.login().await);
+    let (jwt, unrevoked) = (demo.login().await, demo.login().await);
     let bearer = format!("Bearer {jwt}");
     let validate = "access-token/validate";
     for pat in &pats {
@@ -559,8 +563,8 @@ async fn revocations_apply_immediately_and_after_kill_9() {
         assert_eq!(send_token(&demo, Method::POST, validate, pat, service).await, 401);
     }
     assert_eq!(routed(&demo, ("authorization", &bearer)).await, 401);
-    let kept = format!("Bearer {kept}");
-    assert_eq!(routed(&demo, ("authorization", &kept)).await, 200);
+    let unrevoked = format!("Bearer {unrevoked}");
+    assert_eq!(routed(&demo, ("authorization", &unrevoked)).await, 200);
     let evict = demo.client().delete(demo.auth("access-token/evict"));
     let evict = evict.basic_auth("USER", Some("validPassword"));
     assert_eq!(evict.send().await.unwrap().status(), 204);

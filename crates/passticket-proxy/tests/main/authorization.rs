@@ -152,7 +152,7 @@ async fn changed_permissions_take_effect_and_an_invalid_file_changes_nothing() {
     }
 }
 
-// How the provider behaves.
+// The behaviour of the provider.
 const WORKING: u8 = 0;
 const SERVER_ERROR: u8 = 1;
 const MALFORMED: u8 = 2;
