@@ -114,8 +114,8 @@ fn check_combination(args: &Esm) -> Result<(), Exit> {
         }
         (Some(EsmTopic::Delegate { .. } | EsmTopic::Identity(_)), Some(_)) => {
             return Err(Exit::usage(
-                "--from-config has no values for this topic; use it with passticket or keys, or \
-                 without a topic",
+                "--from-config has no values for this topic; use --from-config with passticket or \
+                 keys, or without a topic",
             ));
         }
         _ => false,

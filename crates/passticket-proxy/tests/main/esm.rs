@@ -158,7 +158,7 @@ fn invalid_arguments_give_a_one_line_error() {
         ),
         (
             &["--esm", "racf", "delegate", "--user", "A", "--from-config", "no.yaml"],
-            "use it with passticket or keys",
+            "use --from-config with passticket or keys",
         ),
         (&[&identity[..], &["--email", "a@b"]].concat(), "--registry"),
         (&[&identity[..], &["--registry", "r", "--subject", "CN=a"]].concat(), "--email"),
