@@ -1,4 +1,7 @@
 //! The command line.
+//!
+//! Terms in the help texts: An APPLID is the name of an application in the security product of z/OS,
+//! which is RACF, ACF2 or Top Secret. PassTicket keys belong to APPLIDs.
 
 use std::{convert::Infallible, path::PathBuf, time::Duration};
 
@@ -39,13 +42,14 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the gateway.
     ///
-    /// With --config it reads a zowe.yaml: Zowe's own keys where Zowe has one, and the section
-    /// passticketProxy for the other settings. On SIGTERM or Ctrl-C it stops accepting
+    /// With --config, the gateway reads a zowe.yaml: Zowe's own keys, and the section passticketProxy
+    /// for settings that Zowe does not have. On SIGTERM or Ctrl-C, the gateway stops accepting
     /// connections, finishes the requests in flight, and exits.
     ///
-    /// With --demo it needs no configuration. It makes a directory with certificates, keys and a
-    /// user, runs on loopback with a service behind it that evaluates the PassTickets it receives,
-    /// and prints commands to paste. To begin a configuration of your own, copy that directory.
+    /// With --demo, no configuration is needed. The demo makes a directory with certificates, keys
+    /// and a user. It runs a gateway on loopback, and behind the gateway a service that evaluates
+    /// PassTickets. Then it prints commands to paste. To begin a configuration of your own, copy the
+    /// directory.
     #[command(override_usage = "passticket-proxy serve --config <FILE>
        passticket-proxy serve --demo [--port <N>] [--data-dir <DIR>]")]
     Serve(Serve),
@@ -55,10 +59,10 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Print the line of a user for the users file, with the hash of a password.
+    /// Print a line for the users file: a user id and the hash of a password.
     ///
-    /// The password is read from standard input: typed twice on a terminal, which does not show it,
-    /// or from a pipe, without its last line end.
+    /// The password is read from standard input. On a terminal, it is typed twice and not shown. From
+    /// a pipe, one line end after the password is ignored.
     #[command(after_help = "\
 Example: add a user to the file that passticketProxy.users names
   passticket-proxy passwd JANE >> users.yml")]
@@ -88,7 +92,7 @@ pub(crate) struct Serve {
     /// Run the demo on loopback.
     #[arg(long)]
     demo: bool,
-    /// The port of the demo; 0 takes a free one.
+    /// The port of the demo; 0 selects a free port.
     #[arg(long, value_name = "N", default_value_t = 10010, conflicts_with = "config")]
     port: u16,
     /// The directory for the files of the demo [default: ./passticket-demo]. The demo does not
@@ -103,7 +107,7 @@ pub(crate) enum ServeSource {
 }
 
 impl Serve {
-    /// The error says which option is missing.
+    /// What to serve. The error says which option is missing.
     pub(crate) fn source(self) -> Result<ServeSource, &'static str> {
         match self.config {
             Some(file) => Ok(ServeSource::Config(file)),
@@ -126,8 +130,8 @@ Example: print the PassTicket of this second, with the key from standard input
     Generate(Generate),
     /// Check a PassTicket, and print when it was made.
     ///
-    /// For a valid PassTicket, prints its time (seconds since 1970) and its age, and exits 0. Else
-    /// prints why it is refused, and exits 1.
+    /// If the PassTicket is valid, this prints when it was made (seconds since 1970) and its age, and
+    /// exits with 0. If it is not valid, this prints the reason and exits with 1.
     Evaluate(Evaluate),
 }
 
@@ -152,11 +156,12 @@ pub(crate) struct Esm {
     /// The security product: racf, acf2 or tss.
     #[arg(long, value_name = "PRODUCT", global = true)]
     pub(crate) esm: Option<esm::Esm>,
-    /// Take APPLIDs, algorithms, replay protection, the gateway's user id and the callers of
-    /// delegation from this zowe.yaml. Without a topic, print every topic that applies to it.
+    /// Take these values from this zowe.yaml: APPLIDs, algorithms, replay protection, the gateway's
+    /// user id, and the users who may obtain PassTickets for others. Without a topic, print the
+    /// commands of every topic that the zowe.yaml needs.
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) from_config: Option<PathBuf>,
-    /// The user id that the gateway runs as [default: that of the zowe.yaml, or ZWESVUSR].
+    /// The user id that the gateway runs as [default: gatewayUser of the zowe.yaml, or ZWESVUSR].
     #[arg(long, value_name = "USER", global = true)]
     pub(crate) zowesrv: Option<UserId>,
     #[command(subcommand)]
@@ -167,21 +172,21 @@ pub(crate) struct Esm {
 pub(crate) enum EsmTopic {
     /// Let the gateway make PassTickets for the users of applications.
     Passticket {
-        /// The APPLID of the service. Can be given several times.
+        /// The APPLID of the application. Can be given several times.
         #[arg(long)]
         applid: Vec<Applid>,
     },
-    /// Define the PassTicket keys of applications. Replay protection is on where the zowe.yaml has
-    /// it on, and off without --from-config.
+    /// Define the PassTicket keys of applications. Replay protection is as in the zowe.yaml of
+    /// --from-config. Without --from-config, it is off.
     Keys {
-        /// The APPLID of the service. Can be given several times.
+        /// The APPLID of the application. Can be given several times.
         #[arg(long)]
         applid: Vec<Applid>,
         /// legacy, enhanced-upper or enhanced-mixed [default: legacy].
         #[arg(long)]
         algorithm: Option<Algorithm>,
     },
-    /// Let users obtain PassTickets for others, by e-mail address.
+    /// Let users obtain PassTickets for other users, by e-mail address.
     Delegate {
         /// The user id of a caller's client certificate. Can be given several times.
         #[arg(long, required = true)]
@@ -196,10 +201,10 @@ pub(crate) struct EsmIdentity {
     /// The user id on z/OS.
     #[arg(long)]
     pub(crate) user: UserId,
-    /// The e-mail address of the user, in the case that the tokens have.
+    /// The e-mail address of the user, in upper and lower case as callers write it.
     #[arg(long, requires = "registry")]
     pub(crate) email: Option<EmailOperand>,
-    /// The registry of the address, as in oidc.registry of the zowe.yaml.
+    /// The registry of the address: the value of oidc.registry in the zowe.yaml.
     #[arg(long, requires = "email")]
     pub(crate) registry: Option<RegistryOperand>,
     /// The subject of the user's certificates: CN=Jane Doe,OU=Payroll,O=Acme,C=US.
@@ -244,17 +249,17 @@ pub(crate) struct Generate {
 pub(crate) struct Evaluate {
     #[command(flatten)]
     pub(crate) ticket: TicketArgs,
-    /// The PassTicket. One that begins with - is accepted.
-    // Of the enhanced-mixed algorithm.
+    /// The PassTicket. It may begin with a hyphen.
+    // The algorithm enhanced-mixed makes such PassTickets.
     #[arg(long = "ticket", value_name = "T", value_parser = parse_ticket, allow_hyphen_values = true)]
     pub(crate) passticket: TicketArgument,
-    /// The time window: how many seconds the ticket may be older or newer.
+    /// The time window: how many seconds the PassTicket may be older or newer than --at.
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = parse_window)]
     pub(crate) window: Duration,
 }
 
-/// A PassTicket as an argument. A text that cannot be a PassTicket is not a usage error: the answer
-/// to it is that it is refused.
+/// The argument of `--ticket`. A text that cannot be a PassTicket is not a usage error: the command
+/// answers that the ticket is refused.
 #[derive(Clone, Debug)]
 pub(crate) struct TicketArgument(pub(crate) Result<PassTicket, PassTicketError>);
 

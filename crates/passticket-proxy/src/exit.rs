@@ -2,41 +2,43 @@
 
 use std::process::ExitCode;
 
-use crate::terminal::{complain, say};
+use crate::terminal::{print_line, print_problem};
 
-/// An end of the program with another exit code than 0.
+/// Why the program ends with an exit code other than 0.
 #[derive(Debug)]
 pub(crate) enum Exit {
-    /// The answer is no: exit code 1. Printed on standard output, as an answer is.
+    /// Exit code 1: the command worked, and its answer is no. The answer goes to standard output.
     Negative(String),
-    /// The command line, the environment or the configuration is wrong: exit code 2, one line for
-    /// each problem.
+    /// Exit code 2: the command line, the environment or the configuration is wrong. Each problem is
+    /// one line on standard error.
     Usage(Vec<String>),
-    /// The command failed: exit code 3.
+    /// Exit code 3: the command failed. The error goes to standard error.
     Runtime(String),
 }
 
 impl Exit {
+    /// A usage error with one problem.
     pub(crate) fn usage(problem: impl ToString) -> Self {
         Self::Usage(vec![problem.to_string()])
     }
 
-    pub(crate) fn runtime(what: impl ToString) -> Self {
-        Self::Runtime(what.to_string())
+    pub(crate) fn runtime(error: impl ToString) -> Self {
+        Self::Runtime(error.to_string())
     }
 
+    /// Prints the answer or the problems, and returns the exit code.
     pub(crate) fn report(self) -> ExitCode {
         match self {
             Self::Negative(answer) => {
-                say(&answer);
+                print_line(&answer);
                 ExitCode::from(1)
             }
             Self::Usage(problems) => {
-                problems.iter().for_each(|problem| complain(problem));
+                problems.iter().for_each(|problem| print_problem(problem));
                 ExitCode::from(2)
             }
-            Self::Runtime(what) => {
-                complain(&what);
+            Self::Runtime(error) => {
+                print_problem(&error);
                 ExitCode::from(3)
             }
         }

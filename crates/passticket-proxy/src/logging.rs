@@ -15,7 +15,7 @@ use crate::exit::Exit;
 
 const VARIABLE: &str = "RUST_LOG";
 
-/// Starts logging.
+/// Starts logging. From then on, events go to standard error.
 pub(crate) fn start() -> Result<(), Exit> {
     let filter = filter(env::var_os(VARIABLE).as_deref()).map_err(Exit::usage)?;
     let colour = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none();
@@ -27,24 +27,24 @@ pub(crate) fn start() -> Result<(), Exit> {
     Ok(())
 }
 
-/// `info` unless the variable has directives.
+/// Parses the directives in `variable`. Without a directive, the level is `info`.
 fn filter(variable: Option<&OsStr>) -> Result<EnvFilter, String> {
     let text = variable.unwrap_or_default();
     let Some(text) = text.to_str() else {
         return Err(format!("{VARIABLE} is not UTF-8; {REMEDY}"));
     };
     let mut filter = None;
-    // EnvFilter parses a whole list, but its error does not name the wrong directive.
+    // EnvFilter could parse the whole list, but its error does not name the wrong directive.
     for directive in text.split(',').map(str::trim).filter(|text| !text.is_empty()) {
         let wrong = || format!("{VARIABLE}: {directive:?} is not a log directive; {REMEDY}");
-        // EnvFilter reads a word that is not a level as the name of a module, and then logs only
-        // that module: a typing error would silence the log.
+        // EnvFilter takes a word that is not a level for the name of a module, and then logs only
+        // that module. A misspelled level would silence the log.
         if !directive.contains(['=', '[']) && directive.parse::<LevelFilter>().is_err() {
             return Err(wrong());
         }
         let parsed: Directive = directive.parse().map_err(|_| wrong())?;
-        let before = filter.take().unwrap_or_else(EnvFilter::default);
-        filter = Some(before.add_directive(parsed));
+        let directives = filter.take().unwrap_or_else(EnvFilter::default);
+        filter = Some(directives.add_directive(parsed));
     }
     Ok(filter.unwrap_or_else(|| EnvFilter::new("info")))
 }
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_directive_is_named() {
+    fn the_error_names_the_wrong_directive() {
         for (text, want) in [
             ("", Ok("info")),
             ("debug", Ok("debug")),
@@ -74,7 +74,7 @@ mod tests {
                     let start = format!("RUST_LOG: {want:?} is not a log directive; write error");
                     assert!(error.starts_with(&start), "{text}: {error}");
                 }
-                (got, want) => panic!("{text}: {got:?} instead of {want:?}"),
+                (got, want) => panic!("{text}: got {got:?}, expected {want:?}"),
             }
         }
         assert_eq!(filter(None).unwrap().to_string(), "info");

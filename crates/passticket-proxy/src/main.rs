@@ -21,7 +21,7 @@ use mimalloc::MiMalloc;
 use cli::{Cli, Command, Serve, ServeSource, TicketCommand};
 use commands::{check, esm, passwd, ticket};
 use exit::Exit;
-use terminal::complain;
+use terminal::print_problem;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -56,7 +56,7 @@ fn serve(args: Serve) -> Result<(), Exit> {
 
 fn usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
-        // --help and --version.
+        // `clap` returns `--help` and `--version` as errors for standard output.
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
@@ -68,6 +68,6 @@ fn usage(error: &clap::Error) -> ExitCode {
     let problem = text.split("\n\nUsage:").next().unwrap_or(&text);
     let problem = problem.split("\n\nFor more information").next().unwrap_or(problem);
     let problem = problem.trim_start_matches("error: ");
-    complain(&format!("{problem}; try 'passticket-proxy --help'"));
+    print_problem(&format!("{problem}; try 'passticket-proxy --help'"));
     ExitCode::from(2)
 }

@@ -1,4 +1,8 @@
-//! The providers of permissions and identities, as the configuration chooses them.
+//! Creates the providers that the configuration selects. They answer whether a user has a permission,
+//! and which user id belongs to a certificate or an e-mail address.
+//!
+//! A provider is a file, or a server that the gateway asks over HTTP. Such a server is ZSS, Zowe's
+//! server on z/OS: it asks the security product there through SAF, the security interface of z/OS.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,13 +19,13 @@ use tower_passticket::{
     token::TokenIssuer,
 };
 
-/// A token for a request to a provider is used at once.
+/// Lifetime of the tokens that the gateway sends to providers. Each call gets a new token.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
 
-/// The `dom` claim of tokens, as the auth API writes it.
+/// The `dom` claim of login tokens. The auth API writes the same value.
 const DOMAIN: &str = "security-domain";
 
-/// What the providers over HTTP share.
+/// What all HTTP providers have in common.
 pub(crate) struct Remote {
     connector: Connector,
     limits: ClientLimits,
@@ -35,13 +39,15 @@ impl Remote {
         Self { connector, limits, tokens: Tokens(Arc::new(issuer)) }
     }
 
-    /// A client for one provider, so that a slow provider does not use up the limit of another.
+    /// Creates a client for one provider. Each client has its own limit of concurrent requests, so a
+    /// slow provider cannot use up the limit of another one.
     fn client(&self) -> Client<Connector> {
         Client::new(self.connector.clone(), self.limits)
     }
 }
 
-/// Makes the tokens with which the gateway asks a provider on behalf of a user.
+/// Issues the login tokens that authenticate the gateway at a provider. Each request has a token of
+/// the user in whose name the gateway asks.
 #[derive(Clone)]
 pub(crate) struct Tokens(Arc<TokenIssuer>);
 
@@ -52,14 +58,18 @@ impl TokenSource for Tokens {
     }
 }
 
-/// The provider of permissions for the auth API. Permissions for PassTickets always come from the
-/// file: the endpoint knows no other class than `ZOWE`, and every request would wait for it.
+/// The provider of permissions for the auth API: the endpoint if one is configured, else the file.
+///
+/// Permissions to make PassTickets always come from the file, for two reasons. They are in class
+/// `PTKTDATA`, but the endpoint checks only class `ZOWE`. And every request would have to wait for the
+/// endpoint.
 pub(crate) fn saf(config: &Config, remote: &Remote) -> Arc<dyn SafProvider> {
     match &config.saf_endpoint {
         None => Arc::new(config.saf.clone()),
         Some(address) => {
             let tokens = remote.tokens.clone();
-            // The class of the guarding resources is ZOWE, like that of the endpoint.
+            // EndpointSaf checks class ZOWE, and the configuration accepts no other class for the
+            // auth API if there is an endpoint.
             Arc::new(EndpointSaf::new(remote.client(), address.clone(), tokens))
         }
     }

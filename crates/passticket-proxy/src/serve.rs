@@ -1,4 +1,4 @@
-//! `serve --config`: runs the gateway until a signal ends it.
+//! `serve --config`: runs the gateway until SIGTERM or SIGINT.
 
 use std::{io, path::Path, sync::Arc, time::Duration};
 
@@ -28,17 +28,18 @@ pub(crate) fn serve(file: &Path) -> Result<(), Exit> {
         let listen = &config.listen;
         let listener = TcpListener::bind(listen.address).await;
         let listener = listener.map_err(|error| Exit::runtime(listen.explain(&error)))?;
-        run(&config, parts, stores, listener, interrupted()?).await
+        run(&config, parts, stores, listener, shutdown_signal()?).await
     })
 }
 
-/// The runtime for work beside the requests: signals, eviction, files that change.
+/// The runtime for everything except requests to the gateway: it waits for signals, removes expired
+/// revocations and reloads permissions. The worker threads have runtimes of their own.
 pub(crate) fn runtime() -> Result<Runtime, Exit> {
     let runtime = Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|e| Exit::runtime(format!("cannot start: {e}")))
+    runtime.map_err(|e| Exit::runtime(format!("cannot start the async runtime: {e}")))
 }
 
-/// Serves until `shutdown`, then finishes the requests in flight.
+/// Serves until `shutdown` is ready, then finishes the requests in flight.
 pub(crate) async fn run(
     config: &Config,
     parts: stack::Parts,
@@ -69,8 +70,8 @@ pub(crate) async fn run(
             Ok(())
         }
         connections => Err(Exit::runtime(format!(
-            "stopped with {connections} connections cut off after {} s; for more time, set \
-             passticketProxy.timeouts.drainSeconds",
+            "stopped with {connections} connections cut off, because their requests were not \
+             finished after {} s; for more time, set passticketProxy.timeouts.drainSeconds",
             config.timeouts.drain.as_secs()
         ))),
     }
@@ -78,9 +79,9 @@ pub(crate) async fn run(
 
 /// Removes expired revocations regularly, so that the store does not grow without limit.
 async fn evict(revocations: Arc<DurableStore>, every: Duration) {
-    let mut turns = tokio::time::interval(every);
+    let mut ticks = tokio::time::interval(every);
     loop {
-        turns.tick().await;
+        ticks.tick().await;
         match revocations.evict(SystemClock.now()).await {
             Ok(evicted) => tracing::info!(?evicted, "removed expired revocations"),
             Err(error) => tracing::error!(%error, "cannot remove expired revocations"),
@@ -88,12 +89,12 @@ async fn evict(revocations: Arc<DurableStore>, every: Duration) {
     }
 }
 
-/// A future that is ready on SIGTERM or SIGINT. Call this within the runtime: from then on these
-/// signals no longer end the process.
-pub(crate) fn interrupted() -> Result<impl Future<Output = ()>, Exit> {
-    let on = |kind| signal(kind).map_err(|e: io::Error| Exit::runtime(e));
+/// Returns a future that is ready after SIGTERM or SIGINT. Must be called within the runtime. After
+/// the call, these signals no longer end the process.
+pub(crate) fn shutdown_signal() -> Result<impl Future<Output = ()>, Exit> {
+    let listen_for = |kind| signal(kind).map_err(|e: io::Error| Exit::runtime(e));
     let (mut terminate, mut interrupt) =
-        (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+        (listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?);
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM received: stopping, no new connections"),

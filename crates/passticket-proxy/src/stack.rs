@@ -29,11 +29,12 @@ use tower_service::Service;
 
 use crate::providers::{self, Remote};
 
-/// The maximum time limit of connecting. A service that has not accepted a connection by then is
-/// down; its response may take longer.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// Upper bound of the configured connect timeout. A service that does not accept a connection in this
+/// time is down. Responses have a time limit of their own, which may be longer.
+const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A problem of keys that only shows when they are used together.
+/// A problem that appears only when several configuration values are used together, such as a private
+/// key that does not belong to the certificate.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PartsError {
     #[error("zowe.certificate.pem: {0}")]
@@ -42,16 +43,17 @@ pub(crate) enum PartsError {
     Users(#[from] tower_passticket::api::FileLoginError),
 }
 
-/// The parts that are made before the gateway listens.
+/// What is built from the configuration before the gateway listens.
 pub(crate) struct Parts {
-    /// `None` if AT-TLS encrypts in front of the gateway.
+    /// `None` if AT-TLS (TLS by the TCP/IP stack of z/OS) decrypts connections for the gateway.
     pub(crate) tls: Option<ServerTls>,
     connector: Connector,
     login: FileLogin,
 }
 
+/// Builds the [`Parts`].
 pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
-    let connect = config.timeouts.connect.min(CONNECT_WITHIN);
+    let connect = config.timeouts.connect.min(MAX_CONNECT_TIMEOUT);
     let tls = match config.encryption {
         Encryption::Tls => Some(server_tls(config)?),
         Encryption::AtTls => None,
@@ -68,7 +70,8 @@ pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
     })
 }
 
-/// The certificate of the gateway, and the authorities of its clients.
+/// TLS settings of the listener: the certificate of the gateway, and the authorities whose client
+/// certificates it accepts.
 pub(crate) fn server_tls(config: &Config) -> Result<ServerTls, PartsError> {
     let files = &config.tls;
     let authorities = (!files.authorities.is_empty()).then_some(files.authorities.as_slice());
@@ -81,16 +84,16 @@ pub(crate) fn server_tls(config: &Config) -> Result<ServerTls, PartsError> {
     Ok(tls.build()?)
 }
 
-/// The files that outlive the process.
+/// The files whose data must survive a restart of the gateway.
 #[derive(Clone)]
 pub(crate) struct Stores {
-    /// The revocations.
+    /// The revoked tokens.
     pub(crate) revocations: Arc<DurableStore>,
     /// The audit file.
     pub(crate) audit: Option<Arc<AuditFile>>,
 }
 
-/// Why a store cannot be opened. The gateway does not start without it.
+/// Why the [`Stores`] cannot be opened. The gateway then does not start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoresError {
     /// Without the file, revoked tokens would be valid again.
@@ -101,7 +104,7 @@ pub(crate) enum StoresError {
     Audit(#[from] AuditFileError),
 }
 
-/// Opens the files. Blocks.
+/// Opens the [`Stores`]. This blocks the thread.
 pub(crate) fn stores(config: &Config) -> Result<Stores, StoresError> {
     let audit = config
         .audit
@@ -113,9 +116,11 @@ pub(crate) fn stores(config: &Config) -> Result<Stores, StoresError> {
     })
 }
 
-/// The gateway: the auth API beside the routed stack.
+/// Builds the gateway from two services: the auth API, and the stack of layers that forwards requests
+/// to services.
 ///
-/// Both use the same revocations, so a revoked token is refused on routes at once.
+/// Both use the same revocations. A token that was revoked through the auth API is refused on routes
+/// immediately.
 pub(crate) fn gateway(
     config: &Config,
     Parts { connector, login, .. }: Parts,
@@ -138,7 +143,7 @@ pub(crate) fn gateway(
     let remote = Remote::new(connector.clone(), config);
     let audit = audit.map_or_else(Audit::none, Audit::to);
 
-    // Both share one mapper, and with it its cache.
+    // The auth API and the authenticator share one mapper, and so its cache if it asks ZSS.
     let mapper = providers::certificate_mapper(config, &remote);
     let mut api = AuthApi::new(issuer, verifier.clone(), login, revocations.clone())
         .with_passtickets(generator.clone())
@@ -177,24 +182,26 @@ pub(crate) fn gateway(
         }
         ServiceScheme::Bypass => route.with_scheme(Bypass),
     });
-    let routes = Routes::new(routes).expect("the configuration has each prefix once");
+    let routes = Routes::new(routes).expect("the configuration contains each prefix only once");
     let timeouts = ForwardTimeouts::default().with_response(config.timeouts.response);
 
     let routed = ServiceBuilder::new()
-        // First: no layer behind it sees headers that clients may not set.
+        // First, so that no other layer sees headers that clients may not set.
         .layer(SanitizeLayer::new().with_headers(config.strip_headers.iter().cloned()))
-        // Before Authenticate: the route decides whether a credential is evaluated, and what
-        // happens on failure.
+        // Before AuthenticateLayer, because the route decides whether a credential is evaluated,
+        // and what happens if authentication fails.
         .layer(RouteLayer::new(routes))
-        // No layer behind it sees a raw credential.
+        // Removes the credential, except on routes with the scheme bypass. Later layers see only the
+        // authenticated user.
         .layer(AuthenticateLayer::new(authenticator).with_audit(audit.clone()))
-        // Needs the principal and the route.
+        // After AuthenticateLayer, because it compares the scopes of a Personal Access Token with
+        // the route.
         .layer(ScopeLayer::new().with_audit(audit.clone()))
-        // Last: the PassTicket is as fresh as possible.
+        // Last, so that the PassTicket is made immediately before the request is sent.
         .layer(SchemeLayer::new().with_audit(audit))
         .service(Forward::new(connector, timeouts));
-    // `Debug` does not show sensitive headers, and HTTP/2 does not put them into its tables. On
-    // routes, Sanitize marks them.
+    // `Debug` does not show the values of headers that are marked as sensitive. On routes,
+    // SanitizeLayer marks them.
     let sensitive = [AUTHORIZATION, COOKIE, PRIVATE_TOKEN.clone()];
     let prefix = api.prefix().clone();
     Gateway::new(SetSensitiveRequestHeaders::new(api, sensitive), routed).with_auth_prefix(prefix)

@@ -1,9 +1,13 @@
-//! The threads that serve requests: one for each core, each with its own runtime.
+//! The worker threads, which serve the requests. There is one for each core, each with its own
+//! single-threaded runtime.
 //!
-//! A request stays on the thread that accepted its connection, and uses the connections to services
-//! that this thread opened, so no thread wakes another one. State that all threads need (revocations,
-//! verified tokens, permissions, time slots) is shared, with locks that are held for one look-up. A
-//! thread only waits for another one that is verifying the same token.
+//! A request stays on the thread that accepted its connection. It uses only connections to services
+//! that the same thread opened. So a thread needs no other thread to forward a request.
+//!
+//! The threads share some state: the revoked tokens, the cache of verified tokens, the permissions, and
+//! the seconds for which a user already has a PassTicket (needed for replay protection). A lock on such
+//! state is held only for one look-up. Only the verification of a new token takes longer: a thread with
+//! the same token waits for the result.
 
 use std::{convert::Infallible, io, num::NonZeroUsize, thread};
 
@@ -23,7 +27,8 @@ use tower_service::Service;
 
 use crate::exit::Exit;
 
-/// Serves with clones of `service` until `shutdown`, then finishes the requests in flight.
+/// Serves requests with a clone of `service` on each worker thread. After `shutdown`, finishes the
+/// requests in flight.
 pub(crate) async fn serve<S>(
     config: &Config,
     tls: Option<ServerTls>,
@@ -43,14 +48,15 @@ where
 {
     let listener = listener.into_std().map_err(Exit::runtime)?;
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let (end, ending) = watch::channel(false);
-    let (ended, mut all_ended) = mpsc::channel(cores);
+    let (stop, stop_requested) = watch::channel(false);
+    let (result_sender, mut results) = mpsc::channel(cores);
     for core in 0..cores {
         let listener = listener.try_clone().map_err(Exit::runtime)?;
         let (timeouts, tls) = (config.timeouts, tls.clone());
         let connections = config.limits.connections.get().div_ceil(cores);
-        let (service, ended, mut ending) = (service.clone(), ended.clone(), ending.clone());
-        let work = move || -> io::Result<Drained> {
+        let (service, result_sender) = (service.clone(), result_sender.clone());
+        let mut stop_requested = stop_requested.clone();
+        let serve_requests = move || -> io::Result<Drained> {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let listener = TcpListener::from_std(listener)?;
@@ -62,36 +68,36 @@ where
                     .with_handshake_timeout(timeouts.handshake)
                     .with_drain_timeout(timeouts.drain)
                     .with_max_connections(connections);
-                // An error means that the sender is gone, which also ends this thread.
-                let shutdown = async { drop(ending.wait_for(|ending| *ending).await) };
+                // An error means that `stop` was dropped. The thread stops then, too.
+                let shutdown = async { drop(stop_requested.wait_for(|stop| *stop).await) };
                 Ok(server.run(service, shutdown).await)
             })
         };
-        // The receiver may be gone.
-        let run = move || drop(ended.blocking_send(work()));
+        // An error means that `results` was dropped. Then no result is needed.
+        let run = move || drop(result_sender.blocking_send(serve_requests()));
         thread::Builder::new()
             .name(format!("worker-{core}"))
             .spawn(run)
             .map_err(|e| Exit::runtime(format!("cannot start a thread: {e}")))?;
     }
-    // The channel closes when the last thread ends.
-    drop((listener, ended));
-    let mut drained = Vec::with_capacity(cores);
+    // From now on only the threads have senders: `results` closes when the last thread ends.
+    drop((listener, result_sender));
+    let mut finished = Vec::with_capacity(cores);
     tokio::select! {
         () = shutdown => {}
-        // A thread ended too early: the others stop as well.
-        first = all_ended.recv() => drained.extend(first),
+        // A thread returned before the shutdown. The other threads stop, too.
+        first = results.recv() => finished.extend(first),
     }
-    let _ = end.send(true);
-    while let Some(next) = all_ended.recv().await {
-        drained.push(next);
+    let _ = stop.send(true);
+    while let Some(result) = results.recv().await {
+        finished.push(result);
     }
-    if drained.len() < cores {
-        return Err(Exit::runtime("a worker thread ended; see the log"));
+    if finished.len() < cores {
+        return Err(Exit::runtime("a worker thread panicked; standard error has the reason"));
     }
     let mut cut_off = 0;
-    for one in drained {
-        cut_off += one.map_err(Exit::runtime)?.cut_off();
+    for result in finished {
+        cut_off += result.map_err(Exit::runtime)?.cut_off();
     }
     Ok(match cut_off {
         0 => Drained::Completely,

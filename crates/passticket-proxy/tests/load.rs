@@ -1,5 +1,5 @@
-//! Revocation under load: no request that starts after the answer to a revocation is accepted,
-//! although the gateway caches verified tokens.
+//! Revocation under load: once a revocation was answered, the gateway accepts the token in no new request,
+//! although it caches verified tokens.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,10 +19,10 @@ use tokio::{task::JoinSet, time::sleep};
 const ROUTE: &str = "/dcpassticket/api/v1/request";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revoked_token_is_refused_at_once_under_load() {
+async fn a_revoked_token_is_refused_immediately_under_load() {
     let demo = Demo::start();
     let pat = demo.pat(&["dcpassticket"]).await;
-    let by_rule = demo.pat(&["dcpassticket"]).await;
+    let revoked_by_rule = demo.pat(&["dcpassticket"]).await;
     let jwt = demo.login().await;
 
     let revoke = |client: reqwest::Client| client.delete(demo.auth("access-token/revoke"));
@@ -31,13 +31,14 @@ async fn a_revoked_token_is_refused_at_once_under_load() {
     use_while_revoking(&demo, &pat, one).await;
 
     let all = demo.client().delete(demo.auth("access-token/revoke/tokens"));
-    use_while_revoking(&demo, &by_rule, all.basic_auth("USER", Some("validPassword"))).await;
+    use_while_revoking(&demo, &revoked_by_rule, all.basic_auth("USER", Some("validPassword")))
+        .await;
 
     let logout = demo.client().post(demo.auth("logout")).bearer_auth(&jwt);
     use_while_revoking(&demo, &jwt, logout).await;
 }
 
-/// Uses `token` on many connections while `revoke` is sent.
+/// Uses `token` on eight connections, and sends `revoke` meanwhile.
 async fn use_while_revoking(demo: &Demo, token: &str, revoke: reqwest::RequestBuilder) {
     let revoked = Arc::new(AtomicBool::new(false));
     let (accepted, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
@@ -47,15 +48,15 @@ async fn use_while_revoking(demo: &Demo, token: &str, revoke: reqwest::RequestBu
         let (url, token) = (demo.at(ROUTE), token.to_owned());
         let (revoked, accepted, refused) = (revoked.clone(), accepted.clone(), refused.clone());
         clients.spawn(async move {
-            let mut after = 0;
-            while after < 20 {
-                let started_after = revoked.load(SeqCst);
+            let mut sent_after_revocation = 0;
+            while sent_after_revocation < 20 {
+                let is_revoked = revoked.load(SeqCst);
                 let response = client.get(&url).bearer_auth(&token).send().await.unwrap();
                 let failure = response.headers().contains_key("x-zowe-auth-failure");
                 response.bytes().await.unwrap();
-                if started_after {
-                    assert!(failure, "accepted after it was revoked");
-                    after += 1;
+                if is_revoked {
+                    assert!(failure, "a revoked token was accepted");
+                    sent_after_revocation += 1;
                 }
                 if failure { &refused } else { &accepted }.fetch_add(1, SeqCst);
             }
@@ -65,10 +66,10 @@ async fn use_while_revoking(demo: &Demo, token: &str, revoke: reqwest::RequestBu
         sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(refused.load(SeqCst), 0);
-    let answer = revoke.send().await.unwrap();
-    assert!(answer.status().is_success(), "{}", answer.status());
+    let response = revoke.send().await.unwrap();
+    assert!(response.status().is_success(), "{}", response.status());
     revoked.store(true, SeqCst);
-    while let Some(ended) = clients.join_next().await {
-        ended.unwrap();
+    while let Some(result) = clients.join_next().await {
+        result.unwrap();
     }
 }

@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# Checks the demo against its own OpenAPI description with schemathesis:
+# Checks the demo against its own OpenAPI description. The tool schemathesis makes and sends the requests.
 #
 #     tests/schemathesis.sh [PROGRAM]
 #
 # Every response must be described, and none may be a server error. Exits with 0 only if no run found
-# a problem. Traffic stays on the loopback interface. `SCHEMATHESIS` is the program to use instead of
-# the one on the PATH, `EXAMPLES` the number of requests for each operation in each run, `SEED` the
-# seed of the random requests.
+# a problem. Traffic stays on the loopback interface.
+#
+# Environment variables:
+#     SCHEMATHESIS  the schemathesis program to use instead of the one on the PATH
+#     EXAMPLES      the number of requests for each operation in each run
+#     SEED          the seed of the random requests
 set -euo pipefail
 program=$(realpath "${1:-${CARGO_TARGET_DIR:-target}/debug/passticket-proxy}")
 schemathesis=${SCHEMATHESIS:-schemathesis}
@@ -16,7 +19,7 @@ checks+=,unsupported_method,allow_header_conformance
 
 directory=$(mktemp -d)
 demo=
-end() {
+stop_demo() {
     if [[ -n $demo ]]; then
         kill "$demo" 2>/dev/null || true
         wait "$demo" 2>/dev/null || true
@@ -25,9 +28,9 @@ end() {
 }
 finish() {
     local status=$?
-    end
+    stop_demo
     if ((status)) && [[ -f $directory/err ]]; then
-        printf '\nthe last lines of the log of the demo:\n' >&2
+        printf '\nlast lines of the demo log:\n' >&2
         tail -n 40 "$directory/err" >&2
     fi
     rm -rf "$directory"
@@ -35,13 +38,14 @@ finish() {
 trap finish EXIT
 cd "$directory"
 
-# Arguments: the name of the run, then more arguments for schemathesis. `$token` is a login token.
+# Runs schemathesis against a new demo. Arguments: the name of the run, then more arguments for
+# schemathesis. The word TOKEN in these arguments stands for a login token.
 run() {
     local name=$1
     shift
     printf '\n--- %s (%ss)\n' "$name" "$SECONDS"
-    # A new demo: the last run may have revoked tokens.
-    end
+    # The last run may have revoked tokens, so start a new demo.
+    stop_demo
     rm -rf data out
     RUST_LOG=tower_passticket=debug "$program" serve --demo --port 0 --data-dir data >out 2>err &
     demo=$!
@@ -66,15 +70,15 @@ run() {
         --workers 1 --seed "${SEED:-20261121}" --max-examples "${EXAMPLES:-10}" \
         --generation-database none --request-timeout 30 --no-color --warnings off \
         "${@//TOKEN/$token}"
-    # The demo must still run, whatever the requests were.
+    # None of the requests may have ended the demo.
     kill -0 "$demo"
 }
 
 run "with a password" --auth USER:validPassword
-# With random credentials.
-run "with none that is good"
-# Without the operations that would revoke the token of the other requests.
+# Without arguments, schemathesis sends random credentials.
+run "with random credentials"
+# Excludes the operations that revoke the login token, because the other requests need it.
 run "with a certificate and a login token" --header "Authorization: Bearer TOKEN" \
     --request-cert data/certs/USER.pem --request-cert-key data/certs/USER.key \
     --exclude-path-regex '/(logout|refresh)$'
-printf '\nschemathesis found nothing (%ss)\n' "$SECONDS"
+printf '\nschemathesis found no problem (%ss)\n' "$SECONDS"

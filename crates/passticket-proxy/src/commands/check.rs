@@ -1,15 +1,15 @@
-//! `check`: prints every problem of a configuration.
+//! `check`: prints every problem of a configuration, or that it has none.
 
 use std::path::Path;
 
-use crate::{exit::Exit, loading, stack, terminal::say};
+use crate::{exit::Exit, loading, stack, terminal::print_line};
 
 pub(crate) fn check(file: &Path) -> Result<(), Exit> {
     let config = loading::load(file)?;
-    // Some problems only show when the parts are put together, such as a key of another
-    // certificate.
+    // Some problems appear only when the parts are built, such as a private key that does not belong
+    // to the certificate.
     stack::parts(&config).map_err(Exit::usage)?;
     let routes = config.routes.len();
-    say(&format!("{}: good, {routes} routes", file.display()));
+    print_line(&format!("{}: good, {routes} routes", file.display()));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `esm`: prints commands for the security product.
+//! `esm`: prints commands for the external security manager (ESM), which is RACF, ACF2 or Top Secret.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -13,17 +13,19 @@ use crate::{
     cli::{Esm, EsmIdentity, EsmTopic},
     exit::Exit,
     loading,
-    terminal::say,
+    terminal::print_line,
 };
 
-/// The default user id of the gateway: that of the started task in Zowe's installation jobs.
+/// The default user id of the gateway. Zowe's installation jobs give it to Zowe's started task.
 const ZOWESRV: &str = "ZWESVUSR";
 
-/// Applications by APPLID, so each once and in order.
+/// The applications to define, each once and sorted by APPLID. An APPLID is the name of an application
+/// in the security product.
 type Applications = BTreeMap<Applid, Application>;
 
-/// What the security product must define for a configuration.
-struct Needed {
+/// What a configuration needs from the security product.
+struct Requirements {
+    /// The user id of the gateway.
     gateway: UserId,
     applications: Applications,
     /// Users who may request PassTickets for other users.
@@ -35,10 +37,10 @@ pub(crate) fn esm(args: &Esm) -> Result<(), Exit> {
         Exit::usage("--esm is missing; write --esm racf, --esm acf2 or --esm tss")
     })?;
     check_combination(args)?;
-    let needed = args.from_config.as_deref().map(needed).transpose()?;
-    let gateway = match (args.zowesrv, &needed) {
+    let requirements = args.from_config.as_deref().map(requirements).transpose()?;
+    let gateway = match (args.zowesrv, &requirements) {
         (Some(gateway), _) => gateway,
-        (None, Some(needed)) => needed.gateway,
+        (None, Some(requirements)) => requirements.gateway,
         (None, None) => UserId::new(ZOWESRV).map_err(Exit::runtime)?,
     };
     let passticket = |applications: &Applications| {
@@ -49,25 +51,25 @@ pub(crate) fn esm(args: &Esm) -> Result<(), Exit> {
         let applications: Vec<_> = applications.into_values().collect();
         esm::keys(esm, &applications)
     };
-    let printed = match (&args.topic, needed) {
+    let printed = match (&args.topic, requirements) {
         (None, None) => {
             return Err(Exit::usage(
                 "nothing to print; write passticket, keys, delegate or identity, or --from-config \
                  with a zowe.yaml",
             ));
         }
-        (None, Some(Needed { applications, callers, .. })) => {
+        (None, Some(Requirements { applications, callers, .. })) => {
             let mut printed = vec![passticket(&applications), keys(applications)];
             if !callers.is_empty() {
                 printed.push(esm::delegate(esm, &callers));
             }
             printed
         }
-        (Some(EsmTopic::Passticket { applid }), needed) => {
-            vec![passticket(&chosen(applid, None, needed)?)]
+        (Some(EsmTopic::Passticket { applid }), requirements) => {
+            vec![passticket(&applications(applid, None, requirements)?)]
         }
-        (Some(EsmTopic::Keys { applid, algorithm }), needed) => {
-            vec![keys(chosen(applid, *algorithm, needed)?)]
+        (Some(EsmTopic::Keys { applid, algorithm }), requirements) => {
+            vec![keys(applications(applid, *algorithm, requirements)?)]
         }
         (Some(EsmTopic::Delegate { user }), _) => {
             let mut users = user.clone();
@@ -78,11 +80,12 @@ pub(crate) fn esm(args: &Esm) -> Result<(), Exit> {
         (Some(EsmTopic::Identity(args)), _) => identity(esm, &gateway, args)?,
     };
     for commands in printed {
-        commands.lines().for_each(say);
+        commands.lines().for_each(print_line);
     }
     Ok(())
 }
 
+/// The commands of the topic `identity`.
 fn identity(esm: esm::Esm, gateway: &UserId, args: &EsmIdentity) -> Result<Vec<Commands>, Exit> {
     let EsmIdentity { user, email, registry, subject, issuer, label } = args;
     if email.is_none() && subject.is_none() {
@@ -102,7 +105,7 @@ fn identity(esm: esm::Esm, gateway: &UserId, args: &EsmIdentity) -> Result<Vec<C
         .map_err(Exit::usage)
 }
 
-/// Refuses options that --from-config replaces, and topics that it has no values for.
+/// Refuses options and topics that cannot be combined with `--from-config`.
 fn check_combination(args: &Esm) -> Result<(), Exit> {
     let wrong = match (&args.topic, &args.from_config) {
         (Some(EsmTopic::Passticket { applid }), Some(_)) if !applid.is_empty() => true,
@@ -111,37 +114,38 @@ fn check_combination(args: &Esm) -> Result<(), Exit> {
         }
         (Some(EsmTopic::Delegate { .. } | EsmTopic::Identity(_)), Some(_)) => {
             return Err(Exit::usage(
-                "--from-config has no values for this topic; write it with passticket or keys, or \
-                 without a topic",
+                "--from-config has no values for this topic; use --from-config with passticket or \
+                 keys, or without a topic",
             ));
         }
         _ => false,
     };
     if wrong {
         return Err(Exit::usage(
-            "--from-config has the APPLIDs and algorithms; leave out --applid and --algorithm, or \
-             --from-config",
+            "the zowe.yaml already has the APPLIDs and algorithms; leave out --applid and \
+             --algorithm, or leave out --from-config",
         ));
     }
     Ok(())
 }
 
 /// The applications of the configuration if there is one, else those of the command line.
-fn chosen(
+fn applications(
     applids: &[Applid],
     algorithm: Option<Algorithm>,
-    needed: Option<Needed>,
+    requirements: Option<Requirements>,
 ) -> Result<Applications, Exit> {
-    match (applids, algorithm, needed) {
-        (_, _, Some(needed)) => Ok(needed.applications),
+    match (applids, algorithm, requirements) {
+        (_, _, Some(requirements)) => Ok(requirements.applications),
         ([], _, None) => Err(Exit::usage(
             "--applid is missing; write --applid with the APPLID of the service, or --from-config \
              with a zowe.yaml",
         )),
         (applids, algorithm, None) => {
             let algorithm = algorithm.unwrap_or(Algorithm::Legacy);
-            // Zowe's documentation asks for it (docs/reference/security-products.md#replay-protection).
-            // In a configuration, replay protection is on by default.
+            // Zowe's documentation asked operators to switch replay protection off
+            // (docs/reference/security-products.md#replay-protection). In a configuration, it is on by
+            // default.
             let replay = Replay::Allowed;
             let application = |applid| Application { applid, algorithm, replay };
             Ok(applids.iter().map(|applid| (*applid, application(*applid))).collect())
@@ -149,16 +153,16 @@ fn chosen(
     }
 }
 
-/// Reads the needs of a configuration. Each APPLID of a service has a key, else the configuration is
-/// not valid.
-fn needed(file: &Path) -> Result<Needed, Exit> {
+/// Loads a configuration and collects its [`Requirements`]. The applications are those with a
+/// PassTicket key. No service can have another APPLID: such a configuration is not valid.
+fn requirements(file: &Path) -> Result<Requirements, Exit> {
     let Config { profiles, gateway_user, delegation, .. } = loading::load_quietly(file)?.config;
     let keys = profiles.iter().map(|profile| (*profile.applid(), (&**profile).into()));
     let applications: Applications = keys.collect();
     if applications.is_empty() {
         let file = file.display();
         return Err(Exit::usage(format!(
-            "{file}: there is no APPLID, so there is nothing to define; add one to \
+            "{file}: no APPLID is configured, so there is nothing to define; add one to \
              passticketProxy.ptktdata"
         )));
     }
@@ -166,5 +170,5 @@ fn needed(file: &Path) -> Result<Needed, Exit> {
     let mut callers: Vec<_> = grants.filter_map(Grant::user).copied().collect();
     callers.sort_unstable();
     callers.dedup();
-    Ok(Needed { gateway: gateway_user, applications, callers })
+    Ok(Requirements { gateway: gateway_user, applications, callers })
 }

@@ -1,4 +1,4 @@
-//! The commands that end by themselves: `check`, `esm`, `passwd`, `ticket`.
+//! The commands other than `serve`: `check`, `esm`, `passwd` and `ticket`.
 
 pub(crate) mod check;
 pub(crate) mod esm;

@@ -1,4 +1,4 @@
-//! `passwd`: the line of a user for the users file.
+//! `passwd`: prints the line of one user for the users file.
 
 use std::io::{self, IsTerminal};
 
@@ -15,24 +15,24 @@ use zeroize::Zeroizing;
 
 use crate::{
     exit::Exit,
-    terminal::{prompt, say},
+    terminal::{print_line, prompt},
 };
 
-/// More than any password has.
+/// The maximum length of a password in bytes.
 const MAX_LEN: usize = 1024;
 
 type Input = Zeroizing<Vec<u8>>;
 
 /// Reads a password from standard input and prints the line.
 pub(crate) fn passwd(user: &UserId) -> Result<(), Exit> {
-    let input = if io::stdin().is_terminal() { ask(user)? } else { read_input(Until::End)? };
+    let input = if io::stdin().is_terminal() { ask(user)? } else { read_input(Until::EndOfInput)? };
     let password = password(&input).map_err(Exit::usage)?;
     let hash = hash_password(&Password::new(password)).map_err(Exit::runtime)?;
-    say(&line(user, &hash.expose()));
+    print_line(&line(user, &hash.expose()));
     Ok(())
 }
 
-/// Indented like the entries of the users file, so that `>>` appends an entry.
+/// The line is indented like the entries of the users file, so that the shell's `>>` can append it.
 fn line(user: &UserId, hash: &str) -> String {
     let user = user.as_str();
     // In YAML `#` begins a comment, and `@` is reserved.
@@ -40,7 +40,7 @@ fn line(user: &UserId, hash: &str) -> String {
     format!("  {quote}{user}{quote}: \"{hash}\"")
 }
 
-/// The password in what was read. The error does not contain it.
+/// Removes one line end from `input`, and checks the password. The error does not contain the password.
 fn password(input: &[u8]) -> Result<&[u8], &'static str> {
     let password = input.strip_suffix(b"\n").unwrap_or(input);
     let password = password.strip_suffix(b"\r").unwrap_or(password);
@@ -53,38 +53,38 @@ fn password(input: &[u8]) -> Result<&[u8], &'static str> {
     let Ok(text) = str::from_utf8(password) else {
         return Err("the password is not UTF-8; convert it, since clients send it in UTF-8");
     };
-    // RFC 7617 §2.
+    // RFC 7617 §2 allows no control characters in a password.
     if text.chars().any(char::is_control) {
         return Err(
-            "the password has a control character, such as a second line; write one line of text",
+            "the password contains a control character, such as a line break; write one line of text",
         );
     }
     Ok(password)
 }
 
-/// Asks twice on the terminal, which does not show what is typed.
+/// Asks for the password twice. The terminal does not show it.
 fn ask(user: &UserId) -> Result<Input, Exit> {
     let _hidden = HiddenInput::start()
-        .map_err(|e| Exit::runtime(format!("cannot hide what is typed: {e}")))?;
+        .map_err(|e| Exit::runtime(format!("cannot hide the password on the terminal: {e}")))?;
     prompt(&format!("Password of {user}: "));
-    let first = read_input(Until::LineEnd)?;
-    prompt("The same again: ");
-    let second = read_input(Until::LineEnd)?;
+    let first = read_input(Until::EndOfLine)?;
+    prompt("Repeat the password: ");
+    let second = read_input(Until::EndOfLine)?;
     if *first == *second { Ok(first) } else { Err(Exit::usage("the two passwords differ")) }
 }
 
-/// While it lives, the terminal does not show what is typed.
+/// Hides the input on the terminal until this value is dropped. Has the settings to restore.
 struct HiddenInput(Termios);
 
 impl HiddenInput {
     fn start() -> io::Result<Self> {
-        let before = tcgetattr(stdin())?;
-        let mut hidden = before.clone();
+        let original = tcgetattr(stdin())?;
+        let mut hidden = original.clone();
         hidden.local_modes.remove(LocalModes::ECHO);
-        // The end of the line is shown, so that the next prompt begins on a line of its own.
+        // Line ends are still shown, so that the next prompt begins on a new line.
         hidden.local_modes.insert(LocalModes::ECHONL);
         tcsetattr(stdin(), OptionalActions::Flush, &hidden)?;
-        Ok(Self(before))
+        Ok(Self(original))
     }
 }
 
@@ -94,22 +94,23 @@ impl Drop for HiddenInput {
     }
 }
 
+/// Where [`read_input`] stops.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Until {
-    End,
-    LineEnd,
+    EndOfInput,
+    EndOfLine,
 }
 
-/// Reads standard input into one buffer, which is wiped: neither a growing buffer nor that of
-/// `std::io::Stdin` keeps a copy.
+/// Reads standard input into a buffer of fixed size, which is wiped when it is dropped. A growing
+/// buffer, or the buffer of `std::io::Stdin`, would leave copies of the password in memory.
 fn read_input(until: Until) -> Result<Input, Exit> {
-    // Room for a line end, and for one byte that shows that there is too much.
+    // Two more bytes for a line end, and one to notice a password that is too long.
     let mut input = Zeroizing::new(vec![0; MAX_LEN + 3]);
     let mut filled = 0;
-    while filled < input.len() && !(until == Until::LineEnd && input[..filled].ends_with(b"\n")) {
+    while filled < input.len() && !(until == Until::EndOfLine && input[..filled].ends_with(b"\n")) {
         match read(stdin(), &mut input[filled..]) {
             Ok(0) => break,
-            Ok(more) => filled += more,
+            Ok(count) => filled += count,
             Err(Errno::INTR) => {}
             Err(error) => {
                 return Err(Exit::runtime(format!(
@@ -145,13 +146,13 @@ mod tests {
             match (password(input), want) {
                 (Ok(password), Ok(want)) => assert_eq!(password, want),
                 (Err(error), Err(want)) => assert!(error.contains(want), "{error}"),
-                (got, want) => panic!("{input:?}: {got:?} instead of {want:?}"),
+                (got, want) => panic!("{input:?}: got {got:?}, expected {want:?}"),
             }
         }
     }
 
     #[test]
-    fn a_user_id_that_yaml_reads_as_something_else_is_quoted() {
+    fn user_ids_that_begin_with_a_yaml_indicator_are_quoted() {
         for (user, want) in
             [("user", "  USER: \"h\""), ("#A@$", "  \"#A@$\": \"h\""), ("@", "  \"@\": \"h\"")]
         {

@@ -1,4 +1,4 @@
-//! `ticket generate` and `ticket evaluate`.
+//! `ticket generate` and `ticket evaluate`: make or evaluate a single PassTicket.
 
 use std::{
     fmt::Display,
@@ -16,15 +16,15 @@ use zeroize::Zeroizing;
 use crate::{
     cli::{Evaluate, Generate, TicketArgs},
     exit::Exit,
-    terminal::say,
+    terminal::print_line,
 };
 
-/// More than any key in hex needs.
+/// The maximum length of a key on standard input, in bytes. The longest key has 512 hex digits.
 const MAX_KEY_TEXT: u64 = 4096;
 
 pub(crate) fn generate(Generate { ticket }: &Generate) -> Result<(), Exit> {
-    let made = profile(ticket)?.generate(&ticket.user, time(ticket));
-    say(made.map_err(Exit::runtime)?.expose());
+    let passticket = profile(ticket)?.generate(&ticket.user, time(ticket));
+    print_line(passticket.map_err(Exit::runtime)?.expose());
     Ok(())
 }
 
@@ -34,15 +34,16 @@ pub(crate) fn evaluate(Evaluate { ticket, passticket, window }: &Evaluate) -> Re
     let passticket = passticket.0.as_ref().map_err(|e| refused(e))?;
     let evaluated = profile.evaluate(&ticket.user, passticket, time(ticket));
     let evaluated = evaluated.map_err(|refusal| match refusal {
-        // The ticket was not evaluated, so the answer is not no.
+        // The ticket could not be evaluated. That is a failure, and not the answer no.
         Refusal::KeyUnavailable(error) => Exit::runtime(error),
         refusal => refused(&refusal),
     })?;
     let at = evaluated.generated_at().as_secs();
-    say(&format!("good: made at {at}, age {} s", evaluated.age_secs()));
+    print_line(&format!("good: made at {at}, age {} s", evaluated.age_secs()));
     Ok(())
 }
 
+/// The time of `--at`, or now.
 fn time(ticket: &TicketArgs) -> Timestamp {
     ticket.at.map_or_else(|| SystemClock.now(), Timestamp::from_secs)
 }
@@ -58,7 +59,7 @@ fn read_key(file: &Path) -> Result<Zeroizing<Vec<u8>>, Exit> {
     if file.as_os_str() != "-" {
         return read_secret_file(file).map_err(Exit::usage);
     }
-    // Allocated at full size: a growing buffer leaves copies of the key behind.
+    // The full size is allocated first: a growing buffer would leave copies of the key in memory.
     let mut key = Zeroizing::new(Vec::with_capacity(MAX_KEY_TEXT as usize));
     io::stdin()
         .take(MAX_KEY_TEXT)

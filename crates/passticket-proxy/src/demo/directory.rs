@@ -1,9 +1,9 @@
 //! The directory of the demo. The demo overwrites only the files that it made.
 //!
-//! A list in the directory has the SHA-256 of each file that the demo wrote, in the format of
-//! `sha256sum`. The demo writes a file if there is none, or if its content is what the demo wrote.
-//! An entry is listed before its file is written, so that a demo that is killed in between finds
-//! its own files.
+//! A list in the directory has the SHA-256 hash of each file that the demo wrote, in the format of
+//! `sha256sum`. The demo writes a file only if the file is missing, or if its hash is in the list. The
+//! hash is listed before the file is written. So a demo that was killed between the two still knows its
+//! own files at the next start.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,15 +19,15 @@ use sha2::{Digest, Sha256};
 
 use crate::exit::Exit;
 
-/// The file with the list.
+/// The name of the list.
 const LIST: &str = "demo-files.sha256";
 
-/// The access to a file.
+/// Who can read a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Access {
-    /// Only its owner can read it.
+    /// Mode 600: only the owner can read it.
     Owner,
-    /// Every user of the system can read it.
+    /// Mode 644: other users can read it if they can access the directory.
     Public,
 }
 
@@ -41,7 +41,7 @@ pub(super) enum DemoError {
          another directory with --data-dir",
         .0.display()
     )]
-    Foreign(PathBuf),
+    NotMadeByDemo(PathBuf),
     #[error(
         "{} was changed since the demo made it, and the demo does not overwrite it; to run with \
          this change, use serve --config; to run the demo, delete the file, or give another \
@@ -51,7 +51,7 @@ pub(super) enum DemoError {
     Changed(PathBuf),
     #[error("{} is damaged; delete the directory, or give another one with --data-dir", .0.display())]
     Damaged(PathBuf),
-    #[error("cannot use {}: {source}", path.display())]
+    #[error("cannot read or write {}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("cannot make {name}: {source}")]
     Content { name: String, source: Box<dyn Error> },
@@ -71,7 +71,7 @@ impl From<DemoError> for Exit {
     fn from(error: DemoError) -> Self {
         match error {
             DemoError::NotADirectory(_)
-            | DemoError::Foreign(_)
+            | DemoError::NotMadeByDemo(_)
             | DemoError::Changed(_)
             | DemoError::Damaged(_) => Self::usage(error),
             DemoError::Io { .. } | DemoError::Content { .. } => Self::runtime(error),
@@ -79,38 +79,41 @@ impl From<DemoError> for Exit {
     }
 }
 
-/// A directory whose files the demo writes.
+/// The directory to which the demo writes.
 pub(super) struct DemoDirectory {
     path: PathBuf,
-    /// The hashes of each file that the demo wrote: of what it wrote, and of what it is writing.
-    made: BTreeMap<String, BTreeSet<String>>,
+    /// The hashes of each file that the demo made: of the present content, and of the content that
+    /// replaces it.
+    hashes: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl DemoDirectory {
-    /// Makes the directory and its `parts`, if they are missing, and reads its list.
-    pub(super) fn open(path: &Path, parts: &[&str]) -> Result<Self, DemoError> {
+    /// Makes the directory and its subdirectories, if they are missing, and reads the list.
+    pub(super) fn open(path: &Path, subdirectories: &[&str]) -> Result<Self, DemoError> {
         if fs::metadata(path).is_ok_and(|metadata| !metadata.is_dir()) {
             return Err(DemoError::NotADirectory(path.to_owned()));
         }
-        for directory in
-            [path.to_owned()].into_iter().chain(parts.iter().map(|part| path.join(part)))
-        {
+        let subdirectories = subdirectories.iter().map(|name| path.join(name));
+        for directory in [path.to_owned()].into_iter().chain(subdirectories) {
             if fs::metadata(&directory).is_ok_and(|metadata| !metadata.is_dir()) {
-                return Err(DemoError::Foreign(directory));
+                return Err(DemoError::NotMadeByDemo(directory));
             }
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
-            made.map_err(DemoError::io(&directory))?;
+            let created = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
+            created.map_err(DemoError::io(&directory))?;
         }
         let path = path.canonicalize().map_err(DemoError::io(path))?;
-        let made = read_list(&path.join(LIST))?;
-        Ok(Self { path, made })
+        let hashes = read_list(&path.join(LIST))?;
+        Ok(Self { path, hashes })
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// Whether all of these files exist. One that the demo did not make is an error.
+    /// Whether all of these files exist.
+    ///
+    /// # Errors
+    /// [`DemoError::NotMadeByDemo`] if the demo did not make one of them.
     pub(super) fn has_all(&self, names: &[String]) -> Result<bool, DemoError> {
         let mut all = true;
         for name in names {
@@ -119,7 +122,7 @@ impl DemoDirectory {
         Ok(all)
     }
 
-    /// Makes a file that is missing. Its content may change afterwards.
+    /// Makes a file that is missing. The user may edit the file afterwards.
     pub(super) fn make_once(
         &mut self,
         name: &str,
@@ -132,8 +135,8 @@ impl DemoDirectory {
         self.write(name, Access::Owner, &content)
     }
 
-    /// Writes a file, in place of the one that the demo made before. The file is never there in
-    /// part, and never with another access.
+    /// Writes a file. Replaces the file that the demo made before, unless the user has edited it.
+    /// Other processes never see a part of the content, or the content with another access.
     pub(super) fn write(
         &mut self,
         name: &str,
@@ -144,35 +147,38 @@ impl DemoDirectory {
         let mut hashes = BTreeSet::from([hash(content.as_bytes())]);
         if self.has(name)? {
             let present = hash(&fs::read(&path).map_err(DemoError::io(&path))?);
-            if !self.made.get(name).is_some_and(|made| made.contains(&present)) {
+            if !self.hashes.get(name).is_some_and(|known| known.contains(&present)) {
                 return Err(DemoError::Changed(path));
             }
             hashes.insert(present);
         }
-        if self.made.get(name) != Some(&hashes) {
-            self.made.insert(name.to_owned(), hashes);
+        if self.hashes.get(name) != Some(&hashes) {
+            self.hashes.insert(name.to_owned(), hashes);
             self.replace(&self.path(LIST), Access::Owner, &self.list())?;
         }
         self.replace(&path, access, content)
     }
 
+    /// Whether this file exists. A file that the demo did not make is an error.
     fn has(&self, name: &str) -> Result<bool, DemoError> {
         let path = self.path(name);
         match fs::symlink_metadata(&path) {
-            Ok(_) if self.made.contains_key(name) => Ok(true),
-            Ok(_) => Err(DemoError::Foreign(path)),
+            Ok(_) if self.hashes.contains_key(name) => Ok(true),
+            Ok(_) => Err(DemoError::NotMadeByDemo(path)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(DemoError::io(&path)(error)),
         }
     }
 
+    /// The content of the list.
     fn list(&self) -> String {
         let lines = |(name, hashes): (&String, &BTreeSet<String>)| {
             hashes.iter().map(|hash| format!("{hash}  {name}\n")).collect::<String>()
         };
-        self.made.iter().map(lines).collect()
+        self.hashes.iter().map(lines).collect()
     }
 
+    /// Writes a new file, and renames it to `path`.
     fn replace(&self, path: &Path, access: Access, content: &str) -> Result<(), DemoError> {
         let new = self.path(&format!(".demo-new-{}", process::id()));
         let mode = match access {
@@ -194,10 +200,10 @@ fn hash(content: &[u8]) -> String {
 }
 
 fn read_list(path: &Path) -> Result<BTreeMap<String, BTreeSet<String>>, DemoError> {
-    let mut made: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut hashes: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(made),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(hashes),
         Err(error) if error.kind() == ErrorKind::InvalidData => {
             return Err(DemoError::Damaged(path.to_owned()));
         }
@@ -206,9 +212,9 @@ fn read_list(path: &Path) -> Result<BTreeMap<String, BTreeSet<String>>, DemoErro
     for line in text.lines() {
         let (hash, name) =
             line.split_once("  ").ok_or_else(|| DemoError::Damaged(path.to_owned()))?;
-        made.entry(name.to_owned()).or_default().insert(hash.to_owned());
+        hashes.entry(name.to_owned()).or_default().insert(hash.to_owned());
     }
-    Ok(made)
+    Ok(hashes)
 }
 
 #[cfg(test)]
@@ -218,7 +224,7 @@ mod tests {
     use super::*;
 
     fn open(directory: &TempDir) -> DemoDirectory {
-        DemoDirectory::open(directory.path(), &["part"]).unwrap()
+        DemoDirectory::open(directory.path(), &["subdirectory"]).unwrap()
     }
 
     #[test]
@@ -227,20 +233,20 @@ mod tests {
         let path = |name: &str| directory.path().join(name);
         let read = |name: &str| fs::read_to_string(path(name)).unwrap();
         let mut demo = open(&directory);
-        demo.write("part/a", Access::Public, "one").unwrap();
+        demo.write("subdirectory/a", Access::Public, "one").unwrap();
         demo.make_once("b", || Ok("once".to_owned())).unwrap();
-        demo.write("part/a", Access::Public, "two").unwrap();
-        assert_eq!((read("part/a").as_str(), read("b").as_str()), ("two", "once"));
+        demo.write("subdirectory/a", Access::Public, "two").unwrap();
+        assert_eq!((read("subdirectory/a").as_str(), read("b").as_str()), ("two", "once"));
 
-        // The next start knows them.
+        // The next start knows the files.
         let mut demo = open(&directory);
-        demo.write("part/a", Access::Public, "three").unwrap();
+        demo.write("subdirectory/a", Access::Public, "three").unwrap();
         fs::write(path("b"), "mine").unwrap();
-        demo.make_once("b", || panic!("it is there")).unwrap();
+        demo.make_once("b", || panic!("the demo must not make a file that exists")).unwrap();
         assert_eq!(read("b"), "mine");
 
-        fs::write(path("part/a"), "mine").unwrap();
-        let error = demo.write("part/a", Access::Public, "four").unwrap_err();
+        fs::write(path("subdirectory/a"), "mine").unwrap();
+        let error = demo.write("subdirectory/a", Access::Public, "four").unwrap_err();
         assert!(matches!(error, DemoError::Changed(_)), "{error}");
         fs::write(path("c"), "mine").unwrap();
         for error in [
@@ -248,24 +254,25 @@ mod tests {
             demo.make_once("c", || Ok("four".to_owned())).unwrap_err(),
             demo.has_all(&["c".to_owned()]).unwrap_err(),
         ] {
-            assert!(matches!(error, DemoError::Foreign(_)), "{error}");
+            assert!(matches!(error, DemoError::NotMadeByDemo(_)), "{error}");
         }
-        assert_eq!((read("part/a").as_str(), read("c").as_str()), ("mine", "mine"));
+        assert_eq!((read("subdirectory/a").as_str(), read("c").as_str()), ("mine", "mine"));
     }
 
     #[test]
-    fn a_demo_that_was_killed_before_it_wrote_a_listed_file_can_go_on() {
+    fn a_demo_that_was_killed_after_listing_a_file_can_write_it_at_the_next_start() {
         let directory = TempDir::new().unwrap();
         let mut demo = open(&directory);
         demo.write("a", Access::Public, "one").unwrap();
-        let listed_only = |content: &str| {
+        // Adds a hash to the list without writing the file.
+        let list_only = |content: &str| {
             let line = format!("{}  a\n", hash(content.as_bytes()));
             let list = directory.path().join(LIST);
             fs::write(&list, fs::read_to_string(&list).unwrap() + &line).unwrap();
         };
-        listed_only("two");
+        list_only("two");
         open(&directory).write("a", Access::Public, "three").unwrap();
-        listed_only("four");
+        list_only("four");
         fs::write(directory.path().join("a"), "four").unwrap();
         open(&directory).write("a", Access::Public, "five").unwrap();
         assert_eq!(fs::read_to_string(directory.path().join("a")).unwrap(), "five");

@@ -1,12 +1,11 @@
-//! `serve --demo`: a gateway on loopback, with a service behind it.
+//! `serve --demo`: runs a gateway on loopback, and a service behind it.
 //!
-//! The demo makes a configuration and then runs the same gateway as `serve --config`, so it shows
-//! what that command does.
+//! The demo makes a configuration, and then runs the same gateway with it as `serve --config` does.
 
 mod commands;
 mod directory;
+mod files;
 mod service;
-mod world;
 
 use std::{env, net::Ipv4Addr, path::Path};
 
@@ -16,44 +15,46 @@ use tower_passticket::{passticket::Applid, tls::Server};
 use crate::{
     exit::Exit,
     loading,
-    serve::{interrupted, run, runtime},
+    serve::{run, runtime, shutdown_signal},
     stack,
-    terminal::say,
+    terminal::print_line,
 };
-use world::World;
+use files::DemoFiles;
 
 pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Exit> {
     let directory = match data_dir {
         Some(directory) => directory.to_owned(),
         None => env::current_dir().map_err(Exit::runtime)?.join("passticket-demo"),
     };
-    let mut world = World::make(&directory)?;
+    let mut files = DemoFiles::make(&directory)?;
     runtime()?.block_on(async {
-        // Both listen before the commands are printed, so that these work at once.
-        let southbound = listen(0).await?;
-        let northbound = listen(port).await?;
+        // Gateway and service listen before the commands are printed, so that the commands work
+        // immediately.
+        let service_listener = listen(0).await?;
+        let gateway_listener = listen(port).await?;
         let address = |listener: &TcpListener| listener.local_addr().map_err(Exit::runtime);
-        let (gateway, service) = (address(&northbound)?, address(&southbound)?);
-        world.configure(gateway.port(), service.port())?;
-        let config = loading::load(&world.zowe_yaml())?;
+        let (gateway, service) = (address(&gateway_listener)?, address(&service_listener)?);
+        files.configure(gateway.port(), service.port())?;
+        let config = loading::load(&files.zowe_yaml())?;
         let parts = stack::parts(&config).map_err(Exit::usage)?;
         let stores = stack::stores(&config).map_err(Exit::runtime)?;
 
-        let applid = Applid::new(world::APPLID).map_err(Exit::runtime)?;
+        let applid = Applid::new(files::APPLID).map_err(Exit::runtime)?;
         let profile = config
             .profiles
             .get(&applid)
             .ok_or_else(|| Exit::runtime("the demo has no PassTicket key for its service"))?;
-        let zos = Server::https(southbound, stack::server_tls(&config).map_err(Exit::usage)?);
-        let zos = zos.run(service::ZosService::new(profile.clone()), std::future::pending());
-        let zos = tokio::spawn(zos);
+        let server =
+            Server::https(service_listener, stack::server_tls(&config).map_err(Exit::usage)?);
+        let server = server.run(service::ZosService::new(profile.clone()), std::future::pending());
+        let server = tokio::spawn(server);
 
-        let shutdown = interrupted()?;
-        say(&commands::text(&world, gateway.port()));
-        let ended = run(&config, parts, stores, northbound, shutdown).await;
-        // Requests in flight need the service until here.
-        zos.abort();
-        ended
+        let shutdown = shutdown_signal()?;
+        print_line(&commands::text(&files, gateway.port()));
+        let result = run(&config, parts, stores, gateway_listener, shutdown).await;
+        // The gateway has finished its requests and needs the service no longer.
+        server.abort();
+        result
     })
 }
 
@@ -61,7 +62,8 @@ async fn listen(port: u16) -> Result<TcpListener, Exit> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
     listener.map_err(|error| {
         Exit::runtime(format!(
-            "cannot listen on 127.0.0.1:{port}: {error}; choose another port with --port, 0 for any"
+            "cannot listen on 127.0.0.1:{port}: {error}; choose another port with --port, or a free \
+             port with --port 0"
         ))
     })
 }

@@ -1,5 +1,5 @@
-//! A service like those on z/OS: it accepts no tokens, only a user id with a PassTicket, which it
-//! evaluates.
+//! The service of the demo. It behaves like a service on z/OS: it accepts no tokens, but only a user id
+//! with a PassTicket, and evaluates the PassTicket.
 
 use std::{
     convert::Infallible,
@@ -23,7 +23,7 @@ use tower_passticket::{
 };
 use tower_service::Service;
 
-/// `.../request` echoes the request, `.../passticketTest` evaluates its PassTicket.
+/// The path `.../request` echoes the request. The path `.../passticketTest` evaluates its PassTicket.
 #[derive(Clone)]
 pub(super) struct ZosService {
     profile: Arc<KeyProfile>,
@@ -58,10 +58,14 @@ impl ZosService {
                     }),
                 ),
             },
-            path => (StatusCode::NOT_FOUND, json!({ "reason": format!("nothing at {path}") })),
+            path => (
+                StatusCode::NOT_FOUND,
+                json!({ "reason": format!("there is no resource at {path}") }),
+            ),
         }
     }
 
+    /// Evaluates the PassTicket of the request. The error is the reason for the client.
     fn evaluate(&self, headers: &HeaderMap) -> Result<(UserId, Evaluated), String> {
         let authorization =
             headers.get(AUTHORIZATION).ok_or("the request has no Authorization header")?;
@@ -79,6 +83,7 @@ impl ZosService {
     }
 }
 
+/// Describes the request: method, path, headers and cookies.
 fn echo<B>(request: &Request<B>) -> Value {
     let mut headers = Map::new();
     for name in request.headers().keys() {

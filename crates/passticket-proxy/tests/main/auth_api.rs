@@ -1,4 +1,4 @@
-//! The auth API of the program, over TLS, with a client that is not ours.
+//! Tests of the auth API of the program. They send requests over TLS with the HTTP client `reqwest`.
 
 use std::{fs, process::Command, time::Duration};
 
@@ -16,148 +16,155 @@ const ENDPOINTS: &str = include_str!("../../../../src/api/endpoints.md");
 
 /// The credential of a request.
 #[derive(Clone, Copy)]
-enum As {
+enum Credential {
     Anonymous,
-    User,
+    /// The user id and the password of `USER`.
+    Password,
     WrongPassword,
+    /// The certificate of this user.
     Certificate(&'static str),
-    Token,
-    TokenAnd(&'static str),
-    LoggedOut,
-    /// An expired login token, beside the certificate of `USER`.
-    Expired,
+    /// A login token of `USER`.
+    LoginToken,
+    /// A login token of `USER`, and the certificate of this user.
+    TokenAndCertificate(&'static str),
+    /// A login token after its logout.
+    LoggedOutToken,
+    /// An expired login token of `USER`, and the certificate of `USER`.
+    ExpiredToken,
     /// A login token with a wrong signature.
-    Forged,
+    ForgedToken,
     /// A certificate of the demo's authority that belongs to no user.
-    Stranger,
+    UnmappedCertificate,
+    /// A Personal Access Token of `USER`.
     Pat,
 }
 
-/// A request and its responses. In a body, `{PAT}`, `{REVOKED}`, `{EXPIRED}` and `{JWT}` stand for new
-/// tokens, `{BIG}` for a text that is too large.
+/// A request and its expected responses. In a body, `{PAT}`, `{REVOKED}`, `{EXPIRED}` and `{JWT}` stand
+/// for new tokens, and `{BIG}` for a text that is too large.
 struct Row {
     method: Method,
     path: &'static str,
-    who: As,
+    credential: Credential,
     body: &'static str,
-    /// Status and message number, in the documented profile and in that of Zowe v3.
+    /// Status and message number of two profiles: the default one and `zowe-v3`. An empty number means
+    /// a response without a message.
     want: [(u16, &'static str); 2],
 }
 
-/// The same in both profiles.
-const fn both(status: u16, number: &'static str) -> [(u16, &'static str); 2] {
+/// The same status and message number in both profiles.
+const fn same(status: u16, number: &'static str) -> [(u16, &'static str); 2] {
     [(status, number); 2]
 }
 
 fn row(
     method: Method,
     path: &'static str,
-    who: As,
+    credential: Credential,
     body: &'static str,
     want: [(u16, &'static str); 2],
 ) -> Row {
-    Row { method, path, who, body, want }
+    Row { method, path, credential, body, want }
 }
 
 fn rows() -> Vec<Row> {
-    use As::{
-        Anonymous, Certificate, Expired, Forged, LoggedOut, Pat, Stranger, Token, TokenAnd, User,
-        WrongPassword,
+    use Credential::{
+        Anonymous, Certificate, ExpiredToken, ForgedToken, LoggedOutToken, LoginToken, Password,
+        Pat, TokenAndCertificate, UnmappedCertificate, WrongPassword,
     };
     let (get, post, delete) = (|| Method::GET, || Method::POST, || Method::DELETE);
-    let done = [(200, ""), (204, "")];
-    let silent = [(401, "ZWEAG102E"), (401, "")];
-    let refused = [(401, "ZWEAT403E"), (403, "ZWEAT403E")];
+    let success = [(200, ""), (204, "")];
+    let invalid_token = [(401, "ZWEAG102E"), (401, "")];
+    let forbidden = [(401, "ZWEAT403E"), (403, "ZWEAT403E")];
     let no_certificate = [(403, "ZWEAG167E"), (403, "")];
-    let stranger = [(401, "ZWEAG161E"), (403, "ZWEAT403E")];
+    let unmapped = [(401, "ZWEAG161E"), (403, "ZWEAT403E")];
     let generate = r#"{"validity":1,"scopes":["dcpassticket"]}"#;
     let validate = r#"{"token":"{PAT}","serviceId":"dcpassticket"}"#;
     let applid = r#"{"applicationName":"ZOWEAPPL"}"#;
     // A time before the tokens of the other rows were issued.
     let rule = r#"{"userId":"USER","serviceId":"dcpassticket","timestamp":"1582239600000"}"#;
     let mut rows = vec![
-        row(post(), "login", User, "", both(204, "")),
-        row(post(), "login", Certificate("USER"), "", both(204, "")),
+        row(post(), "login", Password, "", same(204, "")),
+        row(post(), "login", Certificate("USER"), "", same(204, "")),
         row(
             post(),
             "login",
             Anonymous,
             r#"{"username":"USER","password":"validPassword"}"#,
-            both(204, ""),
+            same(204, ""),
         ),
-        row(post(), "login", Anonymous, "", both(400, "ZWEAG121E")),
-        row(post(), "login", Anonymous, "{", both(400, "ZWEAG121E")),
+        row(post(), "login", Anonymous, "", same(400, "ZWEAG121E")),
+        row(post(), "login", Anonymous, "{", same(400, "ZWEAG121E")),
         row(
             post(),
             "login",
             Anonymous,
             r#"{"username":"USER","password":"validPassword","newPassword":"x"}"#,
-            both(400, "ZWEAG121E"),
+            same(400, "ZWEAG121E"),
         ),
-        row(post(), "login", WrongPassword, "", both(401, "ZWEAG120E")),
-        row(get(), "login", User, "", both(405, "ZWEAG101E")),
-        row(get(), "query", Token, "", both(200, "")),
-        row(get(), "query", Anonymous, "", both(401, "ZWEAG131E")),
-        row(get(), "query", Pat, "", both(401, "ZWEAG130E")),
-        row(get(), "query", LoggedOut, "", both(401, "ZWEAG130E")),
-        row(post(), "query", Token, "", both(405, "ZWEAG101E")),
-        row(post(), "logout", Token, "", both(204, "")),
-        row(post(), "logout", LoggedOut, "", both(401, "ZWEAG130E")),
-        row(post(), "logout", Anonymous, "", both(401, "ZWEAG131E")),
-        row(post(), "logout", Pat, "", both(400, "ZWEAG130E")),
-        row(post(), "refresh", TokenAnd("APIMTST"), "", both(204, "")),
-        row(post(), "refresh", Token, "", no_certificate),
-        row(post(), "refresh", Certificate("USER"), "", both(401, "ZWEAG131E")),
-        row(post(), "ticket", TokenAnd("USER"), applid, both(200, "")),
-        row(post(), "ticket", TokenAnd("USER"), "{}", both(400, "ZWEAG140E")),
+        row(post(), "login", WrongPassword, "", same(401, "ZWEAG120E")),
+        row(get(), "login", Password, "", same(405, "ZWEAG101E")),
+        row(get(), "query", LoginToken, "", same(200, "")),
+        row(get(), "query", Anonymous, "", same(401, "ZWEAG131E")),
+        row(get(), "query", Pat, "", same(401, "ZWEAG130E")),
+        row(get(), "query", LoggedOutToken, "", same(401, "ZWEAG130E")),
+        row(post(), "query", LoginToken, "", same(405, "ZWEAG101E")),
+        row(post(), "logout", LoginToken, "", same(204, "")),
+        row(post(), "logout", LoggedOutToken, "", same(401, "ZWEAG130E")),
+        row(post(), "logout", Anonymous, "", same(401, "ZWEAG131E")),
+        row(post(), "logout", Pat, "", same(400, "ZWEAG130E")),
+        row(post(), "refresh", TokenAndCertificate("APIMTST"), "", same(204, "")),
+        row(post(), "refresh", LoginToken, "", no_certificate),
+        row(post(), "refresh", Certificate("USER"), "", same(401, "ZWEAG131E")),
+        row(post(), "ticket", TokenAndCertificate("USER"), applid, same(200, "")),
+        row(post(), "ticket", TokenAndCertificate("USER"), "{}", same(400, "ZWEAG140E")),
         row(
             post(),
             "ticket",
-            TokenAnd("USER"),
+            TokenAndCertificate("USER"),
             r#"{"applicationName":"OTHER"}"#,
-            both(400, "ZWEAG141E"),
+            same(400, "ZWEAG141E"),
         ),
-        row(post(), "ticket", Token, applid, no_certificate),
-        row(post(), "ticket", Certificate("USER"), applid, both(401, "ZWEAG131E")),
-        row(get(), "keys/public", Anonymous, "", both(200, "")),
-        row(get(), "keys/public/all", Anonymous, "", both(200, "")),
-        row(get(), "keys/public/current", Anonymous, "", both(200, "")),
-        row(get(), "keys/private", Anonymous, "", both(404, "ZWEAO404E")),
-        row(post(), "access-token/generate", User, generate, both(200, "")),
-        row(post(), "access-token/generate", Certificate("APIMTST"), generate, both(200, "")),
-        row(post(), "access-token/generate", Token, generate, both(400, "ZWEAG121E")),
-        row(post(), "access-token/generate", Pat, generate, both(400, "ZWEAG121E")),
-        row(post(), "access-token/generate", WrongPassword, generate, both(401, "ZWEAG120E")),
-        row(post(), "access-token/generate", User, "{}", both(400, "ZWEAT606E")),
-        row(post(), "access-token/generate", User, "{", both(400, "ZWEAT605E")),
-        row(post(), "access-token/validate", Anonymous, validate, done),
+        row(post(), "ticket", LoginToken, applid, no_certificate),
+        row(post(), "ticket", Certificate("USER"), applid, same(401, "ZWEAG131E")),
+        row(get(), "keys/public", Anonymous, "", same(200, "")),
+        row(get(), "keys/public/all", Anonymous, "", same(200, "")),
+        row(get(), "keys/public/current", Anonymous, "", same(200, "")),
+        row(get(), "keys/private", Anonymous, "", same(404, "ZWEAO404E")),
+        row(post(), "access-token/generate", Password, generate, same(200, "")),
+        row(post(), "access-token/generate", Certificate("APIMTST"), generate, same(200, "")),
+        row(post(), "access-token/generate", LoginToken, generate, same(400, "ZWEAG121E")),
+        row(post(), "access-token/generate", Pat, generate, same(400, "ZWEAG121E")),
+        row(post(), "access-token/generate", WrongPassword, generate, same(401, "ZWEAG120E")),
+        row(post(), "access-token/generate", Password, "{}", same(400, "ZWEAT606E")),
+        row(post(), "access-token/generate", Password, "{", same(400, "ZWEAT605E")),
+        row(post(), "access-token/validate", Anonymous, validate, success),
         row(
             post(),
             "access-token/validate",
             Anonymous,
             r#"{"token":"{PAT}","serviceId":"dcbypass"}"#,
-            silent,
+            invalid_token,
         ),
         row(
             post(),
             "access-token/validate",
             Anonymous,
             r#"{"token":"{REVOKED}","serviceId":"dcpassticket"}"#,
-            silent,
+            invalid_token,
         ),
         row(
             post(),
             "access-token/validate",
             Anonymous,
             r#"{"token":"{JWT}","serviceId":"dcpassticket"}"#,
-            silent,
+            invalid_token,
         ),
         row(
             post(),
             "access-token/validate",
             Anonymous,
             r#"{"token":"x","serviceId":"dcpassticket"}"#,
-            both(401, "ZWEAG102E"),
+            same(401, "ZWEAG102E"),
         ),
         row(
             post(),
@@ -166,59 +173,59 @@ fn rows() -> Vec<Row> {
             r#"{"token":"{PAT}"}"#,
             [(400, "ZWEAO400E"), (401, "")],
         ),
-        row(post(), "access-token/validate", Anonymous, "{", both(400, "ZWEAO400E")),
-        row(delete(), "access-token/validate", Anonymous, validate, both(405, "ZWEAG101E")),
-        row(delete(), "access-token/revoke", Anonymous, validate, done),
-        row(delete(), "access-token/revoke", Anonymous, r#"{"token":"{REVOKED}"}"#, silent),
-        row(delete(), "access-token/revoke", Anonymous, r#"{"token":"{JWT}"}"#, silent),
-        row(delete(), "access-token/revoke", Anonymous, r#"{"token":"x"}"#, both(401, "ZWEAG102E")),
-        row(delete(), "access-token/revoke", Anonymous, "", both(400, "ZWEAO400E")),
-        row(delete(), "access-token/revoke/tokens", Certificate("APIMTST"), "", done),
-        row(delete(), "access-token/evict", User, "", both(204, "")),
-        row(delete(), "access-token/evict", Certificate("USER"), "", both(204, "")),
-        row(delete(), "access-token/evict", Certificate("APIMTST"), "", both(403, "ZWEAT403E")),
-        row(delete(), "access-token/evict", Anonymous, "", both(401, "ZWEAG105E")),
+        row(post(), "access-token/validate", Anonymous, "{", same(400, "ZWEAO400E")),
+        row(delete(), "access-token/validate", Anonymous, validate, same(405, "ZWEAG101E")),
+        row(delete(), "access-token/revoke", Anonymous, validate, success),
+        row(delete(), "access-token/revoke", Anonymous, r#"{"token":"{REVOKED}"}"#, invalid_token),
+        row(delete(), "access-token/revoke", Anonymous, r#"{"token":"{JWT}"}"#, invalid_token),
+        row(delete(), "access-token/revoke", Anonymous, r#"{"token":"x"}"#, same(401, "ZWEAG102E")),
+        row(delete(), "access-token/revoke", Anonymous, "", same(400, "ZWEAO400E")),
+        row(delete(), "access-token/revoke/tokens", Certificate("APIMTST"), "", success),
+        row(delete(), "access-token/evict", Password, "", same(204, "")),
+        row(delete(), "access-token/evict", Certificate("USER"), "", same(204, "")),
+        row(delete(), "access-token/evict", Certificate("APIMTST"), "", same(403, "ZWEAT403E")),
+        row(delete(), "access-token/evict", Anonymous, "", same(401, "ZWEAG105E")),
     ];
     rows.extend([
-        row(post(), "login", Stranger, "", both(400, "ZWEAG121E")),
-        row(get(), "query", Expired, "", both(401, "ZWEAT100E")),
-        row(get(), "query", Forged, "", both(401, "ZWEAG130E")),
-        row(post(), "logout", Expired, "", both(401, "ZWEAT100E")),
-        row(post(), "logout", Forged, "", both(401, "ZWEAG130E")),
-        row(post(), "refresh", Expired, "", both(401, "ZWEAT100E")),
-        row(post(), "ticket", Expired, applid, both(401, "ZWEAT100E")),
-        row(post(), "access-token/generate", Stranger, generate, both(400, "ZWEAG121E")),
-        row(post(), "access-token/generate", Anonymous, generate, both(400, "ZWEAG121E")),
+        row(post(), "login", UnmappedCertificate, "", same(400, "ZWEAG121E")),
+        row(get(), "query", ExpiredToken, "", same(401, "ZWEAT100E")),
+        row(get(), "query", ForgedToken, "", same(401, "ZWEAG130E")),
+        row(post(), "logout", ExpiredToken, "", same(401, "ZWEAT100E")),
+        row(post(), "logout", ForgedToken, "", same(401, "ZWEAG130E")),
+        row(post(), "refresh", ExpiredToken, "", same(401, "ZWEAT100E")),
+        row(post(), "ticket", ExpiredToken, applid, same(401, "ZWEAT100E")),
+        row(post(), "access-token/generate", UnmappedCertificate, generate, same(400, "ZWEAG121E")),
+        row(post(), "access-token/generate", Anonymous, generate, same(400, "ZWEAG121E")),
         row(
             post(),
             "access-token/validate",
             Anonymous,
             r#"{"token":"{EXPIRED}","serviceId":"dcpassticket"}"#,
-            both(401, "ZWEAG103E"),
+            same(401, "ZWEAG103E"),
         ),
         row(
             delete(),
             "access-token/revoke",
             Anonymous,
             r#"{"token":"{EXPIRED}"}"#,
-            both(401, "ZWEAG103E"),
+            same(401, "ZWEAG103E"),
         ),
-        row(delete(), "access-token/evict", Stranger, "", stranger),
-        row(delete(), "access-token/evict", WrongPassword, "", both(401, "ZWEAG120E")),
-        row(post(), "login", User, "{BIG}", both(413, "ZWEAO413E")),
-        row(post(), "ticket", TokenAnd("USER"), "{BIG}", both(413, "ZWEAO413E")),
-        row(post(), "access-token/generate", User, "{BIG}", both(413, "ZWEAO413E")),
-        row(post(), "access-token/validate", Anonymous, "{BIG}", both(413, "ZWEAO413E")),
-        row(delete(), "access-token/revoke", Anonymous, "{BIG}", both(413, "ZWEAO413E")),
-        row(get(), "logout", Token, "", both(405, "ZWEAG101E")),
-        row(get(), "refresh", Token, "", both(405, "ZWEAG101E")),
-        row(get(), "ticket", Token, "", both(405, "ZWEAG101E")),
-        row(post(), "keys/public", Anonymous, "", both(405, "ZWEAG101E")),
-        row(post(), "keys/public/all", Anonymous, "", both(405, "ZWEAG101E")),
-        row(post(), "keys/public/current", Anonymous, "", both(405, "ZWEAG101E")),
-        row(get(), "access-token/generate", User, "", both(405, "ZWEAG101E")),
-        row(post(), "access-token/revoke", Anonymous, "", both(405, "ZWEAG101E")),
-        row(post(), "access-token/evict", User, "", both(405, "ZWEAG101E")),
+        row(delete(), "access-token/evict", UnmappedCertificate, "", unmapped),
+        row(delete(), "access-token/evict", WrongPassword, "", same(401, "ZWEAG120E")),
+        row(post(), "login", Password, "{BIG}", same(413, "ZWEAO413E")),
+        row(post(), "ticket", TokenAndCertificate("USER"), "{BIG}", same(413, "ZWEAO413E")),
+        row(post(), "access-token/generate", Password, "{BIG}", same(413, "ZWEAO413E")),
+        row(post(), "access-token/validate", Anonymous, "{BIG}", same(413, "ZWEAO413E")),
+        row(delete(), "access-token/revoke", Anonymous, "{BIG}", same(413, "ZWEAO413E")),
+        row(get(), "logout", LoginToken, "", same(405, "ZWEAG101E")),
+        row(get(), "refresh", LoginToken, "", same(405, "ZWEAG101E")),
+        row(get(), "ticket", LoginToken, "", same(405, "ZWEAG101E")),
+        row(post(), "keys/public", Anonymous, "", same(405, "ZWEAG101E")),
+        row(post(), "keys/public/all", Anonymous, "", same(405, "ZWEAG101E")),
+        row(post(), "keys/public/current", Anonymous, "", same(405, "ZWEAG101E")),
+        row(get(), "access-token/generate", Password, "", same(405, "ZWEAG101E")),
+        row(post(), "access-token/revoke", Anonymous, "", same(405, "ZWEAG101E")),
+        row(post(), "access-token/evict", Password, "", same(405, "ZWEAG101E")),
     ]);
     let admin = [
         "access-token/revoke/tokens/user",
@@ -226,40 +233,44 @@ fn rows() -> Vec<Row> {
         "access-token/revoke/tokens/scope",
     ];
     for path in admin {
-        rows.push(row(delete(), path, Certificate("APIMTST"), rule, refused));
-        rows.push(row(delete(), path, User, "{}", both(400, "ZWEAT607E")));
+        rows.push(row(delete(), path, Certificate("APIMTST"), rule, forbidden));
+        rows.push(row(delete(), path, Password, "{}", same(400, "ZWEAT607E")));
     }
     for path in admin.into_iter().chain(["access-token/revoke/tokens"]) {
-        rows.push(row(delete(), path, User, rule, done));
-        rows.push(row(delete(), path, Stranger, rule, stranger));
-        rows.push(row(delete(), path, User, "{BIG}", both(413, "ZWEAO413E")));
-        rows.push(row(delete(), path, Certificate("USER"), rule, done));
-        rows.push(row(delete(), path, User, r#"{"timestamp":"soon"}"#, both(400, "ZWEAT607E")));
-        rows.push(row(delete(), path, Anonymous, rule, both(401, "ZWEAG105E")));
-        rows.push(row(delete(), path, Token, rule, both(401, "ZWEAG105E")));
-        rows.push(row(delete(), path, Pat, rule, both(401, "ZWEAG105E")));
-        rows.push(row(delete(), path, WrongPassword, rule, both(401, "ZWEAG120E")));
-        rows.push(row(post(), path, User, rule, both(405, "ZWEAG101E")));
+        rows.push(row(delete(), path, Password, rule, success));
+        rows.push(row(delete(), path, UnmappedCertificate, rule, unmapped));
+        rows.push(row(delete(), path, Password, "{BIG}", same(413, "ZWEAO413E")));
+        rows.push(row(delete(), path, Certificate("USER"), rule, success));
+        rows.push(row(delete(), path, Password, r#"{"timestamp":"soon"}"#, same(400, "ZWEAT607E")));
+        rows.push(row(delete(), path, Anonymous, rule, same(401, "ZWEAG105E")));
+        rows.push(row(delete(), path, LoginToken, rule, same(401, "ZWEAG105E")));
+        rows.push(row(delete(), path, Pat, rule, same(401, "ZWEAG105E")));
+        rows.push(row(delete(), path, WrongPassword, rule, same(401, "ZWEAG120E")));
+        rows.push(row(post(), path, Password, rule, same(405, "ZWEAG101E")));
     }
     rows
 }
 
-/// A gateway, and clients with certificates, whose logins need no password hash.
+/// Clients of one gateway. A login with a certificate is fast. A login with a password is slow, because
+/// the gateway hashes the password.
 struct Clients<'d> {
     demo: &'d Demo,
     anonymous: Client,
+    /// Has the certificate of `USER`.
     user: Client,
+    /// Has the certificate of `APIMTST`.
     other: Client,
-    stranger: Client,
+    /// Has a certificate that belongs to no user.
+    unmapped: Client,
 }
 
 impl<'d> Clients<'d> {
     fn of(demo: &'d Demo) -> Self {
         let (user, other) = (demo.client_of("USER"), demo.client_of("APIMTST"));
-        Self { demo, anonymous: demo.client(), user, other, stranger: stranger(demo) }
+        Self { demo, anonymous: demo.client(), user, other, unmapped: unmapped_client(demo) }
     }
 
-    /// A token of `USER` that expired a second ago, with more claims.
+    /// A token of `USER` that expired a second ago, with `more` claims.
     fn expired(&self, more: Value) -> String {
         let key = fs::read(self.demo.directory.join("keys/jwt.pem")).unwrap();
         let now = SystemClock.now().as_secs();
@@ -269,15 +280,18 @@ impl<'d> Clients<'d> {
         jsonwebtoken::encode(&Header::new(Algorithm::RS256), &claims, &key).unwrap()
     }
 
-    fn client(&self, who: As) -> &Client {
-        match who {
-            As::Certificate("USER") | As::TokenAnd("USER") | As::Expired => &self.user,
-            As::Stranger => &self.stranger,
-            As::Certificate(_) | As::TokenAnd(_) => &self.other,
+    fn client(&self, credential: Credential) -> &Client {
+        match credential {
+            Credential::Certificate("USER")
+            | Credential::TokenAndCertificate("USER")
+            | Credential::ExpiredToken => &self.user,
+            Credential::UnmappedCertificate => &self.unmapped,
+            Credential::Certificate(_) | Credential::TokenAndCertificate(_) => &self.other,
             _ => &self.anonymous,
         }
     }
 
+    /// Logs in as `USER` with the certificate; returns the token.
     async fn login(&self) -> String {
         let response = self.user.post(self.demo.auth("login")).send().await.unwrap();
         let cookie = response.headers()["set-cookie"].to_str().unwrap();
@@ -285,6 +299,7 @@ impl<'d> Clients<'d> {
         value.split(';').next().unwrap().to_owned()
     }
 
+    /// Makes a Personal Access Token of `USER` with the certificate.
     async fn pat(&self) -> String {
         let request = self.user.post(self.demo.auth("access-token/generate"));
         let response = request.body(r#"{"scopes":["dcpassticket"]}"#).send().await.unwrap();
@@ -292,8 +307,9 @@ impl<'d> Clients<'d> {
     }
 }
 
-/// A client with a certificate of the demo's authority, whose common name is not a user id.
-fn stranger(demo: &Demo) -> Client {
+/// A client with a certificate that the authority of the demo has signed. The common name of the
+/// certificate is not a user id.
+fn unmapped_client(demo: &Demo) -> Client {
     let read = |name: &str| fs::read_to_string(demo.directory.join(name)).unwrap();
     let mut ca = CertificateParams::default();
     ca.distinguished_name = DistinguishedName::new();
@@ -307,12 +323,14 @@ fn stranger(demo: &Demo) -> Client {
     demo.builder().identity(Identity::from_pem(pem.as_bytes()).unwrap()).build().unwrap()
 }
 
-async fn post_token(demo: &Demo, method: Method, path: &str, token: &str, service: &str) -> u16 {
+/// Sends `token` in a body, and returns the status.
+async fn send_token(demo: &Demo, method: Method, path: &str, token: &str, service: &str) -> u16 {
     let body = json!({"token": token, "serviceId": service}).to_string();
     let request = demo.client().request(method, demo.auth(path)).body(body);
     request.send().await.unwrap().status().as_u16()
 }
 
+/// Sends the request of `row`.
 async fn send(clients: &Clients<'_>, row: &Row) -> Response {
     let demo = clients.demo;
     let mut body = row.body.to_owned();
@@ -324,7 +342,7 @@ async fn send(clients: &Clients<'_>, row: &Row) -> Response {
     }
     if body.contains("{REVOKED}") {
         let pat = clients.pat().await;
-        let status = post_token(demo, Method::DELETE, "access-token/revoke", &pat, "").await;
+        let status = send_token(demo, Method::DELETE, "access-token/revoke", &pat, "").await;
         assert!([200, 204].contains(&status));
         body = body.replace("{REVOKED}", &pat);
     }
@@ -334,33 +352,37 @@ async fn send(clients: &Clients<'_>, row: &Row) -> Response {
     }
     let body = body.replace("{BIG}", &"x".repeat(70 * 1024));
     let request =
-        clients.client(row.who).request(row.method.clone(), demo.auth(row.path)).body(body);
-    let request = match row.who {
-        As::Anonymous | As::Certificate(_) | As::Stranger => request,
-        As::Expired => request.bearer_auth(clients.expired(json!({"iss": "APIML"}))),
-        As::Forged => {
+        clients.client(row.credential).request(row.method.clone(), demo.auth(row.path)).body(body);
+    let request = match row.credential {
+        Credential::Anonymous | Credential::Certificate(_) | Credential::UnmappedCertificate => {
+            request
+        }
+        Credential::ExpiredToken => request.bearer_auth(clients.expired(json!({"iss": "APIML"}))),
+        Credential::ForgedToken => {
             let token = clients.login().await;
             let (signed, signature) = token.rsplit_once('.').unwrap();
             let first = if signature.starts_with('A') { "B" } else { "A" };
             request.bearer_auth(format!("{signed}.{first}{}", &signature[1..]))
         }
-        As::User => request.basic_auth("USER", Some("validPassword")),
-        As::WrongPassword => request.basic_auth("USER", Some("wrong")),
-        As::Token => request.bearer_auth(clients.login().await),
-        As::TokenAnd(_) => {
+        Credential::Password => request.basic_auth("USER", Some("validPassword")),
+        Credential::WrongPassword => request.basic_auth("USER", Some("wrong")),
+        Credential::LoginToken => request.bearer_auth(clients.login().await),
+        Credential::TokenAndCertificate(_) => {
             request.header("cookie", format!("apimlAuthenticationToken={}", clients.login().await))
         }
-        As::LoggedOut => {
+        Credential::LoggedOutToken => {
             let token = clients.login().await;
             let logout = clients.anonymous.post(demo.auth("logout")).bearer_auth(&token);
             assert_eq!(logout.send().await.unwrap().status(), 204);
             request.bearer_auth(token)
         }
-        As::Pat => request.bearer_auth(clients.pat().await),
+        Credential::Pat => request.bearer_auth(clients.pat().await),
     };
     request.send().await.unwrap()
 }
 
+/// Sends all requests, and checks the responses against those of a profile: 0 is the default one, 1 is
+/// `zowe-v3`.
 async fn check(demo: &Demo, profile: usize) {
     let clients = Clients::of(demo);
     for row in rows() {
@@ -384,8 +406,9 @@ async fn check(demo: &Demo, profile: usize) {
         let message = &document["messages"][0];
         assert_eq!(message["messageNumber"], number, "{name}");
         let content = message["messageContent"].as_str().unwrap();
-        let other = ["/zaas/", "/gateway/"][profile];
-        assert!(!content.contains(other), "{name}: {content}");
+        // A path in a message begins with /gateway/ in the default profile, and with /zaas/ in zowe-v3.
+        let wrong_prefix = ["/zaas/", "/gateway/"][profile];
+        assert!(!content.contains(wrong_prefix), "{name}: {content}");
     }
 }
 
@@ -395,26 +418,27 @@ async fn every_endpoint_answers_as_documented() {
 }
 
 #[tokio::test]
-async fn every_endpoint_answers_as_zowe_v3_if_configured() {
+async fn every_endpoint_answers_as_zowe_v3_with_that_profile() {
     let demo = Demo::reconfigured(|yaml| yaml + "  compatibility: zowe-v3\n");
     check(&demo, 1).await;
     let response = demo.client().get(demo.auth("keys/public")).send().await.unwrap();
     assert_eq!(response.headers()["content-type"], "application/json");
 }
 
-/// A revocation that cannot be stored is not answered with success.
+/// A limit of the file size takes the place of a full disk.
 #[tokio::test]
-async fn a_full_disk_is_503_without_success() {
+async fn a_revocation_that_cannot_be_stored_is_503() {
     let demo = Demo::start();
     let clients = Clients::of(&demo);
-    let (pat, jwt, kept) = (clients.pat().await, clients.login().await, clients.login().await);
+    let pat = clients.pat().await;
+    let (logout_token, refresh_token) = (clients.login().await, clients.login().await);
     let pid = demo.program.pid().to_string();
     let limited = Command::new("prlimit").args(["--pid", &pid, "--fsize=4096:4096"]).status();
     if limited.is_err() {
         assert!(std::env::var_os("CI").is_none(), "CI needs prlimit");
         return;
     }
-    assert!(limited.unwrap().success());
+    assert!(limited.unwrap().success(), "prlimit failed");
     let delete = |path: &str| clients.user.delete(demo.auth(path));
     let token = json!({ "token": pat }).to_string();
     for request in [
@@ -424,8 +448,8 @@ async fn a_full_disk_is_503_without_success() {
         delete("access-token/revoke/tokens/users").body(r#"{"userId":"OTHER"}"#),
         delete("access-token/revoke/tokens/scope").body(r#"{"serviceId":"other"}"#),
         delete("access-token/evict"),
-        clients.anonymous.post(demo.auth("logout")).bearer_auth(&jwt),
-        clients.user.post(demo.auth("refresh")).bearer_auth(&kept),
+        clients.anonymous.post(demo.auth("logout")).bearer_auth(&logout_token),
+        clients.user.post(demo.auth("refresh")).bearer_auth(&refresh_token),
     ] {
         let response = request.send().await.unwrap();
         let url = response.url().clone();
@@ -434,16 +458,16 @@ async fn a_full_disk_is_503_without_success() {
         let document: Value = response.json().await.unwrap();
         assert_eq!(document["messages"][0]["messageNumber"], "ZWEAG104E", "{url}");
     }
-    // The gateway treats the token as revoked.
+    // The gateway nevertheless treats the token as revoked.
     assert_eq!(
-        post_token(&demo, Method::POST, "access-token/validate", &pat, "dcpassticket").await,
+        send_token(&demo, Method::POST, "access-token/validate", &pat, "dcpassticket").await,
         401
     );
 }
 
-/// After wrong passwords, logins are refused for some time, the right password included.
+/// After many wrong passwords, logins are refused for some time, even with the correct password.
 #[tokio::test]
-async fn wrong_passwords_are_throttled_and_the_right_one_works_after_the_wait() {
+async fn wrong_passwords_block_logins_until_retry_after() {
     let demo = Demo::start();
     let client = demo.client();
     let attempt = |password: &'static str| {
@@ -465,11 +489,11 @@ async fn wrong_passwords_are_throttled_and_the_right_one_works_after_the_wait() 
 }
 
 #[tokio::test]
-async fn endpoints_that_are_off_are_404_and_the_maximum_validity_holds() {
+async fn disabled_endpoints_are_404_and_the_validity_of_a_pat_is_limited() {
     let demo = Demo::reconfigured(|yaml| {
-        let off = yaml.replace("enabled: true", "enabled: false");
-        let off = off.replace("allowTokenRefresh: true", "allowTokenRefresh: false");
-        off.replace("delegatePassticket: true", "delegatePassticket: false")
+        let disabled = yaml.replace("enabled: true", "enabled: false");
+        let disabled = disabled.replace("allowTokenRefresh: true", "allowTokenRefresh: false");
+        disabled.replace("delegatePassticket: true", "delegatePassticket: false")
     });
     let paths =
         ["refresh", "access-token/generate", "access-token/validate", "delegate/passticket"];
@@ -489,13 +513,15 @@ async fn endpoints_that_are_off_are_404_and_the_maximum_validity_holds() {
     assert_eq!(lifetime, 2 * 86_400);
 }
 
+/// The claims of a token. The signature is not checked.
 fn claims(token: &str) -> Value {
     use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
     let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
     serde_json::from_slice(&claims).unwrap()
 }
 
-/// The status of the service behind the route, which refuses requests without a valid PassTicket.
+/// Sends a request with this header to the service of the demo, and returns the status. The service
+/// refuses requests without a valid PassTicket.
 async fn routed(demo: &Demo, header: (&str, &str)) -> u16 {
     let request = demo.client().get(demo.at("/dcpassticket/api/v1/passticketTest"));
     let response = request.header(header.0, header.1).send().await.unwrap();
@@ -503,22 +529,22 @@ async fn routed(demo: &Demo, header: (&str, &str)) -> u16 {
 }
 
 #[tokio::test]
-async fn revocations_hold_at_once_and_after_kill_9() {
+async fn revocations_apply_immediately_and_after_kill_9() {
     let directory = tempfile::tempdir().unwrap();
     let demo = Demo::start_in(directory.path());
     let service = "dcpassticket";
     let pats = [demo.pat(&[service]).await, demo.pat(&[service, "other"]).await];
-    let (jwt, kept) = (demo.login().await, demo.login().await);
+    let (jwt, unrevoked) = (demo.login().await, demo.login().await);
     let bearer = format!("Bearer {jwt}");
     let validate = "access-token/validate";
     for pat in &pats {
         assert_eq!(routed(&demo, ("private-token", pat)).await, 200);
-        assert_eq!(post_token(&demo, Method::POST, validate, pat, service).await, 200);
+        assert_eq!(send_token(&demo, Method::POST, validate, pat, service).await, 200);
     }
     assert_eq!(routed(&demo, ("authorization", &bearer)).await, 200);
 
     let revoke = "access-token/revoke";
-    assert_eq!(post_token(&demo, Method::DELETE, revoke, &pats[0], "").await, 200);
+    assert_eq!(send_token(&demo, Method::DELETE, revoke, &pats[0], "").await, 200);
     assert_eq!(routed(&demo, ("private-token", &pats[0])).await, 401);
     assert_eq!(routed(&demo, ("private-token", &pats[1])).await, 200);
     let rule = demo.client().delete(demo.auth("access-token/revoke/tokens/scope"));
@@ -529,16 +555,16 @@ async fn revocations_hold_at_once_and_after_kill_9() {
     assert_eq!(logout.send().await.unwrap().status(), 204);
     assert_eq!(routed(&demo, ("authorization", &bearer)).await, 401);
 
-    // Dropping kills the process.
+    // Dropping the demo kills the process with SIGKILL.
     drop(demo);
     let demo = Demo::start_in(directory.path());
     for pat in &pats {
         assert_eq!(routed(&demo, ("private-token", pat)).await, 401);
-        assert_eq!(post_token(&demo, Method::POST, validate, pat, service).await, 401);
+        assert_eq!(send_token(&demo, Method::POST, validate, pat, service).await, 401);
     }
     assert_eq!(routed(&demo, ("authorization", &bearer)).await, 401);
-    let kept = format!("Bearer {kept}");
-    assert_eq!(routed(&demo, ("authorization", &kept)).await, 200);
+    let unrevoked = format!("Bearer {unrevoked}");
+    assert_eq!(routed(&demo, ("authorization", &unrevoked)).await, 200);
     let evict = demo.client().delete(demo.auth("access-token/evict"));
     let evict = evict.basic_auth("USER", Some("validPassword"));
     assert_eq!(evict.send().await.unwrap().status(), 204);
@@ -546,7 +572,7 @@ async fn revocations_hold_at_once_and_after_kill_9() {
 }
 
 #[test]
-fn a_damaged_store_stops_the_start() {
+fn the_gateway_does_not_start_with_a_damaged_revocation_file() {
     let directory = tempfile::tempdir().unwrap();
     drop(Demo::start_in(directory.path()));
     let file = directory.path().join("revocations.redb");
@@ -560,7 +586,7 @@ fn a_damaged_store_stops_the_start() {
 }
 
 #[test]
-fn the_commands_of_the_documentation_work_as_they_stand() {
+fn the_commands_in_endpoints_md_work_without_a_change() {
     if !has_curl() {
         return;
     }

@@ -1,4 +1,5 @@
-//! Authorization: delegated PassTickets, changes of permissions, providers that fail, and the audit.
+//! Tests of authorization: delegated PassTickets, changed permissions, failing providers, and the audit
+//! log.
 
 use std::{
     convert::Infallible,
@@ -39,18 +40,19 @@ async fn delegate(demo: &Demo, client: &Client, body: &Value) -> (u16, String, V
     (status, number.to_owned(), answer)
 }
 
-fn ask(email: &str) -> Value {
+/// The body of a request for a delegated PassTicket.
+fn delegation_of(email: &str) -> Value {
     json!({ "applId": "ZOWEAPPL", "emailId": email })
 }
 
-/// Waits until the audit has `count` records that match `are`; returns them.
-async fn audited(demo: &Demo, count: usize, are: impl Fn(&Value) -> bool) -> Vec<Value> {
+/// Waits until the audit log has `count` records that `matches` selects; returns them.
+async fn audited(demo: &Demo, count: usize, matches: impl Fn(&Value) -> bool) -> Vec<Value> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let text = fs::read_to_string(demo.directory.join("audit.jsonl")).unwrap();
-        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        let records = whole.map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let records: Vec<_> = records.filter(&are).collect();
+        let complete_lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let records = complete_lines.map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let records: Vec<_> = records.filter(&matches).collect();
         if records.len() >= count {
             assert_eq!(records.len(), count, "{text}");
             return records;
@@ -61,13 +63,13 @@ async fn audited(demo: &Demo, count: usize, are: impl Fn(&Value) -> bool) -> Vec
 }
 
 #[tokio::test]
-async fn a_delegated_ticket_opens_the_service_and_every_call_is_audited() {
+async fn the_service_accepts_a_delegated_ticket_and_every_call_is_audited() {
     let demo = Demo::start();
     let user = demo.client_of("USER");
-    let (status, _, answer) = delegate(&demo, &user, &ask("User@Example.com")).await;
+    let (status, _, answer) = delegate(&demo, &user, &delegation_of("User@Example.com")).await;
     assert_eq!((status, &answer["tsoUserid"]), (200, &json!("USER")), "{answer}");
     let ticket = answer["passticket"].as_str().unwrap();
-    // The service accepts it on a route without single sign-on.
+    // The bypass route forwards the PassTicket to the service.
     let request = demo.client().get(demo.at("/dcbypass/api/v1/passticketTest"));
     let response = request.basic_auth("USER", Some(ticket)).send().await.unwrap();
     assert_eq!(response.status(), 200);
@@ -75,12 +77,16 @@ async fn a_delegated_ticket_opens_the_service_and_every_call_is_audited() {
 
     let no_key = json!({ "applId": "NOKEY", "emailId": "user@example.com" });
     for (client, body, want) in [
-        (demo.client_of("APIMTST"), ask("user@example.com"), (403, "ZWEAT403E")),
-        (demo.client(), ask("user@example.com"), (401, "ZWEAG167E")),
-        (user.clone(), ask("nobody@example.com"), (404, "ZWEAG161E")),
-        (user.clone(), ask("user@example.com@example.com"), (400, "ZWEAO400E")),
-        (user.clone(), ask(&format!("{}@example.com", "a".repeat(300))), (400, "ZWEAO400E")),
-        // The caller may only obtain PassTickets for another application.
+        (demo.client_of("APIMTST"), delegation_of("user@example.com"), (403, "ZWEAT403E")),
+        (demo.client(), delegation_of("user@example.com"), (401, "ZWEAG167E")),
+        (user.clone(), delegation_of("nobody@example.com"), (404, "ZWEAG161E")),
+        (user.clone(), delegation_of("user@example.com@example.com"), (400, "ZWEAO400E")),
+        (
+            user.clone(),
+            delegation_of(&format!("{}@example.com", "a".repeat(300))),
+            (400, "ZWEAO400E"),
+        ),
+        // The configuration lets this caller obtain PassTickets for ZOWEAPPL only.
         (user.clone(), no_key, (403, "ZWEAT403E")),
     ] {
         let (status, number, answer) = delegate(&demo, &client, &body).await;
@@ -88,13 +94,13 @@ async fn a_delegated_ticket_opens_the_service_and_every_call_is_audited() {
         assert!(answer.get("passticket").is_none());
     }
     let records = audited(&demo, 7, |record| record["event"] == "delegated-ticket").await;
-    let brief = |name: &str| records.iter().map(|r| r[name].clone()).collect::<Vec<_>>();
+    let column = |name: &str| records.iter().map(|r| r[name].clone()).collect::<Vec<_>>();
     let none = Value::Null;
     let texts = |texts: [&str; 7]| {
         texts.map(|text| if text.is_empty() { none.clone() } else { text.into() }).to_vec()
     };
-    assert_eq!(brief("user"), texts(["USER", "APIMTST", "", "USER", "USER", "USER", "USER"]));
-    assert_eq!(brief("target"), texts(["USER", "", "", "", "", "", ""]));
+    assert_eq!(column("user"), texts(["USER", "APIMTST", "", "USER", "USER", "USER", "USER"]));
+    assert_eq!(column("target"), texts(["USER", "", "", "", "", "", ""]));
     let reasons = [
         "",
         "saf-refused",
@@ -104,7 +110,7 @@ async fn a_delegated_ticket_opens_the_service_and_every_call_is_audited() {
         "bad-request",
         "applid-not-allowed",
     ];
-    assert_eq!(brief("reason"), texts(reasons));
+    assert_eq!(column("reason"), texts(reasons));
     assert_eq!(records[0]["outcome"], "success");
     assert_eq!(records[0]["certificate"]["subject"], "CN=USER");
     assert_eq!(records[3]["email"], "nobody@example.com");
@@ -114,7 +120,7 @@ async fn a_delegated_ticket_opens_the_service_and_every_call_is_audited() {
 }
 
 #[tokio::test]
-async fn a_change_of_permissions_takes_effect_and_a_broken_file_changes_nothing() {
+async fn changed_permissions_take_effect_and_an_invalid_file_changes_nothing() {
     let mut demo = Demo::start();
     let get = |demo: &Demo| demo.client_of("USER").get(demo.at("/dcpassticket/api/v1/request"));
     let failure = async |demo: &Demo| {
@@ -124,20 +130,21 @@ async fn a_change_of_permissions_takes_effect_and_a_broken_file_changes_nothing(
     };
     assert_eq!(failure(&demo).await, None);
     let path = demo.directory.join("saf.yml");
-    let good = fs::read_to_string(&path).unwrap();
-    fs::write(&path, good.replace("IRRPTAUTH.ZOWEAPPL.*", "IRRPTAUTH.ZOWEAPPL.O*")).unwrap();
+    let original = fs::read_to_string(&path).unwrap();
+    fs::write(&path, original.replace("IRRPTAUTH.ZOWEAPPL.*", "IRRPTAUTH.ZOWEAPPL.O*")).unwrap();
     demo.program.logged("permissions reloaded");
     let reason = failure(&demo).await.unwrap();
     let text = "ZWEAG141E The generation of the PassTicket failed. Reason: Not authorized to use";
     assert!(reason.starts_with(text), "{reason}");
     let line = demo.program.logged("no PassTicket");
+    // 8/8/16 are the codes of SAF and RACF for "not authorized".
     for part in ["USER", "ZOWEAPPL", "dcpassticket", "8/8/16"] {
         assert!(line.contains(part), "{line}");
     }
     fs::write(&path, "safAccess: [").unwrap();
     demo.program.logged("permissions not reloaded");
     assert!(failure(&demo).await.is_some());
-    fs::write(&path, good).unwrap();
+    fs::write(&path, original).unwrap();
     let deadline = Instant::now() + PATIENCE;
     while failure(&demo).await.is_some() {
         assert!(Instant::now() < deadline);
@@ -145,20 +152,22 @@ async fn a_change_of_permissions_takes_effect_and_a_broken_file_changes_nothing(
     }
 }
 
-/// How the provider behaves.
-const RIGHT: u8 = 0;
-const BROKEN: u8 = 1;
-const NONSENSE: u8 = 2;
+// The behaviour of the provider.
+const WORKING: u8 = 0;
+const SERVER_ERROR: u8 = 1;
+const MALFORMED: u8 = 2;
 const SILENT: u8 = 3;
 
-/// The part of ZSS that a gateway uses: `USER` has all permissions, and `user@example.com` is `USER`.
+/// A provider in place of ZSS, Zowe's server on z/OS. It permits `USER` to remove expired revocations and
+/// to obtain PassTickets for other users. It maps each certificate except that of `APIMTST` to its common
+/// name, and the e-mail address `user@example.com` to `USER`.
 async fn zss(request: Request<Incoming>, mode: Arc<AtomicU8>) -> Response<Full<Bytes>> {
     let answer = |status: u16, body: Value| {
         Response::builder().status(status).body(Full::from(body.to_string())).unwrap()
     };
     match mode.load(Ordering::Relaxed) {
-        BROKEN => return answer(500, json!({ "authorized": true, "error": false })),
-        NONSENSE => return answer(200, json!("yes")),
+        SERVER_ERROR => return answer(500, json!({ "authorized": true, "error": false })),
+        MALFORMED => return answer(200, json!("yes")),
         SILENT => std::future::pending().await,
         _ => {}
     }
@@ -166,7 +175,7 @@ async fn zss(request: Request<Incoming>, mode: Arc<AtomicU8>) -> Response<Full<B
     let cookie = request.headers["cookie"].to_str().unwrap().to_owned();
     let token = cookie.strip_prefix("apimlAuthenticationToken=").unwrap();
     let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
-    let asking = serde_json::from_slice::<Value>(&claims).unwrap()["sub"].clone();
+    let caller = serde_json::from_slice::<Value>(&claims).unwrap()["sub"].clone();
     let body = body.collect().await.unwrap().to_bytes();
     let mapped = |user: Option<&str>| {
         let reason = if user.is_some() { 0 } else { 48 };
@@ -181,26 +190,27 @@ async fn zss(request: Request<Incoming>, mode: Arc<AtomicU8>) -> Response<Full<B
     };
     match request.uri.path() {
         "/zss/x509/map" => {
-            assert_eq!(asking, "ZWESVUSR");
+            // The gateway asks under its own user id.
+            assert_eq!(caller, "ZWESVUSR");
             let certificate = PeerCertificate::from_der(body).unwrap();
             mapped(certificate.common_name().filter(|name| *name != "APIMTST"))
         }
         "/zss/dn" => {
-            let asked: Value = serde_json::from_slice(&body).unwrap();
-            let known = asked == json!({ "dn": "user@example.com", "registry": "demo" });
+            let identity: Value = serde_json::from_slice(&body).unwrap();
+            let known = identity == json!({ "dn": "user@example.com", "registry": "demo" });
             mapped(known.then_some("USER"))
         }
         path => {
-            let known = ["APIML.SERVICES/UPDATE", "APIML.DELEGATE.PASSTICKET/READ"];
-            let known = known.iter().any(|one| path == format!("/zss/saf/{one}"));
-            let authorized = known && asking == "USER";
+            let resources = ["APIML.SERVICES/UPDATE", "APIML.DELEGATE.PASSTICKET/READ"];
+            let known = resources.iter().any(|resource| path == format!("/zss/saf/{resource}"));
+            let authorized = known && caller == "USER";
             answer(200, json!({ "authorized": authorized, "error": false, "message": "" }))
         }
     }
 }
 
 #[tokio::test]
-async fn a_failure_of_a_provider_is_not_a_refusal() {
+async fn a_failing_provider_is_a_server_error_and_not_a_refusal() {
     let (listener, address) = listener().await;
     let zss_url = format!("https://localhost:{}/zss", address.port());
     let demo = Demo::reconfigured(|yaml| {
@@ -219,7 +229,7 @@ async fn a_failure_of_a_provider_is_not_a_refusal() {
         )
         .replace("passticketProxy:\n", "passticketProxy:\n  timeouts: { providerSeconds: 1 }\n")
     });
-    let mode = Arc::new(AtomicU8::new(RIGHT));
+    let mode = Arc::new(AtomicU8::new(WORKING));
     let pem = |name: &str| fs::read(demo.directory.join("certs").join(name)).unwrap();
     let tls = ServerTls::from_pem(&pem("localhost.pem"), &pem("localhost.key"), None).unwrap();
     let service = tower::service_fn({
@@ -232,48 +242,48 @@ async fn a_failure_of_a_provider_is_not_a_refusal() {
     tokio::spawn(Server::https(listener, tls).run(service, std::future::pending()));
 
     let user = demo.client_of("USER");
-    // A permission that no cache has yet.
+    // Removes expired revocations, which needs UPDATE on APIML.SERVICES.
     let evict = async |client: &Client| {
         client.delete(demo.auth("access-token/evict")).send().await.unwrap().status()
     };
-    // The certificate cannot be mapped, which is not the client's fault.
-    for broken in [BROKEN, NONSENSE, SILENT] {
-        mode.store(broken, Ordering::Relaxed);
+    // While the provider fails, the gateway cannot map the certificate to a user.
+    for mode_of_failure in [SERVER_ERROR, MALFORMED, SILENT] {
+        mode.store(mode_of_failure, Ordering::Relaxed);
         // The gateway caches an error for a second.
         sleep(Duration::from_millis(1100)).await;
         let started = Instant::now();
-        assert_eq!(evict(&user).await, StatusCode::SERVICE_UNAVAILABLE, "{broken}");
-        let (status, ..) = delegate(&demo, &user, &ask("user@example.com")).await;
-        assert_eq!(status, 503, "{broken}");
+        assert_eq!(evict(&user).await, StatusCode::SERVICE_UNAVAILABLE, "{mode_of_failure}");
+        let (status, ..) = delegate(&demo, &user, &delegation_of("user@example.com")).await;
+        assert_eq!(status, 503, "{mode_of_failure}");
         assert!(started.elapsed() < Duration::from_secs(10));
         let routed = user.get(demo.at("/dcpassticket/api/v1/request")).send().await.unwrap();
         let failed = routed.headers()["x-zowe-auth-failure"].to_str().unwrap();
-        assert!(!failed.is_empty(), "{broken}");
+        assert!(!failed.is_empty(), "{mode_of_failure}");
     }
-    // After that, the gateway asks the provider again.
-    mode.store(RIGHT, Ordering::Relaxed);
+    // When the cached error has expired, the gateway asks the provider again.
+    mode.store(WORKING, Ordering::Relaxed);
     sleep(Duration::from_millis(1100)).await;
     let login = user.post(demo.auth("login")).send().await.unwrap();
     assert_eq!(login.status(), 204);
-    // The certificate is mapped, but the check fails.
-    for (broken, want) in [(BROKEN, 503), (NONSENSE, 500), (SILENT, 503)] {
-        mode.store(broken, Ordering::Relaxed);
+    // The mapping of the certificate is cached now, but the SAF check fails.
+    for (mode_of_failure, want) in [(SERVER_ERROR, 503), (MALFORMED, 500), (SILENT, 503)] {
+        mode.store(mode_of_failure, Ordering::Relaxed);
         sleep(Duration::from_millis(1100)).await;
-        assert_eq!(evict(&user).await, want, "{broken}");
+        assert_eq!(evict(&user).await, want, "{mode_of_failure}");
     }
-    mode.store(RIGHT, Ordering::Relaxed);
+    mode.store(WORKING, Ordering::Relaxed);
     sleep(Duration::from_millis(1100)).await;
     assert_eq!(evict(&user).await, 204);
-    assert_eq!(delegate(&demo, &user, &ask("user@example.com")).await.0, 200);
-    assert_eq!(delegate(&demo, &user, &ask("other@example.com")).await.0, 404);
-    // This certificate is mapped to no user.
+    assert_eq!(delegate(&demo, &user, &delegation_of("user@example.com")).await.0, 200);
+    assert_eq!(delegate(&demo, &user, &delegation_of("other@example.com")).await.0, 404);
+    // The provider maps this certificate to no user.
     assert_eq!(evict(&demo.client_of("APIMTST")).await, 401);
-    // Permissions for PassTickets come from the file, not from the endpoint.
+    // Permissions to make PassTickets come from the file, not from the endpoint.
     let routed = user.get(demo.at("/dcpassticket/api/v1/request")).send().await.unwrap();
     assert!(!routed.headers().contains_key("x-zowe-auth-failure"));
 }
 
-/// The client gets 503 for all of them. The operator needs to know the cause.
+/// The client gets 503 for each cause, so only the log can tell the operator the cause.
 #[tokio::test]
 async fn the_log_has_the_cause_of_a_failed_provider() {
     let (listener, address) = listener().await;
@@ -294,27 +304,27 @@ async fn the_log_has_the_cause_of_a_failed_provider() {
         let line = demo.program.logged(text);
         assert!(line.contains(&url) && line.contains("not available"), "{line}");
     };
-    let at = format!("{}/gateway/api/v1/auth/access-token/evict", demo.url);
+    let evict_url = format!("{}/gateway/api/v1/auth/access-token/evict", demo.url);
 
-    // The system accepts the connection, and no server answers.
-    evict(at.clone()).await;
+    // The operating system accepts the connection, but no server answers yet.
+    evict(evict_url.clone()).await;
     logged("no response within 1s");
 
-    let foreign = Authority::stranger().certify(&SERVER.key_pair(), |_| {});
-    let tls = ServerTls::from_pem(foreign.as_bytes(), SERVER.key.as_bytes(), None);
+    let untrusted = Authority::stranger().certify(&SERVER.key_pair(), |_| {});
+    let tls = ServerTls::from_pem(untrusted.as_bytes(), SERVER.key.as_bytes(), None);
     let server = Server::https(listener, tls.unwrap()).with_drain_timeout(Duration::ZERO);
     let service = tower::service_fn(async |_: Request<Incoming>| {
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
     });
-    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = tokio::spawn(server.run(service, async {
-        let _ = ended.await;
+        let _ = stopped.await;
     }));
-    evict(at.clone()).await;
+    evict(evict_url.clone()).await;
     logged("invalid peer certificate");
 
-    end.send(()).unwrap();
+    stop.send(()).unwrap();
     server.await.unwrap();
-    evict(at).await;
+    evict(evict_url).await;
     logged("Connection refused");
 }

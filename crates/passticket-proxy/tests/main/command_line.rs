@@ -1,4 +1,4 @@
-//! The command line: output, errors and exit codes.
+//! Tests of the command line: output, errors and exit codes.
 
 use std::{
     fs,
@@ -27,6 +27,7 @@ fn run_with_input(args: &[&str], input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
+/// Makes a file with `key` and these permissions; returns its path.
 fn key_file(directory: &Path, key: &str, mode: u32) -> String {
     let path = directory.join(format!("{mode:o}.key"));
     let mut file =
@@ -36,6 +37,8 @@ fn key_file(directory: &Path, key: &str, mode: u32) -> String {
     path.to_str().unwrap().to_owned()
 }
 
+/// Checks the exit code, and that standard output and standard error contain these texts. Standard error
+/// may have one line, but none with exit code 0.
 #[track_caller]
 fn check(output: &Output, code: i32, stdout: &str, stderr: &str) {
     let (out, err) =
@@ -49,62 +52,60 @@ fn check(output: &Output, code: i32, stdout: &str, stderr: &str) {
     assert!(err.lines().count() <= 1, "more than one line: {err}");
 }
 
-/// From the vectors on which two implementations agree.
+/// A test vector of `crates/passticket/tests`, which two independent implementations agree on.
 const VECTOR: [&str; 6] = ["--algorithm", "legacy", "--user", "fw$fv", "--applid", "c"];
 const KEY: &str = "F90F48F03C28DC86";
 const AT: &str = "4125905645";
 const TICKET: &str = "SHSIIPWB";
 
 #[test]
-fn a_ticket_is_made_and_evaluated() {
+fn ticket_generate_and_ticket_evaluate_agree_with_a_test_vector() {
     let directory = TempDir::new().unwrap();
     let file = key_file(directory.path(), KEY, 0o600);
-    let with = |command: &str, more: &[&str]| {
+    let ticket = |command: &str, more: &[&str]| {
         let args = [&["ticket", command][..], &VECTOR, &["--key-file", &file], more].concat();
         run(&args)
     };
-    let made = with("generate", &["--at", AT]);
-    check(&made, 0, TICKET, "");
-    assert_eq!(made.stdout, format!("{TICKET}\n").as_bytes());
+    let generated = ticket("generate", &["--at", AT]);
+    check(&generated, 0, TICKET, "");
+    assert_eq!(generated.stdout, format!("{TICKET}\n").as_bytes());
 
-    let ticket = ["--ticket", TICKET];
-    let evaluate = |more: &[&str]| with("evaluate", &[&ticket, more].concat());
+    let evaluate = |more: &[&str]| ticket("evaluate", &[&["--ticket", TICKET], more].concat());
     check(&evaluate(&["--at", AT]), 0, "good: made at 4125905645, age 0 s", "");
     check(&evaluate(&["--at", "4125905700"]), 0, "age 55 s", "");
     check(&evaluate(&["--at", "4125906245"]), 0, "age 600 s", "");
     check(&evaluate(&["--at", "4125906246"]), 1, "refused: ", "");
     check(&evaluate(&["--at", "4125905700", "--window", "10"]), 1, "refused: ", "");
-    // Most of a century away.
-    let other = "refused: not a PassTicket of this user, APPLID and key";
-    check(&evaluate(&[]), 1, other, "");
-    check(&with("evaluate", &["--ticket", "SHSIIPWC", "--at", AT]), 1, "refused: ", "");
-    check(&with("evaluate", &["--ticket", "SHORT", "--at", AT]), 1, "refused: ", "");
-    let other = "refused: not a PassTicket";
-    check(&with("evaluate", &["--ticket", "-21w9pDH", "--at", AT]), 1, other, "");
-    check(&with("evaluate", &["--ticket", "PASSWORD", "--at", AT]), 1, other, "");
+    // Without --at, the PassTicket of the year 2100 is evaluated at the present time.
+    let other_key = "refused: not a PassTicket of this user, APPLID and key";
+    check(&evaluate(&[]), 1, other_key, "");
+    check(&ticket("evaluate", &["--ticket", "SHSIIPWC", "--at", AT]), 1, "refused: ", "");
+    check(&ticket("evaluate", &["--ticket", "SHORT", "--at", AT]), 1, "refused: ", "");
+    let not_a_ticket = "refused: not a PassTicket";
+    check(&ticket("evaluate", &["--ticket", "-21w9pDH", "--at", AT]), 1, not_a_ticket, "");
+    check(&ticket("evaluate", &["--ticket", "PASSWORD", "--at", AT]), 1, not_a_ticket, "");
 
     // Tickets of the enhanced-mixed algorithm may begin with a hyphen.
     let mixed = ["--algorithm", "enhanced-mixed", "--user", "USER", "--applid", "ZOWEAPPL"];
     let key = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
     let mixed = [&mixed[..], &["--at", AT, "--key-file", "-"]].concat();
-    let made = run_with_input(&[&["ticket", "generate"], &mixed[..]].concat(), key);
-    check(&made, 0, "-nq_GDwS\n", "");
+    let generated = run_with_input(&[&["ticket", "generate"], &mixed[..]].concat(), key);
+    check(&generated, 0, "-nq_GDwS\n", "");
     let evaluate = |ticket| {
         let args = [&["ticket", "evaluate", "--ticket", ticket], &mixed[..]].concat();
         run_with_input(&args, key)
     };
     check(&evaluate("-nq_GDwS"), 0, "good: made at", "");
-    let other = "refused: not a PassTicket of this user, APPLID and key";
-    check(&evaluate("-21w9pDH"), 1, other, "");
+    check(&evaluate("-21w9pDH"), 1, other_key, "");
 
-    // Without --at the time is now.
-    let now = with("generate", &[]);
+    // Without --at, the time is now.
+    let now = ticket("generate", &[]);
     let now = String::from_utf8(now.stdout).unwrap();
-    check(&with("evaluate", &["--ticket", now.trim()]), 0, "good: ", "");
+    check(&ticket("evaluate", &["--ticket", now.trim()]), 0, "good: ", "");
 }
 
 #[test]
-fn the_key_comes_from_standard_input_or_from_a_file_of_its_owner() {
+fn the_key_comes_from_standard_input_or_from_a_private_file() {
     let directory = TempDir::new().unwrap();
     let args = [&["ticket", "generate"][..], &VECTOR, &["--at", AT, "--key-file"]].concat();
     let with_file = |file: &str| run(&[&args[..], &[file]].concat());
@@ -124,7 +125,7 @@ fn the_key_comes_from_standard_input_or_from_a_file_of_its_owner() {
 }
 
 #[test]
-fn errors_are_one_line_and_each_command_has_help() {
+fn usage_errors_are_one_line_and_each_command_has_help() {
     let generate = ["ticket", "generate", "--algorithm"];
     let cases: [(&[&str], &str); 9] = [
         (&["serv"], "serve"),
@@ -205,7 +206,7 @@ fn check_prints_all_problems_at_once() {
 }
 
 #[test]
-fn a_port_in_use_names_the_option_or_the_key() {
+fn the_error_for_a_port_in_use_names_the_option_or_the_key() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let directory = TempDir::new().unwrap();
@@ -231,7 +232,7 @@ fn a_port_in_use_names_the_option_or_the_key() {
 }
 
 #[test]
-fn a_data_dir_that_is_a_file_is_named() {
+fn a_data_dir_that_is_a_file_is_an_error() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("a-file");
     fs::write(&file, "mine").unwrap();
@@ -242,7 +243,7 @@ fn a_data_dir_that_is_a_file_is_named() {
 }
 
 #[test]
-fn a_wrong_rust_log_is_an_error_of_commands_that_log() {
+fn an_invalid_rust_log_is_an_error_only_of_commands_that_log() {
     let directory = TempDir::new().unwrap();
     let data_dir = directory.path().join("demo");
     let serve = ["serve", "--demo", "--port", "0", "--data-dir", data_dir.to_str().unwrap()];
@@ -257,20 +258,22 @@ fn a_wrong_rust_log_is_an_error_of_commands_that_log() {
     check(&version.unwrap(), 0, "passticket-proxy", "");
 }
 
-/// A directory with what the demo makes, and the result of `check` on a zowe.yaml in it.
-struct Checked(TempDir);
+/// A directory with the files of the demo, for the command `check`.
+struct DemoFiles(TempDir);
 
-impl Checked {
+impl DemoFiles {
     fn new() -> Self {
         let directory = TempDir::new().unwrap();
         drop(Demo::start_in(directory.path()));
         Self(directory)
     }
 
+    /// The zowe.yaml of the demo.
     fn yaml(&self) -> String {
         fs::read_to_string(self.0.path().join("zowe.yaml")).unwrap()
     }
 
+    /// Runs `check` with another zowe.yaml in the directory.
     fn check(&self, yaml: impl AsRef<[u8]>) -> Output {
         let file = self.0.path().join("checked.yaml");
         fs::write(&file, yaml).unwrap();
@@ -279,22 +282,22 @@ impl Checked {
 }
 
 #[test]
-fn utf_16_and_ebcdic_have_different_remedies() {
-    let made = Checked::new();
-    let yaml = made.yaml();
+fn errors_about_utf_16_and_ebcdic_name_the_conversion() {
+    let demo = DemoFiles::new();
+    let yaml = demo.yaml();
     let utf16: Vec<u8> = yaml.encode_utf16().flat_map(u16::to_le_bytes).collect();
-    check(&made.check(&utf16), 2, "", "is UTF-16, not UTF-8; save it as UTF-8, or convert it with");
-    let with_mark = [&[0xff, 0xfe][..], &utf16].concat();
-    check(&made.check(with_mark), 2, "", "iconv -f UTF-16 -t UTF-8");
+    check(&demo.check(&utf16), 2, "", "is UTF-16, not UTF-8; save it as UTF-8, or convert it with");
+    let with_byte_order_mark = [&[0xff, 0xfe][..], &utf16].concat();
+    check(&demo.check(with_byte_order_mark), 2, "", "iconv -f UTF-16 -t UTF-8");
     // "zowe:" and a line end in IBM-1047.
     let ebcdic = [0xa9, 0x96, 0xa6, 0x85, 0x7a, 0x15];
-    check(&made.check(ebcdic), 2, "", "iconv -f IBM-1047 -t UTF-8");
+    check(&demo.check(ebcdic), 2, "", "iconv -f IBM-1047 -t UTF-8");
 }
 
 #[test]
-fn yaml_anchors_and_merge_keys_work_and_are_bounded() {
-    let made = Checked::new();
-    let yaml = made.yaml();
+fn yaml_anchors_and_merge_keys_work_and_their_expansion_is_limited() {
+    let demo = DemoFiles::new();
+    let yaml = demo.yaml();
     let entry = yaml.find("    - applid: ZOWEAPPL\n      algorithm").unwrap();
     let merged = format!(
         "{}    - &first\n{}    - <<: *first\n      applid: OTHER\n    - <<: [{{applid: THIRD}}, \
@@ -302,29 +305,30 @@ fn yaml_anchors_and_merge_keys_work_and_are_bounded() {
         &yaml[..entry],
         yaml[entry..].replacen("    - applid", "      applid", 1),
     );
-    let output = made.check(&merged);
+    let output = demo.check(&merged);
     let problems = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{problems}");
-    // Each is an entry of its own, which no service uses.
+    // The warnings show that each is an entry of its own.
     for applid in ["OTHER", "THIRD"] {
         assert!(problems.contains(&format!("no service has APPLID {applid};")), "{problems}");
     }
 
+    // Each level multiplies the number of values by more than 10.
     let mut bomb = "a0: &a0 {k: [x, x, x, x, x, x, x, x, x, x]}\n".to_owned();
     for i in 1..12 {
-        let before = format!("*a{}", i - 1);
-        let list = vec![before.clone(); 10].join(", ");
-        bomb.push_str(&format!("a{i}: &a{i} {{<<: {before}, k{i}: [{list}]}}\n"));
+        let previous = format!("*a{}", i - 1);
+        let list = vec![previous.clone(); 10].join(", ");
+        bomb.push_str(&format!("a{i}: &a{i} {{<<: {previous}, k{i}: [{list}]}}\n"));
     }
-    check(&made.check(bomb), 2, "", "more than 100000 values, counting what aliases stand for");
+    check(&demo.check(bomb), 2, "", "more than 100000 values, counting what aliases stand for");
 }
 
 #[test]
-fn keys_in_other_formats_are_called_what_they_are() {
-    let made = Checked::new();
-    let yaml = made.yaml();
+fn errors_about_keys_name_the_format_that_was_found() {
+    let demo = DemoFiles::new();
+    let yaml = demo.yaml();
     let write = |content: &[u8]| {
-        let file = made.0.path().join("other.key");
+        let file = demo.0.path().join("other.key");
         fs::write(&file, content).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     };
@@ -339,13 +343,13 @@ fn keys_in_other_formats_are_called_what_they_are() {
     ] {
         write(content);
         for key in ["certs/localhost.key", "keys/jwt.pem"] {
-            let output = made.check(yaml.replace(key, "other.key"));
+            let output = demo.check(yaml.replace(key, "other.key"));
             check(&output, 2, "", want);
             let problem = String::from_utf8_lossy(&output.stderr);
             assert!(problem.contains("other.key is a"), "{problem}");
         }
     }
-    let certificate = made.check(yaml.replace("certs/localhost.pem", "other.key"));
+    let certificate = demo.check(yaml.replace("certs/localhost.pem", "other.key"));
     check(&certificate, 2, "", "take the certificates out with: openssl pkcs12 -in ");
 }
 
@@ -358,20 +362,20 @@ fn passwd_prints_a_line_of_the_users_file() {
     for (input, want) in [
         ("", "the password is empty"),
         ("\n", "the password is empty"),
-        ("two\nlines\n", "the password has a control character"),
+        ("two\nlines\n", "the password contains a control character"),
         (&"x".repeat(2000), "the password is longer than 1024 bytes"),
     ] {
         let output = run_with_input(&["passwd", "JANE"], input);
         check(&output, 2, "", want);
         assert!(output.stdout.is_empty());
     }
-    // A password is not an argument, which other users of the machine could see.
+    // A password cannot be an argument, because other users of the machine can see arguments.
     let output = run(&["passwd", "JANE", "secret"]);
     check(&output, 2, "", "unexpected argument");
 }
 
 #[test]
-fn no_color_and_pipes_switch_colours_off() {
+fn output_to_pipes_with_no_color_has_no_colours() {
     for args in [&["--help"][..], &["serve"]] {
         let output = Command::new(PROGRAM).args(args).env("NO_COLOR", "1").output().unwrap();
         assert!(!output.stdout.contains(&0x1b) && !output.stderr.contains(&0x1b));

@@ -1,4 +1,4 @@
-//! `serve --demo`, over TLS, with a client that is not ours.
+//! Tests of `serve --demo`. They send requests over TLS with the HTTP client `reqwest`.
 
 use std::{
     fs,
@@ -14,26 +14,26 @@ use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use test_support::{PATIENCE, basic, client, has_curl};
 
-const NONE: &str = "ZWEAG160E No authentication provided in the request";
-const INVALID: &str = "ZWEAG102E Token is not valid";
+const NO_CREDENTIAL: &str = "ZWEAG160E No authentication provided in the request";
+const INVALID_TOKEN: &str = "ZWEAG102E Token is not valid";
 
 /// Adds a credential to a request.
-type Present = Box<dyn Fn(RequestBuilder) -> RequestBuilder>;
+type AddCredential = Box<dyn Fn(RequestBuilder) -> RequestBuilder>;
 
-fn header(name: &'static str, value: String) -> Present {
+fn header(name: &'static str, value: String) -> AddCredential {
     Box::new(move |request| request.header(name, &value))
 }
 
-fn cookie(name: &str, value: &str) -> Present {
+fn cookie(name: &str, value: &str) -> AddCredential {
     header("cookie", format!("first=1; {name}={value}; last=\"9\""))
 }
 
 #[tokio::test]
-async fn each_credential_arrives_as_a_ticket_that_the_service_accepts() {
+async fn the_service_accepts_the_ticket_made_for_each_kind_of_credential() {
     let demo = Demo::start();
     let jwt = demo.login().await;
     let pat = demo.pat(&["dcpassticket"]).await;
-    let nothing: Present = Box::new(|request| request);
+    let no_header: AddCredential = Box::new(|request| request);
     let cases = [
         ("JWT cookie", demo.client(), cookie("apimlAuthenticationToken", &jwt), "USER"),
         ("JWT bearer", demo.client(), header("authorization", format!("Bearer {jwt}")), "USER"),
@@ -41,11 +41,11 @@ async fn each_credential_arrives_as_a_ticket_that_the_service_accepts() {
         ("PAT header", demo.client(), header("PRIVATE-TOKEN", pat.clone()), "USER"),
         ("PAT bearer", demo.client(), header("authorization", format!("Bearer {pat}")), "USER"),
         ("PAT in the JWT cookie", demo.client(), cookie("apimlAuthenticationToken", &pat), "USER"),
-        ("certificate", demo.client_of("USER"), nothing, "USER"),
+        ("certificate", demo.client_of("USER"), no_header, "USER"),
         ("another certificate", demo.client_of("APIMTST"), Box::new(|r| r), "APIMTST"),
     ];
-    for (name, client, present, user) in cases {
-        let get = |path: &str| present(client.get(demo.at(path)));
+    for (name, client, add_credential, user) in cases {
+        let get = |path: &str| add_credential(client.get(demo.at(path)));
         let response = get("/dcpassticket/api/v1/passticketTest").send().await.unwrap();
         assert_eq!(response.status(), 200, "{name}");
         assert!(!response.headers().contains_key("x-zowe-auth-failure"), "{name}");
@@ -79,29 +79,37 @@ async fn each_credential_arrives_as_a_ticket_that_the_service_accepts() {
 }
 
 #[tokio::test]
-async fn client_and_service_get_the_reason_of_a_failure_and_no_credential() {
+async fn a_failed_credential_is_removed_and_the_reason_is_sent_to_client_and_service() {
     let demo = Demo::start();
     let jwt = demo.login().await;
-    let other = demo.pat(&["dcbypass"]).await;
+    let other_pat = demo.pat(&["dcbypass"]).await;
     let mut tampered = jwt.clone();
     tampered.replace_range(tampered.len() - 6.., "AAAAAA");
     let hs256 = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJVU0VSIn0.c2lnbmF0dXJl".to_owned();
     let none = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJVU0VSIn0.".to_owned();
     let cases = [
-        ("nothing", Box::new(|r| r) as Present, NONE),
-        ("Basic", Box::new(|r: RequestBuilder| r.basic_auth("USER", Some("validPassword"))), NONE),
-        ("garbage", header("authorization", "Bearer garbage".to_owned()), INVALID),
-        ("tampered", cookie("apimlAuthenticationToken", &tampered), INVALID),
-        ("alg none", header("authorization", format!("Bearer {none}")), INVALID),
-        ("HS256", header("authorization", format!("Bearer {hs256}")), INVALID),
-        ("PAT of another service", header("PRIVATE-TOKEN", other.clone()), INVALID),
-        ("its cookie", cookie("personalAccessToken", &other), INVALID),
-        ("JWT as a PAT", header("PRIVATE-TOKEN", jwt.clone()), NONE),
-        ("16 KiB", header("PRIVATE-TOKEN", "x".repeat(16 * 1024)), INVALID),
+        ("no credential", Box::new(|r| r) as AddCredential, NO_CREDENTIAL),
+        (
+            "user and password",
+            Box::new(|r: RequestBuilder| r.basic_auth("USER", Some("validPassword"))),
+            NO_CREDENTIAL,
+        ),
+        ("not a token", header("authorization", "Bearer garbage".to_owned()), INVALID_TOKEN),
+        ("wrong signature", cookie("apimlAuthenticationToken", &tampered), INVALID_TOKEN),
+        ("algorithm none", header("authorization", format!("Bearer {none}")), INVALID_TOKEN),
+        ("algorithm HS256", header("authorization", format!("Bearer {hs256}")), INVALID_TOKEN),
+        (
+            "PAT header of another service",
+            header("PRIVATE-TOKEN", other_pat.clone()),
+            INVALID_TOKEN,
+        ),
+        ("PAT cookie of another service", cookie("personalAccessToken", &other_pat), INVALID_TOKEN),
+        ("JWT in the PAT header", header("PRIVATE-TOKEN", jwt.clone()), NO_CREDENTIAL),
+        ("PAT header of 16 KiB", header("PRIVATE-TOKEN", "x".repeat(16 * 1024)), INVALID_TOKEN),
     ];
-    for (name, present, text) in cases {
+    for (name, add_credential, text) in cases {
         let get = |path: &str| {
-            present(demo.client().get(demo.at(path))).header("X-Zowe-Auth-Failure", "forged")
+            add_credential(demo.client().get(demo.at(path))).header("X-Zowe-Auth-Failure", "forged")
         };
         let response = get("/dcpassticket/api/v1/request").send().await.unwrap();
         assert_eq!(response.status(), 200, "{name}");
@@ -120,7 +128,7 @@ async fn client_and_service_get_the_reason_of_a_failure_and_no_credential() {
 }
 
 #[tokio::test]
-async fn bypass_forwards_credentials_and_unknown_paths_are_404() {
+async fn bypass_routes_forward_credentials_and_unknown_paths_are_404() {
     let demo = Demo::start();
     let client = demo.client();
     let bypass = client.get(demo.at("/dcbypass/api/v1/request")).basic_auth("me", Some("secret"));
@@ -162,11 +170,12 @@ async fn alpn_selects_http_1_or_http_2() {
 }
 
 #[tokio::test]
-async fn only_credentials_and_hop_by_hop_headers_are_removed() {
+async fn credentials_hop_by_hop_headers_and_malformed_cookies_are_removed() {
     let demo = Demo::start();
     let jwt = demo.login().await;
     let mut cookies: Vec<_> = (0..100).map(|i| format!("c{i}={i}")).collect();
     cookies.insert(50, format!("apimlAuthenticationToken={jwt}"));
+    // Not a cookie: there is no `=`.
     cookies.insert(70, "without-equals".to_owned());
     let request = demo
         .builder()
@@ -182,17 +191,17 @@ async fn only_credentials_and_hop_by_hop_headers_are_removed() {
         .header("authorization", "Basic bm86bm8=");
     let echo: Value = request.send().await.unwrap().json().await.unwrap();
     assert_eq!(basic(&echo["headers"]).0, "USER");
-    let left = echo["cookies"].as_object().unwrap();
-    assert_eq!(left.len(), 100);
+    let cookies = echo["cookies"].as_object().unwrap();
+    assert_eq!(cookies.len(), 100);
     let headers = echo["headers"].as_object().unwrap();
-    for gone in ["connection", "x-mine", "te"] {
-        assert!(!headers.contains_key(gone), "{gone}");
+    for removed in ["connection", "x-mine", "te"] {
+        assert!(!headers.contains_key(removed), "{removed}");
     }
     assert_eq!(headers["x-forwarded-for"], "127.0.0.1");
 }
 
 #[tokio::test]
-async fn the_second_start_is_quick_and_keeps_what_the_first_made() {
+async fn the_second_start_is_quick_and_keeps_the_signing_key() {
     let temporary = tempfile::TempDir::new().unwrap();
     let jwt = Demo::start_in(temporary.path()).login().await;
     let started = Instant::now();
@@ -205,7 +214,7 @@ async fn the_second_start_is_quick_and_keeps_what_the_first_made() {
 
 // The client must keep running while the test waits for the program to end.
 #[tokio::test(flavor = "multi_thread")]
-async fn secrets_are_in_files_of_their_owner_and_never_in_the_log() {
+async fn only_the_owner_can_read_secret_files_and_the_log_has_no_secret() {
     let mut demo = Demo::start();
     let jwt = demo.login().await;
     let pat = demo.pat(&["dcpassticket"]).await;
@@ -215,7 +224,7 @@ async fn secrets_are_in_files_of_their_owner_and_never_in_the_log() {
             let _ = request.header("PRIVATE-TOKEN", token).send().await.unwrap();
         }
     }
-    let secrets = [
+    let secret_files = [
         "certs/ca.key",
         "certs/localhost.key",
         "certs/USER.key",
@@ -224,7 +233,7 @@ async fn secrets_are_in_files_of_their_owner_and_never_in_the_log() {
         "users.yml",
         "audit.jsonl",
     ];
-    for file in secrets {
+    for file in secret_files {
         let mode = fs::metadata(demo.directory.join(file)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
@@ -242,9 +251,9 @@ async fn secrets_are_in_files_of_their_owner_and_never_in_the_log() {
     }
 }
 
-/// Every line that begins with two blanks is a command that works without a change.
+/// A printed line that begins with two blanks is a command.
 #[tokio::test]
-async fn the_printed_commands_work_as_printed() {
+async fn the_printed_commands_work_without_a_change() {
     if !has_curl() {
         return;
     }
@@ -283,7 +292,7 @@ async fn the_printed_commands_work_as_printed() {
 }
 
 #[tokio::test]
-async fn only_loopback_is_listened_on() {
+async fn the_demo_listens_only_on_loopback() {
     let demo = Demo::start();
     let port: u16 = demo.url.rsplit(':').next().unwrap().parse().unwrap();
     let table = fs::read_to_string(format!("/proc/{}/net/tcp", demo.program.pid())).unwrap();
@@ -298,8 +307,8 @@ async fn only_loopback_is_listened_on() {
     assert_eq!(listening, [format!("0100007F:{hex}")]);
 }
 
-/// Starts the demo where it must refuse; returns its error.
-fn refused(directory: &Path) -> String {
+/// Starts the demo in a directory that it must refuse; returns the error text.
+fn start_error(directory: &Path) -> String {
     let data_dir = directory.to_str().unwrap();
     let args = ["serve", "--demo", "--port", "0", "--data-dir", data_dir];
     let output = Command::new(PROGRAM).args(args).output().unwrap();
@@ -311,31 +320,32 @@ fn refused(directory: &Path) -> String {
 }
 
 #[tokio::test]
-async fn a_file_that_the_demo_did_not_make_is_not_overwritten() {
+async fn files_of_the_user_are_not_overwritten() {
     let temporary = tempfile::TempDir::new().unwrap();
     for name in ["zowe.yaml", "users.yml", "certs/ca.key", "api-defs/demo.yml"] {
         let directory = temporary.path().join(name.replace('/', "-"));
         let path = directory.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, "mine").unwrap();
-        let error = refused(&directory);
+        let error = start_error(&directory);
         assert!(error.contains(&format!("{} was not made by the demo", path.display())), "{error}");
         assert!(error.contains("--data-dir"), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"mine");
     }
 
-    // A file that the demo made may be edited. The demo does not overwrite the edit.
+    // A file that the demo made and the user has edited is not overwritten, either.
     let directory = temporary.path().join("edited");
     drop(Demo::start_in(&directory));
     let yaml = directory.join("zowe.yaml");
     let edited = fs::read_to_string(&yaml).unwrap() + "# mine\n";
     fs::write(&yaml, &edited).unwrap();
-    let error = refused(&directory);
+    let error = start_error(&directory);
     assert!(error.contains(&format!("{} was changed", yaml.display())), "{error}");
     assert!(error.contains("serve --config"), "{error}");
     assert_eq!(fs::read_to_string(&yaml).unwrap(), edited);
 
-    // The remedy works. Files that the demo makes only once may stay edited.
+    // Deleting the file, as the error says, lets the demo start again. It makes some files, such as
+    // identities.yml, only if they are missing: an edited one stays.
     fs::remove_file(&yaml).unwrap();
     let identities = directory.join("identities.yml");
     let own = fs::read_to_string(&identities).unwrap() + "# mine\n";
@@ -345,12 +355,12 @@ async fn a_file_that_the_demo_did_not_make_is_not_overwritten() {
 }
 
 #[tokio::test]
-async fn a_copy_of_the_directory_is_a_configuration_and_says_what_to_change() {
+async fn a_copy_of_the_directory_works_as_a_configuration() {
     let temporary = tempfile::TempDir::new().unwrap();
-    let (made, copy) = (temporary.path().join("demo"), temporary.path().join("copy"));
-    drop(Demo::start_in(&made));
-    assert!(Command::new("cp").arg("-r").args([&made, &copy]).status().unwrap().success());
-    fs::remove_dir_all(&made).unwrap();
+    let (original, copy) = (temporary.path().join("demo"), temporary.path().join("copy"));
+    drop(Demo::start_in(&original));
+    assert!(Command::new("cp").arg("-r").args([&original, &copy]).status().unwrap().success());
+    fs::remove_dir_all(&original).unwrap();
     let yaml = copy.join("zowe.yaml");
     let text = fs::read_to_string(&yaml).unwrap();
     for part in
@@ -358,7 +368,7 @@ async fn a_copy_of_the_directory_is_a_configuration_and_says_what_to_change() {
     {
         assert!(text.contains(part), "{text}");
     }
-    // Another user, with the line that `passwd` prints.
+    // Add a user with the line that `passwd` prints.
     let mut passwd = Command::new(PROGRAM)
         .args(["passwd", "JANE"])
         .stdin(Stdio::piped())
@@ -380,5 +390,6 @@ async fn a_copy_of_the_directory_is_a_configuration_and_says_what_to_change() {
     assert_eq!(login("JANE", "a secret: word").await.unwrap().status(), 204);
     assert_eq!(login("JANE", "a secret: word ").await.unwrap().status(), 401);
     let routed = client.get(format!("{url}/dcpassticket/api/v1/request")).send().await.unwrap();
+    // The service of the demo does not run.
     assert_eq!(routed.status(), 503);
 }

@@ -1,7 +1,7 @@
-//! The commands for the security products, as the program prints them.
+//! Tests of `esm`, which prints commands for the security products RACF, ACF2 and Top Secret (tss).
 //!
 //! `UPDATE_GOLDEN=1 cargo test -p passticket-proxy --test main esm` rewrites the files in
-//! tests/golden/esm. Read the differences before you commit them.
+//! tests/golden/esm, the expected output. Read the differences before you commit them.
 
 use std::{
     env, fs,
@@ -18,6 +18,7 @@ fn esm(args: &[&str]) -> Output {
     Command::new(PROGRAM).arg("esm").args(args).output().unwrap()
 }
 
+/// The output of a command that must succeed.
 #[track_caller]
 fn printed(args: &[&str]) -> String {
     let output = esm(args);
@@ -26,8 +27,10 @@ fn printed(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Compares the output with a golden file.
 #[track_caller]
-fn golden(name: &str, printed: &str) {
+fn check_golden(name: &str, printed: &str) {
+    // A batch job reads 72 columns, and its input ends at a line that begins with /* or //.
     for line in printed.lines() {
         assert!(line.len() <= 72, "{line}");
         assert!(!line.starts_with("/*") && !line.starts_with("//"), "{line}");
@@ -38,11 +41,11 @@ fn golden(name: &str, printed: &str) {
         return;
     }
     let expected = fs::read_to_string(&file).unwrap();
-    assert_eq!(printed, expected, "{name}; UPDATE_GOLDEN=1 rewrites it");
+    assert_eq!(printed, expected, "{name} differs; UPDATE_GOLDEN=1 rewrites it");
 }
 
 #[test]
-fn each_product_has_each_topic() {
+fn each_topic_prints_its_golden_file_for_each_product() {
     let topics: [(&str, &[&str]); 5] = [
         ("passticket", &["passticket", "--applid", "izudflt", "--applid", "OMVSAPPL"]),
         ("keys", &["keys", "--applid", "IZUDFLT", "--applid", "OMVSAPPL"]),
@@ -72,19 +75,19 @@ fn each_product_has_each_topic() {
     for product in PRODUCTS {
         for (topic, args) in topics {
             let printed = printed(&[&["--esm", product], args].concat());
-            golden(&format!("{product}-{topic}.txt"), &printed);
+            check_golden(&format!("{product}-{topic}.txt"), &printed);
         }
     }
 }
 
 #[test]
-fn a_configuration_yields_all_commands_that_it_needs() {
+fn from_config_prints_all_commands_that_the_configuration_needs() {
     let demo = Demo::start();
     let file = demo.directory.join("zowe.yaml");
     let key = demo.directory.join("enhanced.key");
     fs::write(&key, "A5".repeat(32)).unwrap();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-    let more = "  services:
+    let with_second_applid = "  services:
     dcpassticket:
       applids:
         api/v1/admin: IZUDFLT
@@ -92,26 +95,26 @@ fn a_configuration_yields_all_commands_that_it_needs() {
     - { applid: izudflt, algorithm: enhanced-mixed, key: { file: enhanced.key } }";
     let yaml = fs::read_to_string(&file).unwrap();
     assert!(yaml.contains("  ptktdata:\n"), "{yaml}");
-    fs::write(&file, yaml.replace("  ptktdata:", more)).unwrap();
+    fs::write(&file, yaml.replace("  ptktdata:", with_second_applid)).unwrap();
     let file = file.to_str().unwrap();
     for product in PRODUCTS {
         let all = printed(&["--esm", product, "--from-config", file]);
-        golden(&format!("{product}-from-config.txt"), &all);
+        check_golden(&format!("{product}-from-config.txt"), &all);
         let one = |topic| printed(&["--esm", product, "--from-config", file, topic]);
         let delegate = printed(&["--esm", product, "delegate", "--user", "USER"]);
         assert_eq!(all, one("passticket") + &one("keys") + &delegate);
-        let other = printed(&["--esm", product, "--from-config", file, "--zowesrv", "GATEWAY1"]);
-        assert_eq!(other, all.replace("ZWESVUSR", "GATEWAY1"));
+        let renamed = printed(&["--esm", product, "--from-config", file, "--zowesrv", "GATEWAY1"]);
+        assert_eq!(renamed, all.replace("ZWESVUSR", "GATEWAY1"));
     }
     // The output contains no key of the configuration.
     let all: String =
         PRODUCTS.map(|product| printed(&["--esm", product, "--from-config", file])).concat();
-    let hex = all.split(|c: char| !c.is_ascii_hexdigit()).any(|word| word.len() >= 16);
-    assert!(!hex, "{all}");
+    let has_key = all.split(|c: char| !c.is_ascii_hexdigit()).any(|word| word.len() >= 16);
+    assert!(!has_key, "{all}");
 }
 
 #[test]
-fn the_order_on_the_command_line_makes_no_difference() {
+fn order_case_and_duplicates_of_arguments_make_no_difference() {
     let want = printed(&["--esm", "racf", "passticket", "--applid", "A", "--applid", "B"]);
     for args in [
         &["passticket", "--applid", "b", "--applid", "a", "--esm", "racf"][..],
@@ -123,10 +126,10 @@ fn the_order_on_the_command_line_makes_no_difference() {
 }
 
 #[test]
-fn invalid_arguments_are_refused_in_one_line() {
+fn invalid_arguments_give_a_one_line_error() {
     let passticket = ["--esm", "racf", "passticket"];
     let identity = ["--esm", "racf", "identity", "--user", "JANE"];
-    let a_name = "write 1 to 8 characters of A-Z 0-9 # @ $";
+    let invalid_name = "write 1 to 8 characters of A-Z 0-9 # @ $";
     let long = "x".repeat(300);
     for (args, want) in [
         (&["passticket", "--applid", "A"][..], "write --esm racf, --esm acf2 or --esm tss"),
@@ -136,14 +139,14 @@ fn invalid_arguments_are_refused_in_one_line() {
         (&["--esm", "racf", "keys"], "--applid is missing; write --applid"),
         (&["--esm", "racf", "delegate"], "--user"),
         (&["--esm", "racf", "identity", "--user", "A"], "--email"),
-        (&[&passticket[..], &["--applid", "A B"]].concat(), a_name),
-        (&[&passticket[..], &["--applid", "A'B"]].concat(), a_name),
-        (&[&passticket[..], &["--applid", "A\nB"]].concat(), a_name),
-        (&[&passticket[..], &["--applid", "A)B"]].concat(), a_name),
-        (&[&passticket[..], &["--applid", ""]].concat(), a_name),
-        (&[&passticket[..], &["--applid", "NINECHARS"]].concat(), a_name),
-        (&[&passticket[..], &["--applid", "A", "--zowesrv", "ZWE SV"]].concat(), a_name),
-        (&["--esm", "tss", "delegate", "--user", "A", "--user", "B*"], a_name),
+        (&[&passticket[..], &["--applid", "A B"]].concat(), invalid_name),
+        (&[&passticket[..], &["--applid", "A'B"]].concat(), invalid_name),
+        (&[&passticket[..], &["--applid", "A\nB"]].concat(), invalid_name),
+        (&[&passticket[..], &["--applid", "A)B"]].concat(), invalid_name),
+        (&[&passticket[..], &["--applid", ""]].concat(), invalid_name),
+        (&[&passticket[..], &["--applid", "NINECHARS"]].concat(), invalid_name),
+        (&[&passticket[..], &["--applid", "A", "--zowesrv", "ZWE SV"]].concat(), invalid_name),
+        (&["--esm", "tss", "delegate", "--user", "A", "--user", "B*"], invalid_name),
         (&["--esm", "racf", "keys", "--applid", "A", "--algorithm", "des"], "write legacy"),
         (
             &[&passticket[..], &["--applid", "A", "--from-config", "no.yaml"]].concat(),
@@ -155,7 +158,7 @@ fn invalid_arguments_are_refused_in_one_line() {
         ),
         (
             &["--esm", "racf", "delegate", "--user", "A", "--from-config", "no.yaml"],
-            "write it with passticket or keys",
+            "use --from-config with passticket or keys",
         ),
         (&[&identity[..], &["--email", "a@b"]].concat(), "--registry"),
         (&[&identity[..], &["--registry", "r", "--subject", "CN=a"]].concat(), "--email"),
@@ -197,7 +200,7 @@ fn invalid_arguments_are_refused_in_one_line() {
         assert_eq!(error.lines().count(), 1, "{args:?}: {error}");
         assert!(error.contains(want), "{args:?}: {error}");
     }
-    // A faulty configuration has the same errors as with check.
+    // Problems of the configuration are reported, too.
     let output = esm(&["--esm", "racf", "--from-config", "/nowhere/zowe.yaml"]);
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{error}");
@@ -205,13 +208,14 @@ fn invalid_arguments_are_refused_in_one_line() {
 }
 
 #[test]
-fn help_has_examples_that_work() {
+fn the_examples_in_the_help_work() {
     let help = printed(&["--help"]);
     let joined = help.replace("\\\n", " ");
     let examples: Vec<_> = joined.lines().filter(|line| line.contains("proxy esm --esm")).collect();
     assert_eq!(examples.len(), 6, "{help}");
     for example in examples {
         let (_, args) = example.split_once("proxy esm ").unwrap();
+        // This example needs a file.
         if args.contains("--from-config") {
             continue;
         }

@@ -1,4 +1,5 @@
-//! The program, driven from outside: its command line, its configuration, the demo and the gateway.
+//! Tests that start the program as a process: the command line, the configuration, the demo and the
+//! gateway.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

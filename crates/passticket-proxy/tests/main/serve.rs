@@ -1,4 +1,4 @@
-//! `serve --config`: large bodies, graceful shutdown, a service that fails, listening.
+//! Tests of `serve --config`: large bodies, graceful shutdown, failing services, listening.
 
 use std::{
     convert::Infallible,
@@ -22,7 +22,7 @@ const GIB: u64 = 1024 * 1024 * 1024;
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// A service in this process that the gateway forwards to.
+/// Starts a service in this process. The gateway forwards requests to it.
 async fn service() -> SocketAddr {
     let (listener, address) = listener().await;
     let service = tower::service_fn(answer);
@@ -47,7 +47,7 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible
         }
         "/slow" => {
             sleep(Duration::from_secs(1)).await;
-            "slow but sure".to_owned()
+            "slow response".to_owned()
         }
         "/never" => std::future::pending().await,
         path => path.to_owned(),
@@ -55,7 +55,7 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible
     Ok(Response::new(Full::from(body).boxed_unsync()))
 }
 
-/// An iterator as a stream that is always ready.
+/// Makes a stream of an iterator. The stream is always ready.
 struct Chunks<I>(I);
 
 impl<I: Iterator + Unpin> futures_core::Stream for Chunks<I> {
@@ -69,7 +69,7 @@ impl<I: Iterator + Unpin> futures_core::Stream for Chunks<I> {
     }
 }
 
-/// The gateway with a configuration of its own, in front of `service`.
+/// A running gateway with one route.
 struct Gateway {
     program: Running,
     url: String,
@@ -78,11 +78,12 @@ struct Gateway {
 }
 
 impl Gateway {
+    /// Starts a gateway whose route `/svc/api/v1` leads to `service`.
     fn start(service: SocketAddr, connection_timeout_ms: u64, drain_secs: u64) -> Self {
         let directory = TempDir::new().unwrap();
-        // The demo makes certificates and keys; the test replaces its configuration.
+        // The demo makes certificates and keys. The test replaces the configuration.
         drop(Demo::start_in(directory.path()));
-        write(directory.path(), service, connection_timeout_ms, drain_secs);
+        write_configuration(directory.path(), service, connection_timeout_ms, drain_secs);
         let config = directory.path().join("zowe.yaml");
         let (program, port) = serve(&config);
         let authorities = fs::read(directory.path().join("certs/ca.pem")).unwrap();
@@ -99,7 +100,13 @@ impl Gateway {
     }
 }
 
-fn write(directory: &Path, service: SocketAddr, connection_timeout_ms: u64, drain_secs: u64) {
+/// Writes the service definition, and changes the zowe.yaml of the demo.
+fn write_configuration(
+    directory: &Path,
+    service: SocketAddr,
+    connection_timeout_ms: u64,
+    drain_secs: u64,
+) {
     let zowe_yaml = fs::read_to_string(directory.join("zowe.yaml")).unwrap();
     let mut lines: Vec<_> = zowe_yaml.lines().map(str::to_owned).collect();
     for line in &mut lines {
@@ -124,9 +131,10 @@ fn write(directory: &Path, service: SocketAddr, connection_timeout_ms: u64, drai
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gibibyte_streams_through_in_constant_memory() {
+async fn bodies_of_1_gib_are_streamed_in_constant_memory() {
     let gateway = Gateway::start(service().await, 60_000, 30);
     let client = client(&gateway.authorities).http1_only().timeout(4 * PATIENCE).build().unwrap();
+    // The first request allocates what all later requests use.
     client.get(gateway.at("/warm")).send().await.unwrap();
     let before = gateway.program.peak_kib();
 
@@ -144,7 +152,7 @@ async fn a_gibibyte_streams_through_in_constant_memory() {
     assert_eq!(response.text().await.unwrap(), GIB.to_string());
 
     let grown = gateway.program.peak_kib() - before;
-    assert!(grown < 32 * 1024, "{grown} KiB more for a body of 1 GiB");
+    assert!(grown < 32 * 1024, "the gateway needed {grown} KiB more memory for bodies of 1 GiB");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,37 +175,37 @@ async fn sigterm_finishes_the_requests_in_flight() {
     while let Some(response) = in_flight.join_next().await {
         let response = response.unwrap().unwrap();
         assert_eq!(response.status(), 200);
-        assert_eq!(response.text().await.unwrap(), "slow but sure");
+        assert_eq!(response.text().await.unwrap(), "slow response");
     }
     let (status, log) = gateway.program.wait();
     assert!(status.success(), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn shutdown_has_a_deadline() {
+async fn shutdown_cuts_off_requests_after_the_drain_timeout() {
     let mut gateway = Gateway::start(service().await, 60_000, 1);
     let client = gateway.client();
     let stuck = tokio::spawn(client.get(gateway.at("/never")).send());
     sleep(Duration::from_millis(300)).await;
-    let asked = Instant::now();
+    let started = Instant::now();
     gateway.program.signal("-TERM");
     let (status, log) = gateway.program.wait();
     assert_eq!(status.code(), Some(3), "{log}");
     assert!(log.contains("1 connections cut off"), "{log}");
-    assert!(asked.elapsed() < Duration::from_secs(10));
+    assert!(started.elapsed() < Duration::from_secs(10));
     assert!(stuck.await.unwrap().is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_service_is_504_and_an_absent_one_503() {
+async fn a_slow_service_is_504_and_an_unreachable_one_503() {
     let gateway = Gateway::start(service().await, 500, 1);
     let response = gateway.client().get(gateway.at("/never")).send().await.unwrap();
     assert_eq!(response.status(), 504);
     let body = response.text().await.unwrap();
     assert!(body.contains("ZWEAG510E"), "{body}");
 
-    let (absent, address) = listener().await;
-    drop(absent);
+    let (unused, address) = listener().await;
+    drop(unused);
     let mut gateway = Gateway::start(address, 500, 1);
     let response = gateway.client().get(gateway.at("/x")).send().await.unwrap();
     assert_eq!(response.status(), 503);
@@ -226,13 +234,13 @@ async fn behind_at_tls_the_gateway_serves_plain_http() {
     let login = client.post(login).basic_auth("USER", Some("validPassword"));
     let response = login.send().await.unwrap();
     assert_eq!(response.status(), 204);
-    // AT-TLS encrypts the connection, so the cookie is secure.
+    // AT-TLS encrypts the connection of the client, so the cookie still has the attribute Secure.
     let cookie = response.headers()["set-cookie"].to_str().unwrap();
     assert!(cookie.contains("Secure"), "{cookie}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_name_is_resolved() {
+async fn the_host_to_listen_on_may_be_a_name() {
     let gateway = Demo::reconfigured(|yaml| yaml.replace("host: 127.0.0.1", "host: localhost"));
     let health = gateway.client().get(gateway.at("/application/health")).send().await.unwrap();
     assert_eq!(health.status(), 200);

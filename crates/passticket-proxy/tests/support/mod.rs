@@ -1,6 +1,6 @@
-//! What the tests of the program share: the program with the files of its demo.
+//! Helpers that start the program with the files that `serve --demo` makes.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, reason = "a test binary may use only some of the helpers")]
 
 use std::{
     fs,
@@ -19,12 +19,13 @@ pub(crate) struct Demo {
     pub(crate) directory: PathBuf,
     /// What the demo printed before it was ready.
     pub(crate) printed: String,
+    /// `https://localhost:` and the port.
     pub(crate) url: String,
     _temporary: Option<TempDir>,
 }
 
 impl Demo {
-    /// `serve --demo` on a free port, in a directory of its own.
+    /// Starts `serve --demo` on a free port, in a new temporary directory.
     pub(crate) fn start() -> Self {
         let temporary = TempDir::new().unwrap();
         let directory = temporary.path().join("a demo");
@@ -32,6 +33,7 @@ impl Demo {
         Self { _temporary: Some(temporary), ..demo }
     }
 
+    /// Starts `serve --demo` on a free port, in `directory`.
     pub(crate) fn start_in(directory: &Path) -> Self {
         let args = ["serve", "--demo", "--port", "0", "--data-dir", directory.to_str().unwrap()];
         let mut program = Running::start(PROGRAM, &args);
@@ -44,12 +46,12 @@ impl Demo {
         Self { program, directory: directory.to_owned(), printed, url, _temporary: None }
     }
 
-    /// `serve --config` on the files that the demo makes, with an edited zowe.yaml. The demo
-    /// service does not run.
+    /// Starts `serve --config` with the files of a demo, after `edit` has changed the zowe.yaml. The
+    /// service of the demo does not run.
     pub(crate) fn reconfigured(edit: impl FnOnce(String) -> String) -> Self {
-        let made = Self::start();
-        let directory = made.directory.clone();
-        let Self { program, _temporary, .. } = made;
+        let demo = Self::start();
+        let directory = demo.directory.clone();
+        let Self { program, _temporary, .. } = demo;
         drop(program);
         let path = directory.join("zowe.yaml");
         let yaml = with_any_port(&fs::read_to_string(&path).unwrap());
@@ -59,6 +61,7 @@ impl Demo {
         Self { program, directory, printed: String::new(), url, _temporary }
     }
 
+    /// A client without a certificate. It trusts the authority of the demo.
     pub(crate) fn client(&self) -> Client {
         self.builder().build().unwrap()
     }
@@ -68,6 +71,7 @@ impl Demo {
         self.builder().identity(self.identity(user)).build().unwrap()
     }
 
+    /// A builder of clients that trust the authority of the demo.
     pub(crate) fn builder(&self) -> ClientBuilder {
         client(&fs::read(self.directory.join("certs/ca.pem")).unwrap())
     }
@@ -78,10 +82,12 @@ impl Demo {
         Identity::from_pem(&pem).unwrap()
     }
 
+    /// The URL of a path.
     pub(crate) fn at(&self, path: &str) -> String {
         format!("{}{path}", self.url)
     }
 
+    /// The URL of an endpoint of the auth API.
     pub(crate) fn auth(&self, path: &str) -> String {
         self.at(&format!("/gateway/api/v1/auth/{path}"))
     }
@@ -107,14 +113,14 @@ impl Demo {
     }
 }
 
-/// `yaml` with port 0, so that the gateway takes a free one.
+/// Returns `yaml` with port 0, so that the gateway listens on a free port.
 pub(crate) fn with_any_port(yaml: &str) -> String {
     let port = yaml.find("    port: ").unwrap();
     let end = port + yaml[port..].find('\n').unwrap();
     format!("{}    port: 0{}", &yaml[..port], &yaml[end..])
 }
 
-/// `serve --config`; returns the program and the port that it listens on.
+/// Starts `serve --config`; returns the program and the port that it listens on.
 pub(crate) fn serve(zowe_yaml: &Path) -> (Running, u16) {
     let mut program = Running::start(PROGRAM, &["serve", "--config", zowe_yaml.to_str().unwrap()]);
     let line = program.logged("listening");

@@ -1,5 +1,6 @@
-//! The files of the demo: an authority and its certificates, a signing key, a PassTicket key, a
-//! user, and the configuration that names them.
+//! The files of the demo: a certificate authority and its certificates, a signing key for tokens, a
+//! PassTicket key, a user with a password, permissions, identities, and the configuration that names
+//! these files.
 
 use std::path::{Path, PathBuf};
 
@@ -13,13 +14,14 @@ use tower_passticket::api::{Password, hash_password};
 
 use super::directory::{Access, DemoDirectory, DemoError};
 
-/// The user of Zowe's own integration tests.
+/// The user id and the password are those of Zowe's own integration tests.
 pub(super) const USER: &str = "USER";
 pub(super) const PASSWORD: &str = "validPassword";
+/// The name of the demo's service in the security product.
 pub(super) const APPLID: &str = "ZOWEAPPL";
 
-/// A user with a certificate and without special permissions.
-pub(super) const OTHER: &str = "APIMTST";
+/// A user with a certificate, but without permissions.
+pub(super) const OTHER_USER: &str = "APIMTST";
 
 /// The user id of the gateway.
 const GATEWAY: &str = "ZWESVUSR";
@@ -28,21 +30,22 @@ const GATEWAY: &str = "ZWESVUSR";
 pub(super) const EMAIL: &str = "user@example.com";
 const REGISTRY: &str = "ldaps://directory.example.com";
 
-/// The users with a certificate.
-const CERTIFIED: [&str; 2] = [USER, OTHER];
+/// The users with a client certificate.
+const CERTIFICATE_USERS: [&str; 2] = [USER, OTHER_USER];
 
-pub(super) struct World {
+/// The directory of the demo with all its files.
+pub(super) struct DemoFiles {
     directory: DemoDirectory,
 }
 
-impl World {
-    /// Makes the files that are missing. If the demo is killed during that, its next start makes
-    /// the others.
+impl DemoFiles {
+    /// Makes the files that are missing, except the configuration. If the demo is killed meanwhile,
+    /// the next start makes the rest.
     pub(super) fn make(directory: &Path) -> Result<Self, DemoError> {
-        let parts = ["certs", "keys", "ptktdata", "api-defs"];
-        let mut world = Self { directory: DemoDirectory::open(directory, &parts)? };
-        world.make_certificates()?;
-        let directory = &mut world.directory;
+        let subdirectories = ["certs", "keys", "ptktdata", "api-defs"];
+        let mut files = Self { directory: DemoDirectory::open(directory, &subdirectories)? };
+        files.make_certificates()?;
+        let directory = &mut files.directory;
         directory.make_once("keys/jwt.pem", || {
             let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048);
             Ok(key?.serialize_pem())
@@ -50,7 +53,7 @@ impl World {
         directory.make_once(&format!("ptktdata/{APPLID}.key"), || {
             let mut random = [0; 8];
             let source = aws_lc_rs::default_provider().secure_random;
-            source.fill(&mut random).map_err(|_| "the system has no random numbers")?;
+            source.fill(&mut random).map_err(|_| "the system gave no random numbers")?;
             let key: String = random.iter().map(|b| format!("{b:02X}")).collect();
             Ok(key + "\n")
         })?;
@@ -60,7 +63,7 @@ impl World {
         })?;
         directory.make_once("saf.yml", || Ok(saf_yml()))?;
         directory.make_once("identities.yml", || Ok(identities_yml()))?;
-        Ok(world)
+        Ok(files)
     }
 
     /// Writes the configuration for these ports.
@@ -69,6 +72,7 @@ impl World {
         self.directory.write("zowe.yaml", Access::Public, &zowe_yaml(gateway))
     }
 
+    /// The path of a file in the directory.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.path(name)
     }
@@ -78,10 +82,10 @@ impl World {
     }
 
     fn make_certificates(&mut self) -> Result<(), DemoError> {
-        let owners = ["ca", "localhost"].into_iter().chain(CERTIFIED);
+        let owners = ["ca", "localhost"].into_iter().chain(CERTIFICATE_USERS);
         let files = owners.flat_map(|name| ["pem", "key"].map(|end| format!("certs/{name}.{end}")));
         let files: Vec<_> = files.collect();
-        // All or none: certificates of two authorities do not belong together.
+        // If one file is missing, all are made again, so that one authority signs all certificates.
         if self.directory.has_all(&files)? {
             return Ok(());
         }
@@ -92,7 +96,8 @@ impl World {
     }
 }
 
-/// The authority, and the certificates that it signs: name, access and content of each file.
+/// Makes the authority and the certificates that it signs. Returns name, access and content of each
+/// file.
 fn certificates() -> Result<Vec<(String, Access, String)>, rcgen::Error> {
     let ca_key = KeyPair::generate()?;
     let mut ca = params("Demonstration CA of passticket-proxy");
@@ -111,7 +116,9 @@ fn certificates() -> Result<Vec<(String, Access, String)>, rcgen::Error> {
     let mut localhost = leaf("localhost", ExtendedKeyUsagePurpose::ServerAuth);
     localhost.subject_alt_names = CertificateParams::new(names)?.subject_alt_names;
     let mut leaves = vec![("localhost", localhost)];
-    leaves.extend(CERTIFIED.map(|user| (user, leaf(user, ExtendedKeyUsagePurpose::ClientAuth))));
+    leaves.extend(
+        CERTIFICATE_USERS.map(|user| (user, leaf(user, ExtendedKeyUsagePurpose::ClientAuth))),
+    );
     for (name, params) in leaves {
         let key = KeyPair::generate()?;
         add(name, &params.signed_by(&key, &issuer)?, &key);
@@ -143,13 +150,13 @@ fn saf_yml() -> String {
 # generic profile of RACF. The gateway reads a change within seconds.
 safAccess:
   ZOWE:
-    # Revoke tokens of others (READ), and evict expired revocations (UPDATE).
+    # Revoke tokens of other users (READ), and remove expired revocations (UPDATE).
     APIML.SERVICES:
       READ:
         - {USER}
       UPDATE:
         - {USER}
-    # Obtain PassTickets for others (READ).
+    # Obtain PassTickets for other users (READ).
     APIML.DELEGATE.PASSTICKET:
       READ:
         - {USER}
@@ -158,7 +165,7 @@ safAccess:
     IRRPTAUTH.{APPLID}.*:
       UPDATE:
         - {GATEWAY}
-    # ... except this one: the most specific profile decides.
+    # ... except IBMUSER: the most specific profile decides.
     IRRPTAUTH.{APPLID}.IBMUSER: {{}}
 "
     )
@@ -185,9 +192,10 @@ fn zowe_yaml(gateway: u16) -> String {
 # To begin a configuration of your own, stop the demo, copy this directory, and run
 #   passticket-proxy serve --config COPY/zowe.yaml
 # Paths are relative to this file, so the copy works. Two things to change in it:
-# - The services in api-defs/demo.yml run only inside the demo. Without it, requests to them are
-#   answered with 503. Write your own services there.
-# - Everything in certs, keys and ptktdata is for tests. Replace it before others use the gateway.
+# - The services in api-defs/demo.yml run only inside the demo. Without the demo, requests to them
+#   are answered with 503. Write your own services there.
+# - The files in certs, keys and ptktdata are for tests. Replace them before other people use the
+#   gateway.
 zowe:
   certificate:
     pem:
@@ -223,7 +231,7 @@ passticketProxy:
     callers:
       - user: {USER}
         applids: [{APPLID}]
-        users: [{USER}, {OTHER}]
+        users: [{USER}, {OTHER_USER}]
   audit:
     file: audit.jsonl
   revocations: revocations.redb
@@ -241,8 +249,8 @@ passticketProxy:
 fn api_defs(service: u16) -> String {
     format!(
         "\
-# Static definitions in Zowe's format. These services run inside the demo, on another port at each
-# start.
+# Static service definitions in Zowe's format. These services run inside the demo, on a new port at
+# each start.
 services:
   - serviceId: dcpassticket
     title: Receives a PassTicket
