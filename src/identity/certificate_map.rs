@@ -187,7 +187,7 @@ mod tests {
         CertificateFilter::issuer(name(text)).unwrap()
     }
 
-    fn both(subject: &str, issuer: &str) -> CertificateFilter {
+    fn subject_and_issuer(subject: &str, issuer: &str) -> CertificateFilter {
         CertificateFilter::subject_and_issuer(name(subject), name(issuer)).unwrap()
     }
 
@@ -203,10 +203,10 @@ mod tests {
     fn in_order() -> [CertificateFilter; 13] {
         [
             CertificateFilter::fingerprint([7; 32].into()),
-            both(SUBJECT, ISSUER),
-            both("OU=Payroll,O=Example,C=DE", ISSUER),
-            both("O=Example,C=DE", ISSUER),
-            both("C=DE", ISSUER),
+            subject_and_issuer(SUBJECT, ISSUER),
+            subject_and_issuer("OU=Payroll,O=Example,C=DE", ISSUER),
+            subject_and_issuer("O=Example,C=DE", ISSUER),
+            subject_and_issuer("C=DE", ISSUER),
             subject(SUBJECT),
             subject("OU=Payroll,O=Example,C=DE"),
             subject("O=Example,C=DE"),
@@ -215,7 +215,7 @@ mod tests {
             issuer("OU=CA,O=Trust"),
             issuer("O=Trust"),
             // A filter on both names compares the whole issuer, and this one is only a part of it.
-            both(SUBJECT, "OU=CA,O=Trust"),
+            subject_and_issuer(SUBJECT, "OU=CA,O=Trust"),
         ]
     }
 
@@ -249,7 +249,7 @@ mod tests {
         let map = CertificateMap::new([
             (subject("OU=Payroll,O=Example,C=DE"), user("A")),
             (issuer("O=Trust"), user("B")),
-            (both("O=Example,C=DE", ISSUER), user("C")),
+            (subject_and_issuer("O=Example,C=DE", ISSUER), user("C")),
         ])
         .unwrap();
         for (subject, issuer, want) in [

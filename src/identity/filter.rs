@@ -14,9 +14,9 @@ use super::{
 /// `OU=Payroll,O=Example` matches `CN=Jane,OU=Payroll,O=Example`.
 ///
 /// A filter on subject and issuer matches when the subject ends with the given parts and the issuer is
-/// *equal*. RACF never combines a subject with a partial issuer. If the issuer of such a filter is only
-/// a part of a real issuer name, the filter matches no certificate. This is not an error, because a
-/// filter does not show whether its issuer is partial.
+/// *equal*. RACF never combines a subject with a partial issuer. If such a filter has only the last parts of
+/// an issuer name, it matches no certificate of that issuer. This is not an error, because a filter does not
+/// show whether its issuer name is complete.
 ///
 /// If several filters match, [`CertificateMap`](super::CertificateMap) uses the most specific one.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(CertificateFilter::issuer(empty()), Err(EmptyFilter));
         assert_eq!(CertificateFilter::subject_and_issuer(name(), empty()), Err(EmptyFilter));
         assert_eq!(CertificateFilter::subject_and_issuer(empty(), name()), Err(EmptyFilter));
-        let both = CertificateFilter::subject_and_issuer(name(), name()).unwrap();
-        assert_eq!(both.to_string(), "subject O=x and issuer O=x");
+        let filter = CertificateFilter::subject_and_issuer(name(), name()).unwrap();
+        assert_eq!(filter.to_string(), "subject O=x and issuer O=x");
     }
 }

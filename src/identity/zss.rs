@@ -1,6 +1,7 @@
 //! Maps identities by ZSS (Zowe System Services), a server on z/OS.
 //!
-//! ZSS calls R_usermap, a z/OS service. R_usermap asks the security product: RACF, ACF2 or Top Secret.
+//! ZSS calls R_usermap, a service of SAF (System Authorization Facility, the z/OS interface to the security
+//! product). R_usermap asks the security product, which is RACF, ACF2 or Top Secret.
 
 use std::{fmt, sync::Arc};
 
@@ -122,16 +123,16 @@ where
         let identity = identity.clone();
         let (zss, cache) = (self.zss.clone(), self.cache.clone());
         Box::pin(async move {
-            let question = Question { dn: identity.name(), registry: identity.registry() };
+            let request = IdentityRequest { dn: identity.name(), registry: identity.registry() };
             // Serializing a struct of two strings cannot fail.
-            let body = serde_json::to_vec(&question).unwrap_or_default();
+            let body = serde_json::to_vec(&request).unwrap_or_default();
             cache.get(&identity, zss.ask(body.into())).await?.ok_or(MapError::NotMapped)
         })
     }
 }
 
 #[derive(Serialize)]
-struct Question<'a> {
+struct IdentityRequest<'a> {
     dn: &'a str,
     registry: &'a str,
 }

@@ -1,4 +1,5 @@
-//! One exchange with a service: connect, send the request, wait for the head of the response.
+//! One exchange with a service: connect, send the request, wait for the head of the response (its status and
+//! headers).
 //!
 //! An idle connection from the pool may turn out to be closed. If no part of the request was sent, the
 //! request is sent over another connection (RFC 9112 §9.3.1).

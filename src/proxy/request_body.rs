@@ -41,8 +41,8 @@ impl Progress {
         Self { start: Instant::now(), shared }
     }
 
-    /// The time at which the last frame of the body is `timeout` old. Before the first frame, the start
-    /// counts instead.
+    /// The deadline: `timeout` after the last frame of the body was passed on, or after the start if there
+    /// was no frame yet.
     pub(super) fn deadline(&self, timeout: Duration) -> Instant {
         let last_frame =
             self.shared.as_ref().map_or(0, |shared| shared.last_frame.load(Ordering::Relaxed));

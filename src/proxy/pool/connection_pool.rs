@@ -44,8 +44,9 @@ struct Target {
     runtime: runtime::Id,
 }
 
-/// Drains the idle connections to one service. It runs in a task of the runtime to which the connections
-/// belong. When that runtime ends, the reaper is dropped and the connections can no longer be used.
+/// Drains connections to one service that have been idle for too long: they are shut down and closed. The
+/// reaper runs in a task of the runtime to which the connections belong. When that runtime ends, the reaper is
+/// dropped, and the connections can no longer be used.
 struct IdleReaper<C, B> {
     pool: Weak<ConnectionPool<C, B>>,
     target: Target,

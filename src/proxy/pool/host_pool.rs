@@ -1,4 +1,7 @@
 //! The idle connections to one service, and a connection while it is in use.
+//!
+//! An idle connection is *drained* when it is no longer needed: a separate task shuts TLS down and closes the
+//! connection. The *reaper* is a task that drains connections that have been idle for too long.
 
 use std::{
     fmt, mem,
