@@ -4,8 +4,8 @@ use std::fmt;
 
 use x509_cert::der::asn1::ObjectIdentifier;
 
-/// The type of an attribute in a [`DistinguishedName`](super::DistinguishedName): an object
-/// identifier, which may have names.
+/// The type of an attribute in a [`DistinguishedName`](super::DistinguishedName), such as `CN`. It is
+/// an object identifier (OID). Common types also have names.
 ///
 /// Two types are equal when their object identifiers are equal, so `CN`, `cn`, `commonName` and
 /// `2.5.4.3` are the same type. `Display` writes the short name, or the object identifier of a type
@@ -13,7 +13,7 @@ use x509_cert::der::asn1::ObjectIdentifier;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AttributeType(pub(super) ObjectIdentifier);
 
-/// Object identifiers and their names. The first name of a type is the one that `Display` writes.
+/// Object identifiers and their names. `Display` writes the first name of a type.
 ///
 /// Sources: RFC 4514 §3, RFC 4519 §2, X.520, PKCS #9 (RFC 2985 §5.2.1). `SP` is RACF's name for the
 /// state or province (docs/reference/security-products.md#certificate-mappings).
@@ -46,15 +46,15 @@ pub(super) const TYPES: [(&str, &[&str]); 25] = [
 ];
 
 impl AttributeType {
-    /// Reads a known name, in any case, or an object identifier.
+    /// Reads a known name in upper or lower case, or an object identifier such as `2.5.4.3`.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let known = |names: &[&str]| names.iter().any(|known| known.eq_ignore_ascii_case(text));
         let oid = TYPES.iter().find(|(_, names)| known(names)).map_or(text, |(oid, _)| oid);
         ObjectIdentifier::new(oid).ok().map(Self)
     }
 
-    /// The short name as `Display` of a name writes it: `CN`, `OU`, `emailAddress`. `None` for a type
-    /// without a known name.
+    /// The name that `Display` writes, such as `CN`, `OU` or `emailAddress`. `None` for a type without a
+    /// known name.
     pub fn name(self) -> Option<&'static str> {
         let oid = self.0.to_string();
         TYPES.iter().find(|(known, _)| *known == oid).map(|(_, names)| names[0])

@@ -14,9 +14,10 @@ use crate::clock::Timestamp;
 
 /// The verified leaf certificate of the peer, as a request extension.
 ///
-/// The layers trust this extension: the code that inserts it guarantees that the peer holds the
-/// private key. The TLS acceptor of this crate knows that from the handshake. The certificate is
-/// parsed once per connection and is cheap to clone.
+/// The [layers](crate::layer) trust this extension. Code that inserts it must have verified the
+/// certificate, and that the peer holds the private key. The TLS listener of this crate inserts it
+/// after the handshake has verified both, and parses the certificate once per connection. Cloning is
+/// cheap.
 #[derive(Clone)]
 pub struct PeerCertificate(Arc<Parts>);
 
@@ -32,10 +33,10 @@ struct Parts {
 }
 
 impl PeerCertificate {
-    /// Parses a DER certificate (RFC 5280 §4.1). It verifies neither signature nor dates.
+    /// Parses a DER certificate (RFC 5280 §4.1). Does not verify the signature or the dates.
     ///
     /// # Errors
-    /// [`CertificateError`] if the bytes are no certificate.
+    /// [`CertificateError`] if the bytes are not a certificate.
     pub fn from_der(der: impl Into<Vec<u8>>) -> Result<Self, CertificateError> {
         let der = Bytes::from(der.into());
         let certificate =
@@ -66,7 +67,7 @@ impl PeerCertificate {
         &self.0.der
     }
 
-    /// The certificate in DER, to be sent without a copy.
+    /// The certificate in DER, as shared bytes that can be sent without a copy.
     #[cfg(feature = "remote")]
     pub(super) fn der_bytes(&self) -> &Bytes {
         &self.0.der
@@ -78,13 +79,14 @@ impl PeerCertificate {
     }
 
     /// The last second of the validity period (RFC 5280 §4.1.2.5). The handshake checks it, but a
-    /// connection or a resumed TLS session may live longer than the certificate.
+    /// connection or a resumed TLS session may last longer than the validity period.
     pub fn not_after(&self) -> Timestamp {
         self.0.not_after
     }
 
-    /// The subject as RFC 4514 text, escaped, for logs. To compare names use
-    /// [`subject_name`](Self::subject_name), to read one use [`common_name`](Self::common_name).
+    /// The subject as escaped text (RFC 4514), for logs. To compare names, use
+    /// [`subject_name`](Self::subject_name). To read the common name, use
+    /// [`common_name`](Self::common_name).
     pub fn subject(&self) -> &str {
         &self.0.subject
     }
@@ -94,7 +96,7 @@ impl PeerCertificate {
         &self.0.subject_name
     }
 
-    /// The issuer as RFC 4514 text, for logs. To compare names use
+    /// The issuer as escaped text (RFC 4514), for logs. To compare names, use
     /// [`issuer_name`](Self::issuer_name).
     pub fn issuer(&self) -> &str {
         &self.0.issuer
@@ -105,8 +107,10 @@ impl PeerCertificate {
         &self.0.issuer_name
     }
 
-    /// The common name of the subject. If there are several, it is the first one in the order of the
-    /// certificate, as in Zowe API ML (docs/reference/identity-and-saf.md#common-name).
+    /// The common name of the subject. If the subject has several, this is the first one in the order
+    /// of the certificate, as in Zowe API ML (docs/reference/identity-and-saf.md#common-name). `None` if
+    /// the subject has no common name, or if its value is not a UTF8String, PrintableString or
+    /// IA5String.
     pub fn common_name(&self) -> Option<&str> {
         self.0.common_name.as_deref()
     }
@@ -118,7 +122,7 @@ impl fmt::Debug for PeerCertificate {
     }
 }
 
-/// The bytes are no certificate.
+/// The bytes are not a certificate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an X.509 certificate in DER: {0}")]
 pub struct CertificateError(String);
@@ -126,8 +130,8 @@ pub struct CertificateError(String);
 /// id-at-commonName, RFC 5280 §A.1.
 const COMMON_NAME: &str = "2.5.4.3";
 
-/// The text of a value. A user id has only ASCII letters, so the other string types of
-/// RFC 5280 §4.1.2.4 are not needed.
+/// The text of a value. User ids are ASCII, so the other string types of RFC 5280 §4.1.2.4 are not
+/// needed.
 fn directory_string(value: &Any) -> Option<String> {
     use x509_cert::der::{Tag, Tagged};
     match value.tag() {

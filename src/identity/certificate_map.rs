@@ -14,16 +14,17 @@ use super::{
     filter::{CertificateFilter, Kind},
     fingerprint::Fingerprint,
     mapper::{IdentityMapper, MapError, MapFuture},
-    unique::insert,
+    unique::insert_unique,
 };
 use crate::passticket::UserId;
 
-/// Maps certificates by a table of [`CertificateFilter`]s. The most specific filter decides.
+/// Maps certificates by a table of [`CertificateFilter`]s. If several filters match, the most specific
+/// one decides.
 ///
-/// The order is RACF's (*Security Administrator's Guide*, "How RACF processes certificate name
-/// filters"). The fingerprint corresponds to a certificate that is registered with RACF:
+/// The order is that of RACF, IBM's security product for z/OS (*Security Administrator's Guide*, "How
+/// RACF processes certificate name filters"). The most specific filter is the first of this list:
 ///
-/// 1. the fingerprint,
+/// 1. the fingerprint (RACF: a certificate that is registered with RACF),
 /// 2. the full subject with the full issuer,
 /// 3. a partial subject with the full issuer,
 /// 4. the full subject,
@@ -32,8 +33,8 @@ use crate::passticket::UserId;
 /// 7. a partial issuer.
 ///
 /// A partial name is the full name without its first parts. A longer partial name precedes a shorter
-/// one. A certificate without a matching filter has no user. The cost of a look-up depends on the
-/// lengths of the names, not on the number of filters.
+/// one. A certificate without a matching filter has no user. The cost of a look-up does not grow with
+/// the number of filters, but with the number of different lengths of their names.
 ///
 /// ```
 /// use tower_passticket::{
@@ -55,13 +56,13 @@ pub struct CertificateMap(Arc<Filters>);
 #[derive(Default)]
 struct Filters {
     fingerprints: HashMap<Fingerprint, UserId>,
-    /// Subject filters by their full issuer.
-    subjects_of: HashMap<DistinguishedName, Suffixes>,
+    /// Filters on subject and issuer. The key is the full issuer.
+    subjects_by_issuer: HashMap<DistinguishedName, Suffixes>,
     subjects: Suffixes,
     issuers: Suffixes,
 }
 
-/// Users by the last parts of a name.
+/// Filters on one name. A filter has the last parts of a name, and its user.
 #[derive(Default)]
 struct Suffixes {
     users: HashMap<DistinguishedName, UserId>,
@@ -79,15 +80,15 @@ impl Suffixes {
 
     fn insert(&mut self, name: &DistinguishedName, user: UserId) -> Result<(), UserId> {
         self.lengths.insert(Reverse(name.len()));
-        insert(&mut self.users, name.clone(), user)
+        insert_unique(&mut self.users, name.clone(), user)
     }
 }
 
 impl CertificateMap {
-    /// Makes a table of filters, which may be in any order.
+    /// Makes a table of filters. The order of `entries` makes no difference.
     ///
     /// # Errors
-    /// [`DuplicateFilter`] names a filter that occurs twice, and its two users.
+    /// [`DuplicateFilter`] if a filter occurs twice. It names the filter and both users.
     pub fn new(
         entries: impl IntoIterator<Item = (CertificateFilter, UserId)>,
     ) -> Result<Self, DuplicateFilter> {
@@ -95,13 +96,15 @@ impl CertificateMap {
         for (filter, user) in entries {
             let inserted = match &filter.0 {
                 Kind::Fingerprint(fingerprint) => {
-                    insert(&mut filters.fingerprints, *fingerprint, user)
+                    insert_unique(&mut filters.fingerprints, *fingerprint, user)
                 }
                 Kind::Subject(subject) => filters.subjects.insert(subject, user),
                 Kind::Issuer(issuer) => filters.issuers.insert(issuer, user),
-                Kind::SubjectAndIssuer { subject, issuer } => {
-                    filters.subjects_of.entry(issuer.clone()).or_default().insert(subject, user)
-                }
+                Kind::SubjectAndIssuer { subject, issuer } => filters
+                    .subjects_by_issuer
+                    .entry(issuer.clone())
+                    .or_default()
+                    .insert(subject, user),
             };
             inserted.map_err(|first| DuplicateFilter { filter, first, second: user })?;
         }
@@ -120,10 +123,10 @@ impl CertificateMap {
         subject: &DistinguishedName,
         issuer: &DistinguishedName,
     ) -> Option<UserId> {
-        let Filters { fingerprints, subjects_of, subjects, issuers } = &*self.0;
+        let Filters { fingerprints, subjects_by_issuer, subjects, issuers } = &*self.0;
         let registered = fingerprints.get(&fingerprint).copied();
         registered
-            .or_else(|| subjects_of.get(issuer)?.find(subject))
+            .or_else(|| subjects_by_issuer.get(issuer)?.find(subject))
             .or_else(|| subjects.find(subject))
             .or_else(|| issuers.find(issuer))
     }
@@ -131,11 +134,11 @@ impl CertificateMap {
 
 impl fmt::Debug for CertificateMap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Filters { fingerprints, subjects_of, subjects, issuers } = &*self.0;
-        let subjects_of = subjects_of.values().map(|subjects| subjects.users.len());
+        let Filters { fingerprints, subjects_by_issuer, subjects, issuers } = &*self.0;
+        let subjects_by_issuer = subjects_by_issuer.values().map(|subjects| subjects.users.len());
         f.debug_struct("CertificateMap")
             .field("fingerprints", &fingerprints.len())
-            .field("subjects_of_issuers", &subjects_of.sum::<usize>())
+            .field("subjects_by_issuer", &subjects_by_issuer.sum::<usize>())
             .field("subjects", &subjects.users.len())
             .field("issuers", &issuers.users.len())
             .finish()
@@ -184,7 +187,7 @@ mod tests {
         CertificateFilter::issuer(name(text)).unwrap()
     }
 
-    fn both(subject: &str, issuer: &str) -> CertificateFilter {
+    fn subject_and_issuer(subject: &str, issuer: &str) -> CertificateFilter {
         CertificateFilter::subject_and_issuer(name(subject), name(issuer)).unwrap()
     }
 
@@ -195,14 +198,15 @@ mod tests {
         map.find([7; 32].into(), &name(subject), &name(issuer))
     }
 
-    /// The most specific filter first.
+    /// Filters in RACF's order, the most specific one first. The last one does not match `SUBJECT` and
+    /// `ISSUER`.
     fn in_order() -> [CertificateFilter; 13] {
         [
             CertificateFilter::fingerprint([7; 32].into()),
-            both(SUBJECT, ISSUER),
-            both("OU=Payroll,O=Example,C=DE", ISSUER),
-            both("O=Example,C=DE", ISSUER),
-            both("C=DE", ISSUER),
+            subject_and_issuer(SUBJECT, ISSUER),
+            subject_and_issuer("OU=Payroll,O=Example,C=DE", ISSUER),
+            subject_and_issuer("O=Example,C=DE", ISSUER),
+            subject_and_issuer("C=DE", ISSUER),
             subject(SUBJECT),
             subject("OU=Payroll,O=Example,C=DE"),
             subject("O=Example,C=DE"),
@@ -210,13 +214,13 @@ mod tests {
             issuer(ISSUER),
             issuer("OU=CA,O=Trust"),
             issuer("O=Trust"),
-            // It matches nothing: a subject with a partial issuer.
-            both(SUBJECT, "OU=CA,O=Trust"),
+            // A filter on both names compares the whole issuer, and this one is only a part of it.
+            subject_and_issuer(SUBJECT, "OU=CA,O=Trust"),
         ]
     }
 
     #[test]
-    fn filters_precede_each_other_as_in_racf() {
+    fn the_most_specific_filter_decides_as_in_racf() {
         let filters = in_order();
         let (last, matching) = filters.split_last().unwrap();
         let entries: Vec<_> = filters
@@ -237,7 +241,7 @@ mod tests {
             }
         }
         let map = CertificateMap::new([(last.clone(), user("X"))]).unwrap();
-        assert_eq!(find(&map, SUBJECT, "OU=CA,O=Trust"), Some(user("X")), "it is the full issuer");
+        assert_eq!(find(&map, SUBJECT, "OU=CA,O=Trust"), Some(user("X")), "the issuer is equal");
     }
 
     #[test]
@@ -245,13 +249,13 @@ mod tests {
         let map = CertificateMap::new([
             (subject("OU=Payroll,O=Example,C=DE"), user("A")),
             (issuer("O=Trust"), user("B")),
-            (both("O=Example,C=DE", ISSUER), user("C")),
+            (subject_and_issuer("O=Example,C=DE", ISSUER), user("C")),
         ])
         .unwrap();
         for (subject, issuer, want) in [
             ("CN=x,OU=Payroll,O=Example,C=DE", "O=other", Some("A")),
             ("OU=Payroll,O=Example,C=DE", "O=other", Some("A")),
-            // A partial name lacks the first parts, not the last.
+            // A filter matches the last parts of a name, not the first ones.
             ("OU=Payroll,O=Example,C=DE,DC=x", "O=other", None),
             ("OU=Payroll,O=Example", "O=other", None),
             ("OU=payroll,O=Example,C=DE", "O=other", None),
@@ -281,7 +285,7 @@ mod tests {
             (subject("cn=a+ou=b"), user("A")),
             (subject("2.5.4.11=b + CN=\\61"), user("A")),
         ]);
-        assert!(error.is_err(), "the same name, written differently");
+        assert!(error.is_err(), "both filters have the same name, written differently");
     }
 
     #[test]

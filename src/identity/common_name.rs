@@ -8,11 +8,11 @@ use super::{
 };
 use crate::passticket::UserId;
 
-/// Takes the common name of the subject as the user id: `CN=USER` is `USER`. Zowe API ML does so
-/// when no other mapping is configured (docs/reference/identity-and-saf.md#common-name).
+/// Takes the common name of the subject as the user id: `CN=USER` maps to `USER`. Zowe API ML does the
+/// same if no other mapping is configured (docs/reference/identity-and-saf.md#common-name).
 ///
-/// This mapping is only as trustworthy as the certificate authorities that the TLS listener accepts:
-/// anyone who obtains a certificate with a user's name from one of them is that user.
+/// This mapping is only as trustworthy as the certificate authorities that the TLS listener accepts. A
+/// client that gets a certificate with the name of a user from one of them has the access of that user.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CommonNameMapper;
 
@@ -57,7 +57,7 @@ mod tests {
             (vec![(DnType::CommonName, utf8("user"))], Ok("USER")),
             (vec![(DnType::CommonName, printable)], Ok("IBMUSER")),
             (vec![(DnType::OrganizationName, utf8("USER"))], Err(MapError::NoCommonName)),
-            // The text after the comma is not another attribute.
+            // The text after the comma belongs to the value. It is not another attribute.
             (
                 vec![
                     (DnType::OrganizationName, utf8("x, CN=ADMIN")),
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_make_the_parser_panic() {
+    fn a_malformed_certificate_does_not_make_the_parser_panic() {
         let der = certificate(&[(DnType::CommonName, utf8("USER"))]).der().to_vec();
         assert!(PeerCertificate::from_der(der[..der.len() - 1].to_vec()).is_err());
         for i in 0..der.len() {

@@ -9,16 +9,17 @@ use x509_cert::{
 
 use super::attribute_type::AttributeType;
 
-/// A distinguished name (X.501). The most specific part stands first, as in RFC 4514.
+/// A distinguished name (X.501). The most specific part comes first, as in RFC 4514.
 ///
 /// Two names are equal when they have the same parts in the same order. A part is a set of
 /// attributes, so `CN=a+OU=b` equals `OU=b+CN=a`. Attribute types are compared by their object
-/// identifier, so `cn`, `CN`, `commonName` and `2.5.4.3` are equal. Values are compared exactly,
-/// upper and lower case included, whichever ASN.1 string type a certificate uses.
+/// identifier, so `cn`, `CN`, `commonName` and `2.5.4.3` are equal. Values are compared exactly, and
+/// case matters. The ASN.1 string type in a certificate makes no difference, as long as the value can
+/// be read as text.
 ///
-/// `FromStr` reads RFC 4514 §3. Blanks around `,`, `+` and `=` are ignored. It knows the short names
-/// of RFC 4514 and RFC 4519, `E` for the e-mail address of PKCS #9, and `S` and `SP` for `ST`.
-/// `Display` writes RFC 4514 §2.
+/// `FromStr` parses the text form of RFC 4514 §3. It ignores blanks around `,`, `+` and `=`. It accepts
+/// the short names of RFC 4514 and RFC 4519, `E` for the e-mail address of PKCS #9, and `S` and `SP` for
+/// `ST`. `Display` writes the text form of RFC 4514 §2.
 ///
 /// ```
 /// use tower_passticket::identity::DistinguishedName;
@@ -53,7 +54,7 @@ pub struct Attribute {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Value {
     Text(Box<str>),
-    /// DER of a value that is no text, or of a string type without an agreed character set.
+    /// The DER of a value that is not text, or whose string type has no agreed character set.
     Der(Box<[u8]>),
 }
 
@@ -79,7 +80,7 @@ impl DistinguishedName {
     }
 }
 
-/// A map keyed by names can be searched with the last parts of a longer name, without a copy.
+/// Allows a look-up in a map keyed by names with the last parts of a longer name, without a copy.
 impl Borrow<[Rdn]> for DistinguishedName {
     fn borrow(&self) -> &[Rdn] {
         &self.0
@@ -93,7 +94,8 @@ impl Rdn {
         Self(attributes.into())
     }
 
-    /// The attributes, each once, in a fixed order that does not depend on how the name was written.
+    /// The attributes without duplicates, in a fixed order. The order does not depend on how the name
+    /// was written.
     pub fn attributes(&self) -> &[Attribute] {
         &self.0
     }
@@ -109,7 +111,7 @@ impl Attribute {
         self.kind
     }
 
-    /// The value without escapes. `None` if the value is no text.
+    /// The value without escapes. `None` if the value is not text.
     pub fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Text(text) => Some(text),
@@ -118,7 +120,7 @@ impl Attribute {
     }
 }
 
-/// The name as a certificate has it.
+/// Converts a name from a certificate.
 impl From<&Name> for DistinguishedName {
     fn from(name: &Name) -> Self {
         let mut rdns: Vec<_> = name
@@ -131,7 +133,7 @@ impl From<&Name> for DistinguishedName {
                 Rdn::new(attributes.collect())
             })
             .collect();
-        // A certificate has the least specific part first; RFC 4514 §2.1 reverses the order.
+        // In a certificate, the least specific part comes first. RFC 4514 §2.1 reverses the order.
         rdns.reverse();
         Self(rdns.into())
     }
@@ -143,7 +145,7 @@ impl From<&Any> for Value {
         let text = match value.tag() {
             Tag::Utf8String => str::from_utf8(bytes).ok().map(str::to_owned),
             Tag::BmpString => utf16(bytes),
-            // Beyond ASCII, writers of TeletexString do not agree on the character set.
+            // Certificates use different character sets for a TeletexString that is not ASCII.
             Tag::PrintableString
             | Tag::Ia5String
             | Tag::NumericString
@@ -155,7 +157,7 @@ impl From<&Any> for Value {
         };
         match text {
             Some(text) => Self::Text(text.into()),
-            // Encoding does not fail: the value came from DER, so its length is valid.
+            // Encoding cannot fail: the value was decoded from DER, so its length is valid.
             None => Self::Der(value.to_der().unwrap_or_else(|_| bytes.to_vec()).into()),
         }
     }
@@ -220,9 +222,8 @@ fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(f, "{byte:02X}"))
 }
 
-/// Escapes a value as RFC 4514 §2.4 says.
-///
-/// Control characters are escaped as well, which the RFC permits: so a name cannot break a log line.
+/// Escapes a value (RFC 4514 §2.4). Also escapes control characters, which the RFC permits, so that a
+/// name cannot break a log line.
 fn write_escaped(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     let last = text.char_indices().next_back().map(|(i, _)| i);
     for (i, c) in text.char_indices() {
@@ -255,8 +256,8 @@ mod tests {
     }
 
     #[test]
-    fn equality_is_exact_in_values_and_in_order() {
-        for (one, other) in [
+    fn names_with_different_values_parts_or_order_are_not_equal() {
+        for (left, right) in [
             ("CN=a", "CN=A"),
             ("CN=a,O=b", "O=b,CN=a"),
             ("CN=a,O=b", "CN=a+O=b"),
@@ -266,12 +267,12 @@ mod tests {
             (r"CN=a\ ", "CN=a"),
             ("CN=#020101", r"CN=\01"),
         ] {
-            assert_ne!(name(one), name(other), "{one} {other}");
+            assert_ne!(name(left), name(right), "{left} {right}");
         }
     }
 
     #[test]
-    fn a_certificate_has_the_reverse_order_and_any_string_type() {
+    fn a_name_from_a_certificate_is_reversed_and_its_string_types_are_decoded() {
         let mut subject = rcgen::DistinguishedName::new();
         subject.push(DnType::CountryName, DnValue::PrintableString("DE".try_into().unwrap()));
         subject.push(DnType::OrganizationName, DnValue::Utf8String("Ex, ample".to_owned()));

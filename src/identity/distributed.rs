@@ -1,14 +1,16 @@
-//! Distributed identities: a name in the registry of another system.
+//! Distributed identities: names in user registries outside z/OS.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-/// The longest name of an identity in bytes, in RACF and in ZSS
-/// (docs/reference/identity-and-saf.md#zss-limits).
+/// The maximum length of a name in bytes: the limit of RACF (IBM's security product for z/OS) and of
+/// ZSS (Zowe System Services), see docs/reference/identity-and-saf.md#zss-limits.
 const MAX_NAME: usize = 246;
 
-/// A name in a registry outside z/OS, such as an e-mail address, a subject of an identity provider
-/// or a distinguished name. The security product maps it to a user id (RACF: `RACMAP`, class
-/// `IDIDMAP`).
+/// A name in a user registry outside z/OS, together with the name of the registry. The name is for
+/// instance an e-mail address, a subject of an identity provider, or a distinguished name.
+///
+/// RACF calls this a distributed identity. The security product on z/OS maps it to a user id (in RACF,
+/// the command `RACMAP` defines the mapping in the class `IDIDMAP`).
 ///
 /// ```
 /// use tower_passticket::identity::{DistributedIdentity, EmailAddress, Registry};
@@ -25,26 +27,26 @@ pub struct DistributedIdentity {
 }
 
 impl DistributedIdentity {
-    /// Makes an identity of a name of 1 to 246 bytes and a registry of 1 to 255 bytes. Both are
-    /// UTF-8 without control characters and without blanks at the ends.
+    /// Makes an identity from a name of 1 to 246 bytes and the name of a registry of 1 to 255 bytes.
+    /// Both are UTF-8 without control characters and without blanks at the ends.
     ///
     /// # Errors
-    /// [`IdentityError`] carries the text and the rule that it breaks.
+    /// [`IdentityError`] names the text and the rule that it violates.
     pub fn new(name: &str, registry: &str) -> Result<Self, IdentityError> {
         Self::in_registry(name, &Registry::new(registry)?)
     }
 
-    /// Makes an identity of a name of 1 to 246 bytes in `registry`.
+    /// Makes an identity from a name of 1 to 246 bytes in `registry`.
     ///
     /// # Errors
-    /// [`IdentityError`] if `name` breaks a rule.
+    /// [`IdentityError`] if `name` violates a rule.
     pub fn in_registry(name: &str, registry: &Registry) -> Result<Self, IdentityError> {
         check(What::Name, name)?;
         Ok(Self { name: name.into(), registry: registry.clone() })
     }
 
-    /// Makes an identity of an e-mail address. It cannot fail: the rules for an address are stricter
-    /// than those for a name.
+    /// Makes an identity from an e-mail address. This cannot fail, because the rules for an address are
+    /// stricter than those for a name.
     pub fn from_email(email: &EmailAddress, registry: &Registry) -> Self {
         Self { name: email.0.clone(), registry: registry.clone() }
     }
@@ -82,13 +84,13 @@ impl fmt::Debug for DistributedIdentity {
 pub struct Registry(Arc<str>);
 
 impl Registry {
-    /// The longest name of a registry in bytes (docs/reference/identity-and-saf.md#zss-limits).
+    /// The maximum length in bytes (docs/reference/identity-and-saf.md#zss-limits).
     pub const MAX_LEN: usize = 255;
 
-    /// Takes a name unchanged.
+    /// Checks the name of a registry and keeps it unchanged.
     ///
     /// # Errors
-    /// [`IdentityError`] carries the text and the rule that it breaks.
+    /// [`IdentityError`] names the text and the rule that it violates.
     pub fn new(text: &str) -> Result<Self, IdentityError> {
         check(What::Registry, text).map(|()| Self(text.into()))
     }
@@ -115,20 +117,20 @@ impl fmt::Debug for Registry {
 
 /// An e-mail address: a local part, one `@`, a domain.
 ///
-/// It has at most 246 bytes and no blanks or control characters. Nothing else is checked: the mapping
-/// decides whether the address has a user. A second `@` is refused, because two programs could read
-/// two different addresses in such a text.
+/// An address has at most 246 bytes and no blanks or control characters. Nothing else is checked: the
+/// mapping decides whether the address has a user. A second `@` is an error, because two programs could
+/// split such a text into two different addresses.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EmailAddress(Arc<str>);
 
 impl EmailAddress {
-    /// The longest address in bytes: what fits the name of a distributed identity.
+    /// The maximum length in bytes. It is the limit for the name of a [`DistributedIdentity`].
     pub const MAX_LEN: usize = MAX_NAME;
 
-    /// Takes an address unchanged.
+    /// Checks an address and keeps it unchanged.
     ///
     /// # Errors
-    /// [`IdentityError`] carries the text and the rule that it breaks.
+    /// [`IdentityError`] names the text and the rule that it violates.
     pub fn new(text: &str) -> Result<Self, IdentityError> {
         check(What::Email, text)?;
         let error = |rule| Err(IdentityError::new(What::Email, text, rule));
@@ -234,35 +236,35 @@ impl IdentityError {
         Self { what, text: text.chars().take(80).collect(), rule }
     }
 
-    /// The rule that the text breaks.
+    /// The rule that the text violates.
     pub fn rule(&self) -> IdentityRule {
         self.rule
     }
 }
 
-/// The rules for names, registries and e-mail addresses.
+/// The rule that a name, a registry or an e-mail address violates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdentityRule {
-    /// The text may not be empty or blank.
+    /// The text is empty or has only blanks.
     #[error("is empty or blank")]
     Empty,
-    /// The text may not be longer than the security product permits.
+    /// The text is longer than the security product permits.
     #[error("has {bytes} bytes")]
     TooLong {
-        /// The length of the text.
+        /// The length of the text in bytes.
         bytes: usize,
     },
-    /// Control characters are not permitted.
+    /// The text has a control character.
     #[error("has the control character {0:?}")]
     Control(char),
-    /// Blanks at the ends are not permitted.
+    /// The text begins or ends with a blank.
     #[error("begins or ends with a blank")]
     Padded,
-    /// Blanks in an e-mail address are not permitted.
+    /// The e-mail address has a blank.
     #[error("has a blank in it")]
     Blanks,
-    /// An e-mail address has exactly one `@`, with text on both sides.
+    /// The e-mail address does not have exactly one `@` with text on both sides.
     #[error("does not have exactly one \"@\" with text on both sides")]
     NotOneAt,
 }
@@ -276,6 +278,7 @@ mod tests {
     #[test]
     fn names_and_registries_are_checked() {
         use IdentityRule::{Control, Empty, Padded, TooLong};
+        // This character has two bytes in UTF-8.
         let long = |n| "\u{e4}".repeat(n);
         let cases: [(&str, Option<IdentityRule>); 12] = [
             ("jane@example.com", None),
@@ -309,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_one_at_sign_and_no_blanks() {
+    fn an_email_address_has_one_at_sign_and_no_blanks() {
         use IdentityRule::{Blanks, Control, Empty, NotOneAt, Padded, TooLong};
         let long = format!("{}@b", "a".repeat(245));
         let cases: [(&str, Option<IdentityRule>); 14] = [

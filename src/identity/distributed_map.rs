@@ -1,4 +1,4 @@
-//! Maps distributed identities by a table.
+//! Maps distributed identities (names in registries outside z/OS) by a table.
 
 use std::{collections::HashMap, fmt, future::ready, sync::Arc};
 
@@ -6,18 +6,20 @@ use super::{
     distinguished_name::DistinguishedName,
     distributed::{DistributedIdentity, EmailAddress},
     mapper::{DistributedMapper, MapError, MapFuture},
-    unique::insert,
+    unique::insert_unique,
 };
 use crate::passticket::UserId;
 
-/// Maps distributed identities by a table.
+/// Maps distributed identities (names in registries outside z/OS) by a table.
 ///
-/// Registries and names are compared exactly, with one exception: in a name that is an
-/// [`EmailAddress`] and not a [`DistinguishedName`], `A-Z` equal `a-z`, because identity providers
-/// write `Jane.Doe@Example.com` where the table has `jane.doe@example.com`. The domain of an address
-/// has no case (RFC 5321 §2.4). The mailbox could have one, but in practice has none, and two entries
-/// that differ only in case are an error here. Other letters are compared exactly, because the rules
-/// for their case differ between systems.
+/// Registries and names are compared exactly, except for e-mail addresses. If a name is an
+/// [`EmailAddress`] and not a [`DistinguishedName`], the case of its ASCII letters is ignored, because
+/// identity providers write `Jane.Doe@Example.com` where the table has `jane.doe@example.com`.
+///
+/// The domain of an address is case-insensitive (RFC 5321 §2.4). The part before the `@` may be
+/// case-sensitive by the RFC, but mail systems ignore its case in practice. Two addresses in the table
+/// that differ only in case are an error. Letters that are not ASCII are compared exactly, because the
+/// rules for their case differ between systems.
 ///
 /// ```
 /// use tower_passticket::{
@@ -30,8 +32,8 @@ use crate::passticket::UserId;
 /// let jane = DistributedIdentity::new("jane.doe@example.com", registry)?;
 /// let map = DistributedMap::new([(jane, UserId::new("JANE")?)])?;
 ///
-/// let asked = DistributedIdentity::new("Jane.Doe@Example.com", registry)?;
-/// assert_eq!(map.map_identity(&asked).await?, UserId::new("JANE")?);
+/// let from_provider = DistributedIdentity::new("Jane.Doe@Example.com", registry)?;
+/// assert_eq!(map.map_identity(&from_provider).await?, UserId::new("JANE")?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # }).unwrap();
 /// ```
@@ -39,31 +41,28 @@ use crate::passticket::UserId;
 pub struct DistributedMap(Arc<HashMap<DistributedIdentity, UserId>>);
 
 impl DistributedMap {
-    /// Makes a table of identities, which may be in any order.
+    /// Makes a table of identities. The order of `entries` makes no difference.
     ///
     /// # Errors
-    /// [`DuplicateIdentity`] names an identity that occurs twice, and its two users.
+    /// [`DuplicateIdentity`] if an identity occurs twice. It names the identity and both users.
     pub fn new(
         entries: impl IntoIterator<Item = (DistributedIdentity, UserId)>,
     ) -> Result<Self, DuplicateIdentity> {
         let mut users = HashMap::new();
         for (identity, user) in entries {
-            insert(&mut users, folded(&identity), user).map_err(|first| DuplicateIdentity {
-                identity,
-                first,
-                second: user,
-            })?;
+            insert_unique(&mut users, comparison_key(&identity), user)
+                .map_err(|first| DuplicateIdentity { identity, first, second: user })?;
         }
         Ok(Self(Arc::new(users)))
     }
 
     fn map(&self, identity: &DistributedIdentity) -> Result<UserId, MapError> {
-        self.0.get(&folded(identity)).copied().ok_or(MapError::NotMapped)
+        self.0.get(&comparison_key(identity)).copied().ok_or(MapError::NotMapped)
     }
 }
 
-/// The identity in the form that is compared.
-fn folded(identity: &DistributedIdentity) -> DistributedIdentity {
+/// The identity in the form that is compared: the name in lower case if it is an e-mail address.
+fn comparison_key(identity: &DistributedIdentity) -> DistributedIdentity {
     let name = identity.name();
     if EmailAddress::new(name).is_ok() && name.parse::<DistinguishedName>().is_err() {
         identity.to_ascii_lowercase_name()
@@ -124,7 +123,7 @@ mod tests {
             ("jane.doe@example.org", "R", None),
             ("\u{c4}@Example.com", "R", Some("UMLAUT")),
             ("\u{e4}@example.com", "R", None),
-            // U+212A folds to k in Unicode.
+            // U+212A (Kelvin sign) is k in lower case by Unicode, but it is not ASCII.
             ("jane.doe@e\u{212a}ample.com", "R", None),
             ("CN=Jane@Example.com,O=x", "R", Some("DN")),
             ("cn=jane@example.com,o=x", "R", None),
@@ -138,19 +137,16 @@ mod tests {
 
     #[test]
     fn an_identity_that_occurs_twice_is_an_error() {
-        let twice = |one, other| {
+        let map_of = |first, second| {
             DistributedMap::new([
-                (identity(one, "R"), user("A")),
-                (identity(other, "R"), user("B")),
+                (identity(first, "R"), user("A")),
+                (identity(second, "R"), user("B")),
             ])
         };
-        let error = twice("a@b.example", "A@b.example").unwrap_err();
-        let second = identity("A@b.example", "R");
-        assert_eq!(
-            error,
-            DuplicateIdentity { identity: second, first: user("A"), second: user("B") }
-        );
-        assert!(twice("x", "x").is_err());
-        assert!(twice("x", "X").is_ok());
+        let error = map_of("a@b.example", "A@b.example").unwrap_err();
+        let identity = identity("A@b.example", "R");
+        assert_eq!(error, DuplicateIdentity { identity, first: user("A"), second: user("B") });
+        assert!(map_of("x", "x").is_err());
+        assert!(map_of("x", "X").is_ok());
     }
 }

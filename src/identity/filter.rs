@@ -6,17 +6,19 @@ use super::{
     certificate::PeerCertificate, distinguished_name::DistinguishedName, fingerprint::Fingerprint,
 };
 
-/// Matches one certificate, or all certificates whose names end with the given parts. RACF calls it a
-/// certificate name filter: `RACDCERT MAP` has the subject in `SDNFILTER` and the issuer in
-/// `IDNFILTER`.
+/// Matches one certificate by its fingerprint, or all certificates whose names end with the given
+/// parts. RACF, IBM's security product for z/OS, calls the latter a certificate name filter. Its
+/// command `RACDCERT MAP` has the subject in `SDNFILTER` and the issuer in `IDNFILTER`.
 ///
 /// A filter on one name matches a name that is equal or has more parts in front:
-/// `OU=Payroll,O=Example` matches `CN=Jane,OU=Payroll,O=Example`. A filter on both names matches when
-/// the subject does so and the issuer is *equal*. RACF never combines a subject with a partial
-/// issuer, so a filter on both with a partial issuer matches nothing here either. It is not an
-/// error, because a filter does not show whether its issuer is partial.
+/// `OU=Payroll,O=Example` matches `CN=Jane,OU=Payroll,O=Example`.
 ///
-/// If several filters match, [`CertificateMap`](super::CertificateMap) decides which one counts.
+/// A filter on subject and issuer matches when the subject ends with the given parts and the issuer is
+/// *equal*. RACF never combines a subject with a partial issuer. If such a filter has only the last parts of
+/// an issuer name, it matches no certificate of that issuer. This is not an error, because a filter does not
+/// show whether its issuer name is complete.
+///
+/// If several filters match, [`CertificateMap`](super::CertificateMap) uses the most specific one.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CertificateFilter(pub(super) Kind);
 
@@ -29,8 +31,8 @@ pub(super) enum Kind {
 }
 
 impl CertificateFilter {
-    /// Matches the one certificate with this fingerprint. It corresponds to a certificate that is
-    /// registered with RACF (`RACDCERT ADD`).
+    /// Matches the one certificate with this fingerprint. In RACF, the same is done by registering the
+    /// certificate (`RACDCERT ADD`).
     pub fn fingerprint(fingerprint: Fingerprint) -> Self {
         Self(Kind::Fingerprint(fingerprint))
     }
@@ -38,7 +40,7 @@ impl CertificateFilter {
     /// Matches certificates whose subject ends with `subject`.
     ///
     /// # Errors
-    /// [`EmptyFilter`] for the empty name, because every name ends with it.
+    /// [`EmptyFilter`] if `subject` has no parts, because such a filter would match every certificate.
     pub fn subject(subject: DistinguishedName) -> Result<Self, EmptyFilter> {
         not_empty(subject).map(Kind::Subject).map(Self)
     }
@@ -46,7 +48,7 @@ impl CertificateFilter {
     /// Matches certificates whose issuer ends with `issuer`.
     ///
     /// # Errors
-    /// [`EmptyFilter`] for the empty name.
+    /// [`EmptyFilter`] if `issuer` has no parts.
     pub fn issuer(issuer: DistinguishedName) -> Result<Self, EmptyFilter> {
         not_empty(issuer).map(Kind::Issuer).map(Self)
     }
@@ -54,7 +56,7 @@ impl CertificateFilter {
     /// Matches certificates whose issuer is `issuer` and whose subject ends with `subject`.
     ///
     /// # Errors
-    /// [`EmptyFilter`] if one of the names is empty.
+    /// [`EmptyFilter`] if one of the names has no parts.
     pub fn subject_and_issuer(
         subject: DistinguishedName,
         issuer: DistinguishedName,
@@ -70,10 +72,10 @@ impl CertificateFilter {
             Kind::Fingerprint(fingerprint) => {
                 *fingerprint == Fingerprint::from(*certificate.sha256())
             }
-            Kind::Subject(filter) => subject.rdns().ends_with(filter.rdns()),
-            Kind::Issuer(filter) => issuer.rdns().ends_with(filter.rdns()),
-            Kind::SubjectAndIssuer { subject: filter, issuer: same } => {
-                issuer == same && subject.rdns().ends_with(filter.rdns())
+            Kind::Subject(suffix) => subject.rdns().ends_with(suffix.rdns()),
+            Kind::Issuer(suffix) => issuer.rdns().ends_with(suffix.rdns()),
+            Kind::SubjectAndIssuer { subject: suffix, issuer: whole } => {
+                issuer == whole && subject.rdns().ends_with(suffix.rdns())
             }
         }
     }
@@ -113,13 +115,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_has_at_least_one_part() {
+    fn a_filter_with_an_empty_name_is_an_error() {
         let (empty, name) = (DistinguishedName::default, || "O=x".parse().unwrap());
         assert_eq!(CertificateFilter::subject(empty()), Err(EmptyFilter));
         assert_eq!(CertificateFilter::issuer(empty()), Err(EmptyFilter));
         assert_eq!(CertificateFilter::subject_and_issuer(name(), empty()), Err(EmptyFilter));
         assert_eq!(CertificateFilter::subject_and_issuer(empty(), name()), Err(EmptyFilter));
-        let both = CertificateFilter::subject_and_issuer(name(), name()).unwrap();
-        assert_eq!(both.to_string(), "subject O=x and issuer O=x");
+        let filter = CertificateFilter::subject_and_issuer(name(), name()).unwrap();
+        assert_eq!(filter.to_string(), "subject O=x and issuer O=x");
     }
 }

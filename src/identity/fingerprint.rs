@@ -24,7 +24,8 @@ impl From<[u8; 32]> for Fingerprint {
 impl FromStr for Fingerprint {
     type Err = FingerprintError;
 
-    /// Reads 64 hexadecimal digits, either in pairs with colons between them or without colons.
+    /// Reads 64 hexadecimal digits in upper or lower case: without colons, or in pairs with a colon
+    /// between any two pairs.
     fn from_str(text: &str) -> Result<Self, FingerprintError> {
         let error = || FingerprintError(text.chars().take(120).collect());
         let digit = |c: char| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok());
@@ -59,7 +60,7 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// A text that is no fingerprint.
+/// The text is not a SHA-256 fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is no SHA-256 fingerprint; write 64 hexadecimal digits, as \
@@ -74,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fingerprint_has_all_colons_or_none() {
+    fn a_fingerprint_has_a_colon_between_all_pairs_or_none() {
         let plain = "00ff".repeat(16);
         let colons = ["00:FF"; 16].join(":");
         let fingerprint: Fingerprint = plain.parse().unwrap();
@@ -99,13 +100,13 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn no_text_makes_the_parser_panic(text in any::<String>(), hex in "[0-9a-f:]{60,100}") {
+        fn the_parser_never_panics(text in any::<String>(), hex in "[0-9a-f:]{60,100}") {
             let _ = text.parse::<Fingerprint>();
             let _ = hex.parse::<Fingerprint>();
         }
 
         #[test]
-        fn a_written_fingerprint_reads_back_as_the_same_one(sha256 in any::<[u8; 32]>()) {
+        fn a_formatted_fingerprint_parses_to_the_same_one(sha256 in any::<[u8; 32]>()) {
             let fingerprint = Fingerprint::from(sha256);
             prop_assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint));
         }

@@ -1,4 +1,4 @@
-//! The traits that map an identity to a user id.
+//! Traits that map the identity of a client to a z/OS user id.
 
 use std::{pin::Pin, sync::Arc};
 
@@ -7,11 +7,13 @@ use crate::passticket::{NameError, UserId};
 
 /// Maps a client certificate to a user id.
 ///
-/// [`CommonNameMapper`](super::CommonNameMapper) reads the user id from the subject. Implement this trait to ask a directory
-/// or another system.
+/// In spite of its general name, it maps certificates only. [`DistributedMapper`] maps names.
 ///
-/// The trait is object-safe, and an `Arc` of a mapper is a mapper: a program that chooses one at run
-/// time uses `Arc<dyn IdentityMapper>` wherever a mapper is expected.
+/// [`CommonNameMapper`](super::CommonNameMapper) reads the user id from the subject of the certificate.
+/// Implement this trait to look the user up in a directory or another system.
+///
+/// The trait is object-safe, and `Arc<M>` implements it for each mapper `M`. A program that chooses
+/// the mapper at run time can therefore use `Arc<dyn IdentityMapper>` wherever a mapper is expected.
 ///
 /// # Example
 /// ```
@@ -26,7 +28,7 @@ use crate::passticket::{NameError, UserId};
 /// #     async fn find(&self, _: String) -> Option<UserId> { UserId::new("JANE").ok() }
 /// # }
 ///
-/// /// Asks a directory for the user of a subject.
+/// /// Looks the subject of a certificate up in a directory.
 /// #[derive(Default)]
 /// struct BySubject {
 ///     directory: Directory,
@@ -39,7 +41,7 @@ use crate::passticket::{NameError, UserId};
 ///     }
 /// }
 ///
-/// /// Chooses at run time.
+/// /// Chooses a mapper at run time.
 /// fn mapper(directory: bool) -> Arc<dyn IdentityMapper> {
 ///     if directory { Arc::new(BySubject::default()) } else { Arc::new(CommonNameMapper) }
 /// }
@@ -58,9 +60,11 @@ pub trait IdentityMapper: Send + Sync + 'static {
     /// Starts mapping `certificate`, which the TLS handshake has verified.
     fn map_certificate(&self, certificate: &PeerCertificate) -> MapFuture;
 
-    /// Maps `certificate` if no waiting is needed. After `None` the caller continues with
-    /// [`map_certificate`](Self::map_certificate). Callers ask here first: a mapper that never waits
-    /// implements this method to avoid the allocation of a future.
+    /// Maps `certificate` if this is possible without waiting, and returns `None` otherwise.
+    ///
+    /// The caller calls this method first. After `None` it calls
+    /// [`map_certificate`](Self::map_certificate). Implement this method for a mapper that never waits:
+    /// then no future is allocated. The default returns `None`.
     fn try_map_now(&self, certificate: &PeerCertificate) -> Option<Result<UserId, MapError>> {
         let _ = certificate;
         None
@@ -77,13 +81,13 @@ impl<M: IdentityMapper + ?Sized> IdentityMapper for Arc<M> {
     }
 }
 
-/// Maps a distributed identity to a user id.
+/// Maps a distributed identity (a name in a user registry outside z/OS) to a user id.
 ///
-/// [`DistributedMap`](super::DistributedMap) has a table. Implement this trait to ask a directory or
-/// another system.
+/// [`DistributedMap`](super::DistributedMap) looks the name up in a table. Implement this trait to look
+/// the name up in a directory or another system.
 ///
-/// The trait is object-safe, and an `Arc` of a mapper is a mapper: a program that chooses one at run
-/// time uses `Arc<dyn DistributedMapper>` wherever a mapper is expected.
+/// The trait is object-safe, and `Arc<M>` implements it for each mapper `M`. A program that chooses
+/// the mapper at run time can therefore use `Arc<dyn DistributedMapper>` wherever a mapper is expected.
 ///
 /// # Example
 /// ```
@@ -98,7 +102,7 @@ impl<M: IdentityMapper + ?Sized> IdentityMapper for Arc<M> {
 /// #     async fn find(&self, _: String) -> Option<UserId> { UserId::new("JANE").ok() }
 /// # }
 ///
-/// /// Asks a directory for the user of a name.
+/// /// Looks a name up in a directory.
 /// #[derive(Default)]
 /// struct InDirectory {
 ///     directory: Directory,
@@ -111,7 +115,7 @@ impl<M: IdentityMapper + ?Sized> IdentityMapper for Arc<M> {
 ///     }
 /// }
 ///
-/// /// Chooses at run time.
+/// /// Chooses a mapper at run time.
 /// fn mapper(directory: bool) -> Arc<dyn DistributedMapper> {
 ///     if directory { Arc::new(InDirectory::default()) } else { Arc::new(DistributedMap::default()) }
 /// }
@@ -134,7 +138,8 @@ impl<M: DistributedMapper + ?Sized> DistributedMapper for Arc<M> {
     }
 }
 
-/// The future of [`IdentityMapper`] and [`DistributedMapper`]: the user, or why there is none.
+/// The future that [`IdentityMapper`] and [`DistributedMapper`] return. Its output is the user id, or
+/// the reason why there is none.
 pub type MapFuture = Pin<Box<dyn Future<Output = Result<UserId, MapError>> + Send>>;
 
 /// Why an identity has no user.
@@ -144,7 +149,7 @@ pub enum MapError {
     /// The subject has no common name.
     #[error("the subject of the certificate has no common name")]
     NoCommonName,
-    /// The name in the place of the user id is no user id.
+    /// The text that should be a user id is not a valid one.
     #[error(transparent)]
     NotAUserId(#[from] NameError),
     /// The certificate has expired since the handshake.
@@ -156,7 +161,7 @@ pub enum MapError {
     /// The system that maps identities cannot be reached.
     #[error("the identity mapping is not available")]
     Unavailable,
-    /// The system that maps identities answered, but without a decision.
+    /// The system that maps identities answered, but its answer is not a decision.
     #[error("the identity mapping failed: {0}")]
     Failed(String),
 }

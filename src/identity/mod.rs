@@ -1,8 +1,16 @@
 //! Maps the identity of a client to a z/OS user id.
 //!
-//! There are two kinds of identity: the client certificate of a connection ([`IdentityMapper`]), and
-//! a name in another directory, such as an e-mail address ([`DistributedMapper`]). An identity that
-//! is not mapped has no user; there is no default user.
+//! A client has an identity of one of two kinds:
+//!
+//! - **Client certificate**: the client showed it in the TLS handshake. [`IdentityMapper`] maps
+//!   certificates, and nothing else, although its name is more general.
+//! - **Distributed identity**: a name in a user registry outside z/OS, such as an e-mail address in an
+//!   LDAP directory, or the subject of an OpenID Connect token. The term is RACF's (RACF is IBM's
+//!   security product for z/OS). [`DistributedMapper`] maps these names.
+//!
+//! An identity without a mapping has no user id. There is no default user.
+//!
+//! These types implement the two traits:
 //!
 //! | source of the mapping | certificates | distributed identities |
 //! |---|---|---|
@@ -10,7 +18,7 @@
 //! | a table | [`CertificateMap`] | [`DistributedMap`] |
 #![cfg_attr(
     feature = "remote",
-    doc = "| ZSS on z/OS, feature `remote` | [`ZssCertificates`] | [`ZssIdentities`] |"
+    doc = "| ZSS (Zowe System Services, a server on z/OS), feature `remote` | [`ZssCertificates`] | [`ZssIdentities`] |"
 )]
 
 mod attribute_type;

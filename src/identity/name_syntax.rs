@@ -1,12 +1,12 @@
-//! Reads distinguished names (RFC 4514 §3).
+//! Parses distinguished names (RFC 4514 §3).
 //!
-//! x509-cert has a parser, too, and the tests below compare the two. Ours is the one that decides,
-//! because
-//! - x509-cert splits `a\\\,OU=b` (an escaped backslash, then an escaped comma) into two parts. A
-//!   value could so become a part of its own, and match a filter that it must not match;
-//! - it takes blanks around separators for data, reads half a hexadecimal byte as a whole one, and
-//!   accepts values that are not UTF-8;
-//! - its errors name neither the text nor the fault, and an operator needs both.
+//! The crate x509-cert has such a parser, too. The tests below compare it with ours. We do not use it,
+//! because:
+//! - It splits `a\\\,OU=b` (an escaped backslash, then an escaped comma) into two parts. The end of a
+//!   value would become a part of the name, and could match a filter that it must not match.
+//! - It treats blanks around separators as a part of the value, reads one hexadecimal digit as a whole
+//!   byte, and accepts values that are not UTF-8.
+//! - Its errors name neither the text nor what is wrong with it. An operator needs both.
 
 use std::str::FromStr;
 
@@ -17,7 +17,7 @@ use super::{
     distinguished_name::{Attribute, DistinguishedName, Rdn, Value},
 };
 
-/// A text that is no distinguished name.
+/// The text is not a distinguished name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is no distinguished name: {problem}; write it as CN=name,OU=unit,O=company,C=DE")]
 pub struct NameSyntaxError {
@@ -26,13 +26,13 @@ pub struct NameSyntaxError {
 }
 
 impl NameSyntaxError {
-    /// The fault in the text.
+    /// What is wrong with the text.
     pub fn problem(&self) -> &NameProblem {
         &self.problem
     }
 }
 
-/// The fault in a text that should be a distinguished name.
+/// What is wrong with a text that should be a distinguished name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameProblem {
@@ -61,7 +61,8 @@ pub enum NameProblem {
 impl FromStr for DistinguishedName {
     type Err = NameSyntaxError;
 
-    /// The empty text is the empty name.
+    /// Parses the text form of RFC 4514 §3. A text that is empty or has only blanks is the name without
+    /// parts.
     fn from_str(text: &str) -> Result<Self, NameSyntaxError> {
         parse(text)
             .map_err(|problem| NameSyntaxError { text: text.chars().take(200).collect(), problem })
@@ -95,7 +96,8 @@ fn parse(text: &str) -> Result<DistinguishedName, NameProblem> {
     }
 }
 
-/// Where the value ends: at a `,` or `+` that is not escaped, or at the end of the text.
+/// The index at which a value ends: that of the first `,` or `+` that is not escaped, or the end of the
+/// text.
 fn end_of_value(text: &str) -> Result<usize, NameProblem> {
     let mut escaped = false;
     for (i, c) in text.char_indices() {
@@ -117,7 +119,7 @@ fn parse_value(text: &str) -> Result<Value, NameProblem> {
         return Any::from_der(&der).map(|any| Value::from(&any)).map_err(|_| NameProblem::Hex);
     }
     let mut bytes = Vec::with_capacity(text.len());
-    // The length without the blanks at the end that are not escaped.
+    // The length of `bytes` without trailing blanks. An escaped blank is not a trailing blank.
     let mut end = 0;
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -167,16 +169,16 @@ mod tests {
     }
 
     #[test]
-    fn rfc_4514_texts_are_read_and_written() {
+    fn names_are_parsed_and_written_in_the_form_of_rfc_4514() {
         for (text, want) in [
-            // Its examples, §4.
+            // The examples in RFC 4514 §4.
             ("UID=jsmith,DC=example,DC=net", "UID=jsmith,DC=example,DC=net"),
             ("OU=Sales+CN=J.  Smith,DC=example,DC=net", "CN=J.  Smith+OU=Sales,DC=example,DC=net"),
             (r#"CN=James \"Jim\" Smith\, III,DC=net"#, r#"CN=James \"Jim\" Smith\, III,DC=net"#),
             (r"CN=Before\0dAfter,DC=example", r"CN=Before\0DAfter,DC=example"),
             ("1.3.6.1.4.1.1466.0=#04024869", "1.3.6.1.4.1.1466.0=#04024869"),
             (r"CN=Lu\C4\8Di\C4\87", "CN=Lu\u{10d}i\u{107}"),
-            // A string in hexadecimal is a string.
+            // A DER string in hexadecimal is read as text.
             ("CN=#0C0161", "CN=a"),
             ("CN=#130161", "CN=a"),
             ("1.2.3.4=a", "1.2.3.4=#0C0161"),
@@ -201,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_no_name_is_refused() {
+    fn a_malformed_name_is_an_error() {
         for (text, want) in [
             ("a", NameProblem::NoEquals),
             ("CN=a,", NameProblem::NoEquals),
@@ -231,7 +233,8 @@ mod tests {
         }
     }
 
-    /// The reason why x509-cert's parser does not decide. If this fails, a new release is better.
+    /// One reason why we do not use the parser of x509-cert. If this test fails, a new release has
+    /// fixed that parser.
     #[test]
     fn x509_cert_splits_at_an_escaped_comma_after_an_escaped_backslash() {
         let text = r"CN=a\\\,OU=b";
@@ -261,8 +264,8 @@ mod tests {
         arbitrary_name(TYPES.map(|(oid, _)| oid).to_vec())
     }
 
-    /// A name of the types in RFC 4514 §3. C and DC are missing: x509-cert puts any text of theirs
-    /// into a string type that has only ASCII.
+    /// A name whose attribute types are in RFC 4514 §3, except C and DC: x509-cert encodes any value of
+    /// these two as a string type that permits only ASCII.
     fn comparable_name() -> impl Strategy<Value = DistinguishedName> {
         arbitrary_name(vec!["CN", "L", "ST", "O", "OU", "STREET", "UID"])
     }
@@ -271,7 +274,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn no_text_makes_the_parser_panic(text in any::<String>(), tail in "[ CNO=,+#\\\\a0-9\"]{0,30}") {
+        fn the_parser_never_panics(text in any::<String>(), tail in "[ CNO=,+#\\\\a0-9\"]{0,30}") {
             let _ = text.parse::<DistinguishedName>();
             let _ = tail.parse::<DistinguishedName>();
             let _ = format!("CN={text}").parse::<DistinguishedName>();
@@ -279,24 +282,24 @@ mod tests {
         }
 
         #[test]
-        fn a_written_name_reads_back_as_the_same_name(name in any_name()) {
+        fn a_formatted_name_parses_to_the_same_name(name in any_name()) {
             let text = name.to_string();
             prop_assert_eq!(text.parse::<DistinguishedName>(), Ok(name), "{}", text);
             prop_assert!(!text.contains(char::is_control));
         }
 
-        /// x509-cert reads our texts as we mean them, but for the fault above.
+        /// x509-cert parses the text that we write to the same name, except for the fault above.
         #[test]
-        fn x509_cert_reads_the_same_name(name in comparable_name()) {
+        fn x509_cert_parses_the_text_that_we_write(name in comparable_name()) {
             let text = name.to_string();
             prop_assume!(!name.is_empty() && !text.contains(r"\\\"));
             let theirs: Name = text.parse().unwrap();
             prop_assert_eq!(DistinguishedName::from(&theirs), name, "{}", text);
         }
 
-        /// What x509-cert writes of a name in a certificate, we read as that name.
+        /// We parse the text that x509-cert writes to the same name.
         #[test]
-        fn a_name_that_x509_cert_writes_is_read(name in comparable_name()) {
+        fn we_parse_the_text_that_x509_cert_writes(name in comparable_name()) {
             let text = name.to_string();
             prop_assume!(!text.contains(r"\\\"));
             prop_assume!(!name.is_empty());

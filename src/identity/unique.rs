@@ -1,4 +1,4 @@
-//! Tables in which each key occurs once.
+//! Inserts into maps whose keys must be unique.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -7,11 +7,11 @@ use std::{
 
 use crate::passticket::UserId;
 
-/// Adds an entry with a key that must be new.
+/// Adds an entry. Its key must not be in the map yet.
 ///
 /// # Errors
-/// The user that the key has already.
-pub(super) fn insert<K: Eq + Hash>(
+/// Returns the user of the existing entry if the key is already in the map.
+pub(super) fn insert_unique<K: Eq + Hash>(
     users: &mut HashMap<K, UserId>,
     key: K,
     user: UserId,

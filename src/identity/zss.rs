@@ -1,4 +1,7 @@
-//! Maps identities by ZSS, Zowe's server on z/OS, which asks the security product there.
+//! Maps identities by ZSS (Zowe System Services), a server on z/OS.
+//!
+//! ZSS calls R_usermap, a service of SAF (System Authorization Facility, the z/OS interface to the security
+//! product). R_usermap asks the security product, which is RACF, ACF2 or Top Secret.
 
 use std::{fmt, sync::Arc};
 
@@ -23,28 +26,28 @@ use crate::{
     },
 };
 
-/// The longest certificate that R_usermap takes, in bytes
+/// The maximum length of a certificate that R_usermap accepts, in bytes
 /// (docs/reference/identity-and-saf.md#zss-limits).
 const MAX_CERTIFICATE: usize = 4096;
 
-/// Maps client certificates: `POST {address}` with the DER
-/// (docs/reference/identity-and-saf.md#zss-certificate).
+/// Maps client certificates by ZSS (Zowe System Services, a server on z/OS). Sends `POST {address}` with
+/// the certificate in DER (docs/reference/identity-and-saf.md#zss-certificate).
 ///
-/// ZSS is asked under the gateway's own user id, with a token from `T`. A certificate is mapped if all
-/// four return codes of the response are 0 and the response has a user id. (Zowe API ML does not check
-/// the codes.) A certificate of more than 4096 bytes has no user and is not sent: R_usermap does not
-/// take it.
+/// The gateway calls ZSS under a user id of its own, with a token from `T`. A certificate is mapped if
+/// all four return codes of the response are 0 and the response has a user id. (Zowe API ML does not
+/// check the codes.) A certificate of more than 4096 bytes has no user and is not sent, because the z/OS
+/// service behind ZSS does not accept it.
 ///
-/// Responses are cached by the fingerprint of the certificate, as [`CachePolicy`] says. Concurrent
-/// requests for the same certificate share one call.
+/// Responses are cached by the fingerprint of the certificate. [`CachePolicy`] has the limits.
+/// Concurrent look-ups of the same certificate share one call.
 pub struct ZssCertificates<C, T> {
     zss: Arc<Zss<C, T>>,
     cache: Arc<SingleFlightCache<[u8; 32], UserId, MapError>>,
 }
 
 impl<C, T> ZssCertificates<C, T> {
-    /// Asks ZSS at `address` through `client`. `asking` is the user id that asks (Zowe's default is
-    /// `ZWESVUSR`), and `tokens` makes a token for it.
+    /// Calls ZSS at `address` with `client`. `asking` is the user id under which the gateway calls ZSS
+    /// (Zowe's default is `ZWESVUSR`). `tokens` provides a token for this user id.
     pub fn new(client: Client<C>, address: Address, asking: UserId, tokens: T) -> Self {
         Self {
             zss: Arc::new(Zss { client, address, asking, tokens }),
@@ -52,7 +55,7 @@ impl<C, T> ZssCertificates<C, T> {
         }
     }
 
-    /// Sets how long responses are cached, and the clock that measures it.
+    /// Sets how many responses are cached and how long, and the clock that measures this time.
     #[must_use]
     pub fn with_cache(self, policy: CachePolicy, clock: Arc<dyn Clock>) -> Self {
         Self { cache: Arc::new(SingleFlightCache::new(policy).with_clock(clock)), ..self }
@@ -71,7 +74,7 @@ where
             tracing::info!(
                 subject,
                 bytes,
-                "certificate is too long to be mapped; a certificate may have 4096 bytes"
+                "client certificate not mapped: it is longer than the limit of 4096 bytes"
             );
             return Box::pin(async { Err(MapError::NotMapped) });
         }
@@ -83,19 +86,20 @@ where
     }
 }
 
-/// Maps distributed identities: `POST {address}` with `{"dn", "registry"}`
+/// Maps distributed identities (names in registries outside z/OS) by ZSS (Zowe System Services, a
+/// server on z/OS). Sends `POST {address}` with `{"dn", "registry"}`
 /// (docs/reference/identity-and-saf.md#distributed-identities).
 ///
-/// Name and registry are sent unchanged; the security product decides whether case matters. Responses
-/// are judged and cached as those of [`ZssCertificates`].
+/// Name and registry are sent unchanged. The security product decides whether case matters. Responses
+/// are evaluated and cached in the same way as those of [`ZssCertificates`].
 pub struct ZssIdentities<C, T> {
     zss: Arc<Zss<C, T>>,
     cache: Arc<SingleFlightCache<DistributedIdentity, UserId, MapError>>,
 }
 
 impl<C, T> ZssIdentities<C, T> {
-    /// Asks ZSS at `address` through `client`. `asking` is the user id that asks (Zowe's default is
-    /// `ZWESVUSR`), and `tokens` makes a token for it.
+    /// Calls ZSS at `address` with `client`. `asking` is the user id under which the gateway calls ZSS
+    /// (Zowe's default is `ZWESVUSR`). `tokens` provides a token for this user id.
     pub fn new(client: Client<C>, address: Address, asking: UserId, tokens: T) -> Self {
         Self {
             zss: Arc::new(Zss { client, address, asking, tokens }),
@@ -103,7 +107,7 @@ impl<C, T> ZssIdentities<C, T> {
         }
     }
 
-    /// Sets how long responses are cached, and the clock that measures it.
+    /// Sets how many responses are cached and how long, and the clock that measures this time.
     #[must_use]
     pub fn with_cache(self, policy: CachePolicy, clock: Arc<dyn Clock>) -> Self {
         Self { cache: Arc::new(SingleFlightCache::new(policy).with_clock(clock)), ..self }
@@ -119,16 +123,16 @@ where
         let identity = identity.clone();
         let (zss, cache) = (self.zss.clone(), self.cache.clone());
         Box::pin(async move {
-            let question = Question { dn: identity.name(), registry: identity.registry() };
-            // It cannot fail: two strings under fixed keys always have a JSON form.
-            let body = serde_json::to_vec(&question).unwrap_or_default();
+            let request = IdentityRequest { dn: identity.name(), registry: identity.registry() };
+            // Serializing a struct of two strings cannot fail.
+            let body = serde_json::to_vec(&request).unwrap_or_default();
             cache.get(&identity, zss.ask(body.into())).await?.ok_or(MapError::NotMapped)
         })
     }
 }
 
 #[derive(Serialize)]
-struct Question<'a> {
+struct IdentityRequest<'a> {
     dn: &'a str,
     registry: &'a str,
 }
@@ -172,7 +176,7 @@ where
         let request = self.request(body).inspect_err(|reason| {
             tracing::warn!(%address, %asking, %reason, "identity mapping failed: no token for the request to ZSS");
         })?;
-        self.client.call(request).await.and_then(judge).map_err(|reason| {
+        self.client.call(request).await.and_then(evaluate).map_err(|reason| {
             tracing::warn!(%address, %asking, %reason, "identity mapping failed");
             reason.into()
         })
@@ -186,7 +190,7 @@ where
         *request.uri_mut() = self.address.uri();
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(ACCEPT, json.clone());
-        // For a certificate as well, as Zowe API ML does.
+        // Zowe API ML sends this type for a certificate, too, although the body is DER.
         request.headers_mut().insert(CONTENT_TYPE, json);
         token.authenticate(&mut request);
         Ok(request)
@@ -202,13 +206,13 @@ impl From<RemoteError> for MapError {
     }
 }
 
-/// The body of ZSS's responses, for any status. Unknown fields are ignored, as they do no harm; Zowe
-/// API ML refuses them.
+/// The body of a response of ZSS, whatever its status. Unknown fields are ignored, because they do no
+/// harm. (Zowe API ML treats them as an error.)
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer {
     userid: String,
-    /// The code of ZSS itself: 8 if one of the others is not 0.
+    /// The code of ZSS itself: 8 if one of the other three codes is not 0.
     return_code: i64,
     saf_return_code: i64,
     racf_return_code: i64,
@@ -217,9 +221,10 @@ struct Answer {
 
 /// The user id of a response, or `None` if no user is mapped.
 ///
-/// A response with return codes is judged by them, any other by its status: ZSS sends 400, 401 and
-/// 500 if the identity is not mapped, and also if it rejects the request.
-fn judge(reply: Reply) -> Result<Option<UserId>, RemoteError> {
+/// The return codes decide, not the status: ZSS sends 400, 401 and 500 for several return codes, and
+/// also if it rejects the request. A response without return codes is an error. So is a status other
+/// than 2xx if all codes are 0.
+fn evaluate(reply: Reply) -> Result<Option<UserId>, RemoteError> {
     let answer = match reply.json::<Answer>() {
         Ok(answer) => answer,
         Err(error) => {
@@ -250,8 +255,8 @@ fn judge(reply: Reply) -> Result<Option<UserId>, RemoteError> {
     UserId::new(user).map(Some).map_err(|error| RemoteError::Answer(error.to_string()))
 }
 
-/// The meaning of R_usermap's codes that an operator can act upon (*z/OS Security Server RACF Callable
-/// Services*, R_usermap; docs/reference/identity-and-saf.md#zss-return-codes).
+/// Explains those return codes of R_usermap for which an operator can do something (*z/OS Security
+/// Server RACF Callable Services*, R_usermap; docs/reference/identity-and-saf.md#zss-return-codes).
 fn explain(codes: (i64, i64, i64)) -> &'static str {
     match codes {
         (0, 0, 0) => "the codes contradict each other",
@@ -259,12 +264,12 @@ fn explain(codes: (i64, i64, i64)) -> &'static str {
         (8, 8, 4) => "error in the parameter list; ACF2 needs the fix LU01316",
         (8, 8, 8 | 12) => "error within the security product",
         (8, 8, 20) => {
-            "the user that asks needs READ in class FACILITY: on IRR.RUSERMAP for certificates, on \
-             IRR.IDIDMAP.QUERY for other identities"
+            "the user id that calls ZSS needs READ in class FACILITY: on IRR.RUSERMAP for \
+             certificates, on IRR.IDIDMAP.QUERY for other identities"
         }
         (8, 8, 40) => "the name is empty or too long for the security product",
         (8, 8, 44) => "the registry is empty or too long for the security product",
-        _ => "not known",
+        _ => "unknown return codes",
     }
 }
 
@@ -275,7 +280,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_response_maps_only_if_all_codes_are_0_and_a_user_is_there() {
+    fn a_user_is_mapped_if_all_codes_are_0_and_the_response_has_a_user_id() {
         const FAILED: Result<Option<&str>, &str> = Err("failed");
         const UNAVAILABLE: Result<Option<&str>, &str> = Err("unavailable");
         let answer = |userid: &str, codes: [i64; 4]| {
@@ -300,7 +305,7 @@ mod tests {
             (200, answer("USER", [0, 0, 8, 0]), FAILED),
             (200, answer("USER", [0, 0, 0, 8]), FAILED),
             (200, answer("USER", [8, 8, 8, 48]), Ok(None)),
-            // The statuses that ZSS sends for each reason.
+            // The statuses that ZSS sends for these reason codes.
             (401, answer("", [8, 8, 8, 16]), Ok(None)),
             (401, answer("", [8, 8, 8, 28]), Ok(None)),
             (401, answer("", [8, 8, 8, 32]), Ok(None)),
@@ -314,7 +319,7 @@ mod tests {
             (500, answer("USER", ok), UNAVAILABLE),
             (401, answer("USER", ok), FAILED),
             (302, answer("USER", ok), FAILED),
-            // There are no codes.
+            // A code or the user id is missing or has the wrong type, or the body is not such an object.
             (200, r#"{"userid":"USER"}"#.to_owned(), FAILED),
             (200, answer("USER", ok).replace("\"returnCode\":0", "\"returnCode\":\"0\""), FAILED),
             (200, answer("USER", ok).replace("\"USER\"", "null"), FAILED),
@@ -329,7 +334,7 @@ mod tests {
             (500, String::new(), UNAVAILABLE),
             (503, "<html>".to_owned(), UNAVAILABLE),
         ] {
-            let got = judge(Reply::new(StatusCode::from_u16(status).unwrap(), &body));
+            let got = evaluate(Reply::new(StatusCode::from_u16(status).unwrap(), &body));
             let got = got.as_ref().map(|user| user.as_ref().map(UserId::as_str));
             let got = got.map_err(|error| match error {
                 RemoteError::Unavailable(_) => "unavailable",
@@ -340,13 +345,13 @@ mod tests {
     }
 
     #[test]
-    fn an_error_explains_the_reason_code() {
+    fn the_error_text_explains_the_reason_code() {
         for (reason, want) in [(4, "LU01316"), (20, "IRR.IDIDMAP.QUERY"), (44, "registry")] {
             let body = format!(
                 r#"{{"userid":"","returnCode":8,"safReturnCode":8,"racfReturnCode":8,
                     "racfReasonCode":{reason}}}"#
             );
-            let error = judge(Reply::new(StatusCode::OK, &body)).unwrap_err().to_string();
+            let error = evaluate(Reply::new(StatusCode::OK, &body)).unwrap_err().to_string();
             assert!(error.contains(want) && error.contains(&format!("reason {reason}")), "{error}");
         }
     }

@@ -1,7 +1,8 @@
-//! One exchange with a service: connect, send the request, wait for the head of the response.
+//! One exchange with a service: connect, send the request, wait for the head of the response (its status and
+//! headers).
 //!
-//! A connection that was idle may turn out to be closed. If nothing of the request was sent, the request
-//! goes over another connection (RFC 9112 §9.3.1).
+//! An idle connection from the pool may turn out to be closed. If no part of the request was sent, the
+//! request is sent over another connection (RFC 9112 §9.3.1).
 
 use std::{
     mem,
@@ -27,10 +28,10 @@ use super::{
 };
 use crate::layer::strip_hop_by_hop;
 
-/// The connections that requests with the body `B` use.
+/// The connections to all services, for requests with the body `B`.
 pub(super) type Pool<C, B> = ConnectionPool<C, RequestBody<B>>;
 
-/// Those of one service.
+/// The idle connections to one service.
 pub(super) type Host<B> = HostPool<RequestBody<B>>;
 
 /// A request on its way to a service.
@@ -39,7 +40,7 @@ pub(super) enum Exchange<C, B> {
         connecting: Connecting<RequestBody<B>>,
         request: Box<Request<RequestBody<B>>>,
     },
-    /// The connection has the request, but was not polled since.
+    /// The request was passed to the connection. The connection has not been polled since then.
     Queued {
         sending: Sending<RequestBody<B>>,
         connection: Box<PooledConnection<RequestBody<B>>>,
@@ -53,16 +54,18 @@ pub(super) enum Exchange<C, B> {
     Done,
 }
 
-/// How to get another connection, where the present one was idle before and may be closed.
+/// What is needed to get another connection. It is kept only for a connection that was idle before,
+/// because the service may have closed it.
 pub(super) type Reconnect<C, B> = (Arc<Pool<C, B>>, Arc<Host<B>>);
 
-/// Why there is no response.
+/// Why an exchange has no response.
 pub(super) enum ExchangeError {
     Connect(BoxError),
-    /// The connection failed after the request was begun, or the request's body failed.
+    /// The connection failed before the head of the response was complete, or reading the body of the
+    /// request failed.
     Interrupted(hyper::Error),
-    /// The service answered 101 to a request without `Upgrade` (RFC 9110 §7.8). HTTP/2 has no such status
-    /// (RFC 9113 §8.6).
+    /// The service answered with status 101 to a request without `Upgrade` (RFC 9110 §7.8). HTTP/2 does
+    /// not have this status (RFC 9113 §8.6).
     SwitchedProtocols,
     TimedOut,
 }
@@ -82,7 +85,7 @@ where
     C::Response: Read + Write + Unpin + Send + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    /// Begins an exchange over an idle connection, or a new one if there is none.
+    /// Begins an exchange over an idle connection, or over a new connection if none is idle.
     pub(super) fn begin(
         pool: &Arc<Pool<C, B>>,
         host: Arc<Host<B>>,
@@ -108,7 +111,8 @@ where
         Self::Queued { sending, connection, reconnect }
     }
 
-    /// Waits for the head of the response, `timeout` after the last frame of the request at the latest.
+    /// Waits for the head of the response. The wait ends at the latest `timeout` after the last frame of
+    /// the request.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -116,7 +120,7 @@ where
         progress: &Progress,
     ) -> Poll<Result<Response<ResponseBody>, ExchangeError>> {
         loop {
-            // Each state is a few pointers, so moving it out and back costs nothing.
+            // A state consists of a few pointers, so it is cheap to move it out and back.
             *self = match mem::replace(self, Self::Done) {
                 Self::Connecting { mut connecting, request } => {
                     let Poll::Ready(connection) = connecting.as_mut().poll(cx) else {
@@ -126,8 +130,9 @@ where
                     Self::send(connection?, *request, None)
                 }
                 Self::Queued { sending, connection, reconnect } => {
-                    // Let the other tasks that are ready run first. Requests that are written one after
-                    // the other wake the service once, and a wake-up costs more than a write.
+                    // Let the other ready tasks run first. Their requests are then written directly one
+                    // after the other, which wakes the service only once. A wake-up costs more than a
+                    // write.
                     *self = Self::Sending { sending, connection, reconnect };
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
@@ -146,11 +151,13 @@ where
                             return Poll::Ready(Err(ExchangeError::SwitchedProtocols));
                         }
                         Ok(response) => {
-                            return Poll::Ready(Ok(northbound(response, connection, progress)));
+                            return Poll::Ready(Ok(client_response(
+                                response, connection, progress,
+                            )));
                         }
                         Err(error) => error,
                     };
-                    // The request comes back only if nothing of it was sent.
+                    // The error contains the request only if no part of it was sent.
                     match (error.take_message(), reconnect) {
                         (Some(request), Some((pool, host))) => {
                             Self::begin(&pool, host, request, timeout, progress)
@@ -167,8 +174,8 @@ where
     }
 }
 
-/// The response as the client gets it.
-fn northbound<B: Send + 'static>(
+/// Turns the response of the service into the response to the client.
+fn client_response<B: Send + 'static>(
     mut response: Response<Incoming>,
     mut connection: Box<PooledConnection<RequestBody<B>>>,
     progress: &Progress,
@@ -178,16 +185,17 @@ fn northbound<B: Send + 'static>(
         connection.spawn_driver();
     }
     strip_hop_by_hop(response.headers_mut());
-    // hyper reads the length only of responses with a body, and HTTP/2 clients refuse one that is not a number.
+    // hyper does not check the length of a response without a body. An HTTP/2 client rejects a length that
+    // is not a number.
     if response.body().is_end_stream() && !has_valid_length(response.headers()) {
         response.headers_mut().remove(CONTENT_LENGTH);
     }
-    // The version is that of the connection to the service.
+    // The service may use HTTP/1.0. This must not affect the connection to the client.
     *response.version_mut() = Version::HTTP_11;
     response.map(|body| ResponseBody::upstream(body, connection))
 }
 
-/// Whether there is at most one `Content-Length`, and it is a number (RFC 9110 §8.6).
+/// Whether there is no `Content-Length`, or exactly one that is a number (RFC 9110 §8.6).
 fn has_valid_length(headers: &HeaderMap) -> bool {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let is_number = |value: &HeaderValue| {

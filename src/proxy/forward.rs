@@ -1,13 +1,15 @@
 //! Sends a request to the service of its route.
 //!
-//! 1. Only requests that [`SchemeLayer`](crate::layer::SchemeLayer) marked as ready, and requests of routes
-//!    with the scheme `bypass`, are sent. Any other gets 500.
+//! 1. A request is sent if [`SchemeLayer`](crate::layer::SchemeLayer) has marked it as ready, or if its
+//!    route has the scheme `bypass`. The response to any other request is 500.
 //! 2. The prefix of the path is replaced, `Host` and `X-Forwarded-*` are set, and hop-by-hop headers are
 //!    removed in both directions.
 //! 3. Bodies are streamed in both directions. Connections are pooled. When the client disconnects, the
 //!    request to the service is cancelled.
-//! 4. A service that cannot be reached: 503. No response in time: 504. A response that is cut off before its
-//!    head is complete: 502. The client gets a fixed text, the log gets the reason.
+//! 4. The gateway answers 503 if the service cannot be reached, and 504 if it does not respond in time. It
+//!    answers 502 if the connection fails before the head of the response is complete, or if the service
+//!    sends status 101. It answers 400 if the client breaks off the body of its request. The client gets a
+//!    fixed text, and the reason is logged.
 
 use std::{
     convert::Infallible,
@@ -34,7 +36,7 @@ use tower_service::Service;
 
 use super::{
     exchange::{Exchange, ExchangeError, Host, Pool},
-    forwarded::{PeerValue, Southbound, set_forwarded},
+    forwarded::{PeerValue, ServiceHeaders, set_forwarded},
     pool::ConnectionPool,
     request_body::{Progress, RequestBody},
     response_body::ResponseBody,
@@ -48,13 +50,14 @@ use crate::{
     messages::{self, ApiMessage},
 };
 
-/// The service at the end of the stack. `C` connects, `B` is the body of requests.
+/// Forwards requests to the services. It is the innermost service of a stack.
 ///
-/// `C` is a service from a URI to a connection: [`tls::Connector`](crate::tls::Connector), hyper-util's
-/// `HttpConnector`, or a function. The connector must bound its own connect time.
+/// `C` is the connector, a service that takes a URI and returns a connection:
+/// [`tls::Connector`](crate::tls::Connector), hyper-util's `HttpConnector`, or a function. The connector
+/// must bound its own connect time. `B` is the body of requests.
 ///
-/// Clones share the connections to the services. Use one clone per runtime: a clone keeps using the
-/// connections of the runtime in which it was first called.
+/// Clones share the connections to the services. Use a separate clone in each tokio runtime: a clone keeps
+/// a reference to the connections of its last route, and these belong to the runtime of that call.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -74,7 +77,7 @@ use crate::{
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// // A service that gives everybody the same answer.
+/// // A service that sends a fixed response.
 /// let listener = TcpListener::bind("127.0.0.1:0").await?;
 /// let address = listener.local_addr()?;
 /// tokio::spawn(async move {
@@ -108,17 +111,17 @@ pub struct Forward<C, B> {
     peer: PeerValue,
 }
 
-/// The route of the last request, which the next one mostly has, too. Its connections are found
-/// without the lock that all threads share.
+/// The route of the last request. The next request usually has the same route. Its connections are then
+/// found without the lock that all threads share.
 struct LastRoute<B> {
     route: Arc<Route>,
     host: Arc<Host<B>>,
-    /// `X-Forwarded-Prefix`.
+    /// The value of `X-Forwarded-Prefix`.
     prefix: Option<HeaderValue>,
 }
 
 impl<C, B> Forward<C, B> {
-    /// Forwards over connections that `connector` makes.
+    /// Makes a `Forward` that connects to the services with `connector`.
     pub fn new(connector: C, timeouts: ForwardTimeouts) -> Self {
         Self {
             pool: Arc::new(ConnectionPool::new(connector, timeouts)),
@@ -163,13 +166,14 @@ where
         let last = match &mut self.last {
             Some(last) if Arc::ptr_eq(&last.route, route) => last,
             last => {
-                let upstream = route.upstream().expect("route_of passes no route without one");
+                let upstream =
+                    route.upstream().expect("route_of returns only routes with an upstream");
                 let (route, host) = (route.clone(), self.pool.host(upstream)?);
                 let prefix = HeaderValue::from_str(route.prefix()).ok();
                 last.insert(LastRoute { route, host, prefix })
             }
         };
-        let request = southbound(request, last, progress, &mut self.peer)?;
+        let request = service_request(request, last, progress, &mut self.peer)?;
         let host = last.host.clone();
         Ok(Exchange::begin(&self.pool, host, request, self.response_timeout, progress))
     }
@@ -200,9 +204,11 @@ where
                 state: State::Waiting { exchange, timeout: self.response_timeout, progress, route },
             },
             Err(error) => {
-                tracing::error!(service = %route.service(), %error, "cannot build the request");
+                let service = route.service();
+                tracing::error!(%service, %error, "cannot build the request to the service");
                 let message = ApiMessage::new(&messages::INTERNAL);
-                ForwardFuture::answered(own(message, StatusCode::INTERNAL_SERVER_ERROR))
+                let response = gateway_response(message, StatusCode::INTERNAL_SERVER_ERROR);
+                ForwardFuture::answered(response)
             }
         }
     }
@@ -219,14 +225,12 @@ fn route_of(extensions: &Extensions) -> Result<Arc<Route>, Rejection> {
     };
     match route.upstream() {
         Some(_) => Ok(route.clone()),
-        None => {
-            Err(Rejection::misassembled("Forward needs an upstream, which Route::local has not"))
-        }
+        None => Err(Rejection::misassembled("Forward needs an upstream; Route::local has none")),
     }
 }
 
-/// The request as the service gets it.
-fn southbound<B: Body>(
+/// Builds the request to the service.
+fn service_request<B: Body>(
     request: Request<B>,
     LastRoute { route, host, prefix }: &LastRoute<B>,
     progress: &Progress,
@@ -236,24 +240,25 @@ fn southbound<B: Body>(
     strip_hop_by_hop(&mut head.headers);
     cookie::join(&mut head.headers);
     let headers = &mut head.headers;
-    let unsized_body = !body.is_end_stream() && body.size_hint().exact().is_none();
-    if unsized_body && !headers.contains_key(CONTENT_LENGTH) {
-        // Without this header hyper takes a GET for a request without a body and drops the body.
+    let has_unknown_length = !body.is_end_stream() && body.size_hint().exact().is_none();
+    if has_unknown_length && !headers.contains_key(CONTENT_LENGTH) {
+        // Without this header, hyper assumes that a GET request has no body, and drops the body.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let connection = head.extensions.get::<ConnectionInfo>();
-    let service = Southbound { host: host.host(), prefix: prefix.as_ref() };
+    let service = ServiceHeaders { host: host.host(), prefix: prefix.as_ref() };
     set_forwarded(&mut head.headers, &head.uri, service, connection, peer);
     let path = PathAndQuery::from_maybe_shared(Bytes::from(route.southbound_path(&head.uri)))?;
     head.uri = Uri::from(path);
     head.version = Version::HTTP_11;
-    // Extensions describe the connection of the client.
+    // The extensions describe the connection of the client, so they are not passed on.
     head.extensions = Extensions::new();
     Ok(Request::from_parts(head, RequestBody::new(body, progress.clone())))
 }
 
 pin_project! {
-    /// The response of the service, or of the gateway.
+    /// The future that [`Forward`] returns. Its output is the response of the service, or a response of
+    /// the gateway that reports a failure.
     pub struct ForwardFuture<C, B> {
         #[pin]
         state: State<C, B>,
@@ -308,7 +313,7 @@ where
     }
 }
 
-/// The answer of the gateway to a failed exchange.
+/// The response of the gateway after a failed exchange.
 #[cold]
 fn failed(
     error: &ExchangeError,
@@ -322,33 +327,34 @@ fn failed(
         ExchangeError::Connect(error) => &**error,
         ExchangeError::Interrupted(error) => error,
         ExchangeError::SwitchedProtocols => {
-            tracing::warn!(%service, upstream, "service switched protocols without being asked");
-            return own(ApiMessage::new(&messages::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY);
+            tracing::warn!(%service, upstream, "service sent status 101 to a request without Upgrade");
+            let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
+            return gateway_response(message, StatusCode::BAD_GATEWAY);
         }
         ExchangeError::TimedOut => {
             tracing::warn!(%service, upstream, ?timeout, "service did not respond in time");
             let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
-            return own(message, StatusCode::GATEWAY_TIMEOUT);
+            return gateway_response(message, StatusCode::GATEWAY_TIMEOUT);
         }
     };
     let cause = ErrorChain(cause);
     if progress.has_failed() {
-        tracing::debug!(%service, %cause, "client disconnected while sending the request");
+        tracing::debug!(%service, %cause, "client disconnected or sent a malformed request body");
         let message = ApiMessage::with(&messages::BAD_REQUEST, &["the body breaks off"]);
-        return own(message, StatusCode::BAD_REQUEST);
+        return gateway_response(message, StatusCode::BAD_REQUEST);
     }
     if let ExchangeError::Connect(_) = error {
         tracing::warn!(%service, upstream, %cause, "cannot reach the service");
         let message =
             ApiMessage::with(&messages::SERVICE_UNAVAILABLE, &["the service cannot be reached"]);
-        return own(message, StatusCode::SERVICE_UNAVAILABLE);
+        return gateway_response(message, StatusCode::SERVICE_UNAVAILABLE);
     }
     tracing::warn!(%service, upstream, %cause, "service closed the connection without a response");
-    own(ApiMessage::new(&messages::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY)
+    gateway_response(ApiMessage::new(&messages::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY)
 }
 
 #[cold]
-fn own(message: ApiMessage, status: StatusCode) -> Response<ResponseBody> {
+fn gateway_response(message: ApiMessage, status: StatusCode) -> Response<ResponseBody> {
     message.into_response(status).map(ResponseBody::from)
 }
 
@@ -386,7 +392,7 @@ mod tests {
         Arc::new(Route::new(service, "", upstream, Bypass).unwrap())
     }
 
-    /// A connector that gives `stream` to the first caller.
+    /// A connector that returns `stream`. It may be called once.
     fn connector(
         stream: DuplexStream,
     ) -> impl Service<Uri, Response = TokioIo<DuplexStream>, Error = io::Error, Future: Send>
@@ -427,11 +433,14 @@ mod tests {
             ForwardTimeouts::default().with_response(TIMEOUT).with_idle(Duration::from_secs(60));
         let forward = Forward::new(connector, timeouts);
         struct Case {
+            /// Seconds before the request.
             pause: u64,
+            /// Seconds until the service answers.
             answer: u64,
+            /// The status, and the seconds until the client has it.
             want: (u16, u64),
         }
-        // The first exchange set the timer of the connection to ten seconds.
+        // The first exchange sets the timer of the connection to ten seconds.
         for Case { pause, answer, want } in [
             Case { pause: 0, answer: 0, want: (200, 0) },
             Case { pause: 9, answer: 6, want: (200, 6) },
@@ -445,14 +454,15 @@ mod tests {
             let start = Instant::now();
             let response = forward.clone().oneshot(request).await.unwrap();
             let got = (response.status().as_u16(), start.elapsed().as_secs());
-            assert_eq!(got, want, "after {pause} s, answered after {answer} s");
-            // The end of the body gives the connection back.
+            assert_eq!(got, want, "pause of {pause} s, answer after {answer} s");
+            // The connection goes back to the pool when the body has ended.
             drop(response.into_body().collect().await.unwrap());
         }
         assert_eq!(connected.load(Ordering::Relaxed), 1);
     }
 
-    /// Answers after the first byte, then reads to the end and sends how many bytes followed.
+    /// Answers after the first byte of the request, then reads the rest and sends its length to
+    /// `rest_length`.
     async fn answer_early(
         mut stream: DuplexStream,
         answer: &'static str,
@@ -466,7 +476,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_is_sent_to_its_end_after_an_early_response() {
+    async fn the_whole_request_is_sent_after_an_early_response() {
         const LARGE: usize = 32 * 1024;
         const EMPTY: &str = "HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n";
         const FULL: &str = "HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\nok";
@@ -480,7 +490,7 @@ mod tests {
             (LARGE, 0, FULL),
             (LARGE, 0, HALF),
         ] {
-            let (rest_length, read) = oneshot::channel();
+            let (rest_length, received) = oneshot::channel();
             // hyper buffers the whole request, but the service accepts little at a time.
             let (ours, theirs) = duplex(1024);
             tokio::spawn(answer_early(theirs, answer, rest_length));
@@ -494,8 +504,8 @@ mod tests {
                 response.frame().await.unwrap().unwrap();
             }
             drop(response);
-            let rest = timeout(TIMEOUT, read).await.expect("the request arrives").unwrap();
-            assert!(rest > LARGE, "{rest} bytes: {header}, {body}, {answer:?}");
+            let rest = timeout(TIMEOUT, received).await.expect("the request did not end").unwrap();
+            assert!(rest > LARGE, "rest of {rest} bytes: {header}, {body}, {answer:?}");
         }
     }
 
@@ -516,44 +526,45 @@ mod tests {
         }
     }
 
-    /// What a service does after it has answered.
+    /// What the service does after it has sent the first bytes of its response.
     #[derive(Clone, Copy, Debug)]
-    enum Then {
-        /// A little at a time, for many times the response timeout.
+    enum AfterAnswer {
+        /// Reads the request a little at a time. This takes many times the response timeout.
         ReadsSlowly,
-        /// Ever.
+        /// Reads nothing until the response timeout is over.
         ReadsNothing,
-        /// Waits long, then sends the rest of the response and reads the rest of the request.
+        /// Waits for many times the response timeout. Then it sends the rest of the response and reads
+        /// the rest of the request.
         Pauses,
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_a_stalled_upload_whose_response_nobody_reads_is_abandoned() {
-        // More than hyper buffers before it has written something.
+    async fn an_upload_is_aborted_only_if_it_stalls_after_the_response_has_ended() {
+        // More bytes than hyper buffers.
         const PIECES: usize = 64;
-        for then in [Then::ReadsSlowly, Then::ReadsNothing, Then::Pauses] {
-            let (rest_length, read) = oneshot::channel();
+        for then in [AfterAnswer::ReadsSlowly, AfterAnswer::ReadsNothing, AfterAnswer::Pauses] {
+            let (rest_length, received) = oneshot::channel();
             let (ours, mut theirs) = duplex(1024);
             tokio::spawn(async move {
                 let mut rest = vec![0; 512];
                 let read = theirs.read(&mut rest).await.unwrap();
-                let length = if let Then::Pauses = then { 4 } else { 2 };
+                let length = if let AfterAnswer::Pauses = then { 4 } else { 2 };
                 let head = format!("HTTP/1.1 202 Accepted\r\ncontent-length: {length}\r\n\r\nok");
                 theirs.write_all(head.as_bytes()).await.unwrap();
                 let mut all = read;
                 match then {
-                    Then::ReadsSlowly => loop {
+                    AfterAnswer::ReadsSlowly => loop {
                         sleep(TIMEOUT / 5).await;
                         match theirs.read(&mut rest).await.unwrap() {
                             0 => break,
                             read => all += read,
                         }
                     },
-                    Then::ReadsNothing => {
+                    AfterAnswer::ReadsNothing => {
                         sleep(TIMEOUT).await;
                         all += theirs.read_to_end(&mut Vec::new()).await.unwrap();
                     }
-                    Then::Pauses => {
+                    AfterAnswer::Pauses => {
                         sleep(10 * TIMEOUT).await;
                         theirs.write_all(b"ok").await.unwrap();
                         all += theirs.read_to_end(&mut Vec::new()).await.unwrap();
@@ -567,13 +578,13 @@ mod tests {
             let request = request.body(Pieces(PIECES)).unwrap();
             let response = forward.oneshot(request).await.unwrap();
             let body = response.into_body().collect().await.unwrap().to_bytes();
-            assert_eq!(body, if let Then::Pauses = then { "okok" } else { "ok" });
-            let all_read = read.await.unwrap() > PIECES * 16 * 1024;
-            assert_eq!(all_read, !matches!(then, Then::ReadsNothing), "{then:?}");
+            assert_eq!(body, if let AfterAnswer::Pauses = then { "okok" } else { "ok" });
+            let is_complete = received.await.unwrap() > PIECES * 16 * 1024;
+            assert_eq!(is_complete, !matches!(then, AfterAnswer::ReadsNothing), "{then:?}");
         }
     }
 
-    /// A body without end. The holder of the sender learns when it is dropped.
+    /// A body that never ends. When it is dropped, the channel is closed.
     struct Endless {
         _dropped: oneshot::Receiver<Infallible>,
     }
@@ -590,7 +601,7 @@ mod tests {
         }
     }
 
-    /// The connection is not kept open for the bytes that the service sent unasked.
+    /// The service sends more bytes than it has announced. They must not keep the connection open.
     #[tokio::test(start_paused = true)]
     async fn an_upload_ends_when_the_service_closes_after_its_response() {
         let (ours, mut theirs) = duplex(1024);
@@ -612,13 +623,13 @@ mod tests {
         assert_eq!(
             start.elapsed(),
             TIMEOUT,
-            "the upload ends when the service closes, not at a later timeout"
+            "the upload must end when the service closes, not at a later timeout"
         );
     }
 
-    /// The reader of a response may be outside the runtime of the connection.
+    /// A response may be read outside of the runtime of its connection.
     #[test]
-    fn a_body_is_read_without_a_runtime() {
+    fn a_body_can_be_read_without_a_runtime() {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let response = runtime.block_on(async {
             let (ours, theirs) = duplex(1024);
@@ -631,7 +642,7 @@ mod tests {
             forward.oneshot(request).await.unwrap()
         });
         let body = tokio_test::task::spawn(response.into_body().collect()).poll();
-        let Poll::Ready(Ok(body)) = body else { panic!("the whole body was received: {body:?}") };
+        let Poll::Ready(Ok(body)) = body else { panic!("expected the whole body, got {body:?}") };
         assert_eq!(body.to_bytes(), "ok");
     }
 }

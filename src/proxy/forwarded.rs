@@ -1,4 +1,4 @@
-//! `X-Forwarded-*`: the client connection, which the service cannot see.
+//! Sets the headers `X-Forwarded-*`. They tell the service about the connection of the client.
 
 use std::net::IpAddr;
 
@@ -16,8 +16,8 @@ static PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 static PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 static FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 
-/// The value of `X-Forwarded-For` for the last peer. The requests of a connection have the same peer, and
-/// formatting an address costs 4 % of a request's instructions.
+/// Caches the value of `X-Forwarded-For` for the last peer. All requests of a connection have the same
+/// peer, and formatting an address costs 4 % of a request's instructions.
 #[derive(Debug, Default)]
 pub(super) struct PeerValue(Option<(IpAddr, HeaderValue)>);
 
@@ -34,28 +34,30 @@ impl PeerValue {
     }
 }
 
-/// What a service receives instead of the client's `Host` and path prefix.
+/// Header values that depend on the service and its route.
 #[derive(Debug)]
-pub(super) struct Southbound<'a> {
+pub(super) struct ServiceHeaders<'a> {
+    /// `Host`.
     pub(super) host: &'a HeaderValue,
+    /// `X-Forwarded-Prefix`: the path prefix of the route, which the service does not see.
     pub(super) prefix: Option<&'a HeaderValue>,
 }
 
-/// Sets `X-Forwarded-*` and `Host`, which is that of the service from here on.
+/// Sets `Host` to the host of the service, and sets `X-Forwarded-*`.
 ///
-/// Values that the client sent are removed: the gateway cannot distinguish a trusted proxy before
-/// it from a client that pretends to be one (CVE-2025-41235).
+/// Values of `X-Forwarded-*` and `Forwarded` that the client sent are removed. The gateway cannot
+/// distinguish a trusted proxy in front of it from a client that pretends to be one (CVE-2025-41235).
 pub(super) fn set_forwarded(
     headers: &mut HeaderMap,
     uri: &Uri,
-    service: Southbound<'_>,
+    service: ServiceHeaders<'_>,
     connection: Option<&ConnectionInfo>,
     peer: &mut PeerValue,
 ) {
     sweep(headers, is_forwarded);
     // HTTP/2 has the host in the URI, HTTP/1.1 in the header.
     let host = headers.insert(HOST, service.host.clone());
-    // Without the user and password that an absolute form may carry.
+    // An absolute URI may contain a user and a password. They are not passed on.
     let authority = uri.authority().and_then(|a| a.as_str().rsplit('@').next());
     let authority = authority.and_then(|host| HeaderValue::from_str(host).ok());
     let host = authority.or(host);
@@ -75,12 +77,13 @@ pub(super) fn set_forwarded(
         Protocol::Http => 80,
         Protocol::Https => 443,
     };
-    // The port that the client used, which a port mapping before the gateway may have changed.
+    // The port that the client used. It differs from the port of the listener if a port mapping is in
+    // front of the gateway.
     headers.insert(&PORT, HeaderValue::from(port.unwrap_or(default)));
 }
 
-/// Whether a header is one of these, or one that CGI (RFC 3875 §4.1.18) and its descendants, where `_` and
-/// `-` are the same, take for one.
+/// Whether a header is one of the above. `_` counts as `-`, because CGI (RFC 3875 §4.1.18) and interfaces
+/// that are derived from it do not distinguish the two.
 fn is_forwarded(name: &HeaderName) -> bool {
     let text = name.as_str().as_bytes();
     let is = |ours: &HeaderName| {
@@ -102,7 +105,8 @@ fn port_of(host: &HeaderValue) -> Option<u16> {
     port.parse().ok()
 }
 
-/// A dual-stack socket shows an IPv4 client as an IPv4-mapped address; services get the IPv4 address.
+/// The address as text. A dual-stack socket shows the address of an IPv4 client as an IPv4-mapped IPv6
+/// address. The service gets the IPv4 address.
 fn address(ip: IpAddr) -> String {
     ip.to_canonical().to_string()
 }
@@ -112,12 +116,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forwarded_headers_are_replaced_by_those_of_the_connection() {
+    fn forwarded_headers_of_the_client_are_replaced() {
         let connection = |peer: &str, protocol| {
             ConnectionInfo::new(peer.parse().unwrap(), "127.0.0.1:10010".parse().unwrap(), protocol)
         };
         let v4 = connection("192.0.2.7:555", Protocol::Https);
         let mapped = connection("[::ffff:192.0.2.7]:555", Protocol::Http);
+        // The connection, the URI, `Host`, and the wanted values: for, proto, host, port.
         let cases = [
             (
                 Some(v4),
@@ -149,13 +154,14 @@ mod tests {
             }
             let mut peer = PeerValue::default();
             let (uri, service) = (uri.parse().unwrap(), HeaderValue::from_static("service:1"));
-            let other = ConnectionInfo { peer: "192.0.2.8:1".parse().unwrap(), ..v4 };
+            let earlier = ConnectionInfo { peer: "192.0.2.8:1".parse().unwrap(), ..v4 };
             let prefix = HeaderValue::from_static("/svc/api/v1");
             let mut set = |headers: &mut _, connection: Option<&_>| {
-                let service = Southbound { host: &service, prefix: Some(&prefix) };
+                let service = ServiceHeaders { host: &service, prefix: Some(&prefix) };
                 set_forwarded(headers, &uri, service, connection, &mut peer);
             };
-            for connection in [None, Some(&other)] {
+            // The cached value of an earlier peer must not be used.
+            for connection in [None, Some(&earlier)] {
                 set(&mut headers.clone(), connection);
             }
             set(&mut headers, connection.as_ref());

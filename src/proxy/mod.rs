@@ -1,8 +1,8 @@
-//! Forwarding requests to the services: the end of the stack.
+//! Forwards requests to the services. [`Forward`] is the innermost service of a Tower stack.
 //!
-//! [`Forward`] sends a request to the service of its route and streams the response back. Its
-//! [`ResponseBody`] has a default, so layers of `tower-http` such as `CorsLayer`, `TimeoutLayer` and
-//! `TraceLayer` can wrap it.
+//! [`Forward`] sends a request to the service of its route and streams the response back. The body type
+//! of the response, [`ResponseBody`], implements `Default`. Layers of `tower-http` such as `CorsLayer`,
+//! `TimeoutLayer` and `TraceLayer` can therefore wrap `Forward`.
 
 mod exchange;
 mod forward;

@@ -1,4 +1,4 @@
-//! The body of a request on its way to the service, and how far it has got.
+//! The body of a request to a service, and the progress of sending it.
 
 use std::{
     pin::Pin,
@@ -14,32 +14,35 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-/// How far the body of a request has got. It distinguishes a long upload from a service that does not
-/// answer, and a client that disconnects from a service that does.
+/// Records how much of a request's body has been sent.
+///
+/// With this record, the proxy can tell a long upload from a service that does not respond. It can also
+/// tell whether the client or the service has disconnected.
 #[derive(Clone, Debug)]
 pub(super) struct Progress {
     start: Instant,
-    /// None for a request without a body.
+    /// `None` for a request without a body.
     shared: Option<Arc<Shared>>,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// When the last frame was sent, in milliseconds since the start.
+    /// When the last frame was passed to the connection, in milliseconds since the start.
     last_frame: AtomicU64,
     has_ended: AtomicBool,
     has_failed: AtomicBool,
 }
 
 impl Progress {
-    /// The progress of a request with `body` that starts now.
+    /// Starts the record for a request with `body`.
     pub(super) fn start<B: Body>(body: &B) -> Self {
         let is_empty = body.is_end_stream() || body.size_hint().exact() == Some(0);
         let shared = (!is_empty).then(Arc::default);
         Self { start: Instant::now(), shared }
     }
 
-    /// `timeout` after the last frame that was sent.
+    /// The deadline: `timeout` after the last frame of the body was passed on, or after the start if there
+    /// was no frame yet.
     pub(super) fn deadline(&self, timeout: Duration) -> Instant {
         let last_frame =
             self.shared.as_ref().map_or(0, |shared| shared.last_frame.load(Ordering::Relaxed));
@@ -58,12 +61,12 @@ impl Progress {
         }
     }
 
-    /// Whether the whole request was sent.
+    /// Whether the whole body has been passed to the connection.
     pub(super) fn has_ended(&self) -> bool {
         self.shared.as_ref().is_none_or(|shared| shared.has_ended.load(Ordering::Relaxed))
     }
 
-    /// Whether the client disconnected or sent a malformed body.
+    /// Whether reading the body failed: the client disconnected or sent a malformed body.
     pub(super) fn has_failed(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| shared.has_failed.load(Ordering::Relaxed))
     }
@@ -75,7 +78,7 @@ pin_project! {
     pub(super) struct RequestBody<B> {
         #[pin]
         inner: B,
-        // Whether the client announced a length.
+        // Whether the length of the body was known at the start.
         has_length: bool,
         progress: Progress,
     }
@@ -100,8 +103,8 @@ impl<B: Body> Body for RequestBody<B> {
         let frame = ready!(this.inner.as_mut().poll_frame(cx));
         let is_last = match &frame {
             None => true,
-            // hyper does not poll again once the announced length was sent, even if the body has not
-            // said that it has ended.
+            // hyper does not poll the body again once it has sent the announced length, even if
+            // `is_end_stream` is still false.
             Some(Ok(frame)) => {
                 frame.is_trailers()
                     || this.inner.is_end_stream()

@@ -1,4 +1,4 @@
-//! The body of a response.
+//! The body of a response to the client.
 
 use std::{
     error::Error as StdError,
@@ -20,7 +20,7 @@ pin_project! {
     /// The body of a response: streamed from a service, held in memory, or [any other
     /// body](ResponseBody::new).
     ///
-    /// The default is empty, as the layers of `tower-http` need it.
+    /// The default is an empty body. Layers of `tower-http` need a default.
     #[derive(Debug)]
     pub struct ResponseBody {
         #[pin]
@@ -32,14 +32,15 @@ pin_project! {
     #[project = KindProj]
     #[derive(Debug)]
     enum Kind {
-        // The connection is given back when the body has ended. Dropped before that, it is closed.
+        // The connection goes back to the pool when the body has ended. If this value is dropped before,
+        // the connection is closed.
         Upstream { #[pin] body: Incoming, connection: Option<Box<dyn Connection>> },
         Full { #[pin] body: Full<Bytes> },
         Boxed { #[pin] body: UnsyncBoxBody<Bytes, BoxError> },
     }
 }
 
-/// The connection that a body arrives on, whatever the type of the request's body.
+/// The connection on which a body arrives. The trait hides the type of the request's body.
 trait Connection: fmt::Debug + Send {
     fn poll_frame(
         &mut self,
@@ -65,8 +66,10 @@ impl<B: Send> Connection for PooledConnection<B> {
 }
 
 impl ResponseBody {
-    /// Wraps any body, in a box. Use it to bring a response whose body a layer has replaced (say
-    /// `TraceLayer`) back to this type.
+    /// Wraps any body in a box.
+    ///
+    /// Some layers, such as `TraceLayer`, change the body type of a response. This function turns the new
+    /// body into a `ResponseBody` again.
     ///
     /// ```
     /// use bytes::Bytes;

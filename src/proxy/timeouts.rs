@@ -1,4 +1,4 @@
-//! How long a service may take.
+//! Time limits for exchanges with services, and for idle connections.
 
 use std::time::Duration;
 
@@ -20,32 +20,32 @@ pub struct ForwardTimeouts {
 }
 
 impl Default for ForwardTimeouts {
-    /// Response: 60 s, the default of Zowe's `apiml.connection.timeout`. Idle: 30 s.
+    /// Response: 60 s, which is the default of Zowe's `apiml.connection.timeout`. Idle: 30 s.
     fn default() -> Self {
         Self { response: Duration::from_secs(60), idle: Duration::from_secs(30) }
     }
 }
 
 impl ForwardTimeouts {
-    /// Sets how long the head of the response may take. The time counts from the last piece of the
-    /// request that was sent, so a long upload does not count. Connecting counts.
+    /// Sets how long the gateway waits for the head of the response. The time starts again with each piece
+    /// of the request that is sent, so a long upload is not limited. The time to connect is included.
     ///
-    /// A service that has answered and accepts no more bytes of the request is disconnected after a
-    /// quarter to a half of this time (at least one to two seconds), but not while the client still reads the
-    /// response.
+    /// A service may send its response before it has read the whole request. If it then accepts no more
+    /// bytes, the connection is closed after a quarter to a half of this time, but at the earliest after one
+    /// to two seconds. The connection stays open as long as the response is still being read.
     #[must_use]
     pub fn with_response(self, response: Duration) -> Self {
         Self { response, ..self }
     }
 
-    /// Sets how long an idle connection to a service is kept. It is closed after this time to one and a half
-    /// times this time.
+    /// Sets how long an idle connection to a service is kept. The connection is closed after 1 to 1.5 times
+    /// this duration.
     #[must_use]
     pub fn with_idle(self, idle: Duration) -> Self {
         Self { idle, ..self }
     }
 
-    /// How long the head of the response may take.
+    /// How long the gateway waits for the head of the response.
     pub fn response(&self) -> Duration {
         self.response
     }

@@ -8,22 +8,23 @@ use crate::authority::is_host_and_port;
 
 /// The URL of a service: `http` or `https`, a host, optionally a port and a path.
 ///
-/// Use `http` only for the loopback interface: requests carry a token, and everybody who can read the
-/// traffic can use it. [`is_protected`](Self::is_protected) tells.
+/// Use `http` only for the loopback interface. Requests contain a token, and an attacker who can read the
+/// traffic can use it. [`is_protected`](Self::is_protected) checks this.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address(Uri);
 
 impl Address {
-    /// Parses `https://host[:port][/path]`. A slash at the end makes no difference.
+    /// Parses `https://host[:port][/path]`, or the same with `http`.
     ///
     /// # Errors
-    /// [`AddressError`] has the text, unless it may contain a password.
+    /// [`AddressError`] if the text has another form, or has a user, a query or a fragment. The error contains
+    /// the text, unless it has an `@` and thus may contain a password.
     pub fn parse(url: &str) -> Result<Self, AddressError> {
         let error = || AddressError(url.chars().take(200).collect());
         if url.contains('@') {
             return Err(AddressError("(a URL with \"@\")".to_owned()));
         }
-        // `Uri` would drop a fragment.
+        // `Uri` accepts a fragment and drops it without an error.
         if url.contains(['?', '#']) {
             return Err(error());
         }
@@ -44,13 +45,14 @@ impl Address {
             || ip.is_ok_and(|ip| ip.is_loopback())
     }
 
-    /// The address itself.
+    /// The address as a URI, unchanged.
     pub(crate) fn uri(&self) -> Uri {
         self.0.clone()
     }
 
-    /// The address with path segments added, each percent-encoded (RFC 3986 §2.1). `None` if a segment is empty,
-    /// `.` or `..`, which no encoding keeps apart from path syntax.
+    /// Adds path segments to the address, each percent-encoded (RFC 3986 §2.1). A slash at the end of the
+    /// address makes no difference. `None` if a segment is empty, `.` or `..`: these have a meaning in a path
+    /// that encoding cannot remove.
     pub(crate) fn join(&self, segments: &[&str]) -> Option<Uri> {
         let mut url = self.0.to_string();
         url.truncate(url.trim_end_matches('/').len());
@@ -91,7 +93,7 @@ impl fmt::Debug for Address {
     }
 }
 
-/// A text that is not the address of a service.
+/// The text is not the address of a service.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no address of a service; write https://host:port/path, without user, ? and #")]
 pub struct AddressError(String);
@@ -164,7 +166,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn a_segment_stays_one_segment(text in any::<String>(), url in any::<String>()) {
+        fn any_text_becomes_exactly_one_path_segment(text in any::<String>(), url in any::<String>()) {
             let _ = Address::parse(&url);
             let _ = Address::parse(&format!("https://{url}"));
             let address = Address::parse("http://h/a").unwrap();

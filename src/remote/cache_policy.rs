@@ -1,9 +1,9 @@
-//! How much a [`SingleFlightCache`](super::SingleFlightCache) caches, and how long.
+//! The limits of a [`SingleFlightCache`](super::SingleFlightCache).
 
 use std::{num::NonZeroUsize, time::Duration};
 
-/// Limits of a [`SingleFlightCache`](super::SingleFlightCache). A time of zero turns caching off for that
-/// kind of result.
+/// Limits of a [`SingleFlightCache`](super::SingleFlightCache): the number of entries, and how long each kind
+/// of result is cached. With a time of zero, that kind of result is not cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CachePolicy {
     entries: NonZeroUsize,
@@ -25,32 +25,33 @@ impl Default for CachePolicy {
 }
 
 impl CachePolicy {
-    /// Sets the maximum of entries.
+    /// Sets the maximum number of entries.
     #[must_use]
     pub fn with_entries(self, entries: NonZeroUsize) -> Self {
         Self { entries, ..self }
     }
 
-    /// Sets how long a value that was found is cached: a user, a permission.
+    /// Sets how long a value that was found is cached, such as a user id or a permission.
     #[must_use]
     pub fn with_found(self, found: Duration) -> Self {
         Self { found, ..self }
     }
 
-    /// Sets how long it is cached that there is no value.
+    /// Sets how long the cache remembers that there is no value.
     #[must_use]
     pub fn with_not_found(self, not_found: Duration) -> Self {
         Self { not_found, ..self }
     }
 
-    /// Sets how long an error is cached. Keep it short: a service that works again is not called while its
-    /// error is cached. With zero, callers of a service that is down wait for it one after the other.
+    /// Sets how long an error is cached. Use a short time: a service that has recovered is not called as long
+    /// as its error is cached. With zero, only the callers that waited for a failed look-up share its error,
+    /// and each later caller calls the service again.
     #[must_use]
     pub fn with_error(self, error: Duration) -> Self {
         Self { error, ..self }
     }
 
-    /// The maximum of entries.
+    /// The maximum number of entries.
     pub fn entries(&self) -> NonZeroUsize {
         self.entries
     }
@@ -60,7 +61,7 @@ impl CachePolicy {
         self.found
     }
 
-    /// How long it is cached that there is no value.
+    /// How long the cache remembers that there is no value.
     pub fn not_found(&self) -> Duration {
         self.not_found
     }

@@ -18,64 +18,68 @@ use super::{
 };
 use crate::error_chain::ErrorChain;
 
-/// Maximum size of a response body, in bytes. Those of ZSS have a few hundred.
+/// Maximum size of a response body, in bytes. A body of ZSS (Zowe System Services) has a few hundred bytes.
 const MAX_BODY: usize = 64 * 1024;
 
-/// Calls an HTTP service over pooled connections. `C` connects.
+/// Calls an HTTP service over pooled connections. `C` is the connector.
 ///
-/// Clones share connections and limits. Make one client per service, so that a slow service does not use
-/// up the concurrent calls of another. Redirects are not followed. It needs a tokio runtime.
+/// Clones share connections and limits. Make one client per service. Otherwise a slow service could use up the
+/// concurrent calls that another service needs. Redirects are not followed. A client needs a tokio runtime.
 ///
-/// A call may reach the service twice: if a pooled connection was closed before a byte of the response arrived,
-/// the call is repeated once. Use it for idempotent requests only.
+/// A call may reach the service twice: if the connection is closed before the head of the response is complete,
+/// the call is repeated once. Therefore, use a client for idempotent requests only.
 pub struct Client<C> {
     http: legacy::Client<HyperConnector<C>, Full<Bytes>>,
     limits: ClientLimits,
-    turns: Arc<Turns>,
+    permits: Arc<Permits>,
 }
 
-struct Turns {
+struct Permits {
+    /// One for each running call.
     running: Semaphore,
-    /// Running and waiting calls.
+    /// One for each running or waiting call.
     all: Semaphore,
 }
 
 impl<C: Connect> Client<C> {
-    /// A client that connects with `connector`.
+    /// Makes a client that connects with `connector`.
     pub fn new(connector: C, limits: ClientLimits) -> Self {
         let max_concurrent = limits.max_concurrent().get().min(Semaphore::MAX_PERMITS);
         let all = max_concurrent.saturating_add(limits.max_waiting()).min(Semaphore::MAX_PERMITS);
         let http = legacy::Client::builder(TokioExecutor::new())
-            // Without the timer the idle timeout would silently not apply.
+            // Without this timer, hyper-util would ignore the idle timeout.
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(limits.idle())
             .pool_max_idle_per_host(max_concurrent)
-            // A request that was not sent because the connection was closed goes over another one.
+            // If a request was not sent because the connection was closed, it is sent over another one.
             .retry_canceled_requests(true)
             .build(HyperConnector(connector));
-        let turns = Turns { running: Semaphore::new(max_concurrent), all: Semaphore::new(all) };
-        Self { http, limits, turns: Arc::new(turns) }
+        let permits = Permits { running: Semaphore::new(max_concurrent), all: Semaphore::new(all) };
+        Self { http, limits, permits: Arc::new(permits) }
     }
 
-    /// Sends `request`, whose URI is absolute, and reads the whole response.
+    /// Sends `request` and reads the whole response. The URI of the request must be absolute. The result is
+    /// `Ok` whatever the status of the response is; see [`Reply::successful`].
     ///
     /// # Errors
-    /// [`RemoteError::Unavailable`] if there is no response before the deadline, [`RemoteError::Answer`]
-    /// if it is larger than 64 KiB. A response of any status is `Ok`; see [`Reply::successful`].
+    /// - [`RemoteError::Unavailable`] if the service cannot be reached, if the response is not complete at the
+    ///   deadline or is cut off, or if too many calls are waiting.
+    /// - [`RemoteError::Answer`] if the body of the response is larger than 64 KiB.
     pub async fn call(&self, request: Request<Full<Bytes>>) -> Result<Reply, RemoteError> {
         let deadline = self.limits.deadline();
-        let in_turn = async {
+        let call = async {
             let unavailable = |_| RemoteError::Unavailable("too many calls are waiting".to_owned());
-            let _place = self.turns.all.try_acquire().map_err(unavailable)?;
-            // The semaphores are never closed.
-            let _turn = self.turns.running.acquire().await.map_err(|_| no_answer(deadline))?;
+            let _any = self.permits.all.try_acquire().map_err(unavailable)?;
+            // `acquire` fails only if the semaphore is closed, which does not happen.
+            let _running =
+                self.permits.running.acquire().await.map_err(|_| no_response(deadline))?;
             match self.exchange(request.clone()).await {
                 Err(Failed::Unanswered(_)) => self.exchange(request).await,
-                other => other,
+                result => result,
             }
             .map_err(RemoteError::from)
         };
-        timeout(deadline, in_turn).await.unwrap_or_else(|_| Err(no_answer(deadline)))
+        timeout(deadline, call).await.unwrap_or_else(|_| Err(no_response(deadline)))
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Reply, Failed> {
@@ -92,13 +96,13 @@ impl<C: Connect> Client<C> {
     }
 }
 
-fn no_answer(deadline: Duration) -> RemoteError {
+fn no_response(deadline: Duration) -> RemoteError {
     RemoteError::Unavailable(format!("no response within {deadline:?}"))
 }
 
 impl<C: Clone> Clone for Client<C> {
     fn clone(&self) -> Self {
-        Self { http: self.http.clone(), limits: self.limits, turns: self.turns.clone() }
+        Self { http: self.http.clone(), limits: self.limits, permits: self.permits.clone() }
     }
 }
 
@@ -110,7 +114,7 @@ impl<C> fmt::Debug for Client<C> {
 
 /// How an exchange failed.
 enum Failed {
-    /// The connection was closed before a byte of the response arrived.
+    /// The connection was closed before the head of the response was complete.
     Unanswered(String),
     TooLarge,
     Other(String),
@@ -127,7 +131,8 @@ impl From<legacy::Error> for Failed {
     }
 }
 
-/// Whether the peer had closed the idle connection, which we noticed only while sending.
+/// Whether the service closed the connection. It may have closed an idle connection earlier, and the client
+/// notices this only when it sends a request.
 fn is_closed_by_peer(error: &legacy::Error) -> bool {
     let mut source = error.source();
     while let Some(error) = source {
@@ -160,7 +165,7 @@ impl Reply {
         self.status
     }
 
-    /// The response itself if its status is 2xx.
+    /// Returns the response itself if its status is 2xx.
     ///
     /// # Errors
     /// [`RemoteError::Unavailable`] for 5xx, [`RemoteError::Answer`] for any other status.
@@ -173,16 +178,17 @@ impl Reply {
         }
     }
 
-    /// The body, a JSON object.
+    /// Parses the body, which must be a JSON object.
     ///
     /// # Errors
-    /// [`RemoteError::Answer`] has the position where the body is not as expected, but nothing of its content.
+    /// [`RemoteError::Answer`] if the body is not the expected JSON. The error has the position of the problem,
+    /// but no part of the body.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, RemoteError> {
         let error = |detail| {
             let status = self.status.as_u16();
             RemoteError::Answer(format!("status {status}, not the expected JSON{detail}"))
         };
-        // serde would accept a list of fields in the order of the struct.
+        // serde would also accept a JSON array with the values of the fields in order.
         if self.body.trim_ascii_start().first() != Some(&b'{') {
             return Err(error(String::new()));
         }
@@ -206,11 +212,13 @@ impl fmt::Debug for Reply {
     }
 }
 
-/// Why a call has no usable response. For the log; of request and response it has the status only.
+/// The reason why a call has no usable response. The error is meant for logs. Of the request and the response,
+/// it contains the status only.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoteError {
-    /// The service cannot be reached, does not respond in time, cuts its response off, or answers 5xx.
+    /// The service cannot be reached, does not respond in time, cuts its response off, or answers 5xx. Or too
+    /// many calls are waiting.
     #[error("not available: {0}")]
     Unavailable(String),
     /// The response is not the expected one.

@@ -1,4 +1,4 @@
-//! What connects a [`Client`](super::Client).
+//! The connector of a [`Client`](super::Client).
 
 use std::{
     io::{self, IoSlice},
@@ -12,9 +12,10 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use tower::BoxError;
 use tower_service::Service;
 
-/// A connector: a service from a URI to a connection, as
-/// [`tls::Connector`](crate::tls::Connector) and hyper-util's `HttpConnector` are. Implemented for
-/// all of these; it cannot be implemented otherwise.
+/// A connector: a Tower service that takes a URI and returns a connection. Examples are
+/// [`tls::Connector`](crate::tls::Connector) and hyper-util's `HttpConnector`.
+///
+/// Every service with the bounds below implements this trait. There is no other way to implement it.
 ///
 /// ```
 /// use hyper_util::rt::TokioIo;
@@ -22,7 +23,7 @@ use tower_service::Service;
 /// use tower::service_fn;
 /// use tower_passticket::remote::{Client, ClientLimits};
 ///
-/// // Plain TCP.
+/// // A function that connects without TLS.
 /// let connector = service_fn(|uri: http::Uri| async move {
 ///     let (host, port) = (uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(80));
 ///     TcpStream::connect((host, port)).await.map(TokioIo::new)
@@ -55,7 +56,7 @@ impl<C> Connect for C where
 {
 }
 
-/// A [`Connect`] as the client of hyper-util takes it.
+/// Adapts a [`Connect`] to the client of hyper-util.
 #[derive(Clone)]
 pub(super) struct HyperConnector<C>(pub(super) C);
 
@@ -74,7 +75,8 @@ impl<C: Connect> Service<Uri> for HyperConnector<C> {
     }
 }
 
-/// A connection of which hyper-util need know nothing more.
+/// Adapts a connection to the client of hyper-util. It gives hyper-util no further information, such as
+/// whether HTTP/2 was negotiated.
 pub(super) struct HyperConnection<T>(T);
 
 impl<T> Connection for HyperConnection<T> {

@@ -1,4 +1,4 @@
-//! What a [`Client`](super::Client) may use.
+//! The limits of a [`Client`](super::Client).
 
 use std::{num::NonZeroUsize, time::Duration};
 
@@ -21,7 +21,8 @@ pub struct ClientLimits {
 }
 
 impl Default for ClientLimits {
-    /// Deadline 5 s, 8 concurrent calls, 1,000 waiting calls, idle connections kept for 30 s.
+    /// The deadline is 5 s. Up to 8 calls run at the same time, and up to 1,000 more wait. Idle connections are
+    /// kept for 30 s.
     fn default() -> Self {
         Self {
             deadline: Duration::from_secs(5),
@@ -33,19 +34,20 @@ impl Default for ClientLimits {
 }
 
 impl ClientLimits {
-    /// Sets how long a call may take, including the wait for its turn.
+    /// Sets how long a call may take. This includes the time in which it waits for other calls.
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
     }
 
-    /// Sets how many calls run at the same time.
+    /// Sets how many calls may run at the same time.
     #[must_use]
     pub fn with_max_concurrent(self, max_concurrent: NonZeroUsize) -> Self {
         Self { max_concurrent, ..self }
     }
 
-    /// Sets how many calls may wait for their turn. Further calls fail immediately.
+    /// Sets how many calls may wait while the maximum number of calls is running. Further calls fail
+    /// immediately.
     #[must_use]
     pub fn with_max_waiting(self, max_waiting: usize) -> Self {
         Self { max_waiting, ..self }
@@ -62,12 +64,12 @@ impl ClientLimits {
         self.deadline
     }
 
-    /// How many calls run at the same time.
+    /// How many calls may run at the same time.
     pub fn max_concurrent(&self) -> NonZeroUsize {
         self.max_concurrent
     }
 
-    /// How many calls may wait for their turn.
+    /// How many calls may wait while the maximum number of calls is running.
     pub fn max_waiting(&self) -> usize {
         self.max_waiting
     }

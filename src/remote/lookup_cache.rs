@@ -1,9 +1,11 @@
-//! A cache of look-ups in another service, with one call at a time per key.
+//! A cache of look-ups in another service. At most one look-up per key runs at a time.
 //!
-//! - An entry expires when its time is over, or when the clock is set back before the moment it was made.
-//! - While one caller looks a key up, other callers of the same key wait for that result, including an
-//!   error. If the caller that looks up is dropped, the next one of them looks up.
-//! - It is bounded. Entries that are used more than once survive a flood of new keys (S3-FIFO).
+//! - An entry expires when its time is over. It also expires when the clock is set back to a time before the
+//!   entry was made.
+//! - While one caller looks a key up, other callers of the same key wait. They get the same result, even if it
+//!   is an error. If the future of the first caller is dropped, one of the waiting callers does the look-up.
+//! - The number of entries is bounded. The eviction algorithm resembles S3-FIFO, so a flood of new keys hardly
+//!   displaces entries that are used more than once.
 
 use std::{
     fmt,
@@ -19,7 +21,8 @@ use quick_cache::sync::{Cache, EntryAction, EntryResult};
 use super::cache_policy::CachePolicy;
 use crate::clock::{Clock, SystemClock, Timestamp};
 
-/// Caches look-ups by `K`. A look-up finds a `V`, finds none, or fails with an `E`.
+/// Caches the results of look-ups with a key `K`. A look-up returns a value `V`, returns that there is none, or
+/// fails with an error `E`.
 ///
 /// ```
 /// use tower_passticket::remote::{CachePolicy, SingleFlightCache};
@@ -37,15 +40,19 @@ pub struct SingleFlightCache<K, V, E> {
     entries: Cache<K, Entry<V, E>>,
     policy: CachePolicy,
     clock: Arc<dyn Clock>,
-    /// The number of finished look-ups. It tells which of them finished after a caller began to wait.
+    /// The number of finished look-ups. A caller compares it with [`Entry::number`], to see whether a
+    /// look-up has finished since the caller began to wait.
     finished: AtomicU64,
 }
 
 #[derive(Clone)]
 struct Entry<V, E> {
     result: Result<Option<V>, E>,
+    /// The value of `finished` after this look-up.
     number: u64,
+    /// When the look-up finished.
     from: Timestamp,
+    /// When the entry expires.
     until: Timestamp,
 }
 
@@ -55,7 +62,7 @@ where
     V: Clone,
     E: Clone,
 {
-    /// An empty cache.
+    /// Makes an empty cache.
     pub fn new(policy: CachePolicy) -> Self {
         Self {
             entries: Cache::new(policy.entries().get()),
@@ -65,17 +72,18 @@ where
         }
     }
 
-    /// Sets the clock that entries expire by. Default: the system clock.
+    /// Sets the clock that decides when an entry expires. Default: the system clock.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         Self { clock, ..self }
     }
 
-    /// The cached result for `key`, else the result of a look-up that another caller has begun, else the
-    /// result of `look_up`. `look_up` is not polled in the first two cases.
+    /// Returns the result for `key`: the cached result if there is one, otherwise the result of a look-up
+    /// that another caller has begun, otherwise the result of `look_up`. In the first two cases, `look_up` is
+    /// not polled.
     ///
     /// # Errors
-    /// That of the look-up, which may be another caller's or a cached one.
+    /// The error of the look-up. It may be cached, or come from the look-up of another caller.
     pub async fn get(
         &self,
         key: &K,
@@ -97,7 +105,7 @@ where
         let place = match entry.await {
             EntryResult::Retained(result) => return result,
             EntryResult::Vacant(place) | EntryResult::Replaced(place, _) => place,
-            // We ask for neither.
+            // The closure never asks for a removal, and there is no timeout, so this does not occur.
             EntryResult::Removed(..) | EntryResult::Timeout => return look_up.await,
         };
         let result = look_up.await;
@@ -108,7 +116,7 @@ where
             Err(_) => policy.error(),
         });
         let number = self.finished.fetch_add(1, Ordering::AcqRel) + 1;
-        // Fails if the entry was evicted in the meantime, and then there is nothing to do.
+        // This fails if the entry was evicted in the meantime. Then the result is not cached.
         let _ = place.insert(Entry { result: result.clone(), number, from, until });
         result
     }
@@ -145,7 +153,7 @@ mod tests {
         (Arc::new(SingleFlightCache::new(policy).with_clock(clock.clone())), clock)
     }
 
-    async fn ask(
+    async fn get(
         cache: &Numbers,
         key: u32,
         answer: Result<Option<u32>, &'static str>,
@@ -158,38 +166,41 @@ mod tests {
         let policy = CachePolicy::default();
         for (answer, secs) in [(Ok(Some(1)), 60), (Ok(None), 10), (Err("down"), 1)] {
             let (cache, clock) = cache(policy);
-            assert_eq!(ask(&cache, 1, answer).await, answer);
-            assert_eq!(ask(&cache, 2, Ok(Some(7))).await, Ok(Some(7)), "another key");
+            assert_eq!(get(&cache, 1, answer).await, answer);
+            assert_eq!(get(&cache, 2, Ok(Some(7))).await, Ok(Some(7)), "another key");
             clock.advance(Duration::from_millis(secs * 1000 - 1));
-            assert_eq!(ask(&cache, 1, Ok(Some(2))).await, answer);
+            assert_eq!(get(&cache, 1, Ok(Some(2))).await, answer);
             clock.advance(Duration::from_millis(1));
-            assert_eq!(ask(&cache, 1, Ok(Some(2))).await, Ok(Some(2)));
-            assert_eq!(ask(&cache, 1, Ok(Some(3))).await, Ok(Some(2)));
+            assert_eq!(get(&cache, 1, Ok(Some(2))).await, Ok(Some(2)));
+            assert_eq!(get(&cache, 1, Ok(Some(3))).await, Ok(Some(2)));
         }
     }
 
     #[tokio::test]
     async fn a_clock_that_is_set_back_expires_entries() {
         let (cache, clock) = cache(CachePolicy::default());
-        assert_eq!(ask(&cache, 1, Ok(Some(1))).await, Ok(Some(1)));
+        assert_eq!(get(&cache, 1, Ok(Some(1))).await, Ok(Some(1)));
         clock.set(Timestamp::from_secs(999));
-        assert_eq!(ask(&cache, 1, Ok(None)).await, Ok(None));
+        assert_eq!(get(&cache, 1, Ok(None)).await, Ok(None));
     }
 
-    /// Many callers look the same key up at the same time; one call is made.
-    async fn concurrently(policy: CachePolicy, answer: Result<Option<u32>, &'static str>) {
+    /// 50 callers look the same key up at the same time. The look-up must run once.
+    async fn check_concurrent_callers(
+        policy: CachePolicy,
+        answer: Result<Option<u32>, &'static str>,
+    ) {
         let (cache, _) = cache(policy);
         let (calls, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
         let mut callers = JoinSet::new();
         for _ in 0..50 {
             let (cache, calls, go) = (cache.clone(), calls.clone(), go.clone());
             callers.spawn(async move {
-                let asked = cache.get(&1, async {
+                let look_up = async {
                     calls.fetch_add(1, Ordering::SeqCst);
                     go.acquire().await.unwrap().forget();
                     answer
-                });
-                asked.await
+                };
+                cache.get(&1, look_up).await
             });
         }
         for _ in 0..100 {
@@ -211,7 +222,7 @@ mod tests {
             CachePolicy::default().with_found(zero).with_not_found(zero).with_error(zero);
         for policy in [CachePolicy::default(), no_caching] {
             for answer in [Ok(Some(1)), Ok(None), Err("down")] {
-                concurrently(policy, answer).await;
+                check_concurrent_callers(policy, answer).await;
             }
         }
     }
@@ -219,14 +230,14 @@ mod tests {
     #[tokio::test]
     async fn a_result_that_is_not_cached_is_looked_up_again() {
         let (cache, _) = cache(CachePolicy::default().with_error(Duration::ZERO));
-        assert_eq!(ask(&cache, 1, Err("down")).await, Err("down"));
-        assert_eq!(ask(&cache, 1, Ok(Some(1))).await, Ok(Some(1)));
+        assert_eq!(get(&cache, 1, Err("down")).await, Err("down"));
+        assert_eq!(get(&cache, 1, Ok(Some(1))).await, Ok(Some(1)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_dropped_look_up_is_taken_over_by_the_next_caller() {
         let (cache, _) = cache(CachePolicy::default());
-        let leader = tokio::spawn({
+        let first = tokio::spawn({
             let cache = cache.clone();
             async move { cache.get(&1, pending()).await }
         });
@@ -234,13 +245,13 @@ mod tests {
         let mut callers = JoinSet::new();
         for _ in 0..10 {
             let cache = cache.clone();
-            callers.spawn(async move { ask(&cache, 1, Ok(Some(2))).await });
+            callers.spawn(async move { get(&cache, 1, Ok(Some(2))).await });
         }
         yield_now().await;
-        assert!(callers.try_join_next().is_none(), "they wait");
-        leader.abort();
+        assert!(callers.try_join_next().is_none(), "a caller did not wait for the first look-up");
+        first.abort();
         let all = timeout(Duration::from_secs(1), callers.join_all()).await;
-        assert_eq!(all.expect("no caller waits for ever"), [Ok(Some(2)); 10]);
+        assert_eq!(all.expect("a caller still waits"), [Ok(Some(2)); 10]);
     }
 
     #[tokio::test]
@@ -249,15 +260,15 @@ mod tests {
         let (cache, _) = cache(CachePolicy::default().with_entries(entries));
         for key in 0..10_000 {
             let answer = if key % 2 == 0 { Ok(Some(key)) } else { Err("down") };
-            assert_eq!(ask(&cache, key, answer).await, answer);
+            assert_eq!(get(&cache, key, answer).await, answer);
         }
         assert!(cache.entries.len() <= 100, "{}", cache.entries.len());
         assert!(!cache.entries.is_empty());
-        // Dropped look-ups leave nothing behind, either.
+        // A dropped look-up leaves no entry.
         let before = cache.entries.len();
         for key in 1_000_000..1_001_000 {
-            let call = cache.get(&key, pending());
-            assert!(tokio_test::task::spawn(call).poll().is_pending());
+            let dropped = cache.get(&key, pending());
+            assert!(tokio_test::task::spawn(dropped).poll().is_pending());
         }
         assert_eq!(cache.entries.len(), before);
     }

@@ -1,13 +1,13 @@
-//! HTTP clients for other services, such as ZSS.
+//! HTTP clients for other services, such as ZSS (Zowe System Services, a server on z/OS).
 //!
-//! A slow or failing service must not stall the gateway. These types bound the damage:
+//! A slow or failing service must not stall the gateway. Two types limit its effect:
 //!
-//! - [`Client`] has a deadline, a concurrency limit and a limit for the size of a response;
-//! - [`SingleFlightCache`] caches results for a short time, and makes one call for all callers that wait
-//!   for the same key.
+//! - [`Client`] has a deadline, a concurrency limit and a limit for the size of a response.
+//! - [`SingleFlightCache`] caches results for a short time. Callers that look the same key up at the same
+//!   time share one call.
 //!
-//! [`Address`] is the URL of a service, and a [`TokenSource`] provides the token that a user is known by
-//! there.
+//! [`Address`] is the URL of a service. A [`TokenSource`] provides the token that identifies a user to that
+//! service.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -18,7 +18,7 @@
 //!     saf::EndpointSaf,
 //! };
 //!
-//! // Over TLS: `tls::Connector`.
+//! // For TLS, use `tls::Connector` instead of `HttpConnector`.
 //! let client = Client::new(HttpConnector::new(), ClientLimits::default());
 //! let tokens = |user: &UserId| UserToken::new(my_token_for(user));
 //! let address: Address = "http://localhost:8542/saf-auth".parse()?;

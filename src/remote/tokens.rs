@@ -1,4 +1,4 @@
-//! The token that a user is known by at another service.
+//! Tokens that identify a user to another service.
 
 use std::{fmt, sync::Arc};
 
@@ -7,33 +7,34 @@ use zeroize::Zeroizing;
 
 use crate::passticket::UserId;
 
-/// Services of Zowe look for a login token in this cookie
+/// The cookie in which Zowe's services expect a login token
 /// (`docs/reference/identity-and-saf.md#asking-token`).
 const TOKEN_COOKIE: &str = "apimlAuthenticationToken";
 
-/// The login token of a user. `Debug` does not show it. It is wiped when dropped.
+/// The login token of a user. `Debug` does not show it. The memory is overwritten when the token is dropped.
 pub struct UserToken(Zeroizing<String>);
 
 impl UserToken {
-    /// Takes a token in the compact form of a JWT.
+    /// Takes a token, usually a JWT in compact form. The text must be a valid cookie value.
     ///
     /// # Errors
-    /// [`NoToken`] if the text is empty or cannot be the value of a cookie (RFC 6265 §4.1.1).
+    /// [`NoToken`] if the text is empty or has a character that a cookie value may not contain
+    /// (RFC 6265 §4.1.1).
     pub fn new(text: impl Into<String>) -> Result<Self, NoToken> {
         let text = Zeroizing::new(text.into());
         let allowed = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b',' | b';' | b'\\');
         if text.is_empty() || !text.bytes().all(allowed) {
             return Err(NoToken(
-                "it is empty, or has a character that a cookie cannot carry".to_owned(),
+                "it is empty, or has a character that a cookie may not contain".to_owned(),
             ));
         }
         Ok(Self(text))
     }
 
-    /// Adds the token to `request`.
+    /// Adds the token to `request` as a cookie.
     pub(crate) fn authenticate<B>(&self, request: &mut Request<B>) {
         let line = Zeroizing::new(format!("{TOKEN_COOKIE}={}", &*self.0));
-        // `new` lets only visible ASCII through, which a header can carry.
+        // This always succeeds: `new` accepts only characters that a header value may contain.
         if let Ok(mut value) = HeaderValue::from_str(&line) {
             value.set_sensitive(true);
             request.headers_mut().insert(COOKIE, value);
@@ -47,22 +48,23 @@ impl fmt::Debug for UserToken {
     }
 }
 
-/// Why there is no token.
+/// The reason why there is no token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no token for the call: {0}")]
 pub struct NoToken(String);
 
 impl NoToken {
-    /// The reason, for the log. It must not contain the token.
+    /// Makes an error with a reason for the log. The reason must not contain the token.
     pub fn new(reason: impl Into<String>) -> Self {
         Self(reason.into())
     }
 }
 
-/// Provides the token that a service knows a user by.
+/// Provides the token that identifies a user to a service.
 ///
-/// It is called for each call to the service and must not block: cache a token that takes long to get.
-/// Implemented for functions, and for an `Arc` of any implementation, `Arc<dyn TokenSource>` too.
+/// [`token`](Self::token) is called for each call to the service and must not block. If it takes long to get a
+/// token, cache it. The trait is implemented for functions, and for `Arc<T>` of each implementation `T`,
+/// including `Arc<dyn TokenSource>`.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -83,7 +85,7 @@ impl NoToken {
 ///     }
 /// }
 ///
-/// /// The token of a technical user, the same for every user.
+/// /// Provides the token of one technical user, whatever the user is.
 /// struct FixedToken(String);
 ///
 /// impl TokenSource for FixedToken {
@@ -92,7 +94,7 @@ impl NoToken {
 ///     }
 /// }
 ///
-/// /// Chosen at run time.
+/// /// Chooses a token source at run time.
 /// fn tokens(issuer: Option<TokenIssuer>, fixed: &str) -> Arc<dyn TokenSource> {
 ///     match issuer {
 ///         Some(issuer) => Arc::new(OwnTokens(issuer)),
@@ -105,10 +107,10 @@ impl NoToken {
 /// # }
 /// ```
 pub trait TokenSource: Send + Sync + 'static {
-    /// The token of `user`, valid for at least a few more seconds.
+    /// Returns the token of `user`. It must be valid for at least a few more seconds.
     ///
     /// # Errors
-    /// [`NoToken`] has the reason.
+    /// [`NoToken`] with the reason if there is no token.
     fn token(&self, user: &UserId) -> Result<UserToken, NoToken>;
 }
 

@@ -31,22 +31,22 @@ use super::{error::TlsError, pem::roots, signature_cache::SignatureCache};
 /// How long to wait for a TCP connection by default.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How strictly the certificates of services are verified: Zowe's `zowe.verifyCertificates`
-/// (`docs/reference/data-plane.md#verify-certificates`).
+/// How strictly the certificates of services are verified. The variants are the values of Zowe's
+/// configuration key `zowe.verifyCertificates` (`docs/reference/data-plane.md#verify-certificates`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verification {
-    /// Chain and host name.
+    /// Verifies the certificate chain and the host name.
     #[default]
     Strict,
-    /// The chain only.
+    /// Verifies the certificate chain only.
     NonStrict,
-    /// Nothing: any peer is trusted. For tests.
+    /// Accepts any certificate. Use it for tests only.
     Disabled,
 }
 
-/// Connects to services over `http` and `https`, HTTP/1.1. For
-/// [`Forward`](crate::proxy::Forward) and [`remote::Client`](crate::remote::Client).
+/// Connects to services by `http` and `https` URIs, for HTTP/1.1. [`Forward`](crate::proxy::Forward) and
+/// [`remote::Client`](crate::remote::Client) take it as their connector.
 ///
 /// ```
 /// use std::time::Duration;
@@ -56,13 +56,13 @@ pub enum Verification {
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let key = rcgen::KeyPair::generate()?;
 /// # let pem = rcgen::CertificateParams::new(vec![])?.self_signed(&key)?.pem();
-/// // The CA certificates that services are verified with, as PEM.
+/// // `pem` has the CA certificates with which services are verified.
 /// let connector = Connector::builder()
 ///     .with_authorities(pem.as_bytes())
 ///     .with_connect_timeout(Duration::from_secs(3))
 ///     .build()?;
 ///
-/// // For tests: any certificate will do.
+/// // For tests: any certificate is accepted.
 /// let trusting = Connector::builder().with_verification(Verification::Disabled).build()?;
 /// # Ok(())
 /// # }
@@ -71,8 +71,8 @@ pub enum Verification {
 pub struct Connector(HttpsConnector<HttpConnector>);
 
 impl Connector {
-    /// Begins a connector that verifies chain and host name, trusts no authority yet, shows no client
-    /// certificate and waits 10 s for a TCP connection.
+    /// Returns a builder with these defaults: chain and host name are verified, there are no trusted CA
+    /// certificates yet, no client certificate is sent, and the limit for a TCP connection is 10 s.
     pub fn builder() -> ConnectorBuilder<'static> {
         ConnectorBuilder {
             verification: Verification::Strict,
@@ -83,7 +83,7 @@ impl Connector {
     }
 
     /// Uses a configuration of your own, for instance with a client certificate. Its ALPN protocols are
-    /// ignored: connections to services speak HTTP/1.1.
+    /// ignored, because connections to services use HTTP/1.1.
     pub fn from_config(config: impl Into<Arc<ClientConfig>>, connect_timeout: Duration) -> Self {
         let mut config = Arc::unwrap_or_clone(config.into());
         // The builder of hyper-rustls panics on any other value.
@@ -124,7 +124,7 @@ impl<'a> ConnectorBuilder<'a> {
         Self { verification, ..self }
     }
 
-    /// Trusts the CA certificates of a PEM document.
+    /// Sets the trusted CA certificates, as one PEM document.
     pub fn with_authorities<'b>(self, authorities: &'b [u8]) -> ConnectorBuilder<'b>
     where
         'a: 'b,
@@ -132,8 +132,8 @@ impl<'a> ConnectorBuilder<'a> {
         ConnectorBuilder { authorities, ..self }
     }
 
-    /// Sets how long to wait for a TCP connection. Default: 10 s. The TLS handshake counts for the
-    /// response timeout of the caller.
+    /// Sets how long to wait for a TCP connection. Default: 10 s. This does not include the TLS handshake,
+    /// which the caller must limit. [`Forward`](crate::proxy::Forward) limits it by its response timeout.
     pub fn with_connect_timeout(self, connect_timeout: Duration) -> Self {
         Self { connect_timeout, ..self }
     }
@@ -143,11 +143,11 @@ impl<'a> ConnectorBuilder<'a> {
         Self { signature_cache: SignatureCache::On, ..self }
     }
 
-    /// The connector.
+    /// Builds the connector.
     ///
     /// # Errors
-    /// [`TlsError::Authorities`] if the PEM document has no CA certificate, unless verification is
-    /// disabled.
+    /// [`TlsError::Authorities`] if the PEM document has no CA certificate or a malformed one, unless
+    /// verification is disabled. [`TlsError::Config`] if rustls rejects the configuration.
     pub fn build(self) -> Result<Connector, TlsError> {
         let provider = Arc::new(self.signature_cache.provider());
         let verifier: Arc<dyn ServerCertVerifier> = match self.verification {
@@ -186,7 +186,7 @@ impl Service<Uri> for Connector {
 
 type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
-/// A connection that a [`Connector`] is making.
+/// The future that a [`Connector`] returns. Its output is the connection.
 pub struct ConnectorFuture(Pin<Box<dyn Future<Output = Result<Stream, BoxError>> + Send>>);
 
 impl Future for ConnectorFuture {
@@ -262,8 +262,8 @@ fn chain_verifier(
         .map_err(|_| TlsError::Authorities)
 }
 
-/// Accepts any host name, and without a `chain` verifier any certificate. The peer still has to prove
-/// that it holds the key of its certificate.
+/// Accepts any host name. Without a `chain` verifier, it also accepts any certificate. The peer must still
+/// prove that it holds the private key of its certificate.
 #[derive(Debug)]
 struct LenientVerifier {
     chain: Option<Arc<WebPkiServerVerifier>>,
@@ -283,7 +283,7 @@ impl ServerCertVerifier for LenientVerifier {
         let verified =
             chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
-            // webpki looks at the name only after the chain has verified.
+            // webpki checks the name only after it has verified the chain.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),

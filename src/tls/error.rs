@@ -1,10 +1,10 @@
-//! Why TLS cannot be set up.
+//! The error of a TLS setup.
 
-/// Why key material or a TLS configuration cannot be used. Never carries a part of a key.
+/// The reason why a certificate, a key or a TLS configuration cannot be used. It contains no part of a key.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// The certificate chain has no certificate.
+    /// The certificate chain has no certificate, or a malformed one.
     #[error(
         "the certificate chain has no certificate, or a malformed one; write PEM (-----BEGIN CERTIFICATE-----), leaf first"
     )]
@@ -17,17 +17,17 @@ pub enum TlsError {
     /// The key does not belong to the certificate, or TLS does not support its kind.
     #[error("the private key does not fit the certificate, or TLS does not support its kind: {0}")]
     Mismatch(#[source] rustls::Error),
-    /// There is no CA certificate.
+    /// There is no CA certificate, or one is malformed.
     #[error(
         "the authorities have no CA certificate, or a malformed one; write PEM (-----BEGIN CERTIFICATE-----)"
     )]
     Authorities,
-    /// The configuration offers an ALPN protocol that the server does not speak.
+    /// The configuration has an ALPN protocol that the server does not support.
     #[error(
-        "the server speaks h2 and http/1.1, not {0:?}; remove that from alpn_protocols, or leave the list empty"
+        "the server supports h2 and http/1.1, not {0:?}; remove {0:?} from alpn_protocols, or leave the list empty"
     )]
     Alpn(String),
-    /// rustls refuses the configuration.
+    /// rustls rejects the configuration.
     #[error("TLS cannot be set up: {0}")]
     Config(#[source] rustls::Error),
 }

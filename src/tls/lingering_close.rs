@@ -1,4 +1,4 @@
-//! Closes a connection that is refused.
+//! Closes a connection after a failed TLS handshake, so that the client can still read the TLS alert.
 
 use std::{
     future::poll_fn,
@@ -13,17 +13,21 @@ use tokio::{
     time::timeout,
 };
 
-/// Maximum time for the client to read the last bytes and to close.
+/// Maximum time that the client has to read the last bytes and to close its side.
 const MAX_TIME: Duration = Duration::from_secs(1);
 
-/// Maximum bytes of the client that are discarded, plus one read: a request and the beginning of its body.
+/// The server stops reading after it has discarded this many bytes of the client. This is enough for a
+/// request and the beginning of its body.
 const MAX_DISCARD: usize = 64 * 1024;
 
-/// Closes a connection so that the bytes written last arrive: shuts down the write side, then reads and
-/// discards what the client still sends, until it closes too or `time_left` is over.
+/// Closes a connection in such a way that the client receives the last bytes.
 ///
-/// A close with unread bytes sends a reset (RFC 1122 §4.2.2.13). The reset aborts the client's writes
-/// and may discard bytes that it has not read yet, therefore the close is staged (RFC 9112 §9.6).
+/// First the write side is shut down. Then everything that the client still sends is read and discarded.
+/// This ends when the client closes its side, when it has sent too much, or when `time_left` or one second is
+/// over.
+///
+/// Closing a connection with unread bytes would send a reset (RFC 1122 §4.2.2.13). A reset may delete bytes
+/// that the client has not read yet. Therefore the connection is closed in stages (RFC 9112 §9.6).
 pub(super) async fn lingering_close<T>(mut connection: T, time_left: Duration)
 where
     T: AsyncRead + AsyncWrite + Unpin,
@@ -39,7 +43,7 @@ where
         }
         io::Result::Ok(())
     };
-    // Whether the client has read the last bytes or not, nothing else can be done for it.
+    // The result does not matter: the connection is closed in any case.
     let _ = timeout(time_left.min(MAX_TIME), closed).await;
 }
 
@@ -63,7 +67,8 @@ mod tests {
 
     use super::*;
 
-    /// How long the close takes if the client sends this many bytes and then closes or not.
+    /// Returns how long the close takes. The client sends `sent` bytes. Then it closes the connection if
+    /// `closes` is true.
     async fn duration(sent: usize, closes: bool, time_left: Duration) -> Duration {
         let (mut server, mut client) = duplex(2 * MAX_DISCARD);
         server.write_all(b"alert").await.unwrap();
@@ -83,7 +88,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_ends_when_the_client_closes_or_sends_or_lasts_too_long() {
+    async fn the_close_ends_when_the_client_closes_sends_too_much_or_takes_too_long() {
         const LONG: Duration = Duration::from_secs(10);
         const SHORT: Duration = Duration::from_millis(300);
         for (sent, closes, time_left, want) in [

@@ -1,21 +1,24 @@
 //! TLS on both sides: the listener that clients connect to, and the connections to the services.
 //!
-//! - [`Server`] accepts connections, with [`ServerTls`] or without: HTTP/1.1 and HTTP/2, a
-//!   handshake timeout, a graceful shutdown. The client certificate, if there is one and it verifies,
-//!   becomes the [`PeerCertificate`](crate::identity::PeerCertificate) of each request.
-//! - [`Connector`] connects to services as strictly as [`Verification`] says.
+//! - [`Server`] accepts connections, with TLS ([`ServerTls`]) or without. It serves HTTP/1.1 and HTTP/2, and
+//!   has a handshake timeout and a graceful shutdown. If the client shows a certificate that verifies, each
+//!   request gets it as the extension [`PeerCertificate`](crate::identity::PeerCertificate).
+//! - [`Connector`] connects to services. [`Verification`] sets how strictly their certificates are verified.
 //!
-//! The crypto provider is aws-lc-rs. It is passed to rustls explicitly; the default of the process is neither
-//! read nor set. A configuration of your own ([`ServerTls::from_config`], [`Connector::from_config`])
-//! brings its own provider; make it with [`tower_passticket::rustls`](crate::rustls), so that the versions match.
+//! The crypto provider is aws-lc-rs. It is passed to rustls explicitly. The default provider of the process is
+//! neither read nor set. If you pass a configuration of your own ([`ServerTls::from_config`],
+//! [`Connector::from_config`]), it contains the provider that you chose. Make such a configuration with
+//! [`tower_passticket::rustls`](crate::rustls), so that the versions of rustls match.
 //!
 //! # Signature cache
-//! With [`ServerTlsBuilder::with_signature_cache`] and [`ConnectorBuilder::with_signature_cache`] the
-//! process caches up to 10,000 valid signatures of certificates, in about 1 MiB. A peer that reconnects
-//! with the same certificate is then verified with one signature less; a mutual handshake takes 0.86
-//! of the time (`benches/choices.md`). Expiry, key usage, trust and the proof of the private key are
-//! checked in each full handshake. It is off by default because it is observable: an attacker who has a copy
-//! of a client's certificate can measure whether that client has connected before.
+//! With [`ServerTlsBuilder::with_signature_cache`] and [`ConnectorBuilder::with_signature_cache`], the process
+//! caches up to 10,000 valid signatures of certificates, in about 1 MiB. If a peer reconnects with the same
+//! certificate, the signature of that certificate is not verified again. A handshake with a client certificate
+//! then takes 0.86 of the time (`benches/choices.md`). Each full handshake still checks expiry, key usage,
+//! trust, and the proof that the peer holds the private key.
+//!
+//! The cache is off by default, because its effect can be measured: an attacker who has a copy of a client's
+//! certificate can find out whether that client has connected before.
 
 mod connector;
 mod error;

@@ -1,11 +1,11 @@
-//! Certificates of PEM documents.
+//! Reads certificates from PEM documents.
 
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-/// The certificates of a document as trust anchors. `None` if there is none, or one is malformed.
+/// The certificates of a document as trust anchors. `None` if there is none, or if one is malformed.
 pub(super) fn roots(pem: &[u8]) -> Option<RootCertStore> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(pem)? {
@@ -14,7 +14,7 @@ pub(super) fn roots(pem: &[u8]) -> Option<RootCertStore> {
     Some(roots)
 }
 
-/// All certificates of a document. `None` if there is none, or one is malformed.
+/// All certificates of a document. `None` if there is none, or if one is malformed.
 pub(super) fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     let all: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().ok()?;
     (!all.is_empty()).then_some(all)

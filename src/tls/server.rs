@@ -1,4 +1,4 @@
-//! The accept loop.
+//! The HTTP server: accepts connections, and serves requests on them until it is shut down.
 
 use std::{
     convert::Infallible,
@@ -43,23 +43,23 @@ use crate::{
     identity::PeerCertificate,
 };
 
-/// Maximum open connections. More wait to be accepted.
+/// Maximum open connections. Further connections wait to be accepted.
 const MAX_CONNECTIONS: usize = 10_000;
 
-/// How long a connection without a request yet is kept once the server shuts down. Its first request
-/// may be on its way.
+/// When the server shuts down, it waits this long for the first request of a connection that has had
+/// none. This request may be on its way.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
-/// How long the server waits until the requests that it aborted are dropped.
+/// How long the server waits until the futures of aborted requests have been dropped.
 const DROP_TIME: Duration = Duration::from_secs(1);
 
-/// Maximum size of the headers of a request, in bytes. A token of 16 KiB fits.
+/// Maximum size of the headers of a request, in bytes. This is enough for a token of 16 KiB.
 const MAX_HEADERS: usize = 64 * 1024;
 
-/// Accepts connections and serves requests on them, HTTP/1.1 and HTTP/2.
+/// Accepts connections and serves HTTP/1.1 and HTTP/2 requests on them. HTTP/2 needs TLS.
 ///
-/// Each request has a [`ConnectionInfo`] extension, and a [`PeerCertificate`] extension if the client has
-/// shown a certificate that verifies.
+/// Each request has a [`ConnectionInfo`] extension. If the client has shown a certificate that verifies, the
+/// request also has a [`PeerCertificate`] extension.
 ///
 /// ```
 /// use std::{convert::Infallible, future::ready, time::Duration};
@@ -79,7 +79,7 @@ const MAX_HEADERS: usize = 64 * 1024;
 /// });
 /// let listener = TcpListener::bind("127.0.0.1:0").await?;
 /// let server = Server::http(listener).with_drain_timeout(Duration::from_secs(5));
-/// // The shutdown signal. This one is given immediately.
+/// // The second argument is the shutdown signal. In this example, the server shuts down immediately.
 /// let drained = server.run(service, ready(())).await;
 /// assert_eq!(drained, Drained::Completely);
 /// # Ok(())
@@ -95,13 +95,13 @@ pub struct Server {
     max_connections: usize,
 }
 
-/// How a [`Server`] ended.
+/// How the shutdown of a [`Server`] ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Drained {
-    /// All requests were answered.
+    /// All connections had ended before the drain timeout.
     Completely,
-    /// Connections were closed with requests in flight, because the drain timeout was over.
+    /// Some connections were still open at the drain timeout, and were closed then.
     CutOff {
         /// The number of these connections.
         connections: usize,
@@ -109,7 +109,7 @@ pub enum Drained {
 }
 
 impl Drained {
-    /// The number of connections that were closed with requests in flight.
+    /// The number of connections that were closed at the drain timeout.
     pub fn cut_off(self) -> usize {
         match self {
             Self::Completely => 0,
@@ -136,34 +136,36 @@ impl Server {
         Self { tls: Some(tls), ..Self::http(listener) }
     }
 
-    /// Sets how long a TLS handshake may take, including the close after a failed one. Default: 10 s.
+    /// Sets how long a TLS handshake may take. After a failed handshake, this includes closing the
+    /// connection. Default: 10 s.
     #[must_use]
     pub fn with_handshake_timeout(self, handshake_timeout: Duration) -> Self {
         Self { handshake_timeout, ..self }
     }
 
-    /// Sets how long the headers of a request may take on HTTP/1.1, including the idle time before them.
-    /// Default: 30 s.
+    /// Sets how long an HTTP/1.1 client may take to send the headers of a request. The idle time before the
+    /// request is included. Default: 30 s.
     #[must_use]
     pub fn with_header_timeout(self, header_timeout: Duration) -> Self {
         Self { header_timeout, ..self }
     }
 
-    /// Sets how long requests in flight have once the server shuts down. Default: 30 s.
+    /// Sets how long requests in flight may still take after the shutdown signal. Default: 30 s.
     #[must_use]
     pub fn with_drain_timeout(self, drain_timeout: Duration) -> Self {
         Self { drain_timeout, ..self }
     }
 
-    /// Sets the maximum of open connections. More wait to be accepted. Default: 10,000.
+    /// Sets the maximum number of open connections. Further connections wait to be accepted. Default:
+    /// 10,000.
     #[must_use]
     pub fn with_max_connections(self, max_connections: usize) -> Self {
         Self { max_connections, ..self }
     }
 
-    /// Serves until `shutdown` is ready, then stops accepting, lets the requests in flight finish,
-    /// and returns. Requests that did not finish within the drain timeout are aborted; their futures
-    /// have been dropped when this returns.
+    /// Serves until `shutdown` is ready. Then it accepts no more connections, waits until the requests in
+    /// flight have finished, and returns. Requests that have not finished at the drain timeout are aborted.
+    /// Before this method returns, it waits up to one second until their futures have been dropped.
     pub async fn run<S, B>(self, service: S, shutdown: impl Future<Output = ()>) -> Drained
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
@@ -196,12 +198,12 @@ impl Server {
                 Err(error) => accept_failed(&error).await,
             }
         }
-        // The kernel has completed these connections, so the clients take them for accepted.
+        // The kernel has already established these connections, so the clients consider them accepted.
         while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, self.listener.accept()).await {
             connections.spawn(accepted(stream, peer).serve(service.clone()));
         }
         drop(self.listener);
-        // Fails if no connection is left to receive it.
+        // This fails if no connection is left. Then there is nothing to do.
         let _ = end.send(true);
         let all_ended = async { while connections.join_next().await.is_some() {} };
         let drained = match timeout(self.drain_timeout, all_ended).await {
@@ -209,7 +211,7 @@ impl Server {
             Err(_) => Drained::CutOff { connections: connections.len() },
         };
         connections.shutdown().await;
-        // HTTP/2 requests have tasks of their own, which end after their connection.
+        // HTTP/2 requests run in separate tasks, which end after their connection.
         drop(serving);
         let _ = timeout(DROP_TIME, all_dropped.recv()).await;
         drained
@@ -243,10 +245,10 @@ fn http2_settings<E>(executor: E) -> http2::Builder<E> {
     http2
 }
 
-/// Serves `io` with the settings of [`Server`], as `version` says: HTTP/2, or HTTP/1.1 for any other.
+/// Serves `io` with the settings of [`Server`]: HTTP/2 if `version` is HTTP/2, otherwise HTTP/1.1.
 ///
 /// # Errors
-/// That of hyper, for a client that breaks the protocol.
+/// The error of hyper if the client violates the protocol.
 #[cfg(feature = "fuzzing")]
 pub async fn serve_io<I, S, B>(
     io: I,
@@ -272,7 +274,7 @@ where
         has_request: Arc::default(),
     };
     if version == http::Version::HTTP_2 {
-        // The sender of the channel is all that `Streams` needs; nothing waits for the streams to end.
+        // `Streams` needs the sender of a channel. Nothing here waits for the end of the streams.
         let (running, _) = mpsc::channel(1);
         http2_settings(Streams { running }).serve_connection(io, service).await
     } else {
@@ -281,7 +283,7 @@ where
     }
 }
 
-/// What all connections share.
+/// The data that all connections share.
 struct Serving {
     acceptor: Option<TlsAcceptor>,
     handshake_timeout: Duration,
@@ -291,15 +293,16 @@ struct Serving {
 }
 
 impl Serving {
-    /// Closes a connection whose handshake, begun at `began`, has failed.
-    async fn refuse(&self, stream: TcpStream, began: Instant) {
-        // It occupies a connection for no longer than a silent client does.
+    /// Closes a connection whose handshake has failed. The handshake started at `began`.
+    async fn close_after_failed_handshake(&self, stream: TcpStream, began: Instant) {
+        // Handshake and close together take no longer than a handshake that times out.
         let time_left = self.handshake_timeout.saturating_sub(began.elapsed());
         unless_ending(pin!(lingering_close(stream, time_left)), &self.ending).await;
     }
 }
 
-/// Spawns HTTP/2 requests. The channel is open while one of them runs.
+/// Spawns a task for each HTTP/2 request. Each task holds a sender of the channel, so the receiver sees when
+/// all tasks have ended.
 #[derive(Clone)]
 struct Streams {
     running: mpsc::Sender<Infallible>,
@@ -318,25 +321,27 @@ where
     }
 }
 
-/// The listener itself still works. Either one connection was closed before it was accepted, or there are
-/// too many open files, and then other connections have to end first.
+/// Handles an error of `accept`, after which the listener can still be used. Either a client closed its
+/// connection before it was accepted. Or the process has, for instance, too many open files. In this case
+/// the server waits for one second, because other connections have to end first.
 async fn accept_failed(error: &io::Error) {
-    let of_one_connection = matches!(
+    let is_closed_by_client = matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionRefused
     );
-    if !of_one_connection {
+    if !is_closed_by_client {
         tracing::error!(%error, "cannot accept connections; retrying in 1 s");
         sleep(Duration::from_secs(1)).await;
     }
 }
 
-/// A connection of either protocol, with TLS or without.
+/// An HTTP/1.1 or HTTP/2 connection, with TLS or without.
 ///
-/// Boxed, like its handshake: the task is moved several times on its way to the runtime, and would
-/// otherwise hold the space of the largest kind and of the handshake as long as the connection lasts.
+/// The connection and the handshake are boxed to keep the future of the task small. This future is moved
+/// several times before it runs. Without the boxes it would also reserve space for the handshake, and for
+/// the largest kind of connection, as long as the connection lasts.
 type Served =
     Pin<Box<dyn GracefulConnection<Error = hyper::Error, Output = hyper::Result<()>> + Send>>;
 
@@ -361,7 +366,8 @@ impl Accepted {
     {
         let Self { stream, peer, serving } = self;
         let Serving { acceptor, handshake_timeout, http1, http2, ending } = &*serving;
-        // A small response must not wait for the acknowledgement of the one before it (Nagle).
+        // Turns Nagle's algorithm off. With it, a small response could wait until the client has
+        // acknowledged the previous one.
         let _ = stream.set_nodelay(true);
         let Ok(local) = stream.local_addr() else { return };
         let has_request = Arc::new(AtomicBool::new(false));
@@ -370,8 +376,8 @@ impl Accepted {
             let has_request = has_request.clone();
             ConnectionService { inner: Mutex::new(service), connection, certificate, has_request }
         };
-        // ALPN chooses the protocol, not the first bytes: hyper-util's detection has no time limit, and
-        // drops the connection on a graceful shutdown.
+        // ALPN decides between HTTP/1.1 and HTTP/2. The detection in hyper-util, which reads the first
+        // bytes, is not used: it has no time limit, and drops the connection on a graceful shutdown.
         let connection: Served = match acceptor {
             None => {
                 let service = service(Protocol::Http, None);
@@ -402,26 +408,28 @@ impl Accepted {
                             return;
                         }
                     };
-                // A statement of its own: a match keeps its scrutinee alive, and that is large.
+                // This is a separate statement, because a match keeps its scrutinee alive, and the handshake
+                // is large.
                 match accepted {
                     Ok(connection) => connection,
                     Err(stream) => {
-                        Box::pin(serving.refuse(stream, began)).await;
+                        Box::pin(serving.close_after_failed_handshake(stream, began)).await;
                         return;
                     }
                 }
             }
         };
         if let Err(error) = until_ended(connection, ending, &has_request).await {
-            // As `dyn Error`, tracing logs its sources, too.
+            // For a `dyn Error`, tracing also logs the sources of the error.
             let error: &(dyn Error + 'static) = &error;
             tracing::debug!(%peer, error, "connection ended early");
         }
     }
 }
 
-/// Serves a connection. When the server shuts down, requests in flight are answered and then the
-/// connection is closed. A connection without a request yet has [`FIRST_REQUEST_GRACE`] for its first one.
+/// Serves a connection until it ends. When the server shuts down, requests in flight are answered, and then
+/// the connection is closed. If the connection has had no request yet, the server first waits for one, for
+/// up to [`FIRST_REQUEST_GRACE`].
 async fn until_ended(
     mut connection: Served,
     ending: &watch::Receiver<bool>,
@@ -439,30 +447,31 @@ async fn until_ended(
     connection.await
 }
 
-/// The output of `future`, or `None` once the server shuts down. `ending` must not have been marked as
-/// seen.
+/// Returns the output of `future`, or `None` when the server shuts down. The value of `ending` must not have
+/// been marked as seen.
 ///
-/// Only the first poll, a poll with another waker, and a poll after a change look at the value:
-/// that takes a lock that all connections share, and they are polled several times per request.
+/// Reading the value of `ending` takes a lock that all connections share, and a connection is polled several
+/// times per request. So the value is read only by the first poll, by a poll with another waker, and by a
+/// poll after a change.
 async fn unless_ending<F: Future + ?Sized>(
     mut future: Pin<&mut F>,
     ending: &watch::Receiver<bool>,
 ) -> Option<F::Output> {
-    let mut ended = ending.clone();
-    // An error means that the server was dropped, which ends it too. Unconstrained, because tokio does
-    // not register the waker of a task that has used up its cooperative budget.
-    let mut ended = pin!(unconstrained(ended.wait_for(|ending| *ending)));
-    let mut waiting: Option<Waker> = None;
+    let mut receiver = ending.clone();
+    // An error of `wait_for` means that the server was dropped, which is a shutdown, too. `unconstrained` is
+    // needed because tokio does not register the waker of a task that has used up its cooperative budget.
+    let mut shutdown = pin!(unconstrained(receiver.wait_for(|ending| *ending)));
+    let mut registered: Option<Waker> = None;
     poll_fn(|cx| {
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
             return Poll::Ready(Some(output));
         }
-        let is_known = waiting.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
-        if is_known && ending.has_changed().is_ok_and(|has_changed| !has_changed) {
+        let is_registered = registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if is_registered && ending.has_changed().is_ok_and(|has_changed| !has_changed) {
             return Poll::Pending;
         }
-        waiting = Some(cx.waker().clone());
-        ended.as_mut().poll(cx).map(|_| None)
+        registered = Some(cx.waker().clone());
+        shutdown.as_mut().poll(cx).map(|_| None)
     })
     .await
 }
@@ -474,14 +483,14 @@ fn peer_certificate(tls: &rustls::ServerConnection, peer: SocketAddr) -> Option<
         .ok()
 }
 
-/// Serves the requests of one connection with one instance of the service, which can cache things for the
-/// next request. Adds the extensions of the connection to each request.
+/// Serves the requests of one connection with one instance of the service, so that the service can cache
+/// data between requests. Adds the extensions of the connection to each request.
 struct ConnectionService<S> {
-    /// Held only for a call, which only makes a future.
+    /// Locked only while the service makes the future of a request.
     inner: Mutex<S>,
     connection: ConnectionInfo,
     certificate: Option<PeerCertificate>,
-    /// Whether there has been a request.
+    /// Whether the connection has had a request.
     has_request: Arc<AtomicBool>,
 }
 
@@ -501,7 +510,7 @@ where
             extensions.insert(certificate.clone());
         }
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        // If the service is not ready, a clone waits, so that other requests can use this instance.
+        // If the service is not ready, a clone waits until it is. Other requests can use this instance.
         match inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => Called::Ready { future: inner.call(request) },
             _ => Called::Waiting { future: Oneshot::new(inner.clone(), request) },
@@ -510,7 +519,7 @@ where
 }
 
 pin_project! {
-    /// The response of a service that was ready, or that has to become ready first.
+    /// The future of a request, for a service that was ready or has to become ready first.
     #[project = CalledProj]
     enum Called<S: Service<R>, R> {
         Ready { #[pin] future: S::Future },
@@ -540,7 +549,7 @@ mod tests {
 
     #[test]
     fn a_shutdown_wakes_the_task_that_polled_last() {
-        for is_gone in [false, true] {
+        for server_dropped in [false, true] {
             let (end, ending) = watch::channel(false);
             let never = pin!(pending::<()>());
             let mut waiting = pin!(unless_ending(never, &ending));
@@ -551,14 +560,14 @@ mod tests {
                 }
                 assert!(!task.is_woken());
             }
-            if is_gone {
+            if server_dropped {
                 drop(end);
             } else {
                 end.send(true).unwrap();
             }
             assert!(last.is_woken());
             let ended = last.enter(|cx, _| waiting.as_mut().poll(cx));
-            assert_eq!(ended, Poll::Ready(None), "gone: {is_gone}");
+            assert_eq!(ended, Poll::Ready(None), "server dropped: {server_dropped}");
         }
     }
 
@@ -577,7 +586,7 @@ mod tests {
         sleep(Duration::from_secs(1)).await;
         end.send(true).unwrap();
         let ended = timeout(Duration::from_secs(1), waiting).await;
-        assert_eq!(ended.expect("the task is woken").unwrap(), None);
+        assert_eq!(ended.expect("the task was not woken").unwrap(), None);
     }
 
     #[test]

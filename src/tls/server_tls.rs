@@ -15,24 +15,24 @@ use super::{
     signature_cache::SignatureCache,
 };
 
-/// The protocols that the server speaks, the preferred one first.
+/// The ALPN protocols that the server supports, the preferred one first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// The TLS side of a [`Server`](super::Server): certificate chain, private key, and the CA certificates
-/// that client certificates are verified with. Cheap to clone.
+/// The TLS configuration of a [`Server`](super::Server): certificate chain, private key, and the CA
+/// certificates with which client certificates are verified. Cheap to clone.
 ///
-/// Three ways lead here: [`from_pem`](Self::from_pem) for the usual case, [`builder`](Self::builder) for
-/// options, [`from_config`](Self::from_config) for a `rustls::ServerConfig` of your own.
+/// Make it with [`from_pem`](Self::from_pem) in the usual case, with [`builder`](Self::builder) for more
+/// options, or with [`from_config`](Self::from_config) from a `rustls::ServerConfig` of your own.
 #[derive(Clone)]
 pub struct ServerTls(Arc<ServerConfig>);
 
 impl ServerTls {
-    /// Reads PEM documents: the certificate chain, leaf first; its private key (PKCS #8, PKCS #1
-    /// or SEC 1); the CA certificates that client certificates are verified with. Without the
-    /// latter no client is asked for a certificate; with them a client may still show none.
+    /// Reads PEM documents: the certificate chain (leaf first), its private key (PKCS #8, PKCS #1 or SEC 1),
+    /// and the CA certificates with which client certificates are verified. Without CA certificates, clients
+    /// are not asked for a certificate. With them, a client may still send none.
     ///
     /// # Errors
-    /// [`TlsError`] says which document is wrong.
+    /// [`TlsError`] names the document that cannot be used.
     pub fn from_pem(
         chain: &[u8],
         key: &[u8],
@@ -45,7 +45,7 @@ impl ServerTls {
         }
     }
 
-    /// Begins with the PEM documents of the certificate chain, leaf first, and its private key.
+    /// Returns a builder with two PEM documents: the certificate chain (leaf first), and its private key.
     pub fn builder<'a>(chain: &'a [u8], key: &'a [u8]) -> ServerTlsBuilder<'a> {
         ServerTlsBuilder {
             chain,
@@ -58,14 +58,16 @@ impl ServerTls {
     /// Uses a configuration of your own, made with the [`rustls`](crate::rustls) that this crate
     /// re-exports.
     ///
-    /// - **Client certificates**: the leaf of each chain that `config`'s client verifier accepts becomes the
+    /// - **Client certificates**: only the client verifier of `config` decides which certificates are
+    ///   trusted. The leaf of each chain that it accepts becomes the
     ///   [`PeerCertificate`](crate::identity::PeerCertificate) of the connection's requests, and
-    ///   [`AuthenticateLayer`](crate::layer::AuthenticateLayer) takes it as proven. The verifier
-    ///   decides alone whom to trust; with `with_no_client_auth` there are no certificates.
-    /// - **ALPN**: an empty list becomes `h2`, `http/1.1`. A list of yours may have these two only.
-    /// - **Early data** is turned off: an attacker can replay it (RFC 8446 §8).
+    ///   [`AuthenticateLayer`](crate::layer::AuthenticateLayer) trusts it without a further check. With
+    ///   `with_no_client_auth` there are no client certificates.
+    /// - **ALPN**: an empty list becomes `h2`, `http/1.1`. Another list may contain only these two.
+    /// - **Early data** is turned off, because an attacker can replay it (RFC 8446 §8).
     ///
-    /// Certificate resolver, session tickets, versions and crypto provider stay as they are.
+    /// The certificate resolver, the session tickets, the TLS versions and the crypto provider are not
+    /// changed.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -103,14 +105,15 @@ impl ServerTls {
     /// ```
     ///
     /// # Errors
-    /// [`TlsError::Alpn`] names a protocol that the server does not speak.
+    /// [`TlsError::Alpn`] names an ALPN protocol that the server does not support.
     pub fn from_config(config: impl Into<Arc<ServerConfig>>) -> Result<Self, TlsError> {
         let mut config = Arc::unwrap_or_clone(config.into());
         if config.alpn_protocols.is_empty() {
             config.alpn_protocols = ALPN.map(<[u8]>::to_vec).into();
         }
-        if let Some(other) = config.alpn_protocols.iter().find(|name| !ALPN.contains(&&name[..])) {
-            return Err(TlsError::Alpn(String::from_utf8_lossy(other).into_owned()));
+        let is_unknown = |name: &&Vec<u8>| !ALPN.contains(&&name[..]);
+        if let Some(unknown) = config.alpn_protocols.iter().find(is_unknown) {
+            return Err(TlsError::Alpn(String::from_utf8_lossy(unknown).into_owned()));
         }
         config.max_early_data_size = 0;
         Ok(Self(Arc::new(config)))
@@ -127,7 +130,7 @@ impl fmt::Debug for ServerTls {
     }
 }
 
-/// Makes a [`ServerTls`] of PEM documents.
+/// Makes a [`ServerTls`] from PEM documents.
 #[derive(Clone)]
 #[must_use]
 pub struct ServerTlsBuilder<'a> {
@@ -138,8 +141,8 @@ pub struct ServerTlsBuilder<'a> {
 }
 
 impl<'a> ServerTlsBuilder<'a> {
-    /// Asks clients for a certificate and verifies it with the CA certificates of a PEM document. A client
-    /// may still show none.
+    /// Asks clients for a certificate, and verifies it with the CA certificates of a PEM document. A client
+    /// may still send none.
     pub fn with_client_authorities(self, authorities: &'a [u8]) -> Self {
         Self { client_authorities: Some(authorities), ..self }
     }
@@ -149,10 +152,10 @@ impl<'a> ServerTlsBuilder<'a> {
         Self { signature_cache: SignatureCache::On, ..self }
     }
 
-    /// The configuration.
+    /// Builds the configuration.
     ///
     /// # Errors
-    /// [`TlsError`] says which document is wrong.
+    /// [`TlsError`] names the document that cannot be used.
     pub fn build(self) -> Result<ServerTls, TlsError> {
         let chain = certificates(self.chain).ok_or(TlsError::Chain)?;
         let key = PrivateKeyDer::from_pem_slice(self.key).map_err(|_| TlsError::Key)?;
@@ -200,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_config_keeps_known_protocols_and_loses_early_data() {
+    fn from_config_checks_alpn_protocols_and_turns_early_data_off() {
         let cases: [(&[&[u8]], Option<&[&[u8]]>); 5] = [
             (&[], Some(&ALPN)),
             (&[b"http/1.1"], Some(&[b"http/1.1"])),

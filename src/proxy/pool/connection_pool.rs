@@ -24,8 +24,8 @@ use super::{
 };
 use crate::{layer::Upstream, proxy::timeouts::ForwardTimeouts};
 
-/// Minimum time that a service which has answered may accept no bytes of the request, however short
-/// the response timeout is.
+/// A service that has answered may accept no bytes of the request for at least this time, even if the
+/// response timeout is short.
 const MIN_STALL: Duration = Duration::from_secs(1);
 
 /// The connections to all services. `C` connects, `B` is the body of requests.
@@ -44,8 +44,9 @@ struct Target {
     runtime: runtime::Id,
 }
 
-/// Drains the idle connections to one service. It runs in a task, and is dropped with the runtime of
-/// that task, after which the connections cannot be used.
+/// Drains connections to one service that have been idle for too long: they are shut down and closed. The
+/// reaper runs in a task of the runtime to which the connections belong. When that runtime ends, the reaper is
+/// dropped, and the connections can no longer be used.
 struct IdleReaper<C, B> {
     pool: Weak<ConnectionPool<C, B>>,
     target: Target,
@@ -53,7 +54,8 @@ struct IdleReaper<C, B> {
 }
 
 impl<C, B> IdleReaper<C, B> {
-    /// Drains connections that were idle for `timeout` to 1.5 × `timeout`, until the pool is gone.
+    /// Drains connections that were idle for `timeout` to 1.5 × `timeout`. Returns when the [`HostPool`] has
+    /// been dropped.
     async fn run(self, timeout: Duration) {
         let mut ticks = interval((timeout / 2).max(Duration::from_millis(1)));
         loop {
@@ -67,7 +69,8 @@ impl<C, B> IdleReaper<C, B> {
 impl<C, B> Drop for IdleReaper<C, B> {
     fn drop(&mut self) {
         let pool = self.pool.upgrade();
-        // Another runtime may get the id of this one. The entry is dropped after the lock.
+        // Another runtime may get the same id later, so the entry is removed. The entry is dropped after
+        // the lock has been released.
         let _host = pool.and_then(|pool| lock(&pool.hosts).remove(&self.target));
         if let Some(host) = self.host.upgrade() {
             host.clear();
@@ -76,7 +79,7 @@ impl<C, B> Drop for IdleReaper<C, B> {
 }
 
 impl<C, B> ConnectionPool<C, B> {
-    /// Connects with `connector`.
+    /// Makes a pool that connects with `connector`.
     pub(in crate::proxy) fn new(connector: C, timeouts: ForwardTimeouts) -> Self {
         Self { connector: Mutex::new(connector), timeouts, hosts: Mutex::default() }
     }
@@ -109,13 +112,13 @@ where
             host: Arc::downgrade(&host),
         };
         hosts.insert(target, host.clone());
-        // A runtime that shuts down drops the reaper within `spawn`, and the reaper takes this lock.
+        // If the runtime is shutting down, `spawn` drops the reaper, and dropping it takes this lock.
         drop(hosts);
         tokio::spawn(reaper.run(self.timeouts.idle()));
         Ok(host)
     }
 
-    /// Makes a new connection, until `deadline` at the latest.
+    /// Makes a new connection. Fails if the connection is not open at `deadline`.
     #[cold]
     pub(in crate::proxy) fn connect(
         &self,
@@ -123,8 +126,8 @@ where
         deadline: Instant,
     ) -> Connecting<B> {
         let (connector, host) = (lock(&self.connector).clone(), host.clone());
-        // Other requests of the client may wait behind the bytes that the service does not accept,
-        // and their response timeout runs.
+        // Bytes that the service does not accept may block other requests of the same client, so the wait
+        // must be shorter than the response timeout of those requests.
         let max_stall = (self.timeouts.response() / 4).max(MIN_STALL);
         Box::pin(async move {
             let io = timeout_at(deadline, connector.oneshot(host.uri()));

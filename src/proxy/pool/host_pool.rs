@@ -1,4 +1,7 @@
 //! The idle connections to one service, and a connection while it is in use.
+//!
+//! An idle connection is *drained* when it is no longer needed: a separate task shuts TLS down and closes the
+//! connection. The *reaper* is a task that drains connections that have been idle for too long.
 
 use std::{
     fmt, mem,
@@ -25,7 +28,8 @@ const MAX_IDLE: usize = 256;
 pub(in crate::proxy) struct HostPool<B> {
     host: HeaderValue,
     uri: Uri,
-    /// Counts the rounds of the reaper. Noting a count is cheaper than noting the time.
+    /// The number of times that the reaper has run. Idle connections are stamped with this number, which
+    /// is cheaper than reading the clock.
     tick: AtomicU64,
     /// The connection that was used last is at the end.
     idle: Mutex<Vec<Idle<B>>>,
@@ -33,7 +37,7 @@ pub(in crate::proxy) struct HostPool<B> {
 
 struct Idle<B> {
     connection: Box<PooledConnection<B>>,
-    /// The tick in which it was given back.
+    /// The value of `tick` when the connection was given back.
     since: u64,
 }
 
@@ -60,12 +64,13 @@ impl<B> HostPool<B> {
         &self.host
     }
 
-    /// What a connector connects to.
+    /// The URI for the connector.
     pub(super) fn uri(&self) -> Uri {
         self.uri.clone()
     }
 
-    /// Takes an idle connection that can carry a request now, if there is one.
+    /// Takes an idle connection that is ready for a request, if there is one. Drops those that are not
+    /// ready.
     pub(in crate::proxy) fn take(&self) -> Option<Box<PooledConnection<B>>> {
         let mut idle = lock(&self.idle);
         loop {
@@ -87,14 +92,14 @@ impl<B> HostPool<B> {
         connection.upstream.spawn_driver();
     }
 
-    /// Starts a new tick. Drains connections that have been idle for more than `ticks`, and forgets
+    /// Increments `tick`. Drains connections that have been idle for more than `ticks` ticks, and removes
     /// those that the service has closed.
     pub(super) fn reap(&self, ticks: u64) {
         let tick = self.tick.fetch_add(1, Ordering::Relaxed) + 1;
         let mut idle = lock(&self.idle);
-        idle.retain_mut(|one| one.connection.upstream.state() == ConnectionState::Ready);
-        // The oldest are at the beginning.
-        let old = idle.iter().take_while(|one| tick - one.since > ticks).count();
+        idle.retain_mut(|entry| entry.connection.upstream.state() == ConnectionState::Ready);
+        // The oldest entries are at the beginning.
+        let old = idle.iter().take_while(|entry| tick - entry.since > ticks).count();
         let old: Vec<_> = idle.drain(..old).collect();
         drop(idle);
         drain(old);
@@ -113,15 +118,17 @@ impl<B> Drop for HostPool<B> {
     }
 }
 
-/// Leaves each connection to a task of its own, which shuts TLS down.
+/// Moves each connection into a separate task, which shuts TLS down and closes the connection.
 fn drain<B>(idle: Vec<Idle<B>>) {
-    for mut one in idle {
-        one.connection.upstream.spawn_driver();
+    for mut entry in idle {
+        entry.connection.upstream.spawn_driver();
     }
 }
 
-/// A connection in use. [`give_back`](Self::give_back) ends the exchange. Dropped before that, the
-/// connection is closed; but a request that the service has answered is still sent to its end.
+/// A connection in use. [`give_back`](Self::give_back) ends the exchange.
+///
+/// If this value is dropped before `give_back`, the connection is closed. If the service has already
+/// answered, the rest of the request is sent before the close.
 pub(in crate::proxy) struct PooledConnection<B> {
     upstream: UpstreamConnection<B>,
     /// Whether the head of the response has arrived.
@@ -161,17 +168,18 @@ impl<B> PooledConnection<B> {
         self.upstream.poll_deadline(cx, deadline)
     }
 
-    /// Notes that the head of the response has arrived.
+    /// Records that the head of the response has arrived.
     pub(in crate::proxy) fn set_answered(&mut self) {
         self.is_answered = true;
     }
 
-    /// Continues to send the request in a task of its own, whether or not the response is read.
+    /// Moves the connection into a separate task, which sends the rest of the request even if the response
+    /// is not read. The connection is not reused after that.
     pub(in crate::proxy) fn spawn_driver(&mut self) {
         self.upstream.spawn_driver();
     }
 
-    /// Ends the exchange: the connection becomes idle if it can carry another request.
+    /// Ends the exchange. The connection becomes idle if it is ready for another request.
     pub(in crate::proxy) fn give_back(mut self: Box<Self>) {
         match self.upstream.state() {
             ConnectionState::Closed => {}
@@ -211,7 +219,8 @@ impl<B> fmt::Debug for PooledConnection<B> {
     }
 }
 
-/// Without the default port of the scheme (RFC 9110 §7.2), and never with user information.
+/// The value of `Host`, without the default port of the scheme (RFC 9110 §7.2) and without user
+/// information.
 fn host(scheme: &uri::Scheme, authority: &uri::Authority) -> Result<HeaderValue, http::Error> {
     let default_port = if *scheme == uri::Scheme::HTTPS { 443 } else { 80 };
     let name = authority.host();
@@ -222,7 +231,7 @@ fn host(scheme: &uri::Scheme, authority: &uri::Authority) -> Result<HeaderValue,
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No code that holds one of the pool's locks can leave the data half changed.
+    // A panic while a lock of the pool is held cannot leave the data inconsistent, so poisoning is ignored.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -231,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn host_is_that_of_the_service_without_the_default_port() {
+    fn the_host_header_has_no_default_port() {
         for (scheme, authority, want) in [
             ("http", "zos.example", "zos.example"),
             ("http", "zos.example:80", "zos.example"),

@@ -1,9 +1,9 @@
 //! Reads what a service sent before it reset the connection.
 //!
-//! A service may answer an upload before it has read all of it, and close at once. The connection is
-//! then reset (RFC 9112 §9.6) and a write fails, but the response can still be read. hyper gives up when
-//! a write fails. So here a write that meets a reset returns `Pending`, as if the service accepted no
-//! bytes, and the reset is reported once nothing is left to read.
+//! A service may answer an upload before it has read all of it, and close the connection immediately. The
+//! connection is then reset (RFC 9112 §9.6). Writing fails, but the response can still be read. hyper does
+//! not read it, because hyper stops when a write fails. Therefore, a write that fails with a reset returns
+//! `Pending` here, as if the service accepted no bytes. The reset is reported when nothing is left to read.
 
 use std::{
     io::{self, ErrorKind, IoSlice},
@@ -16,7 +16,7 @@ use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 /// Bytes read at a time after a reset.
 const CHUNK: usize = 8192;
 
-/// A connection to a service over `T`. `A` tells whether a response is awaited.
+/// A connection to a service over `T`. The function `A` returns whether a response is awaited.
 #[derive(Debug)]
 pub(super) struct ReadAfterReset<T, A> {
     io: T,
@@ -27,14 +27,14 @@ pub(super) struct ReadAfterReset<T, A> {
 #[derive(Clone, Copy, Debug)]
 enum WriteState {
     Open,
-    /// A write met a reset. Writes are pending until nothing is left to read.
+    /// A write failed with a reset. Writes are pending until nothing is left to read.
     ResetPending(ErrorKind),
     /// Nothing is left to read. Writes fail.
     Reset(ErrorKind),
 }
 
 impl<T: Unpin, A: Fn() -> bool> ReadAfterReset<T, A> {
-    /// A write that meets a reset waits only while `is_awaited`.
+    /// Wraps `io`. A write that fails with a reset is pending only as long as `is_awaited` returns true.
     pub(super) fn new(io: T, is_awaited: A) -> Self {
         Self { io, is_awaited, writing: WriteState::Open }
     }
@@ -53,7 +53,7 @@ impl<T: Unpin, A: Fn() -> bool> ReadAfterReset<T, A> {
         };
         self.writing = WriteState::ResetPending(reset);
         if (self.is_awaited)() {
-            // The reader is woken: a reset ends its side, too.
+            // No waker is needed. The reset ends reading, too, and that wakes the task.
             Poll::Pending
         } else {
             Poll::Ready(Err(reset.into()))
@@ -61,7 +61,7 @@ impl<T: Unpin, A: Fn() -> bool> ReadAfterReset<T, A> {
     }
 }
 
-/// Whether the connection is gone in both directions.
+/// Whether the error means that the connection was reset.
 fn is_reset(kind: ErrorKind) -> bool {
     matches!(
         kind,
@@ -79,15 +79,15 @@ impl<T: Read + Unpin, A> ReadAfterReset<T, A> {
     ) -> Poll<io::Result<()>> {
         let mut chunk = [0; CHUNK];
         let mut chunk = ReadBuf::new(&mut chunk[..buffer.remaining().min(CHUNK)]);
-        let end = ready!(Pin::new(&mut self.io).poll_read(cx, chunk.unfilled()));
+        let read = ready!(Pin::new(&mut self.io).poll_read(cx, chunk.unfilled()));
         if !chunk.filled().is_empty() {
             buffer.put_slice(chunk.filled());
             return Poll::Ready(Ok(()));
         }
         self.writing = WriteState::Reset(reset);
-        Poll::Ready(match (reset, end) {
-            // The service had closed its side before the reset: Linux reports that with this error. The
-            // close may be the only end of a response (RFC 9112 §6.3).
+        Poll::Ready(match (reset, read) {
+            // Linux reports this kind if the service had closed its side before the reset. The close may
+            // mark the end of the response (RFC 9112 §6.3), so it is not an error.
             (ErrorKind::BrokenPipe, Ok(())) => Ok(()),
             _ => Err(reset.into()),
         })
@@ -166,18 +166,18 @@ mod tests {
     #[test]
     fn a_reset_is_reported_when_nothing_is_left_to_read() {
         use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-        for (reset, found, want) in [
+        for (reset, read_error, want) in [
             (ConnectionReset, None, Err(ConnectionReset)),
             (ConnectionAborted, None, Err(ConnectionAborted)),
             (BrokenPipe, None, Ok(Vec::new())),
-            // As TLS reports a missing close_notify.
+            // TLS reports a missing close_notify with this error.
             (ConnectionReset, Some(UnexpectedEof), Err(ConnectionReset)),
             (BrokenPipe, Some(UnexpectedEof), Err(BrokenPipe)),
         ] {
             let mut script = Builder::new();
             script.write(b"more").write_error(reset.into()).read(b"answer");
-            if let Some(found) = found {
-                script.read_error(found.into());
+            if let Some(read_error) = read_error {
+                script.read_error(read_error.into());
             }
             let io = script.build();
             drop(script);
@@ -189,14 +189,14 @@ mod tests {
             assert_eq!(poll_read(&mut io, cx), Poll::Ready(Ok(b"answ".to_vec())));
             assert_eq!(poll_write(&mut io, cx), Poll::Pending);
             assert_eq!(poll_read(&mut io, cx), Poll::Ready(Ok(b"er".to_vec())));
-            assert_eq!(poll_read(&mut io, cx), Poll::Ready(want), "{reset:?}, {found:?}");
+            assert_eq!(poll_read(&mut io, cx), Poll::Ready(want), "{reset:?}, {read_error:?}");
             assert_eq!(poll_write(&mut io, cx), Poll::Ready(Err(reset)));
             assert_eq!(poll_read(&mut io, cx), Poll::Ready(Ok(Vec::new())));
         }
     }
 
     #[test]
-    fn another_error_or_a_reset_that_nobody_awaits_is_reported_immediately() {
+    fn a_write_error_is_reported_immediately_unless_it_is_a_reset_and_a_response_is_awaited() {
         use ErrorKind::{ConnectionReset, OutOfMemory};
         for (is_awaited, failure) in
             [(true, OutOfMemory), (false, OutOfMemory), (false, ConnectionReset)]

@@ -1,8 +1,8 @@
-//! One HTTP/1.1 connection to a service, polled by the task that waits for its response.
+//! One HTTP/1.1 connection to a service. The task that waits for the response polls it.
 //!
-//! hyper makes each connection a future for a task of its own. Then each request wakes the connection's
-//! task, and that task wakes the request's, twice per request (`benches/choices.md` has the cost).
-//! Here the reader of a response polls the connection, and no other task has to be woken.
+//! In hyper, a connection is a future that usually runs in a separate task. The request then wakes that
+//! task, and that task wakes the request, twice per request (`benches/choices.md` has the cost). Here the
+//! reader of the response polls the connection, so no other task has to be woken.
 
 use std::{
     fmt,
@@ -37,38 +37,39 @@ use tower::BoxError;
 use super::read_after_reset::ReadAfterReset;
 use crate::coalesce::{CoalesceWrites, WriteProgress};
 
-/// What became of a request. A request of which nothing was sent comes back in the error.
+/// The head of the response, or an error. The error contains the request if no part of it was sent.
 pub(in crate::proxy) type SendResult<B> = Result<Response<Incoming>, TrySendError<Request<B>>>;
 
 /// A request in flight, to be polled by [`UpstreamConnection::poll_response`].
 pub(in crate::proxy) type Sending<B> = Pin<Box<dyn Future<Output = SendResult<B>> + Send>>;
 
-/// A connection and its response timer. It carries one exchange at a time.
+/// A connection and its response timer. It handles one exchange at a time.
 pub(super) struct UpstreamConnection<B> {
     sender: SendRequest<B>,
     driver: Driver,
     signal: Arc<Signal>,
-    /// The signal, as a waker. The connection is always polled with this one, because some parts
-    /// of it keep the first waker that they see.
+    /// `signal` as a waker. The connection is always polled with this waker, because some parts of it
+    /// keep the first waker that they get.
     waker: Waker,
-    /// hyper says of a connection that only has bytes left to write that it can carry the next request.
+    /// Shows whether bytes still have to be written. hyper does not show this: it reports such a
+    /// connection as ready for the next request.
     writes: Arc<WriteProgress>,
-    /// The runtime of the connection. A later reader may be in another one, or in none.
+    /// The runtime of the connection. The response may be read in another runtime, or outside of any.
     runtime: Handle,
     /// See [`stalled`].
     max_stall: Duration,
-    /// Response timer. It is reused: when it fires, we compare the current deadline and re-arm. To
-    /// reset it for each exchange would cost more.
+    /// Response timer. It is reused: when it fires, we compare the current deadline and re-arm. Resetting
+    /// it for each exchange would cost more.
     timer: Pin<Box<Sleep>>,
 }
 
-/// Who polls the connection.
+/// What polls the connection.
 enum Driver {
-    /// The reader of the response.
+    /// The task that reads the response.
     Reader(Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>),
-    /// A task of its own.
+    /// A separate task.
     Task,
-    /// Nobody: the connection has ended.
+    /// Nothing, because the connection has ended.
     Ended,
 }
 
@@ -76,7 +77,9 @@ impl<B> UpstreamConnection<B>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    /// Speaks HTTP/1.1 over `io`. The timer fires at `deadline`. Once the response is no longer read, the
+    /// Starts HTTP/1.1 on `io`, and sets the response timer to `deadline`.
+    ///
+    /// When the response is no longer read but a part of the request still has to be written, the
     /// connection is closed if the service accepts no bytes for `max_stall` to 2 × `max_stall`.
     pub(super) async fn handshake<I>(
         io: I,
@@ -141,7 +144,7 @@ impl<B> UpstreamConnection<B> {
         }
     }
 
-    /// Polls `wanted`, and the connection if `wanted` is not ready without that.
+    /// Polls `wanted`. If it is not ready, polls the connection, and then `wanted` again.
     fn poll<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -161,8 +164,8 @@ impl<B> UpstreamConnection<B> {
             self.driver = Driver::Ended;
             return wanted(cx);
         }
-        // With the reader's waker: tokio's cooperative budget may return `Pending` although data is
-        // there, and then wakes this waker.
+        // This poll has the waker of the reader. Tokio's cooperative budget may return `Pending` although
+        // there is data, and then wakes this waker.
         let polled = signal.poll_without_waking(|| wanted(cx));
         if polled.is_pending() {
             signal.reader.register(cx.waker());
@@ -173,8 +176,8 @@ impl<B> UpstreamConnection<B> {
         polled
     }
 
-    /// Moves the connection into a task of its own. The request is then sent even if the client does not read the
-    /// response: a client that reads only after it has sent everything would otherwise wait for ever.
+    /// Moves the connection into a separate task, which sends the request even if the client does not read
+    /// the response. Otherwise a client that reads only after it has sent everything would wait for ever.
     pub(super) fn spawn_driver(&mut self) {
         if let Driver::Reader(mut connection) = mem::replace(&mut self.driver, Driver::Task) {
             let (signal, waker) = (self.signal.clone(), self.waker.clone());
@@ -183,11 +186,11 @@ impl<B> UpstreamConnection<B> {
                 let mut stalled = pin!(stalled(&signal, &writes, max_stall));
                 poll_fn(|cx| {
                     signal.reader.register(cx.waker());
-                    let of_connection = &mut Context::from_waker(&waker);
-                    // Twice: the connection notices that its sender was dropped only after it has
-                    // written everything, and nothing wakes it after that.
+                    let connection_cx = &mut Context::from_waker(&waker);
+                    // Poll twice. The connection notices that its sender was dropped only after it has
+                    // written everything, and nothing wakes it after the last write.
                     for _ in 0..2 {
-                        if let Poll::Ready(result) = connection.as_mut().poll(of_connection) {
+                        if let Poll::Ready(result) = connection.as_mut().poll(connection_cx) {
                             log_end(result);
                             return Poll::Ready(());
                         }
@@ -199,7 +202,7 @@ impl<B> UpstreamConnection<B> {
         }
     }
 
-    /// What the connection can do next. Until the next exchange it wakes no task.
+    /// Checks what the connection can do next. It then wakes no task until the next exchange.
     pub(super) fn state(&mut self) -> ConnectionState {
         let Driver::Reader(connection) = &mut self.driver else { return ConnectionState::Closed };
         let can_send = || self.sender.is_ready() && !self.writes.is_blocked();
@@ -227,17 +230,17 @@ impl<B> UpstreamConnection<B> {
 /// What a connection can do after an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnectionState {
-    /// Carry the next request.
+    /// It can send the next request.
     Ready,
-    /// Send the rest of the request, which the service answered before it had read all of it.
+    /// It still has to send the rest of a request. The service answered before it had read all of it.
     Busy,
-    /// Nothing: it has ended, or a task of its own has it.
+    /// It cannot be used: it has ended, or it was moved into a separate task.
     Closed,
 }
 
-/// Ready once the response is no longer read and the service accepts no bytes for `max_stall` to
-/// 2 × `max_stall`. Those bytes fill the flow-control window that all requests of a client share
-/// (RFC 9113 §5.2.1).
+/// Completes when the response is no longer read and the service has accepted no bytes of the request for
+/// `max_stall` to 2 × `max_stall`. The connection must not wait longer: the bytes that the service does
+/// not accept fill the flow-control window that all requests of an HTTP/2 client share (RFC 9113 §5.2.1).
 async fn stalled(signal: &Signal, writes: &WriteProgress, max_stall: Duration) {
     let mut before = None;
     loop {
@@ -245,7 +248,9 @@ async fn stalled(signal: &Signal, writes: &WriteProgress, max_stall: Duration) {
         let is_waiting = signal.is_released.load(Ordering::Relaxed) && writes.is_blocked();
         let completed = is_waiting.then(|| writes.completed());
         if completed.is_some() && completed == before {
-            tracing::debug!("connection to a service closed: it accepts no more of the request");
+            tracing::debug!(
+                "connection to a service closed: the service accepts no more bytes of the request"
+            );
             return;
         }
         before = completed;
@@ -255,25 +260,26 @@ async fn stalled(signal: &Signal, writes: &WriteProgress, max_stall: Duration) {
 impl<B> Drop for UpstreamConnection<B> {
     fn drop(&mut self) {
         self.signal.is_released.store(true, Ordering::Relaxed);
-        // The task that drives the connection may wait for bytes that will never be read.
+        // The separate task that drives the connection may be waiting until the response is read. From
+        // now on, nothing reads it.
         self.signal.wake_by_ref();
     }
 }
 
-/// The waker of a connection.
+/// The waker of a connection. It wakes the task that polls the connection.
 #[derive(Default)]
 struct Signal {
-    /// Who polls the connection: the reader of the response, or the task that drives it.
+    /// The task that polls the connection: the reader of the response, or a separate task.
     reader: AtomicWaker,
     /// Whether the connection was woken since it was last polled.
     is_raised: AtomicBool,
-    /// Whether only the driving task still has the connection.
+    /// Whether the [`UpstreamConnection`] was dropped. A separate task may still drive the connection.
     is_released: AtomicBool,
 }
 
 impl Signal {
-    /// Polls `received` for data that the connection has read. Taking the data may wake the connection;
-    /// the reader need not be woken for that, because it polls the connection whenever no data is left.
+    /// Polls `received` for data that the connection has read. Taking the data may wake the connection.
+    /// This need not wake the reader, because the reader polls the connection whenever no data is left.
     fn poll_without_waking<T>(&self, received: impl FnOnce() -> Poll<T>) -> Poll<T> {
         self.reader.take();
         let was_raised = self.is_raised.load(Ordering::Relaxed);
@@ -291,7 +297,7 @@ impl Wake for Signal {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // First the flag, then the reader: a reader that registers after `wake` sees the flag.
+        // Set the flag before waking the reader. A reader that registers later then sees the flag.
         self.is_raised.store(true, Ordering::Relaxed);
         self.reader.wake();
     }
