@@ -80,7 +80,7 @@ impl ConfiguredRoute {
     }
 }
 
-/// The placeholder for a scheme. It fails every request.
+/// The placeholder for the implementation of a scheme. It answers every request with an error.
 struct Missing;
 
 impl Scheme for Missing {

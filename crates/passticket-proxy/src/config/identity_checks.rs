@@ -28,7 +28,8 @@ pub(super) struct Identification {
     pub(super) delegation: Option<DelegationSettings>,
 }
 
-/// Reads the file of identities and combines it with the keys of `zowe` and `ours`.
+/// Reads the file of identities and combines it with Zowe's own keys (`zowe`) and the section
+/// `passticketProxy` (`ours`).
 pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report) -> Identification {
     let registry = zowe.security.registry.as_ref().and_then(|field| field.parse::<Registry>());
     let Identities { certificates, distributed } = identities(ours, registry.as_ref(), report);

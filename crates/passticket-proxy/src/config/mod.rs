@@ -24,8 +24,8 @@
 //!
 //! 1. The whole configuration is checked before the gateway starts: all files are read, keys and
 //!    certificates are parsed, and each APPLID must have a key.
-//! 2. All problems are reported together, in [`Problems`]. Each problem has file, line, key and
-//!    remedy.
+//! 2. All problems are reported together, in [`Problems`]. Each problem names a remedy, and its
+//!    file, line and key if they are known.
 //! 3. Unknown keys are errors in `passticketProxy`, in api-defs, in the files below, and in
 //!    `components.gateway.apiml.security`: there a typing error could switch security off. Other
 //!    unknown keys of a zowe.yaml are ignored. Some security keys that have an effect only in Zowe
@@ -49,8 +49,8 @@
 //!
 //! # Other files
 //!
-//! `users` names a file with the password hash of each user, a PHC string of Argon2.
-//! `passticket-proxy passwd USER` prints an entry.
+//! `users` names a file with the password hash of each user, in the PHC string format of Argon2.
+//! `passticket-proxy passwd USER` prints the entry of a user.
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/users.yml"), "```")]
 //!

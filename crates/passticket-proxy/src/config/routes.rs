@@ -146,8 +146,7 @@ fn override_routes<'a>(settings: &Override<'a>, services: &[Service<'a>]) -> Vec
     routes
 }
 
-/// Reports an APPLID of a service without a PassTicket key, and warns of a key whose APPLID no service
-/// has.
+/// Reports each APPLID that has no PassTicket key, and warns of each key whose APPLID no service uses.
 fn check_applids<'t, 'a: 't>(
     routes: impl Iterator<Item = &'t DefinedRoute<'a>>,
     entries: &Entries<'a>,

@@ -136,8 +136,8 @@ impl Default for LimitSettings {
     }
 }
 
-/// The default of `gatewayUser`: the user id that Zowe's installation jobs define for Zowe's started
-/// task.
+/// The default of `gatewayUser`: the user id that Zowe's installation jobs define for the servers of
+/// Zowe.
 pub(super) fn default_gateway_user() -> UserId {
     UserId::new("ZWESVUSR").expect("is a user id")
 }
