@@ -1,5 +1,8 @@
-//! Zowe static definitions, `api-defs/*.yml` (docs/reference/data-plane.md#static-definitions):
-//! `examples/api-def.yml`.
+//! Reads Zowe static definitions, also called api-defs: `api-defs/*.yml`
+//! (docs/reference/data-plane.md#static-definitions). `examples/api-def.yml` is an example.
+//!
+//! A static definition lists services, their URLs, their routes, and the scheme of each service: which
+//! credential the service receives from the gateway.
 
 use super::{
     configured_route::{ConfiguredRoute, ServiceScheme},
@@ -12,23 +15,24 @@ use tower_passticket::{layer::Upstream, token::ServiceId};
 pub(super) struct Service<'a> {
     pub(super) id: ServiceId,
     pub(super) routes: Vec<DefinedRoute<'a>>,
-    /// Whether routes with a problem were left out.
+    /// Whether a route was left out because of a problem.
     pub(super) broken: bool,
 }
 
-/// A route, and its places.
+/// A route, and the places of its keys.
 pub(super) struct DefinedRoute<'a> {
     pub(super) route: ConfiguredRoute,
+    /// The place of the `gatewayUrl`, or of the key in `passticketProxy.services` that makes the route.
     pub(super) at: At<'a>,
-    /// The place of its APPLID, if it has one.
+    /// The place of the APPLID, if the route has one.
     pub(super) applid_at: Option<At<'a>>,
 }
 
-/// The services of one file.
+/// Reads the services of one file.
 pub(super) fn read(mut root: Section<'_>) -> Vec<Service<'_>> {
     let services = root.optional("services").map(|field| field.items()).unwrap_or_default();
     if let Some(field) = root.optional("additionalServiceMetadata") {
-        field.at.warning("has no effect here yet; write its values to the services themselves");
+        field.at.warning("is not supported yet; write its values to the services themselves");
     }
     root.accept(&["catalogUiTiles"]);
     root.finish();
@@ -37,7 +41,7 @@ pub(super) fn read(mut root: Section<'_>) -> Vec<Service<'_>> {
 
 fn service<'a>(field: &Field<'a>) -> Option<Service<'a>> {
     let mut section = field.section();
-    let id = section.required("serviceId", "the id of the service, with which its paths begin");
+    let id = section.required("serviceId", "the id of the service, the first segment of its paths");
     let id = id.and_then(|field| field.read(service_id));
     let upstream = upstream(&mut section);
     let scheme = scheme(&mut section);
@@ -55,8 +59,9 @@ fn service<'a>(field: &Field<'a>) -> Option<Service<'a>> {
     section.finish();
 
     let id = id?;
-    let sound = upstream.is_some() && scheme.is_some();
-    // Placeholders, to check the routes although they will be left out.
+    let is_valid = upstream.is_some() && scheme.is_some();
+    // These placeholders allow to check the routes of a service that is not valid. Its routes are left
+    // out afterwards.
     let upstream = upstream.or_else(|| Upstream::parse("http://localhost").ok())?;
     let (scheme, applid_at) = scheme.unwrap_or((ServiceScheme::Bypass, None));
     let defined = routes.iter().filter_map(|field| {
@@ -64,8 +69,8 @@ fn service<'a>(field: &Field<'a>) -> Option<Service<'a>> {
         Some(DefinedRoute { route, at, applid_at: applid_at.clone() })
     });
     let mut defined: Vec<_> = defined.collect();
-    let broken = !sound || defined.len() < routes.len();
-    if !sound {
+    let broken = !is_valid || defined.len() < routes.len();
+    if !is_valid {
         defined.clear();
     }
     Some(Service { id, routes: defined, broken })
@@ -74,7 +79,7 @@ fn service<'a>(field: &Field<'a>) -> Option<Service<'a>> {
 fn service_id(text: &str) -> Result<ServiceId, String> {
     let id = ServiceId::new(text).map_err(|error| error.to_string())?;
     if id.as_str() == "gateway" {
-        // Its paths belong to the auth API.
+        // The paths below /gateway belong to the auth API.
         return Err("\"gateway\" is the gateway itself; write another id".to_owned());
     }
     Ok(id)
@@ -83,25 +88,28 @@ fn service_id(text: &str) -> Result<ServiceId, String> {
 fn upstream(section: &mut Section<'_>) -> Option<Upstream> {
     let urls = section.required("instanceBaseUrls", "a list with the URL of the service")?.items();
     if let Some(second) = urls.get(1) {
-        second.at.warning("is not used: only the first URL is used yet");
+        second.at.warning("is not used: this gateway uses only the first URL");
     }
     urls.first()?.read(|text| {
         if text.contains('@') {
-            // It may have a password in it, so it is not shown.
-            return Err("has a user in it; write http:// or https://, host, port and path".into());
+            // The URL may contain a password, so the error does not show it.
+            return Err(
+                "contains a user name; write http:// or https://, host, port and path".into()
+            );
         }
         Upstream::parse(text).map_err(|error| error.to_string())
     })
 }
 
-/// The scheme of a service, and the place of its APPLID. The scheme is bypass if the definition has
-/// no `authentication`, or has this scheme. A wrong scheme is none.
+/// Reads the scheme of a service, and the place of its APPLID. Without `authentication` the scheme is
+/// `bypass`. A wrong scheme is reported, and the result is `None`.
 fn scheme<'a>(section: &mut Section<'a>) -> Option<(ServiceScheme, Option<At<'a>>)> {
     let Some(field) = section.optional("authentication") else {
         return Some((ServiceScheme::Bypass, None));
     };
     let mut section = field.section();
-    // Zowe reads these keys, and ignores them in static definitions.
+    // Zowe accepts `headers`, `sso` and `supportsSso`, and ignores them in static definitions. `applid`
+    // is read below, but only for some schemes.
     section.accept(&["headers", "sso", "supportsSso", "applid"]);
     let field = section.required("scheme", "httpBasicPassTicket or bypass");
     let scheme = match field.and_then(|field| Some((field.text()?, field))) {
@@ -136,7 +144,7 @@ fn scheme<'a>(section: &mut Section<'a>) -> Option<(ServiceScheme, Option<At<'a>
     scheme
 }
 
-/// The routes. Their key has two names.
+/// Reads the list of routes. In Zowe its key has two names.
 fn routes<'a>(section: &mut Section<'a>) -> Vec<Field<'a>> {
     let (routes, alias) = (section.optional("routes"), section.optional("routedServices"));
     if let (Some(_), Some(alias)) = (&routes, &alias) {
@@ -145,6 +153,7 @@ fn routes<'a>(section: &mut Section<'a>) -> Vec<Field<'a>> {
     routes.or(alias).map(|field| field.items()).unwrap_or_default()
 }
 
+/// Reads one route.
 fn define<'a>(
     field: &Field<'a>,
     id: &ServiceId,
@@ -164,7 +173,7 @@ fn define<'a>(
         None => Some(upstream.clone()),
     };
     let gateway_url = gateway_url?;
-    // A blank gatewayUrl is the whole service.
+    // A blank gatewayUrl stands for all paths of the service.
     let path = if gateway_url.is_blank() { "" } else { gateway_url.text()? };
     match ConfiguredRoute::new(id.clone(), path, upstream?, scheme) {
         Ok(route) => Some((route, gateway_url.at)),
@@ -175,7 +184,8 @@ fn define<'a>(
     }
 }
 
-/// [`Upstream::join`] accepts any text, so the result is parsed as a URL.
+/// Appends a path to the URL of a service. [`Upstream::join`] accepts any text, so the result is
+/// checked here.
 fn join(upstream: &Upstream, path: &str) -> Result<Upstream, String> {
     let joined = upstream.join(path);
     match Upstream::parse(&joined.to_string()) {
@@ -189,8 +199,8 @@ mod tests {
     use super::*;
     use crate::config::{problem::Report, reader::Document};
 
-    /// The routes as `prefix -> upstream applid`, and the problems, of one service with `lines`
-    /// besides its id.
+    /// Reads one service that has an id and `lines`. Returns the routes as `prefix -> upstream applid`,
+    /// and the problems.
     fn read_service(lines: &str) -> (Vec<String>, Vec<String>) {
         let yaml =
             format!("services:\n  - serviceId: Svc\n    {}\n", lines.replace('\n', "\n    "));
@@ -267,7 +277,7 @@ additionalServiceMetadata: []
     }
 
     #[test]
-    fn a_definition_with_a_problem_gives_no_route() {
+    fn a_wrong_definition_makes_no_route() {
         let applid = "d:5: services[0].authentication.applid: ";
         let scheme = "d:5: services[0].authentication.scheme: ";
         let mut cases = Vec::new();
@@ -331,7 +341,7 @@ additionalServiceMetadata: []
             ),
             lines(
                 &format!("{ROUTE}instanceBaseUrls: ['https://u:secret@zos']"),
-                "d:4: services[0].instanceBaseUrls[0]: has a user in it; write http:// or \
+                "d:4: services[0].instanceBaseUrls[0]: contains a user name; write http:// or \
                  https://, host, port and path",
             ),
             lines(
@@ -360,22 +370,19 @@ additionalServiceMetadata: []
             ),
             lines(
                 &format!("{URL}route: []"),
-                "d:4: services[0].route: is not a key that can stand here; did you mean routes?",
+                "d:4: services[0].route: is an unknown key; did you mean routes?",
             ),
         ]);
         for (lines, want) in cases {
             let (routes, problems) = read_service(&lines);
             assert_eq!((routes, problems), (Vec::new(), vec![want]), "{lines}");
         }
-        // An unknown key is an error, too.
+        // An unknown key of `authentication` is an error too.
         let (_, problems) =
             read_service(&format!("{URL}{ROUTE}authentication: {{aplid: A, scheme: bypass}}"));
         assert_eq!(
             problems,
-            [
-                "d:5: services[0].authentication.aplid: is not a key that can stand here; did you mean \
-              applid?"
-            ]
+            ["d:5: services[0].authentication.aplid: is an unknown key; did you mean applid?"]
         );
         for id in ["gateway", "a/b"] {
             let (_, problems) = read_text(&format!("services: [{{serviceId: {id}}}]"));
@@ -388,8 +395,8 @@ additionalServiceMetadata: []
         for (yaml, want) in [
             (
                 format!("{ROUTE}instanceBaseUrls: [http://a, http://b]"),
-                "d:4: services[0].instanceBaseUrls[1]: is not used: only the first URL is \
-                 used yet",
+                "d:4: services[0].instanceBaseUrls[1]: is not used: this gateway uses only the first \
+                 URL",
             ),
             (
                 format!("{URL}{ROUTE}authentication: {{scheme: bypass, applid: A}}"),
@@ -402,8 +409,10 @@ additionalServiceMetadata: []
         let (_, problems) = read_text("additionalServiceMetadata: [{serviceId: a}]");
         assert_eq!(
             problems,
-            ["d:1: additionalServiceMetadata: has no effect here yet; write its values to the \
-              services themselves"]
+            [
+                "d:1: additionalServiceMetadata: is not supported yet; write its values to the services \
+              themselves"
+            ]
         );
     }
 }

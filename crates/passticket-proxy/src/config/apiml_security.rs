@@ -1,5 +1,8 @@
-//! The keys of `components.gateway.apiml.security` that have an effect here
+//! Reads the keys of `components.gateway.apiml.security` that this gateway supports
 //! (docs/reference/data-plane.md#zowe-yaml).
+//!
+//! SAF is the z/OS interface for permissions. ZSS is a server of Zowe on z/OS that maps certificates
+//! and e-mail addresses to user ids. AT-TLS is the TLS of the z/OS TCP/IP stack.
 
 use std::time::Duration;
 
@@ -23,23 +26,23 @@ pub(super) struct ApimlSecurity<'a> {
     pub(super) client_certificates: bool,
     pub(super) token_refresh: bool,
     pub(super) custom_headers: Option<CustomHeaders>,
-    /// Each custom header, even where the other one is missing.
+    /// The custom headers that are present. There can be one without the other.
     pub(super) strip_headers: Vec<HeaderName>,
     pub(super) cookies: CookieNames,
     pub(super) token_lifetime: Duration,
-    /// The place of `delegatePassticket`, if it is on.
+    /// The place of `delegatePassticket`, if it is `true`.
     pub(super) delegation: Option<At<'a>>,
     pub(super) registry: Option<Field<'a>>,
     pub(super) saf_endpoint: Option<Address>,
     pub(super) guards: GuardingResources,
-    /// The place of `useInternalMapper`, if it is on.
+    /// The place of `useInternalMapper`, if it is `true`.
     pub(super) internal_mapper: Option<At<'a>>,
     pub(super) certificate_mapper: Option<Zss>,
     pub(super) identity_mapper: Option<Zss>,
 }
 
-/// Reads the keys. A wrong value is reported, and replaced by its default. `attls` is the place
-/// where AT-TLS is switched on.
+/// Reads the keys. A wrong value is reported, and its default is used instead. `attls` is the place of
+/// the key that switches AT-TLS on, if it is on.
 pub(super) fn read<'a>(mut section: Section<'a>, attls: Option<&At<'a>>) -> ApimlSecurity<'a> {
     security_keys::check("", &section);
     let mut auth = section.section("auth");
@@ -61,8 +64,8 @@ pub(super) fn read<'a>(mut section: Section<'a>, attls: Option<&At<'a>>) -> Apim
     let (pats, x509) = (switch("personalAccessToken"), switch("x509"));
     if let (Some(_), Some(field)) = (attls, &x509) {
         field.at.warning(
-            "has no effect with AT-TLS, which does not pass client certificates on; switch one of \
-             the two off",
+            "has no effect with AT-TLS, which does not pass client certificates on; switch off one of \
+             the two",
         );
     }
     ApimlSecurity {
@@ -88,8 +91,8 @@ pub(super) fn read<'a>(mut section: Section<'a>, attls: Option<&At<'a>>) -> Apim
     }
 }
 
-/// Zowe's documentation, its code and older texts spell the key differently
-/// (docs/reference/auth-endpoints.md#delegation-switch).
+/// The place of the key that switches delegated PassTickets on, if one does. Zowe's documentation, its
+/// code and older texts spell the key differently (docs/reference/auth-endpoints.md#delegation-switch).
 fn delegation<'a>(security: &mut Section<'a>) -> Option<At<'a>> {
     ["delegatePassticket", "delegatedPassticket"].into_iter().find_map(|name| {
         let field = security.optional(name)?;
@@ -98,8 +101,8 @@ fn delegation<'a>(security: &mut Section<'a>) -> Option<At<'a>> {
     })
 }
 
-/// The provider of permissions (docs/reference/identity-and-saf.md#saf-providers), and the names of
-/// the guarding resources, whose keys have two spellings
+/// Reads the provider of permissions (docs/reference/identity-and-saf.md#saf-providers), and the names
+/// of the SAF resources that guard the auth API. The keys of these names have two spellings
 /// (docs/reference/auth-endpoints.md#saf-resources).
 fn authorization(
     section: &mut Section<'_>,
@@ -117,7 +120,7 @@ fn authorization(
                 "dummy" => Ok(false),
                 "native" => {
                     field.at.warning(
-                    "makes Zowe ask RACF itself; this program checks permissions with the file of \
+                    "makes Zowe check permissions in RACF; this gateway checks them in the file of \
                      passticketProxy.saf",
                 );
                     Ok(false)
@@ -158,18 +161,19 @@ fn authorization(
     (endpoint, GuardingResources::new(class, prefix))
 }
 
-/// The class that the endpoint checks: a request does not name one
-/// (docs/reference/identity-and-saf.md#saf-endpoint).
+/// The class in which the endpoint checks permissions. A request to the endpoint cannot name another
+/// class (docs/reference/identity-and-saf.md#saf-endpoint).
 const ENDPOINT_CLASS: &str = "ZOWE";
 
-/// The value of a key with two spellings, and its place. If both are present, they must agree.
+/// The value of a key with two spellings, and its place. If both spellings are present, their values
+/// must be equal.
 fn either<'a>(first: Option<Field<'a>>, second: Option<Field<'a>>) -> Option<(&'a str, At<'a>)> {
     let [first, second] = [first, second].map(|field| field.and_then(|f| Some((f.text()?, f.at))));
     if let (Some((text, at)), Some((other, other_at))) = (&first, &second)
         && text != other
     {
         other_at.error(format_args!(
-            "is {}, but {} is {}; both name one setting: remove one of them",
+            "is {}, but {} is {}; both keys are the same setting: remove one of them",
             quote(other),
             at.key,
             quote(text)
@@ -178,23 +182,25 @@ fn either<'a>(first: Option<Field<'a>>, second: Option<Field<'a>>) -> Option<(&'
     first.or(second)
 }
 
+/// Reads the URL of an identity mapper, and the user id for its requests.
 fn mapper(section: &mut Section<'_>, url: &'static str, user: &'static str) -> Option<Zss> {
     let user = section.optional(user).and_then(|field| field.parse());
     let address = section.optional(url).and_then(|field| address(&field))?;
     Some(Zss { address, user: user.unwrap_or_else(default_gateway_user) })
 }
 
-/// The URL of a service that receives tokens of users.
+/// Reads the URL of a service to which the gateway sends tokens of users. It must be https.
 fn address(field: &Field<'_>) -> Option<Address> {
     let address = field.read(Address::parse)?;
     if !address.is_protected() {
-        field.at.error("is http, which would show the tokens of users to the network; write https");
+        field.at.error("is http, which would send tokens of users unencrypted; write https");
         return None;
     }
     Some(address)
 }
 
-/// The pair, if both keys are present; and the headers that are present.
+/// Reads the two custom headers. Returns the pair if both are present, and a list of those that are
+/// present.
 fn custom_headers(section: &mut Section<'_>) -> (Option<CustomHeaders>, Vec<HeaderName>) {
     let fields = [section.optional("customUserHeader"), section.optional("customAuthHeader")];
     let [user, ticket] = fields.each_ref().map(|field| {
@@ -206,7 +212,7 @@ fn custom_headers(section: &mut Section<'_>) -> (Option<CustomHeaders>, Vec<Head
         })
     });
     match &fields {
-        [Some(alone), None] | [None, Some(alone)] => alone.at.warning(
+        [Some(field), None] | [None, Some(field)] => field.at.warning(
             "has no effect alone; write both customUserHeader and customAuthHeader, or neither",
         ),
         [Some(_), Some(ticket_field)] if user.is_some() && user == ticket => {
@@ -219,10 +225,10 @@ fn custom_headers(section: &mut Section<'_>) -> (Option<CustomHeaders>, Vec<Head
 }
 
 fn cookies(section: &mut Section<'_>) -> CookieNames {
-    let usual = CookieNames::default();
+    let defaults = CookieNames::default();
     let mut name = |key| {
         section.optional(key)?.read(|text| {
-            // RFC 6265 §4.1.1: a token, which has the characters of a header name.
+            // RFC 6265 §4.1.1: the name of a cookie is a token, like the name of a header.
             match HeaderName::try_from(text) {
                 Ok(_) => Ok(text.to_owned()),
                 Err(_) => Err(format!(
@@ -233,10 +239,10 @@ fn cookies(section: &mut Section<'_>) -> CookieNames {
         })
     };
     let (jwt, pat) = (name("cookieName"), name("cookieNamePAT"));
-    usual
+    defaults
         .clone()
-        .with_jwt(jwt.as_deref().unwrap_or(usual.jwt()))
-        .with_pat(pat.as_deref().unwrap_or(usual.pat()))
+        .with_jwt(jwt.as_deref().unwrap_or(defaults.jwt()))
+        .with_pat(pat.as_deref().unwrap_or(defaults.pat()))
 }
 
 #[cfg(test)]
@@ -245,10 +251,11 @@ mod tests {
     use crate::config::{problem::Report, reader::Document};
     use tower_passticket::api::GuardedTask;
 
-    /// What `see` returns of the values of the section `yaml`, and the problems.
+    /// Reads the section `yaml`. Returns the result of `inspect` unless there are errors, and the
+    /// problems.
     fn read_text<T>(
         yaml: &str,
-        see: impl FnOnce(ApimlSecurity<'_>) -> T,
+        inspect: impl FnOnce(ApimlSecurity<'_>) -> T,
     ) -> (Option<T>, Vec<String>) {
         let text =
             format!("# zowe.yaml\ncomponents: {{gateway: {{apiml: {{security: {yaml}}}}}}}\n");
@@ -256,7 +263,7 @@ mod tests {
         let document = Document::parse("z".into(), text.as_bytes(), &report);
         let mut root = document.section(&report);
         let mut apiml = root.section("components").section("gateway").section("apiml");
-        let seen = see(read(apiml.section("security"), None));
+        let seen = inspect(read(apiml.section("security"), None));
         let (seen, problems) = match report.finish(Some(seen)) {
             Ok((seen, warnings)) => (Some(seen), warnings),
             Err(problems) => (None, problems.iter().cloned().collect()),
@@ -265,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn one_custom_header_is_stripped_and_not_set() {
+    fn a_single_custom_header_is_stripped_and_not_sent() {
         let yaml = "{auth: {passticket: {customAuthHeader: X-T, customUserHeader: ''}}}";
         let (seen, problems) =
             read_text(yaml, |security| (security.custom_headers.is_none(), security.strip_headers));
@@ -278,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn refresh_has_two_names() {
+    fn the_refresh_key_has_two_spellings() {
         for (yaml, want) in [
             ("{}", false),
             ("{allowTokenRefresh: true}", true),
@@ -291,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn delegation_has_four_spellings() {
+    fn the_delegation_key_has_four_spellings() {
         for (yaml, want) in [
             ("{delegatePassticket: true}", true),
             ("{delegatePassticket: {enabled: true}}", true),
@@ -310,6 +317,7 @@ mod tests {
     #[test]
     fn providers_are_chosen_as_in_zowe() {
         let url = "https://gw:7554/zss";
+        // The booleans: there is a SAF endpoint, a certificate mapper, an identity mapper.
         for (yaml, saf, certificates, identities) in [
             ("{authorization: {endpoint: {url: 'URL'}}}", false, false, false),
             ("{authorization: {endpoint: {url: 'URL', enabled: true}}}", true, false, false),
@@ -337,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn the_guarding_resources_have_two_names() {
+    fn the_keys_of_guarding_resources_have_two_spellings() {
         let endpoint = "provider: endpoint, endpoint: {url: 'https://zss/saf'}";
         for (yaml, want) in [
             ("{}".to_owned(), "APIML.SERVICES in class ZOWE"),
@@ -369,7 +377,7 @@ mod tests {
 
     #[test]
     fn problems_are_reported_at_their_keys() {
-        let no_effect = "has no effect here yet";
+        let no_effect = "has an effect in Zowe, but not in this gateway yet";
         for (yaml, key, text) in [
             ("{oidc: {enabled: true}}", ".oidc.enabled", no_effect),
             (
@@ -391,7 +399,7 @@ mod tests {
             (
                 "{authorization: {provider: Native}}",
                 ".authorization.provider",
-                "makes Zowe ask RACF itself; this program checks permissions with the file of \
+                "makes Zowe check permissions in RACF; this gateway checks them in the file of \
                  passticketProxy.saf",
             ),
             (
@@ -403,7 +411,7 @@ mod tests {
             (
                 "{x509: {externalMapperUrl: 'http://zss.example/map'}}",
                 ".x509.externalMapperUrl",
-                "is http, which would show the tokens of users to the network; write https",
+                "is http, which would send tokens of users unencrypted; write https",
             ),
             (
                 "{useInternalMapper: yes}",
@@ -426,14 +434,14 @@ mod tests {
                 "{saf: {serviceResourceClass: A}, authorization: {resourceClass: B}}",
                 ".saf.serviceResourceClass",
                 "is \"A\", but components.gateway.apiml.security.authorization.resourceClass is \
-                 \"B\"; both name one setting: remove one of them",
+                 \"B\"; both keys are the same setting: remove one of them",
             ),
             (
                 "{saf: {serviceResourceNamePrefix: A.}, authorization: {resourceNamePrefix: B.}}",
                 ".saf.serviceResourceNamePrefix",
                 "is \"A.\", but \
                  components.gateway.apiml.security.authorization.resourceNamePrefix is \"B.\"; \
-                 both name one setting: remove one of them",
+                 both keys are the same setting: remove one of them",
             ),
             (
                 "{x509: {externalMapperUrl: zss}}",
@@ -447,17 +455,13 @@ mod tests {
             (
                 "{personalAccesToken: {enabled: true}}",
                 ".personalAccesToken",
-                "is not a key that can stand here; did you mean personalAccessToken?",
+                "is an unknown key; did you mean personalAccessToken?",
             ),
-            (
-                "{x509: {enable: true}}",
-                ".x509.enable",
-                "is not a key that can stand here; did you mean enabled?",
-            ),
+            ("{x509: {enable: true}}", ".x509.enable", "is an unknown key; did you mean enabled?"),
             (
                 "{auth: {zosmf: {x: 1}}}",
                 ".auth.zosmf.x",
-                "is not a key that can stand here; known here: jwtAutoconfiguration, jwtEndpoint, \
+                "is an unknown key; known here: jwtAutoconfiguration, jwtEndpoint, \
                  serviceId",
             ),
             ("{x509: true}", ".x509", "must be a mapping; write keys with their values below it"),

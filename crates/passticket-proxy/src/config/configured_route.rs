@@ -1,6 +1,8 @@
-//! A route as the configuration has it: where it goes, and the scheme by name.
+//! A route as the configuration describes it: with the name of its scheme, but without the
+//! implementation.
 //!
-//! What a scheme needs, such as a generator of PassTickets, is there only once the program starts.
+//! A scheme decides which credential the service receives. Its implementation needs objects that the
+//! program makes later, such as a generator of PassTickets.
 
 use http::HeaderName;
 use tower_passticket::{
@@ -16,7 +18,7 @@ use tower_passticket::{
 pub enum ServiceScheme {
     /// `httpBasicPassTicket`.
     HttpBasicPassTicket {
-        /// What the service checks tickets against.
+        /// The APPLID for which the service accepts PassTickets.
         applid: Applid,
     },
     /// `bypass`.
@@ -24,7 +26,7 @@ pub enum ServiceScheme {
 }
 
 impl ServiceScheme {
-    /// The application whose PassTickets the service receives.
+    /// The APPLID of the PassTickets that the service receives. `None` for other schemes.
     pub fn applid(self) -> Option<Applid> {
         match self {
             Self::HttpBasicPassTicket { applid } => Some(applid),
@@ -33,7 +35,7 @@ impl ServiceScheme {
     }
 }
 
-/// A route whose scheme is not there yet. [`with_scheme`](Self::with_scheme) adds it.
+/// A route without the implementation of its scheme. [`with_scheme`](Self::with_scheme) adds it.
 #[derive(Clone, Debug)]
 pub struct ConfiguredRoute {
     pub(super) route: Route,
@@ -55,29 +57,30 @@ impl ConfiguredRoute {
         Self { route: self.route.with_on_failure(on_failure), ..self }
     }
 
-    /// What the paths of this route begin with.
+    /// The prefix of all paths of this route.
     pub fn prefix(&self) -> &str {
         self.route.prefix()
     }
 
-    /// What happens to requests whose authentication or scheme failed.
+    /// What happens to a request if its authentication or the scheme fails.
     pub fn on_failure(&self) -> OnFailure {
         self.route.on_failure()
     }
 
-    /// The scheme by name.
+    /// The scheme that the configuration names.
     pub fn scheme(&self) -> ServiceScheme {
         self.scheme
     }
 
-    /// The route, with a scheme that can do what [`scheme`](Self::scheme) says.
+    /// Returns the route with an implementation of its scheme. `scheme` must implement what
+    /// [`scheme`](Self::scheme) names.
     #[must_use]
     pub fn with_scheme(&self, scheme: impl Scheme) -> Route {
         self.route.clone().with_scheme(scheme)
     }
 }
 
-/// Stands where a scheme is to be put. A request that it meets fails.
+/// The placeholder for the implementation of a scheme. It answers every request with an error.
 struct Missing;
 
 impl Scheme for Missing {

@@ -1,11 +1,11 @@
-//! The encoding of a file: UTF-8, or a report of what it seems to be.
+//! Checks that a file is UTF-8. If it is not, the error names the probable encoding.
 //!
-//! Files on z/OS are often in EBCDIC, files from Windows in UTF-16. Both need another command to
-//! become UTF-8.
+//! Files on z/OS are often in EBCDIC (the 8-bit character set of IBM mainframes), and files from
+//! Windows are often in UTF-16. The command that converts a file to UTF-8 depends on its encoding.
 
 use std::path::Path;
 
-/// Text in UTF-8.
+/// Decodes UTF-8.
 pub(super) fn decode(bytes: &[u8]) -> Result<&str, EncodingError> {
     if let Some(name) = utf16(bytes) {
         return Err(EncodingError { line: 1, encoding: Encoding::Utf16(name) });
@@ -17,7 +17,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<&str, EncodingError> {
     })
 }
 
-/// The text is not UTF-8.
+/// The file is not UTF-8.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct EncodingError {
     /// The line of the first byte that is not UTF-8.
@@ -27,14 +27,14 @@ pub(super) struct EncodingError {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Encoding {
-    /// The name that `iconv` has for it.
+    /// UTF-16, with the name of the variant for `iconv`.
     Utf16(&'static str),
-    /// An 8-bit encoding: EBCDIC or Latin-1. Bytes alone do not tell which.
+    /// An 8-bit encoding, such as EBCDIC or Latin-1. The bytes alone do not show which one.
     NotUtf8,
 }
 
 impl EncodingError {
-    /// What the file is, and the command that converts it.
+    /// Names the encoding of the file, and the command that converts it.
     pub(super) fn text(&self, file: &Path) -> String {
         let file = file.display();
         match self.encoding {
@@ -50,8 +50,10 @@ impl EncodingError {
     }
 }
 
-/// The UTF-16 encoding of a text, if it has one: by the byte order mark, or because every second
-/// byte of ASCII text is NUL in UTF-16. NUL is valid UTF-8, so decoding alone does not find this.
+/// The variant of UTF-16, if the bytes seem to be UTF-16.
+///
+/// UTF-16 begins with a byte order mark, or has a NUL in each pair of bytes that is an ASCII character.
+/// NUL is valid in UTF-8, so that UTF-8 decoding alone does not detect UTF-16.
 fn utf16(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Some("UTF-16"),
@@ -59,10 +61,11 @@ fn utf16(bytes: &[u8]) -> Option<&'static str> {
     }
     let head = bytes.get(..bytes.len().min(128)).unwrap_or_default();
     let pairs = head.chunks_exact(2).len();
-    let count = |is: fn(&[u8]) -> bool| head.chunks_exact(2).filter(|pair| is(pair)).count();
+    let count =
+        |matches: fn(&[u8]) -> bool| head.chunks_exact(2).filter(|pair| matches(pair)).count();
     let (little, big) =
         (count(|pair| pair[0] != 0 && pair[1] == 0), count(|pair| pair[0] == 0 && pair[1] != 0));
-    // More than half of the characters: comments may be in another script than Latin.
+    // More than half of the pairs are enough, because comments may contain non-Latin characters.
     if little * 2 > pairs {
         Some("UTF-16LE")
     } else if big * 2 > pairs {

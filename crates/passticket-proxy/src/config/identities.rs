@@ -1,5 +1,7 @@
-//! The file of identities, `passticketProxy.identities`: `examples/identities.yml`. It maps client
-//! certificates and e-mail addresses to user ids.
+//! Reads the file of identities, `passticketProxy.identities`. `examples/identities.yml` is an example.
+//!
+//! The file maps client certificates and distributed identities to user ids. A distributed identity is
+//! a name in a registry outside z/OS, such as an e-mail address.
 
 use super::reader::{Field, Section};
 use tower_passticket::{
@@ -10,12 +12,13 @@ use tower_passticket::{
     passticket::UserId,
 };
 
-/// The two maps of the file. Each may be missing.
+/// The two maps of the file. The file may contain only one of them.
 pub(super) struct Identities {
     pub(super) certificates: Option<CertificateMap>,
     pub(super) distributed: Option<DistributedMap>,
 }
 
+/// Reads the file. `registry` is the default registry for distributed identities.
 pub(super) fn read(mut root: Section<'_>, registry: Option<&Registry>) -> Identities {
     let remedy = "certificates or distributed, with a list below it";
     let field = root.required("identities", remedy);
@@ -46,7 +49,7 @@ fn certificate(item: &Field<'_>) -> Option<(CertificateFilter, UserId)> {
     Some((filter?, user?.parse()?))
 }
 
-/// Reads `sha256`; or `subject`, `issuer` or both.
+/// Reads a filter for certificates: either `sha256`, or `subject`, `issuer` or both.
 pub(super) fn certificate_filter(section: &mut Section<'_>) -> Option<CertificateFilter> {
     let [sha256, subject, issuer] =
         ["sha256", "subject", "issuer"].map(|name| section.optional(name));
@@ -61,7 +64,9 @@ pub(super) fn certificate_filter(section: &mut Section<'_>) -> Option<Certificat
         (None, Some(subject), None) => CertificateFilter::subject(name(subject)?),
         (None, None, Some(issuer)) => CertificateFilter::issuer(name(issuer)?),
         (Some(_), ..) => {
-            section.at.error("has sha256 beside subject or issuer; remove either");
+            section.at.error(
+                "has sha256 together with subject or issuer; remove sha256, or remove subject and issuer",
+            );
             return None;
         }
         (None, None, None) => {

@@ -1,4 +1,9 @@
-//! Checks of several keys together: identity mapping, delegation, permissions for PassTickets.
+//! Checks keys that depend on each other: identity mapping, delegated PassTickets, and permissions to
+//! make PassTickets.
+//!
+//! With delegated PassTickets a caller obtains PassTickets for another user, whom it names by e-mail
+//! address. ZSS is a server of Zowe on z/OS that maps certificates and e-mail addresses to user ids.
+//! AT-TLS is the TLS of the z/OS TCP/IP stack.
 
 use super::{
     configured_route::ConfiguredRoute,
@@ -17,11 +22,14 @@ use tower_passticket::{
     tls::Verification,
 };
 
+/// The mapping of certificates, and the settings of delegated PassTickets if they are on.
 pub(super) struct Identification {
     pub(super) certificate_mapping: CertificateMapping,
     pub(super) delegation: Option<DelegationSettings>,
 }
 
+/// Reads the file of identities and combines it with Zowe's own keys (`zowe`) and the section
+/// `passticketProxy` (`ours`).
 pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report) -> Identification {
     let registry = zowe.security.registry.as_ref().and_then(|field| field.parse::<Registry>());
     let Identities { certificates, distributed } = identities(ours, registry.as_ref(), report);
@@ -43,8 +51,9 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
         }
         if ours.delegation.grants.is_none() {
             at.warning(
-                "lets each caller with READ on the guarding resource obtain PassTickets for every \
-                 user; write callers with their users to passticketProxy.delegation.callers",
+                "lets each caller with READ on the SAF resource of delegated PassTickets obtain \
+                 PassTickets for every user that is not protected; write callers with their users to \
+                 passticketProxy.delegation.callers",
             );
         }
         let mapping = match (distributed, &zowe.security.identity_mapper) {
@@ -61,13 +70,14 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
             (None, None) => {
                 at.error(
                     "needs a mapping of e-mail addresses; write identities.distributed to a file and \
-                     its path to passticketProxy.identities, or a URL to oidc.identityMapperUrl",
+                     the path of that file to passticketProxy.identities, or the URL of a mapper to \
+                     oidc.identityMapperUrl",
                 );
                 return None;
             }
         };
         let Some(registry) = registry else {
-            // A wrong value was reported.
+            // If the key is present, its value was wrong, which was reported.
             if zowe.security.registry.is_none() {
                 at.error("needs the registry of the e-mail addresses; write it to oidc.registry");
             }
@@ -87,8 +97,10 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
     Identification { certificate_mapping, delegation }
 }
 
-/// Falls back to the common name only where no key asks for another mapping. With the common name,
-/// a certificate with the name of a user makes its holder that user.
+/// Chooses how certificates are mapped to user ids.
+///
+/// The common name is the default only if no key requests another mapping. With this mapping, the
+/// holder of a certificate whose common name is a user id is that user.
 fn certificate_mapping(
     zowe: &Zowe<'_>,
     ours: &PassticketProxy<'_>,
@@ -105,13 +117,14 @@ fn certificate_mapping(
         };
         match instead {
             Some(key) => at.warning(format_args!(
-                "makes Zowe ask RACF itself, which this program cannot; {key} decides how \
+                "makes Zowe map certificates in RACF, which this gateway cannot do; {key} decides how \
                  certificates are mapped"
             )),
             None => at.error(
-                "makes Zowe ask RACF itself, which this program cannot; write \
-                 passticketProxy.certificateMapping: file, zss or common-name (then the holder of a \
-                 certificate with CN=IBMUSER, from any of certificateAuthorities, is IBMUSER)",
+                "makes Zowe map certificates in RACF, which this gateway cannot do; write \
+                 passticketProxy.certificateMapping: file, zss or common-name (with common-name, the \
+                 holder of a certificate with CN=IBMUSER, from any of certificateAuthorities, is \
+                 IBMUSER)",
             ),
         }
     }
@@ -155,7 +168,7 @@ fn certificate_mapping(
     }
 }
 
-/// Warns if tokens are sent to services whose certificates are not strictly verified.
+/// Warns if the gateway sends tokens to servers whose certificates are not strictly verified.
 fn check_verification(
     zowe: &Zowe<'_>,
     mapping: &CertificateMapping,
@@ -170,23 +183,24 @@ fn check_verification(
     let mut tokens = Vec::new();
     if zowe.security.saf_endpoint.is_some() {
         let text =
-            "for authorization.endpoint.url those of all users whose permissions are checked";
+            "those of all users whose permissions are checked (by authorization.endpoint.url)";
         tokens.push(text.to_owned());
     }
     if let CertificateMapping::Zss(zss) = mapping
         && zowe.security.client_certificates
     {
-        tokens.push(format!("for x509.externalMapperUrl those of {}", zss.user));
+        tokens.push(format!("those of {} (for x509.externalMapperUrl)", zss.user));
     }
     if let Some(DelegationSettings { mapping: IdentityMapping::Zss(zss), .. }) = delegation {
-        tokens.push(format!("for oidc.identityMapperUrl those of {}", zss.user));
+        tokens.push(format!("those of {} (for oidc.identityMapperUrl)", zss.user));
     }
     if !tokens.is_empty() {
         let tokens = tokens.join(", ");
-        at.warning(format_args!("lets {server} receive tokens, {tokens}; write STRICT"));
+        at.warning(format_args!("lets {server} receive tokens: {tokens}; write STRICT"));
     }
 }
 
+/// Reads the file of identities, if the configuration names one.
 fn identities(
     ours: &PassticketProxy<'_>,
     registry: Option<&Registry>,
@@ -207,7 +221,7 @@ fn identities(
     }
 }
 
-/// Warns of APPLIDs of services for which the gateway may not make PassTickets.
+/// Warns if the gateway's user has no permission to make PassTickets for an APPLID of a service.
 pub(super) fn check_tickets(
     profiles: &[Profile],
     routes: &[ConfiguredRoute],
@@ -230,8 +244,8 @@ pub(super) fn check_tickets(
         if !profiles.iter().any(permits) {
             let at = ours.saf.as_ref().map_or(&ours.at, |field| &field.at);
             at.warning(format_args!(
-                "gives {gateway} no UPDATE on {prefix}* in class PTKTDATA, so the gateway makes no \
-                 PassTicket for {applid}; write to the file of saf, below safAccess: PTKTDATA: {{ \
+                "gives {gateway} no UPDATE on {prefix}* in class PTKTDATA, so the gateway cannot make \
+                 PassTickets for {applid}; write to the file of saf, below safAccess: PTKTDATA: {{ \
                  {prefix}*: {{ UPDATE: [{gateway}] }} }}"
             ));
         }

@@ -1,4 +1,4 @@
-//! The address to listen on: `passticketProxy.host` and `components.gateway.port`.
+//! The address on which the gateway listens: `passticketProxy.host` and `components.gateway.port`.
 
 use std::{
     io,
@@ -10,28 +10,28 @@ use super::{
     reader::Field,
 };
 
-/// The address to listen on, and the places of the two keys that it comes from.
+/// The address on which the gateway listens, and the places of the two keys that set it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Listen {
-    /// Port 0 is any free port.
+    /// The address and the port. Port 0 stands for any free port.
     pub address: SocketAddr,
-    /// `components.gateway.port`.
+    /// The place of `components.gateway.port`.
     pub port_at: Place,
-    /// `passticketProxy.host`.
+    /// The place of `passticketProxy.host`.
     pub host_at: Place,
 }
 
 impl Listen {
-    /// Explains why the gateway cannot listen: names the key to change and the remedy.
+    /// The text that explains why the gateway cannot listen. It names the key to change and the remedy.
     pub fn explain(&self, error: &io::Error) -> String {
         let (place, remedy) = match error.kind() {
             io::ErrorKind::AddrInUse => {
-                (&self.port_at, "write another port, or end the program that listens there")
+                (&self.port_at, "write another port, or stop the program that uses this one")
             }
             io::ErrorKind::PermissionDenied => (
                 &self.port_at,
-                "write a port from 1024, or give the program the right to lower ones",
+                "write a port of 1024 or above, or permit the program to use lower ports",
             ),
             _ => (&self.host_at, "write an address of this machine, or 0.0.0.0 for all of them"),
         };
@@ -42,15 +42,16 @@ impl Listen {
 /// Looks up the addresses of a host name.
 pub(super) type Resolve<'r> = &'r dyn Fn(&str) -> io::Result<Vec<IpAddr>>;
 
-/// Asks the operating system.
+/// Looks up the addresses of a host name with the operating system.
 pub(super) fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
     Ok((name, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
 }
 
-/// Reads `host`, an IP address or a name; all IPv4 addresses without it.
+/// Reads `host`, which is an IP address or a host name. Without it, the result is `0.0.0.0`: all IPv4
+/// addresses.
 ///
-/// A name is resolved once. Of several addresses the gateway listens on the first IPv4 address, or
-/// on the first IPv6 address if there is no other, like Zowe's gateway in Java.
+/// A host name is resolved once. If it has several addresses, the gateway listens on the first IPv4
+/// address, like Zowe's gateway in Java. If it has no IPv4 address, the first IPv6 address is used.
 pub(super) fn host(field: Option<&Field<'_>>, resolve: Resolve<'_>) -> IpAddr {
     let address = field.and_then(|field| field.read(|text| address(text, resolve)));
     address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
@@ -69,18 +70,18 @@ fn address(text: &str, resolve: Resolve<'_>) -> Result<IpAddr, String> {
     }
     let unknown = |why: &str| {
         format!(
-            "{} has no address here ({why}); write an IP address, another name, or 0.0.0.0 for all \
+            "{} cannot be resolved ({why}); write an IP address, another name, or 0.0.0.0 for all \
              addresses",
             quote(text)
         )
     };
     let addresses = resolve(text).map_err(|error| unknown(&error.to_string()))?;
     let v4 = addresses.iter().find(|address| address.is_ipv4());
-    v4.or(addresses.first()).copied().ok_or_else(|| unknown("the name exists without one"))
+    v4.or(addresses.first()).copied().ok_or_else(|| unknown("the name has no IP address"))
 }
 
-/// Whether a text can be a host name (RFC 1123 §2.1). An all-numeric last label would be a mistyped
-/// IPv4 address.
+/// Whether a text can be a host name (RFC 1123 §2.1). A name whose last label has only digits is
+/// probably a mistyped IPv4 address, so it is not accepted.
 fn is_host_name(text: &str) -> bool {
     let label = |label: &str| {
         !label.is_empty()
@@ -99,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_resolved_and_ipv4_comes_first() {
+    fn host_names_are_resolved_and_ipv4_is_preferred() {
         let resolve = |name: &str| match name {
             "localhost" => Ok(vec!["::1".parse().unwrap(), "127.0.0.1".parse().unwrap()]),
             "six.example" => Ok(vec!["::2".parse().unwrap(), "::3".parse().unwrap()]),
@@ -111,8 +112,11 @@ mod tests {
             ("::", Ok("::")),
             ("localhost", Ok("127.0.0.1")),
             ("six.example", Ok("::2")),
-            ("none.example", Err("\"none.example\" has no address here")),
-            ("gone.example", Err("\"gone.example\" has no address here (no such name); write")),
+            (
+                "none.example",
+                Err("\"none.example\" cannot be resolved (the name has no IP address); write"),
+            ),
+            ("gone.example", Err("\"gone.example\" cannot be resolved (no such name); write")),
             ("not a name", Err("\"not a name\" is neither an IP address nor a host name; write")),
             ("localhost:10010", Err("is neither")),
             ("https://zos", Err("is neither")),
@@ -122,13 +126,13 @@ mod tests {
             match (address(text, &resolve), want) {
                 (Ok(address), Ok(want)) => assert_eq!(address.to_string(), want, "{text}"),
                 (Err(error), Err(want)) => assert!(error.contains(want), "{text}: {error}"),
-                (got, want) => panic!("{text}: {got:?} instead of {want:?}"),
+                (got, want) => panic!("{text}: got {got:?}, expected {want:?}"),
             }
         }
     }
 
     #[test]
-    fn each_failure_names_the_key_to_change() {
+    fn each_listen_error_names_the_key_to_change() {
         let place = |line, key| Place::new(Path::new("z.yaml"), line, key);
         let listen = Listen {
             address: "127.0.0.1:80".parse().unwrap(),

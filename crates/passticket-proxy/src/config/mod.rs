@@ -1,27 +1,45 @@
-//! The configuration: from a zowe.yaml to a checked [`Config`].
+//! The configuration: reads a zowe.yaml and the files that it names into a checked [`Config`].
 //!
-//! An operator can use the zowe.yaml of a Zowe installation. Zowe's own keys have the meaning that
-//! Zowe gives them (docs/reference/data-plane.md#zowe-yaml). The settings for which Zowe has no key
-//! stand in one more top-level section, `passticketProxy`. Services are Zowe static definitions
-//! (docs/reference/data-plane.md#static-definitions).
+//! An operator can use the zowe.yaml of a Zowe installation. Zowe's own keys keep their meaning
+//! (docs/reference/data-plane.md#zowe-yaml). Settings for which Zowe has no key are in one more
+//! top-level section, `passticketProxy`. Services are configured with Zowe static definitions, also
+//! called api-defs (docs/reference/data-plane.md#static-definitions).
+//!
+//! # Terms
+//!
+//! - APPLID: the name of a z/OS application in the security product.
+//! - PassTicket: a short-lived password of z/OS, made from a user id, an APPLID, the key of the
+//!   APPLID and the time.
+//! - RACF: IBM's security product for z/OS.
+//! - SAF: the interface of z/OS to the security product. It decides which user may access which
+//!   resource. Each resource has a class, such as `PTKTDATA`.
+//! - ZSS: a server of Zowe on z/OS. It maps certificates and e-mail addresses to user ids.
+//! - AT-TLS: the TLS of the z/OS TCP/IP stack.
+//!
+//! # Example of a zowe.yaml
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/zowe.yaml"), "```")]
 //!
 //! # Rules
 //!
-//! 1. Everything is checked before anything starts: files are read, keys and certificates are
-//!    parsed, and each APPLID has its key.
-//! 2. All problems are reported together, in [`Problems`], each with file, line, key and remedy.
+//! 1. The whole configuration is checked before the gateway starts: all files are read, keys and
+//!    certificates are parsed, and each APPLID must have a key.
+//! 2. All problems are reported together, in [`Problems`]. Each problem names a remedy, and its
+//!    file, line and key if they are known.
 //! 3. Unknown keys are errors in `passticketProxy`, in api-defs, in the files below, and in
 //!    `components.gateway.apiml.security`: there a typing error could switch security off. Other
-//!    unknown keys of a zowe.yaml are ignored. A key of Zowe that has an effect in Zowe and none
-//!    here is a warning.
-//! 4. A blank value counts as absent, as in the zowe.yaml that Zowe ships. A template (`${{ ... }}`)
-//!    is an error where its value is needed.
-//! 5. Secrets (the two private keys, PassTicket keys, password hashes) stand in files that only
-//!    their owner may access, see [`read_secret_file`]; PassTicket keys can also stand in
-//!    environment variables. Neither a problem nor `Debug` shows a secret, even in the wrong place.
-//! 6. YAML anchors, aliases and merge keys (`<<`) work, within a limit on the number of values.
+//!    unknown keys of a zowe.yaml are ignored. Some security keys that have an effect only in Zowe
+//!    cause a warning.
+//! 4. A blank value counts as absent, as in the zowe.yaml that Zowe ships. There are two exceptions:
+//!    blank `callers` are an empty list, and a blank `gatewayUrl` stands for the whole service. A
+//!    template (`${{ ... }}`) is an error where its value is needed.
+//! 5. Secrets (the two private keys, PassTicket keys, password hashes) belong in files that only
+//!    their owner may access, see [`read_secret_file`]. PassTicket keys can also be in environment
+//!    variables. Neither a problem nor `Debug` shows a key or a password hash from these files and
+//!    variables. A problem also hides a value that looks like a PassTicket key but is in the wrong
+//!    place.
+//! 6. YAML anchors, aliases and merge keys (`<<`) work. The number of values is limited, and the
+//!    values that aliases repeat count too.
 //!
 //! # Listening
 //!
@@ -31,46 +49,54 @@
 //!
 //! # Other files
 //!
-//! `users` names a file with the password hash of each user, a PHC string of Argon2.
-//! `passticket-proxy passwd USER` prints an entry.
+//! `users` names a file with the password hash of each user, in the PHC string format of Argon2.
+//! `passticket-proxy passwd USER` prints the entry of a user.
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/users.yml"), "```")]
 //!
-//! `saf` names a file with permissions, in the form of Zowe's `saf.yml`
-//! (docs/reference/identity-and-saf.md#saf-file). A resource may also be a generic profile of RACF,
-//! see [`ProfileName`](tower_passticket::saf::ProfileName). An access that the file does not list is
-//! refused.
+//! `saf` names a file with permissions, in the format of Zowe's `saf.yml`
+//! (docs/reference/identity-and-saf.md#saf-file). A resource name may also be a generic profile, as
+//! in RACF: a pattern that matches several resources, see
+//! [`ProfileName`](tower_passticket::saf::ProfileName). The gateway refuses every access that the
+//! file does not list.
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/saf.yml"), "```")]
 //!
-//! The gateway reads a changed file within seconds. Write a new file and rename it into place: a
-//! partly written file may lack a deny rule. The gateway reads neither this file nor that of
-//! identities while other users than its owner and group may write it.
+//! The gateway reads this file again within seconds after a change. Write a new file and rename it
+//! into place: a partly written file may lack a deny rule.
 //!
 //! `identities` names a file that maps certificates and distributed identities to user ids. A
-//! certificate is found by its fingerprint or by the last parts of its names, see
+//! distributed identity is a name in a registry outside z/OS, such as an e-mail address. A
+//! certificate is found by its fingerprint, or by its subject and issuer, see
 //! [`CertificateFilter`](tower_passticket::identity::CertificateFilter).
+//!
+//! The gateway refuses to read the files of `saf` and `identities` if users other than the owner and
+//! the group may write them.
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/identities.yml"), "```")]
 //!
-//! `apiDefs` names static definitions. Of a definition, these keys have an effect:
+//! `apiDefs` names static definitions. These keys of a definition have an effect:
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/api-def.yml"), "```")]
 //!
 //! # Replay protection
 //!
 //! `replayProtection` of an entry in `ptktdata` must agree with the application's profile in the
-//! security product. With `true`, the default, the security product accepts a PassTicket once. The
-//! gateway then makes each PassTicket once: one per second for each user and APPLID, with a burst of
-//! about 60 after a pause. A request beyond that gets none
-//! ([`NoTimeSlot`](tower_passticket::passticket::NoTimeSlot)). With `false` the profile must allow
-//! replay, as Zowe requires, and there is no such limit. `passticket-proxy esm --from-config` prints
-//! the commands for either setting.
+//! security product.
+//!
+//! With `true`, the default, the security product accepts a PassTicket only once. The gateway then
+//! makes one PassTicket per second for each user and APPLID, with a burst of about 60 after a pause.
+//! A request beyond this limit gets no PassTicket
+//! ([`NoTimeSlot`](tower_passticket::passticket::NoTimeSlot)).
+//!
+//! With `false` the profile must allow replay, as Zowe requires. The limit then does not apply.
+//!
+//! `passticket-proxy esm --from-config` prints the commands for either setting.
 //!
 //! # AT-TLS
 //!
-//! With Zowe's `attls`, for the whole of Zowe or for the gateway alone, z/OS encrypts in front of
-//! the gateway. The gateway then serves plain HTTP/1.1 and accepts no client certificates:
+//! With Zowe's key `attls`, set for all of Zowe or for the gateway alone, z/OS does the TLS in front
+//! of the gateway. The gateway then serves plain HTTP/1.1 and accepts no client certificates:
 //!
 //! ```yaml
 //! zowe:
@@ -93,7 +119,7 @@
 //! let problems = Config::load(&path, &|name| std::env::var(name).ok()).unwrap_err();
 //! let problem = problems.iter().find(|problem| problem.place().line() == Some(2)).unwrap();
 //! assert_eq!(problem.place().key(), "passticketProxy.singingKey");
-//! assert_eq!(problem.text(), "is not a key that can stand here; did you mean signingKey?");
+//! assert_eq!(problem.text(), "is an unknown key; did you mean signingKey?");
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
@@ -180,39 +206,40 @@ pub struct Config {
     /// The maximum validity of a Personal Access Token:
     /// `passticketProxy.personalAccessToken.maximumValidityDays`.
     pub max_validity: Validity,
-    /// How often expired revocations are removed:
+    /// The interval at which expired revocations are removed:
     /// `passticketProxy.personalAccessToken.evictEveryHours`.
     pub evict_every: Duration,
     /// Whether a client can exchange a login token for a new one: `...security.allowTokenRefresh`.
     pub token_refresh: bool,
     /// The user id of the gateway in the security product: `passticketProxy.gatewayUser`.
     pub gateway_user: UserId,
-    /// The permissions, those for PassTickets included: `passticketProxy.saf`.
+    /// The permissions, including those to make PassTickets: `passticketProxy.saf`.
     pub saf: FileSaf,
-    /// The file of [`saf`](Self::saf), to be [read again](read_permissions) when it changes.
+    /// The path of the file with these permissions. [`read_permissions`] reads it again when it
+    /// changes.
     pub saf_file: Option<PathBuf>,
-    /// The endpoint that checks the guarding resources instead of the file:
-    /// `...security.authorization.provider` and `endpoint.url`.
+    /// The endpoint that checks access to the resources in [`guards`](Self::guards), instead of the
+    /// file: `...security.authorization.provider` and `endpoint.url`.
     pub saf_endpoint: Option<Address>,
-    /// `...security.authorization.resourceClass` and `resourceNamePrefix`, or `...security.saf`
-    /// with `serviceResourceClass` and `serviceResourceNamePrefix`. With an endpoint the class is
-    /// `ZOWE`.
+    /// The SAF resources that guard the auth API: `...security.authorization.resourceClass` and
+    /// `resourceNamePrefix`, or `...security.saf` with `serviceResourceClass` and
+    /// `serviceResourceNamePrefix`. With an endpoint the class is `ZOWE`.
     pub guards: GuardingResources,
     /// How a client certificate is mapped to a user id: `passticketProxy.certificateMapping`.
     pub certificate_mapping: CertificateMapping,
     /// Delegated PassTickets, if `...security.delegatePassticket` is on.
     pub delegation: Option<DelegationSettings>,
-    /// The audit file, unless `passticketProxy.audit.enabled` is off.
+    /// The audit file. `None` if `passticketProxy.audit.enabled` is `false`.
     pub audit: Option<AuditSettings>,
-    /// The file of revocations: `passticketProxy.revocations`. It need not exist.
+    /// The path of the file with revocations: `passticketProxy.revocations`. The file may be missing.
     pub revocations: PathBuf,
-    /// Which responses the auth API gives: `passticketProxy.compatibility`.
+    /// The profile of responses of the auth API: `passticketProxy.compatibility`.
     pub compatibility: Compatibility,
     /// Whether client certificates are credentials: `...security.x509.enabled`.
     pub client_certificates: bool,
     /// `...security.auth.passticket.customUserHeader` and `customAuthHeader`, if both are present.
     pub custom_headers: Option<CustomHeaders>,
-    /// Each of the two headers that is present. Clients may not set them.
+    /// The names of these two headers, as far as they are configured. Clients may not set them.
     pub strip_headers: Vec<HeaderName>,
     /// `...security.auth.cookieProperties.cookieName` and `cookieNamePAT`.
     pub cookies: CookieNames,
@@ -220,12 +247,12 @@ pub struct Config {
     pub token_lifetime: Duration,
     /// Time limits.
     pub timeouts: TimeoutSettings,
-    /// Limits of what grows with users and connections.
+    /// Size limits of caches, and the limit of client connections.
     pub limits: LimitSettings,
-    /// The services, from the api-defs that `passticketProxy.apiDefs` names and
-    /// `passticketProxy.services`. Every APPLID among them is in [`profiles`](Self::profiles).
+    /// The routes, from the api-defs of `passticketProxy.apiDefs` and from
+    /// `passticketProxy.services`. [`profiles`](Self::profiles) has every APPLID of these routes.
     pub routes: Vec<ConfiguredRoute>,
-    /// `passticketProxy.ptktdata`.
+    /// The PassTicket keys: `passticketProxy.ptktdata`.
     pub profiles: KeyProfiles,
 }
 
@@ -235,19 +262,20 @@ pub struct Config {
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// Keys without the effect that the operator may expect.
+    /// Settings that are valid but may not do what the operator expects.
     pub warnings: Vec<Problem>,
 }
 
 impl Config {
-    /// Reads the zowe.yaml at `path` and the files that it names, with paths relative to it.
+    /// Reads the zowe.yaml at `path` and the files that it names. Relative paths in it start at its
+    /// directory.
     ///
-    /// `env` looks up the environment variables with PassTicket keys; a program passes
-    /// `&|name| std::env::var(name).ok()`. Other variables are not looked up. Blocks while it reads
+    /// `env` looks up an environment variable; a program passes `&|name| std::env::var(name).ok()`.
+    /// It is called only for variables that `ptktdata` names. This function blocks while it reads
     /// files and resolves a host name.
     ///
     /// # Errors
-    /// [`Problems`] has the problems of all files.
+    /// [`Problems`] contains the problems of all files.
     pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
         let report = Report::default();
         let config = load(path, env, &report);
@@ -256,7 +284,8 @@ impl Config {
     }
 }
 
-/// Continues after a problem, to report all of them.
+/// Reads all files. After a problem it continues with the next key, so that one run reports all
+/// problems.
 fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let document = match read_public_file(path) {
         Ok(bytes) => Document::parse(path.to_owned(), &bytes, report),
@@ -291,14 +320,14 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let services = definitions.iter().flat_map(|file| api_defs::read(file.section(report)));
     let services: Vec<_> = services.collect();
     let PassticketProxy { overrides, on_failure, entries, ptktdata, .. } = &ours;
-    // A file that is not YAML may define the services that seem to be missing.
+    // If a file is not valid YAML, the services that it defines are unknown.
     if definitions.iter().all(Document::is_yaml) {
         routes::check_names(&services, overrides);
     }
     let routes = routes::assemble(services, overrides, *on_failure, entries, ptktdata);
     if routes.is_empty() {
         ours.at.warning(
-            "has no routes, so nothing is forwarded; write api-defs and their path to apiDefs",
+            "has no routes, so the gateway forwards nothing; write api-defs, and their path to apiDefs",
         );
     }
     identity_checks::check_tickets(&profiles, &routes, &ours);
@@ -354,7 +383,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         },
         limits: ours.limits,
         routes,
-        profiles: KeyProfiles::new(ours.profiles).expect("a second entry of an APPLID is left out"),
+        profiles: KeyProfiles::new(ours.profiles)
+            .expect("ptktdata::read keeps one entry per APPLID"),
     })
 }
 
@@ -412,10 +442,10 @@ fn permissions(file: &Path, at: &At<'_>, report: &Report) -> Vec<Profile> {
     }
 }
 
-/// Reads a file of permissions again, for [`FileSaf::replace`].
+/// Reads a file of permissions again. [`FileSaf::replace`] takes the result.
 ///
 /// # Errors
-/// [`Problems`] has all problems of the file.
+/// [`Problems`] contains all problems of the file.
 pub fn read_permissions(file: &Path) -> Result<Vec<Profile>, Problems> {
     let report = Report::default();
     let profiles = match read_authorization_file(file) {
@@ -431,7 +461,7 @@ pub fn read_permissions(file: &Path) -> Result<Vec<Profile>, Problems> {
     report.finish(profiles).map(|(profiles, _)| profiles)
 }
 
-/// The api-defs. A file that is named twice is read once.
+/// Reads the api-defs. If `apiDefs` names a file twice, it is read once.
 fn api_defs(ours: &PassticketProxy<'_>, report: &Report) -> Vec<Document> {
     let mut read: Vec<PathBuf> = Vec::new();
     let mut documents = Vec::new();

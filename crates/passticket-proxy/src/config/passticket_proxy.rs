@@ -25,7 +25,7 @@ use tower_passticket::{
     token::Validity,
 };
 
-/// The values of the section. Of the files that it names, only those with PassTicket keys are read.
+/// The values of the section. [`read`] opens no file except the files with PassTicket keys.
 pub(super) struct PassticketProxy<'a> {
     pub(super) at: At<'a>,
     pub(super) host: Option<Field<'a>>,
@@ -45,7 +45,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) api_defs: Vec<Field<'a>>,
     pub(super) on_failure: OnFailure,
     pub(super) overrides: Vec<Override<'a>>,
-    /// The place of the key `ptktdata`, present or not.
+    /// The path of the key `ptktdata`, and its file. The line is that of the section.
     pub(super) ptktdata: At<'a>,
     pub(super) entries: Entries<'a>,
     pub(super) profiles: Vec<KeyProfile>,
@@ -65,7 +65,7 @@ pub(super) enum MapCertificatesBy {
 
 /// `passticketProxy.delegation`.
 pub(super) struct DelegationSection {
-    /// `None` if the key is absent. An empty list permits nothing.
+    /// The callers. `None` if the key is absent. An empty list permits no caller.
     pub(super) grants: Option<Vec<Grant>>,
     pub(super) protected: Vec<UserId>,
     pub(super) calls_per_minute: Option<NonZeroU32>,
@@ -79,7 +79,7 @@ pub(super) struct AuditSection<'a> {
     pub(super) options: AuditFileOptions,
 }
 
-/// Reads the section. A wrong value is reported, and replaced by its default.
+/// Reads the section. A wrong value is reported, and its default is used instead.
 pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> PassticketProxy<'a> {
     let mut section = root.section("passticketProxy");
     let host = section.optional("host");
@@ -109,9 +109,9 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let ptktdata = section.child("ptktdata");
     let (entries, profiles) = ptktdata::read(section.optional("ptktdata").as_ref(), env);
     let mut timeouts = section.section("timeouts");
-    let mut seconds = |name, least, usual| {
-        let number = timeouts.optional(name).and_then(|field| field.number(least..=86_400));
-        Duration::from_secs(number.unwrap_or(usual))
+    let mut seconds = |name, min, default| {
+        let number = timeouts.optional(name).and_then(|field| field.number(min..=86_400));
+        Duration::from_secs(number.unwrap_or(default))
     };
     let (handshake, drain) = (seconds("handshakeSeconds", 1, 10), seconds("drainSeconds", 0, 30));
     let provider = seconds("providerSeconds", 1, 5);
@@ -149,15 +149,15 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
 }
 
 fn limits(mut section: Section<'_>) -> LimitSettings {
-    let mut number = |name, least, usual| {
-        let number = section.optional(name).and_then(|field| field.number(least..=1_000_000));
-        number.and_then(|n| usize::try_from(n).ok()).and_then(NonZeroUsize::new).unwrap_or(usual)
+    let mut number = |name, min, default| {
+        let number = section.optional(name).and_then(|field| field.number(min..=1_000_000));
+        number.and_then(|n| usize::try_from(n).ok()).and_then(NonZeroUsize::new).unwrap_or(default)
     };
-    let usual = LimitSettings::default();
+    let defaults = LimitSettings::default();
     let limits = LimitSettings {
-        cached_tokens: number("cachedTokens", 100, usual.cached_tokens),
-        remembered_tickets: number("rememberedTickets", 100, usual.remembered_tickets),
-        connections: number("connections", 1, usual.connections),
+        cached_tokens: number("cachedTokens", 100, defaults.cached_tokens),
+        remembered_tickets: number("rememberedTickets", 100, defaults.remembered_tickets),
+        connections: number("connections", 1, defaults.connections),
     };
     section.finish();
     limits
@@ -186,7 +186,8 @@ fn delegation(mut section: Section<'_>) -> DelegationSection {
     }
 }
 
-/// One caller of `delegation.callers`: `user` or `certificate`, `applids`, `users`.
+/// Reads one item of `delegation.callers`. It has `applids`, `users`, and either `user` or
+/// `certificate`.
 fn grant(item: &Field<'_>) -> Option<Grant> {
     let mut section = item.section();
     let user = section.optional("user");
@@ -205,12 +206,13 @@ fn grant(item: &Field<'_>) -> Option<Grant> {
             Some(Grant::to_certificate(filter?, applids, users))
         }
         _ => {
-            at.error("does not name one caller; write either user or certificate");
+            at.error("must name exactly one caller; write either user or certificate");
             None
         }
     }
 }
 
+/// Reads one value, a list of values, or `"*"` for any value.
 fn allow_list<T: Eq + Hash + FromStr<Err: fmt::Display>>(field: &Field<'_>) -> AllowList<T> {
     match field.one_or_more().as_slice() {
         [only] if only.is_text("*") => AllowList::Any,
@@ -268,7 +270,7 @@ pub(super) fn api_def_files(field: &Field<'_>) -> Vec<PathBuf> {
     });
     match listed {
         Ok(mut files) => {
-            // Editors leave hidden files behind.
+            // Hidden files are skipped: they are often backup files of editors.
             files.retain(|file| {
                 let hidden =
                     file.file_name().is_none_or(|n| n.as_encoded_bytes().starts_with(b"."));

@@ -1,18 +1,21 @@
-//! PEM files with certificates and keys, and what other files are that stand in their place.
+//! Recognizes files that are not the expected PEM file, so that a problem can name the command that
+//! converts them.
 
 use std::path::Path;
 
-/// What a key of the configuration needs a file for.
+/// What a file should contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
     PrivateKey,
     Certificates,
 }
 
-/// What a file is that is not PEM, or that the gateway cannot open, and the command that makes the
-/// wanted PEM file of it; `None` if it is nothing that this function knows.
+/// Names the format of a file that is not PEM or that is encrypted, and the command that converts it
+/// into the wanted PEM file. `None` if the function does not know the format, or if no command can
+/// make the wanted file.
 ///
-/// The text goes after the path of the file in a problem. It contains nothing of the content.
+/// A problem shows this text after the path of the file. The text does not contain any content of the
+/// file.
 pub(super) fn explain(content: &[u8], path: &Path, wanted: Wanted) -> Option<String> {
     let file = path.display();
     let kind = Kind::of(content)?;
@@ -60,7 +63,7 @@ enum Kind {
 impl Kind {
     fn of(content: &[u8]) -> Option<Self> {
         let contains = |text: &[u8]| content.windows(text.len()).any(|window| window == text);
-        // PKCS #8 (RFC 7468 §11), and the older form of OpenSSL (RFC 1421 §4.6.1.1).
+        // PKCS #8 (RFC 7468 §11), and the older format of OpenSSL (RFC 1421 §4.6.1.1).
         if contains(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || contains(b"Proc-Type: 4,ENCRYPTED")
         {
             return Some(Self::EncryptedKey);
@@ -69,12 +72,13 @@ impl Kind {
             return Some(Self::JavaKeyStore);
         }
         match in_sequence(content)? {
-            // The version of a PFX (RFC 7292 §4).
+            // INTEGER 3: the version of a PFX, the outer structure of PKCS12 (RFC 7292 §4).
             [0x02, 0x01, 3, ..] => Some(Self::Pkcs12),
-            // The version of a PKCS #8, PKCS #1 or SEC 1 key.
+            // INTEGER 0 or 1: the version of a PKCS #8, PKCS #1 or SEC 1 key.
             [0x02, 0x01, 0 | 1, ..] => Some(Self::DerKey),
-            // The TBSCertificate (RFC 5280 §4.1), whose version is tagged [0]. An encrypted PKCS #8
-            // key begins with a sequence as well, but with an object identifier in it.
+            // An inner SEQUENCE. In a certificate it is the TBSCertificate (RFC 5280 §4.1), which begins
+            // with the tag [0] of its version. In an encrypted PKCS #8 key it begins with an object
+            // identifier.
             inner => match in_sequence(inner)? {
                 [0xa0, ..] => Some(Self::DerCertificate),
                 [0x06, ..] => Some(Self::EncryptedKey),
@@ -84,7 +88,8 @@ impl Kind {
     }
 }
 
-/// The content of a SEQUENCE at the start, in DER or in BER of indefinite length.
+/// The content of the SEQUENCE with which `bytes` begin, in DER or in BER with indefinite length. The
+/// result also contains what follows the SEQUENCE.
 fn in_sequence(bytes: &[u8]) -> Option<&[u8]> {
     match bytes {
         [0x30, len, rest @ ..] if *len <= 0x80 => Some(rest),
@@ -99,13 +104,14 @@ mod tests {
 
     use super::*;
 
-    fn kind(content: &[u8], wanted: Wanted) -> Option<String> {
+    /// The text of `explain` up to the first comma or semicolon.
+    fn format_name(content: &[u8], wanted: Wanted) -> Option<String> {
         let text = explain(content, Path::new("f"), wanted)?;
         Some(text.split([',', ';']).next().unwrap().to_owned())
     }
 
     #[test]
-    fn formats_are_named() {
+    fn explain_names_the_format_of_the_file() {
         let pkcs8 = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n";
         let openssl = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: x\n";
         let encrypted = "is an encrypted private key";
@@ -131,7 +137,7 @@ mod tests {
             (&[0x30, 0xff, 1], PrivateKey, None),
             (&[0x30, 0x82, 5, 0, 0x30], PrivateKey, None),
         ] {
-            assert_eq!(kind(content, wanted).as_deref(), want, "{content:x?}");
+            assert_eq!(format_name(content, wanted).as_deref(), want, "{content:x?}");
         }
     }
 }

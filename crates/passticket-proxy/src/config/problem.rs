@@ -1,4 +1,4 @@
-//! The problems of a configuration. They are collected, so that one run reports all of them.
+//! The problems of a configuration. A [`Report`] collects them, so that one run shows all of them.
 
 use std::{
     cell::RefCell,
@@ -9,11 +9,11 @@ use std::{
 
 /// A place in a configuration: file, line and key.
 ///
-/// `Display` is `zowe.yaml:12: passticketProxy.users`, without a line or a key that is not known.
+/// `Display` is `zowe.yaml:12: passticketProxy.users`. It leaves out an unknown line or key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     file: PathBuf,
-    /// 0 if it is not known.
+    /// 0 if the line is not known.
     line: usize,
     key: String,
 }
@@ -23,17 +23,21 @@ impl Place {
         Self { file: file.to_owned(), line, key: key.to_owned() }
     }
 
-    /// The path of the file, as the operator wrote it or relative to the file that names it.
+    /// The path of the zowe.yaml as passed to [`Config::load`](super::Config::load), or the path of
+    /// another file. A relative path of another file has the directory of the zowe.yaml in front.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// The line, counted from 1; `None` for the file as a whole, and for a key that is not in it.
+    /// The line, counted from 1. `None` if the place is a whole file or an absent key of
+    /// [`Listen`](super::Listen). In a [`Problem`], a missing key has the line of the mapping that
+    /// lacks it.
     pub fn line(&self) -> Option<usize> {
         (self.line > 0).then_some(self.line)
     }
 
-    /// The path of the key, as in `passticketProxy.ptktdata[0].applid`; empty for the whole file.
+    /// The path of the key, such as `passticketProxy.ptktdata[0].applid`. Empty if the place is a
+    /// whole file.
     pub fn key(&self) -> &str {
         &self.key
     }
@@ -54,8 +58,8 @@ impl fmt::Display for Place {
 
 /// One problem of a configuration: its place, what is wrong, and what to write instead.
 ///
-/// `Display` is one line: `zowe.yaml:12: passticketProxy.users: is missing; write ...`. It never
-/// contains a key, a password or the hash of one.
+/// `Display` is one line: `zowe.yaml:12: passticketProxy.users: is missing; write ...`. It shows no
+/// key and no password hash from a secret file, and no value that looks like a PassTicket key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
     place: Place,
@@ -89,14 +93,14 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All problems of a configuration that cannot be used; at least one.
+/// All problems of a configuration that cannot be used. There is at least one.
 ///
-/// `Display` is one line for each, grouped by file, in the order of its lines.
+/// `Display` writes one line for each problem, grouped by file and sorted by line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// Each problem.
+    /// The problems, in the order of `Display`.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Problem> {
         self.0.iter()
     }
@@ -114,9 +118,9 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// Collects the problems that the readers of one configuration find.
+/// Collects the problems of one configuration.
 ///
-/// It is shared by reference, because readers of several files hold it at the same time.
+/// Readers of several files use it at the same time, so they share it by reference.
 #[derive(Default)]
 pub(super) struct Report {
     errors: RefCell<Vec<Problem>>,
@@ -132,8 +136,8 @@ impl Report {
         self.warnings.borrow_mut().push(problem);
     }
 
-    /// The value and the warnings, unless an error was reported. A caller without a value has
-    /// reported why.
+    /// Returns `value` and the warnings, or the errors if there are any. A caller that passes `None`
+    /// must have reported an error.
     pub(super) fn finish<T>(self, value: Option<T>) -> Result<(T, Vec<Problem>), Problems> {
         let errors = self.errors.into_inner();
         match value {
@@ -143,6 +147,7 @@ impl Report {
     }
 }
 
+/// Groups problems by file and sorts them by line, without duplicates.
 fn sorted(mut problems: Vec<Problem>) -> Vec<Problem> {
     let mut files: Vec<PathBuf> = Vec::new();
     for problem in &problems {
@@ -150,7 +155,7 @@ fn sorted(mut problems: Vec<Problem>) -> Vec<Problem> {
             files.push(problem.place.file.clone());
         }
     }
-    // Two readers of one mapping may report the same problem.
+    // Two readers of the same mapping may report the same problem.
     let mut seen = HashSet::new();
     problems.retain(|problem| seen.insert(problem.clone()));
     problems.sort_by_key(|Problem { place, .. }| {
@@ -164,8 +169,8 @@ pub(super) fn push_name(path: &mut String, name: &str) {
     if !path.is_empty() {
         path.push('.');
     }
-    // Where a colon or a quote is missing, a secret value can become a YAML key.
-    if looks_like_a_key(name) {
+    // If a colon or a quote is missing in the YAML, a secret value can become a key.
+    if looks_like_key_material(name) {
         path.push_str("(not shown)");
     } else {
         path.push_str(&one_line(&cut(name)));
@@ -177,19 +182,22 @@ pub(super) fn push_index(path: &mut String, index: usize) {
     path.push_str(&format!("[{index}]"));
 }
 
-/// A value as a problem may show it: in quotes and cut short. A value that looks like key material
-/// is not shown.
+/// The form in which a problem shows a value: in quotes, and cut if it is long. A value that looks
+/// like key material is not shown.
 pub(super) fn quote(value: &str) -> String {
-    if looks_like_a_key(value) {
-        "the value (not shown, it looks like a key)".to_owned()
+    if looks_like_key_material(value) {
+        "the value (not shown: it looks like a secret key)".to_owned()
     } else {
         format!("{:?}", cut(value))
     }
 }
 
-/// Whether a text may be key material in the wrong place: 64 bits or more in hex, with any
-/// grouping.
-pub(super) fn looks_like_a_key(text: &str) -> bool {
+/// Whether a text may be key material in the wrong place: 64 bits or more in hex, or a private key in
+/// PEM. Blanks, colons, hyphens, underscores and apostrophes may separate the hex digits.
+pub(super) fn looks_like_key_material(text: &str) -> bool {
+    if text.contains("PRIVATE KEY") {
+        return true;
+    }
     let text = text.trim();
     let text = text.strip_prefix("0x").or_else(|| text.strip_prefix("X'")).unwrap_or(text);
     let mut digits = 0;
@@ -203,13 +211,13 @@ pub(super) fn looks_like_a_key(text: &str) -> bool {
     digits >= 16
 }
 
-/// `; did you mean ...?` for the nearest known word, else a list of the known words.
+/// `; did you mean ...?` if a known word is similar to `word`, else a list of known words.
 pub(super) fn suggest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let mut known: Vec<_> = known.into_iter().collect();
     known.sort_unstable();
     known.dedup();
     let lower = word.to_ascii_lowercase();
-    // The comparison costs the square of the length, and no known word is longer than that.
+    // The comparison takes quadratic time. No known word is longer than 80 bytes.
     let nearest = (word.len() <= 80)
         .then(|| {
             known
@@ -227,16 +235,18 @@ pub(super) fn suggest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
     }
 }
 
-const LONGEST: usize = 80;
+/// The maximum number of characters of a value that a problem shows.
+const MAX_SHOWN: usize = 80;
 
 fn cut(text: &str) -> String {
-    let mut short: String = text.chars().take(LONGEST).collect();
+    let mut short: String = text.chars().take(MAX_SHOWN).collect();
     if short.len() < text.len() {
         short.push_str("...");
     }
     short
 }
 
+/// Escapes control characters, such as line ends.
 fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
@@ -254,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_is_one_line() {
+    fn a_problem_is_shown_as_one_line() {
         let problem = |line, key| {
             Problem::new(Place::new(Path::new("a\n.yaml"), line, key), "is\nbad").to_string()
         };
@@ -268,7 +278,7 @@ mod tests {
         for (file, line) in [("z", 9), ("a", 2), ("z", 3), ("a", 1), ("z", 3)] {
             report.error(Problem::new(Place::new(Path::new(file), line, "k"), "t"));
         }
-        let Err(problems) = report.finish(Some(())) else { panic!("has errors") };
+        let Err(problems) = report.finish(Some(())) else { panic!("expected errors") };
         assert_eq!(problems.to_string(), "z:3: k: t\nz:9: k: t\na:1: k: t\na:2: k: t");
     }
 
@@ -280,20 +290,22 @@ mod tests {
             "0xE001193519561977",
             "X'E001193519561977'",
             "E0011935 19561977 00000000 00000000",
+            "-----BEGIN PRIVATE KEY-----\nMIIE19\n-----END PRIVATE KEY-----\n",
+            "-----BEGIN EC PRIVATE KEY----- MIIE19",
         ] {
-            assert!(looks_like_a_key(text), "{text}");
+            assert!(looks_like_key_material(text), "{text}");
             let mut path = String::new();
             push_name(&mut path, text);
             assert_eq!(path, "(not shown)");
             assert!(!quote(text).contains("19"), "{text}");
         }
         for text in ["", "ZOWEAPPL", "E00119351956197", "E001193519561977.key", "feed"] {
-            assert!(!looks_like_a_key(text), "{text}");
+            assert!(!looks_like_key_material(text), "{text}");
         }
     }
 
     #[test]
-    fn the_nearest_word_is_suggested() {
+    fn a_similar_known_word_is_suggested() {
         let known = ["signingKey", "users", "host", "apiDefs"];
         for (word, want) in [
             ("signingkey", "; did you mean signingKey?"),

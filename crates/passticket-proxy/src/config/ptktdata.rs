@@ -1,12 +1,14 @@
-//! The PassTicket keys: `passticketProxy.ptktdata`, one entry for each APPLID, like RACF's profiles
-//! in class `PTKTDATA`.
+//! Reads the PassTicket keys: `passticketProxy.ptktdata`.
+//!
+//! There is one entry for each APPLID, the name of a z/OS application in the security product. RACF,
+//! IBM's security product, has the same data in profiles of class `PTKTDATA`.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use zeroize::Zeroizing;
 
 use super::{
-    problem::{looks_like_a_key, quote},
+    problem::{looks_like_key_material, quote},
     reader::{At, Field},
     secret_file::read_secret_file,
 };
@@ -15,10 +17,11 @@ use tower_passticket::passticket::{Algorithm, Applid, DEFAULT_WINDOW, KeyProfile
 /// Looks up an environment variable.
 pub(super) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
-/// The place of each entry, by APPLID. An entry with another problem is in it too, so that its
-/// routes are not also reported to have no entry.
+/// The place of each entry, by APPLID. This includes entries with a wrong key: otherwise their routes
+/// would also be reported as routes without a key.
 pub(super) type Entries<'a> = BTreeMap<Applid, At<'a>>;
 
+/// Reads the entries. Only an entry without a problem has a [`KeyProfile`] in the result.
 pub(super) fn read<'a>(
     list: Option<&Field<'a>>,
     env: Environment<'_>,
@@ -40,7 +43,9 @@ pub(super) fn read<'a>(
 
         if let Some((applid, at)) = &applid {
             if let Some(first) = entries.get(applid) {
-                at.error(format_args!("{applid} already has an entry, in {first}; remove one"));
+                at.error(format_args!(
+                    "{applid} already has an entry in {first}; remove one of them"
+                ));
                 continue;
             }
             entries.insert(*applid, at.clone());
@@ -57,8 +62,9 @@ pub(super) fn read<'a>(
                 };
                 profiles.push(profile.with_window(window).with_replay(replay));
             }
-            // The error names the length or the position of a wrong character, not the key.
-            Err(error) => at.error(format_args!("of APPLID {applid}, {algorithm}: {error}")),
+            // The error contains the length or the position of a wrong character, but not the key.
+            Err(error) => at
+                .error(format_args!("is not a valid {algorithm} key for APPLID {applid}: {error}")),
         }
     }
     (entries, profiles)
@@ -71,12 +77,12 @@ fn algorithm(text: &str) -> Result<Algorithm, String> {
     })
 }
 
-/// The key in hex, from a file or an environment variable.
+/// Reads the key in hex, from a file or an environment variable.
 fn key(field: &Field<'_>, env: Environment<'_>) -> Option<Zeroizing<String>> {
     if !field.is_mapping() {
         field.at.error(
-            "a key must not be in the configuration; write { file: PATH } of a file with the \
-             key in hex, or { env: NAME }",
+            "must not be the key itself; write { file: PATH } of a file with the key in hex, or \
+             { env: NAME }",
         );
         return None;
     }
@@ -84,7 +90,7 @@ fn key(field: &Field<'_>, env: Environment<'_>) -> Option<Zeroizing<String>> {
     let (file, variable) = (section.optional("file"), section.optional("env"));
     section.finish();
     for field in file.iter().chain(&variable) {
-        if looks_like_a_key(field.text()?) {
+        if looks_like_key_material(field.text()?) {
             field.at.error(
                 "looks like the key itself (not shown); write it to a file that only you can read, and \
                  the path of that file here",
@@ -96,7 +102,7 @@ fn key(field: &Field<'_>, env: Environment<'_>) -> Option<Zeroizing<String>> {
         (Some(file), None) => from_file(&file),
         (None, Some(variable)) => from_environment(&variable, env),
         _ => {
-            field.at.error("needs one of file and env; write { file: PATH } or { env: NAME }");
+            field.at.error("needs either file or env; write { file: PATH } or { env: NAME }");
             None
         }
     }
@@ -147,7 +153,7 @@ mod tests {
     const ENHANCED: &str = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
 
     #[test]
-    fn entries_become_profiles_or_problems() {
+    fn each_entry_is_read_or_reported() {
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, content: &[u8], mode| {
             let path = directory.path().join(name);
@@ -183,11 +189,11 @@ mod tests {
             ),
             (
                 "{applid: A, algorithm: legacy, key: E001193519561977}",
-                &["l[0].key: a key must not be in the configuration"],
+                &["l[0].key: must not be the key itself; write { file"],
             ),
             (
                 "{applid: A, algorithm: legacy, key: {E001193519561977: }}",
-                &["l[0].key.(not shown): is not a key", "l[0].key: needs one of file and env"],
+                &["l[0].key.(not shown): is an unknown key", "l[0].key: needs either file or env"],
             ),
             (
                 "{applid: A, algorithm: legacy, key: {file: E001193519561977}}",
@@ -199,11 +205,11 @@ mod tests {
             ),
             (
                 "{applid: E001193519561977, algorithm: E001193519561977, key: {file: good}}",
-                &["l[0].applid: cannot be this value", "l[0].algorithm: cannot be this value"],
+                &["l[0].applid: has a wrong value", "l[0].algorithm: has a wrong value"],
             ),
             (
                 "{applid: A, algorithm: legacy, key: {file: good, env: GOOD}}",
-                &["l[0].key: needs one of file and env"],
+                &["l[0].key: needs either file or env"],
             ),
             ("{applid: A, algorithm: legacy, key: {}}", &["l[0].key: is empty; write { file"]),
             (
@@ -218,22 +224,26 @@ mod tests {
             ("{applid: A, algorithm: legacy, key: {file: gone}}", &["l[0].key.file: cannot read"]),
             (
                 "{applid: A, algorithm: legacy, key: {file: short}}",
-                &["l[0].key: of APPLID A, legacy: the key has 14 characters; "],
+                &["l[0].key: is not a valid legacy key for APPLID A: the key has 14 characters; "],
             ),
             (
                 "{applid: A, algorithm: legacy, key: {file: bad}}",
-                &["l[0].key: of APPLID A, legacy: character 16 of the key is not a hex digit; "],
+                &[
+                    "l[0].key: is not a valid legacy key for APPLID A: character 16 of the key is not a \
+                   hex digit; ",
+                ],
             ),
             ("{applid: A, algorithm: legacy, key: {file: binary}}", &["is not a text file; write"]),
             (
                 "{applid: A, algorithm: enhanced-mixed, key: {file: good}}",
-                &["l[0].key: of APPLID A, enhanced-mixed: the key has 16 characters; "],
+                &["l[0].key: is not a valid enhanced-mixed key for APPLID A: the key has 16 \
+                   characters; "],
             ),
             (
                 "{applid: TOOLONGAPPLID, algorithm: legacy, key: {file: good}, windowSeconds: 0}",
                 &[
                     "l[0].applid: APPLID \"TOOLONGAPPLID\" is longer than 8 characters",
-                    "l[0].windowSeconds: \"0\" does not fit; write a number from 1 to 86400",
+                    "l[0].windowSeconds: \"0\" is not valid; write a number from 1 to 86400",
                 ],
             ),
             ("{}", &[missing, missing, missing]),
@@ -241,13 +251,13 @@ mod tests {
                 "{applid: A, algoritm: legacy, key: {file: good}}",
                 &[
                     "l[0].algorithm: is missing",
-                    "l[0].algoritm: is not a key that can stand here; did",
+                    "l[0].algoritm: is an unknown key; did you mean algorithm?",
                 ],
             ),
             (
                 "{applid: A, algorithm: legacy, key: {file: good}}, \
                  {applid: a, algorithm: legacy, key: {file: good}}",
-                &["l[1].applid: A already has an entry, in "],
+                &["l[1].applid: A already has an entry in "],
             ),
         ] {
             let report = Report::default();

@@ -1,7 +1,7 @@
-//! Typed values from a YAML tree. Every value knows its place and reports its problems there.
+//! Reads typed values from a YAML tree. Each value has its place: file, line and key.
 //!
-//! No function here returns an error. A problem goes to the [`Report`]; the caller gets `None` and
-//! continues with the next key.
+//! No function here returns an error. It reports a problem to the [`Report`] and returns `None`. The
+//! caller then continues with the next key.
 
 use std::{
     fmt,
@@ -12,18 +12,21 @@ use std::{
 
 use super::{
     encoding,
-    problem::{Place, Problem, Report, looks_like_a_key, push_index, push_name, quote, suggest},
+    problem::{
+        Place, Problem, Report, looks_like_key_material, push_index, push_name, quote, suggest,
+    },
     yaml::{self, Entry, Node, Value},
 };
 
 /// A YAML file as a tree.
 pub(super) struct Document {
     file: PathBuf,
-    /// `None` if the file is not YAML, which was reported.
+    /// `None` if the file is not YAML. That problem was reported.
     root: Option<Node>,
 }
 
 impl Document {
+    /// Parses a file and reports its faults.
     pub(super) fn parse(file: PathBuf, bytes: &[u8], report: &Report) -> Self {
         let root = match encoding::decode(bytes) {
             Ok(text) => {
@@ -84,13 +87,15 @@ impl<'a> At<'a> {
         Problem::new(self.place(), &text.to_string())
     }
 
-    fn name(&self, line: usize, name: &str) -> Self {
+    /// The place of the key `name` in this mapping.
+    fn with_key(&self, line: usize, name: &str) -> Self {
         let mut key = self.key.clone();
         push_name(&mut key, name);
         Self { line, key, ..*self }
     }
 
-    fn index(&self, line: usize, index: usize) -> Self {
+    /// The place of an item of this list.
+    fn with_index(&self, line: usize, index: usize) -> Self {
         let mut key = self.key.clone();
         push_index(&mut key, index);
         Self { line, key, ..*self }
@@ -111,10 +116,10 @@ pub(super) struct Field<'a> {
 }
 
 impl<'a> Field<'a> {
-    /// The text of a single value.
+    /// The text of a single value. Anything else is reported.
     pub(super) fn text(&self) -> Option<&'a str> {
         match &self.node.value {
-            Value::Scalar(text) if is_template(text) => self.refuse_template(),
+            Value::Scalar(text) if is_template(text) => self.report_template(),
             Value::Scalar(text) => return Some(text.trim()),
             Value::Null => self.at.error("is empty; write a value"),
             Value::Seq(_) | Value::Map(_) => self.at.error("must be a single value"),
@@ -122,7 +127,7 @@ impl<'a> Field<'a> {
         None
     }
 
-    /// A single value, parsed by `read`, whose error says what to write.
+    /// A single value, parsed by `read`. The error of `read` must say what to write instead.
     pub(super) fn read<T, E: fmt::Display>(
         &self,
         read: impl FnOnce(&str) -> Result<T, E>,
@@ -131,8 +136,8 @@ impl<'a> Field<'a> {
         match read(text) {
             Ok(value) => Some(value),
             // The error may contain the value.
-            Err(_) if looks_like_a_key(text) => {
-                self.at.error("cannot be this value, which looks like a key and is not shown");
+            Err(_) if looks_like_key_material(text) => {
+                self.at.error("has a wrong value (not shown: it looks like a secret key)");
                 None
             }
             Err(error) => {
@@ -142,10 +147,10 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Reports that the name of this value, which stands for something, is wrong.
+    /// Reports that the key of this value is wrong. `name` is that key, such as a user id.
     pub(super) fn wrong_name(&self, name: &str, error: impl fmt::Display) {
-        if looks_like_a_key(name) {
-            self.at.error("has a name that looks like a key and is not shown");
+        if looks_like_key_material(name) {
+            self.at.error("is a wrong name (not shown: it looks like a secret key)");
         } else {
             self.at.error(error);
         }
@@ -164,7 +169,7 @@ impl<'a> Field<'a> {
         })
     }
 
-    /// Whether this is `true`. Anything that is not a boolean is reported, and is off.
+    /// Whether the value is `true`. A value that is not a boolean is reported, and counts as `false`.
     pub(super) fn is_on(&self) -> bool {
         self.boolean().unwrap_or(false)
     }
@@ -173,35 +178,39 @@ impl<'a> Field<'a> {
         self.read(|text| {
             text.parse().ok().filter(|number| allowed.contains(number)).ok_or_else(|| {
                 let (least, most) = (allowed.start(), allowed.end());
-                format!("{} does not fit; write a number from {least} to {most}", quote(text))
+                format!("{} is not valid; write a number from {least} to {most}", quote(text))
             })
         })
     }
 
-    /// A path, relative to the directory of the file that names it.
+    /// A path. A relative path starts at the directory of the file that contains this value.
     pub(super) fn path(&self) -> Option<PathBuf> {
         self.path_of(self.text()?)
     }
 
-    /// Like [`Self::path`], for a part of the text.
+    /// Like [`Self::path`], but for `text`, a part of the value.
     pub(super) fn path_of(&self, text: &str) -> Option<PathBuf> {
-        if looks_like_a_key(text) {
-            self.at.error("looks like a key, which is not shown; write the path of a file");
+        if looks_like_key_material(text) {
+            self.at.error("looks like a secret key (not shown); write the path of a file");
             return None;
         }
         if text.starts_with("safkeyring") {
-            self.at.error("key rings cannot be read; export it to a PEM file and write its path");
+            self.at.error(
+                "is a key ring, which cannot be read; export its content to a PEM file and write the \
+                 path of that file",
+            );
             return None;
         }
         Some(self.at.file.parent().unwrap_or(Path::new("")).join(text))
     }
 
+    /// The items of a list. Anything but a list or null is reported.
     pub(super) fn items(&self) -> Vec<Self> {
         match &self.node.value {
             Value::Seq(items) => self.indexed(items),
             Value::Null => Vec::new(),
             Value::Scalar(text) if is_template(text) => {
-                self.refuse_template();
+                self.report_template();
                 Vec::new()
             }
             Value::Scalar(_) | Value::Map(_) => {
@@ -211,7 +220,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// The items of a list, or a single value as the only one.
+    /// The items of a list. A single value counts as a list of one item.
     pub(super) fn one_or_more(&self) -> Vec<Self> {
         match &self.node.value {
             Value::Scalar(_) => vec![self.clone()],
@@ -219,14 +228,14 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// A mapping. If the value is not a mapping, that is the only problem reported: its keys are not
-    /// reported as missing.
+    /// The value as a mapping. If it is not a mapping, only this is reported. Its required keys are
+    /// then not reported as missing.
     pub(super) fn section(&self) -> Section<'a> {
         let section = Section::empty(self.at.clone());
         match &self.node.value {
             Value::Map(entries) => return Section { entries, ..section },
             Value::Null => return section,
-            Value::Scalar(text) if is_template(text) => self.refuse_template(),
+            Value::Scalar(text) if is_template(text) => self.report_template(),
             Value::Scalar(_) | Value::Seq(_) => {
                 self.at.error("must be a mapping; write keys with their values below it");
             }
@@ -234,7 +243,8 @@ impl<'a> Field<'a> {
         Section { broken: true, ..section }
     }
 
-    /// Whether there is no value, or a blank one, as in the zowe.yaml that Zowe ships.
+    /// Whether the value is null, blank, an empty list or an empty mapping. The zowe.yaml that Zowe
+    /// ships has such values.
     pub(super) fn is_blank(&self) -> bool {
         match &self.node.value {
             Value::Null => true,
@@ -244,27 +254,28 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Whether this is a mapping, empty or not.
+    /// Whether the value is a mapping. It may be empty.
     pub(super) fn is_mapping(&self) -> bool {
         matches!(self.node.value, Value::Map(_))
     }
 
-    /// Whether this is exactly this text.
+    /// Whether the value is the text `wanted`, without blanks at its ends.
     pub(super) fn is_text(&self, wanted: &str) -> bool {
         matches!(&self.node.value, Value::Scalar(text) if text.trim() == wanted)
     }
 
-    /// Whether this is written as `true`. Other values are not reported.
+    /// Whether the value is `true`, in any case. Other values are not reported.
     pub(super) fn is_true(&self) -> bool {
         matches!(&self.node.value, Value::Scalar(text) if text.trim().eq_ignore_ascii_case("true"))
     }
 
     fn indexed(&self, items: &'a [Node]) -> Vec<Self> {
-        let item = |(i, node): (usize, &'a Node)| Self { at: self.at.index(node.line, i), node };
+        let item =
+            |(i, node): (usize, &'a Node)| Self { at: self.at.with_index(node.line, i), node };
         items.iter().enumerate().map(item).collect()
     }
 
-    fn refuse_template(&self) {
+    fn report_template(&self) {
         self.at.error("is a template, which only Zowe resolves; write the value");
     }
 }
@@ -273,18 +284,19 @@ fn is_template(text: &str) -> bool {
     text.contains("${{")
 }
 
-/// A mapping whose keys are read one by one. [`Section::finish`] reports those that were not.
+/// A mapping whose keys are read one by one. [`Section::finish`] reports the keys that were not read.
 pub(super) struct Section<'a> {
     pub(super) at: At<'a>,
     entries: &'a [Entry],
-    /// Whether the value is not a mapping, which was reported.
+    /// Whether the value is not a mapping. That problem was reported.
     broken: bool,
-    asked: Vec<&'a str>,
+    /// The keys that were read or accepted.
+    known: Vec<&'a str>,
 }
 
 impl<'a> Section<'a> {
     fn empty(at: At<'a>) -> Self {
-        Self { at, entries: &[], broken: false, asked: Vec::new() }
+        Self { at, entries: &[], broken: false, known: Vec::new() }
     }
 
     /// The value of a key, if the key is present and its value is not blank.
@@ -294,11 +306,12 @@ impl<'a> Section<'a> {
 
     /// The value of a key, if the key is present.
     pub(super) fn present(&mut self, name: &'static str) -> Option<Field<'a>> {
-        self.asked.push(name);
+        self.known.push(name);
         self.entries.iter().find(|entry| entry.key == name).map(|entry| self.field(entry))
     }
 
-    /// The value of a required key. The problem says "write" and then `remedy`.
+    /// The value of a required key. A missing or blank value is reported with the advice to write
+    /// `remedy`.
     pub(super) fn required(&mut self, name: &'static str, remedy: &str) -> Option<Field<'a>> {
         let field = self.present(name);
         match field {
@@ -312,7 +325,7 @@ impl<'a> Section<'a> {
         None
     }
 
-    /// The mapping below a key; empty if the key is absent.
+    /// The mapping below a key. It is empty if the key is absent.
     pub(super) fn section(&mut self, name: &'static str) -> Self {
         match self.present(name) {
             Some(field) => field.section(),
@@ -320,25 +333,26 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The place of a key that is absent.
+    /// The place of an absent key. Its line is that of this mapping.
     pub(super) fn child(&self, name: &str) -> At<'a> {
-        self.at.name(self.at.line, name)
+        self.at.with_key(self.at.line, name)
     }
 
-    /// The place of a key, whose value is `field` if it is present.
+    /// The place of a key. `field` is the value of the key, if the key is present. The place of an
+    /// absent key has no line.
     pub(super) fn place_of(&self, name: &str, field: Option<&Field<'_>>) -> Place {
         match field {
             Some(field) => field.at.place(),
-            None => self.at.name(0, name).place(),
+            None => self.at.with_key(0, name).place(),
         }
     }
 
     /// Accepts keys without reading them.
     pub(super) fn accept(&mut self, names: &[&'static str]) {
-        self.asked.extend(names);
+        self.known.extend(names);
     }
 
-    /// All keys with their values, in order.
+    /// All keys with their values, in the order of the file.
     pub(super) fn fields(&self) -> Vec<(&'a str, Field<'a>)> {
         self.entries.iter().map(|entry| (entry.key.as_str(), self.field(entry))).collect()
     }
@@ -346,27 +360,27 @@ impl<'a> Section<'a> {
     /// Reports the keys that were neither read nor accepted.
     pub(super) fn finish(self) {
         for (key, field) in self.fields() {
-            if !self.asked.contains(&key) {
-                unknown_key(key, &field.at, self.asked.iter().copied());
+            if !self.known.contains(&key) {
+                unknown_key(key, &field.at, self.known.iter().copied());
             }
         }
     }
 
     fn field(&self, entry: &'a Entry) -> Field<'a> {
-        Field { at: self.at.name(entry.line, &entry.key), node: &entry.node }
+        Field { at: self.at.with_key(entry.line, &entry.key), node: &entry.node }
     }
 }
 
-/// Reports a key that is unknown at its place.
+/// Reports an unknown key. `known` are the names that are suggested instead.
 pub(super) fn unknown_key<'k>(key: &str, at: &At<'_>, known: impl IntoIterator<Item = &'k str>) {
-    at.error(format_args!("is not a key that can stand here{}", suggest(key, known)));
+    at.error(format_args!("is an unknown key{}", suggest(key, known)));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What reading `text` reports.
+    /// The problems of reading `text` with `read`.
     fn problems(text: &str, read: impl FnOnce(&mut Section<'_>)) -> Vec<String> {
         let report = Report::default();
         let document = Document::parse("f".into(), text.as_bytes(), &report);
@@ -380,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn problems_name_place_and_remedy() {
+    fn each_problem_has_a_place_and_a_remedy() {
         for (text, want) in [
             ("b: true\nn: 5\ns: {x: 1}\nl: [1, 2]\np: a/b\n", &[][..]),
             ("b: 'true'\nn: '5'\n", &[]),
@@ -389,21 +403,21 @@ mod tests {
             (
                 "n: 11\nb: [x]\n",
                 &[
-                    "f:1: n: \"11\" does not fit; write a number from 0 to 10",
+                    "f:1: n: \"11\" is not valid; write a number from 0 to 10",
                     "f:2: b: must be a single value",
                 ],
             ),
-            ("n: -1\n", &["f:1: n: \"-1\" does not fit; write a number from 0 to 10"]),
+            ("n: -1\n", &["f:1: n: \"-1\" is not valid; write a number from 0 to 10"]),
             (
                 "n: E001193519561977\n",
-                &["f:1: n: cannot be this value, which looks like a key and is not shown"],
+                &["f:1: n: has a wrong value (not shown: it looks like a secret key)"],
             ),
             ("s: x\n", &["f:1: s: must be a mapping; write keys with their values below it"]),
             (
                 "s: {y: 1}\n",
                 &[
                     "f:1: s.x: is missing; write a number",
-                    "f:1: s.y: is not a key that can stand here; did you mean x?",
+                    "f:1: s.y: is an unknown key; did you mean x?",
                 ],
             ),
             ("l: 1\n", &["f:1: l: must be a list; write each item in a line of its own after -"]),
@@ -418,13 +432,13 @@ mod tests {
             ),
             (
                 "p: safkeyring://IZUSVR/ring\n",
-                &["f:1: p: key rings cannot be read; export it to a PEM file and write its path"],
+                &[
+                    "f:1: p: is a key ring, which cannot be read; export its content to a PEM file and \
+                   write the path of that file",
+                ],
             ),
             ("- a\n", &["f:1: must be a mapping; write keys with their values below it"]),
-            (
-                "other: 1\n",
-                &["f:1: other: is not a key that can stand here; known here: b, l, n, p, s"],
-            ),
+            ("other: 1\n", &["f:1: other: is an unknown key; known here: b, l, n, p, s"]),
         ] {
             let got = problems(text, |section| {
                 section.optional("b").map(|f| f.boolean());

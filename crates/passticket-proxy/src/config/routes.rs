@@ -1,5 +1,7 @@
-//! The routes: from the api-defs, the overrides of `passticketProxy.services`, and the PassTicket
-//! keys of their APPLIDs.
+//! Makes the routes from the api-defs (Zowe static definitions) and from `passticketProxy.services`.
+//!
+//! An APPLID is the name of a z/OS application in the security product. Each APPLID of a route needs a
+//! PassTicket key.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +14,12 @@ use super::{
 };
 use tower_passticket::{layer::OnFailure, passticket::Applid, token::ServiceId};
 
-/// The settings of a service that an api-def has no key for: `passticketProxy.services.<id>`.
+/// Settings of a service for which an api-def has no key: `passticketProxy.services.<id>`.
 pub(super) struct Override<'a> {
     id: ServiceId,
     at: At<'a>,
     on_failure: Option<OnFailure>,
-    /// Another APPLID below a path of the service: path, APPLID and place.
+    /// Paths of the service that have another APPLID: path, APPLID, and the place of the key.
     applids: Vec<(String, Applid, At<'a>)>,
 }
 
@@ -43,7 +45,7 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
         };
         if let Some(first) = overrides.iter().find(|other| other.id == id) {
             field.at.error(format_args!(
-                "{id} already has settings, in {}; write them in one place",
+                "service {id} already has settings in {}; write all its settings there",
                 first.at
             ));
             continue;
@@ -68,12 +70,12 @@ pub(super) fn check_names(services: &[Service<'_>], overrides: &[Override<'_>]) 
     for Override { id, at, .. } in overrides {
         if !services.iter().any(|service| service.id == *id) {
             let hint = suggest(id.as_str(), services.iter().map(|service| service.id.as_str()));
-            at.error(format_args!("{id} has no api-def{hint}"));
+            at.error(format_args!("service {id} has no api-def{hint}"));
         }
     }
 }
 
-/// The table of all routes. A route with a problem is reported and left out.
+/// Makes all routes, sorted by prefix. A route with a problem is reported and left out.
 pub(super) fn assemble<'a>(
     services: Vec<Service<'a>>,
     overrides: &[Override<'a>],
@@ -82,8 +84,9 @@ pub(super) fn assemble<'a>(
     ptktdata: &At<'a>,
 ) -> Vec<ConfiguredRoute> {
     let mut table: BTreeMap<String, DefinedRoute<'a>> = BTreeMap::new();
-    let more = overrides.iter().flat_map(|over| below(over, &services)).collect::<Vec<_>>();
-    for defined in services.into_iter().flat_map(|service| service.routes).chain(more) {
+    let extra = overrides.iter().flat_map(|settings| override_routes(settings, &services));
+    let extra: Vec<_> = extra.collect();
+    for defined in services.into_iter().flat_map(|service| service.routes).chain(extra) {
         let prefix = defined.route.prefix();
         if let Some(first) = table.get(prefix) {
             defined.at.error(format_args!(
@@ -96,50 +99,54 @@ pub(super) fn assemble<'a>(
     }
     check_applids(table.values(), entries, ptktdata);
     let routes = table.into_values().map(|DefinedRoute { route, .. }| {
-        let own = overrides.iter().find(|over| over.id == *route.route.service());
-        route.with_on_failure(own.and_then(|over| over.on_failure).unwrap_or(on_failure))
+        let settings = overrides.iter().find(|settings| settings.id == *route.route.service());
+        let own = settings.and_then(|settings| settings.on_failure);
+        route.with_on_failure(own.unwrap_or(on_failure))
     });
     routes.collect()
 }
 
-/// The routes of `over.applids`. Each lies below a route of the service, and has its upstream.
-fn below<'a>(over: &Override<'a>, services: &[Service<'a>]) -> Vec<DefinedRoute<'a>> {
-    let of_service = || services.iter().filter(|service| service.id == over.id);
-    let mut more = Vec::new();
-    for (path, applid, at) in &over.applids {
-        let full = format!("/{}/{path}", over.id);
-        let above = of_service()
+/// Makes a route for each path in `settings.applids`. The path must be below an existing route of the
+/// service, whose upstream it uses.
+fn override_routes<'a>(settings: &Override<'a>, services: &[Service<'a>]) -> Vec<DefinedRoute<'a>> {
+    let same_service = || services.iter().filter(|service| service.id == settings.id);
+    let mut routes = Vec::new();
+    for (path, applid, at) in &settings.applids {
+        let full = format!("/{}/{path}", settings.id);
+        let parent = same_service()
             .flat_map(|service| &service.routes)
             .filter_map(|DefinedRoute { route, .. }| {
                 let rest = full.strip_prefix(route.prefix())?.strip_prefix('/')?;
                 let upstream = route.route.upstream()?;
                 (!rest.is_empty()).then_some((upstream, rest))
             })
-            // The longest prefix.
+            // The shortest rest belongs to the longest prefix.
             .min_by_key(|(_, rest)| rest.len());
-        let Some((upstream, rest)) = above else {
-            // A service without an api-def was reported, and so was a service with a wrong route.
-            if of_service().next().is_some() && of_service().all(|service| !service.broken) {
+        let Some((upstream, rest)) = parent else {
+            // check_names reports a service without an api-def. A wrong route of a service was
+            // reported too.
+            if same_service().next().is_some() && same_service().all(|service| !service.broken) {
                 at.error(format_args!(
-                    "is not below a route of {}; write a path that begins with one of its gatewayUrls",
-                    over.id
+                    "is not below a route of service {}; write a path that begins with one of its \
+                     gatewayUrls",
+                    settings.id
                 ));
             }
             continue;
         };
         let scheme = ServiceScheme::HttpBasicPassTicket { applid: *applid };
-        match ConfiguredRoute::new(over.id.clone(), path, upstream.join(rest), scheme) {
+        match ConfiguredRoute::new(settings.id.clone(), path, upstream.join(rest), scheme) {
             Ok(route) => {
                 let applid_at = Some(at.clone());
-                more.push(DefinedRoute { route, at: at.clone(), applid_at });
+                routes.push(DefinedRoute { route, at: at.clone(), applid_at });
             }
             Err(error) => at.error(error),
         }
     }
-    more
+    routes
 }
 
-/// Reports APPLIDs without a PassTicket key, and keys of APPLIDs that no service has.
+/// Reports each APPLID that has no PassTicket key, and warns of each key whose APPLID no service uses.
 fn check_applids<'t, 'a: 't>(
     routes: impl Iterator<Item = &'t DefinedRoute<'a>>,
     entries: &Entries<'a>,

@@ -1,10 +1,13 @@
-//! The file of permissions, `passticketProxy.saf`: `examples/saf.yml`. It has the form of Zowe's
-//! `saf.yml` (docs/reference/identity-and-saf.md#saf-file); a resource may also be a generic profile.
+//! Reads the file of permissions, `passticketProxy.saf`. `examples/saf.yml` is an example.
+//!
+//! The file has the format of Zowe's `saf.yml` (docs/reference/identity-and-saf.md#saf-file). It lists
+//! who may access which resource, like the profiles of SAF, the z/OS interface for permissions. A
+//! resource name may also be a generic profile, as in RACF: a pattern that matches several resources.
 
 use super::reader::Section;
 use tower_passticket::saf::{AccessLevel, Profile, ProfileName};
 
-/// The profiles that have no problem.
+/// Reads the profiles. A wrong profile, level or user is reported and left out.
 pub(super) fn read(mut root: Section<'_>) -> Vec<Profile> {
     let mut profiles = Vec::new();
     let remedy = "classes, with their resources, levels and users below them";
@@ -56,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_of_zowe_is_read() {
+    fn the_file_format_of_zowe_is_read() {
         let saf = read_text(
             "safAccess:
   FACILITY:
@@ -116,7 +119,7 @@ mod tests {
                 "s:2: safAccess.A.R*S: the profile \"R*S\" has",
             ),
             ("safAccess:\n  A: {R: [USER]}", "safAccess.A.R: must be a mapping"),
-            ("safAccess: {A: {R: }}\nx: 1", "s:2: x: is not a key that can stand here"),
+            ("safAccess: {A: {R: }}\nx: 1", "s:2: x: is an unknown key"),
         ] {
             let problems = read_text(yaml).unwrap_err();
             assert!(problems.contains(want), "{yaml}: {problems}");

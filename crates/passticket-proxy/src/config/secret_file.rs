@@ -1,4 +1,4 @@
-//! Reading files, with checks of who else can access them.
+//! Reads files, and checks which other users of the system can access them.
 
 use std::{
     fs::{self, File},
@@ -8,18 +8,19 @@ use std::{
 
 use zeroize::Zeroizing;
 
-/// Far more than any configuration file needs.
+/// The maximum size of a file. No configuration file needs so much.
 const MAX_LEN: u64 = 1 << 20;
 
-/// Reads a file that holds a secret: a key, or the hashes of passwords.
+/// Reads a file that contains a secret: a key, or password hashes.
 ///
-/// It must be a regular file of at most 1 MiB that only its owner can access. The permissions are
-/// those of the opened file, so that another process cannot replace it after the check. The bytes
-/// are wiped when they are dropped, and no copy of them remains. On systems without Unix
-/// permissions, permissions are not checked.
+/// It must be a regular file of at most 1 MiB that only its owner can access. The check uses the
+/// permissions of the opened file, so that another process cannot replace the file after the check.
+/// The returned bytes are wiped from memory when they are dropped, and no copy of them remains. On
+/// systems without Unix permissions, permissions are not checked.
 ///
 /// # Errors
-/// [`SecretFileError`] has the path, the problem and the remedy. It has nothing of the content.
+/// [`SecretFileError`] contains the path, the problem and the remedy. It contains no content of the
+/// file.
 ///
 /// ```
 /// # #[cfg(unix)] {
@@ -42,31 +43,31 @@ pub fn read_secret_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretFileErr
     read(path, Guard::OwnerOnly)
 }
 
-/// Reads a file without a check of its permissions, with the same limits.
+/// Reads a regular file of at most 1 MiB, without a check of its permissions.
 pub(super) fn read_public_file(path: &Path) -> Result<Vec<u8>, SecretFileError> {
     Ok(std::mem::take(&mut *read(path, Guard::None)?))
 }
 
-/// Reads a file of permissions or identities. Every user may read it, but only its owner and group
-/// may write it.
+/// Reads a file that decides what users may do: a file of permissions or identities. Every user may be
+/// able to read it, but only its owner and group may be able to write it.
 pub(super) fn read_authorization_file(path: &Path) -> Result<Vec<u8>, SecretFileError> {
     Ok(std::mem::take(&mut *read(path, Guard::NotWritableByOthers)?))
 }
 
-/// Why a file was not read.
+/// The reason why a file was not read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SecretFileError {
-    /// The system cannot open or read the file.
+    /// The operating system reports an error for the file.
     #[error("cannot read {}: {source}", path.display())]
     #[non_exhaustive]
     Io {
         /// The file.
         path: PathBuf,
-        /// The error of the system.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The path is that of a directory, a pipe or a device.
+    /// The path names something else than a regular file: a directory, a pipe or a device.
     #[error("{} is not a regular file", path.display())]
     #[non_exhaustive]
     NotAFile {
@@ -75,7 +76,7 @@ pub enum SecretFileError {
     },
     /// Users other than its owner can access the file.
     #[error(
-        "{} is open to others than its owner (mode {mode:04o}); run: chmod 600 {}",
+        "{} is accessible to users other than its owner (mode {mode:04o}); run: chmod 600 {}",
         path.display(),
         path.display()
     )]
@@ -83,12 +84,12 @@ pub enum SecretFileError {
     Permissions {
         /// The file.
         path: PathBuf,
-        /// Its permission bits.
+        /// The permission bits of the file.
         mode: u32,
     },
     /// Users other than its owner and group can write the file.
     #[error(
-        "{} is open to others for writing (mode {mode:04o}); run: chmod o-w {}",
+        "{} is writable by users other than its owner and group (mode {mode:04o}); run: chmod o-w {}",
         path.display(),
         path.display()
     )]
@@ -96,7 +97,7 @@ pub enum SecretFileError {
     Writable {
         /// The file.
         path: PathBuf,
-        /// Its permission bits.
+        /// The permission bits of the file.
         mode: u32,
     },
     /// The file is larger than 1 MiB, or grew while it was read.
@@ -108,17 +109,21 @@ pub enum SecretFileError {
     },
 }
 
-/// What other users may not be able to do with a file.
+/// The check of the permissions of a file.
 #[derive(Clone, Copy)]
 enum Guard {
+    /// No check.
     None,
+    /// Only the owner and the group may have write permission.
     NotWritableByOthers,
+    /// Only the owner may have any permission.
     OwnerOnly,
 }
 
 fn read(path: &Path, guard: Guard) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
     let io = |source| SecretFileError::Io { path: path.to_owned(), source };
-    // Opening a pipe would wait for a writer. The open file is checked again below.
+    // Opening a named pipe would wait for a writer, so the type is checked before. The opened file is
+    // checked again below.
     if !fs::metadata(path).map_err(io)?.is_file() {
         return Err(SecretFileError::NotAFile { path: path.to_owned() });
     }
@@ -133,8 +138,8 @@ fn read(path: &Path, guard: Guard) -> Result<Zeroizing<Vec<u8>>, SecretFileError
     if len > MAX_LEN {
         return Err(too_large());
     }
-    // One byte more than the length, to see the end of the file. The buffer is allocated at full
-    // size: a growing buffer leaves copies of the secret behind.
+    // The buffer is one byte longer than the file, to detect a file that grows. It is allocated at full
+    // size, because a growing buffer would leave copies of the secret in memory.
     let room = usize::try_from(len).map_err(|_| too_large())? + 1;
     let mut content = Zeroizing::new(vec![0; room]);
     let mut filled = 0;
@@ -187,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secret_files_must_be_closed_to_others() {
+    fn secret_files_must_be_accessible_only_to_their_owner() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
         fs::write(&path, "secret").unwrap();
@@ -216,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_permissions_must_not_be_writable_by_others() {
+    fn authorization_files_must_not_be_writable_by_others() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("saf.yml");
         fs::write(&path, "safAccess:").unwrap();

@@ -1,9 +1,9 @@
-//! The known keys of `components.gateway.apiml.security`.
+//! Checks that the keys of `components.gateway.apiml.security` are known.
 
 use super::reader::{Section, unknown_key};
 
-/// The keys of Zowe (docs/reference/data-plane.md#zowe-yaml). Keys below the last part of a path are
-/// not checked.
+/// The paths of all keys of Zowe (docs/reference/data-plane.md#zowe-yaml). Keys below the last part of
+/// a path are not checked.
 const SECURITY: &[&str] = &[
     "allowTokenRefresh",
     "allowtokenrefresh",
@@ -68,29 +68,29 @@ const SECURITY: &[&str] = &[
     "zosmf.applid",
 ];
 
-/// Keys that switch on what this program does not have.
+/// Keys that switch on a feature that this gateway does not have.
 const SWITCHES: &[&str] = &["auth.uniqueCookie", "oidc.enabled", "x509.acceptForwardedCert"];
 
-/// Keys whose value changes something that this program does not have.
+/// Keys with a setting of a feature that this gateway does not have.
 const SETTINGS: &[&str] = &["auth.jwt.customAuthHeader"];
 
-/// Reports unknown keys, and known keys that have an effect only in Zowe. `prefix` is the path of
-/// `section`, and ends with a dot unless it is empty.
+/// Reports unknown keys, and warns of keys in [`SWITCHES`] and [`SETTINGS`]. `prefix` is the path of
+/// `section`. It ends with a dot, or is empty.
 pub(super) fn check(prefix: &str, section: &Section<'_>) {
     let known: Vec<&str> = SECURITY.iter().filter_map(|path| path.strip_prefix(prefix)).collect();
     for (key, field) in section.fields() {
         let path = format!("{prefix}{key}");
         let switched_on = SWITCHES.contains(&path.as_str()) && field.is_true();
         if switched_on || SETTINGS.contains(&path.as_str()) && !field.is_blank() {
-            field.at.warning("has no effect here yet");
+            field.at.warning("has an effect in Zowe, but not in this gateway yet");
         }
-        let leads_on = known
+        let has_subkeys = known
             .iter()
             .any(|rest| rest.strip_prefix(key).is_some_and(|deeper| deeper.starts_with('.')));
-        let ends = known.contains(&key);
-        if leads_on && (field.is_mapping() || !ends) {
+        let is_known = known.contains(&key);
+        if has_subkeys && (field.is_mapping() || !is_known) {
             check(&format!("{path}."), &field.section());
-        } else if !ends {
+        } else if !is_known {
             let names = known.iter().filter_map(|rest| rest.split('.').next());
             unknown_key(key, &field.at, names);
         }

@@ -1,4 +1,7 @@
-//! The parts of a [`Config`](super::Config).
+//! Groups of settings that are fields of [`Config`](super::Config).
+//!
+//! SAF is the z/OS interface for permissions. ZSS is a server of Zowe on z/OS that maps certificates
+//! and e-mail addresses to user ids.
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},
@@ -14,13 +17,13 @@ use tower_passticket::{
     remote::Address,
 };
 
-/// Which side encrypts the connections between clients and the gateway.
+/// What encrypts the connections between clients and the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encryption {
     /// The gateway: it serves HTTPS.
     Tls,
-    /// AT-TLS of z/OS, in front of the gateway. The gateway serves plain HTTP and does not see
-    /// client certificates (docs/reference/data-plane.md#at-tls).
+    /// AT-TLS, the TLS of the z/OS TCP/IP stack, in front of the gateway. The gateway serves plain
+    /// HTTP and does not see client certificates (docs/reference/data-plane.md#at-tls).
     AtTls,
 }
 
@@ -44,38 +47,40 @@ pub enum IdentityMapping {
     Zss(Zss),
 }
 
-/// An identity mapper of ZSS.
+/// An endpoint of ZSS that maps identities to user ids.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Zss {
-    /// Its URL.
+    /// The URL of the endpoint.
     pub address: Address,
-    /// The user id that the gateway has there.
+    /// The user id with which the gateway authenticates to ZSS.
     pub user: UserId,
 }
 
-/// Delegated PassTickets.
+/// Settings of delegated PassTickets: a caller obtains PassTickets for another user, whom it names
+/// by e-mail address.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DelegationSettings {
-    /// The registry of the e-mail addresses: `...security.oidc.registry`.
+    /// The registry that the e-mail addresses belong to: `...security.oidc.registry`.
     pub registry: Registry,
-    /// How an address is mapped.
+    /// How an e-mail address is mapped to a user id.
     pub mapping: IdentityMapping,
-    /// `passticketProxy.delegation.callers`. Without the key (`None`) SAF alone decides; an empty
-    /// list permits no caller.
+    /// What each caller may obtain: `passticketProxy.delegation.callers`. If the key is absent
+    /// (`None`), only SAF decides. An empty list permits no caller.
     pub grants: Option<Vec<Grant>>,
+    /// The users for whom no caller obtains a PassTicket:
     /// `passticketProxy.delegation.protectedUsers`, and the gateway's own user.
     pub protected: Vec<UserId>,
     /// `passticketProxy.delegation.callsPerMinute`, if present.
     pub calls_per_minute: Option<NonZeroU32>,
 }
 
-/// The audit file.
+/// Settings of the audit file.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AuditSettings {
-    /// `passticketProxy.audit.file`; default: `audit.jsonl` beside the zowe.yaml.
+    /// `passticketProxy.audit.file`. The default is `audit.jsonl` in the directory of the zowe.yaml.
     pub file: PathBuf,
     /// The other keys of `passticketProxy.audit`.
     pub options: AuditFileOptions,
@@ -85,32 +90,36 @@ pub struct AuditSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TimeoutSettings {
-    /// Until a connection to a service is open: `components.gateway.apiml.connection.timeout`.
+    /// The limit for opening a connection to a service:
+    /// `components.gateway.apiml.connection.timeout`.
     pub connect: Duration,
-    /// Until a service begins its response: the same key, as in Zowe.
+    /// The limit for a service to begin its response: the same key as `connect`, as in Zowe.
     pub response: Duration,
-    /// Until a client has completed the TLS handshake: `passticketProxy.timeouts.handshakeSeconds`.
+    /// The limit for the TLS handshake of a client: `passticketProxy.timeouts.handshakeSeconds`.
     pub handshake: Duration,
-    /// Until the requests in flight are finished when the gateway stops:
+    /// How long the gateway waits for requests in flight when it stops:
     /// `passticketProxy.timeouts.drainSeconds`.
     pub drain: Duration,
-    /// Until the SAF endpoint or an identity mapper answers:
+    /// The limit for an answer of the SAF endpoint or of an identity mapper:
     /// `passticketProxy.timeouts.providerSeconds`.
     pub provider: Duration,
 }
 
-/// Limits of what grows with users and connections.
+/// Size limits of caches, and the limit of client connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LimitSettings {
-    /// Verified tokens in the cache, [400 bytes](tower_passticket::token::Rs256Verifier::with_cache)
-    /// each: `passticketProxy.limits.cachedTokens`, 100 to 1,000,000.
+    /// The number of verified tokens in the cache, 100 to 1,000,000. Each takes
+    /// [400 bytes](tower_passticket::token::Rs256Verifier::with_cache).
+    /// `passticketProxy.limits.cachedTokens`.
     pub cached_tokens: NonZeroUsize,
-    /// Pairs of user and APPLID whose PassTicket of the current second is cached, 100 bytes each:
-    /// `passticketProxy.limits.rememberedTickets`, 100 to 1,000,000.
+    /// The number of pairs of user and APPLID whose PassTicket of the current second is cached, 100
+    /// to 1,000,000. Each takes 100 bytes. Only the PassTickets of APPLIDs without replay protection
+    /// are cached. `passticketProxy.limits.rememberedTickets`.
     pub remembered_tickets: NonZeroUsize,
-    /// Open connections of clients, divided among the threads and rounded up. Further clients wait
-    /// to be accepted: `passticketProxy.limits.connections`, 1 to 1,000,000.
+    /// The number of open client connections, 1 to 1,000,000. It is divided among the worker threads
+    /// and rounded up for each thread. Further clients wait to be accepted.
+    /// `passticketProxy.limits.connections`.
     pub connections: NonZeroUsize,
 }
 
@@ -127,7 +136,8 @@ impl Default for LimitSettings {
     }
 }
 
-/// The user id of Zowe's started task, as Zowe's installation jobs define it.
+/// The default of `gatewayUser`: the user id that Zowe's installation jobs define for the servers of
+/// Zowe.
 pub(super) fn default_gateway_user() -> UserId {
     UserId::new("ZWESVUSR").expect("is a user id")
 }

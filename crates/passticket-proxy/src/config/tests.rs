@@ -1,4 +1,4 @@
-//! Whole configurations, in files.
+//! Tests that load a zowe.yaml and all files that it names.
 
 use std::{
     collections::BTreeMap, fs, num::NonZeroU32, os::unix::fs::PermissionsExt, sync::LazyLock,
@@ -55,7 +55,7 @@ static CERTIFICATE: LazyLock<String> = LazyLock::new(|| {
     CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&*KEY).unwrap().pem()
 });
 
-/// A directory in which the example loads.
+/// A temporary directory with a copy of `examples/zowe.yaml` and all files that it names.
 struct Setup(TempDir);
 
 impl Setup {
@@ -87,7 +87,7 @@ impl Setup {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// Replaces `from`, which must be there, in the zowe.yaml.
+    /// Replaces the first `from` in the zowe.yaml. Panics if the file does not contain `from`.
     fn edit(&self, from: &str, to: &str) {
         let path = self.0.path().join("zowe.yaml");
         let text = fs::read_to_string(&path).unwrap();
@@ -100,7 +100,7 @@ impl Setup {
         Config::load(&self.0.path().join("zowe.yaml"), &env)
     }
 
-    /// Errors, or else warnings, without the directory.
+    /// The errors, or the warnings if there are no errors. The paths have no directory in front.
     fn problems(&self) -> Vec<String> {
         let problems = match self.load() {
             Ok(loaded) => loaded.warnings,
@@ -112,7 +112,7 @@ impl Setup {
 }
 
 #[test]
-fn the_example_loads() {
+fn the_example_zowe_yaml_loads() {
     let setup = Setup::new();
     let Loaded { config, warnings } = setup.load().unwrap();
     assert_eq!(warnings, []);
@@ -123,7 +123,7 @@ fn the_example_loads() {
     assert_eq!(config.tls.key.as_slice(), KEY.serialize_pem().as_bytes());
     assert_eq!(config.tls.authorities, format!("{}\n", CERTIFICATE.trim_end()).as_bytes());
     assert_eq!(config.verify, Verification::Strict);
-    let [(user, hash)] = &*config.users else { panic!("one user") };
+    let [(user, hash)] = &*config.users else { panic!("expected one user") };
     assert_eq!((user.as_str(), hash.expose()), ("USER", HASH.to_owned()));
     assert!(config.pats && config.client_certificates && config.custom_headers.is_some());
     assert_eq!(config.max_validity, Validity::MAX);
@@ -177,26 +177,26 @@ fn the_example_loads() {
 }
 
 #[test]
-fn the_examples_of_the_other_files_load() {
-    let problems = |yaml: &str, read: &dyn Fn(Section<'_>)| {
+fn the_other_example_files_load() {
+    let check = |yaml: &str, read: &dyn Fn(Section<'_>)| {
         let report = Report::default();
         read(Document::parse("f".into(), yaml.as_bytes(), &report).section(&report));
         let ((), warnings) = report.finish(Some(())).unwrap();
         assert_eq!(warnings, []);
     };
-    problems(include_str!("examples/users.yml"), &|root| assert_eq!(users::read(root).len(), 1));
-    problems(include_str!("examples/saf.yml"), &|root| assert_eq!(saf::read(root).len(), 4));
-    problems(include_str!("examples/identities.yml"), &|root| {
+    check(include_str!("examples/users.yml"), &|root| assert_eq!(users::read(root).len(), 1));
+    check(include_str!("examples/saf.yml"), &|root| assert_eq!(saf::read(root).len(), 4));
+    check(include_str!("examples/identities.yml"), &|root| {
         let read = identities::read(root, None);
         assert!(read.certificates.is_some() && read.distributed.is_some());
     });
-    problems(include_str!("examples/api-def.yml"), &|root| {
+    check(include_str!("examples/api-def.yml"), &|root| {
         assert_eq!(api_defs::read(root)[0].routes.len(), 1);
     });
 }
 
 #[test]
-fn at_tls_serves_plain_http_and_warns_off_loopback() {
+fn at_tls_warns_if_plain_http_is_not_on_loopback() {
     let setup = Setup::new();
     setup.edit("zowe:\n", "zowe:\n  network: {server: {tls: {attls: true}}}\n");
     setup.edit("x509:\n          enabled: true", "x509:\n          enabled: false");
@@ -218,9 +218,11 @@ fn at_tls_serves_plain_http_and_warns_off_loopback() {
 
 #[test]
 fn each_kind_of_problem_is_reported_at_its_place() {
-    let open = "tls/server.key is open to others than its owner (mode 0640); run: chmod 600";
-    type Break = fn(&Setup);
-    let cases: &[(Break, &[&str])] = &[
+    let open =
+        "tls/server.key is accessible to users other than its owner (mode 0640); run: chmod 600";
+    type Change = fn(&Setup);
+    // Each case: a change of the example, and a part of each problem that it causes.
+    let cases: &[(Change, &[&str])] = &[
         (
             |s| s.edit("algorithm: legacy", "algorithm: desx"),
             &[
@@ -273,7 +275,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.write("users.yml", "users: {}", 0o644),
-            &["zowe.yaml:37: passticketProxy.users: users.yml is open to others"],
+            &["zowe.yaml:37: passticketProxy.users: users.yml is accessible to users other"],
         ),
         (
             |s| s.edit("compatibility: documented", "compatibility: zowe-v2"),
@@ -281,10 +283,8 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.edit("maximumValidityDays: 90", "maximumValidityDays: 91"),
-            &[
-                "zowe.yaml:62: passticketProxy.personalAccessToken.maximumValidityDays: \"91\" does \
-               not fit; write a number from 1 to 90",
-            ],
+            &["zowe.yaml:62: passticketProxy.personalAccessToken.maximumValidityDays: \"91\" is \
+               not valid; write a number from 1 to 90"],
         ),
         (
             |s| s.write("saf.yml", "safAccess: {ZOWE: {R: {NONE: [USER]}}}", 0o644),
@@ -336,24 +336,23 @@ fn each_kind_of_problem_is_reported_at_its_place() {
                 s.edit("allowTokenRefresh", "useInternalMapper: true\n        allowTokenRefresh");
             },
             &[
-                "security.useInternalMapper: makes Zowe ask RACF itself, which this program cannot; \
-               write passticketProxy.certificateMapping: file, zss or common-name (then the holder \
-               of a certificate with CN=IBMUSER, from any of certificateAuthorities, is IBMUSER)",
+                "security.useInternalMapper: makes Zowe map certificates in RACF, which this gateway \
+               cannot do; write passticketProxy.certificateMapping: file, zss or common-name (with \
+               common-name, the holder of a certificate with CN=IBMUSER, from any of \
+               certificateAuthorities, is IBMUSER)",
             ],
         ),
         (
             |s| s.write("saf.yml", SAF, 0o646),
-            &[
-                "passticketProxy.saf: saf.yml is open to others for writing (mode 0646); run: chmod \
-               o-w saf.yml",
-            ],
+            &["passticketProxy.saf: saf.yml is writable by users other than its owner and group \
+               (mode 0646); run: chmod o-w saf.yml"],
         ),
         (
             |s| s.write("identities.yml", IDENTITIES, 0o602),
             &[
                 "needs a mapping of e-mail addresses",
-                "passticketProxy.identities: identities.yml is open to others for writing (mode \
-                 0602); run: chmod o-w identities.yml",
+                "passticketProxy.identities: identities.yml is writable by users other than its \
+                 owner and group (mode 0602); run: chmod o-w identities.yml",
                 "passticketProxy.certificateMapping: needs a file with identities.certificates",
             ],
         ),
@@ -368,7 +367,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
                     "      - certificate: {issuer: CN=CA}\n        user: OPERATOR",
                 );
             },
-            &["passticketProxy.delegation.callers[1]: does not name one caller; write either"],
+            &["passticketProxy.delegation.callers[1]: must name exactly one caller; write"],
         ),
         (
             |s| s.edit("OU=Agents,O=Example", "Agents"),
@@ -384,15 +383,13 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.edit("dcpassticket:", "dcpasticket:"),
-            &[
-                "zowe.yaml:67: passticketProxy.services.dcpasticket: dcpasticket has no api-def; did \
-               you mean dcpassticket?",
-            ],
+            &["zowe.yaml:67: passticketProxy.services.dcpasticket: service dcpasticket has no \
+               api-def; did you mean dcpassticket?"],
         ),
         (
             |s| s.edit("api/v1/admin:", "ui/v1:"),
             &["zowe.yaml:70: passticketProxy.services.dcpassticket.applids.ui/v1: is not below \
-               a route of dcpassticket; write a path that begins with one of its gatewayUrls"],
+               a route of service dcpassticket; write a path that begins with one of its gatewayUrls"],
         ),
         (
             |s| s.write("api-defs/dc.yml", &API_DEF.replace("ZOWEAPPL", "OTHER"), 0o644),
@@ -436,21 +433,21 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (|s| s.edit("[api-defs]", "api-defs"), &[]),
         (
             |s| s.edit("passticketProxy:", "passticketProxy:\n  signing-key: x"),
-            &[
-                "zowe.yaml:35: passticketProxy.signing-key: is not a key that can stand here; did you \
-               mean signingKey?",
-            ],
+            &["zowe.yaml:35: passticketProxy.signing-key: is an unknown key; did you mean \
+               signingKey?"],
         ),
         (
             |s| s.edit("{ env: ADMAPPL_KEY }", LEGACY_KEY),
-            &["zowe.yaml:77: passticketProxy.ptktdata[1].key: a key must not be in the \
-               configuration; write { file: PATH }"],
+            &[
+                "zowe.yaml:77: passticketProxy.ptktdata[1].key: must not be the key itself; write { \
+               file: PATH }",
+            ],
         ),
         // Warnings.
         (
             |s| s.write("saf.yml", &SAF.replace("IRRPTAUTH.*.*", "IRRPTAUTH.ZOWEAPPL.IBM*"), 0o644),
             &["passticketProxy.saf: gives ZWESVUSR no UPDATE on IRRPTAUTH.ADMAPPL.* in class \
-                 PTKTDATA, so the gateway makes no PassTicket for ADMAPPL; write to the file of \
+                 PTKTDATA, so the gateway cannot make PassTickets for ADMAPPL; write to the file of \
                  saf, below safAccess: PTKTDATA: { IRRPTAUTH.ADMAPPL.*: { UPDATE: [ZWESVUSR] } }"],
         ),
         (
@@ -469,8 +466,8 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("allowTokenRefresh", "useInternalMapper: true\n        allowTokenRefresh"),
             &[
-                "security.useInternalMapper: makes Zowe ask RACF itself, which this program cannot; \
-               passticketProxy.certificateMapping decides how certificates are mapped",
+                "security.useInternalMapper: makes Zowe map certificates in RACF, which this gateway \
+               cannot do; passticketProxy.certificateMapping decides how certificates are mapped",
             ],
         ),
         (
@@ -489,7 +486,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
                 let callers = callers.split_once("  audit:").unwrap().0;
                 s.edit(&format!("    callers:{callers}"), "");
             },
-            &["delegatePassticket: lets each caller with READ on the guarding resource obtain"],
+            &["delegatePassticket: lets each caller with READ on the SAF resource"],
         ),
         (
             |s| {
@@ -498,7 +495,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
                 s.edit(&services, "  # nothing");
             },
             &[
-                "zowe.yaml:34: passticketProxy: has no routes, so nothing is forwarded; write",
+                "zowe.yaml:34: passticketProxy: has no routes, so the gateway forwards nothing; write",
                 "passticketProxy.ptktdata[0].applid: no service has APPLID ZOWEAPPL; remove",
                 "passticketProxy.ptktdata[1].applid: no service has APPLID ADMAPPL; remove",
             ],
@@ -528,7 +525,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
 }
 
 #[test]
-fn use_internal_mapper_maps_by_the_external_mapper_and_not_by_name() {
+fn use_internal_mapper_prefers_the_external_mapper_to_the_common_name() {
     let setup = Setup::new();
     setup.edit("  certificateMapping: file  ", "  #");
     setup.write("identities.yml", DISTRIBUTED, 0o644);
@@ -546,7 +543,7 @@ fn use_internal_mapper_maps_by_the_external_mapper_and_not_by_name() {
 }
 
 #[test]
-fn an_empty_list_of_callers_permits_none() {
+fn an_empty_list_of_callers_permits_no_caller() {
     let callers = EXAMPLE.split_once("    callers:").unwrap().1;
     let callers = format!("    callers:{}", callers.split_once("  audit:").unwrap().0);
     for (written, want) in [("    callers: []\n", Some(0)), ("    callers:\n", Some(0)), ("", None)]
@@ -561,7 +558,7 @@ fn an_empty_list_of_callers_permits_none() {
 }
 
 #[test]
-fn a_provider_without_strict_verification_is_a_warning() {
+fn sending_tokens_without_strict_verification_is_a_warning() {
     let endpoint = |s: &Setup| {
         let keys = "authorization: {provider: endpoint, endpoint: {url: 'https://zss/saf'}}";
         s.edit("        x509:\n", &format!("        {keys}\n        x509:\n"));
@@ -578,33 +575,34 @@ fn a_provider_without_strict_verification_is_a_warning() {
             &format!("{IDENTITY_MAPPER}\n          registry: ldaps"),
         );
     };
-    let of_all = "for authorization.endpoint.url those of all users whose permissions are checked";
+    let all_users =
+        "those of all users whose permissions are checked (by authorization.endpoint.url)";
     let cases: [(&dyn Fn(&Setup), _); 3] = [
-        (&endpoint, of_all),
-        (&certificates, "for x509.externalMapperUrl those of ZWESVUSR"),
-        (&identities, "for oidc.identityMapperUrl those of ZWESVUSR"),
+        (&endpoint, all_users),
+        (&certificates, "those of ZWESVUSR (for x509.externalMapperUrl)"),
+        (&identities, "those of ZWESVUSR (for oidc.identityMapperUrl)"),
     ];
     for (mode, server) in [
         ("STRICT", None),
         ("NONSTRICT", Some("any server with a certificate of certificateAuthorities")),
         ("DISABLED", Some("any server")),
     ] {
-        for (make, tokens) in &cases {
+        for (change, tokens) in &cases {
             let setup = Setup::new();
-            make(&setup);
+            change(&setup);
             setup.edit("verifyCertificates: STRICT ", &format!("verifyCertificates: {mode} "));
             let warned: Vec<_> =
                 setup.problems().into_iter().filter(|p| p.contains("verifyCertificates")).collect();
             let want = server.map(|server| {
                 format!(
-                    "zowe.yaml:2: zowe.verifyCertificates: lets {server} receive tokens, {tokens}; \
+                    "zowe.yaml:2: zowe.verifyCertificates: lets {server} receive tokens: {tokens}; \
                      write STRICT"
                 )
             });
             assert_eq!(warned, want.into_iter().collect::<Vec<_>>(), "{mode}");
         }
     }
-    // No provider receives tokens.
+    // Without a SAF endpoint and without a mapper, the gateway sends no tokens, so nothing is reported.
     let setup = Setup::new();
     setup.edit("verifyCertificates: STRICT ", "verifyCertificates: DISABLED ");
     assert_eq!(setup.problems(), Vec::<String>::new());
@@ -629,15 +627,15 @@ fn the_problems_of_all_files_are_reported_together() {
         "zowe.yaml:36: passticketProxy.signingKey: ",
         "zowe.yaml:74: passticketProxy.ptktdata[0].key: ",
         "zowe.yaml:83: passticketProxy.timeouts.drainSeconds: ",
-        "zowe.yaml:85: passticketProxy.limits.cachedTokens: \"99\" does not fit; write a number from ",
-        "zowe.yaml:86: passticketProxy.limits.rememberedTicket: is not a key that can stand here; did ",
+        "zowe.yaml:85: passticketProxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
+        "zowe.yaml:86: passticketProxy.limits.rememberedTicket: is an unknown key; did ",
         "users.yml:1: users.USER: ",
         "api-defs/dc.yml:6: services[0].authentication.scheme: is missing; ",
-        "api-defs/dc.yml:6: services[0].authentication.schema: is not a key that can stand here; did ",
+        "api-defs/dc.yml:6: services[0].authentication.schema: is an unknown key; did ",
     ];
     assert_eq!(problems.len(), starts.len(), "{problems:#?}");
     for (problem, start) in problems.iter().zip(starts) {
-        assert!(problem.starts_with(start), "{problem} instead of {start}");
+        assert!(problem.starts_with(start), "got {problem}, expected {start}");
     }
 }
 
@@ -662,14 +660,14 @@ fn optional_keys_have_defaults() {
 }
 
 #[test]
-fn a_missing_file_is_one_problem() {
+fn a_missing_zowe_yaml_is_one_problem() {
     let error = Config::load(Path::new("/gone/zowe.yaml"), &|_| None).unwrap_err();
     let text = error.to_string();
     assert!(text.starts_with("/gone/zowe.yaml: cannot read /gone/zowe.yaml: "), "{text}");
     assert_eq!(error.iter().next().unwrap().place().line(), None);
 }
 
-/// Reads `yaml` as a zowe.yaml, an api-def, and a file of users, permissions and identities.
+/// Reads `yaml` with the reader of each kind of file: zowe.yaml, identities, users, permissions, api-def.
 fn read_as_each_file(yaml: &str) {
     let report = Report::default();
     let document = Document::parse("f".into(), yaml.as_bytes(), &report);
@@ -692,6 +690,7 @@ fn read_as_each_file(yaml: &str) {
     }
 }
 
+/// A strategy for YAML values in flow style, with the names of real keys.
 fn yaml_value() -> impl Strategy<Value = String> {
     let names = "zowe|certificate|pem|key|components|gateway|port|apiml|security|auth|oidc|enabled|\
                  passticketProxy|services|serviceId|routes|gatewayUrl|instanceBaseUrls|applids|\
@@ -716,16 +715,16 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_tree_makes_the_readers_panic(top in "zowe|components|passticketProxy|services|users|\
+    fn the_readers_never_panic_on_random_yaml(top in "zowe|components|passticketProxy|services|users|\
                                                    safAccess|identities",
                                        value in yaml_value()) {
         read_as_each_file(&format!("{top}: {value}\n"));
         read_as_each_file(&value);
     }
 
-    /// A user has exactly the access that the file lists for this user.
+    /// The generated names have no wildcards, so that a user has exactly the access in the file.
     #[test]
-    fn permissions_are_those_that_the_file_lists(
+    fn users_have_exactly_the_access_that_the_file_lists(
         entries in prop::collection::vec(
             ("[AB]", "[AB]{1,2}(\\.[AB]{1,2}){0,2}", "READ|UPDATE|CONTROL|ALTER", "U[1-3]"), 0..8
         ),
@@ -770,7 +769,7 @@ proptest! {
     }
 
     #[test]
-    fn no_change_of_the_example_makes_the_readers_panic(
+    fn the_readers_never_panic_on_a_changed_example(
         at in 0..EXAMPLE.len(), len in 0..40_usize, text in "[-a:?|>&*!%@`'\"{}\\[\\]#\t\r\n ~]{0,6}"
     ) {
         let mut yaml = EXAMPLE.to_owned();

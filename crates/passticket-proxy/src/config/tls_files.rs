@@ -1,4 +1,4 @@
-//! The certificates and the key in the PEM files that `zowe.certificate.pem` names.
+//! Reads the certificates and the private key from the PEM files that `zowe.certificate.pem` names.
 
 use std::fmt;
 
@@ -15,17 +15,17 @@ use super::{
     secret_file::{read_public_file, read_secret_file},
 };
 
-/// The PEM documents for the TLS listener and the TLS client.
+/// The PEM texts for the TLS listener and the TLS client.
 ///
-/// Each has certificates in it, and the key belongs to the first certificate. `Debug` shows no
-/// content.
+/// [`certificate`](Self::certificate) and [`authorities`](Self::authorities) contain at least one
+/// certificate each. The key belongs to the first certificate. `Debug` shows no content.
 #[derive(Clone)]
 pub struct TlsFiles {
     /// The certificate of the gateway, followed by its intermediate certificates.
     pub certificate: Vec<u8>,
-    /// The private key of the certificate.
+    /// The private key of the gateway's certificate.
     pub key: Zeroizing<Vec<u8>>,
-    /// The authorities of clients and of services.
+    /// The certificates of the authorities (CAs) that the gateway trusts for clients and for services.
     pub authorities: Vec<u8>,
 }
 
@@ -35,7 +35,7 @@ impl fmt::Debug for TlsFiles {
     }
 }
 
-/// Reads the files. `authorities` is one path, several separated by commas, or a list.
+/// Reads the files. `authorities` is one path, several paths separated by commas, or a list of these.
 pub(super) fn read(
     certificate: Option<&Field<'_>>,
     key: Option<&Field<'_>>,
@@ -53,11 +53,12 @@ pub(super) fn read(
                 rustls::Error::InconsistentKeys(_) => (
                     key_field,
                     "is not the key of zowe.certificate.pem.certificate; write the path of the \
-                     file with its key",
+                     file with the key of that certificate",
                 ),
                 rustls::Error::InvalidCertificate(_) => (
                     chain_field,
-                    "is not a certificate that TLS can use; write the path of a file with an X.509 one",
+                    "is not a certificate that TLS can use; write the path of a file with an X.509 \
+                     certificate",
                 ),
                 _ => (
                     key_field,
@@ -102,7 +103,7 @@ fn private_key(field: &Field<'_>) -> Option<Zeroizing<Vec<u8>>> {
             return None;
         }
     };
-    // The parser takes an encrypted key of OpenSSL's older form for a key.
+    // The parser accepts an encrypted key in OpenSSL's older format, so this check comes first.
     let text = pem::explain(&pem, &path, Wanted::PrivateKey);
     if text.is_some() || PrivateKeyDer::from_pem_slice(&pem).is_err() {
         let text = text.unwrap_or_else(|| {
@@ -115,6 +116,7 @@ fn private_key(field: &Field<'_>) -> Option<Zeroizing<Vec<u8>>> {
     Some(pem)
 }
 
+/// Reads the files of all authorities into one PEM text.
 fn concatenate(field: &Field<'_>) -> Option<Vec<u8>> {
     let mut paths = Vec::new();
     for item in field.one_or_more() {
@@ -126,12 +128,12 @@ fn concatenate(field: &Field<'_>) -> Option<Vec<u8>> {
         field.at.error("names no file; write the paths of PEM files with the authorities");
         return None;
     }
-    // Read all of them before stopping, so that every failure is reported.
+    // Read all files before returning an error, so that each error is reported.
     let read: Vec<_> = paths.iter().map(|(item, path)| certificates(item, path)).collect();
     let mut all = Vec::new();
     for (pem, _) in read.into_iter().collect::<Option<Vec<_>>>()? {
         all.extend_from_slice(&pem);
-        // The last line of a file may have no end.
+        // The last line of a file may have no line end.
         all.push(b'\n');
     }
     Some(all)

@@ -1,15 +1,16 @@
-//! The file of users and their password hashes, `passticketProxy.users`: `examples/users.yml`.
+//! Reads the file of users and their password hashes, `passticketProxy.users`. `examples/users.yml` is
+//! an example.
 
 use std::collections::HashMap;
 
 use super::reader::{At, Section};
 use tower_passticket::{api::PasswordHash, passticket::UserId};
 
-/// The users whose entries have no problem, in the order of the file.
+/// Reads the users, in the order of the file. A wrong entry is reported and left out.
 pub(super) fn read(mut root: Section<'_>) -> Vec<(UserId, PasswordHash)> {
     let mut users = Vec::new();
     let mut seen: HashMap<UserId, At<'_>> = HashMap::new();
-    let remedy = "users in the lines below it, as passticket-proxy passwd prints them";
+    let remedy = "one line below it for each user, as passticket-proxy passwd prints it";
     let entries = root.required("users", remedy).map(|field| field.section().fields());
     for (name, field) in entries.unwrap_or_default() {
         let user = match UserId::new(name) {
@@ -20,7 +21,9 @@ pub(super) fn read(mut root: Section<'_>) -> Vec<(UserId, PasswordHash)> {
             }
         };
         if let Some(first) = seen.get(&user) {
-            field.at.error(format_args!("{user} already has an entry, in {first}; remove one"));
+            field
+                .at
+                .error(format_args!("{user} already has an entry in {first}; remove one of them"));
             continue;
         }
         seen.insert(user, field.at.clone());
@@ -45,22 +48,22 @@ mod tests {
     const HASH: &str = "$argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHQ$BDS4zUmOv7TxUDVpVjZ8Lg";
 
     #[test]
-    fn entries_become_users_or_problems() {
+    fn each_entry_is_read_or_reported() {
         let not_a_hash = ": is not an Argon2 hash (not shown); write the line that";
         for (entries, want) in [
             (format!("user: '{HASH}'\n  apimtst: '{HASH}'"), Ok(vec!["USER", "APIMTST"])),
             (
                 format!("USER: '{HASH}'\n  user: '{HASH}'"),
-                Err(": USER already has an entry, in u:2"),
+                Err(": USER already has an entry in u:2"),
             ),
-            (format!("USER: '{HASH}'\n  USER: '{HASH}'"), Err(": stands here for the second time")),
+            (format!("USER: '{HASH}'\n  USER: '{HASH}'"), Err(": occurs twice (first in line 2)")),
             (format!("john.doe: '{HASH}'"), Err(": user id \"john.doe\" has the character '.'")),
             ("USER: validPassword".to_owned(), Err(not_a_hash)),
             (format!("USER: '{}'", HASH.replace("argon2id", "scrypt")), Err(not_a_hash)),
             (format!("USER: '{}'", HASH.replace("m=16", "m=1")), Err(not_a_hash)),
             ("USER: $argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHQ".to_owned(), Err(not_a_hash)),
             ("USER: [a]".to_owned(), Err(": must be a single value")),
-            (String::new(), Err("u:1: users: is empty; write users in")),
+            (String::new(), Err("u:1: users: is empty; write one line")),
         ] {
             let report = Report::default();
             let yaml = format!("users:\n  {entries}\n");
@@ -78,7 +81,7 @@ mod tests {
                     assert!(text.contains(want) && problems.iter().len() == 1, "{text}");
                     assert!(!text.contains("alidPass") && !text.contains("c29t"), "{text}");
                 }
-                (got, want) => panic!("{entries}: {got:?} instead of {want:?}"),
+                (got, want) => panic!("{entries}: got {got:?}, expected {want:?}"),
             }
         }
     }

@@ -1,10 +1,14 @@
-//! A YAML document as a tree in which every node knows its line.
+//! Parses a YAML document into a tree. Each node of the tree has its line.
 //!
-//! The parser accepts the part of YAML 1.2 that a configuration needs: one document, and keys that
-//! are texts, each once. It ignores tags. Of YAML 1.1 it accepts the merge key `<<`
-//! (<https://yaml.org/type/merge.html>), because Zowe and its tools do. Depth and number of nodes
-//! are limited, and an alias counts as what it stands for, so that a short document cannot use
-//! much memory.
+//! The parser accepts the part of YAML 1.2 that a configuration needs: one document, whose keys are
+//! texts. A mapping may contain each key once. The parser also accepts the merge key `<<` of YAML
+//! 1.1 (<https://yaml.org/type/merge.html>), because Zowe and its tools do.
+//!
+//! Tags are ignored, with two exceptions: a value with a tag is never null, and `!!merge <<` is a
+//! merge key.
+//!
+//! The depth and the number of nodes are limited. An alias counts as all nodes that it repeats, so
+//! that a short document cannot use much memory.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -15,10 +19,10 @@ use super::problem::{push_index, push_name};
 const MAX_DEPTH: usize = 64;
 const MAX_NODES: usize = 100_000;
 
-/// The key whose value's entries become entries of the mapping that it stands in.
+/// The merge key: the entries of its value become entries of the mapping that contains the key.
 const MERGE: &str = "<<";
 
-/// A value, and the line that it begins on.
+/// A value, and the line on which it begins.
 #[derive(Clone)]
 pub(super) struct Node {
     pub(super) line: usize,
@@ -27,14 +31,14 @@ pub(super) struct Node {
 
 #[derive(Clone)]
 pub(super) enum Value {
-    /// Nothing, `~` or `null`.
+    /// An absent value, `~` or `null`.
     Null,
     Scalar(String),
     Seq(Vec<Node>),
     Map(Vec<Entry>),
 }
 
-/// A key, the line that it stands on, and its value.
+/// A key, the line of the key, and its value.
 #[derive(Clone)]
 pub(super) struct Entry {
     pub(super) key: String,
@@ -50,11 +54,14 @@ pub(super) struct Fault {
     pub(super) text: String,
 }
 
-/// The tree, or `None` if the text is not YAML; and the faults of the text.
+/// Returns the tree and the faults of the text. The tree is `None` if the text is not valid YAML.
 ///
-/// Of two equal keys the first one counts, and the second is a fault. An empty document is `Null`.
-/// A merged entry keeps the line that it is written on. The mapping's own entries come before
-/// merged ones, and an earlier mapping of a list before a later one.
+/// An empty document is `Null`. If a mapping contains a key twice, the first value is used and the
+/// second is a fault.
+///
+/// A merged entry keeps the line on which it is written. An entry of the mapping itself takes
+/// precedence over a merged entry with the same key. If a list of mappings is merged, an earlier
+/// mapping takes precedence over a later one.
 pub(super) fn parse(text: &str) -> (Option<Node>, Vec<Fault>) {
     let mut builder = Builder {
         parser: Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text)),
@@ -78,7 +85,7 @@ struct Builder<'input> {
     parser: Parser<'input, StrInput<'input>>,
     /// The line of the last event.
     line: usize,
-    /// The path of the key that is being read.
+    /// The path of the current key.
     path: String,
     anchors: HashMap<usize, Node>,
     nodes_left: usize,
@@ -112,12 +119,12 @@ impl<'input> Builder<'input> {
                 Ok(event)
             }
             Some(Err(error)) => Err(self.syntax(&error)),
-            None => Err(self.fault("ends too early")),
+            None => Err(self.fault("the file ends too early")),
         }
     }
 
     fn node(&mut self, event: Event<'input>, depth: usize) -> Result<Node, Fault> {
-        self.spend(1)?;
+        self.count(1)?;
         let line = self.line;
         let (value, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
@@ -130,26 +137,24 @@ impl<'input> Builder<'input> {
             Event::SequenceStart(anchor, _) => (Value::Seq(self.items(depth)?), anchor),
             Event::MappingStart(anchor, _) => (Value::Map(self.entries(depth)?), anchor),
             Event::Alias(anchor) => {
-                // The parser reports an unknown anchor. An anchor that is missing here belongs to a
-                // node that is not complete yet: the alias stands inside it.
+                // The parser reports an unknown anchor. So a missing anchor belongs to a node that is
+                // not complete yet, and the alias is inside that node.
                 let Some(node) = self.anchors.get(&anchor) else {
-                    return Err(
-                        self.fault("an alias stands inside the value that it is an alias for")
-                    );
+                    return Err(self.fault("the alias is inside the value that it refers to"));
                 };
                 let (count, height) = node.measure();
                 if depth + height > MAX_DEPTH {
                     return Err(self.too_deep());
                 }
                 let value = node.value.clone();
-                self.spend(count)?;
+                self.count(count)?;
                 (value, 0)
             }
             _ => return Err(self.fault("is not YAML")),
         };
         let node = Node { line, value };
         if anchor != 0 {
-            self.spend(node.measure().0)?;
+            self.count(node.measure().0)?;
             self.anchors.insert(anchor, node.clone());
         }
         Ok(node)
@@ -186,16 +191,18 @@ impl<'input> Builder<'input> {
                 }
                 event => match self.node(event, depth + 1)?.value {
                     Value::Scalar(text) => (text, false),
-                    _ => return Err(self.fault("a key is not a text")),
+                    _ => return Err(self.fault("a key must be a text")),
                 },
             };
             let line = self.line;
             push_name(&mut self.path, &key);
             let first = lines.get(&key).copied();
             if let Some(first) = first {
-                self.faults.push(self.fault(&format!(
-                    "stands here for the second time (first in line {first}); remove one"
-                )));
+                self.faults.push(
+                    self.fault(&format!(
+                        "occurs twice (first in line {first}); remove one of them"
+                    )),
+                );
             }
             let event = self.next()?;
             let node = self.node(event, depth + 1)?;
@@ -221,11 +228,13 @@ impl<'input> Builder<'input> {
         Ok(entries)
     }
 
-    /// The entries that the value of a merge key stands for.
+    /// The entries that a merge key adds. `node` is the value of the merge key.
     fn merged(&self, node: Node) -> Result<Vec<Entry>, Fault> {
         let mapping = |node: Node| match node.value {
             Value::Map(entries) => Ok(entries),
-            _ => Err(self.fault("must be a mapping or a list of mappings, to be merged")),
+            _ => Err(self.fault(
+                "must be a mapping or a list of mappings, because it is the value of a merge key",
+            )),
         };
         match node.value {
             Value::Seq(items) => {
@@ -240,9 +249,12 @@ impl<'input> Builder<'input> {
         if depth < MAX_DEPTH { Ok(()) } else { Err(self.too_deep()) }
     }
 
-    fn spend(&mut self, nodes: usize) -> Result<(), Fault> {
+    /// Counts `nodes` against the limit.
+    fn count(&mut self, nodes: usize) -> Result<(), Fault> {
         self.nodes_left = self.nodes_left.checked_sub(nodes).ok_or_else(|| {
-            self.fault(&format!("more than {MAX_NODES} values, counting what aliases stand for"))
+            self.fault(&format!(
+                "the file has more than {MAX_NODES} values, including those that aliases repeat"
+            ))
         })?;
         Ok(())
     }
@@ -265,7 +277,7 @@ impl<'input> Builder<'input> {
     }
 }
 
-/// Whether a key merges. Quoted, or with a tag of another type, it is an ordinary key.
+/// Whether a key is a merge key: an unquoted `<<` without a tag, or a `<<` with the tag `!!merge`.
 fn is_merge(text: &str, style: ScalarStyle, tag: Option<&Cow<'_, Tag>>) -> bool {
     let is_plain = style == ScalarStyle::Plain && tag.is_none();
     text == MERGE
@@ -273,17 +285,17 @@ fn is_merge(text: &str, style: ScalarStyle, tag: Option<&Cow<'_, Tag>>) -> bool 
 }
 
 impl Node {
-    /// The number of nodes, and of levels below the topmost.
+    /// The number of nodes, and the depth of nested lists and mappings (0 for a single value).
     fn measure(&self) -> (usize, usize) {
-        let over = |children: &mut dyn Iterator<Item = &Self>| {
+        let sum = |children: &mut dyn Iterator<Item = &Self>| {
             children
                 .map(Self::measure)
                 .fold((1, 1), |(count, height), (c, h)| (count + c, height.max(h + 1)))
         };
         match &self.value {
             Value::Null | Value::Scalar(_) => (1, 0),
-            Value::Seq(items) => over(&mut items.iter()),
-            Value::Map(entries) => over(&mut entries.iter().map(|entry| &entry.node)),
+            Value::Seq(items) => sum(&mut items.iter()),
+            Value::Map(entries) => sum(&mut entries.iter().map(|entry| &entry.node)),
         }
     }
 }
@@ -294,7 +306,7 @@ mod tests {
 
     use super::*;
 
-    /// `line:value`, flow style.
+    /// Writes a node as `line:value`, in YAML flow style. An entry of a mapping is `key@line=value`.
     fn render(node: &Node) -> String {
         let join = |parts: Vec<String>| parts.join(" ");
         let inner = match &node.value {
@@ -316,7 +328,8 @@ mod tests {
     }
 
     #[test]
-    fn documents_become_trees() {
+    fn documents_are_parsed_into_trees() {
+        // Each case: a document, and a part of its tree. "duplicate": the document has a key twice.
         for (text, want) in [
             ("", "1:~"),
             ("# nothing\n", "1:~"),
@@ -327,7 +340,7 @@ mod tests {
             ("- !!str null\n- !custom x\n- ! {a: b}\n", r#"1:[1:"null" 2:"x" 3:{a@3=3:"b"}]"#),
             ("a: &x [1]\nb: *x\n", r#"1:{a@1=1:[1:"1"] b@2=2:[1:"1"]}"#),
             ("&k a: 1\n*k : 2\n", "duplicate"),
-            // An entry of the mapping itself goes before a merged one, wherever it stands.
+            // An entry of the mapping itself takes precedence over a merged one, in any order.
             ("a: &x {k: 1, l: 2}\nb:\n  <<: *x\n  k: 3\n", r#"b@2=3:{k@4=4:"3" l@1=1:"2"}"#),
             ("a: &x {k: 1, l: 2}\nb:\n  k: 3\n  <<: *x\n", r#"b@2=3:{k@3=3:"3" l@1=1:"2"}"#),
             (
@@ -355,19 +368,20 @@ mod tests {
         for (text, want) in [
             (
                 "a:\n  b: 1\n  c: 2\n  b: 3\n",
-                "4 a.b: stands here for the second time (first in line 2); remove one",
+                "4 a.b: occurs twice (first in line 2); remove one of them",
             ),
             ("a: 1\n---\nb: 2\n", "2 : a second document begins here; write one per file"),
-            ("a: &x [*x]\n", "1 a[0]: an alias stands inside the value that it is an alias for"),
+            ("a: &x [*x]\n", "1 a[0]: the alias is inside the value that it refers to"),
+            ("a: &x {<<: *x}\n", "1 a.<<: the alias is inside the value that it refers to"),
             (
-                "a: &x {<<: *x}\n",
-                "1 a.<<: an alias stands inside the value that it is an alias for",
+                "a: {<<: 1}\n",
+                "1 a.<<: must be a mapping or a list of mappings, because it is the value of a merge \
+                 key",
             ),
-            ("a: {<<: 1}\n", "1 a.<<: must be a mapping or a list of mappings, to be merged"),
             ("a:\n  <<: [{b: 1}, c]\n", "2 a.<<: must be a mapping or a list of mappings"),
             ("a:\n  <<:\n", "2 a.<<: must be a mapping or a list of mappings"),
             ("a: *x\n", "1 a: is not YAML: while parsing node, found unknown anchor (column 4)"),
-            ("[a]: b\n", "1 : a key is not a text"),
+            ("[a]: b\n", "1 : a key must be a text"),
             (nested.as_str(), "is nested deeper than 64 levels"),
         ] {
             let (_, faults) = parsed(text);
@@ -381,7 +395,8 @@ mod tests {
     }
 
     #[test]
-    fn aliases_cannot_blow_up_a_document() {
+    fn many_aliases_exceed_the_limits() {
+        // Each line repeats the line before it ten times.
         let mut wide = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for i in 1..12 {
             let item = format!("*a{}", i - 1);
@@ -390,15 +405,17 @@ mod tests {
         let (tree, faults) = parsed(&wide);
         assert!(tree.is_empty() && faults[0].contains("more than 100000 values"), "{faults:?}");
 
+        // Each line merges the line before it, and repeats it ten times.
         let mut merging = "a0: &a0 {k: v}\n".to_owned();
         for i in 1..12 {
             let item = format!("*a{}", i - 1);
-            let other = format!("k{i}: [{}]", vec![item.clone(); 10].join(", "));
-            merging.push_str(&format!("a{i}: &a{i} {{<<: {item}, {other}}}\n"));
+            let list = format!("k{i}: [{}]", vec![item.clone(); 10].join(", "));
+            merging.push_str(&format!("a{i}: &a{i} {{<<: {item}, {list}}}\n"));
         }
         let (tree, faults) = parsed(&merging);
         assert!(tree.is_empty() && faults[0].contains("more than 100000 values"), "{faults:?}");
 
+        // Each line nests the line before it one level deeper.
         let mut deep = "a0: &a0 x\n".to_owned();
         for i in 1..80 {
             deep.push_str(&format!("a{i}: &a{i} [*a{}]\n", i - 1));
@@ -411,7 +428,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn no_text_makes_the_parser_panic(text in "([-a:?|>&*!%@`,'\"{}\\[\\]# \t\r\n~0.\\\\]|: |- |\n  |\\PC){0,80}") {
+        fn the_parser_never_panics(text in "([-a:?|>&*!%@`,'\"{}\\[\\]# \t\r\n~0.\\\\]|: |- |\n  |\\PC){0,80}") {
             parse(&text);
         }
     }

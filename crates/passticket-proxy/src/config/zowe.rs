@@ -1,7 +1,7 @@
-//! The keys of a zowe.yaml outside `apiml.security` that have an effect here
+//! Reads the keys of a zowe.yaml outside of `apiml.security` that this gateway supports
 //! (docs/reference/data-plane.md#zowe-yaml).
 //!
-//! Zowe reads some `apiml.*` keys from `components.zaas` first; here all of them are those of
+//! Zowe reads some `apiml.*` keys from `components.zaas` first. This gateway reads all of them from
 //! `components.gateway`.
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::{
 };
 use tower_passticket::tls::Verification;
 
-/// The values of a zowe.yaml. Files that it names are not read yet.
+/// The values of a zowe.yaml. The files that it names are read later.
 pub(super) struct Zowe<'a> {
     pub(super) certificate: Option<Field<'a>>,
     pub(super) key: Option<Field<'a>>,
@@ -21,16 +21,16 @@ pub(super) struct Zowe<'a> {
     pub(super) verify: Verification,
     /// The place of `verifyCertificates`, if the key is present.
     pub(super) verify_at: Option<At<'a>>,
-    /// The place of `attls`, if it is on.
+    /// The place of `attls`, if it is `true`: z/OS does the TLS in front of the gateway.
     pub(super) attls: Option<At<'a>>,
     pub(super) port: u16,
     pub(super) port_at: Place,
-    /// The time limit of connecting to a service, and of its response.
+    /// The time limit for connecting to a service, and for its response.
     pub(super) timeout: Duration,
     pub(super) security: ApimlSecurity<'a>,
 }
 
-/// Reads the keys. A wrong value is reported, and replaced by its default.
+/// Reads the keys. A wrong value is reported, and its default is used instead.
 pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
     let mut zowe = root.section("zowe");
     let mut pem = zowe.section("certificate").section("pem");
@@ -54,7 +54,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
         verify: verify.and_then(verification).unwrap_or_default(),
         verify_at,
         attls,
-        // The number fits: its range is that of the type.
+        // The conversion cannot fail: `number` accepts only the range of a u16.
         port: port.and_then(|port| port.try_into().ok()).unwrap_or(7554),
         port_at,
         timeout: Duration::from_millis(
@@ -64,25 +64,27 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
     }
 }
 
-/// The key of the component overrides that of the whole Zowe (docs/reference/data-plane.md#at-tls).
+/// The place of the key that switches AT-TLS on, if one does. The key of the gateway overrides the key
+/// for all of Zowe (docs/reference/data-plane.md#at-tls).
 fn attls<'a>(zowe: &mut Section<'a>, gateway: &mut Section<'a>) -> Option<At<'a>> {
     let key = |zowe: &mut Section<'a>| {
         zowe.section("network").section("server").section("tls").optional("attls")
     };
-    let of_all = key(zowe);
-    let field = key(&mut gateway.section("zowe")).or(of_all)?;
+    let global = key(zowe);
+    let field = key(&mut gateway.section("zowe")).or(global)?;
     field.is_on().then_some(field.at)
 }
 
-/// The case of the letters does not matter, as in Zowe's start script. That script reads an unknown
-/// mode as `STRICT`; here it is an error (docs/reference/data-plane.md#verify-certificates).
+/// Reads `verifyCertificates`. Upper and lower case do not matter, as in Zowe's start script. The
+/// script treats an unknown mode as `STRICT`, but here it is an error
+/// (docs/reference/data-plane.md#verify-certificates).
 fn verification(field: Field<'_>) -> Option<Verification> {
     field.read(|text| match text.to_ascii_uppercase().as_str() {
         "STRICT" => Ok(Verification::Strict),
         "NONSTRICT" => Ok(Verification::NonStrict),
         "DISABLED" => Ok(Verification::Disabled),
         _ => Err(format!(
-            "{} is not a way to verify certificates; write STRICT, NONSTRICT or DISABLED",
+            "{} is not a verification mode; write STRICT, NONSTRICT or DISABLED",
             quote(text)
         )),
     })
@@ -96,11 +98,12 @@ mod tests {
     const PEM: &str =
         "zowe: {certificate: {pem: {certificate: c, key: k, certificateAuthorities: a}}}\n";
 
-    /// What `see` returns of the values of `text`, and the problems.
-    fn read_text<T>(text: &str, see: impl FnOnce(Zowe<'_>) -> T) -> (Option<T>, Vec<String>) {
+    /// Reads `text` as a zowe.yaml. Returns the result of `inspect` unless there are errors, and the
+    /// problems.
+    fn read_text<T>(text: &str, inspect: impl FnOnce(Zowe<'_>) -> T) -> (Option<T>, Vec<String>) {
         let report = Report::default();
         let document = Document::parse("z".into(), text.as_bytes(), &report);
-        let seen = see(read(&mut document.section(&report)));
+        let seen = inspect(read(&mut document.section(&report)));
         let (seen, problems) = match report.finish(Some(seen)) {
             Ok((seen, warnings)) => (Some(seen), warnings),
             Err(problems) => (None, problems.iter().cloned().collect()),
@@ -109,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_certificate_is_required() {
+    fn only_certificate_key_and_authorities_are_required() {
         let (seen, problems) = read_text(PEM, |zowe| {
             assert_eq!((zowe.port, zowe.timeout.as_secs()), (7554, 60));
             assert_eq!((zowe.security.pats, zowe.security.client_certificates), (false, false));
@@ -129,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn known_keys_are_read() {
+    fn supported_keys_are_read_and_others_ignored() {
         let text = format!(
             "{PEM}components:
   discovery: {{anything: goes}}
@@ -168,7 +171,8 @@ mod tests {
     #[test]
     fn at_tls_is_switched_on_for_all_or_for_the_gateway() {
         let tls = |value: &str| format!("network: {{server: {{tls: {{attls: {value}}}}}}}");
-        for (all, gateway, want) in [
+        // The values of `attls` for all of Zowe and for the gateway. "": the key is absent.
+        for (global, gateway, want) in [
             ("", "", false),
             ("true", "", true),
             ("", "true", true),
@@ -177,8 +181,8 @@ mod tests {
             ("true", "''", true),
         ] {
             let mut text = PEM.to_owned();
-            if !all.is_empty() {
-                text = text.replacen("zowe: {", &format!("zowe: {{{}, ", tls(all)), 1);
+            if !global.is_empty() {
+                text = text.replacen("zowe: {", &format!("zowe: {{{}, ", tls(global)), 1);
             }
             if !gateway.is_empty() {
                 text += &format!("components: {{gateway: {{zowe: {{{}}}}}}}\n", tls(gateway));
@@ -208,15 +212,14 @@ mod tests {
         assert_eq!(
             problems,
             ["z:2: components.gateway.apiml.security.x509.enabled: has no effect with AT-TLS, \
-              which does not pass client certificates on; switch one of the two off"]
+              which does not pass client certificates on; switch off one of the two"]
         );
     }
 
     #[test]
-    fn an_unknown_way_to_verify_is_an_error() {
+    fn an_unknown_verification_mode_is_an_error() {
         let (_, problems) = read_text("zowe: {verifyCertificates: LAX}", |_| ());
-        let want =
-            "\"LAX\" is not a way to verify certificates; write STRICT, NONSTRICT or DISABLED";
+        let want = "\"LAX\" is not a verification mode; write STRICT, NONSTRICT or DISABLED";
         assert!(problems.iter().any(|p| p.ends_with(want)), "{problems:?}");
     }
 }

@@ -1,11 +1,12 @@
-//! ACF2: subcommands of the TSO command ACF.
+//! The commands for ACF2, a security product of Broadcom. They are subcommands of the TSO command ACF.
 //!
 //! Sources: Broadcom's documentation of *ACF2 for z/OS* and its knowledge base, Zowe's jobs ZWEIACF and
 //! ZWEIACFZ, Zowe's documentation of distributed identities and client certificates;
 //! docs/reference/security-products.md#acf2.
 //!
-//! `UID` takes a string that each site composes from fields of its own choice. Zowe's documentation
-//! puts the user id there, and so do these commands. A comment tells the administrator to check it.
+//! The operand of `UID` is a UID string, which each site composes from fields of its own choice. These
+//! commands write the user id there, as Zowe's documentation does. A comment tells the administrator to
+//! check it.
 
 use super::{
     Application, Commands, EmailOperand, Mapping, NameOperand, RegistryOperand, key_placeholder,
@@ -30,8 +31,10 @@ pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[A
             ]);
         }
         commands.run("F ACF2,REBUILD(PTK),CLASS(P)");
-        commands
-            .note("Needed if the rules are resident (INFODIR R-RPTK); otherwise it is rejected:");
+        commands.note(
+            "If the rules are not resident (INFODIR R-RPTK), the next command is rejected and not \
+             needed:",
+        );
         commands.run("F ACF2,REBUILD(PTK)");
         commands.note("To verify:");
         commands.run("LIST LIKE(IRRPTAUTH-)");
@@ -89,12 +92,13 @@ pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
         commands.note("To verify:");
         commands.run("LIST APIML");
         commands.note(
-            "Zowe's documentation of delegated PassTickets has type RDA and key ZOWE. If this site maps \
-             class ZOWE so (SHOW CLASMAP), use these commands instead:",
+            "Zowe's documentation of delegated PassTickets has type RDA and key ZOWE. If SHOW CLASMAP \
+             shows this mapping of class ZOWE, use these commands instead:",
         );
         commands.note_line("SET RESOURCE(RDA)");
         for user in users {
-            // Not as a continued command: a comment that ends with + or - may include the next line.
+            // This is a comment, not a continued command: if a comment ends with + or -, the next line
+            // may become part of it.
             commands.note(&format!(
                 "RECKEY ZOWE ADD(APIML.DELEGATE.PASSTICKET UID({user}) SERVICE(READ) ALLOW)",
             ));
@@ -123,7 +127,7 @@ pub(super) fn email(
         commands.run("F ACF2,REBUILD(USR),CLASS(P),DIVISION(IDMAP)");
         commands.note("To verify:");
         commands.run(format!("LIST {user}.ZWEDNMAP"));
-        listed(commands);
+        show_permissions(commands);
     });
 }
 
@@ -155,11 +159,11 @@ pub(super) fn certificate(
         commands.run("F ACF2,REFRESH(CERTMAP)");
         commands.note("To verify:");
         commands.run("SHOW CERTMAP");
-        listed(commands);
+        show_permissions(commands);
     });
 }
 
-/// Permits the gateway to ask for mappings.
+/// Permits the gateway to look up mappings.
 fn permit(commands: &mut Commands, resource: &str, gateway: &UserId) {
     commands.note(UID);
     commands.run("SET RESOURCE(FAC)");
@@ -173,7 +177,8 @@ fn permit(commands: &mut Commands, resource: &str, gateway: &UserId) {
     commands.run("F ACF2,REBUILD(FAC)");
 }
 
-fn listed(commands: &mut Commands) {
+/// Adds the commands that show the result of [`permit`].
+fn show_permissions(commands: &mut Commands) {
     commands.run("SET RESOURCE(FAC)");
     commands.run("LIST LIKE(IRR-)");
 }

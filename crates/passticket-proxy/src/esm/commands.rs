@@ -1,18 +1,21 @@
-//! Lines for SYSTSIN: 72 columns, comments, continuations (*TSO/E Command Reference*, *TSO/E User's Guide*).
+//! Formats commands and comments as lines of at most 72 columns (*TSO/E Command Reference*, *TSO/E
+//! User's Guide*).
+//!
+//! TSO is the command line of z/OS. A batch job reads TSO commands from the data set SYSTSIN.
 
 use std::fmt;
 
-/// Columns 73 to 80 of a line are a sequence number.
+/// The maximum length of a line. Columns 73 to 80 are reserved for a sequence number.
 const COLUMNS: usize = 72;
-/// The end of a line that is continued, between operands or within one. TSO removes it and the blanks
-/// at the begin of the next line.
+/// The last character of a line that continues on the next line. TSO removes this character, and the
+/// blanks at the beginning of the next line.
 const CONTINUED: char = '+';
 
-/// Commands and comments as lines that a terminal monitor program (IKJEFT01) reads from SYSTSIN.
+/// Commands and comments as lines that the program IKJEFT01 reads from SYSTSIN in a batch job.
 /// [`Display`](fmt::Display) writes all lines, each with a newline.
 ///
-/// No line has more than 72 columns. No line begins with `/*` or `//`, which would end an in-stream
-/// data set.
+/// No line has more than 72 columns. No line begins with `/*` or `//`, which would end the input data
+/// in the text of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "commands have no effect until they are printed"]
 pub struct Commands {
@@ -20,11 +23,12 @@ pub struct Commands {
     comments: Comments,
 }
 
+/// The syntax of comments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Comments {
-    /// Those of TSO, for RACF and Top Secret commands.
+    /// `/* text */`, as in TSO: for RACF and Top Secret commands.
     Tso,
-    /// Those of the ACF command.
+    /// `* text`, as in the ACF command.
     Acf,
 }
 
@@ -41,8 +45,8 @@ impl Commands {
         self.lines.iter().map(String::as_str)
     }
 
-    /// Adds a comment of any length. It must not contain a text from outside: the text is not searched
-    /// for characters that end or continue a comment.
+    /// Adds a comment of any length, broken into lines. `text` must not contain a text of a user: it is
+    /// not searched for characters that end or continue a comment.
     pub(super) fn note(&mut self, text: &str) {
         let width = COLUMNS - self.comment("").len();
         let mut line = String::new();
@@ -59,7 +63,7 @@ impl Commands {
         self.note_line(&line);
     }
 
-    /// Adds a comment of one line and keeps its blanks, for example a command that is optional.
+    /// Adds a comment of one line, with all its blanks. The comment can be an optional command.
     pub(super) fn note_line(&mut self, text: &str) {
         let line = self.comment(text);
         self.lines.push(line);
@@ -67,7 +71,7 @@ impl Commands {
 
     fn comment(&self, text: &str) -> String {
         match self.comments {
-            // A blank first: slash and asterisk in columns 1 and 2 end an in-stream data set.
+            // The line begins with a blank, because `/*` in columns 1 and 2 would end the input data.
             Comments::Tso => format!(" /* {text} */"),
             Comments::Acf => format!("* {text}"),
         }
@@ -116,13 +120,15 @@ impl Commands {
     }
 }
 
-/// The place to break within an operand: between two letters or digits. There, removed blanks make no
-/// difference, and the next line, which continues in column 1, cannot begin like a comment or the end
-/// of the data set. [`super::operand`] permits only texts that have such a place every few characters.
+/// The position at which to break a line within an operand: between two letters or digits.
+///
+/// There are no blanks there that TSO would remove. The next line continues in column 1, and cannot begin
+/// like a comment or like the end of the input data. [`super::operand`] permits only texts that have
+/// such a position at short distances.
 fn split(line: &str) -> usize {
     let bytes = line.as_bytes();
     let fits = COLUMNS - 1;
-    // At least ten characters stay for the next line, because a reader overlooks a shorter rest.
+    // The next line gets at least ten characters, because readers overlook a shorter rest.
     (1..=fits.min(bytes.len() - 10))
         .rev()
         .find(|&at| bytes[at - 1].is_ascii_alphanumeric() && bytes[at].is_ascii_alphanumeric())
@@ -144,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn operands_go_on_the_next_line_and_a_long_one_is_broken() {
+    fn long_commands_are_continued_and_long_operands_broken() {
         let mut commands = Commands::new("title");
         commands.run_long(["TSS ADD(X)", "A(1)", &format!("B({})", "b".repeat(50)), "C(3)"]);
         let b = "b".repeat(50);
@@ -157,7 +163,7 @@ mod tests {
             lines(&commands),
             [
                 "X +",
-                // Neither does a line begin with //, nor is a rest shorter than ten characters.
+                // No line begins with //, and the rest has at least ten characters.
                 &format!("  B('{}+", &ones[..63]),
                 &format!("1.//*{}+", &twos[..56]),
                 &format!("{}') +", &twos[56..]),
@@ -167,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_is_wrapped_and_closed() {
+    fn each_line_of_a_long_comment_is_a_comment() {
         let mut commands = Commands::new("title");
         commands.note(&"word ".repeat(20));
         for line in commands.lines() {

@@ -1,29 +1,38 @@
 //! Commands for the security product of a z/OS system: RACF, ACF2 or Top Secret.
 //!
-//! A security administrator defines on z/OS what a gateway needs. The functions here make the
-//! commands, with all values in place, for the administrator to read and submit:
+//! Such a product is also called an external security manager (ESM). A PassTicket is a short-lived
+//! password, which the gateway makes for a user and an application. An APPLID is the name of an
+//! application in the product.
+//!
+//! A security administrator must define on z/OS what the gateway needs. The functions here make the
+//! commands with all values. The administrator reads and submits them:
 //!
 //! - [`passticket`] permits the gateway's user id to make PassTickets for an application;
-//! - [`keys`] gives an application its PassTicket key, which evaluates tickets;
+//! - [`keys`] gives an application its PassTicket key, with which z/OS checks PassTickets;
 //! - [`delegate`] permits users to request PassTickets for other users by e-mail address;
 //! - [`identity`] maps an e-mail address or a client certificate to a z/OS user id.
 //!
+//! The commands never contain a key. Instead of a key they contain a text in angle brackets, which no
+//! product accepts as a key.
+//!
 //! Sources: Zowe's documentation of PassTickets and delegated PassTickets, Zowe's installation jobs
 //! (`ZWEIRAC`, `ZWEIACF`, `ZWEITSS` and those that define class `ZOWE`), and the public manuals that
-//! each product's module names; docs/reference/security-products.md has the facts. The commands never
-//! contain a key. In its place stands a text in angle brackets, which no product accepts.
+//! the module of each product names. docs/reference/security-products.md has the facts.
 //!
-//! # Form
+//! # Format
 //!
-//! Each result is input for the TSO terminal monitor program (IKJEFT01, `//SYSTSIN`) or, line by line,
-//! for a terminal. Comments are those of TSO; between `ACF` and `END` they begin with an asterisk, as
-//! the `ACF` command requires. A command that defines an existing profile issues a message and does no
-//! harm. The definitions are followed by the refresh, and then by commands that show the result.
+//! TSO is the command line of z/OS. Each result can be the input of a batch job that runs TSO commands
+//! (program IKJEFT01, `//SYSTSIN`), or an administrator types it line by line at a terminal.
 //!
-//! Texts from outside ([`EmailOperand`], [`RegistryOperand`], [`Label`], [`NameOperand`]) are checked
-//! when they are parsed, so that a text cannot become a command. RACF takes them in apostrophes, with
-//! an apostrophe inside doubled. Top Secret takes them in apostrophes and ACF2 without; no manual of
-//! either says how to write an apostrophe inside, so [`identity`] refuses it for these products.
+//! Comments have the syntax of TSO. Between `ACF` and `END` they begin with an asterisk, as the `ACF`
+//! command requires. A command that defines an existing profile issues a message and does no harm. The
+//! commands that define profiles come first. Then a command refreshes the profiles in storage, and
+//! other commands show the result.
+//!
+//! Texts of users ([`EmailOperand`], [`RegistryOperand`], [`Label`], [`NameOperand`]) are checked when
+//! they are parsed, so that a text cannot become a command. RACF and Top Secret accept them between
+//! apostrophes, ACF2 without apostrophes. For RACF an apostrophe in a text is doubled. No manual of
+//! Top Secret or ACF2 says how to write it, so [`identity`] returns an error for these products.
 //!
 //! ```
 //! use passticket_proxy::esm::{self, Esm};
@@ -60,7 +69,9 @@ pub use operand::{
 
 use tower_passticket::passticket::{Algorithm, Applid, KeyProfile, Replay, UserId};
 
-/// The external security manager of a z/OS system. As text: `racf`, `acf2`, `tss`.
+/// The security product (external security manager) of a z/OS system.
+///
+/// `Display` and `FromStr` use `racf`, `acf2` and `tss`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Esm {
     /// IBM RACF.
@@ -74,7 +85,7 @@ pub enum Esm {
 impl Esm {
     const ALL: [Self; 3] = [Self::Racf, Self::Acf2, Self::TopSecret];
 
-    /// The product as text that [`FromStr`] reads.
+    /// The text that [`FromStr`] accepts for this product.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Racf => "racf",
@@ -83,7 +94,7 @@ impl Esm {
         }
     }
 
-    /// The name for readers.
+    /// The name of the product in comments and messages.
     const fn name(self) -> &'static str {
         match self {
             Self::Racf => "RACF",
@@ -92,7 +103,7 @@ impl Esm {
         }
     }
 
-    /// Begins commands with a comment on the topic and its values.
+    /// Makes commands that begin with a comment: the product, the topic and its values.
     fn title(self, topic: &str, values: &[String]) -> Commands {
         Commands::new(&format!("{}, {topic}: {}", self.name(), values.join(", ")))
     }
@@ -118,8 +129,9 @@ impl FromStr for Esm {
 #[error("{0:?} is not a known security product; write racf, acf2 or tss")]
 pub struct EsmError(String);
 
-/// Permits the gateway's user id to make PassTickets for the users of applications: `UPDATE` on
-/// `IRRPTAUTH.<applid>.*` in class `PTKTDATA` (docs/reference/security-products.md#ticket-permission).
+/// Permits the gateway's user id to make PassTickets for all users of the applications. The permission
+/// is `UPDATE` on `IRRPTAUTH.<applid>.*` in class `PTKTDATA`
+/// (docs/reference/security-products.md#ticket-permission).
 pub fn passticket(esm: Esm, gateway: &UserId, applids: &[Applid]) -> Commands {
     let applications: Vec<_> = applids.iter().map(ToString::to_string).collect();
     let mut commands = esm.title("PassTickets", &applications);
@@ -137,9 +149,9 @@ pub fn passticket(esm: Esm, gateway: &UserId, applids: &[Applid]) -> Commands {
 pub struct Application {
     /// The APPLID.
     pub applid: Applid,
-    /// The algorithm of its tickets.
+    /// The algorithm of its PassTickets.
     pub algorithm: Algorithm,
-    /// Whether it accepts a ticket more than once.
+    /// Whether it accepts a PassTicket more than once.
     pub replay: Replay,
 }
 
@@ -153,8 +165,8 @@ impl From<&KeyProfile> for Application {
 /// Gives applications their PassTicket key, with the replay protection that the gateway expects
 /// (docs/reference/security-products.md#key-profiles).
 ///
-/// For ACF2 and Top Secret the commands for keys of enhanced PassTickets are not publicly documented.
-/// In their place stands a comment.
+/// For ACF2 and Top Secret, the commands for keys of enhanced PassTickets are not publicly documented.
+/// The result contains a comment instead.
 pub fn keys(esm: Esm, applications: &[Application]) -> Commands {
     let value = |Application { applid, algorithm, .. }: &_| format!("{applid} {algorithm}");
     let values: Vec<_> = applications.iter().map(value).collect();
@@ -165,19 +177,19 @@ pub fn keys(esm: Esm, applications: &[Application]) -> Commands {
     );
     if applications.iter().any(|application| application.algorithm == Algorithm::Legacy) {
         commands.note(
-            "Replace the text in angle brackets with it at a terminal. In a job, use a data set that \
-             no other user can read, and //SYSTSPRT DD DUMMY, because the job log repeats each \
+            "At a terminal, replace the text in angle brackets with the key. In a job, use a data set \
+             that no other user can read, and //SYSTSPRT DD DUMMY, because the job log repeats each \
              command. Delete the data set afterwards.",
         );
     }
-    if let Some(applids) = with(applications, Replay::Allowed) {
+    if let Some(applids) = applids_with(applications, Replay::Allowed) {
         commands.note(&format!(
             "Replay protection is off for {applids}: requests of one user in the same second have \
              the same PassTicket. The connection from the gateway to the service must be secure. The \
              gateway's zowe.yaml needs replayProtection: false for these APPLIDs.",
         ));
     }
-    if let Some(applids) = with(applications, Replay::Protected) {
+    if let Some(applids) = applids_with(applications, Replay::Protected) {
         commands.note(&format!(
             "Replay protection is on for {applids}: the gateway uses each PassTicket once, so a user \
              gets one per second.",
@@ -192,9 +204,9 @@ pub fn keys(esm: Esm, applications: &[Application]) -> Commands {
 }
 
 /// The APPLIDs of the applications with this replay protection. `None` if there are none.
-fn with(applications: &[Application], replay: Replay) -> Option<String> {
-    let them = applications.iter().filter(|application| application.replay == replay);
-    let applids: Vec<_> = them.map(|application| application.applid.to_string()).collect();
+fn applids_with(applications: &[Application], replay: Replay) -> Option<String> {
+    let matching = applications.iter().filter(|application| application.replay == replay);
+    let applids: Vec<_> = matching.map(|application| application.applid.to_string()).collect();
     (!applids.is_empty()).then(|| applids.join(", "))
 }
 
@@ -205,8 +217,8 @@ pub fn delegate(esm: Esm, users: &[UserId]) -> Commands {
     let values: Vec<_> = users.iter().map(ToString::to_string).collect();
     let mut commands = esm.title("delegated PassTickets", &values);
     commands.note(
-        "A user with READ on APIML.DELEGATE.PASSTICKET gets PassTickets of other users. Permit only \
-         the user ids of the client certificates that call.",
+        "A user with READ on APIML.DELEGATE.PASSTICKET can get PassTickets for other users. Permit \
+         only the user ids of the callers' client certificates.",
     );
     match esm {
         Esm::Racf => racf::delegate(&mut commands, users),
@@ -219,28 +231,28 @@ pub fn delegate(esm: Esm, users: &[UserId]) -> Commands {
 /// An identity that is mapped to a user id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity<'a> {
-    /// A distributed identity (class `IDIDMAP`).
+    /// An e-mail address in a registry outside z/OS (a distributed identity, class `IDIDMAP`).
     Email {
-        /// The name.
+        /// The e-mail address.
         email: &'a EmailOperand,
-        /// The registry of the name.
+        /// The registry that the address belongs to.
         registry: &'a RegistryOperand,
     },
-    /// A certificate (class `DIGTNMAP`).
+    /// A client certificate (class `DIGTNMAP`).
     Certificate {
-        /// The subject, or the last parts of it.
+        /// The subject of the certificate, or the last parts of the subject.
         subject: &'a NameOperand,
-        /// The full issuer. `None` permits any issuer.
+        /// The complete issuer. `None` permits any issuer.
         issuer: Option<&'a NameOperand>,
     },
 }
 
-/// Maps an identity to a user id, and permits the gateway's user id to ask for mappings: `READ` on
-/// `IRR.IDIDMAP.QUERY` or `IRR.RUSERMAP` in class `FACILITY`
+/// Maps an identity to a user id, and permits the gateway's user id to look up mappings. The permission
+/// is `READ` on `IRR.IDIDMAP.QUERY` or `IRR.RUSERMAP` in class `FACILITY`
 /// (docs/reference/security-products.md#identity-mappings).
 ///
 /// # Errors
-/// [`NotWritable`] if a text has an apostrophe and the product is not RACF.
+/// [`NotWritable`] if a text contains an apostrophe and the product is not RACF.
 pub fn identity(
     esm: Esm,
     gateway: &UserId,
@@ -261,25 +273,26 @@ pub fn identity(
         return Err(NotWritable { esm: esm.name(), text: text.to_owned() });
     }
     let topic = match identity {
-        Identity::Email { .. } => "e-mail address",
-        Identity::Certificate { .. } => "certificate",
+        Identity::Email { .. } => "user id of an e-mail address",
+        Identity::Certificate { .. } => "user id of a certificate",
     };
-    let mut commands = esm.title(topic, &[format!("of {user}")]);
+    let mut commands = esm.title(topic, &[user.to_string()]);
     commands.note(&format!("The gateway runs as {gateway}."));
     match (esm, identity) {
         (_, Identity::Email { .. }) => commands.note(
-            "Name and registry must equal those that the gateway asks for, upper and lower case \
-             included.",
+            "Name and registry must equal those in the gateway's requests, including upper and lower \
+             case.",
         ),
         (_, Identity::Certificate { issuer: Some(_), .. }) => commands.note(
-            "The subject may be only the last parts of the certificate's subject; then it matches all \
-             certificates that end so. The issuer must be complete. Write both as the product shows \
-             them for the certificate.",
+            "The subject may be only the last parts of the certificate's subject. It then matches all \
+             certificates whose subject ends with these parts. The issuer must be complete. Write \
+             subject and issuer as the product shows them for the certificate.",
         ),
         (_, Identity::Certificate { issuer: None, .. }) => commands.note(
-            "The subject may be only the last parts of the certificate's subject; then it matches all \
-             certificates that end so. Write it as the product shows it for the certificate. Without \
-             an issuer, any authority that the gateway trusts can issue such a certificate.",
+            "The subject may be only the last parts of the certificate's subject. It then matches all \
+             certificates whose subject ends with these parts. Write the subject as the product shows \
+             it for the certificate. Without an issuer, any authority that the gateway trusts can \
+             issue such a certificate.",
         ),
     }
     let mapping = Mapping { gateway, user, label };
@@ -306,7 +319,7 @@ pub fn identity(
     Ok(commands)
 }
 
-/// The values that both kinds of mapping need.
+/// The values that the mapping of an e-mail address and that of a certificate need.
 #[derive(Clone, Copy)]
 struct Mapping<'a> {
     gateway: &'a UserId,
@@ -314,7 +327,7 @@ struct Mapping<'a> {
     label: &'a Label,
 }
 
-/// The text cannot be written in a command of the product.
+/// A text has an apostrophe, for which the product has no documented notation.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{text:?} has an apostrophe, which cannot be written safely in a command of {esm}; write the \
@@ -325,8 +338,8 @@ pub struct NotWritable {
     text: String,
 }
 
-/// Returns the applications with a legacy key. For each other application it adds a note that there
-/// is no command, and names the manual.
+/// Returns the applications with a legacy key. For each application with an enhanced key, it adds a
+/// comment that there is no command, with the manual to read (`see`).
 fn legacy_only(
     commands: &mut Commands,
     applications: &[Application],
@@ -347,14 +360,14 @@ fn legacy_only(
     legacy
 }
 
-/// The note that each mapping needs a record with a name of its own, here `name`.
+/// The comment for a product whose records contain one mapping each. `name` is the name of the record.
 fn one_mapping(user: &UserId, name: &str) -> String {
     format!(
         "Each record has one mapping. For a second mapping of {user}, replace {name} and the label.",
     )
 }
 
-/// The text in the place of a key. No product accepts it as a key.
+/// The text that a command contains instead of a key. No product accepts it as a key.
 fn key_placeholder(applid: &Applid) -> String {
     format!("<16-hex-digits-of-{applid}>")
 }

@@ -1,13 +1,14 @@
-//! Texts that are safe as the operand of a command.
+//! Checked texts that are safe as operands of a command.
 //!
-//! A text from outside must not become a second command, or another operand. So each type lists the
-//! characters that it permits, and none of them ends a string, an operand, a comment or a line,
-//! stands for a variable, or matches more than itself: no parentheses, double quotes, ampersands,
-//! semicolons, backslashes, asterisks, and nothing but printable ASCII. An apostrophe is permitted;
-//! whether it can be written depends on the product ([`identity`](super::identity)).
+//! A text of a user must not become a second command or another operand. So each type permits only a
+//! list of characters. No permitted character can end a string, an operand, a comment or a line,
+//! introduce a variable, or act as a wildcard. Only printable ASCII is permitted, without parentheses,
+//! double quotes, ampersands, semicolons, backslashes and asterisks.
 //!
-//! These rules are narrower than those of the gateway itself
-//! ([`tower_passticket::identity`]), whose parsers the types here use.
+//! An apostrophe is permitted here, but not every product has a notation for it: see
+//! [`identity`](super::identity).
+//!
+//! The types here use the parsers of [`tower_passticket::identity`], but permit fewer texts.
 
 use std::{fmt, str::FromStr};
 
@@ -16,51 +17,52 @@ use tower_passticket::{
     passticket::UserId,
 };
 
-/// The most characters in a row in which no two letters or digits stand side by side. A long operand
-/// is continued on the next line between two letters or digits, so it must have such places.
+/// The limit of consecutive positions at which a text cannot be broken. A long operand continues on the
+/// next line, and can be broken only between two letters or digits.
 const UNBROKEN: usize = 20;
 
-/// What one type of operand permits.
+/// The texts that one type of operand permits.
 struct Rule {
     name: &'static str,
-    /// Permitted besides letters and digits.
+    /// The permitted characters besides letters and digits.
     characters: &'static str,
-    /// In characters, which are ASCII.
-    longest: usize,
-    /// The remedy in the error text.
-    write: &'static str,
+    /// The maximum length. All characters are ASCII.
+    max_len: usize,
+    /// The end of an error text: what to write instead.
+    remedy: &'static str,
 }
 
 const EMAIL: Rule = Rule {
     name: "e-mail address",
     characters: "@._-'",
-    longest: EmailAddress::MAX_LEN,
-    write: "write one of at most 246 letters, digits and . _ - ' with one @",
+    max_len: EmailAddress::MAX_LEN,
+    remedy: "write one of at most 246 letters, digits and . _ - ' with one @",
 };
 const REGISTRY: Rule = Rule {
     name: "registry",
     characters: " .,_-':/@#$%",
-    longest: Registry::MAX_LEN,
-    write: "write at most 255 letters, digits, blanks and . , _ - ' : / @ # $ %",
+    max_len: Registry::MAX_LEN,
+    remedy: "write at most 255 letters, digits, blanks and . , _ - ' : / @ # $ %",
 };
 const LABEL: Rule = Rule {
     name: "label",
     characters: " .,_-':/@#$%",
-    longest: 32,
-    write: "write at most 32 letters, digits, blanks and . , _ - ' : / @ # $ %",
+    max_len: 32,
+    remedy: "write at most 32 letters, digits, blanks and . , _ - ' : / @ # $ %",
 };
 const NAME: Rule = Rule {
     name: "distinguished name",
     characters: " .,_-':/@#$%=",
-    longest: 246,
-    write: "write it as CN=Jane Doe,OU=Payroll,O=Acme,C=US, of CN, T, OU, O, L, ST, C and with \
-            letters, digits, blanks and . _ - ' : / @ # $ % and \\, in at most 246 characters",
+    max_len: 246,
+    remedy: "write it like CN=Jane Doe,OU=Payroll,O=Acme,C=US, with the attribute types CN, T, OU, O, \
+             L, ST and C, and with letters, digits, blanks and . _ - ' : / @ # $ % and \\, in at most \
+             246 characters",
 };
 
 impl Rule {
     fn error(&self, value: &str, problem: OperandProblem) -> OperandError {
         let value = value.chars().take(60).collect();
-        OperandError { what: self.name, value, problem, write: self.write }
+        OperandError { what: self.name, value, problem, remedy: self.remedy }
     }
 
     fn check(&self, value: &str) -> Result<(), OperandProblem> {
@@ -71,16 +73,16 @@ impl Rule {
         if let Some(c) = value.chars().find(forbidden) {
             return Err(OperandProblem::Character(c));
         }
-        if value.len() > self.longest {
-            return Err(OperandProblem::TooLong(self.longest));
+        if value.len() > self.max_len {
+            return Err(OperandProblem::TooLong(self.max_len));
         }
         if first == ' ' || last == ' ' {
             return Err(OperandProblem::Character(' '));
         }
         let mut unbroken = 0;
         for pair in value.as_bytes().windows(2) {
-            let is_place_to_break = pair.iter().all(u8::is_ascii_alphanumeric);
-            unbroken = if is_place_to_break { 0 } else { unbroken + 1 };
+            let can_break = pair.iter().all(u8::is_ascii_alphanumeric);
+            unbroken = if can_break { 0 } else { unbroken + 1 };
             if unbroken >= UNBROKEN {
                 return Err(OperandProblem::Unbroken);
             }
@@ -91,12 +93,12 @@ impl Rule {
 
 /// A text that is not safe in a command.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what} {value:?} {problem}; {write}")]
+#[error("{what} {value:?} {problem}; {remedy}")]
 pub struct OperandError {
     what: &'static str,
     value: String,
     problem: OperandProblem,
-    write: &'static str,
+    remedy: &'static str,
 }
 
 impl OperandError {
@@ -106,34 +108,36 @@ impl OperandError {
     }
 }
 
-/// The rules for operands.
+/// The reasons why a text is not safe in a command.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OperandProblem {
-    /// At least one character is needed.
+    /// The text has no characters.
     #[error("is empty")]
     Empty,
-    /// More characters than this are not permitted.
+    /// The text is longer than this number of characters.
     #[error("is longer than {0} characters")]
     TooLong(usize),
-    /// This character is not permitted, or not in this place: a blank may not be the first or the
-    /// last.
+    /// This character is not permitted, or not in this place. For example, a blank must not be the
+    /// first or the last character.
     #[error("has the character {0:?} where it cannot be written safely")]
     Character(char),
-    /// Two letters or digits must stand side by side, at least every 20 characters.
+    /// The text cannot be broken into lines: for about 20 characters it has no two adjacent letters or
+    /// digits.
     #[error("cannot be broken into lines")]
     Unbroken,
-    /// An e-mail address has exactly one `@`, with text before and after it.
+    /// The text is not an e-mail address, which has exactly one `@` with text before and after it.
     #[error("is not an e-mail address")]
     NoEmail,
-    /// Each part of a distinguished name has an attribute type and a value.
+    /// A part of the distinguished name lacks its attribute type or its value.
     #[error("has a part without a value")]
     NoValue,
-    /// Not every product knows this attribute type.
-    #[error("has the attribute {0:?}")]
+    /// The distinguished name has this attribute type, which not every product supports.
+    #[error("has the attribute type {0:?}, which is not supported")]
     Attribute(String),
-    /// The common name stands last, as in a certificate. RFC 4514 has it first.
-    #[error("ends with the common name, the most specific part, which belongs first")]
+    /// The common name is the last part, which is the order in a certificate. In the notation of RFC
+    /// 4514 it is the first part.
+    #[error("ends with the common name, which must be the first part")]
     Reversed,
 }
 
@@ -144,7 +148,7 @@ macro_rules! operand {
         pub struct $type(String);
 
         impl $type {
-            /// The text as a command has it, before apostrophes are doubled.
+            /// The text for a command, before apostrophes are doubled.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -173,16 +177,19 @@ macro_rules! operand {
 }
 
 operand! {
-    /// An [`EmailAddress`] as the name of a distributed identity: 1 to 246 letters, digits and
-    /// `. _ - '`, with one `@`. Upper and lower case are kept, since the security products compare
-    /// them.
+    /// An [`EmailAddress`] as the name of a distributed identity (a name in a registry outside z/OS).
+    ///
+    /// It has 1 to 246 letters, digits and `. _ - '`, with one `@`. Upper and lower case are kept,
+    /// because the security products distinguish them.
     EmailOperand, email
 }
 
 operand! {
-    /// The [`Registry`] of a distributed identity, as
-    /// `components.gateway.apiml.security.oidc.registry` has it: 1 to 255 letters, digits, blanks and
-    /// `. , _ - ' : / @ # $ %`. `*`, which stands for any registry, is refused.
+    /// The [`Registry`] of a distributed identity. It must be the value of
+    /// `components.gateway.apiml.security.oidc.registry`.
+    ///
+    /// It has 1 to 255 letters, digits, blanks and `. , _ - ' : / @ # $ %`. `*`, which stands for any
+    /// registry in the security products, is not permitted.
     RegistryOperand, registry
 }
 
@@ -192,7 +199,8 @@ operand! {
 }
 
 operand! {
-    /// A [`DistinguishedName`], read as RFC 4514 and kept as the security products write it:
+    /// A [`DistinguishedName`]. It is parsed in the notation of RFC 4514 and stored in the notation of
+    /// the security products:
     ///
     /// ```
     /// use passticket_proxy::esm::NameOperand;
@@ -202,9 +210,9 @@ operand! {
     /// # Ok::<(), passticket_proxy::esm::OperandError>(())
     /// ```
     ///
-    /// The most specific part stands first in both forms. Periods in values are kept, as in the names
-    /// that the products show for a certificate. A value with an equal sign is refused: after a
-    /// period it would be another part.
+    /// In both notations the most specific part is the first. Periods in values are kept, as in the
+    /// names that the products show for a certificate. A value with an equal sign is not permitted,
+    /// because together with a period it would be another part.
     NameOperand, name
 }
 
@@ -244,12 +252,12 @@ fn syntax(problem: &NameProblem) -> OperandProblem {
         NameProblem::Unescaped(c) => OperandProblem::Character(*c),
         NameProblem::Escape | NameProblem::NotUtf8 => OperandProblem::Character('\\'),
         NameProblem::Hex => OperandProblem::Character('#'),
-        // NoEquals, and what a later release adds.
+        // NoEquals, and variants that a later release adds.
         _ => OperandProblem::NoValue,
     }
 }
 
-/// The name with periods between its parts, and with RACF's attribute types.
+/// Writes the name with periods between its parts, and with RACF's names of attribute types.
 fn dotted(name: &DistinguishedName) -> Result<String, OperandProblem> {
     let mut parts = Vec::new();
     for rdn in name.rdns() {
@@ -350,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_distinguished_name_is_written_with_periods() {
+    fn a_distinguished_name_is_converted_to_periods() {
         for (text, want) in [
             ("CN=Jane", "CN=Jane"),
             ("cn=Jane Doe, ou = Payroll ,O=Acme", "CN=Jane Doe.OU=Payroll.O=Acme"),
@@ -358,7 +366,7 @@ mod tests {
             ("title=Dr,CN=O'Neil,ST=Ohio", "T=Dr.CN=O'Neil.SP=Ohio"),
             ("OU=Payroll,OU=NY,O=Acme", "OU=Payroll.OU=NY.O=Acme"),
             ("CN=Jane,SP=Ohio", "CN=Jane.SP=Ohio"),
-            // Other spellings of the same name.
+            // Other notations of attribute types and values.
             ("2.5.4.3=a", "CN=a"),
             ("CN=a\\2Cb", "CN=a,b"),
             ("CN=#0C0161", "CN=a"),

@@ -1,4 +1,4 @@
-//! RACF: TSO commands.
+//! The commands for RACF, IBM's security product. They are TSO commands.
 //!
 //! Sources: *z/OS Security Server RACF Command Language Reference* (RDEFINE, RACMAP, RACDCERT MAP),
 //! *z/OS Security Server RACF Security Administrator's Guide* (Using PassTickets), Zowe's jobs ZWEIRAC
@@ -13,7 +13,8 @@ const DEFINED: &str = "RDEFINE of an existing profile issues a message and chang
 
 pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[Applid]) {
     commands.note(DEFINED);
-    // GENERIC first: in a class without generic profiles an asterisk in a name is a plain character.
+    // GENERIC is the first command: if the class has no generic profiles, an asterisk in the name of a
+    // profile is an ordinary character.
     commands.run("SETROPTS GENERIC(PTKTDATA)");
     commands.run("SETROPTS CLASSACT(PTKTDATA) RACLIST(PTKTDATA)");
     for applid in applids {
@@ -33,7 +34,7 @@ pub(super) fn keys(commands: &mut Commands, applications: &[Application]) {
     if applications.iter().any(is_legacy) {
         commands.note(
             "Legacy: with ICSF, replace KEYMASKED with KEYENCRYPTED, or with KEYLABEL(label) of a DES \
-             key of 8 bytes in the CKDS. Then the command has no key.",
+             key of 8 bytes in the CKDS. With KEYLABEL the command contains no key.",
         );
     }
     if !applications.iter().all(is_legacy) {
@@ -146,11 +147,11 @@ pub(super) fn certificate(
     commands.run(format!("RACDCERT ID({user}) LISTMAP"));
 }
 
-/// Permits the gateway to ask for mappings.
+/// Permits the gateway to look up mappings.
 fn permit(commands: &mut Commands, resource: &str, gateway: &UserId) {
     commands.note(&format!(
-        "{DEFINED} A new profile {resource} replaces a generic one (IRR.*) for this resource: permit \
-         its users here, too.",
+        "{DEFINED} For this resource, a new profile {resource} replaces a generic profile such as \
+         IRR.*: permit the users of the generic profile here too.",
     ));
     commands.run("SETROPTS CLASSACT(FACILITY) RACLIST(FACILITY)");
     commands.run(format!("RDEFINE FACILITY {resource} UACC(NONE)"));
@@ -158,7 +159,7 @@ fn permit(commands: &mut Commands, resource: &str, gateway: &UserId) {
     commands.run("SETROPTS RACLIST(FACILITY) REFRESH");
 }
 
-/// The text in apostrophes, with those inside doubled (*TSO/E Command Reference*).
+/// Puts a text between apostrophes, and doubles the apostrophes in it (*TSO/E Command Reference*).
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }

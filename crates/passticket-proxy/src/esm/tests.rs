@@ -3,8 +3,8 @@ use test_support::tickets::user;
 
 use super::*;
 
-/// The commands of all topics for a product, with the longest names.
-fn everything(esm: Esm) -> Vec<Commands> {
+/// The commands of all topics for a product. User id and APPLID have the maximum length.
+fn all_topics(esm: Esm) -> Vec<Commands> {
     let (gateway, user) = (user("ZWESVUSR"), user("JANEDOE1"));
     let applid = Applid::new("IZUDFLT8").unwrap();
     let algorithms = [Algorithm::Legacy, Algorithm::EnhancedUpper, Algorithm::EnhancedMixed];
@@ -34,7 +34,8 @@ fn is_comment(line: &str) -> bool {
     line.starts_with("* ") || tso.is_some_and(|text| !text.contains("*/"))
 }
 
-/// The commands that the terminal monitor program reads, without comments.
+/// The commands that TSO executes: without comments, and with continued lines joined. It also checks the
+/// format of each line.
 fn submitted(commands: &Commands) -> Vec<String> {
     let mut submitted: Vec<String> = Vec::new();
     let mut continued = false;
@@ -42,25 +43,25 @@ fn submitted(commands: &Commands) -> Vec<String> {
         assert!(line.len() <= 72, "{line}");
         assert!(line.bytes().all(|b| matches!(b, b' '..=b'~')), "{line:?}");
         assert!(!line.starts_with("/*") && !line.starts_with("//"), "{line}");
-        let (text, goes_on) = match line.strip_suffix('+') {
+        let (text, continues) = match line.strip_suffix('+') {
             Some(text) => (text, true),
             None => (line, false),
         };
         if continued {
             let stripped = text.trim_start();
             submitted.last_mut().unwrap().push_str(stripped);
-            continued = goes_on;
+            continued = continues;
         } else if !is_comment(line) {
             submitted.push(text.to_owned());
-            continued = goes_on;
+            continued = continues;
         }
     }
-    assert!(!continued);
+    assert!(!continued, "the last line is continued");
     submitted
 }
 
 #[test]
-fn lines_have_the_form_that_the_products_read() {
+fn lines_have_the_syntax_of_the_products() {
     const VERBS: [&str; 20] = [
         "SETROPTS ",
         "RDEFINE ",
@@ -84,26 +85,26 @@ fn lines_have_the_form_that_the_products_read() {
         "CHANGE ",
     ];
     for esm in Esm::ALL {
-        for commands in everything(esm) {
-            let mut acf = false;
+        for commands in all_topics(esm) {
+            let mut in_acf = false;
             for line in commands.lines() {
-                acf = match line {
+                in_acf = match line {
                     "ACF" => true,
                     "END" => false,
-                    _ => acf,
+                    _ => in_acf,
                 };
-                assert_eq!(line.starts_with("* "), acf && is_comment(line), "{line}");
+                assert_eq!(line.starts_with("* "), in_acf && is_comment(line), "{line}");
             }
-            assert!(!acf, "END is missing");
+            assert!(!in_acf, "END is missing");
             for command in submitted(&commands) {
                 assert!(VERBS.iter().any(|verb| command.starts_with(verb)), "{command}");
                 let parentheses = |c| command.matches(c).count();
                 assert_eq!(parentheses('('), parentheses(')'), "{command}");
                 assert_eq!(parentheses('\'') % 2, 0, "{command}");
             }
-            // A comment that ends with a continuation would include the next command.
-            let ends = |line: &&str| line.ends_with(['+', '-']) && line.starts_with("* ");
-            let continued: Vec<_> = commands.lines().filter(ends).collect();
+            // If a comment ended with + or -, the next command would be part of the comment.
+            let is_continued = |line: &&str| line.ends_with(['+', '-']) && line.starts_with("* ");
+            let continued: Vec<_> = commands.lines().filter(is_continued).collect();
             assert!(continued.is_empty(), "{continued:?}");
         }
     }
@@ -156,7 +157,7 @@ fn the_commands_of_zowes_documentation_are_included_unchanged() {
 }
 
 #[test]
-fn replay_protection_is_as_configured_and_no_key_is_printed() {
+fn commands_for_keys_set_replay_protection_and_contain_no_key() {
     let applid = Applid::new("IZUDFLT").unwrap();
     for (esm, algorithm, protected, allowed) in [
         (
@@ -223,7 +224,7 @@ fn replay_protection_is_as_configured_and_no_key_is_printed() {
 }
 
 #[test]
-fn an_apostrophe_is_doubled_for_racf_and_refused_for_the_others() {
+fn an_apostrophe_is_doubled_for_racf_and_an_error_for_other_products() {
     let (gateway, jane) = (user("ZWESVUSR"), user("JANE"));
     let email: EmailOperand = "jane.o'neil@acme.com".parse().unwrap();
     let registry = "acme".parse().unwrap();
@@ -235,11 +236,11 @@ fn an_apostrophe_is_doubled_for_racf_and_refused_for_the_others() {
         let error = identity(esm, &gateway, &jane, id, &label).unwrap_err().to_string();
         assert!(error.starts_with("\"jane.o'neil@acme.com\" has an apostrophe"), "{error}");
     }
-    // An apostrophe in the other operands.
+    // An apostrophe in the subject, in the issuer and in the label.
     let (plain, quote) = ("CN=Jane".parse().unwrap(), "CN=O'Neil".parse().unwrap());
-    let odd: Label = "Jane's".parse().unwrap();
+    let label_with_quote: Label = "Jane's".parse().unwrap();
     for (subject, issuer, label) in
-        [(&quote, None, &label), (&plain, Some(&quote), &label), (&plain, None, &odd)]
+        [(&quote, None, &label), (&plain, Some(&quote), &label), (&plain, None, &label_with_quote)]
     {
         let id = Identity::Certificate { subject, issuer };
         assert!(identity(Esm::TopSecret, &gateway, &jane, id, label).is_err());
@@ -247,7 +248,7 @@ fn an_apostrophe_is_doubled_for_racf_and_refused_for_the_others() {
     }
 }
 
-/// Texts of honest users, and texts that try to become commands.
+/// Ordinary texts, and texts that try to add commands.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         "[A-Za-z0-9 .,_:/@#$%'-]{1,260}",
@@ -266,7 +267,7 @@ proptest! {
     })]
 
     #[test]
-    fn a_text_never_becomes_a_command(a in text(), b in text(), c in text()) {
+    fn a_text_never_adds_a_command(a in text(), b in text(), c in text()) {
         let (gateway, jane) = (user("ZWESVUSR"), user("JANE"));
         let plain_label: Label = "Zowe".parse().unwrap();
         let plain_registry: RegistryOperand = "acme".parse().unwrap();
@@ -297,15 +298,15 @@ proptest! {
                 let plain = identity(esm, &gateway, &jane, plain, &plain_label).unwrap();
                 let (got, plain) = (submitted(&got), submitted(&plain));
                 prop_assert_eq!(got.len(), plain.len());
-                let mut differ = 0;
+                let mut different = 0;
                 for (got, plain) in got.iter().zip(&plain) {
                     if got == plain {
                         continue;
                     }
-                    differ += 1;
-                    // Exactly one command contains the texts, each of them whole.
-                    let head = |command: &str| command.split(' ').next().unwrap().to_owned();
-                    prop_assert_eq!(head(got), head(plain));
+                    different += 1;
+                    // One command contains all texts, each of them unchanged.
+                    let verb = |command: &str| command.split(' ').next().unwrap().to_owned();
+                    prop_assert_eq!(verb(got), verb(plain));
                     let parentheses = |c| got.matches(c).count();
                     prop_assert_eq!(parentheses('('), plain.matches('(').count());
                     prop_assert_eq!(parentheses(')'), plain.matches(')').count());
@@ -314,13 +315,13 @@ proptest! {
                         prop_assert!(got.contains(&value), "{} in {}", value, got);
                     }
                 }
-                prop_assert!(differ <= 1);
+                prop_assert!(different <= 1);
             }
         }
     }
 
     #[test]
-    fn a_distinguished_name_has_as_many_parts_as_it_was_written_with(
+    fn a_distinguished_name_keeps_its_number_of_parts(
         parts in prop::collection::vec("[A-Za-z0-9][A-Za-z0-9 .:/-]{0,10}[a-z]", 1..5)
     ) {
         let written: Vec<_> = parts.iter().map(|value| format!("OU={value}")).collect();

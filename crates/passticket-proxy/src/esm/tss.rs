@@ -1,4 +1,4 @@
-//! Top Secret: the TSO command TSS.
+//! The commands for Top Secret, a security product of Broadcom. They use the TSO command TSS.
 //!
 //! Sources: Broadcom's *Top Secret for z/OS Command Functions Guide* and *Cookbook*, Zowe's jobs ZWEITSS
 //! and ZWEITSSZ, Zowe's documentation of PassTickets, distributed identities and client certificates;
@@ -111,7 +111,7 @@ pub(super) fn certificate(
     commands.run(format!("TSS LIST({user}) CERTMAP(ALL)"));
 }
 
-/// Permits the gateway to ask for mappings.
+/// Permits the gateway to look up mappings.
 fn permit(commands: &mut Commands, resource: &str, gateway: &UserId) {
     commands.run(format!("TSS PERMIT({gateway}) IBMFAC({resource}) ACCESS(READ)"));
 }

@@ -178,11 +178,11 @@ fn invalid_arguments_give_a_one_line_error() {
         ),
         (
             &[&identity[..], &["--subject", "C=US,O=Acme,CN=a"]].concat(),
-            "the common name, the most specific part, which belongs first",
+            "the common name, which must be the first part",
         ),
         (
             &[&identity[..], &["--subject", "CN=a(b"]].concat(),
-            "write it as CN=Jane Doe,OU=Payroll,O=Acme,C=US",
+            "write it like CN=Jane Doe,OU=Payroll,O=Acme,C=US",
         ),
         (
             &[&identity[..], &["--subject", "CN=a", "--label", "a \"b\""]].concat(),
