@@ -9,7 +9,13 @@
 //! state is held only for one look-up. Only the verification of a new token takes longer: a thread with
 //! the same token waits for the result.
 
-use std::{convert::Infallible, io, num::NonZeroUsize, thread};
+use std::{
+    convert::Infallible,
+    io,
+    num::NonZeroUsize,
+    panic::{AssertUnwindSafe, catch_unwind},
+    thread,
+};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -73,8 +79,13 @@ where
                 Ok(server.run(service, shutdown).await)
             })
         };
-        // An error means that `results` was dropped. Then no result is needed.
-        let run = move || drop(result_sender.blocking_send(serve_requests()));
+        let run = move || {
+            let result = catch_unwind(AssertUnwindSafe(serve_requests)).unwrap_or_else(|_| {
+                Err(io::Error::other("a worker thread panicked; standard error has the reason"))
+            });
+            // An error means that `results` was dropped. Then no result is needed.
+            drop(result_sender.blocking_send(result));
+        };
         thread::Builder::new()
             .name(format!("worker-{core}"))
             .spawn(run)
@@ -85,15 +96,12 @@ where
     let mut finished = Vec::with_capacity(cores);
     tokio::select! {
         () = shutdown => {}
-        // A thread returned before the shutdown. The other threads stop, too.
+        // A thread ended before the shutdown. The other threads stop, too.
         first = results.recv() => finished.extend(first),
     }
     let _ = stop.send(true);
     while let Some(result) = results.recv().await {
         finished.push(result);
-    }
-    if finished.len() < cores {
-        return Err(Exit::runtime("a worker thread panicked; standard error has the reason"));
     }
     let mut cut_off = 0;
     for result in finished {

@@ -228,15 +228,15 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// The value as a mapping. If it is not a mapping, only this is reported. Its required keys are
+    /// The value as a mapping. A blank value is an empty mapping. If it is not a mapping, only this is reported. Its required keys are
     /// then not reported as missing.
     pub(super) fn section(&self) -> Section<'a> {
         let section = Section::empty(self.at.clone());
         match &self.node.value {
             Value::Map(entries) => return Section { entries, ..section },
-            Value::Null => return section,
+            _ if self.is_blank() => return section,
             Value::Scalar(text) if is_template(text) => self.report_template(),
-            Value::Scalar(_) | Value::Seq(_) => {
+            Value::Null | Value::Scalar(_) | Value::Seq(_) => {
                 self.at.error("must be a mapping; write keys with their values below it");
             }
         }
@@ -437,6 +437,10 @@ mod tests {
                    write the path of that file",
                 ],
             ),
+            (
+                "p: |\n  -----BEGIN PRIVATE KEY-----\n  MIIE\n",
+                &["f:1: p: looks like a secret key (not shown); write the path of a file"],
+            ),
             ("- a\n", &["f:1: must be a mapping; write keys with their values below it"]),
             ("other: 1\n", &["f:1: other: is an unknown key; known here: b, l, n, p, s"]),
         ] {
@@ -454,6 +458,13 @@ mod tests {
                 section.optional("p").map(|f| f.path());
             });
             assert_eq!(got, want, "{text:?}");
+        }
+    }
+    #[test]
+    fn a_blank_value_is_an_empty_mapping() {
+        for text in ["", "s:\n", "s: ''\n", "s: []\n", "s: {}\n"] {
+            let got = problems(text, |section| section.section("s").finish());
+            assert_eq!(got, [""; 0], "{text:?}");
         }
     }
 }

@@ -186,6 +186,11 @@ impl DemoDirectory {
             Access::Public => 0o644,
         };
         let written = || {
+            // A killed demo may have left its file. In a container each demo has the same process id.
+            match fs::remove_file(&new) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
             let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
             file.write_all(content.as_bytes())?;
             file.sync_all()
@@ -276,6 +281,16 @@ mod tests {
         fs::write(directory.path().join("a"), "four").unwrap();
         open(&directory).write("a", Access::Public, "five").unwrap();
         assert_eq!(fs::read_to_string(directory.path().join("a")).unwrap(), "five");
+    }
+
+    #[test]
+    fn the_new_file_of_a_killed_demo_is_no_obstacle() {
+        let directory = TempDir::new().unwrap();
+        let left = directory.path().join(format!(".demo-new-{}", process::id()));
+        fs::write(&left, "half").unwrap();
+        open(&directory).write("a", Access::Public, "whole").unwrap();
+        assert_eq!(fs::read_to_string(directory.path().join("a")).unwrap(), "whole");
+        assert!(!left.exists());
     }
 
     #[test]
