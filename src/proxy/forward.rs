@@ -334,7 +334,7 @@ fn failed(
     let cause = ErrorChain(cause);
     if progress.has_failed() {
         tracing::debug!(%service, %cause, "client disconnected while sending the request");
-        let message = ApiMessage::with(&messages::BAD_REQUEST, &["the body breaks off"]);
+        let message = ApiMessage::with(&messages::BAD_REQUEST, &["the body is incomplete"]);
         return own(message, StatusCode::BAD_REQUEST);
     }
     if let ExchangeError::Connect(_) = error {
