@@ -32,7 +32,7 @@ pub(super) async fn read<B: Body>(body: B) -> Result<Zeroizing<Vec<u8>>, ReadErr
 pub(super) enum ReadError {
     /// The body has more than [`MAX_BODY_LEN`] bytes.
     TooLarge,
-    /// An error ended the body before its end.
+    /// The body failed with an error before its end.
     Incomplete,
 }
 
@@ -72,8 +72,9 @@ impl BodyProblem {
 
 impl From<serde_json::Error> for BodyProblem {
     /// The text of a syntax error never quotes the body. The text of a data error may quote a value,
-    /// so a general text replaces it. Three kinds of data errors name only a field of ours and stay:
-    /// missing fields, duplicate fields, and our own texts, which begin with a field in backquotes.
+    /// so a general text replaces it. Three kinds of data errors are kept, because they contain only the
+    /// name of a field that we define: missing fields, duplicate fields, and our own texts, which begin
+    /// with the name in backquotes.
     fn from(error: serde_json::Error) -> Self {
         let text = error.to_string();
         let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);

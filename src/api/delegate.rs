@@ -1,5 +1,8 @@
 //! `POST delegate/passticket` (docs/reference/auth-endpoints.md#delegated-passticket,
 //! docs/decisions.md#d12).
+//!
+//! A trusted caller names a user by an e-mail address, and an application by its APPLID: the name of the
+//! application in the security product.
 
 use http::request::Parts;
 use http_body::Body;

@@ -26,7 +26,8 @@ use crate::{
 /// - [`with_grants`](Self::with_grants): a caller gets tickets only for the applications and users that a
 ///   [`Grant`] of the caller names. Without this call the permission alone decides.
 /// - [`with_protected`](Self::with_protected): no caller gets a ticket for these users.
-/// - [`with_calls_per_minute`](Self::with_calls_per_minute): each caller may make only so many calls.
+/// - [`with_calls_per_minute`](Self::with_calls_per_minute): each caller may make only this many
+///   calls.
 ///
 /// ```
 /// use tower_passticket::{

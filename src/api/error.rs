@@ -177,7 +177,7 @@ pub enum PatRefusal {
     /// The token is malformed, has expired, or was not issued by this gateway.
     #[error("{0}")]
     Token(#[from] TokenError),
-    /// The token is a login token.
+    /// The token is of another kind, such as a login token.
     #[error("the token is not a Personal Access Token")]
     NotAPat,
     /// The token is revoked.

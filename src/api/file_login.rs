@@ -104,7 +104,7 @@ impl LoginProvider for FileLogin {
         let hash = self.hash_for(&user);
         let running = self.running.clone();
         Box::pin(async move {
-            // If the list of users is empty, a fast refusal reveals nothing.
+            // If the list of users is empty, a fast response reveals nothing.
             let (hash, known) = hash.ok_or(LoginError::WrongCredentials)?;
             // The semaphore is never closed; if it were, no login would succeed.
             let permit = running.acquire_owned().await.map_err(|_| LoginError::Unavailable)?;

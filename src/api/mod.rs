@@ -24,7 +24,8 @@
 //! | `DELETE access-token/evict` | the same, with `UPDATE` on `APIML.SERVICES` | 204 |
 //!
 //! `APIML.SERVICES` and `APIML.DELEGATE.PASSTICKET` are resources in the security product (RACF, ACF2 or
-//! Top Secret). `READ` and `UPDATE` are access levels. See [`GuardingResources`].
+//! Top Secret). `READ` and `UPDATE` are access levels. See [`GuardingResources`]. An APPLID is the name
+//! of an application in the security product.
 //!
 //! Each endpoint is described [below](#endpoints-in-detail), with a command to try it.
 //!

@@ -53,7 +53,7 @@ impl PasswordHash {
         Argon2::default().verify_password(password.expose(), &self.hash)
     }
 
-    /// Checks that passwords can be checked against `hash`.
+    /// Accepts `hash` if passwords can be checked against it.
     ///
     /// # Errors
     /// If `hash` is not an Argon2 hash, or if a part is missing.

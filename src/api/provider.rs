@@ -11,8 +11,8 @@ use crate::passticket::UserId;
 /// [`FileLogin`](super::FileLogin) has a list of users and password hashes. Implement this trait to
 /// check passwords with a directory or another system.
 ///
-/// The trait is object-safe, and an `Arc` of a provider is a provider: a program that chooses one at
-/// run time uses `Arc<dyn LoginProvider>` wherever a provider is expected.
+/// The trait is object-safe, and it is implemented for `Arc<dyn LoginProvider>`. So a program can choose
+/// a provider at run time.
 ///
 /// # Example
 /// ```

@@ -1,5 +1,5 @@
-//! `POST access-token/validate` and `DELETE access-token/revoke`: the holder of a Personal Access
-//! Token checks or revokes it (docs/reference/auth-endpoints.md#validate,
+//! `POST access-token/validate` and `DELETE access-token/revoke`. A client that has a Personal Access
+//! Token can validate or revoke it (docs/reference/auth-endpoints.md#validate,
 //! docs/reference/auth-endpoints.md#revoke).
 
 use http::request::Parts;
@@ -34,7 +34,7 @@ struct RevokeBody {
     token: Option<Zeroizing<String>>,
 }
 
-/// The endpoints for the holder of a Personal Access Token.
+/// The endpoints that take a Personal Access Token in the body.
 #[derive(Clone, Copy)]
 pub(super) struct HeldTokens<'a> {
     pub(super) verifier: &'a Rs256Verifier,

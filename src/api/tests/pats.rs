@@ -394,7 +394,7 @@ async fn a_rule_revokes_only_what_it_names() {
 }
 
 #[tokio::test]
-async fn a_refusal_names_the_missing_permission() {
+async fn the_message_names_the_missing_permission() {
     let caller = basic("user:validPassword");
     for (path, level) in [("revoke/tokens/user", "READ"), ("evict", "UPDATE")] {
         let url = format!("{AUTH}{path}");
