@@ -42,8 +42,9 @@
 //!    fails, the status is 503.
 //! 5. Each 4xx and 5xx response is made from one [`ApiError`], which is also in the extensions of the
 //!    response. The body is a JSON [`ApiMessage`](crate::messages::ApiMessage). A few responses of the
-//!    profile [`Compatibility::ZoweV3`] have no body instead. [`Compatibility`] lists where the running
-//!    Zowe API ML differs from its documentation. The profile makes this service do the same.
+//!    profile [`Compatibility::ZoweV3`] have no body instead. The default profile follows the
+//!    documentation of Zowe, and `ZoweV3` follows the running Zowe API ML. [`Compatibility`] lists the
+//!    differences.
 //! 6. A 401 has a challenge (RFC 9110 §11.6.1): `Bearer` if a token is needed, `Certificate` if only a
 //!    certificate is accepted, else `xBasic`. The last two are not registered schemes, and browsers
 //!    ignore them. The challenge is never `Basic`: a browser would open its own login dialogue.

@@ -57,6 +57,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(step, 1..25)
 }
 
+/// An issued token. Times are in milliseconds since 1970-01-01.
 struct Issued {
     text: String,
     user: usize,
@@ -69,7 +70,9 @@ struct Issued {
 #[derive(Default)]
 struct Model {
     issued: Vec<Issued>,
+    /// The user and the time of each rule.
     user_rules: Vec<(usize, u64)>,
+    /// The service and the time of each rule.
     service_rules: Vec<(usize, u64)>,
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The seconds in `Retry-After`. Asserts that the response is the one of the throttle.
+/// The seconds in `Retry-After`. Asserts that the throttle has refused the request.
 fn wait(response: &Response<Bytes>) -> u64 {
     assert_eq!(outcome(response), (429, "ZWESG429E".to_owned()));
     response.headers()["retry-after"].to_str().unwrap().parse().unwrap()
