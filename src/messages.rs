@@ -1,7 +1,8 @@
-//! The messages of Zowe API ML, which clients get when the gateway answers instead of a service.
+//! Error messages for clients, with the numbers, keys and texts of Zowe's API Mediation Layer (API ML).
 //!
-//! [`ApiMessage::into_response`] makes every error response. Numbers, keys and texts are those of
-//! Zowe, so that users can look them up in its documentation (`docs/reference/error-messages.md`).
+//! The gateway sends such a message when it answers a request itself with an error, instead of the
+//! service. [`ApiMessage::into_response`] makes the HTTP response. Users can look up the numbers in the
+//! documentation of Zowe (`docs/reference/error-messages.md`).
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -26,7 +27,7 @@ impl Template {
         self.number
     }
 
-    /// The text before arguments are put in.
+    /// The text, with `{}` in the place of each argument.
     pub fn text(&self) -> &'static str {
         self.text
     }
@@ -41,17 +42,17 @@ macro_rules! catalogue {
 }
 
 catalogue! {
-    /// A method that the endpoint does not have.
+    /// The endpoint does not support the HTTP method.
     INVALID_METHOD = "ZWEAG101E" "org.zowe.apiml.security.invalidMethod"
         "Authentication method '{}' is not supported for URL '{}'"
         "The HTTP request method is not supported by the URL."
         "Use the correct HTTP request method supported by the URL.";
-    /// A token that is malformed, forged, revoked or out of scope.
+    /// The token is malformed, forged, revoked or out of scope.
     INVALID_TOKEN = "ZWEAG102E" "org.zowe.apiml.zaas.security.invalidToken"
         "Token is not valid"
         "The JWT token is not valid."
         "Provide a valid token.";
-    /// An expired token.
+    /// The token has expired.
     EXPIRED_TOKEN = "ZWEAG103E" "org.zowe.apiml.zaas.security.expiredToken"
         "The token has expired"
         "The JWT token has expired."
@@ -61,32 +62,32 @@ catalogue! {
         "Authentication service is not available"
         "The authentication service is not available."
         "Repeat the request later; if that does not help, tell the operator of the gateway.";
-    /// A request without authentication where it is required.
+    /// The endpoint requires authentication, and the request has none.
     AUTHENTICATION_REQUIRED = "ZWEAG105E" "org.zowe.apiml.security.authRequired"
         "Authentication is required for URL '{}'"
         "Authentication is required."
         "Provide valid authentication.";
-    /// Wrong user or password.
+    /// The user or the password is wrong.
     INVALID_CREDENTIALS = "ZWEAG120E" "org.zowe.apiml.security.login.invalidCredentials"
         "Invalid username or password for URL '{}'"
         "The username and/or password are invalid."
         "Provide a valid username and password.";
-    /// No usable credential in a login request.
+    /// The login request has no usable credential.
     INVALID_LOGIN_INPUT = "ZWEAG121E" "org.zowe.apiml.security.login.invalidInput"
         "Authorization header is missing, or the request body is missing or invalid for URL '{}'"
         "The authorization header is missing, or the request body is missing or invalid."
         "Provide valid authentication.";
-    /// A token that the auth API does not accept.
+    /// The auth API does not accept the token.
     TOKEN_NOT_VALID_FOR_URL = "ZWEAG130E" "org.zowe.apiml.security.query.invalidToken"
         "Token is not valid for URL '{}'"
         "The token is not valid."
         "Provide a valid token.";
-    /// No token where one is needed.
+    /// The request needs a token and has none.
     TOKEN_NOT_PROVIDED = "ZWEAG131E" "org.zowe.apiml.security.query.tokenNotProvided"
         "No authorization token provided for URL '{}'"
         "No authorization token is provided."
         "Provide a valid authorization token.";
-    /// A request for a PassTicket without an application name.
+    /// The request for a PassTicket has no valid application name.
     INVALID_APPLICATION_NAME = "ZWEAG140E" "org.zowe.apiml.security.ticket.invalidApplicationName"
         "The 'applicationName' parameter name is missing."
         "The application name is not provided."
@@ -96,38 +97,38 @@ catalogue! {
         "The generation of the PassTicket failed. Reason: {}"
         "An error occurred in the SAF Auth Service. Review the reason in the error message."
         "Supply a valid user and application name, and check that corresponding permissions have been set up.";
-    /// A routed request without a credential.
+    /// The request has no credential.
     MISSING_AUTHENTICATION = "ZWEAG160E" "org.zowe.apiml.zaas.security.schema.missingAuthentication"
         "No authentication provided in the request"
         "The JWT token or client certificate was not provided with the request"
         "Configure your client to provide valid authentication.";
-    /// A credential that belongs to no mainframe user.
+    /// The credential belongs to no mainframe user.
     NO_USER = "ZWEAG161E" "org.zowe.apiml.zaas.security.schema.x509.mappingFailed"
         "No user was found"
         "It was not possible to map provided token or certificate to the mainframe identity."
         "Ask your security administrator to connect your token or client certificate with your mainframe user.";
-    /// No client certificate where one is needed.
+    /// The request needs a client certificate and has none.
     MISSING_CERTIFICATE = "ZWEAG167E" "org.zowe.apiml.gateway.security.schema.missingX509Authentication"
         "No client certificate provided in the request"
         "The X509 client certificate was not provided with the request"
         "Configure your client to provide valid certificate.";
-    /// The service did not answer in time.
+    /// The service timed out, closed the connection or switched protocols.
     UNEXPECTED_STATUS = "ZWEAG510E" "org.zowe.apiml.gateway.responseStatusError"
         "Request to the resource ended with unexpected status code."
         "The service did not respond properly."
         "Verify that the target service is healthy.";
-    /// A request that the gateway cannot forward as it is.
+    /// The path or the body of the request is malformed.
     BAD_REQUEST = "ZWEAO400E" "org.zowe.apiml.common.badRequest"
         "The structure of the request is invalid: {}"
         "The request is not one that the gateway can pass on."
         "Correct the request as the message says.";
-    /// No such path.
+    /// No service and no endpoint has this path.
     NOT_FOUND = "ZWEAO404E" "org.zowe.apiml.common.notFound"
         "The service can not find the requested resource." "" "";
-    /// No such method on this path.
+    /// The gateway does not forward this HTTP method.
     METHOD_NOT_ALLOWED = "ZWEAO405E" "org.zowe.apiml.common.methodNotAllowed"
         "The request method has been disabled and cannot be used for the requested resource." "" "";
-    /// A body over the limit.
+    /// The request body is longer than the limit.
     CONTENT_TOO_LARGE = "ZWEAO413E" "org.zowe.apiml.common.contentTooLarge"
         "The request body is larger than {} bytes."
         "The endpoint takes small JSON documents only."
@@ -136,57 +137,58 @@ catalogue! {
     INTERNAL = "ZWEAO500E" "org.zowe.apiml.common.internalServerError"
         "The service has encountered a situation it doesn't know how to handle. Please contact support for further assistance. More details are available in the log under the provided message instance ID"
         "" "";
-    /// The service cannot be reached.
+    /// The service cannot be reached, or the auth API took too long.
     SERVICE_UNAVAILABLE = "ZWEAO503E" "org.zowe.apiml.common.serviceUnavailable"
         "The server is not able to handle the request: {}"
         "The service is not ready to handle the request, or it cannot be reached."
         "Repeat the request later; if that does not help, contact support for further assistance.";
-    /// An expired token at an endpoint of the auth API.
+    /// The token has expired, at an endpoint of the auth API.
     TOKEN_EXPIRED_FOR_URL = "ZWEAT100E" "org.zowe.apiml.security.expiredToken"
         "Token is expired for URL '{}'"
         "The validity of the token is expired."
         "Obtain a new token by performing an authentication request.";
-    /// The user is authenticated and has no permission.
+    /// The user is authenticated, but has no permission.
     FORBIDDEN = "ZWEAT403E" "org.zowe.apiml.security.forbidden"
         "The user is not authorized to the target resource: {}"
         "The service has accepted the authentication of the user but the user does not have access rights to the resource."
         "Contact your security administrator to give you access.";
-    /// A new password that the security product rejects.
+    /// The login provider refuses the new password.
     NEW_PASSWORD_INVALID = "ZWEAT413E" "org.zowe.apiml.security.platform.errno.EMVSPASSWORD"
         "The platform returned error: EMVSPASSWORD: The new password is not valid"
         "The new password does not follow the rules of the security product."
         "Choose another new password.";
-    /// Too many failed logins in a short time.
+    /// There were too many failed logins in a short time.
     TOO_MANY_ATTEMPTS = "ZWESG429E" "org.zowe.apiml.security.login.tooManyAttempts"
         "Request was denied access."
         "There were too many failed attempts to log in."
         "Wait for as many seconds as the header Retry-After says, and then provide a valid username and password.";
-    /// A caller exceeds the limit of calls.
+    /// The caller has made too many calls in a short time.
     TOO_MANY_CALLS = "ZWESG429E" "org.zowe.apiml.security.tooManyCalls"
         "Request was denied access."
         "There were too many calls in a short time."
         "Wait for as many seconds as the header Retry-After says.";
-    /// A SAF check in a class that the SAF endpoint does not support.
+    /// Zowe's SAF endpoint does not support the class of the resource. SAF is the z/OS interface for
+    /// access checks.
     SAF_ENDPOINT_CLASS = "ZWEAT602E" "org.zowe.apiml.security.common.auth.saf.endpoint.nonZoweClass"
         "The SAF provider `endpoint` supports only the resource class 'ZOWE', but the current one is '{}'"
         "The parameter `apiml.security.authorization.provider` is set to `endpoint`"
         "Change the SAF provider to another one to use this endpoint";
-    /// A SAF check that the SAF endpoint answers with an error.
+    /// Zowe's SAF endpoint answers an access check with an error.
     SAF_ENDPOINT_FAILED = "ZWEAT603E" "org.zowe.apiml.security.common.auth.saf.endpoint.endpointImproprietyConfigure"
         "Endpoint `{}` is not properly configured"
         "The application cannot call the endpoint to check the SAF resource of the user"
         "Verify the state of ZSS and IZS, then check if parameters `apiml.security.authorization.endpoint.*` are matching.";
-    /// A body of `access-token/generate` that cannot be read.
+    /// The body of `access-token/generate` is not valid.
     INVALID_PAT_BODY = "ZWEAT605E" "org.zowe.apiml.security.query.invalidAccessTokenBody"
         "Invalid body provided in request to create personal access token"
         "The request body is not valid"
         "Use a valid body in the request. Format of a message: {validity: int , scopes: [string]}.";
-    /// A body of `access-token/generate` without scopes.
+    /// The body of `access-token/generate` has no scopes.
     PAT_WITHOUT_SCOPES = "ZWEAT606E" "org.zowe.apiml.security.token.accessTokenBodyMissingScopes"
         "Body in the HTTP request for Personal Access Token does not contain scopes"
         "The request body is not valid"
         "Provide a list of services for which this token will be valid";
-    /// A body of `access-token/revoke/tokens`, or of an endpoint below it, that cannot be read.
+    /// The body of `access-token/revoke/tokens`, or of an endpoint below it, is not valid.
     INVALID_REVOKE_BODY = "ZWEAT607E" "org.zowe.apiml.security.query.invalidRevokeRequestBody"
         "Body in the revoke request is not valid."
         "The request body is not valid"
@@ -219,7 +221,8 @@ impl ApiMessage {
         Self { template, text: Cow::Borrowed(template.text) }
     }
 
-    /// A message with its arguments put in, in order. Missing ones stay `{}`.
+    /// A message in which `arguments` replace the `{}` of the text, in order. If there are too few
+    /// arguments, the remaining `{}` stay.
     pub fn with(template: &'static Template, arguments: &[&str]) -> Self {
         let mut pieces = template.text.split("{}");
         let mut text = pieces.next().unwrap_or_default().to_owned();
@@ -231,7 +234,7 @@ impl ApiMessage {
         Self { template, text: Cow::Owned(text) }
     }
 
-    /// The same message with `detail` after its text.
+    /// Appends `detail` to the text, after a colon.
     #[must_use]
     pub fn with_detail(self, detail: &str) -> Self {
         let text = self.text.trim_end_matches('.');
@@ -243,13 +246,13 @@ impl ApiMessage {
         self.template.number
     }
 
-    /// Number and text on one line, as logs and `X-Zowe-Auth-Failure` carry it.
+    /// Number and text on one line, for logs and for the header `X-Zowe-Auth-Failure`.
     pub fn line(&self) -> String {
         format!("{} {}", self.template.number, self.text)
     }
 
-    /// The JSON document `{"messages": […]}`, its fields in the order of the reference; empty ones
-    /// are left out.
+    /// The message as the JSON document `{"messages": […]}`. The fields have the same order as in Zowe.
+    /// Empty fields are left out.
     pub fn to_json(&self) -> Bytes {
         let document = Document {
             messages: [View {
@@ -261,7 +264,7 @@ impl ApiMessage {
                 message_key: self.template.key,
             }],
         };
-        // Strings under fixed names always have a JSON form.
+        // This cannot fail: all keys and values are strings.
         serde_json::to_vec(&document).unwrap_or_default().into()
     }
 
@@ -300,7 +303,7 @@ struct View<'a> {
     message_key: &'a str,
 }
 
-/// API ML escapes its texts, because web pages show them unescaped.
+/// Escapes HTML, as API ML does: a web page may insert the text into its HTML as it is.
 fn escape_html(text: &str) -> Cow<'_, str> {
     if !text.contains(['&', '<', '>', '"']) {
         return Cow::Borrowed(text);
@@ -312,7 +315,7 @@ fn escape_html(text: &str) -> Cow<'_, str> {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
-            other => escaped.push(other),
+            _ => escaped.push(c),
         }
     }
     Cow::Owned(escaped)
@@ -331,7 +334,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_document_has_the_fields_of_the_reference() {
+    fn the_json_has_the_fields_of_zowe_and_escaped_html() {
         let document: serde_json::Value = serde_json::from_slice(
             &ApiMessage::with(&INVALID_CREDENTIALS, &["/a?b=<\"c\">&d"]).to_json(),
         )
@@ -358,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_fill_the_gaps_in_order() {
+    fn arguments_replace_the_placeholders_in_order() {
         let message = ApiMessage::with(&INVALID_METHOD, &["PUT {}", "/x"]);
         assert_eq!(
             message.to_string(),

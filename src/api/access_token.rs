@@ -18,7 +18,7 @@ use crate::{
     token::{MAX_TOKEN_LEN, Scopes, ScopesError, TokenFingerprint, TokenIssuer, Validity},
 };
 
-/// The request for a token.
+/// The parsed body of a request for a Personal Access Token.
 #[derive(Debug)]
 struct PatRequest {
     validity: Validity,
@@ -46,7 +46,7 @@ pub(super) async fn generate<B: Body>(
     })?;
     let token = token.expose();
     if token.len() > MAX_TOKEN_LEN {
-        // The gateway would not accept it as a credential.
+        // The gateway would not accept such a long token as a credential.
         tracing::info!(%user, len = token.len(), "too many scopes for one token");
         return Err(ApiError::TooManyScopes);
     }
@@ -56,13 +56,13 @@ pub(super) async fn generate<B: Body>(
     Ok(not_stored(typed(token, HeaderValue::from_static("text/plain"))))
 }
 
-/// Reads `{"validity": days, "scopes": [service id, …]}` and nothing else. `validity` may be
-/// missing, `null`, a number or a string of digits; an item of `scopes` may name several services,
-/// joined by commas.
+/// Parses `{"validity": days, "scopes": [service id, …]}`. Other fields are an error. `validity` may be
+/// missing, `null`, a number or a string of digits. An item of `scopes` may name several services,
+/// separated by commas.
 ///
 /// # Errors
-/// [`ApiError::PatWithoutScopes`] if no service is named, [`ApiError::InvalidPatBody`] for any
-/// other fault.
+/// [`ApiError::PatWithoutScopes`] if the body names no service; [`ApiError::InvalidPatBody`] if anything
+/// else is wrong.
 fn parse_generate_body(body: &[u8]) -> Result<PatRequest, ApiError> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -82,8 +82,9 @@ fn parse_generate_body(body: &[u8]) -> Result<PatRequest, ApiError> {
     Ok(PatRequest { validity: Validity::requested(validity.map(i64::from)), scopes })
 }
 
-/// A Java `int` as Jackson reads it in Zowe API ML: blank text is none. A fraction is refused; Jackson
-/// truncates it.
+/// Deserializes a number of days like Zowe API ML, which uses a Java `int` and the JSON parser Jackson:
+/// a blank string means that there is no number. There is one difference: a number with a fraction is an
+/// error here, but Jackson truncates it.
 fn days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Error> {
     let days = match Value::deserialize(deserializer)? {
         Value::Null => return Ok(None),
@@ -92,10 +93,11 @@ fn days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Er
         Value::Number(number) => number.as_i64().and_then(|days| days.try_into().ok()),
         _ => None,
     };
-    days.map(Some).ok_or_else(|| D::Error::custom("`validity` is no number of days"))
+    days.map(Some).ok_or_else(|| D::Error::custom("`validity` is not a number of days"))
 }
 
-/// An item that is not a service id is an error at its place. An empty list is an error of the whole
+/// Deserializes the scopes. If an item is not a service id, deserialization fails, so the error has a
+/// place. If no service is named, the inner `Err` says so, and the caller makes the error of the whole
 /// body.
 fn scopes<'de, D: Deserializer<'de>>(
     d: D,
@@ -103,7 +105,7 @@ fn scopes<'de, D: Deserializer<'de>>(
     let Some(items) = Option::<Vec<String>>::deserialize(d)? else { return Ok(None) };
     match Scopes::parse(items) {
         Err(ScopesError::ServiceId(_)) => Err(D::Error::custom(
-            "`scopes` has what is no service id of 1 to 64 characters of a-z 0-9 - _ .",
+            "`scopes` has an item that is not a service id of 1 to 64 characters of a-z 0-9 - _ .",
         )),
         scopes => Ok(Some(scopes)),
     }
@@ -179,13 +181,13 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn no_body_makes_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+        fn the_parser_never_panics_on_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
             let _ = parse_generate_body(&bytes);
             let _ = parse_generate_body(&[br#"{"scopes":"#, bytes.as_slice()].concat());
         }
 
         #[test]
-        fn no_json_makes_the_parser_panic(validity in "\\PC{0,12}", scope in "\\PC{0,12}") {
+        fn the_parser_never_panics_on_json(validity in "\\PC{0,12}", scope in "\\PC{0,12}") {
             let body = serde_json::json!({"validity": validity, "scopes": [scope]});
             let _ = parse_generate_body(body.to_string().as_bytes());
         }

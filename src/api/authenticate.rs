@@ -27,11 +27,11 @@ pub(super) struct Callers<'a> {
 }
 
 impl Callers<'_> {
-    /// Authenticates the caller of an endpoint other than a login, with the header, else with the
-    /// client certificate.
+    /// Authenticates the caller with `Authorization: Basic`, else with the client certificate.
     ///
     /// # Errors
-    /// As [`authenticate`](Self::authenticate), but half a password is a wrong one.
+    /// The errors of [`authenticate`](Self::authenticate), with one difference:
+    /// [`ApiError::WrongCredentials`] if the credentials lack a part.
     pub(super) async fn require(self, request: &Parts) -> Result<UserId, ApiError> {
         self.authenticate(basic(request)?, request).await.map_err(|error| match error {
             ApiError::InvalidLoginInput => ApiError::WrongCredentials,
@@ -39,11 +39,12 @@ impl Callers<'_> {
         })
     }
 
-    /// Authenticates the caller of a login: a request without a usable credential is a bad request.
+    /// Authenticates the caller of `login` or `access-token/generate`. These endpoints answer 400 to a
+    /// request without a usable credential.
     ///
     /// # Errors
-    /// As [`authenticate`](Self::authenticate), but [`ApiError::InvalidLoginInput`] without a
-    /// credential.
+    /// The errors of [`authenticate`](Self::authenticate), with one difference:
+    /// [`ApiError::InvalidLoginInput`] if there is no credential, or if the certificate has no user.
     pub(super) async fn log_in(
         self,
         credentials: Option<Credentials>,
@@ -56,12 +57,12 @@ impl Callers<'_> {
     }
 
     /// Authenticates the caller with `credentials` if there are any, else with the client
-    /// certificate if certificates are on. One of them is evaluated; there is no fallback to the
-    /// other.
+    /// certificate if certificates are on. If the credentials are wrong, the certificate is not tried.
     ///
     /// # Errors
-    /// [`ApiError::AuthenticationRequired`] with neither; [`ApiError::NoUser`] with a certificate
-    /// that is mapped to no user; [`ApiError::InvalidLoginInput`] if the credentials lack a part;
+    /// [`ApiError::AuthenticationRequired`] if there are neither credentials nor a certificate;
+    /// [`ApiError::NoUser`] if the certificate has expired or is mapped to no user;
+    /// [`ApiError::InvalidLoginInput`] if the credentials lack a part;
     /// [`ApiError::TooManyAttempts`]; [`ApiError::WrongCredentials`];
     /// [`ApiError::PasswordChangeUnsupported`]; [`ApiError::NewPasswordRefused`];
     /// [`ApiError::Unavailable`].
@@ -97,10 +98,10 @@ impl Callers<'_> {
         let peer =
             request.extensions.get::<ConnectionInfo>().map(|connection| connection.peer.ip());
         let _turn = throttle.turn(&user, peer, || clock.now()).await.map_err(|too_early| {
-            tracing::info!(url, %user, ?peer, "too many failed logins; password not checked");
+            tracing::info!(url, %user, ?peer, "too many failed logins; the password was not checked");
             ApiError::TooManyAttempts { retry_after: too_early.retry_after }
         })?;
-        let changes = new_password.is_some();
+        let password_change = new_password.is_some();
         let checking = match new_password {
             None => login.login(user, password),
             Some(new) => login
@@ -110,7 +111,7 @@ impl Callers<'_> {
         match checking.await {
             Ok(user) => {
                 throttle.succeeded(&user);
-                tracing::info!(url, %user, proof = "password", changes, "authenticated");
+                tracing::info!(url, %user, proof = "password", password_change, "authenticated");
                 add_to_record(request, |record| record.user = Some(user));
                 Ok(user)
             }

@@ -1,4 +1,4 @@
-//! Authorization by the security product.
+//! Authorization of callers by the security product (SAF).
 
 use http::request::Parts;
 
@@ -19,8 +19,10 @@ pub(super) struct Authorizer<'a> {
 }
 
 impl Authorizer<'_> {
+    /// Checks that `caller` has the permission that `task` needs.
+    ///
     /// # Errors
-    /// [`ApiError::NotPermitted`]; [`ApiError::Saf`] if the check failed.
+    /// [`ApiError::NotPermitted`] if the caller does not have it; [`ApiError::Saf`] if the check failed.
     pub(super) async fn permit(
         self,
         request: &Parts,
@@ -37,7 +39,7 @@ impl Authorizer<'_> {
         match access {
             Ok(Access::Granted) => Ok(()),
             Ok(Access::Refused) => {
-                tracing::warn!(url, %caller, needed = %permission, "not permitted");
+                tracing::warn!(url, %caller, needed = %permission, "the security product refused the permission");
                 Err(ApiError::NotPermitted(permission))
             }
             Err(error) => {

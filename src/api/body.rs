@@ -1,4 +1,4 @@
-//! Reading request bodies: small JSON objects, some with a password in them.
+//! Reads request bodies. They are small JSON objects, and some contain a password.
 
 use bytes::Buf;
 use http_body::Body;
@@ -20,7 +20,8 @@ pub(super) async fn read<B: Body>(body: B) -> Result<Zeroizing<Vec<u8>>, ReadErr
         if error.is::<LengthLimitError>() { ReadError::TooLarge } else { ReadError::Incomplete }
     })?;
     let mut data = collected.aggregate();
-    // Allocated with its final size: a buffer that grows leaves copies behind that are not wiped.
+    // The buffer is allocated with its final size. A buffer that grows would leave copies in memory
+    // that are not wiped.
     let mut bytes = Zeroizing::new(vec![0; data.remaining()]);
     data.copy_to_slice(&mut bytes);
     Ok(bytes)
@@ -29,54 +30,58 @@ pub(super) async fn read<B: Body>(body: B) -> Result<Zeroizing<Vec<u8>>, ReadErr
 /// Why a body could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadError {
-    /// It has more than [`MAX_BODY_LEN`] bytes.
+    /// The body has more than [`MAX_BODY_LEN`] bytes.
     TooLarge,
-    /// It ended before its end.
+    /// The body failed with an error before its end.
     Incomplete,
 }
 
-/// Replaces the error of the body, which may have any type.
+/// Replaces the error of the body. That error may have any type, but `Limited` needs one that
+/// implements [`Error`](std::error::Error).
 #[derive(Debug, thiserror::Error)]
-#[error("the body breaks off")]
+#[error("the body is incomplete")]
 struct Incomplete;
 
-/// Reads one JSON object (RFC 8259 §4).
+/// Parses a body that is one JSON object (RFC 8259 §4).
 ///
 /// # Errors
-/// [`BodyProblem`] for anything else.
+/// [`BodyProblem`] if the body is anything else, or if the object does not match `T`.
 pub(super) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, BodyProblem> {
-    // serde would take an array for a struct.
+    // serde deserializes a struct from a JSON array, too. Only objects are accepted here.
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(match serde_json::from_slice::<IgnoredAny>(body) {
-            Ok(IgnoredAny) => BodyProblem("the JSON document is no object".into()),
+            Ok(IgnoredAny) => BodyProblem("the JSON document is not an object".into()),
             Err(error) => error.into(),
         });
     }
     Ok(serde_json::from_slice(body)?)
 }
 
-/// The fault of a body and its place. Never carries a value of the body that could be a secret.
+/// What is wrong with a body, and where. The text contains no value from the body, because the value
+/// could be a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BodyProblem(Box<str>);
 
 impl BodyProblem {
-    /// An example, for descriptions of refusals.
+    /// An example for the error descriptions in the OpenAPI document.
     pub(super) fn example() -> Self {
-        Self("what is wrong at line 1 column 1".into())
+        Self("expected value at line 1 column 1".into())
     }
 }
 
 impl From<serde_json::Error> for BodyProblem {
-    /// Syntax errors have texts that are the same for every body. Data errors may quote the value,
-    /// except those that begin with the name of one of our fields.
+    /// The text of a syntax error never quotes the body. The text of a data error may quote a value,
+    /// so a general text replaces it. Three kinds of data errors are kept, because they contain only the
+    /// name of a field that we define: missing fields, duplicate fields, and our own texts, which begin
+    /// with the name in backquotes.
     fn from(error: serde_json::Error) -> Self {
         let text = error.to_string();
         let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
-        let harmless = ["`", "missing field `", "duplicate field `"];
+        let safe_starts = ["`", "missing field `", "duplicate field `"];
         let what = match error.classify() {
-            Category::Data if text.starts_with("unknown field") => "a field that nobody asked for",
-            Category::Data if !harmless.iter().any(|start| text.starts_with(start)) => {
+            Category::Data if text.starts_with("unknown field") => "an unknown field",
+            Category::Data if !safe_starts.iter().any(|start| text.starts_with(start)) => {
                 "a value of the wrong type"
             }
             _ => text,
@@ -102,14 +107,14 @@ mod tests {
         for (body, want) in [
             ("", "EOF while parsing a value at line 1 column 0"),
             ("secret", "expected value at line 1 column 1"),
-            ("[\"secret\"]", "the JSON document is no object"),
+            ("[\"secret\"]", "the JSON document is not an object"),
             ("{\n \"a\": \"secret\" x", "expected `,` or `}` at line 2 column 16"),
             ("{\"a\": \"secret", "EOF while parsing a string at line 1 column 13"),
             ("{\"a\": \"x\"} secret", "trailing characters at line 1 column 12"),
             ("{}", "missing field `a` at line 1 column 2"),
             ("{\"a\": \"\", \"a\": \"\"}", "duplicate field `a` at line 1 column 13"),
             ("{\"a\": \"\", \"b\": \"secret\"}", "a value of the wrong type at line 1 column 23"),
-            ("{\"a\": \"\", \"secret\": 1}", "a field that nobody asked for at line 1 column 18"),
+            ("{\"a\": \"\", \"secret\": 1}", "an unknown field at line 1 column 18"),
         ] {
             let problem = object::<Fields>(body.as_bytes()).unwrap_err();
             assert_eq!(problem.to_string(), want, "{body}");

@@ -10,7 +10,7 @@ use crate::{
     passticket::UserId,
 };
 
-/// The client certificate of a request, if certificates are credentials here.
+/// Reads the client certificate of a request, if client certificates are turned on.
 #[derive(Clone, Copy)]
 pub(super) struct ClientCertificates<'a> {
     /// `None` while certificates are off.
@@ -19,18 +19,18 @@ pub(super) struct ClientCertificates<'a> {
 }
 
 impl ClientCertificates<'_> {
-    /// The certificate of the TLS connection. `None` without one, or while certificates are off.
+    /// The certificate of the TLS connection. `None` if there is none, or while certificates are off.
     pub(super) fn of(self, request: &Parts) -> Option<&PeerCertificate> {
         request.extensions.get().filter(|_| self.mapper.is_some())
     }
 
-    /// Checks that there is a certificate. Its owner does not matter: the TLS listener has accepted
-    /// it, so the caller is a known one (docs/reference/auth-endpoints.md#refresh,
-    /// docs/reference/auth-endpoints.md#ticket).
+    /// Checks that the request has a certificate that has not expired. The certificate need not belong
+    /// to a user: the TLS listener trusts it, and that is enough
+    /// (docs/reference/auth-endpoints.md#refresh, docs/reference/auth-endpoints.md#ticket).
     ///
     /// # Errors
-    /// [`ApiError::CertificateRequired`] without a certificate, while certificates are off, or when
-    /// it has expired.
+    /// [`ApiError::CertificateRequired`] if there is no certificate, if it has expired, or while
+    /// certificates are off.
     pub(super) fn require(self, request: &Parts) -> Result<(), ApiError> {
         let certificate = self.of(request).ok_or(ApiError::CertificateRequired)?;
         add_to_record(request, |record| record.certificate = Some(certificate.clone()));
@@ -44,8 +44,9 @@ impl ClientCertificates<'_> {
     /// The user to whom the certificate is mapped.
     ///
     /// # Errors
-    /// [`ApiError::AuthenticationRequired`] without a certificate, or while certificates are off;
-    /// [`ApiError::NoUser`]; [`ApiError::Unavailable`].
+    /// [`ApiError::AuthenticationRequired`] if there is no certificate, or while certificates are off;
+    /// [`ApiError::NoUser`] if the certificate has expired or is mapped to no user;
+    /// [`ApiError::Unavailable`] if the mapping fails.
     pub(super) async fn user(self, request: &Parts) -> Result<UserId, ApiError> {
         let certificate = request.extensions.get::<PeerCertificate>();
         let (Some(mapper), Some(certificate)) = (self.mapper, certificate) else {

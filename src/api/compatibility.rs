@@ -1,5 +1,5 @@
-//! The differences between the documentation of Zowe and the running Zowe API ML. All of them are
-//! decided here (docs/decisions.md#d1).
+//! The differences between the documentation of Zowe and the running Zowe API Mediation Layer (API ML).
+//! This module implements all of them (docs/decisions.md#d1).
 
 use std::borrow::Cow;
 
@@ -20,23 +20,24 @@ use crate::{
 ///
 /// | | `Documented` | `ZoweV3` |
 /// |---|---|---|
-/// | `validate`, `revoke` and revocation rules succeed | 200, no body | 204 |
+/// | success of `validate`, `revoke` and revocation rules | 200, no body | 204 |
 /// | SAF refuses a revocation rule | 401 | 403 |
 /// | the token is revoked, out of scope or not a PAT | 401, and the message says which | 401 without a body |
-/// | `validate`, `revoke` lack a field | 400 | 401 |
-/// | a certificate without a user, for a revocation rule | 401 | 403 |
-/// | `ticket`, `refresh` without a certificate | 403 with a message | 403 without a body |
-/// | `delegate/passticket` cannot read its body | 400 with a message | 400 without a body |
-/// | a message about a body | has the fault and its place | the text of the catalogue |
+/// | the body of `validate` or `revoke` lacks a field | 400 | 401 |
+/// | the certificate has no user (except for `login` and `generate`) | 401 | 403 |
+/// | `ticket` or `refresh` without a certificate | 403 with a message | 403 without a body |
+/// | a PassTicket cannot be generated now, but can be later | 503 | 500 |
+/// | the body of `delegate/passticket` cannot be read | 400 with a message | 400 without a body |
+/// | texts of messages | may end with a detail, such as the place of a syntax error | only Zowe's text |
 /// | paths in messages below `/gateway/api/` | as in the request | below `/zaas/api/` |
 /// | content type of `keys/public` | `text/plain` | `application/json` |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Compatibility {
-    /// The documentation.
+    /// Statuses and bodies as in the documentation of Zowe.
     #[default]
     Documented,
-    /// The running system, with its statuses, texts and empty bodies.
+    /// Statuses, texts and empty bodies as in the running Zowe API ML.
     ZoweV3,
 }
 
@@ -49,7 +50,7 @@ impl Compatibility {
         }
     }
 
-    /// The content type of a key in PEM. Zowe API ML calls it JSON.
+    /// The content type of a key in PEM. The running Zowe API ML sends the content type of JSON.
     pub(super) fn pem_type(self) -> HeaderValue {
         HeaderValue::from_static(match self {
             Self::Documented => "text/plain",
@@ -57,9 +58,9 @@ impl Compatibility {
         })
     }
 
-    /// The response to a request for `url`, the path as the client wrote it, that failed.
+    /// The response for `error`. `url` is the path of the request, as the client wrote it.
     pub(super) fn response(self, error: ApiError, url: &str) -> Response<Full<Bytes>> {
-        let (status, message) = self.refusal(&error, url);
+        let (status, message) = self.status_and_message(&error, url);
         let mut response = match message {
             Some(message) => message.into_response(status).map(Full::new),
             None => {
@@ -90,8 +91,13 @@ impl Compatibility {
         response
     }
 
-    /// The status of a failed request for `path`, and its message unless the response has no body.
-    pub(super) fn refusal(self, error: &ApiError, path: &str) -> (StatusCode, Option<ApiMessage>) {
+    /// The status and the message for `error`. `path` is the path of the request. The message is `None`
+    /// if the response has no body.
+    pub(super) fn status_and_message(
+        self,
+        error: &ApiError,
+        path: &str,
+    ) -> (StatusCode, Option<ApiMessage>) {
         match self {
             Self::Documented => {
                 let (status, message) = error.message(path);
@@ -101,7 +107,7 @@ impl Compatibility {
                 };
                 (status, Some(message))
             }
-            Self::ZoweV3 => reference(error).unwrap_or_else(|| {
+            Self::ZoweV3 => zowe_v3_difference(error).unwrap_or_else(|| {
                 let (status, message) = error.message(&zaas_path(path));
                 (status, Some(message))
             }),
@@ -109,11 +115,11 @@ impl Compatibility {
     }
 }
 
-/// The errors for which Zowe API ML has another status or no body
+/// The status and the message of Zowe API ML, if its response to `error` has another status or no body
 /// (docs/reference/auth-endpoints.md#refresh, docs/reference/auth-endpoints.md#ticket,
 /// docs/reference/auth-endpoints.md#personal-access-tokens,
 /// docs/reference/auth-endpoints.md#required-behaviour).
-fn reference(error: &ApiError) -> Option<(StatusCode, Option<ApiMessage>)> {
+fn zowe_v3_difference(error: &ApiError) -> Option<(StatusCode, Option<ApiMessage>)> {
     let forbidden = || Some(ApiMessage::with(&messages::FORBIDDEN, &["Access Denied"]));
     Some(match error {
         ApiError::Pat(PatRefusal::NotAPat | PatRefusal::OutOfScope | PatRefusal::Revoked(_))
@@ -124,7 +130,7 @@ fn reference(error: &ApiError) -> Option<(StatusCode, Option<ApiMessage>)> {
         ApiError::NotPermitted(_) | ApiError::NoUser => (StatusCode::FORBIDDEN, forbidden()),
         ApiError::CertificateRequired => (StatusCode::FORBIDDEN, None),
         ApiError::InvalidDelegateBody(_) => (StatusCode::BAD_REQUEST, None),
-        // Zowe API ML has no such limit, so the generation has failed.
+        // Zowe API ML has no limit of PassTickets per second, so this becomes a failed generation.
         ApiError::Ticket(error) if error.retry_after().is_some() => {
             let text = error.codes().text();
             let message = ApiMessage::with(&messages::TICKET_FAILED, &[&text]);

@@ -1,4 +1,4 @@
-//! User names and passwords, and `Authorization: Basic`.
+//! User names and passwords, and the parser of `Authorization: Basic`.
 
 use base64::{
     Engine, alphabet,
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::{error::ApiError, provider::Password, record::add_to_record};
 use crate::{audit::CredentialKind, passticket::UserId};
 
-/// Padding may be missing, as in Zowe API ML.
+/// Accepts Base64 without padding, as Zowe API ML does.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -25,9 +25,12 @@ pub(super) struct Credentials {
 }
 
 impl Credentials {
+    /// Checks that no part is missing, and returns the user id.
+    ///
     /// # Errors
     /// [`ApiError::InvalidLoginInput`] if a part is missing; [`ApiError::WrongCredentials`] if the
-    /// name cannot be a user id, so that the answer does not reveal the form of user ids.
+    /// name is not a valid user id. That is the answer to a wrong password, too, so it does not reveal
+    /// which names are valid.
     pub(super) fn check(&self) -> Result<UserId, ApiError> {
         let is_empty = |password: &Password| password.expose().is_empty();
         if self.username.trim().is_empty()
@@ -43,7 +46,8 @@ impl Credentials {
 /// The credentials of `Authorization: Basic` in a request.
 ///
 /// # Errors
-/// [`ApiError::WrongCredentials`] if they cannot be decoded, have no colon or an empty user.
+/// [`ApiError::WrongCredentials`] if the credentials cannot be decoded, have no colon, or have an
+/// empty user name.
 pub(super) fn basic(request: &Parts) -> Result<Option<Credentials>, ApiError> {
     parse_basic(&request.headers).inspect_err(|_| {
         let reason = "the Basic credentials cannot be decoded";
@@ -52,7 +56,7 @@ pub(super) fn basic(request: &Parts) -> Result<Option<Credentials>, ApiError> {
     })
 }
 
-/// The credentials of the first `Authorization` line, if its scheme is `Basic` (RFC 7617).
+/// The credentials in the first `Authorization` header, if its scheme is `Basic` (RFC 7617).
 fn parse_basic(headers: &HeaderMap) -> Result<Option<Credentials>, ApiError> {
     let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
     let value = value.as_bytes().trim_ascii();
@@ -90,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn basic_is_read_as_rfc_7617_says() {
+    fn basic_credentials_are_parsed_as_in_rfc_7617() {
         type Want<'a> = Result<Option<(&'a str, &'a [u8])>, ()>;
         let cases: &[(&str, Want<'_>)] = &[
             (&basic(b"user:pass"), Ok(Some(("user", b"pass")))),
@@ -129,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_parts_are_bad_input_and_impossible_names_are_wrong() {
+    fn missing_parts_are_invalid_input_and_invalid_names_are_wrong_credentials() {
         for (username, password, want) in [
             ("user", "x", Ok("USER")),
             ("", "x", Err(ApiError::InvalidLoginInput)),
@@ -154,7 +158,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn no_header_makes_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+        fn the_parser_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
             let mut value = b"Basic ".to_vec();
             value.extend(&bytes);
             for value in [&bytes, &value] {

@@ -1,5 +1,8 @@
 //! `POST delegate/passticket` (docs/reference/auth-endpoints.md#delegated-passticket,
 //! docs/decisions.md#d12).
+//!
+//! A trusted caller names a user by an e-mail address, and an application by its APPLID: the name of the
+//! application in the security product.
 
 use http::request::Parts;
 use http_body::Body;
@@ -22,7 +25,7 @@ use crate::{
     passticket::{Applid, PassTicketGenerator},
 };
 
-/// Has a secret: not for logs.
+/// The body of the response. It contains a secret: do not log it.
 #[derive(Serialize)]
 struct DelegatedTicket<'a> {
     passticket: &'a str,
@@ -42,8 +45,8 @@ pub(super) struct DelegatedTickets<'a> {
 }
 
 impl DelegatedTickets<'_> {
-    /// Answers with a PassTicket for the user to whom the e-mail address in the body is mapped. The
-    /// caller is authenticated by the client certificate alone, before the body is read.
+    /// Answers with a PassTicket for the user to whom the e-mail address in the body is mapped. Only a
+    /// client certificate authenticates the caller, before the body is read.
     pub(super) async fn issue<B: Body>(self, request: &Parts, body: B) -> Answer {
         let answer = self.delegate(request, body).await;
         let url = request.uri.path();
@@ -55,7 +58,7 @@ impl DelegatedTickets<'_> {
     }
 
     async fn delegate<B: Body>(self, request: &Parts, body: B) -> Answer {
-        // Every delegated PassTicket must be in the audit log.
+        // Each delegated PassTicket must be in the audit log.
         if !self.audit.is_available() {
             return Err(ApiError::AuditUnavailable);
         }
@@ -97,7 +100,7 @@ impl DelegatedTickets<'_> {
     }
 }
 
-/// The request for a PassTicket; other fields are ignored.
+/// The body of the request. Other fields are ignored.
 #[derive(Debug, Deserialize)]
 struct DelegateBody {
     #[serde(rename = "applId", deserialize_with = "applid")]
@@ -108,14 +111,15 @@ struct DelegateBody {
 
 fn applid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Applid, D::Error> {
     let text = String::deserialize(deserializer)?;
-    let no_applid = "`applId` is no APPLID of 1 to 8 characters of A-Z 0-9 # @ $";
-    Applid::new(text.trim()).map_err(|_| D::Error::custom(no_applid))
+    let not_an_applid = "`applId` is not an APPLID of 1 to 8 characters of A-Z 0-9 # @ $";
+    Applid::new(text.trim()).map_err(|_| D::Error::custom(not_an_applid))
 }
 
 fn email<'de, D: Deserializer<'de>>(deserializer: D) -> Result<EmailAddress, D::Error> {
     let text = String::deserialize(deserializer)?;
-    let no_email = "`emailId` is no e-mail address of at most 246 bytes with one @ and no blanks";
-    EmailAddress::new(text.trim()).map_err(|_| D::Error::custom(no_email))
+    let not_an_address =
+        "`emailId` is not an e-mail address of at most 246 bytes with one @ and no blanks";
+    EmailAddress::new(text.trim()).map_err(|_| D::Error::custom(not_an_address))
 }
 
 #[cfg(test)]
@@ -130,16 +134,16 @@ mod tests {
             (r#"{"applId":" A ","emailId":" a@b.c "}"#, Ok(("A", "a@b.c"))),
             (r#"{"emailId":"a@b.c"}"#, Err("missing field `applId`")),
             (r#"{"applId":"A"}"#, Err("missing field `emailId`")),
-            (r#"{"applId":"","emailId":"a@b.c"}"#, Err("`applId` is no APPLID")),
-            (r#"{"applId":"TOOLONGID","emailId":"a@b.c"}"#, Err("`applId` is no APPLID")),
-            (r#"{"applId":"A B","emailId":"a@b.c"}"#, Err("`applId` is no APPLID")),
-            (r#"{"applId":"A","emailId":" "}"#, Err("`emailId` is no e-mail address")),
-            (r#"{"applId":"A","emailId":"a"}"#, Err("`emailId` is no e-mail address")),
-            (r#"{"applId":"A","emailId":"a@b@c"}"#, Err("`emailId` is no e-mail address")),
-            (r#"{"applId":"A","emailId":"a\u0000@b"}"#, Err("`emailId` is no e-mail address")),
-            (&long, Err("`emailId` is no e-mail address")),
+            (r#"{"applId":"","emailId":"a@b.c"}"#, Err("`applId` is not an APPLID")),
+            (r#"{"applId":"TOOLONGID","emailId":"a@b.c"}"#, Err("`applId` is not an APPLID")),
+            (r#"{"applId":"A B","emailId":"a@b.c"}"#, Err("`applId` is not an APPLID")),
+            (r#"{"applId":"A","emailId":" "}"#, Err("`emailId` is not an e-mail address")),
+            (r#"{"applId":"A","emailId":"a"}"#, Err("`emailId` is not an e-mail address")),
+            (r#"{"applId":"A","emailId":"a@b@c"}"#, Err("`emailId` is not an e-mail address")),
+            (r#"{"applId":"A","emailId":"a\u0000@b"}"#, Err("`emailId` is not an e-mail address")),
+            (&long, Err("`emailId` is not an e-mail address")),
             (r#"{"applId":1,"emailId":"a@b.c"}"#, Err("a value of the wrong type")),
-            ("[]", Err("the JSON document is no object")),
+            ("[]", Err("the JSON document is not an object")),
             ("", Err("EOF")),
         ] {
             let got = body::object::<DelegateBody>(body.as_bytes());

@@ -21,12 +21,13 @@ use crate::{
 /// Settings of `delegate/passticket`: how e-mail addresses are mapped to users, and the limits on
 /// callers.
 ///
-/// A PassTicket for another user is that user's identity. So there are limits beside the permission
-/// of the security product, which is all that Zowe checks:
-/// - With [`with_grants`](Self::with_grants) a caller gets tickets for the applications and users that
-///   their [`Grant`]s name. Without it the permission alone decides.
-/// - No caller gets a ticket for a user given to [`with_protected`](Self::with_protected).
-/// - A caller has a number of [calls per minute](Self::with_calls_per_minute).
+/// A caller who has a PassTicket for another user can log on as that user. Zowe checks only that the
+/// caller has a permission of the security product. This type adds limits:
+/// - [`with_grants`](Self::with_grants): a caller gets tickets only for the applications and users that a
+///   [`Grant`] of the caller names. Without this call the permission alone decides.
+/// - [`with_protected`](Self::with_protected): no caller gets a ticket for these users.
+/// - [`with_calls_per_minute`](Self::with_calls_per_minute): each caller may make only this many
+///   calls.
 ///
 /// ```
 /// use tower_passticket::{
@@ -45,7 +46,7 @@ use crate::{
 pub struct Delegation {
     mapper: Arc<dyn DistributedMapper>,
     registry: Registry,
-    /// `None`: the permission of the security product decides.
+    /// `None`: only the permission of the security product decides.
     grants: Option<Vec<Grant>>,
     protected: HashSet<UserId>,
     calls: CallLimit,
@@ -54,7 +55,8 @@ pub struct Delegation {
 const CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).expect("is not zero");
 
 impl Delegation {
-    /// Maps e-mail addresses to users with `mapper`, as identities of `registry`.
+    /// Maps e-mail addresses to users with `mapper`. An e-mail address is the name of a user in
+    /// `registry`, such as the URL of a directory.
     pub fn new(mapper: impl DistributedMapper, registry: Registry) -> Self {
         Self {
             mapper: Arc::new(mapper),
@@ -65,35 +67,38 @@ impl Delegation {
         }
     }
 
-    /// Allows only what `grants` name; an empty list allows nothing. Replaces earlier grants.
+    /// Allows only what `grants` name. An empty list allows nothing. Replaces earlier grants.
     #[must_use]
     pub fn with_grants(self, grants: impl IntoIterator<Item = Grant>) -> Self {
         Self { grants: Some(grants.into_iter().collect()), ..self }
     }
 
-    /// Refuses every PassTicket for `user`, whatever the grants are. Adds to earlier ones.
+    /// Refuses every PassTicket for `user`, even if a grant allows it. The users of earlier calls stay
+    /// protected.
     #[must_use]
     pub fn with_protected(mut self, user: UserId) -> Self {
         self.protected.insert(user);
         self
     }
 
-    /// Limits the calls of each caller per minute. The default is 60. After a minute without calls,
-    /// as many may come in a burst.
+    /// Limits the calls of each caller per minute. The default is 60. After a minute without calls, the
+    /// caller may make all these calls at once.
     #[must_use]
     pub fn with_calls_per_minute(mut self, calls: NonZeroU32) -> Self {
         self.calls = CallLimit::new(calls);
         self
     }
 
-    /// Counts a call.
+    /// Counts a call of `caller`.
     ///
     /// # Errors
-    /// The time until the next call is possible.
+    /// If the caller has reached the limit: the time until the next call is possible.
     pub(super) fn count(&self, caller: &UserId, now: Timestamp) -> Result<(), Duration> {
         self.calls.count(caller, now)
     }
 
+    /// Checks that a grant allows the caller to obtain PassTickets for `applid`.
+    ///
     /// # Errors
     /// [`DelegationRefusal::Applid`].
     pub(super) fn check_applid(
@@ -105,6 +110,8 @@ impl Delegation {
         if self.has_grant(allows) { Ok(()) } else { Err(DelegationRefusal::Applid(*applid)) }
     }
 
+    /// Checks that `target` is not protected, and that one grant allows both `applid` and `target`.
+    ///
     /// # Errors
     /// [`DelegationRefusal::Protected`], [`DelegationRefusal::Target`].
     pub(super) fn check_target(
@@ -122,12 +129,12 @@ impl Delegation {
         if self.has_grant(allows) { Ok(()) } else { Err(DelegationRefusal::Target(*target)) }
     }
 
-    /// Whether there are no grants, or one of them allows the request.
+    /// Whether grants are not used, or one of them allows the request.
     fn has_grant(&self, allows: impl Fn(&Grant) -> bool) -> bool {
         self.grants.as_ref().is_none_or(|grants| grants.iter().any(allows))
     }
 
-    /// The user to whom the address is mapped.
+    /// The user to whom `email` is mapped.
     ///
     /// # Errors
     /// The error of the mapper.
@@ -148,13 +155,13 @@ impl fmt::Debug for Delegation {
     }
 }
 
-/// A caller that is authenticated by a client certificate.
+/// A caller whom a client certificate has authenticated.
 pub(super) struct CertifiedCaller<'a> {
     pub(super) user: UserId,
     pub(super) certificate: &'a PeerCertificate,
 }
 
-/// Allows callers to obtain PassTickets for applications and users.
+/// Allows a caller to obtain PassTickets for some applications and users.
 #[derive(Clone, Debug)]
 pub struct Grant {
     user: Option<UserId>,
@@ -193,7 +200,7 @@ impl Grant {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AllowList<T: Eq + Hash> {
-    /// All.
+    /// Everything.
     Any,
     /// Only these.
     Only(HashSet<T>),
@@ -208,7 +215,7 @@ impl<T: Eq + Hash> AllowList<T> {
     }
 }
 
-/// Why a caller with the permission gets no PassTicket for this application or user.
+/// Why a caller who has the permission gets no PassTicket for this application or user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DelegationRefusal {
@@ -219,22 +226,22 @@ pub enum DelegationRefusal {
     #[error("the caller may obtain no PassTickets for the user {0}")]
     Target(UserId),
     /// The user is protected.
-    #[error("the user {0} is protected: no caller may obtain PassTickets for it")]
+    #[error("the user {0} is protected: no caller may obtain PassTickets for this user")]
     Protected(UserId),
 }
 
-/// Rate limit per caller: a token bucket with the capacity of one minute.
+/// Rate limit per caller: a token bucket that holds the calls of one minute.
 struct CallLimit {
     burst: NonZeroU32,
-    /// The time since the epoch at which the bucket of a caller is full again. A `Duration` has
-    /// nanoseconds: one call may take less than a millisecond of a minute. A caller without an entry
-    /// has a full bucket.
+    /// When the bucket of each caller will be full again, as the time since 1970-01-01. A caller
+    /// without an entry has a full bucket. A `Timestamp` has milliseconds, which is not enough: with a
+    /// limit above 60,000 there is less than one millisecond per call.
     full_at: Mutex<HashMap<UserId, Duration>>,
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// With this many entries, those of full buckets are removed.
+/// When there are this many entries, the entries of full buckets are removed.
 const MAX_ENTRIES: usize = 1_000;
 
 impl CallLimit {
@@ -242,6 +249,8 @@ impl CallLimit {
         Self { burst: per_minute, full_at: Mutex::default() }
     }
 
+    /// Counts a call of `caller`.
+    ///
     /// # Errors
     /// The time until the next call is possible.
     fn count(&self, caller: &UserId, now: Timestamp) -> Result<(), Duration> {
@@ -251,15 +260,15 @@ impl CallLimit {
             callers.retain(|_, full_at| *full_at > now);
         }
         let full_at = callers.entry(*caller).or_insert(now);
-        // A clock that was set back makes a bucket seem emptier than empty.
+        // If the clock was set back, `full_at` can be more than a minute ahead. The bucket is then empty.
         *full_at = (*full_at).clamp(now, now + MINUTE);
-        let full_then = *full_at + MINUTE / self.burst.get();
-        let too_much = full_then.saturating_sub(now + MINUTE);
-        if too_much.is_zero() {
-            *full_at = full_then;
+        let full_after_call = *full_at + MINUTE / self.burst.get();
+        let wait = full_after_call.saturating_sub(now + MINUTE);
+        if wait.is_zero() {
+            *full_at = full_after_call;
             Ok(())
         } else {
-            Err(too_much)
+            Err(wait)
         }
     }
 }
@@ -268,17 +277,17 @@ impl CallLimit {
 mod tests {
     use super::*;
 
-    fn counter(per_minute: u32) -> (CallLimit, UserId) {
+    fn limit_and_caller(per_minute: u32) -> (CallLimit, UserId) {
         (CallLimit::new(NonZeroU32::new(per_minute).unwrap()), UserId::new("AGENT").unwrap())
     }
 
     #[test]
-    fn a_clock_that_is_set_back_locks_no_caller_out() {
-        let (limit, caller) = counter(2);
+    fn a_clock_that_is_set_back_does_not_block_a_caller() {
+        let (limit, caller) = limit_and_caller(2);
         let now = |secs: u64| Timestamp::from_secs(100_000 + secs);
         let at = |secs| limit.count(&caller, now(secs));
         assert_eq!((at(3600), at(3600)), (Ok(()), Ok(())));
-        // An hour back: as if the calls had been made just now.
+        // The clock is set back by an hour. The bucket is as empty as if the calls were made just now.
         assert_eq!(at(0), Err(Duration::from_secs(30)));
         assert_eq!(at(29), Err(Duration::from_secs(1)));
         assert_eq!((at(30), at(59)), (Ok(()), Err(Duration::from_secs(1))));
@@ -287,8 +296,9 @@ mod tests {
 
     #[test]
     fn high_limits_are_exact() {
+        // From 60_001 calls per minute on, there is less than one millisecond per call.
         for per_minute in [1, 7, 50_000, 60_001, 100_000] {
-            let (limit, caller) = counter(per_minute);
+            let (limit, caller) = limit_and_caller(per_minute);
             let at = |millis: u64| limit.count(&caller, Timestamp::from_millis(1_000_000 + millis));
             let passed = (0..u64::from(per_minute) * 2).filter(|_| at(0).is_ok()).count();
             assert_eq!(passed, per_minute as usize);

@@ -1,4 +1,4 @@
-//! The table of endpoints, and which of them answers a request.
+//! The table of endpoints, and the function that finds the endpoint of a request.
 
 use http::Method;
 
@@ -25,7 +25,7 @@ pub(super) enum Endpoint {
     Evict,
 }
 
-/// Method, path below the prefix, endpoint. A path has one method.
+/// Each entry: method, path below the prefix, endpoint. Each path supports one method only.
 pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 18] = [
     (Method::GET, "/openapi.json", Endpoint::Describe),
     (Method::POST, "/login", Endpoint::Login),
@@ -41,7 +41,7 @@ pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 18] = [
     (Method::POST, "/access-token/validate", Endpoint::Validate),
     (Method::DELETE, "/access-token/revoke", Endpoint::Revoke),
     (Method::DELETE, "/access-token/revoke/tokens", Endpoint::RevokeOwn),
-    // The documentation says `users`, Zowe API ML has `user` (docs/decisions.md#d2).
+    // Zowe's documentation has `users`, but the running API ML has `user` (docs/decisions.md#d2).
     (Method::DELETE, "/access-token/revoke/tokens/user", Endpoint::RevokeUser),
     (Method::DELETE, "/access-token/revoke/tokens/users", Endpoint::RevokeUser),
     (Method::DELETE, "/access-token/revoke/tokens/scope", Endpoint::RevokeService),
@@ -58,10 +58,11 @@ pub(super) struct Switches {
 }
 
 impl Endpoint {
-    /// The endpoint of `path`, if `method` is its method.
+    /// Finds the endpoint for `method` and `path`.
     ///
     /// # Errors
-    /// [`ApiError::NotFound`], [`ApiError::MethodNotAllowed`].
+    /// [`ApiError::NotFound`] if no endpoint that is on has this path; [`ApiError::MethodNotAllowed`]
+    /// if the endpoint has another method.
     pub(super) fn find(
         method: &Method,
         path: &str,
@@ -111,21 +112,21 @@ mod tests {
     #[test]
     fn a_path_has_one_endpoint_and_one_method() {
         let prefix = AuthPrefix::default();
-        let is_found = |method: &Method, path: &str, switches| {
+        let find = |method: &Method, path: &str, switches| {
             Endpoint::find(method, &format!("{prefix}{path}"), &prefix, switches)
         };
         for (method, path, endpoint) in &ENDPOINTS {
-            assert_eq!(is_found(method, path, ALL), Ok(*endpoint), "{path}");
+            assert_eq!(find(method, path, ALL), Ok(*endpoint), "{path}");
             assert_eq!(ENDPOINTS.iter().filter(|(_, other, _)| other == path).count(), 1, "{path}");
-            for (without, start) in [
+            for (switches, paths_off) in [
                 (Switches { pats: false, ..ALL }, &["/access-token"][..]),
                 (Switches { refresh: false, ..ALL }, &["/refresh"]),
                 (Switches { delegation: false, ..ALL }, &["/delegate"]),
                 (Switches { tickets: false, ..ALL }, &["/delegate", "/ticket"]),
             ] {
-                let gone = start.iter().any(|start| path.starts_with(start));
-                let want = if gone { Err(ApiError::NotFound) } else { Ok(*endpoint) };
-                assert_eq!(is_found(method, path, without), want, "{path}");
+                let is_off = paths_off.iter().any(|start| path.starts_with(start));
+                let want = if is_off { Err(ApiError::NotFound) } else { Ok(*endpoint) };
+                assert_eq!(find(method, path, switches), want, "{path}");
             }
             for other in ["GET", "POST", "DELETE", "PUT", "OPTIONS", "HEAD", "BREW"] {
                 let other: Method = other.parse().unwrap();
@@ -134,13 +135,13 @@ mod tests {
                 }
                 let error =
                     ApiError::MethodNotAllowed { method: other.clone(), allowed: method.clone() };
-                assert_eq!(is_found(&other, path, ALL), Err(error), "{other} {path}");
+                assert_eq!(find(&other, path, ALL), Err(error), "{other} {path}");
             }
         }
     }
 
     #[test]
-    fn other_paths_have_no_endpoint() {
+    fn unknown_paths_have_no_endpoint() {
         let prefix = AuthPrefix::default();
         for path in [
             "/gateway/api/v1/auth/login/",
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_prefix_can_be_another() {
+    fn the_prefix_is_configurable() {
         let prefix = AuthPrefix::new("/zaas/api/v1/auth").unwrap();
         let found = |path| Endpoint::find(&Method::POST, path, &prefix, ALL);
         assert_eq!(found("/zaas/api/v1/auth/login"), Ok(Endpoint::Login));

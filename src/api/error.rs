@@ -18,31 +18,32 @@ use crate::{
     token::TokenError,
 };
 
-/// The error of an auth endpoint. The response has it in its extensions, so that an outer layer can
+/// The error of an auth endpoint. It is in the extensions of the response, so that an outer layer can
 /// log or count it.
 ///
-/// `Display` is for logs. The client gets a message of Zowe (docs/reference/error-messages.md#failures),
-/// which says less. The statuses here are those of
-/// [`Compatibility::Documented`](crate::api::Compatibility), which also lists the differences.
+/// `Display` is mainly for logs. The client gets a message of Zowe
+/// (docs/reference/error-messages.md#failures), which often says less. The statuses below are those of
+/// the documented profile. [`Compatibility`](crate::api::Compatibility) lists the differences of the
+/// other profile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApiError {
     /// No endpoint has this path, or the endpoint is off: 404.
     #[error("no endpoint has this path")]
     NotFound,
-    /// The endpoint has another method: 405.
-    #[error("the method is {method}, the endpoint has {allowed}")]
+    /// The endpoint does not support the method: 405.
+    #[error("the endpoint supports the method {allowed}, not {method}")]
     MethodNotAllowed {
         /// The method of the request.
         method: Method,
-        /// The method of the endpoint.
+        /// The method that the endpoint supports.
         allowed: Method,
     },
     /// The body has more than [`MAX_BODY_LEN`] bytes: 413.
     #[error("the body has more than {MAX_BODY_LEN} bytes")]
     BodyTooLarge,
-    /// The body ended early: 400.
-    #[error("the body breaks off")]
+    /// The body could not be read to its end: 400.
+    #[error("the body is incomplete")]
     BodyBroken,
     /// The body of `access-token/validate` or `access-token/revoke` cannot be read: 400.
     #[error("the body cannot be read: {0}")]
@@ -51,13 +52,13 @@ pub enum ApiError {
     #[error("the body has no {0}")]
     FieldMissing(BodyField),
     /// The request has no usable credential: 400.
-    #[error("the request carries no usable credential")]
+    #[error("the request has no usable credential")]
     InvalidLoginInput,
     /// The body of `login` cannot be read: 400.
-    #[error("the body is not a login: {0}")]
+    #[error("the body is not a valid login: {0}")]
     InvalidLoginBody(BodyProblem),
-    /// The request has a new password, but the login provider changes no passwords: 400.
-    #[error("the login provider changes no passwords")]
+    /// The request has a new password, but the login provider does not support password changes: 400.
+    #[error("the login provider does not support password changes")]
     PasswordChangeUnsupported,
     /// The login provider refuses the new password: 400.
     #[error("the new password is refused")]
@@ -71,14 +72,14 @@ pub enum ApiError {
     /// The user does not exist, or the password is wrong: 401.
     #[error("the user or the password is wrong")]
     WrongCredentials,
-    /// The request has neither a password nor a client certificate, and needs one: 401.
-    #[error("the request carries neither a password nor a client certificate")]
+    /// The request needs a password or a client certificate, and has neither: 401.
+    #[error("the request has neither a password nor a client certificate")]
     AuthenticationRequired,
     /// The client certificate is mapped to no user: 401.
     #[error("the client certificate is mapped to no user")]
     NoUser,
-    /// The provider of passwords, identities or permissions does not answer: 503.
-    #[error("the login provider, the identity mapping or the security product is not available")]
+    /// The login provider or the identity mapping does not answer: 503.
+    #[error("the login provider or the identity mapping is not available")]
     Unavailable,
     /// The revocation store failed, so revocations can be neither stored nor checked: 503.
     #[error("the revocation store is not available")]
@@ -86,11 +87,12 @@ pub enum ApiError {
     /// The audit log cannot be written, and the request must be audited: 503.
     #[error("the audit log cannot be written, and this request must be audited")]
     AuditUnavailable,
-    /// The request has no client certificate, and needs one beside the token: 403.
-    #[error("the request carries no client certificate")]
+    /// The request needs a client certificate in addition to the token, and has none that is valid:
+    /// 403.
+    #[error("the request has no valid client certificate")]
     CertificateRequired,
-    /// The request has no token, and needs one: 401.
-    #[error("the request carries no token")]
+    /// The request needs a token, and has none: 401.
+    #[error("the request has no token")]
     TokenNotProvided,
     /// The token is not valid, or has expired: 401.
     #[error("{0}")]
@@ -104,15 +106,16 @@ pub enum ApiError {
     /// The token to log out is not a login token: 400.
     #[error("the token to log out is not a login token")]
     NotALoginToken,
-    /// The body of `ticket` names no application: 400.
-    #[error("the body names no application: {0}")]
+    /// The body of `ticket` has no valid application name: 400.
+    #[error("the body has no valid application name: {0}")]
     InvalidTicketBody(BodyProblem),
-    /// There is no PassTicket: 400 if the application has no key, 503 if a later request can succeed
-    /// (with replay protection each user gets one ticket per second), else 500.
+    /// The PassTicket could not be generated: 400 if the application has no key, 503 if a later request
+    /// can succeed, else 500. An example of 503: with replay protection each user gets only one ticket
+    /// per second.
     #[error(transparent)]
     Ticket(#[from] GenerateError),
-    /// The request has no client certificate, and the endpoint takes no other credential: 401.
-    #[error("the request carries no client certificate, the only credential of this endpoint")]
+    /// The request has no client certificate, and the endpoint accepts no other credential: 401.
+    #[error("the request has no client certificate, and the endpoint accepts no other credential")]
     OnlyCertificate,
     /// The caller has made too many calls in a minute: 429.
     #[error("too many calls; the next is possible in {} s", retry_after.as_secs())]
@@ -121,19 +124,19 @@ pub enum ApiError {
         retry_after: Duration,
     },
     /// The body of `delegate/passticket` cannot be read: 400.
-    #[error("the body asks for no PassTicket: {0}")]
+    #[error("the body is not a valid request for a PassTicket: {0}")]
     InvalidDelegateBody(BodyProblem),
     /// The e-mail address is mapped to no user: 404.
     #[error("no user is mapped to the e-mail address")]
     NoUserOfEmail,
-    /// The caller may not have PassTickets for this application or this user: 403.
+    /// The caller may not obtain PassTickets for this application or this user: 403.
     #[error(transparent)]
     Delegation(#[from] DelegationRefusal),
     /// The body of `access-token/generate` cannot be read: 400.
-    #[error("the body is not a request for a Personal Access Token: {0}")]
+    #[error("the body is not a valid request for a Personal Access Token: {0}")]
     InvalidPatBody(BodyProblem),
     /// The body names more services than fit into one token: 400.
-    #[error("the body names more services than fit into a token")]
+    #[error("the body names more services than fit into one token")]
     TooManyScopes,
     /// The body of `access-token/generate` names no service: 400.
     #[error("the body names no service")]
@@ -141,16 +144,16 @@ pub enum ApiError {
     /// The token in the body is not a valid Personal Access Token: 401.
     #[error("{0}")]
     Pat(#[from] PatRefusal),
-    /// The body of `access-token/revoke/tokens`, or below it, cannot be read: 400.
-    #[error("the body is not a revocation rule: {0}")]
+    /// The body of `access-token/revoke/tokens`, or of an endpoint below it, cannot be read: 400.
+    #[error("the body is not a valid revocation rule: {0}")]
     InvalidRuleBody(BodyProblem),
-    /// SAF refuses the caller: 401 for revocation rules, 403 for other tasks.
+    /// The security product (SAF) refuses the caller: 401 for revocation rules, 403 for other tasks.
     #[error("the user may not {task}: {0} is needed", task = .0.task())]
     NotPermitted(Permission),
     /// The SAF check failed: 503 if SAF cannot be reached, else 500.
     #[error(transparent)]
     Saf(SafError),
-    /// A defect of the gateway or of its configuration; the log has the cause: 500.
+    /// The gateway or its configuration has a defect; the log has the cause: 500.
     #[error("internal error")]
     Internal,
 }
@@ -167,20 +170,20 @@ pub enum BodyField {
     ServiceId,
 }
 
-/// Why a token in a body is refused as a Personal Access Token.
+/// Why a token in the body is not accepted as a Personal Access Token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PatRefusal {
-    /// The token is not one of this gateway, or has expired.
+    /// The token is malformed, has expired, or was not issued by this gateway.
     #[error("{0}")]
     Token(#[from] TokenError),
-    /// The token is a login token.
-    #[error("the token is no Personal Access Token")]
+    /// The token is of another kind, such as a login token.
+    #[error("the token is not a Personal Access Token")]
     NotAPat,
     /// The token is revoked.
     #[error("the token is revoked: {0}")]
     Revoked(RevokedBy),
-    /// The token is for other services.
+    /// The token is for other services only.
     #[error("the token is not for this service")]
     OutOfScope,
 }
@@ -205,20 +208,19 @@ impl From<LoginError> for ApiError {
 }
 
 impl ApiError {
-    /// The status and the message to the client about the request for `url`.
+    /// The status of the response, and the message to the client. `url` is the path of the request.
     pub(super) fn message(&self, url: &str) -> (StatusCode, ApiMessage) {
-        use StatusCode as Is;
         let plain = |status, template| (status, ApiMessage::new(template));
         let with_url =
             |status, template: &'static Template| (status, ApiMessage::with(template, &[url]));
         match self {
-            Self::NotFound => plain(Is::NOT_FOUND, &messages::NOT_FOUND),
+            Self::NotFound => plain(StatusCode::NOT_FOUND, &messages::NOT_FOUND),
             Self::MethodNotAllowed { method, .. } => (
-                Is::METHOD_NOT_ALLOWED,
+                StatusCode::METHOD_NOT_ALLOWED,
                 ApiMessage::with(&messages::INVALID_METHOD, &[method.as_str(), url]),
             ),
             Self::BodyTooLarge => (
-                Is::PAYLOAD_TOO_LARGE,
+                StatusCode::PAYLOAD_TOO_LARGE,
                 ApiMessage::with(&messages::CONTENT_TOO_LARGE, &[&MAX_BODY_LEN.to_string()]),
             ),
             Self::BodyBroken
@@ -226,94 +228,110 @@ impl ApiError {
             | Self::FieldMissing(_)
             | Self::InvalidDelegateBody(_) => {
                 let problem = self.to_string();
-                (Is::BAD_REQUEST, ApiMessage::with(&messages::BAD_REQUEST, &[&problem]))
+                (StatusCode::BAD_REQUEST, ApiMessage::with(&messages::BAD_REQUEST, &[&problem]))
             }
             Self::InvalidLoginInput
             | Self::InvalidLoginBody(_)
             | Self::PasswordChangeUnsupported => {
-                with_url(Is::BAD_REQUEST, &messages::INVALID_LOGIN_INPUT)
+                with_url(StatusCode::BAD_REQUEST, &messages::INVALID_LOGIN_INPUT)
             }
-            Self::NewPasswordRefused => plain(Is::BAD_REQUEST, &messages::NEW_PASSWORD_INVALID),
+            Self::NewPasswordRefused => {
+                plain(StatusCode::BAD_REQUEST, &messages::NEW_PASSWORD_INVALID)
+            }
             Self::TooManyAttempts { .. } => {
-                plain(Is::TOO_MANY_REQUESTS, &messages::TOO_MANY_ATTEMPTS)
+                plain(StatusCode::TOO_MANY_REQUESTS, &messages::TOO_MANY_ATTEMPTS)
             }
-            Self::WrongCredentials => with_url(Is::UNAUTHORIZED, &messages::INVALID_CREDENTIALS),
+            Self::WrongCredentials => {
+                with_url(StatusCode::UNAUTHORIZED, &messages::INVALID_CREDENTIALS)
+            }
             Self::AuthenticationRequired => {
-                with_url(Is::UNAUTHORIZED, &messages::AUTHENTICATION_REQUIRED)
+                with_url(StatusCode::UNAUTHORIZED, &messages::AUTHENTICATION_REQUIRED)
             }
-            Self::NoUser => plain(Is::UNAUTHORIZED, &messages::NO_USER),
+            Self::NoUser => plain(StatusCode::UNAUTHORIZED, &messages::NO_USER),
             Self::Unavailable
             | Self::StoreUnavailable
             | Self::AuditUnavailable
             | Self::Saf(SafError::Unavailable) => {
-                plain(Is::SERVICE_UNAVAILABLE, &messages::AUTHENTICATION_UNAVAILABLE)
+                plain(StatusCode::SERVICE_UNAVAILABLE, &messages::AUTHENTICATION_UNAVAILABLE)
             }
-            Self::CertificateRequired => plain(Is::FORBIDDEN, &messages::MISSING_CERTIFICATE),
-            Self::TokenNotProvided => with_url(Is::UNAUTHORIZED, &messages::TOKEN_NOT_PROVIDED),
+            Self::CertificateRequired => {
+                plain(StatusCode::FORBIDDEN, &messages::MISSING_CERTIFICATE)
+            }
+            Self::TokenNotProvided => {
+                with_url(StatusCode::UNAUTHORIZED, &messages::TOKEN_NOT_PROVIDED)
+            }
             Self::Token(TokenError::Expired { .. }) => {
-                with_url(Is::UNAUTHORIZED, &messages::TOKEN_EXPIRED_FOR_URL)
+                with_url(StatusCode::UNAUTHORIZED, &messages::TOKEN_EXPIRED_FOR_URL)
             }
             Self::Token(_) | Self::PersonalAccessToken | Self::LoggedOut => {
-                with_url(Is::UNAUTHORIZED, &messages::TOKEN_NOT_VALID_FOR_URL)
+                with_url(StatusCode::UNAUTHORIZED, &messages::TOKEN_NOT_VALID_FOR_URL)
             }
-            Self::NotALoginToken => with_url(Is::BAD_REQUEST, &messages::TOKEN_NOT_VALID_FOR_URL),
+            Self::NotALoginToken => {
+                with_url(StatusCode::BAD_REQUEST, &messages::TOKEN_NOT_VALID_FOR_URL)
+            }
             Self::InvalidTicketBody(_) => {
-                plain(Is::BAD_REQUEST, &messages::INVALID_APPLICATION_NAME)
+                plain(StatusCode::BAD_REQUEST, &messages::INVALID_APPLICATION_NAME)
             }
             Self::Ticket(error) => {
                 let status = match error.codes() {
-                    SafReturnCodes::NO_PROFILE => Is::BAD_REQUEST,
-                    _ if error.retry_after().is_some() => Is::SERVICE_UNAVAILABLE,
-                    _ => Is::INTERNAL_SERVER_ERROR,
+                    SafReturnCodes::NO_PROFILE => StatusCode::BAD_REQUEST,
+                    _ if error.retry_after().is_some() => StatusCode::SERVICE_UNAVAILABLE,
+                    _ => StatusCode::INTERNAL_SERVER_ERROR,
                 };
                 (status, ApiMessage::with(&messages::TICKET_FAILED, &[&error.codes().text()]))
             }
-            Self::OnlyCertificate => plain(Is::UNAUTHORIZED, &messages::MISSING_CERTIFICATE),
-            Self::TooManyCalls { .. } => plain(Is::TOO_MANY_REQUESTS, &messages::TOO_MANY_CALLS),
-            Self::NoUserOfEmail => plain(Is::NOT_FOUND, &messages::NO_USER),
+            Self::OnlyCertificate => {
+                plain(StatusCode::UNAUTHORIZED, &messages::MISSING_CERTIFICATE)
+            }
+            Self::TooManyCalls { .. } => {
+                plain(StatusCode::TOO_MANY_REQUESTS, &messages::TOO_MANY_CALLS)
+            }
+            Self::NoUserOfEmail => plain(StatusCode::NOT_FOUND, &messages::NO_USER),
             Self::Delegation(refusal) => {
-                // The caller does not learn which user an address is mapped to, nor which users
-                // are protected.
+                // The message must not tell the caller to which user an address is mapped, or which
+                // users are protected.
                 let target = match refusal {
                     DelegationRefusal::Applid(applid) => format!("PassTickets for {applid}"),
                     DelegationRefusal::Target(_) | DelegationRefusal::Protected(_) => {
                         "PassTickets for this user".to_owned()
                     }
                 };
-                (Is::FORBIDDEN, ApiMessage::with(&messages::FORBIDDEN, &[&target]))
+                (StatusCode::FORBIDDEN, ApiMessage::with(&messages::FORBIDDEN, &[&target]))
             }
             Self::InvalidPatBody(_) | Self::TooManyScopes => {
-                plain(Is::BAD_REQUEST, &messages::INVALID_PAT_BODY)
+                plain(StatusCode::BAD_REQUEST, &messages::INVALID_PAT_BODY)
             }
-            Self::PatWithoutScopes => plain(Is::BAD_REQUEST, &messages::PAT_WITHOUT_SCOPES),
+            Self::PatWithoutScopes => plain(StatusCode::BAD_REQUEST, &messages::PAT_WITHOUT_SCOPES),
             Self::Pat(PatRefusal::Token(TokenError::Expired { .. })) => {
-                plain(Is::UNAUTHORIZED, &messages::EXPIRED_TOKEN)
+                plain(StatusCode::UNAUTHORIZED, &messages::EXPIRED_TOKEN)
             }
-            Self::Pat(_) => plain(Is::UNAUTHORIZED, &messages::INVALID_TOKEN),
-            Self::InvalidRuleBody(_) => plain(Is::BAD_REQUEST, &messages::INVALID_REVOKE_BODY),
+            Self::Pat(_) => plain(StatusCode::UNAUTHORIZED, &messages::INVALID_TOKEN),
+            Self::InvalidRuleBody(_) => {
+                plain(StatusCode::BAD_REQUEST, &messages::INVALID_REVOKE_BODY)
+            }
             Self::NotPermitted(permission) => {
                 let status = match permission.task() {
-                    GuardedTask::Revoke => Is::UNAUTHORIZED,
-                    GuardedTask::Evict | GuardedTask::Delegate => Is::FORBIDDEN,
+                    GuardedTask::Revoke => StatusCode::UNAUTHORIZED,
+                    GuardedTask::Evict | GuardedTask::Delegate => StatusCode::FORBIDDEN,
                 };
                 let needed = format!("{permission} is needed");
                 (status, ApiMessage::with(&messages::FORBIDDEN, &[&needed]))
             }
             Self::Saf(SafError::UnsupportedClass { class, .. }) => (
-                Is::INTERNAL_SERVER_ERROR,
+                StatusCode::INTERNAL_SERVER_ERROR,
                 ApiMessage::with(&messages::SAF_ENDPOINT_CLASS, &[class]),
             ),
-            // The client does not learn the address of the SAF endpoint.
+            // The message must not tell the client the address of the SAF endpoint.
             Self::Saf(SafError::Failed(_)) => (
-                Is::INTERNAL_SERVER_ERROR,
+                StatusCode::INTERNAL_SERVER_ERROR,
                 ApiMessage::with(&messages::SAF_ENDPOINT_FAILED, &["SAF"]),
             ),
-            Self::Internal => plain(Is::INTERNAL_SERVER_ERROR, &messages::INTERNAL),
+            Self::Internal => plain(StatusCode::INTERNAL_SERVER_ERROR, &messages::INTERNAL),
         }
     }
 
-    /// The text that the documented profile adds to the message of the catalogue: the fault of a
-    /// body, or of the PAT in it.
+    /// The text that the documented profile appends to the message: what is wrong with the body, or why
+    /// a PAT is not accepted, or when to request a PassTicket again.
     pub(super) fn detail(&self) -> Option<String> {
         match self {
             Self::InvalidLoginBody(problem)
@@ -322,22 +340,21 @@ impl ApiError {
             | Self::InvalidRuleBody(problem) => Some(problem.to_string()),
             Self::PasswordChangeUnsupported | Self::TooManyScopes => Some(self.to_string()),
             Self::Ticket(error) if error.is_unavailable() => {
-                let down = "the system that makes PassTickets is not available; try again after \
-                            the time that Retry-After tells";
-                Some(down.to_owned())
+                let unavailable = "the system that generates PassTickets is not available; try again \
+                                   after the number of seconds in Retry-After";
+                Some(unavailable.to_owned())
             }
             Self::Ticket(error) if error.retry_after().is_some() => {
-                let limit = "the application takes a PassTicket once, and there is one each second \
-                             for a user; try again after the time that Retry-After \
-                             tells";
+                let limit = "the application accepts each PassTicket only once, so each user gets one \
+                             per second; try again after the number of seconds in Retry-After";
                 Some(limit.to_owned())
             }
             Self::Pat(PatRefusal::Token(TokenError::Expired { .. })) => None,
             Self::Pat(PatRefusal::Token(TokenError::Malformed | TokenError::TooLong { .. })) => {
-                Some("it is no JWT".to_owned())
+                Some("it is not a JWT".to_owned())
             }
-            // The reason would help to forge a token.
-            Self::Pat(PatRefusal::Token(_)) => Some("it is no token of this gateway".to_owned()),
+            // A more exact reason could help an attacker to forge a token.
+            Self::Pat(PatRefusal::Token(_)) => Some("it is not a token of this gateway".to_owned()),
             Self::Pat(refusal) => Some(refusal.to_string()),
             _ => None,
         }
@@ -354,7 +371,8 @@ impl ApiError {
         }
     }
 
-    /// The challenge of a 401. Without a token in the request it has no `error` (RFC 6750 §3).
+    /// The challenge of a 401. If the credential is a token and the request has none, the challenge has
+    /// no `error` (RFC 6750 §3).
     pub(super) fn challenge(&self) -> &'static str {
         match self {
             Self::TokenNotProvided => r#"Bearer realm="zowe""#,
@@ -369,10 +387,11 @@ impl ApiError {
         }
     }
 
-    /// The message in `X-Zowe-Auth-Failure`, if there is one (docs/reference/error-messages.md#failures).
+    /// The message in the header `X-Zowe-Auth-Failure`, if the response has that header
+    /// (docs/reference/error-messages.md#failures).
     pub(super) fn auth_failure(&self) -> Option<&'static Template> {
         match self {
-            // Zowe API ML sends none for an expired token.
+            // For an expired token Zowe API ML does not send this header.
             Self::Token(TokenError::Expired { .. }) => None,
             Self::Token(_) | Self::PersonalAccessToken | Self::LoggedOut => {
                 Some(&messages::INVALID_TOKEN)

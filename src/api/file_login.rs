@@ -1,4 +1,4 @@
-//! A login provider for users whose password hashes are at hand.
+//! A login provider with a list of users and their password hashes.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -19,9 +19,11 @@ use crate::passticket::UserId;
 
 /// Login provider for users whose password hashes were read from a file.
 ///
-/// Hashing is slow by design. It runs on tokio's blocking pool, on at most half of the cores, and
-/// further logins wait. A login of an unknown user costs as much time as the costliest hash, so
-/// give all users the same parameters. Needs a tokio runtime.
+/// Hashing is slow by design. It runs on tokio's blocking pool, on at most half of the cores. Further
+/// logins wait. It needs a tokio runtime.
+///
+/// A login of an unknown user takes as long as the slowest hash of a known user. Use the same hash
+/// parameters for all users. Otherwise the time of a response can reveal that a user exists.
 ///
 /// ```
 /// use tower_passticket::{
@@ -43,16 +45,16 @@ use crate::passticket::UserId;
 #[derive(Clone)]
 pub struct FileLogin {
     users: Arc<HashMap<UserId, Arc<PasswordHash>>>,
-    /// Checked instead of the hash of an unknown user: the costliest of all.
+    /// The slowest of all hashes. An unknown user has no hash, so this one is checked instead.
     decoy: Option<Arc<PasswordHash>>,
     running: Arc<Semaphore>,
 }
 
 impl FileLogin {
-    /// Takes each user and the hash of their password.
+    /// A provider for these users and the hashes of their passwords.
     ///
     /// # Errors
-    /// [`FileLoginError::DuplicateUser`] names a user who is listed twice.
+    /// [`FileLoginError::DuplicateUser`] if a user is listed twice.
     pub fn new(
         users: impl IntoIterator<Item = (UserId, PasswordHash)>,
     ) -> Result<Self, FileLoginError> {
@@ -68,20 +70,21 @@ impl FileLogin {
                 Entry::Occupied(_) => return Err(FileLoginError::DuplicateUser { user }),
             };
         }
-        // The other half keeps forwarding, whatever the number of logins.
+        // The other half of the cores stays free for forwarding, however many logins there are.
         let half = thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
         Ok(Self { users: Arc::new(hashes), decoy, running: Arc::new(Semaphore::new(half)) })
     }
 
-    /// Checks at most `logins` passwords concurrently. Each check takes the memory that its hash
-    /// names: 19 MiB with the defaults of [`hash_password`](super::hash_password).
+    /// Checks at most `logins` passwords concurrently. Each check needs as much memory as the parameters
+    /// of the hash say: 19 MiB with the defaults of [`hash_password`](super::hash_password).
     #[must_use]
     pub fn with_max_concurrent(mut self, logins: NonZeroUsize) -> Self {
         self.running = Arc::new(Semaphore::new(logins.get().min(Semaphore::MAX_PERMITS)));
         self
     }
 
-    /// The hash to check for `user`, and whether a match logs the user in.
+    /// The hash to check for `user`, and whether the user is known. An unknown user is not logged in,
+    /// even if the password matches.
     fn hash_for(&self, user: &UserId) -> Option<(Arc<PasswordHash>, bool)> {
         match self.users.get(user) {
             Some(hash) => Some((hash.clone(), true)),
@@ -101,12 +104,12 @@ impl LoginProvider for FileLogin {
         let hash = self.hash_for(&user);
         let running = self.running.clone();
         Box::pin(async move {
-            // Without any user, the time that a refusal takes reveals nothing.
+            // If the list of users is empty, a fast response reveals nothing.
             let (hash, known) = hash.ok_or(LoginError::WrongCredentials)?;
             // The semaphore is never closed; if it were, no login would succeed.
             let permit = running.acquire_owned().await.map_err(|_| LoginError::Unavailable)?;
             let verified = task::spawn_blocking(move || {
-                // Held until the work is done, even if the client has disconnected meanwhile.
+                // The permit is held until the work is done, even if the client disconnects earlier.
                 let _permit = permit;
                 hash.verify(&password)
             });
@@ -128,11 +131,11 @@ impl LoginProvider for FileLogin {
     }
 }
 
-/// Why a set of users cannot be used.
+/// Why a [`FileLogin`] cannot be made from a list of users.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileLoginError {
-    /// The same user has two hashes.
+    /// The same user is listed twice.
     #[error("user {user} is listed twice; keep one entry")]
     DuplicateUser {
         /// The user.
@@ -148,7 +151,7 @@ mod tests {
 
     use super::*;
 
-    fn cheap(password: &str, t_cost: u32) -> PasswordHash {
+    fn cheap_hash(password: &str, t_cost: u32) -> PasswordHash {
         let params = Params::new(8, t_cost, 1, None).unwrap();
         let hash = Argon2::default().hash_password_with_params(
             password.as_bytes(),
@@ -161,7 +164,8 @@ mod tests {
     #[tokio::test]
     async fn only_the_right_password_of_a_known_user_logs_in() {
         let login =
-            FileLogin::new([(user("A"), cheap("one", 1)), (user("B"), cheap("two", 3))]).unwrap();
+            FileLogin::new([(user("A"), cheap_hash("one", 1)), (user("B"), cheap_hash("two", 3))])
+                .unwrap();
         for (name, password, want) in [
             ("A", "one", Ok(user("A"))),
             ("B", "two", Ok(user("B"))),
@@ -174,33 +178,33 @@ mod tests {
             let got = login.login(user(name), Password::new(password)).await;
             assert_eq!(got, want, "{name} {password}");
         }
-        let nobody = FileLogin::new([]).unwrap();
-        let got = nobody.login(user("A"), Password::new("one")).await;
+        let without_users = FileLogin::new([]).unwrap();
+        let got = without_users.login(user("A"), Password::new("one")).await;
         assert_eq!(got, Err(LoginError::WrongCredentials));
     }
 
     #[test]
-    fn an_unknown_user_costs_as_much_as_the_costliest_known_one() {
+    fn an_unknown_user_takes_as_long_as_the_slowest_hash() {
         let login = FileLogin::new([
-            (user("A"), cheap("x", 1)),
-            (user("B"), cheap("x", 3)),
-            (user("C"), cheap("x", 2)),
+            (user("A"), cheap_hash("x", 1)),
+            (user("B"), cheap_hash("x", 3)),
+            (user("C"), cheap_hash("x", 2)),
         ])
         .unwrap();
-        let (decoy, counts) = login.hash_for(&user("NOBODY")).unwrap();
-        assert_eq!(decoy.expose(), cheap("x", 3).expose());
-        assert!(!counts);
+        let (decoy, known) = login.hash_for(&user("NOBODY")).unwrap();
+        assert_eq!(decoy.expose(), cheap_hash("x", 3).expose());
+        assert!(!known);
     }
 
     #[tokio::test]
     async fn concurrent_checks_are_limited() {
-        let login = FileLogin::new([(user("A"), cheap("one", 1))])
+        let login = FileLogin::new([(user("A"), cheap_hash("one", 1))])
             .unwrap()
             .with_max_concurrent(NonZeroUsize::MIN);
-        let other = login.running.clone().acquire_owned().await.unwrap();
+        let permit = login.running.clone().acquire_owned().await.unwrap();
         let mut waiting = spawn(login.login(user("A"), Password::new("wrong")));
         assert_pending!(waiting.poll());
-        drop(other);
+        drop(permit);
         assert!(waiting.is_woken());
         assert_eq!(waiting.await, Err(LoginError::WrongCredentials));
         login.running.close();
@@ -208,10 +212,11 @@ mod tests {
     }
 
     #[test]
-    fn a_user_is_listed_once() {
-        let twice = FileLogin::new([(user("A"), cheap("x", 1)), (user("a"), cheap("x", 1))]);
+    fn a_user_must_not_be_listed_twice() {
+        let twice =
+            FileLogin::new([(user("A"), cheap_hash("x", 1)), (user("a"), cheap_hash("x", 1))]);
         assert_eq!(twice.unwrap_err(), FileLoginError::DuplicateUser { user: user("A") });
-        let login = FileLogin::new([(user("A"), cheap("x", 1))]).unwrap();
+        let login = FileLogin::new([(user("A"), cheap_hash("x", 1))]).unwrap();
         assert_eq!(
             format!("{login:?} {:?}", Password::new("pw")),
             "FileLogin { users: 1, .. } Password(..)"

@@ -22,20 +22,21 @@ pub(super) async fn log_in<B: Body>(
     tokens: LoginTokens<'_>,
 ) -> Answer {
     let basic = credentials::basic(request)?;
-    // The body is read even if the header decides: a body that is not a login is refused anyway.
+    // The body is parsed even if the request has a Basic header: a malformed body is refused anyway.
     let in_body = body::read(body).await?;
     let in_body = parse_login_body(&in_body).map_err(ApiError::InvalidLoginBody)?;
     let changes_password = in_body.as_ref().is_some_and(|c| c.new_password.is_some());
     if basic.is_some() && changes_password {
-        // The header decides and has no new password. A success would claim that it was changed.
+        // The Basic header is used, and it has no new password. A 204 would tell the client wrongly that
+        // the password was changed.
         return Err(ApiError::InvalidLoginInput);
     }
     let user = callers.log_in(basic.or(in_body), request).await?;
     tokens.issue(request, &user, DOMAIN)
 }
 
-/// Reads `{"username", "password"}` and an optional `newPassword`; other fields are ignored. `None`
-/// for an empty body.
+/// Parses `{"username", "password"}` and an optional `newPassword`. Other fields are ignored. Returns
+/// `None` if the body is empty.
 fn parse_login_body(body: &[u8]) -> Result<Option<Credentials>, BodyProblem> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -114,7 +115,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn no_body_makes_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+        fn the_parser_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
             let _ = parse_login_body(&bytes);
             let _ = parse_login_body(&[br#"{"username":"#, bytes.as_slice()].concat());
         }

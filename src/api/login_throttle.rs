@@ -1,13 +1,13 @@
 //! Throttle against password guessing.
 //!
-//! Failed logins are counted per user and per peer address. The first few are free. After each further
-//! one, the next login must wait twice as long as before. A login that comes earlier is refused with
-//! 429 and `Retry-After`: its password is not checked, and the wait is not extended. The right password
-//! after the wait clears the failures of the user.
+//! Failed logins are counted per user and per peer address. The first few failures cause no wait. After
+//! each further failure, the next login must wait twice as long as before. A login that comes earlier is
+//! refused with 429 and `Retry-After`: its password is not checked, and the wait is not extended. The
+//! right password after the wait clears the failures of the user.
 //!
-//! The number of concurrent password checks is limited, and each login is tested again when its turn
-//! comes. So a client that sends a thousand guesses concurrently gets only a few more answers than a
-//! client that sends them one after the other.
+//! The number of concurrent password checks is limited. A login may have to wait for its turn, and then
+//! the number of failures is checked again. So a client that sends a thousand guesses concurrently gets
+//! only a few more password checks than a client that sends them one after the other.
 
 use std::{
     collections::HashMap,
@@ -21,24 +21,24 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{clock::Timestamp, passticket::UserId};
 
-/// The limit of concurrent password checks.
+/// The maximum number of concurrent password checks.
 const MAX_CONCURRENT: usize = 16;
 
-/// The waits for a user or an address.
+/// How long a user or an address must wait after failed logins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Policy {
-    /// This many failures have no wait.
+    /// The number of failures that cause no wait.
     free: u32,
-    /// The wait after the next failure. It doubles with each further one.
+    /// The wait after the first failure beyond `free`. Each further failure doubles the wait.
     first_wait: Duration,
     longest_wait: Duration,
     /// All failures are forgotten after this time without a failure.
     forget_after: Duration,
-    /// The size of one generation of the [`Ledger`]. It has two.
+    /// The maximum number of entries in one of the two generations of a [`Ledger`].
     generation_size: usize,
 }
 
-/// A user may mistype a few times.
+/// A user may mistype the password a few times.
 const PER_USER: Policy = Policy {
     free: 4,
     first_wait: Duration::from_secs(1),
@@ -46,7 +46,7 @@ const PER_USER: Policy = Policy {
     forget_after: Duration::from_secs(60 * 60),
     generation_size: 50_000,
 };
-/// Many users may have the same address, so it has more free failures.
+/// Many users may share an address, so an address has more free failures than a user.
 const PER_PEER: Policy = Policy { free: 20, ..PER_USER };
 
 /// The recent failed logins.
@@ -57,7 +57,7 @@ pub(super) struct LoginThrottle {
     turns: Semaphore,
 }
 
-/// The next login comes too early.
+/// The login comes too early. Its password must not be checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooEarly {
     /// The time until the next password is checked.
@@ -73,19 +73,20 @@ impl LoginThrottle {
         }
     }
 
-    /// Waits for a turn to check a password. Calls `now` before and after.
+    /// Waits until fewer than [`MAX_CONCURRENT`] passwords are being checked. Checks the number of
+    /// failures before and after that. `now` returns the current time.
     ///
     /// # Errors
-    /// [`TooEarly`]: the password must not be checked.
+    /// [`TooEarly`] if the user or the address has too many recent failures.
     pub(super) async fn turn(
         &self,
         user: &UserId,
         peer: Option<IpAddr>,
         now: impl Fn() -> Timestamp,
     ) -> Result<SemaphorePermit<'_>, TooEarly> {
-        self.verdict(user, peer, now())?;
+        self.check(user, peer, now())?;
         let turn = self.turns.acquire().await;
-        self.verdict(user, peer, now())?;
+        self.check(user, peer, now())?;
         // The semaphore is never closed; if it were, no login would succeed.
         turn.map_err(|_| TooEarly { retry_after: PER_USER.first_wait })
     }
@@ -104,7 +105,7 @@ impl LoginThrottle {
         self.users.forget(user);
     }
 
-    fn verdict(&self, user: &UserId, peer: Option<IpAddr>, now: Timestamp) -> Result<(), TooEarly> {
+    fn check(&self, user: &UserId, peer: Option<IpAddr>, now: Timestamp) -> Result<(), TooEarly> {
         let user = self.users.wait(user, now);
         let peer = peer.map_or(Duration::ZERO, |peer| self.peers.wait(&network(peer), now));
         match user.max(peer) {
@@ -114,7 +115,8 @@ impl LoginThrottle {
     }
 }
 
-/// The /64 of an IPv6 address: one user has at least that many addresses.
+/// The /64 network of an IPv6 address, because one user usually has at least such a network. An IPv4
+/// address is returned as it is.
 fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(v6) => {
@@ -201,8 +203,8 @@ mod tests {
     }
 
     fn wait_ms(throttle: &LoginThrottle, name: &str, peer: Option<IpAddr>, now: u64) -> u64 {
-        let verdict = throttle.verdict(&user(name), peer, at(now));
-        verdict.map_or_else(|e| u64::try_from(e.retry_after.as_millis()).unwrap(), |()| 0)
+        let checked = throttle.check(&user(name), peer, at(now));
+        checked.map_or_else(|e| u64::try_from(e.retry_after.as_millis()).unwrap(), |()| 0)
     }
 
     #[test]
@@ -217,7 +219,7 @@ mod tests {
             assert_eq!(wait_ms(&throttle, "A", None, now), 0);
             throttle.failed(&user("A"), None, at(now));
             assert_eq!(wait_ms(&throttle, "A", None, now), want * 1000);
-            // Asking again changes nothing.
+            // The query itself does not change the wait.
             assert_eq!(wait_ms(&throttle, "A", None, now + 400), want * 1000 - 400);
             now += want * 1000;
         }
@@ -280,18 +282,18 @@ mod tests {
                 throttle.failed(&name, None, at(0));
             }
         };
-        let mut crowd: Vec<_> = (0..1000).map(|_| Box::pin(guess())).collect();
-        while !crowd.is_empty() {
-            let mut left = Vec::new();
-            for mut one in crowd {
+        let mut guesses: Vec<_> = (0..1000).map(|_| Box::pin(guess())).collect();
+        while !guesses.is_empty() {
+            let mut pending = Vec::new();
+            for mut guess in guesses {
                 let poll = std::future::poll_fn(|cx| {
-                    std::task::Poll::Ready(one.as_mut().poll(cx).is_pending())
+                    std::task::Poll::Ready(guess.as_mut().poll(cx).is_pending())
                 });
                 if poll.await {
-                    left.push(one);
+                    pending.push(guess);
                 }
             }
-            crowd = left;
+            guesses = pending;
             tokio::task::yield_now().await;
         }
         assert!(checked.get() <= MAX_CONCURRENT + 5, "{}", checked.get());

@@ -1,4 +1,4 @@
-//! Login tokens: as a credential of a request, and as the cookie that a login sets.
+//! Login tokens: how requests present them, and how the gateway issues and revokes them.
 
 use http::{HeaderValue, StatusCode, header::SET_COOKIE, request::Parts};
 use zeroize::Zeroizing;
@@ -18,7 +18,8 @@ use crate::{
     },
 };
 
-/// The `dom` claim of tokens for users whom the gateway itself authenticated, as in Zowe API ML.
+/// The `dom` claim of tokens for users whom the gateway itself has authenticated. Zowe API ML uses the
+/// same value.
 pub(super) const DOMAIN: &str = "security-domain";
 
 /// Reads, issues and revokes login tokens.
@@ -31,16 +32,17 @@ pub(super) struct LoginTokens<'a> {
 }
 
 impl LoginTokens<'_> {
-    /// The text of the caller's token: in its cookie, else in `Authorization: Bearer`.
+    /// The caller's token as text: from the cookie, else from `Authorization: Bearer`.
     pub(super) fn text(self, request: &Parts) -> Option<&[u8]> {
         login_token(&request.headers, self.cookies)
     }
 
-    /// The caller's token, verified.
+    /// Verifies the caller's token, and checks that it is a login token and not revoked.
     ///
     /// # Errors
-    /// [`ApiError::TokenNotProvided`]; [`ApiError::Token`]; [`ApiError::PersonalAccessToken`] for
-    /// a token of that kind; [`ApiError::LoggedOut`]; [`ApiError::StoreUnavailable`].
+    /// [`ApiError::TokenNotProvided`]; [`ApiError::Token`] if the token is not valid;
+    /// [`ApiError::PersonalAccessToken`] if it is not a login token; [`ApiError::LoggedOut`] if it is
+    /// revoked; [`ApiError::StoreUnavailable`].
     pub(super) async fn require(self, request: &Parts) -> Result<Jwt, ApiError> {
         let token = self.text(request).ok_or(ApiError::TokenNotProvided)?;
         let token = str::from_utf8(token).map_err(|_| TokenError::Malformed);
@@ -59,7 +61,8 @@ impl LoginTokens<'_> {
     /// Answers 204 with a new token of `user` in a cookie.
     ///
     /// # Errors
-    /// [`ApiError::Internal`] if the token cannot be signed or the cookie has an impossible name.
+    /// [`ApiError::Internal`] if the token cannot be signed, or if the name of the cookie is not valid
+    /// in a header.
     pub(super) fn issue(self, request: &Parts, user: &UserId, domain: &str) -> Answer {
         let token = self.issuer.login_token(user, domain).map_err(|error| {
             tracing::error!(%error, "the login token could not be issued");
@@ -84,14 +87,17 @@ impl LoginTokens<'_> {
     }
 }
 
-/// The cookie of Zowe API ML, without the semicolon at its end. It is a session cookie: the token
-/// itself has an expiry.
+/// The value of `Set-Cookie`, as in Zowe API ML but without its final semicolon. The cookie has no
+/// expiry, because the token in it has one.
 fn cookie(name: &str, token: &IssuedToken) -> Result<HeaderValue, ApiError> {
     let token = token.expose();
     let cookie =
         Zeroizing::new(format!("{name}={token}; Path=/; SameSite=Strict; HttpOnly; Secure"));
     let mut cookie = HeaderValue::from_str(&cookie).map_err(|_| {
-        tracing::error!(name, "the configured name of the login cookie is not valid in a header");
+        tracing::error!(
+            name,
+            "the configured name of the login cookie is not valid in an HTTP header"
+        );
         ApiError::Internal
     })?;
     cookie.set_sensitive(true);

@@ -19,7 +19,7 @@ pub(super) async fn log_out(request: &Parts, tokens: LoginTokens<'_>) -> Answer 
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
-/// Answers with a new login token in a cookie, and revokes the caller's.
+/// Answers with a new login token in a cookie, and revokes the old token.
 pub(super) async fn refresh(
     request: &Parts,
     certificates: ClientCertificates<'_>,
@@ -33,8 +33,8 @@ pub(super) async fn refresh(
     Ok(response)
 }
 
-/// Zowe API ML answers 400 to a text that is not one of its login tokens, and 401 to a login token
-/// that is not valid.
+/// The error of `logout` for an error of the caller's token. As in Zowe API ML, a text that is not a
+/// login token of this gateway gets 400. A login token that is not valid gets 401.
 fn as_logout_error(error: ApiError) -> ApiError {
     match error {
         ApiError::Token(

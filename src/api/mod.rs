@@ -1,8 +1,8 @@
 //! The auth endpoints of a gateway: login and logout, PassTickets, Personal Access Tokens and their
 //! revocation.
 //!
-//! [`AuthApi`] is one Tower service for everything below its [`AuthPrefix`]. Put it beside the proxy:
-//! it forwards nothing.
+//! [`AuthApi`] is one Tower service for all paths below its [`AuthPrefix`]. It forwards nothing, so put
+//! it beside the proxy.
 //!
 //! | endpoint | credential | success |
 //! |---|---|---|
@@ -23,54 +23,59 @@
 //! | `DELETE access-token/revoke/tokens/scope` | the same, with `READ` on `APIML.SERVICES` | 200 |
 //! | `DELETE access-token/evict` | the same, with `UPDATE` on `APIML.SERVICES` | 204 |
 //!
+//! `APIML.SERVICES` and `APIML.DELEGATE.PASSTICKET` are resources in the security product (RACF, ACF2 or
+//! Top Secret). `READ` and `UPDATE` are access levels. See [`GuardingResources`]. An APPLID is the name
+//! of an application in the security product.
+//!
 //! Each endpoint is described [below](#endpoints-in-detail), with a command to try it.
 //!
-//! Requests and responses are those of Zowe API ML
+//! Requests and responses are those of Zowe's API Mediation Layer, API ML
 //! (`docs/reference/auth-endpoints.md`), with these rules:
 //!
-//! 1. One credential is evaluated. If there is a `Basic` header and it is wrong, the body and the
-//!    certificate are not tried.
-//! 2. A Personal Access Token is not a credential here: it can neither issue nor list nor revoke other
-//!    tokens. Its holder can revoke it.
-//! 3. PassTickets, Personal Access Tokens, client certificates, `refresh` and [`Delegation`] are off
-//!    until they are turned on. An endpoint that is off answers 404. Without client certificates
-//!    `ticket` answers 403.
-//! 4. A success means that the effect is as durable as the [`RevocationStore`] makes it. If the store
+//! 1. The service evaluates one credential of a request. If the request has a wrong `Basic` header, the
+//!    service does not try the body or the certificate.
+//! 2. A Personal Access Token (PAT) is not a credential here: a client cannot use it to issue or revoke
+//!    other tokens. But each client that has a PAT can validate and revoke that PAT.
+//! 3. PassTickets, PATs, client certificates, `refresh` and [`Delegation`] are off by default. An
+//!    endpoint that is off answers 404. While client certificates are off, `ticket` answers 403.
+//! 4. A success means that the change is as durable as the [`RevocationStore`] makes it. If the store
 //!    fails, the status is 503.
-//! 5. Every 4xx and 5xx has a JSON [`ApiMessage`](crate::messages::ApiMessage) that is made from one
-//!    [`ApiError`]. The response has the error in its extensions. [`Compatibility`] lists where the
-//!    running Zowe API ML answers differently, and makes this service do the same.
-//! 6. A 401 has a challenge (RFC 9110 §11.6.1), but never `Basic`, for which a browser would open its
-//!    own dialogue over the page. The challenge is `Bearer` where a token is needed, `Certificate`
-//!    where only a certificate counts, else `xBasic`. The last two are not registered; browsers ignore
-//!    them, and a person sees what is needed.
+//! 5. Each 4xx and 5xx response is made from one [`ApiError`], which is also in the extensions of the
+//!    response. The body is a JSON [`ApiMessage`](crate::messages::ApiMessage). A few responses of the
+//!    profile [`Compatibility::ZoweV3`] have no body instead. The default profile follows the
+//!    documentation of Zowe, and `ZoweV3` follows the running Zowe API ML. [`Compatibility`] lists the
+//!    differences.
+//! 6. A 401 has a challenge (RFC 9110 §11.6.1): `Bearer` if a token is needed, `Certificate` if only a
+//!    certificate is accepted, else `xBasic`. The last two are not registered schemes, and browsers
+//!    ignore them. The challenge is never `Basic`: a browser would open its own login dialogue.
 //!
 //! # Audit records
-//! [`with_audit`](AuthApi::with_audit) sets the receiver of the [records](crate::audit). A request of
-//! an endpoint in this table has one record, whatever its outcome. The other endpoints need no
-//! credential and have no records, and neither have unknown paths and methods.
+//! [`with_audit`](AuthApi::with_audit) sets the destination of the audit [records](crate::audit). Each
+//! request to an endpoint in this table writes one record, whether it succeeds or fails. The other
+//! endpoints need no credential and write no records. A request with an unknown path, or with a wrong
+//! method, writes no record either.
 //!
-//! | endpoint | event | fields beside user, credential and outcome |
+//! | endpoint | event | fields in addition to user, credential and outcome |
 //! |---|---|---|
 //! | `login` | `login` | the issued token, whether the request changes the password |
 //! | `logout` | `logout` | the token |
 //! | `query` | `authentication` | the token |
 //! | `refresh` | `refresh` | the token, the issued token, the certificate |
 //! | `ticket` | `ticket` | the token, the certificate, the APPLID, the return codes |
-//! | `delegate/passticket` | `delegated-ticket` | the certificate, the APPLID, the address, its user |
+//! | `delegate/passticket` | `delegated-ticket` | the certificate, the APPLID, the e-mail address, the user of that address |
 //! | `access-token/generate` | `token-minted` | scopes, days, the issued token |
 //! | `access-token/validate` | `authentication` | the token, the service |
 //! | `access-token/revoke` | `token-revoked` | the token |
 //! | `access-token/revoke/tokens` and below | `rule-made` | the user or service, the time |
 //! | `access-token/evict` | `evicted` | the number of revocations |
 //!
-//! If the client disconnects before the response, the outcome is `abandoned`: what the client asked
-//! for may have been done.
+//! If the client disconnects before the response, the reason in the record is `abandoned`. The gateway
+//! may have done what the client asked for.
 //!
 //! # Paths and timeouts
-//! A request must arrive with its whole path. A router that removes the prefix (axum's `nest_service`)
-//! makes every path unknown; use `route_service` or a fallback. The server in front limits how long
-//! slow and idle clients may take.
+//! The request must have its whole path. axum's `nest_service` removes the prefix, and then every path
+//! is unknown: use `route_service` or a fallback. The service has no time limits of its own. The HTTP
+//! server in front of it must limit slow and idle clients.
 //!
 //! [`RevocationStore`]: crate::revocation::RevocationStore
 //!

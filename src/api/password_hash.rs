@@ -8,9 +8,9 @@ use super::provider::Password;
 
 /// The Argon2 hash of a password.
 ///
-/// It is parsed from a PHC string (`$argon2id$v=19$m=19456,t=2,p=1$…`), so a hash that no login
-/// could be checked against is found when it is read. [`hash_password`] makes one. `Debug` does not
-/// show it.
+/// [`hash_password`] makes a hash. A stored hash is parsed from a PHC string
+/// (`$argon2id$v=19$m=19456,t=2,p=1$…`, the format of the Password Hashing Competition). The parser
+/// refuses a hash that no password can be checked against. `Debug` does not show the hash.
 ///
 /// ```
 /// use tower_passticket::api::{Password, PasswordHash, hash_password};
@@ -28,7 +28,7 @@ use super::provider::Password;
 #[derive(Clone)]
 pub struct PasswordHash {
     hash: argon2::PasswordHash,
-    /// The work that one check takes, in KiB times passes.
+    /// The cost of one check: memory in KiB, times the number of passes.
     cost: u64,
 }
 
@@ -38,22 +38,25 @@ impl PasswordHash {
         self.hash.to_string()
     }
 
-    /// The work that one check takes, in KiB times passes.
+    /// The cost of one check: memory in KiB, times the number of passes.
     pub(super) fn cost(&self) -> u64 {
         self.cost
     }
 
-    /// Compares in constant time. Takes tens of milliseconds and the memory that the hash names.
+    /// Checks `password`. The comparison takes constant time. The check takes tens of milliseconds, and
+    /// as much memory as the parameters of the hash say.
     ///
     /// # Errors
-    /// [`password_hash::Error::PasswordInvalid`] for another password; any other error means that
+    /// [`password_hash::Error::PasswordInvalid`] if the password is wrong. Any other error means that
     /// the password could not be hashed.
     pub(super) fn verify(&self, password: &Password) -> Result<(), password_hash::Error> {
         Argon2::default().verify_password(password.expose(), &self.hash)
     }
 
+    /// Accepts `hash` if passwords can be checked against it.
+    ///
     /// # Errors
-    /// A login cannot be checked against `hash`: it is not Argon2, or a part is missing.
+    /// If `hash` is not an Argon2 hash, or if a part is missing.
     fn new(hash: argon2::PasswordHash) -> Result<Self, password_hash::Error> {
         Algorithm::try_from(hash.algorithm.as_str())?;
         hash.version.map(Version::try_from).transpose()?;
@@ -84,17 +87,18 @@ impl fmt::Debug for PasswordHash {
     }
 }
 
-/// A text is not an Argon2 hash. Does not carry the text, which may be the password itself.
+/// The text is not an Argon2 hash. This error does not contain the text, because the text may be the
+/// password itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an Argon2 hash: {0}; write a PHC string that begins with $argon2id$")]
 pub struct PasswordHashError(String);
 
 /// Hashes a password with Argon2id, the default parameters and a random salt.
 ///
-/// Takes tens of milliseconds: do not call it in an async task.
+/// This takes tens of milliseconds: do not call it in an async task.
 ///
 /// # Errors
-/// [`HashError`] if there is no memory or no randomness.
+/// [`HashError`] if there is not enough memory, or if the system gives no random salt.
 pub fn hash_password(password: &Password) -> Result<PasswordHash, HashError> {
     let hash = Argon2::default().hash_password(password.expose());
     hash.and_then(PasswordHash::new).map_err(HashError)
@@ -112,9 +116,9 @@ mod tests {
     const GOOD: &str = "$argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHQ$BDS4zUmOv7TxUDVpVjZ8Lg";
 
     #[test]
-    fn incomplete_or_foreign_hashes_are_refused_and_not_shown() {
-        let (hash_lost, _) = GOOD.rsplit_once('$').unwrap();
-        let (salt_lost, _) = hash_lost.rsplit_once('$').unwrap();
+    fn hashes_that_are_incomplete_or_not_argon2_are_refused_and_not_shown() {
+        let (without_hash, _) = GOOD.rsplit_once('$').unwrap();
+        let (without_salt, _) = without_hash.rsplit_once('$').unwrap();
         assert_eq!(GOOD.parse::<PasswordHash>().unwrap().expose(), GOOD);
         for phc in [
             String::new(),
@@ -124,8 +128,8 @@ mod tests {
             GOOD.replace("v=19", "v=7"),
             GOOD.replace("m=16", "m=1"),
             GOOD.replace("t=2", "t=0"),
-            hash_lost.to_owned(),
-            salt_lost.to_owned(),
+            without_hash.to_owned(),
+            without_salt.to_owned(),
         ] {
             let error = phc.parse::<PasswordHash>().unwrap_err().to_string();
             assert!(phc.is_empty() || !error.contains(&phc), "{error}");
@@ -137,8 +141,8 @@ mod tests {
         let hash = hash_password(&Password::new("p\u{e4}ss")).unwrap();
         assert!(hash.expose().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
         assert_eq!(hash.verify(&Password::new("p\u{e4}ss")), Ok(()));
-        let other = hash.verify(&Password::new("pass"));
-        assert_eq!(other, Err(password_hash::Error::PasswordInvalid));
+        let wrong = hash.verify(&Password::new("pass"));
+        assert_eq!(wrong, Err(password_hash::Error::PasswordInvalid));
         assert_eq!(format!("{hash:?}"), "PasswordHash(..)");
     }
 }

@@ -1,4 +1,5 @@
-//! Tasks that the security product guards, and their resources.
+//! Tasks that need a permission of the security product (RACF, ACF2 or Top Secret), and the resources
+//! that guard these tasks.
 
 use std::sync::Arc;
 
@@ -20,7 +21,8 @@ pub enum GuardedTask {
     Delegate,
 }
 
-/// The resources that guard the tasks.
+/// The resources in the security product that guard the tasks. A caller may do a task if the caller has
+/// the [`Permission`] for it.
 ///
 /// The class and the prefix of the names are configured in Zowe as
 /// `apiml.security.authorization.resourceClass` and `resourceNamePrefix`, or as
@@ -47,7 +49,7 @@ impl Default for GuardingResources {
 }
 
 impl GuardingResources {
-    /// Resources of `class` whose names begin with `prefix`, which includes its period.
+    /// Resources of `class` whose names begin with `prefix`. Include the final period in `prefix`.
     pub fn new(class: &str, prefix: &str) -> Self {
         Self { class: class.into(), prefix: prefix.into() }
     }
@@ -80,7 +82,7 @@ pub struct Permission {
 }
 
 impl Permission {
-    /// The task that needs it.
+    /// The task that needs this permission.
     pub fn task(&self) -> GuardedTask {
         self.task
     }

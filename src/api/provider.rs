@@ -9,10 +9,10 @@ use crate::passticket::UserId;
 /// Trait for password verification back ends.
 ///
 /// [`FileLogin`](super::FileLogin) has a list of users and password hashes. Implement this trait to
-/// ask a directory or another system.
+/// check passwords with a directory or another system.
 ///
-/// The trait is object-safe, and an `Arc` of a provider is a provider: a program that chooses one at
-/// run time uses `Arc<dyn LoginProvider>` wherever a provider is expected.
+/// The trait is object-safe, and it is implemented for `Arc<dyn LoginProvider>`. So a program can choose
+/// a provider at run time.
 ///
 /// # Example
 /// ```
@@ -61,12 +61,12 @@ use crate::passticket::UserId;
 /// # }).unwrap();
 /// ```
 pub trait LoginProvider: Send + Sync + 'static {
-    /// Starts checking that `password` is the one of `user`. The future gives the user that is
-    /// logged in, which is `user` unless the provider translates names.
+    /// Starts to check the password of `user`. The future returns the user who is logged in. That is
+    /// `user`, unless the provider translates names.
     fn login(&self, user: UserId, password: Password) -> LoginFuture;
 
-    /// Starts checking that `password` is the one of `user`, and replacing it by `new`. `None`
-    /// (the default) means that this provider changes no passwords.
+    /// Starts to check the password of `user`, and to replace the password by `new`. `None` (the
+    /// default) means that this provider does not support password changes.
     fn change_password(
         &self,
         user: UserId,
@@ -78,7 +78,7 @@ pub trait LoginProvider: Send + Sync + 'static {
     }
 }
 
-/// The future of [`LoginProvider`]: the user that is logged in, or why the login failed.
+/// The future of [`LoginProvider`]: the user who is logged in, or why the login failed.
 pub type LoginFuture = Pin<Box<dyn Future<Output = Result<UserId, LoginError>> + Send>>;
 
 impl<L: LoginProvider + ?Sized> LoginProvider for Arc<L> {
@@ -103,7 +103,7 @@ pub enum LoginError {
     /// The user does not exist, or the password is wrong. The client does not learn which.
     #[error("the user or the password is wrong")]
     WrongCredentials,
-    /// User and password are right, but the new password is not allowed.
+    /// The user and the password are right, but the new password is not allowed.
     #[error("the new password is refused")]
     NewPasswordRefused,
     /// The back end does not answer.
@@ -114,7 +114,7 @@ pub enum LoginError {
 /// A password for a [`LoginProvider`]. `Debug` does not show it, and its memory is wiped when it is
 /// dropped.
 ///
-/// It has bytes instead of text: what a client sends need not be UTF-8.
+/// A password is a sequence of bytes, because a client may send bytes that are not UTF-8.
 pub struct Password(Zeroizing<Vec<u8>>);
 
 impl Password {

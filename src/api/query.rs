@@ -8,14 +8,15 @@ use super::{
     response::{Answer, json},
 };
 
-/// The content of a login token. Zowe's Java client refuses any other field.
+/// The content of a login token. Do not add fields: Zowe's Java client refuses unknown fields.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct QueryResponse<'a> {
     domain: Option<&'a str>,
     user_id: &'a str,
-    /// Milliseconds since the epoch, as is `expiration`.
+    /// When the token was issued, in milliseconds since 1970-01-01.
     creation: u64,
+    /// When the token expires, in milliseconds since 1970-01-01.
     expiration: u64,
 }
 

@@ -1,8 +1,8 @@
 //! The audit record of a request.
 //!
-//! A request of an endpoint that decides something has one record. It starts as a draft among the
-//! extensions of the request. The endpoints [add](add_to_record) what they find out, and the service
-//! writes it.
+//! A request to an endpoint that authenticates a caller or changes something has one record. The record
+//! starts as a draft in the extensions of the request. The endpoints [add](add_to_record) fields to the
+//! draft. The service writes the record after the endpoint has answered.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,8 +19,8 @@ use crate::{
     token::{TokenError, VerifiedToken},
 };
 
-/// The event of a request of `endpoint`. `None` if the endpoint decides nothing. See the table in
-/// [`api`](super).
+/// The audit event of a request to `endpoint`. `None` if requests to it are not audited. See the table
+/// in [`api`](super).
 fn event(endpoint: Endpoint) -> Option<Event> {
     match endpoint {
         Endpoint::Login => Some(Event::Login),
@@ -35,7 +35,7 @@ fn event(endpoint: Endpoint) -> Option<Event> {
             Some(Event::RuleMade)
         }
         Endpoint::Evict => Some(Event::Evicted),
-        // These authenticate nobody and change nothing.
+        // These endpoints do not authenticate the caller, and they change nothing.
         Endpoint::Describe | Endpoint::PublicKeyPem | Endpoint::PublicKeySet => None,
     }
 }
@@ -46,8 +46,8 @@ struct Draft(Arc<Mutex<AuditRecord>>);
 
 /// Adds to the record of the request, if it has one.
 ///
-/// A `reason` that is set here precedes the one of the [`ApiError`] that the request ends with: the
-/// client is told less than the record.
+/// A `reason` that `edit` sets takes precedence over the reason of the final [`ApiError`]. So the record
+/// can be more exact than the response to the client.
 pub(super) fn add_to_record(request: &Parts, edit: impl FnOnce(&mut AuditRecord)) {
     if let Some(Draft(record)) = request.extensions.get() {
         edit(&mut record.lock().unwrap_or_else(PoisonError::into_inner));
@@ -76,10 +76,10 @@ pub(super) fn add_token_to_record(request: &Parts, token: &Result<VerifiedToken,
     });
 }
 
-/// Writes the record of a request when it is answered.
+/// Writes the record of a request when the request has been answered.
 ///
-/// Dropping this writes the record as `abandoned`: the client has disconnected, but what it asked
-/// for may have been done.
+/// If the client disconnects before that, this guard is dropped. Then it writes the record with the
+/// reason `abandoned`: the gateway may have done what the client asked for.
 pub(super) struct RecordGuard {
     audit: Audit,
     clock: Arc<dyn Clock>,
@@ -105,7 +105,7 @@ impl RecordGuard {
         Self { audit: audit.clone(), clock: clock.clone(), draft }
     }
 
-    /// Writes the record of an answered request: `None` is a success.
+    /// Writes the record of a request that has been answered. `None` means success.
     pub(super) fn finish(mut self, error: Option<&ApiError>) {
         self.write(|record| match error {
             None => (record.outcome, record.reason) = (Outcome::Success, None),

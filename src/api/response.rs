@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::error::ApiError;
 
-/// The outcome of a request.
+/// The response to a request, or the error that becomes the response.
 pub(super) type Answer = Result<Response<Full<Bytes>>, ApiError>;
 
 /// A response with `status` and without a body.
@@ -39,20 +39,20 @@ pub(super) fn json(content: &impl Serialize) -> Answer {
     Ok(typed(text.into(), HeaderValue::from_static("application/json")))
 }
 
-/// A response with status 200 and `content` of this type.
+/// A response with status 200, `content` and `content_type`.
 pub(super) fn typed(content: Bytes, content_type: HeaderValue) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(content));
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
 }
 
-/// Forbids caches to store a response that has a secret in it.
+/// Sets `Cache-Control: no-store`, for a response that contains a secret.
 pub(super) fn not_stored(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-/// The body of a response of [`AuthApi`](super::AuthApi). It is short and in memory.
+/// The body of a response of [`AuthApi`](super::AuthApi). It is short and is held in memory.
 #[derive(Clone, Debug, Default)]
 pub struct ResponseBody(Full<Bytes>);
 

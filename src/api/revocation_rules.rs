@@ -1,5 +1,9 @@
-//! Revocation rules, and their eviction: `DELETE access-token/revoke/tokens`, the paths below it, and
-//! `access-token/evict` (docs/reference/auth-endpoints.md#rules, docs/decisions.md#d8).
+//! `DELETE access-token/revoke/tokens` and the paths below it make revocation rules. `DELETE
+//! access-token/evict` removes revocations that are no longer needed
+//! (docs/reference/auth-endpoints.md#rules, docs/decisions.md#d8).
+//!
+//! A revocation rule revokes all Personal Access Tokens of a user, or for a service, that were issued up
+//! to a time.
 
 use http::{StatusCode, request::Parts};
 use http_body::Body;
@@ -25,7 +29,7 @@ use crate::{
     token::ServiceId,
 };
 
-/// The endpoints that make and evict revocation rules.
+/// The endpoints for revocation rules.
 #[derive(Clone, Copy)]
 pub(super) struct RevocationRules<'a> {
     pub(super) callers: Callers<'a>,
@@ -69,7 +73,7 @@ impl RevocationRules<'_> {
         self.make_rule(request, &caller, Revocation::Service { service, up_to }).await
     }
 
-    /// Removes revocations that can hit no token any more.
+    /// Removes the revocations that no longer apply to any valid token.
     pub(super) async fn evict(self, request: &Parts) -> Answer {
         let caller = self.permitted_caller(request, GuardedTask::Evict).await?;
         let evicted = self.revocations.evict(self.clock.now()).await?;
@@ -80,7 +84,7 @@ impl RevocationRules<'_> {
         Ok(empty(StatusCode::NO_CONTENT))
     }
 
-    /// The caller, if SAF permits the task.
+    /// Authenticates the caller, and checks that the security product permits the task.
     async fn permitted_caller(
         self,
         request: &Parts,
@@ -113,13 +117,13 @@ fn add_rule(record: &mut AuditRecord, rule: &Revocation) {
             record.service = Some(service.clone());
             (RuleKind::Service, *up_to)
         }
-        // Not a rule.
+        // This is not a rule.
         Revocation::Token { .. } => return,
     };
     record.detail = Some(Detail::Rule { kind, up_to });
 }
 
-// Unknown fields, and fields of the other rules, are ignored, as in Zowe API ML.
+// As in Zowe API ML, each rule ignores unknown fields and the fields of the other rules.
 
 #[derive(Debug, Deserialize)]
 struct OwnRule {
@@ -144,16 +148,17 @@ struct ServiceRule {
 }
 
 fn user_id<'de, D: Deserializer<'de>>(d: D) -> Result<UserId, D::Error> {
-    let no_user = "`userId` is no user id of 1 to 8 characters of A-Z 0-9 # @ $";
-    UserId::new(String::deserialize(d)?.trim()).map_err(|_| D::Error::custom(no_user))
+    let not_a_user_id = "`userId` is not a user id of 1 to 8 characters of A-Z 0-9 # @ $";
+    UserId::new(String::deserialize(d)?.trim()).map_err(|_| D::Error::custom(not_a_user_id))
 }
 
 fn service_id<'de, D: Deserializer<'de>>(d: D) -> Result<ServiceId, D::Error> {
-    let no_service = "`serviceId` is no service id of 1 to 64 characters of a-z 0-9 - _ .";
-    ServiceId::new(&String::deserialize(d)?).map_err(|_| D::Error::custom(no_service))
+    let not_a_service_id = "`serviceId` is not a service id of 1 to 64 characters of a-z 0-9 - _ .";
+    ServiceId::new(&String::deserialize(d)?).map_err(|_| D::Error::custom(not_a_service_id))
 }
 
-/// Milliseconds as a number or as text. `null`, blank text and 0 are `None`, which means now.
+/// Deserializes milliseconds since 1970-01-01, as a number or a string of digits. Returns `None`, which
+/// means the current time, for `null`, a blank string and 0.
 fn timestamp<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Timestamp>, D::Error> {
     let millis = match Value::deserialize(d)? {
         Value::Null => Some(0),
@@ -166,7 +171,7 @@ fn timestamp<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Timestamp>, D::Er
         _ => None,
     };
     let millis = millis.ok_or_else(|| {
-        D::Error::custom("`timestamp` is no number of milliseconds since 1970-01-01")
+        D::Error::custom("`timestamp` is not a number of milliseconds since 1970-01-01")
     })?;
     Ok((millis != 0).then_some(Timestamp::from_millis(millis)))
 }
@@ -178,8 +183,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timestamps_are_numbers_or_digits_and_zero_is_now() {
-        let invalid = Err("`timestamp` is no number of milliseconds since 1970-01-01");
+    fn timestamps_are_numbers_or_digits_and_zero_means_now() {
+        let invalid = Err("`timestamp` is not a number of milliseconds since 1970-01-01");
         for (json, want) in [
             ("1582239600000", Ok(Some(1_582_239_600_000))),
             (r#""1582239600000""#, Ok(Some(1_582_239_600_000))),
@@ -214,18 +219,18 @@ mod tests {
     }
 
     #[test]
-    fn user_and_service_are_required_and_folded() {
+    fn user_and_service_are_required_and_their_case_is_converted() {
         let user = |body: &str| body::object::<UserRule>(body.as_bytes()).map(|rule| rule.user);
         let service = |body: &str| body::object::<ServiceRule>(body.as_bytes());
         assert_eq!(user(r#"{"userId":"user","serviceId":5}"#).unwrap().as_str(), "USER");
         assert_eq!(service(r#"{"serviceId":" ZOSMF "}"#).unwrap().service.as_str(), "zosmf");
         for value in ["", "john.doe", "TOOLONGID"] {
             let error = user(&format!(r#"{{"userId":"{value}"}}"#)).unwrap_err().to_string();
-            assert!(error.starts_with("`userId` is no user id of 1 to 8"), "{error}");
+            assert!(error.starts_with("`userId` is not a user id of 1 to 8"), "{error}");
         }
         for value in ["", "a b", ".."] {
             let error = service(&format!(r#"{{"serviceId":"{value}"}}"#)).unwrap_err().to_string();
-            assert!(error.starts_with("`serviceId` is no service id of 1"), "{error}");
+            assert!(error.starts_with("`serviceId` is not a service id of 1"), "{error}");
         }
         for body in ["{}", r#"{"userId":null}"#, r#"{"userId":5}"#, "[]", "", "null"] {
             assert!(user(body).is_err() && service(body).is_err(), "{body}");
@@ -236,7 +241,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn no_body_makes_the_parsers_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+        fn the_parsers_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
             for start in ["", r#"{"timestamp":"#, r#"{"userId":"#, r#"{"serviceId":"#] {
                 let body = [start.as_bytes(), bytes.as_slice()].concat();
                 let _ = body::object::<OwnRule>(&body);

@@ -1,4 +1,4 @@
-//! The revocation store, of any type.
+//! The revocation store, as a trait object.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::{
     token::VerifiedToken,
 };
 
-/// The revocation store, which is chosen at run time.
+/// The revocation store, whose type is chosen at run time.
 #[derive(Clone)]
 pub(super) struct Revocations(Arc<dyn RevocationStore>);
 
@@ -18,8 +18,10 @@ impl Revocations {
         Self(Arc::new(store))
     }
 
+    /// Checks that `token` is not revoked.
+    ///
     /// # Errors
-    /// As [`RevocationCheck::check_token`].
+    /// [`CheckError::Revoked`]; [`CheckError::Unavailable`] if the store could not be asked.
     pub(super) async fn check(&self, token: &VerifiedToken) -> Result<(), CheckError> {
         match self.0.try_check_now(token) {
             Some(checked) => checked,
@@ -40,7 +42,7 @@ impl Revocations {
         })
     }
 
-    /// Removes revocations that can hit no token at `now`.
+    /// Removes the revocations that, at `now`, no longer apply to any valid token.
     ///
     /// # Errors
     /// [`ApiError::StoreUnavailable`].

@@ -55,12 +55,12 @@ use crate::{
 
 /// The auth endpoints of a gateway, as one Tower service. See the [module](super).
 ///
-/// [`new`](Self::new) makes the endpoints for logins. Each `with_` method turns on more, or replaces
-/// a default. Clones share the state of the login throttle.
+/// [`new`](Self::new) turns on the endpoints for login tokens and public keys. Each `with_` method
+/// turns on more endpoints, or replaces a default. Clones share the login throttle.
 #[derive(Clone)]
 pub struct AuthApi(Arc<State>);
 
-/// What the endpoints need. Each handler receives its part.
+/// Everything that the endpoints need. Each handler receives only the parts that it uses.
 #[derive(Clone)]
 struct State {
     prefix: AuthPrefix,
@@ -85,17 +85,20 @@ struct State {
     compatibility: Compatibility,
     audit: Audit,
     clock: Arc<dyn Clock>,
-    /// The OpenAPI document of the settings above, made for the first request.
+    /// The OpenAPI document for the settings above. The first request for the document makes it.
     description: OnceLock<Bytes>,
 }
 
 impl AuthApi {
-    /// The endpoints for logins, logouts, queries and public keys. Everything else is off.
+    /// A service with the endpoints `login`, `logout`, `query`, `keys/public` and `openapi.json`. All
+    /// other endpoints are off.
     ///
-    /// `verifier` verifies the tokens that `issuer` signs. `login` checks passwords. `revocations` is
-    /// the store that the [`Authenticator`](crate::layer::Authenticator) asks, so that a logout holds
-    /// on routes, too. An `Arc` of a provider or a store is one, also an `Arc<dyn LoginProvider>`
-    /// that is chosen at run time.
+    /// `verifier` verifies the tokens that `issuer` signs. `login` checks passwords. `revocations` must
+    /// be the store that the [`Authenticator`](crate::layer::Authenticator) checks. Then a token that
+    /// was logged out here is refused on routes, too.
+    ///
+    /// `Arc<dyn LoginProvider>` and `Arc<dyn RevocationStore>` are accepted as well, so a program can
+    /// choose an implementation at run time.
     pub fn new(
         issuer: TokenIssuer,
         verifier: Rs256Verifier,
@@ -137,7 +140,7 @@ impl AuthApi {
 
     /// Turns `ticket` on, with PassTickets from `generator`.
     ///
-    /// The endpoint takes client certificates, see
+    /// The endpoint needs client certificates, too: see
     /// [`with_client_certificates`](Self::with_client_certificates).
     #[must_use]
     pub fn with_passtickets(self, generator: impl PassTicketGenerator) -> Self {
@@ -174,25 +177,26 @@ impl AuthApi {
         self.with(|state| state.mapper = Some(Arc::new(mapper)))
     }
 
-    /// Asks `saf` for the permissions that some endpoints need. Without it no caller has them.
+    /// Checks with `saf` the permissions that some endpoints need. By default no caller has a permission.
     #[must_use]
     pub fn with_saf(self, saf: impl SafProvider) -> Self {
         self.with(|state| state.saf = Arc::new(saf))
     }
 
-    /// Uses resources of another class or with other names for these permissions.
+    /// Sets the class and the names of the resources for the permissions that
+    /// [`with_saf`](Self::with_saf) checks.
     #[must_use]
     pub fn with_guarding_resources(self, resources: GuardingResources) -> Self {
         self.with(|state| state.guarding_resources = resources)
     }
 
-    /// Uses cookies with other names.
+    /// Sets the names of the cookies that contain tokens.
     #[must_use]
     pub fn with_cookie_names(self, cookies: CookieNames) -> Self {
         self.with(|state| state.cookies = cookies)
     }
 
-    /// Follows another profile than the documented one.
+    /// Sets the profile. The default is [`Compatibility::Documented`].
     #[must_use]
     pub fn with_compatibility(self, compatibility: Compatibility) -> Self {
         self.with(|state| state.compatibility = compatibility)
@@ -204,8 +208,9 @@ impl AuthApi {
         self.with(|state| state.audit = audit)
     }
 
-    /// Uses `clock` instead of the system clock for certificates, throttles, revocation rules and
-    /// audit records.
+    /// Uses `clock` instead of the system clock for the expiry of certificates, throttles, revocation
+    /// rules and audit records. The issuer, the verifier and the PassTicket generator have their own
+    /// clocks.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         self.with(|state| state.clock = clock)
@@ -312,7 +317,7 @@ impl State {
     }
 
     async fn dispatch<B: Body>(&self, endpoint: Endpoint, request: &Parts, body: B) -> Answer {
-        // `Endpoint::find` finds no endpoint that is off.
+        // Not reached: `Endpoint::find` returns only endpoints that are on.
         let off = ApiError::NotFound;
         match endpoint {
             Endpoint::Describe => Ok(self.describe()),
@@ -380,8 +385,9 @@ where
             let mut body = pin!(body);
             let answer = state.answer(&mut request, body.as_mut()).await;
             let body_failed = matches!(answer, Err(ApiError::BodyTooLarge | ApiError::BodyBroken));
-            // The server closes a connection whose request body is unread. A client that is still
-            // sending would then not see the response. A client that expects 100 is not sending.
+            // Reads the rest of the body. Otherwise the HTTP server closes the connection, and a client
+            // that is still sending does not see the response. A client that sent
+            // `Expect: 100-continue` has not begun to send the body.
             if !body_failed && !body.is_end_stream() && !request.headers.contains_key(EXPECT) {
                 let _ = body::read(body).await;
             }

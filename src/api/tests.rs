@@ -1,12 +1,12 @@
-//! The endpoints as a client sees them.
+//! Tests that send requests to [`AuthApi`] and check the responses. Each response is also compared with
+//! the OpenAPI document.
 
 mod audit;
+mod delegate;
 mod model;
 mod pats;
 mod throttle;
 mod tokens;
-
-mod delegate;
 
 use std::{
     collections::HashMap,
@@ -58,14 +58,15 @@ const SCOPES: &str = r#"{"validity":2,"scopes":["B,a"]}"#;
 static KEY: LazyLock<SigningKey> =
     LazyLock::new(|| SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap());
 
-/// Every user has the password `validPassword`. For `DOWN` the provider is unavailable. If `changes`
-/// is set, it changes passwords, but not to `weak`.
+/// A login provider. The password of each user is `validPassword`. A login of the user `DOWN` fails,
+/// because the provider is not available.
 #[derive(Clone, Copy)]
-struct Stub {
-    changes: bool,
+struct StubLogin {
+    /// Whether the provider supports password changes. It refuses the new password `weak`.
+    can_change_passwords: bool,
 }
 
-impl LoginProvider for Stub {
+impl LoginProvider for StubLogin {
     fn login(&self, user: UserId, password: Password) -> LoginFuture {
         Box::pin(ready(match (user.as_str(), password.expose()) {
             ("DOWN", _) => Err(LoginError::Unavailable),
@@ -75,18 +76,20 @@ impl LoginProvider for Stub {
     }
 
     fn change_password(&self, user: UserId, old: Password, new: Password) -> Option<LoginFuture> {
-        self.changes.then(|| match new.expose() {
+        self.can_change_passwords.then(|| match new.expose() {
             b"weak" => Box::pin(ready(Err(LoginError::NewPasswordRefused))),
             _ => self.login(user, old),
         })
     }
 }
 
-/// An index that fails on demand.
+/// A revocation store in memory that a test can make fail.
 #[derive(Default)]
 struct Store {
     index: RevocationIndex,
+    /// Whether revocations cannot be stored or removed.
     cannot_write: AtomicBool,
+    /// Whether tokens cannot be checked.
     cannot_check: AtomicBool,
 }
 
@@ -122,7 +125,8 @@ impl RevocationStore for Store {
     }
 }
 
-/// `READER` has `READ`, `ADMIN` has `UPDATE`. For `SAFDOWN` and `SAFBAD` the check fails.
+/// Checks permissions against a list, see [`World::with_replay`]. Checks for the users `SAFDOWN` (SAF is
+/// not available) and `SAFBAD` (SAF gives no decision) fail.
 #[derive(Clone)]
 struct StubSaf(FileSaf);
 
@@ -136,22 +140,24 @@ impl SafProvider for StubSaf {
     }
 }
 
-/// An auth API with its clock, store and audit records.
+/// An auth API and what its tests control and observe: clock, store and audit records.
 struct World {
     clock: Arc<ManualClock>,
     store: Arc<Store>,
     collected: Arc<Collected>,
-    /// Only PassTickets are on.
-    bare: AuthApi,
+    /// Of the optional endpoints only `ticket` is on. Client certificates are off.
+    minimal: AuthApi,
 }
 
 impl World {
     fn new() -> Self {
-        Self::of(Replay::Allowed)
+        Self::with_replay(Replay::Allowed)
     }
 
-    /// With one application, with or without replay protection.
-    fn of(replay: Replay) -> Self {
+    /// A world with the application `ZOWEAPPL`, with or without replay protection. `READER` may revoke
+    /// tokens of other users. `ADMIN` may also remove expired revocations. `AGENT` may obtain PassTickets
+    /// for other users.
+    fn with_replay(replay: Replay) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(NOW)));
         let store = Arc::new(Store::default());
         let services = |class| Profile::new(class, ProfileName::new("APIML.SERVICES").unwrap());
@@ -159,6 +165,7 @@ impl World {
             services("ZOWE")
                 .permit(user("READER"), AccessLevel::Read)
                 .permit(user("ADMIN"), AccessLevel::Update),
+            // This is another class: names of classes are case-sensitive.
             services("zowe").permit(user("USER"), AccessLevel::Alter),
             Profile::new("ZOWE", ProfileName::new("APIML.DELEGATE.PASSTICKET").unwrap())
                 .permit(user("AGENT"), AccessLevel::Read),
@@ -168,17 +175,22 @@ impl World {
         let issuer = TokenIssuer::new(KEY.clone()).with_clock(clock.clone());
         let verifier = Rs256Verifier::new(KEY.verifying_key()).with_clock(clock.clone());
         let collected = Arc::new(Collected::default());
-        let bare = AuthApi::new(issuer, verifier, Stub { changes: false }, store.clone())
-            .with_passtickets(tickets.with_clock(clock.clone()))
-            .with_saf(StubSaf(saf))
-            .with_clock(clock.clone())
-            .with_audit(Audit::to(collected.clone()));
-        Self { clock, store, collected, bare }
+        let minimal = AuthApi::new(
+            issuer,
+            verifier,
+            StubLogin { can_change_passwords: false },
+            store.clone(),
+        )
+        .with_passtickets(tickets.with_clock(clock.clone()))
+        .with_saf(StubSaf(saf))
+        .with_clock(clock.clone())
+        .with_audit(Audit::to(collected.clone()));
+        Self { clock, store, collected, minimal }
     }
 
-    /// Everything except delegation is on.
+    /// All endpoints except `delegate/passticket` are on, and client certificates are on.
     fn api(&self, compatibility: Compatibility) -> AuthApi {
-        self.bare
+        self.minimal
             .clone()
             .with_personal_access_tokens(Validity::MAX)
             .with_token_refresh()
@@ -213,14 +225,15 @@ fn verifier() -> Rs256Verifier {
     Rs256Verifier::new(KEY.verifying_key()).with_clock(clock())
 }
 
-fn bare() -> AuthApi {
-    World::new().bare
+fn minimal_api() -> AuthApi {
+    World::new().minimal
 }
 
 fn api() -> AuthApi {
     World::new().api(Compatibility::Documented)
 }
 
+/// A client certificate with this common name.
 fn certificate(name: &str) -> PeerCertificate {
     PeerCertificate::from_der(pki::self_signed_with_name(name)).unwrap()
 }
@@ -232,6 +245,7 @@ fn forged(token: &str) -> String {
     format!("{signed}.{other}{}", &signature[1..])
 }
 
+/// The value of `Authorization: Basic`.
 fn basic(credentials: &str) -> String {
     format!("Basic {}", BASE64_STANDARD.encode(credentials))
 }
@@ -242,6 +256,7 @@ struct TestRequest<'a> {
     url: &'a str,
     authorization: Option<&'a str>,
     cookie: Option<&'a str>,
+    /// The common name of the client certificate.
     certificate: Option<&'a str>,
     body: &'a str,
 }
@@ -257,11 +272,11 @@ const POST_LOGIN: TestRequest<'_> = TestRequest {
 const POST_GENERATE: TestRequest<'_> = TestRequest { url: GENERATE, body: SCOPES, ..POST_LOGIN };
 const GET_QUERY: TestRequest<'_> = TestRequest { method: "GET", url: QUERY, ..POST_LOGIN };
 
-/// The OpenAPI document of `api`, made once for equal settings.
+/// The OpenAPI document of `api`. APIs with equal settings share one document.
 fn description(api: &AuthApi) -> Arc<Value> {
-    static KNOWN: LazyLock<Mutex<HashMap<String, Arc<Value>>>> = LazyLock::new(Mutex::default);
+    static DOCUMENTS: LazyLock<Mutex<HashMap<String, Arc<Value>>>> = LazyLock::new(Mutex::default);
     let make = || Arc::new(openapi::document(&api.settings()));
-    KNOWN.lock().unwrap().entry(format!("{api:?}")).or_insert_with(make).clone()
+    DOCUMENTS.lock().unwrap().entry(format!("{api:?}")).or_insert_with(make).clone()
 }
 
 impl TestRequest<'_> {
@@ -283,7 +298,8 @@ impl TestRequest<'_> {
         response
     }
 
-    /// Asserts that the document has the status, the content type, the message and the headers.
+    /// Asserts that the OpenAPI document (`description`) describes the response: the status, the content
+    /// type, the message number and the headers.
     fn assert_described(&self, description: &Value, response: &Response<Bytes>) {
         let (url, verb) = (self.url.split('?').next().unwrap(), self.method.to_ascii_lowercase());
         let status = response.status().as_u16();
@@ -292,9 +308,9 @@ impl TestRequest<'_> {
             assert_eq!(status, 404, "{name}");
             return;
         };
-        let (other, only) = operations.iter().next().unwrap();
-        assert!(operations.len() == 1 && (status == 405 || *other == verb), "{name}");
-        let described = &only["responses"][status.to_string()];
+        let (described_verb, operation) = operations.iter().next().unwrap();
+        assert!(operations.len() == 1 && (status == 405 || *described_verb == verb), "{name}");
+        let described = &operation["responses"][status.to_string()];
         assert!(described.is_object(), "{name}");
 
         let headers = response.headers();
@@ -310,17 +326,19 @@ impl TestRequest<'_> {
         }
         let none = serde_json::Map::new();
         let described = described["headers"].as_object().unwrap_or(&none);
-        for (header, of) in described {
-            assert!(of["required"] == false || headers.contains_key(header), "{name}: {header}");
+        for (header, header_object) in described {
+            let is_optional = header_object["required"] == false;
+            assert!(is_optional || headers.contains_key(header), "{name}: {header}");
         }
         for header in headers.keys().map(|header| header.as_str()) {
-            let known = described.keys().any(|known| known.eq_ignore_ascii_case(header));
-            assert!(known || header == "content-type", "{name}: {header}");
+            let is_described = described.keys().any(|name| name.eq_ignore_ascii_case(header));
+            assert!(is_described || header == "content-type", "{name}: {header}");
         }
     }
 }
 
-/// Status and message number. Asserts that an error is complete.
+/// The status and the message number of a response. Also asserts that an error response has the headers,
+/// the extension and the body that each error response has.
 fn outcome(response: &Response<Bytes>) -> (u16, String) {
     let status = response.status();
     if status.is_success() {
@@ -337,19 +355,20 @@ fn outcome(response: &Response<Bytes>) -> (u16, String) {
     (status.as_u16(), message["messageNumber"].as_str().unwrap().to_owned())
 }
 
+/// The text of the message in an error response.
 fn content(response: &Response<Bytes>) -> String {
     let document: Value = serde_json::from_slice(response.body()).unwrap();
     document["messages"][0]["messageContent"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]
-async fn login_answers_each_credential() {
+async fn login_evaluates_basic_else_the_body_else_the_certificate() {
     let good = basic("user:validPassword");
     let good = Some(good.as_str());
     let wrong = basic("user:wrong");
     let wrong = Some(wrong.as_str());
     let undecodable = Some("Basic ???");
-    let no_user = basic("john.doe@corp:validPassword");
+    let not_a_user_id = basic("john.doe@corp:validPassword");
     let down = basic("down:x");
     let no_password = basic("user:");
     let jwt = issuer().login_token(&UserId::new("USER").unwrap(), "security-domain").unwrap();
@@ -357,83 +376,83 @@ async fn login_answers_each_credential() {
     let user = Some("USER");
 
     let cases = [
-        ("Basic", TestRequest { authorization: good, ..POST_LOGIN }, 204, ""),
-        ("body", TestRequest { body: GOOD_BODY, ..POST_LOGIN }, 204, ""),
+        ("right Basic", TestRequest { authorization: good, ..POST_LOGIN }, 204, ""),
+        ("right body", TestRequest { body: GOOD_BODY, ..POST_LOGIN }, 204, ""),
         ("certificate", TestRequest { certificate: user, ..POST_LOGIN }, 204, ""),
         (
-            "Basic beats body",
+            "right Basic, wrong body",
             TestRequest { authorization: good, body: WRONG_BODY, ..POST_LOGIN },
             204,
             "",
         ),
         (
-            "body beside another scheme",
+            "right body, authorization scheme Bearer",
             TestRequest { authorization: Some("Bearer x"), body: GOOD_BODY, ..POST_LOGIN },
             204,
             "",
         ),
         (
-            "no rescue by body",
+            "wrong Basic, right body",
             TestRequest { authorization: wrong, body: GOOD_BODY, ..POST_LOGIN },
             401,
             "ZWEAG120E",
         ),
         (
-            "no rescue by certificate",
+            "wrong Basic, valid certificate",
             TestRequest { authorization: wrong, certificate: user, ..POST_LOGIN },
             401,
             "ZWEAG120E",
         ),
         (
-            "nor of a body",
+            "wrong body, valid certificate",
             TestRequest { body: WRONG_BODY, certificate: user, ..POST_LOGIN },
             401,
             "ZWEAG120E",
         ),
         (
-            "undecodable Basic",
+            "Basic that cannot be decoded, right body",
             TestRequest { authorization: undecodable, body: GOOD_BODY, ..POST_LOGIN },
             401,
             "ZWEAG120E",
         ),
         (
-            "no user id",
-            TestRequest { authorization: Some(&no_user), ..POST_LOGIN },
+            "user name that is not a valid user id",
+            TestRequest { authorization: Some(&not_a_user_id), ..POST_LOGIN },
             401,
             "ZWEAG120E",
         ),
         (
-            "provider down",
+            "login provider not available",
             TestRequest { authorization: Some(&down), ..POST_LOGIN },
             503,
             "ZWEAG104E",
         ),
         (
-            "no password",
+            "empty password",
             TestRequest { authorization: Some(&no_password), ..POST_LOGIN },
             400,
             "ZWEAG121E",
         ),
         (
-            "malformed body beside Basic",
+            "right Basic, malformed body",
             TestRequest { authorization: good, body: "{", ..POST_LOGIN },
             400,
             "ZWEAG121E",
         ),
         (
-            "malformed body beside certificate",
+            "valid certificate, malformed body",
             TestRequest { certificate: user, body: "{", ..POST_LOGIN },
             400,
             "ZWEAG121E",
         ),
         (
-            "blank user",
+            "blank user name",
             TestRequest { body: r#"{"username":" ","password":"x"}"#, ..POST_LOGIN },
             400,
             "ZWEAG121E",
         ),
         (
-            "new password",
+            "new password, but password changes are not supported",
             TestRequest {
                 body: r#"{"username":"user","password":"validPassword","newPassword":"x"}"#,
                 ..POST_LOGIN
@@ -441,27 +460,32 @@ async fn login_answers_each_credential() {
             400,
             "ZWEAG121E",
         ),
-        ("nothing", POST_LOGIN, 400, "ZWEAG121E"),
+        ("no credential", POST_LOGIN, 400, "ZWEAG121E"),
         (
-            "certificate without a user",
+            "certificate that is mapped to no user",
             TestRequest { certificate: Some("Zowe Service"), ..POST_LOGIN },
             400,
             "ZWEAG121E",
         ),
         (
-            "a login token",
+            "login token, which is not accepted here",
             TestRequest { authorization: Some(&bearer), ..POST_LOGIN },
             400,
             "ZWEAG121E",
         ),
-        ("GET", TestRequest { method: "GET", authorization: good, ..POST_LOGIN }, 405, "ZWEAG101E"),
+        (
+            "wrong method",
+            TestRequest { method: "GET", authorization: good, ..POST_LOGIN },
+            405,
+            "ZWEAG101E",
+        ),
     ];
-    for (name, asked, status, number) in cases {
-        let response = asked.send_to(api()).await;
+    for (name, request, status, number) in cases {
+        let response = request.send_to(api()).await;
         assert_eq!(outcome(&response), (status, number.to_owned()), "{name}");
     }
     // Client certificates are off by default.
-    let response = TestRequest { certificate: user, ..POST_LOGIN }.send_to(bare()).await;
+    let response = TestRequest { certificate: user, ..POST_LOGIN }.send_to(minimal_api()).await;
     assert_eq!(outcome(&response), (400, "ZWEAG121E".to_owned()));
 }
 
@@ -480,7 +504,9 @@ async fn login_sets_a_cookie_with_a_token_that_verifies() {
         .strip_prefix("apimlAuthenticationToken=")
         .and_then(|rest| rest.strip_suffix("; Path=/; SameSite=Strict; HttpOnly; Secure"))
         .unwrap();
-    let VerifiedToken::Jwt(jwt) = verifier().verify(token).unwrap() else { panic!("is a JWT") };
+    let VerifiedToken::Jwt(jwt) = verifier().verify(token).unwrap() else {
+        panic!("expected a JWT")
+    };
     assert_eq!(jwt.user().as_str(), "USER");
     assert_eq!(jwt.domain(), Some("security-domain"));
     assert_eq!(jwt.expires_at().as_secs(), NOW + 28_800);
@@ -500,7 +526,7 @@ async fn login_sets_a_cookie_with_a_token_that_verifies() {
 }
 
 #[tokio::test]
-async fn challenges_open_no_dialogue_in_browsers() {
+async fn challenges_do_not_open_a_browser_dialogue() {
     let response = TestRequest { body: WRONG_BODY, ..POST_LOGIN }.send_to(api()).await;
     assert_eq!(response.headers()["www-authenticate"], r#"xBasic realm="zowe", charset="UTF-8""#);
     let response = GET_QUERY.send_to(api()).await;
@@ -514,7 +540,7 @@ async fn challenges_open_no_dialogue_in_browsers() {
 }
 
 #[tokio::test]
-async fn messages_name_the_path_as_written_and_without_its_query() {
+async fn messages_contain_the_path_without_its_query() {
     let response = TestRequest { url: &format!("{LOGIN}?a=b"), body: WRONG_BODY, ..POST_LOGIN }
         .send_to(api())
         .await;
@@ -531,17 +557,17 @@ async fn messages_name_the_path_as_written_and_without_its_query() {
 }
 
 #[tokio::test]
-async fn query_answers_the_content_of_a_login_token() {
+async fn query_returns_the_content_of_a_login_token() {
     let user = UserId::new("user").unwrap();
     let jwt = issuer().login_token(&user, "security-domain").unwrap();
     let bearer = format!("Bearer {}", jwt.expose());
     let cookie = format!("a=b; apimlAuthenticationToken={}", jwt.expose());
-    for asked in [
+    for request in [
         TestRequest { authorization: Some(&bearer), ..GET_QUERY },
         TestRequest { cookie: Some(&cookie), ..GET_QUERY },
         TestRequest { cookie: Some(&cookie), authorization: Some("Bearer x"), ..GET_QUERY },
     ] {
-        let response = asked.send_to(bare()).await;
+        let response = request.send_to(minimal_api()).await;
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "application/json");
         let (creation, expiration) = (NOW * 1000, (NOW + 28_800) * 1000);
@@ -555,7 +581,7 @@ async fn query_answers_the_content_of_a_login_token() {
 }
 
 #[tokio::test]
-async fn query_refuses_all_but_a_valid_login_token() {
+async fn query_accepts_only_a_valid_login_token() {
     let user = UserId::new("USER").unwrap();
     let scopes = Scopes::parse(["a"]).unwrap();
     let pat = issuer().personal_access_token(&user, &scopes, Validity::MAX).unwrap();
@@ -567,7 +593,7 @@ async fn query_refuses_all_but_a_valid_login_token() {
     let other_cookie = format!("other={}", jwt.expose());
     let not_valid = Some("ZWEAG102E Token is not valid");
     let cases = [
-        ("nothing", GET_QUERY, "ZWEAG131E", None),
+        ("no credential", GET_QUERY, "ZWEAG131E", None),
         (
             "another cookie",
             TestRequest { cookie: Some(&other_cookie), ..GET_QUERY },
@@ -596,8 +622,8 @@ async fn query_refuses_all_but_a_valid_login_token() {
         ("a PAT", TestRequest { authorization: Some(&pat), ..GET_QUERY }, "ZWEAG130E", not_valid),
         ("expired", TestRequest { authorization: Some(&expired), ..GET_QUERY }, "ZWEAT100E", None),
     ];
-    for (name, asked, number, header) in cases {
-        let response = asked.send_to(api()).await;
+    for (name, request, number, header) in cases {
+        let response = request.send_to(api()).await;
         assert_eq!(outcome(&response), (401, number.to_owned()), "{name}");
         let failure = response.headers().get("x-zowe-auth-failure").map(|v| v.to_str().unwrap());
         assert_eq!(failure, header, "{name}");
@@ -605,19 +631,21 @@ async fn query_refuses_all_but_a_valid_login_token() {
 }
 
 #[tokio::test]
-async fn generate_answers_a_token_with_the_requested_scopes_and_days() {
+async fn generate_returns_a_token_with_the_requested_scopes_and_days() {
     let good = basic("user:validPassword");
-    for asked in [
+    for request in [
         TestRequest { authorization: Some(&good), ..POST_GENERATE },
         TestRequest { certificate: Some("user"), ..POST_GENERATE },
     ] {
-        let response = asked.send_to(api()).await;
+        let response = request.send_to(api()).await;
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/plain");
         assert_eq!(response.headers()["cache-control"], "no-store");
         assert!(!response.headers().contains_key("set-cookie"));
         let token = str::from_utf8(response.body()).unwrap();
-        let VerifiedToken::Pat(pat) = verifier().verify(token).unwrap() else { panic!("a PAT") };
+        let VerifiedToken::Pat(pat) = verifier().verify(token).unwrap() else {
+            panic!("expected a PAT")
+        };
         assert_eq!(pat.user().as_str(), "USER");
         assert_eq!(pat.scopes(), &Scopes::parse(["a", "b"]).unwrap());
         assert_eq!(pat.expires_at().as_secs(), NOW + 2 * 86_400);
@@ -643,28 +671,28 @@ async fn generate_refuses_bad_credentials_and_bodies() {
     let cases = [
         ("wrong password", TestRequest { authorization: wrong, ..POST_GENERATE }, 401, "ZWEAG120E"),
         (
-            "no rescue",
+            "wrong Basic, valid certificate",
             TestRequest { authorization: wrong, certificate: Some("USER"), ..POST_GENERATE },
             401,
             "ZWEAG120E",
         ),
-        ("nothing", POST_GENERATE, 400, "ZWEAG121E"),
+        ("no credential", POST_GENERATE, 400, "ZWEAG121E"),
         ("a login token", TestRequest { cookie: Some(&jwt), ..POST_GENERATE }, 400, "ZWEAG121E"),
         ("a PAT", TestRequest { authorization: Some(&pat), ..POST_GENERATE }, 400, "ZWEAG121E"),
         (
-            "certificate without a user",
+            "certificate that is mapped to no user",
             TestRequest { certificate: Some("x y"), ..POST_GENERATE },
             400,
             "ZWEAG121E",
         ),
         (
-            "provider down",
+            "login provider not available",
             TestRequest { authorization: Some(&down), ..POST_GENERATE },
             503,
             "ZWEAG104E",
         ),
         (
-            "body first",
+            "wrong password, malformed body",
             TestRequest { authorization: wrong, body: "{", ..POST_GENERATE },
             400,
             "ZWEAT605E",
@@ -675,38 +703,39 @@ async fn generate_refuses_bad_credentials_and_bodies() {
             400,
             "ZWEAT606E",
         ),
-        ("login body", TestRequest { body: GOOD_BODY, ..POST_GENERATE }, 400, "ZWEAT605E"),
+        ("body of a login", TestRequest { body: GOOD_BODY, ..POST_GENERATE }, 400, "ZWEAT605E"),
         (
-            "more than a token holds",
+            "more scopes than fit into a token",
             TestRequest { authorization: good, body: &many, ..POST_GENERATE },
             400,
             "ZWEAT605E",
         ),
         (
-            "PUT",
+            "wrong method",
             TestRequest { method: "PUT", authorization: good, ..POST_GENERATE },
             405,
             "ZWEAG101E",
         ),
     ];
-    for (name, asked, status, number) in cases {
-        let response = asked.send_to(api()).await;
+    for (name, request, status, number) in cases {
+        let response = request.send_to(api()).await;
         assert_eq!(outcome(&response), (status, number.to_owned()), "{name}");
     }
-    let response = TestRequest { authorization: good, ..POST_GENERATE }.send_to(bare()).await;
+    let response =
+        TestRequest { authorization: good, ..POST_GENERATE }.send_to(minimal_api()).await;
     assert_eq!(outcome(&response), (404, "ZWEAO404E".to_owned()));
 }
 
 #[tokio::test]
-async fn an_identity_mapping_that_does_not_answer_is_503() {
-    struct Down;
-    impl IdentityMapper for Down {
+async fn an_unavailable_identity_mapping_is_503() {
+    struct UnavailableMapper;
+    impl IdentityMapper for UnavailableMapper {
         fn map_certificate(&self, _: &PeerCertificate) -> MapFuture {
             Box::pin(ready(Err(MapError::Unavailable)))
         }
     }
-    let asked = TestRequest { certificate: Some("USER"), ..POST_LOGIN };
-    let response = asked.send_to(bare().with_client_certificates(Down)).await;
+    let request = TestRequest { certificate: Some("USER"), ..POST_LOGIN };
+    let response = request.send_to(minimal_api().with_client_certificates(UnavailableMapper)).await;
     assert_eq!(outcome(&response), (503, "ZWEAG104E".to_owned()));
 }
 
@@ -719,23 +748,23 @@ async fn unknown_paths_are_404() {
 }
 
 #[tokio::test]
-async fn a_body_is_read_to_its_limit() {
+async fn a_body_longer_than_the_limit_is_413() {
     let padded = |len: usize| format!("{GOOD_BODY}{}", " ".repeat(len - GOOD_BODY.len()));
     let response = TestRequest { body: &padded(MAX_BODY_LEN), ..POST_LOGIN }.send_to(api()).await;
     assert_eq!(outcome(&response), (204, String::new()));
-    for asked in [POST_LOGIN, POST_GENERATE] {
+    for request in [POST_LOGIN, POST_GENERATE] {
         let response =
-            TestRequest { body: &padded(MAX_BODY_LEN + 1), ..asked }.send_to(api()).await;
+            TestRequest { body: &padded(MAX_BODY_LEN + 1), ..request }.send_to(api()).await;
         assert_eq!(outcome(&response), (413, "ZWEAO413E".to_owned()));
     }
 }
 
 #[tokio::test]
 async fn an_incomplete_body_is_400() {
-    /// One frame, then an error that does not implement `std::error::Error`.
-    struct Broken(Option<Bytes>);
+    /// A body with one frame, then an error that does not implement `std::error::Error`.
+    struct BrokenBody(Option<Bytes>);
     struct NotAnError;
-    impl Body for Broken {
+    impl Body for BrokenBody {
         type Data = Bytes;
         type Error = NotAnError;
 
@@ -747,7 +776,8 @@ async fn an_incomplete_body_is_400() {
         }
     }
     for url in [LOGIN, GENERATE] {
-        let request = Request::post(url).body(Broken(Some(Bytes::from_static(b"{\"")))).unwrap();
+        let request =
+            Request::post(url).body(BrokenBody(Some(Bytes::from_static(b"{\"")))).unwrap();
         let (parts, body) = api().oneshot(request).await.unwrap().into_parts();
         let response = Response::from_parts(parts, body.collect().await.unwrap().to_bytes());
         assert_eq!(outcome(&response), (400, "ZWEAO400E".to_owned()));
@@ -755,11 +785,11 @@ async fn an_incomplete_body_is_400() {
 }
 
 #[tokio::test]
-async fn a_body_is_read_to_its_end_even_if_it_is_not_needed() {
-    /// Counts the polls.
-    struct Counted(Arc<AtomicUsize>, Full<Bytes>);
+async fn an_unused_body_is_read_unless_the_client_expects_100_continue() {
+    /// A body that counts how often it is polled.
+    struct CountedBody(Arc<AtomicUsize>, Full<Bytes>);
 
-    impl Body for Counted {
+    impl Body for CountedBody {
         type Data = Bytes;
         type Error = std::convert::Infallible;
 
@@ -772,14 +802,14 @@ async fn a_body_is_read_to_its_end_even_if_it_is_not_needed() {
         }
     }
 
-    for (expects, want) in [(false, 2), (true, 0)] {
-        let taken = Arc::new(AtomicUsize::new(0));
+    for (expects_continue, want_polls) in [(false, 2), (true, 0)] {
+        let polls = Arc::new(AtomicUsize::new(0));
         let mut request = Request::put(LOGIN);
-        if expects {
+        if expects_continue {
             request = request.header("expect", "100-continue");
         }
-        let body = Counted(taken.clone(), Full::from("{}"));
+        let body = CountedBody(polls.clone(), Full::from("{}"));
         let response = api().oneshot(request.body(body).unwrap()).await.unwrap();
-        assert_eq!((response.status().as_u16(), taken.load(SeqCst)), (405, want));
+        assert_eq!((response.status().as_u16(), polls.load(SeqCst)), (405, want_polls));
     }
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::passticket::{Applid, PassTicketGenerator};
 
-/// Has secrets: not for logs.
+/// The body of the response. It contains secrets: do not log it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct TicketResponse<'a> {
@@ -24,8 +24,8 @@ struct TicketResponse<'a> {
     ticket: &'a str,
 }
 
-/// Answers with a PassTicket for the caller, who needs a client certificate and a login token. Both
-/// are checked before the body, as in Zowe API ML.
+/// Answers with a PassTicket for the caller. The caller needs a client certificate and a login token.
+/// Both are checked before the body, as in Zowe API ML.
 pub(super) async fn ticket<B: Body>(
     request: &Parts,
     body: B,
@@ -58,20 +58,22 @@ pub(super) async fn ticket<B: Body>(
     .map(not_stored)
 }
 
-/// Reads `{"applicationName"}`; other fields are ignored. Returns the name as written, and its APPLID.
+/// Parses `{"applicationName"}`. Other fields are ignored. Returns the name as the client wrote it, and
+/// as an APPLID (the name of an application in the security product).
 fn parse_ticket_body(body: &[u8]) -> Result<(String, Applid), BodyProblem> {
     #[derive(Deserialize)]
     struct TicketBody {
         #[serde(rename = "applicationName", deserialize_with = "application_name")]
-        names: (String, Applid),
+        name_and_applid: (String, Applid),
     }
 
     fn application_name<'de, D: Deserializer<'de>>(d: D) -> Result<(String, Applid), D::Error> {
         let name = String::deserialize(d)?;
-        let no_applid = "`applicationName` is no APPLID of 1 to 8 characters of A-Z 0-9 # @ $";
-        let applid = Applid::new(name.trim()).map_err(|_| D::Error::custom(no_applid))?;
+        let not_an_applid =
+            "`applicationName` is not an APPLID of 1 to 8 characters of A-Z 0-9 # @ $";
+        let applid = Applid::new(name.trim()).map_err(|_| D::Error::custom(not_an_applid))?;
         Ok((name, applid))
     }
 
-    body::object(body).map(|TicketBody { names }| names)
+    body::object(body).map(|TicketBody { name_and_applid }| name_and_applid)
 }

@@ -1,5 +1,5 @@
-//! `POST access-token/validate` and `DELETE access-token/revoke`: the holder of a Personal Access
-//! Token checks or revokes it (docs/reference/auth-endpoints.md#validate,
+//! `POST access-token/validate` and `DELETE access-token/revoke`. A client that has a Personal Access
+//! Token can validate or revoke it (docs/reference/auth-endpoints.md#validate,
 //! docs/reference/auth-endpoints.md#revoke).
 
 use http::request::Parts;
@@ -20,7 +20,7 @@ use crate::{
     token::{Pat, Rs256Verifier, ServiceId, VerifiedToken},
 };
 
-// Absent and `null` fields are `None`. Other fields are ignored, whatever they hold.
+// Missing and `null` fields are `None`. Other fields are ignored, whatever their values are.
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -34,7 +34,7 @@ struct RevokeBody {
     token: Option<Zeroizing<String>>,
 }
 
-/// The endpoints for the holder of a Personal Access Token.
+/// The endpoints that take a Personal Access Token in the body.
 #[derive(Clone, Copy)]
 pub(super) struct HeldTokens<'a> {
     pub(super) verifier: &'a Rs256Verifier,
@@ -54,7 +54,7 @@ impl HeldTokens<'_> {
             add_to_record(request, |record| record.service = Some(service.clone()));
         }
         let pat = self.valid_pat(request, token).await?;
-        // No scope has a name that is not a service id.
+        // The scopes of a token are service ids, so the token is not valid for any other name.
         let service = service.map_err(|_| PatRefusal::OutOfScope)?;
         if !pat.scopes().contains(&service) {
             return Err(PatRefusal::OutOfScope.into());
@@ -74,8 +74,8 @@ impl HeldTokens<'_> {
         Ok(empty(self.compatibility.success()))
     }
 
-    /// The token, if it is valid, a PAT and not revoked. Zowe API ML accepts login tokens, too, which
-    /// we do not copy (docs/reference/auth-endpoints.md#quirks).
+    /// Verifies `token`. It must be a Personal Access Token that is valid and not revoked. Zowe API ML
+    /// accepts login tokens, too; we do not (docs/reference/auth-endpoints.md#quirks).
     async fn valid_pat(
         self,
         request: &Parts,

@@ -340,7 +340,7 @@ fn failed(
     let cause = ErrorChain(cause);
     if progress.has_failed() {
         tracing::debug!(%service, %cause, "client disconnected or sent a malformed request body");
-        let message = ApiMessage::with(&messages::BAD_REQUEST, &["the body breaks off"]);
+        let message = ApiMessage::with(&messages::BAD_REQUEST, &["the body is incomplete"]);
         return gateway_response(message, StatusCode::BAD_REQUEST);
     }
     if let ExchangeError::Connect(_) = error {

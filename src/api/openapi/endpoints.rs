@@ -1,4 +1,4 @@
-//! The description of each endpoint.
+//! The description of each endpoint in the OpenAPI document.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ impl Settings<'_> {
                     "An OpenAPI document.",
                     json!({ "type": "object", "required": ["openapi", "info", "paths"] }),
                 ),
-                refusals: Vec::new(),
+                errors: Vec::new(),
             },
             Endpoint::Login => Description {
                 summary: "Log in",
@@ -49,7 +49,7 @@ impl Settings<'_> {
                             "username": { "type": "string", "minLength": 1 },
                             "password": { "type": "string", "minLength": 1, "format": "password" },
                             "newPassword": {
-                                "description": "A new password that replaces the old one. Not together with Basic.",
+                                "description": "A new password that replaces the old one. It is not allowed together with Basic.",
                                 "type": ["string", "null"],
                                 "minLength": 1,
                                 "format": "password",
@@ -59,7 +59,7 @@ impl Settings<'_> {
                     example: json!({ "username": "USER", "password": "validPassword" }),
                 }),
                 success: Success::login("The caller is logged in. The cookie has the login token."),
-                refusals: vec![
+                errors: vec![
                     ApiError::InvalidLoginInput,
                     ApiError::InvalidLoginBody(problem()),
                     ApiError::PasswordChangeUnsupported,
@@ -74,7 +74,7 @@ impl Settings<'_> {
                 security: Security::LoginToken,
                 body: None,
                 success: Success::empty(StatusCode::NO_CONTENT, "The login token is revoked."),
-                refusals: login_token([ApiError::NotALoginToken]),
+                errors: login_token([ApiError::NotALoginToken]),
             },
             Endpoint::Query => Description {
                 summary: "Get the content of the login token",
@@ -94,14 +94,14 @@ impl Settings<'_> {
                         },
                     }),
                 ),
-                refusals: login_token([ApiError::Internal]),
+                errors: login_token([ApiError::Internal]),
             },
             Endpoint::Refresh => Description {
                 summary: "Get a new login token and revoke the old one",
                 security: Security::CertificateAndLoginToken,
                 body: None,
                 success: Success::login("The cookie has the new login token."),
-                refusals: login_token([ApiError::CertificateRequired, ApiError::Internal]),
+                errors: login_token([ApiError::CertificateRequired, ApiError::Internal]),
             },
             Endpoint::DelegatedTicket => Description {
                 summary: "Get a PassTicket for the user of an e-mail address",
@@ -117,7 +117,7 @@ impl Settings<'_> {
                                 "pattern": "^ *[A-Za-z0-9#@$]{1,8} *$",
                             },
                             "emailId": {
-                                "description": "An e-mail address of at most 246 bytes.",
+                                "description": "An e-mail address of at most 246 bytes. The PassTicket is for the user of this address.",
                                 "type": "string",
                                 "pattern": "^[^@\\s]+@[^@\\s]+$",
                                 "maxLength": 246,
@@ -127,7 +127,7 @@ impl Settings<'_> {
                     example: json!({ "applId": "ZOWEAPPL", "emailId": "user@example.com" }),
                 }),
                 success: Success::json(
-                    "The PassTicket, and whose it is.",
+                    "The PassTicket and the user id.",
                     json!({
                         "type": "object",
                         "required": ["passticket", "tsoUserid"],
@@ -139,7 +139,7 @@ impl Settings<'_> {
                     }),
                 )
                 .not_stored(),
-                refusals: self.delegated_ticket(),
+                errors: self.delegated_ticket(),
             },
             Endpoint::Ticket => Description {
                 summary: "Get a PassTicket",
@@ -157,7 +157,7 @@ impl Settings<'_> {
                     example: json!({ "applicationName": "ZOWEAPPL" }),
                 }),
                 success: Success::json(
-                    "The PassTicket, and whose it is.",
+                    "The PassTicket with its user id and APPLID, and the caller's login token.",
                     json!({
                         "type": "object",
                         "required": ["token", "userId", "applicationName", "ticket"],
@@ -171,7 +171,7 @@ impl Settings<'_> {
                     }),
                 )
                 .not_stored(),
-                refusals: {
+                errors: {
                     let mut errors = login_token([
                         ApiError::CertificateRequired,
                         ApiError::InvalidTicketBody(problem()),
@@ -187,17 +187,17 @@ impl Settings<'_> {
                 body: None,
                 success: Success::of_type(
                     self.compatibility.pem_type(),
-                    "The key that verifies tokens, in PEM whatever the content type is.",
+                    "The key that verifies tokens. The body is PEM, whatever the content type is.",
                     json!({ "type": "string", "pattern": "^-----BEGIN PUBLIC KEY-----" }),
                 ),
-                refusals: Vec::new(),
+                errors: Vec::new(),
             },
             Endpoint::PublicKeySet => Description {
                 summary: "Get the public keys as a JWK set",
                 security: Security::None,
                 body: None,
                 success: Success::json("The keys that verify tokens.", reference("JwkSet")),
-                refusals: Vec::new(),
+                errors: Vec::new(),
             },
             Endpoint::Generate => Description {
                 summary: "Get a new Personal Access Token",
@@ -209,7 +209,7 @@ impl Settings<'_> {
                     json!({ "type": "string", "pattern": format!("^{TOKEN}$") }),
                 )
                 .not_stored(),
-                refusals: vec![
+                errors: vec![
                     ApiError::PatWithoutScopes,
                     ApiError::InvalidPatBody(problem()),
                     ApiError::TooManyScopes,
@@ -237,7 +237,7 @@ impl Settings<'_> {
                     self.compatibility.success(),
                     "The token is valid for the service.",
                 ),
-                refusals: pat([
+                errors: pat([
                     PatRefusal::OutOfScope.into(),
                     ApiError::FieldMissing(BodyField::ServiceId),
                 ]),
@@ -251,7 +251,7 @@ impl Settings<'_> {
                     example: json!({ "token": "eyJ…" }),
                 }),
                 success: Success::empty(self.compatibility.success(), "The token is revoked."),
-                refusals: pat([]),
+                errors: pat([]),
             },
             Endpoint::RevokeOwn => Description {
                 summary: "Revoke the caller's Personal Access Tokens that were issued up to a time",
@@ -269,11 +269,11 @@ impl Settings<'_> {
                 ..self.rule(self.administrator(GuardedTask::Revoke))
             },
             Endpoint::Evict => Description {
-                summary: "Remove revocations that can hit no token any more",
+                summary: "Remove revocations that no longer apply to any valid token",
                 security: Security::User,
                 body: None,
                 success: Success::empty(StatusCode::NO_CONTENT, "The revocations are removed."),
-                refusals: {
+                errors: {
                     let mut errors = self.administrator(GuardedTask::Evict);
                     errors.push(ApiError::StoreUnavailable);
                     errors
@@ -291,8 +291,8 @@ impl Settings<'_> {
             "properties": {
                 "validity": {
                     "description": format!(
-                        "Days, as a number or a string of digits. Values above {max} or below 1, blank, \
-                         null and missing are {max}."
+                        "Days, as a number or a string of digits. A value above {max} or below 1, a blank \
+                         string, null and a missing field mean {max}."
                     ),
                     "anyOf": [
                         { "type": "integer", "minimum": i32::MIN, "maximum": i32::MAX },
@@ -302,8 +302,8 @@ impl Settings<'_> {
                 },
                 "scopes": {
                     "description": "The services for which the token is valid, at least one. An item \
-                                    may name several, separated by commas. They are trimmed and \
-                                    folded to lower case.",
+                                    may name several services, separated by commas. Blanks \
+                                    around a name are removed, and it is converted to lower case.",
                     "type": "array",
                     "minItems": 1,
                     "items": { "type": "string", "pattern": "^[A-Za-z0-9._, -]*$" },
@@ -317,20 +317,21 @@ impl Settings<'_> {
         }
     }
 
-    /// The description of a revocation rule, without its summary and its body.
-    fn rule(&self, mut refusals: Vec<ApiError>) -> Description {
-        refusals.push(ApiError::InvalidRuleBody(BodyProblem::example()));
-        refusals.push(ApiError::StoreUnavailable);
+    /// The description of an endpoint that makes a revocation rule, without its summary and its body.
+    fn rule(&self, mut errors: Vec<ApiError>) -> Description {
+        errors.push(ApiError::InvalidRuleBody(BodyProblem::example()));
+        errors.push(ApiError::StoreUnavailable);
         Description {
             summary: "",
             security: Security::User,
             body: None,
             success: Success::empty(self.compatibility.success(), "The tokens are revoked."),
-            refusals,
+            errors,
         }
     }
 
-    /// The errors of authentication by password or certificate, except those of a login.
+    /// The errors of authentication by password or certificate at all endpoints except `login` and
+    /// `access-token/generate`.
     fn caller(&self) -> Vec<ApiError> {
         let mut errors = vec![
             ApiError::AuthenticationRequired,
@@ -343,7 +344,7 @@ impl Settings<'_> {
         errors
     }
 
-    /// The errors of authentication and authorization for a task.
+    /// The errors of the authentication of a caller, and of the authorization for `task`.
     fn administrator(&self, task: GuardedTask) -> Vec<ApiError> {
         let mut errors = self.caller();
         errors.extend(self.guarded(task));
@@ -370,9 +371,9 @@ impl Settings<'_> {
         errors
     }
 
-    /// The errors of authorization for a task.
+    /// The errors of the authorization for `task`.
     fn guarded(&self, task: GuardedTask) -> [ApiError; 4] {
-        let failed = SafError::Failed("its answer makes no sense".to_owned());
+        let failed = SafError::Failed("the answer is not valid".to_owned());
         let class = self.guarding_resources.class().to_owned();
         let unsupported = SafError::UnsupportedClass { supported: "ZOWE".to_owned(), class };
         [
@@ -384,7 +385,7 @@ impl Settings<'_> {
     }
 }
 
-/// The errors of a login token as a credential, and `more`.
+/// The errors of an endpoint whose credential is a login token: those of the token, and `more`.
 fn login_token<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
     let mut errors = vec![
         ApiError::TokenNotProvided,
@@ -398,7 +399,7 @@ fn login_token<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
     errors
 }
 
-/// The errors of a Personal Access Token in the body, and `more`.
+/// The errors of an endpoint with a Personal Access Token in the body: those of the token, and `more`.
 fn pat<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
     let mut errors = vec![
         ApiError::InvalidBody(BodyProblem::example()),
@@ -415,10 +416,10 @@ fn pat<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
     errors
 }
 
-/// The errors of generating a PassTicket: one for each status.
+/// The errors of the generation of a PassTicket: one for each status.
 fn no_ticket() -> Vec<ApiError> {
     let codes = [SafReturnCodes::NO_PROFILE, SafReturnCodes::NOT_AUTHORIZED];
-    // Both are valid. If they were not, a test would fail.
+    // Both names are valid. If one of them were not, a test would fail.
     let (Ok(user), Ok(applid)) = (UserId::new("USER"), Applid::new("ZOWEAPPL")) else {
         return Vec::new();
     };
@@ -431,17 +432,17 @@ fn no_ticket() -> Vec<ApiError> {
     errors
 }
 
-/// The body of a revocation rule: a time, and the user or the service unless the rule is for the
-/// caller. `whose` has the name of that field, its schema and an example.
-fn rule_body(whose: Option<(&str, &str, &str)>) -> RequestBody {
+/// The body of a revocation rule. It has a time. A rule for a user or a service has one more field:
+/// `target` is its name, its schema and an example. A rule for the caller has no such field.
+fn rule_body(target: Option<(&str, &str, &str)>) -> RequestBody {
     let mut properties = json!({ "timestamp": reference("Timestamp") });
     let mut example = json!({ "timestamp": "1582239600000" });
     let mut required = Vec::new();
-    if let Some((field, schema, value)) = whose {
+    if let Some((field, schema, value)) = target {
         properties[field] = reference(schema);
         example[field] = value.into();
         required.push(field);
     }
-    // Without a body, the rule is for the caller and the current time.
-    RequestBody { required: whose.is_some(), schema: object(&required, properties), example }
+    // Only a rule for the caller may have no body. It then uses the current time.
+    RequestBody { required: target.is_some(), schema: object(&required, properties), example }
 }

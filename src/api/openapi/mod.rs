@@ -1,10 +1,10 @@
-//! `GET openapi.json`: the endpoints for programs (OpenAPI 3.1.0).
+//! `GET openapi.json`: a machine-readable description of the endpoints (OpenAPI 3.1.0).
 //!
-//! Methods and paths are those of the table of endpoints.
+//! Methods and paths come from the table `ENDPOINTS`.
 
 mod endpoints;
+mod error_responses;
 mod model;
-mod refusals;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -22,7 +22,7 @@ use super::{
 use model::{Description, RequestBody, Security, schemas};
 pub(super) use settings::Settings;
 
-/// The document of the endpoints that are on with these settings.
+/// The OpenAPI document of the endpoints that are on.
 pub(super) fn document(settings: &Settings<'_>) -> Value {
     let mut paths = Map::new();
     for (method, path, endpoint) in &ENDPOINTS {
@@ -54,7 +54,7 @@ pub(super) fn document(settings: &Settings<'_>) -> Value {
                     "type": "http",
                     "scheme": "bearer",
                     "bearerFormat": "JWT",
-                    "description": "A login token. If there is a cookie too, the cookie is evaluated.",
+                    "description": "A login token. If the request also has the cookie, only the cookie is evaluated.",
                 },
                 "cookie": {
                     "type": "apiKey",
@@ -73,15 +73,16 @@ pub(super) fn document(settings: &Settings<'_>) -> Value {
 
 impl Settings<'_> {
     fn operation(&self, method: &Method, path: &str, endpoint: Endpoint) -> Value {
-        let Description { summary, security, body, success, refusals } = self.describe(endpoint);
-        let mut responses = self.refused(method, path, body.is_some(), refusals);
-        let mut answer = json!({ "description": success.description, "headers": success.headers });
+        let Description { summary, security, body, success, errors } = self.describe(endpoint);
+        let mut responses = self.error_responses(method, path, body.is_some(), errors);
+        let mut response =
+            json!({ "description": success.description, "headers": success.headers });
         if let Some((content_type, schema)) = success.content {
-            // All content types of ours are ASCII.
+            // All our content types are ASCII.
             let content_type = content_type.to_str().unwrap_or_default();
-            answer["content"] = json!({ content_type: { "schema": schema } });
+            response["content"] = json!({ content_type: { "schema": schema } });
         }
-        responses.insert(success.status.as_str().to_owned(), answer);
+        responses.insert(success.status.as_str().to_owned(), response);
         let mut operation = json!({
             "operationId": operation_id(method, path),
             "summary": summary,
@@ -113,29 +114,30 @@ impl Settings<'_> {
         }
     }
 
-    /// The responses for `errors` and for the errors of every endpoint.
-    fn refused(
+    /// The responses for `errors`, and for the errors that every endpoint can have.
+    fn error_responses(
         &self,
         method: &Method,
         path: &str,
         reads_body: bool,
         mut errors: Vec<ApiError>,
     ) -> Map<String, Value> {
-        let (other, allowed) = (Method::PUT, method.clone());
-        errors.push(ApiError::MethodNotAllowed { method: other, allowed });
+        // `PUT` is an example: no endpoint supports it.
+        errors.push(ApiError::MethodNotAllowed { method: Method::PUT, allowed: method.clone() });
         if reads_body {
             errors.extend([ApiError::BodyTooLarge, ApiError::BodyBroken]);
         }
         if errors.contains(&ApiError::WrongCredentials) {
-            // Each endpoint that takes passwords has the login throttle.
+            // Each endpoint that checks passwords uses the login throttle, which answers 429.
             errors.push(ApiError::TooManyAttempts { retry_after: Duration::from_secs(60) });
         }
         let url = format!("{}{path}", self.prefix);
-        refusals::responses(errors, &url, self.compatibility)
+        error_responses::error_responses(errors, &url, self.compatibility)
     }
 }
 
-/// `deleteAccessTokenRevokeTokens`. A path has one method, so this is unique.
+/// The id of an operation, such as `deleteAccessTokenRevokeTokens`. A test checks that each id is
+/// unique.
 fn operation_id(method: &Method, path: &str) -> String {
     let mut id = method.as_str().to_ascii_lowercase();
     for word in path.split(['/', '-', '.']) {

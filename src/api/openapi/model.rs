@@ -1,4 +1,4 @@
-//! Parts of an OpenAPI document that several endpoints have.
+//! Parts of the OpenAPI document that several endpoints share.
 
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
@@ -11,11 +11,12 @@ pub(super) struct Description {
     pub(super) security: Security,
     pub(super) body: Option<RequestBody>,
     pub(super) success: Success,
-    /// The errors of this endpoint, without those of every endpoint.
-    pub(super) refusals: Vec<ApiError>,
+    /// The errors that this endpoint can answer with. `Settings::error_responses` adds those that every
+    /// endpoint can have.
+    pub(super) errors: Vec<ApiError>,
 }
 
-/// The credentials that an endpoint takes.
+/// The credentials that an endpoint accepts.
 #[derive(Clone, Copy)]
 pub(super) enum Security {
     None,
@@ -70,20 +71,20 @@ impl Success {
         Self { content, ..Self::empty(StatusCode::OK, description) }
     }
 
-    /// Adds the header that forbids caches to store the response.
+    /// Replaces all headers by `Cache-Control: no-store`, so that caches do not store the response.
     pub(super) fn not_stored(self) -> Self {
         Self { headers: json!({ "Cache-Control": no_store() }), ..self }
     }
 }
 
-/// A JWS in compact form (RFC 7515 §3.1), as a regular expression.
+/// A regular expression that matches a signed token: a JWS in compact form (RFC 7515 §3.1).
 pub(super) const TOKEN: &str = "[A-Za-z0-9_-]+\\.[A-Za-z0-9_-]+\\.[A-Za-z0-9_-]+";
 
 fn no_store() -> Value {
     json!({ "required": true, "schema": { "const": "no-store" } })
 }
 
-/// The schemas that more than one endpoint has.
+/// The schemas that the document refers to by name.
 pub(super) fn schemas() -> Value {
     let text = json!({ "type": "string" });
     json!({
@@ -132,13 +133,13 @@ pub(super) fn schemas() -> Value {
             }},
         },
         "ServiceId": {
-            "description": "A service id. It is folded to lower case. It is not made of dots alone.",
+            "description": "A service id. It is converted to lower case. An id of dots only is not valid.",
             "type": "string",
             "maxLength": 64,
             "pattern": "^\\.*[A-Za-z0-9_-][A-Za-z0-9._-]*$",
         },
         "UserId": {
-            "description": "A user id. It is folded to upper case.",
+            "description": "A user id. It is converted to upper case.",
             "type": "string",
             "pattern": "^[A-Za-z0-9#@$]{1,8}$",
         },
@@ -155,11 +156,12 @@ pub(super) fn schemas() -> Value {
     })
 }
 
+/// A reference to one of the [`schemas`].
 pub(super) fn reference(schema: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{schema}") })
 }
 
-/// An object with these properties. Others are ignored.
+/// The schema of an object with these properties. Other properties are ignored.
 pub(super) fn object(required: &[&str], properties: Value) -> Value {
     json!({
         "type": "object",

@@ -1,4 +1,4 @@
-//! The settings that the document depends on.
+//! The settings that the OpenAPI document depends on.
 
 use crate::{
     api::{compatibility::Compatibility, endpoint::Switches, permission::GuardingResources},
@@ -6,7 +6,7 @@ use crate::{
     token::Validity,
 };
 
-/// Everything that the document depends on.
+/// All settings that the OpenAPI document depends on.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::api) struct Settings<'a> {
     pub(in crate::api) prefix: &'a AuthPrefix,

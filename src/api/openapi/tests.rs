@@ -9,6 +9,7 @@ use crate::{
 
 static PREFIX: LazyLock<AuthPrefix> = LazyLock::new(AuthPrefix::default);
 static RESOURCES: LazyLock<GuardingResources> = LazyLock::new(GuardingResources::default);
+/// All endpoints and client certificates are on.
 static EVERYTHING: LazyLock<Settings<'_>> = LazyLock::new(|| Settings {
     prefix: &PREFIX,
     switches: Switches { tickets: true, pats: true, refresh: true, delegation: true },
@@ -18,6 +19,7 @@ static EVERYTHING: LazyLock<Settings<'_>> = LazyLock::new(|| Settings {
     max_validity: Validity::MAX,
     guarding_resources: &RESOURCES,
 });
+/// Of the optional endpoints only `ticket` is on.
 static LEAST: LazyLock<Settings<'_>> = LazyLock::new(|| Settings {
     switches: Switches { tickets: true, ..Switches::default() },
     certificates: false,
@@ -25,16 +27,17 @@ static LEAST: LazyLock<Settings<'_>> = LazyLock::new(|| Settings {
     ..*EVERYTHING
 });
 
-/// Path, method and operation.
+/// The path, the method and the description of each operation.
 fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
     let paths = document["paths"].as_object().unwrap().iter();
-    let of_path = |(path, verbs)| {
+    let operations_of = |(path, verbs)| {
         let verbs: &Map<_, _> = Value::as_object(verbs).unwrap();
         verbs.iter().map(move |(verb, o)| (String::as_str(path), verb.as_str(), o))
     };
-    paths.flat_map(of_path).collect()
+    paths.flat_map(operations_of).collect()
 }
 
+/// Calls `visit` with the name and the value of each member of each object in `value`.
 fn for_each(value: &Value, visit: &mut impl FnMut(&str, &Value)) {
     match value {
         Value::Object(members) => {
@@ -126,27 +129,26 @@ fn common_responses_are_described_for_each_endpoint() {
 }
 
 #[test]
-fn switches_profile_and_names_are_in_the_document() {
-    let of = |settings: &Settings<'_>| document(settings);
+fn the_document_depends_on_switches_profile_and_names() {
     let at = |document: &Value, pointer: &str| {
         let prefix = PREFIX.as_str().replace('/', "~1");
         document.pointer(&format!("/paths/{prefix}~1{pointer}")).cloned()
     };
-    let (all, none) = (of(&EVERYTHING), of(&LEAST));
+    let (all, least) = (document(&EVERYTHING), document(&LEAST));
     for path in ["refresh", "access-token~1generate", "access-token~1evict"] {
-        assert!(at(&all, path).is_some() && at(&none, path).is_none(), "{path}");
+        assert!(at(&all, path).is_some() && at(&least, path).is_none(), "{path}");
     }
     let login = at(&all, "login/post/security").unwrap();
     assert_eq!(login, json!([{ "basic": [] }, { "certificate": [] }, {}]));
-    assert_eq!(at(&none, "login/post/security").unwrap(), json!([{ "basic": [] }, {}]));
+    assert_eq!(at(&least, "login/post/security").unwrap(), json!([{ "basic": [] }, {}]));
 
     let ticket = |document| at(document, "ticket/post/responses").unwrap();
     assert!(ticket(&all)["403"]["content"].is_object());
-    assert!(ticket(&none)["403"]["content"].is_null());
-    let tickets = |status: &str| {
+    assert!(ticket(&least)["403"]["content"].is_null());
+    let has_ticket_error = |status: &str| {
         ticket(&all)[status]["content"]["application/json"]["examples"]["ZWEAG141E"].is_object()
     };
-    assert!(tickets("400") && tickets("500"));
+    assert!(has_ticket_error("400") && has_ticket_error("500"));
 
     let settings = Settings {
         compatibility: Compatibility::ZoweV3,
@@ -154,14 +156,14 @@ fn switches_profile_and_names_are_in_the_document() {
         max_validity: Validity::requested(Some(7)),
         ..*EVERYTHING
     };
-    let other = of(&settings);
+    let other = document(&settings);
     assert_eq!(other["components"]["securitySchemes"]["cookie"]["name"], "other");
     let validate = |document| at(document, "access-token~1validate/post/responses").unwrap();
     assert!(validate(&all).get("200").is_some() && validate(&all).get("204").is_none());
     assert!(validate(&other).get("204").is_some() && validate(&other).get("200").is_none());
     let validity = "access-token~1generate/post/requestBody/content/application~1json/schema\
                     /properties/validity/description";
-    assert!(at(&other, validity).unwrap().as_str().unwrap().contains("missing are 7"));
+    assert!(at(&other, validity).unwrap().as_str().unwrap().contains("missing field mean 7"));
 }
 
 #[test]

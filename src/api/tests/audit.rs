@@ -1,4 +1,5 @@
-//! Audit records: one for each request, whatever its outcome, and without secrets.
+//! Tests of audit records. Each request to an audited endpoint has one record, whether it succeeds or
+//! fails. A record contains no secret.
 
 use std::{future::pending, task::Waker};
 
@@ -10,65 +11,63 @@ use crate::{
     token::{ServiceId, TokenFingerprint},
 };
 
-use CredentialKind as Is;
-use Event as What;
-use ReasonCode as Why;
-
 const AUTH: &str = "/gateway/api/v1/auth/";
 
 /// The credentials of a request.
 #[derive(Clone, Default)]
-struct By {
+struct Credentials {
     authorization: Option<String>,
+    /// The common name of the client certificate.
     certificate: Option<&'static str>,
 }
 
-fn nobody() -> By {
-    By::default()
+fn no_credentials() -> Credentials {
+    Credentials::default()
 }
 
-fn password(user: &str) -> By {
-    By { authorization: Some(basic(&format!("{user}:validPassword"))), ..nobody() }
+fn password(user: &str) -> Credentials {
+    Credentials { authorization: Some(basic(&format!("{user}:validPassword"))), ..no_credentials() }
 }
 
-fn holder(name: &'static str) -> By {
-    By { certificate: Some(name), ..nobody() }
+fn certificate_of(name: &'static str) -> Credentials {
+    Credentials { certificate: Some(name), ..no_credentials() }
 }
 
-fn bearer(token: &str) -> By {
-    By { authorization: Some(format!("Bearer {token}")), ..nobody() }
+fn bearer(token: &str) -> Credentials {
+    Credentials { authorization: Some(format!("Bearer {token}")), ..no_credentials() }
 }
 
-impl By {
-    fn and(self, certificate: &'static str) -> Self {
+impl Credentials {
+    fn and_certificate(self, certificate: &'static str) -> Self {
         Self { certificate: Some(certificate), ..self }
     }
 }
 
-/// The response to a request, and its record.
-async fn ask(
+/// Sends a request, such as `POST login`. Returns the response and the audit record.
+async fn send(
     world: &World,
     endpoint: &str,
-    by: By,
+    credentials: Credentials,
     body: &str,
 ) -> (Response<Bytes>, Option<AuditRecord>) {
     let (method, path) = endpoint.split_once(' ').unwrap();
     let url = format!("{AUTH}{path}");
-    let asked = TestRequest {
+    let request = TestRequest {
         method,
         url: &url,
-        authorization: by.authorization.as_deref(),
+        authorization: credentials.authorization.as_deref(),
         cookie: None,
-        certificate: by.certificate,
+        certificate: credentials.certificate,
         body,
     };
-    let response = asked.send_to(world.api(Compatibility::Documented)).await;
+    let response = request.send_to(world.api(Compatibility::Documented)).await;
     let records = world.collected.take();
     assert!(records.len() <= 1, "{endpoint}: {records:?}");
     (response, records.into_iter().next())
 }
 
-fn name(user: Option<&UserId>) -> &str {
+/// The user id as text, which is empty if there is none.
+fn user_text(user: Option<&UserId>) -> &str {
     user.map_or("", UserId::as_str)
 }
 
@@ -78,8 +77,8 @@ async fn each_request_has_one_record() {
     let jwt = world.jwt();
     let pat = world.pat("USER", "a");
     let revoked = world.pat("USER", "a");
-    revoked_itself(&world, &revoked);
-    let mangled = forged(&jwt);
+    revoke(&world, &revoked);
+    let wrong_signature = forged(&jwt);
     let in_body = |token: &str| json!({ "token": token }).to_string();
     let for_service =
         |token: &str, service: &str| json!({ "token": token, "serviceId": service }).to_string();
@@ -87,350 +86,401 @@ async fn each_request_has_one_record() {
     let own = r#"{"timestamp":1000}"#.to_owned();
     let of_user = r#"{"userId":"other","timestamp":1000}"#.to_owned();
     let of_service = r#"{"serviceId":"files"}"#.to_owned();
-    let none = String::new;
+    let no_body = String::new;
     let text = |text: &str| text.to_owned();
 
     let cases = [
-        // Request, credentials, reason of the failure, user and kind of credential in the record.
-        ("POST login", password("user"), none(), What::Login, None, "USER", Is::Password),
-        ("POST login", nobody(), text(GOOD_BODY), What::Login, None, "USER", Is::Password),
-        ("POST login", holder("user"), none(), What::Login, None, "USER", Is::Certificate),
+        // The request: endpoint, credentials, body. The record: event, reason, user, kind of credential.
         (
             "POST login",
-            nobody(),
-            text(WRONG_BODY),
-            What::Login,
-            Some(Why::WrongPassword),
+            password("user"),
+            no_body(),
+            Event::Login,
+            None,
             "USER",
-            Is::Password,
+            CredentialKind::Password,
+        ),
+        (
+            "POST login",
+            no_credentials(),
+            text(GOOD_BODY),
+            Event::Login,
+            None,
+            "USER",
+            CredentialKind::Password,
+        ),
+        (
+            "POST login",
+            certificate_of("user"),
+            no_body(),
+            Event::Login,
+            None,
+            "USER",
+            CredentialKind::Certificate,
+        ),
+        (
+            "POST login",
+            no_credentials(),
+            text(WRONG_BODY),
+            Event::Login,
+            Some(ReasonCode::WrongPassword),
+            "USER",
+            CredentialKind::Password,
         ),
         (
             "POST login",
             password("john.doe@corp"),
-            none(),
-            What::Login,
-            Some(Why::WrongPassword),
+            no_body(),
+            Event::Login,
+            Some(ReasonCode::WrongPassword),
             "",
-            Is::Password,
+            CredentialKind::Password,
         ),
         (
             "POST login",
-            By { authorization: Some(text("Basic ???")), ..nobody() },
-            none(),
-            What::Login,
-            Some(Why::WrongPassword),
+            Credentials { authorization: Some(text("Basic ???")), ..no_credentials() },
+            no_body(),
+            Event::Login,
+            Some(ReasonCode::WrongPassword),
             "",
-            Is::Password,
+            CredentialKind::Password,
         ),
         (
             "POST login",
             password("down"),
-            none(),
-            What::Login,
-            Some(Why::LoginUnavailable),
+            no_body(),
+            Event::Login,
+            Some(ReasonCode::LoginUnavailable),
             "DOWN",
-            Is::Password,
+            CredentialKind::Password,
         ),
-        ("POST login", nobody(), none(), What::Login, Some(Why::NoCredential), "", Is::None),
         (
             "POST login",
-            holder("Zowe Service"),
-            none(),
-            What::Login,
-            Some(Why::NoUser),
+            no_credentials(),
+            no_body(),
+            Event::Login,
+            Some(ReasonCode::NoCredential),
             "",
-            Is::Certificate,
-        ),
-        ("GET query", bearer(&jwt), none(), What::Authentication, None, "USER", Is::LoginToken),
-        (
-            "GET query",
-            nobody(),
-            none(),
-            What::Authentication,
-            Some(Why::NoCredential),
-            "",
-            Is::None,
+            CredentialKind::None,
         ),
         (
-            "GET query",
-            bearer(&mangled),
-            none(),
-            What::Authentication,
-            Some(Why::TokenSignature),
+            "POST login",
+            certificate_of("Zowe Service"),
+            no_body(),
+            Event::Login,
+            Some(ReasonCode::NoUser),
             "",
-            Is::Token,
+            CredentialKind::Certificate,
+        ),
+        (
+            "GET query",
+            bearer(&jwt),
+            no_body(),
+            Event::Authentication,
+            None,
+            "USER",
+            CredentialKind::LoginToken,
+        ),
+        (
+            "GET query",
+            no_credentials(),
+            no_body(),
+            Event::Authentication,
+            Some(ReasonCode::NoCredential),
+            "",
+            CredentialKind::None,
+        ),
+        (
+            "GET query",
+            bearer(&wrong_signature),
+            no_body(),
+            Event::Authentication,
+            Some(ReasonCode::TokenSignature),
+            "",
+            CredentialKind::Token,
         ),
         (
             "GET query",
             bearer(&pat),
-            none(),
-            What::Authentication,
-            Some(Why::WrongKind),
+            no_body(),
+            Event::Authentication,
+            Some(ReasonCode::WrongKind),
             "USER",
-            Is::PersonalAccessToken,
+            CredentialKind::PersonalAccessToken,
         ),
         (
             "POST ticket",
-            bearer(&jwt).and("x"),
+            bearer(&jwt).and_certificate("x"),
             ticket("ZOWEAPPL"),
-            What::Ticket,
+            Event::Ticket,
             None,
             "USER",
-            Is::LoginToken,
+            CredentialKind::LoginToken,
         ),
         (
             "POST ticket",
-            bearer(&jwt).and("x"),
+            bearer(&jwt).and_certificate("x"),
             ticket("NOKEY"),
-            What::Ticket,
-            Some(Why::NoKeyProfile),
+            Event::Ticket,
+            Some(ReasonCode::NoKeyProfile),
             "USER",
-            Is::LoginToken,
+            CredentialKind::LoginToken,
         ),
         (
             "POST ticket",
-            bearer(&jwt).and("x"),
+            bearer(&jwt).and_certificate("x"),
             text("{"),
-            What::Ticket,
-            Some(Why::BadRequest),
+            Event::Ticket,
+            Some(ReasonCode::BadRequest),
             "USER",
-            Is::LoginToken,
+            CredentialKind::LoginToken,
         ),
         (
             "POST access-token/generate",
             password("user"),
             text(SCOPES),
-            What::TokenMinted,
+            Event::TokenMinted,
             None,
             "USER",
-            Is::Password,
+            CredentialKind::Password,
         ),
         (
             "POST access-token/generate",
-            holder("Zowe Service"),
+            certificate_of("Zowe Service"),
             text(SCOPES),
-            What::TokenMinted,
-            Some(Why::NoUser),
+            Event::TokenMinted,
+            Some(ReasonCode::NoUser),
             "",
-            Is::Certificate,
+            CredentialKind::Certificate,
         ),
         (
             "POST access-token/validate",
-            nobody(),
+            no_credentials(),
             for_service(&pat, "a"),
-            What::Authentication,
+            Event::Authentication,
             None,
             "USER",
-            Is::PersonalAccessToken,
+            CredentialKind::PersonalAccessToken,
         ),
         (
             "POST access-token/validate",
-            nobody(),
+            no_credentials(),
             for_service(&pat, "b"),
-            What::Authentication,
-            Some(Why::OutOfScope),
+            Event::Authentication,
+            Some(ReasonCode::OutOfScope),
             "USER",
-            Is::PersonalAccessToken,
+            CredentialKind::PersonalAccessToken,
         ),
         (
             "POST access-token/validate",
-            nobody(),
+            no_credentials(),
             for_service(&revoked, "a"),
-            What::Authentication,
-            Some(Why::TokenRevoked),
+            Event::Authentication,
+            Some(ReasonCode::TokenRevoked),
             "USER",
-            Is::PersonalAccessToken,
+            CredentialKind::PersonalAccessToken,
         ),
         (
             "POST access-token/validate",
-            nobody(),
-            for_service(&mangled, "a"),
-            What::Authentication,
-            Some(Why::TokenSignature),
+            no_credentials(),
+            for_service(&wrong_signature, "a"),
+            Event::Authentication,
+            Some(ReasonCode::TokenSignature),
             "",
-            Is::Token,
+            CredentialKind::Token,
         ),
         (
             "DELETE access-token/revoke",
-            nobody(),
+            no_credentials(),
             in_body(&revoked),
-            What::TokenRevoked,
-            Some(Why::TokenRevoked),
+            Event::TokenRevoked,
+            Some(ReasonCode::TokenRevoked),
             "USER",
-            Is::PersonalAccessToken,
+            CredentialKind::PersonalAccessToken,
         ),
         (
             "DELETE access-token/revoke",
-            nobody(),
+            no_credentials(),
             in_body(&jwt),
-            What::TokenRevoked,
-            Some(Why::WrongKind),
+            Event::TokenRevoked,
+            Some(ReasonCode::WrongKind),
             "USER",
-            Is::LoginToken,
+            CredentialKind::LoginToken,
         ),
         (
             "DELETE access-token/revoke",
-            nobody(),
+            no_credentials(),
             in_body("validPassword"),
-            What::TokenRevoked,
-            Some(Why::TokenMalformed),
+            Event::TokenRevoked,
+            Some(ReasonCode::TokenMalformed),
             "",
-            Is::Token,
+            CredentialKind::Token,
         ),
         (
             "DELETE access-token/revoke",
-            nobody(),
+            no_credentials(),
             in_body(&pat),
-            What::TokenRevoked,
+            Event::TokenRevoked,
             None,
             "USER",
-            Is::PersonalAccessToken,
+            CredentialKind::PersonalAccessToken,
         ),
         (
             "DELETE access-token/revoke/tokens",
             password("user"),
             own,
-            What::RuleMade,
+            Event::RuleMade,
             None,
             "USER",
-            Is::Password,
+            CredentialKind::Password,
         ),
         (
             "DELETE access-token/revoke/tokens/user",
             password("reader"),
             of_user.clone(),
-            What::RuleMade,
+            Event::RuleMade,
             None,
             "READER",
-            Is::Password,
+            CredentialKind::Password,
         ),
         (
             "DELETE access-token/revoke/tokens/users",
             password("user"),
             of_user.clone(),
-            What::RuleMade,
-            Some(Why::SafRefused),
+            Event::RuleMade,
+            Some(ReasonCode::SafRefused),
             "USER",
-            Is::Password,
+            CredentialKind::Password,
         ),
         (
             "DELETE access-token/revoke/tokens/users",
             password("safdown"),
             of_user.clone(),
-            What::RuleMade,
-            Some(Why::SafUnavailable),
+            Event::RuleMade,
+            Some(ReasonCode::SafUnavailable),
             "SAFDOWN",
-            Is::Password,
+            CredentialKind::Password,
         ),
         (
             "DELETE access-token/revoke/tokens/users",
             password("safbad"),
             of_user,
-            What::RuleMade,
-            Some(Why::SafUnavailable),
+            Event::RuleMade,
+            Some(ReasonCode::SafUnavailable),
             "SAFBAD",
-            Is::Password,
+            CredentialKind::Password,
         ),
         (
             "DELETE access-token/revoke/tokens/scope",
             password("reader"),
             of_service,
-            What::RuleMade,
+            Event::RuleMade,
             None,
             "READER",
-            Is::Password,
+            CredentialKind::Password,
         ),
         (
             "DELETE access-token/evict",
             password("reader"),
-            none(),
-            What::Evicted,
-            Some(Why::SafRefused),
+            no_body(),
+            Event::Evicted,
+            Some(ReasonCode::SafRefused),
             "READER",
-            Is::Password,
+            CredentialKind::Password,
         ),
         (
             "DELETE access-token/evict",
-            holder("admin"),
-            none(),
-            What::Evicted,
+            certificate_of("admin"),
+            no_body(),
+            Event::Evicted,
             None,
             "ADMIN",
-            Is::Certificate,
+            CredentialKind::Certificate,
         ),
         (
             "POST refresh",
             bearer(&jwt),
-            none(),
-            What::Refresh,
-            Some(Why::CertificateRequired),
+            no_body(),
+            Event::Refresh,
+            Some(ReasonCode::CertificateRequired),
             "",
-            Is::None,
+            CredentialKind::None,
         ),
         (
             "POST refresh",
-            bearer(&jwt).and("x"),
-            none(),
-            What::Refresh,
+            bearer(&jwt).and_certificate("x"),
+            no_body(),
+            Event::Refresh,
             None,
             "USER",
-            Is::LoginToken,
+            CredentialKind::LoginToken,
         ),
         (
             "POST logout",
             bearer(&jwt),
-            none(),
-            What::Logout,
-            Some(Why::TokenRevoked),
+            no_body(),
+            Event::Logout,
+            Some(ReasonCode::TokenRevoked),
             "USER",
-            Is::LoginToken,
+            CredentialKind::LoginToken,
         ),
         (
             "POST logout",
             bearer("garbage"),
-            none(),
-            What::Logout,
-            Some(Why::TokenMalformed),
+            no_body(),
+            Event::Logout,
+            Some(ReasonCode::TokenMalformed),
             "",
-            Is::Token,
+            CredentialKind::Token,
         ),
-        ("POST logout", bearer(&world.jwt()), none(), What::Logout, None, "USER", Is::LoginToken),
+        (
+            "POST logout",
+            bearer(&world.jwt()),
+            no_body(),
+            Event::Logout,
+            None,
+            "USER",
+            CredentialKind::LoginToken,
+        ),
     ];
-    for (endpoint, by, body, event, why, user, credential) in cases {
-        let (response, record) = ask(&world, endpoint, by, &body).await;
-        let record = record.unwrap_or_else(|| panic!("{endpoint} {why:?}"));
+    for (endpoint, credentials, body, event, reason, user, credential) in cases {
+        let (response, record) = send(&world, endpoint, credentials, &body).await;
+        let record = record.unwrap_or_else(|| panic!("expected a record: {endpoint} {reason:?}"));
         let context = format!("{endpoint}: {record:?}");
-        assert_eq!((record.event, record.reason), (event, why), "{context}");
-        let outcome = why.map_or(Outcome::Success, ReasonCode::outcome);
+        assert_eq!((record.event, record.reason), (event, reason), "{context}");
+        let outcome = reason.map_or(Outcome::Success, ReasonCode::outcome);
         assert_eq!(record.outcome, outcome, "{context}");
-        assert_eq!(response.status().is_success(), why.is_none(), "{context}");
-        assert_eq!(name(record.user.as_ref()), user, "{context}");
-        // The certificate beside the token is missing, so the token was not verified.
-        let shown =
-            (credential != Is::None || why == Some(Why::NoCredential)).then_some(credential);
-        assert_eq!(record.credential, shown, "{context}");
+        assert_eq!(response.status().is_success(), reason.is_none(), "{context}");
+        assert_eq!(user_text(record.user.as_ref()), user, "{context}");
+        // `refresh` checks the certificate before the token. Without a certificate it verifies no
+        // credential, and the record has none.
+        let is_recorded =
+            credential != CredentialKind::None || reason == Some(ReasonCode::NoCredential);
+        let credential_in_record = is_recorded.then_some(credential);
+        assert_eq!(record.credential, credential_in_record, "{context}");
         assert_eq!(record.time, Timestamp::from_secs(NOW), "{context}");
-        let verified = matches!(credential, Is::LoginToken | Is::PersonalAccessToken);
+        let verified =
+            matches!(credential, CredentialKind::LoginToken | CredentialKind::PersonalAccessToken);
         assert_eq!(record.token_id.is_some(), verified, "{context}");
     }
 }
 
-fn revoked_itself(world: &World, token: &str) {
+fn revoke(world: &World, token: &str) {
     let expires_at = Timestamp::from_secs(NOW + 1_000_000);
     world.store.index.apply(&Revocation::Token { token: TokenFingerprint::of(token), expires_at });
 }
 
 #[tokio::test]
-async fn each_event_has_its_fields() {
+async fn each_record_has_the_fields_of_its_event() {
     let world = World::new();
 
-    let (response, login) = ask(&world, "POST login", password("user"), "").await;
+    let (response, login) = send(&world, "POST login", password("user"), "").await;
     let cookie = response.headers()["set-cookie"].to_str().unwrap();
     let jwt = cookie.split(['=', ';']).nth(1).unwrap();
     assert_eq!(login.unwrap().issued_token_id, Some(TokenFingerprint::of(jwt)));
 
     let (response, minted) =
-        ask(&world, "POST access-token/generate", password("user"), SCOPES).await;
+        send(&world, "POST access-token/generate", password("user"), SCOPES).await;
     let minted = minted.unwrap();
     let pat = str::from_utf8(response.body()).unwrap();
     assert_eq!(minted.issued_token_id, Some(TokenFingerprint::of(pat)));
@@ -438,22 +488,22 @@ async fn each_event_has_its_fields() {
     assert_eq!(minted.detail, Some(Detail::Minted { scopes, days: 2 }));
 
     let body = json!({ "token": pat, "serviceId": "c" }).to_string();
-    let (_, validated) = ask(&world, "POST access-token/validate", nobody(), &body).await;
+    let (_, validated) = send(&world, "POST access-token/validate", no_credentials(), &body).await;
     let validated = validated.unwrap();
     assert_eq!(validated.service.as_ref().map(ServiceId::as_str), Some("c"));
-    assert_eq!(validated.reason, Some(Why::OutOfScope));
-    let (_, broken) = ask(&world, "POST access-token/validate", nobody(), "{}").await;
-    assert_eq!(broken.unwrap().reason, Some(Why::BadRequest));
+    assert_eq!(validated.reason, Some(ReasonCode::OutOfScope));
+    let (_, broken) = send(&world, "POST access-token/validate", no_credentials(), "{}").await;
+    assert_eq!(broken.unwrap().reason, Some(ReasonCode::BadRequest));
 
     let body = r#"{"applicationName":"NOKEY"}"#;
-    let (_, ticket) = ask(&world, "POST ticket", bearer(jwt).and("shown"), body).await;
+    let (_, ticket) = send(&world, "POST ticket", bearer(jwt).and_certificate("shown"), body).await;
     let ticket = ticket.unwrap();
     assert_eq!(ticket.applid, Some(Applid::new("NOKEY").unwrap()));
     assert_eq!(ticket.codes, Some(SafReturnCodes::NO_PROFILE));
     assert_eq!(ticket.token_id, Some(TokenFingerprint::of(jwt)));
     assert_eq!(ticket.certificate.unwrap().subject(), "CN=shown");
 
-    let (_, refresh) = ask(&world, "POST refresh", bearer(jwt).and("shown"), "").await;
+    let (_, refresh) = send(&world, "POST refresh", bearer(jwt).and_certificate("shown"), "").await;
     let refresh = refresh.unwrap();
     assert_eq!(refresh.token_id, Some(TokenFingerprint::of(jwt)));
     assert!(refresh.issued_token_id.is_some() && refresh.issued_token_id != refresh.token_id);
@@ -472,27 +522,29 @@ async fn each_event_has_its_fields() {
             RuleKind::Service,
         ),
     ] {
-        // Whether the store can be written or not.
+        // The record has the same fields if the revocation cannot be stored.
         for cannot_write in [true, false] {
             world.store.cannot_write.store(cannot_write, SeqCst);
-            let (_, rule) = ask(&world, &format!("{tokens}{path}"), password("admin"), body).await;
+            let (_, rule) = send(&world, &format!("{tokens}{path}"), password("admin"), body).await;
             let rule = rule.unwrap();
-            let why = cannot_write.then_some(Why::StoreUnavailable);
-            assert_eq!((rule.reason, name(rule.user.as_ref())), (why, "ADMIN"));
-            assert_eq!(name(rule.target.as_ref()), target);
+            let reason = cannot_write.then_some(ReasonCode::StoreUnavailable);
+            assert_eq!((rule.reason, user_text(rule.user.as_ref())), (reason, "ADMIN"));
+            assert_eq!(user_text(rule.target.as_ref()), target);
             assert_eq!(rule.service.as_ref().map(ServiceId::as_str), service);
             assert_eq!(rule.detail, Some(Detail::Rule { kind, up_to }));
         }
     }
 
     world.clock.advance(Duration::from_secs(1_000_000_000));
-    let (_, evicted) = ask(&world, "DELETE access-token/evict", password("admin"), "").await;
-    let Some(Detail::Evicted(evicted)) = evicted.unwrap().detail else { panic!("an eviction") };
+    let (_, evicted) = send(&world, "DELETE access-token/evict", password("admin"), "").await;
+    let Some(Detail::Evicted(evicted)) = evicted.unwrap().detail else {
+        panic!("expected an eviction")
+    };
     assert_eq!((evicted.tokens, evicted.users, evicted.services), (1, 2, 1));
 }
 
 #[tokio::test]
-async fn requests_without_a_decision_are_not_recorded() {
+async fn requests_that_are_not_audited_have_no_record() {
     let world = World::new();
     for (endpoint, body) in [
         ("GET keys/public", ""),
@@ -501,36 +553,36 @@ async fn requests_without_a_decision_are_not_recorded() {
         ("GET nowhere", ""),
         ("DELETE login", ""),
     ] {
-        let (_, record) = ask(&world, endpoint, password("user"), body).await;
+        let (_, record) = send(&world, endpoint, password("user"), body).await;
         assert!(record.is_none(), "{endpoint}: {record:?}");
     }
 }
 
 #[tokio::test]
-async fn throttled_logins_have_a_reason_of_their_own() {
+async fn a_throttled_login_has_the_reason_too_many_attempts() {
     let world = World::new();
-    let mut seen = Vec::new();
+    let mut reasons = Vec::new();
     for _ in 0..6 {
-        let (_, record) = ask(&world, "POST login", nobody(), WRONG_BODY).await;
-        seen.push(record.unwrap().reason.unwrap());
+        let (_, record) = send(&world, "POST login", no_credentials(), WRONG_BODY).await;
+        reasons.push(record.unwrap().reason.unwrap());
     }
-    let last = Why::TooManyAttempts;
-    assert_eq!(seen[..4], [Why::WrongPassword; 4]);
-    assert_eq!(seen.last(), Some(&last), "{seen:?}");
+    let last = ReasonCode::TooManyAttempts;
+    assert_eq!(reasons[..4], [ReasonCode::WrongPassword; 4]);
+    assert_eq!(reasons.last(), Some(&last), "{reasons:?}");
 }
 
 #[tokio::test]
 async fn a_password_change_is_recorded_without_the_password() {
     let world = World::new();
     let body = r#"{"username":"user","password":"validPassword","newPassword":"n3wSecret"}"#;
-    let (_, record) = ask(&world, "POST login", nobody(), body).await;
+    let (_, record) = send(&world, "POST login", no_credentials(), body).await;
     let record = record.unwrap();
     assert_eq!(record.detail, Some(Detail::PasswordChange));
-    assert_eq!(record.reason, Some(Why::BadRequest));
+    assert_eq!(record.reason, Some(ReasonCode::BadRequest));
 }
 
 #[tokio::test]
-async fn records_have_request_id_and_peer() {
+async fn a_record_has_the_request_id_and_the_peer_address() {
     let world = World::new();
     let id = RequestId::next();
     let peer = "192.0.2.7:555".parse().unwrap();
@@ -545,10 +597,10 @@ async fn records_have_request_id_and_peer() {
     assert_eq!((records[0].request_id, records[0].peer), (Some(id), Some(peer)));
 }
 
-/// A mapper that never answers.
-struct Silent;
+/// An identity mapper that never answers.
+struct HangingMapper;
 
-impl IdentityMapper for Silent {
+impl IdentityMapper for HangingMapper {
     fn map_certificate(&self, _: &PeerCertificate) -> MapFuture {
         Box::pin(pending())
     }
@@ -557,7 +609,7 @@ impl IdentityMapper for Silent {
 #[tokio::test]
 async fn a_cancelled_request_is_recorded_as_abandoned() {
     let world = World::new();
-    let api = world.bare.clone().with_client_certificates(Silent);
+    let api = world.minimal.clone().with_client_certificates(HangingMapper);
     let request = Request::post(LOGIN).extension(certificate("user"));
     let mut answer = api.oneshot(request.body(Full::<Bytes>::default()).unwrap());
     let waker = Waker::noop();
@@ -566,7 +618,7 @@ async fn a_cancelled_request_is_recorded_as_abandoned() {
     drop(answer);
     let records = world.collected.take();
     assert_eq!(records.len(), 1);
-    assert_eq!((records[0].event, records[0].reason), (What::Login, Some(Why::Abandoned)));
+    assert_eq!((records[0].event, records[0].reason), (Event::Login, Some(ReasonCode::Abandoned)));
 }
 
 #[tokio::test]
@@ -574,41 +626,43 @@ async fn no_record_has_a_secret() {
     let world = World::new();
     let mut secrets =
         vec!["validPassword".to_owned(), "wrong".to_owned(), basic("user:validPassword")];
-    let mut said = String::new();
+    let mut all_records = String::new();
     let mut add = |record: Option<AuditRecord>| {
         let record = record.unwrap();
-        said += &format!("{}{record:?}", record.to_json());
+        all_records += &format!("{}{record:?}", record.to_json());
     };
 
-    let (response, record) = ask(&world, "POST login", password("user"), "").await;
+    let (response, record) = send(&world, "POST login", password("user"), "").await;
     let cookie = response.headers()["set-cookie"].to_str().unwrap();
     let jwt = cookie.split(['=', ';']).nth(1).unwrap().to_owned();
     add(record);
-    add(ask(&world, "POST login", nobody(), WRONG_BODY).await.1);
+    add(send(&world, "POST login", no_credentials(), WRONG_BODY).await.1);
     let (response, record) =
-        ask(&world, "POST access-token/generate", password("user"), SCOPES).await;
+        send(&world, "POST access-token/generate", password("user"), SCOPES).await;
     let pat = String::from_utf8(response.body().to_vec()).unwrap();
     add(record);
     let body = r#"{"applicationName":"ZOWEAPPL"}"#;
-    let (response, record) = ask(&world, "POST ticket", bearer(&jwt).and("x"), body).await;
+    let (response, record) =
+        send(&world, "POST ticket", bearer(&jwt).and_certificate("x"), body).await;
     let answer: Value = serde_json::from_slice(response.body()).unwrap();
     secrets.push(answer["ticket"].as_str().unwrap().to_owned());
     add(record);
-    add(ask(&world, "GET query", bearer(&pat), "").await.1);
+    add(send(&world, "GET query", bearer(&pat), "").await.1);
     let body = json!({ "token": pat }).to_string();
-    add(ask(&world, "DELETE access-token/revoke", nobody(), &body).await.1);
+    add(send(&world, "DELETE access-token/revoke", no_credentials(), &body).await.1);
     let body = json!({ "token": "validPassword" }).to_string();
-    add(ask(&world, "DELETE access-token/revoke", nobody(), &body).await.1);
-    add(ask(&world, "POST logout", bearer(&jwt), "").await.1);
+    add(send(&world, "DELETE access-token/revoke", no_credentials(), &body).await.1);
+    add(send(&world, "POST logout", bearer(&jwt), "").await.1);
     secrets.extend([jwt, pat]);
 
-    // No hash of a text that is not a token: the hash of a password could be guessed.
-    let guessed = TokenFingerprint::of("validPassword").to_string();
-    secrets.push(guessed);
-    let outcome = said.replace("wrong-password", "").replace("wrong-kind", "");
+    // A client may send a password in the place of a token. The record must not contain its hash: a
+    // password can be guessed from a hash.
+    secrets.push(TokenFingerprint::of("validPassword").to_string());
+    // These two reasons contain the password `wrong`.
+    let searched = all_records.replace("wrong-password", "").replace("wrong-kind", "");
     for secret in secrets {
         // The payload of a token without its signature must not appear either.
         let part = secret.split('.').nth(1).unwrap_or(&secret);
-        assert!(!outcome.contains(part), "{secret} is in {said}");
+        assert!(!searched.contains(part), "{secret} is in {all_records}");
     }
 }

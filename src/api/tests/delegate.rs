@@ -1,4 +1,4 @@
-//! `POST delegate/passticket`.
+//! Tests of `POST delegate/passticket`, which issues PassTickets for other users.
 
 use std::{future::ready, num::NonZeroU32, sync::atomic::Ordering::SeqCst, time::Duration};
 
@@ -40,7 +40,8 @@ fn delegation() -> Delegation {
         .with_protected(user("IBMUSER"))
 }
 
-fn with(world: &World, delegation: Delegation) -> AuthApi {
+/// The auth API of `world` with all endpoints on.
+fn api_with(world: &World, delegation: Delegation) -> AuthApi {
     world.api(Compatibility::Documented).with_delegation(delegation)
 }
 
@@ -51,7 +52,7 @@ fn body(applid: &str, email: &str) -> String {
 #[tokio::test]
 async fn a_permitted_caller_gets_a_ticket_for_the_user_of_the_address() {
     let world = World::new();
-    let response = DELEGATE.send_to(with(&world, delegation())).await;
+    let response = DELEGATE.send_to(api_with(&world, delegation())).await;
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["cache-control"], "no-store");
     let answer: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
@@ -69,7 +70,7 @@ async fn delegation_is_off_by_default() {
 }
 
 #[tokio::test]
-async fn each_failure_has_its_status_and_message() {
+async fn each_failure_has_a_status_and_a_message_number() {
     let (unknown, protected) =
         (body("ZOWEAPPL", "x@example.com"), body("ZOWEAPPL", "root@example.com"));
     let no_key = body("NOKEY", "user@example.com");
@@ -78,72 +79,84 @@ async fn each_failure_has_its_status_and_message() {
     let basic = super::basic("user:validPassword");
     let world = World::new();
     let jwt = format!("Bearer {}", world.jwt());
-    for (name, asked, want) in [
+    for (name, request, want) in [
         ("no certificate", TestRequest { certificate: None, ..DELEGATE }, (401, "ZWEAG167E")),
         (
-            "a password is no credential",
+            "Basic is not accepted",
             TestRequest { certificate: None, authorization: Some(&basic), ..DELEGATE },
             (401, "ZWEAG167E"),
         ),
         (
-            "a token is no credential",
+            "a login token is not accepted",
             TestRequest { certificate: None, authorization: Some(&jwt), ..DELEGATE },
             (401, "ZWEAG167E"),
         ),
         (
-            "nobody's certificate",
+            "a certificate that is mapped to no user",
             TestRequest { certificate: Some("no user"), ..DELEGATE },
             (401, "ZWEAG161E"),
         ),
         (
-            "not permitted",
+            "no permission",
             TestRequest { certificate: Some("USER"), ..DELEGATE },
             (403, "ZWEAT403E"),
         ),
-        // The permission to revoke is not enough.
         (
-            "not an administrator",
+            "only the permission to revoke tokens",
             TestRequest { certificate: Some("ADMIN"), ..DELEGATE },
             (403, "ZWEAT403E"),
         ),
         (
-            "who may not learns nothing of the body",
+            "no permission, malformed body",
             TestRequest { certificate: Some("USER"), body: "{", ..DELEGATE },
             (403, "ZWEAT403E"),
         ),
         (
-            "SAF is down",
+            "SAF not available",
             TestRequest { certificate: Some("SAFDOWN"), ..DELEGATE },
             (503, "ZWEAG104E"),
         ),
-        ("SAF fails", TestRequest { certificate: Some("SAFBAD"), ..DELEGATE }, (500, "ZWEAT603E")),
-        ("no body", TestRequest { body: "", ..DELEGATE }, (400, "ZWEAO400E")),
-        ("two ats", TestRequest { body: &two_ats, ..DELEGATE }, (400, "ZWEAO400E")),
-        ("too long", TestRequest { body: &long, ..DELEGATE }, (400, "ZWEAO400E")),
-        ("unmapped", TestRequest { body: &unknown, ..DELEGATE }, (404, "ZWEAG161E")),
-        ("protected", TestRequest { body: &protected, ..DELEGATE }, (403, "ZWEAT403E")),
-        ("no key", TestRequest { body: &no_key, ..DELEGATE }, (400, "ZWEAG141E")),
-        ("GET", TestRequest { method: "GET", ..DELEGATE }, (405, "ZWEAG101E")),
+        (
+            "SAF gives no decision",
+            TestRequest { certificate: Some("SAFBAD"), ..DELEGATE },
+            (500, "ZWEAT603E"),
+        ),
+        ("empty body", TestRequest { body: "", ..DELEGATE }, (400, "ZWEAO400E")),
+        ("address with two @", TestRequest { body: &two_ats, ..DELEGATE }, (400, "ZWEAO400E")),
+        ("address too long", TestRequest { body: &long, ..DELEGATE }, (400, "ZWEAO400E")),
+        (
+            "address that is mapped to no user",
+            TestRequest { body: &unknown, ..DELEGATE },
+            (404, "ZWEAG161E"),
+        ),
+        (
+            "address of a protected user",
+            TestRequest { body: &protected, ..DELEGATE },
+            (403, "ZWEAT403E"),
+        ),
+        ("no key for the APPLID", TestRequest { body: &no_key, ..DELEGATE }, (400, "ZWEAG141E")),
+        ("wrong method", TestRequest { method: "GET", ..DELEGATE }, (405, "ZWEAG101E")),
     ] {
-        let response = asked.send_to(with(&world, delegation())).await;
+        let response = request.send_to(api_with(&world, delegation())).await;
         let (status, number) = outcome(&response);
         assert_eq!((status, number.as_str()), want, "{name}");
     }
     // Without client certificates no caller is authenticated.
-    let api = world.bare.clone().with_delegation(delegation());
+    let api = world.minimal.clone().with_delegation(delegation());
     assert_eq!(outcome(&DELEGATE.send_to(api).await), (401, "ZWEAG167E".to_owned()));
-    let old = world.api(Compatibility::ZoweV3).with_delegation(delegation());
-    let response = TestRequest { body: "{}", ..DELEGATE }.send_to(old).await;
+    let zowe_v3 = world.api(Compatibility::ZoweV3).with_delegation(delegation());
+    let response = TestRequest { body: "{}", ..DELEGATE }.send_to(zowe_v3).await;
     assert_eq!((response.status().as_u16(), response.body().len()), (400, 0));
 }
 
-/// With replay protection, tickets of both endpoints use the same time slots.
+/// With replay protection, each user gets one PassTicket per second: that second is the time slot of the
+/// ticket. `ticket` and `delegate/passticket` use the same time slots.
 #[tokio::test]
 async fn delegated_tickets_use_the_time_slots_of_their_user() {
-    let world = World::of(Replay::Protected);
+    let world = World::with_replay(Replay::Protected);
     world.clock.advance(Duration::from_secs(3));
-    let of_another =
-        |profile| DELEGATE.send_to(with(&world, delegation()).with_compatibility(profile));
+    let delegated =
+        |profile| DELEGATE.send_to(api_with(&world, delegation()).with_compatibility(profile));
     let jwt = format!("Bearer {}", world.jwt());
     let own = TestRequest {
         url: "/gateway/api/v1/auth/ticket",
@@ -153,66 +166,69 @@ async fn delegated_tickets_use_the_time_slots_of_their_user() {
     };
     let mut tickets = std::collections::HashSet::new();
     for (field, response) in [
-        ("passticket", of_another(Compatibility::Documented).await),
+        ("passticket", delegated(Compatibility::Documented).await),
         ("ticket", own.send_to(world.api(Compatibility::Documented)).await),
-        ("passticket", of_another(Compatibility::ZoweV3).await),
+        ("passticket", delegated(Compatibility::ZoweV3).await),
     ] {
         assert_eq!(response.status(), 200);
         let answer: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
         assert!(tickets.insert(answer[field].as_str().unwrap().to_owned()));
     }
     world.collected.take();
-    for (response, status, end) in [
-        (of_another(Compatibility::Documented).await, 503, "that Retry-After tells"),
-        (own.send_to(world.api(Compatibility::Documented)).await, 503, "that Retry-After tells"),
-        (
-            of_another(Compatibility::ZoweV3).await,
-            500,
-            "Reason: An internal error was encountered.",
-        ),
+    for (response, status, end_of_text) in [
+        (delegated(Compatibility::Documented).await, 503, "seconds in Retry-After"),
+        (own.send_to(world.api(Compatibility::Documented)).await, 503, "seconds in Retry-After"),
+        (delegated(Compatibility::ZoweV3).await, 500, "Reason: An internal error was encountered."),
     ] {
         assert_eq!(outcome(&response), (status, "ZWEAG141E".to_owned()));
         assert_eq!(response.headers()["retry-after"], "1");
-        assert!(content(&response).ends_with(end), "{}", content(&response));
+        assert!(content(&response).ends_with(end_of_text), "{}", content(&response));
     }
     let reasons: Vec<_> = world.collected.take().iter().map(|record| record.reason).collect();
     assert_eq!(reasons, [Some(ReasonCode::NoTimeSlot); 3]);
     world.clock.advance(Duration::from_secs(1));
-    assert_eq!(of_another(Compatibility::Documented).await.status(), 200);
+    assert_eq!(delegated(Compatibility::Documented).await.status(), 200);
 }
 
 #[tokio::test]
 async fn grants_allow_only_what_they_name() {
-    let only = |name| AllowList::Only([user(name)].into());
-    let zowe = || AllowList::Only([applid("ZOWEAPPL")].into());
-    let of_subject = |subject: &str| CertificateFilter::subject(subject.parse().unwrap()).unwrap();
+    let only_user = |name| AllowList::Only([user(name)].into());
+    let only_zoweappl = || AllowList::Only([applid("ZOWEAPPL")].into());
+    let with_subject =
+        |subject: &str| CertificateFilter::subject(subject.parse().unwrap()).unwrap();
     let other = body("ZOWEAPPL", "other@example.com");
     let root = body("ZOWEAPPL", "root@example.com");
     let no_key = body("NOKEY", "user@example.com");
-    let all = || Grant::to_user(user("AGENT"), AllowList::Any, AllowList::Any);
+    let grant_for_everything = || Grant::to_user(user("AGENT"), AllowList::Any, AllowList::Any);
+    // What the grant allows, the grant, the body of the request, the status.
     for (name, grant, body, want) in [
-        ("allowed", Grant::to_user(user("AGENT"), zowe(), only("USER")), DELEGATE.body, 200),
-        ("all", all(), DELEGATE.body, 200),
         (
-            "by certificate",
-            Grant::to_certificate(of_subject("CN=AGENT"), zowe(), only("USER")),
+            "application and user",
+            Grant::to_user(user("AGENT"), only_zoweappl(), only_user("USER")),
+            DELEGATE.body,
+            200,
+        ),
+        ("everything", grant_for_everything(), DELEGATE.body, 200),
+        (
+            "to the certificate",
+            Grant::to_certificate(with_subject("CN=AGENT"), only_zoweappl(), only_user("USER")),
             DELEGATE.body,
             200,
         ),
         (
-            "of another user",
+            "to another user",
             Grant::to_user(user("OTHER"), AllowList::Any, AllowList::Any),
             DELEGATE.body,
             403,
         ),
         (
-            "of another certificate",
-            Grant::to_certificate(of_subject("CN=OTHER"), AllowList::Any, AllowList::Any),
+            "to another certificate",
+            Grant::to_certificate(with_subject("CN=OTHER"), AllowList::Any, AllowList::Any),
             DELEGATE.body,
             403,
         ),
         (
-            "another application",
+            "only another application",
             Grant::to_user(
                 user("AGENT"),
                 AllowList::Only([applid("IZUDFLT")].into()),
@@ -221,17 +237,22 @@ async fn grants_allow_only_what_they_name() {
             DELEGATE.body,
             403,
         ),
-        ("another target", Grant::to_user(user("AGENT"), zowe(), only("USER")), &other, 403),
         (
-            "nobody",
-            Grant::to_user(user("AGENT"), zowe(), AllowList::Only([].into())),
+            "only another user",
+            Grant::to_user(user("AGENT"), only_zoweappl(), only_user("USER")),
+            &other,
+            403,
+        ),
+        (
+            "no users",
+            Grant::to_user(user("AGENT"), only_zoweappl(), AllowList::Only([].into())),
             DELEGATE.body,
             403,
         ),
-        ("protected beats all", all(), &root, 403),
-        ("all but no key", all(), &no_key, 400),
+        ("everything, but the user is protected", grant_for_everything(), &root, 403),
+        ("everything, but no key for the APPLID", grant_for_everything(), &no_key, 400),
     ] {
-        let api = with(&World::new(), delegation().with_grants([grant]));
+        let api = api_with(&World::new(), delegation().with_grants([grant]));
         let response = TestRequest { body, ..DELEGATE }.send_to(api).await;
         assert_eq!(response.status(), want, "{name}");
         if want == 403 {
@@ -240,23 +261,27 @@ async fn grants_allow_only_what_they_name() {
             assert!(!content.contains("OTHER") && !content.contains("IBMUSER"), "{content}");
         }
     }
-    // An application of one grant and a user of another are not allowed together.
-    let apart = delegation().with_grants([
-        Grant::to_user(user("AGENT"), zowe(), only("OTHER")),
-        Grant::to_user(user("AGENT"), AllowList::Only([applid("IZUDFLT")].into()), only("USER")),
+    // One grant must allow both the application and the user.
+    let two_grants = delegation().with_grants([
+        Grant::to_user(user("AGENT"), only_zoweappl(), only_user("OTHER")),
+        Grant::to_user(
+            user("AGENT"),
+            AllowList::Only([applid("IZUDFLT")].into()),
+            only_user("USER"),
+        ),
     ]);
-    assert_eq!(DELEGATE.send_to(with(&World::new(), apart)).await.status(), 403);
+    assert_eq!(DELEGATE.send_to(api_with(&World::new(), two_grants)).await.status(), 403);
     // An empty list allows nothing.
-    let nobody = delegation().with_grants([]);
-    assert_eq!(DELEGATE.send_to(with(&World::new(), nobody)).await.status(), 403);
+    let no_grants = delegation().with_grants([]);
+    assert_eq!(DELEGATE.send_to(api_with(&World::new(), no_grants)).await.status(), 403);
 }
 
 #[tokio::test]
-async fn without_audit_log_there_are_no_delegated_tickets() {
+async fn no_delegated_tickets_while_the_audit_log_cannot_be_written() {
     let world = World::new();
-    let api = with(&world, delegation());
+    let api = api_with(&world, delegation());
     world.collected.is_unavailable.store(true, SeqCst);
-    // No credential is evaluated.
+    // The response is the same for each credential, because none is evaluated.
     for certificate in [Some("AGENT"), Some("USER"), None] {
         let response = TestRequest { certificate, ..DELEGATE }.send_to(api.clone()).await;
         assert_eq!(outcome(&response), (503, "ZWEAG104E".to_owned()), "{certificate:?}");
@@ -265,9 +290,9 @@ async fn without_audit_log_there_are_no_delegated_tickets() {
         assert_eq!(records[0].reason, Some(ReasonCode::AuditUnavailable));
         assert_eq!(records[0].user, None);
     }
-    // While delegation is off, the endpoint is unknown, and other endpoints do not need the log.
-    let off = DELEGATE.send_to(world.api(Compatibility::Documented)).await;
-    assert_eq!(off.status(), 404);
+    // If delegation is off, the path is unknown. Other endpoints do not need the audit log.
+    let response = DELEGATE.send_to(world.api(Compatibility::Documented)).await;
+    assert_eq!(response.status(), 404);
     let basic = super::basic("user:validPassword");
     let login = TestRequest { authorization: Some(&basic), body: "", ..POST_LOGIN };
     assert_eq!(login.send_to(api.clone()).await.status(), 204);
@@ -278,15 +303,15 @@ async fn without_audit_log_there_are_no_delegated_tickets() {
 #[tokio::test]
 async fn calls_of_a_caller_are_limited_per_minute() {
     let world = World::new();
-    let two = delegation().with_calls_per_minute(NonZeroU32::new(2).unwrap());
-    let api = with(&world, two);
+    let two_calls = delegation().with_calls_per_minute(NonZeroU32::new(2).unwrap());
+    let api = api_with(&world, two_calls);
     for want in [200, 200, 429] {
         assert_eq!(DELEGATE.send_to(api.clone()).await.status(), want);
     }
     let refused = DELEGATE.send_to(api.clone()).await;
     assert_eq!(outcome(&refused), (429, "ZWESG429E".to_owned()));
     assert_eq!(refused.headers()["retry-after"], "30");
-    // Refused calls count, too, and each caller has their own limit.
+    // Calls that are answered with 403 count, too. Each caller has a limit of their own.
     let other = TestRequest { certificate: Some("USER"), ..DELEGATE };
     for want in [403, 403, 429] {
         assert_eq!(other.send_to(api.clone()).await.status(), want);
@@ -297,23 +322,23 @@ async fn calls_of_a_caller_are_limited_per_minute() {
     }
 }
 
-/// Gives the same answer for every address.
-struct Says(MapError);
+/// A mapper that fails with the same error for each address.
+struct FailingMapper(MapError);
 
-impl DistributedMapper for Says {
+impl DistributedMapper for FailingMapper {
     fn map_identity(&self, _: &DistributedIdentity) -> MapFuture {
         Box::pin(ready(Err(self.0.clone())))
     }
 }
 
 #[tokio::test]
-async fn a_failing_mapper_is_503_and_not_404() {
+async fn an_unmapped_address_is_404_and_a_failing_mapper_is_503() {
     for (error, want) in [
         (MapError::NotMapped, (404, "ZWEAG161E")),
         (MapError::Unavailable, (503, "ZWEAG104E")),
         (MapError::Failed("no READ on IRR.IDIDMAP.QUERY".to_owned()), (503, "ZWEAG104E")),
     ] {
-        let api = with(&World::new(), Delegation::new(Says(error), registry()));
+        let api = api_with(&World::new(), Delegation::new(FailingMapper(error), registry()));
         let (status, number) = outcome(&DELEGATE.send_to(api).await);
         assert_eq!((status, number.as_str()), want);
     }

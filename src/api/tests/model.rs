@@ -1,5 +1,6 @@
-//! Random histories of requests against a simple model: a list of issued tokens and a list of
-//! revocations (docs/reference/tokens-and-revocation.md#pat-contract).
+//! Sends random sequences of requests, and compares the responses with a simple model. The model is a
+//! list of issued tokens and lists of revocation rules
+//! (docs/reference/tokens-and-revocation.md#pat-contract).
 
 use proptest::{collection::vec, prelude::*};
 
@@ -9,9 +10,13 @@ const USERS: [&str; 2] = ["USER", "ADMIN"];
 const SERVICES: [&str; 3] = ["a", "b", "c"];
 const DAY_MS: u64 = 86_400_000;
 
+/// A request, or a change of the clock.
+///
+/// `user` and `service` are indexes into [`USERS`] and [`SERVICES`]. `ago` is the time of a rule, in
+/// milliseconds before now; `None` means that the request has no time.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Advances the clock, by less than a second or by weeks.
+    /// Advances the clock by 1 ms to 40 days.
     Wait {
         millis: u64,
     },
@@ -23,7 +28,7 @@ enum Step {
     Revoke {
         token: prop::sample::Index,
     },
-    /// A rule that a user makes for their own tokens, or an administrator for a user.
+    /// If `own`, `user` makes a rule for their own tokens. Otherwise `ADMIN` makes a rule for `user`.
     RuleForUser {
         user: usize,
         own: bool,
@@ -52,38 +57,43 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(step, 1..25)
 }
 
+/// An issued token. Times are in milliseconds since 1970-01-01.
 struct Issued {
     text: String,
     user: usize,
     services: Vec<usize>,
-    at: u64,
-    expires: u64,
+    issued_at: u64,
+    expires_at: u64,
     revoked: bool,
 }
 
 #[derive(Default)]
 struct Model {
     issued: Vec<Issued>,
+    /// The user and the time of each rule.
     user_rules: Vec<(usize, u64)>,
+    /// The service and the time of each rule.
     service_rules: Vec<(usize, u64)>,
 }
 
 impl Model {
     fn is_revoked(&self, token: &Issued) -> bool {
         token.revoked
-            || self.user_rules.iter().any(|(user, up_to)| *user == token.user && token.at <= *up_to)
             || self
-                .service_rules
+                .user_rules
                 .iter()
-                .any(|(service, up_to)| token.services.contains(service) && token.at <= *up_to)
+                .any(|(user, up_to)| *user == token.user && token.issued_at <= *up_to)
+            || self.service_rules.iter().any(|(service, up_to)| {
+                token.services.contains(service) && token.issued_at <= *up_to
+            })
     }
 }
 
-async fn ask(api: &AuthApi, method: &str, path: &str, user: usize, body: &Value) -> (u16, String) {
+async fn send(api: &AuthApi, method: &str, path: &str, user: usize, body: &Value) -> (u16, String) {
     let url = format!("/gateway/api/v1/auth/access-token/{path}");
     let authorization = basic(&format!("{}:validPassword", USERS[user]));
     let body = body.to_string();
-    let asked = TestRequest {
+    let request = TestRequest {
         method,
         url: &url,
         authorization: Some(&authorization),
@@ -91,7 +101,7 @@ async fn ask(api: &AuthApi, method: &str, path: &str, user: usize, body: &Value)
         certificate: None,
         body: &body,
     };
-    let response = asked.send_to(api.clone()).await;
+    let response = request.send_to(api.clone()).await;
     (response.status().as_u16(), String::from_utf8(response.body().to_vec()).unwrap())
 }
 
@@ -108,52 +118,53 @@ async fn run(steps: Vec<Step>) {
             Step::Generate { user, days, services } => {
                 let scopes: Vec<_> = services.iter().map(|service| SERVICES[*service]).collect();
                 let body = json!({"validity": days, "scopes": scopes});
-                let (status, text) = ask(&api, "POST", "generate", *user, &body).await;
+                let (status, text) = send(&api, "POST", "generate", *user, &body).await;
                 assert_eq!(status, 200);
                 model.issued.push(Issued {
                     text,
                     user: *user,
                     services: services.clone(),
-                    at: now,
-                    // A JWT has whole seconds.
-                    expires: now / 1000 * 1000 + days * DAY_MS,
+                    issued_at: now,
+                    // The times in a JWT are whole seconds.
+                    expires_at: now / 1000 * 1000 + days * DAY_MS,
                     revoked: false,
                 });
             }
             Step::Revoke { token } if !model.issued.is_empty() => {
-                let at = token.index(model.issued.len());
-                let token = &model.issued[at];
-                let good = now < token.expires && !model.is_revoked(token);
+                let index = token.index(model.issued.len());
+                let token = &model.issued[index];
+                let is_valid = now < token.expires_at && !model.is_revoked(token);
                 let body = json!({"token": token.text});
-                let (status, _) = ask(&api, "DELETE", "revoke", 0, &body).await;
-                assert_eq!(status, if good { 200 } else { 401 }, "{steps:?}");
-                model.issued[at].revoked |= good;
+                let (status, _) = send(&api, "DELETE", "revoke", 0, &body).await;
+                assert_eq!(status, if is_valid { 200 } else { 401 }, "{steps:?}");
+                model.issued[index].revoked |= is_valid;
             }
             Step::Revoke { .. } => {}
             Step::RuleForUser { user, own, ago } => {
                 let body = json!({"userId": USERS[*user], "timestamp": timestamp(ago)});
                 let (path, caller) =
                     if *own { ("revoke/tokens", *user) } else { ("revoke/tokens/users", 1) };
-                assert_eq!(ask(&api, "DELETE", path, caller, &body).await.0, 200);
+                assert_eq!(send(&api, "DELETE", path, caller, &body).await.0, 200);
                 model.user_rules.push((*user, up_to(ago)));
             }
             Step::RuleForService { service, ago } => {
                 let body = json!({"serviceId": SERVICES[*service], "timestamp": timestamp(ago)});
-                assert_eq!(ask(&api, "DELETE", "revoke/tokens/scope", 1, &body).await.0, 200);
+                assert_eq!(send(&api, "DELETE", "revoke/tokens/scope", 1, &body).await.0, 200);
                 model.service_rules.push((*service, up_to(ago)));
             }
             Step::Evict => {
-                assert_eq!(ask(&api, "DELETE", "evict", 1, &json!({})).await.0, 204);
+                assert_eq!(send(&api, "DELETE", "evict", 1, &json!({})).await.0, 204);
             }
         }
         let now = world.clock.now().as_millis();
         for token in &model.issued {
             for (i, service) in SERVICES.iter().enumerate() {
-                let good =
-                    now < token.expires && token.services.contains(&i) && !model.is_revoked(token);
+                let is_valid = now < token.expires_at
+                    && token.services.contains(&i)
+                    && !model.is_revoked(token);
                 let body = json!({"token": token.text, "serviceId": service});
-                let (status, text) = ask(&api, "POST", "validate", 0, &body).await;
-                assert_eq!(status, if good { 200 } else { 401 }, "{service} {text} {steps:?}");
+                let (status, text) = send(&api, "POST", "validate", 0, &body).await;
+                assert_eq!(status, if is_valid { 200 } else { 401 }, "{service} {text} {steps:?}");
             }
         }
     }
@@ -165,7 +176,7 @@ proptest! {
     })]
 
     #[test]
-    fn any_history_agrees_with_the_model(steps in steps()) {
+    fn responses_agree_with_the_model(steps in steps()) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(run(steps));
     }

@@ -1,14 +1,15 @@
-//! The endpoints of Personal Access Tokens in both profiles
+//! Tests of the endpoints of Personal Access Tokens (PATs), in both compatibility profiles
 //! (docs/reference/auth-endpoints.md#personal-access-tokens).
 
 use super::*;
 
 const AUTH: &str = "/gateway/api/v1/auth/access-token/";
 
-/// Status and message number, empty without a body.
+/// The expected status and message number. The number is empty if the response has no body.
 type Want = (u16, &'static str);
 
-fn seen(response: &Response<Bytes>) -> (u16, String) {
+/// Like [`outcome`], but an error response may have no body.
+fn outcome_or_no_body(response: &Response<Bytes>) -> (u16, String) {
     let status = response.status().as_u16();
     if response.body().is_empty() {
         assert_eq!(response.headers().contains_key("www-authenticate"), status == 401);
@@ -17,7 +18,8 @@ fn seen(response: &Response<Bytes>) -> (u16, String) {
     outcome(response)
 }
 
-/// Sends the request in both profiles, each in a world that `prepare` has changed.
+/// Sends the request in both profiles. Each request has a new world. `prepare` sets it up, and returns the
+/// header `Authorization`, the name of the client certificate, and the body.
 async fn check(
     name: &str,
     (method, path): (&str, &str),
@@ -30,7 +32,7 @@ async fn check(
         let world = World::new();
         let (authorization, certificate, body) = prepare(&world);
         let url = format!("{AUTH}{path}");
-        let asked = TestRequest {
+        let request = TestRequest {
             method,
             url: &url,
             authorization: authorization.as_deref(),
@@ -38,17 +40,24 @@ async fn check(
             certificate,
             body: &body,
         };
-        let response = asked.send_to(world.api(profile)).await;
-        assert_eq!(seen(&response), (status, number.to_owned()), "{path}: {name} {profile:?}");
+        let response = request.send_to(world.api(profile)).await;
+        assert_eq!(
+            outcome_or_no_body(&response),
+            (status, number.to_owned()),
+            "{path}: {name} {profile:?}"
+        );
     }
 }
 
-fn revoked_by(world: &World, revocation: impl FnOnce(&Pat) -> Revocation, token: &str) {
-    let VerifiedToken::Pat(pat) = verifier().verify(token).unwrap() else { panic!("a PAT") };
+/// Revokes `token` with the revocation that `revocation` makes for it.
+fn revoke(world: &World, revocation: impl FnOnce(&Pat) -> Revocation, token: &str) {
+    let VerifiedToken::Pat(pat) = verifier().verify(token).unwrap() else {
+        panic!("expected a PAT")
+    };
     world.store.index.apply(&revocation(&pat));
 }
 
-fn by_itself(pat: &Pat) -> Revocation {
+fn by_token(pat: &Pat) -> Revocation {
     Revocation::Token { token: pat.fingerprint(), expires_at: pat.expires_at() }
 }
 
@@ -63,71 +72,74 @@ fn by_scope(pat: &Pat) -> Revocation {
     }
 }
 
+// The expected responses in both profiles: documented, zowe-v3.
+
 const DONE: [Want; 2] = [(200, ""), (204, "")];
-const SILENT: [Want; 2] = [(401, "ZWEAG102E"), (401, "")];
+/// A PAT that is revoked or out of scope, or a login token: zowe-v3 sends no body.
+const UNUSABLE: [Want; 2] = [(401, "ZWEAG102E"), (401, "")];
 const INVALID: [Want; 2] = [(401, "ZWEAG102E"); 2];
 const EXPIRED: [Want; 2] = [(401, "ZWEAG103E"); 2];
-const DOWN: [Want; 2] = [(503, "ZWEAG104E"); 2];
-const BAD: [Want; 2] = [(400, "ZWEAO400E"); 2];
+const UNAVAILABLE: [Want; 2] = [(503, "ZWEAG104E"); 2];
+const BAD_BODY: [Want; 2] = [(400, "ZWEAO400E"); 2];
 
 /// Makes the body of a request.
 type Body = fn(&World) -> String;
 
 #[tokio::test]
-async fn validate_and_revoke_answer_each_token() {
+async fn validate_and_revoke_check_the_token() {
     let body = |token: &str| json!({"token": token, "serviceId": "A", "x": [1]}).to_string();
-    let good = move |world: &World| world.pat("USER", "a,b");
+    let valid = move |world: &World| world.pat("USER", "a,b");
     let cases: Vec<(&str, Box<dyn Fn(&World) -> String>, [Want; 2])> = vec![
-        ("good", Box::new(good), DONE),
-        ("of somebody else", Box::new(|w| w.pat("OTHER", "a")), DONE),
-        ("garbage", Box::new(|_| "x".to_owned()), INVALID),
+        ("valid", Box::new(valid), DONE),
+        ("token of another user", Box::new(|w| w.pat("OTHER", "a")), DONE),
+        ("not a token", Box::new(|_| "x".to_owned()), INVALID),
         ("empty", Box::new(|_| String::new()), INVALID),
         ("too long", Box::new(|_| "x".repeat(20_000)), INVALID),
-        ("forged", Box::new(move |w| forged(&good(w))), INVALID),
-        ("a login token", Box::new(World::jwt), SILENT),
+        ("wrong signature", Box::new(move |w| forged(&valid(w))), INVALID),
+        ("login token", Box::new(World::jwt), UNUSABLE),
         (
             "expired",
             Box::new(move |w| {
-                let token = good(w);
+                let token = valid(w);
                 w.clock.advance(Duration::from_secs(90 * 86_400));
                 token
             }),
             EXPIRED,
         ),
         (
-            "revoked",
+            "the token itself is revoked",
             Box::new(move |w| {
-                let token = good(w);
-                revoked_by(w, by_itself, &token);
+                let token = valid(w);
+                revoke(w, by_token, &token);
                 token
             }),
-            SILENT,
+            UNUSABLE,
         ),
         (
-            "revoked by user",
+            "revoked by a rule for its user",
             Box::new(move |w| {
-                let token = good(w);
-                revoked_by(w, by_user, &token);
+                let token = valid(w);
+                revoke(w, by_user, &token);
                 token
             }),
-            SILENT,
+            UNUSABLE,
         ),
         (
-            "revoked by scope",
+            "revoked by a rule for one of its services",
             Box::new(move |w| {
-                let token = good(w);
-                revoked_by(w, by_scope, &token);
+                let token = valid(w);
+                revoke(w, by_scope, &token);
                 token
             }),
-            SILENT,
+            UNUSABLE,
         ),
         (
-            "nobody can say",
+            "revocation store not available",
             Box::new(move |w| {
                 w.store.cannot_check.store(true, SeqCst);
-                good(w)
+                valid(w)
             }),
-            DOWN,
+            UNAVAILABLE,
         ),
     ];
     for (name, token, want) in cases {
@@ -138,48 +150,54 @@ async fn validate_and_revoke_answer_each_token() {
 }
 
 #[tokio::test]
-async fn validate_and_revoke_answer_each_body() {
+async fn validate_and_revoke_check_the_body() {
+    // The last two columns are for `validate` and `revoke`.
     let cases: [(&str, Body, [Want; 2], [Want; 2]); 10] = [
         (
-            "out of scope",
+            "token for another service",
             |w| json!({"token": w.pat("USER", "a"), "serviceId": "ab"}).to_string(),
-            SILENT,
+            UNUSABLE,
             DONE,
         ),
         (
-            "no service id",
+            "service that is not a valid service id",
             |w| json!({"token": w.pat("USER", "a"), "serviceId": "a b"}).to_string(),
-            SILENT,
+            UNUSABLE,
             DONE,
         ),
         (
-            "no service",
+            "field serviceId missing",
             |w| json!({"token": w.pat("USER", "a")}).to_string(),
             [(400, "ZWEAO400E"), (401, "")],
             DONE,
         ),
         (
-            "service null",
+            "field serviceId null",
             |_| json!({"token": "x", "serviceId": null}).to_string(),
             [(400, "ZWEAO400E"), (401, "")],
             INVALID,
         ),
         (
-            "no token",
+            "field token missing",
             |_| json!({"serviceId": "a"}).to_string(),
             [(400, "ZWEAO400E"), (401, "ZWEAG102E")],
             [(400, "ZWEAO400E"), (401, "ZWEAG102E")],
         ),
         (
-            "service of another type",
+            "field serviceId of the wrong type",
             |w| json!({"token": w.pat("USER", "a"), "serviceId": 5}).to_string(),
-            BAD,
+            BAD_BODY,
             DONE,
         ),
-        ("no body", |_| String::new(), BAD, BAD),
-        ("not JSON", |_| "token".to_owned(), BAD, BAD),
-        ("an array", |_| r#"["x","a"]"#.to_owned(), BAD, BAD),
-        ("token of another type", |_| r#"{"token":5,"serviceId":"a"}"#.to_owned(), BAD, BAD),
+        ("empty body", |_| String::new(), BAD_BODY, BAD_BODY),
+        ("not JSON", |_| "token".to_owned(), BAD_BODY, BAD_BODY),
+        ("JSON array", |_| r#"["x","a"]"#.to_owned(), BAD_BODY, BAD_BODY),
+        (
+            "field token of the wrong type",
+            |_| r#"{"token":5,"serviceId":"a"}"#.to_owned(),
+            BAD_BODY,
+            BAD_BODY,
+        ),
     ];
     for (name, body, validate, revoke) in cases {
         let prepare = |world: &World| (None, None, body(world));
@@ -190,43 +208,45 @@ async fn validate_and_revoke_answer_each_body() {
         world.store.cannot_write.store(true, SeqCst);
         (None, None, json!({"token": world.pat("USER", "a")}).to_string())
     };
-    check("cannot write", ("DELETE", "revoke"), unwritable, DOWN).await;
+    check("store cannot be written", ("DELETE", "revoke"), unwritable, UNAVAILABLE).await;
 }
 
 #[tokio::test]
-async fn validate_answers_why_a_token_is_refused() {
+async fn the_message_of_validate_says_why_a_token_is_refused() {
     let world = World::new();
     let api = world.api(Compatibility::Documented);
     let url = format!("{AUTH}validate");
-    let told = async |token: &str| {
+    let message = async |token: &str| {
         let body = json!({"token": token, "serviceId": "a"}).to_string();
         content(&TestRequest { url: &url, body: &body, ..POST_LOGIN }.send_to(api.clone()).await)
     };
-    let (other, one, two, three, old) = (
-        world.pat("USER", "b"),
-        world.pat("A", "a"),
-        world.pat("B", "a"),
-        world.pat("C", "a"),
-        world.pat("USER", "a"),
-    );
-    assert_eq!(told(&other).await, "Token is not valid: the token is not for this service");
+    let valid = world.pat("USER", "a");
+    let of_other_service = world.pat("USER", "b");
+    let (one, two, three) = (world.pat("A", "a"), world.pat("B", "a"), world.pat("C", "a"));
     assert_eq!(
-        told(&world.jwt()).await,
-        "Token is not valid: the token is no Personal Access Token"
+        message(&of_other_service).await,
+        "Token is not valid: the token is not for this service"
     );
-    assert_eq!(told("x").await, "Token is not valid: it is no JWT");
-    assert_eq!(told(&forged(&old)).await, "Token is not valid: it is no token of this gateway");
+    assert_eq!(
+        message(&world.jwt()).await,
+        "Token is not valid: the token is not a Personal Access Token"
+    );
+    assert_eq!(message("x").await, "Token is not valid: it is not a JWT");
+    assert_eq!(
+        message(&forged(&valid)).await,
+        "Token is not valid: it is not a token of this gateway"
+    );
     for (token, revocation, want) in [
-        (&one, by_itself as fn(&Pat) -> Revocation, "the token itself was revoked"),
+        (&one, by_token as fn(&Pat) -> Revocation, "the token itself was revoked"),
         (&two, by_user, "a rule for its user"),
         (&three, by_scope, "a rule for one of its services"),
     ] {
-        revoked_by(&world, revocation, token);
+        revoke(&world, revocation, token);
         let want = format!("Token is not valid: the token is revoked: {want}");
-        assert_eq!(told(token).await, want);
+        assert_eq!(message(token).await, want);
     }
     world.clock.advance(Duration::from_secs(90 * 86_400));
-    assert_eq!(told(&old).await, "The token has expired");
+    assert_eq!(message(&valid).await, "The token has expired");
 }
 
 const OWN: (&str, &str) = ("DELETE", "revoke/tokens");
@@ -235,19 +255,18 @@ const USERS: (&str, &str) = ("DELETE", "revoke/tokens/users");
 const SCOPE: (&str, &str) = ("DELETE", "revoke/tokens/scope");
 const EVICT: (&str, &str) = ("DELETE", "evict");
 
-/// A valid body for each rule.
+/// A body that is valid for each kind of rule.
 const RULE: &str = r#"{"userId":"other","serviceId":"a","timestamp":"1","x":[1]}"#;
 
 #[tokio::test]
 async fn rules_and_evict_authenticate_and_authorize() {
-    const ANYBODY: [Want; 2] = DONE;
     const EVICTED: [Want; 2] = [(204, ""); 2];
-    const REFUSED: [Want; 2] = [(401, "ZWEAT403E"), (403, "ZWEAT403E")];
-    const NO_EVICT: [Want; 2] = [(403, "ZWEAT403E"); 2];
-    const WHO: [Want; 2] = [(401, "ZWEAG105E"); 2];
-    const WRONG: [Want; 2] = [(401, "ZWEAG120E"); 2];
+    const RULE_REFUSED: [Want; 2] = [(401, "ZWEAT403E"), (403, "ZWEAT403E")];
+    const EVICT_REFUSED: [Want; 2] = [(403, "ZWEAT403E"); 2];
+    const NO_CREDENTIAL: [Want; 2] = [(401, "ZWEAG105E"); 2];
+    const WRONG_PASSWORD: [Want; 2] = [(401, "ZWEAG120E"); 2];
     const NO_USER: [Want; 2] = [(401, "ZWEAG161E"), (403, "ZWEAT403E")];
-    const FAULT: [Want; 2] = [(500, "ZWEAT603E"); 2];
+    const SAF_FAILED: [Want; 2] = [(500, "ZWEAT603E"); 2];
 
     let as_user = |name: &str| Some(basic(&format!("{name}:validPassword")));
     let wrong = || Some(basic("admin:wrong"));
@@ -255,31 +274,36 @@ async fn rules_and_evict_authenticate_and_authorize() {
     let certificate = |name| (None, Some(name));
     let jwt = Some(format!("Bearer {}", World::new().jwt()));
     let pat = Some(format!("Bearer {}", World::new().pat("ADMIN", "a")));
-    // Credential; outcome of a rule for own tokens, of a rule for others, and of evict.
+    // The last column has the responses for a rule for the caller's own tokens, for a rule for tokens of
+    // others, and for `evict`.
     let cases = [
-        ("ADMIN", (as_user("admin"), None), [ANYBODY, DONE, EVICTED]),
-        ("READER", (as_user("reader"), None), [ANYBODY, DONE, NO_EVICT]),
-        ("USER", (as_user("user"), None), [ANYBODY, REFUSED, NO_EVICT]),
-        ("certificate of ADMIN", certificate("ADMIN"), [ANYBODY, DONE, EVICTED]),
-        ("certificate of USER", certificate("user"), [ANYBODY, REFUSED, NO_EVICT]),
+        ("ADMIN", (as_user("admin"), None), [DONE, DONE, EVICTED]),
+        ("READER", (as_user("reader"), None), [DONE, DONE, EVICT_REFUSED]),
+        ("USER", (as_user("user"), None), [DONE, RULE_REFUSED, EVICT_REFUSED]),
+        ("certificate of ADMIN", certificate("ADMIN"), [DONE, DONE, EVICTED]),
+        ("certificate of USER", certificate("user"), [DONE, RULE_REFUSED, EVICT_REFUSED]),
         ("certificate without a user", certificate("x y"), [NO_USER; 3]),
-        ("Basic beats certificate", (as_user("user"), Some("ADMIN")), [ANYBODY, REFUSED, NO_EVICT]),
-        ("no rescue", (wrong(), Some("ADMIN")), [WRONG; 3]),
-        ("wrong password", (wrong(), None), [WRONG; 3]),
-        ("no password", (no_password(), None), [WRONG; 3]),
-        ("undecodable", (Some("Basic ???".to_owned()), None), [WRONG; 3]),
-        ("nobody", (None, None), [WHO; 3]),
-        ("a login token", (jwt, None), [WHO; 3]),
-        ("a PAT", (pat, None), [WHO; 3]),
-        ("login is down", (as_user("down"), None), [DOWN; 3]),
-        ("SAF is down", (as_user("safdown"), None), [ANYBODY, DOWN, DOWN]),
-        ("SAF is broken", (as_user("safbad"), None), [ANYBODY, FAULT, FAULT]),
+        (
+            "Basic of USER, certificate of ADMIN",
+            (as_user("user"), Some("ADMIN")),
+            [DONE, RULE_REFUSED, EVICT_REFUSED],
+        ),
+        ("wrong password, certificate of ADMIN", (wrong(), Some("ADMIN")), [WRONG_PASSWORD; 3]),
+        ("wrong password", (wrong(), None), [WRONG_PASSWORD; 3]),
+        ("empty password", (no_password(), None), [WRONG_PASSWORD; 3]),
+        ("Basic that cannot be decoded", (Some("Basic ???".to_owned()), None), [WRONG_PASSWORD; 3]),
+        ("no credential", (None, None), [NO_CREDENTIAL; 3]),
+        ("a login token", (jwt, None), [NO_CREDENTIAL; 3]),
+        ("a PAT", (pat, None), [NO_CREDENTIAL; 3]),
+        ("login provider not available", (as_user("down"), None), [UNAVAILABLE; 3]),
+        ("SAF not available", (as_user("safdown"), None), [DONE, UNAVAILABLE, UNAVAILABLE]),
+        ("SAF gives no decision", (as_user("safbad"), None), [DONE, SAF_FAILED, SAF_FAILED]),
     ];
-    for (name, (authorization, certificate), [own, others, evict]) in cases {
+    for (name, (authorization, certificate), [own_rule, rule_for_others, evict]) in cases {
         let prepare = |_: &World| (authorization.clone(), certificate, RULE.to_owned());
-        check(name, OWN, prepare, own).await;
+        check(name, OWN, prepare, own_rule).await;
         for rule in [USER, USERS, SCOPE] {
-            check(name, rule, prepare, others).await;
+            check(name, rule, prepare, rule_for_others).await;
         }
         check(name, EVICT, prepare, evict).await;
     }
@@ -288,13 +312,14 @@ async fn rules_and_evict_authenticate_and_authorize() {
         (Some(basic("admin:validPassword")), None, RULE.to_owned())
     };
     for endpoint in [OWN, USER, USERS, SCOPE, EVICT] {
-        check("cannot write", endpoint, unwritable, DOWN).await;
+        check("store cannot be written", endpoint, unwritable, UNAVAILABLE).await;
     }
 }
 
 #[tokio::test]
-async fn rules_answer_each_body() {
+async fn rules_check_the_body() {
     const BAD: [Want; 2] = [(400, "ZWEAT607E"); 2];
+    // The columns: body, and the responses for a rule for own tokens, for a user and for a service.
     for (body, own, by_user, by_scope) in [
         (RULE, DONE, DONE, DONE),
         ("", DONE, BAD, BAD),
@@ -319,7 +344,7 @@ async fn rules_answer_each_body() {
     let long = " ".repeat(MAX_BODY_LEN + 1);
     let prepare = |_: &World| (Some(basic("admin:validPassword")), None, long.clone());
     for endpoint in [OWN, USER, USERS, SCOPE, ("POST", "validate"), ("DELETE", "revoke")] {
-        check("too long", endpoint, prepare, [(413, "ZWEAO413E"); 2]).await;
+        check("body longer than the limit", endpoint, prepare, [(413, "ZWEAO413E"); 2]).await;
     }
 }
 
@@ -334,7 +359,7 @@ async fn a_rule_revokes_only_what_it_names() {
     ];
     let issued = world.clock.now().as_millis();
     let earlier = issued - 1;
-    for (path, body, hit) in [
+    for (path, body, want_revoked) in [
         ("revoke/tokens", "", vec!["user a", "user b"]),
         ("revoke/tokens", &format!(r#"{{"timestamp":"{earlier}"}}"#), vec![]),
         ("revoke/tokens/users", r#"{"userId":"Other"}"#, vec!["other a", "other b"]),
@@ -346,9 +371,9 @@ async fn a_rule_revokes_only_what_it_names() {
         ),
         ("revoke/tokens/user", &format!(r#"{{"userId":"USER","timestamp":{earlier}}}"#), vec![]),
     ] {
-        let fresh = World::new();
+        let new_world = World::new();
         let url = format!("{AUTH}{path}");
-        // The caller's own tokens, if no others are named.
+        // `revoke/tokens` revokes the tokens of its caller, so `USER` must be the caller.
         let user = if path == "revoke/tokens" { "user" } else { "admin" };
         let caller = basic(&format!("{user}:validPassword"));
         let rule = TestRequest {
@@ -358,22 +383,22 @@ async fn a_rule_revokes_only_what_it_names() {
             body,
             ..POST_LOGIN
         };
-        let response = rule.send_to(fresh.api(Compatibility::Documented)).await;
-        assert_eq!(seen(&response), (200, String::new()));
+        let response = rule.send_to(new_world.api(Compatibility::Documented)).await;
+        assert_eq!(outcome_or_no_body(&response), (200, String::new()));
         for (name, token) in &tokens {
             let pat = verifier().verify(token).unwrap();
-            let revoked = fresh.store.index.check(&pat).is_err();
-            assert_eq!(revoked, hit.contains(name), "{path} {body}: {name}");
+            let is_revoked = new_world.store.index.check(&pat).is_err();
+            assert_eq!(is_revoked, want_revoked.contains(name), "{path} {body}: {name}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_refusal_names_the_missing_permission() {
+async fn the_message_names_the_missing_permission() {
     let caller = basic("user:validPassword");
     for (path, level) in [("revoke/tokens/user", "READ"), ("evict", "UPDATE")] {
         let url = format!("{AUTH}{path}");
-        let asked = TestRequest {
+        let request = TestRequest {
             method: "DELETE",
             url: &url,
             authorization: Some(&caller),
@@ -381,15 +406,15 @@ async fn a_refusal_names_the_missing_permission() {
             ..POST_LOGIN
         };
         let start = "The user is not authorized to the target resource: ";
-        let response = asked.send_to(World::new().api(Compatibility::Documented)).await;
+        let response = request.send_to(World::new().api(Compatibility::Documented)).await;
         assert_eq!(
             content(&response),
             format!("{start}{level} on APIML.SERVICES in class ZOWE is needed")
         );
-        let response = asked.send_to(World::new().api(Compatibility::ZoweV3)).await;
+        let response = request.send_to(World::new().api(Compatibility::ZoweV3)).await;
         assert_eq!(content(&response), format!("{start}Access Denied"));
-        let nobody = TestRequest { authorization: None, ..asked };
-        let response = nobody.send_to(World::new().api(Compatibility::ZoweV3)).await;
+        let without_credential = TestRequest { authorization: None, ..request };
+        let response = without_credential.send_to(World::new().api(Compatibility::ZoweV3)).await;
         assert_eq!(
             response.headers()["x-zowe-auth-failure"],
             "ZWEAG160E No authentication provided in the request"
@@ -402,7 +427,7 @@ async fn a_refusal_names_the_missing_permission() {
 }
 
 #[tokio::test]
-async fn endpoints_of_tokens_that_are_off_are_404() {
+async fn the_endpoints_are_404_while_personal_access_tokens_are_off() {
     let admin = basic("admin:validPassword");
     for (method, path) in [
         ("POST", "generate"),
@@ -415,7 +440,7 @@ async fn endpoints_of_tokens_that_are_off_are_404() {
         EVICT,
     ] {
         let url = format!("{AUTH}{path}");
-        let asked = TestRequest {
+        let request = TestRequest {
             method,
             url: &url,
             authorization: Some(&admin),
@@ -423,11 +448,11 @@ async fn endpoints_of_tokens_that_are_off_are_404() {
             ..POST_LOGIN
         };
         for profile in [Compatibility::Documented, Compatibility::ZoweV3] {
-            let response = asked.send_to(bare().with_compatibility(profile)).await;
+            let response = request.send_to(minimal_api().with_compatibility(profile)).await;
             assert_eq!(outcome(&response), (404, "ZWEAO404E".to_owned()), "{path}");
         }
-        let wrong = if method == "POST" { "DELETE" } else { "POST" };
-        let response = TestRequest { method: wrong, ..asked }.send_to(api()).await;
+        let wrong_method = if method == "POST" { "DELETE" } else { "POST" };
+        let response = TestRequest { method: wrong_method, ..request }.send_to(api()).await;
         assert_eq!(outcome(&response), (405, "ZWEAG101E".to_owned()), "{path}");
         assert_eq!(response.headers()["allow"], method, "{path}");
     }

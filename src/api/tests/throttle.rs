@@ -1,7 +1,8 @@
-//! The login throttle.
+//! Tests of the login throttle through HTTP requests.
 
 use super::*;
 
+/// The seconds in `Retry-After`. Asserts that the throttle has refused the request.
 fn wait(response: &Response<Bytes>) -> u64 {
     assert_eq!(outcome(response), (429, "ZWESG429E".to_owned()));
     response.headers()["retry-after"].to_str().unwrap().parse().unwrap()
@@ -20,11 +21,11 @@ async fn guesses_are_throttled_and_the_right_password_works_after_the_wait() {
         assert_eq!(outcome(&guess.send_to(api.clone()).await).0, 401);
     }
     assert_eq!(wait(&guess.send_to(api.clone()).await), 1);
-    // The right password is not checked either, and other endpoints have the same throttle.
+    // The right password is not checked either. Other endpoints use the same throttle.
     assert_eq!(wait(&right.send_to(api.clone()).await), 1);
     let generate = TestRequest { authorization: Some(&good), ..POST_GENERATE };
     assert_eq!(wait(&generate.send_to(api.clone()).await), 1);
-    // Another user, and a certificate, are not affected.
+    // Other users, and logins with a certificate, are not affected.
     let other = basic("other:validPassword");
     let other = TestRequest { authorization: Some(&other), ..POST_LOGIN };
     assert_eq!(outcome(&other.send_to(api.clone()).await).0, 204);
@@ -39,7 +40,7 @@ async fn guesses_are_throttled_and_the_right_password_works_after_the_wait() {
     assert_eq!(wait(&guess.send_to(api.clone()).await), 1);
     world.clock.advance(Duration::from_millis(500));
     assert_eq!(outcome(&right.send_to(api.clone()).await).0, 204);
-    // The failures are forgotten.
+    // The right password has cleared the failures.
     for _ in 0..5 {
         assert_eq!(outcome(&guess.send_to(api.clone()).await).0, 401);
     }

@@ -1,4 +1,4 @@
-//! Login tokens, PassTickets, keys, password changes.
+//! Tests of login tokens, PassTickets, public keys and password changes.
 
 use super::*;
 
@@ -13,7 +13,8 @@ const TICKET: TestRequest<'_> = TestRequest {
 
 const PROFILES: [Compatibility; 2] = [Compatibility::Documented, Compatibility::ZoweV3];
 
-/// The response of each endpoint except logout to a token that is not a valid login token.
+/// Sends credentials that are not a valid login token. `logout` answers some of them with another status
+/// than the other endpoints.
 #[tokio::test]
 async fn only_a_valid_login_token_is_accepted() {
     for profile in PROFILES {
@@ -24,31 +25,41 @@ async fn only_a_valid_login_token_is_accepted() {
         let expired = expired.login_token(&UserId::new("USER").unwrap(), "d").unwrap();
         let (pat, expired) = (bearer(&pat), bearer(expired.expose()));
         let forged = bearer(&forged(&jwt));
-        let gone = world.jwt();
-        let gone = bearer(&gone);
-        let out =
-            TestRequest { authorization: Some(&gone), ..LOGOUT }.send_to(world.api(profile)).await;
-        assert_eq!(outcome(&out), (204, String::new()));
+        let logged_out = bearer(&world.jwt());
+        let response = TestRequest { authorization: Some(&logged_out), ..LOGOUT }
+            .send_to(world.api(profile))
+            .await;
+        assert_eq!(outcome(&response), (204, String::new()));
         let cases: [(&str, Option<&str>, (u16, &str), (u16, &str)); 7] = [
-            ("nothing", None, (401, "ZWEAG131E"), (401, "ZWEAG131E")),
+            ("no credential", None, (401, "ZWEAG131E"), (401, "ZWEAG131E")),
             ("Basic", Some("Basic dTpw"), (401, "ZWEAG131E"), (401, "ZWEAG131E")),
             ("garbage", Some("Bearer x"), (401, "ZWEAG130E"), (400, "ZWEAG130E")),
             ("a PAT", Some(&pat), (401, "ZWEAG130E"), (400, "ZWEAG130E")),
-            ("forged", Some(&forged), (401, "ZWEAG130E"), (401, "ZWEAG130E")),
-            ("expired", Some(&expired), (401, "ZWEAT100E"), (401, "ZWEAT100E")),
-            ("logged out", Some(&gone), (401, "ZWEAG130E"), (401, "ZWEAG130E")),
+            (
+                "a login token with a wrong signature",
+                Some(&forged),
+                (401, "ZWEAG130E"),
+                (401, "ZWEAG130E"),
+            ),
+            ("an expired login token", Some(&expired), (401, "ZWEAT100E"), (401, "ZWEAT100E")),
+            (
+                "a login token that is logged out",
+                Some(&logged_out),
+                (401, "ZWEAG130E"),
+                (401, "ZWEAG130E"),
+            ),
         ];
         for (name, authorization, want, want_of_logout) in cases {
             let user = Some("USER");
-            for (asked, (status, number)) in [
+            for (request, (status, number)) in [
                 (GET_QUERY, want),
                 (TestRequest { certificate: user, ..REFRESH }, want),
                 (TICKET, want),
                 (LOGOUT, want_of_logout),
             ] {
-                let asked = TestRequest { authorization, ..asked };
-                let response = asked.send_to(world.api(profile)).await;
-                let name = format!("{name} for {} {profile:?}", asked.url);
+                let request = TestRequest { authorization, ..request };
+                let response = request.send_to(world.api(profile)).await;
+                let name = format!("{name} for {} {profile:?}", request.url);
                 assert_eq!(outcome(&response), (status, number.to_owned()), "{name}");
                 let failure = response.headers().get("x-zowe-auth-failure");
                 let want = (number == "ZWEAG130E" && status == 401)
@@ -70,13 +81,16 @@ async fn logout_revokes_only_the_presented_token() {
     let (jwt, other) = (world.jwt(), format!("Bearer {}", world.jwt()));
     let cookie = format!("apimlAuthenticationToken={jwt}");
     let logout = TestRequest { cookie: Some(&cookie), ..LOGOUT };
-    let response = logout.send_to(world.bare.clone()).await;
+    let response = logout.send_to(world.minimal.clone()).await;
     assert_eq!(response.status(), 204);
     assert!(response.headers().is_empty() && response.body().is_empty());
-    assert_eq!(outcome(&logout.send_to(world.bare.clone()).await), (401, "ZWEAG130E".to_owned()));
+    assert_eq!(
+        outcome(&logout.send_to(world.minimal.clone()).await),
+        (401, "ZWEAG130E".to_owned())
+    );
     let query = TestRequest { authorization: Some(&other), ..GET_QUERY };
-    assert_eq!(query.send_to(world.bare.clone()).await.status(), 200);
-    // The revocation is removed when the token has expired.
+    assert_eq!(query.send_to(world.minimal.clone()).await.status(), 200);
+    // The revocation can be removed when the token has expired.
     world.clock.advance(Duration::from_secs(28_800));
     let evicted = world.store.index.evict(world.clock.now()).await.unwrap();
     assert_eq!(evicted.tokens, 1);
@@ -96,33 +110,34 @@ async fn refresh_issues_a_new_token_and_revokes_the_old_one() {
     assert!(cookie.ends_with("; Path=/; SameSite=Strict; HttpOnly; Secure"), "{cookie}");
     let new = cookie.split(';').next().unwrap();
     let query = TestRequest { cookie: Some(new), ..GET_QUERY };
-    let told: Value = serde_json::from_slice(query.send_to(api.clone()).await.body()).unwrap();
-    assert_eq!(told["userId"], "USER");
-    assert_eq!(told["domain"], "security-domain");
-    assert_eq!(told["expiration"], (NOW + 60 + 28_800) * 1000);
+    let content: Value = serde_json::from_slice(query.send_to(api.clone()).await.body()).unwrap();
+    assert_eq!(content["userId"], "USER");
+    assert_eq!(content["domain"], "security-domain");
+    assert_eq!(content["expiration"], (NOW + 60 + 28_800) * 1000);
     let query = TestRequest { authorization: Some(&old), ..GET_QUERY };
     assert_eq!(outcome(&query.send_to(api.clone()).await), (401, "ZWEAG130E".to_owned()));
     assert_eq!(outcome(&refresh.send_to(api).await), (401, "ZWEAG130E".to_owned()));
 
-    let off = world.bare.clone().with_client_certificates(CommonNameMapper);
-    assert_eq!(outcome(&refresh.send_to(off).await), (404, "ZWEAO404E".to_owned()));
+    let api_without_refresh = world.minimal.clone().with_client_certificates(CommonNameMapper);
+    assert_eq!(outcome(&refresh.send_to(api_without_refresh).await), (404, "ZWEAO404E".to_owned()));
 }
 
 #[tokio::test]
 async fn refresh_and_ticket_check_the_certificate_first() {
     let world = World::new();
     let token = format!("Bearer {}", world.jwt());
-    for asked in [REFRESH, TICKET] {
+    for request in [REFRESH, TICKET] {
         for authorization in [Some(token.as_str()), None] {
-            let asked = TestRequest { authorization, certificate: None, ..asked };
-            let response = asked.send_to(world.api(Compatibility::Documented)).await;
+            let request = TestRequest { authorization, certificate: None, ..request };
+            let response = request.send_to(world.api(Compatibility::Documented)).await;
             assert_eq!(outcome(&response), (403, "ZWEAG167E".to_owned()));
-            let response = asked.send_to(world.api(Compatibility::ZoweV3)).await;
+            let response = request.send_to(world.api(Compatibility::ZoweV3)).await;
             assert_eq!((response.status().as_u16(), response.body().len()), (403, 0));
         }
         // While certificates are off, the certificate is ignored.
-        let asked = TestRequest { authorization: Some(&token), certificate: Some("USER"), ..asked };
-        let response = asked.send_to(world.bare.clone().with_token_refresh()).await;
+        let request =
+            TestRequest { authorization: Some(&token), certificate: Some("USER"), ..request };
+        let response = request.send_to(world.minimal.clone().with_token_refresh()).await;
         assert_eq!(outcome(&response), (403, "ZWEAG167E".to_owned()));
     }
 }
@@ -132,8 +147,8 @@ async fn a_ticket_is_for_the_user_of_the_token() {
     let world = World::new();
     let jwt = world.jwt();
     let cookie = format!("apimlAuthenticationToken={jwt}");
-    let asked = TestRequest { cookie: Some(&cookie), ..TICKET };
-    let response = asked.send_to(world.api(Compatibility::Documented)).await;
+    let request = TestRequest { cookie: Some(&cookie), ..TICKET };
+    let response = request.send_to(world.api(Compatibility::Documented)).await;
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "application/json");
     assert_eq!(response.headers()["cache-control"], "no-store");
@@ -154,19 +169,19 @@ async fn a_ticket_is_for_the_user_of_the_token() {
         ("{", "ZWEAG140E", "EOF while parsing an object at line 1 column 1"),
         ("{}", "ZWEAG140E", "missing field `applicationName` at line 1 column 2"),
         (r#"{"applicationName":null}"#, "ZWEAG140E", "a value of the wrong type at line 1"),
-        (r#"{"applicationName":" "}"#, "ZWEAG140E", "`applicationName` is no APPLID of 1 to 8"),
-        (r#"{"applicationName":"TOOLONGID"}"#, "ZWEAG140E", "`applicationName` is no APPLID"),
+        (r#"{"applicationName":" "}"#, "ZWEAG140E", "`applicationName` is not an APPLID of 1 to 8"),
+        (r#"{"applicationName":"TOOLONGID"}"#, "ZWEAG140E", "`applicationName` is not an APPLID"),
         (r#"{"applicationName":"OTHER"}"#, "ZWEAG141E", ""),
     ] {
-        let asked = TestRequest { body, ..asked };
-        let response = asked.send_to(world.api(Compatibility::Documented)).await;
+        let request = TestRequest { body, ..request };
+        let response = request.send_to(world.api(Compatibility::Documented)).await;
         assert_eq!(outcome(&response), (400, number.to_owned()), "{body}");
         let start = match number {
             "ZWEAG140E" => format!("{missing}: {detail}"),
             _ => "The generation of the PassTicket failed. Reason: Unable to".to_owned(),
         };
         assert!(content(&response).starts_with(&start), "{}", content(&response));
-        let response = asked.send_to(world.api(Compatibility::ZoweV3)).await;
+        let response = request.send_to(world.api(Compatibility::ZoweV3)).await;
         assert_eq!(outcome(&response), (400, number.to_owned()), "{body}");
         assert!(!content(&response).contains(" at line "));
     }
@@ -181,8 +196,8 @@ async fn public_keys_need_no_credential() {
         ("", Compatibility::ZoweV3, "application/json"),
     ] {
         let url = format!("/gateway/api/v1/auth/keys/public/{path}");
-        let asked = TestRequest { method: "GET", url: url.trim_end_matches('/'), ..POST_LOGIN };
-        let response = asked.send_to(bare().with_compatibility(profile)).await;
+        let request = TestRequest { method: "GET", url: url.trim_end_matches('/'), ..POST_LOGIN };
+        let response = request.send_to(minimal_api().with_compatibility(profile)).await;
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], content_type);
         if path.is_empty() {
@@ -198,51 +213,54 @@ async fn public_keys_need_no_credential() {
 async fn a_failing_store_is_503() {
     let world = World::new();
     let token = format!("Bearer {}", world.jwt());
-    let with_token = |asked| TestRequest { authorization: Some(&token), ..asked };
+    let with_token = |request| TestRequest { authorization: Some(&token), ..request };
     let refresh = TestRequest { certificate: Some("x"), ..REFRESH };
     world.store.cannot_write.store(true, SeqCst);
-    for asked in [LOGOUT, refresh] {
-        let response = with_token(asked).send_to(world.api(Compatibility::Documented)).await;
+    for request in [LOGOUT, refresh] {
+        let response = with_token(request).send_to(world.api(Compatibility::Documented)).await;
         assert_eq!(outcome(&response), (503, "ZWEAG104E".to_owned()));
     }
     let response = with_token(GET_QUERY).send_to(world.api(Compatibility::Documented)).await;
     assert_eq!(response.status(), 200);
     world.store.cannot_check.store(true, SeqCst);
-    for asked in [LOGOUT, refresh, GET_QUERY, TICKET] {
-        let response = with_token(asked).send_to(world.api(Compatibility::Documented)).await;
-        assert_eq!(outcome(&response), (503, "ZWEAG104E".to_owned()), "{}", asked.url);
+    for request in [LOGOUT, refresh, GET_QUERY, TICKET] {
+        let response = with_token(request).send_to(world.api(Compatibility::Documented)).await;
+        assert_eq!(outcome(&response), (503, "ZWEAG104E".to_owned()), "{}", request.url);
     }
 }
 
 #[tokio::test]
-async fn a_new_password_is_never_ignored() {
-    let login = Stub { changes: true };
-    let changing = AuthApi::new(issuer(), verifier(), login, Arc::new(Store::default()));
+async fn a_new_password_is_set_or_the_login_fails() {
+    let login = StubLogin { can_change_passwords: true };
+    let changing_api = AuthApi::new(issuer(), verifier(), login, Arc::new(Store::default()));
     let body = |password, new| {
         format!(r#"{{"username":"user","password":"{password}","newPassword":"{new}"}}"#)
     };
     let good = basic("user:validPassword");
     let good = Some(good.as_str());
-    for (authorization, body, can, cannot) in [
+    // The last two columns: the response if the provider supports password changes, and if it does not.
+    for (authorization, body, changed, unsupported) in [
         (None, body("validPassword", "new"), (204, ""), (400, "ZWEAG121E")),
         (None, body("wrong", "new"), (401, "ZWEAG120E"), (400, "ZWEAG121E")),
         (None, body("validPassword", "weak"), (400, "ZWEAT413E"), (400, "ZWEAG121E")),
         (None, body("validPassword", ""), (400, "ZWEAG121E"), (400, "ZWEAG121E")),
         (good, body("validPassword", "new"), (400, "ZWEAG121E"), (400, "ZWEAG121E")),
     ] {
-        for (api, (status, number)) in [(changing.clone(), can), (bare(), cannot)] {
-            let asked = TestRequest { authorization, body: &body, ..POST_LOGIN };
-            assert_eq!(outcome(&asked.send_to(api).await), (status, number.to_owned()), "{body}");
+        for (api, (status, number)) in
+            [(changing_api.clone(), changed), (minimal_api(), unsupported)]
+        {
+            let request = TestRequest { authorization, body: &body, ..POST_LOGIN };
+            assert_eq!(outcome(&request.send_to(api).await), (status, number.to_owned()), "{body}");
         }
     }
 }
 
 #[tokio::test]
-async fn an_unreadable_login_body_is_refused_with_its_place() {
-    let asked = TestRequest { body: "{\"username\":\"u\",\n \"password\":secret}", ..POST_LOGIN };
+async fn the_message_for_a_malformed_body_has_the_place() {
+    let request = TestRequest { body: "{\"username\":\"u\",\n \"password\":secret}", ..POST_LOGIN };
     let content_in = |profile| {
         let api = World::new().api(profile);
-        async { content(&asked.send_to(api).await) }
+        async { content(&request.send_to(api).await) }
     };
     let start = "Authorization header is missing, or the request body is missing or invalid for \
                  URL";
@@ -264,15 +282,17 @@ async fn an_unreadable_login_body_is_refused_with_its_place() {
 }
 
 #[tokio::test]
-async fn the_maximum_validity_can_be_lower() {
+async fn the_validity_is_limited_by_the_configured_maximum() {
     let max = Validity::requested(Some(30));
     let good = basic("user:validPassword");
     for (validity, days) in [("1", 1), ("30", 30), ("31", 30), ("0", 30), ("null", 30)] {
         let body = format!(r#"{{"validity":{validity},"scopes":["a"]}}"#);
-        let asked = TestRequest { authorization: Some(&good), body: &body, ..POST_GENERATE };
-        let response = asked.send_to(bare().with_personal_access_tokens(max)).await;
+        let request = TestRequest { authorization: Some(&good), body: &body, ..POST_GENERATE };
+        let response = request.send_to(minimal_api().with_personal_access_tokens(max)).await;
         let token = str::from_utf8(response.body()).unwrap();
-        let VerifiedToken::Pat(pat) = verifier().verify(token).unwrap() else { panic!("a PAT") };
+        let VerifiedToken::Pat(pat) = verifier().verify(token).unwrap() else {
+            panic!("expected a PAT")
+        };
         assert_eq!(pat.expires_at().as_secs(), NOW + days * 86_400, "{validity}");
     }
 }

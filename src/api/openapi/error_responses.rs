@@ -1,7 +1,7 @@
-//! The responses of an endpoint that refuses.
+//! The error responses of an endpoint.
 //!
-//! They are made from [`ApiError`]s by the code that answers with them, so status, message and headers
-//! cannot differ from what is sent.
+//! The same code makes the HTTP response for an [`ApiError`] and its description here. So the status, the
+//! message and the headers in the description are those that clients get.
 
 use std::collections::BTreeMap;
 
@@ -17,41 +17,42 @@ use crate::{
     layer::X_ZOWE_AUTH_FAILURE,
 };
 
-/// The responses to a request for `url` for each status of `errors`.
-pub(super) fn responses(
+/// Describes the responses for `errors`, one description for each status. `url` is the path of the
+/// request.
+pub(super) fn error_responses(
     errors: Vec<ApiError>,
     url: &str,
     compatibility: Compatibility,
 ) -> Map<String, Value> {
-    let mut statuses = BTreeMap::<String, Refusals>::new();
+    let mut statuses = BTreeMap::<String, ErrorResponse>::new();
     for error in errors {
-        let (status, _) = compatibility.refusal(&error, url);
-        let refusals = statuses.entry(status.as_str().to_owned()).or_default();
-        refusals.add(error, url, compatibility);
+        let (status, _) = compatibility.status_and_message(&error, url);
+        let response = statuses.entry(status.as_str().to_owned()).or_default();
+        response.add(error, url, compatibility);
     }
-    statuses.into_iter().map(|(status, refusals)| (status, refusals.into_response())).collect()
+    statuses.into_iter().map(|(status, response)| (status, response.into_json())).collect()
 }
 
-/// The errors of one endpoint that have the same status.
+/// The description of one response. All errors of the endpoint with the same status share it.
 #[derive(Default)]
-struct Refusals {
-    /// The errors, as a list in Markdown.
+struct ErrorResponse {
+    /// The errors, as lines of a list in Markdown.
     causes: Vec<String>,
-    /// The headers and the values that each can have. An error may lack a header.
+    /// For each header, the values that the errors have. An error may have no value for a header.
     headers: BTreeMap<&'static str, Vec<String>>,
-    /// Whether an error has a message in the body.
+    /// Whether at least one of the errors has a message in the body.
     has_message: bool,
-    /// Messages by their numbers.
+    /// An example message for each message number.
     examples: BTreeMap<&'static str, Value>,
 }
 
-impl Refusals {
+impl ErrorResponse {
     fn add(&mut self, error: ApiError, url: &str, compatibility: Compatibility) {
-        match compatibility.refusal(&error, url).1 {
+        match compatibility.status_and_message(&error, url).1 {
             Some(message) => {
                 self.has_message = true;
                 self.causes.push(format!("- {}: {error}", message.number()));
-                // We have made it, so it is JSON.
+                // This cannot fail: `to_json` makes JSON.
                 let example = serde_json::from_slice(&message.to_json()).unwrap_or_default();
                 self.examples.entry(message.number()).or_insert(example);
             }
@@ -71,7 +72,7 @@ impl Refusals {
         }
     }
 
-    fn into_response(self) -> Value {
+    fn into_json(self) -> Value {
         let Self { causes, headers, has_message, examples } = self;
         let mut response = json!({ "description": causes.join("\n") });
         for (name, mut values) in headers {
@@ -89,8 +90,8 @@ impl Refusals {
             if !examples.is_empty() {
                 let numbers: Vec<_> = examples.keys().collect();
                 let item = json!({ "properties": { "messageNumber": { "enum": numbers } } });
-                let these = json!({ "properties": { "messages": { "items": item } } });
-                schema = json!({ "allOf": [schema, these] });
+                let allowed = json!({ "properties": { "messages": { "items": item } } });
+                schema = json!({ "allOf": [schema, allowed] });
             }
             let examples: Map<_, _> = examples
                 .into_iter()
