@@ -19,7 +19,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 /// If the slices together have more bytes than this, a vectored write is cheaper than a copy.
 const MAX_COPY: usize = 4096;
 
-/// A connection `T` whose vectored writes of small slices are joined.
+/// Wraps the connection `T`, and joins the small slices of its vectored writes.
 #[derive(Debug)]
 pub(crate) struct CoalesceWrites<T> {
     io: T,
@@ -40,7 +40,7 @@ impl WriteProgress {
         self.is_blocked.load(Ordering::Relaxed)
     }
 
-    /// The number of completed writes, flushes and shutdowns. If it has not changed, no bytes were accepted.
+    /// The number of completed writes, flushes and shutdowns. While it stays the same, no bytes are accepted.
     pub(crate) fn completed(&self) -> u64 {
         self.completed.load(Ordering::Relaxed)
     }

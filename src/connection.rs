@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 /// The connection on which a request arrived, as an extension of the request.
 ///
 /// The listener of this crate inserts it. With another server,
-/// [`ConnectionInfoLayer`](crate::layer::ConnectionInfoLayer) does. Audit records contain the peer. From
-/// this type, the proxy sets `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Port` for the service.
+/// [`ConnectionInfoLayer`](crate::layer::ConnectionInfoLayer) does. Audit records contain the peer. The
+/// proxy uses this type to set `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Port`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectionInfo {

@@ -28,7 +28,7 @@ pub use crate::auth_prefix::{AuthPrefix, AuthPrefixError};
 const HEALTH: &str = "/application/health";
 
 /// Time limit for a response of the auth API, which includes reading the request body. The bodies are
-/// small. A client that sends one slowly must not occupy an endpoint for long.
+/// small. A client that sends its body slowly must not occupy an endpoint for long.
 const API_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Sends each request to one of three places, by its path:

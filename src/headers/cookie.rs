@@ -18,8 +18,8 @@ pub(crate) fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
         .find(|value| !value.is_empty())
 }
 
-/// Keeps the cookies for whose name `keep` returns true, in one line (RFC 6265 §5.4). Each of them stays
-/// as it was sent. A cookie without `=` or without a name is removed: a service might read it as a
+/// Keeps each cookie if `keep` returns true for its name. The kept cookies are in one line (RFC 6265 §5.4),
+/// each as it was sent. A cookie without `=` or without a name is removed: a service might read it as a
 /// credential.
 pub(crate) fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
     let wanted = |pair: &&[u8]| split(pair).is_some_and(|(name, _)| keep(name));

@@ -85,8 +85,8 @@ fn kind(name: &HeaderName) -> Kind {
     }
 }
 
-/// The names in a `Connection` line, except `keep-alive`: most lines name it, and that header is always
-/// removed.
+/// The names in a `Connection` line, except `keep-alive`. Most lines name it, and the header `Keep-Alive` is
+/// always removed.
 fn listed_names(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     line.as_bytes()
         .split(|b| *b == b',')

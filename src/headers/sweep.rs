@@ -5,7 +5,7 @@
 
 use http::{HeaderMap, HeaderName};
 
-/// Removes all headers for whose name `unwanted` returns true. Returns these names.
+/// Removes each header if `unwanted` returns true for its name. Returns the removed names.
 pub(crate) fn sweep(
     headers: &mut HeaderMap,
     unwanted: impl Fn(&HeaderName) -> bool,

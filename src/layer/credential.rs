@@ -42,15 +42,15 @@ pub struct CookieNames {
 }
 
 impl CookieNames {
-    /// Sets the name of the cookie for login tokens. Cookies with the default name are not read, but they
-    /// are still removed from requests.
+    /// Sets the name of the cookie for login tokens. Cookies with the default name are then not read, but
+    /// still removed from requests.
     #[must_use]
     pub fn with_jwt(self, name: &str) -> Self {
         Self { jwt: name.into(), ..self }
     }
 
-    /// Sets the name of the cookie for Personal Access Tokens. Cookies with the default name are not read,
-    /// but they are still removed from requests.
+    /// Sets the name of the cookie for Personal Access Tokens. Cookies with the default name are then not
+    /// read, but still removed from requests.
     #[must_use]
     pub fn with_pat(self, name: &str) -> Self {
         Self { pat: name.into(), ..self }

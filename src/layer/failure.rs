@@ -31,8 +31,8 @@ pub enum Failure {
     /// The request has no credential that the gateway accepts.
     #[error("the request has no credential")]
     NoCredential,
-    /// The gateway does not accept a token of this kind in this place: a login token in the header
-    /// `PRIVATE-TOKEN`, which is for Personal Access Tokens (PATs), or a PAT while PATs are turned off.
+    /// The gateway does not accept a token of this kind in this place. Examples: a login token in the header
+    /// `PRIVATE-TOKEN`, which is for Personal Access Tokens (PATs); a PAT while PATs are turned off.
     #[error("a token of this kind is not accepted here")]
     WrongKind,
     /// The token is not valid.

@@ -1,5 +1,5 @@
 //! The two futures of the layers. [`ResponseFuture`] is for layers that decide without waiting,
-//! [`LayerFuture`] for layers that may have to wait. A request that need not wait causes no allocation.
+//! [`LayerFuture`] for layers that may have to wait. They allocate only for a request that has to wait.
 
 use std::{
     mem,

@@ -1,4 +1,4 @@
-//! The Tower layers. They replace the credential of the client by the credential that the service expects.
+//! The Tower layers. They replace the credential of the client with the one that the service expects.
 //!
 //! ```text
 //! SanitizeLayer ─► RouteLayer ─► AuthenticateLayer ─► ScopeLayer ─► SchemeLayer ─► service
@@ -11,8 +11,8 @@
 //!
 //! Each layer passes its result to later layers as a request extension: [`Route`], [`Authentication`],
 //! [`Authorized`], [`ReadyToForward`]. The last three can be created only by the layer that establishes
-//! the fact. So a stack in the wrong order answers 500 and logs the reason. It does not forward a request
-//! without authorization, except on a route with the scheme [`Bypass`].
+//! the fact. So a stack in the wrong order answers 500 and logs the reason. It does not forward requests,
+//! except on a route with the scheme [`Bypass`].
 //!
 //! If a layer answers a request itself, the response has the [`Rejection`] as an extension. If
 //! [`SchemeLayer`] forwards a request after a failure, the response has the [`Failure`] as an extension.

@@ -17,7 +17,7 @@ pub enum Rejection {
     /// No route matches the path of the request.
     #[error("no route matches the path")]
     NoRoute,
-    /// The path has a `.` or `..` segment, plain or encoded. A service that resolves this segment would see
+    /// The path has a `.` or `..` segment, plain or encoded. A service that resolves this segment would use
     /// another path than the gateway.
     #[error("the path has a dot segment")]
     DotSegment,

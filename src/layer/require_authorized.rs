@@ -6,7 +6,7 @@
 //!
 //! | request | response |
 //! |---|---|
-//! | it is [`Authorized`], or a scheme has prepared it for a user ([`ReadyToForward`]) | that of the handler |
+//! | it is [`Authorized`], or a scheme has prepared it for a user ([`ReadyToForward`]) | the handler's response |
 //! | authentication failed | the status of the failure, usually 401, and its message |
 //! | no earlier layer has authenticated it, or its route has the scheme `bypass` | 401 `ZWEAG160E` |
 //!

@@ -251,8 +251,8 @@ fn finish<B>(
             Outcome::Forward
         }
         Err(failure) => {
-            // Operators need user, APPLID, service and codes (docs/decisions.md#d5). `failure` has the
-            // APPLID and the codes.
+            // Operators need user, APPLID, service and codes (docs/decisions.md#d5). If no PassTicket could
+            // be generated, `failure` contains the APPLID and the codes.
             let request_id = RequestId::logged(request.extensions());
             let scheme = route.scheme().name();
             let user = authorized.user();

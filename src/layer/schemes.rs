@@ -29,7 +29,8 @@ use crate::{
 /// A scheme is not called for a request whose user is not authorized.
 ///
 /// # Example
-/// A service that expects an API key of the gateway, and the user in a header:
+/// This scheme is for a service that expects an API key of the gateway in one header, and the user in
+/// another:
 ///
 /// ```
 /// # use std::{convert::Infallible, sync::Arc};
