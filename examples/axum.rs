@@ -1,8 +1,8 @@
-//! The layers on an axum router: one protected route, whose handler knows the z/OS user.
+//! The layers in an axum router. One route is protected. Its handler receives the z/OS user.
 //!
-//! Run with `cargo run --example axum`; it prints a command with a token.
+//! Run `cargo run --example axum`. It prints a `curl` command with a token.
 
-#![allow(clippy::print_stdout, reason = "it prints a command to try")]
+#![allow(clippy::print_stdout, reason = "the example prints a command to try")]
 
 use axum::{Extension, Router, routing::get};
 use tower::ServiceBuilder;
@@ -27,8 +27,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn app(verifier: Rs256Verifier) -> Result<Router, Box<dyn std::error::Error>> {
-    // axum has routed already, so every request here is for this one service. The scopes of a PAT
-    // are compared with its id.
+    // axum has already selected the handler, so all requests here have this one route. The scopes of a
+    // Personal Access Token (PAT) are compared with its service id.
     let route = Route::local(ServiceId::new("whoami")?);
     let authenticator =
         Authenticator::new(verifier).with_personal_access_tokens(RevocationIndex::default());
@@ -39,18 +39,18 @@ fn app(verifier: Rs256Verifier) -> Result<Router, Box<dyn std::error::Error>> {
             .layer(RouteLayer::fixed(route))
             .layer(AuthenticateLayer::new(authenticator))
             .layer(ScopeLayer::new())
-            // The handler is called for authorized clients only, whatever the layers above do.
+            // Rejects requests that the layers above have not authorized. The handler is not called.
             .layer(RequireAuthorizedLayer::new()),
     );
     Ok(Router::new().route("/health", get(|| async { "UP\n" })).merge(protected))
 }
 
-/// Only the layers can make the extension, so the user is authorized.
+/// Returns the user id. Only the layers can create this extension, so the user is authorized.
 async fn whoami(Extension(authorized): Extension<Authorized>) -> String {
     format!("{}\n", authorized.user())
 }
 
-/// In production, read it from a file.
+/// Creates a new signing key. In production, read the key from a file.
 fn signing_key() -> Result<SigningKey, Box<dyn std::error::Error>> {
     let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
     Ok(SigningKey::from_pem(key.serialize_pem().as_bytes())?)
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_route_is_protected_and_the_other_is_not() {
+    async fn whoami_needs_authorization_and_health_does_not() {
         let key = signing_key().unwrap();
         let app = app(Rs256Verifier::new(key.verifying_key())).unwrap();
         let issuer = TokenIssuer::new(key);

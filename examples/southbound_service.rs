@@ -1,8 +1,7 @@
-//! A service that accepts PassTickets: an axum extractor evaluates the PassTicket of a request.
+//! A service that accepts PassTickets. An axum extractor evaluates the PassTicket of each request.
 //!
-//! Run with `cargo run --example southbound_service`, then, with the ticket that
-//! `passticket-proxy ticket generate` prints for this key:
-//! `curl -u USER:$TICKET http://127.0.0.1:8081/hello`
+//! Run `cargo run --example southbound_service`. Generate a ticket with `passticket-proxy ticket generate`
+//! and the key of this example. Then run `curl -u USER:$TICKET http://127.0.0.1:8081/hello`.
 
 use std::sync::Arc;
 
@@ -18,7 +17,7 @@ use tower_passticket::{
     passticket::{Algorithm, Applid, KeyProfile, PassTicket, UserId},
 };
 
-/// The key that this service shares with the gateway. In production, read it from a file with mode 0600.
+/// The key that this service shares with the gateway. In production, read the key from a file with mode 0600.
 const KEY: &str = "E001193519561977";
 
 #[tokio::main]
@@ -34,14 +33,15 @@ fn app(profile: KeyProfile, clock: Arc<dyn Clock>) -> Router {
         .with_state(Tickets { profile: Arc::new(profile), clock })
 }
 
-/// What evaluation needs: key, APPLID and time window, and the clock.
+/// The state of the extractor. A profile has the key, the APPLID (the name of the application) and the time
+/// window in which a ticket is valid.
 #[derive(Clone)]
 struct Tickets {
     profile: Arc<KeyProfile>,
     clock: Arc<dyn Clock>,
 }
 
-/// The user of a valid PassTicket.
+/// Extracts the user of a valid PassTicket.
 struct Evaluated(UserId);
 
 impl FromRequestParts<Tickets> for Evaluated {
@@ -51,7 +51,7 @@ impl FromRequestParts<Tickets> for Evaluated {
         parts: &mut Parts,
         tickets: &Tickets,
     ) -> Result<Self, Self::Rejection> {
-        let refuse = |why: &dyn ToString| (StatusCode::UNAUTHORIZED, why.to_string() + "\n");
+        let refuse = |error: &dyn ToString| (StatusCode::UNAUTHORIZED, error.to_string() + "\n");
         let (user, ticket) = parts
             .headers
             .get(AUTHORIZATION)
@@ -62,10 +62,10 @@ impl FromRequestParts<Tickets> for Evaluated {
             .ok_or_else(|| refuse(&"Authorization is not Basic user:PassTicket"))?;
         let user = UserId::new(&user).map_err(|e| refuse(&e))?;
         let ticket = PassTicket::parse(&ticket).map_err(|e| refuse(&e))?;
-        // The reason does not help to guess: wrong user, key and APPLID have the same one.
+        // The error does not help an attacker: it is the same for a wrong user, key and APPLID.
         match tickets.profile.evaluate(&user, &ticket, tickets.clock.now()) {
             Ok(_) => Ok(Self(user)),
-            Err(refusal) => Err(refuse(&refusal)),
+            Err(error) => Err(refuse(&error)),
         }
     }
 }
@@ -79,20 +79,21 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_a_valid_ticket_is_accepted() {
+    async fn valid_tickets_are_accepted_and_others_are_refused() {
         let profile = || {
             KeyProfile::from_hex(Applid::new("ZOWEAPPL").unwrap(), Algorithm::Legacy, KEY).unwrap()
         };
         let now = Timestamp::from_secs(1_800_000_000);
         let app = app(profile(), Arc::new(ManualClock::new(now)));
         let user = UserId::new("USER").unwrap();
-        let good = profile().generate(&user, now).unwrap();
-        let late = Timestamp::from_secs(now.as_secs() - 601);
-        let late = profile().generate(&user, late).unwrap();
+        let valid = profile().generate(&user, now).unwrap();
+        // By default, a ticket is valid for 600 seconds.
+        let issued_at = Timestamp::from_secs(now.as_secs() - 601);
+        let expired = profile().generate(&user, issued_at).unwrap();
         for (basic, status) in [
-            (format!("USER:{}", good.expose()), 200),
-            (format!("OTHER:{}", good.expose()), 401),
-            (format!("USER:{}", late.expose()), 401),
+            (format!("USER:{}", valid.expose()), 200),
+            (format!("OTHER:{}", valid.expose()), 401),
+            (format!("USER:{}", expired.expose()), 401),
             ("USER:password".to_owned(), 401),
             (String::new(), 401),
         ] {

@@ -1,11 +1,11 @@
-//! A gateway in code: the whole stack, to copy and change.
+//! A complete gateway in code. Copy it as a start for your own.
 //!
-//! Run with `cargo run --example standalone_proxy`, and `cargo run --example southbound_service`
-//! beside it: the gateway on port 8080 forwards to the service on port 8081, with PassTickets that
-//! the service evaluates. It prints commands to try. For TLS replace `Server::http(listener)` by
-//! `Server::https(listener, ServerTls::from_pem(..)?)`.
+//! Run `cargo run --example standalone_proxy`. In a second terminal, run
+//! `cargo run --example southbound_service`. The gateway listens on port 8080. It forwards requests to the
+//! service on port 8081, with PassTickets that the service evaluates. It prints commands to try. For TLS,
+//! replace `Server::http(listener)` with `Server::https(listener, ServerTls::from_pem(..)?)`.
 
-#![allow(clippy::print_stdout, reason = "it prints commands to try")]
+#![allow(clippy::print_stdout, reason = "the example prints commands to try")]
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -40,14 +40,14 @@ async fn main() -> Result<(), BoxError> {
     println!(
         "curl -i -H \"Authorization: Bearer $TOKEN\" http://127.0.0.1:8080/hello/api/v1/hello"
     );
-    let ended = async {
+    let shutdown = async {
         let _ = tokio::signal::ctrl_c().await;
     };
-    Server::http(listener).run(app("http://127.0.0.1:8081")?, ended).await;
+    Server::http(listener).run(app("http://127.0.0.1:8081")?, shutdown).await;
     Ok(())
 }
 
-/// The auth API, and everything at `/hello/api/v1` forwarded to `upstream`.
+/// Serves the auth API, and forwards requests below `/hello/api/v1` to `upstream`.
 fn app<B>(
     upstream: &str,
 ) -> Result<
@@ -68,7 +68,8 @@ where
     let applid = Applid::new("ZOWEAPPL")?;
     // In production, read keys from files with mode 0600.
     let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977")?
-        // The service must allow replay, too. Without replay a user gets one ticket per second.
+        // All requests of a user in one second have the same ticket, so the service must accept a ticket
+        // more than once (replay). If it does not, remove this line. Each user then gets one ticket a second.
         .with_replay(Replay::Allowed);
     let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
     let key = SigningKey::from_pem(rsa.serialize_pem().as_bytes())?;
@@ -76,8 +77,9 @@ where
     let user = UserId::new("USER")?;
 
     let verifier = Rs256Verifier::new(key.verifying_key());
-    // Permissions of a security product: the gateway may make tickets for the APPLID, and the user may
-    // revoke tokens of others. In production, read them from a file or ask the product.
+    // Permissions, as a z/OS security product has them. The gateway may generate tickets for the
+    // application ZOWEAPPL. The user may revoke tokens of other users. In production, read the permissions
+    // from a file, or ask the security product.
     let gateway = UserId::new("ZWESVUSR")?;
     let saf = FileSaf::new([
         Profile::new("PTKTDATA", ProfileName::new("IRRPTAUTH.ZOWEAPPL.*")?)
@@ -92,8 +94,8 @@ where
         upstream.parse()?,
         PassTicketScheme::new(applid, tickets.clone()),
     )?;
-    // Shared, so that routes refuse at once what the API revokes. In production use a `DurableStore`,
-    // which survives a restart.
+    // The auth API and the routes share the revocations, so the routes refuse a token as soon as the API has
+    // revoked it. In production, use a `DurableStore`, which keeps them after a restart.
     let revocations = Arc::new(RevocationIndex::default());
     let login = FileLogin::new([(user, password)])?;
     let api = AuthApi::new(TokenIssuer::new(key), verifier.clone(), login, revocations.clone())
@@ -106,19 +108,19 @@ where
     let connector = Connector::builder().with_verification(Verification::Disabled).build()?;
 
     let routed = ServiceBuilder::new()
-        // First: removes reserved headers before a layer reads them, and hop-by-hop headers before a
-        // layer sets headers.
+        // First: removes reserved headers before another layer reads them, and hop-by-hop headers before
+        // another layer sets headers.
         .layer(SanitizeLayer::new())
-        // Before Authenticate: the route says whether a credential is evaluated, and what happens on
-        // failure.
+        // Before AuthenticateLayer: the route says whether a credential is evaluated, and what happens after
+        // a failure.
         .layer(RouteLayer::new(Routes::new([route])?))
-        // Removes the credentials of the client; no layer behind it sees one.
+        // Removes the credentials of the client. Later layers do not see them.
         .layer(AuthenticateLayer::new(authenticator))
-        // Needs user and route: a PAT may be for other services.
+        // Needs user and route: the scopes of a Personal Access Token may not include this service.
         .layer(ScopeLayer::new())
-        // Last, so that the PassTicket is as fresh as possible.
+        // Last, because a PassTicket is valid only for a short time.
         .layer(SchemeLayer::new())
-        // Sends only requests that the layer above has prepared.
+        // Forwards only requests that SchemeLayer has prepared.
         .service(Forward::new(connector, ForwardTimeouts::default()));
     Ok(Gateway::new(api, routed))
 }
@@ -131,18 +133,18 @@ mod tests {
 
     use super::*;
 
-    /// Answers with the `Authorization` header of the request.
-    async fn seen(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    /// Returns the `Authorization` header of the request as the body of the response.
+    async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
         let authorization = request.headers().get("authorization");
-        let seen = authorization.map_or(Bytes::new(), |v| Bytes::copy_from_slice(v.as_bytes()));
-        Ok(Response::new(Full::new(seen)))
+        let body = authorization.map_or(Bytes::new(), |v| Bytes::copy_from_slice(v.as_bytes()));
+        Ok(Response::new(Full::new(body)))
     }
 
     #[tokio::test]
-    async fn from_login_to_ticket() -> Result<(), BoxError> {
+    async fn a_request_after_login_reaches_the_service_with_a_ticket() -> Result<(), BoxError> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let upstream = format!("http://{}", listener.local_addr()?);
-        tokio::spawn(Server::http(listener).run(tower::service_fn(seen), std::future::pending()));
+        tokio::spawn(Server::http(listener).run(tower::service_fn(echo), std::future::pending()));
         let app = app::<Full<Bytes>>(&upstream)?;
 
         let login = Request::post("/gateway/api/v1/auth/login")
@@ -155,8 +157,8 @@ mod tests {
         let request = Request::get("/hello/api/v1/hello").header("cookie", cookie);
         let response = app.oneshot(request.body(Full::default())?).await?;
         assert_eq!(response.status(), 200);
-        let seen = response.into_body().collect().await?.to_bytes();
-        assert!(seen.starts_with(b"Basic "), "{seen:?}");
+        let body = response.into_body().collect().await?.to_bytes();
+        assert!(body.starts_with(b"Basic "), "{body:?}");
         Ok(())
     }
 }

@@ -6,8 +6,9 @@ const DEFAULT: &str = "/gateway/api/v1/auth";
 
 /// The path below which a gateway serves its auth API: `/gateway/api/v1/auth` by default.
 ///
-/// It begins with `/`, does not end with one, and has no empty and no dot segments. Segments have
-/// letters, digits, `-`, `.`, `_` and `~`, which no client has to encode (RFC 3986 §2.3).
+/// The path begins with `/` and does not end with `/`. It has no empty segment and no dot segment (`.`
+/// or `..`). Segments consist of ASCII letters, digits, `-`, `.`, `_` and `~`, which need no
+/// percent-encoding (RFC 3986 §2.3).
 ///
 /// The auth API and the gateway in front of it must have the same prefix.
 ///
@@ -22,12 +23,12 @@ const DEFAULT: &str = "/gateway/api/v1/auth";
 pub struct AuthPrefix(Arc<str>);
 
 impl AuthPrefix {
-    /// Checks `path`.
+    /// Creates a prefix from `path`.
     ///
     /// # Errors
-    /// [`AuthPrefixError`] has the path, the rule that it breaks, and an example.
+    /// [`AuthPrefixError`] shows the path, the rule that the path breaks, and a valid example.
     pub fn new(path: &str) -> Result<Self, AuthPrefixError> {
-        let broken = |rule| AuthPrefixError { path: path.chars().take(SHOWN).collect(), rule };
+        let broken = |rule| AuthPrefixError { path: path.chars().take(MAX_SHOWN).collect(), rule };
         let segments = path.strip_prefix('/').ok_or_else(|| broken(Rule::Begin))?;
         for segment in segments.split('/') {
             match segment {
@@ -43,12 +44,13 @@ impl AuthPrefix {
         Ok(Self(path.into()))
     }
 
-    /// The path, without a slash at its end.
+    /// The path. It has no trailing slash.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The part of `path` below the prefix, with its slash: `/login`. `None` for any other path.
+    /// The part of `path` after the prefix, with the leading slash, such as `/login`. `None` if `path` is
+    /// not below the prefix.
     pub(crate) fn below<'p>(&self, path: &'p str) -> Option<&'p str> {
         path.strip_prefix(&*self.0).filter(|rest| rest.starts_with('/'))
     }
@@ -74,10 +76,10 @@ impl fmt::Display for AuthPrefix {
     }
 }
 
-/// An error has at most this many characters of the path.
-const SHOWN: usize = 80;
+/// An error shows at most this many characters of the path.
+const MAX_SHOWN: usize = 80;
 
-/// A path cannot be the prefix of the auth API.
+/// The error for a path that cannot be the prefix of the auth API.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the auth API cannot be served below {path:?}, which {rule}; write a path like {DEFAULT}")]
 pub struct AuthPrefixError {
@@ -102,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prefixes_are_plain_absolute_paths() {
+    fn new_accepts_plain_absolute_paths_only() {
         for path in ["/gateway/api/v1/auth", "/zaas/api/v1/auth", "/auth", "/a-b/c.d_e~f"] {
             assert_eq!(AuthPrefix::new(path).unwrap().as_str(), path);
         }
@@ -128,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_segments_are_below() {
+    fn below_compares_whole_segments() {
         let prefix = AuthPrefix::default();
         for (path, want) in [
             ("/gateway/api/v1/auth/login", Some("/login")),

@@ -1,8 +1,8 @@
-//! The part of a URL that says where a server is.
+//! Checks the authority of a URL: the part with host and port.
 
 use http::uri::Authority;
 
-/// Whether `authority` is a host with or without a port. The crate `http` also accepts user and password, a
+/// Whether `authority` is a host, with or without a port. The crate `http` accepts more: user and password, a
 /// port that is not a number, and an empty host.
 pub(crate) fn is_host_and_port(authority: &Authority) -> bool {
     let port = authority.as_str().strip_prefix(authority.host());
@@ -15,7 +15,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_authority_is_a_host_with_or_without_a_port() {
+    fn host_with_optional_port_is_accepted() {
         for (text, want) in [
             ("host", true),
             ("gw.example:7554", true),

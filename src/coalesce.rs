@@ -1,7 +1,7 @@
-//! Joins small writes.
+//! Joins the small slices of a vectored write into one plain write.
 //!
-//! hyper hands over the head of a message and its body as two slices. A vectored write costs the kernel
-//! more than a plain one (`benches/choices.md`), so small slices are copied into one buffer first.
+//! hyper passes the head of a message and its body as two slices. A vectored write costs the kernel more
+//! than a plain write (`benches/choices.md`), so small slices are first copied into one buffer.
 
 use std::{
     cell::RefCell,
@@ -16,17 +16,17 @@ use std::{
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-/// Slices of more bytes than this in sum are cheaper to write without a copy.
+/// If the slices together have more bytes than this, a vectored write is cheaper than a copy.
 const MAX_COPY: usize = 4096;
 
-/// Joins small writes to `T`.
+/// Wraps the connection `T`, and joins the small slices of its vectored writes.
 #[derive(Debug)]
 pub(crate) struct CoalesceWrites<T> {
     io: T,
     progress: Option<Arc<WriteProgress>>,
 }
 
-/// How writing proceeds. hyper does not tell.
+/// Whether the peer accepts the bytes that are written. hyper does not report this.
 #[derive(Debug, Default)]
 pub(crate) struct WriteProgress {
     is_blocked: AtomicBool,
@@ -35,12 +35,12 @@ pub(crate) struct WriteProgress {
 
 #[cfg(feature = "proxy")]
 impl WriteProgress {
-    /// Whether bytes wait until the peer accepts them.
+    /// Whether the last write, flush or shutdown is pending because the peer does not accept bytes.
     pub(crate) fn is_blocked(&self) -> bool {
         self.is_blocked.load(Ordering::Relaxed)
     }
 
-    /// The number of completed writes. It changes whenever the peer has accepted bytes.
+    /// The number of completed writes, flushes and shutdowns. While it stays the same, no bytes are accepted.
     pub(crate) fn completed(&self) -> u64 {
         self.completed.load(Ordering::Relaxed)
     }
@@ -52,7 +52,7 @@ impl<T> CoalesceWrites<T> {
         Self { io, progress: None }
     }
 
-    /// Records in `progress` how writing proceeds.
+    /// Records in `progress` whether writes complete or block.
     #[cfg(feature = "proxy")]
     pub(crate) fn with_progress(io: T, progress: Arc<WriteProgress>) -> Self {
         Self { io, progress: Some(progress) }
@@ -62,7 +62,7 @@ impl<T> CoalesceWrites<T> {
         if let Some(WriteProgress { is_blocked, completed }) = self.progress.as_deref() {
             is_blocked.store(written.is_pending(), Ordering::Relaxed);
             if written.is_ready() {
-                // Only this connection writes the counter, so it needs no read-modify-write.
+                // Only this connection changes the counter, so no atomic read-modify-write is needed.
                 let count = completed.load(Ordering::Relaxed);
                 completed.store(count.wrapping_add(1), Ordering::Relaxed);
             }
@@ -72,11 +72,11 @@ impl<T> CoalesceWrites<T> {
 }
 
 thread_local! {
-    /// Where slices are joined. Its allocation is reused by the next write.
+    /// The buffer into which slices are copied. The next write of the thread reuses its allocation.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Copies all `slices` into `buffer`, unless they are too large in sum.
+/// Copies all `slices` into `buffer`. Returns false if they together have more than [`MAX_COPY`] bytes.
 fn coalesce(slices: &[IoSlice<'_>], buffer: &mut Vec<u8>) -> bool {
     buffer.clear();
     slices.iter().all(|slice| {

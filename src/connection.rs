@@ -1,16 +1,18 @@
-//! What a listener knows about the connection that a request came on.
+//! Information about the connection on which a request arrived.
 
 use std::net::SocketAddr;
 
-/// The connection of a request, as its extension. The listener of this crate inserts it; under another
-/// server [`ConnectionInfoLayer`](crate::layer::ConnectionInfoLayer) does. Audit records name the peer,
-/// and the proxy tells the service (`X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Port`).
+/// The connection on which a request arrived, as an extension of the request.
+///
+/// The listener of this crate inserts it. With another server,
+/// [`ConnectionInfoLayer`](crate::layer::ConnectionInfoLayer) does. Audit records contain the peer. The
+/// proxy uses this type to set `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Port`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectionInfo {
-    /// The address that the client, or the proxy before us, connected from.
+    /// The address of the client, or of the proxy in front of this gateway.
     pub peer: SocketAddr,
-    /// The address that it connected to.
+    /// The local address that the peer connected to.
     pub local: SocketAddr,
     /// Whether the connection is encrypted.
     pub protocol: Protocol,
@@ -26,14 +28,14 @@ impl ConnectionInfo {
 /// Whether a connection is encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// Without TLS.
+    /// HTTP without TLS.
     Http,
-    /// With TLS.
+    /// HTTP over TLS.
     Https,
 }
 
 impl Protocol {
-    /// The scheme of a URL.
+    /// The URL scheme: `http` or `https`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",

@@ -1,3 +1,3 @@
-//! What `fuzz/` needs and no embedder should use. Nothing here is part of the public API.
+//! Functions for the fuzz targets in `fuzz/`. They are not part of the public API: do not use them.
 
 pub use crate::tls::serve_io;

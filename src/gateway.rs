@@ -1,4 +1,6 @@
-//! The front door: sends each request to the auth API, the health endpoint or the routed stack.
+//! The front router: sends each request to the auth API, the health endpoint or the routed stack.
+//!
+//! The routed stack is the stack of layers that forwards requests to z/OS services.
 
 use std::{
     convert::Infallible,
@@ -25,22 +27,26 @@ pub use crate::auth_prefix::{AuthPrefix, AuthPrefixError};
 
 const HEALTH: &str = "/application/health";
 
-/// Time limit of the auth API. Its endpoints read small bodies, so a client that sends one slowly must not occupy
-/// them for long.
+/// Time limit for a response of the auth API, which includes reading the request body. The bodies are
+/// small. A client that sends its body slowly must not occupy an endpoint for long.
 const API_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Sends what is below its [`AuthPrefix`] to the auth API `A`, which has 30 seconds for it, answers
-/// `/application/health`, and leaves the rest to the routed stack `R`.
+/// Sends each request to one of three places, by its path:
 ///
-/// Each request gets a [`RequestId`] extension, unless it has one already, and each response has it as
-/// `X-Request-Id`, unless the service has set that header. The gateway does not trust the `X-Request-Id` of a
-/// client; it only forwards it to the service.
+/// - Paths below the [`AuthPrefix`] go to the auth API `A`. If `A` does not respond within 30 seconds, the
+///   gateway answers 503.
+/// - `/application/health` is answered by the gateway itself.
+/// - All other paths go to the routed stack `R`, the layers that forward requests to services.
 ///
-/// `R` should always be ready, as the services of this crate are: while it is not, requests for `A` wait,
-/// too. `A` is cloned for each request that it gets.
+/// Each request gets a [`RequestId`] extension, unless it has one already. Each response has this id in the
+/// header `X-Request-Id`, unless the service has set that header. The gateway does not trust the
+/// `X-Request-Id` of a client; it only forwards it to the service.
+///
+/// `R` should always be ready, as the services of this crate are. The gateway is ready only when `R` is, so
+/// requests for `A` wait for `R` too. `A` is cloned for each request that it gets.
 ///
 /// The bodies of `A` and `R` must convert into [`ResponseBody`]. If a layer replaces the body of the routed
-/// stack, map it back with [`ResponseBody::new`].
+/// stack, convert it back with [`ResponseBody::new`].
 #[derive(Debug)]
 pub struct Gateway<A, R> {
     api: Arc<Prefixed<A>>,
@@ -60,13 +66,13 @@ impl<A, R: Clone> Clone for Gateway<A, R> {
 }
 
 impl<A, R> Gateway<A, R> {
-    /// A gateway with these two behind it, and the auth API below `/gateway/api/v1/auth`.
+    /// Creates a gateway with the auth API `api` below `/gateway/api/v1/auth` and the routed stack `routed`.
     pub fn new(api: A, routed: R) -> Self {
         let prefix = AuthPrefix::default();
         Self { api: Arc::new(Prefixed { prefix, service: api }), routed }
     }
 
-    /// Serves the auth API below `prefix`: the one that the API itself has.
+    /// Serves the auth API below `prefix`. The auth API itself must be configured with the same prefix.
     #[must_use]
     pub fn with_auth_prefix(mut self, prefix: AuthPrefix) -> Self
     where
@@ -96,7 +102,7 @@ where
         let id = *request.extensions_mut().get_or_insert_with(RequestId::next);
         let path = request.uri().path();
         let kind = if self.api.prefix.below(path).is_some() {
-            self.ask_api(request)
+            self.call_api(request)
         } else if path == HEALTH {
             Kind::Health
         } else {
@@ -108,17 +114,17 @@ where
 
 impl<A: Clone, R> Gateway<A, R> {
     #[cold]
-    fn ask_api<Q, F>(&self, request: Q) -> Kind<Oneshot<A, Q>, F>
+    fn call_api<Q, F>(&self, request: Q) -> Kind<Oneshot<A, Q>, F>
     where
         A: Service<Q>,
     {
-        let answering = Oneshot::new(self.api.service.clone(), request);
-        Kind::Api { future: Box::pin(timeout(API_TIMEOUT, answering)) }
+        let response = Oneshot::new(self.api.service.clone(), request);
+        Kind::Api { future: Box::pin(timeout(API_TIMEOUT, response)) }
     }
 }
 
 pin_project! {
-    /// The response of the auth API, the routed stack or the gateway itself.
+    /// Resolves to the response of the auth API, the routed stack or the gateway itself.
     #[derive(Debug)]
     pub struct GatewayFuture<A, R> {
         #[pin]
@@ -131,7 +137,7 @@ pin_project! {
     #[project = KindProj]
     #[derive(Debug)]
     enum Kind<A, R> {
-        // Boxed, so that the future of a routed request does not hold the space for it.
+        // Boxed to keep the future of a routed request small: an enum is as large as its largest variant.
         Api { future: Pin<Box<Timeout<A>>> },
         Routed { #[pin] future: R },
         Health,
@@ -151,7 +157,7 @@ where
         let this = self.project();
         let mut response = match this.kind.project() {
             KindProj::Api { future } => match ready!(future.as_mut().poll(cx)) {
-                Ok(answered) => answered?.map(Into::into),
+                Ok(response) => response?.map(Into::into),
                 Err(_) => timed_out(),
             },
             KindProj::Routed { future } => ready!(future.poll(cx))?.map(Into::into),
@@ -172,7 +178,7 @@ fn timed_out() -> Response<ResponseBody> {
     message.into_response(StatusCode::SERVICE_UNAVAILABLE).map(ResponseBody::from)
 }
 
-/// Liveness only: a gateway that can answer is up.
+/// Reports liveness only: a gateway that can answer is up.
 #[cold]
 fn health() -> Response<ResponseBody> {
     let mut response = Response::new(Bytes::from_static(br#"{"status":"UP"}"#).into());
@@ -196,7 +202,8 @@ mod tests {
 
     use super::*;
 
-    /// Returns the ids of the request: ours and the client's.
+    /// Returns two ids in response headers: `ours` is the `RequestId` extension of the request, `theirs` is
+    /// the `X-Request-Id` of the client. For the path `/own`, sets `X-Request-Id` as a service may do.
     fn echo(request: Request<()>) -> Ready<Result<Response<ResponseBody>, Infallible>> {
         let mut response = Response::new(Bytes::new().into());
         let id = request.extensions().get::<RequestId>().unwrap().to_string();
@@ -211,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_auth_api_is_below_its_prefix() {
+    async fn paths_below_the_prefix_go_to_the_auth_api() {
         let api = service_fn(async |_: Request<()>| {
             Ok(Response::new(ResponseBody::from(Bytes::from("api"))))
         });
@@ -219,24 +226,24 @@ mod tests {
             service_fn(async |_| Ok(Response::new(ResponseBody::from(Bytes::from("routed")))));
         let gateway = Gateway::new(api, routed);
         let moved = gateway.clone().with_auth_prefix("/zaas/api/v1/auth".parse().unwrap());
-        let asked = async |gateway: &Gateway<_, _>, path| {
+        let body_of = async |gateway: &Gateway<_, _>, path| {
             let request = Request::get(path).body(()).unwrap();
             let response = gateway.clone().oneshot(request).await.unwrap();
             response.into_body().collect().await.unwrap().to_bytes()
         };
-        for (path, default, other) in [
+        for (path, want_default, want_moved) in [
             ("/gateway/api/v1/auth/login", "api", "routed"),
             ("/zaas/api/v1/auth/login", "routed", "api"),
             ("/gateway/api/v1/auth", "routed", "routed"),
             ("/gateway/api/v1/authentication", "routed", "routed"),
         ] {
-            assert_eq!(asked(&gateway, path).await, default, "{path}");
-            assert_eq!(asked(&moved, path).await, other, "{path}");
+            assert_eq!(body_of(&gateway, path).await, want_default, "{path}");
+            assert_eq!(body_of(&moved, path).await, want_moved, "{path}");
         }
     }
 
     #[tokio::test]
-    async fn every_request_has_an_id_and_every_response_returns_it() {
+    async fn each_request_gets_an_id_which_the_response_returns() {
         let gateway = Gateway::new(service_fn(echo), service_fn(echo));
         let mut seen = Vec::new();
         for path in ["/x", "/gateway/api/v1/auth/login", HEALTH, "/own"] {

@@ -1,10 +1,11 @@
 //! z/OS single sign-on as Tower layers.
 //!
-//! For authors of a Rust proxy or web service in front of z/OS. A client sends a JWT, a client
-//! certificate or a Personal Access Token (PAT). The service behind receives
-//! `Authorization: Basic user:PassTicket`, or what another [`Scheme`](layer::Scheme) prepares. The layers
-//! verify the credential, check the access and make the ticket in one process. Operators without
-//! code of their own run the program `passticket-proxy`, which is made of this crate.
+//! This crate is for authors of a Rust proxy or web service in front of z/OS. The client sends a JWT, a
+//! client certificate or a Personal Access Token (PAT). The layers verify this credential, check access,
+//! and generate a PassTicket: a password for one user and one application that is valid for a few
+//! minutes. The z/OS service receives `Authorization: Basic user:PassTicket`, or the headers of another
+//! [`Scheme`](layer::Scheme). All of this happens in one process. Operators who write no code run the
+//! program `passticket-proxy`, which is built from this crate.
 //!
 //! ```text
 //! accept ─► Sanitize ─► Route ─► Authenticate ─► Scope ─► Scheme ─► Forward ─► z/OS service
@@ -13,7 +14,7 @@
 //!  cate      headers     service  removes all     of PATs             connection
 //! ```
 //!
-//! A stack in front of a service of your own:
+//! A stack of layers in front of your own service:
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -33,7 +34,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let pem = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
 //! # let pem = pem.serialize_pem();
-//! // The service accepts tickets for this application, made with this key.
+//! // The service accepts PassTickets for this application name (APPLID) and this key.
 //! let applid = Applid::new("ZOWEAPPL")?;
 //! let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977")?
 //!     .with_replay(Replay::Allowed);
@@ -73,32 +74,36 @@
 //! ```
 //!
 //! # Modules
-//! | module | its one job | feature |
+//! | module | content | feature |
 //! |---|---|---|
-//! | [`passticket`] | generate and evaluate PassTickets, legacy and enhanced; user ids, APPLIDs, keys | core |
-//! | [`token`] | JWTs and PATs: keys, issuing, verifying | core |
+//! | [`passticket`] | generates and evaluates PassTickets, legacy and enhanced; user ids, APPLIDs, keys | core |
+//! | [`token`] | issues and verifies JWTs and PATs; signing keys | core |
 //! | [`revocation`] | revoked tokens, in memory; with the feature `store` in a crash-safe file | core |
-//! | [`saf`] | access checks for resources, from a file; with the feature `remote` by ZSS | core |
-//! | [`identity`] | from a certificate, an e-mail address or a name to a user id, from a file or by ZSS | core |
+//! | [`saf`] | checks access to resources, by a file; with the feature `remote` by ZSS | core |
+//! | [`identity`] | maps a certificate, an e-mail address or a name to a user id, by a file or by ZSS | core |
 //! | [`audit`] | the audit log | core |
 //! | [`layer`] | the Tower layers | core |
 //! | [`messages`] | the messages of Zowe API ML, as HTTP responses | core |
-//! | [`clock`], [`connection`] | the time; the connection of a request | core |
+//! | [`clock`] | the current time, also for tests | core |
+//! | [`connection`] | addresses and protocol of the connection of a request | core |
 //! | `api` | the auth endpoints under `/gateway/api/v1/auth` | `api` |
 //! | `proxy` | forwarding to services | `proxy` |
-//! | `gateway` | the front router: auth API, health, routed stack | `proxy` |
+//! | `gateway` | the front router: auth API, health endpoint, routed requests | `proxy` |
 //! | `remote` | HTTP clients for other servers | `remote` |
 //! | `tls` | the TLS listener, and TLS towards services | `tls` |
 //! | `test_util` | users, tokens and keys for tests of your handlers | `test-util` |
 //!
-//! The default is the core, which has no TLS and no HTTP client or server. `full` turns on all features
-//! but `test-util`. No feature changes what another does.
+//! SAF is the security interface of z/OS. ZSS is the Zowe System Services server, which calls SAF for
+//! other programs. API ML is the Zowe API Mediation Layer, the gateway that this crate can replace.
+//!
+//! By default only the core is compiled. It has no TLS and no HTTP client or server. The feature `full`
+//! turns on all features except `test-util` and `fuzzing`. No feature changes the behaviour of another.
 //!
 //! # Examples
-//! - Handlers of an axum router: `examples/axum.rs`.
-//! - A whole gateway in code: `examples/standalone_proxy.rs`.
+//! - Handlers of an axum router behind the layers: `examples/axum.rs`.
+//! - A complete gateway in code: `examples/standalone_proxy.rs`.
 //! - A service that evaluates PassTickets: `examples/southbound_service.rs`.
-//! - One ticket: [`passticket`].
+//! - Generating one PassTicket: [`passticket`].
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -118,7 +123,7 @@ mod error_chain;
 pub mod fuzzing;
 #[cfg(feature = "proxy")]
 pub mod gateway;
-/// The decisions behind what this crate does, `docs/decisions.md`.
+/// The design decisions of this crate: `docs/decisions.md`.
 #[cfg(doc)]
 #[doc = include_str!("../docs/decisions.md")]
 pub mod decisions {}
@@ -138,13 +143,13 @@ pub mod test_util;
 pub mod tls;
 pub mod token;
 
-/// Its bodies and I/O traits stand in signatures of this crate.
+/// Re-exported because signatures of this crate use hyper's bodies and I/O traits.
 #[cfg(any(feature = "proxy", feature = "remote", feature = "tls"))]
 #[doc(no_inline)]
 pub use hyper;
 #[doc(inline)]
 pub use passticket::{self, clock};
-/// For TLS configurations of your own: this is the version that this crate takes.
+/// Re-exported for your own TLS configurations: this crate accepts types of this version only.
 #[cfg(feature = "tls")]
 #[doc(no_inline)]
 pub use rustls;

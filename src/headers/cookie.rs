@@ -1,12 +1,12 @@
-//! Finds, keeps and joins cookies in `Cookie` lines, as bytes.
+//! Finds, filters and joins cookies in `Cookie` lines. A line is handled as bytes.
 //!
-//! Every line is split on `;`, even within quotes, as API ML does. So a pair is found and removed even if
-//! only a stricter reader would see it.
+//! Each line is split at every `;`, even within quotes, as the Zowe API Mediation Layer does. So a cookie
+//! is found and removed even if some servers would read it as a part of a quoted value.
 
 use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, HeaderValue, header::COOKIE};
 
-/// The value of the first cookie `name` that has one, without surrounding quotes.
+/// The first non-empty value of a cookie with this name, without surrounding quotes.
 pub(crate) fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     headers
         .get_all(COOKIE)
@@ -18,25 +18,26 @@ pub(crate) fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
         .find(|value| !value.is_empty())
 }
 
-/// Keeps the cookies for whose name `keep` is true, in one line (RFC 6265 §5.4), each as it was sent. What
-/// is not a pair (no `=`, no name) is removed, too: a service might read it as a credential.
+/// Keeps each cookie if `keep` returns true for its name. The kept cookies are in one line (RFC 6265 §5.4),
+/// each as it was sent. A cookie without `=` or without a name is removed: a service might read it as a
+/// credential.
 pub(crate) fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
     let wanted = |pair: &&[u8]| split(pair).is_some_and(|(name, _)| keep(name));
-    let (mut lines, mut stay, mut go) = (0, false, false);
+    let (mut lines, mut any_wanted, mut any_unwanted) = (0, false, false);
     for line in headers.get_all(COOKIE) {
         lines += 1;
         for pair in pairs(line.as_bytes()) {
             if wanted(&pair) {
-                stay = true;
+                any_wanted = true;
             } else {
-                go = true;
+                any_unwanted = true;
             }
         }
     }
-    if lines == 0 || (lines == 1 && !go) {
+    if lines == 0 || (lines == 1 && !any_unwanted) {
         return;
     }
-    if !stay {
+    if !any_wanted {
         headers.remove(COOKIE);
         return;
     }
@@ -50,14 +51,15 @@ pub(crate) fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
         }
     }
     headers.remove(COOKIE);
-    // Pieces of header values joined by "; " are a header value.
+    // This does not fail: parts of header values, joined by "; ", are a valid header value.
     if let Ok(mut line) = HeaderValue::from_maybe_shared(line.freeze()) {
         line.set_sensitive(true);
         headers.insert(COOKIE, line);
     }
 }
 
-/// Joins several lines into one, and loses nothing. HTTP/2 clients may split the line (RFC 9113 §8.2.3).
+/// Joins several `Cookie` lines into one, without a change to their content. HTTP/2 clients may send several
+/// lines (RFC 9113 §8.2.3).
 #[cfg(feature = "proxy")]
 pub(crate) fn join(headers: &mut HeaderMap) {
     let lines = headers.get_all(COOKIE);
@@ -65,14 +67,15 @@ pub(crate) fn join(headers: &mut HeaderMap) {
         return;
     }
     let lines: Vec<&[u8]> = lines.iter().map(HeaderValue::as_bytes).collect();
-    // Header values joined by "; " are a header value.
+    // This does not fail: header values, joined by "; ", are a valid header value.
     if let Ok(mut line) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
         line.set_sensitive(true);
         headers.insert(COOKIE, line);
     }
 }
 
-/// Most lines are one pair with a long token, which `memchr` skips in large steps.
+/// Splits a `Cookie` line at `;`. Most lines are one cookie with a long token, in which `memchr` searches
+/// faster than a loop over bytes.
 fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut start = 0;
     memchr::memchr_iter(b';', line).chain([line.len()]).map(move |end| {
@@ -91,7 +94,7 @@ fn split(pair: &[u8]) -> Option<(&[u8], &[u8])> {
 fn unquote(value: &[u8]) -> &[u8] {
     match value {
         [b'"', inner @ .., b'"'] => inner,
-        other => other,
+        unquoted => unquoted,
     }
 }
 
@@ -109,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_value_of_a_name_is_found() {
+    fn find_returns_the_first_non_empty_value() {
         let cases: [(&[&str], Option<&str>); 12] = [
             (&["a=1"], Some("1")),
             (&["b=2; a=1"], Some("1")),
@@ -131,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn other_cookies_survive_in_one_line() {
+    fn retain_keeps_wanted_cookies_in_one_line() {
         let hundred: Vec<_> = (0..100).map(|i| format!("c{i}={i}")).collect();
         let hundred_with_secret = format!("{}; secret=1", hundred.join("; "));
         let hundred = hundred.join("; ");
@@ -158,7 +161,7 @@ mod tests {
 
     #[cfg(feature = "proxy")]
     #[test]
-    fn join_loses_nothing() {
+    fn join_keeps_the_content_of_all_lines() {
         for (lines, want) in [
             (&["a=1", "b", "a=2; c"][..], Some("a=1; b; a=2; c")),
             (&["a"], Some("a")),
@@ -175,7 +178,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn retain_removes_what_find_would_find(
+        fn find_does_not_find_a_cookie_that_retain_removed(
             lines in proptest::collection::vec("[a-c=;\" s]{0,12}|s=x|(a=1; )?s=\"y\"", 0..4)
         ) {
             let lines: Vec<_> = lines.iter().map(String::as_str).collect();

@@ -1,4 +1,4 @@
-//! Headers that are for one connection only (RFC 9110 §7.6.1).
+//! Hop-by-hop headers: headers that are for one connection only (RFC 9110 §7.6.1).
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::CONNECTION};
 
@@ -6,10 +6,12 @@ use super::sweep::sweep;
 
 const KEEP_ALIVE: &str = "keep-alive";
 
-/// Removes hop-by-hop headers: those that a `Connection` line names, and those that always are.
+/// Removes hop-by-hop headers: those that a `Connection` line names, and those that are always
+/// hop-by-hop, such as `Transfer-Encoding`.
 ///
-/// Call it before you set headers of your own. A second call does nothing, because no `Connection` line
-/// is left. So a client's `Connection: authorization` cannot remove what you set.
+/// Call this function before you set headers of your own. It removes all `Connection` lines. So a later
+/// call, for example by a proxy, cannot remove your `Authorization` header because of a client's
+/// `Connection: authorization`.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let mut found = HopByHop::default();
     for (name, value) in &*headers {
@@ -18,41 +20,44 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     found.strip(headers);
 }
 
-/// The hop-by-hop headers of a request, found in a pass over all headers that may look for others, too.
+/// Records which hop-by-hop headers a request has. The caller runs one loop over all headers, in which it
+/// can look for other headers too.
 #[derive(Default)]
 pub(crate) struct HopByHop {
-    connection: bool,
-    /// A `Connection` line names a header that is not hop-by-hop by itself.
-    names_others: bool,
-    others: bool,
+    has_connection: bool,
+    /// A `Connection` line names something other than `keep-alive`.
+    connection_names_any: bool,
+    /// There is a header that is always hop-by-hop, other than `Connection`.
+    has_fixed: bool,
 }
 
 impl HopByHop {
+    /// Must be called for each header before [`strip`](Self::strip).
     pub(crate) fn see(&mut self, name: &HeaderName, value: &HeaderValue) {
         match kind(name) {
             Kind::Connection => {
-                self.connection = true;
-                self.names_others |= named(value).next().is_some();
+                self.has_connection = true;
+                self.connection_names_any |= listed_names(value).next().is_some();
             }
-            Kind::HopByHop => self.others = true,
+            Kind::HopByHop => self.has_fixed = true,
             Kind::EndToEnd => {}
         }
     }
 
     pub(crate) fn strip(self, headers: &mut HeaderMap) {
-        if self.names_others {
-            // Clones, which are cheap: the names are read while headers are removed.
+        if self.connection_names_any {
+            // Cloned, because headers are removed while the names are read. These clones are cheap.
             let lines: Vec<_> = headers.get_all(CONNECTION).iter().cloned().collect();
-            for name in lines.iter().flat_map(named) {
+            for name in lines.iter().flat_map(listed_names) {
                 if let Ok(name) = str::from_utf8(name) {
                     headers.remove(name);
                 }
             }
         }
-        if self.connection {
+        if self.has_connection {
             headers.remove(CONNECTION);
         }
-        if self.others {
+        if self.has_fixed {
             sweep(headers, |name| kind(name) == Kind::HopByHop);
         }
     }
@@ -80,8 +85,9 @@ fn kind(name: &HeaderName) -> Kind {
     }
 }
 
-/// The names in a `Connection` line, except `keep-alive`, which most lines name and which is removed anyway.
-fn named(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+/// The names in a `Connection` line, except `keep-alive`. Most lines name it, and the header `Keep-Alive` is
+/// always removed.
+fn listed_names(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     line.as_bytes()
         .split(|b| *b == b',')
         .map(<[u8]>::trim_ascii)
@@ -95,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_in_every_connection_line_are_removed() {
+    fn headers_named_in_any_connection_line_are_removed() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("connection", "keep-alive, X-One"),

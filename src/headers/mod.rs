@@ -1,5 +1,5 @@
-//! Headers as bytes on a wire: cookies, hop-by-hop headers, removal in one pass. Nothing here knows
-//! what a header means to this gateway.
+//! General functions for HTTP headers: cookies, hop-by-hop headers, removal in one pass. This module does
+//! not know which headers are special for the gateway.
 
 pub(crate) mod cookie;
 mod hop_by_hop;

@@ -1,11 +1,11 @@
-//! Removes headers in one pass over those that are there.
+//! Removes unwanted headers in one pass over the headers of a request.
 //!
-//! A lookup of each unwanted name would cost a hash each, and most requests have none of them.
+//! Most requests have no unwanted header. One pass over the headers is then cheaper than a hash lookup for
+//! each unwanted name.
 
 use http::{HeaderMap, HeaderName};
 
-/// Removes every header whose name is `unwanted`, and returns the names. The time grows with the number of
-/// headers only.
+/// Removes each header if `unwanted` returns true for its name. Returns the removed names.
 pub(crate) fn sweep(
     headers: &mut HeaderMap,
     unwanted: impl Fn(&HeaderName) -> bool,

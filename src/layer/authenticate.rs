@@ -1,20 +1,21 @@
 //! Authenticates requests.
 //!
-//! 1. One credential is selected: cookie `apimlAuthenticationToken`, `Authorization: Bearer`, cookie
-//!    `personalAccessToken`, `PRIVATE-TOKEN`, client certificate. It is accepted or refused; there is no
-//!    second try with another one (docs/decisions.md#d6).
-//! 2. A [`TokenVerifier`] verifies a token, and a [`RevocationCheck`] checks whether it is revoked. An
-//!    [`IdentityMapper`] maps a certificate (the [`PeerCertificate`] in the extensions) to a user. Each
-//!    of them may have to wait for another server; the request then waits in the future of the layer.
-//! 3. The result is an extension of the request: [`Authentication`]. On success every credential is
-//!    removed from the headers, so no later layer sees a raw one. On failure too, unless the [`Route`]
-//!    has [`OnFailure::ForwardUnchanged`].
-//! 4. On a route with [`OnFailure::Reject`], or without a route, the layer answers a failure itself.
+//! 1. The layer selects the first credential of: cookie `apimlAuthenticationToken`, header
+//!    `Authorization: Bearer`, cookie `personalAccessToken`, header `PRIVATE-TOKEN`, client certificate. If
+//!    this credential is not valid, the layer does not try another one (docs/decisions.md#d6).
+//! 2. A [`TokenVerifier`] verifies a token, and a [`RevocationCheck`] checks whether the token is revoked.
+//!    An [`IdentityMapper`] maps a certificate (the [`PeerCertificate`] in the extensions) to a user. Each
+//!    of these may have to wait for another server. The future of the layer then waits too.
+//! 3. The layer adds the result to the extensions of the request: [`Authentication`]. It removes all
+//!    credentials from the headers, so no later layer can read them. It keeps them only if authentication
+//!    failed and the [`Route`] has [`OnFailure::ForwardUnchanged`].
+//! 4. If authentication failed, and the route has [`OnFailure::Reject`] or there is no route, the layer
+//!    answers the request itself.
 //!
-//! The layer does nothing for a route with the scheme `bypass`.
+//! On a route with the scheme `bypass`, the layer does nothing.
 //!
-//! A failure is one [`Authentication`](Event::Authentication) record in the audit log. A success is
-//! recorded by [`ScopeLayer`](super::ScopeLayer), which may still refuse the request.
+//! The layer writes one [`Authentication`](Event::Authentication) record to the audit log for each
+//! failure. [`ScopeLayer`](super::ScopeLayer) records a success, because it may still refuse the request.
 //!
 //! [`TokenVerifier`]: crate::token::TokenVerifier
 //!
@@ -38,7 +39,7 @@
 //! let service = ServiceBuilder::new().layer(layer).service(service_fn(
 //!     |request: Request<Full<Bytes>>| async move {
 //!         let Some(Authentication::Authenticated(authenticated)) = request.extensions().get() else {
-//!             panic!("an authenticated request");
+//!             panic!("expected an authenticated request");
 //!         };
 //!         assert_eq!(authenticated.user().as_str(), "USER");
 //!         assert!(!request.headers().contains_key("authorization"));
@@ -96,7 +97,7 @@ pub struct AuthenticateLayer<R = RevocationIndex, M = CommonNameMapper> {
 }
 
 impl<R, M> AuthenticateLayer<R, M> {
-    /// A layer that asks `authenticator`.
+    /// Creates a layer that authenticates requests with `authenticator`.
     pub fn new(authenticator: impl Into<Arc<Authenticator<R, M>>>) -> Self {
         Self { authenticator: authenticator.into(), audit: Audit::none() }
     }
@@ -185,7 +186,7 @@ where
 }
 
 /// An authentication that waits for another server.
-#[allow(missing_debug_implementations, reason = "holds futures of the embedder")]
+#[allow(missing_debug_implementations, reason = "holds boxed futures, which have no Debug")]
 pub struct Authenticating<R, M> {
     pending: Pending,
     authenticator: Arc<Authenticator<R, M>>,
@@ -207,7 +208,7 @@ impl<R: RevocationCheck, M: IdentityMapper, ReqBody> PollDecision<ReqBody>
     }
 }
 
-/// Puts the result into the extensions, and removes the credentials from the headers.
+/// Adds the result to the extensions, and removes the credentials from the headers.
 fn apply_result<R, M, B>(
     authenticator: &Authenticator<R, M>,
     audit: &Audit,
@@ -229,7 +230,7 @@ fn apply_result<R, M, B>(
     Outcome::Forward
 }
 
-/// Forwards the request without a user, or rejects it.
+/// Handles a refused credential: forwards the request without a user, or rejects it.
 #[cold]
 fn refuse<R, M, B>(
     authenticator: &Authenticator<R, M>,
@@ -264,7 +265,7 @@ fn log<B>(request: &Request<B>, failure: &Failure) {
     let service = request.extensions().get::<Arc<Route>>().map(|route| route.service().as_str());
     let request_id = RequestId::logged(request.extensions());
     match failure {
-        // Not an error: most first requests of a browser have no credential.
+        // Logged at a low level, because the first request of a browser usually has no credential.
         Failure::NoCredential => {
             tracing::debug!(service, request_id, %failure, "not authenticated");
         }

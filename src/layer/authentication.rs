@@ -1,5 +1,5 @@
-//! The result of [`AuthenticateLayer`](super::AuthenticateLayer): the user of a request and the proof,
-//! or the failure.
+//! The result of [`AuthenticateLayer`](super::AuthenticateLayer): either the user of a request and the
+//! proof of the user's identity, or the failure.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use crate::{
     token::{ExternalSubject, ExternalToken, Jwt, Pat, TokenFingerprint, VerifiedToken},
 };
 
-/// The result of the authentication, as an extension of the request.
+/// The result of authentication, as an extension of the request.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Authentication {
@@ -23,12 +23,13 @@ pub enum Authentication {
     Failed(Failure),
 }
 
-/// The authenticated user of a request. Only an [`Authenticator`](super::Authenticator) makes one.
+/// The authenticated user of a request. Only an [`Authenticator`](super::Authenticator) creates this type.
 #[derive(Clone)]
 pub struct Authenticated {
     user: UserId,
     proof: Proof,
-    // Boxed, because mostly there is none, and all of this is moved from layer to layer.
+    // The client's credential headers, for `OnFailure::ForwardUnchanged` only. Boxed, because they are
+    // rarely present, and each layer moves an `Authenticated`.
     withheld: Option<Box<Withheld>>,
 }
 
@@ -47,12 +48,12 @@ impl Authenticated {
         &self.proof
     }
 
-    /// Keeps the credential headers, for a failure in a later layer that has to forward them.
+    /// Keeps a copy of the credential headers. If a later layer fails, the request is forwarded with them.
     pub(super) fn withhold(&mut self, headers: &HeaderMap) {
         self.withheld = Some(Box::new(Withheld::copy_of(headers)));
     }
 
-    /// Adds the user and the proof.
+    /// Adds the user and the proof to `record`.
     pub(super) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
         self.proof.add_to_record(record).with_user(self.user)
     }
@@ -67,7 +68,7 @@ impl Authenticated {
 
 impl fmt::Debug for Authenticated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without `withheld`, which has raw credentials.
+        // Does not show `withheld`, which contains raw credentials.
         f.debug_struct("Authenticated")
             .field("user", &self.user)
             .field("proof", &self.proof)
@@ -79,13 +80,13 @@ impl fmt::Debug for Authenticated {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Proof {
-    /// A login token. It is not revoked, if the authenticator has revocations.
+    /// A login token. If the authenticator has a revocation check, the token is not revoked.
     Jwt(Jwt),
-    /// A Personal Access Token that is not revoked. [`ScopeLayer`](super::ScopeLayer) decides whether it
-    /// is for the service of the request.
+    /// A Personal Access Token that is not revoked. [`ScopeLayer`](super::ScopeLayer) decides whether its
+    /// scopes include the service of the request.
     Pat(Pat),
-    /// A token of another issuer, which a [`TokenVerifier`](crate::token::TokenVerifier) of the
-    /// embedder has verified. It is not revoked, if the authenticator has revocations.
+    /// A token of another issuer, which your own [`TokenVerifier`](crate::token::TokenVerifier) has
+    /// verified. If the authenticator has a revocation check, the token is not revoked.
     External(ExternalToken),
     /// A client certificate.
     Certificate(PeerCertificate),
@@ -110,7 +111,7 @@ impl Proof {
     }
 }
 
-/// Why a credential was refused, and what is known about it.
+/// Why a credential was refused, and what is known about this credential.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) failure: Failure,
@@ -121,7 +122,7 @@ pub(super) struct Refused {
 #[derive(Debug)]
 pub(super) enum Presented {
     Nothing,
-    /// A token that did not verify.
+    /// A token whose verification failed. Its content cannot be trusted.
     Token,
     Verified {
         credential: CredentialKind,
@@ -150,7 +151,7 @@ impl Refused {
         Self { failure: failure.into(), presented }
     }
 
-    /// Adds the credential, and its user if that is certain.
+    /// Adds the credential to `record`. Adds the user only if a verified token names one.
     pub(super) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
         match &self.presented {
             Presented::Nothing => record.with_credential(CredentialKind::None),

@@ -1,5 +1,5 @@
-//! The decision of [`AuthenticateLayer`](super::AuthenticateLayer), without HTTP around it: which
-//! credential counts, and which user it proves.
+//! The decision of [`AuthenticateLayer`](super::AuthenticateLayer): which credential of a request is
+//! used, whether it is valid, and which user it belongs to.
 
 use std::{
     fmt,
@@ -28,12 +28,12 @@ use crate::{
 
 /// Selects the credential of a request and verifies it.
 ///
-/// `R` checks revocations, `M` maps client certificates to users. PATs cannot be turned on without the
-/// one, certificates not without the other.
+/// `R` checks whether a token is revoked. `M` maps client certificates to users. Personal Access Tokens
+/// (PATs) are turned on together with an `R`, and client certificates together with an `M`.
 pub struct Authenticator<R = RevocationIndex, M = CommonNameMapper> {
     verifier: Arc<dyn TokenVerifier>,
     revocations: Option<R>,
-    // Only ever true with `revocations`.
+    // True only if `revocations` is set.
     pats: bool,
     mapper: Option<M>,
     identities: Option<Arc<dyn DistributedMapper>>,
@@ -43,7 +43,7 @@ pub struct Authenticator<R = RevocationIndex, M = CommonNameMapper> {
 
 impl Authenticator {
     /// Accepts the login tokens, and the tokens of other issuers, that `verifier` accepts. PATs and
-    /// client certificates are not credentials until they are turned on.
+    /// client certificates are not accepted until they are turned on.
     pub fn new(verifier: impl TokenVerifier) -> Self {
         Self {
             verifier: Arc::new(verifier),
@@ -61,8 +61,8 @@ impl<R, M> Authenticator<R, M> {
     /// Refuses tokens that are revoked: login tokens after logout, tokens of other issuers, and PATs if
     /// they are turned on.
     ///
-    /// There is one check: the last one, given here or to
-    /// [`with_personal_access_tokens`](Self::with_personal_access_tokens), counts for all tokens.
+    /// An authenticator has one revocation check, which is used for all tokens. A later call of this
+    /// function or of [`with_personal_access_tokens`](Self::with_personal_access_tokens) replaces it.
     #[must_use]
     pub fn with_revocations<R2: RevocationCheck>(self, revocations: R2) -> Authenticator<R2, M> {
         let Self { verifier, pats, mapper, identities, names, clock, .. } = self;
@@ -70,7 +70,8 @@ impl<R, M> Authenticator<R, M> {
         Authenticator { verifier, revocations, pats, mapper, identities, names, clock }
     }
 
-    /// Accepts PATs that `revocations` does not refuse. All other tokens are checked there as well.
+    /// Accepts PATs that are not revoked according to `revocations`. All other tokens are checked with
+    /// `revocations` too.
     #[must_use]
     pub fn with_personal_access_tokens<R2>(self, revocations: R2) -> Authenticator<R2, M>
     where
@@ -79,7 +80,7 @@ impl<R, M> Authenticator<R, M> {
         Authenticator { pats: true, ..self.with_revocations(revocations) }
     }
 
-    /// Accepts client certificates of users whom `mapper` knows.
+    /// Accepts client certificates that `mapper` maps to a user.
     #[must_use]
     pub fn with_client_certificates<M2: IdentityMapper>(self, mapper: M2) -> Authenticator<R, M2> {
         let Self { verifier, revocations, pats, identities, names, clock, .. } = self;
@@ -87,29 +88,31 @@ impl<R, M> Authenticator<R, M> {
         Authenticator { verifier, revocations, pats, mapper, identities, names, clock }
     }
 
-    /// Accepts no client certificates, for a configuration that decides it at run time.
+    /// Turns client certificates off. The type `M` stays the same, so a program can decide at run time
+    /// whether it accepts client certificates.
     #[must_use]
     pub fn without_client_certificates(self) -> Self {
         Self { mapper: None, ..self }
     }
 
-    /// Accepts tokens of other issuers that name a distributed identity which `mapper` maps to a user.
+    /// Accepts tokens of other issuers that name a distributed identity, if `mapper` maps this identity
+    /// to a user. A distributed identity is a name in a registry outside z/OS, such as an e-mail address.
     ///
-    /// Without it such a token is refused like one of an identity without a user
+    /// Without a `mapper`, such tokens are refused because their identity has no user
     /// (docs/decisions.md#d22).
     #[must_use]
     pub fn with_distributed_identities(self, mapper: impl DistributedMapper) -> Self {
         Self { identities: Some(Arc::new(mapper)), ..self }
     }
 
-    /// Reads tokens from cookies with other names.
+    /// Sets the names of the cookies that contain tokens.
     #[must_use]
     pub fn with_cookie_names(self, names: CookieNames) -> Self {
         Self { names, ..self }
     }
 
     /// Uses `clock` instead of the system clock for the expiry of client certificates and of tokens of
-    /// other issuers. A verifier has a clock of its own.
+    /// other issuers. The verifier uses its own clock.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         Self { clock, ..self }
@@ -139,7 +142,7 @@ pub(super) enum Progress {
     Waiting(Pending),
 }
 
-/// The answer that a decision waits for.
+/// The call whose answer a decision waits for.
 pub(super) enum Pending {
     Verification { place: Place, future: VerifyFuture },
     Revocation { token: VerifiedToken, future: CheckFuture },
@@ -154,7 +157,8 @@ impl Progress {
 }
 
 impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
-    /// Decides about the one credential that counts, as far as that needs no waiting.
+    /// Selects the credential and starts the decision about it. Returns [`Progress::Waiting`] if the
+    /// decision must wait for an answer.
     pub(super) fn begin(
         &self,
         headers: &HeaderMap,
@@ -162,18 +166,18 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
     ) -> Progress {
         match credential::select(headers, certificate, &self.names, self.pats) {
             Some(Credential::Token { text, place }) => match self.verifier.try_verify_now(text) {
-                Some(verified) => self.verified(verified, place),
+                Some(verified) => self.after_verification(verified, place),
                 None => {
                     let future = self.verifier.verify_token(text);
                     Progress::Waiting(Pending::Verification { place, future })
                 }
             },
-            Some(Credential::Certificate(certificate)) => self.certificate(certificate),
+            Some(Credential::Certificate(certificate)) => self.map_certificate(certificate),
             None => Progress::refused(Failure::NoCredential, Presented::Nothing),
         }
     }
 
-    /// Goes on with a decision that had to wait.
+    /// Continues a decision that had to wait.
     pub(super) fn poll(
         &self,
         pending: &mut Pending,
@@ -182,15 +186,15 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
         loop {
             let progress = match pending {
                 Pending::Verification { place, future } => {
-                    self.verified(ready!(future.as_mut().poll(cx)), *place)
+                    self.after_verification(ready!(future.as_mut().poll(cx)), *place)
                 }
                 Pending::Revocation { token, future } => {
                     let checked = ready!(future.as_mut().poll(cx));
-                    self.checked(token.clone(), checked)
+                    self.after_revocation_check(token.clone(), checked)
                 }
                 Pending::Identity { token, future } => {
                     let mapped = ready!(future.as_mut().poll(cx));
-                    Progress::Decided(external(token.clone(), mapped))
+                    Progress::Decided(mapped_external(token.clone(), mapped))
                 }
                 Pending::Certificate { certificate, future } => {
                     let mapped = ready!(future.as_mut().poll(cx));
@@ -204,9 +208,9 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
         }
     }
 
-    fn certificate(&self, certificate: &PeerCertificate) -> Progress {
+    fn map_certificate(&self, certificate: &PeerCertificate) -> Progress {
         let Some(mapper) = &self.mapper else {
-            // While certificates are off, a certificate is not a credential.
+            // While client certificates are turned off, they are not credentials.
             return Progress::refused(Failure::NoCredential, Presented::Nothing);
         };
         if certificate.not_after() < self.clock.now() {
@@ -223,19 +227,23 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
         }
     }
 
-    fn verified(&self, verified: Result<VerifiedToken, TokenError>, place: Place) -> Progress {
+    fn after_verification(
+        &self,
+        verified: Result<VerifiedToken, TokenError>,
+        place: Place,
+    ) -> Progress {
         let token = match verified {
             Ok(token) => token,
             Err(error) => return Progress::refused(error, Presented::Token),
         };
-        if !counts(&token, place, self.pats) {
+        if !is_accepted_in(&token, place, self.pats) {
             return Progress::refused(Failure::WrongKind, Presented::verified(&token));
         }
         let Some(revocations) = &self.revocations else {
-            return self.checked(token, Ok(()));
+            return self.after_revocation_check(token, Ok(()));
         };
         match revocations.try_check_now(&token) {
-            Some(checked) => self.checked(token, checked),
+            Some(checked) => self.after_revocation_check(token, checked),
             None => {
                 let future = revocations.check_token(&token);
                 Progress::Waiting(Pending::Revocation { token, future })
@@ -243,7 +251,11 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
         }
     }
 
-    fn checked(&self, token: VerifiedToken, checked: Result<(), CheckError>) -> Progress {
+    fn after_revocation_check(
+        &self,
+        token: VerifiedToken,
+        checked: Result<(), CheckError>,
+    ) -> Progress {
         if let Err(error) = checked {
             return Progress::refused(error, Presented::verified(&token));
         }
@@ -254,36 +266,36 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
             VerifiedToken::Pat(pat) => {
                 Progress::Decided(Ok(Authenticated::new(*pat.user(), Proof::Pat(pat))))
             }
-            VerifiedToken::External(token) => self.external(token),
+            VerifiedToken::External(token) => self.map_external(token),
         }
     }
 
     #[cold]
-    fn external(&self, token: ExternalToken) -> Progress {
+    fn map_external(&self, token: ExternalToken) -> Progress {
         let (now, expires_at) = (self.clock.now(), token.expires_at());
         if expires_at <= now {
-            // The verifier may have it from a cache.
+            // A verifier may take a token from a cache although the token has expired.
             let error = TokenError::Expired { secs_ago: now.as_secs() - expires_at.as_secs() };
             return Progress::refused(error, Presented::verified(&token.into()));
         }
         match (token.subject(), &self.identities) {
             (ExternalSubject::User(user), _) => {
                 let user = *user;
-                Progress::Decided(external(token, Ok(user)))
+                Progress::Decided(mapped_external(token, Ok(user)))
             }
             (ExternalSubject::Identity(identity), Some(mapper)) => {
                 let future = mapper.map_identity(identity);
                 Progress::Waiting(Pending::Identity { token, future })
             }
             (ExternalSubject::Identity(_), None) => {
-                Progress::Decided(external(token, Err(MapError::NotMapped)))
+                Progress::Decided(mapped_external(token, Err(MapError::NotMapped)))
             }
         }
     }
 }
 
-/// Whether a token of this kind is a credential in this place.
-fn counts(token: &VerifiedToken, place: Place, pats: bool) -> bool {
+/// Whether a token of this kind is accepted in this place.
+fn is_accepted_in(token: &VerifiedToken, place: Place, pats: bool) -> bool {
     match (token, place) {
         (VerifiedToken::Pat(_), _) => pats,
         (VerifiedToken::Jwt(_) | VerifiedToken::External(_), Place::Any) => true,
@@ -291,7 +303,7 @@ fn counts(token: &VerifiedToken, place: Place, pats: bool) -> bool {
     }
 }
 
-fn external(
+fn mapped_external(
     token: ExternalToken,
     mapped: Result<UserId, MapError>,
 ) -> Result<Authenticated, Refused> {

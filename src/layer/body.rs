@@ -1,4 +1,4 @@
-//! A response body that can also hold an answer of the layers.
+//! A response body that holds either the body of the inner service or a message of a layer.
 
 use std::{
     pin::Pin,
@@ -12,13 +12,15 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// Lets the service inside have any response body.
+/// Lets the inner service have any type of response body.
 ///
-/// The layers answer with a body of the type that the service inside has, so that type must be made
-/// from [`Bytes`]. Bodies of axum, [`Full`](http_body_util::Full) and the proxy of this crate are.
-/// Bodies of `tower_http` layers such as `TraceLayer` are not: put this layer outside of them. Its
-/// body is [`ResponseBody`], which is made from bytes and has a `Default`, as `CorsLayer` and
-/// `TimeoutLayer` ask.
+/// If a layer of this crate answers a request itself, it creates a body of the type that the inner
+/// service uses. So this type must implement `From<Bytes>`. The bodies of axum,
+/// [`Full`](http_body_util::Full) and the proxy of this crate implement it. The bodies of `tower_http`
+/// layers such as `TraceLayer` do not: put this layer between the layers of this crate and these layers.
+///
+/// The response body of this layer is [`ResponseBody`]. It also implements `Default`, which `CorsLayer`
+/// and `TimeoutLayer` require.
 ///
 /// ```
 /// # use std::{convert::Infallible, pin::Pin, task::{Context, Poll}};
@@ -31,7 +33,7 @@ use tower_service::Service;
 /// let service = ServiceBuilder::new()
 ///     .layer(SanitizeLayer::new())
 ///     .layer(ResponseBodyLayer::new())
-///     // No `Empty` can hold a message.
+///     // `Empty` does not implement `From<Bytes>`.
 ///     .service(service_fn(|_: Request<Full<Bytes>>| async {
 ///         Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
 ///     }));
@@ -44,7 +46,7 @@ use tower_service::Service;
 pub struct ResponseBodyLayer;
 
 impl ResponseBodyLayer {
-    /// Nothing needs to be set.
+    /// Creates the layer, which has no settings.
     pub const fn new() -> Self {
         Self
     }
@@ -103,7 +105,7 @@ where
 }
 
 pin_project! {
-    /// The body of a service, or an answer of a layer. Neither is boxed.
+    /// The body of the inner service, or the message of a layer. Neither is boxed.
     #[derive(Debug)]
     pub struct ResponseBody<B> {
         #[pin]
@@ -116,12 +118,12 @@ pin_project! {
     #[derive(Debug)]
     enum Kind<B> {
         Service { #[pin] body: B },
-        Own { bytes: Bytes },
+        Message { bytes: Bytes },
     }
 }
 
 impl<B> ResponseBody<B> {
-    /// The body of a service.
+    /// Wraps the body of a service.
     pub fn new(body: B) -> Self {
         Self { kind: Kind::Service { body } }
     }
@@ -129,11 +131,11 @@ impl<B> ResponseBody<B> {
 
 impl<B> From<Bytes> for ResponseBody<B> {
     fn from(bytes: Bytes) -> Self {
-        Self { kind: Kind::Own { bytes } }
+        Self { kind: Kind::Message { bytes } }
     }
 }
 
-/// Empty.
+/// The empty body.
 impl<B> Default for ResponseBody<B> {
     fn default() -> Self {
         Bytes::new().into()
@@ -150,22 +152,24 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.project().kind.project() {
             KindProj::Service { body } => body.poll_frame(cx),
-            KindProj::Own { bytes } if bytes.is_empty() => Poll::Ready(None),
-            KindProj::Own { bytes } => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            KindProj::Message { bytes } if bytes.is_empty() => Poll::Ready(None),
+            KindProj::Message { bytes } => {
+                Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes)))))
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Service { body } => body.is_end_stream(),
-            Kind::Own { bytes } => bytes.is_empty(),
+            Kind::Message { bytes } => bytes.is_empty(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Service { body } => body.size_hint(),
-            Kind::Own { bytes } => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Message { bytes } => SizeHint::with_exact(bytes.len() as u64),
         }
     }
 }

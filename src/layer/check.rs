@@ -1,5 +1,5 @@
-//! The service of every layer that decides without waiting: check the head of the request, then go
-//! on or reject.
+//! The Tower service of each layer that decides without waiting. It checks the head of the request, then
+//! forwards or rejects the request.
 
 use std::task::{Context, Poll};
 
@@ -12,12 +12,12 @@ use super::{future::ResponseFuture, rejection::Rejection};
 /// What a layer decides about a request, and what it changes in the head.
 #[expect(unnameable_types, reason = "for the layers of this crate only")]
 pub trait Check {
-    /// The request goes on, or is answered with the rejection.
+    /// `Ok` forwards the request to the inner service. `Err` is the response to the client.
     fn check<B>(&self, request: &mut Request<B>) -> Result<(), Rejection>;
 }
 
-/// A service that asks a layer's check before the inner service. The layers name theirs, such as
-/// [`ScopeService`](super::ScopeService).
+/// A service that runs the check `C` of a layer before the inner service. Each layer has a type alias for
+/// its own service, such as [`ScopeService`](super::ScopeService).
 #[derive(Clone, Debug)]
 pub struct CheckService<S, C> {
     inner: S,

@@ -1,8 +1,8 @@
-//! Tells the layers which connection a request came on.
+//! Adds [`ConnectionInfo`] to requests that another server has received.
 //!
-//! The listener of this crate inserts [`ConnectionInfo`] itself. Under another server nothing does, and
-//! then audit records have no `peer` and the proxy sends no `X-Forwarded-For`. This layer makes it from
-//! what that server knows. Put it before all others.
+//! The listener of this crate inserts [`ConnectionInfo`] itself. Other servers do not. Without it, audit
+//! records have no `peer`, and the proxy sends no `X-Forwarded-For`. This layer creates it from the
+//! request extensions that the other server has set. Put this layer before all others.
 //!
 //! ```
 //! use std::net::SocketAddr;
@@ -15,7 +15,7 @@
 //!     layer::ConnectionInfoLayer,
 //! };
 //!
-//! /// As `axum::extract::ConnectInfo` says it.
+//! /// In place of `axum::extract::ConnectInfo`.
 //! #[derive(Clone)]
 //! struct ConnectInfo(SocketAddr);
 //!
@@ -60,10 +60,10 @@ impl<F> ConnectionInfoLayer<F>
 where
     F: Fn(&Extensions) -> Option<ConnectionInfo>,
 {
-    /// `find` looks into the extensions that the server has set. Where it finds nothing, the request
-    /// goes on without.
+    /// `find` receives the extensions of the request, as the server has set them. If it returns `None`,
+    /// the request is forwarded without [`ConnectionInfo`].
     ///
-    /// Do not take the peer from a header that a client can write.
+    /// Do not take the peer address from a header that a client can set.
     pub fn new(find: F) -> Self {
         Self { find }
     }

@@ -1,7 +1,7 @@
-//! Chooses the one credential of a request, and removes all credentials.
+//! Selects the one credential of a request that is evaluated, and removes all credentials.
 //!
-//! Pure functions over headers. The order is fixed, and there is no second try with another
-//! credential ([D6](crate::decisions#d6)).
+//! The functions are pure: they work on headers only. The order of the selection is fixed. If the selected
+//! credential is not valid, no other one is tried ([D6](crate::decisions#d6)).
 
 use std::sync::Arc;
 
@@ -15,24 +15,25 @@ use crate::{
     identity::PeerCertificate,
 };
 
-/// A place for a PAT only (`docs/reference/data-plane.md#credentials`).
+/// The header `PRIVATE-TOKEN`, which may contain a Personal Access Token (PAT) but no other token
+/// (`docs/reference/data-plane.md#credentials`).
 pub static PRIVATE_TOKEN: HeaderName = HeaderName::from_static("private-token");
 
 pub(super) static X_SAF_TOKEN: HeaderName = HeaderName::from_static("x-saf-token");
 pub(super) static CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 
-/// Headers that carry credentials, besides `X-Certificate-*`
+/// Headers that contain credentials, besides `X-Certificate-*`
 /// (`docs/reference/data-plane.md#credentials`).
 static CREDENTIAL_HEADERS: [&HeaderName; 4] =
     [&AUTHORIZATION, &PRIVATE_TOKEN, &X_SAF_TOKEN, &CLIENT_CERT];
 
-/// Cookies of z/OSMF and WebSphere, which Zowe removes as well.
+/// Cookies with credentials of z/OSMF and WebSphere. Zowe removes them too.
 const FOREIGN_COOKIES: [&str; 2] = ["jwtToken", "LtpaToken2"];
 
-/// Begins the names of the headers that describe a client certificate.
+/// The prefix of the headers that describe a client certificate.
 pub(super) const X_CERTIFICATE: &str = "x-certificate-";
 
-/// The names of the cookies that carry our tokens
+/// The names of the cookies that contain tokens of this gateway
 /// (`apiml.security.auth.cookieProperties.cookieName` and `cookieNamePAT`).
 #[derive(Clone, Debug)]
 pub struct CookieNames {
@@ -41,39 +42,41 @@ pub struct CookieNames {
 }
 
 impl CookieNames {
-    /// Another name for the cookie of login tokens. The default name stays reserved: such a cookie is
+    /// Sets the name of the cookie for login tokens. Cookies with the default name are then not read, but
     /// still removed from requests.
     #[must_use]
     pub fn with_jwt(self, name: &str) -> Self {
         Self { jwt: name.into(), ..self }
     }
 
-    /// Another name for the cookie of Personal Access Tokens. The default name stays reserved.
+    /// Sets the name of the cookie for Personal Access Tokens. Cookies with the default name are then not
+    /// read, but still removed from requests.
     #[must_use]
     pub fn with_pat(self, name: &str) -> Self {
         Self { pat: name.into(), ..self }
     }
 
-    /// The cookie of login tokens.
+    /// The name of the cookie for login tokens.
     pub fn jwt(&self) -> &str {
         &self.jwt
     }
 
-    /// The cookie of Personal Access Tokens.
+    /// The name of the cookie for Personal Access Tokens.
     pub fn pat(&self) -> &str {
         &self.pat
     }
 
     fn is_credential(&self, name: &[u8]) -> bool {
-        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
-        let starts = |prefix: &str| {
+        let is = |credential: &str| name.eq_ignore_ascii_case(credential.as_bytes());
+        let starts_with_dotted = |prefix: &str| {
             name.get(..prefix.len()).is_some_and(|n| n.eq_ignore_ascii_case(prefix.as_bytes()))
                 && name.get(prefix.len()) == Some(&b'.')
         };
         is(&self.jwt)
             || is(&self.pat)
             || is(DEFAULT_JWT)
-            || starts(DEFAULT_JWT)
+            // `apimlAuthenticationToken.*`
+            || starts_with_dotted(DEFAULT_JWT)
             || is(DEFAULT_PAT)
             || FOREIGN_COOKIES.into_iter().any(is)
     }
@@ -96,17 +99,17 @@ pub(super) enum Credential<'a> {
     Certificate(&'a PeerCertificate),
 }
 
-/// The place of a token.
+/// The place in the request where a token was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// For any token: the login cookie, `Authorization: Bearer`.
+    /// A place that accepts any token: the login cookie, `Authorization: Bearer`.
     Any,
-    /// For a PAT only: its cookie, `PRIVATE-TOKEN`.
+    /// A place that accepts only a PAT: the PAT cookie, `PRIVATE-TOKEN`.
     Pat,
 }
 
-/// Chooses in this order: login cookie, `Bearer`, PAT cookie, `PRIVATE-TOKEN`, client certificate. The
-/// places of a PAT are skipped while PATs are off.
+/// Selects the first credential of: login cookie, `Bearer`, PAT cookie, `PRIVATE-TOKEN`, client
+/// certificate. The PAT cookie and `PRIVATE-TOKEN` are skipped if `pats` is false.
 pub(super) fn select<'a>(
     headers: &'a HeaderMap,
     certificate: Option<&'a PeerCertificate>,
@@ -127,13 +130,13 @@ pub(super) fn select<'a>(
         .or_else(|| certificate.map(Credential::Certificate))
 }
 
-/// The token in one of the places for any token.
+/// The token in the login cookie or in `Authorization: Bearer`.
 pub(crate) fn login_token<'a>(headers: &'a HeaderMap, names: &CookieNames) -> Option<&'a [u8]> {
     cookie::find(headers, names.jwt()).or_else(|| bearer(headers))
 }
 
-/// The token of `Authorization: Bearer`. Only the first line is read, as in API ML; case does not matter
-/// in the scheme (RFC 9110 §11.1).
+/// The token of `Authorization: Bearer`. Only the first `Authorization` line is read, as in the Zowe API
+/// Mediation Layer. The scheme name is not case-sensitive (RFC 9110 §11.1).
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let value = headers.get(AUTHORIZATION)?.as_bytes().trim_ascii();
     let (scheme, token) = value.split_at_checked(6)?;
@@ -151,14 +154,15 @@ fn private_token(headers: &HeaderMap) -> Option<&[u8]> {
 pub(super) fn strip(headers: &mut HeaderMap, names: &CookieNames) {
     sweep(headers, |name| {
         let text = name.as_str();
-        // The first letter decides for most names, without a comparison.
+        // For most names the first letter is enough to know that they are not in the list.
         matches!(text.as_bytes().first(), Some(b'a' | b'c' | b'p' | b'x'))
             && (CREDENTIAL_HEADERS.contains(&name) || text.starts_with(X_CERTIFICATE))
     });
     cookie::retain(headers, |name| !names.is_credential(name));
 }
 
-/// The credential headers as the client sent them, for a request that goes on unchanged after a failure.
+/// A copy of the credential headers of the client. After a failure they are restored on routes with
+/// [`OnFailure::ForwardUnchanged`](super::OnFailure::ForwardUnchanged).
 #[derive(Clone)]
 pub(super) struct Withheld(HeaderMap);
 
@@ -176,7 +180,7 @@ impl Withheld {
         }
         let mut last = None;
         for (name, value) in self.0 {
-            // `HeaderMap` yields a name only with the first of its values.
+            // The iterator of `HeaderMap` returns a name only with the first value of that name.
             last = name.or(last);
             if let Some(name) = &last {
                 headers.append(name, value);
@@ -201,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn one_credential_is_chosen_by_a_fixed_order() {
+    fn select_follows_a_fixed_order() {
         const JWT_COOKIE: (&str, &str) = ("cookie", "apimlAuthenticationToken=1");
         const BEARER: (&str, &str) = ("authorization", "Bearer 2");
         const PAT_COOKIE: (&str, &str) = ("cookie", "x=y; personalAccessToken=3");
@@ -245,13 +249,13 @@ mod tests {
     }
 
     #[test]
-    fn the_places_of_a_pat_are_skipped_while_pats_are_off() {
+    fn pat_cookie_and_private_token_are_skipped_while_pats_are_off() {
         let headers = headers(&[("cookie", "personalAccessToken=3"), ("private-token", "4")]);
         assert!(select(&headers, None, &CookieNames::default(), false).is_none());
     }
 
     #[test]
-    fn strip_removes_credentials_and_nothing_else() {
+    fn strip_removes_credentials_only() {
         let mut headers = headers(&[
             ("authorization", "Bearer 1"),
             ("authorization", "Basic 2"),
@@ -273,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn restore_puts_back_what_strip_removed() {
+    fn restore_adds_all_headers_that_strip_removed() {
         let before = headers(&[
             ("authorization", "Bearer 1"),
             ("authorization", "Basic 2"),

@@ -1,5 +1,5 @@
-//! Why a routed request has nothing for the service: the text for client and service, and the exact
-//! reason for the log.
+//! Why authentication or the scheme of a routed request failed. A failure has a message for the client and
+//! the service, and an exact reason for the log.
 
 use std::time::Duration;
 
@@ -15,24 +15,24 @@ use crate::{
     token::{ServiceId, TokenError},
 };
 
-/// Tells client and service why there is no authentication
+/// The header that tells the client and the service why authentication failed
 /// (`docs/reference/data-plane.md#failure`).
 pub static X_ZOWE_AUTH_FAILURE: HeaderName = HeaderName::from_static("x-zowe-auth-failure");
 
-/// What failed: the one credential of a request, or the scheme of its route.
+/// Why the credential of a request was refused, or why the scheme of its route failed.
 ///
-/// `Display` is the exact reason, for the log. The client and the service get
-/// [`message`](Self::message), which says less ([D5](crate::decisions#d5)).
+/// `Display` shows the exact reason, for the log. The client and the service receive
+/// [`message`](Self::message), which is less exact ([D5](crate::decisions#d5)).
 ///
-/// The layer leaves it in the extensions of the response.
+/// The response has the failure as an extension.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The request has no credential in any of its places.
-    #[error("the request carries no credential")]
+    /// The request has no credential that the gateway accepts.
+    #[error("the request has no credential")]
     NoCredential,
-    /// The token is not of the kind for its place, or its kind is turned off: a login token where only
-    /// a PAT may stand, or a PAT while PATs are off.
+    /// The gateway does not accept a token of this kind in this place. Examples: a login token in the header
+    /// `PRIVATE-TOKEN`, which is for Personal Access Tokens (PATs); a PAT while PATs are turned off.
     #[error("a token of this kind is not accepted here")]
     WrongKind,
     /// The token is not valid.
@@ -41,25 +41,25 @@ pub enum Failure {
     /// The token is revoked, or the revocation check failed.
     #[error("{0}")]
     Revocation(#[from] CheckError),
-    /// The certificate has no user.
+    /// The certificate, or the identity in the token, could not be mapped to a user.
     #[error("{0}")]
     Identity(#[from] MapError),
-    /// The PAT is valid, but not for this service.
+    /// The PAT is valid, but its scopes do not include this service.
     #[error("the scopes of the token do not include {service}")]
     OutOfScope {
         /// The service of the route.
         service: ServiceId,
     },
-    /// No PassTicket could be made.
+    /// No PassTicket could be generated.
     #[error("{0}")]
     Generate(#[from] GenerateError),
-    /// Another scheme has nothing for the service.
+    /// A scheme other than the PassTicket scheme failed.
     #[error("{0}")]
     Scheme(#[from] SchemeError),
 }
 
 impl Failure {
-    /// The message for client and service.
+    /// The message for the client and the service.
     pub fn message(&self) -> ApiMessage {
         match self {
             Self::NoCredential | Self::WrongKind => {
@@ -82,7 +82,7 @@ impl Failure {
         }
     }
 
-    /// The status of the response where failures are rejected ([D4](crate::decisions#d4)).
+    /// The status of the response on a route that rejects failures ([D4](crate::decisions#d4)).
     pub fn status(&self) -> StatusCode {
         match self {
             Self::OutOfScope { .. } => StatusCode::FORBIDDEN,
@@ -98,7 +98,7 @@ impl Failure {
         }
     }
 
-    /// When a repetition may help, if that is known: the value of `Retry-After`.
+    /// How long the client should wait before it tries again (`Retry-After`), if this is known.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Generate(error) => error.retry_after(),
@@ -109,7 +109,7 @@ impl Failure {
 
     /// The value of `X-Zowe-Auth-Failure`.
     pub(super) fn header_value(&self) -> HeaderValue {
-        // The texts of the catalogue and of the SAF codes are plain ASCII.
+        // The messages of this crate are ASCII. The fallback is for a custom message of a scheme.
         HeaderValue::from_str(&self.message().line())
             .unwrap_or(HeaderValue::from_static("ZWEAG100E"))
     }
@@ -139,9 +139,10 @@ mod tests {
     };
 
     #[test]
-    fn each_failure_has_the_text_and_status_of_the_decisions() {
+    fn each_failure_has_its_text_and_status() {
         let (user, applid) = (UserId::new("USER").unwrap(), Applid::new("ZOWEAPPL").unwrap());
         let no_profile = GenerateError::new(user, applid, SafReturnCodes::NO_PROFILE);
+        // Each PassTicket needs its own time slot of one second if the service rejects replayed tickets.
         let all_taken = NoTimeSlot::AllTaken {
             spare: Duration::from_secs(60),
             retry_after: Duration::from_secs(1),

@@ -1,4 +1,5 @@
-//! The two futures of the layers. Neither is boxed.
+//! The two futures of the layers. [`ResponseFuture`] is for layers that decide without waiting,
+//! [`LayerFuture`] for layers that may have to wait. They allocate only for a request that has to wait.
 
 use std::{
     mem,
@@ -17,7 +18,7 @@ use super::{
 };
 
 pin_project! {
-    /// The response of the inner service, or the layer's own.
+    /// Resolves to the response of the inner service, or to the response to a rejected request.
     #[derive(Debug)]
     pub struct ResponseFuture<F> {
         #[pin]
@@ -65,18 +66,18 @@ where
 #[derive(Debug)]
 #[expect(unnameable_types, reason = "for the layers of this crate only")]
 pub enum Outcome {
-    /// The inner service gets it.
+    /// The request is forwarded to the inner service.
     Forward,
-    /// The inner service gets it, and the response gets `X-Zowe-Auth-Failure`.
+    /// The request is forwarded to the inner service, and `X-Zowe-Auth-Failure` is added to the response.
     ForwardFailed(Failure),
-    /// The layer answers it.
+    /// The layer answers the request itself.
     Reject(Rejection),
 }
 
-/// The work of a layer that has to wait before the request can go on.
+/// The decision of a layer about a request, for which the layer has to wait.
 #[expect(unnameable_types, reason = "for the layers of this crate only")]
 pub trait PollDecision<ReqBody> {
-    /// Waits, then changes the request.
+    /// Waits until the decision can be made. Then decides and changes the request accordingly.
     fn poll_prepare(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -87,7 +88,7 @@ pub trait PollDecision<ReqBody> {
 pin_project! {
     /// Waits for the decision of a layer, then for the response of the inner service.
     ///
-    /// It holds the inner service that was ready when the request arrived.
+    /// While it waits, it owns the inner service that was ready when the request arrived.
     #[allow(missing_debug_implementations, reason = "holds a request body and a service")]
     pub struct LayerFuture<P, S, ReqBody>
     where
@@ -102,7 +103,7 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<P, S, F, ReqBody> {
-        // Boxed, so that a request that need not wait does not pay for the space.
+        // Boxed to keep the future small for requests that need not wait.
         Preparing { preparing: Pin<Box<Preparing<P, S, ReqBody>>> },
         Responding { #[pin] future: F },
         Rejected { rejection: Option<Rejection> },
@@ -123,13 +124,14 @@ impl<P, S, ReqBody> LayerFuture<P, S, ReqBody>
 where
     S: Service<Request<ReqBody>>,
 {
-    /// Nothing to wait for.
+    /// Creates the future for a decision that is already made.
     pub(super) fn decided(outcome: Outcome, service: &mut S, request: Request<ReqBody>) -> Self {
         let (state, failure) = State::decided(outcome, service, request);
         Self { state, failure }
     }
 
-    /// Takes the service that was ready and leaves its clone for the next request:
+    /// Creates the future for a decision that has to wait. It takes the service that was ready, and leaves
+    /// a clone for the next request:
     /// <https://docs.rs/tower/latest/tower/trait.Service.html#be-careful-when-cloning-inner-services>
     pub(super) fn waiting(prepare: P, service: &mut S, request: Request<ReqBody>) -> Self
     where
@@ -169,9 +171,9 @@ impl<P: PollDecision<ReqBody>, S: Service<Request<ReqBody>>, ReqBody> Preparing<
         cx: &mut Context<'_>,
     ) -> Poll<(State<P, S, S::Future, ReqBody>, Option<Failure>)> {
         let PreparingProj { prepare, service, request } = self.project();
-        let edited = request.as_mut().expect("taken only when the state changes");
-        let outcome = ready!(prepare.poll_prepare(cx, edited));
-        let request = request.take().expect("was there a line above");
+        let waiting = request.as_mut().expect("the request is taken only after the decision");
+        let outcome = ready!(prepare.poll_prepare(cx, waiting));
+        let request = request.take().expect("the request was present two lines above");
         Poll::Ready(State::decided(outcome, service, request))
     }
 }

@@ -1,4 +1,4 @@
-//! The Tower layers: from a credential of the client to what the service expects.
+//! The Tower layers. They replace the credential of the client with the one that the service expects.
 //!
 //! ```text
 //! SanitizeLayer ─► RouteLayer ─► AuthenticateLayer ─► ScopeLayer ─► SchemeLayer ─► service
@@ -7,17 +7,21 @@
 //!  headers          its scheme    removes them all     a PAT         X-Zowe-Auth-Failure
 //! ```
 //!
-//! The layers hand on request extensions: [`Route`], [`Authentication`], [`Authorized`],
-//! [`ReadyToForward`]. Only the layer that found a fact out can make the type that states it. So a stack
-//! in the wrong order answers 500 and logs the reason. It cannot forward, except on a route that
-//! bypasses ([`Bypass`]). A layer that answers by itself leaves the [`Rejection`] in the extensions of its
-//! response. A request that goes on after a failure leaves the [`Failure`] there.
+//! PAT is short for Personal Access Token. A scheme ([`Scheme`]) decides which headers a service receives.
 //!
-//! In front of handlers of your own, end the stack with [`RequireAuthorizedLayer`] instead of
+//! Each layer passes its result to later layers as a request extension: [`Route`], [`Authentication`],
+//! [`Authorized`], [`ReadyToForward`]. The last three can be created only by the layer that establishes
+//! the fact. So a stack in the wrong order answers 500 and logs the reason. It does not forward requests,
+//! except on a route with the scheme [`Bypass`].
+//!
+//! If a layer answers a request itself, the response has the [`Rejection`] as an extension. If
+//! [`SchemeLayer`] forwards a request after a failure, the response has the [`Failure`] as an extension.
+//!
+//! In front of your own handlers, end the stack with [`RequireAuthorizedLayer`] instead of
 //! [`SchemeLayer`].
 //!
-//! The layers leave body and error types of the inner service alone. The response body must be made from
-//! bytes (`From<Bytes>`); [`ResponseBodyLayer`] gives that to any body.
+//! The layers do not change the body and error types of the inner service. The type of the response body
+//! must implement `From<Bytes>`. [`ResponseBodyLayer`] adds this to any body type.
 
 pub mod authenticate;
 mod authentication;

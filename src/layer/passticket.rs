@@ -12,36 +12,36 @@ use crate::{
     passticket::{Applid, PassTicket, PassTicketGenerator, UserId},
 };
 
-/// Two more headers for user id and PassTicket
-/// (`apiml.security.auth.passticket.customUserHeader` and `customAuthHeader`). In Zowe one without
-/// the other has no effect, so there is no way to have only one.
+/// The names of two more headers that the service receives: one with the user id, one with the PassTicket
+/// (`apiml.security.auth.passticket.customUserHeader` and `customAuthHeader`). In Zowe, one of them
+/// without the other has no effect, so this type always has both.
 ///
-/// What a client sent there is overwritten, or removed when there is no ticket.
+/// If a client sends these headers, they are replaced. If there is no ticket, they are removed.
 #[derive(Clone, Debug)]
 pub struct CustomHeaders([HeaderName; 2]);
 
 impl CustomHeaders {
-    /// `user` gets the user id, `ticket` the PassTicket.
+    /// The header `user` is for the user id, the header `ticket` for the PassTicket.
     pub fn new(user: HeaderName, ticket: HeaderName) -> Self {
         Self([user, ticket])
     }
 
-    /// The header of the user id.
+    /// The name of the header for the user id.
     pub fn user(&self) -> &HeaderName {
         &self.0[0]
     }
 
-    /// The header of the PassTicket.
+    /// The name of the header for the PassTicket.
     pub fn ticket(&self) -> &HeaderName {
         &self.0[1]
     }
 }
 
-/// `httpBasicPassTicket`: the service receives `Authorization: Basic base64(user:ticket)`, and the
-/// same in [`CustomHeaders`] if there are any.
+/// The scheme `httpBasicPassTicket`: the service receives `Authorization: Basic base64(user:ticket)`. It
+/// also receives user id and ticket in [`CustomHeaders`], if they are set.
 ///
-/// Each ticket, made or not, is one [`Ticket`](Event::Ticket) record in the audit log. The log names
-/// user, APPLID and return codes when there is none.
+/// Each attempt to generate a ticket writes one [`Ticket`](Event::Ticket) record to the audit log. If it
+/// fails, the log names the user, the APPLID (the name of the application) and the return codes.
 ///
 /// ```
 /// use tower_passticket::{
@@ -72,12 +72,13 @@ pub struct PassTicketScheme<G> {
 }
 
 impl<G: PassTicketGenerator> PassTicketScheme<G> {
-    /// Tickets of `generator` for the application `applid`, which the service checks them against.
+    /// Creates a scheme that gets tickets for the application `applid` from `generator`. The service must
+    /// evaluate the tickets with the same APPLID.
     pub fn new(applid: Applid, generator: G) -> Self {
         Self { applid, generator, custom: None }
     }
 
-    /// Sends user id and ticket in two more headers.
+    /// Also sends user id and ticket in the headers `custom`.
     #[must_use]
     pub fn with_custom_headers(self, custom: CustomHeaders) -> Self {
         Self { custom: Some(custom), ..self }
@@ -105,8 +106,8 @@ impl<G: PassTicketGenerator> Scheme for PassTicketScheme<G> {
 
     fn prepare(&self, request: &SchemeRequest<'_>) -> SchemeFuture {
         let user = *request.user();
-        if let Some(made) = self.generator.try_generate_now(&user, &self.applid) {
-            let headers = made.map(|ticket| headers(&user, &ticket, self.custom.as_ref()));
+        if let Some(generated) = self.generator.try_generate_now(&user, &self.applid) {
+            let headers = generated.map(|ticket| headers(&user, &ticket, self.custom.as_ref()));
             return SchemeFuture::ready(headers.map_err(Into::into));
         }
         let (future, custom) = (self.generator.generate(&user, &self.applid), self.custom.clone());
@@ -136,9 +137,9 @@ fn headers(user: &UserId, ticket: &PassTicket, custom: Option<&CustomHeaders>) -
     }
 }
 
-/// RFC 7617 §2. Neither a user id nor a PassTicket contains a colon.
+/// The value of `Authorization: Basic` (RFC 7617 §2). Neither a user id nor a PassTicket contains a colon.
 fn basic(user: &UserId, ticket: &PassTicket) -> HeaderValue {
-    // At most 8 + 1 + 8 bytes, which are 24 in base64.
+    // User id, colon and PassTicket have at most 8 + 1 + 8 bytes, which are 24 bytes in base64.
     let mut plain = Zeroizing::new([0; 17]);
     let (user, ticket) = (user.as_bytes(), ticket.expose_bytes());
     let len = user.len() + 1 + ticket.len();
@@ -149,7 +150,7 @@ fn basic(user: &UserId, ticket: &PassTicket) -> HeaderValue {
     line[..6].copy_from_slice(b"Basic ");
     let encoded = BASE64_STANDARD
         .encode_slice(&plain[..len], &mut line[6..])
-        .expect("17 bytes are 24 in base64, and there is room for 24");
+        .expect("at most 17 bytes are encoded to at most 24 bytes, and the buffer has room for 24");
     printable(&line[..6 + encoded])
 }
 

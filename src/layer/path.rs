@@ -1,8 +1,8 @@
-//! How a service may read a path that it decodes first.
+//! Decodes a path as some services do. The gateway compares the result with the path that it routes.
 
-/// The path as a service may read it that decodes first: percent-encoding decoded, encoded and backward
-/// slashes as slashes, no empty segments, no parameters (`;x=y`). `None` if that changes nothing but
-/// dot segments.
+/// The path as a service may read it if it decodes the path first. Percent-encoding is decoded, backslashes
+/// are slashes, and empty segments and parameters of segments (`;x=y`) are removed. Dot segments (`.` and
+/// `..`) stay. `None` if the path has nothing to decode or remove.
 pub(super) fn decoded(path: &str) -> Option<String> {
     if !path.contains(['%', ';', '\\']) && !path.contains("//") {
         return None;
@@ -13,7 +13,7 @@ pub(super) fn decoded(path: &str) -> Option<String> {
         let hex = |digit: u8| char::from(digit).to_digit(16);
         let (byte, tail) = match rest {
             [b'%', high, low, tail @ ..] => match (hex(*high), hex(*low)) {
-                // Two hexadecimal digits are a byte.
+                // Two hexadecimal digits always fit into a byte.
                 (Some(high), Some(low)) => ((high << 4 | low) as u8, tail),
                 _ => (b'%', after),
             },
@@ -33,7 +33,7 @@ pub(super) fn decoded(path: &str) -> Option<String> {
     Some(decoded)
 }
 
-/// Whether two servers may read a configured path differently.
+/// Whether two servers may read a configured path in different ways.
 pub(super) fn is_ambiguous(path: &str) -> bool {
     has_dot_segment(path) || decoded(path).is_some()
 }
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn encoded_dot_segments_are_found() {
+    fn plain_and_encoded_dot_segments_are_found() {
         for path in [
             "/a/../b",
             "/a/..",
@@ -67,8 +67,8 @@ mod tests {
             "/a/..%3Bx/b",
         ] {
             let decoded = decoded(path);
-            let seen = has_dot_segment(path) || decoded.as_deref().is_some_and(has_dot_segment);
-            assert!(seen, "{path}");
+            let found = has_dot_segment(path) || decoded.as_deref().is_some_and(has_dot_segment);
+            assert!(found, "{path}");
         }
         for path in ["/", "/a.b/c..d/...", "/a/.well-known", "/a/..b", "/a/%2ex", "/a%20b", "/%2"] {
             assert!(!has_dot_segment(path), "{path}");
@@ -80,7 +80,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn every_path_decodes_to_plain_segments(path in "(/|[.%;a-f0-9\\\\]){0,40}") {
+        fn decoded_paths_have_no_empty_segments_and_parameters(path in "(/|[.%;a-f0-9\\\\]){0,40}") {
             let decoded = decoded(&path);
             prop_assert!(decoded.is_none_or(|path| !path.contains("//") && !path.contains(';')));
         }

@@ -1,4 +1,4 @@
-//! Why a layer answers by itself, and the response.
+//! Why a layer answers a request itself, and the response that the client receives.
 
 use bytes::Bytes;
 use http::{
@@ -9,34 +9,35 @@ use http::{
 use super::failure::{Failure, X_ZOWE_AUTH_FAILURE};
 use crate::messages::{self, ApiMessage};
 
-/// Why a layer answered instead of the service. It is in the extensions of the response, so that an outer
-/// layer can log, count or translate it.
+/// Why a layer answered a request instead of the service. The response has it as an extension, so that an
+/// outer layer can log it, count it, or change the response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejection {
-    /// No service has this path.
-    #[error("no service is routed at this path")]
+    /// No route matches the path of the request.
+    #[error("no route matches the path")]
     NoRoute,
-    /// The path has a `.` or `..` segment, plain or encoded. A service that resolves it would see another
-    /// path than the one that was routed.
+    /// The path has a `.` or `..` segment, plain or encoded. A service that resolves this segment would use
+    /// another path than the gateway.
     #[error("the path has a dot segment")]
     DotSegment,
-    /// A service that decodes the path would see a path of another route.
+    /// The decoded path belongs to another route. A service that decodes the path would not see the path that
+    /// the gateway has routed.
     #[error("the decoded path belongs to another route")]
     AmbiguousPath,
-    /// `TRACE` and `CONNECT` are not forwarded.
+    /// The method is `TRACE` or `CONNECT`, which the gateway does not forward.
     #[error("the method {0} is not forwarded")]
     Method(Method),
-    /// Authentication or scheme failed on a route that rejects failures.
+    /// Authentication or the scheme failed, and the gateway does not forward the request.
     #[error("authentication failed: {0}")]
     Authentication(Failure),
-    /// A layer that this one needs is missing, or stands in the wrong place.
+    /// A layer that another layer needs is missing, or the layers are in the wrong order.
     #[error("the stack of layers is wrong: {0}")]
     Misassembled(&'static str),
 }
 
 impl Rejection {
-    /// The stack is wrong: logs it; the answer is 500 and nothing is forwarded.
+    /// Logs an error in the stack of layers, and returns the rejection. The client receives 500.
     #[cold]
     pub(crate) fn misassembled(what: &'static str) -> Self {
         tracing::error!(what, "the stack of layers is wrong; the request was not forwarded");
@@ -74,7 +75,7 @@ impl Rejection {
         };
         let mut response = message.into_response(status).map(B::from);
         if let Self::Method(_) = &self {
-            // RFC 9110 §15.5.6. The service may allow fewer of these.
+            // A 405 response must have `Allow` (RFC 9110 §15.5.6). The service may allow fewer methods.
             response.headers_mut().insert(
                 ALLOW,
                 HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
@@ -87,7 +88,8 @@ impl Rejection {
                 headers.insert(RETRY_AFTER, messages::retry_after(after));
             }
             if status == StatusCode::UNAUTHORIZED {
-                // RFC 9110 §11.6.1; RFC 6750 §3: no `error` when there was no token to judge.
+                // A 401 response must have `WWW-Authenticate` (RFC 9110 §11.6.1). It has an `error` only
+                // if a token was refused (RFC 6750 §3).
                 headers.insert(
                     WWW_AUTHENTICATE,
                     HeaderValue::from_static(match failure {

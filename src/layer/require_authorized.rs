@@ -1,14 +1,14 @@
-//! Rejects a request that no layer has authorized, in front of handlers of your own.
+//! Rejects requests that no earlier layer has authorized. Put this layer in front of your own handlers.
 //!
-//! Where a route forwards failures ([`OnFailure::Forward`](super::OnFailure)), or where a layer is
-//! missing, a handler is called for a client that nobody knows. This layer answers instead
+//! If a route forwards failures ([`OnFailure::Forward`](super::OnFailure)), or if a layer is missing, a
+//! handler would be called for an unauthenticated client. This layer rejects such a request
 //! ([D40](crate::decisions#d40)):
 //!
-//! | the request | answer |
+//! | request | response |
 //! |---|---|
-//! | is [`Authorized`], or has been prepared for a user ([`ReadyToForward`]) | the one of the handler |
-//! | failed authentication | 401, or the status of the failure, with its message |
-//! | was not looked at by the layers before, or is on a route that bypasses | 401 `ZWEAG160E` |
+//! | it is [`Authorized`], or a scheme has prepared it for a user ([`ReadyToForward`]) | the handler's response |
+//! | authentication failed | the status of the failure, usually 401, and its message |
+//! | no earlier layer has authenticated it, or its route has the scheme `bypass` | 401 `ZWEAG160E` |
 //!
 //! ```
 //! use bytes::Bytes;
@@ -18,7 +18,7 @@
 //! use tower_passticket::layer::RequireAuthorizedLayer;
 //!
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-//! // The other layers are missing.
+//! // The layers that authenticate and authorize are missing.
 //! let service = ServiceBuilder::new().layer(RequireAuthorizedLayer::new()).service(service_fn(
 //!     |_: Request<Full<Bytes>>| async {
 //!         Ok::<_, std::convert::Infallible>(Response::new(Full::<Bytes>::default()))
@@ -49,15 +49,16 @@ pub struct RequireAuthorizedLayer {
 }
 
 impl RequireAuthorizedLayer {
-    /// Every request must be authorized.
+    /// Creates a layer that rejects each request that is not authorized.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Lets a request on a route that bypasses go to the handler, which then must not rely on a user.
+    /// Forwards requests on routes with the scheme `bypass` to the handler. These requests have no
+    /// authorized user.
     #[must_use]
     pub fn with_bypass_allowed(self) -> Self {
-        Self { check: RequireAuthorized { bypass: WhenBypassed::GoOn } }
+        Self { check: RequireAuthorized { bypass: WhenBypassed::Forward } }
     }
 }
 
@@ -82,14 +83,14 @@ pub struct RequireAuthorized {
 enum WhenBypassed {
     #[default]
     Reject,
-    GoOn,
+    Forward,
 }
 
 impl Check for RequireAuthorized {
     fn check<B>(&self, request: &mut Request<B>) -> Result<(), Rejection> {
         let extensions = request.extensions();
-        let bypasses = || extensions.get::<Arc<Route>>().is_some_and(|route| route.is_bypass());
-        if self.bypass == WhenBypassed::GoOn && bypasses() {
+        let is_bypass = || extensions.get::<Arc<Route>>().is_some_and(|route| route.is_bypass());
+        if self.bypass == WhenBypassed::Forward && is_bypass() {
             return Ok(());
         }
         if extensions.get::<ReadyToForward>().is_some_and(|ready| ready.user().is_some()) {

@@ -1,15 +1,15 @@
-//! Finds the service that a request is for.
+//! Finds the route of a request by its path, and adds the [`Route`] to the extensions for later layers.
 //!
-//! The path begins with `/{serviceId}/{gatewayUrl}`, as in Zowe. The longest prefix wins, so one
-//! service can have another APPLID below a longer path. The layers behind find the [`Route`] in the
-//! extensions.
+//! The path begins with `/{serviceId}/{gatewayUrl}`, as in Zowe. The longest matching prefix is used. So a
+//! service can use another scheme, or another APPLID (the application name of a PassTicket), below a
+//! longer path.
 //!
-//! | request | answer |
+//! | request | response |
 //! |---|---|
-//! | no route for the path | 404 |
-//! | a path with dot segments, or one that decodes to a path of another route | 400 |
-//! | `TRACE`: the answer would show the PassTicket to the client | 405 |
-//! | `CONNECT`: it has no path | 405 |
+//! | no route matches the path | 404 |
+//! | the path has dot segments (`.` or `..`), or the decoded path matches a longer prefix | 400 |
+//! | `TRACE`: the response would show the PassTicket to the client | 405 |
+//! | `CONNECT`: the request has no path | 405 |
 //!
 //! ```
 //! use bytes::Bytes;
@@ -74,10 +74,10 @@ impl RouteLayer {
         Self { check: FindRoute(Source::Table(routes.into())) }
     }
 
-    /// Every request is for this route, because a router of yours has chosen already.
+    /// Uses this route for every request, because your own router has already selected the handler.
     ///
-    /// A request whose authentication failed is rejected, so that a handler behind the layers does
-    /// not answer it ([D40](crate::decisions#d40)). [`Route::with_on_failure`] says otherwise.
+    /// By default, a request whose authentication failed is rejected, so that your handler is not called
+    /// for it ([D40](crate::decisions#d40)). Use [`Route::with_on_failure`] to change this.
     pub fn fixed(route: impl Into<Arc<Route>>) -> Self {
         Self { check: FindRoute(Source::Fixed(Route::or_reject(route.into()))) }
     }
@@ -120,7 +120,7 @@ impl FindRoute {
             || extensions.get::<ReadyToForward>().is_some()
         {
             return Err(Rejection::misassembled(
-                "RouteLayer must come before AuthenticateLayer, which asks the route what to evaluate",
+                "RouteLayer must come before AuthenticateLayer, because AuthenticateLayer reads the route",
             ));
         }
         if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
@@ -138,8 +138,9 @@ impl FindRoute {
         };
         let route = routes.find(path).ok_or(Rejection::NoRoute)?;
         match decoded.and_then(|decoded| routes.find(&decoded)) {
-            // A service that decodes first sees a longer prefix: another APPLID, or bypass.
-            Some(other) if other.prefix().len() > route.prefix().len() => {
+            // A service that decodes the path sees the longer prefix. The route with this prefix may have
+            // another APPLID, or the scheme `bypass`.
+            Some(longer) if longer.prefix().len() > route.prefix().len() => {
                 Err(Rejection::AmbiguousPath)
             }
             _ => Ok(route.clone()),
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_decodes_to_a_longer_prefix_is_rejected() {
+    fn a_path_whose_decoded_form_has_a_longer_prefix_is_rejected() {
         let routes = Routes::new([
             route("api/v1", "https://a/api"),
             route("api/v1/admin", "https://a/api/admin"),
@@ -171,27 +172,27 @@ mod tests {
             let request = Request::builder().method(method).uri(path).body(()).unwrap();
             check.find(&request).map(|route| route.prefix().to_owned())
         };
-        let one = Ok("/svc/api/v1".to_owned());
-        let two = Ok("/svc/api/v1/admin".to_owned());
+        let short = Ok("/svc/api/v1".to_owned());
+        let long = Ok("/svc/api/v1/admin".to_owned());
         let cases = [
-            ("/svc/api/v1/admin/x", two.clone()),
-            ("/svc/api/v1/admin/%61;b//c", two),
+            ("/svc/api/v1/admin/x", long.clone()),
+            ("/svc/api/v1/admin/%61;b//c", long),
             ("/svc/api/v1/%61dmin/x", Err(Rejection::AmbiguousPath)),
             ("/svc/api/v1/admin;p=1/x", Err(Rejection::AmbiguousPath)),
             ("/svc/api/v1//admin", Err(Rejection::AmbiguousPath)),
             ("/svc/api/v1%2fadmin", Err(Rejection::NoRoute)),
-            ("/svc/api/v1/x%2fadmin", one.clone()),
-            ("/svc/api/v1/a%20b;c", one.clone()),
+            ("/svc/api/v1/x%2fadmin", short.clone()),
+            ("/svc/api/v1/a%20b;c", short.clone()),
             ("/svc/api/v1/%2e%2e/x", Err(Rejection::DotSegment)),
         ];
         for (path, want) in cases {
             assert_eq!(decide(Method::GET, path), want, "{path}");
         }
         for method in [Method::TRACE, Method::CONNECT] {
-            let refused = decide(method.clone(), "/svc/api/v1/x");
-            assert_eq!(refused, Err(Rejection::Method(method)));
+            let decided = decide(method.clone(), "/svc/api/v1/x");
+            assert_eq!(decided, Err(Rejection::Method(method)));
         }
-        assert_eq!(decide(Method::from_bytes(b"PROPFIND").unwrap(), "/svc/api/v1/x"), one);
+        assert_eq!(decide(Method::from_bytes(b"PROPFIND").unwrap(), "/svc/api/v1/x"), short);
     }
 
     #[test]
@@ -202,10 +203,10 @@ mod tests {
     }
 
     #[test]
-    fn a_fixed_route_rejects_failures_unless_it_says_otherwise() {
-        let plain = route("files", "https://a");
-        let forward = plain.clone().with_on_failure(OnFailure::Forward);
-        for (route, want) in [(plain, OnFailure::Reject), (forward, OnFailure::Forward)] {
+    fn a_fixed_route_rejects_failures_by_default() {
+        let default = route("files", "https://a");
+        let forward = default.clone().with_on_failure(OnFailure::Forward);
+        for (route, want) in [(default, OnFailure::Reject), (forward, OnFailure::Forward)] {
             let request = Request::get("/").body(()).unwrap();
             let found = RouteLayer::fixed(route).check.find(&request).unwrap();
             assert_eq!(found.on_failure(), want);

@@ -1,4 +1,4 @@
-//! The table of routes: paths of the gateway, and the services behind them.
+//! The table of routes: which paths of the gateway belong to which service.
 
 use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
 
@@ -20,17 +20,20 @@ use crate::{authority::is_host_and_port, token::ServiceId};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnFailure {
-    /// It goes on without any credential of the client, and both sides learn the reason.
+    /// The request is forwarded without any credential of the client. The service and the client receive
+    /// the reason in `X-Zowe-Auth-Failure`.
     #[default]
     Forward,
-    /// It goes on as it came, and both sides learn the reason, as in Zowe API ML.
+    /// The request is forwarded with the credentials that the client sent, as in the Zowe API Mediation
+    /// Layer. The service and the client receive the reason in `X-Zowe-Auth-Failure`.
     ForwardUnchanged,
-    /// The gateway answers it: 401; 403 when a PAT is out of scope; 500 when the scheme fails; 503
-    /// when scheme or authentication may succeed later.
+    /// The gateway answers the request itself. The status is 403 if the scopes of a Personal Access Token
+    /// do not include the service, 500 if the scheme failed, 503 if authentication or the scheme may
+    /// succeed later, and otherwise 401.
     Reject,
 }
 
-/// Where a service listens: scheme, host, port and the path that its paths begin with.
+/// The address of a service: URL scheme, host, port and base path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     scheme: UriScheme,
@@ -42,7 +45,7 @@ impl Upstream {
     /// Parses `http://host[:port][/path]` or `https://…`, as `FromStr` does.
     ///
     /// # Errors
-    /// [`RouteError::Upstream`] carries the text.
+    /// [`RouteError::Upstream`] contains the text, at most 200 characters of it.
     pub fn parse(url: &str) -> Result<Self, RouteError> {
         let error = || RouteError::Upstream(url.chars().take(200).collect());
         url.parse::<Uri>().map_err(|_| error())?.try_into()
@@ -58,7 +61,7 @@ impl Upstream {
         &self.authority
     }
 
-    /// The same server with `path` added to the path.
+    /// The same server with `path` appended to the base path.
     #[must_use]
     pub fn join(&self, path: &str) -> Self {
         let path = path.trim_matches('/');
@@ -99,24 +102,25 @@ impl fmt::Display for Upstream {
     }
 }
 
-/// One way from a path of the gateway to a service.
+/// Connects paths of the gateway to a service, and says which scheme the service needs.
 #[derive(Clone)]
 pub struct Route {
     service: ServiceId,
     prefix: String,
     upstream: Option<Upstream>,
     scheme: Arc<dyn Scheme>,
-    // Asked once, so that all layers get the same answer.
+    // Computed once from the scheme, so that all layers see the same value.
     is_bypass: bool,
     on_failure: Option<OnFailure>,
 }
 
 impl Route {
-    /// The route `/{service}/{gateway_url}/…` to `upstream`, which receives what `scheme` prepares.
-    /// Slashes at the ends of `gateway_url` do not matter; it may be empty.
+    /// Creates a route from the paths `/{service}/{gateway_url}/…` to `upstream`. The service receives the
+    /// headers that `scheme` prepares. Slashes at the start and end of `gateway_url` are ignored. It may be
+    /// empty.
     ///
     /// # Errors
-    /// [`RouteError::GatewayUrl`] for what cannot stand in a path.
+    /// [`RouteError::GatewayUrl`] if `gateway_url` cannot be a part of a path.
     pub fn new(
         service: ServiceId,
         gateway_url: &str,
@@ -136,8 +140,9 @@ impl Route {
         Ok(Self::to(service, prefix, Some(upstream), scheme))
     }
 
-    /// A route to handlers of your own, which the proxy does not forward. `service` is what scopes of
-    /// PATs are compared with, and the name in log and audit. For [`RouteLayer::fixed`].
+    /// Creates a route to your own handlers, usually for [`RouteLayer::fixed`]. It has no upstream, so the
+    /// proxy cannot forward its requests. The scopes of Personal Access Tokens are compared with
+    /// `service`, and the log and the audit log name it.
     ///
     /// [`RouteLayer::fixed`]: super::RouteLayer::fixed
     pub fn local(service: ServiceId) -> Self {
@@ -156,20 +161,21 @@ impl Route {
         Self { service, prefix, upstream, scheme, is_bypass, on_failure: None }
     }
 
-    /// Lets the service receive what another scheme prepares.
+    /// Replaces the scheme of this route.
     #[must_use]
     pub fn with_scheme(self, scheme: impl Scheme) -> Self {
         let on_failure = self.on_failure;
         Self { on_failure, ..Self::to(self.service, self.prefix, self.upstream, scheme) }
     }
 
-    /// Says what happens to requests whose authentication or scheme failed.
+    /// Sets what happens to requests whose authentication or scheme failed.
     #[must_use]
     pub fn with_on_failure(self, on_failure: OnFailure) -> Self {
         Self { on_failure: Some(on_failure), ..self }
     }
 
-    /// The same route, but [`OnFailure::Reject`] unless it says something else.
+    /// The same route. If [`with_on_failure`](Self::with_on_failure) was not called for it, it gets
+    /// [`OnFailure::Reject`].
     pub(super) fn or_reject(this: Arc<Self>) -> Arc<Self> {
         match this.on_failure {
             Some(_) => this,
@@ -177,27 +183,28 @@ impl Route {
         }
     }
 
-    /// The service, as scopes name it.
+    /// The id of the service. The scopes of Personal Access Tokens contain such ids.
     pub fn service(&self) -> &ServiceId {
         &self.service
     }
 
-    /// What the paths of this route begin with: `/{serviceId}/{gatewayUrl}`.
+    /// The prefix of the paths of this route: `/{serviceId}/{gatewayUrl}`.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// Where the service listens; `None` for a [`local`](Self::local) route.
+    /// The address of the service; `None` for a [`local`](Self::local) route.
     pub fn upstream(&self) -> Option<&Upstream> {
         self.upstream.as_ref()
     }
 
-    /// What prepares requests for the service.
+    /// The scheme that prepares requests for the service.
     pub fn scheme(&self) -> &dyn Scheme {
         &*self.scheme
     }
 
-    /// Whether nothing is evaluated, and the request goes on with what the client sent.
+    /// Whether no credential is evaluated, and the request is forwarded with the credentials that the
+    /// client sent.
     pub fn is_bypass(&self) -> bool {
         self.is_bypass
     }
@@ -207,8 +214,8 @@ impl Route {
         self.on_failure.unwrap_or_default()
     }
 
-    /// Path and query for the service: the path of the upstream replaces the prefix, the rest and the
-    /// query stay as they are.
+    /// Path and query of a request to the service. The base path of the upstream replaces the prefix of the
+    /// route. The rest of the path and the query stay as they are.
     pub fn southbound_path(&self, uri: &Uri) -> String {
         let path = uri.path();
         let rest = if self.covers(path) { &path[self.prefix.len()..] } else { path };
@@ -245,7 +252,7 @@ impl fmt::Debug for Route {
     }
 }
 
-/// The scheme of a route that is not forwarded: there is nothing to prepare.
+/// The scheme of [`Route::local`]. The proxy does not forward such requests, so `prepare` always fails.
 struct Local;
 
 impl Scheme for Local {
@@ -268,18 +275,18 @@ impl Scheme for Local {
 /// The routes of all services.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
-    /// By service id, longest prefix first.
-    // A fast hash: clients choose what is looked up, but not the keys in the map.
+    /// The routes of each service id, longest prefix first.
+    // The hash is fast but not safe against chosen keys. Clients cannot choose the keys of the map.
     by_service: HashMap<ServiceIdText, Vec<Arc<Route>>, RandomState>,
 }
 
 type ServiceIdText = Box<str>;
 
 impl Routes {
-    /// A table of routes.
+    /// Creates a table of routes.
     ///
     /// # Errors
-    /// [`RouteError::Duplicate`] when two routes have the same prefix.
+    /// [`RouteError::Duplicate`] if two routes have the same prefix.
     pub fn new(routes: impl IntoIterator<Item = Route>) -> Result<Self, RouteError> {
         let mut by_service: HashMap<_, Vec<Arc<Route>>, RandomState> = HashMap::default();
         for route in routes {
@@ -296,19 +303,19 @@ impl Routes {
         Ok(Self { by_service })
     }
 
-    /// The route for `path`. Case matters (`docs/reference/data-plane.md#routing`).
+    /// The route for `path`. Paths are case-sensitive (`docs/reference/data-plane.md#routing`).
     pub fn find(&self, path: &str) -> Option<&Arc<Route>> {
         let service = path.strip_prefix('/')?.split('/').next()?;
         self.by_service.get(service)?.iter().find(|route| route.covers(path))
     }
 
-    /// All routes, in no order.
+    /// All routes, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
         self.by_service.values().flatten().map(AsRef::as_ref)
     }
 }
 
-/// Why a route cannot be made.
+/// Why a route or a table of routes cannot be created.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RouteError {
@@ -317,11 +324,11 @@ pub enum RouteError {
         "{0:?} is not the URL of a service; write http:// or https://, host, port and path, without user, query or dot segments"
     )]
     Upstream(String),
-    /// The text cannot stand in a path.
+    /// The text cannot be a part of a path.
     #[error("{0:?} cannot stand in a path; write segments like api/v1")]
     GatewayUrl(String),
     /// Two routes have the same prefix.
-    #[error("two routes begin with {0}")]
+    #[error("two routes have the prefix {0}")]
     Duplicate(String),
 }
 
@@ -337,7 +344,7 @@ mod tests {
         Route::new(ServiceId::new(service).unwrap(), gateway_url, upstream, scheme).unwrap()
     }
 
-    /// A scheme that is known by its name.
+    /// A scheme that the test recognizes by its name.
     struct Named(&'static str);
 
     impl Scheme for Named {
@@ -346,7 +353,7 @@ mod tests {
         }
 
         fn prepare(&self, _: &SchemeRequest<'_>) -> SchemeFuture {
-            unreachable!("no layer runs here")
+            unreachable!("these tests run no layer")
         }
 
         fn reserved_headers(&self) -> &[HeaderName] {
@@ -355,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_prefix_wins_and_is_replaced() {
+    fn the_longest_matching_prefix_is_used_and_replaced() {
         let routes = Routes::new([
             route("svc", "/api/v1/", "https://a:1/base/api", Named("ONE")),
             route("svc", "api/v1/admin", "https://a:1/base/api/admin", Named("TWO")),
@@ -393,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_of_no_route_stays_below_the_upstream() {
+    fn a_path_without_the_prefix_is_appended_to_the_base_path() {
         let route = route("svc", "files", "https://a/zosmf", Bypass);
         for (uri, want) in [
             ("/svc/files/x", "/zosmf/x"),
@@ -438,7 +445,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn every_path_stays_below_its_upstream(path in "(/|[.%;a-f0-9\\\\]){0,40}") {
+        fn every_southbound_path_begins_with_the_base_path(path in "(/|[.%;a-f0-9\\\\]){0,40}") {
             if let Ok(uri) = path.parse::<Uri>() {
                 let route = route("a", "", "http://zos/b", Bypass);
                 prop_assert!(route.southbound_path(&uri).starts_with("/b"));

@@ -1,14 +1,16 @@
-//! Removes the headers that only the gateway may set.
+//! Removes request headers that a client must not send to a service:
 //!
 //! 1. Hop-by-hop headers, including those that a `Connection` line names.
-//! 2. `X-Zowe-Auth-Failure`, `X-Certificate-*`, `OIDC-token`, `X-SAF-Token` and `Client-Cert`: a service
-//!    believes them, so a client must not set them. Also names that some servers read as one of these
-//!    (`X_Certificate_…`), and `$WS…`.
-//! 3. The headers named by [`SanitizeLayer::with_headers`], such as the custom PassTicket headers.
+//! 2. `X-Zowe-Auth-Failure`, `X-Certificate-*`, `OIDC-token`, `X-SAF-Token` and `Client-Cert`. A service
+//!    trusts these headers, so only the gateway may set them. Names that some servers treat as one of
+//!    these, such as `X_Certificate_…`, are removed too, and so are names that begin with `$WS`.
+//! 3. The headers that are passed to [`SanitizeLayer::with_headers`], such as the custom PassTicket headers.
 //!
-//! Headers that carry credentials are marked as sensitive, so that `Debug` does not show their values.
+//! The layer keeps `Authorization`, `Cookie` and `PRIVATE-TOKEN`. It marks them as sensitive, so that
+//! `Debug` does not show their values.
 //!
-//! Put this layer first. Behind another layer of this crate it answers 500.
+//! Put this layer first. After [`RouteLayer`](super::RouteLayer) or
+//! [`AuthenticateLayer`](super::AuthenticateLayer) it answers 500.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -57,10 +59,10 @@ use crate::headers::HopByHop;
 
 static OIDC_TOKEN: HeaderName = HeaderName::from_static("oidc-token");
 
-/// Reserved names that do not begin with `X-Certificate-`.
+/// Headers that only the gateway may set, besides `X-Certificate-*`.
 static ALWAYS: [&HeaderName; 4] = [&OIDC_TOKEN, &X_SAF_TOKEN, &CLIENT_CERT, &X_ZOWE_AUTH_FAILURE];
 
-/// Kept, but marked as sensitive.
+/// Headers that are kept and marked as sensitive.
 static SENSITIVE: [&HeaderName; 3] = [&AUTHORIZATION, &COOKIE, &PRIVATE_TOKEN];
 
 /// The layer. See the [module](self).
@@ -70,12 +72,12 @@ pub struct SanitizeLayer {
 }
 
 impl SanitizeLayer {
-    /// Removes the headers that services of Zowe believe.
+    /// Creates a layer that removes hop-by-hop headers and the headers that Zowe services trust.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Removes these headers as well.
+    /// Also removes `headers`.
     #[must_use]
     pub fn with_headers(mut self, headers: impl IntoIterator<Item = HeaderName>) -> Self {
         let others = &mut self.check.others;
@@ -107,7 +109,7 @@ impl Check for Sanitize {
         if extensions.get::<Arc<Route>>().is_some() || extensions.get::<Authentication>().is_some()
         {
             return Err(Rejection::misassembled(
-                "SanitizeLayer must be the first layer: behind another it would remove what that set",
+                "SanitizeLayer must be the first layer; later it would remove headers of earlier layers",
             ));
         }
         sanitize(request.headers_mut(), &self.others);
@@ -141,7 +143,7 @@ fn remove_reserved(headers: &mut HeaderMap, names: &[HeaderName]) {
     }
 }
 
-/// Whether only the gateway may set a header of this name, or of a name that servers read as such.
+/// Whether only the gateway may set this header, or a header that some servers treat as the same.
 fn is_reserved(name: &HeaderName, others: &[HeaderName]) -> bool {
     let text = name.as_str();
     ALWAYS.contains(&name)
@@ -150,8 +152,9 @@ fn is_reserved(name: &HeaderName, others: &[HeaderName]) -> bool {
         || is_alias(text, others)
 }
 
-/// Names that some servers read as a reserved one. CGI does not distinguish `_` and `-`. WebSphere Liberty
-/// (z/OSMF, CICS) takes users and certificates from `$WS…` headers of a proxy that it trusts.
+/// Whether some servers treat this name as the name of a reserved header. CGI does not distinguish `_` and
+/// `-`. WebSphere Liberty (z/OSMF, CICS) takes users and certificates from `$WS…` headers of a proxy that
+/// it trusts.
 fn is_alias(name: &str, others: &[HeaderName]) -> bool {
     if name.starts_with("$ws") {
         return true;
@@ -209,8 +212,9 @@ mod tests {
             ["authorization", "cookie", "private-token", "under_score", "x-service-id"]
         );
         for (name, value) in &headers {
-            let carries = ["authorization", "cookie", "private-token"].contains(&name.as_str());
-            assert_eq!(value.is_sensitive(), carries, "{name}");
+            let is_credential =
+                ["authorization", "cookie", "private-token"].contains(&name.as_str());
+            assert_eq!(value.is_sensitive(), is_credential, "{name}");
         }
     }
 }

@@ -1,17 +1,18 @@
-//! Runs the scheme of the route: gives the service what it receives in place of the client's credential.
+//! Runs the [`Scheme`](super::Scheme) of the route. A scheme makes the headers that the service receives in
+//! place of the client's credential.
 //!
-//! 1. An [`Authorized`] request gets the headers of the route's [`Scheme`](super::Scheme): `Authorization: Basic
-//!    base64(user:ticket)` from a [`PassTicketScheme`](super::PassTicketScheme). Nothing else of the
-//!    request changes.
-//! 2. A failure of an earlier layer that is to be forwarded goes on with `X-Zowe-Auth-Failure`, and
-//!    the response to the client gets the same header.
-//! 3. A scheme that fails is such a failure too. The log has the reason. Each call of a scheme
-//!    is one record in the audit log, with the event of the scheme.
-//! 4. The request goes on with [`ReadyToForward`]. Without it the proxy of this crate forwards only what
-//!    a route lets through ([`Bypass`](super::Bypass)).
+//! 1. An [`Authorized`] request gets the headers of the scheme. For example,
+//!    [`PassTicketScheme`](super::PassTicketScheme) sets `Authorization: Basic base64(user:ticket)`.
+//! 2. If the scheme fails, the log has the reason. Each call of a scheme writes one record to the audit
+//!    log, with the event of the scheme.
+//! 3. If the scheme or an earlier layer failed, and the route forwards failures, the header
+//!    `X-Zowe-Auth-Failure` is added to the request and to the response.
+//! 4. A forwarded request has the extension [`ReadyToForward`]. The proxy of this crate does not forward a
+//!    request without it, except on a route with the scheme [`Bypass`](super::Bypass).
 //!
-//! Needs [`RouteLayer`](super::RouteLayer), [`AuthenticateLayer`](super::AuthenticateLayer) and
-//! [`ScopeLayer`](super::ScopeLayer) before it; without them it answers 500 and forwards nothing.
+//! This layer needs [`RouteLayer`](super::RouteLayer), [`AuthenticateLayer`](super::AuthenticateLayer) and
+//! [`ScopeLayer`](super::ScopeLayer) before it. If one of them is missing, the layer answers 500 and does
+//! not forward the request. On a route with the scheme `bypass`, it needs only `RouteLayer`.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -103,8 +104,11 @@ use crate::{
     passticket::UserId,
 };
 
-/// The request is as the service of this route is to get it: prepared by the scheme, or with the
-/// reason why not. Only [`SchemeLayer`] makes one. A request on a route that bypasses needs none.
+/// Shows that a request may be forwarded to the service of its route. Either the scheme has prepared it, or
+/// it has the header `X-Zowe-Auth-Failure` with the reason of a failure.
+///
+/// Only [`SchemeLayer`] creates this type. Requests on a route with the scheme [`Bypass`](super::Bypass) do
+/// not have it.
 #[derive(Clone, Debug)]
 pub struct ReadyToForward {
     route: Arc<Route>,
@@ -112,12 +116,12 @@ pub struct ReadyToForward {
 }
 
 impl ReadyToForward {
-    /// Where the request goes.
+    /// The route of the request.
     pub fn route(&self) -> &Arc<Route> {
         &self.route
     }
 
-    /// The user that the scheme prepared the request for; `None` after a failure.
+    /// The user for whom the scheme has prepared the request; `None` after a failure.
     pub fn user(&self) -> Option<&UserId> {
         self.user.as_ref()
     }
@@ -130,12 +134,12 @@ pub struct SchemeLayer {
 }
 
 impl SchemeLayer {
-    /// The route has all that the layer needs.
+    /// Creates the layer. Its settings are in the route of each request.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Records in `audit` what the schemes did.
+    /// Writes a record to `audit` for each call of a scheme.
     #[must_use]
     pub fn with_audit(self, audit: Audit) -> Self {
         Self { audit }
@@ -198,7 +202,7 @@ where
     }
 }
 
-/// Waits for a scheme that asks another server.
+/// Waits for the result of a scheme that calls another server.
 #[allow(missing_debug_implementations, reason = "holds a future of the scheme")]
 pub struct Preparing {
     state: State,
@@ -221,14 +225,14 @@ impl<ReqBody> PollDecision<ReqBody> for Preparing {
         };
         let prepared = ready!(future.as_mut().poll(cx));
         let State::Waiting { authorized, .. } = mem::replace(&mut self.state, State::Done) else {
-            unreachable!("it was waiting a line above");
+            unreachable!("the state was Waiting above");
         };
         Poll::Ready(finish(request, authorized, prepared, &self.audit))
     }
 }
 
-/// Writes the audit record. The request gets the headers of the scheme, or goes on or is rejected
-/// without.
+/// Applies the result of a scheme, and writes the audit record. If the scheme succeeded, the request gets
+/// its headers. If it failed, the request is forwarded without these headers, or rejected.
 fn finish<B>(
     request: &mut Request<B>,
     authorized: Authorized,
@@ -247,7 +251,8 @@ fn finish<B>(
             Outcome::Forward
         }
         Err(failure) => {
-            // What an operator needs (docs/decisions.md#d5): user, APPLID, service and codes.
+            // Operators need user, APPLID, service and codes (docs/decisions.md#d5). If no PassTicket could
+            // be generated, `failure` contains the APPLID and the codes.
             let request_id = RequestId::logged(request.extensions());
             let scheme = route.scheme().name();
             let user = authorized.user();
@@ -285,24 +290,26 @@ enum Step {
     Prepare(Authorized),
 }
 
-/// What to do with a request, from what the layers before have found out.
+/// Decides what to do with a request, from the results of the earlier layers.
 fn begin<B>(request: &mut Request<B>) -> Step {
     let misassembled = |what| Step::Decided(Outcome::Reject(Rejection::misassembled(what)));
-    // Does nothing behind Sanitize. Without it, a `Connection: authorization` would make the proxy
-    // remove what the scheme sets.
+    // `SanitizeLayer` has already done this, unless it is missing. Without both, a client's
+    // `Connection: authorization` would make the proxy remove the header that the scheme sets.
     strip_hop_by_hop(request.headers_mut());
     let extensions = request.extensions_mut();
     let Some(route) = extensions.get::<Arc<Route>>().cloned() else {
         return misassembled("SchemeLayer needs RouteLayer before it");
     };
     if route.is_bypass() {
-        // The route says as much as `ReadyToForward` would.
+        // The proxy forwards requests on this route without `ReadyToForward`.
         return Step::Decided(Outcome::Forward);
     }
     if let Some(authorized) = extensions.remove::<Authorized>() {
-        // The extensions may have another route by now; the authorized one counts.
+        // Another layer may have replaced the route in the extensions. Only the authorized route is used.
         return if authorized.route().is_bypass() {
-            misassembled("the route that was authorized bypasses")
+            misassembled(
+                "the authorized route has the scheme bypass, the current route has another",
+            )
         } else {
             Step::Prepare(authorized)
         };
@@ -316,7 +323,7 @@ fn begin<B>(request: &mut Request<B>) -> Step {
     }
 }
 
-/// The request goes on and says why the scheme set nothing, or is rejected.
+/// Forwards the request with `X-Zowe-Auth-Failure`, or rejects it, as the route says.
 #[cold]
 fn fail<B>(request: &mut Request<B>, route: Arc<Route>, failure: Failure) -> Outcome {
     if route.on_failure() == OnFailure::Reject {

@@ -1,4 +1,4 @@
-//! Why a scheme has nothing for a service.
+//! The error of a scheme.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::{
     messages::{self, ApiMessage},
 };
 
-/// Why a [`Scheme`](super::Scheme) has nothing for the service.
+/// Why a [`Scheme`](super::Scheme) could not prepare a request for the service.
 ///
-/// `Display` is for the log. The client and the service get the message, which says no more than
-/// necessary ([D5](crate::decisions#d5)).
+/// `Display` shows the reason, for the log. The client and the service receive a message, which is less
+/// exact ([D5](crate::decisions#d5)).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct SchemeError {
@@ -28,25 +28,28 @@ enum Kind {
 }
 
 impl SchemeError {
-    /// The scheme failed, and a repetition will not help: 500 and `ZWEAO500E`. `reason` goes to the
-    /// log; say there what the operator can do, and put no secret in.
+    /// The scheme failed, and it does not help to try again. The status is 500, the message `ZWEAO500E`.
+    ///
+    /// `reason` is for the log. It should say what the operator can do. It must not contain a secret.
     pub fn failed(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), kind: Kind::Failed, message: None }
     }
 
-    /// A server that the scheme needs does not answer: 503, `ZWEAG104E`, and `Retry-After` if it is
-    /// known. `reason` goes to the log.
+    /// A server that the scheme needs does not answer. The status is 503, the message `ZWEAG104E`. The
+    /// response has `Retry-After` if `retry_after` is given.
+    ///
+    /// `reason` is for the log. It must not contain a secret.
     pub fn unavailable(reason: impl Into<String>, retry_after: Option<Duration>) -> Self {
         Self { reason: reason.into(), kind: Kind::Unavailable { retry_after }, message: None }
     }
 
-    /// Tells the client and the service this instead of the usual message.
+    /// Sends `message` to the client and the service instead of the default message.
     #[must_use]
     pub fn with_message(self, message: ApiMessage) -> Self {
         Self { message: Some(message), ..self }
     }
 
-    /// When a repetition may help, if that is known.
+    /// How long the client should wait before it tries again, if this is known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self.kind {
             Kind::Unavailable { retry_after } => retry_after,
@@ -55,11 +58,11 @@ impl SchemeError {
     }
 
     pub(super) fn message(&self) -> ApiMessage {
-        let usual = match self.kind {
+        let default = match self.kind {
             Kind::Failed => &messages::INTERNAL,
             Kind::Unavailable { .. } => &messages::AUTHENTICATION_UNAVAILABLE,
         };
-        self.message.clone().unwrap_or(ApiMessage::new(usual))
+        self.message.clone().unwrap_or(ApiMessage::new(default))
     }
 
     pub(super) fn status(&self) -> StatusCode {
@@ -86,12 +89,18 @@ mod tests {
     #[test]
     fn each_kind_has_its_status_message_and_reason() {
         let second = Some(Duration::from_secs(1));
-        let own = ApiMessage::new(&messages::MISSING_CERTIFICATE);
+        let custom = ApiMessage::new(&messages::MISSING_CERTIFICATE);
         let cases = [
             (SchemeError::failed("x"), 500, "ZWEAO500E", "scheme-failed", None),
             (SchemeError::unavailable("x", None), 503, "ZWEAG104E", "unavailable", None),
             (SchemeError::unavailable("x", second), 503, "ZWEAG104E", "unavailable", second),
-            (SchemeError::failed("x").with_message(own), 500, "ZWEAG167E", "scheme-failed", None),
+            (
+                SchemeError::failed("x").with_message(custom),
+                500,
+                "ZWEAG167E",
+                "scheme-failed",
+                None,
+            ),
         ];
         for (error, status, number, reason, retry_after) in cases {
             assert_eq!(error.status(), status, "{error:?}");

@@ -1,4 +1,4 @@
-//! What a service receives in place of the client's credential.
+//! The trait [`Scheme`]: which headers a service receives in place of the client's credential.
 
 use std::{
     fmt,
@@ -16,20 +16,21 @@ use crate::{
     token::ServiceId,
 };
 
-/// What a service receives in place of the client's credential (`apiml.authentication.scheme`,
-/// [D23](crate::decisions#d23)).
+/// Decides which headers a service receives in place of the client's credential
+/// (`apiml.authentication.scheme`, [D23](crate::decisions#d23)).
 ///
-/// Each [`Route`](super::Route) has its own. [`PassTicketScheme`](super::PassTicketScheme) and
-/// [`Bypass`] are ready; implement the trait for a service that expects something else. An `Arc` of
-/// a scheme is a scheme.
+/// Each [`Route`](super::Route) has one scheme. This crate contains
+/// [`PassTicketScheme`](super::PassTicketScheme) and [`Bypass`]. Implement the trait for a service that
+/// expects something else. An `Arc` of a scheme is also a scheme.
 ///
-/// [`SchemeLayer`](super::SchemeLayer) runs the scheme of the route. The scheme gets the user and the
-/// head of the request, and returns headers or a [`Failure`]. The layer does the rest: it writes
-/// the headers, handles a failure as the route says ([`OnFailure`](super::OnFailure)), and writes
-/// one audit record. So a scheme cannot forward a request whose user is not authorized.
+/// [`SchemeLayer`](super::SchemeLayer) calls the scheme of the route with the user and the head of an
+/// authorized request. The scheme returns headers or a [`Failure`]. The layer then writes the headers, or
+/// handles the failure as the route says ([`OnFailure`](super::OnFailure)), and writes one audit record.
+/// A scheme is not called for a request whose user is not authorized.
 ///
 /// # Example
-/// A service that expects an API key of the gateway, and the user in a header:
+/// This scheme is for a service that expects an API key of the gateway in one header, and the user in
+/// another:
 ///
 /// ```
 /// # use std::{convert::Infallible, sync::Arc};
@@ -75,7 +76,7 @@ use crate::{
 ///             Ok(user) => Ok(SchemeHeaders::new()
 ///                 .with(API_KEY.clone(), self.key.clone())
 ///                 .with(REMOTE_USER.clone(), user)),
-///             Err(_) => Err(SchemeError::failed("the user id is no header value").into()),
+///             Err(_) => Err(SchemeError::failed("the user id is not a valid header value").into()),
 ///         })
 ///     }
 /// }
@@ -110,20 +111,21 @@ use crate::{
 /// # }
 /// ```
 ///
-/// A scheme that asks another server returns [`SchemeFuture::pending`] with an `async` block, and a
-/// [`SchemeError::unavailable`](super::SchemeError::unavailable) when the server does not answer.
+/// A scheme that calls another server returns [`SchemeFuture::pending`] with an `async` block. If the
+/// server does not answer, the block returns
+/// [`SchemeError::unavailable`](super::SchemeError::unavailable).
 pub trait Scheme: Send + Sync + 'static {
-    /// The name in the log and in audit records, such as `httpBasicPassTicket`.
+    /// The name of the scheme in the log and in audit records, such as `httpBasicPassTicket`.
     fn name(&self) -> &'static str;
 
-    /// What the service receives for this request, or why there is nothing.
+    /// Returns the headers that the service receives for this request, or a [`Failure`].
     fn prepare(&self, request: &SchemeRequest<'_>) -> SchemeFuture;
 
-    /// Headers that the service believes because only this scheme sets them. The layer removes what
-    /// the client sent under these names, whether the scheme succeeds or fails.
+    /// Headers that the service trusts because only this scheme sets them. The layer removes them from the
+    /// client's request, whether the scheme succeeds or fails.
     ///
-    /// `Authorization`, `X-Certificate-*` and the other headers of credentials need not be listed:
-    /// the layers before remove them.
+    /// `Authorization`, `X-Certificate-*` and other headers for credentials need not be listed, because
+    /// earlier layers remove them.
     fn reserved_headers(&self) -> &[HeaderName];
 
     /// The event of the audit record that the layer writes for each call of [`prepare`](Self::prepare).
@@ -131,15 +133,16 @@ pub trait Scheme: Send + Sync + 'static {
         Event::Scheme
     }
 
-    /// Adds to the audit record what only this scheme knows. User, credential, service, request and
-    /// result are there already.
+    /// Adds data of this scheme to the audit record. The record already has user, credential, service,
+    /// request and result.
     fn annotate(&self, record: AuditRecord) -> AuditRecord {
         record
     }
 
-    /// Whether the client must prove who it is. A route is asked once, when it is made. With `false`
-    /// the layers evaluate nothing, and the request goes on with what the client sent, as with
-    /// [`Bypass`]: no other scheme has a reason to say so.
+    /// Whether only authorized requests are forwarded. This is called once, when a route is created.
+    ///
+    /// If it returns `false`, the layers evaluate no credential and do not call this scheme. The service
+    /// receives the credentials that the client sent. Only [`Bypass`] should return `false`.
     fn needs_authorization(&self) -> bool {
         true
     }
@@ -171,7 +174,8 @@ impl<S: Scheme + ?Sized> Scheme for Arc<S> {
     }
 }
 
-/// `bypass`: the service receives what the client sent. Nothing is evaluated.
+/// The scheme `bypass`: no credential is evaluated, and the service receives the credentials that the client
+/// sent.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bypass;
 
@@ -193,7 +197,8 @@ impl Scheme for Bypass {
     }
 }
 
-/// What a [`Scheme`] may know of a request: who is authorized for which service, and the head.
+/// The part of a request that a [`Scheme`] can read: the authorized user, the service, and the head of the
+/// request.
 #[derive(Clone, Copy)]
 pub struct SchemeRequest<'a> {
     pub(super) user: &'a UserId,
@@ -217,12 +222,12 @@ impl<'a> SchemeRequest<'a> {
         Self { user, proof, service, method, uri, headers, extensions }
     }
 
-    /// The user who is authorized.
+    /// The authorized user.
     pub fn user(&self) -> &'a UserId {
         self.user
     }
 
-    /// What proved who the user is.
+    /// The proof of the user's identity.
     pub fn proof(&self) -> &'a Proof {
         self.proof
     }
@@ -232,22 +237,22 @@ impl<'a> SchemeRequest<'a> {
         self.service
     }
 
-    /// The method.
+    /// The method of the request.
     pub fn method(&self) -> &'a Method {
         self.method
     }
 
-    /// Path and query as the client sent them.
+    /// The URI of the request, as the client sent it.
     pub fn uri(&self) -> &'a Uri {
         self.uri
     }
 
-    /// The headers, without any credential of the client.
+    /// The headers of the request. The credentials of the client are already removed.
     pub fn headers(&self) -> &'a HeaderMap {
         self.headers
     }
 
-    /// The extensions: [`ConnectionInfo`](crate::connection::ConnectionInfo), for example, or
+    /// The extensions of the request, such as [`ConnectionInfo`](crate::connection::ConnectionInfo) or
     /// [`PeerCertificate`](crate::identity::PeerCertificate).
     pub fn extensions(&self) -> &'a Extensions {
         self.extensions
@@ -265,24 +270,24 @@ impl fmt::Debug for SchemeRequest<'_> {
     }
 }
 
-/// The headers that a [`Scheme`] sets. Each replaces what the request has under the same name.
+/// The headers that a [`Scheme`] sets. Each of them replaces all headers of the request with the same name.
 ///
-/// They are marked as sensitive: `Debug` does not show the values, and HTTP/2 does not put them into
-/// its tables.
+/// They are marked as sensitive: `Debug` does not show the values, and HTTP/2 does not add them to its
+/// header compression tables (RFC 7541 §7.1.3).
 #[derive(Clone, Debug, Default)]
 pub struct SchemeHeaders {
-    // Most schemes set one.
+    // Most schemes set only one header, which then needs no allocation.
     first: Option<(HeaderName, HeaderValue)>,
     more: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl SchemeHeaders {
-    /// No headers yet.
+    /// Creates an empty set of headers.
     pub const fn new() -> Self {
         Self { first: None, more: Vec::new() }
     }
 
-    /// Sets a header.
+    /// Adds a header.
     #[must_use]
     pub fn with(mut self, name: HeaderName, mut value: HeaderValue) -> Self {
         value.set_sensitive(true);
@@ -301,7 +306,7 @@ impl SchemeHeaders {
     }
 }
 
-/// The result of a [`Scheme`]: at once, or later.
+/// The result of a [`Scheme`], either available now or later.
 pub struct SchemeFuture(State);
 
 enum State {
@@ -314,22 +319,22 @@ pub(super) type Waiting =
     Pin<Box<dyn Future<Output = Result<SchemeHeaders, Failure>> + Send + 'static>>;
 
 impl SchemeFuture {
-    /// There is nothing to wait for.
+    /// A result that is available now.
     pub fn ready(result: Result<SchemeHeaders, Failure>) -> Self {
         Self(State::Ready(Some(result)))
     }
 
-    /// The result comes from `future`. The layer keeps the request until then.
+    /// A result that `future` returns later. The layer stores the request until then.
     pub fn pending(
         future: impl Future<Output = Result<SchemeHeaders, Failure>> + Send + 'static,
     ) -> Self {
         Self(State::Pending(Box::pin(future)))
     }
 
-    /// The result, or what to wait for.
+    /// The result if it is available now, or the future that returns it.
     pub(super) fn now(self) -> Result<Result<SchemeHeaders, Failure>, Waiting> {
         match self.0 {
-            State::Ready(result) => Ok(result.expect("the layer does not poll")),
+            State::Ready(result) => Ok(result.expect("this future was not polled before")),
             State::Pending(future) => Err(future),
         }
     }
@@ -341,7 +346,7 @@ impl From<SchemeHeaders> for SchemeFuture {
     }
 }
 
-/// So that a test of a scheme can `await` it.
+/// With this implementation, a test of a scheme can `await` the result.
 impl Future for SchemeFuture {
     type Output = Result<SchemeHeaders, Failure>;
 

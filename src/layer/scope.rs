@@ -1,15 +1,15 @@
-//! Lets a Personal Access Token reach only the services in its scopes.
+//! Authorizes requests. A Personal Access Token (PAT) is valid only for the services in its scopes. Other
+//! credentials, such as login tokens and certificates, are valid for all services.
 //!
-//! A login token and a certificate are good for all services. A request that may go on carries
-//! [`Authorized`] as an extension, which ties the user to the route; the layers behind take both from
-//! it. A PAT without the scope is a failure, which is handled as the [`Route`] says: 403 with
-//! [`OnFailure::Reject`].
+//! An authorized request gets the extension [`Authorized`], which contains the user and the route. Later
+//! layers take both from this extension. If the scopes of a PAT do not include the service, the request is
+//! handled as the [`Route`] says. With [`OnFailure::Reject`] the response is 403.
 //!
-//! Needs [`RouteLayer`](super::RouteLayer) and [`AuthenticateLayer`](super::AuthenticateLayer)
-//! before it; without them it answers 500.
+//! This layer needs [`RouteLayer`](super::RouteLayer) and [`AuthenticateLayer`](super::AuthenticateLayer)
+//! before it. Without them it answers 500.
 //!
-//! The decision is one [`Authentication`](Event::Authentication) record in the audit log. A request
-//! whose authentication failed has one already, from `AuthenticateLayer`.
+//! For each decision, the layer writes one [`Authentication`](Event::Authentication) record to the audit
+//! log. If authentication failed, `AuthenticateLayer` has already written this record.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -81,7 +81,7 @@ use crate::{
     passticket::UserId,
 };
 
-/// The user may use the service of the route. Only [`ScopeLayer`] makes one.
+/// Shows that the user may use the service of the route. Only [`ScopeLayer`] creates this type.
 #[derive(Clone, Debug)]
 pub struct Authorized {
     authenticated: Authenticated,
@@ -94,17 +94,17 @@ impl Authorized {
         self.authenticated.user()
     }
 
-    /// What proved who the user is.
+    /// The proof of the user's identity.
     pub fn proof(&self) -> &Proof {
         self.authenticated.proof()
     }
 
-    /// The route to the service.
+    /// The route of the service.
     pub fn route(&self) -> &Arc<Route> {
         &self.route
     }
 
-    /// The authorized user of a request: for a handler, or an extractor of your own.
+    /// Returns the `Authorized` extension of a request, for your own handlers and extractors.
     ///
     /// ```
     /// use http::{Request, Response, StatusCode};
@@ -120,8 +120,8 @@ impl Authorized {
     /// ```
     ///
     /// # Errors
-    /// A [`Rejection`] with the failure of the layers before. Without one it is
-    /// [`Failure::NoCredential`], which is 401.
+    /// A [`Rejection`] with the failure of an earlier layer. If no earlier layer failed, the failure is
+    /// [`Failure::NoCredential`], whose status is 401.
     pub fn require(extensions: &Extensions) -> Result<&Self, Rejection> {
         extensions.get::<Self>().ok_or_else(|| {
             let failure = match extensions.get::<Authentication>() {
@@ -132,7 +132,7 @@ impl Authorized {
         })
     }
 
-    /// Adds user, credential and service.
+    /// Adds user, credential and service to `record`.
     pub(super) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
         self.authenticated.add_to_record(record).with_service(self.route.service())
     }
@@ -142,7 +142,7 @@ impl Authorized {
     }
 }
 
-/// Whether the credential is good for the service of `route`.
+/// Whether the credential is valid for the service of `route`.
 fn decide(authenticated: &Authenticated, route: &Route) -> Result<(), Failure> {
     match authenticated.proof() {
         Proof::Pat(pat) if !pat.scopes().contains(route.service()) => {
@@ -159,12 +159,12 @@ pub struct ScopeLayer {
 }
 
 impl ScopeLayer {
-    /// Nothing needs to be set.
+    /// Creates the layer, which needs no settings.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Records in `audit` whether each user may use the service.
+    /// Writes a record to `audit` for each decision.
     #[must_use]
     pub fn with_audit(self, audit: Audit) -> Self {
         Self { check: CheckScope { audit } }
@@ -224,7 +224,7 @@ impl Check for CheckScope {
     }
 }
 
-/// The PAT is not for this service.
+/// Handles a PAT whose scopes do not include the service: forwards the request as failed, or rejects it.
 #[cold]
 fn refuse<B>(
     request: &mut Request<B>,

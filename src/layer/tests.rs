@@ -1,4 +1,4 @@
-//! The layers together, in the right order and in every wrong one.
+//! Tests of all layers together, in the right order and in every wrong order.
 
 mod audit;
 
@@ -59,6 +59,7 @@ fn expired_certificate() -> PeerCertificate {
 
 /// The request that the service received, and the response that the client received.
 struct Exchange {
+    /// The headers that the service received. `None` if the request was not forwarded.
     southbound: Option<HeaderMap>,
     status: StatusCode,
     response: HeaderMap,
@@ -67,13 +68,14 @@ struct Exchange {
 }
 
 impl Exchange {
-    fn sent(&self, name: &str) -> Option<&str> {
+    /// The header that the service received.
+    fn received(&self, name: &str) -> Option<&str> {
         self.southbound.as_ref()?.get(name).map(|v| v.to_str().unwrap())
     }
 
-    /// The user whose ticket the service was sent, evaluated as the service would.
+    /// Evaluates the PassTicket that the service received, and returns its user.
     fn ticket_user(&self) -> Option<UserId> {
-        let basic = self.sent("authorization")?.strip_prefix("Basic ")?;
+        let basic = self.received("authorization")?.strip_prefix("Basic ")?;
         let plain = String::from_utf8(BASE64_STANDARD.decode(basic).unwrap()).unwrap();
         let (user, ticket) = plain.split_once(':').unwrap();
         let user = UserId::new(user).unwrap();
@@ -81,16 +83,17 @@ impl Exchange {
         profile().evaluate(&user, &ticket, Timestamp::from_secs(NOW)).ok().map(|_| user)
     }
 
-    /// The failure text, which must be the same on both sides.
+    /// The text of `X-Zowe-Auth-Failure`. The client and the service must have received the same text.
     fn failure_text(&self) -> Option<&str> {
         let northbound = self.response.get(&X_ZOWE_AUTH_FAILURE).map(|v| v.to_str().unwrap());
         if self.southbound.is_some() {
-            assert_eq!(self.sent("x-zowe-auth-failure"), northbound);
+            assert_eq!(self.received("x-zowe-auth-failure"), northbound);
         }
         northbound
     }
 }
 
+/// The settings and the state that the layers of one test share.
 struct World {
     clock: Arc<ManualClock>,
     issuer: TokenIssuer,
@@ -180,7 +183,7 @@ impl World {
     }
 }
 
-/// Returns the headers that it received, in the extensions of the response.
+/// A service that returns the received headers in the extensions of the response.
 async fn echo(request: Request<Body>) -> Result<Response<Body>, Infallible> {
     let mut response = Response::new(Body::default());
     response.extensions_mut().insert(request.headers().clone());
@@ -231,11 +234,10 @@ async fn each_credential_becomes_a_ticket_and_is_removed() {
     for (name, value) in cases {
         let request =
             get(FILES, &[(name, &value), ("accept", "x"), ("connection", "authorization")]);
-        // `Connection` names the client's Authorization, so Sanitize removes it.
-        let gone = name == "authorization";
         let exchange = world.exchange(request).await;
         assert_eq!(exchange.status, 200);
-        if gone {
+        // The `Connection` line names `Authorization`, so SanitizeLayer removes this header.
+        if name == "authorization" {
             assert_eq!(exchange.failure, Some(Failure::NoCredential), "{name}: {value}");
         } else {
             assert_eq!(exchange.ticket_user().unwrap().as_str(), "USER", "{name}: {value}");
@@ -243,11 +245,11 @@ async fn each_credential_becomes_a_ticket_and_is_removed() {
         let exchange = world.exchange(get(FILES, &[(name, &value), ("accept", "x")])).await;
         assert_eq!(exchange.ticket_user().unwrap().as_str(), "USER", "{name}: {value}");
         assert_eq!(exchange.failure_text(), None);
-        assert_eq!(exchange.sent("accept"), Some("x"));
+        assert_eq!(exchange.received("accept"), Some("x"));
         let southbound = format!("{:?}", exchange.southbound.as_ref().unwrap());
         assert!(!southbound.contains(&jwt) && !southbound.contains(&pat), "{southbound}");
         if name == "cookie" {
-            assert_eq!(exchange.sent("cookie"), Some("a=1; b=\"2\""));
+            assert_eq!(exchange.received("cookie"), Some("a=1; b=\"2\""));
         }
         // The ticket is marked as sensitive, so that Debug does not show it.
         assert!(southbound.contains("\"authorization\": Sensitive"), "{southbound}");
@@ -261,49 +263,50 @@ async fn each_credential_becomes_a_ticket_and_is_removed() {
 #[tokio::test]
 async fn failures_are_forwarded_without_any_credential() {
     let world = World::new();
-    let good = world.jwt();
-    let tampered = format!("{good}x");
-    let foreign = world.pat("jobs");
-    let expired = world.jwt();
+    let valid_jwt = world.jwt();
+    let tampered = format!("{valid_jwt}x");
+    let pat_for_jobs = world.pat("jobs");
     let user = UserId::new("USER").unwrap();
     let revoked = world.pat("files");
-    let VerifiedToken::Pat(pat) = world.verifier().verify(&revoked).unwrap() else { panic!() };
+    let VerifiedToken::Pat(pat) = world.verifier().verify(&revoked).unwrap() else {
+        panic!("expected a PAT")
+    };
     world
         .revocations
         .apply(&Revocation::Token { token: pat.fingerprint(), expires_at: pat.expires_at() });
-    let later = world.pat("files");
+    let valid_pat = world.pat("files");
     let non_ascii = "\u{e9}\u{e9}".to_owned();
-    let odd = BASE64_STANDARD.encode("x".repeat(100));
+    let garbage = BASE64_STANDARD.encode("x".repeat(100));
 
     const NONE: &str = "ZWEAG160E No authentication provided in the request";
     const INVALID: &str = "ZWEAG102E Token is not valid";
     let bearer = |token: &str| format!("Bearer {token}");
     let cases: Vec<(&str, Vec<(&str, String)>, &str)> = vec![
-        ("nothing", vec![], NONE),
+        ("no credential", vec![], NONE),
         ("Basic", vec![("authorization", "Basic VVNFUjp2YWxpZA==".to_owned())], NONE),
         ("garbage", vec![("authorization", bearer("garbage"))], INVALID),
-        ("not even ASCII", vec![("private-token", non_ascii.clone())], INVALID),
+        ("not ASCII", vec![("private-token", non_ascii.clone())], INVALID),
         ("tampered", vec![("authorization", bearer(&tampered))], INVALID),
-        ("16 KiB of nothing", vec![("private-token", "x".repeat(16 * 1024))], INVALID),
-        ("more than 16 KiB", vec![("private-token", "x".repeat(17 * 1024))], INVALID),
-        ("another service's PAT", vec![("private-token", foreign.clone())], INVALID),
-        ("revoked", vec![("private-token", revoked)], INVALID),
-        ("a login token in the place of a PAT", vec![("private-token", good.clone())], NONE),
-        // There is no second try, whatever other credentials there are.
+        ("garbage of 16 KiB", vec![("private-token", "x".repeat(16 * 1024))], INVALID),
+        ("garbage of more than 16 KiB", vec![("private-token", "x".repeat(17 * 1024))], INVALID),
+        ("PAT of another service", vec![("private-token", pat_for_jobs.clone())], INVALID),
+        ("revoked PAT", vec![("private-token", revoked)], INVALID),
+        ("login token in PRIVATE-TOKEN", vec![("private-token", valid_jwt.clone())], NONE),
+        // If the first credential is not valid, the others are not tried.
         (
-            "bad cookie, good header",
+            "invalid cookie, valid header",
             vec![
-                ("cookie", format!("apimlAuthenticationToken={odd}")),
-                ("authorization", bearer(&good)),
-                ("private-token", later.clone()),
+                ("cookie", format!("apimlAuthenticationToken={garbage}")),
+                ("authorization", bearer(&valid_jwt)),
+                ("private-token", valid_pat.clone()),
             ],
             INVALID,
         ),
         (
-            "bad PAT cookie, good PAT header",
+            "invalid PAT cookie, valid PAT header",
             vec![
-                ("cookie", format!("personalAccessToken={foreign}; a=1")),
-                ("private-token", later.clone()),
+                ("cookie", format!("personalAccessToken={pat_for_jobs}; a=1")),
+                ("private-token", valid_pat.clone()),
             ],
             INVALID,
         ),
@@ -311,7 +314,7 @@ async fn failures_are_forwarded_without_any_credential() {
             "two Authorization lines",
             vec![
                 ("authorization", "Basic VVNFUjp2YWxpZA==".to_owned()),
-                ("authorization", bearer(&good)),
+                ("authorization", bearer(&valid_jwt)),
             ],
             NONE,
         ),
@@ -319,28 +322,28 @@ async fn failures_are_forwarded_without_any_credential() {
     for (name, headers, text) in cases {
         let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
         let mut request = get(FILES, &headers);
-        if name != "nothing" && !text.contains("160E") {
-            // Nor with the certificate.
+        if text == INVALID {
+            // A valid client certificate is not tried either.
             request.extensions_mut().insert(certificate("USER"));
         }
         let exchange = world.exchange(request).await;
         assert_eq!(exchange.failure_text(), Some(text), "{name}");
         assert_eq!(exchange.status, 200, "{name}");
         let southbound = exchange.southbound.as_ref().unwrap();
-        for gone in ["authorization", "private-token"] {
-            assert!(!southbound.contains_key(gone), "{name}: {gone}");
+        for header in ["authorization", "private-token"] {
+            assert!(!southbound.contains_key(header), "{name}: {header}");
         }
-        let cookies = exchange.sent("cookie").unwrap_or_default();
+        let cookies = exchange.received("cookie").unwrap_or_default();
         assert!(!cookies.contains("Token"), "{name}: {cookies}");
         assert!(exchange.failure.is_some() && exchange.rejection.is_none(), "{name}");
     }
 
     world.clock.advance(Duration::from_secs(8 * 3600));
-    let exchange = world.exchange(get(FILES, &[("authorization", &bearer(&expired))])).await;
+    let exchange = world.exchange(get(FILES, &[("authorization", &bearer(&valid_jwt))])).await;
     assert_eq!(exchange.failure_text(), Some("ZWEAG103E The token has expired"));
 
     world.revocations.apply(&Revocation::User { user, up_to: world.clock.now() });
-    let exchange = world.exchange(get(FILES, &[("private-token", &later)])).await;
+    let exchange = world.exchange(get(FILES, &[("private-token", &valid_pat)])).await;
     assert_eq!(exchange.failure_text(), Some(INVALID));
 
     for certificate in [certificate("Zowe Service"), expired_certificate()] {
@@ -352,14 +355,16 @@ async fn failures_are_forwarded_without_any_credential() {
 }
 
 #[tokio::test]
-async fn forward_unchanged_restores_the_request() {
+async fn forward_unchanged_keeps_the_credentials_after_a_failure() {
     let world = World::with(OnFailure::ForwardUnchanged);
-    let foreign = world.pat("jobs");
+    let pat_for_jobs = world.pat("jobs");
     let jwt = format!("Bearer {}", world.jwt());
     let cases: [(&str, &[(&str, &str)]); 3] = [
-        // Fails in Authenticate, in Scope, and in the scheme.
+        // Fails in AuthenticateLayer.
         (FILES, &[("authorization", "Basic dTpw"), ("cookie", "a; b=1"), ("cookie", "c=2")]),
-        (FILES, &[("private-token", &foreign), ("cookie", "LtpaToken2=1; c=2")]),
+        // Fails in ScopeLayer.
+        (FILES, &[("private-token", &pat_for_jobs), ("cookie", "LtpaToken2=1; c=2")]),
+        // Fails in the scheme.
         ("/nokey/api/v1", &[("authorization", &jwt), ("cookie", "jwtToken=1")]),
     ];
     for (path, headers) in cases {
@@ -377,18 +382,18 @@ async fn forward_unchanged_restores_the_request() {
     let headers = headers.each_ref().map(|(n, v)| (*n, v.as_str()));
     let exchange = world.exchange(get(FILES, &headers)).await;
     assert!(exchange.ticket_user().is_some());
-    assert_eq!(exchange.sent("private-token"), None);
-    assert_eq!(exchange.sent("cookie"), Some("a=1"));
+    assert_eq!(exchange.received("private-token"), None);
+    assert_eq!(exchange.received("cookie"), Some("a=1"));
 }
 
 #[tokio::test]
-async fn rejecting_routes_answer_failures() {
+async fn routes_that_reject_failures_are_not_forwarded() {
     let world = World::with(OnFailure::Reject);
-    let (foreign, jwt) = (world.pat("jobs"), format!("Bearer {}", world.jwt()));
+    let (pat_for_jobs, jwt) = (world.pat("jobs"), format!("Bearer {}", world.jwt()));
     let cases: [(&str, &[(&str, &str)], u16, &str); 4] = [
         (FILES, &[], 401, "ZWEAG160E"),
         (FILES, &[("private-token", "garbage")], 401, "ZWEAG102E"),
-        (FILES, &[("private-token", &foreign)], 403, "ZWEAG102E"),
+        (FILES, &[("private-token", &pat_for_jobs)], 403, "ZWEAG102E"),
         ("/nokey/api/v1", &[("authorization", &jwt)], 500, "ZWEAG141E"),
     ];
     for (path, headers, status, number) in cases {
@@ -403,7 +408,7 @@ async fn rejecting_routes_answer_failures() {
 }
 
 #[tokio::test]
-async fn paths_without_a_route_and_ambiguous_paths_are_rejected() {
+async fn unknown_paths_and_dot_segments_are_rejected() {
     let world = World::new();
     for (path, status) in [("/unknown/api/v1", 404), ("/files/api/v1/../admin", 400), ("/", 404)] {
         let exchange = world.exchange(get(path, &[])).await;
@@ -440,38 +445,38 @@ async fn clients_cannot_set_custom_headers() {
 
     let exchange =
         world.exchange(get(FILES, &[&forged[..], &[("authorization", &bearer)]].concat())).await;
-    assert_eq!(exchange.sent("x-user"), Some("USER"));
+    assert_eq!(exchange.received("x-user"), Some("USER"));
     assert_eq!(exchange.southbound.as_ref().unwrap().get_all("x-user").iter().count(), 1);
-    let basic = BASE64_STANDARD.encode(format!("USER:{}", exchange.sent("x-ticket").unwrap()));
-    assert_eq!(exchange.sent("authorization"), Some(format!("Basic {basic}").as_str()));
+    let basic = BASE64_STANDARD.encode(format!("USER:{}", exchange.received("x-ticket").unwrap()));
+    assert_eq!(exchange.received("authorization"), Some(format!("Basic {basic}").as_str()));
 
     let exchange = world.exchange(get(FILES, &forged)).await;
-    assert_eq!((exchange.sent("x-user"), exchange.sent("x-ticket")), (None, None));
+    assert_eq!((exchange.received("x-user"), exchange.received("x-ticket")), (None, None));
     assert_eq!(exchange.status, 200);
 }
 
 #[tokio::test]
-async fn a_failure_header_of_the_client_is_replaced_and_of_the_service_kept() {
+async fn the_failure_header_of_a_client_is_replaced_and_that_of_a_service_is_kept() {
     let world = World::new();
     let exchange = world.exchange(get(FILES, &[("x-zowe-auth-failure", "forged")])).await;
     let southbound = exchange.southbound.as_ref().unwrap();
     let values: Vec<_> = southbound.get_all(&X_ZOWE_AUTH_FAILURE).iter().collect();
     assert_eq!(values, ["ZWEAG160E No authentication provided in the request"]);
 
-    // A service may be a gateway, too, and send the header.
-    let own = |_: Request<Body>| {
-        let own = Response::builder().header(&X_ZOWE_AUTH_FAILURE, "its own");
-        ready(Ok::<_, Infallible>(own.body(Body::default()).unwrap()))
+    // The service may itself be a gateway, and send this header.
+    let sends_the_header = |_: Request<Body>| {
+        let response = Response::builder().header(&X_ZOWE_AUTH_FAILURE, "from the service");
+        ready(Ok::<_, Infallible>(response.body(Body::default()).unwrap()))
     };
     let stack = ServiceBuilder::new()
         .layer(RouteLayer::new(world.routes_with(NotAllowed)))
         .layer(AuthenticateLayer::new(Authenticator::new(world.verifier())))
         .layer(ScopeLayer::new())
         .layer(SchemeLayer::new())
-        .service_fn(own);
-    let answer = stack.oneshot(get(FILES, &[])).await.unwrap();
-    let values: Vec<_> = answer.headers().get_all(&X_ZOWE_AUTH_FAILURE).iter().collect();
-    assert_eq!(values, ["its own", "ZWEAG160E No authentication provided in the request"]);
+        .service_fn(sends_the_header);
+    let response = stack.oneshot(get(FILES, &[])).await.unwrap();
+    let values: Vec<_> = response.headers().get_all(&X_ZOWE_AUTH_FAILURE).iter().collect();
+    assert_eq!(values, ["from the service", "ZWEAG160E No authentication provided in the request"]);
 }
 
 #[tokio::test]
@@ -491,13 +496,12 @@ async fn pats_are_not_accepted_while_they_are_off() {
         let exchange = exchange(stack.clone(), get(FILES, &headers)).await;
         let text = exchange.failure_text().unwrap();
         assert!(text.starts_with("ZWEAG160E"), "{text}");
-        assert_eq!(exchange.sent("private-token"), None);
+        assert_eq!(exchange.received("private-token"), None);
     }
 }
 
-/// In a wrong order, or without one of the layers, no request is forwarded.
 #[tokio::test]
-async fn a_stack_in_the_wrong_order_never_forwards() {
+async fn a_stack_with_a_wrong_order_or_a_missing_layer_does_not_forward() {
     type Stack = BoxCloneService<Request<Body>, Response<Body>, Infallible>;
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum L {
@@ -505,9 +509,9 @@ async fn a_stack_in_the_wrong_order_never_forwards() {
         Route,
         Authenticate,
         Scope,
-        Prepare,
+        RunScheme,
     }
-    use L::{Authenticate, Prepare, Route, Sanitize, Scope};
+    use L::{Authenticate, Route, RunScheme, Sanitize, Scope};
 
     let world = World::new();
     let add = |layer: L, inner: Stack| -> Stack {
@@ -518,30 +522,32 @@ async fn a_stack_in_the_wrong_order_never_forwards() {
                 .layer(inner)
                 .boxed_clone(),
             Scope => ScopeLayer::new().layer(inner).boxed_clone(),
-            Prepare => SchemeLayer::new().layer(inner).boxed_clone(),
+            RunScheme => SchemeLayer::new().layer(inner).boxed_clone(),
         }
     };
-    let all = [Sanitize, Route, Authenticate, Scope, Prepare];
+    let all = [Sanitize, Route, Authenticate, Scope, RunScheme];
     let bearer = format!("Bearer {}", world.jwt());
-    let mut wrong = 0;
+    let mut wrong_stacks = 0;
     for order in permutations(&all) {
-        // All layers, and each layer missing once: every stack with `SchemeLayer`.
-        let shorter = (0..order.len()).map(|out| {
-            order.iter().enumerate().filter(|(i, _)| *i != out).map(|(_, l)| *l).collect::<Vec<_>>()
+        // A stack of all layers, and stacks without one layer. `SchemeLayer` is never left out.
+        let shorter = (0..order.len()).map(|missing| {
+            let others = order.iter().enumerate().filter(|(i, _)| *i != missing);
+            others.map(|(_, l)| *l).collect::<Vec<_>>()
         });
-        for order in shorter.chain([order.clone()]).filter(|o| o.contains(&Prepare)) {
+        for order in shorter.chain([order.clone()]).filter(|o| o.contains(&RunScheme)) {
             let stack = order
                 .iter()
                 .rev()
                 .fold(tower::service_fn(echo).boxed_clone(), |inner, layer| add(*layer, inner));
             let exchange = exchange(stack, get(FILES, &[("authorization", &bearer)])).await;
             let without_sanitize: Vec<_> = order.iter().filter(|l| **l != Sanitize).collect();
-            let right = without_sanitize == [&Route, &Authenticate, &Scope, &Prepare]
+            // `SanitizeLayer` may be missing, but must not come after another layer.
+            let is_right = without_sanitize == [&Route, &Authenticate, &Scope, &RunScheme]
                 && order.iter().position(|l| *l == Sanitize).is_none_or(|i| i == 0);
-            if right {
+            if is_right {
                 assert!(exchange.ticket_user().is_some(), "{order:?}");
             } else {
-                wrong += 1;
+                wrong_stacks += 1;
                 assert_eq!(exchange.status, 500, "{order:?}");
                 assert!(exchange.southbound.is_none(), "{order:?}");
                 assert!(
@@ -552,7 +558,7 @@ async fn a_stack_in_the_wrong_order_never_forwards() {
             }
         }
     }
-    assert!(wrong > 100, "{wrong}");
+    assert!(wrong_stacks > 100, "{wrong_stacks}");
 }
 
 fn permutations<T: Copy>(items: &[T]) -> Vec<Vec<T>> {
@@ -570,7 +576,7 @@ fn permutations<T: Copy>(items: &[T]) -> Vec<Vec<T>> {
 
 #[tokio::test]
 async fn a_second_route_layer_is_rejected() {
-    // Authorized for one service and routed to another, the ticket would be for the wrong one.
+    // Otherwise a request could be authorized for one service and forwarded to another.
     let world = World::new();
     let stack = ServiceBuilder::new()
         .layer(RouteLayer::new(world.routes()))
@@ -584,7 +590,7 @@ async fn a_second_route_layer_is_rejected() {
     assert_eq!(exchange.status, 500);
 }
 
-/// A mapper and a generator that have to wait.
+/// An identity mapper and PassTicket generator whose results are not available at once.
 #[derive(Clone, Debug)]
 struct Slow;
 
@@ -607,9 +613,9 @@ impl PassTicketGenerator for Slow {
     }
 }
 
-/// The mock panics when it is called without having been ready. A clone has not been ready.
+/// The mock service panics if it is called before it was ready. A clone of a ready service is not ready.
 #[tokio::test]
-async fn the_service_that_was_ready_is_the_one_that_is_called() {
+async fn the_ready_service_is_called_and_not_a_clone() {
     let world = World::new();
     let (mock, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
     handle.allow(1);
@@ -624,28 +630,28 @@ async fn the_service_that_was_ready_is_the_one_that_is_called() {
         .service(mock);
 
     let mut request = get(FILES, &[]);
-    request.extensions_mut().insert(certificate("whoever"));
+    request.extensions_mut().insert(certificate("any name"));
     stack.ready().await.unwrap();
-    let answer = stack.call(request);
+    let response = stack.call(request);
     let serve = async {
         let (request, respond) = handle.next_request().await.unwrap();
         assert!(request.headers().contains_key("authorization"));
         respond.send_response(Response::new(Body::default()));
     };
-    let (response, ()) = tokio::join!(answer, serve);
+    let (response, ()) = tokio::join!(response, serve);
     assert_eq!(response.unwrap().status(), 200);
 
-    // No permit is left, so the next request waits for the inner service.
+    // The mock has no permit for a second request, so it is not ready.
     assert!(
         tokio::time::timeout(Duration::from_millis(20), stack.ready()).await.is_err(),
-        "ready without a permit"
+        "the stack is ready although the inner service is not"
     );
 }
 
 #[tokio::test]
 async fn errors_of_the_inner_service_are_returned_unchanged() {
     #[derive(Debug, PartialEq)]
-    struct Mine;
+    struct InnerError;
     let world = World::new();
     let stack = ServiceBuilder::new()
         .layer(SanitizeLayer::new())
@@ -653,14 +659,14 @@ async fn errors_of_the_inner_service_are_returned_unchanged() {
         .layer(AuthenticateLayer::new(Authenticator::new(world.verifier())))
         .layer(ScopeLayer::new())
         .layer(SchemeLayer::new())
-        .service_fn(|_: Request<Body>| ready(Err::<Response<Body>, _>(Mine)));
-    assert_eq!(stack.oneshot(get(FILES, &[])).await.unwrap_err(), Mine);
+        .service_fn(|_: Request<Body>| ready(Err::<Response<Body>, _>(InnerError)));
+    assert_eq!(stack.oneshot(get(FILES, &[])).await.unwrap_err(), InnerError);
 }
 
-/// A revocation check without an answer.
-struct Unreachable;
+/// A revocation check that is not available for PATs.
+struct UnavailableForPats;
 
-impl RevocationCheck for Unreachable {
+impl RevocationCheck for UnavailableForPats {
     fn try_check_now(&self, token: &VerifiedToken) -> Option<Result<(), CheckError>> {
         Some(match token {
             VerifiedToken::Pat(_) => Err(CheckError::Unavailable),
@@ -669,6 +675,7 @@ impl RevocationCheck for Unreachable {
     }
 }
 
+/// A generator that may not generate tickets.
 #[derive(Clone)]
 struct NotAllowed;
 
@@ -680,46 +687,47 @@ impl PassTicketGenerator for NotAllowed {
 }
 
 #[tokio::test]
-async fn a_failed_check_is_a_refusal() -> Result<(), BoxError> {
+async fn an_unavailable_check_and_a_failed_ticket_are_failures() -> Result<(), BoxError> {
     let world = World::new();
     let stack = ServiceBuilder::new()
         .layer(RouteLayer::new(world.routes_with(NotAllowed)))
         .layer(AuthenticateLayer::new(
-            Authenticator::new(world.verifier()).with_personal_access_tokens(Unreachable),
+            Authenticator::new(world.verifier()).with_personal_access_tokens(UnavailableForPats),
         ))
         .layer(ScopeLayer::new())
         .layer(SchemeLayer::new())
         .service(tower::service_fn(echo));
 
     let pat = world.pat("files");
-    let unknown = exchange(stack.clone(), get(FILES, &[("private-token", &pat)])).await;
-    assert_eq!(unknown.failure_text(), Some("ZWEAG104E Authentication service is not available"));
-    assert_eq!(unknown.sent("private-token"), None);
+    let unavailable = exchange(stack.clone(), get(FILES, &[("private-token", &pat)])).await;
+    let text = "ZWEAG104E Authentication service is not available";
+    assert_eq!(unavailable.failure_text(), Some(text));
+    assert_eq!(unavailable.received("private-token"), None);
 
     let bearer = format!("Bearer {}", world.jwt());
-    let refused = exchange(stack, get(FILES, &[("authorization", &bearer)])).await;
-    assert!(refused.failure_text().unwrap().starts_with(
+    let no_ticket = exchange(stack, get(FILES, &[("authorization", &bearer)])).await;
+    assert!(no_ticket.failure_text().unwrap().starts_with(
         "ZWEAG141E The generation of the PassTicket failed. Reason: Not authorized to use this"
     ));
-    assert_eq!(refused.sent("authorization"), None);
+    assert_eq!(no_ticket.received("authorization"), None);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_login_token_is_refused_once_it_is_revoked() {
+async fn a_revoked_login_token_is_refused() {
     let world = World::new();
-    let (jwt, other) = (world.jwt(), world.jwt());
-    let revoked = Revocation::Token {
-        token: TokenFingerprint::of(&jwt),
+    let (revoked_jwt, valid_jwt) = (world.jwt(), world.jwt());
+    let revocation = Revocation::Token {
+        token: TokenFingerprint::of(&revoked_jwt),
         expires_at: Timestamp::from_secs(NOW + 1),
     };
-    // Rules concern PATs only.
+    // A rule for a user does not revoke login tokens, only PATs.
     let user = UserId::new("USER").unwrap();
     let rule = Revocation::User { user, up_to: Timestamp::from_secs(NOW + 1) };
-    [revoked, rule].iter().for_each(|revocation| world.revocations.apply(revocation));
+    [revocation, rule].iter().for_each(|revocation| world.revocations.apply(revocation));
     let bearer = |token: &str| format!("Bearer {token}");
 
-    // Whether PATs are on or off.
+    // Login tokens are checked whether PATs are turned on or off.
     let without_pats =
         Authenticator::new(world.verifier()).with_revocations(world.revocations.clone());
     let with_pats =
@@ -732,10 +740,10 @@ async fn a_login_token_is_refused_once_it_is_revoked() {
             .layer(SchemeLayer::new())
             .service(tower::service_fn(echo));
         let refused =
-            exchange(stack.clone(), get(FILES, &[("authorization", &bearer(&jwt))])).await;
+            exchange(stack.clone(), get(FILES, &[("authorization", &bearer(&revoked_jwt))])).await;
         assert_eq!(refused.failure_text(), Some("ZWEAG102E Token is not valid"));
-        let taken = exchange(stack, get(FILES, &[("authorization", &bearer(&other))])).await;
-        assert_eq!(taken.failure_text(), None);
+        let accepted = exchange(stack, get(FILES, &[("authorization", &bearer(&valid_jwt))])).await;
+        assert_eq!(accepted.failure_text(), None);
     }
 
     // A revocation check alone does not turn PATs on.
@@ -752,10 +760,10 @@ async fn a_login_token_is_refused_once_it_is_revoked() {
     assert_eq!(refused.failure_text(), Some("ZWEAG160E No authentication provided in the request"));
 }
 
-/// Has to ask a server.
-struct Asking(Result<(), CheckError>);
+/// A revocation check whose answer is not available at once.
+struct SlowCheck(Result<(), CheckError>);
 
-impl RevocationCheck for Asking {
+impl RevocationCheck for SlowCheck {
     fn try_check_now(&self, _: &VerifiedToken) -> Option<Result<(), CheckError>> {
         None
     }
@@ -779,7 +787,7 @@ async fn a_request_waits_for_the_revocation_check() {
         (Err(CheckError::Unavailable), Some("ZWEAG104E Authentication service is not available")),
     ] {
         let authenticator =
-            Authenticator::new(world.verifier()).with_personal_access_tokens(Asking(answer));
+            Authenticator::new(world.verifier()).with_personal_access_tokens(SlowCheck(answer));
         let stack = ServiceBuilder::new()
             .layer(RouteLayer::new(world.routes()))
             .layer(AuthenticateLayer::new(authenticator))
@@ -790,24 +798,24 @@ async fn a_request_waits_for_the_revocation_check() {
         for header in [("authorization", jwt.as_str()), ("private-token", &pat)] {
             let exchange = exchange(stack.clone(), get(FILES, &[header])).await;
             assert_eq!(exchange.failure_text(), failure, "{answer:?}");
-            assert_eq!(exchange.sent("private-token"), None);
+            assert_eq!(exchange.received("private-token"), None);
         }
     }
 }
 
-/// A check that answers neither way now, and keeps the default for later.
-struct Silent;
+/// A revocation check that never has an answer, and uses the default of `check_token`.
+struct NoAnswer;
 
-impl RevocationCheck for Silent {
+impl RevocationCheck for NoAnswer {
     fn try_check_now(&self, _: &VerifiedToken) -> Option<Result<(), CheckError>> {
         None
     }
 }
 
 #[tokio::test]
-async fn a_revocation_check_without_an_answer_fails_closed() {
+async fn a_revocation_check_without_an_answer_refuses_the_token() {
     let world = World::new();
-    let authenticator = Authenticator::new(world.verifier()).with_revocations(Silent);
+    let authenticator = Authenticator::new(world.verifier()).with_revocations(NoAnswer);
     let stack = ServiceBuilder::new()
         .layer(RouteLayer::new(world.routes()))
         .layer(AuthenticateLayer::new(authenticator))

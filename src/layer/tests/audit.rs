@@ -1,5 +1,5 @@
-//! Audit records of the layers: one for the credential of a routed request, one for each call of a scheme,
-//! and no secret.
+//! Tests of the audit records that the layers write: one for the credential of a routed request, and one for
+//! each call of a scheme. No record contains a secret.
 
 use super::*;
 use crate::{
@@ -34,8 +34,8 @@ fn fingerprint(token: &str) -> Option<TokenFingerprint> {
     Some(TokenFingerprint::of(token))
 }
 
-/// The credential and its owner in a record.
-fn who(
+/// What a record says about the credential: its kind, user, token fingerprint and certificate subject.
+fn credential_fields(
     record: &AuditRecord,
 ) -> (Option<CredentialKind>, Option<&str>, Option<TokenFingerprint>, Option<&str>) {
     (
@@ -47,7 +47,7 @@ fn who(
 }
 
 #[tokio::test]
-async fn a_success_is_recorded_as_authentication_and_ticket() {
+async fn a_success_writes_an_authentication_and_a_ticket_record() {
     let world = World::new();
     let (jwt, pat) = (world.jwt(), world.pat("files"));
     let bearer = format!("Bearer {jwt}");
@@ -77,7 +77,7 @@ async fn a_success_is_recorded_as_authentication_and_ticket() {
         let events: Vec<_> = records.iter().map(|record| record.event).collect();
         assert_eq!(events, [Event::Authentication, Event::Ticket]);
         for record in &records {
-            let (credential, user, token, subject) = who(record);
+            let (credential, user, token, subject) = credential_fields(record);
             assert_eq!((credential, user, token), (want.0, want.1, want.2));
             assert_eq!(subject.is_some(), want.3.is_some());
             assert!(subject.is_none_or(|subject| subject.contains("CN=user")), "{subject:?}");
@@ -92,100 +92,125 @@ async fn a_success_is_recorded_as_authentication_and_ticket() {
 }
 
 #[tokio::test]
-async fn a_failure_is_one_record_in_each_failure_mode() {
-    use CredentialKind as Is;
-    use ReasonCode as Why;
+async fn a_failure_writes_one_record_whatever_on_failure_is() {
+    use CredentialKind as Kind;
+    use ReasonCode as Reason;
     for on_failure in [OnFailure::Forward, OnFailure::ForwardUnchanged, OnFailure::Reject] {
         let world = World::with(on_failure);
-        let (jwt, pat, foreign) = (world.jwt(), world.pat("files"), world.pat("jobs"));
-        let (by_itself, by_user, later) = (world.pat("files"), world.pat("files"), world.jwt());
-        let (signed, signature) = jwt.rsplit_once('.').unwrap();
-        let other = if signature.starts_with('A') { "B" } else { "A" };
-        let tampered = format!("{signed}.{other}{}", &signature[1..]);
+        let (revoked_jwt, valid_jwt) = (world.jwt(), world.jwt());
+        let (revoked_pat, pat_for_jobs) = (world.pat("files"), world.pat("jobs"));
+        let (signed, signature) = revoked_jwt.rsplit_once('.').unwrap();
+        let first = if signature.starts_with('A') { "B" } else { "A" };
+        let tampered = format!("{signed}.{first}{}", &signature[1..]);
         let user = UserId::new("USER").unwrap();
         let expires_at = Timestamp::from_secs(NOW + 1_000_000);
-        for token in [&by_itself, &jwt] {
+        for token in [&revoked_pat, &revoked_jwt] {
             let token = TokenFingerprint::of(token);
             world.revocations.apply(&Revocation::Token { token, expires_at });
         }
 
-        let none = || (None::<&str>, None::<TokenFingerprint>);
+        // The user and the fingerprint that the record is expected to have.
+        let unknown = || (None::<&str>, None::<TokenFingerprint>);
         let known = |token: &str| (Some("USER"), fingerprint(token));
-        let token = |name: &'static str, value: &str| get(FILES, &[(name, value)]);
-        let shown = |name: &str| {
-            let mut request = get(FILES, &[]);
-            request.extensions_mut().insert(certificate(name));
-            request
-        };
+        let with_header = |name: &'static str, value: &str| get(FILES, &[(name, value)]);
+        let mut with_unmapped = get(FILES, &[]);
+        with_unmapped.extensions_mut().insert(certificate("Zowe Service"));
         let bearer = |token: &str| format!("Bearer {token}");
         let mut with_expired = get(FILES, &[]);
         with_expired.extensions_mut().insert(expired_certificate());
         let cases = vec![
-            (get(FILES, &[]), Why::NoCredential, Is::None, none()),
-            (token("authorization", "Bearer garbage"), Why::TokenMalformed, Is::Token, none()),
-            (token("private-token", "\u{e9}"), Why::TokenMalformed, Is::Token, none()),
-            (token("authorization", &bearer(&tampered)), Why::TokenSignature, Is::Token, none()),
-            (token("private-token", &later), Why::WrongKind, Is::LoginToken, known(&later)),
-            (token("authorization", &bearer(&jwt)), Why::TokenRevoked, Is::LoginToken, known(&jwt)),
+            (get(FILES, &[]), Reason::NoCredential, Kind::None, unknown()),
             (
-                token("private-token", &by_itself),
-                Why::TokenRevoked,
-                Is::PersonalAccessToken,
-                known(&by_itself),
+                with_header("authorization", "Bearer garbage"),
+                Reason::TokenMalformed,
+                Kind::Token,
+                unknown(),
             ),
             (
-                token("private-token", &foreign),
-                Why::OutOfScope,
-                Is::PersonalAccessToken,
-                known(&foreign),
+                with_header("private-token", "\u{e9}"),
+                Reason::TokenMalformed,
+                Kind::Token,
+                unknown(),
             ),
-            (shown("Zowe Service"), Why::NoUser, Is::Certificate, none()),
-            (with_expired, Why::CertificateExpired, Is::Certificate, none()),
+            (
+                with_header("authorization", &bearer(&tampered)),
+                Reason::TokenSignature,
+                Kind::Token,
+                unknown(),
+            ),
+            (
+                with_header("private-token", &valid_jwt),
+                Reason::WrongKind,
+                Kind::LoginToken,
+                known(&valid_jwt),
+            ),
+            (
+                with_header("authorization", &bearer(&revoked_jwt)),
+                Reason::TokenRevoked,
+                Kind::LoginToken,
+                known(&revoked_jwt),
+            ),
+            (
+                with_header("private-token", &revoked_pat),
+                Reason::TokenRevoked,
+                Kind::PersonalAccessToken,
+                known(&revoked_pat),
+            ),
+            (
+                with_header("private-token", &pat_for_jobs),
+                Reason::OutOfScope,
+                Kind::PersonalAccessToken,
+                known(&pat_for_jobs),
+            ),
+            (with_unmapped, Reason::NoUser, Kind::Certificate, unknown()),
+            (with_expired, Reason::CertificateExpired, Kind::Certificate, unknown()),
         ];
-        let check = |records: &[AuditRecord], why: Why, is, known: (Option<&str>, _)| {
-            let [record] = records else { panic!("{why}: {records:?}") };
+        let check = |records: &[AuditRecord], reason: Reason, kind, want: (Option<&str>, _)| {
+            let [record] = records else { panic!("expected one record, {reason}: {records:?}") };
             assert_eq!(record.event, Event::Authentication);
-            assert_eq!((record.outcome, record.reason), (Outcome::Refused, Some(why)));
-            let (credential, user, token, subject) = who(record);
-            assert_eq!((credential, user, token), (Some(is), known.0, known.1), "{why}");
-            assert_eq!(subject.is_some(), is == Is::Certificate);
+            assert_eq!((record.outcome, record.reason), (Outcome::Refused, Some(reason)));
+            let (credential, user, token, subject) = credential_fields(record);
+            assert_eq!((credential, user, token), (Some(kind), want.0, want.1), "{reason}");
+            assert_eq!(subject.is_some(), kind == Kind::Certificate);
             assert_eq!(record.service.as_ref().map(ServiceId::as_str), Some("files"));
         };
-        for (request, why, is, known) in cases {
+        for (request, reason, kind, want) in cases {
             world.exchange(request).await;
-            check(&world.collected.take(), why, is, known);
+            check(&world.collected.take(), reason, kind, want);
         }
 
-        for (rule, why) in [
-            (Revocation::User { user, up_to: world.clock.now() }, Why::RevokedByUserRule),
+        for (rule, reason) in [
+            (Revocation::User { user, up_to: world.clock.now() }, Reason::RevokedByUserRule),
             (
                 Revocation::Service {
                     service: ServiceId::new("files").unwrap(),
                     up_to: world.clock.now(),
                 },
-                Why::RevokedByServiceRule,
+                Reason::RevokedByServiceRule,
             ),
         ] {
             let world = World::with(on_failure);
-            let pat = if matches!(rule, Revocation::User { .. }) { &by_user } else { &pat };
+            let pat = world.pat("files");
             world.revocations.apply(&rule);
-            world.exchange(token("private-token", pat)).await;
-            check(&world.collected.take(), why, Is::PersonalAccessToken, known(pat));
+            world.exchange(with_header("private-token", &pat)).await;
+            check(&world.collected.take(), reason, Kind::PersonalAccessToken, known(&pat));
         }
 
         world.clock.advance(Duration::from_secs(9 * 3600));
-        world.exchange(token("authorization", &bearer(&later))).await;
-        check(&world.collected.take(), Why::TokenExpired, Is::Token, none());
+        world.exchange(with_header("authorization", &bearer(&valid_jwt))).await;
+        check(&world.collected.take(), Reason::TokenExpired, Kind::Token, unknown());
     }
 }
 
 #[tokio::test]
-async fn a_failed_ticket_is_recorded_after_the_authentication() {
+async fn a_failed_ticket_writes_a_second_record() {
     let world = World::new();
     let bearer = format!("Bearer {}", world.jwt());
     world.exchange(get("/nokey/api/v1/x", &[("authorization", &bearer)])).await;
     let records = world.collected.take();
-    let [authentication, ticket] = &records[..] else { panic!("{records:?}") };
+    let [authentication, ticket] = &records[..] else {
+        panic!("expected two records: {records:?}")
+    };
     assert_eq!(authentication.outcome, Outcome::Success);
     assert_eq!((ticket.event, ticket.outcome), (Event::Ticket, Outcome::Error));
     assert_eq!(ticket.reason, Some(ReasonCode::NoKeyProfile));
@@ -195,7 +220,7 @@ async fn a_failed_ticket_is_recorded_after_the_authentication() {
 }
 
 #[tokio::test]
-async fn requests_without_a_decision_are_not_recorded() {
+async fn bypassed_and_unrouted_requests_are_not_recorded() {
     let world = World::new();
     let bearer = format!("Bearer {}", world.jwt());
     for path in ["/open/api/v1/x", "/unknown/api/v1/x", "/files/api/v1/../x"] {
@@ -207,25 +232,26 @@ async fn requests_without_a_decision_are_not_recorded() {
 #[tokio::test]
 async fn no_record_contains_a_token_or_a_ticket() {
     let world = World::new();
-    let (jwt, pat, foreign) = (world.jwt(), world.pat("files"), world.pat("jobs"));
-    let mut secrets = vec![jwt.clone(), pat.clone(), foreign.clone()];
-    for token in [&jwt, &pat, &foreign] {
+    let (jwt, pat, pat_for_jobs) = (world.jwt(), world.pat("files"), world.pat("jobs"));
+    let mut secrets = vec![jwt.clone(), pat.clone(), pat_for_jobs.clone()];
+    for token in [&jwt, &pat, &pat_for_jobs] {
         let bearer = format!("Bearer {token}");
         let exchange = world.exchange(get(FILES, &[("authorization", &bearer)])).await;
-        if let Some(basic) = exchange.sent("authorization") {
+        if let Some(basic) = exchange.received("authorization") {
             let basic = basic.strip_prefix("Basic ").unwrap().to_owned();
             let plain = String::from_utf8(BASE64_STANDARD.decode(&basic).unwrap()).unwrap();
             secrets.extend([basic, plain.split_once(':').unwrap().1.to_owned()]);
         }
     }
+    // Three tokens. For two of them there is a PassTicket, as `Basic` value and in plain text.
     assert_eq!(secrets.len(), 7);
     let records = world.collected.take();
+    // Two records for each of these two tokens, and one for the PAT that is out of scope.
     assert_eq!(records.len(), 5);
-    let said = records.iter().map(|r| r.to_json() + &format!("{r:?}"));
-    let said: String = said.collect();
+    let text: String = records.iter().map(|r| r.to_json() + &format!("{r:?}")).collect();
     for secret in secrets {
-        // The payload alone is not a token, but it has no place in a record.
+        // For a token, looks for its payload alone: a record must not contain that either.
         let payload = secret.split('.').nth(1).unwrap_or(&secret);
-        assert!(!said.contains(payload), "{secret} is in {said}");
+        assert!(!text.contains(payload), "{secret} is in {text}");
     }
 }
