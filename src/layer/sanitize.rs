@@ -148,26 +148,31 @@ fn is_reserved(name: &HeaderName, others: &[HeaderName]) -> bool {
     let text = name.as_str();
     ALWAYS.contains(&name)
         || text.starts_with(X_CERTIFICATE)
-        || others.contains(name)
-        || is_alias(text, others)
+        || others.iter().any(|other| same_for_cgi(text, other.as_str()))
+        || is_alias(text)
+}
+
+/// Whether two names are equal for a server that does not distinguish `_` and `-`, as CGI does not.
+fn same_for_cgi(a: &str, b: &str) -> bool {
+    let dashed = |byte| if byte == b'_' { b'-' } else { byte };
+    a.len() == b.len() && a.bytes().map(dashed).eq(b.bytes().map(dashed))
 }
 
 /// Whether some servers treat this name as the name of a reserved header. CGI does not distinguish `_` and
 /// `-`. WebSphere Liberty (z/OSMF, CICS) takes users and certificates from `$WS…` headers of a proxy that
 /// it trusts.
-fn is_alias(name: &str, others: &[HeaderName]) -> bool {
+fn is_alias(name: &str) -> bool {
     if name.starts_with("$ws") {
         return true;
     }
     if !name.bytes().any(|byte| byte == b'_') {
         return false;
     }
-    let dashed = name.replace('_', "-");
-    let is = |reserved: &HeaderName| reserved.as_str() == dashed;
-    dashed.starts_with(X_CERTIFICATE)
+    let is = |reserved: &HeaderName| same_for_cgi(name, reserved.as_str());
+    let prefix = name.get(..X_CERTIFICATE.len());
+    prefix.is_some_and(|prefix| same_for_cgi(prefix, X_CERTIFICATE))
         || ALWAYS.into_iter().any(is)
         || is(&PRIVATE_TOKEN)
-        || others.iter().any(is)
 }
 
 #[cfg(test)]
@@ -191,6 +196,7 @@ mod tests {
             ("x_certificate_public", "x"),
             ("x-zowe_auth-failure", "x"),
             ("custom_user", "x"),
+            ("under-scored", "x"),
             ("client_cert", "x"),
             ("$wsru", "ADMIN"),
             ("connection", "close, x-named"),
@@ -203,7 +209,7 @@ mod tests {
         ] {
             headers.append(name, HeaderValue::from_static(value));
         }
-        let custom = ["customuser", "custom-user"].map(HeaderName::from_static);
+        let custom = ["customuser", "custom-user", "under_scored"].map(HeaderName::from_static);
         sanitize(&mut headers, &custom);
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
