@@ -1,6 +1,6 @@
 //! Writes JSON objects to a byte buffer.
 //!
-//! A routed request makes up to two records, so this must be fast. Some characters must be escaped in
+//! A request on a route makes up to two audit records, so this must be fast. Some characters must be escaped in
 //! JSON. Most values have types that cannot contain such characters, and are copied unchanged. Only
 //! texts that a client can choose are searched for such characters. Searching all values took longer
 //! than all other work of the audit log (`benches/choices.md`).

@@ -23,9 +23,9 @@ pub enum Fsync {
 /// Options of an [`AuditFile`](super::AuditFile). By default the queue has room for 8,192 records, the
 /// file rotates at 100 MiB, 20 full files are kept, and the file is synced once a second.
 ///
-/// With these defaults the log takes about 2 GiB at most. In general it takes the size at
-/// [rotation](Self::with_rotate_at) times the number of files, which is that of the
-/// [kept files](Self::with_kept_files) plus one. The oldest file is deleted.
+/// With these defaults the log takes about 2 GiB at most. In general this is the size at
+/// [rotation](Self::with_rotate_at), times the number of [kept files](Self::with_kept_files) plus one.
+/// The oldest file is deleted.
 ///
 /// A client without a credential can cause records, too. It can send so many requests that older records
 /// are deleted. Copy the files to another machine before they are deleted.
@@ -41,9 +41,9 @@ pub struct AuditFileOptions {
 impl Default for AuditFileOptions {
     fn default() -> Self {
         Self {
-            queue: NonZeroUsize::new(8192).expect("not 0"),
+            queue: NonZeroUsize::new(8192).expect("8192 is not 0"),
             rotate_at: 100 * 1024 * 1024,
-            keep: NonZeroU32::new(20).expect("not 0"),
+            keep: NonZeroU32::new(20).expect("20 is not 0"),
             fsync: Fsync::EverySeconds(NonZeroU32::MIN),
             clock: Arc::new(SystemClock),
         }

@@ -63,8 +63,8 @@ const MAX_GROUP: usize = 4096;
 /// 5. **A write that has started is finished**, also if its future is dropped. Dropping the store waits
 ///    for pending writes.
 ///
-/// If a write fails, the caller gets the error. Until this process ends, the token is treated as
-/// revoked nevertheless. The next write reopens the file.
+/// If a write fails, the caller gets the error. The revocation applies nevertheless, until the store is
+/// dropped. The next write reopens the file.
 ///
 /// # Cost
 /// A check reads memory only: it computes SHA-256 of one block, and then checks a [`RevocationIndex`].

@@ -241,7 +241,7 @@ mod tests {
             counting.look_up("used");
             let mut evicted = 0;
             for i in 0..10 * capacity {
-                assert!(!counting.look_up(&format!("flood {i}")));
+                assert!(!counting.look_up(&format!("once {i}")));
                 if i % 10 == 0 && !counting.look_up("used") {
                     evicted += 1;
                 }
@@ -254,9 +254,10 @@ mod tests {
     #[test]
     fn a_pat_with_many_scopes_counts_as_several_tokens() {
         let scopes: Vec<_> = (0..400).map(|i| format!("service-{i}")).collect();
+        // A PAT with 400 scopes has the weight 101, so there is room for at most ten.
         let counting = CountingCache::with_token(1_010, pat(&scopes));
         for i in 0..100 {
-            counting.look_up(&format!("flood {i}"));
+            counting.look_up(&format!("once {i}"));
         }
         assert!((1..=10).contains(&counting.cache.len()), "{}", counting.cache.len());
     }
@@ -306,6 +307,8 @@ mod tests {
                 thread::yield_now();
             }
         };
+        // The first check fails after all threads have called the cache. Each later check waits until
+        // two checks run at the same time, and then fails.
         let verify = || {
             if first_began.swap(true, SeqCst) {
                 checking.fetch_add(1, SeqCst);

@@ -2,7 +2,7 @@
 //!
 //! Both kinds are JWTs that one RSA key signs (RS256). The claim `iss` distinguishes them: `APIML` is a
 //! login token, `APIML_PAT` is a PAT. The claim `scopes` of a PAT lists the services that accept the
-//! PAT. Zowe API ML (its API gateway) uses the same claims. If API ML and this crate use the same
+//! PAT. Zowe API ML (the API gateway of Zowe) uses the same claims. If API ML and this crate use the same
 //! key, each verifies the tokens that the other has issued.
 //!
 //! [`Rs256Verifier`] verifies both kinds. A gateway that issues no tokens needs only the public key

@@ -18,7 +18,8 @@ use crate::{
 };
 
 /// The [`TokenVerifier`] for login tokens and Personal Access Tokens (PATs). It accepts tokens that
-/// [`TokenIssuer`](super::TokenIssuer), or a Zowe API ML with the same key, has issued.
+/// [`TokenIssuer`](super::TokenIssuer) has issued, or Zowe API ML (the API gateway of Zowe) with the same
+/// key.
 #[derive(Clone, Debug)]
 pub struct Rs256Verifier {
     key: VerifyingKey,
