@@ -1,22 +1,22 @@
-//! Enums of a record: the event, its outcome, the kind of credential.
+//! Enums for the fields of a record: event, outcome, kind of credential, kind of rule.
 
 string_enum! {
-    /// What was decided.
+    /// The kind of decision.
     pub enum Event {
-        /// Authentication of a client and, on routes, its access to the service; also `query` and
-        /// `validate` of the auth API.
+        /// Authentication of a client. On a route, this includes the check whether a token may be used
+        /// for the service. In the auth API, the endpoints `query` and `validate` make this event.
         Authentication = "authentication",
-        /// A PassTicket for the user who asks.
+        /// A PassTicket for the authenticated user.
         Ticket = "ticket",
-        /// What a service receives by another scheme than PassTicket.
+        /// The credential that a scheme other than PassTicket prepares for the service.
         Scheme = "scheme",
         /// A PassTicket for another user.
         DelegatedTicket = "delegated-ticket",
         /// A login with a password or a certificate.
         Login = "login",
-        /// Invalidation of a login token.
+        /// Revocation of a login token by logout.
         Logout = "logout",
-        /// A new login token in exchange for an old one.
+        /// A new login token in exchange for an old login token.
         Refresh = "refresh",
         /// A new Personal Access Token.
         TokenMinted = "token-minted",
@@ -36,7 +36,7 @@ string_enum! {
         Success = "success",
         /// The client was not authenticated, or has no permission.
         Refused = "refused",
-        /// There was no decision, or the action failed.
+        /// No decision was possible, or the action failed.
         Error = "error",
     }
 }
@@ -64,9 +64,9 @@ string_enum! {
 string_enum! {
     /// What a revocation rule applies to.
     pub enum RuleKind {
-        /// The tokens of one user: the `target`.
+        /// The tokens of one user. The record has the user as `target`.
         User = "user",
-        /// The tokens for one service: the `service`.
+        /// The tokens for one service. The record has the service as `service`.
         Service = "service",
     }
 }

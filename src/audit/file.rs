@@ -1,4 +1,4 @@
-//! The sink that writes JSON lines to a file.
+//! An audit sink that writes JSON lines to a file.
 
 use std::{
     fmt, io,
@@ -15,20 +15,22 @@ use super::{
     writer::Writer,
 };
 
-/// A sink that writes each record as one line of JSON in UTF-8, from a thread of its own.
+/// A sink that writes each record as one line of JSON in UTF-8. A writer thread takes the records from a
+/// queue and writes them.
 ///
-/// - [`record`](AuditSink::record) never waits. If the queue is full, the record is dropped and
-///   counted. Once there is room again, a line `{"time":…,"event":"dropped","count":n}` is written in
-///   the place of the dropped records.
-/// - The writer reads the queue every 50 ms, or as soon as it is half full. A process that is killed
-///   loses the records in the queue. [`close`](Self::close) and dropping the sink write them.
-/// - A file that is full is renamed, see [`AuditFileOptions::with_kept_files`]. If a write fails, for
-///   example because the disk is full, it is repeated every second, and logged once a minute.
+/// - [`record`](AuditSink::record) puts a record into the queue and never waits. If the queue is full,
+///   the record is dropped and counted. When there is room again, the writer writes a line
+///   `{"time":…,"event":"dropped","count":n}` in the place of the dropped records.
+/// - The writer reads the queue every 50 ms, or as soon as it is half full. If the process is killed, the
+///   records in the queue are lost. [`close`](Self::close) and dropping the sink write them.
+/// - When the file reaches its maximum size, it is renamed and a new file is started: see
+///   [`AuditFileOptions::with_kept_files`]. If a write fails, for example because the disk is full, it
+///   is repeated every second. The error is logged at most once a minute.
 /// - The file has mode 0600 and is locked: a second process that opens it gets an error. If a crash
-///   left an incomplete last line, it is ended with a newline and otherwise kept, so a reader must
-///   expect a line that is not JSON.
+///   left an incomplete last line, the sink adds a newline to it when it opens the file. A reader must
+///   therefore expect lines that are not JSON.
 ///
-/// Other tools that rotate the file must copy and truncate it.
+/// If another tool rotates the file, it must copy and truncate the file, not rename it.
 pub struct AuditFile {
     path: PathBuf,
     queue: Queue,
@@ -37,11 +39,12 @@ pub struct AuditFile {
 }
 
 impl AuditFile {
-    /// Opens or creates the file at `path` and starts the writer. It blocks on file operations.
+    /// Opens or creates the file at `path` and starts the writer thread. This call blocks on file
+    /// operations.
     ///
     /// # Errors
-    /// [`AuditFileError`] if the file cannot be opened, locked or written. Do not continue without it
-    /// if an audit log is required.
+    /// [`AuditFileError`] if the file cannot be opened, locked or written. Stop the program then if an
+    /// audit log is required.
     pub fn open(
         path: impl Into<PathBuf>,
         options: AuditFileOptions,
@@ -63,8 +66,8 @@ impl AuditFile {
         &self.path
     }
 
-    /// The number of lost records so far: the queue was full, or the sink was
-    /// [closed](Self::close).
+    /// The number of lost records so far. A record is lost if the queue is full, if the sink was
+    /// [closed](Self::close), or if writing fails while the sink is being closed.
     pub fn dropped(&self) -> u64 {
         self.queue.shared.dropped.load(SeqCst)
     }
@@ -79,8 +82,8 @@ impl AuditFile {
         self.queue.shared.write_errors.load(SeqCst)
     }
 
-    /// Writes the waiting records and stops the writer. It blocks until that is done; a failing write
-    /// is repeated once. Later records are dropped and counted.
+    /// Writes the waiting records and stops the writer thread. This call blocks until that is done.
+    /// Waiting records that cannot be written are dropped and counted, and so are all later records.
     pub fn close(&self) {
         self.queue.shared.closed.store(true, SeqCst);
         self.wake.unpark();
@@ -98,7 +101,7 @@ impl AuditSink for AuditFile {
         }
     }
 
-    /// `false` while the last write fails or the queue is full, and after the writer has stopped.
+    /// Returns `false` if the last write failed, if the queue is full, or if the writer thread has stopped.
     fn is_available(&self) -> bool {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         self.queue.is_available() && writer.as_ref().is_some_and(|writer| !writer.is_finished())

@@ -1,9 +1,9 @@
 //! Writes JSON objects to a byte buffer.
 //!
-//! Each routed request has two records. Most of their values come from types whose rules exclude the
-//! characters that JSON escapes, so they are copied unchanged. Only texts that a client can choose are
-//! searched for such characters; searching all values took longer than the rest of the audit log
-//! (`benches/choices.md`).
+//! A request on a route makes up to two audit records, so this must be fast. Some characters must be escaped in
+//! JSON. Most values have types that cannot contain such characters, and are copied unchanged. Only
+//! texts that a client can choose are searched for such characters. Searching all values took longer
+//! than all other work of the audit log (`benches/choices.md`).
 
 use std::{
     io::Write,
@@ -40,12 +40,13 @@ impl<'a> Object<'a> {
         self.bytes.extend_from_slice(b"\":");
     }
 
+    /// Writes a value that needs no escapes.
     pub(super) fn plain(&mut self, key: &'static str, value: impl Plain) {
         self.key(key);
         plain(self.bytes, value);
     }
 
-    /// Writes the key only if there is a value.
+    /// Like [`plain`](Self::plain), but writes nothing if there is no value.
     pub(super) fn plain_if_any(&mut self, key: &'static str, value: Option<impl Plain>) {
         if let Some(value) = value {
             self.plain(key, value);
@@ -59,8 +60,8 @@ impl<'a> Object<'a> {
     ) {
         self.key(key);
         self.bytes.push(b'[');
-        for (at, value) in values.into_iter().enumerate() {
-            if at > 0 {
+        for (i, value) in values.into_iter().enumerate() {
+            if i > 0 {
                 self.bytes.push(b',');
             }
             plain(self.bytes, value);
@@ -68,7 +69,7 @@ impl<'a> Object<'a> {
         self.bytes.push(b']');
     }
 
-    /// Writes any text, with escapes.
+    /// Writes any text. Escapes characters where JSON requires it.
     pub(super) fn text(&mut self, key: &'static str, text: &str) {
         self.key(key);
         // Writing to a Vec cannot fail.
@@ -101,19 +102,19 @@ fn plain(bytes: &mut Vec<u8>, value: impl Plain) {
     bytes.push(b'"');
 }
 
-/// A value without characters that JSON escapes: no quote, no backslash, no control character.
+/// A value without characters that JSON requires to escape: no quote, no backslash, no control character.
 pub(super) trait Plain {
     fn write(&self, bytes: &mut Vec<u8>);
 }
 
-/// A string constant of this crate.
+/// For string constants of this crate.
 impl Plain for &'static str {
     fn write(&self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(self.as_bytes());
     }
 }
 
-/// Names whose rules exclude such characters.
+/// For types of names that cannot contain such characters.
 macro_rules! plain_names {
     ($($name:ty),*) => {$(
         impl Plain for $name {
@@ -156,9 +157,9 @@ impl Plain for SocketAddr {
     fn write(&self, bytes: &mut Vec<u8>) {
         match self.ip().to_canonical() {
             IpAddr::V4(ip) => {
-                for (number, end) in ip.octets().into_iter().zip(*b"...:") {
-                    decimal(bytes, number.into());
-                    bytes.push(end);
+                for (octet, separator) in ip.octets().into_iter().zip(*b"...:") {
+                    decimal(bytes, octet.into());
+                    bytes.push(separator);
                 }
                 decimal(bytes, self.port().into());
             }
@@ -222,16 +223,16 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Any text that the parsers accept needs no escape.
+        /// Names are parsed from random texts. If the parser accepts the text, the name needs no escapes.
         #[test]
-        fn plain_values_need_no_escape(text in "\\PC{0,10}|[\\x00-\\x7f]{0,10}|[a-zA-Z0-9#@$._\"\\\\-]{1,8}", secs: u64) {
-            let all = [
+        fn plain_values_need_no_escapes(text in "\\PC{0,10}|[\\x00-\\x7f]{0,10}|[a-zA-Z0-9#@$._\"\\\\-]{1,8}", secs: u64) {
+            let values = [
                 UserId::new(&text).ok().map(written),
                 Applid::new(&text).ok().map(written),
                 ServiceId::new(&text).ok().as_ref().map(written),
                 Some(written(Timestamp::from_secs(secs))),
             ];
-            for written in all.into_iter().flatten() {
+            for written in values.into_iter().flatten() {
                 prop_assert_eq!(serde_json::to_string(&written).unwrap(), format!("\"{written}\""));
             }
         }

@@ -1,22 +1,28 @@
-//! The audit log: each decision about a credential, a ticket, a token or a revocation rule.
+//! The audit log: each decision about a credential, a PassTicket, a token or a revocation rule.
 //!
 //! Each decision becomes one [`AuditRecord`], which goes to an [`AuditSink`]. [`AuditFile`] is a sink
-//! that writes JSON lines. The layers and the auth API hold an [`Audit`], a handle to a sink. Without a
-//! sink, recording costs one branch.
+//! that writes JSON lines. The Tower layers of this crate, and the auth API (the endpoints for login and
+//! tokens), hold an [`Audit`], a handle to a sink. Without a sink, recording costs one branch.
 //!
-//! A record never contains a password, a token or a PassTicket. It names a token by the SHA-256 hash of
-//! its text (`token_id`), which `sha256sum` also prints. The hash shows what a token was used for, but
-//! cannot be used in its place. The `user` of a refused login is only a claim of the client.
+//! A record never contains a password, a token or a PassTicket. It identifies a token by the SHA-256 hash
+//! of the token (`token_id`), as `sha256sum` prints it. With the hash you can find all records of a
+//! token, but a client cannot use the hash as a token. If a login was refused, the `user` in the record
+//! is only the name that the client sent.
+//!
+//! Some fields have special terms. A *scheme* prepares what the service receives in place of the client's
+//! credential, such as a PassTicket. An APPLID is the name of an application in the security product,
+//! such as RACF. SAF (System Authorization Facility) is the z/OS interface to the security product. It
+//! gives three return codes if a PassTicket cannot be made.
 //!
 //! # Which events are recorded
 //! | source | event | number of records |
 //! |---|---|---|
-//! | [`AuthenticateLayer`], [`ScopeLayer`] | `authentication` | one for each routed request. Success is recorded by `ScopeLayer`, which decides last, a failure by the layer that refuses |
-//! | [`SchemeLayer`] | `ticket`, or `scheme` for a scheme other than PassTicket | one for each call of a scheme, whatever the result |
-//! | the auth API | see the table in `api` | one for each request of an endpoint that makes a decision |
+//! | [`AuthenticateLayer`], [`ScopeLayer`] | `authentication` | one for each request on a route. `ScopeLayer` decides last, and records success. A failure is recorded by the layer that rejects the request |
+//! | [`SchemeLayer`] | `ticket`, or `scheme` for a scheme other than PassTicket | one for each call of a scheme, whether it succeeds or fails |
+//! | the auth API | see the table in `api` | one for each request to an endpoint that makes a decision |
 //!
-//! A route with the scheme `bypass` makes no decision and has no record. If [`AuditFile`] had to drop
-//! records, it writes a line `{"event":"dropped","count":n,…}` in their place.
+//! On a route with the scheme `bypass` no decision is made, so there is no record. If [`AuditFile`] had
+//! to drop records, it writes a line `{"event":"dropped","count":n,…}` in their place.
 //!
 //! [`AuthenticateLayer`]: crate::layer::AuthenticateLayer
 //! [`ScopeLayer`]: crate::layer::ScopeLayer
@@ -47,9 +53,9 @@
 //! ```
 //!
 //! # A sink of your own
-//! Implement [`AuditSink`], for example to send records to a SIEM. The trait is object-safe and an
-//! `Arc` of a sink is a sink, so a program can choose one at run time. The layers take it with
-//! `with_audit`.
+//! Implement [`AuditSink`], for example to send records to a SIEM (a security monitoring system). The trait
+//! is object-safe and an `Arc` of a sink is a sink, so a program can choose a sink at run time. Pass
+//! an [`Audit`] with the sink to the method `with_audit` of each layer.
 //!
 //! ```
 //! use std::sync::{Arc, Mutex};
@@ -64,7 +70,7 @@
 //!
 //! impl AuditSink for Lines {
 //!     fn record(&self, record: AuditRecord) {
-//!         // No lock is held for long, so the request does not wait.
+//!         // No thread holds the lock for long, so the request does not wait.
 //!         self.0.lock().unwrap().push(record.to_json());
 //!     }
 //! }
@@ -88,7 +94,7 @@
 #![doc = include_str!("schema.json")]
 //! ```
 
-// Before the modules that use the macro.
+// A macro must be declared before the modules that use it.
 #[macro_use]
 mod string_enum;
 mod event;

@@ -11,7 +11,7 @@ use std::{
 
 use super::record::AuditRecord;
 
-/// The sender's side of the queue.
+/// The side of the queue into which the sink puts records.
 pub(super) struct Queue {
     records: SyncSender<AuditRecord>,
     capacity: usize,
@@ -22,11 +22,12 @@ pub(super) struct Queue {
 /// State that the sink and the writer share.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    /// The number of records that are in the queue or being put into it. It is incremented before
-    /// `closed` is read, so a writer that sees `closed` and then 0 here has missed no record.
+    /// The number of records that are in the queue or are being put into it. [`Queue::put`] increments
+    /// it before it reads `closed`. So if the writer sees that `closed` is set, and then sees 0 here, no
+    /// record can be left.
     pub(super) waiting: AtomicUsize,
     pub(super) closed: AtomicBool,
-    /// The last write failed and will be repeated.
+    /// Whether the last write failed. It will be repeated.
     pub(super) is_stuck: AtomicBool,
     pub(super) dropped: AtomicU64,
     pub(super) written: AtomicU64,
@@ -37,8 +38,8 @@ pub(super) struct Shared {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Put {
     Taken,
-    /// The record was taken and the queue is now half full, so the writer should be woken. This is
-    /// returned once each time the queue fills up.
+    /// The record was taken and the queue is now half full. The caller must wake the writer. This is
+    /// returned only for the record that makes the queue half full.
     HalfFull,
     Dropped,
 }

@@ -9,25 +9,25 @@ use crate::{
 };
 
 string_enum! {
-    /// Why a client was refused, or why there was no decision. It is more exact than the text that the
-    /// client gets (docs/decisions.md#d5).
+    /// Why a client was refused, or why no decision was possible. It is more precise than the text that
+    /// the client gets (docs/decisions.md#d5).
     ///
-    /// Each error of this crate that ends a decision has a reason code. The conversions are exhaustive
-    /// matches, so a new error does not compile without one.
+    /// Each error of this crate that ends a decision has a reason code. Code that adds an error without
+    /// a reason code does not compile.
     pub enum ReasonCode {
         /// The request has no credential.
         NoCredential = "no-credential",
         /// The kind of token is not accepted here, or is switched off.
         WrongKind = "wrong-kind",
-        /// The text is no token, or is longer than the limit.
+        /// The text is not a token, or is longer than the limit.
         TokenMalformed = "token-malformed",
-        /// The token is not signed with RS256.
+        /// The verifier does not accept the signature algorithm of the token.
         TokenAlgorithm = "token-algorithm",
-        /// The signature does not match the key.
+        /// The signature was not made with a key that the verifier knows.
         TokenSignature = "token-signature",
-        /// A claim is missing or has the wrong type.
+        /// A claim is missing, has the wrong type, or has a value that the verifier does not accept.
         TokenClaims = "token-claims",
-        /// The issuer is not known.
+        /// The verifier does not know the issuer.
         TokenIssuer = "token-issuer",
         /// The token has expired.
         TokenExpired = "token-expired",
@@ -41,7 +41,7 @@ string_enum! {
         RevokedByServiceRule = "revoked-by-service-rule",
         /// The scope of the Personal Access Token does not include the service.
         OutOfScope = "out-of-scope",
-        /// The certificate, the token or the e-mail address belongs to no user.
+        /// There is no z/OS user for the certificate, the token or the e-mail address.
         NoUser = "no-user",
         /// A client certificate is needed in addition to the token.
         CertificateRequired = "certificate-required",
@@ -49,22 +49,22 @@ string_enum! {
         CertificateExpired = "certificate-expired",
         /// The user does not exist, or the password is wrong.
         WrongPassword = "wrong-password",
-        /// The new password violates a rule.
+        /// The new password violates a password rule.
         NewPasswordRefused = "new-password-refused",
-        /// There were too many failed logins recently; the password was not checked.
+        /// There were too many failed logins recently. The password was not checked.
         TooManyAttempts = "too-many-attempts",
-        /// The security product denies the permission.
+        /// The security product refused access to the resource.
         SafRefused = "saf-refused",
         /// The caller may not request tickets for this APPLID.
         ApplidNotAllowed = "applid-not-allowed",
         /// The caller may not request tickets for this user.
         TargetNotAllowed = "target-not-allowed",
-        /// The user is protected: no caller may request tickets for this user.
+        /// No caller may request tickets for this user, because the user is protected.
         TargetProtected = "target-protected",
         /// There were too many requests recently.
         RateLimited = "rate-limited",
-        /// The PassTicket limit is reached: with replay protection each user gets one ticket per second,
-        /// and all time slots up to now are used.
+        /// The PassTicket limit is reached: with replay protection, each user gets one ticket per second
+        /// for an APPLID, and all seconds up to now are used.
         NoTimeSlot = "no-time-slot",
         /// SAF return codes 8/8/16: the gateway may not make tickets for this user and APPLID.
         NotAuthorized = "not-authorized",
@@ -72,7 +72,7 @@ string_enum! {
         BadRequest = "bad-request",
         /// SAF return codes 8/16/28: the APPLID has no key profile.
         NoKeyProfile = "no-key-profile",
-        /// The ticket could not be made; the return codes say why.
+        /// The ticket could not be made for another reason. The return codes say more.
         TicketFailed = "ticket-failed",
         /// The scheme of the route failed.
         SchemeFailed = "scheme-failed",
@@ -86,9 +86,9 @@ string_enum! {
         StoreUnavailable = "store-unavailable",
         /// The audit log does not accept records, and the action must not happen without one.
         AuditUnavailable = "audit-unavailable",
-        /// Another system that is needed cannot be reached.
+        /// Another system that is needed for the decision cannot be reached.
         Unavailable = "unavailable",
-        /// The client disconnected, or the time limit passed, before the response. The action may
+        /// The client disconnected or the time limit passed before there was a response. The action may
         /// have been done.
         Abandoned = "abandoned",
         /// An internal error; the log has the details.
@@ -97,7 +97,7 @@ string_enum! {
 }
 
 impl ReasonCode {
-    /// The outcome of an event with this reason: a refusal or an error.
+    /// The outcome of an event with this reason: [`Outcome::Refused`] or [`Outcome::Error`].
     pub const fn outcome(self) -> Outcome {
         match self {
             Self::NoCredential
@@ -216,12 +216,12 @@ mod tests {
     use crate::passticket::{Applid, UserId};
 
     #[test]
-    fn each_error_has_its_reason_code() {
+    fn each_error_has_a_reason_code_and_an_outcome() {
         let not_a_user = UserId::new("too long for a user").unwrap_err();
         let codes = |saf, racf, reason| SafReturnCodes { saf, racf, reason };
         let (user, applid) = (UserId::new("A").unwrap(), Applid::new("B").unwrap());
-        let none = |why| GenerateError::no_slot(user, applid, why);
-        let secs = Duration::from_secs(60);
+        let no_slot = |why| GenerateError::no_slot(user, applid, why);
+        let minute = Duration::from_secs(60);
         let cases: [(ReasonCode, &str, Outcome); 26] = [
             ((&TokenError::TooLong { len: 1 }).into(), "token-malformed", Outcome::Refused),
             ((&TokenError::Malformed).into(), "token-malformed", Outcome::Refused),
@@ -250,17 +250,17 @@ mod tests {
             (SafReturnCodes::NOT_AUTHORIZED.into(), "not-authorized", Outcome::Refused),
             (codes(8, 8, 8).into(), "ticket-failed", Outcome::Error),
             (
-                (&none(NoTimeSlot::AllTaken { spare: secs, retry_after: secs })).into(),
+                (&no_slot(NoTimeSlot::AllTaken { spare: minute, retry_after: minute })).into(),
                 "no-time-slot",
                 Outcome::Refused,
             ),
             (
-                (&none(NoTimeSlot::ClockSetBack { by: secs })).into(),
+                (&no_slot(NoTimeSlot::ClockSetBack { by: minute })).into(),
                 "ticket-failed",
                 Outcome::Error,
             ),
             (
-                (&none(NoTimeSlot::TooManyPairs { pairs: 1 })).into(),
+                (&no_slot(NoTimeSlot::TooManyPairs { pairs: 1 })).into(),
                 "ticket-failed",
                 Outcome::Error,
             ),
@@ -270,8 +270,8 @@ mod tests {
                 Outcome::Error,
             ),
         ];
-        for (code, word, outcome) in cases {
-            assert_eq!((code.as_str(), code.outcome()), (word, outcome));
+        for (code, string, outcome) in cases {
+            assert_eq!((code.as_str(), code.outcome()), (string, outcome));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Audit records.
+//! The audit record, and its conversion to JSON.
 
 use std::net::SocketAddr;
 
@@ -19,7 +19,7 @@ use crate::{
     token::{Scopes, ServiceId, TokenFingerprint},
 };
 
-/// Facts that only some events have.
+/// Facts that belong to one kind of event only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Detail {
@@ -37,28 +37,28 @@ pub enum Detail {
         /// The lifetime in days.
         days: u8,
     },
-    /// [`Event::DelegatedTicket`]: how the request named the target.
+    /// [`Event::DelegatedTicket`]: how the request named the user of the ticket.
     Delegation {
         /// The e-mail address in the request.
         email: EmailAddress,
     },
-    /// [`Event::Evicted`]: the numbers of removed revocations.
+    /// [`Event::Evicted`]: how many revocations were removed.
     Evicted(Evicted),
     /// [`Event::Login`]: the request also sets a new password.
     PasswordChange,
-    /// [`Event::Scheme`]: which scheme.
+    /// [`Event::Scheme`]: which scheme was called.
     Scheme {
-        /// Its name.
+        /// The name of the scheme.
         name: &'static str,
     },
 }
 
-/// One decision.
+/// The record of one decision.
 ///
-/// It is made with [`succeeded`](Self::succeeded) or [`failed`](Self::failed) and the setters, none of
-/// which takes a type that can contain a secret. Making a record is cheap: no text is formatted before
-/// a sink does so. A sink reads the fields, or calls [`to_json`](Self::to_json) for the JSON object of
-/// the [schema](super#schema). A field is `None` if it does not apply to the event or is not known.
+/// Make it with [`succeeded`](Self::succeeded) or [`failed`](Self::failed), and then call the methods
+/// `with_…`. None of them takes a value that can contain a secret. Making a record is cheap, because no
+/// text is formatted. A sink reads the fields, or calls [`to_json`](Self::to_json) for a JSON object as
+/// in the [schema](super#schema). A field is `None` if it does not apply to the event or is not known.
 ///
 /// ```
 /// use tower_passticket::{
@@ -88,7 +88,7 @@ pub struct AuditRecord {
     pub reason: Option<ReasonCode>,
     /// The id of the request.
     pub request_id: Option<RequestId>,
-    /// Address and port of the TLS or TCP peer.
+    /// Address and port of the TCP or TLS client of this connection.
     pub peer: Option<SocketAddr>,
     /// The kind of credential that the client sent.
     pub credential: Option<CredentialKind>,
@@ -100,7 +100,7 @@ pub struct AuditRecord {
     pub certificate: Option<PeerCertificate>,
     /// The user id. If the event did not succeed, it may be only a claim of the client.
     pub user: Option<UserId>,
-    /// The other user that the event concerns.
+    /// The second user that the event concerns: the user of the ticket, or of the tokens.
     pub target: Option<UserId>,
     /// The service that the event concerns.
     pub service: Option<ServiceId>,
@@ -108,7 +108,7 @@ pub struct AuditRecord {
     pub applid: Option<Applid>,
     /// The SAF return codes, if no ticket was made.
     pub codes: Option<SafReturnCodes>,
-    /// Facts that only this kind of event has.
+    /// Facts that belong to this kind of event only.
     pub detail: Option<Detail>,
 }
 
@@ -147,8 +147,8 @@ impl AuditRecord {
         Self { reason: Some(reason), ..Self::new(event, reason.outcome(), time) }
     }
 
-    /// Sets request id and peer from the [`RequestId`] and the [`ConnectionInfo`] among the extensions
-    /// of the request. What is absent there is `None`.
+    /// Sets the request id and the peer from the [`RequestId`] and the [`ConnectionInfo`] in the
+    /// extensions of the request. If an extension is absent, the field becomes `None`.
     #[must_use]
     pub fn with_request(self, extensions: &Extensions) -> Self {
         let peer = extensions.get::<ConnectionInfo>().map(|connection| connection.peer);
@@ -167,8 +167,8 @@ impl AuditRecord {
         Self { credential: Some(credential), ..self }
     }
 
-    /// Sets the token that the client sent. Do not set it for a token that was not verified: such a
-    /// text could be anything, even a password, and a password can be guessed from its hash.
+    /// Sets the token that the client sent. Do not set it for a token that was not verified. Such a
+    /// text can be anything, even a password, and an attacker could guess the password from its hash.
     #[must_use]
     pub fn with_token_id(self, token: TokenFingerprint) -> Self {
         Self { token_id: Some(token), ..self }
@@ -198,7 +198,7 @@ impl AuditRecord {
         Self { applid: Some(applid), ..self }
     }
 
-    /// Sets the other user that the event concerns.
+    /// Sets the second user that the event concerns.
     #[must_use]
     pub fn with_target(self, target: UserId) -> Self {
         Self { target: Some(target), ..self }
@@ -210,24 +210,25 @@ impl AuditRecord {
         Self { codes: Some(codes), ..self }
     }
 
-    /// Sets the reason and the outcome that belongs to it.
+    /// Sets the reason. The reason determines the outcome.
     #[must_use]
     pub fn with_reason(self, reason: impl Into<ReasonCode>) -> Self {
         let reason = reason.into();
         Self { reason: Some(reason), outcome: reason.outcome(), ..self }
     }
 
-    /// Sets facts that only this kind of event has.
+    /// Sets facts that belong to this kind of event only.
     #[must_use]
     pub fn with_detail(self, detail: Detail) -> Self {
         Self { detail: Some(detail), ..self }
     }
 
-    /// The record as a JSON object in one line, without a newline. See the [schema](super#schema).
+    /// Returns the record as a JSON object in one line, without a newline. See the
+    /// [schema](super#schema).
     pub fn to_json(&self) -> String {
         let mut bytes = Vec::new();
         self.write_json(&mut bytes);
-        String::from_utf8(bytes).expect("JSON is text")
+        String::from_utf8(bytes).expect("JSON is UTF-8")
     }
 
     pub(super) fn write_json(&self, bytes: &mut Vec<u8>) {

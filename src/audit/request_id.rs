@@ -1,4 +1,4 @@
-//! The id that connects log lines, audit records and the response of one request.
+//! The id of a request in log lines, in audit records and in the response.
 
 use std::{
     fmt,
@@ -12,16 +12,16 @@ use http::{Extensions, HeaderName};
 use tracing::{Value, field::display};
 use uuid::Uuid;
 
-/// The response header with the [`RequestId`]. A header that the service sets under this name is kept
-/// instead.
+/// The response header with the [`RequestId`]. If the response of the service already has a header of
+/// this name, the header of the service is kept.
 pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Identifies one request in audit records, in the log and in the response header `X-Request-Id`. It
-/// is an extension of the request. A header `X-Request-Id` that the client sends is forwarded to the
-/// service and has no effect on this id.
+/// is stored in the extensions of the request. A header `X-Request-Id` that the client sends is
+/// forwarded to the service and has no effect on this id.
 ///
-/// `Display` writes 24 hexadecimal digits. The first twelve are random and the same for all requests
-/// of one process; the others are a counter.
+/// `Display` writes 24 hexadecimal digits. The first twelve digits are random, and the same for all
+/// requests of one process. The last twelve digits are a counter.
 ///
 /// ```
 /// use tower_passticket::audit::RequestId;
@@ -34,21 +34,22 @@ pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId(u64);
 
-/// 48 random bits of the operating system, as digits.
-static RUN: LazyLock<[u8; 12]> = LazyLock::new(|| {
+/// The first twelve digits of all ids of this process: 48 random bits from the operating system.
+static PROCESS: LazyLock<[u8; 12]> = LazyLock::new(|| {
     let [a, b, c, d, e, f, ..] = Uuid::new_v4().into_bytes();
     hexadecimal(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
 });
 
-static REQUESTS: AtomicU64 = AtomicU64::new(0);
+/// The number of the next request.
+static NEXT: AtomicU64 = AtomicU64::new(0);
 
 impl RequestId {
     /// Makes the id of the next request.
     pub fn next() -> Self {
-        Self(REQUESTS.fetch_add(1, Ordering::Relaxed))
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The id of a request as the value of a log field.
+    /// The id in the extensions of a request, as the value of a log field.
     pub(crate) fn logged(extensions: &Extensions) -> Option<impl Value + use<>> {
         extensions.get::<Self>().copied().map(display)
     }
@@ -61,15 +62,15 @@ impl RequestId {
 
     pub(super) fn digits(self) -> [u8; 24] {
         let mut digits = [0; 24];
-        let (run, number) = digits.split_at_mut(12);
-        run.copy_from_slice(&*RUN);
-        // 2^48 requests are three years at three million a second.
-        number.copy_from_slice(&hexadecimal(self.0));
+        let (process, counter) = digits.split_at_mut(12);
+        process.copy_from_slice(&*PROCESS);
+        // Ids repeat after 2^48 requests: three years with three million requests per second.
+        counter.copy_from_slice(&hexadecimal(self.0));
         digits
     }
 }
 
-/// The lower 48 bits.
+/// The lower 48 bits of `number` as hexadecimal digits.
 fn hexadecimal(number: u64) -> [u8; 12] {
     let digit = |nibble: u64| b"0123456789abcdef"[(nibble & 15) as usize];
     std::array::from_fn(|at| digit(number >> (4 * (11 - at))))

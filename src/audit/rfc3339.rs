@@ -6,18 +6,18 @@ use x509_cert::der::DateTime;
 
 use crate::clock::Timestamp;
 
-/// The last millisecond of the year 9999. RFC 3339 has four digits for the year.
+/// The last millisecond of the year 9999. A year in RFC 3339 has four digits.
 const LAST: u64 = 253_402_300_799_999;
 
 type Text = [u8; 24];
 
 thread_local! {
-    /// The second that this thread wrote last. Consecutive records mostly have the same second, and
-    /// finding the date takes longer than the rest of a record's time.
+    /// The last second that this thread has written, and its text. Consecutive records are often in the
+    /// same second, and computing the date takes longer than all other work for the text.
     static LAST_SECOND: Cell<(u64, Text)> = const { Cell::new((0, *b"1970-01-01T00:00:00.000Z")) };
 }
 
-/// Writes a time as RFC 3339 §5.6 says, in UTC, with milliseconds: `2027-01-15T08:00:00.000Z`.
+/// Writes a time in the format of RFC 3339 §5.6, in UTC, with milliseconds: `2027-01-15T08:00:00.000Z`.
 ///
 /// A time after the year 9999 is written as the last millisecond of that year.
 pub(super) fn rfc3339(time: Timestamp) -> Text {
@@ -39,13 +39,13 @@ pub(super) fn rfc3339(time: Timestamp) -> Text {
     text
 }
 
-/// The text of a whole second.
+/// The text of a second. Its milliseconds are 0.
 fn with_date(second: u64) -> Text {
-    // It fails only after LAST.
+    // The conversion fails only for times after LAST.
     let date =
         DateTime::from_unix_duration(Duration::from_secs(second)).unwrap_or(DateTime::INFINITY);
     let mut text = *b"0000-00-00T00:00:00.000Z";
-    // DateTime writes RFC 3339 without a fraction.
+    // DateTime writes the format of RFC 3339 without a fraction.
     text[..19].copy_from_slice(&date.to_string().as_bytes()[..19]);
     text
 }
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_written_as_rfc_3339_says() {
+    fn times_are_written_in_the_format_of_rfc_3339() {
         for (millis, text) in [
             (0, "1970-01-01T00:00:00.000Z"),
             (951_782_399_999, "2000-02-28T23:59:59.999Z"),
@@ -75,7 +75,7 @@ mod tests {
             (u64::MAX, "9999-12-31T23:59:59.999Z"),
         ] {
             assert_eq!(written(Timestamp::from_millis(millis)), text);
-            // Again, from the cached second.
+            // The second call uses the cached second.
             assert_eq!(written(Timestamp::from_millis(millis)), text);
         }
     }
@@ -84,7 +84,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn a_written_time_reads_back_as_the_same_time(millis in 0..=LAST) {
+        fn a_written_time_parses_to_the_same_time(millis in 0..=LAST) {
             let text = written(Timestamp::from_millis(millis));
             let (seconds, fraction) = text.split_at(19);
             let date: DateTime = format!("{seconds}Z").parse().unwrap();

@@ -6,12 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Renames `path` to number 1, after each numbered file in its way was renamed to the next number. The
-/// file with number `keep` is replaced, and so deleted.
+/// Renames the file at `path` to `path.1`. Before that, `path.1` is renamed to `path.2`, and so on, up to
+/// the first number that is free. If no number up to `keep` is free, the file `path.keep` is replaced.
 ///
-/// Files behind a free number are not renamed. So after a crash between two renames the free number is
-/// used, and no file is lost without need. If there is no file at `path`, which is another state that a
-/// crash leaves, nothing is done.
+/// Files with a number above the free number are not renamed. A crash between two renames leaves a free
+/// number. The next call then uses this number, and deletes no file. A crash can also leave no file at
+/// `path`. Nothing is done then.
 ///
 /// # Errors
 /// The error of the first rename that fails. A second call continues with that rename.
@@ -29,7 +29,7 @@ pub(super) fn make_room(path: &Path, keep: NonZeroU32) -> io::Result<()> {
     fs::rename(path, numbered(path, 1))
 }
 
-/// `audit.jsonl` and 2: `audit.jsonl.2`.
+/// The path with a number, such as `audit.jsonl.2`.
 fn numbered(path: &Path, number: u32) -> PathBuf {
     let mut numbered = path.as_os_str().to_owned();
     numbered.push(format!(".{number}"));
@@ -40,20 +40,21 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
 mod tests {
     use super::*;
 
-    /// Files by name, each with its content, before and after.
     #[test]
-    fn files_behind_a_free_number_are_not_renamed() {
+    fn files_are_renamed_up_to_the_first_free_number() {
+        /// The name and the content of each file.
         type Files<'a> = &'a [(&'a str, &'a str)];
+        // The files before and after.
         let cases: &[(Files<'_>, Files<'_>)] = &[
             (&[], &[]),
             (&[("a", "1")], &[("a.1", "1")]),
             (&[("a", "2"), ("a.1", "1")], &[("a.1", "2"), ("a.2", "1")]),
-            // All numbers are used: the oldest file is deleted.
+            // No number is free: the oldest file is deleted.
             (
                 &[("a", "4"), ("a.1", "3"), ("a.2", "2"), ("a.3", "1")],
                 &[("a.1", "4"), ("a.2", "3"), ("a.3", "2")],
             ),
-            // The states that a crash between two renames leaves.
+            // A crash between two renames leaves these files.
             (
                 &[("a", "4"), ("a.2", "3"), ("a.3", "2")],
                 &[("a.1", "4"), ("a.2", "3"), ("a.3", "2")],
@@ -70,7 +71,7 @@ mod tests {
                 fs::write(directory.path().join(name), content).unwrap();
             }
             make_room(&directory.path().join("a"), NonZeroU32::new(3).unwrap()).unwrap();
-            let mut there: Vec<_> = fs::read_dir(directory.path())
+            let mut files: Vec<_> = fs::read_dir(directory.path())
                 .unwrap()
                 .map(|entry| {
                     let entry = entry.unwrap();
@@ -78,9 +79,9 @@ mod tests {
                     (entry.file_name().into_string().unwrap(), content)
                 })
                 .collect();
-            there.sort();
-            let there: Vec<_> = there.iter().map(|(n, c)| (n.as_str(), c.as_str())).collect();
-            assert_eq!(there, *after, "{before:?}");
+            files.sort();
+            let files: Vec<_> = files.iter().map(|(n, c)| (n.as_str(), c.as_str())).collect();
+            assert_eq!(files, *after, "{before:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Sinks for records, and the handle that the layers hold.
+//! The trait for sinks of audit records, and the handle that the layers hold.
 
 use std::{fmt, sync::Arc};
 
@@ -10,13 +10,13 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 pub trait AuditSink: Send + Sync + 'static {
     /// Takes one record.
     ///
-    /// It is called while a request waits, so it must not block. It cannot report an error: a sink that
-    /// loses a record should count it.
+    /// This method is called while a request waits, so it must not block. It cannot return an error: a
+    /// sink that loses a record should count it.
     fn record(&self, record: AuditRecord);
 
-    /// Whether the sink, as far as it knows, will keep a record that it takes now. While it is `false`,
-    /// actions that must not happen without a record are refused (docs/decisions.md#d12); all others
-    /// continue. It must not block.
+    /// Whether the sink expects to keep a record that it gets now. While this is `false`, requests for
+    /// actions that must not happen without a record are rejected (docs/decisions.md#d12). All other
+    /// requests continue. This method must not block.
     fn is_available(&self) -> bool {
         true
     }
@@ -32,7 +32,7 @@ impl<S: AuditSink + ?Sized> AuditSink for Arc<S> {
     }
 }
 
-/// A handle to a sink, or to none. Clones share the sink.
+/// A handle to a sink, or a handle without a sink. Clones share the sink.
 #[derive(Clone, Default)]
 pub struct Audit(Option<Arc<Destination>>);
 
@@ -43,12 +43,12 @@ struct Destination {
 }
 
 impl Audit {
-    /// A handle without a sink: records are not made.
+    /// Makes a handle without a sink. No records are made then.
     pub fn none() -> Self {
         Self(None)
     }
 
-    /// A handle to `sink`. Records get the time of the system clock.
+    /// Makes a handle to `sink`. Records get the time of the system clock.
     pub fn to(sink: impl AuditSink) -> Self {
         Self(Some(Arc::new(Destination { sink: Arc::new(sink), clock: Arc::new(SystemClock) })))
     }
@@ -64,12 +64,13 @@ impl Audit {
         self.0.is_some()
     }
 
-    /// Whether the sink will keep a record; see [`AuditSink::is_available`]. `true` without a sink.
+    /// Whether the sink expects to keep a record: see [`AuditSink::is_available`]. Without a sink this is
+    /// `true`.
     pub fn is_available(&self) -> bool {
         self.0.as_ref().is_none_or(|to| to.sink.is_available())
     }
 
-    /// The time for a record that is made now. Without a sink it is the epoch.
+    /// The time for a record that is made now. Without a sink it is 1970-01-01.
     pub fn now(&self) -> Timestamp {
         self.0.as_ref().map_or(Timestamp::from_millis(0), |to| to.clock.now())
     }

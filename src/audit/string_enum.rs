@@ -1,25 +1,25 @@
-//! Enums that are written as strings.
+//! A macro for enums that are written as strings.
 
-/// Declares an enum whose variants have one string each, with `ALL`, `as_str` and `Display`. `ALL`
-/// has every variant, in the order of the declaration, because both come from one list.
+/// Declares an enum. Each variant has one string. The enum gets `ALL`, `as_str` and `Display`. The enum
+/// and `ALL` are made from the same list, so `ALL` has every variant, in the order of the declaration.
 macro_rules! string_enum {
     (
         $(#[$doc:meta])*
-        pub enum $type:ident { $($(#[$word_doc:meta])* $variant:ident = $word:literal,)+ }
+        pub enum $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $string:literal,)+ }
     ) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
-        pub enum $type { $($(#[$word_doc])* $variant,)+ }
+        pub enum $type { $($(#[$variant_doc])* $variant,)+ }
 
         impl $type {
             /// All variants, in the order of their declaration.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The string that records have for this variant.
+            /// The string for this variant in audit records.
             pub const fn as_str(self) -> &'static str {
                 match self {
-                    $(Self::$variant => $word,)+
+                    $(Self::$variant => $string,)+
                 }
             }
         }

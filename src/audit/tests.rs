@@ -1,4 +1,4 @@
-//! Checks records against the schema, and the file under errors and load.
+//! Tests that records match the schema, and tests of the file with errors and with many threads.
 
 use std::{
     fs,
@@ -31,8 +31,8 @@ use crate::{
     token::{Scopes, ServiceId, TokenFingerprint},
 };
 
-/// A sink for tests of other modules. It keeps records and checks each one against the schema. A test
-/// can make it unavailable.
+/// A sink for tests, also of other modules. It keeps the records, and asserts that each record matches
+/// the schema. A test can make the sink unavailable.
 #[derive(Debug, Default)]
 pub(crate) struct Collected {
     records: Mutex<Vec<AuditRecord>>,
@@ -48,7 +48,7 @@ impl Collected {
 
 impl AuditSink for Collected {
     fn record(&self, record: AuditRecord) {
-        assert_described(&record.to_json());
+        assert_matches_schema(&record.to_json());
         self.records.lock().unwrap_or_else(PoisonError::into_inner).push(record);
     }
 
@@ -60,14 +60,15 @@ impl AuditSink for Collected {
 static SCHEMA: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("schema.json")).unwrap());
 
-fn assert_described(line: &str) {
+fn assert_matches_schema(line: &str) {
     let value = serde_json::from_str(line).unwrap();
     if let Err(problem) = check(&value, &SCHEMA) {
         panic!("{problem}: {line}");
     }
 }
 
-/// Checks a value against a schema. It knows the keywords that our schema uses; any other is an error.
+/// Checks a value against a schema. Supports only the keywords that our schema uses. Any other keyword is
+/// an error.
 fn check(value: &Value, schema: &Value) -> Result<(), String> {
     for (keyword, want) in schema.as_object().unwrap() {
         let holds = match keyword.as_str() {
@@ -78,10 +79,11 @@ fn check(value: &Value, schema: &Value) -> Result<(), String> {
                 true
             }
             "oneOf" => {
-                let tried = want.as_array().unwrap().iter().map(|one| check(value, one));
-                let (good, bad): (Vec<_>, Vec<_>) = tried.partition(Result::is_ok);
-                if good.len() != 1 {
-                    return Err(format!("{} of oneOf: {bad:?}", good.len()));
+                let results = want.as_array().unwrap().iter().map(|schema| check(value, schema));
+                let (matching, errors): (Vec<_>, Vec<_>) = results.partition(Result::is_ok);
+                if matching.len() != 1 {
+                    let count = matching.len();
+                    return Err(format!("{count} schemas of oneOf match instead of 1: {errors:?}"));
                 }
                 true
             }
@@ -90,7 +92,7 @@ fn check(value: &Value, schema: &Value) -> Result<(), String> {
                 "array" => value.is_array(),
                 "string" => value.is_string(),
                 "integer" => value.is_u64() || value.is_i64(),
-                other => return Err(format!("type {other}")),
+                other => return Err(format!("the type {other} is not supported")),
             },
             "const" => value == want,
             "enum" => want.as_array().unwrap().contains(value),
@@ -114,16 +116,16 @@ fn check(value: &Value, schema: &Value) -> Result<(), String> {
                     && value.as_object().unwrap().keys().all(|key| known.contains_key(key))
             }
             "properties" => {
-                let there = value.as_object().unwrap().iter();
-                there
+                let members = value.as_object().unwrap().iter();
+                members
                     .filter_map(|(key, value)| Some((value, want.get(key)?)))
                     .try_for_each(|(value, schema)| check(value, schema))?;
                 true
             }
-            other => return Err(format!("the keyword {other} is not implemented")),
+            other => return Err(format!("the keyword {other} is not supported")),
         };
         if !holds {
-            return Err(format!("{value} is not {keyword} {want}"));
+            return Err(format!("{value} does not match {keyword} {want}"));
         }
     }
     Ok(())
@@ -131,8 +133,8 @@ fn check(value: &Value, schema: &Value) -> Result<(), String> {
 
 const TIME: Timestamp = Timestamp::from_millis(1_800_000_000_001);
 
-/// A record with all fields.
-fn whole(detail: Detail) -> AuditRecord {
+/// A record in which every field has a value.
+fn full_record(detail: Detail) -> AuditRecord {
     let der = pki::self_signed_with_name("rcgen self signed cert");
     let certificate = PeerCertificate::from_der(der).unwrap();
     let mut extensions = http::Extensions::new();
@@ -158,7 +160,8 @@ fn whole(detail: Detail) -> AuditRecord {
 
 #[test]
 fn a_line_has_all_fields_of_the_record() {
-    let record = whole(Detail::Rule { kind: RuleKind::Service, up_to: Timestamp::from_secs(1) });
+    let record =
+        full_record(Detail::Rule { kind: RuleKind::Service, up_to: Timestamp::from_secs(1) });
     let value: Value = serde_json::from_str(&record.to_json()).unwrap();
     let want = json!({
         "time": "2027-01-15T08:00:00.001Z",
@@ -184,15 +187,15 @@ fn a_line_has_all_fields_of_the_record() {
     });
     assert_eq!(value, want);
 
-    let plain = AuditRecord::succeeded(Event::Logout, TIME);
+    let minimal = AuditRecord::succeeded(Event::Logout, TIME);
     assert_eq!(
-        plain.to_json(),
+        minimal.to_json(),
         r#"{"time":"2027-01-15T08:00:00.001Z","event":"logout","outcome":"success"}"#
     );
 }
 
 #[test]
-fn the_schema_has_exactly_the_strings_of_the_enums() {
+fn details_match_the_schema_and_it_has_exactly_the_strings_of_the_enums() {
     let scopes = Scopes::parse(["a", "b"]).unwrap();
     let mut evicted = Evicted::default();
     (evicted.tokens, evicted.users, evicted.services) = (1, 2, 3);
@@ -203,24 +206,24 @@ fn the_schema_has_exactly_the_strings_of_the_enums() {
         Detail::PasswordChange,
         Detail::Scheme { name: "apiKey" },
     ] {
-        assert_described(&whole(detail).to_json());
+        assert_matches_schema(&full_record(detail).to_json());
     }
     for event in Event::ALL {
         let record = AuditRecord::succeeded(*event, TIME);
-        assert_described(&record.to_json());
+        assert_matches_schema(&record.to_json());
     }
 
-    fn words<T: ToString>(all: &[T]) -> Value {
+    fn strings<T: ToString>(all: &[T]) -> Value {
         all.iter().map(ToString::to_string).collect()
     }
     let properties = &SCHEMA["$defs"]["record"]["properties"];
-    assert_eq!(properties["event"]["enum"], words(Event::ALL));
-    assert_eq!(properties["outcome"]["enum"], words(Outcome::ALL));
-    assert_eq!(properties["reason"]["enum"], words(ReasonCode::ALL));
-    assert_eq!(properties["credential"]["enum"], words(CredentialKind::ALL));
-    assert_eq!(properties["rule"]["properties"]["kind"]["enum"], words(RuleKind::ALL));
+    assert_eq!(properties["event"]["enum"], strings(Event::ALL));
+    assert_eq!(properties["outcome"]["enum"], strings(Outcome::ALL));
+    assert_eq!(properties["reason"]["enum"], strings(ReasonCode::ALL));
+    assert_eq!(properties["credential"]["enum"], strings(CredentialKind::ALL));
+    assert_eq!(properties["rule"]["properties"]["kind"]["enum"], strings(RuleKind::ALL));
 
-    // The check itself can fail.
+    // The check rejects lines that do not match the schema.
     for wrong in [
         json!({}),
         json!({"time": "2027", "event": "login", "outcome": "success"}),
@@ -232,9 +235,9 @@ fn the_schema_has_exactly_the_strings_of_the_enums() {
     }
 }
 
-/// The queue allocates thousands of records in advance, and each record is copied into it.
+/// The queue allocates memory for thousands of records in advance, and each record is copied into it.
 #[test]
-fn a_record_is_small() {
+fn a_record_has_at_most_320_bytes() {
     let size = size_of::<AuditRecord>();
     assert!(size <= 320, "{size}");
 }
@@ -247,7 +250,7 @@ fn no_record_is_made_without_a_sink() {
 }
 
 #[test]
-fn the_handle_is_available_if_its_sink_is() {
+fn a_handle_is_available_if_its_sink_is_available() {
     let sink = Arc::new(Collected::default());
     let audit = Audit::to(sink.clone());
     assert!(audit.is_available());
@@ -256,7 +259,7 @@ fn the_handle_is_available_if_its_sink_is() {
 }
 
 #[test]
-fn the_default_keeps_20_files() {
+fn the_default_is_20_kept_files_of_100_mib() {
     let AuditFileOptions { rotate_at, keep, .. } = AuditFileOptions::default();
     assert_eq!((rotate_at >> 20, keep.get()), (100, 20));
 }
@@ -265,13 +268,14 @@ fn record(name: &str) -> AuditRecord {
     AuditRecord::succeeded(Event::Login, TIME).with_user(user(name))
 }
 
-/// Users and gaps in the order of the lines. Each line must match the schema.
+/// Reads a log. Returns the user of each record, or the count of a line that reports dropped records.
+/// Each line must match the schema.
 fn logged(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap();
     assert!(text.is_empty() || text.ends_with('\n'));
     text.lines()
         .map(|line| {
-            assert_described(line);
+            assert_matches_schema(line);
             let line: Map<String, Value> = serde_json::from_str(line).unwrap();
             match line["event"].as_str() {
                 Some("dropped") => format!("{} dropped", line["count"]),
@@ -285,7 +289,8 @@ fn options() -> AuditFileOptions {
     AuditFileOptions::default().with_fsync(Fsync::Never)
 }
 
-fn place() -> (TempDir, PathBuf) {
+/// The path of a log in a new directory.
+fn log_path() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("audit.jsonl");
     (directory, path)
@@ -293,7 +298,7 @@ fn place() -> (TempDir, PathBuf) {
 
 #[test]
 fn closing_or_dropping_the_sink_writes_waiting_records() {
-    let (_directory, path) = place();
+    let (_directory, path) = log_path();
     for fsync in [Fsync::Never, Fsync::EverySeconds(NonZeroU32::MIN), Fsync::EveryBatch] {
         let file = AuditFile::open(&path, options().with_fsync(fsync)).unwrap();
         let audit = Audit::to(Arc::new(file));
@@ -316,14 +321,14 @@ fn closing_or_dropping_the_sink_writes_waiting_records() {
 fn the_file_has_mode_0600() {
     use std::os::unix::fs::PermissionsExt;
 
-    let (_directory, path) = place();
+    let (_directory, path) = log_path();
     drop(AuditFile::open(&path, options()).unwrap());
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
 #[test]
-fn a_file_that_cannot_be_written_is_an_error_at_open() {
-    let (directory, path) = place();
+fn open_fails_if_the_file_cannot_be_written() {
+    let (directory, path) = log_path();
     let error = AuditFile::open(directory.path().join("no/such/folder"), options()).unwrap_err();
     assert!(error.to_string().contains("no/such/folder"), "{error}");
     assert!(AuditFile::open(directory.path(), options()).is_err());
@@ -338,8 +343,8 @@ fn a_file_that_cannot_be_written_is_an_error_at_open() {
 }
 
 #[test]
-fn an_incomplete_last_line_is_ended() {
-    let (_directory, path) = place();
+fn open_adds_a_newline_to_an_incomplete_last_line() {
+    let (_directory, path) = log_path();
     for (before, after) in [("", ""), ("{}\n", "{}\n"), ("{}\n{\"ti", "{}\n{\"ti\n")] {
         fs::write(&path, before).unwrap();
         let file = AuditFile::open(&path, options()).unwrap();
@@ -351,14 +356,15 @@ fn an_incomplete_last_line_is_ended() {
     }
 }
 
-/// A queue and its writer, which has no thread yet.
-fn idle(path: &Path, options: AuditFileOptions) -> (Queue, Writer) {
+/// A queue and its writer. The writer does not run yet.
+fn queue_and_writer(path: &Path, options: AuditFileOptions) -> (Queue, Writer) {
     let (queue, records) = Queue::new(options.queue);
     let shared = queue.shared.clone();
     (queue, Writer::open(path, options, records, shared).unwrap())
 }
 
-fn run(queue: &Queue, writer: Writer) {
+/// Closes the queue and runs the writer until the queue is empty.
+fn close_and_run(queue: &Queue, writer: Writer) {
     queue.shared.closed.store(true, SeqCst);
     writer.run();
     assert_eq!(queue.shared.waiting.load(SeqCst), 0);
@@ -366,14 +372,14 @@ fn run(queue: &Queue, writer: Writer) {
 
 #[test]
 fn records_beyond_the_queue_are_dropped_and_reported() {
-    let (_directory, path) = place();
+    let (_directory, path) = log_path();
     let clock = Arc::new(ManualClock::new(TIME));
     let options = options().with_queue_capacity(NonZeroUsize::new(4).unwrap()).with_clock(clock);
-    let (queue, writer) = idle(&path, options);
+    let (queue, writer) = queue_and_writer(&path, options);
     let put: Vec<_> = ["A", "B", "C", "D", "E", "F"].map(|name| queue.put(record(name))).into();
     let taken = Put::Taken;
     assert_eq!(put, [taken, Put::HalfFull, taken, taken, Put::Dropped, Put::Dropped]);
-    run(&queue, writer);
+    close_and_run(&queue, writer);
     assert_eq!(logged(&path), ["A", "B", "C", "D", "2 dropped"]);
     assert_eq!(queue.shared.written.load(SeqCst), 4);
     assert_eq!(queue.shared.dropped.load(SeqCst), 2);
@@ -381,17 +387,17 @@ fn records_beyond_the_queue_are_dropped_and_reported() {
 
 #[test]
 fn full_files_are_rotated_and_the_oldest_deleted() {
-    let (directory, path) = place();
+    let (directory, path) = log_path();
     let line = record("A").to_json().len() as u64 + 1;
-    // Two lines fit.
+    // A file has room for two lines.
     let options =
         options().with_rotate_at(2 * line + 1).with_kept_files(NonZeroU32::new(2).unwrap());
     for names in [["A", "B"], ["C", "D"], ["E", "F"], ["G", "H"]] {
-        let (queue, writer) = idle(&path, options.clone());
+        let (queue, writer) = queue_and_writer(&path, options.clone());
         for name in names {
             queue.put(record(name));
         }
-        run(&queue, writer);
+        close_and_run(&queue, writer);
     }
     let numbered = |number| directory.path().join(format!("audit.jsonl.{number}"));
     assert_eq!(logged(&path), ["G", "H"]);
@@ -400,26 +406,27 @@ fn full_files_are_rotated_and_the_oldest_deleted() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3);
 }
 
-/// The rotation fails because a directory that is not empty has the name.
+/// The rotation fails, because there is a directory with the new name, and it is not empty.
 #[test]
 fn a_failed_rotation_loses_no_record() {
-    let (directory, path) = place();
+    let (directory, path) = log_path();
     fs::create_dir_all(directory.path().join("audit.jsonl.1/x")).unwrap();
     fs::write(&path, "{}\n").unwrap();
-    let (queue, writer) = idle(&path, options().with_rotate_at(1).with_kept_files(NonZeroU32::MIN));
+    let (queue, writer) =
+        queue_and_writer(&path, options().with_rotate_at(1).with_kept_files(NonZeroU32::MIN));
     queue.put(record("A"));
     queue.put(record("B"));
-    run(&queue, writer);
+    close_and_run(&queue, writer);
     assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 3);
     assert_eq!(queue.shared.written.load(SeqCst), 2);
     assert!(queue.shared.write_errors.load(SeqCst) > 0);
 }
 
 #[test]
-fn each_record_of_many_threads_is_written_or_counted() {
+fn each_record_of_many_threads_is_written_or_counted_as_dropped() {
     const THREADS: u64 = 8;
     const EACH: u64 = 10_000;
-    let (directory, path) = place();
+    let (directory, path) = log_path();
     let options = options().with_rotate_at(1 << 20).with_kept_files(NonZeroU32::new(1000).unwrap());
     let file = AuditFile::open(&path, options).unwrap();
     thread::scope(|scope| {
@@ -451,9 +458,8 @@ fn each_record_of_many_threads_is_written_or_counted() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
 
-    /// A record is one line, whatever the subject of the certificate contains.
     #[test]
-    fn no_subject_breaks_a_line(subject in "\\PC{0,40}|[\\x00-\\x20\"\\\\]{0,40}") {
+    fn a_record_is_one_line_with_any_certificate_subject(subject in "\\PC{0,40}|[\\x00-\\x20\"\\\\]{0,40}") {
         let der = pki::self_signed(|params| {
             params.distinguished_name.push(rcgen::DnType::OrganizationName, subject);
         });
@@ -461,6 +467,6 @@ proptest! {
         let record = record("A").with_certificate(&certificate);
         let line = record.to_json();
         prop_assert!(!line.contains(['\n', '\r']));
-        assert_described(&line);
+        assert_matches_schema(&line);
     }
 }

@@ -1,4 +1,4 @@
-//! The thread behind [`AuditFile`](super::AuditFile).
+//! The writer thread of an [`AuditFile`](super::AuditFile).
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -22,13 +22,13 @@ use crate::clock::Timestamp;
 /// How long the writer sleeps unless it is woken.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The most bytes in one write, except for the last line.
+/// A batch with this many bytes is full. Its last line may make it longer.
 const BATCH: usize = 64 * 1024;
 
 /// The time before a failed write is repeated.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The least time between two log messages about errors.
+/// The minimum time between two log messages about errors.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 pub(super) struct Writer {
@@ -37,13 +37,18 @@ pub(super) struct Writer {
     records: Receiver<AuditRecord>,
     shared: Arc<Shared>,
     file: File,
+    /// The length of the file.
     len: u64,
     batch: Batch,
-    /// How many dropped records have been reported by a line in the file.
+    /// How many dropped records have been reported, by a line in the file or by a log message.
     reported: u64,
+    /// When the file was last synced, or opened at the start.
     synced: Instant,
+    /// Whether bytes were written since the last sync.
     is_dirty: bool,
+    /// When a failed write is repeated. `None` if the last write succeeded.
     retry_at: Option<Instant>,
+    /// When the last error was logged.
     logged: Option<Instant>,
 }
 
@@ -82,7 +87,7 @@ impl Writer {
                 if self.retry_at.is_some() {
                     self.give_up();
                 }
-                // Otherwise a request is putting a record into the queue at this moment.
+                // If the count is not 0, another thread is putting a record into the queue now.
                 if self.shared.waiting.load(SeqCst) == 0 {
                     break;
                 }
@@ -97,32 +102,34 @@ impl Writer {
         }
     }
 
-    /// Writes the waiting records and the lines that report dropped ones, unless a write fails.
+    /// Writes all waiting records, and lines that report dropped records. Stops if a write fails.
     fn write_all(&mut self) {
-        let full = BATCH.min(usize::try_from(self.options.rotate_at).unwrap_or(BATCH)).max(1);
-        // A batch that failed last time is written first. After a batch that was not full, the next
-        // records wait until a write is worth its cost.
-        let mut is_more = true;
-        while self.write_batch() && is_more {
+        let batch_len = BATCH.min(usize::try_from(self.options.rotate_at).unwrap_or(BATCH)).max(1);
+        // The first call of `write_batch` repeats the write that failed last time, if there is one.
+        // The loop ends after a batch that is not full. Newer records wait for the next call, so that
+        // one write has more of them.
+        let mut was_full = true;
+        while self.write_batch() && was_full {
             let dropped = self.shared.dropped.load(SeqCst);
             let mut taken = 0;
-            while self.batch.bytes.len() < full
+            while self.batch.bytes.len() < batch_len
                 && let Ok(record) = self.records.try_recv()
             {
                 taken += 1;
                 self.batch.record(&record);
             }
             self.shared.waiting.fetch_sub(taken, SeqCst);
-            is_more = self.batch.bytes.len() >= full;
-            // The dropped records came after those that were in the queue.
-            if !is_more && dropped > self.reported {
+            was_full = self.batch.bytes.len() >= batch_len;
+            // Records are dropped while the queue is full. So they are newer than those in the queue,
+            // which are all in the batch now.
+            if !was_full && dropped > self.reported {
                 self.batch.gap(self.options.clock.now(), dropped - self.reported);
                 self.reported = dropped;
             }
         }
     }
 
-    /// Writes the batch. Returns whether all of it is written.
+    /// Writes the batch. Returns whether the whole batch has been written.
     fn write_batch(&mut self) -> bool {
         if self.batch.bytes.is_empty() {
             return true;
@@ -130,18 +137,19 @@ impl Writer {
         if self.retry_at.is_some_and(|at| Instant::now() < at) {
             return false;
         }
-        let after = self.len.saturating_add(self.batch.bytes.len() as u64);
-        if self.batch.at == 0 && self.len > 0 && after > self.options.rotate_at {
-            // If rotation fails, a file that is too long is better than a lost record.
+        let len_after = self.len.saturating_add(self.batch.bytes.len() as u64);
+        if self.batch.written == 0 && self.len > 0 && len_after > self.options.rotate_at {
+            // If the rotation fails, the batch is written to the current file: a file that is too long
+            // is better than a lost record.
             if let Err(error) = self.rotate() {
                 self.report_error("rotate", &error);
             }
         }
-        let before = self.batch.at;
-        let written = self.batch.write_to(&mut self.file);
-        self.len += (self.batch.at - before) as u64;
+        let before = self.batch.written;
+        let result = self.batch.write_to(&mut self.file);
+        self.len += (self.batch.written - before) as u64;
         self.is_dirty = true;
-        match written {
+        match result {
             Ok(()) => {
                 self.shared.written.fetch_add(self.batch.clear(), SeqCst);
                 self.retry_at = None;
@@ -183,7 +191,7 @@ impl Writer {
         }
     }
 
-    /// If it fails, `is_dirty` stays set and the next sync tries again.
+    /// Syncs the file. After an error `is_dirty` stays `true`, so that the next sync tries again.
     fn sync(&mut self) {
         self.synced = Instant::now();
         match self.file.sync_data() {
@@ -192,7 +200,8 @@ impl Writer {
         }
     }
 
-    /// Drops and counts the records that a closing writer cannot write.
+    /// Drops and counts the waiting records. This is called if they cannot be written when the sink is
+    /// closed.
     fn give_up(&mut self) {
         let mut lost = self.batch.records;
         self.batch = Batch::default();
@@ -215,12 +224,13 @@ impl Writer {
     }
 }
 
-/// Lines that are to be written.
+/// Lines for one write.
 #[derive(Debug, Default)]
 struct Batch {
     bytes: Vec<u8>,
-    /// How many of the bytes are written.
-    at: usize,
+    /// How many of the bytes have been written.
+    written: usize,
+    /// How many of the lines are records.
     records: u64,
 }
 
@@ -231,6 +241,7 @@ impl Batch {
         self.records += 1;
     }
 
+    /// Adds a line that reports `count` dropped records.
     fn gap(&mut self, time: Timestamp, count: u64) {
         let mut line = Object::begin(&mut self.bytes);
         line.plain("time", time);
@@ -242,10 +253,10 @@ impl Batch {
 
     /// Writes the bytes. After an error, a second call continues where the first one stopped.
     fn write_to(&mut self, to: &mut impl Write) -> io::Result<()> {
-        while self.at < self.bytes.len() {
-            match to.write(&self.bytes[self.at..]) {
+        while self.written < self.bytes.len() {
+            match to.write(&self.bytes[self.written..]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(written) => self.at += written,
+                Ok(len) => self.written += len,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -256,13 +267,13 @@ impl Batch {
     /// Empties the batch. Returns how many records it had.
     fn clear(&mut self) -> u64 {
         self.bytes.clear();
-        self.at = 0;
+        self.written = 0;
         mem::take(&mut self.records)
     }
 }
 
-/// Opens and locks the file for appending, and ends an incomplete last line. Returns the file and its
-/// length.
+/// Opens the file for appending and locks it. Adds a newline to an incomplete last line. Returns the file
+/// and its length.
 fn open(path: &Path) -> io::Result<(File, u64)> {
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true);
@@ -281,7 +292,7 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
                 "another process writes to the file",
             ));
         }
-        // Some file systems have no locks.
+        // Some file systems do not support locks.
         Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
         Err(TryLockError::Error(error)) => return Err(error),
     }
@@ -298,7 +309,7 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
     Ok((file, len))
 }
 
-/// Makes a new file name survive a crash of the machine.
+/// Syncs the directory of the file, so that a new file name survives a crash of the machine.
 #[cfg(unix)]
 fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -317,7 +328,7 @@ mod tests {
     use super::*;
     use crate::audit::{Event, queue::Queue};
 
-    /// Accepts `room` bytes, then is full until the test makes room.
+    /// A disk with room for `room` more bytes.
     struct Disk {
         bytes: Vec<u8>,
         room: usize,
@@ -325,13 +336,13 @@ mod tests {
 
     impl Write for Disk {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let fits = bytes.len().min(self.room);
-            if fits == 0 {
+            let len = bytes.len().min(self.room);
+            if len == 0 {
                 return Err(ErrorKind::StorageFull.into());
             }
-            self.bytes.extend(&bytes[..fits]);
-            self.room -= fits;
-            Ok(fits)
+            self.bytes.extend(&bytes[..len]);
+            self.room -= len;
+            Ok(len)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -339,7 +350,7 @@ mod tests {
         }
     }
 
-    /// A writer for a file in `directory`, and its queue.
+    /// Makes a writer for a file in `directory`, and a queue for two records.
     fn writer(directory: &Path, options: AuditFileOptions) -> (Queue, Writer) {
         let (queue, records) = Queue::new(NonZeroUsize::new(2).unwrap());
         let shared = queue.shared.clone();
@@ -380,7 +391,7 @@ mod tests {
         assert!(queue.is_available());
         queue.put(record());
         writer.write_all();
-        assert!(!queue.is_available(), "the disk is full");
+        assert!(!queue.is_available(), "expected unavailable, because the disk is full");
         writer.file = file;
         writer.retry_at = None;
         writer.write_all();
@@ -389,13 +400,13 @@ mod tests {
         queue.put(record());
         assert!(queue.is_available());
         queue.put(record());
-        assert!(!queue.is_available(), "the queue is full");
+        assert!(!queue.is_available(), "expected unavailable, because the queue is full");
         writer.write_all();
         assert!(queue.is_available());
     }
 
     #[test]
-    fn a_batch_continues_where_the_disk_was_full() {
+    fn writing_a_batch_continues_after_the_disk_was_full() {
         let time = Timestamp::from_secs(1);
         let mut batch = Batch::default();
         batch.record(&AuditRecord::succeeded(Event::Login, time));

@@ -1,4 +1,4 @@
-//! Revocations in a file.
+//! Revocations in a file: a database of the crate `redb`.
 
 use std::{
     error::Error,
@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::{
     CheckError, Evicted, Revocation, RevocationCheck, RevocationIndex, RevocationStore, StoreError,
-    StoreFuture, rule_matters, salt::Salt, token_matters,
+    StoreFuture, is_rule_needed, is_token_revocation_needed, salt::Salt,
 };
 use crate::{
     clock::Timestamp,
@@ -27,58 +27,63 @@ use crate::{
     token::{ServiceId, TokenFingerprint, VerifiedToken},
 };
 
-/// The names of the tables are those of the maps in Zowe's Caching Service.
+// The tables of tokens, users and services have the names of the maps in Zowe's Caching Service.
 const TOKENS: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("invalidTokens");
 const USERS: TableDefinition<'_, &str, u64> = TableDefinition::new("invalidUsers");
 const SERVICES: TableDefinition<'_, &str, u64> = TableDefinition::new("invalidScopes");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
+// The keys of the table `meta`.
 const FORMAT: &str = "format";
 const SALT: &str = "salt";
+/// The number of [`commit`]s. It is the change that the second transaction of each commit makes.
 const SEALS: &str = "seals";
 
 /// The file format that this version reads and writes.
 const FORMAT_VERSION: u32 = 1;
 
-/// Small, because checks read the index: the cache of the database serves the writer alone.
+/// The size of the database cache. It is small, because only the writer thread uses it: checks read the
+/// index in memory.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Maximum number of revocations in one commit, which bounds how long the first of them waits.
+/// Maximum number of revocations in one commit. It limits how long the first of them waits.
 const MAX_GROUP: usize = 4096;
 
-/// A [`RevocationStore`] in one file, for one process.
+/// A [`RevocationStore`] in one file. One process at a time can open the file.
 ///
 /// # Guarantees
-/// 1. **`Ok` means durable.** An acknowledged revocation survives `kill -9`. It survives a power failure
-///    if the disk keeps what it has acknowledged.
+/// 1. **`Ok` means durable.** After `record` returned `Ok`, the revocation survives `kill -9`. It survives
+///    a power failure if the disk keeps the data that it has acknowledged.
 /// 2. **`Ok` means visible.** Every check that starts afterwards sees the revocation.
-/// 3. **No revocation is taken back.** A later rule never lowers a timestamp, in the file or in memory.
+/// 3. **No revocation is undone.** A rule with an earlier time never replaces one with a later time, in
+///    the file or in memory.
 /// 4. **A damaged file is an error**, never a store with fewer revocations. Opening verifies the
-///    checksum of every page. Each group of revocations is committed twice, so that both roots of the
-///    file have it, whichever of them is damaged.
-/// 5. **A write that has begun is finished**, also if its future is dropped. Dropping the store waits
+///    checksum of every page. The file has two roots, one for each of its last two commits. Each group
+///    of revocations is committed twice. If one root is damaged, the other one has all revocations.
+/// 5. **A write that has started is finished**, also if its future is dropped. Dropping the store waits
 ///    for pending writes.
 ///
-/// If a write fails, the caller gets the error, and the revocation still holds in this process: in
-/// doubt the answer is "revoked". The next write reopens the file.
+/// If a write fails, the caller gets the error. The revocation applies nevertheless, until the store is
+/// dropped. The next write reopens the file.
 ///
 /// # Cost
-/// A check reads memory alone: SHA-256 of one block, then a check of a [`RevocationIndex`]. Its cost is
-/// the same with ten rules and with a million. One thread writes, as long as the store lives.
-/// Revocations that arrive while it waits for the disk share its next commit. The thread does not belong
-/// to an async runtime, so a runtime that shuts down or lacks blocking threads can neither lose nor
-/// delay a write. A record takes two durable commits, which concurrent records share.
-/// `benches/revocation.rs` measures both.
+/// A check reads memory only: it computes SHA-256 of one block, and then checks a [`RevocationIndex`].
+/// Its cost is nearly the same with ten rules and with a million.
 ///
-/// Eviction rewrites the file to make it smaller: about a second for half a million rules. Records that
-/// arrive meanwhile wait for it, checks do not.
+/// The store has one writer thread. A group of revocations takes two durable commits. Revocations that
+/// arrive while the thread waits for the disk form the next group. The thread does not belong to an
+/// async runtime, so a runtime that shuts down or lacks blocking threads can neither lose nor delay a
+/// write. `benches/revocation.rs` measures checks and writes.
+///
+/// Eviction, the removal of expired revocations, rewrites the file to make it smaller. This takes about
+/// a second for half a million rules. Writes wait until it ends, checks do not.
 ///
 /// # What the file holds
-/// The tables `invalidTokens`, `invalidUsers`, `invalidScopes` and `meta` of a [redb] database. A
-/// token is in it as a SHA-256 of its fingerprint, salted with random bytes of the file. A reader of the
-/// file cannot use a token, and cannot find out whether a known token is in it without hashing it.
-/// Users and services are in it by name: they are not secret, and an administrator can read which rules
-/// are in force.
+/// The tables `invalidTokens`, `invalidUsers`, `invalidScopes` and `meta` of a [redb] database. In place
+/// of a token the file holds a SHA-256 hash of a salt and of the fingerprint of the token. The salt is
+/// random, and the file contains it. A token cannot be computed from its hash. To find a known token in
+/// the file, a reader must compute its hash. Users and services are stored by name: they are not secret,
+/// and an administrator can read which rules exist.
 ///
 /// [redb]: https://docs.rs/redb
 ///
@@ -93,7 +98,7 @@ const MAX_GROUP: usize = 4096;
 /// let user = UserId::new("USER")?;
 /// store.record(Revocation::User { user, up_to: Timestamp::from_secs(1_800_000_000) }).await?;
 ///
-/// // One process can open the file at a time.
+/// // The file is locked while a store has it open.
 /// assert!(matches!(DurableStore::open(&path), Err(OpenError::InUse { .. })));
 /// # Ok(())
 /// # }
@@ -102,19 +107,20 @@ pub struct DurableStore {
     index: Arc<RevocationIndex>,
     salt: Salt,
     name: Arc<str>,
-    // `None` only while the store is dropped.
+    /// `None` only while the store is dropped.
     commands: Option<mpsc::Sender<Command>>,
     writer: Option<JoinHandle<()>>,
 }
 
 impl DurableStore {
-    /// Opens and loads the file at `path`. If there is none, creates it for its owner alone (mode 0600).
+    /// Opens and loads the file at `path`. If there is none, creates it with mode 0600: only its owner
+    /// can read and write it.
     ///
-    /// Blocks until the file is verified and read, which takes about a second for a million rules. Call
-    /// it at the start of the program, where an error can still stop it.
+    /// This call blocks until the file is verified and read, which takes about a second for a million
+    /// rules. Call it when the program starts, so that an error can stop the program.
     ///
     /// # Errors
-    /// [`OpenError`] names the file and what to do. An existing file is never replaced.
+    /// [`OpenError`] names the file and the remedy. An existing file is never replaced.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
         let path = path.into();
         match path.try_exists() {
@@ -122,9 +128,9 @@ impl DurableStore {
             Ok(false) => create(&path)?,
             Err(source) => return Err(OpenError::Io { file: path, source }),
         }
-        let (database, salt, index) = guarded(&path, || {
+        let (database, salt, index) = catch_panic(&path, || {
             let (database, salt) = open(&path)?;
-            let index = load(&database).map_err(|e| failed(&path, e))?;
+            let index = load(&database).map_err(|e| open_error(&path, e))?;
             Ok((database, salt, Arc::new(index)))
         })?;
 
@@ -144,7 +150,7 @@ impl DurableStore {
         Ok(Self { index, salt, name, commands: Some(commands), writer: Some(writer) })
     }
 
-    /// All entries, for comparison.
+    /// All entries as text, so that tests can compare them.
     #[cfg(test)]
     pub(super) fn entries(&self) -> std::collections::BTreeSet<String> {
         self.index.entries()
@@ -153,7 +159,7 @@ impl DurableStore {
     fn send<T: Send + 'static>(&self, command: impl FnOnce(Reply<T>) -> Command) -> StoreFuture<T> {
         let (reply, answer) = oneshot::channel();
         if let Some(commands) = &self.commands {
-            // A writer that has ended drops the reply, which the future reports.
+            // If the writer thread has ended, the reply is dropped. The future then returns an error.
             let _ = commands.send(command(reply));
         }
         let store = self.name.clone();
@@ -165,7 +171,7 @@ impl Drop for DurableStore {
     fn drop(&mut self) {
         drop(self.commands.take());
         if let Some(writer) = self.writer.take() {
-            // A panic of the writer was reported, and every waiting future has its error.
+            // An error means that the writer panicked. The waiting futures have returned errors already.
             let _ = writer.join();
         }
     }
@@ -209,7 +215,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Another process, or another store in this process, has the file open.
-    #[error("{} is in use; one process can open it at a time: stop the other one, or name another file", file.display())]
+    #[error("{} is in use; one process can open it at a time: stop the other process, or name another file", file.display())]
     InUse {
         /// The file.
         file: PathBuf,
@@ -226,7 +232,7 @@ pub enum OpenError {
         /// The problem.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The file is another kind of database.
+    /// The file is a database, but not one of revocations.
     #[error("{} is a database, but not a revocation store; name another file", file.display())]
     Foreign {
         /// The file.
@@ -234,7 +240,7 @@ pub enum OpenError {
     },
     /// A newer version of this program wrote the file.
     #[error(
-        "{} has format {found}, this program reads {FORMAT_VERSION}; start the version that wrote it, or a newer one",
+        "{} has format {found}, this program reads {FORMAT_VERSION}; start the program version that wrote the file, or a newer version",
         file.display()
     )]
     Newer {
@@ -245,30 +251,30 @@ pub enum OpenError {
     },
 }
 
-/// Creates the file under a temporary name and links it to its own name when it is complete. A crash in
-/// between leaves no incomplete file.
+/// Creates the file under a temporary name, and links it to `path` when it is complete. After a crash in
+/// between, there is no incomplete file at `path`.
 fn create(path: &Path) -> Result<(), OpenError> {
     let io_error = |source| OpenError::Io { file: path.to_owned(), source };
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(format!(".{}", uuid::Uuid::new_v4()));
-    let draft = PathBuf::from(draft);
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{}", uuid::Uuid::new_v4()));
+    let temporary = PathBuf::from(temporary);
 
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(&draft).map_err(io_error)?;
+    options.open(&temporary).map_err(io_error)?;
 
-    let made = initialize(&draft).map_err(|e| failed(path, e)).and_then(|()| {
-        // A link, unlike a rename, replaces no existing file: of two processes that start at the same
-        // time, one creates the file and the other finds it.
-        match fs::hard_link(&draft, path) {
+    let created = initialize(&temporary).map_err(|e| open_error(path, e)).and_then(|()| {
+        // Unlike a rename, a link never replaces an existing file. If two processes start at the same
+        // time, one creates the file, and the other one finds that it exists.
+        match fs::hard_link(&temporary, path) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(io_error(e)),
             _ => sync_directory(path).map_err(io_error),
         }
     });
-    let removed = fs::remove_file(&draft).map_err(io_error);
-    made.and(removed)
+    let removed = fs::remove_file(&temporary).map_err(io_error);
+    created.and(removed)
 }
 
 fn initialize(path: &Path) -> Result<(), redb::Error> {
@@ -287,7 +293,7 @@ fn initialize(path: &Path) -> Result<(), redb::Error> {
     Ok(database.close()?)
 }
 
-/// Makes a new name in the directory durable.
+/// Makes the directory entry of a new file durable.
 fn sync_directory(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {
@@ -303,7 +309,7 @@ fn open(path: &Path) -> Result<(Database, Salt), OpenError> {
         .set_cache_size(CACHE_BYTES)
         .set_check_integrity_on_open(true)
         .open(path)
-        .map_err(|e| failed(path, e.into()))?;
+        .map_err(|e| open_error(path, e.into()))?;
     let salt = read_meta(path, &database)?;
     Ok((database, salt))
 }
@@ -319,9 +325,9 @@ fn read_meta(path: &Path, database: &Database) -> Result<Salt, OpenError> {
         Err(redb::Error::TableDoesNotExist(_) | redb::Error::TableTypeMismatch { .. }) => {
             return Err(OpenError::Foreign { file: path.to_owned() });
         }
-        Err(e) => return Err(failed(path, e)),
+        Err(e) => return Err(open_error(path, e)),
     };
-    let get = |key| meta.get(key).map_err(|e| failed(path, e.into()));
+    let get = |key| meta.get(key).map_err(|e| open_error(path, e.into()));
     let format = get(FORMAT)?.and_then(|value| value.value().try_into().ok());
     match format.map(u32::from_be_bytes) {
         Some(FORMAT_VERSION) => {}
@@ -365,13 +371,13 @@ fn load(database: &Database) -> Result<RevocationIndex, redb::Error> {
     Ok(index)
 }
 
-fn failed(path: &Path, error: redb::Error) -> OpenError {
+fn open_error(path: &Path, error: redb::Error) -> OpenError {
     let file = path.to_owned();
     match error {
         redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => {
             OpenError::InUse { file }
         }
-        // redb reports a file that is not a database by these kinds.
+        // redb reports these two kinds if the file is not a database.
         redb::Error::Io(source)
             if !matches!(
                 source.kind(),
@@ -384,8 +390,12 @@ fn failed(path: &Path, error: redb::Error) -> OpenError {
     }
 }
 
-/// redb promises errors, not panics, for damaged files. A panic is taken as damage, too.
-fn guarded<T>(path: &Path, open: impl FnOnce() -> Result<T, OpenError>) -> Result<T, OpenError> {
+/// Converts a panic to an error. redb promises to return errors for damaged files, not to panic. If it
+/// panics nevertheless, the file counts as damaged.
+fn catch_panic<T>(
+    path: &Path,
+    open: impl FnOnce() -> Result<T, OpenError>,
+) -> Result<T, OpenError> {
     catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| {
         let source = "the database library panicked while it read the file".into();
         Err(OpenError::Damaged { file: path.to_owned(), source })
@@ -399,12 +409,12 @@ enum Command {
     Evict(Timestamp, Reply<Evicted>),
 }
 
-/// The state of the thread that writes. Only it changes the file and then the index.
+/// The state of the writer thread. Only this thread changes the file and the index, the file first.
 struct Writer {
     path: PathBuf,
     name: Arc<str>,
     salt: Salt,
-    // `None` after an error: redb then takes no writes until the database is reopened.
+    /// `None` after an error: redb then accepts no writes until the database is reopened.
     database: Option<Database>,
     index: Arc<RevocationIndex>,
 }
@@ -419,7 +429,7 @@ impl Writer {
                     Command::Record(revocation, reply) => group.push((revocation, reply)),
                     Command::Evict(now, reply) => {
                         self.record(&mut group);
-                        // The caller may have dropped the future, here and below.
+                        // Sending fails if the caller has dropped the future.
                         let _ = reply.send(self.evict(now));
                     }
                 }
@@ -455,8 +465,9 @@ impl Writer {
             })
         });
         for (revocation, reply) in group.drain(..) {
-            // Also after a failed write: in doubt the token is revoked.
+            // This is done after a failed write, too: the token is then treated as revoked.
             self.index.apply(&revocation);
+            // Sending fails if the caller has dropped the future.
             let _ = reply.send(written.clone());
         }
     }
@@ -465,11 +476,11 @@ impl Writer {
         let evicted = self.with_database(|database| {
             let mut evicted = Evicted::default();
             commit(database, |txn| {
-                let token = |at| token_matters(at, now);
-                let rule = |at| rule_matters(at, now);
-                evicted.tokens = retain(&mut txn.open_table(TOKENS)?, token)?;
-                evicted.users = retain(&mut txn.open_table(USERS)?, rule)?;
-                evicted.services = retain(&mut txn.open_table(SERVICES)?, rule)?;
+                let keep_token = |expires_at| is_token_revocation_needed(expires_at, now);
+                let keep_rule = |up_to| is_rule_needed(up_to, now);
+                evicted.tokens = retain(&mut txn.open_table(TOKENS)?, keep_token)?;
+                evicted.users = retain(&mut txn.open_table(USERS)?, keep_rule)?;
+                evicted.services = retain(&mut txn.open_table(SERVICES)?, keep_rule)?;
                 Ok(())
             })?;
             if evicted != Evicted::default() {
@@ -481,6 +492,7 @@ impl Writer {
         Ok(evicted)
     }
 
+    /// Opens the database if it is closed, and calls `write`. After an error the database is closed.
     fn with_database<T>(
         &mut self,
         write: impl FnOnce(&mut Database) -> Result<T, redb::Error>,
@@ -491,7 +503,7 @@ impl Writer {
             Ok(written)
         });
         written.map_err(|source| {
-            tracing::error!(file = %self.name, error = %source, "the revocation could not be stored; it may not survive a restart");
+            tracing::error!(file = %self.name, error = %source, "the revocation file could not be written; new revocations may not survive a restart");
             StoreError::Write { store: self.name.clone(), source: source.into() }
         })
     }
@@ -501,9 +513,9 @@ impl Writer {
             return Ok(database);
         }
         let (database, salt) = open(&self.path)?;
-        // With another salt, no token of the index could be found in the file.
+        // The hashes in the index were made with the salt of the old file.
         if salt.bytes() != self.salt.bytes() {
-            return Err("the file was replaced while the program ran; restart it".into());
+            return Err("the file was replaced while the program ran; restart the program".into());
         }
         Ok(database)
     }
@@ -511,9 +523,9 @@ impl Writer {
 
 /// Commits `write` durably, twice.
 ///
-/// The file keeps the roots of its last two commits. A single byte without a checksum selects the root
-/// in force. If that byte or the newest root is damaged, redb uses the older root without an error. So
-/// an acknowledged revocation must be under both roots.
+/// The file holds the roots of its last two commits. One byte, which has no checksum, selects the root
+/// that is used. If this byte or the newer root is damaged, redb uses the older root and reports no
+/// error. A revocation must therefore be under both roots before the caller gets `Ok`.
 fn commit(
     database: &Database,
     write: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
@@ -526,7 +538,7 @@ fn commit(
     let mut txn = database.begin_write()?;
     txn.set_durability(Durability::Immediate)?;
     {
-        // A commit needs a change.
+        // The counter gives this second transaction something to write.
         let mut meta = txn.open_table(META)?;
         let seals = meta.get(SEALS)?.and_then(|value| value.value().try_into().ok());
         let seals = seals.map_or(0, u64::from_be_bytes).wrapping_add(1);
@@ -535,24 +547,26 @@ fn commit(
     Ok(txn.commit()?)
 }
 
+/// Sets the time of `key` to `to`, unless `key` has a later time.
 fn raise<'k, K: Key + 'static>(
     table: &mut Table<'_, K, u64>,
     key: impl std::borrow::Borrow<K::SelfType<'k>>,
     to: Timestamp,
 ) -> Result<(), StorageError> {
-    let at = table.get(key.borrow())?.map(|at| at.value());
-    if at.is_none_or(|at| at < to.as_millis()) {
+    let present = table.get(key.borrow())?.map(|millis| millis.value());
+    if present.is_none_or(|millis| millis < to.as_millis()) {
         table.insert(key.borrow(), to.as_millis())?;
     }
     Ok(())
 }
 
+/// Removes the entries that are no longer needed, and returns their number.
 fn retain<K: Key + 'static>(
     table: &mut Table<'_, K, u64>,
-    matters: impl Fn(Timestamp) -> bool,
+    is_needed: impl Fn(Timestamp) -> bool,
 ) -> Result<usize, StorageError> {
     let before = table.len()?;
-    table.retain(|_, at| matters(Timestamp::from_millis(at)))?;
+    table.retain(|_, millis| is_needed(Timestamp::from_millis(millis)))?;
     Ok(usize::try_from(before - table.len()?).unwrap_or(usize::MAX))
 }
 
@@ -565,7 +579,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_write_is_reported_holds_and_does_not_stop_the_next() {
+    fn after_a_failed_write_the_revocation_applies_and_the_next_write_works() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("revocations.redb");
         drop(DurableStore::open(&path).unwrap());
@@ -574,7 +588,7 @@ mod tests {
             name: path.display().to_string().into(),
             path: path.clone(),
             salt,
-            // As after an error, while another process has the file open.
+            // The state after an error. `database` has the file open, as another process could.
             database: None,
             index: Arc::default(),
         };
@@ -594,13 +608,13 @@ mod tests {
         written.unwrap();
         assert_eq!(entries, 2);
 
-        // The file has what was acknowledged with `Ok`.
+        // Only the revocation that returned `Ok` is in the file.
         drop(writer);
         assert_eq!(DurableStore::open(&path).unwrap().entries().len(), 1);
     }
 
     #[test]
-    fn a_file_that_was_replaced_is_not_written_to() {
+    fn a_file_that_was_replaced_is_not_written() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("revocations.redb");
         drop(DurableStore::open(&path).unwrap());

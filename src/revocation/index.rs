@@ -9,7 +9,7 @@ use dashmap::{DashMap, Entry};
 
 use super::{
     CheckError, Evicted, Revocation, RevocationCheck, RevocationStore, RevokedBy, StoreFuture,
-    rule_matters, token_matters,
+    is_rule_needed, is_token_revocation_needed,
 };
 use crate::{
     clock::Timestamp,
@@ -17,23 +17,26 @@ use crate::{
     token::{Pat, ServiceId, TokenFingerprint, VerifiedToken},
 };
 
-/// Many, because growth and eviction block the checks in one shard. With a million rules a shard has
-/// 4,000 of them.
+/// The number of shards of each map. While a shard grows or is cleaned up, the checks that need this
+/// shard wait. With many shards, each is small: with a million rules it has about 4,000.
 const SHARDS: usize = 256;
 
-/// The revocations in memory. A check costs nearly the same with ten rules and with a million: one
-/// look-up for the token, one for its user and one for each of its scopes.
+/// Revocations in memory. A check takes nearly the same time with ten rules and with a million: for a
+/// PAT it is one look-up for the token, one for its user and one for each of its scopes. For other
+/// tokens it is one look-up.
 ///
-/// As a [`RevocationStore`] it survives nothing. It is for tests, and for embedders who keep revocations
-/// elsewhere and [`apply`](Self::apply) them here.
+/// As a [`RevocationStore`] it is for tests: all revocations are lost when the process ends. A
+/// store that keeps revocations elsewhere can [`apply`](Self::apply) them to an index, and check
+/// tokens with it.
 ///
-/// Users and services are hashed under a random key, so that an attacker who can choose their names
-/// cannot make them collide. The fingerprint of a token is a hash of signed text and needs no key.
+/// The maps of users and services hash their keys with a random key. An attacker who can choose names
+/// therefore cannot cause hash collisions. The fingerprint of a token is already a hash, of a signed
+/// text, and needs no random key.
 ///
 /// # Memory
-/// Measured with a million of each: 82 bytes for a revoked token, 30 for a rule for a user, 72 for a
-/// rule for a service whose id has 14 characters. An empty index takes half a megabyte at most. While a
-/// shard of a map grows, it briefly takes twice its size.
+/// Measured with a million entries of each kind: 82 bytes for a revoked token, 30 bytes for a rule for a
+/// user, 72 bytes for a rule for a service whose id has 14 characters. An empty index takes half a
+/// megabyte at most. While a shard of a map grows, it takes up to twice its size for a short time.
 #[derive(Debug)]
 pub struct RevocationIndex {
     tokens: DashMap<TokenFingerprint, Timestamp, BuildHasherDefault<AlreadyHashed>>,
@@ -41,7 +44,7 @@ pub struct RevocationIndex {
     services: DashMap<ServiceId, Timestamp>,
 }
 
-/// Takes a part of the fingerprint as its hash.
+/// A hasher for the map of tokens. It returns a part of the fingerprint.
 #[derive(Debug, Default)]
 struct AlreadyHashed(u64);
 
@@ -52,7 +55,7 @@ impl Hasher for AlreadyHashed {
         }
     }
 
-    // The length of the fingerprint, which does not vary.
+    // This gets the length of the fingerprint, which is always the same.
     fn write_usize(&mut self, _: usize) {}
 
     fn finish(&self) -> u64 {
@@ -67,7 +70,7 @@ impl Default for RevocationIndex {
 }
 
 impl RevocationIndex {
-    /// An empty index with room for so many revocations of each kind.
+    /// Makes an empty index with room for this number of tokens, rules for users and rules for services.
     pub(super) fn with_capacity(tokens: usize, users: usize, services: usize) -> Self {
         Self {
             tokens: DashMap::with_capacity_and_hasher_and_shard_amount(
@@ -82,8 +85,8 @@ impl RevocationIndex {
 
     /// Adds one revocation. Every check that starts after this returns sees it.
     ///
-    /// A rule with an earlier time than the present one changes nothing: a revocation is never taken
-    /// back (docs/decisions.md#d8).
+    /// A rule with an earlier time than the present rule changes nothing: a revocation is never undone
+    /// (docs/decisions.md#d8).
     pub fn apply(&self, revocation: &Revocation) {
         match revocation {
             Revocation::Token { token, expires_at } => raise(&self.tokens, *token, *expires_at),
@@ -94,15 +97,15 @@ impl RevocationIndex {
         }
     }
 
-    /// Checks a verified token. Rules count for PATs alone.
+    /// Checks a verified token. Rules apply to PATs only.
     ///
     /// # Errors
-    /// [`CheckError::Revoked`] tells which revocation hit it.
+    /// [`CheckError::Revoked`] with the kind of revocation.
     pub fn check(&self, token: &VerifiedToken) -> Result<(), CheckError> {
         self.check_as(token.fingerprint(), token)
     }
 
-    /// [`check`](Self::check) for an index whose tokens have other fingerprints than their own.
+    /// Like [`check`](Self::check), but looks up `fingerprint` in place of the token's own fingerprint.
     pub(super) fn check_as(
         &self,
         fingerprint: TokenFingerprint,
@@ -131,16 +134,16 @@ impl RevocationIndex {
         Ok(())
     }
 
-    /// Removes what can hit no token at `now`, and frees the memory.
+    /// Removes the revocations that have no effect at `now` or later, and frees their memory.
     pub(super) fn drop_stale(&self, now: Timestamp) -> Evicted {
         Evicted {
-            tokens: retain(&self.tokens, |expires_at| token_matters(expires_at, now)),
-            users: retain(&self.users, |up_to| rule_matters(up_to, now)),
-            services: retain(&self.services, |up_to| rule_matters(up_to, now)),
+            tokens: retain(&self.tokens, |expires_at| is_token_revocation_needed(expires_at, now)),
+            users: retain(&self.users, |up_to| is_rule_needed(up_to, now)),
+            services: retain(&self.services, |up_to| is_rule_needed(up_to, now)),
         }
     }
 
-    /// All entries, for comparison.
+    /// All entries as text, so that tests can compare them.
     #[cfg(all(test, feature = "store"))]
     pub(super) fn entries(&self) -> std::collections::BTreeSet<String> {
         let tokens = self.tokens.iter().map(|e| format!("{:?} {:?}", e.key(), e.value()));
@@ -167,38 +170,38 @@ impl RevocationStore for RevocationIndex {
     }
 }
 
-/// Sets the time of `key`, unless it has a later one.
+/// Sets the time of `key` to `to`, unless `key` has a later time.
 fn raise<K: Hash + Eq, S: BuildHasher + Clone>(
     map: &DashMap<K, Timestamp, S>,
     key: K,
     to: Timestamp,
 ) {
     match map.entry(key) {
-        Entry::Occupied(mut at) => {
-            let raised = (*at.get()).max(to);
-            at.insert(raised);
+        Entry::Occupied(mut entry) => {
+            let later = (*entry.get()).max(to);
+            entry.insert(later);
         }
-        Entry::Vacant(free) => {
-            free.insert(to);
+        Entry::Vacant(entry) => {
+            entry.insert(to);
         }
     }
 }
 
-/// Removes the entries that do not matter, and returns their number.
+/// Removes the entries that are no longer needed, and returns their number.
 fn retain<K: Hash + Eq, S: BuildHasher + Clone>(
     map: &DashMap<K, Timestamp, S>,
-    matters: impl Fn(Timestamp) -> bool,
+    is_needed: impl Fn(Timestamp) -> bool,
 ) -> usize {
-    let mut dropped = 0;
-    map.retain(|_, at| {
-        let keep = matters(*at);
-        dropped += usize::from(!keep);
+    let mut removed = 0;
+    map.retain(|_, time| {
+        let keep = is_needed(*time);
+        removed += usize::from(!keep);
         keep
     });
-    if dropped > 0 {
+    if removed > 0 {
         map.shrink_to_fit();
     }
-    dropped
+    removed
 }
 
 #[cfg(test)]
@@ -229,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_hit_tokens_that_were_issued_up_to_their_time() {
+    fn rules_hit_pats_that_were_issued_at_their_time_or_before() {
         let pat = pat("user", "a,b");
         let user = |name: &str, up_to| Revocation::User {
             user: UserId::new(name).unwrap(),
@@ -249,7 +252,7 @@ mod tests {
             (vec![service("B", ISSUED)], by_service),
             (vec![service("b", ISSUED - 1)], None),
             (vec![service("c", ISSUED)], None),
-            // A later rule never lowers a time.
+            // A second rule with an earlier time changes nothing.
             (vec![user("USER", ISSUED), user("USER", 0)], by_user),
             (vec![service("a", ISSUED), service("a", 1)], by_service),
         ];

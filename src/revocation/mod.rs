@@ -1,19 +1,20 @@
-//! Revoked tokens.
+//! Which tokens are revoked.
 //!
-//! A Personal Access Token is revoked by itself, or by a *rule*: all PATs of a user, or all PATs for a
-//! service, that were issued up to a point in time. A login token is revoked by itself, at logout: rules
-//! are about PATs (docs/reference/tokens-and-revocation.md#pat-contract). A token of another issuer is
-//! revoked by itself, too.
+//! There are two ways to revoke a Personal Access Token (PAT): alone, or by a *rule*. A rule revokes all
+//! PATs of one user, or all PATs for one service, that were issued at a given time or before. We say
+//! that a rule *hits* these PATs. Rules do not hit login tokens or tokens of other issuers. These are
+//! revoked only one by one, a login token at logout
+//! (docs/reference/tokens-and-revocation.md#pat-contract).
 //!
-//! There are two traits. Each request asks a [`RevocationCheck`]: it reads memory, at a cost that does
-//! not grow with the number of rules. The endpoints write to a [`RevocationStore`].
+//! There are two traits. Each request with a token calls a [`RevocationCheck`]. The endpoints of the auth
+//! API that revoke tokens write to a [`RevocationStore`].
 //!
-//! | store | what it survives | feature |
+//! | store | revocations are kept after | feature |
 //! |---|---|---|
-//! | [`RevocationIndex`] | nothing: it is in memory | core |
+//! | [`RevocationIndex`] | nothing: they are lost when the process ends | core |
 #![cfg_attr(
     feature = "store",
-    doc = "| [`DurableStore`] | the process, and the machine | `store` |"
+    doc = "| [`DurableStore`] | a crash of the process or of the machine | `store` |"
 )]
 //!
 //! ```
@@ -31,7 +32,7 @@
 //! let revocations = RevocationIndex::default();
 //! assert!(revocations.check(&token).is_ok());
 //!
-//! let VerifiedToken::Pat(pat) = &token else { panic!("is a PAT") };
+//! let VerifiedToken::Pat(pat) = &token else { panic!("expected a PAT") };
 //! revocations.apply(&Revocation::User { user: *pat.user(), up_to: pat.issued_at() });
 //! assert_eq!(revocations.check(&token), Err(CheckError::Revoked(RevokedBy::UserRule)));
 //! ```
@@ -64,17 +65,17 @@ pub enum Revocation {
     Token {
         /// The token.
         token: TokenFingerprint,
-        /// When the token expires. Afterwards the revocation has no effect and can be evicted.
+        /// When the token expires. From then on the revocation has no effect and can be removed.
         expires_at: Timestamp,
     },
-    /// All PATs of a user that were issued at `up_to` or before.
+    /// A rule: all PATs of a user that were issued at `up_to` or before.
     User {
         /// The user.
         user: UserId,
         /// The time of the rule.
         up_to: Timestamp,
     },
-    /// All PATs for a service that were issued at `up_to` or before.
+    /// A rule: all PATs for a service that were issued at `up_to` or before.
     Service {
         /// The service.
         service: ServiceId,
@@ -83,52 +84,53 @@ pub enum Revocation {
     },
 }
 
-/// The revocation that hit a token.
+/// Which kind of revocation revoked a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RevokedBy {
     /// The token itself was revoked.
     #[error("the token itself was revoked")]
     Token,
-    /// A rule for its user.
+    /// A rule for the user of the token.
     #[error("a rule for its user")]
     UserRule,
-    /// A rule for one of its services.
+    /// A rule for one of the services of the token.
     #[error("a rule for one of its services")]
     ServiceRule,
 }
 
-/// Why a token is refused.
+/// Why a token is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckError {
     /// The token is revoked.
     #[error("the token is revoked: {0}")]
     Revoked(RevokedBy),
-    /// The store cannot tell: its data are missing or too old (docs/decisions.md#d9).
+    /// The store cannot decide: its data are missing or too old (docs/decisions.md#d9).
     #[error("the revocation store is not available")]
     Unavailable,
 }
 
-/// The answer of [`RevocationCheck::check_token`]. It owns what it needs.
+/// The future that [`RevocationCheck::check_token`] returns. It does not borrow from the store or from
+/// the token.
 pub type CheckFuture = Pin<Box<dyn Future<Output = Result<(), CheckError>> + Send>>;
 
-/// Trait for what tells whether a token is revoked.
+/// Trait that decides whether a token is revoked.
 ///
-/// It is asked on each request with a token. [`RevocationIndex`] implements it in memory. An
-/// implementation that may have to ask a server answers `None` to
-/// [`try_check_now`](Self::try_check_now), and the caller waits for
-/// [`check_token`](Self::check_token).
+/// Each request with a token calls it. [`RevocationIndex`] decides from memory. An implementation that
+/// must ask a server returns `None` from [`try_check_now`](Self::try_check_now). The caller then waits
+/// for [`check_token`](Self::check_token).
 ///
-/// A store that has lost its source answers [`CheckError::Unavailable`], and the request fails. It
-/// never answers that a token is not revoked without knowing it.
+/// An implementation that cannot read its data returns [`CheckError::Unavailable`], and the token is
+/// not accepted. It must never return `Ok` for a token if it does not know whether the token is
+/// revoked.
 ///
 /// An `Arc` of an implementation is an implementation, also an `Arc<dyn RevocationCheck>`.
 ///
 /// ```
 /// use tower_passticket::{revocation::*, token::VerifiedToken};
 ///
-/// /// Refuses PATs, and asks the index about all other tokens.
+/// /// Rejects all PATs, and asks the index about all other tokens.
 /// struct NoPats(RevocationIndex);
 ///
 /// impl RevocationCheck for NoPats {
@@ -141,17 +143,17 @@ pub type CheckFuture = Pin<Box<dyn Future<Output = Result<(), CheckError>> + Sen
 /// }
 /// ```
 pub trait RevocationCheck: Send + Sync + 'static {
-    /// Checks a verified token if that needs no waiting. `None` means that it does, and the caller
-    /// goes on with [`check_token`](Self::check_token).
+    /// Checks a verified token if this is possible without waiting. After `None`, the caller calls
+    /// [`check_token`](Self::check_token).
     ///
-    /// Rules count for PATs alone. A [`Revocation::Token`] counts for tokens of all kinds.
+    /// Rules apply to PATs only. A [`Revocation::Token`] applies to tokens of all kinds.
     fn try_check_now(&self, token: &VerifiedToken) -> Option<Result<(), CheckError>>;
 
-    /// Checks a verified token. The future must end by itself: bound the time that it waits for a
-    /// server.
+    /// Checks a verified token. The future must end by itself: it must limit the time that it waits for
+    /// a server.
     ///
-    /// The default is for implementations that always answer now: it takes the answer of
-    /// [`try_check_now`](Self::try_check_now), and `None` as [`CheckError::Unavailable`].
+    /// The default implementation is for types that never wait: it returns the result of
+    /// [`try_check_now`](Self::try_check_now). `None` becomes [`CheckError::Unavailable`].
     fn check_token(&self, token: &VerifiedToken) -> CheckFuture {
         let answer = self.try_check_now(token);
         Box::pin(ready(answer.unwrap_or(Err(CheckError::Unavailable))))
@@ -168,11 +170,11 @@ impl<R: RevocationCheck + ?Sized> RevocationCheck for Arc<R> {
     }
 }
 
-/// The answer of a [`RevocationStore`] to a write. It owns what it needs.
+/// The future of a write to a [`RevocationStore`]. It does not borrow from the store.
 pub type StoreFuture<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
 
-/// Trait for what keeps revocations. The endpoints write to it; requests through the layers only
-/// read.
+/// Trait for stores of revocations. The endpoints of the auth API write to it. The layers only read
+/// it.
 ///
 /// An `Arc` of a store is a store, also an `Arc<dyn RevocationStore>`.
 ///
@@ -205,21 +207,21 @@ pub type StoreFuture<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + S
 /// # let _ = store;
 /// ```
 pub trait RevocationStore: RevocationCheck {
-    /// Stores one revocation. The write has begun when this returns: dropping the future loses the
-    /// answer, not the revocation.
+    /// Stores one revocation. The write starts before this method returns. If the caller drops the
+    /// future, the revocation is stored nevertheless, and only the result is lost.
     ///
-    /// `Ok` means that the revocation is as durable as this store makes it, and that every check
-    /// that starts from now on sees it. A rule with an earlier time than the stored one changes
-    /// nothing: a revocation is never taken back (docs/decisions.md#d8).
+    /// `Ok` means that the revocation is as durable as this store can make it, and that every check
+    /// that starts from now on sees it. A rule with an earlier time than the stored rule changes
+    /// nothing: a revocation is never undone (docs/decisions.md#d8).
     ///
-    /// The future's [`StoreError`] means that the revocation may not be durable. It may still hold
-    /// until the next start: a store in doubt answers "revoked".
+    /// A [`StoreError`] means that the revocation may not be durable. Until the next start of the
+    /// program, the store may still treat the token as revoked.
     fn record(&self, revocation: Revocation) -> StoreFuture<()>;
 
-    /// Removes what can hit no token at `now`: revoked tokens that have expired, and rules that are
-    /// older than the longest validity of a PAT.
+    /// Removes the revocations that have no effect at `now` or later: those of tokens that have expired,
+    /// and rules that are older than the longest validity of a PAT.
     ///
-    /// The future's [`StoreError`] means that some or all of it may still be there.
+    /// A [`StoreError`] means that some or all of these revocations may not have been removed.
     fn evict(&self, now: Timestamp) -> StoreFuture<Evicted>;
 }
 
@@ -237,7 +239,7 @@ impl<S: RevocationStore + ?Sized> RevocationStore for Arc<S> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Evicted {
-    /// Revoked tokens.
+    /// Revocations of single tokens.
     pub tokens: usize,
     /// Rules for users.
     pub users: usize,
@@ -254,29 +256,29 @@ pub enum StoreError {
         "{store} could not be written: {source}; check free space and permissions, then repeat the request"
     )]
     Write {
-        /// The store: the file, if it has one.
+        /// The name of the store, such as the path of the file.
         store: Arc<str>,
         /// The cause.
         source: Arc<dyn Error + Send + Sync>,
     },
-    /// The store takes no more writes, after a defect of the program.
+    /// The store accepts no more writes, because of an error in the program.
     #[error("{store} takes no more writes; restart the program and report what its log says")]
     Ended {
-        /// The store.
+        /// The name of the store.
         store: Arc<str>,
     },
 }
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Whether a revoked token can still be presented at `now`: a verifier refuses it from `expires_at`
-/// on.
-fn token_matters(expires_at: Timestamp, now: Timestamp) -> bool {
+/// Whether the revocation of a token is still needed at `now`. It is not needed from `expires_at` on,
+/// because verifiers then reject the token as expired.
+fn is_token_revocation_needed(expires_at: Timestamp, now: Timestamp) -> bool {
     now < expires_at
 }
 
-/// Whether a rule can still hit a token at `now`: the token was issued at `up_to` at the latest, and no
-/// PAT lives longer than [`Validity::MAX`].
-fn rule_matters(up_to: Timestamp, now: Timestamp) -> bool {
+/// Whether a rule is still needed at `now`. It hits only PATs that were issued at `up_to` or before, and
+/// PATs are issued for [`Validity::MAX`] at most.
+fn is_rule_needed(up_to: Timestamp, now: Timestamp) -> bool {
     now <= up_to.plus(DAY * u32::from(Validity::MAX.days()))
 }

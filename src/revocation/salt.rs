@@ -4,28 +4,32 @@ use sha2::{Digest, Sha256};
 
 use crate::token::TokenFingerprint;
 
-/// The random bytes under which a file stores fingerprints. Without them, a reader of the file
-/// cannot look for a token whose fingerprint they know, for example from a log.
+/// Random bytes of one revocation file. The file contains them. In place of the fingerprint of a token,
+/// it contains a hash of the salt and the fingerprint. A search for a fingerprint that is known from a
+/// log therefore finds nothing, and a token has different hashes in different files.
 #[derive(Clone)]
 pub(super) struct Salt {
     bytes: [u8; Self::LEN],
-    hashed: Sha256,
+    /// The hash state after the salt.
+    state: Sha256,
 }
 
 impl Salt {
-    /// One block of SHA-256, so that a fingerprint under a salt costs one block.
+    /// The length of one SHA-256 block. The hash state after this block is stored, so each fingerprint
+    /// costs the hash of one more block.
     pub(super) const LEN: usize = 64;
 
     pub(super) fn new(bytes: [u8; Self::LEN]) -> Self {
-        Self { bytes, hashed: Sha256::new_with_prefix(bytes) }
+        Self { bytes, state: Sha256::new_with_prefix(bytes) }
     }
 
     pub(super) fn bytes(&self) -> &[u8; Self::LEN] {
         &self.bytes
     }
 
+    /// The hash of the salt and the fingerprint.
     pub(super) fn apply(&self, fingerprint: TokenFingerprint) -> TokenFingerprint {
-        let salted = self.hashed.clone().chain_update(fingerprint.as_bytes()).finalize();
+        let salted = self.state.clone().chain_update(fingerprint.as_bytes()).finalize();
         TokenFingerprint::from_bytes(salted.into())
     }
 }

@@ -1,4 +1,4 @@
-//! The behaviour of every store, and the damage that the store in a file must survive.
+//! Tests of the behaviour that all stores have in common, and of damaged files.
 
 use std::{
     collections::HashMap,
@@ -15,7 +15,7 @@ use crate::{
     token::{Jwt, Pat, Rs256Verifier, Scopes, SigningKey, TokenIssuer},
 };
 
-/// In milliseconds, within a second.
+/// In milliseconds. It is not a whole second, so that tests can issue two PATs in one second.
 const NOW: u64 = 1_800_000_000_400;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -42,7 +42,9 @@ fn pat(name: &str, scopes: &str, issued_at: u64, days: i64) -> Pat {
         )
         .unwrap();
     let verifier = Rs256Verifier::new(KEY.verifying_key()).with_clock(clock);
-    let Ok(VerifiedToken::Pat(pat)) = verifier.verify(token.expose()) else { panic!() };
+    let Ok(VerifiedToken::Pat(pat)) = verifier.verify(token.expose()) else {
+        panic!("expected a PAT")
+    };
     pat
 }
 
@@ -50,7 +52,9 @@ fn login_token(name: &str) -> Jwt {
     let issuer = TokenIssuer::new(KEY.clone()).with_clock(clock());
     let token = issuer.login_token(&UserId::new(name).unwrap(), "domain").unwrap();
     let verifier = Rs256Verifier::new(KEY.verifying_key()).with_clock(clock());
-    let Ok(VerifiedToken::Jwt(jwt)) = verifier.verify(token.expose()) else { panic!() };
+    let Ok(VerifiedToken::Jwt(jwt)) = verifier.verify(token.expose()) else {
+        panic!("expected a login token")
+    };
     jwt
 }
 
@@ -70,7 +74,7 @@ const BY_TOKEN: Result<(), CheckError> = Err(CheckError::Revoked(RevokedBy::Toke
 const BY_USER: Result<(), CheckError> = Err(CheckError::Revoked(RevokedBy::UserRule));
 const BY_SERVICE: Result<(), CheckError> = Err(CheckError::Revoked(RevokedBy::ServiceRule));
 
-/// Both ways to check must agree.
+/// Checks a token with both methods, which must return the same.
 fn check<S: RevocationStore, T: Clone + Into<VerifiedToken>>(
     store: &S,
     token: &T,
@@ -81,19 +85,19 @@ fn check<S: RevocationStore, T: Clone + Into<VerifiedToken>>(
     checked
 }
 
-/// The behaviour of every store. `reopen` gives a store with the same
-/// revocations.
-fn conformance<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -> S) {
+/// Tests the behaviour that all stores have in common. `reopen(None)` makes an empty store.
+/// `reopen(Some(store))` closes a store and opens it again.
+fn test_common_behaviour<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -> S) {
     let store = reopen(None);
     let record = |store: &S, revocation| block_on(store.record(revocation)).unwrap();
 
-    // A token, and not another one with the same claims.
-    let (revoked, like_it) = (pat("one", "a", NOW, 90), pat("one", "a", NOW, 90));
+    // The revocation of a token does not revoke another token of the same user and service.
+    let (revoked, not_revoked) = (pat("one", "a", NOW, 90), pat("one", "a", NOW, 90));
     record(&store, token(&revoked));
     assert_eq!(check(&store, &revoked), BY_TOKEN);
-    assert_eq!(check(&store, &like_it), Ok(()));
+    assert_eq!(check(&store, &not_revoked), Ok(()));
 
-    // Two PATs of the same second, around a rule.
+    // Of two PATs that were issued in the same second, a rule hits the first one only.
     let (before, after) = (pat("two", "b", NOW, 90), pat("two", "b", NOW + 1, 90));
     assert_eq!(before.issued_at().as_secs(), after.issued_at().as_secs());
     record(&store, user("TWO", NOW));
@@ -102,16 +106,16 @@ fn conformance<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -> S) {
     record(&store, service("D", NOW));
     assert_eq!((check(&store, &before), check(&store, &after)), (BY_SERVICE, Ok(())));
 
-    // A later rule never lowers a time.
+    // A second rule with an earlier time changes nothing.
     record(&store, user("two", NOW - 5));
     record(&store, service("d", 0));
     let of_two = pat("two", "b", NOW, 90);
     assert_eq!((check(&store, &of_two), check(&store, &before)), (BY_USER, BY_SERVICE));
 
-    // Of many concurrent rules, the highest time stays.
+    // Of many concurrent rules for a user, the one with the latest time applies.
     let mut times: Vec<_> = (0..100).map(|i| NOW + i * 37 % 100).collect();
-    let answers: Vec<_> = times.iter().map(|t| store.record(user("four", *t))).collect();
-    answers.into_iter().for_each(|answer| block_on(answer).unwrap());
+    let pending: Vec<_> = times.iter().map(|t| store.record(user("four", *t))).collect();
+    pending.into_iter().for_each(|result| block_on(result).unwrap());
     times.sort_unstable();
     let (last, later) = (*times.last().unwrap(), pat("four", "a", NOW + 100, 90));
     assert_eq!(
@@ -119,16 +123,16 @@ fn conformance<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -> S) {
         (BY_USER, Ok(()))
     );
 
-    // Login tokens are revoked by themselves, not by rules.
+    // A rule does not revoke login tokens. Each is revoked alone.
     let (logged_out, logged_in) = (login_token("five"), login_token("five"));
     record(&store, user("five", NOW + DAY_MS));
-    let of_login =
+    let logout =
         Revocation::Token { token: logged_out.fingerprint(), expires_at: logged_out.expires_at() };
-    record(&store, of_login);
-    let login = |store: &S| (check(store, &logged_out), check(store, &logged_in));
-    assert_eq!(login(&store), (BY_TOKEN, Ok(())));
+    record(&store, logout);
+    let check_logins = |store: &S| (check(store, &logged_out), check(store, &logged_in));
+    assert_eq!(check_logins(&store), (BY_TOKEN, Ok(())));
 
-    // A record whose future was dropped is stored before the next one is acknowledged.
+    // A revocation is stored although its future was dropped: it is visible after the next write.
     drop(store.record(user("six", NOW)));
     record(&store, user("seven", NOW));
     let of_six = pat("six", "a", NOW, 90);
@@ -136,22 +140,23 @@ fn conformance<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -> S) {
 
     // A reopened store has all revocations.
     let store = reopen(Some(store));
-    assert_eq!((check(&store, &revoked), check(&store, &like_it)), (BY_TOKEN, Ok(())));
+    assert_eq!((check(&store, &revoked), check(&store, &not_revoked)), (BY_TOKEN, Ok(())));
     assert_eq!((check(&store, &of_two), check(&store, &before)), (BY_USER, BY_SERVICE));
     assert_eq!((check(&store, &of_six), check(&store, &later)), (BY_USER, Ok(())));
-    assert_eq!(login(&store), (BY_TOKEN, Ok(())));
+    assert_eq!(check_logins(&store), (BY_TOKEN, Ok(())));
 
-    // Eviction removes only what can hit no token any more.
+    // Eviction removes only revocations that have no effect any more.
     let evict = |store: &S, now| {
         let Evicted { tokens, users, services } = block_on(store.evict(at(now))).unwrap();
         (tokens, users, services)
     };
     assert_eq!(evict(&store, NOW), (0, 0, 0));
-    let login_ends = logged_out.expires_at().as_millis();
-    assert_eq!(evict(&store, login_ends), (1, 0, 0));
+    let login_expiry = logged_out.expires_at().as_millis();
+    assert_eq!(evict(&store, login_expiry), (1, 0, 0));
     assert_eq!(evict(&store, revoked.expires_at().as_millis() - 1), (0, 0, 0));
     assert_eq!(check(&store, &revoked), BY_TOKEN);
-    // TWO, SIX, SEVEN and the service stand at NOW, FOUR 99 ms and FIVE a day later.
+    // The rules of the users TWO, SIX, SEVEN and of service D have the time NOW. The rule of FOUR has a
+    // time 99 ms later, the rule of FIVE a day later.
     assert_eq!(evict(&store, NOW + 90 * DAY_MS), (1, 0, 0));
     assert_eq!(check(&store, &of_six), BY_USER);
     assert_eq!(evict(&store, NOW + 90 * DAY_MS + 1), (0, 3, 1));
@@ -162,23 +167,27 @@ fn conformance<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -> S) {
 }
 
 #[test]
-fn the_index_conforms() {
-    conformance::<RevocationIndex>(Option::unwrap_or_default);
-    conformance::<Arc<RevocationIndex>>(Option::unwrap_or_default);
+fn the_index_has_the_common_behaviour() {
+    test_common_behaviour::<RevocationIndex>(Option::unwrap_or_default);
+    test_common_behaviour::<Arc<RevocationIndex>>(Option::unwrap_or_default);
 }
 
-/// A step of the model test.
+/// A step of the model test, which compares a store with a simple model after each step.
 #[derive(Clone, Debug)]
 enum Step {
+    /// Revokes a token by its index in [`PATS`].
     Token(usize),
+    /// A rule for a user, by its index in [`NAMES`], up to this time.
     User(usize, u64),
+    /// A rule for a service, by its index in [`SERVICES`], up to this time.
     Service(usize, u64),
     Evict,
-    Later(u64),
+    /// Advances the clock by this number of milliseconds.
+    Advance(u64),
     Reopen,
 }
 
-/// Times that rules and PATs share, so that rules hit PATs.
+/// The times of PATs and of rules. They are the same times, so that rules hit PATs.
 const TIMES: [u64; 6] = [NOW - DAY_MS, NOW - 1, NOW, NOW + 1, NOW + 1000, NOW + DAY_MS];
 const NAMES: [&str; 2] = ["A", "B"];
 const SERVICES: [&str; 2] = ["x", "y"];
@@ -198,15 +207,15 @@ fn step() -> impl Strategy<Value = Step> {
     let time = prop::sample::select(TIMES.to_vec());
     prop_oneof![
         4 => (0..TIMES.len() * 4).prop_map(Step::Token),
-        2 => (0..2usize, time.clone()).prop_map(|(who, up_to)| Step::User(who, up_to)),
-        2 => (0..2usize, time).prop_map(|(which, up_to)| Step::Service(which, up_to)),
+        2 => (0..2usize, time.clone()).prop_map(|(name, up_to)| Step::User(name, up_to)),
+        2 => (0..2usize, time).prop_map(|(service, up_to)| Step::Service(service, up_to)),
         2 => Just(Step::Evict),
-        2 => prop::sample::select(vec![1, 1000, DAY_MS, 30 * DAY_MS]).prop_map(Step::Later),
+        2 => prop::sample::select(vec![1, 1000, DAY_MS, 30 * DAY_MS]).prop_map(Step::Advance),
         1 => Just(Step::Reopen),
     ]
 }
 
-/// The rules of docs/reference/tokens-and-revocation.md#pat-contract word by word, without eviction.
+/// The contract of docs/reference/tokens-and-revocation.md#pat-contract, without eviction.
 #[derive(Default)]
 struct Model {
     tokens: Vec<usize>,
@@ -231,13 +240,14 @@ impl Model {
     }
 }
 
+/// Runs the steps on a store and on the model. After each step, both must decide the same for each PAT.
 fn agrees_with_the_model<S: RevocationStore>(
     steps: Vec<Step>,
     mut reopen: impl FnMut(Option<S>) -> S,
 ) -> Result<(), TestCaseError> {
     let (mut store, mut model, mut now) = (reopen(None), Model::default(), NOW);
     for step in steps {
-        let later = |rules: &mut HashMap<_, u64>, key, up_to| {
+        let add_rule = |rules: &mut HashMap<_, u64>, key, up_to| {
             let rule = rules.entry(key).or_insert(up_to);
             *rule = (*rule).max(up_to);
         };
@@ -246,20 +256,20 @@ fn agrees_with_the_model<S: RevocationStore>(
                 block_on(store.record(token(&PATS[i]))).unwrap();
                 model.tokens.push(i);
             }
-            Step::User(who, up_to) => {
-                block_on(store.record(user(NAMES[who], up_to))).unwrap();
-                later(&mut model.users, NAMES[who], up_to);
+            Step::User(i, up_to) => {
+                block_on(store.record(user(NAMES[i], up_to))).unwrap();
+                add_rule(&mut model.users, NAMES[i], up_to);
             }
-            Step::Service(which, up_to) => {
-                block_on(store.record(service(SERVICES[which], up_to))).unwrap();
-                later(&mut model.services, SERVICES[which], up_to);
+            Step::Service(i, up_to) => {
+                block_on(store.record(service(SERVICES[i], up_to))).unwrap();
+                add_rule(&mut model.services, SERVICES[i], up_to);
             }
             Step::Evict => drop(block_on(store.evict(at(now))).unwrap()),
-            Step::Later(by) => now += by,
+            Step::Advance(by) => now += by,
             Step::Reopen => store = reopen(Some(store)),
         }
         for (i, pat) in PATS.iter().enumerate() {
-            // An expired token is refused before its revocations are checked.
+            // An expired token is rejected before its revocations are checked.
             if at(now) < pat.expires_at() {
                 prop_assert_eq!(check(&store, pat), model.check(i, pat), "{:?} at {}", pat, now);
             }
@@ -303,9 +313,9 @@ mod durable {
     }
 
     #[test]
-    fn the_file_conforms() {
+    fn the_file_has_the_common_behaviour() {
         let (_directory, path) = directory();
-        conformance(reopening(&path));
+        test_common_behaviour(reopening(&path));
     }
 
     proptest! {
@@ -318,9 +328,11 @@ mod durable {
         }
     }
 
-    /// The file while the program runs, the same file after it has ended, and its entries.
+    /// The bytes of one file at two times, and its entries, which are the same at both times.
     struct Images {
+        /// While the store is open, as after a crash.
         running: Vec<u8>,
+        /// After the store was closed.
         closed: Vec<u8>,
         entries: std::collections::BTreeSet<String>,
     }
@@ -328,18 +340,18 @@ mod durable {
     static IMAGES: LazyLock<Images> = LazyLock::new(|| {
         let (_directory, path) = directory();
         let store = DurableStore::open(&path).unwrap();
-        let mut last = Vec::new();
+        let mut pending = Vec::new();
         for i in 0..300u64 {
             let fingerprint = TokenFingerprint::from_bytes([u8::try_from(i % 251).unwrap(); 32]);
-            last.push(store.record(user(&format!("U{i}"), i)));
-            last.push(store.record(service(&format!("service-{i}"), i)));
-            last.push(store.record(Revocation::Token { token: fingerprint, expires_at: at(i) }));
+            pending.push(store.record(user(&format!("U{i}"), i)));
+            pending.push(store.record(service(&format!("service-{i}"), i)));
+            pending.push(store.record(Revocation::Token { token: fingerprint, expires_at: at(i) }));
             if i % 60 == 0 {
-                last.drain(..).for_each(|answer| block_on(answer).unwrap());
+                pending.drain(..).for_each(|result| block_on(result).unwrap());
             }
         }
-        last.into_iter().for_each(|answer| block_on(answer).unwrap());
-        // The last commit is a single revocation, which a step back would lose.
+        pending.into_iter().for_each(|result| block_on(result).unwrap());
+        // The last commit has a single revocation. It would be lost if an older root were used.
         block_on(store.record(user("LAST", NOW))).unwrap();
         let entries = store.entries();
         let running = fs::read(&path).unwrap();
@@ -347,7 +359,8 @@ mod durable {
         Images { running, closed: fs::read(&path).unwrap(), entries }
     });
 
-    fn assert_refused_or_complete(image: &[u8]) -> Result<(), TestCaseError> {
+    /// Opens a file with these bytes. Either this fails, or the store has all entries.
+    fn assert_rejected_or_complete(image: &[u8]) -> Result<(), TestCaseError> {
         let (_directory, path) = directory();
         fs::write(&path, image).unwrap();
         match DurableStore::open(&path) {
@@ -355,14 +368,14 @@ mod durable {
             Err(error) => {
                 let text = error.to_string();
                 prop_assert!(text.contains("revocations.redb"), "{}", text);
-                let refused =
+                let expected =
                     matches!(error, OpenError::Damaged { .. } | OpenError::Foreign { .. });
-                prop_assert!(refused, "{}", error);
-                // redb may set the page counts of its header from the length of the file. Nothing
-                // under a checksum changes, so the next start refuses the file as well.
+                prop_assert!(expected, "{}", error);
+                // redb may change the page counts in its header, which it computes from the length of
+                // the file. The bytes that have a checksum stay the same, so the next open fails, too.
                 let after = fs::read(&path).unwrap();
-                let kept = image.get(64..) == after.get(64..) && image.len() == after.len();
-                prop_assert!(kept, "a damaged file was written to");
+                let is_same = image.get(64..) == after.get(64..) && image.len() == after.len();
+                prop_assert!(is_same, "a damaged file was changed");
                 prop_assert!(DurableStore::open(&path).is_err());
             }
         }
@@ -370,21 +383,21 @@ mod durable {
     }
 
     #[test]
-    fn a_copy_of_the_open_file_is_complete() {
-        assert_refused_or_complete(&IMAGES.running).unwrap();
-        assert_refused_or_complete(&IMAGES.closed).unwrap();
+    fn a_copy_of_the_open_or_closed_file_is_rejected_or_complete() {
+        assert_rejected_or_complete(&IMAGES.running).unwrap();
+        assert_rejected_or_complete(&IMAGES.closed).unwrap();
     }
 
     #[test]
-    fn no_change_of_a_byte_of_the_roots_loses_a_revocation() {
-        // The lower four bits of the byte at 9 select the root in force. The roots with their
-        // checksums are at 64 to 320.
+    fn a_changed_byte_in_header_or_roots_loses_no_revocation() {
+        // The lower four bits of the byte at offset 9 select the root that is used. The roots with
+        // their checksums are at the offsets 64 to 320.
         for (image, end) in [(&IMAGES.running, 320), (&IMAGES.closed, 64)] {
             let masks = (1..16).map(|mask| (9, mask));
             for (offset, mask) in (0..end).map(|offset| (offset, 0xff)).chain(masks) {
                 let mut image = image.clone();
                 image[offset] ^= mask;
-                assert_refused_or_complete(&image).unwrap();
+                assert_rejected_or_complete(&image).unwrap();
             }
         }
     }
@@ -393,7 +406,7 @@ mod durable {
         #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn no_damage_loses_a_revocation(
+        fn changed_bytes_lose_no_revocation(
             running: bool,
             bytes in prop::collection::vec((any::<prop::sample::Index>(), 1u8..), 1..4),
         ) {
@@ -402,18 +415,18 @@ mod durable {
                 let offset = offset.index(image.len());
                 image[offset] ^= mask;
             }
-            assert_refused_or_complete(&image)?;
+            assert_rejected_or_complete(&image)?;
         }
 
         #[test]
-        fn a_truncated_file_is_refused(running: bool, len: prop::sample::Index) {
+        fn a_truncated_file_is_rejected_or_complete(running: bool, len: prop::sample::Index) {
             let image = if running { &IMAGES.running } else { &IMAGES.closed };
-            assert_refused_or_complete(&image[..len.index(image.len())])?;
+            assert_rejected_or_complete(&image[..len.index(image.len())])?;
         }
     }
 
     #[test]
-    fn other_files_are_refused_and_not_changed() {
+    fn files_that_are_no_revocation_store_are_rejected() {
         let (directory, path) = directory();
         for content in ["", "revocations:\n  - all\n"] {
             fs::write(&path, content).unwrap();
@@ -435,11 +448,15 @@ mod durable {
         assert!(matches!(error, OpenError::Io { .. }), "{error}");
         let error = DurableStore::open(directory.path().join("none/file")).unwrap_err();
         assert!(matches!(error, OpenError::Io { .. }), "{error}");
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "a draft was left behind");
+        assert_eq!(
+            fs::read_dir(directory.path()).unwrap().count(),
+            1,
+            "expected no temporary file"
+        );
     }
 
     #[test]
-    fn a_newer_format_is_refused() {
+    fn a_newer_file_format_is_rejected() {
         let (_directory, path) = directory();
         drop(DurableStore::open(&path).unwrap());
         let database = Database::open(&path).unwrap();
@@ -455,7 +472,7 @@ mod durable {
     }
 
     #[test]
-    fn a_file_can_be_opened_once() {
+    fn an_open_file_cannot_be_opened_again() {
         let (_directory, path) = directory();
         let store = DurableStore::open(&path).unwrap();
         let error = DurableStore::open(&path).unwrap_err();
@@ -474,7 +491,7 @@ mod durable {
     }
 
     #[test]
-    fn the_file_has_salted_fingerprints_only() {
+    fn the_file_contains_salted_fingerprints_only() {
         let (_directory, path) = directory();
         let store = DurableStore::open(&path).unwrap();
         let revoked = pat("user", "a", NOW, 90);
@@ -485,11 +502,11 @@ mod durable {
         let fingerprint = revoked.fingerprint();
         assert!(!file.windows(32).any(|bytes| bytes == fingerprint.as_bytes()));
 
-        // Another file has another salt.
-        let (_directory, other) = directory();
-        let store = DurableStore::open(&other).unwrap();
+        // A second file has another salt, and so another hash of the same token.
+        let (_directory, second) = directory();
+        let store = DurableStore::open(&second).unwrap();
         block_on(store.record(token(&revoked))).unwrap();
-        let key = |path: &Path| {
+        let first_hash = |path: &Path| {
             let database = Database::open(path).unwrap();
             let txn = database.begin_read().unwrap();
             let tokens = TableDefinition::<[u8; 32], u64>::new("invalidTokens");
@@ -497,7 +514,7 @@ mod durable {
             redb::ReadableTable::first(&tokens).unwrap().unwrap().0.value()
         };
         drop(store);
-        assert_ne!(key(&path), key(&other));
+        assert_ne!(first_hash(&path), first_hash(&second));
     }
 
     #[test]
@@ -505,12 +522,12 @@ mod durable {
         let (_directory, path) = directory();
         let store = DurableStore::open(&path).unwrap();
         let len = || fs::metadata(&path).unwrap().len();
-        let answers: Vec<_> =
+        let pending: Vec<_> =
             (0..50_000).map(|i| store.record(service(&format!("service-{i}"), i))).collect();
-        answers.into_iter().for_each(|answer| block_on(answer).unwrap());
-        let full = len();
+        pending.into_iter().for_each(|result| block_on(result).unwrap());
+        let before = len();
         let evicted = block_on(store.evict(at(NOW))).unwrap();
         assert_eq!(evicted.services, 50_000);
-        assert!(len() < full / 2, "{full} bytes before, {} after", len());
+        assert!(len() < before / 2, "{before} bytes before, {} after", len());
     }
 }

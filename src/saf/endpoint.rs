@@ -1,4 +1,5 @@
-//! Access checks by Zowe's SAF endpoint (ZSS).
+//! SAF checks by the SAF endpoint of Zowe, which usually is part of ZSS (Zowe System Services), a server
+//! on z/OS.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -19,22 +20,23 @@ use crate::{
     },
 };
 
-/// The class of the endpoint unless [`EndpointSaf::with_class`] sets another one.
+/// The class of the endpoint, unless [`EndpointSaf::with_class`] sets another class.
 const CLASS: &str = "ZOWE";
 
-/// The longest name of a general resource (RACF class descriptor table).
+/// The maximum length of a resource name in RACF (class descriptor table).
 const MAX_RESOURCE: usize = 246;
 
-/// Asks Zowe's SAF endpoint, `apiml.security.authorization.endpoint` of Zowe
-/// (docs/reference/identity-and-saf.md#saf-endpoint).
+/// A [`SafProvider`] that calls the SAF endpoint of Zowe. In Zowe its address has the configuration key
+/// `apiml.security.authorization.endpoint.url` (docs/reference/identity-and-saf.md#saf-endpoint).
 ///
-/// The request is `GET {address}/{resource}/{level}` with a token of the user, which `T` gives. It
-/// does not name the class, so there is only one: `ZOWE`, or that of
-/// [`with_class`](Self::with_class). A check in another class is [`SafError::UnsupportedClass`].
+/// The request is `GET {address}/{resource}/{level}` with a token of the user. The [`TokenSource`] `T`
+/// provides the token. The request does not contain the class, because the endpoint has only one class:
+/// `ZOWE`, or the class of [`with_class`](Self::with_class). A check in another class gives
+/// [`SafError::UnsupportedClass`].
 ///
-/// Only a 2xx answer with both `"error": false` and `"authorized": true` grants access. Answers are
-/// cached as [`CachePolicy`] says: a permission for 30 s, a refusal for 5 s, an error for 1 s.
-/// Concurrent requests for the same check share one call.
+/// Access is granted only by a 2xx answer with both `"error": false` and `"authorized": true`. Answers
+/// are cached. By default granted access is cached for 30 s, refused access for 5 s, and an error for
+/// 1 s. Concurrent requests for the same check share one call.
 pub struct EndpointSaf<C, T> {
     endpoint: Arc<Endpoint<C, T>>,
     answers: Arc<CheckAnswers>,
@@ -52,7 +54,8 @@ struct Check {
 }
 
 impl<C, T> EndpointSaf<C, T> {
-    /// Checks at `address` with `client`, and with tokens of users from `tokens`.
+    /// Makes a provider that calls the endpoint at `address` with `client`. `tokens` provides the tokens of
+    /// users.
     pub fn new(client: Client<C>, address: Address, tokens: T) -> Self {
         let policy = CachePolicy::default()
             .with_found(Duration::from_secs(30))
@@ -64,13 +67,13 @@ impl<C, T> EndpointSaf<C, T> {
         }
     }
 
-    /// Sets the name of the endpoint's one class. Upper and lower case are the same.
+    /// Sets the name of the class that the endpoint checks. Upper and lower case are the same.
     #[must_use]
     pub fn with_class(self, class: &str) -> Self {
         Self { class: class.into(), ..self }
     }
 
-    /// Sets how long answers are cached, and by which clock.
+    /// Sets how long answers are cached, and the clock that measures this time.
     #[must_use]
     pub fn with_cache(self, policy: CachePolicy, clock: Arc<dyn Clock>) -> Self {
         Self { answers: Arc::new(SingleFlightCache::new(policy).with_clock(clock)), ..self }
@@ -108,7 +111,8 @@ where
             return Box::pin(async { Err(error) });
         }
         if resource.len() > MAX_RESOURCE {
-            let error = format!("the name of a resource has {} bytes", resource.len());
+            let len = resource.len();
+            let error = format!("the resource name has {len} bytes, more than {MAX_RESOURCE}");
             return Box::pin(async { Err(SafError::Failed(error)) });
         }
         let check = Check { user: *user, resource: resource.into(), level };
@@ -147,7 +151,7 @@ where
     fn request(&self, check: &Check) -> Result<Request<Full<Bytes>>, SafError> {
         let segments = [&*check.resource, check.level.as_str()];
         let uri = self.address.join(&segments).ok_or_else(|| {
-            SafError::Failed(format!("{:?} is not the name of a resource", check.resource))
+            SafError::Failed(format!("{:?} is not a resource name", check.resource))
         })?;
         let token = self.tokens.token(&check.user);
         let token = token.map_err(|error| SafError::Failed(error.to_string()))?;
@@ -194,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_successful_answer_with_authorized_true_grants() {
+    fn only_a_2xx_answer_with_authorized_true_and_no_error_grants_access() {
         let failed = Err("failed");
         for (status, body, want) in [
             (200, r#"{"authorized":true,"error":false,"message":""}"#, Ok(Some(()))),

@@ -1,4 +1,5 @@
-//! Permissions from a list, such as a file.
+//! SAF checks with a list of profiles, which a program can read from a file. No security product is
+//! needed.
 
 use std::{
     collections::HashMap,
@@ -19,7 +20,8 @@ use super::{
 };
 use crate::passticket::UserId;
 
-/// A profile: the resources of a class that it protects, and the access of users to them.
+/// A profile. It protects the resources of one class that its name matches, and lists the access of users
+/// to them.
 #[derive(Clone, Debug)]
 pub struct Profile {
     class: String,
@@ -28,13 +30,13 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// A profile without access for any user. Such a profile has a use: it denies what a less
-    /// specific profile permits.
+    /// Makes a profile that gives access to no user. Such a profile is useful: for its resources it
+    /// overrides a less specific profile that gives access.
     pub fn new(class: impl Into<String>, name: ProfileName) -> Self {
         Self { class: class.into(), name, access: Vec::new() }
     }
 
-    /// Gives `user` this access. The highest level of a user counts.
+    /// Gives `user` access. If a user gets several levels, the highest level counts.
     #[must_use]
     pub fn permit(mut self, user: UserId, level: AccessLevel) -> Self {
         self.access.push((user, level));
@@ -46,60 +48,67 @@ impl Profile {
         &self.class
     }
 
-    /// The name, which says which resources it protects.
+    /// The name, which determines the resources that this profile protects.
     pub fn name(&self) -> &ProfileName {
         &self.name
     }
 
-    /// The access of `user`.
+    /// The access of `user`. `None` if the profile gives no access to the user.
     pub fn access(&self, user: &UserId) -> Option<AccessLevel> {
-        self.access.iter().filter(|(other, _)| other == user).map(|(_, level)| *level).max()
+        self.access.iter().filter(|(listed, _)| listed == user).map(|(_, level)| *level).max()
     }
 }
 
-/// Permissions like those of Zowe's `saf.yml` (docs/reference/identity-and-saf.md#saf-file): class,
-/// resource, level and user. The resource may be a generic profile.
+/// A [`SafProvider`] that decides from a list of profiles. The list contains the same data as Zowe's
+/// file `saf.yml` (docs/reference/identity-and-saf.md#saf-file): class, resource, level and user. In
+/// addition, the resource may be a pattern.
 ///
-/// The most specific profile that matches the resource decides alone, as in RACF: a discrete
-/// profile, else the first one in the order of [`ProfileName`]. The highest level of a user counts,
-/// and includes the lower ones. Everything else is refused; the default has no profiles. A check
-/// takes a few look-ups. More profiles do not slow it down, unless many begin with the same
-/// characters before their first `%` or `*`.
+/// As in RACF, only the most specific profile that matches the resource decides. This is the profile with
+/// the exact name of the resource. If there is none, it is the most specific pattern, by the order of
+/// RACF. If a user has several levels in this profile, the highest level counts, and includes the
+/// lower levels. Without a matching profile, or without the user in it, access is refused.
+/// `FileSaf::default()` has no profiles.
 ///
-/// Clones share their profiles: [`replace`](Self::replace) replaces those of all clones.
+/// A check takes a few look-ups. More profiles do not make it slower, unless many of them are equal up to
+/// their first `%` or `*`.
+///
+/// Clones share their profiles: [`replace`](Self::replace) replaces the profiles of all clones.
 #[derive(Clone, Default)]
 pub struct FileSaf(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     classes: ArcSwap<Classes>,
-    /// The number of replacements. It is incremented after each one, so a caller that reads it
-    /// before a check never caches an old answer with a new version.
+    /// The number of calls of [`FileSaf::replace`]. It is incremented after the profiles were replaced. A
+    /// caller that reads the version before a check therefore never caches an old answer with a new
+    /// version.
     version: AtomicU64,
 }
 
-// The keys come from the operator, so a client cannot cause hash collisions.
+// The hasher is fast, but does not resist attacks. The operator chooses the keys of these maps, so a
+// client cannot cause hash collisions.
 type Classes = HashMap<String, Class, RandomState>;
 type AccessList = HashMap<UserId, AccessLevel, RandomState>;
 
 #[derive(Default)]
 struct Class {
     discrete: HashMap<Box<str>, AccessList, RandomState>,
-    /// By the literal prefix of their resources; the most specific first.
+    /// The generic profiles, by their literal prefix: the part of the name in front of the first `%` or
+    /// `*`. Profiles with the same prefix are sorted, the most specific first.
     generic: HashMap<Box<str>, Vec<(Generic, AccessList)>, RandomState>,
-    /// The lengths of those prefixes, the longest first.
-    lengths: Vec<usize>,
+    /// The lengths of the literal prefixes, the longest first.
+    prefix_lengths: Vec<usize>,
 }
 
 impl FileSaf {
-    /// Collects profiles, in any order. A profile that occurs again adds to the first one.
+    /// Makes a provider from profiles in any order. Profiles with the same class and name are merged.
     pub fn new(profiles: impl IntoIterator<Item = Profile>) -> Self {
         let classes = ArcSwap::from_pointee(classes(profiles));
         Self(Arc::new(Shared { classes, version: AtomicU64::new(0) }))
     }
 
-    /// Replaces all profiles, also those of the clones. A check sees either all old ones or all new
-    /// ones.
+    /// Replaces all profiles, also those of the clones. A check sees either only old profiles or only new
+    /// profiles.
     pub fn replace(&self, profiles: impl IntoIterator<Item = Profile>) {
         self.0.classes.store(Arc::new(classes(profiles)));
         self.0.version.fetch_add(1, Ordering::Release);
@@ -107,7 +116,7 @@ impl FileSaf {
 
     fn access(&self, user: &UserId, class: &str, resource: &str, level: AccessLevel) -> Access {
         let classes = self.0.classes.load();
-        let list = classes.get(class).and_then(|class| class.protecting(resource));
+        let list = classes.get(class).and_then(|class| class.find_access_list(resource));
         match list.and_then(|list| list.get(user)) {
             Some(granted) if *granted >= level => Access::Granted,
             _ => Access::Refused,
@@ -118,7 +127,7 @@ impl FileSaf {
 fn classes(profiles: impl IntoIterator<Item = Profile>) -> Classes {
     let mut classes = Classes::default();
     for Profile { class, name, access } in profiles {
-        let list = classes.entry(class).or_default().list_of(name);
+        let list = classes.entry(class).or_default().access_list(name);
         for (user, level) in access {
             let highest = list.entry(user).or_insert(level);
             *highest = level.max(*highest);
@@ -129,35 +138,38 @@ fn classes(profiles: impl IntoIterator<Item = Profile>) -> Classes {
 }
 
 impl Class {
-    fn list_of(&mut self, name: ProfileName) -> &mut AccessList {
+    /// The access list of a profile. If there is no such profile, it is added.
+    fn access_list(&mut self, name: ProfileName) -> &mut AccessList {
         match name.into_kind() {
             Kind::Discrete(name) => self.discrete.entry(name).or_default(),
             Kind::Generic(generic) => {
-                let alike = self.generic.entry(generic.literal().into()).or_default();
-                let at = alike.iter().position(|(other, _)| *other == generic);
-                let at = at.unwrap_or_else(|| {
-                    alike.push((generic, AccessList::default()));
-                    alike.len() - 1
+                let same_prefix = self.generic.entry(generic.literal_prefix().into()).or_default();
+                let index = same_prefix.iter().position(|(present, _)| *present == generic);
+                let index = index.unwrap_or_else(|| {
+                    same_prefix.push((generic, AccessList::default()));
+                    same_prefix.len() - 1
                 });
-                &mut alike[at].1
+                &mut same_prefix[index].1
             }
         }
     }
 
+    /// Sorts the generic profiles. This is called after all profiles were added.
     fn sort(&mut self) {
-        for alike in self.generic.values_mut() {
-            alike.sort_by_cached_key(|(generic, _)| generic.specificity());
+        for same_prefix in self.generic.values_mut() {
+            same_prefix.sort_by_cached_key(|(generic, _)| generic.specificity());
         }
-        self.lengths = self.generic.keys().map(|literal| literal.len()).collect();
-        self.lengths.sort_unstable_by(|a, b| b.cmp(a));
-        self.lengths.dedup();
+        self.prefix_lengths = self.generic.keys().map(|prefix| prefix.len()).collect();
+        self.prefix_lengths.sort_unstable_by(|a, b| b.cmp(a));
+        self.prefix_lengths.dedup();
     }
 
-    /// The access list of the most specific profile. A profile with a longer literal prefix is more
-    /// specific than one with a shorter: it still has a literal character where the other one ends.
-    fn protecting(&self, resource: &str) -> Option<&AccessList> {
+    /// The access list of the most specific profile that matches `resource`. A discrete profile is the
+    /// most specific. Of two generic profiles that match, the one with the longer literal prefix is more
+    /// specific. A test in `profile.rs` checks this.
+    fn find_access_list(&self, resource: &str) -> Option<&AccessList> {
         self.discrete.get(resource).or_else(|| {
-            self.lengths
+            self.prefix_lengths
                 .iter()
                 .filter_map(|length| self.generic.get(resource.get(..*length)?))
                 .flatten()
@@ -249,7 +261,7 @@ mod tests {
         for (name, resource, want) in [
             ("SRV", "IRRPTAUTH.ZOWEAPPL.USER", true),
             ("SRV", "IRRPTAUTH.ZOWEAPPL.IBMUSER", false),
-            // A profile without users protects, too.
+            // The profile IBM* has no users, and overrides the less specific profile.
             ("SRV", "IRRPTAUTH.ZOWEAPPL.IBMFTP", false),
             ("SRV", "IRRPTAUTH.OTHER.USER", false),
             ("SRV", "IRRPTAUTH.ZOWEAPP.USER", false),
@@ -280,9 +292,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// The index finds the same profile as a comparison with each one.
+        /// The look-up by prefix finds the same profile as a search through all profiles.
         #[test]
-        fn the_index_agrees_with_a_scan(
+        fn the_look_up_agrees_with_a_search_through_all_profiles(
             names in proptest::collection::vec("[AB.%*]{1,5}", 1..8), resource in "[AB.]{1,5}",
         ) {
             let names: Vec<_> = names.iter().filter_map(|n| ProfileName::new(n).ok()).collect();

@@ -1,11 +1,17 @@
-//! Access checks of the security product (SAF).
+//! SAF checks: may a user access a resource?
 //!
-//! The gateway does not decide who may revoke the tokens of other users. The security product does,
-//! by *class*, *resource* and *access level*: for example `READ` on `APIML.SERVICES` in class
-//! `ZOWE`. [`SafProvider`] is the trait for such checks. [`FileSaf`] reads permissions from a list
-//! where there is no security product. [`PermittedGenerator`] checks the permission for each
-//! PassTicket.
-#![cfg_attr(feature = "remote", doc = "[`EndpointSaf`] asks Zowe's SAF endpoint.")]
+//! SAF (System Authorization Facility) is the z/OS interface to the security product: RACF, ACF2 or Top
+//! Secret. The security product decides, for example, which users may revoke the tokens of other users.
+//! It decides by *class*, *resource* and *access level*, such as `READ` on the resource `APIML.SERVICES`
+//! in class `ZOWE`. In the security product, a *profile* lists the users who have access to a resource,
+//! or to all resources whose names match a pattern.
+//!
+//! [`SafProvider`] is the trait for such checks. [`FileSaf`] decides from a list of profiles, and needs
+//! no security product. [`PermittedGenerator`] checks the permission for each PassTicket.
+#![cfg_attr(
+    feature = "remote",
+    doc = "[`EndpointSaf`] asks the SAF endpoint of Zowe, an HTTP service on z/OS."
+)]
 //!
 //! ```
 //! use tower_passticket::{
@@ -41,7 +47,7 @@ pub use profile::{ProfileName, ProfileNameError, ProfileNameRule};
 
 use crate::passticket::UserId;
 
-/// The access that a user wants to a resource. A higher level includes the lower ones.
+/// A level of access to a resource. A higher level includes the lower levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AccessLevel {
     /// `READ`.
@@ -57,7 +63,7 @@ pub enum AccessLevel {
 impl AccessLevel {
     const ALL: [Self; 4] = [Self::Read, Self::Update, Self::Control, Self::Alter];
 
-    /// The name that security products use: `READ`, `UPDATE`, `CONTROL`, `ALTER`.
+    /// The name of the level in security products: `READ`, `UPDATE`, `CONTROL` or `ALTER`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Read => "READ",
@@ -71,7 +77,8 @@ impl AccessLevel {
 impl FromStr for AccessLevel {
     type Err = AccessLevelError;
 
-    /// Ignores case, as Zowe does in `saf.yml` (docs/reference/identity-and-saf.md#saf-file).
+    /// Parses a name. Upper and lower case are the same, as in Zowe's file `saf.yml`
+    /// (docs/reference/identity-and-saf.md#saf-file).
     fn from_str(text: &str) -> Result<Self, AccessLevelError> {
         let level = Self::ALL.into_iter().find(|level| level.as_str().eq_ignore_ascii_case(text));
         level.ok_or_else(|| AccessLevelError(text.chars().take(80).collect()))
@@ -84,12 +91,12 @@ impl fmt::Display for AccessLevel {
     }
 }
 
-/// A text that is not an access level.
+/// The text is not an access level.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not an access level; write READ, UPDATE, CONTROL or ALTER")]
 pub struct AccessLevelError(String);
 
-/// The decision of the security product.
+/// The decision of a SAF check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a check protects nothing if its result is ignored"]
 pub enum Access {
@@ -101,11 +108,11 @@ pub enum Access {
 
 /// Trait for security products: decides whether a user has access to a resource.
 ///
-/// Classes and resources are compared as they are written. Whether a generic profile covers a
-/// resource is for the provider to decide.
+/// Callers pass the names of class and resource in the spelling of the security product. The provider
+/// decides which profile protects a resource.
 ///
-/// The trait is object-safe, and an `Arc` of a provider is a provider: a program that chooses one
-/// at run time uses `Arc<dyn SafProvider>` wherever a provider is expected.
+/// The trait is object-safe, and an `Arc` of a provider is a provider. A program that chooses the
+/// provider at run time can therefore use `Arc<dyn SafProvider>`.
 ///
 /// # Example
 /// ```
@@ -155,12 +162,13 @@ pub enum Access {
 /// # }).unwrap();
 /// ```
 pub trait SafProvider: Send + Sync + 'static {
-    /// Starts checking that `user` has `level` on `resource` in `class`. An error is not a refusal.
+    /// Checks whether `user` has the access `level` to `resource` in `class`. An error means that there
+    /// is no decision.
     fn check(&self, user: &UserId, class: &str, resource: &str, level: AccessLevel) -> CheckFuture;
 
-    /// Checks if no waiting is needed. After `None` the caller continues with
-    /// [`check`](Self::check). Callers ask here first: a provider that never waits implements this
-    /// method to avoid the allocation of a future.
+    /// Checks access if this is possible without waiting. Callers call this method first. After `None`
+    /// they call [`check`](Self::check). Implement this method in a provider that need not wait: it saves
+    /// the allocation of a future.
     fn try_check_now(
         &self,
         user: &UserId,
@@ -172,14 +180,16 @@ pub trait SafProvider: Send + Sync + 'static {
         None
     }
 
-    /// Changes whenever any answer may have changed. Equal versions make a cached answer valid.
-    /// `None` (the default) means that answers may change at any time.
+    /// The version of the permissions. It changes whenever any answer may have changed: a caller may
+    /// use a cached answer while the version is the same. `None` (the default) means that answers may
+    /// change at any time.
     fn version(&self) -> Option<u64> {
         None
     }
 }
 
-/// The future of [`SafProvider::check`]: the decision, or why there is none.
+/// The future that [`SafProvider::check`] returns. Its result is the decision, or the reason why there is
+/// no decision.
 pub type CheckFuture = Pin<Box<dyn Future<Output = Result<Access, SafError>> + Send>>;
 
 impl<S: SafProvider + ?Sized> SafProvider for Arc<S> {
@@ -202,22 +212,22 @@ impl<S: SafProvider + ?Sized> SafProvider for Arc<S> {
     }
 }
 
-/// Why access was not decided.
+/// Why a SAF check gave no decision.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SafError {
     /// The security product cannot be reached.
     #[error("the security product is not available")]
     Unavailable,
-    /// The security product answered without a decision.
+    /// The answer of the security product has no decision.
     #[error("the security product gave no decision: {0}")]
     Failed(String),
-    /// The provider checks the resources of one class only, and the check was for another class.
-    #[error("only class {supported} can be checked, not {class:?}; use another provider of checks")]
+    /// The provider supports one class only, and the check was for another class.
+    #[error("only class {supported} can be checked, not {class:?}; use another SAF provider")]
     UnsupportedClass {
         /// The class of the check.
         class: String,
-        /// The class that the provider checks.
+        /// The class that the provider supports.
         supported: String,
     },
 }

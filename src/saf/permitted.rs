@@ -1,4 +1,4 @@
-//! A generator that makes only the PassTickets that the security product permits.
+//! A generator that checks a SAF permission before it makes a PassTicket.
 
 use std::{fmt, sync::Arc};
 
@@ -9,24 +9,26 @@ use crate::passticket::{
     Applid, GenerateError, GenerateFuture, PassTicket, PassTicketGenerator, SafReturnCodes, UserId,
 };
 
-/// The class of the resources that guard PassTickets.
+/// The class of the resources that protect PassTickets.
 const CLASS: &str = "PTKTDATA";
 
-/// Makes a PassTicket if the gateway's own user id has `UPDATE` on `IRRPTAUTH.<applid>.<user>` in
-/// class `PTKTDATA`. z/OS requires the same permission from callers of `R_ticketserv`
-/// (docs/reference/security-products.md#ticket-permission, docs/decisions.md#d13).
+/// Makes a PassTicket if the gateway's own user id has the access `UPDATE` to the resource
+/// `IRRPTAUTH.<applid>.<user>` in class `PTKTDATA`. An APPLID is the name of an application in the
+/// security product. On z/OS, callers of `R_ticketserv`, the service that makes PassTickets, need the same
+/// permission (docs/reference/security-products.md#ticket-permission, docs/decisions.md#d13).
 ///
-/// The tickets come from `G`, such as a [`LocalGenerator`](crate::passticket::LocalGenerator).
+/// `G` makes the tickets. It is for example a [`LocalGenerator`](crate::passticket::LocalGenerator).
+/// `S` checks the permission.
 ///
-/// | | the codes of the error |
+/// | case | SAF return codes of the error |
 /// |---|---|
-/// | the [`precheck`](PassTicketGenerator::precheck) of `G` fails: no key for the APPLID | 8/16/28 |
-/// | access refused | 8/8/16 |
-/// | the SAF check failed | 8/8/8, [`unavailable`](GenerateError::is_unavailable) if the provider is |
-/// | access granted | those of `G` |
+/// | the [`precheck`](PassTicketGenerator::precheck) of `G` fails, because the APPLID has no key | 8/16/28 |
+/// | access is refused | 8/8/16 |
+/// | the SAF check fails | 8/8/8. With [`SafError::Unavailable`], the error [`is_unavailable`](GenerateError::is_unavailable) |
+/// | access is granted, but `G` fails | the codes of `G` |
 ///
-/// No ticket is asked of `G` before access is granted. If the answers of `S` have a
-/// [`version`](SafProvider::version), permissions are cached while it is the same.
+/// `G` makes no ticket before access is granted. If `S` has a [`version`](SafProvider::version), a granted
+/// permission is cached while the version is the same.
 ///
 /// ```
 /// use tower_passticket::{
@@ -64,16 +66,18 @@ struct Shared<G, S> {
     generator: G,
     saf: S,
     gateway: UserId,
-    /// The version of the SAF provider's answers at which a ticket was last granted. Of more pairs
-    /// than fit, some are checked again.
+    /// The version of the SAF provider when it last granted access, for each pair of user and APPLID. If
+    /// there are more pairs than [`GRANTED`], some are checked again.
     granted: Cache<(UserId, Applid), u64>,
 }
 
-/// Users and APPLIDs whose permission is cached, in some hundred kilobytes.
+/// The number of pairs of user and APPLID whose permission is cached. They take a few hundred
+/// kilobytes.
 const GRANTED: usize = 4_096;
 
 impl<G: PassTicketGenerator, S: SafProvider> PermittedGenerator<G, S> {
-    /// Makes the tickets of `generator` that `saf` lets the user `gateway` make.
+    /// Makes a generator. `generator` makes the tickets, after `saf` has granted the permission to the user
+    /// `gateway`, the gateway's own user id.
     pub fn new(generator: G, saf: S, gateway: UserId) -> Self {
         let granted = Cache::new(GRANTED);
         Self { shared: Arc::new(Shared { generator, saf, gateway, granted }) }
@@ -129,9 +133,9 @@ impl<G: PassTicketGenerator, S: SafProvider> PassTicketGenerator for PermittedGe
 }
 
 impl<G: PassTicketGenerator, S: SafProvider> Shared<G, S> {
-    /// Decides without waiting, if that is possible.
+    /// Checks the permission without waiting. Returns `None` if this is not possible.
     fn try_permit_now(&self, user: &UserId, applid: &Applid) -> Option<Result<(), GenerateError>> {
-        // Read before the check, so that the answer is not older than the version.
+        // The version is read before the check, so that the answer is not older than the version.
         let version = self.saf.version();
         if version.is_some() && self.granted.get(&(*user, *applid)) == version {
             return Some(Ok(()));
@@ -145,7 +149,7 @@ impl<G: PassTicketGenerator, S: SafProvider> Shared<G, S> {
         Some(self.apply(access, version, user, applid))
     }
 
-    /// Asks the provider and waits for its answer.
+    /// Checks the permission, and waits for the answer of the provider.
     async fn permit(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {
         let version = self.saf.version();
         let resource = Resource::new(applid, user);
@@ -154,7 +158,7 @@ impl<G: PassTicketGenerator, S: SafProvider> Shared<G, S> {
         self.apply(access, version, user, applid)
     }
 
-    /// Turns an answer into a decision, and caches a permission.
+    /// Converts the answer of the provider to the result. Caches the permission if it was granted.
     fn apply(
         &self,
         access: Result<Access, SafError>,
@@ -184,7 +188,7 @@ impl<G: PassTicketGenerator, S: SafProvider> Shared<G, S> {
     }
 }
 
-/// The name `IRRPTAUTH.<applid>.<user>`, without an allocation.
+/// The resource name `IRRPTAUTH.<applid>.<user>`, without an allocation.
 struct Resource {
     text: [u8; Self::MAX_LEN],
     len: usize,
@@ -230,11 +234,11 @@ mod tests {
         saf::{CheckFuture, FileSaf, Profile, ProfileName},
     };
 
-    /// Gives a fixed answer, and asserts that the question is right.
+    /// A provider with a fixed answer. It asserts that the check is the expected one.
     #[derive(Clone)]
-    struct Answers(Result<Access, SafError>);
+    struct FixedSaf(Result<Access, SafError>);
 
-    impl SafProvider for Answers {
+    impl SafProvider for FixedSaf {
         fn check(
             &self,
             user: &UserId,
@@ -278,11 +282,10 @@ mod tests {
         for level in [AccessLevel::Update, AccessLevel::Read, AccessLevel::Control] {
             saf.replace([profile(level)]);
             for _ in 0..3 {
-                let made = tickets.try_generate_now(&user, &applid).unwrap();
-                let codes = made.err().map(|error| error.codes());
-                let refused =
-                    (level < AccessLevel::Update).then_some(SafReturnCodes::NOT_AUTHORIZED);
-                assert_eq!(codes, refused, "{level}");
+                let result = tickets.try_generate_now(&user, &applid).unwrap();
+                let codes = result.err().map(|error| error.codes());
+                let want = (level < AccessLevel::Update).then_some(SafReturnCodes::NOT_AUTHORIZED);
+                assert_eq!(codes, want, "{level}");
             }
         }
     }
@@ -293,7 +296,8 @@ mod tests {
         let key = KeyProfile::from_hex(applid, Algorithm::Legacy, "F90F48F03C28DC86").unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
         let local = LocalGenerator::new(KeyProfiles::new([key]).unwrap()).with_clock(clock.clone());
-        // There are two time slots, one for each call. A refused request must not use one.
+        // With replay protection each ticket takes one second that has passed. Two seconds have passed:
+        // they are enough for the two tickets below. A failed request must not take one.
         clock.advance(Duration::from_secs(2));
         for (answer, applid, want) in [
             (Ok(Access::Refused), "ZOWEAPPL", Some("8/8/16")),
@@ -305,7 +309,7 @@ mod tests {
         ] {
             let gateway = UserId::new("ZWESVUSR").unwrap();
             let applid = Applid::new(applid).unwrap();
-            let tickets = PermittedGenerator::new(local.clone(), Answers(answer.clone()), gateway);
+            let tickets = PermittedGenerator::new(local.clone(), FixedSaf(answer.clone()), gateway);
             let now = tickets.try_generate_now(&user, &applid).unwrap();
             for got in [now, tickets.generate(&user, &applid).await] {
                 let codes = got.as_ref().err().map(|error| error.codes().to_string());
@@ -314,16 +318,17 @@ mod tests {
             }
         }
     }
-    /// Gives a ticket after waiting, and counts.
-    #[derive(Clone, Default)]
-    struct Remote(Arc<AtomicUsize>);
 
-    impl PassTicketGenerator for Remote {
+    /// A generator that must wait. It counts the tickets.
+    #[derive(Clone, Default)]
+    struct SlowGenerator(Arc<AtomicUsize>);
+
+    impl PassTicketGenerator for SlowGenerator {
         fn generate(&self, _: &UserId, _: &Applid) -> GenerateFuture {
-            let asked = self.0.clone();
+            let tickets = self.0.clone();
             Box::pin(async move {
                 tokio::task::yield_now().await;
-                asked.fetch_add(1, SeqCst);
+                tickets.fetch_add(1, SeqCst);
                 Ok(PassTicket::parse("QHOAH1TV").unwrap())
             })
         }
@@ -336,16 +341,16 @@ mod tests {
         }
     }
 
-    /// Answers after waiting, always with the same version, and counts.
+    /// A provider that must wait. Its version never changes. It counts the checks.
     #[derive(Clone)]
-    struct Slow(Result<Access, SafError>, Arc<AtomicUsize>);
+    struct SlowSaf(Result<Access, SafError>, Arc<AtomicUsize>);
 
-    impl SafProvider for Slow {
+    impl SafProvider for SlowSaf {
         fn check(&self, _: &UserId, _: &str, _: &str, _: AccessLevel) -> CheckFuture {
-            let (answer, asked) = (self.0.clone(), self.1.clone());
+            let (answer, checks) = (self.0.clone(), self.1.clone());
             Box::pin(async move {
                 tokio::task::yield_now().await;
-                asked.fetch_add(1, SeqCst);
+                checks.fetch_add(1, SeqCst);
                 answer
             })
         }
@@ -364,13 +369,14 @@ mod tests {
             (Err(SafError::Unavailable), "ZOWEAPPL", Some("8/8/8"), true, 3, 0),
             (Err(SafError::Failed("x".to_owned())), "ZOWEAPPL", Some("8/8/8"), false, 3, 0),
             (granted.clone(), "NOKEY", Some("8/16/28"), false, 0, 0),
-            // A permission is cached while the version is the same.
+            // The permission is cached, because the version does not change.
             (granted, "ZOWEAPPL", None, false, 1, 3),
         ] {
-            let (saf, remote) = (Slow(access.clone(), Arc::default()), Remote::default());
+            let slow_saf = SlowSaf(access.clone(), Arc::default());
+            let slow_generator = SlowGenerator::default();
             let applid = Applid::new(applid).unwrap();
-            let generator: Arc<dyn PassTicketGenerator> = Arc::new(remote.clone());
-            let provider: Arc<dyn SafProvider> = Arc::new(saf.clone());
+            let generator: Arc<dyn PassTicketGenerator> = Arc::new(slow_generator.clone());
+            let provider: Arc<dyn SafProvider> = Arc::new(slow_saf.clone());
             let permitted = PermittedGenerator::new(generator, provider, gateway);
             for _ in 0..3 {
                 let got = match permitted.clone().try_generate_now(&user, &applid) {
@@ -383,7 +389,7 @@ mod tests {
                 assert_eq!(error.is_some_and(|error| error.is_unavailable()), unavailable);
             }
             assert_eq!(
-                (saf.1.load(SeqCst), remote.0.load(SeqCst)),
+                (slow_saf.1.load(SeqCst), slow_generator.0.load(SeqCst)),
                 (checks, tickets),
                 "{access:?}"
             );

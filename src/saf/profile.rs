@@ -1,23 +1,25 @@
-//! Names of profiles. A profile protects one resource, or all resources that its pattern matches.
+//! Names of profiles. A profile of the security product protects one resource, or all resources whose
+//! names match a pattern.
 
 use std::fmt;
 
-/// The longest name that a resource class of RACF can have.
+/// The maximum length of a resource name in RACF.
 const MAX_LEN: usize = 246;
 
-/// The name of a profile: the name of one resource, or a pattern with generic characters.
+/// The name of a profile: either the name of one resource (a *discrete* profile), or a pattern with `%`
+/// or `*` (a *generic* profile). Periods separate the *qualifiers* of a name: `A.B` has two.
 ///
-/// The rules are RACF's for general resources (z/OS Security Server RACF Command Language
+/// The rules are those of RACF, the security product of IBM (z/OS Security Server RACF Command Language
 /// Reference, "Profile names for general resources"):
 ///
-/// | written | matches |
+/// | in a pattern | matches |
 /// |---|---|
 /// | `%` | one character except a period |
-/// | `A*.B`, `*` at the end of a qualifier that is not the last | the rest of that qualifier, also an empty one |
-/// | `A.*.B`, `*` as a qualifier that is not the last | one qualifier |
-/// | `A.B*`, `*` at the end | the rest of the name with all its qualifiers, also an empty one |
-/// | `A.*`, `*` as the last qualifier | one qualifier or more |
-/// | `**`, as a qualifier, once | any number of qualifiers, also none |
+/// | `A*.B`: `*` at the end of a qualifier that is not the last one | the rest of that qualifier, which may be empty |
+/// | `A.*.B`: `*` as a qualifier that is not the last one | one qualifier |
+/// | `A.B*`: `*` at the end of the last qualifier | the rest of the name, which may be empty or have more qualifiers |
+/// | `A.*`: `*` as the last qualifier | one or more qualifiers |
+/// | `**` as a qualifier, at most once in a name | any number of qualifiers, even none |
 ///
 /// Upper and lower case differ. Variables (`&`, class RACFVARS) are not supported.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,7 +35,7 @@ impl ProfileName {
     /// Parses a name.
     ///
     /// # Errors
-    /// [`ProfileNameError`] for a name that RACF would not accept.
+    /// [`ProfileNameError`] if RACF would not accept the name, or if the name has a variable.
     pub fn new(name: &str) -> Result<Self, ProfileNameError> {
         let error = |rule| ProfileNameError { name: name.chars().take(80).collect(), rule };
         if name.is_empty() {
@@ -56,7 +58,7 @@ impl ProfileName {
         Generic::parse(name).map(|generic| Self(Kind::Generic(generic))).map_err(error)
     }
 
-    /// The name as it was written.
+    /// The name as it was passed to [`new`](Self::new).
     pub fn as_str(&self) -> &str {
         match &self.0 {
             Kind::Discrete(name) => name,
@@ -64,7 +66,7 @@ impl ProfileName {
         }
     }
 
-    /// Whether the name matches this resource. Other profiles may match it, too.
+    /// Whether the name matches this resource. Several profiles may match the same resource.
     pub fn matches(&self, resource: &str) -> bool {
         match &self.0 {
             Kind::Discrete(name) => **name == *resource,
@@ -83,7 +85,7 @@ impl fmt::Display for ProfileName {
     }
 }
 
-/// A text that is not the name of a profile.
+/// The text is not the name of a profile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the profile {name:?} {rule}")]
 pub struct ProfileNameError {
@@ -91,31 +93,33 @@ pub struct ProfileNameError {
     rule: ProfileNameRule,
 }
 
-/// The rules for names of profiles.
+/// The rule that a name violates. The text continues a sentence that begins with the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProfileNameRule {
-    /// At least one character.
+    /// A name has at least one character.
     #[error("is empty; write the name of a resource")]
     Empty,
-    /// At most 246 characters.
+    /// A name has at most 246 characters.
     #[error("is longer than 246 characters; shorten it")]
     TooLong,
-    /// Printable ASCII, without the characters that separate names or begin a variable.
+    /// A name has only printable ASCII characters, but no blank and none of `& , ; ( )`.
     #[error("has the character {0:?}; write printable ASCII without blanks , ; ( ) &")]
     Character(char),
-    /// At least one character between two periods.
-    #[error("has an empty qualifier; write something between two periods")]
+    /// A qualifier has at least one character.
+    #[error("has an empty qualifier; remove the period, or write something before and after it")]
     EmptyQualifier,
-    /// `*` can only end a qualifier, `**` only be one.
-    #[error("has an asterisk in front of something else; it can only end a qualifier or be one")]
+    /// `*` must be the last character of a qualifier. `**` must be a whole qualifier.
+    #[error(
+        "has an asterisk at a wrong place; end a qualifier with *, or write * or ** as a qualifier"
+    )]
     Asterisk,
-    /// `**` at most once.
+    /// `**` occurs at most once.
     #[error("has ** more than once; write it once")]
     SecondDoubleAsterisk,
 }
 
-/// A pattern.
+/// The name of a generic profile, parsed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Generic {
     name: Box<str>,
@@ -124,17 +128,17 @@ pub(super) struct Generic {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Qualifier {
-    /// A text, in which `%` matches any character.
+    /// A text without `*`. `%` matches any character.
     Text(Box<str>),
-    /// `A*`, not as the last qualifier: the prefix of one qualifier.
+    /// `A*` before the last qualifier: matches one qualifier with this prefix.
     Prefix(Box<str>),
-    /// `A*` as the last qualifier: the prefix of the rest of the name.
+    /// `A*` as the last qualifier: matches one or more qualifiers, the first one with this prefix.
     RestPrefix(Box<str>),
-    /// `*`, not as the last qualifier.
+    /// `*` before the last qualifier: matches one qualifier.
     One,
-    /// `*` as the last qualifier.
+    /// `*` as the last qualifier: matches one or more qualifiers.
     OneOrMore,
-    /// `**`.
+    /// `**`: matches any number of qualifiers.
     Any,
 }
 
@@ -143,12 +147,12 @@ impl Generic {
         let last = name.split('.').count() - 1;
         let mut qualifiers = Vec::with_capacity(last + 1);
         for (i, text) in name.split('.').enumerate() {
-            let before = text.trim_end_matches('*');
-            if before.contains('*') {
+            let prefix = text.trim_end_matches('*');
+            if prefix.contains('*') {
                 return Err(ProfileNameRule::Asterisk);
             }
             let is_last = i == last;
-            qualifiers.push(match (before, text.len() - before.len()) {
+            qualifiers.push(match (prefix, text.len() - prefix.len()) {
                 (_, 0) => Qualifier::Text(text.into()),
                 ("", 1) if is_last => Qualifier::OneOrMore,
                 ("", 1) => Qualifier::One,
@@ -156,22 +160,23 @@ impl Generic {
                     return Err(ProfileNameRule::SecondDoubleAsterisk);
                 }
                 ("", 2) => Qualifier::Any,
-                (_, 1) if is_last => Qualifier::RestPrefix(before.into()),
-                (_, 1) => Qualifier::Prefix(before.into()),
+                (_, 1) if is_last => Qualifier::RestPrefix(prefix.into()),
+                (_, 1) => Qualifier::Prefix(prefix.into()),
                 _ => return Err(ProfileNameRule::Asterisk),
             });
         }
         Ok(Self { name: name.into(), qualifiers: qualifiers.into() })
     }
 
-    /// The prefix of all resources that this pattern matches.
-    pub(super) fn literal(&self) -> &str {
+    /// The part of the name in front of the first `%` or `*`, without the period in front of `**`. The
+    /// names of all resources that this pattern matches begin with it.
+    pub(super) fn literal_prefix(&self) -> &str {
         let end = self.name.find(['%', '*']).unwrap_or(self.name.len());
-        let literal = &self.name[..end];
-        // `A.**` protects `A`, too.
-        match literal.strip_suffix('.') {
+        let prefix = &self.name[..end];
+        // `A.**` matches `A`, too.
+        match prefix.strip_suffix('.') {
             Some(shorter) if self.name[end..].starts_with("**") => shorter,
-            _ => literal,
+            _ => prefix,
         }
     }
 
@@ -179,65 +184,66 @@ impl Generic {
         matches(&self.qualifiers, Some(resource))
     }
 
-    /// A sort key: of two patterns that match the same resource, the more specific one compares
-    /// less (RACF Security Administrator's Guide, "Generic profile checking of general resources").
-    /// The patterns are compared from left to right. Where they differ, a literal character comes
-    /// before `%`, `%` before `*`, and `*` before `**`.
+    /// A sort key. Of two patterns that match the same resource, the more specific one has the smaller
+    /// key (RACF Security Administrator's Guide, "Generic profile checking of general resources").
+    /// The patterns are compared from left to right. Where they differ, the more specific pattern has a
+    /// literal character instead of `%`, `%` instead of `*`, or `*` instead of `**`.
     pub(super) fn specificity(&self) -> impl Ord + use<> {
         let characters = self.name.as_bytes();
         let rank = |(i, b): (usize, &u8)| match (b, characters.get(i + 1)) {
             (b'%', _) => 2,
             (b'*', Some(b'*')) => 5,
-            // The second asterisk of `**`: the first one has decided.
+            // The second asterisk of `**`. The rank of the first one stands for both.
             (b'*', _) if i > 0 && characters[i - 1] == b'*' => 0,
             (b'*', Some(_)) => 3,
             (b'*', None) => 4,
             _ => 0,
         };
-        // The end of a name comes after a literal character and before a pattern.
+        // The end of a name ranks after a literal character, and before `%` and `*`.
         let ranks = characters.iter().enumerate().map(rank).chain([1]);
         (ranks.collect::<Vec<u8>>(), self.name.clone())
     }
 }
 
-/// `resource` is the rest of the name, `None` if no qualifier is left.
+/// Whether the qualifiers of a pattern match the rest of the name of a resource. `resource` is `None` if
+/// the name has no more qualifiers.
 fn matches(qualifiers: &[Qualifier], resource: Option<&str>) -> bool {
-    let Some((qualifier, behind)) = qualifiers.split_first() else { return resource.is_none() };
+    let Some((qualifier, others)) = qualifiers.split_first() else { return resource.is_none() };
     if *qualifier == Qualifier::Any {
-        let mut left = resource;
+        let mut rest = resource;
         loop {
-            if matches(behind, left) {
+            if matches(others, rest) {
                 return true;
             }
-            let Some(names) = left else { return false };
-            left = split(names).1;
+            let Some(names) = rest else { return false };
+            rest = split_first_qualifier(names).1;
         }
     }
     let Some(names) = resource else { return false };
-    let (name, rest) = split(names);
+    let (name, rest) = split_first_qualifier(names);
     match qualifier {
         Qualifier::Text(text) => {
-            text.len() == name.len() && begins(name, text) && matches(behind, rest)
+            text.len() == name.len() && has_prefix(name, text) && matches(others, rest)
         }
-        Qualifier::Prefix(text) => begins(name, text) && matches(behind, rest),
-        Qualifier::RestPrefix(text) => begins(name, text),
-        Qualifier::One => !name.is_empty() && matches(behind, rest),
+        Qualifier::Prefix(text) => has_prefix(name, text) && matches(others, rest),
+        Qualifier::RestPrefix(text) => has_prefix(name, text),
+        Qualifier::One => !name.is_empty() && matches(others, rest),
         Qualifier::OneOrMore => !names.is_empty(),
         Qualifier::Any => unreachable!("handled above"),
     }
 }
 
-/// The first qualifier, and those after it.
-fn split(names: &str) -> (&str, Option<&str>) {
+/// Returns the first qualifier and the other qualifiers.
+fn split_first_qualifier(names: &str) -> (&str, Option<&str>) {
     match names.bytes().position(|b| b == b'.') {
         Some(period) => (&names[..period], Some(&names[period + 1..])),
         None => (names, None),
     }
 }
 
-/// Whether `name` has the prefix `text`, in which `%` matches any character.
-fn begins(name: &str, text: &str) -> bool {
-    name.len() >= text.len() && text.bytes().zip(name.bytes()).all(|(t, n)| t == b'%' || t == n)
+/// Whether `name` begins with `prefix`. `%` in `prefix` matches any character.
+fn has_prefix(name: &str, prefix: &str) -> bool {
+    name.len() >= prefix.len() && prefix.bytes().zip(name.bytes()).all(|(p, n)| p == b'%' || p == n)
 }
 
 #[cfg(test)]
@@ -247,8 +253,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_match_as_the_tables_of_racf_say() {
-        for (name, yes, no) in [
+    fn patterns_match_as_in_the_tables_of_racf() {
+        for (name, matching, not_matching) in [
             ("A.B", &["A.B"][..], &["A.B.C", "A", "A.b"][..]),
             ("AB.CD.%", &["AB.CD.E", "AB.CD.F"], &["AB.CD.EF", "AB.CD", "AB.CD.", "AB.CD.E.F"]),
             ("AB%CD", &["ABXCD"], &["AB.CD", "ABCD"]),
@@ -267,17 +273,17 @@ mod tests {
         ] {
             let profile = ProfileName::new(name).unwrap();
             assert_eq!(profile.as_str(), name);
-            for resource in yes {
-                assert!(profile.matches(resource), "{name} protects {resource}");
+            for resource in matching {
+                assert!(profile.matches(resource), "expected that {name} matches {resource}");
             }
-            for resource in no {
-                assert!(!profile.matches(resource), "{name} does not protect {resource}");
+            for resource in not_matching {
+                assert!(!profile.matches(resource), "{name} must not match {resource}");
             }
         }
     }
 
     #[test]
-    fn invalid_names_are_refused_with_a_rule() {
+    fn invalid_names_are_rejected_with_the_rule() {
         use ProfileNameRule::{
             Asterisk, Character, Empty, EmptyQualifier, SecondDoubleAsterisk, TooLong,
         };
@@ -305,14 +311,14 @@ mod tests {
     fn generic(name: &str) -> Generic {
         match ProfileName::new(name).unwrap().into_kind() {
             Kind::Generic(generic) => generic,
-            Kind::Discrete(_) => panic!("{name} is not generic"),
+            Kind::Discrete(_) => panic!("expected a generic profile: {name}"),
         }
     }
 
     #[test]
     fn specificity_follows_the_table_of_racf() {
-        // The order of the table in "Generic profile checking of general resources", as far as two
-        // of them can match the same resource.
+        // Each list is in the order of the table in "Generic profile checking of general resources".
+        // Only patterns that can match the same resource are compared.
         for order in [
             &[
                 "COPY.PAPER.%",
@@ -337,25 +343,26 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn no_text_causes_a_panic(name in "\\PC{0,12}", resource in "\\PC{0,12}") {
+        fn random_names_and_resources_cause_no_panic(name in "\\PC{0,12}", resource in "\\PC{0,12}") {
             if let Ok(profile) = ProfileName::new(&name) {
                 profile.matches(&resource);
             }
         }
 
         #[test]
-        fn matching_resources_begin_with_the_literal(
+        fn matching_resources_begin_with_the_literal_prefix(
             name in "[AB.%*]{1,7}", resource in "[AB.]{1,7}",
         ) {
             let Ok(profile) = ProfileName::new(&name) else { return Ok(()) };
             let matches = profile.matches(&resource);
             if let Kind::Generic(generic) = profile.into_kind() && matches {
-                prop_assert!(resource.starts_with(generic.literal()), "{name} {resource}");
+                let prefix = generic.literal_prefix();
+                prop_assert!(resource.starts_with(prefix), "{name} {resource}");
             }
         }
 
         #[test]
-        fn a_longer_literal_is_more_specific(
+        fn a_pattern_with_a_longer_literal_prefix_is_more_specific(
             one in "[AB.%*]{1,6}", other in "[AB.%*]{1,6}", resource in "[AB.]{1,6}",
         ) {
             let (Ok(one), Ok(other)) = (ProfileName::new(&one), ProfileName::new(&other)) else {
@@ -363,7 +370,7 @@ mod tests {
             };
             if let (Kind::Generic(one), Kind::Generic(other)) = (one.into_kind(), other.into_kind())
                 && one.matches(&resource) && other.matches(&resource)
-                && one.literal().len() > other.literal().len()
+                && one.literal_prefix().len() > other.literal_prefix().len()
             {
                 prop_assert!(one.specificity() < other.specificity(), "{one:?} {other:?}");
             }

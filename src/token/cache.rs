@@ -1,16 +1,18 @@
-//! Cache of verified tokens: an RSA signature check costs more than the rest of a request.
+//! Cache of verified tokens. An RSA signature check costs more than all other work for a request.
 //!
-//! - It holds verified tokens only. A flood of bad tokens does not fill it, and costs no more than
-//!   the signature checks.
-//! - The key is a 128-bit hash of the token under a random key. The cache does not hold the text of a
-//!   token. Without the random key, an attacker cannot search for a second text with the same hash.
-//! - Each look-up compares the expiry with the clock, so an entry is valid no longer than its token.
-//!   The cache does not hold revocations: the caller checks them on each request.
-//! - Its size is bounded, and a PAT with many scopes counts as several tokens. A token that is used
-//!   more than once stays when a flood of distinct good tokens arrives.
-//! - A new token that arrives on many connections is verified once. The other threads block until
-//!   that check ends, which is shorter than a check of their own. If it fails, they verify the token
-//!   themselves, concurrently, so a bad token on many connections delays no thread further.
+//! - The cache holds verified tokens only. A client that sends many bad tokens cannot fill it. Each bad
+//!   token costs at most one signature check.
+//! - An entry is found by a 128-bit hash of the token, made with a random key. The cache does not hold
+//!   the text of a token. An attacker does not know the random key, and so cannot search for a second
+//!   text with the same hash.
+//! - Each look-up compares the expiry time of the token with the clock, so an entry is valid no longer
+//!   than its token. The cache does not hold revocations: the caller checks them on each request.
+//! - The size of the cache is bounded. A PAT with many scopes counts as several tokens. A token that is
+//!   used more than once stays in the cache while many tokens that are used once arrive.
+//! - If a new token arrives on many connections at once, one thread verifies it. The other threads
+//!   block until this check ends, which takes less time than a check of their own. If the check fails,
+//!   each waiting thread verifies the token itself, concurrently. A bad token on many connections
+//!   therefore delays a thread by one check at most.
 
 use std::{
     fmt,
@@ -29,16 +31,17 @@ use uuid::Uuid;
 use super::{TokenError, VerifiedToken};
 use crate::clock::Timestamp;
 
-/// Weight per shard. If there are several shards, each has at least half of this: room for the
-/// longest possible PAT with the shortest possible scopes.
-const SHARD: usize = 2_048;
+/// The capacity of the cache divided by this number is the number of shards, rounded up to a power of
+/// two. A shard has therefore at least half of this capacity. The heaviest possible PAT fits: one of
+/// the maximum length with the shortest possible scopes.
+const WEIGHT_PER_SHARD: usize = 2_048;
 
 pub(super) struct TokenCache {
-    tokens: Cache<TokenHash, VerifiedToken, Size, BuildHasherDefault<AlreadyHashed>>,
-    keyed: SipHasher13,
+    tokens: Cache<TokenHash, VerifiedToken, TokenWeight, BuildHasherDefault<AlreadyHashed>>,
+    hasher: SipHasher13,
 }
 
-/// The hash of a token under the random key.
+/// The hash of a token, made with the random key of the cache.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct TokenHash(Hash128);
 
@@ -48,7 +51,7 @@ impl Hash for TokenHash {
     }
 }
 
-/// Takes half of the 128-bit hash as the hash of the map.
+/// A hasher for the map. It returns half of the 128-bit hash.
 #[derive(Default)]
 struct AlreadyHashed(u64);
 
@@ -58,7 +61,7 @@ impl Hasher for AlreadyHashed {
     }
 
     fn write(&mut self, _: &[u8]) {
-        unreachable!("a TokenHash is written as one number");
+        unreachable!("a TokenHash writes one u64");
     }
 
     fn finish(&self) -> u64 {
@@ -68,35 +71,35 @@ impl Hasher for AlreadyHashed {
 
 impl TokenCache {
     pub(super) fn new(capacity: NonZeroUsize) -> Self {
-        // 122 of the bits are random, from the operating system.
+        // A version 4 UUID has 122 random bits, which come from the operating system.
         let key = Uuid::new_v4().into_bytes();
         let options = OptionsBuilder::new()
             .estimated_items_capacity(capacity.get())
             .weight_capacity(capacity.get() as u64)
             // A token that is heavier than a shard is not cached.
-            .shards(capacity.get() / SHARD)
+            .shards(capacity.get() / WEIGHT_PER_SHARD)
             .build()
-            .expect("capacities are all that has to be given");
+            .expect("both required options are set");
         let tokens = Cache::with_options(
             options,
-            Size,
+            TokenWeight,
             BuildHasherDefault::default(),
             DefaultLifecycle::default(),
         );
-        Self { tokens, keyed: SipHasher13::new_with_key(&key) }
+        Self { tokens, hasher: SipHasher13::new_with_key(&key) }
     }
 
-    /// The cached token, or the answer of `verify`.
+    /// Returns the cached token. If there is none, calls `verify` and caches its result if that is `Ok`.
     ///
     /// # Errors
-    /// Those of `verify`; [`TokenError::Expired`] if the cached token has expired since.
+    /// The error of `verify`, or [`TokenError::Expired`] if the token has expired.
     pub(super) fn get_or_verify(
         &self,
         token: &[u8],
         now: Timestamp,
         verify: impl FnOnce() -> Result<VerifiedToken, TokenError>,
     ) -> Result<VerifiedToken, TokenError> {
-        let hash = TokenHash(self.keyed.hash(token));
+        let hash = TokenHash(self.hasher.hash(token));
         let verified = self.get_or_insert(&hash, verify)?;
         let expires_at = verified.expires_at();
         if expires_at <= now {
@@ -111,18 +114,19 @@ impl TokenCache {
         hash: &TokenHash,
         verify: impl FnOnce() -> Result<VerifiedToken, E>,
     ) -> Result<VerifiedToken, E> {
-        let first = match self.tokens.get_value_or_guard(hash, Some(Duration::ZERO)) {
+        let guard = match self.tokens.get_value_or_guard(hash, Some(Duration::ZERO)) {
             GuardResult::Value(verified) => return Ok(verified),
             GuardResult::Guard(guard) => Some(guard),
+            // Another thread verifies this token now.
             GuardResult::Timeout => match self.tokens.get_value_or_guard(hash, None) {
                 GuardResult::Value(verified) => return Ok(verified),
-                // The check that this thread waited for has failed. Taking the guard would make all
-                // other waiting threads wait again, for one check after the other.
+                // The check of the other thread has failed. If this thread kept the guard, all other
+                // waiting threads would wait for its check too, and so check one after the other.
                 GuardResult::Guard(_) | GuardResult::Timeout => None,
             },
         };
         let verified = verify()?;
-        match first {
+        match guard {
             // An error means that the entry was removed in the meantime.
             Some(guard) => drop(guard.insert(verified.clone())),
             None => self.tokens.insert(*hash, verified.clone()),
@@ -131,12 +135,12 @@ impl TokenCache {
     }
 }
 
-/// The weight of a token: 1 for the usual one and for each four scopes, which is less than 400
+/// The weight of a token: 1, and for a PAT 1 more for each four scopes. A weight of 1 is less than 400
 /// bytes.
 #[derive(Clone)]
-struct Size;
+struct TokenWeight;
 
-impl Weighter<TokenHash, VerifiedToken> for Size {
+impl Weighter<TokenHash, VerifiedToken> for TokenWeight {
     fn weight(&self, _: &TokenHash, token: &VerifiedToken) -> u64 {
         match token {
             VerifiedToken::Jwt(_) | VerifiedToken::External(_) => 1,
@@ -191,24 +195,24 @@ mod tests {
     }
 
     /// A cache that counts the signature checks.
-    struct Watched {
+    struct CountingCache {
         cache: TokenCache,
         verified: VerifiedToken,
         checks: AtomicUsize,
     }
 
-    impl Watched {
+    impl CountingCache {
         fn new(capacity: usize) -> Self {
-            Self::of(capacity, pat(&["a"]))
+            Self::with_token(capacity, pat(&["a"]))
         }
 
-        fn of(capacity: usize, verified: VerifiedToken) -> Self {
+        fn with_token(capacity: usize, verified: VerifiedToken) -> Self {
             let cache = TokenCache::new(NonZeroUsize::new(capacity).unwrap());
             Self { cache, verified, checks: AtomicUsize::new(0) }
         }
 
-        /// Whether the token was cached. If not, it verifies now.
-        fn knows(&self, token: &str) -> bool {
+        /// Looks up a token that verifies. Returns whether it was cached already.
+        fn look_up(&self, token: &str) -> bool {
             let before = self.checks.load(SeqCst);
             let verify = || {
                 self.checks.fetch_add(1, SeqCst);
@@ -218,8 +222,8 @@ mod tests {
             self.checks.load(SeqCst) == before
         }
 
-        /// Asks for a token that does not verify.
-        fn refuses(&self, token: &str) {
+        /// Looks up a token that does not verify.
+        fn look_up_bad(&self, token: &str) {
             let verify = || {
                 self.checks.fetch_add(1, SeqCst);
                 Err(TokenError::Signature)
@@ -230,103 +234,106 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_evicts_no_token_that_is_in_use() {
+    fn tokens_that_are_used_once_do_not_evict_a_token_in_use() {
         for capacity in [50, 1_000] {
-            let watched = Watched::new(capacity);
-            watched.knows("used");
-            watched.knows("used");
+            let counting = CountingCache::new(capacity);
+            counting.look_up("used");
+            counting.look_up("used");
             let mut evicted = 0;
             for i in 0..10 * capacity {
-                assert!(!watched.knows(&format!("flood {i}")));
-                if i % 10 == 0 && !watched.knows("used") {
+                assert!(!counting.look_up(&format!("once {i}")));
+                if i % 10 == 0 && !counting.look_up("used") {
                     evicted += 1;
                 }
             }
-            assert!(watched.cache.len() <= capacity, "{}", watched.cache.len());
+            assert!(counting.cache.len() <= capacity, "{}", counting.cache.len());
             assert_eq!(evicted, 0);
         }
     }
 
     #[test]
-    fn a_token_with_many_scopes_counts_as_several() {
+    fn a_pat_with_many_scopes_counts_as_several_tokens() {
         let scopes: Vec<_> = (0..400).map(|i| format!("service-{i}")).collect();
-        let watched = Watched::of(1_010, pat(&scopes));
+        // A PAT with 400 scopes has the weight 101, so there is room for at most ten.
+        let counting = CountingCache::with_token(1_010, pat(&scopes));
         for i in 0..100 {
-            watched.knows(&format!("flood {i}"));
+            counting.look_up(&format!("once {i}"));
         }
-        assert!((1..=10).contains(&watched.cache.len()), "{}", watched.cache.len());
+        assert!((1..=10).contains(&counting.cache.len()), "{}", counting.cache.len());
     }
 
     #[test]
     fn bad_tokens_are_never_cached() {
-        let watched = Watched::new(50);
+        let counting = CountingCache::new(50);
         let good: Vec<_> = (0..20).map(|i| format!("good {i}")).collect();
-        good.iter().for_each(|token| assert!(!watched.knows(token)));
-        let (held, before) = (watched.cache.len(), watched.checks.load(SeqCst));
+        good.iter().for_each(|token| assert!(!counting.look_up(token)));
+        let (len, checks) = (counting.cache.len(), counting.checks.load(SeqCst));
         for i in 0..5_000 {
-            watched.refuses(&format!("bad {i}"));
-            watched.refuses("bad");
+            counting.look_up_bad(&format!("bad {i}"));
+            counting.look_up_bad("bad");
         }
-        assert_eq!(watched.checks.load(SeqCst), before + 10_000);
-        assert_eq!(watched.cache.len(), held);
-        good.iter().for_each(|token| assert!(watched.knows(token), "{token}"));
+        assert_eq!(counting.checks.load(SeqCst), checks + 10_000);
+        assert_eq!(counting.cache.len(), len);
+        good.iter().for_each(|token| assert!(counting.look_up(token), "{token}"));
     }
 
     const THREADS: usize = 8;
 
     #[test]
-    fn a_new_token_on_many_threads_is_verified_once() {
-        let watched = Watched::new(50);
+    fn a_new_token_in_many_threads_is_verified_once() {
+        let counting = CountingCache::new(50);
         for round in 0..50 {
             let (token, start) = (format!("new {round}"), Barrier::new(THREADS));
             thread::scope(|scope| {
                 for _ in 0..THREADS {
                     scope.spawn(|| {
                         start.wait();
-                        watched.knows(&token)
+                        counting.look_up(&token)
                     });
                 }
             });
-            assert_eq!(watched.checks.load(SeqCst), round + 1);
+            assert_eq!(counting.checks.load(SeqCst), round + 1);
         }
     }
 
     #[test]
     fn threads_that_waited_for_a_bad_token_verify_it_concurrently() {
-        let watched = Watched::new(50);
-        let (begun, asking) = <(AtomicBool, AtomicUsize)>::default();
-        let (checking, together) = <(AtomicUsize, AtomicBool)>::default();
-        let until = |done: &dyn Fn() -> bool| {
+        let counting = CountingCache::new(50);
+        let (first_began, callers) = <(AtomicBool, AtomicUsize)>::default();
+        let (checking, overlapped) = <(AtomicUsize, AtomicBool)>::default();
+        let wait_until = |done: &dyn Fn() -> bool| {
             let start = Instant::now();
             while !done() && start.elapsed() < Duration::from_secs(2) {
                 thread::yield_now();
             }
         };
+        // The first check fails after all threads have called the cache. Each later check waits until
+        // two checks run at the same time, and then fails.
         let verify = || {
-            if begun.swap(true, SeqCst) {
+            if first_began.swap(true, SeqCst) {
                 checking.fetch_add(1, SeqCst);
-                let meet = || together.load(SeqCst) || checking.load(SeqCst) > 1;
-                until(&meet);
-                together.fetch_or(meet(), SeqCst);
+                let overlap = || overlapped.load(SeqCst) || checking.load(SeqCst) > 1;
+                wait_until(&overlap);
+                overlapped.fetch_or(overlap(), SeqCst);
                 checking.fetch_sub(1, SeqCst);
             } else {
-                until(&|| asking.load(SeqCst) == THREADS);
-                // Give the others time to get from asking to waiting.
+                wait_until(&|| callers.load(SeqCst) == THREADS);
+                // Give the other threads time to call the cache and to wait for this check.
                 (0..1_000).for_each(|_| thread::yield_now());
             }
             Err(TokenError::Signature)
         };
-        let ask = || {
-            asking.fetch_add(1, SeqCst);
+        let look_up = || {
+            callers.fetch_add(1, SeqCst);
             let now = Timestamp::from_secs(NOW);
-            watched.cache.get_or_verify(b"bad", now, verify).unwrap_err();
+            counting.cache.get_or_verify(b"bad", now, verify).unwrap_err();
         };
         thread::scope(|scope| {
-            scope.spawn(ask);
-            until(&|| begun.load(SeqCst));
-            (1..THREADS).for_each(|_| drop(scope.spawn(ask)));
+            scope.spawn(look_up);
+            wait_until(&|| first_began.load(SeqCst));
+            (1..THREADS).for_each(|_| drop(scope.spawn(look_up)));
         });
-        assert!(together.into_inner());
-        assert_eq!(watched.cache.len(), 0);
+        assert!(overlapped.into_inner());
+        assert_eq!(counting.cache.len(), 0);
     }
 }

@@ -1,26 +1,27 @@
-//! Why a token is refused.
+//! Why a token is rejected.
 
 use super::MAX_TOKEN_LEN;
 use crate::passticket::NameError;
 
-/// Why a token is refused. For logs: no variant carries the token.
+/// Why a token is rejected. No variant contains the token, so the error can be logged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenError {
     /// The token is longer than [`MAX_TOKEN_LEN`].
     #[error("the token has {len} bytes, more than {MAX_TOKEN_LEN}")]
     TooLong {
-        /// Its length in bytes.
+        /// The length of the token in bytes.
         len: usize,
     },
-    /// The text is not a JWT, or the JWT has a critical extension (RFC 7515 §4.1.11).
+    /// The text is not a JWT, or the JWT has a critical extension that the verifier does not support
+    /// (RFC 7515 §4.1.11).
     #[error("the token is not a JWT")]
     Malformed,
     /// The token is signed with an algorithm that the verifier does not accept, or not at all
     /// (`none`).
     #[error("the token is not signed with an accepted algorithm")]
     Algorithm,
-    /// No key of the verifier made the signature.
+    /// The signature was not made with a key that the verifier knows.
     #[error("the signature of the token does not verify")]
     Signature,
     /// A claim is missing, has the wrong type, or has a value that the verifier does not accept.
@@ -38,24 +39,24 @@ pub enum TokenError {
     /// The token is not valid yet (`nbf`).
     #[error("the token becomes valid in {in_secs} s")]
     NotYetValid {
-        /// Seconds until it becomes valid.
+        /// Seconds until the token becomes valid.
         in_secs: u64,
     },
     /// The subject is not a z/OS user id.
     #[error("the subject of the token is not a user id: {0}")]
     Subject(NameError),
-    /// The verifier could not decide, for example because the server with the keys did not answer.
+    /// The verifier could not decide, for example because the server that has the keys did not answer.
     /// The text is for the log.
     #[error("the token could not be verified: {0}")]
     Unavailable(Box<str>),
 }
 
 impl TokenError {
-    /// Whether another verifier may accept the token: this one has no key for it, or does not know
-    /// its issuer.
+    /// Whether another verifier may accept the token. This is so if the verifier that gave this error
+    /// has no key for the token, does not accept its algorithm, or does not know its issuer.
     ///
-    /// A verifier that combines several asks the next one only then. Every other error is final:
-    /// it was found after the signature was verified, or holds for any verifier.
+    /// A verifier that combines several verifiers asks the next one only after such an error. Every other
+    /// error is final.
     pub fn is_foreign(&self) -> bool {
         match self {
             Self::Algorithm | Self::Signature | Self::Issuer => true,
@@ -76,7 +77,7 @@ mod tests {
     use crate::passticket::UserId;
 
     #[test]
-    fn only_missing_keys_and_issuers_are_foreign() {
+    fn errors_of_algorithm_signature_and_issuer_are_foreign() {
         let not_a_user = UserId::new("").unwrap_err();
         let cases = [
             (TokenError::Algorithm, true),

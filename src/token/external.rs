@@ -1,4 +1,5 @@
-//! Tokens of other issuers, verified by an embedder's [`TokenVerifier`](super::TokenVerifier).
+//! Tokens of other issuers. A [`TokenVerifier`](super::TokenVerifier) that is not part of this crate
+//! verifies them.
 
 use std::{fmt, sync::Arc};
 
@@ -11,10 +12,10 @@ use crate::{clock::Timestamp, identity::DistributedIdentity, passticket::UserId}
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExternalSubject {
-    /// A z/OS user. The issuer is trusted to name users of the mainframe itself.
+    /// A z/OS user. Use this only for an issuer that is trusted to name z/OS users.
     User(UserId),
-    /// A name in another registry, which a
-    /// [`DistributedMapper`](crate::identity::DistributedMapper) maps to a z/OS user.
+    /// A name in the user registry of another system. A
+    /// [`DistributedMapper`](crate::identity::DistributedMapper) maps it to a z/OS user.
     Identity(DistributedIdentity),
 }
 
@@ -30,7 +31,7 @@ impl From<DistributedIdentity> for ExternalSubject {
     }
 }
 
-/// The claims of a token of another issuer, as its verifier has read them.
+/// The claims that a verifier has read from a token of another issuer.
 ///
 /// ```
 /// use tower_passticket::{
@@ -51,12 +52,12 @@ pub struct ExternalClaims {
     issuer: Box<str>,
     issued_at: Option<Timestamp>,
     expires_at: Timestamp,
-    others: Map<String, Value>,
+    additional: Map<String, Value>,
 }
 
 impl ExternalClaims {
-    /// The claims that every token has: who it names, who issued it (`iss`), and the time from
-    /// which on it is refused (`exp`).
+    /// Makes claims from those that every token has: the subject, the issuer (`iss`) and the expiry time
+    /// (`exp`). From the expiry time on the token is rejected.
     pub fn new(
         subject: impl Into<ExternalSubject>,
         issuer: impl Into<Box<str>>,
@@ -67,7 +68,7 @@ impl ExternalClaims {
             issuer: issuer.into(),
             issued_at: None,
             expires_at,
-            others: Map::new(),
+            additional: Map::new(),
         }
     }
 
@@ -77,24 +78,26 @@ impl ExternalClaims {
         Self { issued_at: Some(issued_at), ..self }
     }
 
-    /// Adds a claim that layers behind the authentication may read.
+    /// Adds a claim, which the layers behind the authentication can read. A claim that was added
+    /// earlier under this name is replaced.
     #[must_use]
     pub fn with_claim(mut self, name: impl Into<String>, value: Value) -> Self {
-        self.others.insert(name.into(), value);
+        self.additional.insert(name.into(), value);
         self
     }
 
-    /// Adds claims, for example the whole payload of the token.
+    /// Adds claims, for example the whole payload of the token. Claims that were added earlier under
+    /// the same names are replaced.
     #[must_use]
     pub fn with_claims(mut self, claims: impl IntoIterator<Item = (String, Value)>) -> Self {
-        self.others.extend(claims);
+        self.additional.extend(claims);
         self
     }
 }
 
 impl fmt::Debug for ExternalClaims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the other claims: they may hold personal data.
+        // The additional claims are not printed: they may contain personal data.
         f.debug_struct("ExternalClaims")
             .field("subject", &self.subject)
             .field("issuer", &self.issuer)
@@ -104,9 +107,9 @@ impl fmt::Debug for ExternalClaims {
     }
 }
 
-/// A verified token of another issuer. It may still be revoked. Clones share its claims.
+/// A verified token of another issuer. It may have been revoked. Clones share the claims.
 ///
-/// Made by [`VerifiedToken::external`](super::VerifiedToken::external).
+/// [`VerifiedToken::external`](super::VerifiedToken::external) makes it.
 #[derive(Clone, Debug)]
 pub struct ExternalToken(Arc<External>);
 
@@ -121,7 +124,7 @@ impl ExternalToken {
         Self(Arc::new(External { claims, fingerprint: TokenFingerprint::of(token) }))
     }
 
-    /// The person or program that it names.
+    /// The person or program that the token names.
     pub fn subject(&self) -> &ExternalSubject {
         &self.0.claims.subject
     }
@@ -131,24 +134,24 @@ impl ExternalToken {
         &self.0.claims.issuer
     }
 
-    /// When it was issued, if the verifier says so.
+    /// When the token was issued, if the verifier has set this time.
     pub fn issued_at(&self) -> Option<Timestamp> {
         self.0.claims.issued_at
     }
 
-    /// The time from which on it is refused.
+    /// The expiry time. From this time on the token is rejected.
     pub fn expires_at(&self) -> Timestamp {
         self.0.claims.expires_at
     }
 
     /// A claim that the verifier has added.
     pub fn claim(&self, name: &str) -> Option<&Value> {
-        self.0.claims.others.get(name)
+        self.0.claims.additional.get(name)
     }
 
     /// All claims that the verifier has added.
     pub fn claims(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.0.claims.others.iter().map(|(name, value)| (name.as_str(), value))
+        self.0.claims.additional.iter().map(|(name, value)| (name.as_str(), value))
     }
 
     /// The fingerprint, which identifies the token in logs and in revocations.

@@ -1,12 +1,12 @@
-//! The fingerprint of a token, which logs and stores hold instead of the token.
+//! The fingerprint of a token. Logs and revocation stores contain it instead of the token.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use sha2::{Digest, Sha256};
 
-/// The SHA-256 of a token in its compact form. It identifies the token and cannot be used in its
-/// place.
+/// The SHA-256 hash of a token in its compact form (RFC 7515 §3.1). It identifies the token, but a client
+/// cannot use it as a token.
 ///
 /// `Display`, `FromStr` and serde write and read 64 hexadecimal digits, as `sha256sum` does.
 ///
@@ -22,13 +22,12 @@ use sha2::{Digest, Sha256};
 pub struct TokenFingerprint([u8; 32]);
 
 impl TokenFingerprint {
-    /// The fingerprint of a token in its compact form. The token need not be valid: to revoke one
-    /// that does not exist has no effect.
+    /// Computes the fingerprint of a token in its compact form. The token is not verified.
     pub fn of(token: impl AsRef<[u8]>) -> Self {
         Self(Sha256::digest(token).into())
     }
 
-    /// The fingerprint whose bytes a store has kept.
+    /// Makes a fingerprint from the bytes of a hash, for example from a store.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -38,7 +37,7 @@ impl TokenFingerprint {
         &self.0
     }
 
-    /// The text of `Display`.
+    /// 64 hexadecimal digits in lower case, as ASCII bytes.
     pub(crate) fn digits(&self) -> [u8; 64] {
         let mut digits = [0; 64];
         for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
@@ -76,7 +75,7 @@ impl FromStr for TokenFingerprint {
 }
 
 /// The text is not the fingerprint of a token.
-// The text itself may be a token, so the error does not show it.
+// The text may be a token, so the error does not contain the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a text of {len} bytes is not the fingerprint of a token; write 64 hexadecimal digits")]
 pub struct ParseFingerprintError {
@@ -109,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_that_are_not_64_hexadecimal_digits_are_refused() {
+    fn texts_that_are_not_64_hexadecimal_digits_are_rejected() {
         let digits = TokenFingerprint::of("token").to_string();
         assert!(digits.parse::<TokenFingerprint>().is_ok());
         assert_eq!(digits.to_uppercase().parse(), Ok(TokenFingerprint::of("token")));
@@ -122,7 +121,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bytes_digits_and_json_are_read_back(bytes: [u8; 32]) {
+        fn bytes_digits_and_json_parse_to_the_same_fingerprint(bytes: [u8; 32]) {
             let fingerprint = TokenFingerprint::from_bytes(bytes);
             prop_assert_eq!(fingerprint.as_bytes(), &bytes);
             prop_assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint));

@@ -17,7 +17,7 @@ use crate::{
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// The default lifetime of a login token: eight hours, as in the reference.
+/// The default lifetime of a login token: eight hours, as in Zowe API ML.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(28_800);
 
 /// Issues login tokens and Personal Access Tokens.
@@ -29,12 +29,12 @@ pub struct TokenIssuer {
 }
 
 impl TokenIssuer {
-    /// An issuer whose login tokens live for eight hours, and which uses the system clock.
+    /// Makes an issuer that uses the system clock. Its login tokens are valid for eight hours.
     pub fn new(key: SigningKey) -> Self {
         Self { key, lifetime: DEFAULT_LIFETIME, clock: Arc::new(SystemClock) }
     }
 
-    /// Sets the lifetime of login tokens, in whole seconds.
+    /// Sets the lifetime of login tokens. Fractions of a second are ignored.
     #[must_use]
     pub fn with_lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
@@ -53,7 +53,8 @@ impl TokenIssuer {
         self.key.verifying_key()
     }
 
-    /// Issues a login token for `user`, whom the security domain `domain` has authenticated.
+    /// Issues a login token for `user`. `domain` names the security domain that authenticated the user
+    /// (claim `dom`).
     ///
     /// # Errors
     /// [`IssueError`] when the key cannot sign.
@@ -62,7 +63,7 @@ impl TokenIssuer {
         self.sign(&Claims { dom: Some(domain.to_owned()), ..claims })
     }
 
-    /// Issues a Personal Access Token of `user` for the services in `scopes`.
+    /// Issues a Personal Access Token (PAT) of `user` for the services in `scopes`.
     ///
     /// # Errors
     /// [`IssueError`] when the key cannot sign.
@@ -116,19 +117,20 @@ impl TokenIssuer {
 #[error("the signing key cannot sign; check that it is a valid RSA key")]
 pub struct IssueError(());
 
-/// An issued token. `Debug` does not show it, and it is zeroized when dropped.
+/// An issued token. `Debug` does not print its text. Dropping the value overwrites the text with zeros.
 pub struct IssuedToken {
     text: Zeroizing<String>,
     lifetime_secs: u64,
 }
 
 impl IssuedToken {
-    /// The compact form. The holder acts as the user: hand it to the owner alone.
+    /// The token in its compact form (RFC 7515 §3.1). A client that has this text can act as the
+    /// user: give it to that user only.
     pub fn expose(&self) -> &str {
         &self.text
     }
 
-    /// Its lifetime from the time of issue, in seconds.
+    /// The lifetime of the token in seconds, from the time of issue.
     pub fn lifetime_secs(&self) -> u64 {
         self.lifetime_secs
     }
@@ -148,8 +150,8 @@ impl Validity {
     /// 90 days, the maximum (docs/reference/tokens-and-revocation.md#pat).
     pub const MAX: Self = Self(90);
 
-    /// The lifetime for a client that asks for `days`. A value that is absent, zero, negative or
-    /// above 90 becomes 90, as in the reference (docs/reference/auth-endpoints.md#generate).
+    /// The lifetime for a client that requests `days`. A value that is absent, zero, negative or
+    /// above 90 becomes 90, as in Zowe API ML (docs/reference/auth-endpoints.md#generate).
     pub fn requested(days: Option<i64>) -> Self {
         match days.map(u8::try_from) {
             Some(Ok(days @ 1..=90)) => Self(days),
@@ -172,8 +174,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn validity_is_clamped_as_in_the_reference() {
-        for (asked, days) in [
+    fn absent_and_invalid_days_become_90() {
+        for (requested, days) in [
             (None, 90),
             (Some(i64::MIN), 90),
             (Some(-1), 90),
@@ -185,7 +187,7 @@ mod tests {
             (Some(257), 90),
             (Some(i64::MAX), 90),
         ] {
-            assert_eq!(Validity::requested(asked).days(), days, "{asked:?}");
+            assert_eq!(Validity::requested(requested).days(), days, "{requested:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The RSA key that signs our tokens, and its public half.
+//! The RSA private key that signs tokens, and the RSA public key that verifies them.
 
 use std::{fmt, sync::Arc};
 
@@ -23,7 +23,7 @@ use x509_cert::{
 use zeroize::Zeroizing;
 
 const MIN_BITS: usize = 2048;
-/// The longest key that the signature check takes.
+/// The longest key that [`RSA_PKCS1_2048_8192_SHA256`] accepts.
 const MAX_BITS: usize = 8192;
 
 /// An RSA private key for RS256, of 2048 to 8192 bits.
@@ -37,7 +37,7 @@ impl SigningKey {
     /// Reads a PEM document: PKCS #8 (`PRIVATE KEY`) or PKCS #1 (`RSA PRIVATE KEY`).
     ///
     /// # Errors
-    /// [`KeyError`] if the document has no RSA private key, or one that is too short or too long.
+    /// [`KeyError`] if the document has no RSA private key, or if the key is too short or too long.
     pub fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
         let (label, der) = document(pem).ok_or(KeyError::NotRsaPrivate)?;
         let der = Zeroizing::new(der);
@@ -51,7 +51,7 @@ impl SigningKey {
         Ok(Self { private: Arc::new(private), public })
     }
 
-    /// The public half.
+    /// The public key that verifies the signatures of this key.
     pub fn verifying_key(&self) -> VerifyingKey {
         self.public.clone()
     }
@@ -83,19 +83,20 @@ impl fmt::Debug for SigningKey {
 /// ```
 #[derive(Clone)]
 pub struct VerifyingKey {
-    /// Parsed once: that takes a sixth of the time of a check. It accepts RS256 alone, so the
-    /// header of a token cannot choose another algorithm.
+    /// The key as the signature check needs it. It is parsed once, because parsing takes a sixth of
+    /// the time of a check. It accepts only RS256, so the header of a token cannot choose another
+    /// algorithm.
     rs256: ParsedPublicKey,
     public: PublicKey,
 }
 
 impl VerifyingKey {
     /// Reads a PEM document: SubjectPublicKeyInfo (`PUBLIC KEY`, RFC 5280), PKCS #1
-    /// (`RSA PUBLIC KEY`), or a certificate (`CERTIFICATE`), of which only the key counts: neither
-    /// its dates nor its issuer are checked.
+    /// (`RSA PUBLIC KEY`), or a certificate (`CERTIFICATE`). Only the key of a certificate is read:
+    /// its dates and its issuer are not checked.
     ///
     /// # Errors
-    /// [`KeyError`] if the document has no RSA public key, or one that is too short or too long.
+    /// [`KeyError`] if the document has no RSA public key, or if the key is too short or too long.
     pub fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
         let (label, der) = document(pem).ok_or(KeyError::NotRsaPublic)?;
         match label.as_str() {
@@ -113,19 +114,20 @@ impl VerifyingKey {
         }
     }
 
-    /// Reads a JSON Web Key (RFC 7517, RFC 7518 §6.3.1): `kty` must be `RSA`. Where they are present,
-    /// `use` must be `sig`, `alg` must be `RS256`, and `key_ops` must have `verify`.
+    /// Reads a JSON Web Key (RFC 7517, RFC 7518 §6.3.1). `kty` must be `RSA`. The members `use`, `alg`
+    /// and `key_ops` may be absent. If they are present, `use` must be `sig`, `alg` must be `RS256`, and
+    /// `key_ops` must contain `verify`.
     ///
     /// # Errors
-    /// [`KeyError`] tells which member is not as it must be.
+    /// [`KeyError`] is the first problem that was found.
     pub fn from_jwk(jwk: &Value) -> Result<Self, KeyError> {
         let jwk = Jwk::deserialize(jwk).map_err(|_| KeyError::NotRsaPublic)?;
         if jwk.kty != "RSA" {
             return Err(KeyError::NotRsaPublic);
         }
-        let is_allowed = |operations: Vec<String>| operations.iter().any(|op| op == "verify");
+        let allows_verify = |operations: Vec<String>| operations.iter().any(|op| op == "verify");
         if jwk.r#use.is_some_and(|r#use| r#use != "sig")
-            || jwk.key_ops.is_some_and(|operations| !is_allowed(operations))
+            || jwk.key_ops.is_some_and(|operations| !allows_verify(operations))
         {
             return Err(KeyError::NotForSignatures);
         }
@@ -134,7 +136,8 @@ impl VerifyingKey {
         }
         let magnitude = |text: &str| {
             let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| KeyError::NotRsaPublic)?;
-            // Some issuers write the sign byte of DER, which RFC 7518 §6.3.1.1 forbids.
+            // Some issuers write leading zero bytes, as DER has for its sign. RFC 7518 §6.3.1.1
+            // forbids them. We skip them.
             let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
             Ok(bytes[zeros..].to_vec())
         };
@@ -174,18 +177,18 @@ impl VerifyingKey {
     /// The key as a PEM document (`PUBLIC KEY`, SubjectPublicKeyInfo of RFC 5280).
     pub fn to_pem(&self) -> String {
         let der: Result<PublicKeyX509Der<'_>, _> = self.public.as_der();
-        let der = der.expect("a key that was read can be written");
+        let der = der.expect("a parsed key can be encoded as DER");
         let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
         pem::encode_config(&Pem::new("PUBLIC KEY", der.as_ref()), config)
     }
 
-    /// Modulus and exponent as a JWK has them.
+    /// Modulus and exponent in base64url, as in a JWK.
     fn components(&self) -> [String; 2] {
         [self.public.modulus(), self.public.exponent()]
             .map(|number| BASE64_URL_SAFE_NO_PAD.encode(number.big_endian_without_leading_zero()))
     }
 
-    /// Whether this is the RS256 signature of `message` under this key (RFC 7518 §3.3).
+    /// Whether `signature` is an RS256 signature of `message` by this key (RFC 7518 §3.3).
     pub(super) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
         self.rs256.verify_sig(message, signature).is_ok()
     }
@@ -208,7 +211,7 @@ struct Jwk {
     key_ops: Option<Vec<String>>,
 }
 
-/// The label and the content of the first PEM document.
+/// Returns the label and the content of the first PEM document.
 fn document(pem: &[u8]) -> Option<(String, Vec<u8>)> {
     let pem = pem::parse(pem).ok()?;
     let label = pem.tag().to_owned();
@@ -224,7 +227,9 @@ fn check_length(modulus: &[u8]) -> Result<(), KeyError> {
     }
 }
 
-/// Why a document is not a usable key. No variant carries a part of the key.
+/// Why a document is not a usable key. No variant contains a part of the key.
+///
+/// The text continues a sentence that begins with the name of the document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
@@ -241,22 +246,22 @@ pub enum KeyError {
     /// The key is too short to be safe.
     #[error("is an RSA key of {bits} bits, but at least {MIN_BITS} are needed")]
     TooShort {
-        /// The length of its modulus in bits.
+        /// The length of the modulus in bits.
         bits: usize,
     },
     /// The key is longer than the signature check accepts.
-    #[error("is an RSA key of {bits} bits, but at most {MAX_BITS} are possible")]
+    #[error("is an RSA key of {bits} bits, but at most {MAX_BITS} are supported")]
     TooLong {
-        /// The length of its modulus in bits.
+        /// The length of the modulus in bits.
         bits: usize,
     },
-    /// The JWK is for something other than verifying signatures, by its `use` or `key_ops`.
-    #[error("is a JWK that does not verify signatures; choose the one with \"use\": \"sig\"")]
+    /// The `use` or `key_ops` of the JWK does not allow to verify signatures.
+    #[error("is a JWK that is not for signatures; choose the JWK with \"use\": \"sig\"")]
     NotForSignatures,
     /// The JWK is for another algorithm.
-    #[error("is a JWK for {found:?}, but only RS256 is possible")]
+    #[error("is a JWK for {found:?}, but only RS256 is supported")]
     Algorithm {
-        /// Its `alg`.
+        /// The first 20 characters of the `alg` of the JWK.
         found: String,
     },
 }
@@ -300,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_without_a_private_rsa_key_are_refused() {
+    fn documents_without_an_rsa_private_key_are_rejected() {
         let pair = rsa();
         let elliptic = pki::USER.key_pair();
         for pem in [
@@ -317,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn public_keys_are_read_from_every_document() {
+    fn public_keys_are_read_from_every_format() {
         let pair = rsa();
         let signing = SigningKey::from_pem(pair.serialize_pem().as_bytes()).unwrap();
         let public = signing.verifying_key();
@@ -334,16 +339,16 @@ mod tests {
         let jwk = public.to_jwk();
         assert!(verifies(VerifyingKey::from_jwk(&jwk), &signing));
         assert_eq!(VerifyingKey::from_jwk(&jwk).unwrap().to_jwk(), jwk);
-        let by_jsonwebtoken: jsonwebtoken::jwk::Jwk = serde_json::from_value(jwk).unwrap();
-        assert!(jsonwebtoken::DecodingKey::from_jwk(&by_jsonwebtoken).is_ok());
+        let jwk_of_jsonwebtoken: jsonwebtoken::jwk::Jwk = serde_json::from_value(jwk).unwrap();
+        assert!(jsonwebtoken::DecodingKey::from_jwk(&jwk_of_jsonwebtoken).is_ok());
         assert!(public.to_pem().starts_with("-----BEGIN PUBLIC KEY-----\n"));
 
-        let other = SigningKey::from_pem(pki::OTHER_SIGNING_KEY.as_bytes()).unwrap();
-        assert!(!verifies(Ok(public), &other));
+        let other_signing = SigningKey::from_pem(pki::OTHER_SIGNING_KEY.as_bytes()).unwrap();
+        assert!(!verifies(Ok(public), &other_signing));
     }
 
     #[test]
-    fn documents_without_a_public_rsa_key_are_refused() {
+    fn documents_without_an_rsa_public_key_are_rejected() {
         let elliptic = pki::USER.key_pair();
         let certificate =
             rcgen::CertificateParams::default().self_signed(&elliptic).unwrap().der().to_vec();
@@ -413,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn short_public_keys_are_refused_in_pem_too() {
+    fn a_short_public_key_in_pem_is_rejected() {
         // RSAPublicKey with a modulus of 1024 bits and the exponent 65537.
         let modulus = [&[0x02, 0x81, 0x81, 0x00], [0xff; 128].as_slice()].concat();
         let key = [&[0x30, 0x81, 0x89], modulus.as_slice(), &[0x02, 3, 1, 0, 1]].concat();
@@ -423,7 +428,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_document_makes_the_readers_panic(text in "\\PC{0,200}", bytes: Vec<u8>) {
+        fn random_documents_give_errors_and_no_panic(text in "\\PC{0,200}", bytes: Vec<u8>) {
             for label in ["PUBLIC KEY", "RSA PUBLIC KEY", "CERTIFICATE", "PRIVATE KEY"] {
                 let pem = pem_of(label, &bytes);
                 prop_assert!(VerifyingKey::from_pem(&pem).is_err());

@@ -1,12 +1,13 @@
-//! JWTs and Personal Access Tokens: keys, issuing, verifying.
+//! Login tokens and Personal Access Tokens (PATs): keys, issuing, verifying.
 //!
-//! Both kinds are RS256 JWTs under one key. Their `iss` distinguishes them: `APIML` is a login token,
-//! `APIML_PAT` a Personal Access Token, whose `scopes` name the services that it is for. The claims are
-//! those of Zowe API ML, so a token of either side verifies on the other.
+//! Both kinds are JWTs that one RSA key signs (RS256). The claim `iss` distinguishes them: `APIML` is a
+//! login token, `APIML_PAT` is a PAT. The claim `scopes` of a PAT lists the services that accept the
+//! PAT. Zowe API ML (the API gateway of Zowe) uses the same claims. If API ML and this crate use the same
+//! key, each verifies the tokens that the other has issued.
 //!
 //! [`Rs256Verifier`] verifies both kinds. A gateway that issues no tokens needs only the public key
-//! ([`VerifyingKey::from_pem`], [`VerifyingKey::from_jwk`]). Tokens of other issuers are accepted by
-//! implementing [`TokenVerifier`].
+//! ([`VerifyingKey::from_pem`], [`VerifyingKey::from_jwk`]). To accept tokens of another issuer,
+//! implement [`TokenVerifier`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -25,7 +26,7 @@
 //! let scopes = Scopes::parse(["zosmf,ims"])?;
 //! let pat = issuer.personal_access_token(&UserId::new("USER")?, &scopes, Validity::MAX)?;
 //!
-//! let VerifiedToken::Pat(pat) = verifier.verify(pat.expose())? else { panic!("is a PAT") };
+//! let VerifiedToken::Pat(pat) = verifier.verify(pat.expose())? else { panic!("expected a PAT") };
 //! assert_eq!(pat.user().as_str(), "USER");
 //! assert_eq!(pat.scopes(), &scopes);
 //! # Ok(())
@@ -56,5 +57,6 @@ pub use serde_json;
 pub use verified::{Jwt, Pat, VerifiedToken};
 pub use verifier::{TokenVerifier, VerifyFuture};
 
-/// The longest token that a verifier of ours reads, in bytes. A PAT with hundreds of scopes fits.
+/// The maximum length in bytes of a token that [`Rs256Verifier`] accepts. A PAT with hundreds of
+/// scopes fits.
 pub const MAX_TOKEN_LEN: usize = 16 * 1024;

@@ -1,4 +1,4 @@
-//! Verifies our own tokens: RS256 under one key, `iss` `APIML` or `APIML_PAT`.
+//! Verifies login tokens and PATs: signed with RS256 by one key, and `iss` is `APIML` or `APIML_PAT`.
 
 use std::{future::ready, num::NonZeroUsize, sync::Arc};
 
@@ -17,8 +17,9 @@ use crate::{
     passticket::UserId,
 };
 
-/// The [`TokenVerifier`] for our own tokens: RS256 under one key, issued by
-/// [`TokenIssuer`](super::TokenIssuer) or by a Zowe API ML with the same key.
+/// The [`TokenVerifier`] for login tokens and Personal Access Tokens (PATs). It accepts tokens that
+/// [`TokenIssuer`](super::TokenIssuer) has issued, or Zowe API ML (the API gateway of Zowe) with the same
+/// key.
 #[derive(Clone, Debug)]
 pub struct Rs256Verifier {
     key: VerifyingKey,
@@ -27,7 +28,7 @@ pub struct Rs256Verifier {
 }
 
 impl Rs256Verifier {
-    /// A verifier that uses the system clock and has no cache.
+    /// Makes a verifier that uses the system clock and has no cache.
     pub fn new(key: VerifyingKey) -> Self {
         Self { key, clock: Arc::new(SystemClock), cache: None }
     }
@@ -39,30 +40,31 @@ impl Rs256Verifier {
         self
     }
 
-    /// Caches up to `tokens` verified tokens, so that a token that is seen again costs a hash
-    /// instead of a signature check. The cache does not hold the text of a token, keeps it no longer
-    /// than it is valid, and says nothing about revocation. Clones share the cache.
+    /// Caches up to `tokens` verified tokens. For a cached token the verifier computes a hash instead
+    /// of a signature check. The cache does not hold the text of a token. It accepts a token no longer
+    /// than the token is valid, and does not check revocations. Clones share the cache.
     ///
-    /// Takes less than 400 bytes for each token (`benches/memory.rs`). A token with many scopes is
-    /// larger, and counts as several.
+    /// The cache takes less than 400 bytes for each token (`benches/memory.rs`). A PAT with many scopes
+    /// takes more, and counts as several tokens.
     #[must_use]
     pub fn with_cache(mut self, tokens: NonZeroUsize) -> Self {
         self.cache = Some(Arc::new(TokenCache::new(tokens)));
         self
     }
 
-    /// Verifies a token in its compact form (RFC 7515 §3.1): RS256 under the key, not expired
-    /// (`now < exp`), not before `nbf`, each claim of its type, `iss` `APIML` or `APIML_PAT`.
+    /// Verifies a token in its compact form (RFC 7515 §3.1). The key must have signed it with RS256.
+    /// It must not have expired (`now < exp`), and the time of `nbf` must have come. Each claim must have
+    /// the right type, and `iss` must be `APIML` or `APIML_PAT`.
     ///
     /// # Errors
-    /// [`TokenError`] is the first problem that was found. The signature is checked before any claim
-    /// is believed.
+    /// [`TokenError`] is the first problem that was found. The signature is checked before the claims
+    /// are read.
     pub fn verify(&self, token: &str) -> Result<VerifiedToken, TokenError> {
         self.verify_bytes(token.as_bytes())
     }
 
-    /// Like [`verify`](Self::verify), but of bytes: a token that is cached need not be checked for
-    /// UTF-8.
+    /// Like [`verify`](Self::verify), but takes bytes. Only a token that is not cached must be checked
+    /// for UTF-8.
     fn verify_bytes(&self, token: &[u8]) -> Result<VerifiedToken, TokenError> {
         if token.len() > MAX_TOKEN_LEN {
             return Err(TokenError::TooLong { len: token.len() });
@@ -78,12 +80,12 @@ impl Rs256Verifier {
     }
 
     fn verify_uncached(&self, token: &str) -> Result<VerifiedToken, TokenError> {
-        // jsonwebtoken's `decode` would parse the key for each token and read header and claims
-        // twice, which costs a third more. Its checks of times would not help: they allow a minute
-        // of leeway and do not use our clock.
+        // `jsonwebtoken::decode` would take a third longer: it parses the key for each token, and reads
+        // header and claims twice. We cannot use its checks of `exp` and `nbf`: they allow a leeway of
+        // a minute and do not use our clock.
         let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, payload) = message.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        let critical = header != OUR_HEADER && has_critical_extensions(token)?;
+        let has_critical = header != OUR_HEADER && has_critical_extensions(token)?;
         if !self.key.has_signed(message.as_bytes(), &decode(signature)?) {
             return Err(TokenError::Signature);
         }
@@ -95,8 +97,8 @@ impl Rs256Verifier {
         let claims = serde_json::from_slice(&payload).map_err(|e| {
             if e.is_data() { TokenError::Claims(claim_problem(&e)) } else { TokenError::Malformed }
         })?;
-        // RFC 7515 §4.1.11: an extension that is marked critical and not understood.
-        if critical {
+        // RFC 7515 §4.1.11: a token with a critical extension that we do not support is not valid.
+        if has_critical {
             return Err(TokenError::Malformed);
         }
         self.check(token, claims)
@@ -147,10 +149,13 @@ impl TokenVerifier for Rs256Verifier {
     }
 }
 
-/// Reads the header of a token, whose algorithm must be RS256.
+/// Reads the header of a token. Returns whether the header lists critical extensions.
+///
+/// # Errors
+/// [`TokenError::Algorithm`] if the algorithm is not RS256.
 fn has_critical_extensions(token: &str) -> Result<bool, TokenError> {
     let header = jsonwebtoken::decode_header(token).map_err(|e| match e.kind() {
-        // jsonwebtoken has no name for some algorithms, `none` among them.
+        // jsonwebtoken does not know some algorithms, such as `none`, and then reports a JSON error.
         ErrorKind::Json(_) => TokenError::Algorithm,
         _ => TokenError::Malformed,
     })?;
@@ -164,8 +169,8 @@ fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
     BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)
 }
 
-/// The issue time in milliseconds from our private claim. The claim only refines `iat`: a value in
-/// another second is not ours and is ignored.
+/// The issue time, in milliseconds if the token has our private claim `iat_ms`. A value of `iat_ms`
+/// that is not in the second of `iat` is ignored: this crate issues no such token.
 fn issued_at(claims: &Claims) -> Timestamp {
     claims
         .iat_ms
@@ -174,8 +179,9 @@ fn issued_at(claims: &Claims) -> Timestamp {
         .unwrap_or(Timestamp::from_secs(claims.iat))
 }
 
-/// The text of serde without the position. It names the field and the types. It never has more than
-/// a piece of a value, and that only of values of the wrong type.
+/// The error text of serde without the position. The text names the claim that is missing or occurs
+/// twice, or the wrong type and the expected type. The only value that it can contain, in part, is one
+/// of the wrong type.
 fn claim_problem(error: &serde_json::Error) -> Box<str> {
     let text = error.to_string();
     let text = text.split(" at line ").next().unwrap_or_default();

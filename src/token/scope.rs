@@ -1,23 +1,23 @@
-//! Service ids, and the set of them that a Personal Access Token is for.
+//! Service ids, and the scopes of a Personal Access Token (PAT): the ids of the services that accept it.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-/// The id of a service, as in paths and in the scopes of a PAT: lower case.
+/// The id of a service, as in request paths and in the scopes of a PAT.
 ///
-/// 1 to 64 characters of `a-z 0-9 - _ .`. Upper case is folded on entry, because the reference folds both
-/// the scopes of a token and the service of the request.
+/// It has 1 to 64 characters of `a-z 0-9 - _ .`, and not only dots. Upper case is converted to lower
+/// case, because Zowe API ML converts the scopes of a token and the service of a request.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceId(Arc<str>);
 
 impl ServiceId {
-    /// Parses a service id. Blanks around it are dropped.
+    /// Parses a service id. White space before and after the id is removed.
     ///
     /// # Errors
-    /// [`ServiceIdError`] carries the value.
+    /// [`ServiceIdError`] contains up to 80 characters of the value.
     pub fn new(value: &str) -> Result<Self, ServiceIdError> {
         let value = value.trim();
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-        // "." and ".." are path segments with a meaning of their own.
+        // "." and ".." have a special meaning in a path.
         let only_dots = value.bytes().all(|b| b == b'.');
         if value.is_empty() || value.len() > 64 || !value.bytes().all(allowed) || only_dots {
             return Err(ServiceIdError(value.chars().take(80).collect()));
@@ -56,18 +56,18 @@ impl fmt::Debug for ServiceId {
 #[error("{0:?} is not a service id; write 1 to 64 characters of a-z 0-9 - _ .")]
 pub struct ServiceIdError(String);
 
-/// The services that a PAT is for: sorted, each once.
+/// The services that accept a PAT, sorted and without duplicates.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Scopes(Arc<[ServiceId]>);
 
 impl Scopes {
-    /// Reads the scopes of a request for a PAT: a list whose items may be comma-joined. Blanks are
-    /// trimmed, upper case is folded, empty items and duplicates are dropped
-    /// (docs/decisions.md#d3).
+    /// Parses the scopes in a request for a new PAT: a list of service ids. An item of the list may
+    /// contain several ids, separated by commas. White space around an id is removed, and upper case is
+    /// converted to lower case. Empty items and duplicates are ignored (docs/decisions.md#d3).
     ///
     /// # Errors
-    /// [`ScopesError::Empty`] when no item is left, [`ScopesError::ServiceId`] for an item that is not
-    /// a service id.
+    /// [`ScopesError::Empty`] if there is no id, [`ScopesError::ServiceId`] if an item is not a service
+    /// id.
     pub fn parse<I>(items: I) -> Result<Self, ScopesError>
     where
         I: IntoIterator,
@@ -86,7 +86,7 @@ impl Scopes {
     }
 
     /// Reads the scopes of a verified token. An item that is not a service id cannot match a service and
-    /// is dropped. The result may be empty, and then matches no service.
+    /// is ignored. If no item is left, the result is empty and matches no service.
     pub(super) fn from_claim(items: &[String]) -> Self {
         Self::from_ids(items.iter().filter_map(|id| ServiceId::new(id).ok()).collect())
     }
@@ -97,7 +97,7 @@ impl Scopes {
         Self(ids.into())
     }
 
-    /// Whether the set has `service`.
+    /// Whether `service` accepts the PAT.
     pub fn contains(&self, service: &ServiceId) -> bool {
         self.0.binary_search(service).is_ok()
     }
@@ -108,7 +108,7 @@ impl Scopes {
     }
 }
 
-/// Why a list is not a set of scopes.
+/// Why a list of scopes is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScopesError {
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_an_item_matches_no_service() {
+    fn an_item_with_a_comma_in_a_claim_matches_no_service() {
         let scopes = Scopes::from_claim(&["a,b".to_owned(), "C".to_owned()]);
         let matches = |id| scopes.contains(&ServiceId::new(id).unwrap());
         assert!(!matches("a") && !matches("b") && matches("c"));

@@ -1,38 +1,38 @@
 //! Tokens that a verifier has accepted, with their claims.
 //!
-//! A value of these types is the proof: [`Jwt`] and [`Pat`] are made by
-//! [`Rs256Verifier`](super::Rs256Verifier) alone, an [`ExternalToken`] by the
-//! [`TokenVerifier`](super::TokenVerifier) of another issuer.
+//! A value of these types is the proof that a token was verified. Only
+//! [`Rs256Verifier`](super::Rs256Verifier) makes a [`Jwt`] or a [`Pat`]. A
+//! [`TokenVerifier`](super::TokenVerifier) for another issuer makes an [`ExternalToken`].
 
 use std::sync::Arc;
 
 use super::{ExternalClaims, ExternalToken, Scopes, TokenFingerprint};
 use crate::{clock::Timestamp, passticket::UserId};
 
-/// A token whose signature, times and claims were verified. It may still be revoked.
+/// A token whose signature, times and claims were verified. It may have been revoked.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum VerifiedToken {
-    /// A login token of ours.
+    /// A login token of this crate or of Zowe API ML.
     Jwt(Jwt),
-    /// A Personal Access Token of ours.
+    /// A Personal Access Token of this crate or of Zowe API ML.
     Pat(Pat),
     /// A token of another issuer.
     External(ExternalToken),
 }
 
 impl VerifiedToken {
-    /// A token of another issuer, with what it says.
+    /// Makes a verified token of another issuer, with its claims.
     ///
-    /// Only an implementation of [`TokenVerifier`](super::TokenVerifier) calls this, after it has
-    /// verified `token`: the value is the proof, and nothing checks it again except the expiry and
-    /// the revocations. `token` is the compact form as the client sent it; only its fingerprint is
-    /// kept.
+    /// Call this only in an implementation of [`TokenVerifier`](super::TokenVerifier), after it has
+    /// verified `token`. The value is the proof of that: afterwards only the expiry time and the
+    /// revocations are checked. `token` is the compact form that the client sent. Only its fingerprint
+    /// is stored.
     pub fn external(token: &[u8], claims: ExternalClaims) -> Self {
         Self::External(ExternalToken::new(token, claims))
     }
 
-    /// The time from which on the token is refused.
+    /// The expiry time. From this time on the token is rejected.
     pub fn expires_at(&self) -> Timestamp {
         match self {
             Self::Jwt(jwt) => jwt.expires_at(),
@@ -69,7 +69,7 @@ impl From<ExternalToken> for VerifiedToken {
     }
 }
 
-/// A verified login token. Clones share its claims.
+/// A verified login token. Clones share the claims.
 #[derive(Clone, Debug)]
 pub struct Jwt(Arc<JwtClaims>);
 
@@ -92,17 +92,17 @@ impl Jwt {
         &self.0.user
     }
 
-    /// When it was issued, in whole seconds.
+    /// When the token was issued, in whole seconds.
     pub fn issued_at(&self) -> Timestamp {
         self.0.issued_at
     }
 
-    /// The time from which on it is refused.
+    /// The expiry time. From this time on the token is rejected.
     pub fn expires_at(&self) -> Timestamp {
         self.0.expires_at
     }
 
-    /// The security domain that authenticated the user.
+    /// The security domain that authenticated the user (claim `dom`).
     pub fn domain(&self) -> Option<&str> {
         self.0.domain.as_deref()
     }
@@ -113,8 +113,8 @@ impl Jwt {
     }
 }
 
-/// A verified Personal Access Token. It may still be revoked or out of scope. Clones share its
-/// claims.
+/// A verified Personal Access Token. It may have been revoked, and its scopes may not include the
+/// service of the request. Clones share the claims.
 #[derive(Clone, Debug)]
 pub struct Pat(Arc<PatClaims>);
 
@@ -137,17 +137,18 @@ impl Pat {
         &self.0.user
     }
 
-    /// The services that it is for.
+    /// The services that accept the token.
     pub fn scopes(&self) -> &Scopes {
         &self.0.scopes
     }
 
-    /// When it was issued: in milliseconds if this crate issued it, else in whole seconds.
+    /// When the token was issued. The precision is a millisecond if this crate issued the token, and
+    /// otherwise a second.
     pub fn issued_at(&self) -> Timestamp {
         self.0.issued_at
     }
 
-    /// The time from which on it is refused.
+    /// The expiry time. From this time on the token is rejected.
     pub fn expires_at(&self) -> Timestamp {
         self.0.expires_at
     }

@@ -1,25 +1,29 @@
-//! The trait for what verifies tokens.
+//! The trait for token verifiers.
 
 use std::{pin::Pin, sync::Arc};
 
 use super::{TokenError, VerifiedToken};
 
-/// The answer of [`TokenVerifier::verify_token`]. It owns what it needs.
+/// The future that [`TokenVerifier::verify_token`] returns. It does not borrow from the verifier or
+/// from the token.
 pub type VerifyFuture = Pin<Box<dyn Future<Output = Result<VerifiedToken, TokenError>> + Send>>;
 
-/// Trait for token verifiers: signature, times, issuer, claims.
+/// Trait for token verifiers. A verifier checks the signature, the times, the issuer and the claims.
 ///
-/// An [`Authenticator`](crate::layer::Authenticator) asks one verifier for each request with a token.
-/// [`Rs256Verifier`](super::Rs256Verifier) accepts our own tokens. Implement the trait to accept
-/// tokens of another issuer; an `Arc` of a verifier is a verifier, also an `Arc<dyn TokenVerifier>`.
+/// An [`Authenticator`](crate::layer::Authenticator) has one verifier, and calls it for each request
+/// with a token. [`Rs256Verifier`](super::Rs256Verifier) accepts the login tokens and PATs of this
+/// crate and of Zowe API ML. Implement the trait to accept tokens of another issuer. An `Arc` of a
+/// verifier is a verifier, also an `Arc<dyn TokenVerifier>`.
 ///
-/// A verifier must use only keys that belong to the issuer of the token: a key of one issuer must
-/// never verify a token that names another (docs/decisions.md#d21). It answers [`TokenError::Issuer`] for an issuer that it does not know, so that a verifier that
-/// combines several can ask the next one ([`TokenError::is_foreign`]). It answers
-/// [`TokenError::Unavailable`] when it cannot decide; the request then fails.
+/// A verifier must use only keys that belong to the issuer of the token. A key of one issuer must never
+/// verify a token that names another issuer (docs/decisions.md#d21).
+///
+/// A verifier returns [`TokenError::Issuer`] for an issuer that it does not know. A verifier that
+/// combines several verifiers can then ask the next one ([`TokenError::is_foreign`]). A verifier that
+/// cannot decide returns [`TokenError::Unavailable`]. The authentication then fails.
 ///
 /// # Example
-/// A verifier that accepts our own tokens, and asks an identity provider about all others:
+/// This verifier accepts the tokens of `Rs256Verifier`, and asks an identity provider about all others:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -38,7 +42,7 @@ pub type VerifyFuture = Pin<Box<dyn Future<Output = Result<VerifiedToken, TokenE
 ///
 /// impl TokenVerifier for WithProvider {
 ///     fn try_verify_now(&self, token: &[u8]) -> Option<Result<VerifiedToken, TokenError>> {
-///         // `None`: the layer goes on with `verify_token`.
+///         // After `None` the layer calls `verify_token`.
 ///         self.ours.try_verify_now(token).filter(|answer| {
 ///             !answer.as_ref().is_err_and(TokenError::is_foreign)
 ///         })
@@ -73,20 +77,22 @@ pub type VerifyFuture = Pin<Box<dyn Future<Output = Result<VerifiedToken, TokenE
 /// let verifier: Arc<dyn TokenVerifier> =
 ///     Arc::new(WithProvider { ours, provider: Arc::new(Provider) });
 /// assert!(verifier.try_verify_now(token).is_none());
-/// let Ok(VerifiedToken::External(token)) = verifier.verify_token(token).await else { panic!() };
+/// let Ok(VerifiedToken::External(token)) = verifier.verify_token(token).await else {
+///     panic!("expected an external token")
+/// };
 /// assert_eq!(token.issuer(), "https://idp.example.com");
 /// # });
 /// ```
 pub trait TokenVerifier: Send + Sync + 'static {
-    /// Verifies `token`, the compact form that the client sent. It may be any bytes of any length.
+    /// Verifies `token`, the text that the client sent as a token. It can be any bytes of any length.
     ///
-    /// The future must end by itself: bound the time that it waits for a server.
+    /// The future must end by itself: it must limit the time that it waits for a server.
     fn verify_token(&self, token: &[u8]) -> VerifyFuture;
 
-    /// Verifies `token` if that needs no waiting. `None` means that it does, and the caller goes on
-    /// with [`verify_token`](Self::verify_token).
+    /// Verifies `token` if this is possible without waiting. After `None`, the caller calls
+    /// [`verify_token`](Self::verify_token).
     ///
-    /// Implement this to avoid storing the request while a future is pending.
+    /// Implement this for speed: the caller then need not store the request while a future is pending.
     fn try_verify_now(&self, token: &[u8]) -> Option<Result<VerifiedToken, TokenError>> {
         let _ = token;
         None
