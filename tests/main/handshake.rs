@@ -1,4 +1,5 @@
-//! TLS with clients: which client certificates are accepted, alerts, session resumption, and the signature cache.
+//! TLS with clients: which client certificates are accepted, alerts, session resumption, and the signature
+//! cache.
 
 use std::{convert::Infallible, future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -186,8 +187,8 @@ async fn refuses_invalid_certificates(cache: SignatureCache) {
     }
 }
 
-/// In TLS 1.3 a client can send its request before the server has verified the certificate. If the server reset
-/// the connection, the client's next write would fail before it reads the alert.
+/// In TLS 1.3 a client can send its request before the server has verified the certificate. If the server
+/// reset the connection, the client's next write would fail before it reads the alert.
 #[tokio::test]
 async fn a_client_that_is_refused_while_it_sends_can_read_the_alert() {
     let authority = Authority::trusted();
@@ -219,7 +220,8 @@ async fn a_client_that_is_refused_while_it_sends_can_read_the_alert() {
     }
 }
 
-/// The server soon closes its side, even if the client keeps the connection open. Then another client can connect.
+/// The server soon closes its side, even if the client keeps the connection open. Then another client can
+/// connect.
 #[tokio::test]
 async fn a_client_without_tls_gets_an_alert_and_its_connection_is_freed() {
     let (server, address) = server(&Authority::trusted(), SignatureCache::Off).await;
@@ -247,7 +249,8 @@ async fn shutdown_does_not_wait_for_refused_clients() {
     assert_eq!(drained, Drained::Completely);
 }
 
-/// Sends plain HTTP to the TLS port. Returns the connection, still open, and everything that the server has sent.
+/// Sends plain HTTP to the TLS port. Returns the connection, still open, and everything that the server has
+/// sent.
 async fn ask_without_tls(address: SocketAddr) -> (TcpStream, Vec<u8>) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
@@ -261,8 +264,8 @@ fn is_fatal_alert(record: &[u8]) -> bool {
     matches!(record, [21, 3, _, 0, 2, 2, _])
 }
 
-/// A listener trusts only its own authorities, even if another listener of the process has verified and cached a
-/// certificate.
+/// A listener trusts only its own authorities, even if another listener of the process has verified and
+/// cached a certificate.
 #[tokio::test]
 async fn listeners_do_not_share_trust() {
     for cache in OFF_AND_ON {
@@ -279,7 +282,8 @@ async fn trusts_its_own_authorities_only(cache: SignatureCache) {
     assert_eq!(alert(&connector, address_of_other).await, AlertDescription::UnknownCA);
 }
 
-/// The server sends a session ticket on each connection, so the client's next connection needs no full handshake.
+/// The server sends a session ticket on each connection, so the client's next connection needs no full
+/// handshake.
 #[tokio::test]
 async fn a_returning_client_resumes_its_session() {
     let address = serve(&Authority::trusted(), SignatureCache::Off).await;

@@ -1,6 +1,7 @@
-//! The providers that call other services over TLS: correct, late, malformed and missing responses. One provider
-//! makes SAF checks (may this user do this). Two map users with ZSS, the Zowe System Services server on z/OS: one
-//! maps client certificates, the other distributed identities (a name in a registry such as LDAP).
+//! The providers that call other services over TLS: correct, late, malformed and missing responses. One
+//! provider makes SAF checks (may this user do this). Two map users with ZSS, the Zowe System Services server
+//! on z/OS: one maps client certificates, the other distributed identities (a name in a registry such as
+//! LDAP).
 
 use std::{
     convert::Infallible,
@@ -170,8 +171,8 @@ impl Peer {
     }
 }
 
-/// The correct document. `USER` is authorized, other users are not. A certificate is mapped to `USER`, and so is
-/// one distributed identity.
+/// The correct document. `USER` is authorized, other users are not. A certificate is mapped to `USER`, and so
+/// is one distributed identity.
 fn document(path: &str, headers: &HeaderMap, body: &Bytes) -> String {
     let as_user = |user| headers["cookie"] == cookie(user);
     let mapped = |userid: &str| {

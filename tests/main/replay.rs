@@ -185,7 +185,7 @@ async fn with_replay_protection_no_ticket_is_sent_twice() {
             Results { accepted: 1, without_ticket: 2 }
         );
     }
-    // Sets the clock back, a little and by a lot.
+    // Sets the clock back by 20 s, and then by 1000 s.
     for back in [20, 1000] {
         setup.clock.set(Timestamp::from_secs(setup.clock.now().as_secs() - back));
         assert_eq!(

@@ -488,8 +488,8 @@ async fn an_upload_arrives_completely_although_it_was_answered_early() {
     assert_eq!(read.unwrap(), LENGTH);
 }
 
-/// A service may send a response without a request. This must not become the response to the next request, which
-/// another user may have sent.
+/// A service may send a response without a request. This must not become the response to the next request,
+/// which another user may have sent.
 #[tokio::test]
 async fn an_unsolicited_response_is_never_used() {
     let service = Scripted::http([

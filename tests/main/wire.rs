@@ -154,8 +154,8 @@ impl Echo {
     }
 }
 
-/// Answers as the path `/{how}/{id}` says. `id` identifies the request, so that a test sees whether it gets the
-/// response to its own request.
+/// Answers as the path `/{how}/{id}` says. `id` identifies the request, so that a test sees whether it gets
+/// the response to its own request.
 async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<UnsyncBoxBody<Bytes, hyper::Error>>, hyper::Error> {
@@ -190,7 +190,8 @@ enum Exchange {
     Echo,
     /// The client reads only the first piece of the response.
     HalfRead,
-    /// The client cancels the request after it has yielded this many times, mostly before the response arrives.
+    /// The client cancels the request after it has yielded this many times, mostly before the response
+    /// arrives.
     Cancelled(usize),
 }
 
@@ -402,8 +403,8 @@ enum AfterEarlyResponse {
 const LARGE: usize = 16 << 20;
 
 /// A service that answers an upload to `/early` as soon as it has read the head. It answers any other request
-/// after it has read the body. The response is the length of the request body. With `ReadsTheRest`, the number of
-/// bytes that it has read after an early response is sent to `sender`.
+/// after it has read the body. The response is the length of the request body. With `ReadsTheRest`, the
+/// number of bytes that it has read after an early response is sent to `sender`.
 async fn answers_early(then: AfterEarlyResponse, sender: mpsc::Sender<usize>) -> SocketAddr {
     raw::service(move |stream| answer_early(BufReader::new(stream), then, sender.clone())).await
 }
@@ -492,16 +493,16 @@ async fn an_early_response_does_not_affect_other_http2_streams() {
     early_and_then(StopsReading, &[0; 16], ForwardTimeouts::default()).await;
 }
 
-/// All uploads on an HTTP/2 connection share one flow-control window (RFC 9113 §5.2.1). The unread bytes of the
-/// stalled upload fill it, until the gateway closes the connection to the service.
+/// All uploads on an HTTP/2 connection share one flow-control window (RFC 9113 §5.2.1). The unread bytes of
+/// the stalled upload fill it, until the gateway closes the connection to the service.
 #[tokio::test]
 async fn a_stalled_upload_that_was_answered_blocks_other_uploads_only_for_a_while() {
     let timeouts = ForwardTimeouts::default().with_response(Duration::from_secs(6));
     early_and_then(AfterEarlyResponse::StopsReading, &[1 << 20; 32], timeouts).await;
 }
 
-/// Begins a large upload that is answered early. Then makes requests on the same HTTP/2 connection, one for each
-/// of `lengths`, with a body of this number of bytes.
+/// Begins a large upload that is answered early. Then makes requests on the same HTTP/2 connection, one for
+/// each of `lengths`, with a body of this number of bytes.
 async fn early_and_then(then: AfterEarlyResponse, lengths: &[usize], timeouts: ForwardTimeouts) {
     let (sender, mut read) = mpsc::channel(1);
     let mut client = http2_to(answers_early(then, sender).await, timeouts).await;
@@ -528,7 +529,8 @@ async fn early_and_then(then: AfterEarlyResponse, lengths: &[usize], timeouts: F
     }
 }
 
-/// The service knows the length from the header, so it answers before the client has sent the flag END_STREAM.
+/// The service knows the length from the header, so it answers before the client has sent the flag
+/// END_STREAM.
 #[tokio::test]
 async fn a_connection_is_reused_after_an_upload_with_a_late_end_of_stream() {
     let echo = Arc::<Echo>::default();
@@ -549,8 +551,8 @@ async fn a_connection_is_reused_after_an_upload_with_a_late_end_of_stream() {
     assert_eq!(echo.accepted.load(Ordering::SeqCst), 1);
 }
 
-/// The response of a service that reads only the head of an upload and then closes the connection. The service
-/// leaves bytes unread, so the kernel resets the connection.
+/// The response of a service that reads only the head of an upload and then closes the connection. The
+/// service leaves bytes unread, so the kernel resets the connection.
 #[derive(Clone, Copy, Debug)]
 enum ResponseBeforeReset {
     Complete,
@@ -622,7 +624,7 @@ async fn upload_over_http1(at: SocketAddr) -> String {
     head
 }
 
-/// How often a test is repeated that depends on a race.
+/// How often the following tests repeat an upload. Their result depends on a race.
 const REPETITIONS: usize = 50;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

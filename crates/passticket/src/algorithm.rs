@@ -1,4 +1,4 @@
-//! The names of the algorithms.
+//! The names of the PassTicket algorithms.
 
 use std::{fmt, str::FromStr};
 

@@ -152,7 +152,8 @@ impl<'a, K: KeyedHash + ?Sized> Pair<'a, K> {
     }
 
     /// Does steps 3 to 5: makes the ticket for the time `secs`, in seconds since the epoch. Type
-    /// MIXED uses only the low 48 bits of `secs`, type UPPER the low 41 (enough until the year 71000).
+    /// MIXED uses only the low 48 bits of `secs`, type UPPER the low 41 (enough until the year
+    /// 71000).
     pub(super) fn generate(&self, secs: u64) -> Result<[u8; LEN], K::Error> {
         let alphabet = self.alphabet;
         let (mut left, mut right) = halves(secs ^ self.hash);
@@ -245,7 +246,7 @@ mod tests {
         let is_a_ticket = |text| pair.evaluate(text).is_ok_and(|secs| secs.is_some());
         assert!(!is_a_ticket(b"ZZZZZZZZ"));
         assert!(is_a_ticket(b"00000000"));
-        // 2^41 - 1 and 2^41.
+        // These texts have the values 2^41 - 1 and 2^41.
         assert!(is_a_ticket(b"S27TO3CV"));
         assert!(!is_a_ticket(b"S27TO3CW"));
     }

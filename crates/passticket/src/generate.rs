@@ -92,7 +92,7 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
         None
     }
 
-    /// Fails if no permission could help, for example because `applid` has no key.
+    /// Checks for errors that do not depend on permissions, such as an `applid` without a key.
     ///
     /// A caller that checks permissions calls this method first. Otherwise a missing key would be
     /// reported as a missing permission. This method must not wait and must have no side effects.
@@ -135,21 +135,21 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 /// # Replay protection
 /// How many tickets a user can get depends on the [`Replay`] of the profile.
 ///
-/// With [`Replay::Allowed`] a ticket is for the current second. All requests of a user for an APPLID
-/// get the same ticket in this second. The number of requests has no limit.
+/// With [`Replay::Allowed`] a ticket is for the current second. All requests of a user for an
+/// APPLID get the same ticket in this second. The number of requests has no limit.
 ///
-/// With [`Replay::Protected`] a user gets one ticket per second and APPLID, and never the same ticket
-/// twice. The second of a ticket is called its time slot. An unused time slot can be used for 60 s,
-/// or for a quarter of the profile's window if that is shorter. So after a pause a user can get up to
-/// 61 tickets at once. A request beyond this limit gets an error with a [`NoTimeSlot`]. Without this
-/// limit it would get a ticket that the service refuses.
+/// With [`Replay::Protected`] a user gets one ticket per second and APPLID, and never the same
+/// ticket twice. The second of a ticket is called its time slot. An unused time slot can be used
+/// for 60 s, or for a quarter of the profile's window if that is shorter. So after a pause a user
+/// can get up to 61 tickets at once. A request beyond this limit gets an error with a
+/// [`NoTimeSlot`]. Without this limit it would get a ticket that the service refuses.
 ///
 /// - Clones of a generator share their time slots. Generators from several calls of
 ///   [`new`](Self::new), or in several processes, do not. If two of them make tickets for the same
-///   user and APPLID, some of these tickets are equal, and the service refuses them.
+///   user and APPLID, some tickets can be equal, and the service refuses the second of them.
 /// - A generator makes no ticket for the second in which it starts, because a previous process may
-///   have made the same ticket. So in this second there is no ticket. A generator from
-///   [`one_shot`](Self::one_shot) makes one.
+///   have made the same ticket. Only a generator from [`one_shot`](Self::one_shot) makes tickets in
+///   this second.
 /// - No ticket is made twice if the clock is set back. If it is set back by more than 60 s (or a
 ///   quarter of the window), no tickets are made until it has caught up.
 ///
@@ -213,12 +213,13 @@ impl LocalGenerator {
     /// A generator for a short job, which makes a few tickets and exits.
     ///
     /// With [replay protection](#replay-protection), a generator from [`new`](Self::new) makes no
-    /// ticket in the second in which it starts. A short job may not want to wait for the next second.
-    /// So a generator from `one_shot` also makes tickets for the start second. All other rules of
-    /// replay protection apply: each user gets one ticket per second and APPLID.
+    /// ticket in the second in which it starts. A short job may not want to wait for the next
+    /// second. So a generator from `one_shot` also makes tickets for the start second. All other
+    /// rules of replay protection apply: each user gets one ticket per second and APPLID.
     ///
-    /// **The trade-off:** another process may make a ticket for the same user and APPLID in the start
-    /// second. Then both tickets are equal, and the service accepts only the first one it receives.
+    /// **The trade-off:** another process may make a ticket for the same user and APPLID in the
+    /// start second. Then both tickets are equal, and the service accepts only the first one it
+    /// receives.
     ///
     /// Do not use `one_shot` for a service that may be restarted, or for jobs that start several
     /// times per second.
@@ -241,8 +242,8 @@ impl LocalGenerator {
         Self { profiles, clock: Arc::new(SystemClock), cache: None, start_second, slots }
     }
 
-    /// Caches the current ticket of up to `pairs` pairs of user and APPLID. Only tickets of profiles
-    /// with [`Replay::Allowed`] are cached.
+    /// Caches the current ticket of up to `pairs` pairs of user and APPLID. Only tickets of
+    /// profiles with [`Replay::Allowed`] are cached.
     ///
     /// The cache does not change any ticket, because the algorithms give the same ticket for the
     /// same second.
@@ -353,7 +354,8 @@ impl Why {
     const fn codes(&self) -> SafReturnCodes {
         match self {
             Self::Codes(codes) => *codes,
-            // z/OS has no return code for these: it makes each ticket itself, for the current second.
+            // z/OS has no return code for these: it makes each ticket itself, for the current
+            // second.
             Self::NoTimeSlot(_) | Self::Unavailable { .. } => SafReturnCodes::INTERNAL,
         }
     }
@@ -430,8 +432,8 @@ impl GenerateError {
     /// How long to wait before the next attempt: until the user has a time slot again, or until the
     /// generator is expected to work again. `None` for all other errors.
     ///
-    /// The result is at most [`MAX_RETRY_AFTER`](Self::MAX_RETRY_AFTER). If it is not known when the
-    /// generator works again, the result is `MAX_RETRY_AFTER`.
+    /// The result is at most [`MAX_RETRY_AFTER`](Self::MAX_RETRY_AFTER). If it is not known when
+    /// the generator works again, the result is `MAX_RETRY_AFTER`.
     pub fn retry_after(&self) -> Option<Duration> {
         let retry_after = match self.why {
             Why::NoTimeSlot(NoTimeSlot::AllTaken { retry_after, .. }) => retry_after,
@@ -441,8 +443,8 @@ impl GenerateError {
         Some(retry_after.min(Self::MAX_RETRY_AFTER))
     }
 
-    /// The maximum of [`retry_after`](Self::retry_after). Zowe uses Apache HttpClient 5 (Java), which
-    /// sleeps for the whole time that `Retry-After` says.
+    /// The maximum of [`retry_after`](Self::retry_after). Zowe uses Apache HttpClient 5 (Java),
+    /// which sleeps for the whole time that `Retry-After` says.
     pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
 
     /// The user of the ticket.
@@ -472,8 +474,8 @@ impl GenerateError {
 /// The return codes of `R_ticketserv` and `R_GenSec`, the z/OS services that make PassTickets.
 ///
 /// The three codes come from SAF (System Authorization Facility, the interface to the security
-/// product) and from RACF. `Display` writes all three, such as `8/16/28`. [`text`](Self::text) gives
-/// the meaning.
+/// product) and from RACF. `Display` writes all three, such as `8/16/28`. [`text`](Self::text)
+/// gives the meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SafReturnCodes {
     /// SAF return code.

@@ -8,9 +8,9 @@ use super::algorithm::Algorithm;
 ///
 /// Each algorithm uses its key in one function only: DES or HMAC. A source computes this function,
 /// so the key itself never leaves the HSM.
-/// [`KeyProfile::from_source`](super::KeyProfile::from_source) makes a profile with a source. Keys in
-/// memory ([`LegacyKey`](super::LegacyKey), [`EnhancedKey`](super::EnhancedKey)) need no source and
-/// are faster.
+/// [`KeyProfile::from_source`](super::KeyProfile::from_source) makes a profile with a source. Keys
+/// in memory ([`LegacyKey`](super::LegacyKey), [`EnhancedKey`](super::EnhancedKey)) need no source
+/// and are faster.
 ///
 /// The trait is object-safe. An `Arc` of a source is a source, too.
 ///

@@ -95,8 +95,8 @@ impl<'a, K: BlockCipher + ?Sized> Pair<'a, K> {
         Ok(Self { key, r3: (r2 >> 32) as u32, pads: [half(0), half(6)] })
     }
 
-    /// Does steps 4 to 6: makes the ticket for the time `secs`, in seconds since the epoch. Only the
-    /// low 32 bits of `secs` are used.
+    /// Does steps 4 to 6: makes the ticket for the time `secs`, in seconds since the epoch. Only
+    /// the low 32 bits of `secs` are used.
     pub(super) fn generate(&self, secs: u64) -> Result<[u8; LEN], K::Error> {
         let r4 = self.r3 ^ secs as u32;
         let (mut left, mut right) = halves(r4);
@@ -174,11 +174,11 @@ fn untranslate(ticket: &[u8; LEN]) -> Option<u32> {
     Some(bits)
 }
 
-/// Of all times with the low 32 bits `low`, the one nearest to `now`. All times are in seconds since
-/// the epoch. Until the 32 bits wrap in 2106, this is `low` itself.
+/// Of all times with the low 32 bits `low`, the one nearest to `now`. All times are in seconds
+/// since the epoch. The low 32 bits wrap in 2106.
 fn unwrap_near(low: u32, now: u64) -> u64 {
     let offset = low.wrapping_sub(now as u32).cast_signed();
-    // If the nearest time is before 1970, `low` itself is the nearest one that can be represented.
+    // If this time is before 1970, the next later one is `low` itself.
     now.checked_add_signed(offset.into()).unwrap_or(low.into())
 }
 
@@ -206,7 +206,7 @@ impl Permutation {
         this
     }
 
-    /// The inverse of the permutation [`new`](Self::new) makes from `table`.
+    /// The inverse of the permutation that [`new`](Self::new) makes from `table`.
     const fn inverse(table: &[u8; 16]) -> Self {
         let mut inverse = [0; 16];
         let mut to = 0;

@@ -47,10 +47,11 @@
 //! Prefer the enhanced algorithm if the system of the service supports it. A DES key has 56 bits,
 //! and an attacker with a few tickets can find it by trying all keys.
 //!
-//! Both algorithms combine the time with a value that depends on user, APPLID and key. Then they run
-//! six Feistel rounds on the result. The rounds can run backwards, so evaluating a ticket computes
-//! the second that the ticket was made for. This costs as much as generating a ticket. Trying each
-//! of the 1201 seconds of the default window is not necessary. Neither algorithm allocates memory.
+//! Both algorithms combine the time with a value that depends on user, APPLID and key. Then they
+//! run six Feistel rounds on the result. The rounds can run backwards, so evaluating a ticket
+//! computes the second that the ticket was made for. This costs as much as generating a ticket.
+//! Trying each of the 1201 seconds of the default window is not necessary. Neither algorithm
+//! allocates memory.
 //!
 //! Two of the DES blocks, or one of the HMACs, do not depend on the time.
 //! [`KeyProfile::for_user`] computes them once for several tickets of a user.
@@ -95,7 +96,8 @@
 //! # Other generators
 //!
 //! [`PassTicketGenerator`] is the trait of everything that makes tickets. [`LocalGenerator`]
-//! implements it with keys in this process. Implement it yourself to ask another system for tickets.
+//! implements it with keys in this process. Implement it yourself to ask another system for
+//! tickets.
 //!
 //! # Features
 //!

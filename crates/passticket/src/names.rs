@@ -1,4 +1,5 @@
-//! User ids and APPLIDs (names of applications). A PassTicket is made for one user id and one APPLID.
+//! User ids and APPLIDs (names of applications). A PassTicket is made for one user id and one
+//! APPLID.
 
 use std::{fmt, str::FromStr};
 

@@ -44,18 +44,19 @@ pub enum Replay {
     #[default]
     Protected,
     /// The system accepts a ticket any number of times within the window. In RACF this is
-    /// `APPLDATA('NO REPLAY PROTECTION')` (legacy) or `REPLAY(YES)` (enhanced). Zowe's documentation
-    /// asked for it until July 2024 (docs/reference/security-products.md#replay-protection). The
-    /// connection to the service must be secure: an attacker who reads a ticket can use it.
+    /// `APPLDATA('NO REPLAY PROTECTION')` (legacy) or `REPLAY(YES)` (enhanced). Zowe's
+    /// documentation asked for it until July 2024
+    /// (docs/reference/security-products.md#replay-protection). The connection to the service must
+    /// be secure: an attacker who reads a ticket can use it.
     Allowed,
 }
 
 /// The key of one APPLID, and the settings for making and evaluating tickets with it. RACF keeps
 /// these in a profile of class `PTKTDATA`.
 ///
-/// The key schedule (of DES or HMAC) is computed once, when the profile is made. It is wiped when the
-/// profile is dropped, and `Debug` does not show it. A key can also stay outside of this process,
-/// see [`from_source`](Self::from_source).
+/// The key schedule (of DES or HMAC) is computed once, when the profile is made. It is wiped when
+/// the profile is dropped, and `Debug` does not show it. A key can also stay outside of this
+/// process, see [`from_source`](Self::from_source).
 ///
 /// ```
 /// use std::time::Duration;
@@ -173,8 +174,8 @@ impl KeyProfile {
         }
     }
 
-    /// The window. The time of a ticket may be this much before or after the clock of the evaluating
-    /// system.
+    /// The window. The time of a ticket may be this much before or after the clock of the
+    /// evaluating system.
     pub fn window(&self) -> Duration {
         self.window
     }
@@ -210,8 +211,8 @@ impl KeyProfile {
         Ok(UserTickets { profile: self, user: *user, pair })
     }
 
-    /// The ticket that logs `user` on to this profile's application at `time`. Only the whole seconds
-    /// of `time` count.
+    /// The ticket that logs `user` on to this profile's application at `time`. Only the whole
+    /// seconds of `time` count.
     ///
     /// The same user and second give the same ticket, with or without replay protection. If the
     /// application has replay protection, the caller must choose a new second for each ticket, as
@@ -367,10 +368,10 @@ fn age_secs(generated_at: Timestamp, now: Timestamp) -> i64 {
     now.as_secs().cast_signed() - generated_at.as_secs().cast_signed()
 }
 
-/// If the second of a ticket is at most this far outside of the window, a late ticket or a wrong clock
-/// is likely. A clock that shows local time instead of UTC is wrong by up to 14 hours. With another
-/// user, APPLID or key the second is random, and fewer than one in 20,000 random seconds (of 32 bits)
-/// are this near.
+/// If the second of a ticket is at most this far outside of the window, a late ticket or a wrong
+/// clock is likely. A clock that shows local time instead of UTC is wrong by up to 14 hours. With
+/// another user, APPLID or key the second is random, and fewer than one in 20,000 random seconds
+/// (of 32 bits) are this near.
 const PLAUSIBLE_SECS: u64 = 24 * 60 * 60;
 
 /// Why a ticket is not accepted.
@@ -391,8 +392,8 @@ pub enum Refusal {
     /// algorithm.
     #[error("not a PassTicket: this algorithm never gives such a text")]
     NotATicket,
-    /// The text is not a ticket of this user, APPLID and key. Or it is one, but its time is more than
-    /// 24 hours outside of the window.
+    /// The text is not a ticket of this user, APPLID and key. Or it is one, but its time is more
+    /// than 24 hours outside of the window.
     #[error(
         "not a PassTicket of this user, APPLID and key, or more than a day too early or too late; \
          compare user, APPLID and key with those of the system that made the PassTicket"
@@ -836,7 +837,8 @@ mod tests {
             let got = make(other, &key).evaluate(&user, &ticket, time);
             prop_assert_eq!(got.is_ok(), other == applid);
 
-            // Changes one bit of the key, but not the lowest bit of a byte: DES ignores this parity bit.
+            // Changes one bit of the key, but not the lowest bit of a byte: DES ignores this parity
+            // bit.
             let bit = bit.index(key.len() * 7);
             key[bit / 7] ^= 2 << (bit % 7);
             prop_assert!(make(applid, &key).evaluate(&user, &ticket, time).is_err());

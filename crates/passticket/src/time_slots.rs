@@ -1,8 +1,8 @@
 //! Time slots for services with replay protection, which accept each ticket once.
 //!
 //! The same user, APPLID (application name) and second give the same ticket. So each ticket needs a
-//! second of its own. This second is called its time slot. A ticket is valid for some minutes before
-//! and after its second, so unused slots of the recent past can still be used.
+//! second of its own. This second is called its time slot. A ticket is valid for some minutes
+//! before and after its second, so unused slots of the recent past can still be used.
 
 use std::{
     collections::HashMap,
@@ -40,7 +40,8 @@ pub(super) struct TimeSlots {
 /// generation becomes the previous one, and the previous generation is dropped. By then its slots
 /// are too old to be reserved again.
 struct Reserved {
-    /// The latest time seen. It stays when the clock is set back, so that used slots stay used.
+    /// The latest time seen. It does not change when the clock is set back, so used slots stay
+    /// used.
     latest: u64,
     current: HashMap<Pair, u64>,
     previous: HashMap<Pair, u64>,
@@ -71,9 +72,9 @@ impl TimeSlots {
         Self { first, pairs, state: Mutex::new(state) }
     }
 
-    /// Reserves a slot. `window` is the time before and after its second in which a ticket is valid.
-    /// The slot is not after `now`, and at most a quarter of the window before `now`. The rest of
-    /// the window is left for the transport to the service and for differences between the clocks.
+    /// Reserves a slot for a ticket, which is valid for `window` before and after its second. The
+    /// slot is not after `now`, and at most a quarter of the window before `now`. The rest of the
+    /// window is left for the transport to the service and for differences between the clocks.
     ///
     /// # Errors
     /// [`NoTimeSlot`] says why there is no slot.
@@ -125,8 +126,8 @@ impl fmt::Debug for TimeSlots {
     }
 }
 
-/// The earliest unused slot, if there is one up to `now`. `last` is the last reserved slot. It may be
-/// `None` if that slot was before `latest - spare`.
+/// The earliest unused slot, if there is one up to `now`. `last` is the last reserved slot. It may
+/// be `None` if that slot was before `latest - spare`.
 fn next(
     last: Option<u64>,
     first: u64,

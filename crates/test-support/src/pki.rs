@@ -1,7 +1,7 @@
 //! Keys and certificates. The private keys are public: **never trust them outside of tests.**
 //!
-//! The files in `pki/` are committed, because it takes long to generate an RSA key. The certificates are valid
-//! until 2126. `cargo run -p test-support --example make-pki` replaces these files.
+//! The files in `pki/` are committed, because it takes long to generate an RSA key. The certificates are
+//! valid until 2126. `cargo run -p test-support --example make-pki` replaces these files.
 
 use std::sync::Arc;
 

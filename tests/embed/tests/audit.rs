@@ -50,7 +50,8 @@ impl AuditSink for Siem {
     }
 }
 
-/// Maps a certificate by the organizational unit in its subject. It waits, as a lookup in another system would.
+/// Maps a certificate by the organizational unit in its subject. It waits, as a lookup in another system
+/// would.
 struct ByUnit;
 
 impl IdentityMapper for ByUnit {
@@ -84,7 +85,8 @@ fn certificate(common_name: &str, unit: &str) -> PeerCertificate {
     PeerCertificate::from_der(&**certificate.der()).unwrap()
 }
 
-/// Sends a request. Returns the status of the response and its body, which is the user id that the handler sees.
+/// Sends a request. Returns the status of the response and its body, which is the user id that the handler
+/// sees.
 async fn ask(
     mapper: Arc<dyn IdentityMapper>,
     audit: &Audit,

@@ -1,5 +1,5 @@
-//! `axum::serve` does not insert `ConnectionInfo` into requests. `ConnectionInfoLayer` does so. Then the audit
-//! records contain the address of the client, and the service receives it in `X-Forwarded-For`.
+//! `axum::serve` does not insert `ConnectionInfo` into requests. `ConnectionInfoLayer` does so. Then the
+//! audit records contain the address of the client, and the service receives it in `X-Forwarded-For`.
 
 #![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 

@@ -56,7 +56,8 @@ where
     let upstream = Upstream::parse(upstream).unwrap();
     let route = Route::new(ServiceId::new("files").unwrap(), "", upstream, Bypass).unwrap();
     ServiceBuilder::new()
-        // The layers of `tower-http` change the type of the response body. This makes it a `ResponseBody` again.
+        // The layers of `tower-http` change the type of the response body. This makes it a `ResponseBody`
+        // again.
         .map_response(|response: Response<_>| response.map(ResponseBody::new))
         .layer(TraceLayer::new_for_http())
         .layer(CorsLayer::new().allow_origin(AllowOrigin::exact(ORIGIN)))
@@ -93,7 +94,7 @@ async fn forward_works_under_cors_timeout_and_trace_layers() {
 
     let connector = Connector::builder().with_verification(Verification::Disabled);
     let stack = stack(&format!("http://{address}"), connector.build().unwrap());
-    // Any service can take the place of the auth API.
+    // `Gateway` accepts any service as the auth API. This one answers "api".
     let api = service_fn(async |_| Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("api"))));
     let gateway = Gateway::new(api, stack);
 
@@ -173,7 +174,7 @@ async fn a_client_certificate_verified_by_a_custom_tls_config_is_in_the_request(
     let (listener, address) = listener().await;
     tokio::spawn(Server::https(listener, tls).run(whoami, pending()));
 
-    // The client is a gateway. It sends its service a client certificate, or none.
+    // The client of this listener is a gateway, with or without a client certificate.
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()

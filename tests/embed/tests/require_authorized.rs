@@ -1,6 +1,6 @@
-//! An application puts its own handlers behind the layers. `RequireAuthorizedLayer` answers requests that are not
-//! authorized, so no handler is called for them (docs/decisions.md#d40). The only exception is a route with
-//! `Bypass` and `with_bypass_allowed`.
+//! An application puts its own handlers behind the layers. `RequireAuthorizedLayer` answers requests that are
+//! not authorized, so no handler is called for them (docs/decisions.md#d40). The only exception is a route
+//! with `Bypass` and `with_bypass_allowed`.
 
 #![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 

@@ -1,5 +1,5 @@
-//! An application has its own schemes. A scheme decides which headers a service receives in place of the client's
-//! credential. One scheme here sends a constant header, the other asks another server for a token.
+//! An application has its own schemes. A scheme decides which headers a service receives in place of the
+//! client's credential. One scheme here sends a constant header, the other asks another server for a token.
 
 #![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 
@@ -46,8 +46,8 @@ impl Scheme for ApiKey {
     }
 }
 
-/// Sends a token of the user, for which it asks a token server. Here only `USER` has a token; for all others the
-/// server does not answer.
+/// Sends a token of the user, for which it asks a token server. Here only `USER` has a token; for all others
+/// the server does not answer.
 struct Exchange;
 
 impl Scheme for Exchange {

@@ -1,5 +1,5 @@
-//! An application chooses its providers at run time. It makes PassTickets with its own generator and with a key
-//! outside of the process. It also makes them in short jobs.
+//! An application chooses its providers at run time. It makes PassTickets with its own generator and with a
+//! key outside of the process. It also makes them in short jobs.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -145,7 +145,8 @@ impl PassTicketGenerator for Remote {
     }
 }
 
-/// A provider of the application for logins, permission checks and user mapping. It stands for another system.
+/// A provider of the application for logins, permission checks and user mapping. It stands for another
+/// system.
 #[derive(Clone)]
 struct Directory;
 

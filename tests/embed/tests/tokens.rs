@@ -44,8 +44,8 @@ fn request(token: &str) -> Request<Body> {
         .unwrap()
 }
 
-/// Sends `token` to a gateway that has only a public key, so it cannot issue tokens. Returns the status of the
-/// response.
+/// Sends `token` to a gateway that has only a public key, so it cannot issue tokens. Returns the status of
+/// the response.
 async fn verify_only(key: VerifyingKey, token: &str) -> u16 {
     let layer = AuthenticateLayer::new(Authenticator::new(Rs256Verifier::new(key)));
     let service = ServiceBuilder::new().layer(layer).service(service_fn(
