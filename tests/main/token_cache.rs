@@ -37,6 +37,7 @@ impl Setup {
         Self { clock, issuer, verifier, revocations: Arc::default() }
     }
 
+    /// A Personal Access Token (PAT) that is valid for one day.
     fn pat(&self, user: &UserId) -> IssuedToken {
         let scopes = Scopes::parse(["files"]).unwrap();
         self.issuer.personal_access_token(user, &scopes, Validity::requested(Some(1))).unwrap()

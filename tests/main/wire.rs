@@ -47,6 +47,7 @@ use tower_passticket::{
 
 use crate::forwarding::{self, unverified};
 
+/// The time limit for one step of a test.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;

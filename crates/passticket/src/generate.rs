@@ -429,8 +429,9 @@ impl GenerateError {
         matches!(self.why, Why::Unavailable { .. })
     }
 
-    /// How long to wait before the next attempt: until the user has a time slot again, or until the
-    /// generator is expected to work again. `None` for all other errors.
+    /// How long to wait before the next attempt: until the user has a time slot again
+    /// ([`NoTimeSlot::AllTaken`]), or until an unavailable generator is expected to work again.
+    /// `None` for all other errors.
     ///
     /// The result is at most [`MAX_RETRY_AFTER`](Self::MAX_RETRY_AFTER). If it is not known when
     /// the generator works again, the result is `MAX_RETRY_AFTER`.
@@ -443,8 +444,8 @@ impl GenerateError {
         Some(retry_after.min(Self::MAX_RETRY_AFTER))
     }
 
-    /// The maximum of [`retry_after`](Self::retry_after). Zowe uses Apache HttpClient 5 (Java),
-    /// which sleeps for the whole time that `Retry-After` says.
+    /// The maximum of [`retry_after`](Self::retry_after). Zowe's client library uses Apache
+    /// HttpClient 5 (Java), which sleeps for the whole time that `Retry-After` says.
     pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
 
     /// The user of the ticket.

@@ -33,8 +33,10 @@ use tower_passticket::{
     token::ServiceId,
 };
 
+/// The time limit for the exchange.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// An audit sink that keeps the client address of each record.
 #[derive(Default)]
 struct Peers(Mutex<Vec<Option<SocketAddr>>>);
 

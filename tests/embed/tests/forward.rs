@@ -42,6 +42,7 @@ const ORIGIN: HeaderValue = HeaderValue::from_static("https://portal.example");
 /// Longer than the time limit of `TimeoutLayer` in the stack, but shorter than the time limits of `Forward`.
 const SLOW: Duration = Duration::from_secs(5);
 
+/// Forwards requests below `/files` to the service at `upstream`, without authentication (`Bypass`).
 fn stack<B>(
     upstream: &str,
     connector: Connector,
