@@ -1,10 +1,11 @@
-//! What was answered with `Ok` survives `kill -9`, at any moment.
+//! A revocation that `DurableStore` has acknowledged with `Ok` survives `kill -9` at any moment.
 //!
-//! The test starts this program again as a child that records revocations in a file and prints the
-//! number of each after its `Ok`. It kills the child, opens the file, and looks for every number
-//! that was ever printed. `CRASH_ROUNDS` says how often; 50 times if it is absent.
+//! The test starts this program again as a child process. The child records revocations in a file. It
+//! prints the number of a revocation after the store has returned `Ok`. The test kills the child, opens
+//! the file, and checks every revocation that any child has printed so far. It does so `CRASH_ROUNDS`
+//! times (default: 50).
 
-#![expect(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
+#![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 
 use std::{
     env, fs,
@@ -26,19 +27,22 @@ use tower_passticket::{
     token::{Pat, Rs256Verifier, Scopes, SigningKey, TokenIssuer, Validity, VerifiedToken},
 };
 
-/// Names the directory to a child.
+/// Environment variable of the child: the directory of the files.
 const DIRECTORY: &str = "TOWER_PASSTICKET_CRASH_DIRECTORY";
-/// Names the PATs to it that it is to revoke.
+/// Environment variable of the child: the number of the first PAT that it revokes.
 const FIRST: &str = "TOWER_PASSTICKET_CRASH_FIRST";
 
+/// The number of PATs that one child revokes.
 const PER_ROUND: usize = 60;
+/// The number of tasks in a child that record revocations.
 const WORKERS: usize = 4;
 
 fn signing_key() -> SigningKey {
     SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap()
 }
 
-/// Each its own user and its own service, so that a revocation hits one PAT.
+/// Issues `count` Personal Access Tokens (PATs). Each has a different user and a different service, so
+/// that each revocation affects only one PAT.
 fn issue(directory: &Path, count: usize) {
     let issuer = TokenIssuer::new(signing_key());
     let pats: Vec<_> = (0..count)
@@ -59,7 +63,9 @@ fn pats(directory: &Path, range: Range<usize>) -> Vec<Pat> {
         .skip(range.start)
         .take(range.len())
         .map(|text| {
-            let Ok(VerifiedToken::Pat(pat)) = verifier.verify(text) else { panic!() };
+            let Ok(VerifiedToken::Pat(pat)) = verifier.verify(text) else {
+                panic!("expected a valid PAT")
+            };
             pat
         })
         .collect()
@@ -76,7 +82,8 @@ fn revocation(i: usize, pat: &Pat) -> Revocation {
     }
 }
 
-/// Only ever started by [`nothing_acknowledged_is_lost`], and killed by it.
+/// The child process. [`acknowledged_revocations_survive_a_kill`] starts it with [`DIRECTORY`] and kills
+/// it. Without this variable it does nothing.
 #[tokio::test]
 async fn child() {
     let Some(directory) = env::var_os(DIRECTORY) else { return };
@@ -92,7 +99,7 @@ async fn child() {
             for (i, pat) in pats.iter().enumerate().skip(worker).step_by(WORKERS) {
                 store.record(revocation(first + i, pat)).await.unwrap();
                 println!("{}", first + i);
-                // Evicting rewrites the file: it too has to survive.
+                // Eviction compacts the file. The revocations must survive a kill during this, too.
                 if i % 16 == 0 {
                     let user = UserId::new(&format!("OLD{i}")).unwrap();
                     let up_to = Timestamp::from_secs(1);
@@ -109,13 +116,13 @@ async fn child() {
 }
 
 #[test]
-fn nothing_acknowledged_is_lost() {
+fn acknowledged_revocations_survive_a_kill() {
     let rounds = env::var("CRASH_ROUNDS").map_or(50, |rounds| rounds.parse().unwrap());
     let directory = tempfile::tempdir().unwrap();
     issue(directory.path(), rounds * PER_ROUND);
     let pats = pats(directory.path(), 0..rounds * PER_ROUND);
     let mut acknowledged = Vec::new();
-    let mut killed_at_work = 0;
+    let mut killed_while_recording = 0;
     for round in 0..rounds {
         let mut child = Command::new(env::current_exe().unwrap())
             .args(["--exact", "child", "--nocapture", "--quiet"])
@@ -124,7 +131,7 @@ fn nothing_acknowledged_is_lost() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        // Every fourth may not have got to open the file, which the first one makes.
+        // In every fourth round the child may be killed before it has opened the file.
         let mut output = child.stdout.take().unwrap();
         let mut printed = Vec::new();
         if round % 4 != 0 {
@@ -142,20 +149,25 @@ fn nothing_acknowledged_is_lost() {
 
         let before = acknowledged.len();
         let printed = String::from_utf8(printed).unwrap();
-        // A line that the kill cut off is not an answer.
-        let whole = printed.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        acknowledged.extend(whole.lines().filter_map(|line| line.parse::<usize>().ok()));
-        killed_at_work += usize::from((1..PER_ROUND).contains(&(acknowledged.len() - before)));
+        // If the kill has cut off the last line, it does not count.
+        let complete = printed.rsplit_once('\n').map_or("", |(complete, _)| complete);
+        acknowledged.extend(complete.lines().filter_map(|line| line.parse::<usize>().ok()));
+        let in_this_round = acknowledged.len() - before;
+        killed_while_recording += usize::from((1..PER_ROUND).contains(&in_this_round));
 
         let store = DurableStore::open(directory.path().join("revocations.redb")).unwrap();
         for i in &acknowledged {
             let checked = store.try_check_now(&pats[*i].clone().into()).unwrap();
-            assert!(checked.is_err(), "round {round}: {i} was lost");
+            assert!(checked.is_err(), "round {round}: revocation {i} was lost");
         }
     }
     println!(
-        "{rounds} rounds, {killed_at_work} killed at work, {} acknowledged, none lost",
+        "{rounds} rounds, {killed_while_recording} children killed while recording, {} revocations \
+         acknowledged, none lost",
         acknowledged.len()
     );
-    assert!(killed_at_work * 4 >= rounds, "too few were killed at work: {killed_at_work}");
+    assert!(
+        killed_while_recording * 4 >= rounds,
+        "too few children were killed while recording: {killed_while_recording}"
+    );
 }

@@ -1,4 +1,4 @@
-//! A stack that only routes and forwards.
+//! A stack of layers that only routes and forwards requests. It does not authenticate.
 
 use std::{convert::Infallible, error::Error};
 
@@ -15,7 +15,7 @@ use tower_passticket::{
 
 use crate::PATIENCE;
 
-/// Forwards `/svc` to `url`.
+/// Forwards requests below `/svc` to the service at `url`.
 pub(crate) fn forward<B, S>(
     url: &str,
     scheme: S,
@@ -36,12 +36,12 @@ where
         .service(Forward::new(connector, timeouts))
 }
 
-/// Accepts any certificate.
+/// Connects to services and accepts any certificate.
 pub(crate) fn unverified() -> Connector {
     verified(Verification::Disabled, "")
 }
 
-/// Verifies certificates like this, with these authorities as PEM.
+/// Connects to services. Verifies their certificates as `verification` says, with these authorities (PEM).
 pub(crate) fn verified(verification: Verification, authorities: &str) -> Connector {
     Connector::builder()
         .with_verification(verification)

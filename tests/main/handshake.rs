@@ -1,4 +1,5 @@
-//! TLS with clients: which certificates are accepted, alerts, session resumption, and the signature cache.
+//! TLS with clients: which client certificates are accepted, alerts, session resumption, and the signature
+//! cache.
 
 use std::{convert::Infallible, future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -34,16 +35,16 @@ use tower_passticket::{
 
 use crate::PATIENCE;
 
-/// Whether the listener caches signatures of certificates.
+/// Whether the listener caches verified signatures of client certificates.
 #[derive(Clone, Copy, Debug)]
 enum SignatureCache {
     Off,
     On,
 }
 
-const BOTH: [SignatureCache; 2] = [SignatureCache::Off, SignatureCache::On];
+const OFF_AND_ON: [SignatureCache; 2] = [SignatureCache::Off, SignatureCache::On];
 
-/// The listener's certificate is [`SERVER`]; it trusts clients of this authority.
+/// A server with the certificate [`SERVER`]. It trusts client certificates of the authority `clients`.
 async fn server(clients: &Authority, cache: SignatureCache) -> (Server, SocketAddr) {
     let tls = ServerTls::builder(SERVER.certificate.as_bytes(), SERVER.key.as_bytes())
         .with_client_authorities(clients.pem().as_bytes());
@@ -55,36 +56,39 @@ async fn server(clients: &Authority, cache: SignatureCache) -> (Server, SocketAd
     (Server::https(listener, tls.unwrap()), address)
 }
 
-/// A server that answers with the common name of the client.
+/// Starts a server that answers with the common name of the client's certificate.
 async fn serve(clients: &Authority, cache: SignatureCache) -> SocketAddr {
     let (server, address) = server(clients, cache).await;
     tokio::spawn(server.run(tower::service_fn(whoami), pending()));
     address
 }
 
-fn connector(version: &'static SupportedProtocolVersion, shown: Option<Shown>) -> TlsConnector {
+fn connector(
+    version: &'static SupportedProtocolVersion,
+    credential: Option<Credential>,
+) -> TlsConnector {
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[version])
         .unwrap()
         .with_root_certificates(Authority::trusted().roots());
-    let config = match shown {
+    let config = match credential {
         None => builder.with_no_client_auth(),
-        Some(shown) => builder.with_client_cert_resolver(Arc::new(shown)),
+        Some(credential) => builder.with_client_cert_resolver(Arc::new(credential)),
     };
     TlsConnector::from(Arc::new(config))
 }
 
 async fn whoami(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let certificate = request.extensions().get::<PeerCertificate>();
-    let name = certificate.and_then(PeerCertificate::common_name).unwrap_or("nobody");
+    let name = certificate.and_then(PeerCertificate::common_name).unwrap_or("no certificate");
     Ok(Response::new(Full::from(name.to_owned())))
 }
 
-/// A client certificate with any key, its own or another.
+/// A client certificate and a key. The key need not match the certificate.
 #[derive(Debug)]
-struct Shown(Arc<CertifiedKey>);
+struct Credential(Arc<CertifiedKey>);
 
-impl Shown {
+impl Credential {
     fn new(certificate: &str, key: &KeyPair) -> Self {
         let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
         let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
@@ -93,7 +97,7 @@ impl Shown {
     }
 }
 
-impl ResolvesClientCert for Shown {
+impl ResolvesClientCert for Credential {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         Some(self.0.clone())
     }
@@ -113,34 +117,34 @@ async fn connect(
 
 async fn ask(stream: &mut TlsStream<TcpStream>) -> io::Result<String> {
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
-    let mut answer = String::new();
-    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap()?;
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let mut response = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut response)).await.unwrap()?;
+    let (_, body) = response.split_once("\r\n\r\n").unwrap();
     Ok(body.to_owned())
 }
 
 /// The alert that the server sends to a client that it refuses.
 async fn alert(connector: &TlsConnector, address: SocketAddr) -> AlertDescription {
     // In TLS 1.3 the client's handshake is complete before the server has verified the certificate.
-    let refused = match connect(connector, address).await {
+    let error = match connect(connector, address).await {
         Ok(mut stream) => ask(&mut stream).await.unwrap_err(),
-        Err(refused) => refused,
+        Err(error) => error,
     };
-    alert_in(&refused)
+    alert_in(&error)
 }
 
-fn alert_in(refused: &io::Error) -> AlertDescription {
-    let error = refused.get_ref().unwrap_or_else(|| panic!("no alert, but {refused}"));
-    match error.downcast_ref() {
+fn alert_in(error: &io::Error) -> AlertDescription {
+    let source = error.get_ref().unwrap_or_else(|| panic!("expected an alert, got {error}"));
+    match source.downcast_ref() {
         Some(Error::AlertReceived(alert)) => *alert,
-        other => panic!("no alert, but {other:?}"),
+        other => panic!("expected an alert, got {other:?}"),
     }
 }
 
-/// Handshakes with a valid certificate before change nothing, with or without the signature cache.
+/// This holds with and without the signature cache, also after handshakes with a valid certificate.
 #[tokio::test]
 async fn an_invalid_client_certificate_is_refused_with_an_alert() {
-    for cache in BOTH {
+    for cache in OFF_AND_ON {
         refuses_invalid_certificates(cache).await;
     }
 }
@@ -148,45 +152,45 @@ async fn an_invalid_client_certificate_is_refused_with_an_alert() {
 async fn refuses_invalid_certificates(cache: SignatureCache) {
     let authority = Authority::trusted();
     let address = serve(&authority, cache).await;
-    let [own, another] = [USER, APIMTST].map(|identity| identity.key_pair());
-    let certificate = authority.certify(&own, |_| {});
-    let [forged, foreign] =
-        [Authority::namesake(), Authority::stranger()].map(|other| other.certify(&own, |_| {}));
-    let expired = authority.certify(&own, |params| {
+    let [key, other_key] = [USER, APIMTST].map(|identity| identity.key_pair());
+    let certificate = authority.certify(&key, |_| {});
+    let [forged, foreign] = [Authority::namesake(), Authority::stranger()]
+        .map(|authority| authority.certify(&key, |_| {}));
+    let expired = authority.certify(&key, |params| {
         params.not_after = date_time_ymd(2020, 1, 1);
     });
-    let of_a_server = authority.certify(&own, |params| {
+    let server_only = authority.certify(&key, |params| {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     });
     let refused = [
-        (&forged, &own, AlertDescription::DecryptError),
-        (&foreign, &own, AlertDescription::UnknownCA),
-        (&expired, &own, AlertDescription::CertificateExpired),
-        (&of_a_server, &own, AlertDescription::UnsupportedCertificate),
-        (&certificate, &another, AlertDescription::DecryptError),
+        (&forged, &key, AlertDescription::DecryptError),
+        (&foreign, &key, AlertDescription::UnknownCA),
+        (&expired, &key, AlertDescription::CertificateExpired),
+        (&server_only, &key, AlertDescription::UnsupportedCertificate),
+        (&certificate, &other_key, AlertDescription::DecryptError),
     ];
     for version in [&TLS12, &TLS13] {
         for _ in 0..2 {
-            let connector = connector(version, Some(Shown::new(&certificate, &own)));
+            let connector = connector(version, Some(Credential::new(&certificate, &key)));
             let mut stream = connect(&connector, address).await.unwrap();
             assert_eq!(stream.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
             assert_eq!(ask(&mut stream).await.unwrap(), "USER", "{version:?}");
         }
         for (certificate, key, want) in &refused {
             for _ in 0..2 {
-                let connector = connector(version, Some(Shown::new(certificate, key)));
+                let connector = connector(version, Some(Credential::new(certificate, key)));
                 assert_eq!(alert(&connector, address).await, *want, "{version:?}");
             }
         }
-        let mut nobody = connect(&connector(version, None), address).await.unwrap();
-        assert_eq!(ask(&mut nobody).await.unwrap(), "nobody", "{version:?}");
+        let mut stream = connect(&connector(version, None), address).await.unwrap();
+        assert_eq!(ask(&mut stream).await.unwrap(), "no certificate", "{version:?}");
     }
 }
 
-/// In TLS 1.3 the request is on its way before the server has verified the certificate. A reset would make the
-/// client's next write fail before it has read the alert.
+/// In TLS 1.3 a client can send its request before the server has verified the certificate. If the server
+/// reset the connection, the client's next write would fail before it reads the alert.
 #[tokio::test]
-async fn a_client_that_is_refused_while_sending_reads_the_alert() {
+async fn a_client_that_is_refused_while_it_sends_can_read_the_alert() {
     let authority = Authority::trusted();
     let address = serve(&authority, SignatureCache::Off).await;
     let key = USER.key_pair();
@@ -197,97 +201,102 @@ async fn a_client_that_is_refused_while_sending_reads_the_alert() {
     for (certificate, want) in
         [(&foreign, AlertDescription::UnknownCA), (&expired, AlertDescription::CertificateExpired)]
     {
-        let connector = connector(&TLS13, Some(Shown::new(certificate, &key)));
+        let connector = connector(&TLS13, Some(Credential::new(certificate, &key)));
         for round in 0..30 {
             let mut stream = connect(&connector, address).await.unwrap();
-            let asked = async {
+            let exchange = async {
                 stream.write_all(b"POST / HTTP/1.0\r\nContent-Length: 40960\r\n\r\n").await?;
                 stream.write_all(&[b' '; 20 * 1024]).await?;
-                // Once the server has verified the certificate.
+                // Waits until the server has verified the certificate and sent the alert.
                 stream.get_ref().0.readable().await?;
                 for _ in 0..20 {
                     stream.write_all(&[b' '; 1024]).await?;
                 }
                 stream.read_u8().await
             };
-            let refused = timeout(PATIENCE, asked).await.unwrap().unwrap_err();
-            assert_eq!(alert_in(&refused), want, "round {round}");
+            let error = timeout(PATIENCE, exchange).await.unwrap().unwrap_err();
+            assert_eq!(alert_in(&error), want, "round {round}");
         }
     }
 }
 
-/// The client gets an alert, and its connection is free for others, whether it closes or not.
+/// The server soon closes its side, even if the client keeps the connection open. Then another client can
+/// connect.
 #[tokio::test]
-async fn a_client_without_tls_gets_an_alert_and_occupies_no_connection() {
+async fn a_client_without_tls_gets_an_alert_and_its_connection_is_freed() {
     let (server, address) = server(&Authority::trusted(), SignatureCache::Off).await;
     let server = server.with_max_connections(1);
     tokio::spawn(server.run(tower::service_fn(whoami), pending()));
-    let (_stays, answer) = ask_without_tls(address).await;
-    assert!(is_fatal_alert(&answer), "{answer:?}");
+    let (_open_stream, response) = ask_without_tls(address).await;
+    assert!(is_fatal_alert(&response), "{response:?}");
     let connector = connector(&TLS13, None);
-    let served = timeout(PATIENCE, connect(&connector, address)).await;
-    assert_eq!(ask(&mut served.unwrap().unwrap()).await.unwrap(), "nobody");
+    let stream = timeout(PATIENCE, connect(&connector, address)).await;
+    assert_eq!(ask(&mut stream.unwrap().unwrap()).await.unwrap(), "no certificate");
 }
 
 #[tokio::test]
 async fn shutdown_does_not_wait_for_refused_clients() {
     let (server, address) = server(&Authority::trusted(), SignatureCache::Off).await;
-    // Less than the time that a refused client has to close.
+    // Shorter than the time in which a refused client must close its connection.
     let server = server.with_drain_timeout(Duration::from_millis(500));
-    let (end, ending) = oneshot::channel::<()>();
-    let run = server.run(tower::service_fn(whoami), async move { ending.await.unwrap() });
+    let (shut_down, shutdown) = oneshot::channel::<()>();
+    let run = server.run(tower::service_fn(whoami), async move { shutdown.await.unwrap() });
     let running = tokio::spawn(run);
-    let (_stays, answer) = ask_without_tls(address).await;
-    assert!(is_fatal_alert(&answer), "{answer:?}");
-    end.send(()).unwrap();
+    let (_open_stream, response) = ask_without_tls(address).await;
+    assert!(is_fatal_alert(&response), "{response:?}");
+    shut_down.send(()).unwrap();
     let drained = timeout(PATIENCE, running).await.unwrap().unwrap();
     assert_eq!(drained, Drained::Completely);
 }
 
-/// Sends plain HTTP. Returns everything that the server sends, and the connection, still open.
+/// Sends plain HTTP to the TLS port. Returns the connection, still open, and everything that the server has
+/// sent.
 async fn ask_without_tls(address: SocketAddr) -> (TcpStream, Vec<u8>) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
-    let mut answer = Vec::new();
-    timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
-    (stream, answer)
+    let mut response = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut response)).await.unwrap().unwrap();
+    (stream, response)
 }
 
-/// A record with an alert of the level "fatal" (RFC 8446 §5.1, §6).
+/// Whether this is one TLS record with an alert of the level "fatal" (RFC 8446 §5.1, §6).
 fn is_fatal_alert(record: &[u8]) -> bool {
     matches!(record, [21, 3, _, 0, 2, 2, _])
 }
 
-/// A listener trusts its own authorities only, whatever another listener of the process has verified and cached.
+/// A listener trusts only its own authorities, even if another listener of the process has verified and
+/// cached a certificate.
 #[tokio::test]
 async fn listeners_do_not_share_trust() {
-    for cache in BOTH {
+    for cache in OFF_AND_ON {
         trusts_its_own_authorities_only(cache).await;
     }
 }
 
 async fn trusts_its_own_authorities_only(cache: SignatureCache) {
     let address = serve(&Authority::trusted(), cache).await;
-    let of_another = serve(&Authority::stranger(), cache).await;
-    let connector = connector(&TLS13, Some(Shown::new(USER.certificate, &USER.key_pair())));
+    let address_of_other = serve(&Authority::stranger(), cache).await;
+    let connector = connector(&TLS13, Some(Credential::new(USER.certificate, &USER.key_pair())));
     let mut stream = connect(&connector, address).await.unwrap();
     assert_eq!(ask(&mut stream).await.unwrap(), "USER");
-    assert_eq!(alert(&connector, of_another).await, AlertDescription::UnknownCA);
+    assert_eq!(alert(&connector, address_of_other).await, AlertDescription::UnknownCA);
 }
 
-/// Each connection gets a session ticket, so that the next one needs no full handshake.
+/// The server sends a session ticket on each connection, so the client's next connection needs no full
+/// handshake.
 #[tokio::test]
 async fn a_returning_client_resumes_its_session() {
     let address = serve(&Authority::trusted(), SignatureCache::Off).await;
     for version in [&TLS12, &TLS13] {
-        for (shown, who) in
-            [(None, "nobody"), (Some(Shown::new(USER.certificate, &USER.key_pair())), "USER")]
-        {
-            let connector = connector(version, shown);
+        for (credential, name) in [
+            (None, "no certificate"),
+            (Some(Credential::new(USER.certificate, &USER.key_pair())), "USER"),
+        ] {
+            let connector = connector(version, credential);
             for want in [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed] {
                 let mut stream = connect(&connector, address).await.unwrap();
                 assert_eq!(stream.get_ref().1.handshake_kind(), Some(want), "{version:?}");
-                assert_eq!(ask(&mut stream).await.unwrap(), who, "{version:?}");
+                assert_eq!(ask(&mut stream).await.unwrap(), name, "{version:?}");
             }
         }
     }

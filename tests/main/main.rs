@@ -1,4 +1,5 @@
-//! The library from outside: layers, listeners, forwarding and providers over real sockets.
+//! Tests of the library through its public API: layers, listeners, forwarding and providers. Most of them use
+//! real sockets.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,5 +13,5 @@ mod token_cache;
 mod upstream;
 mod wire;
 
-/// The longest that anything may take on a slow and busy machine.
+/// The time limit for one step of a test. It is long enough for a slow and busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);

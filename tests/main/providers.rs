@@ -1,4 +1,7 @@
-//! The providers that call other services over TLS: correct, late, malformed and missing responses.
+//! The providers that call other services over TLS: correct, late, malformed and missing responses. One
+//! provider makes SAF checks (may this user do this). Two map users with ZSS, the Zowe System Services server
+//! on z/OS: one maps client certificates, the other distributed identities (a name in a registry such as
+//! LDAP).
 
 use std::{
     convert::Infallible,
@@ -46,16 +49,18 @@ use tower_passticket::{
 
 use crate::PATIENCE;
 
-/// A deadline that passes.
+/// A deadline that the tests let pass.
 const SHORT: Duration = Duration::from_millis(300);
 
-/// Longer than any deadline here.
+/// Longer than any deadline in this file.
 const LATE: Duration = Duration::from_secs(30);
 
+/// How the peer answers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum How {
     Correct,
     Late,
+    /// An HTML document with this status.
     Status(u16),
     /// The correct document with this status.
     CorrectWith(u16),
@@ -64,7 +69,7 @@ enum How {
     Huge,
     HalfABody,
     Redirect,
-    /// Waits for one permit per response.
+    /// The correct document, but only when the test has added a permit for it.
     WhenPermitted,
 }
 
@@ -72,37 +77,41 @@ enum How {
 #[derive(Clone)]
 struct Peer {
     how: Arc<Mutex<How>>,
-    seen: Arc<Mutex<Vec<Seen>>>,
-    busy: Arc<Mutex<Busy>>,
+    received: Arc<Mutex<Vec<Received>>>,
+    concurrent: Arc<Mutex<Concurrent>>,
     permits: Arc<Semaphore>,
     port: u16,
 }
 
+/// A request that the peer has received.
 #[derive(Clone, Debug)]
-struct Seen {
+struct Received {
     method: Method,
     path: String,
     headers: HeaderMap,
     body: Bytes,
 }
 
+/// The number of requests that the peer handles at the same time.
 #[derive(Default)]
-struct Busy {
+struct Concurrent {
     now: usize,
-    most: usize,
+    max: usize,
 }
 
 impl Peer {
-    fn answers(&self, how: How) {
+    fn set_how(&self, how: How) {
         *self.how.lock().unwrap() = how;
     }
 
+    /// The number of calls so far.
     fn calls(&self) -> usize {
-        self.seen.lock().unwrap().len()
+        self.received.lock().unwrap().len()
     }
 
-    fn last(&self) -> Seen {
-        self.seen.lock().unwrap().last().unwrap().clone()
+    /// The last request.
+    fn last(&self) -> Received {
+        self.received.lock().unwrap().last().unwrap().clone()
     }
 
     fn url(&self, path: &str) -> Address {
@@ -117,8 +126,8 @@ impl Peer {
         let body = body.collect().await.unwrap().to_bytes();
         let path = head.uri.path().to_owned();
         let correct = document(&path, &head.headers, &body);
-        let seen = Seen { method: head.method, path, headers: head.headers, body };
-        self.seen.lock().unwrap().push(seen);
+        let received = Received { method: head.method, path, headers: head.headers, body };
+        self.received.lock().unwrap().push(received);
         let how = *self.how.lock().unwrap();
         let mut response = Response::builder();
         let body = match how {
@@ -148,12 +157,12 @@ impl Peer {
             }
             How::WhenPermitted => {
                 {
-                    let mut busy = self.busy.lock().unwrap();
-                    busy.now += 1;
-                    busy.most = busy.most.max(busy.now);
+                    let mut concurrent = self.concurrent.lock().unwrap();
+                    concurrent.now += 1;
+                    concurrent.max = concurrent.max.max(concurrent.now);
                 }
                 self.permits.acquire().await.unwrap().forget();
-                self.busy.lock().unwrap().now -= 1;
+                self.concurrent.lock().unwrap().now -= 1;
                 correct
             }
         };
@@ -162,8 +171,8 @@ impl Peer {
     }
 }
 
-/// The correct document: `USER` is authorized, `OTHER` is not; the certificate and one identity are mapped to
-/// `USER`.
+/// The correct document. `USER` is authorized, other users are not. A certificate is mapped to `USER`, and so
+/// is one distributed identity.
 fn document(path: &str, headers: &HeaderMap, body: &Bytes) -> String {
     let as_user = |user| headers["cookie"] == cookie(user);
     let mapped = |userid: &str| {
@@ -179,9 +188,9 @@ fn document(path: &str, headers: &HeaderMap, body: &Bytes) -> String {
             mapped(if as_user("ZWESVUSR") && !body.is_empty() { "USER" } else { "" })
         }
         "/zss/dn" => {
-            let question = json!({"dn": "jane@example.com", "registry": "ldaps://example"});
-            let asked: serde_json::Value = serde_json::from_slice(body).unwrap();
-            mapped(if as_user("ZWESVUSR") && asked == question { "USER" } else { "" })
+            let jane = json!({"dn": "jane@example.com", "registry": "ldaps://example"});
+            let identity: serde_json::Value = serde_json::from_slice(body).unwrap();
+            mapped(if as_user("ZWESVUSR") && identity == jane { "USER" } else { "" })
         }
         _ => json!({"authorized": as_user("USER"), "error": false, "message": ""}),
     }
@@ -192,7 +201,7 @@ fn cookie(user: &str) -> String {
     format!("apimlAuthenticationToken=token-of-{user}")
 }
 
-/// A body that fails after its first half.
+/// A body that fails after its first part.
 struct Half(Option<Bytes>);
 
 impl Body for Half {
@@ -214,19 +223,19 @@ impl Body for Half {
     }
 }
 
-/// A peer with the certificate of [`SERVER`] that runs until the test ends.
+/// Starts a peer with the certificate [`SERVER`]. It runs until the test ends.
 async fn peer(how: How) -> Peer {
     peer_with(how, SERVER.certificate).await
 }
 
-/// A peer with this certificate for the key of [`SERVER`].
+/// Starts a peer with this certificate, which must be for the key of [`SERVER`].
 async fn peer_with(how: How, certificate: &str) -> Peer {
     let tls = ServerTls::from_pem(certificate.as_bytes(), SERVER.key.as_bytes(), None).unwrap();
     let (listener, address) = listener().await;
     let peer = Peer {
         how: Arc::new(Mutex::new(how)),
-        seen: Arc::default(),
-        busy: Arc::default(),
+        received: Arc::default(),
+        concurrent: Arc::default(),
         permits: Arc::new(Semaphore::new(0)),
         port: address.port(),
     };
@@ -256,6 +265,7 @@ fn tokens(user: &UserId) -> Result<UserToken, NoToken> {
     UserToken::new(format!("token-of-{user}"))
 }
 
+/// A certificate with this number of host names.
 fn certificate(names: usize) -> PeerCertificate {
     let names: Vec<_> = (0..names).map(|i| format!("name-{i}.example.com")).collect();
     let der = self_signed(|params| {
@@ -312,7 +322,7 @@ where
 {
     let url = |path| Address::parse(&format!("{base}{path}")).unwrap();
     let asking = user("ZWESVUSR");
-    let answer = async {
+    let outcome = async {
         match provider {
             "SAF" => EndpointSaf::new(client, url("/saf-auth"), tokens)
                 .check(&user("USER"), "ZOWE", RESOURCE, AccessLevel::Read)
@@ -328,7 +338,7 @@ where
                 .into(),
         }
     };
-    timeout(PATIENCE + SHORT, answer).await.expect("the call ends")
+    timeout(PATIENCE + SHORT, outcome).await.expect("the call ends in time")
 }
 
 #[tokio::test]
@@ -357,7 +367,7 @@ async fn only_correct_responses_grant_access() {
             let base = format!("https://localhost:{}", peer.port);
             assert_eq!(ask(provider, client, &base).await, want, "{provider}, {how:?}");
             if deadline == PATIENCE {
-                assert_eq!(peer.calls(), before + 1, "{provider}, {how:?}: one call");
+                assert_eq!(peer.calls(), before + 1, "{provider}, {how:?}: expected one call");
             }
         }
     }
@@ -366,18 +376,16 @@ async fn only_correct_responses_grant_access() {
 #[tokio::test]
 async fn without_a_response_access_is_refused() {
     let silent = Scripted::http([Step::Stall]).await;
-    let hangs_up = Scripted::http([]).await;
-    // Does not listen.
-    let (gone, gone_at) = listener().await;
-    drop(gone);
-    // Has the certificate of another authority.
+    let closing = Scripted::http([]).await;
+    let (not_listening, free_address) = listener().await;
+    drop(not_listening);
     let foreign = Authority::namesake().certify(&SERVER.key_pair(), |_| {});
-    let stranger = peer_with(How::Correct, &foreign).await;
-    for (what, port, deadline) in [
-        ("silent", silent.address.port(), SHORT),
-        ("hangs up", hangs_up.address.port(), PATIENCE),
-        ("gone", gone_at.port(), PATIENCE),
-        ("stranger", stranger.port, PATIENCE),
+    let untrusted = peer_with(How::Correct, &foreign).await;
+    for (name, port, deadline) in [
+        ("sends nothing", silent.address.port(), SHORT),
+        ("closes the connection", closing.address.port(), PATIENCE),
+        ("does not listen", free_address.port(), PATIENCE),
+        ("has a certificate of another authority", untrusted.port, PATIENCE),
     ] {
         for provider in PROVIDERS {
             let client = client(limits(deadline));
@@ -385,15 +393,15 @@ async fn without_a_response_access_is_refused() {
             assert_eq!(
                 ask(provider, client, &base).await,
                 Outcome::Unavailable,
-                "{provider}, {what}"
+                "{provider}, the peer {name}"
             );
         }
     }
-    assert_eq!(stranger.calls(), 0);
+    assert_eq!(untrusted.calls(), 0);
 }
 
 #[tokio::test]
-async fn calls_have_the_form_that_zss_expects() {
+async fn calls_have_the_form_that_zowe_expects_and_are_cached() {
     let peer = peer(How::Correct).await;
     let client = client(limits(PATIENCE));
     let saf = EndpointSaf::new(client.clone(), peer.url("/saf-auth/"), tokens);
@@ -402,14 +410,14 @@ async fn calls_have_the_form_that_zss_expects() {
     };
     let granted = check("USER", "zowe", RESOURCE, AccessLevel::Read).await;
     assert_eq!(granted, Outcome::Yes);
-    let seen = peer.last();
-    assert_eq!((seen.method, &*seen.path), (Method::GET, "/saf-auth/APIML.SERVICES/READ"));
-    assert_eq!(seen.headers["accept"], "application/json");
-    assert_eq!(seen.headers["content-type"], "application/json");
-    assert_eq!(seen.headers["cookie"], cookie("USER"));
-    assert_eq!(seen.body, "");
+    let request = peer.last();
+    assert_eq!((request.method, &*request.path), (Method::GET, "/saf-auth/APIML.SERVICES/READ"));
+    assert_eq!(request.headers["accept"], "application/json");
+    assert_eq!(request.headers["content-type"], "application/json");
+    assert_eq!(request.headers["cookie"], cookie("USER"));
+    assert_eq!(request.body, "");
 
-    // The same check is cached; another user, level or resource is another check.
+    // The same check is answered from the cache. A check with another user, level or resource is a new call.
     assert_eq!(check("USER", "ZOWE", RESOURCE, AccessLevel::Read).await, Outcome::Yes);
     assert_eq!(peer.calls(), 1);
     assert_eq!(check("OTHER", "ZOWE", RESOURCE, AccessLevel::Read).await, Outcome::No);
@@ -417,7 +425,7 @@ async fn calls_have_the_form_that_zss_expects() {
     assert_eq!(peer.last().path, "/saf-auth/A%2F..%C2%A7/ALTER");
     assert_eq!(peer.calls(), 3);
 
-    // Invalid resources are not sent.
+    // A check of an invalid resource fails without a call.
     for resource in ["..", "", &"A".repeat(247)] {
         let failed = check("USER", "ZOWE", resource, AccessLevel::Read).await;
         assert_eq!(failed, Outcome::Failed, "{resource}");
@@ -425,24 +433,24 @@ async fn calls_have_the_form_that_zss_expects() {
     let error = saf.check(&user("USER"), "FACILITY", RESOURCE, AccessLevel::Read).await;
     let (class, supported) = ("FACILITY".to_owned(), "ZOWE".to_owned());
     assert_eq!(error, Err(SafError::UnsupportedClass { class, supported }));
-    let nobody = |_: &UserId| Err(NoToken::new("no key"));
-    let tokenless = EndpointSaf::new(client.clone(), peer.url("/saf-auth"), nobody);
-    let failed = tokenless.check(&user("USER"), "ZOWE", RESOURCE, AccessLevel::Read).await;
+    let no_token = |_: &UserId| Err(NoToken::new("no key"));
+    let without_token = EndpointSaf::new(client.clone(), peer.url("/saf-auth"), no_token);
+    let failed = without_token.check(&user("USER"), "ZOWE", RESOURCE, AccessLevel::Read).await;
     assert!(matches!(&failed, Err(SafError::Failed(why)) if why.contains("no key")), "{failed:?}");
     assert_eq!(peer.calls(), 3);
 
     let asking = user("ZWESVUSR");
     let certificates =
         ZssCertificates::new(client.clone(), peer.url("/zss/x509/map"), asking, tokens);
-    let shown = certificate(1);
+    let small = certificate(1);
     for _ in 0..2 {
-        assert_eq!(certificates.map_certificate(&shown).await, Ok(user("USER")));
+        assert_eq!(certificates.map_certificate(&small).await, Ok(user("USER")));
     }
-    let seen = peer.last();
-    assert_eq!((seen.method, &*seen.path), (Method::POST, "/zss/x509/map"));
-    assert_eq!(seen.headers["content-type"], "application/json");
-    assert_eq!(seen.headers["cookie"], cookie("ZWESVUSR"));
-    assert_eq!(seen.body, *shown.der());
+    let request = peer.last();
+    assert_eq!((request.method, &*request.path), (Method::POST, "/zss/x509/map"));
+    assert_eq!(request.headers["content-type"], "application/json");
+    assert_eq!(request.headers["cookie"], cookie("ZWESVUSR"));
+    assert_eq!(request.body, *small.der());
     assert_eq!(peer.calls(), 4);
     let large = certificate(400);
     assert!(large.der().len() > 4096);
@@ -458,20 +466,20 @@ async fn calls_have_the_form_that_zss_expects() {
     for (name, registry) in
         [("Jane@example.com", "ldaps://example"), ("jane@example.com", "ldaps://other")]
     {
-        let stranger = DistributedIdentity::new(name, registry).unwrap();
+        let unknown = DistributedIdentity::new(name, registry).unwrap();
         for _ in 0..2 {
-            let mapped = identities.map_identity(&stranger).await;
-            assert_eq!(mapped, Err(MapError::NotMapped), "{stranger}");
+            let mapped = identities.map_identity(&unknown).await;
+            assert_eq!(mapped, Err(MapError::NotMapped), "{unknown}");
         }
     }
     assert_eq!(peer.calls(), 7);
-    for shown in [format!("{saf:?}"), format!("{certificates:?}"), format!("{identities:?}")] {
-        assert!(shown.contains("https://localhost") && !shown.contains("token-of"), "{shown}");
+    for debug in [format!("{saf:?}"), format!("{certificates:?}"), format!("{identities:?}")] {
+        assert!(debug.contains("https://localhost") && !debug.contains("token-of"), "{debug}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fifty_concurrent_checks_are_one_call() {
+async fn fifty_equal_concurrent_checks_make_one_call() {
     let peer = peer(How::WhenPermitted).await;
     let saf = EndpointSaf::new(client(limits(PATIENCE)), peer.url("/saf-auth"), tokens);
     let mut checks = JoinSet::new();
@@ -498,18 +506,18 @@ async fn concurrent_calls_are_limited() {
         let resource = format!("RESOURCE.{i}");
         checks.spawn(saf.check(&user("USER"), "ZOWE", &resource, AccessLevel::Read));
     }
-    until(|| peer.busy.lock().unwrap().now == 4).await;
+    until(|| peer.concurrent.lock().unwrap().now == 4).await;
     sleep(SHORT).await;
-    assert_eq!(peer.calls(), 4, "the others wait");
+    assert_eq!(peer.calls(), 4, "expected that all further calls wait");
     peer.permits.add_permits(30);
     while let Some(answer) = checks.join_next().await {
         assert_eq!(answer.unwrap(), Ok(Access::Granted));
     }
-    assert_eq!((peer.calls(), peer.busy.lock().unwrap().most), (30, 4));
+    assert_eq!((peer.calls(), peer.concurrent.lock().unwrap().max), (30, 4));
 }
 
 #[tokio::test]
-async fn a_call_beyond_the_queue_fails_and_dropped_calls_free_their_places() {
+async fn a_call_fails_if_the_queue_is_full_and_dropped_calls_leave_the_queue() {
     let peer = peer(How::WhenPermitted).await;
     let one = NonZeroUsize::MIN;
     let limits = limits(PATIENCE).with_max_concurrent(one).with_max_waiting(1);
@@ -523,18 +531,20 @@ async fn a_call_beyond_the_queue_fails_and_dropped_calls_free_their_places() {
         let mut second = tokio_test::task::spawn(client.call(request()));
         let mut third = tokio_test::task::spawn(client.call(request()));
         assert!(first.poll().is_pending() && second.poll().is_pending());
-        let Poll::Ready(third) = third.poll() else { panic!("the queue is full") };
+        let Poll::Ready(third) = third.poll() else {
+            panic!("expected an error, because the queue is full")
+        };
         assert!(matches!(third, Err(RemoteError::Unavailable(_))), "{third:?}");
     }
-    // The dropped calls have freed their places.
-    peer.answers(How::Correct);
+    // All three calls are dropped now, so there is room for a new one.
+    peer.set_how(How::Correct);
     peer.permits.add_permits(2);
     assert_eq!(client.call(request()).await.unwrap().status(), 200);
 }
 
-/// The deadline includes the wait for a turn.
+/// The deadline includes the time that a call waits in the queue.
 #[tokio::test]
-async fn the_deadline_counts_from_the_call() {
+async fn the_deadline_counts_from_the_start_of_the_call() {
     let peer = peer(How::WhenPermitted).await;
     let limits = limits(SHORT).with_max_concurrent(NonZeroUsize::MIN);
     let saf = EndpointSaf::new(client(limits), peer.url("/saf-auth"), tokens);
@@ -543,81 +553,88 @@ async fn the_deadline_counts_from_the_call() {
         let resource = format!("RESOURCE.{i}");
         checks.spawn(saf.check(&user("USER"), "ZOWE", &resource, AccessLevel::Read));
     }
-    // One after the other they would take six seconds.
+    // If each deadline began when its call leaves the queue, all calls would take six seconds.
     let all = async {
         while let Some(answer) = checks.join_next().await {
             assert_eq!(answer.unwrap(), Err(SafError::Unavailable));
         }
     };
-    timeout(SHORT * 10, all).await.expect("all calls end");
+    timeout(SHORT * 10, all).await.expect("all calls end in time");
 }
 
-/// A proxy in front of the peer that can be cut.
-struct Line {
+/// A TCP proxy in front of the peer. Sending a value to `up` closes all open connections. While the value is
+/// `false`, new connections are closed, too.
+struct TcpProxy {
     port: u16,
     up: watch::Sender<bool>,
 }
 
-async fn line(to: u16) -> Line {
+async fn tcp_proxy(peer_port: u16) -> TcpProxy {
     let (listener, address) = listener().await;
     let (up, state) = watch::channel(true);
     tokio::spawn(async move {
-        while let Ok((mut near, _)) = listener.accept().await {
+        while let Ok((mut client, _)) = listener.accept().await {
             let mut state = state.clone();
             if !*state.borrow_and_update() {
                 continue;
             }
             tokio::spawn(async move {
-                let mut far = TcpStream::connect((Ipv4Addr::LOCALHOST, to)).await.unwrap();
+                let address = (Ipv4Addr::LOCALHOST, peer_port);
+                let mut peer = TcpStream::connect(address).await.unwrap();
                 tokio::select! {
-                    _ = copy_bidirectional(&mut near, &mut far) => {}
+                    _ = copy_bidirectional(&mut client, &mut peer) => {}
                     _ = state.changed() => {}
                 }
             });
         }
     });
-    Line { port: address.port(), up }
+    TcpProxy { port: address.port(), up }
 }
 
 #[tokio::test]
-async fn a_peer_that_works_again_is_called_again() {
+async fn a_peer_is_called_again_after_it_was_unreachable() {
     let peer = peer(How::Correct).await;
-    let line = line(peer.port).await;
+    let proxy = tcp_proxy(peer.port).await;
     let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
-    let address = Address::parse(&format!("https://localhost:{}/saf-auth", line.port)).unwrap();
+    let address = Address::parse(&format!("https://localhost:{}/saf-auth", proxy.port)).unwrap();
     let policy = CachePolicy::default().with_found(Duration::from_secs(30));
     let saf = EndpointSaf::new(client(limits(PATIENCE)), address, tokens)
         .with_cache(policy, clock.clone());
     let check = async || saf.check(&user("USER"), "ZOWE", RESOURCE, AccessLevel::Read).await;
     assert_eq!(check().await, Ok(Access::Granted));
 
-    line.up.send(false).unwrap();
+    proxy.up.send(false).unwrap();
     clock.advance(Duration::from_secs(29));
-    assert_eq!(check().await, Ok(Access::Granted), "cached");
+    assert_eq!(check().await, Ok(Access::Granted), "expected the cached result");
     clock.advance(Duration::from_secs(1));
-    assert_eq!(check().await, Err(SafError::Unavailable), "expired");
+    assert_eq!(
+        check().await,
+        Err(SafError::Unavailable),
+        "expected a call: the result has expired"
+    );
     let calls = peer.calls();
 
-    line.up.send(true).unwrap();
-    assert_eq!(check().await, Err(SafError::Unavailable), "the error is cached for a second");
+    proxy.up.send(true).unwrap();
+    assert_eq!(check().await, Err(SafError::Unavailable), "expected the cached error");
     assert_eq!(peer.calls(), calls);
+    // An error is cached for one second.
     clock.advance(Duration::from_secs(1));
     assert_eq!(check().await, Ok(Access::Granted));
     assert_eq!(peer.calls(), calls + 1);
 }
 
 #[tokio::test]
-async fn a_pooled_connection_that_was_closed_fails_no_call() {
+async fn no_call_fails_because_a_pooled_connection_was_closed() {
     let peer = peer(How::Correct).await;
-    let line = line(peer.port).await;
-    let address = Address::parse(&format!("https://localhost:{}/saf-auth", line.port)).unwrap();
+    let proxy = tcp_proxy(peer.port).await;
+    let address = Address::parse(&format!("https://localhost:{}/saf-auth", proxy.port)).unwrap();
     let saf = EndpointSaf::new(client(limits(PATIENCE)), address, tokens);
     for i in 0..20 {
         let resource = format!("RESOURCE.{i}");
         let answer = saf.check(&user("USER"), "ZOWE", &resource, AccessLevel::Read).await;
         assert_eq!(answer, Ok(Access::Granted), "{i}");
-        // Cuts open connections; new ones work.
-        line.up.send(true).unwrap();
+        // Closes open connections. New connections work.
+        proxy.up.send(true).unwrap();
         if i % 2 == 0 {
             tokio::task::yield_now().await;
         }
@@ -630,5 +647,5 @@ async fn until(condition: impl Fn() -> bool) {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, wait).await.expect("the condition holds in time");
+    timeout(PATIENCE, wait).await.expect("the condition becomes true in time");
 }

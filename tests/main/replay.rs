@@ -1,5 +1,5 @@
-//! A service that takes each PassTicket once, and one that takes it as often as it comes: what
-//! reaches them when one user makes many requests.
+//! A burst of requests of one user to a service with replay protection, which accepts each PassTicket
+//! once, and to a service that accepts a PassTicket any number of times.
 
 use std::{
     collections::HashSet,
@@ -32,29 +32,30 @@ type Body = Full<Bytes>;
 
 const NOW: u64 = 1_800_000_000;
 
-/// What became of requests that were made at the same time.
+/// The results of a burst of requests.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Sum {
-    /// The service took the ticket.
-    taken: usize,
-    /// There was none, and both sides were told.
-    refused: usize,
+struct Results {
+    /// The gateway made a ticket, and the service accepted it.
+    accepted: usize,
+    /// The gateway made no ticket. The service and the client got the failure header.
+    without_ticket: usize,
 }
 
-/// A service that evaluates tickets as RACF does.
+/// A service that evaluates tickets as RACF (the security product of z/OS) does.
 #[derive(Debug)]
-struct Evaluating {
+struct TestService {
     profile: KeyProfile,
     clock: Arc<ManualClock>,
+    /// The pairs of user and ticket that the service has received.
     seen: Mutex<HashSet<String>>,
 }
 
-impl Evaluating {
+impl TestService {
     fn answer(&self, request: &Request<Body>) -> StatusCode {
         let Some(basic) = request.headers().get("authorization") else {
-            // The stack must have said why.
-            let told = request.headers().get("x-zowe-auth-failure").unwrap().to_str().unwrap();
-            assert!(told.starts_with("ZWEAG141E"), "{told}");
+            // Without a ticket, a header must contain the reason.
+            let failure = request.headers().get("x-zowe-auth-failure").unwrap().to_str().unwrap();
+            assert!(failure.starts_with("ZWEAG141E"), "{failure}");
             return StatusCode::UNAUTHORIZED;
         };
         let basic = basic.to_str().unwrap().strip_prefix("Basic ").unwrap();
@@ -71,22 +72,23 @@ impl Evaluating {
     }
 }
 
-struct World {
+/// A service, and the clock and signing key that all gateways in a test share.
+struct Setup {
     clock: Arc<ManualClock>,
-    service: Arc<Evaluating>,
+    service: Arc<TestService>,
     key: SigningKey,
 }
 
-impl World {
+impl Setup {
     fn new(replay: Replay) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(NOW)));
         let profile = profile(replay);
-        let service = Evaluating { profile, clock: clock.clone(), seen: Mutex::default() };
+        let service = TestService { profile, clock: clock.clone(), seen: Mutex::default() };
         let key = SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap();
         Self { clock, service: Arc::new(service), key }
     }
 
-    /// A gateway that has just been started.
+    /// A gateway in front of the service. Each call makes a new one, as after a restart.
     fn gateway(
         &self,
     ) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone {
@@ -118,40 +120,41 @@ impl World {
             }))
     }
 
-    /// So many requests of one user, on two connections in turn.
-    async fn burst<S>(&self, gateway: &S, user: &str, requests: usize) -> Sum
+    /// Sends this number of requests of one user, alternately through two clones of the gateway.
+    async fn burst<S>(&self, gateway: &S, user: &str, requests: usize) -> Results
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone,
     {
         let issuer = TokenIssuer::new(self.key.clone()).with_clock(self.clock.clone());
         let token = issuer.login_token(&UserId::new(user).unwrap(), "domain").unwrap();
-        let mut connections = [gateway.clone(), gateway.clone()];
-        let mut sum = Sum::default();
+        let mut clones = [gateway.clone(), gateway.clone()];
+        let mut results = Results::default();
         for i in 0..requests {
             let request = Request::get("/files/api/v1/x")
                 .header("authorization", format!("Bearer {}", token.expose()))
                 .body(Body::default())
                 .unwrap();
-            let connection = connections[i % 2].ready().await.unwrap();
-            let response = connection.call(request).await.unwrap();
-            let told = response.headers().get("x-zowe-auth-failure");
-            let told = told.map(|told| told.to_str().unwrap());
-            match (response.status(), told) {
-                (StatusCode::OK, None) => sum.taken += 1,
-                (StatusCode::UNAUTHORIZED, Some(told)) => {
+            let gateway = clones[i % 2].ready().await.unwrap();
+            let response = gateway.call(request).await.unwrap();
+            let failure = response.headers().get("x-zowe-auth-failure");
+            let failure = failure.map(|failure| failure.to_str().unwrap());
+            match (response.status(), failure) {
+                (StatusCode::OK, None) => results.accepted += 1,
+                (StatusCode::UNAUTHORIZED, Some(failure)) => {
                     assert_eq!(
-                        told,
+                        failure,
                         "ZWEAG141E The generation of the PassTicket failed. Reason: An internal \
                          error was encountered."
                     );
-                    sum.refused += 1;
+                    results.without_ticket += 1;
                 }
-                other => panic!("a ticket that the service refuses: {other:?}"),
+                other => panic!("the service has refused a ticket: {other:?}"),
             }
         }
-        sum
+        results
     }
 
+    /// The number of different tickets that the service has received.
     fn tickets(&self) -> usize {
         self.service.seen.lock().unwrap().len()
     }
@@ -162,46 +165,73 @@ fn profile(replay: Replay) -> KeyProfile {
 }
 
 #[tokio::test]
-async fn where_a_ticket_is_taken_once_none_comes_twice() {
-    let world = World::new(Replay::Protected);
-    let gateway = world.gateway();
-    world.clock.advance(Duration::from_secs(3600));
-    assert_eq!(world.burst(&gateway, "USER", 100).await, Sum { taken: 61, refused: 39 });
-    // One is not the other's limit.
-    assert_eq!(world.burst(&gateway, "OTHER", 30).await, Sum { taken: 30, refused: 0 });
+async fn with_replay_protection_no_ticket_is_sent_twice() {
+    let setup = Setup::new(Replay::Protected);
+    let gateway = setup.gateway();
+    setup.clock.advance(Duration::from_secs(3600));
+    assert_eq!(
+        setup.burst(&gateway, "USER", 100).await,
+        Results { accepted: 61, without_ticket: 39 }
+    );
+    // Each user has a separate limit.
+    assert_eq!(
+        setup.burst(&gateway, "OTHER", 30).await,
+        Results { accepted: 30, without_ticket: 0 }
+    );
     for _ in 0..10 {
-        world.clock.advance(Duration::from_secs(1));
-        assert_eq!(world.burst(&gateway, "USER", 3).await, Sum { taken: 1, refused: 2 });
+        setup.clock.advance(Duration::from_secs(1));
+        assert_eq!(
+            setup.burst(&gateway, "USER", 3).await,
+            Results { accepted: 1, without_ticket: 2 }
+        );
     }
-    // A clock that is set back, a little or by much.
+    // Sets the clock back by 20 s, and then by 1000 s.
     for back in [20, 1000] {
-        world.clock.set(Timestamp::from_secs(world.clock.now().as_secs() - back));
-        assert_eq!(world.burst(&gateway, "USER", 3).await, Sum { taken: 0, refused: 3 });
+        setup.clock.set(Timestamp::from_secs(setup.clock.now().as_secs() - back));
+        assert_eq!(
+            setup.burst(&gateway, "USER", 3).await,
+            Results { accepted: 0, without_ticket: 3 }
+        );
     }
-    world.clock.advance(Duration::from_secs(1020 + 5));
-    assert_eq!(world.burst(&gateway, "USER", 10).await, Sum { taken: 5, refused: 5 });
-    assert_eq!(world.tickets(), 61 + 30 + 10 + 5);
+    setup.clock.advance(Duration::from_secs(1020 + 5));
+    assert_eq!(setup.burst(&gateway, "USER", 10).await, Results { accepted: 5, without_ticket: 5 });
+    assert_eq!(setup.tickets(), 61 + 30 + 10 + 5);
 }
 
 #[tokio::test]
-async fn a_gateway_that_is_started_again_makes_no_ticket_of_the_one_before() {
-    let world = World::new(Replay::Protected);
-    let before = world.gateway();
-    world.clock.advance(Duration::from_secs(3600));
-    assert_eq!(world.burst(&before, "USER", 100).await, Sum { taken: 61, refused: 39 });
-    let after = world.gateway();
-    assert_eq!(world.burst(&after, "USER", 3).await, Sum { taken: 0, refused: 3 });
-    world.clock.advance(Duration::from_secs(2));
-    assert_eq!(world.burst(&after, "USER", 3).await, Sum { taken: 2, refused: 1 });
+async fn a_restarted_gateway_repeats_no_ticket() {
+    let setup = Setup::new(Replay::Protected);
+    let before_restart = setup.gateway();
+    setup.clock.advance(Duration::from_secs(3600));
+    assert_eq!(
+        setup.burst(&before_restart, "USER", 100).await,
+        Results { accepted: 61, without_ticket: 39 }
+    );
+    let restarted = setup.gateway();
+    assert_eq!(
+        setup.burst(&restarted, "USER", 3).await,
+        Results { accepted: 0, without_ticket: 3 }
+    );
+    setup.clock.advance(Duration::from_secs(2));
+    assert_eq!(
+        setup.burst(&restarted, "USER", 3).await,
+        Results { accepted: 2, without_ticket: 1 }
+    );
 }
 
 #[tokio::test]
-async fn where_replay_is_allowed_a_second_has_one_ticket_for_all() {
-    let world = World::new(Replay::Allowed);
-    let gateway = world.gateway();
-    assert_eq!(world.burst(&gateway, "USER", 100).await, Sum { taken: 100, refused: 0 });
-    assert_eq!(world.tickets(), 1);
-    world.clock.advance(Duration::from_secs(1));
-    assert_eq!(world.burst(&gateway, "USER", 100).await, Sum { taken: 100, refused: 0 });
-    assert_eq!(world.tickets(), 2);
+async fn without_replay_protection_all_requests_in_a_second_share_one_ticket() {
+    let setup = Setup::new(Replay::Allowed);
+    let gateway = setup.gateway();
+    assert_eq!(
+        setup.burst(&gateway, "USER", 100).await,
+        Results { accepted: 100, without_ticket: 0 }
+    );
+    assert_eq!(setup.tickets(), 1);
+    setup.clock.advance(Duration::from_secs(1));
+    assert_eq!(
+        setup.burst(&gateway, "USER", 100).await,
+        Results { accepted: 100, without_ticket: 0 }
+    );
+    assert_eq!(setup.tickets(), 2);
 }

@@ -1,5 +1,5 @@
-//! A token that is remembered is asked about each time: what is revoked, and what has expired, is
-//! refused from the next request on.
+//! The verifier caches verified tokens. A cached token is still checked for revocation and expiry on each
+//! request. So a revoked or expired token is refused from the next request on.
 
 use std::{convert::Infallible, num::NonZeroUsize, sync::Arc, time::Duration};
 
@@ -18,14 +18,15 @@ use tower_passticket::{
     },
 };
 
-struct World {
+/// An issuer, and a gateway whose verifier has a cache.
+struct Setup {
     clock: Arc<ManualClock>,
     issuer: TokenIssuer,
     verifier: Rs256Verifier,
     revocations: Arc<RevocationIndex>,
 }
 
-impl World {
+impl Setup {
     fn new() -> Self {
         let key = SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
@@ -36,11 +37,13 @@ impl World {
         Self { clock, issuer, verifier, revocations: Arc::default() }
     }
 
+    /// A Personal Access Token (PAT) that is valid for one day.
     fn pat(&self, user: &UserId) -> IssuedToken {
         let scopes = Scopes::parse(["files"]).unwrap();
         self.issuer.personal_access_token(user, &scopes, Validity::requested(Some(1))).unwrap()
     }
 
+    /// The status of the response to a request with `token`.
     async fn status(&self, token: &IssuedToken) -> StatusCode {
         let authenticator = Authenticator::new(self.verifier.clone())
             .with_revocations(self.revocations.clone())
@@ -49,10 +52,10 @@ impl World {
             .header("authorization", format!("Bearer {}", token.expose()))
             .body(Full::<Bytes>::default())
             .unwrap();
-        let nothing = |_| async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())) };
+        let empty = |_| async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())) };
         ServiceBuilder::new()
             .layer(AuthenticateLayer::new(authenticator))
-            .service(service_fn(nothing))
+            .service(service_fn(empty))
             .oneshot(request)
             .await
             .unwrap()
@@ -61,36 +64,36 @@ impl World {
 }
 
 #[tokio::test]
-async fn what_is_revoked_is_refused_at_once() {
-    let world = World::new();
+async fn a_revoked_token_is_refused_from_the_next_request_on() {
+    let setup = Setup::new();
     let user = user("USER");
     let revocation = |token: &IssuedToken| Revocation::Token {
         token: TokenFingerprint::of(token.expose()),
         expires_at: Timestamp::from_secs(1_900_000_000),
     };
-    let login = world.issuer.login_token(&user, "security-domain").unwrap();
-    let (itself, by_rule) = (world.pat(&user), world.pat(&user));
+    let login = setup.issuer.login_token(&user, "security-domain").unwrap();
+    let (revoked_pat, pat_of_revoked_user) = (setup.pat(&user), setup.pat(&user));
     let cases = [
         (&login, revocation(&login)),
-        (&itself, revocation(&itself)),
-        (&by_rule, Revocation::User { user, up_to: world.clock.now() }),
+        (&revoked_pat, revocation(&revoked_pat)),
+        (&pat_of_revoked_user, Revocation::User { user, up_to: setup.clock.now() }),
     ];
     for (token, revocation) in cases {
         for _ in 0..3 {
-            assert_eq!(world.status(token).await, StatusCode::OK, "{revocation:?}");
+            assert_eq!(setup.status(token).await, StatusCode::OK, "{revocation:?}");
         }
-        world.revocations.apply(&revocation);
-        assert_eq!(world.status(token).await, StatusCode::UNAUTHORIZED, "{revocation:?}");
+        setup.revocations.apply(&revocation);
+        assert_eq!(setup.status(token).await, StatusCode::UNAUTHORIZED, "{revocation:?}");
     }
 }
 
 #[tokio::test]
-async fn what_has_expired_is_refused_from_its_second_on() {
-    let world = World::new();
-    let token = world.pat(&user("USER"));
-    assert_eq!(world.status(&token).await, StatusCode::OK);
-    world.clock.advance(Duration::from_millis(24 * 60 * 60 * 1000 - 1));
-    assert_eq!(world.status(&token).await, StatusCode::OK);
-    world.clock.advance(Duration::from_millis(1));
-    assert_eq!(world.status(&token).await, StatusCode::UNAUTHORIZED);
+async fn an_expired_token_is_refused_from_its_expiry_second_on() {
+    let setup = Setup::new();
+    let token = setup.pat(&user("USER"));
+    assert_eq!(setup.status(&token).await, StatusCode::OK);
+    setup.clock.advance(Duration::from_millis(24 * 60 * 60 * 1000 - 1));
+    assert_eq!(setup.status(&token).await, StatusCode::OK);
+    setup.clock.advance(Duration::from_millis(1));
+    assert_eq!(setup.status(&token).await, StatusCode::UNAUTHORIZED);
 }

@@ -38,7 +38,7 @@ use crate::{
     forwarding::{forward, unverified, verified},
 };
 
-/// A listener with this certificate for the key of [`SERVER`].
+/// TLS of a listener with this certificate, which must be for the key of [`SERVER`].
 fn server_tls(certificate: &str) -> ServerTls {
     ServerTls::from_pem(certificate.as_bytes(), SERVER.key.as_bytes(), None).unwrap()
 }
@@ -51,7 +51,7 @@ fn timeouts() -> ForwardTimeouts {
     ForwardTimeouts::default().with_response(PATIENCE)
 }
 
-/// A stack that only routes and forwards to a service at `address`.
+/// A stack of layers that only routes requests and forwards them to the service at `address`.
 fn forward_to(
     address: SocketAddr,
 ) -> impl Service<Request<Full<Bytes>>, Response = Response<ResponseBody>, Error = Infallible> + Clone
@@ -59,7 +59,7 @@ fn forward_to(
     forward(&format!("http://{address}"), Bypass, unverified(), timeouts())
 }
 
-/// A gateway that only forwards to a service at `address`, and its own address.
+/// Starts a gateway that only forwards to the service at `address`. Returns the address of the gateway.
 async fn gateway(address: SocketAddr, timeouts: ForwardTimeouts) -> SocketAddr {
     let (listener, at) = listener().await;
     let url = format!("http://{address}");
@@ -81,19 +81,19 @@ fn get() -> Request<Full<Bytes>> {
 async fn service_certificates_are_verified_as_configured() {
     let (authority, key) = (Authority::trusted(), SERVER.key_pair());
     let foreign = Authority::namesake().certify(&key, |_| {});
-    let misnamed = authority.certify(&key, |params| {
+    let wrong_name = authority.certify(&key, |params| {
         params.subject_alt_names = vec![SanType::DnsName("elsewhere.example".try_into().unwrap())];
     });
     let cases = [
-        ("right", SERVER.certificate, [200, 200, 200]),
-        ("another name", &misnamed, [503, 200, 200]),
-        ("another authority", &foreign, [503, 503, 200]),
+        ("correct certificate", SERVER.certificate, [200, 200, 200]),
+        ("certificate for another name", &wrong_name, [503, 200, 200]),
+        ("certificate of another authority", &foreign, [503, 503, 200]),
     ];
     for (name, certificate, want) in cases {
         let (listener, address) = listener().await;
-        let serving = Server::https(listener, server_tls(certificate));
-        let serving =
-            tokio::spawn(serving.run(tower::service_fn(hello), std::future::pending::<()>()));
+        let server = Server::https(listener, server_tls(certificate));
+        let server =
+            tokio::spawn(server.run(tower::service_fn(hello), std::future::pending::<()>()));
         let modes = [Verification::Strict, Verification::NonStrict, Verification::Disabled];
         for (mode, want) in modes.into_iter().zip(want) {
             let url = format!("https://localhost:{}", address.port());
@@ -102,13 +102,13 @@ async fn service_certificates_are_verified_as_configured() {
             let response = stack.oneshot(get()).await.unwrap();
             assert_eq!(response.status(), want, "{name}, {mode:?}");
         }
-        serving.abort();
+        server.abort();
     }
 }
 
 #[tokio::test]
 async fn a_client_that_disconnects_cancels_the_request_to_the_service() {
-    /// Notifies when the service's request is dropped.
+    /// Notifies the test when it is dropped together with the future of the service.
     struct Cancelled(Arc<Notify>);
     impl Drop for Cancelled {
         fn drop(&mut self) {
@@ -134,9 +134,9 @@ async fn a_client_that_disconnects_cancels_the_request_to_the_service() {
 
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let request = tokio::spawn(client.get(format!("http://{at}/svc/x")).send());
-    timeout(PATIENCE, arrived.notified()).await.expect("the service gets the request");
+    timeout(PATIENCE, arrived.notified()).await.expect("the service gets the request in time");
     request.abort();
-    timeout(PATIENCE, cancelled.notified()).await.expect("the request is cancelled");
+    timeout(PATIENCE, cancelled.notified()).await.expect("the request is cancelled in time");
 }
 
 #[tokio::test]
@@ -144,10 +144,10 @@ async fn a_slow_upload_does_not_time_out() {
     let (listener, address) = listener().await;
     tokio::spawn(Server::http(listener).run(tower::service_fn(count), std::future::pending()));
 
-    let limit = ForwardTimeouts::default().with_response(Duration::from_millis(600));
-    let at = gateway(address, limit).await;
+    let timeouts = ForwardTimeouts::default().with_response(Duration::from_millis(600));
+    let at = gateway(address, timeouts).await;
 
-    // Three times the timeout in total, but never that long between two pieces.
+    // The upload takes three times as long as the timeout, but the time between two pieces is shorter.
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
     tokio::spawn(async move {
         for _ in 0..9 {
@@ -162,12 +162,13 @@ async fn a_slow_upload_does_not_time_out() {
     assert_eq!(response.text().await.unwrap(), "45");
 }
 
-/// Answers with the length of the body.
+/// Answers with the length of the request body.
 async fn count(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let body = request.into_body().collect().await.unwrap().to_bytes();
     Ok(Response::new(Full::from(body.len().to_string())))
 }
 
+/// A stream of the values that are sent to a channel.
 struct Pieces<T>(tokio::sync::mpsc::Receiver<T>);
 
 impl<T> futures_core::Stream for Pieces<T> {
@@ -182,7 +183,7 @@ impl<T> futures_core::Stream for Pieces<T> {
 }
 
 #[tokio::test]
-async fn a_service_that_closes_without_a_response_is_502() {
+async fn a_service_that_closes_without_a_response_gives_502() {
     let service = Scripted::http([]).await;
     let stack = forward_to(service.address);
     let response = stack.oneshot(get()).await.unwrap();
@@ -193,7 +194,7 @@ async fn a_service_that_closes_without_a_response_is_502() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_not_ready_to_forward_is_500() {
+async fn a_request_that_no_scheme_layer_has_prepared_gets_500() {
     let (listener, address) = listener().await;
     tokio::spawn(Server::http(listener).run(tower::service_fn(hello), std::future::pending()));
     let generator = LocalGenerator::new(KeyProfiles::new([] as [KeyProfile; 0]).unwrap());
@@ -203,7 +204,7 @@ async fn a_request_that_is_not_ready_to_forward_is_500() {
     assert_eq!(stack.oneshot(get()).await.unwrap().status(), 500);
 }
 
-/// Sends `request` byte for byte to a gateway in front of a service that echoes method, headers and body.
+/// Sends the bytes of `request` to a gateway. The service behind the gateway echoes method, headers and body.
 /// Returns the raw response.
 async fn raw(request: &str) -> String {
     let (listener, address) = listener().await;
@@ -228,7 +229,7 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
 }
 
 #[tokio::test]
-async fn trace_and_connect_are_405() {
+async fn trace_and_connect_get_405() {
     for method in ["TRACE", "CONNECT"] {
         let answer =
             raw(&format!("{method} /svc/x HTTP/1.1\r\nhost: gw\r\nconnection: close\r\n\r\n"))
@@ -255,15 +256,15 @@ async fn the_body_of_a_get_is_forwarded() {
 
 #[tokio::test]
 async fn conflicting_body_lengths_are_never_forwarded() {
-    let both = raw("POST /svc/x HTTP/1.1\r\nhost: gw\r\ncontent-length: 3\r\n\
+    let answer = raw("POST /svc/x HTTP/1.1\r\nhost: gw\r\ncontent-length: 3\r\n\
          transfer-encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n")
     .await;
-    // RFC 9112 §6.3: the transfer encoding overrides the length, which must be removed.
-    assert!(both.contains("body: abcde\n") && !both.contains("content-length: 3"), "{both}");
-    let two = raw("POST /svc/x HTTP/1.1\r\nhost: gw\r\ncontent-length: 3\r\n\
+    // RFC 9112 §6.3: Transfer-Encoding overrides Content-Length, which must be removed.
+    assert!(answer.contains("body: abcde\n") && !answer.contains("content-length: 3"), "{answer}");
+    let answer = raw("POST /svc/x HTTP/1.1\r\nhost: gw\r\ncontent-length: 3\r\n\
          content-length: 4\r\nconnection: close\r\n\r\nabcd")
     .await;
-    assert!(two.starts_with("HTTP/1.1 400 "), "{two}");
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
 }
 
 #[tokio::test]
@@ -274,37 +275,39 @@ async fn several_cookie_headers_are_joined() {
     assert!(answer.contains("cookie: a=1; personalAccessToken=x; b\n"), "{answer}");
 }
 
-/// A connection that was accepted before the shutdown and sends a request after it is answered. A silent
-/// connection does not delay the shutdown for long.
+/// A connection was accepted before the shutdown, and its first request arrives after it. The request is
+/// answered. A silent connection delays the shutdown only for a short time.
 #[tokio::test]
 async fn a_connection_accepted_before_shutdown_is_served() {
     let (listener, address) = listener().await;
-    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let (shut_down, shutdown) = tokio::sync::oneshot::channel::<()>();
     let server = tokio::spawn(Server::http(listener).run(tower::service_fn(hello), async {
-        let _ = ended.await;
+        let _ = shutdown.await;
     }));
     let mut late = TcpStream::connect(address).await.unwrap();
     let silent = TcpStream::connect(address).await.unwrap();
     sleep(Duration::from_millis(100)).await;
-    end.send(()).unwrap();
+    shut_down.send(()).unwrap();
     sleep(Duration::from_millis(200)).await;
     late.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     timeout(PATIENCE, late.read_to_string(&mut answer)).await.unwrap().unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("hello"), "{answer}");
-    let drained = timeout(Duration::from_secs(10), server).await.expect("ends soon").unwrap();
+    let drained = timeout(Duration::from_secs(10), server).await;
+    let drained = drained.expect("the server stops in time").unwrap();
     assert_eq!(drained, Drained::Completely);
     drop(silent);
 }
 
-/// When `run` returns, the futures of aborted requests have been dropped, and with that, for instance, their
-/// audit records written. This holds for HTTP/2, too, where requests have tasks of their own.
+/// When `run` returns, the futures of aborted requests have been dropped. Dropping a future can have effects,
+/// such as writing an audit record. This holds for HTTP/2, too, where each request has its own task.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn aborted_requests_are_dropped_when_run_returns() {
+async fn aborted_requests_are_dropped_before_run_returns() {
+    /// Counts the requests that are not dropped yet.
     struct Counted(Arc<AtomicUsize>);
     impl Drop for Counted {
         fn drop(&mut self) {
-            // Long enough that a server that does not wait has returned.
+            // A server that does not wait for this would return before the count changes.
             std::thread::sleep(Duration::from_millis(30));
             self.0.fetch_sub(1, Ordering::SeqCst);
         }
@@ -312,7 +315,7 @@ async fn aborted_requests_are_dropped_when_run_returns() {
     let tls = server_tls(SERVER.certificate);
     for is_http2 in [false, true] {
         let (listener, address) = listener().await;
-        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let (shut_down, shutdown) = tokio::sync::oneshot::channel::<()>();
         let (running, arrived) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
         let service = tower::service_fn({
             let (running, arrived) = (running.clone(), arrived.clone());
@@ -329,11 +332,11 @@ async fn aborted_requests_are_dropped_when_run_returns() {
         let server =
             Server::https(listener, tls.clone()).with_drain_timeout(Duration::from_millis(50));
         let server = server.run(service, async {
-            let _ = ended.await;
+            let _ = shutdown.await;
         });
-        // Read before anything else can run.
-        let left = running.clone();
-        let server = tokio::spawn(async move { (server.await, left.load(Ordering::SeqCst)) });
+        // The task reads the counter immediately after `run` has returned.
+        let counter = running.clone();
+        let server = tokio::spawn(async move { (server.await, counter.load(Ordering::SeqCst)) });
         let client = test_support::client(Authority::trusted().pem().as_bytes());
         let client = if is_http2 { client } else { client.http1_only() }.build().unwrap();
         let requests: Vec<_> = (0..3)
@@ -343,12 +346,13 @@ async fn aborted_requests_are_dropped_when_run_returns() {
             })
             .collect();
         while running.load(Ordering::SeqCst) < requests.len() {
-            timeout(PATIENCE, arrived.notified()).await.expect("the requests arrive");
+            timeout(PATIENCE, arrived.notified()).await.expect("the requests arrive in time");
         }
-        end.send(()).unwrap();
-        let (drained, left) = timeout(PATIENCE, server).await.expect("ends soon").unwrap();
+        shut_down.send(()).unwrap();
+        let stopped = timeout(PATIENCE, server).await.expect("the server stops in time");
+        let (drained, still_running) = stopped.unwrap();
         assert!(matches!(drained, Drained::CutOff { .. }), "{drained:?}");
-        assert_eq!(left, 0, "HTTP/2: {is_http2}");
+        assert_eq!(still_running, 0, "HTTP/2: {is_http2}");
         for request in requests {
             assert!(request.await.unwrap().is_err());
         }
@@ -371,11 +375,12 @@ async fn a_silent_connection_times_out() {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let mut rest = Vec::new();
         let read = timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
-        assert!(read.is_ok(), "the server closes the connection");
+        assert!(read.is_ok(), "expected the server to close the connection");
     }
 }
 
-/// A service that answers `answers` requests per connection and then closes it without notice.
+/// A service that answers `answers` requests on a connection and then closes it. The last response does not
+/// announce the close.
 async fn closes_after(answers: usize) -> Scripted {
     let answer = Step::send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello");
     Scripted::http(vec![[Step::ReadHead, answer]; answers].concat()).await
@@ -400,14 +405,14 @@ async fn connections_are_reused_and_closed_ones_are_replaced() {
 }
 
 #[tokio::test]
-async fn concurrent_requests_have_a_connection_each_and_clones_share_the_pool() {
+async fn eight_concurrent_requests_on_clones_use_at_most_eight_connections() {
     let service = closes_after(1000).await;
     let stack = forward_to(service.address);
     for _ in 0..3 {
         let one = async || body_of(stack.clone().oneshot(get()).await.unwrap()).await;
         let four = async || tokio::join!(one(), one(), one(), one());
-        let (some, others) = tokio::join!(four(), four());
-        for body in [some.0, some.1, some.2, some.3, others.0, others.1, others.2, others.3] {
+        let (a, b) = tokio::join!(four(), four());
+        for body in [a.0, a.1, a.2, a.3, b.0, b.1, b.2, b.3] {
             assert_eq!(body, "hello");
         }
     }
@@ -416,7 +421,7 @@ async fn concurrent_requests_have_a_connection_each_and_clones_share_the_pool() 
 }
 
 #[tokio::test]
-async fn a_response_that_is_not_read_to_its_end_closes_its_connection() {
+async fn a_connection_is_not_reused_if_its_response_was_not_read_completely() {
     let service = closes_after(1000).await;
     let mut stack = forward_to(service.address);
     for _ in 0..3 {
@@ -439,7 +444,7 @@ async fn an_idle_connection_is_closed() {
     }
 }
 
-/// More than the socket buffers on the way hold.
+/// More bytes than fit into the socket buffers between client and service.
 const LARGE: usize = 48 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -462,14 +467,14 @@ async fn an_upload_continues_while_the_client_does_not_read_the_response() {
     let body = vec![b'y'; LARGE];
     timeout(PATIENCE, stream.get_mut().write_all(&body))
         .await
-        .expect("the upload is accepted")
+        .expect("the gateway reads the upload in time")
         .unwrap();
     assert!(head(&mut stream).await.starts_with("HTTP/1.1 200 "));
-    timeout(PATIENCE, discard(&mut stream, LARGE)).await.expect("the response arrives");
+    timeout(PATIENCE, discard(&mut stream, LARGE)).await.expect("the response arrives in time");
 }
 
 #[tokio::test]
-async fn an_upload_that_was_answered_early_arrives_completely() {
+async fn an_upload_arrives_completely_although_it_was_answered_early() {
     const LENGTH: usize = 4 << 20;
     let answer = Step::send("HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n");
     let mut service = Scripted::http([Step::ReadHead, answer, Step::Read(LENGTH)]).await;
@@ -479,12 +484,12 @@ async fn an_upload_that_was_answered_early_arrives_completely() {
     stream.get_mut().write_all(request.as_bytes()).await.unwrap();
     assert!(head(&mut stream).await.starts_with("HTTP/1.1 202 "));
     stream.get_mut().write_all(&vec![b'y'; LENGTH]).await.unwrap();
-    let end = timeout(PATIENCE, service.ended()).await.expect("the upload arrives");
-    assert_eq!(end.unwrap(), LENGTH);
+    let read = timeout(PATIENCE, service.ended()).await.expect("the upload arrives in time");
+    assert_eq!(read.unwrap(), LENGTH);
 }
 
-/// A response that a service sends unasked must not become the response to the next request, which may be of
-/// another user.
+/// A service may send a response without a request. This must not become the response to the next request,
+/// which another user may have sent.
 #[tokio::test]
 async fn an_unsolicited_response_is_never_used() {
     let service = Scripted::http([

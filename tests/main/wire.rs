@@ -47,11 +47,12 @@ use tower_passticket::{
 
 use crate::forwarding::{self, unverified};
 
+/// The time limit for one step of a test.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// A stack that only routes and forwards to `url`.
+/// A stack of layers that only routes requests and forwards them to the service at `url`.
 fn forward<B>(
     url: &str,
     timeouts: ForwardTimeouts,
@@ -68,23 +69,24 @@ where
     forwarding::forward(url, Bypass, unverified(), timeouts)
 }
 
+/// A body in one piece.
 fn whole(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).boxed_unsync()
 }
 
-/// Yields `piece` a number of times, and is pending once before each.
+/// A stream that yields `piece` a number of times, and is pending once before each piece.
 struct Slowly {
     piece: Bytes,
     left: usize,
-    is_next: bool,
+    was_pending: bool,
 }
 
 impl futures_core::Stream for Slowly {
     type Item = Result<Frame<Bytes>, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.is_next = !self.is_next;
-        if self.is_next {
+        self.was_pending = !self.was_pending;
+        if self.was_pending {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -96,7 +98,7 @@ impl futures_core::Stream for Slowly {
     }
 }
 
-/// Yields what is sent, and ends when the sender is dropped.
+/// A stream of the values that are sent to a channel. It ends when the sender is dropped.
 struct Pieces(mpsc::Receiver<Bytes>);
 
 impl futures_core::Stream for Pieces {
@@ -107,34 +109,36 @@ impl futures_core::Stream for Pieces {
     }
 }
 
+/// A body with this number of pieces, which is pending before each piece.
 fn slowly(piece: impl Into<Bytes>, times: usize) -> Body {
-    StreamBody::new(Slowly { piece: piece.into(), left: times, is_next: false }).boxed_unsync()
+    StreamBody::new(Slowly { piece: piece.into(), left: times, was_pending: false }).boxed_unsync()
 }
 
-/// A service that answers with the last segment of the path, which identifies the request, and counts its
-/// connections.
+/// A service that answers as the path says, see [`answer`]. It counts its connections.
 #[derive(Default)]
 struct Echo {
-    seen: AtomicUsize,
+    /// All connections so far.
+    accepted: AtomicUsize,
+    /// The connections that are open now.
     open: AtomicUsize,
     closed: Notify,
 }
 
-/// The pieces of a slow body.
+/// The number of pieces in a slow body.
 const PIECES: usize = 32;
 
-/// The lines of an upload. With 16 bytes each it has 100 KiB.
+/// The number of lines in an upload. A line has 16 bytes, so an upload has 100 KiB.
 const LINES: usize = 6400;
 
 impl Echo {
     async fn serve(self: Arc<Self>, listener: TcpListener) {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            self.seen.fetch_add(1, Ordering::SeqCst);
+            self.accepted.fetch_add(1, Ordering::SeqCst);
             self.open.fetch_add(1, Ordering::SeqCst);
             let this = self.clone();
             tokio::spawn(async move {
-                // Fails if the gateway closes the connection early, as some exchanges make it do.
+                // Fails if the gateway closes the connection early. Some exchanges cause this.
                 let _ = http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service_fn(answer))
                     .await;
@@ -151,6 +155,8 @@ impl Echo {
     }
 }
 
+/// Answers as the path `/{how}/{id}` says. `id` identifies the request, so that a test sees whether it gets
+/// the response to its own request.
 async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<UnsyncBoxBody<Bytes, hyper::Error>>, hyper::Error> {
@@ -165,22 +171,28 @@ async fn answer(
             Full::new(body).map_err(|never| match never {}).boxed_unsync()
         }
         "echo" => body.boxed_unsync(),
-        how => panic!("no such path: {how}"),
+        how => panic!("unknown path: {how}"),
     };
     Ok(Response::new(body))
 }
 
-/// What a client does.
+/// A request of a client, and how the client reads the response.
 #[derive(Clone, Copy, Debug)]
 enum Exchange {
+    /// The response is one line.
     Get,
+    /// The response has many pieces.
     Slowly,
+    /// The request has a body, which is the response, too.
     Upload,
+    /// Like `Upload`, but the request body has many pieces.
     UploadSlowly,
     /// The response begins before the request has ended.
     Echo,
+    /// The client reads only the first piece of the response.
     HalfRead,
-    /// Cancelled after this many polls, mostly before the response arrives.
+    /// The client cancels the request after it has yielded this many times, mostly before the response
+    /// arrives.
     Cancelled(usize),
 }
 
@@ -204,83 +216,85 @@ const EXCHANGES: [Exchange; 16] = [
 ];
 
 impl Exchange {
-    /// `id` has 15 bytes.
+    /// Runs the exchange. Panics if the response is not that of the request `id`. `id` must have 15 bytes.
     async fn run<S>(self, stack: &mut S, id: &str)
     where
         S: Service<Request<Body>, Response = Response<ResponseBody>, Error = Infallible>,
     {
         let line = format!("{id}\n");
-        let (many, piece) = (line.repeat(LINES), Bytes::from(line.repeat(LINES / PIECES)));
-        let (pieces, of_echo) = mpsc::channel(PIECES);
+        let (lines, piece) = (line.repeat(LINES), Bytes::from(line.repeat(LINES / PIECES)));
+        let (echo_sender, echo_receiver) = mpsc::channel(PIECES);
         let (how, body, want) = match self {
             Self::Get | Self::Cancelled(1) => ("whole", Body::default(), line),
             Self::Slowly | Self::HalfRead => ("slowly", Body::default(), line.repeat(PIECES)),
-            Self::Upload | Self::Cancelled(_) => ("upload", whole(many.clone()), many),
-            Self::UploadSlowly => ("upload", slowly(piece.clone(), PIECES), many),
+            Self::Upload | Self::Cancelled(_) => ("upload", whole(lines.clone()), lines),
+            Self::UploadSlowly => ("upload", slowly(piece.clone(), PIECES), lines),
             Self::Echo => {
-                pieces.try_send(piece.clone()).unwrap();
-                ("echo", StreamBody::new(Pieces(of_echo)).boxed_unsync(), many)
+                echo_sender.try_send(piece.clone()).unwrap();
+                ("echo", StreamBody::new(Pieces(echo_receiver)).boxed_unsync(), lines)
             }
         };
         let method = if body.is_end_stream() { Method::GET } else { Method::POST };
         let request = Request::builder().method(method).uri(format!("/svc/{how}/{id}"));
         let request = request.body(body).unwrap();
-        let answered = stack.ready().await.unwrap().call(request);
-        if let Self::Cancelled(turns) = self {
+        let response = stack.ready().await.unwrap().call(request);
+        if let Self::Cancelled(yields) = self {
             tokio::select! {
                 biased;
-                _ = answered => {}
-                () = async { for _ in 0..turns { yield_now().await } } => {}
+                _ = response => {}
+                () = async { for _ in 0..yields { yield_now().await } } => {}
             }
             return;
         }
-        let within = async {
-            let response = answered.await.unwrap();
+        let check = async {
+            let response = response.await.unwrap();
             assert_eq!(response.status(), StatusCode::OK, "{self:?} of {id}");
             if let Self::Echo = self {
-                (1..PIECES).for_each(|_| pieces.try_send(piece.clone()).unwrap());
+                (1..PIECES).for_each(|_| echo_sender.try_send(piece.clone()).unwrap());
             }
-            drop(pieces);
+            drop(echo_sender);
             let mut body = response.into_body();
             if let Self::HalfRead = self {
                 let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
-                assert!(want.as_bytes().starts_with(&first), "{first:?} to {id}");
+                assert!(want.as_bytes().starts_with(&first), "{id} got {first:?}");
             } else {
                 let got = body.collect().await.unwrap().to_bytes();
-                assert!(got == want, "{:?} to {self:?} of {id}", got.get(..16));
+                assert!(got == want, "{self:?} of {id} got {:?}", got.get(..16));
             }
         };
-        timeout(PATIENCE, within).await.unwrap_or_else(|_| panic!("no answer to {self:?} of {id}"));
+        let checked = timeout(PATIENCE, check).await;
+        checked.unwrap_or_else(|_| panic!("{self:?} of {id} got no response in time"));
     }
 
-    /// Whether its connection may be closed afterwards.
-    fn may_cost_a_connection(self) -> bool {
+    /// Whether the gateway may close the connection to the service after this exchange.
+    fn may_close_its_connection(self) -> bool {
         matches!(self, Self::Echo | Self::HalfRead | Self::Cancelled(_))
     }
 }
 
-/// The service on a runtime of its own, and its URL.
+/// Starts the service on its own runtime. Returns the runtime, the service and its URL.
 fn echo() -> (Runtime, Arc<Echo>, String) {
-    let theirs = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let theirs = theirs.unwrap();
+    let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.unwrap();
     let echo = Arc::<Echo>::default();
-    let (listener, address) = theirs.block_on(listener());
-    theirs.spawn(echo.clone().serve(listener));
-    (theirs, echo, format!("http://{address}"))
+    let (listener, address) = runtime.block_on(listener());
+    runtime.spawn(echo.clone().serve(listener));
+    (runtime, echo, format!("http://{address}"))
 }
 
 fn single_threaded() -> Runtime {
     runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// As in the program: each thread has a runtime of its own, and all share one `Forward`.
+/// The threads are as in the program: each one has its own runtime, and all share one `Forward`.
 #[test]
-fn every_request_gets_its_own_response_whatever_happens_to_others() {
-    const CONCURRENT: usize = 4;
-    /// How often each task of a thread runs [`EXCHANGES`]. The first thread ends long before the others.
+fn every_request_gets_its_own_response_although_others_are_cancelled() {
+    /// The number of tasks in each thread.
+    const TASKS: usize = 4;
+    /// For each thread, how often its tasks run [`EXCHANGES`]. The first thread ends long before the others.
     const ROUNDS: [usize; 4] = [2, 8, 8, 8];
 
-    let (theirs, echo, url) = echo();
+    let (service_runtime, echo, url) = echo();
     let stack = forward(&url, ForwardTimeouts::default());
     thread::scope(|scope| {
         for (number, rounds) in ROUNDS.into_iter().enumerate() {
@@ -288,7 +302,7 @@ fn every_request_gets_its_own_response_whatever_happens_to_others() {
             scope.spawn(move || {
                 single_threaded().block_on(async {
                     let mut tasks = JoinSet::new();
-                    for task in 0..CONCURRENT {
+                    for task in 0..TASKS {
                         let mut stack = stack.clone();
                         tasks.spawn(async move {
                             for turn in 0..rounds * EXCHANGES.len() {
@@ -304,19 +318,19 @@ fn every_request_gets_its_own_response_whatever_happens_to_others() {
             });
         }
     });
-    let costly = EXCHANGES.iter().filter(|exchange| exchange.may_cost_a_connection()).count();
-    let costly = costly * CONCURRENT * ROUNDS.iter().sum::<usize>();
-    let seen = echo.seen.load(Ordering::SeqCst);
-    assert!(seen <= costly + CONCURRENT * ROUNDS.len(), "{seen} connections");
+    let closing = EXCHANGES.iter().filter(|exchange| exchange.may_close_its_connection()).count();
+    let closed = closing * TASKS * ROUNDS.iter().sum::<usize>();
+    let accepted = echo.accepted.load(Ordering::SeqCst);
+    assert!(accepted <= closed + TASKS * ROUNDS.len(), "{accepted} connections");
     drop(stack);
-    theirs
+    service_runtime
         .block_on(async { timeout(PATIENCE, echo.all_closed()).await })
-        .expect("all connections are closed");
+        .expect("all connections are closed in time");
 }
 
 #[test]
 fn idle_connections_are_closed_after_the_first_runtime_has_ended() {
-    let (theirs, echo, url) = echo();
+    let (service_runtime, echo, url) = echo();
     let idle = Duration::from_millis(50);
     let stack = forward(&url, ForwardTimeouts::default().with_idle(idle));
     let ask = |id| {
@@ -328,12 +342,12 @@ fn idle_connections_are_closed_after_the_first_runtime_has_ended() {
     });
     single_threaded().block_on(async {
         ask("the-second").await;
-        timeout(PATIENCE, echo.all_closed()).await.expect("idle connections are closed");
+        timeout(PATIENCE, echo.all_closed()).await.expect("idle connections are closed in time");
     });
-    drop(theirs);
+    drop(service_runtime);
 }
 
-/// A service over TLS that answers one request and waits for the end of the connection.
+/// A service over TLS that answers one request, then waits until the gateway closes the connection.
 async fn answers_once() -> Scripted {
     let answer = Step::send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
     Scripted::https(SERVER.acceptor(), [Step::ReadHead, answer, Step::ReadToEnd]).await
@@ -344,55 +358,63 @@ fn get(path: &str) -> Request<Body> {
 }
 
 #[tokio::test]
-async fn an_idle_tls_connection_is_shut_down_with_close_notify() {
+async fn an_idle_tls_connection_is_closed_with_close_notify() {
     let mut service = answers_once().await;
     let idle = Duration::from_millis(50);
     let url = format!("https://{}", service.address);
     let stack = forward(&url, ForwardTimeouts::default().with_idle(idle));
     let response = stack.clone().oneshot(get("/svc/x")).await.unwrap();
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
-    let end = timeout(PATIENCE, service.ended()).await.expect("the connection is closed");
-    assert_eq!(end.expect("TLS ended with close_notify"), 0);
+    let end = timeout(PATIENCE, service.ended()).await.expect("the connection is closed in time");
+    assert_eq!(end.expect("TLS ends with close_notify"), 0);
     drop(stack);
 }
 
 #[tokio::test]
-async fn a_tls_connection_is_shut_down_with_close_notify_when_forward_is_dropped() {
-    for is_dropped_before_the_end in [false, true] {
+async fn a_tls_connection_is_closed_with_close_notify_after_forward_is_dropped() {
+    for drop_before_body_is_read in [false, true] {
         let mut service = answers_once().await;
         let url = format!("https://{}", service.address);
         let mut stack = Some(forward(&url, ForwardTimeouts::default()));
         let response = stack.clone().unwrap().oneshot(get("/svc/x")).await.unwrap();
-        if is_dropped_before_the_end {
+        if drop_before_body_is_read {
             stack.take();
         }
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
         drop(stack);
-        let end = timeout(PATIENCE, service.ended()).await.expect("the connection is closed");
-        assert_eq!(end.expect("TLS ended with close_notify"), 0, "{is_dropped_before_the_end}");
+        let end =
+            timeout(PATIENCE, service.ended()).await.expect("the connection is closed in time");
+        let read = end.expect("TLS ends with close_notify");
+        assert_eq!(read, 0, "dropped before the body was read: {drop_before_body_is_read}");
     }
 }
 
-/// What a service does after an early response.
+/// What a service does after it has answered an upload early, that is before it has read the body.
 #[derive(Clone, Copy, Debug)]
-enum Then {
-    /// And then closes the connection without another request.
+enum AfterEarlyResponse {
+    /// It reads until the gateway closes the connection.
     ReadsTheRest,
-    /// As RFC 9112 §9.6 asks: shuts its side down, then reads until the gateway closes.
+    /// It shuts its side down, then reads until the gateway closes the connection (RFC 9112 §9.6).
     ClosesGracefully,
+    /// It keeps the connection open and reads nothing.
     StopsReading,
 }
 
-/// More than the socket buffers on the way hold.
+/// More bytes than fit into the socket buffers between client and service.
 const LARGE: usize = 16 << 20;
 
-/// A service that answers an upload to `/early` after its head, and any other request with the length of
-/// its body.
-async fn answers_early(then: Then, sender: mpsc::Sender<usize>) -> SocketAddr {
+/// A service that answers an upload to `/early` as soon as it has read the head. It answers any other request
+/// after it has read the body. The response is the length of the request body. With `ReadsTheRest`, the
+/// number of bytes that it has read after an early response is sent to `sender`.
+async fn answers_early(then: AfterEarlyResponse, sender: mpsc::Sender<usize>) -> SocketAddr {
     raw::service(move |stream| answer_early(BufReader::new(stream), then, sender.clone())).await
 }
 
-async fn answer_early(mut stream: BufReader<TcpStream>, then: Then, sender: mpsc::Sender<usize>) {
+async fn answer_early(
+    mut stream: BufReader<TcpStream>,
+    then: AfterEarlyResponse,
+    sender: mpsc::Sender<usize>,
+) {
     while stream.fill_buf().await.is_ok_and(|read| !read.is_empty()) {
         let head = head(&mut stream).await;
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
@@ -401,34 +423,34 @@ async fn answer_early(mut stream: BufReader<TcpStream>, then: Then, sender: mpsc
         if !is_early {
             stream.read_exact(&mut vec![0; length]).await.unwrap();
         }
-        let end = if is_early && matches!(then, Then::ClosesGracefully) {
+        let close = if is_early && matches!(then, AfterEarlyResponse::ClosesGracefully) {
             "connection: close\r\n"
         } else {
             ""
         };
         let length = length.to_string();
         let answer =
-            format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n{end}\r\n{length}", length.len());
+            format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n{close}\r\n{length}", length.len());
         stream.get_mut().write_all(answer.as_bytes()).await.unwrap();
         if is_early {
             match then {
-                Then::ReadsTheRest => {
+                AfterEarlyResponse::ReadsTheRest => {
                     let mut rest = Vec::new();
                     stream.read_to_end(&mut rest).await.unwrap();
                     return sender.send(rest.len()).await.unwrap();
                 }
-                Then::ClosesGracefully => {
+                AfterEarlyResponse::ClosesGracefully => {
                     stream.get_mut().shutdown().await.unwrap();
                     let _ = stream.read_to_end(&mut Vec::new()).await;
                     return;
                 }
-                Then::StopsReading => return pending().await,
+                AfterEarlyResponse::StopsReading => return pending().await,
             }
         }
     }
 }
 
-/// An HTTP/2 connection to a gateway in front of a service at `address`.
+/// Starts a gateway in front of the service at `address`, and connects to the gateway with HTTP/2.
 async fn http2_to(address: SocketAddr, timeouts: ForwardTimeouts) -> http2::SendRequest<Body> {
     let tls = ServerTls::from_pem(SERVER.certificate.as_bytes(), SERVER.key.as_bytes(), None);
     let (listener, at) = listener().await;
@@ -450,13 +472,13 @@ async fn http2_to(address: SocketAddr, timeouts: ForwardTimeouts) -> http2::Send
 }
 
 async fn ask(client: &mut http2::SendRequest<Body>, request: Request<Body>) -> Bytes {
-    let answered = async {
+    let exchange = async {
         client.ready().await.unwrap();
         let response = client.send_request(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         response.into_body().collect().await.unwrap().to_bytes()
     };
-    timeout(PATIENCE, answered).await.expect("a response in time")
+    timeout(PATIENCE, exchange).await.expect("a response arrives in time")
 }
 
 fn upload(path: &str, length: usize) -> http::request::Builder {
@@ -465,23 +487,24 @@ fn upload(path: &str, length: usize) -> http::request::Builder {
 
 #[tokio::test]
 async fn an_early_response_does_not_affect_other_http2_streams() {
-    for then in [Then::ReadsTheRest, Then::ClosesGracefully] {
+    use AfterEarlyResponse::{ClosesGracefully, ReadsTheRest, StopsReading};
+    for then in [ReadsTheRest, ClosesGracefully] {
         early_and_then(then, &[0, 100 << 10, 0, 4 << 20], ForwardTimeouts::default()).await;
     }
-    early_and_then(Then::StopsReading, &[0; 16], ForwardTimeouts::default()).await;
+    early_and_then(StopsReading, &[0; 16], ForwardTimeouts::default()).await;
 }
 
-/// The unread bytes fill the flow-control window that the uploads share (RFC 9113 §5.2.1), but only until the
-/// gateway closes the stalled connection.
+/// All uploads on an HTTP/2 connection share one flow-control window (RFC 9113 §5.2.1). The unread bytes of
+/// the stalled upload fill it, until the gateway closes the connection to the service.
 #[tokio::test]
 async fn a_stalled_upload_that_was_answered_blocks_other_uploads_only_for_a_while() {
     let timeouts = ForwardTimeouts::default().with_response(Duration::from_secs(6));
-    early_and_then(Then::StopsReading, &[1 << 20; 32], timeouts).await;
+    early_and_then(AfterEarlyResponse::StopsReading, &[1 << 20; 32], timeouts).await;
 }
 
-/// Begins a large upload that is answered early, then makes requests with bodies of `lengths` bytes on the
-/// same connection.
-async fn early_and_then(then: Then, lengths: &[usize], timeouts: ForwardTimeouts) {
+/// Begins a large upload that is answered early. Then makes requests on the same HTTP/2 connection, one for
+/// each of `lengths`, with a body of this number of bytes.
+async fn early_and_then(then: AfterEarlyResponse, lengths: &[usize], timeouts: ForwardTimeouts) {
     let (sender, mut read) = mpsc::channel(1);
     let mut client = http2_to(answers_early(then, sender).await, timeouts).await;
     let (pieces, body) = mpsc::channel(1);
@@ -497,63 +520,66 @@ async fn early_and_then(then: Then, lengths: &[usize], timeouts: ForwardTimeouts
         Ok::<_, mpsc::error::SendError<Bytes>>(())
     });
     for &length in lengths {
-        let again = upload("/svc/x", length).body(whole(vec![b'z'; length])).unwrap();
-        assert_eq!(ask(&mut client, again).await, length.to_string(), "{then:?}");
+        let request = upload("/svc/x", length).body(whole(vec![b'z'; length])).unwrap();
+        assert_eq!(ask(&mut client, request).await, length.to_string(), "{then:?}");
     }
-    if let Then::ReadsTheRest = then {
-        timeout(PATIENCE, rest).await.expect("the upload is accepted").unwrap().unwrap();
-        let read = timeout(PATIENCE, read.recv()).await.expect("the upload arrives");
+    if let AfterEarlyResponse::ReadsTheRest = then {
+        timeout(PATIENCE, rest).await.expect("the upload is sent in time").unwrap().unwrap();
+        let read = timeout(PATIENCE, read.recv()).await.expect("the upload arrives in time");
         assert_eq!(read, Some(LARGE));
     }
 }
 
-/// The length is known from the beginning, but END_STREAM arrives after the response.
+/// The service knows the length from the header, so it answers before the client has sent the flag
+/// END_STREAM.
 #[tokio::test]
-async fn an_upload_with_a_late_end_of_stream_leaves_its_connection_reusable() {
+async fn a_connection_is_reused_after_an_upload_with_a_late_end_of_stream() {
     let echo = Arc::<Echo>::default();
     let (listener, address) = listener().await;
     tokio::spawn(echo.clone().serve(listener));
     let mut client = http2_to(address, ForwardTimeouts::default()).await;
     for length in [16 * PIECES, 0, 16, 0] {
-        let (end, body) = mpsc::channel(PIECES);
+        let (sender, body) = mpsc::channel(PIECES);
         for _ in 0..length / 16 {
-            end.try_send(Bytes::from_static(b"sixteen bytes...")).unwrap();
+            sender.try_send(Bytes::from_static(b"sixteen bytes...")).unwrap();
         }
         let body = StreamBody::new(Pieces(body)).boxed_unsync();
         let answer = ask(&mut client, upload("/svc/upload/x", length).body(body).unwrap()).await;
         assert_eq!(answer.len(), length);
-        drop(end);
+        // Ends the request stream.
+        drop(sender);
     }
-    assert_eq!(echo.seen.load(Ordering::SeqCst), 1);
+    assert_eq!(echo.accepted.load(Ordering::SeqCst), 1);
 }
 
-/// What a service sends after it has read the head of an upload, before it closes. It leaves bytes unread, so
-/// the kernel resets the connection instead of ending it.
+/// The response of a service that reads only the head of an upload and then closes the connection. The
+/// service leaves bytes unread, so the kernel resets the connection.
 #[derive(Clone, Copy, Debug)]
-enum Sends {
+enum ResponseBeforeReset {
     Complete,
-    /// Less than the announced length.
+    /// The body is shorter than `content-length`.
     Truncated,
-    /// Without a length: the close ends the response.
+    /// There is no `content-length`. The service shuts its side down, which ends the response.
     UntilClose,
-    /// Without a length and without a close.
+    /// There is no `content-length`, and only the reset ends the response.
     UntilReset,
+    /// There is no response.
     Nothing,
 }
 
-/// More than hyper reads in one call.
-const REFUSAL: usize = 24 << 10;
+/// The length of the response body: more than hyper reads in one call.
+const RESPONSE_LENGTH: usize = 24 << 10;
 
-impl Sends {
+impl ResponseBeforeReset {
     fn steps(self) -> Vec<Step> {
         let length = match self {
-            Self::Complete => format!("content-length: {REFUSAL}\r\n"),
-            Self::Truncated => format!("content-length: {}\r\n", 2 * REFUSAL),
+            Self::Complete => format!("content-length: {RESPONSE_LENGTH}\r\n"),
+            Self::Truncated => format!("content-length: {}\r\n", 2 * RESPONSE_LENGTH),
             Self::UntilClose | Self::UntilReset => "connection: close\r\n".to_owned(),
             Self::Nothing => return vec![Step::ReadHead, Step::LeaveUnread],
         };
         let mut answer = format!("HTTP/1.1 413 Content Too Large\r\n{length}\r\n").into_bytes();
-        answer.extend([b'x'; REFUSAL]);
+        answer.extend([b'x'; RESPONSE_LENGTH]);
         let mut steps = vec![Step::ReadHead, Step::Send(answer)];
         if let Self::UntilClose = self {
             steps.push(Step::ShutDown);
@@ -562,8 +588,8 @@ impl Sends {
         steps
     }
 
-    /// The URL of a service that handles each upload like this.
-    async fn over(self, transport: Transport) -> String {
+    /// Starts a service that answers each upload like this. Returns its URL.
+    async fn start_service(self, transport: Transport) -> String {
         let steps = self.steps();
         match transport {
             Transport::Tcp => format!("http://{}", Scripted::http(steps).await.address),
@@ -581,7 +607,7 @@ enum Transport {
     Tls,
 }
 
-/// Uploads to a gateway and reads the response while it still writes. Returns the head of the response.
+/// Sends an upload to a gateway and reads the response at the same time. Returns the head of the response.
 async fn upload_over_http1(at: SocketAddr) -> String {
     let (read, mut write) = TcpStream::connect(at).await.unwrap().into_split();
     let writing = tokio::spawn(async move {
@@ -591,50 +617,56 @@ async fn upload_over_http1(at: SocketAddr) -> String {
         let _ = write.write_all(&vec![b'y'; LARGE]).await;
     });
     let mut read = BufReader::new(read);
-    let head = timeout(PATIENCE, head(&mut read)).await.expect("a response in time");
+    let head = timeout(PATIENCE, head(&mut read)).await.expect("a response arrives in time");
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
     let mut body = vec![0; length.parse().unwrap()];
-    timeout(PATIENCE, read.read_exact(&mut body)).await.expect("a body").unwrap();
+    timeout(PATIENCE, read.read_exact(&mut body)).await.expect("the body arrives in time").unwrap();
     writing.abort();
     head
 }
 
-/// Repetitions of a test that depends on a race.
-const TIMES: usize = 50;
+/// How often the following tests repeat an upload. Their result depends on a race.
+const REPETITIONS: usize = 50;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_response_is_forwarded_although_the_service_has_reset_the_connection() {
     for transport in [Transport::Tcp, Transport::Tls] {
-        for (sends, status) in [(Sends::Complete, "413"), (Sends::Nothing, "502")] {
+        for (response, status) in
+            [(ResponseBeforeReset::Complete, "413"), (ResponseBeforeReset::Nothing, "502")]
+        {
             let (listener, at) = listener().await;
-            let stack = forward(&sends.over(transport).await, ForwardTimeouts::default());
+            let url = response.start_service(transport).await;
+            let stack = forward(&url, ForwardTimeouts::default());
             tokio::spawn(Server::http(listener).run(stack, pending()));
             let mut heads = Vec::new();
-            for _ in 0..TIMES {
+            for _ in 0..REPETITIONS {
                 heads.push(upload_over_http1(at).await);
             }
             let start = format!("HTTP/1.1 {status} ");
-            let right = heads.iter().filter(|head| head.starts_with(&start)).count();
-            assert_eq!(right, TIMES, "{sends:?} over {transport:?}");
+            let correct = heads.iter().filter(|head| head.starts_with(&start)).count();
+            assert_eq!(correct, REPETITIONS, "{response:?} over {transport:?}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_response_is_complete_only_if_the_service_has_ended_it() {
+async fn a_truncated_or_reset_response_body_is_an_error() {
+    use ResponseBeforeReset::{Complete, Truncated, UntilClose, UntilReset};
     let body = Bytes::from(vec![b'y'; LARGE]);
     for transport in [Transport::Tcp, Transport::Tls] {
-        for sends in [Sends::Complete, Sends::Truncated, Sends::UntilClose, Sends::UntilReset] {
-            let stack = forward(&sends.over(transport).await, ForwardTimeouts::default());
-            for _ in 0..TIMES {
+        for kind in [Complete, Truncated, UntilClose, UntilReset] {
+            let url = kind.start_service(transport).await;
+            let stack = forward(&url, ForwardTimeouts::default());
+            for _ in 0..REPETITIONS {
                 let request = Request::post("/svc/x").body(whole(body.clone())).unwrap();
                 let response = timeout(PATIENCE, stack.clone().oneshot(request)).await;
-                let response = response.expect("a response in time").unwrap();
-                assert_eq!(response.status(), 413, "{sends:?} over {transport:?}");
+                let response = response.expect("a response arrives in time").unwrap();
+                assert_eq!(response.status(), 413, "{kind:?} over {transport:?}");
                 let body = timeout(PATIENCE, response.into_body().collect()).await;
-                let length = body.expect("an end").map(|body| body.to_bytes().len()).ok();
-                let want = matches!(sends, Sends::Complete | Sends::UntilClose).then_some(REFUSAL);
-                assert_eq!(length, want, "{sends:?} over {transport:?}");
+                let body = body.expect("the body ends in time");
+                let length = body.map(|body| body.to_bytes().len()).ok();
+                let want = matches!(kind, Complete | UntilClose).then_some(RESPONSE_LENGTH);
+                assert_eq!(length, want, "{kind:?} over {transport:?}");
             }
         }
     }

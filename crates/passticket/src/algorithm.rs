@@ -1,17 +1,17 @@
-//! The names of the algorithms.
+//! The names of the PassTicket algorithms.
 
 use std::{fmt, str::FromStr};
 
-/// The algorithm of PassTickets.
+/// An algorithm that makes PassTickets.
 ///
-/// As text: `legacy`, `enhanced-upper`, `enhanced-mixed`.
+/// Its text form is `legacy`, `enhanced-upper` or `enhanced-mixed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {
-    /// DES with a key of 8 bytes.
+    /// DES with a key of 8 bytes. Tickets have the characters `A-Z 0-9`.
     Legacy,
-    /// HMAC-SHA-512 with a key of 32 to 256 bytes; 36 characters.
+    /// HMAC-SHA-512 with a key of 32 to 256 bytes. Tickets have the characters `0-9 A-Z`.
     EnhancedUpper,
-    /// HMAC-SHA-512 with a key of 32 to 256 bytes; 64 characters.
+    /// HMAC-SHA-512 with a key of 32 to 256 bytes. Tickets have the characters `0-9 A-Z a-z - _`.
     EnhancedMixed,
 }
 
@@ -42,8 +42,8 @@ impl FromStr for Algorithm {
     }
 }
 
-/// A text is not an [`Algorithm`].
-// It does not contain the text, which is the key if the caller mixes up two fields.
+/// The error for a text that is not the name of an [`Algorithm`].
+// The error does not contain the text: if the caller mixes up two fields, the text is the key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown PassTicket algorithm; write legacy, enhanced-upper or enhanced-mixed")]
 pub struct AlgorithmError(());

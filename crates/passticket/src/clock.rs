@@ -1,4 +1,4 @@
-//! Injected time: code that depends on the time asks a [`Clock`], so that tests can set it.
+//! The time. Code that depends on the time asks a [`Clock`], so that tests can set the time.
 
 use std::{
     fmt,
@@ -14,12 +14,12 @@ use std::{
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// From whole seconds since the epoch; saturates in the far future.
+    /// The time of these whole seconds since the epoch; saturates in the far future.
     pub const fn from_secs(secs: u64) -> Self {
         Self(secs.saturating_mul(1000))
     }
 
-    /// From milliseconds since the epoch.
+    /// The time of these milliseconds since the epoch.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
@@ -42,8 +42,8 @@ impl Timestamp {
 }
 
 impl From<SystemTime> for Timestamp {
-    /// Whole milliseconds, rounded down. A time before 1970 becomes the epoch, and one after the
-    /// last that fits becomes that one.
+    /// Rounds down to whole milliseconds. A time before 1970 becomes the epoch. A time that is too
+    /// late for this type becomes the latest timestamp.
     fn from(time: SystemTime) -> Self {
         let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
@@ -59,14 +59,14 @@ impl TryFrom<Timestamp> for SystemTime {
     }
 }
 
-/// A [`Timestamp`] is later than the last [`SystemTime`] of this operating system.
+/// The error for a [`Timestamp`] that is too late for the [`SystemTime`] of this operating system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the time {} s after 1970 is too late for this operating system", .0.as_secs())]
 pub struct TimestampError(Timestamp);
 
-/// Tells the time.
+/// Gives the current time.
 ///
-/// [`SystemClock`] is the default everywhere. [`ManualClock`] stands still until a test moves it.
+/// [`SystemClock`] is the default everywhere. [`ManualClock`] does not move until a test moves it.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The current time.
     fn now(&self) -> Timestamp;
@@ -80,8 +80,8 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         #[expect(clippy::disallowed_methods, reason = "the only place that reads the system clock")]
         let now = SystemTime::now();
-        // A clock before 1970 gives the epoch. Then every token is "not yet valid" and every ticket
-        // is outside of its window, so the gateway fails closed.
+        // A clock before 1970 gives the epoch. A service with a correct clock refuses tickets for
+        // that time, because they are outside of its window.
         now.into()
     }
 }
@@ -143,7 +143,7 @@ mod tests {
             let time = Timestamp::from_millis(millis);
             assert_eq!(SystemTime::try_from(time).map(Timestamp::from), Ok(time));
         }
-        // Whether that time fits depends on the operating system.
+        // It depends on the operating system whether `last` fits into a `SystemTime`.
         let last = Timestamp::from_millis(u64::MAX);
         match SystemTime::try_from(last) {
             Ok(time) => assert_eq!(Timestamp::from(time), last),

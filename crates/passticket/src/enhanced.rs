@@ -1,14 +1,18 @@
-//! The enhanced algorithm with HMAC-SHA-512 (`H`), from IBM's *z/OS Security Server RACF Macros and
-//! Interfaces* (docs/reference/passticket-algorithms.md#enhanced).
+//! The enhanced algorithm, from IBM's *z/OS Security Server RACF Macros and Interfaces*
+//! (docs/reference/passticket-algorithms.md#enhanced). `H` is HMAC-SHA-512 with the secret key.
 //!
-//! 1. `ua` is the user id followed by the APPLID, in EBCDIC and padded with blanks to 8 bytes each.
+//! 1. `ua` is the user id followed by the APPLID (the application's name). Both are in EBCDIC and
+//!    padded with blanks to 8 bytes each.
 //! 2. `h = H(ua)`
-//! 3. `L` and `R` are the halves of the time in 6 bytes xor the left 6 bytes of `h`.
-//! 4. Six rounds `n = 1..=6`: `x = d xor L`, where `d` is the left 3 bytes of `H(R || n || ua)`; in
-//!    odd rounds type UPPER clears the left 7 bits of `x`; then `L = R` and `R = x`.
-//! 5. `L || R`, as a number in base 36 or 64, are the eight characters.
+//! 3. `L` and `R` are the left and the right half of `t xor h6`. `t` is the time in 6 bytes, and
+//!    `h6` is the left 6 bytes of `h`.
+//! 4. There are six rounds, `n = 1..=6`. Each computes `x = d xor L`, where `d` is the left 3 bytes
+//!    of `H(R || n || ua)`. In odd rounds type UPPER clears the left 7 bits of `x`. Then the round
+//!    sets `L = R` and `R = x`.
+//! 5. `L || R` is a number. Its eight digits in base 36 (type UPPER) or 64 (type MIXED) are the
+//!    characters of the ticket.
 //!
-//! The rounds are a Feistel network, so evaluating runs them backwards.
+//! The rounds are a Feistel network. Evaluating a ticket runs them backwards.
 
 use std::convert::Infallible;
 
@@ -31,12 +35,12 @@ pub enum EnhancedType {
     Mixed,
 }
 
-/// Type UPPER uses the first 36.
+/// The digits of step 5. Type UPPER uses the first 36 of them.
 const ALPHABET: &[u8; 64] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_";
 
 const THREE_BYTES: u32 = (1 << 24) - 1;
-/// The bits of three bytes that remain when step 4 clears the left seven.
-const CLEARED: u32 = (1 << 17) - 1;
+/// The bits of three bytes that step 4 keeps when it clears the left seven.
+const LOW_17_BITS: u32 = (1 << 17) - 1;
 
 impl EnhancedType {
     const fn base(self) -> u64 {
@@ -46,8 +50,8 @@ impl EnhancedType {
         }
     }
 
-    /// The number of time bits in a ticket: six bytes. Type UPPER clears seven of these bits, so
-    /// that eight characters of 36 are enough.
+    /// The number of time bits in a ticket. Type MIXED has all 48 bits of the six bytes. Type UPPER
+    /// clears seven of them, because eight digits in base 36 cannot hold 48 bits.
     const fn time_bits(self) -> u32 {
         match self {
             Self::Upper => 41,
@@ -55,15 +59,15 @@ impl EnhancedType {
         }
     }
 
-    /// The bits of a round's result that step 4 keeps. `round` counts from 1.
+    /// A mask of the bits that step 4 keeps in this round. `round` counts from 1.
     const fn mask(self, round: u8) -> u32 {
         match self {
-            Self::Upper if !round.is_multiple_of(2) => CLEARED,
+            Self::Upper if !round.is_multiple_of(2) => LOW_17_BITS,
             Self::Upper | Self::Mixed => THREE_BYTES,
         }
     }
 
-    /// The value of the characters as a number. `None` if no ticket has this value.
+    /// The number that these eight digits stand for. `None` if no ticket has this number.
     fn value(self, ticket: &[u8; LEN]) -> Option<u64> {
         let mut value = 0;
         for character in ticket {
@@ -72,6 +76,7 @@ impl EnhancedType {
         (value >> self.time_bits() == 0).then_some(value)
     }
 
+    /// The value of one digit. Type UPPER accepts lower case, too.
     const fn index(self, character: u8) -> Option<u8> {
         match (character, self) {
             (b'0'..=b'9', _) => Some(character - b'0'),
@@ -87,14 +92,15 @@ impl EnhancedType {
 
 /// HMAC-SHA-512 with one key.
 pub(super) trait KeyedHash {
-    /// Why the key may fail: [`Infallible`] for a key in memory.
+    /// The error if the key cannot be used. It is [`Infallible`] for a key in memory.
     type Error;
 
-    /// The left 6 bytes of `H(message)`.
+    /// The left 6 bytes of `H(message)`, as a number.
     fn left_6_bytes(&self, message: &[u8]) -> Result<u64, Self::Error>;
 }
 
-/// A key in memory, with the key block already hashed: each call needs two more compressions.
+/// A key in memory. Its key block is hashed once, so each call needs only two more compressions of
+/// SHA-512.
 pub(super) struct KeyedMac(Hmac<Sha512>);
 
 impl KeyedMac {
@@ -131,7 +137,7 @@ pub(super) struct Pair<'a, K: ?Sized> {
 }
 
 impl<'a, K: KeyedHash + ?Sized> Pair<'a, K> {
-    /// Steps 1 and 2, which do not depend on the time.
+    /// Does steps 1 and 2, which do not depend on the time.
     pub(super) fn new(
         key: &'a K,
         alphabet: EnhancedType,
@@ -145,8 +151,9 @@ impl<'a, K: KeyedHash + ?Sized> Pair<'a, K> {
         Ok(Self { key, alphabet, ua, hash })
     }
 
-    /// The ticket for a second since the epoch. Only the low 48 bits of `secs` are used, with type
-    /// UPPER the low 41 (enough until the year 71000).
+    /// Does steps 3 to 5: makes the ticket for the time `secs`, in seconds since the epoch. Type
+    /// MIXED uses only the low 48 bits of `secs`, type UPPER the low 41 (enough until the year
+    /// 71000).
     pub(super) fn generate(&self, secs: u64) -> Result<[u8; LEN], K::Error> {
         let alphabet = self.alphabet;
         let (mut left, mut right) = halves(secs ^ self.hash);
@@ -163,10 +170,11 @@ impl<'a, K: KeyedHash + ?Sized> Pair<'a, K> {
         Ok(ticket)
     }
 
-    /// The second since the epoch that this ticket is for, or `None` if no key gives this text.
+    /// The time that this ticket is for, in seconds since the epoch. `None` if no key can make this
+    /// ticket.
     ///
-    /// The bits that type UPPER clears can be recovered. In rounds 3 and 5 they belong to a half
-    /// that round 1 or 3 has cleared before, so they are zero. In round 1 they are the upper bits
+    /// The bits of `L` that type UPPER clears are known. In rounds 3 and 5, `L` is the result of
+    /// round 1 or 3, in which these bits are already zero. In round 1 they belong to the upper bits
     /// of the time, which are zero, too.
     pub(super) fn evaluate(&self, ticket: &[u8; LEN]) -> Result<Option<u64>, K::Error> {
         let alphabet = self.alphabet;
@@ -190,7 +198,7 @@ impl<'a, K: KeyedHash + ?Sized> Pair<'a, K> {
     }
 }
 
-/// The low 6 bytes as two halves of 3.
+/// Splits the low 6 bytes of `value` into two halves of 3 bytes.
 fn halves(value: u64) -> (u32, u32) {
     ((value >> 24) as u32 & THREE_BYTES, value as u32 & THREE_BYTES)
 }
@@ -206,11 +214,11 @@ mod tests {
     #[test]
     fn index_is_the_position_in_the_alphabet() {
         for c in 0..=u8::MAX {
-            let place = |c| ALPHABET.iter().position(|a| *a == c);
+            let position = |c| ALPHABET.iter().position(|a| *a == c);
             let mixed = EnhancedType::Mixed.index(c).map(usize::from);
-            assert_eq!(mixed, place(c), "{c}");
+            assert_eq!(mixed, position(c), "{c}");
             let upper = EnhancedType::Upper.index(c).map(usize::from);
-            assert_eq!(upper, place(c.to_ascii_uppercase()).filter(|i| *i < 36), "{c}");
+            assert_eq!(upper, position(c.to_ascii_uppercase()).filter(|i| *i < 36), "{c}");
         }
     }
 
@@ -230,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn values_out_of_range_of_type_upper_are_refused() {
+    fn type_upper_refuses_a_number_of_more_than_41_bits() {
         let key = EnhancedKey::from_hex(&"0123456789ABCDEF".repeat(4)).unwrap();
         let keyed = KeyedMac::new(&key);
         let (user, applid) = (UserId::new("U").unwrap(), Applid::new("A").unwrap());
@@ -238,7 +246,7 @@ mod tests {
         let is_a_ticket = |text| pair.evaluate(text).is_ok_and(|secs| secs.is_some());
         assert!(!is_a_ticket(b"ZZZZZZZZ"));
         assert!(is_a_ticket(b"00000000"));
-        // 2^41 - 1 and 2^41.
+        // These texts have the values 2^41 - 1 and 2^41.
         assert!(is_a_ticket(b"S27TO3CV"));
         assert!(!is_a_ticket(b"S27TO3CW"));
     }

@@ -13,18 +13,18 @@ use super::{
 };
 use crate::clock::{Clock, SystemClock};
 
-/// Makes tickets that log users on to applications now.
+/// Makes tickets that are valid now.
 ///
 /// [`LocalGenerator`] computes tickets from keys in memory. Implement this trait to ask another
-/// system for them, such as a service on z/OS where the keys stay in ICSF.
+/// system for tickets. This can be a service on z/OS, where the keys stay in ICSF, its key store.
 ///
-/// The trait is object-safe, and an `Arc` of a generator is a generator: a program that chooses one
-/// at run time uses `Arc<dyn PassTicketGenerator>` wherever a generator is expected.
+/// The trait is object-safe. An `Arc` of a generator is a generator, too. So a program that chooses
+/// a generator at run time can use `Arc<dyn PassTicketGenerator>` wherever a generator is expected.
 ///
 /// # Errors
-/// The future gives a [`GenerateError`] with the return codes that the security product would give:
-/// [`SafReturnCodes::NO_PROFILE`] if the APPLID has no key, [`SafReturnCodes::NOT_AUTHORIZED`] if
-/// the user may have no ticket for it.
+/// The future returns a [`GenerateError`] with the return codes of the security product:
+/// [`SafReturnCodes::NO_PROFILE`] if the APPLID has no key, [`SafReturnCodes::NOT_AUTHORIZED`] if a
+/// ticket for this user and APPLID is not permitted.
 ///
 /// # Example
 /// ```
@@ -59,7 +59,7 @@ use crate::clock::{Clock, SystemClock};
 ///     }
 /// }
 ///
-/// /// Chooses at run time.
+/// /// Chooses a generator at run time.
 /// fn generator(remote: bool) -> Arc<dyn PassTicketGenerator> {
 ///     match remote {
 ///         true => Arc::new(Remote::default()),
@@ -78,11 +78,11 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
     /// Starts making a ticket that is valid now.
     fn generate(&self, user: &UserId, applid: &Applid) -> GenerateFuture;
 
-    /// Makes the ticket if no waiting is needed. After `None` the caller continues with
-    /// [`generate`](Self::generate). Callers ask here first.
+    /// Makes the ticket if that is possible without waiting. Callers call this method first. If it
+    /// returns `None`, they call [`generate`](Self::generate).
     ///
-    /// A generator that never waits implements this method to avoid the allocation of a future,
-    /// and of what a request needs while a future is pending.
+    /// Implement this method if the generator never waits. Then no future is allocated, and the
+    /// caller need not store the request while a future is pending.
     fn try_generate_now(
         &self,
         user: &UserId,
@@ -92,20 +92,22 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
         None
     }
 
-    /// Fails if there is no ticket whatever `user` may do, for example because `applid` has no key.
+    /// Checks for errors that do not depend on permissions, such as an `applid` without a key.
     ///
-    /// Callers that check permissions ask here first, so that a missing key is reported as such. It
-    /// needs no waiting and has no side effects. The default finds nothing wrong.
+    /// A caller that checks permissions calls this method first. Otherwise a missing key would be
+    /// reported as a missing permission. This method must not wait and must have no side effects.
+    /// The default implementation returns `Ok`.
     ///
     /// # Errors
-    /// The error that [`generate`](Self::generate) would give.
+    /// The error that [`generate`](Self::generate) would return.
     fn precheck(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {
         let _ = (user, applid);
         Ok(())
     }
 }
 
-/// The future of [`PassTicketGenerator::generate`]: the ticket, or why there is none.
+/// The future of [`PassTicketGenerator::generate`]. It returns the ticket, or the reason why there
+/// is none.
 pub type GenerateFuture = Pin<Box<dyn Future<Output = Result<PassTicket, GenerateError>> + Send>>;
 
 impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
@@ -128,28 +130,28 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 
 /// Computes PassTickets in this process, from [`KeyProfiles`].
 ///
-/// The ticket is ready when the call returns; the future never waits.
+/// The future of [`generate`](PassTicketGenerator::generate) is ready immediately and never waits.
 ///
 /// # Replay protection
-/// The number of tickets depends on the [`Replay`] of the profile.
+/// How many tickets a user can get depends on the [`Replay`] of the profile.
 ///
-/// [`Replay::Allowed`]: tickets are for the current second. All requests of a user in this second
-/// get the same ticket, and there is no limit.
+/// With [`Replay::Allowed`] a ticket is for the current second. All requests of a user for an
+/// APPLID get the same ticket in this second. The number of requests has no limit.
 ///
-/// [`Replay::Protected`]: each user and APPLID gets one ticket per second, and no ticket twice. The
-/// second of a ticket is its time slot. Unused time slots are kept for 60 s, or for a quarter of
-/// the profile's window if that is shorter. So a user can have up to 61 tickets at once after a
-/// pause. A request beyond this limit gets an error with a [`NoTimeSlot`], not a ticket that the
-/// service would refuse.
+/// With [`Replay::Protected`] a user gets one ticket per second and APPLID, and never the same
+/// ticket twice. The second of a ticket is called its time slot. An unused time slot can be used
+/// for 60 s, or for a quarter of the profile's window if that is shorter. So after a pause a user
+/// can get up to 61 tickets at once. A request beyond this limit gets an error with a
+/// [`NoTimeSlot`]. Without this limit it would get a ticket that the service refuses.
 ///
-/// - Clones share their time slots. Two generators made by two calls of [`new`](Self::new) do not,
-///   nor do two processes: if both make tickets for the same APPLID and user, the service refuses
-///   some.
-/// - A generator makes no ticket for the second of its start or an earlier one, because a process
-///   before this one may have used it. So there is no ticket in the second of the start, except
-///   from [`one_shot`](Self::one_shot).
-/// - A clock that is set back does not cause a ticket to be made twice. If it is set back by more
-///   than 60 s, there are no tickets until it has caught up.
+/// - Clones of a generator share their time slots. Generators from several calls of
+///   [`new`](Self::new), or in several processes, do not. If two of them make tickets for the same
+///   user and APPLID, some tickets can be equal, and the service refuses the second of them.
+/// - A generator makes no ticket for the second in which it starts, because a previous process may
+///   have made the same ticket. Only a generator from [`one_shot`](Self::one_shot) makes tickets in
+///   this second.
+/// - No ticket is made twice if the clock is set back. If it is set back by more than 60 s (or a
+///   quarter of the window), no tickets are made until it has caught up.
 ///
 /// # Example
 /// ```
@@ -203,22 +205,24 @@ pub struct LocalGenerator {
 }
 
 impl LocalGenerator {
-    /// A generator with the system clock. Make one for each process, and clone it.
+    /// A generator with the system clock. Make one per process and clone it.
     pub fn new(profiles: KeyProfiles) -> Self {
         Self::starting(profiles, StartSecond::Skipped)
     }
 
     /// A generator for a short job, which makes a few tickets and exits.
     ///
-    /// The first ticket of [`new`](Self::new) must wait for the next second, because a process
-    /// before this one may have used the current one. A job may not want to wait. The generator of
-    /// this constructor uses the current second, too. **The trade-off:** if another process has
-    /// made a ticket for the same user and APPLID in this second, it is the same ticket, and the
-    /// service refuses the one that comes second. Further tickets of the same user and APPLID are
-    /// subject to [replay protection](#replay-protection) as usual: one per second.
+    /// With [replay protection](#replay-protection), a generator from [`new`](Self::new) makes no
+    /// ticket in the second in which it starts. A short job may not want to wait for the next
+    /// second. So a generator from `one_shot` also makes tickets for the start second. All other
+    /// rules of replay protection apply: each user gets one ticket per second and APPLID.
     ///
-    /// Do not use it for a service that is restarted, or for jobs that start several times a
-    /// second.
+    /// **The trade-off:** another process may make a ticket for the same user and APPLID in the
+    /// start second. Then both tickets are equal, and the service accepts only the first one it
+    /// receives.
+    ///
+    /// Do not use `one_shot` for a service that may be restarted, or for jobs that start several
+    /// times per second.
     ///
     /// ```
     /// use passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, UserId};
@@ -238,18 +242,19 @@ impl LocalGenerator {
         Self { profiles, clock: Arc::new(SystemClock), cache: None, start_second, slots }
     }
 
-    /// Caches the current ticket of up to `pairs` pairs of user and APPLID, where replay is
-    /// allowed.
+    /// Caches the current ticket of up to `pairs` pairs of user and APPLID. Only tickets of
+    /// profiles with [`Replay::Allowed`] are cached.
     ///
-    /// This changes no ticket: the algorithms give the same ticket for the same second.
+    /// The cache does not change any ticket, because the algorithms give the same ticket for the
+    /// same second.
     #[must_use]
     pub fn with_ticket_cache(mut self, pairs: NonZeroUsize) -> Self {
         self.cache = Some(Arc::new(TicketCache::new(pairs)));
         self
     }
 
-    /// Uses another clock. Its current time counts as the start of this generator, and all time
-    /// slots of this generator and its clones are forgotten.
+    /// Replaces the clock. The current time of `clock` counts as the start of this generator. The
+    /// generator begins with new time slots, which it does not share with clones made before.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.slots = Arc::new(TimeSlots::new(clock.now(), self.start_second));
@@ -263,8 +268,8 @@ impl LocalGenerator {
     /// - [`SafReturnCodes::NO_PROFILE`] if there is no key for `applid`.
     /// - [`SafReturnCodes::INTERNAL`] with a [`NoTimeSlot`] if the application has replay
     ///   protection and the user has no time slot left.
-    /// - An [unavailable](GenerateError::is_unavailable) generator if a
-    ///   [`KeySource`](super::KeySource) fails.
+    /// - [`SafReturnCodes::INTERNAL`] with [`is_unavailable`](GenerateError::is_unavailable) if the
+    ///   [`KeySource`](super::KeySource) of the profile fails.
     pub fn generate_now(
         &self,
         user: &UserId,
@@ -325,7 +330,7 @@ pub struct GenerateError {
     reason: Reason,
 }
 
-/// What a generator adds to an error.
+/// The text that [`GenerateError::with_reason`] adds to an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Reason(Option<Arc<str>>);
 
@@ -349,7 +354,8 @@ impl Why {
     const fn codes(&self) -> SafReturnCodes {
         match self {
             Self::Codes(codes) => *codes,
-            // z/OS has no code for either: it makes each ticket itself, for the current second.
+            // z/OS has no return code for these: it makes each ticket itself, for the current
+            // second.
             Self::NoTimeSlot(_) | Self::Unavailable { .. } => SafReturnCodes::INTERNAL,
         }
     }
@@ -371,13 +377,14 @@ impl GenerateError {
         Self::because(user, applid, Why::Codes(codes))
     }
 
-    /// An error of a generator with replay protection: there is no time slot left for the ticket.
+    /// An error for a ticket with replay protection that has no time slot.
     pub const fn no_slot(user: UserId, applid: Applid, why: NoTimeSlot) -> Self {
         Self::because(user, applid, Why::NoTimeSlot(why))
     }
 
-    /// An error of a generator that cannot work now, for example because the system that it asks is
-    /// down. `retry_after` says when it is expected to work again, if that is known.
+    /// An error of a generator that cannot work now, for example because it asks another system and
+    /// that system is down. `retry_after` is the time after which the generator is expected to work
+    /// again, if it is known.
     ///
     /// The return codes are [`SafReturnCodes::INTERNAL`]. An HTTP server answers 503, with
     /// [`retry_after`](Self::retry_after) as `Retry-After`.
@@ -406,25 +413,28 @@ impl GenerateError {
         Self { user, applid, why, reason: Reason(None) }
     }
 
-    /// Adds a reason for the operator's log. It must not contain secrets.
+    /// Adds a reason for the operator's log. The reason must not contain secrets.
     #[must_use]
     pub fn with_reason(self, reason: impl Into<Arc<str>>) -> Self {
         Self { reason: Reason(Some(reason.into())), ..self }
     }
 
-    /// What a generator has added.
+    /// The reason that was added by [`with_reason`](Self::with_reason).
     pub fn reason(&self) -> Option<&str> {
         self.reason.0.as_deref()
     }
 
-    /// Whether the generator cannot work now, so that another attempt may succeed.
+    /// Whether the generator cannot work now. A later attempt may succeed.
     pub const fn is_unavailable(&self) -> bool {
         matches!(self.why, Why::Unavailable { .. })
     }
 
-    /// When to try again, if another attempt may succeed: as soon as there is a time slot, or when
-    /// the generator is expected to work again. At most [`MAX_RETRY_AFTER`](Self::MAX_RETRY_AFTER),
-    /// which is also what a generator gets that does not know.
+    /// How long to wait before the next attempt: until the user has a time slot again
+    /// ([`NoTimeSlot::AllTaken`]), or until an unavailable generator is expected to work again.
+    /// `None` for all other errors.
+    ///
+    /// The result is at most [`MAX_RETRY_AFTER`](Self::MAX_RETRY_AFTER). If it is not known when
+    /// the generator works again, the result is `MAX_RETRY_AFTER`.
     pub fn retry_after(&self) -> Option<Duration> {
         let retry_after = match self.why {
             Why::NoTimeSlot(NoTimeSlot::AllTaken { retry_after, .. }) => retry_after,
@@ -434,8 +444,8 @@ impl GenerateError {
         Some(retry_after.min(Self::MAX_RETRY_AFTER))
     }
 
-    /// The longest [`retry_after`](Self::retry_after). Java's HttpClient 5, which Zowe uses, sleeps
-    /// as long as a `Retry-After` says.
+    /// The maximum of [`retry_after`](Self::retry_after). Zowe's client library uses Apache
+    /// HttpClient 5 (Java), which sleeps for the whole time that `Retry-After` says.
     pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
 
     /// The user of the ticket.
@@ -453,7 +463,7 @@ impl GenerateError {
         self.why.codes()
     }
 
-    /// Why there is no time slot, if that is the reason.
+    /// Why there is no time slot, if that is the cause of this error.
     pub const fn no_time_slot(&self) -> Option<NoTimeSlot> {
         match self.why {
             Why::NoTimeSlot(why) => Some(why),
@@ -464,7 +474,9 @@ impl GenerateError {
 
 /// The return codes of `R_ticketserv` and `R_GenSec`, the z/OS services that make PassTickets.
 ///
-/// `Display` writes `8/16/28`, [`text`](Self::text) gives the meaning.
+/// The three codes come from SAF (System Authorization Facility, the interface to the security
+/// product) and from RACF. `Display` writes all three, such as `8/16/28`. [`text`](Self::text)
+/// gives the meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SafReturnCodes {
     /// SAF return code.
@@ -475,7 +487,7 @@ pub struct SafReturnCodes {
     pub reason: u32,
 }
 
-/// The texts of 8/12 share their beginning.
+/// A text for the codes 8/12. All of these texts begin alike.
 macro_rules! kerberos {
     ($text:literal) => {
         concat!(
@@ -487,15 +499,16 @@ macro_rules! kerberos {
 }
 
 impl SafReturnCodes {
-    /// 8/8/8: an internal error. Also for a permission that could not be checked, a generator that
-    /// is [unavailable](GenerateError::is_unavailable), and a missing time slot ([`NoTimeSlot`]).
+    /// 8/8/8: an internal error. This is also used if a permission could not be checked, if a
+    /// generator is [unavailable](GenerateError::is_unavailable), and if there is no time slot
+    /// ([`NoTimeSlot`]).
     pub const INTERNAL: Self = Self { saf: 8, racf: 8, reason: 8 };
     /// 8/8/16: a ticket for this user and APPLID is not permitted.
     pub const NOT_AUTHORIZED: Self = Self { saf: 8, racf: 8, reason: 16 };
     /// 8/16/28: the APPLID has no key.
     pub const NO_PROFILE: Self = Self { saf: 8, racf: 16, reason: 28 };
 
-    /// The meaning of the codes, in the words of Zowe's API Mediation Layer
+    /// The meaning of the codes. The texts are those of Zowe's API Mediation Layer
     /// (docs/reference/error-messages.md).
     pub fn text(self) -> Cow<'static, str> {
         Cow::Borrowed(match (self.saf, self.racf, self.reason) {
@@ -582,8 +595,8 @@ mod tests {
         let profile = Arc::new(profile(Replay::Allowed));
         let generator = LocalGenerator::new(KeyProfiles::new([profile.clone()]).unwrap())
             .with_clock(clock.clone());
-        let remembering = generator.clone().with_ticket_cache(NonZeroUsize::MIN);
-        for generator in [Arc::new(generator), Arc::new(remembering)] {
+        let caching = generator.clone().with_ticket_cache(NonZeroUsize::MIN);
+        for generator in [Arc::new(generator), Arc::new(caching)] {
             for _ in 0..300 {
                 let ticket = generator.try_generate_now(&user, &applid).unwrap().unwrap();
                 let evaluated = profile.evaluate(&user, &ticket, clock.now()).unwrap();
@@ -595,11 +608,11 @@ mod tests {
     }
 
     #[test]
-    fn replay_protection_never_repeats_a_ticket_and_allows_61_at_once() {
+    fn replay_protection_never_repeats_a_ticket_and_allows_a_burst_of_61() {
         let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
         let profile = Arc::new(profile(Replay::Protected));
-        // The ticket cache makes no difference.
+        // The ticket cache has no effect with replay protection.
         let generator = LocalGenerator::new(KeyProfiles::new([profile.clone()]).unwrap())
             .with_clock(clock.clone())
             .with_ticket_cache(NonZeroUsize::MIN);
@@ -636,7 +649,7 @@ mod tests {
     }
 
     #[test]
-    fn one_shot_uses_the_second_of_the_start() {
+    fn one_shot_makes_a_ticket_in_its_start_second() {
         let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
         let profile = Arc::new(profile(Replay::Protected));
@@ -679,7 +692,7 @@ mod tests {
         }
     }
 
-    /// A source whose key cannot be used.
+    /// A key source that always fails.
     #[derive(Debug)]
     struct Down;
 

@@ -6,9 +6,9 @@ use zeroize::Zeroizing;
 
 /// The key of legacy PassTickets: 8 bytes, used as one single-DES key. Its parity bits are ignored.
 ///
-/// Wiped when dropped; `Debug` shows nothing of it.
+/// The key is wiped from memory when dropped. `Debug` does not show it.
 pub struct LegacyKey(
-    // Boxed, because moving the bytes themselves would leave a copy in memory.
+    // Boxed, because moving the bytes themselves would leave a copy of them in memory.
     Box<Zeroizing<[u8; Self::LEN]>>,
 );
 
@@ -18,10 +18,10 @@ impl LegacyKey {
 
     const NEEDED: &str = "a legacy key has 16 hex digits (8 bytes)";
 
-    /// Parses 16 hex digits of either case; white space around them is ignored.
+    /// Parses 16 hex digits in upper or lower case. White space around them is ignored.
     ///
     /// # Errors
-    /// [`KeyError`] says what was found and what is needed, without showing any of the key.
+    /// [`KeyError`] says what was found and what is needed. It contains no part of the key.
     pub fn from_hex(hex: &str) -> Result<Self, KeyError> {
         let hex = hex.trim();
         let digits = hex.chars().count();
@@ -46,7 +46,7 @@ impl fmt::Debug for LegacyKey {
 
 /// The key of enhanced PassTickets: an HMAC key of 32 to 256 bytes. IBM recommends 64.
 ///
-/// Wiped when dropped; `Debug` shows nothing of it.
+/// The key is wiped from memory when dropped. `Debug` does not show it.
 pub struct EnhancedKey(Zeroizing<Box<[u8]>>);
 
 impl EnhancedKey {
@@ -56,12 +56,12 @@ impl EnhancedKey {
     pub const MAX_LEN: usize = 256;
 
     const NEEDED: &str =
-        "an enhanced key has 64 to 512 hex digits (32 to 256 bytes), an even number of them";
+        "an enhanced key has an even number of hex digits, 64 to 512 (32 to 256 bytes)";
 
-    /// Parses 64 to 512 hex digits of either case; white space around them is ignored.
+    /// Parses 64 to 512 hex digits in upper or lower case. White space around them is ignored.
     ///
     /// # Errors
-    /// [`KeyError`] says what was found and what is needed, without showing any of the key.
+    /// [`KeyError`] says what was found and what is needed. It contains no part of the key.
     pub fn from_hex(hex: &str) -> Result<Self, KeyError> {
         let hex = hex.trim();
         let digits = hex.chars().count();
@@ -69,7 +69,7 @@ impl EnhancedKey {
         if !digits.is_multiple_of(2) || !(Self::MIN_LEN..=Self::MAX_LEN).contains(&len) {
             return Err(KeyError::Length { digits, needed: Self::NEEDED });
         }
-        // Allocated in full length, because a vector that grows leaves a copy in memory.
+        // Allocated in full length, because a vector that grows leaves copies of the key in memory.
         let mut key = Zeroizing::new(vec![0; len].into_boxed_slice());
         decode(hex, &mut key, Self::NEEDED)?;
         Ok(Self(key))
@@ -110,7 +110,7 @@ pub enum KeyError {
     },
 }
 
-/// Writes `hex`, twice as many characters as `key` has bytes, into `key`.
+/// Decodes `hex` into `key`. `hex` has two characters for each byte of `key`.
 fn decode(hex: &str, key: &mut [u8], needed: &'static str) -> Result<(), KeyError> {
     for (i, c) in hex.chars().enumerate() {
         let digit = c.to_digit(16).ok_or(KeyError::Digit { position: i + 1, needed })?;
@@ -135,7 +135,7 @@ mod tests {
             Case { input: "F90F48F03C28DC86", expected: Ok(key) },
             Case { input: "f90f48f03c28dc86", expected: Ok(key) },
             Case { input: " \tF90F48F03c28dc86\r\n", expected: Ok(key) },
-            // A weak key, but RACF accepts it.
+            // A weak DES key, but RACF accepts it.
             Case { input: "0000000000000000", expected: Ok([0; 8]) },
             Case {
                 input: "",

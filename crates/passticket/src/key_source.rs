@@ -1,23 +1,24 @@
-//! Keys that live outside of this process.
+//! Keys that are stored outside of this process.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::algorithm::Algorithm;
 
-/// A PassTicket key that lives elsewhere, such as in a hardware security module (HSM).
+/// A PassTicket key outside of this process, for example in a hardware security module (HSM).
 ///
-/// The algorithms need one keyed function each. A source computes it, so the key itself never
-/// leaves its place. [`KeyProfile::from_source`](super::KeyProfile::from_source) makes tickets
-/// with it; keys in memory ([`LegacyKey`](super::LegacyKey), [`EnhancedKey`](super::EnhancedKey))
-/// need no source and are faster.
+/// Each algorithm uses its key in one function only: DES or HMAC. A source computes this function,
+/// so the key itself never leaves the HSM.
+/// [`KeyProfile::from_source`](super::KeyProfile::from_source) makes a profile with a source. Keys
+/// in memory ([`LegacyKey`](super::LegacyKey), [`EnhancedKey`](super::EnhancedKey)) need no source
+/// and are faster.
 ///
-/// The trait is object-safe, and an `Arc` of a source is a source.
+/// The trait is object-safe. An `Arc` of a source is a source, too.
 ///
 /// # Blocking
 /// [`compute`](Self::compute) is synchronous and runs seven or eight times for each ticket. A
-/// gateway makes tickets on the threads of its async runtime: if a call takes longer than some
-/// microseconds, implement [`PassTicketGenerator`](super::PassTicketGenerator) around a
-/// [`LocalGenerator`](super::LocalGenerator) and call
+/// gateway makes tickets on the threads of its async runtime. If a call takes longer than a few
+/// microseconds, write a [`PassTicketGenerator`](super::PassTicketGenerator) that contains a
+/// [`LocalGenerator`](super::LocalGenerator), and call
 /// [`generate_now`](super::LocalGenerator::generate_now) on a thread for blocking work.
 ///
 /// # Example
@@ -36,7 +37,7 @@ use super::algorithm::Algorithm;
 /// #     }
 /// # }
 ///
-/// /// A key of an HSM.
+/// /// A key in an HSM.
 /// #[derive(Debug)]
 /// struct HsmKey {
 ///     session: Session,
@@ -66,7 +67,7 @@ use super::algorithm::Algorithm;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait KeySource: fmt::Debug + Send + Sync + 'static {
-    /// The algorithm of the key. It must not change: a profile asks once.
+    /// The algorithm of the key. It must not change, because a profile calls this method only once.
     fn algorithm(&self) -> Algorithm;
 
     /// Computes the keyed function of the algorithm.
@@ -77,7 +78,7 @@ pub trait KeySource: fmt::Debug + Send + Sync + 'static {
     /// | [`EnhancedUpper`](Algorithm::EnhancedUpper), [`EnhancedMixed`](Algorithm::EnhancedMixed) | HMAC-SHA-512 | 16 or 20 bytes | the left 8 bytes of the MAC |
     ///
     /// # Errors
-    /// [`KeySourceError`] when the key cannot be used now. No ticket is made then.
+    /// [`KeySourceError`] if the key cannot be used now. Then no ticket is made or accepted.
     fn compute(&self, input: &[u8]) -> Result<[u8; 8], KeySourceError>;
 }
 
@@ -107,7 +108,7 @@ impl KeySourceError {
         Self { reason: reason.into(), retry_after: None }
     }
 
-    /// Adds when the key is expected to work again.
+    /// Sets the time after which the key is expected to work again.
     #[must_use]
     pub fn with_retry_after(self, retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..self }
@@ -118,7 +119,7 @@ impl KeySourceError {
         &self.reason
     }
 
-    /// When the key is expected to work again, if the source knows.
+    /// The time after which the key is expected to work again, if the source knows it.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }

@@ -1,17 +1,19 @@
-//! The legacy algorithm with DES (`E` encrypts one block), from IBM's *z/OS Security Server RACF
-//! Macros and Interfaces* (docs/reference/passticket-algorithms.md#legacy).
+//! The legacy algorithm, from IBM's *z/OS Security Server RACF Macros and Interfaces*
+//! (docs/reference/passticket-algorithms.md#legacy). `E` encrypts one block with DES and the secret
+//! key.
 //!
-//! 1. `r1 = E(user)`, the user id in EBCDIC, padded with blanks to 8 bytes
-//! 2. `r2 = E(r1 xor applid)`, the APPLID likewise
+//! 1. `r1 = E(user)`. `user` is the user id in EBCDIC, padded with blanks to 8 bytes.
+//! 2. `r2 = E(r1 xor applid)`. `applid` is the APPLID (the application's name), encoded like the
+//!    user id.
 //! 3. `r3` is the left half of `r2`.
-//! 4. `r4 = r3 xor time`, the time in 4 bytes
-//! 5. The time coder: six rounds on `L` and `R`, the halves of `r4`. `x = d xor L`, where `d` is
-//!    the left 2 bytes of `E(R || pad)`; then `L = R` and `R` is a permutation of the bits of `x`.
-//!    `pad` is a half of the user id without blanks, padded with X'55' to 12 bytes: in odd rounds
-//!    the left half, in even rounds the right one.
-//! 6. `L || R` become eight characters, see [`translate`].
+//! 4. `r4 = r3 xor time`. `time` has 4 bytes.
+//! 5. The time coder runs six rounds on `L` and `R`, the halves of `r4`. Each round computes
+//!    `x = d xor L`, where `d` is the left 2 bytes of `E(R || pad)`. Then it sets `L = R`, and `R` to
+//!    a permutation of the bits of `x`. `pad` is one half of 12 bytes: the user id without blanks,
+//!    padded with X'55'. Odd rounds use the left half, even rounds the right half.
+//! 6. [`translate`] turns `L || R` into eight characters.
 //!
-//! The rounds are a Feistel network, so evaluating runs them backwards.
+//! The rounds are a Feistel network. Evaluating a ticket runs them backwards.
 
 use std::convert::Infallible;
 
@@ -31,7 +33,7 @@ const ALPHABET: &[u8; 36] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
 
 /// DES with one key.
 pub(super) trait BlockCipher {
-    /// Why the key may fail: [`Infallible`] for a key in memory.
+    /// The error if the key cannot be used. It is [`Infallible`] for a key in memory.
     type Error;
 
     /// Encrypts one block in ECB mode.
@@ -72,18 +74,18 @@ const EBCDIC_BLANK: u8 = 0x40;
 pub(super) struct Pair<'a, K: ?Sized> {
     key: &'a K,
     r3: u32,
-    /// 6 bytes each, for odd and even rounds.
+    /// The two values of `pad` in step 5: for odd and for even rounds, 6 bytes each.
     pads: [u64; 2],
 }
 
 impl<'a, K: BlockCipher + ?Sized> Pair<'a, K> {
-    /// Steps 1 to 3 and the paddings of step 5, which do not depend on the time.
+    /// Does steps 1 to 3 and computes the pads of step 5. None of these depends on the time.
     pub(super) fn new(key: &'a K, user: &UserId, applid: &Applid) -> Result<Self, K::Error> {
         let user = user.to_ebcdic();
         let r1 = key.encrypt(u64::from_be_bytes(user))?;
         let r2 = key.encrypt(r1 ^ u64::from_be_bytes(applid.to_ebcdic()))?;
         let mut pad = [0x55; 12];
-        // A user id has no inner blanks, so all blanks are padding.
+        // A user id contains no blanks, so all blanks are padding.
         for (to, from) in pad.iter_mut().zip(user.into_iter().filter(|b| *b != EBCDIC_BLANK)) {
             *to = from;
         }
@@ -93,7 +95,8 @@ impl<'a, K: BlockCipher + ?Sized> Pair<'a, K> {
         Ok(Self { key, r3: (r2 >> 32) as u32, pads: [half(0), half(6)] })
     }
 
-    /// The ticket for a second since the epoch. Only the low 32 bits of `secs` are used.
+    /// Does steps 4 to 6: makes the ticket for the time `secs`, in seconds since the epoch. Only
+    /// the low 32 bits of `secs` are used.
     pub(super) fn generate(&self, secs: u64) -> Result<[u8; LEN], K::Error> {
         let r4 = self.r3 ^ secs as u32;
         let (mut left, mut right) = halves(r4);
@@ -104,8 +107,11 @@ impl<'a, K: BlockCipher + ?Sized> Pair<'a, K> {
         Ok(translate(join(left, right)))
     }
 
-    /// The second since the epoch that this ticket is for. A ticket holds the low 32 bits; of all
-    /// seconds with these bits, this is the nearest to `now`. `None` if no key gives this text.
+    /// The time that this ticket is for, in seconds since the epoch. `None` if no key can make this
+    /// ticket.
+    ///
+    /// A ticket contains only the low 32 bits of its time. Of all times with these bits, the result
+    /// is the one nearest to `now`.
     pub(super) fn evaluate(&self, ticket: &[u8; LEN], now: u64) -> Result<Option<u64>, K::Error> {
         let Some(bits) = untranslate(ticket) else {
             return Ok(None);
@@ -132,9 +138,9 @@ fn join(left: u16, right: u16) -> u32 {
     u32::from(left) << 16 | u32::from(right)
 }
 
-/// Step 6: takes eight groups of six bits, modulo 36, as indexes into the alphabet. The first group
-/// has the bits 31, 32, 1, 2, 3, 4. Each other group begins with the last two bits of the one
-/// before.
+/// Does step 6. The bits form eight groups of six bits. Each group modulo 36 is an index into the
+/// alphabet. Bits are counted from 1 at the left. The first group has the bits 31, 32, 1, 2, 3, 4.
+/// Every further group begins with the last two bits of the group before it.
 fn translate(bits: u32) -> [u8; LEN] {
     let mut rest = bits;
     [(); LEN].map(|()| {
@@ -143,12 +149,11 @@ fn translate(bits: u32) -> [u8; LEN] {
     })
 }
 
-/// Step 6 backwards.
+/// Reverses step 6. `None` if no 32 bits give this text.
 ///
-/// The character with index `v` stands for the group `v` or `v + 36`. Both end with the same two
-/// bits, because 36 is a multiple of 4, and they begin with different ones. A group begins with the
-/// last two bits of the group before, so at most one of the two fits. If none fits, no 32 bits give
-/// this text.
+/// The character with index `v` stands for the group `v` or the group `v + 36`. Both end with the
+/// same two bits, because 36 is a multiple of 4. But they begin with different bits. A group begins
+/// with the last two bits of the group before it, so at most one of the two candidates fits.
 fn untranslate(ticket: &[u8; LEN]) -> Option<u32> {
     let mut indexes = [0; LEN];
     for (index, character) in indexes.iter_mut().zip(ticket) {
@@ -169,14 +174,15 @@ fn untranslate(ticket: &[u8; LEN]) -> Option<u32> {
     Some(bits)
 }
 
-/// The second nearest to `now` with the low 32 bits `low`. This matters from 2106 on.
+/// Of all times with the low 32 bits `low`, the one nearest to `now`. All times are in seconds
+/// since the epoch. The low 32 bits wrap in 2106.
 fn unwrap_near(low: u32, now: u64) -> u64 {
     let offset = low.wrapping_sub(now as u32).cast_signed();
-    // Near the epoch the nearest one may be before 1970. Then `low` itself is the next one.
+    // If this time is before 1970, the next later one is `low` itself.
     now.checked_add_signed(offset.into()).unwrap_or(low.into())
 }
 
-/// A permutation of 16 bits, as one table for each byte of the argument.
+/// A permutation of 16 bits. It has one lookup table for each byte of the argument.
 struct Permutation {
     high: [u16; 256],
     low: [u16; 256],
@@ -200,6 +206,7 @@ impl Permutation {
         this
     }
 
+    /// The inverse of the permutation that [`new`](Self::new) makes from `table`.
     const fn inverse(table: &[u8; 16]) -> Self {
         let mut inverse = [0; 16];
         let mut to = 0;
@@ -251,14 +258,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn step_6_agrees_with_the_example_of_ibm() {
+    fn step_6_agrees_with_the_example_in_ibms_manual() {
         assert_eq!(&translate(0x0724_7F79), b"QHOAH1TV");
         assert_eq!(untranslate(b"QHOAH1TV"), Some(0x0724_7F79));
         assert_eq!(untranslate(b"qhoah1tv"), Some(0x0724_7F79));
     }
 
     #[test]
-    fn contradicting_characters_are_refused() {
+    fn texts_that_step_6_cannot_give_are_refused() {
         struct Case {
             ticket: &'static [u8; LEN],
             expected: Option<u32>,
@@ -267,7 +274,7 @@ mod tests {
             Case { ticket: b"AAAAAAAA", expected: Some(0) },
             // X'FFFFFFFF' is eight groups of 63, index 27.
             Case { ticket: b"11111111", expected: Some(u32::MAX) },
-            // B ends in 01, so the next group begins with 01: index 16 to 27 or 28 to 31.
+            // The group of B ends with the bits 01, so the next group begins with them: 16 to 31.
             Case { ticket: b"BAAAAAAA", expected: None },
             Case { ticket: b"BQAAAAAA", expected: Some(0x1000_0000) },
             Case { ticket: b"AAAAAAAB", expected: None },

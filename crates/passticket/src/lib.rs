@@ -21,14 +21,15 @@
 //!
 //! # Inputs
 //!
-//! - a [`UserId`], and the [`Applid`] of the application;
+//! - a [`UserId`];
+//! - an [`Applid`], the name of the application in the security product;
 //! - the time, in whole seconds since 1970-01-01 00:00 UTC;
-//! - a secret key: z/OS keeps one for each application in a profile of class `PTKTDATA`, this crate
-//!   in a [`KeyProfile`].
+//! - a secret key. z/OS keeps the key of each application in a profile of class `PTKTDATA`, this
+//!   crate in a [`KeyProfile`].
 //!
-//! The same inputs give the same ticket. The evaluating system has the same key. It accepts a
-//! ticket whose time is within a window around its own clock, [`DEFAULT_WINDOW`] in either
-//! direction.
+//! The same inputs give the same ticket. The system that evaluates (checks) a ticket has the same
+//! key. It accepts a ticket whose time is within a window around its own clock: by default
+//! [`DEFAULT_WINDOW`] before and after.
 //!
 //! # Algorithms
 //!
@@ -41,22 +42,25 @@
 //! | key | 8 bytes, [`LegacyKey`] | 32 to 256 bytes, [`EnhancedKey`] |
 //! | characters | `A-Z 0-9` | `0-9 A-Z`, or also `a-z - _` ([`EnhancedType`]) |
 //! | time | 32 bits, wraps in 2106 | 41 or 48 bits |
-//! | cost | 8 DES blocks | 7 HMACs |
+//! | cost of a ticket | 8 DES blocks | 7 HMACs |
 //!
 //! Prefer the enhanced algorithm if the system of the service supports it. A DES key has 56 bits,
 //! and an attacker with a few tickets can find it by trying all keys.
 //!
-//! Both algorithms combine the time with a value of user, APPLID and key, and run six Feistel
-//! rounds on the result. The rounds can run backwards, so evaluating a ticket computes the second
-//! that it was made for, at the cost of generating one. It does not try the 1201 seconds of the
-//! window. Neither algorithm allocates. Two of the DES blocks and one of the HMACs depend on the
-//! user and not on the time; [`KeyProfile::for_user`] keeps them.
+//! Both algorithms combine the time with a value that depends on user, APPLID and key. Then they
+//! run six Feistel rounds on the result. The rounds can run backwards, so evaluating a ticket
+//! computes the second that the ticket was made for. This costs as much as generating a ticket.
+//! Trying each of the 1201 seconds of the default window is not necessary. Neither algorithm
+//! allocates memory.
+//!
+//! Two of the DES blocks, or one of the HMACs, do not depend on the time.
+//! [`KeyProfile::for_user`] computes them once for several tickets of a user.
 //!
 //! # Secrets
 //!
-//! Keys and tickets are wiped when dropped, and no `Debug`, `Display` or error shows them. Only
-//! [`PassTicket::expose`] shows a ticket. A key can also stay in a hardware security module, see
-//! [`KeySource`].
+//! Keys and tickets are wiped from memory when dropped. No `Debug`, `Display` or error shows them.
+//! Only [`PassTicket::expose`] and [`PassTicket::expose_bytes`] give the characters of a ticket. A
+//! key can also stay in a hardware security module, see [`KeySource`].
 //!
 //! # Evaluating a ticket
 //!
@@ -91,8 +95,9 @@
 //!
 //! # Other generators
 //!
-//! Code that needs tickets takes a [`PassTicketGenerator`]. [`LocalGenerator`] computes tickets
-//! from keys in this process; implement the trait to ask another system for them.
+//! [`PassTicketGenerator`] is the trait of everything that makes tickets. [`LocalGenerator`]
+//! implements it with keys in this process. Implement it yourself to ask another system for
+//! tickets.
 //!
 //! # Features
 //!

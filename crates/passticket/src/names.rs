@@ -1,11 +1,12 @@
-//! User ids and APPLIDs, the two names that a PassTicket is made for.
+//! User ids and APPLIDs (names of applications). A PassTicket is made for one user id and one
+//! APPLID.
 
 use std::{fmt, str::FromStr};
 
 const MAX_LEN: usize = 8;
 const BLANK: u8 = b' ';
 
-/// Upper-case ASCII, padded with blanks: small enough to copy, hash and compare like a number.
+/// A name in upper-case ASCII, padded with blanks. Eight bytes are cheap to copy, hash and compare.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Name([u8; MAX_LEN]);
 
@@ -32,8 +33,7 @@ impl Name {
     }
 
     fn as_str(&self) -> &str {
-        // `parse` is the only constructor and accepts ASCII only.
-        str::from_utf8(self.as_bytes()).expect("ASCII by construction")
+        str::from_utf8(self.as_bytes()).expect("`parse`, the only constructor, checks for ASCII")
     }
 }
 
@@ -58,17 +58,18 @@ impl NameError {
     }
 }
 
-/// The rules for user ids and APPLIDs.
+/// The rule for user ids and APPLIDs that a text breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameRule {
-    /// At least one character.
+    /// A name has at least one character.
     #[error("is empty")]
     Empty,
-    /// At most eight characters.
+    /// A name has at most eight characters.
     #[error("is longer than 8 characters")]
     TooLong,
-    /// Only `A-Z 0-9 # @ $` (lower case is folded).
+    /// A name has only the characters `A-Z 0-9 # @ $`. Lower case is converted to upper case. The
+    /// field is the first character that is not allowed.
     #[error("has the character {0:?}")]
     Character(char),
 }
@@ -80,10 +81,10 @@ macro_rules! name {
         pub struct $type(Name);
 
         impl $type {
-            /// Parses 1 to 8 characters of `A-Z 0-9 # @ $`; lower case is folded to upper case.
+            /// Parses 1 to 8 characters of `A-Z 0-9 # @ $`. Lower case is converted to upper case.
             ///
             /// # Errors
-            /// [`NameError`] carries the value and the rule that it breaks.
+            /// [`NameError`] contains the value and the rule that it breaks.
             pub fn new(value: &str) -> Result<Self, NameError> {
                 Name::parse($what, value).map(Self)
             }
@@ -93,12 +94,12 @@ macro_rules! name {
                 self.0.as_str()
             }
 
-            /// As [`as_str`](Self::as_str), as ASCII bytes.
+            /// The name as ASCII bytes, upper-case and without padding.
             pub fn as_bytes(&self) -> &[u8] {
                 self.0.as_bytes()
             }
 
-            /// EBCDIC (code page 1047), left-justified, blank-padded to 8 bytes.
+            /// The name in EBCDIC (code page 1047), padded with blanks at the right to 8 bytes.
             pub(super) fn to_ebcdic(self) -> [u8; MAX_LEN] {
                 self.0.0.map(ebcdic)
             }
@@ -178,12 +179,14 @@ name! {
 }
 
 name! {
-    /// The name of an application, such as `IZUDFLT` for z/OSMF. A `PTKTDATA` profile has the key
-    /// of one APPLID, and a service accepts tickets for its own APPLID.
+    /// The name of an application, such as `IZUDFLT` for z/OSMF. z/OS keeps one PassTicket key for
+    /// each APPLID, in a profile of class `PTKTDATA`. A service accepts only tickets for its own
+    /// APPLID.
     Applid, "APPLID"
 }
 
-/// ASCII to EBCDIC for the characters of a name. The code pages 037 and 1047 agree on all of them.
+/// Converts a character of a name from ASCII to EBCDIC. The code pages 037 and 1047 have the same
+/// bytes for these characters.
 const fn ebcdic(ascii: u8) -> u8 {
     match ascii {
         b'A'..=b'I' => ascii - b'A' + 0xC1,
@@ -202,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_folded_and_checked() {
+    fn names_are_checked_and_converted_to_upper_case() {
         struct Case {
             input: &'static str,
             expected: Result<&'static str, NameRule>,
@@ -215,7 +218,7 @@ mod tests {
             Case { input: "A B", expected: Err(NameRule::Character(' ')) },
             Case { input: "USER ", expected: Err(NameRule::Character(' ')) },
             Case { input: "ÄRGER", expected: Err(NameRule::Character('Ä')) },
-            // U+017F folds to S and U+212A to K in Unicode; neither is a user id.
+            // In Unicode, U+017F and U+212A are case variants of S and K. A name cannot have them.
             Case { input: "\u{17f}YS", expected: Err(NameRule::Character('\u{17f}')) },
             Case { input: "\u{212a}", expected: Err(NameRule::Character('\u{212a}')) },
             Case { input: "A\0", expected: Err(NameRule::Character('\0')) },

@@ -1,4 +1,5 @@
-//! Key profiles: a key with its APPLID, algorithm, window and replay protection.
+//! Key profiles. A profile has a key, its APPLID (the name of the application), the algorithm, the
+//! window in which a ticket is valid, and the setting of replay protection.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -20,10 +21,10 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// The default of [`KeyProfile::with_window`]: ten minutes in either direction, as in RACF.
+/// The default of [`KeyProfile::with_window`]: ten minutes before and after, as in RACF.
 pub const DEFAULT_WINDOW: Duration = Duration::from_secs(600);
 
-/// The alphabet of the tickets, if the algorithm is an enhanced one.
+/// The alphabet of an enhanced algorithm.
 const fn alphabet(algorithm: Algorithm) -> Option<EnhancedType> {
     match algorithm {
         Algorithm::Legacy => None,
@@ -32,29 +33,30 @@ const fn alphabet(algorithm: Algorithm) -> Option<EnhancedType> {
     }
 }
 
-/// Whether the evaluating system accepts a PassTicket more than once.
+/// Whether the evaluating system, such as z/OS with RACF, accepts a PassTicket more than once.
 ///
-/// The algorithms give the same ticket to all requests of one user in one second.
+/// This matters because the algorithms give the same ticket for the same user, APPLID and second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Replay {
-    /// It accepts a ticket once. This is the default of RACF. A
-    /// [`LocalGenerator`](super::LocalGenerator) then makes each ticket once, which limits the
+    /// The system accepts each ticket only once. This is the default of RACF. Then a
+    /// [`LocalGenerator`](super::LocalGenerator) makes each ticket only once, which limits the
     /// number of tickets.
     #[default]
     Protected,
-    /// It accepts a ticket any number of times within the window: RACF with `APPLDATA('NO REPLAY
-    /// PROTECTION')` (legacy) or `REPLAY(YES)` (enhanced), as Zowe requires
+    /// The system accepts a ticket any number of times within the window. In RACF this is
+    /// `APPLDATA('NO REPLAY PROTECTION')` (legacy) or `REPLAY(YES)` (enhanced). Zowe's
+    /// documentation asked for it until July 2024
     /// (docs/reference/security-products.md#replay-protection). The connection to the service must
-    /// be secure: an attacker who reads a ticket there can use it.
+    /// be secure: an attacker who reads a ticket can use it.
     Allowed,
 }
 
-/// The key of one APPLID, and how tickets are made with it. RACF keeps it in a profile of class
-/// `PTKTDATA`.
+/// The key of one APPLID, and the settings for making and evaluating tickets with it. RACF keeps
+/// these in a profile of class `PTKTDATA`.
 ///
-/// The key schedule (DES or HMAC) is computed once, here, and wiped when the profile is dropped.
-/// `Debug` does not show it. A key can also live outside of this process, see
-/// [`from_source`](Self::from_source).
+/// The key schedule (of DES or HMAC) is computed once, when the profile is made. It is wiped when
+/// the profile is dropped, and `Debug` does not show it. A key can also stay outside of this
+/// process, see [`from_source`](Self::from_source).
 ///
 /// ```
 /// use std::time::Duration;
@@ -80,8 +82,8 @@ pub struct KeyProfile {
     replay: Replay,
 }
 
-/// Keys in memory are boxed, so that moving a profile leaves no copy of them in memory. They have
-/// variants of their own, so that using them costs no dynamic call.
+/// Keys in memory are boxed, so that moving a profile leaves no copy of a key in memory. They have
+/// their own variants, so that using them needs no dynamic call.
 enum KeySchedule {
     Legacy(Box<Schedule>),
     Enhanced(Box<KeyedMac>, EnhancedType),
@@ -114,10 +116,10 @@ impl KeyProfile {
         )
     }
 
-    /// A profile from a key in hex, of the length that the algorithm needs.
+    /// A profile with a key in hex digits. The key must have the length that the algorithm needs.
     ///
     /// # Errors
-    /// [`KeyError`] as of [`LegacyKey::from_hex`] and [`EnhancedKey::from_hex`].
+    /// The [`KeyError`] of [`LegacyKey::from_hex`] or [`EnhancedKey::from_hex`].
     pub fn from_hex(applid: Applid, algorithm: Algorithm, key: &str) -> Result<Self, KeyError> {
         Ok(match alphabet(algorithm) {
             None => Self::legacy(applid, &LegacyKey::from_hex(key)?),
@@ -129,8 +131,8 @@ impl KeyProfile {
         Self { applid, key, window: DEFAULT_WINDOW, replay: Replay::default() }
     }
 
-    /// Replaces the window: how far the time of a ticket may be from the evaluating clock, in
-    /// either direction. Only whole seconds count.
+    /// Sets the window. The time of a ticket may be this much before or after the clock of the
+    /// evaluating system. Only whole seconds count.
     #[must_use]
     pub fn with_window(mut self, window: Duration) -> Self {
         self.window = window;
@@ -172,7 +174,8 @@ impl KeyProfile {
         }
     }
 
-    /// How far the time of a ticket may be from the evaluating clock, in either direction.
+    /// The window. The time of a ticket may be this much before or after the clock of the
+    /// evaluating system.
     pub fn window(&self) -> Duration {
         self.window
     }
@@ -182,11 +185,11 @@ impl KeyProfile {
         self.replay
     }
 
-    /// Computes the part that all tickets of one user share: 2 of the 8 DES blocks that a ticket
-    /// costs, or 1 of the 7 HMACs.
+    /// Computes the part that all tickets of one user share. This saves 2 of the 8 DES blocks, or 1
+    /// of the 7 HMACs, for each further ticket.
     ///
     /// # Errors
-    /// [`KeySourceError`] when the [`KeySource`] of the profile fails. Keys in memory never fail.
+    /// [`KeySourceError`] if the [`KeySource`] of the profile fails. A key in memory never fails.
     pub fn for_user(&self, user: &UserId) -> Result<UserTickets<'_>, KeySourceError> {
         let applid = &self.applid;
         let pair = match &self.key {
@@ -208,26 +211,30 @@ impl KeyProfile {
         Ok(UserTickets { profile: self, user: *user, pair })
     }
 
-    /// The ticket that logs `user` on to this profile's application at `time`, in whole seconds.
+    /// The ticket that logs `user` on to this profile's application at `time`. Only the whole
+    /// seconds of `time` count.
     ///
-    /// The same user and second give the same ticket, whatever [`replay`](Self::replay) says. For
-    /// an application with replay protection the caller must choose a new second for each ticket,
-    /// as [`LocalGenerator`](super::LocalGenerator) does.
+    /// The same user and second give the same ticket, with or without replay protection. If the
+    /// application has replay protection, the caller must choose a new second for each ticket, as
+    /// [`LocalGenerator`](super::LocalGenerator) does.
     ///
     /// # Errors
-    /// [`KeySourceError`] when the [`KeySource`] of the profile fails. Keys in memory never fail.
+    /// [`KeySourceError`] if the [`KeySource`] of the profile fails. A key in memory never fails.
     pub fn generate(&self, user: &UserId, time: Timestamp) -> Result<PassTicket, KeySourceError> {
         self.for_user(user)?.generate(time)
     }
 
     /// Checks a ticket that a client has sent for `user`.
     ///
-    /// This costs as much as generating a ticket: the second is computed from the ticket, not
-    /// searched. Unless the algorithm is [`Algorithm::EnhancedMixed`], lower case equals upper
-    /// case, because z/OS folds passwords to upper case. A legacy ticket has 32 bits of time; its
-    /// second is the nearest to `now` with these bits.
+    /// The second of the ticket is computed from the ticket, not searched. So this costs as much as
+    /// generating a ticket.
     ///
-    /// Replay protection is left to the caller.
+    /// With [`Algorithm::Legacy`] and [`Algorithm::EnhancedUpper`] lower case counts as upper case,
+    /// because z/OS converts passwords to upper case. A legacy ticket contains only 32 bits of its
+    /// time. Of all times with these bits, the one nearest to `now` is taken.
+    ///
+    /// This method does not check whether the ticket was used before. If the application has replay
+    /// protection, the caller must do so.
     ///
     /// # Errors
     /// [`Refusal`] says why the ticket is not accepted.
@@ -252,9 +259,9 @@ impl fmt::Debug for KeyProfile {
     }
 }
 
-/// A [`KeyProfile`] for one user, with the part computed that all tickets of the user share.
+/// A [`KeyProfile`] for one user. The part that all tickets of this user share is already computed.
 ///
-/// Use it where several tickets of one user are made or checked.
+/// Use it to make or check several tickets of one user.
 pub struct UserTickets<'a> {
     profile: &'a KeyProfile,
     user: UserId,
@@ -269,15 +276,15 @@ enum Pair<'a> {
 }
 
 impl UserTickets<'_> {
-    /// The user that tickets are made for.
+    /// The user of the tickets.
     pub fn user(&self) -> &UserId {
         &self.user
     }
 
-    /// As [`KeyProfile::generate`].
+    /// The same as [`KeyProfile::generate`].
     ///
     /// # Errors
-    /// As [`KeyProfile::generate`].
+    /// The same as [`KeyProfile::generate`].
     pub fn generate(&self, time: Timestamp) -> Result<PassTicket, KeySourceError> {
         let secs = time.as_secs();
         let ticket = match &self.pair {
@@ -295,10 +302,10 @@ impl UserTickets<'_> {
         Ok(PassTicket::from_alphabet(ticket))
     }
 
-    /// As [`KeyProfile::evaluate`].
+    /// The same as [`KeyProfile::evaluate`].
     ///
     /// # Errors
-    /// As [`KeyProfile::evaluate`].
+    /// The same as [`KeyProfile::evaluate`].
     pub fn evaluate(&self, ticket: &PassTicket, now: Timestamp) -> Result<Evaluated, Refusal> {
         let (text, now_secs) = (ticket.expose_bytes(), now.as_secs());
         let secs = match &self.pair {
@@ -334,7 +341,8 @@ impl fmt::Debug for UserTickets<'_> {
     }
 }
 
-/// Proof that a ticket was checked and accepted. Only evaluating a ticket makes one.
+/// Proof that a ticket was checked and accepted. Only [`KeyProfile::evaluate`] and
+/// [`UserTickets::evaluate`] return it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Evaluated {
@@ -356,44 +364,45 @@ impl Evaluated {
 }
 
 fn age_secs(generated_at: Timestamp, now: Timestamp) -> i64 {
-    // A timestamp is milliseconds in 64 bits, so seconds never reach the sign bit.
+    // A timestamp has milliseconds in 64 bits, so its seconds never reach the sign bit.
     now.as_secs().cast_signed() - generated_at.as_secs().cast_signed()
 }
 
-/// Up to this far outside of the window, the second of a ticket is plausible. A system whose clock
-/// shows local time instead of UTC is wrong by up to 14 hours. With another user, APPLID or key the
-/// second is random, and fewer than one in 20,000 random seconds (of 32 bits) are this near.
+/// If the second of a ticket is at most this far outside of the window, a late ticket or a wrong
+/// clock is likely. A clock that shows local time instead of UTC is wrong by up to 14 hours. With
+/// another user, APPLID or key the second is random, and fewer than one in 20,000 random seconds
+/// (of 32 bits) are this near.
 const PLAUSIBLE_SECS: u64 = 24 * 60 * 60;
 
 /// Why a ticket is not accepted.
 ///
-/// Evaluating computes the second that a ticket was made for. With another user, APPLID or key the
-/// result is a random second. So a second far from now most likely means that one of them is wrong,
-/// and then its distance means nothing.
+/// Evaluating a ticket computes the second that it was made for. With another user, APPLID or key
+/// the result is a random second. So a second far from now most likely means that the user, the
+/// APPLID or the key is wrong.
 ///
-/// | distance of the second from now | result |
+/// | distance between the second and now | result |
 /// |---|---|
 /// | at most the window | accepted |
-/// | at most 24 hours more | [`OutsideWindow`](Self::OutsideWindow): most likely a late ticket or a wrong clock |
+/// | at most the window and 24 hours | [`OutsideWindow`](Self::OutsideWindow): most likely a late ticket or a wrong clock |
 /// | more | [`OtherKey`](Self::OtherKey): most likely another user, APPLID or key |
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// No key of this algorithm gives this text: it may be a password, or a ticket of another
+    /// No key of this algorithm gives this text. The text may be a password, or a ticket of another
     /// algorithm.
-    #[error("not a PassTicket: no key of this algorithm gives such a text")]
+    #[error("not a PassTicket: this algorithm never gives such a text")]
     NotATicket,
-    /// The text is no ticket of this user, APPLID and key, or one of a time more than 24 hours
-    /// outside of the window.
+    /// The text is not a ticket of this user, APPLID and key. Or it is one, but its time is more
+    /// than 24 hours outside of the window.
     #[error(
-        "not a PassTicket of this user, APPLID and key, or one of another day; compare all three \
-         with those of the system that made it"
+        "not a PassTicket of this user, APPLID and key, or more than a day too early or too late; \
+         compare user, APPLID and key with those of the system that made the PassTicket"
     )]
     OtherKey,
     /// The [`KeySource`] of the profile failed, so the ticket was not checked.
     #[error(transparent)]
     KeyUnavailable(#[from] KeySourceError),
-    /// The ticket is for another time.
+    /// The time of the ticket is outside of the window.
     #[error(
         "the PassTicket is {} and at most {} s are allowed; if it was made just now, compare the \
          clocks of both systems",
@@ -406,11 +415,12 @@ pub enum Refusal {
         generated_at: Timestamp,
         /// The time of the evaluation.
         now: Timestamp,
-        /// How far it may be from `now`, in either direction.
+        /// How far the ticket may be from `now`, before or after.
         window: Duration,
     },
 }
 
+/// The age of a ticket as text, or how far its time is ahead.
 fn offset(generated_at: Timestamp, now: Timestamp) -> String {
     match age_secs(generated_at, now) {
         age @ 0.. => format!("{age} s old"),
@@ -424,11 +434,11 @@ fn offset(generated_at: Timestamp, now: Timestamp) -> String {
 #[derive(Clone, Debug, Default)]
 pub struct KeyProfiles(Arc<ByApplid>);
 
-// The keys come from the operator, so a client cannot cause hash collisions.
+// The APPLIDs in this map come from the operator, so a client cannot cause hash collisions.
 type ByApplid = HashMap<Applid, Arc<KeyProfile>, RandomState>;
 
 impl KeyProfiles {
-    /// Collects profiles.
+    /// Collects profiles, one for each APPLID.
     ///
     /// # Errors
     /// [`DuplicateApplid`] if two profiles are for the same APPLID.
@@ -459,7 +469,7 @@ impl KeyProfiles {
     }
 }
 
-/// Two profiles are for the same APPLID.
+/// The error for two profiles of the same APPLID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("APPLID {applid} has two PassTicket keys; remove one of them")]
 pub struct DuplicateApplid {
@@ -481,7 +491,7 @@ mod tests {
 
     use super::*;
 
-    const LEGACY: &str = "F90F48F03C28DC86";
+    const LEGACY_KEY: &str = "F90F48F03C28DC86";
     const NOW: u64 = 1_700_000_000;
 
     fn hex(key: &[u8]) -> String {
@@ -493,7 +503,7 @@ mod tests {
     }
 
     fn key_of(algorithm: Algorithm) -> String {
-        LEGACY.repeat(if algorithm == Algorithm::Legacy { 1 } else { 4 })
+        LEGACY_KEY.repeat(if algorithm == Algorithm::Legacy { 1 } else { 4 })
     }
 
     fn profile(applid: &str, algorithm: Algorithm) -> KeyProfile {
@@ -516,14 +526,14 @@ mod tests {
     fn keys_of_another_length_are_refused() {
         let applid = Applid::new("APPL").unwrap();
         for algorithm in Algorithm::ALL {
-            let other = if algorithm == Algorithm::Legacy { 4 } else { 1 };
-            let error = KeyProfile::from_hex(applid, algorithm, &LEGACY.repeat(other)).unwrap_err();
+            let key = LEGACY_KEY.repeat(if algorithm == Algorithm::Legacy { 4 } else { 1 });
+            let error = KeyProfile::from_hex(applid, algorithm, &key).unwrap_err();
             assert!(matches!(error, KeyError::Length { .. }), "{algorithm}: {error}");
         }
     }
 
     #[test]
-    fn the_window_includes_its_edges() {
+    fn the_window_includes_its_first_and_last_second() {
         struct Case {
             now: u64,
             window: u64,
@@ -578,7 +588,7 @@ mod tests {
         let cases = [
             Case { now: NOW + 601, window: 600, plausible: true },
             Case { now: NOW - 601, window: 600, plausible: true },
-            // Clocks in the local time of Auckland and Honolulu.
+            // Clocks that show the local time of Auckland and Honolulu instead of UTC.
             Case { now: NOW + 13 * 3600, window: 600, plausible: true },
             Case { now: NOW - 10 * 3600, window: 600, plausible: true },
             Case { now: NOW + DAY, window: 0, plausible: true },
@@ -597,8 +607,9 @@ mod tests {
                 let window = Duration::from_secs(*window);
                 let profile = profile("APPL", algorithm).with_window(window);
                 let refusal = profile.evaluate(&user, &ticket, at(*now)).unwrap_err();
-                let late = Refusal::OutsideWindow { generated_at: at(NOW), now: at(*now), window };
-                let expected = if *plausible { late } else { Refusal::OtherKey };
+                let outside =
+                    Refusal::OutsideWindow { generated_at: at(NOW), now: at(*now), window };
+                let expected = if *plausible { outside } else { Refusal::OtherKey };
                 assert_eq!(refusal, expected, "{algorithm} {now}");
             }
         }
@@ -609,7 +620,7 @@ mod tests {
         );
     }
 
-    /// A source with a key in memory. A test can make it fail.
+    /// A key source that has its key in memory. A test can make it fail.
     #[derive(Debug)]
     struct Source {
         key: KeyProfile,
@@ -645,7 +656,7 @@ mod tests {
                     let Ok(left) = key.left_6_bytes(input);
                     (left << 16).to_be_bytes()
                 }
-                _ => panic!("not a key in memory"),
+                _ => panic!("expected a key in memory"),
             })
         }
     }
@@ -679,28 +690,28 @@ mod tests {
     }
 
     #[test]
-    fn lower_case_tickets_are_accepted_unless_mixed() {
+    fn only_enhanced_mixed_refuses_a_ticket_in_lower_case() {
         struct Case {
             algorithm: Algorithm,
-            folded: bool,
+            accepted: bool,
         }
         let cases = [
-            Case { algorithm: Algorithm::Legacy, folded: true },
-            Case { algorithm: Algorithm::EnhancedUpper, folded: true },
-            Case { algorithm: Algorithm::EnhancedMixed, folded: false },
+            Case { algorithm: Algorithm::Legacy, accepted: true },
+            Case { algorithm: Algorithm::EnhancedUpper, accepted: true },
+            Case { algorithm: Algorithm::EnhancedMixed, accepted: false },
         ];
         let user = UserId::new("IBMUSER").unwrap();
-        for Case { algorithm, folded } in cases {
+        for Case { algorithm, accepted } in cases {
             let profile = profile("APPL", algorithm);
             let ticket = profile.generate(&user, at(NOW)).unwrap();
             let lower = PassTicket::parse(&ticket.expose().to_ascii_lowercase()).unwrap();
             assert_ne!(lower, ticket);
-            assert_eq!(profile.evaluate(&user, &lower, at(NOW)).is_ok(), folded, "{algorithm}");
+            assert_eq!(profile.evaluate(&user, &lower, at(NOW)).is_ok(), accepted, "{algorithm}");
         }
     }
 
     #[test]
-    fn texts_of_other_alphabets_are_not_tickets() {
+    fn texts_that_no_key_gives_are_not_tickets() {
         let user = UserId::new("IBMUSER").unwrap();
         for algorithm in [Algorithm::Legacy, Algorithm::EnhancedUpper] {
             let profile = profile("APPL", algorithm);
@@ -740,7 +751,7 @@ mod tests {
             let profiles = KeyProfiles::new([profile]).unwrap();
             let shown = format!("{shown} {profiles:?}");
             let shown = shown.to_ascii_uppercase();
-            assert!(!shown.contains(LEGACY), "{shown}");
+            assert!(!shown.contains(LEGACY_KEY), "{shown}");
             assert!(!shown.contains(&ticket.expose().to_ascii_uppercase()), "{shown}");
             assert!(shown.contains("APPL") && shown.contains("IBMUSER"), "{shown}");
         }
@@ -760,7 +771,7 @@ mod tests {
         ]
     }
 
-    /// Seconds from 1970 on, many of them around the wrap of the legacy time in 2106.
+    /// Seconds since 1970. Many are near 2106, when the 32 bits of the legacy time wrap.
     fn time() -> impl Strategy<Value = u64> {
         const WRAP: u64 = 1 << 32;
         prop_oneof![0..WRAP, WRAP - 2000..WRAP + 2000, 0..1_u64 << 40]
@@ -790,7 +801,7 @@ mod tests {
             prop_assert_eq!(evaluated.age_secs(), now.as_secs() as i64 - time as i64);
         }
 
-        /// With a window of zero, a random second matches in one of 2^32 cases.
+        /// The window is zero, so that a random second is accepted in at most one of 2^32 cases.
         #[test]
         fn a_change_of_ticket_user_applid_or_key_is_refused(
             (algorithm, mut key) in algorithm_and_key(),
@@ -826,7 +837,8 @@ mod tests {
             let got = make(other, &key).evaluate(&user, &ticket, time);
             prop_assert_eq!(got.is_ok(), other == applid);
 
-            // The lowest bit of a byte is the parity of a DES key.
+            // Changes one bit of the key, but not the lowest bit of a byte: DES ignores this parity
+            // bit.
             let bit = bit.index(key.len() * 7);
             key[bit / 7] ^= 2 << (bit % 7);
             prop_assert!(make(applid, &key).evaluate(&user, &ticket, time).is_err());

@@ -1,4 +1,4 @@
-//! The PassTicket itself.
+//! The type [`PassTicket`], and the check of its form.
 
 use std::fmt;
 
@@ -8,10 +8,11 @@ use zeroize::Zeroize;
 /// The number of characters of a PassTicket.
 pub(super) const LEN: usize = 8;
 
-/// A PassTicket: eight characters of `A-Z a-z 0-9 - _` that stand in for a password.
+/// A PassTicket. It has eight characters of `A-Z a-z 0-9 - _` and is used in place of a password.
 ///
-/// It is a secret: it is wiped when dropped and compared in constant time. Only
-/// [`expose`](Self::expose) shows it. There is no `Display`, and `Debug` writes `PassTicket(..)`.
+/// A PassTicket is a secret. It is wiped from memory when dropped and compared in constant time.
+/// Only [`expose`](Self::expose) and [`expose_bytes`](Self::expose_bytes) give its characters.
+/// There is no `Display`, and `Debug` writes `PassTicket(..)`.
 ///
 /// ```
 /// use passticket::PassTicket;
@@ -25,34 +26,36 @@ pub(super) const LEN: usize = 8;
 pub struct PassTicket([u8; LEN]);
 
 impl PassTicket {
-    /// Parses a text that has the form of a PassTicket. The case is kept.
+    /// Parses a text that has the form of a PassTicket. Upper and lower case are kept.
     ///
-    /// Only [`KeyProfile::evaluate`](super::KeyProfile::evaluate) can say whether it is valid.
+    /// This checks only the form. [`KeyProfile::evaluate`](super::KeyProfile::evaluate) checks
+    /// whether the ticket is valid.
     ///
     /// # Errors
     /// [`PassTicketError`] names the rule that the text breaks. It does not repeat the text, which
     /// may be a password.
     pub fn parse(text: &str) -> Result<Self, PassTicketError> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-        if let Some(at) = text.chars().position(|c| !allowed(c)) {
-            return Err(PassTicketError::Character { position: at + 1 });
+        if let Some(index) = text.chars().position(|c| !allowed(c)) {
+            return Err(PassTicketError::Character { position: index + 1 });
         }
-        // All characters are ASCII now, so each is one byte.
+        // All characters are ASCII, so each one is one byte.
         let bytes = text.as_bytes();
         bytes.try_into().map(Self).map_err(|_| PassTicketError::Length { found: bytes.len() })
     }
 
     /// The eight characters, for the code that sends them. Do not log them.
     pub fn expose(&self) -> &str {
-        str::from_utf8(&self.0).expect("both constructors accept ASCII only")
+        str::from_utf8(&self.0).expect("`parse` checks for ASCII, and the alphabets are ASCII")
     }
 
-    /// A ticket of characters from one of the alphabets.
+    /// A ticket that an algorithm has made. This does not check that all characters belong to the
+    /// algorithm's alphabet, which is ASCII.
     pub(super) const fn from_alphabet(ascii: [u8; LEN]) -> Self {
         Self(ascii)
     }
 
-    /// As [`expose`](Self::expose), as ASCII bytes.
+    /// The eight characters as ASCII bytes, for the code that sends them. Do not log them.
     pub const fn expose_bytes(&self) -> &[u8; LEN] {
         &self.0
     }
@@ -90,7 +93,7 @@ pub enum PassTicketError {
         found: usize,
     },
     /// A PassTicket has only the characters `A-Z a-z 0-9 - _`.
-    #[error("character {position} is not one of A-Z a-z 0-9 - _, which PassTickets consist of")]
+    #[error("character {position} is not allowed; a PassTicket has only A-Z a-z 0-9 - _")]
     #[non_exhaustive]
     Character {
         /// The position of the first wrong character, counted from 1.

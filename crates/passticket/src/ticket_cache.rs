@@ -1,4 +1,5 @@
-//! A cache of the current tickets: under load the same ticket is made again and again.
+//! A cache of the current tickets. Without it, each request of a user in the same second would make
+//! the same ticket again.
 
 use std::{fmt, num::NonZeroUsize};
 
@@ -50,7 +51,7 @@ mod tests {
         let profiles = applids.map(|applid| {
             KeyProfile::from_hex(applid, Algorithm::Legacy, "F90F48F03C28DC86").unwrap()
         });
-        // A cache with less capacity than there are pairs generates evicted tickets again.
+        // A cache that is too small for all pairs generates evicted tickets again.
         for pairs in [1, 100] {
             let cache = TicketCache::new(NonZeroUsize::new(pairs).unwrap());
             for millis in [0, 1, 999, 1000, 1001, 500, 2000, 1999] {

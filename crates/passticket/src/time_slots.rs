@@ -1,8 +1,8 @@
 //! Time slots for services with replay protection, which accept each ticket once.
 //!
-//! The same user, APPLID and second give the same ticket. So each ticket needs a second of its own,
-//! its time slot. A ticket is valid for some minutes before and after its second, so unused slots
-//! of the recent past can still be used.
+//! The same user, APPLID (application name) and second give the same ticket. So each ticket needs a
+//! second of its own. This second is called its time slot. A ticket is valid for some minutes
+//! before and after its second, so unused slots of the recent past can still be used.
 
 use std::{
     collections::HashMap,
@@ -14,43 +14,45 @@ use std::{
 use super::{Applid, UserId};
 use crate::clock::Timestamp;
 
-/// Unused time slots are kept this long, so that a page load can burst: one page of a web
-/// application is dozens of requests.
+/// Unused time slots can be used for this long. This allows a burst of requests: one page of a web
+/// application makes dozens of them.
 const SPARE_SECS: u64 = 60;
 
-/// The limit of pairs of user and APPLID in each of the two generations. Both need at most about
-/// nine megabytes.
+/// The maximum number of pairs of user and APPLID in each of the two generations. Both generations
+/// together need at most about nine megabytes.
 const PAIRS: usize = 100_000;
 
 type Pair = (UserId, Applid);
 
-/// The time slots in use, for each user and APPLID.
+/// Reserves time slots for each pair of user and APPLID.
 ///
-/// It reserves no slot twice. It also reserves no slot that a process before this one has used, as
-/// long as the clock is right: that process used none after its end.
+/// No slot is reserved twice. With [`StartSecond::Skipped`] all slots are later than the start of
+/// this process. A previous process used only slots up to its end. So no slot is used by both, as
+/// long as the clock is not set back between them.
 pub(super) struct TimeSlots {
-    /// The first slot.
+    /// The first second that can be reserved.
     first: u64,
     pairs: usize,
     state: Mutex<Reserved>,
 }
 
 /// The last reserved slot of each pair, in two generations. Every [`SPARE_SECS`] the current
-/// generation becomes the previous one, and the previous one is dropped. Its slots are too old to
-/// be reserved by then.
+/// generation becomes the previous one, and the previous generation is dropped. By then its slots
+/// are too old to be reserved again.
 struct Reserved {
-    /// The latest time seen. A clock that is set back does not free a slot.
+    /// The latest time seen. It does not change when the clock is set back, so used slots stay
+    /// used.
     latest: u64,
     current: HashMap<Pair, u64>,
     previous: HashMap<Pair, u64>,
 }
 
-/// Whether a process makes tickets for the second that it starts in.
+/// Whether a process makes tickets for the second in which it starts.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum StartSecond {
-    /// No: the process before it may have used that second.
+    /// It makes none, because a previous process may have made tickets for this second.
     Skipped,
-    /// Yes: it cannot wait for the next one.
+    /// It does, because it cannot wait for the next second.
     Used,
 }
 
@@ -70,9 +72,9 @@ impl TimeSlots {
         Self { first, pairs, state: Mutex::new(state) }
     }
 
-    /// Reserves a slot for a ticket that is valid within `window`. The slot is not after `now`, and
-    /// at most a quarter of the window before it. The rest of the window is for the way to the
-    /// service and for the difference of the clocks.
+    /// Reserves a slot for a ticket, which is valid for `window` before and after its second. The
+    /// slot is not after `now`, and at most a quarter of the window before `now`. The rest of the
+    /// window is left for the transport to the service and for differences between the clocks.
     ///
     /// # Errors
     /// [`NoTimeSlot`] says why there is no slot.
@@ -124,8 +126,8 @@ impl fmt::Debug for TimeSlots {
     }
 }
 
-/// The earliest unused slot, if it is not after `now`. `last` is the last reserved slot, unless
-/// that was before `latest - spare`.
+/// The earliest unused slot, if there is one up to `now`. `last` is the last reserved slot. It may
+/// be `None` if that slot was before `latest - spare`.
 fn next(
     last: Option<u64>,
     first: u64,
@@ -145,8 +147,10 @@ fn next(
     }
 }
 
-/// Why there is no time slot for a ticket of an application with
-/// [replay protection](super::Replay::Protected), and so no ticket.
+/// Why there is no time slot for a ticket.
+///
+/// An application with [replay protection](super::Replay::Protected) accepts each ticket once. So
+/// each ticket needs a second of its own, its time slot. Without a time slot there is no ticket.
 ///
 /// `Display` is for the operator's log and says what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -155,27 +159,27 @@ pub enum NoTimeSlot {
     /// The user has used all time slots up to now.
     #[error(
         "PassTicket limit reached: with replay protection each user gets one ticket per second and \
-         APPLID (burst {}); the next one is there in {} s. If the security product allows replay \
-         for this APPLID, turn replay protection off for it here, too (Replay::Allowed)",
+         APPLID (burst {}); the next ticket is possible in {} s. If the security product allows \
+         replay for this APPLID, turn replay protection off here, too (Replay::Allowed)",
         spare.as_secs() + 1,
         retry_after.as_secs()
     )]
     AllTaken {
-        /// How long unused time slots are kept.
+        /// How long unused time slots can be used.
         spare: Duration,
-        /// When there is a time slot again: in the next second, unless the clock was set back a
+        /// The time until the next time slot: one second, or more if the clock was set back a
         /// little.
         retry_after: Duration,
     },
-    /// The clock of this machine was set back. Which time slots were used at that time is no longer
-    /// known.
+    /// The clock of this machine was set back so far that it is no longer known which time slots
+    /// were used.
     #[error(
-        "the clock was set back by {} s; with replay protection there are no tickets until the \
-         clock has caught up. If the time before was the wrong one, restart this process",
+        "the clock was set back by {} s; with replay protection no tickets are made until the clock \
+         has caught up. If the clock was wrong before it was set back, restart this process",
         by.as_secs()
     )]
     ClockSetBack {
-        /// How far it was set back.
+        /// How far the clock was set back.
         by: Duration,
     },
     /// More pairs of user and APPLID got tickets within a minute than the table holds.
@@ -247,23 +251,23 @@ mod tests {
             want,
         };
         for Case { name, last, first, latest, spare, now, want } in [
-            case("nothing reserved", None, 1000, Ok(940)),
-            case("the one after the last", Some(950), 1000, Ok(951)),
-            case("the last was long ago", Some(10), 1000, Ok(940)),
-            case("the current second", Some(999), 1000, Ok(1000)),
+            case("no slot was reserved", None, 1000, Ok(940)),
+            case("a recent slot was reserved", Some(950), 1000, Ok(951)),
+            case("only an old slot was reserved", Some(10), 1000, Ok(940)),
+            case("only the current second is left", Some(999), 1000, Ok(1000)),
             case("the current second is used", Some(1000), 1000, Err(all_taken(60))),
-            Case { first: 990, ..case("not before the first", None, 1000, Ok(990)) },
+            Case { first: 990, ..case("the process started recently", None, 1000, Ok(990)) },
             Case {
                 first: 1001,
-                ..case("in the second of the start", None, 1000, Err(all_taken(60)))
+                ..case("the process started in this second", None, 1000, Err(all_taken(60)))
             },
-            Case { spare: 0, ..case("no window", None, 1000, Ok(1000)) },
-            Case { spare: 0, ..case("no window, used", Some(1000), 1000, Err(all_taken(0))) },
-            case("set back a little, some are unused", Some(950), 980, Ok(951)),
-            case("set back a little, all are used", Some(1000), 980, Err(all_taken_for(60, 21))),
-            case("set back to the limit", None, 940, Ok(940)),
-            case("set back farther", None, 939, Err(set_back(61))),
-            case("set back farther than the last", Some(1000), 900, Err(set_back(100))),
+            Case { spare: 0, ..case("no spare slots", None, 1000, Ok(1000)) },
+            Case { spare: 0, ..case("no spare slots, used", Some(1000), 1000, Err(all_taken(0))) },
+            case("clock set back, some slots unused", Some(950), 980, Ok(951)),
+            case("clock set back, all slots used", Some(1000), 980, Err(all_taken_for(60, 21))),
+            case("clock set back by 60 s", None, 940, Ok(940)),
+            case("clock set back by 61 s", None, 939, Err(set_back(61))),
+            case("clock set back by 100 s", Some(1000), 900, Err(set_back(100))),
             Case { latest: 10, ..case("soon after 1970", None, 10, Ok(0)) },
         ] {
             assert_eq!(next(last, first, latest, spare, now), want, "{name}");
@@ -275,7 +279,7 @@ mod tests {
         let slots = TimeSlots::new(at(0), StartSecond::Skipped);
         let burst =
             |now| (0..1000).map_while(|_| reserve(&slots, "A", now).ok()).collect::<Vec<_>>();
-        // The process before this one may have used the second of the start.
+        // A previous process may have used the second in which this process starts.
         assert_eq!(reserve(&slots, "A", 0), Err(all_taken(60)));
         assert_eq!(burst(1), [1]);
         assert_eq!(burst(30), Vec::from_iter(2..=30));
@@ -285,13 +289,13 @@ mod tests {
         assert_eq!(reserve(&slots, "A", 1000), Err(all_taken(60)));
         // Each user and each APPLID has its own slots.
         assert_eq!(reserve(&slots, "B", 1000), Ok(940));
-        let other =
+        let cics =
             slots.reserve(&pair("A").0, &Applid::new("CICS").unwrap(), DEFAULT_WINDOW, at(1000));
-        assert_eq!(other, Ok(at(940)));
+        assert_eq!(cics, Ok(at(940)));
     }
 
     #[test]
-    fn one_shot_uses_the_second_of_the_start() {
+    fn the_start_second_can_be_used() {
         let slots = TimeSlots::new(at(0), StartSecond::Used);
         assert_eq!(reserve(&slots, "A", 0), Ok(0));
         assert_eq!(reserve(&slots, "A", 0), Err(all_taken(60)));
@@ -301,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_narrow_window_keeps_fewer_slots() {
+    fn a_narrow_window_has_fewer_spare_slots() {
         for (window, spare) in
             [(0, 0), (3, 0), (4, 1), (60, 15), (240, 60), (600, 60), (86_400, 60)]
         {
@@ -318,12 +322,12 @@ mod tests {
         let slots = TimeSlots::new(at(0), StartSecond::Skipped);
         let taken: Vec<_> = (0..10).map(|_| reserve(&slots, "A", 1000).unwrap()).collect();
         assert_eq!(taken, Vec::from_iter(940..950));
-        // The reserved slots of that time are forgotten, the latest time is not.
+        // The reserved slots around 1000 are forgotten, but the latest time is not.
         assert_eq!(reserve(&slots, "B", 2000), Ok(1940));
         assert_eq!(reserve(&slots, "A", 1000), Err(set_back(1000)));
         assert_eq!(reserve(&slots, "A", 1939), Err(set_back(61)));
         assert_eq!(reserve(&slots, "A", 1940), Ok(1940));
-        // A time before the start.
+        // The clock is set to a time before the start of the process.
         let slots = TimeSlots::new(at(500), StartSecond::Skipped);
         assert_eq!(reserve(&slots, "A", 400), Err(set_back(100)));
         assert_eq!(reserve(&slots, "A", 500), Err(all_taken(60)));
@@ -339,7 +343,7 @@ mod tests {
         }
         assert_eq!(reserve(&slots, "C", 1), full);
         assert_eq!(reserve(&slots, "A", 2), Ok(2));
-        // START is not a multiple of a minute, so the next generation begins before 61.
+        // A generation begins at each full minute: at 40 and at 100 s after START.
         assert_eq!(reserve(&slots, "C", 61), Ok(1));
         assert_eq!(reserve(&slots, "A", 61), Ok(3));
         assert_eq!(reserve(&slots, "B", 61), full);
@@ -380,7 +384,7 @@ mod tests {
         );
     }
 
-    /// Steps of the clock: mostly short, sometimes long, and backwards.
+    /// Steps of the clock in seconds: mostly short, sometimes long or backwards.
     fn step() -> impl Strategy<Value = i64> {
         prop_oneof![8 => 0..3_i64, 2 => -90..120_i64, 1 => -5000..5000_i64]
     }
@@ -420,16 +424,16 @@ mod tests {
             prop_assert!(state.current.len() <= pairs && state.previous.len() <= pairs);
         }
 
-        /// While the clock does not go backwards.
+        /// This holds as long as the clock is not set back.
         #[test]
-        fn less_than_one_request_per_second_is_never_refused(
+        fn one_request_per_second_is_never_refused(
             steps in prop::collection::vec((1..200_u64, 0..3_u64), 1..100),
         ) {
             let slots = TimeSlots::new(at(0), StartSecond::Skipped);
             let mut now = 0;
-            for (step, others) in steps {
+            for (step, requests_of_other) in steps {
                 now += step;
-                for _ in 0..others {
+                for _ in 0..requests_of_other {
                     let _ = reserve(&slots, "OTHER", now);
                 }
                 prop_assert!(reserve(&slots, "A", now).is_ok());

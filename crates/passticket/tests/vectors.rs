@@ -1,6 +1,6 @@
-//! Tickets that two independent implementations agree on, generated and evaluated.
+//! Generates and evaluates 400 tickets on which two independent implementations agree.
 
-#![expect(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
+#![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ fn vectors() -> Vec<Vector> {
                     None => Algorithm::Legacy,
                     Some("UPPER") => Algorithm::EnhancedUpper,
                     Some("MIXED") => Algorithm::EnhancedMixed,
-                    Some(other) => panic!("type {other}"),
+                    Some(other) => panic!("unknown type {other}"),
                 },
                 key: text("key"),
                 time: Timestamp::from_secs(vector["time"].as_u64().unwrap()),
@@ -46,11 +46,11 @@ fn vectors() -> Vec<Vector> {
 #[test]
 fn all_vectors_are_generated_and_evaluated() {
     for Vector { user, applid, algorithm, key, time, ticket } in vectors() {
-        let names = [
+        let inputs = [
             (user.clone(), applid.clone(), key.clone()),
             (user.to_lowercase(), applid.to_lowercase(), key.to_lowercase()),
         ];
-        for (user, applid, key) in names {
+        for (user, applid, key) in inputs {
             let context = format!("{algorithm} {user} {applid} {time:?}");
             let user = UserId::new(&user).unwrap();
             let applid = Applid::new(&applid).unwrap();

@@ -1,6 +1,7 @@
-//! Makes all files of `pki/` anew: `cargo run -p test-support --example make-pki`.
+//! Makes new keys and certificates in `pki/`: `cargo run -p test-support --example make-pki`.
 //!
-//! The library includes these files. If one is absent, create it empty first.
+//! The library includes these files when it is compiled. If a file is missing, create an empty one
+//! before you run this command.
 
 use std::{error::Error, fs, path::Path};
 

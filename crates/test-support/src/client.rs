@@ -1,4 +1,4 @@
-//! An HTTP client that is not ours.
+//! An independent HTTP client: `reqwest`, not the client of `tower-passticket`.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use reqwest::{Certificate, Client, ClientBuilder};
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::process::PATIENCE;
 
-/// A client that trusts only these authorities.
+/// A client that trusts only these certificate authorities (PEM).
 pub fn client(authorities: &[u8]) -> ClientBuilder {
     Client::builder()
         .no_proxy()
@@ -14,7 +14,8 @@ pub fn client(authorities: &[u8]) -> ClientBuilder {
         .timeout(PATIENCE)
 }
 
-/// The user and the ticket of a `Basic` header, in headers as the demo service echoes them.
+/// The user and the password or PassTicket of a `Basic` header. `headers` is the JSON object in which
+/// the demo service returns the headers of its request.
 pub fn basic(headers: &Value) -> (String, String) {
     let basic = headers["authorization"].as_str().unwrap().strip_prefix("Basic ").unwrap();
     let plain = String::from_utf8(BASE64_STANDARD.decode(basic).unwrap()).unwrap();

@@ -1,10 +1,10 @@
-//! What the tests of all crates share: keys and certificates, raw services, an HTTP client, a program under
-//! test.
+//! Helpers that the tests of all crates share: keys and certificates, services that send raw bytes, an HTTP
+//! client, and a program under test.
 //!
-//! It never depends on `tower-passticket`: unit tests of that crate would then see two copies of each
-//! type.
+//! This crate must not depend on `tower-passticket`. Otherwise the unit tests of `tower-passticket` would see
+//! two copies of each type.
 
-#![expect(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
+#![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 
 pub mod pki;
 pub mod raw;

@@ -1,7 +1,7 @@
-//! Keys and certificates. Everybody knows the keys: **never trust them outside of tests.**
+//! Keys and certificates. The private keys are public: **never trust them outside of tests.**
 //!
-//! The files in `pki/` are committed, because an RSA key takes long to generate. They are valid until 2126.
-//! `cargo run -p test-support --example make-pki` makes them anew.
+//! The files in `pki/` are committed, because it takes long to generate an RSA key. The certificates are
+//! valid until 2126. `cargo run -p test-support --example make-pki` replaces these files.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 /// An RSA key of 2048 bits that signs tokens.
 pub const SIGNING_KEY: &str = include_str!("../pki/signing.key");
 
-/// Another RSA key of 2048 bits, which has signed none of the tokens.
+/// Another RSA key of 2048 bits. A verifier with [`SIGNING_KEY`] refuses tokens that this key signed.
 pub const OTHER_SIGNING_KEY: &str = include_str!("../pki/other-signing.key");
 
 /// The certificate of a server at `localhost`, signed by [`Authority::trusted`].
@@ -38,7 +38,7 @@ pub const APIMTST: Identity = Identity {
     key: include_str!("../pki/apimtst.key"),
 };
 
-/// A certificate and its private key, both PEM.
+/// A certificate and its private key, both in PEM format.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity {
     /// The certificate.
@@ -48,7 +48,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The key, to sign other certificates or to have others signed for it.
+    /// The private key, for rcgen, which makes certificates.
     pub fn key_pair(&self) -> KeyPair {
         KeyPair::from_pem(self.key).unwrap()
     }
@@ -58,12 +58,12 @@ impl Identity {
         CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()
     }
 
-    /// The key, for rustls.
+    /// The private key, for rustls.
     pub fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap()
     }
 
-    /// Accepts TLS connections with this certificate. Clients need none.
+    /// Accepts TLS connections as a server with this certificate. Clients need no certificate.
     pub fn acceptor(&self) -> TlsAcceptor {
         let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
@@ -75,7 +75,7 @@ impl Identity {
     }
 }
 
-/// An authority that signs certificates.
+/// A certificate authority.
 #[derive(Debug)]
 pub struct Authority {
     certificate: &'static str,
@@ -83,19 +83,19 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// The authority of [`SERVER`] and of the users.
+    /// The authority that signed [`SERVER`], [`USER`] and [`APIMTST`].
     pub fn trusted() -> Self {
         let (certificate, key) = (include_str!("../pki/ca.pem"), include_str!("../pki/ca.key"));
         Self::new("CA", certificate, key)
     }
 
-    /// An authority with the name of [`Self::trusted`] and another key.
+    /// An authority with the same name as [`Self::trusted`], but with another key.
     pub fn namesake() -> Self {
         let certificate = include_str!("../pki/namesake.pem");
         Self::new("CA", certificate, include_str!("../pki/namesake.key"))
     }
 
-    /// An authority with another name.
+    /// An authority with another name and another key than [`Self::trusted`].
     pub fn stranger() -> Self {
         let certificate = include_str!("../pki/stranger.pem");
         Self::new("another", certificate, include_str!("../pki/stranger.key"))
@@ -106,20 +106,20 @@ impl Authority {
         Self { certificate, issuer }
     }
 
-    /// The certificate of the authority.
+    /// The certificate of the authority, in PEM format.
     pub fn pem(&self) -> &'static str {
         self.certificate
     }
 
-    /// Trusts this authority only.
+    /// The trusted roots of a peer that trusts only this authority.
     pub fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()).unwrap();
         roots
     }
 
-    /// Signs a certificate as PEM: for `localhost` and with the common name `USER`, unless `change` says
-    /// otherwise.
+    /// Signs a certificate for `key` and returns it in PEM format. The certificate is for `localhost` and has
+    /// the common name `USER`. `change` can change it before it is signed.
     pub fn certify(&self, key: &KeyPair, change: impl FnOnce(&mut CertificateParams)) -> String {
         let mut params = leaf_params("USER");
         change(&mut params);
@@ -127,7 +127,7 @@ impl Authority {
     }
 }
 
-/// A self-signed certificate as DER. Its name is empty, unless `change` sets one.
+/// A self-signed certificate in DER format. Its subject is empty, unless `change` sets one.
 pub fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
@@ -135,29 +135,29 @@ pub fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
     params.self_signed(&USER.key_pair()).unwrap().der().to_vec()
 }
 
-/// A self-signed certificate as DER, with this common name alone.
+/// A self-signed certificate in DER format. Its subject has only this common name.
 pub fn self_signed_with_name(common_name: &str) -> Vec<u8> {
     self_signed(|params| params.distinguished_name.push(DnType::CommonName, common_name))
 }
 
-/// What the certificate of an authority is made of.
+/// The parameters for the certificate of an authority.
 pub fn authority_params(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
-    params.distinguished_name = named(name);
+    params.distinguished_name = subject(name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     (params.not_before, params.not_after) = (date_time_ymd(2000, 1, 1), date_time_ymd(2126, 1, 1));
     params
 }
 
-/// What the certificate of a server at `localhost` or of a user is made of.
+/// The parameters for the certificate of a server at `localhost`, or of a user.
 pub fn leaf_params(common_name: &str) -> CertificateParams {
     let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
-    params.distinguished_name = named(common_name);
+    params.distinguished_name = subject(common_name);
     (params.not_before, params.not_after) = (date_time_ymd(2000, 1, 1), date_time_ymd(2126, 1, 1));
     params
 }
 
-fn named(common_name: &str) -> DistinguishedName {
+fn subject(common_name: &str) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     name.push(DnType::CommonName, common_name);
     name
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn every_certificate_belongs_to_its_key() {
         for identity in [SERVER, USER, APIMTST] {
-            // rustls compares the public keys.
+            // Panics if the key does not match, because rustls compares the public keys.
             identity.acceptor();
         }
         for authority in [Authority::trusted(), Authority::namesake(), Authority::stranger()] {

@@ -1,4 +1,4 @@
-//! A program under test: started, observed through its log, and ended.
+//! Starts a program under test, reads its output and its log, and stops it.
 
 use std::{
     fs,
@@ -9,10 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The longest that anything may take on a slow and busy machine.
+/// The time limit for one step of a test. It is long enough for a slow and busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Whether `curl` is installed. In CI it must be.
+/// Whether `curl` is installed.
+///
+/// # Panics
+/// In CI, if `curl` is not installed.
 pub fn has_curl() -> bool {
     let found = Command::new("curl").arg("--version").output().is_ok();
     assert!(found || std::env::var_os("CI").is_none(), "CI needs curl");
@@ -29,10 +32,10 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts `program`, with its whole log on standard error.
+    /// Starts `program`, which must log to standard error. The log level is `debug`.
     pub fn start(program: &str, args: &[&str]) -> Self {
-        // With SIGXFSZ ignored, a file size limit is a write error to the program instead of its
-        // end.
+        // By default SIGXFSZ kills a program that exceeds a limit on file sizes. The shell ignores the
+        // signal, so the program gets a write error instead.
         let mut child = Command::new("sh")
             .args(["-c", r#"trap '' XFSZ; exec "$0" "$@""#, program])
             .args(args)
@@ -62,7 +65,7 @@ impl Running {
         let mut printed = String::new();
         while !printed.contains(text) {
             let read = self.stdout.read_line(&mut printed).unwrap();
-            assert!(read > 0, "ended early: {printed}\n{}", self.log.lock().unwrap());
+            assert!(read > 0, "program ended early: {printed}\n{}", self.log.lock().unwrap());
         }
         printed
     }
@@ -76,7 +79,7 @@ impl Running {
                 return line.to_owned();
             }
             assert!(Instant::now() < deadline, "{text} is not in the log:\n{log}");
-            assert!(self.child.try_wait().unwrap().is_none(), "ended early:\n{log}");
+            assert!(self.child.try_wait().unwrap().is_none(), "program ended early:\n{log}");
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -86,7 +89,7 @@ impl Running {
         self.child.id()
     }
 
-    /// Sends a signal with `kill`: `-TERM`, for example.
+    /// Sends a signal with `kill`, such as `-TERM`.
     pub fn signal(&self, signal: &str) {
         let pid = self.pid().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
@@ -98,7 +101,7 @@ impl Running {
         let status = loop {
             match self.child.try_wait().unwrap() {
                 Some(status) => break status,
-                None if Instant::now() > deadline => panic!("still running"),
+                None if Instant::now() > deadline => panic!("the program is still running"),
                 None => thread::sleep(Duration::from_millis(10)),
             }
         };
@@ -106,7 +109,7 @@ impl Running {
         (status, self.log.lock().unwrap().clone())
     }
 
-    /// The most memory that the process has used so far, in KiB.
+    /// The peak memory of the process so far (resident set), in KiB.
     pub fn peak_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();

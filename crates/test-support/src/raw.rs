@@ -1,4 +1,4 @@
-//! Services that write bytes, not HTTP: for what an HTTP library would never send.
+//! Services that send raw bytes. Tests use them to send what an HTTP library would never send.
 
 use std::{
     io,
@@ -28,7 +28,7 @@ pub async fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// A service that handles each connection with `handle`, in a task of its own.
+/// Starts a service that calls `handle` for each connection, in a separate task. Returns its address.
 pub async fn service<F>(mut handle: impl FnMut(TcpStream) -> F + Send + 'static) -> SocketAddr
 where
     F: Future<Output = ()> + Send + 'static,
@@ -43,10 +43,10 @@ where
     address
 }
 
-/// Reads the head of a message, with the empty line that ends it.
+/// Reads the head of an HTTP message, including the empty line at its end.
 ///
 /// # Panics
-/// If the stream ends before.
+/// If the stream ends before the head is complete.
 pub async fn head(stream: &mut (impl AsyncBufRead + Unpin)) -> String {
     read_head(stream).await.unwrap()
 }
@@ -61,33 +61,34 @@ async fn read_head(stream: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Strin
     Ok(head)
 }
 
-/// Reads and discards so many bytes.
+/// Reads and discards `length` bytes.
 ///
 /// # Panics
-/// If the stream ends before.
+/// If the stream ends earlier.
 pub async fn discard(stream: &mut (impl AsyncRead + Unpin), length: usize) {
     stream.read_exact(&mut vec![0; length]).await.unwrap();
 }
 
-/// One step of a [`Scripted`] service. After the last step of a connection, the service closes it.
+/// One step of a [`Scripted`] service. After the last step the service closes the connection.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// Reads the head of a request.
     ReadHead,
-    /// Reads so many bytes.
+    /// Reads this number of bytes.
     Read(usize),
-    /// Reads until the client closes. Without `close_notify`, the end of a TLS connection is an error.
+    /// Reads until the client closes the connection. A TLS connection that ends without `close_notify` is an
+    /// error.
     ReadToEnd,
     /// Sends these bytes.
     Send(Vec<u8>),
-    /// Waits.
+    /// Waits for this time.
     Wait(Duration),
-    /// Waits until bytes arrive that the service does not read. The kernel then resets the connection when
-    /// it is closed.
+    /// Waits until bytes arrive, but does not read them. If the connection is closed with unread bytes, the
+    /// kernel resets it.
     LeaveUnread,
-    /// Closes the service's side.
+    /// Closes the service's side of the connection. The client can still send.
     ShutDown,
-    /// Keeps the connection open for ever.
+    /// Keeps the connection open and does nothing more.
     Stall,
 }
 
@@ -98,13 +99,13 @@ impl Step {
     }
 }
 
-/// A service that does the same steps on each connection.
+/// A service that runs the same steps on each connection.
 #[derive(Debug)]
 pub struct Scripted {
-    /// Where it listens.
+    /// The address at which the service listens.
     pub address: SocketAddr,
     connections: Arc<AtomicUsize>,
-    ends: mpsc::UnboundedReceiver<io::Result<usize>>,
+    results: mpsc::UnboundedReceiver<io::Result<usize>>,
 }
 
 impl Scripted {
@@ -120,20 +121,20 @@ impl Scripted {
 
     async fn start(steps: Vec<Step>, acceptor: Option<TlsAcceptor>) -> Self {
         let connections = Arc::new(AtomicUsize::new(0));
-        let (sender, ends) = mpsc::unbounded_channel();
+        let (sender, results) = mpsc::unbounded_channel();
         let steps: Arc<[Step]> = steps.into();
         let counted = connections.clone();
         let address = service(move |stream| {
             counted.fetch_add(1, Ordering::SeqCst);
             let (steps, acceptor, sender) = (steps.clone(), acceptor.clone(), sender.clone());
             async move {
-                let end = connection(stream, acceptor, &steps).await;
-                // Nobody may be waiting for it.
-                let _ = sender.send(end);
+                let result = connection(stream, acceptor, &steps).await;
+                // Fails if the test has dropped the receiver.
+                let _ = sender.send(result);
             }
         })
         .await;
-        Self { address, connections, ends }
+        Self { address, connections, results }
     }
 
     /// The number of connections so far.
@@ -141,10 +142,13 @@ impl Scripted {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// Waits until the steps of a connection have ended. Returns how many bytes its last step has read, or
-    /// why they ended early.
+    /// Waits until a connection has finished its steps. Returns the number of bytes that its last step has
+    /// read.
+    ///
+    /// # Errors
+    /// The error of the step that failed.
     pub async fn ended(&mut self) -> io::Result<usize> {
-        self.ends.recv().await.unwrap()
+        self.results.recv().await.unwrap()
     }
 }
 
@@ -153,18 +157,18 @@ async fn connection(
     acceptor: Option<TlsAcceptor>,
     steps: &[Step],
 ) -> io::Result<usize> {
-    // Bytes that are not sent when it closes are lost.
+    // Sends each step immediately. Bytes that still wait when the connection is reset would be lost.
     stream.set_nodelay(true)?;
     match acceptor {
-        None => play(BufReader::new(stream), |stream| stream, steps).await,
+        None => run_steps(BufReader::new(stream), |stream| stream, steps).await,
         Some(acceptor) => {
             let stream = BufReader::new(acceptor.accept(stream).await?);
-            play(stream, |stream| stream.get_ref().0, steps).await
+            run_steps(stream, |stream| stream.get_ref().0, steps).await
         }
     }
 }
 
-async fn play<S>(
+async fn run_steps<S>(
     mut stream: BufReader<S>,
     tcp: impl Fn(&S) -> &TcpStream,
     steps: &[Step],

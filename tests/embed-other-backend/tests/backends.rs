@@ -1,5 +1,5 @@
-//! jsonwebtoken panics at its first use if its features name two backends, or none. This crate must not
-//! be what makes it so.
+//! jsonwebtoken panics at its first use if its features select two cryptography backends, or none.
+//! `tower-passticket` must not cause this panic in an application that has selected one backend.
 
 use embed_other_backend::{read_session, session};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
@@ -13,7 +13,8 @@ const SECRET: &[u8] = b"a secret of the application, for its own sessions";
 
 #[test]
 fn both_backends_sign_and_verify() {
-    // `ours_first.rs` has the other order: the first use of jsonwebtoken decides its backend.
+    // The application uses jsonwebtoken first, because the first use decides the backend. The test in
+    // `ours_first.rs` has the other order.
     let claims = json!({ "sub": "jane", "exp": 4_000_000_000_u64 });
     assert_eq!(read_session(&session(&claims, SECRET).unwrap(), SECRET).unwrap(), claims);
 
@@ -21,19 +22,17 @@ fn both_backends_sign_and_verify() {
     let pem = rsa.unwrap().serialize_pem();
     let key = SigningKey::from_pem(pem.as_bytes()).unwrap();
     let verifier = Rs256Verifier::new(key.verifying_key());
-    let token = TokenIssuer::new(key.clone())
-        .login_token(&UserId::new("USER").unwrap(), "domain")
-        .unwrap();
-    let VerifiedToken::Jwt(jwt) = verifier.verify(token.expose()).unwrap() else { panic!() };
+    let token =
+        TokenIssuer::new(key.clone()).login_token(&UserId::new("USER").unwrap(), "domain").unwrap();
+    let VerifiedToken::Jwt(jwt) = verifier.verify(token.expose()).unwrap() else {
+        panic!("expected a JWT")
+    };
     assert_eq!(jwt.user().as_str(), "USER");
 
-    // Each verifies what the other has signed.
+    // The application verifies a token of `tower-passticket`, and the other way round.
     let public = DecodingKey::from_rsa_pem(key.verifying_key().to_pem().as_bytes()).unwrap();
-    let ours = jsonwebtoken::decode::<Value>(
-        token.expose(),
-        &public,
-        &Validation::new(Algorithm::RS256),
-    );
+    let ours =
+        jsonwebtoken::decode::<Value>(token.expose(), &public, &Validation::new(Algorithm::RS256));
     assert_eq!(ours.unwrap().claims["sub"], "USER");
     let claims = json!({ "sub": "USER", "iat": 1, "exp": 4_000_000_000_u64, "iss": "APIML" });
     let private = EncodingKey::from_rsa_pem(pem.as_bytes()).unwrap();

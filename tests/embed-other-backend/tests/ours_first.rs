@@ -1,4 +1,4 @@
-//! As `backends.rs`, in a process where this crate is used before the application's jsonwebtoken.
+//! Like `backends.rs`, but here `tower-passticket` is used before the application uses jsonwebtoken.
 
 use embed_other_backend::{read_session, session};
 use serde_json::json;
@@ -8,7 +8,7 @@ use tower_passticket::{
 };
 
 #[test]
-fn the_application_keeps_its_backend_after_our_first_token() {
+fn an_application_can_use_its_backend_after_tower_passticket() {
     let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
     let key = SigningKey::from_pem(rsa.unwrap().serialize_pem().as_bytes()).unwrap();
     let verifier = Rs256Verifier::new(key.verifying_key());

@@ -1,2 +1,2 @@
-//! Tests that use the public API of `tower-passticket` from another crate, as an embedder does. Each file
-//! in `tests/` is one task of an embedder.
+//! Tests that use the public API of `tower-passticket` from another crate, as an application that embeds the
+//! library does. Each file in `tests/` shows one task of such an application.

@@ -1,4 +1,4 @@
-//! An embedder writes an audit sink, and chooses at run time how certificates are mapped to users.
+//! An application has its own audit sink. It chooses at run time how client certificates are mapped to users.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -23,7 +23,7 @@ use tower_passticket::{
     test_util,
 };
 
-/// Keeps records until the embedder sends them, to a SIEM for example.
+/// Stores audit records in memory. A real sink would send them, for example to a SIEM (security monitoring).
 #[derive(Default)]
 struct Siem {
     records: Mutex<Vec<AuditRecord>>,
@@ -31,7 +31,7 @@ struct Siem {
 }
 
 impl Siem {
-    /// The only record since the last call.
+    /// Takes the record that was stored since the last call. Panics if there is not exactly one.
     #[track_caller]
     fn take_one(&self) -> AuditRecord {
         let mut records = self.records.lock().unwrap();
@@ -50,7 +50,8 @@ impl AuditSink for Siem {
     }
 }
 
-/// Maps a certificate by the organizational unit in its subject, after a look-up that waits.
+/// Maps a certificate by the organizational unit in its subject. It waits, as a lookup in another system
+/// would.
 struct ByUnit;
 
 impl IdentityMapper for ByUnit {
@@ -68,7 +69,7 @@ impl IdentityMapper for ByUnit {
     }
 }
 
-/// The choice of a configuration file, for example.
+/// The mapper with this name. A program would read the name from its configuration.
 fn mapper(name: &str) -> Arc<dyn IdentityMapper> {
     match name {
         "unit" => Arc::new(ByUnit),
@@ -84,7 +85,8 @@ fn certificate(common_name: &str, unit: &str) -> PeerCertificate {
     PeerCertificate::from_der(&**certificate.der()).unwrap()
 }
 
-/// The status of the response and its body, which is the user id that the handler sees.
+/// Sends a request. Returns the status of the response and its body, which is the user id that the handler
+/// sees.
 async fn ask(
     mapper: Arc<dyn IdentityMapper>,
     audit: &Audit,
@@ -120,7 +122,7 @@ async fn a_mapper_and_a_sink_are_chosen_at_run_time() {
         let (status, user) = ask(mapper(name), &audit, Some(jane.clone())).await;
         assert_eq!((status, user.as_str()), (200, want));
     }
-    // A layer behind this one records the success.
+    // `AuthenticateLayer` records only failures. A later layer records the success.
     assert!(siem.records.lock().unwrap().is_empty());
 
     for (certificate, reason, credential) in [
@@ -136,7 +138,7 @@ async fn a_mapper_and_a_sink_are_chosen_at_run_time() {
 }
 
 #[test]
-fn an_embedder_records_events_of_its_own() {
+fn an_application_records_its_own_events() {
     let siem = Arc::new(Siem::default());
     let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_800_000_000)));
     let audit = Audit::to(siem.clone() as Arc<dyn AuditSink>).with_clock(clock);
@@ -149,7 +151,7 @@ fn an_embedder_records_events_of_its_own() {
 }
 
 #[test]
-fn the_handle_shows_whether_the_sink_is_available() {
+fn audit_reports_whether_the_sink_is_available() {
     let siem = Arc::new(Siem::default());
     let audit = Audit::to(siem.clone() as Arc<dyn AuditSink>);
     assert!(audit.is_available());

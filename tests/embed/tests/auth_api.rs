@@ -1,5 +1,5 @@
-//! The auth API on a router of the embedder: below another path, with a login provider that is chosen
-//! at run time.
+//! An application serves the auth API (login, query, logout) in its own axum router, below another path. It
+//! chooses the login provider at run time.
 
 use std::{error::Error, sync::Arc};
 
@@ -21,7 +21,7 @@ use tower_passticket::{
 
 const PREFIX: &str = "/zaas/api/v1/auth";
 
-/// A login provider of the embedder.
+/// A login provider of the application.
 struct Directory;
 
 impl LoginProvider for Directory {
@@ -35,7 +35,7 @@ impl LoginProvider for Directory {
     }
 }
 
-/// What a configuration says.
+/// The login provider that a configuration names.
 enum Provider {
     Directory,
     File,
@@ -51,7 +51,7 @@ fn provider(chosen: &Provider) -> Result<Arc<dyn LoginProvider>, Box<dyn Error>>
     })
 }
 
-/// The auth API has no type parameters, so an embedder can name its type.
+/// `AuthApi` has no type parameters, so a struct of the application can contain it.
 struct Gateway {
     auth: AuthApi,
 }

@@ -1,7 +1,7 @@
-//! Under `axum::serve` nothing inserts the peer of a connection; `ConnectionInfoLayer` does. Then the
-//! audit log names it, and the service learns it by `X-Forwarded-For`.
+//! `axum::serve` does not insert `ConnectionInfo` into requests. `ConnectionInfoLayer` does so. Then the
+//! audit records contain the address of the client, and the service receives it in `X-Forwarded-For`.
 
-#![expect(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
+#![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 
 use std::{
     net::SocketAddr,
@@ -33,8 +33,10 @@ use tower_passticket::{
     token::ServiceId,
 };
 
+/// The time limit for the exchange.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// An audit sink that keeps the client address of each record.
 #[derive(Default)]
 struct Peers(Mutex<Vec<Option<SocketAddr>>>);
 
@@ -57,7 +59,7 @@ async fn service() -> SocketAddr {
 }
 
 #[tokio::test]
-async fn audit_and_service_learn_the_peer() {
+async fn audit_records_and_service_get_the_client_address() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let local = listener.local_addr().unwrap();
     let peers = Arc::new(Peers::default());
@@ -99,6 +101,6 @@ async fn audit_and_service_learn_the_peer() {
     let mut response = String::new();
     timeout(PATIENCE, client.read_to_string(&mut response)).await.unwrap().unwrap();
     assert!(response.starts_with("HTTP/1.1 200"), "{response}");
-    assert!(response.contains("127.0.0.1"), "the service saw no X-Forwarded-For: {response}");
+    assert!(response.contains("127.0.0.1"), "the service got no X-Forwarded-For: {response}");
     assert_eq!(*peers.0.lock().unwrap(), [Some(peer), Some(peer)]);
 }

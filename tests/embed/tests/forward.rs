@@ -1,4 +1,4 @@
-//! An embedder wraps `Forward` in layers of `tower-http`, and listens with a TLS configuration of their own.
+//! An application wraps `Forward` in layers of `tower-http`, and uses its own TLS configurations.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -39,9 +39,10 @@ use tower_passticket::{
 
 const ORIGIN: HeaderValue = HeaderValue::from_static("https://portal.example");
 
-/// Longer than the timeout of the embedder's layer, shorter than that of `Forward`.
+/// Longer than the time limit of `TimeoutLayer` in the stack, but shorter than the time limits of `Forward`.
 const SLOW: Duration = Duration::from_secs(5);
 
+/// Forwards requests below `/files` to the service at `upstream`, without authentication (`Bypass`).
 fn stack<B>(
     upstream: &str,
     connector: Connector,
@@ -56,7 +57,8 @@ where
     let upstream = Upstream::parse(upstream).unwrap();
     let route = Route::new(ServiceId::new("files").unwrap(), "", upstream, Bypass).unwrap();
     ServiceBuilder::new()
-        // These layers replace the body of the response. The gateway takes it back.
+        // The layers of `tower-http` change the type of the response body. This makes it a `ResponseBody`
+        // again.
         .map_response(|response: Response<_>| response.map(ResponseBody::new))
         .layer(TraceLayer::new_for_http())
         .layer(CorsLayer::new().allow_origin(AllowOrigin::exact(ORIGIN)))
@@ -93,7 +95,7 @@ async fn forward_works_under_cors_timeout_and_trace_layers() {
 
     let connector = Connector::builder().with_verification(Verification::Disabled);
     let stack = stack(&format!("http://{address}"), connector.build().unwrap());
-    // The auth API is a service like any other.
+    // `Gateway` accepts any service as the auth API. This one answers "api".
     let api = service_fn(async |_| Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("api"))));
     let gateway = Gateway::new(api, stack);
 
@@ -119,7 +121,7 @@ async fn forward_works_under_cors_timeout_and_trace_layers() {
     assert_eq!(body(response).await, "api");
 }
 
-/// A certificate authority of the embedder.
+/// A certificate authority of the application.
 struct Authority {
     certificate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
@@ -151,11 +153,11 @@ impl Authority {
 }
 
 #[tokio::test]
-async fn a_client_certificate_that_the_embedders_config_verified_reaches_the_request() {
+async fn a_client_certificate_verified_by_a_custom_tls_config_is_in_the_request() {
     let authority = Authority::new();
     let provider: Arc<CryptoProvider> = Arc::new(aws_lc_rs::default_provider());
 
-    // The listener: a client certificate is required.
+    // The listener requires a client certificate.
     let clients = WebPkiClientVerifier::builder_with_provider(authority.roots(), provider.clone());
     let (chain, key) = authority.certify("gateway");
     let config = ServerConfig::builder_with_provider(provider.clone())
@@ -167,23 +169,24 @@ async fn a_client_certificate_that_the_embedders_config_verified_reaches_the_req
     let tls = ServerTls::from_config(config).unwrap();
     let whoami = service_fn(async |request: Request<Incoming>| {
         let certificate = request.extensions().get::<PeerCertificate>();
-        let name = certificate.and_then(PeerCertificate::common_name).unwrap_or("nobody");
+        let name = certificate.and_then(PeerCertificate::common_name).unwrap_or("no certificate");
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(name.to_owned())))
     });
     let (listener, address) = listener().await;
     tokio::spawn(Server::https(listener, tls).run(whoami, pending()));
 
-    // The client: a gateway that shows a certificate to its services, or none.
+    // The client of this listener is a gateway, with or without a client certificate.
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(authority.roots());
     let (chain, key) = authority.certify("IBMUSER");
-    let shows = config.clone().with_client_auth_cert(chain, key).unwrap();
+    let with_certificate = config.clone().with_client_auth_cert(chain, key).unwrap();
+    let without_certificate = config.with_no_client_auth();
     let url = format!("https://localhost:{}", address.port());
     for (config, status, name) in [
-        (shows, StatusCode::OK, "IBMUSER"),
-        (config.with_no_client_auth(), StatusCode::BAD_GATEWAY, ""),
+        (with_certificate, StatusCode::OK, "IBMUSER"),
+        (without_certificate, StatusCode::BAD_GATEWAY, ""),
     ] {
         let stack = stack(&url, Connector::from_config(config, SLOW));
         let request = Request::get("/files/x").body(Full::<Bytes>::default()).unwrap();

@@ -1,4 +1,5 @@
-//! How an embedder tests a handler: no key, no token, no layers (feature `test-util`).
+//! An application tests its handlers without a key, a token or the layers. The feature `test-util` makes this
+//! possible.
 
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
-//! Handlers of an embedder behind the layers: none is called for a client that is not authorized
-//! (docs/decisions.md#d40).
+//! An application puts its own handlers behind the layers. `RequireAuthorizedLayer` answers requests that are
+//! not authorized, so no handler is called for them (docs/decisions.md#d40). The only exception is a route
+//! with `Bypass` and `with_bypass_allowed`.
 
-#![expect(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
+#![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 
 use axum::{
     Extension, Router,
@@ -22,7 +23,8 @@ use tower_passticket::{
     token::ServiceId,
 };
 
-/// An extractor that needs no other layer: it answers as the layers do.
+/// An extractor for the authorized user. A request that is not authorized gets the same response as from
+/// `RequireAuthorizedLayer`.
 struct User(Authorized);
 
 impl<S: Sync> FromRequestParts<S> for User {
@@ -52,7 +54,7 @@ fn handlers() -> Router {
         .route("/extractor", get(|User(user): User| async move { user.user().to_string() }))
 }
 
-/// The layers that find out who the client is.
+/// Adds the layers that authenticate and authorize a client on `route`.
 fn authenticated(router: Router, route: Route) -> Router {
     let authenticator = Authenticator::new(test_util::verifier())
         .with_personal_access_tokens(RevocationIndex::default());
@@ -76,15 +78,15 @@ async fn ask(router: &Router, path: &str, token: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn a_client_that_is_not_authorized_gets_401_from_every_handler() {
+async fn a_request_without_a_credential_gets_401_in_every_stack() {
     let required = || handlers().layer(RequireAuthorizedLayer::new());
     let forward = local().with_on_failure(OnFailure::Forward);
     let stacks = [
-        ("no layer before it", required()),
-        ("a route that rejects", authenticated(required(), local())),
-        ("a route that forwards failures", authenticated(required(), forward)),
-        ("a route that bypasses", authenticated(required(), bypassing())),
-        ("a fixed route rejects even without it", authenticated(handlers(), local())),
+        ("only RequireAuthorizedLayer", required()),
+        ("route that rejects failures", authenticated(required(), local())),
+        ("route that forwards failures", authenticated(required(), forward)),
+        ("route with Bypass", authenticated(required(), bypassing())),
+        ("fixed route, no RequireAuthorizedLayer", authenticated(handlers(), local())),
     ];
     for (name, stack) in stacks {
         for path in ["/open", "/extension", "/extractor"] {
@@ -97,15 +99,17 @@ async fn a_client_that_is_not_authorized_gets_401_from_every_handler() {
 }
 
 #[tokio::test]
-async fn the_answer_is_the_one_of_the_failure() {
+async fn a_forwarded_failure_keeps_its_status() {
     let route = local().with_on_failure(OnFailure::Forward);
     let stack = authenticated(handlers().layer(RequireAuthorizedLayer::new()), route);
     let token = test_util::login_token("USER");
-    let (pat, foreign) = (
+    let (pat, pat_of_other_service) = (
         test_util::personal_access_token("USER", &["files"]),
         test_util::personal_access_token("USER", &["jobs"]),
     );
-    for (token, status) in [(&*token, 200), (&pat, 200), (&foreign, 403), ("garbage", 401)] {
+    for (token, status) in
+        [(&*token, 200), (&pat, 200), (&pat_of_other_service, 403), ("garbage", 401)]
+    {
         for path in ["/open", "/extension", "/extractor"] {
             assert_eq!(ask(&stack, path, token).await.0, status, "{path}");
         }
@@ -114,16 +118,16 @@ async fn the_answer_is_the_one_of_the_failure() {
 }
 
 #[tokio::test]
-async fn an_extractor_alone_rejects_as_well() {
+async fn an_extractor_rejects_without_any_layer() {
     assert_eq!(ask(&handlers(), "/extractor", "").await.0, 401);
 }
 
 #[tokio::test]
-async fn a_route_that_bypasses_is_let_through_only_where_it_is_said() {
+async fn with_bypass_allowed_lets_only_bypass_routes_through() {
     let layer = RequireAuthorizedLayer::new().with_bypass_allowed();
     let stack = authenticated(handlers().layer(layer), bypassing());
     assert_eq!(ask(&stack, "/open", "").await, (200, "called".to_owned()));
-    // Other routes are not let through.
+    // A route without `Bypass` still needs an authorized user.
     let forward = local().with_on_failure(OnFailure::Forward);
     let stack = authenticated(handlers().layer(layer), forward);
     assert_eq!(ask(&stack, "/open", "").await.0, 401);

@@ -1,4 +1,4 @@
-//! Revocations in SQLite: a store that an embedder writes.
+//! An application stores revocations in SQLite: it implements `RevocationStore`.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -31,10 +31,9 @@ use tower_passticket::{
 
 type Body = Full<Bytes>;
 
-/// Keeps revocations in SQLite. Checks read an index in memory.
+/// Stores revocations in SQLite. Checks read an index in memory.
 ///
-/// It blocks its thread while it writes, which is good enough for a test. A real one would write from a
-/// thread of its own.
+/// A write blocks its thread, which is good enough for a test. A real store would write in a separate thread.
 struct SqliteStore {
     database: Mutex<Connection>,
     index: RevocationIndex,
@@ -117,7 +116,7 @@ impl RevocationStore for SqliteStore {
             }
             _ => Err(rusqlite::Error::InvalidQuery),
         });
-        // Also after a failed write: in doubt the token is revoked.
+        // The token is revoked in this process even if the write has failed.
         self.index.apply(&revocation);
         Box::pin(ready(written.map(drop)))
     }
@@ -136,13 +135,13 @@ impl RevocationStore for SqliteStore {
     }
 }
 
-/// A gateway with a store, and its tokens.
-struct World {
+/// The issuer and the verifier of a gateway.
+struct Tokens {
     issuer: TokenIssuer,
     verifier: Rs256Verifier,
 }
 
-impl World {
+impl Tokens {
     fn new() -> Self {
         Self { issuer: test_util::issuer(), verifier: test_util::verifier() }
     }
@@ -153,6 +152,7 @@ impl World {
         self.issuer.personal_access_token(&user, &scopes, Validity::MAX).unwrap()
     }
 
+    /// The status of the response to a request with `token`, if revocations are in `store`.
     async fn status(&self, store: &Arc<dyn RevocationStore>, token: &IssuedToken) -> u16 {
         let authenticator =
             Authenticator::new(self.verifier.clone()).with_personal_access_tokens(store.clone());
@@ -171,37 +171,38 @@ async fn revocations_in_sqlite_survive_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("revocations.sqlite");
     let open = || -> Arc<dyn RevocationStore> { Arc::new(SqliteStore::open(&path).unwrap()) };
-    let world = World::new();
-    let tokens = [world.pat("ONE", "files"), world.pat("TWO", "files"), world.pat("THREE", "jobs")];
-    let good = world.pat("FOUR", "files");
+    let tokens = Tokens::new();
+    let revoked =
+        [tokens.pat("ONE", "files"), tokens.pat("TWO", "files"), tokens.pat("THREE", "jobs")];
+    let good = tokens.pat("FOUR", "files");
 
     let store = open();
-    for token in tokens.iter().chain([&good]) {
-        assert_eq!(world.status(&store, token).await, 200);
+    for token in revoked.iter().chain([&good]) {
+        assert_eq!(tokens.status(&store, token).await, 200);
     }
-    let expires_at = world.verifier.verify(tokens[0].expose()).unwrap().expires_at();
+    let expires_at = tokens.verifier.verify(revoked[0].expose()).unwrap().expires_at();
     let up_to = Timestamp::from_secs(4_000_000_000);
     let service = ServiceId::new("jobs").unwrap();
     for revocation in [
-        Revocation::Token { token: TokenFingerprint::of(tokens[0].expose()), expires_at },
+        Revocation::Token { token: TokenFingerprint::of(revoked[0].expose()), expires_at },
         Revocation::User { user: UserId::new("TWO").unwrap(), up_to },
-        // A rule with an earlier time takes nothing back.
+        // A rule with an earlier time does not weaken the rule before.
         Revocation::User { user: UserId::new("TWO").unwrap(), up_to: Timestamp::from_secs(0) },
         Revocation::Service { service, up_to },
     ] {
         store.record(revocation).await.unwrap();
     }
-    // In this process, and after a restart.
+    // The store of this process, and the store after a restart.
     for store in [store, open()] {
-        for token in &tokens {
-            assert_eq!(world.status(&store, token).await, 401);
+        for token in &revoked {
+            assert_eq!(tokens.status(&store, token).await, 401);
         }
-        assert_eq!(world.status(&store, &good).await, 200);
+        assert_eq!(tokens.status(&store, &good).await, 200);
     }
 
     let store = open();
     store.evict(expires_at).await.unwrap();
     let store = open();
-    assert_eq!(world.status(&store, &tokens[0]).await, 200);
-    assert_eq!(world.status(&store, &tokens[1]).await, 401);
+    assert_eq!(tokens.status(&store, &revoked[0]).await, 200);
+    assert_eq!(tokens.status(&store, &revoked[1]).await, 401);
 }

@@ -1,6 +1,7 @@
-//! Schemes of an embedder: a constant header, and one that asks another server.
+//! An application has its own schemes. A scheme decides which headers a service receives in place of the
+//! client's credential. One scheme here sends a constant header, the other asks another server for a token.
 
-#![expect(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
+#![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 
 use std::{
     convert::Infallible,
@@ -25,7 +26,7 @@ use tower_passticket::{
 
 type Body = Full<Bytes>;
 
-/// Sends the service an API key of the gateway.
+/// Sends the gateway's API key to the service.
 struct ApiKey {
     header: [HeaderName; 1],
     key: HeaderValue,
@@ -45,7 +46,8 @@ impl Scheme for ApiKey {
     }
 }
 
-/// Asks a server for a token of the user. It knows one user.
+/// Sends a token of the user, for which it asks a token server. Here only `USER` has a token; for all others
+/// the server does not answer.
 struct Exchange;
 
 impl Scheme for Exchange {
@@ -98,8 +100,8 @@ fn routes() -> Routes {
     .unwrap()
 }
 
-/// Runs a request through the whole stack. Gives the headers that the service received, the response,
-/// and the audit records of the scheme.
+/// Sends a request through all layers. Returns the headers that the service received, the response, and the
+/// audit records of the scheme.
 async fn exchange(request: Request<Body>) -> (HeaderMap, Response<Body>, Vec<AuditRecord>) {
     let records = Arc::new(Records::default());
     let stack = ServiceBuilder::new()
@@ -114,9 +116,9 @@ async fn exchange(request: Request<Body>) -> (HeaderMap, Response<Body>, Vec<Aud
             Ok::<_, Infallible>(response)
         }));
     let mut response = stack.oneshot(request).await.unwrap();
-    let southbound = response.extensions_mut().remove().unwrap_or_default();
+    let received = response.extensions_mut().remove().unwrap_or_default();
     let records = records.0.lock().unwrap().drain(..).collect();
-    (southbound, response, records)
+    (received, response, records)
 }
 
 fn get(path: &str, user: &str) -> Request<Body> {
@@ -127,15 +129,15 @@ fn get(path: &str, user: &str) -> Request<Body> {
 
 #[tokio::test]
 async fn each_route_has_its_own_scheme_and_audit_event() {
-    for (path, header, begins, event) in [
+    for (path, header, beginning, event) in [
         ("/keyed/x", "x-api-key", "secret", Event::Scheme),
         ("/exchanged/x", "authorization", "Bearer exchanged", Event::Scheme),
         ("/ticket/x", "authorization", "Basic ", Event::Ticket),
     ] {
-        let (southbound, response, records) = exchange(get(path, "USER")).await;
+        let (received, response, records) = exchange(get(path, "USER")).await;
         assert_eq!(response.status(), 200, "{path}");
-        assert!(southbound[header].to_str().unwrap().starts_with(begins), "{path}");
-        assert!(southbound[header].is_sensitive(), "{path}");
+        assert!(received[header].to_str().unwrap().starts_with(beginning), "{path}");
+        assert!(received[header].is_sensitive(), "{path}");
         let [record] = &records[..] else { panic!("{path}: {records:?}") };
         assert_eq!((record.event, record.outcome), (event, Outcome::Success), "{path}");
         assert_eq!(record.user.unwrap().as_str(), "USER");
@@ -148,20 +150,20 @@ async fn each_route_has_its_own_scheme_and_audit_event() {
 }
 
 #[tokio::test]
-async fn a_client_cannot_write_a_reserved_header() {
+async fn a_client_cannot_set_a_reserved_header() {
     let request = Request::get("/keyed/x").header("x-api-key", "forged");
-    let (southbound, response, records) = exchange(request.body(Body::default()).unwrap()).await;
-    // Without a credential the request goes on without the header, and the scheme is not called.
+    let (received, response, records) = exchange(request.body(Body::default()).unwrap()).await;
+    // The request has no credential, so the scheme is not called. It is forwarded without the header.
     assert!(response.headers().contains_key(&X_ZOWE_AUTH_FAILURE));
-    assert!(!southbound.contains_key("x-api-key"));
+    assert!(!received.contains_key("x-api-key"));
     assert!(records.is_empty());
 }
 
 #[tokio::test]
-async fn a_scheme_that_fails_is_recorded_and_tells_the_client_why() {
-    let (southbound, response, records) = exchange(get("/exchanged/x", "OTHER")).await;
+async fn a_failed_scheme_is_recorded_and_reported_to_the_client() {
+    let (received, response, records) = exchange(get("/exchanged/x", "OTHER")).await;
     assert_eq!(response.status(), 200);
-    assert!(!southbound.contains_key("authorization"));
+    assert!(!received.contains_key("authorization"));
     assert_eq!(
         response.headers()[&X_ZOWE_AUTH_FAILURE],
         "ZWEAG104E Authentication service is not available"
@@ -171,7 +173,7 @@ async fn a_scheme_that_fails_is_recorded_and_tells_the_client_why() {
 }
 
 #[tokio::test]
-async fn a_rejecting_route_answers_for_a_scheme_that_fails() {
+async fn a_route_that_rejects_failures_answers_when_a_scheme_fails() {
     let service = ServiceId::new("svc").unwrap();
     let route = Route::new(service, "", "http://zos".parse().unwrap(), Exchange).unwrap();
     let route = Arc::new(route.with_on_failure(OnFailure::Reject));
@@ -181,17 +183,17 @@ async fn a_rejecting_route_answers_for_a_scheme_that_fails() {
         .layer(ScopeLayer::new())
         .layer(SchemeLayer::new())
         .service(service_fn(|_: Request<Body>| async {
-            panic!("the service is not called");
-            #[expect(unreachable_code, reason = "says the type")]
+            panic!("the service must not be called");
+            #[expect(unreachable_code, reason = "sets the type of the response")]
             Ok::<Response<Body>, Infallible>(Response::default())
         }));
     let response = stack.oneshot(get("/", "OTHER")).await.unwrap();
     assert_eq!(response.status(), 503);
 }
 
-/// A scheme can be tested alone.
+/// With `test_util` a scheme can be tested without the other layers.
 #[tokio::test]
-async fn a_scheme_is_tested_behind_its_layer_alone() {
+async fn a_scheme_can_be_tested_with_only_its_layer() {
     let service = ServiceId::new("svc").unwrap();
     let route = Arc::new(Route::new(service, "", "http://zos".parse().unwrap(), Exchange).unwrap());
     let mut request = Request::new(Body::default());

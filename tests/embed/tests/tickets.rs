@@ -1,5 +1,5 @@
-//! An embedder chooses the providers at run time, makes tickets with a generator and a key of their
-//! own, and runs short jobs.
+//! An application chooses its providers at run time. It makes PassTickets with its own generator and with a
+//! key outside of the process. It also makes them in short jobs.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -67,7 +67,7 @@ fn certificate(common_name: &str) -> PeerCertificate {
     PeerCertificate::from_der(certificate.der().to_vec()).unwrap()
 }
 
-/// The layers with providers chosen at run time. The service answers with the request's headers.
+/// The layers, with providers that were chosen at run time. The service returns the headers of its request.
 fn gateway(
     tickets: Arc<dyn PassTicketGenerator>,
     mapper: Arc<dyn IdentityMapper>,
@@ -97,7 +97,7 @@ fn gateway(
         }))
 }
 
-/// Sends a request of the client with this certificate.
+/// Sends a request of a client whose certificate has this common name.
 async fn get(
     gateway: impl Service<
         Request<Full<Bytes>>,
@@ -112,7 +112,7 @@ async fn get(
     gateway.oneshot(request).await.unwrap()
 }
 
-/// User and PassTicket of a Basic header.
+/// The user and the PassTicket of a `Basic` header.
 fn basic(headers: &HeaderMap) -> (String, PassTicket) {
     let value = headers["authorization"].to_str().unwrap().strip_prefix("Basic ").unwrap();
     let value = String::from_utf8(BASE64_STANDARD.decode(value).unwrap()).unwrap();
@@ -120,7 +120,7 @@ fn basic(headers: &HeaderMap) -> (String, PassTicket) {
     (user.to_owned(), PassTicket::parse(ticket).unwrap())
 }
 
-/// An embedder's generator: asks another system, which is up or down.
+/// A generator of the application. It stands for another system, which works or is down.
 #[derive(Clone, Default)]
 struct Remote {
     down: Option<GenerateError>,
@@ -145,7 +145,8 @@ impl PassTicketGenerator for Remote {
     }
 }
 
-/// An embedder's provider for logins, checks and identities: asks another system.
+/// A provider of the application for logins, permission checks and user mapping. It stands for another
+/// system.
 #[derive(Clone)]
 struct Directory;
 
@@ -184,7 +185,7 @@ impl DistributedMapper for Directory {
     }
 }
 
-/// The providers of a program that reads from its configuration which ones to use.
+/// The providers of a program. Its configuration says which ones to use.
 struct Providers {
     tickets: Arc<dyn PassTicketGenerator>,
     login: Arc<dyn LoginProvider>,
@@ -232,7 +233,7 @@ async fn providers_are_chosen_at_run_time() {
         } else {
             assert!(key().evaluate(&user("USER"), &ticket, SystemClock.now()).is_ok());
         }
-        // Of this user the gateway may have no tickets.
+        // The gateway is not permitted to make tickets for this user.
         let response = get(gateway, "other").await;
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         let codes = SafReturnCodes::NOT_AUTHORIZED.text();
@@ -246,7 +247,7 @@ async fn providers_are_chosen_at_run_time() {
 }
 
 #[tokio::test]
-async fn a_generator_that_is_down_is_503_on_routes() {
+async fn an_unavailable_generator_gives_503_on_a_route_that_rejects_failures() {
     for (retry_after, header) in [(None, "10"), (Some(3), "3"), (Some(3600), "10")] {
         let down = Arc::new(Remote::down(retry_after.map(Duration::from_secs)));
         let text = format!("{ZWEAG141E}An internal error was encountered.");
@@ -266,7 +267,7 @@ async fn a_generator_that_is_down_is_503_on_routes() {
 }
 
 #[tokio::test]
-async fn a_generator_that_is_down_is_503_in_the_auth_api() {
+async fn an_unavailable_generator_gives_503_in_the_auth_api() {
     let key = test_util::signing_key();
     let token = TokenIssuer::new(key.clone()).login_token(&user("USER"), "demo").unwrap();
     let login: Arc<dyn LoginProvider> = Arc::new(Directory);
@@ -302,7 +303,7 @@ async fn a_generator_that_is_down_is_503_in_the_auth_api() {
 }
 
 #[tokio::test]
-async fn a_generator_of_ones_own_makes_only_permitted_tickets() {
+async fn permitted_generator_calls_a_custom_generator_only_for_permitted_tickets() {
     for (name, codes, unavailable, asked) in [
         ("USER", None, false, 1),
         ("OTHER", Some("8/8/16"), false, 0),
@@ -317,12 +318,12 @@ async fn a_generator_of_ones_own_makes_only_permitted_tickets() {
     }
 }
 
-/// A key in another place, which this process asks for MACs.
+/// Stands for a key in a hardware security module (HSM), which computes HMACs with the key.
 #[derive(Debug)]
 struct HsmKey {
     key: [u8; 32],
-    /// The calls that succeed before the session ends.
-    session: AtomicUsize,
+    /// The number of calls that succeed before the session with the HSM ends.
+    calls_left: AtomicUsize,
 }
 
 impl KeySource for HsmKey {
@@ -332,17 +333,17 @@ impl KeySource for HsmKey {
 
     fn compute(&self, input: &[u8]) -> Result<[u8; 8], KeySourceError> {
         let ended = |_| KeySourceError::new("the session has ended");
-        self.session.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).map_err(ended)?;
+        self.calls_left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).map_err(ended)?;
         let mac = Hmac::<Sha512>::new_from_slice(&self.key).unwrap().chain_update(input);
         Ok(*mac.finalize().into_bytes().first_chunk().unwrap())
     }
 }
 
 #[test]
-fn a_key_lives_elsewhere() {
-    // A ticket takes seven MACs. The third has no session any more.
+fn a_key_outside_of_the_process_makes_the_same_tickets() {
+    // A ticket needs seven HMACs. The session ends after two tickets.
     let hsm: Arc<dyn KeySource> =
-        Arc::new(HsmKey { key: [0xAB; 32], session: AtomicUsize::new(2 * 7) });
+        Arc::new(HsmKey { key: [0xAB; 32], calls_left: AtomicUsize::new(2 * 7) });
     let remote = KeyProfile::from_source(applid(), hsm).with_replay(Replay::Allowed);
     let key = EnhancedKey::from_hex(&"AB".repeat(32)).unwrap();
     let local = KeyProfile::enhanced(applid(), EnhancedType::Mixed, &key);
@@ -360,12 +361,12 @@ fn a_key_lives_elsewhere() {
 }
 
 #[test]
-fn a_short_job_has_its_first_ticket_at_once() {
+fn a_short_job_gets_its_first_ticket_without_waiting() {
     let key = || KeyProfile::from_hex(applid(), Algorithm::Legacy, KEY).unwrap();
     let profiles = || KeyProfiles::new([key()]).unwrap();
     let job = LocalGenerator::one_shot(profiles());
     assert!(job.generate_now(&user("BATCH"), &applid()).is_ok());
-    // A service must not use the second of its start, so the same call may have to wait.
+    // The generator of a long-running service makes no ticket in the second in which it starts.
     let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
     let service = LocalGenerator::new(profiles()).with_clock(clock.clone());
     let error = service.generate_now(&user("BATCH"), &applid()).unwrap_err();

@@ -1,4 +1,4 @@
-//! Gateways that only verify, and tokens of other issuers.
+//! An application has a gateway that only verifies tokens, or that accepts tokens of other issuers.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -44,7 +44,8 @@ fn request(token: &str) -> Request<Body> {
         .unwrap()
 }
 
-/// A gateway that has public keys only: it verifies what another one has issued.
+/// Sends `token` to a gateway that has only a public key, so it cannot issue tokens. Returns the status of
+/// the response.
 async fn verify_only(key: VerifyingKey, token: &str) -> u16 {
     let layer = AuthenticateLayer::new(Authenticator::new(Rs256Verifier::new(key)));
     let service = ServiceBuilder::new().layer(layer).service(service_fn(
@@ -58,7 +59,7 @@ async fn verify_only(key: VerifyingKey, token: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn a_gateway_verifies_with_a_public_key() {
+async fn a_gateway_with_only_a_public_key_verifies_tokens() {
     let key = test_util::signing_key();
     let (pem, jwk) = (key.verifying_key().to_pem(), key.verifying_key().to_jwk().to_string());
     let user = UserId::new("USER").unwrap();
@@ -77,13 +78,14 @@ async fn a_gateway_verifies_with_a_public_key() {
 const NOW: u64 = 1_800_000_000;
 const ISSUER: &str = "https://idp.example.com";
 
-/// Accepts our own tokens, and asks an identity provider about the others.
+/// Verifies tokens of this gateway itself, and asks an identity provider about all others.
 struct Introspection {
-    ours: Rs256Verifier,
+    own: Rs256Verifier,
     provider: Arc<Provider>,
 }
 
-/// Knows opaque tokens. It stands for a server that takes a while to answer.
+/// Stands for the server of the identity provider. It knows some opaque tokens. A test can lock the mutex to
+/// delay the response.
 #[derive(Default)]
 struct Provider(Mutex<()>);
 
@@ -111,9 +113,9 @@ impl Provider {
 
 impl TokenVerifier for Introspection {
     fn try_verify_now(&self, token: &[u8]) -> Option<Result<VerifiedToken, TokenError>> {
-        // A token with three parts is a JWT, and ours.
-        let is_jwt = token.len() > 100;
-        is_jwt.then(|| self.ours.try_verify_now(token)).flatten()
+        // The opaque tokens in this test are short. A longer token is a JWT of this gateway.
+        let is_own = token.len() > 100;
+        is_own.then(|| self.own.try_verify_now(token)).flatten()
     }
 
     fn verify_token(&self, token: &[u8]) -> VerifyFuture {
@@ -137,7 +139,7 @@ fn profile() -> KeyProfile {
 fn gateway(provider: Arc<Provider>, revocations: Arc<RevocationIndex>) -> Gateway {
     let clock = Arc::new(ManualClock::new(Timestamp::from_secs(NOW)));
     let verifier: Arc<dyn TokenVerifier> =
-        Arc::new(Introspection { ours: test_util::verifier().with_clock(clock.clone()), provider });
+        Arc::new(Introspection { own: test_util::verifier().with_clock(clock.clone()), provider });
     let jane = DistributedIdentity::new("jane@example.com", ISSUER).unwrap();
     let users = DistributedMap::new([(jane, UserId::new("JANE").unwrap())]).unwrap();
     let authenticator = Authenticator::new(verifier)
@@ -162,7 +164,7 @@ fn gateway(provider: Arc<Provider>, revocations: Arc<RevocationIndex>) -> Gatewa
 
 type Gateway = BoxCloneService<Request<Body>, Response<Body>, Infallible>;
 
-/// A layer of the embedder, which reads a claim of the token.
+/// Code of the application between the layers. It reads a claim of the token and adds a header.
 fn add_groups(mut request: Request<Body>) -> Request<Body> {
     let authorized = request.extensions().get::<Authorized>();
     if let Some(Proof::External(token)) = authorized.map(Authorized::proof) {
@@ -175,7 +177,7 @@ fn add_groups(mut request: Request<Body>) -> Request<Body> {
     request
 }
 
-/// Sends back the headers of the request.
+/// Returns the headers of the request.
 async fn echo(request: Request<Body>) -> Result<Response<Body>, Infallible> {
     let mut response = Response::new(Body::default());
     *response.headers_mut() = request.headers().clone();
@@ -196,7 +198,7 @@ fn user_of(response: &Response<Body>) -> String {
 }
 
 #[tokio::test]
-async fn a_token_of_another_issuer_becomes_a_passticket() {
+async fn a_token_of_another_issuer_is_replaced_by_a_passticket() {
     let gateway = gateway(Arc::default(), Arc::default());
     for (token, user, groups) in
         [("of.jane", "JANE", Some(r#"["operators"]"#)), ("of.a.z/OS.user", "IBMUSER", None)]
@@ -212,11 +214,11 @@ async fn a_token_of_another_issuer_becomes_a_passticket() {
 async fn a_request_waits_for_the_verifier() {
     let provider = Arc::new(Provider::default());
     let gateway = gateway(provider.clone(), Arc::default());
-    let busy = provider.0.lock().await;
+    let delay = provider.0.lock().await;
     let response = tokio::spawn(gateway.oneshot(request("of.jane")));
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(!response.is_finished());
-    drop(busy);
+    drop(delay);
     assert_eq!(user_of(&response.await.unwrap().unwrap()), "JANE");
 }
 

@@ -1,6 +1,6 @@
-//! Layers of `tower-http` outside and inside of ours.
+//! Layers of `tower-http` can stand outside, between and inside of the layers of `tower-passticket`.
 
-#![expect(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
+#![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 
 use std::{convert::Infallible, time::Duration};
 
@@ -44,13 +44,13 @@ fn timeout_layer(after: Duration) -> TimeoutLayer {
     TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, after)
 }
 
-/// A service whose body can hold no message of ours.
+/// A service whose response body is always empty. Its type cannot contain an error message of the layers.
 async fn empty(_: Request<Full<Bytes>>) -> Result<Response<Empty<Bytes>>, Infallible> {
     Ok(Response::new(Empty::new()))
 }
 
 #[tokio::test]
-async fn any_layer_may_stand_inside() {
+async fn tower_http_layers_can_stand_inside() {
     let stack = ServiceBuilder::new()
         .layer(SanitizeLayer::new())
         .layer(RouteLayer::fixed(route()))
@@ -58,7 +58,7 @@ async fn any_layer_may_stand_inside() {
         .layer(ScopeLayer::new())
         .layer(RequireAuthorizedLayer::new())
         .layer(SchemeLayer::new())
-        // What is inside of this may have any body.
+        // The layers and the service inside of this layer may have any type of response body.
         .layer(ResponseBodyLayer::new())
         .layer(TraceLayer::new_for_http())
         .layer(CorsLayer::permissive())
@@ -75,7 +75,7 @@ async fn any_layer_may_stand_inside() {
 }
 
 #[tokio::test]
-async fn any_layer_may_stand_between() {
+async fn tower_http_layers_can_stand_between() {
     let stack = ServiceBuilder::new()
         .layer(SanitizeLayer::new())
         .layer(ResponseBodyLayer::new())
@@ -89,8 +89,8 @@ async fn any_layer_may_stand_between() {
 }
 
 #[tokio::test]
-async fn any_layer_may_stand_outside() {
-    let ours = ServiceBuilder::new()
+async fn tower_http_layers_can_stand_outside() {
+    let auth_layers = ServiceBuilder::new()
         .layer(SanitizeLayer::new())
         .layer(RouteLayer::fixed(route()))
         .layer(AuthenticateLayer::new(Authenticator::new(test_util::verifier())))
@@ -101,7 +101,7 @@ async fn any_layer_may_stand_outside() {
         .layer(CompressionLayer::new())
         .layer(CorsLayer::permissive())
         .layer(timeout_layer(LONG))
-        .layer(ours)
+        .layer(auth_layers)
         .service(service_fn(|_: Request<Full<Bytes>>| async {
             Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("a".repeat(1000)))))
         }));
@@ -111,17 +111,17 @@ async fn any_layer_may_stand_outside() {
 }
 
 #[tokio::test]
-async fn the_proxy_composes_with_them() {
+async fn tower_http_layers_can_wrap_forward() {
     let connector =
         || Connector::builder().with_verification(Verification::Disabled).build().unwrap();
-    let ours = ServiceBuilder::new()
+    let auth_layers = ServiceBuilder::new()
         .layer(RouteLayer::fixed(route()))
         .layer(AuthenticateLayer::new(Authenticator::new(test_util::verifier())))
         .layer(ScopeLayer::new())
         .layer(SchemeLayer::new());
-    // Directly on `Forward`, and around the layers.
+    // The layers of `tower-http` are directly around `Forward`, or outside of all other layers.
     let inside = ServiceBuilder::new()
-        .layer(ours.clone())
+        .layer(auth_layers.clone())
         .layer(ResponseBodyLayer::new())
         .layer(TraceLayer::new_for_http())
         .layer(CompressionLayer::new())
@@ -133,16 +133,16 @@ async fn the_proxy_composes_with_them() {
         .layer(CompressionLayer::new())
         .layer(CorsLayer::permissive())
         .layer(timeout_layer(LONG))
-        .layer(ours)
+        .layer(auth_layers)
         .service(Forward::new(connector(), ForwardTimeouts::default()));
     let token = test_util::login_token("USER");
-    // Nothing listens at the upstream.
+    // Nothing listens at the address of the service.
     assert_eq!(inside.oneshot(get(&token)).await.unwrap().status(), 503);
     assert_eq!(outside.oneshot(get(&token)).await.unwrap().status(), 503);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_time_limit_outside_drops_a_request_that_waits() {
+async fn a_timeout_layer_outside_ends_a_request_that_waits() {
     let stack = ServiceBuilder::new()
         .layer(CorsLayer::new().expose_headers([HeaderName::from_static("x-zowe-auth-failure")]))
         .layer(timeout_layer(Duration::from_millis(50)))
