@@ -1,4 +1,4 @@
-"""Builds the programs with cargo."""
+"""Builds the programs of the comparison with cargo."""
 
 import json
 import pathlib
@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 
 def cargo(*targets, env=None):
-    """Builds for release. Returns the path of each program."""
+    """Builds in release mode. Returns the path of each program by its name."""
     command = ["cargo", "build", "--release", "--locked", "--message-format=json", *targets]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=env)
     if done.returncode:
@@ -21,14 +21,14 @@ def cargo(*targets, env=None):
 
 
 def ours(directory):
-    """Builds passticket-proxy alone. Built together with the benches, its dependencies would have the
-    features that the benches need."""
+    """Builds passticket-proxy alone. In a build together with the benchmarks, its dependencies would also have
+    the features that the benchmarks need."""
     program = directory / "passticket-proxy"
     shutil.copy2(cargo("--bin", "passticket-proxy")["passticket-proxy"], program)
     return program
 
 
 def tools():
-    """Builds load generator, minimal proxy and make_revocations."""
+    """Builds the load generator, the minimal proxy and make_revocations."""
     names = ("minimal_proxy", "load", "make_revocations")
     return cargo(*(arg for name in names for arg in ("--bench", name)))
