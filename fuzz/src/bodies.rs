@@ -212,7 +212,7 @@ pub(crate) fn generate(data: &[u8]) {
     assert!(listed.iter().all(|id| pat.scopes().contains(id)));
 }
 
-/// Input: a body of `access-token/validate`. `{PAT}` and the like stand for tokens.
+/// Input: a body of `access-token/validate`, with placeholders for tokens (see [`with_tokens`]).
 pub(crate) fn validate(data: &[u8]) {
     let body = with_tokens(data);
     let auth = Auth::new();
@@ -229,7 +229,7 @@ pub(crate) fn validate(data: &[u8]) {
     }
 }
 
-/// Input: a body of `access-token/revoke`. `{PAT}` and the like stand for tokens.
+/// Input: a body of `access-token/revoke`, with placeholders for tokens (see [`with_tokens`]).
 pub(crate) fn revoke(data: &[u8]) {
     let body = with_tokens(data);
     let auth = Auth::new();

@@ -121,7 +121,7 @@ fn secrets() -> impl Iterator<Item = &'static str> {
     lines.filter(|line| !line.starts_with('-')).chain([KEY, ENHANCED, "BDS4zUmOv7TxUDVpVjZ8Lg"])
 }
 
-/// Whether each occurrence of the secret is a word of its own. The configuration recognizes a secret only as a whole
+/// Whether each occurrence of the secret is a separate word. The configuration recognizes a secret only as a whole
 /// word, so a problem may show it as a part of another word.
 fn is_whole_word(secret: &str, content: &[u8]) -> bool {
     let secret = secret.as_bytes();
