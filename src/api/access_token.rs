@@ -56,7 +56,7 @@ pub(super) async fn generate<B: Body>(
     Ok(not_stored(typed(token, HeaderValue::from_static("text/plain"))))
 }
 
-/// Parses `{"validity": days, "scopes": [service id, …]}`. Other fields are an error. `validity` may be
+/// Parses `{"validity": days, "scopes": [service id, …]}`. Any other field is an error. `validity` may be
 /// missing, `null`, a number or a string of digits. An item of `scopes` may name several services,
 /// separated by commas.
 ///

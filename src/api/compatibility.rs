@@ -131,8 +131,8 @@ fn zowe_v3_difference(error: &ApiError) -> Option<(StatusCode, Option<ApiMessage
         ApiError::NotPermitted(_) | ApiError::NoUser => (StatusCode::FORBIDDEN, forbidden()),
         ApiError::CertificateRequired => (StatusCode::FORBIDDEN, None),
         ApiError::InvalidDelegateBody(_) => (StatusCode::BAD_REQUEST, None),
-        // Zowe API ML has no limit of PassTickets per second, and no other 503 of the generator. So the
-        // response is the one to a failed generation.
+        // Zowe API ML has no limit of PassTickets per second. So the response is the one to a failed
+        // generation.
         ApiError::Ticket(error) if error.retry_after().is_some() => {
             let text = error.codes().text();
             let message = ApiMessage::with(&messages::TICKET_FAILED, &[&text]);

@@ -46,7 +46,8 @@ const PER_USER: Policy = Policy {
     forget_after: Duration::from_secs(60 * 60),
     generation_size: 50_000,
 };
-/// The policy for one address. Many users may share an address, so it has more free failures than a user.
+/// The policy for one address. Many users may share an address, so an address has more free failures than
+/// a user.
 const PER_PEER: Policy = Policy { free: 20, ..PER_USER };
 
 /// The recent failed logins.

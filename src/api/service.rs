@@ -390,7 +390,7 @@ where
             let body_failed = matches!(answer, Err(ApiError::BodyTooLarge | ApiError::BodyBroken));
             // Reads the rest of the body. Otherwise the HTTP server closes the connection, and a client
             // that is still sending does not see the response. If the request has
-            // `Expect: 100-continue`, the client has not begun to send the body, so it is not read.
+            // `Expect: 100-continue`, the client has not begun to send the body, and the body is not read.
             if !body_failed && !body.is_end_stream() && !request.headers.contains_key(EXPECT) {
                 let _ = body::read(body).await;
             }

@@ -112,7 +112,7 @@ impl Settings<'_> {
                         &["applId", "emailId"],
                         json!({
                             "applId": {
-                                "description": "The APPLID.",
+                                "description": "The APPLID: the name of the application in the security product.",
                                 "type": "string",
                                 "pattern": "^ *[A-Za-z0-9#@$]{1,8} *$",
                             },
@@ -149,7 +149,7 @@ impl Settings<'_> {
                     schema: object(
                         &["applicationName"],
                         json!({ "applicationName": {
-                            "description": "The APPLID.",
+                            "description": "The APPLID: the name of the application in the security product.",
                             "type": "string",
                             "pattern": "^ *[A-Za-z0-9#@$]{1,8} *$",
                         }}),
