@@ -1,7 +1,7 @@
 //! Error messages for clients, with the numbers, keys and texts of Zowe's API Mediation Layer (API ML).
 //!
-//! The gateway sends such a message when it answers a request itself with an error, instead of the
-//! service. [`ApiMessage::into_response`] makes the HTTP response. Users can look up the numbers in the
+//! An error response has such a message if it comes from the gateway itself and not from a service.
+//! [`ApiMessage::into_response`] makes the HTTP response. Users can look up the numbers in the
 //! documentation of Zowe (`docs/reference/error-messages.md`).
 
 use std::{borrow::Cow, fmt, time::Duration};
@@ -142,7 +142,7 @@ catalogue! {
         "The server is not able to handle the request: {}"
         "The service is not ready to handle the request, or it cannot be reached."
         "Repeat the request later; if that does not help, contact support for further assistance.";
-    /// The token has expired, at an endpoint of the auth API.
+    /// The token of a request to the auth API has expired.
     TOKEN_EXPIRED_FOR_URL = "ZWEAT100E" "org.zowe.apiml.security.expiredToken"
         "Token is expired for URL '{}'"
         "The validity of the token is expired."
@@ -167,8 +167,8 @@ catalogue! {
         "Request was denied access."
         "There were too many calls in a short time."
         "Wait for as many seconds as the header Retry-After says.";
-    /// Zowe's SAF endpoint does not support the class of the resource. SAF is the z/OS interface for
-    /// access checks.
+    /// Zowe's SAF endpoint does not support the class of the resource. SAF is the z/OS interface to the
+    /// security product.
     SAF_ENDPOINT_CLASS = "ZWEAT602E" "org.zowe.apiml.security.common.auth.saf.endpoint.nonZoweClass"
         "The SAF provider `endpoint` supports only the resource class 'ZOWE', but the current one is '{}'"
         "The parameter `apiml.security.authorization.provider` is set to `endpoint`"
@@ -303,7 +303,7 @@ struct View<'a> {
     message_key: &'a str,
 }
 
-/// Escapes HTML, as API ML does: a web page may insert the text into its HTML as it is.
+/// Escapes HTML as API ML does, because a web page may insert the text into its HTML without escaping.
 fn escape_html(text: &str) -> Cow<'_, str> {
     if !text.contains(['&', '<', '>', '"']) {
         return Cow::Borrowed(text);

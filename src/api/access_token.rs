@@ -56,7 +56,7 @@ pub(super) async fn generate<B: Body>(
     Ok(not_stored(typed(token, HeaderValue::from_static("text/plain"))))
 }
 
-/// Parses `{"validity": days, "scopes": [service id, …]}`. Other fields are an error. `validity` may be
+/// Parses `{"validity": days, "scopes": [service id, …]}`. Any other field is an error. `validity` may be
 /// missing, `null`, a number or a string of digits. An item of `scopes` may name several services,
 /// separated by commas.
 ///
@@ -82,8 +82,8 @@ fn parse_generate_body(body: &[u8]) -> Result<PatRequest, ApiError> {
     Ok(PatRequest { validity: Validity::requested(validity.map(i64::from)), scopes })
 }
 
-/// Deserializes a number of days like Zowe API ML, which uses a Java `int` and the JSON parser Jackson:
-/// a blank string means that there is no number. There is one difference: a number with a fraction is an
+/// Deserializes a number of days like Zowe API ML, which uses a Java `int` and the JSON parser Jackson. A
+/// blank string is the same as a missing number. There is one difference: a number with a fraction is an
 /// error here, but Jackson truncates it.
 fn days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Error> {
     let days = match Value::deserialize(deserializer)? {
@@ -96,9 +96,9 @@ fn days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Er
     days.map(Some).ok_or_else(|| D::Error::custom("`validity` is not a number of days"))
 }
 
-/// Deserializes the scopes. If an item is not a service id, deserialization fails, so the error has a
-/// place. If no service is named, the inner `Err` says so, and the caller makes the error of the whole
-/// body.
+/// Deserializes the scopes. If an item is not a service id, deserialization fails, and the error has the
+/// position in the body. If no service is named, deserialization returns an inner `Err`, which becomes
+/// [`ApiError::PatWithoutScopes`].
 fn scopes<'de, D: Deserializer<'de>>(
     d: D,
 ) -> Result<Option<Result<Scopes, ScopesError>>, D::Error> {

@@ -30,8 +30,8 @@ impl Callers<'_> {
     /// Authenticates the caller with `Authorization: Basic`, else with the client certificate.
     ///
     /// # Errors
-    /// The errors of [`authenticate`](Self::authenticate), with one difference:
-    /// [`ApiError::WrongCredentials`] if the credentials lack a part.
+    /// The errors of [`authenticate`](Self::authenticate), with one difference: if the credentials lack a
+    /// part, the error is [`ApiError::WrongCredentials`].
     pub(super) async fn require(self, request: &Parts) -> Result<UserId, ApiError> {
         self.authenticate(basic(request)?, request).await.map_err(|error| match error {
             ApiError::InvalidLoginInput => ApiError::WrongCredentials,
@@ -43,8 +43,8 @@ impl Callers<'_> {
     /// request without a usable credential.
     ///
     /// # Errors
-    /// The errors of [`authenticate`](Self::authenticate), with one difference:
-    /// [`ApiError::InvalidLoginInput`] if there is no credential, or if the certificate has no user.
+    /// The errors of [`authenticate`](Self::authenticate), with one difference: if there is no credential,
+    /// or if the certificate has expired or has no user, the error is [`ApiError::InvalidLoginInput`].
     pub(super) async fn log_in(
         self,
         credentials: Option<Credentials>,

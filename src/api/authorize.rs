@@ -1,4 +1,4 @@
-//! Authorization of callers by the security product (SAF).
+//! Authorization of callers by the security product. SAF is the z/OS interface to the security product.
 
 use http::request::Parts;
 
@@ -22,7 +22,8 @@ impl Authorizer<'_> {
     /// Checks that `caller` has the permission that `task` needs.
     ///
     /// # Errors
-    /// [`ApiError::NotPermitted`] if the caller does not have it; [`ApiError::Saf`] if the check failed.
+    /// [`ApiError::NotPermitted`] if the caller does not have the permission; [`ApiError::Saf`] if the
+    /// check failed.
     pub(super) async fn permit(
         self,
         request: &Parts,

@@ -20,8 +20,8 @@ pub(super) async fn read<B: Body>(body: B) -> Result<Zeroizing<Vec<u8>>, ReadErr
         if error.is::<LengthLimitError>() { ReadError::TooLarge } else { ReadError::Incomplete }
     })?;
     let mut data = collected.aggregate();
-    // The buffer is allocated with its final size. A buffer that grows would leave copies in memory
-    // that are not wiped.
+    // The buffer is allocated with its final size, because a growing buffer would leave unwiped copies
+    // in memory.
     let mut bytes = Zeroizing::new(vec![0; data.remaining()]);
     data.copy_to_slice(&mut bytes);
     Ok(bytes)
@@ -36,8 +36,8 @@ pub(super) enum ReadError {
     Incomplete,
 }
 
-/// Replaces the error of the body. That error may have any type, but `Limited` needs one that
-/// implements [`Error`](std::error::Error).
+/// Replaces the error of a body. The error of a body may have any type, but `Limited` needs an error
+/// that implements [`Error`](std::error::Error).
 #[derive(Debug, thiserror::Error)]
 #[error("the body is incomplete")]
 struct Incomplete;
@@ -45,9 +45,9 @@ struct Incomplete;
 /// Parses a body that is one JSON object (RFC 8259 §4).
 ///
 /// # Errors
-/// [`BodyProblem`] if the body is anything else, or if the object does not match `T`.
+/// [`BodyProblem`] if the body is not one JSON object, or if the object does not match `T`.
 pub(super) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, BodyProblem> {
-    // serde deserializes a struct from a JSON array, too. Only objects are accepted here.
+    // serde can also deserialize a struct from a JSON array. This function accepts only objects.
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(match serde_json::from_slice::<IgnoredAny>(body) {
             Ok(IgnoredAny) => BodyProblem("the JSON document is not an object".into()),
@@ -57,8 +57,8 @@ pub(super) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, BodyPr
     Ok(serde_json::from_slice(body)?)
 }
 
-/// What is wrong with a body, and where. The text contains no value from the body, because the value
-/// could be a secret.
+/// What is wrong with a body, in most cases with the line and the column. The text contains no value from
+/// the body, because the value could be a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BodyProblem(Box<str>);
@@ -71,10 +71,11 @@ impl BodyProblem {
 }
 
 impl From<serde_json::Error> for BodyProblem {
-    /// The text of a syntax error never quotes the body. The text of a data error may quote a value,
-    /// so a general text replaces it. Three kinds of data errors are kept, because they contain only the
-    /// name of a field that we define: missing fields, duplicate fields, and our own texts, which begin
-    /// with the name in backquotes.
+    /// The text of a syntax error never quotes the body, so it is kept. The text of a data error may
+    /// quote the body, so it is replaced by a general text. Three kinds of data errors keep their text,
+    /// because it contains only the name of a field that this crate defines. These are missing fields,
+    /// duplicate fields, and errors of our own deserializers, whose text begins with the name in
+    /// backquotes.
     fn from(error: serde_json::Error) -> Self {
         let text = error.to_string();
         let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
@@ -95,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_has_the_place_and_no_value() {
+    fn a_problem_has_the_position_and_quotes_no_value() {
         #[derive(Debug, Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Fields {

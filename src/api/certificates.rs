@@ -10,7 +10,7 @@ use crate::{
     passticket::UserId,
 };
 
-/// Reads the client certificate of a request, if client certificates are turned on.
+/// Reads the client certificate of a request and maps it to a user, if client certificates are on.
 #[derive(Clone, Copy)]
 pub(super) struct ClientCertificates<'a> {
     /// `None` while certificates are off.
@@ -24,8 +24,8 @@ impl ClientCertificates<'_> {
         request.extensions.get().filter(|_| self.mapper.is_some())
     }
 
-    /// Checks that the request has a certificate that has not expired. The certificate need not belong
-    /// to a user: the TLS listener trusts it, and that is enough
+    /// Checks that the request has a certificate that has not expired. Any certificate that the TLS
+    /// listener trusts is accepted, even if it belongs to no user
     /// (docs/reference/auth-endpoints.md#refresh, docs/reference/auth-endpoints.md#ticket).
     ///
     /// # Errors

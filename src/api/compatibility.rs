@@ -26,9 +26,9 @@ use crate::{
 /// | the body of `validate` or `revoke` lacks a field | 400 | 401 |
 /// | the certificate has no user (except for `login` and `generate`) | 401 | 403 |
 /// | `ticket` or `refresh` without a certificate | 403 with a message | 403 without a body |
-/// | a PassTicket cannot be generated now, but can be later | 503 | 500 |
-/// | the body of `delegate/passticket` cannot be read | 400 with a message | 400 without a body |
-/// | texts of messages | may end with a detail, such as the place of a syntax error | only Zowe's text |
+/// | a PassTicket cannot be generated now, but a later request can succeed | 503 | 500 |
+/// | the body of `delegate/passticket` is malformed | 400 with a message | 400 without a body |
+/// | texts of messages | may end with a detail, such as the position of a syntax error | only Zowe's text |
 /// | paths in messages below `/gateway/api/` | as in the request | below `/zaas/api/` |
 /// | content type of `keys/public` | `text/plain` | `application/json` |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,7 +115,8 @@ impl Compatibility {
     }
 }
 
-/// The status and the message of Zowe API ML, if its response to `error` has another status or no body
+/// The status and the message of Zowe API ML for `error`, if they differ from [`ApiError::message`]. The
+/// inner `None` means a response without a body
 /// (docs/reference/auth-endpoints.md#refresh, docs/reference/auth-endpoints.md#ticket,
 /// docs/reference/auth-endpoints.md#personal-access-tokens,
 /// docs/reference/auth-endpoints.md#required-behaviour).
@@ -130,7 +131,8 @@ fn zowe_v3_difference(error: &ApiError) -> Option<(StatusCode, Option<ApiMessage
         ApiError::NotPermitted(_) | ApiError::NoUser => (StatusCode::FORBIDDEN, forbidden()),
         ApiError::CertificateRequired => (StatusCode::FORBIDDEN, None),
         ApiError::InvalidDelegateBody(_) => (StatusCode::BAD_REQUEST, None),
-        // Zowe API ML has no limit of PassTickets per second, so this becomes a failed generation.
+        // Zowe API ML has no limit of PassTickets per second. So the response is the one to a failed
+        // generation.
         ApiError::Ticket(error) if error.retry_after().is_some() => {
             let text = error.codes().text();
             let message = ApiMessage::with(&messages::TICKET_FAILED, &[&text]);

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::{error::ApiError, provider::Password, record::add_to_record};
 use crate::{audit::CredentialKind, passticket::UserId};
 
-/// Accepts Base64 without padding, as Zowe API ML does.
+/// Accepts Base64 with or without padding, as Zowe API ML does.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -29,8 +29,8 @@ impl Credentials {
     ///
     /// # Errors
     /// [`ApiError::InvalidLoginInput`] if a part is missing; [`ApiError::WrongCredentials`] if the
-    /// name is not a valid user id. That is the answer to a wrong password, too, so it does not reveal
-    /// which names are valid.
+    /// name is not a valid user id. A wrong password gives `WrongCredentials` too, so this error does
+    /// not reveal which names are valid.
     pub(super) fn check(&self) -> Result<UserId, ApiError> {
         let is_empty = |password: &Password| password.expose().is_empty();
         if self.username.trim().is_empty()
@@ -43,14 +43,14 @@ impl Credentials {
     }
 }
 
-/// The credentials of `Authorization: Basic` in a request.
+/// The credentials of `Authorization: Basic` in a request. `None` if the request has no such header.
 ///
 /// # Errors
-/// [`ApiError::WrongCredentials`] if the credentials cannot be decoded, have no colon, or have an
-/// empty user name.
+/// [`ApiError::WrongCredentials`] if the credentials are not valid Base64, have no colon, or have a user
+/// name that is empty or not UTF-8.
 pub(super) fn basic(request: &Parts) -> Result<Option<Credentials>, ApiError> {
     parse_basic(&request.headers).inspect_err(|_| {
-        let reason = "the Basic credentials cannot be decoded";
+        let reason = "the Basic credentials are malformed";
         tracing::info!(url = request.uri.path(), reason, "authentication failed");
         add_to_record(request, |record| record.credential = Some(CredentialKind::Password));
     })
@@ -105,7 +105,7 @@ mod tests {
             (&basic(b" :x"), Ok(Some((" ", b"x")))),
             (&basic("user:p\u{e4}ss".as_bytes()), Ok(Some(("user", "p\u{e4}ss".as_bytes())))),
             (&basic(b"user:p\xE4ss"), Ok(Some(("user", b"p\xE4ss")))),
-            // Without padding.
+            // Base64 without padding.
             ("Basic dTpwYQ", Ok(Some(("u", b"pa")))),
             (&basic(b":pass"), Err(())),
             (&basic(b"user"), Err(())),

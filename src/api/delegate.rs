@@ -1,8 +1,8 @@
 //! `POST delegate/passticket` (docs/reference/auth-endpoints.md#delegated-passticket,
 //! docs/decisions.md#d12).
 //!
-//! A trusted caller names a user by an e-mail address, and an application by its APPLID: the name of the
-//! application in the security product.
+//! The endpoint issues PassTickets for other users. A trusted caller names a user by an e-mail address,
+//! and an application by its APPLID, the name of the application in the security product.
 
 use http::request::Parts;
 use http_body::Body;
@@ -45,8 +45,8 @@ pub(super) struct DelegatedTickets<'a> {
 }
 
 impl DelegatedTickets<'_> {
-    /// Answers with a PassTicket for the user to whom the e-mail address in the body is mapped. Only a
-    /// client certificate authenticates the caller, before the body is read.
+    /// Answers with a PassTicket for the user to whom the e-mail address in the body is mapped. The caller
+    /// is authenticated before the body is read. The only accepted credential is a client certificate.
     pub(super) async fn issue<B: Body>(self, request: &Parts, body: B) -> Answer {
         let answer = self.delegate(request, body).await;
         let url = request.uri.path();

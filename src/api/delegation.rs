@@ -22,9 +22,10 @@ use crate::{
 /// callers.
 ///
 /// A caller who has a PassTicket for another user can log on as that user. Zowe checks only that the
-/// caller has a permission of the security product. This type adds limits:
+/// caller has `READ` on `APIML.DELEGATE.PASSTICKET` in the security product. This type adds limits:
 /// - [`with_grants`](Self::with_grants): a caller gets tickets only for the applications and users that a
-///   [`Grant`] of the caller names. Without this call the permission alone decides.
+///   [`Grant`] to the caller allows. Without `with_grants` the permission in the security product is
+///   sufficient.
 /// - [`with_protected`](Self::with_protected): no caller gets a ticket for these users.
 /// - [`with_calls_per_minute`](Self::with_calls_per_minute): each caller may make only this many
 ///   calls.
@@ -46,7 +47,7 @@ use crate::{
 pub struct Delegation {
     mapper: Arc<dyn DistributedMapper>,
     registry: Registry,
-    /// `None`: only the permission of the security product decides.
+    /// `None`: the permission in the security product is sufficient.
     grants: Option<Vec<Grant>>,
     protected: HashSet<UserId>,
     calls: CallLimit,
@@ -55,8 +56,8 @@ pub struct Delegation {
 const CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).expect("is not zero");
 
 impl Delegation {
-    /// Maps e-mail addresses to users with `mapper`. An e-mail address is the name of a user in
-    /// `registry`, such as the URL of a directory.
+    /// Uses `mapper` to map e-mail addresses to users. `registry` names the user registry to which the
+    /// e-mail addresses belong, for example by the URL of a directory.
     pub fn new(mapper: impl DistributedMapper, registry: Registry) -> Self {
         Self {
             mapper: Arc::new(mapper),
@@ -67,7 +68,8 @@ impl Delegation {
         }
     }
 
-    /// Allows only what `grants` name. An empty list allows nothing. Replaces earlier grants.
+    /// Issues PassTickets only if one of `grants` allows the caller, the application and the user. An empty
+    /// list allows nothing. A second call replaces the grants of the first call.
     #[must_use]
     pub fn with_grants(self, grants: impl IntoIterator<Item = Grant>) -> Self {
         Self { grants: Some(grants.into_iter().collect()), ..self }
@@ -92,7 +94,7 @@ impl Delegation {
     /// Counts a call of `caller`.
     ///
     /// # Errors
-    /// If the caller has reached the limit: the time until the next call is possible.
+    /// The time until the next call is possible, if the caller has reached the limit.
     pub(super) fn count(&self, caller: &UserId, now: Timestamp) -> Result<(), Duration> {
         self.calls.count(caller, now)
     }
@@ -215,14 +217,15 @@ impl<T: Eq + Hash> AllowList<T> {
     }
 }
 
-/// Why a caller who has the permission gets no PassTicket for this application or user.
+/// Why a caller gets no PassTicket for this application or user, although the caller has the permission in
+/// the security product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DelegationRefusal {
-    /// No grant of the caller names the application.
+    /// No grant to the caller allows the application.
     #[error("the caller may obtain no PassTickets for the application {0}")]
     Applid(Applid),
-    /// No grant of the caller names the user.
+    /// No grant to the caller allows the user for this application.
     #[error("the caller may obtain no PassTickets for the user {0}")]
     Target(UserId),
     /// The user is protected.
@@ -234,15 +237,15 @@ pub enum DelegationRefusal {
 struct CallLimit {
     burst: NonZeroU32,
     /// When the bucket of each caller will be full again, as the time since 1970-01-01. A caller
-    /// without an entry has a full bucket. A `Timestamp` has milliseconds, which is not enough: with a
-    /// limit above 60,000 there is less than one millisecond per call.
+    /// without an entry has a full bucket. The type is not `Timestamp`, which counts whole milliseconds:
+    /// with a limit above 60,000 calls, the time per call is less than one millisecond.
     full_at: Mutex<HashMap<UserId, Duration>>,
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// When there are this many entries, the entries of full buckets are removed.
-const MAX_ENTRIES: usize = 1_000;
+/// When there are this many entries, each call removes the entries of full buckets.
+const CLEANUP_THRESHOLD: usize = 1_000;
 
 impl CallLimit {
     fn new(per_minute: NonZeroU32) -> Self {
@@ -252,11 +255,11 @@ impl CallLimit {
     /// Counts a call of `caller`.
     ///
     /// # Errors
-    /// The time until the next call is possible.
+    /// The time until the next call is possible, if the caller has reached the limit.
     fn count(&self, caller: &UserId, now: Timestamp) -> Result<(), Duration> {
         let now = Duration::from_millis(now.as_millis());
         let mut callers = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if callers.len() >= MAX_ENTRIES {
+        if callers.len() >= CLEANUP_THRESHOLD {
             callers.retain(|_, full_at| *full_at > now);
         }
         let full_at = callers.entry(*caller).or_insert(now);

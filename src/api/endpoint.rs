@@ -1,4 +1,5 @@
-//! The table of endpoints, and the function that finds the endpoint of a request.
+//! The table of endpoints, and the function that finds the endpoint of a request. Some groups of
+//! endpoints are optional: each group is on or off.
 
 use http::Method;
 
@@ -48,7 +49,7 @@ pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 18] = [
     (Method::DELETE, "/access-token/evict", Endpoint::Evict),
 ];
 
-/// The groups of endpoints that are on.
+/// For each optional group of endpoints, whether it is on.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Switches {
     pub(super) tickets: bool,
@@ -62,7 +63,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`ApiError::NotFound`] if no endpoint that is on has this path; [`ApiError::MethodNotAllowed`]
-    /// if the endpoint has another method.
+    /// if the endpoint with this path does not support `method`.
     pub(super) fn find(
         method: &Method,
         path: &str,

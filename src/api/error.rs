@@ -21,10 +21,11 @@ use crate::{
 /// The error of an auth endpoint. It is in the extensions of the response, so that an outer layer can
 /// log or count it.
 ///
-/// `Display` is mainly for logs. The client gets a message of Zowe
-/// (docs/reference/error-messages.md#failures), which often says less. The statuses below are those of
-/// the documented profile. [`Compatibility`](crate::api::Compatibility) lists the differences of the
-/// other profile.
+/// The text of `Display` is mainly for logs. The client gets a message of Zowe
+/// (docs/reference/error-messages.md#failures), which often has less detail. The statuses below are
+/// those of the profile [`Compatibility::Documented`](crate::api::Compatibility::Documented). The
+/// documentation of [`Compatibility`](crate::api::Compatibility) lists the differences of the profile
+/// `ZoweV3`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApiError {
@@ -45,16 +46,16 @@ pub enum ApiError {
     /// The body could not be read to its end: 400.
     #[error("the body is incomplete")]
     BodyBroken,
-    /// The body of `access-token/validate` or `access-token/revoke` cannot be read: 400.
+    /// The body of `access-token/validate` or `access-token/revoke` is malformed: 400.
     #[error("the body cannot be read: {0}")]
     InvalidBody(BodyProblem),
     /// The body of `access-token/validate` or `access-token/revoke` lacks a field: 400.
     #[error("the body has no {0}")]
     FieldMissing(BodyField),
-    /// The request has no usable credential: 400.
+    /// The request has no usable credential, or it has a new password together with `Basic`: 400.
     #[error("the request has no usable credential")]
     InvalidLoginInput,
-    /// The body of `login` cannot be read: 400.
+    /// The body of `login` is malformed: 400.
     #[error("the body is not a valid login: {0}")]
     InvalidLoginBody(BodyProblem),
     /// The request has a new password, but the login provider does not support password changes: 400.
@@ -63,7 +64,7 @@ pub enum ApiError {
     /// The login provider refuses the new password: 400.
     #[error("the new password is refused")]
     NewPasswordRefused,
-    /// Too many recent wrong passwords for this user or from this address: 429.
+    /// There were too many wrong passwords for this user or from this address: 429.
     #[error("too many failed logins; the next password is checked in {} s", retry_after.as_secs())]
     TooManyAttempts {
         /// The time until the next password is checked.
@@ -72,32 +73,32 @@ pub enum ApiError {
     /// The user does not exist, or the password is wrong: 401.
     #[error("the user or the password is wrong")]
     WrongCredentials,
-    /// The request needs a password or a client certificate, and has neither: 401.
+    /// The endpoint needs a password or a client certificate, and the request has neither: 401.
     #[error("the request has neither a password nor a client certificate")]
     AuthenticationRequired,
-    /// The client certificate is mapped to no user: 401.
-    #[error("the client certificate is mapped to no user")]
+    /// The client certificate has expired or is mapped to no user: 401.
+    #[error("the client certificate has expired or is mapped to no user")]
     NoUser,
-    /// The login provider or the identity mapping does not answer: 503.
+    /// The login provider or the identity mapping is not available: 503.
     #[error("the login provider or the identity mapping is not available")]
     Unavailable,
-    /// The revocation store failed, so revocations can be neither stored nor checked: 503.
+    /// The revocation store failed to check a token, or to store or remove revocations: 503.
     #[error("the revocation store is not available")]
     StoreUnavailable,
     /// The audit log cannot be written, and the request must be audited: 503.
     #[error("the audit log cannot be written, and this request must be audited")]
     AuditUnavailable,
-    /// The request needs a client certificate in addition to the token, and has none that is valid:
-    /// 403.
+    /// The endpoint needs a client certificate in addition to the token, and the request has no
+    /// certificate or an expired one: 403.
     #[error("the request has no valid client certificate")]
     CertificateRequired,
-    /// The request needs a token, and has none: 401.
+    /// The endpoint needs a login token, and the request has no token: 401.
     #[error("the request has no token")]
     TokenNotProvided,
     /// The token is not valid, or has expired: 401.
     #[error("{0}")]
     Token(#[from] TokenError),
-    /// The token is a Personal Access Token, which is not a credential here: 401.
+    /// The endpoint needs a login token, and the token is a Personal Access Token: 401.
     #[error("the token is a Personal Access Token")]
     PersonalAccessToken,
     /// The login token was logged out: 401.
@@ -110,29 +111,29 @@ pub enum ApiError {
     #[error("the body has no valid application name: {0}")]
     InvalidTicketBody(BodyProblem),
     /// The PassTicket could not be generated: 400 if the application has no key, 503 if a later request
-    /// can succeed, else 500. An example of 503: with replay protection each user gets only one ticket
-    /// per second.
+    /// can succeed, else 500. The status is 503, for example, if the application has replay protection,
+    /// because then each user gets only one ticket per second.
     #[error(transparent)]
     Ticket(#[from] GenerateError),
     /// The request has no client certificate, and the endpoint accepts no other credential: 401.
     #[error("the request has no client certificate, and the endpoint accepts no other credential")]
     OnlyCertificate,
     /// The caller has made too many calls in a minute: 429.
-    #[error("too many calls; the next is possible in {} s", retry_after.as_secs())]
+    #[error("too many calls; the next call is possible in {} s", retry_after.as_secs())]
     TooManyCalls {
         /// The time until the next call is possible.
         retry_after: Duration,
     },
-    /// The body of `delegate/passticket` cannot be read: 400.
+    /// The body of `delegate/passticket` is malformed: 400.
     #[error("the body is not a valid request for a PassTicket: {0}")]
     InvalidDelegateBody(BodyProblem),
     /// The e-mail address is mapped to no user: 404.
     #[error("no user is mapped to the e-mail address")]
     NoUserOfEmail,
-    /// The caller may not obtain PassTickets for this application or this user: 403.
+    /// The caller is not allowed to obtain PassTickets for this application or this user: 403.
     #[error(transparent)]
     Delegation(#[from] DelegationRefusal),
-    /// The body of `access-token/generate` cannot be read: 400.
+    /// The body of `access-token/generate` is malformed: 400.
     #[error("the body is not a valid request for a Personal Access Token: {0}")]
     InvalidPatBody(BodyProblem),
     /// The body names more services than fit into one token: 400.
@@ -144,13 +145,15 @@ pub enum ApiError {
     /// The token in the body is not a valid Personal Access Token: 401.
     #[error("{0}")]
     Pat(#[from] PatRefusal),
-    /// The body of `access-token/revoke/tokens`, or of an endpoint below it, cannot be read: 400.
+    /// The body of `access-token/revoke/tokens`, or of an endpoint below it, is malformed: 400.
     #[error("the body is not a valid revocation rule: {0}")]
     InvalidRuleBody(BodyProblem),
-    /// The security product (SAF) refuses the caller: 401 for revocation rules, 403 for other tasks.
+    /// The caller does not have this permission in the security product: 401 for revocation rules, 403
+    /// for other tasks.
     #[error("the user may not {task}: {0} is needed", task = .0.task())]
     NotPermitted(Permission),
-    /// The SAF check failed: 503 if SAF cannot be reached, else 500.
+    /// The check of a permission failed in SAF, the z/OS interface to the security product: 503 if SAF
+    /// cannot be reached, else 500.
     #[error(transparent)]
     Saf(SafError),
     /// The gateway or its configuration has a defect; the log has the cause: 500.
@@ -371,8 +374,8 @@ impl ApiError {
         }
     }
 
-    /// The challenge of a 401. If the credential is a token and the request has none, the challenge has
-    /// no `error` (RFC 6750 §3).
+    /// The challenge of a 401, the value of `WWW-Authenticate`. If a login token is needed and the request
+    /// has no token, the challenge has no `error` (RFC 6750 §3).
     pub(super) fn challenge(&self) -> &'static str {
         match self {
             Self::TokenNotProvided => r#"Bearer realm="zowe""#,
@@ -382,7 +385,7 @@ impl ApiError {
             | Self::Pat(_)
             | Self::FieldMissing(_) => r#"Bearer realm="zowe", error="invalid_token""#,
             Self::OnlyCertificate => r#"Certificate realm="zowe""#,
-            // Not `Basic`, see the module documentation.
+            // The scheme is not `Basic`: see rule 6 in the documentation of the module `api`.
             _ => r#"xBasic realm="zowe", charset="UTF-8""#,
         }
     }

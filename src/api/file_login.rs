@@ -19,8 +19,9 @@ use crate::passticket::UserId;
 
 /// Login provider for users whose password hashes were read from a file.
 ///
-/// Hashing is slow by design. It runs on tokio's blocking pool, on at most half of the cores. Further
-/// logins wait. It needs a tokio runtime.
+/// Hashing a password is slow by design. The hashes are computed on tokio's blocking pool, so this
+/// provider needs a tokio runtime. By default the number of concurrent checks is half the number of
+/// cores. Further logins wait.
 ///
 /// A login of an unknown user takes as long as the slowest hash of a known user. Use the same hash
 /// parameters for all users. Otherwise the time of a response can reveal that a user exists.
@@ -45,7 +46,8 @@ use crate::passticket::UserId;
 #[derive(Clone)]
 pub struct FileLogin {
     users: Arc<HashMap<UserId, Arc<PasswordHash>>>,
-    /// The slowest of all hashes. An unknown user has no hash, so this one is checked instead.
+    /// The slowest of all hashes. An unknown user has no hash, so this hash is checked instead. `None` if
+    /// there are no users.
     decoy: Option<Arc<PasswordHash>>,
     running: Arc<Semaphore>,
 }
@@ -109,7 +111,7 @@ impl LoginProvider for FileLogin {
             // The semaphore is never closed; if it were, no login would succeed.
             let permit = running.acquire_owned().await.map_err(|_| LoginError::Unavailable)?;
             let verified = task::spawn_blocking(move || {
-                // The permit is held until the work is done, even if the client disconnects earlier.
+                // The permit is held until the check is done, even if the client disconnects earlier.
                 let _permit = permit;
                 hash.verify(&password)
             });
@@ -212,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_must_not_be_listed_twice() {
+    fn a_user_listed_twice_is_an_error_and_debug_shows_no_password() {
         let twice =
             FileLogin::new([(user("A"), cheap_hash("x", 1)), (user("a"), cheap_hash("x", 1))]);
         assert_eq!(twice.unwrap_err(), FileLoginError::DuplicateUser { user: user("A") });

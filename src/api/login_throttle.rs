@@ -1,13 +1,13 @@
 //! Throttle against password guessing.
 //!
-//! Failed logins are counted per user and per peer address. The first few failures cause no wait. After
-//! each further failure, the next login must wait twice as long as before. A login that comes earlier is
-//! refused with 429 and `Retry-After`: its password is not checked, and the wait is not extended. The
-//! right password after the wait clears the failures of the user.
+//! Failed logins are counted per user and per peer address. The first few failures cause no wait. The
+//! next failure causes a short wait, and each further failure doubles the wait. A login during the wait
+//! is refused with 429 and `Retry-After`. Its password is not checked, and the wait is not extended. A
+//! login with the right password after the wait clears the failures of the user.
 //!
-//! The number of concurrent password checks is limited. A login may have to wait for its turn, and then
-//! the number of failures is checked again. So a client that sends a thousand guesses concurrently gets
-//! only a few more password checks than a client that sends them one after the other.
+//! The number of concurrent password checks is limited. A login may have to wait until another check is
+//! done, and then the number of failures is checked again. So a client that sends a thousand guesses
+//! concurrently gets only a few more password checks than a client that sends them one after the other.
 
 use std::{
     collections::HashMap,
@@ -38,7 +38,7 @@ struct Policy {
     generation_size: usize,
 }
 
-/// A user may mistype the password a few times.
+/// The policy for one user. A user may mistype the password a few times without a wait.
 const PER_USER: Policy = Policy {
     free: 4,
     first_wait: Duration::from_secs(1),
@@ -46,7 +46,8 @@ const PER_USER: Policy = Policy {
     forget_after: Duration::from_secs(60 * 60),
     generation_size: 50_000,
 };
-/// Many users may share an address, so an address has more free failures than a user.
+/// The policy for one address. Many users may share an address, so an address has more free failures than
+/// a user.
 const PER_PEER: Policy = Policy { free: 20, ..PER_USER };
 
 /// The recent failed logins.
@@ -74,7 +75,8 @@ impl LoginThrottle {
     }
 
     /// Waits until fewer than [`MAX_CONCURRENT`] passwords are being checked. Checks the number of
-    /// failures before and after that. `now` returns the current time.
+    /// failures before and after the wait. The caller keeps the returned permit until the password is
+    /// checked. `now` returns the current time.
     ///
     /// # Errors
     /// [`TooEarly`] if the user or the address has too many recent failures.
@@ -99,8 +101,9 @@ impl LoginThrottle {
         }
     }
 
-    /// Clears the failures of a user after a right password. Those of the address stay: otherwise a
-    /// client with one account could guess the passwords of others without a wait.
+    /// Clears the failures of a user after a right password. The failures of the address are not cleared.
+    /// Otherwise a client with one account could clear them again and again, and guess the passwords of
+    /// other users without a wait.
     pub(super) fn succeeded(&self, user: &UserId) {
         self.users.forget(user);
     }
@@ -115,8 +118,8 @@ impl LoginThrottle {
     }
 }
 
-/// The /64 network of an IPv6 address, because one user usually has at least such a network. An IPv4
-/// address is returned as it is.
+/// The /64 network of an IPv6 address, because one user can usually use all addresses of such a network.
+/// An IPv4 address is returned unchanged.
 fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(v6) => {
@@ -127,12 +130,13 @@ fn network(peer: IpAddr) -> IpAddr {
     }
 }
 
-/// Failures by key, in two generations. When the young one is full, it becomes the old one, and the
-/// old one is dropped. So memory is bounded, and an attacker must fill a whole generation with other
-/// keys to remove an entry.
+/// The failures of each user, or of each address, in two maps: the young and the old generation. When the
+/// young map is full, it replaces the old map, and a new young map begins. So memory is bounded. To
+/// remove the entry of one key, an attacker must fill a whole generation with other keys.
 #[derive(Debug)]
 struct Ledger<K> {
     policy: Policy,
+    /// The young map, then the old map.
     generations: Mutex<[HashMap<K, Failures>; 2]>,
 }
 
@@ -219,7 +223,7 @@ mod tests {
             assert_eq!(wait_ms(&throttle, "A", None, now), 0);
             throttle.failed(&user("A"), None, at(now));
             assert_eq!(wait_ms(&throttle, "A", None, now), want * 1000);
-            // The query itself does not change the wait.
+            // A check during the wait does not change the wait.
             assert_eq!(wait_ms(&throttle, "A", None, now + 400), want * 1000 - 400);
             now += want * 1000;
         }
@@ -234,7 +238,7 @@ mod tests {
         for i in 0..=PER_PEER.free {
             assert_eq!(wait_ms(&throttle, &format!("U{i}"), Some(PEER), 0), 0);
             throttle.failed(&user(&format!("U{i}")), Some(PEER), at(0));
-            // Success with another account does not clear the address.
+            // A successful login of another user does not clear the failures of the address.
             throttle.succeeded(&user("MINE"));
         }
         assert_eq!(wait_ms(&throttle, "NEW", Some(PEER), 0), 1000);
@@ -248,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_forgotten_after_an_hour_without_one() {
+    fn failures_are_forgotten_after_an_hour_without_a_failure() {
         let throttle = LoginThrottle::new();
         for _ in 0..30 {
             throttle.failed(&user("A"), None, at(0));
@@ -271,7 +275,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn concurrent_guesses_get_few_more_answers_than_sequential_ones() {
+    async fn concurrent_guesses_get_few_more_checks_than_sequential_guesses() {
         let throttle = LoginThrottle::new();
         let name = user("A");
         let checked = std::cell::Cell::new(0);

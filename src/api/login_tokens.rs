@@ -41,8 +41,8 @@ impl LoginTokens<'_> {
     ///
     /// # Errors
     /// [`ApiError::TokenNotProvided`]; [`ApiError::Token`] if the token is not valid;
-    /// [`ApiError::PersonalAccessToken`] if it is not a login token; [`ApiError::LoggedOut`] if it is
-    /// revoked; [`ApiError::StoreUnavailable`].
+    /// [`ApiError::PersonalAccessToken`] if the token is not a login token; [`ApiError::LoggedOut`] if the
+    /// token is revoked; [`ApiError::StoreUnavailable`].
     pub(super) async fn require(self, request: &Parts) -> Result<Jwt, ApiError> {
         let token = self.text(request).ok_or(ApiError::TokenNotProvided)?;
         let token = str::from_utf8(token).map_err(|_| TokenError::Malformed);
@@ -87,8 +87,8 @@ impl LoginTokens<'_> {
     }
 }
 
-/// The value of `Set-Cookie`, as in Zowe API ML but without its final semicolon. The cookie has no
-/// expiry, because the token in it has one.
+/// The value of `Set-Cookie`. It is that of Zowe API ML, without the final semicolon. The cookie has no
+/// expiry date, because the token has one.
 fn cookie(name: &str, token: &IssuedToken) -> Result<HeaderValue, ApiError> {
     let token = token.expose();
     let cookie =

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::token::TokenError;
 
-/// Revokes the caller's login token. As in Zowe API ML, the client keeps the cookie.
+/// Revokes the caller's login token. As in Zowe API ML, the response does not delete the cookie.
 pub(super) async fn log_out(request: &Parts, tokens: LoginTokens<'_>) -> Answer {
     let jwt = tokens.require(request).await.map_err(as_logout_error)?;
     tokens.revoke(&jwt).await?;
@@ -33,8 +33,9 @@ pub(super) async fn refresh(
     Ok(response)
 }
 
-/// The error of `logout` for an error of the caller's token. As in Zowe API ML, a text that is not a
-/// login token of this gateway gets 400. A login token that is not valid gets 401.
+/// Converts the error of the caller's token to the error of `logout`. As in Zowe API ML, the status is 400
+/// if the token is not a JWT, has other claims or another issuer than a login token, or is a Personal
+/// Access Token. All other errors stay the same.
 fn as_logout_error(error: ApiError) -> ApiError {
     match error {
         ApiError::Token(

@@ -1,8 +1,8 @@
 //! The auth endpoints of a gateway: login and logout, PassTickets, Personal Access Tokens and their
 //! revocation.
 //!
-//! [`AuthApi`] is one Tower service for all paths below its [`AuthPrefix`]. It forwards nothing, so put
-//! it beside the proxy.
+//! [`AuthApi`] is one Tower service for all paths below its [`AuthPrefix`]. It answers each request itself
+//! and forwards none. A router in front of `AuthApi` must send all other paths to the proxy.
 //!
 //! | endpoint | credential | success |
 //! |---|---|---|
@@ -19,35 +19,38 @@
 //! | `POST access-token/validate` | the token in the body | 200 |
 //! | `DELETE access-token/revoke` | the token in the body | 200 |
 //! | `DELETE access-token/revoke/tokens` | Basic, else a client certificate | 200 |
-//! | `DELETE access-token/revoke/tokens/user`, `…/users` | the same, with `READ` on `APIML.SERVICES` | 200 |
-//! | `DELETE access-token/revoke/tokens/scope` | the same, with `READ` on `APIML.SERVICES` | 200 |
-//! | `DELETE access-token/evict` | the same, with `UPDATE` on `APIML.SERVICES` | 204 |
+//! | `DELETE access-token/revoke/tokens/user`, `…/users` | Basic, else a client certificate; with `READ` on `APIML.SERVICES` | 200 |
+//! | `DELETE access-token/revoke/tokens/scope` | Basic, else a client certificate; with `READ` on `APIML.SERVICES` | 200 |
+//! | `DELETE access-token/evict` | Basic, else a client certificate; with `UPDATE` on `APIML.SERVICES` | 204 |
 //!
-//! `APIML.SERVICES` and `APIML.DELEGATE.PASSTICKET` are resources in the security product (RACF, ACF2 or
-//! Top Secret). `READ` and `UPDATE` are access levels. See [`GuardingResources`]. An APPLID is the name
-//! of an application in the security product.
+//! `APIML.SERVICES` and `APIML.DELEGATE.PASSTICKET` are resources in the security product of z/OS (RACF,
+//! ACF2 or Top Secret). `READ` and `UPDATE` are access levels that a user can have on a resource. See
+//! [`GuardingResources`]. SAF is the z/OS interface to the security product. An APPLID is the name of an
+//! application in the security product.
 //!
 //! Each endpoint is described [below](#endpoints-in-detail), with a command to try it.
 //!
-//! Requests and responses are those of Zowe's API Mediation Layer, API ML
-//! (`docs/reference/auth-endpoints.md`), with these rules:
+//! Requests and responses are those of Zowe's API Mediation Layer (API ML), see
+//! `docs/reference/auth-endpoints.md`. These rules apply:
 //!
-//! 1. The service evaluates one credential of a request. If the request has a wrong `Basic` header, the
-//!    service does not try the body or the certificate.
+//! 1. Where the table says "else", `AuthApi` evaluates only the first credential that the request has. If
+//!    the request has a wrong `Basic` header, `AuthApi` does not try the body or the certificate.
 //! 2. A Personal Access Token (PAT) is not a credential here: a client cannot use it to issue or revoke
 //!    other tokens. But each client that has a PAT can validate and revoke that PAT.
 //! 3. PassTickets, PATs, client certificates, `refresh` and [`Delegation`] are off by default. An
-//!    endpoint that is off answers 404. While client certificates are off, `ticket` answers 403.
-//! 4. A success means that the change is as durable as the [`RevocationStore`] makes it. If the store
-//!    fails, the status is 503.
+//!    endpoint that is off answers 404. While client certificates are off, `ticket` and `refresh` answer
+//!    403, and `delegate/passticket` answers 401.
+//! 4. An endpoint that revokes tokens answers with success only after the [`RevocationStore`] has stored
+//!    the revocation. If the store fails, the status is 503.
 //! 5. Each 4xx and 5xx response is made from one [`ApiError`], which is also in the extensions of the
-//!    response. The body is a JSON [`ApiMessage`](crate::messages::ApiMessage). A few responses of the
-//!    profile [`Compatibility::ZoweV3`] have no body instead. The default profile follows the
+//!    response. The body is a JSON [`ApiMessage`](crate::messages::ApiMessage). In the profile
+//!    [`Compatibility::ZoweV3`] a few of these responses have no body. The default profile follows the
 //!    documentation of Zowe, and `ZoweV3` follows the running Zowe API ML. [`Compatibility`] lists the
 //!    differences.
 //! 6. A 401 has a challenge (RFC 9110 §11.6.1): `Bearer` if a token is needed, `Certificate` if only a
-//!    certificate is accepted, else `xBasic`. The last two are not registered schemes, and browsers
-//!    ignore them. The challenge is never `Basic`: a browser would open its own login dialogue.
+//!    certificate is accepted, else `xBasic`. `Certificate` and `xBasic` are not registered schemes, and
+//!    browsers ignore them. The challenge is never `Basic`, because a browser would open its own login
+//!    dialogue.
 //!
 //! # Audit records
 //! [`with_audit`](AuthApi::with_audit) sets the destination of the audit [records](crate::audit). Each
@@ -57,12 +60,12 @@
 //!
 //! | endpoint | event | fields in addition to user, credential and outcome |
 //! |---|---|---|
-//! | `login` | `login` | the issued token, whether the request changes the password |
+//! | `login` | `login` | the issued token, whether the client requested a password change |
 //! | `logout` | `logout` | the token |
 //! | `query` | `authentication` | the token |
 //! | `refresh` | `refresh` | the token, the issued token, the certificate |
 //! | `ticket` | `ticket` | the token, the certificate, the APPLID, the return codes |
-//! | `delegate/passticket` | `delegated-ticket` | the certificate, the APPLID, the e-mail address, the user of that address |
+//! | `delegate/passticket` | `delegated-ticket` | the certificate, the APPLID, the e-mail address, the user to whom the address is mapped |
 //! | `access-token/generate` | `token-minted` | scopes, days, the issued token |
 //! | `access-token/validate` | `authentication` | the token, the service |
 //! | `access-token/revoke` | `token-revoked` | the token |
@@ -73,9 +76,9 @@
 //! may have done what the client asked for.
 //!
 //! # Paths and timeouts
-//! The request must have its whole path. axum's `nest_service` removes the prefix, and then every path
-//! is unknown: use `route_service` or a fallback. The service has no time limits of its own. The HTTP
-//! server in front of it must limit slow and idle clients.
+//! The URI of a request must contain the whole path, with the prefix. axum's `nest_service` removes the
+//! prefix, so `AuthApi` would answer 404 to every request. Use `route_service` or a fallback service
+//! instead. `AuthApi` has no time limits. The HTTP server in front of it must limit slow and idle clients.
 //!
 //! [`RevocationStore`]: crate::revocation::RevocationStore
 //!

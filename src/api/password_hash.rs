@@ -10,7 +10,7 @@ use super::provider::Password;
 ///
 /// [`hash_password`] makes a hash. A stored hash is parsed from a PHC string
 /// (`$argon2id$v=19$m=19456,t=2,p=1$…`, the format of the Password Hashing Competition). The parser
-/// refuses a hash that no password can be checked against. `Debug` does not show the hash.
+/// refuses a hash that cannot be used to check a password. `Debug` does not show the hash.
 ///
 /// ```
 /// use tower_passticket::api::{Password, PasswordHash, hash_password};
@@ -43,8 +43,8 @@ impl PasswordHash {
         self.cost
     }
 
-    /// Checks `password`. The comparison takes constant time. The check takes tens of milliseconds, and
-    /// as much memory as the parameters of the hash say.
+    /// Checks `password`. The hashes are compared in constant time. With the default parameters the whole
+    /// check takes tens of milliseconds and 19 MiB of memory.
     ///
     /// # Errors
     /// [`password_hash::Error::PasswordInvalid`] if the password is wrong. Any other error means that
@@ -98,7 +98,7 @@ pub struct PasswordHashError(String);
 /// This takes tens of milliseconds: do not call it in an async task.
 ///
 /// # Errors
-/// [`HashError`] if there is not enough memory, or if the system gives no random salt.
+/// [`HashError`] if there is not enough memory, or if the system provides no random bytes for the salt.
 pub fn hash_password(password: &Password) -> Result<PasswordHash, HashError> {
     let hash = Argon2::default().hash_password(password.expose());
     hash.and_then(PasswordHash::new).map_err(HashError)
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hashed_password_verifies_and_is_argon2id() {
+    fn hash_password_makes_an_argon2id_hash_that_verifies() {
         let hash = hash_password(&Password::new("p\u{e4}ss")).unwrap();
         assert!(hash.expose().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
         assert_eq!(hash.verify(&Password::new("p\u{e4}ss")), Ok(()));

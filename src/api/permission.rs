@@ -22,7 +22,7 @@ pub enum GuardedTask {
 }
 
 /// The resources in the security product that guard the tasks. A caller may do a task if the caller has
-/// the [`Permission`] for it.
+/// the [`Permission`] that the task needs.
 ///
 /// The class and the prefix of the names are configured in Zowe as
 /// `apiml.security.authorization.resourceClass` and `resourceNamePrefix`, or as

@@ -61,8 +61,8 @@ use crate::passticket::UserId;
 /// # }).unwrap();
 /// ```
 pub trait LoginProvider: Send + Sync + 'static {
-    /// Starts to check the password of `user`. The future returns the user who is logged in. That is
-    /// `user`, unless the provider translates names.
+    /// Starts to check the password of `user`. The future returns the user id of the logged-in user. It
+    /// may differ from `user` if the provider translates user ids.
     fn login(&self, user: UserId, password: Password) -> LoginFuture;
 
     /// Starts to check the password of `user`, and to replace the password by `new`. `None` (the
@@ -100,7 +100,7 @@ impl<L: LoginProvider + ?Sized> LoginProvider for Arc<L> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoginError {
-    /// The user does not exist, or the password is wrong. The client does not learn which.
+    /// The user does not exist, or the password is wrong. The client does not learn which of the two.
     #[error("the user or the password is wrong")]
     WrongCredentials,
     /// The user and the password are right, but the new password is not allowed.

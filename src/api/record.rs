@@ -1,8 +1,8 @@
 //! The audit record of a request.
 //!
-//! A request to an endpoint that authenticates a caller or changes something has one record. The record
-//! starts as a draft in the extensions of the request. The endpoints [add](add_to_record) fields to the
-//! draft. The service writes the record after the endpoint has answered.
+//! Each request to an audited endpoint has one record. The record starts as a draft in the extensions of
+//! the request. The endpoint [adds](add_to_record) fields to the draft. `AuthApi` writes the record after
+//! the endpoint has answered.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -35,12 +35,12 @@ fn event(endpoint: Endpoint) -> Option<Event> {
             Some(Event::RuleMade)
         }
         Endpoint::Evict => Some(Event::Evicted),
-        // These endpoints do not authenticate the caller, and they change nothing.
+        // These endpoints evaluate no credential, and they change nothing.
         Endpoint::Describe | Endpoint::PublicKeyPem | Endpoint::PublicKeySet => None,
     }
 }
 
-/// The record of a request until it is written.
+/// The record of a request before it is written.
 #[derive(Clone)]
 struct Draft(Arc<Mutex<AuditRecord>>);
 
@@ -54,7 +54,8 @@ pub(super) fn add_to_record(request: &Parts, edit: impl FnOnce(&mut AuditRecord)
     }
 }
 
-/// Adds the kind, user and fingerprint of a token to the record, or why it is not valid.
+/// Adds the kind, user and fingerprint of a valid token to the record. If the token is not valid, adds the
+/// reason.
 pub(super) fn add_token_to_record(request: &Parts, token: &Result<VerifiedToken, TokenError>) {
     add_to_record(request, |record| match token {
         Ok(VerifiedToken::Jwt(jwt)) => {
@@ -78,8 +79,8 @@ pub(super) fn add_token_to_record(request: &Parts, token: &Result<VerifiedToken,
 
 /// Writes the record of a request when the request has been answered.
 ///
-/// If the client disconnects before that, this guard is dropped. Then it writes the record with the
-/// reason `abandoned`: the gateway may have done what the client asked for.
+/// If the client disconnects before the answer, this guard is dropped. Then the guard writes the record
+/// with the reason `abandoned`. The gateway may have done what the client asked for.
 pub(super) struct RecordGuard {
     audit: Audit,
     clock: Arc<dyn Clock>,
@@ -105,7 +106,7 @@ impl RecordGuard {
         Self { audit: audit.clone(), clock: clock.clone(), draft }
     }
 
-    /// Writes the record of a request that has been answered. `None` means success.
+    /// Writes the record of a request that has been answered. `error` is `None` if the request succeeded.
     pub(super) fn finish(mut self, error: Option<&ApiError>) {
         self.write(|record| match error {
             None => (record.outcome, record.reason) = (Outcome::Success, None),

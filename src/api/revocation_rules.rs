@@ -117,13 +117,14 @@ fn add_rule(record: &mut AuditRecord, rule: &Revocation) {
             record.service = Some(service.clone());
             (RuleKind::Service, *up_to)
         }
-        // This is not a rule.
+        // A revocation of one token is not a rule.
         Revocation::Token { .. } => return,
     };
     record.detail = Some(Detail::Rule { kind, up_to });
 }
 
-// As in Zowe API ML, each rule ignores unknown fields and the fields of the other rules.
+// These are the bodies of the three kinds of rules. As in Zowe API ML, unknown fields and the fields of
+// another kind of rule are ignored.
 
 #[derive(Debug, Deserialize)]
 struct OwnRule {

@@ -21,7 +21,7 @@ impl Revocations {
     /// Checks that `token` is not revoked.
     ///
     /// # Errors
-    /// [`CheckError::Revoked`]; [`CheckError::Unavailable`] if the store could not be asked.
+    /// [`CheckError::Revoked`]; [`CheckError::Unavailable`] if the store could not check the token.
     pub(super) async fn check(&self, token: &VerifiedToken) -> Result<(), CheckError> {
         match self.0.try_check_now(token) {
             Some(checked) => checked,

@@ -1,4 +1,4 @@
-//! The Tower service: it dispatches each request to its endpoint.
+//! [`AuthApi`], the Tower service that dispatches each request to its endpoint.
 
 use std::{
     convert::Infallible,
@@ -85,7 +85,7 @@ struct State {
     compatibility: Compatibility,
     audit: Audit,
     clock: Arc<dyn Clock>,
-    /// The OpenAPI document for the settings above. The first request for the document makes it.
+    /// The OpenAPI document for the settings above. It is made at the first request for the document.
     description: OnceLock<Bytes>,
 }
 
@@ -94,8 +94,8 @@ impl AuthApi {
     /// other endpoints are off.
     ///
     /// `verifier` verifies the tokens that `issuer` signs. `login` checks passwords. `revocations` must
-    /// be the store that the [`Authenticator`](crate::layer::Authenticator) checks. Then a token that
-    /// was logged out here is refused on routes, too.
+    /// be the store that the [`Authenticator`](crate::layer::Authenticator) of the proxy checks.
+    /// Otherwise the proxy would still accept a token that was revoked here.
     ///
     /// `Arc<dyn LoginProvider>` and `Arc<dyn RevocationStore>` are accepted as well, so a program can
     /// choose an implementation at run time.
@@ -132,7 +132,7 @@ impl AuthApi {
     /// Serves the endpoints below `prefix` instead of `/gateway/api/v1/auth`. A
     #[cfg_attr(feature = "proxy", doc = "[`Gateway`](crate::gateway::Gateway::with_auth_prefix)")]
     #[cfg_attr(not(feature = "proxy"), doc = "`Gateway`")]
-    /// in front of it needs the same prefix.
+    /// in front of this service needs the same prefix.
     #[must_use]
     pub fn with_prefix(self, prefix: AuthPrefix) -> Self {
         self.with(|state| state.prefix = prefix)
@@ -140,15 +140,17 @@ impl AuthApi {
 
     /// Turns `ticket` on, with PassTickets from `generator`.
     ///
-    /// The endpoint needs client certificates, too: see
+    /// The endpoint also needs
     /// [`with_client_certificates`](Self::with_client_certificates).
     #[must_use]
     pub fn with_passtickets(self, generator: impl PassTicketGenerator) -> Self {
         self.with(|state| state.tickets = Some(Arc::new(generator)))
     }
 
-    /// Turns `delegate/passticket` on: PassTickets for other users. It needs
-    /// [`with_passtickets`](Self::with_passtickets), [`with_saf`](Self::with_saf) and
+    /// Turns `delegate/passticket` on, which issues PassTickets for other users.
+    ///
+    /// The endpoint also needs [`with_passtickets`](Self::with_passtickets),
+    /// [`with_saf`](Self::with_saf) and
     /// [`with_client_certificates`](Self::with_client_certificates).
     #[must_use]
     pub fn with_delegation(self, delegation: Delegation) -> Self {
@@ -162,29 +164,30 @@ impl AuthApi {
         self.with(|state| state.max_validity = Some(max))
     }
 
-    /// Turns `refresh` on. It needs
+    /// Turns `refresh` on. The endpoint also needs
     /// [`with_client_certificates`](Self::with_client_certificates).
     #[must_use]
     pub fn with_token_refresh(self) -> Self {
         self.with(|state| state.token_refresh = true)
     }
 
-    /// Accepts client certificates as credentials: the
-    /// [`PeerCertificate`](crate::identity::PeerCertificate) in the extensions of a request, which
-    /// `mapper` maps to a user.
+    /// Accepts client certificates as credentials. The certificate is the
+    /// [`PeerCertificate`](crate::identity::PeerCertificate) in the extensions of a request. `mapper`
+    /// maps the certificate to a user.
     #[must_use]
     pub fn with_client_certificates(self, mapper: impl IdentityMapper) -> Self {
         self.with(|state| state.mapper = Some(Arc::new(mapper)))
     }
 
-    /// Checks with `saf` the permissions that some endpoints need. By default no caller has a permission.
+    /// Uses `saf` to check the permissions that some endpoints need. By default no caller has any of these
+    /// permissions.
     #[must_use]
     pub fn with_saf(self, saf: impl SafProvider) -> Self {
         self.with(|state| state.saf = Arc::new(saf))
     }
 
-    /// Sets the class and the names of the resources for the permissions that
-    /// [`with_saf`](Self::with_saf) checks.
+    /// Sets the class and the names of the resources on which some endpoints need a permission, see
+    /// [`with_saf`](Self::with_saf).
     #[must_use]
     pub fn with_guarding_resources(self, resources: GuardingResources) -> Self {
         self.with(|state| state.guarding_resources = resources)
@@ -196,7 +199,7 @@ impl AuthApi {
         self.with(|state| state.cookies = cookies)
     }
 
-    /// Sets the profile. The default is [`Compatibility::Documented`].
+    /// Sets the compatibility profile. The default is [`Compatibility::Documented`].
     #[must_use]
     pub fn with_compatibility(self, compatibility: Compatibility) -> Self {
         self.with(|state| state.compatibility = compatibility)
@@ -208,8 +211,8 @@ impl AuthApi {
         self.with(|state| state.audit = audit)
     }
 
-    /// Uses `clock` instead of the system clock for the expiry of certificates, throttles, revocation
-    /// rules and audit records. The issuer, the verifier and the PassTicket generator have their own
+    /// Uses `clock` instead of the system clock for throttles, revocation rules, audit records and the
+    /// expiry of certificates. The issuer, the verifier and the PassTicket generator have their own
     /// clocks.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
@@ -317,7 +320,7 @@ impl State {
     }
 
     async fn dispatch<B: Body>(&self, endpoint: Endpoint, request: &Parts, body: B) -> Answer {
-        // Not reached: `Endpoint::find` returns only endpoints that are on.
+        // This error is never returned, because `Endpoint::find` returns only endpoints that are on.
         let off = ApiError::NotFound;
         match endpoint {
             Endpoint::Describe => Ok(self.describe()),
@@ -386,8 +389,8 @@ where
             let answer = state.answer(&mut request, body.as_mut()).await;
             let body_failed = matches!(answer, Err(ApiError::BodyTooLarge | ApiError::BodyBroken));
             // Reads the rest of the body. Otherwise the HTTP server closes the connection, and a client
-            // that is still sending does not see the response. A client that sent
-            // `Expect: 100-continue` has not begun to send the body.
+            // that is still sending does not see the response. If the request has
+            // `Expect: 100-continue`, the client has not begun to send the body, and the body is not read.
             if !body_failed && !body.is_end_stream() && !request.headers.contains_key(EXPECT) {
                 let _ = body::read(body).await;
             }

@@ -62,7 +62,7 @@ static KEY: LazyLock<SigningKey> =
 /// because the provider is not available.
 #[derive(Clone, Copy)]
 struct StubLogin {
-    /// Whether the provider supports password changes. It refuses the new password `weak`.
+    /// Whether the provider supports password changes. If it does, it refuses the new password `weak`.
     can_change_passwords: bool,
 }
 
@@ -140,7 +140,8 @@ impl SafProvider for StubSaf {
     }
 }
 
-/// An auth API and what its tests control and observe: clock, store and audit records.
+/// An auth API, together with its clock, its revocation store and its audit records. A test can change
+/// the clock and the store, and read the records.
 struct World {
     clock: Arc<ManualClock>,
     store: Arc<Store>,
@@ -165,7 +166,7 @@ impl World {
             services("ZOWE")
                 .permit(user("READER"), AccessLevel::Read)
                 .permit(user("ADMIN"), AccessLevel::Update),
-            // This is another class: names of classes are case-sensitive.
+            // The class `zowe` is not the class `ZOWE`, so this permission has no effect.
             services("zowe").permit(user("USER"), AccessLevel::Alter),
             Profile::new("ZOWE", ProfileName::new("APIML.DELEGATE.PASSTICKET").unwrap())
                 .permit(user("AGENT"), AccessLevel::Read),
@@ -238,7 +239,7 @@ fn certificate(name: &str) -> PeerCertificate {
     PeerCertificate::from_der(pki::self_signed_with_name(name)).unwrap()
 }
 
-/// The same token with another signature.
+/// `token` with a wrong signature.
 fn forged(token: &str) -> String {
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let other = if signature.starts_with('A') { "B" } else { "A" };
@@ -337,8 +338,8 @@ impl TestRequest<'_> {
     }
 }
 
-/// The status and the message number of a response. Also asserts that an error response has the headers,
-/// the extension and the body that each error response has.
+/// The status and the message number of a response. The number is empty if the response is a success. Also
+/// asserts the headers, the extension and the body that all error responses have in common.
 fn outcome(response: &Response<Bytes>) -> (u16, String) {
     let status = response.status();
     if status.is_success() {
@@ -367,7 +368,7 @@ async fn login_evaluates_basic_else_the_body_else_the_certificate() {
     let good = Some(good.as_str());
     let wrong = basic("user:wrong");
     let wrong = Some(wrong.as_str());
-    let undecodable = Some("Basic ???");
+    let malformed = Some("Basic ???");
     let not_a_user_id = basic("john.doe@corp:validPassword");
     let down = basic("down:x");
     let no_password = basic("user:");
@@ -410,8 +411,8 @@ async fn login_evaluates_basic_else_the_body_else_the_certificate() {
             "ZWEAG120E",
         ),
         (
-            "Basic that cannot be decoded, right body",
-            TestRequest { authorization: undecodable, body: GOOD_BODY, ..POST_LOGIN },
+            "malformed Basic, right body",
+            TestRequest { authorization: malformed, body: GOOD_BODY, ..POST_LOGIN },
             401,
             "ZWEAG120E",
         ),
@@ -802,6 +803,7 @@ async fn an_unused_body_is_read_unless_the_client_expects_100_continue() {
         }
     }
 
+    // Two polls read the whole body: the first returns the data, and the second returns the end.
     for (expects_continue, want_polls) in [(false, 2), (true, 0)] {
         let polls = Arc::new(AtomicUsize::new(0));
         let mut request = Request::put(LOGIN);

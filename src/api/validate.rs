@@ -1,6 +1,6 @@
 //! `POST access-token/validate` and `DELETE access-token/revoke`. A client that has a Personal Access
-//! Token can validate or revoke it (docs/reference/auth-endpoints.md#validate,
-//! docs/reference/auth-endpoints.md#revoke).
+//! Token can validate or revoke that token, and needs no other credential
+//! (docs/reference/auth-endpoints.md#validate, docs/reference/auth-endpoints.md#revoke).
 
 use http::request::Parts;
 use http_body::Body;
@@ -54,7 +54,8 @@ impl HeldTokens<'_> {
             add_to_record(request, |record| record.service = Some(service.clone()));
         }
         let pat = self.valid_pat(request, token).await?;
-        // The scopes of a token are service ids, so the token is not valid for any other name.
+        // All scopes of a token are valid service ids, so a name that is not a service id is never one of
+        // the scopes.
         let service = service.map_err(|_| PatRefusal::OutOfScope)?;
         if !pat.scopes().contains(&service) {
             return Err(PatRefusal::OutOfScope.into());
@@ -74,8 +75,9 @@ impl HeldTokens<'_> {
         Ok(empty(self.compatibility.success()))
     }
 
-    /// Verifies `token`. It must be a Personal Access Token that is valid and not revoked. Zowe API ML
-    /// accepts login tokens, too; we do not (docs/reference/auth-endpoints.md#quirks).
+    /// Checks that `token` is a Personal Access Token, and that it is valid and not revoked. Zowe API ML
+    /// also accepts login tokens here, but this crate does not
+    /// (docs/reference/auth-endpoints.md#quirks).
     async fn valid_pat(
         self,
         request: &Parts,

@@ -112,7 +112,7 @@ impl Settings<'_> {
                         &["applId", "emailId"],
                         json!({
                             "applId": {
-                                "description": "The APPLID.",
+                                "description": "The APPLID: the name of the application in the security product.",
                                 "type": "string",
                                 "pattern": "^ *[A-Za-z0-9#@$]{1,8} *$",
                             },
@@ -149,7 +149,7 @@ impl Settings<'_> {
                     schema: object(
                         &["applicationName"],
                         json!({ "applicationName": {
-                            "description": "The APPLID.",
+                            "description": "The APPLID: the name of the application in the security product.",
                             "type": "string",
                             "pattern": "^ *[A-Za-z0-9#@$]{1,8} *$",
                         }}),
@@ -330,8 +330,8 @@ impl Settings<'_> {
         }
     }
 
-    /// The errors of authentication by password or certificate at all endpoints except `login` and
-    /// `access-token/generate`.
+    /// The errors of an endpoint that accepts a password or a certificate. `login` and
+    /// `access-token/generate` have other errors.
     fn caller(&self) -> Vec<ApiError> {
         let mut errors = vec![
             ApiError::AuthenticationRequired,
@@ -385,7 +385,7 @@ impl Settings<'_> {
     }
 }
 
-/// The errors of an endpoint whose credential is a login token: those of the token, and `more`.
+/// The errors of an endpoint whose credential is a login token: the errors of the token, and `more`.
 fn login_token<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
     let mut errors = vec![
         ApiError::TokenNotProvided,
@@ -399,7 +399,8 @@ fn login_token<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
     errors
 }
 
-/// The errors of an endpoint with a Personal Access Token in the body: those of the token, and `more`.
+/// The errors of an endpoint with a Personal Access Token in the body: the errors of the token and of the
+/// body, and `more`.
 fn pat<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
     let mut errors = vec![
         ApiError::InvalidBody(BodyProblem::example()),
@@ -432,8 +433,9 @@ fn no_ticket() -> Vec<ApiError> {
     errors
 }
 
-/// The body of a revocation rule. It has a time. A rule for a user or a service has one more field:
-/// `target` is its name, its schema and an example. A rule for the caller has no such field.
+/// The body of a request for a revocation rule. It has a time. In a rule for a user or a service it has
+/// one more field, and `target` is the name, the schema and an example of this field. `target` is `None`
+/// in a rule for the caller's own tokens.
 fn rule_body(target: Option<(&str, &str, &str)>) -> RequestBody {
     let mut properties = json!({ "timestamp": reference("Timestamp") });
     let mut example = json!({ "timestamp": "1582239600000" });

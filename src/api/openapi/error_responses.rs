@@ -1,7 +1,7 @@
 //! The error responses of an endpoint.
 //!
-//! The same code makes the HTTP response for an [`ApiError`] and its description here. So the status, the
-//! message and the headers in the description are those that clients get.
+//! The description of an [`ApiError`] is derived from the HTTP response that [`Compatibility`] makes for
+//! the error. So the description has the same status, message and headers as the response.
 
 use std::collections::BTreeMap;
 

@@ -114,7 +114,8 @@ impl Settings<'_> {
         }
     }
 
-    /// The responses for `errors`, and for the errors that every endpoint can have.
+    /// The responses for `errors`, and for the errors that do not depend on the endpoint: a wrong method,
+    /// a body that cannot be read, and a throttled login.
     fn error_responses(
         &self,
         method: &Method,

@@ -11,8 +11,8 @@ pub(super) struct Description {
     pub(super) security: Security,
     pub(super) body: Option<RequestBody>,
     pub(super) success: Success,
-    /// The errors that this endpoint can answer with. `Settings::error_responses` adds those that every
-    /// endpoint can have.
+    /// The errors that are specific to this endpoint. `Settings::error_responses` adds the errors that do
+    /// not depend on the endpoint.
     pub(super) errors: Vec<ApiError>,
 }
 

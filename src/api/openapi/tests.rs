@@ -129,7 +129,7 @@ fn common_responses_are_described_for_each_endpoint() {
 }
 
 #[test]
-fn the_document_depends_on_switches_profile_and_names() {
+fn the_document_depends_on_the_settings() {
     let at = |document: &Value, pointer: &str| {
         let prefix = PREFIX.as_str().replace('/', "~1");
         document.pointer(&format!("/paths/{prefix}~1{pointer}")).cloned()

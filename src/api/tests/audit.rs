@@ -66,7 +66,7 @@ async fn send(
     (response, records.into_iter().next())
 }
 
-/// The user id as text, which is empty if there is none.
+/// The user id as text. The text is empty if there is no user.
 fn user_text(user: Option<&UserId>) -> &str {
     user.map_or("", UserId::as_str)
 }
@@ -453,7 +453,7 @@ async fn each_request_has_one_record() {
         assert_eq!(response.status().is_success(), reason.is_none(), "{context}");
         assert_eq!(user_text(record.user.as_ref()), user, "{context}");
         // `refresh` checks the certificate before the token. Without a certificate it verifies no
-        // credential, and the record has none.
+        // credential, so the record has no kind of credential.
         let is_recorded =
             credential != CredentialKind::None || reason == Some(ReasonCode::NoCredential);
         let credential_in_record = is_recorded.then_some(credential);
@@ -522,7 +522,7 @@ async fn each_record_has_the_fields_of_its_event() {
             RuleKind::Service,
         ),
     ] {
-        // The record has the same fields if the revocation cannot be stored.
+        // Even if the rule cannot be stored, the record has these fields.
         for cannot_write in [true, false] {
             world.store.cannot_write.store(cannot_write, SeqCst);
             let (_, rule) = send(&world, &format!("{tokens}{path}"), password("admin"), body).await;
@@ -655,13 +655,13 @@ async fn no_record_has_a_secret() {
     add(send(&world, "POST logout", bearer(&jwt), "").await.1);
     secrets.extend([jwt, pat]);
 
-    // A client may send a password in the place of a token. The record must not contain its hash: a
-    // password can be guessed from a hash.
+    // A client may send a password in the place of a token. The record must not contain the fingerprint
+    // of this text, because a password can be guessed from its hash.
     secrets.push(TokenFingerprint::of("validPassword").to_string());
-    // These two reasons contain the password `wrong`.
+    // The text `wrong` is a password in this test, and it is a part of these two reason codes.
     let searched = all_records.replace("wrong-password", "").replace("wrong-kind", "");
     for secret in secrets {
-        // The payload of a token without its signature must not appear either.
+        // A part of a token must not appear either, so only the payload of a token is searched.
         let part = secret.split('.').nth(1).unwrap_or(&secret);
         assert!(!searched.contains(part), "{secret} is in {all_records}");
     }

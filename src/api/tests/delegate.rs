@@ -141,7 +141,7 @@ async fn each_failure_has_a_status_and_a_message_number() {
         let (status, number) = outcome(&response);
         assert_eq!((status, number.as_str()), want, "{name}");
     }
-    // Without client certificates no caller is authenticated.
+    // While client certificates are off, the certificate is ignored.
     let api = world.minimal.clone().with_delegation(delegation());
     assert_eq!(outcome(&DELEGATE.send_to(api).await), (401, "ZWEAG167E".to_owned()));
     let zowe_v3 = world.api(Compatibility::ZoweV3).with_delegation(delegation());
@@ -149,8 +149,8 @@ async fn each_failure_has_a_status_and_a_message_number() {
     assert_eq!((response.status().as_u16(), response.body().len()), (400, 0));
 }
 
-/// With replay protection, each user gets one PassTicket per second: that second is the time slot of the
-/// ticket. `ticket` and `delegate/passticket` use the same time slots.
+/// With replay protection, time is divided into slots of one second, and each user gets one PassTicket per
+/// slot. A ticket from `ticket` and a ticket from `delegate/passticket` never have the same slot.
 #[tokio::test]
 async fn delegated_tickets_use_the_time_slots_of_their_user() {
     let world = World::with_replay(Replay::Protected);
@@ -281,7 +281,7 @@ async fn no_delegated_tickets_while_the_audit_log_cannot_be_written() {
     let world = World::new();
     let api = api_with(&world, delegation());
     world.collected.is_unavailable.store(true, SeqCst);
-    // The response is the same for each credential, because none is evaluated.
+    // The response is the same for each certificate, because no credential is evaluated.
     for certificate in [Some("AGENT"), Some("USER"), None] {
         let response = TestRequest { certificate, ..DELEGATE }.send_to(api.clone()).await;
         assert_eq!(outcome(&response), (503, "ZWEAG104E".to_owned()), "{certificate:?}");
@@ -290,7 +290,7 @@ async fn no_delegated_tickets_while_the_audit_log_cannot_be_written() {
         assert_eq!(records[0].reason, Some(ReasonCode::AuditUnavailable));
         assert_eq!(records[0].user, None);
     }
-    // If delegation is off, the path is unknown. Other endpoints do not need the audit log.
+    // If delegation is off, the path is unknown. Other endpoints work without the audit log.
     let response = DELEGATE.send_to(world.api(Compatibility::Documented)).await;
     assert_eq!(response.status(), 404);
     let basic = super::basic("user:validPassword");
@@ -311,7 +311,7 @@ async fn calls_of_a_caller_are_limited_per_minute() {
     let refused = DELEGATE.send_to(api.clone()).await;
     assert_eq!(outcome(&refused), (429, "ZWESG429E".to_owned()));
     assert_eq!(refused.headers()["retry-after"], "30");
-    // Calls that are answered with 403 count, too. Each caller has a limit of their own.
+    // The limit of another caller is separate. Calls that are answered with 403 are counted, too.
     let other = TestRequest { certificate: Some("USER"), ..DELEGATE };
     for want in [403, 403, 429] {
         assert_eq!(other.send_to(api.clone()).await.status(), want);

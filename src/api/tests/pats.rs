@@ -18,8 +18,8 @@ fn outcome_or_no_body(response: &Response<Bytes>) -> (u16, String) {
     outcome(response)
 }
 
-/// Sends the request in both profiles. Each request has a new world. `prepare` sets it up, and returns the
-/// header `Authorization`, the name of the client certificate, and the body.
+/// Sends the request in both profiles. Each request has a new [`World`]. `prepare` can change this world,
+/// and returns the header `Authorization`, the name of the client certificate, and the body.
 async fn check(
     name: &str,
     (method, path): (&str, &str),
@@ -49,7 +49,7 @@ async fn check(
     }
 }
 
-/// Revokes `token` with the revocation that `revocation` makes for it.
+/// Revokes `token`: stores the revocation that `revocation` returns for the token.
 fn revoke(world: &World, revocation: impl FnOnce(&Pat) -> Revocation, token: &str) {
     let VerifiedToken::Pat(pat) = verifier().verify(token).unwrap() else {
         panic!("expected a PAT")
@@ -75,14 +75,14 @@ fn by_scope(pat: &Pat) -> Revocation {
 // The expected responses in both profiles: documented, zowe-v3.
 
 const DONE: [Want; 2] = [(200, ""), (204, "")];
-/// A PAT that is revoked or out of scope, or a login token: zowe-v3 sends no body.
+/// For a revoked PAT, a PAT for other services, or a login token. In zowe-v3 the response has no body.
 const UNUSABLE: [Want; 2] = [(401, "ZWEAG102E"), (401, "")];
 const INVALID: [Want; 2] = [(401, "ZWEAG102E"); 2];
 const EXPIRED: [Want; 2] = [(401, "ZWEAG103E"); 2];
 const UNAVAILABLE: [Want; 2] = [(503, "ZWEAG104E"); 2];
 const BAD_BODY: [Want; 2] = [(400, "ZWEAO400E"); 2];
 
-/// Makes the body of a request.
+/// A function that makes the body of a request.
 type Body = fn(&World) -> String;
 
 #[tokio::test]
@@ -291,7 +291,7 @@ async fn rules_and_evict_authenticate_and_authorize() {
         ("wrong password, certificate of ADMIN", (wrong(), Some("ADMIN")), [WRONG_PASSWORD; 3]),
         ("wrong password", (wrong(), None), [WRONG_PASSWORD; 3]),
         ("empty password", (no_password(), None), [WRONG_PASSWORD; 3]),
-        ("Basic that cannot be decoded", (Some("Basic ???".to_owned()), None), [WRONG_PASSWORD; 3]),
+        ("malformed Basic", (Some("Basic ???".to_owned()), None), [WRONG_PASSWORD; 3]),
         ("no credential", (None, None), [NO_CREDENTIAL; 3]),
         ("a login token", (jwt, None), [NO_CREDENTIAL; 3]),
         ("a PAT", (pat, None), [NO_CREDENTIAL; 3]),
@@ -319,7 +319,8 @@ async fn rules_and_evict_authenticate_and_authorize() {
 #[tokio::test]
 async fn rules_check_the_body() {
     const BAD: [Want; 2] = [(400, "ZWEAT607E"); 2];
-    // The columns: body, and the responses for a rule for own tokens, for a user and for a service.
+    // The columns: the body, and the responses for a rule for the caller's own tokens, for a user, and
+    // for a service.
     for (body, own, by_user, by_scope) in [
         (RULE, DONE, DONE, DONE),
         ("", DONE, BAD, BAD),
@@ -373,7 +374,7 @@ async fn a_rule_revokes_only_what_it_names() {
     ] {
         let new_world = World::new();
         let url = format!("{AUTH}{path}");
-        // `revoke/tokens` revokes the tokens of its caller, so `USER` must be the caller.
+        // `revoke/tokens` revokes the tokens of the caller, so `USER` must be the caller.
         let user = if path == "revoke/tokens" { "user" } else { "admin" };
         let caller = basic(&format!("{user}:validPassword"));
         let rule = TestRequest {

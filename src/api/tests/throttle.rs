@@ -21,7 +21,7 @@ async fn guesses_are_throttled_and_the_right_password_works_after_the_wait() {
         assert_eq!(outcome(&guess.send_to(api.clone()).await).0, 401);
     }
     assert_eq!(wait(&guess.send_to(api.clone()).await), 1);
-    // The right password is not checked either. Other endpoints use the same throttle.
+    // During the wait the right password is not accepted either. `generate` uses the same throttle.
     assert_eq!(wait(&right.send_to(api.clone()).await), 1);
     let generate = TestRequest { authorization: Some(&good), ..POST_GENERATE };
     assert_eq!(wait(&generate.send_to(api.clone()).await), 1);
@@ -36,7 +36,7 @@ async fn guesses_are_throttled_and_the_right_password_works_after_the_wait() {
     assert_eq!(outcome(&guess.send_to(api.clone()).await).0, 401);
     assert_eq!(wait(&guess.send_to(api.clone()).await), 2);
     world.clock.advance(Duration::from_millis(1500));
-    // Refused attempts have not extended the wait.
+    // Logins during the wait have not extended the wait.
     assert_eq!(wait(&guess.send_to(api.clone()).await), 1);
     world.clock.advance(Duration::from_millis(500));
     assert_eq!(outcome(&right.send_to(api.clone()).await).0, 204);
@@ -47,7 +47,7 @@ async fn guesses_are_throttled_and_the_right_password_works_after_the_wait() {
 }
 
 #[tokio::test]
-async fn an_unavailable_provider_counts_no_failures() {
+async fn logins_while_the_provider_is_unavailable_are_not_failures() {
     let api = api();
     let down = basic("down:x");
     let attempt = TestRequest { authorization: Some(&down), ..POST_LOGIN };

@@ -13,8 +13,8 @@ const TICKET: TestRequest<'_> = TestRequest {
 
 const PROFILES: [Compatibility; 2] = [Compatibility::Documented, Compatibility::ZoweV3];
 
-/// Sends credentials that are not a valid login token. `logout` answers some of them with another status
-/// than the other endpoints.
+/// Each case is a credential that is not a valid login token. For some cases `logout` answers with another
+/// status than the other endpoints.
 #[tokio::test]
 async fn only_a_valid_login_token_is_accepted() {
     for profile in PROFILES {
@@ -256,7 +256,7 @@ async fn a_new_password_is_set_or_the_login_fails() {
 }
 
 #[tokio::test]
-async fn the_message_for_a_malformed_body_has_the_place() {
+async fn the_message_for_a_malformed_body_has_the_position() {
     let request = TestRequest { body: "{\"username\":\"u\",\n \"password\":secret}", ..POST_LOGIN };
     let content_in = |profile| {
         let api = World::new().api(profile);
@@ -282,7 +282,7 @@ async fn the_message_for_a_malformed_body_has_the_place() {
 }
 
 #[tokio::test]
-async fn the_validity_is_limited_by_the_configured_maximum() {
+async fn the_validity_of_a_pat_is_limited_by_the_configured_maximum() {
     let max = Validity::requested(Some(30));
     let good = basic("user:validPassword");
     for (validity, days) in [("1", 1), ("30", 30), ("31", 30), ("0", 30), ("null", 30)] {
