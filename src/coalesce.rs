@@ -16,7 +16,7 @@ use std::{
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-/// If the slices together have more bytes than this, a vectored write is cheaper than a copy.
+/// If the slices together have more bytes than this, a vectored write is cheaper than copying them.
 const MAX_COPY: usize = 4096;
 
 /// Wraps the connection `T`, and joins the small slices of its vectored writes.

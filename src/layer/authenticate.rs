@@ -232,7 +232,7 @@ fn apply_result<R, M, B>(
     Outcome::Forward
 }
 
-/// Handles a refused credential: forwards the request without a user, or rejects it.
+/// Handles a refused or missing credential: forwards the request without a user, or rejects the request.
 #[cold]
 fn refuse<R, M, B>(
     authenticator: &Authenticator<R, M>,

@@ -37,7 +37,7 @@ pub enum Failure {
     /// `PRIVATE-TOKEN`, which is for Personal Access Tokens (PATs); a PAT while PATs are turned off.
     #[error("a token of this kind is not accepted in this header or cookie")]
     WrongKind,
-    /// The token is not valid.
+    /// The token is not valid, or it could not be verified.
     #[error("{0}")]
     Token(#[from] TokenError),
     /// The token is revoked, or the revocation check failed.

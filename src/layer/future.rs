@@ -78,8 +78,8 @@ pub enum Outcome {
 /// A decision that a layer cannot make yet, because the layer waits for another server.
 #[expect(unnameable_types, reason = "for the layers of this crate only")]
 pub trait PollDecision<ReqBody> {
-    /// Returns [`Poll::Pending`] until the layer can decide. Then decides, and changes the request
-    /// accordingly.
+    /// Returns [`Poll::Pending`] until the layer can decide. Then makes the decision and changes the
+    /// request accordingly.
     fn poll_prepare(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

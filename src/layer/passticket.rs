@@ -38,8 +38,8 @@ impl CustomHeaders {
     }
 }
 
-/// The scheme `httpBasicPassTicket`: the service receives `Authorization: Basic base64(user:ticket)`. It
-/// also receives user id and ticket in [`CustomHeaders`], if they are set.
+/// The scheme `httpBasicPassTicket`: the service receives `Authorization: Basic base64(user:ticket)`. The
+/// service also receives user id and ticket in [`CustomHeaders`], if these are set.
 ///
 /// Each attempt to generate a ticket writes one [`Ticket`](Event::Ticket) record to the audit log. After a
 /// failed attempt, the program's log also shows the user, the APPLID (the name of the application) and the

@@ -37,7 +37,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// Logs an error in the stack of layers, and returns the rejection. The client receives 500.
+    /// Logs that the stack of layers is wrong, and returns the rejection. The client receives 500.
     #[cold]
     pub(crate) fn misassembled(what: &'static str) -> Self {
         tracing::error!(what, "the stack of layers is wrong; the request was not forwarded");

@@ -12,7 +12,7 @@
 //!
 //! This layer needs [`RouteLayer`](super::RouteLayer), [`AuthenticateLayer`](super::AuthenticateLayer) and
 //! [`ScopeLayer`](super::ScopeLayer) before it. If one of them is missing, the layer answers 500 and does
-//! not forward the request. On a route with the scheme `bypass`, it needs only `RouteLayer`.
+//! not forward the request. On a route with the scheme `bypass`, the layer needs only `RouteLayer`.
 //!
 //! ```
 //! use bytes::Bytes;

@@ -139,8 +139,8 @@ pub trait Scheme: Send + Sync + 'static {
         record
     }
 
-    /// Whether the layers authenticate and authorize requests before they call this scheme. The answer is
-    /// read once, when the route gets the scheme.
+    /// Whether the layers authenticate and authorize requests to the service. This function is called once,
+    /// when the route gets the scheme.
     ///
     /// If this function returns `false`, the layers evaluate no credential and do not call this scheme. The
     /// service receives the credentials that the client sent. Only [`Bypass`] should return `false`.
