@@ -1,6 +1,6 @@
-//! The layers in an axum router. One route is protected. Its handler receives the z/OS user.
+//! Uses the layers in an axum router. The handler of the protected route `/whoami` receives the z/OS user.
 //!
-//! Run `cargo run --example axum`. It prints a `curl` command with a token.
+//! Run `cargo run --example axum`. The program prints a `curl` command with a token.
 
 #![allow(clippy::print_stdout, reason = "the example prints a command to try")]
 
@@ -27,8 +27,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn app(verifier: Rs256Verifier) -> Result<Router, Box<dyn std::error::Error>> {
-    // axum has already selected the handler, so all requests here have this one route. The scopes of a
-    // Personal Access Token (PAT) are compared with its service id.
+    // axum has already selected the handler, so all requests to the layers below have the same route. A
+    // Personal Access Token (PAT) is accepted if its scopes contain the service id `whoami`.
     let route = Route::local(ServiceId::new("whoami")?);
     let authenticator =
         Authenticator::new(verifier).with_personal_access_tokens(RevocationIndex::default());
@@ -39,13 +39,13 @@ fn app(verifier: Rs256Verifier) -> Result<Router, Box<dyn std::error::Error>> {
             .layer(RouteLayer::fixed(route))
             .layer(AuthenticateLayer::new(authenticator))
             .layer(ScopeLayer::new())
-            // Rejects requests that the layers above have not authorized. The handler is not called.
+            // Rejects requests that the layers above have not authorized, so that the handler is not called.
             .layer(RequireAuthorizedLayer::new()),
     );
     Ok(Router::new().route("/health", get(|| async { "UP\n" })).merge(protected))
 }
 
-/// Returns the user id. Only the layers can create this extension, so the user is authorized.
+/// Returns the user id. Only [`ScopeLayer`] creates an [`Authorized`], so the user is authorized.
 async fn whoami(Extension(authorized): Extension<Authorized>) -> String {
     format!("{}\n", authorized.user())
 }

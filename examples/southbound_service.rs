@@ -1,4 +1,5 @@
-//! A service that accepts PassTickets. An axum extractor evaluates the PassTicket of each request.
+//! A service that accepts PassTickets: passwords for one user and one application that are valid for a few
+//! minutes. An axum extractor evaluates the PassTicket of each request.
 //!
 //! Run `cargo run --example southbound_service`. Generate a ticket with `passticket-proxy ticket generate`
 //! and the key of this example. Then run `curl -u USER:$TICKET http://127.0.0.1:8081/hello`.
@@ -33,8 +34,8 @@ fn app(profile: KeyProfile, clock: Arc<dyn Clock>) -> Router {
         .with_state(Tickets { profile: Arc::new(profile), clock })
 }
 
-/// The state of the extractor. A profile has the key, the APPLID (the name of the application) and the time
-/// window in which a ticket is valid.
+/// The state of the extractor. The profile contains the key, the APPLID (the name of the application) and the
+/// time for which a ticket is valid.
 #[derive(Clone)]
 struct Tickets {
     profile: Arc<KeyProfile>,
@@ -62,7 +63,7 @@ impl FromRequestParts<Tickets> for Evaluated {
             .ok_or_else(|| refuse(&"Authorization is not Basic user:PassTicket"))?;
         let user = UserId::new(&user).map_err(|e| refuse(&e))?;
         let ticket = PassTicket::parse(&ticket).map_err(|e| refuse(&e))?;
-        // The error does not help an attacker: it is the same for a wrong user, key and APPLID.
+        // The error does not help an attacker, because a wrong user, key or APPLID gives the same error.
         match tickets.profile.evaluate(&user, &ticket, tickets.clock.now()) {
             Ok(_) => Ok(Self(user)),
             Err(error) => Err(refuse(&error)),
@@ -79,7 +80,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn valid_tickets_are_accepted_and_others_are_refused() {
+    async fn only_a_valid_ticket_of_the_user_is_accepted() {
         let profile = || {
             KeyProfile::from_hex(Applid::new("ZOWEAPPL").unwrap(), Algorithm::Legacy, KEY).unwrap()
         };

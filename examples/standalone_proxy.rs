@@ -1,9 +1,9 @@
-//! A complete gateway in code. Copy it as a start for your own.
+//! A complete gateway in code. Copy this file to start your own gateway.
 //!
 //! Run `cargo run --example standalone_proxy`. In a second terminal, run
 //! `cargo run --example southbound_service`. The gateway listens on port 8080. It forwards requests to the
-//! service on port 8081, with PassTickets that the service evaluates. It prints commands to try. For TLS,
-//! replace `Server::http(listener)` with `Server::https(listener, ServerTls::from_pem(..)?)`.
+//! service on port 8081, with PassTickets that the service evaluates. The gateway prints `curl` commands. For
+//! TLS, replace `Server::http(listener)` with `Server::https(listener, ServerTls::from_pem(..)?)`.
 
 #![allow(clippy::print_stdout, reason = "the example prints commands to try")]
 
@@ -68,8 +68,9 @@ where
     let applid = Applid::new("ZOWEAPPL")?;
     // In production, read keys from files with mode 0600.
     let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977")?
-        // All requests of a user in one second have the same ticket, so the service must accept a ticket
-        // more than once (replay). If it does not, remove this line. Each user then gets one ticket a second.
+        // All requests of a user in one second get the same ticket, so the service must accept a ticket
+        // more than once (replay). If the service does not accept replayed tickets, remove this line. Each
+        // ticket is then used only once, which limits the number of requests of each user.
         .with_replay(Replay::Allowed);
     let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
     let key = SigningKey::from_pem(rsa.serialize_pem().as_bytes())?;
@@ -77,9 +78,9 @@ where
     let user = UserId::new("USER")?;
 
     let verifier = Rs256Verifier::new(key.verifying_key());
-    // Permissions, as a z/OS security product has them. The gateway may generate tickets for the
-    // application ZOWEAPPL. The user may revoke tokens of other users. In production, read the permissions
-    // from a file, or ask the security product.
+    // These permissions are like those in a z/OS security product. ZWESVUSR, the user id of the gateway, may
+    // generate tickets for the application ZOWEAPPL. USER may revoke tokens of other users. In production,
+    // read the permissions from a file, or ask the security product.
     let gateway = UserId::new("ZWESVUSR")?;
     let saf = FileSaf::new([
         Profile::new("PTKTDATA", ProfileName::new("IRRPTAUTH.ZOWEAPPL.*")?)
@@ -95,7 +96,7 @@ where
         PassTicketScheme::new(applid, tickets.clone()),
     )?;
     // The auth API and the routes share the revocations, so the routes refuse a token as soon as the API has
-    // revoked it. In production, use a `DurableStore`, which keeps them after a restart.
+    // revoked it. In production, use a `DurableStore`, which keeps the revocations after a restart.
     let revocations = Arc::new(RevocationIndex::default());
     let login = FileLogin::new([(user, password)])?;
     let api = AuthApi::new(TokenIssuer::new(key), verifier.clone(), login, revocations.clone())
@@ -105,22 +106,25 @@ where
     let authenticator = Authenticator::new(verifier)
         .with_personal_access_tokens(revocations)
         .with_client_certificates(CommonNameMapper);
+    // In production, do not disable the verification of the services. Call `with_authorities` instead, with
+    // the certificates of the trusted CAs.
     let connector = Connector::builder().with_verification(Verification::Disabled).build()?;
 
     let routed = ServiceBuilder::new()
-        // First: removes reserved headers before another layer reads them, and hop-by-hop headers before
-        // another layer sets headers.
+        // Must be the first layer. It removes reserved headers, so that no other layer reads them. It removes
+        // hop-by-hop headers before another layer sets headers.
         .layer(SanitizeLayer::new())
-        // Before AuthenticateLayer: the route says whether a credential is evaluated, and what happens after
-        // a failure.
+        // AuthenticateLayer needs the route. The route says whether a credential is evaluated, and what
+        // happens after a failure.
         .layer(RouteLayer::new(Routes::new([route])?))
         // Removes the credentials of the client. Later layers do not see them.
         .layer(AuthenticateLayer::new(authenticator))
-        // Needs user and route: the scopes of a Personal Access Token may not include this service.
+        // Checks that the scopes of a Personal Access Token include the service of the route.
         .layer(ScopeLayer::new())
-        // Last, because a PassTicket is valid only for a short time.
+        // Generates the PassTicket. This layer is the last one, because a PassTicket is valid only for a
+        // short time.
         .layer(SchemeLayer::new())
-        // Forwards only requests that SchemeLayer has prepared.
+        // Forwards only requests that SchemeLayer has marked as ready.
         .service(Forward::new(connector, ForwardTimeouts::default()));
     Ok(Gateway::new(api, routed))
 }

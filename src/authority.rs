@@ -2,8 +2,8 @@
 
 use http::uri::Authority;
 
-/// Whether `authority` is a host, with or without a port. The crate `http` accepts more: user and password, a
-/// port that is not a number, and an empty host.
+/// Whether `authority` is a host, with or without a port. The type [`Authority`] also accepts a user and a
+/// password, a port that is not a number, and an empty host.
 pub(crate) fn is_host_and_port(authority: &Authority) -> bool {
     let port = authority.as_str().strip_prefix(authority.host());
     !authority.host().is_empty()
@@ -15,7 +15,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn host_with_optional_port_is_accepted() {
+    fn only_a_host_with_an_optional_port_is_accepted() {
         for (text, want) in [
             ("host", true),
             ("gw.example:7554", true),

@@ -16,7 +16,7 @@ use std::{
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-/// If the slices together have more bytes than this, a vectored write is cheaper than a copy.
+/// If the slices together have more bytes than this, a vectored write is cheaper than copying them.
 const MAX_COPY: usize = 4096;
 
 /// Wraps the connection `T`, and joins the small slices of its vectored writes.
@@ -40,7 +40,8 @@ impl WriteProgress {
         self.is_blocked.load(Ordering::Relaxed)
     }
 
-    /// The number of completed writes, flushes and shutdowns. While it stays the same, no bytes are accepted.
+    /// The number of completed writes, flushes and shutdowns. While it does not change, the peer accepts
+    /// no bytes.
     pub(crate) fn completed(&self) -> u64 {
         self.completed.load(Ordering::Relaxed)
     }
@@ -72,7 +73,7 @@ impl<T> CoalesceWrites<T> {
 }
 
 thread_local! {
-    /// The buffer into which slices are copied. The next write of the thread reuses its allocation.
+    /// The buffer into which slices are copied. The next write on the thread reuses this memory.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 

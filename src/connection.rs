@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 
 /// The connection on which a request arrived, as an extension of the request.
 ///
-/// The listener of this crate inserts it. With another server,
-/// [`ConnectionInfoLayer`](crate::layer::ConnectionInfoLayer) does. Audit records contain the peer. The
+/// The listener of this crate inserts the extension. With another server, use
+/// [`ConnectionInfoLayer`](crate::layer::ConnectionInfoLayer). Audit records contain the peer address. The
 /// proxy uses this type to set `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Port`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectionInfo {
-    /// The address of the client, or of the proxy in front of this gateway.
+    /// The address of the client, or of a proxy between the client and this gateway.
     pub peer: SocketAddr,
     /// The local address that the peer connected to.
     pub local: SocketAddr,

@@ -27,8 +27,8 @@ pub use crate::auth_prefix::{AuthPrefix, AuthPrefixError};
 
 const HEALTH: &str = "/application/health";
 
-/// Time limit for a response of the auth API, which includes reading the request body. The bodies are
-/// small. A client that sends its body slowly must not occupy an endpoint for long.
+/// Time limit for a response of the auth API. The limit includes the time to read the request body. The
+/// bodies are small, and a client that sends its body slowly must not occupy an endpoint for long.
 const API_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Sends each request to one of three places, by its path:
@@ -39,14 +39,14 @@ const API_TIMEOUT: Duration = Duration::from_secs(30);
 /// - All other paths go to the routed stack `R`, the layers that forward requests to services.
 ///
 /// Each request gets a [`RequestId`] extension, unless it has one already. Each response has this id in the
-/// header `X-Request-Id`, unless the service has set that header. The gateway does not trust the
-/// `X-Request-Id` of a client; it only forwards it to the service.
+/// header `X-Request-Id`, unless the service has set that header. The gateway does not use the
+/// `X-Request-Id` of a client. It only forwards this header to the service.
 ///
-/// `R` should always be ready, as the services of this crate are. The gateway is ready only when `R` is, so
-/// requests for `A` wait for `R` too. `A` is cloned for each request that it gets.
+/// While `R` is not ready, the gateway accepts no requests, not even requests for `A`. So `R` should always
+/// be ready, like the services of this crate. `A` is cloned for each request to the auth API.
 ///
-/// The bodies of `A` and `R` must convert into [`ResponseBody`]. If a layer replaces the body of the routed
-/// stack, convert it back with [`ResponseBody::new`].
+/// The response bodies of `A` and `R` must convert into [`ResponseBody`]. If a layer of `R` changes the
+/// type of the response body, convert the body with [`ResponseBody::new`].
 #[derive(Debug)]
 pub struct Gateway<A, R> {
     api: Arc<Prefixed<A>>,
@@ -137,7 +137,7 @@ pin_project! {
     #[project = KindProj]
     #[derive(Debug)]
     enum Kind<A, R> {
-        // Boxed to keep the future of a routed request small: an enum is as large as its largest variant.
+        // Boxed to keep the future of a routed request small. An enum is as large as its largest variant.
         Api { future: Pin<Box<Timeout<A>>> },
         Routed { #[pin] future: R },
         Health,
@@ -174,11 +174,11 @@ where
 
 #[cold]
 fn timed_out() -> Response<ResponseBody> {
-    let message = ApiMessage::with(&messages::SERVICE_UNAVAILABLE, &["it took too long"]);
+    let message = ApiMessage::with(&messages::SERVICE_UNAVAILABLE, &["the response took too long"]);
     message.into_response(StatusCode::SERVICE_UNAVAILABLE).map(ResponseBody::from)
 }
 
-/// Reports liveness only: a gateway that can answer is up.
+/// Reports only that the gateway is running. The services are not checked.
 #[cold]
 fn health() -> Response<ResponseBody> {
     let mut response = Response::new(Bytes::from_static(br#"{"status":"UP"}"#).into());
@@ -203,7 +203,8 @@ mod tests {
     use super::*;
 
     /// Returns two ids in response headers: `ours` is the `RequestId` extension of the request, `theirs` is
-    /// the `X-Request-Id` of the client. For the path `/own`, sets `X-Request-Id` as a service may do.
+    /// the `X-Request-Id` of the client. For the path `/own`, the response also has its own `X-Request-Id`,
+    /// as the response of a service may have.
     fn echo(request: Request<()>) -> Ready<Result<Response<ResponseBody>, Infallible>> {
         let mut response = Response::new(Bytes::new().into());
         let id = request.extensions().get::<RequestId>().unwrap().to_string();

@@ -1,17 +1,17 @@
 //! z/OS single sign-on as Tower layers.
 //!
-//! This crate is for authors of a Rust proxy or web service in front of z/OS. The client sends a JWT, a
+//! This crate is for authors of a Rust proxy or web service in front of z/OS. A client sends a JWT, a
 //! client certificate or a Personal Access Token (PAT). The layers verify this credential, check access,
 //! and generate a PassTicket: a password for one user and one application that is valid for a few
 //! minutes. The z/OS service receives `Authorization: Basic user:PassTicket`, or the headers of another
-//! [`Scheme`](layer::Scheme). All of this happens in one process. Operators who write no code run the
-//! program `passticket-proxy`, which is built from this crate.
+//! [`Scheme`](layer::Scheme). All of this happens in one process. To use the crate without writing code, run
+//! the program `passticket-proxy`, which is built from it.
 //!
 //! ```text
 //! accept ─► Sanitize ─► Route ─► Authenticate ─► Scope ─► Scheme ─► Forward ─► z/OS service
-//!  peer      removes     finds    verifies one    checks   prepares   sends it
-//!  certifi-  reserved    the      credential,     scopes   headers    over a pooled
-//!  cate      headers     service  removes all     of PATs             connection
+//!  peer      removes     finds    verifies one    checks   prepares   sends the
+//!  certifi-  reserved    the      credential,     scopes   headers    request over a
+//!  cate      headers     service  removes all     of PATs             pooled connection
 //! ```
 //!
 //! A stack of layers in front of your own service:
@@ -54,7 +54,7 @@
 //!     .layer(AuthenticateLayer::new(Authenticator::new(verifier)))
 //!     .layer(ScopeLayer::new())
 //!     .layer(SchemeLayer::new())
-//!     // In a proxy: `proxy::Forward`.
+//!     // In a proxy, this service is `proxy::Forward`.
 //!     .service(service_fn(|request: Request<Full<Bytes>>| async move {
 //!         let authorization = request.headers()["authorization"].to_str().unwrap();
 //!         assert!(authorization.starts_with("Basic "));
@@ -78,9 +78,9 @@
 //! |---|---|---|
 //! | [`passticket`] | generates and evaluates PassTickets, legacy and enhanced; user ids, APPLIDs, keys | core |
 //! | [`token`] | issues and verifies JWTs and PATs; signing keys | core |
-//! | [`revocation`] | revoked tokens, in memory; with the feature `store` in a crash-safe file | core |
-//! | [`saf`] | checks access to resources, by a file; with the feature `remote` by ZSS | core |
-//! | [`identity`] | maps a certificate, an e-mail address or a name to a user id, by a file or by ZSS | core |
+//! | [`revocation`] | revoked tokens, in memory or (feature `store`) in a crash-safe file | core |
+//! | [`saf`] | checks access to resources, with a file or (feature `remote`) with ZSS | core |
+//! | [`identity`] | maps a certificate, an e-mail address or a name to a user id | core |
 //! | [`audit`] | the audit log | core |
 //! | [`layer`] | the Tower layers | core |
 //! | [`messages`] | the messages of Zowe API ML, as HTTP responses | core |
@@ -96,8 +96,9 @@
 //! SAF is the security interface of z/OS. ZSS is the Zowe System Services server, which calls SAF for
 //! other programs. API ML is the Zowe API Mediation Layer, the gateway that this crate can replace.
 //!
-//! By default only the core is compiled. It has no TLS and no HTTP client or server. The feature `full`
-//! turns on all features except `test-util` and `fuzzing`. No feature changes the behaviour of another.
+//! By default only the core is compiled. The core has no TLS and no HTTP client or server. The feature `full`
+//! turns on all features except `test-util` and `fuzzing`. No feature changes the behaviour of another
+//! feature.
 //!
 //! # Examples
 //! - Handlers of an axum router behind the layers: `examples/axum.rs`.
@@ -149,12 +150,13 @@ pub mod token;
 pub use hyper;
 #[doc(inline)]
 pub use passticket::{self, clock};
-/// Re-exported for your own TLS configurations: this crate accepts types of this version only.
+/// Re-exported for your own TLS configurations, because this crate accepts the types of this `rustls` version
+/// only.
 #[cfg(feature = "tls")]
 #[doc(no_inline)]
 pub use rustls;
 
-/// Compiles the code of README.md.
+/// Runs the code examples of README.md as doc tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

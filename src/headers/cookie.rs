@@ -1,4 +1,4 @@
-//! Finds, filters and joins cookies in `Cookie` lines. A line is handled as bytes.
+//! Finds, filters and joins cookies in `Cookie` lines. A line is handled as bytes, which need not be UTF-8.
 //!
 //! Each line is split at every `;`, even within quotes, as the Zowe API Mediation Layer does. So a cookie
 //! is found and removed even if some servers would read it as a part of a quoted value.
@@ -18,9 +18,9 @@ pub(crate) fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
         .find(|value| !value.is_empty())
 }
 
-/// Keeps each cookie if `keep` returns true for its name. The kept cookies are in one line (RFC 6265 §5.4),
-/// each as it was sent. A cookie without `=` or without a name is removed: a service might read it as a
-/// credential.
+/// Removes each cookie unless `keep` returns true for its name. The kept cookies are joined into one line
+/// (RFC 6265 §5.4) and not changed. A cookie without `=` or without a name is removed, because a service
+/// might read it as a credential.
 pub(crate) fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
     let wanted = |pair: &&[u8]| split(pair).is_some_and(|(name, _)| keep(name));
     let (mut lines, mut any_wanted, mut any_unwanted) = (0, false, false);
@@ -51,7 +51,7 @@ pub(crate) fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
         }
     }
     headers.remove(COOKIE);
-    // This does not fail: parts of header values, joined by "; ", are a valid header value.
+    // This cannot fail, because parts of header values, joined by "; ", are a valid header value.
     if let Ok(mut line) = HeaderValue::from_maybe_shared(line.freeze()) {
         line.set_sensitive(true);
         headers.insert(COOKIE, line);
@@ -67,7 +67,7 @@ pub(crate) fn join(headers: &mut HeaderMap) {
         return;
     }
     let lines: Vec<&[u8]> = lines.iter().map(HeaderValue::as_bytes).collect();
-    // This does not fail: header values, joined by "; ", are a valid header value.
+    // This cannot fail, because header values, joined by "; ", are a valid header value.
     if let Ok(mut line) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
         line.set_sensitive(true);
         headers.insert(COOKIE, line);

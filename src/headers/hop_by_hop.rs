@@ -20,14 +20,14 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     found.strip(headers);
 }
 
-/// Records which hop-by-hop headers a request has. The caller runs one loop over all headers, in which it
-/// can look for other headers too.
+/// Records which hop-by-hop headers a request has. The caller loops over all headers. In the same loop, the
+/// caller can look for other headers.
 #[derive(Default)]
 pub(crate) struct HopByHop {
     has_connection: bool,
-    /// A `Connection` line names something other than `keep-alive`.
+    /// A `Connection` line contains a name other than `keep-alive`.
     connection_names_any: bool,
-    /// There is a header that is always hop-by-hop, other than `Connection`.
+    /// The request has a header that is always hop-by-hop, such as `Upgrade`. `Connection` does not count.
     has_fixed: bool,
 }
 
@@ -85,8 +85,8 @@ fn kind(name: &HeaderName) -> Kind {
     }
 }
 
-/// The names in a `Connection` line, except `keep-alive`. Most lines name it, and the header `Keep-Alive` is
-/// always removed.
+/// The names in a `Connection` line, except `keep-alive`. Most lines contain only `keep-alive`, and the
+/// header `Keep-Alive` is removed in any case.
 fn listed_names(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     line.as_bytes()
         .split(|b| *b == b',')

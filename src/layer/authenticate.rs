@@ -1,21 +1,23 @@
 //! Authenticates requests.
 //!
-//! 1. The layer selects the first credential of: cookie `apimlAuthenticationToken`, header
-//!    `Authorization: Bearer`, cookie `personalAccessToken`, header `PRIVATE-TOKEN`, client certificate. If
-//!    this credential is not valid, the layer does not try another one (docs/decisions.md#d6).
+//! 1. The layer selects the first credential that the request has, in this order: cookie
+//!    `apimlAuthenticationToken`, header `Authorization: Bearer`, cookie `personalAccessToken`, header
+//!    `PRIVATE-TOKEN`, client certificate. If this credential is not valid, the layer does not try another
+//!    one (docs/decisions.md#d6).
 //! 2. A [`TokenVerifier`] verifies a token, and a [`RevocationCheck`] checks whether the token is revoked.
 //!    An [`IdentityMapper`] maps a certificate (the [`PeerCertificate`] in the extensions) to a user. Each
 //!    of these may have to wait for another server. The future of the layer then waits too.
 //! 3. The layer adds the result to the extensions of the request: [`Authentication`]. It removes all
-//!    credentials from the headers, so no later layer can read them. It keeps them only if authentication
-//!    failed and the [`Route`] has [`OnFailure::ForwardUnchanged`].
+//!    credentials from the headers, so no later layer can read them. The credentials stay in the headers
+//!    only if authentication failed and the [`Route`] has [`OnFailure::ForwardUnchanged`].
 //! 4. If authentication failed, and the route has [`OnFailure::Reject`] or there is no route, the layer
 //!    answers the request itself.
 //!
 //! On a route with the scheme `bypass`, the layer does nothing.
 //!
 //! The layer writes one [`Authentication`](Event::Authentication) record to the audit log for each
-//! failure. [`ScopeLayer`](super::ScopeLayer) records a success, because it may still refuse the request.
+//! failure. The record of a success is written by [`ScopeLayer`](super::ScopeLayer), which may still refuse
+//! the request.
 //!
 //! [`TokenVerifier`]: crate::token::TokenVerifier
 //!
@@ -230,7 +232,7 @@ fn apply_result<R, M, B>(
     Outcome::Forward
 }
 
-/// Handles a refused credential: forwards the request without a user, or rejects it.
+/// Handles a refused or missing credential: forwards the request without a user, or rejects the request.
 #[cold]
 fn refuse<R, M, B>(
     authenticator: &Authenticator<R, M>,

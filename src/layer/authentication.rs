@@ -28,8 +28,8 @@ pub enum Authentication {
 pub struct Authenticated {
     user: UserId,
     proof: Proof,
-    // The client's credential headers, for `OnFailure::ForwardUnchanged` only. Boxed, because they are
-    // rarely present, and each layer moves an `Authenticated`.
+    // The client's credential headers, for `OnFailure::ForwardUnchanged` only. They are rarely present. They
+    // are boxed to keep `Authenticated` small, because each layer moves it.
     withheld: Option<Box<Withheld>>,
 }
 
@@ -48,7 +48,7 @@ impl Authenticated {
         &self.proof
     }
 
-    /// Keeps a copy of the credential headers. If a later layer fails, the request is forwarded with them.
+    /// Keeps a copy of the credential headers. After a failure, a later layer puts the headers back.
     pub(super) fn withhold(&mut self, headers: &HeaderMap) {
         self.withheld = Some(Box::new(Withheld::copy_of(headers)));
     }
@@ -58,7 +58,7 @@ impl Authenticated {
         self.proof.add_to_record(record).with_user(self.user)
     }
 
-    /// Puts the credential headers back, if they were withheld.
+    /// Puts the credential headers back, if [`withhold`](Self::withhold) was called.
     pub(super) fn restore(self, headers: &mut HeaderMap) {
         if let Some(withheld) = self.withheld {
             withheld.restore(headers);
@@ -151,7 +151,7 @@ impl Refused {
         Self { failure: failure.into(), presented }
     }
 
-    /// Adds the credential to `record`. Adds the user only if a verified token names one.
+    /// Adds the credential to `record`, and the user if a verified token names a user.
     pub(super) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
         match &self.presented {
             Presented::Nothing => record.with_credential(CredentialKind::None),

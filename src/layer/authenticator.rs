@@ -28,8 +28,10 @@ use crate::{
 
 /// Selects the credential of a request and verifies it.
 ///
-/// `R` checks whether a token is revoked. `M` maps client certificates to users. Personal Access Tokens
-/// (PATs) are turned on together with an `R`, and client certificates together with an `M`.
+/// `R` checks whether a token is revoked. `M` maps client certificates to users.
+/// [`with_personal_access_tokens`](Self::with_personal_access_tokens) sets `R` and turns on Personal Access
+/// Tokens (PATs). [`with_client_certificates`](Self::with_client_certificates) sets `M` and turns on client
+/// certificates.
 pub struct Authenticator<R = RevocationIndex, M = CommonNameMapper> {
     verifier: Arc<dyn TokenVerifier>,
     revocations: Option<R>,
@@ -58,11 +60,11 @@ impl Authenticator {
 }
 
 impl<R, M> Authenticator<R, M> {
-    /// Refuses tokens that are revoked: login tokens after logout, tokens of other issuers, and PATs if
-    /// they are turned on.
+    /// Refuses tokens that are revoked according to `revocations`, such as login tokens after logout. Tokens
+    /// of other issuers are checked too, and so are PATs if they are turned on.
     ///
-    /// An authenticator has one revocation check, which is used for all tokens. A later call of this
-    /// function or of [`with_personal_access_tokens`](Self::with_personal_access_tokens) replaces it.
+    /// An authenticator has one revocation check, which is used for all tokens. A later call of this function
+    /// or of [`with_personal_access_tokens`](Self::with_personal_access_tokens) replaces the check.
     #[must_use]
     pub fn with_revocations<R2: RevocationCheck>(self, revocations: R2) -> Authenticator<R2, M> {
         let Self { verifier, pats, mapper, identities, names, clock, .. } = self;
@@ -274,7 +276,7 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
     fn map_external(&self, token: ExternalToken) -> Progress {
         let (now, expires_at) = (self.clock.now(), token.expires_at());
         if expires_at <= now {
-            // A verifier may take a token from a cache although the token has expired.
+            // A verifier with a cache may return a token that has expired.
             let error = TokenError::Expired { secs_ago: now.as_secs() - expires_at.as_secs() };
             return Progress::refused(error, Presented::verified(&token.into()));
         }

@@ -15,12 +15,13 @@ use tower_service::Service;
 /// Lets the inner service have any type of response body.
 ///
 /// If a layer of this crate answers a request itself, it creates a body of the type that the inner
-/// service uses. So this type must implement `From<Bytes>`. The bodies of axum,
-/// [`Full`](http_body_util::Full) and the proxy of this crate implement it. The bodies of `tower_http`
-/// layers such as `TraceLayer` do not: put this layer between the layers of this crate and these layers.
+/// service uses. So this type must implement `From<Bytes>`. [`Full`](http_body_util::Full) and the body types
+/// of axum and of the proxy of this crate implement it. The body types of `tower_http` layers, such as
+/// `TraceLayer`, do not. Put `ResponseBodyLayer` between the layers of this crate and the `tower_http`
+/// layers.
 ///
-/// The response body of this layer is [`ResponseBody`]. It also implements `Default`, which `CorsLayer`
-/// and `TimeoutLayer` require.
+/// The response body of this layer is [`ResponseBody`]. It also implements `Default`, which the `tower_http`
+/// layers `CorsLayer` and `TimeoutLayer` require.
 ///
 /// ```
 /// # use std::{convert::Infallible, pin::Pin, task::{Context, Poll}};

@@ -9,10 +9,11 @@ use tower_service::Service;
 
 use super::{future::ResponseFuture, rejection::Rejection};
 
-/// What a layer decides about a request, and what it changes in the head.
+/// The decision of a layer about a request. The layer may also change the head of the request.
 #[expect(unnameable_types, reason = "for the layers of this crate only")]
 pub trait Check {
-    /// `Ok` forwards the request to the inner service. `Err` is the response to the client.
+    /// After `Ok`, the request is forwarded to the inner service. After `Err`, the client receives the
+    /// response of the [`Rejection`].
     fn check<B>(&self, request: &mut Request<B>) -> Result<(), Rejection>;
 }
 

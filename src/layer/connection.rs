@@ -1,8 +1,9 @@
-//! Adds [`ConnectionInfo`] to requests that another server has received.
+//! Adds [`ConnectionInfo`] to requests, if you do not use the listener of this crate.
 //!
-//! The listener of this crate inserts [`ConnectionInfo`] itself. Other servers do not. Without it, audit
-//! records have no `peer`, and the proxy sends no `X-Forwarded-For`. This layer creates it from the
-//! request extensions that the other server has set. Put this layer before all others.
+//! The listener of this crate inserts [`ConnectionInfo`] itself. Other servers do not. Without
+//! [`ConnectionInfo`], audit records have no `peer`, and the proxy sends no `X-Forwarded-For`. This layer
+//! creates [`ConnectionInfo`] from the request extensions that your server sets. Put this layer before all
+//! other layers.
 //!
 //! ```
 //! use std::net::SocketAddr;
@@ -15,7 +16,7 @@
 //!     layer::ConnectionInfoLayer,
 //! };
 //!
-//! /// In place of `axum::extract::ConnectInfo`.
+//! /// Stands for `axum::extract::ConnectInfo` in this example.
 //! #[derive(Clone)]
 //! struct ConnectInfo(SocketAddr);
 //!
@@ -60,8 +61,8 @@ impl<F> ConnectionInfoLayer<F>
 where
     F: Fn(&Extensions) -> Option<ConnectionInfo>,
 {
-    /// `find` receives the extensions of the request, as the server has set them. If it returns `None`,
-    /// the request is forwarded without [`ConnectionInfo`].
+    /// Creates a layer that calls `find` with the extensions of each request. If `find` returns `None`, the
+    /// layer does not add a [`ConnectionInfo`].
     ///
     /// Do not take the peer address from a header that a client can set.
     pub fn new(find: F) -> Self {

@@ -1,7 +1,7 @@
-//! Selects the one credential of a request that is evaluated, and removes all credentials.
+//! Selects which credential of a request is evaluated, and removes all credentials from the headers.
 //!
-//! The functions are pure: they work on headers only. The order of the selection is fixed. If the selected
-//! credential is not valid, no other one is tried ([D6](crate::decisions#d6)).
+//! The functions do no I/O and have no state. A request may have several credentials. The first one in a
+//! fixed order is selected. If it is not valid, no other credential is tried ([D6](crate::decisions#d6)).
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{
     identity::PeerCertificate,
 };
 
-/// The header `PRIVATE-TOKEN`, which may contain a Personal Access Token (PAT) but no other token
+/// The header `PRIVATE-TOKEN` for a Personal Access Token (PAT). Other tokens are not accepted in this header
 /// (`docs/reference/data-plane.md#credentials`).
 pub static PRIVATE_TOKEN: HeaderName = HeaderName::from_static("private-token");
 
@@ -27,7 +27,7 @@ pub(super) static CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert
 static CREDENTIAL_HEADERS: [&HeaderName; 4] =
     [&AUTHORIZATION, &PRIVATE_TOKEN, &X_SAF_TOKEN, &CLIENT_CERT];
 
-/// Cookies with credentials of z/OSMF and WebSphere. Zowe removes them too.
+/// Cookies with credentials for z/OSMF and WebSphere. Zowe removes these cookies too.
 const FOREIGN_COOKIES: [&str; 2] = ["jwtToken", "LtpaToken2"];
 
 /// The prefix of the headers that describe a client certificate.
@@ -42,15 +42,15 @@ pub struct CookieNames {
 }
 
 impl CookieNames {
-    /// Sets the name of the cookie for login tokens. Cookies with the default name are then not read, but
-    /// still removed from requests.
+    /// Sets the name of the cookie for login tokens. A cookie with the default name is then not read, but it
+    /// is still removed from the request.
     #[must_use]
     pub fn with_jwt(self, name: &str) -> Self {
         Self { jwt: name.into(), ..self }
     }
 
-    /// Sets the name of the cookie for Personal Access Tokens. Cookies with the default name are then not
-    /// read, but still removed from requests.
+    /// Sets the name of the cookie for Personal Access Tokens. A cookie with the default name is then not
+    /// read, but it is still removed from the request.
     #[must_use]
     pub fn with_pat(self, name: &str) -> Self {
         Self { pat: name.into(), ..self }
@@ -108,7 +108,7 @@ pub(super) enum Place {
     Pat,
 }
 
-/// Selects the first credential of: login cookie, `Bearer`, PAT cookie, `PRIVATE-TOKEN`, client
+/// Selects the first credential in this order: login cookie, `Bearer`, PAT cookie, `PRIVATE-TOKEN`, client
 /// certificate. The PAT cookie and `PRIVATE-TOKEN` are skipped if `pats` is false.
 pub(super) fn select<'a>(
     headers: &'a HeaderMap,
@@ -154,14 +154,14 @@ fn private_token(headers: &HeaderMap) -> Option<&[u8]> {
 pub(super) fn strip(headers: &mut HeaderMap, names: &CookieNames) {
     sweep(headers, |name| {
         let text = name.as_str();
-        // For most names the first letter is enough to know that they are not in the list.
+        // Most header names begin with none of these letters, so no further comparison is needed.
         matches!(text.as_bytes().first(), Some(b'a' | b'c' | b'p' | b'x'))
             && (CREDENTIAL_HEADERS.contains(&name) || text.starts_with(X_CERTIFICATE))
     });
     cookie::retain(headers, |name| !names.is_credential(name));
 }
 
-/// A copy of the credential headers of the client. After a failure they are restored on routes with
+/// A copy of the credential headers of the client. After a failure, the headers are restored on routes with
 /// [`OnFailure::ForwardUnchanged`](super::OnFailure::ForwardUnchanged).
 #[derive(Clone)]
 pub(super) struct Withheld(HeaderMap);

@@ -1,5 +1,7 @@
-//! Why authentication or the scheme of a routed request failed. A failure has a message for the client and
-//! the service, and an exact reason for the log.
+//! The type [`Failure`]: the reason why a routed request could not be authenticated, or why its scheme
+//! failed.
+//!
+//! A scheme prepares the headers that a service receives in place of the client's credential.
 
 use std::time::Duration;
 
@@ -15,7 +17,7 @@ use crate::{
     token::{ServiceId, TokenError},
 };
 
-/// The header that tells the client and the service why authentication failed
+/// The header that tells the client and the service why authentication or the scheme failed
 /// (`docs/reference/data-plane.md#failure`).
 pub static X_ZOWE_AUTH_FAILURE: HeaderName = HeaderName::from_static("x-zowe-auth-failure");
 
@@ -33,9 +35,9 @@ pub enum Failure {
     NoCredential,
     /// The gateway does not accept a token of this kind in this place. Examples: a login token in the header
     /// `PRIVATE-TOKEN`, which is for Personal Access Tokens (PATs); a PAT while PATs are turned off.
-    #[error("a token of this kind is not accepted here")]
+    #[error("a token of this kind is not accepted in this header or cookie")]
     WrongKind,
-    /// The token is not valid.
+    /// The token is not valid, or it could not be verified.
     #[error("{0}")]
     Token(#[from] TokenError),
     /// The token is revoked, or the revocation check failed.
@@ -109,7 +111,8 @@ impl Failure {
 
     /// The value of `X-Zowe-Auth-Failure`.
     pub(super) fn header_value(&self) -> HeaderValue {
-        // The messages of this crate are ASCII. The fallback is for a custom message of a scheme.
+        // The messages of this crate are ASCII, so they are valid header values. The fallback is for a scheme
+        // whose custom message is not a valid header value.
         HeaderValue::from_str(&self.message().line())
             .unwrap_or(HeaderValue::from_static("ZWEAG100E"))
     }

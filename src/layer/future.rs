@@ -1,5 +1,6 @@
 //! The two futures of the layers. [`ResponseFuture`] is for layers that decide without waiting,
-//! [`LayerFuture`] for layers that may have to wait. They allocate only for a request that has to wait.
+//! [`LayerFuture`] for layers that may have to wait. Only a request that has to wait needs an
+//! allocation.
 
 use std::{
     mem,
@@ -74,10 +75,11 @@ pub enum Outcome {
     Reject(Rejection),
 }
 
-/// The decision of a layer about a request, for which the layer has to wait.
+/// A decision that a layer cannot make yet, because the layer waits for another server.
 #[expect(unnameable_types, reason = "for the layers of this crate only")]
 pub trait PollDecision<ReqBody> {
-    /// Waits until the decision can be made. Then decides and changes the request accordingly.
+    /// Returns [`Poll::Pending`] until the layer can decide. Then makes the decision and changes the
+    /// request accordingly.
     fn poll_prepare(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -88,7 +90,8 @@ pub trait PollDecision<ReqBody> {
 pin_project! {
     /// Waits for the decision of a layer, then for the response of the inner service.
     ///
-    /// While it waits, it owns the inner service that was ready when the request arrived.
+    /// While the future waits for the decision, it owns the inner service that was ready when the request
+    /// arrived.
     #[allow(missing_debug_implementations, reason = "holds a request body and a service")]
     pub struct LayerFuture<P, S, ReqBody>
     where
@@ -130,8 +133,8 @@ where
         Self { state, failure }
     }
 
-    /// Creates the future for a decision that has to wait. It takes the service that was ready, and leaves
-    /// a clone for the next request:
+    /// Creates the future for a decision that has to wait. The future takes `service`, which is ready, and
+    /// leaves a clone of it for the next request:
     /// <https://docs.rs/tower/latest/tower/trait.Service.html#be-careful-when-cloning-inner-services>
     pub(super) fn waiting(prepare: P, service: &mut S, request: Request<ReqBody>) -> Self
     where

@@ -10,9 +10,9 @@
 //! PAT is short for Personal Access Token. A scheme ([`Scheme`]) decides which headers a service receives.
 //!
 //! Each layer passes its result to later layers as a request extension: [`Route`], [`Authentication`],
-//! [`Authorized`], [`ReadyToForward`]. The last three can be created only by the layer that establishes
-//! the fact. So a stack in the wrong order answers 500 and logs the reason. It does not forward requests,
-//! except on a route with the scheme [`Bypass`].
+//! [`Authorized`], [`ReadyToForward`]. Only the layers can create an extension which states that a request
+//! is authenticated, authorized or ready to forward. So a stack in the wrong order answers 500 and logs the
+//! reason. It does not forward requests, except on a route with the scheme [`Bypass`].
 //!
 //! If a layer answers a request itself, the response has the [`Rejection`] as an extension. If
 //! [`SchemeLayer`] forwards a request after a failure, the response has the [`Failure`] as an extension.
@@ -21,7 +21,7 @@
 //! [`SchemeLayer`].
 //!
 //! The layers do not change the body and error types of the inner service. The type of the response body
-//! must implement `From<Bytes>`. [`ResponseBodyLayer`] adds this to any body type.
+//! must implement `From<Bytes>`. [`ResponseBodyLayer`] wraps any other body in a type that implements it.
 
 pub mod authenticate;
 mod authentication;

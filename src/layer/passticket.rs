@@ -12,11 +12,12 @@ use crate::{
     passticket::{Applid, PassTicket, PassTicketGenerator, UserId},
 };
 
-/// The names of two more headers that the service receives: one with the user id, one with the PassTicket
-/// (`apiml.security.auth.passticket.customUserHeader` and `customAuthHeader`). In Zowe, one of them
-/// without the other has no effect, so this type always has both.
+/// The names of two headers that the service receives in addition to `Authorization`: one with the user id,
+/// one with the PassTicket (`apiml.security.auth.passticket.customUserHeader` and `customAuthHeader`). In
+/// Zowe, one of these settings has no effect without the other, so this type always has both names.
 ///
-/// If a client sends these headers, they are replaced. If there is no ticket, they are removed.
+/// If a client sends headers with these names, they are replaced. If no ticket is generated, they are
+/// removed.
 #[derive(Clone, Debug)]
 pub struct CustomHeaders([HeaderName; 2]);
 
@@ -37,11 +38,12 @@ impl CustomHeaders {
     }
 }
 
-/// The scheme `httpBasicPassTicket`: the service receives `Authorization: Basic base64(user:ticket)`. It
-/// also receives user id and ticket in [`CustomHeaders`], if they are set.
+/// The scheme `httpBasicPassTicket`: the service receives `Authorization: Basic base64(user:ticket)`. The
+/// service also receives user id and ticket in [`CustomHeaders`], if these are set.
 ///
-/// Each attempt to generate a ticket writes one [`Ticket`](Event::Ticket) record to the audit log. If it
-/// fails, the log names the user, the APPLID (the name of the application) and the return codes.
+/// Each attempt to generate a ticket writes one [`Ticket`](Event::Ticket) record to the audit log. After a
+/// failed attempt, the program's log also shows the user, the APPLID (the name of the application) and the
+/// return codes.
 ///
 /// ```
 /// use tower_passticket::{

@@ -1,8 +1,9 @@
-//! Decodes a path as some services do. The gateway compares the result with the path that it routes.
+//! Decodes a path as some services do. The gateway rejects a request whose decoded path would belong to a
+//! more specific route.
 
-/// The path as a service may read it if it decodes the path first. Percent-encoding is decoded, backslashes
-/// are slashes, and empty segments and parameters of segments (`;x=y`) are removed. Dot segments (`.` and
-/// `..`) stay. `None` if the path has nothing to decode or remove.
+/// The path as a service may read it, if the service decodes the path first. Percent-encoding is
+/// decoded, backslashes become slashes, and empty segments and parameters of segments (`;x=y`) are removed.
+/// Dot segments (`.` and `..`) stay. `None` if the path has nothing to decode or remove.
 pub(super) fn decoded(path: &str) -> Option<String> {
     if !path.contains(['%', ';', '\\']) && !path.contains("//") {
         return None;
@@ -80,7 +81,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn decoded_paths_have_no_empty_segments_and_parameters(path in "(/|[.%;a-f0-9\\\\]){0,40}") {
+        fn decoded_paths_have_no_empty_segments_or_parameters(path in "(/|[.%;a-f0-9\\\\]){0,40}") {
             let decoded = decoded(&path);
             prop_assert!(decoded.is_none_or(|path| !path.contains("//") && !path.contains(';')));
         }

@@ -9,27 +9,27 @@ use http::{
 use super::failure::{Failure, X_ZOWE_AUTH_FAILURE};
 use crate::messages::{self, ApiMessage};
 
-/// Why a layer answered a request instead of the service. The response has it as an extension, so that an
-/// outer layer can log it, count it, or change the response.
+/// The reason why a layer answered a request itself and did not forward the request. The response has the
+/// `Rejection` as an extension, so that an outer layer can log or count it, or change the response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejection {
     /// No route matches the path of the request.
     #[error("no route matches the path")]
     NoRoute,
-    /// The path has a `.` or `..` segment, plain or encoded. A service that resolves this segment would use
-    /// another path than the gateway.
+    /// The path has a `.` or `..` segment, plain or encoded. A service that resolves this segment would
+    /// read a different path from the one that the gateway has routed.
     #[error("the path has a dot segment")]
     DotSegment,
-    /// The decoded path belongs to another route. A service that decodes the path would not see the path that
-    /// the gateway has routed.
+    /// The decoded path, without empty segments and parameters (`;x=y`), belongs to another route. A service
+    /// that decodes the path would read a different path from the one that the gateway has routed.
     #[error("the decoded path belongs to another route")]
     AmbiguousPath,
     /// The method is `TRACE` or `CONNECT`, which the gateway does not forward.
     #[error("the method {0} is not forwarded")]
     Method(Method),
     /// Authentication or the scheme failed, and the gateway does not forward the request.
-    #[error("authentication failed: {0}")]
+    #[error("authentication or the scheme failed: {0}")]
     Authentication(Failure),
     /// A layer that another layer needs is missing, or the layers are in the wrong order.
     #[error("the stack of layers is wrong: {0}")]
@@ -37,7 +37,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// Logs an error in the stack of layers, and returns the rejection. The client receives 500.
+    /// Logs that the stack of layers is wrong, and returns the rejection. The client receives 500.
     #[cold]
     pub(crate) fn misassembled(what: &'static str) -> Self {
         tracing::error!(what, "the stack of layers is wrong; the request was not forwarded");
@@ -53,7 +53,7 @@ impl Rejection {
                 StatusCode::BAD_REQUEST,
                 ApiMessage::with(
                     &messages::BAD_REQUEST,
-                    &["the path has a segment '.' or '..'; send the path that it stands for"],
+                    &["the path has a segment '.' or '..'; send a path without such segments"],
                 ),
             ),
             Self::AmbiguousPath => (
@@ -61,7 +61,7 @@ impl Rejection {
                 ApiMessage::with(
                     &messages::BAD_REQUEST,
                     &[
-                        "the path is encoded in a way that can be read as another path; send it plain",
+                        "the decoded path belongs to another route; send a path without '%', ';' or '//'",
                     ],
                 ),
             ),
@@ -88,8 +88,8 @@ impl Rejection {
                 headers.insert(RETRY_AFTER, messages::retry_after(after));
             }
             if status == StatusCode::UNAUTHORIZED {
-                // A 401 response must have `WWW-Authenticate` (RFC 9110 §11.6.1). It has an `error` only
-                // if a token was refused (RFC 6750 §3).
+                // A 401 response must have `WWW-Authenticate` (RFC 9110 §11.6.1). This header has an `error`
+                // parameter only if a token was refused (RFC 6750 §3).
                 headers.insert(
                     WWW_AUTHENTICATE,
                     HeaderValue::from_static(match failure {

@@ -1,13 +1,14 @@
 //! Finds the route of a request by its path, and adds the [`Route`] to the extensions for later layers.
 //!
-//! The path begins with `/{serviceId}/{gatewayUrl}`, as in Zowe. The longest matching prefix is used. So a
-//! service can use another scheme, or another APPLID (the application name of a PassTicket), below a
-//! longer path.
+//! Each route has a prefix, `/{serviceId}/{gatewayUrl}`, as in Zowe. If the path begins with the prefixes of
+//! several routes, the route with the longest prefix is used. So a service can have a second route, with
+//! another scheme or another APPLID (the application name of a PassTicket), for some of its paths.
 //!
 //! | request | response |
 //! |---|---|
 //! | no route matches the path | 404 |
-//! | the path has dot segments (`.` or `..`), or the decoded path matches a longer prefix | 400 |
+//! | the path has dot segments (`.` or `..`), plain or encoded | 400 |
+//! | the decoded path belongs to a more specific route than the path as sent | 400 |
 //! | `TRACE`: the response would show the PassTicket to the client | 405 |
 //! | `CONNECT`: the request has no path | 405 |
 //!
@@ -74,10 +75,10 @@ impl RouteLayer {
         Self { check: FindRoute(Source::Table(routes.into())) }
     }
 
-    /// Uses this route for every request, because your own router has already selected the handler.
+    /// Uses `route` for every request. This is for handlers that your own router has already selected.
     ///
     /// By default, a request whose authentication failed is rejected, so that your handler is not called
-    /// for it ([D40](crate::decisions#d40)). Use [`Route::with_on_failure`] to change this.
+    /// ([D40](crate::decisions#d40)). Use [`Route::with_on_failure`] to change this.
     pub fn fixed(route: impl Into<Arc<Route>>) -> Self {
         Self { check: FindRoute(Source::Fixed(Route::or_reject(route.into()))) }
     }
@@ -138,8 +139,8 @@ impl FindRoute {
         };
         let route = routes.find(path).ok_or(Rejection::NoRoute)?;
         match decoded.and_then(|decoded| routes.find(&decoded)) {
-            // A service that decodes the path sees the longer prefix. The route with this prefix may have
-            // another APPLID, or the scheme `bypass`.
+            // A service that decodes the path would handle the request as one for the route `longer`. This
+            // route may have another APPLID or another scheme.
             Some(longer) if longer.prefix().len() > route.prefix().len() => {
                 Err(Rejection::AmbiguousPath)
             }
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_whose_decoded_form_has_a_longer_prefix_is_rejected() {
+    fn a_path_that_decodes_to_a_more_specific_route_is_rejected() {
         let routes = Routes::new([
             route("api/v1", "https://a/api"),
             route("api/v1/admin", "https://a/api/admin"),

@@ -28,8 +28,8 @@ pub enum OnFailure {
     /// Layer. The service and the client receive the reason in `X-Zowe-Auth-Failure`.
     ForwardUnchanged,
     /// The gateway answers the request itself. The status is 403 if the scopes of a Personal Access Token
-    /// do not include the service, 500 if the scheme failed, 503 if authentication or the scheme may
-    /// succeed later, and otherwise 401.
+    /// do not include the service, 503 if a later attempt may succeed (for example, if a server did not
+    /// answer), 500 if the scheme failed for another reason, and otherwise 401.
     Reject,
 }
 
@@ -45,7 +45,7 @@ impl Upstream {
     /// Parses `http://host[:port][/path]` or `https://…`, as `FromStr` does.
     ///
     /// # Errors
-    /// [`RouteError::Upstream`] contains the text, at most 200 characters of it.
+    /// [`RouteError::Upstream`] with the first 200 characters of `url`, if it is not the URL of a service.
     pub fn parse(url: &str) -> Result<Self, RouteError> {
         let error = || RouteError::Upstream(url.chars().take(200).collect());
         url.parse::<Uri>().map_err(|_| error())?.try_into()
@@ -116,8 +116,8 @@ pub struct Route {
 
 impl Route {
     /// Creates a route from the paths `/{service}/{gateway_url}/…` to `upstream`. The service receives the
-    /// headers that `scheme` prepares. Slashes at the start and end of `gateway_url` are ignored. It may be
-    /// empty.
+    /// headers that `scheme` prepares. Slashes at the start and end of `gateway_url` are ignored.
+    /// `gateway_url` may be empty.
     ///
     /// # Errors
     /// [`RouteError::GatewayUrl`] if `gateway_url` cannot be a part of a path.
@@ -140,9 +140,9 @@ impl Route {
         Ok(Self::to(service, prefix, Some(upstream), scheme))
     }
 
-    /// Creates a route to your own handlers, usually for [`RouteLayer::fixed`]. It has no upstream, so the
-    /// proxy cannot forward its requests. The scopes of Personal Access Tokens are compared with
-    /// `service`, and the log and the audit log name it.
+    /// Creates a route to your own handlers, usually for [`RouteLayer::fixed`]. The route has no upstream, so
+    /// the proxy cannot forward its requests. A Personal Access Token is accepted if its scopes contain
+    /// `service`. Log messages and audit records contain `service`.
     ///
     /// [`RouteLayer::fixed`]: super::RouteLayer::fixed
     pub fn local(service: ServiceId) -> Self {
@@ -174,8 +174,8 @@ impl Route {
         Self { on_failure: Some(on_failure), ..self }
     }
 
-    /// The same route. If [`with_on_failure`](Self::with_on_failure) was not called for it, it gets
-    /// [`OnFailure::Reject`].
+    /// Returns the route with [`OnFailure::Reject`], unless [`with_on_failure`](Self::with_on_failure) has
+    /// set another value.
     pub(super) fn or_reject(this: Arc<Self>) -> Arc<Self> {
         match this.on_failure {
             Some(_) => this,
@@ -203,7 +203,7 @@ impl Route {
         &*self.scheme
     }
 
-    /// Whether no credential is evaluated, and the request is forwarded with the credentials that the
+    /// Whether the layers evaluate no credential, and the request is forwarded with the credentials that the
     /// client sent.
     pub fn is_bypass(&self) -> bool {
         self.is_bypass
@@ -215,7 +215,8 @@ impl Route {
     }
 
     /// Path and query of a request to the service. The base path of the upstream replaces the prefix of the
-    /// route. The rest of the path and the query stay as they are.
+    /// route. The rest of the path and the query are not changed. If the path does not begin with the prefix,
+    /// the whole path is appended to the base path.
     pub fn southbound_path(&self, uri: &Uri) -> String {
         let path = uri.path();
         let rest = if self.covers(path) { &path[self.prefix.len()..] } else { path };
@@ -245,14 +246,14 @@ impl fmt::Debug for Route {
             .field("service", &self.service)
             .field("prefix", &self.prefix)
             .field("upstream", &self.upstream)
-            // Only the name: a scheme may hold a secret.
+            // Shows only the name of the scheme, because a scheme may contain a secret.
             .field("scheme", &self.scheme.name())
             .field("on_failure", &self.on_failure())
             .finish()
     }
 }
 
-/// The scheme of [`Route::local`]. The proxy does not forward such requests, so `prepare` always fails.
+/// The scheme of [`Route::local`]. Such a route has no upstream, so `prepare` always fails.
 struct Local;
 
 impl Scheme for Local {
@@ -276,7 +277,8 @@ impl Scheme for Local {
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
     /// The routes of each service id, longest prefix first.
-    // The hash is fast but not safe against chosen keys. Clients cannot choose the keys of the map.
+    // The hash is fast, but an attacker who chooses the keys can cause collisions. Clients cannot choose the
+    // keys of this map.
     by_service: HashMap<ServiceIdText, Vec<Arc<Route>>, RandomState>,
 }
 

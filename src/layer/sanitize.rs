@@ -2,15 +2,16 @@
 //!
 //! 1. Hop-by-hop headers, including those that a `Connection` line names.
 //! 2. `X-Zowe-Auth-Failure`, `X-Certificate-*`, `OIDC-token`, `X-SAF-Token` and `Client-Cert`. A service
-//!    trusts these headers, so only the gateway may set them. Names that some servers treat as one of
-//!    these, such as `X_Certificate_…`, are removed too, and so are names that begin with `$WS`.
+//!    trusts these headers, so only the gateway may set them. Some servers accept these headers under
+//!    other names, such as `X_Certificate_…`. Headers with such names, and all `$WS…` headers, are removed
+//!    too.
 //! 3. The headers that are passed to [`SanitizeLayer::with_headers`], such as the custom PassTicket headers.
 //!
 //! The layer keeps `Authorization`, `Cookie` and `PRIVATE-TOKEN`. It marks them as sensitive, so that
 //! `Debug` does not show their values.
 //!
-//! Put this layer first. After [`RouteLayer`](super::RouteLayer) or
-//! [`AuthenticateLayer`](super::AuthenticateLayer) it answers 500.
+//! Put this layer first. If it comes after [`RouteLayer`](super::RouteLayer) or
+//! [`AuthenticateLayer`](super::AuthenticateLayer), it answers 500.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -143,7 +144,8 @@ fn remove_reserved(headers: &mut HeaderMap, names: &[HeaderName]) {
     }
 }
 
-/// Whether only the gateway may set this header, or a header that some servers treat as the same.
+/// Whether only the gateway may set the header `name`, or some servers treat `name` as the name of such a
+/// header.
 fn is_reserved(name: &HeaderName, others: &[HeaderName]) -> bool {
     let text = name.as_str();
     ALWAYS.contains(&name)
@@ -152,7 +154,7 @@ fn is_reserved(name: &HeaderName, others: &[HeaderName]) -> bool {
         || is_alias(text)
 }
 
-/// Whether two names are equal for a server that does not distinguish `_` and `-`, as CGI does not.
+/// Whether two header names are equal in CGI, which does not distinguish `_` and `-`.
 fn same_for_cgi(a: &str, b: &str) -> bool {
     let dashed = |byte| if byte == b'_' { b'-' } else { byte };
     a.len() == b.len() && a.bytes().map(dashed).eq(b.bytes().map(dashed))

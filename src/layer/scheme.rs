@@ -1,18 +1,18 @@
-//! Runs the [`Scheme`](super::Scheme) of the route. A scheme makes the headers that the service receives in
-//! place of the client's credential.
+//! Runs the [`Scheme`](super::Scheme) of the route. The scheme prepares the headers that the service receives
+//! in place of the client's credential.
 //!
 //! 1. An [`Authorized`] request gets the headers of the scheme. For example,
 //!    [`PassTicketScheme`](super::PassTicketScheme) sets `Authorization: Basic base64(user:ticket)`.
-//! 2. If the scheme fails, the log has the reason. Each call of a scheme writes one record to the audit
-//!    log, with the event of the scheme.
+//! 2. If the scheme fails, the layer logs the reason. For each call of a scheme, the layer writes one record
+//!    to the audit log, with the event that [`Scheme::event`](super::Scheme::event) returns.
 //! 3. If the scheme or an earlier layer failed, and the route forwards failures, the header
 //!    `X-Zowe-Auth-Failure` is added to the request and to the response.
 //! 4. A forwarded request has the extension [`ReadyToForward`]. The proxy of this crate does not forward a
-//!    request without it, except on a route with the scheme [`Bypass`](super::Bypass).
+//!    request without this extension, except on a route with the scheme [`Bypass`](super::Bypass).
 //!
 //! This layer needs [`RouteLayer`](super::RouteLayer), [`AuthenticateLayer`](super::AuthenticateLayer) and
 //! [`ScopeLayer`](super::ScopeLayer) before it. If one of them is missing, the layer answers 500 and does
-//! not forward the request. On a route with the scheme `bypass`, it needs only `RouteLayer`.
+//! not forward the request. On a route with the scheme `bypass`, the layer needs only `RouteLayer`.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -50,7 +50,7 @@
 //!     .layer(SchemeLayer::new())
 //!     .service(service_fn(|request: Request<Full<Bytes>>| async move {
 //!         let mut response = Response::new(Full::<Bytes>::default());
-//!         // Shows the assertions below what the service received.
+//!         // Returns the header that the service received, for the assertions below.
 //!         if let Some(basic) = request.headers().get("authorization") {
 //!             response.headers_mut().insert("x-seen", basic.clone());
 //!         }
@@ -108,7 +108,7 @@ use crate::{
 /// it has the header `X-Zowe-Auth-Failure` with the reason of a failure.
 ///
 /// Only [`SchemeLayer`] creates this type. Requests on a route with the scheme [`Bypass`](super::Bypass) do
-/// not have it.
+/// not have this extension.
 #[derive(Clone, Debug)]
 pub struct ReadyToForward {
     route: Arc<Route>,
@@ -232,7 +232,8 @@ impl<ReqBody> PollDecision<ReqBody> for Preparing {
 }
 
 /// Applies the result of a scheme, and writes the audit record. If the scheme succeeded, the request gets
-/// its headers. If it failed, the request is forwarded without these headers, or rejected.
+/// the headers of the scheme. If the scheme failed, the request is forwarded without these headers, or
+/// rejected.
 fn finish<B>(
     request: &mut Request<B>,
     authorized: Authorized,
@@ -251,8 +252,8 @@ fn finish<B>(
             Outcome::Forward
         }
         Err(failure) => {
-            // Operators need user, APPLID, service and codes (docs/decisions.md#d5). If no PassTicket could
-            // be generated, `failure` contains the APPLID and the codes.
+            // Operators need user, APPLID, service and return codes (docs/decisions.md#d5). If no PassTicket
+            // could be generated, `failure` contains the APPLID and the return codes.
             let request_id = RequestId::logged(request.extensions());
             let scheme = route.scheme().name();
             let user = authorized.user();
@@ -293,7 +294,7 @@ enum Step {
 /// Decides what to do with a request, from the results of the earlier layers.
 fn begin<B>(request: &mut Request<B>) -> Step {
     let misassembled = |what| Step::Decided(Outcome::Reject(Rejection::misassembled(what)));
-    // `SanitizeLayer` has already done this, unless it is missing. Without both, a client's
+    // `SanitizeLayer` does the same, but it may be missing. If the hop-by-hop headers stayed, a client's
     // `Connection: authorization` would make the proxy remove the header that the scheme sets.
     strip_hop_by_hop(request.headers_mut());
     let extensions = request.extensions_mut();
@@ -308,7 +309,7 @@ fn begin<B>(request: &mut Request<B>) -> Step {
         // Another layer may have replaced the route in the extensions. Only the authorized route is used.
         return if authorized.route().is_bypass() {
             misassembled(
-                "the authorized route has the scheme bypass, the current route has another",
+                "the authorized route has the scheme bypass, but the current route has another scheme",
             )
         } else {
             Step::Prepare(authorized)

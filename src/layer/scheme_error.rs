@@ -28,7 +28,7 @@ enum Kind {
 }
 
 impl SchemeError {
-    /// The scheme failed, and it does not help to try again. The status is 500, the message `ZWEAO500E`.
+    /// The scheme failed, and a retry does not help. The status is 500, the message `ZWEAO500E`.
     ///
     /// `reason` is for the log. It should say what the operator can do. It must not contain a secret.
     pub fn failed(reason: impl Into<String>) -> Self {

@@ -21,7 +21,7 @@ use crate::{
 ///
 /// Each [`Route`](super::Route) has one scheme. This crate contains
 /// [`PassTicketScheme`](super::PassTicketScheme) and [`Bypass`]. Implement the trait for a service that
-/// expects something else. An `Arc` of a scheme is also a scheme.
+/// expects other headers. An `Arc` of a scheme is also a scheme.
 ///
 /// [`SchemeLayer`](super::SchemeLayer) calls the scheme of the route with the user and the head of an
 /// authorized request. The scheme returns headers or a [`Failure`]. The layer then writes the headers, or
@@ -29,8 +29,8 @@ use crate::{
 /// A scheme is not called for a request whose user is not authorized.
 ///
 /// # Example
-/// This scheme is for a service that expects an API key of the gateway in one header, and the user in
-/// another:
+/// This scheme is for a service that expects an API key of the gateway in one header, and the user id in a
+/// second header:
 ///
 /// ```
 /// # use std::{convert::Infallible, sync::Arc};
@@ -112,7 +112,7 @@ use crate::{
 /// ```
 ///
 /// A scheme that calls another server returns [`SchemeFuture::pending`] with an `async` block. If the
-/// server does not answer, the block returns
+/// server does not answer, the block should return
 /// [`SchemeError::unavailable`](super::SchemeError::unavailable).
 pub trait Scheme: Send + Sync + 'static {
     /// The name of the scheme in the log and in audit records, such as `httpBasicPassTicket`.
@@ -139,10 +139,11 @@ pub trait Scheme: Send + Sync + 'static {
         record
     }
 
-    /// Whether only authorized requests are forwarded. This is called once, when a route is created.
+    /// Whether the layers authenticate and authorize requests to the service. This function is called once,
+    /// when the route gets the scheme.
     ///
-    /// If it returns `false`, the layers evaluate no credential and do not call this scheme. The service
-    /// receives the credentials that the client sent. Only [`Bypass`] should return `false`.
+    /// If this function returns `false`, the layers evaluate no credential and do not call this scheme. The
+    /// service receives the credentials that the client sent. Only [`Bypass`] should return `false`.
     fn needs_authorization(&self) -> bool {
         true
     }
@@ -272,11 +273,11 @@ impl fmt::Debug for SchemeRequest<'_> {
 
 /// The headers that a [`Scheme`] sets. Each of them replaces all headers of the request with the same name.
 ///
-/// They are marked as sensitive: `Debug` does not show the values, and HTTP/2 does not add them to its
+/// The values are marked as sensitive. So `Debug` does not show them, and HTTP/2 does not add them to its
 /// header compression tables (RFC 7541 §7.1.3).
 #[derive(Clone, Debug, Default)]
 pub struct SchemeHeaders {
-    // Most schemes set only one header, which then needs no allocation.
+    // Most schemes set only one header. A single header needs no allocation.
     first: Option<(HeaderName, HeaderValue)>,
     more: Vec<(HeaderName, HeaderValue)>,
 }

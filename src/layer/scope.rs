@@ -2,14 +2,16 @@
 //! credentials, such as login tokens and certificates, are valid for all services.
 //!
 //! An authorized request gets the extension [`Authorized`], which contains the user and the route. Later
-//! layers take both from this extension. If the scopes of a PAT do not include the service, the request is
-//! handled as the [`Route`] says. With [`OnFailure::Reject`] the response is 403.
+//! layers read the user and the route from this extension. If the scopes of a PAT do not include the
+//! service, the request is handled as the [`Route`] says. With [`OnFailure::Reject`] the response is 403.
 //!
 //! This layer needs [`RouteLayer`](super::RouteLayer) and [`AuthenticateLayer`](super::AuthenticateLayer)
-//! before it. Without them it answers 500.
+//! before it. If one of them is missing, the layer answers 500. On a route with the scheme `bypass`, the
+//! layer needs only `RouteLayer`, and forwards each request.
 //!
 //! For each decision, the layer writes one [`Authentication`](Event::Authentication) record to the audit
-//! log. If authentication failed, `AuthenticateLayer` has already written this record.
+//! log. If authentication failed, the layer decides nothing, and `AuthenticateLayer` has already written the
+//! record.
 //!
 //! ```
 //! use std::sync::Arc;

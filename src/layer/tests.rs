@@ -387,7 +387,7 @@ async fn forward_unchanged_keeps_the_credentials_after_a_failure() {
 }
 
 #[tokio::test]
-async fn routes_that_reject_failures_are_not_forwarded() {
+async fn on_failure_reject_does_not_forward_failed_requests() {
     let world = World::with(OnFailure::Reject);
     let (pat_for_jobs, jwt) = (world.pat("jobs"), format!("Bearer {}", world.jwt()));
     let cases: [(&str, &[(&str, &str)], u16, &str); 4] = [
@@ -456,7 +456,7 @@ async fn clients_cannot_set_custom_headers() {
 }
 
 #[tokio::test]
-async fn the_failure_header_of_a_client_is_replaced_and_that_of_a_service_is_kept() {
+async fn the_failure_header_is_replaced_in_requests_and_kept_in_responses() {
     let world = World::new();
     let exchange = world.exchange(get(FILES, &[("x-zowe-auth-failure", "forged")])).await;
     let southbound = exchange.southbound.as_ref().unwrap();
@@ -529,7 +529,8 @@ async fn a_stack_with_a_wrong_order_or_a_missing_layer_does_not_forward() {
     let bearer = format!("Bearer {}", world.jwt());
     let mut wrong_stacks = 0;
     for order in permutations(&all) {
-        // A stack of all layers, and stacks without one layer. `SchemeLayer` is never left out.
+        // The test uses the stack of all layers in this order, and each stack that lacks one layer other than
+        // `SchemeLayer`.
         let shorter = (0..order.len()).map(|missing| {
             let others = order.iter().enumerate().filter(|(i, _)| *i != missing);
             others.map(|(_, l)| *l).collect::<Vec<_>>()
@@ -590,7 +591,7 @@ async fn a_second_route_layer_is_rejected() {
     assert_eq!(exchange.status, 500);
 }
 
-/// An identity mapper and PassTicket generator whose results are not available at once.
+/// An identity mapper and PassTicket generator whose results are pending at the first poll.
 #[derive(Clone, Debug)]
 struct Slow;
 
@@ -613,9 +614,9 @@ impl PassTicketGenerator for Slow {
     }
 }
 
-/// The mock service panics if it is called before it was ready. A clone of a ready service is not ready.
+/// The mock service panics if it is called before its `poll_ready` returned `Ready`. Readiness is not cloned.
 #[tokio::test]
-async fn the_ready_service_is_called_and_not_a_clone() {
+async fn the_ready_service_is_called_and_not_its_clone() {
     let world = World::new();
     let (mock, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
     handle.allow(1);
@@ -641,7 +642,7 @@ async fn the_ready_service_is_called_and_not_a_clone() {
     let (response, ()) = tokio::join!(response, serve);
     assert_eq!(response.unwrap().status(), 200);
 
-    // The mock has no permit for a second request, so it is not ready.
+    // `allow(1)` permits one request, so the mock is not ready for a second request.
     assert!(
         tokio::time::timeout(Duration::from_millis(20), stack.ready()).await.is_err(),
         "the stack is ready although the inner service is not"
@@ -675,7 +676,7 @@ impl RevocationCheck for UnavailableForPats {
     }
 }
 
-/// A generator that may not generate tickets.
+/// A generator that always fails, because the gateway is not authorized to generate tickets.
 #[derive(Clone)]
 struct NotAllowed;
 
@@ -687,7 +688,7 @@ impl PassTicketGenerator for NotAllowed {
 }
 
 #[tokio::test]
-async fn an_unavailable_check_and_a_failed_ticket_are_failures() -> Result<(), BoxError> {
+async fn unavailable_checks_and_failed_tickets_set_the_failure_header() -> Result<(), BoxError> {
     let world = World::new();
     let stack = ServiceBuilder::new()
         .layer(RouteLayer::new(world.routes_with(NotAllowed)))
@@ -760,7 +761,7 @@ async fn a_revoked_login_token_is_refused() {
     assert_eq!(refused.failure_text(), Some("ZWEAG160E No authentication provided in the request"));
 }
 
-/// A revocation check whose answer is not available at once.
+/// A revocation check whose answer is pending at the first poll.
 struct SlowCheck(Result<(), CheckError>);
 
 impl RevocationCheck for SlowCheck {
@@ -803,7 +804,7 @@ async fn a_request_waits_for_the_revocation_check() {
     }
 }
 
-/// A revocation check that never has an answer, and uses the default of `check_token`.
+/// A revocation check that never has an answer. It uses the default implementation of `check_token`.
 struct NoAnswer;
 
 impl RevocationCheck for NoAnswer {

@@ -92,7 +92,7 @@ async fn a_success_writes_an_authentication_and_a_ticket_record() {
 }
 
 #[tokio::test]
-async fn a_failure_writes_one_record_whatever_on_failure_is() {
+async fn a_failure_writes_one_record_regardless_of_on_failure() {
     use CredentialKind as Kind;
     use ReasonCode as Reason;
     for on_failure in [OnFailure::Forward, OnFailure::ForwardUnchanged, OnFailure::Reject] {
@@ -243,14 +243,14 @@ async fn no_record_contains_a_token_or_a_ticket() {
             secrets.extend([basic, plain.split_once(':').unwrap().1.to_owned()]);
         }
     }
-    // Three tokens. For two of them there is a PassTicket, as `Basic` value and in plain text.
+    // Three tokens, and two PassTickets in two forms: as a `Basic` value and in plain text.
     assert_eq!(secrets.len(), 7);
     let records = world.collected.take();
-    // Two records for each of these two tokens, and one for the PAT that is out of scope.
+    // Two records for each token with a PassTicket, and one for the PAT that is out of scope.
     assert_eq!(records.len(), 5);
     let text: String = records.iter().map(|r| r.to_json() + &format!("{r:?}")).collect();
     for secret in secrets {
-        // For a token, looks for its payload alone: a record must not contain that either.
+        // A record must not contain the payload of a token either, so the test searches for the payload.
         let payload = secret.split('.').nth(1).unwrap_or(&secret);
         assert!(!text.contains(payload), "{secret} is in {text}");
     }
