@@ -1,4 +1,5 @@
-# Everything that a contributor or CI runs. `just` lists the targets; CONTRIBUTING.md says when to use which.
+# Commands for contributors and CI. `just` lists the targets. CONTRIBUTING.md says which to run before a commit, a pull
+# request or a release.
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
@@ -11,41 +12,45 @@ _list:
 format:
     cargo fmt --all
 
-# Fail where the code is not formatted.
+# Check the format of the code.
 format-check:
     cargo fmt --all -- --check
 
-# Clippy on all targets, warnings denied.
+# Run clippy on all targets. Warnings are errors.
 lint:
     cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
-    # The bench needs a runner of its own and is no target of `--all-targets`.
+    # This bench has `bench = false` in Cargo.toml, because it needs a special runner. So `--all-targets` skips it.
     cargo clippy --locked --all-features --bench instructions -- -D warnings
 
-# The README's test command: unit tests, tests from outside, doc tests, corpus of the fuzz targets.
+# Run the tests: unit tests, integration tests, doc tests, corpus of the fuzz targets.
 test:
     cargo test --locked
 
-# An application that uses the other backend of jsonwebtoken, with a lock file of its own.
+# Test an application with the other backend of jsonwebtoken. It has its own lock file.
 test-other-backend:
     CARGO_TARGET_DIR=target cargo test --locked --manifest-path tests/embed-other-backend/Cargo.toml
 
-# Each bench once, as a test.
+# Run each benchmark once, as a test.
 bench-smoke:
     cargo test --locked --benches
 
-# Instructions of the hot path against benches/instructions.txt. Needs valgrind and jq.
+# Compare the instructions per request with benches/instructions.txt. Needs valgrind and jq.
 instructions:
     .ci/instructions
 
-# Rustdoc, warnings denied.
+# Build the documentation with rustdoc. Warnings are errors.
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --all-features
 
-# Links and citations in documents and comments.
+# Check links and citations in documents and comments.
 links:
     docs/check-links
 
+<<<<<<< HEAD
 # Each feature of the library alone, the core with its tests, and the program with its own features only.
+=======
+# Compile the library with each feature alone.
+>>>>>>> p-docs
 features:
     for features in api proxy remote store tls serde test-util full; do \
         echo "--features $features"; \
@@ -55,11 +60,12 @@ features:
     cargo clippy --quiet --locked -p tower-passticket --tests -- -D warnings
     cargo clippy --quiet --locked -p passticket-proxy --bins -- -D warnings
 
-# The walls between crates, rooms and files (docs/architecture.md).
+# Check the dependency rules for crates, modules and files (docs/architecture.md#walls).
 walls:
     .ci/walls
     .ci/trees
 
+<<<<<<< HEAD
 # All that the next steps need in release mode. In one build, because together the program and the benches
 # get the same features of their dependencies, which otherwise compile twice.
 release-programs:
@@ -67,60 +73,65 @@ release-programs:
 
 # The program in release mode answers as the README says.
 quick-start: release-programs
+=======
+# Build the program in release mode, start its demo, and check that it answers.
+quick-start:
+    cargo build --release --locked --quiet --bin passticket-proxy
+>>>>>>> p-docs
     .ci/starts target/release/passticket-proxy
 
-# The demo answers as its OpenAPI description says. Needs python3.
+# Check that the demo answers as its OpenAPI description says. Needs python3.
 schemathesis:
     .ci/schemathesis
 
-# A short comparison with nginx, HAProxy and a minimal proxy; machines differ, so no ratio is judged.
+# Run a short comparison with nginx, HAProxy and a minimal proxy. It checks that the scripts work, not the ratios.
 compare-quick:
     .ci/compare --quick --as-cargo-builds
 
-# The whole comparison (twenty minutes): writes benches/compare/results.md.
+# Run the whole comparison (twenty minutes) and write benches/compare/results.md.
 compare *arguments:
     benches/compare/run {{arguments}}
 
-# The profile-guided program to operate: target/optimized/passticket-proxy (about nine minutes).
+# Build the program with profile-guided optimization: target/optimized/passticket-proxy (about nine minutes).
 release:
     benches/optimize
 
-# Fuzz one target for some seconds: `just fuzz cookies 60`. See fuzz/README.md.
+# Fuzz one target for a number of seconds: `just fuzz cookies 60`. See fuzz/README.md.
 fuzz target seconds:
     fuzz/run {{target}} {{seconds}}
 
-# Fuzz each target for some seconds.
+# Fuzz each target for a number of seconds.
 fuzz-all seconds:
     for target in $(fuzz/run --list); do fuzz/run "$target" {{seconds}}; done
 
-# Licences, bans and sources of all dependencies, offline. Needs cargo-deny.
+# Check licences, bans and sources of all dependencies, offline. Needs cargo-deny.
 deny:
     cargo deny --offline --locked --all-features check bans licenses sources
 
-# Known vulnerabilities of dependencies. Needs cargo-deny and its advisory database.
+# Check the dependencies for known vulnerabilities. Needs cargo-deny and its advisory database.
 advisories:
     cargo deny --locked --all-features check advisories
 
-# The book: target/book. Needs mdbook.
+# Build the book in target/book. Needs mdbook.
 book:
     .ci/book
 
-# The public API against the committed text. Needs cargo-public-api.
+# Compare the public API with the committed text. Needs cargo-public-api.
 public-api:
     .ci/public-api
 
-# Writes the committed text of the public API anew.
+# Write the public API to the committed text.
 public-api-write:
     .ci/public-api --write
 
-# The lowest versions that Cargo.toml allows compile.
+# Compile with the lowest versions of dependencies that Cargo.toml allows.
 minimal-versions:
     .ci/minimal-versions
 
-# What CI runs for each change (at most 22 minutes on two cores).
+# Run all checks of CI (at most 22 minutes on two cores).
 ci:
     .ci/run
 
-# What runs before a release.
+# Run the additional checks before a release.
 long:
     .ci/long

@@ -1,7 +1,8 @@
-//! The cost of an audit record for its request: without a sink, and with a file whose queue has room.
-//! For comparison, the cost of writing the record, which the writer thread pays.
+//! Measures the time that an audit record takes in a request: without a sink, and with a sink that writes
+//! to a file and whose queue has room. For comparison, it also measures the time until the writer thread
+//! has written the record.
 
-#![allow(clippy::unwrap_used, reason = "a bench stops by panicking")]
+#![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 
 use std::{
     hint::black_box,
@@ -22,7 +23,8 @@ use tower_passticket::{
     token::{ServiceId, TokenFingerprint},
 };
 
-/// Records that are put into the queue at a time. The queue has room for them.
+/// Number of records that are put into the queue before the benchmark waits until they are written. The
+/// queue has room for them.
 const BURST: u64 = 4_000;
 
 fn audit(criterion: &mut Criterion) {
@@ -60,12 +62,12 @@ fn audit(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     let none = Audit::none();
     group.bench_function("no sink", |b| b.iter(|| write(black_box(&none))));
-    group.bench_function("file, queue drained", |b| {
+    group.bench_function("file, time in the request", |b| {
         b.iter_custom(|records| {
             let mut spent = Duration::ZERO;
-            let mut rest = records;
-            while rest > 0 {
-                let burst = rest.min(BURST);
+            let mut remaining = records;
+            while remaining > 0 {
+                let burst = remaining.min(BURST);
                 let done = file.written() + file.dropped() + burst;
                 let start = Instant::now();
                 (0..burst).for_each(|_| write(&to_file));
@@ -73,31 +75,31 @@ fn audit(criterion: &mut Criterion) {
                 while file.written() + file.dropped() < done {
                     thread::yield_now();
                 }
-                rest -= burst;
+                remaining -= burst;
             }
             spent
         });
     });
-    group.bench_function("file, written", |b| {
+    group.bench_function("file, time until written", |b| {
         b.iter_custom(|records| {
             let start = Instant::now();
             let mut done = file.written() + file.dropped();
-            let mut rest = records;
-            while rest > 0 {
-                // More than half of the queue, so that the writer is woken.
-                let burst = rest.min(60_000);
+            let mut remaining = records;
+            while remaining > 0 {
+                // More than half of the queue, so that the writer thread is woken.
+                let burst = remaining.min(60_000);
                 (0..burst).for_each(|_| write(&to_file));
                 done += burst;
                 while file.written() + file.dropped() < done {
                     thread::yield_now();
                 }
-                rest -= burst;
+                remaining -= burst;
             }
             start.elapsed()
         });
     });
     group.finish();
-    assert_eq!(file.dropped(), 0, "the queue has room for all records");
+    assert_eq!(file.dropped(), 0, "records were dropped although the queue has room");
 }
 
 criterion_group!(benches, audit);

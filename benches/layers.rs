@@ -1,7 +1,7 @@
-//! The cost of all layers around a service that does nothing. In the same run, lower bounds: one
-//! verification of a token, one ticket, the service without layers.
+//! Measures all layers around a service that does nothing, and each layer alone. For comparison, it also
+//! measures what the layers must at least do: verify a token, make a PassTicket, call the service.
 
-#![allow(clippy::unwrap_used, reason = "a bench stops by panicking")]
+#![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 
 mod requests;
 
@@ -29,6 +29,7 @@ use tower_passticket::{
     token::{Rs256Verifier, Scopes, ServiceId, SigningKey, TokenIssuer, Validity},
 };
 
+/// The service behind the layers.
 async fn nothing(_: Request<Body>) -> Result<Response<Body>, Infallible> {
     Ok(Response::new(Body::default()))
 }
@@ -70,7 +71,7 @@ fn layers(criterion: &mut Criterion) {
             .service(service_fn(nothing))
     };
     let cached = verifier.clone().with_cache(NonZeroUsize::new(10_000).unwrap());
-    let (each_time, remembered) = (stack(&verifier), stack(&cached));
+    let (without_cache, with_cache) = (stack(&verifier), stack(&cached));
 
     let bypass = request("/open/api/v1/x", "x-nothing", "1");
     let cookie = format!("a=1; apimlAuthenticationToken={}", jwt.expose());
@@ -82,24 +83,24 @@ fn layers(criterion: &mut Criterion) {
     let mut run = |name: &str, request: &Request<Body>, service: &dyn Fn(Request<Body>)| {
         group.bench_function(name, |b| b.iter(|| service(black_box(request.clone()))));
     };
-    let bare = |request| {
+    let no_layers = |request| {
         runtime.block_on(call(service_fn(nothing), request));
     };
-    let whole = |request| {
-        runtime.block_on(call(each_time.clone(), request));
+    let verify_each_time = |request| {
+        runtime.block_on(call(without_cache.clone(), request));
     };
-    let cheap = |request| {
-        runtime.block_on(call(remembered.clone(), request));
+    let cached_token = |request| {
+        runtime.block_on(call(with_cache.clone(), request));
     };
-    run("bare service", &bypass, &bare);
-    run("bypass", &bypass, &whole);
-    run("JWT cookie to PassTicket, remembered", &cookie, &cheap);
-    run("PAT header to PassTicket, remembered", &header, &cheap);
-    run("JWT cookie to PassTicket, verified each time", &cookie, &whole);
-    run("PAT header to PassTicket, verified each time", &header, &whole);
+    run("no layers", &bypass, &no_layers);
+    run("bypass", &bypass, &verify_each_time);
+    run("JWT cookie to PassTicket, token cached", &cookie, &cached_token);
+    run("PAT header to PassTicket, token cached", &header, &cached_token);
+    run("JWT cookie to PassTicket, token verified each time", &cookie, &verify_each_time);
+    run("PAT header to PassTicket, token verified each time", &header, &verify_each_time);
     group.finish();
 
-    // Each layer alone, with the request that the layers in front of it produce.
+    // Each layer alone. Its request is the one that the layers before it in the stack pass on.
     let mut group = criterion.benchmark_group("alone");
     macro_rules! alone {
         ($name:literal, $layer:expr, $request:ident) => {
@@ -107,27 +108,28 @@ fn layers(criterion: &mut Criterion) {
             group.bench_function($name, |b| {
                 b.iter(|| runtime.block_on(call(service.clone(), black_box($request.clone()))));
             });
-            let seen = Mutex::new(None);
+            // Passes the request through the layer, for the benchmark of the next layer.
+            let passed_on = Mutex::new(None);
             let keep = service_fn(|request| {
-                *seen.lock().unwrap() = Some(request);
+                *passed_on.lock().unwrap() = Some(request);
                 ready(Ok(Response::new(Body::default())))
             });
             runtime.block_on(call($layer.layer(keep), $request));
-            let $request = seen.into_inner().unwrap().unwrap();
+            let $request = passed_on.into_inner().unwrap().unwrap();
         };
     }
     let request = header;
     alone!("sanitize", SanitizeLayer::new(), request);
     alone!("route", RouteLayer::new(routes.clone()), request);
-    alone!("authenticate, remembered", authenticate(&cached), request);
+    alone!("authenticate, token cached", authenticate(&cached), request);
     alone!("scope", ScopeLayer::new(), request);
-    alone!("passticket", SchemeLayer::new(), request);
+    alone!("scheme (PassTicket)", SchemeLayer::new(), request);
     drop(request);
     group.finish();
 
-    let mut group = criterion.benchmark_group("floor");
+    let mut group = criterion.benchmark_group("without layers");
     group.bench_function("verify a JWT", |b| b.iter(|| verifier.verify(black_box(jwt.expose()))));
-    group.bench_function("make a ticket", |b| {
+    group.bench_function("make a PassTicket", |b| {
         b.iter(|| profile.generate(black_box(&user), SystemClock.now()));
     });
     group.finish();

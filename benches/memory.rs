@@ -1,8 +1,8 @@
-//! The memory of the token cache and the ticket cache: the growth of the resident set for each cached
-//! entry. A large token takes the place of several entries.
+//! Measures the memory of the token cache and of the PassTicket cache: by how many bytes the resident set of
+//! the process grows for each cached entry. A large token counts as several entries of the cache.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
-#![allow(clippy::print_stdout, reason = "it prints its measurements")]
+#![allow(clippy::print_stdout, reason = "the benchmark prints its measurements")]
 
 use std::{fs, mem, num::NonZeroUsize};
 
@@ -12,7 +12,7 @@ use tower_passticket::{
 };
 
 fn main() {
-    // `cargo test --benches` runs it too, without optimization; signing so many tokens is slow then.
+    // Do nothing in `cargo test --benches`: without optimization, signing so many tokens is slow.
     if !std::env::args().any(|arg| arg == "--bench") {
         return;
     }
@@ -34,11 +34,11 @@ fn main() {
                 verifier.verify(token.expose()).unwrap();
             }
         };
-        // Allocations of the verification itself happen before the measurement.
+        // Verify once without a cache, so that the allocations of the verification itself are not measured.
         verify(&verifier);
         let verifier = verifier.with_cache(count);
-        growth(name, count, || verify(&verifier));
-        // Freed memory would be reused by the next measurement, which then would not grow.
+        print_growth(name, count, || verify(&verifier));
+        // Do not free the memory: the next measurement would reuse it, and the resident set would not grow.
         mem::forget((tokens, verifier));
     };
     tokens("login token", &|user| issuer.login_token(user, "security-domain").unwrap());
@@ -49,20 +49,21 @@ fn main() {
     let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977").unwrap();
     let profiles = KeyProfiles::new([profile.with_replay(Replay::Allowed)]).unwrap();
     let generator = LocalGenerator::new(profiles).with_ticket_cache(count);
-    growth("ticket of the second", count, || {
+    print_growth("PassTicket", count, || {
         for user in &users {
             generator.generate_now(user, &applid).unwrap();
         }
     });
 }
 
-fn growth(name: &str, count: NonZeroUsize, work: impl FnOnce()) {
+/// Prints by how many bytes the resident set grows while `work` runs, divided by `count`.
+fn print_growth(name: &str, count: NonZeroUsize, work: impl FnOnce()) {
     let before = resident();
     work();
     println!("{name}: {} bytes", resident().saturating_sub(before) / count);
 }
 
-/// The resident set in bytes. 0 on systems without /proc.
+/// The size of the resident set in bytes. 0 on systems without /proc.
 fn resident() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");

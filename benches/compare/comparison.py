@@ -1,4 +1,4 @@
-"""The proxies of the comparison, the check that each does its task, and the measured subjects."""
+"""The proxies of the comparison, a check of their answers, and the subjects that are measured."""
 
 import base64
 import contextlib
@@ -60,6 +60,7 @@ backend service
   server only 127.0.0.1:{upstream}
 """
 
+# HAProxy verifies the JWT like the gateway, then sends a fixed Basic header.
 VERIFY = """
   http-request set-var(txn.jwt) req.cook(apimlAuthenticationToken)
   http-request deny unless { var(txn.jwt),jwt_header_query('$.alg') -m str RS256 }
@@ -72,35 +73,39 @@ VERIFY = """
 """
 
 
-def ask(port, path, headers, context=None):
+def get(port, path, headers, context=None):
+    """Sends a GET request. Returns status and body."""
     if context:
         connection = http.client.HTTPSConnection("localhost", port, timeout=20, context=context)
     else:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     with contextlib.closing(connection):
         connection.request("GET", path, headers=headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
+        response = connection.getresponse()
+        return response.status, response.read().decode()
 
 
-def expect_ticket(where, answered):
-    """Expects that the upstream got a Basic header for the user, and no token."""
-    status, body = answered
+def expect_ticket(what, response):
+    """Expects that the upstream got a Basic header for the user, and no cookie.
+
+    The upstream answers /check with the Authorization and Cookie headers that it got."""
+    status, body = response
     authorization, cookie = (body + "\n\n").split("\n")[:2]
-    plain = ""
+    user_and_ticket = ""
     if authorization.startswith("Basic "):
-        plain = base64.b64decode(authorization[6:]).decode()
-    if status != 200 or not re.fullmatch(r"USER:[A-Z0-9_a-z]{8}", plain) or cookie:
-        fail(f"{where}: expected a PassTicket upstream, got {status} {body[:200]!r}")
+        user_and_ticket = base64.b64decode(authorization[6:]).decode()
+    if status != 200 or not re.fullmatch(r"USER:[A-Z0-9_a-z]{8}", user_and_ticket) or cookie:
+        fail(f"{what}: expected a PassTicket at the upstream, got {status} {body[:200]!r}")
 
 
-def expect_untouched(where, answered, cookie):
-    if answered != (200, f"\n{cookie}\n"):
-        fail(f"{where}: expected the unchanged request, got {answered}")
+def expect_cookie(what, response, cookie):
+    """Expects that the upstream got this cookie (none if it is empty), and no Authorization header."""
+    if response != (200, f"\n{cookie}\n"):
+        fail(f"{what}: expected the cookie {cookie!r} and no Authorization at the upstream, got {response}")
 
 
 class Comparison(World):
-    """Starts the other proxies, and passticket-proxy in each measured configuration."""
+    """Starts nginx, HAProxy and the minimal proxy, and passticket-proxy in each configuration that is measured."""
 
     def __init__(self, bench, programs, rows):
         super().__init__(bench, programs)
@@ -138,32 +143,32 @@ class Comparison(World):
         self.servers[name] = self.bench.start(name, args, port)
 
     def check(self):
-        """Checks that each proxy does its task, and refuses requests that it must refuse."""
+        """Checks that each proxy forwards or refuses requests as expected."""
         cookie = f"apimlAuthenticationToken={self.jwt}"
         jwt, pat, ports = {"Cookie": cookie}, {"PRIVATE-TOKEN": self.pat}, self.ports
         forged = {"Cookie": cookie[:-20] + "A" * 20}
         context, certificate = self.tls_context(), self.tls_context("USER")
         ticket, bypass = "/ticket/api/v1/check", "/bypass/api/v1/check"
         for name in ("plain", "cargo", "audit"):
-            expect_ticket(f"{name}, JWT", ask(ports[name], ticket, jwt))
-            expect_ticket(f"{name}, PAT", ask(ports[name], ticket, pat))
-            expect_untouched(f"{name}, forged", ask(ports[name], ticket, forged), "")
+            expect_ticket(f"{name}, JWT", get(ports[name], ticket, jwt))
+            expect_ticket(f"{name}, PAT", get(ports[name], ticket, pat))
+            expect_cookie(f"{name}, forged", get(ports[name], ticket, forged), "")
         if "million" in ports:
-            expect_ticket("million, PAT", ask(ports["million"], ticket, pat))
-        expect_untouched("bypass", ask(ports["plain"], bypass, jwt), cookie)
+            expect_ticket("million, PAT", get(ports["million"], ticket, pat))
+        expect_cookie("bypass", get(ports["plain"], bypass, jwt), cookie)
         for name in ("nginx", "haproxy", "minimal"):
-            expect_untouched(name, ask(ports[name], "/check", jwt), cookie)
-        expect_ticket("HAProxy, JWT", ask(ports["haproxy_jwt"], "/check", jwt))
-        if ask(ports["haproxy_jwt"], "/check", forged)[0] != 403:
-            fail("HAProxy lets a forged JWT through")
-        expect_ticket("TLS, JWT", ask(ports["tls"], ticket, jwt, context))
-        expect_ticket("TLS, certificate", ask(ports["tls"], ticket, {}, certificate))
-        expect_untouched("TLS, bypass", ask(ports["tls"], bypass, jwt, context), cookie)
-        expect_untouched("nginx, TLS", ask(ports["nginx_tls"], "/check", jwt, context), cookie)
-        if ask(ports["nginx_mutual"], "/application/health", {}, certificate)[0] != 200:
-            fail("nginx does not take the client certificate")
-        if ask(ports["nginx_mutual"], "/application/health", {}, context)[0] == 200:
-            fail("nginx takes clients without certificate")
+            expect_cookie(name, get(ports[name], "/check", jwt), cookie)
+        expect_ticket("HAProxy, JWT", get(ports["haproxy_jwt"], "/check", jwt))
+        if get(ports["haproxy_jwt"], "/check", forged)[0] != 403:
+            fail("HAProxy accepts a forged JWT")
+        expect_ticket("TLS, JWT", get(ports["tls"], ticket, jwt, context))
+        expect_ticket("TLS, certificate", get(ports["tls"], ticket, {}, certificate))
+        expect_cookie("TLS, bypass", get(ports["tls"], bypass, jwt, context), cookie)
+        expect_cookie("nginx, TLS", get(ports["nginx_tls"], "/check", jwt, context), cookie)
+        if get(ports["nginx_mutual"], "/application/health", {}, certificate)[0] != 200:
+            fail("nginx refuses a valid client certificate")
+        if get(ports["nginx_mutual"], "/application/health", {}, context)[0] == 200:
+            fail("nginx accepts a client without certificate")
 
     def list_subjects(self):
         cookie = f"Cookie: apimlAuthenticationToken={self.jwt}"
@@ -203,7 +208,7 @@ class Comparison(World):
         ]
         wanted = {key for goal in GOALS if goal.row in self.rows for key in goal[2:4]}
         if 9 in self.rows:
-            # The rate of row 9 is a share of the rate in the closed loop.
+            # The rate of the requests in row 9 is a share of the rate of "jwt".
             wanted.add("jwt")
         for key, title, group, mode, server, request, tls in subjects:
             if key in wanted:

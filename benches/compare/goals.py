@@ -1,13 +1,17 @@
-"""The compared ratios and their goals."""
+"""The ratios that are compared with goals.
+
+"ours" is passticket-proxy, "bypass" a request on a route without authentication, "rules" are revocations in the
+store, "forwards" is a proxy that only forwards."""
 
 import collections
 
-# A goal is judged by at least this many undisturbed rounds.
+# With fewer undisturbed rounds, the report does not say whether a goal is met.
 ENOUGH = 5
 
+# `over` and `under` are keys of subjects (see comparison.py). The ratio is the `metric` of `over` divided by that of
+# `under`. The goal is that the ratio is `sign` (≤ or ≥) `bound`. `row` is the number in the report.
 Goal = collections.namedtuple("Goal", "row what over under metric sign bound")
 
-# Each ratio is `over` divided by `under`.
 GOALS = [
     Goal(1, "JWT → PassTicket / bypass", "jwt", "bypass", "cpu", "≤", 1.08),
     Goal(1, "the same, with the audit (default)", "jwt_audit", "bypass", "cpu", "≤", 1.08),
@@ -30,4 +34,6 @@ GOALS = [
     Goal(9, "the same, with the audit (default)", "late_audit", "late_bypass", "p99", "≤", 1.3),
 ]
 
+# What is measured: the load generator's `mode`, `request` and `tls` arguments against `port` of the process `server`.
+# Subjects of one `group` are in one table of the report.
 Subject = collections.namedtuple("Subject", "key title group mode server port request tls")

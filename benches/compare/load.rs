@@ -1,28 +1,28 @@
-//! The load generator: many connections send the same request, and the latency of the responses is
-//! measured.
+//! The load generator: it sends the same request on many connections and measures the latency of the
+//! responses.
 //!
 //! ```text
-//! load closed    ADDRESS REQUEST CONNECTIONS SECONDS [TLS]         next request after the response
-//! load open      ADDRESS REQUEST CONNECTIONS SECONDS RATE [TLS]    RATE requests a second in all
-//! load handshake ADDRESS REQUEST CONNECTIONS SECONDS TLS           a connection for each request
-//! load idle      ADDRESS REQUEST CONNECTIONS SECONDS [TLS]         one request each, then idle
+//! load closed    ADDRESS REQUEST CONNECTIONS SECONDS [TLS]         a connection sends after each response
+//! load open      ADDRESS REQUEST CONNECTIONS SECONDS RATE [TLS]    RATE requests per second in total
+//! load handshake ADDRESS REQUEST CONNECTIONS SECONDS TLS           a new connection for each request
+//! load idle      ADDRESS REQUEST CONNECTIONS SECONDS [TLS]         one request per connection, then idle
 //!
 //! REQUEST   a file with the bytes of the request
 //! TLS       CA [CERTIFICATE KEY]: PEM files
 //! ```
 //!
-//! It prints `ready` when the connections are open and warm, and waits for a line on standard input, so
-//! that the caller can read the processor time of the proxy. After SECONDS it prints one line of JSON:
-//! the number of responses, the seconds, and the latency percentiles in microseconds. It repeats this
-//! for each line of input, with the same connections. A response that is not 200 ends it with an error.
-//! `idle` waits for one line only.
+//! When the connections are open and warmed up, the program prints `ready` and waits for a line on
+//! standard input. Before it writes that line, the caller can read the processor time of the proxy. After
+//! SECONDS the program prints one line of JSON: the number of responses, the seconds, and percentiles of
+//! the latency in microseconds. It repeats this for each line of input, with the same connections. `idle`
+//! waits for one line only. If a response is not 200, the program ends with an error.
 //!
-//! In `open`, latency counts from the time at which a request was due, not from the time at which it
-//! could be sent. So a slow response also delays those behind it (coordinated omission).
+//! In `open`, the latency of a request starts when the request is due, not when it is sent. So if a slow
+//! response delays the next requests, their latency contains the delay (no coordinated omission).
 //!
-//! Without arguments it does nothing, so that `cargo test --benches` can run it.
+//! Without arguments the program does nothing, so that `cargo test --benches` can run it.
 
-#![expect(clippy::print_stdout, reason = "standard output is its interface")]
+#![expect(clippy::print_stdout, reason = "the program writes its results to standard output")]
 
 use std::{
     error::Error,
@@ -51,11 +51,11 @@ use tokio_rustls::TlsConnector;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Requests on each connection before the measurement.
+/// Number of requests on each connection before the measurement.
 const WARM_UP: usize = 20;
 
-/// The time limit of a handshake, and of the wait until the server closes.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The time limit of a handshake, and of the wait until the server closes the connection.
+const TIME_LIMIT: Duration = Duration::from_secs(20);
 
 fn main() -> Result<(), Failure> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -70,7 +70,7 @@ fn main() -> Result<(), Failure> {
         address: address.parse()?,
         request: fs::read(request)?.into(),
         connections: connections.parse()?,
-        lasts: Duration::from_secs_f64(seconds.parse()?),
+        duration: Duration::from_secs_f64(seconds.parse()?),
         tls: tls_config(tls)?,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -81,13 +81,13 @@ fn main() -> Result<(), Failure> {
             ("open", Some(rate)) => load.open(rate).await,
             ("handshake", _) => load.handshake().await,
             ("idle", _) => load.idle().await,
-            _ => Err("closed, open, handshake or idle".into()),
+            _ => Err("unknown mode; write closed, open, handshake or idle".into()),
         }
     })
 }
 
-/// Keeps this core awake, but lets the upstream on the same core run. Waking a sleeping core costs the
-/// proxy, and a fast proxy would find it asleep more often.
+/// Keeps this core awake, but lets the upstream on the same core run. Waking a sleeping core takes processor
+/// time of the proxy, and the core would sleep more often with a fast proxy.
 async fn stay_awake() {
     loop {
         thread::yield_now();
@@ -95,7 +95,8 @@ async fn stay_awake() {
     }
 }
 
-/// The same TLS 1.3 settings for all proxies: X25519, AES-128-GCM, no resumption.
+/// The TLS settings of the client, which are the same for all proxies: TLS 1.3, X25519, AES-128-GCM, no
+/// resumption.
 fn tls_config(files: &[String]) -> Result<Option<TlsConnector>, Failure> {
     let Some(authority) = files.first() else { return Ok(None) };
     let provider = CryptoProvider {
@@ -124,108 +125,111 @@ struct Load {
     address: SocketAddr,
     request: Arc<[u8]>,
     connections: usize,
-    lasts: Duration,
+    duration: Duration,
     tls: Option<TlsConnector>,
 }
 
 impl Load {
+    /// Each client sends its next request when it has received the response.
     async fn closed(&self) -> Result<(), Failure> {
         let mut clients = self.connect().await?;
         println!("ready");
-        while let Some(began) = next_start()? {
-            let mut asking = JoinSet::new();
+        while let Some(start) = next_start()? {
+            let mut tasks = JoinSet::new();
             for mut client in clients.drain(..) {
-                let (request, lasts) = (self.request.clone(), self.lasts);
-                asking.spawn(async move {
-                    let mut took = Vec::with_capacity(8192);
-                    while began.elapsed() < lasts {
+                let (request, duration) = (self.request.clone(), self.duration);
+                tasks.spawn(async move {
+                    let mut latencies = Vec::with_capacity(8192);
+                    while start.elapsed() < duration {
                         let sent = Instant::now();
-                        client.ask(&request).await?;
-                        took.push(sent.elapsed());
+                        client.exchange(&request).await?;
+                        latencies.push(sent.elapsed());
                     }
-                    Ok((client, took))
+                    Ok((client, latencies))
                 });
             }
-            clients = measured(began, asking).await?;
+            clients = report(start, tasks).await?;
         }
         Ok(())
     }
 
+    /// A scheduler tells the clients, one after the other, when to send.
     async fn open(&self, rate: f64) -> Result<(), Failure> {
         let mut clients = self.connect().await?;
         let mut random = 0x9E37_79B9_7F4A_7C15_u64;
         println!("ready");
-        while let Some(began) = next_start()? {
-            let mut asking = JoinSet::new();
-            let mut turns = Vec::new();
+        while let Some(start) = next_start()? {
+            let mut tasks = JoinSet::new();
+            let mut schedules = Vec::new();
             for mut client in clients.drain(..) {
-                let (turn, mut due) = mpsc::unbounded_channel::<Instant>();
-                turns.push(turn);
+                let (schedule, mut due_times) = mpsc::unbounded_channel::<Instant>();
+                schedules.push(schedule);
                 let request = self.request.clone();
-                asking.spawn(async move {
-                    let mut took = Vec::with_capacity(8192);
-                    while let Some(due) = due.recv().await {
-                        client.ask(&request).await?;
-                        took.push(due.elapsed());
+                tasks.spawn(async move {
+                    let mut latencies = Vec::with_capacity(8192);
+                    while let Some(due) = due_times.recv().await {
+                        client.exchange(&request).await?;
+                        latencies.push(due.elapsed());
                     }
-                    Ok((client, took))
+                    Ok((client, latencies))
                 });
             }
-            let lasts = self.lasts;
-            let telling = tokio::spawn(async move {
-                let (mut due, mut next) = (began, 0);
-                while due < began + lasts {
+            let duration = self.duration;
+            let scheduler = tokio::spawn(async move {
+                let (mut due, mut next) = (start, 0);
+                while due < start + duration {
                     while Instant::now() < due {
                         tokio::task::yield_now().await;
                     }
-                    // Independent users make a Poisson process.
+                    // The requests of independent users are a Poisson process (random numbers by xorshift).
                     random ^= random << 13;
                     random ^= random >> 7;
                     random ^= random << 17;
                     let uniform = ((random >> 11) + 1) as f64 / (1_u64 << 53) as f64;
-                    let _ = turns[next].send(due);
-                    next = (next + 1) % turns.len();
+                    let _ = schedules[next].send(due);
+                    next = (next + 1) % schedules.len();
                     due += Duration::from_secs_f64(-uniform.ln() / rate);
                 }
                 random
             });
-            clients = measured(began, asking).await?;
-            random = telling.await?;
+            clients = report(start, tasks).await?;
+            random = scheduler.await?;
         }
         Ok(())
     }
 
-    /// The server closes each connection first. A client that closes first would run out of ports, since
-    /// its sockets stay in TIME_WAIT.
+    /// Each client connects, sends one request, and waits until the server closes the connection. If the
+    /// client closed first, its sockets would stay in TIME_WAIT, and it would run out of ports.
     async fn handshake(&self) -> Result<(), Failure> {
-        Client::connect(self).await?.ask(&self.request).await?;
+        Client::connect(self).await?.exchange(&self.request).await?;
         println!("ready");
-        while let Some(began) = next_start()? {
-            let mut asking = JoinSet::new();
+        while let Some(start) = next_start()? {
+            let mut tasks = JoinSet::new();
             for _ in 0..self.connections {
                 let load = self.clone();
-                asking.spawn(async move {
-                    let mut took = Vec::with_capacity(8192);
-                    while began.elapsed() < load.lasts {
+                tasks.spawn(async move {
+                    let mut latencies = Vec::with_capacity(8192);
+                    while start.elapsed() < load.duration {
                         let sent = Instant::now();
                         let mut client = Client::connect(&load).await?;
-                        client.ask(&load.request).await?;
-                        client.end().await;
-                        took.push(sent.elapsed());
+                        client.exchange(&load.request).await?;
+                        client.wait_for_close().await;
+                        latencies.push(sent.elapsed());
                     }
-                    Ok(((), took))
+                    Ok(((), latencies))
                 });
             }
-            measured(began, asking).await?;
+            report(start, tasks).await?;
         }
         Ok(())
     }
 
+    /// Opens the connections, and keeps them open until a line of input.
     async fn idle(&self) -> Result<(), Failure> {
         let mut clients = Vec::new();
         for _ in 0..self.connections {
             let mut client = Client::connect(self).await?;
-            client.ask(&self.request).await?;
+            client.exchange(&self.request).await?;
             clients.push(client);
         }
         println!("ready");
@@ -234,26 +238,27 @@ impl Load {
         Ok(())
     }
 
+    /// Opens and warms up the connections.
     async fn connect(&self) -> Result<Vec<Client>, Failure> {
         let mut clients = Vec::new();
         for _ in 0..self.connections {
             let mut client = Client::connect(self).await?;
-            client.ask(&self.request).await?;
+            client.exchange(&self.request).await?;
             clients.push(client);
         }
-        // Concurrently, so that the proxy opens as many connections to the upstream.
-        let mut warming = JoinSet::new();
+        // All clients send concurrently, so that the proxy opens as many connections to the upstream.
+        let mut tasks = JoinSet::new();
         for mut client in clients {
             let request = self.request.clone();
-            warming.spawn(async move {
+            tasks.spawn(async move {
                 for _ in 0..WARM_UP {
-                    client.ask(&request).await?;
+                    client.exchange(&request).await?;
                 }
                 Ok::<_, Failure>(client)
             });
         }
         let mut warm = Vec::new();
-        while let Some(client) = warming.join_next().await {
+        while let Some(client) = tasks.join_next().await {
             warm.push(client??);
         }
         Ok(warm)
@@ -267,29 +272,30 @@ fn next_start() -> Result<Option<Instant>, Failure> {
     Ok((read > 0).then(Instant::now))
 }
 
-/// Prints the measurement and returns the clients.
-async fn measured<C: 'static>(
-    began: Instant,
-    mut asking: JoinSet<Result<(C, Vec<Duration>), Failure>>,
+/// Waits for the clients, prints the measurement, and returns the clients.
+async fn report<C: 'static>(
+    start: Instant,
+    mut tasks: JoinSet<Result<(C, Vec<Duration>), Failure>>,
 ) -> Result<Vec<C>, Failure> {
-    let (mut clients, mut took) = (Vec::new(), Vec::new());
-    while let Some(of_one) = asking.join_next().await {
-        let (client, mut its) = of_one??;
+    let (mut clients, mut latencies) = (Vec::new(), Vec::new());
+    while let Some(joined) = tasks.join_next().await {
+        let (client, mut client_latencies) = joined??;
         clients.push(client);
-        took.append(&mut its);
+        latencies.append(&mut client_latencies);
     }
-    let seconds = began.elapsed().as_secs_f64();
-    took.sort_unstable();
-    let at = |share: f64| {
-        let index = (took.len() as f64 * share) as usize;
-        took.get(index.min(took.len().saturating_sub(1))).map_or(0.0, |d| d.as_secs_f64() * 1e6)
+    let seconds = start.elapsed().as_secs_f64();
+    latencies.sort_unstable();
+    let percentile = |share: f64| {
+        let index = (latencies.len() as f64 * share) as usize;
+        let index = index.min(latencies.len().saturating_sub(1));
+        latencies.get(index).map_or(0.0, |d| d.as_secs_f64() * 1e6)
     };
     println!(
         "{{\"requests\":{},\"seconds\":{seconds:.4},\"p50\":{:.1},\"p99\":{:.1},\"p999\":{:.1}}}",
-        took.len(),
-        at(0.5),
-        at(0.99),
-        at(0.999)
+        latencies.len(),
+        percentile(0.5),
+        percentile(0.99),
+        percentile(0.999)
     );
     Ok(clients)
 }
@@ -311,13 +317,14 @@ impl Client {
             None => Box::new(stream),
             Some(tls) => {
                 let name = ServerName::try_from("localhost")?;
-                Box::new(timeout(PATIENCE, tls.connect(name, stream)).await??)
+                Box::new(timeout(TIME_LIMIT, tls.connect(name, stream)).await??)
             }
         };
         Ok(Self { stream, buffer: Vec::with_capacity(16 * 1024) })
     }
 
-    async fn ask(&mut self, request: &[u8]) -> Result<(), Failure> {
+    /// Sends the request and reads the response.
+    async fn exchange(&mut self, request: &[u8]) -> Result<(), Failure> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
         loop {
@@ -332,21 +339,21 @@ impl Client {
         }
     }
 
-    async fn end(mut self) {
-        // Reads until the server closes the connection.
-        while let Ok(Ok(1..)) = timeout(PATIENCE, self.stream.read_buf(&mut self.buffer)).await {}
+    /// Reads until the server closes the connection.
+    async fn wait_for_close(mut self) {
+        while let Ok(Ok(1..)) = timeout(TIME_LIMIT, self.stream.read_buf(&mut self.buffer)).await {}
     }
 }
 
-/// The length of the whole response, once its head is complete.
-fn length_of(answer: &[u8]) -> Result<Option<usize>, Failure> {
-    let Some(head) = answer.windows(4).position(|window| window == b"\r\n\r\n") else {
+/// The length of the whole response. `None` if its head is not complete yet.
+fn length_of(response: &[u8]) -> Result<Option<usize>, Failure> {
+    let Some(head) = response.windows(4).position(|window| window == b"\r\n\r\n") else {
         return Ok(None);
     };
-    let (head, body) = (&answer[..head], head + 4);
+    let (head, body_start) = (&response[..head], head + 4);
     if !head.starts_with(b"HTTP/1.1 200 ") {
         let line = head.split(|b| *b == b'\r').next().unwrap_or_default();
-        return Err(format!("not 200: {}", String::from_utf8_lossy(line)).into());
+        return Err(format!("expected status 200, got: {}", String::from_utf8_lossy(line)).into());
     }
     let length = head.split(|b| *b == b'\n').find_map(|line| {
         let (name, value) = line.split_at_checked(15)?;
@@ -354,6 +361,6 @@ fn length_of(answer: &[u8]) -> Result<Option<usize>, Failure> {
     });
     let length = length.and_then(|value| str::from_utf8(value).ok()?.trim().parse::<usize>().ok());
     length
-        .map(|length| Some(body + length))
-        .ok_or_else(|| "a response without Content-Length".into())
+        .map(|length| Some(body_start + length))
+        .ok_or_else(|| "expected a Content-Length, the response has none".into())
 }

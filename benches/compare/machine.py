@@ -1,4 +1,4 @@
-"""The machine: its cores, the load of other processes, and the processes that the scripts start."""
+"""Cores of the machine, load of other processes, and the processes that the scripts start."""
 
 import contextlib
 import os
@@ -19,10 +19,12 @@ def fail(text):
 
 
 def tell(text):
+    """Prints a message about the progress."""
     print(text, file=sys.stderr, flush=True)
 
 
 def needed_tools(*names):
+    """The paths of these programs. If one is missing, ends with a message that says how to install it."""
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     found = {name: shutil.which(name, path=path) for name in names}
     packages = {"nginx": "nginx-light", "haproxy": "haproxy", "curl": "curl"}
@@ -35,7 +37,7 @@ def needed_tools(*names):
 
 
 def more_files():
-    """Raises the limit of open files to what the connections of a run need."""
+    """Raises the limit of open files, because a run has many connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536), hard))
 
@@ -43,16 +45,16 @@ def more_files():
 def cores():
     allowed = sorted(os.sched_getaffinity(0))
     if len(allowed) < 2:
-        fail("two cores are needed: one for the proxies, one for the load")
+        fail("the script needs two cores: one for the proxies, one for the load generator")
     return allowed[0], allowed[1]
 
 
 def take_turns(pids):
-    """Schedules load generator and upstream so that they never preempt each other.
+    """Schedules load generator and upstream so that they do not preempt each other.
 
-    Waking or interrupting a core costs the process that does it, which is the measured proxy, and a
-    fast proxy would find the core asleep more often. So the load generator never sleeps, and a process
-    that is woken runs when the other one yields."""
+    If the proxy had to wake or interrupt their core, this would take processor time of the proxy. It would
+    happen more often with a fast proxy. So the load generator never sleeps, and a process that is woken waits
+    until the running one yields."""
     for pid in pids:
         os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
 
@@ -78,7 +80,7 @@ def read(path):
 
 
 def with_children(pid):
-    """A process and its descendants, because nginx works in a child."""
+    """The ids of a process and its descendants. nginx handles requests in a child process."""
     parents = {}
     for entry in os.listdir("/proc"):
         stat = read(f"/proc/{entry}/stat") if entry.isdigit() else ""
@@ -91,9 +93,9 @@ def with_children(pid):
 
 
 def tasks(pids):
-    """For each thread the nanoseconds that it has run (user and system) and its last core.
+    """For each thread, the nanoseconds that it has run (user and system) and its last core.
 
-    The source is schedstat, or stat in ticks of 10 ms where the kernel has no schedstat."""
+    The source is schedstat. Without schedstat it is stat, which counts in ticks of 10 ms."""
     ran = {}
     for pid in pids:
         try:
@@ -139,7 +141,7 @@ def steal_seconds(core):
 
 
 class Watch:
-    """Measures the load of other processes on our two cores since its creation."""
+    """Measures how much of the two cores other processes and the hypervisor have used since its creation."""
 
     def __init__(self, bench):
         self.bench = bench
@@ -155,6 +157,7 @@ class Watch:
         return tasks({int(p) for p in os.listdir("/proc") if p.isdigit()} - ours)
 
     def shares(self):
+        """The shares of the two cores: of other processes, and of the hypervisor (steal)."""
         seconds = 2 * (time.monotonic() - self.began)
         stolen = (self.stolen() - self.steal) / seconds
         ran = 0
@@ -165,7 +168,7 @@ class Watch:
 
 
 class Process:
-    """A process that the scripts start, and end."""
+    """A process that a script starts. The script also ends it."""
 
     def __init__(self, bench, name, args, core):
         self.name = name
@@ -201,7 +204,9 @@ class Process:
 
 
 class Bench:
-    """The resources of a run: a directory, two cores, the started processes."""
+    """The resources of a run: a directory, two cores, and the processes that were started.
+
+    The proxies run on the first core, load generator and upstream on the second."""
 
     def __init__(self, directory, tools, env=None):
         self.directory, self.tools, self.env = directory, tools, env or {}
@@ -223,7 +228,7 @@ class Bench:
         self.processes.remove(process)
 
     def end_all(self):
-        """Ends all processes, even if another SIGTERM arrives meanwhile."""
+        """Ends all processes that were started, even if another SIGTERM arrives meanwhile."""
         before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
         for process in reversed(self.processes[:]):
             with contextlib.suppress(OSError):

@@ -1,10 +1,10 @@
-//! Writes a store with many revocations, none of which matches a token of the comparison.
+//! Writes a store with many revocations. None of them matches a token of the comparison.
 //!
 //! ```text
 //! make_revocations FILE COUNT
 //! ```
 //!
-//! Without arguments it does nothing, so that `cargo test --benches` can run it.
+//! Without arguments the program does nothing, so that `cargo test --benches` can run it.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
 
@@ -15,7 +15,7 @@ use revocations::revocation;
 use tokio::runtime::Runtime;
 use tower_passticket::revocation::{DurableStore, RevocationStore};
 
-/// Revocations that are written concurrently.
+/// Number of revocations that are written concurrently.
 const BATCH: usize = 100_000;
 
 fn main() {
@@ -26,10 +26,10 @@ fn main() {
     let runtime = Runtime::new().unwrap();
     for first in (0..count).step_by(BATCH) {
         let last = count.min(first + BATCH);
-        let answers: Vec<_> = (first..last).map(|i| store.record(revocation(i))).collect();
+        let writes: Vec<_> = (first..last).map(|i| store.record(revocation(i))).collect();
         runtime.block_on(async {
-            for answer in answers {
-                answer.await.unwrap();
+            for write in writes {
+                write.await.unwrap();
             }
         });
     }

@@ -1,4 +1,4 @@
-"""Measurements in rounds, with as little disturbance by other processes as possible."""
+"""Measures in rounds, and repeats measurements that other processes disturbed."""
 
 import statistics
 import time
@@ -6,31 +6,31 @@ import time
 from machine import Watch, cpu_seconds, fail, rss_mib, take_turns, tell, ticks
 from world import CONNECTIONS, HANDSHAKING, Load
 
-# A measurement is undisturbed if other processes took less than OTHERS_SHARE of the two cores, and the
-# hypervisor less than STEAL_SHARE.
+# A measurement is undisturbed ("clean") if other processes took less than OTHERS_SHARE of the two cores, and
+# the hypervisor less than STEAL_SHARE.
 OTHERS_SHARE = 0.03
 STEAL_SHARE = 0.02
 
-# How often a disturbed measurement is tried in all.
-PATIENCE = 5
+# The maximum number of tries of one measurement, if all are disturbed.
+MAX_TRIES = 5
 
 
 class Rounds:
-    """Measures all subjects in turn, round after round, until the time is over.
+    """Measures all subjects once in each round, until all rounds are done or the time is over.
 
-    Rounds are short, because the speed of a shared machine changes within seconds, and the compared
-    subjects should run at the same speed. Connections stay open from round to round."""
+    Rounds are short, because the speed of a shared machine changes within seconds, and the subjects of a
+    ratio should run at the same speed. Connections stay open from round to round."""
 
     def __init__(self, world, count, seconds, time_in_all):
         self.world, self.bench = world, world.bench
         self.count, self.seconds = count, seconds
         self.deadline = time.monotonic() + time_in_all
-        # Bounded, because repeating does not help if other processes never stop.
+        # The number of repetitions is limited: repeating does not help if other processes never stop.
         self.retries = len(world.subjects) * count // 2
         self.kept = self.discarded = 0
 
     def run(self):
-        """Returns one measurement of each round for each subject."""
+        """Returns the measurements of each subject, one per round."""
         subjects = self.world.subjects
         measured = {subject.key: [] for subject in subjects}
         for group in dict.fromkeys(subject.group for subject in subjects):
@@ -40,7 +40,7 @@ class Rounds:
             members = [(subject, self.load(subject, rate)) for subject in subjects
                        if subject.group == group]
             for turn in range(self.count):
-                # The order changes, so that no subject is always the first.
+                # Each round starts with another subject, so that none is always the first.
                 shift = turn * 2 % len(members)
                 for subject, load in members[shift:] + members[:shift]:
                     result = self.least_disturbed(subject, load)
@@ -61,9 +61,10 @@ class Rounds:
         return load
 
     def least_disturbed(self, subject, load):
+        """Repeats a disturbed measurement. Returns the least disturbed one."""
         least = None
-        # The number of tries is small, so that other connections are not idle for half a minute.
-        for _ in range(PATIENCE):
+        # The number of tries is small. Otherwise the connections of the other subjects would be idle for long.
+        for _ in range(MAX_TRIES):
             result = self.measure(subject, load)
             if least is None or result["noise"] < least["noise"]:
                 least = result
@@ -98,11 +99,12 @@ def best(results):
 
 
 def ratios(measured, goal):
-    """The ratios of rounds in which both measurements are undisturbed, or of all rounds if there are none,
-    and the number of undisturbed rounds."""
+    """Returns the ratios, and the number of rounds in which both measurements are undisturbed.
+
+    The ratios are those of undisturbed rounds. If there are none, they are those of all rounds."""
     over = {r["turn"]: r for r in measured[goal.over]}
     under = {r["turn"]: r for r in measured[goal.under]}
-    # A value of 0 was not measured.
+    # 0 means that the value was not measured.
     both = [(over[t], under[t]) for t in over if t in under and under[t][goal.metric] > 0]
     clean = [(a, b) for a, b in both if a["clean"] and b["clean"]]
     return [a[goal.metric] / b[goal.metric] for a, b in clean or both], len(clean)

@@ -1,11 +1,11 @@
-//! The smallest reverse proxy on hyper and hyper-util: no routes, no checks, no time limits. The
-//! difference to the gateway is the cost of the gateway's own code.
+//! A minimal reverse proxy on hyper and hyper-util: no routes, no checks, no time limits. The gateway's own
+//! code is what the gateway costs more than this proxy.
 //!
 //! ```text
-//! minimal_proxy LISTEN UPSTREAM      both as 127.0.0.1:8080
+//! minimal_proxy LISTEN UPSTREAM      two addresses, such as 127.0.0.1:8080
 //! ```
 //!
-//! Without two addresses it does nothing, so that `cargo test --benches` can run it.
+//! Without two addresses the program does nothing, so that `cargo test --benches` can run it.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
 
@@ -23,7 +23,7 @@ use hyper_util::{
 };
 use tokio::net::TcpListener;
 
-/// RFC 9110 §7.6.1. hyper itself writes the header with the length of the body.
+/// Headers that a proxy removes (RFC 9110 §7.6.1). hyper writes `Content-Length` or `Transfer-Encoding` itself.
 const HOP_BY_HOP: [HeaderName; 7] = [
     CONNECTION,
     TE,
@@ -59,6 +59,8 @@ async fn serve(listen: SocketAddr, upstream: Authority) {
     }
 }
 
+/// The request for the upstream: with its address, without `Host` and hop-by-hop headers. The client adds
+/// `Host`.
 fn prepare(mut request: Request<Incoming>, upstream: &Authority) -> Request<Incoming> {
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     parts.scheme = Some(Scheme::HTTP);

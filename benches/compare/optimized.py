@@ -1,7 +1,7 @@
 """The profile-guided build of passticket-proxy: build instrumented, run a training load, build again.
 
-training.py makes the load. With the profile, the compiler inlines the code that runs often, and keeps the
-code of requests together."""
+training.py makes the load. The instrumented program writes a profile: how often each part of the code ran. With
+the profile, the compiler inlines code that runs often, and places it together."""
 
 import hashlib
 import os
@@ -14,19 +14,20 @@ import programs
 from machine import Bench, fail, read, tell
 from training import train
 
-# Profiles that the training writes: one of the demo, one of each gateway.
+# Each instrumented process of the training writes a profile: the demo and three gateways.
 PROFILES = 4
 
 HERE = pathlib.Path(__file__).resolve().parent
 
 
 def output(*command, **more):
+    """Runs a command, and returns what it prints."""
     return subprocess.run([str(arg) for arg in command], check=True, stdout=subprocess.PIPE,
                           text=True, **more).stdout
 
 
 def made_of():
-    """A hash of all that program and profile depend on."""
+    """A hash of everything that the program and its profile depend on: sources, compiler, flags."""
     training = [HERE / name for name in ("optimized.py", "training.py", "world.py", "load.rs")]
     names = sorted([*programs.ROOT.glob("src/**/*.rs"), *programs.ROOT.glob("crates/*/src/**/*.rs"),
                     *programs.ROOT.glob("crates/*/Cargo.toml"), *programs.ROOT.glob("Cargo.*"),
@@ -68,13 +69,13 @@ def llvm_profdata():
         for tool in found:
             if understands(tool, pathlib.Path(directory)):
                 return tool
-    fail("no llvm-profdata that reads profiles of rustc; run: rustup component add llvm-tools, "
+    fail("found no llvm-profdata that can read profiles of this rustc; run: rustup component add llvm-tools, "
          "or apt-get install -y llvm-19")
 
 
 def optimized(tools):
     """Builds the program if it or its profile is out of date. Returns its path."""
-    # A relative CARGO_TARGET_DIR is relative to the root, where cargo runs.
+    # A relative CARGO_TARGET_DIR is relative to the root of the repository, where cargo runs.
     place = programs.ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "optimized"
     program, stamp, now = place / "passticket-proxy", place / "made-of", made_of()
     if program.exists() and read(stamp) == now:
@@ -100,10 +101,11 @@ def optimized(tools):
             bench.end_all()
         found = [*counts.glob("*.profraw")]
         if len(found) != PROFILES:
-            fail(f"{len(found)} of {PROFILES} programs have written a profile")
+            fail(f"expected profiles of {PROFILES} processes, found {len(found)}")
         merged = directory / "merged"
         output(profdata, "merge", "-o", merged, *found)
-        # Cargo does not read the profile, so a new profile needs a new name to cause a rebuild.
+        # Cargo rebuilds if the flags change, but not if a file that they name changes. So the name of the profile
+        # is a hash of its content.
         name = hashlib.sha256(merged.read_bytes()).hexdigest()[:16]
         for old in place.glob("*.profdata"):
             old.unlink()

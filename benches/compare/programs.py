@@ -1,4 +1,4 @@
-"""Builds the programs with cargo."""
+"""Builds the programs of the comparison with cargo."""
 
 import json
 import pathlib
@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 
 def cargo(*targets, env=None):
-    """Builds for release. Returns the path of each program."""
+    """Builds in release mode. Returns the path of each program by its name."""
     command = ["cargo", "build", "--release", "--locked", "--message-format=json", *targets]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=env)
     if done.returncode:
@@ -25,13 +25,13 @@ TOOLS = ("--bench", "minimal_proxy", "--bench", "load", "--bench", "make_revocat
 
 
 def ours(directory, *together_with):
-    """Builds passticket-proxy: alone, or together with other targets. Together takes less time, but then
-    the dependencies of the program have the features that the other targets need."""
+    """Builds passticket-proxy, alone or together with other targets. A build together takes less time, but then
+    the dependencies of the program also have the features that the other targets need."""
     program = directory / "passticket-proxy"
     shutil.copy2(cargo(*PROGRAM, *together_with)["passticket-proxy"], program)
     return program
 
 
 def tools():
-    """Builds load generator, minimal proxy and make_revocations."""
+    """Builds the load generator, the minimal proxy and make_revocations."""
     return cargo(*TOOLS)

@@ -1,4 +1,4 @@
-"""The report of a run: tables in Markdown, and a chart in SVG."""
+"""The report of a run: tables in Markdown and a chart in SVG."""
 
 import datetime
 import os
@@ -11,6 +11,7 @@ from goals import ENOUGH, GOALS
 from machine import processor
 from measuring import best, ratios
 from world import CONNECTIONS, HANDSHAKING
+
 
 def met(value, sign, bound):
     return "yes" if (value <= bound if sign == "≤" else value >= bound) else "**no**"
@@ -41,15 +42,19 @@ def markdown(command, rounds, measured, memory):
         f"{version([tools['nginx'], '-v'])}, HAProxy {version([tools['haproxy'], '-v'])}, "
         f"rustc {version(['rustc', '--version'])}.",
         "",
-        f"All on loopback. Each subject alone on one core, load and a 1 KiB upstream (nginx) on "
-        f"another, which never sleeps; {CONNECTIONS} kept connections, a JWT of {len(world.jwt)} bytes "
-        f"(RS256), a PAT of {len(world.pat)}; {rounds.count} rounds of {rounds.seconds:g} s, "
-        f"alternating. {rounds.kept} measurements kept, {rounds.discarded} discarded because others "
-        "used the cores. CPU is user and system time of the subject's processes, from /proc. **Only ratios within one run mean anything.**",
+        f"All connections are on loopback. Each proxy runs alone on one core. The load generator and the upstream "
+        f"(nginx, with a response of 1 KiB) run on another core, which never sleeps. There are {CONNECTIONS} kept "
+        f"connections, a JWT of {len(world.jwt)} bytes (RS256) and a PAT of {len(world.pat)} bytes. "
+        f"{rounds.count} rounds of {rounds.seconds:g} s for each subject, in turn. {rounds.kept} measurements were "
+        f"kept, {rounds.discarded} were discarded because other processes used the cores. CPU is the user and "
+        "system time of the proxy's processes, from /proc. **Compare only figures of the same run, as ratios.**",
+        "",
+        '"Ours" is passticket-proxy, "bypass" a request on a route without authentication, "rules" are revocations '
+        'in the store, "forwards" is a proxy that only forwards.',
         "",
         "## Goals",
         "",
-        "| # | ratio (of CPU, unless it says otherwise) | median | middle half | undisturbed rounds | "
+        "| # | ratio (of CPU, unless the row names another value) | median | middle half | undisturbed rounds | "
         "goal | met |",
         "|---|---|---|---|---|---|---|",
     ]
@@ -76,14 +81,14 @@ def markdown(command, rounds, measured, memory):
         lines.append(f"| 8 | {what} | {value:.1f} {unit} | | | {goal} |")
     if disturbed:
         lines += ["", "† No round was undisturbed; the values are those of disturbed rounds."]
-    lines += ["", f"A goal is judged by {ENOUGH} undisturbed rounds or more. Start and memory are "
-              "measured without a check for disturbance."]
+    lines += ["", f"With fewer than {ENOUGH} undisturbed rounds, a goal is \"not judged\". Start time and memory "
+              "are measured without a check for disturbance."]
     titles = {
         "plain": "Plain HTTP/1.1, kept connections",
         "tls": "TLS 1.3 (X25519, P-256), kept connections",
-        "handshakes": f"Full TLS 1.3 handshakes (X25519, P-256), {HANDSHAKING} at once, each with "
-                      "one small request; all issue session tickets, no session is resumed",
-        "latency": "At 70 % of the rate of JWT → PassTicket (Poisson)",
+        "handshakes": f"Full TLS 1.3 handshakes (X25519, P-256), {HANDSHAKING} concurrent, each with "
+                      "one small request; all servers issue session tickets, no session is resumed",
+        "latency": "Open loop (Poisson) at 70 % of the rate of JWT → PassTicket",
     }
     for group, title in titles.items():
         members = [s for s in world.subjects if s.group == group and s.key in measured]
@@ -98,7 +103,7 @@ def markdown(command, rounds, measured, memory):
             clean = sum(r["clean"] for r in results)
             middle = {k: statistics.median(r[k] for r in results)
                       for k in ("rate", "cpu", "p50", "p99", "p999", "rss")}
-            # The kernel counts in ticks of 10 ms, which is too coarse for one round.
+            # The kernel counts user time in ticks of 10 ms. This is too coarse for one round, so add all rounds.
             in_user = sum(r["in_user"] for r in results) / sum(r["in_all"] for r in results)
             lines.append(
                 f"| {subject.title} | {clean} | {middle['rate']:,.0f} | {middle['cpu']:.2f} | "

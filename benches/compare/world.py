@@ -1,4 +1,4 @@
-"""The configuration of upstream and proxies, the requests, and the load generator."""
+"""Configurations of upstream and gateways, request files, and the load generator."""
 
 import json
 import os
@@ -8,7 +8,9 @@ import subprocess
 
 from machine import fail, free_port
 
+# Kept connections of a load.
 CONNECTIONS = 64
+# Concurrent clients of a load that opens a connection for each request.
 HANDSHAKING = 16
 
 
@@ -81,7 +83,9 @@ SERVICE = """
 
 
 class World:
-    """The upstream and the proxies in front of it."""
+    """The upstream, the gateways in front of it, and their credentials.
+
+    `servers` and `ports` have the process and the port of each server by its name."""
 
     def __init__(self, bench, programs):
         self.bench, self.programs = bench, programs
@@ -98,7 +102,7 @@ class World:
             for name, authentication in services))
 
     def credentials(self):
-        """Takes keys, a JWT valid for 8 hours and a PAT from the demo."""
+        """Starts the demo to make keys, a JWT that is valid for 8 hours, and a PAT. Then ends the demo."""
         port = free_port()
         args = [self.programs["passticket-proxy"], "serve", "--demo", "--port", port,
                 "--data-dir", self.demo]
@@ -127,6 +131,7 @@ class World:
         self.servers[name] = self.bench.start(name, args, port, core)
 
     def rules(self, name, count):
+        """Makes a store with `count` revocations."""
         file = self.bench.directory / f"{name}.redb"
         subprocess.run([self.programs["make_revocations"], file, str(count)], check=True)
 
@@ -139,6 +144,7 @@ class World:
         return port, [self.programs[program], "serve", "--config", config]
 
     def gateway(self, name, rules, **settings):
+        """Starts passticket-proxy with the store `rules`."""
         port, args = self.config(name, rules, **settings)
         self.ports[name] = port
         self.servers[name] = self.bench.start(name, args, port)
@@ -165,7 +171,7 @@ class World:
 
 
 class Load:
-    """One run of the load generator."""
+    """A process of the load generator (load.rs)."""
 
     def __init__(self, bench, programs, mode, port, request, connections, seconds, *rest):
         args = [programs["load"], mode, f"127.0.0.1:{port}", request, connections, seconds, *rest]
@@ -185,6 +191,7 @@ class Load:
         return line
 
     def go(self):
+        """Runs one measurement. Returns its result."""
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         return json.loads(self.line())

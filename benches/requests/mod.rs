@@ -1,4 +1,4 @@
-//! Requests of a client.
+//! Requests as clients send them.
 
 use bytes::Bytes;
 use http::Request;

@@ -7,7 +7,8 @@ use tower_passticket::{
     token::{ServiceId, TokenFingerprint},
 };
 
-/// In turn the revocation of a token, of a user and of a service.
+/// The revocation with number `i`. In turn, these are revocations of a token, of a user's tokens and of
+/// a service's tokens.
 pub(crate) fn revocation(i: usize) -> Revocation {
     let up_to = Timestamp::from_secs(1_700_000_000);
     match i % 3 {

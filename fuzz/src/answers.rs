@@ -1,4 +1,5 @@
-//! Answers of ZSS and of the SAF endpoint.
+//! Answers of ZSS (Zowe System Services, which maps identities to users) and of Zowe's SAF endpoint (which checks
+//! permissions).
 
 use std::{
     future::{Ready, ready},
@@ -28,16 +29,15 @@ use tower_passticket::{
 
 use crate::{exchange::block_on, gateway::user, support::CERTIFICATE};
 
-/// A connection in memory.
-struct Wire(TokioIo<DuplexStream>);
+struct InMemoryConnection(TokioIo<DuplexStream>);
 
-impl Connection for Wire {
+impl Connection for InMemoryConnection {
     fn connected(&self) -> Connected {
         Connected::new()
     }
 }
 
-impl Read for Wire {
+impl Read for InMemoryConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -47,7 +47,7 @@ impl Read for Wire {
     }
 }
 
-impl Write for Wire {
+impl Write for InMemoryConnection {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -65,14 +65,14 @@ impl Write for Wire {
     }
 }
 
-/// Connects to a server that gives one answer to everything.
+/// Connects to a server that gives the same answer to every request.
 #[derive(Clone)]
 struct Connector(Arc<[u8]>);
 
 impl tower_service::Service<Uri> for Connector {
-    type Response = Wire;
+    type Response = InMemoryConnection;
     type Error = io::Error;
-    type Future = Ready<io::Result<Wire>>;
+    type Future = Ready<io::Result<InMemoryConnection>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
@@ -81,11 +81,11 @@ impl tower_service::Service<Uri> for Connector {
     fn call(&mut self, _: Uri) -> Self::Future {
         let (ours, theirs) = duplex(64 * 1024);
         tokio::spawn(answer(theirs, self.0.clone()));
-        ready(Ok(Wire(TokioIo::new(ours))))
+        ready(Ok(InMemoryConnection(TokioIo::new(ours))))
     }
 }
 
-/// Answers once there is a request head, then reads to the end.
+/// Waits for the head of a request, answers, then reads until the client closes.
 async fn answer(mut stream: DuplexStream, answer: Arc<[u8]>) {
     let mut request = Vec::new();
     while !request.windows(4).any(|end| end == b"\r\n\r\n") {
@@ -99,15 +99,15 @@ async fn answer(mut stream: DuplexStream, answer: Arc<[u8]>) {
     let _ = stream.read_to_end(&mut request).await;
 }
 
-/// An answer, and what it says if it is one of the right form.
+/// An answer of the server.
 struct Answer {
     bytes: Arc<[u8]>,
-    /// Nothing for an answer that is all the fuzzer's.
+    /// Status and JSON body. `None` if the input is the whole answer, with its head.
     framed: Option<(u16, Option<Value>)>,
 }
 
 impl Answer {
-    /// A line with a status, then the body; or all of the answer below a line `raw`.
+    /// Input: a line with a status, then the body. Or a line `raw`, then the whole answer.
     fn new(data: &[u8]) -> Option<Self> {
         let end = data.iter().position(|b| *b == b'\n')?;
         let (first, body) = (str::from_utf8(&data[..end]).ok()?, &data[end + 1..]);
@@ -117,7 +117,7 @@ impl Answer {
         let status = first.parse().ok().filter(|status| (200..600).contains(status))?;
         let length = body.len();
         let head = format!("HTTP/1.1 {status} Status\r\nContent-Length: {length}\r\n\r\n");
-        // These have no body (RFC 9112 §6.3).
+        // Responses with these statuses have no body (RFC 9112 §6.3).
         let value =
             if matches!(status, 204 | 304) { None } else { serde_json::from_slice(body).ok() };
         Some(Self { bytes: [head.as_bytes(), body].concat().into(), framed: Some((status, value)) })
@@ -129,14 +129,14 @@ impl Answer {
 }
 
 fn address() -> Address {
-    Address::parse("http://localhost:1/path").expect("is an address")
+    Address::parse("http://localhost:1/path").expect("a valid address")
 }
 
 fn token(_: &UserId) -> Result<UserToken, tower_passticket::remote::NoToken> {
     UserToken::new("token")
 }
 
-/// An answer of the SAF endpoint, see [`Answer::new`].
+/// Input: an answer of the SAF endpoint, see [`Answer::new`].
 pub(crate) fn saf(data: &[u8]) {
     let Some(answer) = Answer::new(data) else { return };
     let check = block_on(async {
@@ -145,7 +145,7 @@ pub(crate) fn saf(data: &[u8]) {
     });
     match (check, answer.framed) {
         (Ok(Access::Granted), Some((status, value))) => {
-            let value = value.expect("a grant is JSON");
+            let value = value.expect("an answer that grants is JSON");
             assert!((200..300).contains(&status), "{status}");
             assert_eq!((&value["authorized"], &value["error"]), (&true.into(), &false.into()));
         }
@@ -158,21 +158,21 @@ pub(crate) fn saf(data: &[u8]) {
     }
 }
 
-/// An answer of ZSS, to the question whose a certificate or a name is; see [`Answer::new`].
+/// Input: an answer of ZSS to a request for the user of a certificate or of a name, see [`Answer::new`].
 pub(crate) fn zss(data: &[u8]) {
     let Some(answer) = Answer::new(data) else { return };
     let (certificate, identity) = block_on(async {
-        let asking = user("ZWESVUSR");
-        let mapper = ZssCertificates::new(answer.client(), address(), asking, token);
+        let caller = user("ZWESVUSR");
+        let mapper = ZssCertificates::new(answer.client(), address(), caller, token);
         let certificate = mapper.map_certificate(&CERTIFICATE).await;
-        let mapper = ZssIdentities::new(answer.client(), address(), asking, token);
+        let mapper = ZssIdentities::new(answer.client(), address(), caller, token);
         let identity = DistributedIdentity::new("user@example.com", "ldap://registry");
-        (certificate, mapper.map_identity(&identity.expect("is an identity")).await)
+        (certificate, mapper.map_identity(&identity.expect("a valid identity")).await)
     });
     assert_eq!(certificate, identity);
     match (certificate, answer.framed) {
         (Ok(mapped), Some((status, value))) => {
-            let value = value.expect("a mapping is JSON");
+            let value = value.expect("an answer with a user is JSON");
             assert!((200..300).contains(&status), "{status}");
             let named = value["userid"].as_str().map(str::trim);
             assert_eq!(named.and_then(|name| UserId::new(name).ok()), Some(mapped));

@@ -1,4 +1,4 @@
-//! The endpoints of the auth API: bodies, and the `Basic` header.
+//! Requests to the auth API: bodies, and the `Basic` header.
 
 use std::sync::Arc;
 
@@ -20,9 +20,9 @@ use crate::{
     support::{CERTIFICATE, LOGIN_TOKEN, NOW, PAT, clock, ready, verifier, with_tokens},
 };
 
-/// Who asks.
+/// The credential of a request.
 enum Caller {
-    Nobody,
+    Anonymous,
     Certificate,
     CertificateAndToken,
     Authorization(HeaderValue),
@@ -37,12 +37,12 @@ impl Auth {
         Self { revocations: Arc::default() }
     }
 
-    fn ask(&self, method: Method, path: &str, caller: Caller, body: &[u8]) -> Response<Bytes> {
+    fn send(&self, method: Method, path: &str, caller: Caller, body: &[u8]) -> Response<Bytes> {
         let body = Full::new(Bytes::copy_from_slice(body));
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() =
-            format!("{}{path}", AuthPrefix::default().as_str()).parse().expect("is a path");
+            format!("{}{path}", AuthPrefix::default().as_str()).parse().expect("a valid path");
         if matches!(caller, Caller::Certificate | Caller::CertificateAndToken) {
             request.extensions_mut().insert(CERTIFICATE.clone());
         }
@@ -55,7 +55,7 @@ impl Auth {
                 let value = HeaderValue::try_from(value).expect("a token is ASCII");
                 request.headers_mut().insert(AUTHORIZATION, value);
             }
-            Caller::Nobody | Caller::Certificate => {}
+            Caller::Anonymous | Caller::Certificate => {}
         }
         let Ok(response) = ready(api(self.revocations.clone()).oneshot(request));
         let (head, body) = response.into_parts();
@@ -65,9 +65,9 @@ impl Auth {
         response
     }
 
-    /// Whether the PAT of the targets is revoked.
+    /// Whether [`PAT`] is revoked.
     fn is_pat_revoked(&self) -> bool {
-        let pat = verifier().verify(&PAT).expect("it is good");
+        let pat = verifier().verify(&PAT).expect("the PAT is valid");
         assert!(matches!(pat, VerifiedToken::Pat(_)));
         match self.revocations.check(&pat) {
             Ok(()) => false,
@@ -77,7 +77,7 @@ impl Auth {
     }
 }
 
-/// Every refusal is a message, and a 401 has a challenge.
+/// Asserts that every refusal has a Zowe message, and every 401 a challenge.
 fn check_answer(response: &Response<Bytes>) {
     let status = response.status();
     assert!(status != 500, "{response:?}");
@@ -94,65 +94,70 @@ fn check_answer(response: &Response<Bytes>) {
 
 fn login_basic() -> Caller {
     let value = format!("Basic {}", BASE64_STANDARD.encode(format!("USER:{PASSWORD}")));
-    Caller::Authorization(HeaderValue::try_from(value).expect("base64 is ASCII"))
+    Caller::Authorization(HeaderValue::try_from(value).expect("Base64 is ASCII"))
 }
 
-/// The JSON object that a good answer says the body was.
+/// The JSON object in a body that was accepted.
 fn object(body: &[u8]) -> Value {
-    let value: Value = serde_json::from_slice(body).expect("the body was read");
+    let value: Value = serde_json::from_slice(body).expect("an accepted body is JSON");
     assert!(value.is_object());
     value
 }
 
-/// An `Authorization` header.
+/// Input: an `Authorization` header of `login`.
 pub(crate) fn basic(data: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(data) else { return };
-    let response = Auth::new().ask(Method::POST, "/login", Caller::Authorization(value), b"");
+    let response = Auth::new().send(Method::POST, "/login", Caller::Authorization(value), b"");
     if response.status() == 204 {
-        let encoded = str::from_utf8(data).expect("base64 is ASCII").trim();
-        let (scheme, encoded) = encoded.split_once([' ', '\t']).expect("a scheme and a value");
+        let encoded = str::from_utf8(data).expect("Base64 is ASCII").trim();
+        let (scheme, encoded) =
+            encoded.split_once([' ', '\t']).expect("the accepted header has a scheme and a value");
         assert!(scheme.eq_ignore_ascii_case("basic"));
         let encoded = encoded.trim().trim_end_matches('=');
-        let decoded = base64::prelude::BASE64_STANDARD_NO_PAD.decode(encoded).expect("base64");
+        let decoded = base64::prelude::BASE64_STANDARD_NO_PAD
+            .decode(encoded)
+            .expect("the accepted credentials are Base64");
         assert!(decoded.ends_with(format!(":{PASSWORD}").as_bytes()));
     } else {
         assert!(matches!(response.status().as_u16(), 400 | 401), "{response:?}");
     }
 }
 
+/// Input: a body of `login`.
 pub(crate) fn login(data: &[u8]) {
-    let ask = |body: &[u8]| Auth::new().ask(Method::POST, "/login", Caller::Nobody, body);
-    let response = ask(data);
+    let send = |body: &[u8]| Auth::new().send(Method::POST, "/login", Caller::Anonymous, body);
+    let response = send(data);
     if response.status() == 204 {
         let body = object(data);
         assert_eq!(body["password"], PASSWORD);
         let cookie = response.headers()["set-cookie"].to_str().expect("a token is ASCII");
         let token = cookie.split(['=', ';']).nth(1).expect("a cookie has a value");
         let Ok(VerifiedToken::Jwt(jwt)) = verifier().verify(token) else { panic!("{cookie}") };
-        let name = body["username"].as_str().expect("is a text");
+        let name = body["username"].as_str().expect("expected a JSON string");
         assert_eq!(jwt.user(), &user(name));
         return;
     }
     assert!(matches!(response.status().as_u16(), 400 | 401), "{response:?}");
-    // No answer depends on a wrong password.
+    // Another wrong password of the same length gets the same answer.
     let Ok(Value::Object(mut body)) = serde_json::from_slice::<Value>(data) else { return };
     let Some(password) = body.get("password").and_then(Value::as_str) else { return };
     if password.is_empty() || !password.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return;
     }
-    let other = "q".repeat(password.len());
-    let this = ask(Value::Object(body.clone()).to_string().as_bytes());
-    if this.status() == 204 {
-        // A field that stood twice stands once now.
+    let other_password = "q".repeat(password.len());
+    let first = send(Value::Object(body.clone()).to_string().as_bytes());
+    if first.status() == 204 {
+        // The input had a field twice, and was refused for this reason. Here it has the field once.
         return;
     }
-    body.insert("password".to_owned(), other.into());
-    let other = ask(Value::Object(body).to_string().as_bytes());
-    assert_eq!((this.status(), this.body()), (other.status(), other.body()));
+    body.insert("password".to_owned(), other_password.into());
+    let second = send(Value::Object(body).to_string().as_bytes());
+    assert_eq!((first.status(), first.body()), (second.status(), second.body()));
 }
 
+/// Input: a body of `ticket`.
 pub(crate) fn ticket(data: &[u8]) {
-    let response = Auth::new().ask(Method::POST, "/ticket", Caller::CertificateAndToken, data);
+    let response = Auth::new().send(Method::POST, "/ticket", Caller::CertificateAndToken, data);
     if response.status() != 200 {
         assert_eq!(response.status(), 400);
         return;
@@ -161,14 +166,16 @@ pub(crate) fn ticket(data: &[u8]) {
         object(data)["applicationName"].as_str().map(|name| name.trim().to_ascii_uppercase());
     assert_eq!(applid.as_deref(), Some(APPLID));
     let answer = object(response.body());
-    let ticket = answer["ticket"].as_str().expect("is a text");
-    let ticket = PassTicket::parse(ticket).expect("is a ticket");
+    let ticket = answer["ticket"].as_str().expect("expected a JSON string");
+    let ticket = PassTicket::parse(ticket).expect("expected a PassTicket");
     let now = tower_passticket::clock::Clock::now(&*clock());
     assert!(profile().evaluate(&user("LOGINUSR"), &ticket, now).is_ok());
 }
 
+/// Input: a body of `delegate/passticket`.
 pub(crate) fn delegate(data: &[u8]) {
-    let response = Auth::new().ask(Method::POST, "/delegate/passticket", Caller::Certificate, data);
+    let response =
+        Auth::new().send(Method::POST, "/delegate/passticket", Caller::Certificate, data);
     if response.status() != 200 {
         assert!(matches!(response.status().as_u16(), 400 | 404), "{response:?}");
         return;
@@ -178,13 +185,14 @@ pub(crate) fn delegate(data: &[u8]) {
         body["applId"].as_str().map(|name| name.trim().to_ascii_uppercase()).as_deref(),
         Some(APPLID)
     );
-    let email = body["emailId"].as_str().expect("is a text");
+    let email = body["emailId"].as_str().expect("expected a JSON string");
     assert!(email.trim().eq_ignore_ascii_case(crate::gateway::EMAIL), "{email:?}");
     assert_eq!(object(response.body())["tsoUserid"], "OTHER");
 }
 
+/// Input: a body of `access-token/generate`.
 pub(crate) fn generate(data: &[u8]) {
-    let response = Auth::new().ask(Method::POST, "/access-token/generate", login_basic(), data);
+    let response = Auth::new().send(Method::POST, "/access-token/generate", login_basic(), data);
     if response.status() != 200 {
         assert_eq!(response.status(), 400);
         return;
@@ -195,19 +203,20 @@ pub(crate) fn generate(data: &[u8]) {
     let days = pat.expires_at().as_secs() - NOW;
     assert!((86_400..=90 * 86_400).contains(&days), "{days}");
     let scopes = &object(data)["scopes"];
-    let listed = scopes.as_array().expect("is a list").iter();
+    let listed = scopes.as_array().expect("expected a JSON list").iter();
     let listed: Vec<_> = listed
-        .flat_map(|item| item.as_str().expect("is a text").split(','))
+        .flat_map(|item| item.as_str().expect("expected a JSON string").split(','))
         .filter_map(|id| ServiceId::new(id).ok())
         .collect();
     assert!(pat.scopes().iter().all(|scope| listed.contains(scope)));
     assert!(listed.iter().all(|id| pat.scopes().contains(id)));
 }
 
+/// Input: a body of `access-token/validate`, with placeholders for tokens (see [`with_tokens`]).
 pub(crate) fn validate(data: &[u8]) {
     let body = with_tokens(data);
     let auth = Auth::new();
-    let response = auth.ask(Method::POST, "/access-token/validate", Caller::Nobody, &body);
+    let response = auth.send(Method::POST, "/access-token/validate", Caller::Anonymous, &body);
     if response.status() == 200 {
         let body = object(&body);
         assert_eq!(body["token"], **PAT);
@@ -215,15 +224,16 @@ pub(crate) fn validate(data: &[u8]) {
         assert_eq!(service, ServiceId::new("svc").ok());
     } else {
         assert!(matches!(response.status().as_u16(), 400 | 401), "{response:?}");
-        let shown = str::from_utf8(response.body()).expect("JSON is UTF-8");
-        assert!(!shown.contains(&**PAT) && !shown.contains(&**LOGIN_TOKEN));
+        let refusal = str::from_utf8(response.body()).expect("JSON is UTF-8");
+        assert!(!refusal.contains(&**PAT) && !refusal.contains(&**LOGIN_TOKEN));
     }
 }
 
+/// Input: a body of `access-token/revoke`, with placeholders for tokens (see [`with_tokens`]).
 pub(crate) fn revoke(data: &[u8]) {
     let body = with_tokens(data);
     let auth = Auth::new();
-    let response = auth.ask(Method::DELETE, "/access-token/revoke", Caller::Nobody, &body);
+    let response = auth.send(Method::DELETE, "/access-token/revoke", Caller::Anonymous, &body);
     assert!(matches!(response.status().as_u16(), 200 | 400 | 401), "{response:?}");
     assert_eq!(auth.is_pat_revoked(), response.status() == 200);
     if response.status() == 200 {
@@ -231,7 +241,7 @@ pub(crate) fn revoke(data: &[u8]) {
     }
 }
 
-/// A digit that chooses the rule, then the body.
+/// Input: a byte that chooses an endpoint for revocation rules, then the body.
 pub(crate) fn rules(data: &[u8]) {
     let Some((choice, body)) = data.split_first() else { return };
     let path = match choice & 3 {
@@ -241,7 +251,7 @@ pub(crate) fn rules(data: &[u8]) {
         _ => "/access-token/revoke/tokens/scope",
     };
     let auth = Auth::new();
-    let response = auth.ask(Method::DELETE, path, login_basic(), body);
+    let response = auth.send(Method::DELETE, path, login_basic(), body);
     if response.status() != 200 {
         assert_eq!(response.status(), 400);
         assert!(!auth.is_pat_revoked());
@@ -250,12 +260,12 @@ pub(crate) fn rules(data: &[u8]) {
     if !auth.is_pat_revoked() {
         return;
     }
-    // Only a rule for its user or for its service hits it.
+    // Only a rule for the PAT's user or for its service revokes it.
     let body = object(body);
     let named = |field: &str| body[field].as_str().map(|name| name.trim().to_ascii_uppercase());
     match choice & 3 {
         1 | 2 => assert_eq!(named("userId").as_deref(), Some("PATUSER")),
         3 => assert_eq!(named("serviceId").as_deref(), Some("SVC")),
-        _ => panic!("the rule was for another user"),
+        _ => panic!("a rule for USER revoked the PAT of another user"),
     }
 }

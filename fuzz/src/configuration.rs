@@ -1,4 +1,4 @@
-//! The files of a configuration. Each target replaces one file of a directory that is good otherwise.
+//! The files of a configuration. Each target replaces one file in a directory with a valid configuration.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use tower_passticket::{
 
 use crate::support::{AUTHORITY, SERVER_CERTIFICATE, SERVER_KEY, SIGNING_KEY, ready};
 
-/// A PassTicket key that the files of the corpus have, also in wrong places.
+/// A PassTicket key. Files of the corpus contain it, also in wrong places.
 const KEY: &str = "E001193519561977";
 const ENHANCED: &str = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
 const HASH: &str = "$argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHQ$BDS4zUmOv7TxUDVpVjZ8Lg";
@@ -45,7 +45,7 @@ struct Directory(TempDir);
 
 static DIRECTORY: Mutex<Option<Directory>> = Mutex::new(None);
 
-/// The directory, with all files as they should be.
+/// The directory, with all files in their valid form.
 fn directory() -> MutexGuard<'static, Option<Directory>> {
     let mut directory = DIRECTORY.lock().unwrap_or_else(PoisonError::into_inner);
     directory.get_or_insert_with(Directory::new);
@@ -54,7 +54,7 @@ fn directory() -> MutexGuard<'static, Option<Directory>> {
 
 impl Directory {
     fn new() -> Self {
-        // In memory, where there is such a place: a target writes a file for each input.
+        // If possible, the directory is in memory, because a target writes a file for each input.
         let memory = Path::new("/dev/shm");
         let directory = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() };
         let directory = Self(directory.expect("a temporary directory can be made"));
@@ -85,20 +85,21 @@ impl Directory {
     fn write(&self, name: &str, content: &[u8]) {
         let path = self.0.path().join(name);
         fs::write(&path, content).expect("a file can be written");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it is ours");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+            .expect("the mode of an own file can be set");
     }
 
-    /// Loads the configuration with other content in a file, and puts the file back.
+    /// Loads the configuration with other content in one file, and then restores the file.
     fn load_with(&self, name: &str, content: &[u8]) -> Result<Config, Problems> {
         self.write(name, content);
         let env = |name: &str| (name == "ADMAPPL_KEY").then(|| KEY.to_owned());
         let loaded = Config::load(&self.0.path().join("zowe.yaml"), &env);
-        let (_, good) = self
+        let (_, valid) = self
             .files()
             .into_iter()
             .find(|(known, _)| *known == name)
-            .expect("is one of the files");
-        self.write(name, good.as_bytes());
+            .expect("the name of one of the files");
+        self.write(name, valid.as_bytes());
         let problems = match &loaded {
             Ok(loaded) => loaded.warnings.clone(),
             Err(problems) => problems.iter().cloned().collect(),
@@ -114,29 +115,30 @@ impl Directory {
     }
 }
 
-/// What no problem and no `Debug` shows.
+/// Texts that no problem and no `Debug` output may contain.
 fn secrets() -> impl Iterator<Item = &'static str> {
     let lines = SIGNING_KEY.lines().chain(SERVER_KEY.lines());
     lines.filter(|line| !line.starts_with('-')).chain([KEY, ENHANCED, "BDS4zUmOv7TxUDVpVjZ8Lg"])
 }
 
-/// Whether a secret is never a part of another word: what is a word of its own is not recognized in one.
-fn is_alone(secret: &str, content: &[u8]) -> bool {
+/// Whether each occurrence of the secret is a separate word. The configuration recognizes a secret only as a whole
+/// word, so a problem may show it as a part of another word.
+fn is_whole_word(secret: &str, content: &[u8]) -> bool {
     let secret = secret.as_bytes();
-    let parts = |b: &u8| b" \t\r\n\"'{}[],".contains(b);
+    let separates = |b: &u8| b" \t\r\n\"'{}[],".contains(b);
     let places = content.windows(secret.len()).enumerate().filter(|(_, piece)| *piece == secret);
     places.into_iter().all(|(at, _)| {
         let before = content[..at].trim_ascii_end().last();
-        let behind = &content[at + secret.len()..];
-        let behind = behind.strip_prefix(b":").unwrap_or(behind);
-        at.checked_sub(1).is_none_or(|before| parts(&content[before]))
+        let after = &content[at + secret.len()..];
+        let after = after.strip_prefix(b":").unwrap_or(after);
+        at.checked_sub(1).is_none_or(|before| separates(&content[before]))
             && before.is_none_or(|b| b"\"'{}[],:-".contains(b))
-            && behind.first().is_none_or(parts)
+            && after.first().is_none_or(separates)
     })
 }
 
 fn check_problems(problems: &[Problem], file: &Path, content: &[u8]) {
-    // YAML has more line breaks than one.
+    // Both `\n` and `\r` break lines in YAML.
     let lines = content.iter().filter(|b| matches!(b, b'\n' | b'\r')).count() + 1;
     for problem in problems {
         let text = problem.to_string();
@@ -145,7 +147,7 @@ fn check_problems(problems: &[Problem], file: &Path, content: &[u8]) {
             problem.place().file() != file
                 || problem.place().line().is_none_or(|line| line <= lines + 1)
         );
-        for secret in secrets().filter(|secret| is_alone(secret, content)) {
+        for secret in secrets().filter(|secret| is_whole_word(secret, content)) {
             assert!(!text.contains(secret), "{text}");
         }
     }
@@ -155,7 +157,7 @@ fn with<T>(run: impl FnOnce(&Directory) -> T) -> Option<T> {
     directory().as_ref().map(run)
 }
 
-/// A YAML document, read as a file of permissions.
+/// Input: a YAML document, which is read as a file of permissions.
 pub(crate) fn yaml(data: &[u8]) {
     with(|directory| {
         let path = directory.0.path().join("other.yml");
@@ -168,40 +170,46 @@ pub(crate) fn yaml(data: &[u8]) {
             })
         };
         let plain = read(data);
-        // A comment before it moves it down by one line, and does nothing else. It cannot stand before a
-        // directive or a byte order mark.
+        // A comment before the document changes only its line numbers. A directive or a byte order mark must be
+        // at the beginning, so documents with these are not tested.
         if data.starts_with(b"%") || data.starts_with("\u{feff}".as_bytes()) {
             return;
         }
-        let below = read(&[b"# a comment\n", data].concat());
-        match (plain, below) {
-            (Ok(one), Ok(other)) => assert_eq!(one, other),
-            (Err(one), Err(other)) => {
+        let with_comment = read(&[b"# a comment\n", data].concat());
+        match (plain, with_comment) {
+            (Ok(plain), Ok(with_comment)) => assert_eq!(plain, with_comment),
+            (Err(plain), Err(with_comment)) => {
                 let texts = |problems: &[Problem]| -> Vec<_> {
                     problems
                         .iter()
                         .map(|p| (p.place().key().to_owned(), p.text().to_owned()))
                         .collect()
                 };
-                assert_eq!(texts(&one).len(), texts(&other).len(), "{one:?} {other:?}");
+                assert_eq!(
+                    texts(&plain).len(),
+                    texts(&with_comment).len(),
+                    "{plain:?} {with_comment:?}"
+                );
             }
-            (one, other) => panic!("{one:?} {other:?}"),
+            (plain, with_comment) => {
+                panic!("a comment changed the result: {plain:?} {with_comment:?}")
+            }
         }
     });
 }
 
-/// A zowe.yaml.
+/// Input: a zowe.yaml.
 pub(crate) fn zowe_yaml(data: &[u8]) {
     let _ = with(|directory| directory.load_with("zowe.yaml", data));
 }
 
-/// An api-def.
+/// Input: a Zowe static definition.
 pub(crate) fn definitions(data: &[u8]) {
     let Some(Ok(config)) = with(|directory| directory.load_with("api-defs/dc.yml", data)) else {
         return;
     };
     let routes = config.routes.iter().map(|route| route.with_scheme(Bypass));
-    let routes = Routes::new(routes).expect("each prefix once");
+    let routes = Routes::new(routes).expect("each prefix is unique");
     assert_eq!(routes.iter().count(), config.routes.len());
     for route in routes.iter() {
         let found = routes.find(route.prefix()).map(|route| route.prefix());
@@ -211,7 +219,7 @@ pub(crate) fn definitions(data: &[u8]) {
     }
 }
 
-/// A file of users.
+/// Input: a file of users.
 pub(crate) fn users(data: &[u8]) {
     let Some(Ok(config)) = with(|directory| directory.load_with("users.yml", data)) else { return };
     let mut users: Vec<_> = config.users.iter().map(|(user, _)| user).collect();
@@ -220,34 +228,38 @@ pub(crate) fn users(data: &[u8]) {
     assert!(config.users.iter().all(|(_, hash)| hash.expose().starts_with("$argon2")));
 }
 
-/// A file of permissions.
+/// Input: a file of permissions.
 pub(crate) fn saf_file(data: &[u8]) {
     let Some(Ok(config)) = with(|directory| directory.load_with("saf.yml", data)) else { return };
-    let anew = with(|directory| {
+    // A reload reads the same permissions.
+    let reloaded = with(|directory| {
         directory.write("other.yml", data);
         let profiles = read_permissions(&directory.0.path().join("other.yml"));
-        FileSaf::new(profiles.expect("was read before"))
+        FileSaf::new(profiles.expect("the configuration accepted this file"))
     });
-    let anew = anew.expect("the directory is there");
-    for user in ["USER", "ZWESVUSR", "NOBODY"].map(|user| UserId::new(user).expect("is one")) {
+    let reloaded = reloaded.expect("the directory exists");
+    for user in
+        ["USER", "ZWESVUSR", "NOBODY"].map(|user| UserId::new(user).expect("a valid user id"))
+    {
         for (class, resource) in [("ZOWE", "APIML.SERVICES"), ("PTKTDATA", "IRRPTAUTH.ZOWEAPPL.A")]
         {
             let check = |saf: &FileSaf, level| ready(saf.check(&user, class, resource, level));
             for level in [AccessLevel::Read, AccessLevel::Update, AccessLevel::Control] {
-                assert_eq!(check(&config.saf, level), check(&anew, level));
+                assert_eq!(check(&config.saf, level), check(&reloaded, level));
             }
-            let update = check(&anew, AccessLevel::Update) == Ok(Access::Granted);
-            assert!(!update || check(&anew, AccessLevel::Read) == Ok(Access::Granted));
+            // UPDATE includes READ.
+            let update = check(&reloaded, AccessLevel::Update) == Ok(Access::Granted);
+            assert!(!update || check(&reloaded, AccessLevel::Read) == Ok(Access::Granted));
         }
     }
 }
 
-/// A file of identities.
+/// Input: a file of identities.
 pub(crate) fn identities_file(data: &[u8]) {
     let _ = with(|directory| directory.load_with("identities.yml", data));
 }
 
-/// A digit that chooses a file with a key in it, then its content.
+/// Input: a byte that chooses a file with a key or a certificate, then its content.
 pub(crate) fn secret_files(data: &[u8]) {
     let Some((choice, content)) = data.split_first() else { return };
     let name = match choice & 3 {

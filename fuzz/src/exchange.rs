@@ -1,6 +1,6 @@
-//! Whole exchanges: bytes of a client into a connection of the listener, and bytes of a service as the
-//! answer on a connection to it. All connections are in memory, and time is stopped: when nothing else can
-//! happen, the next timer fires at once.
+//! Whole exchanges between a client, the gateway and a service. The input is either the bytes of the client or
+//! those of the service. All connections are in memory. The clock of tokio is paused: if all tasks wait, the
+//! clock advances to the next timer.
 
 use std::{
     collections::BTreeMap,
@@ -38,13 +38,13 @@ use crate::{
     support::{LOGIN_TOKEN, PAT, clock, header_lines, with_tokens},
 };
 
-/// More than the room of a connection in memory would make the fuzzer measure copying.
-const ROOM: usize = 64 * 1024;
+/// The buffer of a connection in memory. With a larger buffer, a run would spend most of its time with copies.
+const BUFFER_SIZE: usize = 64 * 1024;
 
 /// Longer than every timeout of the gateway.
-const PATIENCE: Duration = Duration::from_secs(600);
+const TIME_LIMIT: Duration = Duration::from_secs(600);
 
-/// Runs on a runtime of its own, whose clock stands still.
+/// Runs the future on a new runtime, whose clock is paused.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -59,23 +59,24 @@ fn connection() -> ConnectionInfo {
     ConnectionInfo::new(peer, local, Protocol::Https)
 }
 
-// --- HTTP/1.1, read strictly -------------------------------------------------------------------------
+// --- A strict parser for HTTP/1.1 --------------------------------------------------------------------
 
-/// A message, and what came behind it.
-struct Taken<'a> {
+/// A message, and the bytes after it.
+struct Parsed<'a> {
     message: Message,
     rest: &'a [u8],
 }
 
 #[derive(Clone, Debug)]
 struct Message {
-    /// Method and target of a request, status and nothing of a response.
+    /// Method and target of a request. Of a response, the status and an empty string.
     start: (String, String),
     headers: Vec<(String, Vec<u8>)>,
     body: Vec<u8>,
 }
 
 impl Message {
+    /// The values of all headers with this name.
     fn all(&self, name: &str) -> Vec<&[u8]> {
         let named = self.headers.iter().filter(|(other, _)| other == name);
         named.map(|(_, value)| value.as_slice()).collect()
@@ -91,8 +92,8 @@ fn headers_of(headers: &[httparse::Header<'_>]) -> Vec<(String, Vec<u8>)> {
     headers.iter().map(pair).collect()
 }
 
-/// The first request, if all of it is there.
-fn take_request(bytes: &[u8]) -> Option<Taken<'_>> {
+/// The first request. `None` if it is incomplete.
+fn parse_request(bytes: &[u8]) -> Option<Parsed<'_>> {
     let mut headers = [httparse::EMPTY_HEADER; 256];
     let mut request = httparse::Request::new(&mut headers);
     let parsed = request.parse(bytes);
@@ -102,71 +103,79 @@ fn take_request(bytes: &[u8]) -> Option<Taken<'_>> {
     let start = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
     let start = (start.0.to_owned(), start.1.to_owned());
     let message = Message { start, headers: headers_of(request.headers), body: Vec::new() };
-    take_body(message, &bytes[length..], None)
+    parse_body(message, &bytes[length..], None)
 }
 
-/// The first final response to a request with this method, if all of it is there.
-fn take_response<'a>(bytes: &'a [u8], method: &Method, is_end: bool) -> Option<Taken<'a>> {
+/// The first final response to a request with this method. `None` if it is incomplete.
+///
+/// Without a length, a response ends with the connection. It is incomplete unless `connection_ended`.
+fn parse_response<'a>(
+    bytes: &'a [u8],
+    method: &Method,
+    connection_ended: bool,
+) -> Option<Parsed<'a>> {
     let mut headers = [httparse::EMPTY_HEADER; 256];
     let mut response = httparse::Response::new(&mut headers);
     let parsed = response.parse(bytes);
     let parsed = parsed.unwrap_or_else(|error| panic!("{error}: {:?}", bytes.escape_ascii()));
     let httparse::Status::Complete(length) = parsed else { return None };
-    let status = response.code.expect("was parsed");
+    let status = response.code.expect("a parsed response has a status");
     assert!((100..1000).contains(&status), "{status}");
     let rest = &bytes[length..];
     if (100..200).contains(&status) {
-        assert!(status != 101, "nothing here upgrades");
-        return take_response(rest, method, is_end);
+        assert!(status != 101, "unexpected upgrade");
+        return parse_response(rest, method, connection_ended);
     }
     let start = (status.to_string(), String::new());
     let message = Message { start, headers: headers_of(response.headers), body: Vec::new() };
     if *method == Method::HEAD || matches!(status, 204 | 304) {
-        return Some(Taken { message, rest });
+        return Some(Parsed { message, rest });
     }
-    take_body(message, rest, Some(is_end))
+    parse_body(message, rest, Some(connection_ended))
 }
 
-/// The body by RFC 9112 §6.3. `to_close` is there for a response: whether the connection has ended.
-fn take_body<'a>(
+/// Adds the body to the message (RFC 9112 §6.3). `connection_ended` is `None` for a request.
+fn parse_body<'a>(
     mut message: Message,
     bytes: &'a [u8],
-    to_close: Option<bool>,
-) -> Option<Taken<'a>> {
+    connection_ended: Option<bool>,
+) -> Option<Parsed<'a>> {
     let (lengths, codings) = (message.all("content-length"), message.all("transfer-encoding"));
     assert!(lengths.len() <= 1 && codings.len() <= 1, "{message:?}");
     assert!(lengths.is_empty() || codings.is_empty(), "{message:?}");
     if let Some(coding) = codings.first() {
         assert_eq!(*coding, b"chunked");
-        let (body, rest) = take_chunks(bytes)?;
+        let (body, rest) = parse_chunks(bytes)?;
         message.body = body;
-        return Some(Taken { message, rest });
+        return Some(Parsed { message, rest });
     }
     let length = match lengths.first() {
         Some(length) => {
             assert!(length.iter().all(u8::is_ascii_digit), "{message:?}");
             str::from_utf8(length).ok()?.parse().expect("a length is a number")
         }
-        None if to_close.is_some() => {
+        None if connection_ended.is_some() => {
             message.body = bytes.to_vec();
-            return to_close.filter(|is_end| *is_end).map(|_| Taken { message, rest: &[] });
+            return connection_ended.filter(|ended| *ended).map(|_| Parsed { message, rest: &[] });
         }
         None => 0,
     };
     let (body, rest) = bytes.split_at_checked(length)?;
     message.body = body.to_vec();
-    Some(Taken { message, rest })
+    Some(Parsed { message, rest })
 }
 
-fn take_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+/// The first line, and the bytes after it.
+fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = bytes.windows(2).position(|end| end == b"\r\n")?;
     Some((&bytes[..end], &bytes[end + 2..]))
 }
 
-fn take_chunks(mut bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+/// A chunked body, and the bytes after it.
+fn parse_chunks(mut bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut body = Vec::new();
     loop {
-        let (size, rest) = take_line(bytes)?;
+        let (size, rest) = split_line(bytes)?;
         let size = str::from_utf8(size).expect("a size is ASCII");
         assert!(size.bytes().all(|b| b.is_ascii_hexdigit()), "{size:?}");
         let size = usize::from_str_radix(size, 16).expect("a size is a number");
@@ -180,9 +189,9 @@ fn take_chunks(mut bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
         assert_eq!(end, b"\r\n");
         bytes = rest;
     }
-    // Trailers, and the end of them.
+    // Trailers, up to an empty line.
     loop {
-        let (line, rest) = take_line(bytes)?;
+        let (line, rest) = split_line(bytes)?;
         bytes = rest;
         if line.is_empty() {
             return Some((body, bytes));
@@ -190,30 +199,30 @@ fn take_chunks(mut bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     }
 }
 
-// --- The service -------------------------------------------------------------------------------------
+// --- Services ----------------------------------------------------------------------------------------
 
-/// Connects to a service that answers as it should, and keeps the requests that it is sent.
+/// Connects to a service that answers correctly, and stores the requests that it received.
 #[derive(Clone, Default)]
-struct Honest {
-    seen: Arc<Mutex<Vec<Message>>>,
+struct CorrectService {
+    received: Arc<Mutex<Vec<Message>>>,
 }
 
-impl Honest {
-    fn seen(&self) -> Vec<Message> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+impl CorrectService {
+    fn received(&self) -> Vec<Message> {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn keep(&self, message: Message) {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+    fn store(&self, message: Message) {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner).push(message);
     }
 
     async fn serve(self, mut stream: DuplexStream) {
         let mut bytes = Vec::new();
         loop {
-            while let Some(Taken { message, rest }) = take_request(&bytes) {
+            while let Some(Parsed { message, rest }) = parse_request(&bytes) {
                 bytes = rest.to_vec();
                 let is_head = message.start.0 == "HEAD";
-                self.keep(message);
+                self.store(message);
                 let mut answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec();
                 if is_head {
                     answer.truncate(answer.len() - 2);
@@ -229,7 +238,7 @@ impl Honest {
     }
 }
 
-impl tower_service::Service<Uri> for Honest {
+impl tower_service::Service<Uri> for CorrectService {
     type Response = TokioIo<DuplexStream>;
     type Error = io::Error;
     type Future = Ready<io::Result<Self::Response>>;
@@ -239,7 +248,7 @@ impl tower_service::Service<Uri> for Honest {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let (ours, theirs) = duplex(ROOM);
+        let (ours, theirs) = duplex(BUFFER_SIZE);
         tokio::spawn(self.clone().serve(theirs));
         ready(Ok(TokioIo::new(ours)))
     }
@@ -247,20 +256,21 @@ impl tower_service::Service<Uri> for Honest {
 
 const SECOND: &[u8] = b"HTTP/1.1 200 OK\r\nX-Second: 1\r\nContent-Length: 6\r\n\r\nsecond";
 
-/// Connects to a service whose first answer is the fuzzer's, and whose others are good.
+/// Connects to a service that gives the input as its first answer, and [`SECOND`] as all others.
 #[derive(Clone)]
-struct Scripted {
+struct ScriptedService {
     answer: Arc<[u8]>,
-    /// Where the answer is cut in two.
-    cut: usize,
+    /// The service sends the answer in two parts. The second part starts here.
+    split_at: usize,
+    /// Whether the service closes the connection after its first answer.
     closes: bool,
     connections: Arc<AtomicUsize>,
 }
 
-impl Scripted {
-    async fn serve(self, mut stream: DuplexStream, is_first: bool) {
+impl ScriptedService {
+    async fn serve(self, mut stream: DuplexStream, is_first_connection: bool) {
         let mut bytes = Vec::new();
-        let mut answered = !is_first;
+        let mut answered = !is_first_connection;
         loop {
             while !bytes.windows(4).any(|end| end == b"\r\n\r\n") {
                 if !stream.read_buf(&mut bytes).await.is_ok_and(|read| read > 0) {
@@ -273,9 +283,9 @@ impl Scripted {
                 continue;
             }
             answered = true;
-            let (one, two) = self.answer.split_at(self.cut.min(self.answer.len()));
-            for piece in [one, two] {
-                let _ = stream.write_all(piece).await;
+            let (first, second) = self.answer.split_at(self.split_at.min(self.answer.len()));
+            for part in [first, second] {
+                let _ = stream.write_all(part).await;
                 yield_now().await;
             }
             if self.closes {
@@ -285,7 +295,7 @@ impl Scripted {
     }
 }
 
-impl tower_service::Service<Uri> for Scripted {
+impl tower_service::Service<Uri> for ScriptedService {
     type Response = TokioIo<DuplexStream>;
     type Error = io::Error;
     type Future = Ready<io::Result<Self::Response>>;
@@ -295,7 +305,7 @@ impl tower_service::Service<Uri> for Scripted {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let (ours, theirs) = duplex(ROOM);
+        let (ours, theirs) = duplex(BUFFER_SIZE);
         let is_first = self.connections.fetch_add(1, Ordering::Relaxed) == 0;
         tokio::spawn(self.clone().serve(theirs, is_first));
         ready(Ok(TokioIo::new(ours)))
@@ -304,21 +314,24 @@ impl tower_service::Service<Uri> for Scripted {
 
 // --- Requests that reach the service -----------------------------------------------------------------
 
-/// What must hold of every request that the service was sent.
-fn check_requests(seen: &[Message], log: &Log) {
+/// Asserts that the service received only requests that the gateway forwarded, and each of them once.
+fn check_requests(received: &[Message], log: &Log) {
     let forwarded = log.entries().forwarded;
-    assert!(seen.len() <= forwarded.len(), "{seen:?} of {forwarded:?}");
+    assert!(received.len() <= forwarded.len(), "{received:?} of {forwarded:?}");
     let mut expected = BTreeMap::<(String, String), usize>::new();
     for (method, target) in forwarded {
         *expected.entry((method.to_string(), target)).or_default() += 1;
     }
-    for request in seen {
-        let left = expected.get_mut(&request.start).unwrap_or_else(|| panic!("{request:?}"));
-        *left = left.checked_sub(1).unwrap_or_else(|| panic!("twice: {request:?}"));
+    for request in received {
+        let left = expected
+            .get_mut(&request.start)
+            .unwrap_or_else(|| panic!("not forwarded: {request:?}"));
+        *left = left.checked_sub(1).unwrap_or_else(|| panic!("received twice: {request:?}"));
         check_request(request);
     }
 }
 
+/// Asserts what must hold for every request that the service receives.
 fn check_request(request: &Message) {
     assert_eq!(request.all("host"), [SERVICE.as_bytes()]);
     for (name, want) in [("x-forwarded-for", &b"192.0.2.7"[..]), ("x-forwarded-proto", b"https")] {
@@ -328,20 +341,21 @@ fn check_request(request: &Message) {
         assert_eq!(request.all(name).len(), 1, "{name}");
     }
     assert!(request.all("x-forwarded-host").len() <= 1);
-    let open = request.start.1.starts_with("/open");
-    let unchanged = request.start.1.starts_with("/same");
+    let is_open = request.start.1.starts_with("/open");
+    let is_same = request.start.1.starts_with("/same");
     for (name, value) in &request.headers {
-        let read = name.replace('_', "-");
-        assert!(!read.starts_with("x-certificate-") && !name.starts_with("$ws"), "{name}");
+        let dashed = name.replace('_', "-");
+        assert!(!dashed.starts_with("x-certificate-") && !name.starts_with("$ws"), "{name}");
         assert!(
-            !matches!(&*read, "oidc-token" | "x-saf-token" | "client-cert" | "forwarded"),
+            !matches!(&*dashed, "oidc-token" | "x-saf-token" | "client-cert" | "forwarded"),
             "{name}"
         );
-        assert!(*name == read || !read.starts_with("x-forwarded-"), "{name}");
+        assert!(*name == dashed || !dashed.starts_with("x-forwarded-"), "{name}");
         let hop_by_hop = ["te", "trailer", "upgrade", "keep-alive", "proxy-connection"];
         assert!(!hop_by_hop.contains(&&**name) && !name.starts_with("proxy-auth"), "{name}");
-        // `same` gets them back when the authentication fails, and `open` asks for none.
-        if open || unchanged {
+        // These routes may forward credentials of the client: `same` if the authentication failed, `open`
+        // always.
+        if is_open || is_same {
             continue;
         }
         assert!(name != "private-token", "{request:?}");
@@ -357,24 +371,24 @@ fn check_request(request: &Message) {
             assert!(request.all("x-zowe-auth-failure").is_empty());
         }
     }
-    assert!(request.all("authorization").len() <= 1 || open || unchanged, "{request:?}");
+    assert!(request.all("authorization").len() <= 1 || is_open || is_same, "{request:?}");
     if request.start.1.starts_with("/strict") {
         assert_eq!(request.all("authorization").len(), 1);
     }
 }
 
-/// `Basic user:ticket`, and the ticket is good.
+/// Asserts that the value is `Basic user:PassTicket`, and that the PassTicket is valid.
 fn check_ticket(value: &[u8]) {
-    let encoded = value.strip_prefix(b"Basic ").expect("a PassTicket, and nothing of the client");
-    let decoded = BASE64_STANDARD.decode(encoded).expect("is base64");
-    let decoded = String::from_utf8(decoded).expect("is ASCII");
-    let (name, ticket) = decoded.split_once(':').expect("user and ticket");
+    let encoded = value.strip_prefix(b"Basic ").expect("expected Basic with a PassTicket");
+    let decoded = BASE64_STANDARD.decode(encoded).expect("expected Base64");
+    let decoded = String::from_utf8(decoded).expect("expected UTF-8");
+    let (name, ticket) = decoded.split_once(':').expect("expected user and PassTicket");
     assert!(matches!(name, "LOGINUSR" | "PATUSER" | "USER"), "{name}");
-    let ticket = PassTicket::parse(ticket).expect("is a ticket");
+    let ticket = PassTicket::parse(ticket).expect("expected a PassTicket");
     assert!(profile().evaluate(&user(name), &ticket, clock().now()).is_ok());
 }
 
-/// The target of a request in a line, then header lines.
+/// Input: a line with the target of a request, then header lines.
 pub(crate) fn forwarded(data: &[u8]) {
     let mut parts = data.splitn(2, |b| *b == b'\n');
     let target = parts.next().unwrap_or_default();
@@ -383,22 +397,22 @@ pub(crate) fn forwarded(data: &[u8]) {
     let mut request = Request::new(Full::<Bytes>::default());
     *request.uri_mut() = uri;
     *request.headers_mut() = header_lines(&lines);
-    // The body that is there is empty, whatever a header says: a server has taken these out.
+    // The body is empty, and no header may say otherwise.
     for name in ["content-length", "transfer-encoding"] {
         request.headers_mut().remove(name);
     }
     request.extensions_mut().insert(connection());
-    let (honest, log) = (Honest::default(), Log::default());
+    let (service, log) = (CorrectService::default(), Log::default());
     block_on(async {
-        let Ok(response) = gateway(honest.clone(), log.clone()).oneshot(request).await;
+        let Ok(response) = gateway(service.clone(), log.clone()).oneshot(request).await;
         let _ = response.into_body().collect().await;
     });
-    check_requests(&honest.seen(), &log);
+    check_requests(&service.received(), &log);
 }
 
 // --- Bytes of a client -------------------------------------------------------------------------------
 
-/// What the gateway writes to a client that sends these bytes.
+/// The bytes that the gateway writes to a client that sends `bytes`.
 async fn serve<C>(version: Version, bytes: Vec<u8>, connector: C, log: Log) -> Vec<u8>
 where
     C: tower_service::Service<Uri, Response = TokioIo<DuplexStream>, Error = io::Error>
@@ -407,54 +421,53 @@ where
         + 'static,
     C::Future: Send,
 {
-    let (client, server) = duplex(ROOM);
+    let (client, server) = duplex(BUFFER_SIZE);
     let gateway = gateway(connector, log);
     let serving = tokio::spawn(serve_io(TokioIo::new(server), version, connection(), gateway));
     let (mut read, mut write) = split(client);
-    // The client does not hang up: the gateway ends a connection on which nothing comes.
+    // The client does not close the connection. The gateway closes it after a timeout.
     let writing = tokio::spawn(async move {
         let _ = write.write_all(&bytes).await;
         write
     });
     let mut output = Vec::new();
-    let _ = timeout(PATIENCE, read.read_to_end(&mut output)).await;
+    let _ = timeout(TIME_LIMIT, read.read_to_end(&mut output)).await;
     drop(writing.await);
     drop(read);
-    let _ = timeout(PATIENCE, serving).await;
+    let _ = timeout(TIME_LIMIT, serving).await;
     output
 }
 
-/// A byte stream of an HTTP/1.1 client.
+/// Input: all bytes of an HTTP/1.1 client.
 pub(crate) fn http1_client(data: &[u8]) {
-    let (honest, log) = (Honest::default(), Log::default());
+    let (service, log) = (CorrectService::default(), Log::default());
     let bytes = with_tokens(data);
-    let output = block_on(serve(Version::HTTP_11, bytes, honest.clone(), log.clone()));
-    check_requests(&honest.seen(), &log);
-    let asked = log.entries().asked;
+    let output = block_on(serve(Version::HTTP_11, bytes, service.clone(), log.clone()));
+    check_requests(&service.received(), &log);
     let mut rest = &output[..];
-    for method in &asked {
-        let Some(taken) = take_response(rest, method, true) else { return };
-        check_response(&taken.message);
-        rest = taken.rest;
+    for method in &log.entries().received {
+        let Some(parsed) = parse_response(rest, method, true) else { return };
+        check_response(&parsed.message);
+        rest = parsed.rest;
     }
     if !rest.is_empty() {
-        // hyper answers what is no request.
-        let taken = take_response(rest, &Method::GET, true).expect("the answer is whole");
-        assert!(matches!(taken.message.status(), 400 | 408 | 414 | 431), "{:?}", taken.message);
-        assert!(taken.rest.is_empty(), "{:?}", output.escape_ascii());
+        // hyper itself answers bytes that are no request.
+        let parsed = parse_response(rest, &Method::GET, true).expect("the response is complete");
+        assert!(matches!(parsed.message.status(), 400 | 408 | 414 | 431), "{:?}", parsed.message);
+        assert!(parsed.rest.is_empty(), "{:?}", output.escape_ascii());
     }
 }
 
-/// What must hold of every response that the client gets.
+/// Asserts what must hold for every response that the client receives.
 fn check_response(response: &Message) {
     for name in ["keep-alive", "proxy-connection", "proxy-authenticate", "te", "trailer", "upgrade"]
     {
         assert!(response.all(name).is_empty(), "{name}: {response:?}");
     }
     assert!(!response.all("x-request-id").is_empty());
-    let shown = String::from_utf8_lossy(&response.body);
-    // `login` and `refresh` tell a new token in a header, `generate` in a body; none tells these.
-    assert!(!shown.contains(&**LOGIN_TOKEN) && !shown.contains(&**PAT));
+    let body = String::from_utf8_lossy(&response.body);
+    // Some endpoints issue new tokens, but no response contains the tokens of the client.
+    assert!(!body.contains(&**LOGIN_TOKEN) && !body.contains(&**PAT));
 }
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -464,30 +477,30 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// A string of HPACK without Huffman coding (RFC 7541 §5.2).
+/// An HPACK string without Huffman coding (RFC 7541 §5.2).
 fn hpack_string(text: &[u8]) -> Vec<u8> {
     let mut encoded = Vec::new();
     let mut length = text.len();
     if length < 127 {
-        encoded.push(u8::try_from(length).expect("is below 127"));
+        encoded.push(u8::try_from(length).expect("the value is below 127"));
     } else {
         encoded.push(127);
         length -= 127;
         while length >= 128 {
-            encoded.push(u8::try_from(length % 128 + 128).expect("is below 256"));
+            encoded.push(u8::try_from(length % 128 + 128).expect("the value is below 256"));
             length /= 128;
         }
-        encoded.push(u8::try_from(length).expect("is below 128"));
+        encoded.push(u8::try_from(length).expect("the value is below 128"));
     }
     encoded.extend_from_slice(text);
     encoded
 }
 
-/// A request that leaves tokens in the dynamic table, as its entries 62 (a cookie) and 63.
+/// A request that adds tokens to the dynamic table of HPACK: the cookie is entry 62, `authorization` entry 63.
 fn request_with_tokens() -> Vec<u8> {
     let literal =
         |name: &[u8], value: &[u8]| [&[0x40], &*hpack_string(name), &*hpack_string(value)].concat();
-    // `:method: GET`, `:scheme: https` (RFC 7541 appendix A).
+    // 0x82 is `:method: GET`, 0x87 is `:scheme: https` (RFC 7541 appendix A).
     let block = [
         vec![0x82, 0x87],
         literal(b":path", b"/svc/api/v1/x"),
@@ -498,8 +511,8 @@ fn request_with_tokens() -> Vec<u8> {
     frame(1, 0x05, 1, &block.concat())
 }
 
-/// A digit that chooses, then frames of an HTTP/2 client: type, flags, stream and length, a byte each, and
-/// the payload; or a byte stream.
+/// Input: a byte that chooses the form of the rest, then bytes or frames of an HTTP/2 client. A frame has one byte
+/// each for type, flags, stream and length, then the payload.
 pub(crate) fn http2_client(data: &[u8]) {
     let Some((choice, mut rest)) = data.split_first() else { return };
     let mut bytes = [PREFACE, &frame(4, 0, 0, &[])].concat();
@@ -509,19 +522,20 @@ pub(crate) fn http2_client(data: &[u8]) {
     if choice & 2 > 0 {
         bytes.extend_from_slice(rest);
     } else {
-        while let [kind, flags, stream, length, behind @ ..] = rest {
-            let (payload, behind) = behind.split_at(usize::from(*length).min(behind.len()));
+        while let [kind, flags, stream, length, after @ ..] = rest {
+            let (payload, after) = after.split_at(usize::from(*length).min(after.len()));
             bytes.extend(frame(*kind, *flags, u32::from(*stream), payload));
-            rest = behind;
+            rest = after;
         }
     }
-    let (honest, log) = (Honest::default(), Log::default());
-    let output = block_on(serve(Version::HTTP_2, bytes, honest.clone(), log.clone()));
-    check_requests(&honest.seen(), &log);
+    let (service, log) = (CorrectService::default(), Log::default());
+    let output = block_on(serve(Version::HTTP_2, bytes, service.clone(), log.clone()));
+    check_requests(&service.received(), &log);
     check_frames(&output);
 }
 
-/// Whole frames of an HTTP/2 server, headers only on streams of the client (RFC 9113 §4.1, §5.1.1).
+/// Asserts that the output is frames of an HTTP/2 server, with headers only on streams of the client
+/// (RFC 9113 §4.1, §5.1.1).
 fn check_frames(mut output: &[u8]) {
     let mut is_first = true;
     while let Some((head, rest)) = output.split_first_chunk::<9>() {
@@ -533,45 +547,46 @@ fn check_frames(mut output: &[u8]) {
         match head[3] {
             0 | 1 | 9 => assert!(!stream.is_multiple_of(2), "stream {stream}"),
             4 | 6 | 7 => assert_eq!(stream, 0),
-            5 => panic!("nothing is pushed"),
+            5 => panic!("unexpected PUSH_PROMISE"),
             _ => {}
         }
         is_first = false;
-        let length = usize::try_from(length).expect("is small");
-        // A connection that is dropped may end within a frame.
+        let length = usize::try_from(length).expect("the length is at most 16,384");
+        // A connection may end within a frame if it is dropped.
         output = rest.get(length..).unwrap_or_default();
     }
 }
 
 // --- Bytes of a service ------------------------------------------------------------------------------
 
-/// A byte that chooses, one that says where the answer is cut in two, and the answer.
+/// Input: a byte that chooses the method and whether the service closes, a byte that says where the answer is split
+/// in two parts, and the answer.
 struct Script {
     method: Method,
-    scripted: Scripted,
+    service: ScriptedService,
 }
 
 impl Script {
     fn new(data: &[u8]) -> Option<Self> {
-        let [choice, cut, answer @ ..] = data else { return None };
+        let [choice, split_at, answer @ ..] = data else { return None };
         let method = match choice & 3 {
             0 => Method::HEAD,
             1 => Method::POST,
             _ => Method::GET,
         };
-        let scripted = Scripted {
+        let service = ScriptedService {
             answer: answer.into(),
-            cut: usize::from(*cut) * 4,
+            split_at: usize::from(*split_at) * 4,
             closes: choice & 4 > 0,
             connections: Arc::default(),
         };
-        Some(Self { method, scripted })
+        Some(Self { method, service })
     }
 }
 
-/// The answer of a service to an HTTP/1.1 client, which asks a second time behind it.
+/// Input: the answer of a service to the first of two requests of an HTTP/1.1 client, see [`Script`].
 pub(crate) fn http1_service(data: &[u8]) {
-    let Some(Script { method, scripted }) = Script::new(data) else { return };
+    let Some(Script { method, service }) = Script::new(data) else { return };
     let head = "Host: gateway\r\nAuthorization: Bearer {JWT}\r\n";
     let (length, body) = if method == Method::POST { (3, "a=b") } else { (0, "") };
     let requests = format!(
@@ -580,31 +595,32 @@ pub(crate) fn http1_service(data: &[u8]) {
     );
     let log = Log::default();
     let bytes = with_tokens(requests.as_bytes());
-    let output = block_on(serve(Version::HTTP_11, bytes, scripted, log.clone()));
-    let asked = log.entries().asked;
-    assert!((1..=2).contains(&asked.len()));
+    let output = block_on(serve(Version::HTTP_11, bytes, service, log.clone()));
+    let received = log.entries().received;
+    assert!((1..=2).contains(&received.len()));
     let mut rest = &output[..];
-    for method in &asked {
-        // One that the service breaks off is broken off here as well.
-        let Some(taken) = take_response(rest, method, false) else { return };
-        check_response(&taken.message);
-        rest = taken.rest;
+    for method in &received {
+        // If the service sends an incomplete answer, the client also receives an incomplete one.
+        let Some(parsed) = parse_response(rest, method, false) else { return };
+        check_response(&parsed.message);
+        rest = parsed.rest;
     }
-    assert!(rest.is_empty(), "more than was asked for: {:?}", output.escape_ascii());
+    assert!(rest.is_empty(), "more responses than requests: {:?}", output.escape_ascii());
 }
 
-/// The answer of a service to an HTTP/2 client, which asks a second time behind it.
+/// Input: the answer of a service to the first of two requests of an HTTP/2 client, see [`Script`].
 pub(crate) fn http2_service(data: &[u8]) {
-    let Some(Script { method, scripted }) = Script::new(data) else { return };
+    let Some(Script { method, service }) = Script::new(data) else { return };
     let log = Log::default();
     block_on(async {
-        let (client, server) = duplex(ROOM);
-        let gateway = gateway(scripted, log);
+        let (client, server) = duplex(BUFFER_SIZE);
+        let gateway = gateway(service, log);
         let serving = serve_io(TokioIo::new(server), Version::HTTP_2, connection(), gateway);
         let serving = tokio::spawn(serving);
         let client = TokioIo::new(client);
-        let (mut sender, connection) =
-            http2::handshake(TokioExecutor::new(), client).await.expect("it is ours");
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), client)
+            .await
+            .expect("the handshake needs no answer");
         let driving = tokio::spawn(connection);
         for (method, path) in [(method, "x"), (Method::GET, "y")] {
             let body = if method == Method::POST { "a=b" } else { "" };
@@ -613,11 +629,12 @@ pub(crate) fn http2_service(data: &[u8]) {
                 .uri(format!("https://gateway/svc/api/v1/{path}"))
                 .header("authorization", format!("Bearer {}", *LOGIN_TOKEN))
                 .body(Full::new(Bytes::from_static(body.as_bytes())))
-                .expect("is a request");
-            let answered = timeout(PATIENCE, sender.send_request(request)).await;
-            let response = match answered.expect("every request is answered") {
+                .expect("a valid request");
+            let answered = timeout(TIME_LIMIT, sender.send_request(request)).await;
+            let response = match answered.expect("the gateway answers every request") {
                 Ok(response) => response,
-                // A body that breaks off takes the response with it, if that has not been written yet.
+                // If the body of the service is incomplete, and the head of the response was not written yet, the
+                // gateway resets the stream.
                 Err(error) => {
                     let reset = std::error::Error::source(&error);
                     let reset = reset.and_then(|reset| reset.downcast_ref::<h2::Error>());
@@ -627,18 +644,18 @@ pub(crate) fn http2_service(data: &[u8]) {
                 }
             };
             check_http2_headers(response.headers());
-            let body = timeout(PATIENCE, response.into_body().collect()).await;
+            let body = timeout(TIME_LIMIT, response.into_body().collect()).await;
             if let Ok(Ok(body)) = body {
                 assert!(method != Method::HEAD || body.to_bytes().is_empty());
             }
         }
         drop(sender);
-        let _ = timeout(PATIENCE, driving).await;
-        let _ = timeout(PATIENCE, serving).await;
+        let _ = timeout(TIME_LIMIT, driving).await;
+        let _ = timeout(TIME_LIMIT, serving).await;
     });
 }
 
-/// Nothing that is for one connection of HTTP/1.1 (RFC 9113 §8.2.2).
+/// Asserts that there are no connection-specific headers of HTTP/1.1 (RFC 9113 §8.2.2).
 fn check_http2_headers(headers: &HeaderMap) {
     for name in
         ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "te"]

@@ -1,4 +1,4 @@
-//! A gateway as the program assembles it, on fixed keys and in memory.
+//! A gateway like that of the program, with fixed keys and without files and sockets.
 
 use std::{
     convert::Infallible,
@@ -30,14 +30,14 @@ use crate::support::{KEY, clock, verifier};
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Everybody's password.
+/// The password of every user.
 pub(crate) const PASSWORD: &str = "validPassword";
 pub(crate) const EMAIL: &str = "user@example.com";
 pub(crate) const APPLID: &str = "ZOWEAPPL";
-/// Host and port of the one service, as requests to it name it.
+/// Host and port of the service. All routes lead to it.
 pub(crate) const SERVICE: &str = "service:1234";
 
-/// Knows one password, and changes it to any but one.
+/// A login provider that accepts [`PASSWORD`], and refuses to change it to `weak`.
 #[derive(Clone, Copy)]
 pub(crate) struct Passwords;
 
@@ -56,35 +56,36 @@ impl LoginProvider for Passwords {
 }
 
 pub(crate) fn user(name: &str) -> UserId {
-    UserId::new(name).expect("is a user id")
+    UserId::new(name).expect("a valid user id")
 }
 
-/// The key that tickets are made with.
+/// The key profile for making and evaluating PassTickets.
 pub(crate) fn profile() -> KeyProfile {
-    let applid = Applid::new(APPLID).expect("is a name");
+    let applid = Applid::new(APPLID).expect("a valid APPLID");
     KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977")
-        .expect("is a key")
+        .expect("a valid key")
         .with_replay(Replay::Allowed)
 }
 
 fn tickets() -> LocalGenerator {
-    let profiles = KeyProfiles::new([profile()]).expect("one profile");
+    let profiles = KeyProfiles::new([profile()]).expect("a single profile has no duplicates");
     LocalGenerator::new(profiles).with_clock(clock())
 }
 
-/// The auth API with everything turned on.
+/// The auth API with all endpoints on.
 pub(crate) fn api(revocations: Arc<RevocationIndex>) -> AuthApi {
     let permit = |resource: &str, level| {
-        let name = ProfileName::new(resource).expect("is a name");
+        let name = ProfileName::new(resource).expect("a valid profile name");
         Profile::new("ZOWE", name).permit(user("USER"), level)
     };
     let saf = FileSaf::new([
         permit("APIML.SERVICES", AccessLevel::Update),
         permit("APIML.DELEGATE.PASSTICKET", AccessLevel::Read),
     ]);
-    let registry = Registry::new("ldap://registry").expect("is a registry");
-    let identity = DistributedIdentity::in_registry(EMAIL, &registry).expect("is a name");
-    let map = DistributedMap::new([(identity, user("OTHER"))]).expect("one identity");
+    let registry = Registry::new("ldap://registry").expect("a valid registry");
+    let identity = DistributedIdentity::in_registry(EMAIL, &registry).expect("a valid identity");
+    let map = DistributedMap::new([(identity, user("OTHER"))])
+        .expect("a single identity has no duplicates");
     let issuer = TokenIssuer::new(KEY.clone()).with_clock(clock());
     AuthApi::new(issuer, verifier(), Passwords, revocations)
         .with_passtickets(tickets())
@@ -96,14 +97,15 @@ pub(crate) fn api(revocations: Arc<RevocationIndex>) -> AuthApi {
         .with_clock(clock())
 }
 
-/// Service ids of the routes, which differ in what a failed authentication leads to. `open` bypasses.
+/// One route for each way to handle a failed authentication, and the route `open` without authentication.
 static ROUTES: LazyLock<Routes> = LazyLock::new(|| {
-    let applid = Applid::new(APPLID).expect("is a name");
+    let applid = Applid::new(APPLID).expect("a valid APPLID");
     let route = |service: &str, on_failure| {
-        let upstream = Upstream::parse(&format!("http://{SERVICE}/{service}")).expect("is a URL");
-        let service = ServiceId::new(service).expect("is a service id");
+        let upstream =
+            Upstream::parse(&format!("http://{SERVICE}/{service}")).expect("a valid URL");
+        let service = ServiceId::new(service).expect("a valid service id");
         let scheme = PassTicketScheme::new(applid, tickets());
-        let route = Route::new(service, "api/v1", upstream, scheme).expect("is a route");
+        let route = Route::new(service, "api/v1", upstream, scheme).expect("a valid route");
         route.with_on_failure(on_failure)
     };
     let routes = [
@@ -112,18 +114,18 @@ static ROUTES: LazyLock<Routes> = LazyLock::new(|| {
         route("strict", OnFailure::Reject),
         route("open", OnFailure::Forward).with_scheme(Bypass),
     ];
-    Routes::new(routes).expect("each path once")
+    Routes::new(routes).expect("each prefix is unique")
 });
 
-/// What the gateway was asked, and what it sent on.
+/// The requests that the gateway received, and those that it forwarded.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Entries>>);
 
 #[derive(Clone, Default)]
 pub(crate) struct Entries {
-    /// The methods of all requests, in order.
-    pub(crate) asked: Vec<http::Method>,
-    /// Method and target of those that reached `Forward`, as the service gets them.
+    /// The methods of all received requests, in order.
+    pub(crate) received: Vec<http::Method>,
+    /// Method and target of the requests that reached [`Forward`], as the service gets them.
     pub(crate) forwarded: Vec<(http::Method, String)>,
 }
 
@@ -137,7 +139,7 @@ impl Log {
     }
 }
 
-/// The auth API, and the routes with their service behind `connector`.
+/// A gateway with the auth API and the routes. `connector` connects to the service.
 pub(crate) fn gateway<C, B>(
     connector: C,
     log: Log,
@@ -178,7 +180,7 @@ where
     ServiceBuilder::new()
         .map_request(move |request: Request<B>| {
             let method = request.method().clone();
-            log.add(|entries| entries.asked.push(method));
+            log.add(|entries| entries.received.push(method));
             request
         })
         .service(Gateway::new(api(revocations), routed))

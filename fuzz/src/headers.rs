@@ -1,4 +1,4 @@
-//! Request headers: cookies, credentials, hop-by-hop, and what only the gateway may set.
+//! Request headers: cookies, credentials, hop-by-hop headers, and headers that only the gateway may set.
 
 use std::convert::Infallible;
 
@@ -25,31 +25,31 @@ use crate::support::{
     ready, verifier, with_tokens,
 };
 
-/// What the layer behind sees.
-struct Seen {
+/// A request that reached the service behind the layers.
+struct PassedOn {
     headers: HeaderMap,
-    /// Who was authenticated.
+    /// The authenticated user.
     user: Option<String>,
 }
 
-/// What `AuthenticateLayer` lets through, if it does.
+/// The request behind `AuthenticateLayer`. `None` if the layer rejected it.
 fn authenticate(
     headers: HeaderMap,
     pats: bool,
     certificate: bool,
     on_failure: OnFailure,
-) -> Option<Seen> {
+) -> Option<PassedOn> {
     let mut authenticator = Authenticator::new(verifier())
         .with_client_certificates(CommonNameMapper)
         .with_clock(clock());
     if pats {
         authenticator = authenticator.with_personal_access_tokens(RevocationIndex::default());
     }
-    let upstream = Upstream::parse("http://service").expect("is a URL");
-    let applid = Applid::new("APPL").expect("is a name");
+    let upstream = Upstream::parse("http://service").expect("a valid URL");
+    let applid = Applid::new("APPL").expect("a valid APPLID");
     let scheme = PassTicketScheme::new(applid, LocalGenerator::new(KeyProfiles::default()));
-    let service = ServiceId::new("svc").expect("is a service id");
-    let route = Route::new(service, "api/v1", upstream, scheme).expect("is a route");
+    let service = ServiceId::new("svc").expect("a valid service id");
+    let route = Route::new(service, "api/v1", upstream, scheme).expect("a valid route");
     let route = RouteLayer::fixed(route.with_on_failure(on_failure));
     let service = route.layer(AuthenticateLayer::new(authenticator).layer(echo()));
     let mut request = Request::new(Full::<Bytes>::default());
@@ -57,7 +57,7 @@ fn authenticate(
     if certificate {
         request.extensions_mut().insert(CERTIFICATE.clone());
     }
-    seen(service, request)
+    passed_on(service, request)
 }
 
 /// A service that answers with the headers and extensions of the request.
@@ -77,11 +77,12 @@ fn echo() -> impl tower::Service<
     })
 }
 
-/// Tells the answer of [`echo`] from that of a layer.
+/// Marks a response of [`echo`]. Responses of layers do not have it.
 #[derive(Clone)]
 struct Echo;
 
-fn seen<S>(service: S, request: Request<Full<Bytes>>) -> Option<Seen>
+/// Calls a service that ends with [`echo`]. Returns the request that reached it, if one did.
+fn passed_on<S>(service: S, request: Request<Full<Bytes>>) -> Option<PassedOn>
 where
     S: tower::Service<Request<Full<Bytes>>, Response = Response<Full<Bytes>>, Error = Infallible>,
 {
@@ -94,10 +95,10 @@ where
         }
         _ => None,
     };
-    Some(Seen { headers: head.headers, user })
+    Some(PassedOn { headers: head.headers, user })
 }
 
-/// The pairs of all `Cookie` lines, trimmed, with and without `=`.
+/// The parts between `;` of all `Cookie` lines, trimmed. A part need not contain `=`.
 fn pairs(headers: &HeaderMap) -> Vec<&[u8]> {
     let lines = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
     lines.flat_map(|line| line.split(|b| *b == b';')).map(<[u8]>::trim_ascii).collect()
@@ -115,6 +116,7 @@ fn is_credential_cookie(name: &[u8]) -> bool {
             .contains(&&*name)
 }
 
+/// The first value of the cookie `wanted` that is not empty.
 fn cookie<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a [u8]> {
     pairs(headers).into_iter().find_map(|pair| {
         name_of(pair).filter(|name| *name == wanted.as_bytes())?;
@@ -126,7 +128,7 @@ fn cookie<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a [u8]> {
     })
 }
 
-/// The cookies that are left are those that are no credential, in their order and in one line.
+/// Asserts that all cookies that are no credentials are left, and no others, in the same order and in one line.
 fn check_cookies(before: &HeaderMap, after: &HeaderMap) {
     assert!(after.get_all(COOKIE).iter().count() <= 1, "{after:?}");
     let kept: Vec<_> = pairs(before)
@@ -136,7 +138,7 @@ fn check_cookies(before: &HeaderMap, after: &HeaderMap) {
     assert_eq!(pairs(after), kept);
 }
 
-/// Lines of `Cookie`.
+/// Input: values of `Cookie` headers, one per line.
 pub(crate) fn cookies(data: &[u8]) {
     let mut before = HeaderMap::new();
     for line in with_tokens(data).split(|b| *b == b'\n') {
@@ -146,15 +148,16 @@ pub(crate) fn cookies(data: &[u8]) {
             break;
         }
     }
-    let seen = authenticate(before.clone(), true, false, OnFailure::Forward);
-    let Seen { headers, user } = seen.expect("a failure is forwarded");
+    let once = authenticate(before.clone(), true, false, OnFailure::Forward);
+    let PassedOn { headers, user } = once.expect("a failure is forwarded");
     check_cookies(&before, &headers);
     assert_eq!(user.as_deref(), expected_user(&before, true, false));
-    let again = authenticate(headers.clone(), true, false, OnFailure::Forward);
-    assert_eq!(again.expect("a failure is forwarded").headers, headers);
+    // A second pass changes nothing.
+    let twice = authenticate(headers.clone(), true, false, OnFailure::Forward);
+    assert_eq!(twice.expect("a failure is forwarded").headers, headers);
 }
 
-/// A digit that chooses, then header lines.
+/// Input: a byte that chooses the settings of the layer, then header lines.
 pub(crate) fn credentials(data: &[u8]) {
     let Some((choice, lines)) = data.split_first() else { return };
     let (pats, certificate) = (choice & 1 > 0, choice & 2 > 0);
@@ -164,9 +167,9 @@ pub(crate) fn credentials(data: &[u8]) {
         _ => OnFailure::Reject,
     };
     let before = header_lines(&with_tokens(lines));
-    let seen = authenticate(before.clone(), pats, certificate, on_failure);
+    let passed_on = authenticate(before.clone(), pats, certificate, on_failure);
     let expected = expected_user(&before, pats, certificate);
-    let Some(Seen { headers, user }) = seen else {
+    let Some(PassedOn { headers, user }) = passed_on else {
         assert_eq!((on_failure, expected), (OnFailure::Reject, None));
         return;
     };
@@ -191,7 +194,8 @@ fn is_credential_header(name: &str) -> bool {
         || name.starts_with("x-certificate-")
 }
 
-/// Whose the one credential is that counts, if it is good.
+/// The user of the credential that counts, if it is valid: a second implementation of
+/// `docs/decisions.md#d6`.
 fn expected_user(headers: &HeaderMap, pats: bool, certificate: bool) -> Option<&'static str> {
     if let Some(token) = cookie(headers, "apimlAuthenticationToken").or_else(|| bearer(headers)) {
         return match token {
@@ -200,9 +204,9 @@ fn expected_user(headers: &HeaderMap, pats: bool, certificate: bool) -> Option<&
             _ => None,
         };
     }
-    let private = || headers.get("private-token").map(|value| value.as_bytes().trim_ascii());
+    let private_token = || headers.get("private-token").map(|value| value.as_bytes().trim_ascii());
     let token = cookie(headers, "personalAccessToken")
-        .or_else(|| private().filter(|token| !token.is_empty()));
+        .or_else(|| private_token().filter(|token| !token.is_empty()));
     match token.filter(|_| pats) {
         Some(token) if token == PAT.as_bytes() => Some(PAT_USER),
         Some(_) => None,
@@ -229,24 +233,24 @@ const HOP_BY_HOP: [&str; 9] = [
     "upgrade",
 ];
 
-/// What the `Connection` lines name, in lower case.
-fn named(headers: &HeaderMap) -> Vec<Vec<u8>> {
+/// The names in the `Connection` headers, in lower case.
+fn connection_names(headers: &HeaderMap) -> Vec<Vec<u8>> {
     let lines = headers.get_all(CONNECTION).iter().map(HeaderValue::as_bytes);
     let names = lines.flat_map(|line| line.split(|b| *b == b','));
     names.map(|name| name.trim_ascii().to_ascii_lowercase()).collect()
 }
 
-/// Header lines.
+/// Input: header lines.
 pub(crate) fn hop_by_hop(data: &[u8]) {
     let before = header_lines(data);
     let mut after = before.clone();
     strip_hop_by_hop(&mut after);
-    let named = named(&before);
-    let goes = |name: &HeaderName| {
-        HOP_BY_HOP.contains(&name.as_str()) || named.iter().any(|n| n == name.as_str().as_bytes())
+    let names = connection_names(&before);
+    let is_removed = |name: &HeaderName| {
+        HOP_BY_HOP.contains(&name.as_str()) || names.iter().any(|n| n == name.as_str().as_bytes())
     };
     for name in before.keys() {
-        let want: Vec<_> = before.get_all(name).iter().filter(|_| !goes(name)).collect();
+        let want: Vec<_> = before.get_all(name).iter().filter(|_| !is_removed(name)).collect();
         assert_eq!(after.get_all(name).iter().collect::<Vec<_>>(), want, "{name}");
     }
     assert!(after.keys().all(|name| before.contains_key(name)));
@@ -255,7 +259,7 @@ pub(crate) fn hop_by_hop(data: &[u8]) {
     assert_eq!(after, once);
 }
 
-/// Header lines.
+/// Input: header lines.
 pub(crate) fn sanitize(data: &[u8]) {
     let before = header_lines(data);
     let layer = SanitizeLayer::new().with_headers([HeaderName::from_static("x-custom-user")]);
@@ -263,19 +267,19 @@ pub(crate) fn sanitize(data: &[u8]) {
     let pass = |headers: HeaderMap| {
         let mut request = Request::new(Full::<Bytes>::default());
         *request.headers_mut() = headers;
-        seen(service.clone(), request).expect("nothing is refused here").headers
+        passed_on(service.clone(), request).expect("SanitizeLayer rejects no request").headers
     };
     let after = pass(before.clone());
-    let named = named(&before);
+    let names = connection_names(&before);
     for name in before.keys() {
         let text = name.as_str();
-        // CGI cannot tell these apart.
-        let read = text.replace('_', "-");
-        let forged = read.starts_with("x-certificate-")
+        // A CGI program cannot distinguish `_` and `-`.
+        let dashed = text.replace('_', "-");
+        let reserved = dashed.starts_with("x-certificate-")
             || text.starts_with("$ws")
             || text == "private_token"
             || matches!(
-                &*read,
+                &*dashed,
                 "oidc-token"
                     | "x-saf-token"
                     | "client-cert"
@@ -283,8 +287,8 @@ pub(crate) fn sanitize(data: &[u8]) {
                     | "x-custom-user"
             );
         let hop_by_hop =
-            HOP_BY_HOP.contains(&text) || named.iter().any(|name| name == text.as_bytes());
-        assert_eq!(after.contains_key(name), !forged && !hop_by_hop, "{name}");
+            HOP_BY_HOP.contains(&text) || names.iter().any(|name| name == text.as_bytes());
+        assert_eq!(after.contains_key(name), !reserved && !hop_by_hop, "{name}");
         assert!(!after.contains_key(name) || after.get_all(name) == before.get_all(name));
     }
     for name in [AUTHORIZATION, COOKIE, HeaderName::from_static("private-token")] {

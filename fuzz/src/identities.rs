@@ -1,4 +1,4 @@
-//! Certificates, distinguished names, and names that stand for a user.
+//! Certificates, distinguished names, and names that are mapped to a user.
 
 use tower_passticket::{
     identity::{
@@ -14,10 +14,10 @@ use tower_passticket::{
 use crate::support::{CERTIFICATE, SERVER_CERTIFICATE, SERVER_KEY, lines, ready};
 
 fn user(name: &str) -> UserId {
-    UserId::new(name).expect("is a user id")
+    UserId::new(name).expect("a valid user id")
 }
 
-/// A certificate in DER, as a client shows it.
+/// Input: a client certificate in DER.
 pub(crate) fn certificate_der(data: &[u8]) {
     let Ok(certificate) = PeerCertificate::from_der(data.to_vec()) else { return };
     assert_eq!(certificate.der(), data);
@@ -45,12 +45,13 @@ pub(crate) fn certificate_der(data: &[u8]) {
     ];
     for filter in filters.into_iter().flatten() {
         assert!(filter.matches(&certificate), "{filter}");
-        let map = CertificateMap::new([(filter, user("FOUND"))]).expect("one filter");
+        let map = CertificateMap::new([(filter, user("FOUND"))])
+            .expect("a single filter has no duplicates");
         assert_eq!(ready(map.map_certificate(&certificate)), Ok(user("FOUND")));
     }
 }
 
-/// A digit that says what the PEM document is for, then the document.
+/// Input: a byte that chooses the use of a PEM document, then the document.
 pub(crate) fn certificate_pem(data: &[u8]) {
     let Some((choice, pem)) = data.split_first() else { return };
     let (chain, key) = (SERVER_CERTIFICATE.as_bytes(), SERVER_KEY.as_bytes());
@@ -73,14 +74,14 @@ pub(crate) fn certificate_pem(data: &[u8]) {
             Err(error) => Some(error.to_string()),
         },
     };
-    // No error shows a line of a key.
-    let secret = |line: &&str| line.len() >= 40;
-    for line in lines(pem, 100).into_iter().filter(secret) {
+    // No error shows a line of the document, because it may be a line of a key.
+    let may_be_secret = |line: &&str| line.len() >= 40;
+    for line in lines(pem, 100).into_iter().filter(may_be_secret) {
         assert!(error.as_ref().is_none_or(|error| !error.contains(line)), "{error:?}");
     }
 }
 
-/// What is written is read as the same name, and shows no control characters.
+/// Asserts that the text of a name is read as the same name, and has no control characters.
 fn check_name(name: &DistinguishedName) {
     let text = name.to_string();
     assert_eq!(text.parse().as_ref(), Ok(name), "{text}");
@@ -88,24 +89,25 @@ fn check_name(name: &DistinguishedName) {
     assert_eq!(name.is_empty(), text.is_empty());
 }
 
-/// A distinguished name as text, and another.
+/// Input: two lines with distinguished names.
 pub(crate) fn distinguished_name(data: &[u8]) {
     let lines = lines(data, 2);
     let mut names = lines.iter().filter_map(|line| line.parse::<DistinguishedName>().ok());
-    let (Some(one), other) = (names.next(), names.next()) else { return };
-    check_name(&one);
-    assert!(CertificateFilter::subject(one.clone()).is_ok() != one.is_empty());
-    let Some(other) = other else { return };
-    check_name(&other);
-    assert_eq!(one == other, one.to_string() == other.to_string());
-    let long = format!("{other},{one}");
-    if !one.is_empty() && !other.is_empty() {
-        let long: DistinguishedName = long.parse().expect("two names are a longer one");
-        assert_eq!(long.len(), one.len() + other.len());
+    let (Some(first), second) = (names.next(), names.next()) else { return };
+    check_name(&first);
+    assert!(CertificateFilter::subject(first.clone()).is_ok() != first.is_empty());
+    let Some(second) = second else { return };
+    check_name(&second);
+    assert_eq!(first == second, first.to_string() == second.to_string());
+    let joined = format!("{second},{first}");
+    if !first.is_empty() && !second.is_empty() {
+        let joined: DistinguishedName = joined.parse().expect("two joined names are a valid name");
+        assert_eq!(joined.len(), first.len() + second.len());
     }
 }
 
-/// Lines `subject`, `issuer` or `fingerprint`, a colon and a value: filters for the client certificate.
+/// Input: lines with filters for the client certificate: `subject`, `issuer`, `both` or `fingerprint`, a colon,
+/// and a value.
 pub(crate) fn certificate_filters(data: &[u8]) {
     let filters: Vec<_> = lines(data, 30)
         .into_iter()
@@ -133,7 +135,10 @@ pub(crate) fn certificate_filters(data: &[u8]) {
     let Ok(map) = CertificateMap::new(entries) else { return };
     match ready(map.map_certificate(&CERTIFICATE)) {
         Ok(found) => {
-            let at = users.iter().position(|user| *user == found).expect("is one of them");
+            let at = users
+                .iter()
+                .position(|user| *user == found)
+                .expect("the map returns a user of one of the filters");
             assert!(filters[at].matches(&CERTIFICATE), "{}", filters[at]);
         }
         Err(_) => {
@@ -141,16 +146,16 @@ pub(crate) fn certificate_filters(data: &[u8]) {
             assert_eq!(matching, None);
         }
     }
-    // The order of the entries says nothing.
+    // The order of the entries does not matter.
     let entries = filters.iter().cloned().zip(users.iter().copied()).rev();
-    let reversed = CertificateMap::new(entries).expect("no filter is there twice");
+    let reversed = CertificateMap::new(entries).expect("the filters are unique");
     assert_eq!(
         ready(reversed.map_certificate(&CERTIFICATE)),
         ready(map.map_certificate(&CERTIFICATE))
     );
 }
 
-/// An e-mail address or another name, and a registry.
+/// Input: a line with an e-mail address or another name, and a line with a registry.
 pub(crate) fn identity_names(data: &[u8]) {
     let lines = lines(data, 2);
     let [name, rest @ ..] = &lines[..] else { return };
@@ -165,12 +170,13 @@ pub(crate) fn identity_names(data: &[u8]) {
     };
     assert_eq!((identity.name(), identity.registry()), (*name, registry));
     assert!(!format!("{identity} {identity:?}").contains(char::is_control));
-    let map = DistributedMap::new([(identity.clone(), user("FOUND"))]).expect("one identity");
+    let map = DistributedMap::new([(identity.clone(), user("FOUND"))])
+        .expect("a single identity has no duplicates");
     assert_eq!(ready(map.map_identity(&identity)), Ok(user("FOUND")));
     if let Ok(email) = EmailAddress::new(name) {
         assert_eq!(email.as_str().matches('@').count(), 1);
         assert!(!email.as_str().contains(char::is_whitespace));
-        let registry = Registry::new(registry).expect("the identity has it");
+        let registry = Registry::new(registry).expect("the registry of an identity is valid");
         assert_eq!(DistributedIdentity::from_email(&email, &registry), identity);
     }
     let other = DistributedIdentity::new(&format!("{name}x"), registry);

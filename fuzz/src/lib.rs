@@ -1,8 +1,8 @@
-//! Fuzz targets: one function for each parser of bytes that come from outside.
+//! Fuzz targets: one function for each parser of bytes from the network or from a file.
 //!
-//! A target takes any bytes and panics when something that must hold does not. `tests/corpus.rs` runs all
-//! of them over the committed corpus, `fuzz/run` runs one under libFuzzer. `README.md` says what each
-//! asserts and how to add one.
+//! A target takes any bytes, and panics if one of its assertions fails. `tests/corpus.rs` runs all targets
+//! with the committed corpus. `fuzz/run` runs one target with libFuzzer. `README.md` lists what each target
+//! asserts, and says how to add a target.
 
 #![cfg(feature = "targets")]
 
@@ -21,7 +21,7 @@ mod support;
 mod tickets;
 mod tokens;
 
-/// Every target by name. The name is also that of its directory in `corpus/`.
+/// All targets with their names. A target's directory in `corpus/` has the same name.
 pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("cookies", headers::cookies),
     ("credentials", headers::credentials),

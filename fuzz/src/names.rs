@@ -1,4 +1,5 @@
-//! Names of users and applications, and texts in commands of security products.
+//! User ids and APPLIDs, and texts in commands for the external security manager (ESM): RACF, ACF2 or Top
+//! Secret.
 
 use std::{fmt, str::FromStr};
 
@@ -9,7 +10,7 @@ use tower_passticket::passticket::{Applid, UserId};
 
 use crate::support::lines;
 
-/// A user id or an APPLID.
+/// Input: a user id or an APPLID.
 pub(crate) fn names(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     let (user, applid) = (UserId::new(text), Applid::new(text));
@@ -23,7 +24,7 @@ pub(crate) fn names(data: &[u8]) {
             assert!(user.to_string().len() < 500);
             return;
         }
-        _ => panic!("the rules are the same for both"),
+        _ => panic!("user ids and APPLIDs must have the same rules"),
     };
     assert!((1..=8).contains(&name.len()));
     assert!(
@@ -34,36 +35,39 @@ pub(crate) fn names(data: &[u8]) {
     assert!(user.as_ref().is_ok_and(|user| user.as_bytes() == name.as_bytes()));
 }
 
-/// What TSO or ACF2 is submitted: without comments, continued lines joined.
+/// The commands that TSO or ACF2 reads: without comments, with continued lines joined.
 fn submitted(commands: &Commands) -> Vec<String> {
-    let (mut joined, mut open) = (Vec::<String>::new(), false);
+    let (mut joined, mut is_continuation) = (Vec::<String>::new(), false);
     for line in commands.lines() {
         assert!(line.len() <= 72, "{line}");
         assert!(line.bytes().all(|b| b == b' ' || b.is_ascii_graphic()), "{line:?}");
         assert!(!line.starts_with("/*") && !line.starts_with("//"), "{line}");
-        if !open && (line.starts_with(" /*") || line.starts_with('*')) {
+        if !is_continuation && (line.starts_with(" /*") || line.starts_with('*')) {
             continue;
         }
-        let (text, continued) = match line.strip_suffix('+') {
+        let (text, is_continued) = match line.strip_suffix('+') {
             Some(text) => (text, true),
             None => (line, false),
         };
-        match joined.last_mut().filter(|_| open) {
+        match joined.last_mut().filter(|_| is_continuation) {
             Some(last) => last.push_str(text.trim_start()),
             None => joined.push(text.to_owned()),
         }
-        open = continued;
+        is_continuation = is_continued;
     }
-    assert!(!open);
+    assert!(!is_continuation);
     joined
 }
 
+/// The operand `text`, or `plain` if `text` is missing or not valid.
 fn text<T: FromStr<Err: fmt::Display>>(text: Option<&&str>, plain: &str) -> T {
     let parse = |text: &str| T::from_str(text).map_err(|error| error.to_string());
-    text.and_then(|text| parse(text).ok()).unwrap_or_else(|| parse(plain).expect("is good"))
+    text.and_then(|text| parse(text).ok()).unwrap_or_else(|| parse(plain).expect("a valid text"))
 }
 
-/// Lines: an e-mail address, a registry, a label, a subject, an issuer.
+/// Input: lines with an e-mail address, a registry, a label, a subject, an issuer.
+///
+/// The commands with these texts have the same form as the commands with plain texts.
 pub(crate) fn esm_texts(data: &[u8]) {
     let lines = lines(data, 5);
     let (email, registry) =
@@ -76,7 +80,7 @@ pub(crate) fn esm_texts(data: &[u8]) {
     let plain_label: Label = text(None, "Zowe");
     let plain_name: NameOperand = text(None, "CN=a");
     let (gateway, user) = (UserId::new("ZWESVUSR"), UserId::new("JANE"));
-    let (gateway, user) = (gateway.expect("is a user id"), user.expect("is a user id"));
+    let (gateway, user) = (gateway.expect("a valid user id"), user.expect("a valid user id"));
     for esm in [Esm::Racf, Esm::Acf2, Esm::TopSecret] {
         for (given, plain, values) in [
             (
@@ -95,7 +99,8 @@ pub(crate) fn esm_texts(data: &[u8]) {
                 continue;
             };
             let plain = esm::identity(esm, &gateway, &user, plain, &plain_label);
-            let (got, plain) = (submitted(&got), submitted(&plain.expect("no apostrophe")));
+            let (got, plain) =
+                (submitted(&got), submitted(&plain.expect("the plain texts have no apostrophe")));
             assert_eq!(got.len(), plain.len(), "{got:?}");
             let different: Vec<_> = got.iter().zip(&plain).filter(|(a, b)| a != b).collect();
             assert!(different.len() <= 1, "{different:?}");

@@ -1,4 +1,4 @@
-//! Paths of requests, and URLs of services.
+//! Paths of requests and URLs of services.
 
 use std::{convert::Infallible, sync::LazyLock};
 
@@ -17,11 +17,11 @@ use tower_passticket::{
 use crate::support::{lines, ready};
 
 fn route(gateway_url: &str, upstream: &str) -> Route {
-    let applid = Applid::new("APPL").expect("is a name");
+    let applid = Applid::new("APPL").expect("a valid APPLID");
     let scheme = PassTicketScheme::new(applid, LocalGenerator::new(KeyProfiles::default()));
-    let service = ServiceId::new("svc").expect("is a service id");
-    let upstream = Upstream::parse(upstream).expect("is a URL");
-    Route::new(service, gateway_url, upstream, scheme).expect("is a route")
+    let service = ServiceId::new("svc").expect("a valid service id");
+    let upstream = Upstream::parse(upstream).expect("a valid URL");
+    Route::new(service, gateway_url, upstream, scheme).expect("a valid route")
 }
 
 static ROUTES: LazyLock<Routes> = LazyLock::new(|| {
@@ -30,36 +30,37 @@ static ROUTES: LazyLock<Routes> = LazyLock::new(|| {
         route("api/v1/admin", "https://zos/base/admin"),
         route("ui", "http://zos:8080/"),
     ];
-    Routes::new(routes).expect("each path once")
+    Routes::new(routes).expect("each prefix is unique")
 });
 
-/// The segments of a path for a server that decodes it before it looks: percent-encoding undone, `\` taken
-/// for `/`, parameters cut off, empty segments left out.
+/// The segments of a path as a server may read them that first decodes it: percent-encoding is decoded, `\`
+/// counts as `/`, parameters and empty segments are removed.
 fn decoded_segments(path: &str) -> Vec<Vec<u8>> {
-    let (bytes, mut plain) = (path.as_bytes(), Vec::new());
+    let (bytes, mut decoded) = (path.as_bytes(), Vec::new());
     let mut at = 0;
     while at < bytes.len() {
         let hex = bytes.get(at + 1..at + 3).and_then(|hex| str::from_utf8(hex).ok());
         let byte = hex
             .filter(|hex| bytes[at] == b'%' && hex.bytes().all(|b| b.is_ascii_hexdigit()))
             .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        plain.push(byte.unwrap_or(bytes[at]));
+        decoded.push(byte.unwrap_or(bytes[at]));
         at += if byte.is_some() { 3 } else { 1 };
     }
-    plain
+    decoded
         .split(|b| matches!(b, b'/' | b'\\'))
         .map(|segment| segment.split(|b| *b == b';').next().unwrap_or_default().to_vec())
         .filter(|segment| !segment.is_empty())
         .collect()
 }
 
+/// Whether the path with these segments begins with `prefix`.
 fn covers(prefix: &str, segments: &[Vec<u8>]) -> bool {
     let prefix: Vec<_> = prefix.split('/').filter(|segment| !segment.is_empty()).collect();
     segments.len() >= prefix.len()
         && prefix.iter().zip(segments).all(|(prefix, segment)| prefix.as_bytes() == segment)
 }
 
-/// The target of a request, in any form.
+/// Input: the target of a request, in any form.
 pub(crate) fn paths(data: &[u8]) {
     let Ok(uri) = Uri::try_from(data) else { return };
     let service = service_fn(|request: Request<Full<Bytes>>| async move {
@@ -79,19 +80,19 @@ pub(crate) fn paths(data: &[u8]) {
     let segments = decoded_segments(uri.path());
     assert!(!segments.iter().any(|segment| matches!(&**segment, b"." | b"..")), "{uri}");
     for other in ROUTES.iter().filter(|other| other.prefix().len() > route.prefix().len()) {
-        assert!(!covers(other.prefix(), &segments), "{uri} reads like {}", other.prefix());
+        assert!(!covers(other.prefix(), &segments), "{uri} decodes to {}", other.prefix());
     }
     let path = route.southbound_path(&uri);
-    let southbound: Uri = path.parse().expect("the path of the service is one");
+    let southbound: Uri = path.parse().expect("the path for the service is a valid URI");
     assert_eq!(southbound.query(), uri.query());
-    let base = route.upstream().expect("is not local").to_string();
-    let base = base.parse::<Uri>().expect("was parsed before");
+    let base = route.upstream().expect("the route has an upstream").to_string();
+    let base = base.parse::<Uri>().expect("an upstream is a valid URI");
     assert!(covers(base.path(), &decoded_segments(southbound.path())), "{uri}: {path}");
     let below = &uri.path()[route.prefix().len()..];
     assert!(southbound.path().ends_with(below), "{uri}: {path}");
 }
 
-/// A URL of a service, and what is to stand below a path.
+/// Input: a line with the URL of a service, and a line with the rest of a path.
 pub(crate) fn addresses(data: &[u8]) {
     let lines = lines(data, 2);
     let [url, rest @ ..] = &lines[..] else { return };
@@ -103,7 +104,7 @@ pub(crate) fn addresses(data: &[u8]) {
         let joined = upstream.join(below);
         assert_eq!(joined.authority(), upstream.authority());
         assert!(joined.to_string().starts_with(&text));
-        let service = ServiceId::new("svc").expect("is a service id");
+        let service = ServiceId::new("svc").expect("a valid service id");
         if let Ok(route) = Route::new(service, below, upstream, Bypass) {
             let prefix: Uri = route.prefix().parse().expect("a prefix is a path");
             assert_eq!(prefix.path(), route.prefix());

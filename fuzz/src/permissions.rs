@@ -1,4 +1,5 @@
-//! Names of generic profiles, and which of them protects a resource.
+//! Profiles of a security product (such as RACF): which profile protects a resource. The name of a generic
+//! profile contains `%` or `*`, the name of a discrete one does not.
 
 use tower_passticket::{
     passticket::UserId,
@@ -7,12 +8,13 @@ use tower_passticket::{
 
 use crate::support::{lines, ready};
 
-/// The name of a resource, then names of profiles, each with a user of its own.
+/// Input: a line with the name of a resource, then lines with names of profiles. Each profile permits another
+/// user.
 pub(crate) fn profiles(data: &[u8]) {
     let lines = lines(data, 12);
     let [resource, names @ ..] = &lines[..] else { return };
     let names: Vec<_> = names.iter().filter_map(|name| ProfileName::new(name).ok()).collect();
-    let user = |i: usize| UserId::new(&format!("U{i}")).expect("is a user id");
+    let user = |i: usize| UserId::new(&format!("U{i}")).expect("a valid user id");
     for name in &names {
         assert_eq!(ProfileName::new(name.as_str()).as_ref(), Ok(name));
         let discrete = !name.as_str().contains(['%', '*']);
@@ -36,7 +38,7 @@ pub(crate) fn profiles(data: &[u8]) {
             granting.push(name.as_str());
         }
     }
-    // One profile decides alone. It may be there more than once.
+    // Only one profile decides. Its name may be in the input more than once.
     assert!(granting.windows(2).all(|pair| pair[0] == pair[1]), "{granting:?}");
     let matching: Vec<_> = names.iter().filter(|name| name.matches(resource)).collect();
     assert_eq!(granting.is_empty(), matching.is_empty(), "{matching:?}");
@@ -46,8 +48,7 @@ pub(crate) fn profiles(data: &[u8]) {
     }
 }
 
-/// The rules of RACF for general resources, written down a second time: by characters and with
-/// backtracking.
+/// A second implementation of RACF's rules for general resources, by characters and with backtracking.
 fn matches(name: &str, resource: &str) -> bool {
     let name: Vec<_> = name.split('.').collect();
     let resource: Vec<_> = resource.split('.').collect();
@@ -55,26 +56,27 @@ fn matches(name: &str, resource: &str) -> bool {
 }
 
 fn qualifiers_match(name: &[&str], resource: &[&str]) -> bool {
-    let [first, behind @ ..] = name else { return resource.is_empty() };
+    let [first, following @ ..] = name else { return resource.is_empty() };
     if *first == "**" {
-        return (0..=resource.len()).any(|skip| qualifiers_match(behind, &resource[skip..]));
+        return (0..=resource.len()).any(|skip| qualifiers_match(following, &resource[skip..]));
     }
     let [qualifier, rest @ ..] = resource else { return false };
-    let is_last = behind.is_empty();
+    let is_last = following.is_empty();
     match first.strip_suffix('*') {
-        // One qualifier, or more at the end of the name.
+        // `*` is one qualifier. At the end of the name it is one or more.
         Some("") if is_last => !(qualifier.is_empty() && rest.is_empty()),
-        Some("") => !qualifier.is_empty() && qualifiers_match(behind, rest),
+        Some("") => !qualifier.is_empty() && qualifiers_match(following, rest),
         Some(start) if is_last => starts(qualifier, start),
-        Some(start) => starts(qualifier, start) && qualifiers_match(behind, rest),
+        Some(start) => starts(qualifier, start) && qualifiers_match(following, rest),
         None => {
             first.len() == qualifier.len()
                 && starts(qualifier, first)
-                && qualifiers_match(behind, rest)
+                && qualifiers_match(following, rest)
         }
     }
 }
 
+/// Whether `qualifier` begins with `start`, in which `%` stands for any character.
 fn starts(qualifier: &str, start: &str) -> bool {
     let mut bytes = qualifier.bytes();
     start.bytes().all(|want| bytes.next().is_some_and(|got| want == b'%' || want == got))

@@ -1,4 +1,4 @@
-//! What the targets share: fixed keys, tokens and time.
+//! Fixed keys, tokens and time, and functions that several targets use.
 
 use std::{
     pin::pin,
@@ -23,7 +23,7 @@ pub(crate) const SERVER_KEY: &str = include_str!("../fixtures/server.key");
 pub(crate) const SERVER_CERTIFICATE: &str = include_str!("../fixtures/server.pem");
 pub(crate) const AUTHORITY: &str = include_str!("../fixtures/ca.pem");
 
-/// The header that the gateway writes.
+/// The header of the tokens that the gateway issues.
 pub(crate) const HEADER: &str = r#"{"alg":"RS256"}"#;
 
 pub(crate) const LOGIN_USER: &str = "LOGINUSR";
@@ -40,7 +40,7 @@ static RSA: LazyLock<KeyPair> = LazyLock::new(|| {
     KeyPair::from_pkcs8(&der).expect("the fixture is a key")
 });
 
-/// Good for every service of the targets, until `NOW` and a day.
+/// A login token that is valid until a day after `NOW`.
 pub(crate) static LOGIN_TOKEN: LazyLock<String> = LazyLock::new(|| {
     let claims = format!(
         r#"{{"sub":"{LOGIN_USER}","iat":{},"exp":{},"iss":"APIML","dom":"security-domain"}}"#,
@@ -50,7 +50,7 @@ pub(crate) static LOGIN_TOKEN: LazyLock<String> = LazyLock::new(|| {
     signed(HEADER.as_bytes(), claims.as_bytes())
 });
 
-/// Good for the service `svc`.
+/// A Personal Access Token (PAT) that is valid for the service `svc`.
 pub(crate) static PAT: LazyLock<String> = LazyLock::new(|| {
     let claims = format!(
         r#"{{"sub":"{PAT_USER}","iat":{},"exp":{},"iss":"APIML_PAT","scopes":["svc"]}}"#,
@@ -71,7 +71,7 @@ pub(crate) static CERTIFICATE: LazyLock<PeerCertificate> = LazyLock::new(|| {
         .expect("the fixture is a certificate")
 });
 
-/// A token of these parts, with a signature that verifies.
+/// A token with this header and these claims, and with a valid signature.
 pub(crate) fn signed(header: &[u8], claims: &[u8]) -> String {
     let encode = |part: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(part);
     let mut token = format!("{}.{}", encode(header), encode(claims));
@@ -91,7 +91,7 @@ pub(crate) fn verifier() -> Rs256Verifier {
     Rs256Verifier::new(KEY.verifying_key()).with_clock(clock())
 }
 
-/// The bytes with tokens in place of `{JWT}`, `{PAT}` and `{EXPIRED}`: no fuzzer finds a signature.
+/// The bytes with tokens in place of `{JWT}`, `{PAT}` and `{EXPIRED}`. A fuzzer cannot find a valid signature.
 pub(crate) fn with_tokens(data: &[u8]) -> Vec<u8> {
     let mut expanded = Vec::with_capacity(data.len());
     let mut rest = data;
@@ -100,9 +100,9 @@ pub(crate) fn with_tokens(data: &[u8]) -> Vec<u8> {
             .into_iter()
             .find_map(|(name, token)| Some((rest.strip_prefix(name.as_bytes())?, token)));
         match token {
-            Some((behind, token)) => {
+            Some((after, token)) => {
                 expanded.extend_from_slice(token.as_bytes());
-                rest = behind;
+                rest = after;
             }
             None => {
                 expanded.push(*first);
@@ -113,7 +113,7 @@ pub(crate) fn with_tokens(data: &[u8]) -> Vec<u8> {
     expanded
 }
 
-/// The lines `name: value` that can be headers.
+/// The headers from lines `name: value`. Lines that are not valid headers are ignored.
 pub(crate) fn header_lines(data: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for line in data.split(|b| *b == b'\n') {
@@ -129,15 +129,15 @@ pub(crate) fn header_lines(data: &[u8]) -> HeaderMap {
     headers
 }
 
-/// The lines of a text, at most so many: the cost of a run must not grow with their square.
-pub(crate) fn lines(data: &[u8], most: usize) -> Vec<&str> {
-    data.split(|b| *b == b'\n').filter_map(|line| str::from_utf8(line).ok()).take(most).collect()
+/// The first `max` lines that are UTF-8. Some targets compare all pairs of lines, so many lines would be slow.
+pub(crate) fn lines(data: &[u8], max: usize) -> Vec<&str> {
+    data.split(|b| *b == b'\n').filter_map(|line| str::from_utf8(line).ok()).take(max).collect()
 }
 
 /// The output of a future that never waits.
 pub(crate) fn ready<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
-        Poll::Pending => panic!("nothing here waits"),
+        Poll::Pending => panic!("expected a future that is ready"),
     }
 }

@@ -1,4 +1,4 @@
-//! PassTickets: their text, keys, and evaluating one.
+//! PassTickets: their text, and evaluating them.
 
 use tower_passticket::{
     clock::Timestamp,
@@ -7,7 +7,8 @@ use tower_passticket::{
 
 use crate::support::NOW;
 
-/// A digit for the algorithm, eight bytes for the time, a user id up to a newline, and a ticket.
+/// Input: a byte that chooses the algorithm, eight bytes for the time, a user id up to a newline, and the text
+/// of a PassTicket.
 pub(crate) fn tickets(data: &[u8]) {
     let Some((choice, rest)) = data.split_first() else { return };
     let Some((time, rest)) = rest.split_first_chunk::<8>() else { return };
@@ -17,9 +18,10 @@ pub(crate) fn tickets(data: &[u8]) {
         _ => Algorithm::Legacy,
     };
     let key = if algorithm == Algorithm::Legacy { "E001193519561977" } else { ENHANCED };
-    let applid = Applid::new("ZOWEAPPL").expect("is a name");
-    let profile = KeyProfile::from_hex(applid, algorithm, key).expect("is a key");
-    // Printable digits near the present, anything else anywhere in the time that all algorithms can write.
+    let applid = Applid::new("ZOWEAPPL").expect("a valid APPLID");
+    let profile = KeyProfile::from_hex(applid, algorithm, key).expect("a valid key");
+    // Eight digits are seconds after `NOW`. Other bytes are any time that fits into 40 bits, which all algorithms
+    // can represent.
     let time = match str::from_utf8(time).ok().and_then(|digits| digits.parse::<u64>().ok()) {
         Some(secs) => NOW + secs,
         None => u64::from_be_bytes(*time) % (1 << 40),
@@ -28,24 +30,26 @@ pub(crate) fn tickets(data: &[u8]) {
     let mut parts = rest.splitn(2, |b| *b == b'\n');
     let (user, ticket) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let (user, ticket) = (String::from_utf8_lossy(user), String::from_utf8_lossy(ticket));
-    let user = UserId::new(&user).unwrap_or(UserId::new("IBMUSER").expect("is a user id"));
+    let user = UserId::new(&user).unwrap_or(UserId::new("IBMUSER").expect("a valid user id"));
 
     let made = profile.generate(&user, now).expect("the key is in memory");
     assert_eq!(PassTicket::parse(made.expose()).as_ref(), Ok(&made));
-    let evaluated = profile.evaluate(&user, &made, now).expect("a new ticket is good");
+    let evaluated = profile.evaluate(&user, &made, now).expect("a new PassTicket is accepted");
     assert_eq!((evaluated.generated_at().as_secs(), evaluated.age_secs()), (now.as_secs(), 0));
 
     match PassTicket::parse(&ticket) {
         Ok(parsed) => {
             assert_eq!(parsed.expose(), ticket);
             if let Ok(evaluated) = profile.evaluate(&user, &parsed, now) {
-                let same =
-                    profile.generate(&user, evaluated.generated_at()).expect("the key is there");
+                // An accepted ticket is the one of its second.
+                let generated = profile
+                    .generate(&user, evaluated.generated_at())
+                    .expect("the key is in memory");
                 let is_same = |one: &str, other: &str| match algorithm {
                     Algorithm::EnhancedMixed => one == other,
                     _ => one.eq_ignore_ascii_case(other),
                 };
-                assert!(is_same(same.expose(), parsed.expose()));
+                assert!(is_same(generated.expose(), parsed.expose()));
                 let age = evaluated.generated_at().as_secs().abs_diff(now.as_secs());
                 assert!(age <= profile.window().as_secs());
             }

@@ -1,4 +1,4 @@
-//! Tokens: their text, header, claims and scopes.
+//! Tokens: text, header, claims, scopes, fingerprints and public keys.
 
 use std::{num::NonZeroUsize, sync::LazyLock};
 
@@ -16,17 +16,18 @@ use crate::support::{
 
 static VERIFIER: LazyLock<Rs256Verifier> = LazyLock::new(verifier);
 
-/// The text of a token. Only the two that were signed are good, to the letter.
+/// Input: the text of a token. Only the two texts that were signed are accepted.
 pub(crate) fn token_text(data: &[u8]) {
     let text = with_tokens(data);
     let Ok(text) = str::from_utf8(&text) else { return };
-    let caching = verifier().with_cache(NonZeroUsize::MIN);
+    let with_cache = verifier().with_cache(NonZeroUsize::MIN);
+    // The second time, the token is in the cache.
     for _ in 0..2 {
         let verified = VERIFIER.verify(text);
-        let again = caching.verify(text);
+        let cached = with_cache.verify(text);
         assert_eq!(
             verified.as_ref().map(VerifiedToken::expires_at),
-            again.as_ref().map(VerifiedToken::expires_at)
+            cached.as_ref().map(VerifiedToken::expires_at)
         );
         match verified {
             Ok(VerifiedToken::Jwt(jwt)) => {
@@ -35,7 +36,7 @@ pub(crate) fn token_text(data: &[u8]) {
             Ok(VerifiedToken::Pat(pat)) => {
                 assert_eq!((text, pat.user().as_str()), (&**PAT, PAT_USER));
             }
-            Ok(_) => panic!("a third kind of token"),
+            Ok(_) => panic!("unexpected kind of token"),
             Err(error) => {
                 assert!(text != *LOGIN_TOKEN && text != *PAT, "{error}");
                 assert!(text.len() < 40 || !error.to_string().contains(text));
@@ -52,22 +53,22 @@ fn claims() -> String {
     format!(r#"{{"sub":"{LOGIN_USER}","iat":{NOW},"exp":{exp},"iss":"APIML"}}"#)
 }
 
-/// The header of a token whose claims and signature are good.
+/// Input: the header of a token. Its claims and signature are valid.
 pub(crate) fn token_header(data: &[u8]) {
     let Ok(_) = VERIFIER.verify(&signed(data, claims().as_bytes())) else { return };
-    let header: Value = serde_json::from_slice(data).expect("was read before");
+    let header: Value = serde_json::from_slice(data).expect("the verifier accepted this JSON");
     assert_eq!(header["alg"], "RS256");
     assert!(header.get("crit").is_none_or(Value::is_null), "{header}");
 }
 
-/// The claims of a token whose header and signature are good.
+/// Input: the claims of a token. Its header and signature are valid.
 pub(crate) fn token_claims(data: &[u8]) {
     let Ok(token) = VERIFIER.verify(&signed(HEADER.as_bytes(), data)) else { return };
-    let claims: Value = serde_json::from_slice(data).expect("was read before");
-    let expires = claims["exp"].as_u64().expect("is a whole number");
+    let claims: Value = serde_json::from_slice(data).expect("the verifier accepted this JSON");
+    let expires = claims["exp"].as_u64().expect("expected a whole number");
     assert!(expires > NOW);
     assert!(claims.get("nbf").is_none_or(|nbf| nbf.as_u64().is_some_and(|nbf| nbf <= NOW)));
-    let issued = claims["iat"].as_u64().expect("is a whole number");
+    let issued = claims["iat"].as_u64().expect("expected a whole number");
     let (user, issuer) = match &token {
         VerifiedToken::Jwt(jwt) => {
             assert_eq!(jwt.issued_at(), Timestamp::from_secs(issued));
@@ -76,21 +77,24 @@ pub(crate) fn token_claims(data: &[u8]) {
         }
         VerifiedToken::Pat(pat) => {
             assert_eq!(pat.issued_at().as_secs(), Timestamp::from_secs(issued).as_secs());
-            let listed = claims["scopes"].as_array().expect("is a list");
+            let listed = claims["scopes"].as_array().expect("expected a JSON list");
             for scope in pat.scopes().iter() {
                 let same = |item: &Value| ServiceId::new(item.as_str().unwrap_or_default());
                 assert!(listed.iter().any(|item| same(item).as_ref() == Ok(scope)), "{scope}");
             }
             (pat.user(), "APIML_PAT")
         }
-        _ => panic!("a third kind of token"),
+        _ => panic!("unexpected kind of token"),
     };
     assert_eq!(token.expires_at(), Timestamp::from_secs(expires));
-    assert!(claims["iss"].as_str().expect("is a text").eq_ignore_ascii_case(issuer));
-    assert_eq!(UserId::new(claims["sub"].as_str().expect("is a text")).as_ref(), Ok(user));
+    assert!(claims["iss"].as_str().expect("expected a JSON string").eq_ignore_ascii_case(issuer));
+    assert_eq!(
+        UserId::new(claims["sub"].as_str().expect("expected a JSON string")).as_ref(),
+        Ok(user)
+    );
 }
 
-/// Items of a list of scopes, and service ids.
+/// Input: lines, each an item of a list of scopes, or a service id.
 pub(crate) fn scopes(data: &[u8]) {
     let items = lines(data, 100);
     if let Ok(scopes) = Scopes::parse(&items) {
@@ -109,7 +113,7 @@ pub(crate) fn scopes(data: &[u8]) {
     }
 }
 
-/// A public key: a JSON Web Key, or a PEM document.
+/// Input: a public key, as a JSON Web Key or a PEM document.
 pub(crate) fn public_keys(data: &[u8]) {
     let jwk = serde_json::from_slice::<Value>(data);
     let (key, is_jwk) = match &jwk {
@@ -123,18 +127,18 @@ pub(crate) fn public_keys(data: &[u8]) {
         assert!(jwk.get("alg").is_none_or(|alg| alg.is_null() || alg == "RS256"), "{jwk}");
         assert!(jwk.get("use").is_none_or(|r#use| r#use.is_null() || r#use == "sig"), "{jwk}");
     }
-    // Base64 of 2048 bits or more.
-    assert!(written["n"].as_str().expect("is a text").len() >= 342, "{written}");
-    for again in [VerifyingKey::from_jwk(&written), VerifyingKey::from_pem(key.to_pem().as_bytes())]
+    // The modulus has at least 2048 bits: 342 characters of Base64.
+    assert!(written["n"].as_str().expect("expected a JSON string").len() >= 342, "{written}");
+    for read in [VerifyingKey::from_jwk(&written), VerifyingKey::from_pem(key.to_pem().as_bytes())]
     {
-        assert_eq!(again.expect("a key is read as it was written").to_jwk(), written);
+        assert_eq!(read.expect("a written key can be read").to_jwk(), written);
     }
-    // Nothing was signed with it, but for the one of the targets.
+    // The PAT of the targets was signed with the key of the targets, and no other key verifies it.
     let verified = Rs256Verifier::new(key).with_clock(crate::support::clock()).verify(&PAT);
     assert!(verified.is_err() || written == crate::support::KEY.verifying_key().to_jwk());
 }
 
-/// The fingerprint of a token, as text.
+/// Input: the fingerprint of a token, as text.
 pub(crate) fn token_fingerprint(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     match text.parse::<TokenFingerprint>() {
@@ -142,7 +146,7 @@ pub(crate) fn token_fingerprint(data: &[u8]) {
             assert!(fingerprint.to_string().eq_ignore_ascii_case(text));
             assert_eq!(TokenFingerprint::from_bytes(*fingerprint.as_bytes()), fingerprint);
         }
-        // It may be a token.
+        // The text may be a token, which no error may show.
         Err(error) => assert!(text.len() < 10 || !error.to_string().contains(text), "{error}"),
     }
 }

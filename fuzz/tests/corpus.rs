@@ -1,4 +1,4 @@
-//! Every target over its committed corpus, and over mutations of it that are the same on every machine.
+//! Runs every target with its committed corpus, and with mutations of it that are the same on every machine.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -11,12 +11,13 @@ use std::{
 
 use fuzz_targets::TARGETS;
 
-/// Mutations of each target. All targets together take 10 to 20 seconds without optimization.
+/// Number of mutations for each target. All targets together take 10 to 20 seconds without optimization.
 const MUTATIONS: usize = 150;
 
-/// Panics so far, also those in tasks, which end nothing but their task.
+/// Number of panics until now. It includes panics in tasks, which `catch_unwind` does not catch.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
+/// The files of a target's corpus, with their content.
 fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
     let Ok(entries) = fs::read_dir(&directory) else { return Vec::new() };
@@ -25,10 +26,10 @@ fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     paths.into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
 
-/// The generator of George Marsaglia (xorshift64): the same numbers everywhere.
-struct Numbers(u64);
+/// A random number generator (xorshift64) that gives the same numbers on every machine.
+struct Random(u64);
 
-impl Numbers {
+impl Random {
     fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -36,11 +37,12 @@ impl Numbers {
         self.0
     }
 
-    /// Less than `end`, which is not 0.
+    /// A number less than `end`. `end` must not be 0.
     fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() % u64::try_from(end).unwrap()).unwrap()
     }
 
+    /// A random part of `bytes`, at most 32 bytes long.
     fn piece<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let start = self.below(bytes.len() + 1);
         let length = self.below((bytes.len() - start).min(32) + 1);
@@ -48,7 +50,7 @@ impl Numbers {
     }
 }
 
-/// Bytes that mean something to one parser or another.
+/// Byte strings that have a meaning for some of the parsers.
 const WORDS: [&[u8]; 24] = [
     b"\0",
     b"\n",
@@ -76,27 +78,28 @@ const WORDS: [&[u8]; 24] = [
     b"[[[[[[[[",
 ];
 
-fn mutated(seed: &[u8], all: &[(PathBuf, Vec<u8>)], numbers: &mut Numbers) -> Vec<u8> {
+/// `seed` after one to four random changes.
+fn mutated(seed: &[u8], corpus: &[(PathBuf, Vec<u8>)], random: &mut Random) -> Vec<u8> {
     let mut bytes = seed.to_vec();
-    for _ in 0..=numbers.below(4) {
-        let at = numbers.below(bytes.len() + 1);
-        match numbers.below(6) {
-            0 if at < bytes.len() => bytes[at] ^= 1 << numbers.below(8),
-            1 if at < bytes.len() => bytes[at] = u8::try_from(numbers.below(256)).unwrap(),
+    for _ in 0..=random.below(4) {
+        let at = random.below(bytes.len() + 1);
+        match random.below(6) {
+            0 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
+            1 if at < bytes.len() => bytes[at] = u8::try_from(random.below(256)).unwrap(),
             2 => {
-                let end = at + numbers.below((bytes.len() - at).min(16) + 1);
+                let end = at + random.below((bytes.len() - at).min(16) + 1);
                 bytes.drain(at..end);
             }
             3 => {
-                let piece = numbers.piece(&bytes).to_vec();
+                let piece = random.piece(&bytes).to_vec();
                 bytes.splice(at..at, piece);
             }
             4 => {
-                let other = &all[numbers.below(all.len())].1;
-                bytes.splice(at..at, numbers.piece(other).iter().copied());
+                let other = &corpus[random.below(corpus.len())].1;
+                bytes.splice(at..at, random.piece(other).iter().copied());
             }
             _ => {
-                let word = WORDS[numbers.below(WORDS.len())];
+                let word = WORDS[random.below(WORDS.len())];
                 bytes.splice(at..at, word.iter().copied());
             }
         }
@@ -105,7 +108,7 @@ fn mutated(seed: &[u8], all: &[(PathBuf, Vec<u8>)], numbers: &mut Numbers) -> Ve
     bytes
 }
 
-/// Whether the target panics at an input, be it in a task.
+/// Whether the target panics with this input, also if it panics in a task.
 fn fails(target: fn(&[u8]), input: &[u8]) -> bool {
     let before = PANICS.load(Ordering::SeqCst);
     let _ = panic::catch_unwind(AssertUnwindSafe(|| target(input)));
@@ -113,11 +116,11 @@ fn fails(target: fn(&[u8]), input: &[u8]) -> bool {
 }
 
 #[test]
-fn every_target_holds_for_its_corpus_and_for_mutations_of_it() {
-    let show = panic::take_hook();
+fn targets_do_not_panic_with_corpus_and_mutations() {
+    let default_hook = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         PANICS.fetch_add(1, Ordering::SeqCst);
-        show(info);
+        default_hook(info);
     }));
     let mut failures = Vec::new();
     for (name, target) in TARGETS {
@@ -131,10 +134,10 @@ fn every_target_holds_for_its_corpus_and_for_mutations_of_it() {
                 failures.push(format!("{name}: {}", path.display()));
             }
         }
-        let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
         for i in 0..MUTATIONS {
             let (path, seed) = &seeds[i % seeds.len()];
-            let input = mutated(seed, &seeds, &mut numbers);
+            let input = mutated(seed, &seeds, &mut random);
             if fails(*target, &input) {
                 let input = input.escape_ascii();
                 failures.push(format!("{name}: mutation {i} of {}: b\"{input}\"", path.display()));
@@ -146,10 +149,10 @@ fn every_target_holds_for_its_corpus_and_for_mutations_of_it() {
 }
 
 #[test]
-fn every_corpus_has_a_target() {
+fn every_corpus_directory_has_a_target() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     for entry in fs::read_dir(directory).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        assert!(fuzz_targets::target(&name).is_some(), "{name}");
+        assert!(fuzz_targets::target(&name).is_some(), "no target {name}");
     }
 }

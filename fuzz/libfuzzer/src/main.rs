@@ -1,4 +1,4 @@
-//! Runs the target that the environment variable `FUZZ_TARGET` names. `fuzz/run` builds and starts it.
+//! Runs the target that the environment variable `FUZZ_TARGET` names. `fuzz/run` builds and starts this program.
 
 #![no_main]
 
@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| {
     let name = env::var("FUZZ_TARGET").unwrap_or_default();
     fuzz_targets::target(&name).unwrap_or_else(|| {
-        eprintln!("FUZZ_TARGET={name:?} names no target");
+        eprintln!("FUZZ_TARGET={name:?}: no such target; fuzz/run --list prints all targets");
         process::exit(2);
     })
 });
