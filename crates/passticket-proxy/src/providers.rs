@@ -2,8 +2,8 @@
 //! and which user id belongs to a certificate or an e-mail address.
 //!
 //! A provider reads its answers from a file, or asks a server over HTTP. One such server is ZSS, the Zowe
-//! server on z/OS. ZSS asks the security product through SAF, the security interface of z/OS. Another
-//! provider needs neither a file nor a server: the user id is the common name of the certificate.
+//! server on z/OS. ZSS asks the security product through SAF, the security interface of z/OS. A
+//! certificate can also be mapped by its common name, without a file or a server.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,8 +23,8 @@ use tower_passticket::{
 /// Lifetime of the tokens that the gateway sends to providers. Each request has a new token.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
 
-/// The value of the `dom` claim (security domain) in these tokens. The login tokens of the auth API have
-/// the same value.
+/// The value of the `dom` claim (security domain) in the tokens that the gateway sends to providers. The
+/// login tokens of the auth API have the same value.
 const DOMAIN: &str = "security-domain";
 
 /// What all HTTP providers have in common.

@@ -1,9 +1,8 @@
 //! Starts the worker threads, which serve the requests. There is one worker thread for each core. Each
 //! worker thread has its own single-threaded Tokio runtime.
 //!
-//! A request stays on the thread that accepted its connection. To forward the request, this thread uses
-//! only connections to services that it opened itself. So a thread needs no other thread to forward a
-//! request.
+//! A request stays on the thread that accepted its connection. Each thread has its own
+//! connections to services. So a thread needs no other thread to forward a request.
 //!
 //! The threads share some state: the revoked tokens, the cache of verified tokens, the permissions, and
 //! the seconds for which a user already has a PassTicket (needed for replay protection). A lock on such
