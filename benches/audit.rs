@@ -1,6 +1,7 @@
-//! Measures the time that an audit record takes in a request: without a sink, and with a sink that writes
-//! to a file and whose queue has room. For comparison, it also measures the time until the writer thread
-//! has written the record.
+//! Measures how much time an audit record adds to a request: without a sink (the receiver of records), and
+//! with a sink that writes to a file. The request only puts the record into the queue of this sink, which
+//! has room. For comparison, the benchmark also measures the time until the writer thread has written the
+//! record.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 
@@ -86,7 +87,7 @@ fn audit(criterion: &mut Criterion) {
             let mut done = file.written() + file.dropped();
             let mut remaining = records;
             while remaining > 0 {
-                // More than half of the queue, so that the writer thread is woken.
+                // A burst fills more than half of the queue, which wakes the writer thread.
                 let burst = remaining.min(60_000);
                 (0..burst).for_each(|_| write(&to_file));
                 done += burst;

@@ -1,18 +1,19 @@
-//! Counts the instructions of the hot path with valgrind. A count shows small regressions that a clock
-//! is too coarse for. Each count is of [`ROUNDS`] calls, after as many warm-up calls.
+//! Counts the instructions of the code that runs for each request, with valgrind. Such a count shows
+//! regressions that are too small for a clock. Each count covers [`ROUNDS`] calls. The same number of
+//! warm-up calls is not counted.
 //!
-//! `instructions.txt` has the committed counts. A count that is more than 5 % above the committed one
-//! fails, and so does a benchmark without a committed count. A count that is more than 20 % below fails
-//! in `.ci/run`: either the code returned early, or the count must be updated, so that a later
-//! regression is seen.
+//! `instructions.txt` has the committed counts. A benchmark fails if its count is more than 5 % above the
+//! committed count, or if there is no committed count. In `.ci/run`, a benchmark also fails if its count is
+//! more than 20 % below the committed count. In this case, either the code returned early, or the committed
+//! count must be updated. Otherwise the benchmark would not notice a later regression.
 //!
 //! ```text
 //! apt-get install valgrind jq
-//! cargo install --locked gungraun-runner --version X.Y.Z     # that of gungraun in Cargo.lock
+//! cargo install --locked gungraun-runner --version X.Y.Z     # the version in Cargo.lock
 //! cargo bench --bench instructions
 //! ```
 //!
-//! To update the counts, with all limits off:
+//! To update the counts, run these commands. `COUNT_ANEW` switches the limits off.
 //!
 //! ```text
 //! COUNT_ANEW=1 cargo bench --bench instructions -- --output-format=json |
@@ -22,7 +23,7 @@
 //! ```
 //!
 //! The counts are for x86-64 with AVX2. They differ by a few instructions between runs, because hash
-//! tables have random seeds. No benchmark does RSA, because its code depends on the processor.
+//! tables have random seeds. No RSA operation is counted, because the RSA code depends on the processor.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
 #![allow(missing_docs, unused_qualifications, reason = "the macros of gungraun have both")]
@@ -72,12 +73,12 @@ use tower_passticket::{
     token::{Rs256Verifier, Scopes, ServiceId, SigningKey, TokenIssuer, Validity, VerifiedToken},
 };
 
-/// Ten calls, so that a tenth of the count is the count per call.
+/// The number of calls in each count. With ten calls, the count of one call is easy to read.
 const ROUNDS: usize = 10;
 
 const COUNTS: &str = include_str!("instructions.txt");
 
-/// Limits a benchmark to 5 % above its committed count. It fails if there is none.
+/// Limits a benchmark to 5 % above its committed count. Panics if there is no committed count.
 fn at_most(name: &str) -> LibraryBenchmarkConfig {
     let mut callgrind = Callgrind::with_args(["--cache-sim=no"]);
     if env::var_os("COUNT_ANEW").is_none() {
@@ -93,7 +94,7 @@ fn committed(name: &str) -> u64 {
     let mut counts = COUNTS.lines().filter_map(|line| line.split_once(' '));
     let Some((_, count)) = counts.find(|(n, _)| *n == name) else {
         panic!(
-            "{name} is not in benches/instructions.txt: update the counts as instructions.rs says"
+            "{name} is not in benches/instructions.txt; benches/instructions.rs says how to update it"
         );
     };
     count.trim().parse().unwrap()
@@ -103,7 +104,7 @@ type Work = Box<dyn FnMut()>;
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 
-/// The parts of which the benchmarks are made.
+/// The parts that the benchmarks use.
 struct World {
     verifier: Rs256Verifier,
     jwt: String,
@@ -191,7 +192,7 @@ fn generator(clock: &Arc<ManualClock>, algorithm: Algorithm, replay: Replay) -> 
         .with_ticket_cache(NonZeroUsize::new(1_000).unwrap())
 }
 
-/// A service behind the layers.
+/// A service, with or without layers around it.
 trait Answers: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + 'static {}
 
 impl<S> Answers for S where
@@ -199,8 +200,8 @@ impl<S> Answers for S where
 {
 }
 
-/// Checks the request behind the layers. A failing request takes few instructions, so its count would
-/// pass the limit.
+/// Checks the request that the layers pass on. A request that fails early takes few instructions, so
+/// without this check the benchmark would not notice the failure.
 type Expected = fn(&Request<Body>) -> bool;
 
 fn has<T: Send + Sync + 'static>(request: &Request<Body>) -> bool {
@@ -216,7 +217,7 @@ fn has_ticket(request: &Request<Body>) -> bool {
     authorization.is_some_and(|value| value.as_bytes().starts_with(b"Basic "))
 }
 
-/// Checks the request, and keeps the last one if `keep` is set.
+/// The innermost service. It checks each request, and stores the last request if `keep` is set.
 #[derive(Clone)]
 struct Inner {
     expected: Expected,
@@ -233,7 +234,7 @@ impl Service<Request<Body>> for Inner {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        assert!((self.expected)(&request), "the request behind the layers is not as expected");
+        assert!((self.expected)(&request), "the layers passed on an unexpected request");
         if let Some(keep) = &self.keep {
             *keep.lock().unwrap() = Some(request);
         }
@@ -241,7 +242,7 @@ impl Service<Request<Body>> for Inner {
     }
 }
 
-/// Calls the service as hyper does, but without a runtime, because nothing here waits.
+/// Calls the service as hyper does, but without a runtime, because the services of this file do not wait.
 fn answer(service: &mut impl Answers, request: Request<Body>) -> Response<Body> {
     let mut context = Context::from_waker(Waker::noop());
     assert!(service.poll_ready(&mut context).is_ready());
@@ -251,7 +252,7 @@ fn answer(service: &mut impl Answers, request: Request<Body>) -> Response<Body> 
     }
 }
 
-/// Sends the same request repeatedly.
+/// Sends a copy of the request at each call.
 fn answering(mut service: impl Answers, request: Request<Body>) -> Work {
     let mut requests = vec![request; 2 * ROUNDS];
     Box::new(move || {
@@ -306,7 +307,7 @@ fn client_certificate() -> Work {
     answering(World::new().stack(has_ticket), request)
 }
 
-/// A sink that formats each record, as the writer of the file does.
+/// An audit sink that formats each record, like the sink that writes to a file.
 struct Lines;
 
 impl AuditSink for Lines {
@@ -320,7 +321,8 @@ fn jwt_audited() -> Work {
     answering(world.stack(has_ticket), world.cookie())
 }
 
-/// Forwards over a kept connection in memory. The count includes the service at its other end.
+/// Forwards over a connection in memory, which is reused. The count includes the service at the other end of
+/// the connection.
 fn forward() -> Work {
     let runtime = runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let connect = service_fn(async |_: http::Uri| {
@@ -341,7 +343,7 @@ fn forward() -> Work {
     })
 }
 
-/// Responds to each request, which must arrive in one piece.
+/// Responds to each request. A request must arrive in a single read.
 async fn service(mut connection: DuplexStream) {
     let mut request = Vec::with_capacity(4096);
     while connection.read_buf(&mut request).await.is_ok_and(|read| read > 0) {
@@ -391,11 +393,12 @@ fn revocation_check() -> Work {
     Box::new(move || assert!(revocations.check(black_box(&pat)).is_ok()))
 }
 
-/// Makes a ticket, and advances the clock by `step` before each.
+/// Advances the clock by `step`, then makes a PassTicket.
 fn ticket(algorithm: Algorithm, replay: Replay, step: Duration) -> Work {
     let clock = Arc::new(ManualClock::new(NOW));
     let tickets = generator(&clock, algorithm, replay);
-    // With replay protection, there must be a free time slot for each call.
+    // With replay protection, a user can have only one PassTicket for each second. Advance the clock so that
+    // there is an unused second for each call.
     clock.advance(Duration::from_secs(2 * ROUNDS as u64));
     let (user, applid) = (user(), applid());
     Box::new(move || {
@@ -437,7 +440,7 @@ fn evaluate_enhanced() -> Work {
     evaluate(Algorithm::EnhancedMixed)
 }
 
-/// Declares the benchmarks. The name of each is the name of its function.
+/// Declares the benchmarks. Each benchmark has the name of its function.
 macro_rules! count {
     ($($name:ident)+) => {
         #[library_benchmark(setup = warm)]

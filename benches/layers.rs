@@ -1,5 +1,6 @@
-//! Measures all layers around a service that does nothing, and each layer alone. For comparison, it also
-//! measures what the layers must at least do: verify a token, make a PassTicket, call the service.
+//! Measures all layers around a service that does nothing, and each layer alone. For comparison, the
+//! benchmark also measures what the layers must at least do: verify a token, make a PassTicket, call the
+//! service.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 
@@ -100,7 +101,7 @@ fn layers(criterion: &mut Criterion) {
     run("PAT header to PassTicket, token verified each time", &header, &verify_each_time);
     group.finish();
 
-    // Each layer alone. Its request is the one that the layers before it in the stack pass on.
+    // Measure each layer alone. The request has already passed through the earlier layers of the stack.
     let mut group = criterion.benchmark_group("alone");
     macro_rules! alone {
         ($name:literal, $layer:expr, $request:ident) => {

@@ -12,7 +12,7 @@ use tower_passticket::{
 };
 
 fn main() {
-    // Do nothing in `cargo test --benches`: without optimization, signing so many tokens is slow.
+    // Do nothing in `cargo test --benches`, because signing so many tokens is slow without optimization.
     if !std::env::args().any(|arg| arg == "--bench") {
         return;
     }

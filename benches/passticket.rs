@@ -1,8 +1,9 @@
 //! Measures making and evaluating PassTickets, and the cryptographic operations that this needs.
 //!
-//! A legacy PassTicket needs 8 DES blocks: 2 for user and APPLID, then 6 for the time. An enhanced
-//! PassTicket needs 7 HMACs with SHA-512: 1 for user and APPLID, then 6 for the time. The result of the
-//! operations for user and APPLID can be reused for other PassTickets ([`KeyProfile::for_user`]).
+//! An APPLID is the name of an application. A legacy PassTicket needs 8 DES blocks: 2 for user and APPLID,
+//! then 6 for the time. An enhanced PassTicket needs 7 HMACs with SHA-512: 1 for user and APPLID, then 6
+//! for the time. The result of the operations for user and APPLID can be reused for other PassTickets
+//! ([`KeyProfile::for_user`]).
 //!
 //! [`KeyProfile::for_user`]: tower_passticket::passticket::KeyProfile::for_user
 

@@ -72,7 +72,7 @@ fn check(criterion: &mut Criterion) {
 fn durable(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let (_directory, store) = open();
-    // Each revocation is a new one.
+    // No revocation is written twice.
     let mut numbers = 0..;
     for concurrent in [1, 64] {
         criterion.bench_function(&format!("durable writes, concurrent: {concurrent}"), |bencher| {

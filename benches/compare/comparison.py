@@ -99,7 +99,7 @@ def expect_ticket(what, response):
 
 
 def expect_cookie(what, response, cookie):
-    """Expects that the upstream got this cookie (none if it is empty), and no Authorization header."""
+    """Expects that the upstream got this cookie, and no Authorization header. An empty text means no cookie."""
     if response != (200, f"\n{cookie}\n"):
         fail(f"{what}: expected the cookie {cookie!r} and no Authorization at the upstream, got {response}")
 

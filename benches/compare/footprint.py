@@ -10,7 +10,7 @@ from world import Load
 
 
 def start_ms(bench, name, args, port, context=None):
-    """Starts a process. Returns it, and the milliseconds until its first 200 response."""
+    """Starts a process. Returns the process, and the milliseconds until its first 200 response."""
     began = time.monotonic()
     process = Process(bench, name, args, bench.cores[0])
     request = b"GET /application/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
@@ -38,7 +38,7 @@ def footprint(world, starts, connections):
     for name, rules, goal, context in (("idle", "ten", 50, None),
                                        ("idle_tls", "ten", 50, world.tls_context()),
                                        ("idle_million", "million", 1000, None)):
-        # Only one process can have the store open, so end the gateway that has it.
+        # Only one process can have the store open, so end the gateway that has opened it.
         with contextlib.suppress(KeyError):
             bench.end(world.servers.pop({"ten": "plain"}.get(rules, rules)))
         took, idle = [], []

@@ -5,7 +5,7 @@ store, "forwards" is a proxy that only forwards."""
 
 import collections
 
-# With fewer undisturbed rounds, the report does not say whether a goal is met.
+# With fewer undisturbed rounds than this, the report does not say whether a goal is met.
 ENOUGH = 5
 
 # `over` and `under` are keys of subjects (see comparison.py). The ratio is the `metric` of `over` divided by that of
@@ -15,7 +15,7 @@ Goal = collections.namedtuple("Goal", "row what over under metric sign bound")
 GOALS = [
     Goal(1, "JWT → PassTicket / bypass", "jwt", "bypass", "cpu", "≤", 1.08),
     Goal(1, "the same, with the audit (default)", "jwt_audit", "bypass", "cpu", "≤", 1.08),
-    # Both programs as cargo builds them.
+    # Both programs are built by cargo, without a profile-guided build.
     Goal(2, "bypass / minimal hyper proxy", "cargo_bypass", "minimal", "cpu", "≤", 1.05),
     Goal(3, "HAProxy, verifies JWT / JWT → PassTicket", "haproxy_jwt", "jwt", "cpu", "≥", 3.5),
     Goal(3, "the same, with the audit (default)", "haproxy_jwt", "jwt_audit", "cpu", "≥", 3.5),
@@ -34,6 +34,6 @@ GOALS = [
     Goal(9, "the same, with the audit (default)", "late_audit", "late_bypass", "p99", "≤", 1.3),
 ]
 
-# What is measured: the load generator's `mode`, `request` and `tls` arguments against `port` of the process `server`.
-# Subjects of one `group` are in one table of the report.
+# A subject is measured with the load generator, with the arguments `mode`, `request` and `tls`. The load generator
+# sends requests to `port` of the process `server`. Subjects of one `group` are in one table of the report.
 Subject = collections.namedtuple("Subject", "key title group mode server port request tls")

@@ -2,7 +2,7 @@
 //! responses.
 //!
 //! ```text
-//! load closed    ADDRESS REQUEST CONNECTIONS SECONDS [TLS]         a connection sends after each response
+//! load closed    ADDRESS REQUEST CONNECTIONS SECONDS [TLS]         each connection sends again after a response
 //! load open      ADDRESS REQUEST CONNECTIONS SECONDS RATE [TLS]    RATE requests per second in total
 //! load handshake ADDRESS REQUEST CONNECTIONS SECONDS TLS           a new connection for each request
 //! load idle      ADDRESS REQUEST CONNECTIONS SECONDS [TLS]         one request per connection, then idle
@@ -12,10 +12,10 @@
 //! ```
 //!
 //! When the connections are open and warmed up, the program prints `ready` and waits for a line on
-//! standard input. Before it writes that line, the caller can read the processor time of the proxy. After
+//! standard input. The caller can read the processor time of the proxy before it writes this line. After
 //! SECONDS the program prints one line of JSON: the number of responses, the seconds, and percentiles of
-//! the latency in microseconds. It repeats this for each line of input, with the same connections. `idle`
-//! waits for one line only. If a response is not 200, the program ends with an error.
+//! the latency in microseconds. The program repeats the measurement for each line of input, with the same
+//! connections. `idle` waits for one line only. If a response is not 200, the program ends with an error.
 //!
 //! In `open`, the latency of a request starts when the request is due, not when it is sent. So if a slow
 //! response delays the next requests, their latency contains the delay (no coordinated omission).
@@ -86,8 +86,8 @@ fn main() -> Result<(), Failure> {
     })
 }
 
-/// Keeps this core awake, but lets the upstream on the same core run. Waking a sleeping core takes processor
-/// time of the proxy, and the core would sleep more often with a fast proxy.
+/// Keeps this core awake, but lets the upstream on the same core run. If the core slept, the proxy would use
+/// processor time to wake it. With a fast proxy, the core would sleep more often.
 async fn stay_awake() {
     loop {
         thread::yield_now();
@@ -224,7 +224,7 @@ impl Load {
         Ok(())
     }
 
-    /// Opens the connections, and keeps them open until a line of input.
+    /// Opens the connections, and keeps them open until the next line of input.
     async fn idle(&self) -> Result<(), Failure> {
         let mut clients = Vec::new();
         for _ in 0..self.connections {
@@ -246,7 +246,8 @@ impl Load {
             client.exchange(&self.request).await?;
             clients.push(client);
         }
-        // All clients send concurrently, so that the proxy opens as many connections to the upstream.
+        // All clients send concurrently, so that the proxy opens the same number of connections to the
+        // upstream.
         let mut tasks = JoinSet::new();
         for mut client in clients {
             let request = self.request.clone();
@@ -265,8 +266,8 @@ impl Load {
     }
 }
 
-/// Waits for the next line of input and returns the start time, or `None` at the end of the input. It
-/// blocks the runtime.
+/// Waits for the next line of input and returns the start time, or `None` at the end of the input. This
+/// function blocks the runtime.
 fn next_start() -> Result<Option<Instant>, Failure> {
     let read = io::stdin().lock().read_line(&mut String::new())?;
     Ok((read > 0).then(Instant::now))

@@ -52,9 +52,9 @@ def cores():
 def take_turns(pids):
     """Schedules load generator and upstream so that they do not preempt each other.
 
-    If the proxy had to wake or interrupt their core, this would take processor time of the proxy. It would
-    happen more often with a fast proxy. So the load generator never sleeps, and a process that is woken waits
-    until the running one yields."""
+    If the proxy had to wake or interrupt their core, this would take processor time of the proxy, and more often
+    with a fast proxy. So the load generator never sleeps, and a process that is woken waits until the running
+    process yields."""
     for pid in pids:
         os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
 
@@ -95,7 +95,8 @@ def with_children(pid):
 def tasks(pids):
     """For each thread, the nanoseconds that it has run (user and system) and its last core.
 
-    The source is schedstat. Without schedstat it is stat, which counts in ticks of 10 ms."""
+    The source is the file schedstat. If it is missing, the source is the file stat, which counts in ticks of
+    10 ms."""
     ran = {}
     for pid in pids:
         try:
@@ -141,7 +142,9 @@ def steal_seconds(core):
 
 
 class Watch:
-    """Measures how much of the two cores other processes and the hypervisor have used since its creation."""
+    """Measures how much of the two cores other processes and the hypervisor have used.
+
+    The measurement begins when the watch is created."""
 
     def __init__(self, bench):
         self.bench = bench
@@ -157,7 +160,7 @@ class Watch:
         return tasks({int(p) for p in os.listdir("/proc") if p.isdigit()} - ours)
 
     def shares(self):
-        """The shares of the two cores: of other processes, and of the hypervisor (steal)."""
+        """The shares of the two cores that other processes and the hypervisor (steal) have used."""
         seconds = 2 * (time.monotonic() - self.began)
         stolen = (self.stolen() - self.steal) / seconds
         ran = 0

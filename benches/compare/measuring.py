@@ -11,7 +11,7 @@ from world import CONNECTIONS, HANDSHAKING, Load
 OTHERS_SHARE = 0.03
 STEAL_SHARE = 0.02
 
-# The maximum number of tries of one measurement, if all are disturbed.
+# The maximum number of tries of one measurement, if all tries are disturbed.
 MAX_TRIES = 5
 
 
@@ -61,7 +61,7 @@ class Rounds:
         return load
 
     def least_disturbed(self, subject, load):
-        """Repeats a disturbed measurement. Returns the least disturbed one."""
+        """Repeats a disturbed measurement. Returns the least disturbed measurement."""
         least = None
         # The number of tries is small. Otherwise the connections of the other subjects would be idle for long.
         for _ in range(MAX_TRIES):
@@ -94,7 +94,7 @@ class Rounds:
 
 
 def best(results):
-    """The undisturbed measurements, or all if there are none."""
+    """The undisturbed measurements. If there are none, all measurements."""
     return [r for r in results if r["clean"]] or results
 
 

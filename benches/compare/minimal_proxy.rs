@@ -1,5 +1,5 @@
-//! A minimal reverse proxy on hyper and hyper-util: no routes, no checks, no time limits. The gateway's own
-//! code is what the gateway costs more than this proxy.
+//! A minimal reverse proxy on hyper and hyper-util: no routes, no checks, no time limits. The difference
+//! between the gateway and this proxy shows the cost of the gateway's own code.
 //!
 //! ```text
 //! minimal_proxy LISTEN UPSTREAM      two addresses, such as 127.0.0.1:8080
@@ -59,8 +59,8 @@ async fn serve(listen: SocketAddr, upstream: Authority) {
     }
 }
 
-/// The request for the upstream: with its address, without `Host` and hop-by-hop headers. The client adds
-/// `Host`.
+/// Makes the request for the upstream: sets the address of the upstream, and removes `Host` and the
+/// hop-by-hop headers. hyper-util's client adds a new `Host`.
 fn prepare(mut request: Request<Incoming>, upstream: &Authority) -> Request<Incoming> {
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     parts.scheme = Some(Scheme::HTTP);

@@ -8,9 +8,9 @@ import subprocess
 
 from machine import fail, free_port
 
-# Kept connections of a load.
+# The number of connections of a load that keeps its connections open.
 CONNECTIONS = 64
-# Concurrent clients of a load that opens a connection for each request.
+# The number of concurrent clients of a load that opens a connection for each request.
 HANDSHAKING = 16
 
 
@@ -38,12 +38,12 @@ UPSTREAM = """
   server {{
     listen 127.0.0.1:{port} backlog=4096;
     location / {{ return 200 "{kib}"; }}
-    # Reads the whole upload before the response: curl 7.88 hangs if an HTTP/2 response comes earlier.
+    # Reads the whole upload before the response, because curl 7.88 hangs if an HTTP/2 response comes earlier.
     location = /upload {{
       client_body_buffer_size 128k;
       proxy_pass http://127.0.0.1:{port}/;
     }}
-    # A word of a configuration file has at most 4 KiB.
+    # In a configuration file of nginx, a word has at most 4 KiB.
     set $kib "{kib}";
     set $kibs "$kib$kib$kib$kib$kib$kib$kib$kib$kib$kib$kib$kib$kib$kib$kib$kib";
     location = /large {{ return 200 "$kibs$kibs$kibs$kibs$kibs$kibs$kibs$kibs"; }}

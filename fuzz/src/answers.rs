@@ -102,12 +102,12 @@ async fn answer(mut stream: DuplexStream, answer: Arc<[u8]>) {
 /// An answer of the server.
 struct Answer {
     bytes: Arc<[u8]>,
-    /// Status and JSON body. `None` if the input is the whole answer, with its head.
+    /// Status and JSON body. `None` if the head of the answer is also from the input.
     framed: Option<(u16, Option<Value>)>,
 }
 
 impl Answer {
-    /// Input: a line with a status, then the body. Or a line `raw`, then the whole answer.
+    /// The input is either a line with a status and then the body, or a line `raw` and then head and body.
     fn new(data: &[u8]) -> Option<Self> {
         let end = data.iter().position(|b| *b == b'\n')?;
         let (first, body) = (str::from_utf8(&data[..end]).ok()?, &data[end + 1..]);

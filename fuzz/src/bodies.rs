@@ -77,7 +77,8 @@ impl Auth {
     }
 }
 
-/// Asserts that every refusal has a Zowe message, and every 401 a challenge.
+/// Asserts that the status is not 500. An error response must have a Zowe message, and the header
+/// `WWW-Authenticate` if and only if the status is 401.
 fn check_answer(response: &Response<Bytes>) {
     let status = response.status();
     assert!(status != 500, "{response:?}");
@@ -147,7 +148,7 @@ pub(crate) fn login(data: &[u8]) {
     let other_password = "q".repeat(password.len());
     let first = send(Value::Object(body.clone()).to_string().as_bytes());
     if first.status() == 204 {
-        // The input had a field twice, and was refused for this reason. Here it has the field once.
+        // The input was refused because it had a field twice. In `body`, the field is only there once.
         return;
     }
     body.insert("password".to_owned(), other_password.into());
@@ -260,7 +261,7 @@ pub(crate) fn rules(data: &[u8]) {
     if !auth.is_pat_revoked() {
         return;
     }
-    // Only a rule for the PAT's user or for its service revokes it.
+    // Only a rule for the user or the service of the PAT revokes the PAT.
     let body = object(body);
     let named = |field: &str| body[field].as_str().map(|name| name.trim().to_ascii_uppercase());
     match choice & 3 {

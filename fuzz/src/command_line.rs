@@ -30,11 +30,11 @@ pub(crate) fn command_line(data: &[u8]) {
                 let has_second = lines.clone().any(|line| line.contains("ticket"));
                 assert!(has_second || parsed.expose() == ticket);
             }
-            // The value of `--ticket` alone never makes the command line wrong. Other lines may.
+            // The value of `--ticket` never makes the command line wrong, so another line must have done so.
             Err(error) => assert!(lines.clone().next().is_some(), "{error}"),
         }
     }
-    // The same lines as the whole command line.
+    // Parse the same lines as the whole command line.
     let arguments = ["passticket-proxy"].into_iter().chain(text.split('\n').take(20));
     if let Err(error) = Cli::try_parse_from(arguments) {
         assert!(!error.to_string().is_empty());

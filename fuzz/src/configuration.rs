@@ -17,7 +17,7 @@ use tower_passticket::{
 
 use crate::support::{AUTHORITY, SERVER_CERTIFICATE, SERVER_KEY, SIGNING_KEY, ready};
 
-/// A PassTicket key. Files of the corpus contain it, also in wrong places.
+/// A PassTicket key. Files of the corpus contain this key, also in places where no key belongs.
 const KEY: &str = "E001193519561977";
 const ENHANCED: &str = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
 const HASH: &str = "$argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHQ$BDS4zUmOv7TxUDVpVjZ8Lg";
@@ -45,7 +45,7 @@ struct Directory(TempDir);
 
 static DIRECTORY: Mutex<Option<Directory>> = Mutex::new(None);
 
-/// The directory, with all files in their valid form.
+/// The directory, in which all files are valid.
 fn directory() -> MutexGuard<'static, Option<Directory>> {
     let mut directory = DIRECTORY.lock().unwrap_or_else(PoisonError::into_inner);
     directory.get_or_insert_with(Directory::new);
@@ -89,7 +89,7 @@ impl Directory {
             .expect("the mode of an own file can be set");
     }
 
-    /// Loads the configuration with other content in one file, and then restores the file.
+    /// Loads the configuration with `content` in the file `name`, and then restores the file.
     fn load_with(&self, name: &str, content: &[u8]) -> Result<Config, Problems> {
         self.write(name, content);
         let env = |name: &str| (name == "ADMAPPL_KEY").then(|| KEY.to_owned());
@@ -170,8 +170,8 @@ pub(crate) fn yaml(data: &[u8]) {
             })
         };
         let plain = read(data);
-        // A comment before the document changes only its line numbers. A directive or a byte order mark must be
-        // at the beginning, so documents with these are not tested.
+        // A comment before the document changes only the line numbers in problems. A directive or a byte order
+        // mark must be at the beginning, so documents with these are not tested.
         if data.starts_with(b"%") || data.starts_with("\u{feff}".as_bytes()) {
             return;
         }

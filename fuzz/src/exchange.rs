@@ -38,7 +38,7 @@ use crate::{
     support::{LOGIN_TOKEN, PAT, clock, header_lines, with_tokens},
 };
 
-/// The buffer of a connection in memory. With a larger buffer, a run would spend most of its time with copies.
+/// The buffer size of a connection in memory. With a larger buffer, a run would spend most of its time copying.
 const BUFFER_SIZE: usize = 64 * 1024;
 
 /// Longer than every timeout of the gateway.
@@ -69,7 +69,7 @@ struct Parsed<'a> {
 
 #[derive(Clone, Debug)]
 struct Message {
-    /// Method and target of a request. Of a response, the status and an empty string.
+    /// For a request, the method and the target. For a response, the status and an empty string.
     start: (String, String),
     headers: Vec<(String, Vec<u8>)>,
     body: Vec<u8>,
@@ -108,7 +108,8 @@ fn parse_request(bytes: &[u8]) -> Option<Parsed<'_>> {
 
 /// The first final response to a request with this method. `None` if it is incomplete.
 ///
-/// Without a length, a response ends with the connection. It is incomplete unless `connection_ended`.
+/// A response without a length ends when the connection is closed. Such a response is incomplete unless
+/// `connection_ended`.
 fn parse_response<'a>(
     bytes: &'a [u8],
     method: &Method,
@@ -256,11 +257,11 @@ impl tower_service::Service<Uri> for CorrectService {
 
 const SECOND: &[u8] = b"HTTP/1.1 200 OK\r\nX-Second: 1\r\nContent-Length: 6\r\n\r\nsecond";
 
-/// Connects to a service that gives the input as its first answer, and [`SECOND`] as all others.
+/// Connects to a service that gives the input as its first answer, and [`SECOND`] as each later answer.
 #[derive(Clone)]
 struct ScriptedService {
     answer: Arc<[u8]>,
-    /// The service sends the answer in two parts. The second part starts here.
+    /// The service sends the answer in two parts. The second part starts at this offset.
     split_at: usize,
     /// Whether the service closes the connection after its first answer.
     closes: bool,
@@ -314,7 +315,7 @@ impl tower_service::Service<Uri> for ScriptedService {
 
 // --- Requests that reach the service -----------------------------------------------------------------
 
-/// Asserts that the service received only requests that the gateway forwarded, and each of them once.
+/// Asserts that the service received only requests that the gateway forwarded, and each of them at most once.
 fn check_requests(received: &[Message], log: &Log) {
     let forwarded = log.entries().forwarded;
     assert!(received.len() <= forwarded.len(), "{received:?} of {forwarded:?}");
@@ -397,7 +398,7 @@ pub(crate) fn forwarded(data: &[u8]) {
     let mut request = Request::new(Full::<Bytes>::default());
     *request.uri_mut() = uri;
     *request.headers_mut() = header_lines(&lines);
-    // The body is empty, and no header may say otherwise.
+    // The body is empty, so remove the headers that announce a body.
     for name in ["content-length", "transfer-encoding"] {
         request.headers_mut().remove(name);
     }
@@ -451,7 +452,7 @@ pub(crate) fn http1_client(data: &[u8]) {
         rest = parsed.rest;
     }
     if !rest.is_empty() {
-        // hyper itself answers bytes that are no request.
+        // hyper itself answers if the bytes are not a valid request.
         let parsed = parse_response(rest, &Method::GET, true).expect("the response is complete");
         assert!(matches!(parsed.message.status(), 400 | 408 | 414 | 431), "{:?}", parsed.message);
         assert!(parsed.rest.is_empty(), "{:?}", output.escape_ascii());
@@ -511,8 +512,8 @@ fn request_with_tokens() -> Vec<u8> {
     frame(1, 0x05, 1, &block.concat())
 }
 
-/// Input: a byte that chooses the form of the rest, then bytes or frames of an HTTP/2 client. A frame has one byte
-/// each for type, flags, stream and length, then the payload.
+/// Input: a byte that chooses the form of the rest, then bytes or frames of an HTTP/2 client. In the input, a
+/// frame has one byte each for type, flags, stream and length, then the payload.
 pub(crate) fn http2_client(data: &[u8]) {
     let Some((choice, mut rest)) = data.split_first() else { return };
     let mut bytes = [PREFACE, &frame(4, 0, 0, &[])].concat();
@@ -534,8 +535,8 @@ pub(crate) fn http2_client(data: &[u8]) {
     check_frames(&output);
 }
 
-/// Asserts that the output is frames of an HTTP/2 server, with headers only on streams of the client
-/// (RFC 9113 §4.1, §5.1.1).
+/// Asserts that the output consists of frames of an HTTP/2 server, and that headers and data are only on
+/// streams with an odd number, which the client opened (RFC 9113 §4.1, §5.1.1).
 fn check_frames(mut output: &[u8]) {
     let mut is_first = true;
     while let Some((head, rest)) = output.split_first_chunk::<9>() {
@@ -552,15 +553,15 @@ fn check_frames(mut output: &[u8]) {
         }
         is_first = false;
         let length = usize::try_from(length).expect("the length is at most 16,384");
-        // A connection may end within a frame if it is dropped.
+        // If the connection is dropped, the output may end within a frame.
         output = rest.get(length..).unwrap_or_default();
     }
 }
 
 // --- Bytes of a service ------------------------------------------------------------------------------
 
-/// Input: a byte that chooses the method and whether the service closes, a byte that says where the answer is split
-/// in two parts, and the answer.
+/// A parsed input: a byte that chooses the method and whether the service closes the connection, a byte that
+/// says where the answer is split in two parts, and the answer.
 struct Script {
     method: Method,
     service: ScriptedService,
@@ -600,7 +601,7 @@ pub(crate) fn http1_service(data: &[u8]) {
     assert!((1..=2).contains(&received.len()));
     let mut rest = &output[..];
     for method in &received {
-        // If the service sends an incomplete answer, the client also receives an incomplete one.
+        // If the answer of the service is incomplete, the response to the client may be incomplete, too.
         let Some(parsed) = parse_response(rest, method, false) else { return };
         check_response(&parsed.message);
         rest = parsed.rest;
@@ -633,8 +634,8 @@ pub(crate) fn http2_service(data: &[u8]) {
             let answered = timeout(TIME_LIMIT, sender.send_request(request)).await;
             let response = match answered.expect("the gateway answers every request") {
                 Ok(response) => response,
-                // If the body of the service is incomplete, and the head of the response was not written yet, the
-                // gateway resets the stream.
+                // If the answer of the service has an incomplete body, and the gateway has not sent the head of
+                // the response yet, the gateway resets the stream.
                 Err(error) => {
                     let reset = std::error::Error::source(&error);
                     let reset = reset.and_then(|reset| reset.downcast_ref::<h2::Error>());

@@ -125,7 +125,8 @@ pub(crate) struct Log(Arc<Mutex<Entries>>);
 pub(crate) struct Entries {
     /// The methods of all received requests, in order.
     pub(crate) received: Vec<http::Method>,
-    /// Method and target of the requests that reached [`Forward`], as the service gets them.
+    /// Method and target of the requests that reached [`Forward`]. The target is that of the request to
+    /// the service.
     pub(crate) forwarded: Vec<(http::Method, String)>,
 }
 

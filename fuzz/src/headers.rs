@@ -77,11 +77,12 @@ fn echo() -> impl tower::Service<
     })
 }
 
-/// Marks a response of [`echo`]. Responses of layers do not have it.
+/// Marks a response of [`echo`]. If a layer answers instead, the response has no such mark.
 #[derive(Clone)]
 struct Echo;
 
-/// Calls a service that ends with [`echo`]. Returns the request that reached it, if one did.
+/// Calls a stack of layers around [`echo`]. Returns the request that reached `echo`, or `None` if a layer
+/// answered.
 fn passed_on<S>(service: S, request: Request<Full<Bytes>>) -> Option<PassedOn>
 where
     S: tower::Service<Request<Full<Bytes>>, Response = Response<Full<Bytes>>, Error = Infallible>,
@@ -128,7 +129,8 @@ fn cookie<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a [u8]> {
     })
 }
 
-/// Asserts that all cookies that are no credentials are left, and no others, in the same order and in one line.
+/// Asserts that `after` has exactly the cookies of `before` that are not credentials, in the same order and
+/// in one line.
 fn check_cookies(before: &HeaderMap, after: &HeaderMap) {
     assert!(after.get_all(COOKIE).iter().count() <= 1, "{after:?}");
     let kept: Vec<_> = pairs(before)
@@ -194,8 +196,8 @@ fn is_credential_header(name: &str) -> bool {
         || name.starts_with("x-certificate-")
 }
 
-/// The user of the credential that counts, if it is valid: a second implementation of
-/// `docs/decisions.md#d6`.
+/// The user of the credential that decides, or `None` if this credential is missing or not valid. This is a
+/// second implementation of `docs/decisions.md#d6`.
 fn expected_user(headers: &HeaderMap, pats: bool, certificate: bool) -> Option<&'static str> {
     if let Some(token) = cookie(headers, "apimlAuthenticationToken").or_else(|| bearer(headers)) {
         return match token {

@@ -74,14 +74,14 @@ pub(crate) fn certificate_pem(data: &[u8]) {
             Err(error) => Some(error.to_string()),
         },
     };
-    // No error shows a line of the document, because it may be a line of a key.
+    // No error shows a line of the document, because the line may belong to a private key.
     let may_be_secret = |line: &&str| line.len() >= 40;
     for line in lines(pem, 100).into_iter().filter(may_be_secret) {
         assert!(error.as_ref().is_none_or(|error| !error.contains(line)), "{error:?}");
     }
 }
 
-/// Asserts that the text of a name is read as the same name, and has no control characters.
+/// Asserts that the text of a name can be parsed to the same name, and has no control characters.
 fn check_name(name: &DistinguishedName) {
     let text = name.to_string();
     assert_eq!(text.parse().as_ref(), Ok(name), "{text}");

@@ -35,7 +35,8 @@ pub(crate) fn names(data: &[u8]) {
     assert!(user.as_ref().is_ok_and(|user| user.as_bytes() == name.as_bytes()));
 }
 
-/// The commands that TSO or ACF2 reads: without comments, with continued lines joined.
+/// The commands as TSO (the command line of z/OS) or ACF2 reads them: without comments, and with continued
+/// lines joined.
 fn submitted(commands: &Commands) -> Vec<String> {
     let (mut joined, mut is_continuation) = (Vec::<String>::new(), false);
     for line in commands.lines() {

@@ -33,8 +33,8 @@ static ROUTES: LazyLock<Routes> = LazyLock::new(|| {
     Routes::new(routes).expect("each prefix is unique")
 });
 
-/// The segments of a path as a server may read them that first decodes it: percent-encoding is decoded, `\`
-/// counts as `/`, parameters and empty segments are removed.
+/// The segments of a path after decoding. Some servers decode a path in this way: percent-encoding is decoded,
+/// `\` counts as `/`, parameters and empty segments are removed.
 fn decoded_segments(path: &str) -> Vec<Vec<u8>> {
     let (bytes, mut decoded) = (path.as_bytes(), Vec::new());
     let mut at = 0;

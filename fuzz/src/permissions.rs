@@ -1,5 +1,5 @@
 //! Profiles of a security product (such as RACF): which profile protects a resource. The name of a generic
-//! profile contains `%` or `*`, the name of a discrete one does not.
+//! profile contains `%` or `*`. The name of a discrete profile does not.
 
 use tower_passticket::{
     passticket::UserId,
@@ -8,8 +8,8 @@ use tower_passticket::{
 
 use crate::support::{lines, ready};
 
-/// Input: a line with the name of a resource, then lines with names of profiles. Each profile permits another
-/// user.
+/// Input: a line with the name of a resource, then lines with names of profiles. Each profile permits a
+/// different user.
 pub(crate) fn profiles(data: &[u8]) {
     let lines = lines(data, 12);
     let [resource, names @ ..] = &lines[..] else { return };
@@ -48,7 +48,7 @@ pub(crate) fn profiles(data: &[u8]) {
     }
 }
 
-/// A second implementation of RACF's rules for general resources, by characters and with backtracking.
+/// A second, simple implementation of RACF's rules for general resources. It uses backtracking.
 fn matches(name: &str, resource: &str) -> bool {
     let name: Vec<_> = name.split('.').collect();
     let resource: Vec<_> = resource.split('.').collect();
@@ -63,7 +63,7 @@ fn qualifiers_match(name: &[&str], resource: &[&str]) -> bool {
     let [qualifier, rest @ ..] = resource else { return false };
     let is_last = following.is_empty();
     match first.strip_suffix('*') {
-        // `*` is one qualifier. At the end of the name it is one or more.
+        // `*` stands for one qualifier. At the end of the name, it stands for one or more qualifiers.
         Some("") if is_last => !(qualifier.is_empty() && rest.is_empty()),
         Some("") => !qualifier.is_empty() && qualifiers_match(following, rest),
         Some(start) if is_last => starts(qualifier, start),

@@ -20,8 +20,8 @@ pub(crate) fn tickets(data: &[u8]) {
     let key = if algorithm == Algorithm::Legacy { "E001193519561977" } else { ENHANCED };
     let applid = Applid::new("ZOWEAPPL").expect("a valid APPLID");
     let profile = KeyProfile::from_hex(applid, algorithm, key).expect("a valid key");
-    // Eight digits are seconds after `NOW`. Other bytes are any time that fits into 40 bits, which all algorithms
-    // can represent.
+    // If the eight bytes are digits, they are a number of seconds after `NOW`. Otherwise they are a time of at
+    // most 40 bits, which all algorithms can represent.
     let time = match str::from_utf8(time).ok().and_then(|digits| digits.parse::<u64>().ok()) {
         Some(secs) => NOW + secs,
         None => u64::from_be_bytes(*time) % (1 << 40),
@@ -41,7 +41,7 @@ pub(crate) fn tickets(data: &[u8]) {
         Ok(parsed) => {
             assert_eq!(parsed.expose(), ticket);
             if let Ok(evaluated) = profile.evaluate(&user, &parsed, now) {
-                // An accepted ticket is the one of its second.
+                // An accepted ticket is equal to the ticket that is generated for the same time.
                 let generated = profile
                     .generate(&user, evaluated.generated_at())
                     .expect("the key is in memory");

@@ -16,12 +16,12 @@ use crate::support::{
 
 static VERIFIER: LazyLock<Rs256Verifier> = LazyLock::new(verifier);
 
-/// Input: the text of a token. Only the two texts that were signed are accepted.
+/// Input: the text of a token. Only the texts of the two valid tokens are accepted.
 pub(crate) fn token_text(data: &[u8]) {
     let text = with_tokens(data);
     let Ok(text) = str::from_utf8(&text) else { return };
     let with_cache = verifier().with_cache(NonZeroUsize::MIN);
-    // The second time, the token is in the cache.
+    // At the second pass, a valid token is in the cache.
     for _ in 0..2 {
         let verified = VERIFIER.verify(text);
         let cached = with_cache.verify(text);
@@ -94,7 +94,7 @@ pub(crate) fn token_claims(data: &[u8]) {
     );
 }
 
-/// Input: lines, each an item of a list of scopes, or a service id.
+/// Input: lines. Each line is tested as an item of a list of scopes, and as a service id.
 pub(crate) fn scopes(data: &[u8]) {
     let items = lines(data, 100);
     if let Ok(scopes) = Scopes::parse(&items) {
@@ -146,7 +146,7 @@ pub(crate) fn token_fingerprint(data: &[u8]) {
             assert!(fingerprint.to_string().eq_ignore_ascii_case(text));
             assert_eq!(TokenFingerprint::from_bytes(*fingerprint.as_bytes()), fingerprint);
         }
-        // The text may be a token, which no error may show.
+        // The text may be a token, and no error must show a token.
         Err(error) => assert!(text.len() < 10 || !error.to_string().contains(text), "{error}"),
     }
 }

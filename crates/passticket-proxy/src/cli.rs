@@ -1,7 +1,8 @@
 //! The command line.
 //!
-//! Terms in the help texts: An APPLID is the name of an application in the security product of z/OS,
-//! which is RACF, ACF2 or Top Secret. PassTicket keys belong to APPLIDs.
+//! Terms in the help texts: A PassTicket is a short-lived password for one user and one application. An
+//! APPLID is the name of an application in the security product of z/OS, which is RACF, ACF2 or Top
+//! Secret. Each PassTicket key belongs to an APPLID.
 
 use std::{convert::Infallible, path::PathBuf, time::Duration};
 
@@ -48,7 +49,7 @@ pub(crate) enum Command {
     ///
     /// With --demo, no configuration is needed. The demo makes a directory with certificates, keys
     /// and a user. It runs a gateway on loopback, and behind the gateway a service that evaluates
-    /// PassTickets. Then it prints commands to paste. To begin a configuration of your own, copy the
+    /// PassTickets. Then the demo prints commands to paste. To begin a configuration of your own, copy the
     /// directory.
     #[command(override_usage = "passticket-proxy serve --config <FILE>
        passticket-proxy serve --demo [--port <N>] [--data-dir <DIR>]")]
@@ -124,20 +125,20 @@ impl Serve {
 pub(crate) enum TicketCommand {
     /// Print the PassTicket of a user for an application.
     #[command(after_help = "\
-Example: print the PassTicket of this second, with the key from standard input
+Example: print a PassTicket for the current time, with the key from standard input
   echo E001193519561977 | passticket-proxy ticket generate --algorithm legacy \\
       --user IBMUSER --applid IZUDFLT --key-file -")]
     Generate(Generate),
     /// Check a PassTicket, and print when it was made.
     ///
-    /// If the PassTicket is valid, this prints when it was made (seconds since 1970) and its age, and
-    /// exits with 0. If it is not valid, this prints the reason and exits with 1.
+    /// If the PassTicket is valid, the command prints when the PassTicket was made (seconds since 1970)
+    /// and its age, and exits with 0. Otherwise the command prints the reason and exits with 1.
     Evaluate(Evaluate),
 }
 
 const ESM_EXAMPLES: &str = "\
 Examples:
-  Everything that a configuration needs, for each APPLID in it
+  Print all commands that a configuration needs
     passticket-proxy esm --esm racf --from-config zowe.yaml
   Let the gateway make PassTickets for two applications
     passticket-proxy esm --esm tss passticket --applid IZUDFLT --applid OMVSAPPL
@@ -186,7 +187,7 @@ pub(crate) enum EsmTopic {
         #[arg(long)]
         algorithm: Option<Algorithm>,
     },
-    /// Let users obtain PassTickets for other users, by e-mail address.
+    /// Let users obtain PassTickets for other users, who are named by e-mail address.
     Delegate {
         /// The user id of a caller's client certificate. Can be given several times.
         #[arg(long, required = true)]
@@ -201,7 +202,7 @@ pub(crate) struct EsmIdentity {
     /// The user id on z/OS.
     #[arg(long)]
     pub(crate) user: UserId,
-    /// The e-mail address of the user, in upper and lower case as callers write it.
+    /// The e-mail address of the user. Write upper and lower case as callers of the gateway do.
     #[arg(long, requires = "registry")]
     pub(crate) email: Option<EmailOperand>,
     /// The registry of the address: the value of oidc.registry in the zowe.yaml.
@@ -218,7 +219,7 @@ pub(crate) struct EsmIdentity {
     pub(crate) label: Option<Label>,
 }
 
-/// The options of both ticket commands.
+/// The options that `ticket generate` and `ticket evaluate` share.
 #[derive(Args, Debug)]
 pub(crate) struct TicketArgs {
     /// legacy, enhanced-upper or enhanced-mixed.
@@ -258,8 +259,8 @@ pub(crate) struct Evaluate {
     pub(crate) window: Duration,
 }
 
-/// The argument of `--ticket`. A text that cannot be a PassTicket is not a usage error: the command
-/// answers that the ticket is refused.
+/// The argument of `--ticket`. If the text cannot be a PassTicket, that is not a usage error. The command
+/// prints that the ticket is refused.
 #[derive(Clone, Debug)]
 pub(crate) struct TicketArgument(pub(crate) Result<PassTicket, PassTicketError>);
 

@@ -27,9 +27,9 @@ pub(crate) fn start() -> Result<(), Exit> {
     Ok(())
 }
 
-/// Parses the directives in `variable`. Without a directive, the level is `info`.
-fn filter(variable: Option<&OsStr>) -> Result<EnvFilter, String> {
-    let text = variable.unwrap_or_default();
+/// Parses the directives in the value of `RUST_LOG`. Without a directive, the level is `info`.
+fn filter(value: Option<&OsStr>) -> Result<EnvFilter, String> {
+    let text = value.unwrap_or_default();
     let Some(text) = text.to_str() else {
         return Err(format!("{VARIABLE} is not UTF-8; {REMEDY}"));
     };
@@ -37,7 +37,7 @@ fn filter(variable: Option<&OsStr>) -> Result<EnvFilter, String> {
     // EnvFilter could parse the whole list, but its error does not name the wrong directive.
     for directive in text.split(',').map(str::trim).filter(|text| !text.is_empty()) {
         let wrong = || format!("{VARIABLE}: {directive:?} is not a log directive; {REMEDY}");
-        // EnvFilter takes a word that is not a level for the name of a module, and then logs only
+        // EnvFilter treats a word that is not a level as the name of a module, and then logs only
         // that module. A misspelled level would silence the log.
         if !directive.contains(['=', '[']) && directive.parse::<LevelFilter>().is_err() {
             return Err(wrong());
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_error_names_the_wrong_directive() {
+    fn directives_are_parsed_and_an_error_names_the_wrong_directive() {
         for (text, want) in [
             ("", Ok("info")),
             ("debug", Ok("debug")),

@@ -1,8 +1,9 @@
 //! Creates the providers that the configuration selects. They answer whether a user has a permission,
 //! and which user id belongs to a certificate or an e-mail address.
 //!
-//! A provider is a file, or a server that the gateway asks over HTTP. Such a server is ZSS, Zowe's
-//! server on z/OS: it asks the security product there through SAF, the security interface of z/OS.
+//! A provider reads its answers from a file, or asks a server over HTTP. One such server is ZSS, the Zowe
+//! server on z/OS. ZSS asks the security product through SAF, the security interface of z/OS. A
+//! certificate can also be mapped by its common name, without a file or a server.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,10 +20,11 @@ use tower_passticket::{
     token::TokenIssuer,
 };
 
-/// Lifetime of the tokens that the gateway sends to providers. Each call gets a new token.
+/// Lifetime of the tokens that the gateway sends to providers. Each request has a new token.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
 
-/// The `dom` claim of login tokens. The auth API writes the same value.
+/// The value of the `dom` claim (security domain) in the tokens that the gateway sends to providers. The
+/// login tokens of the auth API have the same value.
 const DOMAIN: &str = "security-domain";
 
 /// What all HTTP providers have in common.
@@ -40,14 +42,14 @@ impl Remote {
     }
 
     /// Creates a client for one provider. Each client has its own limit of concurrent requests, so a
-    /// slow provider cannot use up the limit of another one.
+    /// slow provider cannot use up the limit of another provider.
     fn client(&self) -> Client<Connector> {
         Client::new(self.connector.clone(), self.limits)
     }
 }
 
-/// Issues the login tokens that authenticate the gateway at a provider. Each request has a token of
-/// the user in whose name the gateway asks.
+/// Issues the login tokens that the gateway sends to providers to authenticate itself. The token in a
+/// request is for the user on whose behalf the gateway asks.
 #[derive(Clone)]
 pub(crate) struct Tokens(Arc<TokenIssuer>);
 
@@ -60,9 +62,9 @@ impl TokenSource for Tokens {
 
 /// The provider of permissions for the auth API: the endpoint if one is configured, else the file.
 ///
-/// Permissions to make PassTickets always come from the file, for two reasons. They are in class
-/// `PTKTDATA`, but the endpoint checks only class `ZOWE`. And every request would have to wait for the
-/// endpoint.
+/// Permissions to make PassTickets always come from the file, for two reasons. First, they are in the SAF
+/// class `PTKTDATA`, but the endpoint checks only the class `ZOWE`. Second, every request would have to
+/// wait for the endpoint.
 pub(crate) fn saf(config: &Config, remote: &Remote) -> Arc<dyn SafProvider> {
     match &config.saf_endpoint {
         None => Arc::new(config.saf.clone()),

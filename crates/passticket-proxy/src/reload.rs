@@ -11,8 +11,8 @@ use passticket_proxy::config::{Problems, read_permissions};
 use tokio::task;
 use tower_passticket::saf::{FileSaf, Profile};
 
-/// Interval between two polls. The first poll after a change notices it, and the second one reads the
-/// file.
+/// Interval between two polls. The first poll after a change of the file notices the change. The second
+/// poll reads the file.
 const POLL_EVERY: Duration = Duration::from_secs(2);
 
 /// Replaces the permissions in `saf` whenever `file` changes. If the file has a problem or is missing,
@@ -60,8 +60,8 @@ pub(crate) async fn permissions(file: PathBuf, saf: FileSaf) {
 
 /// What the polls have found out about a file.
 ///
-/// In `first` and `last`, the outer option is `None` before the first poll, and the inner one if there
-/// was no file.
+/// In `first` and `last`, the outer option is `None` before the first poll. The inner option is `None` if
+/// there was no file.
 #[derive(Default)]
 struct Watch {
     /// The version at the first poll. Most likely the configuration was loaded from this version.
@@ -70,7 +70,8 @@ struct Watch {
     last: Option<Option<Version>>,
     /// The last version that was read without a problem.
     read: Option<Version>,
-    /// The last reported problems and the version with them. They are not reported at each poll.
+    /// The last reported problems, and the version of the file that had them. As long as both stay the
+    /// same, the next polls do not report the problems again.
     reported: Option<(Option<Version>, Problems)>,
 }
 
@@ -91,8 +92,8 @@ impl Watch {
     /// Reads the file, unless this version was already read without a problem.
     ///
     /// Another program may be writing the file, and the first half of a file may be valid YAML. So
-    /// this reads the file only if it did not change since the last poll. If the file changes while
-    /// it is read, the result is dropped.
+    /// this method reads the file only if the file did not change since the last poll. If the file
+    /// changes during the read, the result is dropped.
     fn poll(&mut self, path: &Path) -> Outcome {
         let now = Version::of(path);
         let last = self.last.replace(now);
@@ -164,6 +165,7 @@ mod tests {
     /// The first half of [`GOOD`].
     const HALF: &str = "safAccess:\n  ZOWE:\n    A:\n      READ: [USER]\n";
 
+    /// The outcome in short, such as `2 new`: two profiles were read, and they are a change.
     fn describe(outcome: &Outcome) -> String {
         match outcome {
             Outcome::Nothing => "nothing".to_owned(),
@@ -175,7 +177,7 @@ mod tests {
         }
     }
 
-    /// A permissions file in a temporary directory, and the watch of it.
+    /// A permissions file in a temporary directory, and its watch.
     struct Watched {
         path: PathBuf,
         watch: Watch,
@@ -193,8 +195,8 @@ mod tests {
             watched
         }
 
-        /// Replaces the file by another one. The new inode shows the change even if the clock of the
-        /// file system is too coarse to show it.
+        /// Replaces the file by a new file with another inode. So the version changes even if the clock
+        /// of the file system is too coarse to give the new file other time stamps.
         fn replace_file(&self, text: &str) {
             let new = self.path.with_extension("new");
             fs::write(&new, text).unwrap();
@@ -220,7 +222,7 @@ mod tests {
         let mut watched = Watched::new();
         watched.replace_file(HALF);
         assert_eq!(watched.poll(), "nothing");
-        // The file was only half written at the poll before. Now it is complete.
+        // At the last poll, the file was only half written. Now the file is complete.
         watched.replace_file(GOOD);
         assert_eq!(watched.polls(3), ["nothing", "2 new", "nothing"]);
         watched.replace_file("safAccess: [");
@@ -245,7 +247,7 @@ mod tests {
     fn a_file_with_a_problem_is_read_again_at_each_poll() {
         let mut watched = Watched::new();
         watched.replace_file(HALF);
-        // The reader refuses a file that others may write, even if the test runs as root.
+        // The gateway refuses a file that other users may write to, even if the test runs as root.
         watched.set_mode(0o646);
         assert_eq!(watched.polls(3), ["nothing", "1 problems", "nothing"]);
         watched.set_mode(0o644);
@@ -260,7 +262,7 @@ mod tests {
         let mut watched = Watched::new();
         let before = Version::of(&watched.path).unwrap();
         let modified = fs::metadata(&watched.path).unwrap().modified().unwrap();
-        // A new file with the same length and modification time.
+        // Replace the file by a new file with the same length and modification time.
         watched.replace_file(&GOOD.replace("USER", "ROOT"));
         let file = File::options().write(true).open(&watched.path).unwrap();
         file.set_modified(modified).unwrap();
@@ -268,8 +270,8 @@ mod tests {
         assert_eq!((before.len, before.modified), (after.len, after.modified));
         assert_ne!(before, after);
         assert_eq!(watched.polls(2), ["nothing", "2 new"]);
-        // A change of the same inode: only the change time differs. The loop repeats the change
-        // until the clock of the file system has advanced.
+        // Change the same file again so that only its change time (ctime) differs. The loop repeats
+        // the change until the clock of the file system has advanced.
         let deadline = Instant::now() + Duration::from_secs(10);
         while Version::of(&watched.path) == Some(after) {
             assert!(Instant::now() < deadline, "the change time does not change");

@@ -32,8 +32,9 @@ pub(crate) fn serve(file: &Path) -> Result<(), Exit> {
     })
 }
 
-/// The runtime for everything except requests to the gateway: it waits for signals, removes expired
-/// revocations and reloads permissions. The worker threads have runtimes of their own.
+/// Creates the runtime for all work except requests to the gateway. In this runtime, the program waits
+/// for signals, removes expired revocations and reloads permissions. The worker threads have runtimes of
+/// their own.
 pub(crate) fn runtime() -> Result<Runtime, Exit> {
     let runtime = Builder::new_current_thread().enable_all().build();
     runtime.map_err(|e| Exit::runtime(format!("cannot start the async runtime: {e}")))
@@ -89,8 +90,8 @@ async fn evict(revocations: Arc<DurableStore>, every: Duration) {
     }
 }
 
-/// Returns a future that is ready after SIGTERM or SIGINT. Must be called within the runtime. After
-/// the call, these signals no longer end the process.
+/// Returns a future that is ready after SIGTERM or SIGINT. Call this function within a Tokio runtime.
+/// After the call, these signals no longer end the process.
 pub(crate) fn shutdown_signal() -> Result<impl Future<Output = ()>, Exit> {
     let listen_for = |kind| signal(kind).map_err(|e: io::Error| Exit::runtime(e));
     let (mut terminate, mut interrupt) =

@@ -30,7 +30,7 @@ use tower_service::Service;
 use crate::providers::{self, Remote};
 
 /// Upper bound of the configured connect timeout. A service that does not accept a connection in this
-/// time is down. Responses have a time limit of their own, which may be longer.
+/// time is considered down. Responses have a separate timeout, which may be longer.
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A problem that appears only when several configuration values are used together, such as a private
@@ -71,7 +71,7 @@ pub(crate) fn parts(config: &Config) -> Result<Parts, PartsError> {
 }
 
 /// TLS settings of the listener: the certificate of the gateway, and the authorities whose client
-/// certificates it accepts.
+/// certificates the listener accepts.
 pub(crate) fn server_tls(config: &Config) -> Result<ServerTls, PartsError> {
     let files = &config.tls;
     let authorities = (!files.authorities.is_empty()).then_some(files.authorities.as_slice());
@@ -119,8 +119,8 @@ pub(crate) fn stores(config: &Config) -> Result<Stores, StoresError> {
 /// Builds the gateway from two services: the auth API, and the stack of layers that forwards requests
 /// to services.
 ///
-/// Both use the same revocations. A token that was revoked through the auth API is refused on routes
-/// immediately.
+/// Both services use the same revocation store. As soon as the auth API has revoked a token, the layers
+/// refuse the token, too.
 pub(crate) fn gateway(
     config: &Config,
     Parts { connector, login, .. }: Parts,
@@ -143,7 +143,8 @@ pub(crate) fn gateway(
     let remote = Remote::new(connector.clone(), config);
     let audit = audit.map_or_else(Audit::none, Audit::to);
 
-    // The auth API and the authenticator share one mapper, and so its cache if it asks ZSS.
+    // The auth API and the authenticator share one mapper. If the mapper asks ZSS (Zowe's server on
+    // z/OS), they also share the cache of the answers.
     let mapper = providers::certificate_mapper(config, &remote);
     let mut api = AuthApi::new(issuer, verifier.clone(), login, revocations.clone())
         .with_passtickets(generator.clone())
@@ -186,22 +187,22 @@ pub(crate) fn gateway(
     let timeouts = ForwardTimeouts::default().with_response(config.timeouts.response);
 
     let routed = ServiceBuilder::new()
-        // First, so that no other layer sees headers that clients may not set.
+        // SanitizeLayer is first, so that no other layer sees headers that clients must not set.
         .layer(SanitizeLayer::new().with_headers(config.strip_headers.iter().cloned()))
-        // Before AuthenticateLayer, because the route decides whether a credential is evaluated,
-        // and what happens if authentication fails.
+        // RouteLayer is before AuthenticateLayer, because the route decides whether a credential is
+        // evaluated, and what happens if authentication fails.
         .layer(RouteLayer::new(routes))
-        // Removes the credential, except on routes with the scheme bypass. Later layers see only the
-        // authenticated user.
+        // AuthenticateLayer removes the credential, except on routes with the scheme bypass. Later
+        // layers see only the authenticated user.
         .layer(AuthenticateLayer::new(authenticator).with_audit(audit.clone()))
-        // After AuthenticateLayer, because it compares the scopes of a Personal Access Token with
-        // the route.
+        // ScopeLayer is after AuthenticateLayer, because ScopeLayer compares the scopes of an
+        // authenticated Personal Access Token with the route.
         .layer(ScopeLayer::new().with_audit(audit.clone()))
-        // Last, so that the PassTicket is made immediately before the request is sent.
+        // SchemeLayer is last, so that the PassTicket is made immediately before the request is sent.
         .layer(SchemeLayer::new().with_audit(audit))
         .service(Forward::new(connector, timeouts));
-    // `Debug` does not show the values of headers that are marked as sensitive. On routes,
-    // SanitizeLayer marks them.
+    // `Debug` does not show the values of headers that are marked as sensitive. This marks the headers
+    // of requests to the auth API. In requests to services, SanitizeLayer marks them.
     let sensitive = [AUTHORIZATION, COOKIE, PRIVATE_TOKEN.clone()];
     let prefix = api.prefix().clone();
     Gateway::new(SetSensitiveRequestHeaders::new(api, sensitive), routed).with_auth_prefix(prefix)

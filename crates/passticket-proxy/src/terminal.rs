@@ -7,7 +7,7 @@ pub(crate) fn print_line(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
-/// Prints a problem on standard error. Line breaks become blanks, so that it is one line.
+/// Prints a problem on standard error. Line breaks become blanks, so that the problem is one line.
 pub(crate) fn print_problem(problem: &str) {
     let one_line: Vec<_> = problem.split_whitespace().collect();
     let _ = writeln!(io::stderr(), "passticket-proxy: {}", one_line.join(" "));

@@ -1,13 +1,13 @@
-//! The worker threads, which serve the requests. There is one for each core, each with its own
-//! single-threaded runtime.
+//! Starts the worker threads, which serve the requests. There is one worker thread for each core. Each
+//! worker thread has its own single-threaded Tokio runtime.
 //!
-//! A request stays on the thread that accepted its connection. It uses only connections to services
-//! that the same thread opened. So a thread needs no other thread to forward a request.
+//! A request stays on the thread that accepted its connection. Each thread has its own
+//! connections to services. So a thread needs no other thread to forward a request.
 //!
 //! The threads share some state: the revoked tokens, the cache of verified tokens, the permissions, and
 //! the seconds for which a user already has a PassTicket (needed for replay protection). A lock on such
-//! state is held only for one look-up. Only the verification of a new token takes longer: a thread with
-//! the same token waits for the result.
+//! state is held only for one look-up. There is one exception: while a thread verifies a new token, other
+//! threads that received the same token wait for the result.
 
 use std::{
     convert::Infallible,
@@ -74,7 +74,7 @@ where
                     .with_handshake_timeout(timeouts.handshake)
                     .with_drain_timeout(timeouts.drain)
                     .with_max_connections(connections);
-                // An error means that `stop` was dropped. The thread stops then, too.
+                // An error means that `stop` was dropped. In this case, the thread stops as well.
                 let shutdown = async { drop(stop_requested.wait_for(|stop| *stop).await) };
                 Ok(server.run(service, shutdown).await)
             })
@@ -83,7 +83,7 @@ where
             let result = catch_unwind(AssertUnwindSafe(serve_requests)).unwrap_or_else(|_| {
                 Err(io::Error::other("a worker thread panicked; standard error has the reason"))
             });
-            // An error means that `results` was dropped. Then no result is needed.
+            // An error means that `results` was dropped. In this case, the result is not needed.
             drop(result_sender.blocking_send(result));
         };
         thread::Builder::new()
@@ -91,12 +91,12 @@ where
             .spawn(run)
             .map_err(|e| Exit::runtime(format!("cannot start a thread: {e}")))?;
     }
-    // From now on only the threads have senders: `results` closes when the last thread ends.
+    // From now on only the threads have senders, so `results` closes when the last thread ends.
     drop((listener, result_sender));
     let mut finished = Vec::with_capacity(cores);
     tokio::select! {
         () = shutdown => {}
-        // A thread ended before the shutdown. The other threads stop, too.
+        // A thread ended before the shutdown. The code below stops the other threads.
         first = results.recv() => finished.extend(first),
     }
     let _ = stop.send(true);

@@ -1,5 +1,5 @@
-//! Revocation under load: once a revocation was answered, the gateway accepts the token in no new request,
-//! although it caches verified tokens.
+//! Tests revocation under load. After the gateway has answered the request that revokes a token, it
+//! refuses the token in every new request, although it caches verified tokens.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -38,7 +38,8 @@ async fn a_revoked_token_is_refused_immediately_under_load() {
     use_while_revoking(&demo, &jwt, logout).await;
 }
 
-/// Uses `token` on eight connections, and sends `revoke` meanwhile.
+/// Sends requests with `token` from eight clients. Meanwhile sends `revoke`, and checks that the gateway
+/// refuses `token` in each request that a client sends afterwards.
 async fn use_while_revoking(demo: &Demo, token: &str, revoke: reqwest::RequestBuilder) {
     let revoked = Arc::new(AtomicBool::new(false));
     let (accepted, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));

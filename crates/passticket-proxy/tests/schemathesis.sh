@@ -3,8 +3,8 @@
 #
 #     tests/schemathesis.sh [PROGRAM]
 #
-# Every response must be described, and none may be a server error. Exits with 0 only if no run found
-# a problem. Traffic stays on the loopback interface.
+# Every response must be as described, and none may be a server error. The exit code is 0 only if no run
+# found a problem. Traffic stays on the loopback interface.
 #
 # Environment variables:
 #     SCHEMATHESIS  the schemathesis program to use instead of the one on the PATH
@@ -44,7 +44,7 @@ run() {
     local name=$1
     shift
     printf '\n--- %s (%ss)\n' "$name" "$SECONDS"
-    # The last run may have revoked tokens, so start a new demo.
+    # The previous run may have revoked tokens, so start a new demo.
     stop_demo
     rm -rf data out
     RUST_LOG=tower_passticket=debug "$program" serve --demo --port 0 --data-dir data >out 2>err &
@@ -70,7 +70,7 @@ run() {
         --workers 1 --seed "${SEED:-20261121}" --max-examples "${EXAMPLES:-10}" \
         --generation-database none --request-timeout 30 --no-color --warnings off \
         "${@//TOKEN/$token}"
-    # None of the requests may have ended the demo.
+    # The demo must still run.
     kill -0 "$demo"
 }
 

@@ -16,7 +16,7 @@ use crate::{
     terminal::print_line,
 };
 
-/// The default user id of the gateway. Zowe's installation jobs give it to Zowe's started task.
+/// The default user id of the gateway. Zowe's installation jobs give this user id to Zowe's started task.
 const ZOWESRV: &str = "ZWESVUSR";
 
 /// The applications to define, each once and sorted by APPLID. An APPLID is the name of an application
@@ -129,7 +129,7 @@ fn check_combination(args: &Esm) -> Result<(), Exit> {
     Ok(())
 }
 
-/// The applications of the configuration if there is one, else those of the command line.
+/// The applications of the configuration. Without a configuration, those of the command line.
 fn applications(
     applids: &[Applid],
     algorithm: Option<Algorithm>,
@@ -144,8 +144,8 @@ fn applications(
         (applids, algorithm, None) => {
             let algorithm = algorithm.unwrap_or(Algorithm::Legacy);
             // Zowe's documentation asked operators to switch replay protection off
-            // (docs/reference/security-products.md#replay-protection). In a configuration, it is on by
-            // default.
+            // (docs/reference/security-products.md#replay-protection), so it is off here. In a
+            // configuration, replay protection is on by default.
             let replay = Replay::Allowed;
             let application = |applid| Application { applid, algorithm, replay };
             Ok(applids.iter().map(|applid| (*applid, application(*applid))).collect())
@@ -154,7 +154,8 @@ fn applications(
 }
 
 /// Loads a configuration and collects its [`Requirements`]. The applications are those with a
-/// PassTicket key. No service can have another APPLID: such a configuration is not valid.
+/// PassTicket key. There are no others, because a configuration is not valid if a service has an APPLID
+/// without a key.
 fn requirements(file: &Path) -> Result<Requirements, Exit> {
     let Config { profiles, gateway_user, delegation, .. } = loading::load_quietly(file)?.config;
     let keys = profiles.iter().map(|profile| (*profile.applid(), (&**profile).into()));

@@ -32,7 +32,8 @@ pub(crate) fn passwd(user: &UserId) -> Result<(), Exit> {
     Ok(())
 }
 
-/// The line is indented like the entries of the users file, so that the shell's `>>` can append it.
+/// The line for the users file. The line is indented like the entries of this file, so that the shell's
+/// `>>` can append it.
 fn line(user: &UserId, hash: &str) -> String {
     let user = user.as_str();
     // In YAML `#` begins a comment, and `@` is reserved.
@@ -73,7 +74,8 @@ fn ask(user: &UserId) -> Result<Input, Exit> {
     if *first == *second { Ok(first) } else { Err(Exit::usage("the two passwords differ")) }
 }
 
-/// Hides the input on the terminal until this value is dropped. Has the settings to restore.
+/// Hides the input on the terminal until this value is dropped. Contains the terminal settings to
+/// restore.
 struct HiddenInput(Termios);
 
 impl HiddenInput {
@@ -101,8 +103,9 @@ enum Until {
     EndOfLine,
 }
 
-/// Reads standard input into a buffer of fixed size, which is wiped when it is dropped. A growing
-/// buffer, or the buffer of `std::io::Stdin`, would leave copies of the password in memory.
+/// Reads standard input into a buffer of fixed size. When the buffer is dropped, it is overwritten with
+/// zeros. A growing buffer, or the buffer of `std::io::Stdin`, would leave copies of the password in
+/// memory.
 fn read_input(until: Until) -> Result<Input, Exit> {
     // Two more bytes for a line end, and one to notice a password that is too long.
     let mut input = Zeroizing::new(vec![0; MAX_LEN + 3]);

@@ -34,7 +34,7 @@ pub(crate) fn evaluate(Evaluate { ticket, passticket, window }: &Evaluate) -> Re
     let passticket = passticket.0.as_ref().map_err(|e| refused(e))?;
     let evaluated = profile.evaluate(&ticket.user, passticket, time(ticket));
     let evaluated = evaluated.map_err(|refusal| match refusal {
-        // The ticket could not be evaluated. That is a failure, and not the answer no.
+        // The ticket could not be evaluated. That is a failure of the command, not the answer no.
         Refusal::KeyUnavailable(error) => Exit::runtime(error),
         refusal => refused(&refusal),
     })?;
@@ -59,7 +59,7 @@ fn read_key(file: &Path) -> Result<Zeroizing<Vec<u8>>, Exit> {
     if file.as_os_str() != "-" {
         return read_secret_file(file).map_err(Exit::usage);
     }
-    // The full size is allocated first: a growing buffer would leave copies of the key in memory.
+    // The full size is allocated first, because a growing buffer would leave copies of the key in memory.
     let mut key = Zeroizing::new(Vec::with_capacity(MAX_KEY_TEXT as usize));
     io::stdin()
         .take(MAX_KEY_TEXT)

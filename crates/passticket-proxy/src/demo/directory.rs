@@ -2,8 +2,8 @@
 //!
 //! A list in the directory has the SHA-256 hash of each file that the demo wrote, in the format of
 //! `sha256sum`. The demo writes a file only if the file is missing, or if its hash is in the list. The
-//! hash is listed before the file is written. So a demo that was killed between the two still knows its
-//! own files at the next start.
+//! demo adds the hash to the list before it writes the file. So if the demo is killed between these two
+//! steps, it still recognises its own files at the next start.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use crate::exit::Exit;
 
-/// The name of the list.
+/// The file name of the list.
 const LIST: &str = "demo-files.sha256";
 
 /// Who can read a file.
@@ -82,8 +82,8 @@ impl From<DemoError> for Exit {
 /// The directory to which the demo writes.
 pub(super) struct DemoDirectory {
     path: PathBuf,
-    /// The hashes of each file that the demo made: of the present content, and of the content that
-    /// replaces it.
+    /// For each file that the demo made: the hash of the newest content, and the hash of the content
+    /// that it replaces, if any.
     hashes: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -113,7 +113,7 @@ impl DemoDirectory {
     /// Whether all of these files exist.
     ///
     /// # Errors
-    /// [`DemoError::NotMadeByDemo`] if the demo did not make one of them.
+    /// [`DemoError::NotMadeByDemo`] if one of the files exists, but the demo did not make it.
     pub(super) fn has_all(&self, names: &[String]) -> Result<bool, DemoError> {
         let mut all = true;
         for name in names {
@@ -122,7 +122,7 @@ impl DemoDirectory {
         Ok(all)
     }
 
-    /// Makes a file that is missing. The user may edit the file afterwards.
+    /// Makes a file if it is missing. Does not change an existing file, so the user may edit it.
     pub(super) fn make_once(
         &mut self,
         name: &str,
@@ -135,8 +135,8 @@ impl DemoDirectory {
         self.write(name, Access::Owner, &content)
     }
 
-    /// Writes a file. Replaces the file that the demo made before, unless the user has edited it.
-    /// Other processes never see a part of the content, or the content with another access.
+    /// Writes a file. If the file exists, the demo must have made it and the user must not have edited
+    /// it. Other processes never see an incomplete file, or a file with the wrong access mode.
     pub(super) fn write(
         &mut self,
         name: &str,
@@ -159,7 +159,7 @@ impl DemoDirectory {
         self.replace(&path, access, content)
     }
 
-    /// Whether this file exists. A file that the demo did not make is an error.
+    /// Whether this file exists. If it exists but the demo did not make it, that is an error.
     fn has(&self, name: &str) -> Result<bool, DemoError> {
         let path = self.path(name);
         match fs::symlink_metadata(&path) {
@@ -186,7 +186,8 @@ impl DemoDirectory {
             Access::Public => 0o644,
         };
         let written = || {
-            // A killed demo may have left its file. In a container each demo has the same process id.
+            // A demo that was killed may have left a file with this name, because in a container each
+            // demo has the same process id.
             match fs::remove_file(&new) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -243,7 +244,7 @@ mod tests {
         demo.write("subdirectory/a", Access::Public, "two").unwrap();
         assert_eq!((read("subdirectory/a").as_str(), read("b").as_str()), ("two", "once"));
 
-        // The next start knows the files.
+        // At the next start, the demo recognises its files.
         let mut demo = open(&directory);
         demo.write("subdirectory/a", Access::Public, "three").unwrap();
         fs::write(path("b"), "mine").unwrap();
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_demo_that_was_killed_after_listing_a_file_can_write_it_at_the_next_start() {
+    fn the_demo_can_write_a_file_again_after_it_was_killed_during_a_write() {
         let directory = TempDir::new().unwrap();
         let mut demo = open(&directory);
         demo.write("a", Access::Public, "one").unwrap();
@@ -284,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn the_new_file_of_a_killed_demo_is_no_obstacle() {
+    fn a_temporary_file_that_a_killed_demo_left_is_replaced() {
         let directory = TempDir::new().unwrap();
         let left = directory.path().join(format!(".demo-new-{}", process::id()));
         fs::write(&left, "half").unwrap();

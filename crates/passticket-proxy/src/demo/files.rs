@@ -14,7 +14,7 @@ use tower_passticket::api::{Password, hash_password};
 
 use super::directory::{Access, DemoDirectory, DemoError};
 
-/// The user id and the password are those of Zowe's own integration tests.
+/// [`USER`] and [`PASSWORD`] are the user id and the password of Zowe's own integration tests.
 pub(super) const USER: &str = "USER";
 pub(super) const PASSWORD: &str = "validPassword";
 /// The name of the demo's service in the security product.
@@ -85,7 +85,8 @@ impl DemoFiles {
         let owners = ["ca", "localhost"].into_iter().chain(CERTIFICATE_USERS);
         let files = owners.flat_map(|name| ["pem", "key"].map(|end| format!("certs/{name}.{end}")));
         let files: Vec<_> = files.collect();
-        // If one file is missing, all are made again, so that one authority signs all certificates.
+        // If one of these files is missing, all of them are made again, so that one authority signs
+        // all certificates.
         if self.directory.has_all(&files)? {
             return Ok(());
         }
@@ -191,9 +192,9 @@ fn zowe_yaml(gateway: u16) -> String {
 #
 # To begin a configuration of your own, stop the demo, copy this directory, and run
 #   passticket-proxy serve --config COPY/zowe.yaml
-# Paths are relative to this file, so the copy works. Two things to change in it:
-# - The services in api-defs/demo.yml run only inside the demo. Without the demo, requests to them
-#   are answered with 503. Write your own services there.
+# Paths are relative to this file, so the copy works. Change two things in the copy:
+# - The services in api-defs/demo.yml run only inside the demo. Without the demo, the gateway answers
+#   requests to them with 503. Replace them by your own services.
 # - The files in certs, keys and ptktdata are for tests. Replace them before other people use the
 #   gateway.
 zowe:

@@ -1,6 +1,7 @@
 //! `serve --demo`: runs a gateway on loopback, and a service behind it.
 //!
-//! The demo makes a configuration, and then runs the same gateway with it as `serve --config` does.
+//! The demo makes a configuration. Then it runs the gateway with this configuration, in the same way as
+//! `serve --config`.
 
 mod commands;
 mod directory;
@@ -21,6 +22,10 @@ use crate::{
 };
 use files::DemoFiles;
 
+/// What the user can do if the gateway cannot listen. The option `--port` does not affect the service of
+/// the demo, which listens on a free port.
+const GATEWAY_REMEDY: &str = "; choose another port with --port, or a free port with --port 0";
+
 pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Exit> {
     let directory = match data_dir {
         Some(directory) => directory.to_owned(),
@@ -28,10 +33,10 @@ pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Exit> {
     };
     let mut files = DemoFiles::make(&directory)?;
     runtime()?.block_on(async {
-        // Gateway and service listen before the commands are printed, so that the commands work
+        // The gateway and the service listen before the commands are printed, so that the commands work
         // immediately.
-        let service_listener = listen(0).await?;
-        let gateway_listener = listen(port).await?;
+        let service_listener = listen(0, "").await?;
+        let gateway_listener = listen(port, GATEWAY_REMEDY).await?;
         let address = |listener: &TcpListener| listener.local_addr().map_err(Exit::runtime);
         let (gateway, service) = (address(&gateway_listener)?, address(&service_listener)?);
         files.configure(gateway.port(), service.port())?;
@@ -52,18 +57,16 @@ pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Exit> {
         let shutdown = shutdown_signal()?;
         print_line(&commands::text(&files, gateway.port()));
         let result = run(&config, parts, stores, gateway_listener, shutdown).await;
-        // The gateway has finished its requests and needs the service no longer.
+        // The gateway has finished its requests, so it no longer needs the service.
         server.abort();
         result
     })
 }
 
-async fn listen(port: u16) -> Result<TcpListener, Exit> {
+/// `remedy` is appended to the error.
+async fn listen(port: u16, remedy: &str) -> Result<TcpListener, Exit> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
     listener.map_err(|error| {
-        Exit::runtime(format!(
-            "cannot listen on 127.0.0.1:{port}: {error}; choose another port with --port, or a free \
-             port with --port 0"
-        ))
+        Exit::runtime(format!("cannot listen on 127.0.0.1:{port}: {error}{remedy}"))
     })
 }

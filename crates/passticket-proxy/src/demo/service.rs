@@ -1,5 +1,5 @@
-//! The service of the demo. It behaves like a service on z/OS: it accepts no tokens, but only a user id
-//! with a PassTicket, and evaluates the PassTicket.
+//! The service of the demo. Like a service on z/OS, it evaluates the user id and the PassTicket of a
+//! request, and accepts no tokens.
 
 use std::{
     convert::Infallible,
@@ -23,7 +23,8 @@ use tower_passticket::{
 };
 use tower_service::Service;
 
-/// The path `.../request` echoes the request. The path `.../passticketTest` evaluates its PassTicket.
+/// Answers requests to two paths. At `.../request`, the response describes the request. At
+/// `.../passticketTest`, the service evaluates the PassTicket of the request.
 #[derive(Clone)]
 pub(super) struct ZosService {
     profile: Arc<KeyProfile>,
@@ -65,7 +66,7 @@ impl ZosService {
         }
     }
 
-    /// Evaluates the PassTicket of the request. The error is the reason for the client.
+    /// Evaluates the PassTicket of the request. The error is a text for the client.
     fn evaluate(&self, headers: &HeaderMap) -> Result<(UserId, Evaluated), String> {
         let authorization =
             headers.get(AUTHORIZATION).ok_or("the request has no Authorization header")?;

@@ -33,7 +33,7 @@ enum Credential {
     ExpiredToken,
     /// A login token with a wrong signature.
     ForgedToken,
-    /// A certificate of the demo's authority that belongs to no user.
+    /// A certificate that belongs to no user. The authority of the demo has signed it.
     UnmappedCertificate,
     /// A Personal Access Token of `USER`.
     Pat,
@@ -46,8 +46,8 @@ struct Row {
     path: &'static str,
     credential: Credential,
     body: &'static str,
-    /// Status and message number of two profiles: the default one and `zowe-v3`. An empty number means
-    /// a response without a message.
+    /// Status and message number in two compatibility profiles: the default profile and `zowe-v3`. An
+    /// empty number means a response without a message.
     want: [(u16, &'static str); 2],
 }
 
@@ -251,8 +251,8 @@ fn rows() -> Vec<Row> {
     rows
 }
 
-/// Clients of one gateway. A login with a certificate is fast. A login with a password is slow, because
-/// the gateway hashes the password.
+/// Clients of one gateway. They log in with a certificate, because a login with a password is slow: the
+/// gateway hashes the password.
 struct Clients<'d> {
     demo: &'d Demo,
     anonymous: Client,
@@ -381,8 +381,8 @@ async fn send(clients: &Clients<'_>, row: &Row) -> Response {
     request.send().await.unwrap()
 }
 
-/// Sends all requests, and checks the responses against those of a profile: 0 is the default one, 1 is
-/// `zowe-v3`.
+/// Sends all requests, and compares the responses with the expected ones. `profile` is the index in
+/// [`Row::want`]: 0 for the default profile, 1 for `zowe-v3`.
 async fn check(demo: &Demo, profile: usize) {
     let clients = Clients::of(demo);
     for row in rows() {
@@ -418,14 +418,14 @@ async fn every_endpoint_answers_as_documented() {
 }
 
 #[tokio::test]
-async fn every_endpoint_answers_as_zowe_v3_with_that_profile() {
+async fn with_the_profile_zowe_v3_every_endpoint_answers_as_zowe_v3() {
     let demo = Demo::reconfigured(|yaml| yaml + "  compatibility: zowe-v3\n");
     check(&demo, 1).await;
     let response = demo.client().get(demo.auth("keys/public")).send().await.unwrap();
     assert_eq!(response.headers()["content-type"], "application/json");
 }
 
-/// A limit of the file size takes the place of a full disk.
+/// The test limits the size of the files that the program can write. This has the effect of a full disk.
 #[tokio::test]
 async fn a_revocation_that_cannot_be_stored_is_503() {
     let demo = Demo::start();

@@ -1,5 +1,8 @@
 //! Tests of authorization: delegated PassTickets, changed permissions, failing providers, and the audit
 //! log.
+//!
+//! With a delegated PassTicket, a caller acts for another user, whom the request names by e-mail address.
+//! A provider is a server that the gateway asks for permissions and user ids.
 
 use std::{
     convert::Infallible,
@@ -69,7 +72,7 @@ async fn the_service_accepts_a_delegated_ticket_and_every_call_is_audited() {
     let (status, _, answer) = delegate(&demo, &user, &delegation_of("User@Example.com")).await;
     assert_eq!((status, &answer["tsoUserid"]), (200, &json!("USER")), "{answer}");
     let ticket = answer["passticket"].as_str().unwrap();
-    // The bypass route forwards the PassTicket to the service.
+    // The route with the scheme bypass forwards the header `Authorization` to the service unchanged.
     let request = demo.client().get(demo.at("/dcbypass/api/v1/passticketTest"));
     let response = request.basic_auth("USER", Some(ticket)).send().await.unwrap();
     assert_eq!(response.status(), 200);
@@ -152,15 +155,15 @@ async fn changed_permissions_take_effect_and_an_invalid_file_changes_nothing() {
     }
 }
 
-// The behaviour of the provider.
+// The values of `mode` in [`zss`]: how the provider behaves.
 const WORKING: u8 = 0;
 const SERVER_ERROR: u8 = 1;
 const MALFORMED: u8 = 2;
 const SILENT: u8 = 3;
 
-/// A provider in place of ZSS, Zowe's server on z/OS. It permits `USER` to remove expired revocations and
-/// to obtain PassTickets for other users. It maps each certificate except that of `APIMTST` to its common
-/// name, and the e-mail address `user@example.com` to `USER`.
+/// A provider that replaces ZSS (Zowe's server on z/OS). It permits `USER` to remove expired revocations
+/// and to obtain PassTickets for other users. It maps each certificate except that of `APIMTST` to its
+/// common name, and the e-mail address `user@example.com` to `USER`.
 async fn zss(request: Request<Incoming>, mode: Arc<AtomicU8>) -> Response<Full<Bytes>> {
     let answer = |status: u16, body: Value| {
         Response::builder().status(status).body(Full::from(body.to_string())).unwrap()
@@ -210,7 +213,7 @@ async fn zss(request: Request<Incoming>, mode: Arc<AtomicU8>) -> Response<Full<B
 }
 
 #[tokio::test]
-async fn a_failing_provider_is_a_server_error_and_not_a_refusal() {
+async fn a_failing_provider_causes_a_server_error_and_not_401_or_403() {
     let (listener, address) = listener().await;
     let zss_url = format!("https://localhost:{}/zss", address.port());
     let demo = Demo::reconfigured(|yaml| {
@@ -278,7 +281,7 @@ async fn a_failing_provider_is_a_server_error_and_not_a_refusal() {
     assert_eq!(delegate(&demo, &user, &delegation_of("other@example.com")).await.0, 404);
     // The provider maps this certificate to no user.
     assert_eq!(evict(&demo.client_of("APIMTST")).await, 401);
-    // Permissions to make PassTickets come from the file, not from the endpoint.
+    // The permissions to make PassTickets come from the permissions file, not from the provider.
     let routed = user.get(demo.at("/dcpassticket/api/v1/request")).send().await.unwrap();
     assert!(!routed.headers().contains_key("x-zowe-auth-failure"));
 }

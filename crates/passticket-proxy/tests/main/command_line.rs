@@ -37,8 +37,8 @@ fn key_file(directory: &Path, key: &str, mode: u32) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// Checks the exit code, and that standard output and standard error contain these texts. Standard error
-/// may have one line, but none with exit code 0.
+/// Checks the exit code, and that standard output and standard error contain these texts. With exit code
+/// 0, standard error must be empty. With another exit code, it may have one line.
 #[track_caller]
 fn check(output: &Output, code: i32, stdout: &str, stderr: &str) {
     let (out, err) =
@@ -52,7 +52,7 @@ fn check(output: &Output, code: i32, stdout: &str, stderr: &str) {
     assert!(err.lines().count() <= 1, "more than one line: {err}");
 }
 
-/// A test vector of `crates/passticket/tests`, which two independent implementations agree on.
+/// A test vector from `crates/passticket/tests`. Two independent implementations agree on it.
 const VECTOR: [&str; 6] = ["--algorithm", "legacy", "--user", "fw$fv", "--applid", "c"];
 const KEY: &str = "F90F48F03C28DC86";
 const AT: &str = "4125905645";
@@ -199,7 +199,7 @@ fn check_prints_all_problems_at_once() {
             "{place} {part}\n{problems}"
         );
     }
-    // A configuration that fails the check does not start.
+    // With a configuration that fails the check, the gateway does not start.
     let output = run(&["serve", "--config", file]);
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(String::from_utf8(output.stderr).unwrap(), problems);
@@ -243,7 +243,7 @@ fn a_data_dir_that_is_a_file_is_an_error() {
 }
 
 #[test]
-fn an_invalid_rust_log_is_an_error_only_of_commands_that_log() {
+fn an_invalid_rust_log_is_an_error_only_for_commands_that_log() {
     let directory = TempDir::new().unwrap();
     let data_dir = directory.path().join("demo");
     let serve = ["serve", "--demo", "--port", "0", "--data-dir", data_dir.to_str().unwrap()];
@@ -308,7 +308,7 @@ fn yaml_anchors_and_merge_keys_work_and_their_expansion_is_limited() {
     let output = demo.check(&merged);
     let problems = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{problems}");
-    // The warnings show that each is an entry of its own.
+    // The warnings show that `OTHER` and `THIRD` are separate entries.
     for applid in ["OTHER", "THIRD"] {
         assert!(problems.contains(&format!("no service has APPLID {applid};")), "{problems}");
     }
@@ -324,7 +324,7 @@ fn yaml_anchors_and_merge_keys_work_and_their_expansion_is_limited() {
 }
 
 #[test]
-fn errors_about_keys_name_the_format_that_was_found() {
+fn errors_about_private_keys_name_the_format_of_the_file() {
     let demo = DemoFiles::new();
     let yaml = demo.yaml();
     let write = |content: &[u8]| {

@@ -41,8 +41,8 @@ async fn the_service_accepts_the_ticket_made_for_each_kind_of_credential() {
         ("PAT header", demo.client(), header("PRIVATE-TOKEN", pat.clone()), "USER"),
         ("PAT bearer", demo.client(), header("authorization", format!("Bearer {pat}")), "USER"),
         ("PAT in the JWT cookie", demo.client(), cookie("apimlAuthenticationToken", &pat), "USER"),
-        ("certificate", demo.client_of("USER"), no_header, "USER"),
-        ("another certificate", demo.client_of("APIMTST"), Box::new(|r| r), "APIMTST"),
+        ("certificate of USER", demo.client_of("USER"), no_header, "USER"),
+        ("certificate of APIMTST", demo.client_of("APIMTST"), Box::new(|r| r), "APIMTST"),
     ];
     for (name, client, add_credential, user) in cases {
         let get = |path: &str| add_credential(client.get(demo.at(path)));
@@ -275,7 +275,8 @@ async fn the_printed_commands_work_without_a_change() {
     ]) {
         let run = || Command::new("sh").args(["-c", command]).output().unwrap();
         let mut output = run();
-        // The audit file is written shortly after the response.
+        // The gateway writes the audit file shortly after the response, so repeat `tail` until the
+        // record is there.
         let deadline = Instant::now() + PATIENCE;
         while command.starts_with("tail ")
             && !String::from_utf8_lossy(&output.stdout).contains(want)
@@ -333,7 +334,7 @@ async fn files_of_the_user_are_not_overwritten() {
         assert_eq!(fs::read(&path).unwrap(), b"mine");
     }
 
-    // A file that the demo made and the user has edited is not overwritten, either.
+    // If the user has edited a file that the demo made, the file is not overwritten, either.
     let directory = temporary.path().join("edited");
     drop(Demo::start_in(&directory));
     let yaml = directory.join("zowe.yaml");
@@ -344,8 +345,8 @@ async fn files_of_the_user_are_not_overwritten() {
     assert!(error.contains("serve --config"), "{error}");
     assert_eq!(fs::read_to_string(&yaml).unwrap(), edited);
 
-    // Deleting the file, as the error says, lets the demo start again. It makes some files, such as
-    // identities.yml, only if they are missing: an edited one stays.
+    // The user deletes the file, as the error says. Then the demo starts again. The demo makes some
+    // files, such as identities.yml, only if they are missing, so it keeps an edited identities.yml.
     fs::remove_file(&yaml).unwrap();
     let identities = directory.join("identities.yml");
     let own = fs::read_to_string(&identities).unwrap() + "# mine\n";

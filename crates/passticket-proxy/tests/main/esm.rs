@@ -1,7 +1,8 @@
 //! Tests of `esm`, which prints commands for the security products RACF, ACF2 and Top Secret (tss).
 //!
-//! `UPDATE_GOLDEN=1 cargo test -p passticket-proxy --test main esm` rewrites the files in
-//! tests/golden/esm, the expected output. Read the differences before you commit them.
+//! The files in tests/golden/esm have the expected output. To rewrite them, run
+//! `UPDATE_GOLDEN=1 cargo test -p passticket-proxy --test main esm`. Read the differences before you
+//! commit them.
 
 use std::{
     env, fs,
@@ -200,7 +201,7 @@ fn invalid_arguments_give_a_one_line_error() {
         assert_eq!(error.lines().count(), 1, "{args:?}: {error}");
         assert!(error.contains(want), "{args:?}: {error}");
     }
-    // Problems of the configuration are reported, too.
+    // A problem of the configuration gives exit code 2 as well.
     let output = esm(&["--esm", "racf", "--from-config", "/nowhere/zowe.yaml"]);
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{error}");
@@ -215,7 +216,7 @@ fn the_examples_in_the_help_work() {
     assert_eq!(examples.len(), 6, "{help}");
     for example in examples {
         let (_, args) = example.split_once("proxy esm ").unwrap();
-        // This example needs a file.
+        // This example needs a file that the test does not have.
         if args.contains("--from-config") {
             continue;
         }

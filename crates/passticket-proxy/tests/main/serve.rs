@@ -134,7 +134,7 @@ fn write_configuration(
 async fn bodies_of_1_gib_are_streamed_in_constant_memory() {
     let gateway = Gateway::start(service().await, 60_000, 30);
     let client = client(&gateway.authorities).http1_only().timeout(4 * PATIENCE).build().unwrap();
-    // The first request allocates what all later requests use.
+    // The first request allocates memory that later requests use again.
     client.get(gateway.at("/warm")).send().await.unwrap();
     let before = gateway.program.peak_kib();
 
@@ -197,7 +197,7 @@ async fn shutdown_cuts_off_requests_after_the_drain_timeout() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_service_is_504_and_an_unreachable_one_503() {
+async fn a_slow_service_gives_504_and_an_unreachable_service_gives_503() {
     let gateway = Gateway::start(service().await, 500, 1);
     let response = gateway.client().get(gateway.at("/never")).send().await.unwrap();
     assert_eq!(response.status(), 504);
@@ -234,7 +234,8 @@ async fn behind_at_tls_the_gateway_serves_plain_http() {
     let login = client.post(login).basic_auth("USER", Some("validPassword"));
     let response = login.send().await.unwrap();
     assert_eq!(response.status(), 204);
-    // AT-TLS encrypts the connection of the client, so the cookie still has the attribute Secure.
+    // AT-TLS (TLS by the TCP/IP stack of z/OS) encrypts the connection of the client, so the cookie
+    // still has the attribute Secure.
     let cookie = response.headers()["set-cookie"].to_str().unwrap();
     assert!(cookie.contains("Secure"), "{cookie}");
 }
