@@ -2,7 +2,9 @@
 //! implementation.
 //!
 //! A scheme decides which credential the service receives. The implementation of a scheme needs objects
-//! that the program makes later, such as a generator of PassTickets.
+//! that the program makes later, such as a generator of PassTickets. A PassTicket is a short-lived
+//! password of z/OS for one application. An APPLID is the name of this application in the security
+//! product.
 
 use http::HeaderName;
 use tower_passticket::{

@@ -1,9 +1,9 @@
 //! Checks keys that depend on each other: identity mapping, delegated PassTickets, and permissions to
 //! make PassTickets.
 //!
-//! A caller obtains a delegated PassTicket for another user, whom the caller names by e-mail address.
-//! ZSS is a server of Zowe on z/OS that maps certificates and e-mail addresses to user ids.
-//! AT-TLS is the TLS of the z/OS TCP/IP stack.
+//! A PassTicket is a short-lived password of z/OS for one application. A caller obtains a delegated
+//! PassTicket for another user, whom the caller names by e-mail address. ZSS is a server of Zowe on z/OS
+//! that maps certificates and e-mail addresses to user ids. AT-TLS is the TLS of the z/OS TCP/IP stack.
 
 use super::{
     configured_route::ConfiguredRoute,

@@ -1,7 +1,8 @@
 //! Reads the PassTicket keys: `passticketProxy.ptktdata`.
 //!
-//! There is one entry for each APPLID, the name of a z/OS application in the security product. RACF,
-//! IBM's security product, has the same data in profiles of class `PTKTDATA`.
+//! A PassTicket is a short-lived password of z/OS for one application. There is one entry for each
+//! APPLID, the name of a z/OS application in the security product. RACF, IBM's security product, has the
+//! same data in profiles of class `PTKTDATA`.
 
 use std::{collections::BTreeMap, time::Duration};
 

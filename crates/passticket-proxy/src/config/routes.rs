@@ -1,7 +1,7 @@
 //! Makes the routes from the api-defs (Zowe static definitions) and from `passticketProxy.services`.
 //!
-//! An APPLID is the name of a z/OS application in the security product. Each APPLID of a route needs a
-//! PassTicket key.
+//! An APPLID is the name of a z/OS application in the security product. A PassTicket is a short-lived
+//! password of z/OS for one application. Each APPLID of a route needs a PassTicket key.
 
 use std::collections::BTreeMap;
 
@@ -125,8 +125,8 @@ fn override_routes<'a>(settings: &Override<'a>, services: &[Service<'a>]) -> Vec
             .min_by_key(|(_, rest)| rest.len());
         let Some((upstream, rest)) = parent else {
             // Nothing is reported here for a service without an api-def, because check_names reports
-            // it. Nothing is reported for a service with a broken route either: the broken route may
-            // be the missing one, and its problem was reported.
+            // it. Nothing is reported either if a route of the service was left out, because this may
+            // be the route that is missing here, and its problem was reported.
             if same_service().next().is_some() && same_service().all(|service| !service.broken) {
                 at.error(format_args!(
                     "is not below a route of service {}; write a path that begins with one of its \

@@ -14,9 +14,9 @@ const MAX_LEN: u64 = 1 << 20;
 /// Reads a file that contains a secret: a key, or password hashes.
 ///
 /// The file must be a regular file of at most 1 MiB that only its owner can access. The permissions of
-/// the opened file are checked, so it has no effect if another process replaces the file after the check.
-/// The returned bytes are wiped from memory when they are dropped. This function leaves no other copy of
-/// them in memory. On systems without Unix permissions, permissions are not checked.
+/// the opened file are checked, so replacing the file after the check has no effect. The returned bytes
+/// are wiped from memory when they are dropped. This function leaves no other copy of them in memory. On
+/// systems without Unix permissions, permissions are not checked.
 ///
 /// # Errors
 /// [`SecretFileError`] contains the path and the problem, and usually what to do. It contains no content

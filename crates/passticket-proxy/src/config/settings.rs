@@ -1,7 +1,8 @@
 //! Groups of settings that are fields of [`Config`](super::Config).
 //!
-//! SAF is the z/OS interface for permissions. ZSS is a server of Zowe on z/OS that maps certificates
-//! and e-mail addresses to user ids.
+//! A PassTicket is a short-lived password of z/OS for one application. An APPLID is the name of such an
+//! application in the security product. SAF is the z/OS interface for permissions. ZSS is a server of
+//! Zowe on z/OS that maps certificates and e-mail addresses to user ids.
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},
