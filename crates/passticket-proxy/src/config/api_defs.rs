@@ -60,8 +60,8 @@ fn service<'a>(field: &Field<'a>) -> Option<Service<'a>> {
 
     let id = id?;
     let is_valid = upstream.is_some() && scheme.is_some();
-    // These placeholders allow to check the routes of a service that is not valid. Its routes are left
-    // out afterwards.
+    // If the service is not valid, its routes are left out below. The placeholders here make it possible
+    // to check these routes first, so that their problems are reported too.
     let upstream = upstream.or_else(|| Upstream::parse("http://localhost").ok())?;
     let (scheme, applid_at) = scheme.unwrap_or((ServiceScheme::Bypass, None));
     let defined = routes.iter().filter_map(|field| {
@@ -88,7 +88,7 @@ fn service_id(text: &str) -> Result<ServiceId, String> {
 fn upstream(section: &mut Section<'_>) -> Option<Upstream> {
     let urls = section.required("instanceBaseUrls", "a list with the URL of the service")?.items();
     if let Some(second) = urls.get(1) {
-        second.at.warning("is not used: this gateway uses only the first URL");
+        second.at.warning("is not used, because this gateway uses only the first URL");
     }
     urls.first()?.read(|text| {
         if text.contains('@') {
@@ -144,7 +144,7 @@ fn scheme<'a>(section: &mut Section<'a>) -> Option<(ServiceScheme, Option<At<'a>
     scheme
 }
 
-/// Reads the list of routes. In Zowe its key has two names.
+/// Reads the list of routes. In Zowe the key of this list has two names.
 fn routes<'a>(section: &mut Section<'a>) -> Vec<Field<'a>> {
     let (routes, alias) = (section.optional("routes"), section.optional("routedServices"));
     if let (Some(_), Some(alias)) = (&routes, &alias) {
@@ -199,8 +199,8 @@ mod tests {
     use super::*;
     use crate::config::{problem::Report, reader::Document};
 
-    /// Reads one service that has an id and `lines`. Returns the routes as `prefix -> upstream applid`,
-    /// and the problems.
+    /// Reads a service with the id `Svc` and the keys in `lines`. Returns its routes as `prefix -> upstream
+    /// applid`, and the problems.
     fn read_service(lines: &str) -> (Vec<String>, Vec<String>) {
         let yaml =
             format!("services:\n  - serviceId: Svc\n    {}\n", lines.replace('\n', "\n    "));
@@ -384,6 +384,7 @@ additionalServiceMetadata: []
             problems,
             ["d:5: services[0].authentication.aplid: is an unknown key; did you mean applid?"]
         );
+        // Two problems: the id is wrong, and instanceBaseUrls is missing.
         for id in ["gateway", "a/b"] {
             let (_, problems) = read_text(&format!("services: [{{serviceId: {id}}}]"));
             assert_eq!(problems.len(), 2, "{id}: {problems:?}");
@@ -391,12 +392,12 @@ additionalServiceMetadata: []
     }
 
     #[test]
-    fn keys_without_effect_are_warnings() {
+    fn keys_without_effect_cause_warnings() {
         for (yaml, want) in [
             (
                 format!("{ROUTE}instanceBaseUrls: [http://a, http://b]"),
-                "d:4: services[0].instanceBaseUrls[1]: is not used: this gateway uses only the first \
-                 URL",
+                "d:4: services[0].instanceBaseUrls[1]: is not used, because this gateway uses only the \
+                 first URL",
             ),
             (
                 format!("{URL}{ROUTE}authentication: {{scheme: bypass, applid: A}}"),

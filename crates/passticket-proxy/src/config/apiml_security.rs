@@ -26,7 +26,7 @@ pub(super) struct ApimlSecurity<'a> {
     pub(super) client_certificates: bool,
     pub(super) token_refresh: bool,
     pub(super) custom_headers: Option<CustomHeaders>,
-    /// The custom headers that are present. There can be one without the other.
+    /// The names of the custom headers that are present, which can be only one of the two.
     pub(super) strip_headers: Vec<HeaderName>,
     pub(super) cookies: CookieNames,
     pub(super) token_lifetime: Duration,
@@ -41,13 +41,13 @@ pub(super) struct ApimlSecurity<'a> {
     pub(super) identity_mapper: Option<Zss>,
 }
 
-/// Reads the keys. A wrong value is reported, and its default is used instead. `attls` is the place of
-/// the key that switches AT-TLS on, if it is on.
+/// Reads the keys. A wrong value is reported, and the default of its key is used instead. `attls` is the
+/// place of the key that switches AT-TLS on, or `None` if AT-TLS is off.
 pub(super) fn read<'a>(mut section: Section<'a>, attls: Option<&At<'a>>) -> ApimlSecurity<'a> {
     security_keys::check("", &section);
     let mut auth = section.section("auth");
     let (custom_headers, strip_headers) = custom_headers(&mut auth.section("passticket"));
-    // Zowe's schema and its start script spell the key differently
+    // Zowe's schema and its start script spell this key differently
     // (docs/reference/auth-endpoints.md#refresh).
     let refresh = ["allowTokenRefresh", "allowtokenrefresh"]
         .map(|name| section.optional(name).and_then(|field| field.boolean()));
@@ -91,8 +91,9 @@ pub(super) fn read<'a>(mut section: Section<'a>, attls: Option<&At<'a>>) -> Apim
     }
 }
 
-/// The place of the key that switches delegated PassTickets on, if one does. Zowe's documentation, its
-/// code and older texts spell the key differently (docs/reference/auth-endpoints.md#delegation-switch).
+/// The place of the key that switches delegated PassTickets on. `None` if they are off. Zowe's
+/// documentation, its code and older texts spell this key differently
+/// (docs/reference/auth-endpoints.md#delegation-switch).
 fn delegation<'a>(security: &mut Section<'a>) -> Option<At<'a>> {
     ["delegatePassticket", "delegatedPassticket"].into_iter().find_map(|name| {
         let field = security.optional(name)?;
@@ -101,9 +102,9 @@ fn delegation<'a>(security: &mut Section<'a>) -> Option<At<'a>> {
     })
 }
 
-/// Reads the provider of permissions (docs/reference/identity-and-saf.md#saf-providers), and the names
-/// of the SAF resources that guard the auth API. The keys of these names have two spellings
-/// (docs/reference/auth-endpoints.md#saf-resources).
+/// Reads the provider of permissions (docs/reference/identity-and-saf.md#saf-providers), and the class
+/// and the name prefix of the SAF resources that guard the auth API. For the class and for the prefix
+/// there are two keys each (docs/reference/auth-endpoints.md#saf-resources).
 fn authorization(
     section: &mut Section<'_>,
     saf: &mut Section<'_>,
@@ -165,8 +166,8 @@ fn authorization(
 /// class (docs/reference/identity-and-saf.md#saf-endpoint).
 const ENDPOINT_CLASS: &str = "ZOWE";
 
-/// The value of a key with two spellings, and its place. If both spellings are present, their values
-/// must be equal.
+/// The value of a setting that has two keys, and the place of the key. If both keys are present, their
+/// values must be equal.
 fn either<'a>(first: Option<Field<'a>>, second: Option<Field<'a>>) -> Option<(&'a str, At<'a>)> {
     let [first, second] = [first, second].map(|field| field.and_then(|f| Some((f.text()?, f.at))));
     if let (Some((text, at)), Some((other, other_at))) = (&first, &second)
@@ -189,7 +190,8 @@ fn mapper(section: &mut Section<'_>, url: &'static str, user: &'static str) -> O
     Some(Zss { address, user: user.unwrap_or_else(default_gateway_user) })
 }
 
-/// Reads the URL of a service to which the gateway sends tokens of users. It must be https.
+/// Reads the URL of a server to which the gateway sends tokens of users. The URL must be https, or http
+/// on the loopback interface.
 fn address(field: &Field<'_>) -> Option<Address> {
     let address = field.read(Address::parse)?;
     if !address.is_protected() {
@@ -199,8 +201,8 @@ fn address(field: &Field<'_>) -> Option<Address> {
     Some(address)
 }
 
-/// Reads the two custom headers. Returns the pair if both are present, and a list of those that are
-/// present.
+/// Reads the two custom headers. Returns the pair of headers if both are present, and a list of the
+/// headers that are present.
 fn custom_headers(section: &mut Section<'_>) -> (Option<CustomHeaders>, Vec<HeaderName>) {
     let fields = [section.optional("customUserHeader"), section.optional("customAuthHeader")];
     let [user, ticket] = fields.each_ref().map(|field| {
@@ -251,8 +253,8 @@ mod tests {
     use crate::config::{problem::Report, reader::Document};
     use tower_passticket::api::GuardedTask;
 
-    /// Reads the section `yaml`. Returns the result of `inspect` unless there are errors, and the
-    /// problems.
+    /// Reads `yaml` as the section. Returns the result of `inspect` (`None` if there are errors), and
+    /// the errors, or the warnings if there are no errors.
     fn read_text<T>(
         yaml: &str,
         inspect: impl FnOnce(ApimlSecurity<'_>) -> T,
@@ -272,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_custom_header_is_stripped_and_not_sent() {
+    fn a_custom_header_without_the_second_is_stripped_but_not_sent() {
         let yaml = "{auth: {passticket: {customAuthHeader: X-T, customUserHeader: ''}}}";
         let (seen, problems) =
             read_text(yaml, |security| (security.custom_headers.is_none(), security.strip_headers));
@@ -317,7 +319,8 @@ mod tests {
     #[test]
     fn providers_are_chosen_as_in_zowe() {
         let url = "https://gw:7554/zss";
-        // The booleans: there is a SAF endpoint, a certificate mapper, an identity mapper.
+        // Each case: the section, and whether it configures a SAF endpoint, a certificate mapper and an
+        // identity mapper.
         for (yaml, saf, certificates, identities) in [
             ("{authorization: {endpoint: {url: 'URL'}}}", false, false, false),
             ("{authorization: {endpoint: {url: 'URL', enabled: true}}}", true, false, false),
@@ -345,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_of_guarding_resources_have_two_spellings() {
+    fn class_and_prefix_of_guarding_resources_have_two_keys_each() {
         let endpoint = "provider: endpoint, endpoint: {url: 'https://zss/saf'}";
         for (yaml, want) in [
             ("{}".to_owned(), "APIML.SERVICES in class ZOWE"),

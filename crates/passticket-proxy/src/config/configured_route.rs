@@ -1,8 +1,10 @@
 //! A route as the configuration describes it: with the name of its scheme, but without the
 //! implementation.
 //!
-//! A scheme decides which credential the service receives. Its implementation needs objects that the
-//! program makes later, such as a generator of PassTickets.
+//! A scheme decides which credential the service receives. The implementation of a scheme needs objects
+//! that the program makes later, such as a generator of PassTickets. A PassTicket is a short-lived
+//! password of z/OS for one application. An APPLID is the name of this application in the security
+//! product.
 
 use http::HeaderName;
 use tower_passticket::{
@@ -62,7 +64,7 @@ impl ConfiguredRoute {
         self.route.prefix()
     }
 
-    /// What happens to a request if its authentication or the scheme fails.
+    /// What happens to a request if its authentication fails or the scheme fails.
     pub fn on_failure(&self) -> OnFailure {
         self.route.on_failure()
     }
@@ -80,7 +82,7 @@ impl ConfiguredRoute {
     }
 }
 
-/// The placeholder for the implementation of a scheme. It answers every request with an error.
+/// The placeholder for the implementation of a scheme. It fails for every request.
 struct Missing;
 
 impl Scheme for Missing {
@@ -89,7 +91,10 @@ impl Scheme for Missing {
     }
 
     fn prepare(&self, _: &SchemeRequest<'_>) -> SchemeFuture {
-        SchemeFuture::ready(Err(SchemeError::failed("the route has no scheme yet").into()))
+        SchemeFuture::ready(Err(SchemeError::failed(
+            "the route has no implementation of its scheme yet",
+        )
+        .into()))
     }
 
     fn reserved_headers(&self) -> &[HeaderName] {

@@ -1,4 +1,4 @@
-//! Checks that a file is UTF-8. If it is not, the error names the probable encoding.
+//! Checks that a file is UTF-8. The error for another encoding names a command that converts the file.
 //!
 //! Files on z/OS are often in EBCDIC (the 8-bit character set of IBM mainframes), and files from
 //! Windows are often in UTF-16. The command that converts a file to UTF-8 depends on its encoding.
@@ -20,7 +20,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<&str, EncodingError> {
 /// The file is not UTF-8.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct EncodingError {
-    /// The line of the first byte that is not UTF-8.
+    /// The line of the first byte that is not UTF-8. 1 for UTF-16.
     pub(super) line: usize,
     encoding: Encoding,
 }
@@ -34,7 +34,7 @@ enum Encoding {
 }
 
 impl EncodingError {
-    /// Names the encoding of the file, and the command that converts it.
+    /// The text of the error. It contains a command that converts the file to UTF-8.
     pub(super) fn text(&self, file: &Path) -> String {
         let file = file.display();
         match self.encoding {
@@ -43,17 +43,17 @@ impl EncodingError {
                  UTF-8 {file}"
             ),
             Encoding::NotUtf8 => format!(
-                "is not UTF-8; a file in EBCDIC becomes UTF-8 with: iconv -f IBM-1047 -t UTF-8 \
-                 {file}"
+                "is not UTF-8; if the file is in EBCDIC, convert it with: iconv -f IBM-1047 -t \
+                 UTF-8 {file}"
             ),
         }
     }
 }
 
-/// The variant of UTF-16, if the bytes seem to be UTF-16.
+/// The name of the UTF-16 variant for `iconv`. `None` if the bytes do not look like UTF-16.
 ///
 /// UTF-16 begins with a byte order mark, or has a NUL in each pair of bytes that is an ASCII character.
-/// NUL is valid in UTF-8, so that UTF-8 decoding alone does not detect UTF-16.
+/// NUL is valid in UTF-8, so UTF-8 decoding alone does not detect UTF-16.
 fn utf16(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Some("UTF-16"),
@@ -65,7 +65,7 @@ fn utf16(bytes: &[u8]) -> Option<&'static str> {
         |matches: fn(&[u8]) -> bool| head.chunks_exact(2).filter(|pair| matches(pair)).count();
     let (little, big) =
         (count(|pair| pair[0] != 0 && pair[1] == 0), count(|pair| pair[0] == 0 && pair[1] != 0));
-    // More than half of the pairs are enough, because comments may contain non-Latin characters.
+    // Not all pairs must match, only more than half, because comments may contain non-Latin characters.
     if little * 2 > pairs {
         Some("UTF-16LE")
     } else if big * 2 > pairs {
@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(text(b"a"), Ok("a"));
 
         let ebcdic = text(b"a: 1\n\x88\x96\xa2\xa3").unwrap_err();
-        assert!(ebcdic.starts_with("2: is not UTF-8; a file in EBCDIC"), "{ebcdic}");
+        assert!(ebcdic.starts_with("2: is not UTF-8; if the file is in EBCDIC"), "{ebcdic}");
         assert!(ebcdic.ends_with("iconv -f IBM-1047 -t UTF-8 f"), "{ebcdic}");
         // "zowe:" in IBM-1047.
         let ebcdic = text(&[0xa9, 0x96, 0xa6, 0x85, 0x7a, 0x15]).unwrap_err();

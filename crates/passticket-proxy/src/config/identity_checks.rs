@@ -1,9 +1,9 @@
 //! Checks keys that depend on each other: identity mapping, delegated PassTickets, and permissions to
 //! make PassTickets.
 //!
-//! With delegated PassTickets a caller obtains PassTickets for another user, whom it names by e-mail
-//! address. ZSS is a server of Zowe on z/OS that maps certificates and e-mail addresses to user ids.
-//! AT-TLS is the TLS of the z/OS TCP/IP stack.
+//! A PassTicket is a short-lived password of z/OS for one application. A caller obtains a delegated
+//! PassTicket for another user, whom the caller names by e-mail address. ZSS is a server of Zowe on z/OS
+//! that maps certificates and e-mail addresses to user ids. AT-TLS is the TLS of the z/OS TCP/IP stack.
 
 use super::{
     configured_route::ConfiguredRoute,
@@ -41,11 +41,11 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
                  attls",
             );
         } else if !zowe.security.client_certificates {
-            at.error("needs client certificates; write x509: { enabled: true } beside it, or false");
+            at.error("needs client certificates; write x509: { enabled: true }, or write false here");
         }
         if !ours.audit.enabled {
             ours.audit.at.error(
-                "cannot be off while delegatePassticket is on: delegated PassTickets are always \
+                "cannot be off while delegatePassticket is on, because delegated PassTickets are always \
                  audited",
             );
         }
@@ -77,7 +77,7 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
             }
         };
         let Some(registry) = registry else {
-            // If the key is present, its value was wrong, which was reported.
+            // If the key is present, its value is wrong, and this was reported.
             if zowe.security.registry.is_none() {
                 at.error("needs the registry of the e-mail addresses; write it to oidc.registry");
             }
@@ -99,8 +99,8 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
 
 /// Chooses how certificates are mapped to user ids.
 ///
-/// The common name is the default only if no key requests another mapping. With this mapping, the
-/// holder of a certificate whose common name is a user id is that user.
+/// Mapping by common name is the default, but only if no key requests another mapping. With mapping by
+/// common name, a client whose certificate has a user id as common name acts as this user.
 fn certificate_mapping(
     zowe: &Zowe<'_>,
     ours: &PassticketProxy<'_>,

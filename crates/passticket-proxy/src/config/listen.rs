@@ -23,7 +23,8 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// The text that explains why the gateway cannot listen. It names the key to change and the remedy.
+    /// Returns a text that explains why the gateway cannot listen, and names the key to change and the
+    /// remedy.
     pub fn explain(&self, error: &io::Error) -> String {
         let (place, remedy) = match error.kind() {
             io::ErrorKind::AddrInUse => {
@@ -47,11 +48,11 @@ pub(super) fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
     Ok((name, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
 }
 
-/// Reads `host`, which is an IP address or a host name. Without it, the result is `0.0.0.0`: all IPv4
-/// addresses.
+/// Reads the key `host`, which is an IP address or a host name. If the key is absent or its value is
+/// wrong, the result is `0.0.0.0` (all IPv4 addresses).
 ///
-/// A host name is resolved once. If it has several addresses, the gateway listens on the first IPv4
-/// address, like Zowe's gateway in Java. If it has no IPv4 address, the first IPv6 address is used.
+/// A host name is resolved once. If the name has several addresses, the result is the first IPv4
+/// address, as in Zowe's gateway. If the name has no IPv4 address, the result is the first IPv6 address.
 pub(super) fn host(field: Option<&Field<'_>>, resolve: Resolve<'_>) -> IpAddr {
     let address = field.and_then(|field| field.read(|text| address(text, resolve)));
     address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
@@ -68,20 +69,24 @@ fn address(text: &str, resolve: Resolve<'_>) -> Result<IpAddr, String> {
              localhost, or 0.0.0.0 for all addresses"
         ));
     }
-    let unknown = |why: &str| {
+    let unresolved = |why: &str| {
         format!(
             "{} cannot be resolved ({why}); write an IP address, another name, or 0.0.0.0 for all \
              addresses",
             quote(text)
         )
     };
-    let addresses = resolve(text).map_err(|error| unknown(&error.to_string()))?;
+    let addresses = resolve(text).map_err(|error| unresolved(&error.to_string()))?;
     let v4 = addresses.iter().find(|address| address.is_ipv4());
-    v4.or(addresses.first()).copied().ok_or_else(|| unknown("the name has no IP address"))
+    v4.or(addresses.first()).copied().ok_or_else(|| unresolved("the name has no IP address"))
 }
 
-/// Whether a text can be a host name (RFC 1123 §2.1). A name whose last label has only digits is
-/// probably a mistyped IPv4 address, so it is not accepted.
+/// Whether a text can be a host name. The check rejects texts that are probably a mistake, such as a
+/// URL. A name whose last label has only digits is probably a mistyped IPv4 address, so such a name is
+/// rejected too.
+///
+/// The check intentionally accepts more than RFC 1123 §2.1: a label may contain underscores, and may
+/// begin or end with a hyphen. Name resolution reports names that do not exist.
 fn is_host_name(text: &str) -> bool {
     let label = |label: &str| {
         !label.is_empty()

@@ -1,4 +1,4 @@
-//! The configuration: reads a zowe.yaml and the files that it names into a checked [`Config`].
+//! Reads a zowe.yaml, and the files that the zowe.yaml names, into a checked [`Config`].
 //!
 //! An operator can use the zowe.yaml of a Zowe installation. Zowe's own keys keep their meaning
 //! (docs/reference/data-plane.md#zowe-yaml). Settings for which Zowe has no key are in one more
@@ -22,35 +22,37 @@
 //!
 //! # Rules
 //!
-//! 1. The whole configuration is checked before the gateway starts: all files are read, keys and
-//!    certificates are parsed, and each APPLID must have a key.
-//! 2. All problems are reported together, in [`Problems`]. Each problem names a remedy, and its
-//!    file, line and key if they are known.
-//! 3. Unknown keys are errors in `passticketProxy`, in api-defs, in the files below, and in
-//!    `components.gateway.apiml.security`: there a typing error could switch security off. Other
-//!    unknown keys of a zowe.yaml are ignored. Some security keys that have an effect only in Zowe
-//!    cause a warning.
-//! 4. A blank value counts as absent, as in the zowe.yaml that Zowe ships. There are two exceptions:
-//!    blank `callers` are an empty list, and a blank `gatewayUrl` stands for the whole service. A
-//!    template (`${{ ... }}`) is an error where its value is needed.
-//! 5. Secrets (the two private keys, PassTicket keys, password hashes) belong in files that only
-//!    their owner may access, see [`read_secret_file`]. PassTicket keys can also be in environment
-//!    variables. Neither a problem nor `Debug` shows a key or a password hash from these files and
-//!    variables. A problem also hides a value that looks like a PassTicket key but is in the wrong
-//!    place.
-//! 6. YAML anchors, aliases and merge keys (`<<`) work. The number of values is limited, and the
-//!    values that aliases repeat count too.
+//! 1. The whole configuration is checked before the gateway starts: all files are read, private keys
+//!    and certificates are parsed, and each APPLID must have a PassTicket key.
+//! 2. All problems are reported together, in [`Problems`]. Each problem names its file, and its line
+//!    and key if they are known. Most problems also say what to write instead.
+//! 3. Unknown keys are errors in `passticketProxy`, in api-defs and in the files below. They are also
+//!    errors in `components.gateway.apiml.security`, where a typing error could switch security off.
+//!    In other sections of a zowe.yaml, unknown keys are ignored. Some security keys that have an
+//!    effect only in Zowe cause a warning.
+//! 4. A key with a blank value counts as absent, because the zowe.yaml that Zowe ships has blank
+//!    values. There are two exceptions: blank `callers` are an empty list, and a blank `gatewayUrl`
+//!    stands for the whole service. A template (`${{ ... }}`), which only Zowe resolves, is an error
+//!    if the gateway needs the value.
+//! 5. Secrets (the private keys for TLS and for signing tokens, PassTicket keys, password hashes)
+//!    belong in files that only their owner can access, see [`read_secret_file`]. PassTicket keys can
+//!    also be in environment variables. Neither a problem nor `Debug` shows a key or a password hash
+//!    from these files and variables. If a value in another place looks like a PassTicket key or a
+//!    private key, a problem does not show this value either.
+//! 6. YAML anchors, aliases and merge keys (`<<`) work. The number of values in a file is limited. An
+//!    alias counts as all the values that it repeats.
 //!
 //! # Listening
 //!
-//! `host` is an IP address or a host name. A name is resolved once, at start. If it has several
-//! addresses, the gateway listens on the first IPv4 address, or on the first IPv6 address if it has
-//! no other. `0.0.0.0` stands for all IPv4 addresses of the machine, `::` for all addresses.
+//! `host` is an IP address or a host name. A host name is resolved once, at start. If the name has
+//! several addresses, the gateway listens on the first IPv4 address. If the name has no IPv4 address,
+//! the gateway listens on the first IPv6 address. `0.0.0.0` stands for all IPv4 addresses of the
+//! machine, `::` for all addresses.
 //!
 //! # Other files
 //!
 //! `users` names a file with the password hash of each user, in the PHC string format of Argon2.
-//! `passticket-proxy passwd USER` prints the entry of a user.
+//! `passticket-proxy passwd USER` prints the line for a user.
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/users.yml"), "```")]
 //!
@@ -58,16 +60,16 @@
 //! (docs/reference/identity-and-saf.md#saf-file). A resource name may also be a generic profile, as
 //! in RACF: a pattern that matches several resources, see
 //! [`ProfileName`](tower_passticket::saf::ProfileName). The gateway refuses every access that the
-//! file does not list.
+//! file does not permit.
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/saf.yml"), "```")]
 //!
 //! The gateway reads this file again within seconds after a change. Write a new file and rename it
-//! into place: a partly written file may lack a deny rule.
+//! into place, because a partly written file may lack a profile that denies access.
 //!
 //! `identities` names a file that maps certificates and distributed identities to user ids. A
 //! distributed identity is a name in a registry outside z/OS, such as an e-mail address. A
-//! certificate is found by its fingerprint, or by its subject and issuer, see
+//! certificate is found by its fingerprint, or by its subject, its issuer or both, see
 //! [`CertificateFilter`](tower_passticket::identity::CertificateFilter).
 //!
 //! The gateway refuses to read the files of `saf` and `identities` if users other than the owner and
@@ -75,7 +77,8 @@
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/identities.yml"), "```")]
 //!
-//! `apiDefs` names static definitions. These keys of a definition have an effect:
+//! `apiDefs` names files with static definitions, or directories with such files. These keys of a
+//! definition have an effect:
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/api-def.yml"), "```")]
 //!
@@ -84,19 +87,20 @@
 //! `replayProtection` of an entry in `ptktdata` must agree with the application's profile in the
 //! security product.
 //!
-//! With `true`, the default, the security product accepts a PassTicket only once. The gateway then
-//! makes one PassTicket per second for each user and APPLID, with a burst of about 60 after a pause.
-//! A request beyond this limit gets no PassTicket
-//! ([`NoTimeSlot`](tower_passticket::passticket::NoTimeSlot)).
+//! With `true`, the default, the security product accepts a PassTicket only once. So the gateway
+//! makes only one PassTicket per second for each user and APPLID. After a pause it makes up to about
+//! 60 of them at once, or fewer if `windowSeconds` is below 240. A request beyond this limit gets no
+//! PassTicket ([`NoTimeSlot`](tower_passticket::passticket::NoTimeSlot)).
 //!
-//! With `false` the profile must allow replay, as Zowe requires. The limit then does not apply.
+//! With `false`, the profile must allow replay, and the limit does not apply.
 //!
-//! `passticket-proxy esm --from-config` prints the commands for either setting.
+//! `passticket-proxy esm --from-config` prints the commands that define the profile with the
+//! configured setting.
 //!
 //! # AT-TLS
 //!
-//! With Zowe's key `attls`, set for all of Zowe or for the gateway alone, z/OS does the TLS in front
-//! of the gateway. The gateway then serves plain HTTP/1.1 and accepts no client certificates:
+//! If Zowe's key `attls` is `true`, for all of Zowe or for the gateway alone, z/OS does the TLS in
+//! front of the gateway. The gateway then serves plain HTTP/1.1 and accepts no client certificates:
 //!
 //! ```yaml
 //! zowe:
@@ -199,7 +203,7 @@ pub struct Config {
     pub verify: Verification,
     /// `passticketProxy.signingKey`.
     pub signing_key: SigningKey,
-    /// `passticketProxy.users`: each user once.
+    /// The users who log in with a password, each user once: `passticketProxy.users`.
     pub users: Vec<(UserId, PasswordHash)>,
     /// Whether Personal Access Tokens are credentials: `...security.personalAccessToken.enabled`.
     pub pats: bool,
@@ -215,8 +219,8 @@ pub struct Config {
     pub gateway_user: UserId,
     /// The permissions, including those to make PassTickets: `passticketProxy.saf`.
     pub saf: FileSaf,
-    /// The path of the file with these permissions. [`read_permissions`] reads it again when it
-    /// changes.
+    /// The path of the file from which [`saf`](Self::saf) was read. [`read_permissions`] reads this
+    /// file again.
     pub saf_file: Option<PathBuf>,
     /// The endpoint that checks access to the resources in [`guards`](Self::guards), instead of the
     /// file: `...security.authorization.provider` and `endpoint.url`.
@@ -235,11 +239,12 @@ pub struct Config {
     pub revocations: PathBuf,
     /// The profile of responses of the auth API: `passticketProxy.compatibility`.
     pub compatibility: Compatibility,
-    /// Whether client certificates are credentials: `...security.x509.enabled`.
+    /// Whether client certificates are credentials: `...security.x509.enabled`. `false` with AT-TLS.
     pub client_certificates: bool,
     /// `...security.auth.passticket.customUserHeader` and `customAuthHeader`, if both are present.
     pub custom_headers: Option<CustomHeaders>,
-    /// The names of these two headers, as far as they are configured. Clients may not set them.
+    /// The names in `customUserHeader` and `customAuthHeader`, even if only one of these keys is
+    /// present. The gateway removes headers with these names from the requests of clients.
     pub strip_headers: Vec<HeaderName>,
     /// `...security.auth.cookieProperties.cookieName` and `cookieNamePAT`.
     pub cookies: CookieNames,
@@ -250,7 +255,7 @@ pub struct Config {
     /// Size limits of caches, and the limit of client connections.
     pub limits: LimitSettings,
     /// The routes, from the api-defs of `passticketProxy.apiDefs` and from
-    /// `passticketProxy.services`. [`profiles`](Self::profiles) has every APPLID of these routes.
+    /// `passticketProxy.services`. [`profiles`](Self::profiles) has a key for every APPLID of these routes.
     pub routes: Vec<ConfiguredRoute>,
     /// The PassTicket keys: `passticketProxy.ptktdata`.
     pub profiles: KeyProfiles,
@@ -267,11 +272,11 @@ pub struct Loaded {
 }
 
 impl Config {
-    /// Reads the zowe.yaml at `path` and the files that it names. Relative paths in it start at its
-    /// directory.
+    /// Reads the zowe.yaml at `path` and the files that the zowe.yaml names. A relative path in the
+    /// zowe.yaml starts at the directory of the zowe.yaml.
     ///
     /// `env` looks up an environment variable; a program passes `&|name| std::env::var(name).ok()`.
-    /// It is called only for variables that `ptktdata` names. This function blocks while it reads
+    /// `env` is called only for variables that `ptktdata` names. This function blocks while it reads
     /// files and resolves a host name.
     ///
     /// # Errors
@@ -284,8 +289,8 @@ impl Config {
     }
 }
 
-/// Reads all files. After a problem it continues with the next key, so that one run reports all
-/// problems.
+/// Reads all files. After a problem, this function continues with the next key, so that one run reports
+/// all problems.
 fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let document = match read_public_file(path) {
         Ok(bytes) => Document::parse(path.to_owned(), &bytes, report),

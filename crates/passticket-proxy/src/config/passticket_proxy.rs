@@ -1,4 +1,4 @@
-//! The section `passticketProxy`: the settings for which Zowe has no key.
+//! Reads the section `passticketProxy` of the zowe.yaml: the settings for which Zowe has no key.
 
 use std::{
     fmt, fs,
@@ -45,7 +45,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) api_defs: Vec<Field<'a>>,
     pub(super) on_failure: OnFailure,
     pub(super) overrides: Vec<Override<'a>>,
-    /// The path of the key `ptktdata`, and its file. The line is that of the section.
+    /// The place of the key `ptktdata`, with the line of the section.
     pub(super) ptktdata: At<'a>,
     pub(super) entries: Entries<'a>,
     pub(super) profiles: Vec<KeyProfile>,
@@ -79,7 +79,7 @@ pub(super) struct AuditSection<'a> {
     pub(super) options: AuditFileOptions,
 }
 
-/// Reads the section. A wrong value is reported, and its default is used instead.
+/// Reads the section. A wrong value is reported, and the default of its key is used instead.
 pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> PassticketProxy<'a> {
     let mut section = root.section("passticketProxy");
     let host = section.optional("host");
@@ -258,8 +258,8 @@ fn compatibility(text: &str) -> Result<Compatibility, &'static str> {
     }
 }
 
-/// The files of one item of `apiDefs`: the file itself, or every `*.yml` and `*.yaml` of a
-/// directory, sorted by name.
+/// The files of one item of `apiDefs`. If the item is a directory, these are all its `*.yml` and `*.yaml`
+/// files, sorted by name.
 pub(super) fn api_def_files(field: &Field<'_>) -> Vec<PathBuf> {
     let Some(path) = field.path() else { return Vec::new() };
     if !path.is_dir() {

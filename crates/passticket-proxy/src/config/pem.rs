@@ -1,5 +1,5 @@
-//! Recognizes files that are not the expected PEM file, so that a problem can name the command that
-//! converts them.
+//! Recognizes the format of a file that is not the expected PEM file, so that an error can name the
+//! command that converts the file.
 
 use std::path::Path;
 
@@ -10,11 +10,11 @@ pub(super) enum Wanted {
     Certificates,
 }
 
-/// Names the format of a file that is not PEM or that is encrypted, and the command that converts it
-/// into the wanted PEM file. `None` if the function does not know the format, or if no command can
+/// Names the format of a file that is not PEM or that is encrypted, and the command that converts this
+/// file into the wanted PEM file. `None` if the function does not know the format, or if no command can
 /// make the wanted file.
 ///
-/// A problem shows this text after the path of the file. The text does not contain any content of the
+/// The error shows this text after the path of the file. The text does not contain any content of the
 /// file.
 pub(super) fn explain(content: &[u8], path: &Path, wanted: Wanted) -> Option<String> {
     let file = path.display();
@@ -88,8 +88,8 @@ impl Kind {
     }
 }
 
-/// The content of the SEQUENCE with which `bytes` begin, in DER or in BER with indefinite length. The
-/// result also contains what follows the SEQUENCE.
+/// The content of the ASN.1 SEQUENCE at the start of `bytes`, followed by the bytes after the SEQUENCE. The
+/// SEQUENCE is in DER, or in BER with indefinite length.
 fn in_sequence(bytes: &[u8]) -> Option<&[u8]> {
     match bytes {
         [0x30, len, rest @ ..] if *len <= 0x80 => Some(rest),

@@ -9,7 +9,7 @@ use std::{
 
 /// A place in a configuration: file, line and key.
 ///
-/// `Display` is `zowe.yaml:12: passticketProxy.users`. It leaves out an unknown line or key.
+/// `Display` writes `zowe.yaml:12: passticketProxy.users`, without the line or the key if it is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     file: PathBuf,
@@ -23,15 +23,16 @@ impl Place {
         Self { file: file.to_owned(), line, key: key.to_owned() }
     }
 
-    /// The path of the zowe.yaml as passed to [`Config::load`](super::Config::load), or the path of
-    /// another file. A relative path of another file has the directory of the zowe.yaml in front.
+    /// The path of the file. For the zowe.yaml it is the path that was passed to
+    /// [`Config::load`](super::Config::load). A relative path in the zowe.yaml is appended to the
+    /// directory of the zowe.yaml.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// The line, counted from 1. `None` if the place is a whole file or an absent key of
-    /// [`Listen`](super::Listen). In a [`Problem`], a missing key has the line of the mapping that
-    /// lacks it.
+    /// The line, counted from 1. `None` if the place is a whole file. `None` too if the place is in
+    /// [`Listen`](super::Listen) and the key is absent. In a [`Problem`], an absent key has the line of
+    /// the mapping that lacks the key.
     pub fn line(&self) -> Option<usize> {
         (self.line > 0).then_some(self.line)
     }
@@ -56,10 +57,10 @@ impl fmt::Display for Place {
     }
 }
 
-/// One problem of a configuration: its place, what is wrong, and what to write instead.
+/// One problem of a configuration: its place, what is wrong, and usually what to write instead.
 ///
-/// `Display` is one line: `zowe.yaml:12: passticketProxy.users: is missing; write ...`. It shows no
-/// key and no password hash from a secret file, and no value that looks like a PassTicket key.
+/// `Display` writes one line: `zowe.yaml:12: passticketProxy.users: is missing; write ...`. The line
+/// shows no key and no password hash from a secret file, and no value that looks like a PassTicket key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
     place: Place,
@@ -81,7 +82,7 @@ impl Problem {
         &self.place
     }
 
-    /// What is wrong, and what to write instead.
+    /// What is wrong, and usually what to write instead.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -120,7 +121,7 @@ impl std::error::Error for Problems {}
 
 /// Collects the problems of one configuration.
 ///
-/// Readers of several files use it at the same time, so they share it by reference.
+/// Several sections hold a reference to the report at the same time, so the lists are in a [`RefCell`].
 #[derive(Default)]
 pub(super) struct Report {
     errors: RefCell<Vec<Problem>>,
@@ -192,8 +193,8 @@ pub(super) fn quote(value: &str) -> String {
     }
 }
 
-/// Whether a text may be key material in the wrong place: 64 bits or more in hex, or a private key in
-/// PEM. Blanks, colons, hyphens, underscores and apostrophes may separate the hex digits.
+/// Whether a text looks like key material: a private key in PEM, or at least 16 hex digits (64 bits).
+/// Blanks, line ends, colons, hyphens, underscores and apostrophes may separate the hex digits.
 pub(super) fn looks_like_key_material(text: &str) -> bool {
     if text.contains("PRIVATE KEY") {
         return true;
@@ -211,13 +212,15 @@ pub(super) fn looks_like_key_material(text: &str) -> bool {
     digits >= 16
 }
 
-/// `; did you mean ...?` if a known word is similar to `word`, else a list of known words.
+/// Returns `; did you mean ...?` if a known word is similar to `word`, else a list of known words. The
+/// result is empty if there are no known words.
 pub(super) fn suggest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let mut known: Vec<_> = known.into_iter().collect();
     known.sort_unstable();
     known.dedup();
     let lower = word.to_ascii_lowercase();
-    // The comparison takes quadratic time. No known word is longer than 80 bytes.
+    // The comparison takes quadratic time, so a longer word is not compared. No known word is longer than
+    // 80 bytes.
     let nearest = (word.len() <= 80)
         .then(|| {
             known

@@ -1,7 +1,8 @@
 //! Reads the PassTicket keys: `passticketProxy.ptktdata`.
 //!
-//! There is one entry for each APPLID, the name of a z/OS application in the security product. RACF,
-//! IBM's security product, has the same data in profiles of class `PTKTDATA`.
+//! A PassTicket is a short-lived password of z/OS for one application. There is one entry for each
+//! APPLID, the name of a z/OS application in the security product. RACF, IBM's security product, has the
+//! same data in profiles of class `PTKTDATA`.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,8 +18,8 @@ use tower_passticket::passticket::{Algorithm, Applid, DEFAULT_WINDOW, KeyProfile
 /// Looks up an environment variable.
 pub(super) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
-/// The place of each entry, by APPLID. This includes entries with a wrong key: otherwise their routes
-/// would also be reported as routes without a key.
+/// The place of each entry, by APPLID. Entries with a wrong key are included. Otherwise the routes with
+/// their APPLIDs would be reported too, as routes without a key.
 pub(super) type Entries<'a> = BTreeMap<Applid, At<'a>>;
 
 /// Reads the entries. Only an entry without a problem has a [`KeyProfile`] in the result.
@@ -62,7 +63,8 @@ pub(super) fn read<'a>(
                 };
                 profiles.push(profile.with_window(window).with_replay(replay));
             }
-            // The error contains the length or the position of a wrong character, but not the key.
+            // The error contains the length of the key or the position of a wrong character, but not the
+            // key.
             Err(error) => at
                 .error(format_args!("is not a valid {algorithm} key for APPLID {applid}: {error}")),
         }

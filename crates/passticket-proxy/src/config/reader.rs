@@ -1,7 +1,7 @@
 //! Reads typed values from a YAML tree. Each value has its place: file, line and key.
 //!
-//! No function here returns an error. It reports a problem to the [`Report`] and returns `None`. The
-//! caller then continues with the next key.
+//! The functions here do not return errors. They report each problem to the [`Report`], and return
+//! `None`, or an empty list or section. The caller then continues with the next key.
 
 use std::{
     fmt,
@@ -21,12 +21,12 @@ use super::{
 /// A YAML file as a tree.
 pub(super) struct Document {
     file: PathBuf,
-    /// `None` if the file is not YAML. That problem was reported.
+    /// `None` if the file is not valid YAML. This problem was reported.
     root: Option<Node>,
 }
 
 impl Document {
-    /// Parses a file and reports its faults.
+    /// Parses a file and reports its problems.
     pub(super) fn parse(file: PathBuf, bytes: &[u8], report: &Report) -> Self {
         let root = match encoding::decode(bytes) {
             Ok(text) => {
@@ -116,7 +116,7 @@ pub(super) struct Field<'a> {
 }
 
 impl<'a> Field<'a> {
-    /// The text of a single value. Anything else is reported.
+    /// The text of a single value. Null, a list, a mapping or a template is reported.
     pub(super) fn text(&self) -> Option<&'a str> {
         match &self.node.value {
             Value::Scalar(text) if is_template(text) => self.report_template(),
@@ -147,7 +147,8 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Reports that the key of this value is wrong. `name` is that key, such as a user id.
+    /// Reports that the key of this value is wrong. `name` is the last part of the key, such as a user
+    /// id.
     pub(super) fn wrong_name(&self, name: &str, error: impl fmt::Display) {
         if looks_like_key_material(name) {
             self.at.error("is a wrong name (not shown: it looks like a secret key)");
@@ -188,7 +189,7 @@ impl<'a> Field<'a> {
         self.path_of(self.text()?)
     }
 
-    /// Like [`Self::path`], but for `text`, a part of the value.
+    /// Like [`Self::path`], but `text` is the path. It is a part of the value.
     pub(super) fn path_of(&self, text: &str) -> Option<PathBuf> {
         if looks_like_key_material(text) {
             self.at.error("looks like a secret key (not shown); write the path of a file");
@@ -204,7 +205,7 @@ impl<'a> Field<'a> {
         Some(self.at.file.parent().unwrap_or(Path::new("")).join(text))
     }
 
-    /// The items of a list. Anything but a list or null is reported.
+    /// The items of a list. Null is an empty list. Any other value is reported.
     pub(super) fn items(&self) -> Vec<Self> {
         match &self.node.value {
             Value::Seq(items) => self.indexed(items),
@@ -228,8 +229,8 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// The value as a mapping. A blank value is an empty mapping. If it is not a mapping, only this is reported. Its required keys are
-    /// then not reported as missing.
+    /// The value as a mapping. A blank value is an empty mapping. Any other value is reported. In this
+    /// case the required keys of the section are not reported as missing.
     pub(super) fn section(&self) -> Section<'a> {
         let section = Section::empty(self.at.clone());
         match &self.node.value {
@@ -254,17 +255,17 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Whether the value is a mapping. It may be empty.
+    /// Whether the value is a mapping, which can be empty.
     pub(super) fn is_mapping(&self) -> bool {
         matches!(self.node.value, Value::Map(_))
     }
 
-    /// Whether the value is the text `wanted`, without blanks at its ends.
+    /// Whether the value is the text `wanted`. Blanks at the ends of the value are ignored.
     pub(super) fn is_text(&self, wanted: &str) -> bool {
         matches!(&self.node.value, Value::Scalar(text) if text.trim() == wanted)
     }
 
-    /// Whether the value is `true`, in any case. Other values are not reported.
+    /// Whether the value is `true`. Upper and lower case do not matter. Other values are not reported.
     pub(super) fn is_true(&self) -> bool {
         matches!(&self.node.value, Value::Scalar(text) if text.trim().eq_ignore_ascii_case("true"))
     }
@@ -288,7 +289,7 @@ fn is_template(text: &str) -> bool {
 pub(super) struct Section<'a> {
     pub(super) at: At<'a>,
     entries: &'a [Entry],
-    /// Whether the value is not a mapping. That problem was reported.
+    /// `true` if the value is not a mapping. This problem was reported.
     broken: bool,
     /// The keys that were read or accepted.
     known: Vec<&'a str>,
@@ -325,7 +326,7 @@ impl<'a> Section<'a> {
         None
     }
 
-    /// The mapping below a key. It is empty if the key is absent.
+    /// The mapping below a key. If the key is absent, the mapping is empty.
     pub(super) fn section(&mut self, name: &'static str) -> Self {
         match self.present(name) {
             Some(field) => field.section(),
@@ -333,7 +334,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The place of an absent key. Its line is that of this mapping.
+    /// The place of an absent key, with the line of this mapping.
     pub(super) fn child(&self, name: &str) -> At<'a> {
         self.at.with_key(self.at.line, name)
     }
@@ -371,7 +372,7 @@ impl<'a> Section<'a> {
     }
 }
 
-/// Reports an unknown key. `known` are the names that are suggested instead.
+/// Reports an unknown key. The report suggests one of the names in `known`, or lists them.
 pub(super) fn unknown_key<'k>(key: &str, at: &At<'_>, known: impl IntoIterator<Item = &'k str>) {
     at.error(format_args!("is an unknown key{}", suggest(key, known)));
 }
@@ -380,7 +381,7 @@ pub(super) fn unknown_key<'k>(key: &str, at: &At<'_>, known: impl IntoIterator<I
 mod tests {
     use super::*;
 
-    /// The problems of reading `text` with `read`.
+    /// Parses `text`, reads it with `read`, and returns the problems.
     fn problems(text: &str, read: impl FnOnce(&mut Section<'_>)) -> Vec<String> {
         let report = Report::default();
         let document = Document::parse("f".into(), text.as_bytes(), &report);
@@ -394,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn each_problem_has_a_place_and_a_remedy() {
+    fn wrong_values_are_reported_with_their_places() {
         for (text, want) in [
             ("b: true\nn: 5\ns: {x: 1}\nl: [1, 2]\np: a/b\n", &[][..]),
             ("b: 'true'\nn: '5'\n", &[]),
@@ -460,6 +461,7 @@ mod tests {
             assert_eq!(got, want, "{text:?}");
         }
     }
+
     #[test]
     fn a_blank_value_is_an_empty_mapping() {
         for text in ["", "s:\n", "s: ''\n", "s: []\n", "s: {}\n"] {

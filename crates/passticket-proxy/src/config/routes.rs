@@ -1,7 +1,7 @@
 //! Makes the routes from the api-defs (Zowe static definitions) and from `passticketProxy.services`.
 //!
-//! An APPLID is the name of a z/OS application in the security product. Each APPLID of a route needs a
-//! PassTicket key.
+//! An APPLID is the name of a z/OS application in the security product. A PassTicket is a short-lived
+//! password of z/OS for one application. Each APPLID of a route needs a PassTicket key.
 
 use std::collections::BTreeMap;
 
@@ -14,12 +14,13 @@ use super::{
 };
 use tower_passticket::{layer::OnFailure, passticket::Applid, token::ServiceId};
 
-/// Settings of a service for which an api-def has no key: `passticketProxy.services.<id>`.
+/// The settings of one service for which api-defs have no keys: `passticketProxy.services.<id>`.
 pub(super) struct Override<'a> {
     id: ServiceId,
     at: At<'a>,
     on_failure: Option<OnFailure>,
-    /// Paths of the service that have another APPLID: path, APPLID, and the place of the key.
+    /// Paths of the service with an APPLID of their own. Each item has the path, the APPLID, and the
+    /// place of the key.
     applids: Vec<(String, Applid, At<'a>)>,
 }
 
@@ -75,7 +76,7 @@ pub(super) fn check_names(services: &[Service<'_>], overrides: &[Override<'_>]) 
     }
 }
 
-/// Makes all routes, sorted by prefix. A route with a problem is reported and left out.
+/// Makes all routes, sorted by prefix, and reports their problems.
 pub(super) fn assemble<'a>(
     services: Vec<Service<'a>>,
     overrides: &[Override<'a>],
@@ -107,7 +108,7 @@ pub(super) fn assemble<'a>(
 }
 
 /// Makes a route for each path in `settings.applids`. The path must be below an existing route of the
-/// service, whose upstream it uses.
+/// service. The new route gets the upstream of the existing route, with the rest of the path appended.
 fn override_routes<'a>(settings: &Override<'a>, services: &[Service<'a>]) -> Vec<DefinedRoute<'a>> {
     let same_service = || services.iter().filter(|service| service.id == settings.id);
     let mut routes = Vec::new();
@@ -120,11 +121,12 @@ fn override_routes<'a>(settings: &Override<'a>, services: &[Service<'a>]) -> Vec
                 let upstream = route.route.upstream()?;
                 (!rest.is_empty()).then_some((upstream, rest))
             })
-            // The shortest rest belongs to the longest prefix.
+            // The existing route with the longest prefix has the shortest rest.
             .min_by_key(|(_, rest)| rest.len());
         let Some((upstream, rest)) = parent else {
-            // check_names reports a service without an api-def. A wrong route of a service was
-            // reported too.
+            // Nothing is reported here for a service without an api-def, because check_names reports
+            // it. Nothing is reported either if a route of the service was left out, because this may
+            // be the route that is missing here, and its problem was reported.
             if same_service().next().is_some() && same_service().all(|service| !service.broken) {
                 at.error(format_args!(
                     "is not below a route of service {}; write a path that begins with one of its \
@@ -146,7 +148,8 @@ fn override_routes<'a>(settings: &Override<'a>, services: &[Service<'a>]) -> Vec
     routes
 }
 
-/// Reports each APPLID that has no PassTicket key, and warns of each key whose APPLID no service uses.
+/// Reports each APPLID of a route that has no entry in `ptktdata`. Warns of each entry whose APPLID no
+/// route has.
 fn check_applids<'t, 'a: 't>(
     routes: impl Iterator<Item = &'t DefinedRoute<'a>>,
     entries: &Entries<'a>,

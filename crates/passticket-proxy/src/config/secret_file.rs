@@ -8,19 +8,19 @@ use std::{
 
 use zeroize::Zeroizing;
 
-/// The maximum size of a file. No configuration file needs so much.
+/// The maximum size of a file. Configuration files are much smaller.
 const MAX_LEN: u64 = 1 << 20;
 
 /// Reads a file that contains a secret: a key, or password hashes.
 ///
-/// It must be a regular file of at most 1 MiB that only its owner can access. The check uses the
-/// permissions of the opened file, so that another process cannot replace the file after the check.
-/// The returned bytes are wiped from memory when they are dropped, and no copy of them remains. On
+/// The file must be a regular file of at most 1 MiB that only its owner can access. The permissions of
+/// the opened file are checked, so replacing the file after the check has no effect. The returned bytes
+/// are wiped from memory when they are dropped. This function leaves no other copy of them in memory. On
 /// systems without Unix permissions, permissions are not checked.
 ///
 /// # Errors
-/// [`SecretFileError`] contains the path, the problem and the remedy. It contains no content of the
-/// file.
+/// [`SecretFileError`] contains the path and the problem, and usually what to do. It contains no content
+/// of the file.
 ///
 /// ```
 /// # #[cfg(unix)] {
@@ -48,8 +48,9 @@ pub(super) fn read_public_file(path: &Path) -> Result<Vec<u8>, SecretFileError> 
     Ok(std::mem::take(&mut *read(path, Guard::None)?))
 }
 
-/// Reads a file that decides what users may do: a file of permissions or identities. Every user may be
-/// able to read it, but only its owner and group may be able to write it.
+/// Reads a file that decides what users are permitted to do: a file of permissions or identities. All
+/// users of the system may have read permission for the file. Only its owner and its group may have
+/// write permission.
 pub(super) fn read_authorization_file(path: &Path) -> Result<Vec<u8>, SecretFileError> {
     Ok(std::mem::take(&mut *read(path, Guard::NotWritableByOthers)?))
 }
@@ -67,7 +68,7 @@ pub enum SecretFileError {
         /// The error of the operating system.
         source: io::Error,
     },
-    /// The path names something else than a regular file: a directory, a pipe or a device.
+    /// The path names a directory, a pipe or a device instead of a regular file.
     #[error("{} is not a regular file", path.display())]
     #[non_exhaustive]
     NotAFile {
@@ -122,8 +123,8 @@ enum Guard {
 
 fn read(path: &Path, guard: Guard) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
     let io = |source| SecretFileError::Io { path: path.to_owned(), source };
-    // Opening a named pipe would wait for a writer, so the type is checked before. The opened file is
-    // checked again below.
+    // Opening a named pipe would wait for a writer, so the file type is checked before the file is opened.
+    // The opened file is checked again below.
     if !fs::metadata(path).map_err(io)?.is_file() {
         return Err(SecretFileError::NotAFile { path: path.to_owned() });
     }
@@ -138,8 +139,8 @@ fn read(path: &Path, guard: Guard) -> Result<Zeroizing<Vec<u8>>, SecretFileError
     if len > MAX_LEN {
         return Err(too_large());
     }
-    // The buffer is one byte longer than the file, to detect a file that grows. It is allocated at full
-    // size, because a growing buffer would leave copies of the secret in memory.
+    // The buffer is one byte longer than the file, to detect a file that grows. The buffer is allocated at
+    // full size, because a growing buffer would leave copies of the secret in memory.
     let room = usize::try_from(len).map_err(|_| too_large())? + 1;
     let mut content = Zeroizing::new(vec![0; room]);
     let mut filled = 0;

@@ -2,8 +2,8 @@
 
 use super::reader::{Section, unknown_key};
 
-/// The paths of all keys of Zowe (docs/reference/data-plane.md#zowe-yaml). Keys below the last part of
-/// a path are not checked.
+/// The paths of all keys that Zowe has in this section (docs/reference/data-plane.md#zowe-yaml). A
+/// path such as `ssl`, with which no longer path here begins, also stands for all keys below it.
 const SECURITY: &[&str] = &[
     "allowTokenRefresh",
     "allowtokenrefresh",
@@ -74,8 +74,8 @@ const SWITCHES: &[&str] = &["auth.uniqueCookie", "oidc.enabled", "x509.acceptFor
 /// Keys with a setting of a feature that this gateway does not have.
 const SETTINGS: &[&str] = &["auth.jwt.customAuthHeader"];
 
-/// Reports unknown keys, and warns of keys in [`SWITCHES`] and [`SETTINGS`]. `prefix` is the path of
-/// `section`. It ends with a dot, or is empty.
+/// Reports unknown keys. Warns of keys in [`SWITCHES`] that are on, and of keys in [`SETTINGS`] that have
+/// a value. `prefix` is the path of `section` with a dot at the end, or empty for the whole section.
 pub(super) fn check(prefix: &str, section: &Section<'_>) {
     let known: Vec<&str> = SECURITY.iter().filter_map(|path| path.strip_prefix(prefix)).collect();
     for (key, field) in section.fields() {

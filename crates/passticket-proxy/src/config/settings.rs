@@ -1,7 +1,8 @@
 //! Groups of settings that are fields of [`Config`](super::Config).
 //!
-//! SAF is the z/OS interface for permissions. ZSS is a server of Zowe on z/OS that maps certificates
-//! and e-mail addresses to user ids.
+//! A PassTicket is a short-lived password of z/OS for one application. An APPLID is the name of such an
+//! application in the security product. SAF is the z/OS interface for permissions. ZSS is a server of
+//! Zowe on z/OS that maps certificates and e-mail addresses to user ids.
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},
@@ -20,7 +21,7 @@ use tower_passticket::{
 /// What encrypts the connections between clients and the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encryption {
-    /// The gateway: it serves HTTPS.
+    /// The gateway, which serves HTTPS.
     Tls,
     /// AT-TLS, the TLS of the z/OS TCP/IP stack, in front of the gateway. The gateway serves plain
     /// HTTP and does not see client certificates (docs/reference/data-plane.md#at-tls).
@@ -57,8 +58,8 @@ pub struct Zss {
     pub user: UserId,
 }
 
-/// Settings of delegated PassTickets: a caller obtains PassTickets for another user, whom it names
-/// by e-mail address.
+/// Settings of delegated PassTickets. A caller obtains a delegated PassTicket for another user, whom
+/// the caller names by e-mail address.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DelegationSettings {
@@ -72,7 +73,8 @@ pub struct DelegationSettings {
     /// The users for whom no caller obtains a PassTicket:
     /// `passticketProxy.delegation.protectedUsers`, and the gateway's own user.
     pub protected: Vec<UserId>,
-    /// `passticketProxy.delegation.callsPerMinute`, if present.
+    /// The limit of calls of each caller in a minute: `passticketProxy.delegation.callsPerMinute`, if
+    /// present.
     pub calls_per_minute: Option<NonZeroU32>,
 }
 
@@ -93,7 +95,8 @@ pub struct TimeoutSettings {
     /// The limit for opening a connection to a service:
     /// `components.gateway.apiml.connection.timeout`.
     pub connect: Duration,
-    /// The limit for a service to begin its response: the same key as `connect`, as in Zowe.
+    /// The limit for a service to begin its response. As in Zowe, the key is the same as for
+    /// [`connect`](Self::connect).
     pub response: Duration,
     /// The limit for the TLS handshake of a client: `passticketProxy.timeouts.handshakeSeconds`.
     pub handshake: Duration,
@@ -109,16 +112,16 @@ pub struct TimeoutSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LimitSettings {
-    /// The number of verified tokens in the cache, 100 to 1,000,000. Each takes
+    /// The maximum number of verified tokens in the cache, 100 to 1,000,000. A token takes up to
     /// [400 bytes](tower_passticket::token::Rs256Verifier::with_cache).
     /// `passticketProxy.limits.cachedTokens`.
     pub cached_tokens: NonZeroUsize,
-    /// The number of pairs of user and APPLID whose PassTicket of the current second is cached, 100
-    /// to 1,000,000. Each takes 100 bytes. Only the PassTickets of APPLIDs without replay protection
-    /// are cached. `passticketProxy.limits.rememberedTickets`.
+    /// The maximum number of cached PassTickets of the current second, 100 to 1,000,000: one for each
+    /// pair of user and APPLID. A PassTicket takes 100 bytes. Only the PassTickets of APPLIDs without
+    /// replay protection are cached. `passticketProxy.limits.rememberedTickets`.
     pub remembered_tickets: NonZeroUsize,
-    /// The number of open client connections, 1 to 1,000,000. It is divided among the worker threads
-    /// and rounded up for each thread. Further clients wait to be accepted.
+    /// The maximum number of open client connections, 1 to 1,000,000. This number is divided among the
+    /// worker threads and rounded up for each thread. Further clients wait to be accepted.
     /// `passticketProxy.limits.connections`.
     pub connections: NonZeroUsize,
 }
@@ -128,9 +131,9 @@ impl Default for LimitSettings {
     fn default() -> Self {
         const {
             Self {
-                cached_tokens: NonZeroUsize::new(10_000).expect("is not zero"),
-                remembered_tickets: NonZeroUsize::new(4_096).expect("is not zero"),
-                connections: NonZeroUsize::new(10_000).expect("is not zero"),
+                cached_tokens: NonZeroUsize::new(10_000).expect("should not be zero"),
+                remembered_tickets: NonZeroUsize::new(4_096).expect("should not be zero"),
+                connections: NonZeroUsize::new(10_000).expect("should not be zero"),
             }
         }
     }
@@ -139,5 +142,5 @@ impl Default for LimitSettings {
 /// The default of `gatewayUser`: the user id that Zowe's installation jobs define for the servers of
 /// Zowe.
 pub(super) fn default_gateway_user() -> UserId {
-    UserId::new("ZWESVUSR").expect("is a user id")
+    UserId::new("ZWESVUSR").expect("should be a user id")
 }

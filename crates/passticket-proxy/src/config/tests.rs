@@ -100,7 +100,8 @@ impl Setup {
         Config::load(&self.0.path().join("zowe.yaml"), &env)
     }
 
-    /// The errors, or the warnings if there are no errors. The paths have no directory in front.
+    /// The errors, or the warnings if there are no errors. Their paths are relative to the temporary
+    /// directory.
     fn problems(&self) -> Vec<String> {
         let problems = match self.load() {
             Ok(loaded) => loaded.warnings,
@@ -177,7 +178,7 @@ fn the_example_zowe_yaml_loads() {
 }
 
 #[test]
-fn the_other_example_files_load() {
+fn the_examples_of_users_saf_identities_and_api_defs_load() {
     let check = |yaml: &str, read: &dyn Fn(Section<'_>)| {
         let report = Report::default();
         read(Document::parse("f".into(), yaml.as_bytes(), &report).section(&report));
@@ -196,7 +197,7 @@ fn the_other_example_files_load() {
 }
 
 #[test]
-fn at_tls_warns_if_plain_http_is_not_on_loopback() {
+fn at_tls_causes_a_warning_unless_the_host_is_loopback() {
     let setup = Setup::new();
     setup.edit("zowe:\n", "zowe:\n  network: {server: {tls: {attls: true}}}\n");
     setup.edit("x509:\n          enabled: true", "x509:\n          enabled: false");
@@ -525,7 +526,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
 }
 
 #[test]
-fn use_internal_mapper_prefers_the_external_mapper_to_the_common_name() {
+fn an_external_mapper_replaces_the_internal_mapper() {
     let setup = Setup::new();
     setup.edit("  certificateMapping: file  ", "  #");
     setup.write("identities.yml", DISTRIBUTED, 0o644);
@@ -558,7 +559,7 @@ fn an_empty_list_of_callers_permits_no_caller() {
 }
 
 #[test]
-fn sending_tokens_without_strict_verification_is_a_warning() {
+fn sending_tokens_without_strict_verification_causes_a_warning() {
     let endpoint = |s: &Setup| {
         let keys = "authorization: {provider: endpoint, endpoint: {url: 'https://zss/saf'}}";
         s.edit("        x509:\n", &format!("        {keys}\n        x509:\n"));
@@ -667,7 +668,8 @@ fn a_missing_zowe_yaml_is_one_problem() {
     assert_eq!(error.iter().next().unwrap().place().line(), None);
 }
 
-/// Reads `yaml` with the reader of each kind of file: zowe.yaml, identities, users, permissions, api-def.
+/// Reads `yaml` with the reader of each kind of file: zowe.yaml, identities, users, permissions and
+/// api-defs.
 fn read_as_each_file(yaml: &str) {
     let report = Report::default();
     let document = Document::parse("f".into(), yaml.as_bytes(), &report);
@@ -722,7 +724,7 @@ proptest! {
         read_as_each_file(&value);
     }
 
-    /// The generated names have no wildcards, so that a user has exactly the access in the file.
+    /// The generated names of resources have no wildcards, so a user has exactly the listed access.
     #[test]
     fn users_have_exactly_the_access_that_the_file_lists(
         entries in prop::collection::vec(

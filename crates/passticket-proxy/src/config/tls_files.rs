@@ -18,7 +18,8 @@ use super::{
 /// The PEM texts for the TLS listener and the TLS client.
 ///
 /// [`certificate`](Self::certificate) and [`authorities`](Self::authorities) contain at least one
-/// certificate each. The key belongs to the first certificate. `Debug` shows no content.
+/// certificate each. The key belongs to the first certificate in `certificate`. `Debug` shows no
+/// content.
 #[derive(Clone)]
 pub struct TlsFiles {
     /// The certificate of the gateway, followed by its intermediate certificates.
@@ -103,7 +104,8 @@ fn private_key(field: &Field<'_>) -> Option<Zeroizing<Vec<u8>>> {
             return None;
         }
     };
-    // The parser accepts an encrypted key in OpenSSL's older format, so this check comes first.
+    // `explain` is called even if the file can be parsed, because the parser accepts an encrypted key in
+    // OpenSSL's older format.
     let text = pem::explain(&pem, &path, Wanted::PrivateKey);
     if text.is_some() || PrivateKeyDer::from_pem_slice(&pem).is_err() {
         let text = text.unwrap_or_else(|| {
@@ -128,7 +130,7 @@ fn concatenate(field: &Field<'_>) -> Option<Vec<u8>> {
         field.at.error("names no file; write the paths of PEM files with the authorities");
         return None;
     }
-    // Read all files before returning an error, so that each error is reported.
+    // All files are read before the function returns, so that the errors of all files are reported.
     let read: Vec<_> = paths.iter().map(|(item, path)| certificates(item, path)).collect();
     let mut all = Vec::new();
     for (pem, _) in read.into_iter().collect::<Option<Vec<_>>>()? {

@@ -30,7 +30,7 @@ pub(super) fn read(mut root: Section<'_>) -> Vec<(UserId, PasswordHash)> {
         let Some(hash) = field.text() else { continue };
         match hash.parse() {
             Ok(hash) => users.push((user, hash)),
-            // The value may be the password itself.
+            // The error does not show the value, which may be the password itself.
             Err(_) => field.at.error(
                 "is not an Argon2 hash (not shown); write the line that passticket-proxy passwd prints",
             ),

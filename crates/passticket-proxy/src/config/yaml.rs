@@ -1,8 +1,8 @@
 //! Parses a YAML document into a tree. Each node of the tree has its line.
 //!
 //! The parser accepts the part of YAML 1.2 that a configuration needs: one document, whose keys are
-//! texts. A mapping may contain each key once. The parser also accepts the merge key `<<` of YAML
-//! 1.1 (<https://yaml.org/type/merge.html>), because Zowe and its tools do.
+//! texts. A mapping must not contain a key twice. The parser also accepts the merge key `<<` of YAML 1.1
+//! (<https://yaml.org/type/merge.html>), because Zowe and its tools accept it.
 //!
 //! Tags are ignored, with two exceptions: a value with a tag is never null, and `!!merge <<` is a
 //! merge key.
@@ -59,9 +59,10 @@ pub(super) struct Fault {
 /// An empty document is `Null`. If a mapping contains a key twice, the first value is used and the
 /// second is a fault.
 ///
-/// A merged entry keeps the line on which it is written. An entry of the mapping itself takes
-/// precedence over a merged entry with the same key. If a list of mappings is merged, an earlier
-/// mapping takes precedence over a later one.
+/// A merge key adds entries of one or more other mappings. Each added entry keeps the line on which it
+/// is written. An entry of the mapping itself takes precedence over an added entry with the same key. If
+/// the value of the merge key is a list of mappings, an earlier mapping takes precedence over a later
+/// mapping.
 pub(super) fn parse(text: &str) -> (Option<Node>, Vec<Fault>) {
     let mut builder = Builder {
         parser: Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text)),
@@ -285,7 +286,7 @@ fn is_merge(text: &str, style: ScalarStyle, tag: Option<&Cow<'_, Tag>>) -> bool 
 }
 
 impl Node {
-    /// The number of nodes, and the depth of nested lists and mappings (0 for a single value).
+    /// Returns the number of nodes, and the depth of nested lists and mappings (0 for a single value).
     fn measure(&self) -> (usize, usize) {
         let sum = |children: &mut dyn Iterator<Item = &Self>| {
             children
@@ -329,7 +330,7 @@ mod tests {
 
     #[test]
     fn documents_are_parsed_into_trees() {
-        // Each case: a document, and a part of its tree. "duplicate": the document has a key twice.
+        // Each case: a document, and a part of its tree, or "duplicate" if the document has a key twice.
         for (text, want) in [
             ("", "1:~"),
             ("# nothing\n", "1:~"),
@@ -340,7 +341,8 @@ mod tests {
             ("- !!str null\n- !custom x\n- ! {a: b}\n", r#"1:[1:"null" 2:"x" 3:{a@3=3:"b"}]"#),
             ("a: &x [1]\nb: *x\n", r#"1:{a@1=1:[1:"1"] b@2=2:[1:"1"]}"#),
             ("&k a: 1\n*k : 2\n", "duplicate"),
-            // An entry of the mapping itself takes precedence over a merged one, in any order.
+            // An entry of the mapping itself takes precedence over a merged entry. Their order does not
+            // matter.
             ("a: &x {k: 1, l: 2}\nb:\n  <<: *x\n  k: 3\n", r#"b@2=3:{k@4=4:"3" l@1=1:"2"}"#),
             ("a: &x {k: 1, l: 2}\nb:\n  k: 3\n  <<: *x\n", r#"b@2=3:{k@3=3:"3" l@1=1:"2"}"#),
             (

@@ -1,8 +1,8 @@
-//! Reads the keys of a zowe.yaml outside of `apiml.security` that this gateway supports
-//! (docs/reference/data-plane.md#zowe-yaml).
+//! Reads the keys of Zowe that this gateway supports (docs/reference/data-plane.md#zowe-yaml). The
+//! module `apiml_security` reads those below `components.gateway.apiml.security`.
 //!
-//! Zowe reads some `apiml.*` keys from `components.zaas` first. This gateway reads all of them from
-//! `components.gateway`.
+//! Zowe reads some `apiml.*` keys from `components.zaas` (its authentication service) first. This
+//! gateway reads all `apiml.*` keys from `components.gateway`.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::{
 };
 use tower_passticket::tls::Verification;
 
-/// The values of a zowe.yaml. The files that it names are read later.
+/// The values of a zowe.yaml. The files that the zowe.yaml names are read later.
 pub(super) struct Zowe<'a> {
     pub(super) certificate: Option<Field<'a>>,
     pub(super) key: Option<Field<'a>>,
@@ -25,12 +25,12 @@ pub(super) struct Zowe<'a> {
     pub(super) attls: Option<At<'a>>,
     pub(super) port: u16,
     pub(super) port_at: Place,
-    /// The time limit for connecting to a service, and for its response.
+    /// The time limit for connecting to a service, and also for the service to begin its response.
     pub(super) timeout: Duration,
     pub(super) security: ApimlSecurity<'a>,
 }
 
-/// Reads the keys. A wrong value is reported, and its default is used instead.
+/// Reads the keys. A wrong value is reported, and the default of its key is used instead.
 pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
     let mut zowe = root.section("zowe");
     let mut pem = zowe.section("certificate").section("pem");
@@ -45,7 +45,10 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
     let verify = zowe.optional("verifyCertificates");
     let verify_at = verify.as_ref().map(|field| field.at.clone());
     Zowe {
-        certificate: pem.required("certificate", "the path of a PEM file with the server's chain"),
+        certificate: pem.required(
+            "certificate",
+            "the path of a PEM file with the certificate chain of the gateway",
+        ),
         key: pem.required("key", "the path of a PEM file with the key of the certificate"),
         authorities: pem.required(
             "certificateAuthorities",
@@ -64,8 +67,8 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
     }
 }
 
-/// The place of the key that switches AT-TLS on, if one does. The key of the gateway overrides the key
-/// for all of Zowe (docs/reference/data-plane.md#at-tls).
+/// The place of the key `attls` that switches AT-TLS on. `None` if AT-TLS is off. The key of the gateway
+/// overrides the key for all of Zowe (docs/reference/data-plane.md#at-tls).
 fn attls<'a>(zowe: &mut Section<'a>, gateway: &mut Section<'a>) -> Option<At<'a>> {
     let key = |zowe: &mut Section<'a>| {
         zowe.section("network").section("server").section("tls").optional("attls")
@@ -76,7 +79,7 @@ fn attls<'a>(zowe: &mut Section<'a>, gateway: &mut Section<'a>) -> Option<At<'a>
 }
 
 /// Reads `verifyCertificates`. Upper and lower case do not matter, as in Zowe's start script. The
-/// script treats an unknown mode as `STRICT`, but here it is an error
+/// script treats an unknown mode as `STRICT`, but this gateway reports an error
 /// (docs/reference/data-plane.md#verify-certificates).
 fn verification(field: Field<'_>) -> Option<Verification> {
     field.read(|text| match text.to_ascii_uppercase().as_str() {
@@ -98,8 +101,8 @@ mod tests {
     const PEM: &str =
         "zowe: {certificate: {pem: {certificate: c, key: k, certificateAuthorities: a}}}\n";
 
-    /// Reads `text` as a zowe.yaml. Returns the result of `inspect` unless there are errors, and the
-    /// problems.
+    /// Reads `text` as a zowe.yaml. Returns the result of `inspect` (`None` if there are errors), and
+    /// the errors, or the warnings if there are no errors.
     fn read_text<T>(text: &str, inspect: impl FnOnce(Zowe<'_>) -> T) -> (Option<T>, Vec<String>) {
         let report = Report::default();
         let document = Document::parse("z".into(), text.as_bytes(), &report);
@@ -112,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn only_certificate_key_and_authorities_are_required() {
+    fn only_the_pem_files_are_required() {
         let (seen, problems) = read_text(PEM, |zowe| {
             assert_eq!((zowe.port, zowe.timeout.as_secs()), (7554, 60));
             assert_eq!((zowe.security.pats, zowe.security.client_certificates), (false, false));
@@ -132,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn supported_keys_are_read_and_others_ignored() {
+    fn supported_keys_are_read_and_other_keys_ignored() {
         let text = format!(
             "{PEM}components:
   discovery: {{anything: goes}}
@@ -169,9 +172,10 @@ mod tests {
     }
 
     #[test]
-    fn at_tls_is_switched_on_for_all_or_for_the_gateway() {
+    fn attls_of_the_gateway_overrides_attls_of_zowe() {
         let tls = |value: &str| format!("network: {{server: {{tls: {{attls: {value}}}}}}}");
-        // The values of `attls` for all of Zowe and for the gateway. "": the key is absent.
+        // Each case: `attls` for all of Zowe, `attls` for the gateway, and whether AT-TLS is on. An empty
+        // text means that the key is absent.
         for (global, gateway, want) in [
             ("", "", false),
             ("true", "", true),

@@ -5,8 +5,8 @@
 //! docs/reference/security-products.md#acf2.
 //!
 //! The operand of `UID` is a UID string, which each site composes from fields of its own choice. These
-//! commands write the user id there, as Zowe's documentation does. A comment tells the administrator to
-//! check it.
+//! commands write the user id there, as Zowe's documentation does. A comment tells the administrator what
+//! to write if the UID strings of the site are different.
 
 use super::{
     Application, Commands, EmailOperand, Mapping, NameOperand, RegistryOperand, key_placeholder,
@@ -15,7 +15,7 @@ use super::{
 use tower_passticket::passticket::{Applid, Replay, UserId};
 
 const UID: &str = "UID() contains the user id. If the UID strings of this site do not begin with \
-                   it, write the UID string.";
+                   the user id, write the UID string.";
 
 pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[Applid]) {
     commands.acf(|commands| {
@@ -97,8 +97,8 @@ pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
         );
         commands.note_line("SET RESOURCE(RDA)");
         for user in users {
-            // This is a comment, not a continued command: if a comment ends with + or -, the next line
-            // may become part of it.
+            // `note` breaks the text into lines without a + at the end. If a comment ended with + or -, the
+            // next line might become part of the comment.
             commands.note(&format!(
                 "RECKEY ZOWE ADD(APIML.DELEGATE.PASSTICKET UID({user}) SERVICE(READ) ALLOW)",
             ));

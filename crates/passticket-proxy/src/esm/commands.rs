@@ -14,8 +14,8 @@ const CONTINUED: char = '+';
 /// Commands and comments as lines that the program IKJEFT01 reads from SYSTSIN in a batch job.
 /// [`Display`](fmt::Display) writes all lines, each with a newline.
 ///
-/// No line has more than 72 columns. No line begins with `/*` or `//`, which would end the input data
-/// in the text of a job.
+/// No line has more than 72 columns. No line begins with `/*` or `//`, because such a line would end the
+/// input data in a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "commands have no effect until they are printed"]
 pub struct Commands {
@@ -45,8 +45,8 @@ impl Commands {
         self.lines.iter().map(String::as_str)
     }
 
-    /// Adds a comment of any length, broken into lines. `text` must not contain a text of a user: it is
-    /// not searched for characters that end or continue a comment.
+    /// Adds a comment of any length, broken into lines. `text` must not contain untrusted input, because
+    /// this function does not search for characters that end or continue a comment.
     pub(super) fn note(&mut self, text: &str) {
         let width = COLUMNS - self.comment("").len();
         let mut line = String::new();
@@ -63,7 +63,8 @@ impl Commands {
         self.note_line(&line);
     }
 
-    /// Adds a comment of one line, with all its blanks. The comment can be an optional command.
+    /// Adds a comment of one line, and keeps all blanks of `text`. An optional command is added as such a
+    /// comment.
     pub(super) fn note_line(&mut self, text: &str) {
         let line = self.comment(text);
         self.lines.push(line);
@@ -77,7 +78,7 @@ impl Commands {
         }
     }
 
-    /// Adds a command that fits one line.
+    /// Adds a command that fits on one line.
     pub(super) fn run(&mut self, command: impl Into<String>) {
         self.lines.push(command.into());
     }
@@ -122,13 +123,13 @@ impl Commands {
 
 /// The position at which to break a line within an operand: between two letters or digits.
 ///
-/// There are no blanks there that TSO would remove. The next line continues in column 1, and cannot begin
-/// like a comment or like the end of the input data. [`super::operand`] permits only texts that have
-/// such a position at short distances.
+/// TSO removes blanks at the beginning of the next line, but there are none at such a position. The next
+/// line has a letter or a digit in column 1, so it cannot begin a comment or end the input data.
+/// [`super::operand`] permits only texts that have such a position at short distances.
 fn split(line: &str) -> usize {
     let bytes = line.as_bytes();
     let fits = COLUMNS - 1;
-    // The next line gets at least ten characters, because readers overlook a shorter rest.
+    // The next line gets at least ten characters, because readers overlook a shorter line.
     (1..=fits.min(bytes.len() - 10))
         .rev()
         .find(|&at| bytes[at - 1].is_ascii_alphanumeric() && bytes[at].is_ascii_alphanumeric())
@@ -163,7 +164,7 @@ mod tests {
             lines(&commands),
             [
                 "X +",
-                // No line begins with //, and the rest has at least ten characters.
+                // No line begins with //, and each continuation has at least ten characters.
                 &format!("  B('{}+", &ones[..63]),
                 &format!("1.//*{}+", &twos[..56]),
                 &format!("{}') +", &twos[56..]),

@@ -4,8 +4,8 @@
 //! password, which the gateway makes for a user and an application. An APPLID is the name of an
 //! application in the product.
 //!
-//! A security administrator must define on z/OS what the gateway needs. The functions here make the
-//! commands with all values. The administrator reads and submits them:
+//! The gateway needs definitions on z/OS, which a security administrator makes. The functions here
+//! return the commands for these definitions. The administrator reads and submits the commands.
 //!
 //! - [`passticket`] permits the gateway's user id to make PassTickets for an application;
 //! - [`keys`] gives an application its PassTicket key, with which z/OS checks PassTickets;
@@ -16,7 +16,7 @@
 //! product accepts as a key.
 //!
 //! Sources: Zowe's documentation of PassTickets and delegated PassTickets, Zowe's installation jobs
-//! (`ZWEIRAC`, `ZWEIACF`, `ZWEITSS` and those that define class `ZOWE`), and the public manuals that
+//! (`ZWEIRAC`, `ZWEIACF`, `ZWEITSS` and the jobs that define class `ZOWE`), and the public manuals that
 //! the module of each product names. docs/reference/security-products.md has the facts.
 //!
 //! # Format
@@ -29,10 +29,11 @@
 //! commands that define profiles come first. Then a command refreshes the profiles in storage, and
 //! other commands show the result.
 //!
-//! Texts of users ([`EmailOperand`], [`RegistryOperand`], [`Label`], [`NameOperand`]) are checked when
-//! they are parsed, so that a text cannot become a command. RACF and Top Secret accept them between
-//! apostrophes, ACF2 without apostrophes. For RACF an apostrophe in a text is doubled. No manual of
-//! Top Secret or ACF2 says how to write it, so [`identity`] returns an error for these products.
+//! Input texts ([`EmailOperand`], [`RegistryOperand`], [`Label`], [`NameOperand`]) are checked when
+//! they are parsed, so that an input text cannot become a command. In commands for RACF and Top Secret,
+//! an input text is between apostrophes. For ACF2 it is not. For RACF, an apostrophe in an input text is
+//! doubled. No manual of Top Secret or ACF2 says how to write an apostrophe in a text, so [`identity`]
+//! returns an error for these products.
 //!
 //! ```
 //! use passticket_proxy::esm::{self, Esm};
@@ -151,7 +152,7 @@ pub struct Application {
     pub applid: Applid,
     /// The algorithm of its PassTickets.
     pub algorithm: Algorithm,
-    /// Whether it accepts a PassTicket more than once.
+    /// Whether the application accepts a PassTicket more than once.
     pub replay: Replay,
 }
 
@@ -162,18 +163,18 @@ impl From<&KeyProfile> for Application {
     }
 }
 
-/// Gives applications their PassTicket key, with the replay protection that the gateway expects
+/// Gives each application its PassTicket key, with the replay protection that the gateway expects
 /// (docs/reference/security-products.md#key-profiles).
 ///
 /// For ACF2 and Top Secret, the commands for keys of enhanced PassTickets are not publicly documented.
-/// The result contains a comment instead.
+/// For such a key the result contains a comment instead of a command.
 pub fn keys(esm: Esm, applications: &[Application]) -> Commands {
     let value = |Application { applid, algorithm, .. }: &_| format!("{applid} {algorithm}");
     let values: Vec<_> = applications.iter().map(value).collect();
     let mut commands = esm.title("PassTicket keys", &values);
     commands.note(
-        "The key is a secret: anyone who has it can log on as any user. Use the key in the \
-         gateway's key file for the APPLID.",
+        "The key is a secret: anyone who has it can log on as any user. Write the same key \
+         to the gateway's key file for the APPLID.",
     );
     if applications.iter().any(|application| application.algorithm == Algorithm::Legacy) {
         commands.note(
@@ -210,7 +211,7 @@ fn applids_with(applications: &[Application], replay: Replay) -> Option<String> 
     (!applids.is_empty()).then(|| applids.join(", "))
 }
 
-/// Permits users to call the endpoint for delegated PassTickets: `READ` on
+/// Permits users to call the endpoint for delegated PassTickets. The permission is `READ` on
 /// `APIML.DELEGATE.PASSTICKET` in class `ZOWE`
 /// (docs/reference/security-products.md#delegation-permission).
 pub fn delegate(esm: Esm, users: &[UserId]) -> Commands {
@@ -242,7 +243,7 @@ pub enum Identity<'a> {
     Certificate {
         /// The subject of the certificate, or the last parts of the subject.
         subject: &'a NameOperand,
-        /// The complete issuer. `None` permits any issuer.
+        /// The complete issuer. With `None`, the certificate may have any issuer.
         issuer: Option<&'a NameOperand>,
     },
 }
@@ -319,7 +320,7 @@ pub fn identity(
     Ok(commands)
 }
 
-/// The values that the mapping of an e-mail address and that of a certificate need.
+/// The values that are needed to map an e-mail address, and also to map a certificate.
 #[derive(Clone, Copy)]
 struct Mapping<'a> {
     gateway: &'a UserId,
@@ -327,7 +328,7 @@ struct Mapping<'a> {
     label: &'a Label,
 }
 
-/// A text has an apostrophe, for which the product has no documented notation.
+/// A text has an apostrophe, and the manuals of the product do not say how to write an apostrophe.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{text:?} has an apostrophe, which cannot be written safely in a command of {esm}; write the \
@@ -338,8 +339,8 @@ pub struct NotWritable {
     text: String,
 }
 
-/// Returns the applications with a legacy key. For each application with an enhanced key, it adds a
-/// comment that there is no command, with the manual to read (`see`).
+/// Returns the applications with a legacy key. For each application with an enhanced key, this function
+/// adds a comment: there is no command, and the documentation to read is `see`.
 fn legacy_only(
     commands: &mut Commands,
     applications: &[Application],

@@ -1,12 +1,12 @@
 //! Checked texts that are safe as operands of a command.
 //!
-//! A text of a user must not become a second command or another operand. So each type permits only a
-//! list of characters. No permitted character can end a string, an operand, a comment or a line,
-//! introduce a variable, or act as a wildcard. Only printable ASCII is permitted, without parentheses,
-//! double quotes, ampersands, semicolons, backslashes and asterisks.
+//! An input text must not become a second command or a second operand. So each type permits only certain
+//! characters. Except for the apostrophe, no permitted character can end a string, an operand, a comment
+//! or a line, introduce a variable, or act as a wildcard. Only printable ASCII is permitted, without
+//! parentheses, double quotes, ampersands, semicolons, backslashes and asterisks.
 //!
-//! An apostrophe is permitted here, but not every product has a notation for it: see
-//! [`identity`](super::identity).
+//! An apostrophe is permitted here, but [`identity`](super::identity) doubles it for RACF, and returns an
+//! error for the other products.
 //!
 //! The types here use the parsers of [`tower_passticket::identity`], but permit fewer texts.
 
@@ -135,8 +135,8 @@ pub enum OperandProblem {
     /// The distinguished name has this attribute type, which not every product supports.
     #[error("has the attribute type {0:?}, which is not supported")]
     Attribute(String),
-    /// The common name is the last part, which is the order in a certificate. In the notation of RFC
-    /// 4514 it is the first part.
+    /// The common name is the last part, as in a certificate. In the notation of RFC 4514, the common name
+    /// is the first part.
     #[error("ends with the common name, which must be the first part")]
     Reversed,
 }
@@ -212,7 +212,7 @@ operand! {
     ///
     /// In both notations the most specific part is the first. Periods in values are kept, as in the
     /// names that the products show for a certificate. A value with an equal sign is not permitted,
-    /// because together with a period it would be another part.
+    /// because a period and an equal sign in one value would look like another part.
     NameOperand, name
 }
 
@@ -252,7 +252,7 @@ fn syntax(problem: &NameProblem) -> OperandProblem {
         NameProblem::Unescaped(c) => OperandProblem::Character(*c),
         NameProblem::Escape | NameProblem::NotUtf8 => OperandProblem::Character('\\'),
         NameProblem::Hex => OperandProblem::Character('#'),
-        // NoEquals, and variants that a later release adds.
+        // NoEquals, and variants that may be added later.
         _ => OperandProblem::NoValue,
     }
 }

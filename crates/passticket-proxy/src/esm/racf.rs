@@ -1,5 +1,7 @@
 //! The commands for RACF, IBM's security product. They are TSO commands.
 //!
+//! ICSF is the cryptographic service of z/OS. The CKDS is its data set of keys.
+//!
 //! Sources: *z/OS Security Server RACF Command Language Reference* (RDEFINE, RACMAP, RACDCERT MAP),
 //! *z/OS Security Server RACF Security Administrator's Guide* (Using PassTickets), Zowe's jobs ZWEIRAC
 //! and ZWEIRACZ; docs/reference/security-products.md#racf.

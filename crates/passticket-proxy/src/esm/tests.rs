@@ -1,3 +1,5 @@
+//! Tests of the commands for all products.
+
 use proptest::prelude::*;
 use test_support::tickets::user;
 
@@ -34,8 +36,8 @@ fn is_comment(line: &str) -> bool {
     line.starts_with("* ") || tso.is_some_and(|text| !text.contains("*/"))
 }
 
-/// The commands that TSO executes: without comments, and with continued lines joined. It also checks the
-/// format of each line.
+/// The commands that TSO executes: without comments, and with continued lines joined. This function also
+/// checks the format of each line.
 fn submitted(commands: &Commands) -> Vec<String> {
     let mut submitted: Vec<String> = Vec::new();
     let mut continued = false;
@@ -215,7 +217,7 @@ fn commands_for_keys_set_replay_protection_and_contain_no_key() {
         {
             let commands = keys(esm, &[Application { applid, algorithm, replay }]);
             assert_eq!(submitted(&commands), [""; 0]);
-            // The comment may be broken into lines anywhere.
+            // The comment may be broken into lines between any two words.
             let notes = commands.to_string().replace(" */\n /*", "");
             assert!(notes.contains("No command for IZUDFLT, enhanced-upper"), "{notes}");
             assert!(notes.contains(note), "{notes}");
@@ -304,7 +306,7 @@ proptest! {
                         continue;
                     }
                     different += 1;
-                    // One command contains all texts, each of them unchanged.
+                    // The only command that differs contains all input texts.
                     let verb = |command: &str| command.split(' ').next().unwrap().to_owned();
                     prop_assert_eq!(verb(got), verb(plain));
                     let parentheses = |c| got.matches(c).count();

@@ -35,7 +35,9 @@ pub(super) fn keys(commands: &mut Commands, applications: &[Application]) {
     if legacy.is_empty() {
         return;
     }
-    commands.note("SIGNMULTI switches replay protection off. Without SIGNMULTI it is on.");
+    commands.note(
+        "SIGNMULTI switches replay protection off. Without SIGNMULTI, replay protection is on.",
+    );
     commands.note("To replace a key, write REPLACE instead of ADDTO.");
     for Application { applid, replay, .. } in &legacy {
         let multiple = match replay {
