@@ -277,8 +277,8 @@ async fn several_cookie_headers_are_joined() {
     assert!(answer.contains("cookie: a=1; personalAccessToken=x; b\n"), "{answer}");
 }
 
-/// A connection is accepted before the shutdown begins. Its first request arrives after that and is still
-/// answered. A silent connection delays the shutdown only for a short time.
+/// A connection is accepted before the shutdown begins. Its first request arrives after the shutdown has
+/// begun, and is still answered. A silent connection delays the shutdown only for a short time.
 #[tokio::test]
 async fn a_connection_accepted_before_shutdown_is_served() {
     let (listener, address) = listener().await;

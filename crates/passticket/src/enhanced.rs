@@ -174,8 +174,8 @@ impl<'a, K: KeyedHash + ?Sized> Pair<'a, K> {
     /// ticket.
     ///
     /// In odd rounds type UPPER clears the left 7 bits of `x`, so `x` does not contain these bits
-    /// of `L`. But they are known. In rounds 3 and 5, `L` is the `x` of round 1 or 3, so they are
-    /// zero. In round 1 they belong to the upper bits of the time, which are zero.
+    /// of `L`. But these bits are known. In rounds 3 and 5, `L` is the `x` of round 1 or 3, where
+    /// they are zero. In round 1 they belong to the upper bits of the time, which are zero.
     pub(super) fn evaluate(&self, ticket: &[u8; LEN]) -> Result<Option<u64>, K::Error> {
         let alphabet = self.alphabet;
         let Some(value) = alphabet.value(ticket) else {

@@ -83,8 +83,7 @@ pub struct KeyProfile {
 }
 
 /// Keys in memory are boxed, so that moving a profile leaves no copy of a key in memory. They have
-/// their own variants, so that using them needs no call through a trait
-/// object.
+/// their own variants, so that using them needs no call through a trait object.
 enum KeySchedule {
     Legacy(Box<Schedule>),
     Enhanced(Box<KeyedMac>, EnhancedType),

@@ -1,4 +1,4 @@
-//! An HTTP client for tests. It is `reqwest`, not the client of `tower-passticket`, which the tests check.
+//! An HTTP client for tests, made with `reqwest`. It is not the client of `tower-passticket`.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use reqwest::{Certificate, Client, ClientBuilder};
