@@ -1,9 +1,9 @@
 //! A revocation that `DurableStore` has acknowledged with `Ok` survives `kill -9` at any moment.
 //!
 //! The test starts this program again as a child process. The child records revocations in a file. It
-//! prints the number of a revocation after the store has returned `Ok`. The test kills the child, opens
-//! the file, and checks every revocation that any child has printed so far. It does so `CRASH_ROUNDS`
-//! times (default: 50).
+//! prints the number of each revocation for which the store has returned `Ok`. The test kills the child,
+//! opens the file, and checks every revocation that any child has printed so far. The test repeats this
+//! `CRASH_ROUNDS` times (default: 50).
 
 #![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 
@@ -27,9 +27,9 @@ use tower_passticket::{
     token::{Pat, Rs256Verifier, Scopes, SigningKey, TokenIssuer, Validity, VerifiedToken},
 };
 
-/// Environment variable of the child: the directory of the files.
+/// The environment variable that tells the child the directory of the files.
 const DIRECTORY: &str = "TOWER_PASSTICKET_CRASH_DIRECTORY";
-/// Environment variable of the child: the number of the first PAT that it revokes.
+/// The environment variable that tells the child the number of the first PAT to revoke.
 const FIRST: &str = "TOWER_PASSTICKET_CRASH_FIRST";
 
 /// The number of PATs that one child revokes.
@@ -82,8 +82,8 @@ fn revocation(i: usize, pat: &Pat) -> Revocation {
     }
 }
 
-/// The child process. [`acknowledged_revocations_survive_a_kill`] starts it with [`DIRECTORY`] and kills
-/// it. Without this variable it does nothing.
+/// The code of the child process. [`acknowledged_revocations_survive_a_kill`] starts the child with the
+/// variable [`DIRECTORY`] and kills it. Without this variable the function does nothing.
 #[tokio::test]
 async fn child() {
     let Some(directory) = env::var_os(DIRECTORY) else { return };
@@ -149,7 +149,7 @@ fn acknowledged_revocations_survive_a_kill() {
 
         let before = acknowledged.len();
         let printed = String::from_utf8(printed).unwrap();
-        // If the kill has cut off the last line, it does not count.
+        // The kill may have cut off the last line. An incomplete line does not count.
         let complete = printed.rsplit_once('\n').map_or("", |(complete, _)| complete);
         acknowledged.extend(complete.lines().filter_map(|line| line.parse::<usize>().ok()));
         let in_this_round = acknowledged.len() - before;

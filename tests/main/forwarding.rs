@@ -41,7 +41,7 @@ pub(crate) fn unverified() -> Connector {
     verified(Verification::Disabled, "")
 }
 
-/// Connects to services. Verifies their certificates as `verification` says, with these authorities (PEM).
+/// Connects to services. Verifies their certificates with `authorities` (PEM), as `verification` says.
 pub(crate) fn verified(verification: Verification, authorities: &str) -> Connector {
     Connector::builder()
         .with_verification(verification)

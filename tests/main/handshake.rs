@@ -1,4 +1,4 @@
-//! TLS with clients: which client certificates are accepted, alerts, session resumption, and the signature
+//! TLS with clients: accepted and refused client certificates, alerts, session resumption, and the signature
 //! cache.
 
 use std::{convert::Infallible, future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
@@ -141,7 +141,7 @@ fn alert_in(error: &io::Error) -> AlertDescription {
     }
 }
 
-/// This holds with and without the signature cache, also after handshakes with a valid certificate.
+/// The alert is the same with and without the signature cache, and after handshakes with a valid certificate.
 #[tokio::test]
 async fn an_invalid_client_certificate_is_refused_with_an_alert() {
     for cache in OFF_AND_ON {
@@ -188,7 +188,7 @@ async fn refuses_invalid_certificates(cache: SignatureCache) {
 }
 
 /// In TLS 1.3 a client can send its request before the server has verified the certificate. If the server
-/// reset the connection, the client's next write would fail before it reads the alert.
+/// reset the connection, the client's next write would fail before the client reads the alert.
 #[tokio::test]
 async fn a_client_that_is_refused_while_it_sends_can_read_the_alert() {
     let authority = Authority::trusted();
@@ -259,7 +259,7 @@ async fn ask_without_tls(address: SocketAddr) -> (TcpStream, Vec<u8>) {
     (stream, response)
 }
 
-/// Whether this is one TLS record with an alert of the level "fatal" (RFC 8446 §5.1, §6).
+/// Whether `record` is one TLS record with an alert of the level "fatal" (RFC 8446 §5.1, §6).
 fn is_fatal_alert(record: &[u8]) -> bool {
     matches!(record, [21, 3, _, 0, 2, 2, _])
 }

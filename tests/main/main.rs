@@ -1,5 +1,5 @@
-//! Tests of the library through its public API: layers, listeners, forwarding and providers. Most of them use
-//! real sockets.
+//! Tests of the library through its public API: layers, listeners, forwarding, and providers that ask other
+//! servers. Most of these tests use real sockets.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

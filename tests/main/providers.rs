@@ -1,7 +1,12 @@
-//! The providers that call other services over TLS: correct, late, malformed and missing responses. One
-//! provider makes SAF checks (may this user do this). Two map users with ZSS, the Zowe System Services server
-//! on z/OS: one maps client certificates, the other distributed identities (a name in a registry such as
-//! LDAP).
+//! Tests of three providers that call another server over TLS. The server sends correct, late or malformed
+//! responses, or no response.
+//!
+//! - `EndpointSaf` asks whether a user may access a resource. This is called a SAF check. SAF is the
+//!   interface to the security product of z/OS.
+//! - `ZssCertificates` asks which user a client certificate is mapped to. The server is ZSS (Zowe System
+//!   Services) on z/OS.
+//! - `ZssIdentities` asks ZSS which user a distributed identity is mapped to. A distributed identity is a
+//!   name in a registry such as LDAP.
 
 use std::{
     convert::Infallible,
@@ -55,7 +60,7 @@ const SHORT: Duration = Duration::from_millis(300);
 /// Longer than any deadline in this file.
 const LATE: Duration = Duration::from_secs(30);
 
-/// How the peer answers.
+/// How the peer (the server that a provider calls) answers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum How {
     Correct,
@@ -69,11 +74,11 @@ enum How {
     Huge,
     HalfABody,
     Redirect,
-    /// The correct document, but only when the test has added a permit for it.
+    /// The correct document, but only when the test has added a permit for the request.
     WhenPermitted,
 }
 
-/// The service that providers call.
+/// The server that a provider calls.
 #[derive(Clone)]
 struct Peer {
     how: Arc<Mutex<How>>,
@@ -171,8 +176,8 @@ impl Peer {
     }
 }
 
-/// The correct document. `USER` is authorized, other users are not. A certificate is mapped to `USER`, and so
-/// is one distributed identity.
+/// The correct document. `USER` is authorized, other users are not. Any certificate is mapped to `USER`. Only
+/// one distributed identity is mapped, also to `USER`.
 fn document(path: &str, headers: &HeaderMap, body: &Bytes) -> String {
     let as_user = |user| headers["cookie"] == cookie(user);
     let mapped = |userid: &str| {
@@ -315,7 +320,7 @@ impl From<Result<UserId, MapError>> for Outcome {
 
 const PROVIDERS: [&str; 3] = ["SAF", "certificates", "identities"];
 
-/// Makes a call that should succeed, with an empty cache.
+/// Makes one call with a new provider, whose cache is empty. A correct response gives [`Outcome::Yes`].
 async fn ask<C>(provider: &str, client: Client<C>, base: &str) -> Outcome
 where
     C: Connect,
@@ -374,7 +379,7 @@ async fn only_correct_responses_grant_access() {
 }
 
 #[tokio::test]
-async fn without_a_response_access_is_refused() {
+async fn without_a_response_the_outcome_is_unavailable() {
     let silent = Scripted::http([Step::Stall]).await;
     let closing = Scripted::http([]).await;
     let (not_listening, free_address) = listener().await;
@@ -536,7 +541,7 @@ async fn a_call_fails_if_the_queue_is_full_and_dropped_calls_leave_the_queue() {
         };
         assert!(matches!(third, Err(RemoteError::Unavailable(_))), "{third:?}");
     }
-    // All three calls are dropped now, so there is room for a new one.
+    // All three calls are dropped now, so the queue has room for a new call.
     peer.set_how(How::Correct);
     peer.permits.add_permits(2);
     assert_eq!(client.call(request()).await.unwrap().status(), 200);
@@ -610,7 +615,7 @@ async fn a_peer_is_called_again_after_it_was_unreachable() {
     assert_eq!(
         check().await,
         Err(SafError::Unavailable),
-        "expected a call: the result has expired"
+        "expected a call, because the cached result has expired"
     );
     let calls = peer.calls();
 

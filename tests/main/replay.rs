@@ -1,5 +1,5 @@
-//! A burst of requests of one user to a service with replay protection, which accepts each PassTicket
-//! once, and to a service that accepts a PassTicket any number of times.
+//! Sends a burst of requests of one user through a gateway to a service. A service with replay protection
+//! accepts each PassTicket only once. A service without it accepts a PassTicket any number of times.
 
 use std::{
     collections::HashSet,
@@ -32,16 +32,16 @@ type Body = Full<Bytes>;
 
 const NOW: u64 = 1_800_000_000;
 
-/// The results of a burst of requests.
+/// The results of a burst of requests, as numbers of requests.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Results {
-    /// The gateway made a ticket, and the service accepted it.
+    /// The gateway made a ticket for these requests, and the service accepted the ticket.
     accepted: usize,
-    /// The gateway made no ticket. The service and the client got the failure header.
+    /// The gateway made no ticket for these requests. The service and the client got the failure header.
     without_ticket: usize,
 }
 
-/// A service that evaluates tickets as RACF (the security product of z/OS) does.
+/// A service that evaluates tickets as RACF (a security product of z/OS) does.
 #[derive(Debug)]
 struct TestService {
     profile: KeyProfile,
@@ -53,7 +53,7 @@ struct TestService {
 impl TestService {
     fn answer(&self, request: &Request<Body>) -> StatusCode {
         let Some(basic) = request.headers().get("authorization") else {
-            // Without a ticket, a header must contain the reason.
+            // If there is no ticket, this header must contain the reason.
             let failure = request.headers().get("x-zowe-auth-failure").unwrap().to_str().unwrap();
             assert!(failure.starts_with("ZWEAG141E"), "{failure}");
             return StatusCode::UNAUTHORIZED;
@@ -88,7 +88,7 @@ impl Setup {
         Self { clock, service: Arc::new(service), key }
     }
 
-    /// A gateway in front of the service. Each call makes a new one, as after a restart.
+    /// A gateway in front of the service. Each call makes a new gateway, as after a restart.
     fn gateway(
         &self,
     ) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone {
@@ -120,7 +120,7 @@ impl Setup {
             }))
     }
 
-    /// Sends this number of requests of one user, alternately through two clones of the gateway.
+    /// Sends `requests` requests of one user, alternately through two clones of the gateway.
     async fn burst<S>(&self, gateway: &S, user: &str, requests: usize) -> Results
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone,
@@ -148,7 +148,7 @@ impl Setup {
                     );
                     results.without_ticket += 1;
                 }
-                other => panic!("the service has refused a ticket: {other:?}"),
+                other => panic!("expected an accepted or a missing ticket: {other:?}"),
             }
         }
         results
@@ -185,7 +185,7 @@ async fn with_replay_protection_no_ticket_is_sent_twice() {
             Results { accepted: 1, without_ticket: 2 }
         );
     }
-    // Sets the clock back by 20 s, and then by 1000 s.
+    // Sets the clock back by 20 s, and then by another 1000 s.
     for back in [20, 1000] {
         setup.clock.set(Timestamp::from_secs(setup.clock.now().as_secs() - back));
         assert_eq!(

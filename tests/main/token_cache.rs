@@ -88,7 +88,7 @@ async fn a_revoked_token_is_refused_from_the_next_request_on() {
 }
 
 #[tokio::test]
-async fn an_expired_token_is_refused_from_its_expiry_second_on() {
+async fn a_token_is_refused_from_its_expiry_time_on() {
     let setup = Setup::new();
     let token = setup.pat(&user("USER"));
     assert_eq!(setup.status(&token).await, StatusCode::OK);

@@ -38,7 +38,8 @@ use crate::{
     forwarding::{forward, unverified, verified},
 };
 
-/// TLS of a listener with this certificate, which must be for the key of [`SERVER`].
+/// The TLS configuration of a listener with this certificate. The certificate must be for the key of
+/// [`SERVER`].
 fn server_tls(certificate: &str) -> ServerTls {
     ServerTls::from_pem(certificate.as_bytes(), SERVER.key.as_bytes(), None).unwrap()
 }
@@ -147,7 +148,8 @@ async fn a_slow_upload_does_not_time_out() {
     let timeouts = ForwardTimeouts::default().with_response(Duration::from_millis(600));
     let at = gateway(address, timeouts).await;
 
-    // The upload takes three times as long as the timeout, but the time between two pieces is shorter.
+    // The upload takes three times as long as the timeout. But the time between two pieces is shorter than
+    // the timeout.
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
     tokio::spawn(async move {
         for _ in 0..9 {
@@ -204,8 +206,8 @@ async fn a_request_that_no_scheme_layer_has_prepared_gets_500() {
     assert_eq!(stack.oneshot(get()).await.unwrap().status(), 500);
 }
 
-/// Sends the bytes of `request` to a gateway. The service behind the gateway echoes method, headers and body.
-/// Returns the raw response.
+/// Sends the bytes of `request` to a gateway. The service behind the gateway returns the method, URI, headers
+/// and body that it received. The result is the raw response of the gateway.
 async fn raw(request: &str) -> String {
     let (listener, address) = listener().await;
     tokio::spawn(Server::http(listener).run(tower::service_fn(echo), std::future::pending()));
@@ -275,8 +277,8 @@ async fn several_cookie_headers_are_joined() {
     assert!(answer.contains("cookie: a=1; personalAccessToken=x; b\n"), "{answer}");
 }
 
-/// A connection was accepted before the shutdown, and its first request arrives after it. The request is
-/// answered. A silent connection delays the shutdown only for a short time.
+/// A connection is accepted before the shutdown begins. Its first request arrives after the shutdown has
+/// begun, and is still answered. A silent connection delays the shutdown only for a short time.
 #[tokio::test]
 async fn a_connection_accepted_before_shutdown_is_served() {
     let (listener, address) = listener().await;
@@ -299,15 +301,16 @@ async fn a_connection_accepted_before_shutdown_is_served() {
     drop(silent);
 }
 
-/// When `run` returns, the futures of aborted requests have been dropped. Dropping a future can have effects,
-/// such as writing an audit record. This holds for HTTP/2, too, where each request has its own task.
+/// When `run` returns, the futures of aborted requests have been dropped. This matters, because dropping a
+/// future can have effects, such as writing an audit record. The test includes HTTP/2, where each request has
+/// its own task.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn aborted_requests_are_dropped_before_run_returns() {
     /// Counts the requests that are not dropped yet.
     struct Counted(Arc<AtomicUsize>);
     impl Drop for Counted {
         fn drop(&mut self) {
-            // A server that does not wait for this would return before the count changes.
+            // If `run` does not wait for this drop, it returns before the count changes.
             std::thread::sleep(Duration::from_millis(30));
             self.0.fetch_sub(1, Ordering::SeqCst);
         }
@@ -379,8 +382,8 @@ async fn a_silent_connection_times_out() {
     }
 }
 
-/// A service that answers `answers` requests on a connection and then closes it. The last response does not
-/// announce the close.
+/// A service that answers `answers` requests on a connection and then closes the connection. The last
+/// response has no `Connection: close`.
 async fn closes_after(answers: usize) -> Scripted {
     let answer = Step::send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello");
     Scripted::http(vec![[Step::ReadHead, answer]; answers].concat()).await

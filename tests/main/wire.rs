@@ -1,4 +1,4 @@
-//! Connections to services: under load, when they are closed, and with HTTP/2 clients.
+//! Tests of the connections to services: under load, when they are closed, and with HTTP/2 clients.
 
 use std::{
     convert::Infallible,
@@ -74,7 +74,7 @@ fn whole(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).boxed_unsync()
 }
 
-/// A stream that yields `piece` a number of times, and is pending once before each piece.
+/// A stream that yields `piece` `left` times. It is pending once before each piece and before its end.
 struct Slowly {
     piece: Bytes,
     left: usize,
@@ -109,12 +109,12 @@ impl futures_core::Stream for Pieces {
     }
 }
 
-/// A body with this number of pieces, which is pending before each piece.
+/// A body that consists of `times` pieces and is pending before each piece.
 fn slowly(piece: impl Into<Bytes>, times: usize) -> Body {
     StreamBody::new(Slowly { piece: piece.into(), left: times, was_pending: false }).boxed_unsync()
 }
 
-/// A service that answers as the path says, see [`answer`]. It counts its connections.
+/// A service that answers as [`answer`] does and counts its connections.
 #[derive(Default)]
 struct Echo {
     /// All connections so far.
@@ -127,7 +127,7 @@ struct Echo {
 /// The number of pieces in a slow body.
 const PIECES: usize = 32;
 
-/// The number of lines in an upload. A line has 16 bytes, so an upload has 100 KiB.
+/// The number of lines in an upload. A line with an id of 15 bytes has 16 bytes, so an upload has 100 KiB.
 const LINES: usize = 6400;
 
 impl Echo {
@@ -138,7 +138,7 @@ impl Echo {
             self.open.fetch_add(1, Ordering::SeqCst);
             let this = self.clone();
             tokio::spawn(async move {
-                // Fails if the gateway closes the connection early. Some exchanges cause this.
+                // An error is possible, because the gateway closes the connection early after some exchanges.
                 let _ = http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service_fn(answer))
                     .await;
@@ -183,7 +183,7 @@ enum Exchange {
     Get,
     /// The response has many pieces.
     Slowly,
-    /// The request has a body, which is the response, too.
+    /// The request has a body. The service sends the whole body back as the response.
     Upload,
     /// Like `Upload`, but the request body has many pieces.
     UploadSlowly,
@@ -191,8 +191,8 @@ enum Exchange {
     Echo,
     /// The client reads only the first piece of the response.
     HalfRead,
-    /// The client cancels the request after it has yielded this many times, mostly before the response
-    /// arrives.
+    /// The client yields to the runtime this many times, and then cancels the request. In most cases the
+    /// response has not arrived by then.
     Cancelled(usize),
 }
 
@@ -216,7 +216,7 @@ const EXCHANGES: [Exchange; 16] = [
 ];
 
 impl Exchange {
-    /// Runs the exchange. Panics if the response is not that of the request `id`. `id` must have 15 bytes.
+    /// Runs the exchange. Panics if the response belongs to another request than `id`.
     async fn run<S>(self, stack: &mut S, id: &str)
     where
         S: Service<Request<Body>, Response = Response<ResponseBody>, Error = Infallible>,
@@ -286,7 +286,7 @@ fn single_threaded() -> Runtime {
     runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// The threads are as in the program: each one has its own runtime, and all share one `Forward`.
+/// As in the program `passticket-proxy`, each thread has its own runtime and a clone of one `Forward`.
 #[test]
 fn every_request_gets_its_own_response_although_others_are_cancelled() {
     /// The number of tasks in each thread.
@@ -405,7 +405,7 @@ const LARGE: usize = 16 << 20;
 
 /// A service that answers an upload to `/early` as soon as it has read the head. It answers any other request
 /// after it has read the body. The response is the length of the request body. With `ReadsTheRest`, the
-/// number of bytes that it has read after an early response is sent to `sender`.
+/// service counts the bytes that it reads after an early response, and sends this number to `sender`.
 async fn answers_early(then: AfterEarlyResponse, sender: mpsc::Sender<usize>) -> SocketAddr {
     raw::service(move |stream| answer_early(BufReader::new(stream), then, sender.clone())).await
 }
@@ -489,22 +489,22 @@ fn upload(path: &str, length: usize) -> http::request::Builder {
 async fn an_early_response_does_not_affect_other_http2_streams() {
     use AfterEarlyResponse::{ClosesGracefully, ReadsTheRest, StopsReading};
     for then in [ReadsTheRest, ClosesGracefully] {
-        early_and_then(then, &[0, 100 << 10, 0, 4 << 20], ForwardTimeouts::default()).await;
+        upload_early_then(then, &[0, 100 << 10, 0, 4 << 20], ForwardTimeouts::default()).await;
     }
-    early_and_then(StopsReading, &[0; 16], ForwardTimeouts::default()).await;
+    upload_early_then(StopsReading, &[0; 16], ForwardTimeouts::default()).await;
 }
 
 /// All uploads on an HTTP/2 connection share one flow-control window (RFC 9113 §5.2.1). The unread bytes of
-/// the stalled upload fill it, until the gateway closes the connection to the service.
+/// the stalled upload fill this window, until the gateway closes the connection to the service.
 #[tokio::test]
-async fn a_stalled_upload_that_was_answered_blocks_other_uploads_only_for_a_while() {
+async fn a_stalled_upload_that_was_answered_blocks_other_uploads_only_until_a_timeout() {
     let timeouts = ForwardTimeouts::default().with_response(Duration::from_secs(6));
-    early_and_then(AfterEarlyResponse::StopsReading, &[1 << 20; 32], timeouts).await;
+    upload_early_then(AfterEarlyResponse::StopsReading, &[1 << 20; 32], timeouts).await;
 }
 
-/// Begins a large upload that is answered early. Then makes requests on the same HTTP/2 connection, one for
-/// each of `lengths`, with a body of this number of bytes.
-async fn early_and_then(then: AfterEarlyResponse, lengths: &[usize], timeouts: ForwardTimeouts) {
+/// Begins a large upload that is answered early. Then makes one request for each of `lengths` on the same
+/// HTTP/2 connection. The body of the request has this length.
+async fn upload_early_then(then: AfterEarlyResponse, lengths: &[usize], timeouts: ForwardTimeouts) {
     let (sender, mut read) = mpsc::channel(1);
     let mut client = http2_to(answers_early(then, sender).await, timeouts).await;
     let (pieces, body) = mpsc::channel(1);
@@ -588,7 +588,7 @@ impl ResponseBeforeReset {
         steps
     }
 
-    /// Starts a service that answers each upload like this. Returns its URL.
+    /// Starts a service that answers each upload with this response. Returns the URL of the service.
     async fn start_service(self, transport: Transport) -> String {
         let steps = self.steps();
         match transport {
@@ -625,7 +625,8 @@ async fn upload_over_http1(at: SocketAddr) -> String {
     head
 }
 
-/// How often the following tests repeat an upload. Their result depends on a race.
+/// How often the following tests repeat an upload. They repeat it, because a race decides when the reset
+/// arrives.
 const REPETITIONS: usize = 50;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,12 +14,13 @@ use std::{
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// The time of these whole seconds since the epoch; saturates in the far future.
+    /// The point in time this many seconds after the epoch. A number that is too large gives the
+    /// latest timestamp.
     pub const fn from_secs(secs: u64) -> Self {
         Self(secs.saturating_mul(1000))
     }
 
-    /// The time of these milliseconds since the epoch.
+    /// The point in time this many milliseconds after the epoch.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
@@ -34,7 +35,7 @@ impl Timestamp {
         self.0
     }
 
-    /// This point plus `duration`; saturates in the far future.
+    /// This point in time plus `duration`. A sum that is too large gives the latest timestamp.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
@@ -81,7 +82,7 @@ impl Clock for SystemClock {
         #[expect(clippy::disallowed_methods, reason = "the only place that reads the system clock")]
         let now = SystemTime::now();
         // A clock before 1970 gives the epoch. A service with a correct clock refuses tickets for
-        // that time, because they are outside of its window.
+        // that time, because they are outside of the service's window.
         now.into()
     }
 }

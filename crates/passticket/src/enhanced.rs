@@ -39,7 +39,7 @@ pub enum EnhancedType {
 const ALPHABET: &[u8; 64] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_";
 
 const THREE_BYTES: u32 = (1 << 24) - 1;
-/// The bits of three bytes that step 4 keeps when it clears the left seven.
+/// The bits of three bytes that step 4 keeps when it clears the left seven bits.
 const LOW_17_BITS: u32 = (1 << 17) - 1;
 
 impl EnhancedType {
@@ -99,8 +99,8 @@ pub(super) trait KeyedHash {
     fn left_6_bytes(&self, message: &[u8]) -> Result<u64, Self::Error>;
 }
 
-/// A key in memory. Its key block is hashed once, so each call needs only two more compressions of
-/// SHA-512.
+/// A key in memory. The key blocks of HMAC are hashed once, in [`new`](Self::new). So each call
+/// needs only two compressions of SHA-512.
 pub(super) struct KeyedMac(Hmac<Sha512>);
 
 impl KeyedMac {
@@ -173,9 +173,9 @@ impl<'a, K: KeyedHash + ?Sized> Pair<'a, K> {
     /// The time that this ticket is for, in seconds since the epoch. `None` if no key can make this
     /// ticket.
     ///
-    /// The bits of `L` that type UPPER clears are known. In rounds 3 and 5, `L` is the result of
-    /// round 1 or 3, in which these bits are already zero. In round 1 they belong to the upper bits
-    /// of the time, which are zero, too.
+    /// In odd rounds type UPPER clears the left 7 bits of `x`, so `x` does not contain these bits
+    /// of `L`. But these bits are known. In rounds 3 and 5, `L` is the `x` of round 1 or 3, where
+    /// they are zero. In round 1 they belong to the upper bits of the time, which are zero.
     pub(super) fn evaluate(&self, ticket: &[u8; LEN]) -> Result<Option<u64>, K::Error> {
         let alphabet = self.alphabet;
         let Some(value) = alphabet.value(ticket) else {

@@ -16,7 +16,8 @@ use crate::clock::{Clock, SystemClock};
 /// Makes tickets that are valid now.
 ///
 /// [`LocalGenerator`] computes tickets from keys in memory. Implement this trait to ask another
-/// system for tickets. This can be a service on z/OS, where the keys stay in ICSF, its key store.
+/// system for tickets, for example a service on z/OS. Then the keys stay in ICSF, the key store of
+/// z/OS.
 ///
 /// The trait is object-safe. An `Arc` of a generator is a generator, too. So a program that chooses
 /// a generator at run time can use `Arc<dyn PassTicketGenerator>` wherever a generator is expected.
@@ -142,16 +143,17 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 /// ticket twice. The second of a ticket is called its time slot. An unused time slot can be used
 /// for 60 s, or for a quarter of the profile's window if that is shorter. So after a pause a user
 /// can get up to 61 tickets at once. A request beyond this limit gets an error with a
-/// [`NoTimeSlot`]. Without this limit it would get a ticket that the service refuses.
+/// [`NoTimeSlot`]. Without this limit the request would get a ticket that the service refuses.
 ///
 /// - Clones of a generator share their time slots. Generators from several calls of
-///   [`new`](Self::new), or in several processes, do not. If two of them make tickets for the same
-///   user and APPLID, some tickets can be equal, and the service refuses the second of them.
+///   [`new`](Self::new), or in several processes, do not share them. If two such generators make
+///   tickets for the same user and APPLID, two tickets can be equal. Then the service accepts only
+///   the first one that it receives.
 /// - A generator makes no ticket for the second in which it starts, because a previous process may
 ///   have made the same ticket. Only a generator from [`one_shot`](Self::one_shot) makes tickets in
 ///   this second.
-/// - No ticket is made twice if the clock is set back. If it is set back by more than 60 s (or a
-///   quarter of the window), no tickets are made until it has caught up.
+/// - Even if the clock is set back, no ticket is made twice. If the clock is set back by more than
+///   60 s (or a quarter of the window), no tickets are made until the clock has caught up.
 ///
 /// # Example
 /// ```
@@ -354,8 +356,8 @@ impl Why {
     const fn codes(&self) -> SafReturnCodes {
         match self {
             Self::Codes(codes) => *codes,
-            // z/OS has no return code for these: it makes each ticket itself, for the current
-            // second.
+            // z/OS has no return code for these errors, because it makes each ticket itself, for
+            // the current second.
             Self::NoTimeSlot(_) | Self::Unavailable { .. } => SafReturnCodes::INTERNAL,
         }
     }
@@ -377,16 +379,17 @@ impl GenerateError {
         Self::because(user, applid, Why::Codes(codes))
     }
 
-    /// An error for a ticket with replay protection that has no time slot.
+    /// An error because there is no time slot for the ticket, see
+    /// [replay protection](LocalGenerator#replay-protection).
     pub const fn no_slot(user: UserId, applid: Applid, why: NoTimeSlot) -> Self {
         Self::because(user, applid, Why::NoTimeSlot(why))
     }
 
-    /// An error of a generator that cannot work now, for example because it asks another system and
-    /// that system is down. `retry_after` is the time after which the generator is expected to work
-    /// again, if it is known.
+    /// An error of a generator that cannot work now. For example, the generator asks another
+    /// system, and that system is down. `retry_after` is the time after which the generator is
+    /// expected to work again, if it is known.
     ///
-    /// The return codes are [`SafReturnCodes::INTERNAL`]. An HTTP server answers 503, with
+    /// The return codes are [`SafReturnCodes::INTERNAL`]. An HTTP server should answer 503, with
     /// [`retry_after`](Self::retry_after) as `Retry-After`.
     ///
     /// ```
@@ -444,8 +447,9 @@ impl GenerateError {
         Some(retry_after.min(Self::MAX_RETRY_AFTER))
     }
 
-    /// The maximum of [`retry_after`](Self::retry_after). Zowe's client library uses Apache
-    /// HttpClient 5 (Java), which sleeps for the whole time that `Retry-After` says.
+    /// The maximum of [`retry_after`](Self::retry_after). It is short, because Zowe's client
+    /// library uses Apache HttpClient 5 (Java), which sleeps for the whole time that `Retry-After`
+    /// says.
     pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
 
     /// The user of the ticket.
@@ -487,7 +491,7 @@ pub struct SafReturnCodes {
     pub reason: u32,
 }
 
-/// A text for the codes 8/12. All of these texts begin alike.
+/// A text for SAF code 8 and RACF code 12. All of these texts have the same beginning.
 macro_rules! kerberos {
     ($text:literal) => {
         concat!(

@@ -4,7 +4,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// The key of legacy PassTickets: 8 bytes, used as one single-DES key. Its parity bits are ignored.
+/// The key of legacy PassTickets: 8 bytes, used as one single-DES key. The parity bits are ignored.
 ///
 /// The key is wiped from memory when dropped. `Debug` does not show it.
 pub struct LegacyKey(
@@ -18,7 +18,7 @@ impl LegacyKey {
 
     const NEEDED: &str = "a legacy key has 16 hex digits (8 bytes)";
 
-    /// Parses 16 hex digits in upper or lower case. White space around them is ignored.
+    /// Parses 16 hex digits in upper or lower case. Surrounding white space is ignored.
     ///
     /// # Errors
     /// [`KeyError`] says what was found and what is needed. It contains no part of the key.
@@ -58,7 +58,7 @@ impl EnhancedKey {
     const NEEDED: &str =
         "an enhanced key has an even number of hex digits, 64 to 512 (32 to 256 bytes)";
 
-    /// Parses 64 to 512 hex digits in upper or lower case. White space around them is ignored.
+    /// Parses 64 to 512 hex digits in upper or lower case. Surrounding white space is ignored.
     ///
     /// # Errors
     /// [`KeyError`] says what was found and what is needed. It contains no part of the key.

@@ -94,7 +94,8 @@ impl<S: KeySource + ?Sized> KeySource for Arc<S> {
 
 /// Why a [`KeySource`] could not use its key.
 ///
-/// A generator reports it as [`GenerateError::unavailable`](super::GenerateError::unavailable).
+/// A generator reports this error as
+/// [`GenerateError::unavailable`](super::GenerateError::unavailable).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the PassTicket key cannot be used: {reason}")]
 pub struct KeySourceError {

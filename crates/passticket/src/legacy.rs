@@ -9,8 +9,9 @@
 //! 4. `r4 = r3 xor time`. `time` has 4 bytes.
 //! 5. The time coder runs six rounds on `L` and `R`, the halves of `r4`. Each round computes
 //!    `x = d xor L`, where `d` is the left 2 bytes of `E(R || pad)`. Then it sets `L = R`, and `R` to
-//!    a permutation of the bits of `x`. `pad` is one half of 12 bytes: the user id without blanks,
-//!    padded with X'55'. Odd rounds use the left half, even rounds the right half.
+//!    a permutation of the bits of `x`. `pad` is one half of a value of 12 bytes. This value is the
+//!    user id without blanks, padded with X'55'. Odd rounds use its left half, even rounds its
+//!    right half.
 //! 6. [`translate`] turns `L || R` into eight characters.
 //!
 //! The rounds are a Feistel network. Evaluating a ticket runs them backwards.
@@ -178,7 +179,7 @@ fn untranslate(ticket: &[u8; LEN]) -> Option<u32> {
 /// since the epoch. The low 32 bits wrap in 2106.
 fn unwrap_near(low: u32, now: u64) -> u64 {
     let offset = low.wrapping_sub(now as u32).cast_signed();
-    // If this time is before 1970, the next later one is `low` itself.
+    // If the nearest time is before 1970, the next later time with these bits is `low` itself.
     now.checked_add_signed(offset.into()).unwrap_or(low.into())
 }
 
@@ -272,9 +273,10 @@ mod tests {
         }
         let cases = [
             Case { ticket: b"AAAAAAAA", expected: Some(0) },
-            // X'FFFFFFFF' is eight groups of 63, index 27.
+            // X'FFFFFFFF' has eight groups of value 63. Modulo 36 this is 27, the index of `1`.
             Case { ticket: b"11111111", expected: Some(u32::MAX) },
-            // The group of B ends with the bits 01, so the next group begins with them: 16 to 31.
+            // The group of B ends with the bits 01. So the next group begins with 01 and has a
+            // value of 16 to 31.
             Case { ticket: b"BAAAAAAA", expected: None },
             Case { ticket: b"BQAAAAAA", expected: Some(0x1000_0000) },
             Case { ticket: b"AAAAAAAB", expected: None },
@@ -287,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_second_is_found_across_the_wrap_in_2106() {
+    fn the_nearest_time_is_found_across_the_wrap_in_2106() {
         struct Case {
             low: u32,
             now: u64,

@@ -1,9 +1,10 @@
 //! Generate and evaluate z/OS PassTickets.
 //!
 //! A PassTicket is a one-time password of z/OS. It has eight characters, and is valid for one user,
-//! one application and a few minutes. Any system that has the key of the application can make one.
-//! So a gateway can log a user on to a service without the user's password. The service passes the
-//! ticket to the security product (RACF, ACF2, Top Secret) in place of a password.
+//! one application and a few minutes. Any system that has the application's key can make tickets
+//! for this application. So a gateway can log a user on to a service without the user's password.
+//! The service passes the ticket to the security product (RACF, ACF2, Top Secret) in place of a
+//! password.
 //!
 //! ```
 //! use passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator, Replay, UserId};
@@ -24,12 +25,12 @@
 //! - a [`UserId`];
 //! - an [`Applid`], the name of the application in the security product;
 //! - the time, in whole seconds since 1970-01-01 00:00 UTC;
-//! - a secret key. z/OS keeps the key of each application in a profile of class `PTKTDATA`, this
-//!   crate in a [`KeyProfile`].
+//! - a secret key. z/OS keeps the key of each application in a profile of class `PTKTDATA`. This
+//!   crate keeps it in a [`KeyProfile`].
 //!
 //! The same inputs give the same ticket. The system that evaluates (checks) a ticket has the same
-//! key. It accepts a ticket whose time is within a window around its own clock: by default
-//! [`DEFAULT_WINDOW`] before and after.
+//! key. It compares the time of the ticket with its own clock. By default it accepts a ticket whose
+//! time is at most [`DEFAULT_WINDOW`] earlier or later.
 //!
 //! # Algorithms
 //!
@@ -40,7 +41,7 @@
 //! |---|---|---|
 //! | built on | DES | HMAC-SHA-512 |
 //! | key | 8 bytes, [`LegacyKey`] | 32 to 256 bytes, [`EnhancedKey`] |
-//! | characters | `A-Z 0-9` | `0-9 A-Z`, or also `a-z - _` ([`EnhancedType`]) |
+//! | characters | `A-Z 0-9` | `0-9 A-Z` or `0-9 A-Z a-z - _` ([`EnhancedType`]) |
 //! | time | 32 bits, wraps in 2106 | 41 or 48 bits |
 //! | cost of a ticket | 8 DES blocks | 7 HMACs |
 //!
@@ -48,9 +49,9 @@
 //! and an attacker with a few tickets can find it by trying all keys.
 //!
 //! Both algorithms combine the time with a value that depends on user, APPLID and key. Then they
-//! run six Feistel rounds on the result. The rounds can run backwards, so evaluating a ticket
-//! computes the second that the ticket was made for. This costs as much as generating a ticket.
-//! Trying each of the 1201 seconds of the default window is not necessary. Neither algorithm
+//! run six Feistel rounds on the result. The rounds can run backwards. So evaluating a ticket
+//! computes the time that the ticket was made for, which costs as much as generating a ticket. It
+//! is not necessary to try each of the 1201 seconds of the default window. Neither algorithm
 //! allocates memory.
 //!
 //! Two of the DES blocks, or one of the HMACs, do not depend on the time.
@@ -95,9 +96,8 @@
 //!
 //! # Other generators
 //!
-//! [`PassTicketGenerator`] is the trait of everything that makes tickets. [`LocalGenerator`]
-//! implements it with keys in this process. Implement it yourself to ask another system for
-//! tickets.
+//! [`PassTicketGenerator`] is the trait of all generators. [`LocalGenerator`] implements the trait
+//! with keys in this process. Implement the trait yourself to ask another system for tickets.
 //!
 //! # Features
 //!

@@ -58,7 +58,7 @@ impl NameError {
     }
 }
 
-/// The rule for user ids and APPLIDs that a text breaks.
+/// A rule for the form of user ids and APPLIDs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameRule {

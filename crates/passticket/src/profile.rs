@@ -24,7 +24,7 @@ use crate::clock::Timestamp;
 /// The default of [`KeyProfile::with_window`]: ten minutes before and after, as in RACF.
 pub const DEFAULT_WINDOW: Duration = Duration::from_secs(600);
 
-/// The alphabet of an enhanced algorithm.
+/// The alphabet of an enhanced algorithm. `None` for the legacy algorithm.
 const fn alphabet(algorithm: Algorithm) -> Option<EnhancedType> {
     match algorithm {
         Algorithm::Legacy => None,
@@ -45,18 +45,18 @@ pub enum Replay {
     Protected,
     /// The system accepts a ticket any number of times within the window. In RACF this is
     /// `APPLDATA('NO REPLAY PROTECTION')` (legacy) or `REPLAY(YES)` (enhanced). Zowe's
-    /// documentation asked for it until July 2024
+    /// documentation asked for this setting until July 2024
     /// (docs/reference/security-products.md#replay-protection). The connection to the service must
-    /// be secure: an attacker who reads a ticket can use it.
+    /// be secure, because an attacker who reads a ticket can use it.
     Allowed,
 }
 
 /// The key of one APPLID, and the settings for making and evaluating tickets with it. RACF keeps
 /// these in a profile of class `PTKTDATA`.
 ///
-/// The key schedule (of DES or HMAC) is computed once, when the profile is made. It is wiped when
-/// the profile is dropped, and `Debug` does not show it. A key can also stay outside of this
-/// process, see [`from_source`](Self::from_source).
+/// The key schedule (of DES or HMAC) is computed once, when the profile is made. The key schedule
+/// is wiped when the profile is dropped, and `Debug` does not show it. A key can also stay outside
+/// of this process, see [`from_source`](Self::from_source).
 ///
 /// ```
 /// use std::time::Duration;
@@ -83,7 +83,7 @@ pub struct KeyProfile {
 }
 
 /// Keys in memory are boxed, so that moving a profile leaves no copy of a key in memory. They have
-/// their own variants, so that using them needs no dynamic call.
+/// their own variants, so that using them needs no call through a trait object.
 enum KeySchedule {
     Legacy(Box<Schedule>),
     Enhanced(Box<KeyedMac>, EnhancedType),
@@ -132,7 +132,7 @@ impl KeyProfile {
     }
 
     /// Sets the window. The time of a ticket may be this much before or after the clock of the
-    /// evaluating system. Only whole seconds count.
+    /// evaluating system. Only the whole seconds of `window` count.
     #[must_use]
     pub fn with_window(mut self, window: Duration) -> Self {
         self.window = window;
@@ -185,8 +185,8 @@ impl KeyProfile {
         self.replay
     }
 
-    /// Computes the part that all tickets of one user share. This saves 2 of the 8 DES blocks, or 1
-    /// of the 7 HMACs, for each further ticket.
+    /// Does the part of the computation that is the same for all tickets of one user. This saves 2
+    /// of the 8 DES blocks, or 1 of the 7 HMACs, for each further ticket.
     ///
     /// # Errors
     /// [`KeySourceError`] if the [`KeySource`] of the profile fails. A key in memory never fails.
@@ -226,15 +226,15 @@ impl KeyProfile {
 
     /// Checks a ticket that a client has sent for `user`.
     ///
-    /// The second of the ticket is computed from the ticket, not searched. So this costs as much as
-    /// generating a ticket.
+    /// This method computes the time of the ticket from the characters of the ticket. It does not
+    /// try all times of the window, so it costs as much as generating a ticket.
     ///
     /// With [`Algorithm::Legacy`] and [`Algorithm::EnhancedUpper`] lower case counts as upper case,
-    /// because z/OS converts passwords to upper case. A legacy ticket contains only 32 bits of its
-    /// time. Of all times with these bits, the one nearest to `now` is taken.
+    /// because z/OS converts passwords to upper case. A legacy ticket contains only the low 32 bits
+    /// of its time. Of all times with these bits, the one nearest to `now` is taken.
     ///
     /// This method does not check whether the ticket was used before. If the application has replay
-    /// protection, the caller must do so.
+    /// protection, the caller must check this.
     ///
     /// # Errors
     /// [`Refusal`] says why the ticket is not accepted.
@@ -259,9 +259,9 @@ impl fmt::Debug for KeyProfile {
     }
 }
 
-/// A [`KeyProfile`] for one user. The part that all tickets of this user share is already computed.
+/// A [`KeyProfile`] for one user, to make or check several tickets of this user.
 ///
-/// Use it to make or check several tickets of one user.
+/// The part of the computation that is the same for all of these tickets is already done.
 pub struct UserTickets<'a> {
     profile: &'a KeyProfile,
     user: UserId,
@@ -281,10 +281,10 @@ impl UserTickets<'_> {
         &self.user
     }
 
-    /// The same as [`KeyProfile::generate`].
+    /// Does the same as [`KeyProfile::generate`], for this user.
     ///
     /// # Errors
-    /// The same as [`KeyProfile::generate`].
+    /// The errors of [`KeyProfile::generate`].
     pub fn generate(&self, time: Timestamp) -> Result<PassTicket, KeySourceError> {
         let secs = time.as_secs();
         let ticket = match &self.pair {
@@ -302,10 +302,10 @@ impl UserTickets<'_> {
         Ok(PassTicket::from_alphabet(ticket))
     }
 
-    /// The same as [`KeyProfile::evaluate`].
+    /// Does the same as [`KeyProfile::evaluate`], for this user.
     ///
     /// # Errors
-    /// The same as [`KeyProfile::evaluate`].
+    /// The errors of [`KeyProfile::evaluate`].
     pub fn evaluate(&self, ticket: &PassTicket, now: Timestamp) -> Result<Evaluated, Refusal> {
         let (text, now_secs) = (ticket.expose_bytes(), now.as_secs());
         let secs = match &self.pair {
@@ -364,36 +364,37 @@ impl Evaluated {
 }
 
 fn age_secs(generated_at: Timestamp, now: Timestamp) -> i64 {
-    // A timestamp has milliseconds in 64 bits, so its seconds never reach the sign bit.
+    // A timestamp is a number of milliseconds in 64 bits. So its number of seconds never reaches
+    // the sign bit.
     now.as_secs().cast_signed() - generated_at.as_secs().cast_signed()
 }
 
-/// If the second of a ticket is at most this far outside of the window, a late ticket or a wrong
-/// clock is likely. A clock that shows local time instead of UTC is wrong by up to 14 hours. With
-/// another user, APPLID or key the second is random, and fewer than one in 20,000 random seconds
-/// (of 32 bits) are this near.
+/// If the time of a ticket is at most this far outside of the window, a late ticket or a wrong
+/// clock is likely. A clock that shows local time instead of UTC is wrong by up to 14 hours. If the
+/// user, the APPLID or the key is wrong, the computed time is random. Of all times with 32 bits,
+/// fewer than one in 20,000 are this near.
 const PLAUSIBLE_SECS: u64 = 24 * 60 * 60;
 
 /// Why a ticket is not accepted.
 ///
-/// Evaluating a ticket computes the second that it was made for. With another user, APPLID or key
-/// the result is a random second. So a second far from now most likely means that the user, the
-/// APPLID or the key is wrong.
+/// Evaluating a ticket computes the time that the ticket was made for. If the ticket was made for
+/// another user or APPLID, or with another key, the result is a random time. So a time far from now
+/// most likely means that the user, the APPLID or the key is wrong.
 ///
-/// | distance between the second and now | result |
+/// | distance between the computed time and now | result |
 /// |---|---|
 /// | at most the window | accepted |
-/// | at most the window and 24 hours | [`OutsideWindow`](Self::OutsideWindow): most likely a late ticket or a wrong clock |
+/// | at most the window plus 24 hours | [`OutsideWindow`](Self::OutsideWindow): most likely a late ticket or a wrong clock |
 /// | more | [`OtherKey`](Self::OtherKey): most likely another user, APPLID or key |
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// No key of this algorithm gives this text. The text may be a password, or a ticket of another
-    /// algorithm.
-    #[error("not a PassTicket: this algorithm never gives such a text")]
+    /// This algorithm never makes this text, whatever the key is. The text may be a password, or a
+    /// ticket of another algorithm.
+    #[error("not a PassTicket, because this algorithm never makes such a text")]
     NotATicket,
-    /// The text is not a ticket of this user, APPLID and key. Or it is one, but its time is more
-    /// than 24 hours outside of the window.
+    /// The text is not a ticket of this user, APPLID and key. Or it is such a ticket, but its time
+    /// is more than 24 hours outside of the window.
     #[error(
         "not a PassTicket of this user, APPLID and key, or more than a day too early or too late; \
          compare user, APPLID and key with those of the system that made the PassTicket"
@@ -415,7 +416,7 @@ pub enum Refusal {
         generated_at: Timestamp,
         /// The time of the evaluation.
         now: Timestamp,
-        /// How far the ticket may be from `now`, before or after.
+        /// How far the time of the ticket may be before or after `now`.
         window: Duration,
     },
 }
@@ -523,7 +524,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_another_length_are_refused() {
+    fn keys_of_the_wrong_length_are_refused() {
         let applid = Applid::new("APPL").unwrap();
         for algorithm in Algorithm::ALL {
             let key = LEGACY_KEY.repeat(if algorithm == Algorithm::Legacy { 4 } else { 1 });
@@ -552,7 +553,7 @@ mod tests {
         for algorithm in Algorithm::ALL {
             let ticket = profile("APPL", algorithm).generate(&user, at(NOW)).unwrap();
             for Case { now, window, expected } in &cases {
-                // Both ends of the second, because milliseconds do not count.
+                // The first and the last millisecond of this second give the same result.
                 for now in [at(*now), at(*now).plus(Duration::from_millis(999))] {
                     let window = Duration::from_secs(*window);
                     let profile = profile("APPL", algorithm).with_window(window);
@@ -785,7 +786,7 @@ mod tests {
         })]
 
         #[test]
-        fn evaluating_returns_the_second_of_generating(
+        fn evaluating_returns_the_time_of_generating(
             (algorithm, key) in algorithm_and_key(),
             user in name(),
             applid in name(),
@@ -801,7 +802,7 @@ mod tests {
             prop_assert_eq!(evaluated.age_secs(), now.as_secs() as i64 - time as i64);
         }
 
-        /// The window is zero, so that a random second is accepted in at most one of 2^32 cases.
+        /// The window is zero. So a random time is accepted in at most one of 2^32 cases.
         #[test]
         fn a_change_of_ticket_user_applid_or_key_is_refused(
             (algorithm, mut key) in algorithm_and_key(),
@@ -837,8 +838,8 @@ mod tests {
             let got = make(other, &key).evaluate(&user, &ticket, time);
             prop_assert_eq!(got.is_ok(), other == applid);
 
-            // Changes one bit of the key, but not the lowest bit of a byte: DES ignores this parity
-            // bit.
+            // Changes one bit of the key, but never the lowest bit of a byte. That bit is a parity
+            // bit, which DES ignores.
             let bit = bit.index(key.len() * 7);
             key[bit / 7] ^= 2 << (bit % 7);
             prop_assert!(make(applid, &key).evaluate(&user, &ticket, time).is_err());

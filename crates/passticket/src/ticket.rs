@@ -49,8 +49,8 @@ impl PassTicket {
         str::from_utf8(&self.0).expect("`parse` checks for ASCII, and the alphabets are ASCII")
     }
 
-    /// A ticket that an algorithm has made. This does not check that all characters belong to the
-    /// algorithm's alphabet, which is ASCII.
+    /// A ticket that an algorithm has made. This function does not check that all characters belong
+    /// to the algorithm's alphabet, which is ASCII.
     pub(super) const fn from_alphabet(ascii: [u8; LEN]) -> Self {
         Self(ascii)
     }
@@ -85,14 +85,14 @@ impl fmt::Debug for PassTicket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PassTicketError {
-    /// A PassTicket has eight characters.
+    /// The text does not have eight characters.
     #[error("a PassTicket has 8 characters, not {found}")]
     #[non_exhaustive]
     Length {
         /// The number of characters found.
         found: usize,
     },
-    /// A PassTicket has only the characters `A-Z a-z 0-9 - _`.
+    /// The text has a character that is not one of `A-Z a-z 0-9 - _`.
     #[error("character {position} is not allowed; a PassTicket has only A-Z a-z 0-9 - _")]
     #[non_exhaustive]
     Character {

@@ -1,5 +1,5 @@
-//! A cache of the current tickets. Without it, each request of a user in the same second would make
-//! the same ticket again.
+//! A cache of the current tickets. Without this cache, each further request of a user in the same
+//! second would make the same ticket again.
 
 use std::{fmt, num::NonZeroUsize};
 
@@ -8,7 +8,7 @@ use quick_cache::sync::Cache;
 use super::{Applid, KeyProfile, KeySourceError, PassTicket, UserId};
 use crate::clock::Timestamp;
 
-/// The last ticket for each user and APPLID, and the second that it is for.
+/// The last ticket for each user and APPLID, and its time in seconds since the epoch.
 pub(super) struct TicketCache(Cache<(UserId, Applid), (u64, PassTicket)>);
 
 impl TicketCache {

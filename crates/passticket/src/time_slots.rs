@@ -14,12 +14,12 @@ use std::{
 use super::{Applid, UserId};
 use crate::clock::Timestamp;
 
-/// Unused time slots can be used for this long. This allows a burst of requests: one page of a web
-/// application makes dozens of them.
+/// An unused time slot can be used for this many seconds. This allows a burst of requests, because
+/// one page of a web application makes dozens of requests.
 const SPARE_SECS: u64 = 60;
 
-/// The maximum number of pairs of user and APPLID in each of the two generations. Both generations
-/// together need at most about nine megabytes.
+/// The maximum number of pairs of user and APPLID in each of the two generations of [`Reserved`].
+/// Both generations together need at most about nine megabytes.
 const PAIRS: usize = 100_000;
 
 type Pair = (UserId, Applid);
@@ -27,18 +27,19 @@ type Pair = (UserId, Applid);
 /// Reserves time slots for each pair of user and APPLID.
 ///
 /// No slot is reserved twice. With [`StartSecond::Skipped`] all slots are later than the start of
-/// this process. A previous process used only slots up to its end. So no slot is used by both, as
-/// long as the clock is not set back between them.
+/// this process. A previous process used only slots up to its end. So the two processes never use
+/// the same slot, as long as the clock is not set back in between.
 pub(super) struct TimeSlots {
-    /// The first second that can be reserved.
+    /// The first slot that can be reserved, in seconds since the epoch.
     first: u64,
+    /// The maximum number of pairs in a generation.
     pairs: usize,
     state: Mutex<Reserved>,
 }
 
 /// The last reserved slot of each pair, in two generations. Every [`SPARE_SECS`] the current
-/// generation becomes the previous one, and the previous generation is dropped. By then its slots
-/// are too old to be reserved again.
+/// generation becomes the previous one, and the previous generation is dropped. By then the dropped
+/// slots are too old to be reserved again.
 struct Reserved {
     /// The latest time seen. It does not change when the clock is set back, so used slots stay
     /// used.
@@ -50,9 +51,9 @@ struct Reserved {
 /// Whether a process makes tickets for the second in which it starts.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum StartSecond {
-    /// It makes none, because a previous process may have made tickets for this second.
+    /// The process makes no tickets for this second, because a previous process may have made some.
     Skipped,
-    /// It does, because it cannot wait for the next second.
+    /// The process makes tickets for this second, because it cannot wait for the next second.
     Used,
 }
 
@@ -73,8 +74,9 @@ impl TimeSlots {
     }
 
     /// Reserves a slot for a ticket, which is valid for `window` before and after its second. The
-    /// slot is not after `now`, and at most a quarter of the window before `now`. The rest of the
-    /// window is left for the transport to the service and for differences between the clocks.
+    /// slot is not after `now`. It is at most [`SPARE_SECS`] and at most a quarter of the window
+    /// before `now`. The rest of the window is left for the transport to the service and for
+    /// differences between the clocks.
     ///
     /// # Errors
     /// [`NoTimeSlot`] says why there is no slot.
@@ -126,8 +128,8 @@ impl fmt::Debug for TimeSlots {
     }
 }
 
-/// The earliest unused slot, if there is one up to `now`. `last` is the last reserved slot. It may
-/// be `None` if that slot was before `latest - spare`.
+/// The earliest unused slot of a pair, if there is one up to `now`. `last` is the last reserved
+/// slot of the pair, if there is one. A slot before `latest - spare` may be missing.
 fn next(
     last: Option<u64>,
     first: u64,
@@ -221,8 +223,8 @@ mod tests {
         all_taken_for(spare, 1)
     }
 
-    fn all_taken_for(spare: u64, secs: u64) -> NoTimeSlot {
-        let [spare, retry_after] = [spare, secs].map(Duration::from_secs);
+    fn all_taken_for(spare: u64, retry_after: u64) -> NoTimeSlot {
+        let [spare, retry_after] = [spare, retry_after].map(Duration::from_secs);
         NoTimeSlot::AllTaken { spare, retry_after }
     }
 
@@ -262,7 +264,10 @@ mod tests {
                 ..case("the process started in this second", None, 1000, Err(all_taken(60)))
             },
             Case { spare: 0, ..case("no spare slots", None, 1000, Ok(1000)) },
-            Case { spare: 0, ..case("no spare slots, used", Some(1000), 1000, Err(all_taken(0))) },
+            Case {
+                spare: 0,
+                ..case("no spare slots, current second used", Some(1000), 1000, Err(all_taken(0)))
+            },
             case("clock set back, some slots unused", Some(950), 980, Ok(951)),
             case("clock set back, all slots used", Some(1000), 980, Err(all_taken_for(60, 21))),
             case("clock set back by 60 s", None, 940, Ok(940)),
@@ -322,7 +327,7 @@ mod tests {
         let slots = TimeSlots::new(at(0), StartSecond::Skipped);
         let taken: Vec<_> = (0..10).map(|_| reserve(&slots, "A", 1000).unwrap()).collect();
         assert_eq!(taken, Vec::from_iter(940..950));
-        // The reserved slots around 1000 are forgotten, but the latest time is not.
+        // The table drops the slots around 1000, but keeps the latest time.
         assert_eq!(reserve(&slots, "B", 2000), Ok(1940));
         assert_eq!(reserve(&slots, "A", 1000), Err(set_back(1000)));
         assert_eq!(reserve(&slots, "A", 1939), Err(set_back(61)));

@@ -1,4 +1,5 @@
-//! Generates and evaluates 400 tickets on which two independent implementations agree.
+//! Generates and evaluates the tickets of 400 test vectors. Two independent implementations, neither of
+//! them this crate, computed the same tickets.
 
 #![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 

@@ -1,4 +1,4 @@
-//! Keys and certificates. The private keys are public: **never trust them outside of tests.**
+//! Keys and certificates. The private keys are public, so **never trust them outside of tests.**
 //!
 //! The files in `pki/` are committed, because it takes long to generate an RSA key. The certificates are
 //! valid until 2126. `cargo run -p test-support --example make-pki` replaces these files.
@@ -19,7 +19,8 @@ use tokio_rustls::TlsAcceptor;
 /// An RSA key of 2048 bits that signs tokens.
 pub const SIGNING_KEY: &str = include_str!("../pki/signing.key");
 
-/// Another RSA key of 2048 bits. A verifier with [`SIGNING_KEY`] refuses tokens that this key signed.
+/// An RSA key of 2048 bits that differs from [`SIGNING_KEY`]. A verifier that trusts only `SIGNING_KEY`
+/// refuses tokens that this key signed.
 pub const OTHER_SIGNING_KEY: &str = include_str!("../pki/other-signing.key");
 
 /// The certificate of a server at `localhost`, signed by [`Authority::trusted`].
@@ -95,7 +96,7 @@ impl Authority {
         Self::new("CA", certificate, include_str!("../pki/namesake.key"))
     }
 
-    /// An authority with another name and another key than [`Self::trusted`].
+    /// An authority whose name and key both differ from those of [`Self::trusted`].
     pub fn stranger() -> Self {
         let certificate = include_str!("../pki/stranger.pem");
         Self::new("another", certificate, include_str!("../pki/stranger.key"))
@@ -119,7 +120,7 @@ impl Authority {
     }
 
     /// Signs a certificate for `key` and returns it in PEM format. The certificate is for `localhost` and has
-    /// the common name `USER`. `change` can change it before it is signed.
+    /// the common name `USER`. `change` can change its parameters before it is signed.
     pub fn certify(&self, key: &KeyPair, change: impl FnOnce(&mut CertificateParams)) -> String {
         let mut params = leaf_params("USER");
         change(&mut params);
@@ -127,7 +128,7 @@ impl Authority {
     }
 }
 
-/// A self-signed certificate in DER format. Its subject is empty, unless `change` sets one.
+/// A self-signed certificate in DER format. Its subject is empty, unless `change` sets the subject.
 pub fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
@@ -170,7 +171,7 @@ mod tests {
     #[test]
     fn every_certificate_belongs_to_its_key() {
         for identity in [SERVER, USER, APIMTST] {
-            // Panics if the key does not match, because rustls compares the public keys.
+            // `acceptor` panics if the key does not match the certificate, because rustls compares them.
             identity.acceptor();
         }
         for authority in [Authority::trusted(), Authority::namesake(), Authority::stranger()] {

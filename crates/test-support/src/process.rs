@@ -60,7 +60,7 @@ impl Running {
         Self { child, stdout, log, logger: Some(logger) }
     }
 
-    /// Reads standard output until it contains `text`; returns everything that was read.
+    /// Reads lines of standard output until they contain `text`. Returns all lines that it has read.
     pub fn printed(&mut self, text: &str) -> String {
         let mut printed = String::new();
         while !printed.contains(text) {
@@ -70,7 +70,7 @@ impl Running {
         printed
     }
 
-    /// Waits until a line of the log contains `text`; returns that line.
+    /// Waits until a line of the log contains `text`. Returns this line.
     pub fn logged(&mut self, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -95,7 +95,7 @@ impl Running {
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
-    /// Waits until the program ends; returns its exit status and its whole log.
+    /// Waits until the program ends. Returns its exit status and its whole log.
     pub fn wait(&mut self) -> (ExitStatus, String) {
         let deadline = Instant::now() + PATIENCE;
         let status = loop {

@@ -157,7 +157,7 @@ async fn connection(
     acceptor: Option<TlsAcceptor>,
     steps: &[Step],
 ) -> io::Result<usize> {
-    // Sends each step immediately. Bytes that still wait when the connection is reset would be lost.
+    // Makes the kernel send each step immediately. A reset would discard bytes that are not sent yet.
     stream.set_nodelay(true)?;
     match acceptor {
         None => run_steps(BufReader::new(stream), |stream| stream, steps).await,

@@ -2,7 +2,8 @@
 
 use passticket::{Algorithm, Applid, KeyProfile, UserId};
 
-/// A key of the legacy algorithm, as hexadecimal digits. This key is public.
+/// A key of the legacy algorithm, as hexadecimal digits. This key is public, so never use it
+/// outside of tests.
 pub const LEGACY_KEY: &str = "E001193519561977";
 
 /// The user id `name`.

@@ -1,5 +1,5 @@
-//! An application that makes its own tokens. It uses jsonwebtoken with another cryptography backend than
-//! `tower-passticket`.
+//! An application that makes its own tokens. It selects the cryptography backend `rust_crypto` of the crate
+//! jsonwebtoken. `tower-passticket` also uses this crate, but selects no backend.
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, errors::Error};
 use serde_json::Value;

@@ -12,9 +12,9 @@ use tower_passticket::{
 const SECRET: &[u8] = b"a secret of the application, for its own sessions";
 
 #[test]
-fn both_backends_sign_and_verify() {
-    // The application uses jsonwebtoken first, because the first use decides the backend. The test in
-    // `ours_first.rs` has the other order.
+fn the_application_and_tower_passticket_sign_and_verify() {
+    // The application uses jsonwebtoken before `tower-passticket` does, because the first use decides the
+    // backend. The test in `ours_first.rs` has the opposite order.
     let claims = json!({ "sub": "jane", "exp": 4_000_000_000_u64 });
     assert_eq!(read_session(&session(&claims, SECRET).unwrap(), SECRET).unwrap(), claims);
 
@@ -29,7 +29,8 @@ fn both_backends_sign_and_verify() {
     };
     assert_eq!(jwt.user().as_str(), "USER");
 
-    // The application verifies a token of `tower-passticket`, and the other way round.
+    // The application verifies a token of `tower-passticket`. Then `tower-passticket` verifies a token of
+    // the application.
     let public = DecodingKey::from_rsa_pem(key.verifying_key().to_pem().as_bytes()).unwrap();
     let ours =
         jsonwebtoken::decode::<Value>(token.expose(), &public, &Validation::new(Algorithm::RS256));

@@ -1,4 +1,5 @@
-//! Like `backends.rs`, but here `tower-passticket` is used before the application uses jsonwebtoken.
+//! This test is like the one in `backends.rs`, but here `tower-passticket` uses jsonwebtoken before the
+//! application does.
 
 use embed_other_backend::{read_session, session};
 use serde_json::json;

@@ -1,2 +1,2 @@
-//! Tests that use the public API of `tower-passticket` from another crate, as an application that embeds the
-//! library does. Each file in `tests/` shows one task of such an application.
+//! Tests in a separate crate, which uses only the public API of `tower-passticket`. Each file in `tests/`
+//! shows one task of an application that embeds the library.

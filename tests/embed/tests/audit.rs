@@ -1,4 +1,5 @@
-//! An application has its own audit sink. It chooses at run time how client certificates are mapped to users.
+//! An application has its own audit sink. The application chooses at run time how client certificates are
+//! mapped to users.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -122,7 +123,7 @@ async fn a_mapper_and_a_sink_are_chosen_at_run_time() {
         let (status, user) = ask(mapper(name), &audit, Some(jane.clone())).await;
         assert_eq!((status, user.as_str()), (200, want));
     }
-    // `AuthenticateLayer` records only failures. A later layer records the success.
+    // `AuthenticateLayer` records only failures. A later layer, which is not in this test, records successes.
     assert!(siem.records.lock().unwrap().is_empty());
 
     for (certificate, reason, credential) in [

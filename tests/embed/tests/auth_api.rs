@@ -1,5 +1,5 @@
-//! An application serves the auth API (login, query, logout) in its own axum router, below another path. It
-//! chooses the login provider at run time.
+//! An application serves the auth API (login, query, logout) in its own axum router, below a path prefix of
+//! its choice. The application chooses the login provider at run time.
 
 use std::{error::Error, sync::Arc};
 
@@ -28,7 +28,7 @@ impl LoginProvider for Directory {
     fn login(&self, user: UserId, password: Password) -> LoginFuture {
         Box::pin(async move {
             match password.expose() {
-                b"of the directory" => Ok(user),
+                b"directory-password" => Ok(user),
                 _ => Err(LoginError::WrongCredentials),
             }
         })
@@ -45,7 +45,7 @@ fn provider(chosen: &Provider) -> Result<Arc<dyn LoginProvider>, Box<dyn Error>>
     Ok(match chosen {
         Provider::Directory => Arc::new(Directory),
         Provider::File => {
-            let hash = hash_password(&Password::new("of the file"))?;
+            let hash = hash_password(&Password::new("file-password"))?;
             Arc::new(FileLogin::new([(UserId::new("USER")?, hash)])?)
         }
     })
@@ -94,9 +94,9 @@ fn message(response: &Response<Bytes>) -> Result<String, Box<dyn Error>> {
 }
 
 #[tokio::test]
-async fn the_auth_api_is_served_below_another_path() -> Result<(), Box<dyn Error>> {
+async fn the_auth_api_is_served_below_a_custom_prefix() -> Result<(), Box<dyn Error>> {
     let router = Gateway::new(&Provider::Directory)?.router();
-    let credentials = r#"{"username": "user", "password": "of the directory"}"#;
+    let credentials = r#"{"username": "user", "password": "directory-password"}"#;
     let login = ask(&router, Method::POST, "/zaas/api/v1/auth/login", None, credentials).await?;
     assert_eq!(login.status(), StatusCode::NO_CONTENT);
     let cookie = login.headers()["set-cookie"].to_str()?;
@@ -122,7 +122,7 @@ async fn the_auth_api_is_served_below_another_path() -> Result<(), Box<dyn Error
     let unknown = ask(&router, Method::GET, "/zaas/api/v1/auth/unknown", None, "").await?;
     assert_eq!(unknown.status(), StatusCode::NOT_FOUND);
     assert!(message(&unknown)?.starts_with("ZWEAO404E "), "{}", message(&unknown)?);
-    // The path of the default prefix is not served.
+    // The default prefix is not served.
     let default = ask(&router, Method::POST, "/gateway/api/v1/auth/login", None, credentials);
     assert_eq!(default.await?.status(), StatusCode::NOT_FOUND);
     Ok(())
@@ -130,11 +130,12 @@ async fn the_auth_api_is_served_below_another_path() -> Result<(), Box<dyn Error
 
 #[tokio::test]
 async fn the_login_provider_is_chosen_at_run_time() -> Result<(), Box<dyn Error>> {
-    let of_directory = r#"{"username": "USER", "password": "of the directory"}"#;
-    let of_file = r#"{"username": "USER", "password": "of the file"}"#;
-    for (chosen, right, wrong) in
-        [(Provider::Directory, of_directory, of_file), (Provider::File, of_file, of_directory)]
-    {
+    let directory_user = r#"{"username": "USER", "password": "directory-password"}"#;
+    let file_user = r#"{"username": "USER", "password": "file-password"}"#;
+    for (chosen, right, wrong) in [
+        (Provider::Directory, directory_user, file_user),
+        (Provider::File, file_user, directory_user),
+    ] {
         let router = Gateway::new(&chosen)?.router();
         let login = |body| ask(&router, Method::POST, "/zaas/api/v1/auth/login", None, body);
         assert_eq!(login(right).await?.status(), StatusCode::NO_CONTENT);

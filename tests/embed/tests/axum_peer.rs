@@ -1,5 +1,6 @@
-//! `axum::serve` does not insert `ConnectionInfo` into requests. `ConnectionInfoLayer` does so. Then the
-//! audit records contain the address of the client, and the service receives it in `X-Forwarded-For`.
+//! `axum::serve` does not insert `ConnectionInfo` into requests, but `ConnectionInfoLayer` can insert it.
+//! Then the audit records contain the client address, and the service receives this address in
+//! `X-Forwarded-For`.
 
 #![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 
@@ -33,7 +34,7 @@ use tower_passticket::{
     token::ServiceId,
 };
 
-/// The time limit for the exchange.
+/// How long the test waits for the response.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An audit sink that keeps the client address of each record.

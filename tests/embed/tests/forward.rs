@@ -57,8 +57,8 @@ where
     let upstream = Upstream::parse(upstream).unwrap();
     let route = Route::new(ServiceId::new("files").unwrap(), "", upstream, Bypass).unwrap();
     ServiceBuilder::new()
-        // The layers of `tower-http` change the type of the response body. This makes it a `ResponseBody`
-        // again.
+        // The layers of `tower-http` change the type of the response body. This line converts the body to
+        // a `ResponseBody` again.
         .map_response(|response: Response<_>| response.map(ResponseBody::new))
         .layer(TraceLayer::new_for_http())
         .layer(CorsLayer::new().allow_origin(AllowOrigin::exact(ORIGIN)))
@@ -95,7 +95,7 @@ async fn forward_works_under_cors_timeout_and_trace_layers() {
 
     let connector = Connector::builder().with_verification(Verification::Disabled);
     let stack = stack(&format!("http://{address}"), connector.build().unwrap());
-    // `Gateway` accepts any service as the auth API. This one answers "api".
+    // `Gateway` accepts any service as the auth API. This service answers "api".
     let api = service_fn(async |_| Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("api"))));
     let gateway = Gateway::new(api, stack);
 

@@ -1,5 +1,5 @@
-//! An application tests its handlers without a key, a token or the layers. The feature `test-util` makes this
-//! possible.
+//! An application tests its handlers without a key, a token or the layers that authenticate. The feature
+//! `test-util` makes this possible.
 
 use std::sync::Arc;
 
@@ -40,13 +40,13 @@ async fn a_handler_sees_the_user_and_the_scopes() {
 }
 
 #[test]
-fn tokens_of_the_test_key_verify() {
+fn tokens_of_the_test_key_are_valid() {
     let verified = test_util::verifier().verify(&test_util::login_token("USER")).unwrap();
     assert!(matches!(verified, tower_passticket::token::VerifiedToken::Jwt(_)));
 }
 
 #[test]
-fn tickets_of_the_test_profile_evaluate() {
+fn tickets_of_the_test_profile_are_valid() {
     let profile = Arc::new(test_util::key_profile("ZOWEAPPL"));
     let (user, applid) = ("USER".parse().unwrap(), *profile.applid());
     let generator = LocalGenerator::new(KeyProfiles::new([profile.clone()]).unwrap());

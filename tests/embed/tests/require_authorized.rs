@@ -1,6 +1,6 @@
-//! An application puts its own handlers behind the layers. `RequireAuthorizedLayer` answers requests that are
-//! not authorized, so no handler is called for them (docs/decisions.md#d40). The only exception is a route
-//! with `Bypass` and `with_bypass_allowed`.
+//! An application puts its own handlers behind the layers of `tower-passticket`. `RequireAuthorizedLayer`
+//! answers requests that are not authorized, so no handler is called for them (docs/decisions.md#d40). The
+//! only exception is a route with the scheme `Bypass`, if the layer was made with `with_bypass_allowed`.
 
 #![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 
@@ -23,8 +23,8 @@ use tower_passticket::{
     token::ServiceId,
 };
 
-/// An extractor for the authorized user. A request that is not authorized gets the same response as from
-/// `RequireAuthorizedLayer`.
+/// An extractor for the authorized user. If a request is not authorized, the extractor answers it with the
+/// same response as `RequireAuthorizedLayer`.
 struct User(Authorized);
 
 impl<S: Sync> FromRequestParts<S> for User {

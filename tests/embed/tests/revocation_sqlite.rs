@@ -152,7 +152,7 @@ impl Tokens {
         self.issuer.personal_access_token(&user, &scopes, Validity::MAX).unwrap()
     }
 
-    /// The status of the response to a request with `token`, if revocations are in `store`.
+    /// The status of the response to a request with `token`. The gateway looks for revocations in `store`.
     async fn status(&self, store: &Arc<dyn RevocationStore>, token: &IssuedToken) -> u16 {
         let authenticator =
             Authenticator::new(self.verifier.clone()).with_personal_access_tokens(store.clone());
@@ -186,13 +186,13 @@ async fn revocations_in_sqlite_survive_a_restart() {
     for revocation in [
         Revocation::Token { token: TokenFingerprint::of(revoked[0].expose()), expires_at },
         Revocation::User { user: UserId::new("TWO").unwrap(), up_to },
-        // A rule with an earlier time does not weaken the rule before.
+        // This rule has an earlier time, so it must not replace the previous rule.
         Revocation::User { user: UserId::new("TWO").unwrap(), up_to: Timestamp::from_secs(0) },
         Revocation::Service { service, up_to },
     ] {
         store.record(revocation).await.unwrap();
     }
-    // The store of this process, and the store after a restart.
+    // `store` has recorded the revocations. `open` reads the file again, as after a restart.
     for store in [store, open()] {
         for token in &revoked {
             assert_eq!(tokens.status(&store, token).await, 401);

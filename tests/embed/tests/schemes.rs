@@ -1,5 +1,6 @@
 //! An application has its own schemes. A scheme decides which headers a service receives in place of the
-//! client's credential. One scheme here sends a constant header, the other asks another server for a token.
+//! client's credential. One scheme in this file sends a constant header. Another one asks a server for a
+//! token.
 
 #![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 
@@ -46,8 +47,8 @@ impl Scheme for ApiKey {
     }
 }
 
-/// Sends a token of the user, for which it asks a token server. Here only `USER` has a token; for all others
-/// the server does not answer.
+/// Asks a token server for a token of the user, and sends this token to the service. In this test the server
+/// has a token only for `USER`. For all other users it does not answer.
 struct Exchange;
 
 impl Scheme for Exchange {
@@ -153,7 +154,8 @@ async fn each_route_has_its_own_scheme_and_audit_event() {
 async fn a_client_cannot_set_a_reserved_header() {
     let request = Request::get("/keyed/x").header("x-api-key", "forged");
     let (received, response, records) = exchange(request.body(Body::default()).unwrap()).await;
-    // The request has no credential, so the scheme is not called. It is forwarded without the header.
+    // The request has no credential, so the scheme is not called. The request is forwarded without the
+    // header.
     assert!(response.headers().contains_key(&X_ZOWE_AUTH_FAILURE));
     assert!(!received.contains_key("x-api-key"));
     assert!(records.is_empty());
@@ -173,7 +175,7 @@ async fn a_failed_scheme_is_recorded_and_reported_to_the_client() {
 }
 
 #[tokio::test]
-async fn a_route_that_rejects_failures_answers_when_a_scheme_fails() {
+async fn a_route_that_rejects_failures_answers_503_when_a_scheme_fails() {
     let service = ServiceId::new("svc").unwrap();
     let route = Route::new(service, "", "http://zos".parse().unwrap(), Exchange).unwrap();
     let route = Arc::new(route.with_on_failure(OnFailure::Reject));

@@ -185,7 +185,7 @@ impl DistributedMapper for Directory {
     }
 }
 
-/// The providers of a program. Its configuration says which ones to use.
+/// The providers of a program. The configuration of the program says which providers to use.
 struct Providers {
     tickets: Arc<dyn PassTicketGenerator>,
     login: Arc<dyn LoginProvider>,

@@ -1,4 +1,5 @@
-//! An application has a gateway that only verifies tokens, or that accepts tokens of other issuers.
+//! An application contains a gateway that only verifies tokens, or a gateway that accepts tokens of other
+//! issuers.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -31,7 +32,7 @@ use tower_passticket::{
 
 type Body = Full<Bytes>;
 
-/// The key of another issuer.
+/// The key of another issuer, which the gateway does not trust.
 fn foreign_key() -> SigningKey {
     let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
     SigningKey::from_pem(rsa.unwrap().serialize_pem().as_bytes()).unwrap()
@@ -44,8 +45,8 @@ fn request(token: &str) -> Request<Body> {
         .unwrap()
 }
 
-/// Sends `token` to a gateway that has only a public key, so it cannot issue tokens. Returns the status of
-/// the response.
+/// Sends `token` to a gateway that has only a public key, so this gateway cannot issue tokens. Returns the
+/// status of the response.
 async fn verify_only(key: VerifyingKey, token: &str) -> u16 {
     let layer = AuthenticateLayer::new(Authenticator::new(Rs256Verifier::new(key)));
     let service = ServiceBuilder::new().layer(layer).service(service_fn(
@@ -78,7 +79,7 @@ async fn a_gateway_with_only_a_public_key_verifies_tokens() {
 const NOW: u64 = 1_800_000_000;
 const ISSUER: &str = "https://idp.example.com";
 
-/// Verifies tokens of this gateway itself, and asks an identity provider about all others.
+/// Verifies the tokens of this gateway itself. Asks an identity provider about all other tokens.
 struct Introspection {
     own: Rs256Verifier,
     provider: Arc<Provider>,
@@ -101,7 +102,7 @@ impl Provider {
             b"of.a.z/OS.user" => {
                 Ok(ExternalClaims::new(UserId::new("IBMUSER").unwrap(), ISSUER, expires_at))
             }
-            b"late" => {
+            b"expired" => {
                 let expires_at = Timestamp::from_secs(NOW - 1);
                 Ok(ExternalClaims::new(identity("jane@example.com"), ISSUER, expires_at))
             }
@@ -140,6 +141,7 @@ fn gateway(provider: Arc<Provider>, revocations: Arc<RevocationIndex>) -> Gatewa
     let clock = Arc::new(ManualClock::new(Timestamp::from_secs(NOW)));
     let verifier: Arc<dyn TokenVerifier> =
         Arc::new(Introspection { own: test_util::verifier().with_clock(clock.clone()), provider });
+    // Maps Jane's name at the identity provider to her z/OS user id. The map has no entry for Joe.
     let jane = DistributedIdentity::new("jane@example.com", ISSUER).unwrap();
     let users = DistributedMap::new([(jane, UserId::new("JANE").unwrap())]).unwrap();
     let authenticator = Authenticator::new(verifier)
@@ -229,7 +231,7 @@ async fn refused_tokens_of_other_issuers_get_the_texts_of_zowe() {
     let cases = [
         ("of.joe", 401, "ZWEAG161E No user was found"),
         ("of.nobody", 401, "ZWEAG102E Token is not valid"),
-        ("late", 401, "ZWEAG103E The token has expired"),
+        ("expired", 401, "ZWEAG103E The token has expired"),
         ("down", 503, "ZWEAG104E Authentication service is not available"),
     ];
     for (token, status, text) in cases {

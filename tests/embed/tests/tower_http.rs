@@ -1,4 +1,4 @@
-//! Layers of `tower-http` can stand outside, between and inside of the layers of `tower-passticket`.
+//! Layers of `tower-http` can be placed outside, between and inside of the layers of `tower-passticket`.
 
 #![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 
@@ -44,13 +44,14 @@ fn timeout_layer(after: Duration) -> TimeoutLayer {
     TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, after)
 }
 
-/// A service whose response body is always empty. Its type cannot contain an error message of the layers.
+/// A service with the response body type `Empty`. The layers cannot put an error message into a body of this
+/// type, so the stack needs a `ResponseBodyLayer`.
 async fn empty(_: Request<Full<Bytes>>) -> Result<Response<Empty<Bytes>>, Infallible> {
     Ok(Response::new(Empty::new()))
 }
 
 #[tokio::test]
-async fn tower_http_layers_can_stand_inside() {
+async fn tower_http_layers_work_inside_of_the_passticket_layers() {
     let stack = ServiceBuilder::new()
         .layer(SanitizeLayer::new())
         .layer(RouteLayer::fixed(route()))
@@ -58,7 +59,7 @@ async fn tower_http_layers_can_stand_inside() {
         .layer(ScopeLayer::new())
         .layer(RequireAuthorizedLayer::new())
         .layer(SchemeLayer::new())
-        // The layers and the service inside of this layer may have any type of response body.
+        // The layers and the service inside of this layer can have any type of response body.
         .layer(ResponseBodyLayer::new())
         .layer(TraceLayer::new_for_http())
         .layer(CorsLayer::permissive())
@@ -75,7 +76,7 @@ async fn tower_http_layers_can_stand_inside() {
 }
 
 #[tokio::test]
-async fn tower_http_layers_can_stand_between() {
+async fn tower_http_layers_work_between_the_passticket_layers() {
     let stack = ServiceBuilder::new()
         .layer(SanitizeLayer::new())
         .layer(ResponseBodyLayer::new())
@@ -89,7 +90,7 @@ async fn tower_http_layers_can_stand_between() {
 }
 
 #[tokio::test]
-async fn tower_http_layers_can_stand_outside() {
+async fn tower_http_layers_work_outside_of_the_passticket_layers() {
     let auth_layers = ServiceBuilder::new()
         .layer(SanitizeLayer::new())
         .layer(RouteLayer::fixed(route()))
@@ -111,7 +112,7 @@ async fn tower_http_layers_can_stand_outside() {
 }
 
 #[tokio::test]
-async fn tower_http_layers_can_wrap_forward() {
+async fn tower_http_layers_work_around_forward() {
     let connector =
         || Connector::builder().with_verification(Verification::Disabled).build().unwrap();
     let auth_layers = ServiceBuilder::new()
@@ -119,7 +120,8 @@ async fn tower_http_layers_can_wrap_forward() {
         .layer(AuthenticateLayer::new(Authenticator::new(test_util::verifier())))
         .layer(ScopeLayer::new())
         .layer(SchemeLayer::new());
-    // The layers of `tower-http` are directly around `Forward`, or outside of all other layers.
+    // In `inside` the layers of `tower-http` are directly around `Forward`. In `outside` they are around all
+    // other layers.
     let inside = ServiceBuilder::new()
         .layer(auth_layers.clone())
         .layer(ResponseBodyLayer::new())
@@ -142,7 +144,7 @@ async fn tower_http_layers_can_wrap_forward() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout_layer_outside_ends_a_request_that_waits() {
+async fn an_outer_timeout_layer_answers_if_the_service_does_not() {
     let stack = ServiceBuilder::new()
         .layer(CorsLayer::new().expose_headers([HeaderName::from_static("x-zowe-auth-failure")]))
         .layer(timeout_layer(Duration::from_millis(50)))
