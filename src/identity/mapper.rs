@@ -158,7 +158,7 @@ pub enum MapError {
     /// No user is mapped to the identity.
     #[error("no user is mapped to the identity")]
     NotMapped,
-    /// The system that maps identities cannot be reached.
+    /// The system that maps identities is not available. For instance, it cannot be reached.
     #[error("the identity mapping is not available")]
     Unavailable,
     /// The mapping failed for another reason. For instance, the response of the system that maps

@@ -43,7 +43,7 @@ where
         }
         io::Result::Ok(())
     };
-    // The result does not matter: the connection is closed in any case.
+    // The result does not matter, because the connection is closed in any case.
     let _ = timeout(time_left.min(MAX_TIME), closed).await;
 }
 

@@ -64,7 +64,7 @@ impl ServerTls {
     ///   as the extension [`PeerCertificate`](crate::identity::PeerCertificate).
     ///   [`AuthenticateLayer`](crate::layer::AuthenticateLayer) does not verify the leaf again. With
     ///   `with_no_client_auth` there are no client certificates.
-    /// - **ALPN**: an empty list becomes `h2`, `http/1.1`. Any other protocol in the list is an error.
+    /// - **ALPN**: an empty list becomes `h2`, `http/1.1`. Any protocol except these two is an error.
     /// - **Early data** is turned off, because an attacker can replay it (RFC 8446 §8).
     ///
     /// The certificate resolver, the session tickets, the TLS versions and the crypto provider are not

@@ -24,8 +24,8 @@ use super::{
 };
 use crate::{layer::Upstream, proxy::timeouts::ForwardTimeouts};
 
-/// Minimum of `max_stall`, for short response timeouts. If a service has answered and then accepts no more
-/// bytes of the request, its connection is not closed before this time has passed.
+/// Minimum of `max_stall`, for short response timeouts. If a service accepts no more bytes of the request
+/// after its response, the connection is not closed before this time has passed.
 const MIN_STALL: Duration = Duration::from_secs(1);
 
 /// The connections to all services. `C` is the connector, `B` is the body of requests.
