@@ -62,8 +62,8 @@ impl ServerTls {
     /// - **Client certificates**: only the client verifier of `config` decides which certificates are
     ///   trusted. If the verifier accepts a chain, the requests of the connection get the leaf of this chain
     ///   as the extension [`PeerCertificate`](crate::identity::PeerCertificate).
-    ///   [`AuthenticateLayer`](crate::layer::AuthenticateLayer) does not verify the leaf again. With
-    ///   `with_no_client_auth` there are no client certificates.
+    ///   [`AuthenticateLayer`](crate::layer::AuthenticateLayer) trusts the leaf, and checks only whether it
+    ///   has expired. With `with_no_client_auth` there are no client certificates.
     /// - **ALPN**: an empty list becomes `h2`, `http/1.1`. Any protocol except these two is an error.
     /// - **Early data** is turned off, because an attacker can replay it (RFC 8446 §8).
     ///
