@@ -1,22 +1,23 @@
-//! Types of the attributes in a distinguished name.
+//! The types of attributes in a distinguished name, such as `CN`.
 
 use std::fmt;
 
 use x509_cert::der::asn1::ObjectIdentifier;
 
-/// The type of an attribute in a [`DistinguishedName`](super::DistinguishedName), such as `CN`. It is
-/// an object identifier (OID). Common types also have names.
+/// The type of an attribute in a [`DistinguishedName`](super::DistinguishedName).
 ///
+/// A type is an object identifier (OID), such as `2.5.4.3`. Common types also have names, such as `CN`.
 /// Two types are equal when their object identifiers are equal, so `CN`, `cn`, `commonName` and
-/// `2.5.4.3` are the same type. `Display` writes the short name, or the object identifier of a type
-/// without a known name.
+/// `2.5.4.3` are the same type. `Display` writes the [`name`](Self::name). If the type has no known
+/// name, `Display` writes the object identifier.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AttributeType(pub(super) ObjectIdentifier);
 
 /// Object identifiers and their names. `Display` writes the first name of a type.
 ///
-/// Sources: RFC 4514 §3, RFC 4519 §2, X.520, PKCS #9 (RFC 2985 §5.2.1). `SP` is RACF's name for the
-/// state or province (docs/reference/security-products.md#certificate-mappings).
+/// Sources: RFC 4514 §3, RFC 4519 §2, X.520, PKCS #9 (RFC 2985 §5.2.1). RACF (IBM's security product
+/// for z/OS) has the name `SP` for the state or province
+/// (docs/reference/security-products.md#certificate-mappings).
 pub(super) const TYPES: [(&str, &[&str]); 25] = [
     ("2.5.4.3", &["CN", "commonName"]),
     ("2.5.4.4", &["SN", "surname"]),
@@ -46,7 +47,8 @@ pub(super) const TYPES: [(&str, &[&str]); 25] = [
 ];
 
 impl AttributeType {
-    /// Reads a known name in upper or lower case, or an object identifier such as `2.5.4.3`.
+    /// Reads a known name, or an object identifier such as `2.5.4.3`. The case of a name makes no
+    /// difference.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let known = |names: &[&str]| names.iter().any(|known| known.eq_ignore_ascii_case(text));
         let oid = TYPES.iter().find(|(_, names)| known(names)).map_or(text, |(oid, _)| oid);

@@ -14,10 +14,10 @@ use crate::clock::Timestamp;
 
 /// The verified leaf certificate of the peer, as a request extension.
 ///
-/// The [layers](crate::layer) trust this extension. Code that inserts it must have verified the
-/// certificate, and that the peer holds the private key. The TLS listener of this crate inserts it
-/// after the handshake has verified both, and parses the certificate once per connection. Cloning is
-/// cheap.
+/// The [layers](crate::layer) trust this extension. Code that inserts it must first verify the
+/// certificate, and must verify that the peer holds the private key of the certificate. The TLS
+/// listener of this crate inserts the extension after a handshake that has verified both. The listener
+/// parses the certificate once per connection. Cloning is cheap.
 #[derive(Clone)]
 pub struct PeerCertificate(Arc<Parts>);
 
@@ -78,8 +78,9 @@ impl PeerCertificate {
         &self.0.sha256
     }
 
-    /// The last second of the validity period (RFC 5280 §4.1.2.5). The handshake checks it, but a
-    /// connection or a resumed TLS session may last longer than the validity period.
+    /// The end of the validity period (RFC 5280 §4.1.2.5). At this time, the certificate is still
+    /// valid. The handshake checks the validity period, but a connection or a resumed TLS session may
+    /// last longer.
     pub fn not_after(&self) -> Timestamp {
         self.0.not_after
     }
@@ -107,10 +108,10 @@ impl PeerCertificate {
         &self.0.issuer_name
     }
 
-    /// The common name of the subject. If the subject has several, this is the first one in the order
-    /// of the certificate, as in Zowe API ML (docs/reference/identity-and-saf.md#common-name). `None` if
-    /// the subject has no common name, or if its value is not a UTF8String, PrintableString or
-    /// IA5String.
+    /// The common name of the subject. If the subject has several common names, this is the first one
+    /// in the order of the certificate, as in Zowe API ML
+    /// (docs/reference/identity-and-saf.md#common-name). `None` if the subject has no common name, or
+    /// if this common name is not a UTF8String, PrintableString or IA5String.
     pub fn common_name(&self) -> Option<&str> {
         self.0.common_name.as_deref()
     }
@@ -127,11 +128,11 @@ impl fmt::Debug for PeerCertificate {
 #[error("not an X.509 certificate in DER: {0}")]
 pub struct CertificateError(String);
 
-/// id-at-commonName, RFC 5280 §A.1.
+/// The object identifier id-at-commonName (RFC 5280 §A.1).
 const COMMON_NAME: &str = "2.5.4.3";
 
-/// The text of a value. User ids are ASCII, so the other string types of RFC 5280 §4.1.2.4 are not
-/// needed.
+/// The text of a UTF8String, PrintableString or IA5String. The other string types of RFC 5280 §4.1.2.4
+/// are not needed, because user ids are ASCII.
 fn directory_string(value: &Any) -> Option<String> {
     use x509_cert::der::{Tag, Tagged};
     match value.tag() {

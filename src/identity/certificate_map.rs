@@ -1,4 +1,4 @@
-//! Maps certificates by a table of filters.
+//! Maps client certificates to user ids by a table of filters.
 
 use std::{
     cmp::Reverse,
@@ -18,11 +18,11 @@ use super::{
 };
 use crate::passticket::UserId;
 
-/// Maps certificates by a table of [`CertificateFilter`]s. If several filters match, the most specific
-/// one decides.
+/// Maps client certificates to user ids by a table of [`CertificateFilter`]s. If several filters match,
+/// the most specific filter decides.
 ///
-/// The order is that of RACF, IBM's security product for z/OS (*Security Administrator's Guide*, "How
-/// RACF processes certificate name filters"). The most specific filter is the first of this list:
+/// This list starts with the most specific kind of filter. RACF, IBM's security product for z/OS, has
+/// the same order (*Security Administrator's Guide*, "How RACF processes certificate name filters").
 ///
 /// 1. the fingerprint (RACF: a certificate that is registered with RACF),
 /// 2. the full subject with the full issuer,
@@ -32,9 +32,12 @@ use crate::passticket::UserId;
 /// 6. the full issuer,
 /// 7. a partial issuer.
 ///
-/// A partial name is the full name without its first parts. A longer partial name precedes a shorter
-/// one. A certificate without a matching filter has no user. The cost of a look-up does not grow with
-/// the number of filters, but with the number of different lengths of their names.
+/// A partial name is a full name without its first parts. If two filters of the same kind match, the
+/// filter whose name has more parts is more specific. A certificate without a matching filter has no
+/// user.
+///
+/// The length of a name is the number of its parts. The time of a look-up depends on how many different
+/// lengths the names in the filters have. It does not depend on the number of filters.
 ///
 /// ```
 /// use tower_passticket::{
@@ -62,11 +65,12 @@ struct Filters {
     issuers: Suffixes,
 }
 
-/// Filters on one name. A filter has the last parts of a name, and its user.
+/// Filters on one name, which is the subject or the issuer. A filter consists of the last parts of a
+/// name, and of a user.
 #[derive(Default)]
 struct Suffixes {
     users: HashMap<DistinguishedName, UserId>,
-    /// The lengths of the names in `users`, the longest first.
+    /// The numbers of parts of the names in `users`, the largest number first.
     lengths: BTreeSet<Reverse<usize>>,
 }
 
@@ -88,7 +92,7 @@ impl CertificateMap {
     /// Makes a table of filters. The order of `entries` makes no difference.
     ///
     /// # Errors
-    /// [`DuplicateFilter`] if a filter occurs twice. It names the filter and both users.
+    /// [`DuplicateFilter`] if a filter occurs twice. The error names the filter and both users.
     pub fn new(
         entries: impl IntoIterator<Item = (CertificateFilter, UserId)>,
     ) -> Result<Self, DuplicateFilter> {
@@ -157,7 +161,7 @@ impl IdentityMapper for CertificateMap {
 
 /// A filter that occurs twice in a table.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("two entries are for {filter}, user {first} and user {second}; keep one of them")]
+#[error("the filter {filter} occurs twice, for user {first} and user {second}; keep one of them")]
 #[non_exhaustive]
 pub struct DuplicateFilter {
     /// The filter.
@@ -198,8 +202,8 @@ mod tests {
         map.find([7; 32].into(), &name(subject), &name(issuer))
     }
 
-    /// Filters in RACF's order, the most specific one first. The last one does not match `SUBJECT` and
-    /// `ISSUER`.
+    /// Filters in RACF's order, the most specific filter first. The last filter does not match a
+    /// certificate with `SUBJECT` and `ISSUER`.
     fn in_order() -> [CertificateFilter; 13] {
         [
             CertificateFilter::fingerprint([7; 32].into()),
@@ -214,7 +218,7 @@ mod tests {
             issuer(ISSUER),
             issuer("OU=CA,O=Trust"),
             issuer("O=Trust"),
-            // A filter on both names compares the whole issuer, and this one is only a part of it.
+            // A filter on subject and issuer must have the whole issuer. This filter has only a part.
             subject_and_issuer(SUBJECT, "OU=CA,O=Trust"),
         ]
     }
@@ -237,15 +241,20 @@ mod tests {
                 }
                 let map = CertificateMap::new(entries).unwrap();
                 let want = (first < matching.len()).then(|| user(&format!("U{first}")));
-                assert_eq!(find(&map, SUBJECT, ISSUER), want, "from {:?}", filters[first]);
+                assert_eq!(
+                    find(&map, SUBJECT, ISSUER),
+                    want,
+                    "filters from {:?} on",
+                    filters[first]
+                );
             }
         }
         let map = CertificateMap::new([(last.clone(), user("X"))]).unwrap();
-        assert_eq!(find(&map, SUBJECT, "OU=CA,O=Trust"), Some(user("X")), "the issuer is equal");
+        assert_eq!(find(&map, SUBJECT, "OU=CA,O=Trust"), Some(user("X")), "equal issuer");
     }
 
     #[test]
-    fn a_certificate_without_a_matching_filter_has_no_user() {
+    fn a_filter_matches_the_last_parts_of_a_name() {
         let map = CertificateMap::new([
             (subject("OU=Payroll,O=Example,C=DE"), user("A")),
             (issuer("O=Trust"), user("B")),
@@ -255,7 +264,7 @@ mod tests {
         for (subject, issuer, want) in [
             ("CN=x,OU=Payroll,O=Example,C=DE", "O=other", Some("A")),
             ("OU=Payroll,O=Example,C=DE", "O=other", Some("A")),
-            // A filter matches the last parts of a name, not the first ones.
+            // A filter does not match the first parts of a name.
             ("OU=Payroll,O=Example,C=DE,DC=x", "O=other", None),
             ("OU=Payroll,O=Example", "O=other", None),
             ("OU=payroll,O=Example,C=DE", "O=other", None),
@@ -285,7 +294,7 @@ mod tests {
             (subject("cn=a+ou=b"), user("A")),
             (subject("2.5.4.11=b + CN=\\61"), user("A")),
         ]);
-        assert!(error.is_err(), "both filters have the same name, written differently");
+        assert!(error.is_err(), "both texts are the same name, so the filter occurs twice");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Maps certificates by their common name.
+//! Maps client certificates to user ids by their common name.
 
 use std::future::ready;
 
@@ -11,8 +11,9 @@ use crate::passticket::UserId;
 /// Takes the common name of the subject as the user id: `CN=USER` maps to `USER`. Zowe API ML does the
 /// same if no other mapping is configured (docs/reference/identity-and-saf.md#common-name).
 ///
-/// This mapping is only as trustworthy as the certificate authorities that the TLS listener accepts. A
-/// client that gets a certificate with the name of a user from one of them has the access of that user.
+/// This mapping is only as trustworthy as the certificate authorities that the TLS listener accepts. If
+/// one of these authorities issues a certificate with the name of a user, the holder of the certificate
+/// gets the access rights of that user.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CommonNameMapper;
 

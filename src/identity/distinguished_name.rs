@@ -18,8 +18,9 @@ use super::attribute_type::AttributeType;
 /// be read as text.
 ///
 /// `FromStr` parses the text form of RFC 4514 §3. It ignores blanks around `,`, `+` and `=`. It accepts
-/// the short names of RFC 4514 and RFC 4519, `E` for the e-mail address of PKCS #9, and `S` and `SP` for
-/// `ST`. `Display` writes the text form of RFC 4514 §2.
+/// object identifiers and the short and long names of common attribute types, such as `CN` and
+/// `commonName`. `S` and `SP` are accepted for `ST`, and `E` for the e-mail address of PKCS #9.
+/// `Display` writes the text form of RFC 4514 §2.
 ///
 /// ```
 /// use tower_passticket::identity::DistinguishedName;
@@ -54,7 +55,7 @@ pub struct Attribute {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Value {
     Text(Box<str>),
-    /// The DER of a value that is not text, or whose string type has no agreed character set.
+    /// The DER of a value that cannot be read as text.
     Der(Box<[u8]>),
 }
 
@@ -63,8 +64,8 @@ impl DistinguishedName {
         Self(rdns.into())
     }
 
-    /// Whether the name has no parts. The subject of a certificate may be empty; a
-    /// [`CertificateFilter`](super::CertificateFilter) may not.
+    /// Whether the name has no parts. The subject of a certificate can be empty. A
+    /// [`CertificateFilter`](super::CertificateFilter) rejects an empty name.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -80,7 +81,8 @@ impl DistinguishedName {
     }
 }
 
-/// Allows a look-up in a map keyed by names with the last parts of a longer name, without a copy.
+/// Allows a look-up in a map whose keys are names. The last parts of a longer name can be looked up
+/// without a copy.
 impl Borrow<[Rdn]> for DistinguishedName {
     fn borrow(&self) -> &[Rdn] {
         &self.0
@@ -111,7 +113,7 @@ impl Attribute {
         self.kind
     }
 
-    /// The value without escapes. `None` if the value is not text.
+    /// The value without escapes. `None` if the value cannot be read as text.
     pub fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Text(text) => Some(text),
@@ -145,7 +147,8 @@ impl From<&Any> for Value {
         let text = match value.tag() {
             Tag::Utf8String => str::from_utf8(bytes).ok().map(str::to_owned),
             Tag::BmpString => utf16(bytes),
-            // Certificates use different character sets for a TeletexString that is not ASCII.
+            // A TeletexString that is not ASCII is not read as text, because certificates use
+            // different character sets for it.
             Tag::PrintableString
             | Tag::Ia5String
             | Tag::NumericString
@@ -157,7 +160,7 @@ impl From<&Any> for Value {
         };
         match text {
             Some(text) => Self::Text(text.into()),
-            // Encoding cannot fail: the value was decoded from DER, so its length is valid.
+            // Encoding cannot fail, because the value was decoded from DER, and so its length is valid.
             None => Self::Der(value.to_der().unwrap_or_else(|_| bytes.to_vec()).into()),
         }
     }
@@ -222,8 +225,8 @@ fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(f, "{byte:02X}"))
 }
 
-/// Escapes a value (RFC 4514 §2.4). Also escapes control characters, which the RFC permits, so that a
-/// name cannot break a log line.
+/// Escapes a value (RFC 4514 §2.4). The RFC permits escaping any character. Control characters are also
+/// escaped, so that a name cannot break a log line.
 fn write_escaped(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     let last = text.char_indices().next_back().map(|(i, _)| i);
     for (i, c) in text.char_indices() {

@@ -2,15 +2,15 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-/// The maximum length of a name in bytes: the limit of RACF (IBM's security product for z/OS) and of
-/// ZSS (Zowe System Services), see docs/reference/identity-and-saf.md#zss-limits.
+/// The maximum length of a name in bytes. RACF (IBM's security product for z/OS) and ZSS (Zowe System
+/// Services) have this limit (docs/reference/identity-and-saf.md#zss-limits).
 const MAX_NAME: usize = 246;
 
 /// A name in a user registry outside z/OS, together with the name of the registry. The name is for
-/// instance an e-mail address, a subject of an identity provider, or a distinguished name.
+/// instance an e-mail address, the subject of an OpenID Connect token, or a distinguished name.
 ///
-/// RACF calls this a distributed identity. The security product on z/OS maps it to a user id (in RACF,
-/// the command `RACMAP` defines the mapping in the class `IDIDMAP`).
+/// RACF calls this a distributed identity. The security product on z/OS maps such an identity to a user
+/// id. In RACF, the command `RACMAP` defines the mapping in the class `IDIDMAP`.
 ///
 /// ```
 /// use tower_passticket::identity::{DistributedIdentity, EmailAddress, Registry};
@@ -45,8 +45,8 @@ impl DistributedIdentity {
         Ok(Self { name: name.into(), registry: registry.clone() })
     }
 
-    /// Makes an identity from an e-mail address. This cannot fail, because the rules for an address are
-    /// stricter than those for a name.
+    /// Makes an identity from an e-mail address. This cannot fail, because an address follows stricter
+    /// rules than a name.
     pub fn from_email(email: &EmailAddress, registry: &Registry) -> Self {
         Self { name: email.0.clone(), registry: registry.clone() }
     }
@@ -117,14 +117,14 @@ impl fmt::Debug for Registry {
 
 /// An e-mail address: a local part, one `@`, a domain.
 ///
-/// An address has at most 246 bytes and no blanks or control characters. Nothing else is checked: the
-/// mapping decides whether the address has a user. A second `@` is an error, because two programs could
-/// split such a text into two different addresses.
+/// An address has at most 246 bytes and no blanks or control characters. A second `@` is an error,
+/// because two programs could split such a text at different `@` characters. Nothing else is checked,
+/// because the mapping decides whether the address has a user.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EmailAddress(Arc<str>);
 
 impl EmailAddress {
-    /// The maximum length in bytes. It is the limit for the name of a [`DistributedIdentity`].
+    /// The maximum length in bytes. The name of a [`DistributedIdentity`] has the same limit.
     pub const MAX_LEN: usize = MAX_NAME;
 
     /// Checks an address and keeps it unchanged.
@@ -276,7 +276,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_registries_are_checked() {
+    fn a_name_or_registry_that_violates_a_rule_is_an_error() {
         use IdentityRule::{Control, Empty, Padded, TooLong};
         // This character has two bytes in UTF-8.
         let long = |n| "\u{e4}".repeat(n);
@@ -351,7 +351,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn an_accepted_text_follows_the_rules(text in any::<String>(), at in "[ab@. ]{0,8}") {
+        fn an_accepted_email_address_follows_the_rules(text in any::<String>(), at in "[ab@. ]{0,8}") {
             for text in [&text, &at, &format!("{text}@{at}")] {
                 let _ = DistributedIdentity::new(text, text);
                 if let Ok(email) = EmailAddress::new(text) {

@@ -1,4 +1,4 @@
-//! Maps distributed identities (names in registries outside z/OS) by a table.
+//! Maps distributed identities (names in registries outside z/OS) to user ids by a table.
 
 use std::{collections::HashMap, fmt, future::ready, sync::Arc};
 
@@ -10,16 +10,16 @@ use super::{
 };
 use crate::passticket::UserId;
 
-/// Maps distributed identities (names in registries outside z/OS) by a table.
+/// Maps distributed identities (names in registries outside z/OS) to user ids by a table.
 ///
-/// Registries and names are compared exactly, except for e-mail addresses. If a name is an
-/// [`EmailAddress`] and not a [`DistinguishedName`], the case of its ASCII letters is ignored, because
-/// identity providers write `Jane.Doe@Example.com` where the table has `jane.doe@example.com`.
+/// Registries are compared exactly. Names are also compared exactly, except for e-mail addresses. If a
+/// name is an [`EmailAddress`] and not a [`DistinguishedName`], the case of its ASCII letters is ignored.
+/// An identity provider may send `Jane.Doe@Example.com` although the table has `jane.doe@example.com`.
 ///
-/// The domain of an address is case-insensitive (RFC 5321 §2.4). The part before the `@` may be
-/// case-sensitive by the RFC, but mail systems ignore its case in practice. Two addresses in the table
-/// that differ only in case are an error. Letters that are not ASCII are compared exactly, because the
-/// rules for their case differ between systems.
+/// The domain of an address is case-insensitive (RFC 5321 §2.4). The RFC permits mail systems to
+/// distinguish upper and lower case in the part before the `@`, but in practice they do not. It is an
+/// error if two addresses of one registry differ only in the case of ASCII letters. Other letters are
+/// compared exactly, because systems have different rules for their case.
 ///
 /// ```
 /// use tower_passticket::{
@@ -44,7 +44,7 @@ impl DistributedMap {
     /// Makes a table of identities. The order of `entries` makes no difference.
     ///
     /// # Errors
-    /// [`DuplicateIdentity`] if an identity occurs twice. It names the identity and both users.
+    /// [`DuplicateIdentity`] if an identity occurs twice. The error names the identity and both users.
     pub fn new(
         entries: impl IntoIterator<Item = (DistributedIdentity, UserId)>,
     ) -> Result<Self, DuplicateIdentity> {
@@ -61,7 +61,8 @@ impl DistributedMap {
     }
 }
 
-/// The identity in the form that is compared: the name in lower case if it is an e-mail address.
+/// Converts an identity to the form that is compared. If the name is an e-mail address, its ASCII letters
+/// are converted to lower case.
 fn comparison_key(identity: &DistributedIdentity) -> DistributedIdentity {
     let name = identity.name();
     if EmailAddress::new(name).is_ok() && name.parse::<DistinguishedName>().is_err() {
@@ -85,7 +86,9 @@ impl DistributedMapper for DistributedMap {
 
 /// An identity that occurs twice in a table.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("two entries are for {identity}, user {first} and user {second}; keep one of them")]
+#[error(
+    "the identity {identity} occurs twice, for user {first} and user {second}; keep one of them"
+)]
 #[non_exhaustive]
 pub struct DuplicateIdentity {
     /// The identity, as the second entry writes it.
@@ -107,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_case_of_ascii_letters_is_ignored_in_addresses_only() {
+    fn the_case_of_ascii_letters_is_ignored_only_in_email_addresses() {
         let map = DistributedMap::new([
             (identity("Jane.Doe@example.com", "R"), user("JANE")),
             (identity("\u{c4}@example.com", "R"), user("UMLAUT")),

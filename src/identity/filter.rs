@@ -6,17 +6,18 @@ use super::{
     certificate::PeerCertificate, distinguished_name::DistinguishedName, fingerprint::Fingerprint,
 };
 
-/// Matches one certificate by its fingerprint, or all certificates whose names end with the given
-/// parts. RACF, IBM's security product for z/OS, calls the latter a certificate name filter. Its
+/// A filter on the fingerprint, the subject or the issuer of a client certificate.
+///
+/// RACF, IBM's security product for z/OS, calls a filter on names a certificate name filter. The RACF
 /// command `RACDCERT MAP` has the subject in `SDNFILTER` and the issuer in `IDNFILTER`.
 ///
-/// A filter on one name matches a name that is equal or has more parts in front:
-/// `OU=Payroll,O=Example` matches `CN=Jane,OU=Payroll,O=Example`.
-///
-/// A filter on subject and issuer matches when the subject ends with the given parts and the issuer is
-/// *equal*. RACF never combines a subject with a partial issuer. If such a filter has only the last parts of
-/// an issuer name, it matches no certificate of that issuer. This is not an error, because a filter does not
-/// show whether its issuer name is complete.
+/// - **Fingerprint**: the filter matches one certificate.
+/// - **Subject** or **issuer**: the filter matches if the name in the certificate ends with the parts in
+///   the filter. `OU=Payroll,O=Example` matches `CN=Jane,OU=Payroll,O=Example`.
+/// - **Subject and issuer**: the filter matches if the subject in the certificate ends with the subject in
+///   the filter, and the issuers are *equal*. RACF never combines a subject with a partial issuer. A filter
+///   with a subject and a partial issuer is not an error, because a partial name looks like a full name.
+///   Such a filter does not match the certificates of that issuer.
 ///
 /// If several filters match, [`CertificateMap`](super::CertificateMap) uses the most specific one.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -31,8 +32,8 @@ pub(super) enum Kind {
 }
 
 impl CertificateFilter {
-    /// Matches the one certificate with this fingerprint. In RACF, the same is done by registering the
-    /// certificate (`RACDCERT ADD`).
+    /// Matches the one certificate with this fingerprint. In RACF, registering a certificate
+    /// (`RACDCERT ADD`) has the same effect.
     pub fn fingerprint(fingerprint: Fingerprint) -> Self {
         Self(Kind::Fingerprint(fingerprint))
     }
@@ -53,7 +54,7 @@ impl CertificateFilter {
         not_empty(issuer).map(Kind::Issuer).map(Self)
     }
 
-    /// Matches certificates whose issuer is `issuer` and whose subject ends with `subject`.
+    /// Matches certificates whose issuer equals `issuer` and whose subject ends with `subject`.
     ///
     /// # Errors
     /// [`EmptyFilter`] if one of the names has no parts.
@@ -104,7 +105,7 @@ impl fmt::Debug for CertificateFilter {
     }
 }
 
-/// A filter with an empty name, which would match every certificate.
+/// A name in a filter is empty. A filter on one empty name would match every certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the name of a filter is empty; write at least its last part, such as O=company")]
 #[non_exhaustive]

@@ -24,8 +24,8 @@ impl From<[u8; 32]> for Fingerprint {
 impl FromStr for Fingerprint {
     type Err = FingerprintError;
 
-    /// Reads 64 hexadecimal digits in upper or lower case: without colons, or in pairs with a colon
-    /// between any two pairs.
+    /// Reads 64 hexadecimal digits in upper or lower case. Either all pairs of digits are separated by
+    /// colons, or the text has no colon.
     fn from_str(text: &str) -> Result<Self, FingerprintError> {
         let error = || FingerprintError(text.chars().take(120).collect());
         let digit = |c: char| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok());
@@ -106,7 +106,7 @@ mod tests {
         }
 
         #[test]
-        fn a_formatted_fingerprint_parses_to_the_same_one(sha256 in any::<[u8; 32]>()) {
+        fn a_formatted_fingerprint_parses_to_the_same_fingerprint(sha256 in any::<[u8; 32]>()) {
             let fingerprint = Fingerprint::from(sha256);
             prop_assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint));
         }

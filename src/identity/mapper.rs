@@ -7,12 +7,12 @@ use crate::passticket::{NameError, UserId};
 
 /// Maps a client certificate to a user id.
 ///
-/// In spite of its general name, it maps certificates only. [`DistributedMapper`] maps names.
+/// Despite its general name, this trait is only for certificates. [`DistributedMapper`] is for names.
 ///
 /// [`CommonNameMapper`](super::CommonNameMapper) reads the user id from the subject of the certificate.
 /// Implement this trait to look the user up in a directory or another system.
 ///
-/// The trait is object-safe, and `Arc<M>` implements it for each mapper `M`. A program that chooses
+/// The trait is object-safe, and `Arc<M>` implements the trait for each mapper `M`. A program that chooses
 /// the mapper at run time can therefore use `Arc<dyn IdentityMapper>` wherever a mapper is expected.
 ///
 /// # Example
@@ -62,9 +62,9 @@ pub trait IdentityMapper: Send + Sync + 'static {
 
     /// Maps `certificate` if this is possible without waiting, and returns `None` otherwise.
     ///
-    /// The caller calls this method first. After `None` it calls
-    /// [`map_certificate`](Self::map_certificate). Implement this method for a mapper that never waits:
-    /// then no future is allocated. The default returns `None`.
+    /// Callers use this method first. If it returns `None`, they call
+    /// [`map_certificate`](Self::map_certificate). Implement this method for a mapper that never waits,
+    /// so that no future is allocated. The default implementation returns `None`.
     fn try_map_now(&self, certificate: &PeerCertificate) -> Option<Result<UserId, MapError>> {
         let _ = certificate;
         None
@@ -86,7 +86,7 @@ impl<M: IdentityMapper + ?Sized> IdentityMapper for Arc<M> {
 /// [`DistributedMap`](super::DistributedMap) looks the name up in a table. Implement this trait to look
 /// the name up in a directory or another system.
 ///
-/// The trait is object-safe, and `Arc<M>` implements it for each mapper `M`. A program that chooses
+/// The trait is object-safe, and `Arc<M>` implements the trait for each mapper `M`. A program that chooses
 /// the mapper at run time can therefore use `Arc<dyn DistributedMapper>` wherever a mapper is expected.
 ///
 /// # Example
@@ -139,7 +139,7 @@ impl<M: DistributedMapper + ?Sized> DistributedMapper for Arc<M> {
 }
 
 /// The future that [`IdentityMapper`] and [`DistributedMapper`] return. Its output is the user id, or
-/// the reason why there is none.
+/// the reason why the identity has no user.
 pub type MapFuture = Pin<Box<dyn Future<Output = Result<UserId, MapError>> + Send>>;
 
 /// Why an identity has no user.
@@ -149,7 +149,7 @@ pub enum MapError {
     /// The subject has no common name.
     #[error("the subject of the certificate has no common name")]
     NoCommonName,
-    /// The text that should be a user id is not a valid one.
+    /// The text that should be the user id, such as the common name, is not a valid user id.
     #[error(transparent)]
     NotAUserId(#[from] NameError),
     /// The certificate has expired since the handshake.
@@ -158,10 +158,11 @@ pub enum MapError {
     /// No user is mapped to the identity.
     #[error("no user is mapped to the identity")]
     NotMapped,
-    /// The system that maps identities cannot be reached.
+    /// The system that maps identities is not available. For instance, it cannot be reached.
     #[error("the identity mapping is not available")]
     Unavailable,
-    /// The system that maps identities answered, but its answer is not a decision.
+    /// The mapping failed for another reason. For instance, the response of the system that maps
+    /// identities cannot be used.
     #[error("the identity mapping failed: {0}")]
     Failed(String),
 }

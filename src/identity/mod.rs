@@ -2,11 +2,11 @@
 //!
 //! A client has an identity of one of two kinds:
 //!
-//! - **Client certificate**: the client showed it in the TLS handshake. [`IdentityMapper`] maps
-//!   certificates, and nothing else, although its name is more general.
+//! - **Client certificate**: the client presented the certificate in the TLS handshake.
+//!   [`IdentityMapper`] maps certificates. Despite its general name, it maps nothing else.
 //! - **Distributed identity**: a name in a user registry outside z/OS, such as an e-mail address in an
-//!   LDAP directory, or the subject of an OpenID Connect token. The term is RACF's (RACF is IBM's
-//!   security product for z/OS). [`DistributedMapper`] maps these names.
+//!   LDAP directory, or the subject of an OpenID Connect token. The term comes from RACF (IBM's security
+//!   product for z/OS). [`DistributedMapper`] maps these names.
 //!
 //! An identity without a mapping has no user id. There is no default user.
 //!

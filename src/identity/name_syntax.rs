@@ -1,12 +1,13 @@
 //! Parses distinguished names (RFC 4514 §3).
 //!
-//! The crate x509-cert has such a parser, too. The tests below compare it with ours. We do not use it,
-//! because:
-//! - It splits `a\\\,OU=b` (an escaped backslash, then an escaped comma) into two parts. The end of a
-//!   value would become a part of the name, and could match a filter that it must not match.
+//! The crate x509-cert also has a parser for these names. The tests below compare the two parsers. We do
+//! not use the parser of x509-cert, because:
+//! - It splits `a\\\,OU=b` (an escaped backslash, then an escaped comma) into two parts. The end of the
+//!   value would become a separate part of the name. The name could then match a filter that it must not
+//!   match.
 //! - It treats blanks around separators as a part of the value, reads one hexadecimal digit as a whole
 //!   byte, and accepts values that are not UTF-8.
-//! - Its errors name neither the text nor what is wrong with it. An operator needs both.
+//! - Its errors name neither the text nor the mistake. An operator needs both.
 
 use std::str::FromStr;
 
@@ -45,15 +46,15 @@ pub enum NameProblem {
     /// A character that must be escaped is not escaped.
     #[error("the character {0:?} must be written \"\\{0}\" in a value")]
     Unescaped(char),
-    /// A backslash is followed by a character that needs no escape, or by nothing.
-    #[error("a backslash stands before a character that it cannot escape")]
+    /// A backslash is followed neither by a character that can be escaped nor by two hexadecimal digits.
+    #[error("a backslash must be followed by a special character or by two hexadecimal digits")]
     Escape,
-    /// Bytes written in hexadecimal are not UTF-8.
+    /// The bytes that are written as hexadecimal digits are not UTF-8.
     #[error("the escaped bytes of a value are not UTF-8")]
     NotUtf8,
     /// A value that begins with `#` is not DER in hexadecimal.
     #[error(
-        "a value that begins with \"#\" must be DER in hexadecimal; write \"\\#\" for the sign"
+        "a value that begins with \"#\" must be DER in hexadecimal; write \"\\#\" if it is text"
     )]
     Hex,
 }
@@ -61,8 +62,8 @@ pub enum NameProblem {
 impl FromStr for DistinguishedName {
     type Err = NameSyntaxError;
 
-    /// Parses the text form of RFC 4514 §3. A text that is empty or has only blanks is the name without
-    /// parts.
+    /// Parses the text form of RFC 4514 §3. A text that is empty or has only blanks becomes the name
+    /// without parts.
     fn from_str(text: &str) -> Result<Self, NameSyntaxError> {
         parse(text)
             .map_err(|problem| NameSyntaxError { text: text.chars().take(200).collect(), problem })
@@ -96,8 +97,8 @@ fn parse(text: &str) -> Result<DistinguishedName, NameProblem> {
     }
 }
 
-/// The index at which a value ends: that of the first `,` or `+` that is not escaped, or the end of the
-/// text.
+/// The index at which a value ends. This is the index of the first `,` or `+` that is not escaped, or the
+/// length of the text.
 fn end_of_value(text: &str) -> Result<usize, NameProblem> {
     let mut escaped = false;
     for (i, c) in text.char_indices() {
@@ -264,8 +265,8 @@ mod tests {
         arbitrary_name(TYPES.map(|(oid, _)| oid).to_vec())
     }
 
-    /// A name whose attribute types are in RFC 4514 §3, except C and DC: x509-cert encodes any value of
-    /// these two as a string type that permits only ASCII.
+    /// A name that we and x509-cert can compare. Its attribute types are those of RFC 4514 §3 without C and
+    /// DC, because x509-cert encodes all values of C and DC as a string type that permits only ASCII.
     fn comparable_name() -> impl Strategy<Value = DistinguishedName> {
         arbitrary_name(vec!["CN", "L", "ST", "O", "OU", "STREET", "UID"])
     }
@@ -288,7 +289,8 @@ mod tests {
             prop_assert!(!text.contains(char::is_control));
         }
 
-        /// x509-cert parses the text that we write to the same name, except for the fault above.
+        /// When x509-cert parses a text that we have written, it gets the same name. Texts with the fault
+        /// of the test above are left out.
         #[test]
         fn x509_cert_parses_the_text_that_we_write(name in comparable_name()) {
             let text = name.to_string();
@@ -297,7 +299,7 @@ mod tests {
             prop_assert_eq!(DistinguishedName::from(&theirs), name, "{}", text);
         }
 
-        /// We parse the text that x509-cert writes to the same name.
+        /// When we parse a text that x509-cert has written, we get the same name.
         #[test]
         fn we_parse_the_text_that_x509_cert_writes(name in comparable_name()) {
             let text = name.to_string();

@@ -1,4 +1,4 @@
-//! Inserts into maps whose keys must be unique.
+//! Inserts entries into a map, and reports a key that occurs twice.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -7,7 +7,7 @@ use std::{
 
 use crate::passticket::UserId;
 
-/// Adds an entry. Its key must not be in the map yet.
+/// Adds an entry if its key is not in the map yet.
 ///
 /// # Errors
 /// Returns the user of the existing entry if the key is already in the map.

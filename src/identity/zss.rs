@@ -1,4 +1,4 @@
-//! Maps identities by ZSS (Zowe System Services), a server on z/OS.
+//! Maps identities to user ids with ZSS (Zowe System Services), a server on z/OS.
 //!
 //! ZSS calls R_usermap, a service of SAF (System Authorization Facility, the z/OS interface to the security
 //! product). R_usermap asks the security product, which is RACF, ACF2 or Top Secret.
@@ -30,13 +30,14 @@ use crate::{
 /// (docs/reference/identity-and-saf.md#zss-limits).
 const MAX_CERTIFICATE: usize = 4096;
 
-/// Maps client certificates by ZSS (Zowe System Services, a server on z/OS). Sends `POST {address}` with
-/// the certificate in DER (docs/reference/identity-and-saf.md#zss-certificate).
+/// Maps client certificates to user ids with ZSS (Zowe System Services, a server on z/OS). The mapper
+/// sends `POST {address}` with the certificate in DER
+/// (docs/reference/identity-and-saf.md#zss-certificate).
 ///
 /// The gateway calls ZSS under a user id of its own, with a token from `T`. A certificate is mapped if
 /// all four return codes of the response are 0 and the response has a user id. (Zowe API ML does not
 /// check the codes.) A certificate of more than 4096 bytes has no user and is not sent, because the z/OS
-/// service behind ZSS does not accept it.
+/// service that ZSS calls does not accept it.
 ///
 /// Responses are cached by the fingerprint of the certificate. [`CachePolicy`] has the limits.
 /// Concurrent look-ups of the same certificate share one call.
@@ -86,9 +87,9 @@ where
     }
 }
 
-/// Maps distributed identities (names in registries outside z/OS) by ZSS (Zowe System Services, a
-/// server on z/OS). Sends `POST {address}` with `{"dn", "registry"}`
-/// (docs/reference/identity-and-saf.md#distributed-identities).
+/// Maps distributed identities (names in registries outside z/OS) to user ids with ZSS (Zowe System
+/// Services, a server on z/OS). The mapper sends `POST {address}` with a JSON object that has the members
+/// `dn` (the name) and `registry` (docs/reference/identity-and-saf.md#distributed-identities).
 ///
 /// Name and registry are sent unchanged. The security product decides whether case matters. Responses
 /// are evaluated and cached in the same way as those of [`ZssCertificates`].
@@ -190,7 +191,7 @@ where
         *request.uri_mut() = self.address.uri();
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(ACCEPT, json.clone());
-        // Zowe API ML sends this type for a certificate, too, although the body is DER.
+        // A certificate is also sent with this type, although it is DER. Zowe API ML does the same.
         request.headers_mut().insert(CONTENT_TYPE, json);
         token.authenticate(&mut request);
         Ok(request)
@@ -206,8 +207,8 @@ impl From<RemoteError> for MapError {
     }
 }
 
-/// The body of a response of ZSS, whatever its status. Unknown fields are ignored, because they do no
-/// harm. (Zowe API ML treats them as an error.)
+/// The JSON body of a response of ZSS. The status makes no difference. Unknown fields are ignored, because
+/// they do no harm. (Zowe API ML treats them as an error.)
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer {
@@ -221,9 +222,9 @@ struct Answer {
 
 /// The user id of a response, or `None` if no user is mapped.
 ///
-/// The return codes decide, not the status: ZSS sends 400, 401 and 500 for several return codes, and
-/// also if it rejects the request. A response without return codes is an error. So is a status other
-/// than 2xx if all codes are 0.
+/// The return codes decide and not the status, because ZSS sends each of 400, 401 and 500 for several
+/// return codes, and also if it rejects the request. A response without return codes is an error. If all
+/// codes are 0, a status other than 2xx is an error.
 fn evaluate(reply: Reply) -> Result<Option<UserId>, RemoteError> {
     let answer = match reply.json::<Answer>() {
         Ok(answer) => answer,
@@ -255,7 +256,7 @@ fn evaluate(reply: Reply) -> Result<Option<UserId>, RemoteError> {
     UserId::new(user).map(Some).map_err(|error| RemoteError::Answer(error.to_string()))
 }
 
-/// Explains those return codes of R_usermap for which an operator can do something (*z/OS Security
+/// Explains the return codes of R_usermap that can help an operator (*z/OS Security
 /// Server RACF Callable Services*, R_usermap; docs/reference/identity-and-saf.md#zss-return-codes).
 fn explain(codes: (i64, i64, i64)) -> &'static str {
     match codes {
@@ -319,7 +320,7 @@ mod tests {
             (500, answer("USER", ok), UNAVAILABLE),
             (401, answer("USER", ok), FAILED),
             (302, answer("USER", ok), FAILED),
-            // A code or the user id is missing or has the wrong type, or the body is not such an object.
+            // A code or the user id is missing or has the wrong type, or the body is not a JSON object.
             (200, r#"{"userid":"USER"}"#.to_owned(), FAILED),
             (200, answer("USER", ok).replace("\"returnCode\":0", "\"returnCode\":\"0\""), FAILED),
             (200, answer("USER", ok).replace("\"USER\"", "null"), FAILED),

@@ -54,8 +54,8 @@ pub(super) enum Exchange<C, B> {
     Done,
 }
 
-/// What is needed to get another connection. It is kept only for a connection that was idle before,
-/// because the service may have closed it.
+/// The pools that provide another connection if an idle connection turns out to be closed. Not needed for a
+/// request on a new connection.
 pub(super) type Reconnect<C, B> = (Arc<Pool<C, B>>, Arc<Host<B>>);
 
 /// Why an exchange has no response.
@@ -111,8 +111,8 @@ where
         Self::Queued { sending, connection, reconnect }
     }
 
-    /// Waits for the head of the response. The wait ends at the latest `timeout` after the last frame of
-    /// the request.
+    /// Waits for the head of the response. The wait fails if `timeout` has passed since the last frame of
+    /// the request was sent.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -185,8 +185,8 @@ fn client_response<B: Send + 'static>(
         connection.spawn_driver();
     }
     strip_hop_by_hop(response.headers_mut());
-    // hyper does not check the length of a response without a body. An HTTP/2 client rejects a length that
-    // is not a number.
+    // hyper does not check the `Content-Length` of a response without a body. An HTTP/2 client rejects a
+    // `Content-Length` that is not a number.
     if response.body().is_end_stream() && !has_valid_length(response.headers()) {
         response.headers_mut().remove(CONTENT_LENGTH);
     }

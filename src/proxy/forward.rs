@@ -1,7 +1,7 @@
 //! Sends a request to the service of its route.
 //!
 //! 1. A request is sent if [`SchemeLayer`](crate::layer::SchemeLayer) has marked it as ready, or if its
-//!    route has the scheme `bypass`. The response to any other request is 500.
+//!    route has the scheme `bypass` (no credential is evaluated). The response to any other request is 500.
 //! 2. The prefix of the path is replaced, `Host` and `X-Forwarded-*` are set, and hop-by-hop headers are
 //!    removed in both directions.
 //! 3. Bodies are streamed in both directions. Connections are pooled. When the client disconnects, the
@@ -52,12 +52,13 @@ use crate::{
 
 /// Forwards requests to the services. It is the innermost service of a stack.
 ///
-/// `C` is the connector, a service that takes a URI and returns a connection:
-/// [`tls::Connector`](crate::tls::Connector), hyper-util's `HttpConnector`, or a function. The connector
-/// must bound its own connect time. `B` is the body of requests.
+/// `C` is the connector: a Tower service that takes a URI and returns a connection. Examples are
+/// [`tls::Connector`](crate::tls::Connector), hyper-util's `HttpConnector`, or a function. The response
+/// timeout includes the time to connect. The connector should have a shorter limit of its own. The client
+/// then gets 503, and not 504, if the service cannot be reached. `B` is the body of requests.
 ///
-/// Clones share the connections to the services. Use a separate clone in each tokio runtime: a clone keeps
-/// a reference to the connections of its last route, and these belong to the runtime of that call.
+/// Clones share the connections to the services. Use a separate clone in each tokio runtime. A clone
+/// remembers the connections of its last request, and these belong to the runtime of that request.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -111,8 +112,8 @@ pub struct Forward<C, B> {
     peer: PeerValue,
 }
 
-/// The route of the last request. The next request usually has the same route. Its connections are then
-/// found without the lock that all threads share.
+/// The route of the last request. The next request usually has the same route. The connections of the
+/// route are then found without the lock that all threads share.
 struct LastRoute<B> {
     route: Arc<Route>,
     host: Arc<Host<B>>,
@@ -392,7 +393,7 @@ mod tests {
         Arc::new(Route::new(service, "", upstream, Bypass).unwrap())
     }
 
-    /// A connector that returns `stream`. It may be called once.
+    /// A connector that returns `stream`. A second call panics.
     fn connector(
         stream: DuplexStream,
     ) -> impl Service<Uri, Response = TokioIo<DuplexStream>, Error = io::Error, Future: Send>
@@ -406,7 +407,7 @@ mod tests {
         })
     }
 
-    /// Answers each request after the number of seconds in its path.
+    /// Answers each request. The path of a request has the number of seconds before the answer.
     async fn serve(mut stream: DuplexStream) {
         let mut request = Vec::new();
         while stream.read_buf(&mut request).await.is_ok_and(|read| read > 0) {
@@ -461,8 +462,8 @@ mod tests {
         assert_eq!(connected.load(Ordering::Relaxed), 1);
     }
 
-    /// Answers after the first byte of the request, then reads the rest and sends its length to
-    /// `rest_length`.
+    /// Answers after the first byte of the request. Then reads the rest of the request, and sends the
+    /// length of the rest to `rest_length`.
     async fn answer_early(
         mut stream: DuplexStream,
         answer: &'static str,
@@ -491,7 +492,7 @@ mod tests {
             (LARGE, 0, HALF),
         ] {
             let (rest_length, received) = oneshot::channel();
-            // hyper buffers the whole request, but the service accepts little at a time.
+            // hyper buffers the whole request, but the service accepts few bytes at a time.
             let (ours, theirs) = duplex(1024);
             tokio::spawn(answer_early(theirs, answer, rest_length));
             let forward = Forward::new(connector(ours), ForwardTimeouts::default());
@@ -505,11 +506,11 @@ mod tests {
             }
             drop(response);
             let rest = timeout(TIMEOUT, received).await.expect("the request did not end").unwrap();
-            assert!(rest > LARGE, "rest of {rest} bytes: {header}, {body}, {answer:?}");
+            assert!(rest > LARGE, "rest of {rest} bytes: header {header}, body {body}, {answer:?}");
         }
     }
 
-    /// A body of this many pieces of 16 KiB.
+    /// A body that consists of this number of pieces. Each piece has 16 KiB.
     struct Pieces(usize);
 
     impl Body for Pieces {
@@ -601,7 +602,8 @@ mod tests {
         }
     }
 
-    /// The service sends more bytes than it has announced. They must not keep the connection open.
+    /// The service sends more bytes than `Content-Length` says. These bytes must not keep the connection
+    /// open.
     #[tokio::test(start_paused = true)]
     async fn an_upload_ends_when_the_service_closes_after_its_response() {
         let (ours, mut theirs) = duplex(1024);
@@ -629,7 +631,7 @@ mod tests {
 
     /// A response may be read outside of the runtime of its connection.
     #[test]
-    fn a_body_can_be_read_without_a_runtime() {
+    fn a_response_body_can_be_read_without_a_runtime() {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let response = runtime.block_on(async {
             let (ours, theirs) = duplex(1024);

@@ -17,7 +17,7 @@ static PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 static FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 
 /// Caches the value of `X-Forwarded-For` for the last peer. All requests of a connection have the same
-/// peer, and formatting an address costs 4 % of a request's instructions.
+/// peer, and formatting an address takes 4 % of the instructions of a request.
 #[derive(Debug, Default)]
 pub(super) struct PeerValue(Option<(IpAddr, HeaderValue)>);
 
@@ -37,16 +37,17 @@ impl PeerValue {
 /// Header values that depend on the service and its route.
 #[derive(Debug)]
 pub(super) struct ServiceHeaders<'a> {
-    /// `Host`.
+    /// The value of `Host`.
     pub(super) host: &'a HeaderValue,
-    /// `X-Forwarded-Prefix`: the path prefix of the route, which the service does not see.
+    /// The value of `X-Forwarded-Prefix`. It is the path prefix of the route, which the service does not
+    /// see in the path.
     pub(super) prefix: Option<&'a HeaderValue>,
 }
 
 /// Sets `Host` to the host of the service, and sets `X-Forwarded-*`.
 ///
 /// Values of `X-Forwarded-*` and `Forwarded` that the client sent are removed. The gateway cannot
-/// distinguish a trusted proxy in front of it from a client that pretends to be one (CVE-2025-41235).
+/// distinguish a trusted proxy from a client that pretends to be such a proxy (CVE-2025-41235).
 pub(super) fn set_forwarded(
     headers: &mut HeaderMap,
     uri: &Uri,
@@ -55,9 +56,9 @@ pub(super) fn set_forwarded(
     peer: &mut PeerValue,
 ) {
     sweep(headers, is_forwarded);
-    // HTTP/2 has the host in the URI, HTTP/1.1 in the header.
+    // HTTP/2 has the host in the URI, HTTP/1.1 has it in the header `Host`.
     let host = headers.insert(HOST, service.host.clone());
-    // An absolute URI may contain a user and a password. They are not passed on.
+    // An absolute URI may contain a user and a password. These are not passed on.
     let authority = uri.authority().and_then(|a| a.as_str().rsplit('@').next());
     let authority = authority.and_then(|host| HeaderValue::from_str(host).ok());
     let host = authority.or(host);
@@ -82,8 +83,8 @@ pub(super) fn set_forwarded(
     headers.insert(&PORT, HeaderValue::from(port.unwrap_or(default)));
 }
 
-/// Whether a header is one of the above. `_` counts as `-`, because CGI (RFC 3875 §4.1.18) and interfaces
-/// that are derived from it do not distinguish the two.
+/// Whether `name` is one of the headers above. `_` counts as `-`, because CGI (RFC 3875 §4.1.18) and
+/// interfaces that are derived from CGI do not distinguish the two characters.
 fn is_forwarded(name: &HeaderName) -> bool {
     let text = name.as_str().as_bytes();
     let is = |ours: &HeaderName| {
@@ -94,7 +95,7 @@ fn is_forwarded(name: &HeaderName) -> bool {
                 .zip(ours)
                 .all(|(theirs, ours)| theirs == ours || (*theirs == b'_' && *ours == b'-'))
     };
-    // The first letter excludes most headers.
+    // Most headers are excluded by their first letter.
     matches!(text.first(), Some(b'x' | b'f'))
         && [&FOR, &PROTO, &X_HOST, &PORT, &PREFIX, &FORWARDED].into_iter().any(is)
 }
@@ -122,7 +123,8 @@ mod tests {
         };
         let v4 = connection("192.0.2.7:555", Protocol::Https);
         let mapped = connection("[::ffff:192.0.2.7]:555", Protocol::Http);
-        // The connection, the URI, `Host`, and the wanted values: for, proto, host, port.
+        // Each case: the connection, the URI, `Host`, and the expected values of `X-Forwarded-For`,
+        // `X-Forwarded-Proto`, `X-Forwarded-Host` and `X-Forwarded-Port`.
         let cases = [
             (
                 Some(v4),

@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 /// Records how much of a request's body has been sent.
 ///
-/// With this record, the proxy can tell a long upload from a service that does not respond. It can also
-/// tell whether the client or the service has disconnected.
+/// With this record, the proxy can distinguish a long upload from a service that does not respond. The
+/// proxy can also find out whether the client or the service has disconnected.
 #[derive(Clone, Debug)]
 pub(super) struct Progress {
     start: Instant,
@@ -27,7 +27,7 @@ pub(super) struct Progress {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// When the last frame was passed to the connection, in milliseconds since the start.
+    /// When the last frame was passed to the connection, in milliseconds since `Progress::start`.
     last_frame: AtomicU64,
     has_ended: AtomicBool,
     has_failed: AtomicBool,
@@ -66,7 +66,7 @@ impl Progress {
         self.shared.as_ref().is_none_or(|shared| shared.has_ended.load(Ordering::Relaxed))
     }
 
-    /// Whether reading the body failed: the client disconnected or sent a malformed body.
+    /// Whether reading the body failed, because the client disconnected or sent a malformed body.
     pub(super) fn has_failed(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| shared.has_failed.load(Ordering::Relaxed))
     }

@@ -32,15 +32,15 @@ pin_project! {
     #[project = KindProj]
     #[derive(Debug)]
     enum Kind {
-        // The connection goes back to the pool when the body has ended. If this value is dropped before,
-        // the connection is closed.
+        // The connection goes back to the pool when the body has ended. If this value is dropped before
+        // the end, the connection is closed.
         Upstream { #[pin] body: Incoming, connection: Option<Box<dyn Connection>> },
         Full { #[pin] body: Full<Bytes> },
         Boxed { #[pin] body: UnsyncBoxBody<Bytes, BoxError> },
     }
 }
 
-/// The connection on which a body arrives. The trait hides the type of the request's body.
+/// The connection on which a response arrives. The trait hides the type of the request's body.
 trait Connection: fmt::Debug + Send {
     fn poll_frame(
         &mut self,
@@ -189,7 +189,7 @@ impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.0 {
             BodyErrorKind::Upstream(_) => "the service did not send the whole response",
-            BodyErrorKind::Boxed(_) => "the body of the response failed",
+            BodyErrorKind::Boxed(_) => "the body of the response could not be read",
         })
     }
 }

@@ -27,12 +27,14 @@ impl Default for ForwardTimeouts {
 }
 
 impl ForwardTimeouts {
-    /// Sets how long the gateway waits for the head of the response. The time starts again with each piece
-    /// of the request that is sent, so a long upload is not limited. The time to connect is included.
+    /// Sets the response timeout: how long the gateway waits for the head of the response. The time starts
+    /// again with each piece of the request that is sent, so a long upload is not limited. The time to
+    /// connect is included.
     ///
-    /// A service may send its response before it has read the whole request. If it then accepts no more
-    /// bytes, the connection is closed after a quarter to a half of this time, but at the earliest after one
-    /// to two seconds. The connection stays open as long as the response is still being read.
+    /// A service may send its response before it has read the whole request. If the service then accepts no
+    /// more bytes, the connection is closed after a quarter to a half of the response timeout. If the
+    /// response timeout is shorter than four seconds, the connection is closed after one to two seconds. The
+    /// connection stays open as long as the response is still being read.
     #[must_use]
     pub fn with_response(self, response: Duration) -> Self {
         Self { response, ..self }

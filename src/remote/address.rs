@@ -9,7 +9,8 @@ use crate::authority::is_host_and_port;
 /// The URL of a service: `http` or `https`, a host, optionally a port and a path.
 ///
 /// Use `http` only for the loopback interface. Requests contain a token, and an attacker who can read the
-/// traffic can use it. [`is_protected`](Self::is_protected) checks this.
+/// traffic can use the token. [`is_protected`](Self::is_protected) checks whether an address follows this
+/// rule.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address(Uri);
 
@@ -17,8 +18,8 @@ impl Address {
     /// Parses `https://host[:port][/path]`, or the same with `http`.
     ///
     /// # Errors
-    /// [`AddressError`] if the text has another form, or has a user, a query or a fragment. The error contains
-    /// the text, unless it has an `@` and thus may contain a password.
+    /// [`AddressError`] if the text has another form, or contains `@`, `?` or `#`. The error contains the text,
+    /// unless the text contains `@`, because the part before the `@` may contain a password.
     pub fn parse(url: &str) -> Result<Self, AddressError> {
         let error = || AddressError(url.chars().take(200).collect());
         if url.contains('@') {
@@ -51,8 +52,8 @@ impl Address {
     }
 
     /// Adds path segments to the address, each percent-encoded (RFC 3986 §2.1). A slash at the end of the
-    /// address makes no difference. `None` if a segment is empty, `.` or `..`: these have a meaning in a path
-    /// that encoding cannot remove.
+    /// address makes no difference. `None` if a segment is empty, `.` or `..`, because such a segment has a
+    /// special meaning in a path even if it is encoded. Also `None` if the result is too long for a URI.
     pub(crate) fn join(&self, segments: &[&str]) -> Option<Uri> {
         let mut url = self.0.to_string();
         url.truncate(url.trim_end_matches('/').len());

@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 /// Limits of a [`SingleFlightCache`](super::SingleFlightCache): the number of entries, and how long each kind
-/// of result is cached. With a time of zero, that kind of result is not cached.
+/// of result is cached. If the time of a kind is zero, results of this kind are not cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CachePolicy {
     entries: NonZeroUsize,
@@ -31,7 +31,7 @@ impl CachePolicy {
         Self { entries, ..self }
     }
 
-    /// Sets how long a value that was found is cached, such as a user id or a permission.
+    /// Sets how long a found value, such as a user id or a permission, is cached.
     #[must_use]
     pub fn with_found(self, found: Duration) -> Self {
         Self { found, ..self }
@@ -43,9 +43,9 @@ impl CachePolicy {
         Self { not_found, ..self }
     }
 
-    /// Sets how long an error is cached. Use a short time: a service that has recovered is not called as long
-    /// as its error is cached. With zero, only the callers that waited for a failed look-up share its error,
-    /// and each later caller calls the service again.
+    /// Sets how long an error is cached. Use a short time, because a service that has recovered is not called
+    /// as long as its error is cached. With zero, a failed look-up returns its error only to the callers that
+    /// waited for it. Each later caller calls the service again.
     #[must_use]
     pub fn with_error(self, error: Duration) -> Self {
         Self { error, ..self }
@@ -56,7 +56,7 @@ impl CachePolicy {
         self.entries
     }
 
-    /// How long a value that was found is cached.
+    /// How long a found value is cached.
     pub fn found(&self) -> Duration {
         self.found
     }

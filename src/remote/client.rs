@@ -18,7 +18,7 @@ use super::{
 };
 use crate::error_chain::ErrorChain;
 
-/// Maximum size of a response body, in bytes. A body of ZSS (Zowe System Services) has a few hundred bytes.
+/// Maximum size of a response body, in bytes. A response of ZSS (Zowe System Services) has a few hundred bytes.
 const MAX_BODY: usize = 64 * 1024;
 
 /// Calls an HTTP service over pooled connections. `C` is the connector.
@@ -26,8 +26,8 @@ const MAX_BODY: usize = 64 * 1024;
 /// Clones share connections and limits. Make one client per service. Otherwise a slow service could use up the
 /// concurrent calls that another service needs. Redirects are not followed. A client needs a tokio runtime.
 ///
-/// A call may reach the service twice: if the connection is closed before the head of the response is complete,
-/// the call is repeated once. Therefore, use a client for idempotent requests only.
+/// A request may reach the service twice. If the connection is closed before the head of the response is
+/// complete, the client sends the request again once. Therefore, use a client for idempotent requests only.
 pub struct Client<C> {
     http: legacy::Client<HyperConnector<C>, Full<Bytes>>,
     limits: ClientLimits,
@@ -35,9 +35,9 @@ pub struct Client<C> {
 }
 
 struct Permits {
-    /// One for each running call.
+    /// One permit for each running call.
     running: Semaphore,
-    /// One for each running or waiting call.
+    /// One permit for each running or waiting call.
     all: Semaphore,
 }
 
@@ -51,7 +51,7 @@ impl<C: Connect> Client<C> {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(limits.idle())
             .pool_max_idle_per_host(max_concurrent)
-            // If a request was not sent because the connection was closed, it is sent over another one.
+            // If a request was not sent because the connection was closed, send it over another connection.
             .retry_canceled_requests(true)
             .build(HyperConnector(connector));
         let permits = Permits { running: Semaphore::new(max_concurrent), all: Semaphore::new(all) };
@@ -59,7 +59,7 @@ impl<C: Connect> Client<C> {
     }
 
     /// Sends `request` and reads the whole response. The URI of the request must be absolute. The result is
-    /// `Ok` whatever the status of the response is; see [`Reply::successful`].
+    /// `Ok` for each status of the response. To check the status, use [`Reply::successful`].
     ///
     /// # Errors
     /// - [`RemoteError::Unavailable`] if the service cannot be reached, if the response is not complete at the
@@ -131,8 +131,8 @@ impl From<legacy::Error> for Failed {
     }
 }
 
-/// Whether the service closed the connection. It may have closed an idle connection earlier, and the client
-/// notices this only when it sends a request.
+/// Whether the service closed the connection. The service may have closed an idle connection earlier. The
+/// client notices this only when it sends a request.
 fn is_closed_by_peer(error: &legacy::Error) -> bool {
     let mut source = error.source();
     while let Some(error) = source {
@@ -152,7 +152,7 @@ fn is_closed_by_peer(error: &legacy::Error) -> bool {
     false
 }
 
-/// A response of any status.
+/// A response with any status.
 #[derive(Clone)]
 pub struct Reply {
     status: StatusCode,
@@ -212,8 +212,8 @@ impl fmt::Debug for Reply {
     }
 }
 
-/// The reason why a call has no usable response. The error is meant for logs. Of the request and the response,
-/// it contains the status only.
+/// The reason why a call has no usable response. The error is meant for logs. It may contain the status of the
+/// response, but no other part of the response, and no part of the request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoteError {
@@ -221,7 +221,7 @@ pub enum RemoteError {
     /// many calls are waiting.
     #[error("not available: {0}")]
     Unavailable(String),
-    /// The response is not the expected one.
+    /// The service has answered, but the response cannot be used.
     #[error("not a usable response: {0}")]
     Answer(String),
 }

@@ -15,7 +15,7 @@ use tower_service::Service;
 /// A connector: a Tower service that takes a URI and returns a connection. Examples are
 /// [`tls::Connector`](crate::tls::Connector) and hyper-util's `HttpConnector`.
 ///
-/// Every service with the bounds below implements this trait. There is no other way to implement it.
+/// Every Tower service with the bounds below implements this trait. Do not implement it yourself.
 ///
 /// ```
 /// use hyper_util::rt::TokioIo;
@@ -75,8 +75,8 @@ impl<C: Connect> Service<Uri> for HyperConnector<C> {
     }
 }
 
-/// Adapts a connection to the client of hyper-util. It gives hyper-util no further information, such as
-/// whether HTTP/2 was negotiated.
+/// Adapts a connection to the client of hyper-util. hyper-util gets no further information about the
+/// connection, such as whether HTTP/2 was negotiated.
 pub(super) struct HyperConnection<T>(T);
 
 impl<T> Connection for HyperConnection<T> {

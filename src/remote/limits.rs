@@ -34,7 +34,7 @@ impl Default for ClientLimits {
 }
 
 impl ClientLimits {
-    /// Sets how long a call may take. This includes the time in which it waits for other calls.
+    /// Sets how long a call may take. This includes the time in which the call waits for other calls.
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }

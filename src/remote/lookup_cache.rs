@@ -1,11 +1,11 @@
-//! A cache of look-ups in another service. At most one look-up per key runs at a time.
+//! A cache for the results of look-ups in another service. At most one look-up per key runs at a time.
 //!
 //! - An entry expires when its time is over. It also expires when the clock is set back to a time before the
 //!   entry was made.
 //! - While one caller looks a key up, other callers of the same key wait. They get the same result, even if it
 //!   is an error. If the future of the first caller is dropped, one of the waiting callers does the look-up.
-//! - The number of entries is bounded. The eviction algorithm resembles S3-FIFO, so a flood of new keys hardly
-//!   displaces entries that are used more than once.
+//! - The number of entries is bounded. The eviction algorithm resembles S3-FIFO, so many new keys evict only
+//!   few of the entries that were used more than once.
 
 use std::{
     fmt,
@@ -21,8 +21,8 @@ use quick_cache::sync::{Cache, EntryAction, EntryResult};
 use super::cache_policy::CachePolicy;
 use crate::clock::{Clock, SystemClock, Timestamp};
 
-/// Caches the results of look-ups with a key `K`. A look-up returns a value `V`, returns that there is none, or
-/// fails with an error `E`.
+/// Caches the results of look-ups with a key `K`. A look-up finds a value `V`, finds no value, or fails with an
+/// error `E`.
 ///
 /// ```
 /// use tower_passticket::remote::{CachePolicy, SingleFlightCache};
@@ -40,8 +40,9 @@ pub struct SingleFlightCache<K, V, E> {
     entries: Cache<K, Entry<V, E>>,
     policy: CachePolicy,
     clock: Arc<dyn Clock>,
-    /// The number of finished look-ups. A caller compares it with [`Entry::number`], to see whether a
-    /// look-up has finished since the caller began to wait.
+    /// The number of finished look-ups. A caller reads this number before it waits. If [`Entry::number`] is
+    /// larger, the look-up of that entry finished while the caller waited. The caller then uses its result,
+    /// even if the entry has already expired.
     finished: AtomicU64,
 }
 

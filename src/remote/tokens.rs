@@ -18,14 +18,14 @@ impl UserToken {
     /// Takes a token, usually a JWT in compact form. The text must be a valid cookie value.
     ///
     /// # Errors
-    /// [`NoToken`] if the text is empty or has a character that a cookie value may not contain
+    /// [`NoToken`] if the text is empty or has a character that is not allowed in a cookie value
     /// (RFC 6265 §4.1.1).
     pub fn new(text: impl Into<String>) -> Result<Self, NoToken> {
         let text = Zeroizing::new(text.into());
         let allowed = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b',' | b';' | b'\\');
         if text.is_empty() || !text.bytes().all(allowed) {
             return Err(NoToken(
-                "it is empty, or has a character that a cookie may not contain".to_owned(),
+                "the token is empty, or has a character that is not allowed in a cookie".to_owned(),
             ));
         }
         Ok(Self(text))
@@ -34,7 +34,7 @@ impl UserToken {
     /// Adds the token to `request` as a cookie.
     pub(crate) fn authenticate<B>(&self, request: &mut Request<B>) {
         let line = Zeroizing::new(format!("{TOKEN_COOKIE}={}", &*self.0));
-        // This always succeeds: `new` accepts only characters that a header value may contain.
+        // This always succeeds, because `new` accepts only characters that are allowed in a header value.
         if let Ok(mut value) = HeaderValue::from_str(&line) {
             value.set_sensitive(true);
             request.headers_mut().insert(COOKIE, value);
@@ -62,9 +62,9 @@ impl NoToken {
 
 /// Provides the token that identifies a user to a service.
 ///
-/// [`token`](Self::token) is called for each call to the service and must not block. If it takes long to get a
-/// token, cache it. The trait is implemented for functions, and for `Arc<T>` of each implementation `T`,
-/// including `Arc<dyn TokenSource>`.
+/// [`token`](Self::token) is called before each call to the service and must not block. If getting a token
+/// takes long, cache the token. The trait is implemented for functions, and for `Arc<T>` of each implementation
+/// `T`, including `Arc<dyn TokenSource>`.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -85,7 +85,7 @@ impl NoToken {
 ///     }
 /// }
 ///
-/// /// Provides the token of one technical user, whatever the user is.
+/// /// Provides the same token for all users: the token of a technical user.
 /// struct FixedToken(String);
 ///
 /// impl TokenSource for FixedToken {
@@ -107,7 +107,7 @@ impl NoToken {
 /// # }
 /// ```
 pub trait TokenSource: Send + Sync + 'static {
-    /// Returns the token of `user`. It must be valid for at least a few more seconds.
+    /// Returns the token of `user`. The token must be valid for at least a few more seconds.
     ///
     /// # Errors
     /// [`NoToken`] with the reason if there is no token.

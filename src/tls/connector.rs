@@ -41,12 +41,13 @@ pub enum Verification {
     Strict,
     /// Verifies the certificate chain only.
     NonStrict,
-    /// Accepts any certificate. Use it for tests only.
+    /// Accepts any certificate. Use this variant for tests only.
     Disabled,
 }
 
-/// Connects to services by `http` and `https` URIs, for HTTP/1.1. [`Forward`](crate::proxy::Forward) and
-/// [`remote::Client`](crate::remote::Client) take it as their connector.
+/// Connects to services with `http` and `https` URIs. The connections are for HTTP/1.1.
+/// [`Forward`](crate::proxy::Forward) and [`remote::Client`](crate::remote::Client) accept this type as
+/// their connector.
 ///
 /// ```
 /// use std::time::Duration;
@@ -82,11 +83,11 @@ impl Connector {
         }
     }
 
-    /// Uses a configuration of your own, for instance with a client certificate. Its ALPN protocols are
-    /// ignored, because connections to services use HTTP/1.1.
+    /// Uses a configuration of your own, for instance with a client certificate. The ALPN protocols of the
+    /// configuration are ignored, because connections to services use HTTP/1.1.
     pub fn from_config(config: impl Into<Arc<ClientConfig>>, connect_timeout: Duration) -> Self {
         let mut config = Arc::unwrap_or_clone(config.into());
-        // The builder of hyper-rustls panics on any other value.
+        // The builder of hyper-rustls panics if this list is not empty.
         config.alpn_protocols.clear();
         let mut http = HttpConnector::new();
         http.enforce_http(false);

@@ -1,6 +1,7 @@
 //! The error of a TLS setup.
 
-/// The reason why a certificate, a key or a TLS configuration cannot be used. It contains no part of a key.
+/// The reason why a certificate, a key or a TLS configuration cannot be used. The error contains no part of a
+/// key.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
@@ -19,7 +20,7 @@ pub enum TlsError {
     Mismatch(#[source] rustls::Error),
     /// There is no CA certificate, or one is malformed.
     #[error(
-        "the authorities have no CA certificate, or a malformed one; write PEM (-----BEGIN CERTIFICATE-----)"
+        "the document of CA certificates has no certificate, or a malformed one; write PEM (-----BEGIN CERTIFICATE-----)"
     )]
     Authorities,
     /// The configuration has an ALPN protocol that the server does not support.

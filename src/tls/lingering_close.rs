@@ -13,18 +13,18 @@ use tokio::{
     time::timeout,
 };
 
-/// Maximum time that the client has to read the last bytes and to close its side.
+/// The client must read the last bytes and close its side within this time.
 const MAX_TIME: Duration = Duration::from_secs(1);
 
-/// The server stops reading after it has discarded this many bytes of the client. This is enough for a
-/// request and the beginning of its body.
+/// The server closes the connection after it has discarded this many bytes of the client. This is enough for
+/// the head of a request and the beginning of its body.
 const MAX_DISCARD: usize = 64 * 1024;
 
-/// Closes a connection in such a way that the client receives the last bytes.
+/// Closes a connection so that the client can still read the last bytes.
 ///
 /// First the write side is shut down. Then everything that the client still sends is read and discarded.
-/// This ends when the client closes its side, when it has sent too much, or when `time_left` or one second is
-/// over.
+/// The connection is closed when the client closes its side, when the client has sent too much, or when
+/// `time_left` or one second is over.
 ///
 /// Closing a connection with unread bytes would send a reset (RFC 1122 §4.2.2.13). A reset may delete bytes
 /// that the client has not read yet. Therefore the connection is closed in stages (RFC 9112 §9.6).
@@ -43,11 +43,12 @@ where
         }
         io::Result::Ok(())
     };
-    // The result does not matter: the connection is closed in any case.
+    // The result does not matter, because the connection is closed in any case.
     let _ = timeout(time_left.min(MAX_TIME), closed).await;
 }
 
-/// Reads a chunk and returns its length. The buffer exists only while there is something to read.
+/// Reads a chunk and returns its length. The buffer exists only during a poll, and not while the connection
+/// waits.
 async fn discard<T: AsyncRead + Unpin>(connection: &mut T) -> io::Result<usize> {
     poll_fn(|cx| {
         let mut buffer = [0; 4096];
@@ -67,8 +68,8 @@ mod tests {
 
     use super::*;
 
-    /// Returns how long the close takes. The client sends `sent` bytes. Then it closes the connection if
-    /// `closes` is true.
+    /// Returns how long the close takes. The client sends `sent` bytes. If `closes` is true, the client then
+    /// closes the connection.
     async fn duration(sent: usize, closes: bool, time_left: Duration) -> Duration {
         let (mut server, mut client) = duplex(2 * MAX_DISCARD);
         server.write_all(b"alert").await.unwrap();
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_close_ends_when_the_client_closes_sends_too_much_or_takes_too_long() {
+    async fn the_connection_is_closed_when_the_client_closes_or_sends_too_much_or_at_a_timeout() {
         const LONG: Duration = Duration::from_secs(10);
         const SHORT: Duration = Duration::from_millis(300);
         for (sent, closes, time_left, want) in [
@@ -102,7 +103,10 @@ mod tests {
             let took = duration(sent, closes, time_left).await;
             // tokio's timer has a resolution of one millisecond.
             let want = want..=want + Duration::from_millis(1);
-            assert!(want.contains(&took), "{sent}, {closes}, {time_left:?}: {took:?}");
+            assert!(
+                want.contains(&took),
+                "sent {sent}, closes {closes}, {time_left:?} left: {took:?}"
+            );
         }
     }
 }

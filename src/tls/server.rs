@@ -46,8 +46,8 @@ use crate::{
 /// Maximum open connections. Further connections wait to be accepted.
 const MAX_CONNECTIONS: usize = 10_000;
 
-/// When the server shuts down, it waits this long for the first request of a connection that has had
-/// none. This request may be on its way.
+/// When the server shuts down, some connections may not have had a request yet. The server waits this long
+/// for their first request, because that request may be on its way.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// How long the server waits until the futures of aborted requests have been dropped.
@@ -58,7 +58,7 @@ const MAX_HEADERS: usize = 64 * 1024;
 
 /// Accepts connections and serves HTTP/1.1 and HTTP/2 requests on them. HTTP/2 needs TLS.
 ///
-/// Each request has a [`ConnectionInfo`] extension. If the client has shown a certificate that verifies, the
+/// Each request has a [`ConnectionInfo`] extension. If the client has presented a valid certificate, the
 /// request also has a [`PeerCertificate`] extension.
 ///
 /// ```
@@ -136,8 +136,8 @@ impl Server {
         Self { tls: Some(tls), ..Self::http(listener) }
     }
 
-    /// Sets how long a TLS handshake may take. After a failed handshake, this includes closing the
-    /// connection. Default: 10 s.
+    /// Sets how long a TLS handshake may take. If the handshake fails, closing the connection is included in
+    /// this time. Default: 10 s.
     #[must_use]
     pub fn with_handshake_timeout(self, handshake_timeout: Duration) -> Self {
         Self { handshake_timeout, ..self }
@@ -163,9 +163,9 @@ impl Server {
         Self { max_connections, ..self }
     }
 
-    /// Serves until `shutdown` is ready. Then it accepts no more connections, waits until the requests in
-    /// flight have finished, and returns. Requests that have not finished at the drain timeout are aborted.
-    /// Before this method returns, it waits up to one second until their futures have been dropped.
+    /// Serves until `shutdown` is ready. Then the server accepts no more connections, waits until the requests
+    /// in flight have finished, and returns. Requests that have not finished at the drain timeout are aborted.
+    /// The server then waits up to one second until the futures of the aborted requests have been dropped.
     pub async fn run<S, B>(self, service: S, shutdown: impl Future<Output = ()>) -> Drained
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
@@ -198,7 +198,7 @@ impl Server {
                 Err(error) => accept_failed(&error).await,
             }
         }
-        // The kernel has already established these connections, so the clients consider them accepted.
+        // Accept the connections that the kernel has already established. Their clients expect an answer.
         while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, self.listener.accept()).await {
             connections.spawn(accepted(stream, peer).serve(service.clone()));
         }
@@ -274,7 +274,8 @@ where
         has_request: Arc::default(),
     };
     if version == http::Version::HTTP_2 {
-        // `Streams` needs the sender of a channel. Nothing here waits for the end of the streams.
+        // `Streams` needs the sender of a channel. The receiver is not needed, because this function does not
+        // wait for the end of the streams.
         let (running, _) = mpsc::channel(1);
         http2_settings(Streams { running }).serve_connection(io, service).await
     } else {
@@ -295,7 +296,7 @@ struct Serving {
 impl Serving {
     /// Closes a connection whose handshake has failed. The handshake started at `began`.
     async fn close_after_failed_handshake(&self, stream: TcpStream, began: Instant) {
-        // Handshake and close together take no longer than a handshake that times out.
+        // The handshake and the close together take at most `handshake_timeout`.
         let time_left = self.handshake_timeout.saturating_sub(began.elapsed());
         unless_ending(pin!(lingering_close(stream, time_left)), &self.ending).await;
     }
@@ -321,9 +322,10 @@ where
     }
 }
 
-/// Handles an error of `accept`, after which the listener can still be used. Either a client closed its
-/// connection before it was accepted. Or the process has, for instance, too many open files. In this case
-/// the server waits for one second, because other connections have to end first.
+/// Handles an error of `accept`. The listener can still be used after such an error. If a client closed its
+/// connection before it was accepted, the server continues immediately. The cause of any other error is, for
+/// instance, that the process has too many open files. The server then waits for one second, because other
+/// connections have to end first.
 async fn accept_failed(error: &io::Error) {
     let is_closed_by_client = matches!(
         error.kind(),
@@ -376,8 +378,8 @@ impl Accepted {
             let has_request = has_request.clone();
             ConnectionService { inner: Mutex::new(service), connection, certificate, has_request }
         };
-        // ALPN decides between HTTP/1.1 and HTTP/2. The detection in hyper-util, which reads the first
-        // bytes, is not used: it has no time limit, and drops the connection on a graceful shutdown.
+        // ALPN decides between HTTP/1.1 and HTTP/2. hyper-util can detect the version from the first bytes.
+        // This is not used, because it has no time limit and drops the connection on a graceful shutdown.
         let connection: Served = match acceptor {
             None => {
                 let service = service(Protocol::Http, None);
@@ -408,8 +410,8 @@ impl Accepted {
                             return;
                         }
                     };
-                // This is a separate statement, because a match keeps its scrutinee alive, and the handshake
-                // is large.
+                // This is a separate `match`, because the `match` above keeps the large future of the
+                // handshake alive until the end of the `match`.
                 match accepted {
                     Ok(connection) => connection,
                     Err(stream) => {
@@ -428,8 +430,8 @@ impl Accepted {
 }
 
 /// Serves a connection until it ends. When the server shuts down, requests in flight are answered, and then
-/// the connection is closed. If the connection has had no request yet, the server first waits for one, for
-/// up to [`FIRST_REQUEST_GRACE`].
+/// the connection is closed. If the connection has had no request yet, the server first waits up to
+/// [`FIRST_REQUEST_GRACE`] for a request.
 async fn until_ended(
     mut connection: Served,
     ending: &watch::Receiver<bool>,
@@ -447,8 +449,8 @@ async fn until_ended(
     connection.await
 }
 
-/// Returns the output of `future`, or `None` when the server shuts down. The value of `ending` must not have
-/// been marked as seen.
+/// Returns the output of `future`, or `None` when the server shuts down. `ending` must not have marked its
+/// value as seen, because `has_changed` must report the shutdown.
 ///
 /// Reading the value of `ending` takes a lock that all connections share, and a connection is polled several
 /// times per request. So the value is read only by the first poll, by a poll with another waker, and by a
@@ -458,7 +460,7 @@ async fn unless_ending<F: Future + ?Sized>(
     ending: &watch::Receiver<bool>,
 ) -> Option<F::Output> {
     let mut receiver = ending.clone();
-    // An error of `wait_for` means that the server was dropped, which is a shutdown, too. `unconstrained` is
+    // An error of `wait_for` means that the server was dropped. This is also a shutdown. `unconstrained` is
     // needed because tokio does not register the waker of a task that has used up its cooperative budget.
     let mut shutdown = pin!(unconstrained(receiver.wait_for(|ending| *ending)));
     let mut registered: Option<Waker> = None;
@@ -510,7 +512,8 @@ where
             extensions.insert(certificate.clone());
         }
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        // If the service is not ready, a clone waits until it is. Other requests can use this instance.
+        // If the service is not ready, a clone of the service waits until the clone is ready. Other requests
+        // can then use this instance.
         match inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => Called::Ready { future: inner.call(request) },
             _ => Called::Waiting { future: Oneshot::new(inner.clone(), request) },
@@ -573,7 +576,7 @@ mod tests {
 
     /// The first poll of a connection may use up the cooperative budget of its task.
     #[tokio::test(start_paused = true)]
-    async fn a_shutdown_wakes_a_task_without_budget() {
+    async fn a_shutdown_wakes_a_task_that_has_used_up_its_budget() {
         let (end, ending) = watch::channel(false);
         let mut is_busy = true;
         let busy = poll_fn(move |cx| {

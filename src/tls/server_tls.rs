@@ -29,7 +29,8 @@ pub struct ServerTls(Arc<ServerConfig>);
 impl ServerTls {
     /// Reads PEM documents: the certificate chain (leaf first), its private key (PKCS #8, PKCS #1 or SEC 1),
     /// and the CA certificates with which client certificates are verified. Without CA certificates, clients
-    /// are not asked for a certificate. With them, a client may still send none.
+    /// are not asked for a certificate. With CA certificates, clients are asked for a certificate, but need
+    /// not send one.
     ///
     /// # Errors
     /// [`TlsError`] names the document that cannot be used.
@@ -59,11 +60,11 @@ impl ServerTls {
     /// re-exports.
     ///
     /// - **Client certificates**: only the client verifier of `config` decides which certificates are
-    ///   trusted. The leaf of each chain that it accepts becomes the
-    ///   [`PeerCertificate`](crate::identity::PeerCertificate) of the connection's requests, and
-    ///   [`AuthenticateLayer`](crate::layer::AuthenticateLayer) trusts it without a further check. With
-    ///   `with_no_client_auth` there are no client certificates.
-    /// - **ALPN**: an empty list becomes `h2`, `http/1.1`. Another list may contain only these two.
+    ///   trusted. If the verifier accepts a chain, the requests of the connection get the leaf of this chain
+    ///   as the extension [`PeerCertificate`](crate::identity::PeerCertificate).
+    ///   [`AuthenticateLayer`](crate::layer::AuthenticateLayer) trusts the leaf, and checks only whether it
+    ///   has expired. With `with_no_client_auth` there are no client certificates.
+    /// - **ALPN**: an empty list becomes `h2`, `http/1.1`. Any protocol except these two is an error.
     /// - **Early data** is turned off, because an attacker can replay it (RFC 8446 §8).
     ///
     /// The certificate resolver, the session tickets, the TLS versions and the crypto provider are not
@@ -142,7 +143,7 @@ pub struct ServerTlsBuilder<'a> {
 
 impl<'a> ServerTlsBuilder<'a> {
     /// Asks clients for a certificate, and verifies it with the CA certificates of a PEM document. A client
-    /// may still send none.
+    /// need not send a certificate.
     pub fn with_client_authorities(self, authorities: &'a [u8]) -> Self {
         Self { client_authorities: Some(authorities), ..self }
     }

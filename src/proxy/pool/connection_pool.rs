@@ -24,13 +24,13 @@ use super::{
 };
 use crate::{layer::Upstream, proxy::timeouts::ForwardTimeouts};
 
-/// A service that has answered may accept no bytes of the request for at least this time, even if the
-/// response timeout is short.
+/// Minimum of `max_stall`, for short response timeouts. If a service accepts no more bytes of the request
+/// after its response, the connection is not closed before this time has passed.
 const MIN_STALL: Duration = Duration::from_secs(1);
 
-/// The connections to all services. `C` connects, `B` is the body of requests.
+/// The connections to all services. `C` is the connector, `B` is the body of requests.
 pub(in crate::proxy) struct ConnectionPool<C, B> {
-    /// Locked only to clone it.
+    /// Locked only while the connector is cloned.
     connector: Mutex<C>,
     timeouts: ForwardTimeouts,
     hosts: Mutex<HashMap<Target, Arc<HostPool<B>>>>,
@@ -40,11 +40,12 @@ pub(in crate::proxy) struct ConnectionPool<C, B> {
 struct Target {
     scheme: uri::Scheme,
     authority: uri::Authority,
-    /// Runtimes do not share connections: the I/O of a connection works only while its runtime runs.
+    /// Runtimes do not share connections, because the I/O of a connection works only while its runtime
+    /// runs.
     runtime: runtime::Id,
 }
 
-/// Drains connections to one service that have been idle for too long: they are shut down and closed. The
+/// Shuts down and closes connections that have been idle for too long. Each service has its own reaper. The
 /// reaper runs in a task of the runtime to which the connections belong. When that runtime ends, the reaper is
 /// dropped, and the connections can no longer be used.
 struct IdleReaper<C, B> {
@@ -54,8 +55,8 @@ struct IdleReaper<C, B> {
 }
 
 impl<C, B> IdleReaper<C, B> {
-    /// Drains connections that were idle for `timeout` to 1.5 × `timeout`. Returns when the [`HostPool`] has
-    /// been dropped.
+    /// Drains each connection after it has been idle for `timeout` to 1.5 × `timeout`. Returns when the
+    /// [`HostPool`] has been dropped.
     async fn run(self, timeout: Duration) {
         let mut ticks = interval((timeout / 2).max(Duration::from_millis(1)));
         loop {
@@ -69,8 +70,8 @@ impl<C, B> IdleReaper<C, B> {
 impl<C, B> Drop for IdleReaper<C, B> {
     fn drop(&mut self) {
         let pool = self.pool.upgrade();
-        // Another runtime may get the same id later, so the entry is removed. The entry is dropped after
-        // the lock has been released.
+        // Remove the entry, because another runtime may get the same id later. `_host` drops the entry
+        // after the lock has been released.
         let _host = pool.and_then(|pool| lock(&pool.hosts).remove(&self.target));
         if let Some(host) = self.host.upgrade() {
             host.clear();
@@ -112,7 +113,8 @@ where
             host: Arc::downgrade(&host),
         };
         hosts.insert(target, host.clone());
-        // If the runtime is shutting down, `spawn` drops the reaper, and dropping it takes this lock.
+        // If the runtime is shutting down, `spawn` drops the reaper, and the `drop` of the reaper takes
+        // this lock.
         drop(hosts);
         tokio::spawn(reaper.run(self.timeouts.idle()));
         Ok(host)
@@ -126,8 +128,8 @@ where
         deadline: Instant,
     ) -> Connecting<B> {
         let (connector, host) = (lock(&self.connector).clone(), host.clone());
-        // Bytes that the service does not accept may block other requests of the same client, so the wait
-        // must be shorter than the response timeout of those requests.
+        // Bytes that the service does not accept may block other requests of the same client, so this
+        // time should be shorter than the response timeout of those requests.
         let max_stall = (self.timeouts.response() / 4).max(MIN_STALL);
         Box::pin(async move {
             let io = timeout_at(deadline, connector.oneshot(host.uri()));

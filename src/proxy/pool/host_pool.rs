@@ -1,6 +1,6 @@
-//! The idle connections to one service, and a connection while it is in use.
+//! The idle connections to one service, and the type of a connection in use.
 //!
-//! An idle connection is *drained* when it is no longer needed: a separate task shuts TLS down and closes the
+//! To *drain* a connection means to move it into a separate task, which shuts TLS down and closes the
 //! connection. The *reaper* is a task that drains connections that have been idle for too long.
 
 use std::{
@@ -28,8 +28,8 @@ const MAX_IDLE: usize = 256;
 pub(in crate::proxy) struct HostPool<B> {
     host: HeaderValue,
     uri: Uri,
-    /// The number of times that the reaper has run. Idle connections are stamped with this number, which
-    /// is cheaper than reading the clock.
+    /// The number of times that the reaper has run. Each idle connection stores this number instead of a
+    /// time, because reading the clock costs more.
     tick: AtomicU64,
     /// The connection that was used last is at the end.
     idle: Mutex<Vec<Idle<B>>>,
@@ -69,8 +69,8 @@ impl<B> HostPool<B> {
         self.uri.clone()
     }
 
-    /// Takes an idle connection that is ready for a request, if there is one. Drops those that are not
-    /// ready.
+    /// Takes the last connection that is ready for a request, if there is one. Drops the connections after
+    /// it, which are not ready.
     pub(in crate::proxy) fn take(&self) -> Option<Box<PooledConnection<B>>> {
         let mut idle = lock(&self.idle);
         loop {
@@ -92,8 +92,8 @@ impl<B> HostPool<B> {
         connection.upstream.spawn_driver();
     }
 
-    /// Increments `tick`. Drains connections that have been idle for more than `ticks` ticks, and removes
-    /// those that the service has closed.
+    /// Increments `tick`. Drains connections that have been idle for more than `ticks` ticks. Drops
+    /// connections that are not ready, for instance because the service has closed them.
     pub(super) fn reap(&self, ticks: u64) {
         let tick = self.tick.fetch_add(1, Ordering::Relaxed) + 1;
         let mut idle = lock(&self.idle);
@@ -118,7 +118,7 @@ impl<B> Drop for HostPool<B> {
     }
 }
 
-/// Moves each connection into a separate task, which shuts TLS down and closes the connection.
+/// Drains each connection (see the module).
 fn drain<B>(idle: Vec<Idle<B>>) {
     for mut entry in idle {
         entry.connection.upstream.spawn_driver();
@@ -159,7 +159,7 @@ impl<B> PooledConnection<B> {
         self.upstream.poll_frame(body, cx)
     }
 
-    /// Waits until the current time is past `deadline`, which may move while we wait.
+    /// Waits until the deadline. `deadline` returns the current deadline, which may change during the wait.
     pub(in crate::proxy) fn poll_deadline(
         &mut self,
         cx: &mut Context<'_>,
@@ -179,7 +179,7 @@ impl<B> PooledConnection<B> {
         self.upstream.spawn_driver();
     }
 
-    /// Ends the exchange. The connection becomes idle if it is ready for another request.
+    /// Ends the exchange. If the connection is ready for another request, it becomes idle.
     pub(in crate::proxy) fn give_back(mut self: Box<Self>) {
         match self.upstream.state() {
             ConnectionState::Closed => {}

@@ -1,21 +1,38 @@
 //! A pool of connections to the services.
 //!
 //! Each combination of a tokio runtime and a service (scheme and authority) has a stack of idle
-//! connections. The connection that was used last is used next. The pool of `hyper-util` does more work
-//! for each request than this proxy needs (`benches/compare` has a minimal proxy that uses it).
+//! connections. The connection that was used last is used next. The pool of `hyper-util` is not used,
+//! because it does more work for each request than this proxy needs. (`benches/compare` has a minimal
+//! proxy with that pool.)
 //!
 //! # States of a connection
-//! | state | owner | polled by | next state |
-//! |---|---|---|---|
-//! | connecting | [`Connecting`], in the future of a request | that future | in use when it is open; closed when the request is dropped |
-//! | in use | [`PooledConnection`], in the future of a request | that future | answered when the head of the response arrives; closed when the request is dropped, fails or times out |
-//! | answered | [`PooledConnection`], in the body of the response | the reader of the body; a separate task if the request was not yet sent completely | idle when the body has ended and the connection is ready for a request; draining when a separate task polls it or a part of the request still has to be written; closed when the body is dropped before its end |
-//! | idle | [`HostPool`] | not polled; checked by the next request and by the reaper | in use for the next request; draining after the idle timeout, when the pool is full, or when the pool is dropped; closed when the service has closed it |
-//! | draining | a separate task | that task | closed when the rest of the request is written and TLS is shut down, or when the service accepts no more bytes |
-//! | closed | – | – | – |
+//! | state | owner | polled by |
+//! |---|---|---|
+//! | connecting | [`Connecting`], in the future of a request | that future |
+//! | in use | [`PooledConnection`], in the future of a request | that future |
+//! | answered | [`PooledConnection`], in the body of the response | the reader of the body, or a separate task if the head of the response arrived before the whole request was sent |
+//! | idle | [`HostPool`] | nothing; the next request and the reaper check the connection |
+//! | draining | a separate task | that task |
+//! | closed | nothing | nothing |
+//!
+//! | from | to | when |
+//! |---|---|---|
+//! | connecting | in use | The connection is open. |
+//! | connecting | closed | Connecting fails or times out, or the request is dropped. |
+//! | in use | answered | The head of the response arrives. |
+//! | in use | closed | The exchange fails or times out, or the request is dropped. |
+//! | answered | idle | The body of the response has ended, no separate task polls the connection, and the connection is ready for a request. |
+//! | answered | draining | The body has ended or is dropped, and a separate task polls the connection or a part of the request must still be written. |
+//! | answered | draining | The body has ended, but the pool is full or was dropped. |
+//! | answered | closed | The connection fails, or the service closes it. |
+//! | answered | closed | The body is dropped before its end, and the whole request has been written. |
+//! | idle | in use | The next request takes the connection. |
+//! | idle | draining | The idle timeout is over, or the pool is dropped. |
+//! | idle | closed | The next request or the reaper finds that the service has closed the connection. |
+//! | draining | closed | The rest of the request is written and TLS is shut down, or the service accepts no more bytes. |
 //!
 //! A connection handles one exchange at a time (HTTP/1.1 without pipelining). If the service sends bytes
-//! that belong to no response, its connection is closed and not reused. Otherwise those bytes could become
+//! that belong to no response, the connection is closed and not reused. Otherwise those bytes could become
 //! the response to the next request.
 
 mod connection_pool;

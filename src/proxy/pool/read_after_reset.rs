@@ -1,9 +1,10 @@
 //! Reads what a service sent before it reset the connection.
 //!
-//! A service may answer an upload before it has read all of it, and close the connection immediately. The
-//! connection is then reset (RFC 9112 §9.6). Writing fails, but the response can still be read. hyper does
-//! not read it, because hyper stops when a write fails. Therefore, a write that fails with a reset returns
-//! `Pending` here, as if the service accepted no bytes. The reset is reported when nothing is left to read.
+//! A service may send its response before it has read the whole upload, and close the connection
+//! immediately. The connection is then reset (RFC 9112 §9.6). Writing fails, but the response can still be
+//! read. hyper does not read the response, because hyper stops when a write fails. Therefore, a write that
+//! fails with a reset returns `Pending` here, as if the service accepted no bytes. The reset is reported
+//! when nothing is left to read.
 
 use std::{
     io::{self, ErrorKind, IoSlice},
@@ -13,10 +14,10 @@ use std::{
 
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 
-/// Bytes read at a time after a reset.
+/// Maximum bytes per read after a reset.
 const CHUNK: usize = 8192;
 
-/// A connection to a service over `T`. The function `A` returns whether a response is awaited.
+/// A connection `T` to a service. The function `A` returns whether a response is awaited.
 #[derive(Debug)]
 pub(super) struct ReadAfterReset<T, A> {
     io: T,
@@ -53,7 +54,7 @@ impl<T: Unpin, A: Fn() -> bool> ReadAfterReset<T, A> {
         };
         self.writing = WriteState::ResetPending(reset);
         if (self.is_awaited)() {
-            // No waker is needed. The reset ends reading, too, and that wakes the task.
+            // No waker is needed. The reset also ends reading, and the end of reading wakes the task.
             Poll::Pending
         } else {
             Poll::Ready(Err(reset.into()))
@@ -86,8 +87,8 @@ impl<T: Read + Unpin, A> ReadAfterReset<T, A> {
         }
         self.writing = WriteState::Reset(reset);
         Poll::Ready(match (reset, read) {
-            // Linux reports this kind if the service had closed its side before the reset. The close may
-            // mark the end of the response (RFC 9112 §6.3), so it is not an error.
+            // Linux reports `BrokenPipe` if the service had closed its side before the reset. Closing may
+            // mark the end of the response (RFC 9112 §6.3), so this is not an error.
             (ErrorKind::BrokenPipe, Ok(())) => Ok(()),
             _ => Err(reset.into()),
         })

@@ -1,8 +1,8 @@
-//! One HTTP/1.1 connection to a service. The task that waits for the response polls it.
+//! One HTTP/1.1 connection to a service. The task that waits for the response polls the connection.
 //!
-//! In hyper, a connection is a future that usually runs in a separate task. The request then wakes that
-//! task, and that task wakes the request, twice per request (`benches/choices.md` has the cost). Here the
-//! reader of the response polls the connection, so no other task has to be woken.
+//! In hyper, a connection is a future that usually runs in a separate task. The task of the request and
+//! the task of the connection then wake each other twice per request (`benches/choices.md` has the cost).
+//! Here, the task that reads the response polls the connection, so no other task has to be woken.
 
 use std::{
     fmt,
@@ -43,23 +43,23 @@ pub(in crate::proxy) type SendResult<B> = Result<Response<Incoming>, TrySendErro
 /// A request in flight, to be polled by [`UpstreamConnection::poll_response`].
 pub(in crate::proxy) type Sending<B> = Pin<Box<dyn Future<Output = SendResult<B>> + Send>>;
 
-/// A connection and its response timer. It handles one exchange at a time.
+/// A connection and its response timer. The connection handles one exchange at a time.
 pub(super) struct UpstreamConnection<B> {
     sender: SendRequest<B>,
     driver: Driver,
     signal: Arc<Signal>,
-    /// `signal` as a waker. The connection is always polled with this waker, because some parts of it
-    /// keep the first waker that they get.
+    /// `signal` as a waker. The connection is always polled with this waker, because some parts of the
+    /// connection keep the first waker that they get.
     waker: Waker,
-    /// Shows whether bytes still have to be written. hyper does not show this: it reports such a
-    /// connection as ready for the next request.
+    /// Shows whether bytes still have to be written. hyper does not show this, and reports a connection
+    /// with unwritten bytes as ready for the next request.
     writes: Arc<WriteProgress>,
-    /// The runtime of the connection. The response may be read in another runtime, or outside of any.
+    /// The runtime of the connection. The response may be read in another runtime, or outside of a runtime.
     runtime: Handle,
-    /// See [`stalled`].
+    /// The argument of [`stalled`].
     max_stall: Duration,
-    /// Response timer. It is reused: when it fires, we compare the current deadline and re-arm. Resetting
-    /// it for each exchange would cost more.
+    /// Response timer. It is not reset for each exchange, because this would cost more. When it fires, we
+    /// check the current deadline. If the deadline is later, we re-arm the timer.
     timer: Pin<Box<Sleep>>,
 }
 
@@ -127,7 +127,7 @@ impl<B> UpstreamConnection<B> {
         self.poll(cx, |cx| body.as_mut().poll_frame(cx))
     }
 
-    /// Waits until the current time is past `deadline`, which may move while we wait.
+    /// Waits until the deadline. `deadline` returns the current deadline, which may change during the wait.
     pub(super) fn poll_deadline(
         &mut self,
         cx: &mut Context<'_>,
@@ -202,7 +202,8 @@ impl<B> UpstreamConnection<B> {
         }
     }
 
-    /// Checks what the connection can do next. It then wakes no task until the next exchange.
+    /// Checks what the connection can do next. After this call, the connection wakes no task until the
+    /// next exchange.
     pub(super) fn state(&mut self) -> ConnectionState {
         let Driver::Reader(connection) = &mut self.driver else { return ConnectionState::Closed };
         let can_send = || self.sender.is_ready() && !self.writes.is_blocked();
@@ -230,17 +231,19 @@ impl<B> UpstreamConnection<B> {
 /// What a connection can do after an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnectionState {
-    /// It can send the next request.
+    /// The connection can send the next request.
     Ready,
-    /// It still has to send the rest of a request. The service answered before it had read all of it.
+    /// The connection still has to send the rest of a request. The service answered before it had read the
+    /// whole request.
     Busy,
-    /// It cannot be used: it has ended, or it was moved into a separate task.
+    /// The connection cannot be used, because it has ended or was moved into a separate task.
     Closed,
 }
 
 /// Completes when the response is no longer read and the service has accepted no bytes of the request for
-/// `max_stall` to 2 × `max_stall`. The connection must not wait longer: the bytes that the service does
-/// not accept fill the flow-control window that all requests of an HTTP/2 client share (RFC 9113 §5.2.1).
+/// `max_stall` to 2 × `max_stall`. The connection must not wait longer, because the bytes that the service
+/// does not accept fill a flow-control window. All requests of an HTTP/2 client share this window
+/// (RFC 9113 §5.2.1).
 async fn stalled(signal: &Signal, writes: &WriteProgress, max_stall: Duration) {
     let mut before = None;
     loop {
@@ -261,7 +264,7 @@ impl<B> Drop for UpstreamConnection<B> {
     fn drop(&mut self) {
         self.signal.is_released.store(true, Ordering::Relaxed);
         // The separate task that drives the connection may be waiting until the response is read. From
-        // now on, nothing reads it.
+        // now on, nothing reads the response.
         self.signal.wake_by_ref();
     }
 }
@@ -279,7 +282,7 @@ struct Signal {
 
 impl Signal {
     /// Polls `received` for data that the connection has read. Taking the data may wake the connection.
-    /// This need not wake the reader, because the reader polls the connection whenever no data is left.
+    /// The reader is not woken, because it polls the connection whenever no data is left.
     fn poll_without_waking<T>(&self, received: impl FnOnce() -> Poll<T>) -> Poll<T> {
         self.reader.take();
         let was_raised = self.is_raised.load(Ordering::Relaxed);

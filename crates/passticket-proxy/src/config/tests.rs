@@ -313,7 +313,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
                 s.write("identities.yml", twice, 0o644);
             },
             &[
-                "identities.yml:2: identities.distributed: two entries are for",
+                "identities.yml:2: identities.distributed: the identity \"A@B.C\" of registry",
                 "identities.yml:5: identities.certificates[0].sha256: ",
                 "needs a mapping of e-mail addresses",
             ],
