@@ -3,8 +3,6 @@
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
-release_benches := "--bench instructions --bench load --bench minimal_proxy --bench make_revocations"
-
 _list:
     @just --list --unsorted
 
@@ -19,8 +17,6 @@ format-check:
 # Run clippy on all targets. Warnings are errors.
 lint:
     cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
-    # This bench has `bench = false` in Cargo.toml, because it needs a special runner. So `--all-targets` skips it.
-    cargo clippy --locked --all-features --bench instructions -- -D warnings
 
 # Run the tests: unit tests, integration tests, doc tests, corpus of the fuzz targets.
 test:
@@ -34,7 +30,7 @@ test-other-backend:
 bench-smoke:
     cargo test --locked --benches
 
-# Compare the instructions per request with benches/instructions.txt. Needs valgrind and jq.
+# Compare the instructions per request with benches/instructions/instructions.txt. Needs valgrind and jq.
 instructions:
     .ci/instructions
 
@@ -46,11 +42,7 @@ doc:
 links:
     docs/check-links
 
-<<<<<<< HEAD
-# Each feature of the library alone, the core with its tests, and the program with its own features only.
-=======
-# Compile the library with each feature alone.
->>>>>>> p-docs
+# Check the core, the library with each feature alone, and the program with its own features only.
 features:
     for features in api proxy remote store tls serde test-util full; do \
         echo "--features $features"; \
@@ -65,20 +57,15 @@ walls:
     .ci/walls
     .ci/trees
 
-<<<<<<< HEAD
-# All that the next steps need in release mode. In one build, because together the program and the benches
-# get the same features of their dependencies, which otherwise compile twice.
-release-programs:
-    cargo build --release --locked --bin passticket-proxy {{release_benches}}
-
-# The program in release mode answers as the README says.
-quick-start: release-programs
-=======
 # Build the program in release mode, start its demo, and check that it answers.
 quick-start:
     cargo build --release --locked --quiet --bin passticket-proxy
->>>>>>> p-docs
     .ci/starts target/release/passticket-proxy
+
+# Start the demo of the program that the tests use, and check that it answers.
+quick-start-debug:
+    cargo test --no-run --locked --quiet
+    .ci/starts target/debug/passticket-proxy
 
 # Check that the demo answers as its OpenAPI description says. Needs python3.
 schemathesis:

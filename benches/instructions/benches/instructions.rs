@@ -10,16 +10,16 @@
 //! ```text
 //! apt-get install valgrind jq
 //! cargo install --locked gungraun-runner --version X.Y.Z     # the version in Cargo.lock
-//! cargo bench --bench instructions
+//! cargo bench -p instructions
 //! ```
 //!
 //! To update the counts, run these commands. `COUNT_ANEW` switches the limits off.
 //!
 //! ```text
-//! COUNT_ANEW=1 cargo bench --bench instructions -- --output-format=json |
+//! COUNT_ANEW=1 cargo bench -p instructions -- --output-format=json |
 //!     jq -r '.profiles[0].summaries.total.summary.Callgrind.Ir.metrics as $counted |
 //!         "\(.id) \($counted | (.Left // .Both[0]).Int)"' >/tmp/counts
-//! mv /tmp/counts benches/instructions.txt
+//! mv /tmp/counts benches/instructions/instructions.txt
 //! ```
 //!
 //! The counts are for x86-64 with AVX2. They differ by a few instructions between runs, because hash
@@ -28,8 +28,11 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
 #![allow(missing_docs, unused_qualifications, reason = "the macros of gungraun have both")]
 
+#[path = "../../profiles/mod.rs"]
 mod profiles;
+#[path = "../../requests/mod.rs"]
 mod requests;
+#[path = "../../revocations/mod.rs"]
 mod revocations;
 
 use std::{
@@ -76,7 +79,7 @@ use tower_passticket::{
 /// The number of calls in each count. With ten calls, the count of one call is easy to read.
 const ROUNDS: usize = 10;
 
-const COUNTS: &str = include_str!("instructions.txt");
+const COUNTS: &str = include_str!("../instructions.txt");
 
 /// Limits a benchmark to 5 % above its committed count. Panics if there is no committed count.
 fn at_most(name: &str) -> LibraryBenchmarkConfig {
@@ -94,7 +97,7 @@ fn committed(name: &str) -> u64 {
     let mut counts = COUNTS.lines().filter_map(|line| line.split_once(' '));
     let Some((_, count)) = counts.find(|(n, _)| *n == name) else {
         panic!(
-            "{name} is not in benches/instructions.txt; benches/instructions.rs says how to update it"
+            "{name} is not in benches/instructions/instructions.txt; benches/instructions.rs says how to update it"
         );
     };
     count.trim().parse().unwrap()
