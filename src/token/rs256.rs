@@ -3,7 +3,8 @@
 use std::{future::ready, num::NonZeroUsize, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, errors::ErrorKind};
+use jsonwebtoken::Algorithm;
+use serde::Deserialize;
 
 use super::{
     MAX_TOKEN_LEN, Scopes, TokenError, TokenFingerprint, TokenVerifier, VerifiedToken,
@@ -85,13 +86,12 @@ impl Rs256Verifier {
         // a minute and do not use our clock.
         let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, payload) = message.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        let has_critical = header != OUR_HEADER && has_critical_extensions(token)?;
+        let has_critical = header != OUR_HEADER && has_critical_extensions(token, header)?;
         if !self.key.has_signed(message.as_bytes(), &decode(signature)?) {
             return Err(TokenError::Signature);
         }
         let payload = decode(payload)?;
-        // RFC 7519 §7.2 requires an object, but serde also reads a struct from an array.
-        if payload.trim_ascii_start().first() == Some(&b'[') {
+        if is_array(&payload) {
             return Err(TokenError::Claims("the claims are not a JSON object".into()));
         }
         let claims = serde_json::from_slice(&payload).map_err(|e| {
@@ -149,20 +149,39 @@ impl TokenVerifier for Rs256Verifier {
     }
 }
 
-/// Reads the header of a token. Returns whether the header lists critical extensions.
+/// Reads the header of `token`. `header` is the encoded text of this header. Returns whether the header
+/// lists critical extensions.
 ///
 /// # Errors
-/// [`TokenError::Algorithm`] if the algorithm is not RS256.
-fn has_critical_extensions(token: &str) -> Result<bool, TokenError> {
-    let header = jsonwebtoken::decode_header(token).map_err(|e| match e.kind() {
-        // jsonwebtoken does not know some algorithms, such as `none`, and then reports a JSON error.
-        ErrorKind::Json(_) => TokenError::Algorithm,
-        _ => TokenError::Malformed,
-    })?;
-    match header.alg {
-        Algorithm::RS256 => Ok(header.crit.is_some()),
+/// [`TokenError::Algorithm`] if the header names an algorithm other than RS256, and
+/// [`TokenError::Malformed`] for any other header that is not valid.
+fn has_critical_extensions(token: &str, header: &str) -> Result<bool, TokenError> {
+    let parsed = jsonwebtoken::decode_header(token).map_err(|_| header_error(header))?;
+    match parsed.alg {
+        Algorithm::RS256 => Ok(parsed.crit.is_some()),
         _ => Err(TokenError::Algorithm),
     }
+}
+
+/// The error for a header that jsonwebtoken cannot read. jsonwebtoken does not know some algorithms, such
+/// as `none`. It reports them as the same kind of error as text that is not JSON or a member of the wrong
+/// type.
+fn header_error(header: &str) -> TokenError {
+    #[derive(Deserialize)]
+    struct Header {
+        alg: String,
+    }
+    let Ok(json) = decode(header) else { return TokenError::Malformed };
+    match serde_json::from_slice(&json) {
+        Ok(Header { alg }) if alg != "RS256" && !is_array(&json) => TokenError::Algorithm,
+        _ => TokenError::Malformed,
+    }
+}
+
+/// Whether a JSON text is an array. Header and claims must be objects (RFC 7515 §4, RFC 7519 §7.2), but
+/// serde also reads a struct from an array.
+fn is_array(json: &[u8]) -> bool {
+    json.trim_ascii_start().first() == Some(&b'[')
 }
 
 fn decode(part: &str) -> Result<Vec<u8>, TokenError> {

@@ -4,7 +4,7 @@
 use std::{sync::LazyLock, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as B64};
-use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation, errors::ErrorKind};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use test_support::pki;
@@ -155,6 +155,48 @@ fn only_rs256_signatures_of_the_key_verify() {
 }
 
 #[test]
+fn a_bad_header_is_malformed_unless_it_names_another_algorithm() {
+    use TokenError::{Algorithm, Malformed};
+    let cases = [
+        (r#"{"alg":"none"}"#, Algorithm),
+        (r#"{"alg":"ES512"}"#, Algorithm),
+        (r#"{"alg":"rs256"}"#, Algorithm),
+        (r#"{"alg":"HS256"}"#, Algorithm),
+        (r#"{"alg":"PS256","kid":"a"}"#, Algorithm),
+        (r#"{"alg":"none","typ":5}"#, Algorithm),
+        (r#"{"typ":5,"alg":"none"}"#, Algorithm),
+        (r#"{"alg":"HS256","kid":[]}"#, Algorithm),
+        (r#"{"alg":"RS256","typ":5}"#, Malformed),
+        (r#"{"alg":"RS256","kid":[]}"#, Malformed),
+        (r#"{"alg":"RS256","crit":5}"#, Malformed),
+        (r#"{"alg":"RS256","jwk":{"kty":"none"}}"#, Malformed),
+        (r#"{"alg":5}"#, Malformed),
+        (r#"{"alg":null}"#, Malformed),
+        (r#"{"alg":["none"]}"#, Malformed),
+        (r#"{"alg":"none","alg":"none"}"#, Malformed),
+        (r#"{"typ":"JWT"}"#, Malformed),
+        ("{}", Malformed),
+        (r#"["none"]"#, Malformed),
+        (r#" ["none"]"#, Malformed),
+        (r#""none""#, Malformed),
+        (r#"{"alg":"none""#, Malformed),
+        (r#"{"alg":"none"}}"#, Malformed),
+        ("none", Malformed),
+        ("", Malformed),
+    ];
+    let payload = B64.encode(valid_claims().to_string());
+    for (header, want) in cases {
+        let token = format!("{}.{payload}.AAAA", B64.encode(header));
+        assert_eq!(verifier().verify(&token).unwrap_err(), want, "{header}");
+    }
+    // A header that is not base64url is malformed, too.
+    for header in ["{}", "a", "eyJhbGciOiJub25lIn0="] {
+        let error = verifier().verify(&format!("{header}.{payload}.AAAA")).unwrap_err();
+        assert_eq!(error, Malformed, "{header}");
+    }
+}
+
+#[test]
 fn a_critical_extension_is_rejected() {
     let header = Header { crit: Some(vec!["exp".to_owned()]), ..Header::new(Algorithm::RS256) };
     let got = verifier().verify(&signed_with(&header, &valid_claims()));
@@ -281,7 +323,7 @@ fn verify_with_jsonwebtoken(token: &str) -> Result<VerifiedToken, TokenError> {
             ErrorKind::InvalidSignature => TokenError::Signature,
             ErrorKind::InvalidAlgorithm => TokenError::Algorithm,
             ErrorKind::Json(_) if jsonwebtoken::decode_header(token).is_err() => {
-                TokenError::Algorithm
+                header_error(token.split('.').next().unwrap())
             }
             ErrorKind::Json(e) if e.is_data() => TokenError::Claims(claim_problem(e)),
             _ => TokenError::Malformed,
