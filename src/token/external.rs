@@ -56,8 +56,8 @@ pub struct ExternalClaims {
 }
 
 impl ExternalClaims {
-    /// Makes claims from those that every token has: the subject, the issuer (`iss`) and the expiry time
-    /// (`exp`). From the expiry time on the token is rejected.
+    /// Makes claims with the three that every token has: the subject, the issuer (`iss`) and the expiry
+    /// time (`exp`). From the expiry time on the token is rejected.
     pub fn new(
         subject: impl Into<ExternalSubject>,
         issuer: impl Into<Box<str>>,
@@ -78,7 +78,7 @@ impl ExternalClaims {
         Self { issued_at: Some(issued_at), ..self }
     }
 
-    /// Adds a claim, which the layers behind the authentication can read. A claim that was added
+    /// Adds a claim. The layers that run after the authentication can read it. A claim that was added
     /// earlier under this name is replaced.
     #[must_use]
     pub fn with_claim(mut self, name: impl Into<String>, value: Value) -> Self {
