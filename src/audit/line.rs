@@ -107,7 +107,7 @@ pub(super) trait Plain {
     fn write(&self, bytes: &mut Vec<u8>);
 }
 
-/// For string constants of this crate.
+/// The strings are constants of this crate, which need no escapes.
 impl Plain for &'static str {
     fn write(&self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(self.as_bytes());

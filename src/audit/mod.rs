@@ -1,4 +1,4 @@
-//! The audit log: each decision about a credential, a PassTicket, a token or a revocation rule.
+//! The audit log records each decision about a credential, a PassTicket, a token or a revocation rule.
 //!
 //! Each decision becomes one [`AuditRecord`], which goes to an [`AuditSink`]. [`AuditFile`] is a sink
 //! that writes JSON lines. The Tower layers of this crate, and the auth API (the endpoints for login and

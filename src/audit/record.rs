@@ -93,9 +93,9 @@ pub struct AuditRecord {
     pub peer: Option<SocketAddr>,
     /// The kind of credential that the client sent.
     pub credential: Option<CredentialKind>,
-    /// The token that the client sent, if it was verified.
+    /// The fingerprint of the token that the client sent, if the token was verified.
     pub token_id: Option<TokenFingerprint>,
-    /// The token that was issued.
+    /// The fingerprint of the token that was issued.
     pub issued_token_id: Option<TokenFingerprint>,
     /// The client certificate.
     pub certificate: Option<PeerCertificate>,
@@ -169,14 +169,15 @@ impl AuditRecord {
         Self { credential: Some(credential), ..self }
     }
 
-    /// Sets the token that the client sent. Do not call this for a token that was not verified. Such a
-    /// text can be anything, even a password, and an attacker could guess the password from the hash.
+    /// Sets the fingerprint of the token that the client sent. The token must have been verified. A text
+    /// that was not verified can be anything, even a password, and an attacker could guess the password
+    /// from the fingerprint.
     #[must_use]
     pub fn with_token_id(self, token: TokenFingerprint) -> Self {
         Self { token_id: Some(token), ..self }
     }
 
-    /// Sets the token that was issued.
+    /// Sets the fingerprint of the token that was issued.
     #[must_use]
     pub fn with_issued_token_id(self, token: TokenFingerprint) -> Self {
         Self { issued_token_id: Some(token), ..self }

@@ -31,8 +31,8 @@ use crate::{
     token::{Scopes, ServiceId, TokenFingerprint},
 };
 
-/// A sink for tests, also of other modules. It keeps the records, and asserts that each record matches
-/// the schema. A test can make the sink unavailable.
+/// A sink for the tests of this module and of other modules. It keeps the records, and asserts that each
+/// record matches the schema. A test can make the sink unavailable.
 #[derive(Debug, Default)]
 pub(crate) struct Collected {
     records: Mutex<Vec<AuditRecord>>,

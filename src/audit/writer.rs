@@ -121,7 +121,7 @@ impl Writer {
             self.shared.waiting.fetch_sub(taken, SeqCst);
             was_full = self.batch.bytes.len() >= batch_len;
             // Records are dropped while the queue is full, so the dropped records are newer than all
-            // records in the queue. Those are in the batch now, and the line about the drop follows them.
+            // records in the queue. The records of the queue are in the batch now, and this line follows.
             if !was_full && dropped > self.reported {
                 self.batch.gap(self.options.clock.now(), dropped - self.reported);
                 self.reported = dropped;
@@ -139,8 +139,8 @@ impl Writer {
         }
         let len_after = self.len.saturating_add(self.batch.bytes.len() as u64);
         if self.batch.written == 0 && self.len > 0 && len_after > self.options.rotate_at {
-            // If the rotation fails, the batch is written to the current file: a file that is too long
-            // is better than a lost record.
+            // If the rotation fails, the batch is written to the current file, because a file that is too
+            // long is better than a lost record.
             if let Err(error) = self.rotate() {
                 self.report_error("rotate", &error);
             }

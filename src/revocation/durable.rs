@@ -54,8 +54,8 @@ const MAX_GROUP: usize = 4096;
 ///
 /// # Guarantees
 /// 1. **`Ok` means durable.** After `record` returned `Ok`, the revocation survives `kill -9`. It survives
-///    a power failure if the disk keeps the data that it has acknowledged.
-/// 2. **`Ok` means visible.** Every check that starts afterwards sees the revocation.
+///    a power failure if the disk keeps the data that the disk has acknowledged.
+/// 2. **`Ok` means visible.** Every check that starts after `record` returned `Ok` sees the revocation.
 /// 3. **No revocation is undone.** A rule with an earlier time never replaces a rule with a later time, in
 ///    the file or in memory.
 /// 4. **A damaged file is an error**, never a store with fewer revocations. Opening verifies the
@@ -108,7 +108,7 @@ pub struct DurableStore {
     index: Arc<RevocationIndex>,
     salt: Salt,
     name: Arc<str>,
-    /// `None` only while the store is dropped.
+    /// `None` only while the store is being dropped.
     commands: Option<mpsc::Sender<Command>>,
     writer: Option<JoinHandle<()>>,
 }
@@ -233,7 +233,7 @@ pub enum OpenError {
         /// The problem.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The file is a database, but not one of revocations.
+    /// The file is a database, but not a revocation store.
     #[error("{} is a database, but not a revocation store; name another file", file.display())]
     Foreign {
         /// The file.
@@ -515,7 +515,7 @@ impl Writer {
             return Ok(database);
         }
         let (database, salt) = open(&self.path)?;
-        // The hashes in the index were made with the salt of the old file.
+        // The index has hashes that were made with the salt of the file that was opened first.
         if salt.bytes() != self.salt.bytes() {
             return Err("the file was replaced while the program ran; restart the program".into());
         }
@@ -523,7 +523,8 @@ impl Writer {
     }
 }
 
-/// Commits `write` durably, twice.
+/// Calls `write` in a transaction and commits this transaction durably. Then commits a second transaction
+/// durably.
 ///
 /// The file holds the roots of its last two commits. One byte, which has no checksum, selects the root
 /// that is used. If this byte or the newer root is damaged, redb uses the older root and reports no
@@ -540,7 +541,7 @@ fn commit(
     let mut txn = database.begin_write()?;
     txn.set_durability(Durability::Immediate)?;
     {
-        // The counter gives this second transaction something to write.
+        // This counter gives the second transaction something to write.
         let mut meta = txn.open_table(META)?;
         let seals = meta.get(SEALS)?.and_then(|value| value.value().try_into().ok());
         let seals = seals.map_or(0, u64::from_be_bytes).wrapping_add(1);

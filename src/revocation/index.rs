@@ -87,7 +87,7 @@ impl RevocationIndex {
     /// Adds one revocation. Every check that starts after this call has returned sees the revocation.
     ///
     /// A revocation is never undone (docs/decisions.md#d8). If the index already has a rule with a later
-    /// time for the user or the service, a rule changes nothing.
+    /// time for the user or the service, the new rule changes nothing.
     pub fn apply(&self, revocation: &Revocation) {
         match revocation {
             Revocation::Token { token, expires_at } => raise(&self.tokens, *token, *expires_at),

@@ -11,7 +11,7 @@
 //!
 //! | store | its revocations survive | feature |
 //! |---|---|---|
-//! | [`RevocationIndex`] | nothing. They are lost when the process ends | core |
+//! | [`RevocationIndex`] | nothing. They are lost when the process ends | none needed |
 #![cfg_attr(
     feature = "store",
     doc = "| [`DurableStore`] | a crash of the process or of the machine | `store` |"
@@ -173,7 +173,7 @@ pub type StoreFuture<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + S
 
 /// Trait for stores of revocations. The auth API writes to the store. The layers only read from it.
 ///
-/// `Arc<S>` is a store if `S` is a store, so `Arc<dyn RevocationStore>` is one.
+/// `Arc<S>` is a store if `S` is a store, so `Arc<dyn RevocationStore>` is a store.
 ///
 /// ```
 /// use std::{future::ready, sync::Arc};
@@ -209,7 +209,7 @@ pub trait RevocationStore: RevocationCheck {
     ///
     /// `Ok` means that the revocation is as durable as this store can make it, and that every check
     /// that starts from now on sees the revocation. A revocation is never undone (docs/decisions.md#d8).
-    /// If the store already has a rule with a later time for the user or the service, a rule changes
+    /// If the store already has a rule with a later time for the user or the service, the new rule changes
     /// nothing.
     ///
     /// A [`StoreError`] means that the revocation may be lost when the program restarts. Until then the

@@ -392,7 +392,7 @@ mod durable {
     }
 
     #[test]
-    fn a_changed_byte_in_header_or_roots_loses_no_revocation() {
+    fn a_file_with_a_changed_byte_in_header_or_roots_is_rejected_or_complete() {
         // The lower four bits of the byte at offset 9 select the root that is used. The roots with
         // their checksums are at the offsets 64 to 320.
         for (image, end) in [(&IMAGES.running, 320), (&IMAGES.closed, 64)] {
@@ -409,7 +409,7 @@ mod durable {
         #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn changed_bytes_lose_no_revocation(
+        fn a_file_with_changed_bytes_is_rejected_or_complete(
             running: bool,
             bytes in prop::collection::vec((any::<prop::sample::Index>(), 1u8..), 1..4),
         ) {
@@ -429,7 +429,7 @@ mod durable {
     }
 
     #[test]
-    fn files_that_are_no_revocation_store_are_rejected() {
+    fn files_that_are_not_revocation_stores_are_rejected() {
         let (directory, path) = directory();
         for content in ["", "revocations:\n  - all\n"] {
             fs::write(&path, content).unwrap();

@@ -71,7 +71,7 @@ struct Shared<G, S> {
     granted: Cache<(UserId, Applid), u64>,
 }
 
-/// The number of pairs of user and APPLID whose permission is cached. They take a few hundred
+/// The number of pairs of user and APPLID whose permission is cached. The cache takes a few hundred
 /// kilobytes.
 const GRANTED: usize = 4_096;
 

@@ -1,4 +1,4 @@
-//! Header and claims of login tokens and PATs (docs/reference/tokens-and-revocation.md#jwt,
+//! The header and the claims of login tokens and PATs (docs/reference/tokens-and-revocation.md#jwt,
 //! docs/reference/tokens-and-revocation.md#pat).
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -41,8 +41,8 @@ pub(super) struct Claims {
     /// second (docs/decisions.md#d8).
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(super) iat_ms: Option<u64>,
-    /// Tokens of this crate do not have this claim, and no check uses it. It is parsed so that a token
-    /// in which it occurs twice is rejected (RFC 7519 §4).
+    /// Tokens of this crate do not have this claim, and no check uses it. The claim is parsed so that a
+    /// token that has it twice is rejected (RFC 7519 §4).
     #[serde(default, skip_serializing)]
     #[expect(dead_code, reason = "parsing the claim is the check")]
     pub(super) aud: Option<Value>,

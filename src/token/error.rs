@@ -53,7 +53,7 @@ pub enum TokenError {
 
 impl TokenError {
     /// Whether another verifier may accept the token. This is `true` for three errors: the verifier does
-    /// not accept the algorithm of the token, has no key for its signature, or does not know its issuer.
+    /// not accept the algorithm of the token, has no key for the signature, or does not know the issuer.
     ///
     /// A verifier that combines several verifiers asks the next verifier only if this is `true`. All
     /// other errors are final.

@@ -97,7 +97,7 @@ impl ExternalClaims {
 
 impl fmt::Debug for ExternalClaims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The additional claims are not printed: they may contain personal data.
+        // The additional claims are not printed, because they may contain personal data.
         f.debug_struct("ExternalClaims")
             .field("subject", &self.subject)
             .field("issuer", &self.issuer)
@@ -109,7 +109,7 @@ impl fmt::Debug for ExternalClaims {
 
 /// A verified token of another issuer. It may have been revoked. Clones share the claims.
 ///
-/// [`VerifiedToken::external`](super::VerifiedToken::external) makes it.
+/// [`VerifiedToken::external`](super::VerifiedToken::external) makes such a token.
 #[derive(Clone, Debug)]
 pub struct ExternalToken(Arc<External>);
 

@@ -1,4 +1,4 @@
-//! Issuing login tokens and Personal Access Tokens.
+//! Issues login tokens and Personal Access Tokens (PATs).
 
 use std::{fmt, sync::Arc, time::Duration};
 

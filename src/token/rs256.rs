@@ -55,9 +55,9 @@ impl Rs256Verifier {
     }
 
     /// Verifies a token in its compact form (RFC 7515 §3.1). The token must be signed with RS256 by the
-    /// key of this verifier, and it must not have expired (`now < exp`). If it has the claim `nbf`, this
-    /// time must have come (`nbf <= now`). Each claim must have the right type, and `iss` must be `APIML`
-    /// or `APIML_PAT`. Revocations are not checked.
+    /// key of this verifier, and it must not have expired (`now < exp`). If it has the claim `nbf`, the
+    /// time in this claim must have come (`nbf <= now`). Each claim must have the right type, and `iss`
+    /// must be `APIML` or `APIML_PAT`. Revocations are not checked.
     ///
     /// # Errors
     /// [`TokenError`] for the first problem that was found. The signature is checked before the claims
@@ -165,9 +165,9 @@ fn has_critical_extensions(token: &str, header: &str) -> Result<bool, TokenError
     }
 }
 
-/// The error for a header that jsonwebtoken cannot read. jsonwebtoken does not know some algorithms, such
-/// as `none`. It reports them as the same kind of error as text that is not JSON or a member of the wrong
-/// type.
+/// The error for a header that jsonwebtoken cannot read. For an algorithm that it does not know, such as
+/// `none`, jsonwebtoken returns the same kind of error as for text that is not JSON. Therefore this function
+/// reads the algorithm again.
 fn header_error(header: &str) -> TokenError {
     #[derive(Deserialize)]
     struct Header {

@@ -15,7 +15,7 @@ impl ServiceId {
     /// Parses a service id. White space before and after the id is removed.
     ///
     /// # Errors
-    /// [`ServiceIdError`] if `value` is not a service id. The error contains up to 80 characters of it.
+    /// [`ServiceIdError`] if `value` is not a service id. The error has up to 80 characters of the value.
     pub fn new(value: &str) -> Result<Self, ServiceIdError> {
         let value = value.trim();
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');

@@ -13,7 +13,7 @@ pub type VerifyFuture = Pin<Box<dyn Future<Output = Result<VerifiedToken, TokenE
 /// An [`Authenticator`](crate::layer::Authenticator) has one verifier, and calls it for each request
 /// with a token. [`Rs256Verifier`](super::Rs256Verifier) accepts the login tokens and PATs of this
 /// crate and of Zowe API ML. Implement the trait to accept tokens of another issuer. `Arc<V>` is a
-/// verifier if `V` is a verifier, so `Arc<dyn TokenVerifier>` is one.
+/// verifier if `V` is a verifier, so `Arc<dyn TokenVerifier>` is a verifier.
 ///
 /// A verifier must use only keys that belong to the issuer of the token. A key of one issuer must never
 /// verify a token that names another issuer (docs/decisions.md#d21).
