@@ -4,7 +4,7 @@ string_enum! {
     /// The kind of decision.
     pub enum Event {
         /// Authentication of a client. On a route, this includes the check whether a token may be used
-        /// for the service. In the auth API, the endpoints `query` and `validate` make this event.
+        /// for the service. In the auth API, the endpoints `query` and `validate` cause this event.
         Authentication = "authentication",
         /// A PassTicket for the authenticated user.
         Ticket = "ticket",

@@ -21,14 +21,15 @@ use super::{
 /// - [`record`](AuditSink::record) puts a record into the queue and never waits. If the queue is full,
 ///   the record is dropped and counted. When there is room again, the writer writes a line
 ///   `{"time":…,"event":"dropped","count":n}` in the place of the dropped records.
-/// - The writer reads the queue every 50 ms, or as soon as it is half full. If the process is killed, the
-///   records in the queue are lost. [`close`](Self::close) and dropping the sink write them.
-/// - When the file reaches its maximum size, it is renamed and a new file is started: see
-///   [`AuditFileOptions::with_kept_files`]. If a write fails, for example because the disk is full, it
-///   is repeated every second. The error is logged at most once a minute.
-/// - The file has mode 0600 and is locked: a second process that opens it gets an error. If a crash
-///   left an incomplete last line, the sink adds a newline to it when it opens the file. A reader must
-///   therefore expect lines that are not JSON.
+/// - The writer reads the queue every 50 ms, or as soon as the queue is half full. If the process is
+///   killed, the records in the queue are lost. [`close`](Self::close) writes these records, and dropping
+///   the sink writes them as well.
+/// - When the file reaches its maximum size, the file is renamed and a new file is started: see
+///   [`AuditFileOptions::with_kept_files`]. If a write fails, for example because the disk is full, the
+///   write is repeated every second. The error is logged at most once a minute.
+/// - The file has mode 0600. The file is locked, so a second sink that opens it gets an error. If a crash
+///   left an incomplete last line, the sink adds a newline to this line when it opens the file. A reader
+///   must therefore expect lines that are not JSON.
 ///
 /// If another tool rotates the file, it must copy and truncate the file, not rename it.
 pub struct AuditFile {
@@ -43,8 +44,8 @@ impl AuditFile {
     /// operations.
     ///
     /// # Errors
-    /// [`AuditFileError`] if the file cannot be opened, locked or written. Stop the program then if an
-    /// audit log is required.
+    /// [`AuditFileError`] if the file cannot be opened, locked or written. If an audit log is required,
+    /// the program should stop after this error.
     pub fn open(
         path: impl Into<PathBuf>,
         options: AuditFileOptions,
@@ -82,8 +83,9 @@ impl AuditFile {
         self.queue.shared.write_errors.load(SeqCst)
     }
 
-    /// Writes the waiting records and stops the writer thread. This call blocks until that is done.
-    /// Waiting records that cannot be written are dropped and counted, and so are all later records.
+    /// Writes the waiting records and stops the writer thread. This call blocks until the thread has
+    /// ended. Waiting records that cannot be written are dropped and counted. All later records are also
+    /// dropped and counted.
     pub fn close(&self) {
         self.queue.shared.closed.store(true, SeqCst);
         self.wake.unpark();

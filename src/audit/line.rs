@@ -1,8 +1,8 @@
 //! Writes JSON objects to a byte buffer.
 //!
-//! A request on a route makes up to two audit records, so this must be fast. Some characters must be escaped in
-//! JSON. Most values have types that cannot contain such characters, and are copied unchanged. Only
-//! texts that a client can choose are searched for such characters. Searching all values took longer
+//! A request on a route makes up to two audit records, so writing a record must be fast. Some characters
+//! must be escaped in JSON. Most values have types that cannot contain such characters, and are copied
+//! unchanged. Only the other values are searched for such characters. Searching all values took longer
 //! than all other work of the audit log (`benches/choices.md`).
 
 use std::{
@@ -102,19 +102,19 @@ fn plain(bytes: &mut Vec<u8>, value: impl Plain) {
     bytes.push(b'"');
 }
 
-/// A value without characters that JSON requires to escape: no quote, no backslash, no control character.
+/// A value that JSON can contain without escapes. It has no quote, no backslash and no control character.
 pub(super) trait Plain {
     fn write(&self, bytes: &mut Vec<u8>);
 }
 
-/// For string constants of this crate.
+/// The strings are constants of this crate, which need no escapes.
 impl Plain for &'static str {
     fn write(&self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(self.as_bytes());
     }
 }
 
-/// For types of names that cannot contain such characters.
+/// Implements [`Plain`] for types of names that cannot contain such characters.
 macro_rules! plain_names {
     ($($name:ty),*) => {$(
         impl Plain for $name {
@@ -152,7 +152,7 @@ impl Plain for Fingerprint {
     }
 }
 
-/// An IPv4-mapped IPv6 address is written as the IPv4 address that it stands for.
+/// An IPv4-mapped IPv6 address is written as the IPv4 address that it contains.
 impl Plain for SocketAddr {
     fn write(&self, bytes: &mut Vec<u8>) {
         match self.ip().to_canonical() {
@@ -223,7 +223,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Names are parsed from random texts. If the parser accepts the text, the name needs no escapes.
+        /// Parses names from random texts. If the parser accepts a text, the name needs no escapes.
         #[test]
         fn plain_values_need_no_escapes(text in "\\PC{0,10}|[\\x00-\\x7f]{0,10}|[a-zA-Z0-9#@$._\"\\\\-]{1,8}", secs: u64) {
             let values = [

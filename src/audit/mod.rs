@@ -1,28 +1,28 @@
-//! The audit log: each decision about a credential, a PassTicket, a token or a revocation rule.
+//! The audit log records each decision about a credential, a PassTicket, a token or a revocation rule.
 //!
 //! Each decision becomes one [`AuditRecord`], which goes to an [`AuditSink`]. [`AuditFile`] is a sink
 //! that writes JSON lines. The Tower layers of this crate, and the auth API (the endpoints for login and
-//! tokens), hold an [`Audit`], a handle to a sink. Without a sink, recording costs one branch.
+//! tokens), hold an [`Audit`], a handle to a sink. If the handle has no sink, no record is made.
 //!
 //! A record never contains a password, a token or a PassTicket. It identifies a token by the SHA-256 hash
 //! of the token (`token_id`), as `sha256sum` prints it. With the hash you can find all records of a
 //! token, but a client cannot use the hash as a token. If a login was refused, the `user` in the record
 //! is only the name that the client sent.
 //!
-//! Some fields have special terms. A *scheme* prepares what the service receives in place of the client's
-//! credential, such as a PassTicket. An APPLID is the name of an application in the security product,
-//! such as RACF. SAF (System Authorization Facility) is the z/OS interface to the security product. It
-//! gives three return codes if a PassTicket cannot be made.
+//! Some fields have special terms. A *scheme* replaces the credential of the client by a credential for
+//! the service. One scheme makes a PassTicket, a one-time password of z/OS. An APPLID is the name of an
+//! application in the security product, such as RACF. SAF (System Authorization Facility) is the z/OS
+//! interface to the security product. If a PassTicket cannot be made, SAF gives three return codes.
 //!
 //! # Which events are recorded
 //! | source | event | number of records |
 //! |---|---|---|
-//! | [`AuthenticateLayer`], [`ScopeLayer`] | `authentication` | one for each request on a route. `ScopeLayer` decides last, and records success. A failure is recorded by the layer that rejects the request |
-//! | [`SchemeLayer`] | `ticket`, or `scheme` for a scheme other than PassTicket | one for each call of a scheme, whether it succeeds or fails |
-//! | the auth API | see the table in `api` | one for each request to an endpoint that makes a decision |
+//! | [`AuthenticateLayer`], [`ScopeLayer`] | `authentication` | one for each request on a route. `ScopeLayer` decides last, and records success. The layer that rejects a request records the failure |
+//! | [`SchemeLayer`] | `ticket`, or `scheme` for a scheme other than PassTicket | one for each call of a scheme, after success and after failure |
+//! | the auth API | see the table in `api` | one for each request to an endpoint in that table |
 //!
-//! On a route with the scheme `bypass` no decision is made, so there is no record. If [`AuditFile`] had
-//! to drop records, it writes a line `{"event":"dropped","count":n,…}` in their place.
+//! A route with the scheme `bypass` makes no decision, so it makes no record. If [`AuditFile`] had to
+//! drop records, it writes a line `{"event":"dropped","count":n,…}` in their place.
 //!
 //! [`AuthenticateLayer`]: crate::layer::AuthenticateLayer
 //! [`ScopeLayer`]: crate::layer::ScopeLayer

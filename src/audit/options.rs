@@ -14,7 +14,7 @@ use crate::clock::{Clock, SystemClock};
 pub enum Fsync {
     /// The operating system decides.
     Never,
-    /// At most about this many seconds after the write.
+    /// At most about this number of seconds after the write.
     EverySeconds(NonZeroU32),
     /// After each write. A write has the records that were waiting, up to about 64 KiB.
     EveryBatch,
@@ -23,12 +23,12 @@ pub enum Fsync {
 /// Options of an [`AuditFile`](super::AuditFile). By default the queue has room for 8,192 records, the
 /// file rotates at 100 MiB, 20 full files are kept, and the file is synced once a second.
 ///
-/// With these defaults the log takes about 2 GiB at most. In general this is the size at
+/// With these defaults the log takes about 2 GiB at most. The general limit is the size at
 /// [rotation](Self::with_rotate_at), times the number of [kept files](Self::with_kept_files) plus one.
-/// The oldest file is deleted.
+/// When this number of files is reached, the next rotation deletes the oldest file.
 ///
-/// A client without a credential can cause records, too. It can send so many requests that older records
-/// are deleted. Copy the files to another machine before they are deleted.
+/// A request without a credential also makes a record. A client can therefore send so many requests that
+/// older records are deleted. Copy the files to another machine before they are deleted.
 #[derive(Clone, Debug)]
 pub struct AuditFileOptions {
     pub(super) queue: NonZeroUsize,
@@ -58,8 +58,8 @@ impl AuditFileOptions {
         Self { queue: records, ..self }
     }
 
-    /// Sets the size in bytes at which the file rotates. A file may be larger by one write (64 KiB, or
-    /// this size if it is smaller) and one line.
+    /// Sets the size in bytes at which the file rotates. A file can be longer than this size by one line
+    /// at most, unless a rotation fails.
     #[must_use]
     pub fn with_rotate_at(self, bytes: u64) -> Self {
         Self { rotate_at: bytes, ..self }

@@ -22,12 +22,12 @@ pub(super) struct Queue {
 /// State that the sink and the writer share.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    /// The number of records that are in the queue or are being put into it. [`Queue::put`] increments
-    /// it before it reads `closed`. So if the writer sees that `closed` is set, and then sees 0 here, no
-    /// record can be left.
+    /// The number of records that are in the queue or are being put into the queue. [`Queue::put`]
+    /// increments this number before it reads `closed`. So if the writer sees that `closed` is set, and
+    /// then sees that this number is 0, no record can be left.
     pub(super) waiting: AtomicUsize,
     pub(super) closed: AtomicBool,
-    /// Whether the last write failed. It will be repeated.
+    /// Whether the last write failed. The writer then repeats this write.
     pub(super) is_stuck: AtomicBool,
     pub(super) dropped: AtomicU64,
     pub(super) written: AtomicU64,

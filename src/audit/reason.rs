@@ -9,17 +9,17 @@ use crate::{
 };
 
 string_enum! {
-    /// Why a client was refused, or why no decision was possible. It is more precise than the text that
-    /// the client gets (docs/decisions.md#d5).
+    /// Why a client was refused, or why no decision was possible. The reason code is more precise than
+    /// the text that the client gets (docs/decisions.md#d5).
     ///
     /// Each error of this crate that ends a decision has a reason code. Code that adds an error without
     /// a reason code does not compile.
     pub enum ReasonCode {
         /// The request has no credential.
         NoCredential = "no-credential",
-        /// The kind of token is not accepted here, or is switched off.
+        /// Tokens of this kind are not accepted for this request, or are switched off.
         WrongKind = "wrong-kind",
-        /// The text is not a token, or is longer than the limit.
+        /// The text is not a well-formed token, or it is longer than the limit.
         TokenMalformed = "token-malformed",
         /// The verifier does not accept the signature algorithm of the token.
         TokenAlgorithm = "token-algorithm",
@@ -72,9 +72,10 @@ string_enum! {
         BadRequest = "bad-request",
         /// SAF return codes 8/16/28: the APPLID has no key profile.
         NoKeyProfile = "no-key-profile",
-        /// The ticket could not be made for another reason. The return codes say more.
+        /// The PassTicket could not be made, and no other reason code applies. The SAF return codes of
+        /// the record say more.
         TicketFailed = "ticket-failed",
-        /// The scheme of the route failed.
+        /// The scheme of the route could not prepare the credential for the service.
         SchemeFailed = "scheme-failed",
         /// The password back end cannot be reached.
         LoginUnavailable = "login-unavailable",
@@ -91,7 +92,7 @@ string_enum! {
         /// The client disconnected or the time limit passed before there was a response. The action may
         /// have been done.
         Abandoned = "abandoned",
-        /// An internal error; the log has the details.
+        /// There was an internal error. The log has the details.
         Internal = "internal",
     }
 }

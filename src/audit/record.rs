@@ -25,9 +25,9 @@ use crate::{
 pub enum Detail {
     /// [`Event::RuleMade`]: the new rule.
     Rule {
-        /// Whether it applies to a user or to a service.
+        /// Whether the rule applies to a user or to a service.
         kind: RuleKind,
-        /// It revokes tokens that were issued up to this time.
+        /// The rule revokes tokens that were issued at this time or before.
         up_to: Timestamp,
     },
     /// [`Event::TokenMinted`]: the scope and lifetime of the token.
@@ -56,9 +56,10 @@ pub enum Detail {
 /// The record of one decision.
 ///
 /// Make it with [`succeeded`](Self::succeeded) or [`failed`](Self::failed), and then call the methods
-/// `with_…`. None of them takes a value that can contain a secret. Making a record is cheap, because no
-/// text is formatted. A sink reads the fields, or calls [`to_json`](Self::to_json) for a JSON object as
-/// in the [schema](super#schema). A field is `None` if it does not apply to the event or is not known.
+/// `with_…`. None of these methods takes a value that can contain a secret. Making a record is cheap,
+/// because no text is formatted. A sink reads the fields, or calls [`to_json`](Self::to_json) for a JSON
+/// object as in the [schema](super#schema). A field is `None` if it does not apply to the event or is not
+/// known.
 ///
 /// ```
 /// use tower_passticket::{
@@ -88,19 +89,20 @@ pub struct AuditRecord {
     pub reason: Option<ReasonCode>,
     /// The id of the request.
     pub request_id: Option<RequestId>,
-    /// Address and port of the TCP or TLS client of this connection.
+    /// Address and port of the client of the TCP or TLS connection.
     pub peer: Option<SocketAddr>,
     /// The kind of credential that the client sent.
     pub credential: Option<CredentialKind>,
-    /// The token that the client sent, if it was verified.
+    /// The fingerprint of the token that the client sent, if the token was verified.
     pub token_id: Option<TokenFingerprint>,
-    /// The token that was issued.
+    /// The fingerprint of the token that was issued.
     pub issued_token_id: Option<TokenFingerprint>,
     /// The client certificate.
     pub certificate: Option<PeerCertificate>,
-    /// The user id. If the event did not succeed, it may be only a claim of the client.
+    /// The user id. If the event did not succeed, the client may have sent it without proof.
     pub user: Option<UserId>,
-    /// The second user that the event concerns: the user of the ticket, or of the tokens.
+    /// A second user that the event concerns: the user for whom a ticket was requested, or the user whose
+    /// tokens a rule revokes.
     pub target: Option<UserId>,
     /// The service that the event concerns.
     pub service: Option<ServiceId>,
@@ -155,7 +157,7 @@ impl AuditRecord {
         Self { request_id: extensions.get().copied(), peer, ..self }
     }
 
-    /// Sets the user id. If the event did not succeed, it may be only a claim of the client.
+    /// Sets the user id. If the event did not succeed, the client may have sent it without proof.
     #[must_use]
     pub fn with_user(self, user: UserId) -> Self {
         Self { user: Some(user), ..self }
@@ -167,14 +169,15 @@ impl AuditRecord {
         Self { credential: Some(credential), ..self }
     }
 
-    /// Sets the token that the client sent. Do not set it for a token that was not verified. Such a
-    /// text can be anything, even a password, and an attacker could guess the password from its hash.
+    /// Sets the fingerprint of the token that the client sent. The token must have been verified. A text
+    /// that was not verified can be anything, even a password, and an attacker could guess the password
+    /// from the fingerprint.
     #[must_use]
     pub fn with_token_id(self, token: TokenFingerprint) -> Self {
         Self { token_id: Some(token), ..self }
     }
 
-    /// Sets the token that was issued.
+    /// Sets the fingerprint of the token that was issued.
     #[must_use]
     pub fn with_issued_token_id(self, token: TokenFingerprint) -> Self {
         Self { issued_token_id: Some(token), ..self }
@@ -198,7 +201,7 @@ impl AuditRecord {
         Self { applid: Some(applid), ..self }
     }
 
-    /// Sets the second user that the event concerns.
+    /// Sets the second user that the event concerns (`target`).
     #[must_use]
     pub fn with_target(self, target: UserId) -> Self {
         Self { target: Some(target), ..self }

@@ -12,8 +12,9 @@ const LAST: u64 = 253_402_300_799_999;
 type Text = [u8; 24];
 
 thread_local! {
-    /// The last second that this thread has written, and its text. Consecutive records are often in the
-    /// same second, and computing the date takes longer than all other work for the text.
+    /// The last time that this thread has written, in whole seconds since 1970, and its text. Consecutive
+    /// records often have the same time in seconds, and computing the date takes longer than all other
+    /// work for the text.
     static LAST_SECOND: Cell<(u64, Text)> = const { Cell::new((0, *b"1970-01-01T00:00:00.000Z")) };
 }
 
@@ -22,14 +23,14 @@ thread_local! {
 /// A time after the year 9999 is written as the last millisecond of that year.
 pub(super) fn rfc3339(time: Timestamp) -> Text {
     let millis = time.as_millis().min(LAST);
-    let (second, millis) = (millis / 1000, (millis % 1000) as u16);
+    let (secs, millis) = (millis / 1000, (millis % 1000) as u16);
     let mut text = LAST_SECOND.with(|last| {
         let (cached, text) = last.get();
-        if cached == second {
+        if cached == secs {
             return text;
         }
-        let text = with_date(second);
-        last.set((second, text));
+        let text = with_date(secs);
+        last.set((secs, text));
         text
     });
     for (digit, value) in text[20..23].iter_mut().zip([millis / 100, millis / 10 % 10, millis % 10])
@@ -39,11 +40,11 @@ pub(super) fn rfc3339(time: Timestamp) -> Text {
     text
 }
 
-/// The text of a second. Its milliseconds are 0.
-fn with_date(second: u64) -> Text {
+/// The text of a time in whole seconds since 1970. The milliseconds in the text are 000.
+fn with_date(secs: u64) -> Text {
     // The conversion fails only for times after LAST.
     let date =
-        DateTime::from_unix_duration(Duration::from_secs(second)).unwrap_or(DateTime::INFINITY);
+        DateTime::from_unix_duration(Duration::from_secs(secs)).unwrap_or(DateTime::INFINITY);
     let mut text = *b"0000-00-00T00:00:00.000Z";
     // DateTime writes the format of RFC 3339 without a fraction.
     text[..19].copy_from_slice(&date.to_string().as_bytes()[..19]);
@@ -75,7 +76,7 @@ mod tests {
             (u64::MAX, "9999-12-31T23:59:59.999Z"),
         ] {
             assert_eq!(written(Timestamp::from_millis(millis)), text);
-            // The second call uses the cached second.
+            // The second call uses the cached text.
             assert_eq!(written(Timestamp::from_millis(millis)), text);
         }
     }

@@ -10,8 +10,8 @@ use std::{
 /// the first number that is free. If no number up to `keep` is free, the file `path.keep` is replaced.
 ///
 /// Files with a number above the free number are not renamed. A crash between two renames leaves a free
-/// number. The next call then uses this number, and deletes no file. A crash can also leave no file at
-/// `path`. Nothing is done then.
+/// number. The next call then uses this number, and deletes no file. If there is no file at `path`, for
+/// example after a crash, nothing is done.
 ///
 /// # Errors
 /// The error of the first rename that fails. A second call continues with that rename.
@@ -44,7 +44,7 @@ mod tests {
     fn files_are_renamed_up_to_the_first_free_number() {
         /// The name and the content of each file.
         type Files<'a> = &'a [(&'a str, &'a str)];
-        // The files before and after.
+        // The files before the rotation, and the files after the rotation.
         let cases: &[(Files<'_>, Files<'_>)] = &[
             (&[], &[]),
             (&[("a", "1")], &[("a.1", "1")]),

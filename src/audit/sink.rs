@@ -5,13 +5,13 @@ use std::{fmt, sync::Arc};
 use super::record::AuditRecord;
 use crate::clock::{Clock, SystemClock, Timestamp};
 
-/// Receives audit records. The trait is object-safe, and an `Arc` of a sink is a sink; see the
-/// [example](super#a-sink-of-your-own).
+/// Trait for receivers of audit records. The trait is object-safe, and an `Arc` of a sink is a sink: see
+/// the [example](super#a-sink-of-your-own).
 pub trait AuditSink: Send + Sync + 'static {
     /// Takes one record.
     ///
-    /// This method is called while a request waits, so it must not block. It cannot return an error: a
-    /// sink that loses a record should count it.
+    /// This method is called while a request waits, so it must not block. It cannot return an error. A
+    /// sink that loses records should count them.
     fn record(&self, record: AuditRecord);
 
     /// Whether the sink expects to keep a record that it gets now. While this is `false`, requests for

@@ -1,4 +1,4 @@
-//! Tests that records match the schema, and tests of the file with errors and with many threads.
+//! Tests that records match the schema. Tests of the audit file, also with write errors and many threads.
 
 use std::{
     fs,
@@ -31,8 +31,8 @@ use crate::{
     token::{Scopes, ServiceId, TokenFingerprint},
 };
 
-/// A sink for tests, also of other modules. It keeps the records, and asserts that each record matches
-/// the schema. A test can make the sink unavailable.
+/// A sink for the tests of this module and of other modules. It keeps the records, and asserts that each
+/// record matches the schema. A test can make the sink unavailable.
 #[derive(Debug, Default)]
 pub(crate) struct Collected {
     records: Mutex<Vec<AuditRecord>>,
@@ -195,7 +195,7 @@ fn a_line_has_all_fields_of_the_record() {
 }
 
 #[test]
-fn details_match_the_schema_and_it_has_exactly_the_strings_of_the_enums() {
+fn all_details_match_the_schema_and_the_schema_has_the_strings_of_the_enums() {
     let scopes = Scopes::parse(["a", "b"]).unwrap();
     let mut evicted = Evicted::default();
     (evicted.tokens, evicted.users, evicted.services) = (1, 2, 3);
@@ -268,7 +268,7 @@ fn record(name: &str) -> AuditRecord {
     AuditRecord::succeeded(Event::Login, TIME).with_user(user(name))
 }
 
-/// Reads a log. Returns the user of each record, or the count of a line that reports dropped records.
+/// Reads a log. Returns one text for each line: the user of the record, or the number of dropped records.
 /// Each line must match the schema.
 fn logged(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap();
@@ -386,7 +386,7 @@ fn records_beyond_the_queue_are_dropped_and_reported() {
 }
 
 #[test]
-fn full_files_are_rotated_and_the_oldest_deleted() {
+fn full_files_are_rotated_and_the_oldest_file_is_deleted() {
     let (directory, path) = log_path();
     let line = record("A").to_json().len() as u64 + 1;
     // A file has room for two lines.
@@ -406,7 +406,7 @@ fn full_files_are_rotated_and_the_oldest_deleted() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3);
 }
 
-/// The rotation fails, because there is a directory with the new name, and it is not empty.
+/// The rotation fails, because the new name belongs to a directory that is not empty.
 #[test]
 fn a_failed_rotation_loses_no_record() {
     let (directory, path) = log_path();

@@ -22,7 +22,7 @@ use crate::clock::Timestamp;
 /// How long the writer sleeps unless it is woken.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A batch with this many bytes is full. Its last line may make it longer.
+/// A batch is full when it has at least this number of bytes. Its last line can make it longer.
 const BATCH: usize = 64 * 1024;
 
 /// The time before a failed write is repeated.
@@ -42,7 +42,7 @@ pub(super) struct Writer {
     batch: Batch,
     /// How many dropped records have been reported, by a line in the file or by a log message.
     reported: u64,
-    /// When the file was last synced, or opened at the start.
+    /// When the file was last synced. Before the first sync, when the file was opened.
     synced: Instant,
     /// Whether bytes were written since the last sync.
     is_dirty: bool,
@@ -106,8 +106,8 @@ impl Writer {
     fn write_all(&mut self) {
         let batch_len = BATCH.min(usize::try_from(self.options.rotate_at).unwrap_or(BATCH)).max(1);
         // The first call of `write_batch` repeats the write that failed last time, if there is one.
-        // The loop ends after a batch that is not full. Newer records wait for the next call, so that
-        // one write has more of them.
+        // The loop ends after a batch that is not full. Records that arrive later wait for the next call,
+        // so that they are written together.
         let mut was_full = true;
         while self.write_batch() && was_full {
             let dropped = self.shared.dropped.load(SeqCst);
@@ -120,8 +120,8 @@ impl Writer {
             }
             self.shared.waiting.fetch_sub(taken, SeqCst);
             was_full = self.batch.bytes.len() >= batch_len;
-            // Records are dropped while the queue is full. So they are newer than those in the queue,
-            // which are all in the batch now.
+            // Records are dropped while the queue is full, so the dropped records are newer than all
+            // records in the queue. The records of the queue are in the batch now, and this line follows.
             if !was_full && dropped > self.reported {
                 self.batch.gap(self.options.clock.now(), dropped - self.reported);
                 self.reported = dropped;
@@ -139,8 +139,8 @@ impl Writer {
         }
         let len_after = self.len.saturating_add(self.batch.bytes.len() as u64);
         if self.batch.written == 0 && self.len > 0 && len_after > self.options.rotate_at {
-            // If the rotation fails, the batch is written to the current file: a file that is too long
-            // is better than a lost record.
+            // If the rotation fails, the batch is written to the current file, because a file that is too
+            // long is better than a lost record.
             if let Err(error) = self.rotate() {
                 self.report_error("rotate", &error);
             }
@@ -200,8 +200,8 @@ impl Writer {
         }
     }
 
-    /// Drops and counts the waiting records. This is called if they cannot be written when the sink is
-    /// closed.
+    /// Drops and counts the waiting records. This method is called if the records cannot be written when
+    /// the sink is closed.
     fn give_up(&mut self) {
         let mut lost = self.batch.records;
         self.batch = Batch::default();
@@ -328,7 +328,7 @@ mod tests {
     use super::*;
     use crate::audit::{Event, queue::Queue};
 
-    /// A disk with room for `room` more bytes.
+    /// A disk that accepts `room` more bytes, and is then full.
     struct Disk {
         bytes: Vec<u8>,
         room: usize,
@@ -368,7 +368,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let options = AuditFileOptions::default().with_fsync(Fsync::EveryBatch);
         let (queue, mut writer) = writer(directory.path(), options);
-        // /dev/null accepts writes but no sync.
+        // /dev/null accepts writes, but a sync fails.
         let file = mem::replace(&mut writer.file, device("/dev/null"));
         queue.put(AuditRecord::succeeded(Event::Login, Timestamp::from_secs(1)));
         writer.write_all();

@@ -1,4 +1,4 @@
-//! Revocations in a file: a database of the crate `redb`.
+//! Revocations in a file, which is a database of the crate `redb`.
 
 use std::{
     error::Error,
@@ -36,54 +36,55 @@ const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 // The keys of the table `meta`.
 const FORMAT: &str = "format";
 const SALT: &str = "salt";
-/// The number of [`commit`]s. It is the change that the second transaction of each commit makes.
+/// The number of calls of [`commit`]. The second transaction of each call increments this number.
 const SEALS: &str = "seals";
 
 /// The file format that this version reads and writes.
 const FORMAT_VERSION: u32 = 1;
 
-/// The size of the database cache. It is small, because only the writer thread uses it: checks read the
-/// index in memory.
+/// The size of the database cache. It is small, because only the writer thread uses the database. Checks
+/// read the index in memory.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Maximum number of revocations in one commit. It limits how long the first of them waits.
+/// Maximum number of revocations in one commit. It limits how long the first revocation waits for the
+/// commit.
 const MAX_GROUP: usize = 4096;
 
 /// A [`RevocationStore`] in one file. One process at a time can open the file.
 ///
 /// # Guarantees
 /// 1. **`Ok` means durable.** After `record` returned `Ok`, the revocation survives `kill -9`. It survives
-///    a power failure if the disk keeps the data that it has acknowledged.
-/// 2. **`Ok` means visible.** Every check that starts afterwards sees the revocation.
-/// 3. **No revocation is undone.** A rule with an earlier time never replaces one with a later time, in
+///    a power failure if the disk keeps the data that the disk has acknowledged.
+/// 2. **`Ok` means visible.** Every check that starts after `record` returned `Ok` sees the revocation.
+/// 3. **No revocation is undone.** A rule with an earlier time never replaces a rule with a later time, in
 ///    the file or in memory.
 /// 4. **A damaged file is an error**, never a store with fewer revocations. Opening verifies the
 ///    checksum of every page. The file has two roots, one for each of its last two commits. Each group
-///    of revocations is committed twice. If one root is damaged, the other one has all revocations.
-/// 5. **A write that has started is finished**, also if its future is dropped. Dropping the store waits
+///    of revocations is committed twice. If one root is damaged, the other root has all revocations.
+/// 5. **A write that has started is finished**, even if its future is dropped. Dropping the store waits
 ///    for pending writes.
 ///
 /// If a write fails, the caller gets the error. The revocation applies nevertheless, until the store is
 /// dropped. The next write reopens the file.
 ///
 /// # Cost
-/// A check reads memory only: it computes SHA-256 of one block, and then checks a [`RevocationIndex`].
-/// Its cost is nearly the same with ten rules and with a million.
+/// A check reads memory only. It computes SHA-256 of one block, and then checks a [`RevocationIndex`].
+/// A check takes nearly the same time with ten rules and with a million.
 ///
-/// The store has one writer thread. A group of revocations takes two durable commits. Revocations that
-/// arrive while the thread waits for the disk form the next group. The thread does not belong to an
-/// async runtime, so a runtime that shuts down or lacks blocking threads can neither lose nor delay a
-/// write. `benches/revocation.rs` measures checks and writes.
+/// The store has one writer thread. This thread writes a group of revocations with two durable commits.
+/// Revocations that arrive while the thread waits for the disk form the next group. The thread does not
+/// belong to an async runtime, so a runtime that shuts down or lacks blocking threads can neither lose nor
+/// delay a write. `benches/revocation.rs` measures checks and writes.
 ///
-/// Eviction, the removal of expired revocations, rewrites the file to make it smaller. This takes about
-/// a second for half a million rules. Writes wait until it ends, checks do not.
+/// Eviction removes expired revocations, and then rewrites the file to make it smaller. This takes about
+/// a second for half a million rules. Writes wait until the eviction ends. Checks do not wait.
 ///
 /// # What the file holds
 /// The tables `invalidTokens`, `invalidUsers`, `invalidScopes` and `meta` of a [redb] database. In place
 /// of a token the file holds a SHA-256 hash of a salt and of the fingerprint of the token. The salt is
 /// random, and the file contains it. A token cannot be computed from its hash. To find a known token in
-/// the file, a reader must compute its hash. Users and services are stored by name: they are not secret,
-/// and an administrator can read which rules exist.
+/// the file, a reader must compute its hash. Users and services are stored by name. The names are not
+/// secret, and they let an administrator read which rules exist.
 ///
 /// [redb]: https://docs.rs/redb
 ///
@@ -107,14 +108,14 @@ pub struct DurableStore {
     index: Arc<RevocationIndex>,
     salt: Salt,
     name: Arc<str>,
-    /// `None` only while the store is dropped.
+    /// `None` only while the store is being dropped.
     commands: Option<mpsc::Sender<Command>>,
     writer: Option<JoinHandle<()>>,
 }
 
 impl DurableStore {
-    /// Opens and loads the file at `path`. If there is none, creates it with mode 0600: only its owner
-    /// can read and write it.
+    /// Opens and loads the file at `path`. If there is no file, creates it with mode 0600, so that only its
+    /// owner can read and write it.
     ///
     /// This call blocks until the file is verified and read, which takes about a second for a million
     /// rules. Call it when the program starts, so that an error can stop the program.
@@ -232,7 +233,7 @@ pub enum OpenError {
         /// The problem.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The file is a database, but not one of revocations.
+    /// The file is a database, but not a revocation store.
     #[error("{} is a database, but not a revocation store; name another file", file.display())]
     Foreign {
         /// The file.
@@ -251,8 +252,8 @@ pub enum OpenError {
     },
 }
 
-/// Creates the file under a temporary name, and links it to `path` when it is complete. After a crash in
-/// between, there is no incomplete file at `path`.
+/// Creates the file under a temporary name, and links it to `path` when it is complete. A crash can
+/// therefore not leave an incomplete file at `path`.
 fn create(path: &Path) -> Result<(), OpenError> {
     let io_error = |source| OpenError::Io { file: path.to_owned(), source };
     let mut temporary = path.as_os_str().to_owned();
@@ -267,7 +268,7 @@ fn create(path: &Path) -> Result<(), OpenError> {
 
     let created = initialize(&temporary).map_err(|e| open_error(path, e)).and_then(|()| {
         // Unlike a rename, a link never replaces an existing file. If two processes start at the same
-        // time, one creates the file, and the other one finds that it exists.
+        // time, one of them creates the file, and the link of the other process fails.
         match fs::hard_link(&temporary, path) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(io_error(e)),
             _ => sync_directory(path).map_err(io_error),
@@ -377,7 +378,7 @@ fn open_error(path: &Path, error: redb::Error) -> OpenError {
         redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => {
             OpenError::InUse { file }
         }
-        // redb reports these two kinds if the file is not a database.
+        // redb reports `InvalidData` or `UnexpectedEof` if the file is not a database.
         redb::Error::Io(source)
             if !matches!(
                 source.kind(),
@@ -390,8 +391,8 @@ fn open_error(path: &Path, error: redb::Error) -> OpenError {
     }
 }
 
-/// Converts a panic to an error. redb promises to return errors for damaged files, not to panic. If it
-/// panics nevertheless, the file counts as damaged.
+/// Converts a panic to an error. redb promises to return an error for a damaged file, not to panic. If
+/// redb panics nevertheless, the file is reported as damaged.
 fn catch_panic<T>(
     path: &Path,
     open: impl FnOnce() -> Result<T, OpenError>,
@@ -409,7 +410,8 @@ enum Command {
     Evict(Timestamp, Reply<Evicted>),
 }
 
-/// The state of the writer thread. Only this thread changes the file and the index, the file first.
+/// The state of the writer thread. Only this thread changes the file and the index. It changes the file
+/// first.
 struct Writer {
     path: PathBuf,
     name: Arc<str>,
@@ -465,7 +467,7 @@ impl Writer {
             })
         });
         for (revocation, reply) in group.drain(..) {
-            // This is done after a failed write, too: the token is then treated as revoked.
+            // Even after a failed write, the revocation applies until the store is dropped.
             self.index.apply(&revocation);
             // Sending fails if the caller has dropped the future.
             let _ = reply.send(written.clone());
@@ -513,7 +515,7 @@ impl Writer {
             return Ok(database);
         }
         let (database, salt) = open(&self.path)?;
-        // The hashes in the index were made with the salt of the old file.
+        // The index has hashes that were made with the salt of the file that was opened first.
         if salt.bytes() != self.salt.bytes() {
             return Err("the file was replaced while the program ran; restart the program".into());
         }
@@ -521,7 +523,8 @@ impl Writer {
     }
 }
 
-/// Commits `write` durably, twice.
+/// Calls `write` in a transaction and commits this transaction durably. Then commits a second transaction
+/// durably.
 ///
 /// The file holds the roots of its last two commits. One byte, which has no checksum, selects the root
 /// that is used. If this byte or the newer root is damaged, redb uses the older root and reports no
@@ -538,7 +541,7 @@ fn commit(
     let mut txn = database.begin_write()?;
     txn.set_durability(Durability::Immediate)?;
     {
-        // The counter gives this second transaction something to write.
+        // This counter gives the second transaction something to write.
         let mut meta = txn.open_table(META)?;
         let seals = meta.get(SEALS)?.and_then(|value| value.value().try_into().ok());
         let seals = seals.map_or(0, u64::from_be_bytes).wrapping_add(1);
@@ -588,7 +591,8 @@ mod tests {
             name: path.display().to_string().into(),
             path: path.clone(),
             salt,
-            // The state after an error. `database` has the file open, as another process could.
+            // `None` is the state after an error. The writer cannot open the file now, because the
+            // variable `database` has it open, as another process could.
             database: None,
             index: Arc::default(),
         };
@@ -614,7 +618,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_replaced_is_not_written() {
+    fn the_writer_does_not_write_to_a_file_that_was_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("revocations.redb");
         drop(DurableStore::open(&path).unwrap());

@@ -17,21 +17,22 @@ use crate::{
     token::{Pat, ServiceId, TokenFingerprint, VerifiedToken},
 };
 
-/// The number of shards of each map. While a shard grows or is cleaned up, the checks that need this
-/// shard wait. With many shards, each is small: with a million rules it has about 4,000.
+/// The number of shards of each map. Each shard has a lock of its own. While a shard grows or is cleaned
+/// up, the checks that need this shard wait. With many shards, each shard is small: of a million rules,
+/// one shard has about 4,000.
 const SHARDS: usize = 256;
 
-/// Revocations in memory. A check takes nearly the same time with ten rules and with a million: for a
-/// PAT it is one look-up for the token, one for its user and one for each of its scopes. For other
-/// tokens it is one look-up.
+/// Revocations in memory. The check of a PAT makes one look-up for the token, one for its user and one for
+/// each of its scopes. The check of another token makes one look-up. A check takes nearly the same time
+/// with ten rules and with a million.
 ///
-/// As a [`RevocationStore`] it is for tests: all revocations are lost when the process ends. A
-/// store that keeps revocations elsewhere can [`apply`](Self::apply) them to an index, and check
-/// tokens with it.
+/// Use the index as a [`RevocationStore`] only in tests, because all revocations are lost when the process
+/// ends. A store that keeps revocations elsewhere can [`apply`](Self::apply) them to an index, and use
+/// the index to check tokens.
 ///
-/// The maps of users and services hash their keys with a random key. An attacker who can choose names
-/// therefore cannot cause hash collisions. The fingerprint of a token is already a hash, of a signed
-/// text, and needs no random key.
+/// The maps of users and services use a hash function with a random seed, so an attacker who can choose
+/// names cannot cause hash collisions. The map of tokens needs no random seed, because its keys are SHA-256
+/// hashes of signed texts.
 ///
 /// # Memory
 /// Measured with a million entries of each kind: 82 bytes for a revoked token, 30 bytes for a rule for a
@@ -55,7 +56,7 @@ impl Hasher for AlreadyHashed {
         }
     }
 
-    // This gets the length of the fingerprint, which is always the same.
+    // The argument is the length of the fingerprint, which is always the same.
     fn write_usize(&mut self, _: usize) {}
 
     fn finish(&self) -> u64 {
@@ -70,7 +71,7 @@ impl Default for RevocationIndex {
 }
 
 impl RevocationIndex {
-    /// Makes an empty index with room for this number of tokens, rules for users and rules for services.
+    /// Makes an empty index with room for these numbers of tokens, rules for users and rules for services.
     pub(super) fn with_capacity(tokens: usize, users: usize, services: usize) -> Self {
         Self {
             tokens: DashMap::with_capacity_and_hasher_and_shard_amount(
@@ -83,10 +84,10 @@ impl RevocationIndex {
         }
     }
 
-    /// Adds one revocation. Every check that starts after this returns sees it.
+    /// Adds one revocation. Every check that starts after this call has returned sees the revocation.
     ///
-    /// A rule with an earlier time than the present rule changes nothing: a revocation is never undone
-    /// (docs/decisions.md#d8).
+    /// A revocation is never undone (docs/decisions.md#d8). If the index already has a rule with a later
+    /// time for the user or the service, the new rule changes nothing.
     pub fn apply(&self, revocation: &Revocation) {
         match revocation {
             Revocation::Token { token, expires_at } => raise(&self.tokens, *token, *expires_at),
@@ -125,7 +126,7 @@ impl RevocationIndex {
         if self.users.get(pat.user()).is_some_and(|up_to| hits(*up_to)) {
             return Err(CheckError::Revoked(RevokedBy::UserRule));
         }
-        // A rule for any of its services revokes the whole token
+        // A rule for one of the services of a PAT revokes the PAT for all its services
         // (docs/reference/tokens-and-revocation.md#revocation-check).
         let by_rule = |service| self.services.get(service).is_some_and(|up_to| hits(*up_to));
         if pat.scopes().iter().any(by_rule) {
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_hit_pats_that_were_issued_at_their_time_or_before() {
+    fn a_rule_hits_pats_that_were_issued_at_its_time_or_before() {
         let pat = pat("user", "a,b");
         let user = |name: &str, up_to| Revocation::User {
             user: UserId::new(name).unwrap(),
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revoked_token_does_not_revoke_another_of_its_user() {
+    fn revoking_a_token_does_not_revoke_another_token_of_the_user() {
         let (revoked, other) = (pat("user", "a"), pat("user", "a"));
         let index = RevocationIndex::default();
         index.apply(&Revocation::Token {

@@ -1,17 +1,17 @@
 //! Which tokens are revoked.
 //!
-//! There are two ways to revoke a Personal Access Token (PAT): alone, or by a *rule*. A rule revokes all
-//! PATs of one user, or all PATs for one service, that were issued at a given time or before. We say
-//! that a rule *hits* these PATs. Rules do not hit login tokens or tokens of other issuers. These are
-//! revoked only one by one, a login token at logout
+//! A Personal Access Token (PAT) can be revoked in two ways: alone, or by a *rule*. A rule revokes all
+//! PATs of one user, or all PATs for one service, that were issued at the time of the rule or before. We
+//! say that the rule *hits* these PATs. Rules do not hit login tokens or tokens of other issuers. Such
+//! tokens are revoked one by one, for example a login token when its user logs out
 //! (docs/reference/tokens-and-revocation.md#pat-contract).
 //!
-//! There are two traits. Each request with a token calls a [`RevocationCheck`]. The endpoints of the auth
-//! API that revoke tokens write to a [`RevocationStore`].
+//! There are two traits. The layers call a [`RevocationCheck`] for each request with a token. The auth API
+//! (the endpoints for login and tokens) writes revocations to a [`RevocationStore`].
 //!
-//! | store | revocations are kept after | feature |
+//! | store | its revocations survive | feature |
 //! |---|---|---|
-//! | [`RevocationIndex`] | nothing: they are lost when the process ends | core |
+//! | [`RevocationIndex`] | nothing. They are lost when the process ends | none needed |
 #![cfg_attr(
     feature = "store",
     doc = "| [`DurableStore`] | a crash of the process or of the machine | `store` |"
@@ -68,14 +68,14 @@ pub enum Revocation {
         /// When the token expires. From then on the revocation has no effect and can be removed.
         expires_at: Timestamp,
     },
-    /// A rule: all PATs of a user that were issued at `up_to` or before.
+    /// A rule that revokes all PATs of a user that were issued at `up_to` or before.
     User {
         /// The user.
         user: UserId,
         /// The time of the rule.
         up_to: Timestamp,
     },
-    /// A rule: all PATs for a service that were issued at `up_to` or before.
+    /// A rule that revokes all PATs for a service that were issued at `up_to` or before.
     Service {
         /// The service.
         service: ServiceId,
@@ -106,7 +106,7 @@ pub enum CheckError {
     /// The token is revoked.
     #[error("the token is revoked: {0}")]
     Revoked(RevokedBy),
-    /// The store cannot decide: its data are missing or too old (docs/decisions.md#d9).
+    /// The store cannot decide, because its data are missing or too old (docs/decisions.md#d9).
     #[error("the revocation store is not available")]
     Unavailable,
 }
@@ -117,15 +117,14 @@ pub type CheckFuture = Pin<Box<dyn Future<Output = Result<(), CheckError>> + Sen
 
 /// Trait that decides whether a token is revoked.
 ///
-/// Each request with a token calls it. [`RevocationIndex`] decides from memory. An implementation that
-/// must ask a server returns `None` from [`try_check_now`](Self::try_check_now). The caller then waits
-/// for [`check_token`](Self::check_token).
+/// The check runs for each request with a token. [`RevocationIndex`] decides from memory. An
+/// implementation that must ask a server returns `None` from [`try_check_now`](Self::try_check_now). The
+/// caller then waits for [`check_token`](Self::check_token).
 ///
-/// An implementation that cannot read its data returns [`CheckError::Unavailable`], and the token is
-/// not accepted. It must never return `Ok` for a token if it does not know whether the token is
-/// revoked.
+/// If an implementation does not know whether a token is revoked, it must never return `Ok`. It returns
+/// [`CheckError::Unavailable`], and the caller does not accept the token.
 ///
-/// An `Arc` of an implementation is an implementation, also an `Arc<dyn RevocationCheck>`.
+/// `Arc<R>` implements the trait if `R` does, so `Arc<dyn RevocationCheck>` implements it.
 ///
 /// ```
 /// use tower_passticket::{revocation::*, token::VerifiedToken};
@@ -149,11 +148,10 @@ pub trait RevocationCheck: Send + Sync + 'static {
     /// Rules apply to PATs only. A [`Revocation::Token`] applies to tokens of all kinds.
     fn try_check_now(&self, token: &VerifiedToken) -> Option<Result<(), CheckError>>;
 
-    /// Checks a verified token. The future must end by itself: it must limit the time that it waits for
-    /// a server.
+    /// Checks a verified token. The future must limit the time that it waits for a server.
     ///
-    /// The default implementation is for types that never wait: it returns the result of
-    /// [`try_check_now`](Self::try_check_now). `None` becomes [`CheckError::Unavailable`].
+    /// The default implementation is for types that never wait. It returns the result of
+    /// [`try_check_now`](Self::try_check_now), and converts `None` to [`CheckError::Unavailable`].
     fn check_token(&self, token: &VerifiedToken) -> CheckFuture {
         let answer = self.try_check_now(token);
         Box::pin(ready(answer.unwrap_or(Err(CheckError::Unavailable))))
@@ -173,10 +171,9 @@ impl<R: RevocationCheck + ?Sized> RevocationCheck for Arc<R> {
 /// The future of a write to a [`RevocationStore`]. It does not borrow from the store.
 pub type StoreFuture<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
 
-/// Trait for stores of revocations. The endpoints of the auth API write to it. The layers only read
-/// it.
+/// Trait for stores of revocations. The auth API writes to the store. The layers only read from it.
 ///
-/// An `Arc` of a store is a store, also an `Arc<dyn RevocationStore>`.
+/// `Arc<S>` is a store if `S` is a store, so `Arc<dyn RevocationStore>` is a store.
 ///
 /// ```
 /// use std::{future::ready, sync::Arc};
@@ -211,15 +208,16 @@ pub trait RevocationStore: RevocationCheck {
     /// future, the revocation is stored nevertheless, and only the result is lost.
     ///
     /// `Ok` means that the revocation is as durable as this store can make it, and that every check
-    /// that starts from now on sees it. A rule with an earlier time than the stored rule changes
-    /// nothing: a revocation is never undone (docs/decisions.md#d8).
+    /// that starts from now on sees the revocation. A revocation is never undone (docs/decisions.md#d8).
+    /// If the store already has a rule with a later time for the user or the service, the new rule changes
+    /// nothing.
     ///
-    /// A [`StoreError`] means that the revocation may not be durable. Until the next start of the
-    /// program, the store may still treat the token as revoked.
+    /// A [`StoreError`] means that the revocation may be lost when the program restarts. Until then the
+    /// store may nevertheless apply the revocation.
     fn record(&self, revocation: Revocation) -> StoreFuture<()>;
 
-    /// Removes the revocations that have no effect at `now` or later: those of tokens that have expired,
-    /// and rules that are older than the longest validity of a PAT.
+    /// Removes the revocations that have no effect at `now` or later. These are the revocations of tokens
+    /// that have expired, and the rules that are older than the longest validity of a PAT.
     ///
     /// A [`StoreError`] means that some or all of these revocations may not have been removed.
     fn evict(&self, now: Timestamp) -> StoreFuture<Evicted>;
@@ -251,7 +249,7 @@ pub struct Evicted {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The write failed. The store tries again with the next call.
+    /// The write failed. A later call can succeed.
     #[error(
         "{store} could not be written: {source}; check free space and permissions, then repeat the request"
     )]
@@ -271,14 +269,14 @@ pub enum StoreError {
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Whether the revocation of a token is still needed at `now`. It is not needed from `expires_at` on,
-/// because verifiers then reject the token as expired.
+/// Whether the revocation of a token is still needed at `now`. From `expires_at` on the revocation is not
+/// needed, because verifiers reject the token as expired.
 fn is_token_revocation_needed(expires_at: Timestamp, now: Timestamp) -> bool {
     now < expires_at
 }
 
-/// Whether a rule is still needed at `now`. It hits only PATs that were issued at `up_to` or before, and
-/// PATs are issued for [`Validity::MAX`] at most.
+/// Whether a rule is still needed at `now`. The rule hits only PATs that were issued at `up_to` or before.
+/// When [`Validity::MAX`] has passed since `up_to`, all these PATs have expired.
 fn is_rule_needed(up_to: Timestamp, now: Timestamp) -> bool {
     now <= up_to.plus(DAY * u32::from(Validity::MAX.days()))
 }

@@ -4,19 +4,20 @@ use sha2::{Digest, Sha256};
 
 use crate::token::TokenFingerprint;
 
-/// Random bytes of one revocation file. The file contains them. In place of the fingerprint of a token,
-/// it contains a hash of the salt and the fingerprint. A search for a fingerprint that is known from a
-/// log therefore finds nothing, and a token has different hashes in different files.
+/// The salt of one revocation file. It consists of random bytes, which are stored in the file. The file
+/// contains no fingerprints of tokens. In place of a fingerprint, the file contains a hash of the salt and
+/// the fingerprint. So a fingerprint from a log does not occur in the file, and the hashes of one token
+/// differ from file to file.
 #[derive(Clone)]
 pub(super) struct Salt {
     bytes: [u8; Self::LEN],
-    /// The hash state after the salt.
+    /// The state of SHA-256 after it has hashed the salt.
     state: Sha256,
 }
 
 impl Salt {
-    /// The length of one SHA-256 block. The hash state after this block is stored, so each fingerprint
-    /// costs the hash of one more block.
+    /// The length of one SHA-256 block. The salt is hashed only once, because `state` keeps the state
+    /// after this block. For each fingerprint, SHA-256 then processes one block instead of two.
     pub(super) const LEN: usize = 64;
 
     pub(super) fn new(bytes: [u8; Self::LEN]) -> Self {

@@ -15,7 +15,8 @@ use crate::{
     token::{Jwt, Pat, Rs256Verifier, Scopes, SigningKey, TokenIssuer},
 };
 
-/// In milliseconds. It is not a whole second, so that tests can issue two PATs in one second.
+/// The time of the tests, in milliseconds. It is not a whole second, so that the times shortly before and
+/// after it are in the same second.
 const NOW: u64 = 1_800_000_000_400;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -74,7 +75,7 @@ const BY_TOKEN: Result<(), CheckError> = Err(CheckError::Revoked(RevokedBy::Toke
 const BY_USER: Result<(), CheckError> = Err(CheckError::Revoked(RevokedBy::UserRule));
 const BY_SERVICE: Result<(), CheckError> = Err(CheckError::Revoked(RevokedBy::ServiceRule));
 
-/// Checks a token with both methods, which must return the same.
+/// Checks a token with both methods of [`RevocationCheck`], which must return the same result.
 fn check<S: RevocationStore, T: Clone + Into<VerifiedToken>>(
     store: &S,
     token: &T,
@@ -97,7 +98,7 @@ fn test_common_behaviour<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -
     assert_eq!(check(&store, &revoked), BY_TOKEN);
     assert_eq!(check(&store, &not_revoked), Ok(()));
 
-    // Of two PATs that were issued in the same second, a rule hits the first one only.
+    // Two PATs were issued in the same second. A rule with the time of the first PAT hits only this PAT.
     let (before, after) = (pat("two", "b", NOW, 90), pat("two", "b", NOW + 1, 90));
     assert_eq!(before.issued_at().as_secs(), after.issued_at().as_secs());
     record(&store, user("TWO", NOW));
@@ -123,7 +124,7 @@ fn test_common_behaviour<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -
         (BY_USER, Ok(()))
     );
 
-    // A rule does not revoke login tokens. Each is revoked alone.
+    // A rule does not revoke login tokens. The revocation of a login token does not revoke another one.
     let (logged_out, logged_in) = (login_token("five"), login_token("five"));
     record(&store, user("five", NOW + DAY_MS));
     let logout =
@@ -132,7 +133,7 @@ fn test_common_behaviour<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -
     let check_logins = |store: &S| (check(store, &logged_out), check(store, &logged_in));
     assert_eq!(check_logins(&store), (BY_TOKEN, Ok(())));
 
-    // A revocation is stored although its future was dropped: it is visible after the next write.
+    // A revocation is stored even if its future was dropped. After the next write, checks see it.
     drop(store.record(user("six", NOW)));
     record(&store, user("seven", NOW));
     let of_six = pat("six", "a", NOW, 90);
@@ -155,8 +156,8 @@ fn test_common_behaviour<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -
     assert_eq!(evict(&store, login_expiry), (1, 0, 0));
     assert_eq!(evict(&store, revoked.expires_at().as_millis() - 1), (0, 0, 0));
     assert_eq!(check(&store, &revoked), BY_TOKEN);
-    // The rules of the users TWO, SIX, SEVEN and of service D have the time NOW. The rule of FOUR has a
-    // time 99 ms later, the rule of FIVE a day later.
+    // The rules for the users TWO, SIX, SEVEN and for service D have the time NOW. The rule for FOUR is
+    // 99 ms later, and the rule for FIVE is a day later.
     assert_eq!(evict(&store, NOW + 90 * DAY_MS), (1, 0, 0));
     assert_eq!(check(&store, &of_six), BY_USER);
     assert_eq!(evict(&store, NOW + 90 * DAY_MS + 1), (0, 3, 1));
@@ -175,11 +176,11 @@ fn the_index_has_the_common_behaviour() {
 /// A step of the model test, which compares a store with a simple model after each step.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Revokes a token by its index in [`PATS`].
+    /// Revokes the PAT with this index in [`PATS`].
     Token(usize),
-    /// A rule for a user, by its index in [`NAMES`], up to this time.
+    /// Adds a rule with this time for the user with this index in [`NAMES`].
     User(usize, u64),
-    /// A rule for a service, by its index in [`SERVICES`], up to this time.
+    /// Adds a rule with this time for the service with this index in [`SERVICES`].
     Service(usize, u64),
     Evict,
     /// Advances the clock by this number of milliseconds.
@@ -187,7 +188,7 @@ enum Step {
     Reopen,
 }
 
-/// The times of PATs and of rules. They are the same times, so that rules hit PATs.
+/// The issue times of the PATs. The rules have the same times, so that they hit some of the PATs.
 const TIMES: [u64; 6] = [NOW - DAY_MS, NOW - 1, NOW, NOW + 1, NOW + 1000, NOW + DAY_MS];
 const NAMES: [&str; 2] = ["A", "B"];
 const SERVICES: [&str; 2] = ["x", "y"];
@@ -215,7 +216,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The contract of docs/reference/tokens-and-revocation.md#pat-contract, without eviction.
+/// A simple implementation of the contract in docs/reference/tokens-and-revocation.md#pat-contract. It
+/// never removes a revocation.
 #[derive(Default)]
 struct Model {
     tokens: Vec<usize>,
@@ -328,12 +330,13 @@ mod durable {
         }
     }
 
-    /// The bytes of one file at two times, and its entries, which are the same at both times.
+    /// The bytes of one file at two times.
     struct Images {
-        /// While the store is open, as after a crash.
+        /// The bytes while the store is open. A crash would leave these bytes.
         running: Vec<u8>,
-        /// After the store was closed.
+        /// The bytes after the store was closed.
         closed: Vec<u8>,
+        /// The entries of the file, which are the same at both times.
         entries: std::collections::BTreeSet<String>,
     }
 
@@ -351,7 +354,7 @@ mod durable {
             }
         }
         pending.into_iter().for_each(|result| block_on(result).unwrap());
-        // The last commit has a single revocation. It would be lost if an older root were used.
+        // The last group has a single revocation. It would be lost if redb used an older root.
         block_on(store.record(user("LAST", NOW))).unwrap();
         let entries = store.entries();
         let running = fs::read(&path).unwrap();
@@ -359,7 +362,7 @@ mod durable {
         Images { running, closed: fs::read(&path).unwrap(), entries }
     });
 
-    /// Opens a file with these bytes. Either this fails, or the store has all entries.
+    /// Opens a file with these bytes. Asserts that this fails, or that the store has all entries.
     fn assert_rejected_or_complete(image: &[u8]) -> Result<(), TestCaseError> {
         let (_directory, path) = directory();
         fs::write(&path, image).unwrap();
@@ -372,7 +375,7 @@ mod durable {
                     matches!(error, OpenError::Damaged { .. } | OpenError::Foreign { .. });
                 prop_assert!(expected, "{}", error);
                 // redb may change the page counts in its header, which it computes from the length of
-                // the file. The bytes that have a checksum stay the same, so the next open fails, too.
+                // the file. The bytes that have a checksum stay the same, so opening the file again fails.
                 let after = fs::read(&path).unwrap();
                 let is_same = image.get(64..) == after.get(64..) && image.len() == after.len();
                 prop_assert!(is_same, "a damaged file was changed");
@@ -389,7 +392,7 @@ mod durable {
     }
 
     #[test]
-    fn a_changed_byte_in_header_or_roots_loses_no_revocation() {
+    fn a_file_with_a_changed_byte_in_header_or_roots_is_rejected_or_complete() {
         // The lower four bits of the byte at offset 9 select the root that is used. The roots with
         // their checksums are at the offsets 64 to 320.
         for (image, end) in [(&IMAGES.running, 320), (&IMAGES.closed, 64)] {
@@ -406,7 +409,7 @@ mod durable {
         #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn changed_bytes_lose_no_revocation(
+        fn a_file_with_changed_bytes_is_rejected_or_complete(
             running: bool,
             bytes in prop::collection::vec((any::<prop::sample::Index>(), 1u8..), 1..4),
         ) {
@@ -426,7 +429,7 @@ mod durable {
     }
 
     #[test]
-    fn files_that_are_no_revocation_store_are_rejected() {
+    fn files_that_are_not_revocation_stores_are_rejected() {
         let (directory, path) = directory();
         for content in ["", "revocations:\n  - all\n"] {
             fs::write(&path, content).unwrap();

@@ -1,5 +1,5 @@
-//! SAF checks by the SAF endpoint of Zowe, which usually is part of ZSS (Zowe System Services), a server
-//! on z/OS.
+//! SAF checks by the SAF endpoint of Zowe. This endpoint is usually part of ZSS (Zowe System Services), an
+//! HTTP server on z/OS.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -20,23 +20,24 @@ use crate::{
     },
 };
 
-/// The class of the endpoint, unless [`EndpointSaf::with_class`] sets another class.
+/// The class that the endpoint checks, unless [`EndpointSaf::with_class`] sets another class.
 const CLASS: &str = "ZOWE";
 
 /// The maximum length of a resource name in RACF (class descriptor table).
 const MAX_RESOURCE: usize = 246;
 
-/// A [`SafProvider`] that calls the SAF endpoint of Zowe. In Zowe its address has the configuration key
-/// `apiml.security.authorization.endpoint.url` (docs/reference/identity-and-saf.md#saf-endpoint).
+/// A [`SafProvider`] that calls the SAF endpoint of Zowe. The configuration of Zowe has the address of the
+/// endpoint in the key `apiml.security.authorization.endpoint.url`
+/// (docs/reference/identity-and-saf.md#saf-endpoint).
 ///
 /// The request is `GET {address}/{resource}/{level}` with a token of the user. The [`TokenSource`] `T`
-/// provides the token. The request does not contain the class, because the endpoint has only one class:
-/// `ZOWE`, or the class of [`with_class`](Self::with_class). A check in another class gives
-/// [`SafError::UnsupportedClass`].
+/// provides the token. The request does not contain the class, because the endpoint checks only one
+/// class. This is `ZOWE`, or the class that [`with_class`](Self::with_class) sets. A check in another class
+/// gives [`SafError::UnsupportedClass`].
 ///
 /// Access is granted only by a 2xx answer with both `"error": false` and `"authorized": true`. Answers
 /// are cached. By default granted access is cached for 30 s, refused access for 5 s, and an error for
-/// 1 s. Concurrent requests for the same check share one call.
+/// 1 s. Concurrent checks of the same user, resource and level share one request.
 pub struct EndpointSaf<C, T> {
     endpoint: Arc<Endpoint<C, T>>,
     answers: Arc<CheckAnswers>,
@@ -67,7 +68,7 @@ impl<C, T> EndpointSaf<C, T> {
         }
     }
 
-    /// Sets the name of the class that the endpoint checks. Upper and lower case are the same.
+    /// Sets the name of the class that the endpoint checks. Upper and lower case are not distinguished.
     #[must_use]
     pub fn with_class(self, class: &str) -> Self {
         Self { class: class.into(), ..self }

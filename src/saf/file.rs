@@ -20,8 +20,8 @@ use super::{
 };
 use crate::passticket::UserId;
 
-/// A profile. It protects the resources of one class that its name matches, and lists the access of users
-/// to them.
+/// A profile of one class. Its name matches one or several resources of the class. The profile lists the
+/// users who have access to these resources, and their access levels.
 #[derive(Clone, Debug)]
 pub struct Profile {
     class: String,
@@ -30,8 +30,8 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Makes a profile that gives access to no user. Such a profile is useful: for its resources it
-    /// overrides a less specific profile that gives access.
+    /// Makes a profile that gives access to no user. Such a profile can deny access, because it overrides a
+    /// less specific profile that gives access to the same resources.
     pub fn new(class: impl Into<String>, name: ProfileName) -> Self {
         Self { class: class.into(), name, access: Vec::new() }
     }
@@ -64,15 +64,15 @@ impl Profile {
 /// addition, the resource may be a pattern.
 ///
 /// As in RACF, only the most specific profile that matches the resource decides. This is the profile with
-/// the exact name of the resource. If there is none, it is the most specific pattern, by the order of
-/// RACF. If a user has several levels in this profile, the highest level counts, and includes the
-/// lower levels. Without a matching profile, or without the user in it, access is refused.
-/// `FileSaf::default()` has no profiles.
+/// the exact name of the resource. If there is no such profile, it is the most specific pattern, by the
+/// order of RACF. If a user has several levels in this profile, the highest level counts, and includes
+/// the lower levels. Access is refused if no profile matches the resource, or if the deciding profile does
+/// not list the user. `FileSaf::default()` has no profiles.
 ///
-/// A check takes a few look-ups. More profiles do not make it slower, unless many of them are equal up to
-/// their first `%` or `*`.
+/// A check takes a few look-ups. More profiles do not make a check slower, unless the names of many
+/// profiles are equal up to their first `%` or `*`.
 ///
-/// Clones share their profiles: [`replace`](Self::replace) replaces the profiles of all clones.
+/// Clones share their profiles, so [`replace`](Self::replace) replaces the profiles of all clones.
 #[derive(Clone, Default)]
 pub struct FileSaf(Arc<Shared>);
 
@@ -85,16 +85,16 @@ struct Shared {
     version: AtomicU64,
 }
 
-// The hasher is fast, but does not resist attacks. The operator chooses the keys of these maps, so a
-// client cannot cause hash collisions.
+// The hasher is fast, but an attacker who can choose keys could cause hash collisions. Only the operator
+// chooses the keys of these maps.
 type Classes = HashMap<String, Class, RandomState>;
 type AccessList = HashMap<UserId, AccessLevel, RandomState>;
 
 #[derive(Default)]
 struct Class {
     discrete: HashMap<Box<str>, AccessList, RandomState>,
-    /// The generic profiles, by their literal prefix: the part of the name in front of the first `%` or
-    /// `*`. Profiles with the same prefix are sorted, the most specific first.
+    /// The generic profiles, by their literal prefix ([`Generic::literal_prefix`]). Profiles with the same
+    /// prefix are sorted, the most specific first.
     generic: HashMap<Box<str>, Vec<(Generic, AccessList)>, RandomState>,
     /// The lengths of the literal prefixes, the longest first.
     prefix_lengths: Vec<usize>,
@@ -107,7 +107,7 @@ impl FileSaf {
         Self(Arc::new(Shared { classes, version: AtomicU64::new(0) }))
     }
 
-    /// Replaces all profiles, also those of the clones. A check sees either only old profiles or only new
+    /// Replaces all profiles, also in the clones. A check uses either only old profiles or only new
     /// profiles.
     pub fn replace(&self, profiles: impl IntoIterator<Item = Profile>) {
         self.0.classes.store(Arc::new(classes(profiles)));
@@ -138,7 +138,7 @@ fn classes(profiles: impl IntoIterator<Item = Profile>) -> Classes {
 }
 
 impl Class {
-    /// The access list of a profile. If there is no such profile, it is added.
+    /// The access list of the profile with this name. If there is no such profile, an empty one is added.
     fn access_list(&mut self, name: ProfileName) -> &mut AccessList {
         match name.into_kind() {
             Kind::Discrete(name) => self.discrete.entry(name).or_default(),
@@ -165,8 +165,8 @@ impl Class {
     }
 
     /// The access list of the most specific profile that matches `resource`. A discrete profile is the
-    /// most specific. Of two generic profiles that match, the one with the longer literal prefix is more
-    /// specific. A test in `profile.rs` checks this.
+    /// most specific. If two generic profiles match, the profile with the longer of the two literal
+    /// prefixes is more specific. A test in `profile.rs` checks this.
     fn find_access_list(&self, resource: &str) -> Option<&AccessList> {
         self.discrete.get(resource).or_else(|| {
             self.prefix_lengths
@@ -292,9 +292,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// The look-up by prefix finds the same profile as a search through all profiles.
         #[test]
-        fn the_look_up_agrees_with_a_search_through_all_profiles(
+        fn the_look_up_by_prefix_finds_the_same_profile_as_a_search_through_all_profiles(
             names in proptest::collection::vec("[AB.%*]{1,5}", 1..8), resource in "[AB.]{1,5}",
         ) {
             let names: Vec<_> = names.iter().filter_map(|n| ProfileName::new(n).ok()).collect();

@@ -2,12 +2,13 @@
 //!
 //! SAF (System Authorization Facility) is the z/OS interface to the security product: RACF, ACF2 or Top
 //! Secret. The security product decides, for example, which users may revoke the tokens of other users.
-//! It decides by *class*, *resource* and *access level*, such as `READ` on the resource `APIML.SERVICES`
-//! in class `ZOWE`. In the security product, a *profile* lists the users who have access to a resource,
-//! or to all resources whose names match a pattern.
+//! A check names a *class*, a *resource* and an *access level*, such as `READ` on the resource
+//! `APIML.SERVICES` in class `ZOWE`. In the security product, a *profile* lists the users who have access
+//! to a resource, or to all resources whose names match a pattern.
 //!
 //! [`SafProvider`] is the trait for such checks. [`FileSaf`] decides from a list of profiles, and needs
-//! no security product. [`PermittedGenerator`] checks the permission for each PassTicket.
+//! no security product. [`PermittedGenerator`] makes a PassTicket (a one-time password of z/OS) only after
+//! a SAF check.
 #![cfg_attr(
     feature = "remote",
     doc = "[`EndpointSaf`] asks the SAF endpoint of Zowe, an HTTP service on z/OS."
@@ -77,7 +78,7 @@ impl AccessLevel {
 impl FromStr for AccessLevel {
     type Err = AccessLevelError;
 
-    /// Parses a name. Upper and lower case are the same, as in Zowe's file `saf.yml`
+    /// Parses a name in upper or lower case, as in Zowe's file `saf.yml`
     /// (docs/reference/identity-and-saf.md#saf-file).
     fn from_str(text: &str) -> Result<Self, AccessLevelError> {
         let level = Self::ALL.into_iter().find(|level| level.as_str().eq_ignore_ascii_case(text));
@@ -106,9 +107,9 @@ pub enum Access {
     Refused,
 }
 
-/// Trait for security products: decides whether a user has access to a resource.
+/// Trait for SAF providers. A provider decides whether a user has access to a resource.
 ///
-/// Callers pass the names of class and resource in the spelling of the security product. The provider
+/// Callers pass the class and the resource as they are spelled in the security product. The provider
 /// decides which profile protects a resource.
 ///
 /// The trait is object-safe, and an `Arc` of a provider is a provider. A program that chooses the
@@ -146,7 +147,7 @@ pub enum Access {
 ///     }
 /// }
 ///
-/// /// Chooses at run time.
+/// /// Chooses the provider at run time.
 /// fn provider(remote: bool) -> Arc<dyn SafProvider> {
 ///     if remote { Arc::new(Remote::default()) } else { Arc::new(FileSaf::default()) }
 /// }
@@ -166,9 +167,9 @@ pub trait SafProvider: Send + Sync + 'static {
     /// is no decision.
     fn check(&self, user: &UserId, class: &str, resource: &str, level: AccessLevel) -> CheckFuture;
 
-    /// Checks access if this is possible without waiting. Callers call this method first. After `None`
-    /// they call [`check`](Self::check). Implement this method in a provider that need not wait: it saves
-    /// the allocation of a future.
+    /// Checks access if this is possible without waiting. Callers call this method first. If it returns
+    /// `None`, they call [`check`](Self::check). A provider that never waits should implement this method,
+    /// because this saves the allocation of a future.
     fn try_check_now(
         &self,
         user: &UserId,
@@ -180,9 +181,9 @@ pub trait SafProvider: Send + Sync + 'static {
         None
     }
 
-    /// The version of the permissions. It changes whenever any answer may have changed: a caller may
-    /// use a cached answer while the version is the same. `None` (the default) means that answers may
-    /// change at any time.
+    /// The version of the permissions. The version changes whenever any answer may have changed, so a
+    /// caller may use a cached answer while the version is the same. `None` (the default) means that
+    /// answers may change at any time.
     fn version(&self) -> Option<u64> {
         None
     }

@@ -14,8 +14,8 @@ const CLASS: &str = "PTKTDATA";
 
 /// Makes a PassTicket if the gateway's own user id has the access `UPDATE` to the resource
 /// `IRRPTAUTH.<applid>.<user>` in class `PTKTDATA`. An APPLID is the name of an application in the
-/// security product. On z/OS, callers of `R_ticketserv`, the service that makes PassTickets, need the same
-/// permission (docs/reference/security-products.md#ticket-permission, docs/decisions.md#d13).
+/// security product. `R_ticketserv` is the service of z/OS that makes PassTickets. Its callers need the
+/// same permission (docs/reference/security-products.md#ticket-permission, docs/decisions.md#d13).
 ///
 /// `G` makes the tickets. It is for example a [`LocalGenerator`](crate::passticket::LocalGenerator).
 /// `S` checks the permission.
@@ -24,7 +24,7 @@ const CLASS: &str = "PTKTDATA";
 /// |---|---|
 /// | the [`precheck`](PassTicketGenerator::precheck) of `G` fails, because the APPLID has no key | 8/16/28 |
 /// | access is refused | 8/8/16 |
-/// | the SAF check fails | 8/8/8. With [`SafError::Unavailable`], the error [`is_unavailable`](GenerateError::is_unavailable) |
+/// | the SAF check fails | 8/8/8. After [`SafError::Unavailable`], [`is_unavailable`](GenerateError::is_unavailable) returns `true` |
 /// | access is granted, but `G` fails | the codes of `G` |
 ///
 /// `G` makes no ticket before access is granted. If `S` has a [`version`](SafProvider::version), a granted
@@ -67,17 +67,17 @@ struct Shared<G, S> {
     saf: S,
     gateway: UserId,
     /// The version of the SAF provider when it last granted access, for each pair of user and APPLID. If
-    /// there are more pairs than [`GRANTED`], some are checked again.
+    /// there are more pairs than [`GRANTED`], the provider must check some pairs again.
     granted: Cache<(UserId, Applid), u64>,
 }
 
-/// The number of pairs of user and APPLID whose permission is cached. They take a few hundred
+/// The number of pairs of user and APPLID whose permission is cached. The cache takes a few hundred
 /// kilobytes.
 const GRANTED: usize = 4_096;
 
 impl<G: PassTicketGenerator, S: SafProvider> PermittedGenerator<G, S> {
-    /// Makes a generator. `generator` makes the tickets, after `saf` has granted the permission to the user
-    /// `gateway`, the gateway's own user id.
+    /// Makes a generator. `gateway` is the gateway's own user id. `saf` checks the permission of this user.
+    /// If the permission is granted, `generator` makes the ticket.
     pub fn new(generator: G, saf: S, gateway: UserId) -> Self {
         let granted = Cache::new(GRANTED);
         Self { shared: Arc::new(Shared { generator, saf, gateway, granted }) }
@@ -234,7 +234,7 @@ mod tests {
         saf::{CheckFuture, FileSaf, Profile, ProfileName},
     };
 
-    /// A provider with a fixed answer. It asserts that the check is the expected one.
+    /// A provider with a fixed answer. It asserts that user, class, resource and level are as expected.
     #[derive(Clone)]
     struct FixedSaf(Result<Access, SafError>);
 
@@ -296,8 +296,8 @@ mod tests {
         let key = KeyProfile::from_hex(applid, Algorithm::Legacy, "F90F48F03C28DC86").unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
         let local = LocalGenerator::new(KeyProfiles::new([key]).unwrap()).with_clock(clock.clone());
-        // With replay protection each ticket takes one second that has passed. Two seconds have passed:
-        // they are enough for the two tickets below. A failed request must not take one.
+        // With replay protection, each ticket uses up one second that has passed. Two seconds have passed,
+        // so two tickets can be made below. A failed request must not use up a second.
         clock.advance(Duration::from_secs(2));
         for (answer, applid, want) in [
             (Ok(Access::Refused), "ZOWEAPPL", Some("8/8/16")),

@@ -21,7 +21,7 @@ const MAX_LEN: usize = 246;
 /// | `A.*`: `*` as the last qualifier | one or more qualifiers |
 /// | `**` as a qualifier, at most once in a name | any number of qualifiers, even none |
 ///
-/// Upper and lower case differ. Variables (`&`, class RACFVARS) are not supported.
+/// Names are case-sensitive. Variables (`&`, class RACFVARS) are not supported.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ProfileName(Kind);
 
@@ -93,7 +93,7 @@ pub struct ProfileNameError {
     rule: ProfileNameRule,
 }
 
-/// The rule that a name violates. The text continues a sentence that begins with the name.
+/// The rule that a name violates. The text of the rule is the end of a sentence that begins with the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProfileNameRule {
@@ -168,12 +168,12 @@ impl Generic {
         Ok(Self { name: name.into(), qualifiers: qualifiers.into() })
     }
 
-    /// The part of the name in front of the first `%` or `*`, without the period in front of `**`. The
-    /// names of all resources that this pattern matches begin with it.
+    /// The part of the name before the first `%` or `*`, without a period directly before `**`. The names
+    /// of all resources that this pattern matches begin with this part.
     pub(super) fn literal_prefix(&self) -> &str {
         let end = self.name.find(['%', '*']).unwrap_or(self.name.len());
         let prefix = &self.name[..end];
-        // `A.**` matches `A`, too.
+        // `A.**` also matches `A`, which has no period.
         match prefix.strip_suffix('.') {
             Some(shorter) if self.name[end..].starts_with("**") => shorter,
             _ => prefix,
@@ -193,7 +193,7 @@ impl Generic {
         let rank = |(i, b): (usize, &u8)| match (b, characters.get(i + 1)) {
             (b'%', _) => 2,
             (b'*', Some(b'*')) => 5,
-            // The second asterisk of `**`. The rank of the first one stands for both.
+            // The second asterisk of `**`. The rank of the first asterisk counts for both.
             (b'*', _) if i > 0 && characters[i - 1] == b'*' => 0,
             (b'*', Some(_)) => 3,
             (b'*', None) => 4,
@@ -205,8 +205,8 @@ impl Generic {
     }
 }
 
-/// Whether the qualifiers of a pattern match the rest of the name of a resource. `resource` is `None` if
-/// the name has no more qualifiers.
+/// Whether `qualifiers`, the rest of a pattern, match `resource`, the rest of the name of a resource.
+/// `resource` is `None` if the name has no more qualifiers.
 fn matches(qualifiers: &[Qualifier], resource: Option<&str>) -> bool {
     let Some((qualifier, others)) = qualifiers.split_first() else { return resource.is_none() };
     if *qualifier == Qualifier::Any {
@@ -362,7 +362,7 @@ mod tests {
         }
 
         #[test]
-        fn a_pattern_with_a_longer_literal_prefix_is_more_specific(
+        fn of_two_matching_patterns_the_one_with_the_longer_literal_prefix_is_more_specific(
             one in "[AB.%*]{1,6}", other in "[AB.%*]{1,6}", resource in "[AB.]{1,6}",
         ) {
             let (Ok(one), Ok(other)) = (ProfileName::new(&one), ProfileName::new(&other)) else {

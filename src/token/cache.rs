@@ -5,14 +5,14 @@
 //! - An entry is found by a 128-bit hash of the token, made with a random key. The cache does not hold
 //!   the text of a token. An attacker does not know the random key, and so cannot search for a second
 //!   text with the same hash.
-//! - Each look-up compares the expiry time of the token with the clock, so an entry is valid no longer
-//!   than its token. The cache does not hold revocations: the caller checks them on each request.
+//! - Each look-up compares the expiry time of the token with the clock, so an expired token is rejected.
+//!   The cache does not hold revocations. The caller checks them on each request.
 //! - The size of the cache is bounded. A PAT with many scopes counts as several tokens. A token that is
 //!   used more than once stays in the cache while many tokens that are used once arrive.
 //! - If a new token arrives on many connections at once, one thread verifies it. The other threads
-//!   block until this check ends, which takes less time than a check of their own. If the check fails,
-//!   each waiting thread verifies the token itself, concurrently. A bad token on many connections
-//!   therefore delays a thread by one check at most.
+//!   block until this check ends. A thread waits for less time than its own check would take. If the
+//!   check fails, each waiting thread verifies the token itself, concurrently. A bad token on many
+//!   connections therefore delays a thread by one check at most.
 
 use std::{
     fmt,
@@ -31,9 +31,9 @@ use uuid::Uuid;
 use super::{TokenError, VerifiedToken};
 use crate::clock::Timestamp;
 
-/// The capacity of the cache divided by this number is the number of shards, rounded up to a power of
-/// two. A shard has therefore at least half of this capacity. The heaviest possible PAT fits: one of
-/// the maximum length with the shortest possible scopes.
+/// The number of shards of the cache is its capacity divided by this weight, rounded up to a power of
+/// two. If there are several shards, each can therefore hold at least half of this weight. This is enough
+/// for the heaviest possible PAT, which has the maximum length and the shortest possible scopes.
 const WEIGHT_PER_SHARD: usize = 2_048;
 
 pub(super) struct TokenCache {
@@ -89,7 +89,8 @@ impl TokenCache {
         Self { tokens, hasher: SipHasher13::new_with_key(&key) }
     }
 
-    /// Returns the cached token. If there is none, calls `verify` and caches its result if that is `Ok`.
+    /// Returns the cached token. If the token is not cached, calls `verify`, and caches the token if
+    /// `verify` returns `Ok`.
     ///
     /// # Errors
     /// The error of `verify`, or [`TokenError::Expired`] if the token has expired.
@@ -121,13 +122,13 @@ impl TokenCache {
             GuardResult::Timeout => match self.tokens.get_value_or_guard(hash, None) {
                 GuardResult::Value(verified) => return Ok(verified),
                 // The check of the other thread has failed. If this thread kept the guard, all other
-                // waiting threads would wait for its check too, and so check one after the other.
+                // threads would wait for the check of this thread. They would check one after the other.
                 GuardResult::Guard(_) | GuardResult::Timeout => None,
             },
         };
         let verified = verify()?;
         match guard {
-            // An error means that the entry was removed in the meantime.
+            // An error means that the reserved entry was removed or replaced in the meantime.
             Some(guard) => drop(guard.insert(verified.clone())),
             None => self.tokens.insert(*hash, verified.clone()),
         }
@@ -135,8 +136,8 @@ impl TokenCache {
     }
 }
 
-/// The weight of a token: 1, and for a PAT 1 more for each four scopes. A weight of 1 is less than 400
-/// bytes.
+/// Computes the weight of a token. A token has the weight 1. A PAT has 1 more for each four scopes. A
+/// weight of 1 stands for less than 400 bytes of memory.
 #[derive(Clone)]
 struct TokenWeight;
 

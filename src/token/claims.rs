@@ -1,4 +1,4 @@
-//! Header and claims of login tokens and PATs (docs/reference/tokens-and-revocation.md#jwt,
+//! The header and the claims of login tokens and PATs (docs/reference/tokens-and-revocation.md#jwt,
 //! docs/reference/tokens-and-revocation.md#pat).
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -13,8 +13,8 @@ pub(super) const ISSUER_JWT: &str = "APIML";
 pub(super) const ISSUER_PAT: &str = "APIML_PAT";
 
 /// The claims of a token. Each claim except `aud` has exactly one JSON type. Parsing fails if a number
-/// is written as a string, if a claim is `null`, or if a claim occurs twice. A wrong type can
-/// therefore not skip a check (CVE-2026-25537).
+/// is written as a string, if a claim is `null`, or if a claim occurs twice. So no check is skipped
+/// because a claim has the wrong type (CVE-2026-25537).
 #[derive(Serialize, Deserialize)]
 pub(super) struct Claims {
     pub(super) sub: String,
@@ -36,13 +36,13 @@ pub(super) struct Claims {
     pub(super) auth_prov: Option<String>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(super) scopes: Option<Vec<String>>,
-    /// A private claim of this crate: when a PAT was issued, in milliseconds. `iat` has whole seconds
-    /// only. A revocation rule must distinguish two tokens that were issued in the same second
-    /// (docs/decisions.md#d8).
+    /// A private claim of this crate: the time when a PAT was issued, in milliseconds. The claim `iat` has
+    /// whole seconds only, but a revocation rule must distinguish two PATs that were issued in the same
+    /// second (docs/decisions.md#d8).
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(super) iat_ms: Option<u64>,
-    /// Tokens of this crate do not have this claim, and no check uses it. It is parsed so that a token
-    /// in which it occurs twice is rejected (RFC 7519 §4).
+    /// Tokens of this crate do not have this claim, and no check uses it. The claim is parsed so that a
+    /// token that has it twice is rejected (RFC 7519 §4).
     #[serde(default, skip_serializing)]
     #[expect(dead_code, reason = "parsing the claim is the check")]
     pub(super) aud: Option<Value>,

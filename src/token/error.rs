@@ -17,8 +17,8 @@ pub enum TokenError {
     /// (RFC 7515 §4.1.11).
     #[error("the token is not a JWT")]
     Malformed,
-    /// The token is signed with an algorithm that the verifier does not accept, or not at all
-    /// (`none`).
+    /// The verifier does not accept the algorithm that the header of the token names, such as `none` for
+    /// a token without a signature.
     #[error("the token is not signed with an accepted algorithm")]
     Algorithm,
     /// The signature was not made with a key that the verifier knows.
@@ -52,11 +52,11 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// Whether another verifier may accept the token. This is so if the verifier that gave this error
-    /// has no key for the token, does not accept its algorithm, or does not know its issuer.
+    /// Whether another verifier may accept the token. This is `true` for three errors: the verifier does
+    /// not accept the algorithm of the token, has no key for the signature, or does not know the issuer.
     ///
-    /// A verifier that combines several verifiers asks the next one only after such an error. Every other
-    /// error is final.
+    /// A verifier that combines several verifiers asks the next verifier only if this is `true`. All
+    /// other errors are final.
     pub fn is_foreign(&self) -> bool {
         match self {
             Self::Algorithm | Self::Signature | Self::Issuer => true,

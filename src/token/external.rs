@@ -56,8 +56,8 @@ pub struct ExternalClaims {
 }
 
 impl ExternalClaims {
-    /// Makes claims from those that every token has: the subject, the issuer (`iss`) and the expiry time
-    /// (`exp`). From the expiry time on the token is rejected.
+    /// Makes claims with the three that every token has: the subject, the issuer (`iss`) and the expiry
+    /// time (`exp`). From the expiry time on the token is rejected.
     pub fn new(
         subject: impl Into<ExternalSubject>,
         issuer: impl Into<Box<str>>,
@@ -78,7 +78,7 @@ impl ExternalClaims {
         Self { issued_at: Some(issued_at), ..self }
     }
 
-    /// Adds a claim, which the layers behind the authentication can read. A claim that was added
+    /// Adds a claim. The layers that run after the authentication can read it. A claim that was added
     /// earlier under this name is replaced.
     #[must_use]
     pub fn with_claim(mut self, name: impl Into<String>, value: Value) -> Self {
@@ -97,7 +97,7 @@ impl ExternalClaims {
 
 impl fmt::Debug for ExternalClaims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The additional claims are not printed: they may contain personal data.
+        // The additional claims are not printed, because they may contain personal data.
         f.debug_struct("ExternalClaims")
             .field("subject", &self.subject)
             .field("issuer", &self.issuer)
@@ -109,7 +109,7 @@ impl fmt::Debug for ExternalClaims {
 
 /// A verified token of another issuer. It may have been revoked. Clones share the claims.
 ///
-/// [`VerifiedToken::external`](super::VerifiedToken::external) makes it.
+/// [`VerifiedToken::external`](super::VerifiedToken::external) makes such a token.
 #[derive(Clone, Debug)]
 pub struct ExternalToken(Arc<External>);
 

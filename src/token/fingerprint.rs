@@ -1,4 +1,5 @@
-//! The fingerprint of a token. Logs and revocation stores contain it instead of the token.
+//! The fingerprint of a token. Logs and revocations identify a token by its fingerprint, and do not contain
+//! the token.
 
 use std::{fmt, str::FromStr};
 
@@ -8,7 +9,8 @@ use sha2::{Digest, Sha256};
 /// The SHA-256 hash of a token in its compact form (RFC 7515 §3.1). It identifies the token, but a client
 /// cannot use it as a token.
 ///
-/// `Display`, `FromStr` and serde write and read 64 hexadecimal digits, as `sha256sum` does.
+/// `Display` and `Serialize` write 64 hexadecimal digits, as `sha256sum` does. `FromStr` and `Deserialize`
+/// read them.
 ///
 /// ```
 /// use tower_passticket::token::TokenFingerprint;

@@ -1,4 +1,4 @@
-//! Issuing login tokens and Personal Access Tokens.
+//! Issues login tokens and Personal Access Tokens (PATs).
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -63,7 +63,7 @@ impl TokenIssuer {
         self.sign(&Claims { dom: Some(domain.to_owned()), ..claims })
     }
 
-    /// Issues a Personal Access Token (PAT) of `user` for the services in `scopes`.
+    /// Issues a Personal Access Token (PAT) to `user`. The services in `scopes` accept the PAT.
     ///
     /// # Errors
     /// [`IssueError`] when the key cannot sign.
@@ -124,8 +124,8 @@ pub struct IssuedToken {
 }
 
 impl IssuedToken {
-    /// The token in its compact form (RFC 7515 §3.1). A client that has this text can act as the
-    /// user: give it to that user only.
+    /// The token in its compact form (RFC 7515 §3.1). Give this text only to the user of the token,
+    /// because any client that has the text can act as the user.
     pub fn expose(&self) -> &str {
         &self.text
     }
@@ -150,8 +150,8 @@ impl Validity {
     /// 90 days, the maximum (docs/reference/tokens-and-revocation.md#pat).
     pub const MAX: Self = Self(90);
 
-    /// The lifetime for a client that requests `days`. A value that is absent, zero, negative or
-    /// above 90 becomes 90, as in Zowe API ML (docs/reference/auth-endpoints.md#generate).
+    /// The lifetime for a client that requests `days`. If `days` is absent, zero, negative or above 90,
+    /// the lifetime is 90 days, as in Zowe API ML (docs/reference/auth-endpoints.md#generate).
     pub fn requested(days: Option<i64>) -> Self {
         match days.map(u8::try_from) {
             Some(Ok(days @ 1..=90)) => Self(days),

@@ -26,7 +26,7 @@ const MIN_BITS: usize = 2048;
 /// The longest key that [`RSA_PKCS1_2048_8192_SHA256`] accepts.
 const MAX_BITS: usize = 8192;
 
-/// An RSA private key for RS256, of 2048 to 8192 bits.
+/// An RSA private key of 2048 to 8192 bits, which signs with RS256.
 #[derive(Clone)]
 pub struct SigningKey {
     private: Arc<RsaKeyPair>,
@@ -70,7 +70,7 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// An RSA public key that verifies RS256, of 2048 to 8192 bits.
+/// An RSA public key of 2048 to 8192 bits, which verifies RS256 signatures.
 ///
 /// ```
 /// use tower_passticket::token::{Rs256Verifier, VerifyingKey};
@@ -83,17 +83,17 @@ impl fmt::Debug for SigningKey {
 /// ```
 #[derive(Clone)]
 pub struct VerifyingKey {
-    /// The key as the signature check needs it. It is parsed once, because parsing takes a sixth of
-    /// the time of a check. It accepts only RS256, so the header of a token cannot choose another
-    /// algorithm.
+    /// The key in the form that the signature check uses. The key is parsed once, because parsing takes a
+    /// sixth of the time of a check. This form accepts only RS256, so the header of a token cannot choose
+    /// another algorithm.
     rs256: ParsedPublicKey,
     public: PublicKey,
 }
 
 impl VerifyingKey {
     /// Reads a PEM document: SubjectPublicKeyInfo (`PUBLIC KEY`, RFC 5280), PKCS #1
-    /// (`RSA PUBLIC KEY`), or a certificate (`CERTIFICATE`). Only the key of a certificate is read:
-    /// its dates and its issuer are not checked.
+    /// (`RSA PUBLIC KEY`), or a certificate (`CERTIFICATE`). The dates and the issuer of a
+    /// certificate are not checked.
     ///
     /// # Errors
     /// [`KeyError`] if the document has no RSA public key, or if the key is too short or too long.
@@ -119,7 +119,7 @@ impl VerifyingKey {
     /// `key_ops` must contain `verify`.
     ///
     /// # Errors
-    /// [`KeyError`] is the first problem that was found.
+    /// [`KeyError`] for the first problem that was found.
     pub fn from_jwk(jwk: &Value) -> Result<Self, KeyError> {
         let jwk = Jwk::deserialize(jwk).map_err(|_| KeyError::NotRsaPublic)?;
         if jwk.kty != "RSA" {
@@ -136,8 +136,8 @@ impl VerifyingKey {
         }
         let magnitude = |text: &str| {
             let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| KeyError::NotRsaPublic)?;
-            // Some issuers write leading zero bytes, as DER has for its sign. RFC 7518 §6.3.1.1
-            // forbids them. We skip them.
+            // Some issuers write leading zero bytes, as in a DER integer. RFC 7518 §6.3.1.1 forbids these
+            // bytes, but we skip them.
             let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
             Ok(bytes[zeros..].to_vec())
         };
@@ -229,7 +229,7 @@ fn check_length(modulus: &[u8]) -> Result<(), KeyError> {
 
 /// Why a document is not a usable key. No variant contains a part of the key.
 ///
-/// The text continues a sentence that begins with the name of the document.
+/// The text of the error is the end of a sentence. The caller writes the name of the document before it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
@@ -255,10 +255,10 @@ pub enum KeyError {
         /// The length of the modulus in bits.
         bits: usize,
     },
-    /// The `use` or `key_ops` of the JWK does not allow to verify signatures.
+    /// The `use` or `key_ops` of the JWK does not allow the verification of signatures.
     #[error("is a JWK that is not for signatures; choose the JWK with \"use\": \"sig\"")]
     NotForSignatures,
-    /// The JWK is for another algorithm.
+    /// The `alg` of the JWK is not RS256.
     #[error("is a JWK for {found:?}, but only RS256 is supported")]
     Algorithm {
         /// The first 20 characters of the `alg` of the JWK.

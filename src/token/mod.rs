@@ -1,12 +1,12 @@
 //! Login tokens and Personal Access Tokens (PATs): keys, issuing, verifying.
 //!
-//! Both kinds are JWTs that one RSA key signs (RS256). The claim `iss` distinguishes them: `APIML` is a
-//! login token, `APIML_PAT` is a PAT. The claim `scopes` of a PAT lists the services that accept the
-//! PAT. Zowe API ML (the API gateway of Zowe) uses the same claims. If API ML and this crate use the same
-//! key, each verifies the tokens that the other has issued.
+//! Tokens of both kinds are JWTs, signed by an RSA key with RS256. The claim `iss` is `APIML` in a login
+//! token and `APIML_PAT` in a PAT. The claim `scopes` of a PAT lists the services that accept the PAT.
+//! Zowe API ML (the API gateway of Zowe) uses the same claims. If API ML and this crate use the same key,
+//! this crate accepts the tokens of API ML, and API ML accepts the tokens of this crate.
 //!
-//! [`Rs256Verifier`] verifies both kinds. A gateway that issues no tokens needs only the public key
-//! ([`VerifyingKey::from_pem`], [`VerifyingKey::from_jwk`]). To accept tokens of another issuer,
+//! [`Rs256Verifier`] verifies tokens of both kinds. A gateway that issues no tokens needs only the public
+//! key ([`VerifyingKey::from_pem`], [`VerifyingKey::from_jwk`]). To accept tokens of another issuer,
 //! implement [`TokenVerifier`].
 //!
 //! ```

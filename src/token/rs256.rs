@@ -1,9 +1,11 @@
-//! Verifies login tokens and PATs: signed with RS256 by one key, and `iss` is `APIML` or `APIML_PAT`.
+//! Verifies login tokens and Personal Access Tokens (PATs). A token must be signed with RS256 by one
+//! given key, and its claim `iss` must be `APIML` or `APIML_PAT`.
 
 use std::{future::ready, num::NonZeroUsize, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, errors::ErrorKind};
+use jsonwebtoken::Algorithm;
+use serde::Deserialize;
 
 use super::{
     MAX_TOKEN_LEN, Scopes, TokenError, TokenFingerprint, TokenVerifier, VerifiedToken,
@@ -17,9 +19,9 @@ use crate::{
     passticket::UserId,
 };
 
-/// The [`TokenVerifier`] for login tokens and Personal Access Tokens (PATs). It accepts tokens that
-/// [`TokenIssuer`](super::TokenIssuer) has issued, or Zowe API ML (the API gateway of Zowe) with the same
-/// key.
+/// The [`TokenVerifier`] for login tokens and Personal Access Tokens (PATs).
+/// [`TokenIssuer`](super::TokenIssuer) and Zowe API ML (the API gateway of Zowe) issue such tokens. The
+/// verifier has one public key. It accepts only tokens that were signed with the matching private key.
 #[derive(Clone, Debug)]
 pub struct Rs256Verifier {
     key: VerifyingKey,
@@ -40,9 +42,9 @@ impl Rs256Verifier {
         self
     }
 
-    /// Caches up to `tokens` verified tokens. For a cached token the verifier computes a hash instead
-    /// of a signature check. The cache does not hold the text of a token. It accepts a token no longer
-    /// than the token is valid, and does not check revocations. Clones share the cache.
+    /// Caches up to `tokens` verified tokens. If a token is cached, the verifier computes a hash of the
+    /// token and does not check the signature again. A cached token is rejected when it has expired. The
+    /// cache does not contain the text of a token. Clones of the verifier share the cache.
     ///
     /// The cache takes less than 400 bytes for each token (`benches/memory.rs`). A PAT with many scopes
     /// takes more, and counts as several tokens.
@@ -52,19 +54,20 @@ impl Rs256Verifier {
         self
     }
 
-    /// Verifies a token in its compact form (RFC 7515 §3.1). The key must have signed it with RS256.
-    /// It must not have expired (`now < exp`), and the time of `nbf` must have come. Each claim must have
-    /// the right type, and `iss` must be `APIML` or `APIML_PAT`.
+    /// Verifies a token in its compact form (RFC 7515 §3.1). The token must be signed with RS256 by the
+    /// key of this verifier, and it must not have expired (`now < exp`). If it has the claim `nbf`, the
+    /// time in this claim must have come (`nbf <= now`). Each claim must have the right type, and `iss`
+    /// must be `APIML` or `APIML_PAT`. Revocations are not checked.
     ///
     /// # Errors
-    /// [`TokenError`] is the first problem that was found. The signature is checked before the claims
+    /// [`TokenError`] for the first problem that was found. The signature is checked before the claims
     /// are read.
     pub fn verify(&self, token: &str) -> Result<VerifiedToken, TokenError> {
         self.verify_bytes(token.as_bytes())
     }
 
-    /// Like [`verify`](Self::verify), but takes bytes. Only a token that is not cached must be checked
-    /// for UTF-8.
+    /// Like [`verify`](Self::verify), but takes bytes. The bytes are checked for UTF-8 only if the token
+    /// is not cached.
     fn verify_bytes(&self, token: &[u8]) -> Result<VerifiedToken, TokenError> {
         if token.len() > MAX_TOKEN_LEN {
             return Err(TokenError::TooLong { len: token.len() });
@@ -80,18 +83,17 @@ impl Rs256Verifier {
     }
 
     fn verify_uncached(&self, token: &str) -> Result<VerifiedToken, TokenError> {
-        // `jsonwebtoken::decode` would take a third longer: it parses the key for each token, and reads
-        // header and claims twice. We cannot use its checks of `exp` and `nbf`: they allow a leeway of
-        // a minute and do not use our clock.
+        // `jsonwebtoken::decode` would take a third longer, because it parses the key for each token, and
+        // reads header and claims twice. We cannot use its checks of `exp` and `nbf`, because they allow a
+        // leeway of a minute and do not use our clock.
         let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, payload) = message.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        let has_critical = header != OUR_HEADER && has_critical_extensions(token)?;
+        let has_critical = header != OUR_HEADER && has_critical_extensions(token, header)?;
         if !self.key.has_signed(message.as_bytes(), &decode(signature)?) {
             return Err(TokenError::Signature);
         }
         let payload = decode(payload)?;
-        // RFC 7519 §7.2 requires an object, but serde also reads a struct from an array.
-        if payload.trim_ascii_start().first() == Some(&b'[') {
+        if is_array(&payload) {
             return Err(TokenError::Claims("the claims are not a JSON object".into()));
         }
         let claims = serde_json::from_slice(&payload).map_err(|e| {
@@ -149,28 +151,47 @@ impl TokenVerifier for Rs256Verifier {
     }
 }
 
-/// Reads the header of a token. Returns whether the header lists critical extensions.
+/// Reads the header of `token`. `header` is the encoded text of this header. Returns whether the header
+/// lists critical extensions.
 ///
 /// # Errors
-/// [`TokenError::Algorithm`] if the algorithm is not RS256.
-fn has_critical_extensions(token: &str) -> Result<bool, TokenError> {
-    let header = jsonwebtoken::decode_header(token).map_err(|e| match e.kind() {
-        // jsonwebtoken does not know some algorithms, such as `none`, and then reports a JSON error.
-        ErrorKind::Json(_) => TokenError::Algorithm,
-        _ => TokenError::Malformed,
-    })?;
-    match header.alg {
-        Algorithm::RS256 => Ok(header.crit.is_some()),
+/// [`TokenError::Algorithm`] if the header names an algorithm other than RS256, and
+/// [`TokenError::Malformed`] for any other header that is not valid.
+fn has_critical_extensions(token: &str, header: &str) -> Result<bool, TokenError> {
+    let parsed = jsonwebtoken::decode_header(token).map_err(|_| header_error(header))?;
+    match parsed.alg {
+        Algorithm::RS256 => Ok(parsed.crit.is_some()),
         _ => Err(TokenError::Algorithm),
     }
+}
+
+/// The error for a header that jsonwebtoken cannot read. For an algorithm that it does not know, such as
+/// `none`, jsonwebtoken returns the same kind of error as for text that is not JSON. Therefore this function
+/// reads the algorithm again.
+fn header_error(header: &str) -> TokenError {
+    #[derive(Deserialize)]
+    struct Header {
+        alg: String,
+    }
+    let Ok(json) = decode(header) else { return TokenError::Malformed };
+    match serde_json::from_slice(&json) {
+        Ok(Header { alg }) if alg != "RS256" && !is_array(&json) => TokenError::Algorithm,
+        _ => TokenError::Malformed,
+    }
+}
+
+/// Whether a JSON text is an array. Header and claims must be objects (RFC 7515 §4, RFC 7519 §7.2), but
+/// serde also reads a struct from an array.
+fn is_array(json: &[u8]) -> bool {
+    json.trim_ascii_start().first() == Some(&b'[')
 }
 
 fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
     BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)
 }
 
-/// The issue time, in milliseconds if the token has our private claim `iat_ms`. A value of `iat_ms`
-/// that is not in the second of `iat` is ignored: this crate issues no such token.
+/// The issue time. It is taken from our private claim `iat_ms`, in milliseconds, if `iat_ms` and `iat`
+/// agree in whole seconds. Otherwise it is taken from `iat`.
 fn issued_at(claims: &Claims) -> Timestamp {
     claims
         .iat_ms
@@ -179,9 +200,9 @@ fn issued_at(claims: &Claims) -> Timestamp {
         .unwrap_or(Timestamp::from_secs(claims.iat))
 }
 
-/// The error text of serde without the position. The text names the claim that is missing or occurs
-/// twice, or the wrong type and the expected type. The only value that it can contain, in part, is one
-/// of the wrong type.
+/// The error text of serde, without the position in the JSON, and at most 120 characters long. The text
+/// names a claim that is missing or occurs twice, or it names a wrong type and the expected type. If a
+/// claim has the wrong type, the text can contain the value of this claim. It contains no other value.
 fn claim_problem(error: &serde_json::Error) -> Box<str> {
     let text = error.to_string();
     let text = text.split(" at line ").next().unwrap_or_default();

@@ -1,11 +1,13 @@
-//! Service ids, and the scopes of a Personal Access Token (PAT): the ids of the services that accept it.
+//! Service ids, and the scopes of a Personal Access Token (PAT). The scopes are the ids of the services
+//! that accept the PAT.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 /// The id of a service, as in request paths and in the scopes of a PAT.
 ///
-/// It has 1 to 64 characters of `a-z 0-9 - _ .`, and not only dots. Upper case is converted to lower
-/// case, because Zowe API ML converts the scopes of a token and the service of a request.
+/// A service id has 1 to 64 of the characters `a-z 0-9 - _ .`, and at least one of them is not a dot.
+/// Upper case is converted to lower case, as Zowe API ML does for the scopes of a token and for the service
+/// of a request.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceId(Arc<str>);
 
@@ -13,7 +15,7 @@ impl ServiceId {
     /// Parses a service id. White space before and after the id is removed.
     ///
     /// # Errors
-    /// [`ServiceIdError`] contains up to 80 characters of the value.
+    /// [`ServiceIdError`] if `value` is not a service id. The error has up to 80 characters of the value.
     pub fn new(value: &str) -> Result<Self, ServiceIdError> {
         let value = value.trim();
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
@@ -86,7 +88,7 @@ impl Scopes {
     }
 
     /// Reads the scopes of a verified token. An item that is not a service id cannot match a service and
-    /// is ignored. If no item is left, the result is empty and matches no service.
+    /// is ignored. If no item is a service id, the result is empty and matches no service.
     pub(super) fn from_claim(items: &[String]) -> Self {
         Self::from_ids(items.iter().filter_map(|id| ServiceId::new(id).ok()).collect())
     }
@@ -125,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scopes_are_normalised() {
+    fn parsed_scopes_are_lower_case_sorted_and_unique() {
         let cases: [(&[&str], Option<&[&str]>); 8] = [
             (&["zosmf"], Some(&["zosmf"])),
             (&["B,a", " A ", "b"], Some(&["a", "b"])),

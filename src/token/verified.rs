@@ -1,6 +1,6 @@
 //! Tokens that a verifier has accepted, with their claims.
 //!
-//! A value of these types is the proof that a token was verified. Only
+//! A value of one of these types proves that a token was verified. Only
 //! [`Rs256Verifier`](super::Rs256Verifier) makes a [`Jwt`] or a [`Pat`]. A
 //! [`TokenVerifier`](super::TokenVerifier) for another issuer makes an [`ExternalToken`].
 
@@ -25,9 +25,9 @@ impl VerifiedToken {
     /// Makes a verified token of another issuer, with its claims.
     ///
     /// Call this only in an implementation of [`TokenVerifier`](super::TokenVerifier), after it has
-    /// verified `token`. The value is the proof of that: afterwards only the expiry time and the
-    /// revocations are checked. `token` is the compact form that the client sent. Only its fingerprint
-    /// is stored.
+    /// verified `token`. Other code relies on this, and then checks only the expiry time and the
+    /// revocations. `token` is the compact form that the client sent. Only the fingerprint of `token` is
+    /// stored.
     pub fn external(token: &[u8], claims: ExternalClaims) -> Self {
         Self::External(ExternalToken::new(token, claims))
     }
@@ -113,8 +113,8 @@ impl Jwt {
     }
 }
 
-/// A verified Personal Access Token. It may have been revoked, and its scopes may not include the
-/// service of the request. Clones share the claims.
+/// A verified Personal Access Token. It may have been revoked. The verifier does not check whether the
+/// scopes include the service of the request. Clones share the claims.
 #[derive(Clone, Debug)]
 pub struct Pat(Arc<PatClaims>);
 

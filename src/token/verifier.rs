@@ -12,18 +12,18 @@ pub type VerifyFuture = Pin<Box<dyn Future<Output = Result<VerifiedToken, TokenE
 ///
 /// An [`Authenticator`](crate::layer::Authenticator) has one verifier, and calls it for each request
 /// with a token. [`Rs256Verifier`](super::Rs256Verifier) accepts the login tokens and PATs of this
-/// crate and of Zowe API ML. Implement the trait to accept tokens of another issuer. An `Arc` of a
-/// verifier is a verifier, also an `Arc<dyn TokenVerifier>`.
+/// crate and of Zowe API ML. Implement the trait to accept tokens of another issuer. `Arc<V>` is a
+/// verifier if `V` is a verifier, so `Arc<dyn TokenVerifier>` is a verifier.
 ///
 /// A verifier must use only keys that belong to the issuer of the token. A key of one issuer must never
 /// verify a token that names another issuer (docs/decisions.md#d21).
 ///
 /// A verifier returns [`TokenError::Issuer`] for an issuer that it does not know. A verifier that
-/// combines several verifiers can then ask the next one ([`TokenError::is_foreign`]). A verifier that
+/// combines several verifiers can then ask the next verifier ([`TokenError::is_foreign`]). A verifier that
 /// cannot decide returns [`TokenError::Unavailable`]. The authentication then fails.
 ///
 /// # Example
-/// This verifier accepts the tokens of `Rs256Verifier`, and asks an identity provider about all others:
+/// This verifier first asks `Rs256Verifier`. For tokens of other issuers, it asks an identity provider:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -84,15 +84,16 @@ pub type VerifyFuture = Pin<Box<dyn Future<Output = Result<VerifiedToken, TokenE
 /// # });
 /// ```
 pub trait TokenVerifier: Send + Sync + 'static {
-    /// Verifies `token`, the text that the client sent as a token. It can be any bytes of any length.
+    /// Verifies `token`. The client sent these bytes as a token. They can have any value and any length.
     ///
-    /// The future must end by itself: it must limit the time that it waits for a server.
+    /// The future must limit the time that it waits for a server.
     fn verify_token(&self, token: &[u8]) -> VerifyFuture;
 
     /// Verifies `token` if this is possible without waiting. After `None`, the caller calls
     /// [`verify_token`](Self::verify_token).
     ///
-    /// Implement this for speed: the caller then need not store the request while a future is pending.
+    /// Implement this method for speed. The caller then need not store the request while a future is
+    /// pending.
     fn try_verify_now(&self, token: &[u8]) -> Option<Result<VerifiedToken, TokenError>> {
         let _ = token;
         None

@@ -1,10 +1,10 @@
-//! Tests of the verifier. The crate `jsonwebtoken` signs the tokens, and its decisions are compared with
-//! ours.
+//! Tests of the verifier. The crate `jsonwebtoken` signs most of the tokens. One test compares the
+//! decisions of `jsonwebtoken` with ours.
 
 use std::{sync::LazyLock, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as B64};
-use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation, errors::ErrorKind};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use test_support::pki;
@@ -19,7 +19,7 @@ const NOW: u64 = 1_800_000_000;
 
 static KEY: LazyLock<SigningKey> =
     LazyLock::new(|| SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap());
-/// The same key in the type of jsonwebtoken.
+/// The key of [`KEY`] as a key of jsonwebtoken.
 static JSONWEBTOKEN_KEY: LazyLock<EncodingKey> =
     LazyLock::new(|| EncodingKey::from_rsa_pem(pki::SIGNING_KEY.as_bytes()).unwrap());
 
@@ -41,7 +41,7 @@ fn valid_claims() -> Value {
     json!({"sub": "user", "iat": NOW - 5, "exp": NOW + 5, "iss": "APIML_PAT", "scopes": ["a"]})
 }
 
-/// The claims of a valid PAT, some of them replaced by `new_claims`.
+/// The claims of a valid PAT, and `new_claims`. A new claim replaces the claim with the same name.
 fn with(new_claims: Value) -> Value {
     let mut claims = valid_claims();
     for (k, v) in new_claims.as_object().unwrap() {
@@ -129,7 +129,7 @@ fn a_repeated_claim_is_rejected() {
 }
 
 #[test]
-fn only_rs256_signatures_of_the_key_verify() {
+fn only_rs256_signatures_by_the_right_key_are_accepted() {
     let unsigned = |alg: &str| {
         let header = B64.encode(json!({ "alg": alg }).to_string());
         format!("{header}.{}.", B64.encode(valid_claims().to_string()))
@@ -137,7 +137,8 @@ fn only_rs256_signatures_of_the_key_verify() {
     assert_eq!(verifier().verify(&unsigned("none")).unwrap_err(), TokenError::Algorithm);
     assert_eq!(verifier().verify(&unsigned("RS256")).unwrap_err(), TokenError::Signature);
 
-    // HS256 with the public key as the secret: once the PEM text, once the modulus in base64url.
+    // An attacker signs with HS256 and uses the public key as the secret: its PEM text, or its modulus
+    // in base64url.
     let public = KEY.verifying_key();
     for secret in [public.to_pem(), public.to_jwk()["n"].as_str().unwrap().to_owned()] {
         let key = EncodingKey::from_secret(secret.as_bytes());
@@ -152,6 +153,48 @@ fn only_rs256_signatures_of_the_key_verify() {
     let other_key = SigningKey::from_pem(pki::OTHER_SIGNING_KEY.as_bytes()).unwrap();
     let other_verifier = Rs256Verifier::new(other_key.verifying_key());
     assert_eq!(other_verifier.verify(&signed(&valid_claims())).unwrap_err(), TokenError::Signature);
+}
+
+#[test]
+fn a_bad_header_is_malformed_unless_it_names_another_algorithm() {
+    use TokenError::{Algorithm, Malformed};
+    let cases = [
+        (r#"{"alg":"none"}"#, Algorithm),
+        (r#"{"alg":"ES512"}"#, Algorithm),
+        (r#"{"alg":"rs256"}"#, Algorithm),
+        (r#"{"alg":"HS256"}"#, Algorithm),
+        (r#"{"alg":"PS256","kid":"a"}"#, Algorithm),
+        (r#"{"alg":"none","typ":5}"#, Algorithm),
+        (r#"{"typ":5,"alg":"none"}"#, Algorithm),
+        (r#"{"alg":"HS256","kid":[]}"#, Algorithm),
+        (r#"{"alg":"RS256","typ":5}"#, Malformed),
+        (r#"{"alg":"RS256","kid":[]}"#, Malformed),
+        (r#"{"alg":"RS256","crit":5}"#, Malformed),
+        (r#"{"alg":"RS256","jwk":{"kty":"none"}}"#, Malformed),
+        (r#"{"alg":5}"#, Malformed),
+        (r#"{"alg":null}"#, Malformed),
+        (r#"{"alg":["none"]}"#, Malformed),
+        (r#"{"alg":"none","alg":"none"}"#, Malformed),
+        (r#"{"typ":"JWT"}"#, Malformed),
+        ("{}", Malformed),
+        (r#"["none"]"#, Malformed),
+        (r#" ["none"]"#, Malformed),
+        (r#""none""#, Malformed),
+        (r#"{"alg":"none""#, Malformed),
+        (r#"{"alg":"none"}}"#, Malformed),
+        ("none", Malformed),
+        ("", Malformed),
+    ];
+    let payload = B64.encode(valid_claims().to_string());
+    for (header, want) in cases {
+        let token = format!("{}.{payload}.AAAA", B64.encode(header));
+        assert_eq!(verifier().verify(&token).unwrap_err(), want, "{header}");
+    }
+    // A header that is not base64url is malformed, too.
+    for header in ["{}", "a", "eyJhbGciOiJub25lIn0="] {
+        let error = verifier().verify(&format!("{header}.{payload}.AAAA")).unwrap_err();
+        assert_eq!(error, Malformed, "{header}");
+    }
 }
 
 #[test]
@@ -205,7 +248,7 @@ fn issued_tokens_verify_and_have_the_expected_claims() {
 }
 
 #[test]
-fn iat_ms_is_ignored_if_it_is_not_in_the_second_of_iat() {
+fn iat_ms_is_ignored_if_its_seconds_differ_from_iat() {
     let issued_at_millis = |iat_ms: u64| {
         let token = signed(&with(json!({"iat": NOW - 5, "iat_ms": iat_ms})));
         let Ok(VerifiedToken::Pat(pat)) = verifier().verify(&token) else {
@@ -213,10 +256,10 @@ fn iat_ms_is_ignored_if_it_is_not_in_the_second_of_iat() {
         };
         pat.issued_at().as_millis()
     };
-    let second = (NOW - 5) * 1000;
-    assert_eq!(issued_at_millis(second + 999), second + 999);
-    assert_eq!(issued_at_millis(second + 1000), second);
-    assert_eq!(issued_at_millis(u64::MAX), second);
+    let iat_in_millis = (NOW - 5) * 1000;
+    assert_eq!(issued_at_millis(iat_in_millis + 999), iat_in_millis + 999);
+    assert_eq!(issued_at_millis(iat_in_millis + 1000), iat_in_millis);
+    assert_eq!(issued_at_millis(u64::MAX), iat_in_millis);
 }
 
 #[test]
@@ -266,8 +309,8 @@ fn debug_output_does_not_contain_the_token() {
     assert_eq!(format!("{issued:?}"), "IssuedToken(..)");
 }
 
-/// Verifies the signature and parses the token with jsonwebtoken, and converts its errors to ours. The
-/// claims are then checked by [`Rs256Verifier::check`], because jsonwebtoken allows a leeway.
+/// Lets jsonwebtoken verify the signature and parse the token, and converts the errors of jsonwebtoken to
+/// ours. Then [`Rs256Verifier::check`] checks the claims, because jsonwebtoken allows a leeway.
 fn verify_with_jsonwebtoken(token: &str) -> Result<VerifiedToken, TokenError> {
     let jwk = serde_json::from_value(KEY.verifying_key().to_jwk()).unwrap();
     let mut validation = Validation::new(Algorithm::RS256);
@@ -281,7 +324,7 @@ fn verify_with_jsonwebtoken(token: &str) -> Result<VerifiedToken, TokenError> {
             ErrorKind::InvalidSignature => TokenError::Signature,
             ErrorKind::InvalidAlgorithm => TokenError::Algorithm,
             ErrorKind::Json(_) if jsonwebtoken::decode_header(token).is_err() => {
-                TokenError::Algorithm
+                header_error(token.split('.').next().unwrap())
             }
             ErrorKind::Json(e) if e.is_data() => TokenError::Claims(claim_problem(e)),
             _ => TokenError::Malformed,
@@ -292,7 +335,8 @@ fn verify_with_jsonwebtoken(token: &str) -> Result<VerifiedToken, TokenError> {
     verifier().check(token, data.claims)
 }
 
-/// Generates JSON objects with these members and values. Sometimes a member is absent or repeated.
+/// Generates JSON objects. `members` has the name and the possible values of each member. Sometimes a
+/// member is absent or repeated.
 fn object(members: Vec<(&'static str, Vec<String>)>) -> impl Strategy<Value = String> {
     let member = |(name, values): (&'static str, Vec<String>)| {
         // The first value is valid, and is chosen most often.
@@ -313,7 +357,7 @@ fn values(texts: &[&str]) -> Vec<String> {
     texts.iter().map(ToString::to_string).collect()
 }
 
-/// Generates texts that take the place of the header. Some are not JSON.
+/// Generates the texts of headers. Some of the texts are not JSON.
 fn headers() -> impl Strategy<Value = String> {
     let header = object(vec![
         (
@@ -340,7 +384,7 @@ fn headers_with_crit() -> impl Strategy<Value = String> {
     ])
 }
 
-/// Generates texts that take the place of the claims. Some are not JSON.
+/// Generates the texts of claims. Some of the texts are not JSON.
 fn payloads() -> impl Strategy<Value = String> {
     let (late, soon) = ((NOW + 5).to_string(), NOW.to_string());
     let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
