@@ -323,8 +323,12 @@ fn escape_html(text: &str) -> Cow<'_, str> {
 
 /// The value of `Retry-After`: whole seconds (RFC 9110 §10.2.3), rounded up.
 pub(crate) fn retry_after(after: Duration) -> HeaderValue {
-    let secs = after.as_nanos().div_ceil(1_000_000_000);
-    HeaderValue::from(u64::try_from(secs).unwrap_or(u64::MAX))
+    HeaderValue::from(whole_seconds(after))
+}
+
+/// The seconds of a wait, rounded up, so that a client that waits so long has waited long enough.
+pub(crate) fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ pub enum ApiError {
     #[error("the new password is refused")]
     NewPasswordRefused,
     /// There were too many wrong passwords for this user or from this address: 429.
-    #[error("too many failed logins; the next password is checked in {} s", retry_after.as_secs())]
+    #[error("too many failed logins; the next password is checked in {} s", messages::whole_seconds(*retry_after))]
     TooManyAttempts {
         /// The time until the next password is checked.
         retry_after: Duration,
@@ -119,7 +119,7 @@ pub enum ApiError {
     #[error("the request has no client certificate, and the endpoint accepts no other credential")]
     OnlyCertificate,
     /// The caller has made too many calls in a minute: 429.
-    #[error("too many calls; the next call is possible in {} s", retry_after.as_secs())]
+    #[error("too many calls; the next call is possible in {} s", messages::whole_seconds(*retry_after))]
     TooManyCalls {
         /// The time until the next call is possible.
         retry_after: Duration,

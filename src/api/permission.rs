@@ -14,7 +14,7 @@ pub enum GuardedTask {
     #[error("revoke tokens of others")]
     Revoke,
     /// Remove expired revocations.
-    #[error("evict revocations")]
+    #[error("remove expired revocations")]
     Evict,
     /// Obtain a PassTicket for another user.
     #[error("obtain PassTickets for others")]

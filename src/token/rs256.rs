@@ -4,7 +4,6 @@
 use std::{future::ready, num::NonZeroUsize, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 
 use super::{
@@ -158,26 +157,23 @@ impl TokenVerifier for Rs256Verifier {
 /// [`TokenError::Algorithm`] if the header names an algorithm other than RS256, and
 /// [`TokenError::Malformed`] for any other header that is not valid.
 fn has_critical_extensions(token: &str, header: &str) -> Result<bool, TokenError> {
-    let parsed = jsonwebtoken::decode_header(token).map_err(|_| header_error(header))?;
-    match parsed.alg {
-        Algorithm::RS256 => Ok(parsed.crit.is_some()),
-        _ => Err(TokenError::Algorithm),
+    match (jsonwebtoken::decode_header(token), algorithm(header)) {
+        (_, Some(other)) if other != "RS256" => Err(TokenError::Algorithm),
+        (Ok(parsed), Some(_)) => Ok(parsed.crit.is_some()),
+        _ => Err(TokenError::Malformed),
     }
 }
 
-/// The error for a header that jsonwebtoken cannot read. For an algorithm that it does not know, such as
-/// `none`, jsonwebtoken returns the same kind of error as for text that is not JSON. Therefore this function
-/// reads the algorithm again.
-fn header_error(header: &str) -> TokenError {
+/// The algorithm in the encoded text of a header, if the header is a JSON object and `alg` is a string. For an
+/// algorithm that it does not know, such as `none`, jsonwebtoken returns the same error as for text that is not
+/// JSON. And it accepts `{"alg": {"RS256": null}}`, which is not a string.
+fn algorithm(header: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Header {
         alg: String,
     }
-    let Ok(json) = decode(header) else { return TokenError::Malformed };
-    match serde_json::from_slice(&json) {
-        Ok(Header { alg }) if alg != "RS256" && !is_array(&json) => TokenError::Algorithm,
-        _ => TokenError::Malformed,
-    }
+    let json = decode(header).ok().filter(|json| !is_array(json))?;
+    serde_json::from_slice(&json).ok().map(|Header { alg }| alg)
 }
 
 /// Whether a JSON text is an array. Header and claims must be objects (RFC 7515 §4, RFC 7519 §7.2), but
