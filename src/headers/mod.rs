@@ -1,5 +1,5 @@
-//! General functions for HTTP headers: cookies, hop-by-hop headers, removal in one pass. This module does
-//! not know which headers are special for the gateway.
+//! General functions for HTTP headers: cookies, hop-by-hop headers, and the removal of several headers in one
+//! pass. This module does not know which headers are special for the gateway.
 
 pub(crate) mod cookie;
 mod hop_by_hop;

@@ -44,7 +44,7 @@ pub enum NameProblem {
     #[error("the attribute type {0:?} is not known; write a name like CN, or an OID like 2.5.4.3")]
     Type(String),
     /// A character that must be escaped is not escaped.
-    #[error("the character {0:?} must be written \"\\{:02x}\" in a value", u32::from(*.0))]
+    #[error("the character {0:?} must be written \"\\{code:02x}\" in a value", code = u32::from(*.0))]
     Unescaped(char),
     /// A backslash is followed neither by a character that can be escaped nor by two hexadecimal digits.
     #[error("a backslash must be followed by a special character or by two hexadecimal digits")]

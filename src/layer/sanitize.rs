@@ -46,6 +46,7 @@ use http::{
     HeaderMap, HeaderName, Request,
     header::{AUTHORIZATION, COOKIE},
 };
+use memchr::memchr;
 use tower_layer::Layer;
 
 use super::{
@@ -145,13 +146,15 @@ fn remove_reserved(headers: &mut HeaderMap, names: &[HeaderName]) {
 }
 
 /// Whether only the gateway may set the header `name`, or some servers treat `name` as the name of such a
-/// header.
+/// header. WebSphere Liberty (z/OSMF, CICS) takes users and certificates from `$WS…` headers of a proxy that
+/// it trusts.
 fn is_reserved(name: &HeaderName, others: &[HeaderName]) -> bool {
     let text = name.as_str();
     ALWAYS.contains(&name)
         || text.starts_with(X_CERTIFICATE)
+        || text.starts_with("$ws")
         || others.iter().any(|other| same_for_cgi(text, other.as_str()))
-        || is_alias(text)
+        || (memchr(b'_', text.as_bytes()).is_some() && is_alias(text))
 }
 
 /// Whether two header names are equal in CGI, which does not distinguish `_` and `-`.
@@ -160,16 +163,9 @@ fn same_for_cgi(a: &str, b: &str) -> bool {
     a.len() == b.len() && a.bytes().map(dashed).eq(b.bytes().map(dashed))
 }
 
-/// Whether some servers treat this name as the name of a reserved header. CGI does not distinguish `_` and
-/// `-`. WebSphere Liberty (z/OSMF, CICS) takes users and certificates from `$WS…` headers of a proxy that
-/// it trusts.
+/// Whether a CGI server treats this name, which has an underscore, as the name of a reserved header.
+#[cold]
 fn is_alias(name: &str) -> bool {
-    if name.starts_with("$ws") {
-        return true;
-    }
-    if !name.bytes().any(|byte| byte == b'_') {
-        return false;
-    }
     let is = |reserved: &HeaderName| same_for_cgi(name, reserved.as_str());
     let prefix = name.get(..X_CERTIFICATE.len());
     prefix.is_some_and(|prefix| same_for_cgi(prefix, X_CERTIFICATE))

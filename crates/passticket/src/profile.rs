@@ -214,7 +214,8 @@ impl KeyProfile {
     /// The ticket that logs `user` on to this profile's application at `time`. Only the whole
     /// seconds of `time` count.
     ///
-    /// The same user and second give the same ticket, with or without replay protection. If the
+    /// For the same user and the same second, this method gives the same ticket, with or without replay
+    /// protection. If the
     /// application has replay protection, the caller must choose a new second for each ticket, as
     /// [`LocalGenerator`](super::LocalGenerator) does.
     ///
