@@ -7,8 +7,8 @@ use tower_passticket::{
     token::{ServiceId, TokenFingerprint},
 };
 
-/// The revocation with number `i`. It revokes one token, all tokens of a user, or all tokens for a service,
-/// in turn.
+/// The revocation with number `i`. Its kind depends on `i % 3`: it revokes one token, all tokens of a user, or
+/// all tokens for a service.
 pub(crate) fn revocation(i: usize) -> Revocation {
     let up_to = Timestamp::from_secs(1_700_000_000);
     match i % 3 {

@@ -48,7 +48,7 @@ impl Authenticated {
         &self.proof
     }
 
-    /// Keeps a copy of the credential headers. After a failure, a later layer puts the headers back.
+    /// Keeps a copy of the credential headers. If a later layer fails, it puts the headers back.
     pub(super) fn withhold(&mut self, headers: &HeaderMap) {
         self.withheld = Some(Box::new(Withheld::copy_of(headers)));
     }

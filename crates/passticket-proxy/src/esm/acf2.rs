@@ -92,7 +92,7 @@ pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
         commands.note("To verify:");
         commands.run("LIST APIML");
         commands.note(
-            "Zowe's documentation of delegated PassTickets has type RDA and key ZOWE. If SHOW CLASMAP \
+            "Zowe's documentation of delegated PassTickets uses type RDA and key ZOWE. If SHOW CLASMAP \
              shows this mapping of class ZOWE, use these commands instead:",
         );
         commands.note_line("SET RESOURCE(RDA)");
