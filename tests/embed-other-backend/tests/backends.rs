@@ -9,6 +9,8 @@ use tower_passticket::{
     token::{Rs256Verifier, SigningKey, TokenIssuer, VerifiedToken},
 };
 
+/// A key for tests only.
+const PEM: &str = include_str!("../../../crates/test-support/pki/signing.key");
 const SECRET: &[u8] = b"a secret of the application, for its own sessions";
 
 #[test]
@@ -18,9 +20,7 @@ fn the_application_and_tower_passticket_sign_and_verify() {
     let claims = json!({ "sub": "jane", "exp": 4_000_000_000_u64 });
     assert_eq!(read_session(&session(&claims, SECRET).unwrap(), SECRET).unwrap(), claims);
 
-    let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
-    let pem = rsa.unwrap().serialize_pem();
-    let key = SigningKey::from_pem(pem.as_bytes()).unwrap();
+    let key = SigningKey::from_pem(PEM.as_bytes()).unwrap();
     let verifier = Rs256Verifier::new(key.verifying_key());
     let token =
         TokenIssuer::new(key.clone()).login_token(&UserId::new("USER").unwrap(), "domain").unwrap();
@@ -36,7 +36,7 @@ fn the_application_and_tower_passticket_sign_and_verify() {
         jsonwebtoken::decode::<Value>(token.expose(), &public, &Validation::new(Algorithm::RS256));
     assert_eq!(ours.unwrap().claims["sub"], "USER");
     let claims = json!({ "sub": "USER", "iat": 1, "exp": 4_000_000_000_u64, "iss": "APIML" });
-    let private = EncodingKey::from_rsa_pem(pem.as_bytes()).unwrap();
+    let private = EncodingKey::from_rsa_pem(PEM.as_bytes()).unwrap();
     let theirs = jsonwebtoken::encode(&Header::new(Algorithm::RS256), &claims, &private).unwrap();
     assert!(verifier.verify(&theirs).is_ok());
 }

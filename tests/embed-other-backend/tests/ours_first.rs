@@ -8,10 +8,12 @@ use tower_passticket::{
     token::{Rs256Verifier, SigningKey, TokenIssuer},
 };
 
+/// A key for tests only.
+const PEM: &str = include_str!("../../../crates/test-support/pki/signing.key");
+
 #[test]
 fn an_application_can_use_its_backend_after_tower_passticket() {
-    let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
-    let key = SigningKey::from_pem(rsa.unwrap().serialize_pem().as_bytes()).unwrap();
+    let key = SigningKey::from_pem(PEM.as_bytes()).unwrap();
     let verifier = Rs256Verifier::new(key.verifying_key());
     let token = TokenIssuer::new(key).login_token(&UserId::new("USER").unwrap(), "domain").unwrap();
     verifier.verify(token.expose()).unwrap();
