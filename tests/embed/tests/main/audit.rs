@@ -1,8 +1,6 @@
 //! An application has its own audit sink. The application chooses at run time how client certificates are
 //! mapped to users.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::{
     convert::Infallible,
     sync::{

@@ -2,8 +2,6 @@
 //! Then the audit records contain the client address, and the service receives this address in
 //! `X-Forwarded-For`.
 
-#![expect(clippy::unwrap_used, reason = "test helpers may panic")]
-
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},

@@ -2,8 +2,6 @@
 //! answers requests that are not authorized, so no handler is called for them (docs/decisions.md#d40). The
 //! only exception is a route with the scheme `Bypass`, if the layer was made with `with_bypass_allowed`.
 
-#![expect(clippy::unwrap_used, reason = "test helpers may panic")]
-
 use axum::{
     Extension, Router,
     body::{Body, to_bytes},

@@ -1,7 +1,5 @@
 //! An application stores revocations in SQLite: it implements `RevocationStore`.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::{
     convert::Infallible,
     future::ready,

@@ -1,8 +1,6 @@
 //! An application chooses its providers at run time. It makes PassTickets with its own generator and with a
 //! key outside of the process. It also makes them in short jobs.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::{
     convert::Infallible,
     sync::{

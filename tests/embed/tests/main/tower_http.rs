@@ -1,7 +1,5 @@
 //! Layers of `tower-http` can be placed outside, between and inside of the layers of `tower-passticket`.
 
-#![expect(clippy::unwrap_used, reason = "test helpers may panic")]
-
 use std::{convert::Infallible, time::Duration};
 
 use bytes::Bytes;

@@ -1,7 +1,5 @@
 //! An application wraps `Forward` in layers of `tower-http`, and uses its own TLS configurations.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::{
     convert::Infallible,
     future::pending,

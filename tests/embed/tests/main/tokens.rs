@@ -1,8 +1,6 @@
 //! An application contains a gateway that only verifies tokens, or a gateway that accepts tokens of other
 //! issuers.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};

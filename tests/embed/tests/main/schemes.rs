@@ -2,8 +2,6 @@
 //! client's credential. One scheme in this file sends a constant header. Another one asks a server for a
 //! token.
 
-#![expect(clippy::unwrap_used, reason = "test helpers may panic")]
-
 use std::{
     convert::Infallible,
     sync::{Arc, Mutex},

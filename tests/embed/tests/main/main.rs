@@ -1,0 +1,15 @@
+//! What an application that embeds the library writes, with the public API only.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod audit;
+mod auth_api;
+mod axum_peer;
+mod forward;
+mod handler_test;
+mod require_authorized;
+mod revocation_sqlite;
+mod schemes;
+mod tickets;
+mod tokens;
+mod tower_http;
