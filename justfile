@@ -22,15 +22,15 @@ lint:
 test:
     cargo test --locked
 
-# Test an application with the other backend of jsonwebtoken. It has its own lock file.
+# Test an application that uses another cryptography backend of jsonwebtoken. The application has its own lock file.
 test-other-backend:
     CARGO_TARGET_DIR=target cargo test --locked --manifest-path tests/embed-other-backend/Cargo.toml
 
-# Run each benchmark once, as a test.
+# Run each benchmark once, as a test, except the instruction counts.
 bench-smoke:
     cargo test --locked --benches
 
-# Compare the instructions per request with benches/instructions/instructions.txt. Needs valgrind and jq.
+# Count the instructions per request, and compare with benches/instructions/instructions.txt. Needs valgrind and jq.
 instructions:
     .ci/instructions
 
@@ -38,7 +38,7 @@ instructions:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --all-features
 
-# Check links and citations in documents and comments.
+# Check links in documents, and citations in documents and comments.
 links:
     docs/check-links
 
@@ -60,16 +60,16 @@ quick-start:
     cargo build --release --locked --quiet --bin passticket-proxy
     .ci/starts target/release/passticket-proxy
 
-# Start the demo of the program that the tests use, and check that it answers.
+# Build the program without optimization, as for the tests, start its demo, and check that it answers.
 quick-start-debug:
     cargo test --no-run --locked --quiet
     .ci/starts target/debug/passticket-proxy
 
-# Check that the demo answers as its OpenAPI description says. Needs python3.
+# Check that the demo answers as its OpenAPI description says. Run `just quick-start-debug` before. Needs python3.
 schemathesis:
     .ci/schemathesis
 
-# Run a short comparison with nginx, HAProxy and a minimal proxy. It checks that the scripts work, not the ratios.
+# Run a short comparison with nginx, HAProxy and a minimal proxy, to check that its scripts work. The results are discarded.
 compare-quick:
     .ci/compare --quick --as-cargo-builds
 
@@ -101,22 +101,22 @@ advisories:
 book:
     .ci/book
 
-# Compare the public API with the committed text. Needs cargo-public-api.
+# Compare the public API with the text in tests/public-api. Needs cargo-public-api.
 public-api:
     .ci/public-api
 
-# Write the public API to the committed text.
+# Write the public API to tests/public-api.
 public-api-write:
     .ci/public-api --write
 
-# Compile with the lowest versions of dependencies that Cargo.toml allows.
+# Compile with the lowest versions of direct dependencies that the manifests allow.
 minimal-versions:
     .ci/minimal-versions
 
-# Run all checks of CI (at most 22 minutes on two cores).
+# Run the checks for a pull request (at most 22 minutes on two cores).
 ci:
     .ci/run
 
-# Run the additional checks before a release.
+# Run the additional checks before a release (more than an hour).
 long:
     .ci/long

@@ -3,9 +3,9 @@
 //! warm-up calls is not counted.
 //!
 //! `instructions.txt` has the committed counts. A benchmark fails if its count is more than 5 % above the
-//! committed count, or if there is no committed count. In `.ci/run`, a benchmark also fails if its count is
-//! more than 20 % below the committed count. In this case, either the code returned early, or the committed
-//! count must be updated. Otherwise the benchmark would not notice a later regression.
+//! committed count, or if there is no committed count. `just instructions` also fails if a count is more
+//! than 20 % below the committed count. In this case, either the code returned early, or the committed count
+//! must be updated. Otherwise the benchmark would not notice a later regression.
 //!
 //! ```text
 //! apt-get install valgrind jq
@@ -98,7 +98,7 @@ fn committed(name: &str) -> u64 {
     let mut counts = COUNTS.lines().filter_map(|line| line.split_once(' '));
     let Some((_, count)) = counts.find(|(n, _)| *n == name) else {
         panic!(
-            "{name} is not in benches/instructions/instructions.txt; benches/instructions.rs says how to update it"
+            "{name} is not in benches/instructions/instructions.txt; benches/instructions/benches/instructions.rs says how to update it"
         );
     };
     count.trim().parse().unwrap()
