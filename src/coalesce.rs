@@ -40,8 +40,8 @@ impl WriteProgress {
         self.is_blocked.load(Ordering::Relaxed)
     }
 
-    /// The number of completed writes, flushes and shutdowns. While it does not change, the peer accepts
-    /// no bytes.
+    /// The number of completed writes, flushes and shutdowns. While this number does not change and
+    /// `is_blocked` stays true, the peer accepts no bytes.
     pub(crate) fn completed(&self) -> u64 {
         self.completed.load(Ordering::Relaxed)
     }

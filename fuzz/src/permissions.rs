@@ -38,7 +38,8 @@ pub(crate) fn profiles(data: &[u8]) {
             granting.push(name.as_str());
         }
     }
-    // Only one profile decides. Its name may be in the input more than once.
+    // Only one profile name decides whether access is granted. The input may contain this name more than
+    // once, with different users. Then `granting` has this name more than once, and no other name.
     assert!(granting.windows(2).all(|pair| pair[0] == pair[1]), "{granting:?}");
     let matching: Vec<_> = names.iter().filter(|name| name.matches(resource)).collect();
     assert_eq!(granting.is_empty(), matching.is_empty(), "{matching:?}");

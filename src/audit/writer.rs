@@ -42,7 +42,7 @@ pub(super) struct Writer {
     batch: Batch,
     /// How many dropped records have been reported, by a line in the file or by a log message.
     reported: u64,
-    /// When the file was last synced. Before the first sync, when the file was opened.
+    /// The time of the last attempt to sync. Before the first attempt, the time at which the writer was made.
     synced: Instant,
     /// Whether bytes were written since the last sync.
     is_dirty: bool,
@@ -87,7 +87,8 @@ impl Writer {
                 if self.retry_at.is_some() {
                     self.give_up();
                 }
-                // If the count is not 0, another thread is putting a record into the queue now.
+                // The queue was empty just now. If `waiting` is not 0, another thread has counted a record and is
+                // about to put it into the queue.
                 if self.shared.waiting.load(SeqCst) == 0 {
                     break;
                 }
@@ -120,8 +121,9 @@ impl Writer {
             }
             self.shared.waiting.fetch_sub(taken, SeqCst);
             was_full = self.batch.bytes.len() >= batch_len;
-            // Records are dropped while the queue is full, so the dropped records are newer than all
-            // records in the queue. The records of the queue are in the batch now, and this line follows.
+            // A record is dropped only when the queue is full. All older records were then in the queue, or
+            // taken out of it. The queue is empty now, so the line about the dropped records comes after
+            // these older records.
             if !was_full && dropped > self.reported {
                 self.batch.gap(self.options.clock.now(), dropped - self.reported);
                 self.reported = dropped;

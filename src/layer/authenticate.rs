@@ -210,7 +210,8 @@ impl<R: RevocationCheck, M: IdentityMapper, ReqBody> PollDecision<ReqBody>
     }
 }
 
-/// Adds the result to the extensions, and removes the credentials from the headers.
+/// Adds the result to the extensions. Removes the credentials from the headers, except after a failure with
+/// [`OnFailure::Reject`] or [`OnFailure::ForwardUnchanged`].
 fn apply_result<R, M, B>(
     authenticator: &Authenticator<R, M>,
     audit: &Audit,

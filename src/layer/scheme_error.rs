@@ -11,8 +11,9 @@ use crate::{
 
 /// Why a [`Scheme`](super::Scheme) could not prepare a request for the service.
 ///
-/// `Display` shows the reason, for the log. The client and the service receive a message, which is less
-/// exact ([D5](crate::decisions#d5)).
+/// `Display` shows the reason, for the log. The client receives a message that has less detail. If the request
+/// is forwarded in spite of the failure, the service receives this message too
+/// ([D5](crate::decisions#d5)).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct SchemeError {
@@ -43,7 +44,8 @@ impl SchemeError {
         Self { reason: reason.into(), kind: Kind::Unavailable { retry_after }, message: None }
     }
 
-    /// Sends `message` to the client and the service instead of the default message.
+    /// Uses `message` instead of the default message. The client receives it, and the service too if the request
+    /// is forwarded in spite of the failure.
     #[must_use]
     pub fn with_message(self, message: ApiMessage) -> Self {
         Self { message: Some(message), ..self }

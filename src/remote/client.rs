@@ -27,7 +27,7 @@ const MAX_BODY: usize = 64 * 1024;
 /// concurrent calls that another service needs. Redirects are not followed. A client needs a tokio runtime.
 ///
 /// A request may reach the service twice. If the connection is closed before the head of the response is
-/// complete, the client sends the request again once. Therefore, use a client for idempotent requests only.
+/// complete, the client sends the request one more time. Therefore, use a client for idempotent requests only.
 pub struct Client<C> {
     http: legacy::Client<HyperConnector<C>, Full<Bytes>>,
     limits: ClientLimits,
@@ -142,9 +142,13 @@ fn is_closed_by_peer(error: &legacy::Error) -> bool {
             return true;
         }
         if let Some(error) = error.downcast_ref::<io::Error>() {
+            // `UnexpectedEof` is the error of rustls if a server closes a connection without `close_notify`.
             return matches!(
                 error.kind(),
-                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+                io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::UnexpectedEof
             );
         }
         source = error.source();

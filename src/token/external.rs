@@ -56,8 +56,8 @@ pub struct ExternalClaims {
 }
 
 impl ExternalClaims {
-    /// Makes claims with the three that every token has: the subject, the issuer (`iss`) and the expiry
-    /// time (`exp`). From the expiry time on the token is rejected.
+    /// Makes the claims of a token from the three claims that are required: the subject, the issuer (`iss`)
+    /// and the expiry time (`exp`). The token is rejected at the expiry time and later.
     pub fn new(
         subject: impl Into<ExternalSubject>,
         issuer: impl Into<Box<str>>,
@@ -139,7 +139,7 @@ impl ExternalToken {
         self.0.claims.issued_at
     }
 
-    /// The expiry time. From this time on the token is rejected.
+    /// The expiry time. The token is rejected at this time and later.
     pub fn expires_at(&self) -> Timestamp {
         self.0.claims.expires_at
     }

@@ -12,8 +12,8 @@ use tower_passticket::passticket::{Applid, Replay, UserId};
 
 pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[Applid]) {
     commands.note(
-        "Top Secret is delivered without class PTKTDATA. Define it once, with a RESCODE of your site \
-         from 101 to 13F, and make a department the owner of the resource:",
+        "Top Secret is delivered without class PTKTDATA. Define it once, and make a department the \
+         owner of the resource. For n, write a free RESCODE from 101 to 13F (hexadecimal):",
     );
     commands.note_line("TSS ADDTO(RDT) RESCLASS(PTKTDATA) RESCODE(n) +");
     commands.note_line("  ACLST(ALL,READ,UPDATE) MAXLEN(37)");

@@ -35,7 +35,7 @@ impl LoginProvider for Directory {
     }
 }
 
-/// The login provider that a configuration names.
+/// Which login provider to use. A real application reads this from its configuration.
 enum Provider {
     Directory,
     File,

@@ -114,7 +114,7 @@ impl RevocationStore for SqliteStore {
             }
             _ => Err(rusqlite::Error::InvalidQuery),
         });
-        // The token is revoked in this process even if the write has failed.
+        // The revocation takes effect in this process even if the write has failed.
         self.index.apply(&revocation);
         Box::pin(ready(written.map(drop)))
     }
