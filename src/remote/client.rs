@@ -142,13 +142,13 @@ fn is_closed_by_peer(error: &legacy::Error) -> bool {
             return true;
         }
         if let Some(error) = error.downcast_ref::<io::Error>() {
-            // `UnexpectedEof` is the error of rustls if a server closes a connection without `close_notify`.
+            // Not `UnexpectedEof`, the error of rustls for a close without `close_notify`: it is the same before
+            // and after the head of a response.
             return matches!(
                 error.kind(),
                 io::ErrorKind::BrokenPipe
                     | io::ErrorKind::ConnectionAborted
                     | io::ErrorKind::ConnectionReset
-                    | io::ErrorKind::UnexpectedEof
             );
         }
         source = error.source();

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use rustix::{
     io::{Errno, read},
     stdio::stdin,
-    termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr},
+    termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr},
 };
 use tower_passticket::{
     api::{Password, hash_password},
@@ -68,21 +68,37 @@ fn ask(user: &UserId) -> Result<Input, Exit> {
     let _hidden = HiddenInput::start()
         .map_err(|e| Exit::runtime(format!("cannot hide the password on the terminal: {e}")))?;
     prompt(&format!("Password of {user}: "));
-    let first = read_input(Until::EndOfLine)?;
+    let first = read_line()?;
+    // A line that is too long would otherwise continue in the answer to the second prompt.
+    password(&first).map_err(Exit::usage)?;
     prompt("Repeat the password: ");
-    let second = read_input(Until::EndOfLine)?;
+    let second = read_line()?;
     if *first == *second { Ok(first) } else { Err(Exit::usage("the two passwords differ")) }
 }
 
+/// Reads a line from the terminal. [`HiddenInput`] must be in force.
+fn read_line() -> Result<Input, Exit> {
+    let line = read_input(Until::EndOfLine)?;
+    if line.ends_with(&[INTERRUPT]) {
+        return Err(Exit::runtime("interrupted; no line was printed"));
+    }
+    Ok(line)
+}
+
+/// The byte that the terminal sends for Ctrl-C.
+const INTERRUPT: u8 = 3;
+
 /// Hides the input on the terminal until this value is dropped. Contains the terminal settings to
-/// restore.
+/// restore. Ctrl-C is an end of line meanwhile and no signal, because a signal would end the process
+/// before the settings are restored.
 struct HiddenInput(Termios);
 
 impl HiddenInput {
     fn start() -> io::Result<Self> {
         let original = tcgetattr(stdin())?;
         let mut hidden = original.clone();
-        hidden.local_modes.remove(LocalModes::ECHO);
+        hidden.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
+        hidden.special_codes[SpecialCodeIndex::VEOL] = INTERRUPT;
         // Line ends are still shown, so that the next prompt begins on a new line.
         hidden.local_modes.insert(LocalModes::ECHONL);
         tcsetattr(stdin(), OptionalActions::Flush, &hidden)?;
@@ -92,7 +108,8 @@ impl HiddenInput {
 
 impl Drop for HiddenInput {
     fn drop(&mut self) {
-        let _ = tcsetattr(stdin(), OptionalActions::Now, &self.0);
+        // `Flush` discards what was typed and not read, such as the rest of a line that is too long.
+        let _ = tcsetattr(stdin(), OptionalActions::Flush, &self.0);
     }
 }
 
@@ -110,7 +127,8 @@ fn read_input(until: Until) -> Result<Input, Exit> {
     // Two more bytes for a line end, and one to notice a password that is too long.
     let mut input = Zeroizing::new(vec![0; MAX_LEN + 3]);
     let mut filled = 0;
-    while filled < input.len() && !(until == Until::EndOfLine && input[..filled].ends_with(b"\n")) {
+    let ends = |read: &[u8]| read.ends_with(b"\n") || read.ends_with(&[INTERRUPT]);
+    while filled < input.len() && !(until == Until::EndOfLine && ends(&input[..filled])) {
         match read(stdin(), &mut input[filled..]) {
             Ok(0) => break,
             Ok(count) => filled += count,
