@@ -52,7 +52,7 @@ impl DelegatedTickets<'_> {
         let url = request.uri.path();
         match &answer {
             Ok(_) => tracing::info!(url, "issued a delegated PassTicket"),
-            Err(reason) => tracing::warn!(url, %reason, "refused a delegated PassTicket"),
+            Err(reason) => tracing::warn!(url, %reason, "did not issue a delegated PassTicket"),
         }
         answer
     }

@@ -123,7 +123,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bytes_digits_and_json_parse_to_the_same_fingerprint(bytes: [u8; 32]) {
+        fn a_fingerprint_can_be_read_from_its_bytes_its_digits_or_json(bytes: [u8; 32]) {
             let fingerprint = TokenFingerprint::from_bytes(bytes);
             prop_assert_eq!(fingerprint.as_bytes(), &bytes);
             prop_assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint));

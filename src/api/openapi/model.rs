@@ -20,9 +20,9 @@ pub(super) struct Description {
 #[derive(Clone, Copy)]
 pub(super) enum Security {
     None,
-    /// Basic, else the body, else a certificate.
+    /// HTTP Basic. If the request has none, the body. If the body has none either, the client certificate.
     Login,
-    /// Basic, else a certificate.
+    /// HTTP Basic. If the request has none, the client certificate.
     User,
     LoginToken,
     CertificateAndLoginToken,

@@ -54,7 +54,8 @@ impl<T: Unpin, A: Fn() -> bool> ReadAfterReset<T, A> {
         };
         self.writing = WriteState::ResetPending(reset);
         if (self.is_awaited)() {
-            // No waker is needed. The reset also ends reading, and the end of reading wakes the task.
+            // The write needs no waker. After the reset, `poll_read` returns the remaining bytes and then
+            // the end, and this wakes the task.
             Poll::Pending
         } else {
             Poll::Ready(Err(reset.into()))
