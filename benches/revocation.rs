@@ -6,7 +6,7 @@ mod revocations;
 
 use std::hint::black_box;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use revocations::revocation;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -88,9 +88,12 @@ fn durable(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("open a store");
     group.sample_size(10);
     group.bench_function(BenchmarkId::new("revocations", MANY), |bencher| {
-        bencher.iter_with_large_drop(|| {
-            DurableStore::open(directory.path().join("revocations.redb")).unwrap()
-        });
+        // One store at a time, because a store locks its file.
+        bencher.iter_batched(
+            || (),
+            |()| DurableStore::open(directory.path().join("revocations.redb")).unwrap(),
+            BatchSize::PerIteration,
+        );
     });
     group.finish();
 }

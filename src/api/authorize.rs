@@ -46,10 +46,10 @@ impl Authorizer<'_> {
             Err(error) => {
                 match error {
                     SafError::Unavailable => {
-                        tracing::warn!(url, %caller, %error, "SAF check failed; access was not decided");
+                        tracing::warn!(url, %caller, %error, "SAF check failed; the request is refused");
                     }
                     _ => {
-                        tracing::error!(url, %caller, %error, "SAF check failed; access was not decided");
+                        tracing::error!(url, %caller, %error, "SAF check failed; the request is refused");
                     }
                 }
                 Err(ApiError::Saf(error))

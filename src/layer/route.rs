@@ -8,7 +8,7 @@
 //! |---|---|
 //! | no route matches the path | 404 |
 //! | the path has dot segments (`.` or `..`), plain or encoded | 400 |
-//! | the decoded path belongs to a more specific route than the path as sent | 400 |
+//! | the decoded path matches a longer prefix than the path as sent matches | 400 |
 //! | `TRACE`: the response would show the PassTicket to the client | 405 |
 //! | `CONNECT`: the request has no path | 405 |
 //!

@@ -182,7 +182,7 @@ impl<G: PassTicketGenerator, S: SafProvider> Shared<G, S> {
                     _ => GenerateError::new(*user, *applid, SafReturnCodes::INTERNAL),
                 };
                 Err(failed
-                    .with_reason(format!("SAF check failed; access was not decided: {error}")))
+                    .with_reason(format!("SAF check failed, so the request is refused: {error}")))
             }
         }
     }

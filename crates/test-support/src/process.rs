@@ -35,7 +35,8 @@ impl Running {
     /// Starts `program`, which must log to standard error. The log level is `debug`.
     pub fn start(program: &str, args: &[&str]) -> Self {
         // By default SIGXFSZ kills a program that exceeds a limit on file sizes. The shell ignores the
-        // signal, so the program gets a write error instead.
+        // signal and then replaces itself with the program, which inherits this. So the program gets a
+        // write error instead.
         let mut child = Command::new("sh")
             .args(["-c", r#"trap '' XFSZ; exec "$0" "$@""#, program])
             .args(args)
@@ -74,12 +75,16 @@ impl Running {
     pub fn logged(&mut self, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
+            let has_ended = self.child.try_wait().unwrap().is_some();
+            if has_ended && let Some(logger) = self.logger.take() {
+                logger.join().unwrap();
+            }
             let log = self.log.lock().unwrap().clone();
             if let Some(line) = log.lines().find(|line| line.contains(text)) {
                 return line.to_owned();
             }
             assert!(Instant::now() < deadline, "{text} is not in the log:\n{log}");
-            assert!(self.child.try_wait().unwrap().is_none(), "program ended early:\n{log}");
+            assert!(!has_ended, "program ended early:\n{log}");
             thread::sleep(Duration::from_millis(10));
         }
     }

@@ -34,7 +34,7 @@ enum Encoding {
 }
 
 impl EncodingError {
-    /// The text of the error. It contains a command that converts the file to UTF-8.
+    /// The text of the error. It contains a command that prints the file in UTF-8.
     pub(super) fn text(&self, file: &Path) -> String {
         let file = file.display();
         match self.encoding {
@@ -52,7 +52,7 @@ impl EncodingError {
 
 /// The name of the UTF-16 variant for `iconv`. `None` if the bytes do not look like UTF-16.
 ///
-/// UTF-16 begins with a byte order mark, or has a NUL in each pair of bytes that is an ASCII character.
+/// A UTF-16 text begins with a byte order mark, or each pair of bytes that encodes an ASCII character has a NUL.
 /// NUL is valid in UTF-8, so UTF-8 decoding alone does not detect UTF-16.
 fn utf16(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
@@ -65,7 +65,7 @@ fn utf16(bytes: &[u8]) -> Option<&'static str> {
         |matches: fn(&[u8]) -> bool| head.chunks_exact(2).filter(|pair| matches(pair)).count();
     let (little, big) =
         (count(|pair| pair[0] != 0 && pair[1] == 0), count(|pair| pair[0] == 0 && pair[1] != 0));
-    // Not all pairs must match, only more than half, because comments may contain non-Latin characters.
+    // It is enough that more than half of the pairs match, because comments may contain non-Latin characters.
     if little * 2 > pairs {
         Some("UTF-16LE")
     } else if big * 2 > pairs {

@@ -1,5 +1,5 @@
-//! An application chooses its providers at run time. It makes PassTickets with its own generator and with a
-//! key outside of the process. It also makes them in short jobs.
+//! An application chooses its providers at run time. Other tests make PassTickets with a generator of the
+//! application, with a key outside of the process, and in a short job.
 
 use std::{
     convert::Infallible,
@@ -338,7 +338,7 @@ impl KeySource for HsmKey {
 }
 
 #[test]
-fn a_key_outside_of_the_process_makes_the_same_tickets() {
+fn a_key_outside_of_the_process_makes_the_same_tickets_as_a_local_key() {
     // A ticket needs seven HMACs. The session ends after two tickets.
     let hsm: Arc<dyn KeySource> =
         Arc::new(HsmKey { key: [0xAB; 32], calls_left: AtomicUsize::new(2 * 7) });
