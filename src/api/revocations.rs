@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::error::ApiError;
 use crate::{
     clock::Timestamp,
-    revocation::{CheckError, Evicted, Revocation, RevocationCheck, RevocationStore},
+    revocation::{
+        CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationStore, StoreError,
+    },
     token::VerifiedToken,
 };
 
@@ -34,10 +36,25 @@ impl Revocations {
     /// # Errors
     /// [`ApiError::StoreUnavailable`].
     pub(super) async fn record(&self, revocation: Revocation) -> Result<(), ApiError> {
-        self.0.record(revocation).await.map_err(|error| {
-            tracing::error!(
-                %error, "the revocation could not be stored; it may not survive a restart"
-            );
+        self.0.record(revocation).await.map_err(|error| not_stored(&error))
+    }
+
+    /// Stores a rule whose time is now. It also revokes the registered PATs that claim to be issued later.
+    ///
+    /// # Errors
+    /// [`ApiError::StoreUnavailable`].
+    pub(super) async fn record_rule_of_now(&self, rule: Revocation) -> Result<(), ApiError> {
+        self.0.record_rule_of_now(rule).await.map_err(|error| not_stored(&error))
+    }
+
+    /// Registers a PAT that was just issued. The endpoint answers with the PAT only after `Ok`, because
+    /// a rule could otherwise miss this PAT.
+    ///
+    /// # Errors
+    /// [`ApiError::StoreUnavailable`].
+    pub(super) async fn register(&self, pat: IssuedPat) -> Result<(), ApiError> {
+        self.0.register(pat).await.map_err(|error| {
+            tracing::error!(%error, "the Personal Access Token could not be registered, so it was not issued");
             ApiError::StoreUnavailable
         })
     }
@@ -52,4 +69,9 @@ impl Revocations {
             ApiError::StoreUnavailable
         })
     }
+}
+
+fn not_stored(error: &StoreError) -> ApiError {
+    tracing::error!(%error, "the revocation could not be stored; it may not survive a restart");
+    ApiError::StoreUnavailable
 }

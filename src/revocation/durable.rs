@@ -18,19 +18,24 @@ use redb::{
 use tokio::sync::oneshot;
 
 use super::{
-    CheckError, Evicted, Revocation, RevocationCheck, RevocationIndex, RevocationStore, StoreError,
+    CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationIndex, RevocationStore, StoreError,
     StoreFuture, is_rule_needed, is_token_revocation_needed, salt::Salt,
 };
 use crate::{
     clock::Timestamp,
     passticket::UserId,
-    token::{ServiceId, TokenFingerprint, VerifiedToken},
+    token::{Scopes, ServiceId, TokenFingerprint, VerifiedToken},
 };
 
 // The tables of tokens, users and services have the names of the maps in Zowe's Caching Service.
 const TOKENS: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("invalidTokens");
 const USERS: TableDefinition<'_, &str, u64> = TableDefinition::new("invalidUsers");
 const SERVICES: TableDefinition<'_, &str, u64> = TableDefinition::new("invalidScopes");
+/// The PATs that the gateway has issued, by the time that they claim to be issued at and by their salted
+/// fingerprint. The value has the expiry time, the user, and the services with commas between them. An
+/// older version of this program ignores the table.
+const ISSUED: TableDefinition<'_, (u64, [u8; 32]), (u64, &str, &str)> =
+    TableDefinition::new("issuedTokens");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 // The keys of the table `meta`.
@@ -80,8 +85,9 @@ const MAX_GROUP: usize = 4096;
 /// a second for half a million rules. Writes wait until the eviction ends. Checks do not wait.
 ///
 /// # What the file holds
-/// The tables `invalidTokens`, `invalidUsers`, `invalidScopes` and `meta` of a [redb] database. In place
-/// of a token the file holds a SHA-256 hash of a salt and of the fingerprint of the token. The salt is
+/// The tables `invalidTokens`, `invalidUsers`, `invalidScopes`, `issuedTokens` and `meta` of a [redb]
+/// database. `issuedTokens` has the PATs that were [registered](RevocationStore::register). In place of a
+/// token the file holds a SHA-256 hash of a salt and of the fingerprint of the token. The salt is
 /// random, and the file contains it. A token cannot be computed from its hash. To find a known token in
 /// the file, a reader must compute its hash. Users and services are stored by name. The names are not
 /// secret, and they let an administrator read which rules exist.
@@ -195,7 +201,19 @@ impl RevocationStore for DurableStore {
         if let Revocation::Token { token, .. } = &mut revocation {
             *token = self.salt.apply(*token);
         }
-        self.send(|reply| Command::Record(revocation, reply))
+        self.send(|reply| Command::Write(Write::Revocation(revocation), reply))
+    }
+
+    fn register(&self, mut pat: IssuedPat) -> StoreFuture<()> {
+        pat.token = self.salt.apply(pat.token);
+        self.send(|reply| Command::Write(Write::Issued(pat), reply))
+    }
+
+    fn record_rule_of_now(&self, mut rule: Revocation) -> StoreFuture<()> {
+        if let Revocation::Token { token, .. } = &mut rule {
+            *token = self.salt.apply(*token);
+        }
+        self.send(|reply| Command::Write(Write::RuleOfNow(rule), reply))
     }
 
     fn evict(&self, now: Timestamp) -> StoreFuture<Evicted> {
@@ -289,6 +307,7 @@ fn initialize(path: &Path) -> Result<(), redb::Error> {
         txn.open_table(TOKENS)?;
         txn.open_table(USERS)?;
         txn.open_table(SERVICES)?;
+        txn.open_table(ISSUED)?;
         Ok(())
     })?;
     Ok(database.close()?)
@@ -406,8 +425,16 @@ fn catch_panic<T>(
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 enum Command {
-    Record(Revocation, Reply<()>),
+    Write(Write, Reply<()>),
     Evict(Timestamp, Reply<Evicted>),
+}
+
+/// One write. Its fingerprint is salted.
+enum Write {
+    Revocation(Revocation),
+    /// A rule that also revokes the registered PATs that claim to be issued later.
+    RuleOfNow(Revocation),
+    Issued(IssuedPat),
 }
 
 /// The state of the writer thread. Only this thread changes the file and the index. It changes the file
@@ -428,7 +455,7 @@ impl Writer {
             let mut next = Some(first);
             while let Some(command) = next {
                 match command {
-                    Command::Record(revocation, reply) => group.push((revocation, reply)),
+                    Command::Write(write, reply) => group.push((write, reply)),
                     Command::Evict(now, reply) => {
                         self.record(&mut group);
                         // Sending fails if the caller has dropped the future.
@@ -441,34 +468,39 @@ impl Writer {
         }
     }
 
-    fn record(&mut self, group: &mut Vec<(Revocation, Reply<()>)>) {
+    fn record(&mut self, group: &mut Vec<(Write, Reply<()>)>) {
         if group.is_empty() {
             return;
         }
+        // The PATs that the rules of the group miss, because these PATs claim to be issued later.
+        let mut missed = Vec::new();
         let written = self.with_database(|database| {
             commit(database, |txn| {
-                let mut tokens = txn.open_table(TOKENS)?;
-                let mut users = txn.open_table(USERS)?;
-                let mut services = txn.open_table(SERVICES)?;
-                for (revocation, _) in &*group {
-                    match revocation {
-                        Revocation::Token { token, expires_at } => {
-                            raise(&mut tokens, *token.as_bytes(), *expires_at)?;
+                let mut tables = Tables::open(txn)?;
+                for (write, _) in &*group {
+                    match write {
+                        Write::Revocation(revocation) => tables.insert(revocation)?,
+                        Write::RuleOfNow(rule) => {
+                            tables.insert(rule)?;
+                            for revocation in tables.missed_by(rule)? {
+                                tables.insert(&revocation)?;
+                                missed.push(revocation);
+                            }
                         }
-                        Revocation::User { user, up_to } => {
-                            raise(&mut users, user.as_str(), *up_to)?;
-                        }
-                        Revocation::Service { service, up_to } => {
-                            raise(&mut services, service.as_str(), *up_to)?;
-                        }
+                        Write::Issued(pat) => tables.register(pat)?,
                     }
                 }
                 Ok(())
             })
         });
-        for (revocation, reply) in group.drain(..) {
-            // Even after a failed write, the revocation applies until the store is dropped.
-            self.index.apply(&revocation);
+        // Even after a failed write, the revocations apply until the store is dropped.
+        for revocation in &missed {
+            self.index.apply(revocation);
+        }
+        for (write, reply) in group.drain(..) {
+            if let Write::Revocation(revocation) | Write::RuleOfNow(revocation) = &write {
+                self.index.apply(revocation);
+            }
             // Sending fails if the caller has dropped the future.
             let _ = reply.send(written.clone());
         }
@@ -483,6 +515,9 @@ impl Writer {
                 evicted.tokens = retain(&mut txn.open_table(TOKENS)?, keep_token)?;
                 evicted.users = retain(&mut txn.open_table(USERS)?, keep_rule)?;
                 evicted.services = retain(&mut txn.open_table(SERVICES)?, keep_rule)?;
+                txn.open_table(ISSUED)?.retain(|_, (expires_at, _, _)| {
+                    is_token_revocation_needed(Timestamp::from_millis(expires_at), now)
+                })?;
                 Ok(())
             })?;
             if evicted != Evicted::default() {
@@ -520,6 +555,72 @@ impl Writer {
             return Err("the file was replaced while the program ran; restart the program".into());
         }
         Ok(database)
+    }
+}
+
+/// The tables of one write transaction.
+struct Tables<'txn> {
+    tokens: Table<'txn, [u8; 32], u64>,
+    users: Table<'txn, &'static str, u64>,
+    services: Table<'txn, &'static str, u64>,
+    issued: Table<'txn, (u64, [u8; 32]), (u64, &'static str, &'static str)>,
+}
+
+impl<'txn> Tables<'txn> {
+    /// Opens the tables. Creates a table that the file does not have.
+    fn open(txn: &'txn WriteTransaction) -> Result<Self, redb::Error> {
+        Ok(Self {
+            tokens: txn.open_table(TOKENS)?,
+            users: txn.open_table(USERS)?,
+            services: txn.open_table(SERVICES)?,
+            issued: txn.open_table(ISSUED)?,
+        })
+    }
+
+    fn insert(&mut self, revocation: &Revocation) -> Result<(), redb::Error> {
+        match revocation {
+            Revocation::Token { token, expires_at } => {
+                raise(&mut self.tokens, *token.as_bytes(), *expires_at)?;
+            }
+            Revocation::User { user, up_to } => raise(&mut self.users, user.as_str(), *up_to)?,
+            Revocation::Service { service, up_to } => {
+                raise(&mut self.services, service.as_str(), *up_to)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn register(&mut self, pat: &IssuedPat) -> Result<(), redb::Error> {
+        let scopes: Vec<_> = pat.scopes.iter().map(ServiceId::as_str).collect();
+        let key = (pat.issued_at.as_millis(), *pat.token.as_bytes());
+        let value = (pat.expires_at.as_millis(), pat.user.as_str(), &*scopes.join(","));
+        self.issued.insert(key, value)?;
+        Ok(())
+    }
+
+    /// The revocations of the registered PATs that `rule` misses, because they claim to be issued later.
+    /// The table is sorted by this time. With a right clock there is no such PAT, and nothing is read.
+    fn missed_by(&self, rule: &Revocation) -> Result<Vec<Revocation>, redb::Error> {
+        let (Revocation::User { up_to, .. } | Revocation::Service { up_to, .. }) = rule else {
+            return Ok(Vec::new());
+        };
+        let unreadable = |what: &dyn fmt::Display| redb::Error::Corrupted(what.to_string());
+        let mut missed = Vec::new();
+        for entry in self.issued.range((up_to.as_millis(), [0; 32])..)? {
+            let (key, value) = entry?;
+            let ((issued_at, token), (expires_at, user, scopes)) = (key.value(), value.value());
+            let pat = IssuedPat {
+                token: TokenFingerprint::from_bytes(token),
+                user: UserId::new(user).map_err(|e| unreadable(&e))?,
+                scopes: Scopes::parse([scopes]).map_err(|e| unreadable(&e))?,
+                issued_at: Timestamp::from_millis(issued_at),
+                expires_at: Timestamp::from_millis(expires_at),
+            };
+            if pat.is_missed_by(rule) {
+                missed.push(pat.revocation());
+            }
+        }
+        Ok(missed)
     }
 }
 
@@ -598,7 +699,7 @@ mod tests {
         };
         let mut record = |name| {
             let (reply, mut answer) = oneshot::channel();
-            writer.record(&mut vec![(user(name), reply)]);
+            writer.record(&mut vec![(Write::Revocation(user(name)), reply)]);
             (answer.try_recv().unwrap(), writer.index.entries().len())
         };
 

@@ -167,6 +167,55 @@ fn test_common_behaviour<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -
     assert_eq!(evict(&store, NOW + 92 * DAY_MS), (0, 2, 0));
 }
 
+/// Tests that a rule of now hits PATs that were issued while the clock was ahead. `reopen` is as in
+/// [`test_common_behaviour`].
+fn test_rules_of_now<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -> S) {
+    const HOUR: u64 = 60 * 60 * 1000;
+    let store = reopen(None);
+    let register = |store: &S, pat: &Pat| block_on(store.register(pat.into())).unwrap();
+    let rule_of_now = |store: &S, rule| block_on(store.record_rule_of_now(rule)).unwrap();
+
+    let ahead = pat("one", "a", NOW + HOUR, 90);
+    let of_other = pat("two", "a,b", NOW + HOUR, 90);
+    let unregistered = pat("one", "a", NOW + HOUR, 90);
+    register(&store, &ahead);
+    register(&store, &of_other);
+    // A rule with a time of the caller's choice compares times only.
+    block_on(store.record(user("one", NOW))).unwrap();
+    assert_eq!(check(&store, &ahead), Ok(()));
+
+    // The store is reopened after the clock was set right.
+    let store = reopen(Some(store));
+    rule_of_now(&store, user("ONE", NOW));
+    assert_eq!((check(&store, &ahead), check(&store, &of_other)), (BY_TOKEN, Ok(())));
+    // The store does not know this PAT, because another program issued it.
+    assert_eq!(check(&store, &unregistered), Ok(()));
+    // PATs that are issued after the rule are valid, even if the clock is ahead again.
+    let (after, ahead_again) = (pat("one", "a", NOW + 1, 90), pat("one", "a", NOW + HOUR, 90));
+    for later in [&after, &ahead_again] {
+        register(&store, later);
+        assert_eq!(check(&store, later), Ok(()));
+    }
+    rule_of_now(&store, service("B", NOW + 2));
+    assert_eq!((check(&store, &of_other), check(&store, &ahead_again)), (BY_TOKEN, Ok(())));
+    rule_of_now(&store, service("a", NOW + 3));
+    assert_eq!((check(&store, &after), check(&store, &ahead_again)), (BY_SERVICE, BY_TOKEN));
+
+    let store = reopen(Some(store));
+    for revoked in [&ahead, &of_other, &ahead_again] {
+        assert_eq!(check(&store, revoked), BY_TOKEN);
+    }
+    // The revocations are removed when the tokens expire.
+    let evicted = block_on(store.evict(ahead.expires_at())).unwrap();
+    assert_eq!((evicted.tokens, evicted.users, evicted.services), (3, 1, 2));
+}
+
+#[test]
+fn a_rule_of_now_in_the_index_hits_pats_from_the_future() {
+    test_rules_of_now::<RevocationIndex>(Option::unwrap_or_default);
+    test_rules_of_now::<Arc<RevocationIndex>>(Option::unwrap_or_default);
+}
+
 #[test]
 fn the_index_has_the_common_behaviour() {
     test_common_behaviour::<RevocationIndex>(Option::unwrap_or_default);
@@ -318,6 +367,34 @@ mod durable {
     fn the_file_has_the_common_behaviour() {
         let (_directory, path) = directory();
         test_common_behaviour(reopening(&path));
+    }
+
+    #[test]
+    fn a_rule_of_now_in_the_file_hits_pats_from_the_future() {
+        let (_directory, path) = directory();
+        test_rules_of_now(reopening(&path));
+    }
+
+    /// The version before wrote files without the table of issued PATs.
+    #[test]
+    fn a_file_of_an_older_version_gets_a_table_of_issued_pats() {
+        let (_directory, path) = directory();
+        let store = DurableStore::open(&path).unwrap();
+        block_on(store.record(user("OLD", NOW))).unwrap();
+        drop(store);
+        let database = Database::open(&path).unwrap();
+        let txn = database.begin_write().unwrap();
+        let issued = TableDefinition::<(u64, [u8; 32]), (u64, &str, &str)>::new("issuedTokens");
+        assert!(txn.delete_table(issued).unwrap());
+        txn.commit().unwrap();
+        drop(database);
+
+        let store = DurableStore::open(&path).unwrap();
+        assert_eq!(check(&store, &pat("old", "a", NOW, 90)), BY_USER);
+        let ahead = pat("one", "a", NOW + DAY_MS, 90);
+        block_on(store.register((&ahead).into())).unwrap();
+        block_on(store.record_rule_of_now(user("one", NOW))).unwrap();
+        assert_eq!(check(&store, &ahead), BY_TOKEN);
     }
 
     proptest! {
