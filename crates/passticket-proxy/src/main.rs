@@ -39,10 +39,12 @@ fn main() -> ExitCode {
         Command::Ticket { command: TicketCommand::Evaluate(args) } => ticket::evaluate(&args),
         Command::Esm(args) => esm::esm(&args),
     };
-    match result {
+    let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => exit.report(),
-    }
+    };
+    logging::flush();
+    code
 }
 
 fn serve(args: Serve) -> Result<(), Exit> {

@@ -1,9 +1,19 @@
 //! The log on standard error, filtered by the environment variable `RUST_LOG`.
+//!
+//! From [`start`] on, only the thread of the [`LogQueue`] writes to standard error. Any other thread could
+//! wait forever, for example for a pipe that nobody reads.
+
+mod log_queue;
 
 use std::{
+    backtrace::{Backtrace, BacktraceStatus},
     env,
     ffi::OsStr,
     io::{self, IsTerminal},
+    panic::{self, PanicHookInfo},
+    sync::OnceLock,
+    thread,
+    time::Duration,
 };
 
 use tracing_subscriber::{
@@ -12,19 +22,57 @@ use tracing_subscriber::{
 };
 
 use crate::exit::Exit;
+use log_queue::{LogLine, LogQueue};
 
 const VARIABLE: &str = "RUST_LOG";
 
-/// Starts logging. From then on, events go to standard error.
+/// How long the program waits for its last log lines when it ends.
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+
+/// The queue, from [`start`] on.
+static QUEUE: OnceLock<LogQueue> = OnceLock::new();
+
+/// Starts logging. From then on, events and panics go to the queue in front of standard error.
 pub(crate) fn start() -> Result<(), Exit> {
     let filter = filter(env::var_os(VARIABLE).as_deref()).map_err(Exit::usage)?;
     let colour = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none();
+    let queue = LogQueue::start(io::stderr())
+        .map_err(|e| Exit::runtime(format!("cannot start the log thread: {e}")))?;
+    let queue = QUEUE.get_or_init(|| queue);
+    panic::set_hook(Box::new(|panic| queue.put(describe(panic).as_bytes())));
     tracing_subscriber::fmt()
-        .with_writer(io::stderr)
+        .with_writer(|| LogLine(queue))
+        // Otherwise `tracing_subscriber` prints its own errors on standard error.
+        .log_internal_errors(false)
         .with_ansi(colour)
         .with_env_filter(filter)
         .init();
     Ok(())
+}
+
+/// Adds one line to the log. Returns `false` if logging was not started.
+pub(crate) fn put(line: &str) -> bool {
+    let Some(queue) = QUEUE.get() else { return false };
+    queue.put(format!("{line}\n").as_bytes());
+    true
+}
+
+/// Waits until the log is written, but no longer than a second. The program calls this before it ends.
+pub(crate) fn flush() {
+    if let Some(queue) = QUEUE.get() {
+        queue.flush(FLUSH_LIMIT);
+    }
+}
+
+/// The text that the standard library would print for a panic.
+fn describe(panic: &PanicHookInfo<'_>) -> String {
+    let thread = thread::current();
+    let mut text = format!("thread '{}' {panic}\n", thread.name().unwrap_or("<unnamed>"));
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        text.push_str(&format!("stack backtrace:\n{backtrace}"));
+    }
+    text
 }
 
 /// Parses the directives in the value of `RUST_LOG`. Without a directive, the level is `info`.
