@@ -83,6 +83,13 @@ impl AuditFile {
         self.queue.shared.write_errors.load(SeqCst)
     }
 
+    /// Whether the writer thread has ended: after [`close`](Self::close), or because of an error in the
+    /// program. From then on the sink writes nothing.
+    pub fn has_ended(&self) -> bool {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Writes the waiting records and stops the writer thread. This call blocks until the thread has
     /// ended. Waiting records that cannot be written are dropped and counted. All later records are also
     /// dropped and counted.
@@ -105,8 +112,7 @@ impl AuditSink for AuditFile {
 
     /// Returns `false` if the last write failed, if the queue is full, or if the writer thread has stopped.
     fn is_available(&self) -> bool {
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        self.queue.is_available() && writer.as_ref().is_some_and(|writer| !writer.is_finished())
+        self.queue.is_available() && !self.has_ended()
     }
 }
 

@@ -157,6 +157,12 @@ impl DurableStore {
         Ok(Self { index, salt, name, commands: Some(commands), writer: Some(writer) })
     }
 
+    /// Whether the writer thread has ended, because of an error in the program. From then on the store
+    /// writes nothing. A program should end, so that it is started again.
+    pub fn has_ended(&self) -> bool {
+        self.writer.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// All entries as text, so that tests can compare them.
     #[cfg(test)]
     pub(super) fn entries(&self) -> std::collections::BTreeSet<String> {
@@ -716,6 +722,22 @@ mod tests {
         // Only the revocation that returned `Ok` is in the file.
         drop(writer);
         assert_eq!(DurableStore::open(&path).unwrap().entries().len(), 1);
+    }
+
+    #[test]
+    fn a_store_without_its_writer_thread_has_ended_and_writes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = DurableStore::open(directory.path().join("revocations.redb")).unwrap();
+        assert!(!store.has_ended());
+        // The writer thread ends when nothing can send commands to it.
+        store.commands = None;
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !store.has_ended() {
+            assert!(std::time::Instant::now() < deadline);
+            thread::yield_now();
+        }
+        let error = tokio_test::block_on(store.record(user("ONE"))).unwrap_err();
+        assert!(matches!(error, StoreError::Ended { .. }), "{error}");
     }
 
     #[test]

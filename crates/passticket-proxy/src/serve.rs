@@ -20,6 +20,9 @@ use crate::{
     workers,
 };
 
+/// Interval between two checks whether the threads of the stores run.
+const CHECK_THREADS_EVERY: Duration = Duration::from_secs(1);
+
 pub(crate) fn serve(file: &Path) -> Result<(), Exit> {
     let config = loading::load(file)?;
     let parts = stack::parts(&config).map_err(Exit::usage)?;
@@ -57,6 +60,16 @@ pub(crate) async fn run(
         .map(|file| tokio::spawn(reload::permissions(file, config.saf.clone())));
     let tls = parts.tls.clone();
     let gateway = stack::gateway(config, parts, stores.clone());
+    let mut ended = None;
+    let shutdown = async {
+        tokio::select! {
+            () = shutdown => {}
+            thread = ended_thread(&stores) => {
+                tracing::error!(thread, "a writer thread ended; stopping, no new connections");
+                ended = Some(thread);
+            }
+        }
+    };
     let drained = workers::serve(config, tls, listener, gateway, shutdown).await;
     evicting.abort();
     if let Some(reloading) = reloading {
@@ -65,7 +78,14 @@ pub(crate) async fn run(
     if let Some(audit) = stores.audit {
         audit.close();
     }
-    match drained?.cut_off() {
+    let drained = drained?;
+    if let Some(thread) = ended {
+        return Err(Exit::runtime(format!(
+            "the thread that writes {thread} ended, because of an error in the program; start the \
+             program again and report what its log says"
+        )));
+    }
+    match drained.cut_off() {
         0 => {
             tracing::info!("stopped; all requests were finished");
             Ok(())
@@ -75,6 +95,21 @@ pub(crate) async fn run(
              finished after {} s; for more time, set passticketProxy.timeouts.drainSeconds",
             config.timeouts.drain.as_secs()
         ))),
+    }
+}
+
+/// Waits until a thread of the stores has ended, and returns what the thread writes. Without its thread a
+/// store writes nothing until the program is started again.
+async fn ended_thread(stores: &Stores) -> &'static str {
+    let mut checks = tokio::time::interval(CHECK_THREADS_EVERY);
+    loop {
+        checks.tick().await;
+        if stores.revocations.has_ended() {
+            return "revocations";
+        }
+        if stores.audit.as_ref().is_some_and(|audit| audit.has_ended()) {
+            return "the audit log";
+        }
     }
 }
 
