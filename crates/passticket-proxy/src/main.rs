@@ -5,6 +5,7 @@ mod commands;
 mod demo;
 mod exit;
 mod loading;
+mod log_queue;
 mod logging;
 mod providers;
 mod reload;
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => exit.report(),
     };
-    logging::flush();
+    log_queue::flush();
     code
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::logging;
+use crate::log_queue;
 
 /// Prints one line on standard output. A closed pipe is not an error.
 pub(crate) fn print_line(line: &str) {
@@ -14,7 +14,7 @@ pub(crate) fn print_line(line: &str) {
 pub(crate) fn print_problem(problem: &str) {
     let one_line: Vec<_> = problem.split_whitespace().collect();
     let line = format!("passticket-proxy: {}", one_line.join(" "));
-    if !logging::put(&line) {
+    if !log_queue::put_line(&line) {
         let _ = writeln!(io::stderr(), "{line}");
     }
 }

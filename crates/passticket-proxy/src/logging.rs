@@ -1,9 +1,7 @@
 //! The log on standard error, filtered by the environment variable `RUST_LOG`.
 //!
-//! From [`start`] on, only the thread of the [`LogQueue`] writes to standard error. Any other thread could
+//! From [`start`] on, only the thread of the [`log_queue`] writes to standard error. Any other thread could
 //! wait forever, for example for a pipe that nobody reads.
-
-mod log_queue;
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -11,9 +9,7 @@ use std::{
     ffi::OsStr,
     io::{self, IsTerminal},
     panic::{self, PanicHookInfo},
-    sync::OnceLock,
     thread,
-    time::Duration,
 };
 
 use tracing_subscriber::{
@@ -21,24 +17,19 @@ use tracing_subscriber::{
     filter::{Directive, LevelFilter},
 };
 
-use crate::exit::Exit;
-use log_queue::{LogLine, LogQueue};
+use crate::{
+    exit::Exit,
+    log_queue::{self, LogLine},
+};
 
 const VARIABLE: &str = "RUST_LOG";
-
-/// How long the program waits for its last log lines when it ends.
-const FLUSH_LIMIT: Duration = Duration::from_secs(1);
-
-/// The queue, from [`start`] on.
-static QUEUE: OnceLock<LogQueue> = OnceLock::new();
 
 /// Starts logging. From then on, events and panics go to the queue in front of standard error.
 pub(crate) fn start() -> Result<(), Exit> {
     let filter = filter(env::var_os(VARIABLE).as_deref()).map_err(Exit::usage)?;
     let colour = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none();
-    let queue = LogQueue::start(io::stderr())
+    let queue = log_queue::start()
         .map_err(|e| Exit::runtime(format!("cannot start the log thread: {e}")))?;
-    let queue = QUEUE.get_or_init(|| queue);
     panic::set_hook(Box::new(|panic| queue.put(describe(panic).as_bytes())));
     tracing_subscriber::fmt()
         .with_writer(|| LogLine(queue))
@@ -48,20 +39,6 @@ pub(crate) fn start() -> Result<(), Exit> {
         .with_env_filter(filter)
         .init();
     Ok(())
-}
-
-/// Adds one line to the log. Returns `false` if logging was not started.
-pub(crate) fn put(line: &str) -> bool {
-    let Some(queue) = QUEUE.get() else { return false };
-    queue.put(format!("{line}\n").as_bytes());
-    true
-}
-
-/// Waits until the log is written, but no longer than a second. The program calls this before it ends.
-pub(crate) fn flush() {
-    if let Some(queue) = QUEUE.get() {
-        queue.flush(FLUSH_LIMIT);
-    }
 }
 
 /// The text that the standard library would print for a panic.

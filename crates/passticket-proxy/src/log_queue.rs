@@ -5,7 +5,7 @@ use std::{
     fmt::Write as _,
     io::{self, ErrorKind, Write},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
@@ -31,12 +31,39 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// The pause before a write is repeated if standard error is a full pipe in non-blocking mode.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// How long the program waits for its last log lines when it ends.
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+
+/// The queue in front of standard error, from [`start`] on.
+static QUEUE: OnceLock<LogQueue> = OnceLock::new();
+
+/// Starts the queue in front of standard error.
+pub(crate) fn start() -> io::Result<&'static LogQueue> {
+    let queue = LogQueue::start(io::stderr())?;
+    Ok(QUEUE.get_or_init(|| queue))
+}
+
+/// Adds one line to the queue in front of standard error. Returns `false` if the queue was not started.
+pub(crate) fn put_line(line: &str) -> bool {
+    let Some(queue) = QUEUE.get() else { return false };
+    queue.put(format!("{line}\n").as_bytes());
+    true
+}
+
+/// Waits until the lines in the queue are written, but no longer than a second. The program calls this
+/// before it ends.
+pub(crate) fn flush() {
+    if let Some(queue) = QUEUE.get() {
+        queue.flush(FLUSH_LIMIT);
+    }
+}
+
 /// The queue. A writer thread takes the lines and writes them.
 ///
 /// If the queue is full or a line cannot be written, the line is dropped and counted. When writing works
 /// again, the writer thread writes a line with the number of lost lines.
 #[derive(Debug)]
-pub(super) struct LogQueue {
+pub(crate) struct LogQueue {
     messages: SyncSender<Message>,
     counters: Arc<Counters>,
 }
@@ -58,7 +85,7 @@ enum Message {
 
 impl LogQueue {
     /// Starts the writer thread, which writes to `to`.
-    pub(super) fn start(to: impl Write + Send + 'static) -> io::Result<Self> {
+    fn start(to: impl Write + Send + 'static) -> io::Result<Self> {
         let (messages, received) = sync_channel(MAX_LINES);
         let counters = Arc::new(Counters::default());
         let writer =
@@ -68,7 +95,7 @@ impl LogQueue {
     }
 
     /// Adds one or more whole lines. Never waits.
-    pub(super) fn put(&self, lines: &[u8]) {
+    pub(crate) fn put(&self, lines: &[u8]) {
         let waiting = self.counters.bytes.fetch_add(lines.len(), Relaxed);
         let has_room = waiting == 0 || waiting + lines.len() <= MAX_BYTES;
         if !has_room || self.messages.try_send(Message::Line(lines.to_vec())).is_err() {
@@ -78,7 +105,7 @@ impl LogQueue {
     }
 
     /// Waits until the lines in the queue are written, but no longer than `limit`.
-    pub(super) fn flush(&self, limit: Duration) {
+    fn flush(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
         let (done, is_done) = sync_channel(1);
         while self.messages.try_send(Message::Flush(done.clone())).is_err() {
@@ -92,7 +119,7 @@ impl LogQueue {
 }
 
 /// Writes into a [`LogQueue`]. Each call of `write` adds whole lines.
-pub(super) struct LogLine(pub(super) &'static LogQueue);
+pub(crate) struct LogLine(pub(crate) &'static LogQueue);
 
 impl Write for LogLine {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
