@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::error::ApiError;
 use crate::{
     clock::Timestamp,
+    log_limit::{self, LogPermit},
     revocation::{
         CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationStore, StoreError,
     },
@@ -54,7 +55,9 @@ impl Revocations {
     /// [`ApiError::StoreUnavailable`].
     pub(super) async fn register(&self, pat: IssuedPat) -> Result<(), ApiError> {
         self.0.register(pat).await.map_err(|error| {
-            tracing::error!(%error, "the Personal Access Token could not be registered, so it was not issued");
+            if let Some(LogPermit { suppressed }) = log_limit::permit("register PAT") {
+                tracing::error!(%error, suppressed, "the Personal Access Token could not be registered, so it was not issued");
+            }
             ApiError::StoreUnavailable
         })
     }
@@ -72,6 +75,8 @@ impl Revocations {
 }
 
 fn not_stored(error: &StoreError) -> ApiError {
-    tracing::error!(%error, "the revocation could not be stored; it may not survive a restart");
+    if let Some(LogPermit { suppressed }) = log_limit::permit("store revocation") {
+        tracing::error!(%error, suppressed, "the revocation could not be stored; it may not survive a restart");
+    }
     ApiError::StoreUnavailable
 }

@@ -40,8 +40,8 @@ use crate::{
     layer::CookieNames,
     passticket::{Applid, KeyProfiles, LocalGenerator, Replay, UserId},
     revocation::{
-        CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationIndex, RevocationStore,
-        StoreError, StoreFuture,
+        CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationIndex,
+        RevocationStore, StoreError, StoreFuture,
     },
     saf::{AccessLevel, CheckFuture, FileSaf, Profile, ProfileName, SafError, SafProvider},
     token::{Pat, Rs256Verifier, Scopes, SigningKey, TokenIssuer, Validity, VerifiedToken},

@@ -18,8 +18,8 @@ use redb::{
 use tokio::sync::oneshot;
 
 use super::{
-    CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationIndex, RevocationStore, StoreError,
-    StoreFuture, is_rule_needed, is_token_revocation_needed, salt::Salt,
+    CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationIndex, RevocationStore,
+    StoreError, StoreFuture, is_rule_needed, is_token_revocation_needed, salt::Salt,
 };
 use crate::{
     clock::Timestamp,

@@ -9,8 +9,8 @@ use std::{
 use dashmap::{DashMap, Entry};
 
 use super::{
-    CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationStore, RevokedBy, StoreFuture,
-    is_rule_needed, is_token_revocation_needed,
+    CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationStore, RevokedBy,
+    StoreFuture, is_rule_needed, is_token_revocation_needed,
 };
 use crate::{
     clock::Timestamp,

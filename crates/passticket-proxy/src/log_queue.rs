@@ -313,8 +313,10 @@ mod tests {
         queue.flush(PATIENCE);
         let text = target.text();
         let (reports, lines): (Vec<_>, Vec<_>) = text.lines().partition(|line| *line != "x");
-        let lost: usize =
-            reports.iter().map(|line| line.rsplit('=').next().unwrap().parse::<usize>().unwrap()).sum();
+        let lost: usize = reports
+            .iter()
+            .map(|line| line.rsplit('=').next().unwrap().parse::<usize>().unwrap())
+            .sum();
         assert!(lost >= 99, "{lost}");
         assert_eq!(lines.len() + lost, MAX_LINES + 100);
     }

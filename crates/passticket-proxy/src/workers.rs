@@ -93,7 +93,10 @@ where
 ///
 /// # Errors
 /// The error of the first worker that failed.
-async fn supervise<W, T>(workers: Vec<W>, shutdown: impl Future<Output = ()>) -> Result<Vec<T>, Exit>
+async fn supervise<W, T>(
+    workers: Vec<W>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Vec<T>, Exit>
 where
     W: FnOnce(watch::Receiver<bool>) -> io::Result<T> + Send + 'static,
     T: Send + 'static,
@@ -160,11 +163,9 @@ mod tests {
         let failing: Worker = Box::new(|_| Err(io::Error::other("no more descriptors")));
         let panicking: Worker = Box::new(|_| panic!("a defect"));
         let returning: Worker = Box::new(|_| Ok(2));
-        for (worker, want) in [
-            (failing, "no more descriptors"),
-            (panicking, "panicked"),
-            (returning, "ended early"),
-        ] {
+        for (worker, want) in
+            [(failing, "no more descriptors"), (panicking, "panicked"), (returning, "ended early")]
+        {
             let workers = vec![obedient(), worker, obedient()];
             let Err(Exit::Runtime(error)) = supervise(workers, pending()).await else {
                 panic!("expected an error")
