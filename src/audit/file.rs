@@ -22,7 +22,8 @@ use super::{
 ///   the record is dropped and counted. When there is room again, the writer writes a line
 ///   `{"time":…,"event":"dropped","count":n}` in the place of the dropped records.
 /// - The writer reads the queue every 50 ms, or as soon as the queue is half full. If the process is
-///   killed, the records in the queue are lost. [`close`](Self::close) writes these records, and dropping
+///   killed (`kill -9`), the records in the queue are lost, and no line counts them: at least those of the
+///   last 50 ms, and under load up to the size of the queue. [`close`](Self::close) writes these records, and dropping
 ///   the sink writes them as well.
 /// - When the file reaches its maximum size, the file is renamed and a new file is started: see
 ///   [`AuditFileOptions::with_kept_files`]. If a write fails, for example because the disk is full, the
@@ -31,7 +32,9 @@ use super::{
 ///   left an incomplete last line, the sink adds a newline to this line when it opens the file. A reader
 ///   must therefore expect lines that are not JSON.
 ///
-/// If another tool rotates the file, it must copy and truncate the file, not rename it.
+/// If another program renames or removes the file, for example logrotate, the sink notices this within a
+/// second and opens a new file at the path. Records that are written to a removed file within this second
+/// are lost. If the new file cannot be opened, the records wait in the queue.
 pub struct AuditFile {
     path: PathBuf,
     queue: Queue,
