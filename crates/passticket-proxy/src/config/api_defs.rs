@@ -4,6 +4,8 @@
 //! A static definition lists services, their URLs, their routes, and the scheme of each service: which
 //! credential the service receives from the gateway.
 
+use std::net::IpAddr;
+
 use super::{
     configured_route::{ConfiguredRoute, ServiceScheme},
     problem::{quote, suggest},
@@ -90,7 +92,8 @@ fn upstream(section: &mut Section<'_>) -> Option<Upstream> {
     if let Some(second) = urls.get(1) {
         second.at.warning("is not used, because this gateway uses only the first URL");
     }
-    urls.first()?.read(|text| {
+    let first = urls.first()?;
+    let upstream = first.read(|text| {
         if text.contains('@') {
             // The URL may contain a password, so the error does not show it.
             return Err(
@@ -98,7 +101,20 @@ fn upstream(section: &mut Section<'_>) -> Option<Upstream> {
             );
         }
         Upstream::parse(text).map_err(|error| error.to_string())
-    })
+    })?;
+    if upstream.to_string().starts_with("http://") && !is_loopback(upstream.authority().host()) {
+        first.at.warning(
+            "is plain HTTP, so PassTickets and responses cross the network in clear text; write https://, \
+             unless AT-TLS encrypts the connection",
+        );
+    }
+    Some(upstream)
+}
+
+/// Whether a host name or address always leads to this machine.
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    address.map_or(host.eq_ignore_ascii_case("localhost"), |address| address.is_loopback())
 }
 
 /// Reads the scheme of a service, and the place of its APPLID. Without `authentication` the scheme is
