@@ -101,7 +101,7 @@ const MAX_GROUP: usize = 4096;
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let directory = tempfile::tempdir()?;
 /// # let path = directory.path().join("revocations.redb");
-/// let store = DurableStore::open(&path)?;
+/// let store = DurableStore::create(&path)?;
 /// let user = UserId::new("USER")?;
 /// store.record(Revocation::User { user, up_to: Timestamp::from_secs(1_800_000_000) }).await?;
 ///
@@ -120,8 +120,21 @@ pub struct DurableStore {
 }
 
 impl DurableStore {
-    /// Opens and loads the file at `path`. If there is no file, creates it with mode 0600, so that only its
-    /// owner can read and write it.
+    /// Creates a new file with mode 0600, so that only its owner can read and write it, and opens it. A new
+    /// file has no revocations, so use this only for a new gateway.
+    ///
+    /// # Errors
+    /// [`OpenError::Exists`] if there is a file. See also [`open`](Self::open).
+    pub fn create(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
+        let path = path.into();
+        create(&path)?;
+        Self::open(path)
+    }
+
+    /// Opens and loads the file at `path`.
+    ///
+    /// If there is no file, this is an error, because the file may be on a volume that is not mounted. An
+    /// empty store would make all revoked tokens valid again. [`create`](Self::create) makes a new file.
     ///
     /// This call blocks until the file is verified and read, which takes about a second for a million
     /// rules. Call it when the program starts, so that an error can stop the program.
@@ -132,13 +145,21 @@ impl DurableStore {
         let path = path.into();
         match path.try_exists() {
             Ok(true) => {}
-            Ok(false) => create(&path)?,
+            Ok(false) => return Err(OpenError::Missing { file: path }),
             Err(source) => return Err(OpenError::Io { file: path, source }),
         }
-        let (database, salt, index) = catch_panic(&path, || {
+        let (database, salt, id, index) = catch_panic(&path, || {
+            let io_error = |source| OpenError::Io { file: path.clone(), source };
+            let id = FileId::of(&path).map_err(io_error)?;
             let (database, salt) = open(&path)?;
+            // If both are the same, the database is the file with this id.
+            if FileId::of(&path).map_err(io_error)? != id {
+                return Err(io_error(io::Error::other(
+                    "the file was replaced while it was opened",
+                )));
+            }
             let index = load(&database).map_err(|e| open_error(&path, e))?;
-            Ok((database, salt, Arc::new(index)))
+            Ok((database, salt, id, Arc::new(index)))
         })?;
 
         let name: Arc<str> = path.display().to_string().into();
@@ -146,6 +167,7 @@ impl DurableStore {
         let writer = Writer {
             name: name.clone(),
             salt: salt.clone(),
+            id,
             database: Some(database),
             index: index.clone(),
             path,
@@ -245,6 +267,22 @@ pub enum OpenError {
         /// The file.
         file: PathBuf,
     },
+    /// There is no file.
+    #[error(
+        "{} is missing; mount its volume, or restore a backup. To start without revocations, which makes \
+         revoked tokens valid again, create a new file (passticket-proxy serve --new-store)",
+        file.display()
+    )]
+    Missing {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A new file was to be created, but there is a file.
+    #[error("{} exists; start without the option that creates a new file (--new-store)", file.display())]
+    Exists {
+        /// The file.
+        file: PathBuf,
+    },
     /// The file is damaged, or not a database.
     #[error(
         "{} is damaged or not a revocation file: {source}; restore a backup. To start without its \
@@ -294,8 +332,11 @@ fn create(path: &Path) -> Result<(), OpenError> {
         // Unlike a rename, a link never replaces an existing file. If two processes start at the same
         // time, one of them creates the file, and the link of the other process fails.
         match fs::hard_link(&temporary, path) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(io_error(e)),
-            _ => sync_directory(path).map_err(io_error),
+            Ok(()) => sync_directory(path).map_err(io_error),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                Err(OpenError::Exists { file: path.to_owned() })
+            }
+            Err(e) => Err(io_error(e)),
         }
     });
     let removed = fs::remove_file(&temporary).map_err(io_error);
@@ -443,12 +484,53 @@ enum Write {
     Issued(IssuedPat),
 }
 
+/// Identifies a file, whatever its name is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileId {
+    #[cfg(unix)]
+    device: u64,
+    #[cfg(unix)]
+    inode: u64,
+}
+
+impl FileId {
+    #[cfg(unix)]
+    fn of(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::MetadataExt;
+
+        let metadata = fs::metadata(path)?;
+        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+    }
+
+    /// Only finds out whether the file exists.
+    #[cfg(not(unix))]
+    fn of(path: &Path) -> io::Result<Self> {
+        fs::metadata(path).map(|_| Self {})
+    }
+}
+
+/// Why the writer thread did not write.
+#[derive(Debug)]
+enum WriteProblem {
+    /// The path no longer names the file that was opened first.
+    Replaced,
+    Failed(Box<dyn Error + Send + Sync>),
+}
+
+impl From<redb::Error> for WriteProblem {
+    fn from(error: redb::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
 /// The state of the writer thread. Only this thread changes the file and the index. It changes the file
 /// first.
 struct Writer {
     path: PathBuf,
     name: Arc<str>,
     salt: Salt,
+    /// The file that was opened first. The index has its revocations.
+    id: FileId,
     /// `None` after an error: redb then accepts no writes until the database is reopened.
     database: Option<Database>,
     index: Arc<RevocationIndex>,
@@ -535,30 +617,50 @@ impl Writer {
         Ok(evicted)
     }
 
-    /// Opens the database if it is closed, and calls `write`. After an error the database is closed.
+    /// Opens the database if it is closed, and calls `write`. After an error of the database it is closed.
+    ///
+    /// If the file was removed or replaced, this is an error, because the next start would not find what is
+    /// written. The check after the write is for a file that is replaced during the write.
     fn with_database<T>(
         &mut self,
         write: impl FnOnce(&mut Database) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
-        let written = self.reopened().and_then(|mut database| {
+        let written = self.check_id().and_then(|()| self.reopened()).and_then(|mut database| {
             let written = write(&mut database)?;
             self.database = Some(database);
+            self.check_id()?;
             Ok(written)
         });
-        written.map_err(|source| {
-            tracing::error!(file = %self.name, error = %source, "the revocation file could not be written; new revocations may not survive a restart");
-            StoreError::Write { store: self.name.clone(), source: source.into() }
+        let store = self.name.clone();
+        written.map_err(|problem| match problem {
+            WriteProblem::Replaced => {
+                tracing::error!(file = %store, "the revocation file was removed or replaced; new revocations do not survive a restart");
+                StoreError::Replaced { store }
+            }
+            WriteProblem::Failed(source) => {
+                tracing::error!(file = %store, error = %source, "the revocation file could not be written; new revocations may not survive a restart");
+                StoreError::Write { store, source: source.into() }
+            }
         })
     }
 
-    fn reopened(&mut self) -> Result<Database, Box<dyn Error + Send + Sync>> {
+    fn check_id(&self) -> Result<(), WriteProblem> {
+        match FileId::of(&self.path) {
+            Ok(id) if id == self.id => Ok(()),
+            Ok(_) => Err(WriteProblem::Replaced),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(WriteProblem::Replaced),
+            Err(error) => Err(WriteProblem::Failed(error.into())),
+        }
+    }
+
+    fn reopened(&mut self) -> Result<Database, WriteProblem> {
         if let Some(database) = self.database.take() {
             return Ok(database);
         }
-        let (database, salt) = open(&self.path)?;
+        let (database, salt) = open(&self.path).map_err(|e| WriteProblem::Failed(e.into()))?;
         // The index has hashes that were made with the salt of the file that was opened first.
         if salt.bytes() != self.salt.bytes() {
-            return Err("the file was replaced while the program ran; restart the program".into());
+            return Err(WriteProblem::Replaced);
         }
         Ok(database)
     }
@@ -692,9 +794,10 @@ mod tests {
     fn after_a_failed_write_the_revocation_applies_and_the_next_write_works() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("revocations.redb");
-        drop(DurableStore::open(&path).unwrap());
+        drop(DurableStore::create(&path).unwrap());
         let (database, salt) = open(&path).unwrap();
         let mut writer = Writer {
+            id: FileId::of(&path).unwrap(),
             name: path.display().to_string().into(),
             path: path.clone(),
             salt,
@@ -727,7 +830,7 @@ mod tests {
     #[test]
     fn a_store_without_its_writer_thread_has_ended_and_writes_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        let mut store = DurableStore::open(directory.path().join("revocations.redb")).unwrap();
+        let mut store = DurableStore::create(directory.path().join("revocations.redb")).unwrap();
         assert!(!store.has_ended());
         // The writer thread ends when nothing can send commands to it.
         store.commands = None;
@@ -744,15 +847,16 @@ mod tests {
     fn the_writer_does_not_write_to_a_file_that_was_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("revocations.redb");
-        drop(DurableStore::open(&path).unwrap());
+        drop(DurableStore::create(&path).unwrap());
         let mut writer = Writer {
             name: path.display().to_string().into(),
+            id: FileId::of(&path).unwrap(),
             path,
             salt: Salt::new([0; Salt::LEN]),
             database: None,
             index: Arc::default(),
         };
         let error = writer.evict(Timestamp::from_secs(1)).unwrap_err();
-        assert!(error.to_string().contains("was replaced"), "{error}");
+        assert!(error.to_string().contains("was removed or replaced"), "{error}");
     }
 }

@@ -334,6 +334,16 @@ pub enum StoreError {
         /// The cause.
         source: Arc<dyn Error + Send + Sync>,
     },
+    /// The file of the store was removed or replaced while it was open. What the store writes would not
+    /// survive a restart.
+    #[error(
+        "{store} was removed or replaced while the program ran; put the file back, or stop the program \
+         and start it with the right file"
+    )]
+    Replaced {
+        /// The name of the store.
+        store: Arc<str>,
+    },
     /// The store accepts no more writes, because of an error in the program.
     #[error("{store} takes no more writes; restart the program and report what its log says")]
     Ended {

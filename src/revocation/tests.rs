@@ -357,9 +357,12 @@ mod durable {
     }
 
     fn reopening(path: &Path) -> impl FnMut(Option<DurableStore>) -> DurableStore {
-        move |store| {
-            drop(store);
-            DurableStore::open(path).unwrap()
+        move |store| match store {
+            None => DurableStore::create(path).unwrap(),
+            Some(store) => {
+                drop(store);
+                DurableStore::open(path).unwrap()
+            }
         }
     }
 
@@ -379,7 +382,7 @@ mod durable {
     #[test]
     fn a_file_of_an_older_version_gets_a_table_of_issued_pats() {
         let (_directory, path) = directory();
-        let store = DurableStore::open(&path).unwrap();
+        let store = DurableStore::create(&path).unwrap();
         block_on(store.record(user("OLD", NOW))).unwrap();
         drop(store);
         let database = Database::open(&path).unwrap();
@@ -419,7 +422,7 @@ mod durable {
 
     static IMAGES: LazyLock<Images> = LazyLock::new(|| {
         let (_directory, path) = directory();
-        let store = DurableStore::open(&path).unwrap();
+        let store = DurableStore::create(&path).unwrap();
         let mut pending = Vec::new();
         for i in 0..300u64 {
             let fingerprint = TokenFingerprint::from_bytes([u8::try_from(i % 251).unwrap(); 32]);
@@ -526,7 +529,7 @@ mod durable {
 
         let error = DurableStore::open(directory.path()).unwrap_err();
         assert!(matches!(error, OpenError::Io { .. }), "{error}");
-        let error = DurableStore::open(directory.path().join("none/file")).unwrap_err();
+        let error = DurableStore::create(directory.path().join("none/file")).unwrap_err();
         assert!(matches!(error, OpenError::Io { .. }), "{error}");
         assert_eq!(
             fs::read_dir(directory.path()).unwrap().count(),
@@ -536,9 +539,63 @@ mod durable {
     }
 
     #[test]
+    fn a_missing_file_is_an_error_and_an_existing_file_is_not_replaced() {
+        let (directory, path) = directory();
+        let error = DurableStore::open(&path).unwrap_err();
+        assert!(matches!(error, OpenError::Missing { .. }), "{error}");
+        assert!(error.to_string().starts_with(&format!("{} is missing", path.display())));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+
+        let store = DurableStore::create(&path).unwrap();
+        block_on(store.record(user("ONE", NOW))).unwrap();
+        drop(store);
+        let error = DurableStore::create(&path).unwrap_err();
+        assert!(matches!(error, OpenError::Exists { .. }), "{error}");
+        let store = DurableStore::open(&path).unwrap();
+        assert_eq!(store.entries().len(), 1);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    /// The file is removed, replaced by an older copy, and put back, while the store is open.
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_was_removed_or_replaced_makes_each_write_fail() {
+        let (_directory, path) = directory();
+        let (copy, away) = (path.with_extension("copy"), path.with_extension("away"));
+        let store = DurableStore::create(&path).unwrap();
+        block_on(store.record(user("ONE", NOW))).unwrap();
+        drop(store);
+        fs::copy(&path, &copy).unwrap();
+        let store = DurableStore::open(&path).unwrap();
+        let record = |name| block_on(store.record(user(name, NOW)));
+        let assert_fails = |name| {
+            let error = record(name).unwrap_err();
+            assert!(matches!(error, StoreError::Replaced { .. }), "{error}");
+            // The revocation applies until the store is dropped.
+            assert_eq!(check(&store, &pat(name, "a", NOW, 90)), BY_USER);
+        };
+        record("TWO").unwrap();
+        fs::rename(&path, &away).unwrap();
+        assert_fails("THREE");
+        assert!(block_on(store.evict(at(NOW))).is_err());
+        fs::copy(&copy, &path).unwrap();
+        assert_fails("FOUR");
+        assert!(block_on(store.register((&pat("one", "a", NOW, 90)).into())).is_err());
+        // Nothing was written to the copy.
+        assert_eq!(fs::read(&path).unwrap(), fs::read(&copy).unwrap());
+
+        fs::rename(&away, &path).unwrap();
+        record("FIVE").unwrap();
+        drop(store);
+        let store = DurableStore::open(&path).unwrap();
+        assert_eq!(check(&store, &pat("five", "a", NOW, 90)), BY_USER);
+        assert_eq!(check(&store, &pat("two", "a", NOW, 90)), BY_USER);
+    }
+
+    #[test]
     fn a_newer_file_format_is_rejected() {
         let (_directory, path) = directory();
-        drop(DurableStore::open(&path).unwrap());
+        drop(DurableStore::create(&path).unwrap());
         let database = Database::open(&path).unwrap();
         let txn = database.begin_write().unwrap();
         let mut meta = txn.open_table(TableDefinition::<&str, &[u8]>::new("meta")).unwrap();
@@ -554,7 +611,7 @@ mod durable {
     #[test]
     fn an_open_file_cannot_be_opened_again() {
         let (_directory, path) = directory();
-        let store = DurableStore::open(&path).unwrap();
+        let store = DurableStore::create(&path).unwrap();
         let error = DurableStore::open(&path).unwrap_err();
         assert!(matches!(error, OpenError::InUse { .. }), "{error}");
         drop(store);
@@ -566,14 +623,14 @@ mod durable {
     fn a_new_file_has_mode_0600() {
         use std::os::unix::fs::PermissionsExt;
         let (_directory, path) = directory();
-        drop(DurableStore::open(&path).unwrap());
+        drop(DurableStore::create(&path).unwrap());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]
     fn the_file_contains_salted_fingerprints_only() {
         let (_directory, path) = directory();
-        let store = DurableStore::open(&path).unwrap();
+        let store = DurableStore::create(&path).unwrap();
         let revoked = pat("user", "a", NOW, 90);
         block_on(store.record(token(&revoked))).unwrap();
         assert_eq!(format!("{store:?}"), format!("DurableStore {{ file: {path:?}, .. }}"));
@@ -584,7 +641,7 @@ mod durable {
 
         // A second file has another salt, and so another hash of the same token.
         let (_directory, second) = directory();
-        let store = DurableStore::open(&second).unwrap();
+        let store = DurableStore::create(&second).unwrap();
         block_on(store.record(token(&revoked))).unwrap();
         let first_hash = |path: &Path| {
             let database = Database::open(path).unwrap();
@@ -600,7 +657,7 @@ mod durable {
     #[test]
     fn eviction_makes_the_file_smaller() {
         let (_directory, path) = directory();
-        let store = DurableStore::open(&path).unwrap();
+        let store = DurableStore::create(&path).unwrap();
         let len = || fs::metadata(&path).unwrap().len();
         let pending: Vec<_> =
             (0..50_000).map(|i| store.record(service(&format!("service-{i}"), i))).collect();

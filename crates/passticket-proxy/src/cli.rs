@@ -44,14 +44,15 @@ pub(crate) enum Command {
     /// Run the gateway.
     ///
     /// With --config, the gateway reads a zowe.yaml: Zowe's own keys, and the section passticketProxy
-    /// for settings that Zowe does not have. On SIGTERM or Ctrl-C, the gateway stops accepting
-    /// connections, finishes the requests in flight, and exits.
+    /// for settings that Zowe does not have. On SIGTERM, SIGQUIT or Ctrl-C, the gateway stops accepting
+    /// connections, finishes the requests in flight, and exits. On SIGHUP, it reads the permissions
+    /// (passticketProxy.saf) again.
     ///
     /// With --demo, no configuration is needed. The demo makes a directory with certificates, keys
     /// and a user. It runs a gateway on loopback, and behind the gateway a service that evaluates
     /// PassTickets. Then the demo prints commands to paste. To begin a configuration of your own, copy the
     /// directory.
-    #[command(override_usage = "passticket-proxy serve --config <FILE>
+    #[command(override_usage = "passticket-proxy serve --config <FILE> [--new-store]
        passticket-proxy serve --demo [--port <N>] [--data-dir <DIR>]")]
     Serve(Serve),
     /// Check a configuration, and print every problem with its file, line, key and remedy.
@@ -90,6 +91,10 @@ pub(crate) struct Serve {
     /// Run with this zowe.yaml.
     #[arg(long, value_name = "FILE", conflicts_with = "demo")]
     config: Option<PathBuf>,
+    /// Create the revocation file, which must be missing. Give this option at the first start of a new
+    /// gateway only: a new file has no revocations.
+    #[arg(long, conflicts_with = "demo")]
+    new_store: bool,
     /// Run the demo on loopback.
     #[arg(long)]
     demo: bool,
@@ -103,7 +108,7 @@ pub(crate) struct Serve {
 }
 
 pub(crate) enum ServeSource {
-    Config(PathBuf),
+    Config { file: PathBuf, new_store: bool },
     Demo { port: u16, data_dir: Option<PathBuf> },
 }
 
@@ -111,7 +116,7 @@ impl Serve {
     /// What to serve. The error says which option is missing.
     pub(crate) fn source(self) -> Result<ServeSource, &'static str> {
         match self.config {
-            Some(file) => Ok(ServeSource::Config(file)),
+            Some(file) => Ok(ServeSource::Config { file, new_store: self.new_store }),
             None if self.demo => Ok(ServeSource::Demo { port: self.port, data_dir: self.data_dir }),
             None => {
                 Err("serve needs a configuration; give --config FILE, or --demo for a gateway \

@@ -10,6 +10,7 @@ mod logging;
 mod providers;
 mod reload;
 mod serve;
+mod signals;
 mod stack;
 mod terminal;
 mod workers;
@@ -22,6 +23,7 @@ use mimalloc::MiMalloc;
 use cli::{Cli, Command, Serve, ServeSource, TicketCommand};
 use commands::{check, esm, passwd, ticket};
 use exit::Exit;
+use stack::NewStore;
 use terminal::print_problem;
 
 #[global_allocator]
@@ -52,7 +54,10 @@ fn serve(args: Serve) -> Result<(), Exit> {
     let source = args.source().map_err(Exit::usage)?;
     logging::start()?;
     match source {
-        ServeSource::Config(file) => serve::serve(&file),
+        ServeSource::Config { file, new_store } => {
+            let new_store = if new_store { NewStore::Required } else { NewStore::Never };
+            serve::serve(&file, new_store)
+        }
         ServeSource::Demo { port, data_dir } => demo::serve(port, data_dir.as_deref()),
     }
 }

@@ -1,12 +1,12 @@
 //! `serve --config`: runs the gateway until SIGTERM or SIGINT.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use passticket_proxy::config::Config;
 use tokio::{
     net::TcpListener,
     runtime::{Builder, Runtime},
-    signal::unix::{SignalKind, signal},
+    sync::Notify,
 };
 use tower_passticket::{
     clock::{Clock, SystemClock},
@@ -16,22 +16,26 @@ use tower_passticket::{
 use crate::{
     exit::Exit,
     loading, reload,
-    stack::{self, Stores},
+    signals::Signals,
+    stack::{self, NewStore, Stores},
     workers,
 };
 
 /// Interval between two checks whether the threads of the stores run.
 const CHECK_THREADS_EVERY: Duration = Duration::from_secs(1);
 
-pub(crate) fn serve(file: &Path) -> Result<(), Exit> {
+/// Runs the gateway with the zowe.yaml `file`.
+pub(crate) fn serve(file: &Path, new_store: NewStore) -> Result<(), Exit> {
     let config = loading::load(file)?;
     let parts = stack::parts(&config).map_err(Exit::usage)?;
-    let stores = stack::stores(&config).map_err(Exit::runtime)?;
     runtime()?.block_on(async {
+        let signals = Signals::listen()?;
         let listen = &config.listen;
         let listener = TcpListener::bind(listen.address).await;
         let listener = listener.map_err(|error| Exit::runtime(listen.explain(&error)))?;
-        run(&config, parts, stores, listener, shutdown_signal()?).await
+        // The stores are opened after that, so that a port in use leaves no new revocation file behind.
+        let stores = stack::stores(&config, new_store)?;
+        run(&config, parts, stores, listener, signals).await
     })
 }
 
@@ -43,27 +47,28 @@ pub(crate) fn runtime() -> Result<Runtime, Exit> {
     runtime.map_err(|e| Exit::runtime(format!("cannot start the async runtime: {e}")))
 }
 
-/// Serves until `shutdown` is ready, then finishes the requests in flight.
+/// Serves until a signal asks the program to stop, then finishes the requests in flight.
 pub(crate) async fn run(
     config: &Config,
     parts: stack::Parts,
     stores: Stores,
     listener: TcpListener,
-    shutdown: impl Future<Output = ()>,
+    signals: Signals,
 ) -> Result<(), Exit> {
     let address = listener.local_addr().map_err(Exit::runtime)?;
     tracing::info!(%address, routes = config.routes.len(), "listening");
     let evicting = tokio::spawn(evict(stores.revocations.clone(), config.evict_every));
+    let reload = Arc::new(Notify::new());
     let reloading = config
         .saf_file
         .clone()
-        .map(|file| tokio::spawn(reload::permissions(file, config.saf.clone())));
+        .map(|file| tokio::spawn(reload::permissions(file, config.saf.clone(), reload.clone())));
     let tls = parts.tls.clone();
     let gateway = stack::gateway(config, parts, stores.clone());
     let mut ended = None;
     let shutdown = async {
         tokio::select! {
-            () = shutdown => {}
+            () = signals.until_stop(&reload) => {}
             thread = ended_thread(&stores) => {
                 tracing::error!(thread, "a writer thread ended; stopping, no new connections");
                 ended = Some(thread);
@@ -123,18 +128,4 @@ async fn evict(revocations: Arc<DurableStore>, every: Duration) {
             Err(error) => tracing::error!(%error, "cannot remove expired revocations"),
         }
     }
-}
-
-/// Returns a future that is ready after SIGTERM or SIGINT. Call this function within a Tokio runtime.
-/// After the call, these signals no longer end the process.
-pub(crate) fn shutdown_signal() -> Result<impl Future<Output = ()>, Exit> {
-    let listen_for = |kind| signal(kind).map_err(|e: io::Error| Exit::runtime(e));
-    let (mut terminate, mut interrupt) =
-        (listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?);
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM received: stopping, no new connections"),
-            _ = interrupt.recv() => tracing::info!("SIGINT received: stopping, no new connections"),
-        }
-    })
 }
