@@ -19,7 +19,9 @@ use tokio::sync::oneshot;
 
 use super::{
     CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationIndex, RevocationStore,
-    StoreError, StoreFuture, is_rule_needed, is_token_revocation_needed, salt::Salt,
+    StoreError, StoreFuture, is_rule_needed, is_token_revocation_needed,
+    salt::Salt,
+    trusted_time::{TrustedReading, Uptime},
 };
 use crate::{
     clock::Timestamp,
@@ -41,6 +43,8 @@ const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 // The keys of the table `meta`.
 const FORMAT: &str = "format";
 const SALT: &str = "salt";
+/// The last time that an eviction trusted. Files of older versions do not have it.
+const TRUSTED: &str = "trustedTime";
 /// The number of calls of [`commit`]. The second transaction of each call increments this number.
 const SEALS: &str = "seals";
 
@@ -81,7 +85,9 @@ const MAX_GROUP: usize = 4096;
 /// belong to an async runtime, so a runtime that shuts down or lacks blocking threads can neither lose nor
 /// delay a write. `benches/revocation.rs` measures checks and writes.
 ///
-/// Eviction removes expired revocations, and then rewrites the file to make it smaller. This takes about
+/// Eviction removes expired revocations. It trusts the wall clock only as far as monotonic time has passed
+/// since the last eviction (docs/decisions.md#d39): while the clock is ahead, fewer revocations are
+/// removed. [`trust_clock`](Self::trust_clock) ends this. Then the eviction rewrites the file to make it smaller. This takes about
 /// a second for half a million rules. Writes wait until the eviction ends. Checks do not wait.
 ///
 /// # What the file holds
@@ -142,7 +148,14 @@ impl DurableStore {
     /// # Errors
     /// [`OpenError`] names the file and the remedy. An existing file is never replaced.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
-        let path = path.into();
+        Self::open_with_uptime(path.into(), Uptime::now)
+    }
+
+    /// Like [`open`](Self::open), with another source of the uptime, for tests.
+    pub(super) fn open_with_uptime(
+        path: PathBuf,
+        uptime: impl Fn() -> Uptime + Send + 'static,
+    ) -> Result<Self, OpenError> {
         match path.try_exists() {
             Ok(true) => {}
             Ok(false) => return Err(OpenError::Missing { file: path }),
@@ -170,6 +183,7 @@ impl DurableStore {
             id,
             database: Some(database),
             index: index.clone(),
+            uptime: Box::new(uptime),
             path,
         };
         let writer = thread::Builder::new()
@@ -177,6 +191,16 @@ impl DurableStore {
             .spawn(move || writer.run(&received))
             .map_err(|source| OpenError::Io { file: name.as_ref().into(), source })?;
         Ok(Self { index, salt, name, commands: Some(commands), writer: Some(writer) })
+    }
+
+    /// Trusts the wall clock, which shows `now`, although it may be ahead of the monotonic time that has passed
+    /// since the last eviction. Call this only if an administrator has confirmed that the clock is right, for
+    /// example after the machine was off for a long time.
+    ///
+    /// # Errors
+    /// The errors of a write.
+    pub fn trust_clock(&self, now: Timestamp) -> StoreFuture<()> {
+        self.send(|reply| Command::TrustClock(now, reply))
     }
 
     /// Whether the writer thread has ended, because of an error in the program. From then on the store
@@ -474,6 +498,7 @@ type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 enum Command {
     Write(Write, Reply<()>),
     Evict(Timestamp, Reply<Evicted>),
+    TrustClock(Timestamp, Reply<()>),
 }
 
 /// One write. Its fingerprint is salted.
@@ -534,6 +559,7 @@ struct Writer {
     /// `None` after an error: redb then accepts no writes until the database is reopened.
     database: Option<Database>,
     index: Arc<RevocationIndex>,
+    uptime: Box<dyn Fn() -> Uptime + Send>,
 }
 
 impl Writer {
@@ -548,6 +574,9 @@ impl Writer {
                         self.record(&mut group);
                         // Sending fails if the caller has dropped the future.
                         let _ = reply.send(self.evict(now));
+                    }
+                    Command::TrustClock(now, reply) => {
+                        let _ = reply.send(self.trust_clock(now));
                     }
                 }
                 next = if group.len() < MAX_GROUP { commands.try_recv().ok() } else { None };
@@ -594,27 +623,44 @@ impl Writer {
         }
     }
 
-    fn evict(&mut self, now: Timestamp) -> Result<Evicted, StoreError> {
-        let evicted = self.with_database(|database| {
-            let mut evicted = Evicted::default();
+    /// Removes what has no effect at the trusted time, which may be earlier than `wall`.
+    fn evict(&mut self, wall: Timestamp) -> Result<Evicted, StoreError> {
+        let uptime = (self.uptime)();
+        let (evicted, trusted) = self.with_database(|database| {
+            let (mut evicted, mut trusted) = (Evicted::default(), wall);
             commit(database, |txn| {
-                let keep_token = |expires_at| is_token_revocation_needed(expires_at, now);
-                let keep_rule = |up_to| is_rule_needed(up_to, now);
+                trusted = read_trusted_time(txn, wall, uptime)?;
+                let keep_token = |expires_at| is_token_revocation_needed(expires_at, trusted);
+                let keep_rule = |up_to| is_rule_needed(up_to, trusted);
                 evicted.tokens = retain(&mut txn.open_table(TOKENS)?, keep_token)?;
                 evicted.users = retain(&mut txn.open_table(USERS)?, keep_rule)?;
                 evicted.services = retain(&mut txn.open_table(SERVICES)?, keep_rule)?;
                 txn.open_table(ISSUED)?.retain(|_, (expires_at, _, _)| {
-                    is_token_revocation_needed(Timestamp::from_millis(expires_at), now)
+                    keep_token(Timestamp::from_millis(expires_at))
                 })?;
                 Ok(())
             })?;
             if evicted != Evicted::default() {
                 database.compact()?;
             }
-            Ok(evicted)
+            Ok((evicted, trusted))
         })?;
-        self.index.drop_stale(now);
+        self.index.drop_stale(trusted);
+        if trusted < wall {
+            let ahead_secs = wall.as_secs() - trusted.as_secs();
+            tracing::warn!(file = %self.name, ahead_secs, "the clock is ahead of the time that has passed since the last eviction, so expired revocations are kept longer; if the clock is right, start the program once with --trust-clock");
+        }
         Ok(evicted)
+    }
+
+    fn trust_clock(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let reading = TrustedReading { time: now, uptime: (self.uptime)() };
+        self.with_database(|database| {
+            commit(database, |txn| {
+                txn.open_table(META)?.insert(TRUSTED, reading.to_bytes().as_slice())?;
+                Ok(())
+            })
+        })
     }
 
     /// Opens the database if it is closed, and calls `write`. After an error of the database it is closed.
@@ -664,6 +710,28 @@ impl Writer {
         }
         Ok(database)
     }
+}
+
+/// Advances the trusted time in the file, and returns it. If the file has none, the wall clock is trusted.
+fn read_trusted_time(
+    txn: &WriteTransaction,
+    wall: Timestamp,
+    uptime: Uptime,
+) -> Result<Timestamp, redb::Error> {
+    let mut meta = txn.open_table(META)?;
+    let last =
+        match meta.get(TRUSTED)? {
+            None => None,
+            Some(bytes) => Some(TrustedReading::from_bytes(bytes.value()).ok_or_else(|| {
+                redb::Error::Corrupted("the trusted time is malformed".to_owned())
+            })?),
+        };
+    let reading = match last {
+        None => TrustedReading { time: wall, uptime },
+        Some(last) => last.advance(wall, uptime),
+    };
+    meta.insert(TRUSTED, reading.to_bytes().as_slice())?;
+    Ok(reading.time)
 }
 
 /// The tables of one write transaction.
@@ -798,6 +866,7 @@ mod tests {
         let (database, salt) = open(&path).unwrap();
         let mut writer = Writer {
             id: FileId::of(&path).unwrap(),
+            uptime: Box::new(Uptime::now),
             name: path.display().to_string().into(),
             path: path.clone(),
             salt,
@@ -851,6 +920,7 @@ mod tests {
         let mut writer = Writer {
             name: path.display().to_string().into(),
             id: FileId::of(&path).unwrap(),
+            uptime: Box::new(Uptime::now),
             path,
             salt: Salt::new([0; Salt::LEN]),
             database: None,

@@ -44,6 +44,8 @@ mod index;
 mod salt;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "store")]
+mod trusted_time;
 
 use std::{error::Error, future::ready, pin::Pin, sync::Arc, time::Duration};
 

@@ -343,12 +343,14 @@ mod durable {
     use std::{
         fs,
         path::{Path, PathBuf},
+        sync::atomic::{AtomicU64, Ordering::SeqCst},
     };
 
     use redb::{Database, ReadableDatabase, TableDefinition};
     use tempfile::TempDir;
 
     use super::*;
+    use crate::revocation::trusted_time::Uptime;
 
     fn directory() -> (TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
@@ -357,12 +359,18 @@ mod durable {
     }
 
     fn reopening(path: &Path) -> impl FnMut(Option<DurableStore>) -> DurableStore {
-        move |store| match store {
-            None => DurableStore::create(path).unwrap(),
-            Some(store) => {
-                drop(store);
-                DurableStore::open(path).unwrap()
+        move |store| {
+            match store {
+                None => drop(DurableStore::create(path).unwrap()),
+                Some(store) => drop(store),
             }
+            // So much monotonic time has passed at each eviction that any wall clock is trusted.
+            let starts = AtomicU64::new(0);
+            let uptime = move || Uptime {
+                boot: starts.fetch_add(1, SeqCst).to_string(),
+                since_boot: Duration::from_secs(400 * 365 * 86_400),
+            };
+            DurableStore::open_with_uptime(path.to_owned(), uptime).unwrap()
         }
     }
 
@@ -590,6 +598,56 @@ mod durable {
         let store = DurableStore::open(&path).unwrap();
         assert_eq!(check(&store, &pat("five", "a", NOW, 90)), BY_USER);
         assert_eq!(check(&store, &pat("two", "a", NOW, 90)), BY_USER);
+    }
+
+    /// The clock is set 400 days ahead, the store evicts, the program is started again, and the clock is set
+    /// right.
+    #[test]
+    fn a_clock_that_is_ahead_evicts_nothing_that_is_needed() {
+        const BOOT: &str = "boot";
+        let (_directory, path) = directory();
+        drop(DurableStore::create(&path).unwrap());
+        let secs = Arc::new(AtomicU64::new(1000));
+        let open = || {
+            let secs = secs.clone();
+            let uptime = move || Uptime {
+                boot: BOOT.to_owned(),
+                since_boot: Duration::from_secs(secs.load(SeqCst)),
+            };
+            DurableStore::open_with_uptime(path.clone(), uptime).unwrap()
+        };
+        let evict = |store: &DurableStore, now| block_on(store.evict(at(now))).unwrap();
+        let store = open();
+        let revoked = pat("one", "a", NOW, 90);
+        block_on(store.record(token(&revoked))).unwrap();
+        block_on(store.record(user("two", NOW))).unwrap();
+        let of_two = pat("two", "a", NOW, 90);
+        assert_eq!(evict(&store, NOW), Evicted::default());
+        for ahead in [400 * DAY_MS, 90 * DAY_MS + 1] {
+            assert_eq!(evict(&store, NOW + ahead), Evicted::default());
+        }
+        drop(store);
+        let store = open();
+        assert_eq!(evict(&store, NOW + 400 * DAY_MS), Evicted::default());
+        assert_eq!((check(&store, &revoked), check(&store, &of_two)), (BY_TOKEN, BY_USER));
+
+        // 91 days pass, also while the program does not run.
+        drop(store);
+        secs.fetch_add(91 * 86_400, SeqCst);
+        let store = open();
+        let evicted = evict(&store, NOW + 91 * DAY_MS);
+        assert_eq!((evicted.tokens, evicted.users), (1, 1));
+    }
+
+    #[test]
+    fn an_administrator_can_confirm_the_clock() {
+        let (_directory, path) = directory();
+        let store = DurableStore::create(&path).unwrap();
+        block_on(store.record(user("one", NOW))).unwrap();
+        block_on(store.evict(at(NOW))).unwrap();
+        assert_eq!(block_on(store.evict(at(NOW + 91 * DAY_MS))).unwrap(), Evicted::default());
+        block_on(store.trust_clock(at(NOW + 91 * DAY_MS))).unwrap();
+        assert_eq!(block_on(store.evict(at(NOW + 91 * DAY_MS))).unwrap().users, 1);
     }
 
     #[test]

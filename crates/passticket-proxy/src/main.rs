@@ -23,7 +23,6 @@ use mimalloc::MiMalloc;
 use cli::{Cli, Command, Serve, ServeSource, TicketCommand};
 use commands::{check, esm, passwd, ticket};
 use exit::Exit;
-use stack::NewStore;
 use terminal::print_problem;
 
 #[global_allocator]
@@ -54,10 +53,7 @@ fn serve(args: Serve) -> Result<(), Exit> {
     let source = args.source().map_err(Exit::usage)?;
     logging::start()?;
     match source {
-        ServeSource::Config { file, new_store } => {
-            let new_store = if new_store { NewStore::Required } else { NewStore::Never };
-            serve::serve(&file, new_store)
-        }
+        ServeSource::Config { file, options } => serve::serve(&file, options),
         ServeSource::Demo { port, data_dir } => demo::serve(port, data_dir.as_deref()),
     }
 }

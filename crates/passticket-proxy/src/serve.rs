@@ -14,6 +14,7 @@ use tower_passticket::{
 };
 
 use crate::{
+    cli::ServeOptions,
     exit::Exit,
     loading, reload,
     signals::Signals,
@@ -25,7 +26,7 @@ use crate::{
 const CHECK_THREADS_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs the gateway with the zowe.yaml `file`.
-pub(crate) fn serve(file: &Path, new_store: NewStore) -> Result<(), Exit> {
+pub(crate) fn serve(file: &Path, options: ServeOptions) -> Result<(), Exit> {
     let config = loading::load(file)?;
     let parts = stack::parts(&config).map_err(Exit::usage)?;
     runtime()?.block_on(async {
@@ -34,7 +35,13 @@ pub(crate) fn serve(file: &Path, new_store: NewStore) -> Result<(), Exit> {
         let listener = TcpListener::bind(listen.address).await;
         let listener = listener.map_err(|error| Exit::runtime(listen.explain(&error)))?;
         // The stores are opened after that, so that a port in use leaves no new revocation file behind.
+        let new_store = if options.new_store { NewStore::Required } else { NewStore::Never };
         let stores = stack::stores(&config, new_store)?;
+        if options.trust_clock {
+            let now = SystemClock.now();
+            stores.revocations.trust_clock(now).await.map_err(Exit::runtime)?;
+            tracing::info!("the clock is confirmed; the next eviction trusts it");
+        }
         run(&config, parts, stores, listener, signals).await
     })
 }

@@ -269,6 +269,32 @@ async fn a_slow_service_gives_504_and_an_unreachable_service_gives_503() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_unreachable_service_makes_one_log_line_a_second() {
+    let (unused, address) = listener().await;
+    drop(unused);
+    let mut gateway = Gateway::start(address, 500, 1);
+    let client = gateway.client();
+    let started = Instant::now();
+    for _ in 0..30 {
+        assert_eq!(client.get(gateway.at("/x")).send().await.unwrap().status(), 503);
+    }
+    sleep(Duration::from_millis(1100)).await;
+    assert_eq!(client.get(gateway.at("/x")).send().await.unwrap().status(), 503);
+    gateway.program.logged("suppressed=");
+    gateway.program.signal("-TERM");
+    let (_, log) = gateway.program.wait();
+    let lines: Vec<_> = log.lines().filter(|l| l.contains("cannot reach the service")).collect();
+    let seconds = usize::try_from(started.elapsed().as_secs()).unwrap();
+    assert!((2..=seconds + 2).contains(&lines.len()), "{lines:#?}");
+    let suppressed: u64 = lines
+        .iter()
+        .filter_map(|line| line.split("suppressed=").nth(1))
+        .map(|rest| rest.split(' ').next().unwrap().parse::<u64>().unwrap())
+        .sum();
+    assert_eq!(suppressed + lines.len() as u64, 31, "{lines:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn behind_at_tls_the_gateway_serves_plain_http() {
     let gateway = Demo::reconfigured(|yaml| {
         yaml.replacen("zowe:\n", "zowe:\n  network: {server: {tls: {attls: true}}}\n", 1)
