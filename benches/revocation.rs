@@ -39,7 +39,7 @@ const MANY: usize = if cfg!(debug_assertions) { 10_000 } else { 1_000_000 };
 
 fn open() -> (TempDir, DurableStore) {
     let directory = tempfile::tempdir().unwrap();
-    let store = DurableStore::open(directory.path().join("revocations.redb")).unwrap();
+    let store = DurableStore::create(directory.path().join("revocations.redb")).unwrap();
     (directory, store)
 }
 

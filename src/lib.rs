@@ -131,6 +131,7 @@ pub mod decisions {}
 mod headers;
 pub mod identity;
 pub mod layer;
+mod log_limit;
 pub mod messages;
 #[cfg(feature = "proxy")]
 pub mod proxy;

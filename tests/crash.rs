@@ -23,7 +23,7 @@ use test_support::pki;
 use tower_passticket::{
     clock::{Clock, SystemClock, Timestamp},
     passticket::UserId,
-    revocation::{DurableStore, Revocation, RevocationCheck, RevocationStore},
+    revocation::{DurableStore, OpenError, Revocation, RevocationCheck, RevocationStore},
     token::{Pat, Rs256Verifier, Scopes, SigningKey, TokenIssuer, Validity, VerifiedToken},
 };
 
@@ -90,7 +90,12 @@ async fn child() {
     let directory = Path::new(&directory);
     let first: usize = env::var(FIRST).unwrap().parse().unwrap();
     let pats = Arc::new(pats(directory, first..first + PER_ROUND));
-    let store = Arc::new(DurableStore::open(directory.join("revocations.redb")).unwrap());
+    let file = directory.join("revocations.redb");
+    let store = match DurableStore::open(&file) {
+        Err(OpenError::Missing { .. }) => DurableStore::create(&file),
+        opened => opened,
+    };
+    let store = Arc::new(store.unwrap());
     println!("ready");
     let mut workers = Vec::new();
     for worker in 0..WORKERS {

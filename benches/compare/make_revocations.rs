@@ -22,7 +22,7 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [file, count] = &args[..] else { return };
     let Ok(count) = count.parse::<usize>() else { return };
-    let store = DurableStore::open(file).unwrap();
+    let store = DurableStore::create(file).unwrap();
     let runtime = Runtime::new().unwrap();
     for first in (0..count).step_by(BATCH) {
         let last = count.min(first + BATCH);

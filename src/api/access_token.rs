@@ -1,5 +1,7 @@
 //! `POST access-token/generate` (docs/reference/auth-endpoints.md#generate, docs/decisions.md#d3).
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderValue, request::Parts};
 use http_body::Body;
@@ -12,9 +14,11 @@ use super::{
     error::ApiError,
     record::add_to_record,
     response::{Answer, not_stored, typed},
+    revocations::Revocations,
 };
 use crate::{
     audit::Detail,
+    revocation::IssuedPat,
     token::{MAX_TOKEN_LEN, Scopes, ScopesError, TokenFingerprint, TokenIssuer, Validity},
 };
 
@@ -26,12 +30,14 @@ struct PatRequest {
 }
 
 /// Answers with a Personal Access Token that is valid for at most `max_validity`. The body is
-/// checked before the credentials, as in Zowe API ML.
+/// checked before the credentials, as in Zowe API ML. The token is registered first, so that no later
+/// rule can miss it.
 pub(super) async fn generate<B: Body>(
     request: &Parts,
     body: B,
     callers: Callers<'_>,
     issuer: &TokenIssuer,
+    revocations: &Revocations,
     max_validity: Validity,
 ) -> Answer {
     let PatRequest { validity, scopes } = parse_generate_body(&body::read(body).await?)?;
@@ -40,17 +46,26 @@ pub(super) async fn generate<B: Body>(
     add_to_record(request, |record| {
         record.detail = Some(Detail::Minted { scopes: scopes.clone(), days: validity.days() });
     });
-    let token = issuer.personal_access_token(&user, &scopes, validity).map_err(|error| {
+    let issued = issuer.personal_access_token(&user, &scopes, validity).map_err(|error| {
         tracing::error!(%error, "the Personal Access Token could not be issued");
         ApiError::Internal
     })?;
-    let token = token.expose();
+    let token = issued.expose();
     if token.len() > MAX_TOKEN_LEN {
         // The gateway would not accept such a long token as a credential.
         tracing::info!(%user, len = token.len(), "too many scopes for one token");
         return Err(ApiError::TooManyScopes);
     }
-    add_to_record(request, |record| record.issued_token_id = Some(TokenFingerprint::of(token)));
+    let pat = IssuedPat {
+        token: TokenFingerprint::of(token),
+        user,
+        scopes: scopes.clone(),
+        issued_at: issued.issued_at(),
+        expires_at: issued.issued_at().plus(Duration::from_secs(issued.lifetime_secs())),
+    };
+    let id = pat.token;
+    revocations.register(pat).await?;
+    add_to_record(request, |record| record.issued_token_id = Some(id));
     tracing::info!(%user, ?scopes, days = validity.days(), "issued a Personal Access Token");
     let token = Bytes::copy_from_slice(token.as_bytes());
     Ok(not_stored(typed(token, HeaderValue::from_static("text/plain"))))

@@ -14,6 +14,7 @@ use crate::{
     audit::{CredentialKind, Detail, ReasonCode},
     clock::Clock,
     connection::ConnectionInfo,
+    log_limit::{self, LogPermit},
     passticket::UserId,
 };
 
@@ -116,7 +117,9 @@ impl Callers<'_> {
                 Ok(user)
             }
             Err(reason @ LoginError::Unavailable) => {
-                tracing::warn!(url, %user, %reason, "authentication failed");
+                if let Some(LogPermit { suppressed }) = log_limit::permit("login provider") {
+                    tracing::warn!(url, %user, %reason, suppressed, "authentication failed");
+                }
                 add_to_record(request, |record| record.reason = Some(ReasonCode::LoginUnavailable));
                 Err(reason.into())
             }

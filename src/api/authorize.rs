@@ -1,5 +1,7 @@
 //! Authorization of callers by the security product. SAF is the z/OS interface to the security product.
 
+use std::mem::discriminant;
+
 use http::request::Parts;
 
 use super::{
@@ -7,6 +9,7 @@ use super::{
     permission::{GuardedTask, GuardingResources},
 };
 use crate::{
+    log_limit::{self, LogPermit},
     passticket::UserId,
     saf::{Access, SafError, SafProvider},
 };
@@ -40,16 +43,23 @@ impl Authorizer<'_> {
         match access {
             Ok(Access::Granted) => Ok(()),
             Ok(Access::Refused) => {
-                tracing::warn!(url, %caller, needed = %permission, "the security product refused the permission");
+                if let Some(LogPermit { suppressed }) = log_limit::permit(("refused", url, caller))
+                {
+                    tracing::warn!(url, %caller, needed = %permission, suppressed, "the security product refused the permission");
+                }
                 Err(ApiError::NotPermitted(permission))
             }
             Err(error) => {
-                match error {
-                    SafError::Unavailable => {
-                        tracing::warn!(url, %caller, %error, "SAF check failed; the request is refused");
-                    }
-                    _ => {
-                        tracing::error!(url, %caller, %error, "SAF check failed; the request is refused");
+                if let Some(LogPermit { suppressed }) =
+                    log_limit::permit(("SAF", discriminant(&error)))
+                {
+                    match error {
+                        SafError::Unavailable => {
+                            tracing::warn!(url, %caller, %error, suppressed, "SAF check failed; the request is refused");
+                        }
+                        _ => {
+                            tracing::error!(url, %caller, %error, suppressed, "SAF check failed; the request is refused");
+                        }
                     }
                 }
                 Err(ApiError::Saf(error))

@@ -7,6 +7,7 @@ use crate::{
     audit::{CredentialKind, ReasonCode},
     clock::Clock,
     identity::{IdentityMapper, MapError, PeerCertificate},
+    log_limit::{self, LogPermit},
     passticket::UserId,
 };
 
@@ -76,7 +77,9 @@ impl ClientCertificates<'_> {
                 Ok(user)
             }
             Err(reason @ (MapError::Unavailable | MapError::Failed(_))) => {
-                tracing::warn!(url, subject, %reason, "authentication failed");
+                if let Some(LogPermit { suppressed }) = log_limit::permit("certificate mapping") {
+                    tracing::warn!(url, subject, %reason, suppressed, "authentication failed");
+                }
                 Err(ApiError::Unavailable)
             }
             Err(reason) => {

@@ -4,6 +4,8 @@
 //! The endpoint issues PassTickets for other users. A trusted caller names a user by an e-mail address,
 //! and an application by its APPLID, the name of the application in the security product.
 
+use std::mem::discriminant;
+
 use http::request::Parts;
 use http_body::Body;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
@@ -22,6 +24,7 @@ use crate::{
     audit::{Audit, Detail, ReasonCode},
     clock::Clock,
     identity::{EmailAddress, MapError},
+    log_limit::{self, LogPermit},
     passticket::{Applid, PassTicketGenerator},
 };
 
@@ -52,7 +55,12 @@ impl DelegatedTickets<'_> {
         let url = request.uri.path();
         match &answer {
             Ok(_) => tracing::info!(url, "issued a delegated PassTicket"),
-            Err(reason) => tracing::warn!(url, %reason, "did not issue a delegated PassTicket"),
+            Err(reason) => {
+                let cause = ("delegated PassTicket", discriminant(reason));
+                if let Some(LogPermit { suppressed }) = log_limit::permit(cause) {
+                    tracing::warn!(url, %reason, suppressed, "did not issue a delegated PassTicket");
+                }
+            }
         }
         answer
     }
@@ -81,7 +89,9 @@ impl DelegatedTickets<'_> {
         let target = self.delegation.user_of(&email).await.map_err(|error| match error {
             MapError::NotMapped => ApiError::NoUserOfEmail,
             error => {
-                tracing::error!(%error, "the e-mail address could not be mapped to a user");
+                if let Some(LogPermit { suppressed }) = log_limit::permit("e-mail mapping") {
+                    tracing::error!(%error, suppressed, "the e-mail address could not be mapped to a user");
+                }
                 add_to_record(request, |record| {
                     record.reason = Some(ReasonCode::MappingUnavailable);
                 });

@@ -49,8 +49,8 @@ impl RevocationRules<'_> {
         } else {
             body::object(&body).map_err(ApiError::InvalidRuleBody)?
         };
-        let up_to = self.or_now(timestamp);
-        self.make_rule(request, &caller, Revocation::User { user: caller, up_to }).await
+        let rule = |up_to| Revocation::User { user: caller, up_to };
+        self.make_rule(request, &caller, rule, timestamp).await
     }
 
     /// Revokes the tokens of a user that were issued up to a time.
@@ -59,8 +59,8 @@ impl RevocationRules<'_> {
         let body = body::read(body).await?;
         let UserRule { user, timestamp } =
             body::object(&body).map_err(ApiError::InvalidRuleBody)?;
-        let up_to = self.or_now(timestamp);
-        self.make_rule(request, &caller, Revocation::User { user, up_to }).await
+        let rule = |up_to| Revocation::User { user, up_to };
+        self.make_rule(request, &caller, rule, timestamp).await
     }
 
     /// Revokes the tokens for a service that were issued up to a time.
@@ -69,8 +69,8 @@ impl RevocationRules<'_> {
         let body = body::read(body).await?;
         let ServiceRule { service, timestamp } =
             body::object(&body).map_err(ApiError::InvalidRuleBody)?;
-        let up_to = self.or_now(timestamp);
-        self.make_rule(request, &caller, Revocation::Service { service, up_to }).await
+        let rule = |up_to| Revocation::Service { service, up_to };
+        self.make_rule(request, &caller, rule, timestamp).await
     }
 
     /// Removes the revocations that no longer apply to any valid token.
@@ -95,15 +95,22 @@ impl RevocationRules<'_> {
         Ok(caller)
     }
 
-    async fn make_rule(self, request: &Parts, caller: &UserId, rule: Revocation) -> Answer {
+    /// Makes a rule with the time `timestamp`, or with the current time if there is no timestamp.
+    async fn make_rule(
+        self,
+        request: &Parts,
+        caller: &UserId,
+        rule: impl FnOnce(Timestamp) -> Revocation,
+        timestamp: Option<Timestamp>,
+    ) -> Answer {
+        let rule = rule(timestamp.unwrap_or_else(|| self.clock.now()));
         add_to_record(request, |record| add_rule(record, &rule));
-        self.revocations.record(rule.clone()).await?;
+        match timestamp {
+            Some(_) => self.revocations.record(rule.clone()).await?,
+            None => self.revocations.record_rule_of_now(rule.clone()).await?,
+        }
         tracing::info!(url = request.uri.path(), %caller, ?rule, "made a revocation rule");
         Ok(empty(self.compatibility.success()))
-    }
-
-    fn or_now(self, timestamp: Option<Timestamp>) -> Timestamp {
-        timestamp.unwrap_or_else(|| self.clock.now())
     }
 }
 

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use super::error::ApiError;
 use crate::{
     clock::Timestamp,
-    revocation::{CheckError, Evicted, Revocation, RevocationCheck, RevocationStore},
+    log_limit::{self, LogPermit},
+    revocation::{
+        CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationStore, StoreError,
+    },
     token::VerifiedToken,
 };
 
@@ -34,10 +37,27 @@ impl Revocations {
     /// # Errors
     /// [`ApiError::StoreUnavailable`].
     pub(super) async fn record(&self, revocation: Revocation) -> Result<(), ApiError> {
-        self.0.record(revocation).await.map_err(|error| {
-            tracing::error!(
-                %error, "the revocation could not be stored; it may not survive a restart"
-            );
+        self.0.record(revocation).await.map_err(|error| not_stored(&error))
+    }
+
+    /// Stores a rule whose time is now. It also revokes the registered PATs that claim to be issued later.
+    ///
+    /// # Errors
+    /// [`ApiError::StoreUnavailable`].
+    pub(super) async fn record_rule_of_now(&self, rule: Revocation) -> Result<(), ApiError> {
+        self.0.record_rule_of_now(rule).await.map_err(|error| not_stored(&error))
+    }
+
+    /// Registers a PAT that was just issued. The endpoint answers with the PAT only after `Ok`, because
+    /// a rule could otherwise miss this PAT.
+    ///
+    /// # Errors
+    /// [`ApiError::StoreUnavailable`].
+    pub(super) async fn register(&self, pat: IssuedPat) -> Result<(), ApiError> {
+        self.0.register(pat).await.map_err(|error| {
+            if let Some(LogPermit { suppressed }) = log_limit::permit("register PAT") {
+                tracing::error!(%error, suppressed, "the Personal Access Token could not be registered, so it was not issued");
+            }
             ApiError::StoreUnavailable
         })
     }
@@ -52,4 +72,11 @@ impl Revocations {
             ApiError::StoreUnavailable
         })
     }
+}
+
+fn not_stored(error: &StoreError) -> ApiError {
+    if let Some(LogPermit { suppressed }) = log_limit::permit("store revocation") {
+        tracing::error!(%error, suppressed, "the revocation could not be stored; it may not survive a restart");
+    }
+    ApiError::StoreUnavailable
 }

@@ -355,8 +355,16 @@ impl State {
             Endpoint::PublicKeySet => Ok(self.public_keys.jwk_set()),
             Endpoint::Generate => {
                 let max_validity = self.max_validity.ok_or(off)?;
-                access_token::generate(request, body, self.callers(), &self.issuer, max_validity)
-                    .await
+                let (issuer, revocations) = (&self.issuer, &self.revocations);
+                access_token::generate(
+                    request,
+                    body,
+                    self.callers(),
+                    issuer,
+                    revocations,
+                    max_validity,
+                )
+                .await
             }
             Endpoint::Validate => self.held_tokens().validate(request, body).await,
             Endpoint::Revoke => self.held_tokens().revoke(request, body).await,

@@ -40,8 +40,8 @@ use crate::{
     layer::CookieNames,
     passticket::{Applid, KeyProfiles, LocalGenerator, Replay, UserId},
     revocation::{
-        CheckError, Evicted, Revocation, RevocationCheck, RevocationIndex, RevocationStore,
-        StoreError, StoreFuture,
+        CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationIndex,
+        RevocationStore, StoreError, StoreFuture,
     },
     saf::{AccessLevel, CheckFuture, FileSaf, Profile, ProfileName, SafError, SafProvider},
     token::{Pat, Rs256Verifier, Scopes, SigningKey, TokenIssuer, Validity, VerifiedToken},
@@ -118,6 +118,14 @@ impl RevocationCheck for Store {
 impl RevocationStore for Store {
     fn record(&self, revocation: Revocation) -> StoreFuture<()> {
         self.written(|index| index.record(revocation))
+    }
+
+    fn register(&self, pat: IssuedPat) -> StoreFuture<()> {
+        self.written(|index| index.register(pat))
+    }
+
+    fn record_rule_of_now(&self, rule: Revocation) -> StoreFuture<()> {
+        self.written(|index| index.record_rule_of_now(rule))
     }
 
     fn evict(&self, now: Timestamp) -> StoreFuture<Evicted> {

@@ -12,7 +12,10 @@ use super::{
     record::add_to_record,
     response::{Answer, json, not_stored},
 };
-use crate::passticket::{Applid, PassTicketGenerator};
+use crate::{
+    log_limit::{self, LogPermit},
+    passticket::{Applid, PassTicketGenerator},
+};
 
 /// The body of the response. It contains secrets: do not log it.
 #[derive(Serialize)]
@@ -44,7 +47,10 @@ pub(super) async fn ticket<B: Body>(
         None => generator.generate(user, &applid).await,
     };
     let ticket = generated.inspect_err(|error| {
-        tracing::warn!(url, %error, "the PassTicket could not be generated");
+        let cause = ("ticket", applid, error.codes());
+        if let Some(LogPermit { suppressed }) = log_limit::permit(cause) {
+            tracing::warn!(url, %error, suppressed, "the PassTicket could not be generated");
+        }
     })?;
     tracing::info!(url, %user, %applid, "issued a PassTicket");
     let token = tokens.text(request).unwrap_or_default();

@@ -22,7 +22,8 @@ use super::{
 ///   the record is dropped and counted. When there is room again, the writer writes a line
 ///   `{"time":…,"event":"dropped","count":n}` in the place of the dropped records.
 /// - The writer reads the queue every 50 ms, or as soon as the queue is half full. If the process is
-///   killed, the records in the queue are lost. [`close`](Self::close) writes these records, and dropping
+///   killed (`kill -9`), the records in the queue are lost, and no line counts them: at least those of the
+///   last 50 ms, and under load up to the size of the queue. [`close`](Self::close) writes these records, and dropping
 ///   the sink writes them as well.
 /// - When the file reaches its maximum size, the file is renamed and a new file is started: see
 ///   [`AuditFileOptions::with_kept_files`]. If a write fails, for example because the disk is full, the
@@ -31,7 +32,9 @@ use super::{
 ///   left an incomplete last line, the sink adds a newline to this line when it opens the file. A reader
 ///   must therefore expect lines that are not JSON.
 ///
-/// If another tool rotates the file, it must copy and truncate the file, not rename it.
+/// If another program renames or removes the file, for example logrotate, the sink notices this within a
+/// second and opens a new file at the path. Records that are written to a removed file within this second
+/// are lost. If the new file cannot be opened, the records wait in the queue.
 pub struct AuditFile {
     path: PathBuf,
     queue: Queue,
@@ -83,6 +86,13 @@ impl AuditFile {
         self.queue.shared.write_errors.load(SeqCst)
     }
 
+    /// Whether the writer thread has ended: after [`close`](Self::close), or because of an error in the
+    /// program. From then on the sink writes nothing.
+    pub fn has_ended(&self) -> bool {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Writes the waiting records and stops the writer thread. This call blocks until the thread has
     /// ended. Waiting records that cannot be written are dropped and counted. All later records are also
     /// dropped and counted.
@@ -105,8 +115,7 @@ impl AuditSink for AuditFile {
 
     /// Returns `false` if the last write failed, if the queue is full, or if the writer thread has stopped.
     fn is_available(&self) -> bool {
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        self.queue.is_available() && writer.as_ref().is_some_and(|writer| !writer.is_finished())
+        self.queue.is_available() && !self.has_ended()
     }
 }
 

@@ -9,6 +9,8 @@ use std::{
 /// Renames the file at `path` to `path.1`. Before that, `path.1` is renamed to `path.2`, and so on, up to
 /// the first number that is free. If no number up to `keep` is free, the file `path.keep` is replaced.
 ///
+/// Files with a number above `keep` are deleted. They exist after `keep` was lowered.
+///
 /// Files with a number above the free number are not renamed. A crash between two renames leaves a free
 /// number. The next call then uses this number, and deletes no file. If there is no file at `path`, for
 /// example after a crash, nothing is done.
@@ -23,10 +25,39 @@ pub(super) fn make_room(path: &Path, keep: NonZeroU32) -> io::Result<()> {
     while free < keep.get() && fs::exists(numbered(path, free))? {
         free += 1;
     }
+    remove_above(path, keep)?;
     for number in (1..free).rev() {
         fs::rename(numbered(path, number), numbered(path, number + 1))?;
     }
     fs::rename(path, numbered(path, 1))
+}
+
+/// Numbers above this are not deleted. Other tools append a date, such as `audit.jsonl.20261129`.
+const MAX_NUMBER: u32 = 99_999;
+
+/// Deletes the files at `path` with a number above `keep`.
+fn remove_above(path: &Path, keep: NonZeroU32) -> io::Result<()> {
+    let (Some(name), Some(directory)) = (path.file_name(), path.parent()) else { return Ok(()) };
+    let here = Path::new(".");
+    let directory = if directory.as_os_str().is_empty() { here } else { directory };
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let file = entry.file_name();
+        let suffix = file.as_encoded_bytes().strip_prefix(name.as_encoded_bytes());
+        let number = suffix.and_then(|suffix| suffix.strip_prefix(b".")).and_then(number);
+        if number.is_some_and(|number| number > keep.get() && number <= MAX_NUMBER)
+            && entry.file_type()?.is_file()
+        {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Parses a number as [`numbered`] writes it.
+fn number(digits: &[u8]) -> Option<u32> {
+    let is_number = digits.iter().all(u8::is_ascii_digit) && digits.first() != Some(&b'0');
+    str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()
 }
 
 /// The path with a number, such as `audit.jsonl.2`.
@@ -64,6 +95,22 @@ mod tests {
                 &[("a.1", "4"), ("a.2", "3"), ("a.3", "2")],
             ),
             (&[("a.1", "1"), ("a.2", "2")], &[("a.1", "1"), ("a.2", "2")]),
+            // `keep` was lowered: the files with higher numbers are deleted. Other names stay.
+            (
+                &[
+                    ("a", "9"),
+                    ("a.1", "8"),
+                    ("a.2", "7"),
+                    ("a.3", "6"),
+                    ("a.4", "5"),
+                    ("a.10", "0"),
+                ],
+                &[("a.1", "9"), ("a.2", "8"), ("a.3", "7")],
+            ),
+            (
+                &[("a", "2"), ("a.020", "x"), ("a.20261129", "x"), ("a.9x", "x"), ("b.9", "x")],
+                &[("a.020", "x"), ("a.1", "2"), ("a.20261129", "x"), ("a.9x", "x"), ("b.9", "x")],
+            ),
         ];
         for (before, after) in cases {
             let directory = tempfile::tempdir().unwrap();

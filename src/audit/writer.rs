@@ -28,6 +28,9 @@ const BATCH: usize = 64 * 1024;
 /// The time before a failed write is repeated.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// The time between two checks whether the file at the path is still the open file.
+const CHECK: Duration = Duration::from_secs(1);
+
 /// The minimum time between two log messages about errors.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -50,6 +53,8 @@ pub(super) struct Writer {
     retry_at: Option<Instant>,
     /// When the last error was logged.
     logged: Option<Instant>,
+    /// When the file at the path was last compared with the open file.
+    checked: Instant,
 }
 
 impl Writer {
@@ -73,6 +78,7 @@ impl Writer {
             is_dirty: false,
             retry_at: None,
             logged: None,
+            checked: Instant::now(),
         })
     }
 
@@ -95,6 +101,8 @@ impl Writer {
                 thread::yield_now();
             } else {
                 self.sync_when_due();
+                // An idle writer follows a renamed file as well.
+                self.follow_path();
                 thread::park_timeout(PAUSE);
             }
         }
@@ -139,6 +147,10 @@ impl Writer {
         if self.retry_at.is_some_and(|at| Instant::now() < at) {
             return false;
         }
+        // A line that was written in part stays in one file.
+        if self.batch.written == 0 && !self.follow_path() {
+            return false;
+        }
         let len_after = self.len.saturating_add(self.batch.bytes.len() as u64);
         if self.batch.written == 0 && self.len > 0 && len_after > self.options.rotate_at {
             // If the rotation fails, the batch is written to the current file, because a file that is too
@@ -161,6 +173,40 @@ impl Writer {
             }
             Err(error) => {
                 self.report_error("write", &error);
+                self.retry_at = Some(Instant::now() + RETRY);
+                self.shared.is_stuck.store(true, SeqCst);
+                false
+            }
+        }
+    }
+
+    /// Opens the file at the path again if another program has renamed or removed the open file. Checks this
+    /// once in [`CHECK`]. Returns whether records can be written: if the file cannot be opened, the records
+    /// wait, because records in a removed file are lost.
+    fn follow_path(&mut self) -> bool {
+        if self.retry_at.is_some_and(|at| Instant::now() < at) {
+            return false;
+        }
+        if self.retry_at.is_none() && self.checked.elapsed() < CHECK {
+            return true;
+        }
+        self.checked = Instant::now();
+        if is_at(&self.file, &self.path) || self.batch.written > 0 {
+            return true;
+        }
+        if self.is_dirty && self.options.fsync != Fsync::Never {
+            self.sync();
+        }
+        match open(&self.path) {
+            Ok((file, len)) => {
+                (self.file, self.len) = (file, len);
+                self.retry_at = None;
+                self.shared.is_stuck.store(false, SeqCst);
+                tracing::info!(path = %self.path.display(), "audit file was renamed or removed; opened a new one");
+                true
+            }
+            Err(error) => {
+                self.report_error("reopen", &error);
                 self.retry_at = Some(Instant::now() + RETRY);
                 self.shared.is_stuck.store(true, SeqCst);
                 false
@@ -311,6 +357,23 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
     Ok((file, len))
 }
 
+/// Whether the path names the open file. If this cannot be found out, the open file is kept.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    let Ok(open) = file.metadata() else { return true };
+    match std::fs::metadata(path) {
+        Ok(named) => (named.dev(), named.ino()) == (open.dev(), open.ino()),
+        Err(error) => error.kind() != ErrorKind::NotFound,
+    }
+}
+
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> bool {
+    true
+}
+
 /// Syncs the directory of the file, so that a new file name survives a crash of the machine.
 #[cfg(unix)]
 fn sync_directory(path: &Path) -> io::Result<()> {
@@ -405,6 +468,50 @@ mod tests {
         assert!(!queue.is_available(), "expected unavailable, because the queue is full");
         writer.write_all();
         assert!(queue.is_available());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_renamed_or_removed_file_is_opened_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        let (queue, mut writer) = writer(directory.path(), AuditFileOptions::default());
+        let due = |writer: &mut Writer| writer.checked = Instant::now().checked_sub(CHECK).unwrap();
+        let write = |writer: &mut Writer| {
+            queue.put(AuditRecord::succeeded(Event::Login, Timestamp::from_secs(1)));
+            writer.write_all();
+        };
+        let lines = |path: &Path| std::fs::read_to_string(path).unwrap().lines().count();
+
+        write(&mut writer);
+        // As logrotate does.
+        std::fs::rename(&path, path.with_extension("old")).unwrap();
+        // Until the next check, the writer writes to the renamed file.
+        write(&mut writer);
+        due(&mut writer);
+        write(&mut writer);
+        assert_eq!((lines(&path.with_extension("old")), lines(&path)), (2, 1));
+
+        std::fs::remove_file(&path).unwrap();
+        due(&mut writer);
+        // An idle writer makes the file, too.
+        assert!(writer.follow_path());
+        assert_eq!(lines(&path), 0);
+        write(&mut writer);
+        assert_eq!(lines(&path), 1);
+
+        // While the file cannot be opened, the records wait.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        due(&mut writer);
+        write(&mut writer);
+        assert!(!queue.is_available());
+        assert_eq!(writer.shared.write_errors.load(SeqCst), 1);
+        std::fs::remove_dir(&path).unwrap();
+        writer.retry_at = Some(Instant::now());
+        writer.write_all();
+        assert!(queue.is_available());
+        assert_eq!((lines(&path), writer.shared.written.load(SeqCst)), (1, 5));
     }
 
     #[test]

@@ -7,7 +7,10 @@ use http::{
 };
 
 use super::failure::{Failure, X_ZOWE_AUTH_FAILURE};
-use crate::messages::{self, ApiMessage};
+use crate::{
+    log_limit::{self, LogPermit},
+    messages::{self, ApiMessage},
+};
 
 /// The reason why a layer answered a request itself and did not forward the request. The response has the
 /// `Rejection` as an extension, so that an outer layer can log or count it, or change the response.
@@ -40,7 +43,13 @@ impl Rejection {
     /// Logs that the stack of layers is wrong, and returns the rejection. The client receives 500.
     #[cold]
     pub(crate) fn misassembled(what: &'static str) -> Self {
-        tracing::error!(what, "the stack of layers is wrong; the request was not forwarded");
+        if let Some(LogPermit { suppressed }) = log_limit::permit(("misassembled", what)) {
+            tracing::error!(
+                what,
+                suppressed,
+                "the stack of layers is wrong; the request was not forwarded"
+            );
+        }
         Self::Misassembled(what)
     }
 

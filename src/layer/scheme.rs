@@ -78,7 +78,7 @@
 //! ```
 
 use std::{
-    mem,
+    mem::{self, discriminant},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -101,6 +101,7 @@ use super::{
 use crate::{
     audit::{Audit, AuditRecord, Detail, Event, RequestId},
     headers::strip_hop_by_hop,
+    log_limit::{self, LogPermit},
     passticket::UserId,
 };
 
@@ -254,11 +255,18 @@ fn finish<B>(
         Err(failure) => {
             // Operators need user, APPLID, service and return codes (docs/decisions.md#d5). If no PassTicket
             // could be generated, `failure` contains the APPLID and the return codes.
-            let request_id = RequestId::logged(request.extensions());
             let scheme = route.scheme().name();
-            let user = authorized.user();
             let service = route.service();
-            tracing::error!(%service, request_id, scheme, %user, %failure, "the scheme failed");
+            let codes = match &failure {
+                Failure::Generate(error) => Some(error.codes()),
+                _ => None,
+            };
+            let cause = ("the scheme failed", service, scheme, discriminant(&failure), codes);
+            if let Some(LogPermit { suppressed }) = log_limit::permit(cause) {
+                let request_id = RequestId::logged(request.extensions());
+                let user = authorized.user();
+                tracing::error!(%service, request_id, scheme, %user, %failure, suppressed, "the scheme failed");
+            }
             authorized.into_authenticated().restore(request.headers_mut());
             fail(request, route, failure)
         }

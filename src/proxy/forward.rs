@@ -47,6 +47,7 @@ use crate::{
     error_chain::ErrorChain,
     headers::{cookie, strip_hop_by_hop},
     layer::{ReadyToForward, Rejection, Route},
+    log_limit::{self, LogPermit},
     messages::{self, ApiMessage},
 };
 
@@ -206,7 +207,11 @@ where
             },
             Err(error) => {
                 let service = route.service();
-                tracing::error!(%service, %error, "cannot build the request to the service");
+                if let Some(LogPermit { suppressed }) =
+                    log_limit::permit(("cannot build the request", service))
+                {
+                    tracing::error!(%service, %error, suppressed, "cannot build the request to the service");
+                }
                 let message = ApiMessage::new(&messages::INTERNAL);
                 let response = gateway_response(message, StatusCode::INTERNAL_SERVER_ERROR);
                 ForwardFuture::answered(response)
@@ -324,16 +329,22 @@ fn failed(
 ) -> Response<ResponseBody> {
     let service = route.service();
     let upstream = route.upstream().map(tracing::field::display);
+    let permit =
+        |what: &str| log_limit::permit((what, service, route.upstream().map(ToString::to_string)));
     let cause: &dyn std::error::Error = match error {
         ExchangeError::Connect(error) => &**error,
         ExchangeError::Interrupted(error) => error,
         ExchangeError::SwitchedProtocols => {
-            tracing::warn!(%service, upstream, "service sent status 101 to a request without Upgrade");
+            if let Some(LogPermit { suppressed }) = permit("status 101") {
+                tracing::warn!(%service, upstream, suppressed, "service sent status 101 to a request without Upgrade");
+            }
             let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
             return gateway_response(message, StatusCode::BAD_GATEWAY);
         }
         ExchangeError::TimedOut => {
-            tracing::warn!(%service, upstream, ?timeout, "service did not respond in time");
+            if let Some(LogPermit { suppressed }) = permit("timeout") {
+                tracing::warn!(%service, upstream, ?timeout, suppressed, "service did not respond in time");
+            }
             let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
             return gateway_response(message, StatusCode::GATEWAY_TIMEOUT);
         }
@@ -345,12 +356,16 @@ fn failed(
         return gateway_response(message, StatusCode::BAD_REQUEST);
     }
     if let ExchangeError::Connect(_) = error {
-        tracing::warn!(%service, upstream, %cause, "cannot reach the service");
+        if let Some(LogPermit { suppressed }) = permit("connect") {
+            tracing::warn!(%service, upstream, %cause, suppressed, "cannot reach the service");
+        }
         let message =
             ApiMessage::with(&messages::SERVICE_UNAVAILABLE, &["the service cannot be reached"]);
         return gateway_response(message, StatusCode::SERVICE_UNAVAILABLE);
     }
-    tracing::warn!(%service, upstream, %cause, "service closed the connection without a response");
+    if let Some(LogPermit { suppressed }) = permit("closed") {
+        tracing::warn!(%service, upstream, %cause, suppressed, "service closed the connection without a response");
+    }
     gateway_response(ApiMessage::new(&messages::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY)
 }
 

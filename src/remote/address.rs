@@ -11,7 +11,7 @@ use crate::authority::is_host_and_port;
 /// Use `http` only for the loopback interface. Requests contain a token, and an attacker who can read the
 /// traffic can use the token. [`is_protected`](Self::is_protected) checks whether an address follows this
 /// rule.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Address(Uri);
 
 impl Address {

@@ -18,24 +18,33 @@ use redb::{
 use tokio::sync::oneshot;
 
 use super::{
-    CheckError, Evicted, Revocation, RevocationCheck, RevocationIndex, RevocationStore, StoreError,
-    StoreFuture, is_rule_needed, is_token_revocation_needed, salt::Salt,
+    CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationIndex, RevocationStore,
+    StoreError, StoreFuture, is_rule_needed, is_token_revocation_needed,
+    salt::Salt,
+    trusted_time::{TrustedReading, Uptime},
 };
 use crate::{
     clock::Timestamp,
     passticket::UserId,
-    token::{ServiceId, TokenFingerprint, VerifiedToken},
+    token::{Scopes, ServiceId, TokenFingerprint, VerifiedToken},
 };
 
 // The tables of tokens, users and services have the names of the maps in Zowe's Caching Service.
 const TOKENS: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("invalidTokens");
 const USERS: TableDefinition<'_, &str, u64> = TableDefinition::new("invalidUsers");
 const SERVICES: TableDefinition<'_, &str, u64> = TableDefinition::new("invalidScopes");
+/// The PATs that the gateway has issued, by the time that they claim to be issued at and by their salted
+/// fingerprint. The value has the expiry time, the user, and the services with commas between them. An
+/// older version of this program ignores the table.
+const ISSUED: TableDefinition<'_, (u64, [u8; 32]), (u64, &str, &str)> =
+    TableDefinition::new("issuedTokens");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 // The keys of the table `meta`.
 const FORMAT: &str = "format";
 const SALT: &str = "salt";
+/// The last time that an eviction trusted. Files of older versions do not have it.
+const TRUSTED: &str = "trustedTime";
 /// The number of calls of [`commit`]. The second transaction of each call increments this number.
 const SEALS: &str = "seals";
 
@@ -76,12 +85,15 @@ const MAX_GROUP: usize = 4096;
 /// belong to an async runtime, so a runtime that shuts down or lacks blocking threads can neither lose nor
 /// delay a write. `benches/revocation.rs` measures checks and writes.
 ///
-/// Eviction removes expired revocations, and then rewrites the file to make it smaller. This takes about
+/// Eviction removes expired revocations. It trusts the wall clock only as far as monotonic time has passed
+/// since the last eviction (docs/decisions.md#d39): while the clock is ahead, fewer revocations are
+/// removed. [`trust_clock`](Self::trust_clock) ends this. Then the eviction rewrites the file to make it smaller. This takes about
 /// a second for half a million rules. Writes wait until the eviction ends. Checks do not wait.
 ///
 /// # What the file holds
-/// The tables `invalidTokens`, `invalidUsers`, `invalidScopes` and `meta` of a [redb] database. In place
-/// of a token the file holds a SHA-256 hash of a salt and of the fingerprint of the token. The salt is
+/// The tables `invalidTokens`, `invalidUsers`, `invalidScopes`, `issuedTokens` and `meta` of a [redb]
+/// database. `issuedTokens` has the PATs that were [registered](RevocationStore::register). In place of a
+/// token the file holds a SHA-256 hash of a salt and of the fingerprint of the token. The salt is
 /// random, and the file contains it. A token cannot be computed from its hash. To find a known token in
 /// the file, a reader must compute its hash. Users and services are stored by name. The names are not
 /// secret, and they let an administrator read which rules exist.
@@ -95,7 +107,7 @@ const MAX_GROUP: usize = 4096;
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let directory = tempfile::tempdir()?;
 /// # let path = directory.path().join("revocations.redb");
-/// let store = DurableStore::open(&path)?;
+/// let store = DurableStore::create(&path)?;
 /// let user = UserId::new("USER")?;
 /// store.record(Revocation::User { user, up_to: Timestamp::from_secs(1_800_000_000) }).await?;
 ///
@@ -114,8 +126,21 @@ pub struct DurableStore {
 }
 
 impl DurableStore {
-    /// Opens and loads the file at `path`. If there is no file, creates it with mode 0600, so that only its
-    /// owner can read and write it.
+    /// Creates a new file with mode 0600, so that only its owner can read and write it, and opens it. A new
+    /// file has no revocations, so use this only for a new gateway.
+    ///
+    /// # Errors
+    /// [`OpenError::Exists`] if there is a file. See also [`open`](Self::open).
+    pub fn create(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
+        let path = path.into();
+        create(&path)?;
+        Self::open(path)
+    }
+
+    /// Opens and loads the file at `path`.
+    ///
+    /// If there is no file, this is an error, because the file may be on a volume that is not mounted. An
+    /// empty store would make all revoked tokens valid again. [`create`](Self::create) makes a new file.
     ///
     /// This call blocks until the file is verified and read, which takes about a second for a million
     /// rules. Call it when the program starts, so that an error can stop the program.
@@ -123,16 +148,31 @@ impl DurableStore {
     /// # Errors
     /// [`OpenError`] names the file and the remedy. An existing file is never replaced.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
-        let path = path.into();
+        Self::open_with_uptime(path.into(), Uptime::now)
+    }
+
+    /// Like [`open`](Self::open), with another source of the uptime, for tests.
+    pub(super) fn open_with_uptime(
+        path: PathBuf,
+        uptime: impl Fn() -> Uptime + Send + 'static,
+    ) -> Result<Self, OpenError> {
         match path.try_exists() {
             Ok(true) => {}
-            Ok(false) => create(&path)?,
+            Ok(false) => return Err(OpenError::Missing { file: path }),
             Err(source) => return Err(OpenError::Io { file: path, source }),
         }
-        let (database, salt, index) = catch_panic(&path, || {
+        let (database, salt, id, index) = catch_panic(&path, || {
+            let io_error = |source| OpenError::Io { file: path.clone(), source };
+            let id = FileId::of(&path).map_err(io_error)?;
             let (database, salt) = open(&path)?;
+            // If both are the same, the database is the file with this id.
+            if FileId::of(&path).map_err(io_error)? != id {
+                return Err(io_error(io::Error::other(
+                    "the file was replaced while it was opened",
+                )));
+            }
             let index = load(&database).map_err(|e| open_error(&path, e))?;
-            Ok((database, salt, Arc::new(index)))
+            Ok((database, salt, id, Arc::new(index)))
         })?;
 
         let name: Arc<str> = path.display().to_string().into();
@@ -140,8 +180,10 @@ impl DurableStore {
         let writer = Writer {
             name: name.clone(),
             salt: salt.clone(),
+            id,
             database: Some(database),
             index: index.clone(),
+            uptime: Box::new(uptime),
             path,
         };
         let writer = thread::Builder::new()
@@ -149,6 +191,22 @@ impl DurableStore {
             .spawn(move || writer.run(&received))
             .map_err(|source| OpenError::Io { file: name.as_ref().into(), source })?;
         Ok(Self { index, salt, name, commands: Some(commands), writer: Some(writer) })
+    }
+
+    /// Trusts the wall clock, which shows `now`, although it may be ahead of the monotonic time that has passed
+    /// since the last eviction. Call this only if an administrator has confirmed that the clock is right, for
+    /// example after the machine was off for a long time.
+    ///
+    /// # Errors
+    /// The errors of a write.
+    pub fn trust_clock(&self, now: Timestamp) -> StoreFuture<()> {
+        self.send(|reply| Command::TrustClock(now, reply))
+    }
+
+    /// Whether the writer thread has ended, because of an error in the program. From then on the store
+    /// writes nothing. A program should end, so that it is started again.
+    pub fn has_ended(&self) -> bool {
+        self.writer.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// All entries as text, so that tests can compare them.
@@ -195,7 +253,19 @@ impl RevocationStore for DurableStore {
         if let Revocation::Token { token, .. } = &mut revocation {
             *token = self.salt.apply(*token);
         }
-        self.send(|reply| Command::Record(revocation, reply))
+        self.send(|reply| Command::Write(Write::Revocation(revocation), reply))
+    }
+
+    fn register(&self, mut pat: IssuedPat) -> StoreFuture<()> {
+        pat.token = self.salt.apply(pat.token);
+        self.send(|reply| Command::Write(Write::Issued(pat), reply))
+    }
+
+    fn record_rule_of_now(&self, mut rule: Revocation) -> StoreFuture<()> {
+        if let Revocation::Token { token, .. } = &mut rule {
+            *token = self.salt.apply(*token);
+        }
+        self.send(|reply| Command::Write(Write::RuleOfNow(rule), reply))
     }
 
     fn evict(&self, now: Timestamp) -> StoreFuture<Evicted> {
@@ -218,6 +288,22 @@ pub enum OpenError {
     /// Another process, or another store in this process, has the file open.
     #[error("{} is in use; one process can open it at a time: stop the other process, or name another file", file.display())]
     InUse {
+        /// The file.
+        file: PathBuf,
+    },
+    /// There is no file.
+    #[error(
+        "{} is missing; mount its volume, or restore a backup. To start without revocations, which makes \
+         revoked tokens valid again, create a new file (passticket-proxy serve --new-store)",
+        file.display()
+    )]
+    Missing {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A new file was to be created, but there is a file.
+    #[error("{} exists; start without the option that creates a new file (--new-store)", file.display())]
+    Exists {
         /// The file.
         file: PathBuf,
     },
@@ -270,8 +356,11 @@ fn create(path: &Path) -> Result<(), OpenError> {
         // Unlike a rename, a link never replaces an existing file. If two processes start at the same
         // time, one of them creates the file, and the link of the other process fails.
         match fs::hard_link(&temporary, path) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(io_error(e)),
-            _ => sync_directory(path).map_err(io_error),
+            Ok(()) => sync_directory(path).map_err(io_error),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                Err(OpenError::Exists { file: path.to_owned() })
+            }
+            Err(e) => Err(io_error(e)),
         }
     });
     let removed = fs::remove_file(&temporary).map_err(io_error);
@@ -289,6 +378,7 @@ fn initialize(path: &Path) -> Result<(), redb::Error> {
         txn.open_table(TOKENS)?;
         txn.open_table(USERS)?;
         txn.open_table(SERVICES)?;
+        txn.open_table(ISSUED)?;
         Ok(())
     })?;
     Ok(database.close()?)
@@ -406,8 +496,56 @@ fn catch_panic<T>(
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 enum Command {
-    Record(Revocation, Reply<()>),
+    Write(Write, Reply<()>),
     Evict(Timestamp, Reply<Evicted>),
+    TrustClock(Timestamp, Reply<()>),
+}
+
+/// One write. Its fingerprint is salted.
+enum Write {
+    Revocation(Revocation),
+    /// A rule that also revokes the registered PATs that claim to be issued later.
+    RuleOfNow(Revocation),
+    Issued(IssuedPat),
+}
+
+/// Identifies a file, whatever its name is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileId {
+    #[cfg(unix)]
+    device: u64,
+    #[cfg(unix)]
+    inode: u64,
+}
+
+impl FileId {
+    #[cfg(unix)]
+    fn of(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::MetadataExt;
+
+        let metadata = fs::metadata(path)?;
+        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+    }
+
+    /// Only finds out whether the file exists.
+    #[cfg(not(unix))]
+    fn of(path: &Path) -> io::Result<Self> {
+        fs::metadata(path).map(|_| Self {})
+    }
+}
+
+/// Why the writer thread did not write.
+#[derive(Debug)]
+enum WriteProblem {
+    /// The path no longer names the file that was opened first.
+    Replaced,
+    Failed(Box<dyn Error + Send + Sync>),
+}
+
+impl From<redb::Error> for WriteProblem {
+    fn from(error: redb::Error) -> Self {
+        Self::Failed(error.into())
+    }
 }
 
 /// The state of the writer thread. Only this thread changes the file and the index. It changes the file
@@ -416,9 +554,12 @@ struct Writer {
     path: PathBuf,
     name: Arc<str>,
     salt: Salt,
+    /// The file that was opened first. The index has its revocations.
+    id: FileId,
     /// `None` after an error: redb then accepts no writes until the database is reopened.
     database: Option<Database>,
     index: Arc<RevocationIndex>,
+    uptime: Box<dyn Fn() -> Uptime + Send>,
 }
 
 impl Writer {
@@ -428,11 +569,14 @@ impl Writer {
             let mut next = Some(first);
             while let Some(command) = next {
                 match command {
-                    Command::Record(revocation, reply) => group.push((revocation, reply)),
+                    Command::Write(write, reply) => group.push((write, reply)),
                     Command::Evict(now, reply) => {
                         self.record(&mut group);
                         // Sending fails if the caller has dropped the future.
                         let _ = reply.send(self.evict(now));
+                    }
+                    Command::TrustClock(now, reply) => {
+                        let _ = reply.send(self.trust_clock(now));
                     }
                 }
                 next = if group.len() < MAX_GROUP { commands.try_recv().ok() } else { None };
@@ -441,85 +585,218 @@ impl Writer {
         }
     }
 
-    fn record(&mut self, group: &mut Vec<(Revocation, Reply<()>)>) {
+    fn record(&mut self, group: &mut Vec<(Write, Reply<()>)>) {
         if group.is_empty() {
             return;
         }
+        // The PATs that the rules of the group miss, because these PATs claim to be issued later.
+        let mut missed = Vec::new();
         let written = self.with_database(|database| {
             commit(database, |txn| {
-                let mut tokens = txn.open_table(TOKENS)?;
-                let mut users = txn.open_table(USERS)?;
-                let mut services = txn.open_table(SERVICES)?;
-                for (revocation, _) in &*group {
-                    match revocation {
-                        Revocation::Token { token, expires_at } => {
-                            raise(&mut tokens, *token.as_bytes(), *expires_at)?;
+                let mut tables = Tables::open(txn)?;
+                for (write, _) in &*group {
+                    match write {
+                        Write::Revocation(revocation) => tables.insert(revocation)?,
+                        Write::RuleOfNow(rule) => {
+                            tables.insert(rule)?;
+                            for revocation in tables.missed_by(rule)? {
+                                tables.insert(&revocation)?;
+                                missed.push(revocation);
+                            }
                         }
-                        Revocation::User { user, up_to } => {
-                            raise(&mut users, user.as_str(), *up_to)?;
-                        }
-                        Revocation::Service { service, up_to } => {
-                            raise(&mut services, service.as_str(), *up_to)?;
-                        }
+                        Write::Issued(pat) => tables.register(pat)?,
                     }
                 }
                 Ok(())
             })
         });
-        for (revocation, reply) in group.drain(..) {
-            // Even after a failed write, the revocation applies until the store is dropped.
-            self.index.apply(&revocation);
+        // Even after a failed write, the revocations apply until the store is dropped.
+        for revocation in &missed {
+            self.index.apply(revocation);
+        }
+        for (write, reply) in group.drain(..) {
+            if let Write::Revocation(revocation) | Write::RuleOfNow(revocation) = &write {
+                self.index.apply(revocation);
+            }
             // Sending fails if the caller has dropped the future.
             let _ = reply.send(written.clone());
         }
     }
 
-    fn evict(&mut self, now: Timestamp) -> Result<Evicted, StoreError> {
-        let evicted = self.with_database(|database| {
-            let mut evicted = Evicted::default();
+    /// Removes what has no effect at the trusted time, which may be earlier than `wall`.
+    fn evict(&mut self, wall: Timestamp) -> Result<Evicted, StoreError> {
+        let uptime = (self.uptime)();
+        let (evicted, trusted) = self.with_database(|database| {
+            let (mut evicted, mut trusted) = (Evicted::default(), wall);
             commit(database, |txn| {
-                let keep_token = |expires_at| is_token_revocation_needed(expires_at, now);
-                let keep_rule = |up_to| is_rule_needed(up_to, now);
+                trusted = read_trusted_time(txn, wall, uptime)?;
+                let keep_token = |expires_at| is_token_revocation_needed(expires_at, trusted);
+                let keep_rule = |up_to| is_rule_needed(up_to, trusted);
                 evicted.tokens = retain(&mut txn.open_table(TOKENS)?, keep_token)?;
                 evicted.users = retain(&mut txn.open_table(USERS)?, keep_rule)?;
                 evicted.services = retain(&mut txn.open_table(SERVICES)?, keep_rule)?;
+                txn.open_table(ISSUED)?.retain(|_, (expires_at, _, _)| {
+                    keep_token(Timestamp::from_millis(expires_at))
+                })?;
                 Ok(())
             })?;
             if evicted != Evicted::default() {
                 database.compact()?;
             }
-            Ok(evicted)
+            Ok((evicted, trusted))
         })?;
-        self.index.drop_stale(now);
+        self.index.drop_stale(trusted);
+        if trusted < wall {
+            let ahead_secs = wall.as_secs() - trusted.as_secs();
+            tracing::warn!(file = %self.name, ahead_secs, "the clock is ahead of the time that has passed since the last eviction, so expired revocations are kept longer; if the clock is right, start the program once with --trust-clock");
+        }
         Ok(evicted)
     }
 
-    /// Opens the database if it is closed, and calls `write`. After an error the database is closed.
+    fn trust_clock(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let reading = TrustedReading { time: now, uptime: (self.uptime)() };
+        self.with_database(|database| {
+            commit(database, |txn| {
+                txn.open_table(META)?.insert(TRUSTED, reading.to_bytes().as_slice())?;
+                Ok(())
+            })
+        })
+    }
+
+    /// Opens the database if it is closed, and calls `write`. After an error of the database it is closed.
+    ///
+    /// If the file was removed or replaced, this is an error, because the next start would not find what is
+    /// written. The check after the write is for a file that is replaced during the write.
     fn with_database<T>(
         &mut self,
         write: impl FnOnce(&mut Database) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
-        let written = self.reopened().and_then(|mut database| {
+        let written = self.check_id().and_then(|()| self.reopened()).and_then(|mut database| {
             let written = write(&mut database)?;
             self.database = Some(database);
+            self.check_id()?;
             Ok(written)
         });
-        written.map_err(|source| {
-            tracing::error!(file = %self.name, error = %source, "the revocation file could not be written; new revocations may not survive a restart");
-            StoreError::Write { store: self.name.clone(), source: source.into() }
+        let store = self.name.clone();
+        written.map_err(|problem| match problem {
+            WriteProblem::Replaced => {
+                tracing::error!(file = %store, "the revocation file was removed or replaced; new revocations do not survive a restart");
+                StoreError::Replaced { store }
+            }
+            WriteProblem::Failed(source) => {
+                tracing::error!(file = %store, error = %source, "the revocation file could not be written; new revocations may not survive a restart");
+                StoreError::Write { store, source: source.into() }
+            }
         })
     }
 
-    fn reopened(&mut self) -> Result<Database, Box<dyn Error + Send + Sync>> {
+    fn check_id(&self) -> Result<(), WriteProblem> {
+        match FileId::of(&self.path) {
+            Ok(id) if id == self.id => Ok(()),
+            Ok(_) => Err(WriteProblem::Replaced),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(WriteProblem::Replaced),
+            Err(error) => Err(WriteProblem::Failed(error.into())),
+        }
+    }
+
+    fn reopened(&mut self) -> Result<Database, WriteProblem> {
         if let Some(database) = self.database.take() {
             return Ok(database);
         }
-        let (database, salt) = open(&self.path)?;
+        let (database, salt) = open(&self.path).map_err(|e| WriteProblem::Failed(e.into()))?;
         // The index has hashes that were made with the salt of the file that was opened first.
         if salt.bytes() != self.salt.bytes() {
-            return Err("the file was replaced while the program ran; restart the program".into());
+            return Err(WriteProblem::Replaced);
         }
         Ok(database)
+    }
+}
+
+/// Advances the trusted time in the file, and returns it. If the file has none, the wall clock is trusted.
+fn read_trusted_time(
+    txn: &WriteTransaction,
+    wall: Timestamp,
+    uptime: Uptime,
+) -> Result<Timestamp, redb::Error> {
+    let mut meta = txn.open_table(META)?;
+    let last =
+        match meta.get(TRUSTED)? {
+            None => None,
+            Some(bytes) => Some(TrustedReading::from_bytes(bytes.value()).ok_or_else(|| {
+                redb::Error::Corrupted("the trusted time is malformed".to_owned())
+            })?),
+        };
+    let reading = match last {
+        None => TrustedReading { time: wall, uptime },
+        Some(last) => last.advance(wall, uptime),
+    };
+    meta.insert(TRUSTED, reading.to_bytes().as_slice())?;
+    Ok(reading.time)
+}
+
+/// The tables of one write transaction.
+struct Tables<'txn> {
+    tokens: Table<'txn, [u8; 32], u64>,
+    users: Table<'txn, &'static str, u64>,
+    services: Table<'txn, &'static str, u64>,
+    issued: Table<'txn, (u64, [u8; 32]), (u64, &'static str, &'static str)>,
+}
+
+impl<'txn> Tables<'txn> {
+    /// Opens the tables. Creates a table that the file does not have.
+    fn open(txn: &'txn WriteTransaction) -> Result<Self, redb::Error> {
+        Ok(Self {
+            tokens: txn.open_table(TOKENS)?,
+            users: txn.open_table(USERS)?,
+            services: txn.open_table(SERVICES)?,
+            issued: txn.open_table(ISSUED)?,
+        })
+    }
+
+    fn insert(&mut self, revocation: &Revocation) -> Result<(), redb::Error> {
+        match revocation {
+            Revocation::Token { token, expires_at } => {
+                raise(&mut self.tokens, *token.as_bytes(), *expires_at)?;
+            }
+            Revocation::User { user, up_to } => raise(&mut self.users, user.as_str(), *up_to)?,
+            Revocation::Service { service, up_to } => {
+                raise(&mut self.services, service.as_str(), *up_to)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn register(&mut self, pat: &IssuedPat) -> Result<(), redb::Error> {
+        let scopes: Vec<_> = pat.scopes.iter().map(ServiceId::as_str).collect();
+        let key = (pat.issued_at.as_millis(), *pat.token.as_bytes());
+        let value = (pat.expires_at.as_millis(), pat.user.as_str(), &*scopes.join(","));
+        self.issued.insert(key, value)?;
+        Ok(())
+    }
+
+    /// The revocations of the registered PATs that `rule` misses, because they claim to be issued later.
+    /// The table is sorted by this time. With a right clock there is no such PAT, and nothing is read.
+    fn missed_by(&self, rule: &Revocation) -> Result<Vec<Revocation>, redb::Error> {
+        let (Revocation::User { up_to, .. } | Revocation::Service { up_to, .. }) = rule else {
+            return Ok(Vec::new());
+        };
+        let unreadable = |what: &dyn fmt::Display| redb::Error::Corrupted(what.to_string());
+        let mut missed = Vec::new();
+        for entry in self.issued.range((up_to.as_millis(), [0; 32])..)? {
+            let (key, value) = entry?;
+            let ((issued_at, token), (expires_at, user, scopes)) = (key.value(), value.value());
+            let pat = IssuedPat {
+                token: TokenFingerprint::from_bytes(token),
+                user: UserId::new(user).map_err(|e| unreadable(&e))?,
+                scopes: Scopes::parse([scopes]).map_err(|e| unreadable(&e))?,
+                issued_at: Timestamp::from_millis(issued_at),
+                expires_at: Timestamp::from_millis(expires_at),
+            };
+            if pat.is_missed_by(rule) {
+                missed.push(pat.revocation());
+            }
+        }
+        Ok(missed)
     }
 }
 
@@ -585,9 +862,11 @@ mod tests {
     fn after_a_failed_write_the_revocation_applies_and_the_next_write_works() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("revocations.redb");
-        drop(DurableStore::open(&path).unwrap());
+        drop(DurableStore::create(&path).unwrap());
         let (database, salt) = open(&path).unwrap();
         let mut writer = Writer {
+            id: FileId::of(&path).unwrap(),
+            uptime: Box::new(Uptime::now),
             name: path.display().to_string().into(),
             path: path.clone(),
             salt,
@@ -598,7 +877,7 @@ mod tests {
         };
         let mut record = |name| {
             let (reply, mut answer) = oneshot::channel();
-            writer.record(&mut vec![(user(name), reply)]);
+            writer.record(&mut vec![(Write::Revocation(user(name)), reply)]);
             (answer.try_recv().unwrap(), writer.index.entries().len())
         };
 
@@ -618,18 +897,36 @@ mod tests {
     }
 
     #[test]
+    fn a_store_without_its_writer_thread_has_ended_and_writes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = DurableStore::create(directory.path().join("revocations.redb")).unwrap();
+        assert!(!store.has_ended());
+        // The writer thread ends when nothing can send commands to it.
+        store.commands = None;
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !store.has_ended() {
+            assert!(std::time::Instant::now() < deadline);
+            thread::yield_now();
+        }
+        let error = tokio_test::block_on(store.record(user("ONE"))).unwrap_err();
+        assert!(matches!(error, StoreError::Ended { .. }), "{error}");
+    }
+
+    #[test]
     fn the_writer_does_not_write_to_a_file_that_was_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("revocations.redb");
-        drop(DurableStore::open(&path).unwrap());
+        drop(DurableStore::create(&path).unwrap());
         let mut writer = Writer {
             name: path.display().to_string().into(),
+            id: FileId::of(&path).unwrap(),
+            uptime: Box::new(Uptime::now),
             path,
             salt: Salt::new([0; Salt::LEN]),
             database: None,
             index: Arc::default(),
         };
         let error = writer.evict(Timestamp::from_secs(1)).unwrap_err();
-        assert!(error.to_string().contains("was replaced"), "{error}");
+        assert!(error.to_string().contains("was removed or replaced"), "{error}");
     }
 }

@@ -3,13 +3,14 @@
 use std::{
     future::ready,
     hash::{BuildHasher, BuildHasherDefault, Hash, Hasher},
+    sync::{Mutex, PoisonError},
 };
 
 use dashmap::{DashMap, Entry};
 
 use super::{
-    CheckError, Evicted, Revocation, RevocationCheck, RevocationStore, RevokedBy, StoreFuture,
-    is_rule_needed, is_token_revocation_needed,
+    CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationStore, RevokedBy,
+    StoreFuture, is_rule_needed, is_token_revocation_needed,
 };
 use crate::{
     clock::Timestamp,
@@ -43,6 +44,8 @@ pub struct RevocationIndex {
     tokens: DashMap<TokenFingerprint, Timestamp, BuildHasherDefault<AlreadyHashed>>,
     users: DashMap<UserId, Timestamp>,
     services: DashMap<ServiceId, Timestamp>,
+    /// The PATs that were registered. Empty if the index belongs to a store that registers them elsewhere.
+    issued: Mutex<Vec<IssuedPat>>,
 }
 
 /// A hasher for the map of tokens. It returns a part of the fingerprint.
@@ -81,6 +84,7 @@ impl RevocationIndex {
             ),
             users: DashMap::with_capacity_and_shard_amount(users, SHARDS),
             services: DashMap::with_capacity_and_shard_amount(services, SHARDS),
+            issued: Mutex::default(),
         }
     }
 
@@ -166,7 +170,23 @@ impl RevocationStore for RevocationIndex {
         Box::pin(ready(Ok(())))
     }
 
+    fn register(&self, pat: IssuedPat) -> StoreFuture<()> {
+        self.issued.lock().unwrap_or_else(PoisonError::into_inner).push(pat);
+        Box::pin(ready(Ok(())))
+    }
+
+    fn record_rule_of_now(&self, rule: Revocation) -> StoreFuture<()> {
+        let issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        self.apply(&rule);
+        for pat in issued.iter().filter(|pat| pat.is_missed_by(&rule)) {
+            self.apply(&pat.revocation());
+        }
+        Box::pin(ready(Ok(())))
+    }
+
     fn evict(&self, now: Timestamp) -> StoreFuture<Evicted> {
+        let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        issued.retain(|pat| is_token_revocation_needed(pat.expires_at, now));
         Box::pin(ready(Ok(self.drop_stale(now))))
     }
 }

@@ -44,6 +44,8 @@ mod index;
 mod salt;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "store")]
+mod trusted_time;
 
 use std::{error::Error, future::ready, pin::Pin, sync::Arc, time::Duration};
 
@@ -54,7 +56,7 @@ pub use index::RevocationIndex;
 use crate::{
     clock::Timestamp,
     passticket::UserId,
-    token::{ServiceId, TokenFingerprint, Validity, VerifiedToken},
+    token::{Pat, Scopes, ServiceId, TokenFingerprint, Validity, VerifiedToken},
 };
 
 /// One revocation.
@@ -82,6 +84,53 @@ pub enum Revocation {
         /// The time of the rule.
         up_to: Timestamp,
     },
+}
+
+/// A PAT that the gateway has issued, as a store [registers](RevocationStore::register) it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IssuedPat {
+    /// The token.
+    pub token: TokenFingerprint,
+    /// The user of the token.
+    pub user: UserId,
+    /// The services that accept the token.
+    pub scopes: Scopes,
+    /// The time that the token claims to be issued at. If the clock was wrong, it is wrong, too.
+    pub issued_at: Timestamp,
+    /// When the token expires.
+    pub expires_at: Timestamp,
+}
+
+impl IssuedPat {
+    /// Whether `rule` is for the user or for a service of this PAT, but its time is before the time that
+    /// the PAT claims to be issued at. The rule then misses this PAT.
+    pub fn is_missed_by(&self, rule: &Revocation) -> bool {
+        match rule {
+            Revocation::Token { .. } => false,
+            Revocation::User { user, up_to } => *user == self.user && self.issued_at > *up_to,
+            Revocation::Service { service, up_to } => {
+                self.scopes.contains(service) && self.issued_at > *up_to
+            }
+        }
+    }
+
+    /// The revocation of this PAT alone.
+    pub fn revocation(&self) -> Revocation {
+        Revocation::Token { token: self.token, expires_at: self.expires_at }
+    }
+}
+
+impl From<&Pat> for IssuedPat {
+    fn from(pat: &Pat) -> Self {
+        Self {
+            token: pat.fingerprint(),
+            user: *pat.user(),
+            scopes: pat.scopes().clone(),
+            issued_at: pat.issued_at(),
+            expires_at: pat.expires_at(),
+        }
+    }
 }
 
 /// Which kind of revocation revoked a token.
@@ -216,6 +265,26 @@ pub trait RevocationStore: RevocationCheck {
     /// store may nevertheless apply the revocation.
     fn record(&self, revocation: Revocation) -> StoreFuture<()>;
 
+    /// Registers a PAT that was just issued, so that [`record_rule_of_now`](Self::record_rule_of_now) knows
+    /// it. The caller gives the PAT to its user only after `Ok`.
+    ///
+    /// The default implementation does nothing. A store that contains another store must call the method
+    /// of the other store.
+    fn register(&self, pat: IssuedPat) -> StoreFuture<()> {
+        drop(pat);
+        Box::pin(ready(Ok(())))
+    }
+
+    /// Stores a rule whose time is now, like [`record`](Self::record). The rule also revokes every PAT of
+    /// its user or service that was [registered](Self::register) before and claims to be issued later than
+    /// the rule. Such a PAT was issued while the clock was ahead (docs/decisions.md#d8).
+    ///
+    /// The default implementation calls `record`, which compares times only. A store that contains another
+    /// store must call the method of the other store.
+    fn record_rule_of_now(&self, rule: Revocation) -> StoreFuture<()> {
+        self.record(rule)
+    }
+
     /// Removes the revocations that have no effect at `now` or later. These are the revocations of tokens
     /// that have expired, and the rules that are older than the longest validity of a PAT.
     ///
@@ -226,6 +295,14 @@ pub trait RevocationStore: RevocationCheck {
 impl<S: RevocationStore + ?Sized> RevocationStore for Arc<S> {
     fn record(&self, revocation: Revocation) -> StoreFuture<()> {
         (**self).record(revocation)
+    }
+
+    fn register(&self, pat: IssuedPat) -> StoreFuture<()> {
+        (**self).register(pat)
+    }
+
+    fn record_rule_of_now(&self, rule: Revocation) -> StoreFuture<()> {
+        (**self).record_rule_of_now(rule)
     }
 
     fn evict(&self, now: Timestamp) -> StoreFuture<Evicted> {
@@ -258,6 +335,16 @@ pub enum StoreError {
         store: Arc<str>,
         /// The cause.
         source: Arc<dyn Error + Send + Sync>,
+    },
+    /// The file of the store was removed or replaced while it was open. What the store writes would not
+    /// survive a restart.
+    #[error(
+        "{store} was removed or replaced while the program ran; put the file back, or stop the program \
+         and start it with the right file"
+    )]
+    Replaced {
+        /// The name of the store.
+        store: Arc<str>,
     },
     /// The store accepts no more writes, because of an error in the program.
     #[error("{store} takes no more writes; restart the program and report what its log says")]

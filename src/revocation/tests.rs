@@ -167,6 +167,55 @@ fn test_common_behaviour<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -
     assert_eq!(evict(&store, NOW + 92 * DAY_MS), (0, 2, 0));
 }
 
+/// Tests that a rule of now hits PATs that were issued while the clock was ahead. `reopen` is as in
+/// [`test_common_behaviour`].
+fn test_rules_of_now<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -> S) {
+    const HOUR: u64 = 60 * 60 * 1000;
+    let store = reopen(None);
+    let register = |store: &S, pat: &Pat| block_on(store.register(pat.into())).unwrap();
+    let rule_of_now = |store: &S, rule| block_on(store.record_rule_of_now(rule)).unwrap();
+
+    let ahead = pat("one", "a", NOW + HOUR, 90);
+    let of_other = pat("two", "a,b", NOW + HOUR, 90);
+    let unregistered = pat("one", "a", NOW + HOUR, 90);
+    register(&store, &ahead);
+    register(&store, &of_other);
+    // A rule with a time of the caller's choice compares times only.
+    block_on(store.record(user("one", NOW))).unwrap();
+    assert_eq!(check(&store, &ahead), Ok(()));
+
+    // The store is reopened after the clock was set right.
+    let store = reopen(Some(store));
+    rule_of_now(&store, user("ONE", NOW));
+    assert_eq!((check(&store, &ahead), check(&store, &of_other)), (BY_TOKEN, Ok(())));
+    // The store does not know this PAT, because another program issued it.
+    assert_eq!(check(&store, &unregistered), Ok(()));
+    // PATs that are issued after the rule are valid, even if the clock is ahead again.
+    let (after, ahead_again) = (pat("one", "a", NOW + 1, 90), pat("one", "a", NOW + HOUR, 90));
+    for later in [&after, &ahead_again] {
+        register(&store, later);
+        assert_eq!(check(&store, later), Ok(()));
+    }
+    rule_of_now(&store, service("B", NOW + 2));
+    assert_eq!((check(&store, &of_other), check(&store, &ahead_again)), (BY_TOKEN, Ok(())));
+    rule_of_now(&store, service("a", NOW + 3));
+    assert_eq!((check(&store, &after), check(&store, &ahead_again)), (BY_SERVICE, BY_TOKEN));
+
+    let store = reopen(Some(store));
+    for revoked in [&ahead, &of_other, &ahead_again] {
+        assert_eq!(check(&store, revoked), BY_TOKEN);
+    }
+    // The revocations are removed when the tokens expire.
+    let evicted = block_on(store.evict(ahead.expires_at())).unwrap();
+    assert_eq!((evicted.tokens, evicted.users, evicted.services), (3, 1, 2));
+}
+
+#[test]
+fn a_rule_of_now_in_the_index_hits_pats_from_the_future() {
+    test_rules_of_now::<RevocationIndex>(Option::unwrap_or_default);
+    test_rules_of_now::<Arc<RevocationIndex>>(Option::unwrap_or_default);
+}
+
 #[test]
 fn the_index_has_the_common_behaviour() {
     test_common_behaviour::<RevocationIndex>(Option::unwrap_or_default);
@@ -294,12 +343,14 @@ mod durable {
     use std::{
         fs,
         path::{Path, PathBuf},
+        sync::atomic::{AtomicU64, Ordering::SeqCst},
     };
 
     use redb::{Database, ReadableDatabase, TableDefinition};
     use tempfile::TempDir;
 
     use super::*;
+    use crate::revocation::trusted_time::Uptime;
 
     fn directory() -> (TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
@@ -309,8 +360,17 @@ mod durable {
 
     fn reopening(path: &Path) -> impl FnMut(Option<DurableStore>) -> DurableStore {
         move |store| {
-            drop(store);
-            DurableStore::open(path).unwrap()
+            match store {
+                None => drop(DurableStore::create(path).unwrap()),
+                Some(store) => drop(store),
+            }
+            // So much monotonic time has passed at each eviction that any wall clock is trusted.
+            let starts = AtomicU64::new(0);
+            let uptime = move || Uptime {
+                boot: starts.fetch_add(1, SeqCst).to_string(),
+                since_boot: Duration::from_secs(400 * 365 * 86_400),
+            };
+            DurableStore::open_with_uptime(path.to_owned(), uptime).unwrap()
         }
     }
 
@@ -318,6 +378,34 @@ mod durable {
     fn the_file_has_the_common_behaviour() {
         let (_directory, path) = directory();
         test_common_behaviour(reopening(&path));
+    }
+
+    #[test]
+    fn a_rule_of_now_in_the_file_hits_pats_from_the_future() {
+        let (_directory, path) = directory();
+        test_rules_of_now(reopening(&path));
+    }
+
+    /// The version before wrote files without the table of issued PATs.
+    #[test]
+    fn a_file_of_an_older_version_gets_a_table_of_issued_pats() {
+        let (_directory, path) = directory();
+        let store = DurableStore::create(&path).unwrap();
+        block_on(store.record(user("OLD", NOW))).unwrap();
+        drop(store);
+        let database = Database::open(&path).unwrap();
+        let txn = database.begin_write().unwrap();
+        let issued = TableDefinition::<(u64, [u8; 32]), (u64, &str, &str)>::new("issuedTokens");
+        assert!(txn.delete_table(issued).unwrap());
+        txn.commit().unwrap();
+        drop(database);
+
+        let store = DurableStore::open(&path).unwrap();
+        assert_eq!(check(&store, &pat("old", "a", NOW, 90)), BY_USER);
+        let ahead = pat("one", "a", NOW + DAY_MS, 90);
+        block_on(store.register((&ahead).into())).unwrap();
+        block_on(store.record_rule_of_now(user("one", NOW))).unwrap();
+        assert_eq!(check(&store, &ahead), BY_TOKEN);
     }
 
     proptest! {
@@ -342,7 +430,7 @@ mod durable {
 
     static IMAGES: LazyLock<Images> = LazyLock::new(|| {
         let (_directory, path) = directory();
-        let store = DurableStore::open(&path).unwrap();
+        let store = DurableStore::create(&path).unwrap();
         let mut pending = Vec::new();
         for i in 0..300u64 {
             let fingerprint = TokenFingerprint::from_bytes([u8::try_from(i % 251).unwrap(); 32]);
@@ -449,7 +537,7 @@ mod durable {
 
         let error = DurableStore::open(directory.path()).unwrap_err();
         assert!(matches!(error, OpenError::Io { .. }), "{error}");
-        let error = DurableStore::open(directory.path().join("none/file")).unwrap_err();
+        let error = DurableStore::create(directory.path().join("none/file")).unwrap_err();
         assert!(matches!(error, OpenError::Io { .. }), "{error}");
         assert_eq!(
             fs::read_dir(directory.path()).unwrap().count(),
@@ -459,9 +547,113 @@ mod durable {
     }
 
     #[test]
+    fn a_missing_file_is_an_error_and_an_existing_file_is_not_replaced() {
+        let (directory, path) = directory();
+        let error = DurableStore::open(&path).unwrap_err();
+        assert!(matches!(error, OpenError::Missing { .. }), "{error}");
+        assert!(error.to_string().starts_with(&format!("{} is missing", path.display())));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+
+        let store = DurableStore::create(&path).unwrap();
+        block_on(store.record(user("ONE", NOW))).unwrap();
+        drop(store);
+        let error = DurableStore::create(&path).unwrap_err();
+        assert!(matches!(error, OpenError::Exists { .. }), "{error}");
+        let store = DurableStore::open(&path).unwrap();
+        assert_eq!(store.entries().len(), 1);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    /// The file is removed, replaced by an older copy, and put back, while the store is open.
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_was_removed_or_replaced_makes_each_write_fail() {
+        let (_directory, path) = directory();
+        let (copy, away) = (path.with_extension("copy"), path.with_extension("away"));
+        let store = DurableStore::create(&path).unwrap();
+        block_on(store.record(user("ONE", NOW))).unwrap();
+        drop(store);
+        fs::copy(&path, &copy).unwrap();
+        let store = DurableStore::open(&path).unwrap();
+        let record = |name| block_on(store.record(user(name, NOW)));
+        let assert_fails = |name| {
+            let error = record(name).unwrap_err();
+            assert!(matches!(error, StoreError::Replaced { .. }), "{error}");
+            // The revocation applies until the store is dropped.
+            assert_eq!(check(&store, &pat(name, "a", NOW, 90)), BY_USER);
+        };
+        record("TWO").unwrap();
+        fs::rename(&path, &away).unwrap();
+        assert_fails("THREE");
+        assert!(block_on(store.evict(at(NOW))).is_err());
+        fs::copy(&copy, &path).unwrap();
+        assert_fails("FOUR");
+        assert!(block_on(store.register((&pat("one", "a", NOW, 90)).into())).is_err());
+        // Nothing was written to the copy.
+        assert_eq!(fs::read(&path).unwrap(), fs::read(&copy).unwrap());
+
+        fs::rename(&away, &path).unwrap();
+        record("FIVE").unwrap();
+        drop(store);
+        let store = DurableStore::open(&path).unwrap();
+        assert_eq!(check(&store, &pat("five", "a", NOW, 90)), BY_USER);
+        assert_eq!(check(&store, &pat("two", "a", NOW, 90)), BY_USER);
+    }
+
+    /// The clock is set 400 days ahead, the store evicts, the program is started again, and the clock is set
+    /// right.
+    #[test]
+    fn a_clock_that_is_ahead_evicts_nothing_that_is_needed() {
+        const BOOT: &str = "boot";
+        let (_directory, path) = directory();
+        drop(DurableStore::create(&path).unwrap());
+        let secs = Arc::new(AtomicU64::new(1000));
+        let open = || {
+            let secs = secs.clone();
+            let uptime = move || Uptime {
+                boot: BOOT.to_owned(),
+                since_boot: Duration::from_secs(secs.load(SeqCst)),
+            };
+            DurableStore::open_with_uptime(path.clone(), uptime).unwrap()
+        };
+        let evict = |store: &DurableStore, now| block_on(store.evict(at(now))).unwrap();
+        let store = open();
+        let revoked = pat("one", "a", NOW, 90);
+        block_on(store.record(token(&revoked))).unwrap();
+        block_on(store.record(user("two", NOW))).unwrap();
+        let of_two = pat("two", "a", NOW, 90);
+        assert_eq!(evict(&store, NOW), Evicted::default());
+        for ahead in [400 * DAY_MS, 90 * DAY_MS + 1] {
+            assert_eq!(evict(&store, NOW + ahead), Evicted::default());
+        }
+        drop(store);
+        let store = open();
+        assert_eq!(evict(&store, NOW + 400 * DAY_MS), Evicted::default());
+        assert_eq!((check(&store, &revoked), check(&store, &of_two)), (BY_TOKEN, BY_USER));
+
+        // 91 days pass, also while the program does not run.
+        drop(store);
+        secs.fetch_add(91 * 86_400, SeqCst);
+        let store = open();
+        let evicted = evict(&store, NOW + 91 * DAY_MS);
+        assert_eq!((evicted.tokens, evicted.users), (1, 1));
+    }
+
+    #[test]
+    fn an_administrator_can_confirm_the_clock() {
+        let (_directory, path) = directory();
+        let store = DurableStore::create(&path).unwrap();
+        block_on(store.record(user("one", NOW))).unwrap();
+        block_on(store.evict(at(NOW))).unwrap();
+        assert_eq!(block_on(store.evict(at(NOW + 91 * DAY_MS))).unwrap(), Evicted::default());
+        block_on(store.trust_clock(at(NOW + 91 * DAY_MS))).unwrap();
+        assert_eq!(block_on(store.evict(at(NOW + 91 * DAY_MS))).unwrap().users, 1);
+    }
+
+    #[test]
     fn a_newer_file_format_is_rejected() {
         let (_directory, path) = directory();
-        drop(DurableStore::open(&path).unwrap());
+        drop(DurableStore::create(&path).unwrap());
         let database = Database::open(&path).unwrap();
         let txn = database.begin_write().unwrap();
         let mut meta = txn.open_table(TableDefinition::<&str, &[u8]>::new("meta")).unwrap();
@@ -477,7 +669,7 @@ mod durable {
     #[test]
     fn an_open_file_cannot_be_opened_again() {
         let (_directory, path) = directory();
-        let store = DurableStore::open(&path).unwrap();
+        let store = DurableStore::create(&path).unwrap();
         let error = DurableStore::open(&path).unwrap_err();
         assert!(matches!(error, OpenError::InUse { .. }), "{error}");
         drop(store);
@@ -489,14 +681,14 @@ mod durable {
     fn a_new_file_has_mode_0600() {
         use std::os::unix::fs::PermissionsExt;
         let (_directory, path) = directory();
-        drop(DurableStore::open(&path).unwrap());
+        drop(DurableStore::create(&path).unwrap());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]
     fn the_file_contains_salted_fingerprints_only() {
         let (_directory, path) = directory();
-        let store = DurableStore::open(&path).unwrap();
+        let store = DurableStore::create(&path).unwrap();
         let revoked = pat("user", "a", NOW, 90);
         block_on(store.record(token(&revoked))).unwrap();
         assert_eq!(format!("{store:?}"), format!("DurableStore {{ file: {path:?}, .. }}"));
@@ -507,7 +699,7 @@ mod durable {
 
         // A second file has another salt, and so another hash of the same token.
         let (_directory, second) = directory();
-        let store = DurableStore::open(&second).unwrap();
+        let store = DurableStore::create(&second).unwrap();
         block_on(store.record(token(&revoked))).unwrap();
         let first_hash = |path: &Path| {
             let database = Database::open(path).unwrap();
@@ -523,7 +715,7 @@ mod durable {
     #[test]
     fn eviction_makes_the_file_smaller() {
         let (_directory, path) = directory();
-        let store = DurableStore::open(&path).unwrap();
+        let store = DurableStore::create(&path).unwrap();
         let len = || fs::metadata(&path).unwrap().len();
         let pending: Vec<_> =
             (0..50_000).map(|i| store.record(service(&format!("service-{i}"), i))).collect();

@@ -41,6 +41,7 @@ use crate::{
     coalesce::CoalesceWrites,
     connection::{ConnectionInfo, Protocol},
     identity::PeerCertificate,
+    log_limit::{self, LogPermit},
 };
 
 /// Maximum open connections. Further connections wait to be accepted.
@@ -481,7 +482,11 @@ async fn unless_ending<F: Future + ?Sized>(
 fn peer_certificate(tls: &rustls::ServerConnection, peer: SocketAddr) -> Option<PeerCertificate> {
     let leaf = tls.peer_certificates()?.first()?;
     PeerCertificate::from_der(leaf.to_vec())
-        .inspect_err(|error| tracing::warn!(%peer, %error, "client certificate ignored: it cannot be parsed"))
+        .inspect_err(|error| {
+            if let Some(LogPermit { suppressed }) = log_limit::permit("client certificate") {
+                tracing::warn!(%peer, %error, suppressed, "client certificate ignored: it cannot be parsed");
+            }
+        })
         .ok()
 }
 

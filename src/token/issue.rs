@@ -11,7 +11,7 @@ use super::{
     claims::{Claims, ISSUER_JWT, ISSUER_PAT, OUR_HEADER},
 };
 use crate::{
-    clock::{Clock, SystemClock},
+    clock::{Clock, SystemClock, Timestamp},
     passticket::UserId,
 };
 
@@ -108,7 +108,9 @@ impl TokenIssuer {
         let signature = self.key.sign(text.as_bytes()).map_err(|_| IssueError(()))?;
         text.push('.');
         BASE64_URL_SAFE_NO_PAD.encode_string(signature, &mut text);
-        Ok(IssuedToken { text, lifetime_secs: claims.exp - claims.iat })
+        let issued_at =
+            claims.iat_ms.map_or(Timestamp::from_secs(claims.iat), Timestamp::from_millis);
+        Ok(IssuedToken { text, issued_at, lifetime_secs: claims.exp - claims.iat })
     }
 }
 
@@ -120,6 +122,7 @@ pub struct IssueError(());
 /// An issued token. `Debug` does not print its text. Dropping the value overwrites the text with zeros.
 pub struct IssuedToken {
     text: Zeroizing<String>,
+    issued_at: Timestamp,
     lifetime_secs: u64,
 }
 
@@ -128,6 +131,12 @@ impl IssuedToken {
     /// because any client that has the text can act as the user.
     pub fn expose(&self) -> &str {
         &self.text
+    }
+
+    /// When the token was issued: with the precision of a millisecond for a PAT, and of a second for a
+    /// login token.
+    pub fn issued_at(&self) -> Timestamp {
+        self.issued_at
     }
 
     /// The lifetime of the token in seconds, from the time of issue.

@@ -44,15 +44,18 @@ pub(crate) enum Command {
     /// Run the gateway.
     ///
     /// With --config, the gateway reads a zowe.yaml: Zowe's own keys, and the section passticketProxy
-    /// for settings that Zowe does not have. On SIGTERM or Ctrl-C, the gateway stops accepting
-    /// connections, finishes the requests in flight, and exits.
+    /// for settings that Zowe does not have. On SIGTERM, SIGQUIT or Ctrl-C, the gateway stops accepting
+    /// connections, finishes the requests in flight, and exits. On SIGHUP, it reads the permissions
+    /// (passticketProxy.saf) again.
     ///
     /// With --demo, no configuration is needed. The demo makes a directory with certificates, keys
     /// and a user. It runs a gateway on loopback, and behind the gateway a service that evaluates
     /// PassTickets. Then the demo prints commands to paste. To begin a configuration of your own, copy the
     /// directory.
-    #[command(override_usage = "passticket-proxy serve --config <FILE>
-       passticket-proxy serve --demo [--port <N>] [--data-dir <DIR>]")]
+    #[command(
+        override_usage = "passticket-proxy serve --config <FILE> [--new-store] [--trust-clock]
+       passticket-proxy serve --demo [--port <N>] [--data-dir <DIR>]"
+    )]
     Serve(Serve),
     /// Check a configuration, and print every problem with its file, line, key and remedy.
     Check {
@@ -90,6 +93,14 @@ pub(crate) struct Serve {
     /// Run with this zowe.yaml.
     #[arg(long, value_name = "FILE", conflicts_with = "demo")]
     config: Option<PathBuf>,
+    /// Create the revocation file, which must be missing. Give this option at the first start of a new
+    /// gateway only: a new file has no revocations.
+    #[arg(long, conflicts_with = "demo")]
+    new_store: bool,
+    /// Confirm that the clock of the machine is right, although it is ahead of the time that has passed since
+    /// the last eviction of expired revocations. The log says when this is needed.
+    #[arg(long, conflicts_with = "demo")]
+    trust_clock: bool,
     /// Run the demo on loopback.
     #[arg(long)]
     demo: bool,
@@ -102,8 +113,15 @@ pub(crate) struct Serve {
     data_dir: Option<PathBuf>,
 }
 
+/// The options of `serve --config`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ServeOptions {
+    pub(crate) new_store: bool,
+    pub(crate) trust_clock: bool,
+}
+
 pub(crate) enum ServeSource {
-    Config(PathBuf),
+    Config { file: PathBuf, options: ServeOptions },
     Demo { port: u16, data_dir: Option<PathBuf> },
 }
 
@@ -111,7 +129,10 @@ impl Serve {
     /// What to serve. The error says which option is missing.
     pub(crate) fn source(self) -> Result<ServeSource, &'static str> {
         match self.config {
-            Some(file) => Ok(ServeSource::Config(file)),
+            Some(file) => Ok(ServeSource::Config {
+                file,
+                options: ServeOptions { new_store: self.new_store, trust_clock: self.trust_clock },
+            }),
             None if self.demo => Ok(ServeSource::Demo { port: self.port, data_dir: self.data_dir }),
             None => {
                 Err("serve needs a configuration; give --config FILE, or --demo for a gateway \

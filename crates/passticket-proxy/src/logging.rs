@@ -1,9 +1,15 @@
 //! The log on standard error, filtered by the environment variable `RUST_LOG`.
+//!
+//! From [`start`] on, only the thread of the [`log_queue`] writes to standard error. Any other thread could
+//! wait forever, for example for a pipe that nobody reads.
 
 use std::{
+    backtrace::{Backtrace, BacktraceStatus},
     env,
     ffi::OsStr,
     io::{self, IsTerminal},
+    panic::{self, PanicHookInfo},
+    thread,
 };
 
 use tracing_subscriber::{
@@ -11,20 +17,39 @@ use tracing_subscriber::{
     filter::{Directive, LevelFilter},
 };
 
-use crate::exit::Exit;
+use crate::{
+    exit::Exit,
+    log_queue::{self, LogLine},
+};
 
 const VARIABLE: &str = "RUST_LOG";
 
-/// Starts logging. From then on, events go to standard error.
+/// Starts logging. From then on, events and panics go to the queue in front of standard error.
 pub(crate) fn start() -> Result<(), Exit> {
     let filter = filter(env::var_os(VARIABLE).as_deref()).map_err(Exit::usage)?;
     let colour = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none();
+    let queue = log_queue::start()
+        .map_err(|e| Exit::runtime(format!("cannot start the log thread: {e}")))?;
+    panic::set_hook(Box::new(|panic| queue.put(describe(panic).as_bytes())));
     tracing_subscriber::fmt()
-        .with_writer(io::stderr)
+        .with_writer(|| LogLine(queue))
+        // Otherwise `tracing_subscriber` prints its own errors on standard error.
+        .log_internal_errors(false)
         .with_ansi(colour)
         .with_env_filter(filter)
         .init();
     Ok(())
+}
+
+/// The text that the standard library would print for a panic.
+fn describe(panic: &PanicHookInfo<'_>) -> String {
+    let thread = thread::current();
+    let mut text = format!("thread '{}' {panic}\n", thread.name().unwrap_or("<unnamed>"));
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        text.push_str(&format!("stack backtrace:\n{backtrace}"));
+    }
+    text
 }
 
 /// Parses the directives in the value of `RUST_LOG`. Without a directive, the level is `info`.

@@ -5,10 +5,12 @@ mod commands;
 mod demo;
 mod exit;
 mod loading;
+mod log_queue;
 mod logging;
 mod providers;
 mod reload;
 mod serve;
+mod signals;
 mod stack;
 mod terminal;
 mod workers;
@@ -39,17 +41,19 @@ fn main() -> ExitCode {
         Command::Ticket { command: TicketCommand::Evaluate(args) } => ticket::evaluate(&args),
         Command::Esm(args) => esm::esm(&args),
     };
-    match result {
+    let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => exit.report(),
-    }
+    };
+    log_queue::flush();
+    code
 }
 
 fn serve(args: Serve) -> Result<(), Exit> {
     let source = args.source().map_err(Exit::usage)?;
     logging::start()?;
     match source {
-        ServeSource::Config(file) => serve::serve(&file),
+        ServeSource::Config { file, options } => serve::serve(&file, options),
         ServeSource::Demo { port, data_dir } => demo::serve(port, data_dir.as_deref()),
     }
 }

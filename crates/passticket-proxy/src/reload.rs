@@ -1,31 +1,39 @@
-//! Reloads the permissions file (`passticketProxy.saf`) when it changes.
+//! Reloads the permissions file (`passticketProxy.saf`) when it changes, and on SIGHUP.
 
 use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use passticket_proxy::config::{Problems, read_permissions};
-use tokio::task;
+use tokio::{sync::Notify, task};
 use tower_passticket::saf::{FileSaf, Profile};
 
 /// Interval between two polls. The first poll after a change of the file notices the change. The second
 /// poll reads the file.
 const POLL_EVERY: Duration = Duration::from_secs(2);
 
-/// Replaces the permissions in `saf` whenever `file` changes. If the file has a problem or is missing,
+/// Replaces the permissions in `saf` whenever `file` changes. After `reload` is notified, a change takes
+/// effect at once. If the file has a problem or is missing,
 /// `saf` keeps its permissions, and the problem is logged. Runs until it is aborted.
-pub(crate) async fn permissions(file: PathBuf, saf: FileSaf) {
+pub(crate) async fn permissions(file: PathBuf, saf: FileSaf, reload: Arc<Notify>) {
     let mut polls = tokio::time::interval(POLL_EVERY);
     let mut watch = Watch::default();
     loop {
-        polls.tick().await;
+        let is_requested = tokio::select! {
+            _ = polls.tick() => false,
+            () = reload.notified() => true,
+        };
         let path = file.clone();
         // The file system may be slow, for example a network file system.
         let poll = task::spawn_blocking(move || {
-            let outcome = watch.poll(&path);
+            let outcome = match is_requested {
+                true => watch.poll_now(&path),
+                false => watch.poll(&path),
+            };
             (watch, outcome)
         });
         let outcome = match poll.await {
@@ -41,11 +49,17 @@ pub(crate) async fn permissions(file: PathBuf, saf: FileSaf) {
             }
         };
         match outcome {
-            Outcome::Nothing => {}
+            Outcome::Nothing => {
+                if is_requested {
+                    unchanged(&file);
+                }
+            }
             Outcome::Permissions { profiles, is_change } => {
                 if is_change {
                     let (file, profiles) = (file.display(), profiles.len());
                     tracing::info!(%file, profiles, "permissions reloaded");
+                } else if is_requested {
+                    unchanged(&file);
                 }
                 saf.replace(profiles);
             }
@@ -56,6 +70,10 @@ pub(crate) async fn permissions(file: PathBuf, saf: FileSaf) {
             }
         }
     }
+}
+
+fn unchanged(file: &Path) {
+    tracing::info!(file = %file.display(), "permissions not reloaded: the file has not changed");
 }
 
 /// What the polls have found out about a file.
@@ -89,6 +107,15 @@ enum Outcome {
 }
 
 impl Watch {
+    /// Reads the file now, unless this version was already read without a problem. The operator says that
+    /// the file is complete, so this method does not wait for a second poll. It reports a known problem
+    /// again.
+    fn poll_now(&mut self, path: &Path) -> Outcome {
+        self.last = Some(Version::of(path));
+        self.reported = None;
+        self.poll(path)
+    }
+
     /// Reads the file, unless this version was already read without a problem.
     ///
     /// Another program may be writing the file, and the first half of a file may be valid YAML. So
@@ -231,6 +258,20 @@ mod tests {
         assert_eq!(watched.polls(3), ["nothing", "1 problems", "nothing"]);
         watched.replace_file(HALF);
         assert_eq!(watched.polls(3), ["nothing", "1 new", "nothing"]);
+    }
+
+    #[test]
+    fn a_requested_change_takes_effect_at_once() {
+        let mut watched = Watched::new();
+        let poll_now = |watched: &mut Watched| describe(&watched.watch.poll_now(&watched.path));
+        assert_eq!(poll_now(&mut watched), "nothing");
+        watched.replace_file(HALF);
+        assert_eq!(poll_now(&mut watched), "1 new");
+        assert_eq!(watched.polls(2), ["nothing", "nothing"]);
+        watched.replace_file("safAccess: [");
+        assert_eq!(poll_now(&mut watched), "1 problems");
+        assert_eq!(watched.polls(2), ["nothing", "nothing"]);
+        assert_eq!(poll_now(&mut watched), "1 problems");
     }
 
     #[test]

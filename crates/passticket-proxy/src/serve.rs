@@ -1,12 +1,12 @@
 //! `serve --config`: runs the gateway until SIGTERM or SIGINT.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use passticket_proxy::config::Config;
 use tokio::{
     net::TcpListener,
     runtime::{Builder, Runtime},
-    signal::unix::{SignalKind, signal},
+    sync::Notify,
 };
 use tower_passticket::{
     clock::{Clock, SystemClock},
@@ -14,21 +14,35 @@ use tower_passticket::{
 };
 
 use crate::{
+    cli::ServeOptions,
     exit::Exit,
     loading, reload,
-    stack::{self, Stores},
+    signals::Signals,
+    stack::{self, NewStore, Stores},
     workers,
 };
 
-pub(crate) fn serve(file: &Path) -> Result<(), Exit> {
+/// Interval between two checks whether the threads of the stores run.
+const CHECK_THREADS_EVERY: Duration = Duration::from_secs(1);
+
+/// Runs the gateway with the zowe.yaml `file`.
+pub(crate) fn serve(file: &Path, options: ServeOptions) -> Result<(), Exit> {
     let config = loading::load(file)?;
     let parts = stack::parts(&config).map_err(Exit::usage)?;
-    let stores = stack::stores(&config).map_err(Exit::runtime)?;
     runtime()?.block_on(async {
+        let signals = Signals::listen()?;
         let listen = &config.listen;
         let listener = TcpListener::bind(listen.address).await;
         let listener = listener.map_err(|error| Exit::runtime(listen.explain(&error)))?;
-        run(&config, parts, stores, listener, shutdown_signal()?).await
+        // The stores are opened after that, so that a port in use leaves no new revocation file behind.
+        let new_store = if options.new_store { NewStore::Required } else { NewStore::Never };
+        let stores = stack::stores(&config, new_store)?;
+        if options.trust_clock {
+            let now = SystemClock.now();
+            stores.revocations.trust_clock(now).await.map_err(Exit::runtime)?;
+            tracing::info!("the clock is confirmed; the next eviction trusts it");
+        }
+        run(&config, parts, stores, listener, signals).await
     })
 }
 
@@ -40,23 +54,34 @@ pub(crate) fn runtime() -> Result<Runtime, Exit> {
     runtime.map_err(|e| Exit::runtime(format!("cannot start the async runtime: {e}")))
 }
 
-/// Serves until `shutdown` is ready, then finishes the requests in flight.
+/// Serves until a signal asks the program to stop, then finishes the requests in flight.
 pub(crate) async fn run(
     config: &Config,
     parts: stack::Parts,
     stores: Stores,
     listener: TcpListener,
-    shutdown: impl Future<Output = ()>,
+    signals: Signals,
 ) -> Result<(), Exit> {
     let address = listener.local_addr().map_err(Exit::runtime)?;
     tracing::info!(%address, routes = config.routes.len(), "listening");
     let evicting = tokio::spawn(evict(stores.revocations.clone(), config.evict_every));
+    let reload = Arc::new(Notify::new());
     let reloading = config
         .saf_file
         .clone()
-        .map(|file| tokio::spawn(reload::permissions(file, config.saf.clone())));
+        .map(|file| tokio::spawn(reload::permissions(file, config.saf.clone(), reload.clone())));
     let tls = parts.tls.clone();
     let gateway = stack::gateway(config, parts, stores.clone());
+    let mut ended = None;
+    let shutdown = async {
+        tokio::select! {
+            () = signals.until_stop(&reload) => {}
+            thread = ended_thread(&stores) => {
+                tracing::error!(thread, "a writer thread ended; stopping, no new connections");
+                ended = Some(thread);
+            }
+        }
+    };
     let drained = workers::serve(config, tls, listener, gateway, shutdown).await;
     evicting.abort();
     if let Some(reloading) = reloading {
@@ -65,7 +90,14 @@ pub(crate) async fn run(
     if let Some(audit) = stores.audit {
         audit.close();
     }
-    match drained?.cut_off() {
+    let drained = drained?;
+    if let Some(thread) = ended {
+        return Err(Exit::runtime(format!(
+            "the thread that writes {thread} ended, because of an error in the program; start the \
+             program again and report what its log says"
+        )));
+    }
+    match drained.cut_off() {
         0 => {
             tracing::info!("stopped; all requests were finished");
             Ok(())
@@ -75,6 +107,21 @@ pub(crate) async fn run(
              finished after {} s; for more time, set passticketProxy.timeouts.drainSeconds",
             config.timeouts.drain.as_secs()
         ))),
+    }
+}
+
+/// Waits until a thread of the stores has ended, and returns what the thread writes. Without its thread a
+/// store writes nothing until the program is started again.
+async fn ended_thread(stores: &Stores) -> &'static str {
+    let mut checks = tokio::time::interval(CHECK_THREADS_EVERY);
+    loop {
+        checks.tick().await;
+        if stores.revocations.has_ended() {
+            return "revocations";
+        }
+        if stores.audit.as_ref().is_some_and(|audit| audit.has_ended()) {
+            return "the audit log";
+        }
     }
 }
 
@@ -88,18 +135,4 @@ async fn evict(revocations: Arc<DurableStore>, every: Duration) {
             Err(error) => tracing::error!(%error, "cannot remove expired revocations"),
         }
     }
-}
-
-/// Returns a future that is ready after SIGTERM or SIGINT. Call this function within a Tokio runtime.
-/// After the call, these signals no longer end the process.
-pub(crate) fn shutdown_signal() -> Result<impl Future<Output = ()>, Exit> {
-    let listen_for = |kind| signal(kind).map_err(|e: io::Error| Exit::runtime(e));
-    let (mut terminate, mut interrupt) =
-        (listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?);
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM received: stopping, no new connections"),
-            _ = interrupt.recv() => tracing::info!("SIGINT received: stopping, no new connections"),
-        }
-    })
 }

@@ -27,7 +27,10 @@ use tower_passticket::{
 };
 use tower_service::Service;
 
-use crate::providers::{self, Remote};
+use crate::{
+    exit::Exit,
+    providers::{self, Remote},
+};
 
 /// Upper bound of the configured connect timeout. A service that does not accept a connection in this
 /// time is considered down. Responses have a separate timeout, which may be longer.
@@ -104,16 +107,46 @@ pub(crate) enum StoresError {
     Audit(#[from] AuditFileError),
 }
 
+impl From<StoresError> for Exit {
+    fn from(error: StoresError) -> Self {
+        match error {
+            // The options of the command contradict the files.
+            StoresError::Revocations(OpenError::Exists { .. }) => Self::usage(error),
+            _ => Self::runtime(error),
+        }
+    }
+}
+
+/// Whether the revocation file is created.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum NewStore {
+    /// The file must exist. A missing file may be on a volume that is not mounted.
+    Never,
+    /// The file must be missing, and is created: `--new-store`.
+    Required,
+    /// The file is created if it is missing: the demo.
+    IfMissing,
+}
+
 /// Opens the [`Stores`]. This blocks the thread.
-pub(crate) fn stores(config: &Config) -> Result<Stores, StoresError> {
+pub(crate) fn stores(config: &Config, new_store: NewStore) -> Result<Stores, StoresError> {
+    let file = &config.revocations;
+    // The audit file is opened first, so that a problem with it leaves no new revocation file behind.
+
     let audit = config
         .audit
         .as_ref()
         .map(|audit| AuditFile::open(&audit.file, audit.options.clone()).map(Arc::new));
-    Ok(Stores {
-        revocations: Arc::new(DurableStore::open(&config.revocations)?),
-        audit: audit.transpose()?,
-    })
+    let audit = audit.transpose()?;
+    let revocations = match new_store {
+        NewStore::Required => DurableStore::create(file)?,
+        NewStore::Never => DurableStore::open(file)?,
+        NewStore::IfMissing => match DurableStore::open(file) {
+            Err(OpenError::Missing { .. }) => DurableStore::create(file)?,
+            opened => opened?,
+        },
+    };
+    Ok(Stores { revocations: Arc::new(revocations), audit })
 }
 
 /// Builds the gateway from two services: the auth API, and the stack of layers that forwards requests

@@ -2,15 +2,21 @@
 
 use std::io::{self, Write};
 
+use crate::log_queue;
+
 /// Prints one line on standard output. A closed pipe is not an error.
 pub(crate) fn print_line(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
-/// Prints a problem on standard error. Line breaks become blanks, so that the problem is one line.
+/// Prints a problem on standard error. Line breaks become blanks, so that the problem is one line. If the
+/// program logs, the line goes through the queue of the log, so that this function does not wait.
 pub(crate) fn print_problem(problem: &str) {
     let one_line: Vec<_> = problem.split_whitespace().collect();
-    let _ = writeln!(io::stderr(), "passticket-proxy: {}", one_line.join(" "));
+    let line = format!("passticket-proxy: {}", one_line.join(" "));
+    if !log_queue::put_line(&line) {
+        let _ = writeln!(io::stderr(), "{line}");
+    }
 }
 
 /// Prints a question on standard error. The answer is typed on the same line.

@@ -54,15 +54,13 @@ where
 {
     let listener = listener.into_std().map_err(Exit::runtime)?;
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let (stop, stop_requested) = watch::channel(false);
-    let (result_sender, mut results) = mpsc::channel(cores);
-    for core in 0..cores {
+    let mut workers = Vec::with_capacity(cores);
+    for _ in 0..cores {
         let listener = listener.try_clone().map_err(Exit::runtime)?;
         let (timeouts, tls) = (config.timeouts, tls.clone());
         let connections = config.limits.connections.get().div_ceil(cores);
-        let (service, result_sender) = (service.clone(), result_sender.clone());
-        let mut stop_requested = stop_requested.clone();
-        let serve_requests = move || -> io::Result<Drained> {
+        let service = service.clone();
+        workers.push(move |mut stop_requested: watch::Receiver<bool>| -> io::Result<Drained> {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let listener = TcpListener::from_std(listener)?;
@@ -78,9 +76,39 @@ where
                 let shutdown = async { drop(stop_requested.wait_for(|stop| *stop).await) };
                 Ok(server.run(service, shutdown).await)
             })
-        };
+        });
+    }
+    drop((listener, service));
+    let finished = supervise(workers, shutdown).await?;
+    let cut_off: usize = finished.into_iter().map(Drained::cut_off).sum();
+    Ok(match cut_off {
+        0 => Drained::Completely,
+        connections => Drained::CutOff { connections },
+    })
+}
+
+/// Runs each worker in a thread of its own until `shutdown` is ready, and returns their results. A worker
+/// stops when its argument becomes `true`. If a worker ends or panics before that, the others are stopped,
+/// because the gateway would otherwise go on with fewer threads, and clients would get no answer.
+///
+/// # Errors
+/// The error of the first worker that failed.
+async fn supervise<W, T>(
+    workers: Vec<W>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Vec<T>, Exit>
+where
+    W: FnOnce(watch::Receiver<bool>) -> io::Result<T> + Send + 'static,
+    T: Send + 'static,
+{
+    let count = workers.len();
+    let (stop, stop_requested) = watch::channel(false);
+    let (result_sender, mut results) = mpsc::channel(count.max(1));
+    for (core, worker) in workers.into_iter().enumerate() {
+        let (result_sender, stop_requested) = (result_sender.clone(), stop_requested.clone());
         let run = move || {
-            let result = catch_unwind(AssertUnwindSafe(serve_requests)).unwrap_or_else(|_| {
+            let result = catch_unwind(AssertUnwindSafe(|| worker(stop_requested)));
+            let result = result.unwrap_or_else(|_| {
                 Err(io::Error::other("a worker thread panicked; standard error has the reason"))
             });
             // An error means that `results` was dropped. In this case, the result is not needed.
@@ -92,23 +120,59 @@ where
             .map_err(|e| Exit::runtime(format!("cannot start a thread: {e}")))?;
     }
     // From now on only the threads have senders, so `results` closes when the last thread ends.
-    drop((listener, result_sender));
-    let mut finished = Vec::with_capacity(cores);
+    drop(result_sender);
+    let mut finished = Vec::with_capacity(count);
     tokio::select! {
         () = shutdown => {}
-        // A thread ended before the shutdown. The code below stops the other threads.
-        first = results.recv() => finished.extend(first),
+        first = results.recv() => {
+            let error = match first {
+                Some(Err(error)) => error,
+                Some(Ok(_)) | None => io::Error::other("a worker thread ended early"),
+            };
+            tracing::error!(%error, "a worker thread ended; stopping, no new connections");
+            finished.push(Err(error));
+        }
     }
     let _ = stop.send(true);
     while let Some(result) = results.recv().await {
         finished.push(result);
     }
-    let mut cut_off = 0;
-    for result in finished {
-        cut_off += result.map_err(Exit::runtime)?.cut_off();
+    finished.into_iter().collect::<io::Result<_>>().map_err(Exit::runtime)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    /// A worker that ends when it is told to, or at once.
+    type Worker = Box<dyn FnOnce(watch::Receiver<bool>) -> io::Result<u8> + Send>;
+
+    /// A worker that stops when it is told to.
+    fn obedient() -> Worker {
+        Box::new(|mut stop| {
+            let runtime = Builder::new_current_thread().build()?;
+            runtime.block_on(async { drop(stop.wait_for(|stop| *stop).await) });
+            Ok(1)
+        })
     }
-    Ok(match cut_off {
-        0 => Drained::Completely,
-        connections => Drained::CutOff { connections },
-    })
+
+    #[tokio::test]
+    async fn a_worker_that_ends_or_panics_ends_the_others() {
+        let failing: Worker = Box::new(|_| Err(io::Error::other("no more descriptors")));
+        let panicking: Worker = Box::new(|_| panic!("a defect"));
+        let returning: Worker = Box::new(|_| Ok(2));
+        for (worker, want) in
+            [(failing, "no more descriptors"), (panicking, "panicked"), (returning, "ended early")]
+        {
+            let workers = vec![obedient(), worker, obedient()];
+            let Err(Exit::Runtime(error)) = supervise(workers, pending()).await else {
+                panic!("expected an error")
+            };
+            assert!(error.contains(want), "{error}");
+        }
+        let stopped = supervise(vec![obedient(), obedient()], ready(())).await;
+        assert_eq!(stopped.unwrap(), [1, 1]);
+    }
 }

@@ -216,6 +216,7 @@ impl Settings<'_> {
                     ApiError::InvalidLoginInput,
                     ApiError::WrongCredentials,
                     ApiError::Unavailable,
+                    ApiError::StoreUnavailable,
                     ApiError::Internal,
                 ],
             },

@@ -316,6 +316,63 @@ async fn rules_and_evict_authenticate_and_authorize() {
     }
 }
 
+/// The gateway issues a PAT while its clock is an hour ahead.
+#[tokio::test]
+async fn rules_of_now_revoke_a_pat_from_the_future() {
+    let admin = basic("admin:validPassword");
+    for (path, body, hits) in [
+        ("revoke/tokens", "".to_owned(), true),
+        ("revoke/tokens", json!({"timestamp": 0}).to_string(), true),
+        ("revoke/tokens", json!({"timestamp": NOW * 1000 + 60_000}).to_string(), false),
+        ("revoke/tokens/user", json!({"userId": "admin"}).to_string(), true),
+        ("revoke/tokens/user", json!({"userId": "other"}).to_string(), false),
+        ("revoke/tokens/scope", json!({"serviceId": "b"}).to_string(), true),
+        ("revoke/tokens/scope", json!({"serviceId": "c"}).to_string(), false),
+    ] {
+        let world = World::new();
+        let api = world.api(Compatibility::Documented);
+        let generate = async || {
+            let request = TestRequest { authorization: Some(&admin), ..POST_GENERATE };
+            let response = request.send_to(api.clone()).await;
+            assert_eq!(response.status(), 200);
+            String::from_utf8(response.body().to_vec()).unwrap()
+        };
+        let status_of = async |token: &str| {
+            let body = json!({"token": token, "serviceId": "a"}).to_string();
+            let url = format!("{AUTH}validate");
+            TestRequest { url: &url, body: &body, ..POST_LOGIN }.send_to(api.clone()).await.status()
+        };
+        world.clock.advance(Duration::from_secs(3600));
+        let ahead = generate().await;
+        world.clock.set(Timestamp::from_secs(NOW + 60));
+        let url = format!("{AUTH}{path}");
+        let rule = TestRequest {
+            method: "DELETE",
+            url: &url,
+            authorization: Some(&admin),
+            body: &body,
+            ..POST_LOGIN
+        };
+        assert_eq!(rule.send_to(api.clone()).await.status(), 200, "{path} {body}");
+        world.clock.advance(Duration::from_millis(1));
+        let after = generate().await;
+        let want = if hits { 401 } else { 200 };
+        assert_eq!(status_of(&ahead).await, want, "{path} {body}");
+        assert_eq!(status_of(&after).await, 200, "{path} {body}");
+    }
+}
+
+/// A PAT that no rule of now could hit is not issued.
+#[tokio::test]
+async fn generate_is_503_if_the_pat_cannot_be_registered() {
+    let world = World::new();
+    world.store.cannot_write.store(true, SeqCst);
+    let authorization = basic("user:validPassword");
+    let request = TestRequest { authorization: Some(&authorization), ..POST_GENERATE };
+    let response = request.send_to(world.api(Compatibility::Documented)).await;
+    assert_eq!(outcome(&response), (503, "ZWEAG104E".to_owned()));
+}
+
 #[tokio::test]
 async fn rules_check_the_body() {
     const BAD: [Want; 2] = [(400, "ZWEAT607E"); 2];

@@ -4,6 +4,8 @@
 //! A static definition lists services, their URLs, their routes, and the scheme of each service: which
 //! credential the service receives from the gateway.
 
+use std::net::IpAddr;
+
 use super::{
     configured_route::{ConfiguredRoute, ServiceScheme},
     problem::{quote, suggest},
@@ -90,7 +92,8 @@ fn upstream(section: &mut Section<'_>) -> Option<Upstream> {
     if let Some(second) = urls.get(1) {
         second.at.warning("is not used, because this gateway uses only the first URL");
     }
-    urls.first()?.read(|text| {
+    let first = urls.first()?;
+    let upstream = first.read(|text| {
         if text.contains('@') {
             // The URL may contain a password, so the error does not show it.
             return Err(
@@ -98,7 +101,20 @@ fn upstream(section: &mut Section<'_>) -> Option<Upstream> {
             );
         }
         Upstream::parse(text).map_err(|error| error.to_string())
-    })
+    })?;
+    if upstream.to_string().starts_with("http://") && !is_loopback(upstream.authority().host()) {
+        first.at.warning(
+            "is plain HTTP, so PassTickets and responses cross the network in clear text; write https://, \
+             unless AT-TLS encrypts the connection",
+        );
+    }
+    Some(upstream)
+}
+
+/// Whether a host name or address always leads to this machine.
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    address.map_or(host.eq_ignore_ascii_case("localhost"), |address| address.is_loopback())
 }
 
 /// Reads the scheme of a service, and the place of its APPLID. Without `authentication` the scheme is
@@ -253,10 +269,10 @@ mod tests {
     apiInfo: [{apiId: any, gatewayUrl: api/v1}]
     customMetadata: {apiml: {corsEnabled: true}}
   - serviceId: nothing
-    instanceBaseUrls: [http://zos]
+    instanceBaseUrls: [https://zos]
     routedServices: [{gatewayUrl: api, serviceRelativeUrl: }]
   - serviceId: dcbypass
-    instanceBaseUrls: [http://zos]
+    instanceBaseUrls: [https://zos]
     authentication: {scheme: bypass}
     routes: [{gatewayUrl: api}]
 catalogUiTiles: {static: {title: T}}
@@ -270,8 +286,8 @@ additionalServiceMetadata: []
                 "/dcpassticket/api/v1 -> https://localhost:10012/discoverableclient/api/v1 ZOWEAPPL",
                 "/dcpassticket/ui/v1 -> https://localhost:10012/discoverableclient ZOWEAPPL",
                 "/dcpassticket -> https://localhost:10012/discoverableclient ZOWEAPPL",
-                "/nothing/api -> http://zos",
-                "/dcbypass/api -> http://zos",
+                "/nothing/api -> https://zos",
+                "/dcbypass/api -> https://zos",
             ]
         );
     }
@@ -392,10 +408,33 @@ additionalServiceMetadata: []
     }
 
     #[test]
+    fn plain_http_to_another_machine_causes_a_warning() {
+        for (url, is_warned) in [
+            ("http://zos", true),
+            ("HTTP://10.0.0.1:80", true),
+            ("http://[2001:db8::1]", true),
+            ("http://localhost.example", true),
+            ("http://localhost:8080", false),
+            ("http://LOCALHOST", false),
+            ("http://127.0.0.2", false),
+            ("http://[::1]:80", false),
+            ("https://zos", false),
+        ] {
+            let (routes, problems) = read_service(&format!("{ROUTE}instanceBaseUrls: ['{url}']"));
+            let want = "d:4: services[0].instanceBaseUrls[0]: is plain HTTP, so PassTickets";
+            assert_eq!((routes.len(), problems.len()), (1, usize::from(is_warned)), "{url}");
+            assert!(
+                problems.iter().all(|problem| problem.starts_with(want)),
+                "{url}: {problems:?}"
+            );
+        }
+    }
+
+    #[test]
     fn keys_without_effect_cause_warnings() {
         for (yaml, want) in [
             (
-                format!("{ROUTE}instanceBaseUrls: [http://a, http://b]"),
+                format!("{ROUTE}instanceBaseUrls: [https://a, https://b]"),
                 "d:4: services[0].instanceBaseUrls[1]: is not used, because this gateway uses only the \
                  first URL",
             ),

@@ -131,6 +131,7 @@ mod api_defs;
 mod apiml_security;
 mod configured_route;
 mod encoding;
+mod file_access;
 mod identities;
 mod identity_checks;
 mod listen;
@@ -175,7 +176,10 @@ use pem::Wanted;
 use problem::Report;
 use ptktdata::Environment;
 use reader::{At, Document, Field};
-use secret_file::{read_authorization_file, read_public_file};
+use secret_file::{
+    Other, check_store, directory_warning, public_file_warning, read_authorization_file,
+    read_public_file,
+};
 use tower_passticket::{
     api::{Compatibility, GuardingResources, PasswordHash},
     layer::{CookieNames, CustomHeaders},
@@ -235,7 +239,8 @@ pub struct Config {
     pub delegation: Option<DelegationSettings>,
     /// The audit file. `None` if `passticketProxy.audit.enabled` is `false`.
     pub audit: Option<AuditSettings>,
-    /// The path of the file with revocations: `passticketProxy.revocations`. The file may be missing.
+    /// The path of the file with revocations: `passticketProxy.revocations`. [`DurableStore`](tower_passticket::revocation::DurableStore)
+    /// creates a missing file only on demand.
     pub revocations: PathBuf,
     /// The profile of responses of the auth API: `passticketProxy.compatibility`.
     pub compatibility: Compatibility,
@@ -292,13 +297,16 @@ impl Config {
 /// Reads all files. After a problem, this function continues with the next key, so that one run reports
 /// all problems.
 fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
-    let document = match read_public_file(path) {
+    let document = match read_authorization_file(path) {
         Ok(bytes) => Document::parse(path.to_owned(), &bytes, report),
         Err(error) => {
             report.error(Problem::of_file(path, &error.to_string()));
             return None;
         }
     };
+    if let Some(warning) = directory_warning(path, Other::Others) {
+        report.warning(Problem::of_file(path, &warning));
+    }
     let mut root = document.section(report);
     let zowe = zowe::read(&mut root);
     let ours = passticket_proxy::read(&mut root, env);
@@ -321,6 +329,13 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         Some(field) => field.path(),
         None => Some(path.with_file_name("revocations.redb")),
     };
+    if let Some(store) = &revocations {
+        match check_store(store) {
+            Ok(None) => {}
+            Ok(Some(warning)) => report.warning(Problem::of_file(store, &warning)),
+            Err(error) => report.error(Problem::of_file(store, &error.to_string())),
+        }
+    }
     let definitions = api_defs(&ours, report);
     let services = definitions.iter().flat_map(|file| api_defs::read(file.section(report)));
     let services: Vec<_> = services.collect();
@@ -476,7 +491,14 @@ fn api_defs(ours: &PassticketProxy<'_>, report: &Report) -> Vec<Document> {
                 continue;
             }
             match read_public_file(&file) {
-                Ok(bytes) => documents.push(Document::parse(file.clone(), &bytes, report)),
+                Ok(bytes) => {
+                    let warning = public_file_warning(&file);
+                    let warning = warning.or_else(|| directory_warning(&file, Other::Others));
+                    if let Some(warning) = warning {
+                        field.at.warning(warning);
+                    }
+                    documents.push(Document::parse(file.clone(), &bytes, report));
+                }
                 Err(error) => field.at.error(error),
             }
             read.push(file);

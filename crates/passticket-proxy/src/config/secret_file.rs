@@ -8,6 +8,8 @@ use std::{
 
 use zeroize::Zeroizing;
 
+use super::file_access::{Access, Fault, Guard, ProcessUser};
+
 /// The maximum size of a file. Configuration files are much smaller.
 const MAX_LEN: u64 = 1 << 20;
 
@@ -30,9 +32,9 @@ const MAX_LEN: u64 = 1 << 20;
 /// # let directory = tempfile::tempdir()?;
 /// # let path = directory.path().join("ZOWEAPPL.key");
 /// # fs::write(&path, "E001193519561977")?;
-/// # fs::set_permissions(&path, fs::Permissions::from_mode(0o640))?;
+/// # fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
 /// let error = read_secret_file(&path).unwrap_err();
-/// assert!(matches!(error, SecretFileError::Permissions { mode: 0o640, .. }));
+/// assert!(matches!(error, SecretFileError::Permissions { mode: 0o644, .. }));
 ///
 /// fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
 /// assert_eq!(read_secret_file(&path)?.len(), 16);
@@ -40,7 +42,7 @@ const MAX_LEN: u64 = 1 << 20;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn read_secret_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
-    read(path, Guard::OwnerOnly)
+    read(path, Guard::Secret)
 }
 
 /// Reads a regular file of at most 1 MiB, without a check of its permissions.
@@ -48,11 +50,11 @@ pub(super) fn read_public_file(path: &Path) -> Result<Vec<u8>, SecretFileError> 
     Ok(std::mem::take(&mut *read(path, Guard::None)?))
 }
 
-/// Reads a file that decides what users are permitted to do: a file of permissions or identities. All
-/// users of the system may have read permission for the file. Only its owner and its group may have
-/// write permission.
+/// Reads a file that decides who somebody is, or what users are permitted to do. All users of the system may
+/// have read permission for the file. It must belong to root or to the user of this process, and only its
+/// owner may have write permission.
 pub(super) fn read_authorization_file(path: &Path) -> Result<Vec<u8>, SecretFileError> {
-    Ok(std::mem::take(&mut *read(path, Guard::NotWritableByOthers)?))
+    Ok(std::mem::take(&mut *read(path, Guard::Authorization)?))
 }
 
 /// The reason why a file was not read.
@@ -75,7 +77,8 @@ pub enum SecretFileError {
         /// The path.
         path: PathBuf,
     },
-    /// Users other than its owner can access the file.
+    /// Users other than its owner can access the file, or its group can write it, or the file can be read by
+    /// a group to which this process does not belong.
     #[error(
         "{} is accessible to users other than its owner (mode {mode:04o}); run: chmod 600 {}",
         path.display(),
@@ -88,9 +91,9 @@ pub enum SecretFileError {
         /// The permission bits of the file.
         mode: u32,
     },
-    /// Users other than its owner and group can write the file.
+    /// Users other than its owner can write the file.
     #[error(
-        "{} is writable by users other than its owner and group (mode {mode:04o}); run: chmod o-w {}",
+        "{} is writable by users other than its owner (mode {mode:04o}); run: chmod go-w {}",
         path.display(),
         path.display()
     )]
@@ -101,6 +104,22 @@ pub enum SecretFileError {
         /// The permission bits of the file.
         mode: u32,
     },
+    /// The file belongs neither to root nor to the user of this process, so its owner can change it.
+    #[error(
+        "{} belongs to the user with uid {owner}, and not to root or the user of this process (uid \
+         {user}); run: chown {user} {}",
+        path.display(),
+        path.display()
+    )]
+    #[non_exhaustive]
+    Owner {
+        /// The file.
+        path: PathBuf,
+        /// The uid of the owner.
+        owner: u32,
+        /// The uid of this process.
+        user: u32,
+    },
     /// The file is larger than 1 MiB, or grew while it was read.
     #[error("{} is larger than 1 MiB; write the path of the right file", path.display())]
     #[non_exhaustive]
@@ -110,15 +129,51 @@ pub enum SecretFileError {
     },
 }
 
-/// The check of the permissions of a file.
-#[derive(Clone, Copy)]
-enum Guard {
-    /// No check.
-    None,
-    /// Only the owner and the group may have write permission.
-    NotWritableByOthers,
-    /// Only the owner may have any permission.
-    OwnerOnly,
+/// Checks the owner and the permissions of the revocation file, and of its directory. A missing file is
+/// correct here.
+///
+/// Returns a warning if a group of this process can write the file, or if other users can write to the
+/// directory. A group is usual for volumes of containers.
+pub(super) fn check_store(path: &Path) -> Result<Option<String>, SecretFileError> {
+    let directory = directory_warning(path, Other::GroupOrOthers);
+    match fs::metadata(path) {
+        Ok(metadata) => match check_access(path, &metadata, Guard::Store)? {
+            Some(warning) => Ok(Some(warning)),
+            None => Ok(directory),
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(directory),
+        Err(source) => Err(SecretFileError::Io { path: path.to_owned(), source }),
+    }
+}
+
+/// A warning if users other than its owner and group can write the file. This is for files that decide
+/// nothing about users.
+pub(super) fn public_file_warning(path: &Path) -> Option<String> {
+    let mode = Access::of(&fs::metadata(path).ok()?).mode;
+    (mode & 0o002 != 0).then(|| {
+        let file = path.display();
+        format!("{file} is writable by all users (mode {mode:04o}); run: chmod o-w {file}")
+    })
+}
+
+/// A warning if the users in `other` can replace the file, because they can write to its directory. In a
+/// directory with the sticky bit, such as `/tmp`, only the owner of a file can replace it.
+pub(super) fn directory_warning(path: &Path, other: Other) -> Option<String> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new("."));
+    let mode = Access::of(&fs::metadata(directory).ok()?).mode;
+    let (bits, who, remedy) = match other {
+        Other::Others => (0o002, "all users", "o-w"),
+        Other::GroupOrOthers if mode & 0o002 == 0 => (0o020, "its group", "g-w"),
+        Other::GroupOrOthers => (0o022, "all users", "go-w"),
+    };
+    (mode & bits != 0 && mode & 0o1000 == 0).then(|| {
+        let (file, directory) = (path.display(), directory.display());
+        format!(
+            "the directory of {file} is writable by {who} (mode {mode:04o}), who can replace the file; \
+             run: chmod {remedy} {directory}"
+        )
+    })
 }
 
 fn read(path: &Path, guard: Guard) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
@@ -133,7 +188,7 @@ fn read(path: &Path, guard: Guard) -> Result<Zeroizing<Vec<u8>>, SecretFileError
     if !metadata.is_file() {
         return Err(SecretFileError::NotAFile { path: path.to_owned() });
     }
-    check_permissions(path, &metadata, guard)?;
+    check_access(path, &metadata, guard)?;
     let too_large = || SecretFileError::TooLarge { path: path.to_owned() };
     let len = metadata.len();
     if len > MAX_LEN {
@@ -159,41 +214,49 @@ fn read(path: &Path, guard: Guard) -> Result<Zeroizing<Vec<u8>>, SecretFileError
     Ok(content)
 }
 
-#[cfg(unix)]
-fn check_permissions(
+/// The users whose write permission for a directory causes a warning.
+#[derive(Clone, Copy)]
+pub(super) enum Other {
+    /// Users who are neither the owner nor in the group.
+    Others,
+    /// All users except the owner.
+    GroupOrOthers,
+}
+
+/// Returns a warning, or the reason why the file is not accepted.
+fn check_access(
     path: &Path,
     metadata: &fs::Metadata,
     guard: Guard,
-) -> Result<(), SecretFileError> {
-    use std::os::unix::fs::PermissionsExt;
-
-    let mode = metadata.permissions().mode() & 0o7777;
-    let path = || path.to_owned();
-    match guard {
-        Guard::OwnerOnly if mode & 0o077 != 0 => {
-            Err(SecretFileError::Permissions { path: path(), mode })
+) -> Result<Option<String>, SecretFileError> {
+    let (access, process) = (Access::of(metadata), ProcessUser::current());
+    let (path, mode) = (path.to_owned(), access.mode);
+    match access.fault(guard, &process) {
+        None => Ok(None),
+        Some(Fault::Owner) => {
+            Err(SecretFileError::Owner { path, owner: access.uid, user: process.uid })
         }
-        Guard::NotWritableByOthers if mode & 0o002 != 0 => {
-            Err(SecretFileError::Writable { path: path(), mode })
+        Some(Fault::Readable) => Err(SecretFileError::Permissions { path, mode }),
+        Some(Fault::Writable) => Err(SecretFileError::Writable { path, mode }),
+        Some(Fault::WritableByOurGroup) => {
+            let file = path.display();
+            Ok(Some(format!(
+                "{file} is writable by its group (mode {mode:04o}); unless each member of the group may \
+                 revoke tokens and undo revocations, run: chmod g-w {file}"
+            )))
         }
-        Guard::None | Guard::NotWritableByOthers | Guard::OwnerOnly => Ok(()),
     }
-}
-
-#[cfg(not(unix))]
-fn check_permissions(_: &Path, _: &fs::Metadata, _: Guard) -> Result<(), SecretFileError> {
-    Ok(())
 }
 
 #[cfg(test)]
 #[cfg(unix)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
 
     #[test]
-    fn secret_files_must_be_accessible_only_to_their_owner() {
+    fn secret_files_must_be_accessible_only_to_their_owner_and_readable_only_to_our_group() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
         fs::write(&path, "secret").unwrap();
@@ -201,7 +264,11 @@ mod tests {
             (0o600, true),
             (0o400, true),
             (0o700, true),
-            (0o640, false),
+            // The group of the file is a group of this process.
+            (0o440, true),
+            (0o640, true),
+            (0o550, true),
+            (0o660, false),
             (0o604, false),
             (0o620, false),
             (0o601, false),
@@ -229,7 +296,7 @@ mod tests {
         for (mode, good) in [
             (0o600, true),
             (0o644, true),
-            (0o664, true),
+            (0o664, false),
             (0o646, false),
             (0o602, false),
             (0o666, false),
@@ -241,9 +308,57 @@ mod tests {
                     assert!(!good, "{mode:o}: {error}");
                     let (path, text) = (path.display(), error.to_string());
                     assert!(text.contains(&format!("(mode {mode:04o})")), "{text}");
-                    assert!(text.ends_with(&format!("run: chmod o-w {path}")), "{text}");
+                    assert!(text.ends_with(&format!("run: chmod go-w {path}")), "{text}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_writable_store_or_directory_is_refused_or_causes_a_warning() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("revocations.redb");
+        // A missing file is created with mode 0600.
+        assert_eq!(check_store(&path).unwrap(), None);
+        fs::write(&path, "").unwrap();
+        let set = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let group = fs::metadata(&path).unwrap().gid();
+        assert!(ProcessUser::current().has_group(group), "expected a file of our group");
+        for (file, parent, want) in [
+            (0o600, 0o700, None),
+            (0o644, 0o755, None),
+            (0o660, 0o700, Some("is writable by its group (mode 0660)")),
+            (0o600, 0o770, Some("is writable by its group (mode 0770)")),
+            (0o600, 0o2770, Some("is writable by its group (mode 2770)")),
+            (0o600, 0o777, Some("is writable by all users (mode 0777)")),
+            (0o600, 0o1777, None),
+        ] {
+            set(&path, file);
+            set(directory.path(), parent);
+            match (check_store(&path).unwrap(), want) {
+                (None, None) => {}
+                (Some(got), Some(want)) => assert!(got.contains(want), "{got}"),
+                (got, want) => panic!("{file:o} in {parent:o}: {got:?}, expected {want:?}"),
+            }
+        }
+        set(&path, 0o602);
+        assert!(matches!(check_store(&path), Err(SecretFileError::Writable { mode: 0o602, .. })));
+    }
+
+    #[test]
+    fn other_files_and_directories_that_all_users_can_write_cause_a_warning() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("demo.yml");
+        fs::write(&path, "").unwrap();
+        for (mode, is_warned) in [(0o600, false), (0o664, false), (0o646, true), (0o666, true)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(public_file_warning(&path).is_some(), is_warned, "{mode:o}");
+        }
+        for (mode, is_warned) in [(0o755, false), (0o775, false), (0o777, true), (0o1777, false)] {
+            fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(directory_warning(&path, Other::Others).is_some(), is_warned, "{mode:o}");
         }
     }
 

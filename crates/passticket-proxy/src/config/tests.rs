@@ -87,6 +87,12 @@ impl Setup {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
+    /// Sets the mode of a file, or of the directory if `name` is empty.
+    fn set_mode(&self, name: &str, mode: u32) {
+        let path = self.0.path().join(name);
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
     /// Replaces the first `from` in the zowe.yaml. Panics if the file does not contain `from`.
     fn edit(&self, from: &str, to: &str) {
         let path = self.0.path().join("zowe.yaml");
@@ -243,7 +249,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             &["zowe.yaml:65: passticketProxy.onFailure: is unknown; write forward, \
                forward-unchanged or reject"],
         ),
-        (|s| s.write("tls/server.key", "x", 0o640), &[open]),
+        (|s| s.write("tls/server.key", "x", 0o644), &[open]),
         (
             |s| s.write("tls/server.key", "x", 0o600),
             &["zowe.yaml:6: zowe.certificate.pem.key: tls/server.key has no private key in it"],
@@ -559,6 +565,33 @@ fn an_empty_list_of_callers_permits_no_caller() {
 }
 
 #[test]
+fn files_that_decide_who_somebody_is_must_not_be_writable_by_others() {
+    for file in ["zowe.yaml", "tls/ca.pem", "users.yml", "saf.yml", "identities.yml", "jwt.key"] {
+        for mode in [0o620, 0o602] {
+            let setup = Setup::new();
+            setup.set_mode(file, mode);
+            let problems = setup.problems();
+            assert_eq!(problems.len(), 1, "{file}: {problems:?}");
+            assert!(
+                problems[0].contains(&format!("(mode {mode:04o}); run: chmod ")),
+                "{problems:?}"
+            );
+        }
+    }
+    // Other files and directories cause a warning.
+    for (file, mode, want) in [
+        ("tls/server.pem", 0o646, "tls/server.pem is writable by all users (mode 0646)"),
+        ("", 0o777, "is writable by all users (mode 0777), who can replace the file"),
+    ] {
+        let setup = Setup::new();
+        setup.set_mode(file, mode);
+        setup.load().unwrap();
+        let warnings = setup.problems();
+        assert!(warnings.iter().any(|warning| warning.contains(want)), "{file}: {warnings:?}");
+    }
+}
+
+#[test]
 fn sending_tokens_without_strict_verification_causes_a_warning() {
     let endpoint = |s: &Setup| {
         let keys = "authorization: {provider: endpoint, endpoint: {url: 'https://zss/saf'}}";
@@ -576,6 +609,8 @@ fn sending_tokens_without_strict_verification_causes_a_warning() {
             &format!("{IDENTITY_MAPPER}\n          registry: ldaps"),
         );
     };
+    const DISABLED: &str = "zowe.yaml:2: zowe.verifyCertificates: turns off the verification of services, so \
+                            anybody on the network path can receive PassTickets; write STRICT or NONSTRICT";
     let all_users =
         "those of all users whose permissions are checked (by authorization.endpoint.url)";
     let cases: [(&dyn Fn(&Setup), _); 3] = [
@@ -600,13 +635,16 @@ fn sending_tokens_without_strict_verification_causes_a_warning() {
                      write STRICT"
                 )
             });
-            assert_eq!(warned, want.into_iter().collect::<Vec<_>>(), "{mode}");
+            let off = (mode == "DISABLED").then(|| DISABLED.to_owned());
+            assert_eq!(warned, off.into_iter().chain(want).collect::<Vec<_>>(), "{mode}");
         }
     }
-    // Without a SAF endpoint and without a mapper, the gateway sends no tokens, so nothing is reported.
+    // Without a SAF endpoint and without a mapper, the gateway sends no tokens.
     let setup = Setup::new();
-    setup.edit("verifyCertificates: STRICT ", "verifyCertificates: DISABLED ");
+    setup.edit("verifyCertificates: STRICT ", "verifyCertificates: NONSTRICT ");
     assert_eq!(setup.problems(), Vec::<String>::new());
+    setup.edit("verifyCertificates: NONSTRICT ", "verifyCertificates: DISABLED ");
+    assert_eq!(setup.problems(), [DISABLED]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Reads the certificates and the private key from the PEM files that `zowe.certificate.pem` names.
 
-use std::fmt;
+use std::{fmt, path::Path};
 
 use rustls::{
     crypto::aws_lc_rs,
@@ -12,7 +12,10 @@ use zeroize::Zeroizing;
 use super::{
     pem::{self, Wanted},
     reader::Field,
-    secret_file::{read_public_file, read_secret_file},
+    secret_file::{
+        SecretFileError, public_file_warning, read_authorization_file, read_public_file,
+        read_secret_file,
+    },
 };
 
 /// The PEM texts for the TLS listener and the TLS client.
@@ -42,7 +45,8 @@ pub(super) fn read(
     key: Option<&Field<'_>>,
     authorities: Option<&Field<'_>>,
 ) -> Option<TlsFiles> {
-    let chain = certificate.and_then(|field| Some((certificates(field, field.text()?)?, field)));
+    let chain = certificate
+        .and_then(|field| Some((certificates(field, field.text()?, read_public_file)?, field)));
     let key = key.and_then(|field| Some((private_key(field)?, field)));
     let authorities = authorities.and_then(concatenate);
     let (((certificate, chain), chain_field), (key, key_field)) = (chain?, key?);
@@ -74,15 +78,23 @@ pub(super) fn read(
 
 type Chain = Vec<CertificateDer<'static>>;
 
-fn certificates(field: &Field<'_>, path: &str) -> Option<(Vec<u8>, Chain)> {
+/// Reads the certificates in the file `path` with `read`.
+fn certificates(
+    field: &Field<'_>,
+    path: &str,
+    read: fn(&Path) -> Result<Vec<u8>, SecretFileError>,
+) -> Option<(Vec<u8>, Chain)> {
     let path = field.path_of(path)?;
-    let pem = match read_public_file(&path) {
+    let pem = match read(&path) {
         Ok(pem) => pem,
         Err(error) => {
             field.at.error(error);
             return None;
         }
     };
+    if let Some(warning) = public_file_warning(&path) {
+        field.at.warning(warning);
+    }
     let chain = CertificateDer::pem_slice_iter(&pem).collect::<Result<Chain, _>>();
     let chain = chain.ok().filter(|chain| !chain.is_empty());
     if chain.is_none() {
@@ -131,7 +143,10 @@ fn concatenate(field: &Field<'_>) -> Option<Vec<u8>> {
         return None;
     }
     // All files are read before the function returns, so that the errors of all files are reported.
-    let read: Vec<_> = paths.iter().map(|(item, path)| certificates(item, path)).collect();
+    let read: Vec<_> = paths
+        .iter()
+        .map(|(item, path)| certificates(item, path, read_authorization_file))
+        .collect();
     let mut all = Vec::new();
     for (pem, _) in read.into_iter().collect::<Option<Vec<_>>>()? {
         all.extend_from_slice(&pem);

@@ -82,7 +82,7 @@ fn attls<'a>(zowe: &mut Section<'a>, gateway: &mut Section<'a>) -> Option<At<'a>
 /// script treats an unknown mode as `STRICT`, but this gateway reports an error
 /// (docs/reference/data-plane.md#verify-certificates).
 fn verification(field: Field<'_>) -> Option<Verification> {
-    field.read(|text| match text.to_ascii_uppercase().as_str() {
+    let verification = field.read(|text| match text.to_ascii_uppercase().as_str() {
         "STRICT" => Ok(Verification::Strict),
         "NONSTRICT" => Ok(Verification::NonStrict),
         "DISABLED" => Ok(Verification::Disabled),
@@ -90,7 +90,14 @@ fn verification(field: Field<'_>) -> Option<Verification> {
             "{} is not a verification mode; write STRICT, NONSTRICT or DISABLED",
             quote(text)
         )),
-    })
+    });
+    if verification == Some(Verification::Disabled) {
+        field.at.warning(
+            "turns off the verification of services, so anybody on the network path can receive \
+             PassTickets; write STRICT or NONSTRICT",
+        );
+    }
+    verification
 }
 
 #[cfg(test)]

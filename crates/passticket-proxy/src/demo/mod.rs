@@ -16,8 +16,9 @@ use tower_passticket::{passticket::Applid, tls::Server};
 use crate::{
     exit::Exit,
     loading,
-    serve::{run, runtime, shutdown_signal},
-    stack,
+    serve::{run, runtime},
+    signals::Signals,
+    stack::{self, NewStore},
     terminal::print_line,
 };
 use files::DemoFiles;
@@ -33,6 +34,7 @@ pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Exit> {
     };
     let mut files = DemoFiles::make(&directory)?;
     runtime()?.block_on(async {
+        let signals = Signals::listen()?;
         // The gateway and the service listen before the commands are printed, so that the commands work
         // immediately.
         let service_listener = listen(0, "").await?;
@@ -42,7 +44,7 @@ pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Exit> {
         files.configure(gateway.port(), service.port())?;
         let config = loading::load(&files.zowe_yaml())?;
         let parts = stack::parts(&config).map_err(Exit::usage)?;
-        let stores = stack::stores(&config).map_err(Exit::runtime)?;
+        let stores = stack::stores(&config, NewStore::IfMissing)?;
 
         let applid = Applid::new(files::APPLID).map_err(Exit::runtime)?;
         let profile = config
@@ -54,9 +56,8 @@ pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Exit> {
         let server = server.run(service::ZosService::new(profile.clone()), std::future::pending());
         let server = tokio::spawn(server);
 
-        let shutdown = shutdown_signal()?;
         print_line(&commands::text(&files, gateway.port()));
-        let result = run(&config, parts, stores, gateway_listener, shutdown).await;
+        let result = run(&config, parts, stores, gateway_listener, signals).await;
         // The gateway has finished its requests, so it no longer needs the service.
         server.abort();
         result

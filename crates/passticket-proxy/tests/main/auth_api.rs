@@ -585,6 +585,71 @@ fn the_gateway_does_not_start_with_a_damaged_revocation_file() {
     assert_eq!(fs::read(file).unwrap(), b"not a store");
 }
 
+/// The store must exist, unless `--new-store` asks for a new one.
+#[test]
+fn a_missing_revocation_file_is_an_error_and_new_store_creates_it() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(Demo::start_in(directory.path()));
+    let file = directory.path().join("revocations.redb");
+    let config = directory.path().join("zowe.yaml");
+    let yaml = crate::support::with_any_port(&fs::read_to_string(&config).unwrap());
+    fs::write(&config, yaml).unwrap();
+    fs::remove_file(&file).unwrap();
+    let serve = ["serve", "--config", config.to_str().unwrap()];
+    let (status, log) = Running::start(PROGRAM, &serve).wait();
+    assert_eq!(status.code(), Some(3), "{log}");
+    assert!(log.contains(&format!("{} is missing; mount its volume", file.display())), "{log}");
+    assert!(!file.exists());
+
+    let new_store = [&serve[..], &["--new-store"]].concat();
+    let mut program = Running::start(PROGRAM, &new_store);
+    program.logged("listening");
+    drop(program);
+    let created = fs::metadata(&file).unwrap().len();
+    let (status, log) = Running::start(PROGRAM, &new_store).wait();
+    assert_eq!(status.code(), Some(2), "{log}");
+    assert!(log.contains("exists; start without the option"), "{log}");
+    assert_eq!(fs::metadata(&file).unwrap().len(), created);
+    let trusted = [&serve[..], &["--trust-clock"]].concat();
+    Running::start(PROGRAM, &trusted).logged("the clock is confirmed");
+}
+
+/// An older copy is renamed over the store, or the store is removed, while the gateway runs.
+#[tokio::test]
+async fn revoking_is_503_while_the_revocation_file_is_gone() {
+    let mut demo = Demo::start();
+    let file = demo.directory.join("revocations.redb");
+    let (copy, away) = (file.with_extension("copy"), file.with_extension("away"));
+    fs::copy(&file, &copy).unwrap();
+    let (first, second) = (demo.pat(&["dcpassticket"]).await, demo.pat(&["dcpassticket"]).await);
+    let revoke = async |demo: &Demo, pat: &str| {
+        let body = json!({"token": pat});
+        let request = demo.client().delete(demo.auth("access-token/revoke")).json(&body);
+        request.send().await.unwrap().status()
+    };
+    let generate = async |demo: &Demo| {
+        let request = demo.client().post(demo.auth("access-token/generate"));
+        let request = request.basic_auth("USER", Some("validPassword"));
+        request.json(&json!({"scopes": ["a"]})).send().await.unwrap().status()
+    };
+    fs::rename(&file, &away).unwrap();
+    assert_eq!(revoke(&demo, &first).await, 503);
+    fs::copy(&copy, &file).unwrap();
+    assert_eq!(revoke(&demo, &second).await, 503);
+    assert_eq!(generate(&demo).await, 503);
+    let all = demo.client().delete(demo.auth("access-token/revoke/tokens"));
+    let all = all.basic_auth("USER", Some("validPassword")).send().await.unwrap();
+    assert_eq!(all.status(), 503);
+    demo.program.logged("the revocation file was removed or replaced");
+    // Other requests are served.
+    demo.login().await;
+
+    fs::rename(&away, &file).unwrap();
+    assert_eq!(generate(&demo).await, 200);
+    let third = demo.pat(&["dcpassticket"]).await;
+    assert_eq!(revoke(&demo, &third).await, 200);
+}
+
 #[test]
 fn the_commands_in_endpoints_md_work() {
     if !has_curl() {

@@ -112,12 +112,14 @@ fn the_key_comes_from_standard_input_or_from_a_private_file() {
 
     let from_stdin = run_with_input(&[&args[..], &["-"]].concat(), &format!("{KEY}\n"));
     check(&from_stdin, 0, TICKET, "");
-    for mode in [0o644, 0o640, 0o604] {
+    for mode in [0o644, 0o660, 0o604] {
         let file = key_file(directory.path(), KEY, mode);
         let refused = with_file(&file);
         check(&refused, 2, "", "chmod 600");
         assert!(!String::from_utf8_lossy(&refused.stderr).contains(KEY));
     }
+    // The group of the file is a group of this process.
+    check(&with_file(&key_file(directory.path(), KEY, 0o640)), 0, TICKET, "");
     check(&with_file("/nonexistent"), 2, "", "/nonexistent");
     let wrong = run_with_input(&[&args[..], &["-"]].concat(), "F90F48F03C28DC8\n");
     check(&wrong, 2, "", "16");

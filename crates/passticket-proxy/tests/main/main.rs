@@ -11,4 +11,5 @@ mod authorization;
 mod command_line;
 mod demo;
 mod esm;
+mod log;
 mod serve;

@@ -74,7 +74,7 @@ struct Gateway {
     program: Running,
     url: String,
     authorities: Vec<u8>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Gateway {
@@ -88,7 +88,7 @@ impl Gateway {
         let (program, port) = serve(&config);
         let authorities = fs::read(directory.path().join("certs/ca.pem")).unwrap();
         let url = format!("https://localhost:{port}/svc/api/v1");
-        Self { program, url, authorities, _directory: directory }
+        Self { program, url, authorities, directory }
     }
 
     fn client(&self) -> reqwest::Client {
@@ -181,6 +181,56 @@ async fn sigterm_finishes_the_requests_in_flight() {
     assert!(status.success(), "{log}");
 }
 
+/// The default action of each of these signals would end the process.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_signal_cuts_a_request() {
+    let mut gateway = Gateway::start(service().await, 60_000, 30);
+    let client = gateway.client();
+    let mut in_flight = tokio::task::JoinSet::new();
+    let start = |in_flight: &mut tokio::task::JoinSet<_>| {
+        for _ in 0..8 {
+            in_flight.spawn(client.get(gateway.at("/slow")).send());
+        }
+    };
+    start(&mut in_flight);
+    sleep(Duration::from_millis(300)).await;
+    for signal in ["-HUP", "-USR1", "-USR2", "-HUP"] {
+        gateway.program.signal(signal);
+    }
+    start(&mut in_flight);
+    sleep(Duration::from_millis(300)).await;
+    gateway.program.signal("-QUIT");
+    while let Some(response) = in_flight.join_next().await {
+        let response = response.unwrap().unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.text().await.unwrap(), "slow response");
+    }
+    let (status, log) = gateway.program.wait();
+    assert!(status.success(), "{log}");
+    for line in [
+        "SIGHUP received: reading the permissions again",
+        "permissions not reloaded: the file has not changed",
+        "SIGUSR1 received: ignored",
+        "SIGUSR2 received: ignored",
+        "SIGQUIT received: stopping, no new connections",
+    ] {
+        assert!(log.contains(line), "{line} is not in the log:\n{log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sighup_reloads_the_permissions() {
+    let mut gateway = Gateway::start(service().await, 60_000, 30);
+    let saf = gateway.directory.path().join("saf.yml");
+    let text = fs::read_to_string(&saf).unwrap();
+    let new = saf.with_extension("new");
+    fs::write(&new, format!("{text}\n# changed\n")).unwrap();
+    fs::rename(&new, &saf).unwrap();
+    gateway.program.signal("-HUP");
+    gateway.program.logged("SIGHUP received");
+    gateway.program.logged("permissions reloaded");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn shutdown_cuts_off_requests_after_the_drain_timeout() {
     let mut gateway = Gateway::start(service().await, 60_000, 1);
@@ -216,6 +266,32 @@ async fn a_slow_service_gives_504_and_an_unreachable_service_gives_503() {
     assert!(!body.contains(&port) && !body.contains("refused"), "{body}");
     let line = gateway.program.logged("cannot reach the service");
     assert!(line.contains(&port) && line.contains("refused"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreachable_service_makes_one_log_line_a_second() {
+    let (unused, address) = listener().await;
+    drop(unused);
+    let mut gateway = Gateway::start(address, 500, 1);
+    let client = gateway.client();
+    let started = Instant::now();
+    for _ in 0..30 {
+        assert_eq!(client.get(gateway.at("/x")).send().await.unwrap().status(), 503);
+    }
+    sleep(Duration::from_millis(1100)).await;
+    assert_eq!(client.get(gateway.at("/x")).send().await.unwrap().status(), 503);
+    gateway.program.logged("suppressed=");
+    gateway.program.signal("-TERM");
+    let (_, log) = gateway.program.wait();
+    let lines: Vec<_> = log.lines().filter(|l| l.contains("cannot reach the service")).collect();
+    let seconds = usize::try_from(started.elapsed().as_secs()).unwrap();
+    assert!((2..=seconds + 2).contains(&lines.len()), "{lines:#?}");
+    let suppressed: u64 = lines
+        .iter()
+        .filter_map(|line| line.split("suppressed=").nth(1))
+        .map(|rest| rest.split(' ').next().unwrap().parse::<u64>().unwrap())
+        .sum();
+    assert_eq!(suppressed + lines.len() as u64, 31, "{lines:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,341 @@
+//! A bounded queue in front of standard error. A thread that logs never waits for standard error, and a
+//! write error never reaches it (docs/decisions.md#d37).
+
+use std::{
+    fmt::Write as _,
+    io::{self, ErrorKind, Write},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use tracing_subscriber::fmt::{
+    format,
+    time::{FormatTime, SystemTime},
+};
+
+/// Maximum number of waiting lines.
+const MAX_LINES: usize = 4096;
+
+/// Maximum size of the waiting lines, in bytes. A longer line is accepted if no other line waits.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// While there are lost lines, the minimum time between two reports, and between two attempts to write the
+/// report.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The pause before a write is repeated if standard error is a full pipe in non-blocking mode.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// How long the program waits for its last log lines when it ends.
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+
+/// The queue in front of standard error, from [`start`] on.
+static QUEUE: OnceLock<LogQueue> = OnceLock::new();
+
+/// Starts the queue in front of standard error.
+pub(crate) fn start() -> io::Result<&'static LogQueue> {
+    let queue = LogQueue::start(io::stderr())?;
+    Ok(QUEUE.get_or_init(|| queue))
+}
+
+/// Adds one line to the queue in front of standard error. Returns `false` if the queue was not started.
+pub(crate) fn put_line(line: &str) -> bool {
+    let Some(queue) = QUEUE.get() else { return false };
+    queue.put(format!("{line}\n").as_bytes());
+    true
+}
+
+/// Waits until the lines in the queue are written, but no longer than a second. The program calls this
+/// before it ends.
+pub(crate) fn flush() {
+    if let Some(queue) = QUEUE.get() {
+        queue.flush(FLUSH_LIMIT);
+    }
+}
+
+/// The queue. A writer thread takes the lines and writes them.
+///
+/// If the queue is full or a line cannot be written, the line is dropped and counted. When writing works
+/// again, the writer thread writes a line with the number of lost lines.
+#[derive(Debug)]
+pub(crate) struct LogQueue {
+    messages: SyncSender<Message>,
+    counters: Arc<Counters>,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    /// The size of the waiting lines.
+    bytes: AtomicUsize,
+    /// The lines that were lost and not yet reported.
+    lost: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Message {
+    Line(Vec<u8>),
+    /// All messages before this one have been handled when the sender gets an answer.
+    Flush(SyncSender<()>),
+}
+
+impl LogQueue {
+    /// Starts the writer thread, which writes to `to`.
+    fn start(to: impl Write + Send + 'static) -> io::Result<Self> {
+        let (messages, received) = sync_channel(MAX_LINES);
+        let counters = Arc::new(Counters::default());
+        let writer =
+            Writer { to, counters: counters.clone(), is_within_line: false, reported: None };
+        thread::Builder::new().name("log".to_owned()).spawn(move || writer.run(&received))?;
+        Ok(Self { messages, counters })
+    }
+
+    /// Adds one or more whole lines. Never waits.
+    pub(crate) fn put(&self, lines: &[u8]) {
+        let waiting = self.counters.bytes.fetch_add(lines.len(), Relaxed);
+        let has_room = waiting == 0 || waiting + lines.len() <= MAX_BYTES;
+        if !has_room || self.messages.try_send(Message::Line(lines.to_vec())).is_err() {
+            self.counters.bytes.fetch_sub(lines.len(), Relaxed);
+            self.counters.lost.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Waits until the lines in the queue are written, but no longer than `limit`.
+    fn flush(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        let (done, is_done) = sync_channel(1);
+        while self.messages.try_send(Message::Flush(done.clone())).is_err() {
+            if Instant::now() >= deadline {
+                return;
+            }
+            thread::sleep(PAUSE);
+        }
+        let _ = is_done.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Writes into a [`LogQueue`]. Each call of `write` adds whole lines.
+pub(crate) struct LogLine(pub(crate) &'static LogQueue);
+
+impl Write for LogLine {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        self.0.put(lines);
+        Ok(lines.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The state of the writer thread.
+struct Writer<W> {
+    to: W,
+    counters: Arc<Counters>,
+    /// Whether the last write failed after a part of a line.
+    is_within_line: bool,
+    /// When lost lines were last reported, or when this was last tried.
+    reported: Option<Instant>,
+}
+
+impl<W: Write> Writer<W> {
+    fn run(mut self, messages: &Receiver<Message>) {
+        loop {
+            let is_complete = self.counters.lost.load(Relaxed) == 0;
+            let message = if is_complete {
+                messages.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                messages.recv_timeout(REPORT_INTERVAL)
+            };
+            match message {
+                Ok(Message::Line(lines)) => {
+                    self.counters.bytes.fetch_sub(lines.len(), Relaxed);
+                    if !self.write(&lines) {
+                        self.counters.lost.fetch_add(1, Relaxed);
+                        continue;
+                    }
+                }
+                Ok(Message::Flush(done)) => {
+                    self.reported = None;
+                    self.report_lost_lines();
+                    let _ = done.try_send(());
+                    continue;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.report_lost_lines();
+        }
+    }
+
+    /// Writes a line with the number of lost lines, at most once in [`REPORT_INTERVAL`].
+    fn report_lost_lines(&mut self) {
+        if self.reported.is_some_and(|last| last.elapsed() < REPORT_INTERVAL) {
+            return;
+        }
+        let lost = self.counters.lost.swap(0, Relaxed);
+        if lost == 0 {
+            return;
+        }
+        self.reported = Some(Instant::now());
+        let mut line = String::new();
+        let _ = SystemTime.format_time(&mut format::Writer::new(&mut line));
+        let _ = writeln!(
+            line,
+            "  WARN passticket_proxy::logging: log lines lost: standard error did not accept them \
+             lines={lost}"
+        );
+        if !self.write(line.as_bytes()) {
+            self.counters.lost.fetch_add(lost, Relaxed);
+        }
+    }
+
+    /// Returns whether all of `lines` was written.
+    fn write(&mut self, lines: &[u8]) -> bool {
+        if self.is_within_line {
+            if !self.write_all(b"\n").1 {
+                return false;
+            }
+            self.is_within_line = false;
+        }
+        let (written, is_complete) = self.write_all(lines);
+        self.is_within_line = !is_complete && written > 0;
+        is_complete
+    }
+
+    /// Returns how many bytes were written, and whether these are all.
+    fn write_all(&mut self, bytes: &[u8]) -> (usize, bool) {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.to.write(&bytes[written..]) {
+                Ok(0) => return (written, false),
+                Ok(len) => written += len,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(PAUSE),
+                Err(_) => return (written, false),
+            }
+        }
+        (written, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Condvar, Mutex};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Standard error of a test. The state says what a write does.
+    #[derive(Clone, Default)]
+    struct Target(Arc<(Mutex<State>, Condvar)>);
+
+    #[derive(Default)]
+    struct State {
+        text: String,
+        is_blocked: bool,
+        /// The bytes that are accepted before writes fail. `None`: no limit.
+        room: Option<usize>,
+    }
+
+    impl Target {
+        fn set(&self, change: impl FnOnce(&mut State)) {
+            change(&mut self.0.0.lock().unwrap());
+            self.0.1.notify_all();
+        }
+
+        fn text(&self) -> String {
+            self.0.0.lock().unwrap().text.clone()
+        }
+    }
+
+    impl Write for Target {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let state = self.0.0.lock().unwrap();
+            let mut state = self.0.1.wait_while(state, |state| state.is_blocked).unwrap();
+            let len = state.room.map_or(bytes.len(), |room| room.min(bytes.len()));
+            if len == 0 {
+                return Err(ErrorKind::StorageFull.into());
+            }
+            state.room = state.room.map(|room| room - len);
+            state.text.push_str(str::from_utf8(&bytes[..len]).unwrap());
+            Ok(len)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_are_lost_and_counted_while_the_target_is_full() {
+        let target = Target::default();
+        let queue = LogQueue::start(target.clone()).unwrap();
+        queue.put(b"one\n");
+        queue.flush(PATIENCE);
+        target.set(|state| state.room = Some(2));
+        queue.put(b"two\n");
+        queue.put(b"three\n");
+        queue.flush(PATIENCE);
+        assert_eq!(target.text(), "one\ntw");
+        target.set(|state| state.room = None);
+        queue.put(b"four\n");
+        queue.flush(PATIENCE);
+        let text = target.text();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(&lines[..2], ["one", "tw"]);
+        let (mut report, mut four) = (lines[2], lines[3]);
+        // The report may be written before or after the next line.
+        if report == "four" {
+            (report, four) = (four, report);
+        }
+        assert!(report.ends_with("log lines lost: standard error did not accept them lines=2"));
+        assert_eq!((four, lines.len()), ("four", 4));
+    }
+
+    #[test]
+    fn putting_and_flushing_do_not_wait_for_a_blocked_target() {
+        let target = Target::default();
+        target.set(|state| state.is_blocked = true);
+        let queue = LogQueue::start(target.clone()).unwrap();
+        let started = Instant::now();
+        for _ in 0..MAX_LINES + 100 {
+            queue.put(b"x\n");
+        }
+        queue.flush(Duration::from_millis(50));
+        assert!(started.elapsed() < PATIENCE);
+        target.set(|state| state.is_blocked = false);
+        queue.flush(PATIENCE);
+        let text = target.text();
+        let (reports, lines): (Vec<_>, Vec<_>) = text.lines().partition(|line| *line != "x");
+        let lost: usize = reports
+            .iter()
+            .map(|line| line.rsplit('=').next().unwrap().parse::<usize>().unwrap())
+            .sum();
+        assert!(lost >= 99, "{lost}");
+        assert_eq!(lines.len() + lost, MAX_LINES + 100);
+    }
+
+    #[test]
+    fn the_size_of_the_waiting_lines_is_limited() {
+        let target = Target::default();
+        target.set(|state| state.is_blocked = true);
+        let queue = LogQueue::start(target.clone()).unwrap();
+        let long = [vec![b'x'; MAX_BYTES / 4], vec![b'\n']].concat();
+        for _ in 0..20 {
+            queue.put(&long);
+        }
+        target.set(|state| state.is_blocked = false);
+        queue.flush(PATIENCE);
+        let text = target.text();
+        let written = text.lines().filter(|line| line.starts_with('x')).count();
+        // The writer thread may have taken one line from the queue.
+        assert!((3..=5).contains(&written), "{written}");
+        assert!(text.contains(&format!("lines={}", 20 - written)), "{}", &text[text.len() - 200..]);
+    }
+}

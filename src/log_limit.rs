@@ -1,0 +1,118 @@
+//! Limits the log messages at level `WARN` and `ERROR` that requests cause: at most one a second for each
+//! cause. Otherwise one broken service fills the disk with equal lines.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, Hash, RandomState},
+    sync::{LazyLock, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// The minimum time between two lines with one cause.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Maximum number of causes that are told apart.
+const MAX_CAUSES: usize = 256;
+
+/// The causes of this process.
+static CAUSES: LazyLock<LogLimit> = LazyLock::new(LogLimit::default);
+
+/// Permission to log one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LogPermit {
+    /// The number of lines with this cause that were not logged since the last one. `None` if there are
+    /// none, so that the field does not appear in the line.
+    pub(crate) suppressed: Option<u64>,
+}
+
+/// Whether a line with this cause may be logged now. `None`: the line is suppressed and counted. The next
+/// line with this cause has the count.
+///
+/// A cause is what an operator would fix at one place: the message, and for example the service. It contains
+/// nothing that differs from request to request.
+#[cold]
+pub(crate) fn permit(cause: impl Hash) -> Option<LogPermit> {
+    CAUSES.permit(cause, Instant::now())
+}
+
+/// For each cause, when it was last logged.
+#[derive(Debug, Default)]
+struct LogLimit {
+    hasher: RandomState,
+    lines: Mutex<HashMap<u64, Lines>>,
+}
+
+#[derive(Debug)]
+struct Lines {
+    logged: Instant,
+    suppressed: u64,
+}
+
+impl LogLimit {
+    fn permit(&self, cause: impl Hash, now: Instant) -> Option<LogPermit> {
+        let mut cause = self.hasher.hash_one(cause);
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if !lines.contains_key(&cause) && lines.len() >= MAX_CAUSES {
+            lines.retain(|_, last| now.saturating_duration_since(last.logged) < INTERVAL);
+            if lines.len() >= MAX_CAUSES {
+                // The causes that find no room share one entry.
+                cause = 0;
+            }
+        }
+        let suppressed = match lines.get_mut(&cause) {
+            Some(last) if now.saturating_duration_since(last.logged) < INTERVAL => {
+                last.suppressed += 1;
+                return None;
+            }
+            Some(last) => last.suppressed,
+            None => 0,
+        };
+        lines.insert(cause, Lines { logged: now, suppressed: 0 });
+        Some(LogPermit { suppressed: (suppressed > 0).then_some(suppressed) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PERMITTED: Option<LogPermit> = Some(LogPermit { suppressed: None });
+
+    fn after(suppressed: u64) -> Option<LogPermit> {
+        Some(LogPermit { suppressed: Some(suppressed) })
+    }
+
+    #[test]
+    fn each_cause_is_logged_once_a_second_with_the_count_of_suppressed_lines() {
+        let limit = LogLimit::default();
+        let start = Instant::now();
+        for (cause, millis, want) in [
+            ("a", 0, PERMITTED),
+            ("b", 0, PERMITTED),
+            ("a", 0, None),
+            ("a", 999, None),
+            ("b", 1000, PERMITTED),
+            ("a", 1000, after(2)),
+            ("a", 1999, None),
+            ("a", 5000, after(1)),
+            ("a", 6000, PERMITTED),
+            // The clock never goes back. If it did, the line would be suppressed.
+            ("a", 3000, None),
+        ] {
+            let now = start + Duration::from_millis(millis);
+            assert_eq!(limit.permit(cause, now), want, "{cause} at {millis}");
+        }
+    }
+
+    #[test]
+    fn the_number_of_causes_is_limited() {
+        let limit = LogLimit::default();
+        let start = Instant::now();
+        let permitted = (0..10 * MAX_CAUSES).filter(|i| limit.permit(i, start).is_some()).count();
+        assert_eq!(permitted, MAX_CAUSES + 1);
+        assert!(limit.lines.lock().unwrap().len() <= MAX_CAUSES + 1);
+        // A second later the old causes make room.
+        assert_eq!(limit.permit("new", start + INTERVAL), PERMITTED);
+        assert_eq!(limit.lines.lock().unwrap().len(), 1);
+    }
+}

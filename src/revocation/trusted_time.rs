@@ -1,0 +1,145 @@
+//! The time that an eviction trusts (docs/decisions.md#d39).
+//!
+//! If the wall clock was set ahead, an eviction at this time would remove revocations of tokens that are
+//! valid again when the clock is set right. So the store keeps the last time that it trusted, and trusts the
+//! wall clock only as far as monotonic time has passed since then.
+
+use std::{
+    fs,
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
+
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+
+/// How far the wall clock may be ahead of the trusted time and still be trusted. A clock that is set by NTP
+/// drifts and jumps by less than this between two evictions.
+const TOLERANCE: Duration = Duration::from_secs(60);
+
+/// The time since the machine was started, without jumps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Uptime {
+    /// Identifies the start of the machine, or of this process if the machine has no such identity.
+    pub(super) boot: String,
+    pub(super) since_boot: Duration,
+}
+
+impl Uptime {
+    /// On Linux, the uptime of the machine, which counts time in suspension, too. So the time between two
+    /// starts of the program counts. Elsewhere, the uptime of this process.
+    pub(super) fn now() -> Self {
+        Self::of_machine().unwrap_or_else(Self::of_process)
+    }
+
+    fn of_machine() -> Option<Self> {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let uptime = fs::read_to_string("/proc/uptime").ok()?;
+        let secs: f64 = uptime.split(' ').next()?.parse().ok()?;
+        let since_boot = Duration::try_from_secs_f64(secs).ok()?;
+        Some(Self { boot: boot.trim().to_owned(), since_boot })
+    }
+
+    fn of_process() -> Self {
+        static START: LazyLock<(String, Instant)> =
+            LazyLock::new(|| (Uuid::new_v4().to_string(), Instant::now()));
+        Self { boot: START.0.clone(), since_boot: START.1.elapsed() }
+    }
+}
+
+/// A time that the store trusted, and the uptime at which it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TrustedReading {
+    pub(super) time: Timestamp,
+    pub(super) uptime: Uptime,
+}
+
+impl TrustedReading {
+    /// The reading when the wall clock shows `wall`.
+    ///
+    /// If the wall clock is ahead by more than [`TOLERANCE`], the result is the time of `self` plus the
+    /// monotonic time that has passed for certain. This time is never ahead of the real time if `self` is not.
+    /// After a restart of the machine, the time for which it was off is unknown and does not count. If the
+    /// wall clock is behind, the result is the wall clock, because then `self` may be ahead.
+    pub(super) fn advance(&self, wall: Timestamp, uptime: Uptime) -> Self {
+        let passed = if uptime.boot == self.uptime.boot {
+            uptime.since_boot.saturating_sub(self.uptime.since_boot)
+        } else {
+            uptime.since_boot
+        };
+        let trusted = self.time.plus(passed);
+        let time = if wall <= trusted.plus(TOLERANCE) { wall } else { trusted };
+        Self { time, uptime }
+    }
+
+    /// The bytes in the file: the time, the uptime, both in milliseconds, and the identity of the boot.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let since_boot = u64::try_from(self.uptime.since_boot.as_millis()).unwrap_or(u64::MAX);
+        let time = self.time.as_millis().to_be_bytes();
+        [&time[..], &since_boot.to_be_bytes(), self.uptime.boot.as_bytes()].concat()
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (time, rest) = bytes.split_first_chunk()?;
+        let (since_boot, boot) = rest.split_first_chunk()?;
+        Some(Self {
+            time: Timestamp::from_millis(u64::from_be_bytes(*time)),
+            uptime: Uptime {
+                boot: String::from_utf8(boot.to_vec()).ok()?,
+                since_boot: Duration::from_millis(u64::from_be_bytes(*since_boot)),
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = 24 * 60 * 60;
+
+    fn uptime(boot: &str, secs: u64) -> Uptime {
+        Uptime { boot: boot.to_owned(), since_boot: Duration::from_secs(secs) }
+    }
+
+    #[test]
+    fn the_wall_clock_is_trusted_as_far_as_monotonic_time_has_passed() {
+        let now = 1_800_000_000;
+        let reading =
+            TrustedReading { time: Timestamp::from_secs(now), uptime: uptime("a", 5 * DAY) };
+        for (name, wall, uptime, want) in [
+            ("nothing has passed", now, uptime("a", 5 * DAY), now),
+            ("a day has passed", now + DAY, uptime("a", 6 * DAY), now + DAY),
+            ("the clock drifts", now + DAY + 60, uptime("a", 6 * DAY), now + DAY + 60),
+            ("the clock is ahead", now + DAY + 61, uptime("a", 6 * DAY), now + DAY),
+            ("it is 400 days ahead", now + 400 * DAY, uptime("a", 5 * DAY + 1), now + 1),
+            ("it is behind", now - DAY, uptime("a", 6 * DAY), now - DAY),
+            ("the machine was restarted", now + DAY, uptime("b", 300), now + 300),
+            ("it was off for a short time", now + 350, uptime("b", 300), now + 350),
+            ("the uptime is wrong", now + DAY, uptime("a", 1), now),
+        ] {
+            let advanced = reading.advance(Timestamp::from_secs(wall), uptime.clone());
+            assert_eq!(advanced.time, Timestamp::from_secs(want), "{name}");
+            assert_eq!(advanced.uptime, uptime);
+        }
+    }
+
+    #[test]
+    fn a_reading_is_stored_and_read() {
+        let reading = TrustedReading { time: Timestamp::from_millis(7), uptime: uptime("boot", 9) };
+        assert_eq!(TrustedReading::from_bytes(&reading.to_bytes()), Some(reading));
+        for bytes in [&b""[..], &[0; 15], &[0xff; 17]] {
+            assert_eq!(TrustedReading::from_bytes(bytes), None);
+        }
+    }
+
+    #[test]
+    fn the_uptime_advances() {
+        for read in [Uptime::now, Uptime::of_process] {
+            let (first, second) = (read(), read());
+            assert_eq!(first.boot, second.boot);
+            assert!(first.since_boot <= second.since_boot && !first.boot.is_empty());
+        }
+    }
+}
