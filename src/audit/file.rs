@@ -14,6 +14,23 @@ use super::{
     sink::AuditSink,
     writer::Writer,
 };
+use crate::{
+    health::Health,
+    metrics::{Collect, Description, Exposition},
+};
+
+const WRITTEN: Description = Description::counter(
+    "passticket_audit_records_written_total",
+    "Audit records that were written.",
+);
+const DROPPED: Description = Description::counter(
+    "passticket_audit_records_dropped_total",
+    "Audit records that were lost, because the queue was full or the file could not be written.",
+);
+const WRITE_ERRORS: Description = Description::counter(
+    "passticket_audit_write_errors_total",
+    "Failed writes, syncs and rotations of the audit file.",
+);
 
 /// A sink that writes each record as one line of JSON in UTF-8. A writer thread takes the records from a
 /// queue and writes them.
@@ -83,6 +100,26 @@ impl AuditFile {
         self.queue.shared.write_errors.load(SeqCst)
     }
 
+    /// Whether the file is written: the last write succeeded, and the writer thread runs. A full queue is
+    /// not a fault of the file. It shows in [`dropped`](Self::dropped).
+    pub fn health(&self) -> Health {
+        let path = self.path.display();
+        if !self.has_writer() {
+            let remedy = "restart the program and report what its log says";
+            Health::down(format!("the thread that writes {path} has ended; {remedy}"))
+        } else if self.queue.shared.is_stuck.load(SeqCst) {
+            let remedy = "check free space and permissions";
+            Health::down(format!("{path} could not be written; {remedy}, the log has the error"))
+        } else {
+            Health::Up
+        }
+    }
+
+    fn has_writer(&self) -> bool {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.as_ref().is_some_and(|writer| !writer.is_finished())
+    }
+
     /// Writes the waiting records and stops the writer thread. This call blocks until the thread has
     /// ended. Waiting records that cannot be written are dropped and counted. All later records are also
     /// dropped and counted.
@@ -105,8 +142,15 @@ impl AuditSink for AuditFile {
 
     /// Returns `false` if the last write failed, if the queue is full, or if the writer thread has stopped.
     fn is_available(&self) -> bool {
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        self.queue.is_available() && writer.as_ref().is_some_and(|writer| !writer.is_finished())
+        self.queue.is_available() && self.has_writer()
+    }
+}
+
+impl Collect for AuditFile {
+    fn collect(&self, exposition: &mut Exposition) {
+        exposition.value(&WRITTEN, self.written());
+        exposition.value(&DROPPED, self.dropped());
+        exposition.value(&WRITE_ERRORS, self.write_errors());
     }
 }
 
