@@ -7,8 +7,9 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use redb::{
@@ -23,6 +24,8 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
+    health::Health,
+    metrics::{Collect, Counter, Description, Exposition},
     passticket::UserId,
     token::{ServiceId, TokenFingerprint, VerifiedToken},
 };
@@ -49,6 +52,15 @@ const CACHE_BYTES: usize = 16 * 1024 * 1024;
 /// Maximum number of revocations in one commit. It limits how long the first revocation waits for the
 /// commit.
 const MAX_GROUP: usize = 4096;
+
+/// After a failed write, the writer tries again at this interval whether the file can be written. Otherwise
+/// the store would be reported as down until the next revocation, which may not come while it is down.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+
+const WRITE_ERRORS: Description = Description::counter(
+    "passticket_revocation_write_errors_total",
+    "Failed attempts to write the revocation file.",
+);
 
 /// A [`RevocationStore`] in one file. One process at a time can open the file.
 ///
@@ -108,6 +120,7 @@ pub struct DurableStore {
     index: Arc<RevocationIndex>,
     salt: Salt,
     name: Arc<str>,
+    faults: Arc<Faults>,
     /// `None` only while the store is being dropped.
     commands: Option<mpsc::Sender<Command>>,
     writer: Option<JoinHandle<()>>,
@@ -137,8 +150,10 @@ impl DurableStore {
 
         let name: Arc<str> = path.display().to_string().into();
         let (commands, received) = mpsc::channel();
+        let faults = Arc::<Faults>::default();
         let writer = Writer {
             name: name.clone(),
+            faults: faults.clone(),
             salt: salt.clone(),
             database: Some(database),
             index: index.clone(),
@@ -148,7 +163,30 @@ impl DurableStore {
             .name("revocations".to_owned())
             .spawn(move || writer.run(&received))
             .map_err(|source| OpenError::Io { file: name.as_ref().into(), source })?;
-        Ok(Self { index, salt, name, commands: Some(commands), writer: Some(writer) })
+        let (commands, writer) = (Some(commands), Some(writer));
+        Ok(Self { index, salt, name, faults, commands, writer })
+    }
+
+    /// Whether the file can be written: the last write succeeded, and the writer thread runs.
+    ///
+    /// Checks work even if the store is down, and they see all revocations of this process. But new
+    /// revocations fail, and some may be lost at a restart. After a failed write, the store tries
+    /// every five seconds whether the file can be written again.
+    pub fn health(&self) -> Health {
+        if self.writer.as_ref().is_none_or(JoinHandle::is_finished) {
+            let remedy = "restart the program and report what its log says";
+            return Health::down(format!(
+                "the thread that writes {} has ended; {remedy}",
+                self.name
+            ));
+        }
+        match &*self.faults.last() {
+            None => Health::Up,
+            Some(error) => Health::down(format!(
+                "{} could not be written: {error}; check free space and permissions",
+                self.name
+            )),
+        }
     }
 
     /// All entries as text, so that tests can compare them.
@@ -181,6 +219,12 @@ impl Drop for DurableStore {
 impl fmt::Debug for DurableStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DurableStore").field("file", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Collect for DurableStore {
+    fn collect(&self, exposition: &mut Exposition) {
+        exposition.value(&WRITE_ERRORS, self.faults.count.get());
     }
 }
 
@@ -410,12 +454,27 @@ enum Command {
     Evict(Timestamp, Reply<Evicted>),
 }
 
+/// What went wrong with writing. The store and its writer thread share it.
+#[derive(Default)]
+struct Faults {
+    count: Counter,
+    /// The error of the last write. `None` if it succeeded.
+    last: Mutex<Option<String>>,
+}
+
+impl Faults {
+    fn last(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The state of the writer thread. Only this thread changes the file and the index. It changes the file
 /// first.
 struct Writer {
     path: PathBuf,
     name: Arc<str>,
     salt: Salt,
+    faults: Arc<Faults>,
     /// `None` after an error: redb then accepts no writes until the database is reopened.
     database: Option<Database>,
     index: Arc<RevocationIndex>,
@@ -424,7 +483,7 @@ struct Writer {
 impl Writer {
     fn run(mut self, commands: &mpsc::Receiver<Command>) {
         let mut group = Vec::new();
-        while let Ok(first) = commands.recv() {
+        while let Some(first) = self.wait_for(commands) {
             let mut next = Some(first);
             while let Some(command) = next {
                 match command {
@@ -438,6 +497,26 @@ impl Writer {
                 next = if group.len() < MAX_GROUP { commands.try_recv().ok() } else { None };
             }
             self.record(&mut group);
+        }
+    }
+
+    /// The next command, or `None` if the store is being dropped. While the file cannot be written, tries it
+    /// from time to time.
+    fn wait_for(&mut self, commands: &mpsc::Receiver<Command>) -> Option<Command> {
+        while self.database.is_none() {
+            match commands.recv_timeout(PROBE_EVERY) {
+                Ok(command) => return Some(command),
+                Err(mpsc::RecvTimeoutError::Timeout) => self.probe(),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+        commands.recv().ok()
+    }
+
+    /// Tries whether the file can be written.
+    fn probe(&mut self) {
+        if self.with_database(|database| commit(database, |_| Ok(()))).is_ok() {
+            tracing::info!(file = %self.name, "the revocation file can be written again");
         }
     }
 
@@ -504,7 +583,9 @@ impl Writer {
             self.database = Some(database);
             Ok(written)
         });
+        *self.faults.last() = written.as_ref().err().map(ToString::to_string);
         written.map_err(|source| {
+            self.faults.count.increment();
             tracing::error!(file = %self.name, error = %source, "the revocation file could not be written; new revocations may not survive a restart");
             StoreError::Write { store: self.name.clone(), source: source.into() }
         })
@@ -587,10 +668,12 @@ mod tests {
         let path = directory.path().join("revocations.redb");
         drop(DurableStore::open(&path).unwrap());
         let (database, salt) = open(&path).unwrap();
+        let faults = Arc::<Faults>::default();
         let mut writer = Writer {
             name: path.display().to_string().into(),
             path: path.clone(),
             salt,
+            faults: faults.clone(),
             // `None` is the state after an error. The writer cannot open the file now, because the
             // variable `database` has it open, as another process could.
             database: None,
@@ -606,15 +689,39 @@ mod tests {
         let text = failed.unwrap_err().to_string();
         assert!(text.contains("revocations.redb could not be written"), "{text}");
         assert_eq!(entries, 1);
+        assert_eq!((faults.count.get(), faults.last().is_some()), (1, true));
 
         drop(database);
         let (written, entries) = record("TWO");
         written.unwrap();
         assert_eq!(entries, 2);
+        assert_eq!((faults.count.get(), faults.last().clone()), (1, None));
 
         // Only the revocation that returned `Ok` is in the file.
         drop(writer);
         assert_eq!(DurableStore::open(&path).unwrap().entries().len(), 1);
+    }
+
+    #[test]
+    fn without_a_new_revocation_a_probe_finds_that_the_file_can_be_written_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("revocations.redb");
+        drop(DurableStore::open(&path).unwrap());
+        let (database, salt) = open(&path).unwrap();
+        let faults = Arc::<Faults>::default();
+        let mut writer = Writer {
+            name: path.display().to_string().into(),
+            path: path.clone(),
+            salt,
+            faults: faults.clone(),
+            database: None,
+            index: Arc::default(),
+        };
+        writer.probe();
+        assert!(faults.last().is_some());
+        drop(database);
+        writer.probe();
+        assert!(faults.last().is_none() && writer.database.is_some());
     }
 
     #[test]
@@ -626,6 +733,7 @@ mod tests {
             name: path.display().to_string().into(),
             path,
             salt: Salt::new([0; Salt::LEN]),
+            faults: Arc::default(),
             database: None,
             index: Arc::default(),
         };
