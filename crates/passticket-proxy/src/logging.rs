@@ -3,9 +3,10 @@
 use std::{
     env,
     ffi::OsStr,
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Write},
 };
 
+use tower_passticket::metrics::{Collect, Counter, Description, Exposition};
 use tracing_subscriber::{
     EnvFilter,
     filter::{Directive, LevelFilter},
@@ -15,12 +16,46 @@ use crate::exit::Exit;
 
 const VARIABLE: &str = "RUST_LOG";
 
+const DROPPED_LINES: Description = Description::counter(
+    "passticket_log_lines_dropped_total",
+    "Log lines that were lost, because standard error could not be written.",
+);
+
+/// A static, because the log exists before everything else.
+static DROPPED: Counter = Counter::new();
+
+/// The metrics of the log.
+pub(crate) struct LogCounts;
+
+impl Collect for LogCounts {
+    fn collect(&self, exposition: &mut Exposition) {
+        exposition.value(&DROPPED_LINES, DROPPED.get());
+    }
+}
+
+/// Writes log lines to standard error. A line that cannot be written, for example because the disk is full,
+/// is dropped and counted. An error would make `tracing-subscriber` panic.
+struct LogWriter<W>(W);
+
+impl<W: Write> Write for LogWriter<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.0.write_all(line).is_err() {
+            DROPPED.increment();
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Starts logging. From then on, events go to standard error.
 pub(crate) fn start() -> Result<(), Exit> {
     let filter = filter(env::var_os(VARIABLE).as_deref()).map_err(Exit::usage)?;
     let colour = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none();
     tracing_subscriber::fmt()
-        .with_writer(io::stderr)
+        .with_writer(|| LogWriter(io::stderr()))
         .with_ansi(colour)
         .with_env_filter(filter)
         .init();
