@@ -14,6 +14,7 @@ use std::{
     io,
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     thread,
 };
 
@@ -31,15 +32,21 @@ use tower_passticket::{
 };
 use tower_service::Service;
 
-use crate::exit::Exit;
+use crate::{
+    admin::{Counts, WorkerState},
+    exit::Exit,
+};
 
-/// Serves requests with a clone of `service` on each worker thread. After `shutdown`, finishes the
+/// Serves requests with a clone of `service` on each worker thread. `state` shows how many of them run.
+/// With `counts`, connections are counted. After `shutdown`, finishes the
 /// requests in flight.
 pub(crate) async fn serve<S>(
     config: &Config,
     tls: Option<ServerTls>,
     listener: TcpListener,
     service: S,
+    state: &Arc<WorkerState>,
+    counts: Option<&Counts>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Drained, Exit>
 where
@@ -56,11 +63,14 @@ where
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let (stop, stop_requested) = watch::channel(false);
     let (result_sender, mut results) = mpsc::channel(cores);
+    state.expect(cores);
     for core in 0..cores {
         let listener = listener.try_clone().map_err(Exit::runtime)?;
         let (timeouts, tls) = (config.timeouts, tls.clone());
         let connections = config.limits.connections.get().div_ceil(cores);
         let (service, result_sender) = (service.clone(), result_sender.clone());
+        let state = state.clone();
+        let counts = counts.map(|counts| counts.connections.clone());
         let mut stop_requested = stop_requested.clone();
         let serve_requests = move || -> io::Result<Drained> {
             let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -74,9 +84,16 @@ where
                     .with_handshake_timeout(timeouts.handshake)
                     .with_drain_timeout(timeouts.drain)
                     .with_max_connections(connections);
+                let server = match counts {
+                    Some(counts) => server.with_connection_counts(counts),
+                    None => server,
+                };
                 // An error means that `stop` was dropped. In this case, the thread stops as well.
                 let shutdown = async { drop(stop_requested.wait_for(|stop| *stop).await) };
-                Ok(server.run(service, shutdown).await)
+                let running = state.run();
+                let drained = server.run(service, shutdown).await;
+                drop(running);
+                Ok(drained)
             })
         };
         let run = move || {
@@ -99,6 +116,7 @@ where
         // A thread ended before the shutdown. The code below stops the other threads.
         first = results.recv() => finished.extend(first),
     }
+    state.stop();
     let _ = stop.send(true);
     while let Some(result) = results.recv().await {
         finished.push(result);
