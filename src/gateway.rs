@@ -119,7 +119,8 @@ where
         } else {
             Kind::Routed { future: self.routed.call(request) }
         };
-        GatewayFuture { kind, id, counts: self.counts.clone() }
+        let counted = self.counts.as_ref().map(|counts| (counts.clone(), kind.of_request()));
+        GatewayFuture { kind, id, counted }
     }
 }
 
@@ -141,7 +142,7 @@ pin_project! {
         #[pin]
         kind: Kind<A, R>,
         id: RequestId,
-        counts: Option<Arc<RequestCounts>>,
+        counted: Option<(Arc<RequestCounts>, RequestKind)>,
     }
 }
 
@@ -156,6 +157,16 @@ pin_project! {
     }
 }
 
+impl<A, R> Kind<A, R> {
+    fn of_request(&self) -> RequestKind {
+        match self {
+            Self::Api { .. } => RequestKind::AuthApi,
+            Self::Routed { .. } => RequestKind::Route,
+            Self::Health => RequestKind::Health,
+        }
+    }
+}
+
 impl<A, R, ApiBody, RoutedBody> Future for GatewayFuture<A, R>
 where
     A: Future<Output = Result<Response<ApiBody>, Infallible>>,
@@ -167,18 +178,16 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let (kind, mut response) = match this.kind.project() {
+        let mut response = match this.kind.project() {
             KindProj::Api { future } => match ready!(future.as_mut().poll(cx)) {
-                Ok(response) => (RequestKind::AuthApi, response?.map(Into::into)),
-                Err(_) => (RequestKind::AuthApi, timed_out()),
+                Ok(response) => response?.map(Into::into),
+                Err(_) => timed_out(),
             },
-            KindProj::Routed { future } => {
-                (RequestKind::Route, ready!(future.poll(cx))?.map(Into::into))
-            }
-            KindProj::Health => (RequestKind::Health, health()),
+            KindProj::Routed { future } => ready!(future.poll(cx))?.map(Into::into),
+            KindProj::Health => health(),
         };
-        if let Some(counts) = this.counts {
-            counts.count(kind, response.status());
+        if let Some((counts, kind)) = this.counted {
+            counts.count(*kind, response.status());
         }
         if !response.headers().contains_key(&X_REQUEST_ID)
             && let Some(id) = this.id.header_value()

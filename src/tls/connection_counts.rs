@@ -116,3 +116,64 @@ impl Drop for CountedConnection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, future::pending, time::Duration};
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use hyper::body::Incoming;
+    use tokio::{
+        net::{TcpListener, TcpStream},
+        time::{sleep, timeout},
+    };
+    use tower::service_fn;
+
+    use super::*;
+    use crate::tls::Server;
+
+    async fn until(what: impl Fn() -> bool) {
+        let reached = async {
+            while !what() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(30), reached).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn connections_are_open_until_they_end_and_each_full_server_is_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let counts = Arc::<ConnectionCounts>::default();
+        let server =
+            Server::http(listener).with_max_connections(2).with_connection_counts(counts.clone());
+        let service = service_fn(async |_: Request<Incoming>| {
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+        });
+        let server = tokio::spawn(server.run(service, pending()));
+
+        let first = TcpStream::connect(address).await.unwrap();
+        until(|| counts.open() == 1).await;
+        assert_eq!(counts.limit_reached(), 0);
+        let second = TcpStream::connect(address).await.unwrap();
+        until(|| counts.open() == 2).await;
+        until(|| counts.limit_reached() == 1).await;
+        // The third client waits, so it is neither open nor accepted.
+        let third = TcpStream::connect(address).await.unwrap();
+        sleep(Duration::from_millis(50)).await;
+        assert_eq!((counts.open(), counts.accepted.get()), (2, 2));
+        drop(first);
+        until(|| counts.accepted.get() == 3).await;
+        until(|| counts.limit_reached() == 2).await;
+        drop((second, third));
+        until(|| counts.open() == 0).await;
+        // Connections that are cut off count as ended, too.
+        let _fourth = TcpStream::connect(address).await.unwrap();
+        until(|| counts.open() == 1).await;
+        server.abort();
+        until(|| counts.open() == 0).await;
+    }
+}
