@@ -91,6 +91,30 @@ const REMEDY: &str = "write error, warn, info, debug or trace, or MODULE=LEVEL, 
 mod tests {
     use super::*;
 
+    struct Full;
+
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_written_is_counted_and_is_no_error() {
+        let before = DROPPED.get();
+        let mut log = LogWriter(Full);
+        log.write_all(b"a line\n").unwrap();
+        log.flush().unwrap();
+        assert_eq!(DROPPED.get(), before + 1);
+        let mut written = Vec::new();
+        LogWriter(&mut written).write_all(b"a line\n").unwrap();
+        assert_eq!((written.as_slice(), DROPPED.get()), (&b"a line\n"[..], before + 1));
+    }
+
     #[test]
     fn directives_are_parsed_and_an_error_names_the_wrong_directive() {
         for (text, want) in [
