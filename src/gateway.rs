@@ -2,6 +2,8 @@
 //!
 //! The routed stack is the stack of layers that forwards requests to z/OS services.
 
+mod request_counts;
+
 use std::{
     convert::Infallible,
     pin::Pin,
@@ -24,6 +26,7 @@ use crate::{
 };
 
 pub use crate::auth_prefix::{AuthPrefix, AuthPrefixError};
+pub use request_counts::{RequestCounts, RequestKind, StatusClass};
 
 const HEALTH: &str = "/application/health";
 
@@ -51,6 +54,7 @@ const API_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Gateway<A, R> {
     api: Arc<Prefixed<A>>,
     routed: R,
+    counts: Option<Arc<RequestCounts>>,
 }
 
 #[derive(Clone, Debug)]
@@ -61,7 +65,8 @@ struct Prefixed<A> {
 
 impl<A, R: Clone> Clone for Gateway<A, R> {
     fn clone(&self) -> Self {
-        Self { api: self.api.clone(), routed: self.routed.clone() }
+        let Self { api, routed, counts } = self;
+        Self { api: api.clone(), routed: routed.clone(), counts: counts.clone() }
     }
 }
 
@@ -69,7 +74,13 @@ impl<A, R> Gateway<A, R> {
     /// Creates a gateway with the auth API `api` below `/gateway/api/v1/auth` and the routed stack `routed`.
     pub fn new(api: A, routed: R) -> Self {
         let prefix = AuthPrefix::default();
-        Self { api: Arc::new(Prefixed { prefix, service: api }), routed }
+        Self { api: Arc::new(Prefixed { prefix, service: api }), routed, counts: None }
+    }
+
+    /// Counts each response in `counts`.
+    #[must_use]
+    pub fn with_request_counts(self, counts: Arc<RequestCounts>) -> Self {
+        Self { counts: Some(counts), ..self }
     }
 
     /// Serves the auth API below `prefix`. The auth API itself must be configured with the same prefix.
@@ -108,7 +119,8 @@ where
         } else {
             Kind::Routed { future: self.routed.call(request) }
         };
-        GatewayFuture { kind, id }
+        let counted = self.counts.as_ref().map(|counts| (counts.clone(), kind.of_request()));
+        GatewayFuture { kind, id, counted }
     }
 }
 
@@ -130,6 +142,7 @@ pin_project! {
         #[pin]
         kind: Kind<A, R>,
         id: RequestId,
+        counted: Option<(Arc<RequestCounts>, RequestKind)>,
     }
 }
 
@@ -141,6 +154,16 @@ pin_project! {
         Api { future: Pin<Box<Timeout<A>>> },
         Routed { #[pin] future: R },
         Health,
+    }
+}
+
+impl<A, R> Kind<A, R> {
+    fn of_request(&self) -> RequestKind {
+        match self {
+            Self::Api { .. } => RequestKind::AuthApi,
+            Self::Routed { .. } => RequestKind::Route,
+            Self::Health => RequestKind::Health,
+        }
     }
 }
 
@@ -163,6 +186,9 @@ where
             KindProj::Routed { future } => ready!(future.poll(cx))?.map(Into::into),
             KindProj::Health => health(),
         };
+        if let Some((counts, kind)) = this.counted {
+            counts.count(*kind, response.status());
+        }
         if !response.headers().contains_key(&X_REQUEST_ID)
             && let Some(id) = this.id.header_value()
         {
@@ -264,5 +290,31 @@ mod tests {
         let request = Request::get("/x").extension(id).body(()).unwrap();
         let response = gateway.oneshot(request).await.unwrap();
         assert_eq!(response.headers()[&X_REQUEST_ID], id.to_string());
+    }
+    #[tokio::test]
+    async fn responses_are_counted_by_kind_and_status_class() {
+        let answer = |status| {
+            service_fn(move |_: Request<()>| {
+                let mut response = Response::new(ResponseBody::from(Bytes::new()));
+                *response.status_mut() = StatusCode::from_u16(status).unwrap();
+                ready(Ok(response))
+            })
+        };
+        let counts = Arc::<RequestCounts>::default();
+        let gateway = Gateway::new(answer(401), answer(200)).with_request_counts(counts.clone());
+        for path in ["/a", "/gateway/api/v1/auth/login", "/b", HEALTH] {
+            let request = Request::get(path).body(()).unwrap();
+            gateway.clone().oneshot(request).await.unwrap();
+        }
+        // The client disconnects before there is a response.
+        drop(gateway.clone().oneshot(Request::get("/c").body(()).unwrap()));
+        for (kind, class, want) in [
+            (RequestKind::Route, StatusClass::Success, 2),
+            (RequestKind::AuthApi, StatusClass::ClientError, 1),
+            (RequestKind::AuthApi, StatusClass::Success, 0),
+            (RequestKind::Health, StatusClass::Success, 1),
+        ] {
+            assert_eq!(counts.get(kind, class), want, "{kind:?} {class:?}");
+        }
     }
 }

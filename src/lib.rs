@@ -85,6 +85,8 @@
 //! | [`layer`] | the Tower layers | core |
 //! | [`messages`] | the messages of Zowe API ML, as HTTP responses | core |
 //! | [`clock`] | the current time, also for tests | core |
+//! | [`metrics`] | counters and gauges, and their text for Prometheus | core |
+//! | [`health`] | whether a component works | core |
 //! | [`connection`] | addresses and protocol of the connection of a request | core |
 //! | `api` | the auth endpoints under `/gateway/api/v1/auth` | `api` |
 //! | `proxy` | forwarding to services | `proxy` |
@@ -129,10 +131,12 @@ pub mod gateway;
 #[doc = include_str!("../docs/decisions.md")]
 pub mod decisions {}
 mod headers;
+pub mod health;
 pub mod identity;
 pub mod layer;
 mod log_limit;
 pub mod messages;
+pub mod metrics;
 #[cfg(feature = "proxy")]
 pub mod proxy;
 #[cfg(feature = "remote")]

@@ -14,6 +14,23 @@ use super::{
     sink::AuditSink,
     writer::Writer,
 };
+use crate::{
+    health::Health,
+    metrics::{Collect, Description, Exposition},
+};
+
+const WRITTEN: Description = Description::counter(
+    "passticket_audit_records_written_total",
+    "Audit records that were written.",
+);
+const DROPPED: Description = Description::counter(
+    "passticket_audit_records_dropped_total",
+    "Audit records that were lost, because the queue was full or the file could not be written.",
+);
+const WRITE_ERRORS: Description = Description::counter(
+    "passticket_audit_write_errors_total",
+    "Failed writes, syncs and rotations of the audit file.",
+);
 
 /// A sink that writes each record as one line of JSON in UTF-8. A writer thread takes the records from a
 /// queue and writes them.
@@ -86,6 +103,21 @@ impl AuditFile {
         self.queue.shared.write_errors.load(SeqCst)
     }
 
+    /// Whether the file is written: the last write succeeded, and the writer thread runs. A full queue is
+    /// not a fault of the file. It shows in [`dropped`](Self::dropped).
+    pub fn health(&self) -> Health {
+        let path = self.path.display();
+        if self.has_ended() {
+            let remedy = "restart the program and report what its log says";
+            Health::down(format!("the thread that writes {path} has ended; {remedy}"))
+        } else if self.queue.shared.is_stuck.load(SeqCst) {
+            let remedy = "check free space and permissions";
+            Health::down(format!("{path} could not be written; {remedy}, the log has the error"))
+        } else {
+            Health::Up
+        }
+    }
+
     /// Whether the writer thread has ended: after [`close`](Self::close), or because of an error in the
     /// program. From then on the sink writes nothing.
     pub fn has_ended(&self) -> bool {
@@ -116,6 +148,14 @@ impl AuditSink for AuditFile {
     /// Returns `false` if the last write failed, if the queue is full, or if the writer thread has stopped.
     fn is_available(&self) -> bool {
         self.queue.is_available() && !self.has_ended()
+    }
+}
+
+impl Collect for AuditFile {
+    fn collect(&self, exposition: &mut Exposition) {
+        exposition.value(&WRITTEN, self.written());
+        exposition.value(&DROPPED, self.dropped());
+        exposition.value(&WRITE_ERRORS, self.write_errors());
     }
 }
 

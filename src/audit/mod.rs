@@ -87,6 +87,10 @@
 //! # let _ = (scope, schemes);
 //! ```
 //!
+//! # Counts
+//! [`CountingSink`] counts the records in [`AuditCounts`], for a metrics endpoint, and passes them to another
+//! sink. [`AuditFile`] has metrics and a [health](AuditFile::health) of its own.
+//!
 //! # Schema
 //! The JSON Schema (draft 2020-12) of one line:
 //!
@@ -97,6 +101,7 @@
 // A macro must be declared before the modules that use it.
 #[macro_use]
 mod string_enum;
+mod counts;
 mod event;
 mod file;
 mod line;
@@ -112,6 +117,7 @@ mod sink;
 mod tests;
 mod writer;
 
+pub use counts::{AuditCounts, CountingSink};
 pub use event::{CredentialKind, Event, Outcome, RuleKind};
 pub use file::{AuditFile, AuditFileError};
 pub use options::{AuditFileOptions, Fsync};

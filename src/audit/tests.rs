@@ -307,10 +307,12 @@ fn closing_or_dropping_the_sink_writes_waiting_records() {
     }
     let file = AuditFile::open(&path, options()).unwrap();
     file.record(record("B"));
-    assert!(file.is_available() && !file.has_ended());
+    assert!(file.is_available() && !file.has_ended() && file.health().is_up());
     file.close();
     file.close();
     assert!(!file.is_available() && file.has_ended());
+    let reason = file.health().reason().unwrap().to_owned();
+    assert!(reason.contains("has ended; restart the program"), "{reason}");
     file.record(record("LATE"));
     assert_eq!((file.written(), file.dropped(), file.write_errors()), (1, 1, 0));
     assert_eq!(logged(&path), ["A", "A", "A", "B"]);

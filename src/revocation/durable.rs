@@ -7,8 +7,9 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use redb::{
@@ -25,6 +26,8 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
+    health::Health,
+    metrics::{Collect, Counter, Description, Exposition},
     passticket::UserId,
     token::{Scopes, ServiceId, TokenFingerprint, VerifiedToken},
 };
@@ -58,6 +61,15 @@ const CACHE_BYTES: usize = 16 * 1024 * 1024;
 /// Maximum number of revocations in one commit. It limits how long the first revocation waits for the
 /// commit.
 const MAX_GROUP: usize = 4096;
+
+/// After a failed write, the writer tries again at this interval whether the file can be written. Otherwise
+/// the store would be reported as down until the next revocation, which may not come while it is down.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+
+const WRITE_ERRORS: Description = Description::counter(
+    "passticket_revocation_write_errors_total",
+    "Failed attempts to write the revocation file.",
+);
 
 /// A [`RevocationStore`] in one file. One process at a time can open the file.
 ///
@@ -120,6 +132,7 @@ pub struct DurableStore {
     index: Arc<RevocationIndex>,
     salt: Salt,
     name: Arc<str>,
+    faults: Arc<Faults>,
     /// `None` only while the store is being dropped.
     commands: Option<mpsc::Sender<Command>>,
     writer: Option<JoinHandle<()>>,
@@ -177,8 +190,10 @@ impl DurableStore {
 
         let name: Arc<str> = path.display().to_string().into();
         let (commands, received) = mpsc::channel();
+        let faults = Arc::<Faults>::default();
         let writer = Writer {
             name: name.clone(),
+            faults: faults.clone(),
             salt: salt.clone(),
             id,
             database: Some(database),
@@ -190,7 +205,27 @@ impl DurableStore {
             .name("revocations".to_owned())
             .spawn(move || writer.run(&received))
             .map_err(|source| OpenError::Io { file: name.as_ref().into(), source })?;
-        Ok(Self { index, salt, name, commands: Some(commands), writer: Some(writer) })
+        let (commands, writer) = (Some(commands), Some(writer));
+        Ok(Self { index, salt, name, faults, commands, writer })
+    }
+
+    /// Whether the file can be written: the last write succeeded, and the writer thread runs.
+    ///
+    /// Checks work even if the store is down, and they see all revocations of this process. But new
+    /// revocations fail, and some may be lost at a restart. After a failed write, the store tries
+    /// every five seconds whether the file can be written again.
+    pub fn health(&self) -> Health {
+        if self.writer.as_ref().is_none_or(JoinHandle::is_finished) {
+            let remedy = "restart the program and report what its log says";
+            return Health::down(format!(
+                "the thread that writes {} has ended; {remedy}",
+                self.name
+            ));
+        }
+        match &*self.faults.last() {
+            None => Health::Up,
+            Some(reason) => Health::down(reason.clone()),
+        }
     }
 
     /// Trusts the wall clock, which shows `now`, although it may be ahead of the monotonic time that has passed
@@ -239,6 +274,12 @@ impl Drop for DurableStore {
 impl fmt::Debug for DurableStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DurableStore").field("file", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Collect for DurableStore {
+    fn collect(&self, exposition: &mut Exposition) {
+        exposition.value(&WRITE_ERRORS, self.faults.count.get());
     }
 }
 
@@ -548,6 +589,20 @@ impl From<redb::Error> for WriteProblem {
     }
 }
 
+/// What went wrong with writing. The store and its writer thread share it.
+#[derive(Default)]
+struct Faults {
+    count: Counter,
+    /// The error of the last write. `None` if it succeeded.
+    last: Mutex<Option<String>>,
+}
+
+impl Faults {
+    fn last(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The state of the writer thread. Only this thread changes the file and the index. It changes the file
 /// first.
 struct Writer {
@@ -556,6 +611,7 @@ struct Writer {
     salt: Salt,
     /// The file that was opened first. The index has its revocations.
     id: FileId,
+    faults: Arc<Faults>,
     /// `None` after an error: redb then accepts no writes until the database is reopened.
     database: Option<Database>,
     index: Arc<RevocationIndex>,
@@ -565,7 +621,7 @@ struct Writer {
 impl Writer {
     fn run(mut self, commands: &mpsc::Receiver<Command>) {
         let mut group = Vec::new();
-        while let Ok(first) = commands.recv() {
+        while let Some(first) = self.wait_for(commands) {
             let mut next = Some(first);
             while let Some(command) = next {
                 match command {
@@ -582,6 +638,29 @@ impl Writer {
                 next = if group.len() < MAX_GROUP { commands.try_recv().ok() } else { None };
             }
             self.record(&mut group);
+        }
+    }
+
+    /// The next command, or `None` if the store is being dropped. Meanwhile looks after the file.
+    fn wait_for(&mut self, commands: &mpsc::Receiver<Command>) -> Option<Command> {
+        loop {
+            match commands.recv_timeout(PROBE_EVERY) {
+                Ok(command) => return Some(command),
+                Err(mpsc::RecvTimeoutError::Timeout) => self.probe(),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+    }
+
+    /// Finds out whether the file was removed or replaced. After a failed write, tries whether the file can be
+    /// written again.
+    fn probe(&mut self) {
+        if self.faults.last().is_none() {
+            if let Err(problem) = self.check_id() {
+                self.fail(problem);
+            }
+        } else if self.with_database(|database| commit(database, |_| Ok(()))).is_ok() {
+            tracing::info!(file = %self.name, "the revocation file can be written again");
         }
     }
 
@@ -677,16 +756,33 @@ impl Writer {
             self.check_id()?;
             Ok(written)
         });
+        if written.is_ok() {
+            *self.faults.last() = None;
+        }
+        written.map_err(|problem| self.fail(problem))
+    }
+
+    /// Counts and logs a problem, and keeps it for [`DurableStore::health`].
+    fn fail(&self, problem: WriteProblem) -> StoreError {
         let store = self.name.clone();
-        written.map_err(|problem| match problem {
+        let (error, reason) = match problem {
             WriteProblem::Replaced => {
                 tracing::error!(file = %store, "the revocation file was removed or replaced; new revocations do not survive a restart");
-                StoreError::Replaced { store }
+                let error = StoreError::Replaced { store };
+                let reason = error.to_string();
+                (error, reason)
             }
             WriteProblem::Failed(source) => {
                 tracing::error!(file = %store, error = %source, "the revocation file could not be written; new revocations may not survive a restart");
-                StoreError::Write { store, source: source.into() }
+                let reason = format!(
+                    "{store} could not be written: {source}; check free space and permissions"
+                );
+                (StoreError::Write { store, source: source.into() }, reason)
             }
+        };
+        self.faults.count.increment();
+        *self.faults.last() = Some(reason);
+        error
         })
     }
 
@@ -864,12 +960,14 @@ mod tests {
         let path = directory.path().join("revocations.redb");
         drop(DurableStore::create(&path).unwrap());
         let (database, salt) = open(&path).unwrap();
+        let faults = Arc::<Faults>::default();
         let mut writer = Writer {
             id: FileId::of(&path).unwrap(),
             uptime: Box::new(Uptime::now),
             name: path.display().to_string().into(),
             path: path.clone(),
             salt,
+            faults: faults.clone(),
             // `None` is the state after an error. The writer cannot open the file now, because the
             // variable `database` has it open, as another process could.
             database: None,
@@ -885,11 +983,13 @@ mod tests {
         let text = failed.unwrap_err().to_string();
         assert!(text.contains("revocations.redb could not be written"), "{text}");
         assert_eq!(entries, 1);
+        assert_eq!((faults.count.get(), faults.last().is_some()), (1, true));
 
         drop(database);
         let (written, entries) = record("TWO");
         written.unwrap();
         assert_eq!(entries, 2);
+        assert_eq!((faults.count.get(), faults.last().clone()), (1, None));
 
         // Only the revocation that returned `Ok` is in the file.
         drop(writer);
@@ -913,6 +1013,41 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_notices_a_removed_file_and_a_file_that_can_be_written_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("revocations.redb");
+        drop(DurableStore::create(&path).unwrap());
+        let (database, salt) = open(&path).unwrap();
+        let faults = Arc::<Faults>::default();
+        let mut writer = Writer {
+            id: FileId::of(&path).unwrap(),
+            uptime: Box::new(Uptime::now),
+            name: path.display().to_string().into(),
+            path: path.clone(),
+            salt,
+            faults: faults.clone(),
+            database: None,
+            index: Arc::default(),
+        };
+        writer.probe();
+        assert_eq!(faults.last().clone(), None);
+
+        let away = directory.path().join("away");
+        fs::rename(&path, &away).unwrap();
+        writer.probe();
+        let reason = faults.last().clone().unwrap();
+        assert!(reason.contains("was removed or replaced"), "{reason}");
+        fs::rename(&away, &path).unwrap();
+        // The variable `database` has the file open, as another process could.
+        writer.probe();
+        let reason = faults.last().clone().unwrap();
+        assert!(reason.contains("could not be written"), "{reason}");
+        drop(database);
+        writer.probe();
+        assert!(faults.last().is_none() && writer.database.is_some());
+    }
+
+    #[test]
     fn the_writer_does_not_write_to_a_file_that_was_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("revocations.redb");
@@ -923,6 +1058,7 @@ mod tests {
             uptime: Box::new(Uptime::now),
             path,
             salt: Salt::new([0; Salt::LEN]),
+            faults: Arc::default(),
             database: None,
             index: Arc::default(),
         };

@@ -20,6 +20,7 @@
 //! The cache is off by default, because its effect can be measured: an attacker who has a copy of a client's
 //! certificate can find out whether that client has connected before.
 
+mod connection_counts;
 mod connector;
 mod error;
 mod lingering_close;
@@ -28,6 +29,7 @@ mod server;
 mod server_tls;
 mod signature_cache;
 
+pub use connection_counts::ConnectionCounts;
 pub use connector::{
     ConnectError, Connector, ConnectorBuilder, ConnectorFuture, ConnectorStream, Verification,
 };

@@ -36,7 +36,11 @@ use tokio_rustls::TlsAcceptor;
 use tower::util::Oneshot;
 use tower_service::Service;
 
-use super::{lingering_close::lingering_close, server_tls::ServerTls};
+use super::{
+    connection_counts::{ConnectionCounts, CountedConnection, HandshakeFailure},
+    lingering_close::lingering_close,
+    server_tls::ServerTls,
+};
 use crate::{
     coalesce::CoalesceWrites,
     connection::{ConnectionInfo, Protocol},
@@ -94,6 +98,7 @@ pub struct Server {
     header_timeout: Duration,
     drain_timeout: Duration,
     max_connections: usize,
+    counts: Option<Arc<ConnectionCounts>>,
 }
 
 /// How the shutdown of a [`Server`] ended.
@@ -129,6 +134,7 @@ impl Server {
             header_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(30),
             max_connections: MAX_CONNECTIONS,
+            counts: None,
         }
     }
 
@@ -164,6 +170,12 @@ impl Server {
         Self { max_connections, ..self }
     }
 
+    /// Counts the connections in `counts`. Several servers can share it.
+    #[must_use]
+    pub fn with_connection_counts(self, counts: Arc<ConnectionCounts>) -> Self {
+        Self { counts: Some(counts), ..self }
+    }
+
     /// Serves until `shutdown` is ready. Then the server accepts no more connections, waits until the requests
     /// in flight have finished, and returns. Requests that have not finished at the drain timeout are aborted.
     /// The server then waits up to one second until the futures of the aborted requests have been dropped.
@@ -181,7 +193,12 @@ impl Server {
         let (running, mut all_dropped) = mpsc::channel(1);
         let (end, ending) = watch::channel(false);
         let serving = Arc::new(self.serving(Streams { running }, ending));
-        let accepted = |stream, peer| Accepted { stream, peer, serving: serving.clone() };
+        let accepted = |stream, peer| Accepted {
+            stream,
+            peer,
+            serving: serving.clone(),
+            counted: CountedConnection::accepted(self.counts.as_ref()),
+        };
         let mut connections = JoinSet::new();
         let mut shutdown = pin!(shutdown);
         loop {
@@ -195,8 +212,18 @@ impl Server {
             match result {
                 Ok((stream, peer)) => {
                     connections.spawn(accepted(stream, peer).serve(service.clone()));
+                    if connections.len() == self.max_connections
+                        && let Some(counts) = &self.counts
+                    {
+                        counts.add_limit_reached();
+                    }
                 }
-                Err(error) => accept_failed(&error).await,
+                Err(error) => {
+                    if let Some(counts) = &self.counts {
+                        counts.add_accept_error();
+                    }
+                    accept_failed(&error).await;
+                }
             }
         }
         // Accept the connections that the kernel has already established. Their clients expect an answer.
@@ -353,6 +380,7 @@ struct Accepted {
     stream: TcpStream,
     peer: SocketAddr,
     serving: Arc<Serving>,
+    counted: CountedConnection,
 }
 
 impl Accepted {
@@ -367,7 +395,7 @@ impl Accepted {
         B::Data: Send,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let Self { stream, peer, serving } = self;
+        let Self { stream, peer, serving, counted } = self;
         let Serving { acceptor, handshake_timeout, http1, http2, ending } = &*serving;
         // Turns Nagle's algorithm off. With it, a small response could wait until the client has
         // acknowledged the previous one.
@@ -404,10 +432,12 @@ impl Accepted {
                         }
                         Ok(Err((error, stream))) => {
                             tracing::debug!(%peer, %error, "TLS handshake failed");
+                            counted.handshake_failed(HandshakeFailure::Failed);
                             Err(stream)
                         }
                         Err(_) => {
                             tracing::debug!(%peer, "TLS handshake timed out");
+                            counted.handshake_failed(HandshakeFailure::TimedOut);
                             return;
                         }
                     };
@@ -427,6 +457,7 @@ impl Accepted {
             let error: &(dyn Error + 'static) = &error;
             tracing::debug!(%peer, error, "connection ended early");
         }
+        drop(counted);
     }
 }
 

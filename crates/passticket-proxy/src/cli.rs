@@ -24,7 +24,7 @@ Start here:
 
 Exit codes:
   0  success, or the answer is yes
-  1  the answer is no (ticket evaluate)
+  1  the answer is no (ticket evaluate, health)
   2  the command line, the environment or the configuration is wrong; each problem is one line on
      standard error
   3  the command failed (a port in use, a file that cannot be written)
@@ -63,6 +63,13 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Ask a running gateway whether it is ready to serve requests.
+    ///
+    /// This command asks /health/ready on the admin port (passticketProxy.admin). It prints UP, or why the
+    /// gateway is not ready. Use it for the probes of Kubernetes and for health checks of containers.
+    #[command(override_usage = "passticket-proxy health --config <FILE>
+       passticket-proxy health --port <N>")]
+    Health(Health),
     /// Print a line for the users file: a user id and the hash of a password.
     ///
     /// The password is read from standard input. On a terminal, it is typed twice and not shown. From
@@ -118,6 +125,33 @@ pub(crate) struct Serve {
 pub(crate) struct ServeOptions {
     pub(crate) new_store: bool,
     pub(crate) trust_clock: bool,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Health {
+    /// Read the admin port from this zowe.yaml.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The admin port on 127.0.0.1.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+}
+
+/// Where `health` finds the admin port.
+pub(crate) enum ProbeTarget {
+    Config(PathBuf),
+    Port(u16),
+}
+
+impl Health {
+    pub(crate) fn target(self) -> ProbeTarget {
+        match (self.config, self.port) {
+            (Some(file), _) => ProbeTarget::Config(file),
+            // `clap` demands one of the two options. No gateway has port 0.
+            (None, port) => ProbeTarget::Port(port.unwrap_or_default()),
+        }
+    }
 }
 
 pub(crate) enum ServeSource {

@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tower_passticket::metrics::{Collect, Counter, Description, Exposition};
 use tracing_subscriber::fmt::{
     format,
     time::{FormatTime, SystemTime},
@@ -33,6 +34,24 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// How long the program waits for its last log lines when it ends.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+
+const DROPPED_LINES: Description = Description::counter(
+    "passticket_log_lines_dropped_total",
+    "Log lines that were lost, because standard error did not accept them.",
+);
+
+/// The lines that were lost since the start of the program. A static, because the log starts before
+/// everything else.
+static DROPPED: Counter = Counter::new();
+
+/// The metrics of the log.
+pub(crate) struct LogCounts;
+
+impl Collect for LogCounts {
+    fn collect(&self, exposition: &mut Exposition) {
+        exposition.value(&DROPPED_LINES, DROPPED.get());
+    }
+}
 
 /// The queue in front of standard error, from [`start`] on.
 static QUEUE: OnceLock<LogQueue> = OnceLock::new();
@@ -76,6 +95,13 @@ struct Counters {
     lost: AtomicU64,
 }
 
+impl Counters {
+    fn lose_line(&self) {
+        self.lost.fetch_add(1, Relaxed);
+        DROPPED.increment();
+    }
+}
+
 #[derive(Debug)]
 enum Message {
     Line(Vec<u8>),
@@ -100,7 +126,7 @@ impl LogQueue {
         let has_room = waiting == 0 || waiting + lines.len() <= MAX_BYTES;
         if !has_room || self.messages.try_send(Message::Line(lines.to_vec())).is_err() {
             self.counters.bytes.fetch_sub(lines.len(), Relaxed);
-            self.counters.lost.fetch_add(1, Relaxed);
+            self.counters.lose_line();
         }
     }
 
@@ -155,7 +181,7 @@ impl<W: Write> Writer<W> {
                 Ok(Message::Line(lines)) => {
                     self.counters.bytes.fetch_sub(lines.len(), Relaxed);
                     if !self.write(&lines) {
-                        self.counters.lost.fetch_add(1, Relaxed);
+                        self.counters.lose_line();
                         continue;
                     }
                 }

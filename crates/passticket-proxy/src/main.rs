@@ -1,5 +1,6 @@
 //! `passticket-proxy`: a gateway for z/OS single sign-on.
 
+mod admin;
 mod cli;
 mod commands;
 mod demo;
@@ -21,7 +22,7 @@ use clap::{Parser, error::ErrorKind};
 use mimalloc::MiMalloc;
 
 use cli::{Cli, Command, Serve, ServeSource, TicketCommand};
-use commands::{check, esm, passwd, ticket};
+use commands::{check, esm, health, passwd, ticket};
 use exit::Exit;
 use terminal::print_problem;
 
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Serve(args) => serve(args),
         Command::Check { config } => check::check(&config),
+        Command::Health(args) => health::health(&args.target()),
         Command::Passwd { user } => passwd::passwd(&user),
         Command::Ticket { command: TicketCommand::Generate(args) } => ticket::generate(&args),
         Command::Ticket { command: TicketCommand::Evaluate(args) } => ticket::evaluate(&args),

@@ -14,6 +14,7 @@ use tower_passticket::{
 };
 
 use crate::{
+    admin::{Admin, WorkerState},
     cli::ServeOptions,
     exit::Exit,
     loading, reload,
@@ -62,6 +63,12 @@ pub(crate) async fn run(
     listener: TcpListener,
     signals: Signals,
 ) -> Result<(), Exit> {
+    let workers = Arc::<WorkerState>::default();
+    let admin = match &config.admin {
+        Some(settings) => Some(Admin::start(settings, config, &stores, &workers)?),
+        None => None,
+    };
+    let counts = admin.as_ref().map(Admin::counts);
     let address = listener.local_addr().map_err(Exit::runtime)?;
     tracing::info!(%address, routes = config.routes.len(), "listening");
     let evicting = tokio::spawn(evict(stores.revocations.clone(), config.evict_every));
@@ -71,7 +78,7 @@ pub(crate) async fn run(
         .clone()
         .map(|file| tokio::spawn(reload::permissions(file, config.saf.clone(), reload.clone())));
     let tls = parts.tls.clone();
-    let gateway = stack::gateway(config, parts, stores.clone());
+    let gateway = stack::gateway(config, parts, stores.clone(), counts);
     let mut ended = None;
     let shutdown = async {
         tokio::select! {
@@ -82,10 +89,14 @@ pub(crate) async fn run(
             }
         }
     };
-    let drained = workers::serve(config, tls, listener, gateway, shutdown).await;
+    let serving = workers::serve(config, tls, listener, gateway, &workers, counts, shutdown);
+    let drained = serving.await;
     evicting.abort();
     if let Some(reloading) = reloading {
         reloading.abort();
+    }
+    if let Some(admin) = admin {
+        admin.stop();
     }
     if let Some(audit) = stores.audit {
         audit.close();

@@ -28,6 +28,7 @@ use tower_passticket::{
 use tower_service::Service;
 
 use crate::{
+    admin::Counts,
     exit::Exit,
     providers::{self, Remote},
 };
@@ -154,10 +155,13 @@ pub(crate) fn stores(config: &Config, new_store: NewStore) -> Result<Stores, Sto
 ///
 /// Both services use the same revocation store. As soon as the auth API has revoked a token, the layers
 /// refuse the token, too.
+///
+/// With `counts`, requests and decisions are counted.
 pub(crate) fn gateway(
     config: &Config,
     Parts { connector, login, .. }: Parts,
     Stores { revocations, audit }: Stores,
+    counts: Option<&Counts>,
 ) -> impl Service<
     Request<Incoming>,
     Response = http::Response<ResponseBody>,
@@ -174,7 +178,11 @@ pub(crate) fn gateway(
         .with_ticket_cache(config.limits.remembered_tickets);
     let generator = PermittedGenerator::new(generator, config.saf.clone(), config.gateway_user);
     let remote = Remote::new(connector.clone(), config);
-    let audit = audit.map_or_else(Audit::none, Audit::to);
+    let audit = match (counts, audit) {
+        (Some(counts), audit) => counts.audit(audit),
+        (None, Some(audit)) => Audit::to(audit),
+        (None, None) => Audit::none(),
+    };
 
     // The auth API and the authenticator share one mapper. If the mapper asks ZSS (Zowe's server on
     // z/OS), they also share the cache of the answers.
@@ -238,5 +246,10 @@ pub(crate) fn gateway(
     // of requests to the auth API. In requests to services, SanitizeLayer marks them.
     let sensitive = [AUTHORIZATION, COOKIE, PRIVATE_TOKEN.clone()];
     let prefix = api.prefix().clone();
-    Gateway::new(SetSensitiveRequestHeaders::new(api, sensitive), routed).with_auth_prefix(prefix)
+    let gateway = Gateway::new(SetSensitiveRequestHeaders::new(api, sensitive), routed);
+    let gateway = gateway.with_auth_prefix(prefix);
+    match counts {
+        Some(counts) => gateway.with_request_counts(counts.requests.clone()),
+        None => gateway,
+    }
 }

@@ -14,6 +14,7 @@ use std::{
     io,
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     thread,
 };
 
@@ -31,15 +32,21 @@ use tower_passticket::{
 };
 use tower_service::Service;
 
-use crate::exit::Exit;
+use crate::{
+    admin::{Counts, WorkerState},
+    exit::Exit,
+};
 
-/// Serves requests with a clone of `service` on each worker thread. After `shutdown`, finishes the
+/// Serves requests with a clone of `service` on each worker thread. `state` shows how many of them run.
+/// With `counts`, connections are counted. After `shutdown`, finishes the
 /// requests in flight.
 pub(crate) async fn serve<S>(
     config: &Config,
     tls: Option<ServerTls>,
     listener: TcpListener,
     service: S,
+    state: &Arc<WorkerState>,
+    counts: Option<&Counts>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Drained, Exit>
 where
@@ -55,11 +62,13 @@ where
     let listener = listener.into_std().map_err(Exit::runtime)?;
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let mut workers = Vec::with_capacity(cores);
+    state.expect(cores);
     for _ in 0..cores {
         let listener = listener.try_clone().map_err(Exit::runtime)?;
         let (timeouts, tls) = (config.timeouts, tls.clone());
         let connections = config.limits.connections.get().div_ceil(cores);
-        let service = service.clone();
+        let (service, state) = (service.clone(), state.clone());
+        let counts = counts.map(|counts| counts.connections.clone());
         workers.push(move |mut stop_requested: watch::Receiver<bool>| -> io::Result<Drained> {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
@@ -72,13 +81,24 @@ where
                     .with_handshake_timeout(timeouts.handshake)
                     .with_drain_timeout(timeouts.drain)
                     .with_max_connections(connections);
+                let server = match counts {
+                    Some(counts) => server.with_connection_counts(counts),
+                    None => server,
+                };
                 // An error means that `stop` was dropped. In this case, the thread stops as well.
                 let shutdown = async { drop(stop_requested.wait_for(|stop| *stop).await) };
-                Ok(server.run(service, shutdown).await)
+                let running = state.run();
+                let drained = server.run(service, shutdown).await;
+                drop(running);
+                Ok(drained)
             })
         });
     }
     drop((listener, service));
+    let shutdown = async {
+        shutdown.await;
+        state.stop();
+    };
     let finished = supervise(workers, shutdown).await?;
     let cut_off: usize = finished.into_iter().map(Drained::cut_off).sum();
     Ok(match cut_off {

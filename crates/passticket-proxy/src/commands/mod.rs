@@ -1,6 +1,7 @@
-//! The commands other than `serve`: `check`, `esm`, `passwd` and `ticket`.
+//! The commands other than `serve`: `check`, `esm`, `health`, `passwd` and `ticket`.
 
 pub(crate) mod check;
 pub(crate) mod esm;
+pub(crate) mod health;
 pub(crate) mod passwd;
 pub(crate) mod ticket;

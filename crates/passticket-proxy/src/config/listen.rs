@@ -26,18 +26,30 @@ impl Listen {
     /// Returns a text that explains why the gateway cannot listen, and names the key to change and the
     /// remedy.
     pub fn explain(&self, error: &io::Error) -> String {
-        let (place, remedy) = match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                (&self.port_at, "write another port, or stop the program that uses this one")
-            }
-            io::ErrorKind::PermissionDenied => (
-                &self.port_at,
-                "write a port of 1024 or above, or permit the program to use lower ports",
-            ),
-            _ => (&self.host_at, "write an address of this machine, or 0.0.0.0 for all of them"),
-        };
-        format!("{place}: cannot listen on {}: {error}; {remedy}", self.address)
+        let remedy = "write an address of this machine, or 0.0.0.0 for all of them";
+        explain(&self.port_at, &self.host_at, self.address, error, remedy)
     }
+}
+
+/// Explains why the program cannot listen on `address`. `host_remedy` says what to write as the host if
+/// the host is wrong.
+pub(super) fn explain(
+    port_at: &Place,
+    host_at: &Place,
+    address: SocketAddr,
+    error: &io::Error,
+    host_remedy: &str,
+) -> String {
+    let (place, remedy) = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            (port_at, "write another port, or stop the program that uses this one")
+        }
+        io::ErrorKind::PermissionDenied => {
+            (port_at, "write a port of 1024 or above, or permit the program to use lower ports")
+        }
+        _ => (host_at, host_remedy),
+    };
+    format!("{place}: cannot listen on {address}: {error}; {remedy}")
 }
 
 /// Looks up the addresses of a host name.
@@ -58,7 +70,8 @@ pub(super) fn host(field: Option<&Field<'_>>, resolve: Resolve<'_>) -> IpAddr {
     address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
 }
 
-fn address(text: &str, resolve: Resolve<'_>) -> Result<IpAddr, String> {
+/// Reads a host: an IP address, or a host name that is resolved.
+pub(super) fn address(text: &str, resolve: Resolve<'_>) -> Result<IpAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }

@@ -127,6 +127,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod admin;
 mod api_defs;
 mod apiml_security;
 mod configured_route;
@@ -161,6 +162,7 @@ use std::{
 
 use http::HeaderName;
 
+pub use admin::AdminSettings;
 pub use configured_route::{ConfiguredRoute, ServiceScheme};
 pub use listen::Listen;
 pub use problem::{Place, Problem, Problems};
@@ -199,6 +201,8 @@ use zowe::Zowe;
 pub struct Config {
     /// `passticketProxy.host` and `components.gateway.port`.
     pub listen: Listen,
+    /// The admin port, if `passticketProxy.admin.port` is present.
+    pub admin: Option<AdminSettings>,
     /// `zowe.network.server.tls.attls`, or the same key below `components.gateway`.
     pub encryption: Encryption,
     /// `zowe.certificate.pem.*`.
@@ -352,6 +356,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     }
     identity_checks::check_tickets(&profiles, &routes, &ours);
     let host = listen::host(ours.host.as_ref(), &listen::resolve);
+    let admin = ours.admin.settings(&listen::resolve);
+    ours.admin.check_port(zowe.port);
     if let Some(at) = &zowe.attls
         && !host.is_loopback()
     {
@@ -367,6 +373,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             port_at: zowe.port_at,
             host_at: ours.host_at,
         },
+        admin,
         encryption: if zowe.attls.is_some() { Encryption::AtTls } else { Encryption::Tls },
         tls: tls?,
         verify: zowe.verify,
@@ -479,6 +486,28 @@ pub fn read_permissions(file: &Path) -> Result<Vec<Profile>, Problems> {
         }
     };
     report.finish(profiles).map(|(profiles, _)| profiles)
+}
+
+/// Reads only the admin port of a zowe.yaml: the keys below `passticketProxy.admin`. Problems elsewhere in
+/// the file are not reported, and no other file is read.
+///
+/// # Errors
+/// [`Problems`] if the file cannot be read, is not YAML, or has a wrong admin port.
+pub fn read_admin(path: &Path) -> Result<Option<AdminSettings>, Problems> {
+    let report = Report::default();
+    let settings = match read_public_file(path) {
+        Ok(bytes) => {
+            let document = Document::parse(path.to_owned(), &bytes, &report);
+            let mut root = document.section(&report);
+            let section = root.section("passticketProxy").section("admin");
+            Some(admin::read(section).settings(&listen::resolve))
+        }
+        Err(error) => {
+            report.error(Problem::of_file(path, &error.to_string()));
+            None
+        }
+    };
+    report.finish(settings).map(|(settings, _)| settings)
 }
 
 /// Reads the api-defs. If `apiDefs` names a file twice, it is read once.

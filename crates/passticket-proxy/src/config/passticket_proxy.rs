@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{
+    admin::{self, AdminSection},
     identities::certificate_filter,
     problem::Place,
     ptktdata::{self, Entries, Environment},
@@ -28,6 +29,7 @@ use tower_passticket::{
 /// The values of the section. [`read`] opens no file except the files with PassTicket keys.
 pub(super) struct PassticketProxy<'a> {
     pub(super) at: At<'a>,
+    pub(super) admin: AdminSection<'a>,
     pub(super) host: Option<Field<'a>>,
     pub(super) host_at: Place,
     pub(super) signing_key: Option<Field<'a>>,
@@ -82,6 +84,7 @@ pub(super) struct AuditSection<'a> {
 /// Reads the section. A wrong value is reported, and the default of its key is used instead.
 pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> PassticketProxy<'a> {
     let mut section = root.section("passticketProxy");
+    let admin = admin::read(section.section("admin"));
     let host = section.optional("host");
     let host_at = section.place_of("host", host.as_ref());
     let signing_key = section.required(
@@ -121,6 +124,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     section.finish();
     PassticketProxy {
         at,
+        admin,
         host,
         host_at,
         signing_key,

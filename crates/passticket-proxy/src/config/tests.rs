@@ -125,6 +125,7 @@ fn the_example_zowe_yaml_loads() {
     assert_eq!(warnings, []);
     assert_eq!(config.listen.address, "127.0.0.1:7554".parse().unwrap());
     assert_eq!(config.listen.port_at.line(), Some(11));
+    assert_eq!(config.admin.as_ref().unwrap().address, "127.0.0.1:7555".parse().unwrap());
     assert_eq!(config.encryption, Encryption::Tls);
     assert_eq!(config.tls.certificate, CERTIFICATE.as_bytes());
     assert_eq!(config.tls.key.as_slice(), KEY.serialize_pem().as_bytes());

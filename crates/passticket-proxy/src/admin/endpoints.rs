@@ -1,0 +1,184 @@
+//! What the admin port answers.
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
+    header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, X_CONTENT_TYPE_OPTIONS},
+    uri::Authority,
+};
+use serde_json::{Value, json};
+use tower_passticket::{
+    messages::{self, ApiMessage},
+    metrics::{self, Registry},
+};
+
+use super::status::Components;
+
+/// The endpoints of the admin port.
+pub(super) struct Endpoints {
+    registry: Registry,
+    components: Components,
+}
+
+impl Endpoints {
+    pub(super) fn new(registry: Registry, components: Components) -> Self {
+        Self { registry, components }
+    }
+
+    pub(super) fn answer<B>(&self, request: &Request<B>) -> Response<Bytes> {
+        let mut response = match find(request) {
+            Ok(Endpoint::Metrics) => {
+                typed(StatusCode::OK, metrics::CONTENT_TYPE, self.registry.expose().into())
+            }
+            Ok(Endpoint::Live) => health(true, &json!({"status": "UP"})),
+            Ok(Endpoint::Ready) => {
+                let status = self.components.status();
+                health(status.is_ready(), &status.readiness())
+            }
+            Ok(Endpoint::Health) => {
+                let status = self.components.status();
+                health(status.is_up(), &status.document())
+            }
+            Err(refusal) => refusal.into_response(),
+        };
+        let headers = response.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        // Without this header, a client could hold a connection for ever with one request after another.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        response
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Endpoint {
+    Metrics,
+    Live,
+    Ready,
+    Health,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    ForeignHost,
+    NotFound,
+    Method,
+}
+
+fn find<B>(request: &Request<B>) -> Result<Endpoint, Refusal> {
+    if !is_own_host(request.uri(), request.headers()) {
+        return Err(Refusal::ForeignHost);
+    }
+    let endpoint = match request.uri().path() {
+        "/metrics" => Endpoint::Metrics,
+        "/health/live" => Endpoint::Live,
+        "/health/ready" => Endpoint::Ready,
+        "/health" => Endpoint::Health,
+        _ => return Err(Refusal::NotFound),
+    };
+    match *request.method() {
+        Method::GET | Method::HEAD => Ok(endpoint),
+        _ => Err(Refusal::Method),
+    }
+}
+
+/// Whether the client asks for an IP address or for `localhost`, or names no host.
+///
+/// A web page can make a browser ask a loopback address, by a host name of the page's own domain that
+/// resolves to the address (DNS rebinding). Then the page could read the answer.
+fn is_own_host(uri: &Uri, headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(HOST).iter().map(HeaderValue::as_bytes).chain(
+        // An absolute target names a host as well.
+        uri.authority().map(|authority| authority.as_str().as_bytes()),
+    );
+    hosts.all(|host| {
+        let Ok(host) = Authority::try_from(host) else { return false };
+        let name = host.host();
+        let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+        name.eq_ignore_ascii_case("localhost")
+            || address.unwrap_or(name).parse::<std::net::IpAddr>().is_ok()
+    })
+}
+
+impl Refusal {
+    fn into_response(self) -> Response<Bytes> {
+        match self {
+            Self::ForeignHost => {
+                let text = "the admin port serves requests to an IP address or to localhost only";
+                let message = ApiMessage::with(&messages::BAD_REQUEST, &[text]);
+                message.into_response(StatusCode::MISDIRECTED_REQUEST)
+            }
+            Self::NotFound => {
+                ApiMessage::new(&messages::NOT_FOUND).into_response(StatusCode::NOT_FOUND)
+            }
+            Self::Method => {
+                let message = ApiMessage::new(&messages::METHOD_NOT_ALLOWED);
+                let mut response = message.into_response(StatusCode::METHOD_NOT_ALLOWED);
+                response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+                response
+            }
+        }
+    }
+}
+
+fn health(is_up: bool, document: &Value) -> Response<Bytes> {
+    let status = if is_up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    typed(status, "application/json", document.to_string().into())
+}
+
+fn typed(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Bytes> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_path_and_method_has_its_endpoint() {
+        for (method, path, want) in [
+            ("GET", "/metrics", Ok(Endpoint::Metrics)),
+            ("HEAD", "/metrics", Ok(Endpoint::Metrics)),
+            ("GET", "/metrics?name=x", Ok(Endpoint::Metrics)),
+            ("GET", "/health", Ok(Endpoint::Health)),
+            ("GET", "/health/live", Ok(Endpoint::Live)),
+            ("GET", "/health/ready", Ok(Endpoint::Ready)),
+            ("POST", "/metrics", Err(Refusal::Method)),
+            ("OPTIONS", "/health", Err(Refusal::Method)),
+            ("get", "/health", Err(Refusal::Method)),
+            ("GET", "/", Err(Refusal::NotFound)),
+            ("GET", "/health/", Err(Refusal::NotFound)),
+            ("GET", "/application/health", Err(Refusal::NotFound)),
+            ("POST", "/reload", Err(Refusal::NotFound)),
+        ] {
+            let request = Request::builder().method(method).uri(path).body(()).unwrap();
+            assert_eq!(find(&request), want, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn only_ip_addresses_and_localhost_are_hosts_of_the_admin_port() {
+        for (host, is_own) in [
+            ("127.0.0.1:9000", true),
+            ("127.0.0.1", true),
+            ("10.1.2.3:80", true),
+            ("localhost:9000", true),
+            ("LOCALHOST", true),
+            ("[::1]:9000", true),
+            ("attacker.example:9000", false),
+            ("localhost.attacker.example", false),
+            ("127.0.0.1.attacker.example", false),
+            ("", false),
+            ("a b", false),
+        ] {
+            let request = Request::get("/health").header(HOST, host).body(()).unwrap();
+            let want = if is_own { Ok(Endpoint::Health) } else { Err(Refusal::ForeignHost) };
+            assert_eq!(find(&request), want, "{host}");
+        }
+        let request = Request::get("http://attacker.example/health").header(HOST, "localhost");
+        assert_eq!(find(&request.body(()).unwrap()), Err(Refusal::ForeignHost));
+    }
+}

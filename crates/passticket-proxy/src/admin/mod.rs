@@ -1,0 +1,138 @@
+//! The admin port: metrics and health, on a loopback address.
+//!
+//! The port has a thread and a runtime of its own, so it answers even if all worker threads are busy. Each
+//! connection serves one request, so no client can hold a connection for longer than the time limit of
+//! its headers.
+
+mod counts;
+mod endpoints;
+mod process;
+mod status;
+
+use std::{
+    convert::Infallible,
+    future::ready,
+    io,
+    net::{SocketAddr, TcpListener},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use http_body_util::Full;
+use passticket_proxy::config::{AdminSettings, Config};
+use tokio::{runtime::Builder, sync::oneshot};
+use tower::service_fn;
+use tower_passticket::{metrics::Registry, tls::Server};
+
+pub(crate) use counts::Counts;
+pub(crate) use status::WorkerState;
+
+use crate::{exit::Exit, log_queue::LogCounts, stack::Stores};
+use endpoints::Endpoints;
+use process::Process;
+use status::Components;
+
+/// Maximum open connections. Further connections wait to be accepted.
+const MAX_CONNECTIONS: usize = 64;
+
+/// How long a client may take to send the headers of its request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the last requests may take when the program stops. Each is answered immediately.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// The running admin port.
+pub(crate) struct Admin {
+    counts: Counts,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Admin {
+    /// Opens the port and starts its thread.
+    pub(crate) fn start(
+        settings: &AdminSettings,
+        config: &Config,
+        stores: &Stores,
+        workers: &Arc<WorkerState>,
+    ) -> Result<Self, Exit> {
+        let listening = listen(settings.address);
+        let (listener, address) = listening.map_err(|e| Exit::runtime(settings.explain(&e)))?;
+        let counts = Counts::default();
+        let components = Components::new(config, stores, workers);
+        let endpoints = Endpoints::new(registry(&counts, stores, &components), components);
+        let endpoints = Arc::new(endpoints);
+        let (stop, stopped) = oneshot::channel();
+        let run = move || {
+            let served = catch_unwind(AssertUnwindSafe(|| serve(listener, endpoints, stopped)));
+            match served {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "the admin port has ended"),
+                Err(_) => tracing::error!("the admin port has ended: its thread panicked"),
+            }
+        };
+        let thread = thread::Builder::new().name("admin".to_owned()).spawn(run);
+        let thread = thread.map_err(|e| Exit::runtime(format!("cannot start a thread: {e}")))?;
+        tracing::info!(%address, "admin port is open");
+        Ok(Self { counts, stop, thread })
+    }
+
+    /// What the gateway counts.
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Closes the port.
+    pub(crate) fn stop(self) {
+        // Fails if the thread has ended already, which it has logged.
+        let _ = self.stop.send(());
+        let _ = self.thread.join();
+    }
+}
+
+/// Everything that has metrics.
+fn registry(counts: &Counts, stores: &Stores, components: &Components) -> Registry {
+    let registry = Registry::new()
+        .with(Process::new(components.clone()))
+        .with(counts.requests.clone())
+        .with(counts.audit.clone())
+        .with(counts.connections.clone())
+        .with(stores.revocations.clone())
+        .with(LogCounts);
+    match &stores.audit {
+        Some(audit) => registry.with(audit.clone()),
+        None => registry,
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+fn serve(
+    listener: TcpListener,
+    endpoints: Arc<Endpoints>,
+    stopped: oneshot::Receiver<()>,
+) -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let service = service_fn(move |request| {
+            ready(Ok::<_, Infallible>(endpoints.answer(&request).map(Full::new)))
+        });
+        // An error means that `Admin` was dropped. The port is closed then, too.
+        let stopped = async { drop(stopped.await) };
+        Server::http(listener)
+            .with_max_connections(MAX_CONNECTIONS)
+            .with_header_timeout(HEADER_TIMEOUT)
+            .with_drain_timeout(DRAIN_TIMEOUT)
+            .run(service, stopped)
+            .await;
+        Ok(())
+    })
+}

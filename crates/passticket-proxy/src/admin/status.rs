@@ -1,0 +1,240 @@
+//! The components of the gateway, and whether they work.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+};
+
+use passticket_proxy::config::Config;
+use serde_json::{Value, json};
+use tower_passticket::{
+    audit::AuditFile,
+    health::Health,
+    metrics::{Label, LabelName},
+    revocation::DurableStore,
+};
+
+use crate::stack::Stores;
+
+/// A part of the gateway that has a health of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Component {
+    Workers,
+    Revocations,
+    Audit,
+}
+
+impl Label for Component {
+    const NAME: LabelName = LabelName::new("component");
+    const ALL: &'static [Self] = &[Self::Workers, Self::Revocations, Self::Audit];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn value(self) -> &'static str {
+        match self {
+            Self::Workers => "workers",
+            Self::Revocations => "revocations",
+            Self::Audit => "audit",
+        }
+    }
+}
+
+/// Access to all components. Clones are of the same components.
+#[derive(Clone)]
+pub(super) struct Components {
+    workers: Arc<WorkerState>,
+    revocations: Arc<DurableStore>,
+    audit: Option<Arc<AuditFile>>,
+    /// Delegated PassTickets are not made without an audit record. All other requests go on without one.
+    is_audit_needed: bool,
+}
+
+impl Components {
+    pub(super) fn new(config: &Config, stores: &Stores, workers: &Arc<WorkerState>) -> Self {
+        Self {
+            workers: workers.clone(),
+            revocations: stores.revocations.clone(),
+            audit: stores.audit.clone(),
+            is_audit_needed: config.delegation.is_some(),
+        }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let mut parts = vec![
+            Part { component: Component::Workers, is_needed: true, health: self.workers.health() },
+            Part {
+                component: Component::Revocations,
+                is_needed: true,
+                health: self.revocations.health(),
+            },
+        ];
+        if let Some(audit) = &self.audit {
+            parts.push(Part {
+                component: Component::Audit,
+                is_needed: self.is_audit_needed,
+                health: audit.health(),
+            });
+        }
+        Status(parts)
+    }
+}
+
+/// The health of all components at one moment.
+#[derive(Debug)]
+pub(super) struct Status(Vec<Part>);
+
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) component: Component,
+    /// Whether PassTickets or Personal Access Tokens need the component.
+    is_needed: bool,
+    pub(super) health: Health,
+}
+
+impl Status {
+    pub(super) fn parts(&self) -> &[Part] {
+        &self.0
+    }
+
+    /// Whether every component works.
+    pub(super) fn is_up(&self) -> bool {
+        self.0.iter().all(|part| part.health.is_up())
+    }
+
+    /// Whether every component works that PassTickets or Personal Access Tokens need.
+    pub(super) fn is_ready(&self) -> bool {
+        self.0.iter().all(|part| part.health.is_up() || !part.is_needed)
+    }
+
+    /// Every component.
+    pub(super) fn document(&self) -> Value {
+        document(self.is_up(), &self.0)
+    }
+
+    /// Only the components that make the gateway not ready.
+    pub(super) fn readiness(&self) -> Value {
+        let missing = self.0.iter().filter(|part| part.is_needed && !part.health.is_up());
+        document(self.is_ready(), missing)
+    }
+}
+
+/// The status and the components as JSON. Without components there is only the status.
+fn document<'p>(is_up: bool, parts: impl IntoIterator<Item = &'p Part>) -> Value {
+    let components = parts.into_iter().map(|part| {
+        let mut component = json!({"status": part.health.as_str()});
+        if let Some(reason) = part.health.reason() {
+            component["reason"] = reason.into();
+        }
+        (part.component.value().to_owned(), component)
+    });
+    let components: serde_json::Map<_, _> = components.collect();
+    let mut document = json!({"status": if is_up { "UP" } else { "DOWN" }});
+    if !components.is_empty() {
+        document["components"] = components.into();
+    }
+    document
+}
+
+/// How many worker threads run, and whether the gateway is stopping.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerState {
+    expected: AtomicUsize,
+    running: AtomicUsize,
+    is_stopping: AtomicBool,
+}
+
+impl WorkerState {
+    /// This many threads will run.
+    pub(crate) fn expect(&self, threads: usize) {
+        self.expected.store(threads, SeqCst);
+    }
+
+    /// The calling thread accepts connections, until the result is dropped.
+    pub(crate) fn run(self: &Arc<Self>) -> RunningWorker {
+        self.running.fetch_add(1, SeqCst);
+        RunningWorker(self.clone())
+    }
+
+    /// From now on the gateway accepts no connections, and finishes the requests in flight.
+    pub(crate) fn stop(&self) {
+        self.is_stopping.store(true, SeqCst);
+    }
+
+    pub(super) fn health(&self) -> Health {
+        let (expected, running) = (self.expected.load(SeqCst), self.running.load(SeqCst));
+        if self.is_stopping.load(SeqCst) {
+            return Health::down("the gateway is stopping and accepts no new connections");
+        }
+        match expected {
+            0 => Health::down("the worker threads have not started yet"),
+            _ if running < expected => Health::down(format!(
+                "{running} of {expected} worker threads run; the log says why"
+            )),
+            _ => Health::Up,
+        }
+    }
+}
+
+/// A worker thread that accepts connections.
+#[derive(Debug)]
+pub(crate) struct RunningWorker(Arc<WorkerState>);
+
+impl Drop for RunningWorker {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gateway_is_ready_if_all_needed_components_work() {
+        let up = || Health::Up;
+        let down = || Health::down("why");
+        let all_up = json!({"workers": {"status": "UP"}, "audit": {"status": "UP"}});
+        let down_json = json!({"status": "DOWN", "reason": "why"});
+        for (workers, audit, is_audit_needed, is_up, not_ready) in [
+            (up(), up(), true, true, None),
+            (down(), up(), false, false, Some(json!({"workers": down_json}))),
+            (up(), down(), false, false, None),
+            (up(), down(), true, false, Some(json!({"audit": down_json}))),
+        ] {
+            let case = format!("{workers:?} {audit:?} {is_audit_needed}");
+            let part = |component, is_needed, health| Part { component, is_needed, health };
+            let status = Status(vec![
+                part(Component::Workers, true, workers),
+                part(Component::Audit, is_audit_needed, audit),
+            ]);
+            assert_eq!((status.is_up(), status.is_ready()), (is_up, not_ready.is_none()), "{case}");
+            let document = status.document();
+            assert_eq!(document["status"], if is_up { "UP" } else { "DOWN" }, "{case}");
+            assert_eq!(document["components"] == all_up, is_up, "{case}: {document}");
+            let want = match not_ready {
+                None => json!({"status": "UP"}),
+                Some(components) => json!({"status": "DOWN", "components": components}),
+            };
+            assert_eq!(status.readiness(), want, "{case}");
+        }
+    }
+
+    #[test]
+    fn the_workers_are_up_while_all_of_them_run() {
+        let state = Arc::new(WorkerState::default());
+        let reason = || state.health().reason().map(str::to_owned);
+        assert!(reason().unwrap().contains("not started yet"));
+        state.expect(2);
+        let first = state.run();
+        assert!(reason().unwrap().starts_with("1 of 2 worker threads run"));
+        let second = state.run();
+        assert_eq!(reason(), None);
+        drop(first);
+        assert!(reason().unwrap().starts_with("1 of 2 worker threads run"));
+        state.stop();
+        drop(second);
+        assert!(reason().unwrap().contains("is stopping"));
+    }
+}

@@ -1,0 +1,201 @@
+//! Counts audited decisions.
+
+use std::sync::Arc;
+
+use super::{
+    event::{Event, Outcome},
+    reason::ReasonCode,
+    record::AuditRecord,
+    sink::AuditSink,
+};
+use crate::metrics::{Collect, CounterFamily, Description, Exposition, Label, LabelName};
+
+const DECISIONS: Description = Description::counter(
+    "passticket_decisions_total",
+    "Decisions about credentials, PassTickets, tokens and revocation rules, as in the audit log.",
+);
+const EVENT: LabelName = LabelName::new("event");
+const OUTCOME: LabelName = LabelName::new("outcome");
+const REASON: LabelName = LabelName::new("reason");
+
+/// The number of decisions for each [`Event`] and [`ReasonCode`]. A [`CountingSink`] counts them.
+///
+/// ```
+/// use std::sync::Arc;
+/// use tower_passticket::{
+///     audit::{Audit, AuditCounts, AuditFile, AuditRecord, CountingSink, Event, ReasonCode},
+///     metrics::Registry,
+/// };
+///
+/// let counts = Arc::new(AuditCounts::default());
+/// // This program has no audit file, so records are only counted.
+/// let audit = Audit::to(CountingSink::new(counts.clone(), None::<AuditFile>));
+/// audit.record(|| AuditRecord::failed(Event::Login, ReasonCode::WrongPassword, audit.now()));
+///
+/// assert_eq!(counts.get(Event::Login, Some(ReasonCode::WrongPassword)), 1);
+/// let line = r#"passticket_decisions_total{event="login",outcome="refused",reason="wrong-password"} 1"#;
+/// assert!(Registry::new().with(counts).expose().contains(line));
+/// ```
+#[derive(Debug, Default)]
+pub struct AuditCounts {
+    decisions: CounterFamily<(Event, Reason)>,
+}
+
+impl AuditCounts {
+    /// Counts the decision of a record.
+    pub fn count(&self, record: &AuditRecord) {
+        let reason = match record.outcome {
+            Outcome::Success => None,
+            Outcome::Refused | Outcome::Error => {
+                Some(record.reason.unwrap_or(ReasonCode::Internal))
+            }
+        };
+        self.decisions.increment((record.event, Reason(reason)));
+    }
+
+    /// The number of decisions with this reason, or without a reason if they succeeded.
+    pub fn get(&self, event: Event, reason: Option<ReasonCode>) -> u64 {
+        self.decisions.get((event, Reason(reason)))
+    }
+}
+
+impl Collect for AuditCounts {
+    /// Writes the successes of each event, and each failure that has occurred. Most combinations of event
+    /// and reason cannot occur.
+    fn collect(&self, exposition: &mut Exposition) {
+        let decisions = self.decisions.iter();
+        let occurred = decisions.filter(|((_, reason), count)| *count > 0 || reason.0.is_none());
+        exposition.series(
+            &DECISIONS,
+            occurred.map(|((event, reason), count)| {
+                let outcome = reason.0.map_or(Outcome::Success, ReasonCode::outcome);
+                let labels = [
+                    (EVENT, event.as_str()),
+                    (OUTCOME, outcome.as_str()),
+                    (REASON, reason.value()),
+                ];
+                (labels, count)
+            }),
+        );
+    }
+}
+
+/// `None` is a success.
+#[derive(Clone, Copy, Debug)]
+struct Reason(Option<ReasonCode>);
+
+impl Reason {
+    const COUNT: usize = ReasonCode::ALL.len() + 1;
+
+    const LIST: [Self; Self::COUNT] = {
+        let mut list = [Self(None); Self::COUNT];
+        let mut at = 1;
+        while at < Self::COUNT {
+            list[at] = Self(Some(ReasonCode::ALL[at - 1]));
+            at += 1;
+        }
+        list
+    };
+}
+
+impl Label for Reason {
+    const NAME: LabelName = REASON;
+    const ALL: &'static [Self] = &Self::LIST;
+
+    fn index(self) -> usize {
+        self.0.map_or(0, |reason| reason as usize + 1)
+    }
+
+    /// Empty for a success. For Prometheus, an empty label is the same as no label.
+    fn value(self) -> &'static str {
+        self.0.map_or("", ReasonCode::as_str)
+    }
+}
+
+impl Label for Event {
+    const NAME: LabelName = EVENT;
+    const ALL: &'static [Self] = Self::ALL;
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn value(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+/// A sink that counts each record, and then passes the record to another sink, if there is one.
+#[derive(Debug)]
+pub struct CountingSink<S> {
+    counts: Arc<AuditCounts>,
+    sink: Option<S>,
+}
+
+impl<S: AuditSink> CountingSink<S> {
+    /// Counts in `counts`. Without a `sink`, records are only counted.
+    pub fn new(counts: Arc<AuditCounts>, sink: Option<S>) -> Self {
+        Self { counts, sink }
+    }
+}
+
+impl<S: AuditSink> AuditSink for CountingSink<S> {
+    fn record(&self, record: AuditRecord) {
+        self.counts.count(&record);
+        if let Some(sink) = &self.sink {
+            sink.record(record);
+        }
+    }
+
+    fn is_available(&self) -> bool {
+        self.sink.as_ref().is_none_or(AuditSink::is_available)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{audit::Audit, clock::Timestamp, metrics::Registry};
+
+    #[test]
+    fn each_reason_and_each_event_has_its_own_counter() {
+        for (at, reason) in <Reason as Label>::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), at, "{reason:?}");
+        }
+        for (at, event) in <Event as Label>::ALL.iter().enumerate() {
+            assert_eq!(event.index(), at, "{event}");
+        }
+    }
+
+    #[test]
+    fn decisions_are_counted_by_event_and_reason() {
+        let counts = Arc::new(AuditCounts::default());
+        let audit = Audit::to(CountingSink::new(counts.clone(), None::<Arc<dyn AuditSink>>));
+        let time = Timestamp::from_secs(1);
+        let failed = |event, reason| audit.record(|| AuditRecord::failed(event, reason, time));
+        audit.record(|| AuditRecord::succeeded(Event::Ticket, time));
+        failed(Event::Ticket, ReasonCode::NoTimeSlot);
+        failed(Event::Ticket, ReasonCode::NoTimeSlot);
+        failed(Event::Authentication, ReasonCode::StoreUnavailable);
+        audit.record(|| AuditRecord::new(Event::Login, Outcome::Error, time));
+        assert!(audit.is_available());
+
+        let text = Registry::new().with(counts).expose();
+        let failures: Vec<_> = text.lines().filter(|line| !line.contains("\"success\"")).collect();
+        assert_eq!(
+            failures[2..],
+            [
+                r#"passticket_decisions_total{event="authentication",outcome="error",reason="store-unavailable"} 1"#,
+                r#"passticket_decisions_total{event="ticket",outcome="refused",reason="no-time-slot"} 2"#,
+                r#"passticket_decisions_total{event="login",outcome="error",reason="internal"} 1"#,
+            ]
+        );
+        let successes = text.lines().filter(|line| line.contains(r#"outcome="success",reason="""#));
+        assert_eq!(successes.clone().count(), Event::ALL.len(), "{text}");
+        let tickets: Vec<_> = successes.filter(|line| line.ends_with(" 1")).collect();
+        assert_eq!(
+            tickets,
+            [r#"passticket_decisions_total{event="ticket",outcome="success",reason=""} 1"#]
+        );
+    }
+}

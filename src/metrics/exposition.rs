@@ -1,0 +1,185 @@
+//! The text format of Prometheus, version 0.0.4:
+//! <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>.
+
+use std::{collections::HashSet, fmt::Write};
+
+use super::{
+    description::{Description, LabelName},
+    family::{CounterFamily, LabelSet},
+};
+
+/// The value of `Content-Type` for this text.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Collects metrics and writes their text. A [`Collect`](super::Collect) gets it from the
+/// [`Registry`](super::Registry).
+#[derive(Debug, Default)]
+pub struct Exposition {
+    text: String,
+    written: HashSet<&'static str>,
+}
+
+impl Exposition {
+    /// Writes a metric that has no labels.
+    pub fn value(&mut self, metric: &Description, value: impl Into<i128>) {
+        self.series(metric, [([], value.into())]);
+    }
+
+    /// Writes a counter with its labels, one line for each combination.
+    pub fn family<L: LabelSet>(&mut self, metric: &Description, family: &CounterFamily<L>) {
+        if self.begin(metric) {
+            for (labels, value) in family.iter() {
+                self.sample(metric, labels.pairs(), value.into());
+            }
+        }
+    }
+
+    /// Writes a metric whose label values are not the values of a [`Label`](super::Label), such as the
+    /// version of the program. They must not be values that a client can choose. Without any sample,
+    /// nothing is written.
+    pub fn series<'v, const N: usize, V: Into<i128>>(
+        &mut self,
+        metric: &Description,
+        samples: impl IntoIterator<Item = ([(LabelName, &'v str); N], V)>,
+    ) {
+        let mut samples = samples.into_iter().peekable();
+        if samples.peek().is_some() && self.begin(metric) {
+            for (labels, value) in samples {
+                self.sample(metric, labels, value.into());
+            }
+        }
+    }
+
+    pub(super) fn into_text(self) -> String {
+        self.text
+    }
+
+    /// Writes the lines in front of the samples. Returns `false` if the text already has this metric. A
+    /// second block with its name would make the whole text invalid.
+    fn begin(&mut self, metric: &Description) -> bool {
+        let is_new = self.written.insert(metric.name);
+        debug_assert!(is_new, "{} is written twice", metric.name);
+        if is_new {
+            let Description { name, help, kind } = metric;
+            self.text.push_str("# HELP ");
+            self.text.push_str(name);
+            self.text.push(' ');
+            push_escaped(&mut self.text, help, Escape::Help);
+            self.text.push_str("\n# TYPE ");
+            self.text.push_str(name);
+            self.text.push(' ');
+            self.text.push_str(kind.as_str());
+            self.text.push('\n');
+        }
+        is_new
+    }
+
+    fn sample<'v>(
+        &mut self,
+        metric: &Description,
+        labels: impl IntoIterator<Item = (LabelName, &'v str)>,
+        value: i128,
+    ) {
+        self.text.push_str(metric.name);
+        let mut before = '{';
+        for (name, value) in labels {
+            self.text.push(before);
+            before = ',';
+            self.text.push_str(name.as_str());
+            self.text.push_str("=\"");
+            push_escaped(&mut self.text, value, Escape::Label);
+            self.text.push('"');
+        }
+        if before == ',' {
+            self.text.push('}');
+        }
+        let _ = writeln!(self.text, " {value}");
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Escape {
+    /// Backslashes and line feeds.
+    Help,
+    /// Double quotes, too.
+    Label,
+}
+
+fn push_escaped(to: &mut String, text: &str, escape: Escape) {
+    for c in text.chars() {
+        match c {
+            '\\' => to.push_str("\\\\"),
+            '\n' => to.push_str("\\n"),
+            '"' if escape == Escape::Label => to.push_str("\\\""),
+            c => to.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: LabelName = LabelName::new("file");
+    const LINE: LabelName = LabelName::new("line");
+
+    fn text(write: impl FnOnce(&mut Exposition)) -> String {
+        let mut exposition = Exposition::default();
+        write(&mut exposition);
+        exposition.into_text()
+    }
+
+    #[test]
+    fn each_metric_has_help_and_type_before_its_samples() {
+        const OPEN: Description = Description::gauge("open", "Open connections.");
+        const DONE: Description = Description::counter("done_total", "Done.");
+        let got = text(|e| {
+            e.value(&OPEN, -3_i64);
+            e.value(&DONE, u64::MAX);
+        });
+        assert_eq!(
+            got,
+            "# HELP open Open connections.\n# TYPE open gauge\nopen -3\n\
+             # HELP done_total Done.\n# TYPE done_total counter\ndone_total 18446744073709551615\n"
+        );
+    }
+
+    #[test]
+    fn help_texts_and_label_values_are_escaped() {
+        for (given, help, label) in [
+            ("plain", "plain", "plain"),
+            (r"back\slash", r"back\\slash", r"back\\slash"),
+            ("two\nlines", r"two\nlines", r"two\nlines"),
+            ("a \"quote\"", "a \"quote\"", r#"a \"quote\""#),
+            ("\\\"\n", "\\\\\"\\n", r#"\\\"\n"#),
+            ("brace } and , = {", "brace } and , = {", "brace } and , = {"),
+            ("umlaut \u{e4}", "umlaut \u{e4}", "umlaut \u{e4}"),
+        ] {
+            // A help text is a constant, so this test makes it without the constructor.
+            let help_text: &'static str = Box::leak(given.to_owned().into_boxed_str());
+            let metric = Description { help: help_text, ..Description::gauge("m", "") };
+            let got = text(|e| e.series(&metric, [([(FILE, given), (LINE, "1")], 1)]));
+            let want =
+                format!("# HELP m {help}\n# TYPE m gauge\nm{{file=\"{label}\",line=\"1\"}} 1\n");
+            assert_eq!(got, want, "{given}");
+        }
+    }
+
+    #[test]
+    fn a_metric_without_samples_is_left_out() {
+        const NONE: Description = Description::gauge("none", "Nothing.");
+        let got = text(|e| e.series(&NONE, std::iter::empty::<([(LabelName, &str); 1], i64)>()));
+        assert_eq!(got, "");
+    }
+
+    #[test]
+    #[cfg_attr(debug_assertions, should_panic(expected = "twice_total is written twice"))]
+    fn a_second_block_of_a_metric_is_a_mistake_in_the_program() {
+        const TWICE: Description = Description::counter("twice_total", "Twice.");
+        let got = text(|e| {
+            e.value(&TWICE, 1);
+            e.value(&TWICE, 2);
+        });
+        assert!(got.ends_with("twice_total 1\n"), "{got}");
+    }
+}

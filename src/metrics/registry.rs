@@ -1,0 +1,52 @@
+//! The list of everything that has metrics.
+
+use std::{fmt, sync::Arc};
+
+use super::exposition::Exposition;
+
+/// Something that has metrics.
+pub trait Collect: Send + Sync + 'static {
+    /// Writes the current values. It is called for each scrape, and must not block.
+    fn collect(&self, exposition: &mut Exposition);
+}
+
+impl<C: Collect + ?Sized> Collect for Arc<C> {
+    fn collect(&self, exposition: &mut Exposition) {
+        (**self).collect(exposition);
+    }
+}
+
+/// Everything that has metrics. See the [example](super).
+#[derive(Default)]
+pub struct Registry {
+    sources: Vec<Box<dyn Collect>>,
+}
+
+impl Registry {
+    /// A registry without metrics.
+    pub const fn new() -> Self {
+        Self { sources: Vec::new() }
+    }
+
+    /// Adds the metrics of `source`. Each metric may have only one source.
+    #[must_use]
+    pub fn with(mut self, source: impl Collect) -> Self {
+        self.sources.push(Box::new(source));
+        self
+    }
+
+    /// The current values of all metrics, as text in the format of Prometheus.
+    pub fn expose(&self) -> String {
+        let mut exposition = Exposition::default();
+        for source in &self.sources {
+            source.collect(&mut exposition);
+        }
+        exposition.into_text()
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("sources", &self.sources.len()).finish()
+    }
+}

@@ -1,0 +1,179 @@
+//! Counts the connections of a server.
+
+use std::sync::Arc;
+
+use crate::metrics::{
+    Collect, Counter, CounterFamily, Description, Exposition, Gauge, Label, LabelName,
+};
+
+const OPEN: Description =
+    Description::gauge("passticket_connections_open", "Connections of clients that are open.");
+const ACCEPTED: Description = Description::counter(
+    "passticket_connections_total",
+    "Connections of clients that were accepted.",
+);
+const LIMIT_REACHED: Description = Description::counter(
+    "passticket_connection_limit_reached_total",
+    "How often a server reached its limit of open connections. Further clients then wait.",
+);
+const HANDSHAKES_FAILED: Description = Description::counter(
+    "passticket_tls_handshakes_failed_total",
+    "Connections that were closed because the TLS handshake failed or took too long.",
+);
+const ACCEPT_ERRORS: Description = Description::counter(
+    "passticket_accept_errors_total",
+    "Failed attempts to accept a connection, for example because too many files are open.",
+);
+
+/// Counts the connections of one or more [`Server`](super::Server)s.
+#[derive(Debug, Default)]
+pub struct ConnectionCounts {
+    open: Gauge,
+    accepted: Counter,
+    limit_reached: Counter,
+    handshakes_failed: CounterFamily<(HandshakeFailure,)>,
+    accept_errors: Counter,
+}
+
+impl ConnectionCounts {
+    /// The number of open connections.
+    pub fn open(&self) -> i64 {
+        self.open.get()
+    }
+
+    /// How often a server reached its limit of open connections.
+    pub fn limit_reached(&self) -> u64 {
+        self.limit_reached.get()
+    }
+
+    pub(super) fn add_limit_reached(&self) {
+        self.limit_reached.increment();
+    }
+
+    pub(super) fn add_accept_error(&self) {
+        self.accept_errors.increment();
+    }
+}
+
+impl Collect for ConnectionCounts {
+    fn collect(&self, exposition: &mut Exposition) {
+        exposition.value(&OPEN, self.open.get());
+        exposition.value(&ACCEPTED, self.accepted.get());
+        exposition.value(&LIMIT_REACHED, self.limit_reached.get());
+        exposition.family(&HANDSHAKES_FAILED, &self.handshakes_failed);
+        exposition.value(&ACCEPT_ERRORS, self.accept_errors.get());
+    }
+}
+
+/// Why there was no TLS connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HandshakeFailure {
+    Failed,
+    TimedOut,
+}
+
+impl Label for HandshakeFailure {
+    const NAME: LabelName = LabelName::new("reason");
+    const ALL: &'static [Self] = &[Self::Failed, Self::TimedOut];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn value(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::TimedOut => "timed-out",
+        }
+    }
+}
+
+/// An accepted connection. It is counted as open until this value is dropped.
+#[derive(Debug)]
+pub(super) struct CountedConnection(Option<Arc<ConnectionCounts>>);
+
+impl CountedConnection {
+    /// Counts a connection. Without `counts`, nothing is counted.
+    pub(super) fn accepted(counts: Option<&Arc<ConnectionCounts>>) -> Self {
+        if let Some(counts) = counts {
+            counts.accepted.increment();
+            counts.open.increment();
+        }
+        Self(counts.cloned())
+    }
+
+    pub(super) fn handshake_failed(&self, why: HandshakeFailure) {
+        if let Some(counts) = &self.0 {
+            counts.handshakes_failed.increment((why,));
+        }
+    }
+}
+
+impl Drop for CountedConnection {
+    fn drop(&mut self) {
+        if let Some(counts) = &self.0 {
+            counts.open.decrement();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, future::pending, time::Duration};
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use hyper::body::Incoming;
+    use tokio::{
+        net::{TcpListener, TcpStream},
+        time::{sleep, timeout},
+    };
+    use tower::service_fn;
+
+    use super::*;
+    use crate::tls::Server;
+
+    async fn until(what: impl Fn() -> bool) {
+        let reached = async {
+            while !what() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(30), reached).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn connections_are_open_until_they_end_and_each_full_server_is_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let counts = Arc::<ConnectionCounts>::default();
+        let server =
+            Server::http(listener).with_max_connections(2).with_connection_counts(counts.clone());
+        let service = service_fn(async |_: Request<Incoming>| {
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+        });
+        let server = tokio::spawn(server.run(service, pending()));
+
+        let first = TcpStream::connect(address).await.unwrap();
+        until(|| counts.open() == 1).await;
+        assert_eq!(counts.limit_reached(), 0);
+        let second = TcpStream::connect(address).await.unwrap();
+        until(|| counts.open() == 2).await;
+        until(|| counts.limit_reached() == 1).await;
+        // The third client waits, so it is neither open nor accepted.
+        let third = TcpStream::connect(address).await.unwrap();
+        sleep(Duration::from_millis(50)).await;
+        assert_eq!((counts.open(), counts.accepted.get()), (2, 2));
+        drop(first);
+        until(|| counts.accepted.get() == 3).await;
+        until(|| counts.limit_reached() == 2).await;
+        drop((second, third));
+        until(|| counts.open() == 0).await;
+        // Connections that are cut off count as ended, too.
+        let _fourth = TcpStream::connect(address).await.unwrap();
+        until(|| counts.open() == 1).await;
+        server.abort();
+        until(|| counts.open() == 0).await;
+    }
+}
