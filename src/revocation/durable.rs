@@ -58,6 +58,9 @@ const FORMAT_VERSION: u32 = 1;
 /// read the index in memory.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
+/// The operator is warned if expired revocations are kept for more than this time.
+const LAG: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Maximum number of revocations in one commit. It limits how long the first revocation waits for the
 /// commit.
 const MAX_GROUP: usize = 4096;
@@ -725,7 +728,7 @@ impl Writer {
             Ok((evicted, trusted))
         })?;
         self.index.drop_stale(trusted);
-        if trusted < wall {
+        if trusted.plus(LAG) < wall {
             let ahead_secs = wall.as_secs() - trusted.as_secs();
             tracing::warn!(file = %self.name, ahead_secs, "the clock is ahead of the time that has passed since the last eviction, so expired revocations are kept longer; if the clock is right, start the program once with --trust-clock");
         }
@@ -1003,7 +1006,7 @@ mod tests {
         assert!(!store.has_ended());
         // The writer thread ends when nothing can send commands to it.
         store.commands = None;
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
         while !store.has_ended() {
             assert!(std::time::Instant::now() < deadline);
             thread::yield_now();

@@ -365,10 +365,10 @@ mod durable {
                 Some(store) => drop(store),
             }
             // So much monotonic time has passed at each eviction that any wall clock is trusted.
-            let starts = AtomicU64::new(0);
-            let uptime = move || Uptime {
-                boot: starts.fetch_add(1, SeqCst).to_string(),
-                since_boot: Duration::from_secs(400 * 365 * 86_400),
+            static YEARS: AtomicU64 = AtomicU64::new(0);
+            let uptime = || Uptime {
+                boot: "boot".to_owned(),
+                since_boot: Duration::from_secs(YEARS.fetch_add(400, SeqCst) * 365 * 86_400),
             };
             DurableStore::open_with_uptime(path.to_owned(), uptime).unwrap()
         }

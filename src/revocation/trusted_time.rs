@@ -60,13 +60,14 @@ impl TrustedReading {
     ///
     /// If the wall clock is ahead by more than [`TOLERANCE`], the result is the time of `self` plus the
     /// monotonic time that has passed for certain. This time is never ahead of the real time if `self` is not.
-    /// After a restart of the machine, the time for which it was off is unknown and does not count. If the
-    /// wall clock is behind, the result is the wall clock, because then `self` may be ahead.
+    /// After a restart of the machine, or on another machine, the time since `self` is unknown, and no time
+    /// has passed for certain. If the wall clock is behind, the result is the wall clock, because then `self`
+    /// may be ahead.
     pub(super) fn advance(&self, wall: Timestamp, uptime: Uptime) -> Self {
         let passed = if uptime.boot == self.uptime.boot {
             uptime.since_boot.saturating_sub(self.uptime.since_boot)
         } else {
-            uptime.since_boot
+            Duration::ZERO
         };
         let trusted = self.time.plus(passed);
         let time = if wall <= trusted.plus(TOLERANCE) { wall } else { trusted };
@@ -115,8 +116,9 @@ mod tests {
             ("the clock is ahead", now + DAY + 61, uptime("a", 6 * DAY), now + DAY),
             ("it is 400 days ahead", now + 400 * DAY, uptime("a", 5 * DAY + 1), now + 1),
             ("it is behind", now - DAY, uptime("a", 6 * DAY), now - DAY),
-            ("the machine was restarted", now + DAY, uptime("b", 300), now + 300),
-            ("it was off for a short time", now + 350, uptime("b", 300), now + 350),
+            ("the machine was restarted", now + DAY, uptime("b", 300), now),
+            ("it was restarted quickly", now + 50, uptime("b", 40), now + 50),
+            ("the file is on another machine", now + DAY, uptime("b", 900 * DAY), now),
             ("the uptime is wrong", now + DAY, uptime("a", 1), now),
         ] {
             let advanced = reading.advance(Timestamp::from_secs(wall), uptime.clone());
