@@ -786,7 +786,6 @@ impl Writer {
         self.faults.count.increment();
         *self.faults.last() = Some(reason);
         error
-        })
     }
 
     fn check_id(&self) -> Result<(), WriteProblem> {
