@@ -19,16 +19,16 @@ use crate::{
 /// (`docs/reference/data-plane.md#credentials`).
 pub static PRIVATE_TOKEN: HeaderName = HeaderName::from_static("private-token");
 
-pub(super) static X_SAF_TOKEN: HeaderName = HeaderName::from_static("x-saf-token");
-pub(super) static CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+static X_SAF_TOKEN: HeaderName = HeaderName::from_static("x-saf-token");
+static CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 
 /// Headers that contain credentials, besides `X-Certificate-*`
 /// (`docs/reference/data-plane.md#credentials`).
 static CREDENTIAL_HEADERS: [&HeaderName; 4] =
     [&AUTHORIZATION, &PRIVATE_TOKEN, &X_SAF_TOKEN, &CLIENT_CERT];
 
-/// Cookies with credentials for z/OSMF and WebSphere. Zowe removes these cookies too.
-const FOREIGN_COOKIES: [&str; 2] = ["jwtToken", "LtpaToken2"];
+/// Cookies with credentials for z/OSMF and WebSphere. Zowe removes `jwtToken` and `LtpaToken2`, too.
+const FOREIGN_COOKIES: [&str; 3] = ["jwtToken", "LtpaToken", "LtpaToken2"];
 
 /// The prefix of the headers that describe a client certificate.
 pub(super) const X_CERTIFICATE: &str = "x-certificate-";
@@ -267,13 +267,14 @@ mod tests {
             ("x-certificates", "stays"),
             ("cookie", "apimlAuthenticationToken=1; APIMLauthenticationtoken.c=2; a=1"),
             ("cookie", "personalaccesstoken=1; jwttoken=2; ltpatoken2=3; nothing"),
-            ("cookie", "apimlAuthenticationTokens=stays; mine=1"),
+            ("cookie", "apimlAuthenticationTokens=stays; mine=1; LtpaToken=1"),
+            ("cookie", "hides=b,LtpaToken2=x; b=1,2; x,ltpatoken=3"),
         ]);
         strip(&mut headers, &CookieNames::default().with_jwt("mine").with_pat("yours"));
         let left: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
         assert_eq!(left.len(), 2, "{left:?}");
         assert!(left.contains(&("x-certificates", "stays")));
-        assert!(left.contains(&("cookie", "a=1; apimlAuthenticationTokens=stays")));
+        assert!(left.contains(&("cookie", "a=1; apimlAuthenticationTokens=stays; b=1,2")));
     }
 
     #[test]

@@ -186,9 +186,13 @@ pub(crate) fn gateway(
     let routes = Routes::new(routes).expect("the configuration contains each prefix only once");
     let timeouts = ForwardTimeouts::default().with_response(config.timeouts.response);
 
+    let sanitize = config.request_headers.iter().cloned().fold(
+        SanitizeLayer::new().with_headers(config.strip_headers.iter().cloned()),
+        |layer, (service, headers)| layer.with_service_headers(service, headers),
+    );
     let routed = ServiceBuilder::new()
         // SanitizeLayer is first, so that no other layer sees headers that clients must not set.
-        .layer(SanitizeLayer::new().with_headers(config.strip_headers.iter().cloned()))
+        .layer(sanitize)
         // RouteLayer is before AuthenticateLayer, because the route decides whether a credential is
         // evaluated, and what happens if authentication fails.
         .layer(RouteLayer::new(routes))

@@ -178,12 +178,12 @@ use reader::{At, Document, Field};
 use secret_file::{read_authorization_file, read_public_file};
 use tower_passticket::{
     api::{Compatibility, GuardingResources, PasswordHash},
-    layer::{CookieNames, CustomHeaders},
+    layer::{CookieNames, CustomHeaders, RequestHeaders},
     passticket::{KeyProfiles, UserId},
     remote::Address,
     saf::{FileSaf, Profile},
     tls::Verification,
-    token::{SigningKey, Validity},
+    token::{ServiceId, SigningKey, Validity},
 };
 use zowe::Zowe;
 
@@ -246,6 +246,9 @@ pub struct Config {
     /// The names in `customUserHeader` and `customAuthHeader`, even if only one of these keys is
     /// present. The gateway removes headers with these names from the requests of clients.
     pub strip_headers: Vec<HeaderName>,
+    /// The services that change the table of removed request headers:
+    /// `passticketProxy.services.ID.requestHeaders`.
+    pub request_headers: Vec<(ServiceId, RequestHeaders)>,
     /// `...security.auth.cookieProperties.cookieName` and `cookieNamePAT`.
     pub cookies: CookieNames,
     /// The lifetime of a login token: `...security.auth.tokenProperties.expirationInSeconds`.
@@ -377,6 +380,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         client_certificates: security.client_certificates,
         custom_headers: security.custom_headers,
         strip_headers: security.strip_headers,
+        request_headers: routes::request_headers(overrides),
         cookies: security.cookies,
         token_lifetime: security.token_lifetime,
         timeouts: TimeoutSettings {
