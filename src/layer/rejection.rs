@@ -17,15 +17,19 @@ pub enum Rejection {
     /// No route matches the path of the request.
     #[error("no route matches the path")]
     NoRoute,
-    /// The path has a `.` or `..` segment, plain or encoded. A service that resolves this segment would
+    /// The path has a `.` or `..` segment, plain, or encoded once or twice. A service that resolves this segment would
     /// read a different path from the one that the gateway has routed.
     #[error("the path has a dot segment")]
     DotSegment,
+    /// The path has an encoded NUL. Some servers end the path there, so they would read a different path from
+    /// the one that the gateway has routed.
+    #[error("the path has an encoded NUL")]
+    Nul,
     /// The decoded path, without empty segments and parameters (`;x=y`), belongs to another route. A service
     /// that decodes the path would read a different path from the one that the gateway has routed.
     #[error("the decoded path belongs to another route")]
     AmbiguousPath,
-    /// The method is `TRACE` or `CONNECT`, which the gateway does not forward.
+    /// The method is `TRACE` (in any case) or `CONNECT`, which the gateway does not forward.
     #[error("the method {0} is not forwarded")]
     Method(Method),
     /// Authentication or the scheme failed, and the gateway does not forward the request.
@@ -54,6 +58,13 @@ impl Rejection {
                 ApiMessage::with(
                     &messages::BAD_REQUEST,
                     &["the path has a segment '.' or '..'; send a path without such segments"],
+                ),
+            ),
+            Self::Nul => (
+                StatusCode::BAD_REQUEST,
+                ApiMessage::with(
+                    &messages::BAD_REQUEST,
+                    &["the path has an encoded NUL; send a path without '%00'"],
                 ),
             ),
             Self::AmbiguousPath => (

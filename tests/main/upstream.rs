@@ -232,7 +232,7 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
 
 #[tokio::test]
 async fn trace_and_connect_get_405() {
-    for method in ["TRACE", "CONNECT"] {
+    for method in ["TRACE", "trace", "Trace", "CONNECT"] {
         let answer =
             raw(&format!("{method} /svc/x HTTP/1.1\r\nhost: gw\r\nconnection: close\r\n\r\n"))
                 .await;
