@@ -19,6 +19,7 @@ use tower_service::Service;
 
 use crate::{
     audit::{RequestId, X_REQUEST_ID},
+    layer::{Rejection, check_message},
     messages::{self, ApiMessage},
     proxy::ResponseBody,
 };
@@ -37,6 +38,10 @@ const API_TIMEOUT: Duration = Duration::from_secs(30);
 ///   gateway answers 503.
 /// - `/application/health` is answered by the gateway itself.
 /// - All other paths go to the routed stack `R`, the layers that forward requests to services.
+///
+/// A malformed request is answered with 400: HTTP/1.1 without exactly one valid `Host`, HTTP/2 whose `Host`
+/// and `:authority` differ, a target with a user or of another scheme than HTTP. A transfer coding other than
+/// `chunked` is answered with 501.
 ///
 /// Each request gets a [`RequestId`] extension, unless it has one already. Each response has this id in the
 /// header `X-Request-Id`, unless the service has set that header. The gateway does not use the
@@ -101,7 +106,9 @@ where
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let id = *request.extensions_mut().get_or_insert_with(RequestId::next);
         let path = request.uri().path();
-        let kind = if self.api.prefix.below(path).is_some() {
+        let kind = if let Err(rejection) = check_message(&request) {
+            rejected(rejection)
+        } else if self.api.prefix.below(path).is_some() {
             self.call_api(request)
         } else if path == HEALTH {
             Kind::Health
@@ -110,6 +117,12 @@ where
         };
         GatewayFuture { kind, id }
     }
+}
+
+#[cold]
+fn rejected<A, F>(rejection: Rejection) -> Kind<A, F> {
+    tracing::debug!(%rejection, "request refused");
+    Kind::Rejected { rejection: Some(Box::new(rejection)) }
 }
 
 impl<A: Clone, R> Gateway<A, R> {
@@ -141,6 +154,7 @@ pin_project! {
         Api { future: Pin<Box<Timeout<A>>> },
         Routed { #[pin] future: R },
         Health,
+        Rejected { rejection: Option<Box<Rejection>> },
     }
 }
 
@@ -162,6 +176,9 @@ where
             },
             KindProj::Routed { future } => ready!(future.poll(cx))?.map(Into::into),
             KindProj::Health => health(),
+            KindProj::Rejected { rejection } => {
+                rejection.take().expect("polled after completion").into_response()
+            }
         };
         if !response.headers().contains_key(&X_REQUEST_ID)
             && let Some(id) = this.id.header_value()
@@ -228,7 +245,7 @@ mod tests {
         let gateway = Gateway::new(api, routed);
         let moved = gateway.clone().with_auth_prefix("/zaas/api/v1/auth".parse().unwrap());
         let body_of = async |gateway: &Gateway<_, _>, path| {
-            let request = Request::get(path).body(()).unwrap();
+            let request = Request::get(path).header("host", "gw").body(()).unwrap();
             let response = gateway.clone().oneshot(request).await.unwrap();
             response.into_body().collect().await.unwrap().to_bytes()
         };
@@ -244,11 +261,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn malformed_requests_reach_neither_service() {
+        let gateway = Gateway::new(service_fn(echo), service_fn(echo));
+        for path in ["/x", "/gateway/api/v1/auth/login", HEALTH] {
+            for (host, coding, want) in [
+                (Some("gw"), None, 200),
+                (None, None, 400),
+                (Some("a b/c@d"), None, 400),
+                (Some("gw"), Some("chunked, chunked"), 400),
+                (Some("gw"), Some("gzip, chunked"), 501),
+            ] {
+                let mut request = Request::get(path);
+                for (name, value) in [("host", host), ("transfer-encoding", coding)] {
+                    request = value.into_iter().fold(request, |request, v| request.header(name, v));
+                }
+                let response = gateway.clone().oneshot(request.body(()).unwrap()).await.unwrap();
+                assert_eq!(response.status(), want, "{path} {host:?} {coding:?}");
+                assert!(response.headers().contains_key(&X_REQUEST_ID));
+                assert!(want == 200 || !response.headers().contains_key("ours"));
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn each_request_gets_an_id_which_the_response_returns() {
         let gateway = Gateway::new(service_fn(echo), service_fn(echo));
         let mut seen = Vec::new();
         for path in ["/x", "/gateway/api/v1/auth/login", HEALTH, "/own"] {
-            let request = Request::get(path).header(&X_REQUEST_ID, "claimed").body(()).unwrap();
+            let request = Request::get(path).header("host", "gw");
+            let request = request.header(&X_REQUEST_ID, "claimed").body(()).unwrap();
             let response = gateway.clone().oneshot(request).await.unwrap();
             let returned = response.headers()[&X_REQUEST_ID].to_str().unwrap().to_owned();
             if path != HEALTH {
@@ -261,7 +302,7 @@ mod tests {
         assert_eq!(seen[3], "its own");
 
         let id = RequestId::next();
-        let request = Request::get("/x").extension(id).body(()).unwrap();
+        let request = Request::get("/x").header("host", "gw").extension(id).body(()).unwrap();
         let response = gateway.oneshot(request).await.unwrap();
         assert_eq!(response.headers()[&X_REQUEST_ID], id.to_string());
     }

@@ -32,6 +32,8 @@ pub mod connection;
 mod credential;
 mod failure;
 mod future;
+#[cfg(feature = "proxy")]
+mod message;
 mod passticket;
 mod path;
 mod rejection;
@@ -58,6 +60,8 @@ pub(crate) use credential::login_token;
 pub use credential::{CookieNames, PRIVATE_TOKEN};
 pub use failure::{Failure, X_ZOWE_AUTH_FAILURE};
 pub use future::{LayerFuture, ResponseFuture};
+#[cfg(feature = "proxy")]
+pub(crate) use message::check_message;
 pub use passticket::{CustomHeaders, PassTicketScheme};
 pub use rejection::Rejection;
 pub use request_headers::{RequestHeaderError, RequestHeaders};

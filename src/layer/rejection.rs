@@ -32,6 +32,12 @@ pub enum Rejection {
     /// The method is `TRACE` (in any case) or `CONNECT`, which the gateway does not forward.
     #[error("the method {0} is not forwarded")]
     Method(Method),
+    /// The request is malformed: it names no host or several, or its transfer coding is wrong.
+    #[error("the request is malformed: {0}")]
+    Malformed(&'static str),
+    /// The body has a transfer coding that the gateway does not know (RFC 9112 §6.1).
+    #[error("the body has a transfer coding other than chunked")]
+    TransferCoding,
     /// Authentication or the scheme failed, and the gateway does not forward the request.
     #[error("authentication or the scheme failed: {0}")]
     Authentication(Failure),
@@ -74,6 +80,16 @@ impl Rejection {
                     &[
                         "the decoded path belongs to another route; send a path without '%', ';' or '//'",
                     ],
+                ),
+            ),
+            Self::Malformed(what) => {
+                (StatusCode::BAD_REQUEST, ApiMessage::with(&messages::BAD_REQUEST, &[what]))
+            }
+            Self::TransferCoding => (
+                StatusCode::NOT_IMPLEMENTED,
+                ApiMessage::with(
+                    &messages::BAD_REQUEST,
+                    &["the body has a transfer coding other than 'chunked'"],
                 ),
             ),
             Self::Method(_) => {
