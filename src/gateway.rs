@@ -11,7 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderValue, Request, Response, StatusCode,
+    header::{CONTENT_TYPE, STRICT_TRANSPORT_SECURITY},
+};
 use pin_project_lite::pin_project;
 use tokio::time::{Timeout, timeout};
 use tower::util::Oneshot;
@@ -56,6 +59,45 @@ const API_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Gateway<A, R> {
     api: Arc<Prefixed<A>>,
     routed: R,
+    strict_transport_security: Option<HeaderValue>,
+}
+
+/// The policy of [`Gateway::with_strict_transport_security`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StrictTransportSecurity {
+    /// How long a browser applies the policy. Zero ends an earlier policy.
+    pub max_age: Duration,
+    /// Which hosts the policy is for.
+    pub hosts: StrictHosts,
+}
+
+/// The hosts that a [`StrictTransportSecurity`] is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StrictHosts {
+    /// The host of the gateway.
+    #[default]
+    Own,
+    /// The host of the gateway and all its subdomains (`includeSubDomains`).
+    WithSubdomains,
+}
+
+impl Default for StrictTransportSecurity {
+    /// A year, for the host of the gateway.
+    fn default() -> Self {
+        Self { max_age: Duration::from_secs(365 * 24 * 3600), hosts: StrictHosts::default() }
+    }
+}
+
+impl StrictTransportSecurity {
+    fn header_value(&self) -> HeaderValue {
+        let seconds = self.max_age.as_secs();
+        let text = match self.hosts {
+            StrictHosts::Own => format!("max-age={seconds}"),
+            StrictHosts::WithSubdomains => format!("max-age={seconds}; includeSubDomains"),
+        };
+        HeaderValue::try_from(text).expect("digits and ASCII letters are a header value")
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -66,7 +108,11 @@ struct Prefixed<A> {
 
 impl<A, R: Clone> Clone for Gateway<A, R> {
     fn clone(&self) -> Self {
-        Self { api: self.api.clone(), routed: self.routed.clone() }
+        Self {
+            api: self.api.clone(),
+            routed: self.routed.clone(),
+            strict_transport_security: self.strict_transport_security.clone(),
+        }
     }
 }
 
@@ -74,7 +120,16 @@ impl<A, R> Gateway<A, R> {
     /// Creates a gateway with the auth API `api` below `/gateway/api/v1/auth` and the routed stack `routed`.
     pub fn new(api: A, routed: R) -> Self {
         let prefix = AuthPrefix::default();
-        Self { api: Arc::new(Prefixed { prefix, service: api }), routed }
+        let api = Arc::new(Prefixed { prefix, service: api });
+        Self { api, routed, strict_transport_security: None }
+    }
+
+    /// Adds `Strict-Transport-Security` to each response (RFC 6797), in place of that of a service, because
+    /// the header is about the host of the gateway. Browsers then use only HTTPS for the host. So all clients
+    /// must reach the gateway by HTTPS.
+    #[must_use]
+    pub fn with_strict_transport_security(self, policy: &StrictTransportSecurity) -> Self {
+        Self { strict_transport_security: Some(policy.header_value()), ..self }
     }
 
     /// Serves the auth API below `prefix`. The auth API itself must be configured with the same prefix.
@@ -115,7 +170,8 @@ where
         } else {
             Kind::Routed { future: self.routed.call(request) }
         };
-        GatewayFuture { kind, id }
+        let strict_transport_security = self.strict_transport_security.clone();
+        GatewayFuture { kind, id, strict_transport_security }
     }
 }
 
@@ -143,6 +199,7 @@ pin_project! {
         #[pin]
         kind: Kind<A, R>,
         id: RequestId,
+        strict_transport_security: Option<HeaderValue>,
     }
 }
 
@@ -185,6 +242,9 @@ where
         {
             response.headers_mut().insert(&X_REQUEST_ID, id);
         }
+        if let Some(value) = this.strict_transport_security.take() {
+            response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, value);
+        }
         Poll::Ready(Ok(response))
     }
 }
@@ -200,6 +260,7 @@ fn timed_out() -> Response<ResponseBody> {
 fn health() -> Response<ResponseBody> {
     let mut response = Response::new(Bytes::from_static(br#"{"status":"UP"}"#).into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    messages::set_security_headers(response.headers_mut());
     response
 }
 
@@ -257,6 +318,39 @@ mod tests {
         ] {
             assert_eq!(body_of(&gateway, path).await, want_default, "{path}");
             assert_eq!(body_of(&moved, path).await, want_moved, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn strict_transport_security_is_in_every_response() {
+        let service = |_| {
+            let response = Response::builder().header(STRICT_TRANSPORT_SECURITY, "max-age=0");
+            ready(Ok(response.body(ResponseBody::default()).unwrap()))
+        };
+        let off = Gateway::new(service_fn(service), service_fn(service));
+        let mut policy = StrictTransportSecurity::default();
+        let year = off.clone().with_strict_transport_security(&policy);
+        policy.max_age = Duration::from_secs(60);
+        policy.hosts = StrictHosts::WithSubdomains;
+        let minute = off.clone().with_strict_transport_security(&policy);
+        for (gateway, health, others) in [
+            (off, None, "max-age=0"),
+            (year, Some("max-age=31536000"), "max-age=31536000"),
+            (minute, Some("max-age=60; includeSubDomains"), "max-age=60; includeSubDomains"),
+        ] {
+            for (path, want) in [
+                (HEALTH, health),
+                ("/x", Some(others)),
+                ("/gateway/api/v1/auth/login", Some(others)),
+            ] {
+                let request = Request::get(path).header("host", "gw").body(()).unwrap();
+                let response = gateway.clone().oneshot(request).await.unwrap();
+                let got: Vec<_> =
+                    response.headers().get_all(STRICT_TRANSPORT_SECURITY).iter().collect();
+                assert_eq!(got, want.into_iter().collect::<Vec<_>>(), "{path}");
+                let is_ours = response.headers().contains_key("referrer-policy");
+                assert_eq!(is_ours, path == HEALTH, "{path}");
+            }
         }
     }
 

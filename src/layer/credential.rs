@@ -66,7 +66,8 @@ impl CookieNames {
         &self.pat
     }
 
-    fn is_credential(&self, name: &[u8]) -> bool {
+    /// Whether the cookie contains a token of the gateway. Upper and lower case do not matter.
+    pub(crate) fn is_own(&self, name: &[u8]) -> bool {
         let is = |credential: &str| name.eq_ignore_ascii_case(credential.as_bytes());
         let starts_with_dotted = |prefix: &str| {
             name.get(..prefix.len()).is_some_and(|n| n.eq_ignore_ascii_case(prefix.as_bytes()))
@@ -78,7 +79,11 @@ impl CookieNames {
             // `apimlAuthenticationToken.*`
             || starts_with_dotted(DEFAULT_JWT)
             || is(DEFAULT_PAT)
-            || FOREIGN_COOKIES.into_iter().any(is)
+    }
+
+    fn is_credential(&self, name: &[u8]) -> bool {
+        self.is_own(name)
+            || FOREIGN_COOKIES.into_iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
     }
 }
 

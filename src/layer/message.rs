@@ -26,9 +26,8 @@ pub(crate) fn check_message<B>(request: &Request<B>) -> Result<(), Rejection> {
 
 /// A target in absolute form must be one of HTTP, and its authority must not have a user (RFC 9110 §4.2.4).
 fn check_target(uri: &Uri) -> Result<(), Rejection> {
-    let is_http = |scheme: &str| {
-        scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http")
-    };
+    let is_http =
+        |scheme: &str| scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http");
     if uri.scheme_str().is_some_and(|scheme| !is_http(scheme)) {
         return Err(Rejection::Malformed("the scheme of the target is neither http nor https"));
     }
@@ -67,7 +66,8 @@ fn is_same_host(authority: &Authority, host: &HeaderValue, uri: &Uri) -> bool {
         Some(scheme) if scheme.eq_ignore_ascii_case("http") => ":80",
         _ => ":443",
     };
-    let without_default = |text: &'_ str| text.len() - if text.ends_with(default) { default.len() } else { 0 };
+    let without_default =
+        |text: &'_ str| text.len() - if text.ends_with(default) { default.len() } else { 0 };
     host.to_str().is_ok_and(|host| {
         let authority = authority.as_str();
         let (authority, host) =

@@ -67,7 +67,7 @@ pub use rejection::Rejection;
 pub use request_headers::{RequestHeaderError, RequestHeaders};
 pub use require_authorized::{RequireAuthorizedLayer, RequireAuthorizedService};
 pub use route::{RouteLayer, RouteService};
-pub use routes::{OnFailure, Route, RouteError, Routes, Upstream};
+pub use routes::{OnFailure, Route, RouteError, Routes, SecurityHeaders, Upstream};
 pub use sanitize::{SanitizeLayer, SanitizeService};
 pub use scheme::{Preparing, ReadyToForward, SchemeLayer, SchemeService};
 pub use scheme_error::SchemeError;

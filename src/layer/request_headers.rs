@@ -238,7 +238,9 @@ impl RequestHeaders {
     pub fn with_kept(mut self, name: HeaderName) -> Result<Self, RequestHeaderError> {
         match class_of(name.as_str()) {
             Some(Class::Listed) => {}
-            Some(Class::Gateway | Class::Spelling) => return Err(RequestHeaderError::Reserved(name)),
+            Some(Class::Gateway | Class::Spelling) => {
+                return Err(RequestHeaderError::Reserved(name));
+            }
             None => return Err(RequestHeaderError::NotListed(name)),
         }
         self.kept.push(name);
@@ -254,7 +256,9 @@ pub enum RequestHeaderError {
     #[error("{0} is set by the gateway alone, so a client's header is never kept; remove the name")]
     Reserved(HeaderName),
     /// The header is not in the table, so it is not removed.
-    #[error("{0} is not in the table of removed headers, so every service receives it; remove the name")]
+    #[error(
+        "{0} is not in the table of removed headers, so every service receives it; remove the name"
+    )]
     NotListed(HeaderName),
     /// The gateway needs this header for routing, framing or authentication.
     #[error("{0} is needed by the gateway; remove the name")]

@@ -90,10 +90,9 @@ fn is_forwarded(name: &HeaderName) -> bool {
     let is = |ours: &HeaderName| {
         let ours = ours.as_str().as_bytes();
         ours.len() == text.len()
-            && text
-                .iter()
-                .zip(ours)
-                .all(|(theirs, ours)| theirs == ours || (matches!(theirs, b'_' | b'.') && *ours == b'-'))
+            && text.iter().zip(ours).all(|(theirs, ours)| {
+                theirs == ours || (matches!(theirs, b'_' | b'.') && *ours == b'-')
+            })
     };
     // Most headers are excluded by their first letter.
     matches!(text.first(), Some(b'x' | b'f'))

@@ -204,10 +204,15 @@ pub(crate) fn gateway(
         .layer(ScopeLayer::new().with_audit(audit.clone()))
         // SchemeLayer is last, so that the PassTicket is made immediately before the request is sent.
         .layer(SchemeLayer::new().with_audit(audit))
-        .service(Forward::new(connector, timeouts));
+        .service(Forward::new(connector, timeouts).with_cookie_names(config.cookies.clone()));
     // `Debug` does not show the values of headers that are marked as sensitive. This marks the headers
     // of requests to the auth API. In requests to services, SanitizeLayer marks them.
     let sensitive = [AUTHORIZATION, COOKIE, PRIVATE_TOKEN.clone()];
     let prefix = api.prefix().clone();
-    Gateway::new(SetSensitiveRequestHeaders::new(api, sensitive), routed).with_auth_prefix(prefix)
+    let gateway = Gateway::new(SetSensitiveRequestHeaders::new(api, sensitive), routed)
+        .with_auth_prefix(prefix);
+    match &config.strict_transport_security {
+        Some(policy) => gateway.with_strict_transport_security(policy),
+        None => gateway,
+    }
 }

@@ -178,6 +178,7 @@ use reader::{At, Document, Field};
 use secret_file::{read_authorization_file, read_public_file};
 use tower_passticket::{
     api::{Compatibility, GuardingResources, PasswordHash},
+    gateway::StrictTransportSecurity,
     layer::{CookieNames, CustomHeaders, RequestHeaders},
     passticket::{KeyProfiles, UserId},
     remote::Address,
@@ -257,6 +258,9 @@ pub struct Config {
     pub timeouts: TimeoutSettings,
     /// Size limits of caches, and the limit of client connections.
     pub limits: LimitSettings,
+    /// The value of `Strict-Transport-Security`, with TLS by the gateway or by AT-TLS; `None` if it is off:
+    /// `passticketProxy.strictTransportSecurity`.
+    pub strict_transport_security: Option<StrictTransportSecurity>,
     /// The routes, from the api-defs of `passticketProxy.apiDefs` and from
     /// `passticketProxy.services`. [`profiles`](Self::profiles) has a key for every APPLID of these routes.
     pub routes: Vec<ConfiguredRoute>,
@@ -391,6 +395,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             provider: ours.provider,
         },
         limits: ours.limits,
+        strict_transport_security: ours.strict_transport_security,
         routes,
         profiles: KeyProfiles::new(ours.profiles)
             .expect("ptktdata::read keeps one entry per APPLID"),

@@ -15,7 +15,7 @@ use super::{
     reader::{At, Field, Section},
 };
 use tower_passticket::{
-    layer::{OnFailure, RequestHeaderError, RequestHeaders},
+    layer::{OnFailure, RequestHeaderError, RequestHeaders, SecurityHeaders},
     passticket::Applid,
     token::ServiceId,
 };
@@ -26,6 +26,7 @@ pub(super) struct Override<'a> {
     at: At<'a>,
     on_failure: Option<OnFailure>,
     request_headers: RequestHeaders,
+    security_headers: SecurityHeaders,
     /// Paths of the service with an APPLID of their own. Each item has the path, the APPLID, and the
     /// place of the key.
     applids: Vec<(String, Applid, At<'a>)>,
@@ -38,6 +39,10 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
         let mut section = field.section();
         let on_failure = read_on_failure(&mut section);
         let request_headers = read_request_headers(section.section("requestHeaders"));
+        let security_headers = match section.optional("addSecurityHeaders") {
+            Some(field) if field.boolean() == Some(false) => SecurityHeaders::Unchanged,
+            _ => SecurityHeaders::AddMissing,
+        };
         let applids =
             section.section("applids").fields().into_iter().filter_map(|(path, field)| {
                 let applid = field.parse()?;
@@ -59,7 +64,14 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
             ));
             continue;
         }
-        overrides.push(Override { id, at: field.at, on_failure, request_headers, applids });
+        overrides.push(Override {
+            id,
+            at: field.at,
+            on_failure,
+            request_headers,
+            security_headers,
+            applids,
+        });
     }
     overrides
 }
@@ -137,7 +149,8 @@ pub(super) fn assemble<'a>(
     let routes = table.into_values().map(|DefinedRoute { route, .. }| {
         let settings = overrides.iter().find(|settings| settings.id == *route.route.service());
         let own = settings.and_then(|settings| settings.on_failure);
-        route.with_on_failure(own.unwrap_or(on_failure))
+        let security = settings.map(|settings| settings.security_headers).unwrap_or_default();
+        route.with_on_failure(own.unwrap_or(on_failure)).with_security_headers(security)
     });
     routes.collect()
 }

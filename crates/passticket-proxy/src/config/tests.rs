@@ -227,7 +227,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("algorithm: legacy", "algorithm: desx"),
             &[
-                "zowe.yaml:76: passticketProxy.ptktdata[1].algorithm: \"desx\" is not an algorithm; \
+                "zowe.yaml:80: passticketProxy.ptktdata[1].algorithm: \"desx\" is not an algorithm; \
                write legacy, enhanced-upper or enhanced-mixed",
             ],
         ),
@@ -389,7 +389,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.edit("api/v1/admin:", "ui/v1:"),
-            &["zowe.yaml:70: passticketProxy.services.dcpassticket.applids.ui/v1: is not below \
+            &["zowe.yaml:74: passticketProxy.services.dcpassticket.applids.ui/v1: is not below \
                a route of service dcpassticket; write a path that begins with one of its gatewayUrls"],
         ),
         (
@@ -402,7 +402,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.edit("ADMAPPL  ", "NOAPPL  "),
-            &["zowe.yaml:70: passticketProxy.services.dcpassticket.applids.api/v1/admin: service \
+            &["zowe.yaml:74: passticketProxy.services.dcpassticket.applids.api/v1/admin: service \
                dcpassticket needs a PassTicket key for NOAPPL;"],
         ),
         (
@@ -440,7 +440,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("{ env: ADMAPPL_KEY }", LEGACY_KEY),
             &[
-                "zowe.yaml:77: passticketProxy.ptktdata[1].key: must not be the key itself; write { \
+                "zowe.yaml:81: passticketProxy.ptktdata[1].key: must not be the key itself; write { \
                file: PATH }",
             ],
         ),
@@ -626,10 +626,10 @@ fn the_problems_of_all_files_are_reported_together() {
         "zowe.yaml:11: components.gateway.port: ",
         "zowe.yaml:35: passticketProxy.host: ",
         "zowe.yaml:36: passticketProxy.signingKey: ",
-        "zowe.yaml:74: passticketProxy.ptktdata[0].key: ",
-        "zowe.yaml:83: passticketProxy.timeouts.drainSeconds: ",
-        "zowe.yaml:85: passticketProxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
-        "zowe.yaml:86: passticketProxy.limits.rememberedTicket: is an unknown key; did ",
+        "zowe.yaml:78: passticketProxy.ptktdata[0].key: ",
+        "zowe.yaml:87: passticketProxy.timeouts.drainSeconds: ",
+        "zowe.yaml:89: passticketProxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
+        "zowe.yaml:90: passticketProxy.limits.rememberedTicket: is an unknown key; did ",
         "users.yml:1: users.USER: ",
         "api-defs/dc.yml:6: services[0].authentication.scheme: is missing; ",
         "api-defs/dc.yml:6: services[0].authentication.schema: is an unknown key; did ",

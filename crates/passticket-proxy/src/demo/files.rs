@@ -243,6 +243,9 @@ passticketProxy:
       key:
         file: ptktdata/{APPLID}.key
       replayProtection: false
+  # Off, so that browsers do not use HTTPS for everything else on localhost.
+  strictTransportSecurity:
+    enabled: false
 "
     )
 }
