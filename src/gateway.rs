@@ -323,9 +323,9 @@ mod tests {
 
     #[tokio::test]
     async fn strict_transport_security_is_in_every_response() {
-        let service = |_| {
+        let service = |_: Request<()>| {
             let response = Response::builder().header(STRICT_TRANSPORT_SECURITY, "max-age=0");
-            ready(Ok(response.body(ResponseBody::default()).unwrap()))
+            ready(Ok::<_, Infallible>(response.body(ResponseBody::default()).unwrap()))
         };
         let off = Gateway::new(service_fn(service), service_fn(service));
         let mut policy = StrictTransportSecurity::default();

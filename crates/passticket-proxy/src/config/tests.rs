@@ -14,8 +14,9 @@ use test_support::{
 
 use super::{reader::Section, *};
 use tower_passticket::{
+    gateway::StrictHosts,
     identity::Registry,
-    layer::{Bypass, OnFailure, Routes},
+    layer::{Bypass, OnFailure, Routes, SecurityHeaders},
     passticket::Replay,
     saf::{Access, AccessLevel, SafProvider},
 };
@@ -168,6 +169,13 @@ fn the_example_zowe_yaml_loads() {
     let admin = format!("{zos}/admin");
     assert_eq!(route("/dcpassticket/api/v1/admin/x"), ("ADMAPPL".to_owned(), admin));
 
+    let changes = RequestHeaders::default()
+        .with_removed(HeaderName::from_static("x-tenant"))
+        .and_then(|changes| changes.with_kept(HeaderName::from_static("x-real-ip")));
+    let service = ServiceId::new("dcpassticket").unwrap();
+    assert_eq!(config.request_headers, [(service, changes.unwrap())]);
+    assert_eq!(config.strict_transport_security, Some(StrictTransportSecurity::default()));
+
     let debug = format!("{config:?}");
     let pem = KEY.serialize_pem();
     let key_line = pem.lines().nth(3).unwrap();
@@ -175,6 +183,27 @@ fn the_example_zowe_yaml_loads() {
     for secret in [LEGACY_KEY, ENHANCED, HASH, "c29t", key_line, bytes.trim_matches(['[', ']'])] {
         assert!(!debug.contains(secret), "{debug}");
     }
+}
+
+#[test]
+fn security_headers_can_be_changed_and_turned_off() {
+    let setup = Setup::new();
+    let added = |config: &Config| -> Vec<_> {
+        config.routes.iter().map(ConfiguredRoute::security_headers).collect()
+    };
+    let config = setup.load().unwrap().config;
+    assert_eq!(added(&config), [SecurityHeaders::AddMissing; 2]);
+    setup.edit("addSecurityHeaders: true ", "addSecurityHeaders: false ");
+    setup.edit("maxAge: 31536000", "maxAge: 60");
+    setup.edit("includeSubDomains: false", "includeSubDomains: true");
+    let config = setup.load().unwrap().config;
+    assert_eq!(added(&config), [SecurityHeaders::Unchanged; 2]);
+    let policy = config.strict_transport_security.unwrap();
+    assert_eq!(policy.max_age, Duration::from_secs(60));
+    assert_eq!(policy.hosts, StrictHosts::WithSubdomains);
+    setup.edit("strictTransportSecurity:            # the header of this name, in each response\n    enabled: true",
+        "strictTransportSecurity:\n    enabled: false");
+    assert_eq!(setup.load().unwrap().config.strict_transport_security, None);
 }
 
 #[test]
@@ -386,6 +415,39 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             |s| s.edit("dcpassticket:", "dcpasticket:"),
             &["zowe.yaml:67: passticketProxy.services.dcpasticket: service dcpasticket has no \
                api-def; did you mean dcpassticket?"],
+        ),
+        (
+            |s| s.edit("[X-Tenant]", "[X-Tenant, Host, a b]"),
+            &[
+                "zowe.yaml:70: passticketProxy.services.dcpassticket.requestHeaders.remove[1]: host is \
+                 needed by the gateway; remove the name",
+                "zowe.yaml:70: passticketProxy.services.dcpassticket.requestHeaders.remove[2]: \"a b\" is \
+                 not the name of a header; write one like X-Name",
+            ],
+        ),
+        (
+            |s| s.edit("[X-Real-IP]", "[Client-Cert, content_length, Accept, X-Real-IP]"),
+            &[
+                "zowe.yaml:71: passticketProxy.services.dcpassticket.requestHeaders.keep[0]: client-cert \
+                 is set by the gateway alone, so a client's header is never kept; remove the name",
+                "zowe.yaml:71: passticketProxy.services.dcpassticket.requestHeaders.keep[1]: \
+                 content_length is set",
+                "zowe.yaml:71: passticketProxy.services.dcpassticket.requestHeaders.keep[2]: accept is \
+                 not in the table of removed headers",
+            ],
+        ),
+        (
+            |s| s.edit("addSecurityHeaders: true", "addSecurityHeaders: on"),
+            &[
+                "zowe.yaml:72: passticketProxy.services.dcpassticket.addSecurityHeaders: \"on\" is neither",
+            ],
+        ),
+        (
+            |s| s.edit("maxAge: 31536000", "maxAge: 1y"),
+            &[
+                "zowe.yaml:94: passticketProxy.strictTransportSecurity.maxAge: \"1y\" is not valid; write \
+               a number from 0 to 315360000",
+            ],
         ),
         (
             |s| s.edit("api/v1/admin:", "ui/v1:"),
