@@ -7,7 +7,7 @@
 use std::{borrow::Cow, fmt, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
 /// One entry of the message catalogue.
@@ -322,13 +322,16 @@ fn escape_html(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Sets the headers that every response of the gateway itself has ([D46](crate::decisions#d46)).
+/// The headers that every response of the gateway itself has ([D46](crate::decisions#d46)).
+pub(crate) static SECURITY_HEADERS: [(HeaderName, &str); 3] = [
+    (header::CACHE_CONTROL, "no-store"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+];
+
+/// Sets the [`SECURITY_HEADERS`].
 pub(crate) fn set_security_headers(headers: &mut HeaderMap) {
-    for (name, value) in [
-        (header::CACHE_CONTROL, "no-store"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-    ] {
+    for (name, value) in &SECURITY_HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }
 }

@@ -11,7 +11,7 @@ use super::{
     body, credentials,
     error::ApiError,
     record::add_to_record,
-    response::{Answer, not_stored, typed},
+    response::{Answer, typed},
 };
 use crate::{
     audit::Detail,
@@ -53,7 +53,7 @@ pub(super) async fn generate<B: Body>(
     add_to_record(request, |record| record.issued_token_id = Some(TokenFingerprint::of(token)));
     tracing::info!(%user, ?scopes, days = validity.days(), "issued a Personal Access Token");
     let token = Bytes::copy_from_slice(token.as_bytes());
-    Ok(not_stored(typed(token, HeaderValue::from_static("text/plain"))))
+    Ok(typed(token, HeaderValue::from_static("text/plain")))
 }
 
 /// Parses `{"validity": days, "scopes": [service id, …]}`. Any other field is an error. `validity` may be
