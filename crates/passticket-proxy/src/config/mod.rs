@@ -337,6 +337,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         routes::check_names(&services, overrides);
     }
     let routes = routes::assemble(services, overrides, *on_failure, entries, ptktdata);
+    let request_headers = routes::request_headers(overrides);
     if routes.is_empty() {
         ours.at.warning(
             "has no routes, so the gateway forwards nothing; write api-defs, and their path to apiDefs",
@@ -384,7 +385,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         client_certificates: security.client_certificates,
         custom_headers: security.custom_headers,
         strip_headers: security.strip_headers,
-        request_headers: routes::request_headers(overrides),
+        request_headers,
         cookies: security.cookies,
         token_lifetime: security.token_lifetime,
         timeouts: TimeoutSettings {

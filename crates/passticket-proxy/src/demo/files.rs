@@ -236,6 +236,9 @@ passticketProxy:
   audit:
     file: audit.jsonl
   revocations: revocations.redb
+  # Off, so that browsers do not use HTTPS for everything else on localhost.
+  strictTransportSecurity:
+    enabled: false
   apiDefs: api-defs
   ptktdata:
     - applid: {APPLID}
@@ -243,9 +246,6 @@ passticketProxy:
       key:
         file: ptktdata/{APPLID}.key
       replayProtection: false
-  # Off, so that browsers do not use HTTPS for everything else on localhost.
-  strictTransportSecurity:
-    enabled: false
 "
     )
 }
