@@ -13,7 +13,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderValue, Request, Response, StatusCode,
+    header::{CONTENT_TYPE, STRICT_TRANSPORT_SECURITY},
+};
 use pin_project_lite::pin_project;
 use tokio::time::{Timeout, timeout};
 use tower::util::Oneshot;
@@ -21,6 +24,7 @@ use tower_service::Service;
 
 use crate::{
     audit::{RequestId, X_REQUEST_ID},
+    layer::{Rejection, check_message},
     messages::{self, ApiMessage},
     proxy::ResponseBody,
 };
@@ -41,6 +45,10 @@ const API_TIMEOUT: Duration = Duration::from_secs(30);
 /// - `/application/health` is answered by the gateway itself.
 /// - All other paths go to the routed stack `R`, the layers that forward requests to services.
 ///
+/// A malformed request is answered with 400: HTTP/1.1 without exactly one valid `Host`, HTTP/2 whose `Host`
+/// and `:authority` differ, a target with a user or of another scheme than HTTP. A transfer coding other than
+/// `chunked` is answered with 501.
+///
 /// Each request gets a [`RequestId`] extension, unless it has one already. Each response has this id in the
 /// header `X-Request-Id`, unless the service has set that header. The gateway does not use the
 /// `X-Request-Id` of a client. It only forwards this header to the service.
@@ -55,6 +63,45 @@ pub struct Gateway<A, R> {
     api: Arc<Prefixed<A>>,
     routed: R,
     counts: Option<Arc<RequestCounts>>,
+    strict_transport_security: Option<HeaderValue>,
+}
+
+/// The policy of [`Gateway::with_strict_transport_security`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StrictTransportSecurity {
+    /// How long a browser applies the policy. Zero ends an earlier policy.
+    pub max_age: Duration,
+    /// Which hosts the policy is for.
+    pub hosts: StrictHosts,
+}
+
+/// The hosts that a [`StrictTransportSecurity`] is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StrictHosts {
+    /// The host of the gateway.
+    #[default]
+    Own,
+    /// The host of the gateway and all its subdomains (`includeSubDomains`).
+    WithSubdomains,
+}
+
+impl Default for StrictTransportSecurity {
+    /// A year, for the host of the gateway.
+    fn default() -> Self {
+        Self { max_age: Duration::from_secs(365 * 24 * 3600), hosts: StrictHosts::default() }
+    }
+}
+
+impl StrictTransportSecurity {
+    fn header_value(&self) -> HeaderValue {
+        let seconds = self.max_age.as_secs();
+        let text = match self.hosts {
+            StrictHosts::Own => format!("max-age={seconds}"),
+            StrictHosts::WithSubdomains => format!("max-age={seconds}; includeSubDomains"),
+        };
+        HeaderValue::try_from(text).expect("digits and ASCII letters are a header value")
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -65,8 +112,12 @@ struct Prefixed<A> {
 
 impl<A, R: Clone> Clone for Gateway<A, R> {
     fn clone(&self) -> Self {
-        let Self { api, routed, counts } = self;
-        Self { api: api.clone(), routed: routed.clone(), counts: counts.clone() }
+        Self {
+            api: self.api.clone(),
+            routed: self.routed.clone(),
+            counts: self.counts.clone(),
+            strict_transport_security: self.strict_transport_security.clone(),
+        }
     }
 }
 
@@ -74,13 +125,22 @@ impl<A, R> Gateway<A, R> {
     /// Creates a gateway with the auth API `api` below `/gateway/api/v1/auth` and the routed stack `routed`.
     pub fn new(api: A, routed: R) -> Self {
         let prefix = AuthPrefix::default();
-        Self { api: Arc::new(Prefixed { prefix, service: api }), routed, counts: None }
+        let api = Arc::new(Prefixed { prefix, service: api });
+        Self { api, routed, counts: None, strict_transport_security: None }
     }
 
     /// Counts each response in `counts`.
     #[must_use]
     pub fn with_request_counts(self, counts: Arc<RequestCounts>) -> Self {
         Self { counts: Some(counts), ..self }
+    }
+
+    /// Adds `Strict-Transport-Security` to each response (RFC 6797), in place of that of a service, because
+    /// the header is about the host of the gateway. Browsers then use only HTTPS for the host. So all clients
+    /// must reach the gateway by HTTPS.
+    #[must_use]
+    pub fn with_strict_transport_security(self, policy: &StrictTransportSecurity) -> Self {
+        Self { strict_transport_security: Some(policy.header_value()), ..self }
     }
 
     /// Serves the auth API below `prefix`. The auth API itself must be configured with the same prefix.
@@ -112,7 +172,9 @@ where
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let id = *request.extensions_mut().get_or_insert_with(RequestId::next);
         let path = request.uri().path();
-        let kind = if self.api.prefix.below(path).is_some() {
+        let kind = if let Err(rejection) = check_message(&request) {
+            rejected(rejection)
+        } else if self.api.prefix.below(path).is_some() {
             self.call_api(request)
         } else if path == HEALTH {
             Kind::Health
@@ -120,8 +182,15 @@ where
             Kind::Routed { future: self.routed.call(request) }
         };
         let counted = self.counts.as_ref().map(|counts| (counts.clone(), kind.of_request()));
-        GatewayFuture { kind, id, counted }
+        let strict_transport_security = self.strict_transport_security.clone();
+        GatewayFuture { kind, id, counted, strict_transport_security }
     }
+}
+
+#[cold]
+fn rejected<A, F>(rejection: Rejection) -> Kind<A, F> {
+    tracing::debug!(%rejection, "request refused");
+    Kind::Rejected { rejection: Some(Box::new(rejection)) }
 }
 
 impl<A: Clone, R> Gateway<A, R> {
@@ -143,6 +212,7 @@ pin_project! {
         kind: Kind<A, R>,
         id: RequestId,
         counted: Option<(Arc<RequestCounts>, RequestKind)>,
+        strict_transport_security: Option<HeaderValue>,
     }
 }
 
@@ -154,6 +224,7 @@ pin_project! {
         Api { future: Pin<Box<Timeout<A>>> },
         Routed { #[pin] future: R },
         Health,
+        Rejected { rejection: Option<Box<Rejection>> },
     }
 }
 
@@ -161,7 +232,7 @@ impl<A, R> Kind<A, R> {
     fn of_request(&self) -> RequestKind {
         match self {
             Self::Api { .. } => RequestKind::AuthApi,
-            Self::Routed { .. } => RequestKind::Route,
+            Self::Routed { .. } | Self::Rejected { .. } => RequestKind::Route,
             Self::Health => RequestKind::Health,
         }
     }
@@ -185,6 +256,9 @@ where
             },
             KindProj::Routed { future } => ready!(future.poll(cx))?.map(Into::into),
             KindProj::Health => health(),
+            KindProj::Rejected { rejection } => {
+                rejection.take().expect("polled after completion").into_response()
+            }
         };
         if let Some((counts, kind)) = this.counted {
             counts.count(*kind, response.status());
@@ -193,6 +267,9 @@ where
             && let Some(id) = this.id.header_value()
         {
             response.headers_mut().insert(&X_REQUEST_ID, id);
+        }
+        if let Some(value) = this.strict_transport_security.take() {
+            response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, value);
         }
         Poll::Ready(Ok(response))
     }
@@ -209,6 +286,7 @@ fn timed_out() -> Response<ResponseBody> {
 fn health() -> Response<ResponseBody> {
     let mut response = Response::new(Bytes::from_static(br#"{"status":"UP"}"#).into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    messages::set_security_headers(response.headers_mut());
     response
 }
 
@@ -254,7 +332,7 @@ mod tests {
         let gateway = Gateway::new(api, routed);
         let moved = gateway.clone().with_auth_prefix("/zaas/api/v1/auth".parse().unwrap());
         let body_of = async |gateway: &Gateway<_, _>, path| {
-            let request = Request::get(path).body(()).unwrap();
+            let request = Request::get(path).header("host", "gw").body(()).unwrap();
             let response = gateway.clone().oneshot(request).await.unwrap();
             response.into_body().collect().await.unwrap().to_bytes()
         };
@@ -270,11 +348,68 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn strict_transport_security_is_in_every_response() {
+        let service = |_: Request<()>| {
+            let response = Response::builder().header(STRICT_TRANSPORT_SECURITY, "max-age=0");
+            ready(Ok::<_, Infallible>(response.body(ResponseBody::default()).unwrap()))
+        };
+        let off = Gateway::new(service_fn(service), service_fn(service));
+        let mut policy = StrictTransportSecurity::default();
+        let year = off.clone().with_strict_transport_security(&policy);
+        policy.max_age = Duration::from_secs(60);
+        policy.hosts = StrictHosts::WithSubdomains;
+        let minute = off.clone().with_strict_transport_security(&policy);
+        for (gateway, health, others) in [
+            (off, None, "max-age=0"),
+            (year, Some("max-age=31536000"), "max-age=31536000"),
+            (minute, Some("max-age=60; includeSubDomains"), "max-age=60; includeSubDomains"),
+        ] {
+            for (path, want) in [
+                (HEALTH, health),
+                ("/x", Some(others)),
+                ("/gateway/api/v1/auth/login", Some(others)),
+            ] {
+                let request = Request::get(path).header("host", "gw").body(()).unwrap();
+                let response = gateway.clone().oneshot(request).await.unwrap();
+                let got: Vec<_> =
+                    response.headers().get_all(STRICT_TRANSPORT_SECURITY).iter().collect();
+                assert_eq!(got, want.into_iter().collect::<Vec<_>>(), "{path}");
+                let is_ours = response.headers().contains_key("referrer-policy");
+                assert_eq!(is_ours, path == HEALTH, "{path}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn malformed_requests_reach_neither_service() {
+        let gateway = Gateway::new(service_fn(echo), service_fn(echo));
+        for path in ["/x", "/gateway/api/v1/auth/login", HEALTH] {
+            for (host, coding, want) in [
+                (Some("gw"), None, 200),
+                (None, None, 400),
+                (Some("a b/c@d"), None, 400),
+                (Some("gw"), Some("chunked, chunked"), 400),
+                (Some("gw"), Some("gzip, chunked"), 501),
+            ] {
+                let mut request = Request::get(path);
+                for (name, value) in [("host", host), ("transfer-encoding", coding)] {
+                    request = value.into_iter().fold(request, |request, v| request.header(name, v));
+                }
+                let response = gateway.clone().oneshot(request.body(()).unwrap()).await.unwrap();
+                assert_eq!(response.status(), want, "{path} {host:?} {coding:?}");
+                assert!(response.headers().contains_key(&X_REQUEST_ID));
+                assert!(want == 200 || !response.headers().contains_key("ours"));
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn each_request_gets_an_id_which_the_response_returns() {
         let gateway = Gateway::new(service_fn(echo), service_fn(echo));
         let mut seen = Vec::new();
         for path in ["/x", "/gateway/api/v1/auth/login", HEALTH, "/own"] {
-            let request = Request::get(path).header(&X_REQUEST_ID, "claimed").body(()).unwrap();
+            let request = Request::get(path).header("host", "gw");
+            let request = request.header(&X_REQUEST_ID, "claimed").body(()).unwrap();
             let response = gateway.clone().oneshot(request).await.unwrap();
             let returned = response.headers()[&X_REQUEST_ID].to_str().unwrap().to_owned();
             if path != HEALTH {
@@ -287,7 +422,7 @@ mod tests {
         assert_eq!(seen[3], "its own");
 
         let id = RequestId::next();
-        let request = Request::get("/x").extension(id).body(()).unwrap();
+        let request = Request::get("/x").header("host", "gw").extension(id).body(()).unwrap();
         let response = gateway.oneshot(request).await.unwrap();
         assert_eq!(response.headers()[&X_REQUEST_ID], id.to_string());
     }

@@ -7,7 +7,7 @@
 use std::{borrow::Cow, fmt, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
 /// One entry of the message catalogue.
@@ -161,12 +161,12 @@ catalogue! {
     TOO_MANY_ATTEMPTS = "ZWESG429E" "org.zowe.apiml.security.login.tooManyAttempts"
         "Request was denied access."
         "There were too many failed attempts to log in."
-        "Wait for as many seconds as the header Retry-After says, and then provide a valid username and password.";
+        "Wait for as long as the message says, and then provide a valid username and password.";
     /// The caller has made too many calls in a short time.
     TOO_MANY_CALLS = "ZWESG429E" "org.zowe.apiml.security.tooManyCalls"
         "Request was denied access."
         "There were too many calls in a short time."
-        "Wait for as many seconds as the header Retry-After says.";
+        "Wait for as long as the message says.";
     /// Zowe's SAF endpoint does not support the class of the resource. SAF is the z/OS interface to the
     /// security product.
     SAF_ENDPOINT_CLASS = "ZWEAT602E" "org.zowe.apiml.security.common.auth.saf.endpoint.nonZoweClass"
@@ -268,13 +268,14 @@ impl ApiMessage {
         serde_json::to_vec(&document).unwrap_or_default().into()
     }
 
-    /// The message as an HTTP response with `status`.
+    /// The message as an HTTP response with `status`. Browsers neither store nor guess its content.
     pub fn into_response(self, status: StatusCode) -> Response<Bytes> {
         let mut response = Response::new(self.to_json());
         *response.status_mut() = status;
         response
             .headers_mut()
             .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        set_security_headers(response.headers_mut());
         response
     }
 }
@@ -321,9 +322,26 @@ fn escape_html(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// The value of `Retry-After`: whole seconds (RFC 9110 §10.2.3), rounded up.
+/// The headers that every response of the gateway itself has ([D46](crate::decisions#d46)).
+pub(crate) static SECURITY_HEADERS: [(HeaderName, &str); 3] = [
+    (header::CACHE_CONTROL, "no-store"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+];
+
+/// Sets the [`SECURITY_HEADERS`].
+pub(crate) fn set_security_headers(headers: &mut HeaderMap) {
+    for (name, value) in &SECURITY_HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+}
+
+/// The longest `Retry-After` ([D45](crate::decisions#d45)).
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// The value of `Retry-After`: whole seconds (RFC 9110 §10.2.3), rounded up, at most 10.
 pub(crate) fn retry_after(after: Duration) -> HeaderValue {
-    HeaderValue::from(whole_seconds(after))
+    HeaderValue::from(whole_seconds(after.min(MAX_RETRY_AFTER)))
 }
 
 /// The seconds of a wait, rounded up, so that a client that waits so long has waited long enough.
@@ -355,6 +373,27 @@ mod tests {
                 "messageKey": "org.zowe.apiml.security.login.invalidCredentials",
             }]})
         );
+    }
+
+    #[test]
+    fn retry_after_is_rounded_up_and_at_most_10_s() {
+        for (millis, want) in
+            [(1, "1"), (1_000, "1"), (9_001, "10"), (10_001, "10"), (u64::MAX, "10")]
+        {
+            assert_eq!(retry_after(Duration::from_millis(millis)), want, "{millis}");
+        }
+    }
+
+    #[test]
+    fn responses_have_security_headers() {
+        let response = ApiMessage::new(&NOT_FOUND).into_response(StatusCode::NOT_FOUND);
+        for (name, want) in [
+            ("cache-control", "no-store"),
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "no-referrer"),
+        ] {
+            assert_eq!(response.headers()[name], want);
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -345,7 +345,7 @@ fn check_request(request: &Message) {
     let is_open = request.start.1.starts_with("/open");
     let is_same = request.start.1.starts_with("/same");
     for (name, value) in &request.headers {
-        let dashed = name.replace('_', "-");
+        let dashed = name.replace(['_', '.'], "-");
         assert!(!dashed.starts_with("x-certificate-") && !name.starts_with("$ws"), "{name}");
         assert!(
             !matches!(&*dashed, "oidc-token" | "x-saf-token" | "client-cert" | "forwarded"),
@@ -402,6 +402,8 @@ pub(crate) fn forwarded(data: &[u8]) {
     for name in ["content-length", "transfer-encoding"] {
         request.headers_mut().remove(name);
     }
+    // Without `Host`, the gateway would refuse the request.
+    request.headers_mut().insert("host", HeaderValue::from_static("gateway"));
     request.extensions_mut().insert(connection());
     let (service, log) = (CorrectService::default(), Log::default());
     block_on(async {

@@ -13,7 +13,7 @@ use super::{
     body, credentials,
     error::ApiError,
     record::add_to_record,
-    response::{Answer, not_stored, typed},
+    response::{Answer, typed},
     revocations::Revocations,
 };
 use crate::{
@@ -68,7 +68,7 @@ pub(super) async fn generate<B: Body>(
     add_to_record(request, |record| record.issued_token_id = Some(id));
     tracing::info!(%user, ?scopes, days = validity.days(), "issued a Personal Access Token");
     let token = Bytes::copy_from_slice(token.as_bytes());
-    Ok(not_stored(typed(token, HeaderValue::from_static("text/plain"))))
+    Ok(typed(token, HeaderValue::from_static("text/plain")))
 }
 
 /// Parses `{"validity": days, "scopes": [service id, …]}`. Any other field is an error. `validity` may be

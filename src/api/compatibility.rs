@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Response, StatusCode,
+    HeaderValue, Method, Response, StatusCode,
     header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use http_body_util::Full;
@@ -28,7 +28,7 @@ use crate::{
 /// | `ticket` or `refresh` without a certificate | 403 with a message | 403 without a body |
 /// | a PassTicket cannot be generated now, but a later request can succeed | 503 | 500 |
 /// | the body of `delegate/passticket` is malformed | 400 with a message | 400 without a body |
-/// | texts of messages | may end with a detail, such as the position of a syntax error | only Zowe's text |
+/// | texts of messages | may end with a detail, such as the position of a syntax error | only Zowe's text; with 429 also the wait |
 /// | paths in messages below `/gateway/api/` | as in the request | below `/zaas/api/` |
 /// | content type of `keys/public` | `text/plain` | `application/json` |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,7 +78,10 @@ impl Compatibility {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(error.challenge()));
         }
         if let ApiError::MethodNotAllowed { allowed, .. } = &error
-            && let Ok(allowed) = HeaderValue::from_str(allowed.as_str())
+            && let Ok(allowed) = match *allowed {
+                Method::GET => Ok(HeaderValue::from_static("GET, HEAD")),
+                _ => HeaderValue::from_str(allowed.as_str()),
+            }
         {
             headers.insert(ALLOW, allowed);
         }
@@ -109,6 +112,15 @@ impl Compatibility {
             }
             Self::ZoweV3 => zowe_v3_difference(error).unwrap_or_else(|| {
                 let (status, message) = error.message(&zaas_path(path));
+                let message = match (error, error.detail()) {
+                    // Without the detail, the client would not know how long to wait
+                    // (docs/decisions.md#d45).
+                    (
+                        ApiError::TooManyAttempts { .. } | ApiError::TooManyCalls { .. },
+                        Some(detail),
+                    ) => message.with_detail(&detail),
+                    _ => message,
+                };
                 (status, Some(message))
             }),
         }

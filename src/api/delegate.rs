@@ -18,7 +18,7 @@ use super::{
     error::ApiError,
     permission::GuardedTask,
     record::add_to_record,
-    response::{Answer, json, not_stored},
+    response::{Answer, json},
 };
 use crate::{
     audit::{Audit, Detail, ReasonCode},
@@ -106,7 +106,6 @@ impl DelegatedTickets<'_> {
         };
         tracing::info!(caller = %user, %applid, %target, "generated a PassTicket for another user");
         json(&DelegatedTicket { passticket: ticket.expose(), user: target.as_str() })
-            .map(not_stored)
     }
 }
 

@@ -26,7 +26,8 @@ pub(super) enum Endpoint {
     Evict,
 }
 
-/// Each entry: method, path below the prefix, endpoint. Each path supports one method only.
+/// Each entry: method, path below the prefix, endpoint. Each path supports one method only; `GET` includes
+/// `HEAD` (RFC 9110 §9.3.2).
 pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 18] = [
     (Method::GET, "/openapi.json", Endpoint::Describe),
     (Method::POST, "/login", Endpoint::Login),
@@ -75,7 +76,7 @@ impl Endpoint {
             .iter()
             .find(|(_, path, endpoint)| *path == below && endpoint.is_on(switches))
             .ok_or(ApiError::NotFound)?;
-        if method != allowed {
+        if method != allowed && !(method == Method::HEAD && *allowed == Method::GET) {
             let (method, allowed) = (method.clone(), allowed.clone());
             return Err(ApiError::MethodNotAllowed { method, allowed });
         }
@@ -132,6 +133,10 @@ mod tests {
             for other in ["GET", "POST", "DELETE", "PUT", "OPTIONS", "HEAD", "BREW"] {
                 let other: Method = other.parse().unwrap();
                 if other == method {
+                    continue;
+                }
+                if *method == Method::GET && other == Method::HEAD {
+                    assert_eq!(find(&other, path, ALL), Ok(*endpoint), "{path}");
                     continue;
                 }
                 let error =

@@ -334,14 +334,17 @@ impl ApiError {
     }
 
     /// The text that the documented profile appends to the message: what is wrong with the body, or why
-    /// a PAT is not accepted, or when to request a PassTicket again.
+    /// a PAT is not accepted, or how long to wait. `Retry-After` may be shorter than this time.
     pub(super) fn detail(&self) -> Option<String> {
         match self {
             Self::InvalidLoginBody(problem)
             | Self::InvalidTicketBody(problem)
             | Self::InvalidPatBody(problem)
             | Self::InvalidRuleBody(problem) => Some(problem.to_string()),
-            Self::PasswordChangeUnsupported | Self::TooManyScopes => Some(self.to_string()),
+            Self::PasswordChangeUnsupported
+            | Self::TooManyScopes
+            | Self::TooManyAttempts { .. }
+            | Self::TooManyCalls { .. } => Some(self.to_string()),
             Self::Ticket(error) if error.is_unavailable() => {
                 let unavailable = "the system that generates PassTickets is not available; try again \
                                    after the number of seconds in Retry-After";

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 use super::{
     error::ApiError,
     record::{add_to_record, add_token_to_record},
-    response::{Answer, empty, not_stored},
+    response::{Answer, empty},
     revocations::Revocations,
 };
 use crate::{
@@ -74,7 +74,7 @@ impl LoginTokens<'_> {
         let mut response = empty(StatusCode::NO_CONTENT);
         let headers = response.headers_mut();
         headers.insert(SET_COOKIE, cookie(self.cookies.jwt(), &token)?);
-        Ok(not_stored(response))
+        Ok(response)
     }
 
     /// Revokes a token.

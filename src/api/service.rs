@@ -9,7 +9,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header::EXPECT, request::Parts};
+use http::{
+    HeaderValue, Method, Request, Response,
+    header::{CONTENT_LENGTH, EXPECT},
+    request::Parts,
+};
 use http_body::Body;
 use http_body_util::Full;
 use tower_service::Service;
@@ -47,6 +51,7 @@ use crate::{
     clock::{Clock, SystemClock},
     identity::IdentityMapper,
     layer::CookieNames,
+    messages,
     passticket::PassTicketGenerator,
     revocation::RevocationStore,
     saf::{FileSaf, SafProvider},
@@ -402,15 +407,28 @@ where
             if !body_failed && !body.is_end_stream() && !request.headers.contains_key(EXPECT) {
                 let _ = body::read(body).await;
             }
-            let response = answer.unwrap_or_else(|error| {
+            let mut response = answer.unwrap_or_else(|error| {
                 let url = request.uri.path();
                 let request_id = RequestId::logged(&request.extensions);
                 tracing::debug!(url, request_id, %error, "request refused");
                 state.compatibility.response(error, url)
             });
+            messages::set_security_headers(response.headers_mut());
+            if request.method == Method::HEAD {
+                response = without_body(response);
+            }
             Ok(response.map(ResponseBody::new))
         })
     }
+}
+
+/// The response to `HEAD`: the headers of the response to `GET`, with the length of its body.
+fn without_body(response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    let (mut head, body) = response.into_parts();
+    if let Some(length @ 1..) = body.size_hint().exact() {
+        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(head, Full::default())
 }
 
 impl fmt::Debug for AuthApi {

@@ -504,7 +504,8 @@ async fn login_sets_a_cookie_with_a_token_that_verifies() {
     assert_eq!(response.status(), 204);
     assert!(response.body().is_empty());
     assert_eq!(response.headers()["cache-control"], "no-store");
-    assert_eq!(response.headers().len(), 2);
+    // The cookie and three security headers.
+    assert_eq!(response.headers().len(), 4);
     let cookie = &response.headers()["set-cookie"];
     assert!(cookie.is_sensitive());
     let token = cookie
@@ -562,7 +563,7 @@ async fn messages_contain_the_path_without_its_query() {
         content(&response),
         "Authentication method 'PUT' is not supported for URL '/gateway/api/v1/auth/query'"
     );
-    assert_eq!(response.headers()["allow"], "GET");
+    assert_eq!(response.headers()["allow"], "GET, HEAD");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use super::{
     error::ApiError,
     login_tokens::LoginTokens,
     record::add_to_record,
-    response::{Answer, json, not_stored},
+    response::{Answer, json},
 };
 use crate::{
     log_limit::{self, LogPermit},
@@ -61,7 +61,6 @@ pub(super) async fn ticket<B: Body>(
         application_name: &name,
         ticket: ticket.expose(),
     })
-    .map(not_stored)
 }
 
 /// Parses `{"applicationName"}`. Other fields are ignored. Returns the name as the client wrote it, and

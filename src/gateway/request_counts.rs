@@ -16,7 +16,7 @@ const REQUESTS: Description = Description::counter(
 pub enum RequestKind {
     /// To the auth API.
     AuthApi,
-    /// To the routed stack. This includes requests without a matching route.
+    /// To the routed stack. This includes requests without a matching route, and malformed requests.
     Route,
     /// To the health endpoint of the gateway.
     Health,

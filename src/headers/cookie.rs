@@ -20,9 +20,14 @@ pub(crate) fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
 
 /// Removes each cookie unless `keep` returns true for its name. The kept cookies are joined into one line
 /// (RFC 6265 §5.4) and not changed. A cookie without `=` or without a name is removed, because a service
-/// might read it as a credential.
+/// might read it as a credential. A cookie is also removed if a server that separates cookies at commas
+/// (RFC 2109 §4.3.4) would find an unwanted cookie in it.
 pub(crate) fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
-    let wanted = |pair: &&[u8]| split(pair).is_some_and(|(name, _)| keep(name));
+    let wanted = |pair: &&[u8]| {
+        split(pair).is_some_and(|(name, _)| keep(name))
+            && (memchr::memchr(b',', pair).is_none()
+                || pair.split(|b| *b == b',').filter_map(split).all(|(name, _)| keep(name)))
+    };
     let (mut lines, mut any_wanted, mut any_unwanted) = (0, false, false);
     for line in headers.get_all(COOKIE) {
         lines += 1;
@@ -138,8 +143,11 @@ mod tests {
         let hundred: Vec<_> = (0..100).map(|i| format!("c{i}={i}")).collect();
         let hundred_with_secret = format!("{}; secret=1", hundred.join("; "));
         let hundred = hundred.join("; ");
-        let cases: [(&[&str], Option<&str>); 11] = [
+        let cases: [(&[&str], Option<&str>); 14] = [
             (&["a=1"], Some("a=1")),
+            (&["a=1,2; b,c=3"], Some("a=1,2; b,c=3")),
+            (&["a=1,secret=x; b=2"], Some("b=2")),
+            (&["a, Secret =x"], None),
             (&["a=1;b=2"], Some("a=1;b=2")),
             (&["a=1; secret=x; b=2"], Some("a=1; b=2")),
             (&["a=1", "b=2"], Some("a=1; b=2")),

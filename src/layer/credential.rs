@@ -19,16 +19,16 @@ use crate::{
 /// (`docs/reference/data-plane.md#credentials`).
 pub static PRIVATE_TOKEN: HeaderName = HeaderName::from_static("private-token");
 
-pub(super) static X_SAF_TOKEN: HeaderName = HeaderName::from_static("x-saf-token");
-pub(super) static CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+static X_SAF_TOKEN: HeaderName = HeaderName::from_static("x-saf-token");
+static CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 
 /// Headers that contain credentials, besides `X-Certificate-*`
 /// (`docs/reference/data-plane.md#credentials`).
 static CREDENTIAL_HEADERS: [&HeaderName; 4] =
     [&AUTHORIZATION, &PRIVATE_TOKEN, &X_SAF_TOKEN, &CLIENT_CERT];
 
-/// Cookies with credentials for z/OSMF and WebSphere. Zowe removes these cookies too.
-const FOREIGN_COOKIES: [&str; 2] = ["jwtToken", "LtpaToken2"];
+/// Cookies with credentials for z/OSMF and WebSphere. Zowe removes `jwtToken` and `LtpaToken2`, too.
+const FOREIGN_COOKIES: [&str; 3] = ["jwtToken", "LtpaToken", "LtpaToken2"];
 
 /// The prefix of the headers that describe a client certificate.
 pub(super) const X_CERTIFICATE: &str = "x-certificate-";
@@ -66,7 +66,8 @@ impl CookieNames {
         &self.pat
     }
 
-    fn is_credential(&self, name: &[u8]) -> bool {
+    /// Whether the cookie contains a token of the gateway. Upper and lower case do not matter.
+    pub(crate) fn is_own(&self, name: &[u8]) -> bool {
         let is = |credential: &str| name.eq_ignore_ascii_case(credential.as_bytes());
         let starts_with_dotted = |prefix: &str| {
             name.get(..prefix.len()).is_some_and(|n| n.eq_ignore_ascii_case(prefix.as_bytes()))
@@ -78,7 +79,11 @@ impl CookieNames {
             // `apimlAuthenticationToken.*`
             || starts_with_dotted(DEFAULT_JWT)
             || is(DEFAULT_PAT)
-            || FOREIGN_COOKIES.into_iter().any(is)
+    }
+
+    fn is_credential(&self, name: &[u8]) -> bool {
+        self.is_own(name)
+            || FOREIGN_COOKIES.into_iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
     }
 }
 
@@ -267,13 +272,14 @@ mod tests {
             ("x-certificates", "stays"),
             ("cookie", "apimlAuthenticationToken=1; APIMLauthenticationtoken.c=2; a=1"),
             ("cookie", "personalaccesstoken=1; jwttoken=2; ltpatoken2=3; nothing"),
-            ("cookie", "apimlAuthenticationTokens=stays; mine=1"),
+            ("cookie", "apimlAuthenticationTokens=stays; mine=1; LtpaToken=1"),
+            ("cookie", "hides=b,LtpaToken2=x; b=1,2; x,ltpatoken=3"),
         ]);
         strip(&mut headers, &CookieNames::default().with_jwt("mine").with_pat("yours"));
         let left: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
         assert_eq!(left.len(), 2, "{left:?}");
         assert!(left.contains(&("x-certificates", "stays")));
-        assert!(left.contains(&("cookie", "a=1; apimlAuthenticationTokens=stays")));
+        assert!(left.contains(&("cookie", "a=1; apimlAuthenticationTokens=stays; b=1,2")));
     }
 
     #[test]

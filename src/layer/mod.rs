@@ -32,9 +32,12 @@ pub mod connection;
 mod credential;
 mod failure;
 mod future;
+#[cfg(feature = "proxy")]
+mod message;
 mod passticket;
 mod path;
 mod rejection;
+mod request_headers;
 pub mod require_authorized;
 pub mod route;
 mod routes;
@@ -57,11 +60,14 @@ pub(crate) use credential::login_token;
 pub use credential::{CookieNames, PRIVATE_TOKEN};
 pub use failure::{Failure, X_ZOWE_AUTH_FAILURE};
 pub use future::{LayerFuture, ResponseFuture};
+#[cfg(feature = "proxy")]
+pub(crate) use message::check_message;
 pub use passticket::{CustomHeaders, PassTicketScheme};
 pub use rejection::Rejection;
+pub use request_headers::{RequestHeaderError, RequestHeaders};
 pub use require_authorized::{RequireAuthorizedLayer, RequireAuthorizedService};
 pub use route::{RouteLayer, RouteService};
-pub use routes::{OnFailure, Route, RouteError, Routes, Upstream};
+pub use routes::{OnFailure, Route, RouteError, Routes, SecurityHeaders, Upstream};
 pub use sanitize::{SanitizeLayer, SanitizeService};
 pub use scheme::{Preparing, ReadyToForward, SchemeLayer, SchemeService};
 pub use scheme_error::SchemeError;

@@ -34,6 +34,30 @@ pub(super) fn decoded(path: &str) -> Option<String> {
     Some(decoded)
 }
 
+/// Why no service may receive a path. A service, or a server in front of it, could read another path than
+/// the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unsafe {
+    /// A segment is `.` or `..`, as sent or after up to two decodings.
+    DotSegment,
+    /// The path has a NUL after one or two decodings. Some servers end a path there.
+    Nul,
+}
+
+/// Why the path must not be forwarded. `once` is the result of [`decoded`] for this path.
+pub(super) fn find_unsafe(path: &str, once: Option<&str>) -> Option<Unsafe> {
+    let twice = once.filter(|once| once.contains(['%', '\\'])).and_then(decoded);
+    let readings = [Some(path), once, twice.as_deref()];
+    let any = |is: fn(&str) -> bool| readings.into_iter().flatten().any(is);
+    if any(has_dot_segment) {
+        Some(Unsafe::DotSegment)
+    } else if once.is_some() && any(|path| path.contains('\0')) {
+        Some(Unsafe::Nul)
+    } else {
+        None
+    }
+}
+
 /// Whether two servers may read a configured path in different ways.
 pub(super) fn is_ambiguous(path: &str) -> bool {
     has_dot_segment(path) || decoded(path).is_some()
@@ -74,6 +98,31 @@ mod tests {
         for path in ["/", "/a.b/c..d/...", "/a/.well-known", "/a/..b", "/a/%2ex", "/a%20b", "/%2"] {
             assert!(!has_dot_segment(path), "{path}");
             assert!(!decoded(path).as_deref().is_some_and(has_dot_segment), "{path}");
+        }
+    }
+
+    #[test]
+    fn paths_are_decoded_twice() {
+        let dot = Some(Unsafe::DotSegment);
+        for (path, want) in [
+            ("/a/%252e%252e/b", dot),
+            ("/a/%252E%2e/b", dot),
+            ("/a/.%252e", dot),
+            ("/a/..%252fb", dot),
+            ("/a/..%255cb", dot),
+            ("/a/%252e%252e%253bx/b", dot),
+            ("/a/../b", dot),
+            ("/a/..%00/b", Some(Unsafe::Nul)),
+            ("/a/x%00", Some(Unsafe::Nul)),
+            ("/a/x%2500.txt", Some(Unsafe::Nul)),
+            // Three decodings.
+            ("/a/%25252e%25252e/b", None),
+            ("/a/%252Fb%25", None),
+            ("/a/100%25/b", None),
+            ("/a/%2520%20;x//y", None),
+            ("/a/b", None),
+        ] {
+            assert_eq!(find_unsafe(path, decoded(path).as_deref()), want, "{path}");
         }
     }
 

@@ -20,17 +20,27 @@ pub enum Rejection {
     /// No route matches the path of the request.
     #[error("no route matches the path")]
     NoRoute,
-    /// The path has a `.` or `..` segment, plain or encoded. A service that resolves this segment would
+    /// The path has a `.` or `..` segment, plain, or encoded once or twice. A service that resolves this segment would
     /// read a different path from the one that the gateway has routed.
     #[error("the path has a dot segment")]
     DotSegment,
+    /// The path has an encoded NUL. Some servers end the path there, so they would read a different path from
+    /// the one that the gateway has routed.
+    #[error("the path has an encoded NUL")]
+    Nul,
     /// The decoded path, without empty segments and parameters (`;x=y`), belongs to another route. A service
     /// that decodes the path would read a different path from the one that the gateway has routed.
     #[error("the decoded path belongs to another route")]
     AmbiguousPath,
-    /// The method is `TRACE` or `CONNECT`, which the gateway does not forward.
+    /// The method is `TRACE` (in any case) or `CONNECT`, which the gateway does not forward.
     #[error("the method {0} is not forwarded")]
     Method(Method),
+    /// The request is malformed: it names no host or several, or its transfer coding is wrong.
+    #[error("the request is malformed: {0}")]
+    Malformed(&'static str),
+    /// The body has a transfer coding that the gateway does not know (RFC 9112 §6.1).
+    #[error("the body has a transfer coding other than chunked")]
+    TransferCoding,
     /// Authentication or the scheme failed, and the gateway does not forward the request.
     #[error("authentication or the scheme failed: {0}")]
     Authentication(Failure),
@@ -65,6 +75,13 @@ impl Rejection {
                     &["the path has a segment '.' or '..'; send a path without such segments"],
                 ),
             ),
+            Self::Nul => (
+                StatusCode::BAD_REQUEST,
+                ApiMessage::with(
+                    &messages::BAD_REQUEST,
+                    &["the path has an encoded NUL; send a path without '%00'"],
+                ),
+            ),
             Self::AmbiguousPath => (
                 StatusCode::BAD_REQUEST,
                 ApiMessage::with(
@@ -72,6 +89,16 @@ impl Rejection {
                     &[
                         "the decoded path belongs to another route; send a path without '%', ';' or '//'",
                     ],
+                ),
+            ),
+            Self::Malformed(what) => {
+                (StatusCode::BAD_REQUEST, ApiMessage::with(&messages::BAD_REQUEST, &[what]))
+            }
+            Self::TransferCoding => (
+                StatusCode::NOT_IMPLEMENTED,
+                ApiMessage::with(
+                    &messages::BAD_REQUEST,
+                    &["the body has a transfer coding other than 'chunked'"],
                 ),
             ),
             Self::Method(_) => {

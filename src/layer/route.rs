@@ -7,9 +7,10 @@
 //! | request | response |
 //! |---|---|
 //! | no route matches the path | 404 |
-//! | the path has dot segments (`.` or `..`), plain or encoded | 400 |
+//! | the path has dot segments (`.` or `..`), plain, or encoded once or twice | 400 |
+//! | the path has an encoded NUL (`%00`, `%2500`) | 400 |
 //! | the decoded path matches a longer prefix than the path as sent matches | 400 |
-//! | `TRACE`: the response would show the PassTicket to the client | 405 |
+//! | `TRACE`, also in lower case: the response would show the PassTicket to the client | 405 |
 //! | `CONNECT`: the request has no path | 405 |
 //!
 //! ```
@@ -56,7 +57,7 @@ use tower_layer::Layer;
 use super::{
     authentication::Authentication,
     check::{Check, CheckService},
-    path::{decoded, has_dot_segment},
+    path::{Unsafe, decoded, find_unsafe},
     rejection::Rejection,
     routes::{Route, Routes},
     scheme::ReadyToForward,
@@ -124,13 +125,15 @@ impl FindRoute {
                 "RouteLayer must come before AuthenticateLayer, because AuthenticateLayer reads the route",
             ));
         }
-        if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+        if is_never_forwarded(request.method()) {
             return Err(Rejection::Method(request.method().clone()));
         }
         let path = request.uri().path();
         let decoded = decoded(path);
-        if has_dot_segment(path) || decoded.as_deref().is_some_and(has_dot_segment) {
-            return Err(Rejection::DotSegment);
+        match find_unsafe(path, decoded.as_deref()) {
+            Some(Unsafe::DotSegment) => return Err(Rejection::DotSegment),
+            Some(Unsafe::Nul) => return Err(Rejection::Nul),
+            None => {}
         }
         let routes = match &self.0 {
             Source::Table(routes) => routes,
@@ -147,6 +150,12 @@ impl FindRoute {
             _ => Ok(route.clone()),
         }
     }
+}
+
+/// Methods are case-sensitive (RFC 9110 §9.1), but some servers accept `trace` as `TRACE`.
+fn is_never_forwarded(method: &Method) -> bool {
+    matches!(*method, Method::CONNECT | Method::TRACE)
+        || method.as_str().eq_ignore_ascii_case("TRACE")
 }
 
 #[cfg(test)]
@@ -185,11 +194,14 @@ mod tests {
             ("/svc/api/v1/x%2fadmin", short.clone()),
             ("/svc/api/v1/a%20b;c", short.clone()),
             ("/svc/api/v1/%2e%2e/x", Err(Rejection::DotSegment)),
+            ("/svc/api/v1/%252e%252e/x", Err(Rejection::DotSegment)),
+            ("/svc/api/v1/..%00/x", Err(Rejection::Nul)),
         ];
         for (path, want) in cases {
             assert_eq!(decide(Method::GET, path), want, "{path}");
         }
-        for method in [Method::TRACE, Method::CONNECT] {
+        let [lower, mixed] = ["trace", "Trace"].map(|text| text.parse().unwrap());
+        for method in [Method::TRACE, Method::CONNECT, lower, mixed] {
             let decided = decide(method.clone(), "/svc/api/v1/x");
             assert_eq!(decided, Err(Rejection::Method(method)));
         }

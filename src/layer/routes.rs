@@ -33,6 +33,18 @@ pub enum OnFailure {
     Reject,
 }
 
+/// Whether the gateway adds `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` to the responses
+/// of a service ([D46](crate::decisions#d46)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SecurityHeaders {
+    /// If the request was authenticated, each of the two headers is added where the service set nothing.
+    #[default]
+    AddMissing,
+    /// The response stays as the service sent it.
+    Unchanged,
+}
+
 /// The address of a service: URL scheme, host, port and base path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
@@ -59,6 +71,15 @@ impl Upstream {
     /// Host and port.
     pub fn authority(&self) -> &Authority {
         &self.authority
+    }
+
+    /// Whether `authority` is that of this server, for a URL with this scheme.
+    fn is_at(&self, authority: &Authority, scheme: &str) -> bool {
+        let default = |scheme: &str| if scheme == "http" { 80 } else { 443 };
+        let port = |authority: &Authority, scheme| authority.port_u16().unwrap_or(default(scheme));
+        is_host_and_port(authority)
+            && authority.host().eq_ignore_ascii_case(self.authority.host())
+            && port(authority, scheme) == port(&self.authority, self.scheme.as_str())
     }
 
     /// The same server with `path` appended to the base path.
@@ -112,6 +133,16 @@ pub struct Route {
     // Computed once from the scheme, so that all layers see the same value.
     is_bypass: bool,
     on_failure: Option<OnFailure>,
+    security_headers: SecurityHeaders,
+    /// The routes of the same service, with this one; empty if the route is in no table. A redirect of the
+    /// service may point to another route.
+    siblings: Arc<[Sibling]>,
+}
+
+/// A route as the route of a response needs it.
+struct Sibling {
+    upstream: Upstream,
+    prefix: String,
 }
 
 impl Route {
@@ -158,20 +189,36 @@ impl Route {
     ) -> Self {
         let is_bypass = !scheme.needs_authorization();
         let scheme = Arc::new(scheme);
-        Self { service, prefix, upstream, scheme, is_bypass, on_failure: None }
+        Self {
+            service,
+            prefix,
+            upstream,
+            scheme,
+            is_bypass,
+            on_failure: None,
+            security_headers: SecurityHeaders::default(),
+            siblings: Arc::new([]),
+        }
     }
 
     /// Replaces the scheme of this route.
     #[must_use]
     pub fn with_scheme(self, scheme: impl Scheme) -> Self {
-        let on_failure = self.on_failure;
-        Self { on_failure, ..Self::to(self.service, self.prefix, self.upstream, scheme) }
+        let Self { on_failure, security_headers, .. } = self;
+        let route = Self::to(self.service, self.prefix, self.upstream, scheme);
+        Self { on_failure, security_headers, ..route }
     }
 
     /// Sets what happens to requests whose authentication or scheme failed.
     #[must_use]
     pub fn with_on_failure(self, on_failure: OnFailure) -> Self {
         Self { on_failure: Some(on_failure), ..self }
+    }
+
+    /// Sets whether the gateway adds security headers to the responses of the service.
+    #[must_use]
+    pub fn with_security_headers(self, security_headers: SecurityHeaders) -> Self {
+        Self { security_headers, ..self }
     }
 
     /// Returns the route with [`OnFailure::Reject`], unless [`with_on_failure`](Self::with_on_failure) has
@@ -214,6 +261,55 @@ impl Route {
         self.on_failure.unwrap_or_default()
     }
 
+    /// Whether the gateway adds security headers to the responses of the service.
+    pub fn security_headers(&self) -> SecurityHeaders {
+        self.security_headers
+    }
+
+    /// A `Location` that a client of the gateway can use, for a `Location` that points to the instance; `None`
+    /// if `location` points elsewhere, is relative to the request, or has no route. It has no scheme and host,
+    /// so it is on the address that the client requested (RFC 9110 §10.2.2).
+    pub fn northbound_location(&self, location: &str) -> Option<String> {
+        let upstream = self.upstream.as_ref()?;
+        let (scheme, after) = match location.split_once("//") {
+            Some(("", after)) => (upstream.scheme.as_str(), after),
+            Some((scheme, after)) if scheme.eq_ignore_ascii_case("http:") => ("http", after),
+            Some((scheme, after)) if scheme.eq_ignore_ascii_case("https:") => ("https", after),
+            _ => return self.northbound_path(location),
+        };
+        let end = after.find(['/', '?', '#']).unwrap_or(after.len());
+        let (authority, rest) = after.split_at(end);
+        let authority: Authority = authority.parse().ok()?;
+        if !upstream.is_at(&authority, scheme) {
+            return None;
+        }
+        let root = if rest.starts_with('/') { "" } else { "/" };
+        self.northbound_path(&format!("{root}{rest}"))
+    }
+
+    /// The path of the gateway for an absolute path of the instance, which may end with a query and a
+    /// fragment. `None` if no route has the path, or if it begins with the prefix of a route, because some
+    /// services read `X-Forwarded-Prefix` and answer with paths of the gateway.
+    pub fn northbound_path(&self, path: &str) -> Option<String> {
+        let upstream = self.upstream.as_ref()?;
+        if !path.starts_with('/') || path.starts_with("//") {
+            return None;
+        }
+        let end = path.find(['?', '#']).unwrap_or(path.len());
+        let is_prefixed = |prefix: &str| below(prefix, &path[..end]).is_some();
+        if is_prefixed(&self.prefix) || self.siblings.iter().any(|s| is_prefixed(&s.prefix)) {
+            return None;
+        }
+        let own = [(&upstream.base_path, &self.prefix)];
+        let siblings = self.siblings.iter().filter(|s| s.upstream.authority == upstream.authority);
+        let routes = siblings.map(|s| (&s.upstream.base_path, &s.prefix)).chain(own);
+        let (base_path, prefix) = routes
+            .filter(|(base_path, _)| below(base_path, &path[..end]).is_some())
+            // Of several longest base paths, the last one: that of this route.
+            .max_by_key(|(base_path, _)| base_path.len())?;
+        Some(format!("{prefix}{}", &path[base_path.len()..]))
+    }
+
     /// Path and query of a request to the service. The base path of the upstream replaces the prefix of the
     /// route. The rest of the path and the query are not changed. If the path does not begin with the prefix,
     /// the whole path is appended to the base path.
@@ -236,8 +332,13 @@ impl Route {
     }
 
     fn covers(&self, path: &str) -> bool {
-        path.strip_prefix(&self.prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        below(&self.prefix, path).is_some()
     }
+}
+
+/// The rest of a path after a prefix of whole segments.
+fn below<'a>(prefix: &str, path: &'a str) -> Option<&'a str> {
+    path.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 impl fmt::Debug for Route {
@@ -290,19 +391,27 @@ impl Routes {
     /// # Errors
     /// [`RouteError::Duplicate`] if two routes have the same prefix.
     pub fn new(routes: impl IntoIterator<Item = Route>) -> Result<Self, RouteError> {
-        let mut by_service: HashMap<_, Vec<Arc<Route>>, RandomState> = HashMap::default();
+        let mut by_service: HashMap<_, Vec<Route>, RandomState> = HashMap::default();
         for route in routes {
             let of_service =
                 by_service.entry(ServiceIdText::from(route.service.as_str())).or_default();
             if of_service.iter().any(|other| other.prefix == route.prefix) {
                 return Err(RouteError::Duplicate(route.prefix));
             }
-            of_service.push(Arc::new(route));
+            of_service.push(route);
         }
-        for of_service in by_service.values_mut() {
-            of_service.sort_by_key(|route| std::cmp::Reverse(route.prefix.len()));
-        }
-        Ok(Self { by_service })
+        let finished = |mut routes: Vec<Route>| {
+            routes.sort_by_key(|route| std::cmp::Reverse(route.prefix.len()));
+            let sibling = |route: &Route| {
+                let upstream = route.upstream.clone()?;
+                Some(Sibling { upstream, prefix: route.prefix.clone() })
+            };
+            let siblings: Arc<[_]> = routes.iter().filter_map(sibling).collect();
+            let finished = |route| Arc::new(Route { siblings: siblings.clone(), ..route });
+            routes.into_iter().map(finished).collect()
+        };
+        let by_service = by_service.into_iter().map(|(id, routes)| (id, finished(routes)));
+        Ok(Self { by_service: by_service.collect() })
     }
 
     /// The route for `path`. Paths are case-sensitive (`docs/reference/data-plane.md#routing`).
@@ -398,6 +507,55 @@ mod tests {
                 .map(|route| (route.scheme().name(), route.southbound_path(&uri)));
             let want = want.map(|(scheme, path)| (scheme, path.to_owned()));
             assert_eq!(got, want, "{uri}");
+        }
+    }
+
+    #[test]
+    fn locations_of_the_instance_become_paths_of_the_gateway() {
+        let routes = Routes::new([
+            route("svc", "api/v1", "https://a.example:8443/base/api", Bypass),
+            route("svc", "ui", "https://a.example:8443/base/ui", Bypass),
+            route("svc", "other", "https://b.example/base/other", Bypass),
+            route("root", "api", "http://c.example", Bypass),
+            route("root", "ui", "http://c.example", Bypass),
+        ])
+        .unwrap();
+        let cases = [
+            (
+                "/svc/api/v1",
+                "https://a.example:8443/base/api/x?y=/z#f",
+                Some("/svc/api/v1/x?y=/z#f"),
+            ),
+            ("/svc/api/v1", "HTTPS://A.Example:8443/base/api", Some("/svc/api/v1")),
+            ("/svc/api/v1", "http://a.example:8443/base/api/x", Some("/svc/api/v1/x")),
+            ("/svc/api/v1", "//a.example:8443/base/api/x", Some("/svc/api/v1/x")),
+            ("/svc/api/v1", "https://a.example:8443/base/ui/x", Some("/svc/ui/x")),
+            ("/svc/api/v1", "/base/api/x", Some("/svc/api/v1/x")),
+            ("/svc/api/v1", "/base/api?x", Some("/svc/api/v1?x")),
+            // Not the instance that answered.
+            ("/svc/api/v1", "https://a.example/base/api/x", None),
+            ("/svc/api/v1", "https://u@a.example:8443/base/api/x", None),
+            ("/svc/api/v1", "https://b.example/base/other/x", None),
+            ("/svc/api/v1", "/base/other/x", None),
+            ("/svc/api/v1", "https://a.example.evil:8443/base/api/x", None),
+            // No route.
+            ("/svc/api/v1", "https://a.example:8443/else", None),
+            ("/svc/api/v1", "/base/apis", None),
+            ("/svc/api/v1", "/", None),
+            // Already a path of the gateway, or relative.
+            ("/svc/api/v1", "/svc/ui/x", None),
+            ("/svc/api/v1", "x/y", None),
+            ("/svc/api/v1", "?x=//y", None),
+            ("/svc/api/v1", "", None),
+            ("/svc/api/v1", "javascript://a.example:8443/base/api", None),
+            ("/root/api", "http://c.example", Some("/root/api/")),
+            ("/root/api", "http://c.example:80?x", Some("/root/api/?x")),
+            ("/root/ui", "/login", Some("/root/ui/login")),
+            ("/root/ui", "/root/api/x", None),
+        ];
+        for (path, location, want) in cases {
+            let got = routes.find(path).unwrap().northbound_location(location);
+            assert_eq!(got.as_deref(), want, "{path}: {location}");
         }
     }
 

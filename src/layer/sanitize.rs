@@ -1,10 +1,10 @@
 //! Removes request headers that a client must not send to a service:
 //!
 //! 1. Hop-by-hop headers, including those that a `Connection` line names.
-//! 2. `X-Zowe-Auth-Failure`, `X-Certificate-*`, `OIDC-token`, `X-SAF-Token` and `Client-Cert`. A service
-//!    trusts these headers, so only the gateway may set them. Some servers accept these headers under
-//!    other names, such as `X_Certificate_…`. Headers with such names, and all `$WS…` headers, are removed
-//!    too.
+//! 2. The headers of the table in `docs/reference/request-headers.md`, such as `X-Zowe-Auth-Failure`,
+//!    `X-Certificate-*` and `X-Remote-User`. A service may trust these headers. Some servers accept them
+//!    under other names, such as `X_Certificate_…`, which are removed too.
+//!    [`SanitizeLayer::with_service_headers`] changes the table for one service.
 //! 3. The headers that are passed to [`SanitizeLayer::with_headers`], such as the custom PassTicket headers.
 //!
 //! The layer keeps `Authorization`, `Cookie` and `PRIVATE-TOKEN`. It marks them as sensitive, so that
@@ -46,23 +46,17 @@ use http::{
     HeaderMap, HeaderName, Request,
     header::{AUTHORIZATION, COOKIE},
 };
-use memchr::memchr;
 use tower_layer::Layer;
 
 use super::{
     authentication::Authentication,
     check::{Check, CheckService},
-    credential::{CLIENT_CERT, PRIVATE_TOKEN, X_CERTIFICATE, X_SAF_TOKEN},
-    failure::X_ZOWE_AUTH_FAILURE,
+    credential::PRIVATE_TOKEN,
     rejection::Rejection,
+    request_headers::{Policy, RequestHeaders},
     routes::Route,
 };
-use crate::headers::HopByHop;
-
-static OIDC_TOKEN: HeaderName = HeaderName::from_static("oidc-token");
-
-/// Headers that only the gateway may set, besides `X-Certificate-*`.
-static ALWAYS: [&HeaderName; 4] = [&OIDC_TOKEN, &X_SAF_TOKEN, &CLIENT_CERT, &X_ZOWE_AUTH_FAILURE];
+use crate::{headers::HopByHop, token::ServiceId};
 
 /// Headers that are kept and marked as sensitive.
 static SENSITIVE: [&HeaderName; 3] = [&AUTHORIZATION, &COOKIE, &PRIVATE_TOKEN];
@@ -74,7 +68,7 @@ pub struct SanitizeLayer {
 }
 
 impl SanitizeLayer {
-    /// Creates a layer that removes hop-by-hop headers and the headers that Zowe services trust.
+    /// Creates a layer that removes hop-by-hop headers and the headers of the table.
     pub fn new() -> Self {
         Self::default()
     }
@@ -82,8 +76,14 @@ impl SanitizeLayer {
     /// Also removes `headers`.
     #[must_use]
     pub fn with_headers(mut self, headers: impl IntoIterator<Item = HeaderName>) -> Self {
-        let others = &mut self.check.others;
-        *others = others.iter().cloned().chain(headers).collect();
+        Arc::make_mut(&mut self.check.policy).add(headers);
+        self
+    }
+
+    /// Changes the table for the requests of `service`: those whose path begins with the id of the service.
+    #[must_use]
+    pub fn with_service_headers(mut self, service: ServiceId, headers: RequestHeaders) -> Self {
+        Arc::make_mut(&mut self.check.policy).set(service, headers);
         self
     }
 }
@@ -102,7 +102,7 @@ pub type SanitizeService<S> = CheckService<S, Sanitize>;
 /// The check of [`SanitizeLayer`].
 #[derive(Clone, Debug, Default)]
 pub struct Sanitize {
-    others: Arc<[HeaderName]>,
+    policy: Arc<Policy>,
 }
 
 impl Check for Sanitize {
@@ -114,18 +114,19 @@ impl Check for Sanitize {
                 "SanitizeLayer must be the first layer; later it would remove headers of earlier layers",
             ));
         }
-        sanitize(request.headers_mut(), &self.others);
+        let changes = self.policy.of_path(request.uri().path());
+        sanitize(request.headers_mut(), &self.policy, changes);
         Ok(())
     }
 }
 
-fn sanitize(headers: &mut HeaderMap, others: &[HeaderName]) {
+fn sanitize(headers: &mut HeaderMap, policy: &Policy, changes: Option<&RequestHeaders>) {
     let mut hop_by_hop = HopByHop::default();
     // Empty, and so not allocated, for most requests.
     let mut reserved = Vec::new();
     for (name, value) in headers.iter_mut() {
         hop_by_hop.see(name, value);
-        if is_reserved(name, others) {
+        if policy.removes(name, changes) {
             reserved.push(name.clone());
         } else if SENSITIVE.contains(&name) {
             value.set_sensitive(true);
@@ -141,36 +142,8 @@ fn sanitize(headers: &mut HeaderMap, others: &[HeaderName]) {
 fn remove_reserved(headers: &mut HeaderMap, names: &[HeaderName]) {
     for name in names {
         headers.remove(name);
-        tracing::debug!(header = %name, "removed a header that only the gateway may set");
+        tracing::debug!(header = %name, "removed a header that clients must not send");
     }
-}
-
-/// Whether only the gateway may set the header `name`, or some servers treat `name` as the name of such a
-/// header. WebSphere Liberty (z/OSMF, CICS) takes users and certificates from `$WS…` headers of a proxy that
-/// it trusts.
-fn is_reserved(name: &HeaderName, others: &[HeaderName]) -> bool {
-    let text = name.as_str();
-    ALWAYS.contains(&name)
-        || text.starts_with(X_CERTIFICATE)
-        || text.starts_with("$ws")
-        || others.iter().any(|other| same_for_cgi(text, other.as_str()))
-        || (memchr(b'_', text.as_bytes()).is_some() && is_alias(text))
-}
-
-/// Whether two header names are equal in CGI, which does not distinguish `_` and `-`.
-fn same_for_cgi(a: &str, b: &str) -> bool {
-    let dashed = |byte| if byte == b'_' { b'-' } else { byte };
-    a.len() == b.len() && a.bytes().map(dashed).eq(b.bytes().map(dashed))
-}
-
-/// Whether a CGI server treats this name, which has an underscore, as the name of a reserved header.
-#[cold]
-fn is_alias(name: &str) -> bool {
-    let is = |reserved: &HeaderName| same_for_cgi(name, reserved.as_str());
-    let prefix = name.get(..X_CERTIFICATE.len());
-    prefix.is_some_and(|prefix| same_for_cgi(prefix, X_CERTIFICATE))
-        || ALWAYS.into_iter().any(is)
-        || is(&PRIVATE_TOKEN)
 }
 
 #[cfg(test)]
@@ -196,6 +169,20 @@ mod tests {
             ("custom_user", "x"),
             ("under-scored", "x"),
             ("client_cert", "x"),
+            ("x.certificate.public", "x"),
+            ("content_length", "3"),
+            ("transfer_encoding", "chunked"),
+            ("x-original-url", "/admin"),
+            ("x-rewrite-url", "/admin"),
+            ("x-http-method-override", "DELETE"),
+            ("iv-user", "ADMIN"),
+            ("sm_user", "ADMIN"),
+            ("x-remote-user", "ADMIN"),
+            ("x-forwarded-user", "ADMIN"),
+            ("x-forwarded-client-cert", "x"),
+            ("ssl_client_cert", "x"),
+            ("x-real-ip", "127.0.0.1"),
+            ("true-client-ip", "127.0.0.1"),
             ("$wsru", "ADMIN"),
             ("connection", "close, x-named"),
             ("x-named", "x"),
@@ -208,7 +195,9 @@ mod tests {
             headers.append(name, HeaderValue::from_static(value));
         }
         let custom = ["customuser", "custom-user", "under_scored"].map(HeaderName::from_static);
-        sanitize(&mut headers, &custom);
+        let mut policy = Policy::default();
+        policy.add(custom);
+        sanitize(&mut headers, &policy, None);
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(

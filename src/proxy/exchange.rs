@@ -11,9 +11,7 @@ use std::{
     time::Duration,
 };
 
-use http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header::CONTENT_LENGTH,
-};
+use http::{Request, Response, StatusCode, Uri, Version};
 use hyper::{
     body::{Body, Incoming},
     rt::{Read, Write},
@@ -26,7 +24,6 @@ use super::{
     request_body::{Progress, RequestBody},
     response_body::ResponseBody,
 };
-use crate::layer::strip_hop_by_hop;
 
 /// The connections to all services, for requests with the body `B`.
 pub(super) type Pool<C, B> = ConnectionPool<C, RequestBody<B>>;
@@ -174,7 +171,7 @@ where
     }
 }
 
-/// Turns the response of the service into the response to the client.
+/// Gives the response of the service the body for the client. Its headers stay.
 fn client_response<B: Send + 'static>(
     mut response: Response<Incoming>,
     mut connection: Box<PooledConnection<RequestBody<B>>>,
@@ -184,24 +181,7 @@ fn client_response<B: Send + 'static>(
     if !progress.has_ended() {
         connection.spawn_driver();
     }
-    strip_hop_by_hop(response.headers_mut());
-    // hyper does not check the `Content-Length` of a response without a body. An HTTP/2 client rejects a
-    // `Content-Length` that is not a number.
-    if response.body().is_end_stream() && !has_valid_length(response.headers()) {
-        response.headers_mut().remove(CONTENT_LENGTH);
-    }
     // The service may use HTTP/1.0. This must not affect the connection to the client.
     *response.version_mut() = Version::HTTP_11;
     response.map(|body| ResponseBody::upstream(body, connection))
-}
-
-/// Whether there is no `Content-Length`, or exactly one that is a number (RFC 9110 §8.6).
-fn has_valid_length(headers: &HeaderMap) -> bool {
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let is_number = |value: &HeaderValue| {
-        let digits = value.as_bytes();
-        digits.iter().all(u8::is_ascii_digit)
-            && value.to_str().is_ok_and(|number| number.parse::<u64>().is_ok())
-    };
-    lengths.next().is_none_or(is_number) && lengths.next().is_none()
 }

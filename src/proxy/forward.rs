@@ -6,9 +6,13 @@
 //!    removed in both directions.
 //! 3. Bodies are streamed in both directions. Connections are pooled. When the client disconnects, the
 //!    request to the service is cancelled.
-//! 4. The gateway answers 503 if the service cannot be reached, and 504 if it does not respond in time. It
+//! 4. A service sets neither `X-Zowe-Auth-Failure` nor the gateway's cookies. `Location`, `Content-Location`
+//!    and cookie paths that point to the instance are rewritten to the gateway. The response to an
+//!    authenticated request gets `Cache-Control: no-store` and `X-Content-Type-Options: nosniff`, where the
+//!    service set nothing and the route has [`SecurityHeaders::AddMissing`](crate::layer::SecurityHeaders).
+//! 5. The gateway answers 503 if the service cannot be reached, and 504 if it does not respond in time. It
 //!    answers 502 if the connection fails before the head of the response is complete, or if the service
-//!    sends status 101. It answers 400 if the client breaks off the body of its request. The client gets a
+//!    sends status 101 or a transfer coding other than `chunked`. It answers 400 if the client breaks off the body of its request. The client gets a
 //!    fixed text, and the reason is logged.
 
 use std::{
@@ -40,13 +44,14 @@ use super::{
     pool::ConnectionPool,
     request_body::{Progress, RequestBody},
     response_body::ResponseBody,
+    response_head::{self, UnknownCoding},
     timeouts::ForwardTimeouts,
 };
 use crate::{
     connection::ConnectionInfo,
     error_chain::ErrorChain,
     headers::{cookie, strip_hop_by_hop},
-    layer::{ReadyToForward, Rejection, Route},
+    layer::{CookieNames, ReadyToForward, Rejection, Route},
     log_limit::{self, LogPermit},
     messages::{self, ApiMessage},
 };
@@ -109,6 +114,7 @@ use crate::{
 pub struct Forward<C, B> {
     pool: Arc<Pool<C, B>>,
     response_timeout: Duration,
+    cookies: Arc<CookieNames>,
     last: Option<LastRoute<B>>,
     peer: PeerValue,
 }
@@ -128,9 +134,16 @@ impl<C, B> Forward<C, B> {
         Self {
             pool: Arc::new(ConnectionPool::new(connector, timeouts)),
             response_timeout: timeouts.response(),
+            cookies: Arc::default(),
             last: None,
             peer: PeerValue::default(),
         }
+    }
+
+    /// Sets the names of the cookies that contain tokens of the gateway. A service cannot set them.
+    #[must_use]
+    pub fn with_cookie_names(self, names: CookieNames) -> Self {
+        Self { cookies: Arc::new(names), ..self }
     }
 }
 
@@ -139,6 +152,7 @@ impl<C, B> Clone for Forward<C, B> {
         Self {
             pool: self.pool.clone(),
             response_timeout: self.response_timeout,
+            cookies: self.cookies.clone(),
             last: None,
             peer: PeerValue::default(),
         }
@@ -169,7 +183,7 @@ where
             Some(last) if Arc::ptr_eq(&last.route, route) => last,
             last => {
                 let upstream =
-                    route.upstream().expect("route_of returns only routes with an upstream");
+                    route.upstream().expect("target_of returns only routes with an upstream");
                 let (route, host) = (route.clone(), self.pool.host(upstream)?);
                 let prefix = HeaderValue::from_str(route.prefix()).ok();
                 last.insert(LastRoute { route, host, prefix })
@@ -196,14 +210,21 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let route = match route_of(request.extensions()) {
-            Ok(route) => route,
+        let Target { route, is_authenticated } = match target_of(request.extensions()) {
+            Ok(target) => target,
             Err(rejection) => return ForwardFuture::answered(rejection.into_response()),
         };
         let progress = Progress::start(request.body());
         match self.begin(request, &route, &progress) {
             Ok(exchange) => ForwardFuture {
-                state: State::Waiting { exchange, timeout: self.response_timeout, progress, route },
+                state: State::Waiting {
+                    exchange,
+                    timeout: self.response_timeout,
+                    progress,
+                    route,
+                    is_authenticated,
+                    cookies: self.cookies.clone(),
+                },
             },
             Err(error) => {
                 let service = route.service();
@@ -220,17 +241,27 @@ where
     }
 }
 
-fn route_of(extensions: &Extensions) -> Result<Arc<Route>, Rejection> {
-    let route = match (extensions.get::<ReadyToForward>(), extensions.get::<Arc<Route>>()) {
-        (Some(ready), _) => ready.route(),
-        (None, Some(route)) if route.is_bypass() => route,
-        (None, Some(_)) => {
-            return Err(Rejection::misassembled("Forward needs SchemeLayer before it"));
-        }
-        (None, None) => return Err(Rejection::misassembled("Forward needs RouteLayer before it")),
-    };
+/// Where a request goes.
+struct Target {
+    route: Arc<Route>,
+    /// Whether the scheme has prepared the request for a user.
+    is_authenticated: bool,
+}
+
+fn target_of(extensions: &Extensions) -> Result<Target, Rejection> {
+    let (route, is_authenticated) =
+        match (extensions.get::<ReadyToForward>(), extensions.get::<Arc<Route>>()) {
+            (Some(ready), _) => (ready.route(), ready.user().is_some()),
+            (None, Some(route)) if route.is_bypass() => (route, false),
+            (None, Some(_)) => {
+                return Err(Rejection::misassembled("Forward needs SchemeLayer before it"));
+            }
+            (None, None) => {
+                return Err(Rejection::misassembled("Forward needs RouteLayer before it"));
+            }
+        };
     match route.upstream() {
-        Some(_) => Ok(route.clone()),
+        Some(_) => Ok(Target { route: route.clone(), is_authenticated }),
         None => Err(Rejection::misassembled("Forward needs an upstream; Route::local has none")),
     }
 }
@@ -279,6 +310,8 @@ pin_project! {
             timeout: Duration,
             progress: Progress,
             route: Arc<Route>,
+            is_authenticated: bool,
+            cookies: Arc<CookieNames>,
         },
         Answered { response: Option<Response<ResponseBody>> },
     }
@@ -309,14 +342,36 @@ where
             StateProj::Answered { response } => {
                 Poll::Ready(Ok(response.take().expect("polled after completion")))
             }
-            StateProj::Waiting { exchange, timeout, progress, route } => {
-                let result = ready!(exchange.poll(cx, *timeout, progress));
-                Poll::Ready(Ok(
-                    result.unwrap_or_else(|error| failed(&error, *timeout, route, progress))
-                ))
+            StateProj::Waiting {
+                exchange,
+                timeout,
+                progress,
+                route,
+                is_authenticated,
+                cookies,
+            } => {
+                let mut response = match ready!(exchange.poll(cx, *timeout, progress)) {
+                    Ok(response) => response,
+                    Err(error) => {
+                        return Poll::Ready(Ok(failed(&error, *timeout, route, progress)));
+                    }
+                };
+                let context =
+                    response_head::Context { route, cookies, is_authenticated: *is_authenticated };
+                Poll::Ready(Ok(match response_head::prepare(&mut response, &context) {
+                    Ok(()) => response,
+                    Err(UnknownCoding) => unknown_coding(route),
+                }))
             }
         }
     }
+}
+
+#[cold]
+fn unknown_coding(route: &Route) -> Response<ResponseBody> {
+    let (service, upstream) = (route.service(), route.upstream().map(tracing::field::display));
+    tracing::warn!(%service, upstream, "service sent a transfer coding other than chunked");
+    gateway_response(ApiMessage::new(&messages::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY)
 }
 
 /// The response of the gateway after a failed exchange.

@@ -83,17 +83,16 @@ pub(super) fn set_forwarded(
     headers.insert(&PORT, HeaderValue::from(port.unwrap_or(default)));
 }
 
-/// Whether `name` is one of the headers above. `_` counts as `-`, because CGI (RFC 3875 §4.1.18) and
-/// interfaces that are derived from CGI do not distinguish the two characters.
+/// Whether `name` is one of the headers above. `_` and `.` count as `-`, because CGI (RFC 3875 §4.1.18) and
+/// interfaces that are derived from CGI do not distinguish these characters.
 fn is_forwarded(name: &HeaderName) -> bool {
     let text = name.as_str().as_bytes();
     let is = |ours: &HeaderName| {
         let ours = ours.as_str().as_bytes();
         ours.len() == text.len()
-            && text
-                .iter()
-                .zip(ours)
-                .all(|(theirs, ours)| theirs == ours || (*theirs == b'_' && *ours == b'-'))
+            && text.iter().zip(ours).all(|(theirs, ours)| {
+                theirs == ours || (matches!(theirs, b'_' | b'.') && *ours == b'-')
+            })
     };
     // Most headers are excluded by their first letter.
     matches!(text.first(), Some(b'x' | b'f'))
@@ -151,6 +150,7 @@ mod tests {
                 headers.append(forged, HeaderValue::from_static("twice"));
             }
             headers.append("x_forwarded-for", HeaderValue::from_static("forged"));
+            headers.append("x.forwarded.host", HeaderValue::from_static("forged"));
             if let Some(host) = host {
                 headers.insert(HOST, HeaderValue::from_static(host));
             }

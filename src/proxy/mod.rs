@@ -10,6 +10,7 @@ mod forwarded;
 mod pool;
 mod request_body;
 mod response_body;
+mod response_head;
 mod timeouts;
 
 pub use forward::{Forward, ForwardFuture};

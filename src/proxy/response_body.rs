@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower::BoxError;
 
-use super::pool::PooledConnection;
+use super::{pool::PooledConnection, response_head::filter_trailers};
 
 pin_project! {
     /// The body of a response: streamed from a service, held in memory, or [any other
@@ -145,11 +145,15 @@ impl Body for ResponseBody {
                 if has_ended && let Some(connection) = connection.take() {
                     connection.give_back();
                 }
-                Poll::Ready(
-                    frame.map(|frame| {
-                        frame.map_err(|error| BodyError(BodyErrorKind::Upstream(error)))
-                    }),
-                )
+                Poll::Ready(frame.map(|frame| match frame {
+                    Ok(mut frame) => {
+                        if let Some(trailers) = frame.trailers_mut() {
+                            filter_trailers(trailers);
+                        }
+                        Ok(frame)
+                    }
+                    Err(error) => Err(BodyError(BodyErrorKind::Upstream(error))),
+                }))
             }
             KindProj::Full { body } => body.poll_frame(cx).map_err(|never| match never {}),
             KindProj::Boxed { body } => {

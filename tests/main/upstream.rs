@@ -27,6 +27,7 @@ use tokio::{
 };
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_passticket::{
+    gateway::Gateway,
     layer::{Bypass, PassTicketScheme, SanitizeLayer},
     passticket::{Applid, KeyProfile, KeyProfiles, LocalGenerator},
     proxy::{ForwardTimeouts, ResponseBody},
@@ -232,7 +233,7 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
 
 #[tokio::test]
 async fn trace_and_connect_get_405() {
-    for method in ["TRACE", "CONNECT"] {
+    for method in ["TRACE", "trace", "Trace", "CONNECT"] {
         let answer =
             raw(&format!("{method} /svc/x HTTP/1.1\r\nhost: gw\r\nconnection: close\r\n\r\n"))
                 .await;
@@ -512,4 +513,115 @@ async fn an_unsolicited_response_is_never_used() {
         discard(&mut stream, 2).await;
         sleep(Duration::from_millis(300)).await;
     }
+}
+
+/// Sends the bytes of `request` to a gateway whose service answers `answer`. The result is the raw response of
+/// the gateway.
+async fn answered(request: &str, answer: &str) -> String {
+    let steps = [Step::ReadHead, Step::send(answer), Step::Wait(Duration::from_millis(100))];
+    let service = Scripted::http(steps).await;
+    let url = format!("http://{}", service.address);
+    let stack = ServiceBuilder::new().layer(SanitizeLayer::new()).service(forward(
+        &url,
+        Bypass,
+        unverified(),
+        timeouts(),
+    ));
+    let api = tower::service_fn(async |_| {
+        Ok::<_, Infallible>(Response::new(ResponseBody::from(Bytes::from("api"))))
+    });
+    let (listener, at) = listener().await;
+    let gateway = Gateway::new(api, stack);
+    tokio::spawn(Server::http(listener).run(gateway, std::future::pending()));
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    String::from_utf8(answer).unwrap().to_ascii_lowercase()
+}
+
+#[tokio::test]
+async fn malformed_requests_are_refused_by_the_gateway() {
+    const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    const CHUNKS: &str = "connection: close\r\n\r\n2\r\nok\r\n0\r\n\r\n";
+    for (request, want) in [
+        ("GET /svc/x HTTP/1.1\r\nhost: gw:1\r\nconnection: close\r\n\r\n", 200),
+        ("GET /svc/x HTTP/1.1\r\nconnection: close\r\n\r\n", 400),
+        ("GET /svc/x HTTP/1.1\r\nhost: a\r\nhost: a\r\nconnection: close\r\n\r\n", 400),
+        ("GET /svc/x HTTP/1.1\r\nhost: a b/c@d\r\nconnection: close\r\n\r\n", 400),
+        ("GET http://gw/svc/x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", 200),
+        ("GET ftp://gw/svc/x HTTP/1.1\r\nhost: gw\r\nconnection: close\r\n\r\n", 400),
+        ("GET http://u@gw/svc/x HTTP/1.1\r\nhost: gw\r\nconnection: close\r\n\r\n", 400),
+        ("GET /gateway/api/v1/auth/query HTTP/1.1\r\nconnection: close\r\n\r\n", 400),
+        ("GET /svc/%252e%252e/x HTTP/1.1\r\nhost: gw\r\nconnection: close\r\n\r\n", 400),
+        ("GET /svc/..%00 HTTP/1.1\r\nhost: gw\r\nconnection: close\r\n\r\n", 400),
+    ] {
+        let answer = answered(request, OK).await;
+        assert!(answer.starts_with(&format!("http/1.1 {want} ")), "{request}: {answer}");
+    }
+    for (codings, want) in [
+        ("transfer-encoding: chunked", 200),
+        ("transfer-encoding: gzip, chunked", 501),
+        ("transfer-encoding: chunked, chunked", 400),
+        ("transfer-encoding: chunked\r\ntransfer-encoding: chunked", 400),
+    ] {
+        let request = format!("POST /svc/x HTTP/1.1\r\nhost: gw\r\n{codings}\r\n{CHUNKS}");
+        let answer = answered(&request, OK).await;
+        assert!(answer.starts_with(&format!("http/1.1 {want} ")), "{codings}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn malformed_responses_are_repaired_or_give_502() {
+    const GET: &str = "GET /svc/x HTTP/1.1\r\nhost: gw\r\nconnection: close\r\n\r\n";
+    for (head, body, want, has, has_not) in [
+        ("200 OK\r\ncontent-length: 2, 2", "ok", 200, "content-length: 2\r\n", "2, 2"),
+        (
+            "200 OK\r\ncontent-length: 2\r\ncontent-length: 2",
+            "ok",
+            200,
+            "content-length: 2\r\n",
+            "2, 2",
+        ),
+        (
+            "200 OK\r\ncontent-length: 1\r\ntransfer-encoding: chunked",
+            "5\r\nwhole\r\n0\r\n\r\n",
+            200,
+            "whole",
+            "content-length",
+        ),
+        (
+            "200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 1",
+            "5\r\nwhole\r\n0\r\n\r\n",
+            200,
+            "whole",
+            "content-length",
+        ),
+        ("204 No Content\r\ncontent-length: 5", "", 204, "", "content-length"),
+        ("200 OK\r\ncontent-length: 2, 3", "ok", 502, "zweag510e", "2, 3"),
+        (
+            "200 OK\r\ntransfer-encoding: gzip, chunked",
+            "2\r\nok\r\n0\r\n\r\n",
+            502,
+            "zweag510e",
+            "gzip",
+        ),
+        ("101 Switching Protocols\r\nupgrade: x", "", 502, "zweag510e", "upgrade"),
+    ] {
+        let answer = answered(GET, &format!("HTTP/1.1 {head}\r\n\r\n{body}")).await;
+        assert!(answer.starts_with(&format!("http/1.1 {want} ")), "{head}: {answer}");
+        assert!(answer.contains(has) && !answer.contains(has_not), "{head}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn trailers_of_a_service_have_no_header_fields() {
+    let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-checksum\r\n\r\n\
+                  2\r\nok\r\n0\r\nx-checksum: 1\r\nset-cookie: apimlAuthenticationToken=x\r\n\
+                  x-zowe-auth-failure: forged\r\ncontent-length: 5\r\n\r\n";
+    let service = Scripted::http([Step::ReadHead, Step::send(answer)]).await;
+    let response = forward_to(service.address).oneshot(get()).await.unwrap();
+    let body = response.into_body().collect().await.unwrap();
+    let names: Vec<_> = body.trailers().unwrap().keys().map(|name| name.as_str()).collect();
+    assert_eq!(names, ["x-checksum"]);
 }

@@ -227,9 +227,13 @@ pub(crate) fn gateway(
     let routes = Routes::new(routes).expect("the configuration contains each prefix only once");
     let timeouts = ForwardTimeouts::default().with_response(config.timeouts.response);
 
+    let sanitize = config.request_headers.iter().cloned().fold(
+        SanitizeLayer::new().with_headers(config.strip_headers.iter().cloned()),
+        |layer, (service, headers)| layer.with_service_headers(service, headers),
+    );
     let routed = ServiceBuilder::new()
         // SanitizeLayer is first, so that no other layer sees headers that clients must not set.
-        .layer(SanitizeLayer::new().with_headers(config.strip_headers.iter().cloned()))
+        .layer(sanitize)
         // RouteLayer is before AuthenticateLayer, because the route decides whether a credential is
         // evaluated, and what happens if authentication fails.
         .layer(RouteLayer::new(routes))
@@ -241,15 +245,18 @@ pub(crate) fn gateway(
         .layer(ScopeLayer::new().with_audit(audit.clone()))
         // SchemeLayer is last, so that the PassTicket is made immediately before the request is sent.
         .layer(SchemeLayer::new().with_audit(audit))
-        .service(Forward::new(connector, timeouts));
+        .service(Forward::new(connector, timeouts).with_cookie_names(config.cookies.clone()));
     // `Debug` does not show the values of headers that are marked as sensitive. This marks the headers
     // of requests to the auth API. In requests to services, SanitizeLayer marks them.
     let sensitive = [AUTHORIZATION, COOKIE, PRIVATE_TOKEN.clone()];
     let prefix = api.prefix().clone();
-    let gateway = Gateway::new(SetSensitiveRequestHeaders::new(api, sensitive), routed);
-    let gateway = gateway.with_auth_prefix(prefix);
-    match counts {
-        Some(counts) => gateway.with_request_counts(counts.requests.clone()),
-        None => gateway,
+    let mut gateway = Gateway::new(SetSensitiveRequestHeaders::new(api, sensitive), routed)
+        .with_auth_prefix(prefix);
+    if let Some(policy) = &config.strict_transport_security {
+        gateway = gateway.with_strict_transport_security(policy);
     }
+    if let Some(counts) = counts {
+        gateway = gateway.with_request_counts(counts.requests.clone());
+    }
+    gateway
 }

@@ -137,8 +137,7 @@ impl Settings<'_> {
                             "tsoUserid": { "type": "string", "minLength": 1, "maxLength": 8 },
                         },
                     }),
-                )
-                .not_stored(),
+                ),
                 errors: self.delegated_ticket(),
             },
             Endpoint::Ticket => Description {
@@ -169,8 +168,7 @@ impl Settings<'_> {
                             "ticket": { "type": "string", "minLength": 8, "maxLength": 8 },
                         },
                     }),
-                )
-                .not_stored(),
+                ),
                 errors: {
                     let mut errors = login_token([
                         ApiError::CertificateRequired,
@@ -207,8 +205,7 @@ impl Settings<'_> {
                     HeaderValue::from_static("text/plain"),
                     "The token.",
                     json!({ "type": "string", "pattern": format!("^{TOKEN}$") }),
-                )
-                .not_stored(),
+                ),
                 errors: vec![
                     ApiError::PatWithoutScopes,
                     ApiError::InvalidPatBody(problem()),

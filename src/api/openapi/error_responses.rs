@@ -80,7 +80,7 @@ impl ErrorResponse {
             values.sort_unstable();
             values.dedup();
             let schema = match name {
-                "Retry-After" => json!({ "type": "integer", "minimum": 1 }),
+                "Retry-After" => json!({ "type": "integer", "minimum": 1, "maximum": 10 }),
                 _ => json!({ "enum": values }),
             };
             response["headers"][name] = json!({ "required": required, "schema": schema });

@@ -19,6 +19,7 @@ use super::{
     endpoint::{ENDPOINTS, Endpoint},
     error::ApiError,
 };
+use crate::messages::SECURITY_HEADERS;
 use model::{Description, RequestBody, Security, schemas};
 pub(super) use settings::Settings;
 
@@ -83,6 +84,12 @@ impl Settings<'_> {
             response["content"] = json!({ content_type: { "schema": schema } });
         }
         responses.insert(success.status.as_str().to_owned(), response);
+        for response in responses.values_mut() {
+            for (name, value) in &SECURITY_HEADERS {
+                response["headers"][name.as_str()] =
+                    json!({ "required": true, "schema": { "const": value } });
+            }
+        }
         let mut operation = json!({
             "operationId": operation_id(method, path),
             "summary": summary,

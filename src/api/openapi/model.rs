@@ -53,7 +53,6 @@ impl Success {
         let cookie = format!("^[^=]+={TOKEN}; Path=/; SameSite=Strict; HttpOnly; Secure$");
         let headers = json!({
             "Set-Cookie": { "required": true, "schema": { "type": "string", "pattern": cookie } },
-            "Cache-Control": no_store(),
         });
         Self { headers, ..Self::empty(StatusCode::NO_CONTENT, description) }
     }
@@ -70,19 +69,10 @@ impl Success {
         let content = Some((content_type, schema));
         Self { content, ..Self::empty(StatusCode::OK, description) }
     }
-
-    /// Replaces all headers by `Cache-Control: no-store`, so that caches do not store the response.
-    pub(super) fn not_stored(self) -> Self {
-        Self { headers: json!({ "Cache-Control": no_store() }), ..self }
-    }
 }
 
 /// A regular expression that matches a signed token: a JWS in compact form (RFC 7515 §3.1).
 pub(super) const TOKEN: &str = "[A-Za-z0-9_-]+\\.[A-Za-z0-9_-]+\\.[A-Za-z0-9_-]+";
-
-fn no_store() -> Value {
-    json!({ "required": true, "schema": { "const": "no-store" } })
-}
 
 /// The schemas that the document refers to by name.
 pub(super) fn schemas() -> Value {

@@ -55,3 +55,28 @@ async fn logins_while_the_provider_is_unavailable_are_not_failures() {
         assert_eq!(outcome(&attempt.send_to(api.clone()).await).0, 503);
     }
 }
+
+#[tokio::test]
+async fn retry_after_is_at_most_10_s_and_the_message_has_the_real_wait() {
+    for compatibility in [Compatibility::Documented, Compatibility::ZoweV3] {
+        let world = World::new();
+        let api = world.api(compatibility);
+        let wrong = basic("user:wrong");
+        let guess = TestRequest { authorization: Some(&wrong), ..POST_LOGIN };
+        let mut refused = None;
+        // The wait doubles with each failure.
+        for _ in 0..24 {
+            let response = guess.send_to(api.clone()).await;
+            if response.status() == 429 {
+                let text = String::from_utf8(response.body().to_vec()).unwrap();
+                let (_, wait) = text.split_once("the next password is checked in ").unwrap();
+                let wait: u64 = wait.split(' ').next().unwrap().parse().unwrap();
+                let header = response.headers()["retry-after"].to_str().unwrap();
+                assert_eq!(header.parse::<u64>().unwrap(), wait.min(10), "{text}");
+                world.clock.advance(Duration::from_secs(wait));
+                refused = Some(wait);
+            }
+        }
+        assert!(refused.unwrap() > 10, "{refused:?}");
+    }
+}

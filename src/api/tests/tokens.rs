@@ -83,7 +83,9 @@ async fn logout_revokes_only_the_presented_token() {
     let logout = TestRequest { cookie: Some(&cookie), ..LOGOUT };
     let response = logout.send_to(world.minimal.clone()).await;
     assert_eq!(response.status(), 204);
-    assert!(response.headers().is_empty() && response.body().is_empty());
+    let names = response.headers().keys().map(|name| name.as_str());
+    let only_security = ["cache-control", "x-content-type-options", "referrer-policy"];
+    assert!(names.eq(only_security) && response.body().is_empty());
     assert_eq!(
         outcome(&logout.send_to(world.minimal.clone()).await),
         (401, "ZWEAG130E".to_owned())
@@ -207,6 +209,37 @@ async fn public_keys_need_no_credential() {
             assert_eq!(document, json!({ "keys": [KEY.verifying_key().to_jwk()] }));
         }
     }
+}
+
+#[tokio::test]
+async fn head_is_answered_like_get_without_a_body() {
+    for (path, status) in
+        [("keys/public", 200), ("openapi.json", 200), ("query", 401), ("unknown", 404)]
+    {
+        let send = async |method| {
+            let url = format!("/gateway/api/v1/auth/{path}");
+            let request = Request::builder().method(method).uri(url);
+            let request = request.body(Full::<Bytes>::default()).unwrap();
+            let (parts, body) = minimal_api().oneshot(request).await.unwrap().into_parts();
+            (parts, body.collect().await.unwrap().to_bytes())
+        };
+        let (get, body) = send("GET").await;
+        let (mut head, empty) = send("HEAD").await;
+        assert_eq!((get.status.as_u16(), head.status.as_u16()), (status, status), "{path}");
+        let length = head.headers.remove("content-length").unwrap();
+        assert_eq!((length.to_str().unwrap(), empty.len()), (&*body.len().to_string(), 0));
+        assert_eq!(head.headers, get.headers, "{path}");
+        for (name, want) in [
+            ("cache-control", "no-store"),
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "no-referrer"),
+        ] {
+            assert_eq!(get.headers[name], want, "{path}");
+        }
+    }
+    let (method, url) = ("PUT", "/gateway/api/v1/auth/keys/public");
+    let response = TestRequest { method, url, ..POST_LOGIN }.send_to(minimal_api()).await;
+    assert_eq!(response.headers()["allow"], "GET, HEAD");
 }
 
 #[tokio::test]

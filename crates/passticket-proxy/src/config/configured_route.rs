@@ -9,7 +9,8 @@
 use http::HeaderName;
 use tower_passticket::{
     layer::{
-        OnFailure, Route, RouteError, Scheme, SchemeError, SchemeFuture, SchemeRequest, Upstream,
+        OnFailure, Route, RouteError, Scheme, SchemeError, SchemeFuture, SchemeRequest,
+        SecurityHeaders, Upstream,
     },
     passticket::Applid,
     token::ServiceId,
@@ -59,6 +60,10 @@ impl ConfiguredRoute {
         Self { route: self.route.with_on_failure(on_failure), ..self }
     }
 
+    pub(super) fn with_security_headers(self, security_headers: SecurityHeaders) -> Self {
+        Self { route: self.route.with_security_headers(security_headers), ..self }
+    }
+
     /// The prefix of all paths of this route.
     pub fn prefix(&self) -> &str {
         self.route.prefix()
@@ -67,6 +72,11 @@ impl ConfiguredRoute {
     /// What happens to a request if its authentication fails or the scheme fails.
     pub fn on_failure(&self) -> OnFailure {
         self.route.on_failure()
+    }
+
+    /// Whether the gateway adds security headers to the responses of the service.
+    pub fn security_headers(&self) -> SecurityHeaders {
+        self.route.security_headers()
     }
 
     /// The scheme that the configuration names.

@@ -184,12 +184,13 @@ use secret_file::{
 };
 use tower_passticket::{
     api::{Compatibility, GuardingResources, PasswordHash},
-    layer::{CookieNames, CustomHeaders},
+    gateway::StrictTransportSecurity,
+    layer::{CookieNames, CustomHeaders, RequestHeaders},
     passticket::{KeyProfiles, UserId},
     remote::Address,
     saf::{FileSaf, Profile},
     tls::Verification,
-    token::{SigningKey, Validity},
+    token::{ServiceId, SigningKey, Validity},
 };
 use zowe::Zowe;
 
@@ -255,6 +256,9 @@ pub struct Config {
     /// The names in `customUserHeader` and `customAuthHeader`, even if only one of these keys is
     /// present. The gateway removes headers with these names from the requests of clients.
     pub strip_headers: Vec<HeaderName>,
+    /// The services that change the table of removed request headers:
+    /// `passticketProxy.services.ID.requestHeaders`.
+    pub request_headers: Vec<(ServiceId, RequestHeaders)>,
     /// `...security.auth.cookieProperties.cookieName` and `cookieNamePAT`.
     pub cookies: CookieNames,
     /// The lifetime of a login token: `...security.auth.tokenProperties.expirationInSeconds`.
@@ -263,6 +267,9 @@ pub struct Config {
     pub timeouts: TimeoutSettings,
     /// Size limits of caches, and the limit of client connections.
     pub limits: LimitSettings,
+    /// The value of `Strict-Transport-Security`, with TLS by the gateway or by AT-TLS; `None` if it is off:
+    /// `passticketProxy.strictTransportSecurity`.
+    pub strict_transport_security: Option<StrictTransportSecurity>,
     /// The routes, from the api-defs of `passticketProxy.apiDefs` and from
     /// `passticketProxy.services`. [`profiles`](Self::profiles) has a key for every APPLID of these routes.
     pub routes: Vec<ConfiguredRoute>,
@@ -349,6 +356,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         routes::check_names(&services, overrides);
     }
     let routes = routes::assemble(services, overrides, *on_failure, entries, ptktdata);
+    let request_headers = routes::request_headers(overrides);
     if routes.is_empty() {
         ours.at.warning(
             "has no routes, so the gateway forwards nothing; write api-defs, and their path to apiDefs",
@@ -399,6 +407,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         client_certificates: security.client_certificates,
         custom_headers: security.custom_headers,
         strip_headers: security.strip_headers,
+        request_headers,
         cookies: security.cookies,
         token_lifetime: security.token_lifetime,
         timeouts: TimeoutSettings {
@@ -409,6 +418,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             provider: ours.provider,
         },
         limits: ours.limits,
+        strict_transport_security: ours.strict_transport_security,
         routes,
         profiles: KeyProfiles::new(ours.profiles)
             .expect("ptktdata::read keeps one entry per APPLID"),

@@ -21,6 +21,7 @@ use super::{
 use tower_passticket::{
     api::{AllowList, Compatibility, Grant},
     audit::{AuditFileOptions, Fsync},
+    gateway::{StrictHosts, StrictTransportSecurity},
     layer::OnFailure,
     passticket::{KeyProfile, UserId},
     token::Validity,
@@ -55,6 +56,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) drain: Duration,
     pub(super) provider: Duration,
     pub(super) limits: LimitSettings,
+    pub(super) strict_transport_security: Option<StrictTransportSecurity>,
 }
 
 /// The value of `certificateMapping`.
@@ -120,6 +122,8 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let provider = seconds("providerSeconds", 1, 5);
     timeouts.finish();
     let limits = limits(section.section("limits"));
+    let strict_transport_security =
+        strict_transport_security(section.section("strictTransportSecurity"));
     let at = section.at.clone();
     section.finish();
     PassticketProxy {
@@ -149,7 +153,22 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         drain,
         provider,
         limits,
+        strict_transport_security,
     }
+}
+
+/// `None` if the key `enabled` is `false`.
+fn strict_transport_security(mut section: Section<'_>) -> Option<StrictTransportSecurity> {
+    let enabled = section.optional("enabled").and_then(|field| field.boolean());
+    let seconds = section.optional("maxAge").and_then(|field| field.number(0..=315_360_000));
+    let subdomains = section.optional("includeSubDomains").is_some_and(|field| field.is_on());
+    section.finish();
+    let mut policy = StrictTransportSecurity::default();
+    policy.max_age = seconds.map_or(policy.max_age, Duration::from_secs);
+    if subdomains {
+        policy.hosts = StrictHosts::WithSubdomains;
+    }
+    enabled.unwrap_or(true).then_some(policy)
 }
 
 fn limits(mut section: Section<'_>) -> LimitSettings {

@@ -5,20 +5,28 @@
 
 use std::collections::BTreeMap;
 
+use http::HeaderName;
+
 use super::{
     api_defs::{DefinedRoute, Service},
     configured_route::{ConfiguredRoute, ServiceScheme},
-    problem::suggest,
+    problem::{quote, suggest},
     ptktdata::Entries,
-    reader::{At, Section},
+    reader::{At, Field, Section},
 };
-use tower_passticket::{layer::OnFailure, passticket::Applid, token::ServiceId};
+use tower_passticket::{
+    layer::{OnFailure, RequestHeaderError, RequestHeaders, SecurityHeaders},
+    passticket::Applid,
+    token::ServiceId,
+};
 
 /// The settings of one service for which api-defs have no keys: `passticketProxy.services.<id>`.
 pub(super) struct Override<'a> {
     id: ServiceId,
     at: At<'a>,
     on_failure: Option<OnFailure>,
+    request_headers: RequestHeaders,
+    security_headers: SecurityHeaders,
     /// Paths of the service with an APPLID of their own. Each item has the path, the APPLID, and the
     /// place of the key.
     applids: Vec<(String, Applid, At<'a>)>,
@@ -30,6 +38,11 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
     for (id, field) in services.fields() {
         let mut section = field.section();
         let on_failure = read_on_failure(&mut section);
+        let request_headers = read_request_headers(section.section("requestHeaders"));
+        let security_headers = match section.optional("addSecurityHeaders") {
+            Some(field) if field.boolean() == Some(false) => SecurityHeaders::Unchanged,
+            _ => SecurityHeaders::AddMissing,
+        };
         let applids =
             section.section("applids").fields().into_iter().filter_map(|(path, field)| {
                 let applid = field.parse()?;
@@ -51,7 +64,14 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
             ));
             continue;
         }
-        overrides.push(Override { id, at: field.at, on_failure, applids });
+        overrides.push(Override {
+            id,
+            at: field.at,
+            on_failure,
+            request_headers,
+            security_headers,
+            applids,
+        });
     }
     overrides
 }
@@ -64,6 +84,33 @@ pub(super) fn read_on_failure(section: &mut Section<'_>) -> Option<OnFailure> {
         "reject" => Ok(OnFailure::Reject),
         _ => Err("is unknown; write forward, forward-unchanged or reject"),
     })
+}
+
+/// Reads the key `requestHeaders` of a service.
+fn read_request_headers(mut section: Section<'_>) -> RequestHeaders {
+    type Change = fn(RequestHeaders, HeaderName) -> Result<RequestHeaders, RequestHeaderError>;
+    let changes: [(_, Change); 2] =
+        [("remove", RequestHeaders::with_removed), ("keep", RequestHeaders::with_kept)];
+    let mut headers = RequestHeaders::default();
+    for (key, change) in changes {
+        for field in section.optional(key).iter().flat_map(Field::one_or_more) {
+            let changed = field.read(|text| {
+                let name: HeaderName = text.parse().map_err(|_| {
+                    format!("{} is not the name of a header; write one like X-Name", quote(text))
+                })?;
+                change(headers.clone(), name).map_err(|error| error.to_string())
+            });
+            headers = changed.unwrap_or(headers);
+        }
+    }
+    section.finish();
+    headers
+}
+
+/// The services that change the table of removed request headers.
+pub(super) fn request_headers(overrides: &[Override<'_>]) -> Vec<(ServiceId, RequestHeaders)> {
+    let changes = overrides.iter().filter(|changes| changes.request_headers != <_>::default());
+    changes.map(|changes| (changes.id.clone(), changes.request_headers.clone())).collect()
 }
 
 /// Reports overrides of services that no api-def defines.
@@ -102,7 +149,8 @@ pub(super) fn assemble<'a>(
     let routes = table.into_values().map(|DefinedRoute { route, .. }| {
         let settings = overrides.iter().find(|settings| settings.id == *route.route.service());
         let own = settings.and_then(|settings| settings.on_failure);
-        route.with_on_failure(own.unwrap_or(on_failure))
+        let security = settings.map(|settings| settings.security_headers).unwrap_or_default();
+        route.with_on_failure(own.unwrap_or(on_failure)).with_security_headers(security)
     });
     routes.collect()
 }

@@ -14,8 +14,9 @@ use test_support::{
 
 use super::{reader::Section, *};
 use tower_passticket::{
+    gateway::StrictHosts,
     identity::Registry,
-    layer::{Bypass, OnFailure, Routes},
+    layer::{Bypass, OnFailure, Routes, SecurityHeaders},
     passticket::Replay,
     saf::{Access, AccessLevel, SafProvider},
 };
@@ -175,6 +176,13 @@ fn the_example_zowe_yaml_loads() {
     let admin = format!("{zos}/admin");
     assert_eq!(route("/dcpassticket/api/v1/admin/x"), ("ADMAPPL".to_owned(), admin));
 
+    let changes = RequestHeaders::default()
+        .with_removed(HeaderName::from_static("x-tenant"))
+        .and_then(|changes| changes.with_kept(HeaderName::from_static("x-real-ip")));
+    let service = ServiceId::new("dcpassticket").unwrap();
+    assert_eq!(config.request_headers, [(service, changes.unwrap())]);
+    assert_eq!(config.strict_transport_security, Some(StrictTransportSecurity::default()));
+
     let debug = format!("{config:?}");
     let pem = KEY.serialize_pem();
     let key_line = pem.lines().nth(3).unwrap();
@@ -182,6 +190,27 @@ fn the_example_zowe_yaml_loads() {
     for secret in [LEGACY_KEY, ENHANCED, HASH, "c29t", key_line, bytes.trim_matches(['[', ']'])] {
         assert!(!debug.contains(secret), "{debug}");
     }
+}
+
+#[test]
+fn security_headers_can_be_changed_and_turned_off() {
+    let setup = Setup::new();
+    let added = |config: &Config| -> Vec<_> {
+        config.routes.iter().map(ConfiguredRoute::security_headers).collect()
+    };
+    let config = setup.load().unwrap().config;
+    assert_eq!(added(&config), [SecurityHeaders::AddMissing; 2]);
+    setup.edit("addSecurityHeaders: true ", "addSecurityHeaders: false ");
+    setup.edit("maxAge: 31536000", "maxAge: 60");
+    setup.edit("includeSubDomains: false", "includeSubDomains: true");
+    let config = setup.load().unwrap().config;
+    assert_eq!(added(&config), [SecurityHeaders::Unchanged; 2]);
+    let policy = config.strict_transport_security.unwrap();
+    assert_eq!(policy.max_age, Duration::from_secs(60));
+    assert_eq!(policy.hosts, StrictHosts::WithSubdomains);
+    setup.edit("strictTransportSecurity:            # the header of this name, in each response\n    enabled: true",
+        "strictTransportSecurity:\n    enabled: false");
+    assert_eq!(setup.load().unwrap().config.strict_transport_security, None);
 }
 
 #[test]
@@ -234,7 +263,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("algorithm: legacy", "algorithm: desx"),
             &[
-                "zowe.yaml:76: passticketProxy.ptktdata[1].algorithm: \"desx\" is not an algorithm; \
+                "zowe.yaml:80: passticketProxy.ptktdata[1].algorithm: \"desx\" is not an algorithm; \
                write legacy, enhanced-upper or enhanced-mixed",
             ],
         ),
@@ -395,8 +424,41 @@ fn each_kind_of_problem_is_reported_at_its_place() {
                api-def; did you mean dcpassticket?"],
         ),
         (
+            |s| s.edit("[X-Tenant]", "[X-Tenant, Host, a b]"),
+            &[
+                "zowe.yaml:70: passticketProxy.services.dcpassticket.requestHeaders.remove[1]: host is \
+                 needed by the gateway; remove the name",
+                "zowe.yaml:70: passticketProxy.services.dcpassticket.requestHeaders.remove[2]: \"a b\" is \
+                 not the name of a header; write one like X-Name",
+            ],
+        ),
+        (
+            |s| s.edit("[X-Real-IP]", "[Client-Cert, content_length, Accept, X-Real-IP]"),
+            &[
+                "zowe.yaml:71: passticketProxy.services.dcpassticket.requestHeaders.keep[0]: client-cert \
+                 is set by the gateway alone, so a client's header is never kept; remove the name",
+                "zowe.yaml:71: passticketProxy.services.dcpassticket.requestHeaders.keep[1]: \
+                 content_length is set",
+                "zowe.yaml:71: passticketProxy.services.dcpassticket.requestHeaders.keep[2]: accept is \
+                 not in the table of removed headers",
+            ],
+        ),
+        (
+            |s| s.edit("addSecurityHeaders: true", "addSecurityHeaders: on"),
+            &[
+                "zowe.yaml:72: passticketProxy.services.dcpassticket.addSecurityHeaders: \"on\" is neither",
+            ],
+        ),
+        (
+            |s| s.edit("maxAge: 31536000", "maxAge: 1y"),
+            &[
+                "zowe.yaml:94: passticketProxy.strictTransportSecurity.maxAge: \"1y\" is not valid; write \
+               a number from 0 to 315360000",
+            ],
+        ),
+        (
             |s| s.edit("api/v1/admin:", "ui/v1:"),
-            &["zowe.yaml:70: passticketProxy.services.dcpassticket.applids.ui/v1: is not below \
+            &["zowe.yaml:74: passticketProxy.services.dcpassticket.applids.ui/v1: is not below \
                a route of service dcpassticket; write a path that begins with one of its gatewayUrls"],
         ),
         (
@@ -409,7 +471,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.edit("ADMAPPL  ", "NOAPPL  "),
-            &["zowe.yaml:70: passticketProxy.services.dcpassticket.applids.api/v1/admin: service \
+            &["zowe.yaml:74: passticketProxy.services.dcpassticket.applids.api/v1/admin: service \
                dcpassticket needs a PassTicket key for NOAPPL;"],
         ),
         (
@@ -447,7 +509,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("{ env: ADMAPPL_KEY }", LEGACY_KEY),
             &[
-                "zowe.yaml:77: passticketProxy.ptktdata[1].key: must not be the key itself; write { \
+                "zowe.yaml:81: passticketProxy.ptktdata[1].key: must not be the key itself; write { \
                file: PATH }",
             ],
         ),
@@ -499,7 +561,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| {
                 s.edit("[api-defs]", "[]");
-                let services = EXAMPLE.lines().skip(65).take(5).collect::<Vec<_>>().join("\n");
+                let services = EXAMPLE.lines().skip(65).take(9).collect::<Vec<_>>().join("\n");
                 s.edit(&services, "  # nothing");
             },
             &[
@@ -665,10 +727,10 @@ fn the_problems_of_all_files_are_reported_together() {
         "zowe.yaml:11: components.gateway.port: ",
         "zowe.yaml:35: passticketProxy.host: ",
         "zowe.yaml:36: passticketProxy.signingKey: ",
-        "zowe.yaml:74: passticketProxy.ptktdata[0].key: ",
-        "zowe.yaml:83: passticketProxy.timeouts.drainSeconds: ",
-        "zowe.yaml:85: passticketProxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
-        "zowe.yaml:86: passticketProxy.limits.rememberedTicket: is an unknown key; did ",
+        "zowe.yaml:78: passticketProxy.ptktdata[0].key: ",
+        "zowe.yaml:87: passticketProxy.timeouts.drainSeconds: ",
+        "zowe.yaml:89: passticketProxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
+        "zowe.yaml:90: passticketProxy.limits.rememberedTicket: is an unknown key; did ",
         "users.yml:1: users.USER: ",
         "api-defs/dc.yml:6: services[0].authentication.scheme: is missing; ",
         "api-defs/dc.yml:6: services[0].authentication.schema: is an unknown key; did ",

@@ -236,6 +236,9 @@ passticketProxy:
   audit:
     file: audit.jsonl
   revocations: revocations.redb
+  # Off, so that browsers do not use HTTPS for everything else on localhost.
+  strictTransportSecurity:
+    enabled: false
   apiDefs: api-defs
   ptktdata:
     - applid: {APPLID}

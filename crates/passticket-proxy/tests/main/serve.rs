@@ -322,3 +322,26 @@ async fn the_host_to_listen_on_may_be_a_name() {
     let health = gateway.client().get(gateway.at("/application/health")).send().await.unwrap();
     assert_eq!(health.status(), 200);
 }
+
+#[tokio::test]
+async fn strict_transport_security_is_sent_unless_it_is_off() {
+    const OFF: &str = "strictTransportSecurity:\n    enabled: false";
+    for (replacement, want) in [
+        (OFF, None),
+        ("strictTransportSecurity: {}", Some("max-age=31536000")),
+        (
+            "strictTransportSecurity: { maxAge: 60, includeSubDomains: true }",
+            Some("max-age=60; includeSubDomains"),
+        ),
+    ] {
+        let gateway = Demo::reconfigured(|yaml| {
+            assert!(yaml.contains(OFF));
+            yaml.replace(OFF, replacement)
+        });
+        for path in ["/application/health", "/dcpassticket/api/v1/request", "/unknown"] {
+            let response = gateway.client().get(gateway.at(path)).send().await.unwrap();
+            let got = response.headers().get("strict-transport-security");
+            assert_eq!(got.map(|value| value.to_str().unwrap()), want, "{path}");
+        }
+    }
+}

@@ -98,7 +98,7 @@ async fn forward_works_under_cors_timeout_and_trace_layers() {
     let gateway = Gateway::new(api, stack);
 
     let request = |path: &str| {
-        let request = Request::post(path).header("origin", ORIGIN);
+        let request = Request::post(path).header("host", "gw").header("origin", ORIGIN);
         request.body(Full::new(Bytes::from_static(b"hello"))).unwrap()
     };
     let response = gateway.clone().oneshot(request("/files/x")).await.unwrap();
@@ -110,7 +110,7 @@ async fn forward_works_under_cors_timeout_and_trace_layers() {
     assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
     assert_eq!(body(response).await, "");
 
-    let preflight = Request::options("/files/x").header("origin", ORIGIN);
+    let preflight = Request::options("/files/x").header("host", "gw").header("origin", ORIGIN);
     let preflight = preflight.header("access-control-request-method", "POST");
     let response = gateway.clone().oneshot(preflight.body(Full::default()).unwrap()).await.unwrap();
     assert_eq!(response.headers()["access-control-allow-origin"], ORIGIN);

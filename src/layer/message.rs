@@ -1,0 +1,168 @@
+//! Checks what an HTTP server leaves open: that the target and the `Host` of a request name one host, and that
+//! its body has a transfer coding that the gateway knows.
+//!
+//! Two servers that read such a request in different ways can be used against each other: one checks another
+//! host or another body than the one that the other serves.
+
+use http::{
+    HeaderMap, HeaderValue, Request, Uri, Version,
+    header::{HOST, TRANSFER_ENCODING},
+    uri::Authority,
+};
+
+use super::rejection::Rejection;
+use crate::authority::{is_host_and_port, is_host_value};
+
+/// Rejects a request that is malformed, or whose transfer coding is unknown.
+pub(crate) fn check_message<B>(request: &Request<B>) -> Result<(), Rejection> {
+    let (uri, headers, version) = (request.uri(), request.headers(), request.version());
+    check_target(uri)?;
+    check_host(uri, headers, version)?;
+    if version < Version::HTTP_2 && headers.contains_key(TRANSFER_ENCODING) {
+        check_codings(headers)?;
+    }
+    Ok(())
+}
+
+/// A target in absolute form must be one of HTTP, and its authority must not have a user (RFC 9110 §4.2.4).
+fn check_target(uri: &Uri) -> Result<(), Rejection> {
+    let is_http =
+        |scheme: &str| scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http");
+    if uri.scheme_str().is_some_and(|scheme| !is_http(scheme)) {
+        return Err(Rejection::Malformed("the scheme of the target is neither http nor https"));
+    }
+    if uri.authority().is_some_and(|authority| !is_host_and_port(authority)) {
+        return Err(Rejection::Malformed("the target has a user, or no valid host and port"));
+    }
+    Ok(())
+}
+
+/// HTTP/1.1 needs exactly one `Host` (RFC 9112 §3.2). In HTTP/2, `Host` must agree with `:authority`
+/// (RFC 9113 §8.3.1). In HTTP/1.1, the authority of a target in absolute form counts (RFC 9112 §3.2.2).
+fn check_host(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<(), Rejection> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let Some(host) = hosts.next() else {
+        return match version {
+            Version::HTTP_11 => Err(Rejection::Malformed("the header Host is missing")),
+            _ => Ok(()),
+        };
+    };
+    if hosts.next().is_some() {
+        return Err(Rejection::Malformed("the request has several headers Host"));
+    }
+    if !is_host_value(host.as_bytes()) {
+        return Err(Rejection::Malformed("the header Host is not a host with an optional port"));
+    }
+    match uri.authority() {
+        Some(authority) if version >= Version::HTTP_2 && !is_same_host(authority, host, uri) => {
+            Err(Rejection::Malformed("the header Host and :authority name different hosts"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_same_host(authority: &Authority, host: &HeaderValue, uri: &Uri) -> bool {
+    let default = match uri.scheme_str() {
+        Some(scheme) if scheme.eq_ignore_ascii_case("http") => ":80",
+        _ => ":443",
+    };
+    let without_default =
+        |text: &'_ str| text.len() - if text.ends_with(default) { default.len() } else { 0 };
+    host.to_str().is_ok_and(|host| {
+        let authority = authority.as_str();
+        let (authority, host) =
+            (&authority[..without_default(authority)], &host[..without_default(host)]);
+        authority.eq_ignore_ascii_case(host)
+    })
+}
+
+/// The gateway knows only `chunked`, which must not be applied twice (RFC 9112 §6.1). The HTTP server has
+/// checked that it is the last coding.
+#[cold]
+fn check_codings(headers: &HeaderMap) -> Result<(), Rejection> {
+    let lines = headers.get_all(TRANSFER_ENCODING).iter().map(HeaderValue::as_bytes);
+    let codings = lines.flat_map(|line| line.split(|b| *b == b',')).map(<[u8]>::trim_ascii);
+    let (mut chunked, mut others) = (0, 0);
+    for coding in codings.filter(|coding| !coding.is_empty()) {
+        if coding.eq_ignore_ascii_case(b"chunked") {
+            chunked += 1;
+        } else {
+            others += 1;
+        }
+    }
+    match (chunked, others) {
+        (2.., _) => Err(Rejection::Malformed("the transfer coding chunked is applied twice")),
+        (_, 1..) => Err(Rejection::TransferCoding),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_and_hosts_are_checked() {
+        const H1: Version = Version::HTTP_11;
+        const H2: Version = Version::HTTP_2;
+        let cases: &[(Version, &str, &[&str], bool)] = &[
+            (H1, "/x", &["gw"], true),
+            (H1, "/x", &["gw:7554"], true),
+            (H1, "/x", &[], false),
+            (H1, "/x", &["gw", "gw"], false),
+            (H1, "/x", &["a b/c@d"], false),
+            (H1, "/x", &["u@gw"], false),
+            (H1, "/x", &[""], false),
+            (Version::HTTP_10, "/x", &[], true),
+            (Version::HTTP_10, "/x", &["gw", "gw"], false),
+            (H1, "*", &["gw"], true),
+            (H1, "http://other/x", &["gw"], true),
+            (H1, "HTTPS://gw/x", &["gw"], true),
+            (H1, "http://other/x", &[], false),
+            (H1, "ftp://gw/x", &["gw"], false),
+            (H1, "http://u:p@gw/x", &["gw"], false),
+            (H1, "http://gw:x/x", &["gw"], false),
+            (H2, "https://gw/x", &[], true),
+            (H2, "https://gw/x", &["GW"], true),
+            (H2, "https://gw/x", &["gw:443"], true),
+            (H2, "https://gw:443/x", &["gw"], true),
+            (H2, "http://gw:80/x", &["gw"], true),
+            (H2, "https://gw/x", &["gw:80"], false),
+            (H2, "https://gw/x", &["other"], false),
+            (H2, "https://gw/x", &["gw", "gw"], false),
+            (H2, "https://u@gw/x", &[], false),
+            (H2, "ftp://gw/x", &[], false),
+            (H2, "/x", &["gw"], true),
+        ];
+        for (version, uri, hosts, want) in cases {
+            let mut request = Request::builder().version(*version).uri(*uri);
+            for host in *hosts {
+                request = request.header(HOST, *host);
+            }
+            let checked = check_message(&request.body(()).unwrap());
+            assert_eq!(checked.is_ok(), *want, "{version:?} {uri} {hosts:?}: {checked:?}");
+        }
+    }
+
+    #[test]
+    fn only_chunked_is_accepted_and_only_once() {
+        let twice = || Err(Rejection::Malformed("the transfer coding chunked is applied twice"));
+        for (lines, want) in [
+            (&["chunked"][..], Ok(())),
+            (&["Chunked"], Ok(())),
+            (&[", chunked"], Ok(())),
+            (&["chunked, chunked"], twice()),
+            (&["chunked", "chunked"], twice()),
+            (&["chunked, gzip, chunked"], twice()),
+            (&["gzip, chunked"], Err(Rejection::TransferCoding)),
+            (&["gzip", "chunked"], Err(Rejection::TransferCoding)),
+            (&["chunked;q=1"], Err(Rejection::TransferCoding)),
+        ] {
+            let mut request = Request::post("/x").header(HOST, "gw");
+            for line in lines {
+                request = request.header(TRANSFER_ENCODING, *line);
+            }
+            assert_eq!(check_message(&request.body(()).unwrap()), want, "{lines:?}");
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! Which headers of a client's request never reach a service.
+//!
+//! Some headers are trusted: a service, or a server in front of it, takes a user, a certificate, an address
+//! or a path from them. A client must not send such headers. `docs/reference/request-headers.md` has the
+//! table. [`RequestHeaders`] changes it for one service.
+//!
+//! A name is found under each of its spellings. CGI (RFC 3875 §4.1.18), and interfaces derived from CGI, do
+//! not distinguish `-`, `_` and `.` in the name of a header.
+
+use http::{
+    HeaderName,
+    header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, TRANSFER_ENCODING},
+};
+
+use super::credential::{PRIVATE_TOKEN, X_CERTIFICATE};
+use crate::token::ServiceId;
+
+/// The prefix of headers from which WebSphere Liberty (z/OSMF, CICS) takes users and certificates, if it
+/// trusts the proxy.
+const WEBSPHERE: &str = "$ws";
+
+/// Headers that the gateway needs.
+static NEEDED: [&HeaderName; 7] = [
+    &AUTHORIZATION,
+    &CONTENT_LENGTH,
+    &CONTENT_TYPE,
+    &COOKIE,
+    &HOST,
+    &PRIVATE_TOKEN,
+    &TRANSFER_ENCODING,
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    /// Only the gateway may set the header. No service can keep a client's header.
+    Gateway,
+    /// The name itself is an ordinary header. Its other spellings are removed, and no service can keep
+    /// them.
+    Spelling,
+    /// Removed, unless the service keeps it.
+    Listed,
+}
+
+struct Entry {
+    name: &'static str,
+    class: Class,
+}
+
+impl Entry {
+    const fn new(name: &'static str, class: Class) -> Self {
+        Self { name, class }
+    }
+}
+
+/// Sorted by the length of the names.
+static TABLE: [Entry; 76] = [
+    Entry::new("iv-user", Class::Listed),
+    Entry::new("sm-user", Class::Listed),
+    Entry::new("iv-creds", Class::Listed),
+    Entry::new("iv-groups", Class::Listed),
+    Entry::new("iv-user-l", Class::Listed),
+    Entry::new("sm-userdn", Class::Listed),
+    Entry::new("x-real-ip", Class::Listed),
+    Entry::new("keep-alive", Class::Spelling),
+    Entry::new("oidc-token", Class::Gateway),
+    Entry::new("x-ssl-cert", Class::Listed),
+    Entry::new("client-cert", Class::Gateway),
+    Entry::new("remote-user", Class::Listed),
+    Entry::new("x-client-ip", Class::Listed),
+    Entry::new("x-remote-ip", Class::Listed),
+    Entry::new("x-saf-token", Class::Gateway),
+    Entry::new("x-proxy-user", Class::Listed),
+    Entry::new("private-token", Class::Spelling),
+    Entry::new("sm-usergroups", Class::Listed),
+    Entry::new("x-client-cert", Class::Listed),
+    Entry::new("x-http-method", Class::Listed),
+    Entry::new("x-remote-addr", Class::Listed),
+    Entry::new("x-remote-user", Class::Listed),
+    Entry::new("x-rewrite-url", Class::Listed),
+    Entry::new("content-length", Class::Spelling),
+    Entry::new("sm-universalid", Class::Listed),
+    Entry::new("true-client-ip", Class::Listed),
+    Entry::new("x-original-uri", Class::Listed),
+    Entry::new("x-original-url", Class::Listed),
+    Entry::new("x-remote-group", Class::Listed),
+    Entry::new("x-webauth-user", Class::Listed),
+    Entry::new("ssl-client-cert", Class::Listed),
+    Entry::new("ssl-client-i-dn", Class::Listed),
+    Entry::new("ssl-client-s-dn", Class::Listed),
+    Entry::new("x-remote-groups", Class::Listed),
+    Entry::new("x-ssl-client-cn", Class::Listed),
+    Entry::new("x-ssl-client-dn", Class::Listed),
+    Entry::new("cf-connecting-ip", Class::Listed),
+    Entry::new("fastly-client-ip", Class::Listed),
+    Entry::new("proxy-connection", Class::Spelling),
+    Entry::new("x-arr-clientcert", Class::Listed),
+    Entry::new("x-forwarded-user", Class::Listed),
+    Entry::new("x-originating-ip", Class::Listed),
+    Entry::new("client-cert-chain", Class::Listed),
+    Entry::new("iv-remote-address", Class::Listed),
+    Entry::new("ssl-client-verify", Class::Listed),
+    Entry::new("transfer-encoding", Class::Spelling),
+    Entry::new("x-forwarded-email", Class::Listed),
+    Entry::new("x-method-override", Class::Listed),
+    Entry::new("x-original-method", Class::Listed),
+    Entry::new("x-ssl-client-cert", Class::Listed),
+    Entry::new("x-ssl-client-i-dn", Class::Listed),
+    Entry::new("x-ssl-client-s-dn", Class::Listed),
+    Entry::new("proxy-authenticate", Class::Spelling),
+    Entry::new("sm-serversessionid", Class::Listed),
+    Entry::new("x-forwarded-groups", Class::Listed),
+    Entry::new("proxy-authorization", Class::Spelling),
+    Entry::new("x-auth-request-user", Class::Listed),
+    Entry::new("x-cluster-client-ip", Class::Listed),
+    Entry::new("x-ssl-client-verify", Class::Listed),
+    Entry::new("x-zowe-auth-failure", Class::Gateway),
+    Entry::new("ssl-client-issuer-dn", Class::Listed),
+    Entry::new("x-auth-request-email", Class::Listed),
+    Entry::new("x-authenticated-user", Class::Listed),
+    Entry::new("x-client-certificate", Class::Listed),
+    Entry::new("ssl-client-cert-chain", Class::Listed),
+    Entry::new("ssl-client-subject-dn", Class::Listed),
+    Entry::new("x-auth-request-groups", Class::Listed),
+    Entry::new("x-authenticated-userid", Class::Listed),
+    Entry::new("x-http-method-override", Class::Listed),
+    Entry::new("x-forwarded-client-cert", Class::Listed),
+    Entry::new("x-forwarded-access-token", Class::Listed),
+    Entry::new("x-auth-request-access-token", Class::Listed),
+    Entry::new("x-forwarded-tls-client-cert", Class::Listed),
+    Entry::new("x-forwarded-preferred-username", Class::Listed),
+    Entry::new("x-forwarded-tls-client-cert-info", Class::Listed),
+    Entry::new("x-auth-request-preferred-username", Class::Listed),
+];
+
+/// The longest name of [`TABLE`] is shorter.
+const LENGTHS: usize = 64;
+
+/// The lengths of the names that begin with each letter, as bits. Most headers are excluded by their first
+/// letter and their length, without a comparison.
+static LENGTHS_BY_LETTER: [u64; 26] = {
+    let mut lengths = [0; 26];
+    let mut i = 0;
+    while i < TABLE.len() {
+        let name = TABLE[i].name.as_bytes();
+        lengths[(name[0] - b'a') as usize] |= 1 << name.len();
+        i += 1;
+    }
+    lengths
+};
+
+/// The index in [`TABLE`] of the first name that has at least this length.
+static FIRST_OF_LENGTH: [u8; LENGTHS + 1] = {
+    let mut first = [0; LENGTHS + 1];
+    let (mut length, mut i) = (0, 0);
+    while length <= LENGTHS {
+        while i < TABLE.len() && TABLE[i].name.len() < length {
+            assert!(i == 0 || TABLE[i - 1].name.len() <= TABLE[i].name.len(), "not sorted");
+            i += 1;
+        }
+        first[length] = i as u8;
+        length += 1;
+    }
+    assert!(i == TABLE.len(), "a name is too long");
+    first
+};
+
+/// The class of a header; `None` for an ordinary header.
+fn class_of(name: &str) -> Option<Class> {
+    let bytes = name.as_bytes();
+    let (first, length) = (*bytes.first()?, bytes.len());
+    let Some(lengths) = LENGTHS_BY_LETTER.get(usize::from(first.wrapping_sub(b'a'))) else {
+        return name.starts_with(WEBSPHERE).then_some(Class::Gateway);
+    };
+    if first == b'x' && starts_like(name, X_CERTIFICATE) {
+        return Some(Class::Gateway);
+    }
+    if length >= LENGTHS || lengths >> length & 1 == 0 {
+        return None;
+    }
+    let (start, end) = (FIRST_OF_LENGTH[length], FIRST_OF_LENGTH[length + 1]);
+    let candidates = &TABLE[usize::from(start)..usize::from(end)];
+    let entry = candidates.iter().find(|entry| same_for_cgi(name, entry.name))?;
+    (entry.class != Class::Spelling || name != entry.name).then_some(entry.class)
+}
+
+fn starts_like(name: &str, prefix: &str) -> bool {
+    name.get(..prefix.len()).is_some_and(|start| same_for_cgi(start, prefix))
+}
+
+/// Whether two header names are equal in CGI, which does not distinguish `-`, `_` and `.`.
+fn same_for_cgi(a: &str, b: &str) -> bool {
+    let dashed = |byte| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
+    a.len() == b.len() && a.bytes().map(dashed).eq(b.bytes().map(dashed))
+}
+
+fn has(names: &[HeaderName], name: &str) -> bool {
+    names.iter().any(|other| same_for_cgi(name, other.as_str()))
+}
+
+/// Changes the table of removed request headers for one service
+/// (`docs/reference/request-headers.md`).
+///
+/// ```
+/// use http::HeaderName;
+/// use tower_passticket::layer::{RequestHeaderError, RequestHeaders};
+///
+/// let headers = RequestHeaders::default()
+///     .with_removed(HeaderName::from_static("x-tenant"))?
+///     .with_kept(HeaderName::from_static("x-real-ip"))?;
+/// let certificate = HeaderName::from_static("x-certificate-public");
+/// assert!(headers.with_kept(certificate).is_err());
+/// # Ok::<(), RequestHeaderError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestHeaders {
+    removed: Vec<HeaderName>,
+    kept: Vec<HeaderName>,
+}
+
+impl RequestHeaders {
+    /// Also removes `name`, under each of its spellings.
+    ///
+    /// # Errors
+    /// [`RequestHeaderError::Needed`] if the gateway needs the header.
+    pub fn with_removed(mut self, name: HeaderName) -> Result<Self, RequestHeaderError> {
+        if NEEDED.iter().any(|needed| same_for_cgi(name.as_str(), needed.as_str())) {
+            return Err(RequestHeaderError::Needed(name));
+        }
+        self.removed.push(name);
+        Ok(self)
+    }
+
+    /// Does not remove `name`, although it is in the table. The service then receives what the client sent.
+    ///
+    /// # Errors
+    /// [`RequestHeaderError::Reserved`] if only the gateway may set the header,
+    /// [`RequestHeaderError::NotListed`] if the header is not in the table.
+    pub fn with_kept(mut self, name: HeaderName) -> Result<Self, RequestHeaderError> {
+        match class_of(name.as_str()) {
+            Some(Class::Listed) => {}
+            Some(Class::Gateway | Class::Spelling) => {
+                return Err(RequestHeaderError::Reserved(name));
+            }
+            None => return Err(RequestHeaderError::NotListed(name)),
+        }
+        self.kept.push(name);
+        Ok(self)
+    }
+}
+
+/// Why [`RequestHeaders`] cannot contain a header.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestHeaderError {
+    /// Only the gateway may set this header, so a client's header is never kept.
+    #[error("{0} is set by the gateway alone, so a client's header is never kept; remove the name")]
+    Reserved(HeaderName),
+    /// The header is not in the table, so it is not removed.
+    #[error(
+        "{0} is not in the table of removed headers, so every service receives it; remove the name"
+    )]
+    NotListed(HeaderName),
+    /// The gateway needs this header for routing, framing or authentication.
+    #[error("{0} is needed by the gateway; remove the name")]
+    Needed(HeaderName),
+}
+
+/// The headers that [`SanitizeLayer`](super::SanitizeLayer) removes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Policy {
+    /// Removed for every service.
+    others: Vec<HeaderName>,
+    services: Vec<(ServiceId, RequestHeaders)>,
+}
+
+impl Policy {
+    pub(super) fn add(&mut self, headers: impl IntoIterator<Item = HeaderName>) {
+        self.others.extend(headers);
+    }
+
+    pub(super) fn set(&mut self, service: ServiceId, headers: RequestHeaders) {
+        self.services.retain(|(other, _)| *other != service);
+        self.services.push((service, headers));
+    }
+
+    /// The changes for the service that the first segment of `path` names.
+    pub(super) fn of_path(&self, path: &str) -> Option<&RequestHeaders> {
+        if self.services.is_empty() {
+            return None;
+        }
+        let id = path.strip_prefix('/')?.split('/').next()?;
+        self.services.iter().find(|(service, _)| service.as_str() == id).map(|(_, headers)| headers)
+    }
+
+    /// Whether the header `name` of a client is removed.
+    pub(super) fn removes(&self, name: &HeaderName, service: Option<&RequestHeaders>) -> bool {
+        let name = name.as_str();
+        let is_reserved = match class_of(name) {
+            None => service.is_some_and(|changes| has(&changes.removed, name)),
+            Some(Class::Listed) => !service.is_some_and(|changes| has(&changes.kept, name)),
+            Some(Class::Gateway | Class::Spelling) => true,
+        };
+        is_reserved || has(&self.others, name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCUMENT: &str = include_str!("../../docs/reference/request-headers.md");
+
+    #[test]
+    fn the_document_has_the_names_of_the_table() {
+        let names = DOCUMENT.lines().filter(|line| line.starts_with("| "));
+        let mut documented: Vec<_> =
+            names.flat_map(|row| row.split('`').skip(1).step_by(2)).collect();
+        let mut table: Vec<_> = TABLE.iter().map(|entry| entry.name).collect();
+        table.extend(["x-certificate-*", "$ws*"]);
+        documented.sort_unstable();
+        table.sort_unstable();
+        assert_eq!(documented, table);
+    }
+
+    #[test]
+    fn names_of_the_table_are_found_in_each_spelling() {
+        for Entry { name, class } in &TABLE {
+            let itself = (*class != Class::Spelling).then_some(*class);
+            assert_eq!(class_of(name), itself, "{name}");
+            for (from, to) in [("-", "_"), ("-", ".")] {
+                let spelling = name.replacen(from, to, 1);
+                assert_eq!(class_of(&spelling), Some(*class), "{spelling}");
+                let spelling = name.replace(from, to);
+                assert_eq!(class_of(&spelling), Some(*class), "{spelling}");
+            }
+        }
+        for name in ["x-certificate-public", "x.certificate.public", "x_certificate-x", "$wsra"] {
+            assert_eq!(class_of(name), Some(Class::Gateway), "{name}");
+        }
+        for name in [
+            "accept",
+            "host",
+            "content-length",
+            "transfer-encoding",
+            "private-token",
+            "x-csrf-zosmf-header",
+            "x-requested-with",
+            "x-certificate",
+            "x-certificates",
+            "x-real-ip-2",
+            "under_score",
+            "x",
+            "1",
+            "$x",
+        ] {
+            assert_eq!(class_of(name), None, "{name}");
+        }
+        assert_eq!(class_of(&"x".repeat(300)), None);
+    }
+
+    #[test]
+    fn a_service_keeps_listed_headers_and_removes_others() {
+        let name = |text| HeaderName::from_static(text);
+        let changes = RequestHeaders::default()
+            .with_removed(name("x-tenant"))
+            .and_then(|changes| changes.with_kept(name("x-real-ip")))
+            .and_then(|changes| changes.with_kept(name("x-remote-user")))
+            .unwrap();
+        let mut policy = Policy::default();
+        policy.set(ServiceId::new("svc").unwrap(), changes);
+        policy.add([name("x-remote-user")]);
+        for (path, header, want) in [
+            ("/svc/x", "x-real-ip", false),
+            ("/svc", "x_real_ip", false),
+            ("/svc/x", "x-tenant", true),
+            ("/svc/x", "x.tenant", true),
+            ("/svc/x", "true-client-ip", true),
+            // A custom PassTicket header is never kept.
+            ("/svc/x", "x-remote-user", true),
+            ("/other/x", "x-real-ip", true),
+            ("/other/x", "x-tenant", false),
+            ("/SVC/x", "x-real-ip", true),
+            ("*", "x-real-ip", true),
+        ] {
+            let changes = policy.of_path(path);
+            assert_eq!(policy.removes(&name(header), changes), want, "{path} {header}");
+        }
+    }
+
+    #[test]
+    fn evidence_and_credentials_can_neither_be_kept_nor_removed() {
+        let changes = RequestHeaders::default;
+        for reserved in [
+            "x-zowe-auth-failure",
+            "x-certificate-commonname",
+            "client-cert",
+            "client_cert",
+            "oidc-token",
+            "$wsru",
+            "content_length",
+            "private_token",
+        ] {
+            let name = HeaderName::from_static(reserved);
+            let error = changes().with_kept(name.clone()).unwrap_err();
+            assert_eq!(error, RequestHeaderError::Reserved(name));
+        }
+        let name = HeaderName::from_static("accept");
+        let error = changes().with_kept(name.clone()).unwrap_err();
+        assert_eq!(error, RequestHeaderError::NotListed(name));
+        for needed in NEEDED {
+            let error = changes().with_removed(needed.clone()).unwrap_err();
+            assert_eq!(error, RequestHeaderError::Needed(needed.clone()));
+        }
+    }
+}

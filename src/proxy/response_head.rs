@@ -1,0 +1,417 @@
+//! Turns the head of a service's response into the head of the response to the client.
+//!
+//! One pass over the headers finds what most responses do not have. Only then a header is changed:
+//!
+//! 1. Hop-by-hop headers are removed.
+//! 2. `Content-Length` is repaired or removed, so that it agrees with the body (RFC 9112 §6.3).
+//! 3. `X-Zowe-Auth-Failure` and `Set-Cookie` of the gateway's own cookies are removed
+//!    (docs/decisions.md#d27).
+//! 4. `Location`, `Content-Location` and the paths of cookies that point to the instance that answered are
+//!    rewritten to the gateway (docs/decisions.md#d26).
+//! 5. If the request was authenticated, `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` are
+//!    added where the service set nothing (docs/decisions.md#d46).
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    header::{
+        CACHE_CONTROL, CONTENT_LENGTH, CONTENT_LOCATION, LOCATION, SET_COOKIE, TRANSFER_ENCODING,
+        X_CONTENT_TYPE_OPTIONS,
+    },
+};
+
+use crate::{
+    headers::HopByHop,
+    layer::{CookieNames, Route, SecurityHeaders, X_ZOWE_AUTH_FAILURE},
+};
+
+/// The service sent a transfer coding other than `chunked`. The gateway offers no other (RFC 9110 §10.1.4),
+/// and the client would not know how to decode the body.
+#[derive(Debug)]
+pub(super) struct UnknownCoding;
+
+/// What a response depends on, besides the response of the service.
+pub(super) struct Context<'a> {
+    pub(super) route: &'a Route,
+    pub(super) cookies: &'a CookieNames,
+    /// Whether the scheme has prepared the request for a user.
+    pub(super) is_authenticated: bool,
+}
+
+/// What the headers of a response contain.
+#[derive(Default)]
+struct Seen {
+    coding: bool,
+    lengths: usize,
+    malformed_length: bool,
+    cookie: bool,
+    location: bool,
+    failure: bool,
+    caching: bool,
+    content_type_options: bool,
+}
+
+impl Seen {
+    fn see(&mut self, name: &HeaderName, value: &HeaderValue) {
+        match name.as_str() {
+            "transfer-encoding" => self.coding = true,
+            "content-length" => {
+                self.lengths += 1;
+                self.malformed_length |= !is_number(value);
+            }
+            "set-cookie" => self.cookie = true,
+            "location" | "content-location" => self.location = true,
+            "x-zowe-auth-failure" => self.failure = true,
+            "cache-control" | "expires" | "pragma" => self.caching = true,
+            "x-content-type-options" => self.content_type_options = true,
+            _ => {}
+        }
+    }
+}
+
+/// Changes the head as the [module](self) says.
+pub(super) fn prepare<B>(
+    response: &mut Response<B>,
+    context: &Context<'_>,
+) -> Result<(), UnknownCoding> {
+    let status = response.status();
+    let headers = response.headers_mut();
+    let (mut hop_by_hop, mut seen) = (HopByHop::default(), Seen::default());
+    for (name, value) in &*headers {
+        hop_by_hop.see(name, value);
+        seen.see(name, value);
+    }
+    if seen.coding && !is_chunked(headers) {
+        return Err(UnknownCoding);
+    }
+    hop_by_hop.strip(headers);
+    if seen.lengths > 0 {
+        if seen.coding || status == StatusCode::NO_CONTENT {
+            headers.remove(CONTENT_LENGTH);
+        } else if seen.lengths > 1 || seen.malformed_length {
+            repair_length(headers);
+        }
+    }
+    if seen.failure {
+        headers.remove(&X_ZOWE_AUTH_FAILURE);
+    }
+    if seen.cookie {
+        rewrite_cookies(headers, context);
+    }
+    if seen.location {
+        rewrite_locations(headers, context.route);
+    }
+    // A 304 would change the headers of the response that the client has stored (RFC 9111 §4.3.4).
+    if context.is_authenticated
+        && status != StatusCode::NOT_MODIFIED
+        && context.route.security_headers() == SecurityHeaders::AddMissing
+    {
+        if !seen.caching {
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        if !seen.content_type_options {
+            headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        }
+    }
+    Ok(())
+}
+
+/// A length of up to 19 digits always fits into a `u64`.
+fn is_number(length: &HeaderValue) -> bool {
+    let digits = length.as_bytes();
+    (1..20).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
+}
+
+fn is_chunked(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(TRANSFER_ENCODING).iter();
+    let only = lines.next().filter(|_| lines.next().is_none());
+    only.is_some_and(|line| line.as_bytes().eq_ignore_ascii_case(b"chunked"))
+}
+
+/// Replaces equal lengths by one of them (RFC 9110 §8.6). hyper has checked the length of a response with a
+/// body. It does not check the length of a response without a body, which is removed if it is malformed.
+#[cold]
+fn repair_length(headers: &mut HeaderMap) {
+    let lines = headers.get_all(CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
+    let mut lengths = lines.flat_map(|line| line.split(|b| *b == b',')).map(<[u8]>::trim_ascii);
+    let first = lengths.next().unwrap_or_default();
+    let are_equal = lengths.all(|other| other == first);
+    let length =
+        HeaderValue::from_bytes(first).ok().filter(|length| are_equal && is_number(length));
+    headers.remove(CONTENT_LENGTH);
+    // Without a length, the body is sent in chunks.
+    if let Some(length) = length {
+        headers.insert(CONTENT_LENGTH, length);
+    }
+}
+
+#[cold]
+fn rewrite_locations(headers: &mut HeaderMap, route: &Route) {
+    for name in [LOCATION, CONTENT_LOCATION] {
+        let Some(value) = headers.get_mut(name) else { continue };
+        let rewritten =
+            value.to_str().ok().and_then(|location| route.northbound_location(location));
+        if let Some(rewritten) = rewritten.and_then(|text| HeaderValue::try_from(text).ok()) {
+            *value = rewritten;
+        }
+    }
+}
+
+/// Removes the cookies of the gateway, and rewrites the paths of the others.
+#[cold]
+fn rewrite_cookies(headers: &mut HeaderMap, context: &Context<'_>) {
+    let lines: Vec<_> = headers.get_all(SET_COOKIE).iter().cloned().collect();
+    let kept: Vec<_> = lines
+        .iter()
+        .filter(|line| !context.cookies.is_own(cookie_name(line.as_bytes())))
+        .map(|line| rewrite_cookie(line, context.route).unwrap_or_else(|| line.clone()))
+        .collect();
+    if kept != lines {
+        headers.remove(SET_COOKIE);
+        for line in kept {
+            headers.append(SET_COOKIE, line);
+        }
+    }
+}
+
+/// The name of the cookie that the client would send. A browser sends `=name=value`, a cookie without a name,
+/// as `name=value`.
+fn cookie_name(line: &[u8]) -> &[u8] {
+    let pair = line.split(|b| *b == b';').next().unwrap_or_default();
+    let start = pair.iter().take_while(|b| **b == b'=' || b.is_ascii_whitespace()).count();
+    let pair = &pair[start..];
+    pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii()
+}
+
+/// The line with a path of the gateway; `None` if the path does not change. `/` stays: it means all paths, and
+/// not those of the instance.
+fn rewrite_cookie(line: &HeaderValue, route: &Route) -> Option<HeaderValue> {
+    let line = line.to_str().ok()?;
+    let mut rewritten = String::with_capacity(line.len() + route.prefix().len());
+    let mut has_changed = false;
+    for (i, attribute) in line.split(';').enumerate() {
+        let path = attribute
+            .split_once('=')
+            .filter(|(name, _)| i > 0 && name.trim().eq_ignore_ascii_case("Path"));
+        let path = path.map(|(_, path)| path.trim()).filter(|path| *path != "/");
+        if i > 0 {
+            rewritten.push(';');
+        }
+        match path.and_then(|path| route.northbound_path(path)) {
+            Some(path) => {
+                has_changed = true;
+                rewritten.push_str(" Path=");
+                rewritten.push_str(&path);
+            }
+            None => rewritten.push_str(attribute),
+        }
+    }
+    if has_changed { HeaderValue::try_from(rewritten).ok() } else { None }
+}
+
+/// Removes the fields of a trailer section that only a header section may have (RFC 9110 §6.5.1): those for
+/// framing, routing, authentication, caching and cookies. A client might merge them into the headers.
+#[cold]
+pub(super) fn filter_trailers(trailers: &mut HeaderMap) {
+    let names: Vec<_> = trailers.keys().filter(|name| is_header_only(name)).cloned().collect();
+    for name in names {
+        trailers.remove(name);
+    }
+}
+
+fn is_header_only(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("proxy-")
+        || name.starts_with("access-control-")
+        || matches!(
+            name,
+            "age"
+                | "authorization"
+                | "cache-control"
+                | "connection"
+                | "content-disposition"
+                | "content-encoding"
+                | "content-length"
+                | "content-location"
+                | "content-range"
+                | "content-security-policy"
+                | "content-type"
+                | "date"
+                | "expect"
+                | "expires"
+                | "host"
+                | "keep-alive"
+                | "location"
+                | "pragma"
+                | "retry-after"
+                | "set-cookie"
+                | "set-cookie2"
+                | "strict-transport-security"
+                | "te"
+                | "trailer"
+                | "transfer-encoding"
+                | "upgrade"
+                | "vary"
+                | "warning"
+                | "www-authenticate"
+                | "x-content-type-options"
+                | "x-zowe-auth-failure"
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::Full;
+
+    use super::*;
+    use crate::{
+        layer::{Bypass, Routes},
+        token::ServiceId,
+    };
+
+    fn route() -> Route {
+        let route = |gateway_url: &str, base: &str| {
+            let upstream = format!("https://zos.example:8443{base}").parse().unwrap();
+            Route::new(ServiceId::new("svc").unwrap(), gateway_url, upstream, Bypass).unwrap()
+        };
+        let routes = Routes::new([route("api/v1", "/zosmf"), route("ui", "/zosmf/ui")]).unwrap();
+        let found = routes.find("/svc/api/v1/x").unwrap();
+        Route::clone(found)
+    }
+
+    /// The headers of the response to an authenticated request, as `name: value`, sorted.
+    fn prepared(
+        route: &Route,
+        status: u16,
+        body: &'static str,
+        lines: &[(&str, &str)],
+    ) -> Result<Vec<String>, UnknownCoding> {
+        let mut response = Response::builder().status(status);
+        for (name, value) in lines {
+            response = response.header(*name, *value);
+        }
+        let mut response = response.body(Full::new(Bytes::from_static(body.as_bytes()))).unwrap();
+        let cookies = &CookieNames::default().with_jwt("mine");
+        prepare(&mut response, &Context { route, cookies, is_authenticated: true })?;
+        let line = |(name, value): (&HeaderName, &HeaderValue)| {
+            format!("{name}: {}", value.to_str().unwrap())
+        };
+        let mut lines: Vec<_> = response.headers().iter().map(line).collect();
+        lines.sort_unstable();
+        Ok(lines)
+    }
+
+    const OURS: [&str; 2] = ["cache-control: no-store", "x-content-type-options: nosniff"];
+
+    #[test]
+    fn lengths_agree_with_the_body() {
+        for (status, body, lines, want) in [
+            (200, "ok", &[("content-length", "2")][..], Some("2")),
+            (200, "ok", &[("content-length", "2, 2")], Some("2")),
+            (200, "ok", &[("content-length", "2"), ("content-length", "2")], Some("2")),
+            (200, "ok", &[("content-length", "9"), ("transfer-encoding", "chunked")], None),
+            (204, "", &[("content-length", "0")], None),
+            (204, "", &[("content-length", "5")], None),
+            // The response to HEAD.
+            (200, "", &[("content-length", "7")], Some("7")),
+            (200, "", &[("content-length", "7, 7")], Some("7")),
+            (200, "", &[("content-length", "x")], None),
+            (200, "", &[("content-length", "7, 8")], None),
+            (304, "", &[("content-length", "-1")], None),
+        ] {
+            let got = prepared(&route(), status, body, lines).unwrap();
+            let length = got.iter().find_map(|line| line.strip_prefix("content-length: "));
+            assert_eq!(length, want, "{status} {lines:?}");
+            assert!(!got.iter().any(|line| line.starts_with("transfer-encoding")));
+        }
+        for coding in ["gzip, chunked", "gzip", "chunked, chunked"] {
+            let lines = [("transfer-encoding", coding)];
+            prepared(&route(), 200, "ok", &lines).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_service_sets_neither_the_cookies_nor_the_failure_header_of_the_gateway() {
+        let got = prepared(
+            &route(),
+            200,
+            "",
+            &[
+                ("x-zowe-auth-failure", "ZWEAG102E forged"),
+                ("set-cookie", "apimlAuthenticationToken=x; Path=/"),
+                ("set-cookie", "APIMLauthenticationToken.1=x"),
+                ("set-cookie", " personalAccessToken = x"),
+                ("set-cookie", "=mine=x"),
+                ("set-cookie", "LtpaToken2=x; Path=/; Secure"),
+                ("set-cookie", "a=apimlAuthenticationToken=x"),
+            ],
+        );
+        let cookies = [
+            "set-cookie: LtpaToken2=x; Path=/; Secure",
+            "set-cookie: a=apimlAuthenticationToken=x",
+        ];
+        assert_eq!(got.unwrap(), [OURS[0], cookies[0], cookies[1], OURS[1]]);
+    }
+
+    #[test]
+    fn security_headers_are_added_where_the_service_set_nothing() {
+        let unchanged = route().with_security_headers(SecurityHeaders::Unchanged);
+        let none: &[&str] = &[];
+        for (route, status, lines, want) in [
+            (&route(), 200, &[][..], &OURS[..]),
+            (&route(), 404, &[], &OURS),
+            (&route(), 304, &[], none),
+            (&unchanged, 200, &[], none),
+            (
+                &route(),
+                200,
+                &[("cache-control", "max-age=60"), ("x-content-type-options", "x")],
+                &["cache-control: max-age=60", "x-content-type-options: x"],
+            ),
+            (&route(), 200, &[("expires", "0")], &["expires: 0", OURS[1]]),
+            (&route(), 200, &[("pragma", "no-cache")], &["pragma: no-cache", OURS[1]]),
+        ] {
+            assert_eq!(prepared(route, status, "", lines).unwrap(), want, "{status} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn locations_and_cookie_paths_are_rewritten() {
+        let route = route().with_security_headers(SecurityHeaders::Unchanged);
+        for (name, value, want) in [
+            ("location", "https://zos.example:8443/zosmf/x?y#z", "/svc/api/v1/x?y#z"),
+            ("content-location", "//ZOS.example:8443/zosmf/ui/x", "/svc/ui/x"),
+            ("location", "/zosmf/x", "/svc/api/v1/x"),
+            ("location", "https://elsewhere/zosmf/x", "https://elsewhere/zosmf/x"),
+            ("set-cookie", "a=b; Path=/zosmf/x; Secure", "a=b; Path=/svc/api/v1/x; Secure"),
+            ("set-cookie", "a=b;path=/zosmf", "a=b; Path=/svc/api/v1"),
+            ("set-cookie", "a=b; Path=/", "a=b; Path=/"),
+            ("set-cookie", "Path=/zosmf", "Path=/zosmf"),
+        ] {
+            let got = prepared(&route, 302, "", &[(name, value)]).unwrap();
+            assert_eq!(got, [format!("{name}: {want}")], "{value}");
+        }
+    }
+
+    #[test]
+    fn trailers_have_no_header_fields() {
+        let mut trailers = HeaderMap::new();
+        for name in [
+            "set-cookie",
+            "x-zowe-auth-failure",
+            "content-length",
+            "transfer-encoding",
+            "www-authenticate",
+            "access-control-allow-origin",
+            "grpc-status",
+            "server-timing",
+            "x-checksum",
+        ] {
+            trailers.append(name, HeaderValue::from_static("1"));
+        }
+        filter_trailers(&mut trailers);
+        let mut left: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["grpc-status", "server-timing", "x-checksum"]);
+    }
+}
