@@ -256,7 +256,7 @@ fn at_tls_causes_a_warning_unless_the_host_is_loopback() {
 #[test]
 fn each_kind_of_problem_is_reported_at_its_place() {
     let open =
-        "tls/server.key is accessible to users other than its owner (mode 0640); run: chmod 600";
+        "tls/server.key is accessible to users other than its owner (mode 0644); run: chmod 600";
     type Change = fn(&Setup);
     // Each case: a change of the example, and a part of each problem that it causes.
     let cases: &[(Change, &[&str])] = &[
@@ -381,15 +381,15 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.write("saf.yml", SAF, 0o646),
-            &["passticketProxy.saf: saf.yml is writable by users other than its owner and group \
-               (mode 0646); run: chmod o-w saf.yml"],
+            &["passticketProxy.saf: saf.yml is writable by users other than its owner \
+               (mode 0646); run: chmod go-w saf.yml"],
         ),
         (
             |s| s.write("identities.yml", IDENTITIES, 0o602),
             &[
                 "needs a mapping of e-mail addresses",
                 "passticketProxy.identities: identities.yml is writable by users other than its \
-                 owner and group (mode 0602); run: chmod o-w identities.yml",
+                 owner (mode 0602); run: chmod go-w identities.yml",
                 "passticketProxy.certificateMapping: needs a file with identities.certificates",
             ],
         ),
