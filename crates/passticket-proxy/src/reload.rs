@@ -51,15 +51,14 @@ pub(crate) async fn permissions(file: PathBuf, saf: FileSaf, reload: Arc<Notify>
         match outcome {
             Outcome::Nothing => {
                 if is_requested {
-                    unchanged(&file);
+                    let file = file.display();
+                    tracing::info!(%file, "permissions not reloaded: the file has not changed");
                 }
             }
             Outcome::Permissions { profiles, is_change } => {
-                if is_change {
+                if is_change || is_requested {
                     let (file, profiles) = (file.display(), profiles.len());
                     tracing::info!(%file, profiles, "permissions reloaded");
-                } else if is_requested {
-                    unchanged(&file);
                 }
                 saf.replace(profiles);
             }
@@ -70,10 +69,6 @@ pub(crate) async fn permissions(file: PathBuf, saf: FileSaf, reload: Arc<Notify>
             }
         }
     }
-}
-
-fn unchanged(file: &Path) {
-    tracing::info!(file = %file.display(), "permissions not reloaded: the file has not changed");
 }
 
 /// What the polls have found out about a file.
