@@ -44,13 +44,15 @@
 //! paint.pots.increment((Colour::Green,));
 //! assert_eq!(
 //!     registry.expose(),
-//!     "# HELP paint_pots_total Pots of paint that were opened.\n\
-//!      # TYPE paint_pots_total counter\n\
-//!      paint_pots_total{colour=\"red\"} 0\n\
-//!      paint_pots_total{colour=\"green\"} 1\n\
-//!      # HELP paint_spills_total Pots that fell over.\n\
-//!      # TYPE paint_spills_total counter\n\
-//!      paint_spills_total 0\n"
+//!     concat!(
+//!         "# HELP paint_pots_total Pots of paint that were opened.\n",
+//!         "# TYPE paint_pots_total counter\n",
+//!         "paint_pots_total{colour=\"red\"} 0\n",
+//!         "paint_pots_total{colour=\"green\"} 1\n",
+//!         "# HELP paint_spills_total Pots that fell over.\n",
+//!         "# TYPE paint_spills_total counter\n",
+//!         "paint_spills_total 0\n",
+//!     ),
 //! );
 //! ```
 

@@ -1,6 +1,7 @@
 //! Tests of the admin port: metrics, health, and the command `health`.
 
 use std::{
+    collections::HashSet,
     convert::Infallible,
     fs,
     io::{Read, Write},
@@ -158,12 +159,12 @@ async fn metrics_count_requests_decisions_and_connections() {
 /// Each sample follows the HELP and TYPE lines of its metric. No series occurs twice.
 fn assert_is_valid(text: &str) {
     let mut metric = "";
-    let mut seen = std::collections::HashSet::new();
+    let (mut metrics, mut all_series) = (HashSet::new(), HashSet::new());
     assert!(text.ends_with('\n'));
     for line in text.lines() {
         if let Some(help) = line.strip_prefix("# HELP ") {
             metric = help.split(' ').next().unwrap();
-            assert!(seen.insert(metric), "{metric} twice");
+            assert!(metrics.insert(metric), "{metric} twice");
         } else if let Some(kind) = line.strip_prefix("# TYPE ") {
             let (name, kind) = kind.split_once(' ').unwrap();
             assert_eq!(name, metric);
@@ -172,7 +173,7 @@ fn assert_is_valid(text: &str) {
             let (series, value) = line.rsplit_once(' ').unwrap();
             assert!(value.parse::<i64>().is_ok(), "{line}");
             assert_eq!(series.split('{').next().unwrap(), metric, "{line}");
-            assert!(seen.insert(series), "{series} twice");
+            assert!(all_series.insert(series), "{series} twice");
         }
     }
 }
