@@ -394,3 +394,26 @@ async fn a_copy_of_the_directory_works_as_a_configuration() {
     // The service of the demo does not run.
     assert_eq!(routed.status(), 503);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trusted_headers_of_clients_are_removed_and_authenticated_answers_are_not_stored() {
+    let demo = Demo::start();
+    let token = demo.login().await;
+    for (authenticated, want) in [(true, Some(("no-store", "nosniff"))), (false, None)] {
+        let mut request = demo.client().get(demo.at("/dcpassticket/api/v1/request"));
+        for name in ["X-Remote-User", "X-Original-URL", "content_length", "X.Certificate.Public"] {
+            request = request.header(name, "forged");
+        }
+        if authenticated {
+            request = request.bearer_auth(&token);
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        let header = |name| response.headers().get(name).map(|value| value.to_str().unwrap());
+        let got = header("cache-control").zip(header("x-content-type-options"));
+        assert_eq!(got, want);
+        let body = response.text().await.unwrap();
+        assert!(body.contains("user-agent") || body.contains("host"), "{body}");
+        assert!(!body.contains("forged"), "{body}");
+    }
+}
