@@ -426,6 +426,7 @@ mod tests {
         let response = gateway.oneshot(request).await.unwrap();
         assert_eq!(response.headers()[&X_REQUEST_ID], id.to_string());
     }
+
     #[tokio::test]
     async fn responses_are_counted_by_kind_and_status_class() {
         let answer = |status| {
@@ -438,11 +439,12 @@ mod tests {
         let counts = Arc::<RequestCounts>::default();
         let gateway = Gateway::new(answer(401), answer(200)).with_request_counts(counts.clone());
         for path in ["/a", "/gateway/api/v1/auth/login", "/b", HEALTH] {
-            let request = Request::get(path).body(()).unwrap();
+            let request = Request::get(path).header("host", "gw").body(()).unwrap();
             gateway.clone().oneshot(request).await.unwrap();
         }
         // The client disconnects before there is a response.
-        drop(gateway.clone().oneshot(Request::get("/c").body(()).unwrap()));
+        let request = Request::get("/c").header("host", "gw").body(()).unwrap();
+        drop(gateway.clone().oneshot(request));
         for (kind, class, want) in [
             (RequestKind::Route, StatusClass::Success, 2),
             (RequestKind::AuthApi, StatusClass::ClientError, 1),
