@@ -152,13 +152,16 @@ mod tests {
         let app = app::<Full<Bytes>>(&upstream)?;
 
         let login = Request::post("/gateway/api/v1/auth/login")
+            .header("host", "localhost")
             .header("authorization", "Basic VVNFUjp2YWxpZFBhc3N3b3Jk")
             .body(Full::default())?;
         let response = app.clone().oneshot(login).await?;
         assert_eq!(response.status(), 204);
         let cookie = response.headers()["set-cookie"].to_str()?.split(';').next().unwrap();
 
-        let request = Request::get("/hello/api/v1/hello").header("cookie", cookie);
+        let request = Request::get("/hello/api/v1/hello")
+            .header("host", "localhost")
+            .header("cookie", cookie);
         let response = app.oneshot(request.body(Full::default())?).await?;
         assert_eq!(response.status(), 200);
         let body = response.into_body().collect().await?.to_bytes();
