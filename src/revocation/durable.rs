@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use super::{
     CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationIndex, RevocationStore,
     StoreError, StoreFuture, is_rule_needed, is_token_revocation_needed,
+    issued::{MAX_PATS, PatCounts, scope_hashes},
     salt::Salt,
     trusted_time::{TrustedReading, Uptime},
 };
@@ -29,7 +30,7 @@ use crate::{
     health::Health,
     metrics::{Collect, Counter, Description, Exposition},
     passticket::UserId,
-    token::{Scopes, ServiceId, TokenFingerprint, VerifiedToken},
+    token::{ServiceId, TokenFingerprint, VerifiedToken},
 };
 
 // The tables of tokens, users and services have the names of the maps in Zowe's Caching Service.
@@ -37,10 +38,10 @@ const TOKENS: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("invalid
 const USERS: TableDefinition<'_, &str, u64> = TableDefinition::new("invalidUsers");
 const SERVICES: TableDefinition<'_, &str, u64> = TableDefinition::new("invalidScopes");
 /// The PATs that the gateway has issued, by the time that they claim to be issued at and by their salted
-/// fingerprint. The value has the expiry time, the user, and the services with commas between them. An
+/// fingerprint. The value has the expiry time, the user, and the [hashes](scope_hashes) of the services. An
 /// older version of this program ignores the table.
-const ISSUED: TableDefinition<'_, (u64, [u8; 32]), (u64, &str, &str)> =
-    TableDefinition::new("issuedTokens");
+const ISSUED: TableDefinition<'_, (u64, [u8; 32]), (u64, &str, &[u8])> =
+    TableDefinition::new("issuedPats");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 // The keys of the table `meta`.
@@ -106,8 +107,8 @@ const WRITE_ERRORS: Description = Description::counter(
 /// a second for half a million rules. Writes wait until the eviction ends. Checks do not wait.
 ///
 /// # What the file holds
-/// The tables `invalidTokens`, `invalidUsers`, `invalidScopes`, `issuedTokens` and `meta` of a [redb]
-/// database. `issuedTokens` has the PATs that were [registered](RevocationStore::register). In place of a
+/// The tables `invalidTokens`, `invalidUsers`, `invalidScopes`, `issuedPats` and `meta` of a [redb]
+/// database. `issuedPats` has the PATs that were [registered](RevocationStore::register). In place of a
 /// token the file holds a SHA-256 hash of a salt and of the fingerprint of the token. The salt is
 /// random, and the file contains it. A token cannot be computed from its hash. To find a known token in
 /// the file, a reader must compute its hash. Users and services are stored by name. The names are not
@@ -177,7 +178,7 @@ impl DurableStore {
             Ok(false) => return Err(OpenError::Missing { file: path }),
             Err(source) => return Err(OpenError::Io { file: path, source }),
         }
-        let (database, salt, id, index) = catch_panic(&path, || {
+        let (database, salt, id, index, counts) = catch_panic(&path, || {
             let io_error = |source| OpenError::Io { file: path.clone(), source };
             let id = FileId::of(&path).map_err(io_error)?;
             let (database, salt) = open(&path)?;
@@ -188,7 +189,8 @@ impl DurableStore {
                 )));
             }
             let index = load(&database).map_err(|e| open_error(&path, e))?;
-            Ok((database, salt, id, Arc::new(index)))
+            let counts = count_pats(&database).map_err(|e| open_error(&path, e))?;
+            Ok((database, salt, id, Arc::new(index), counts))
         })?;
 
         let name: Arc<str> = path.display().to_string().into();
@@ -201,6 +203,7 @@ impl DurableStore {
             id,
             database: Some(database),
             index: index.clone(),
+            counts,
             uptime: Box::new(uptime),
             path,
         };
@@ -506,6 +509,23 @@ fn load(database: &Database) -> Result<RevocationIndex, redb::Error> {
     Ok(index)
 }
 
+/// Counts the registered PATs. A file of an older version does not have the table.
+fn count_pats(database: &Database) -> Result<PatCounts, redb::Error> {
+    let mut counts = PatCounts::default();
+    let txn = database.begin_read()?;
+    let issued = match txn.open_table(ISSUED) {
+        Ok(issued) => issued,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(counts),
+        Err(error) => return Err(error.into()),
+    };
+    for entry in issued.iter()? {
+        let (_, value) = entry?;
+        let user = UserId::new(value.value().1);
+        counts.count(user.map_err(|e| redb::Error::Corrupted(e.to_string()))?);
+    }
+    Ok(counts)
+}
+
 fn open_error(path: &Path, error: redb::Error) -> OpenError {
     let file = path.to_owned();
     match error {
@@ -618,6 +638,8 @@ struct Writer {
     /// `None` after an error: redb then accepts no writes until the database is reopened.
     database: Option<Database>,
     index: Arc<RevocationIndex>,
+    /// How many PATs of each user are in the table [`ISSUED`].
+    counts: PatCounts,
     uptime: Box<dyn Fn() -> Uptime + Send>,
 }
 
@@ -667,7 +689,17 @@ impl Writer {
         }
     }
 
+    /// Writes a group. Answers the PATs of users that have too many without a write.
     fn record(&mut self, group: &mut Vec<(Write, Reply<()>)>) {
+        let refused = group.extract_if(.., |(write, _)| match write {
+            Write::Issued(pat) => self.counts.reserve(pat.user).is_err(),
+            Write::Revocation(_) | Write::RuleOfNow(_) => false,
+        });
+        for (write, reply) in refused {
+            if let Write::Issued(pat) = write {
+                let _ = reply.send(Err(StoreError::TooManyPats { user: pat.user, limit: MAX_PATS }));
+            }
+        }
         if group.is_empty() {
             return;
         }
@@ -697,8 +729,12 @@ impl Writer {
             self.index.apply(revocation);
         }
         for (write, reply) in group.drain(..) {
-            if let Write::Revocation(revocation) | Write::RuleOfNow(revocation) = &write {
-                self.index.apply(revocation);
+            match &write {
+                Write::Revocation(revocation) | Write::RuleOfNow(revocation) => {
+                    self.index.apply(revocation);
+                }
+                Write::Issued(pat) if written.is_err() => self.counts.release(pat.user),
+                Write::Issued(_) => {}
             }
             // Sending fails if the caller has dropped the future.
             let _ = reply.send(written.clone());
@@ -708,8 +744,10 @@ impl Writer {
     /// Removes what has no effect at the trusted time, which may be earlier than `wall`.
     fn evict(&mut self, wall: Timestamp) -> Result<Evicted, StoreError> {
         let uptime = (self.uptime)();
+        let mut counts = PatCounts::default();
         let (evicted, trusted) = self.with_database(|database| {
             let (mut evicted, mut trusted) = (Evicted::default(), wall);
+            let mut evicted_pats = 0;
             commit(database, |txn| {
                 trusted = read_trusted_time(txn, wall, uptime)?;
                 let keep_token = |expires_at| is_token_revocation_needed(expires_at, trusted);
@@ -717,16 +755,24 @@ impl Writer {
                 evicted.tokens = retain(&mut txn.open_table(TOKENS)?, keep_token)?;
                 evicted.users = retain(&mut txn.open_table(USERS)?, keep_rule)?;
                 evicted.services = retain(&mut txn.open_table(SERVICES)?, keep_rule)?;
-                txn.open_table(ISSUED)?.retain(|_, (expires_at, _, _)| {
-                    keep_token(Timestamp::from_millis(expires_at))
+                let mut issued = txn.open_table(ISSUED)?;
+                let before = issued.len()?;
+                issued.retain(|_, (expires_at, user, _)| {
+                    let keep = keep_token(Timestamp::from_millis(expires_at));
+                    if let (true, Ok(user)) = (keep, UserId::new(user)) {
+                        counts.count(user);
+                    }
+                    keep
                 })?;
+                evicted_pats = before - issued.len()?;
                 Ok(())
             })?;
-            if evicted != Evicted::default() {
+            if evicted != Evicted::default() || evicted_pats > 0 {
                 database.compact()?;
             }
             Ok((evicted, trusted))
         })?;
+        self.counts = counts;
         self.index.drop_stale(trusted);
         if trusted.plus(LAG) < wall {
             let ahead_secs = wall.as_secs() - trusted.as_secs();
@@ -837,7 +883,7 @@ struct Tables<'txn> {
     tokens: Table<'txn, [u8; 32], u64>,
     users: Table<'txn, &'static str, u64>,
     services: Table<'txn, &'static str, u64>,
-    issued: Table<'txn, (u64, [u8; 32]), (u64, &'static str, &'static str)>,
+    issued: Table<'txn, (u64, [u8; 32]), (u64, &'static str, &'static [u8])>,
 }
 
 impl<'txn> Tables<'txn> {
@@ -865,9 +911,9 @@ impl<'txn> Tables<'txn> {
     }
 
     fn register(&mut self, pat: &IssuedPat) -> Result<(), redb::Error> {
-        let scopes: Vec<_> = pat.scopes.iter().map(ServiceId::as_str).collect();
+        let scopes = scope_hashes::of(&pat.scopes);
         let key = (pat.issued_at.as_millis(), *pat.token.as_bytes());
-        let value = (pat.expires_at.as_millis(), pat.user.as_str(), &*scopes.join(","));
+        let value = (pat.expires_at.as_millis(), pat.user.as_str(), &*scopes);
         self.issued.insert(key, value)?;
         Ok(())
     }
@@ -878,20 +924,20 @@ impl<'txn> Tables<'txn> {
         let (Revocation::User { up_to, .. } | Revocation::Service { up_to, .. }) = rule else {
             return Ok(Vec::new());
         };
-        let unreadable = |what: &dyn fmt::Display| redb::Error::Corrupted(what.to_string());
         let mut missed = Vec::new();
-        for entry in self.issued.range((up_to.as_millis(), [0; 32])..)? {
+        let Some(after) = up_to.as_millis().checked_add(1) else { return Ok(missed) };
+        for entry in self.issued.range((after, [0; 32])..)? {
             let (key, value) = entry?;
-            let ((issued_at, token), (expires_at, user, scopes)) = (key.value(), value.value());
-            let pat = IssuedPat {
-                token: TokenFingerprint::from_bytes(token),
-                user: UserId::new(user).map_err(|e| unreadable(&e))?,
-                scopes: Scopes::parse([scopes]).map_err(|e| unreadable(&e))?,
-                issued_at: Timestamp::from_millis(issued_at),
-                expires_at: Timestamp::from_millis(expires_at),
+            let ((_, token), (expires_at, user, scopes)) = (key.value(), value.value());
+            let is_missed = match rule {
+                Revocation::Token { .. } => false,
+                Revocation::User { user: of_rule, .. } => of_rule.as_str() == user,
+                Revocation::Service { service, .. } => scope_hashes::contain(scopes, service),
             };
-            if pat.is_missed_by(rule) {
-                missed.push(pat.revocation());
+            if is_missed {
+                let token = TokenFingerprint::from_bytes(token);
+                let expires_at = Timestamp::from_millis(expires_at);
+                missed.push(Revocation::Token { token, expires_at });
             }
         }
         Ok(missed)
@@ -974,6 +1020,7 @@ mod tests {
             // variable `database` has it open, as another process could.
             database: None,
             index: Arc::default(),
+            counts: PatCounts::default(),
         };
         let mut record = |name| {
             let (reply, mut answer) = oneshot::channel();
@@ -1030,6 +1077,7 @@ mod tests {
             faults: faults.clone(),
             database: None,
             index: Arc::default(),
+            counts: PatCounts::default(),
         };
         writer.probe();
         assert_eq!(faults.last().clone(), None);
@@ -1063,6 +1111,7 @@ mod tests {
             faults: Arc::default(),
             database: None,
             index: Arc::default(),
+            counts: PatCounts::default(),
         };
         let error = writer.evict(Timestamp::from_secs(1)).unwrap_err();
         assert!(error.to_string().contains("was removed or replaced"), "{error}");
