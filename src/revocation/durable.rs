@@ -47,7 +47,7 @@ const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 // The keys of the table `meta`.
 const FORMAT: &str = "format";
 const SALT: &str = "salt";
-/// The last time that an eviction trusted. Files of older versions do not have it.
+/// The trusted time, as of the last write. Files of older versions do not have it.
 const TRUSTED: &str = "trustedTime";
 /// The number of calls of [`commit`]. The second transaction of each call increments this number.
 const SEALS: &str = "seals";
@@ -69,6 +69,10 @@ const MAX_GROUP: usize = 4096;
 /// After a failed write, the writer tries again at this interval whether the file can be written. Otherwise
 /// the store would be reported as down until the next revocation, which may not come while it is down.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
+
+/// While nothing else is written, the writer stores the trusted time at this interval. A restart of the machine then
+/// costs at most this time.
+const ADVANCE_EVERY: Duration = Duration::from_secs(60 * 60);
 
 const WRITE_ERRORS: Description = Description::counter(
     "passticket_revocation_write_errors_total",
@@ -102,9 +106,9 @@ const WRITE_ERRORS: Description = Description::counter(
 /// delay a write. `benches/revocation.rs` measures checks and writes.
 ///
 /// Eviction removes expired revocations. It trusts the wall clock only as far as monotonic time has passed
-/// since the last eviction (docs/decisions.md#d39): while the clock is ahead, fewer revocations are
-/// removed. [`trust_clock`](Self::trust_clock) ends this. Then the eviction rewrites the file to make it smaller. This takes about
-/// a second for half a million rules. Writes wait until the eviction ends. Checks do not wait.
+/// (docs/decisions.md#d39): while the clock is ahead, fewer revocations are removed.
+/// [`trust_clock`](Self::trust_clock) makes the eviction trust the clock. An eviction that removed something
+/// rewrites the file to make it smaller. This takes about a second for half a million rules. Writes wait until the eviction ends. Checks do not wait.
 ///
 /// # What the file holds
 /// The tables `invalidTokens`, `invalidUsers`, `invalidScopes`, `issuedPats` and `meta` of a [redb]
@@ -204,6 +208,7 @@ impl DurableStore {
             database: Some(database),
             index: index.clone(),
             counts,
+            advanced: uptime(),
             uptime: Box::new(uptime),
             path,
         };
@@ -234,8 +239,8 @@ impl DurableStore {
         }
     }
 
-    /// Trusts the wall clock, which shows `now`, although it may be ahead of the monotonic time that has passed
-    /// since the last eviction. Call this only if an administrator has confirmed that the clock is right, for
+    /// Trusts the wall clock, which shows `now`, although it may be ahead of the monotonic time that has passed, or
+    /// far behind it. Call this only if an administrator has confirmed that the clock is right, for
     /// example after the machine was off for a long time.
     ///
     /// # Errors
@@ -641,6 +646,8 @@ struct Writer {
     /// How many PATs of each user are in the table [`ISSUED`].
     counts: PatCounts,
     uptime: Box<dyn Fn() -> Uptime + Send>,
+    /// The uptime at which the trusted time was last stored. At first the uptime at which the file was opened.
+    advanced: Uptime,
 }
 
 impl Writer {
@@ -683,10 +690,28 @@ impl Writer {
         if self.faults.last().is_none() {
             if let Err(problem) = self.check_id() {
                 self.fail(problem);
+            } else if self.must_advance() {
+                // An error is logged and kept for the health.
+                let _ = self.advance();
             }
         } else if self.with_database(|database| commit(database, |_| Ok(()))).is_ok() {
             tracing::info!(file = %self.name, "the revocation file can be written again");
         }
+    }
+
+    fn must_advance(&self) -> bool {
+        let now = (self.uptime)();
+        now.since_boot.saturating_sub(self.advanced.since_boot) >= ADVANCE_EVERY
+    }
+
+    /// Stores the trusted time.
+    fn advance(&mut self) -> Result<(), StoreError> {
+        let uptime = (self.uptime)();
+        self.with_database(|database| {
+            commit(database, |txn| advance_trusted_time(txn, uptime.clone()))
+        })?;
+        self.advanced = uptime;
+        Ok(())
     }
 
     /// Writes a group. Answers the PATs of users that have too many without a write.
@@ -705,8 +730,10 @@ impl Writer {
         }
         // The PATs that the rules of the group miss, because these PATs claim to be issued later.
         let mut missed = Vec::new();
+        let uptime = (self.uptime)();
         let written = self.with_database(|database| {
             commit(database, |txn| {
+                advance_trusted_time(txn, uptime.clone())?;
                 let mut tables = Tables::open(txn)?;
                 for (write, _) in &*group {
                     match write {
@@ -724,6 +751,9 @@ impl Writer {
                 Ok(())
             })
         });
+        if written.is_ok() {
+            self.advanced = uptime;
+        }
         // Even after a failed write, the revocations apply until the store is dropped.
         for revocation in &missed {
             self.index.apply(revocation);
@@ -741,15 +771,16 @@ impl Writer {
         }
     }
 
-    /// Removes what has no effect at the trusted time, which may be earlier than `wall`.
+    /// Removes what has no effect at the trusted time and at `wall`.
     fn evict(&mut self, wall: Timestamp) -> Result<Evicted, StoreError> {
         let uptime = (self.uptime)();
         let mut counts = PatCounts::default();
-        let (evicted, trusted) = self.with_database(|database| {
-            let (mut evicted, mut trusted) = (Evicted::default(), wall);
+        let (evicted, stored) = self.with_database(|database| {
+            let (mut evicted, mut stored) = (Evicted::default(), wall);
             let mut evicted_pats = 0;
             commit(database, |txn| {
-                trusted = read_trusted_time(txn, wall, uptime)?;
+                stored = read_trusted_time(txn, wall, uptime)?;
+                let trusted = stored.min(wall);
                 let keep_token = |expires_at| is_token_revocation_needed(expires_at, trusted);
                 let keep_rule = |up_to| is_rule_needed(up_to, trusted);
                 evicted.tokens = retain(&mut txn.open_table(TOKENS)?, keep_token)?;
@@ -770,10 +801,15 @@ impl Writer {
             if evicted != Evicted::default() || evicted_pats > 0 {
                 database.compact()?;
             }
-            Ok((evicted, trusted))
+            Ok((evicted, stored))
         })?;
         self.counts = counts;
+        let trusted = stored.min(wall);
         self.index.drop_stale(trusted);
+        if wall < stored {
+            let behind_secs = stored.as_secs() - wall.as_secs();
+            tracing::warn!(file = %self.name, behind_secs, "the clock is far behind the time of the last eviction, so it does not set the trusted time back; set the clock. If the clock is right, start the program once with --trust-clock");
+        }
         if trusted.plus(LAG) < wall {
             let ahead_secs = wall.as_secs() - trusted.as_secs();
             tracing::warn!(file = %self.name, ahead_secs, "the clock is ahead of the time that has passed since the last eviction, so expired revocations are kept longer; if the clock is right, start the program once with --trust-clock");
@@ -856,26 +892,40 @@ impl Writer {
     }
 }
 
-/// Advances the trusted time in the file, and returns it. If the file has none, the wall clock is trusted.
+/// Advances the trusted time in the file, and returns it. If the file has none, the wall clock is trusted. The result
+/// may be ahead of a wall clock that is far behind.
 fn read_trusted_time(
     txn: &WriteTransaction,
     wall: Timestamp,
     uptime: Uptime,
 ) -> Result<Timestamp, redb::Error> {
     let mut meta = txn.open_table(META)?;
-    let last =
-        match meta.get(TRUSTED)? {
-            None => None,
-            Some(bytes) => Some(TrustedReading::from_bytes(bytes.value()).ok_or_else(|| {
-                redb::Error::Corrupted("the trusted time is malformed".to_owned())
-            })?),
-        };
-    let reading = match last {
+    let reading = match last_reading(&meta)? {
         None => TrustedReading { time: wall, uptime },
         Some(last) => last.advance(wall, uptime),
     };
     meta.insert(TRUSTED, reading.to_bytes().as_slice())?;
     Ok(reading.time)
+}
+
+/// Advances the trusted time in the file by the monotonic time that has passed. If the file has none, the first
+/// eviction sets it.
+fn advance_trusted_time(txn: &WriteTransaction, uptime: Uptime) -> Result<(), redb::Error> {
+    let mut meta = txn.open_table(META)?;
+    if let Some(last) = last_reading(&meta)? {
+        let reading = last.advance_without_clock(uptime);
+        meta.insert(TRUSTED, reading.to_bytes().as_slice())?;
+    }
+    Ok(())
+}
+
+fn last_reading(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+) -> Result<Option<TrustedReading>, redb::Error> {
+    let Some(bytes) = meta.get(TRUSTED)? else { return Ok(None) };
+    let reading = TrustedReading::from_bytes(bytes.value());
+    let malformed = || redb::Error::Corrupted("the trusted time is malformed".to_owned());
+    reading.map(Some).ok_or_else(malformed)
 }
 
 /// The tables of one write transaction.
@@ -1002,26 +1052,32 @@ mod tests {
         Revocation::User { user: UserId::new(name).unwrap(), up_to: Timestamp::from_secs(1) }
     }
 
+    /// A writer in the state after an error: it has to open the file.
+    fn writer(path: PathBuf, faults: Arc<Faults>) -> Writer {
+        let (_, salt) = open(&path).unwrap();
+        Writer {
+            name: path.display().to_string().into(),
+            id: FileId::of(&path).unwrap(),
+            salt,
+            faults,
+            database: None,
+            index: Arc::default(),
+            counts: PatCounts::default(),
+            uptime: Box::new(Uptime::now),
+            advanced: Uptime::now(),
+            path,
+        }
+    }
+
     #[test]
     fn after_a_failed_write_the_revocation_applies_and_the_next_write_works() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("revocations.redb");
         drop(DurableStore::create(&path).unwrap());
-        let (database, salt) = open(&path).unwrap();
         let faults = Arc::<Faults>::default();
-        let mut writer = Writer {
-            id: FileId::of(&path).unwrap(),
-            uptime: Box::new(Uptime::now),
-            name: path.display().to_string().into(),
-            path: path.clone(),
-            salt,
-            faults: faults.clone(),
-            // `None` is the state after an error. The writer cannot open the file now, because the
-            // variable `database` has it open, as another process could.
-            database: None,
-            index: Arc::default(),
-            counts: PatCounts::default(),
-        };
+        let mut writer = writer(path.clone(), faults.clone());
+        // The writer cannot open the file, because this variable has it open, as another process could.
+        let (database, _) = open(&path).unwrap();
         let mut record = |name| {
             let (reply, mut answer) = oneshot::channel();
             writer.record(&mut vec![(Write::Revocation(user(name)), reply)]);
@@ -1066,19 +1122,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("revocations.redb");
         drop(DurableStore::create(&path).unwrap());
-        let (database, salt) = open(&path).unwrap();
         let faults = Arc::<Faults>::default();
-        let mut writer = Writer {
-            id: FileId::of(&path).unwrap(),
-            uptime: Box::new(Uptime::now),
-            name: path.display().to_string().into(),
-            path: path.clone(),
-            salt,
-            faults: faults.clone(),
-            database: None,
-            index: Arc::default(),
-            counts: PatCounts::default(),
-        };
+        let mut writer = writer(path.clone(), faults.clone());
+        // The writer cannot open the file, because this variable has it open, as another process could.
+        let (database, _) = open(&path).unwrap();
         writer.probe();
         assert_eq!(faults.last().clone(), None);
 
@@ -1097,22 +1144,48 @@ mod tests {
         assert!(faults.last().is_none() && writer.database.is_some());
     }
 
+    /// The trusted time of the file.
+    fn trusted(writer: &Writer) -> TrustedReading {
+        let txn = writer.database.as_ref().unwrap().begin_read().unwrap();
+        last_reading(&txn.open_table(META).unwrap()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn the_trusted_time_is_stored_with_each_write_and_hourly() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("revocations.redb");
+        drop(DurableStore::create(&path).unwrap());
+        let mut writer = writer(path, Arc::default());
+        let secs = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let (read, set) = (secs.clone(), |to| secs.store(to, std::sync::atomic::Ordering::SeqCst));
+        writer.uptime = Box::new(move || Uptime {
+            boot: "boot".to_owned(),
+            since_boot: Duration::from_secs(read.load(std::sync::atomic::Ordering::SeqCst)),
+        });
+        let record = |writer: &mut Writer| {
+            let (reply, _answer) = oneshot::channel();
+            writer.record(&mut vec![(Write::Revocation(user("ONE")), reply)]);
+        };
+        // Without an eviction there is no trusted time.
+        record(&mut writer);
+        writer.evict(Timestamp::from_secs(1_000_000)).unwrap();
+        set(10);
+        record(&mut writer);
+        assert_eq!(trusted(&writer).time, Timestamp::from_secs(1_000_010));
+        for (now, want) in [(3609, 10), (3610, 3610), (3700, 3610), (7300, 7300)] {
+            set(now);
+            writer.probe();
+            assert_eq!(trusted(&writer).time, Timestamp::from_secs(1_000_000 + want), "{now}");
+        }
+    }
+
     #[test]
     fn the_writer_does_not_write_to_a_file_that_was_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("revocations.redb");
         drop(DurableStore::create(&path).unwrap());
-        let mut writer = Writer {
-            name: path.display().to_string().into(),
-            id: FileId::of(&path).unwrap(),
-            uptime: Box::new(Uptime::now),
-            path,
-            salt: Salt::new([0; Salt::LEN]),
-            faults: Arc::default(),
-            database: None,
-            index: Arc::default(),
-            counts: PatCounts::default(),
-        };
+        let mut writer = writer(path, Arc::default());
+        writer.salt = Salt::new([0; Salt::LEN]);
         let error = writer.evict(Timestamp::from_secs(1)).unwrap_err();
         assert!(error.to_string().contains("was removed or replaced"), "{error}");
     }
