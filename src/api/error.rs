@@ -140,7 +140,9 @@ pub enum ApiError {
     #[error("the body names more services than fit into one token")]
     TooManyScopes,
     /// The user has as many registered Personal Access Tokens as the store allows: 429.
-    #[error("the user has {limit} Personal Access Tokens that have not expired, and cannot get another one")]
+    #[error(
+        "the user has {limit} Personal Access Tokens that have not expired, and cannot get another one"
+    )]
     TooManyPats {
         /// The maximum number of tokens of a user.
         limit: u32,

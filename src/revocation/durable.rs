@@ -24,6 +24,7 @@ use super::{
     issued::{MAX_PATS, PatCounts, scope_hashes},
     salt::Salt,
     trusted_time::{TrustedReading, Uptime},
+    unwritten::{Reach, Unwritten},
 };
 use crate::{
     clock::Timestamp,
@@ -93,8 +94,9 @@ const WRITE_ERRORS: Description = Description::counter(
 /// 5. **A write that has started is finished**, even if its future is dropped. Dropping the store waits
 ///    for pending writes.
 ///
-/// If a write fails, the caller gets the error. The revocation applies nevertheless, until the store is
-/// dropped. The next write reopens the file.
+/// If a write fails, the caller gets the error. The revocation applies nevertheless. The store keeps up to
+/// 10,000 such revocations, and writes them before the next write, every five seconds if there is none, and
+/// when the store is dropped.
 ///
 /// # Cost
 /// A check reads memory only. It computes SHA-256 of one block, and then checks a [`RevocationIndex`].
@@ -208,6 +210,8 @@ impl DurableStore {
             database: Some(database),
             index: index.clone(),
             counts,
+            unwritten: Unwritten::default(),
+            is_failing: false,
             advanced: uptime(),
             uptime: Box::new(uptime),
             path,
@@ -220,11 +224,13 @@ impl DurableStore {
         Ok(Self { index, salt, name, faults, commands, writer })
     }
 
-    /// Whether the file can be written: the last write succeeded, and the writer thread runs.
+    /// Whether the file can be written and has all revocations: the last write succeeded, and the writer thread
+    /// runs.
     ///
     /// Checks work even if the store is down, and they see all revocations of this process. But new
     /// revocations fail, and some may be lost at a restart. After a failed write, the store tries
-    /// every five seconds whether the file can be written again.
+    /// every five seconds to write the revocations that are not in the file. If there were more of them than it
+    /// keeps, the store stays down until the program is restarted.
     pub fn health(&self) -> Health {
         if self.writer.as_ref().is_none_or(JoinHandle::is_finished) {
             let remedy = "restart the program and report what its log says";
@@ -645,6 +651,10 @@ struct Writer {
     index: Arc<RevocationIndex>,
     /// How many PATs of each user are in the table [`ISSUED`].
     counts: PatCounts,
+    /// Revocations that apply, but could not be written. The next write begins with them.
+    unwritten: Unwritten,
+    /// Whether the last write failed.
+    is_failing: bool,
     uptime: Box<dyn Fn() -> Uptime + Send>,
     /// The uptime at which the trusted time was last stored. At first the uptime at which the file was opened.
     advanced: Uptime,
@@ -671,6 +681,10 @@ impl Writer {
             }
             self.record(&mut group);
         }
+        if !self.unwritten.is_empty() {
+            // The last chance. An error is logged.
+            let _ = self.with_database(|_| Ok(()));
+        }
     }
 
     /// The next command, or `None` if the store is being dropped. Meanwhile looks after the file.
@@ -687,15 +701,18 @@ impl Writer {
     /// Finds out whether the file was removed or replaced. After a failed write, tries whether the file can be
     /// written again.
     fn probe(&mut self) {
-        if self.faults.last().is_none() {
+        if !self.is_failing {
             if let Err(problem) = self.check_id() {
                 self.fail(problem);
             } else if self.must_advance() {
                 // An error is logged and kept for the health.
                 let _ = self.advance();
             }
-        } else if self.with_database(|database| commit(database, |_| Ok(()))).is_ok() {
-            tracing::info!(file = %self.name, "the revocation file can be written again");
+        } else {
+            let unwritten = self.unwritten.len();
+            if self.with_database(|database| commit(database, |_| Ok(()))).is_ok() {
+                tracing::info!(file = %self.name, unwritten, "the revocation file can be written again; the revocations that were not written are in it now");
+            }
         }
     }
 
@@ -722,7 +739,8 @@ impl Writer {
         });
         for (write, reply) in refused {
             if let Write::Issued(pat) = write {
-                let _ = reply.send(Err(StoreError::TooManyPats { user: pat.user, limit: MAX_PATS }));
+                let _ =
+                    reply.send(Err(StoreError::TooManyPats { user: pat.user, limit: MAX_PATS }));
             }
         }
         if group.is_empty() {
@@ -754,6 +772,11 @@ impl Writer {
         if written.is_ok() {
             self.advanced = uptime;
         }
+        if written.is_err() {
+            for revocation in &missed {
+                self.unwritten.keep(revocation.clone(), Reach::ByTime);
+            }
+        }
         // Even after a failed write, the revocations apply until the store is dropped.
         for revocation in &missed {
             self.index.apply(revocation);
@@ -762,6 +785,11 @@ impl Writer {
             match &write {
                 Write::Revocation(revocation) | Write::RuleOfNow(revocation) => {
                     self.index.apply(revocation);
+                    if written.is_err() {
+                        let is_of_now = matches!(write, Write::RuleOfNow(_));
+                        let reach = if is_of_now { Reach::OfNow } else { Reach::ByTime };
+                        self.unwritten.keep(revocation.clone(), reach);
+                    }
                 }
                 Write::Issued(pat) if written.is_err() => self.counts.release(pat.user),
                 Write::Issued(_) => {}
@@ -827,7 +855,8 @@ impl Writer {
         })
     }
 
-    /// Opens the database if it is closed, and calls `write`. After an error of the database it is closed.
+    /// Opens the database if it is closed, writes what could not be written before, and calls `write`. After an
+    /// error of the database it is closed.
     ///
     /// If the file was removed or replaced, this is an error, because the next start would not find what is
     /// written. The check after the write is for a file that is replaced during the write.
@@ -836,19 +865,38 @@ impl Writer {
         write: impl FnOnce(&mut Database) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
         let written = self.check_id().and_then(|()| self.reopened()).and_then(|mut database| {
+            let missed = write_all(&database, &self.unwritten)?;
             let written = write(&mut database)?;
             self.database = Some(database);
             self.check_id()?;
-            Ok(written)
+            Ok((written, missed))
         });
-        if written.is_ok() {
-            *self.faults.last() = None;
+        match written {
+            Ok((written, missed)) => {
+                missed.iter().for_each(|revocation| self.index.apply(revocation));
+                self.unwritten.clear();
+                self.is_failing = false;
+                *self.faults.last() = self.lost();
+                Ok(written)
+            }
+            Err(problem) => Err(self.fail(problem)),
         }
-        written.map_err(|problem| self.fail(problem))
+    }
+
+    /// Why the store is down although the file can be written: revocations were lost.
+    fn lost(&self) -> Option<String> {
+        let lost = self.unwritten.lost();
+        (lost > 0).then(|| {
+            format!(
+                "{lost} revocations are only in memory, because {} could not be written for a long time; \
+                 repeat them, then restart the program",
+                self.name
+            )
+        })
     }
 
     /// Counts and logs a problem, and keeps it for [`DurableStore::health`].
-    fn fail(&self, problem: WriteProblem) -> StoreError {
+    fn fail(&mut self, problem: WriteProblem) -> StoreError {
         let store = self.name.clone();
         let (error, reason) = match problem {
             WriteProblem::Replaced => {
@@ -866,6 +914,7 @@ impl Writer {
             }
         };
         self.faults.count.increment();
+        self.is_failing = true;
         *self.faults.last() = Some(reason);
         error
     }
@@ -994,6 +1043,26 @@ impl<'txn> Tables<'txn> {
     }
 }
 
+/// Writes the revocations that could not be written before. Returns the revocations of the PATs that their rules
+/// missed.
+fn write_all(database: &Database, unwritten: &Unwritten) -> Result<Vec<Revocation>, redb::Error> {
+    let mut missed = Vec::new();
+    if unwritten.is_empty() {
+        return Ok(missed);
+    }
+    commit(database, |txn| {
+        let mut tables = Tables::open(txn)?;
+        for (revocation, reach) in unwritten.iter() {
+            tables.insert(&revocation)?;
+            if reach == Reach::OfNow {
+                missed.extend(tables.missed_by(&revocation)?);
+            }
+        }
+        missed.iter().try_for_each(|revocation| tables.insert(revocation))
+    })?;
+    Ok(missed)
+}
+
 /// Calls `write` in a transaction and commits this transaction durably. Then commits a second transaction
 /// durably.
 ///
@@ -1063,6 +1132,8 @@ mod tests {
             database: None,
             index: Arc::default(),
             counts: PatCounts::default(),
+            unwritten: Unwritten::default(),
+            is_failing: false,
             uptime: Box::new(Uptime::now),
             advanced: Uptime::now(),
             path,
@@ -1096,9 +1167,9 @@ mod tests {
         assert_eq!(entries, 2);
         assert_eq!((faults.count.get(), faults.last().clone()), (1, None));
 
-        // Only the revocation that returned `Ok` is in the file.
+        // The revocation that returned an error is in the file, too.
         drop(writer);
-        assert_eq!(DurableStore::open(&path).unwrap().entries().len(), 1);
+        assert_eq!(DurableStore::open(&path).unwrap().entries().len(), 2);
     }
 
     #[test]
@@ -1142,6 +1213,65 @@ mod tests {
         drop(database);
         writer.probe();
         assert!(faults.last().is_none() && writer.database.is_some());
+    }
+
+    #[test]
+    fn a_probe_writes_what_could_not_be_written_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("revocations.redb");
+        let store = DurableStore::create(&path).unwrap();
+        let pat = IssuedPat {
+            token: TokenFingerprint::from_bytes([7; 32]),
+            user: UserId::new("ONE").unwrap(),
+            scopes: crate::token::Scopes::parse(["a"]).unwrap(),
+            issued_at: Timestamp::from_secs(5),
+            expires_at: Timestamp::from_secs(9),
+        };
+        tokio_test::block_on(store.register(pat)).unwrap();
+        drop(store);
+        let faults = Arc::<Faults>::default();
+        let mut writer = writer(path.clone(), faults.clone());
+        let (database, _) = open(&path).unwrap();
+        for write in [Write::RuleOfNow(user("ONE")), Write::Revocation(user("TWO"))] {
+            let (reply, mut answer) = oneshot::channel();
+            writer.record(&mut vec![(write, reply)]);
+            assert!(answer.try_recv().unwrap().is_err());
+        }
+        drop(database);
+        writer.probe();
+        assert_eq!(faults.last().clone(), None);
+        // The rule of now also revoked the registered PAT.
+        assert_eq!(writer.index.entries().len(), 3);
+        drop(writer);
+        assert_eq!(DurableStore::open(&path).unwrap().entries().len(), 3);
+    }
+
+    #[test]
+    fn the_store_stays_down_if_revocations_are_lost() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("revocations.redb");
+        drop(DurableStore::create(&path).unwrap());
+        let faults = Arc::<Faults>::default();
+        let mut writer = writer(path.clone(), faults.clone());
+        let (database, _) = open(&path).unwrap();
+        let token = |i: u32| {
+            let mut bytes = [0; 32];
+            bytes[..4].copy_from_slice(&i.to_le_bytes());
+            let token = TokenFingerprint::from_bytes(bytes);
+            Revocation::Token { token, expires_at: Timestamp::from_secs(1) }
+        };
+        // The first ones are repeated, and kept once.
+        let tokens = (0..10).chain(0..10_003).map(token);
+        let mut group = tokens.map(|r| (Write::Revocation(r), oneshot::channel().0)).collect();
+        writer.record(&mut group);
+        drop(database);
+        for _ in 0..2 {
+            writer.probe();
+            let reason = faults.last().clone().unwrap();
+            assert!(reason.starts_with("3 revocations are only in memory"), "{reason}");
+        }
+        drop(writer);
+        assert_eq!(DurableStore::open(&path).unwrap().entries().len(), 10_000);
     }
 
     /// The trusted time of the file.

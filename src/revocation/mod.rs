@@ -47,6 +47,8 @@ mod salt;
 mod tests;
 #[cfg(feature = "store")]
 mod trusted_time;
+#[cfg(feature = "store")]
+mod unwritten;
 
 use std::{error::Error, future::ready, pin::Pin, sync::Arc, time::Duration};
 
@@ -352,7 +354,9 @@ pub enum StoreError {
     },
     /// The user has as many registered PATs as the store allows for one user, so the store registers no
     /// further one.
-    #[error("{user} has {limit} Personal Access Tokens that have not expired, and cannot get another one")]
+    #[error(
+        "{user} has {limit} Personal Access Tokens that have not expired, and cannot get another one"
+    )]
     TooManyPats {
         /// The user.
         user: UserId,
