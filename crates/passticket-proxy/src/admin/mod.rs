@@ -38,7 +38,7 @@ use status::Components;
 const MAX_CONNECTIONS: usize = 64;
 
 /// How long a client may take to send the headers of its request.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the last requests may take when the program stops. Each is answered immediately.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
