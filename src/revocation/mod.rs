@@ -247,6 +247,16 @@ pub type StoreFuture<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + S
 ///         self.0.record(revocation)
 ///     }
 ///
+///     // The default implementations of these two methods would not reach the other store.
+///     fn register(&self, pat: IssuedPat) -> StoreFuture<()> {
+///         self.0.register(pat)
+///     }
+///
+///     fn record_rule_of_now(&self, rule: Revocation) -> StoreFuture<()> {
+///         println!("{rule:?}");
+///         self.0.record_rule_of_now(rule)
+///     }
+///
 ///     fn evict(&self, now: Timestamp) -> StoreFuture<Evicted> {
 ///         self.0.evict(now)
 ///     }
