@@ -29,6 +29,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     health::Health,
+    log_limit::{self, LogPermit},
     metrics::{Collect, Counter, Description, Exposition},
     passticket::UserId,
     token::{ServiceId, TokenFingerprint, VerifiedToken},
@@ -900,13 +901,21 @@ impl Writer {
         let store = self.name.clone();
         let (error, reason) = match problem {
             WriteProblem::Replaced => {
-                tracing::error!(file = %store, "the revocation file was removed or replaced; new revocations do not survive a restart");
+                if let Some(LogPermit { suppressed }) =
+                    log_limit::permit("revocation file replaced")
+                {
+                    tracing::error!(file = %store, suppressed, "the revocation file was removed or replaced; new revocations do not survive a restart");
+                }
                 let error = StoreError::Replaced { store };
                 let reason = error.to_string();
                 (error, reason)
             }
             WriteProblem::Failed(source) => {
-                tracing::error!(file = %store, error = %source, "the revocation file could not be written; new revocations may not survive a restart");
+                if let Some(LogPermit { suppressed }) =
+                    log_limit::permit("revocation file not written")
+                {
+                    tracing::error!(file = %store, error = %source, suppressed, "the revocation file could not be written; new revocations may not survive a restart");
+                }
                 let reason = format!(
                     "{store} could not be written: {source}; check free space and permissions"
                 );
