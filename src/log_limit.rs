@@ -14,6 +14,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum number of causes that are told apart.
 const MAX_CAUSES: usize = 256;
 
+/// The causes that find no room share this entry.
+const SHARED: u64 = 0;
+
 /// The causes of this process.
 static CAUSES: LazyLock<LogLimit> = LazyLock::new(LogLimit::default);
 
@@ -53,10 +56,25 @@ impl LogLimit {
         let mut cause = self.hasher.hash_one(cause);
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if !lines.contains_key(&cause) && lines.len() >= MAX_CAUSES {
-            lines.retain(|_, last| now.saturating_duration_since(last.logged) < INTERVAL);
+            // The counts of the removed causes are added to the shared entry, so that no line is lost
+            // without a count.
+            let mut moved = 0;
+            lines.retain(|key, last| {
+                let is_kept =
+                    *key == SHARED || now.saturating_duration_since(last.logged) < INTERVAL;
+                if !is_kept {
+                    moved += last.suppressed;
+                }
+                is_kept
+            });
+            if moved > 0 {
+                // A new entry is in the past, so that the next line of the shared entry is logged.
+                let old = now.checked_sub(INTERVAL).unwrap_or(now);
+                let shared = lines.entry(SHARED).or_insert(Lines { logged: old, suppressed: 0 });
+                shared.suppressed += moved;
+            }
             if lines.len() >= MAX_CAUSES {
-                // The causes that find no room share one entry.
-                cause = 0;
+                cause = SHARED;
             }
         }
         let suppressed = match lines.get_mut(&cause) {
@@ -113,6 +131,25 @@ mod tests {
         assert!(limit.lines.lock().unwrap().len() <= MAX_CAUSES + 1);
         // A second later the old causes make room.
         assert_eq!(limit.permit("new", start + INTERVAL), PERMITTED);
-        assert_eq!(limit.lines.lock().unwrap().len(), 1);
+        // The shared entry has the counts of the causes that had no room.
+        assert_eq!(limit.lines.lock().unwrap().len(), 2);
+        let shared = u64::try_from(10 * MAX_CAUSES - permitted).unwrap();
+        assert_eq!(limit.lines.lock().unwrap()[&SHARED].suppressed, shared);
+    }
+
+    #[test]
+    fn a_removed_cause_leaves_its_count() {
+        let limit = LogLimit::default();
+        let start = Instant::now();
+        for cause in 0..MAX_CAUSES {
+            assert_eq!(limit.permit(cause, start), PERMITTED);
+        }
+        for _ in 0..3 {
+            assert_eq!(limit.permit(0_usize, start), None);
+        }
+        // 256 new causes take the room of the old ones. The next one shares an entry.
+        let later = start + INTERVAL;
+        let permits: Vec<_> = (0..MAX_CAUSES).map(|i| limit.permit(("new", i), later)).collect();
+        assert_eq!(permits.iter().filter(|permit| **permit == after(3)).count(), 1);
     }
 }

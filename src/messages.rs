@@ -167,6 +167,11 @@ catalogue! {
         "Request was denied access."
         "There were too many calls in a short time."
         "Wait for as long as the message says.";
+    /// The user has too many Personal Access Tokens that have not expired.
+    TOO_MANY_PATS = "ZWESG429E" "org.zowe.apiml.security.tooManyPersonalAccessTokens"
+        "Request was denied access."
+        "The user has too many Personal Access Tokens that have not expired."
+        "Use a token that you have, or wait until one has expired. A shorter validity frees the tokens earlier.";
     /// Zowe's SAF endpoint does not support the class of the resource. SAF is the z/OS interface to the
     /// security product.
     SAF_ENDPOINT_CLASS = "ZWEAT602E" "org.zowe.apiml.security.common.auth.saf.endpoint.nonZoweClass"

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     audit::Detail,
+    log_limit::{self, LogPermit},
     revocation::IssuedPat,
     token::{MAX_TOKEN_LEN, Scopes, ScopesError, TokenFingerprint, TokenIssuer, Validity},
 };
@@ -47,7 +48,9 @@ pub(super) async fn generate<B: Body>(
         record.detail = Some(Detail::Minted { scopes: scopes.clone(), days: validity.days() });
     });
     let issued = issuer.personal_access_token(&user, &scopes, validity).map_err(|error| {
-        tracing::error!(%error, "the Personal Access Token could not be issued");
+        if let Some(LogPermit { suppressed }) = log_limit::permit("issue PAT") {
+            tracing::error!(%error, suppressed, "the Personal Access Token could not be issued");
+        }
         ApiError::Internal
     })?;
     let token = issued.expose();

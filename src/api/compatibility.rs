@@ -116,7 +116,9 @@ impl Compatibility {
                     // Without the detail, the client would not know how long to wait
                     // (docs/decisions.md#d45).
                     (
-                        ApiError::TooManyAttempts { .. } | ApiError::TooManyCalls { .. },
+                        ApiError::TooManyAttempts { .. }
+                        | ApiError::TooManyCalls { .. }
+                        | ApiError::TooManyPats { .. },
                         Some(detail),
                     ) => message.with_detail(&detail),
                     _ => message,

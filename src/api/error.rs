@@ -139,6 +139,14 @@ pub enum ApiError {
     /// The body names more services than fit into one token: 400.
     #[error("the body names more services than fit into one token")]
     TooManyScopes,
+    /// The user has as many registered Personal Access Tokens as the store allows: 429.
+    #[error(
+        "the user has {limit} Personal Access Tokens that have not expired, and cannot get another one"
+    )]
+    TooManyPats {
+        /// The maximum number of tokens of a user.
+        limit: u32,
+    },
     /// The body of `access-token/generate` names no service: 400.
     #[error("the body names no service")]
     PatWithoutScopes,
@@ -289,6 +297,9 @@ impl ApiError {
             Self::TooManyCalls { .. } => {
                 plain(StatusCode::TOO_MANY_REQUESTS, &messages::TOO_MANY_CALLS)
             }
+            Self::TooManyPats { .. } => {
+                plain(StatusCode::TOO_MANY_REQUESTS, &messages::TOO_MANY_PATS)
+            }
             Self::NoUserOfEmail => plain(StatusCode::NOT_FOUND, &messages::NO_USER),
             Self::Delegation(refusal) => {
                 // The message must not tell the caller to which user an address is mapped, or which
@@ -344,7 +355,8 @@ impl ApiError {
             Self::PasswordChangeUnsupported
             | Self::TooManyScopes
             | Self::TooManyAttempts { .. }
-            | Self::TooManyCalls { .. } => Some(self.to_string()),
+            | Self::TooManyCalls { .. }
+            | Self::TooManyPats { .. } => Some(self.to_string()),
             Self::Ticket(error) if error.is_unavailable() => {
                 let unavailable = "the system that generates PassTickets is not available; try again \
                                    after the number of seconds in Retry-After";
@@ -372,6 +384,9 @@ impl ApiError {
             Self::TooManyAttempts { retry_after } | Self::TooManyCalls { retry_after } => {
                 Some(*retry_after)
             }
+            // The store knows no time at which a token expires. This is the longest `Retry-After` that the
+            // gateway sends.
+            Self::TooManyPats { .. } => Some(Duration::from_secs(10)),
             Self::Ticket(error) => error.retry_after(),
             _ => None,
         }

@@ -15,7 +15,10 @@ use super::{
     password_hash::PasswordHash,
     provider::{LoginError, LoginFuture, LoginProvider, Password},
 };
-use crate::passticket::UserId;
+use crate::{
+    log_limit::{self, LogPermit},
+    passticket::UserId,
+};
 
 /// Login provider for users whose password hashes were read from a file.
 ///
@@ -121,11 +124,15 @@ impl LoginProvider for FileLogin {
                     Err(LoginError::WrongCredentials)
                 }
                 Ok(Err(error)) => {
-                    tracing::error!(%error, "password check failed: the password could not be hashed");
+                    if let Some(LogPermit { suppressed }) = log_limit::permit("password hash") {
+                        tracing::error!(%error, suppressed, "password check failed: the password could not be hashed");
+                    }
                     Err(LoginError::Unavailable)
                 }
                 Err(error) => {
-                    tracing::error!(%error, "password check failed: the blocking task did not finish");
+                    if let Some(LogPermit { suppressed }) = log_limit::permit("password task") {
+                        tracing::error!(%error, suppressed, "password check failed: the blocking task did not finish");
+                    }
                     Err(LoginError::Unavailable)
                 }
             }

@@ -166,7 +166,7 @@ impl From<&ApiError> for ReasonCode {
             | ApiError::TokenNotProvided
             | ApiError::OnlyCertificate => Self::NoCredential,
             ApiError::NoUser | ApiError::NoUserOfEmail => Self::NoUser,
-            ApiError::TooManyCalls { .. } => Self::RateLimited,
+            ApiError::TooManyCalls { .. } | ApiError::TooManyPats { .. } => Self::RateLimited,
             ApiError::Delegation(DelegationRefusal::Applid(_)) => Self::ApplidNotAllowed,
             ApiError::Delegation(DelegationRefusal::Target(_)) => Self::TargetNotAllowed,
             ApiError::Delegation(DelegationRefusal::Protected(_)) => Self::TargetProtected,

@@ -52,9 +52,15 @@ impl Revocations {
     /// a rule could otherwise miss this PAT.
     ///
     /// # Errors
-    /// [`ApiError::StoreUnavailable`].
+    /// [`ApiError::StoreUnavailable`]; [`ApiError::TooManyPats`] if the user has too many.
     pub(super) async fn register(&self, pat: IssuedPat) -> Result<(), ApiError> {
         self.0.register(pat).await.map_err(|error| {
+            if let StoreError::TooManyPats { limit, .. } = error {
+                if let Some(LogPermit { suppressed }) = log_limit::permit("too many PATs") {
+                    tracing::warn!(%error, suppressed, "no Personal Access Token was issued");
+                }
+                return ApiError::TooManyPats { limit };
+            }
             if let Some(LogPermit { suppressed }) = log_limit::permit("register PAT") {
                 tracing::error!(%error, suppressed, "the Personal Access Token could not be registered, so it was not issued");
             }

@@ -47,9 +47,10 @@ pub(super) async fn ticket<B: Body>(
         None => generator.generate(user, &applid).await,
     };
     let ticket = generated.inspect_err(|error| {
-        let cause = ("ticket", applid, error.codes());
+        // The APPLID is not a part of the cause, because the client chooses it.
+        let cause = ("ticket", error.codes());
         if let Some(LogPermit { suppressed }) = log_limit::permit(cause) {
-            tracing::warn!(url, %error, suppressed, "the PassTicket could not be generated");
+            tracing::warn!(url, %applid, %error, suppressed, "the PassTicket could not be generated");
         }
     })?;
     tracing::info!(url, %user, %applid, "issued a PassTicket");

@@ -51,7 +51,8 @@ const WRITE_ERRORS: Description = Description::counter(
 ///
 /// If another program renames or removes the file, for example logrotate, the sink notices this within a
 /// second and opens a new file at the path. Records that are written to a removed file within this second
-/// are lost. If the new file cannot be opened, the records wait in the queue.
+/// are lost. If the new file cannot be opened, the records wait in the queue. The new file may not be a symbolic
+/// link. Only the first file, when the sink is opened, may be one.
 pub struct AuditFile {
     path: PathBuf,
     queue: Queue,

@@ -55,6 +55,8 @@ pub(super) struct Writer {
     logged: Option<Instant>,
     /// When the file at the path was last compared with the open file.
     checked: Instant,
+    /// Whether the path names another file, which could not be opened.
+    is_lost: bool,
 }
 
 impl Writer {
@@ -64,7 +66,7 @@ impl Writer {
         records: Receiver<AuditRecord>,
         shared: Arc<Shared>,
     ) -> io::Result<Self> {
-        let (file, len) = open(path)?;
+        let (file, len) = open(path, Links::Follow)?;
         Ok(Self {
             path: path.to_owned(),
             options,
@@ -79,6 +81,7 @@ impl Writer {
             retry_at: None,
             logged: None,
             checked: Instant::now(),
+            is_lost: false,
         })
     }
 
@@ -191,22 +194,33 @@ impl Writer {
             return true;
         }
         self.checked = Instant::now();
-        if is_at(&self.file, &self.path) || self.batch.written > 0 {
+        if is_at(&self.file, &self.path) {
+            // The file may be back after it could not be opened again.
+            if self.is_lost {
+                self.is_lost = false;
+                self.retry_at = None;
+                self.shared.is_stuck.store(false, SeqCst);
+            }
+            return true;
+        }
+        if self.batch.written > 0 {
             return true;
         }
         if self.is_dirty && self.options.fsync != Fsync::Never {
             self.sync();
         }
-        match open(&self.path) {
+        match open(&self.path, Links::Refuse) {
             Ok((file, len)) => {
                 (self.file, self.len) = (file, len);
                 self.retry_at = None;
+                self.is_lost = false;
                 self.shared.is_stuck.store(false, SeqCst);
                 tracing::info!(path = %self.path.display(), "audit file was renamed or removed; opened a new one");
                 true
             }
             Err(error) => {
                 self.report_error("reopen", &error);
+                self.is_lost = true;
                 self.retry_at = Some(Instant::now() + RETRY);
                 self.shared.is_stuck.store(true, SeqCst);
                 false
@@ -219,7 +233,7 @@ impl Writer {
             self.file.sync_data()?;
         }
         rotation::make_room(&self.path, self.options.keep)?;
-        (self.file, self.len) = open(&self.path)?;
+        (self.file, self.len) = open(&self.path, Links::Refuse)?;
         if self.options.fsync != Fsync::Never {
             sync_directory(&self.path)?;
         }
@@ -320,13 +334,54 @@ impl Batch {
     }
 }
 
+/// Whether the path may be a symbolic link.
+#[derive(Clone, Copy, Debug)]
+enum Links {
+    /// When the program starts: the administrator may have placed a link.
+    Follow,
+    /// When the file is opened again: another user who can write to the directory may have placed the link, so
+    /// that the gateway writes to a file of its own that this user cannot write.
+    Refuse,
+}
+
+/// `O_NOFOLLOW` of open(2): opening a symbolic link is an error. The values are those of the headers of the
+/// kernels, since the standard library does not name them. On other systems links are followed.
+#[cfg(unix)]
+const O_NOFOLLOW: i32 = if cfg!(any(target_os = "linux", target_os = "android")) {
+    // asm-generic/fcntl.h, and the files fcntl.h of the architectures with another value
+    let has_other_value = cfg!(any(
+        target_arch = "arm",
+        target_arch = "aarch64",
+        target_arch = "powerpc",
+        target_arch = "powerpc64",
+        target_arch = "m68k"
+    ));
+    if has_other_value { 0o100_000 } else { 0o400_000 }
+} else if cfg!(any(
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_os = "dragonfly"
+)) {
+    0x100
+} else {
+    0
+};
+
 /// Opens the file for appending and locks it. Adds a newline to an incomplete last line. Returns the file
 /// and its length.
-fn open(path: &Path) -> io::Result<(File, u64)> {
+fn open(path: &Path, links: Links) -> io::Result<(File, u64)> {
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    #[cfg(unix)]
+    if let Links::Refuse = links {
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, O_NOFOLLOW);
+    }
+    #[cfg(not(unix))]
+    let _ = links;
     let mut file = options.open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
@@ -512,6 +567,29 @@ mod tests {
         writer.write_all();
         assert!(queue.is_available());
         assert_eq!((lines(&path), writer.shared.written.load(SeqCst)), (1, 5));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_symbolic_link_is_not_followed_and_the_old_file_can_come_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        let (queue, mut writer) = writer(directory.path(), AuditFileOptions::default());
+        let (away, target) = (path.with_extension("away"), path.with_extension("target"));
+        std::fs::write(&target, "").unwrap();
+        std::fs::rename(&path, &away).unwrap();
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        writer.checked = Instant::now().checked_sub(CHECK).unwrap();
+        assert!(!writer.follow_path());
+        assert!(!queue.is_available());
+        // The rotation refuses the link, too.
+        assert!(open(&path, Links::Refuse).is_err());
+        std::fs::rename(&away, &path).unwrap();
+        writer.retry_at = Some(Instant::now());
+        // An idle writer notices that the file is back.
+        assert!(writer.follow_path());
+        assert!(queue.is_available());
+        assert_eq!(std::fs::read(&target).unwrap(), b"");
     }
 
     #[test]

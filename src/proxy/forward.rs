@@ -370,7 +370,10 @@ where
 #[cold]
 fn unknown_coding(route: &Route) -> Response<ResponseBody> {
     let (service, upstream) = (route.service(), route.upstream().map(tracing::field::display));
-    tracing::warn!(%service, upstream, "service sent a transfer coding other than chunked");
+    let cause = ("coding", service, route.upstream().map(ToString::to_string));
+    if let Some(LogPermit { suppressed }) = log_limit::permit(cause) {
+        tracing::warn!(%service, upstream, suppressed, "service sent a transfer coding other than chunked");
+    }
     gateway_response(ApiMessage::new(&messages::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY)
 }
 

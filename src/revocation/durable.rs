@@ -21,15 +21,18 @@ use tokio::sync::oneshot;
 use super::{
     CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationIndex, RevocationStore,
     StoreError, StoreFuture, is_rule_needed, is_token_revocation_needed,
+    issued::{MAX_PATS, PatCounts, scope_hashes},
     salt::Salt,
     trusted_time::{TrustedReading, Uptime},
+    unwritten::{Reach, Unwritten},
 };
 use crate::{
     clock::Timestamp,
     health::Health,
+    log_limit::{self, LogPermit},
     metrics::{Collect, Counter, Description, Exposition},
     passticket::UserId,
-    token::{Scopes, ServiceId, TokenFingerprint, VerifiedToken},
+    token::{ServiceId, TokenFingerprint, VerifiedToken},
 };
 
 // The tables of tokens, users and services have the names of the maps in Zowe's Caching Service.
@@ -37,16 +40,16 @@ const TOKENS: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("invalid
 const USERS: TableDefinition<'_, &str, u64> = TableDefinition::new("invalidUsers");
 const SERVICES: TableDefinition<'_, &str, u64> = TableDefinition::new("invalidScopes");
 /// The PATs that the gateway has issued, by the time that they claim to be issued at and by their salted
-/// fingerprint. The value has the expiry time, the user, and the services with commas between them. An
+/// fingerprint. The value has the expiry time, the user, and the [hashes](scope_hashes) of the services. An
 /// older version of this program ignores the table.
-const ISSUED: TableDefinition<'_, (u64, [u8; 32]), (u64, &str, &str)> =
-    TableDefinition::new("issuedTokens");
+const ISSUED: TableDefinition<'_, (u64, [u8; 32]), (u64, &str, &[u8])> =
+    TableDefinition::new("issuedPats");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 // The keys of the table `meta`.
 const FORMAT: &str = "format";
 const SALT: &str = "salt";
-/// The last time that an eviction trusted. Files of older versions do not have it.
+/// The trusted time, as of the last write. Files of older versions do not have it.
 const TRUSTED: &str = "trustedTime";
 /// The number of calls of [`commit`]. The second transaction of each call increments this number.
 const SEALS: &str = "seals";
@@ -69,6 +72,10 @@ const MAX_GROUP: usize = 4096;
 /// the store would be reported as down until the next revocation, which may not come while it is down.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 
+/// While nothing else is written, the writer stores the trusted time at this interval. A restart of the machine then
+/// costs at most this time.
+const ADVANCE_EVERY: Duration = Duration::from_secs(60 * 60);
+
 const WRITE_ERRORS: Description = Description::counter(
     "passticket_revocation_write_errors_total",
     "Failed attempts to write the revocation file.",
@@ -88,8 +95,9 @@ const WRITE_ERRORS: Description = Description::counter(
 /// 5. **A write that has started is finished**, even if its future is dropped. Dropping the store waits
 ///    for pending writes.
 ///
-/// If a write fails, the caller gets the error. The revocation applies nevertheless, until the store is
-/// dropped. The next write reopens the file.
+/// If a write fails, the caller gets the error. The revocation applies nevertheless. The store keeps up to
+/// 10,000 such revocations, and writes them before the next write, every five seconds if there is none, and
+/// when the store is dropped.
 ///
 /// # Cost
 /// A check reads memory only. It computes SHA-256 of one block, and then checks a [`RevocationIndex`].
@@ -101,13 +109,13 @@ const WRITE_ERRORS: Description = Description::counter(
 /// delay a write. `benches/revocation.rs` measures checks and writes.
 ///
 /// Eviction removes expired revocations. It trusts the wall clock only as far as monotonic time has passed
-/// since the last eviction (docs/decisions.md#d39): while the clock is ahead, fewer revocations are
-/// removed. [`trust_clock`](Self::trust_clock) ends this. Then the eviction rewrites the file to make it smaller. This takes about
-/// a second for half a million rules. Writes wait until the eviction ends. Checks do not wait.
+/// (docs/decisions.md#d39): while the clock is ahead, fewer revocations are removed.
+/// [`trust_clock`](Self::trust_clock) makes the eviction trust the clock. An eviction that removed something
+/// rewrites the file to make it smaller. This takes about a second for half a million rules. Writes wait until the eviction ends. Checks do not wait.
 ///
 /// # What the file holds
-/// The tables `invalidTokens`, `invalidUsers`, `invalidScopes`, `issuedTokens` and `meta` of a [redb]
-/// database. `issuedTokens` has the PATs that were [registered](RevocationStore::register). In place of a
+/// The tables `invalidTokens`, `invalidUsers`, `invalidScopes`, `issuedPats` and `meta` of a [redb]
+/// database. `issuedPats` has the PATs that were [registered](RevocationStore::register). In place of a
 /// token the file holds a SHA-256 hash of a salt and of the fingerprint of the token. The salt is
 /// random, and the file contains it. A token cannot be computed from its hash. To find a known token in
 /// the file, a reader must compute its hash. Users and services are stored by name. The names are not
@@ -177,7 +185,7 @@ impl DurableStore {
             Ok(false) => return Err(OpenError::Missing { file: path }),
             Err(source) => return Err(OpenError::Io { file: path, source }),
         }
-        let (database, salt, id, index) = catch_panic(&path, || {
+        let (database, salt, id, index, counts) = catch_panic(&path, || {
             let io_error = |source| OpenError::Io { file: path.clone(), source };
             let id = FileId::of(&path).map_err(io_error)?;
             let (database, salt) = open(&path)?;
@@ -188,7 +196,8 @@ impl DurableStore {
                 )));
             }
             let index = load(&database).map_err(|e| open_error(&path, e))?;
-            Ok((database, salt, id, Arc::new(index)))
+            let counts = count_pats(&database).map_err(|e| open_error(&path, e))?;
+            Ok((database, salt, id, Arc::new(index), counts))
         })?;
 
         let name: Arc<str> = path.display().to_string().into();
@@ -201,6 +210,10 @@ impl DurableStore {
             id,
             database: Some(database),
             index: index.clone(),
+            counts,
+            unwritten: Unwritten::default(),
+            is_failing: false,
+            advanced: uptime(),
             uptime: Box::new(uptime),
             path,
         };
@@ -212,11 +225,13 @@ impl DurableStore {
         Ok(Self { index, salt, name, faults, commands, writer })
     }
 
-    /// Whether the file can be written: the last write succeeded, and the writer thread runs.
+    /// Whether the file can be written and has all revocations: the last write succeeded, and the writer thread
+    /// runs.
     ///
     /// Checks work even if the store is down, and they see all revocations of this process. But new
     /// revocations fail, and some may be lost at a restart. After a failed write, the store tries
-    /// every five seconds whether the file can be written again.
+    /// every five seconds to write the revocations that are not in the file. If there were more of them than it
+    /// keeps, the store stays down until the program is restarted.
     pub fn health(&self) -> Health {
         if self.writer.as_ref().is_none_or(JoinHandle::is_finished) {
             let remedy = "restart the program and report what its log says";
@@ -231,8 +246,8 @@ impl DurableStore {
         }
     }
 
-    /// Trusts the wall clock, which shows `now`, although it may be ahead of the monotonic time that has passed
-    /// since the last eviction. Call this only if an administrator has confirmed that the clock is right, for
+    /// Trusts the wall clock, which shows `now`, although it may be ahead of the monotonic time that has passed, or
+    /// far behind it. Call this only if an administrator has confirmed that the clock is right, for
     /// example after the machine was off for a long time.
     ///
     /// # Errors
@@ -506,6 +521,23 @@ fn load(database: &Database) -> Result<RevocationIndex, redb::Error> {
     Ok(index)
 }
 
+/// Counts the registered PATs. A file of an older version does not have the table.
+fn count_pats(database: &Database) -> Result<PatCounts, redb::Error> {
+    let mut counts = PatCounts::default();
+    let txn = database.begin_read()?;
+    let issued = match txn.open_table(ISSUED) {
+        Ok(issued) => issued,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(counts),
+        Err(error) => return Err(error.into()),
+    };
+    for entry in issued.iter()? {
+        let (_, value) = entry?;
+        let user = UserId::new(value.value().1);
+        counts.count(user.map_err(|e| redb::Error::Corrupted(e.to_string()))?);
+    }
+    Ok(counts)
+}
+
 fn open_error(path: &Path, error: redb::Error) -> OpenError {
     let file = path.to_owned();
     match error {
@@ -618,7 +650,15 @@ struct Writer {
     /// `None` after an error: redb then accepts no writes until the database is reopened.
     database: Option<Database>,
     index: Arc<RevocationIndex>,
+    /// How many PATs of each user are in the table [`ISSUED`].
+    counts: PatCounts,
+    /// Revocations that apply, but could not be written. The next write begins with them.
+    unwritten: Unwritten,
+    /// Whether the last write failed.
+    is_failing: bool,
     uptime: Box<dyn Fn() -> Uptime + Send>,
+    /// The uptime at which the trusted time was last stored. At first the uptime at which the file was opened.
+    advanced: Uptime,
 }
 
 impl Writer {
@@ -642,6 +682,10 @@ impl Writer {
             }
             self.record(&mut group);
         }
+        if !self.unwritten.is_empty() {
+            // The last chance. An error is logged.
+            let _ = self.with_database(|_| Ok(()));
+        }
     }
 
     /// The next command, or `None` if the store is being dropped. Meanwhile looks after the file.
@@ -658,23 +702,57 @@ impl Writer {
     /// Finds out whether the file was removed or replaced. After a failed write, tries whether the file can be
     /// written again.
     fn probe(&mut self) {
-        if self.faults.last().is_none() {
+        if !self.is_failing {
             if let Err(problem) = self.check_id() {
                 self.fail(problem);
+            } else if self.must_advance() {
+                // An error is logged and kept for the health.
+                let _ = self.advance();
             }
-        } else if self.with_database(|database| commit(database, |_| Ok(()))).is_ok() {
-            tracing::info!(file = %self.name, "the revocation file can be written again");
+        } else {
+            let unwritten = self.unwritten.len();
+            if self.with_database(|database| commit(database, |_| Ok(()))).is_ok() {
+                tracing::info!(file = %self.name, unwritten, "the revocation file can be written again; the revocations that were not written are in it now");
+            }
         }
     }
 
+    fn must_advance(&self) -> bool {
+        let now = (self.uptime)();
+        now.since_boot.saturating_sub(self.advanced.since_boot) >= ADVANCE_EVERY
+    }
+
+    /// Stores the trusted time.
+    fn advance(&mut self) -> Result<(), StoreError> {
+        let uptime = (self.uptime)();
+        self.with_database(|database| {
+            commit(database, |txn| advance_trusted_time(txn, uptime.clone()))
+        })?;
+        self.advanced = uptime;
+        Ok(())
+    }
+
+    /// Writes a group. Answers the PATs of users that have too many without a write.
     fn record(&mut self, group: &mut Vec<(Write, Reply<()>)>) {
+        let refused = group.extract_if(.., |(write, _)| match write {
+            Write::Issued(pat) => self.counts.reserve(pat.user).is_err(),
+            Write::Revocation(_) | Write::RuleOfNow(_) => false,
+        });
+        for (write, reply) in refused {
+            if let Write::Issued(pat) = write {
+                let _ =
+                    reply.send(Err(StoreError::TooManyPats { user: pat.user, limit: MAX_PATS }));
+            }
+        }
         if group.is_empty() {
             return;
         }
         // The PATs that the rules of the group miss, because these PATs claim to be issued later.
         let mut missed = Vec::new();
+        let uptime = (self.uptime)();
         let written = self.with_database(|database| {
             commit(database, |txn| {
+                advance_trusted_time(txn, uptime.clone())?;
                 let mut tables = Tables::open(txn)?;
                 for (write, _) in &*group {
                     match write {
@@ -692,42 +770,75 @@ impl Writer {
                 Ok(())
             })
         });
+        if written.is_ok() {
+            self.advanced = uptime;
+        }
+        if written.is_err() {
+            for revocation in &missed {
+                self.unwritten.keep(revocation.clone(), Reach::ByTime);
+            }
+        }
         // Even after a failed write, the revocations apply until the store is dropped.
         for revocation in &missed {
             self.index.apply(revocation);
         }
         for (write, reply) in group.drain(..) {
-            if let Write::Revocation(revocation) | Write::RuleOfNow(revocation) = &write {
-                self.index.apply(revocation);
+            match &write {
+                Write::Revocation(revocation) | Write::RuleOfNow(revocation) => {
+                    self.index.apply(revocation);
+                    if written.is_err() {
+                        let is_of_now = matches!(write, Write::RuleOfNow(_));
+                        let reach = if is_of_now { Reach::OfNow } else { Reach::ByTime };
+                        self.unwritten.keep(revocation.clone(), reach);
+                    }
+                }
+                Write::Issued(pat) if written.is_err() => self.counts.release(pat.user),
+                Write::Issued(_) => {}
             }
             // Sending fails if the caller has dropped the future.
             let _ = reply.send(written.clone());
         }
     }
 
-    /// Removes what has no effect at the trusted time, which may be earlier than `wall`.
+    /// Removes what has no effect at the trusted time and at `wall`.
     fn evict(&mut self, wall: Timestamp) -> Result<Evicted, StoreError> {
         let uptime = (self.uptime)();
-        let (evicted, trusted) = self.with_database(|database| {
-            let (mut evicted, mut trusted) = (Evicted::default(), wall);
+        let mut counts = PatCounts::default();
+        let (evicted, stored) = self.with_database(|database| {
+            let (mut evicted, mut stored) = (Evicted::default(), wall);
+            let mut evicted_pats = 0;
             commit(database, |txn| {
-                trusted = read_trusted_time(txn, wall, uptime)?;
+                stored = read_trusted_time(txn, wall, uptime)?;
+                let trusted = stored.min(wall);
                 let keep_token = |expires_at| is_token_revocation_needed(expires_at, trusted);
                 let keep_rule = |up_to| is_rule_needed(up_to, trusted);
                 evicted.tokens = retain(&mut txn.open_table(TOKENS)?, keep_token)?;
                 evicted.users = retain(&mut txn.open_table(USERS)?, keep_rule)?;
                 evicted.services = retain(&mut txn.open_table(SERVICES)?, keep_rule)?;
-                txn.open_table(ISSUED)?.retain(|_, (expires_at, _, _)| {
-                    keep_token(Timestamp::from_millis(expires_at))
+                let mut issued = txn.open_table(ISSUED)?;
+                let before = issued.len()?;
+                issued.retain(|_, (expires_at, user, _)| {
+                    let keep = keep_token(Timestamp::from_millis(expires_at));
+                    if let (true, Ok(user)) = (keep, UserId::new(user)) {
+                        counts.count(user);
+                    }
+                    keep
                 })?;
+                evicted_pats = before - issued.len()?;
                 Ok(())
             })?;
-            if evicted != Evicted::default() {
+            if evicted != Evicted::default() || evicted_pats > 0 {
                 database.compact()?;
             }
-            Ok((evicted, trusted))
+            Ok((evicted, stored))
         })?;
+        self.counts = counts;
+        let trusted = stored.min(wall);
         self.index.drop_stale(trusted);
+        if wall < stored {
+            let behind_secs = stored.as_secs() - wall.as_secs();
+            tracing::warn!(file = %self.name, behind_secs, "the clock is far behind the time of the last eviction, so it does not set the trusted time back; set the clock. If the clock is right, start the program once with --trust-clock");
+        }
         if trusted.plus(LAG) < wall {
             let ahead_secs = wall.as_secs() - trusted.as_secs();
             tracing::warn!(file = %self.name, ahead_secs, "the clock is ahead of the time that has passed since the last eviction, so expired revocations are kept longer; if the clock is right, start the program once with --trust-clock");
@@ -745,7 +856,8 @@ impl Writer {
         })
     }
 
-    /// Opens the database if it is closed, and calls `write`. After an error of the database it is closed.
+    /// Opens the database if it is closed, writes what could not be written before, and calls `write`. After an
+    /// error of the database it is closed.
     ///
     /// If the file was removed or replaced, this is an error, because the next start would not find what is
     /// written. The check after the write is for a file that is replaced during the write.
@@ -754,29 +866,56 @@ impl Writer {
         write: impl FnOnce(&mut Database) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
         let written = self.check_id().and_then(|()| self.reopened()).and_then(|mut database| {
+            let missed = write_all(&database, &self.unwritten)?;
             let written = write(&mut database)?;
             self.database = Some(database);
             self.check_id()?;
-            Ok(written)
+            Ok((written, missed))
         });
-        if written.is_ok() {
-            *self.faults.last() = None;
+        match written {
+            Ok((written, missed)) => {
+                missed.iter().for_each(|revocation| self.index.apply(revocation));
+                self.unwritten.clear();
+                self.is_failing = false;
+                *self.faults.last() = self.lost();
+                Ok(written)
+            }
+            Err(problem) => Err(self.fail(problem)),
         }
-        written.map_err(|problem| self.fail(problem))
+    }
+
+    /// Why the store is down although the file can be written: revocations were lost.
+    fn lost(&self) -> Option<String> {
+        let lost = self.unwritten.lost();
+        (lost > 0).then(|| {
+            format!(
+                "{lost} revocations are only in memory, because {} could not be written for a long time; \
+                 repeat them, then restart the program",
+                self.name
+            )
+        })
     }
 
     /// Counts and logs a problem, and keeps it for [`DurableStore::health`].
-    fn fail(&self, problem: WriteProblem) -> StoreError {
+    fn fail(&mut self, problem: WriteProblem) -> StoreError {
         let store = self.name.clone();
         let (error, reason) = match problem {
             WriteProblem::Replaced => {
-                tracing::error!(file = %store, "the revocation file was removed or replaced; new revocations do not survive a restart");
+                if let Some(LogPermit { suppressed }) =
+                    log_limit::permit("revocation file replaced")
+                {
+                    tracing::error!(file = %store, suppressed, "the revocation file was removed or replaced; new revocations do not survive a restart");
+                }
                 let error = StoreError::Replaced { store };
                 let reason = error.to_string();
                 (error, reason)
             }
             WriteProblem::Failed(source) => {
-                tracing::error!(file = %store, error = %source, "the revocation file could not be written; new revocations may not survive a restart");
+                if let Some(LogPermit { suppressed }) =
+                    log_limit::permit("revocation file not written")
+                {
+                    tracing::error!(file = %store, error = %source, suppressed, "the revocation file could not be written; new revocations may not survive a restart");
+                }
                 let reason = format!(
                     "{store} could not be written: {source}; check free space and permissions"
                 );
@@ -784,6 +923,7 @@ impl Writer {
             }
         };
         self.faults.count.increment();
+        self.is_failing = true;
         *self.faults.last() = Some(reason);
         error
     }
@@ -810,21 +950,15 @@ impl Writer {
     }
 }
 
-/// Advances the trusted time in the file, and returns it. If the file has none, the wall clock is trusted.
+/// Advances the trusted time in the file, and returns it. If the file has none, the wall clock is trusted. The result
+/// may be ahead of a wall clock that is far behind.
 fn read_trusted_time(
     txn: &WriteTransaction,
     wall: Timestamp,
     uptime: Uptime,
 ) -> Result<Timestamp, redb::Error> {
     let mut meta = txn.open_table(META)?;
-    let last =
-        match meta.get(TRUSTED)? {
-            None => None,
-            Some(bytes) => Some(TrustedReading::from_bytes(bytes.value()).ok_or_else(|| {
-                redb::Error::Corrupted("the trusted time is malformed".to_owned())
-            })?),
-        };
-    let reading = match last {
+    let reading = match last_reading(&meta)? {
         None => TrustedReading { time: wall, uptime },
         Some(last) => last.advance(wall, uptime),
     };
@@ -832,12 +966,32 @@ fn read_trusted_time(
     Ok(reading.time)
 }
 
+/// Advances the trusted time in the file by the monotonic time that has passed. If the file has none, the first
+/// eviction sets it.
+fn advance_trusted_time(txn: &WriteTransaction, uptime: Uptime) -> Result<(), redb::Error> {
+    let mut meta = txn.open_table(META)?;
+    if let Some(last) = last_reading(&meta)? {
+        let reading = last.advance_without_clock(uptime);
+        meta.insert(TRUSTED, reading.to_bytes().as_slice())?;
+    }
+    Ok(())
+}
+
+fn last_reading(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+) -> Result<Option<TrustedReading>, redb::Error> {
+    let Some(bytes) = meta.get(TRUSTED)? else { return Ok(None) };
+    let reading = TrustedReading::from_bytes(bytes.value());
+    let malformed = || redb::Error::Corrupted("the trusted time is malformed".to_owned());
+    reading.map(Some).ok_or_else(malformed)
+}
+
 /// The tables of one write transaction.
 struct Tables<'txn> {
     tokens: Table<'txn, [u8; 32], u64>,
     users: Table<'txn, &'static str, u64>,
     services: Table<'txn, &'static str, u64>,
-    issued: Table<'txn, (u64, [u8; 32]), (u64, &'static str, &'static str)>,
+    issued: Table<'txn, (u64, [u8; 32]), (u64, &'static str, &'static [u8])>,
 }
 
 impl<'txn> Tables<'txn> {
@@ -865,9 +1019,9 @@ impl<'txn> Tables<'txn> {
     }
 
     fn register(&mut self, pat: &IssuedPat) -> Result<(), redb::Error> {
-        let scopes: Vec<_> = pat.scopes.iter().map(ServiceId::as_str).collect();
+        let scopes = scope_hashes::of(&pat.scopes);
         let key = (pat.issued_at.as_millis(), *pat.token.as_bytes());
-        let value = (pat.expires_at.as_millis(), pat.user.as_str(), &*scopes.join(","));
+        let value = (pat.expires_at.as_millis(), pat.user.as_str(), &*scopes);
         self.issued.insert(key, value)?;
         Ok(())
     }
@@ -878,24 +1032,44 @@ impl<'txn> Tables<'txn> {
         let (Revocation::User { up_to, .. } | Revocation::Service { up_to, .. }) = rule else {
             return Ok(Vec::new());
         };
-        let unreadable = |what: &dyn fmt::Display| redb::Error::Corrupted(what.to_string());
         let mut missed = Vec::new();
-        for entry in self.issued.range((up_to.as_millis(), [0; 32])..)? {
+        let Some(after) = up_to.as_millis().checked_add(1) else { return Ok(missed) };
+        for entry in self.issued.range((after, [0; 32])..)? {
             let (key, value) = entry?;
-            let ((issued_at, token), (expires_at, user, scopes)) = (key.value(), value.value());
-            let pat = IssuedPat {
-                token: TokenFingerprint::from_bytes(token),
-                user: UserId::new(user).map_err(|e| unreadable(&e))?,
-                scopes: Scopes::parse([scopes]).map_err(|e| unreadable(&e))?,
-                issued_at: Timestamp::from_millis(issued_at),
-                expires_at: Timestamp::from_millis(expires_at),
+            let ((_, token), (expires_at, user, scopes)) = (key.value(), value.value());
+            let is_missed = match rule {
+                Revocation::Token { .. } => false,
+                Revocation::User { user: of_rule, .. } => of_rule.as_str() == user,
+                Revocation::Service { service, .. } => scope_hashes::contain(scopes, service),
             };
-            if pat.is_missed_by(rule) {
-                missed.push(pat.revocation());
+            if is_missed {
+                let token = TokenFingerprint::from_bytes(token);
+                let expires_at = Timestamp::from_millis(expires_at);
+                missed.push(Revocation::Token { token, expires_at });
             }
         }
         Ok(missed)
     }
+}
+
+/// Writes the revocations that could not be written before. Returns the revocations of the PATs that their rules
+/// missed.
+fn write_all(database: &Database, unwritten: &Unwritten) -> Result<Vec<Revocation>, redb::Error> {
+    let mut missed = Vec::new();
+    if unwritten.is_empty() {
+        return Ok(missed);
+    }
+    commit(database, |txn| {
+        let mut tables = Tables::open(txn)?;
+        for (revocation, reach) in unwritten.iter() {
+            tables.insert(&revocation)?;
+            if reach == Reach::OfNow {
+                missed.extend(tables.missed_by(&revocation)?);
+            }
+        }
+        missed.iter().try_for_each(|revocation| tables.insert(revocation))
+    })?;
+    Ok(missed)
 }
 
 /// Calls `write` in a transaction and commits this transaction durably. Then commits a second transaction
@@ -956,25 +1130,34 @@ mod tests {
         Revocation::User { user: UserId::new(name).unwrap(), up_to: Timestamp::from_secs(1) }
     }
 
+    /// A writer in the state after an error: it has to open the file.
+    fn writer(path: PathBuf, faults: Arc<Faults>) -> Writer {
+        let (_, salt) = open(&path).unwrap();
+        Writer {
+            name: path.display().to_string().into(),
+            id: FileId::of(&path).unwrap(),
+            salt,
+            faults,
+            database: None,
+            index: Arc::default(),
+            counts: PatCounts::default(),
+            unwritten: Unwritten::default(),
+            is_failing: false,
+            uptime: Box::new(Uptime::now),
+            advanced: Uptime::now(),
+            path,
+        }
+    }
+
     #[test]
     fn after_a_failed_write_the_revocation_applies_and_the_next_write_works() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("revocations.redb");
         drop(DurableStore::create(&path).unwrap());
-        let (database, salt) = open(&path).unwrap();
         let faults = Arc::<Faults>::default();
-        let mut writer = Writer {
-            id: FileId::of(&path).unwrap(),
-            uptime: Box::new(Uptime::now),
-            name: path.display().to_string().into(),
-            path: path.clone(),
-            salt,
-            faults: faults.clone(),
-            // `None` is the state after an error. The writer cannot open the file now, because the
-            // variable `database` has it open, as another process could.
-            database: None,
-            index: Arc::default(),
-        };
+        let mut writer = writer(path.clone(), faults.clone());
+        // The writer cannot open the file, because this variable has it open, as another process could.
+        let (database, _) = open(&path).unwrap();
         let mut record = |name| {
             let (reply, mut answer) = oneshot::channel();
             writer.record(&mut vec![(Write::Revocation(user(name)), reply)]);
@@ -993,9 +1176,9 @@ mod tests {
         assert_eq!(entries, 2);
         assert_eq!((faults.count.get(), faults.last().clone()), (1, None));
 
-        // Only the revocation that returned `Ok` is in the file.
+        // The revocation that returned an error is in the file, too.
         drop(writer);
-        assert_eq!(DurableStore::open(&path).unwrap().entries().len(), 1);
+        assert_eq!(DurableStore::open(&path).unwrap().entries().len(), 2);
     }
 
     #[test]
@@ -1019,18 +1202,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("revocations.redb");
         drop(DurableStore::create(&path).unwrap());
-        let (database, salt) = open(&path).unwrap();
         let faults = Arc::<Faults>::default();
-        let mut writer = Writer {
-            id: FileId::of(&path).unwrap(),
-            uptime: Box::new(Uptime::now),
-            name: path.display().to_string().into(),
-            path: path.clone(),
-            salt,
-            faults: faults.clone(),
-            database: None,
-            index: Arc::default(),
-        };
+        let mut writer = writer(path.clone(), faults.clone());
+        // The writer cannot open the file, because this variable has it open, as another process could.
+        let (database, _) = open(&path).unwrap();
         writer.probe();
         assert_eq!(faults.last().clone(), None);
 
@@ -1050,20 +1225,106 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_writes_what_could_not_be_written_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("revocations.redb");
+        let store = DurableStore::create(&path).unwrap();
+        let pat = IssuedPat {
+            token: TokenFingerprint::from_bytes([7; 32]),
+            user: UserId::new("ONE").unwrap(),
+            scopes: crate::token::Scopes::parse(["a"]).unwrap(),
+            issued_at: Timestamp::from_secs(5),
+            expires_at: Timestamp::from_secs(9),
+        };
+        tokio_test::block_on(store.register(pat)).unwrap();
+        drop(store);
+        let faults = Arc::<Faults>::default();
+        let mut writer = writer(path.clone(), faults.clone());
+        let (database, _) = open(&path).unwrap();
+        for write in [Write::RuleOfNow(user("ONE")), Write::Revocation(user("TWO"))] {
+            let (reply, mut answer) = oneshot::channel();
+            writer.record(&mut vec![(write, reply)]);
+            assert!(answer.try_recv().unwrap().is_err());
+        }
+        drop(database);
+        writer.probe();
+        assert_eq!(faults.last().clone(), None);
+        // The rule of now also revoked the registered PAT.
+        assert_eq!(writer.index.entries().len(), 3);
+        drop(writer);
+        assert_eq!(DurableStore::open(&path).unwrap().entries().len(), 3);
+    }
+
+    #[test]
+    fn the_store_stays_down_if_revocations_are_lost() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("revocations.redb");
+        drop(DurableStore::create(&path).unwrap());
+        let faults = Arc::<Faults>::default();
+        let mut writer = writer(path.clone(), faults.clone());
+        let (database, _) = open(&path).unwrap();
+        let token = |i: u32| {
+            let mut bytes = [0; 32];
+            bytes[..4].copy_from_slice(&i.to_le_bytes());
+            let token = TokenFingerprint::from_bytes(bytes);
+            Revocation::Token { token, expires_at: Timestamp::from_secs(1) }
+        };
+        // The first ones are repeated, and kept once.
+        let tokens = (0..10).chain(0..10_003).map(token);
+        let mut group = tokens.map(|r| (Write::Revocation(r), oneshot::channel().0)).collect();
+        writer.record(&mut group);
+        drop(database);
+        for _ in 0..2 {
+            writer.probe();
+            let reason = faults.last().clone().unwrap();
+            assert!(reason.starts_with("3 revocations are only in memory"), "{reason}");
+        }
+        drop(writer);
+        assert_eq!(DurableStore::open(&path).unwrap().entries().len(), 10_000);
+    }
+
+    /// The trusted time of the file.
+    fn trusted(writer: &Writer) -> TrustedReading {
+        let txn = writer.database.as_ref().unwrap().begin_read().unwrap();
+        last_reading(&txn.open_table(META).unwrap()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn the_trusted_time_is_stored_with_each_write_and_hourly() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("revocations.redb");
+        drop(DurableStore::create(&path).unwrap());
+        let mut writer = writer(path, Arc::default());
+        let secs = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let (read, set) = (secs.clone(), |to| secs.store(to, std::sync::atomic::Ordering::SeqCst));
+        writer.uptime = Box::new(move || Uptime {
+            boot: "boot".to_owned(),
+            since_boot: Duration::from_secs(read.load(std::sync::atomic::Ordering::SeqCst)),
+        });
+        let record = |writer: &mut Writer| {
+            let (reply, _answer) = oneshot::channel();
+            writer.record(&mut vec![(Write::Revocation(user("ONE")), reply)]);
+        };
+        // Without an eviction there is no trusted time.
+        record(&mut writer);
+        writer.evict(Timestamp::from_secs(1_000_000)).unwrap();
+        set(10);
+        record(&mut writer);
+        assert_eq!(trusted(&writer).time, Timestamp::from_secs(1_000_010));
+        for (now, want) in [(3609, 10), (3610, 3610), (3700, 3610), (7300, 7300)] {
+            set(now);
+            writer.probe();
+            assert_eq!(trusted(&writer).time, Timestamp::from_secs(1_000_000 + want), "{now}");
+        }
+    }
+
+    #[test]
     fn the_writer_does_not_write_to_a_file_that_was_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("revocations.redb");
         drop(DurableStore::create(&path).unwrap());
-        let mut writer = Writer {
-            name: path.display().to_string().into(),
-            id: FileId::of(&path).unwrap(),
-            uptime: Box::new(Uptime::now),
-            path,
-            salt: Salt::new([0; Salt::LEN]),
-            faults: Arc::default(),
-            database: None,
-            index: Arc::default(),
-        };
+        let mut writer = writer(path, Arc::default());
+        writer.salt = Salt::new([0; Salt::LEN]);
         let error = writer.evict(Timestamp::from_secs(1)).unwrap_err();
         assert!(error.to_string().contains("was removed or replaced"), "{error}");
     }

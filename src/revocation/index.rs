@@ -10,7 +10,7 @@ use dashmap::{DashMap, Entry};
 
 use super::{
     CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationStore, RevokedBy,
-    StoreFuture, is_rule_needed, is_token_revocation_needed,
+    StoreFuture, is_rule_needed, is_token_revocation_needed, issued::PatCounts,
 };
 use crate::{
     clock::Timestamp,
@@ -45,7 +45,14 @@ pub struct RevocationIndex {
     users: DashMap<UserId, Timestamp>,
     services: DashMap<ServiceId, Timestamp>,
     /// The PATs that were registered. Empty if the index belongs to a store that registers them elsewhere.
-    issued: Mutex<Vec<IssuedPat>>,
+    issued: Mutex<Issued>,
+}
+
+/// The registered PATs, and how many each user has.
+#[derive(Debug, Default)]
+struct Issued {
+    pats: Vec<IssuedPat>,
+    counts: PatCounts,
 }
 
 /// A hasher for the map of tokens. It returns a part of the fingerprint.
@@ -171,14 +178,18 @@ impl RevocationStore for RevocationIndex {
     }
 
     fn register(&self, pat: IssuedPat) -> StoreFuture<()> {
-        self.issued.lock().unwrap_or_else(PoisonError::into_inner).push(pat);
-        Box::pin(ready(Ok(())))
+        let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        let reserved = issued.counts.reserve(pat.user);
+        if reserved.is_ok() {
+            issued.pats.push(pat);
+        }
+        Box::pin(ready(reserved))
     }
 
     fn record_rule_of_now(&self, rule: Revocation) -> StoreFuture<()> {
         let issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
         self.apply(&rule);
-        for pat in issued.iter().filter(|pat| pat.is_missed_by(&rule)) {
+        for pat in issued.pats.iter().filter(|pat| pat.is_missed_by(&rule)) {
             self.apply(&pat.revocation());
         }
         Box::pin(ready(Ok(())))
@@ -186,7 +197,10 @@ impl RevocationStore for RevocationIndex {
 
     fn evict(&self, now: Timestamp) -> StoreFuture<Evicted> {
         let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
-        issued.retain(|pat| is_token_revocation_needed(pat.expires_at, now));
+        issued.pats.retain(|pat| is_token_revocation_needed(pat.expires_at, now));
+        let mut counts = PatCounts::default();
+        issued.pats.iter().for_each(|pat| counts.count(pat.user));
+        issued.counts = counts;
         Box::pin(ready(Ok(self.drop_stale(now))))
     }
 }

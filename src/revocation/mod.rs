@@ -40,12 +40,15 @@
 #[cfg(feature = "store")]
 mod durable;
 mod index;
+mod issued;
 #[cfg(feature = "store")]
 mod salt;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "store")]
 mod trusted_time;
+#[cfg(feature = "store")]
+mod unwritten;
 
 use std::{error::Error, future::ready, pin::Pin, sync::Arc, time::Duration};
 
@@ -244,6 +247,16 @@ pub type StoreFuture<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + S
 ///         self.0.record(revocation)
 ///     }
 ///
+///     // The default implementations of these two methods would not reach the other store.
+///     fn register(&self, pat: IssuedPat) -> StoreFuture<()> {
+///         self.0.register(pat)
+///     }
+///
+///     fn record_rule_of_now(&self, rule: Revocation) -> StoreFuture<()> {
+///         println!("{rule:?}");
+///         self.0.record_rule_of_now(rule)
+///     }
+///
 ///     fn evict(&self, now: Timestamp) -> StoreFuture<Evicted> {
 ///         self.0.evict(now)
 ///     }
@@ -267,6 +280,9 @@ pub trait RevocationStore: RevocationCheck {
 
     /// Registers a PAT that was just issued, so that [`record_rule_of_now`](Self::record_rule_of_now) knows
     /// it. The caller gives the PAT to its user only after `Ok`.
+    ///
+    /// The stores of this crate register at most 1000 PATs of a user. A PAT counts until it has expired and
+    /// [`evict`](Self::evict) was called. Then the result is [`StoreError::TooManyPats`].
     ///
     /// The default implementation does nothing. A store that contains another store must call the method
     /// of the other store.
@@ -345,6 +361,17 @@ pub enum StoreError {
     Replaced {
         /// The name of the store.
         store: Arc<str>,
+    },
+    /// The user has as many registered PATs as the store allows for one user, so the store registers no
+    /// further one.
+    #[error(
+        "{user} has {limit} Personal Access Tokens that have not expired, and cannot get another one"
+    )]
+    TooManyPats {
+        /// The user.
+        user: UserId,
+        /// The maximum number of PATs of a user.
+        limit: u32,
     },
     /// The store accepts no more writes, because of an error in the program.
     #[error("{store} takes no more writes; restart the program and report what its log says")]

@@ -395,7 +395,7 @@ mod durable {
         drop(store);
         let database = Database::open(&path).unwrap();
         let txn = database.begin_write().unwrap();
-        let issued = TableDefinition::<(u64, [u8; 32]), (u64, &str, &str)>::new("issuedTokens");
+        let issued = TableDefinition::<(u64, [u8; 32]), (u64, &str, &[u8])>::new("issuedPats");
         assert!(txn.delete_table(issued).unwrap());
         txn.commit().unwrap();
         drop(database);
@@ -710,6 +710,67 @@ mod durable {
         };
         drop(store);
         assert_ne!(first_hash(&path), first_hash(&second));
+    }
+
+    /// Registers PATs until one is refused, and returns how many were registered.
+    fn register_all(store: &DurableStore, pat: &IssuedPat, first: u64, count: u64) -> usize {
+        let pats = (first..first + count).map(|i| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&i.to_be_bytes());
+            IssuedPat { token: TokenFingerprint::from_bytes(bytes), ..pat.clone() }
+        });
+        let pending: Vec<_> = pats.map(|pat| store.register(pat)).collect();
+        let results = pending.into_iter().map(block_on);
+        results
+            .filter(|result| match result {
+                Ok(()) => true,
+                Err(StoreError::TooManyPats { limit: 1000, .. }) => false,
+                Err(error) => panic!("{error}"),
+            })
+            .count()
+    }
+
+    #[test]
+    fn the_registered_pats_of_a_user_are_limited_also_after_a_restart() {
+        let (_directory, path) = directory();
+        let store = DurableStore::create(&path).unwrap();
+        let of_one = IssuedPat::from(&pat("one", "a", NOW, 1));
+        assert_eq!(register_all(&store, &of_one, 0, 600), 600);
+        drop(store);
+        let store = DurableStore::open(&path).unwrap();
+        assert_eq!(register_all(&store, &of_one, 600, 600), 400);
+        let of_two = IssuedPat::from(&pat("two", "a", NOW, 1));
+        assert_eq!(register_all(&store, &of_two, 2000, 1), 1);
+        // An eviction makes room when the PATs have expired.
+        block_on(store.evict(at(NOW))).unwrap();
+        assert_eq!(register_all(&store, &of_one, 3000, 1), 0);
+        block_on(store.trust_clock(at(NOW + DAY_MS))).unwrap();
+        block_on(store.evict(at(NOW + DAY_MS))).unwrap();
+        assert_eq!(register_all(&store, &of_one, 4000, 1), 1);
+
+        let index = RevocationIndex::default();
+        let results = (0..1001).map(|_| block_on(index.register(of_one.clone())).is_ok());
+        assert_eq!(results.filter(|is_ok| *is_ok).count(), 1000);
+        block_on(index.evict(at(NOW + DAY_MS))).unwrap();
+        block_on(index.register(of_one)).unwrap();
+    }
+
+    #[test]
+    fn many_scopes_take_little_room_and_evicted_pats_make_the_file_smaller() {
+        let (_directory, path) = directory();
+        let store = DurableStore::create(&path).unwrap();
+        let len = || fs::metadata(&path).unwrap().len();
+        let mut many = IssuedPat::from(&pat("one", "a", NOW, 1));
+        let scopes: Vec<_> = (0..180).map(|i| format!("{i:064}")).collect();
+        many.scopes = Scopes::parse([scopes.join(",")]).unwrap();
+        assert_eq!(register_all(&store, &many, 0, 1000), 1000);
+        let before = len();
+        assert!(before < 6 * 1024 * 1024, "{before} bytes");
+        block_on(store.evict(at(NOW))).unwrap();
+        block_on(store.trust_clock(at(NOW + DAY_MS))).unwrap();
+        let evicted = block_on(store.evict(at(NOW + DAY_MS))).unwrap();
+        assert_eq!(evicted, Evicted::default());
+        assert!(len() < before / 2, "{before} bytes before, {} after", len());
     }
 
     #[test]

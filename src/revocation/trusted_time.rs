@@ -18,6 +18,10 @@ use crate::clock::Timestamp;
 /// drifts and jumps by less than this between two evictions.
 const TOLERANCE: Duration = Duration::from_secs(60);
 
+/// How far the wall clock may be behind the trusted time and still be trusted. A machine whose clock has no battery
+/// starts in 1970.
+const MAX_BEHIND: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
 /// The time since the machine was started, without jumps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Uptime {
@@ -62,16 +66,27 @@ impl TrustedReading {
     /// monotonic time that has passed for certain. This time is never ahead of the real time if `self` is not.
     /// After a restart of the machine, or on another machine, the time since `self` is unknown, and no time
     /// has passed for certain. If the wall clock is behind, the result is the wall clock, because then `self`
-    /// may be ahead.
+    /// may be ahead. If it is behind by more than [`MAX_BEHIND`], it is wrong, and the result is as if it was
+    /// ahead: otherwise the trusted time would stay in the past when the clock is set right.
     pub(super) fn advance(&self, wall: Timestamp, uptime: Uptime) -> Self {
+        let advanced = self.advance_without_clock(uptime);
+        let is_trusted = wall <= advanced.time.plus(TOLERANCE) && !advanced.is_far_ahead_of(wall);
+        if is_trusted { Self { time: wall, ..advanced } } else { advanced }
+    }
+
+    /// The time of `self` plus the monotonic time that has passed for certain.
+    pub(super) fn advance_without_clock(&self, uptime: Uptime) -> Self {
         let passed = if uptime.boot == self.uptime.boot {
             uptime.since_boot.saturating_sub(self.uptime.since_boot)
         } else {
             Duration::ZERO
         };
-        let trusted = self.time.plus(passed);
-        let time = if wall <= trusted.plus(TOLERANCE) { wall } else { trusted };
-        Self { time, uptime }
+        Self { time: self.time.plus(passed), uptime }
+    }
+
+    /// Whether the wall clock is so far behind that it is not trusted.
+    pub(super) fn is_far_ahead_of(&self, wall: Timestamp) -> bool {
+        wall.plus(MAX_BEHIND) < self.time
     }
 
     /// The bytes in the file: the time, the uptime, both in milliseconds, and the identity of the boot.
@@ -116,6 +131,9 @@ mod tests {
             ("the clock is ahead", now + DAY + 61, uptime("a", 6 * DAY), now + DAY),
             ("it is 400 days ahead", now + 400 * DAY, uptime("a", 5 * DAY + 1), now + 1),
             ("it is behind", now - DAY, uptime("a", 6 * DAY), now - DAY),
+            ("it is 90 days behind", now - 90 * DAY, uptime("a", 5 * DAY), now - 90 * DAY),
+            ("it is further behind", now - 91 * DAY, uptime("a", 6 * DAY), now + DAY),
+            ("it starts in 1970", 7, uptime("b", 7), now),
             ("the machine was restarted", now + DAY, uptime("b", 300), now),
             ("it was restarted quickly", now + 50, uptime("b", 40), now + 50),
             ("the file is on another machine", now + DAY, uptime("b", 900 * DAY), now),

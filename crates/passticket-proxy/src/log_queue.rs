@@ -130,6 +130,15 @@ impl LogQueue {
         }
     }
 
+    /// Adds the text of a panic. If the panic ends the program, waits until the text is written, but no longer
+    /// than a second: the end of the main thread would otherwise lose the lines in the queue.
+    pub(crate) fn put_panic(&self, text: &[u8], ends_program: bool) {
+        self.put(text);
+        if ends_program {
+            self.flush(FLUSH_LIMIT);
+        }
+    }
+
     /// Waits until the lines in the queue are written, but no longer than `limit`.
     fn flush(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
@@ -345,6 +354,24 @@ mod tests {
             .sum();
         assert!(lost >= 99, "{lost}");
         assert_eq!(lines.len() + lost, MAX_LINES + 100);
+    }
+
+    #[test]
+    fn a_panic_that_ends_the_program_is_written_first() {
+        let target = Target::default();
+        let queue = LogQueue::start(target.clone()).unwrap();
+        target.set(|state| state.is_blocked = true);
+        queue.put(b"last line\n");
+        queue.put_panic(b"another thread panicked\n", false);
+        assert_eq!(target.text(), "");
+        let unblocked = target.clone();
+        let unblock = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(50));
+            unblocked.set(|state| state.is_blocked = false);
+        });
+        queue.put_panic(b"main panicked\n", true);
+        assert_eq!(target.text(), "last line\nanother thread panicked\nmain panicked\n");
+        unblock.join().unwrap();
     }
 
     #[test]

@@ -30,7 +30,11 @@ pub(crate) fn start() -> Result<(), Exit> {
     let colour = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none();
     let queue = log_queue::start()
         .map_err(|e| Exit::runtime(format!("cannot start the log thread: {e}")))?;
-    panic::set_hook(Box::new(|panic| queue.put(describe(panic).as_bytes())));
+    panic::set_hook(Box::new(|panic| {
+        // The standard library gives the main thread this name. A panic there ends the program.
+        let is_main = thread::current().name() == Some("main");
+        queue.put_panic(describe(panic).as_bytes(), is_main);
+    }));
     tracing_subscriber::fmt()
         .with_writer(|| LogLine(queue))
         // Otherwise `tracing_subscriber` prints its own errors on standard error.

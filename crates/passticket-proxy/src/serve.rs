@@ -14,7 +14,7 @@ use tower_passticket::{
 };
 
 use crate::{
-    admin::{Admin, WorkerState},
+    admin::{Admin, AdminPort, WorkerState},
     cli::ServeOptions,
     exit::Exit,
     loading, reload,
@@ -35,6 +35,7 @@ pub(crate) fn serve(file: &Path, options: ServeOptions) -> Result<(), Exit> {
         let listen = &config.listen;
         let listener = TcpListener::bind(listen.address).await;
         let listener = listener.map_err(|error| Exit::runtime(listen.explain(&error)))?;
+        let admin = AdminPort::open(&config)?;
         // The stores are opened after that, so that a port in use leaves no new revocation file behind.
         let new_store = if options.new_store { NewStore::Required } else { NewStore::Never };
         let stores = stack::stores(&config, new_store)?;
@@ -43,7 +44,7 @@ pub(crate) fn serve(file: &Path, options: ServeOptions) -> Result<(), Exit> {
             stores.revocations.trust_clock(now).await.map_err(Exit::runtime)?;
             tracing::info!("the clock is confirmed; the next eviction trusts it");
         }
-        run(&config, parts, stores, listener, signals).await
+        run(&config, parts, stores, Ports { gateway: listener, admin }, signals).await
     })
 }
 
@@ -55,17 +56,25 @@ pub(crate) fn runtime() -> Result<Runtime, Exit> {
     runtime.map_err(|e| Exit::runtime(format!("cannot start the async runtime: {e}")))
 }
 
+/// The open ports.
+pub(crate) struct Ports {
+    pub(crate) gateway: TcpListener,
+    /// `None` if the configuration has no admin port.
+    pub(crate) admin: Option<AdminPort>,
+}
+
 /// Serves until a signal asks the program to stop, then finishes the requests in flight.
 pub(crate) async fn run(
     config: &Config,
     parts: stack::Parts,
     stores: Stores,
-    listener: TcpListener,
+    ports: Ports,
     signals: Signals,
 ) -> Result<(), Exit> {
+    let Ports { gateway: listener, admin } = ports;
     let workers = Arc::<WorkerState>::default();
-    let admin = match &config.admin {
-        Some(settings) => Some(Admin::start(settings, config, &stores, &workers)?),
+    let admin = match admin {
+        Some(port) => Some(Admin::start(port, config, &stores, &workers)?),
         None => None,
     };
     let counts = admin.as_ref().map(Admin::counts);

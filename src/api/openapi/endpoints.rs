@@ -210,6 +210,7 @@ impl Settings<'_> {
                     ApiError::PatWithoutScopes,
                     ApiError::InvalidPatBody(problem()),
                     ApiError::TooManyScopes,
+                    ApiError::TooManyPats { limit: 1000 },
                     ApiError::InvalidLoginInput,
                     ApiError::WrongCredentials,
                     ApiError::Unavailable,

@@ -374,6 +374,35 @@ async fn generate_is_503_if_the_pat_cannot_be_registered() {
 }
 
 #[tokio::test]
+async fn generate_is_429_if_the_user_has_too_many_tokens() {
+    let world = World::new();
+    let pat = IssuedPat {
+        token: crate::token::TokenFingerprint::of("token"),
+        user: UserId::new("user").unwrap(),
+        scopes: Scopes::parse(["a"]).unwrap(),
+        issued_at: Timestamp::from_secs(NOW),
+        expires_at: Timestamp::from_secs(NOW + 1),
+    };
+    for _ in 0..1000 {
+        world.store.index.register(pat.clone()).await.unwrap();
+    }
+    for (user, want) in [("user", 429), ("other", 200)] {
+        for profile in [Compatibility::Documented, Compatibility::ZoweV3] {
+            let authorization = basic(&format!("{user}:validPassword"));
+            let request = TestRequest { authorization: Some(&authorization), ..POST_GENERATE };
+            let response = request.send_to(world.api(profile)).await;
+            assert_eq!(response.status(), want);
+            if want == 429 {
+                assert_eq!(outcome(&response).1, "ZWESG429E");
+                assert_eq!(response.headers()["retry-after"], "10");
+                let text = str::from_utf8(response.body()).unwrap();
+                assert!(text.contains("has 1000 Personal Access Tokens"), "{text}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn rules_check_the_body() {
     const BAD: [Want; 2] = [(400, "ZWEAT607E"); 2];
     // The columns: the body, and the responses for a rule for the caller's own tokens, for a user, and

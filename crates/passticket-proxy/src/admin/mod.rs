@@ -21,7 +21,7 @@ use std::{
 };
 
 use http_body_util::Full;
-use passticket_proxy::config::{AdminSettings, Config};
+use passticket_proxy::config::Config;
 use tokio::{runtime::Builder, sync::oneshot};
 use tower::service_fn;
 use tower_passticket::{metrics::Registry, tls::Server};
@@ -38,10 +38,26 @@ use status::Components;
 const MAX_CONNECTIONS: usize = 64;
 
 /// How long a client may take to send the headers of its request.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the last requests may take when the program stops. Each is answered immediately.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// The open admin port, which does not answer yet.
+pub(crate) struct AdminPort {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl AdminPort {
+    /// Opens the port, if the configuration has one.
+    pub(crate) fn open(config: &Config) -> Result<Option<Self>, Exit> {
+        let Some(settings) = &config.admin else { return Ok(None) };
+        let (listener, address) =
+            listen(settings.address).map_err(|e| Exit::runtime(settings.explain(&e)))?;
+        Ok(Some(Self { listener, address }))
+    }
+}
 
 /// The running admin port.
 pub(crate) struct Admin {
@@ -51,15 +67,14 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
-    /// Opens the port and starts its thread.
+    /// Starts the thread of the port.
     pub(crate) fn start(
-        settings: &AdminSettings,
+        port: AdminPort,
         config: &Config,
         stores: &Stores,
         workers: &Arc<WorkerState>,
     ) -> Result<Self, Exit> {
-        let listening = listen(settings.address);
-        let (listener, address) = listening.map_err(|e| Exit::runtime(settings.explain(&e)))?;
+        let AdminPort { listener, address } = port;
         let counts = Counts::default();
         let components = Components::new(config, stores, workers);
         let endpoints = Endpoints::new(registry(&counts, stores, &components), components);

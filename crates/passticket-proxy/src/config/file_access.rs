@@ -9,12 +9,10 @@ use std::fs::Metadata;
 pub(super) enum Guard {
     /// No check.
     None,
-    /// Only the owner may write the file.
+    /// Only the owner may write the file. If a group of this process may write it, the operator is warned.
     Authorization,
     /// Only the owner may write the file, and only the owner and a group of this process may read it.
     Secret,
-    /// Only the owner may write the file. If a group of this process may write it, the operator is warned.
-    Store,
 }
 
 /// What is wrong with the access to a file.
@@ -59,13 +57,12 @@ impl Access {
         match guard {
             Guard::None => None,
             _ if uid != 0 && uid != process.uid => Some(Fault::Owner),
-            Guard::Authorization if mode & 0o022 != 0 => Some(Fault::Writable),
             Guard::Secret if mode & 0o027 != 0 => Some(Fault::Readable),
             Guard::Secret if mode & 0o050 != 0 && !is_of_our_group => Some(Fault::Readable),
-            Guard::Store if mode & 0o002 != 0 => Some(Fault::Writable),
-            Guard::Store if mode & 0o020 != 0 && !is_of_our_group => Some(Fault::Writable),
-            Guard::Store if mode & 0o020 != 0 => Some(Fault::WritableByOurGroup),
-            Guard::Authorization | Guard::Secret | Guard::Store => None,
+            Guard::Authorization if mode & 0o002 != 0 => Some(Fault::Writable),
+            Guard::Authorization if mode & 0o020 != 0 && !is_of_our_group => Some(Fault::Writable),
+            Guard::Authorization if mode & 0o020 != 0 => Some(Fault::WritableByOurGroup),
+            Guard::Authorization | Guard::Secret => None,
         }
     }
 }
@@ -106,14 +103,15 @@ mod tests {
     #[test]
     fn owner_group_and_mode_decide() {
         use Fault::{Owner, Readable, Writable, WritableByOurGroup};
-        use Guard::{Authorization, None as Unchecked, Secret, Store};
+        use Guard::{Authorization, None as Unchecked, Secret};
         let process = ProcessUser { uid: 1000, groups: vec![100, 200] };
         for (guard, uid, gid, mode, want) in [
             (Unchecked, 7, 7, 0o666, None),
             (Authorization, 1000, 7, 0o644, None),
             (Authorization, 0, 0, 0o644, None),
             (Authorization, 7, 100, 0o644, Some(Owner)),
-            (Authorization, 1000, 100, 0o664, Some(Writable)),
+            (Authorization, 1000, 100, 0o664, Some(WritableByOurGroup)),
+            (Authorization, 1000, 7, 0o664, Some(Writable)),
             (Authorization, 0, 0, 0o646, Some(Writable)),
             (Secret, 1000, 7, 0o600, None),
             (Secret, 7, 7, 0o600, Some(Owner)),
@@ -124,11 +122,10 @@ mod tests {
             (Secret, 0, 100, 0o660, Some(Readable)),
             (Secret, 1000, 100, 0o644, Some(Readable)),
             (Secret, 1000, 100, 0o601, Some(Readable)),
-            (Store, 1000, 7, 0o644, None),
-            (Store, 7, 100, 0o660, Some(Owner)),
-            (Store, 0, 100, 0o660, Some(WritableByOurGroup)),
-            (Store, 1000, 7, 0o660, Some(Writable)),
-            (Store, 1000, 100, 0o662, Some(Writable)),
+            (Authorization, 7, 100, 0o660, Some(Owner)),
+            (Authorization, 0, 100, 0o660, Some(WritableByOurGroup)),
+            (Authorization, 1000, 7, 0o660, Some(Writable)),
+            (Authorization, 1000, 100, 0o662, Some(Writable)),
         ] {
             let access = Access { uid, gid, mode };
             assert_eq!(access.fault(guard, &process), want, "{guard:?} {access:?}");

@@ -210,7 +210,7 @@ fn identities(
     let Some((field, path)) = ours.identities.as_ref().and_then(|f| Some((f, f.path()?))) else {
         return none;
     };
-    match read_authorization_file(&path) {
+    match read_authorization_file(&path, |text| field.at.warning(text)) {
         Ok(bytes) => {
             identities::read(Document::parse(path, &bytes, report).section(report), registry)
         }

@@ -72,8 +72,8 @@
 //! certificate is found by its fingerprint, or by its subject, its issuer or both, see
 //! [`CertificateFilter`](tower_passticket::identity::CertificateFilter).
 //!
-//! The gateway refuses to read the files of `saf` and `identities` if users other than the owner and
-//! the group may write them.
+//! The gateway refuses to read the files of `saf` and `identities` if users other than the owner may write
+//! them. It only warns if these users are a group of its own process.
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/identities.yml"), "```")]
 //!
@@ -308,7 +308,8 @@ impl Config {
 /// Reads all files. After a problem, this function continues with the next key, so that one run reports
 /// all problems.
 fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
-    let document = match read_authorization_file(path) {
+    let warn = |text: String| report.warning(Problem::of_file(path, &text));
+    let document = match read_authorization_file(path, warn) {
         Ok(bytes) => Document::parse(path.to_owned(), &bytes, report),
         Err(error) => {
             report.error(Problem::of_file(path, &error.to_string()));
@@ -470,7 +471,7 @@ fn users(
 }
 
 fn permissions(file: &Path, at: &At<'_>, report: &Report) -> Vec<Profile> {
-    match read_authorization_file(file) {
+    match read_authorization_file(file, |text| at.warning(text)) {
         Ok(bytes) => saf::read(Document::parse(file.to_owned(), &bytes, report).section(report)),
         Err(error) => {
             at.error(error);
@@ -485,7 +486,8 @@ fn permissions(file: &Path, at: &At<'_>, report: &Report) -> Vec<Profile> {
 /// [`Problems`] contains all problems of the file.
 pub fn read_permissions(file: &Path) -> Result<Vec<Profile>, Problems> {
     let report = Report::default();
-    let profiles = match read_authorization_file(file) {
+    // The start has warned already.
+    let profiles = match read_authorization_file(file, drop) {
         Ok(bytes) => {
             let document = Document::parse(file.to_owned(), &bytes, &report);
             Some(saf::read(document.section(&report)))

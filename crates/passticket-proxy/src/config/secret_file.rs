@@ -52,9 +52,17 @@ pub(super) fn read_public_file(path: &Path) -> Result<Vec<u8>, SecretFileError> 
 
 /// Reads a file that decides who somebody is, or what users are permitted to do. All users of the system may
 /// have read permission for the file. It must belong to root or to the user of this process, and only its
-/// owner may have write permission.
-pub(super) fn read_authorization_file(path: &Path) -> Result<Vec<u8>, SecretFileError> {
-    Ok(std::mem::take(&mut *read(path, Guard::Authorization)?))
+/// owner may have write permission. If a group of this process has write permission, the file is read, and
+/// `warn` gets a warning: a volume of a container (`fsGroup`) and the umask 002 make such files.
+pub(super) fn read_authorization_file(
+    path: &Path,
+    warn: impl FnOnce(String),
+) -> Result<Vec<u8>, SecretFileError> {
+    let (mut content, warning) = read_and_check(path, Guard::Authorization)?;
+    if let Some(warning) = warning {
+        warn(warning);
+    }
+    Ok(std::mem::take(&mut *content))
 }
 
 /// The reason why a file was not read.
@@ -137,7 +145,7 @@ pub enum SecretFileError {
 pub(super) fn check_store(path: &Path) -> Result<Option<String>, SecretFileError> {
     let directory = directory_warning(path, Other::GroupOrOthers);
     match fs::metadata(path) {
-        Ok(metadata) => match check_access(path, &metadata, Guard::Store)? {
+        Ok(metadata) => match check_access(path, &metadata, Guard::Authorization)? {
             Some(warning) => Ok(Some(warning)),
             None => Ok(directory),
         },
@@ -177,6 +185,14 @@ pub(super) fn directory_warning(path: &Path, other: Other) -> Option<String> {
 }
 
 fn read(path: &Path, guard: Guard) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
+    read_and_check(path, guard).map(|(content, _)| content)
+}
+
+/// Returns the content, and the warning of [`check_access`].
+fn read_and_check(
+    path: &Path,
+    guard: Guard,
+) -> Result<(Zeroizing<Vec<u8>>, Option<String>), SecretFileError> {
     let io = |source| SecretFileError::Io { path: path.to_owned(), source };
     // Opening a named pipe would wait for a writer, so the file type is checked before the file is opened.
     // The opened file is checked again below.
@@ -188,7 +204,7 @@ fn read(path: &Path, guard: Guard) -> Result<Zeroizing<Vec<u8>>, SecretFileError
     if !metadata.is_file() {
         return Err(SecretFileError::NotAFile { path: path.to_owned() });
     }
-    check_access(path, &metadata, guard)?;
+    let warning = check_access(path, &metadata, guard)?;
     let too_large = || SecretFileError::TooLarge { path: path.to_owned() };
     let len = metadata.len();
     if len > MAX_LEN {
@@ -211,7 +227,7 @@ fn read(path: &Path, guard: Guard) -> Result<Zeroizing<Vec<u8>>, SecretFileError
         return Err(too_large());
     }
     content.truncate(filled);
-    Ok(content)
+    Ok((content, warning))
 }
 
 /// The users whose write permission for a directory causes a warning.
@@ -241,8 +257,9 @@ fn check_access(
         Some(Fault::WritableByOurGroup) => {
             let file = path.display();
             Ok(Some(format!(
-                "{file} is writable by its group (mode {mode:04o}); unless each member of the group may \
-                 revoke tokens and undo revocations, run: chmod g-w {file}"
+                "{file} is writable by its group (mode {mode:04o}), as on a volume of a container \
+                 (fsGroup) or with the umask 002; unless each member of the group may decide who somebody \
+                 is and what is revoked, run: chmod g-w {file}"
             )))
         }
     }
@@ -293,16 +310,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("saf.yml");
         fs::write(&path, "safAccess:").unwrap();
-        for (mode, good) in [
-            (0o600, true),
-            (0o644, true),
-            (0o664, false),
-            (0o646, false),
-            (0o602, false),
-            (0o666, false),
-        ] {
+        for (mode, good) in
+            [(0o600, true), (0o644, true), (0o646, false), (0o602, false), (0o666, false)]
+        {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            match read_authorization_file(&path) {
+            match read_authorization_file(&path, |warning| panic!("{warning}")) {
                 Ok(content) => assert!(good && content == b"safAccess:", "{mode:o}"),
                 Err(error) => {
                     assert!(!good, "{mode:o}: {error}");
@@ -311,6 +323,16 @@ mod tests {
                     assert!(text.ends_with(&format!("run: chmod go-w {path}")), "{text}");
                 }
             }
+        }
+        // The group of the file is a group of this process.
+        for mode in [0o664, 0o660, 0o620] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let mut warnings = Vec::new();
+            let content = read_authorization_file(&path, |warning| warnings.push(warning));
+            assert_eq!(content.unwrap(), b"safAccess:");
+            let text = warnings.pop().unwrap();
+            assert!(text.contains(&format!("by its group (mode {mode:04o})")), "{text}");
+            assert!(text.contains("fsGroup"), "{text}");
         }
     }
 

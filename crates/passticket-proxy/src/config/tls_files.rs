@@ -82,7 +82,7 @@ type Chain = Vec<CertificateDer<'static>>;
 fn certificates(
     field: &Field<'_>,
     path: &str,
-    read: fn(&Path) -> Result<Vec<u8>, SecretFileError>,
+    read: impl Fn(&Path) -> Result<Vec<u8>, SecretFileError>,
 ) -> Option<(Vec<u8>, Chain)> {
     let path = field.path_of(path)?;
     let pem = match read(&path) {
@@ -145,7 +145,10 @@ fn concatenate(field: &Field<'_>) -> Option<Vec<u8>> {
     // All files are read before the function returns, so that the errors of all files are reported.
     let read: Vec<_> = paths
         .iter()
-        .map(|(item, path)| certificates(item, path, read_authorization_file))
+        .map(|(item, path)| {
+            let warn = |text| item.at.warning(text);
+            certificates(item, path, |path| read_authorization_file(path, warn))
+        })
         .collect();
     let mut all = Vec::new();
     for (pem, _) in read.into_iter().collect::<Option<Vec<_>>>()? {

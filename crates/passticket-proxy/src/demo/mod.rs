@@ -14,9 +14,10 @@ use tokio::net::TcpListener;
 use tower_passticket::{passticket::Applid, tls::Server};
 
 use crate::{
+    admin::AdminPort,
     exit::Exit,
     loading,
-    serve::{run, runtime},
+    serve::{Ports, run, runtime},
     signals::Signals,
     stack::{self, NewStore},
     terminal::print_line,
@@ -44,6 +45,7 @@ pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Exit> {
         files.configure(gateway.port(), service.port())?;
         let config = loading::load(&files.zowe_yaml())?;
         let parts = stack::parts(&config).map_err(Exit::usage)?;
+        let admin = AdminPort::open(&config)?;
         let stores = stack::stores(&config, NewStore::IfMissing)?;
 
         let applid = Applid::new(files::APPLID).map_err(Exit::runtime)?;
@@ -57,7 +59,8 @@ pub(crate) fn serve(port: u16, data_dir: Option<&Path>) -> Result<(), Exit> {
         let server = tokio::spawn(server);
 
         print_line(&commands::text(&files, gateway.port()));
-        let result = run(&config, parts, stores, gateway_listener, signals).await;
+        let ports = Ports { gateway: gateway_listener, admin };
+        let result = run(&config, parts, stores, ports, signals).await;
         // The gateway has finished its requests, so it no longer needs the service.
         server.abort();
         result

@@ -594,7 +594,7 @@ fn a_missing_revocation_file_is_an_error_and_new_store_creates_it() {
     let file = directory.path().join("revocations.redb");
     let config = directory.path().join("zowe.yaml");
     let yaml = crate::support::with_any_port(&fs::read_to_string(&config).unwrap());
-    fs::write(&config, yaml).unwrap();
+    fs::write(&config, &yaml).unwrap();
     fs::remove_file(&file).unwrap();
     let serve = ["serve", "--config", config.to_str().unwrap()];
     let (status, log) = Running::start(PROGRAM, &serve).wait();
@@ -603,6 +603,16 @@ fn a_missing_revocation_file_is_an_error_and_new_store_creates_it() {
     assert!(!file.exists());
 
     let new_store = [&serve[..], &["--new-store"]].concat();
+    // A start that fails because the admin port is in use leaves no file behind.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = format!("{yaml}  admin: {{port: {}}}\n", port.local_addr().unwrap().port());
+    fs::write(&config, admin).unwrap();
+    let (status, log) = Running::start(PROGRAM, &new_store).wait();
+    assert_eq!(status.code(), Some(3), "{log}");
+    assert!(log.contains("passticketProxy.admin.port"), "{log}");
+    assert!(!file.exists());
+    fs::write(&config, yaml).unwrap();
+
     let mut program = Running::start(PROGRAM, &new_store);
     program.logged("listening");
     drop(program);

@@ -1,0 +1,68 @@
+//! Limits on the register of issued PATs, so that one user cannot fill the disk or the memory.
+
+use std::collections::HashMap;
+
+use super::StoreError;
+use crate::passticket::UserId;
+
+/// Maximum number of registered PATs of one user. A PAT counts until it has expired and an eviction has removed
+/// it.
+pub(super) const MAX_PATS: u32 = 1000;
+
+/// How many PATs of each user are registered.
+#[derive(Debug, Default)]
+pub(super) struct PatCounts(HashMap<UserId, u32>);
+
+impl PatCounts {
+    /// Counts a PAT that is in the register.
+    pub(super) fn count(&mut self, user: UserId) {
+        *self.0.entry(user).or_default() += 1;
+    }
+
+    /// Counts a PAT that will be registered.
+    ///
+    /// # Errors
+    /// [`StoreError::TooManyPats`] if the user has [`MAX_PATS`] already.
+    pub(super) fn reserve(&mut self, user: UserId) -> Result<(), StoreError> {
+        if self.0.get(&user).is_some_and(|count| *count >= MAX_PATS) {
+            return Err(StoreError::TooManyPats { user, limit: MAX_PATS });
+        }
+        self.count(user);
+        Ok(())
+    }
+
+    /// Removes a PAT that could not be registered.
+    #[cfg(feature = "store")]
+    pub(super) fn release(&mut self, user: UserId) {
+        if let Some(count) = self.0.get_mut(&user) {
+            *count = count.saturating_sub(1);
+        }
+    }
+}
+
+/// The hashes of the services of a PAT: 8 bytes of SHA-256 for each service. A service id has up to 64 bytes,
+/// and a PAT may have hundreds of services.
+#[cfg(feature = "store")]
+pub(super) mod scope_hashes {
+    use sha2::{Digest, Sha256};
+
+    use crate::token::{Scopes, ServiceId};
+
+    const LEN: usize = 8;
+
+    fn hash(service: &ServiceId) -> [u8; LEN] {
+        let digest = Sha256::digest(service.as_str());
+        std::array::from_fn(|i| digest[i])
+    }
+
+    pub(in crate::revocation) fn of(scopes: &Scopes) -> Vec<u8> {
+        scopes.iter().flat_map(hash).collect()
+    }
+
+    /// Whether one of the services is `service`. If another service has the same hash, the answer is a wrong
+    /// `true`, so that a rule revokes one PAT too many.
+    pub(in crate::revocation) fn contain(hashes: &[u8], service: &ServiceId) -> bool {
+        let hash = hash(service);
+        hashes.chunks_exact(LEN).any(|other| other == hash)
+    }
+}
