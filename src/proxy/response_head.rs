@@ -4,8 +4,8 @@
 //!
 //! 1. Hop-by-hop headers are removed.
 //! 2. `Content-Length` is repaired or removed, so that it agrees with the body (RFC 9112 §6.3).
-//! 3. `X-Zowe-Auth-Failure` and `Set-Cookie` of the gateway's own cookies are removed
-//!    (docs/decisions.md#d27).
+//! 3. `X-Zowe-Auth-Failure`, the obsolete `Set-Cookie2` (RFC 2965) and `Set-Cookie` of the gateway's own
+//!    cookies are removed (docs/decisions.md#d27).
 //! 4. `Location`, `Content-Location` and the paths of cookies that point to the instance that answered are
 //!    rewritten to the gateway (docs/decisions.md#d26).
 //! 5. If the request was authenticated, `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` are
@@ -44,6 +44,7 @@ struct Seen {
     lengths: usize,
     malformed_length: bool,
     cookie: bool,
+    cookie2: bool,
     location: bool,
     failure: bool,
     caching: bool,
@@ -59,6 +60,7 @@ impl Seen {
                 self.malformed_length |= !is_number(value);
             }
             "set-cookie" => self.cookie = true,
+            "set-cookie2" => self.cookie2 = true,
             "location" | "content-location" => self.location = true,
             "x-zowe-auth-failure" => self.failure = true,
             "cache-control" | "expires" | "pragma" => self.caching = true,
@@ -93,6 +95,9 @@ pub(super) fn prepare<B>(
     }
     if seen.failure {
         headers.remove(&X_ZOWE_AUTH_FAILURE);
+    }
+    if seen.cookie2 {
+        headers.remove("set-cookie2");
     }
     if seen.cookie {
         rewrite_cookies(headers, context);
@@ -162,7 +167,7 @@ fn rewrite_cookies(headers: &mut HeaderMap, context: &Context<'_>) {
     let lines: Vec<_> = headers.get_all(SET_COOKIE).iter().cloned().collect();
     let kept: Vec<_> = lines
         .iter()
-        .filter(|line| !context.cookies.is_own(cookie_name(line.as_bytes())))
+        .filter(|line| !sets_own_cookie(line.as_bytes(), context.cookies))
         .map(|line| rewrite_cookie(line, context.route).unwrap_or_else(|| line.clone()))
         .collect();
     if kept != lines {
@@ -171,6 +176,11 @@ fn rewrite_cookies(headers: &mut HeaderMap, context: &Context<'_>) {
             headers.append(SET_COOKIE, line);
         }
     }
+}
+
+/// Some clients separate the cookies of a line at commas, as RFC 2109 §4.2.2 allowed.
+fn sets_own_cookie(line: &[u8], cookies: &CookieNames) -> bool {
+    line.split(|b| *b == b',').any(|cookie| cookies.is_own(cookie_name(cookie)))
 }
 
 /// The name of the cookie that the client would send. A browser sends `=name=value`, a cookie without a name,
@@ -342,15 +352,22 @@ mod tests {
                 ("set-cookie", "APIMLauthenticationToken.1=x"),
                 ("set-cookie", " personalAccessToken = x"),
                 ("set-cookie", "=mine=x"),
+                ("set-cookie", "a=b; Max-Age=60, apimlAuthenticationToken=EVIL; Path=/"),
+                ("set-cookie", "a=b,mine=x"),
+                ("set-cookie", "a=b; Expires=Wed, 21 Oct 2026 07:28:00 GMT, PERSONALaccessToken=x"),
+                ("set-cookie2", "apimlAuthenticationToken=x; Version=1"),
+                ("set-cookie2", "a=b; Version=1"),
                 ("set-cookie", "LtpaToken2=x; Path=/; Secure"),
+                ("set-cookie", "a=b; Expires=Wed, 21 Oct 2026 07:28:00 GMT"),
                 ("set-cookie", "a=apimlAuthenticationToken=x"),
             ],
         );
         let cookies = [
             "set-cookie: LtpaToken2=x; Path=/; Secure",
             "set-cookie: a=apimlAuthenticationToken=x",
+            "set-cookie: a=b; Expires=Wed, 21 Oct 2026 07:28:00 GMT",
         ];
-        assert_eq!(got.unwrap(), [OURS[0], cookies[0], cookies[1], OURS[1]]);
+        assert_eq!(got.unwrap(), [OURS[0], cookies[0], cookies[1], cookies[2], OURS[1]]);
     }
 
     #[test]
