@@ -5,7 +5,7 @@
 //! table. [`RequestHeaders`] changes it for one service.
 //!
 //! A name is found under each of its spellings. CGI (RFC 3875 §4.1.18), and interfaces derived from CGI, do
-//! not distinguish `-`, `_` and `.` in the name of a header.
+//! not distinguish `-`, `_` and other characters that are neither a letter nor a digit.
 
 use http::{
     HeaderName,
@@ -13,7 +13,7 @@ use http::{
 };
 
 use super::credential::{PRIVATE_TOKEN, X_CERTIFICATE};
-use crate::token::ServiceId;
+use crate::{headers::same_for_cgi, token::ServiceId};
 
 /// The prefix of headers from which WebSphere Liberty (z/OSMF, CICS) takes users and certificates, if it
 /// trusts the proxy.
@@ -169,7 +169,7 @@ fn class_of(name: &str) -> Option<Class> {
     let bytes = name.as_bytes();
     let (first, length) = (*bytes.first()?, bytes.len());
     let Some(lengths) = LENGTHS_BY_LETTER.get(usize::from(first.wrapping_sub(b'a'))) else {
-        return name.starts_with(WEBSPHERE).then_some(Class::Gateway);
+        return starts_like(name, WEBSPHERE).then_some(Class::Gateway);
     };
     if first == b'x' && starts_like(name, X_CERTIFICATE) {
         return Some(Class::Gateway);
@@ -185,12 +185,6 @@ fn class_of(name: &str) -> Option<Class> {
 
 fn starts_like(name: &str, prefix: &str) -> bool {
     name.get(..prefix.len()).is_some_and(|start| same_for_cgi(start, prefix))
-}
-
-/// Whether two header names are equal in CGI, which does not distinguish `-`, `_` and `.`.
-fn same_for_cgi(a: &str, b: &str) -> bool {
-    let dashed = |byte| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
-    a.len() == b.len() && a.bytes().map(dashed).eq(b.bytes().map(dashed))
 }
 
 fn has(names: &[HeaderName], name: &str) -> bool {
@@ -327,14 +321,21 @@ mod tests {
         for Entry { name, class } in &TABLE {
             let itself = (*class != Class::Spelling).then_some(*class);
             assert_eq!(class_of(name), itself, "{name}");
-            for (from, to) in [("-", "_"), ("-", ".")] {
+            for (from, to) in [("-", "_"), ("-", "."), ("-", "+"), ("-", "~"), ("-", "!")] {
                 let spelling = name.replacen(from, to, 1);
                 assert_eq!(class_of(&spelling), Some(*class), "{spelling}");
                 let spelling = name.replace(from, to);
                 assert_eq!(class_of(&spelling), Some(*class), "{spelling}");
             }
         }
-        for name in ["x-certificate-public", "x.certificate.public", "x_certificate-x", "$wsra"] {
+        for name in [
+            "x-certificate-public",
+            "x.certificate.public",
+            "x_certificate-x",
+            "x~certificate~commonname",
+            "$wsra",
+            "_wsra",
+        ] {
             assert_eq!(class_of(name), Some(Class::Gateway), "{name}");
         }
         for name in [
@@ -374,6 +375,9 @@ mod tests {
             ("/svc", "x_real_ip", false),
             ("/svc/x", "x-tenant", true),
             ("/svc/x", "x.tenant", true),
+            ("/svc/x", "x+tenant", true),
+            ("/svc/x", "x+real+ip", false),
+            ("/svc/x", "x+remote+user", true),
             ("/svc/x", "true-client-ip", true),
             // A custom PassTicket header is never kept.
             ("/svc/x", "x-remote-user", true),
@@ -398,6 +402,7 @@ mod tests {
             "oidc-token",
             "$wsru",
             "content_length",
+            "content+length",
             "private_token",
         ] {
             let name = HeaderName::from_static(reserved);
