@@ -53,7 +53,8 @@ impl Entry {
 }
 
 /// Sorted by the length of the names.
-static TABLE: [Entry; 76] = [
+static TABLE: [Entry; 87] = [
+    Entry::new("proxy", Class::Listed),
     Entry::new("iv-user", Class::Listed),
     Entry::new("sm-user", Class::Listed),
     Entry::new("iv-creds", Class::Listed),
@@ -84,9 +85,13 @@ static TABLE: [Entry; 76] = [
     Entry::new("x-original-url", Class::Listed),
     Entry::new("x-remote-group", Class::Listed),
     Entry::new("x-webauth-user", Class::Listed),
+    Entry::new("front-end-https", Class::Listed),
     Entry::new("ssl-client-cert", Class::Listed),
     Entry::new("ssl-client-i-dn", Class::Listed),
     Entry::new("ssl-client-s-dn", Class::Listed),
+    Entry::new("x-forwarded-ssl", Class::Listed),
+    Entry::new("x-forwarded-uri", Class::Listed),
+    Entry::new("x-original-host", Class::Listed),
     Entry::new("x-remote-groups", Class::Listed),
     Entry::new("x-ssl-client-cn", Class::Listed),
     Entry::new("x-ssl-client-dn", Class::Listed),
@@ -94,6 +99,7 @@ static TABLE: [Entry; 76] = [
     Entry::new("fastly-client-ip", Class::Listed),
     Entry::new("proxy-connection", Class::Spelling),
     Entry::new("x-arr-clientcert", Class::Listed),
+    Entry::new("x-forwarded-path", Class::Listed),
     Entry::new("x-forwarded-user", Class::Listed),
     Entry::new("x-originating-ip", Class::Listed),
     Entry::new("client-cert-chain", Class::Listed),
@@ -109,6 +115,9 @@ static TABLE: [Entry; 76] = [
     Entry::new("proxy-authenticate", Class::Spelling),
     Entry::new("sm-serversessionid", Class::Listed),
     Entry::new("x-forwarded-groups", Class::Listed),
+    Entry::new("x-forwarded-method", Class::Listed),
+    Entry::new("x-forwarded-scheme", Class::Listed),
+    Entry::new("x-forwarded-server", Class::Listed),
     Entry::new("proxy-authorization", Class::Spelling),
     Entry::new("x-auth-request-user", Class::Listed),
     Entry::new("x-cluster-client-ip", Class::Listed),
@@ -121,8 +130,10 @@ static TABLE: [Entry; 76] = [
     Entry::new("ssl-client-cert-chain", Class::Listed),
     Entry::new("ssl-client-subject-dn", Class::Listed),
     Entry::new("x-auth-request-groups", Class::Listed),
+    Entry::new("x-envoy-original-path", Class::Listed),
     Entry::new("x-authenticated-userid", Class::Listed),
     Entry::new("x-http-method-override", Class::Listed),
+    Entry::new("ssl-client-escaped-cert", Class::Listed),
     Entry::new("x-forwarded-client-cert", Class::Listed),
     Entry::new("x-forwarded-access-token", Class::Listed),
     Entry::new("x-auth-request-access-token", Class::Listed),
@@ -337,6 +348,9 @@ mod tests {
             "_wsra",
         ] {
             assert_eq!(class_of(name), Some(Class::Gateway), "{name}");
+        }
+        for name in ["proxy", "ssl_client_escaped_cert", "x-forwarded-uri", "front+end+https"] {
+            assert_eq!(class_of(name), Some(Class::Listed), "{name}");
         }
         for name in [
             "accept",
