@@ -121,6 +121,8 @@ mod tests {
             (H1, "http://other/x", &[], false),
             (H1, "ftp://gw/x", &["gw"], false),
             (H1, "http://u:p@gw/x", &["gw"], false),
+            (H1, "http://gw@gw:7554/x", &["gw:7554"], false),
+            (H1, "http://gw:x@gw:1/x", &["gw:1"], false),
             (H1, "http://gw:x/x", &["gw"], false),
             (H2, "https://gw/x", &[], true),
             (H2, "https://gw/x", &["GW"], true),

@@ -57,9 +57,10 @@ impl Upstream {
     /// Parses `http://host[:port][/path]` or `https://…`, as `FromStr` does.
     ///
     /// # Errors
-    /// [`RouteError::Upstream`] with the first 200 characters of `url`, if it is not the URL of a service.
+    /// [`RouteError::Upstream`] if `url` is not the URL of a service. The error has the first 200 characters of
+    /// `url`, unless it contains `@`, because the part before the `@` may contain a password.
     pub fn parse(url: &str) -> Result<Self, RouteError> {
-        let error = || RouteError::Upstream(url.chars().take(200).collect());
+        let error = || RouteError::upstream(url);
         url.parse::<Uri>().map_err(|_| error())?.try_into()
     }
 
@@ -95,7 +96,7 @@ impl TryFrom<Uri> for Upstream {
     type Error = RouteError;
 
     fn try_from(uri: Uri) -> Result<Self, RouteError> {
-        let error = || RouteError::Upstream(uri.to_string().chars().take(200).collect());
+        let error = || RouteError::upstream(&uri.to_string());
         let scheme = uri
             .scheme()
             .filter(|s| **s == UriScheme::HTTP || **s == UriScheme::HTTPS)
@@ -443,6 +444,15 @@ pub enum RouteError {
     Duplicate(String),
 }
 
+impl RouteError {
+    fn upstream(url: &str) -> Self {
+        Self::Upstream(match url.contains('@') {
+            true => "(a URL with '@')".to_owned(),
+            false => url.chars().take(200).collect(),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -578,7 +588,11 @@ mod tests {
             "ftp://zos",
             "https://",
             "/path",
-            "https://u:p@zos/",
+            "https://u:secret@zos/",
+            "https://secret@secret:8443/",
+            "https://zos:secret@zos:8443/",
+            "http://zos:1@zos:1",
+            "http://zos:secret@ /",
             "http://zos/?q",
             "http://zos/a/../b",
             "http://zos:99999x/",
@@ -586,7 +600,9 @@ mod tests {
             "http://:80",
             "",
         ] {
-            assert!(matches!(Upstream::parse(url), Err(RouteError::Upstream(_))), "{url}");
+            let error = Upstream::parse(url).unwrap_err();
+            assert!(matches!(error, RouteError::Upstream(_)), "{url}");
+            assert!(!error.to_string().contains("secret"), "{error}");
         }
         let upstream = Upstream::parse("http://zos").unwrap();
         for gateway_url in ["a b", "a?b", "a#b", "a//b", "../a", "\u{e9}"] {
