@@ -153,9 +153,8 @@ fn repair_length(headers: &mut HeaderMap) {
 fn rewrite_locations(headers: &mut HeaderMap, route: &Route) {
     for name in [LOCATION, CONTENT_LOCATION] {
         let Some(value) = headers.get_mut(name) else { continue };
-        let rewritten =
-            value.to_str().ok().and_then(|location| route.northbound_location(location));
-        if let Some(rewritten) = rewritten.and_then(|text| HeaderValue::try_from(text).ok()) {
+        let rewritten = route.northbound_location_bytes(value.as_bytes());
+        if let Some(rewritten) = rewritten.and_then(|bytes| HeaderValue::try_from(bytes).ok()) {
             *value = rewritten;
         }
     }
@@ -195,27 +194,31 @@ fn cookie_name(line: &[u8]) -> &[u8] {
 /// The line with a path of the gateway; `None` if the path does not change. `/` stays: it means all paths, and
 /// not those of the instance.
 fn rewrite_cookie(line: &HeaderValue, route: &Route) -> Option<HeaderValue> {
-    let line = line.to_str().ok()?;
-    let mut rewritten = String::with_capacity(line.len() + route.prefix().len());
+    let line = line.as_bytes();
+    let mut rewritten = Vec::with_capacity(line.len() + route.prefix().len());
     let mut has_changed = false;
-    for (i, attribute) in line.split(';').enumerate() {
-        let path = attribute
-            .split_once('=')
-            .filter(|(name, _)| i > 0 && name.trim().eq_ignore_ascii_case("Path"));
-        let path = path.map(|(_, path)| path.trim()).filter(|path| *path != "/");
+    for (i, attribute) in line.split(|b| *b == b';').enumerate() {
         if i > 0 {
-            rewritten.push(';');
+            rewritten.push(b';');
         }
-        match path.and_then(|path| route.northbound_path(path)) {
+        let path = path_of(attribute).filter(|path| i > 0 && *path != b"/");
+        match path.and_then(|path| route.northbound_path_bytes(path)) {
             Some(path) => {
                 has_changed = true;
-                rewritten.push_str(" Path=");
-                rewritten.push_str(&path);
+                rewritten.extend_from_slice(b" Path=");
+                rewritten.extend_from_slice(&path);
             }
-            None => rewritten.push_str(attribute),
+            None => rewritten.extend_from_slice(attribute),
         }
     }
     if has_changed { HeaderValue::try_from(rewritten).ok() } else { None }
+}
+
+/// The value of the attribute `Path` of a cookie.
+fn path_of(attribute: &[u8]) -> Option<&[u8]> {
+    let at = attribute.iter().position(|b| *b == b'=')?;
+    let (name, path) = (attribute[..at].trim_ascii(), attribute[at + 1..].trim_ascii());
+    name.eq_ignore_ascii_case(b"Path").then_some(path)
 }
 
 /// Removes the fields of a trailer section that only a header section may have (RFC 9110 §6.5.1): those for
@@ -304,7 +307,7 @@ mod tests {
         let cookies = &CookieNames::default().with_jwt("mine");
         prepare(&mut response, &Context { route, cookies, is_authenticated: true })?;
         let line = |(name, value): (&HeaderName, &HeaderValue)| {
-            format!("{name}: {}", value.to_str().unwrap())
+            format!("{name}: {}", str::from_utf8(value.as_bytes()).unwrap())
         };
         let mut lines: Vec<_> = response.headers().iter().map(line).collect();
         lines.sort_unstable();
@@ -399,6 +402,9 @@ mod tests {
             ("location", "https://zos.example:8443/zosmf/x?y#z", "/svc/api/v1/x?y#z"),
             ("content-location", "//ZOS.example:8443/zosmf/ui/x", "/svc/ui/x"),
             ("location", "/zosmf/x", "/svc/api/v1/x"),
+            ("location", "/zosmf/\u{fc}", "/svc/api/v1/\u{fc}"),
+            ("location", "https://zos.example:8443/\u{fc}", "https://zos.example:8443/\u{fc}"),
+            ("set-cookie", "a=\u{fc}; Path=/zosmf/\u{fc}", "a=\u{fc}; Path=/svc/api/v1/\u{fc}"),
             ("location", "https://elsewhere/zosmf/x", "https://elsewhere/zosmf/x"),
             ("set-cookie", "a=b; Path=/zosmf/x; Secure", "a=b; Path=/svc/api/v1/x; Secure"),
             ("set-cookie", "a=b;path=/zosmf", "a=b; Path=/svc/api/v1"),
