@@ -18,14 +18,15 @@ use http::{
         X_CONTENT_TYPE_OPTIONS,
     },
 };
+use http_body::Body;
 
 use crate::{
     headers::HopByHop,
     layer::{CookieNames, Route, SecurityHeaders, X_ZOWE_AUTH_FAILURE},
 };
 
-/// The service sent a transfer coding other than `chunked`. The gateway offers no other (RFC 9110 §10.1.4),
-/// and the client would not know how to decode the body.
+/// The service sent a body with a transfer coding other than `chunked`. The gateway offers no other (RFC 9110
+/// §10.1.4), and the client would not know how to decode the body.
 #[derive(Debug)]
 pub(super) struct UnknownCoding;
 
@@ -71,18 +72,19 @@ impl Seen {
 }
 
 /// Changes the head as the [module](self) says.
-pub(super) fn prepare<B>(
+pub(super) fn prepare<B: Body>(
     response: &mut Response<B>,
     context: &Context<'_>,
 ) -> Result<(), UnknownCoding> {
     let status = response.status();
+    let has_body = !response.body().is_end_stream();
     let headers = response.headers_mut();
     let (mut hop_by_hop, mut seen) = (HopByHop::default(), Seen::default());
     for (name, value) in &*headers {
         hop_by_hop.see(name, value);
         seen.see(name, value);
     }
-    if seen.coding && !is_chunked(headers) {
+    if seen.coding && has_body && !has_known_coding(headers) {
         return Err(UnknownCoding);
     }
     hop_by_hop.strip(headers);
@@ -126,10 +128,17 @@ fn is_number(length: &HeaderValue) -> bool {
     (1..20).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
 }
 
-fn is_chunked(headers: &HeaderMap) -> bool {
-    let mut lines = headers.get_all(TRANSFER_ENCODING).iter();
-    let only = lines.next().filter(|_| lines.next().is_none());
-    only.is_some_and(|line| line.as_bytes().eq_ignore_ascii_case(b"chunked"))
+/// Whether hyper has decoded the body: once, from `chunked`, or not at all, because there is no coding. Old
+/// servers name the absence of a coding `identity` (RFC 2616 §3.6). hyper then reads until the service closes the
+/// connection. With `Content-Length`, the service may keep the connection open, so the body would not end.
+fn has_known_coding(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(TRANSFER_ENCODING).iter().map(HeaderValue::as_bytes);
+    let mut codings = lines.flat_map(|line| line.split(|b| *b == b',')).map(<[u8]>::trim_ascii);
+    let is_identity = |coding: &[u8]| coding.eq_ignore_ascii_case(b"identity");
+    match codings.find(|coding| !is_identity(coding)) {
+        None => !headers.contains_key(CONTENT_LENGTH),
+        Some(coding) => coding.eq_ignore_ascii_case(b"chunked") && codings.next().is_none(),
+    }
 }
 
 /// Replaces equal lengths by one of them (RFC 9110 §8.6). hyper has checked the length of a response with a
@@ -316,6 +325,11 @@ mod tests {
 
     const OURS: [&str; 2] = ["cache-control: no-store", "x-content-type-options: nosniff"];
 
+    /// The headers of a response for which the service sent none.
+    fn ours(status: u16) -> &'static [&'static str] {
+        if status == 304 { &[] } else { &OURS }
+    }
+
     #[test]
     fn lengths_agree_with_the_body() {
         for (status, body, lines, want) in [
@@ -337,10 +351,20 @@ mod tests {
             assert_eq!(length, want, "{status} {lines:?}");
             assert!(!got.iter().any(|line| line.starts_with("transfer-encoding")));
         }
-        for coding in ["gzip, chunked", "gzip", "chunked, chunked"] {
+        for coding in ["gzip, chunked", "gzip", "chunked, chunked", "chunked, identity"] {
             let lines = [("transfer-encoding", coding)];
             prepared(&route(), 200, "ok", &lines).unwrap_err();
+            // The response to HEAD, 204 and 304.
+            for status in [200, 204, 304] {
+                assert_eq!(prepared(&route(), status, "", &lines).unwrap(), ours(status));
+            }
         }
+        for coding in ["identity", "Identity", "identity, chunked", "Chunked"] {
+            let lines = [("transfer-encoding", coding)];
+            assert_eq!(prepared(&route(), 200, "ok", &lines).unwrap(), OURS, "{coding}");
+        }
+        let lines = [("transfer-encoding", "identity"), ("content-length", "2")];
+        prepared(&route(), 200, "ok", &lines).unwrap_err();
     }
 
     #[test]
