@@ -126,6 +126,7 @@ mod tests {
                 ["192.0.2.7", "https", "gw.example:10010", "10010"],
             ),
             (Some(v4), "/x", Some("gw.example"), ["192.0.2.7", "https", "gw.example", "443"]),
+            (Some(v4), "/x", Some("gw.example:"), ["192.0.2.7", "https", "gw.example:", "443"]),
             (Some(v4), "https://h2.example/x", None, ["192.0.2.7", "https", "h2.example", "443"]),
             (
                 Some(v4),
