@@ -226,10 +226,14 @@ impl RequestHeaders {
     /// Also removes `name`, under each of its spellings.
     ///
     /// # Errors
-    /// [`RequestHeaderError::Needed`] if the gateway needs the header.
+    /// [`RequestHeaderError::Needed`] if the gateway needs the header,
+    /// [`RequestHeaderError::Contradictory`] if the header is also kept.
     pub fn with_removed(mut self, name: HeaderName) -> Result<Self, RequestHeaderError> {
         if NEEDED.iter().any(|needed| same_for_cgi(name.as_str(), needed.as_str())) {
             return Err(RequestHeaderError::Needed(name));
+        }
+        if has(&self.kept, name.as_str()) {
+            return Err(RequestHeaderError::Contradictory(name));
         }
         self.removed.push(name);
         Ok(self)
@@ -239,7 +243,8 @@ impl RequestHeaders {
     ///
     /// # Errors
     /// [`RequestHeaderError::Reserved`] if only the gateway may set the header,
-    /// [`RequestHeaderError::NotListed`] if the header is not in the table.
+    /// [`RequestHeaderError::NotListed`] if the header is not in the table,
+    /// [`RequestHeaderError::Contradictory`] if the header is also removed.
     pub fn with_kept(mut self, name: HeaderName) -> Result<Self, RequestHeaderError> {
         match class_of(name.as_str()) {
             Some(Class::Listed) => {}
@@ -247,6 +252,9 @@ impl RequestHeaders {
                 return Err(RequestHeaderError::Reserved(name));
             }
             None => return Err(RequestHeaderError::NotListed(name)),
+        }
+        if has(&self.removed, name.as_str()) {
+            return Err(RequestHeaderError::Contradictory(name));
         }
         self.kept.push(name);
         Ok(self)
@@ -265,6 +273,9 @@ pub enum RequestHeaderError {
         "{0} is not in the table of removed headers, so every service receives it; remove the name"
     )]
     NotListed(HeaderName),
+    /// The header is both removed and kept, perhaps in two spellings.
+    #[error("{0} is both removed and kept; remove the name from one of the two lists")]
+    Contradictory(HeaderName),
     /// The gateway needs this header for routing, framing or authentication.
     #[error("{0} is needed by the gateway; remove the name")]
     Needed(HeaderName),
@@ -426,6 +437,13 @@ mod tests {
         let name = HeaderName::from_static("accept");
         let error = changes().with_kept(name.clone()).unwrap_err();
         assert_eq!(error, RequestHeaderError::NotListed(name));
+        for (removed, kept) in [("x-real-ip", "x-real-ip"), ("x_real.ip", "x-real-ip")] {
+            let [removed, kept] = [removed, kept].map(HeaderName::from_static);
+            let error = changes().with_removed(removed.clone()).unwrap().with_kept(kept.clone());
+            assert_eq!(error.unwrap_err(), RequestHeaderError::Contradictory(kept.clone()));
+            let error = changes().with_kept(kept).unwrap().with_removed(removed.clone());
+            assert_eq!(error.unwrap_err(), RequestHeaderError::Contradictory(removed));
+        }
         for needed in NEEDED {
             let error = changes().with_removed(needed.clone()).unwrap_err();
             assert_eq!(error, RequestHeaderError::Needed(needed.clone()));
