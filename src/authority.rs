@@ -50,7 +50,9 @@ pub(crate) fn is_host_value(value: &[u8]) -> bool {
 /// Whether `authority` is a host, with or without a port. The type [`Authority`] also accepts a user and a
 /// password, a port that is not a number, and an empty host.
 pub(crate) fn is_host_and_port(authority: &Authority) -> bool {
-    let port = authority.as_str().strip_prefix(authority.host());
+    let text = authority.as_str();
+    // A user may be equal to the host, as in `gw@gw`.
+    let port = text.strip_prefix(authority.host()).filter(|_| !text.contains('@'));
     !authority.host().is_empty()
         && port.is_some_and(|port| port.is_empty() || authority.port_u16().is_some())
 }
@@ -67,6 +69,10 @@ mod tests {
             ("[::1]", true),
             ("[::1]:65535", true),
             ("user@host", false),
+            ("gw@gw:7554", false),
+            ("gw@gw", false),
+            ("host:x@host:1", false),
+            ("host:1@host:1", false),
             ("user:secret@host:1", false),
             ("host:", false),
             ("host:port", false),

@@ -298,11 +298,11 @@ pub(crate) fn sanitize(data: &[u8]) {
     let names = connection_names(&before);
     for name in before.keys() {
         let text = name.as_str();
-        // A CGI program cannot distinguish `-`, `_` and `.`.
-        let dashed = text.replace(['_', '.'], "-");
+        // A CGI program cannot distinguish `-` and other characters that are no letter and no digit.
+        let dashed = text.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
         let only_other_spellings = text == dashed && OTHER_SPELLINGS.contains(&*dashed);
         let reserved = dashed.starts_with("x-certificate-")
-            || text.starts_with("$ws")
+            || dashed.starts_with("-ws")
             || dashed == "x-custom-user"
             || (TABLE.contains(&*dashed) && !only_other_spellings);
         let hop_by_hop =

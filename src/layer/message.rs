@@ -11,7 +11,7 @@ use http::{
 };
 
 use super::rejection::Rejection;
-use crate::authority::{is_host_and_port, is_host_value};
+use crate::authority::is_host_value;
 
 /// Rejects a request that is malformed, or whose transfer coding is unknown.
 pub(crate) fn check_message<B>(request: &Request<B>) -> Result<(), Rejection> {
@@ -31,7 +31,7 @@ fn check_target(uri: &Uri) -> Result<(), Rejection> {
     if uri.scheme_str().is_some_and(|scheme| !is_http(scheme)) {
         return Err(Rejection::Malformed("the scheme of the target is neither http nor https"));
     }
-    if uri.authority().is_some_and(|authority| !is_host_and_port(authority)) {
+    if uri.authority().is_some_and(|authority| !is_host_value(authority.as_str().as_bytes())) {
         return Err(Rejection::Malformed("the target has a user, or no valid host and port"));
     }
     Ok(())
@@ -61,13 +61,16 @@ fn check_host(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<(), Re
     }
 }
 
+/// Whether both are equal without the default port. An empty port is the default port (RFC 3986 §3.2.3).
 fn is_same_host(authority: &Authority, host: &HeaderValue, uri: &Uri) -> bool {
     let default = match uri.scheme_str() {
         Some(scheme) if scheme.eq_ignore_ascii_case("http") => ":80",
         _ => ":443",
     };
-    let without_default =
-        |text: &'_ str| text.len() - if text.ends_with(default) { default.len() } else { 0 };
+    let without_default = |text: &'_ str| {
+        let without = text.strip_suffix(default).or_else(|| text.strip_suffix(':'));
+        without.unwrap_or(text).len()
+    };
     host.to_str().is_ok_and(|host| {
         let authority = authority.as_str();
         let (authority, host) =
@@ -108,6 +111,10 @@ mod tests {
         let cases: &[(Version, &str, &[&str], bool)] = &[
             (H1, "/x", &["gw"], true),
             (H1, "/x", &["gw:7554"], true),
+            (H1, "/x", &["gw:"], true),
+            (H1, "http://gw:/x", &["gw:"], true),
+            (H1, "http://:/x", &["gw"], false),
+            (H1, "/x", &[":"], false),
             (H1, "/x", &[], false),
             (H1, "/x", &["gw", "gw"], false),
             (H1, "/x", &["a b/c@d"], false),
@@ -121,10 +128,18 @@ mod tests {
             (H1, "http://other/x", &[], false),
             (H1, "ftp://gw/x", &["gw"], false),
             (H1, "http://u:p@gw/x", &["gw"], false),
+            (H1, "http://gw@gw:7554/x", &["gw:7554"], false),
+            (H1, "http://gw:x@gw:1/x", &["gw:1"], false),
             (H1, "http://gw:x/x", &["gw"], false),
             (H2, "https://gw/x", &[], true),
             (H2, "https://gw/x", &["GW"], true),
             (H2, "https://gw/x", &["gw:443"], true),
+            (H2, "https://gw:/x", &[], true),
+            (H2, "https://gw:/x", &["gw"], true),
+            (H2, "https://gw/x", &["gw:"], true),
+            (H2, "https://gw:443/x", &["gw:"], true),
+            (H2, "https://[::1]:/x", &["[::1]"], true),
+            (H2, "https://gw:/x", &["gw:80"], false),
             (H2, "https://gw:443/x", &["gw"], true),
             (H2, "http://gw:80/x", &["gw"], true),
             (H2, "https://gw/x", &["gw:80"], false),

@@ -5,7 +5,7 @@
 //! table. [`RequestHeaders`] changes it for one service.
 //!
 //! A name is found under each of its spellings. CGI (RFC 3875 §4.1.18), and interfaces derived from CGI, do
-//! not distinguish `-`, `_` and `.` in the name of a header.
+//! not distinguish `-`, `_` and other characters that are neither a letter nor a digit.
 
 use http::{
     HeaderName,
@@ -13,7 +13,7 @@ use http::{
 };
 
 use super::credential::{PRIVATE_TOKEN, X_CERTIFICATE};
-use crate::token::ServiceId;
+use crate::{headers::same_for_cgi, token::ServiceId};
 
 /// The prefix of headers from which WebSphere Liberty (z/OSMF, CICS) takes users and certificates, if it
 /// trusts the proxy.
@@ -53,7 +53,8 @@ impl Entry {
 }
 
 /// Sorted by the length of the names.
-static TABLE: [Entry; 76] = [
+static TABLE: [Entry; 87] = [
+    Entry::new("proxy", Class::Listed),
     Entry::new("iv-user", Class::Listed),
     Entry::new("sm-user", Class::Listed),
     Entry::new("iv-creds", Class::Listed),
@@ -84,9 +85,13 @@ static TABLE: [Entry; 76] = [
     Entry::new("x-original-url", Class::Listed),
     Entry::new("x-remote-group", Class::Listed),
     Entry::new("x-webauth-user", Class::Listed),
+    Entry::new("front-end-https", Class::Listed),
     Entry::new("ssl-client-cert", Class::Listed),
     Entry::new("ssl-client-i-dn", Class::Listed),
     Entry::new("ssl-client-s-dn", Class::Listed),
+    Entry::new("x-forwarded-ssl", Class::Listed),
+    Entry::new("x-forwarded-uri", Class::Listed),
+    Entry::new("x-original-host", Class::Listed),
     Entry::new("x-remote-groups", Class::Listed),
     Entry::new("x-ssl-client-cn", Class::Listed),
     Entry::new("x-ssl-client-dn", Class::Listed),
@@ -94,6 +99,7 @@ static TABLE: [Entry; 76] = [
     Entry::new("fastly-client-ip", Class::Listed),
     Entry::new("proxy-connection", Class::Spelling),
     Entry::new("x-arr-clientcert", Class::Listed),
+    Entry::new("x-forwarded-path", Class::Listed),
     Entry::new("x-forwarded-user", Class::Listed),
     Entry::new("x-originating-ip", Class::Listed),
     Entry::new("client-cert-chain", Class::Listed),
@@ -109,6 +115,9 @@ static TABLE: [Entry; 76] = [
     Entry::new("proxy-authenticate", Class::Spelling),
     Entry::new("sm-serversessionid", Class::Listed),
     Entry::new("x-forwarded-groups", Class::Listed),
+    Entry::new("x-forwarded-method", Class::Listed),
+    Entry::new("x-forwarded-scheme", Class::Listed),
+    Entry::new("x-forwarded-server", Class::Listed),
     Entry::new("proxy-authorization", Class::Spelling),
     Entry::new("x-auth-request-user", Class::Listed),
     Entry::new("x-cluster-client-ip", Class::Listed),
@@ -121,8 +130,10 @@ static TABLE: [Entry; 76] = [
     Entry::new("ssl-client-cert-chain", Class::Listed),
     Entry::new("ssl-client-subject-dn", Class::Listed),
     Entry::new("x-auth-request-groups", Class::Listed),
+    Entry::new("x-envoy-original-path", Class::Listed),
     Entry::new("x-authenticated-userid", Class::Listed),
     Entry::new("x-http-method-override", Class::Listed),
+    Entry::new("ssl-client-escaped-cert", Class::Listed),
     Entry::new("x-forwarded-client-cert", Class::Listed),
     Entry::new("x-forwarded-access-token", Class::Listed),
     Entry::new("x-auth-request-access-token", Class::Listed),
@@ -169,7 +180,7 @@ fn class_of(name: &str) -> Option<Class> {
     let bytes = name.as_bytes();
     let (first, length) = (*bytes.first()?, bytes.len());
     let Some(lengths) = LENGTHS_BY_LETTER.get(usize::from(first.wrapping_sub(b'a'))) else {
-        return name.starts_with(WEBSPHERE).then_some(Class::Gateway);
+        return starts_like(name, WEBSPHERE).then_some(Class::Gateway);
     };
     if first == b'x' && starts_like(name, X_CERTIFICATE) {
         return Some(Class::Gateway);
@@ -185,12 +196,6 @@ fn class_of(name: &str) -> Option<Class> {
 
 fn starts_like(name: &str, prefix: &str) -> bool {
     name.get(..prefix.len()).is_some_and(|start| same_for_cgi(start, prefix))
-}
-
-/// Whether two header names are equal in CGI, which does not distinguish `-`, `_` and `.`.
-fn same_for_cgi(a: &str, b: &str) -> bool {
-    let dashed = |byte| if matches!(byte, b'_' | b'.') { b'-' } else { byte };
-    a.len() == b.len() && a.bytes().map(dashed).eq(b.bytes().map(dashed))
 }
 
 fn has(names: &[HeaderName], name: &str) -> bool {
@@ -221,10 +226,14 @@ impl RequestHeaders {
     /// Also removes `name`, under each of its spellings.
     ///
     /// # Errors
-    /// [`RequestHeaderError::Needed`] if the gateway needs the header.
+    /// [`RequestHeaderError::Needed`] if the gateway needs the header,
+    /// [`RequestHeaderError::Contradictory`] if the header is also kept.
     pub fn with_removed(mut self, name: HeaderName) -> Result<Self, RequestHeaderError> {
         if NEEDED.iter().any(|needed| same_for_cgi(name.as_str(), needed.as_str())) {
             return Err(RequestHeaderError::Needed(name));
+        }
+        if has(&self.kept, name.as_str()) {
+            return Err(RequestHeaderError::Contradictory(name));
         }
         self.removed.push(name);
         Ok(self)
@@ -234,7 +243,8 @@ impl RequestHeaders {
     ///
     /// # Errors
     /// [`RequestHeaderError::Reserved`] if only the gateway may set the header,
-    /// [`RequestHeaderError::NotListed`] if the header is not in the table.
+    /// [`RequestHeaderError::NotListed`] if the header is not in the table,
+    /// [`RequestHeaderError::Contradictory`] if the header is also removed.
     pub fn with_kept(mut self, name: HeaderName) -> Result<Self, RequestHeaderError> {
         match class_of(name.as_str()) {
             Some(Class::Listed) => {}
@@ -242,6 +252,9 @@ impl RequestHeaders {
                 return Err(RequestHeaderError::Reserved(name));
             }
             None => return Err(RequestHeaderError::NotListed(name)),
+        }
+        if has(&self.removed, name.as_str()) {
+            return Err(RequestHeaderError::Contradictory(name));
         }
         self.kept.push(name);
         Ok(self)
@@ -260,6 +273,9 @@ pub enum RequestHeaderError {
         "{0} is not in the table of removed headers, so every service receives it; remove the name"
     )]
     NotListed(HeaderName),
+    /// The header is both removed and kept, perhaps in two spellings.
+    #[error("{0} is both removed and kept; remove the name from one of the two lists")]
+    Contradictory(HeaderName),
     /// The gateway needs this header for routing, framing or authentication.
     #[error("{0} is needed by the gateway; remove the name")]
     Needed(HeaderName),
@@ -327,15 +343,25 @@ mod tests {
         for Entry { name, class } in &TABLE {
             let itself = (*class != Class::Spelling).then_some(*class);
             assert_eq!(class_of(name), itself, "{name}");
-            for (from, to) in [("-", "_"), ("-", ".")] {
+            for (from, to) in [("-", "_"), ("-", "."), ("-", "+"), ("-", "~"), ("-", "!")] {
                 let spelling = name.replacen(from, to, 1);
                 assert_eq!(class_of(&spelling), Some(*class), "{spelling}");
                 let spelling = name.replace(from, to);
                 assert_eq!(class_of(&spelling), Some(*class), "{spelling}");
             }
         }
-        for name in ["x-certificate-public", "x.certificate.public", "x_certificate-x", "$wsra"] {
+        for name in [
+            "x-certificate-public",
+            "x.certificate.public",
+            "x_certificate-x",
+            "x~certificate~commonname",
+            "$wsra",
+            "_wsra",
+        ] {
             assert_eq!(class_of(name), Some(Class::Gateway), "{name}");
+        }
+        for name in ["proxy", "ssl_client_escaped_cert", "x-forwarded-uri", "front+end+https"] {
+            assert_eq!(class_of(name), Some(Class::Listed), "{name}");
         }
         for name in [
             "accept",
@@ -374,6 +400,9 @@ mod tests {
             ("/svc", "x_real_ip", false),
             ("/svc/x", "x-tenant", true),
             ("/svc/x", "x.tenant", true),
+            ("/svc/x", "x+tenant", true),
+            ("/svc/x", "x+real+ip", false),
+            ("/svc/x", "x+remote+user", true),
             ("/svc/x", "true-client-ip", true),
             // A custom PassTicket header is never kept.
             ("/svc/x", "x-remote-user", true),
@@ -398,6 +427,7 @@ mod tests {
             "oidc-token",
             "$wsru",
             "content_length",
+            "content+length",
             "private_token",
         ] {
             let name = HeaderName::from_static(reserved);
@@ -407,6 +437,13 @@ mod tests {
         let name = HeaderName::from_static("accept");
         let error = changes().with_kept(name.clone()).unwrap_err();
         assert_eq!(error, RequestHeaderError::NotListed(name));
+        for (removed, kept) in [("x-real-ip", "x-real-ip"), ("x_real.ip", "x-real-ip")] {
+            let [removed, kept] = [removed, kept].map(HeaderName::from_static);
+            let error = changes().with_removed(removed.clone()).unwrap().with_kept(kept.clone());
+            assert_eq!(error.unwrap_err(), RequestHeaderError::Contradictory(kept.clone()));
+            let error = changes().with_kept(kept).unwrap().with_removed(removed.clone());
+            assert_eq!(error.unwrap_err(), RequestHeaderError::Contradictory(removed));
+        }
         for needed in NEEDED {
             let error = changes().with_removed(needed.clone()).unwrap_err();
             assert_eq!(error, RequestHeaderError::Needed(needed.clone()));

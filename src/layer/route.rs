@@ -9,7 +9,7 @@
 //! | no route matches the path | 404 |
 //! | the path has dot segments (`.` or `..`), plain, or encoded once or twice | 400 |
 //! | the path has an encoded NUL (`%00`, `%2500`) | 400 |
-//! | the decoded path matches a longer prefix than the path as sent matches | 400 |
+//! | the path, decoded once or twice, matches a longer prefix than the path as sent matches | 400 |
 //! | `TRACE`, also in lower case: the response would show the PassTicket to the client | 405 |
 //! | `CONNECT`: the request has no path | 405 |
 //!
@@ -57,7 +57,7 @@ use tower_layer::Layer;
 use super::{
     authentication::Authentication,
     check::{Check, CheckService},
-    path::{Unsafe, decoded, find_unsafe},
+    path::{Unsafe, decoded, decoded_again, find_unsafe},
     rejection::Rejection,
     routes::{Route, Routes},
     scheme::ReadyToForward,
@@ -129,8 +129,9 @@ impl FindRoute {
             return Err(Rejection::Method(request.method().clone()));
         }
         let path = request.uri().path();
-        let decoded = decoded(path);
-        match find_unsafe(path, decoded.as_deref()) {
+        let once = decoded(path);
+        let twice = once.as_deref().and_then(decoded_again);
+        match find_unsafe(path, once.as_deref(), twice.as_deref()) {
             Some(Unsafe::DotSegment) => return Err(Rejection::DotSegment),
             Some(Unsafe::Nul) => return Err(Rejection::Nul),
             None => {}
@@ -141,14 +142,15 @@ impl FindRoute {
             Source::Fixed(_) => return Err(Rejection::NoRoute),
         };
         let route = routes.find(path).ok_or(Rejection::NoRoute)?;
-        match decoded.and_then(|decoded| routes.find(&decoded)) {
-            // A service that decodes the path would handle the request as one for the route `longer`. This
-            // route may have another APPLID or another scheme.
-            Some(longer) if longer.prefix().len() > route.prefix().len() => {
-                Err(Rejection::AmbiguousPath)
-            }
-            _ => Ok(route.clone()),
+        // A service that decodes the path would handle the request as one for the longer route. This route
+        // may have another APPLID or another scheme.
+        let is_longer = |decoded: String| {
+            routes.find(&decoded).is_some_and(|longer| longer.prefix().len() > route.prefix().len())
+        };
+        if [once, twice].into_iter().flatten().any(is_longer) {
+            return Err(Rejection::AmbiguousPath);
         }
+        Ok(route.clone())
     }
 }
 
@@ -188,6 +190,8 @@ mod tests {
             ("/svc/api/v1/admin/x", long.clone()),
             ("/svc/api/v1/admin/%61;b//c", long),
             ("/svc/api/v1/%61dmin/x", Err(Rejection::AmbiguousPath)),
+            ("/svc/api/v1/%2561dmin/x", Err(Rejection::AmbiguousPath)),
+            ("/svc/api/v1/admin%253bp/x", Err(Rejection::AmbiguousPath)),
             ("/svc/api/v1/admin;p=1/x", Err(Rejection::AmbiguousPath)),
             ("/svc/api/v1//admin", Err(Rejection::AmbiguousPath)),
             ("/svc/api/v1%2fadmin", Err(Rejection::NoRoute)),

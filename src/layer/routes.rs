@@ -57,9 +57,10 @@ impl Upstream {
     /// Parses `http://host[:port][/path]` or `https://…`, as `FromStr` does.
     ///
     /// # Errors
-    /// [`RouteError::Upstream`] with the first 200 characters of `url`, if it is not the URL of a service.
+    /// [`RouteError::Upstream`] if `url` is not the URL of a service. The error has the first 200 characters of
+    /// `url`, unless it contains `@`, because the part before the `@` may contain a password.
     pub fn parse(url: &str) -> Result<Self, RouteError> {
-        let error = || RouteError::Upstream(url.chars().take(200).collect());
+        let error = || RouteError::upstream(url);
         url.parse::<Uri>().map_err(|_| error())?.try_into()
     }
 
@@ -95,7 +96,7 @@ impl TryFrom<Uri> for Upstream {
     type Error = RouteError;
 
     fn try_from(uri: Uri) -> Result<Self, RouteError> {
-        let error = || RouteError::Upstream(uri.to_string().chars().take(200).collect());
+        let error = || RouteError::upstream(&uri.to_string());
         let scheme = uri
             .scheme()
             .filter(|s| **s == UriScheme::HTTP || **s == UriScheme::HTTPS)
@@ -267,47 +268,75 @@ impl Route {
     }
 
     /// A `Location` that a client of the gateway can use, for a `Location` that points to the instance; `None`
-    /// if `location` points elsewhere, is relative to the request, or has no route. It has no scheme and host,
-    /// so it is on the address that the client requested (RFC 9110 §10.2.2).
+    /// if `location` points elsewhere, is relative to the request, is a path of the gateway, or has no route. It
+    /// has no scheme and host, so it is on the address that the client requested (RFC 9110 §10.2.2).
     pub fn northbound_location(&self, location: &str) -> Option<String> {
+        self.northbound_location_bytes(location.as_bytes())
+            .and_then(|it| String::from_utf8(it).ok())
+    }
+
+    /// [`northbound_location`](Self::northbound_location) for a header value, which may have bytes that are no
+    /// ASCII characters.
+    pub(crate) fn northbound_location_bytes(&self, location: &[u8]) -> Option<Vec<u8>> {
         let upstream = self.upstream.as_ref()?;
-        let (scheme, after) = match location.split_once("//") {
-            Some(("", after)) => (upstream.scheme.as_str(), after),
-            Some((scheme, after)) if scheme.eq_ignore_ascii_case("http:") => ("http", after),
-            Some((scheme, after)) if scheme.eq_ignore_ascii_case("https:") => ("https", after),
-            _ => return self.northbound_path(location),
+        let slashes = location.windows(2).position(|pair| pair == b"//");
+        let Some((scheme, after)) = slashes.map(|at| (&location[..at], &location[at + 2..])) else {
+            return self.northbound_path_bytes(location);
         };
-        let end = after.find(['/', '?', '#']).unwrap_or(after.len());
+        let scheme = match scheme {
+            b"" => upstream.scheme.as_str(),
+            _ if scheme.eq_ignore_ascii_case(b"http:") => "http",
+            _ if scheme.eq_ignore_ascii_case(b"https:") => "https",
+            _ => return self.northbound_path_bytes(location),
+        };
+        let is_end = |b: &u8| matches!(b, b'/' | b'?' | b'#');
+        let end = after.iter().position(is_end).unwrap_or(after.len());
         let (authority, rest) = after.split_at(end);
-        let authority: Authority = authority.parse().ok()?;
+        let authority = Authority::try_from(authority).ok()?;
         if !upstream.is_at(&authority, scheme) {
             return None;
         }
-        let root = if rest.starts_with('/') { "" } else { "/" };
-        self.northbound_path(&format!("{root}{rest}"))
+        let mut path = Vec::with_capacity(rest.len() + 1);
+        if !rest.starts_with(b"/") {
+            path.push(b'/');
+        }
+        path.extend_from_slice(rest);
+        // A client would read `//` as the beginning of a host.
+        if path.starts_with(b"//") {
+            return None;
+        }
+        if self.is_of_gateway(&path) {
+            return Some(path);
+        }
+        self.northbound_path_bytes(&path)
     }
 
     /// The path of the gateway for an absolute path of the instance, which may end with a query and a
-    /// fragment. `None` if no route has the path, or if it begins with the prefix of a route, because some
-    /// services read `X-Forwarded-Prefix` and answer with paths of the gateway.
+    /// fragment. `None` if no route has the path, or if it begins with the prefix of a route of this service,
+    /// because some services read `X-Forwarded-Prefix` and answer with paths of the gateway.
     pub fn northbound_path(&self, path: &str) -> Option<String> {
+        self.northbound_path_bytes(path.as_bytes()).and_then(|it| String::from_utf8(it).ok())
+    }
+
+    /// [`northbound_path`](Self::northbound_path) for bytes that may be no ASCII characters.
+    pub(crate) fn northbound_path_bytes(&self, path: &[u8]) -> Option<Vec<u8>> {
         let upstream = self.upstream.as_ref()?;
-        if !path.starts_with('/') || path.starts_with("//") {
-            return None;
-        }
-        let end = path.find(['?', '#']).unwrap_or(path.len());
-        let is_prefixed = |prefix: &str| below(prefix, &path[..end]).is_some();
-        if is_prefixed(&self.prefix) || self.siblings.iter().any(|s| is_prefixed(&s.prefix)) {
+        if !path.starts_with(b"/") || path.starts_with(b"//") || self.is_of_gateway(path) {
             return None;
         }
         let own = [(&upstream.base_path, &self.prefix)];
         let siblings = self.siblings.iter().filter(|s| s.upstream.authority == upstream.authority);
         let routes = siblings.map(|s| (&s.upstream.base_path, &s.prefix)).chain(own);
         let (base_path, prefix) = routes
-            .filter(|(base_path, _)| below(base_path, &path[..end]).is_some())
+            .filter(|(base_path, _)| is_below(base_path, path))
             // Of several longest base paths, the last one: that of this route.
             .max_by_key(|(base_path, _)| base_path.len())?;
-        Some(format!("{prefix}{}", &path[base_path.len()..]))
+        Some([prefix.as_bytes(), &path[base_path.len()..]].concat())
+    }
+
+    /// Whether `path` begins with the prefix of a route of this service.
+    fn is_of_gateway(&self, path: &[u8]) -> bool {
+        is_below(&self.prefix, path) || self.siblings.iter().any(|s| is_below(&s.prefix, path))
     }
 
     /// Path and query of a request to the service. The base path of the upstream replaces the prefix of the
@@ -334,6 +363,12 @@ impl Route {
     fn covers(&self, path: &str) -> bool {
         below(&self.prefix, path).is_some()
     }
+}
+
+/// Whether a path, which may end with a query and a fragment, begins with a prefix of whole segments.
+fn is_below(prefix: &str, path: &[u8]) -> bool {
+    path.strip_prefix(prefix.as_bytes())
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'/' | b'?' | b'#')))
 }
 
 /// The rest of a path after a prefix of whole segments.
@@ -443,6 +478,15 @@ pub enum RouteError {
     Duplicate(String),
 }
 
+impl RouteError {
+    fn upstream(url: &str) -> Self {
+        Self::Upstream(match url.contains('@') {
+            true => "(a URL with '@')".to_owned(),
+            false => url.chars().take(200).collect(),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -544,6 +588,15 @@ mod tests {
             ("/svc/api/v1", "/", None),
             // Already a path of the gateway, or relative.
             ("/svc/api/v1", "/svc/ui/x", None),
+            ("/svc/api/v1", "https://a.example:8443/svc/api/v1/x?y#z", Some("/svc/api/v1/x?y#z")),
+            ("/svc/api/v1", "//A.example:8443/svc/ui", Some("/svc/ui")),
+            ("/svc/api/v1", "http://a.example:8443/svc/ui?x", Some("/svc/ui?x")),
+            ("/svc/api/v1", "https://a.example:8443//svc/ui/x", None),
+            ("/svc/api/v1", "https://other.example/svc/ui/x", None),
+            // The path of another service of the gateway has no route of this service.
+            ("/svc/api/v1", "https://a.example:8443/root/api/x", None),
+            ("/root/api", "/svc/api/v1/x", Some("/root/api/svc/api/v1/x")),
+            ("/svc/api/v1", "/base/api/\u{e9}?\u{e9}", Some("/svc/api/v1/\u{e9}?\u{e9}")),
             ("/svc/api/v1", "x/y", None),
             ("/svc/api/v1", "?x=//y", None),
             ("/svc/api/v1", "", None),
@@ -578,7 +631,11 @@ mod tests {
             "ftp://zos",
             "https://",
             "/path",
-            "https://u:p@zos/",
+            "https://u:secret@zos/",
+            "https://secret@secret:8443/",
+            "https://zos:secret@zos:8443/",
+            "http://zos:1@zos:1",
+            "http://zos:secret@ /",
             "http://zos/?q",
             "http://zos/a/../b",
             "http://zos:99999x/",
@@ -586,7 +643,9 @@ mod tests {
             "http://:80",
             "",
         ] {
-            assert!(matches!(Upstream::parse(url), Err(RouteError::Upstream(_))), "{url}");
+            let error = Upstream::parse(url).unwrap_err();
+            assert!(matches!(error, RouteError::Upstream(_)), "{url}");
+            assert!(!error.to_string().contains("secret"), "{error}");
         }
         let upstream = Upstream::parse("http://zos").unwrap();
         for gateway_url in ["a b", "a?b", "a#b", "a//b", "../a", "\u{e9}"] {

@@ -12,8 +12,8 @@
 //!    service set nothing and the route has [`SecurityHeaders::AddMissing`](crate::layer::SecurityHeaders).
 //! 5. The gateway answers 503 if the service cannot be reached, and 504 if it does not respond in time. It
 //!    answers 502 if the connection fails before the head of the response is complete, or if the service
-//!    sends status 101 or a transfer coding other than `chunked`. It answers 400 if the client breaks off the body of its request. The client gets a
-//!    fixed text, and the reason is logged.
+//!    sends status 101 or a body with a transfer coding other than `chunked`. It answers 400 if the client breaks
+//!    off the body of its request. The client gets a fixed text, and the reason is logged.
 
 use std::{
     convert::Infallible,

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri, header::HOST};
 
 use crate::{
     connection::{ConnectionInfo, Protocol},
-    headers::sweep,
+    headers::{same_for_cgi, sweep},
 };
 
 static FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -83,20 +83,14 @@ pub(super) fn set_forwarded(
     headers.insert(&PORT, HeaderValue::from(port.unwrap_or(default)));
 }
 
-/// Whether `name` is one of the headers above. `_` and `.` count as `-`, because CGI (RFC 3875 §4.1.18) and
-/// interfaces that are derived from CGI do not distinguish these characters.
+/// Whether `name` is one of the headers above, in any spelling that CGI does not distinguish.
 fn is_forwarded(name: &HeaderName) -> bool {
-    let text = name.as_str().as_bytes();
-    let is = |ours: &HeaderName| {
-        let ours = ours.as_str().as_bytes();
-        ours.len() == text.len()
-            && text.iter().zip(ours).all(|(theirs, ours)| {
-                theirs == ours || (matches!(theirs, b'_' | b'.') && *ours == b'-')
-            })
-    };
+    let name = name.as_str();
     // Most headers are excluded by their first letter.
-    matches!(text.first(), Some(b'x' | b'f'))
-        && [&FOR, &PROTO, &X_HOST, &PORT, &PREFIX, &FORWARDED].into_iter().any(is)
+    name.starts_with(['x', 'f'])
+        && [&FOR, &PROTO, &X_HOST, &PORT, &PREFIX, &FORWARDED]
+            .into_iter()
+            .any(|ours| same_for_cgi(name, ours.as_str()))
 }
 
 fn port_of(host: &HeaderValue) -> Option<u16> {
@@ -132,6 +126,7 @@ mod tests {
                 ["192.0.2.7", "https", "gw.example:10010", "10010"],
             ),
             (Some(v4), "/x", Some("gw.example"), ["192.0.2.7", "https", "gw.example", "443"]),
+            (Some(v4), "/x", Some("gw.example:"), ["192.0.2.7", "https", "gw.example:", "443"]),
             (Some(v4), "https://h2.example/x", None, ["192.0.2.7", "https", "h2.example", "443"]),
             (
                 Some(v4),
@@ -151,6 +146,7 @@ mod tests {
             }
             headers.append("x_forwarded-for", HeaderValue::from_static("forged"));
             headers.append("x.forwarded.host", HeaderValue::from_static("forged"));
+            headers.append("x!forwarded!for", HeaderValue::from_static("forged"));
             if let Some(host) = host {
                 headers.insert(HOST, HeaderValue::from_static(host));
             }

@@ -4,8 +4,8 @@
 //!
 //! 1. Hop-by-hop headers are removed.
 //! 2. `Content-Length` is repaired or removed, so that it agrees with the body (RFC 9112 §6.3).
-//! 3. `X-Zowe-Auth-Failure` and `Set-Cookie` of the gateway's own cookies are removed
-//!    (docs/decisions.md#d27).
+//! 3. `X-Zowe-Auth-Failure`, the obsolete `Set-Cookie2` (RFC 2965) and `Set-Cookie` of the gateway's own
+//!    cookies are removed (docs/decisions.md#d27).
 //! 4. `Location`, `Content-Location` and the paths of cookies that point to the instance that answered are
 //!    rewritten to the gateway (docs/decisions.md#d26).
 //! 5. If the request was authenticated, `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` are
@@ -18,14 +18,15 @@ use http::{
         X_CONTENT_TYPE_OPTIONS,
     },
 };
+use http_body::Body;
 
 use crate::{
     headers::HopByHop,
     layer::{CookieNames, Route, SecurityHeaders, X_ZOWE_AUTH_FAILURE},
 };
 
-/// The service sent a transfer coding other than `chunked`. The gateway offers no other (RFC 9110 §10.1.4),
-/// and the client would not know how to decode the body.
+/// The service sent a body with a transfer coding other than `chunked`. The gateway offers no other (RFC 9110
+/// §10.1.4), and the client would not know how to decode the body.
 #[derive(Debug)]
 pub(super) struct UnknownCoding;
 
@@ -44,6 +45,7 @@ struct Seen {
     lengths: usize,
     malformed_length: bool,
     cookie: bool,
+    cookie2: bool,
     location: bool,
     failure: bool,
     caching: bool,
@@ -59,6 +61,7 @@ impl Seen {
                 self.malformed_length |= !is_number(value);
             }
             "set-cookie" => self.cookie = true,
+            "set-cookie2" => self.cookie2 = true,
             "location" | "content-location" => self.location = true,
             "x-zowe-auth-failure" => self.failure = true,
             "cache-control" | "expires" | "pragma" => self.caching = true,
@@ -69,18 +72,19 @@ impl Seen {
 }
 
 /// Changes the head as the [module](self) says.
-pub(super) fn prepare<B>(
+pub(super) fn prepare<B: Body>(
     response: &mut Response<B>,
     context: &Context<'_>,
 ) -> Result<(), UnknownCoding> {
     let status = response.status();
+    let has_body = !response.body().is_end_stream();
     let headers = response.headers_mut();
     let (mut hop_by_hop, mut seen) = (HopByHop::default(), Seen::default());
     for (name, value) in &*headers {
         hop_by_hop.see(name, value);
         seen.see(name, value);
     }
-    if seen.coding && !is_chunked(headers) {
+    if seen.coding && has_body && !has_known_coding(headers) {
         return Err(UnknownCoding);
     }
     hop_by_hop.strip(headers);
@@ -93,6 +97,9 @@ pub(super) fn prepare<B>(
     }
     if seen.failure {
         headers.remove(&X_ZOWE_AUTH_FAILURE);
+    }
+    if seen.cookie2 {
+        headers.remove("set-cookie2");
     }
     if seen.cookie {
         rewrite_cookies(headers, context);
@@ -121,10 +128,17 @@ fn is_number(length: &HeaderValue) -> bool {
     (1..20).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
 }
 
-fn is_chunked(headers: &HeaderMap) -> bool {
-    let mut lines = headers.get_all(TRANSFER_ENCODING).iter();
-    let only = lines.next().filter(|_| lines.next().is_none());
-    only.is_some_and(|line| line.as_bytes().eq_ignore_ascii_case(b"chunked"))
+/// Whether hyper has decoded the body: once, from `chunked`, or not at all, because there is no coding. Old
+/// servers name the absence of a coding `identity` (RFC 2616 §3.6). hyper then reads until the service closes the
+/// connection. With `Content-Length`, the service may keep the connection open, so the body would not end.
+fn has_known_coding(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(TRANSFER_ENCODING).iter().map(HeaderValue::as_bytes);
+    let mut codings = lines.flat_map(|line| line.split(|b| *b == b',')).map(<[u8]>::trim_ascii);
+    let is_identity = |coding: &[u8]| coding.eq_ignore_ascii_case(b"identity");
+    match codings.find(|coding| !is_identity(coding)) {
+        None => !headers.contains_key(CONTENT_LENGTH),
+        Some(coding) => coding.eq_ignore_ascii_case(b"chunked") && codings.next().is_none(),
+    }
 }
 
 /// Replaces equal lengths by one of them (RFC 9110 §8.6). hyper has checked the length of a response with a
@@ -148,9 +162,8 @@ fn repair_length(headers: &mut HeaderMap) {
 fn rewrite_locations(headers: &mut HeaderMap, route: &Route) {
     for name in [LOCATION, CONTENT_LOCATION] {
         let Some(value) = headers.get_mut(name) else { continue };
-        let rewritten =
-            value.to_str().ok().and_then(|location| route.northbound_location(location));
-        if let Some(rewritten) = rewritten.and_then(|text| HeaderValue::try_from(text).ok()) {
+        let rewritten = route.northbound_location_bytes(value.as_bytes());
+        if let Some(rewritten) = rewritten.and_then(|bytes| HeaderValue::try_from(bytes).ok()) {
             *value = rewritten;
         }
     }
@@ -162,7 +175,7 @@ fn rewrite_cookies(headers: &mut HeaderMap, context: &Context<'_>) {
     let lines: Vec<_> = headers.get_all(SET_COOKIE).iter().cloned().collect();
     let kept: Vec<_> = lines
         .iter()
-        .filter(|line| !context.cookies.is_own(cookie_name(line.as_bytes())))
+        .filter(|line| !sets_own_cookie(line.as_bytes(), context.cookies))
         .map(|line| rewrite_cookie(line, context.route).unwrap_or_else(|| line.clone()))
         .collect();
     if kept != lines {
@@ -171,6 +184,11 @@ fn rewrite_cookies(headers: &mut HeaderMap, context: &Context<'_>) {
             headers.append(SET_COOKIE, line);
         }
     }
+}
+
+/// Some clients separate the cookies of a line at commas, as RFC 2109 §4.2.2 allowed.
+fn sets_own_cookie(line: &[u8], cookies: &CookieNames) -> bool {
+    line.split(|b| *b == b',').any(|cookie| cookies.is_own(cookie_name(cookie)))
 }
 
 /// The name of the cookie that the client would send. A browser sends `=name=value`, a cookie without a name,
@@ -185,27 +203,31 @@ fn cookie_name(line: &[u8]) -> &[u8] {
 /// The line with a path of the gateway; `None` if the path does not change. `/` stays: it means all paths, and
 /// not those of the instance.
 fn rewrite_cookie(line: &HeaderValue, route: &Route) -> Option<HeaderValue> {
-    let line = line.to_str().ok()?;
-    let mut rewritten = String::with_capacity(line.len() + route.prefix().len());
+    let line = line.as_bytes();
+    let mut rewritten = Vec::with_capacity(line.len() + route.prefix().len());
     let mut has_changed = false;
-    for (i, attribute) in line.split(';').enumerate() {
-        let path = attribute
-            .split_once('=')
-            .filter(|(name, _)| i > 0 && name.trim().eq_ignore_ascii_case("Path"));
-        let path = path.map(|(_, path)| path.trim()).filter(|path| *path != "/");
+    for (i, attribute) in line.split(|b| *b == b';').enumerate() {
         if i > 0 {
-            rewritten.push(';');
+            rewritten.push(b';');
         }
-        match path.and_then(|path| route.northbound_path(path)) {
+        let path = path_of(attribute).filter(|path| i > 0 && *path != b"/");
+        match path.and_then(|path| route.northbound_path_bytes(path)) {
             Some(path) => {
                 has_changed = true;
-                rewritten.push_str(" Path=");
-                rewritten.push_str(&path);
+                rewritten.extend_from_slice(b" Path=");
+                rewritten.extend_from_slice(&path);
             }
-            None => rewritten.push_str(attribute),
+            None => rewritten.extend_from_slice(attribute),
         }
     }
     if has_changed { HeaderValue::try_from(rewritten).ok() } else { None }
+}
+
+/// The value of the attribute `Path` of a cookie.
+fn path_of(attribute: &[u8]) -> Option<&[u8]> {
+    let at = attribute.iter().position(|b| *b == b'=')?;
+    let (name, path) = (attribute[..at].trim_ascii(), attribute[at + 1..].trim_ascii());
+    name.eq_ignore_ascii_case(b"Path").then_some(path)
 }
 
 /// Removes the fields of a trailer section that only a header section may have (RFC 9110 §6.5.1): those for
@@ -294,7 +316,7 @@ mod tests {
         let cookies = &CookieNames::default().with_jwt("mine");
         prepare(&mut response, &Context { route, cookies, is_authenticated: true })?;
         let line = |(name, value): (&HeaderName, &HeaderValue)| {
-            format!("{name}: {}", value.to_str().unwrap())
+            format!("{name}: {}", str::from_utf8(value.as_bytes()).unwrap())
         };
         let mut lines: Vec<_> = response.headers().iter().map(line).collect();
         lines.sort_unstable();
@@ -302,6 +324,11 @@ mod tests {
     }
 
     const OURS: [&str; 2] = ["cache-control: no-store", "x-content-type-options: nosniff"];
+
+    /// The headers of a response for which the service sent none.
+    fn ours(status: u16) -> &'static [&'static str] {
+        if status == 304 { &[] } else { &OURS }
+    }
 
     #[test]
     fn lengths_agree_with_the_body() {
@@ -324,10 +351,20 @@ mod tests {
             assert_eq!(length, want, "{status} {lines:?}");
             assert!(!got.iter().any(|line| line.starts_with("transfer-encoding")));
         }
-        for coding in ["gzip, chunked", "gzip", "chunked, chunked"] {
+        for coding in ["gzip, chunked", "gzip", "chunked, chunked", "chunked, identity"] {
             let lines = [("transfer-encoding", coding)];
             prepared(&route(), 200, "ok", &lines).unwrap_err();
+            // The response to HEAD, 204 and 304.
+            for status in [200, 204, 304] {
+                assert_eq!(prepared(&route(), status, "", &lines).unwrap(), ours(status));
+            }
         }
+        for coding in ["identity", "Identity", "identity, chunked", "Chunked"] {
+            let lines = [("transfer-encoding", coding)];
+            assert_eq!(prepared(&route(), 200, "ok", &lines).unwrap(), OURS, "{coding}");
+        }
+        let lines = [("transfer-encoding", "identity"), ("content-length", "2")];
+        prepared(&route(), 200, "ok", &lines).unwrap_err();
     }
 
     #[test]
@@ -342,15 +379,22 @@ mod tests {
                 ("set-cookie", "APIMLauthenticationToken.1=x"),
                 ("set-cookie", " personalAccessToken = x"),
                 ("set-cookie", "=mine=x"),
+                ("set-cookie", "a=b; Max-Age=60, apimlAuthenticationToken=EVIL; Path=/"),
+                ("set-cookie", "a=b,mine=x"),
+                ("set-cookie", "a=b; Expires=Wed, 21 Oct 2026 07:28:00 GMT, PERSONALaccessToken=x"),
+                ("set-cookie2", "apimlAuthenticationToken=x; Version=1"),
+                ("set-cookie2", "a=b; Version=1"),
                 ("set-cookie", "LtpaToken2=x; Path=/; Secure"),
+                ("set-cookie", "a=b; Expires=Wed, 21 Oct 2026 07:28:00 GMT"),
                 ("set-cookie", "a=apimlAuthenticationToken=x"),
             ],
         );
         let cookies = [
             "set-cookie: LtpaToken2=x; Path=/; Secure",
             "set-cookie: a=apimlAuthenticationToken=x",
+            "set-cookie: a=b; Expires=Wed, 21 Oct 2026 07:28:00 GMT",
         ];
-        assert_eq!(got.unwrap(), [OURS[0], cookies[0], cookies[1], OURS[1]]);
+        assert_eq!(got.unwrap(), [OURS[0], cookies[0], cookies[1], cookies[2], OURS[1]]);
     }
 
     #[test]
@@ -382,6 +426,9 @@ mod tests {
             ("location", "https://zos.example:8443/zosmf/x?y#z", "/svc/api/v1/x?y#z"),
             ("content-location", "//ZOS.example:8443/zosmf/ui/x", "/svc/ui/x"),
             ("location", "/zosmf/x", "/svc/api/v1/x"),
+            ("location", "/zosmf/\u{fc}", "/svc/api/v1/\u{fc}"),
+            ("location", "https://zos.example:8443/\u{fc}", "https://zos.example:8443/\u{fc}"),
+            ("set-cookie", "a=\u{fc}; Path=/zosmf/\u{fc}", "a=\u{fc}; Path=/svc/api/v1/\u{fc}"),
             ("location", "https://elsewhere/zosmf/x", "https://elsewhere/zosmf/x"),
             ("set-cookie", "a=b; Path=/zosmf/x; Secure", "a=b; Path=/svc/api/v1/x; Secure"),
             ("set-cookie", "a=b;path=/zosmf", "a=b; Path=/svc/api/v1"),

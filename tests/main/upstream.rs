@@ -606,6 +606,8 @@ async fn malformed_responses_are_repaired_or_give_502() {
             "zweag510e",
             "gzip",
         ),
+        ("200 OK\r\ntransfer-encoding: identity", "ok", 200, "ok", "transfer-encoding: identity"),
+        ("304 Not Modified\r\ntransfer-encoding: gzip", "", 304, "", "gzip"),
         ("101 Switching Protocols\r\nupgrade: x", "", 502, "zweag510e", "upgrade"),
     ] {
         let answer = answered(GET, &format!("HTTP/1.1 {head}\r\n\r\n{body}")).await;

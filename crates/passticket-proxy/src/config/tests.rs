@@ -433,6 +433,13 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             ],
         ),
         (
+            |s| s.edit("[X-Tenant]", "[X_Real_IP]"),
+            &[
+                "zowe.yaml:71: passticketProxy.services.dcpassticket.requestHeaders.keep[0]: x-real-ip is \
+               both removed and kept; remove the name from one of the two lists",
+            ],
+        ),
+        (
             |s| s.edit("[X-Real-IP]", "[Client-Cert, content_length, Accept, X-Real-IP]"),
             &[
                 "zowe.yaml:71: passticketProxy.services.dcpassticket.requestHeaders.keep[0]: client-cert \

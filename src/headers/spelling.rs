@@ -1,0 +1,24 @@
+//! Compares header names as CGI does.
+
+/// Whether two header names, both in lower case, are equal in CGI (RFC 3875 §4.1.18) or in an interface
+/// derived from CGI. These do not distinguish `-` and `_`. Apache before 2.4 and mod_fcgid also replace every
+/// other character that is neither a letter nor a digit.
+pub(crate) fn same_for_cgi(a: &str, b: &str) -> bool {
+    let dashed = |byte: u8| if byte.is_ascii_alphanumeric() { byte } else { b'-' };
+    a.len() == b.len() && a.bytes().map(dashed).eq(b.bytes().map(dashed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_bytes_but_letters_and_digits_are_equal() {
+        for spelling in ["x-remote-user", "x_remote.user", "x+remote+user", "x~remote!user"] {
+            assert!(same_for_cgi(spelling, "x-remote-user"), "{spelling}");
+        }
+        for other in ["x-remote-users", "x-remote1user", "xremoteuser", "y-remote-user", ""] {
+            assert!(!same_for_cgi(other, "x-remote-user"), "{other}");
+        }
+    }
+}
