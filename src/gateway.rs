@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Request, Response, StatusCode,
+    HeaderValue, Method, Request, Response, StatusCode,
     header::{CONTENT_TYPE, STRICT_TRANSPORT_SECURITY},
 };
 use pin_project_lite::pin_project;
@@ -24,6 +24,7 @@ use tower_service::Service;
 
 use crate::{
     audit::{RequestId, X_REQUEST_ID},
+    headers::without_body,
     layer::{Rejection, check_message},
     messages::{self, ApiMessage},
     proxy::ResponseBody,
@@ -170,6 +171,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let is_head = request.method() == Method::HEAD;
         let id = *request.extensions_mut().get_or_insert_with(RequestId::next);
         let path = request.uri().path();
         let kind = if let Err(rejection) = check_message(&request) {
@@ -183,7 +185,7 @@ where
         };
         let counted = self.counts.as_ref().map(|counts| (counts.clone(), kind.of_request()));
         let strict_transport_security = self.strict_transport_security.clone();
-        GatewayFuture { kind, id, counted, strict_transport_security }
+        GatewayFuture { kind, id, is_head, counted, strict_transport_security }
     }
 }
 
@@ -211,6 +213,7 @@ pin_project! {
         #[pin]
         kind: Kind<A, R>,
         id: RequestId,
+        is_head: bool,
         counted: Option<(Arc<RequestCounts>, RequestKind)>,
         strict_transport_security: Option<HeaderValue>,
     }
@@ -270,6 +273,9 @@ where
         }
         if let Some(value) = this.strict_transport_security.take() {
             response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, value);
+        }
+        if *this.is_head {
+            response = without_body(response);
         }
         Poll::Ready(Ok(response))
     }
@@ -344,6 +350,28 @@ mod tests {
         ] {
             assert_eq!(body_of(&gateway, path).await, want_default, "{path}");
             assert_eq!(body_of(&moved, path).await, want_moved, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_response_to_head_has_a_body() {
+        let service = |_: Request<()>| {
+            ready(Ok::<_, Infallible>(Response::new(ResponseBody::from(Bytes::from("body")))))
+        };
+        let gateway = Gateway::new(service_fn(service), service_fn(service));
+        for (path, host) in
+            [("/x", "gw"), ("/gateway/api/v1/auth/login", "gw"), (HEALTH, "gw"), ("/x", "a b")]
+        {
+            let send = async |method| {
+                let request = Request::builder().method(method).uri(path).header("host", host);
+                let response = gateway.clone().oneshot(request.body(()).unwrap()).await.unwrap();
+                let (head, body) = response.into_parts();
+                (head, body.collect().await.unwrap().to_bytes())
+            };
+            let ((get, body), (head, empty)) = (send("GET").await, send("HEAD").await);
+            assert_eq!((head.status, empty.len()), (get.status, 0), "{path} {host}");
+            assert_eq!(head.headers["content-length"], body.len().to_string(), "{path} {host}");
+            assert!(!body.is_empty());
         }
     }
 

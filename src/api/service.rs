@@ -9,11 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{
-    HeaderValue, Method, Request, Response,
-    header::{CONTENT_LENGTH, EXPECT},
-    request::Parts,
-};
+use http::{HeaderValue, Method, Request, Response, header::EXPECT, request::Parts};
 use http_body::Body;
 use http_body_util::Full;
 use tower_service::Service;
@@ -49,6 +45,7 @@ use crate::{
     audit::{Audit, RequestId},
     auth_prefix::AuthPrefix,
     clock::{Clock, SystemClock},
+    headers::without_body,
     identity::IdentityMapper,
     layer::CookieNames,
     messages,
@@ -420,15 +417,6 @@ where
             Ok(response.map(ResponseBody::new))
         })
     }
-}
-
-/// The response to `HEAD`: the headers of the response to `GET`, with the length of its body.
-fn without_body(response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
-    let (mut head, body) = response.into_parts();
-    if let Some(length @ 1..) = body.size_hint().exact() {
-        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    }
-    Response::from_parts(head, Full::default())
 }
 
 impl fmt::Debug for AuthApi {

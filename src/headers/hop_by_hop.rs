@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::CONNECTION};
 
-use super::sweep::sweep;
+use super::{list::list_items, sweep::sweep};
 
 const KEEP_ALIVE: &str = "keep-alive";
 
@@ -88,10 +88,7 @@ fn kind(name: &HeaderName) -> Kind {
 /// The names in a `Connection` line, except `keep-alive`. Most lines contain only `keep-alive`, and the
 /// header `Keep-Alive` is removed in any case.
 fn listed_names(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    line.as_bytes()
-        .split(|b| *b == b',')
-        .map(<[u8]>::trim_ascii)
-        .filter(|name| !name.eq_ignore_ascii_case(KEEP_ALIVE.as_bytes()))
+    list_items(line.as_bytes()).filter(|name| !name.eq_ignore_ascii_case(KEEP_ALIVE.as_bytes()))
 }
 
 #[cfg(test)]

@@ -1,12 +1,19 @@
-//! General functions for HTTP headers: cookies, hop-by-hop headers, the spellings of a name, and the removal of
-//! several headers in one pass. This module does not know which headers are special for the gateway.
+//! General functions for HTTP headers: responses to `HEAD`, cookies, hop-by-hop headers, lists, the spellings of a name, and the removal
+//! of several headers in one pass. This module does not know which headers are special for the gateway.
 
 pub(crate) mod cookie;
+#[cfg(any(feature = "api", feature = "proxy"))]
+mod head;
 mod hop_by_hop;
+mod list;
 mod spelling;
 mod sweep;
 
+#[cfg(any(feature = "api", feature = "proxy"))]
+pub(crate) use head::without_body;
 pub(crate) use hop_by_hop::HopByHop;
 pub use hop_by_hop::strip_hop_by_hop;
+#[cfg(feature = "proxy")]
+pub(crate) use list::all_list_items;
 pub(crate) use spelling::same_for_cgi;
 pub(crate) use sweep::sweep;

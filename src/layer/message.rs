@@ -11,7 +11,7 @@ use http::{
 };
 
 use super::rejection::Rejection;
-use crate::authority::is_host_value;
+use crate::{authority::is_host_value, headers::all_list_items};
 
 /// Rejects a request that is malformed, or whose transfer coding is unknown.
 pub(crate) fn check_message<B>(request: &Request<B>) -> Result<(), Rejection> {
@@ -83,8 +83,7 @@ fn is_same_host(authority: &Authority, host: &HeaderValue, uri: &Uri) -> bool {
 /// checked that it is the last coding.
 #[cold]
 fn check_codings(headers: &HeaderMap) -> Result<(), Rejection> {
-    let lines = headers.get_all(TRANSFER_ENCODING).iter().map(HeaderValue::as_bytes);
-    let codings = lines.flat_map(|line| line.split(|b| *b == b',')).map(<[u8]>::trim_ascii);
+    let codings = all_list_items(headers, &TRANSFER_ENCODING);
     let (mut chunked, mut others) = (0, 0);
     for coding in codings.filter(|coding| !coding.is_empty()) {
         if coding.eq_ignore_ascii_case(b"chunked") {

@@ -21,7 +21,7 @@ use http::{
 use http_body::Body;
 
 use crate::{
-    headers::HopByHop,
+    headers::{HopByHop, all_list_items},
     layer::{CookieNames, Route, SecurityHeaders, X_ZOWE_AUTH_FAILURE},
 };
 
@@ -132,8 +132,7 @@ fn is_number(length: &HeaderValue) -> bool {
 /// servers name the absence of a coding `identity` (RFC 2616 §3.6). hyper then reads until the service closes the
 /// connection. With `Content-Length`, the service may keep the connection open, so the body would not end.
 fn has_known_coding(headers: &HeaderMap) -> bool {
-    let lines = headers.get_all(TRANSFER_ENCODING).iter().map(HeaderValue::as_bytes);
-    let mut codings = lines.flat_map(|line| line.split(|b| *b == b',')).map(<[u8]>::trim_ascii);
+    let mut codings = all_list_items(headers, &TRANSFER_ENCODING);
     let is_identity = |coding: &[u8]| coding.eq_ignore_ascii_case(b"identity");
     match codings.find(|coding| !is_identity(coding)) {
         None => !headers.contains_key(CONTENT_LENGTH),
@@ -145,12 +144,12 @@ fn has_known_coding(headers: &HeaderMap) -> bool {
 /// body. It does not check the length of a response without a body, which is removed if it is malformed.
 #[cold]
 fn repair_length(headers: &mut HeaderMap) {
-    let lines = headers.get_all(CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
-    let mut lengths = lines.flat_map(|line| line.split(|b| *b == b',')).map(<[u8]>::trim_ascii);
-    let first = lengths.next().unwrap_or_default();
-    let are_equal = lengths.all(|other| other == first);
-    let length =
-        HeaderValue::from_bytes(first).ok().filter(|length| are_equal && is_number(length));
+    let length = {
+        let mut lengths = all_list_items(headers, &CONTENT_LENGTH);
+        let first = lengths.next().unwrap_or_default();
+        let are_equal = lengths.all(|other| other == first);
+        HeaderValue::from_bytes(first).ok().filter(|length| are_equal && is_number(length))
+    };
     headers.remove(CONTENT_LENGTH);
     // Without a length, the body is sent in chunks.
     if let Some(length) = length {
