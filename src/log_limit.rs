@@ -20,6 +20,20 @@ const SHARED: u64 = 0;
 /// The causes of this process.
 static CAUSES: LazyLock<LogLimit> = LazyLock::new(LogLimit::default);
 
+/// Logs a line, if its cause permits: `log_limited!(warn, CAUSE, { FIELDS }, "message")`. The fields and the
+/// message are those of the macros of `tracing`. The line also has the field `suppressed`, see [`LogPermit`].
+/// [`permit`] says what a cause is.
+macro_rules! log_limited {
+    ($level:ident, $cause:expr, { $($fields:tt)* }, $message:literal) => {
+        if let Some($crate::log_limit::LogPermit { suppressed }) =
+            $crate::log_limit::permit($cause)
+        {
+            tracing::$level!($($fields)*, suppressed, $message);
+        }
+    };
+}
+pub(crate) use log_limited;
+
 /// Permission to log one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LogPermit {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     audit::Detail,
-    log_limit::{self, LogPermit},
+    log_limit::log_limited,
     revocation::IssuedPat,
     token::{MAX_TOKEN_LEN, Scopes, ScopesError, TokenFingerprint, TokenIssuer, Validity},
 };
@@ -48,9 +48,7 @@ pub(super) async fn generate<B: Body>(
         record.detail = Some(Detail::Minted { scopes: scopes.clone(), days: validity.days() });
     });
     let issued = issuer.personal_access_token(&user, &scopes, validity).map_err(|error| {
-        if let Some(LogPermit { suppressed }) = log_limit::permit("issue PAT") {
-            tracing::error!(%error, suppressed, "the Personal Access Token could not be issued");
-        }
+        log_limited!(error, "issue PAT", { %error }, "the Personal Access Token could not be issued");
         ApiError::Internal
     })?;
     let token = issued.expose();

@@ -14,7 +14,7 @@ use crate::{
     audit::{CredentialKind, Detail, ReasonCode},
     clock::Clock,
     connection::ConnectionInfo,
-    log_limit::{self, LogPermit},
+    log_limit::log_limited,
     passticket::UserId,
 };
 
@@ -117,9 +117,7 @@ impl Callers<'_> {
                 Ok(user)
             }
             Err(reason @ LoginError::Unavailable) => {
-                if let Some(LogPermit { suppressed }) = log_limit::permit("login provider") {
-                    tracing::warn!(url, %user, %reason, suppressed, "authentication failed");
-                }
+                log_limited!(warn, "login provider", { url, %user, %reason }, "authentication failed");
                 add_to_record(request, |record| record.reason = Some(ReasonCode::LoginUnavailable));
                 Err(reason.into())
             }

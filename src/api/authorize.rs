@@ -9,7 +9,7 @@ use super::{
     permission::{GuardedTask, GuardingResources},
 };
 use crate::{
-    log_limit::{self, LogPermit},
+    log_limit::log_limited,
     passticket::UserId,
     saf::{Access, SafError, SafProvider},
 };
@@ -43,23 +43,17 @@ impl Authorizer<'_> {
         match access {
             Ok(Access::Granted) => Ok(()),
             Ok(Access::Refused) => {
-                if let Some(LogPermit { suppressed }) = log_limit::permit(("refused", url, caller))
-                {
-                    tracing::warn!(url, %caller, needed = %permission, suppressed, "the security product refused the permission");
-                }
+                log_limited!(warn, ("refused", url, caller), { url, %caller, needed = %permission }, "the security product refused the permission");
                 Err(ApiError::NotPermitted(permission))
             }
             Err(error) => {
-                if let Some(LogPermit { suppressed }) =
-                    log_limit::permit(("SAF", discriminant(&error)))
-                {
-                    match error {
-                        SafError::Unavailable => {
-                            tracing::warn!(url, %caller, %error, suppressed, "SAF check failed; the request is refused");
-                        }
-                        _ => {
-                            tracing::error!(url, %caller, %error, suppressed, "SAF check failed; the request is refused");
-                        }
+                let cause = ("SAF", discriminant(&error));
+                match error {
+                    SafError::Unavailable => {
+                        log_limited!(warn, cause, { url, %caller, %error }, "SAF check failed; the request is refused");
+                    }
+                    _ => {
+                        log_limited!(error, cause, { url, %caller, %error }, "SAF check failed; the request is refused");
                     }
                 }
                 Err(ApiError::Saf(error))

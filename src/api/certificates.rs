@@ -7,7 +7,7 @@ use crate::{
     audit::{CredentialKind, ReasonCode},
     clock::Clock,
     identity::{IdentityMapper, MapError, PeerCertificate},
-    log_limit::{self, LogPermit},
+    log_limit::log_limited,
     passticket::UserId,
 };
 
@@ -77,9 +77,7 @@ impl ClientCertificates<'_> {
                 Ok(user)
             }
             Err(reason @ (MapError::Unavailable | MapError::Failed(_))) => {
-                if let Some(LogPermit { suppressed }) = log_limit::permit("certificate mapping") {
-                    tracing::warn!(url, subject, %reason, suppressed, "authentication failed");
-                }
+                log_limited!(warn, "certificate mapping", { url, subject, %reason }, "authentication failed");
                 Err(ApiError::Unavailable)
             }
             Err(reason) => {

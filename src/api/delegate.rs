@@ -24,7 +24,7 @@ use crate::{
     audit::{Audit, Detail, ReasonCode},
     clock::Clock,
     identity::{EmailAddress, MapError},
-    log_limit::{self, LogPermit},
+    log_limit::log_limited,
     passticket::{Applid, PassTicketGenerator},
 };
 
@@ -57,9 +57,7 @@ impl DelegatedTickets<'_> {
             Ok(_) => tracing::info!(url, "issued a delegated PassTicket"),
             Err(reason) => {
                 let cause = ("delegated PassTicket", discriminant(reason));
-                if let Some(LogPermit { suppressed }) = log_limit::permit(cause) {
-                    tracing::warn!(url, %reason, suppressed, "did not issue a delegated PassTicket");
-                }
+                log_limited!(warn, cause, { url, %reason }, "did not issue a delegated PassTicket");
             }
         }
         answer
@@ -89,9 +87,7 @@ impl DelegatedTickets<'_> {
         let target = self.delegation.user_of(&email).await.map_err(|error| match error {
             MapError::NotMapped => ApiError::NoUserOfEmail,
             error => {
-                if let Some(LogPermit { suppressed }) = log_limit::permit("e-mail mapping") {
-                    tracing::error!(%error, suppressed, "the e-mail address could not be mapped to a user");
-                }
+                log_limited!(error, "e-mail mapping", { %error }, "the e-mail address could not be mapped to a user");
                 add_to_record(request, |record| {
                     record.reason = Some(ReasonCode::MappingUnavailable);
                 });

@@ -15,10 +15,7 @@ use super::{
     password_hash::PasswordHash,
     provider::{LoginError, LoginFuture, LoginProvider, Password},
 };
-use crate::{
-    log_limit::{self, LogPermit},
-    passticket::UserId,
-};
+use crate::{log_limit::log_limited, passticket::UserId};
 
 /// Login provider for users whose password hashes were read from a file.
 ///
@@ -124,15 +121,11 @@ impl LoginProvider for FileLogin {
                     Err(LoginError::WrongCredentials)
                 }
                 Ok(Err(error)) => {
-                    if let Some(LogPermit { suppressed }) = log_limit::permit("password hash") {
-                        tracing::error!(%error, suppressed, "password check failed: the password could not be hashed");
-                    }
+                    log_limited!(error, "password hash", { %error }, "password check failed: the password could not be hashed");
                     Err(LoginError::Unavailable)
                 }
                 Err(error) => {
-                    if let Some(LogPermit { suppressed }) = log_limit::permit("password task") {
-                        tracing::error!(%error, suppressed, "password check failed: the blocking task did not finish");
-                    }
+                    log_limited!(error, "password task", { %error }, "password check failed: the blocking task did not finish");
                     Err(LoginError::Unavailable)
                 }
             }

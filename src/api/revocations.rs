@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::error::ApiError;
 use crate::{
     clock::Timestamp,
-    log_limit::{self, LogPermit},
+    log_limit::log_limited,
     revocation::{
         CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationStore, StoreError,
     },
@@ -56,14 +56,10 @@ impl Revocations {
     pub(super) async fn register(&self, pat: IssuedPat) -> Result<(), ApiError> {
         self.0.register(pat).await.map_err(|error| {
             if let StoreError::TooManyPats { limit, .. } = error {
-                if let Some(LogPermit { suppressed }) = log_limit::permit("too many PATs") {
-                    tracing::warn!(%error, suppressed, "no Personal Access Token was issued");
-                }
+                log_limited!(warn, "too many PATs", { %error }, "no Personal Access Token was issued");
                 return ApiError::TooManyPats { limit };
             }
-            if let Some(LogPermit { suppressed }) = log_limit::permit("register PAT") {
-                tracing::error!(%error, suppressed, "the Personal Access Token could not be registered, so it was not issued");
-            }
+            log_limited!(error, "register PAT", { %error }, "the Personal Access Token could not be registered, so it was not issued");
             ApiError::StoreUnavailable
         })
     }
@@ -81,8 +77,6 @@ impl Revocations {
 }
 
 fn not_stored(error: &StoreError) -> ApiError {
-    if let Some(LogPermit { suppressed }) = log_limit::permit("store revocation") {
-        tracing::error!(%error, suppressed, "the revocation could not be stored; it may not survive a restart");
-    }
+    log_limited!(error, "store revocation", { %error }, "the revocation could not be stored; it may not survive a restart");
     ApiError::StoreUnavailable
 }

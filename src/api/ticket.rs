@@ -13,7 +13,7 @@ use super::{
     response::{Answer, json},
 };
 use crate::{
-    log_limit::{self, LogPermit},
+    log_limit::log_limited,
     passticket::{Applid, PassTicketGenerator},
 };
 
@@ -49,9 +49,7 @@ pub(super) async fn ticket<B: Body>(
     let ticket = generated.inspect_err(|error| {
         // The APPLID is not a part of the cause, because the client chooses it.
         let cause = ("ticket", error.codes());
-        if let Some(LogPermit { suppressed }) = log_limit::permit(cause) {
-            tracing::warn!(url, %applid, %error, suppressed, "the PassTicket could not be generated");
-        }
+        log_limited!(warn, cause, { url, %applid, %error }, "the PassTicket could not be generated");
     })?;
     tracing::info!(url, %user, %applid, "issued a PassTicket");
     let token = tokens.text(request).unwrap_or_default();

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    log_limit::{self, LogPermit},
+    log_limit::log_limited,
     passticket::UserId,
     remote::{
         Address, CachePolicy, Client, Connect, RemoteError, Reply, SingleFlightCache, TokenSource,
@@ -176,14 +176,10 @@ where
     async fn ask(&self, body: Bytes) -> Result<Option<UserId>, MapError> {
         let (address, asking) = (&self.address, &self.asking);
         let request = self.request(body).inspect_err(|reason| {
-            if let Some(LogPermit { suppressed }) = log_limit::permit(("ZSS token", address)) {
-                tracing::warn!(%address, %asking, %reason, suppressed, "identity mapping failed: no token for the request to ZSS");
-            }
+            log_limited!(warn, ("ZSS token", address), { %address, %asking, %reason }, "identity mapping failed: no token for the request to ZSS");
         })?;
         self.client.call(request).await.and_then(evaluate).map_err(|reason| {
-            if let Some(LogPermit { suppressed }) = log_limit::permit(("ZSS mapping", address)) {
-                tracing::warn!(%address, %asking, %reason, suppressed, "identity mapping failed");
-            }
+            log_limited!(warn, ("ZSS mapping", address), { %address, %asking, %reason }, "identity mapping failed");
             reason.into()
         })
     }

@@ -8,7 +8,7 @@ use http::{
 
 use super::failure::{Failure, X_ZOWE_AUTH_FAILURE};
 use crate::{
-    log_limit::{self, LogPermit},
+    log_limit::log_limited,
     messages::{self, ApiMessage},
 };
 
@@ -53,13 +53,12 @@ impl Rejection {
     /// Logs that the stack of layers is wrong, and returns the rejection. The client receives 500.
     #[cold]
     pub(crate) fn misassembled(what: &'static str) -> Self {
-        if let Some(LogPermit { suppressed }) = log_limit::permit(("misassembled", what)) {
-            tracing::error!(
-                what,
-                suppressed,
-                "the stack of layers is wrong; the request was not forwarded"
-            );
-        }
+        log_limited!(
+            error,
+            ("misassembled", what),
+            { what },
+            "the stack of layers is wrong; the request was not forwarded"
+        );
         Self::Misassembled(what)
     }
 

@@ -101,7 +101,7 @@ use super::{
 use crate::{
     audit::{Audit, AuditRecord, Detail, Event, RequestId},
     headers::strip_hop_by_hop,
-    log_limit::{self, LogPermit},
+    log_limit::log_limited,
     passticket::UserId,
 };
 
@@ -262,11 +262,8 @@ fn finish<B>(
                 _ => None,
             };
             let cause = ("the scheme failed", service, scheme, discriminant(&failure), codes);
-            if let Some(LogPermit { suppressed }) = log_limit::permit(cause) {
-                let request_id = RequestId::logged(request.extensions());
-                let user = authorized.user();
-                tracing::error!(%service, request_id, scheme, %user, %failure, suppressed, "the scheme failed");
-            }
+            let (user, request_id) = (authorized.user(), RequestId::logged(request.extensions()));
+            log_limited!(error, cause, { %service, request_id, scheme, %user, %failure }, "the scheme failed");
             authorized.into_authenticated().restore(request.headers_mut());
             fail(request, route, failure)
         }

@@ -52,7 +52,7 @@ use crate::{
     error_chain::ErrorChain,
     headers::{cookie, strip_hop_by_hop},
     layer::{CookieNames, ReadyToForward, Rejection, Route},
-    log_limit::{self, LogPermit},
+    log_limit::log_limited,
     messages::{self, ApiMessage},
 };
 
@@ -228,11 +228,7 @@ where
             },
             Err(error) => {
                 let service = route.service();
-                if let Some(LogPermit { suppressed }) =
-                    log_limit::permit(("cannot build the request", service))
-                {
-                    tracing::error!(%service, %error, suppressed, "cannot build the request to the service");
-                }
+                log_limited!(error, ("cannot build the request", service), { %service, %error }, "cannot build the request to the service");
                 let message = ApiMessage::new(&messages::INTERNAL);
                 let response = gateway_response(message, StatusCode::INTERNAL_SERVER_ERROR);
                 ForwardFuture::answered(response)
@@ -371,9 +367,7 @@ where
 fn unknown_coding(route: &Route) -> Response<ResponseBody> {
     let (service, upstream) = (route.service(), route.upstream().map(tracing::field::display));
     let cause = ("coding", service, route.upstream().map(ToString::to_string));
-    if let Some(LogPermit { suppressed }) = log_limit::permit(cause) {
-        tracing::warn!(%service, upstream, suppressed, "service sent a transfer coding other than chunked");
-    }
+    log_limited!(warn, cause, { %service, upstream }, "service sent a transfer coding other than chunked");
     gateway_response(ApiMessage::new(&messages::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY)
 }
 
@@ -387,22 +381,17 @@ fn failed(
 ) -> Response<ResponseBody> {
     let service = route.service();
     let upstream = route.upstream().map(tracing::field::display);
-    let permit =
-        |what: &str| log_limit::permit((what, service, route.upstream().map(ToString::to_string)));
+    let cause_of = |what: &'static str| (what, service, route.upstream().map(ToString::to_string));
     let cause: &dyn std::error::Error = match error {
         ExchangeError::Connect(error) => &**error,
         ExchangeError::Interrupted(error) => error,
         ExchangeError::SwitchedProtocols => {
-            if let Some(LogPermit { suppressed }) = permit("status 101") {
-                tracing::warn!(%service, upstream, suppressed, "service sent status 101 to a request without Upgrade");
-            }
+            log_limited!(warn, cause_of("status 101"), { %service, upstream }, "service sent status 101 to a request without Upgrade");
             let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
             return gateway_response(message, StatusCode::BAD_GATEWAY);
         }
         ExchangeError::TimedOut => {
-            if let Some(LogPermit { suppressed }) = permit("timeout") {
-                tracing::warn!(%service, upstream, ?timeout, suppressed, "service did not respond in time");
-            }
+            log_limited!(warn, cause_of("timeout"), { %service, upstream, ?timeout }, "service did not respond in time");
             let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
             return gateway_response(message, StatusCode::GATEWAY_TIMEOUT);
         }
@@ -414,16 +403,12 @@ fn failed(
         return gateway_response(message, StatusCode::BAD_REQUEST);
     }
     if let ExchangeError::Connect(_) = error {
-        if let Some(LogPermit { suppressed }) = permit("connect") {
-            tracing::warn!(%service, upstream, %cause, suppressed, "cannot reach the service");
-        }
+        log_limited!(warn, cause_of("connect"), { %service, upstream, %cause }, "cannot reach the service");
         let message =
             ApiMessage::with(&messages::SERVICE_UNAVAILABLE, &["the service cannot be reached"]);
         return gateway_response(message, StatusCode::SERVICE_UNAVAILABLE);
     }
-    if let Some(LogPermit { suppressed }) = permit("closed") {
-        tracing::warn!(%service, upstream, %cause, suppressed, "service closed the connection without a response");
-    }
+    log_limited!(warn, cause_of("closed"), { %service, upstream, %cause }, "service closed the connection without a response");
     gateway_response(ApiMessage::new(&messages::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY)
 }
 

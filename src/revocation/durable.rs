@@ -29,7 +29,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     health::Health,
-    log_limit::{self, LogPermit},
+    log_limit::log_limited,
     metrics::{Collect, Counter, Description, Exposition},
     passticket::UserId,
     token::{ServiceId, TokenFingerprint, VerifiedToken},
@@ -233,7 +233,7 @@ impl DurableStore {
     /// every five seconds to write the revocations that are not in the file. If there were more of them than it
     /// keeps, the store stays down until the program is restarted.
     pub fn health(&self) -> Health {
-        if self.writer.as_ref().is_none_or(JoinHandle::is_finished) {
+        if self.has_ended() {
             let remedy = "restart the program and report what its log says";
             return Health::down(format!(
                 "the thread that writes {} has ended; {remedy}",
@@ -702,18 +702,16 @@ impl Writer {
     /// Finds out whether the file was removed or replaced. After a failed write, tries whether the file can be
     /// written again.
     fn probe(&mut self) {
-        if !self.is_failing {
-            if let Err(problem) = self.check_id() {
-                self.fail(problem);
-            } else if self.must_advance() {
-                // An error is logged and kept for the health.
-                let _ = self.advance();
-            }
-        } else {
+        if self.is_failing {
             let unwritten = self.unwritten.len();
             if self.with_database(|database| commit(database, |_| Ok(()))).is_ok() {
                 tracing::info!(file = %self.name, unwritten, "the revocation file can be written again; the revocations that were not written are in it now");
             }
+        } else if let Err(problem) = self.check_id() {
+            self.fail(problem);
+        } else if self.must_advance() {
+            // An error is logged and kept for the health.
+            let _ = self.advance();
         }
     }
 
@@ -773,30 +771,29 @@ impl Writer {
         if written.is_ok() {
             self.advanced = uptime;
         }
-        if written.is_err() {
-            for revocation in &missed {
-                self.unwritten.keep(revocation.clone(), Reach::ByTime);
-            }
-        }
-        // Even after a failed write, the revocations apply until the store is dropped.
-        for revocation in &missed {
-            self.index.apply(revocation);
+        let has_failed = written.is_err();
+        let unwritten = |reach| has_failed.then_some(reach);
+        for revocation in missed {
+            self.apply(revocation, unwritten(Reach::ByTime));
         }
         for (write, reply) in group.drain(..) {
-            match &write {
-                Write::Revocation(revocation) | Write::RuleOfNow(revocation) => {
-                    self.index.apply(revocation);
-                    if written.is_err() {
-                        let is_of_now = matches!(write, Write::RuleOfNow(_));
-                        let reach = if is_of_now { Reach::OfNow } else { Reach::ByTime };
-                        self.unwritten.keep(revocation.clone(), reach);
-                    }
-                }
-                Write::Issued(pat) if written.is_err() => self.counts.release(pat.user),
+            match write {
+                Write::Revocation(revocation) => self.apply(revocation, unwritten(Reach::ByTime)),
+                Write::RuleOfNow(rule) => self.apply(rule, unwritten(Reach::OfNow)),
+                Write::Issued(pat) if has_failed => self.counts.release(pat.user),
                 Write::Issued(_) => {}
             }
             // Sending fails if the caller has dropped the future.
             let _ = reply.send(written.clone());
+        }
+    }
+
+    /// Applies a revocation. Even after a failed write, the revocation applies until the store is dropped.
+    /// `unwritten` is then its reach, so that the next write begins with it.
+    fn apply(&mut self, revocation: Revocation, unwritten: Option<Reach>) {
+        self.index.apply(&revocation);
+        if let Some(reach) = unwritten {
+            self.unwritten.keep(revocation, reach);
         }
     }
 
@@ -901,21 +898,13 @@ impl Writer {
         let store = self.name.clone();
         let (error, reason) = match problem {
             WriteProblem::Replaced => {
-                if let Some(LogPermit { suppressed }) =
-                    log_limit::permit("revocation file replaced")
-                {
-                    tracing::error!(file = %store, suppressed, "the revocation file was removed or replaced; new revocations do not survive a restart");
-                }
+                log_limited!(error, "revocation file replaced", { file = %store }, "the revocation file was removed or replaced; new revocations do not survive a restart");
                 let error = StoreError::Replaced { store };
                 let reason = error.to_string();
                 (error, reason)
             }
             WriteProblem::Failed(source) => {
-                if let Some(LogPermit { suppressed }) =
-                    log_limit::permit("revocation file not written")
-                {
-                    tracing::error!(file = %store, error = %source, suppressed, "the revocation file could not be written; new revocations may not survive a restart");
-                }
+                log_limited!(error, "revocation file not written", { file = %store, error = %source }, "the revocation file could not be written; new revocations may not survive a restart");
                 let reason = format!(
                     "{store} could not be written: {source}; check free space and permissions"
                 );
@@ -1130,34 +1119,48 @@ mod tests {
         Revocation::User { user: UserId::new(name).unwrap(), up_to: Timestamp::from_secs(1) }
     }
 
-    /// A writer in the state after an error: it has to open the file.
-    fn writer(path: PathBuf, faults: Arc<Faults>) -> Writer {
-        let (_, salt) = open(&path).unwrap();
-        Writer {
-            name: path.display().to_string().into(),
-            id: FileId::of(&path).unwrap(),
-            salt,
-            faults,
-            database: None,
-            index: Arc::default(),
-            counts: PatCounts::default(),
-            unwritten: Unwritten::default(),
-            is_failing: false,
-            uptime: Box::new(Uptime::now),
-            advanced: Uptime::now(),
-            path,
+    /// A new file, and a writer in the state after an error: it has to open the file.
+    struct Fixture {
+        directory: tempfile::TempDir,
+        path: PathBuf,
+        writer: Writer,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("revocations.redb");
+            drop(DurableStore::create(&path).unwrap());
+            let (_, salt) = open(&path).unwrap();
+            let writer = Writer {
+                name: path.display().to_string().into(),
+                id: FileId::of(&path).unwrap(),
+                salt,
+                faults: Arc::default(),
+                database: None,
+                index: Arc::default(),
+                counts: PatCounts::default(),
+                unwritten: Unwritten::default(),
+                is_failing: false,
+                uptime: Box::new(Uptime::now),
+                advanced: Uptime::now(),
+                path: path.clone(),
+            };
+            Self { directory, path, writer }
+        }
+
+        /// Opens the file, as another process could. The writer cannot open it until the result is dropped.
+        fn block(&self) -> Database {
+            open(&self.path).unwrap().0
         }
     }
 
     #[test]
     fn after_a_failed_write_the_revocation_applies_and_the_next_write_works() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("revocations.redb");
-        drop(DurableStore::create(&path).unwrap());
-        let faults = Arc::<Faults>::default();
-        let mut writer = writer(path.clone(), faults.clone());
-        // The writer cannot open the file, because this variable has it open, as another process could.
-        let (database, _) = open(&path).unwrap();
+        let fixture = Fixture::new();
+        let database = fixture.block();
+        let Fixture { directory: _directory, path, mut writer } = fixture;
+        let faults = writer.faults.clone();
         let mut record = |name| {
             let (reply, mut answer) = oneshot::channel();
             writer.record(&mut vec![(Write::Revocation(user(name)), reply)]);
@@ -1199,13 +1202,10 @@ mod tests {
 
     #[test]
     fn a_probe_notices_a_removed_file_and_a_file_that_can_be_written_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("revocations.redb");
-        drop(DurableStore::create(&path).unwrap());
-        let faults = Arc::<Faults>::default();
-        let mut writer = writer(path.clone(), faults.clone());
-        // The writer cannot open the file, because this variable has it open, as another process could.
-        let (database, _) = open(&path).unwrap();
+        let fixture = Fixture::new();
+        let database = fixture.block();
+        let Fixture { directory, path, mut writer } = fixture;
+        let faults = writer.faults.clone();
         writer.probe();
         assert_eq!(faults.last().clone(), None);
 
@@ -1226,9 +1226,8 @@ mod tests {
 
     #[test]
     fn a_probe_writes_what_could_not_be_written_before() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("revocations.redb");
-        let store = DurableStore::create(&path).unwrap();
+        let fixture = Fixture::new();
+        let store = DurableStore::open(&fixture.path).unwrap();
         let pat = IssuedPat {
             token: TokenFingerprint::from_bytes([7; 32]),
             user: UserId::new("ONE").unwrap(),
@@ -1238,9 +1237,9 @@ mod tests {
         };
         tokio_test::block_on(store.register(pat)).unwrap();
         drop(store);
-        let faults = Arc::<Faults>::default();
-        let mut writer = writer(path.clone(), faults.clone());
-        let (database, _) = open(&path).unwrap();
+        let database = fixture.block();
+        let Fixture { directory: _directory, path, mut writer } = fixture;
+        let faults = writer.faults.clone();
         for write in [Write::RuleOfNow(user("ONE")), Write::Revocation(user("TWO"))] {
             let (reply, mut answer) = oneshot::channel();
             writer.record(&mut vec![(write, reply)]);
@@ -1257,12 +1256,10 @@ mod tests {
 
     #[test]
     fn the_store_stays_down_if_revocations_are_lost() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("revocations.redb");
-        drop(DurableStore::create(&path).unwrap());
-        let faults = Arc::<Faults>::default();
-        let mut writer = writer(path.clone(), faults.clone());
-        let (database, _) = open(&path).unwrap();
+        let fixture = Fixture::new();
+        let database = fixture.block();
+        let Fixture { directory: _directory, path, mut writer } = fixture;
+        let faults = writer.faults.clone();
         let token = |i: u32| {
             let mut bytes = [0; 32];
             bytes[..4].copy_from_slice(&i.to_le_bytes());
@@ -1291,10 +1288,7 @@ mod tests {
 
     #[test]
     fn the_trusted_time_is_stored_with_each_write_and_hourly() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("revocations.redb");
-        drop(DurableStore::create(&path).unwrap());
-        let mut writer = writer(path, Arc::default());
+        let Fixture { directory: _directory, mut writer, .. } = Fixture::new();
         let secs = Arc::new(std::sync::atomic::AtomicU64::new(0));
         let (read, set) = (secs.clone(), |to| secs.store(to, std::sync::atomic::Ordering::SeqCst));
         writer.uptime = Box::new(move || Uptime {
@@ -1320,10 +1314,7 @@ mod tests {
 
     #[test]
     fn the_writer_does_not_write_to_a_file_that_was_replaced() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("revocations.redb");
-        drop(DurableStore::create(&path).unwrap());
-        let mut writer = writer(path, Arc::default());
+        let Fixture { directory: _directory, mut writer, .. } = Fixture::new();
         writer.salt = Salt::new([0; Salt::LEN]);
         let error = writer.evict(Timestamp::from_secs(1)).unwrap_err();
         assert!(error.to_string().contains("was removed or replaced"), "{error}");

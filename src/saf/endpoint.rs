@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::{Access, AccessLevel, CheckFuture, SafError, SafProvider};
 use crate::{
     clock::Clock,
-    log_limit::{self, LogPermit},
+    log_limit::log_limited,
     passticket::UserId,
     remote::{
         Address, CachePolicy, Client, Connect, RemoteError, Reply, SingleFlightCache, TokenSource,
@@ -142,14 +142,10 @@ where
     async fn ask(&self, check: &Check) -> Result<Option<()>, SafError> {
         let (address, Check { user, resource, level }) = (&self.address, check);
         let request = self.request(check).inspect_err(|reason| {
-            if let Some(LogPermit { suppressed }) = log_limit::permit(("SAF token", address)) {
-                tracing::warn!(%address, %user, %resource, %level, %reason, suppressed, "the SAF check could not be sent");
-            }
+            log_limited!(warn, ("SAF token", address), { %address, %user, %resource, %level, %reason }, "the SAF check could not be sent");
         })?;
         self.client.call(request).await.and_then(decide).map_err(|reason| {
-            if let Some(LogPermit { suppressed }) = log_limit::permit(("SAF check", address)) {
-                tracing::warn!(%address, %user, %resource, %level, %reason, suppressed, "the SAF check failed");
-            }
+            log_limited!(warn, ("SAF check", address), { %address, %user, %resource, %level, %reason }, "the SAF check failed");
             reason.into()
         })
     }

@@ -45,7 +45,7 @@ use crate::{
     coalesce::CoalesceWrites,
     connection::{ConnectionInfo, Protocol},
     identity::PeerCertificate,
-    log_limit::{self, LogPermit},
+    log_limit::log_limited,
 };
 
 /// Maximum open connections. Further connections wait to be accepted.
@@ -514,9 +514,7 @@ fn peer_certificate(tls: &rustls::ServerConnection, peer: SocketAddr) -> Option<
     let leaf = tls.peer_certificates()?.first()?;
     PeerCertificate::from_der(leaf.to_vec())
         .inspect_err(|error| {
-            if let Some(LogPermit { suppressed }) = log_limit::permit("client certificate") {
-                tracing::warn!(%peer, %error, suppressed, "client certificate ignored: it cannot be parsed");
-            }
+            log_limited!(warn, "client certificate", { %peer, %error }, "client certificate ignored: it cannot be parsed");
         })
         .ok()
 }
