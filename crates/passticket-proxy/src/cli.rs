@@ -160,7 +160,7 @@ pub(crate) enum ServeSource {
 }
 
 impl Serve {
-    /// What to serve. The error says which option is missing.
+    /// The configuration to serve, or the demo. The error says which option is missing.
     pub(crate) fn source(self) -> Result<ServeSource, &'static str> {
         match self.config {
             Some(file) => Ok(ServeSource::Config {

@@ -1,4 +1,4 @@
-//! What the gateway counts while there is an admin port.
+//! The counters of the gateway. They exist only if there is an admin port.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What the admin port answers.
+//! The endpoints of the admin port.
 
 use bytes::Bytes;
 use http::{

@@ -94,7 +94,7 @@ impl Admin {
         Ok(Self { counts, stop, thread })
     }
 
-    /// What the gateway counts.
+    /// The counters of the gateway.
     pub(crate) fn counts(&self) -> &Counts {
         &self.counts
     }

@@ -23,7 +23,7 @@ const ZOWESRV: &str = "ZWESVUSR";
 /// in the security product.
 type Applications = BTreeMap<Applid, Application>;
 
-/// What a configuration needs from the security product.
+/// The definitions that a configuration needs in the security product.
 struct Requirements {
     /// The user id of the gateway.
     gateway: UserId,

@@ -69,7 +69,7 @@ impl ConfiguredRoute {
         self.route.prefix()
     }
 
-    /// What happens to a request if its authentication fails or the scheme fails.
+    /// How the gateway handles a request if its authentication or the scheme fails.
     pub fn on_failure(&self) -> OnFailure {
         self.route.on_failure()
     }

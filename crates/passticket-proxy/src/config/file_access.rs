@@ -1,10 +1,10 @@
-//! Decides from the owner and the permission bits of a file whether somebody else could have read or changed
-//! it.
+//! Decides from the owner and the permission bits of a file whether another user could have read or changed the
+//! file.
 
 use std::fs::Metadata;
 
-/// What a file needs to be accepted. Except with [`Guard::None`], it must belong to root or to the user of
-/// this process.
+/// The condition on which a file is accepted. Except with [`Guard::None`], the file must belong to root or to the
+/// user of this process.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Guard {
     /// No check.
@@ -15,7 +15,7 @@ pub(super) enum Guard {
     Secret,
 }
 
-/// What is wrong with the access to a file.
+/// The reason why the owner or the permission bits of a file are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// The owner is neither root nor the user of this process.

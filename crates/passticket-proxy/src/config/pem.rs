@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-/// What a file should contain.
+/// The expected content of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
     PrivateKey,

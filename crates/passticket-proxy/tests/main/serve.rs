@@ -15,7 +15,7 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Frame, Incoming};
 use tempfile::TempDir;
 use test_support::{PATIENCE, Running, client, raw::listener};
-use tokio::time::sleep;
+use tokio::{task::JoinSet, time::sleep};
 use tower_passticket::tls::Server;
 
 const GIB: u64 = 1024 * 1024 * 1024;
@@ -159,7 +159,7 @@ async fn bodies_of_1_gib_are_streamed_in_constant_memory() {
 async fn sigterm_finishes_the_requests_in_flight() {
     let mut gateway = Gateway::start(service().await, 60_000, 30);
     let client = gateway.client();
-    let mut in_flight = tokio::task::JoinSet::new();
+    let mut in_flight = JoinSet::new();
     for _ in 0..16 {
         in_flight.spawn(client.get(gateway.at("/slow")).send());
     }
@@ -172,6 +172,14 @@ async fn sigterm_finishes_the_requests_in_flight() {
     sleep(Duration::from_millis(100)).await;
     assert!(gateway.client().get(gateway.at("/late")).send().await.unwrap_err().is_connect());
 
+    finish(gateway, in_flight).await;
+}
+
+/// Requires that the gateway answers all requests in flight and ends. Returns its log.
+async fn finish(
+    mut gateway: Gateway,
+    mut in_flight: JoinSet<Result<reqwest::Response, reqwest::Error>>,
+) -> String {
     while let Some(response) = in_flight.join_next().await {
         let response = response.unwrap().unwrap();
         assert_eq!(response.status(), 200);
@@ -179,15 +187,16 @@ async fn sigterm_finishes_the_requests_in_flight() {
     }
     let (status, log) = gateway.program.wait();
     assert!(status.success(), "{log}");
+    log
 }
 
 /// The default action of each of these signals would end the process.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_signal_cuts_a_request() {
-    let mut gateway = Gateway::start(service().await, 60_000, 30);
+    let gateway = Gateway::start(service().await, 60_000, 30);
     let client = gateway.client();
-    let mut in_flight = tokio::task::JoinSet::new();
-    let start = |in_flight: &mut tokio::task::JoinSet<_>| {
+    let mut in_flight = JoinSet::new();
+    let start = |in_flight: &mut JoinSet<_>| {
         for _ in 0..8 {
             in_flight.spawn(client.get(gateway.at("/slow")).send());
         }
@@ -200,13 +209,7 @@ async fn no_signal_cuts_a_request() {
     start(&mut in_flight);
     sleep(Duration::from_millis(300)).await;
     gateway.program.signal("-QUIT");
-    while let Some(response) = in_flight.join_next().await {
-        let response = response.unwrap().unwrap();
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.text().await.unwrap(), "slow response");
-    }
-    let (status, log) = gateway.program.wait();
-    assert!(status.success(), "{log}");
+    let log = finish(gateway, in_flight).await;
     for line in [
         "SIGHUP received: reading the permissions again",
         "SIGUSR1 received: ignored",
