@@ -24,7 +24,7 @@ const REASON: LabelName = LabelName::new("reason");
 /// use std::sync::Arc;
 /// use tower_passticket::{
 ///     audit::{Audit, AuditCounts, AuditFile, AuditRecord, CountingSink, Event, ReasonCode},
-///     metrics::Registry,
+///     metrics::MetricRegistry,
 /// };
 ///
 /// let counts = Arc::new(AuditCounts::default());
@@ -34,7 +34,7 @@ const REASON: LabelName = LabelName::new("reason");
 ///
 /// assert_eq!(counts.get(Event::Login, Some(ReasonCode::WrongPassword)), 1);
 /// let line = r#"passticket_decisions_total{event="login",outcome="refused",reason="wrong-password"} 1"#;
-/// assert!(Registry::new().with(counts).expose().contains(line));
+/// assert!(MetricRegistry::new().with(counts).expose().contains(line));
 /// ```
 #[derive(Debug, Default)]
 pub struct AuditCounts {
@@ -155,7 +155,7 @@ impl<S: AuditSink> AuditSink for CountingSink<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{audit::Audit, clock::Timestamp, metrics::Registry};
+    use crate::{audit::Audit, clock::Timestamp, metrics::MetricRegistry};
 
     #[test]
     fn each_reason_and_each_event_has_its_own_counter() {
@@ -180,7 +180,7 @@ mod tests {
         audit.record(|| AuditRecord::new(Event::Login, Outcome::Error, time));
         assert!(audit.is_available());
 
-        let text = Registry::new().with(counts).expose();
+        let text = MetricRegistry::new().with(counts).expose();
         let failures: Vec<_> = text.lines().filter(|line| !line.contains("\"success\"")).collect();
         assert_eq!(
             failures[2..],

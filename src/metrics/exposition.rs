@@ -12,7 +12,7 @@ use super::{
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Collects metrics and writes their text. A [`Collect`](super::Collect) gets it from the
-/// [`Registry`](super::Registry).
+/// [`MetricRegistry`](super::MetricRegistry).
 #[derive(Debug, Default)]
 pub struct Exposition {
     text: String,

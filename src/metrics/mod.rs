@@ -5,12 +5,12 @@
 //! addition: it takes no lock and allocates nothing.
 //!
 //! Each module that counts something has a struct of counters, and implements [`Collect`] for it. A
-//! [`Registry`] collects all of them into one text. An embedder serves this text with [`CONTENT_TYPE`]:
+//! [`MetricRegistry`] collects all of them into one text. An embedder serves this text with [`CONTENT_TYPE`]:
 //!
 //! ```
 //! use std::sync::Arc;
 //! use tower_passticket::metrics::{
-//!     Collect, Counter, CounterFamily, Description, Exposition, Label, LabelName, Registry,
+//!     Collect, Counter, CounterFamily, Description, Exposition, Label, LabelName, MetricRegistry,
 //! };
 //!
 //! #[derive(Clone, Copy)]
@@ -40,7 +40,7 @@
 //! }
 //!
 //! let paint = Arc::new(Paint::default());
-//! let registry = Registry::new().with(paint.clone());
+//! let registry = MetricRegistry::new().with(paint.clone());
 //! paint.pots.increment((Colour::Green,));
 //! assert_eq!(
 //!     registry.expose(),
@@ -65,5 +65,5 @@ mod value;
 pub use description::{Description, LabelName};
 pub use exposition::{CONTENT_TYPE, Exposition};
 pub use family::{CounterFamily, Label, LabelSet};
-pub use registry::{Collect, Registry};
+pub use registry::{Collect, MetricRegistry};
 pub use value::{Counter, Gauge};

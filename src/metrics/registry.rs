@@ -18,11 +18,11 @@ impl<C: Collect + ?Sized> Collect for Arc<C> {
 
 /// Everything that has metrics. See the [example](super).
 #[derive(Default)]
-pub struct Registry {
+pub struct MetricRegistry {
     sources: Vec<Box<dyn Collect>>,
 }
 
-impl Registry {
+impl MetricRegistry {
     /// A registry without metrics.
     pub const fn new() -> Self {
         Self { sources: Vec::new() }
@@ -45,8 +45,8 @@ impl Registry {
     }
 }
 
-impl fmt::Debug for Registry {
+impl fmt::Debug for MetricRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registry").field("sources", &self.sources.len()).finish()
+        f.debug_struct("MetricRegistry").field("sources", &self.sources.len()).finish()
     }
 }

@@ -37,16 +37,16 @@ impl SigningKey {
     /// Reads a PEM document: PKCS #8 (`PRIVATE KEY`) or PKCS #1 (`RSA PRIVATE KEY`).
     ///
     /// # Errors
-    /// [`KeyError`] if the document has no RSA private key, or if the key is too short or too long.
-    pub fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
-        let (label, der) = document(pem).ok_or(KeyError::NotRsaPrivate)?;
+    /// [`RsaKeyError`] if the document has no RSA private key, or if the key is too short or too long.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, RsaKeyError> {
+        let (label, der) = document(pem).ok_or(RsaKeyError::NotRsaPrivate)?;
         let der = Zeroizing::new(der);
         let private = match label.as_str() {
             "PRIVATE KEY" => RsaKeyPair::from_pkcs8(&der),
             "RSA PRIVATE KEY" => RsaKeyPair::from_der(&der),
-            _ => return Err(KeyError::NotRsaPrivate),
+            _ => return Err(RsaKeyError::NotRsaPrivate),
         };
-        let private = private.map_err(|_| KeyError::NotRsaPrivate)?;
+        let private = private.map_err(|_| RsaKeyError::NotRsaPrivate)?;
         let public = VerifyingKey::new(private.public_key().clone())?;
         Ok(Self { private: Arc::new(private), public })
     }
@@ -96,21 +96,21 @@ impl VerifyingKey {
     /// certificate are not checked.
     ///
     /// # Errors
-    /// [`KeyError`] if the document has no RSA public key, or if the key is too short or too long.
-    pub fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
-        let (label, der) = document(pem).ok_or(KeyError::NotRsaPublic)?;
+    /// [`RsaKeyError`] if the document has no RSA public key, or if the key is too short or too long.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, RsaKeyError> {
+        let (label, der) = document(pem).ok_or(RsaKeyError::NotRsaPublic)?;
         match label.as_str() {
             "RSA PUBLIC KEY" => Self::from_pkcs1(&der),
             "PUBLIC KEY" => {
                 let key = SubjectPublicKeyInfoOwned::from_der(&der);
-                Self::from_spki(&key.map_err(|_| KeyError::NotRsaPublic)?)
+                Self::from_spki(&key.map_err(|_| RsaKeyError::NotRsaPublic)?)
             }
             "CERTIFICATE" => {
                 let certificate = Certificate::from_der(&der);
-                let certificate = certificate.map_err(|_| KeyError::NotRsaPublic)?;
+                let certificate = certificate.map_err(|_| RsaKeyError::NotRsaPublic)?;
                 Self::from_spki(certificate.tbs_certificate().subject_public_key_info())
             }
-            _ => Err(KeyError::NotRsaPublic),
+            _ => Err(RsaKeyError::NotRsaPublic),
         }
     }
 
@@ -119,23 +119,24 @@ impl VerifyingKey {
     /// `key_ops` must contain `verify`.
     ///
     /// # Errors
-    /// [`KeyError`] for the first problem that was found.
-    pub fn from_jwk(jwk: &Value) -> Result<Self, KeyError> {
-        let jwk = Jwk::deserialize(jwk).map_err(|_| KeyError::NotRsaPublic)?;
+    /// [`RsaKeyError`] for the first problem that was found.
+    pub fn from_jwk(jwk: &Value) -> Result<Self, RsaKeyError> {
+        let jwk = Jwk::deserialize(jwk).map_err(|_| RsaKeyError::NotRsaPublic)?;
         if jwk.kty != "RSA" {
-            return Err(KeyError::NotRsaPublic);
+            return Err(RsaKeyError::NotRsaPublic);
         }
         let allows_verify = |operations: Vec<String>| operations.iter().any(|op| op == "verify");
         if jwk.r#use.is_some_and(|r#use| r#use != "sig")
             || jwk.key_ops.is_some_and(|operations| !allows_verify(operations))
         {
-            return Err(KeyError::NotForSignatures);
+            return Err(RsaKeyError::NotForSignatures);
         }
         if let Some(alg) = jwk.alg.filter(|alg| alg != "RS256") {
-            return Err(KeyError::Algorithm { found: alg.chars().take(20).collect() });
+            return Err(RsaKeyError::Algorithm { found: alg.chars().take(20).collect() });
         }
         let magnitude = |text: &str| {
-            let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| KeyError::NotRsaPublic)?;
+            let bytes =
+                BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| RsaKeyError::NotRsaPublic)?;
             // Some issuers write leading zero bytes, as in a DER integer. RFC 7518 §6.3.1.1 forbids these
             // bytes, but we skip them.
             let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
@@ -144,27 +145,27 @@ impl VerifyingKey {
         let (n, e) = (magnitude(&jwk.n)?, magnitude(&jwk.e)?);
         check_length(&n)?;
         let key: Result<PublicEncryptingKey, _> = PublicKeyComponents { n, e }.try_into();
-        let der = key.and_then(|key| key.as_der()).map_err(|_| KeyError::NotRsaPublic)?;
-        Self::new(PublicKey::from_der(der.as_ref()).map_err(|_| KeyError::NotRsaPublic)?)
+        let der = key.and_then(|key| key.as_der()).map_err(|_| RsaKeyError::NotRsaPublic)?;
+        Self::new(PublicKey::from_der(der.as_ref()).map_err(|_| RsaKeyError::NotRsaPublic)?)
     }
 
-    fn from_spki(key: &SubjectPublicKeyInfoOwned) -> Result<Self, KeyError> {
+    fn from_spki(key: &SubjectPublicKeyInfoOwned) -> Result<Self, RsaKeyError> {
         // rsaEncryption, RFC 8017 appendix A.1.
         const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
         match key.subject_public_key.as_bytes() {
             Some(pkcs1) if key.algorithm.oid == RSA => Self::from_pkcs1(pkcs1),
-            _ => Err(KeyError::NotRsaPublic),
+            _ => Err(RsaKeyError::NotRsaPublic),
         }
     }
 
-    fn from_pkcs1(der: &[u8]) -> Result<Self, KeyError> {
-        Self::new(PublicKey::from_der(der).map_err(|_| KeyError::NotRsaPublic)?)
+    fn from_pkcs1(der: &[u8]) -> Result<Self, RsaKeyError> {
+        Self::new(PublicKey::from_der(der).map_err(|_| RsaKeyError::NotRsaPublic)?)
     }
 
-    fn new(public: PublicKey) -> Result<Self, KeyError> {
+    fn new(public: PublicKey) -> Result<Self, RsaKeyError> {
         check_length(public.modulus().big_endian_without_leading_zero())?;
         let rs256 = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public.as_ref())
-            .map_err(|_| KeyError::NotRsaPublic)?;
+            .map_err(|_| RsaKeyError::NotRsaPublic)?;
         Ok(Self { rs256, public })
     }
 
@@ -218,11 +219,11 @@ fn document(pem: &[u8]) -> Option<(String, Vec<u8>)> {
     Some((label, pem.into_contents()))
 }
 
-fn check_length(modulus: &[u8]) -> Result<(), KeyError> {
+fn check_length(modulus: &[u8]) -> Result<(), RsaKeyError> {
     let leading = modulus.first().map_or(0, |byte| byte.leading_zeros() as usize);
     match modulus.len() * 8 - leading {
-        bits if bits < MIN_BITS => Err(KeyError::TooShort { bits }),
-        bits if bits > MAX_BITS => Err(KeyError::TooLong { bits }),
+        bits if bits < MIN_BITS => Err(RsaKeyError::TooShort { bits }),
+        bits if bits > MAX_BITS => Err(RsaKeyError::TooLong { bits }),
         _ => Ok(()),
     }
 }
@@ -232,7 +233,7 @@ fn check_length(modulus: &[u8]) -> Result<(), KeyError> {
 /// The text of the error is the end of a sentence. The caller writes the name of the document before it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum KeyError {
+pub enum RsaKeyError {
     /// The document has no RSA private key.
     #[error(
         "is not a PEM document with an RSA private key of {MIN_BITS} bits or more; make one with: openssl genrsa -out FILE 2048"
@@ -282,7 +283,7 @@ mod tests {
         pem::encode(&Pem::new(label, der)).into_bytes()
     }
 
-    fn verifies(key: Result<VerifyingKey, KeyError>, signing: &SigningKey) -> bool {
+    fn verifies(key: Result<VerifyingKey, RsaKeyError>, signing: &SigningKey) -> bool {
         key.unwrap().has_signed(b"message", &signing.sign(b"message").unwrap())
     }
 
@@ -317,7 +318,7 @@ mod tests {
             String::from_utf8(pem_of("EC PRIVATE KEY", pair.serialized_der())).unwrap(),
         ] {
             let error = SigningKey::from_pem(pem.as_bytes()).unwrap_err();
-            assert_eq!(error, KeyError::NotRsaPrivate, "{pem}");
+            assert_eq!(error, RsaKeyError::NotRsaPrivate, "{pem}");
         }
     }
 
@@ -361,7 +362,7 @@ mod tests {
             pem_of("PUBLIC KEY", b""),
             pem_of("RSA PUBLIC KEY", &[0x30, 0]),
         ] {
-            assert_eq!(VerifyingKey::from_pem(&pem).unwrap_err(), KeyError::NotRsaPublic);
+            assert_eq!(VerifyingKey::from_pem(&pem).unwrap_err(), RsaKeyError::NotRsaPublic);
         }
     }
 
@@ -371,7 +372,7 @@ mod tests {
         let good = signing.verifying_key().to_jwk();
         let number = |bytes: &[u8]| Value::from(BASE64_URL_SAFE_NO_PAD.encode(bytes));
         let absent = Value::Null;
-        let algorithm = |found: &str| Some(KeyError::Algorithm { found: found.to_owned() });
+        let algorithm = |found: &str| Some(RsaKeyError::Algorithm { found: found.to_owned() });
         let modulus = BASE64_URL_SAFE_NO_PAD.decode(good["n"].as_str().unwrap()).unwrap();
         let cases = [
             ("use", absent.clone(), None),
@@ -379,28 +380,28 @@ mod tests {
             ("kid", json!("any"), None),
             ("key_ops", json!(["verify"]), None),
             ("n", number(&[&[0], modulus.as_slice()].concat()), None),
-            ("use", json!("enc"), Some(KeyError::NotForSignatures)),
-            ("key_ops", json!(["encrypt"]), Some(KeyError::NotForSignatures)),
+            ("use", json!("enc"), Some(RsaKeyError::NotForSignatures)),
+            ("key_ops", json!(["encrypt"]), Some(RsaKeyError::NotForSignatures)),
             ("alg", json!("RS512"), algorithm("RS512")),
             ("alg", json!("PS256"), algorithm("PS256")),
             ("alg", json!("none"), algorithm("none")),
-            ("kty", json!("EC"), Some(KeyError::NotRsaPublic)),
-            ("kty", json!("rsa"), Some(KeyError::NotRsaPublic)),
-            ("kty", absent.clone(), Some(KeyError::NotRsaPublic)),
-            ("n", json!("not base64!"), Some(KeyError::NotRsaPublic)),
-            ("n", json!(5), Some(KeyError::NotRsaPublic)),
-            ("n", json!(""), Some(KeyError::TooShort { bits: 0 })),
-            ("n", number(&[0xff; 128]), Some(KeyError::TooShort { bits: 1024 })),
+            ("kty", json!("EC"), Some(RsaKeyError::NotRsaPublic)),
+            ("kty", json!("rsa"), Some(RsaKeyError::NotRsaPublic)),
+            ("kty", absent.clone(), Some(RsaKeyError::NotRsaPublic)),
+            ("n", json!("not base64!"), Some(RsaKeyError::NotRsaPublic)),
+            ("n", json!(5), Some(RsaKeyError::NotRsaPublic)),
+            ("n", json!(""), Some(RsaKeyError::TooShort { bits: 0 })),
+            ("n", number(&[0xff; 128]), Some(RsaKeyError::TooShort { bits: 1024 })),
             (
                 "n",
                 number(&[&[0x7f], [0xff; 255].as_slice()].concat()),
-                Some(KeyError::TooShort { bits: 2047 }),
+                Some(RsaKeyError::TooShort { bits: 2047 }),
             ),
-            ("n", number(&[0xff; 1025]), Some(KeyError::TooLong { bits: 8200 })),
-            ("e", absent, Some(KeyError::NotRsaPublic)),
-            ("e", json!(""), Some(KeyError::NotRsaPublic)),
-            ("e", number(&[1]), Some(KeyError::NotRsaPublic)),
-            ("e", number(&[2]), Some(KeyError::NotRsaPublic)),
+            ("n", number(&[0xff; 1025]), Some(RsaKeyError::TooLong { bits: 8200 })),
+            ("e", absent, Some(RsaKeyError::NotRsaPublic)),
+            ("e", json!(""), Some(RsaKeyError::NotRsaPublic)),
+            ("e", number(&[1]), Some(RsaKeyError::NotRsaPublic)),
+            ("e", number(&[2]), Some(RsaKeyError::NotRsaPublic)),
         ];
         for (member, value, want) in cases {
             let mut jwk = good.clone();
@@ -414,7 +415,7 @@ mod tests {
                 assert!(verifies(got, &signing), "{member}: {value}");
             }
         }
-        assert_eq!(VerifyingKey::from_jwk(&json!([])).unwrap_err(), KeyError::NotRsaPublic);
+        assert_eq!(VerifyingKey::from_jwk(&json!([])).unwrap_err(), RsaKeyError::NotRsaPublic);
     }
 
     #[test]
@@ -423,7 +424,7 @@ mod tests {
         let modulus = [&[0x02, 0x81, 0x81, 0x00], [0xff; 128].as_slice()].concat();
         let key = [&[0x30, 0x81, 0x89], modulus.as_slice(), &[0x02, 3, 1, 0, 1]].concat();
         let error = VerifyingKey::from_pem(&pem_of("RSA PUBLIC KEY", &key)).unwrap_err();
-        assert_eq!(error, KeyError::TooShort { bits: 1024 });
+        assert_eq!(error, RsaKeyError::TooShort { bits: 1024 });
     }
 
     proptest! {

@@ -49,7 +49,7 @@ pub use error::TokenError;
 pub use external::{ExternalClaims, ExternalSubject, ExternalToken};
 pub use fingerprint::{ParseFingerprintError, TokenFingerprint};
 pub use issue::{IssueError, IssuedToken, TokenIssuer, Validity};
-pub use key::{KeyError, SigningKey, VerifyingKey};
+pub use key::{RsaKeyError, SigningKey, VerifyingKey};
 pub use rs256::Rs256Verifier;
 pub use scope::{Scopes, ScopesError, ServiceId, ServiceIdError};
 #[doc(no_inline)]

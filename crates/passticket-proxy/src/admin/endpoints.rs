@@ -9,19 +9,19 @@ use http::{
 use serde_json::{Value, json};
 use tower_passticket::{
     messages::{self, ApiMessage},
-    metrics::{self, Registry},
+    metrics::{self, MetricRegistry},
 };
 
 use super::status::Components;
 
 /// The endpoints of the admin port.
 pub(super) struct Endpoints {
-    registry: Registry,
+    registry: MetricRegistry,
     components: Components,
 }
 
 impl Endpoints {
-    pub(super) fn new(registry: Registry, components: Components) -> Self {
+    pub(super) fn new(registry: MetricRegistry, components: Components) -> Self {
         Self { registry, components }
     }
 

@@ -24,7 +24,7 @@ use http_body_util::Full;
 use passticket_proxy::config::Config;
 use tokio::{runtime::Builder, sync::oneshot};
 use tower::service_fn;
-use tower_passticket::{metrics::Registry, tls::Server};
+use tower_passticket::{metrics::MetricRegistry, tls::Server};
 
 pub(crate) use counts::Counts;
 pub(crate) use status::WorkerState;
@@ -108,8 +108,8 @@ impl Admin {
 }
 
 /// Everything that has metrics.
-fn registry(counts: &Counts, stores: &Stores, components: &Components) -> Registry {
-    let registry = Registry::new()
+fn registry(counts: &Counts, stores: &Stores, components: &Components) -> MetricRegistry {
+    let registry = MetricRegistry::new()
         .with(Process::new(components.clone()))
         .with(counts.requests.clone())
         .with(counts.audit.clone())
