@@ -1112,6 +1112,9 @@ fn retain<K: Key + 'static>(
 }
 
 #[cfg(test)]
+mod power_loss;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -1120,14 +1123,14 @@ mod tests {
     }
 
     /// A new file, and a writer in the state after an error: it has to open the file.
-    struct Fixture {
-        directory: tempfile::TempDir,
-        path: PathBuf,
-        writer: Writer,
+    pub(super) struct Fixture {
+        pub(super) directory: tempfile::TempDir,
+        pub(super) path: PathBuf,
+        pub(super) writer: Writer,
     }
 
     impl Fixture {
-        fn new() -> Self {
+        pub(super) fn new() -> Self {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("revocations.redb");
             drop(DurableStore::create(&path).unwrap());

@@ -1,0 +1,245 @@
+//! A model of a power failure. A confirmed revocation must be in every file that a power failure can leave.
+//!
+//! The test records in which order the database writes to its file. For each moment of this record it then
+//! makes files that a disk may hold after a power failure at this moment:
+//!
+//! - What was written before the last `sync_data` is on the disk.
+//! - Of what was written later, any sectors may be on the disk, and any changes of the length.
+
+use std::{
+    collections::BTreeSet,
+    fmt, io,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use redb::StorageBackend;
+
+use super::{tests::Fixture, *};
+
+/// A disk writes a sector completely or not at all.
+const SECTOR: usize = 512;
+
+/// The number of random files for each moment, beside the two extremes.
+const RANDOM_FILES: usize = 3;
+
+/// The number of expired revocations before each revocation.
+const EXPIRED: usize = 3;
+
+/// What the database did to its file.
+enum Event {
+    Written {
+        at: usize,
+        bytes: Vec<u8>,
+    },
+    Resized {
+        to: usize,
+    },
+    Synced,
+    /// The writer confirmed the next revocation.
+    Confirmed,
+}
+
+#[derive(Default)]
+struct Record {
+    file: Vec<u8>,
+    events: Vec<Event>,
+}
+
+/// A file in memory that records its changes.
+#[derive(Clone, Default)]
+struct Recorder(Arc<Mutex<Record>>);
+
+impl Recorder {
+    fn lock(&self) -> MutexGuard<'_, Record> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").finish_non_exhaustive()
+    }
+}
+
+impl StorageBackend for Recorder {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.lock().file.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let at = usize::try_from(offset).unwrap();
+        let record = self.lock();
+        let bytes = record.file.get(at..at + out.len());
+        out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let to = usize::try_from(len).unwrap();
+        let record = &mut *self.lock();
+        record.file.resize(to, 0);
+        record.events.push(Event::Resized { to });
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.lock().events.push(Event::Synced);
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let at = usize::try_from(offset).unwrap();
+        let record = &mut *self.lock();
+        record.file[at..at + data.len()].copy_from_slice(data);
+        record.events.push(Event::Written { at, bytes: data.to_owned() });
+        Ok(())
+    }
+}
+
+/// What happens to the writes after the last `sync_data`.
+enum Unsynced {
+    Lost,
+    Kept,
+    /// Each sector and each change of the length is kept or lost at random.
+    Mixed(Random),
+}
+
+impl Unsynced {
+    fn is_kept(&mut self) -> bool {
+        match self {
+            Self::Lost => false,
+            Self::Kept => true,
+            Self::Mixed(random) => random.next() % 2 == 0,
+        }
+    }
+}
+
+/// SplitMix64. The numbers are the same in each run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+/// The file after `events`, the last of which may not have reached the disk.
+fn after_power_loss(first: &[u8], events: &[Event], mut unsynced: Unsynced) -> Vec<u8> {
+    let synced = events.iter().rposition(|event| matches!(event, Event::Synced)).unwrap_or(0);
+    let mut file = first.to_owned();
+    for (i, event) in events.iter().enumerate() {
+        let mut is_kept = || i < synced || unsynced.is_kept();
+        match event {
+            Event::Resized { to } if is_kept() => file.resize(*to, 0),
+            Event::Written { at, bytes } => {
+                for (n, sector) in bytes.chunks(SECTOR).enumerate() {
+                    let start = at + n * SECTOR;
+                    // A sector after the end of the file is lost with the change of the length.
+                    if is_kept()
+                        && let Some(room) = file.get_mut(start..start + sector.len())
+                    {
+                        room.copy_from_slice(sector);
+                    }
+                }
+            }
+            Event::Resized { .. } | Event::Synced | Event::Confirmed => {}
+        }
+    }
+    file
+}
+
+fn rule(i: usize) -> Revocation {
+    // In the future, so that the eviction keeps it.
+    let up_to = Timestamp::from_secs(4_000_000_000);
+    Revocation::User { user: UserId::new(&format!("U{i}")).unwrap(), up_to }
+}
+
+fn expired(i: usize) -> Revocation {
+    let mut token = [0xff; 32];
+    token[0] = u8::try_from(i).unwrap();
+    let token = TokenFingerprint::from_bytes(token);
+    Revocation::Token { token, expires_at: Timestamp::from_secs(1) }
+}
+
+/// Records revocations, expired revocations and evictions.
+fn recorded() -> (Vec<u8>, Vec<Event>) {
+    let Fixture { directory: _directory, path, mut writer } = Fixture::new();
+    let recorder = Recorder::default();
+    let first = fs::read(&path).unwrap();
+    recorder.lock().file = first.clone();
+    let database = Database::builder().create_with_backend(recorder.clone()).unwrap();
+    writer.database = Some(database);
+    let record = |writer: &mut Writer, revocation| {
+        let (reply, mut answer) = oneshot::channel();
+        writer.record(&mut vec![(Write::Revocation(revocation), reply)]);
+        answer.try_recv().unwrap().unwrap();
+    };
+    for i in 0..6 {
+        for n in 0..EXPIRED {
+            record(&mut writer, expired(EXPIRED * i + n));
+        }
+        record(&mut writer, rule(i));
+        recorder.lock().events.push(Event::Confirmed);
+        if i % 2 == 1 {
+            let evicted = writer.evict(Timestamp::from_secs(1_000_000_000)).unwrap();
+            assert_eq!(evicted.tokens, 2 * EXPIRED);
+        }
+    }
+    drop(writer);
+    let events = std::mem::take(&mut recorder.lock().events);
+    (first, events)
+}
+
+/// The entries of the first revocations.
+fn confirmed_entries(count: usize) -> BTreeSet<String> {
+    let index = RevocationIndex::default();
+    (0..count).for_each(|i| index.apply(&rule(i)));
+    index.entries()
+}
+
+/// How many files lost a confirmed revocation or cannot be opened, and the number of all files.
+fn losses(first: &[u8], events: &[Event]) -> (Vec<String>, usize) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("revocations.redb");
+    let (mut losses, mut files) = (Vec::new(), 0);
+    for end in (0..=events.len()).step_by(7) {
+        let events = &events[..end];
+        let confirmed = events.iter().filter(|event| matches!(event, Event::Confirmed)).count();
+        let random = (0..RANDOM_FILES).map(|n| Random((end * RANDOM_FILES + n) as u64));
+        let all = [Unsynced::Lost, Unsynced::Kept].into_iter().chain(random.map(Unsynced::Mixed));
+        for (n, unsynced) in all.enumerate() {
+            files += 1;
+            fs::write(&path, after_power_loss(first, events, unsynced)).unwrap();
+            let loss = match DurableStore::open(&path) {
+                Err(error) => Some(error.to_string()),
+                Ok(store) => {
+                    let lost = confirmed_entries(confirmed).difference(&store.entries()).count();
+                    (lost > 0).then(|| format!("{lost} revocations are lost"))
+                }
+            };
+            losses.extend(loss.map(|loss| format!("after event {end}, file {n}: {loss}")));
+        }
+    }
+    (losses, files)
+}
+
+#[test]
+fn a_power_failure_loses_no_confirmed_revocation() {
+    let (first, events) = recorded();
+    let (losses, files) = losses(&first, &events);
+    assert!(files > 300, "{files}");
+    assert_eq!(losses, [""; 0], "of {files} files");
+}
+
+/// Shows that the model finds a store that does not wait for the disk.
+#[test]
+fn without_syncs_a_power_failure_loses_confirmed_revocations() {
+    let (first, mut events) = recorded();
+    events.retain(|event| !matches!(event, Event::Synced));
+    events.truncate(200);
+    assert!(!losses(&first, &events).0.is_empty());
+}
