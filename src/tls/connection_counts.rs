@@ -65,7 +65,7 @@ impl Collect for ConnectionCounts {
     }
 }
 
-/// Why there was no TLS connection.
+/// Why a TLS handshake did not succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HandshakeFailure {
     Failed,
