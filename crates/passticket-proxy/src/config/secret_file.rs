@@ -259,8 +259,8 @@ fn check_access(
             let file = path.display();
             Ok(Some(format!(
                 "{file} is writable by its group (mode {mode:04o}), as on a volume of a container \
-                 (fsGroup) or with the umask 002; unless each member of the group may decide who somebody \
-                 is and what is revoked, run: chmod g-w {file}"
+                 (fsGroup) or with the umask 002; unless each member of the group may decide which user a \
+                 client is and what is revoked, run: chmod g-w {file}"
             )))
         }
     }
