@@ -137,7 +137,7 @@ fn run(route: Route, request: http::request::Builder) -> Authorized {
     let mut context = Context::from_waker(Waker::noop());
     match pin!(stack.oneshot(request)).poll(&mut context) {
         Poll::Ready(Ok(mut response)) => {
-            response.extensions_mut().remove().expect("a route that bypasses authorizes nobody")
+            response.extensions_mut().remove().expect("a bypass route authorizes no user")
         }
         Poll::Pending => unreachable!("no layer here waits"),
     }

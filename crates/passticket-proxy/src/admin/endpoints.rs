@@ -44,7 +44,7 @@ impl Endpoints {
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        // Without this header, a client could keep a connection open for ever by sending one request after
+        // Without this header, a client could keep a connection open forever by sending one request after
         // another.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
         response
