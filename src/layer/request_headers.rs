@@ -4,8 +4,8 @@
 //! a path from them. A client must not send such headers. `docs/reference/request-headers.md` has the table of
 //! these headers. [`RequestHeaders`] changes the table for one service.
 //!
-//! A header is removed under each spelling of its name, because CGI (RFC 3875 §4.1.18) and interfaces derived
-//! from CGI do not distinguish `-`, `_` and other characters that are neither a letter nor a digit.
+//! A header is removed under each spelling of its name: each character that is neither a letter nor a digit
+//! counts as `-`. CGI (RFC 3875 §4.1.18) and interfaces derived from CGI do not distinguish these characters.
 
 use http::{
     HeaderName,

@@ -27,9 +27,12 @@ pub enum OnFailure {
     /// The request is forwarded with the credentials that the client sent, as in the Zowe API Mediation
     /// Layer. The service and the client receive the reason in `X-Zowe-Auth-Failure`.
     ForwardUnchanged,
-    /// The gateway answers the request itself. The status is 403 if the scopes of a Personal Access Token
-    /// do not include the service, 503 if a later attempt may succeed (for example, if a server did not
-    /// answer), 500 if the scheme failed for another reason, and otherwise 401.
+    /// The gateway answers the request itself. The status is:
+    ///
+    /// - 403 if the scopes of a Personal Access Token do not include the service;
+    /// - 503 if a later attempt may succeed, for example, if a server did not answer;
+    /// - 500 if the scheme failed for another reason;
+    /// - 401 otherwise.
     Reject,
 }
 
