@@ -1,6 +1,5 @@
-//! Measures all layers around a service that does nothing, and each layer alone. For comparison, the
-//! benchmark also measures what the layers must at least do: verify a token, make a PassTicket, call the
-//! service.
+//! Measures all layers around a service that does nothing, and each layer alone. For comparison, the benchmark
+//! also measures the work that the layers cannot avoid: verify a token, make a PassTicket, call the service.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 

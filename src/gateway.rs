@@ -46,16 +46,20 @@ const API_TIMEOUT: Duration = Duration::from_secs(30);
 /// - `/application/health` is answered by the gateway itself.
 /// - All other paths go to the routed stack `R`, the layers that forward requests to services.
 ///
-/// A malformed request is answered with 400: HTTP/1.1 without exactly one valid `Host`, HTTP/2 whose `Host`
-/// and `:authority` differ, a target with a user or of another scheme than HTTP. A transfer coding other than
-/// `chunked` is answered with 501.
+/// The gateway answers 400 to a malformed request:
+///
+/// - HTTP/1.1 without exactly one valid `Host`;
+/// - HTTP/2 whose `Host` and `:authority` differ;
+/// - a target with a user, or with a scheme other than `http` and `https`.
+///
+/// It answers 501 if the body has a transfer coding other than `chunked`.
 ///
 /// Each request gets a [`RequestId`] extension, unless it has one already. Each response has this id in the
 /// header `X-Request-Id`, unless the service has set that header. The gateway does not use the
 /// `X-Request-Id` of a client. It only forwards this header to the service.
 ///
-/// While `R` is not ready, the gateway accepts no requests, not even requests for `A`. So `R` should always
-/// be ready, like the services of this crate. `A` is cloned for each request to the auth API.
+/// While `R` is not ready, the gateway accepts no requests, not even requests for `A`. So `R` should always be
+/// ready. The services of this crate always are. `A` is cloned for each request to the auth API.
 ///
 /// The response bodies of `A` and `R` must convert into [`ResponseBody`]. If a layer of `R` changes the
 /// type of the response body, convert the body with [`ResponseBody::new`].
@@ -136,8 +140,8 @@ impl<A, R> Gateway<A, R> {
         Self { counts: Some(counts), ..self }
     }
 
-    /// Adds `Strict-Transport-Security` to each response (RFC 6797), in place of that of a service, because
-    /// the header is about the host of the gateway. Browsers then use only HTTPS for the host. So all clients
+    /// Adds `Strict-Transport-Security` (RFC 6797) to each response. It replaces the header of a service,
+    /// because it is about the host of the gateway. Browsers then use only HTTPS for this host, so all clients
     /// must reach the gateway by HTTPS.
     #[must_use]
     pub fn with_strict_transport_security(self, policy: &StrictTransportSecurity) -> Self {

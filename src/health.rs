@@ -20,13 +20,13 @@ pub enum Health {
     /// The component does not work.
     #[non_exhaustive]
     Down {
-        /// Why, and what the operator can do. It contains no secret.
+        /// Why it does not work, and what the operator can do. The text contains no secret.
         reason: Cow<'static, str>,
     },
 }
 
 impl Health {
-    /// The component does not work. `reason` must contain no secret.
+    /// A component that does not work. `reason` must contain no secret.
     pub fn down(reason: impl Into<Cow<'static, str>>) -> Self {
         Self::Down { reason: reason.into() }
     }

@@ -1,5 +1,5 @@
-//! Limits the log messages at level `WARN` and `ERROR` that requests cause: at most one a second for each
-//! cause. Otherwise one broken service fills the disk with equal lines.
+//! Limits the log lines at level `WARN` and `ERROR` that requests cause. For each cause, at most one line a
+//! second is written. Without this limit, one broken service could fill the disk with equal lines.
 
 use std::{
     collections::HashMap,
@@ -11,18 +11,18 @@ use std::{
 /// The minimum time between two lines with one cause.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Maximum number of causes that are told apart.
+/// Maximum number of causes with an entry of their own.
 const MAX_CAUSES: usize = 256;
 
-/// The causes that find no room share this entry.
+/// The key of the entry that all further causes share.
 const SHARED: u64 = 0;
 
-/// The causes of this process.
+/// The limit for the whole process.
 static CAUSES: LazyLock<LogLimit> = LazyLock::new(LogLimit::default);
 
-/// Logs a line, if its cause permits: `log_limited!(warn, CAUSE, { FIELDS }, "message")`. The fields and the
-/// message are those of the macros of `tracing`. The line also has the field `suppressed`, see [`LogPermit`].
-/// [`permit`] says what a cause is.
+/// Logs a line, unless a line with the same cause was logged in the last second. The form of a call is
+/// `log_limited!(warn, CAUSE, { FIELDS }, "message")`. Fields and message have the syntax of the macros of
+/// `tracing`. The line also has the field `suppressed`, see [`LogPermit`]. [`permit`] explains what a cause is.
 macro_rules! log_limited {
     ($level:ident, $cause:expr, { $($fields:tt)* }, $message:literal) => {
         if let Some($crate::log_limit::LogPermit { suppressed }) =
@@ -37,22 +37,22 @@ pub(crate) use log_limited;
 /// Permission to log one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LogPermit {
-    /// The number of lines with this cause that were not logged since the last one. `None` if there are
-    /// none, so that the field does not appear in the line.
+    /// The number of lines with this cause that were suppressed since the last logged line. If it is 0, this is
+    /// `None`, and the line has no field `suppressed`.
     pub(crate) suppressed: Option<u64>,
 }
 
 /// Whether a line with this cause may be logged now. `None`: the line is suppressed and counted. The next
 /// line with this cause has the count.
 ///
-/// A cause is what an operator would fix at one place: the message, and for example the service. It contains
-/// nothing that differs from request to request.
+/// A cause stands for a problem that an operator fixes in one place. It consists of the message and, for
+/// example, the service. It contains nothing that differs between requests.
 #[cold]
 pub(crate) fn permit(cause: impl Hash) -> Option<LogPermit> {
     CAUSES.permit(cause, Instant::now())
 }
 
-/// For each cause, when it was last logged.
+/// The time of the last logged line for each cause.
 #[derive(Debug, Default)]
 struct LogLimit {
     hasher: RandomState,
@@ -82,7 +82,8 @@ impl LogLimit {
                 is_kept
             });
             if moved > 0 {
-                // A new entry is in the past, so that the next line of the shared entry is logged.
+                // The time of a new entry is in the past, so that the next line with the shared entry is
+                // logged.
                 let old = now.checked_sub(INTERVAL).unwrap_or(now);
                 let shared = lines.entry(SHARED).or_insert(Lines { logged: old, suppressed: 0 });
                 shared.suppressed += moved;
@@ -161,7 +162,7 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(limit.permit(0_usize, start), None);
         }
-        // 256 new causes take the room of the old ones. The next one shares an entry.
+        // 256 new causes replace the old ones. The last of them uses the shared entry.
         let later = start + INTERVAL;
         let permits: Vec<_> = (0..MAX_CAUSES).map(|i| limit.permit(("new", i), later)).collect();
         assert_eq!(permits.iter().filter(|permit| **permit == after(3)).count(), 1);

@@ -273,7 +273,8 @@ impl ApiMessage {
         serde_json::to_vec(&document).unwrap_or_default().into()
     }
 
-    /// The message as an HTTP response with `status`. Browsers neither store nor guess its content.
+    /// The message as an HTTP response with `status`. Its headers tell browsers not to store the response, and
+    /// not to guess its content type.
     pub fn into_response(self, status: StatusCode) -> Response<Bytes> {
         let mut response = Response::new(self.to_json());
         *response.status_mut() = status;
@@ -349,7 +350,8 @@ pub(crate) fn retry_after(after: Duration) -> HeaderValue {
     HeaderValue::from(whole_seconds(after.min(MAX_RETRY_AFTER)))
 }
 
-/// The seconds of a wait, rounded up, so that a client that waits so long has waited long enough.
+/// The seconds of a wait, rounded up. So a client that waits for this number of seconds does not retry too
+/// early.
 pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
 }

@@ -45,9 +45,10 @@ def markdown(command, rounds, measured, memory):
         f"All connections are on loopback. Each proxy runs alone on one core. The load generator and the upstream "
         f"(nginx, with a response of 1 KiB) run on another core, which never sleeps. There are {CONNECTIONS} kept "
         f"connections, a JWT of {len(world.jwt)} bytes (RS256) and a PAT of {len(world.pat)} bytes. "
-        f"{rounds.count} rounds of {rounds.seconds:g} s for each subject, in turn. {rounds.kept} measurements were "
-        f"kept, {rounds.discarded} were discarded because other processes used the cores. CPU is the user and "
-        "system time of the proxy's processes, from /proc. **Compare only figures of the same run, as ratios.**",
+        f"Each subject was measured in {rounds.count} rounds of {rounds.seconds:g} s, in turn with the others. "
+        f"{rounds.kept} measurements were kept, {rounds.discarded} were discarded because other processes used the "
+        "cores. CPU is the user and system time of the proxy's processes, from /proc. **Compare only figures of the "
+        "same run, as ratios.**",
         "",
         '"Ours" is passticket-proxy, "bypass" a request on a route without authentication, "rules" are revocations '
         'in the store, "forwards" is a proxy that only forwards.',

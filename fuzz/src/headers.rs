@@ -298,7 +298,7 @@ pub(crate) fn sanitize(data: &[u8]) {
     let names = connection_names(&before);
     for name in before.keys() {
         let text = name.as_str();
-        // A CGI program cannot distinguish `-` and other characters that are no letter and no digit.
+        // A CGI program does not distinguish `-` from other characters that are neither a letter nor a digit.
         let dashed = text.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
         let only_other_spellings = text == dashed && OTHER_SPELLINGS.contains(&*dashed);
         let reserved = dashed.starts_with("x-certificate-")

@@ -40,7 +40,7 @@ impl Revocations {
         self.0.record(revocation).await.map_err(|error| not_stored(&error))
     }
 
-    /// Stores a rule whose time is now. It also revokes the registered PATs that claim to be issued later.
+    /// Stores a rule whose time is now. The rule also revokes the registered PATs whose issue time is later.
     ///
     /// # Errors
     /// [`ApiError::StoreUnavailable`].

@@ -51,7 +51,7 @@ pub enum StatusClass {
     Redirection,
     /// 4xx.
     ClientError,
-    /// 5xx, and status codes above, which no standard defines.
+    /// 5xx, and 600 to 999, which no standard defines.
     ServerError,
 }
 

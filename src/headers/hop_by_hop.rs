@@ -20,8 +20,8 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     found.strip(headers);
 }
 
-/// Records which hop-by-hop headers a request has. The caller loops over all headers. In the same loop, the
-/// caller can look for other headers.
+/// Records which hop-by-hop headers a request has. The caller passes each header to [`see`](Self::see). So the
+/// caller needs only one loop, in which it can also look for other headers.
 #[derive(Default)]
 pub(crate) struct HopByHop {
     has_connection: bool,

@@ -1,5 +1,6 @@
-//! General functions for HTTP headers: responses to `HEAD`, cookies, hop-by-hop headers, lists, the spellings of a name, and the removal
-//! of several headers in one pass. This module does not know which headers are special for the gateway.
+//! General functions for HTTP headers: cookies, hop-by-hop headers, lists, spellings of a name, the removal of
+//! several headers in one pass, and responses to `HEAD`. These functions do not know which headers have a
+//! meaning for the gateway.
 
 pub(crate) mod cookie;
 #[cfg(any(feature = "api", feature = "proxy"))]

@@ -1,8 +1,8 @@
 //! Compares header names as CGI does.
 
-/// Whether two header names, both in lower case, are equal in CGI (RFC 3875 §4.1.18) or in an interface
-/// derived from CGI. These do not distinguish `-` and `_`. Apache before 2.4 and mod_fcgid also replace every
-/// other character that is neither a letter nor a digit.
+/// Whether two header names, both in lower case, are equal in CGI (RFC 3875 §4.1.18) or in an interface derived
+/// from CGI. Such interfaces do not distinguish `-` and `_`. Apache before 2.4 and mod_fcgid treat every
+/// character that is neither a letter nor a digit in the same way.
 pub(crate) fn same_for_cgi(a: &str, b: &str) -> bool {
     let dashed = |byte: u8| if byte.is_ascii_alphanumeric() { byte } else { b'-' };
     a.len() == b.len() && a.bytes().map(dashed).eq(b.bytes().map(dashed))

@@ -1,7 +1,7 @@
 //! Removes unwanted headers in one pass over the headers of a request.
 //!
-//! Most requests have no unwanted header. One pass over the headers is then cheaper than a hash lookup for
-//! each unwanted name.
+//! Most requests have no unwanted header. For such a request, one pass over the headers costs less than a hash
+//! lookup for each unwanted name.
 
 use http::{HeaderMap, HeaderName};
 
@@ -10,7 +10,7 @@ pub(crate) fn sweep(
     headers: &mut HeaderMap,
     unwanted: impl Fn(&HeaderName) -> bool,
 ) -> Vec<HeaderName> {
-    // Empty, and so not allocated, for most requests.
+    // For most requests the list is empty, so nothing is allocated.
     let names: Vec<_> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
     for name in &names {
         headers.remove(name);

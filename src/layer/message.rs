@@ -1,8 +1,8 @@
-//! Checks what an HTTP server leaves open: that the target and the `Host` of a request name one host, and that
-//! its body has a transfer coding that the gateway knows.
+//! Checks the parts of a request that the HTTP server does not check: whether its target and its `Host` are
+//! valid and do not contradict each other, and whether the gateway knows the transfer coding of its body.
 //!
-//! Two servers that read such a request in different ways can be used against each other: one checks another
-//! host or another body than the one that the other serves.
+//! If two servers read a request in different ways, an attacker can use the difference: the first server checks
+//! one host or body, and the second server serves another one.
 
 use http::{
     HeaderMap, HeaderValue, Request, Uri, Version,
@@ -24,7 +24,8 @@ pub(crate) fn check_message<B>(request: &Request<B>) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// A target in absolute form must be one of HTTP, and its authority must not have a user (RFC 9110 §4.2.4).
+/// A target in absolute form must have the scheme `http` or `https`. Its authority must not contain a user
+/// (RFC 9110 §4.2.4).
 fn check_target(uri: &Uri) -> Result<(), Rejection> {
     let is_http =
         |scheme: &str| scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http");
@@ -38,7 +39,8 @@ fn check_target(uri: &Uri) -> Result<(), Rejection> {
 }
 
 /// HTTP/1.1 needs exactly one `Host` (RFC 9112 §3.2). In HTTP/2, `Host` must agree with `:authority`
-/// (RFC 9113 §8.3.1). In HTTP/1.1, the authority of a target in absolute form counts (RFC 9112 §3.2.2).
+/// (RFC 9113 §8.3.1). In HTTP/1.1, the authority of a target in absolute form takes precedence over `Host`
+/// (RFC 9112 §3.2.2).
 fn check_host(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<(), Rejection> {
     let mut hosts = headers.get_all(HOST).iter();
     let Some(host) = hosts.next() else {
@@ -61,7 +63,8 @@ fn check_host(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<(), Re
     }
 }
 
-/// Whether both are equal without the default port. An empty port is the default port (RFC 3986 §3.2.3).
+/// Whether both name the same host and port. A missing or empty port stands for the default port
+/// (RFC 3986 §3.2.3).
 fn is_same_host(authority: &Authority, host: &HeaderValue, uri: &Uri) -> bool {
     let default = match uri.scheme_str() {
         Some(scheme) if scheme.eq_ignore_ascii_case("http") => ":80",
@@ -80,7 +83,7 @@ fn is_same_host(authority: &Authority, host: &HeaderValue, uri: &Uri) -> bool {
 }
 
 /// The gateway knows only `chunked`, which must not be applied twice (RFC 9112 §6.1). The HTTP server has
-/// checked that it is the last coding.
+/// already checked that `chunked` is the last coding.
 #[cold]
 fn check_codings(headers: &HeaderMap) -> Result<(), Rejection> {
     let codings = all_list_items(headers, &TRANSFER_ENCODING);

@@ -34,7 +34,8 @@ pub(super) fn decoded(path: &str) -> Option<String> {
     Some(decoded)
 }
 
-/// The path after a second decoding; `None` if it equals `once`, the result of [`decoded`].
+/// The path after a second decoding. `once` is the result of [`decoded`]. `None` if the second decoding changes
+/// nothing.
 pub(super) fn decoded_again(once: &str) -> Option<String> {
     if once.contains(['%', '\\']) { decoded(once) } else { None }
 }

@@ -20,8 +20,8 @@ pub enum Rejection {
     /// No route matches the path of the request.
     #[error("no route matches the path")]
     NoRoute,
-    /// The path has a `.` or `..` segment, plain, or encoded once or twice. A service that resolves this segment would
-    /// read a different path from the one that the gateway has routed.
+    /// The path has a `.` or `..` segment, which may be encoded once or twice. A service that resolves this
+    /// segment would read a different path from the one that the gateway has routed.
     #[error("the path has a dot segment")]
     DotSegment,
     /// The path has an encoded NUL. Some servers end the path there, so they would read a different path from

@@ -1,11 +1,11 @@
 //! Which headers of a client's request never reach a service.
 //!
-//! Some headers are trusted: a service, or a server in front of it, takes a user, a certificate, an address
-//! or a path from them. A client must not send such headers. `docs/reference/request-headers.md` has the
-//! table. [`RequestHeaders`] changes it for one service.
+//! Some headers are trusted: a service, or a server in front of it, takes a user, a certificate, an address or
+//! a path from them. A client must not send such headers. `docs/reference/request-headers.md` has the table of
+//! these headers. [`RequestHeaders`] changes the table for one service.
 //!
-//! A name is found under each of its spellings. CGI (RFC 3875 §4.1.18), and interfaces derived from CGI, do
-//! not distinguish `-`, `_` and other characters that are neither a letter nor a digit.
+//! A header is removed under each spelling of its name: each character that is neither a letter nor a digit
+//! counts as `-`. CGI (RFC 3875 §4.1.18) and interfaces derived from CGI do not distinguish these characters.
 
 use http::{
     HeaderName,
@@ -143,11 +143,11 @@ static TABLE: [Entry; 87] = [
     Entry::new("x-auth-request-preferred-username", Class::Listed),
 ];
 
-/// The longest name of [`TABLE`] is shorter.
+/// Every name in [`TABLE`] is shorter than this.
 const LENGTHS: usize = 64;
 
-/// The lengths of the names that begin with each letter, as bits. Most headers are excluded by their first
-/// letter and their length, without a comparison.
+/// For each first letter, the lengths of the names in [`TABLE`], as a set of bits. The first letter and the
+/// length of most headers match no entry. Such a header needs no comparison of names.
 static LENGTHS_BY_LETTER: [u64; 26] = {
     let mut lengths = [0; 26];
     let mut i = 0;
@@ -223,7 +223,7 @@ pub struct RequestHeaders {
 }
 
 impl RequestHeaders {
-    /// Also removes `name`, under each of its spellings.
+    /// Also removes the header `name`, under each of its spellings.
     ///
     /// # Errors
     /// [`RequestHeaderError::Needed`] if the gateway needs the header,
@@ -239,7 +239,8 @@ impl RequestHeaders {
         Ok(self)
     }
 
-    /// Does not remove `name`, although it is in the table. The service then receives what the client sent.
+    /// Keeps the header `name`, although it is in the table. The service then receives the value that the
+    /// client sent.
     ///
     /// # Errors
     /// [`RequestHeaderError::Reserved`] if only the gateway may set the header,
@@ -299,7 +300,7 @@ impl Policy {
         self.services.push((service, headers));
     }
 
-    /// The changes for the service that the first segment of `path` names.
+    /// The changes for the service whose id is the first segment of `path`.
     pub(super) fn of_path(&self, path: &str) -> Option<&RequestHeaders> {
         if self.services.is_empty() {
             return None;

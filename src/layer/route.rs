@@ -142,8 +142,8 @@ impl FindRoute {
             Source::Fixed(_) => return Err(Rejection::NoRoute),
         };
         let route = routes.find(path).ok_or(Rejection::NoRoute)?;
-        // A service that decodes the path would handle the request as one for the longer route. This route
-        // may have another APPLID or another scheme.
+        // A service that decodes the path would handle the request as a request for the longer route. The
+        // longer route may have another APPLID or another scheme.
         let is_longer = |decoded: String| {
             routes.find(&decoded).is_some_and(|longer| longer.prefix().len() > route.prefix().len())
         };

@@ -27,9 +27,12 @@ pub enum OnFailure {
     /// The request is forwarded with the credentials that the client sent, as in the Zowe API Mediation
     /// Layer. The service and the client receive the reason in `X-Zowe-Auth-Failure`.
     ForwardUnchanged,
-    /// The gateway answers the request itself. The status is 403 if the scopes of a Personal Access Token
-    /// do not include the service, 503 if a later attempt may succeed (for example, if a server did not
-    /// answer), 500 if the scheme failed for another reason, and otherwise 401.
+    /// The gateway answers the request itself. The status is:
+    ///
+    /// - 403 if the scopes of a Personal Access Token do not include the service;
+    /// - 503 if a later attempt may succeed, for example, if a server did not answer;
+    /// - 500 if the scheme failed for another reason;
+    /// - 401 otherwise.
     Reject,
 }
 
@@ -38,7 +41,7 @@ pub enum OnFailure {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SecurityHeaders {
-    /// If the request was authenticated, each of the two headers is added where the service set nothing.
+    /// If the request was authenticated, the gateway adds each of the two headers that the service did not set.
     #[default]
     AddMissing,
     /// The response stays as the service sent it.
@@ -74,7 +77,7 @@ impl Upstream {
         &self.authority
     }
 
-    /// Whether `authority` is that of this server, for a URL with this scheme.
+    /// Whether a URL with this authority and scheme is on this server.
     fn is_at(&self, authority: &Authority, scheme: &str) -> bool {
         let default = |scheme: &str| if scheme == "http" { 80 } else { 443 };
         let port = |authority: &Authority, scheme| authority.port_u16().unwrap_or(default(scheme));
@@ -135,12 +138,12 @@ pub struct Route {
     is_bypass: bool,
     on_failure: Option<OnFailure>,
     security_headers: SecurityHeaders,
-    /// The routes of the same service, with this one; empty if the route is in no table. A redirect of the
-    /// service may point to another route.
+    /// All routes of the same service, including this one. Empty if the route is in no table. They are needed
+    /// because a redirect of the service may point to another route.
     siblings: Arc<[Sibling]>,
 }
 
-/// A route as the route of a response needs it.
+/// The address and the prefix of a route of the same service.
 struct Sibling {
     upstream: Upstream,
     prefix: String,
@@ -267,16 +270,17 @@ impl Route {
         self.security_headers
     }
 
-    /// A `Location` that a client of the gateway can use, for a `Location` that points to the instance; `None`
-    /// if `location` points elsewhere, is relative to the request, is a path of the gateway, or has no route. It
-    /// has no scheme and host, so it is on the address that the client requested (RFC 9110 §10.2.2).
+    /// Converts a `Location` that points to the instance of the service into one that a client of the gateway
+    /// can use. The result has no scheme and no host, so the client stays on the address that it requested
+    /// (RFC 9110 §10.2.2). Returns `None` if `location` points elsewhere, is relative to the request, is a
+    /// path of the gateway, or has no route.
     pub fn northbound_location(&self, location: &str) -> Option<String> {
         self.northbound_location_bytes(location.as_bytes())
             .and_then(|it| String::from_utf8(it).ok())
     }
 
-    /// [`northbound_location`](Self::northbound_location) for a header value, which may have bytes that are no
-    /// ASCII characters.
+    /// [`northbound_location`](Self::northbound_location) for a header value, which may contain bytes that are
+    /// not ASCII.
     pub(crate) fn northbound_location_bytes(&self, location: &[u8]) -> Option<Vec<u8>> {
         let upstream = self.upstream.as_ref()?;
         let slashes = location.windows(2).position(|pair| pair == b"//");
@@ -311,14 +315,15 @@ impl Route {
         self.northbound_path_bytes(&path)
     }
 
-    /// The path of the gateway for an absolute path of the instance, which may end with a query and a
-    /// fragment. `None` if no route has the path, or if it begins with the prefix of a route of this service,
-    /// because some services read `X-Forwarded-Prefix` and answer with paths of the gateway.
+    /// Converts an absolute path of the instance into a path of the gateway. The path may end with a query and
+    /// a fragment. Returns `None` if no route has the path. Also returns `None` if the path begins with the
+    /// prefix of a route of this service: some services read `X-Forwarded-Prefix`, and answer with paths of the
+    /// gateway.
     pub fn northbound_path(&self, path: &str) -> Option<String> {
         self.northbound_path_bytes(path.as_bytes()).and_then(|it| String::from_utf8(it).ok())
     }
 
-    /// [`northbound_path`](Self::northbound_path) for bytes that may be no ASCII characters.
+    /// [`northbound_path`](Self::northbound_path) for bytes that may not be ASCII.
     pub(crate) fn northbound_path_bytes(&self, path: &[u8]) -> Option<Vec<u8>> {
         let upstream = self.upstream.as_ref()?;
         if !path.starts_with(b"/") || path.starts_with(b"//") || self.is_of_gateway(path) {
@@ -329,7 +334,7 @@ impl Route {
         let routes = siblings.map(|s| (&s.upstream.base_path, &s.prefix)).chain(own);
         let (base_path, prefix) = routes
             .filter(|(base_path, _)| is_below(base_path, path))
-            // Of several longest base paths, the last one: that of this route.
+            // `max_by_key` returns the last of several maxima. The last item is this route.
             .max_by_key(|(base_path, _)| base_path.len())?;
         Some([prefix.as_bytes(), &path[base_path.len()..]].concat())
     }
@@ -593,7 +598,7 @@ mod tests {
             ("/svc/api/v1", "http://a.example:8443/svc/ui?x", Some("/svc/ui?x")),
             ("/svc/api/v1", "https://a.example:8443//svc/ui/x", None),
             ("/svc/api/v1", "https://other.example/svc/ui/x", None),
-            // The path of another service of the gateway has no route of this service.
+            // A path of another service of the gateway counts as a path of the instance.
             ("/svc/api/v1", "https://a.example:8443/root/api/x", None),
             ("/root/api", "/svc/api/v1/x", Some("/root/api/svc/api/v1/x")),
             ("/svc/api/v1", "/base/api/\u{e9}?\u{e9}", Some("/svc/api/v1/\u{e9}?\u{e9}")),

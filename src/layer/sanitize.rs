@@ -122,7 +122,7 @@ impl Check for Sanitize {
 
 fn sanitize(headers: &mut HeaderMap, policy: &Policy, changes: Option<&RequestHeaders>) {
     let mut hop_by_hop = HopByHop::default();
-    // Empty, and so not allocated, for most requests.
+    // For most requests the list is empty, so nothing is allocated.
     let mut reserved = Vec::new();
     for (name, value) in headers.iter_mut() {
         hop_by_hop.see(name, value);

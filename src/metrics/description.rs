@@ -83,7 +83,8 @@ impl LabelName {
     }
 }
 
-/// The names of <https://prometheus.io/docs/concepts/data_model/>. Only names of metrics may have colons.
+/// Whether `name` follows the rules of <https://prometheus.io/docs/concepts/data_model/>. Only the name of a
+/// metric may contain colons.
 const fn is_name(name: &str, colons: bool) -> bool {
     let bytes = name.as_bytes();
     let mut at = 0;

@@ -8,11 +8,11 @@ use super::{
     family::{CounterFamily, LabelSet},
 };
 
-/// The value of `Content-Type` for this text.
+/// The value of `Content-Type` for a response with the text of a [`MetricRegistry`](super::MetricRegistry).
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Collects metrics and writes their text. A [`Collect`](super::Collect) gets it from the
-/// [`MetricRegistry`](super::MetricRegistry).
+/// The text of the metrics while it is being written. The [`MetricRegistry`](super::MetricRegistry) passes it to each
+/// [`Collect`](super::Collect).
 #[derive(Debug, Default)]
 pub struct Exposition {
     text: String,
@@ -34,9 +34,8 @@ impl Exposition {
         }
     }
 
-    /// Writes a metric whose label values are not the values of a [`Label`](super::Label), such as the
-    /// version of the program. They must not be values that a client can choose. Without any sample,
-    /// nothing is written.
+    /// Writes a metric with label values that no [`Label`](super::Label) defines, such as the version of the
+    /// program. A client must not be able to choose these values. If there is no sample, nothing is written.
     pub fn series<'v, const N: usize, V: Into<i128>>(
         &mut self,
         metric: &Description,
@@ -54,8 +53,8 @@ impl Exposition {
         self.text
     }
 
-    /// Writes the lines in front of the samples. Returns `false` if the text already has this metric. A
-    /// second block with its name would make the whole text invalid.
+    /// Writes the lines `# HELP` and `# TYPE`, which come before the samples. Returns `false` if the text
+    /// already has this metric. A second block with its name would make the whole text invalid.
     fn begin(&mut self, metric: &Description) -> bool {
         let is_new = self.written.insert(metric.name);
         debug_assert!(is_new, "{} is written twice", metric.name);
@@ -99,9 +98,9 @@ impl Exposition {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Escape {
-    /// Backslashes and line feeds.
+    /// Escapes backslashes and line feeds.
     Help,
-    /// Double quotes, too.
+    /// Also escapes double quotes.
     Label,
 }
 
@@ -155,7 +154,7 @@ mod tests {
             ("brace } and , = {", "brace } and , = {", "brace } and , = {"),
             ("umlaut \u{e4}", "umlaut \u{e4}", "umlaut \u{e4}"),
         ] {
-            // A help text is a constant, so this test makes it without the constructor.
+            // A help text must be `'static`, so the test leaks it.
             let help_text: &'static str = Box::leak(given.to_owned().into_boxed_str());
             let metric = Description { help: help_text, ..Description::gauge("m", "") };
             let got = text(|e| e.series(&metric, [([(FILE, given), (LINE, "1")], 1)]));

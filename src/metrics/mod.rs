@@ -5,7 +5,8 @@
 //! addition: it takes no lock and allocates nothing.
 //!
 //! Each module that counts something has a struct of counters, and implements [`Collect`] for it. A
-//! [`MetricRegistry`] collects all of them into one text. An embedder serves this text with [`CONTENT_TYPE`]:
+//! [`MetricRegistry`] collects the values of all these structs into one text. An embedder serves this text with
+//! [`CONTENT_TYPE`]:
 //!
 //! ```
 //! use std::sync::Arc;
@@ -28,7 +29,7 @@
 //! #[derive(Default)]
 //! struct Paint { pots: CounterFamily<(Colour,)>, spills: Counter }
 //!
-//! // A wrong name is an error of the compiler.
+//! // A wrong name is a compile error.
 //! const POTS: Description = Description::counter("paint_pots_total", "Pots of paint that were opened.");
 //! const SPILLS: Description = Description::counter("paint_spills_total", "Pots that fell over.");
 //!

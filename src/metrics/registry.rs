@@ -6,7 +6,7 @@ use super::exposition::Exposition;
 
 /// Something that has metrics.
 pub trait Collect: Send + Sync + 'static {
-    /// Writes the current values. It is called for each scrape, and must not block.
+    /// Writes the current values. The registry calls this method for each scrape. The method must not block.
     fn collect(&self, exposition: &mut Exposition);
 }
 

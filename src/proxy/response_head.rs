@@ -1,15 +1,16 @@
 //! Turns the head of a service's response into the head of the response to the client.
 //!
-//! One pass over the headers finds what most responses do not have. Only then a header is changed:
+//! One pass over the headers finds out which of the following changes are necessary. Most responses need few of
+//! them.
 //!
 //! 1. Hop-by-hop headers are removed.
 //! 2. `Content-Length` is repaired or removed, so that it agrees with the body (RFC 9112 §6.3).
 //! 3. `X-Zowe-Auth-Failure`, the obsolete `Set-Cookie2` (RFC 2965) and `Set-Cookie` of the gateway's own
 //!    cookies are removed (docs/decisions.md#d27).
-//! 4. `Location`, `Content-Location` and the paths of cookies that point to the instance that answered are
-//!    rewritten to the gateway (docs/decisions.md#d26).
+//! 4. `Location`, `Content-Location` and the paths of cookies are rewritten to the gateway, if they point to
+//!    the instance that answered (docs/decisions.md#d26).
 //! 5. If the request was authenticated, `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` are
-//!    added where the service set nothing (docs/decisions.md#d46).
+//!    added, unless the service has set the header (docs/decisions.md#d46).
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
@@ -25,12 +26,12 @@ use crate::{
     layer::{CookieNames, Route, SecurityHeaders, X_ZOWE_AUTH_FAILURE},
 };
 
-/// The service sent a body with a transfer coding other than `chunked`. The gateway offers no other (RFC 9110
-/// §10.1.4), and the client would not know how to decode the body.
+/// The service sent a body with a transfer coding other than `chunked`. The gateway offers no other coding to
+/// the service (RFC 9110 §10.1.4), and the client would not know how to decode the body.
 #[derive(Debug)]
 pub(super) struct UnknownCoding;
 
-/// What a response depends on, besides the response of the service.
+/// What the response to the client depends on, besides the response of the service.
 pub(super) struct Context<'a> {
     pub(super) route: &'a Route,
     pub(super) cookies: &'a CookieNames,
@@ -128,9 +129,10 @@ fn is_number(length: &HeaderValue) -> bool {
     (1..20).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
 }
 
-/// Whether hyper has decoded the body: once, from `chunked`, or not at all, because there is no coding. Old
-/// servers name the absence of a coding `identity` (RFC 2616 §3.6). hyper then reads until the service closes the
-/// connection. With `Content-Length`, the service may keep the connection open, so the body would not end.
+/// Whether the body that hyper returns is fully decoded. hyper removes one coding, `chunked`. Old servers send
+/// `identity` if there is no coding (RFC 2616 §3.6). hyper then reads until the service closes the connection.
+/// So `identity` together with `Content-Length` is refused: the service may keep the connection open, and the
+/// body would not end.
 fn has_known_coding(headers: &HeaderMap) -> bool {
     let mut codings = all_list_items(headers, &TRANSFER_ENCODING);
     let is_identity = |coding: &[u8]| coding.eq_ignore_ascii_case(b"identity");
@@ -141,7 +143,8 @@ fn has_known_coding(headers: &HeaderMap) -> bool {
 }
 
 /// Replaces equal lengths by one of them (RFC 9110 §8.6). hyper has checked the length of a response with a
-/// body. It does not check the length of a response without a body, which is removed if it is malformed.
+/// body. It does not check the length of a response without a body. This function removes such a length if it
+/// is malformed.
 #[cold]
 fn repair_length(headers: &mut HeaderMap) {
     let length = {
@@ -185,7 +188,8 @@ fn rewrite_cookies(headers: &mut HeaderMap, context: &Context<'_>) {
     }
 }
 
-/// Some clients separate the cookies of a line at commas, as RFC 2109 §4.2.2 allowed.
+/// Whether a line sets a cookie of the gateway. Some clients separate the cookies of a line at commas, as
+/// RFC 2109 §4.2.2 allowed.
 fn sets_own_cookie(line: &[u8], cookies: &CookieNames) -> bool {
     line.split(|b| *b == b',').any(|cookie| cookies.is_own(cookie_name(cookie)))
 }
@@ -199,8 +203,8 @@ fn cookie_name(line: &[u8]) -> &[u8] {
     pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii()
 }
 
-/// The line with a path of the gateway; `None` if the path does not change. `/` stays: it means all paths, and
-/// not those of the instance.
+/// The line with a path of the gateway; `None` if the path does not change. A path `/` stays, because it means
+/// all paths of the host.
 fn rewrite_cookie(line: &HeaderValue, route: &Route) -> Option<HeaderValue> {
     let line = line.as_bytes();
     let mut rewritten = Vec::with_capacity(line.len() + route.prefix().len());
@@ -324,7 +328,7 @@ mod tests {
 
     const OURS: [&str; 2] = ["cache-control: no-store", "x-content-type-options: nosniff"];
 
-    /// The headers of a response for which the service sent none.
+    /// The headers of the response to the client if the service sent no headers.
     fn ours(status: u16) -> &'static [&'static str] {
         if status == 304 { &[] } else { &OURS }
     }

@@ -142,8 +142,8 @@ fn is_closed_by_peer(error: &legacy::Error) -> bool {
             return true;
         }
         if let Some(error) = error.downcast_ref::<io::Error>() {
-            // Not `UnexpectedEof`, the error of rustls for a close without `close_notify`: it is the same before
-            // and after the head of a response.
+            // `UnexpectedEof` is not in this list. rustls returns it for a close without `close_notify`,
+            // whether the head of the response was complete or not.
             return matches!(
                 error.kind(),
                 io::ErrorKind::BrokenPipe

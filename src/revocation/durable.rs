@@ -39,9 +39,9 @@ use crate::{
 const TOKENS: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("invalidTokens");
 const USERS: TableDefinition<'_, &str, u64> = TableDefinition::new("invalidUsers");
 const SERVICES: TableDefinition<'_, &str, u64> = TableDefinition::new("invalidScopes");
-/// The PATs that the gateway has issued, by the time that they claim to be issued at and by their salted
-/// fingerprint. The value has the expiry time, the user, and the [hashes](scope_hashes) of the services. An
-/// older version of this program ignores the table.
+/// The PATs that the gateway has issued. A key consists of the issue time in the PAT and the salted fingerprint
+/// of the PAT. A value consists of the expiry time, the user, and the [hashes](scope_hashes) of the services.
+/// An older version of this program ignores the table.
 const ISSUED: TableDefinition<'_, (u64, [u8; 32]), (u64, &str, &[u8])> =
     TableDefinition::new("issuedPats");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
@@ -68,12 +68,12 @@ const LAG: Duration = Duration::from_secs(24 * 60 * 60);
 /// commit.
 const MAX_GROUP: usize = 4096;
 
-/// After a failed write, the writer tries again at this interval whether the file can be written. Otherwise
-/// the store would be reported as down until the next revocation, which may not come while it is down.
+/// After a failed write, the writer tests at this interval whether the file can be written again. Without this
+/// test, the store would stay down until the next revocation, which may never come.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 
-/// While nothing else is written, the writer stores the trusted time at this interval. A restart of the machine then
-/// costs at most this time.
+/// While nothing else is written, the writer stores the trusted time at this interval. After a restart of the
+/// machine, the trusted time then lacks at most this much of the uptime before the restart.
 const ADVANCE_EVERY: Duration = Duration::from_secs(60 * 60);
 
 const WRITE_ERRORS: Description = Description::counter(
@@ -111,7 +111,8 @@ const WRITE_ERRORS: Description = Description::counter(
 /// Eviction removes expired revocations. It trusts the wall clock only as far as monotonic time has passed
 /// (docs/decisions.md#d39): while the clock is ahead, fewer revocations are removed.
 /// [`trust_clock`](Self::trust_clock) makes the eviction trust the clock. An eviction that removed something
-/// rewrites the file to make it smaller. This takes about a second for half a million rules. Writes wait until the eviction ends. Checks do not wait.
+/// rewrites the file to make it smaller. This takes about a second for half a million rules. Writes wait until
+/// the eviction ends. Checks do not wait.
 ///
 /// # What the file holds
 /// The tables `invalidTokens`, `invalidUsers`, `invalidScopes`, `issuedPats` and `meta` of a [redb]
@@ -228,10 +229,10 @@ impl DurableStore {
     /// Whether the file can be written and has all revocations: the last write succeeded, and the writer thread
     /// runs.
     ///
-    /// Checks work even if the store is down, and they see all revocations of this process. But new
-    /// revocations fail, and some may be lost at a restart. After a failed write, the store tries
-    /// every five seconds to write the revocations that are not in the file. If there were more of them than it
-    /// keeps, the store stays down until the program is restarted.
+    /// Checks work even if the store is down, and they see all revocations of this process. But new revocations
+    /// fail, and some may be lost at a restart. After a failed write, the store tries every five seconds to
+    /// write the revocations that are not in the file. If there were more such revocations than the store
+    /// keeps, it stays down until the program is restarted.
     pub fn health(&self) -> Health {
         if self.has_ended() {
             let remedy = "restart the program and report what its log says";
@@ -246,9 +247,9 @@ impl DurableStore {
         }
     }
 
-    /// Trusts the wall clock, which shows `now`, although it may be ahead of the monotonic time that has passed, or
-    /// far behind it. Call this only if an administrator has confirmed that the clock is right, for
-    /// example after the machine was off for a long time.
+    /// Sets the trusted time to `now`, the time of the wall clock. The wall clock may be ahead of the monotonic
+    /// time that has passed, or far behind it. Call this only if an administrator has confirmed that the clock
+    /// is right, for example after the machine was off for a long time.
     ///
     /// # Errors
     /// The errors of a write.
@@ -256,8 +257,8 @@ impl DurableStore {
         self.send(|reply| Command::TrustClock(now, reply))
     }
 
-    /// Whether the writer thread has ended, because of an error in the program. From then on the store
-    /// writes nothing. A program should end, so that it is started again.
+    /// Whether the writer thread has ended. Only a defect of the program can cause this. From then on the store
+    /// writes nothing. The program should exit, so that it is started again.
     pub fn has_ended(&self) -> bool {
         self.writer.as_ref().is_none_or(JoinHandle::is_finished)
     }
@@ -580,7 +581,7 @@ enum Command {
 /// One write. Its fingerprint is salted.
 enum Write {
     Revocation(Revocation),
-    /// A rule that also revokes the registered PATs that claim to be issued later.
+    /// A rule that also revokes the registered PATs whose issue time is later.
     RuleOfNow(Revocation),
     Issued(IssuedPat),
 }
@@ -603,7 +604,7 @@ impl FileId {
         Ok(Self { device: metadata.dev(), inode: metadata.ino() })
     }
 
-    /// Only finds out whether the file exists.
+    /// On other systems, this only finds out whether the file exists.
     #[cfg(not(unix))]
     fn of(path: &Path) -> io::Result<Self> {
         fs::metadata(path).map(|_| Self {})
@@ -624,7 +625,7 @@ impl From<redb::Error> for WriteProblem {
     }
 }
 
-/// What went wrong with writing. The store and its writer thread share it.
+/// The errors of writes. The store and its writer thread share this value.
 #[derive(Default)]
 struct Faults {
     count: Counter,
@@ -683,12 +684,13 @@ impl Writer {
             self.record(&mut group);
         }
         if !self.unwritten.is_empty() {
-            // The last chance. An error is logged.
+            // Tries once more to write the unwritten revocations. An error is logged.
             let _ = self.with_database(|_| Ok(()));
         }
     }
 
-    /// The next command, or `None` if the store is being dropped. Meanwhile looks after the file.
+    /// Waits for the next command. Returns `None` if the store is being dropped. Calls [`probe`](Self::probe)
+    /// regularly while it waits.
     fn wait_for(&mut self, commands: &mpsc::Receiver<Command>) -> Option<Command> {
         loop {
             match commands.recv_timeout(PROBE_EVERY) {
@@ -699,7 +701,7 @@ impl Writer {
         }
     }
 
-    /// Finds out whether the file was removed or replaced. After a failed write, tries whether the file can be
+    /// Finds out whether the file was removed or replaced. After a failed write, tests whether the file can be
     /// written again.
     fn probe(&mut self) {
         if self.is_failing {
@@ -730,7 +732,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes a group. Answers the PATs of users that have too many without a write.
+    /// Writes a group of revocations and PATs. If a user has too many PATs, a further PAT is refused and not
+    /// written.
     fn record(&mut self, group: &mut Vec<(Write, Reply<()>)>) {
         let refused = group.extract_if(.., |(write, _)| match write {
             Write::Issued(pat) => self.counts.reserve(pat.user).is_err(),
@@ -745,7 +748,8 @@ impl Writer {
         if group.is_empty() {
             return;
         }
-        // The PATs that the rules of the group miss, because these PATs claim to be issued later.
+        // The revocations of the PATs that the rules of the group miss, because the PATs have a later issue
+        // time.
         let mut missed = Vec::new();
         let uptime = (self.uptime)();
         let written = self.with_database(|database| {
@@ -788,8 +792,8 @@ impl Writer {
         }
     }
 
-    /// Applies a revocation. Even after a failed write, the revocation applies until the store is dropped.
-    /// `unwritten` is then its reach, so that the next write begins with it.
+    /// Applies a revocation to the index. If the revocation could not be written, `unwritten` is its reach. The
+    /// next write then begins with this revocation.
     fn apply(&mut self, revocation: Revocation, unwritten: Option<Reach>) {
         self.index.apply(&revocation);
         if let Some(reach) = unwritten {
@@ -797,7 +801,7 @@ impl Writer {
         }
     }
 
-    /// Removes what has no effect at the trusted time and at `wall`.
+    /// Removes the revocations that have no effect at the trusted time or at `wall`, whichever is earlier.
     fn evict(&mut self, wall: Timestamp) -> Result<Evicted, StoreError> {
         let uptime = (self.uptime)();
         let mut counts = PatCounts::default();
@@ -853,11 +857,11 @@ impl Writer {
         })
     }
 
-    /// Opens the database if it is closed, writes what could not be written before, and calls `write`. After an
-    /// error of the database it is closed.
+    /// Opens the database if it is closed, writes the revocations that could not be written before, and calls
+    /// `write`. After an error, the database is closed.
     ///
-    /// If the file was removed or replaced, this is an error, because the next start would not find what is
-    /// written. The check after the write is for a file that is replaced during the write.
+    /// If the file was removed or replaced, this is an error, because the next start would not find the written
+    /// data. The second check finds a file that was replaced during the write.
     fn with_database<T>(
         &mut self,
         write: impl FnOnce(&mut Database) -> Result<T, redb::Error>,
@@ -881,7 +885,7 @@ impl Writer {
         }
     }
 
-    /// Why the store is down although the file can be written: revocations were lost.
+    /// If revocations were lost, the reason why the store is down although the file can be written.
     fn lost(&self) -> Option<String> {
         let lost = self.unwritten.lost();
         (lost > 0).then(|| {
@@ -939,8 +943,8 @@ impl Writer {
     }
 }
 
-/// Advances the trusted time in the file, and returns it. If the file has none, the wall clock is trusted. The result
-/// may be ahead of a wall clock that is far behind.
+/// Advances the trusted time in the file, and returns the new trusted time. If the file has none, the wall
+/// clock is trusted. If the wall clock is far behind, the result may be ahead of it.
 fn read_trusted_time(
     txn: &WriteTransaction,
     wall: Timestamp,
@@ -1015,8 +1019,8 @@ impl<'txn> Tables<'txn> {
         Ok(())
     }
 
-    /// The revocations of the registered PATs that `rule` misses, because they claim to be issued later.
-    /// The table is sorted by this time. With a right clock there is no such PAT, and nothing is read.
+    /// The revocations of the registered PATs that `rule` misses, because the PATs have a later issue time. The
+    /// table is sorted by issue time. If the clock was never ahead, there is no such PAT, and nothing is read.
     fn missed_by(&self, rule: &Revocation) -> Result<Vec<Revocation>, redb::Error> {
         let (Revocation::User { up_to, .. } | Revocation::Service { up_to, .. }) = rule else {
             return Ok(Vec::new());
@@ -1041,8 +1045,8 @@ impl<'txn> Tables<'txn> {
     }
 }
 
-/// Writes the revocations that could not be written before. Returns the revocations of the PATs that their rules
-/// missed.
+/// Writes the revocations that could not be written before. If there are rules among them, also writes and
+/// returns the revocations of the PATs that these rules missed.
 fn write_all(database: &Database, unwritten: &Unwritten) -> Result<Vec<Revocation>, redb::Error> {
     let mut missed = Vec::new();
     if unwritten.is_empty() {
@@ -1122,7 +1126,7 @@ mod tests {
         Revocation::User { user: UserId::new(name).unwrap(), up_to: Timestamp::from_secs(1) }
     }
 
-    /// A new file, and a writer in the state after an error: it has to open the file.
+    /// A new file, and a writer in the state after an error: its database is closed.
     pub(super) struct Fixture {
         pub(super) directory: tempfile::TempDir,
         pub(super) path: PathBuf,
@@ -1182,7 +1186,7 @@ mod tests {
         assert_eq!(entries, 2);
         assert_eq!((faults.count.get(), faults.last().clone()), (1, None));
 
-        // The revocation that returned an error is in the file, too.
+        // The revocation whose write returned an error is in the file, too.
         drop(writer);
         assert_eq!(DurableStore::open(&path).unwrap().entries().len(), 2);
     }
@@ -1251,7 +1255,7 @@ mod tests {
         drop(database);
         writer.probe();
         assert_eq!(faults.last().clone(), None);
-        // The rule of now also revoked the registered PAT.
+        // The rule of now (see `record_rule_of_now`) also revoked the registered PAT.
         assert_eq!(writer.index.entries().len(), 3);
         drop(writer);
         assert_eq!(DurableStore::open(&path).unwrap().entries().len(), 3);
@@ -1269,7 +1273,7 @@ mod tests {
             let token = TokenFingerprint::from_bytes(bytes);
             Revocation::Token { token, expires_at: Timestamp::from_secs(1) }
         };
-        // The first ones are repeated, and kept once.
+        // The first ten revocations occur twice, and are kept once.
         let tokens = (0..10).chain(0..10_003).map(token);
         let mut group = tokens.map(|r| (Write::Revocation(r), oneshot::channel().0)).collect();
         writer.record(&mut group);

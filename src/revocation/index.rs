@@ -44,7 +44,7 @@ pub struct RevocationIndex {
     tokens: DashMap<TokenFingerprint, Timestamp, BuildHasherDefault<AlreadyHashed>>,
     users: DashMap<UserId, Timestamp>,
     services: DashMap<ServiceId, Timestamp>,
-    /// The PATs that were registered. Empty if the index belongs to a store that registers them elsewhere.
+    /// The registered PATs. Empty if the index belongs to a store that registers PATs elsewhere.
     issued: Mutex<Issued>,
 }
 

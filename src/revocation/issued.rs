@@ -59,8 +59,8 @@ pub(super) mod scope_hashes {
         scopes.iter().flat_map(hash).collect()
     }
 
-    /// Whether one of the services is `service`. If another service has the same hash, the answer is a wrong
-    /// `true`, so that a rule revokes one PAT too many.
+    /// Whether one of the services is `service`. If another service has the same hash, the result is wrongly
+    /// `true`, and a rule revokes one PAT too many.
     pub(in crate::revocation) fn contain(hashes: &[u8], service: &ServiceId) -> bool {
         let hash = hash(service);
         hashes.chunks_exact(LEN).any(|other| other == hash)

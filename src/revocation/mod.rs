@@ -99,15 +99,15 @@ pub struct IssuedPat {
     pub user: UserId,
     /// The services that accept the token.
     pub scopes: Scopes,
-    /// The time that the token claims to be issued at. If the clock was wrong, it is wrong, too.
+    /// The issue time in the token. It is wrong if the clock was wrong when the token was issued.
     pub issued_at: Timestamp,
     /// When the token expires.
     pub expires_at: Timestamp,
 }
 
 impl IssuedPat {
-    /// Whether `rule` is for the user or for a service of this PAT, but its time is before the time that
-    /// the PAT claims to be issued at. The rule then misses this PAT.
+    /// Whether `rule` is for the user or for a service of this PAT, but has a time before the issue time of the
+    /// PAT. The rule then misses this PAT.
     pub fn is_missed_by(&self, rule: &Revocation) -> bool {
         match rule {
             Revocation::Token { .. } => false,
@@ -281,8 +281,8 @@ pub trait RevocationStore: RevocationCheck {
     /// Registers a PAT that was just issued, so that [`record_rule_of_now`](Self::record_rule_of_now) knows
     /// it. The caller gives the PAT to its user only after `Ok`.
     ///
-    /// The stores of this crate register at most 1000 PATs of a user. A PAT counts until it has expired and
-    /// [`evict`](Self::evict) was called. Then the result is [`StoreError::TooManyPats`].
+    /// The stores of this crate register at most 1000 PATs of a user. For a further PAT, the result is
+    /// [`StoreError::TooManyPats`]. A PAT counts until it has expired and [`evict`](Self::evict) was called.
     ///
     /// The default implementation does nothing. A store that contains another store must call the method
     /// of the other store.
@@ -291,9 +291,9 @@ pub trait RevocationStore: RevocationCheck {
         Box::pin(ready(Ok(())))
     }
 
-    /// Stores a rule whose time is now, like [`record`](Self::record). The rule also revokes every PAT of
-    /// its user or service that was [registered](Self::register) before and claims to be issued later than
-    /// the rule. Such a PAT was issued while the clock was ahead (docs/decisions.md#d8).
+    /// Stores a rule whose time is now, like [`record`](Self::record). The rule also revokes every PAT of its
+    /// user or service that was [registered](Self::register) before, but has a later issue time than the rule.
+    /// Such a PAT was issued while the clock was ahead (docs/decisions.md#d8).
     ///
     /// The default implementation calls `record`, which compares times only. A store that contains another
     /// store must call the method of the other store.
@@ -352,8 +352,8 @@ pub enum StoreError {
         /// The cause.
         source: Arc<dyn Error + Send + Sync>,
     },
-    /// The file of the store was removed or replaced while it was open. What the store writes would not
-    /// survive a restart.
+    /// The file of the store was removed or replaced while it was open. Further writes would not survive a
+    /// restart.
     #[error(
         "{store} was removed or replaced while the program ran; put the file back, or stop the program \
          and start it with the right file"
@@ -362,8 +362,7 @@ pub enum StoreError {
         /// The name of the store.
         store: Arc<str>,
     },
-    /// The user has as many registered PATs as the store allows for one user, so the store registers no
-    /// further one.
+    /// The user has the maximum number of registered PATs, so the store registers no further PAT.
     #[error(
         "{user} has {limit} Personal Access Tokens that have not expired, and cannot get another one"
     )]

@@ -180,11 +180,11 @@ fn test_rules_of_now<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -> S)
     let unregistered = pat("one", "a", NOW + HOUR, 90);
     register(&store, &ahead);
     register(&store, &of_other);
-    // A rule with a time of the caller's choice compares times only.
+    // A rule with a time that the caller chose compares times only.
     block_on(store.record(user("one", NOW))).unwrap();
     assert_eq!(check(&store, &ahead), Ok(()));
 
-    // The store is reopened after the clock was set right.
+    // The clock is corrected, and the store is reopened.
     let store = reopen(Some(store));
     rule_of_now(&store, user("ONE", NOW));
     assert_eq!((check(&store, &ahead), check(&store, &of_other)), (BY_TOKEN, Ok(())));
@@ -364,7 +364,7 @@ mod durable {
                 None => drop(DurableStore::create(path).unwrap()),
                 Some(store) => drop(store),
             }
-            // So much monotonic time has passed at each eviction that any wall clock is trusted.
+            // Before each eviction, so much monotonic time passes that any wall clock is trusted.
             static YEARS: AtomicU64 = AtomicU64::new(0);
             let uptime = || Uptime {
                 boot: "boot".to_owned(),
@@ -386,7 +386,7 @@ mod durable {
         test_rules_of_now(reopening(&path));
     }
 
-    /// The version before wrote files without the table of issued PATs.
+    /// Older versions of the program wrote files without the table of issued PATs.
     #[test]
     fn a_file_of_an_older_version_gets_a_table_of_issued_pats() {
         let (_directory, path) = directory();

@@ -1,7 +1,7 @@
 //! The time that an eviction trusts (docs/decisions.md#d39).
 //!
-//! If the wall clock was set ahead, an eviction at this time would remove revocations of tokens that are
-//! valid again when the clock is set right. So the store keeps the last time that it trusted, and trusts the
+//! Assume that the wall clock is ahead. An eviction at this time would remove revocations of tokens that become
+//! valid again when the clock is corrected. So the store keeps the last time that it trusted, and trusts the
 //! wall clock only as far as monotonic time has passed since then.
 
 use std::{
@@ -31,8 +31,8 @@ pub(super) struct Uptime {
 }
 
 impl Uptime {
-    /// On Linux, the uptime of the machine, which counts time in suspension, too. So the time between two
-    /// starts of the program counts. Elsewhere, the uptime of this process.
+    /// On Linux, the uptime of the machine, including the time in suspension. So the time while the program
+    /// does not run counts, too. On other systems, the uptime of this process.
     pub(super) fn now() -> Self {
         Self::of_machine().unwrap_or_else(Self::of_process)
     }
@@ -60,21 +60,25 @@ pub(super) struct TrustedReading {
 }
 
 impl TrustedReading {
-    /// The reading when the wall clock shows `wall`.
+    /// Returns the next reading, at a moment when the wall clock shows `wall`.
     ///
-    /// If the wall clock is ahead by more than [`TOLERANCE`], the result is the time of `self` plus the
-    /// monotonic time that has passed for certain. This time is never ahead of the real time if `self` is not.
-    /// After a restart of the machine, or on another machine, the time since `self` is unknown, and no time
-    /// has passed for certain. If the wall clock is behind, the result is the wall clock, because then `self`
-    /// may be ahead. If it is behind by more than [`MAX_BEHIND`], it is wrong, and the result is as if it was
-    /// ahead: otherwise the trusted time would stay in the past when the clock is set right.
+    /// Normally the result has the time of the wall clock, even if the wall clock is behind: then `self` may be
+    /// ahead. There are two exceptions:
+    ///
+    /// - The wall clock is ahead by more than [`TOLERANCE`].
+    /// - The wall clock is behind by more than [`MAX_BEHIND`], so it is wrong. If it were trusted, the trusted
+    ///   time would stay in the past after the clock is corrected.
+    ///
+    /// In both cases, the result has the time of `self` plus the monotonic time that has certainly passed. If
+    /// `self` is not ahead of the real time, this time is not ahead of it either. After a restart of the
+    /// machine, or on another machine, the time since `self` is unknown, and counts as zero.
     pub(super) fn advance(&self, wall: Timestamp, uptime: Uptime) -> Self {
         let advanced = self.advance_without_clock(uptime);
         let is_trusted = wall <= advanced.time.plus(TOLERANCE) && !advanced.is_far_ahead_of(wall);
         if is_trusted { Self { time: wall, ..advanced } } else { advanced }
     }
 
-    /// The time of `self` plus the monotonic time that has passed for certain.
+    /// The time of `self` plus the monotonic time that has certainly passed.
     pub(super) fn advance_without_clock(&self, uptime: Uptime) -> Self {
         let passed = if uptime.boot == self.uptime.boot {
             uptime.since_boot.saturating_sub(self.uptime.since_boot)

@@ -12,7 +12,7 @@ use crate::{
 /// Maximum number of revocations that wait for a file that cannot be written.
 pub(super) const MAX_UNWRITTEN: usize = 10_000;
 
-/// Whether a rule also revokes the registered PATs that claim to be issued later.
+/// Whether a rule also revokes the registered PATs whose issue time is later than the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reach {
     ByTime,
@@ -23,7 +23,7 @@ pub(super) enum Reach {
 #[derive(Debug, Default)]
 pub(super) struct Unwritten {
     revocations: HashMap<Subject, (Timestamp, Reach)>,
-    /// The number of revocations that found no room. They are never written.
+    /// The number of revocations beyond the limit. They are never written.
     lost: u64,
 }
 

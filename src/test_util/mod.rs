@@ -1,13 +1,13 @@
-//! What tests of handlers and schemes need, without a PKI: authorized users, tokens, a key.
+//! Helpers for tests of handlers and schemes: authorized users, tokens and a key. They need no PKI.
 //!
-//! Turn the feature on under `[dev-dependencies]` only:
+//! Enable the feature `test-util` only in `[dev-dependencies]`:
 //!
 //! ```toml
 //! [dev-dependencies]
 //! tower-passticket = { version = "0.1", features = ["test-util"] }
 //! ```
 //!
-//! A handler reads [`Authorized`] from the extensions of its request. A test puts one there:
+//! A handler reads [`Authorized`] from the extensions of its request. A test inserts an `Authorized` there:
 //!
 //! ```
 //! use http::{Request, Response};
@@ -23,12 +23,12 @@
 //! assert_eq!(handler(&request).body(), "hello USER");
 //! ```
 //!
-//! Nothing here weakens the layers: an [`Authorized`] still comes out of [`ScopeLayer`] alone. The
-//! functions run the real layers with a key that everybody knows. **Never trust that key outside of
-//! tests.**
+//! These functions do not weaken the layers: still only [`ScopeLayer`] creates an [`Authorized`]. The functions
+//! run the real layers with a key that is not secret, because it is in this repository. **Never trust this key
+//! outside of tests.**
 //!
 //! # Panics
-//! The functions panic on a name that is no user id, APPLID or service id.
+//! The functions panic if a name is not a valid user id, APPLID or service id.
 
 use std::{
     convert::Infallible,
@@ -55,36 +55,36 @@ static KEY: LazyLock<SigningKey> = LazyLock::new(|| {
     SigningKey::from_pem(include_bytes!("signing_key.pem")).expect("the file is a key of 2048 bits")
 });
 
-/// A signing key for tests. Everybody knows it.
+/// A signing key for tests. It is not secret, because it is in this repository.
 pub fn signing_key() -> SigningKey {
     KEY.clone()
 }
 
-/// Issues tokens with [`signing_key`].
+/// An issuer that signs tokens with [`signing_key`].
 pub fn issuer() -> TokenIssuer {
     TokenIssuer::new(signing_key())
 }
 
-/// Verifies tokens of [`issuer`].
+/// A verifier that accepts the tokens of [`issuer`].
 pub fn verifier() -> Rs256Verifier {
     Rs256Verifier::new(KEY.verifying_key())
 }
 
-/// A login token of `user`, for `Authorization: Bearer` or the cookie.
+/// A login token of `user`. Send it in `Authorization: Bearer`, or in the login cookie.
 pub fn login_token(user: &str) -> String {
     let token = issuer().login_token(&user_id(user), "test");
     token.expect("the key signs").expose().to_owned()
 }
 
-/// A Personal Access Token of `user` for these services, for `PRIVATE-TOKEN`.
+/// A Personal Access Token of `user` for these services. Send it in the header `PRIVATE-TOKEN`.
 pub fn personal_access_token(user: &str, scopes: &[&str]) -> String {
     let scopes = Scopes::parse(scopes).expect("the scopes are service ids, and at least one");
     let token = issuer().personal_access_token(&user_id(user), &scopes, Validity::MAX);
     token.expect("the key signs").expose().to_owned()
 }
 
-/// A key profile of `applid` with a key that everybody knows. The service may see a ticket twice, so
-/// that tests need not wait.
+/// A key profile of `applid` with a key that is not secret. The profile allows replay, so tests need not wait
+/// for a new time slot.
 pub fn key_profile(applid: &str) -> KeyProfile {
     let applid = Applid::new(applid).expect("the name is an APPLID");
     KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977")
@@ -92,19 +92,19 @@ pub fn key_profile(applid: &str) -> KeyProfile {
         .with_replay(Replay::Allowed)
 }
 
-/// `user`, authorized by a login token for the service `test`.
+/// Authorizes `user` by a login token for the service `test`.
 pub fn authorized(user: &str) -> Authorized {
     authorized_on(Route::local(service_id("test")), user)
 }
 
-/// `user`, authorized by a login token for the service of `route`: to test a
+/// Authorizes `user` by a login token for the service of `route`. Use this to test a
 /// [`Scheme`](crate::layer::Scheme) behind [`SchemeLayer`](crate::layer::SchemeLayer).
 pub fn authorized_on(route: Route, user: &str) -> Authorized {
     let bearer = format!("Bearer {}", login_token(user));
     run(route, Request::get("/").header("authorization", bearer))
 }
 
-/// `user`, authorized by a Personal Access Token with these scopes, for the service of the first.
+/// Authorizes `user` by a Personal Access Token with these scopes, for the service in the first scope.
 pub fn authorized_by_pat(user: &str, scopes: &[&str]) -> Authorized {
     let first = scopes.first().expect("a PAT has at least one scope");
     let token = personal_access_token(user, scopes);
@@ -119,7 +119,7 @@ fn service_id(service: &str) -> ServiceId {
     ServiceId::new(service).expect("the name is a service id")
 }
 
-/// What the layers make of a request.
+/// Sends a request through the layers, and returns the `Authorized` that they create.
 fn run(route: Route, request: http::request::Builder) -> Authorized {
     let inner = service_fn(|request: Request<()>| async move {
         let mut response = Response::new(Bytes::new());
@@ -137,7 +137,7 @@ fn run(route: Route, request: http::request::Builder) -> Authorized {
     let mut context = Context::from_waker(Waker::noop());
     match pin!(stack.oneshot(request)).poll(&mut context) {
         Poll::Ready(Ok(mut response)) => {
-            response.extensions_mut().remove().expect("a route that bypasses authorizes nobody")
+            response.extensions_mut().remove().expect("a bypass route authorizes no user")
         }
         Poll::Pending => unreachable!("no layer here waits"),
     }

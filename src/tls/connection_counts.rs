@@ -65,7 +65,7 @@ impl Collect for ConnectionCounts {
     }
 }
 
-/// Why there was no TLS connection.
+/// Why a TLS handshake did not succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HandshakeFailure {
     Failed,
@@ -161,7 +161,7 @@ mod tests {
         let second = TcpStream::connect(address).await.unwrap();
         until(|| counts.open() == 2).await;
         until(|| counts.limit_reached() == 1).await;
-        // The third client waits, so it is neither open nor accepted.
+        // The third client waits, so its connection is not counted as open or as accepted.
         let third = TcpStream::connect(address).await.unwrap();
         sleep(Duration::from_millis(50)).await;
         assert_eq!((counts.open(), counts.accepted.get()), (2, 2));

@@ -100,7 +100,7 @@ pub(crate) struct Serve {
     /// Run with this zowe.yaml.
     #[arg(long, value_name = "FILE", conflicts_with = "demo")]
     config: Option<PathBuf>,
-    /// Create the revocation file, which must be missing. Give this option at the first start of a new
+    /// Create the revocation file, which must not exist yet. Give this option at the first start of a new
     /// gateway only: a new file has no revocations.
     #[arg(long, conflicts_with = "demo")]
     new_store: bool,

@@ -1,5 +1,5 @@
-//! A bounded queue in front of standard error. A thread that logs never waits for standard error, and a
-//! write error never reaches it (docs/decisions.md#d37).
+//! A bounded queue in front of standard error. A thread that logs never waits for standard error, and never
+//! gets a write error (docs/decisions.md#d37).
 
 use std::{
     fmt::Write as _,
@@ -25,11 +25,10 @@ const MAX_LINES: usize = 4096;
 /// Maximum size of the waiting lines, in bytes. A longer line is accepted if no other line waits.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
-/// While there are lost lines, the minimum time between two reports, and between two attempts to write the
-/// report.
+/// The minimum time between two reports of lost lines, and between two attempts to write such a report.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The pause before a write is repeated if standard error is a full pipe in non-blocking mode.
+/// If standard error is a full pipe in non-blocking mode, the pause before the write is repeated.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// How long the program waits for its last log lines when it ends.
@@ -105,7 +104,7 @@ impl Counters {
 #[derive(Debug)]
 enum Message {
     Line(Vec<u8>),
-    /// All messages before this one have been handled when the sender gets an answer.
+    /// The writer thread answers this message when it has handled all earlier messages.
     Flush(SyncSender<()>),
 }
 
@@ -131,7 +130,7 @@ impl LogQueue {
     }
 
     /// Adds the text of a panic. If the panic ends the program, waits until the text is written, but no longer
-    /// than a second: the end of the main thread would otherwise lose the lines in the queue.
+    /// than a second. Without this wait, the lines in the queue would be lost when the main thread ends.
     pub(crate) fn put_panic(&self, text: &[u8], ends_program: bool) {
         self.put(text);
         if ends_program {
@@ -242,7 +241,7 @@ impl<W: Write> Writer<W> {
         is_complete
     }
 
-    /// Returns how many bytes were written, and whether these are all.
+    /// Returns how many bytes were written, and whether these are all bytes.
     fn write_all(&mut self, bytes: &[u8]) -> (usize, bool) {
         let mut written = 0;
         while written < bytes.len() {
@@ -266,7 +265,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    /// Standard error of a test. The state says what a write does.
+    /// Replaces standard error in a test. The state decides what a write does.
     #[derive(Clone, Default)]
     struct Target(Arc<(Mutex<State>, Condvar)>);
 

@@ -1,7 +1,7 @@
 //! The log on standard error, filtered by the environment variable `RUST_LOG`.
 //!
-//! From [`start`] on, only the thread of the [`log_queue`] writes to standard error. Any other thread could
-//! wait forever, for example for a pipe that nobody reads.
+//! From [`start`] on, only the thread of the [`log_queue`] writes to standard error. A thread that writes to
+//! standard error could wait forever, for example for a pipe that no process reads.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},

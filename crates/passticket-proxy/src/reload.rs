@@ -16,9 +16,9 @@ use tower_passticket::saf::{FileSaf, Profile};
 /// poll reads the file.
 const POLL_EVERY: Duration = Duration::from_secs(2);
 
-/// Replaces the permissions in `saf` whenever `file` changes. After `reload` is notified, a change takes
-/// effect at once. If the file has a problem or is missing,
-/// `saf` keeps its permissions, and the problem is logged. Runs until it is aborted.
+/// Replaces the permissions in `saf` whenever `file` changes. After `reload` is notified, a change takes effect
+/// at once. If the file has a problem or is missing, `saf` keeps its permissions, and the problem is logged.
+/// This function runs until its task is aborted.
 pub(crate) async fn permissions(file: PathBuf, saf: FileSaf, reload: Arc<Notify>) {
     let mut polls = tokio::time::interval(POLL_EVERY);
     let mut watch = Watch::default();
@@ -71,7 +71,7 @@ pub(crate) async fn permissions(file: PathBuf, saf: FileSaf, reload: Arc<Notify>
     }
 }
 
-/// What the polls have found out about a file.
+/// The results of the polls of a file.
 ///
 /// In `first` and `last`, the outer option is `None` before the first poll. The inner option is `None` if
 /// there was no file.
@@ -94,8 +94,8 @@ enum Outcome {
     Nothing,
     Permissions {
         profiles: Vec<Profile>,
-        /// False at the first read, if the file did not change since the first poll. The
-        /// configuration then already has these permissions.
+        /// `false` at the first read if the file did not change since the first poll. The configuration then
+        /// already has these permissions.
         is_change: bool,
     },
     Problems(Problems),
@@ -187,7 +187,7 @@ mod tests {
     /// The first half of [`GOOD`].
     const HALF: &str = "safAccess:\n  ZOWE:\n    A:\n      READ: [USER]\n";
 
-    /// The outcome in short, such as `2 new`: two profiles were read, and they are a change.
+    /// A short text for the outcome. `2 new` means that two profiles were read and that this is a change.
     fn describe(outcome: &Outcome) -> String {
         match outcome {
             Outcome::Nothing => "nothing".to_owned(),

@@ -36,7 +36,8 @@ pub(crate) fn serve(file: &Path, options: ServeOptions) -> Result<(), Exit> {
         let listener = TcpListener::bind(listen.address).await;
         let listener = listener.map_err(|error| Exit::runtime(listen.explain(&error)))?;
         let admin = AdminPort::open(&config)?;
-        // The stores are opened after that, so that a port in use leaves no new revocation file behind.
+        // The stores are opened after the ports. So if a port is in use, the program does not leave a new
+        // revocation file behind.
         let new_store = if options.new_store { NewStore::Required } else { NewStore::Never };
         let stores = stack::stores(&config, new_store)?;
         if options.trust_clock {

@@ -111,7 +111,7 @@ pub(crate) enum StoresError {
 impl From<StoresError> for Exit {
     fn from(error: StoresError) -> Self {
         match error {
-            // The options of the command contradict the files.
+            // The option `--new-store` contradicts the existing file.
             StoresError::Revocations(OpenError::Exists { .. }) => Self::usage(error),
             _ => Self::runtime(error),
         }
@@ -123,7 +123,7 @@ impl From<StoresError> for Exit {
 pub(crate) enum NewStore {
     /// The file must exist. A missing file may be on a volume that is not mounted.
     Never,
-    /// The file must be missing, and is created: `--new-store`.
+    /// The file must not exist, and is created: `--new-store`.
     Required,
     /// The file is created if it is missing: the demo.
     IfMissing,
@@ -132,7 +132,8 @@ pub(crate) enum NewStore {
 /// Opens the [`Stores`]. This blocks the thread.
 pub(crate) fn stores(config: &Config, new_store: NewStore) -> Result<Stores, StoresError> {
     let file = &config.revocations;
-    // The audit file is opened first, so that a problem with it leaves no new revocation file behind.
+    // The audit file is opened first. So if it has a problem, the program does not leave a new revocation file
+    // behind.
 
     let audit = config
         .audit

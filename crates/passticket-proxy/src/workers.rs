@@ -37,9 +37,8 @@ use crate::{
     exit::Exit,
 };
 
-/// Serves requests with a clone of `service` on each worker thread. `state` shows how many of them run.
-/// With `counts`, connections are counted. After `shutdown`, finishes the
-/// requests in flight.
+/// Serves requests with a clone of `service` on each worker thread. `state` shows how many threads run. With
+/// `counts`, connections are counted. After `shutdown`, finishes the requests in flight.
 pub(crate) async fn serve<S>(
     config: &Config,
     tls: Option<ServerTls>,
@@ -107,9 +106,9 @@ where
     })
 }
 
-/// Runs each worker in a thread of its own until `shutdown` is ready, and returns their results. A worker
-/// stops when its argument becomes `true`. If a worker ends or panics before that, the others are stopped,
-/// because the gateway would otherwise go on with fewer threads, and clients would get no answer.
+/// Runs each worker in a thread of its own until `shutdown` is ready, and returns their results. A worker stops
+/// when its argument becomes `true`. If a worker ends or panics before that, the other workers are stopped.
+/// Otherwise the gateway would go on with fewer threads, and some clients would get no answer.
 ///
 /// # Errors
 /// The error of the first worker that failed.
@@ -166,10 +165,10 @@ mod tests {
 
     use super::*;
 
-    /// A worker that ends when it is told to, or at once.
+    /// A worker that ends when its argument becomes `true`, or immediately.
     type Worker = Box<dyn FnOnce(watch::Receiver<bool>) -> io::Result<u8> + Send>;
 
-    /// A worker that stops when it is told to.
+    /// A worker that ends when its argument becomes `true`.
     fn obedient() -> Worker {
         Box::new(|mut stop| {
             let runtime = Builder::new_current_thread().build()?;

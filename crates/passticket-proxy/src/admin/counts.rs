@@ -8,8 +8,8 @@ use tower_passticket::{
     tls::ConnectionCounts,
 };
 
-/// The counters of the gateway. Clones share them. Without an admin port there are none, and nothing is
-/// counted.
+/// The counters of the gateway. Clones share the same counters. Without an admin port, there are no counters
+/// and nothing is counted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) requests: Arc<RequestCounts>,

@@ -44,7 +44,8 @@ impl Endpoints {
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        // Without this header, a client could hold a connection for ever with one request after another.
+        // Without this header, a client could keep a connection open forever by sending one request after
+        // another.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
         response
     }
@@ -82,13 +83,14 @@ fn find<B>(request: &Request<B>) -> Result<Endpoint, Refusal> {
     }
 }
 
-/// Whether the client asks for an IP address or for `localhost`, or names no host.
+/// Whether the request names an IP address, `localhost` or no host.
 ///
-/// A web page can make a browser ask a loopback address, by a host name of the page's own domain that
-/// resolves to the address (DNS rebinding). Then the page could read the answer.
+/// This check is against DNS rebinding: the domain of a web page resolves to the loopback address, the browser
+/// sends requests of the page to this port, and the page can read the responses. Such requests name the domain
+/// of the page.
 fn is_own_host(uri: &Uri, headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(HOST).iter().map(HeaderValue::as_bytes).chain(
-        // An absolute target names a host as well.
+        // A target in absolute form names a host, too.
         uri.authority().map(|authority| authority.as_str().as_bytes()),
     );
     hosts.all(|host| {

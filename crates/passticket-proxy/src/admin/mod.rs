@@ -1,8 +1,8 @@
 //! The admin port: metrics and health, on a loopback address.
 //!
 //! The port has a thread and a runtime of its own, so it answers even if all worker threads are busy. Each
-//! connection serves one request, so no client can hold a connection for longer than the time limit of
-//! its headers.
+//! connection serves one request, so no client can hold a connection for longer than the time limit for the
+//! headers.
 
 mod counts;
 mod endpoints;
@@ -40,10 +40,10 @@ const MAX_CONNECTIONS: usize = 64;
 /// How long a client may take to send the headers of its request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the last requests may take when the program stops. Each is answered immediately.
+/// When the program stops, the last requests may take this long. The port answers each request immediately.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// The open admin port, which does not answer yet.
+/// The admin port after it was opened. It answers nothing until its thread starts.
 pub(crate) struct AdminPort {
     listener: TcpListener,
     address: SocketAddr,
@@ -101,13 +101,13 @@ impl Admin {
 
     /// Closes the port.
     pub(crate) fn stop(self) {
-        // Fails if the thread has ended already, which it has logged.
+        // This fails if the thread has ended already. The thread has then logged the reason.
         let _ = self.stop.send(());
         let _ = self.thread.join();
     }
 }
 
-/// Everything that has metrics.
+/// The registry of all metrics.
 fn registry(counts: &Counts, stores: &Stores, components: &Components) -> MetricRegistry {
     let registry = MetricRegistry::new()
         .with(Process::new(components.clone()))

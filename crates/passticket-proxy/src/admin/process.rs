@@ -9,7 +9,7 @@ use super::status::{Component, Components};
 
 const BUILD: Description = Description::gauge(
     "passticket_build_info",
-    "Always 1. The label says the version of the program.",
+    "Always 1. The label contains the version of the program.",
 );
 const VERSION: LabelName = LabelName::new("version");
 // The name and the unit are the ones that Prometheus's own clients use.
@@ -23,7 +23,7 @@ const UP: Description = Description::gauge(
 );
 const READY: Description = Description::gauge(
     "passticket_ready",
-    "1 if the gateway accepts connections, and every component works that PassTickets or PATs need.",
+    "1 if the gateway accepts connections, and the components for PassTickets and PATs work.",
 );
 
 pub(super) struct Process {

@@ -41,13 +41,14 @@ impl Label for Component {
     }
 }
 
-/// Access to all components. Clones are of the same components.
+/// Access to all components. Clones refer to the same components.
 #[derive(Clone)]
 pub(super) struct Components {
     workers: Arc<WorkerState>,
     revocations: Arc<DurableStore>,
     audit: Option<Arc<AuditFile>>,
-    /// Delegated PassTickets are not made without an audit record. All other requests go on without one.
+    /// Whether delegated PassTickets are on. They are not made without an audit record. All other requests are
+    /// served without one.
     is_audit_needed: bool,
 }
 
@@ -103,17 +104,17 @@ impl Status {
         self.0.iter().all(|part| part.health.is_up())
     }
 
-    /// Whether every component works that PassTickets or Personal Access Tokens need.
+    /// Whether all needed components work: those for PassTickets and Personal Access Tokens.
     pub(super) fn is_ready(&self) -> bool {
         self.0.iter().all(|part| part.health.is_up() || !part.is_needed)
     }
 
-    /// Every component.
+    /// The status of the gateway and of every component, as JSON.
     pub(super) fn document(&self) -> Value {
         document(self.is_up(), &self.0)
     }
 
-    /// Only the components that make the gateway not ready.
+    /// Whether the gateway is ready, as JSON. If it is not, the components that are the reason.
     pub(super) fn readiness(&self) -> Value {
         let missing = self.0.iter().filter(|part| part.is_needed && !part.health.is_up());
         document(self.is_ready(), missing)
@@ -146,18 +147,18 @@ pub(crate) struct WorkerState {
 }
 
 impl WorkerState {
-    /// This many threads will run.
+    /// Sets the number of threads that will run.
     pub(crate) fn expect(&self, threads: usize) {
         self.expected.store(threads, SeqCst);
     }
 
-    /// The calling thread accepts connections, until the result is dropped.
+    /// Counts the calling thread as running until the result is dropped.
     pub(crate) fn run(self: &Arc<Self>) -> RunningWorker {
         self.running.fetch_add(1, SeqCst);
         RunningWorker(self.clone())
     }
 
-    /// From now on the gateway accepts no connections, and finishes the requests in flight.
+    /// Records that the gateway accepts no more connections, and finishes the requests in flight.
     pub(crate) fn stop(&self) {
         self.is_stopping.store(true, SeqCst);
     }

@@ -11,7 +11,7 @@ use passticket_proxy::config;
 
 use crate::{cli::ProbeTarget, exit::Exit, terminal::print_line};
 
-/// Time limit for the whole question.
+/// Time limit for the whole request.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Maximum length of an answer. The answers of the admin port are much shorter.
@@ -93,7 +93,7 @@ enum Verdict {
     Ready,
     /// The JSON document that says why.
     NotReady(String),
-    /// This is no answer of an admin port.
+    /// The answer does not come from an admin port.
     Other,
 }
 

@@ -76,7 +76,7 @@ fn ask(user: &UserId) -> Result<Input, Exit> {
     if *first == *second { Ok(first) } else { Err(Exit::usage("the two passwords differ")) }
 }
 
-/// Reads a line from the terminal. [`HiddenInput`] must be in force.
+/// Reads a line from the terminal. A [`HiddenInput`] must exist during the call.
 fn read_line() -> Result<Input, Exit> {
     let line = read_input(Until::EndOfLine)?;
     if line.ends_with(&[INTERRUPT]) {
@@ -88,9 +88,9 @@ fn read_line() -> Result<Input, Exit> {
 /// The byte that the terminal sends for Ctrl-C.
 const INTERRUPT: u8 = 3;
 
-/// Hides the input on the terminal until this value is dropped. Contains the terminal settings to
-/// restore. Ctrl-C is an end of line meanwhile and no signal, because a signal would end the process
-/// before the settings are restored.
+/// Hides the input on the terminal until this value is dropped. Contains the terminal settings to restore.
+/// While it exists, Ctrl-C ends the line and sends no signal: a signal would end the process before the
+/// settings are restored.
 struct HiddenInput(Termios);
 
 impl HiddenInput {
@@ -124,7 +124,7 @@ enum Until {
 /// zeros. A growing buffer, or the buffer of `std::io::Stdin`, would leave copies of the password in
 /// memory.
 fn read_input(until: Until) -> Result<Input, Exit> {
-    // Two more bytes for a line end, and one to notice a password that is too long.
+    // The buffer has two more bytes for a line end, and one more byte to notice a password that is too long.
     let mut input = Zeroizing::new(vec![0; MAX_LEN + 3]);
     let mut filled = 0;
     let ends = |read: &[u8]| read.ends_with(b"\n") || read.ends_with(&[INTERRUPT]);

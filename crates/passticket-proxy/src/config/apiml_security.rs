@@ -26,7 +26,7 @@ pub(super) struct ApimlSecurity<'a> {
     pub(super) client_certificates: bool,
     pub(super) token_refresh: bool,
     pub(super) custom_headers: Option<CustomHeaders>,
-    /// The names of the custom headers that are present, which can be only one of the two.
+    /// The names of the custom headers that are present. It is possible that only one of the two is present.
     pub(super) strip_headers: Vec<HeaderName>,
     pub(super) cookies: CookieNames,
     pub(super) token_lifetime: Duration,

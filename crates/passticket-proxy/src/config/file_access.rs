@@ -3,15 +3,15 @@
 
 use std::fs::Metadata;
 
-/// The condition on which a file is accepted. Except with [`Guard::None`], the file must belong to root or to the
-/// user of this process.
+/// The condition under which a file is accepted. Except with [`Guard::None`], the file must belong to root or
+/// to the user of this process.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Guard {
     /// No check.
     None,
     /// Only the owner may write the file. If a group of this process may write it, the operator is warned.
     Authorization,
-    /// Only the owner may write the file, and only the owner and a group of this process may read it.
+    /// Only the owner may write the file. Only the owner and a group of this process may read it.
     Secret,
 }
 
@@ -20,7 +20,7 @@ pub(super) enum Guard {
 pub(super) enum Fault {
     /// The owner is neither root nor the user of this process.
     Owner,
-    /// A secret is accessible to others.
+    /// Others can read or write a file with a secret.
     Readable,
     /// Others can write the file.
     Writable,
@@ -44,7 +44,7 @@ impl Access {
         Self { uid: metadata.uid(), gid: metadata.gid(), mode: metadata.mode() & 0o7777 }
     }
 
-    /// Without permission bits, a file has the owner root and mode 0600.
+    /// On systems without permission bits, each file counts as a file of root with mode 0600.
     #[cfg(not(unix))]
     pub(super) fn of(_: &Metadata) -> Self {
         Self { uid: 0, gid: 0, mode: 0o600 }
@@ -79,7 +79,7 @@ impl ProcessUser {
     pub(super) fn current() -> Self {
         use rustix::process::{getegid, geteuid, getgroups};
 
-        // Without the supplementary groups, fewer files are accepted.
+        // If the supplementary groups are not known, fewer files are accepted.
         let mut groups: Vec<_> =
             getgroups().unwrap_or_default().into_iter().map(|group| group.as_raw()).collect();
         groups.push(getegid().as_raw());

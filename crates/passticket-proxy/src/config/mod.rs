@@ -73,7 +73,7 @@
 //! [`CertificateFilter`](tower_passticket::identity::CertificateFilter).
 //!
 //! The gateway refuses to read the files of `saf` and `identities` if users other than the owner may write
-//! them. It only warns if these users are a group of its own process.
+//! them. If only a group of its own process may write them, it reads them and warns.
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/identities.yml"), "```")]
 //!
@@ -244,8 +244,8 @@ pub struct Config {
     pub delegation: Option<DelegationSettings>,
     /// The audit file. `None` if `passticketProxy.audit.enabled` is `false`.
     pub audit: Option<AuditSettings>,
-    /// The path of the file with revocations: `passticketProxy.revocations`. [`DurableStore`](tower_passticket::revocation::DurableStore)
-    /// creates a missing file only on demand.
+    /// The path of the file with revocations: `passticketProxy.revocations`. `serve --new-store` creates a
+    /// missing file.
     pub revocations: PathBuf,
     /// The profile of responses of the auth API: `passticketProxy.compatibility`.
     pub compatibility: Compatibility,
@@ -486,7 +486,7 @@ fn permissions(file: &Path, at: &At<'_>, report: &Report) -> Vec<Profile> {
 /// [`Problems`] contains all problems of the file.
 pub fn read_permissions(file: &Path) -> Result<Vec<Profile>, Problems> {
     let report = Report::default();
-    // The start has warned already.
+    // The gateway has already warned about this file at its start.
     let profiles = match read_authorization_file(file, drop) {
         Ok(bytes) => {
             let document = Document::parse(file.to_owned(), &bytes, &report);

@@ -30,9 +30,9 @@ impl Place {
         &self.file
     }
 
-    /// The line, counted from 1. `None` if the place is a whole file. `None` too if the place is in
-    /// [`Listen`](super::Listen) and the key is absent. In a [`Problem`], an absent key has the line of
-    /// the mapping that lacks the key.
+    /// The line, counted from 1. `None` if the place is a whole file, or if the place is in
+    /// [`Listen`](super::Listen) and the key is absent. In a [`Problem`], an absent key has the line of the
+    /// mapping that lacks the key.
     pub fn line(&self) -> Option<usize> {
         (self.line > 0).then_some(self.line)
     }

@@ -172,9 +172,9 @@ fn override_routes<'a>(settings: &Override<'a>, services: &[Service<'a>]) -> Vec
             // The existing route with the longest prefix has the shortest rest.
             .min_by_key(|(_, rest)| rest.len());
         let Some((upstream, rest)) = parent else {
-            // Nothing is reported here for a service without an api-def, because check_names reports
-            // it. Nothing is reported either if a route of the service was left out, because this may
-            // be the route that is missing here, and its problem was reported.
+            // Nothing is reported here for a service without an api-def, because check_names reports it. If a
+            // route of the service was left out because of a problem, nothing is reported either: it may be the
+            // route that is missing here, and its problem was already reported.
             if same_service().next().is_some() && same_service().all(|service| !service.broken) {
                 at.error(format_args!(
                     "is not below a route of service {}; write a path that begins with one of its \
@@ -196,8 +196,8 @@ fn override_routes<'a>(settings: &Override<'a>, services: &[Service<'a>]) -> Vec
     routes
 }
 
-/// Reports each APPLID of a route that has no entry in `ptktdata`. Warns of each entry whose APPLID no
-/// route has.
+/// Reports each APPLID of a route that has no entry in `ptktdata`. Warns of each entry whose APPLID is not used
+/// by any route.
 fn check_applids<'t, 'a: 't>(
     routes: impl Iterator<Item = &'t DefinedRoute<'a>>,
     entries: &Entries<'a>,

@@ -50,10 +50,11 @@ pub(super) fn read_public_file(path: &Path) -> Result<Vec<u8>, SecretFileError> 
     Ok(std::mem::take(&mut *read(path, Guard::None)?))
 }
 
-/// Reads a file that decides who somebody is, or what users are permitted to do. All users of the system may
-/// have read permission for the file. It must belong to root or to the user of this process, and only its
+/// Reads a file that decides which user a client is, or what users are permitted to do. All users of the system
+/// may have read permission for the file. It must belong to root or to the user of this process, and only its
 /// owner may have write permission. If a group of this process has write permission, the file is read, and
-/// `warn` gets a warning: a volume of a container (`fsGroup`) and the umask 002 make such files.
+/// `warn` gets a warning. Files on a volume of a container (`fsGroup`), and files that are made with the umask
+/// 002, have this permission.
 pub(super) fn read_authorization_file(
     path: &Path,
     warn: impl FnOnce(String),
@@ -85,8 +86,8 @@ pub enum SecretFileError {
         /// The path.
         path: PathBuf,
     },
-    /// Users other than its owner can access the file, or its group can write it, or the file can be read by
-    /// a group to which this process does not belong.
+    /// Users outside of the file's group can access the file, or its group can write it, or its group can read
+    /// it and this process does not belong to this group.
     #[error(
         "{} is accessible to users other than its owner (mode {mode:04o}); run: chmod 600 {}",
         path.display(),
@@ -137,11 +138,11 @@ pub enum SecretFileError {
     },
 }
 
-/// Checks the owner and the permissions of the revocation file, and of its directory. A missing file is
-/// correct here.
+/// Checks the owner and the permissions of the revocation file, and of its directory. A missing file is not an
+/// error here.
 ///
 /// Returns a warning if a group of this process can write the file, or if other users can write to the
-/// directory. A group is usual for volumes of containers.
+/// directory. On volumes of containers, it is usual that a group can write.
 pub(super) fn check_store(path: &Path) -> Result<Option<String>, SecretFileError> {
     let directory = directory_warning(path, Other::GroupOrOthers);
     match fs::metadata(path) {
@@ -154,8 +155,8 @@ pub(super) fn check_store(path: &Path) -> Result<Option<String>, SecretFileError
     }
 }
 
-/// A warning if users other than its owner and group can write the file. This is for files that decide
-/// nothing about users.
+/// A warning if users other than its owner and group can write the file. This check is for files that do not
+/// decide who a user is or what a user may do.
 pub(super) fn public_file_warning(path: &Path) -> Option<String> {
     let mode = Access::of(&fs::metadata(path).ok()?).mode;
     (mode & 0o002 != 0).then(|| {
@@ -258,8 +259,8 @@ fn check_access(
             let file = path.display();
             Ok(Some(format!(
                 "{file} is writable by its group (mode {mode:04o}), as on a volume of a container \
-                 (fsGroup) or with the umask 002; unless each member of the group may decide who somebody \
-                 is and what is revoked, run: chmod g-w {file}"
+                 (fsGroup) or with the umask 002; unless each member of the group may decide which user a \
+                 client is and what is revoked, run: chmod g-w {file}"
             )))
         }
     }

@@ -2,8 +2,8 @@
 
 use super::reader::{Section, unknown_key};
 
-/// The paths of all keys that Zowe has in this section (docs/reference/data-plane.md#zowe-yaml). A
-/// path such as `ssl`, with which no longer path here begins, also stands for all keys below it.
+/// The paths of all keys that Zowe has in this section (docs/reference/data-plane.md#zowe-yaml). If no longer
+/// path in this list begins with a path, such as `ssl`, this path also stands for all keys below it.
 const SECURITY: &[&str] = &[
     "allowTokenRefresh",
     "allowtokenrefresh",

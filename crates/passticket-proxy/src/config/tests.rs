@@ -637,7 +637,7 @@ fn an_empty_list_of_callers_permits_no_caller() {
 #[test]
 fn files_that_decide_who_somebody_is_must_not_be_writable_by_others() {
     for file in ["zowe.yaml", "tls/ca.pem", "users.yml", "saf.yml", "identities.yml", "jwt.key"] {
-        // The group of the files is a group of this process. Secrets may not be written by it either.
+        // The group of the files is a group of this process. This group may not write files with secrets.
         let is_secret = ["users.yml", "jwt.key"].contains(&file);
         for (mode, is_refused) in [(0o620, is_secret), (0o602, true)] {
             let setup = Setup::new();

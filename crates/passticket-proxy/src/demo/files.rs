@@ -39,8 +39,8 @@ pub(super) struct DemoFiles {
 }
 
 impl DemoFiles {
-    /// Makes the files that are missing, except the configuration. If the demo is killed meanwhile,
-    /// the next start makes the rest.
+    /// Makes the files that are missing, except the configuration. If the demo is killed before it has made all
+    /// files, the next start makes the rest.
     pub(super) fn make(directory: &Path) -> Result<Self, DemoError> {
         let subdirectories = ["certs", "keys", "ptktdata", "api-defs"];
         let mut files = Self { directory: DemoDirectory::open(directory, &subdirectories)? };

@@ -123,7 +123,7 @@ async fn metrics_count_requests_decisions_and_connections() {
     let refused = r#"passticket_decisions_total{event="authentication",outcome="refused",reason="token-malformed"}"#;
     assert_eq!(gateway.metric(refused).await, 1);
 
-    // A path is chosen by the client, so it is no label.
+    // The client chooses the path, so the path must not be a label.
     client.get(demo.at("/no-such-service/x")).send().await.unwrap();
     assert_eq!(gateway.metric(LOST).await, 1);
     let health = client.get(demo.at("/application/health")).send().await.unwrap();
@@ -234,7 +234,7 @@ async fn the_admin_port_answers_get_and_head_only() {
     let components = json!({"workers": up, "revocations": up, "audit": up});
     assert_eq!(gateway.get("/health").await.1, json!({"status": "UP", "components": components}));
 
-    // A web page that makes a browser ask a loopback address by a name of its own.
+    // In DNS rebinding, a web page makes the browser send such a request to the loopback address.
     let answer = raw(gateway.admin, "GET /metrics HTTP/1.1\r\nHost: attacker.example\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
     // The server closes the connection after one answer, so `raw` returns.
@@ -245,7 +245,7 @@ async fn the_admin_port_answers_get_and_head_only() {
     );
 }
 
-/// A client could otherwise keep probes away.
+/// Without this limit, a client could occupy all connections, and probes would get no answer.
 #[tokio::test]
 async fn idle_connections_to_the_admin_port_end_after_two_seconds() {
     let gateway = Gateway::start();
@@ -272,7 +272,7 @@ async fn idle_connections_to_the_admin_port_end_after_two_seconds() {
     assert!(started.elapsed() < PATIENCE);
 }
 
-/// A body that never comes.
+/// A body that never arrives.
 struct Never;
 
 impl futures_core::Stream for Never {
@@ -353,7 +353,7 @@ async fn the_gateway_is_not_ready_while_the_revocation_file_cannot_be_written() 
         r#"passticket_decisions_total{event="logout",outcome="error",reason="store-unavailable"}"#;
     assert_eq!(gateway.metric(unavailable).await, 1);
 
-    // No request comes while the gateway is not ready. It finds out by itself that there is room again.
+    // While the gateway is not ready, no request arrives. It finds out by itself that the disk has space again.
     assert!(limit("unlimited").unwrap().success());
     gateway.wait_for("/health/ready", StatusCode::OK).await;
     let token = gateway.demo.login().await;
@@ -377,7 +377,7 @@ async fn without_an_audit_file_the_gateway_is_ready_and_counts() {
 
 #[tokio::test]
 async fn health_finds_the_admin_port_in_the_configuration() {
-    // A port that was free a moment ago.
+    // Most likely, this port is still free when the gateway starts.
     let (free, address) = listener().await;
     let port = address.port();
     drop(free);

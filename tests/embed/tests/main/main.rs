@@ -1,4 +1,4 @@
-//! What an application that embeds the library writes, with the public API only.
+//! Examples of code in an application that embeds the library. They use only the public API.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
