@@ -34,6 +34,10 @@ bench-smoke:
 instructions:
     .ci/instructions
 
+# Run the program under a mixed load with broken clients and services, and check that it does not grow: `just soak 60`.
+soak seconds:
+    SOAK_SECONDS={{seconds}} cargo test --locked -p passticket-proxy --test soak -- --ignored --nocapture
+
 # Build the documentation with rustdoc. Warnings are errors.
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --all-features
@@ -89,8 +93,9 @@ fuzz target seconds:
 fuzz-all seconds:
     for target in $(fuzz/run --list); do fuzz/run "$target" {{seconds}}; done
 
-# Check licences, bans and sources of all dependencies, offline. Needs cargo-deny.
+# Check licences, bans and sources of all dependencies, for all platforms. Needs cargo-deny.
 deny:
+    cargo fetch --locked
     cargo deny --offline --locked --all-features check bans licenses sources
 
 # Check the dependencies for known vulnerabilities. Needs cargo-deny and its advisory database.

@@ -12,5 +12,6 @@ mod authorization;
 mod command_line;
 mod demo;
 mod esm;
+mod kill;
 mod log;
 mod serve;

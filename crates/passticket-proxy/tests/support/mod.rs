@@ -21,7 +21,7 @@ pub(crate) struct Demo {
     pub(crate) printed: String,
     /// `https://localhost:` and the port.
     pub(crate) url: String,
-    _temporary: Option<TempDir>,
+    pub(crate) _temporary: Option<TempDir>,
 }
 
 impl Demo {
@@ -51,12 +51,17 @@ impl Demo {
     pub(crate) fn reconfigured(edit: impl FnOnce(String) -> String) -> Self {
         let demo = Self::start();
         let directory = demo.directory.clone();
-        let Self { program, _temporary, .. } = demo;
-        drop(program);
         let path = directory.join("zowe.yaml");
         let yaml = with_any_port(&fs::read_to_string(&path).unwrap());
         fs::write(&path, edit(yaml)).unwrap();
-        let (program, port) = serve(&path);
+        demo.restarted()
+    }
+
+    /// Starts the program again with `serve --config`, so that it reads changed files.
+    pub(crate) fn restarted(self) -> Self {
+        let Self { program, directory, _temporary, .. } = self;
+        drop(program);
+        let (program, port) = serve(&directory.join("zowe.yaml"));
         let url = format!("https://localhost:{port}");
         Self { program, directory, printed: String::new(), url, _temporary }
     }

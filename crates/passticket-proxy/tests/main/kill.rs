@@ -1,0 +1,123 @@
+//! A revocation that the program has answered with success survives `kill -9` of the program.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::support::{Demo, serve};
+use reqwest::Client;
+use serde_json::json;
+use test_support::Running;
+use tokio::{
+    sync::Mutex,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+const ROUNDS: u64 = 8;
+const PATS_PER_ROUND: usize = 24;
+/// The number of clients that revoke at the same time.
+const REVOKERS: usize = 4;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answered_revocations_survive_a_kill_of_the_program() {
+    let demo = Demo::reconfigured(|yaml| yaml);
+    let user = demo.client_of("USER");
+    let mut pats = Vec::new();
+    for _ in 0..=ROUNDS as usize * PATS_PER_ROUND {
+        pats.push(generate(&demo, &user).await);
+    }
+    let kept = pats.pop().unwrap();
+    let (config, client) = (demo.directory.join("zowe.yaml"), demo.client());
+    let Demo { mut program, url, _temporary, .. } = demo;
+    let mut gateway = Gateway { url, client };
+    let (mut answered, mut killed_while_revoking) = (Vec::new(), 0);
+    for (round, pats) in pats.chunks(PATS_PER_ROUND).enumerate() {
+        let in_this_round = gateway.revoke_until_killed(&mut program, pats).await;
+        killed_while_revoking += usize::from((1..pats.len()).contains(&in_this_round.len()));
+        answered.extend(in_this_round);
+        program = gateway.restart(&config);
+        for pat in &answered {
+            assert!(!gateway.accepts(pat).await, "round {round}: a revocation was lost");
+        }
+        assert!(gateway.accepts(&kept).await);
+    }
+    assert!(killed_while_revoking > 0, "no kill hit the program while it revoked tokens");
+}
+
+async fn generate(demo: &Demo, user: &Client) -> String {
+    let request = user.post(demo.auth("access-token/generate"));
+    let request = request.json(&json!({"validity": 1, "scopes": ["dcpassticket"]}));
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    response.text().await.unwrap()
+}
+
+#[derive(Clone)]
+struct Gateway {
+    url: String,
+    client: Client,
+}
+
+impl Gateway {
+    /// Revokes `pats` and kills the program at a random moment meanwhile. Returns the PATs for which the
+    /// program has answered with success.
+    async fn revoke_until_killed(&self, program: &mut Running, pats: &[String]) -> Vec<String> {
+        let answered = Arc::new(Mutex::new(Vec::new()));
+        let mut revokers = JoinSet::new();
+        for part in pats.chunks(pats.len().div_ceil(REVOKERS)) {
+            let (gateway, part, answered) = (self.clone(), part.to_owned(), answered.clone());
+            revokers.spawn(async move {
+                for pat in part {
+                    match gateway.revoke(&pat).await {
+                        Ok(status) => assert_eq!(status, 200),
+                        Err(_) => return,
+                    }
+                    answered.lock().await.push(pat);
+                }
+            });
+        }
+        let random = RandomState::new().hash_one(pats) % 200;
+        // Wait at least for one answer, so that most kills hit a program that revokes.
+        let first = async {
+            while answered.lock().await.is_empty() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(test_support::PATIENCE, first).await.unwrap();
+        sleep(Duration::from_millis(random)).await;
+        program.signal("-KILL");
+        let _ = program.wait();
+        while let Some(result) = revokers.join_next().await {
+            result.unwrap();
+        }
+        let answered = answered.lock().await.clone();
+        answered
+    }
+
+    async fn revoke(&self, pat: &str) -> reqwest::Result<u16> {
+        let url = format!("{}/gateway/api/v1/auth/access-token/revoke", self.url);
+        let response = self.client.delete(url).json(&json!({"token": pat})).send().await?;
+        Ok(response.status().as_u16())
+    }
+
+    fn restart(&mut self, config: &Path) -> Running {
+        let (program, port) = serve(config);
+        self.url = format!("https://localhost:{port}");
+        program
+    }
+
+    async fn accepts(&self, pat: &str) -> bool {
+        let url = format!("{}/gateway/api/v1/auth/access-token/validate", self.url);
+        let body = json!({"token": pat, "serviceId": "dcpassticket"});
+        let response = self.client.post(url).json(&body).send().await.unwrap();
+        match response.status().as_u16() {
+            200 => true,
+            401 => false,
+            status => panic!("{status}"),
+        }
+    }
+}
