@@ -70,8 +70,8 @@ impl LogLimit {
         let mut cause = self.hasher.hash_one(cause);
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if !lines.contains_key(&cause) && lines.len() >= MAX_CAUSES {
-            // The counts of the removed causes are added to the shared entry, so that no line is lost
-            // without a count.
+            // The counts of the removed causes are added to the shared entry, so that each suppressed line
+            // stays counted.
             let mut moved = 0;
             lines.retain(|key, last| {
                 let is_kept =
@@ -82,8 +82,8 @@ impl LogLimit {
                 is_kept
             });
             if moved > 0 {
-                // The time of a new entry is in the past, so that the next line with the shared entry is
-                // logged.
+                // If the shared entry is made here, its time is set to the past. Then the next line that
+                // uses the shared entry is logged.
                 let old = now.checked_sub(INTERVAL).unwrap_or(now);
                 let shared = lines.entry(SHARED).or_insert(Lines { logged: old, suppressed: 0 });
                 shared.suppressed += moved;

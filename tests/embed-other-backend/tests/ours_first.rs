@@ -1,5 +1,5 @@
 //! This test is like the one in `backends.rs`, but here `tower-passticket` uses jsonwebtoken before the
-//! application does.
+//! application does. The backend is the cryptography backend of jsonwebtoken.
 
 use embed_other_backend::{read_session, session};
 use serde_json::json;
@@ -12,7 +12,7 @@ use tower_passticket::{
 const PEM: &str = include_str!("../../../crates/test-support/pki/signing.key");
 
 #[test]
-fn an_application_can_use_its_backend_after_tower_passticket() {
+fn an_application_can_use_its_backend_after_tower_passticket_has_used_jsonwebtoken() {
     let key = SigningKey::from_pem(PEM.as_bytes()).unwrap();
     let verifier = Rs256Verifier::new(key.verifying_key());
     let token = TokenIssuer::new(key).login_token(&UserId::new("USER").unwrap(), "domain").unwrap();

@@ -1,5 +1,5 @@
-//! Reads the file of users and their password hashes, `passticketProxy.users`. `examples/users.yml` is
-//! an example.
+//! Reads the file that the key `passticketProxy.users` names. The file has the users and their password
+//! hashes. `examples/users.yml` is an example.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use tower_passticket::{api::PasswordHash, passticket::UserId};
 pub(super) fn read(mut root: Section<'_>) -> Vec<(UserId, PasswordHash)> {
     let mut users = Vec::new();
     let mut seen: HashMap<UserId, At<'_>> = HashMap::new();
-    let remedy = "one line below it for each user, as passticket-proxy passwd prints it";
+    let remedy = "one line for each user below users; passticket-proxy passwd prints such a line";
     let entries = root.required("users", remedy).map(|field| field.section().fields());
     for (name, field) in entries.unwrap_or_default() {
         let user = match UserId::new(name) {

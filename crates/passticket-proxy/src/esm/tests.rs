@@ -5,7 +5,7 @@ use test_support::tickets::user;
 
 use super::*;
 
-/// The commands of all topics for a product. User id and APPLID have the maximum length.
+/// All commands for a security product: for PassTickets, keys, delegation, and each kind of identity. User id and APPLID have the maximum length.
 fn all_topics(esm: Esm) -> Vec<Commands> {
     let (gateway, user) = (user("ZWESVUSR"), user("JANEDOE1"));
     let applid = Applid::new("IZUDFLT8").unwrap();
