@@ -4,18 +4,29 @@
 //! is found and removed even if some servers would read it as a part of a quoted value.
 
 use bytes::{BufMut, BytesMut};
-use http::{HeaderMap, HeaderValue, header::COOKIE};
+use http::{
+    HeaderMap, HeaderValue,
+    header::{COOKIE, GetAll},
+};
 
-/// The first non-empty value of a cookie with this name, without surrounding quotes.
-pub(crate) fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
-    headers
-        .get_all(COOKIE)
-        .iter()
-        .flat_map(|line| pairs(line.as_bytes()))
-        .filter_map(split)
-        .filter(|(found, _)| *found == name.as_bytes())
-        .map(|(_, value)| unquote(value))
-        .find(|value| !value.is_empty())
+/// The `Cookie` lines of a request. They are looked up once, and several cookies can be searched in them.
+pub(crate) struct Cookies<'a>(GetAll<'a, HeaderValue>);
+
+impl<'a> Cookies<'a> {
+    pub(crate) fn of(headers: &'a HeaderMap) -> Self {
+        Self(headers.get_all(COOKIE))
+    }
+
+    /// The first non-empty value of a cookie with this name, without surrounding quotes.
+    pub(crate) fn find(&self, name: &str) -> Option<&'a [u8]> {
+        self.0
+            .iter()
+            .flat_map(|line| pairs(line.as_bytes()))
+            .filter_map(split)
+            .filter(|(found, _)| *found == name.as_bytes())
+            .map(|(_, value)| unquote(value))
+            .find(|value| !value.is_empty())
+    }
 }
 
 /// Removes each cookie unless `keep` returns true for its name. The kept cookies are joined into one line
@@ -28,9 +39,10 @@ pub(crate) fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
             && (memchr::memchr(b',', pair).is_none()
                 || pair.split(|b| *b == b',').filter_map(split).all(|(name, _)| keep(name)))
     };
-    let (mut lines, mut any_wanted, mut any_unwanted) = (0, false, false);
-    for line in headers.get_all(COOKIE) {
-        lines += 1;
+    let lines = headers.get_all(COOKIE);
+    let (mut count, mut any_wanted, mut any_unwanted) = (0, false, false);
+    for line in &lines {
+        count += 1;
         for pair in pairs(line.as_bytes()) {
             if wanted(&pair) {
                 any_wanted = true;
@@ -39,7 +51,7 @@ pub(crate) fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
             }
         }
     }
-    if lines == 0 || (lines == 1 && !any_unwanted) {
+    if count == 0 || (count == 1 && !any_unwanted) {
         return;
     }
     if !any_wanted {
@@ -47,7 +59,7 @@ pub(crate) fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
         return;
     }
     let mut line = BytesMut::new();
-    for value in headers.get_all(COOKIE) {
+    for value in &lines {
         for pair in pairs(value.as_bytes()).filter(wanted) {
             if !line.is_empty() {
                 line.put_slice(b"; ");
@@ -55,11 +67,15 @@ pub(crate) fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
             line.put_slice(pair.trim_ascii());
         }
     }
-    headers.remove(COOKIE);
-    // This cannot fail, because parts of header values, joined by "; ", are a valid header value.
-    if let Ok(mut line) = HeaderValue::from_maybe_shared(line.freeze()) {
-        line.set_sensitive(true);
-        headers.insert(COOKIE, line);
+    match HeaderValue::from_maybe_shared(line.freeze()) {
+        Ok(mut line) => {
+            line.set_sensitive(true);
+            headers.insert(COOKIE, line);
+        }
+        // This cannot happen, because parts of header values, joined by "; ", are a valid header value.
+        Err(_) => {
+            headers.remove(COOKIE);
+        }
     }
 }
 
@@ -134,7 +150,7 @@ mod tests {
         ];
         for (lines, want) in cases {
             let headers = headers(lines);
-            assert_eq!(find(&headers, "a"), want.map(str::as_bytes), "{lines:?}");
+            assert_eq!(Cookies::of(&headers).find("a"), want.map(str::as_bytes), "{lines:?}");
         }
     }
 
@@ -192,7 +208,7 @@ mod tests {
             let lines: Vec<_> = lines.iter().map(String::as_str).collect();
             let mut headers = headers(&lines);
             retain(&mut headers, |name| name != b"s");
-            prop_assert_eq!(find(&headers, "s"), None);
+            prop_assert_eq!(Cookies::of(&headers).find("s"), None);
             prop_assert!(headers.get_all(COOKIE).iter().count() <= 1);
         }
     }

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName};
 /// Removes each header if `unwanted` returns true for its name. Returns the removed names.
 pub(crate) fn sweep(
     headers: &mut HeaderMap,
-    unwanted: impl Fn(&HeaderName) -> bool,
+    mut unwanted: impl FnMut(&HeaderName) -> bool,
 ) -> Vec<HeaderName> {
     // For most requests the list is empty, so nothing is allocated.
     let names: Vec<_> = headers.keys().filter(|name| unwanted(name)).cloned().collect();

@@ -11,7 +11,10 @@ use http::{
 };
 
 use crate::{
-    headers::{cookie, sweep},
+    headers::{
+        cookie::{self, Cookies},
+        sweep,
+    },
     identity::PeerCertificate,
 };
 
@@ -122,13 +125,15 @@ pub(super) fn select<'a>(
     pats: bool,
 ) -> Option<Credential<'a>> {
     let token = |text, place| Credential::Token { text, place };
-    login_token(headers, names)
+    let cookies = Cookies::of(headers);
+    find_login_token(headers, &cookies, names)
         .map(|text| token(text, Place::Any))
         .or_else(|| {
             if !pats {
                 return None;
             }
-            cookie::find(headers, names.pat())
+            cookies
+                .find(names.pat())
                 .or_else(|| private_token(headers))
                 .map(|text| token(text, Place::Pat))
         })
@@ -136,8 +141,17 @@ pub(super) fn select<'a>(
 }
 
 /// The token in the login cookie or in `Authorization: Bearer`.
+#[cfg(feature = "api")]
 pub(crate) fn login_token<'a>(headers: &'a HeaderMap, names: &CookieNames) -> Option<&'a [u8]> {
-    cookie::find(headers, names.jwt()).or_else(|| bearer(headers))
+    find_login_token(headers, &Cookies::of(headers), names)
+}
+
+fn find_login_token<'a>(
+    headers: &'a HeaderMap,
+    cookies: &Cookies<'a>,
+    names: &CookieNames,
+) -> Option<&'a [u8]> {
+    cookies.find(names.jwt()).or_else(|| bearer(headers))
 }
 
 /// The token of `Authorization: Bearer`. Only the first `Authorization` line is read, as in the Zowe API
@@ -157,13 +171,19 @@ fn private_token(headers: &HeaderMap) -> Option<&[u8]> {
 
 /// Removes every credential (`docs/reference/data-plane.md#credentials`).
 pub(super) fn strip(headers: &mut HeaderMap, names: &CookieNames) {
+    let mut has_cookie = false;
     sweep(headers, |name| {
         let text = name.as_str();
         // Most header names begin with none of these letters, so no further comparison is needed.
-        matches!(text.as_bytes().first(), Some(b'a' | b'c' | b'p' | b'x'))
-            && (CREDENTIAL_HEADERS.contains(&name) || text.starts_with(X_CERTIFICATE))
+        if !matches!(text.as_bytes().first(), Some(b'a' | b'c' | b'p' | b'x')) {
+            return false;
+        }
+        has_cookie |= *name == COOKIE;
+        CREDENTIAL_HEADERS.contains(&name) || text.starts_with(X_CERTIFICATE)
     });
-    cookie::retain(headers, |name| !names.is_credential(name));
+    if has_cookie {
+        cookie::retain(headers, |name| !names.is_credential(name));
+    }
 }
 
 /// A copy of the credential headers of the client. After a failure, the headers are restored on routes with

@@ -1,6 +1,23 @@
 //! Decodes a path as some services do. The gateway rejects a request whose decoded path would belong to a
 //! more specific route.
 
+/// Whether the path needs no other check: [`decoded`] returns `None` for it, and [`find_unsafe`] finds nothing.
+/// Most paths are plain, and one pass over the path shows this. Some safe paths are not plain, such as
+/// `/.well-known`.
+pub(super) fn is_plain(path: &str) -> bool {
+    let [b'/', rest @ ..] = path.as_bytes() else { return false };
+    let mut previous = b'/';
+    rest.iter().all(|&byte| {
+        let is_plain = match byte {
+            b'%' | b';' | b'\\' => false,
+            b'/' | b'.' => previous != b'/',
+            _ => true,
+        };
+        previous = byte;
+        is_plain
+    })
+}
+
 /// The path as a service may read it, if the service decodes the path first. Percent-encoding is
 /// decoded, backslashes become slashes, and empty segments and parameters of segments (`;x=y`) are removed.
 /// Dot segments (`.` and `..`) stay. `None` if the path has nothing to decode or remove.
@@ -108,6 +125,17 @@ mod tests {
     }
 
     #[test]
+    fn most_paths_are_plain() {
+        for path in ["/", "/a/b", "/a/", "/a/IBMUSER.JCL(X)", "/a..b/c."] {
+            assert!(is_plain(path), "{path}");
+        }
+        for path in ["", "*", "a", "//", "/a//b", "/a%20", "/a;b", "/a\\b", "/.", "/a/..", "/a/.b"]
+        {
+            assert!(!is_plain(path), "{path}");
+        }
+    }
+
+    #[test]
     fn paths_are_decoded_twice() {
         let dot = Some(Unsafe::DotSegment);
         for (path, want) in [
@@ -136,6 +164,14 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn plain_paths_are_safe_and_have_nothing_to_decode(path in "(/|[.%;a-f0-9\\\\]){0,8}") {
+            if is_plain(&path) {
+                prop_assert_eq!(decoded(&path), None);
+                prop_assert_eq!(find_unsafe(&path, None, None), None);
+            }
+        }
 
         #[test]
         fn decoded_paths_have_no_empty_segments_or_parameters(path in "(/|[.%;a-f0-9\\\\]){0,40}") {

@@ -57,7 +57,7 @@ use tower_layer::Layer;
 use super::{
     authentication::Authentication,
     check::{Check, CheckService},
-    path::{Unsafe, decoded, decoded_again, find_unsafe},
+    path::{Unsafe, decoded, decoded_again, find_unsafe, is_plain},
     rejection::Rejection,
     routes::{Route, Routes},
     scheme::ReadyToForward,
@@ -128,7 +128,16 @@ impl FindRoute {
         if is_never_forwarded(request.method()) {
             return Err(Rejection::Method(request.method().clone()));
         }
-        let path = request.uri().path();
+        self.0.find(request.uri().path()).cloned()
+    }
+}
+
+impl Source {
+    fn find(&self, path: &str) -> Result<&Arc<Route>, Rejection> {
+        let found = self.find_as_sent(path).ok_or(Rejection::NoRoute);
+        if is_plain(path) {
+            return found;
+        }
         let once = decoded(path);
         let twice = once.as_deref().and_then(decoded_again);
         match find_unsafe(path, once.as_deref(), twice.as_deref()) {
@@ -136,21 +145,25 @@ impl FindRoute {
             Some(Unsafe::Nul) => return Err(Rejection::Nul),
             None => {}
         }
-        let routes = match &self.0 {
-            Source::Table(routes) => routes,
-            Source::Fixed(route) if path.starts_with('/') => return Ok(route.clone()),
-            Source::Fixed(_) => return Err(Rejection::NoRoute),
-        };
-        let route = routes.find(path).ok_or(Rejection::NoRoute)?;
+        let route = found?;
         // A service that decodes the path would handle the request as a request for the longer route. The
         // longer route may have another APPLID or another scheme.
         let is_longer = |decoded: String| {
-            routes.find(&decoded).is_some_and(|longer| longer.prefix().len() > route.prefix().len())
+            let longer = self.find_as_sent(&decoded);
+            longer.is_some_and(|longer| longer.prefix().len() > route.prefix().len())
         };
         if [once, twice].into_iter().flatten().any(is_longer) {
             return Err(Rejection::AmbiguousPath);
         }
-        Ok(route.clone())
+        Ok(route)
+    }
+
+    /// The route for a path that is not decoded.
+    fn find_as_sent(&self, path: &str) -> Option<&Arc<Route>> {
+        match self {
+            Self::Table(routes) => routes.find(path),
+            Self::Fixed(route) => path.starts_with('/').then_some(route),
+        }
     }
 }
 
