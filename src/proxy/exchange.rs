@@ -20,7 +20,9 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::{
-    pool::{ConnectError, Connecting, ConnectionPool, HostPool, PooledConnection, Sending},
+    pool::{
+        ConnectError, Connected, Connecting, ConnectionPool, HostPool, PooledConnection, Sending,
+    },
     request_body::{Progress, RequestBody},
     response_body::ResponseBody,
 };
@@ -36,6 +38,7 @@ pub(super) enum Exchange<C, B> {
     Connecting {
         connecting: Connecting<RequestBody<B>>,
         request: Box<Request<RequestBody<B>>>,
+        pools: Reconnect<C, B>,
     },
     /// The request was passed to the connection. The connection has not been polled since then.
     Queued {
@@ -57,7 +60,7 @@ pub(super) type Reconnect<C, B> = (Arc<Pool<C, B>>, Arc<Host<B>>);
 
 /// Why an exchange has no response.
 pub(super) enum ExchangeError {
-    Connect(BoxError),
+    Connect(ConnectError),
     /// The connection failed before the head of the response was complete, or reading the body of the
     /// request failed.
     Interrupted(hyper::Error),
@@ -65,15 +68,6 @@ pub(super) enum ExchangeError {
     /// not have this status (RFC 9113 §8.6).
     SwitchedProtocols,
     TimedOut,
-}
-
-impl From<ConnectError> for ExchangeError {
-    fn from(error: ConnectError) -> Self {
-        match error {
-            ConnectError::TimedOut => Self::TimedOut,
-            ConnectError::Failed(error) => Self::Connect(error),
-        }
-    }
 }
 
 impl<C, B> Exchange<C, B>
@@ -95,6 +89,7 @@ where
             None => Self::Connecting {
                 connecting: pool.connect(&host, progress.deadline(timeout)),
                 request: Box::new(request),
+                pools: (pool.clone(), host),
             },
         }
     }
@@ -114,17 +109,22 @@ where
         &mut self,
         cx: &mut Context<'_>,
         timeout: Duration,
-        progress: &Progress,
+        progress: &mut Progress,
     ) -> Poll<Result<Response<ResponseBody>, ExchangeError>> {
         loop {
             // A state consists of a few pointers, so it is cheap to move it out and back.
             *self = match mem::replace(self, Self::Done) {
-                Self::Connecting { mut connecting, request } => {
-                    let Poll::Ready(connection) = connecting.as_mut().poll(cx) else {
-                        *self = Self::Connecting { connecting, request };
+                Self::Connecting { mut connecting, request, pools } => {
+                    let Poll::Ready(connected) = connecting.as_mut().poll(cx) else {
+                        *self = Self::Connecting { connecting, request, pools };
                         return Poll::Pending;
                     };
-                    Self::send(connection?, *request, None)
+                    let Connected { connection, is_reused, waited_until } =
+                        connected.map_err(ExchangeError::Connect)?;
+                    if let Some(now) = waited_until {
+                        progress.restart(now);
+                    }
+                    Self::send(connection, *request, is_reused.then_some(pools))
                 }
                 Self::Queued { sending, connection, reconnect } => {
                     // Let the other ready tasks run first. Their requests are then written directly one

@@ -10,7 +10,7 @@
 //!    and cookie paths that point to the instance are rewritten to the gateway. The response to an
 //!    authenticated request gets `Cache-Control: no-store` and `X-Content-Type-Options: nosniff`, where the
 //!    service set nothing and the route has [`SecurityHeaders::AddMissing`](crate::layer::SecurityHeaders).
-//! 5. The gateway answers 503 if the service cannot be reached, and 504 if it does not respond in time. It
+//! 5. The gateway answers 503 if the service cannot be reached or has too many connections, and 504 if it does not respond in time. It
 //!    answers 502 if the connection fails before the head of the response is complete, or if the service
 //!    sends status 101 or a body with a transfer coding other than `chunked`. It answers 400 if the client breaks
 //!    off the body of its request. The client gets a fixed text, and the reason is logged.
@@ -18,6 +18,7 @@
 use std::{
     convert::Infallible,
     fmt,
+    num::NonZeroUsize,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -27,7 +28,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     Extensions, HeaderValue, Request, Response, StatusCode, Uri, Version,
-    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
+    header::{CONTENT_LENGTH, RETRY_AFTER, TRANSFER_ENCODING},
     uri::PathAndQuery,
 };
 use hyper::{
@@ -39,9 +40,10 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::{
+    counts::ForwardCounts,
     exchange::{Exchange, ExchangeError, Host, Pool},
     forwarded::{PeerValue, ServiceHeaders, set_forwarded},
-    pool::ConnectionPool,
+    pool::{ConnectError, ConnectionPool, PoolSettings},
     request_body::{Progress, RequestBody},
     response_body::ResponseBody,
     response_head::{self, UnknownCoding},
@@ -128,11 +130,17 @@ struct LastRoute<B> {
     prefix: Option<HeaderValue>,
 }
 
+/// The default limit of connections to one instance of a service.
+const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(256).expect("should not be zero");
+
 impl<C, B> Forward<C, B> {
-    /// Makes a `Forward` that connects to the services with `connector`.
+    /// Makes a `Forward` that connects to the services with `connector`. It makes up to 256 connections to one
+    /// instance of a service.
     pub fn new(connector: C, timeouts: ForwardTimeouts) -> Self {
+        let settings =
+            PoolSettings { timeouts, max_connections: MAX_CONNECTIONS, counts: Arc::default() };
         Self {
-            pool: Arc::new(ConnectionPool::new(connector, timeouts)),
+            pool: Arc::new(ConnectionPool::new(connector, settings)),
             response_timeout: timeouts.response(),
             cookies: Arc::default(),
             last: None,
@@ -144,6 +152,32 @@ impl<C, B> Forward<C, B> {
     #[must_use]
     pub fn with_cookie_names(self, names: CookieNames) -> Self {
         Self { cookies: Arc::new(names), ..self }
+    }
+}
+
+impl<C: Clone, B> Forward<C, B> {
+    /// Sets the maximum number of connections to one instance of a service: to one host and port. Connections
+    /// in use and idle connections are counted, in all runtimes. Default: 256.
+    ///
+    /// At the limit, requests wait, first come, first served. After [`ForwardTimeouts::queue`] the response is
+    /// 503 with `Retry-After` ([D28](crate::decisions#d28)). The result shares no connections with earlier
+    /// clones of this value.
+    #[must_use]
+    pub fn with_max_connections(self, max_connections: NonZeroUsize) -> Self {
+        let settings = PoolSettings { max_connections, ..self.pool.settings().clone() };
+        self.with_settings(settings)
+    }
+
+    /// Counts connections and requests in `counts`. The result shares no connections with earlier clones of this
+    /// value.
+    #[must_use]
+    pub fn with_counts(self, counts: Arc<ForwardCounts>) -> Self {
+        let settings = PoolSettings { counts, ..self.pool.settings().clone() };
+        self.with_settings(settings)
+    }
+
+    fn with_settings(self, settings: PoolSettings) -> Self {
+        Self { pool: Arc::new(self.pool.with_settings(settings)), last: None, ..self }
     }
 }
 
@@ -383,14 +417,25 @@ fn failed(
     let upstream = route.upstream().map(tracing::field::display);
     let cause_of = |what: &'static str| (what, service, route.upstream().map(ToString::to_string));
     let cause: &dyn std::error::Error = match error {
-        ExchangeError::Connect(error) => &**error,
+        ExchangeError::Connect(ConnectError::Failed(error)) => &**error,
+        ExchangeError::Connect(ConnectError::Busy { max_connections, waited }) => {
+            log_limited!(warn, cause_of("busy"), { %service, upstream, max_connections, ?waited }, "request refused: all connections to the service are in use; if the service can handle more requests at a time, raise the limit of connections to an instance");
+            let message = ApiMessage::with(
+                &messages::SERVICE_UNAVAILABLE,
+                &["too many requests to the service are in progress"],
+            );
+            let mut response = gateway_response(message, StatusCode::SERVICE_UNAVAILABLE);
+            let seconds = messages::retry_after((*waited).max(Duration::from_secs(1)));
+            response.headers_mut().insert(RETRY_AFTER, seconds);
+            return response;
+        }
         ExchangeError::Interrupted(error) => error,
         ExchangeError::SwitchedProtocols => {
             log_limited!(warn, cause_of("status 101"), { %service, upstream }, "service sent status 101 to a request without Upgrade");
             let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
             return gateway_response(message, StatusCode::BAD_GATEWAY);
         }
-        ExchangeError::TimedOut => {
+        ExchangeError::TimedOut | ExchangeError::Connect(ConnectError::TimedOut) => {
             log_limited!(warn, cause_of("timeout"), { %service, upstream, ?timeout }, "service did not respond in time");
             let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
             return gateway_response(message, StatusCode::GATEWAY_TIMEOUT);

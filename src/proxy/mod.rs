@@ -4,6 +4,7 @@
 //! of the response, [`ResponseBody`], implements `Default`. Layers of `tower-http` such as `CorsLayer`,
 //! `TimeoutLayer` and `TraceLayer` can therefore wrap `Forward`.
 
+mod counts;
 mod exchange;
 mod forward;
 mod forwarded;
@@ -13,6 +14,7 @@ mod response_body;
 mod response_head;
 mod timeouts;
 
+pub use counts::ForwardCounts;
 pub use forward::{Forward, ForwardFuture};
 pub use response_body::{BodyError, ResponseBody};
 pub use timeouts::ForwardTimeouts;

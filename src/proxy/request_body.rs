@@ -49,10 +49,19 @@ impl Progress {
         self.start + Duration::from_millis(last_frame) + timeout
     }
 
+    /// Restarts the time of [`deadline`](Self::deadline) at `now`.
+    pub(super) fn restart(&mut self, now: Instant) {
+        match &self.shared {
+            Some(shared) => {
+                shared.last_frame.store(millis(now - self.start), Ordering::Relaxed);
+            }
+            None => self.start = now,
+        }
+    }
+
     fn record<T, E>(&self, frame: Option<&Result<T, E>>, is_last: bool) {
         let Some(shared) = &self.shared else { return };
-        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        shared.last_frame.store(millis, Ordering::Relaxed);
+        shared.last_frame.store(millis(self.start.elapsed()), Ordering::Relaxed);
         if is_last {
             shared.has_ended.store(true, Ordering::Relaxed);
         }
@@ -70,6 +79,10 @@ impl Progress {
     pub(super) fn has_failed(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| shared.has_failed.load(Ordering::Relaxed))
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 pin_project! {

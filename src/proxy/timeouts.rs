@@ -17,12 +17,17 @@ use std::time::Duration;
 pub struct ForwardTimeouts {
     response: Duration,
     idle: Duration,
+    queue: Duration,
 }
 
 impl Default for ForwardTimeouts {
-    /// Response: 60 s, which is the default of Zowe's `apiml.connection.timeout`. Idle: 30 s.
+    /// Response: 60 s, which is the default of Zowe's `apiml.connection.timeout`. Idle: 30 s. Queue: 5 s.
     fn default() -> Self {
-        Self { response: Duration::from_secs(60), idle: Duration::from_secs(30) }
+        Self {
+            response: Duration::from_secs(60),
+            idle: Duration::from_secs(30),
+            queue: Duration::from_secs(5),
+        }
     }
 }
 
@@ -47,6 +52,14 @@ impl ForwardTimeouts {
         Self { idle, ..self }
     }
 
+    /// Sets how long a request waits if all connections that
+    /// [`with_max_connections`](super::Forward::with_max_connections) permits are in use. The response is then
+    /// 503 with `Retry-After`. This time is not a part of the response timeout.
+    #[must_use]
+    pub fn with_queue(self, queue: Duration) -> Self {
+        Self { queue, ..self }
+    }
+
     /// How long the gateway waits for the head of the response.
     pub fn response(&self) -> Duration {
         self.response
@@ -55,5 +68,10 @@ impl ForwardTimeouts {
     /// How long an idle connection to a service is kept.
     pub fn idle(&self) -> Duration {
         self.idle
+    }
+
+    /// How long a request waits for a connection at the limit.
+    pub fn queue(&self) -> Duration {
+        self.queue
     }
 }

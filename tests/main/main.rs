@@ -7,6 +7,7 @@ use std::time::Duration;
 
 mod forwarding;
 mod handshake;
+mod outbound;
 mod providers;
 mod replay;
 mod token_cache;

@@ -226,7 +226,15 @@ pub(crate) fn gateway(
         ServiceScheme::Bypass => route.with_scheme(Bypass),
     });
     let routes = Routes::new(routes).expect("the configuration contains each prefix only once");
-    let timeouts = ForwardTimeouts::default().with_response(config.timeouts.response);
+    let timeouts = ForwardTimeouts::default()
+        .with_response(config.timeouts.response)
+        .with_queue(config.timeouts.queue);
+    let mut forward = Forward::new(connector, timeouts)
+        .with_max_connections(config.limits.connections_per_instance)
+        .with_cookie_names(config.cookies.clone());
+    if let Some(counts) = counts {
+        forward = forward.with_counts(counts.forward.clone());
+    }
 
     let sanitize = config.request_headers.iter().cloned().fold(
         SanitizeLayer::new().with_headers(config.strip_headers.iter().cloned()),
@@ -246,7 +254,7 @@ pub(crate) fn gateway(
         .layer(ScopeLayer::new().with_audit(audit.clone()))
         // SchemeLayer is last, so that the PassTicket is made immediately before the request is sent.
         .layer(SchemeLayer::new().with_audit(audit))
-        .service(Forward::new(connector, timeouts).with_cookie_names(config.cookies.clone()));
+        .service(forward);
     // `Debug` does not show the values of headers that are marked as sensitive. This marks the headers
     // of requests to the auth API. In requests to services, SanitizeLayer marks them.
     let sensitive = [AUTHORIZATION, COOKIE, PRIVATE_TOKEN.clone()];

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    num::NonZeroUsize,
     pin::Pin,
     sync::{Arc, Mutex, Weak},
     time::Duration,
@@ -14,15 +15,20 @@ use hyper::{
 };
 use tokio::{
     runtime::{self, Handle},
-    time::{Instant, interval, timeout_at},
+    time::{Instant, interval, timeout, timeout_at},
 };
 use tower::{BoxError, Service, ServiceExt};
 
 use super::{
-    host_pool::{HostPool, PooledConnection, lock},
+    connection_limit::{ConnectionLimit, Grant},
+    host_pool::{HostPool, Limit, PooledConnection},
+    lock::lock,
     upstream_connection::UpstreamConnection,
 };
-use crate::{layer::Upstream, proxy::timeouts::ForwardTimeouts};
+use crate::{
+    layer::Upstream,
+    proxy::{counts::ForwardCounts, timeouts::ForwardTimeouts},
+};
 
 /// Minimum of `max_stall`, for short response timeouts. If a service accepts no more bytes of the request
 /// after its response, the connection is not closed before this time has passed.
@@ -32,8 +38,17 @@ const MIN_STALL: Duration = Duration::from_secs(1);
 pub(in crate::proxy) struct ConnectionPool<C, B> {
     /// Locked only while the connector is cloned.
     connector: Mutex<C>,
-    timeouts: ForwardTimeouts,
+    settings: PoolSettings,
     hosts: Mutex<HashMap<Target, Arc<HostPool<B>>>>,
+}
+
+/// Settings of a [`ConnectionPool`].
+#[derive(Clone, Debug)]
+pub(in crate::proxy) struct PoolSettings {
+    pub(in crate::proxy) timeouts: ForwardTimeouts,
+    /// The maximum number of connections to one instance of a service, in all runtimes.
+    pub(in crate::proxy) max_connections: NonZeroUsize,
+    pub(in crate::proxy) counts: Arc<ForwardCounts>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -81,8 +96,19 @@ impl<C, B> Drop for IdleReaper<C, B> {
 
 impl<C, B> ConnectionPool<C, B> {
     /// Makes a pool that connects with `connector`.
-    pub(in crate::proxy) fn new(connector: C, timeouts: ForwardTimeouts) -> Self {
-        Self { connector: Mutex::new(connector), timeouts, hosts: Mutex::default() }
+    pub(in crate::proxy) fn new(connector: C, settings: PoolSettings) -> Self {
+        Self { connector: Mutex::new(connector), settings, hosts: Mutex::default() }
+    }
+
+    pub(in crate::proxy) fn settings(&self) -> &PoolSettings {
+        &self.settings
+    }
+}
+
+impl<C: Clone, B> ConnectionPool<C, B> {
+    /// A pool with other settings, and without connections.
+    pub(in crate::proxy) fn with_settings(&self, settings: PoolSettings) -> Self {
+        Self::new(lock(&self.connector).clone(), settings)
     }
 }
 
@@ -106,7 +132,14 @@ where
         if let Some(host) = hosts.get(&target) {
             return Ok(host.clone());
         }
-        let host = Arc::new(HostPool::new(&target.scheme, &target.authority)?);
+        let limit = limit_of(&hosts, &target).unwrap_or_else(|| {
+            let PoolSettings { max_connections, counts, .. } = &self.settings;
+            Arc::new(ConnectionLimit::new(max_connections.get(), counts.clone()))
+        });
+        let host = HostPool::new(&target.scheme, &target.authority, target.runtime, limit)?;
+        let host = Arc::new(host);
+        let weak: Weak<HostPool<B>> = Arc::downgrade(&host);
+        host.limit().add_pool(weak);
         let reaper = IdleReaper {
             pool: Arc::downgrade(self),
             target: target.clone(),
@@ -116,11 +149,12 @@ where
         // If the runtime is shutting down, `spawn` drops the reaper, and the `drop` of the reaper takes
         // this lock.
         drop(hosts);
-        tokio::spawn(reaper.run(self.timeouts.idle()));
+        tokio::spawn(reaper.run(self.settings.timeouts.idle()));
         Ok(host)
     }
 
-    /// Makes a new connection. Fails if the connection is not open at `deadline`.
+    /// Makes a new connection, as soon as the limit permits. Fails if the connection is not open at `deadline`,
+    /// or, if the request had to wait for a slot, within the response timeout after it got the slot.
     #[cold]
     pub(in crate::proxy) fn connect(
         &self,
@@ -128,26 +162,72 @@ where
         deadline: Instant,
     ) -> Connecting<B> {
         let (connector, host) = (lock(&self.connector).clone(), host.clone());
+        let PoolSettings { timeouts, max_connections, counts } = self.settings.clone();
         // Bytes that the service does not accept may block other requests of the same client, so this
         // time should be shorter than the response timeout of those requests.
-        let max_stall = (self.timeouts.response() / 4).max(MIN_STALL);
+        let max_stall = (timeouts.response() / 4).max(MIN_STALL);
         Box::pin(async move {
+            let (mut deadline, mut waited_until) = (deadline, None);
+            let slot = match host.limit().acquire(host.runtime()) {
+                Ok(slot) => slot,
+                Err(waiting) => {
+                    let Ok(grant) = timeout(timeouts.queue(), waiting).await else {
+                        counts.add_refused();
+                        let waited = timeouts.queue();
+                        return Err(ConnectError::Busy { max_connections, waited });
+                    };
+                    let now = Instant::now();
+                    (deadline, waited_until) = (now + timeouts.response(), Some(now));
+                    match grant {
+                        Grant::Connection(connection) => {
+                            return Ok(Connected { connection, is_reused: true, waited_until });
+                        }
+                        Grant::Slot(slot) => slot,
+                    }
+                }
+            };
             let io = timeout_at(deadline, connector.oneshot(host.uri()));
             let io = io.await.map_err(|_| ConnectError::TimedOut)?;
             let io = io.map_err(|error| ConnectError::Failed(error.into()))?;
-            let upstream = UpstreamConnection::handshake(io, deadline, max_stall).await;
+            let upstream = UpstreamConnection::handshake(io, slot, deadline, max_stall).await;
             let upstream = upstream.map_err(|error| ConnectError::Failed(error.into()))?;
-            Ok(Box::new(PooledConnection::new(upstream, &host)))
+            let connection = Box::new(PooledConnection::new(upstream, &host));
+            Ok(Connected { connection, is_reused: false, waited_until })
         })
     }
 }
 
-/// A connection that is being made.
-pub(in crate::proxy) type Connecting<B> =
-    Pin<Box<dyn Future<Output = Result<Box<PooledConnection<B>>, ConnectError>> + Send>>;
+/// The limit of the instance to which `target` belongs, if the instance has connections in any runtime.
+fn limit_of<B>(
+    hosts: &HashMap<Target, Arc<HostPool<B>>>,
+    target: &Target,
+) -> Option<Arc<Limit<B>>> {
+    let is_same =
+        |other: &Target| (&other.scheme, &other.authority) == (&target.scheme, &target.authority);
+    hosts.iter().find(|(other, _)| is_same(other)).map(|(_, host)| host.limit().clone())
+}
 
-/// Why a connection could not be made.
+/// A connection that is being made, or that a request waits for.
+pub(in crate::proxy) type Connecting<B> =
+    Pin<Box<dyn Future<Output = Result<Connected<B>, ConnectError>> + Send>>;
+
+/// A connection for a request.
+pub(in crate::proxy) struct Connected<B> {
+    pub(in crate::proxy) connection: Box<PooledConnection<B>>,
+    /// Whether the connection has already carried a request.
+    pub(in crate::proxy) is_reused: bool,
+    /// The end of the wait, if the request had to wait.
+    pub(in crate::proxy) waited_until: Option<Instant>,
+}
+
+/// Why there is no connection.
 pub(in crate::proxy) enum ConnectError {
+    /// All `max_connections` connections to the instance were in use, and none became free in the time
+    /// `waited`.
+    Busy {
+        max_connections: NonZeroUsize,
+        waited: Duration,
+    },
     TimedOut,
     Failed(BoxError),
 }

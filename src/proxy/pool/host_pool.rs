@@ -7,7 +7,7 @@ use std::{
     fmt, mem,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, Weak,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -16,10 +16,14 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Request, Uri, uri};
 use hyper::body::{Body, Frame, Incoming};
-use tokio::time::Instant;
+use tokio::{runtime, time::Instant};
 use tower::BoxError;
 
-use super::upstream_connection::{ConnectionState, SendResult, Sending, UpstreamConnection};
+use super::{
+    connection_limit::{ConnectionLimit, IdleConnections, Offer},
+    lock::lock,
+    upstream_connection::{ConnectionState, SendResult, Sending, UpstreamConnection},
+};
 
 /// Maximum idle connections per service and runtime.
 const MAX_IDLE: usize = 256;
@@ -31,9 +35,16 @@ pub(in crate::proxy) struct HostPool<B> {
     /// The number of times that the reaper has run. Each idle connection stores this number instead of a
     /// time, because reading the clock costs more.
     tick: AtomicU64,
+    /// The runtime of the connections.
+    runtime: runtime::Id,
+    /// The limit that all runtimes share.
+    limit: Arc<Limit<B>>,
     /// The connection that was used last is at the end.
     idle: Mutex<Vec<Idle<B>>>,
 }
+
+/// The limit of connections to one instance.
+pub(super) type Limit<B> = ConnectionLimit<Box<PooledConnection<B>>>;
 
 struct Idle<B> {
     connection: Box<PooledConnection<B>>,
@@ -45,6 +56,8 @@ impl<B> HostPool<B> {
     pub(super) fn new(
         scheme: &uri::Scheme,
         authority: &uri::Authority,
+        runtime: runtime::Id,
+        limit: Arc<Limit<B>>,
     ) -> Result<Self, http::Error> {
         let uri = Uri::builder()
             .scheme(scheme.clone())
@@ -55,6 +68,8 @@ impl<B> HostPool<B> {
             host: host(scheme, authority)?,
             uri,
             tick: AtomicU64::new(0),
+            runtime,
+            limit,
             idle: Mutex::default(),
         })
     }
@@ -69,6 +84,16 @@ impl<B> HostPool<B> {
         self.uri.clone()
     }
 
+    /// The runtime of the connections.
+    pub(super) fn runtime(&self) -> runtime::Id {
+        self.runtime
+    }
+
+    /// The limit that all runtimes share.
+    pub(super) fn limit(&self) -> &Arc<Limit<B>> {
+        &self.limit
+    }
+
     /// Takes the last connection that is ready for a request, if there is one. Drops the connections after
     /// it, which are not ready.
     pub(in crate::proxy) fn take(&self) -> Option<Box<PooledConnection<B>>> {
@@ -81,15 +106,27 @@ impl<B> HostPool<B> {
         }
     }
 
+    /// Keeps a connection that is ready. If requests wait, the first of them gets the connection or its slot.
     fn put(&self, mut connection: Box<PooledConnection<B>>) {
         let since = self.tick.load(Ordering::Relaxed);
-        let mut idle = lock(&self.idle);
-        if idle.len() < MAX_IDLE {
-            idle.push(Idle { connection, since });
-            return;
+        loop {
+            let mut idle = lock(&self.idle);
+            if !self.limit.has_waiting() {
+                if idle.len() < MAX_IDLE {
+                    idle.push(Idle { connection, since });
+                    return;
+                }
+                drop(idle);
+                return connection.upstream.spawn_driver();
+            }
+            drop(idle);
+            match self.limit.offer(connection, self.runtime) {
+                Offer::Taken => return,
+                Offer::Close(mut closing) => return closing.upstream.spawn_driver(),
+                // The request that waited has left.
+                Offer::Keep(kept) => connection = kept,
+            }
         }
-        drop(idle);
-        connection.upstream.spawn_driver();
     }
 
     /// Increments `tick`. Drains connections that have been idle for more than `ticks` ticks. Drops
@@ -109,6 +146,19 @@ impl<B> HostPool<B> {
     pub(super) fn clear(&self) {
         let all = mem::take(&mut *lock(&self.idle));
         drain(all);
+    }
+}
+
+impl<B: Send> IdleConnections for HostPool<B> {
+    fn close_oldest(&self) -> bool {
+        let mut idle = lock(&self.idle);
+        if idle.is_empty() {
+            return false;
+        }
+        let oldest = idle.remove(0);
+        drop(idle);
+        drain(vec![oldest]);
+        true
     }
 }
 
@@ -228,11 +278,6 @@ fn host(scheme: &uri::Scheme, authority: &uri::Authority) -> Result<HeaderValue,
         Some(port) if port != default_port => HeaderValue::try_from(format!("{name}:{port}"))?,
         _ => HeaderValue::try_from(name)?,
     })
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic while a lock of the pool is held cannot leave the data inconsistent, so poisoning is ignored.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -5,6 +5,9 @@
 //! because it does more work for each request than this proxy needs. (`benches/compare` has a minimal
 //! proxy with that pool.)
 //!
+//! All runtimes together have a limited number of connections to an instance ([`connection_limit`]). A connection
+//! holds a slot from the state *connecting* until it is closed. At the limit, requests wait.
+//!
 //! # States of a connection
 //! | state | owner | polled by |
 //! |---|---|---|
@@ -17,17 +20,20 @@
 //!
 //! | from | to | when |
 //! |---|---|---|
+//! | | connecting | A request finds no idle connection, and gets a slot, perhaps after it has waited. |
 //! | connecting | in use | The connection is open. |
 //! | connecting | closed | Connecting fails or times out, or the request is dropped. |
 //! | in use | answered | The head of the response arrives. |
 //! | in use | closed | The exchange fails or times out, or the request is dropped. |
 //! | answered | idle | The body of the response has ended, no separate task polls the connection, and the connection is ready for a request. |
+//! | answered | in use | As for idle, but a request of the same runtime has waited longest at the limit. It gets the connection. |
+//! | answered | draining | As for idle, but a request of another runtime has waited longest. It gets the slot. |
 //! | answered | draining | The body has ended or is dropped, and a separate task polls the connection or a part of the request must still be written. |
 //! | answered | draining | The body has ended, but the pool is full or was dropped. |
 //! | answered | closed | The connection fails, or the service closes it. |
 //! | answered | closed | The body is dropped before its end, and the whole request has been written. |
 //! | idle | in use | The next request takes the connection. |
-//! | idle | draining | The idle timeout is over, or the pool is dropped. |
+//! | idle | draining | The idle timeout is over, or the pool is dropped, or a request begins to wait at the limit. |
 //! | idle | closed | The next request or the reaper finds that the service has closed the connection. |
 //! | draining | closed | The rest of the request is written and TLS is shut down, or the service accepts no more bytes. |
 //!
@@ -35,11 +41,15 @@
 //! that belong to no response, the connection is closed and not reused. Otherwise those bytes could become
 //! the response to the next request.
 
+mod connection_limit;
 mod connection_pool;
 mod host_pool;
+mod lock;
 mod read_after_reset;
 mod upstream_connection;
 
-pub(super) use connection_pool::{ConnectError, Connecting, ConnectionPool};
+pub(super) use connection_pool::{
+    ConnectError, Connected, Connecting, ConnectionPool, PoolSettings,
+};
 pub(super) use host_pool::{HostPool, PooledConnection};
 pub(super) use upstream_connection::Sending;

@@ -28,6 +28,7 @@ use hyper::{
     },
     rt::{Read, Write},
 };
+use pin_project_lite::pin_project;
 use tokio::{
     runtime::Handle,
     time::{Instant, Sleep, sleep, sleep_until},
@@ -63,6 +64,23 @@ pub(super) struct UpstreamConnection<B> {
     timer: Pin<Box<Sleep>>,
 }
 
+pin_project! {
+    /// The connection of hyper. It is closed when this value is dropped. Then the slot is given back.
+    struct Driven<T, S> {
+        #[pin]
+        connection: T,
+        _slot: S,
+    }
+}
+
+impl<T: Future, S> Future for Driven<T, S> {
+    type Output = T::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T::Output> {
+        self.project().connection.poll(cx)
+    }
+}
+
 /// What polls the connection.
 enum Driver {
     /// The task that reads the response.
@@ -81,8 +99,11 @@ where
     ///
     /// When the response is no longer read but a part of the request still has to be written, the
     /// connection is closed if the service accepts no bytes for `max_stall` to 2 × `max_stall`.
+    ///
+    /// `slot` is dropped when `io` is closed.
     pub(super) async fn handshake<I>(
         io: I,
+        slot: impl Send + 'static,
         deadline: Instant,
         max_stall: Duration,
     ) -> hyper::Result<Self>
@@ -96,7 +117,7 @@ where
         let (sender, connection) =
             http1::handshake(CoalesceWrites::with_progress(io, writes.clone())).await?;
         let timer = Box::pin(sleep_until(deadline));
-        let driver = Driver::Reader(Box::pin(connection));
+        let driver = Driver::Reader(Box::pin(Driven { connection, _slot: slot }));
         let waker = Waker::from(signal.clone());
         let runtime = Handle::current();
         Ok(Self { sender, driver, signal, waker, writes, runtime, max_stall, timer })

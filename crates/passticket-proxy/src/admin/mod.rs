@@ -114,6 +114,7 @@ fn registry(counts: &Counts, stores: &Stores, components: &Components) -> Metric
         .with(counts.requests.clone())
         .with(counts.audit.clone())
         .with(counts.connections.clone())
+        .with(counts.forward.clone())
         .with(stores.revocations.clone())
         .with(LogCounts);
     match &stores.audit {

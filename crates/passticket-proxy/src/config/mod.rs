@@ -265,7 +265,7 @@ pub struct Config {
     pub token_lifetime: Duration,
     /// Time limits.
     pub timeouts: TimeoutSettings,
-    /// Size limits of caches, and the limit of client connections.
+    /// Size limits of caches, and limits of connections.
     pub limits: LimitSettings,
     /// The value of `Strict-Transport-Security`, with TLS by the gateway or by AT-TLS; `None` if it is off:
     /// `passticketProxy.strictTransportSecurity`.
@@ -417,6 +417,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             handshake: ours.handshake,
             drain: ours.drain,
             provider: ours.provider,
+            queue: ours.queue,
         },
         limits: ours.limits,
         strict_transport_security: ours.strict_transport_security,

@@ -55,6 +55,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) handshake: Duration,
     pub(super) drain: Duration,
     pub(super) provider: Duration,
+    pub(super) queue: Duration,
     pub(super) limits: LimitSettings,
     pub(super) strict_transport_security: Option<StrictTransportSecurity>,
 }
@@ -120,6 +121,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     };
     let (handshake, drain) = (seconds("handshakeSeconds", 1, 10), seconds("drainSeconds", 0, 30));
     let provider = seconds("providerSeconds", 1, 5);
+    let queue = seconds("queueSeconds", 0, 5);
     timeouts.finish();
     let limits = limits(section.section("limits"));
     let strict_transport_security =
@@ -152,6 +154,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         handshake,
         drain,
         provider,
+        queue,
         limits,
         strict_transport_security,
     }
@@ -181,6 +184,11 @@ fn limits(mut section: Section<'_>) -> LimitSettings {
         cached_tokens: number("cachedTokens", 100, defaults.cached_tokens),
         remembered_tickets: number("rememberedTickets", 100, defaults.remembered_tickets),
         connections: number("connections", 1, defaults.connections),
+        connections_per_instance: number(
+            "connectionsPerInstance",
+            1,
+            defaults.connections_per_instance,
+        ),
     };
     section.finish();
     limits

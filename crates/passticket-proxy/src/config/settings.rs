@@ -106,9 +106,13 @@ pub struct TimeoutSettings {
     /// The limit for an answer of the SAF endpoint or of an identity mapper:
     /// `passticketProxy.timeouts.providerSeconds`.
     pub provider: Duration,
+    /// How long a request waits if all connections that
+    /// [`connections_per_instance`](LimitSettings::connections_per_instance) permits are in use:
+    /// `passticketProxy.timeouts.queueSeconds`.
+    pub queue: Duration,
 }
 
-/// Size limits of caches, and the limit of client connections.
+/// Size limits of caches, and limits of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LimitSettings {
@@ -124,16 +128,20 @@ pub struct LimitSettings {
     /// worker threads and rounded up for each thread. Further clients wait to be accepted.
     /// `passticketProxy.limits.connections`.
     pub connections: NonZeroUsize,
+    /// The maximum number of connections to one instance of a service, 1 to 1,000,000. All worker threads
+    /// share the limit. `passticketProxy.limits.connectionsPerInstance`.
+    pub connections_per_instance: NonZeroUsize,
 }
 
 impl Default for LimitSettings {
-    /// 10,000 tokens, 4,096 tickets, 10,000 connections.
+    /// 10,000 tokens, 4,096 tickets, 10,000 connections of clients, 256 connections to an instance.
     fn default() -> Self {
         const {
             Self {
                 cached_tokens: NonZeroUsize::new(10_000).expect("should not be zero"),
                 remembered_tickets: NonZeroUsize::new(4_096).expect("should not be zero"),
                 connections: NonZeroUsize::new(10_000).expect("should not be zero"),
+                connections_per_instance: NonZeroUsize::new(256).expect("should not be zero"),
             }
         }
     }

@@ -155,10 +155,10 @@ fn the_example_zowe_yaml_loads() {
     assert_eq!(config.audit.as_ref().unwrap().file, setup.0.path().join("audit.jsonl"));
     assert_eq!(config.strip_headers, ["x-zowe-user", "x-zowe-passticket"]);
     let seconds = |timeouts: TimeoutSettings| {
-        let TimeoutSettings { connect, response, handshake, drain, provider } = timeouts;
-        [connect, response, handshake, drain, provider].map(|timeout| timeout.as_secs())
+        let TimeoutSettings { connect, response, handshake, drain, provider, queue } = timeouts;
+        [connect, response, handshake, drain, provider, queue].map(|timeout| timeout.as_secs())
     };
-    assert_eq!(seconds(config.timeouts), [60, 60, 10, 30, 5]);
+    assert_eq!(seconds(config.timeouts), [60, 60, 10, 30, 5, 5]);
     assert_eq!(config.limits, LimitSettings::default());
 
     let routes = Routes::new(config.routes.iter().map(|route| route.with_scheme(Bypass))).unwrap();
@@ -459,7 +459,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("maxAge: 31536000", "maxAge: 1y"),
             &[
-                "zowe.yaml:97: passticketProxy.strictTransportSecurity.maxAge: \"1y\" is not valid; write \
+                "zowe.yaml:99: passticketProxy.strictTransportSecurity.maxAge: \"1y\" is not valid; write \
                a number from 0 to 315360000",
             ],
         ),
@@ -740,8 +740,8 @@ fn the_problems_of_all_files_are_reported_together() {
         "zowe.yaml:36: passticketProxy.signingKey: ",
         "zowe.yaml:78: passticketProxy.ptktdata[0].key: ",
         "zowe.yaml:87: passticketProxy.timeouts.drainSeconds: ",
-        "zowe.yaml:89: passticketProxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
-        "zowe.yaml:90: passticketProxy.limits.rememberedTicket: is an unknown key; did ",
+        "zowe.yaml:90: passticketProxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
+        "zowe.yaml:91: passticketProxy.limits.rememberedTicket: is an unknown key; did ",
         "users.yml:1: users.USER: ",
         "api-defs/dc.yml:6: services[0].authentication.scheme: is missing; ",
         "api-defs/dc.yml:6: services[0].authentication.schema: is an unknown key; did ",
@@ -761,12 +761,16 @@ fn optional_keys_have_defaults() {
     setup.edit("maximumValidityDays: 90", "maximumValidityDays: 30");
     setup.edit("    cachedTokens: 10000 ", "    # ");
     setup.edit("connections: 10000 ", "connections: 64 ");
+    setup.edit("connectionsPerInstance: 256 ", "connectionsPerInstance: 8 ");
+    setup.edit("queueSeconds: 5 ", "queueSeconds: 0 ");
     let config = setup.load().unwrap().config;
     assert_eq!(config.revocations, setup.0.path().join("revocations.redb"));
     assert_eq!(config.compatibility, Compatibility::ZoweV3);
     assert_eq!(config.max_validity.days(), 30);
     assert_eq!(config.limits.cached_tokens, LimitSettings::default().cached_tokens);
     assert_eq!(config.limits.connections.get(), 64);
+    assert_eq!(config.limits.connections_per_instance.get(), 8);
+    assert_eq!(config.timeouts.queue, Duration::ZERO);
     let user = UserId::new("USER").unwrap();
     let saf = config.saf.try_check_now(&user, "ZOWE", "APIML.SERVICES", AccessLevel::Read);
     assert_eq!(saf.unwrap(), Ok(Access::Refused));

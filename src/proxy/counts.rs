@@ -1,0 +1,67 @@
+//! Counts connections to services, and the requests that a limit or a closed connection affects.
+
+use crate::metrics::{Collect, Counter, Description, Exposition, Gauge};
+
+const OPEN: Description =
+    Description::gauge("passticket_service_connections_open", "Connections to services.");
+const WAITING: Description = Description::gauge(
+    "passticket_service_requests_waiting",
+    "Requests that wait until a connection to their service is free.",
+);
+const REFUSED: Description = Description::counter(
+    "passticket_service_requests_refused_total",
+    "Requests that were refused, because no connection to their service became free in time.",
+);
+
+/// Counts what [`Forward`](super::Forward) does.
+#[derive(Debug, Default)]
+pub struct ForwardCounts {
+    open: Gauge,
+    waiting: Gauge,
+    refused: Counter,
+}
+
+impl ForwardCounts {
+    /// The number of connections to services: in use, idle, being made and being closed.
+    pub fn open(&self) -> i64 {
+        self.open.get()
+    }
+
+    /// The number of requests that wait until a connection to their service is free.
+    pub fn waiting(&self) -> i64 {
+        self.waiting.get()
+    }
+
+    /// The number of requests that were refused, because no connection became free in time.
+    pub fn refused(&self) -> u64 {
+        self.refused.get()
+    }
+
+    pub(super) fn add_open(&self) {
+        self.open.increment();
+    }
+
+    pub(super) fn remove_open(&self) {
+        self.open.decrement();
+    }
+
+    pub(super) fn add_waiting(&self) {
+        self.waiting.increment();
+    }
+
+    pub(super) fn remove_waiting(&self) {
+        self.waiting.decrement();
+    }
+
+    pub(super) fn add_refused(&self) {
+        self.refused.increment();
+    }
+}
+
+impl Collect for ForwardCounts {
+    fn collect(&self, exposition: &mut Exposition) {
+        exposition.value(&OPEN, self.open.get());
+        exposition.value(&WAITING, self.waiting.get());
+        exposition.value(&REFUSED, self.refused.get());
+    }
+}

@@ -1,0 +1,332 @@
+//! The limit of connections to one instance of a service, and the queue of requests that wait at the limit.
+//!
+//! Each connection holds a [`Slot`] until it is closed. All runtimes of the process share the slots of an
+//! instance. While a slot is free, nobody waits. At the limit, requests wait in one queue, first come, first
+//! served:
+//!
+//! - A connection that becomes free in the runtime of the first waiter is handed to this waiter.
+//! - A connection that becomes free in another runtime is closed, because a connection works only in its
+//!   runtime. The first waiter gets its slot, and makes a new connection.
+//! - A request that begins to wait closes an idle connection of another runtime, if there is one.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use tokio::{runtime, sync::oneshot};
+
+use super::lock::lock;
+use crate::proxy::counts::ForwardCounts;
+
+/// The limit for one instance. `T` is a connection.
+pub(super) struct ConnectionLimit<T> {
+    max: usize,
+    counts: Arc<ForwardCounts>,
+    /// The length of `State::queue`. Changed only while `state` is locked.
+    waiting: AtomicUsize,
+    /// No other lock is taken while this one is held.
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    /// The number of slots in use. While it is below the limit, no request waits.
+    open: usize,
+    next_id: u64,
+    /// The first request is at the front.
+    queue: VecDeque<Waiter<T>>,
+    /// Requests for which a connection is being closed.
+    promised: VecDeque<Waiter<T>>,
+    pools: Vec<Weak<dyn IdleConnections>>,
+}
+
+struct Waiter<T> {
+    id: u64,
+    runtime: runtime::Id,
+    grant: oneshot::Sender<Grant<T>>,
+}
+
+/// The idle connections of one runtime.
+pub(super) trait IdleConnections: Send + Sync {
+    /// Closes the connection that has been idle longest. Returns whether there was one.
+    fn close_oldest(&self) -> bool;
+}
+
+/// What a request gets after it has waited.
+#[derive(Debug)]
+pub(super) enum Grant<T> {
+    /// A connection of the request's runtime, ready for use.
+    Connection(T),
+    /// The right to make a connection.
+    Slot(Slot<T>),
+}
+
+/// What to do with a connection that is free.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Offer<T> {
+    /// A waiting request has it.
+    Taken,
+    /// Close it. A request of another runtime waits for its slot.
+    Close(T),
+    /// Keep it. No request waits.
+    Keep(T),
+}
+
+impl<T> ConnectionLimit<T> {
+    pub(super) fn new(max: usize, counts: Arc<ForwardCounts>) -> Self {
+        let state = State {
+            open: 0,
+            next_id: 0,
+            queue: VecDeque::new(),
+            promised: VecDeque::new(),
+            pools: Vec::new(),
+        };
+        Self { max, counts, waiting: AtomicUsize::new(0), state: Mutex::new(state) }
+    }
+
+    /// Adds the idle connections of a runtime.
+    pub(super) fn add_pool(&self, pool: Weak<dyn IdleConnections>) {
+        let mut state = lock(&self.state);
+        state.pools.retain(|pool| pool.strong_count() > 0);
+        state.pools.push(pool);
+    }
+
+    /// Whether a request waits. A pool calls this while its idle connections are locked. So either the pool
+    /// sees the waiting request, or the request finds the idle connection.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// Takes a slot for a request of `runtime`. At the limit, the request waits.
+    pub(super) fn acquire(self: &Arc<Self>, runtime: runtime::Id) -> Result<Slot<T>, Waiting<T>> {
+        let mut state = lock(&self.state);
+        if state.open < self.max {
+            state.open += 1;
+            self.counts.add_open();
+            return Ok(Slot { limit: self.clone() });
+        }
+        let id = state.next_id;
+        state.next_id += 1;
+        let (grant, granted) = oneshot::channel();
+        state.queue.push_back(Waiter { id, runtime, grant });
+        self.update_waiting(&state);
+        let pools = state.pools.clone();
+        drop(state);
+        self.counts.add_waiting();
+        let waiting = Waiting { limit: self.clone(), id, granted };
+        pools.iter().filter_map(Weak::upgrade).any(|pool| pool.close_oldest());
+        Err(waiting)
+    }
+
+    /// Offers a free connection of `runtime` to the requests that wait.
+    pub(super) fn offer(&self, connection: T, runtime: runtime::Id) -> Offer<T> {
+        let mut state = lock(&self.state);
+        let Some(first) = state.queue.pop_front() else { return Offer::Keep(connection) };
+        self.update_waiting(&state);
+        if first.runtime != runtime {
+            state.promised.push_back(first);
+            return Offer::Close(connection);
+        }
+        let undelivered = first.grant.send(Grant::Connection(connection)).err();
+        drop(state);
+        // Dropping a connection gives its slot back, which takes the lock.
+        drop(undelivered);
+        Offer::Taken
+    }
+
+    /// Passes a slot on to the first request that waits. If none waits, the slot becomes free.
+    fn release(self: &Arc<Self>) {
+        let mut state = lock(&self.state);
+        let next = state.promised.pop_front().or_else(|| state.queue.pop_front());
+        let Some(next) = next else {
+            state.open -= 1;
+            self.counts.remove_open();
+            return;
+        };
+        self.update_waiting(&state);
+        let undelivered = next.grant.send(Grant::Slot(Slot { limit: self.clone() })).err();
+        drop(state);
+        drop(undelivered);
+    }
+
+    fn leave(&self, id: u64) {
+        let mut state = lock(&self.state);
+        let State { queue, promised, .. } = &mut *state;
+        // The ids of a queue are in order.
+        for queue in [queue, promised] {
+            if let Ok(at) = queue.binary_search_by_key(&id, |waiter| waiter.id) {
+                queue.remove(at);
+            }
+        }
+        self.update_waiting(&state);
+    }
+
+    fn update_waiting(&self, state: &State<T>) {
+        self.waiting.store(state.queue.len(), Ordering::Relaxed);
+    }
+}
+
+/// The right to have one connection open. It is given back when this value is dropped.
+pub(super) struct Slot<T> {
+    limit: Arc<ConnectionLimit<T>>,
+}
+
+impl<T> Drop for Slot<T> {
+    fn drop(&mut self) {
+        self.limit.release();
+    }
+}
+
+impl<T> fmt::Debug for Slot<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Slot")
+    }
+}
+
+/// A request that waits. It leaves the queue when this value is dropped.
+pub(super) struct Waiting<T> {
+    limit: Arc<ConnectionLimit<T>>,
+    id: u64,
+    granted: oneshot::Receiver<Grant<T>>,
+}
+
+impl<T> fmt::Debug for Waiting<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waiting")
+    }
+}
+
+impl<T> Future for Waiting<T> {
+    type Output = Grant<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Grant<T>> {
+        Pin::new(&mut self.granted).poll(cx).map(|granted| {
+            granted.expect("the sender is dropped only after it has sent, or in `leave`")
+        })
+    }
+}
+
+impl<T> Drop for Waiting<T> {
+    fn drop(&mut self) {
+        self.limit.leave(self.id);
+        self.limit.counts.remove_waiting();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use tokio_test::{assert_pending, assert_ready, task};
+
+    use super::*;
+
+    /// The ids of two runtimes.
+    fn runtimes() -> [runtime::Id; 2] {
+        [(), ()].map(|()| runtime::Builder::new_current_thread().build().unwrap().handle().id())
+    }
+
+    fn limit(max: usize) -> (Arc<ConnectionLimit<&'static str>>, Arc<ForwardCounts>) {
+        let counts = Arc::<ForwardCounts>::default();
+        (Arc::new(ConnectionLimit::new(max, counts.clone())), counts)
+    }
+
+    type Task = task::Spawn<Waiting<&'static str>>;
+
+    fn waits(limit: &Arc<ConnectionLimit<&'static str>>, runtime: runtime::Id) -> Task {
+        let mut waiting = task::spawn(limit.acquire(runtime).expect_err("a request must wait"));
+        assert_pending!(waiting.poll());
+        waiting
+    }
+
+    #[track_caller]
+    fn slot(waiting: &mut Task) -> Slot<&'static str> {
+        let Grant::Slot(slot) = assert_ready!(waiting.poll()) else { panic!("a connection") };
+        slot
+    }
+
+    #[test]
+    fn slots_are_passed_on_first_come_first_served() {
+        let ([here, other], (limit, counts)) = (runtimes(), limit(2));
+        let [first, second] = [here, other].map(|id| limit.acquire(id).expect("a free slot"));
+        let mut waiting = [here, other, here].map(|id| waits(&limit, id));
+        assert_eq!((counts.open(), counts.waiting()), (2, 3));
+        drop(first);
+        let third = slot(&mut waiting[0]);
+        assert_pending!(waiting[1].poll());
+        drop((second, third));
+        let rest = [slot(&mut waiting[1]), slot(&mut waiting[2])];
+        assert!(!limit.has_waiting());
+        drop(waiting);
+        assert_eq!((counts.open(), counts.waiting()), (2, 0));
+        drop(rest);
+        assert_eq!(counts.open(), 0);
+        drop([here, here].map(|id| limit.acquire(id).expect("all slots are free again")));
+    }
+
+    #[test]
+    fn a_free_connection_goes_to_the_first_waiter_or_is_closed_for_it() {
+        let ([here, other], (limit, _)) = (runtimes(), limit(1));
+        let slot_in_use = limit.acquire(here).unwrap();
+        assert_eq!(limit.offer("kept", here), Offer::Keep("kept"));
+        let mut waiting = [here, other, here].map(|id| waits(&limit, id));
+        assert_eq!(limit.offer("a", here), Offer::Taken);
+        assert!(matches!(assert_ready!(waiting[0].poll()), Grant::Connection("a")));
+        assert_eq!(limit.offer("b", here), Offer::Close("b"));
+        assert_pending!(waiting[1].poll());
+        // The second connection is not closed for the same waiter.
+        assert_eq!(limit.offer("c", here), Offer::Taken);
+        assert!(matches!(assert_ready!(waiting[2].poll()), Grant::Connection("c")));
+        drop(slot_in_use);
+        drop(slot(&mut waiting[1]));
+    }
+
+    #[test]
+    fn a_request_that_leaves_gets_nothing() {
+        let ([here, other], (limit, counts)) = (runtimes(), limit(1));
+        let first = limit.acquire(here).unwrap();
+        let [left, promised, mut last] = [here, other, here].map(|id| waits(&limit, id));
+        drop(left);
+        assert_eq!(limit.offer("b", here), Offer::Close("b"));
+        drop(promised);
+        assert!(limit.has_waiting());
+        drop(first);
+        let granted = slot(&mut last);
+        drop(last);
+        // A slot that was granted but not received is passed on.
+        let unread = waits(&limit, here);
+        let mut next = waits(&limit, here);
+        drop(granted);
+        drop(unread);
+        drop(slot(&mut next));
+        drop(next);
+        assert_eq!((counts.open(), counts.waiting()), (0, 0));
+    }
+
+    #[test]
+    fn a_request_that_must_wait_closes_an_idle_connection() {
+        struct Pool(AtomicUsize);
+        impl IdleConnections for Pool {
+            fn close_oldest(&self) -> bool {
+                let idle = self.0.load(Ordering::Relaxed);
+                self.0.store(idle.saturating_sub(1), Ordering::Relaxed);
+                idle > 0
+            }
+        }
+        let ([here, _], (limit, _)) = (runtimes(), limit(1));
+        let pools = [0, 2, 5].map(|idle| Arc::new(Pool(AtomicUsize::new(idle))));
+        for pool in &pools {
+            let pool: Weak<Pool> = Arc::downgrade(pool);
+            limit.add_pool(pool);
+        }
+        let _open = limit.acquire(here).unwrap();
+        let _waiting = [(); 3].map(|()| waits(&limit, here));
+        assert_eq!(pools.map(|pool| pool.0.load(Ordering::Relaxed)), [0, 0, 4]);
+    }
+}
