@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tower_passticket::{
     audit::{Audit, AuditCounts, AuditFile, CountingSink},
     gateway::RequestCounts,
+    layer::CrossOriginCounts,
     tls::ConnectionCounts,
 };
 
@@ -14,6 +15,7 @@ use tower_passticket::{
 pub(crate) struct Counts {
     pub(crate) requests: Arc<RequestCounts>,
     pub(crate) connections: Arc<ConnectionCounts>,
+    pub(crate) cross_origin: Arc<CrossOriginCounts>,
     pub(super) audit: Arc<AuditCounts>,
 }
 

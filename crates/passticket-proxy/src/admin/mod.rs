@@ -114,6 +114,7 @@ fn registry(counts: &Counts, stores: &Stores, components: &Components) -> Regist
         .with(counts.requests.clone())
         .with(counts.audit.clone())
         .with(counts.connections.clone())
+        .with(counts.cross_origin.clone())
         .with(stores.revocations.clone())
         .with(LogCounts);
     match &stores.audit {
