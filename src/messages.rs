@@ -152,6 +152,11 @@ catalogue! {
         "The user is not authorized to the target resource: {}"
         "The service has accepted the authentication of the user but the user does not have access rights to the resource."
         "Contact your security administrator to give you access.";
+    /// A web page of another origin made the browser send the request.
+    CROSS_ORIGIN = "ZWEAT403E" "org.zowe.apiml.security.crossOrigin"
+        "The request comes from a web page of another site"
+        "A web page that does not belong to the gateway made the browser send a request with the credentials of the user."
+        "Use the pages of the gateway. If the page belongs to the gateway, ask its operator to add the host of the page to zowe.externalDomains.";
     /// The login provider refuses the new password.
     NEW_PASSWORD_INVALID = "ZWEAT413E" "org.zowe.apiml.security.platform.errno.EMVSPASSWORD"
         "The platform returned error: EMVSPASSWORD: The new password is not valid"

@@ -40,6 +40,10 @@ pub enum ApiError {
         /// The method that the endpoint supports.
         allowed: Method,
     },
+    /// A web page of another origin made a browser send the request, see
+    /// [`OriginPolicy`](crate::layer::OriginPolicy): 403.
+    #[error("the request comes from a web page of another origin")]
+    CrossOrigin,
     /// The body has more than [`MAX_BODY_LEN`] bytes: 413.
     #[error("the body has more than {MAX_BODY_LEN} bytes")]
     BodyTooLarge,
@@ -230,6 +234,7 @@ impl ApiError {
                 StatusCode::METHOD_NOT_ALLOWED,
                 ApiMessage::with(&messages::INVALID_METHOD, &[method.as_str(), url]),
             ),
+            Self::CrossOrigin => plain(StatusCode::FORBIDDEN, &messages::CROSS_ORIGIN),
             Self::BodyTooLarge => (
                 StatusCode::PAYLOAD_TOO_LARGE,
                 ApiMessage::with(&messages::CONTENT_TOO_LARGE, &[&MAX_BODY_LEN.to_string()]),

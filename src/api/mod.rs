@@ -51,6 +51,9 @@
 //!    certificate is accepted, else `xBasic`. `Certificate` and `xBasic` are not registered schemes, and
 //!    browsers ignore them. The challenge is never `Basic`, because a browser would open its own login
 //!    dialogue.
+//! 7. A request that a web page of another origin made a browser send is 403, if the browser attached a
+//!    credential or the request is a login. [`OriginPolicy`](crate::layer::OriginPolicy) has the rule. No
+//!    `GET` changes anything.
 //!
 //! # Audit records
 //! [`with_audit`](AuthApi::with_audit) sets the destination of the audit [records](crate::audit). Each

@@ -159,6 +159,7 @@ impl From<&ApiError> for ReasonCode {
             | ApiError::PatWithoutScopes
             | ApiError::InvalidDelegateBody(_)
             | ApiError::InvalidRuleBody(_) => Self::BadRequest,
+            ApiError::CrossOrigin => Self::CrossOrigin,
             ApiError::NewPasswordRefused => Self::NewPasswordRefused,
             ApiError::TooManyAttempts { .. } => Self::TooManyAttempts,
             ApiError::WrongCredentials => Self::WrongPassword,

@@ -47,7 +47,7 @@ use crate::{
     clock::{Clock, SystemClock},
     headers::without_body,
     identity::IdentityMapper,
-    layer::CookieNames,
+    layer::{CookieNames, OriginPolicy},
     messages,
     passticket::PassTicketGenerator,
     revocation::RevocationStore,
@@ -84,6 +84,7 @@ struct State {
     /// The longest validity of Personal Access Tokens. `None` while they are off.
     max_validity: Option<Validity>,
     cookies: CookieNames,
+    origins: OriginPolicy,
     compatibility: Compatibility,
     audit: Audit,
     clock: Arc<dyn Clock>,
@@ -124,6 +125,7 @@ impl AuthApi {
             token_refresh: false,
             max_validity: None,
             cookies: CookieNames::default(),
+            origins: OriginPolicy::default(),
             compatibility: Compatibility::default(),
             audit: Audit::none(),
             clock: Arc::new(SystemClock),
@@ -199,6 +201,13 @@ impl AuthApi {
     #[must_use]
     pub fn with_cookie_names(self, cookies: CookieNames) -> Self {
         self.with(|state| state.cookies = cookies)
+    }
+
+    /// Decides with `policy` which requests of web pages of other origins are refused. Without this call, the
+    /// default policy decides.
+    #[must_use]
+    pub fn with_origin_policy(self, policy: OriginPolicy) -> Self {
+        self.with(|state| state.origins = policy)
     }
 
     /// Sets the compatibility profile. The default is [`Compatibility::Documented`].
@@ -316,9 +325,20 @@ impl State {
         let path = request.uri.path();
         let endpoint = Endpoint::find(&request.method, path, &self.prefix, self.switches())?;
         let record = RecordGuard::start(&self.audit, &self.clock, endpoint, request);
-        let answer = self.dispatch(endpoint, request, body).await;
+        let answer = match self.check_origin(endpoint, request) {
+            Ok(()) => self.dispatch(endpoint, request, body).await,
+            Err(error) => Err(error),
+        };
         record.finish(answer.as_ref().err());
         answer
+    }
+
+    fn check_origin(&self, endpoint: Endpoint, request: &Parts) -> Result<(), ApiError> {
+        let checked = match endpoint {
+            Endpoint::Login => self.origins.check_login(request),
+            _ => self.origins.check(request),
+        };
+        checked.map_err(|_| ApiError::CrossOrigin)
     }
 
     async fn dispatch<B: Body>(&self, endpoint: Endpoint, request: &Parts, body: B) -> Answer {

@@ -2,6 +2,7 @@
 //! the OpenAPI document.
 
 mod audit;
+mod cross_origin;
 mod delegate;
 mod model;
 mod pats;

@@ -61,6 +61,8 @@ string_enum! {
         TargetNotAllowed = "target-not-allowed",
         /// No caller may request tickets for this user, because the user is protected.
         TargetProtected = "target-protected",
+        /// A web page of another origin made the browser send the request.
+        CrossOrigin = "cross-origin",
         /// There were too many requests recently.
         RateLimited = "rate-limited",
         /// The PassTicket limit is reached: with replay protection, each user gets one ticket per second
@@ -124,6 +126,7 @@ impl ReasonCode {
             | Self::ApplidNotAllowed
             | Self::TargetNotAllowed
             | Self::TargetProtected
+            | Self::CrossOrigin
             | Self::RateLimited
             | Self::NoTimeSlot
             | Self::NotAuthorized

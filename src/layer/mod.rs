@@ -4,7 +4,9 @@
 //! SanitizeLayer ─► RouteLayer ─► AuthenticateLayer ─► ScopeLayer ─► SchemeLayer ─► service
 //!  removes          finds the     verifies one         checks the    headers of
 //!  reserved         service and   credential,          scopes of     the scheme, or
-//!  headers          its scheme    removes them all     a PAT         X-Zowe-Auth-Failure
+//!  headers,         its scheme    removes them all     a PAT         X-Zowe-Auth-Failure
+//!  refuses pages
+//!  of other origins
 //! ```
 //!
 //! PAT is short for Personal Access Token. A scheme ([`Scheme`]) decides which headers a service receives.
@@ -30,6 +32,7 @@ mod body;
 mod check;
 pub mod connection;
 mod credential;
+mod cross_origin;
 mod failure;
 mod future;
 #[cfg(feature = "proxy")]
@@ -58,6 +61,7 @@ pub use connection::{ConnectionInfoLayer, ConnectionInfoService};
 #[cfg(feature = "api")]
 pub(crate) use credential::login_token;
 pub use credential::{CookieNames, PRIVATE_TOKEN};
+pub use cross_origin::{CrossOriginCounts, ForeignOrigins, Origin, OriginError, OriginPolicy};
 pub use failure::{Failure, X_ZOWE_AUTH_FAILURE};
 pub use future::{LayerFuture, ResponseFuture};
 #[cfg(feature = "proxy")]

@@ -41,6 +41,10 @@ pub enum Rejection {
     /// The body has a transfer coding that the gateway does not know (RFC 9112 §6.1).
     #[error("the body has a transfer coding other than chunked")]
     TransferCoding,
+    /// A web page of another origin made a browser send the request, see
+    /// [`OriginPolicy`](super::OriginPolicy).
+    #[error("the request comes from a web page of another origin")]
+    CrossOrigin,
     /// Authentication or the scheme failed, and the gateway does not forward the request.
     #[error("authentication or the scheme failed: {0}")]
     Authentication(Failure),
@@ -100,6 +104,7 @@ impl Rejection {
                     &["the body has a transfer coding other than 'chunked'"],
                 ),
             ),
+            Self::CrossOrigin => (StatusCode::FORBIDDEN, ApiMessage::new(&messages::CROSS_ORIGIN)),
             Self::Method(_) => {
                 (StatusCode::METHOD_NOT_ALLOWED, ApiMessage::new(&messages::METHOD_NOT_ALLOWED))
             }

@@ -19,6 +19,10 @@ use crate::{headers::same_for_cgi, token::ServiceId};
 /// trusts the proxy.
 const WEBSPHERE: &str = "$ws";
 
+/// The prefix of the headers of CORS (Fetch Standard §3.3). With `Origin`, a service would decide about pages
+/// of other origins itself ([D25](crate::decisions#d25)).
+const ACCESS_CONTROL: &str = "access-control-";
+
 /// Headers that the gateway needs.
 static NEEDED: [&HeaderName; 7] = [
     &AUTHORIZATION,
@@ -53,8 +57,9 @@ impl Entry {
 }
 
 /// Sorted by the length of the names.
-static TABLE: [Entry; 87] = [
+static TABLE: [Entry; 88] = [
     Entry::new("proxy", Class::Listed),
+    Entry::new("origin", Class::Listed),
     Entry::new("iv-user", Class::Listed),
     Entry::new("sm-user", Class::Listed),
     Entry::new("iv-creds", Class::Listed),
@@ -184,6 +189,9 @@ fn class_of(name: &str) -> Option<Class> {
     };
     if first == b'x' && starts_like(name, X_CERTIFICATE) {
         return Some(Class::Gateway);
+    }
+    if first == b'a' && length > ACCESS_CONTROL.len() && starts_like(name, ACCESS_CONTROL) {
+        return Some(Class::Listed);
     }
     if length >= LENGTHS || lengths >> length & 1 == 0 {
         return None;
@@ -333,7 +341,7 @@ mod tests {
         let mut documented: Vec<_> =
             names.flat_map(|row| row.split('`').skip(1).step_by(2)).collect();
         let mut table: Vec<_> = TABLE.iter().map(|entry| entry.name).collect();
-        table.extend(["x-certificate-*", "$ws*"]);
+        table.extend(["x-certificate-*", "$ws*", "access-control-*"]);
         documented.sort_unstable();
         table.sort_unstable();
         assert_eq!(documented, table);
@@ -361,11 +369,21 @@ mod tests {
         ] {
             assert_eq!(class_of(name), Some(Class::Gateway), "{name}");
         }
-        for name in ["proxy", "ssl_client_escaped_cert", "x-forwarded-uri", "front+end+https"] {
+        for name in [
+            "proxy",
+            "origin",
+            "access-control-request-method",
+            "access.control_x",
+            "ssl_client_escaped_cert",
+            "x-forwarded-uri",
+            "front+end+https",
+        ] {
             assert_eq!(class_of(name), Some(Class::Listed), "{name}");
         }
         for name in [
             "accept",
+            "accept-language",
+            "access-control",
             "host",
             "content-length",
             "transfer-encoding",

@@ -1,4 +1,7 @@
-//! Removes request headers that a client must not send to a service:
+//! Removes request headers that a client must not send to a service, and refuses requests of web pages of
+//! other origins.
+//!
+//! It removes:
 //!
 //! 1. Hop-by-hop headers, including those that a `Connection` line names.
 //! 2. The headers of the table in `docs/reference/request-headers.md`, such as `X-Zowe-Auth-Failure`,
@@ -6,6 +9,9 @@
 //!    under other names, such as `X_Certificate_…`, which are removed too.
 //!    [`SanitizeLayer::with_service_headers`] changes the table for one service.
 //! 3. The headers that are passed to [`SanitizeLayer::with_headers`], such as the custom PassTicket headers.
+//!
+//! It refuses a request that a page of another origin made a browser send with the user's credential: 403.
+//! [`OriginPolicy`] has the rule. The decision is here, because services do not receive `Origin`.
 //!
 //! The layer keeps `Authorization`, `Cookie` and `PRIVATE-TOKEN`. It marks them as sensitive, so that
 //! `Debug` does not show their values.
@@ -52,6 +58,7 @@ use super::{
     authentication::Authentication,
     check::{Check, CheckService},
     credential::PRIVATE_TOKEN,
+    cross_origin::OriginPolicy,
     rejection::Rejection,
     request_headers::{Policy, RequestHeaders},
     routes::Route,
@@ -76,14 +83,25 @@ impl SanitizeLayer {
     /// Also removes `headers`.
     #[must_use]
     pub fn with_headers(mut self, headers: impl IntoIterator<Item = HeaderName>) -> Self {
-        Arc::make_mut(&mut self.check.policy).add(headers);
+        self.rules().headers.add(headers);
         self
+    }
+
+    /// Decides with `policy` which requests of web pages of other origins are refused.
+    #[must_use]
+    pub fn with_origin_policy(mut self, policy: OriginPolicy) -> Self {
+        self.rules().origins = policy;
+        self
+    }
+
+    fn rules(&mut self) -> &mut Rules {
+        Arc::make_mut(&mut self.check.rules)
     }
 
     /// Changes the table for the requests of `service`: those whose path begins with the id of the service.
     #[must_use]
     pub fn with_service_headers(mut self, service: ServiceId, headers: RequestHeaders) -> Self {
-        Arc::make_mut(&mut self.check.policy).set(service, headers);
+        self.rules().headers.set(service, headers);
         self
     }
 }
@@ -102,7 +120,13 @@ pub type SanitizeService<S> = CheckService<S, Sanitize>;
 /// The check of [`SanitizeLayer`].
 #[derive(Clone, Debug, Default)]
 pub struct Sanitize {
-    policy: Arc<Policy>,
+    rules: Arc<Rules>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Rules {
+    headers: Policy,
+    origins: OriginPolicy,
 }
 
 impl Check for Sanitize {
@@ -114,8 +138,10 @@ impl Check for Sanitize {
                 "SanitizeLayer must be the first layer; later it would remove headers of earlier layers",
             ));
         }
-        let changes = self.policy.of_path(request.uri().path());
-        sanitize(request.headers_mut(), &self.policy, changes);
+        let Rules { headers, origins } = &*self.rules;
+        origins.check(&*request).map_err(|_| Rejection::CrossOrigin)?;
+        let changes = headers.of_path(request.uri().path());
+        sanitize(request.headers_mut(), headers, changes);
         Ok(())
     }
 }

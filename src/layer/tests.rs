@@ -828,3 +828,29 @@ async fn a_revocation_check_without_an_answer_refuses_the_token() {
     let text = "ZWEAG104E Authentication service is not available";
     assert_eq!(exchange.failure_text(), Some(text));
 }
+
+#[tokio::test]
+async fn a_page_of_another_origin_reaches_no_service() {
+    let world = World::new();
+    let cookie = format!("apimlAuthenticationToken={}", world.jwt());
+    for (method, origin, status) in [
+        ("POST", "https://evil.example", 403),
+        ("GET", "https://evil.example", 200),
+        ("POST", "https://gw.example", 200),
+    ] {
+        let request = Request::builder()
+            .method(method)
+            .uri(FILES)
+            .header("host", "gw.example")
+            .header("cookie", &cookie)
+            .header("origin", origin)
+            .header("access-control-request-method", "POST");
+        let exchange = world.exchange(request.body(Body::default()).unwrap()).await;
+        assert_eq!(exchange.status, status, "{method} {origin}");
+        assert_eq!(exchange.southbound.is_some(), status == 200, "{method} {origin}");
+        assert_eq!(exchange.rejection, (status == 403).then_some(Rejection::CrossOrigin));
+        for removed in ["origin", "access-control-request-method"] {
+            assert_eq!(exchange.received(removed), None);
+        }
+    }
+}

@@ -188,7 +188,12 @@ pub(crate) fn gateway(
     // The auth API and the authenticator share one mapper. If the mapper asks ZSS (Zowe's server on
     // z/OS), they also share the cache of the answers.
     let mapper = providers::certificate_mapper(config, &remote);
+    let origins = match counts {
+        Some(counts) => config.origins.clone().with_counts(counts.cross_origin.clone()),
+        None => config.origins.clone(),
+    };
     let mut api = AuthApi::new(issuer, verifier.clone(), login, revocations.clone())
+        .with_origin_policy(origins.clone())
         .with_passtickets(generator.clone())
         .with_saf(providers::saf(config, &remote))
         .with_guarding_resources(config.guards.clone())
@@ -237,11 +242,14 @@ pub(crate) fn gateway(
     }
 
     let sanitize = config.request_headers.iter().cloned().fold(
-        SanitizeLayer::new().with_headers(config.strip_headers.iter().cloned()),
+        SanitizeLayer::new()
+            .with_headers(config.strip_headers.iter().cloned())
+            .with_origin_policy(origins),
         |layer, (service, headers)| layer.with_service_headers(service, headers),
     );
     let routed = ServiceBuilder::new()
-        // SanitizeLayer is first, so that no other layer sees headers that clients must not set.
+        // SanitizeLayer is first, so that no other layer sees headers that clients must not set. It also
+        // refuses requests of web pages of other origins, while the request still has `Origin`.
         .layer(sanitize)
         // RouteLayer is before AuthenticateLayer, because the route decides whether a credential is
         // evaluated, and what happens if authentication fails.

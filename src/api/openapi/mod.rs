@@ -121,8 +121,8 @@ impl Settings<'_> {
         }
     }
 
-    /// The responses for `errors`, and for the errors that do not depend on the endpoint: a wrong method,
-    /// a body that cannot be read, and a throttled login.
+    /// The responses for `errors`, and for the errors that do not depend on the endpoint: a wrong method, a
+    /// page of another origin, a body that cannot be read, and a throttled login.
     fn error_responses(
         &self,
         method: &Method,
@@ -132,6 +132,7 @@ impl Settings<'_> {
     ) -> Map<String, Value> {
         // `PUT` is an example: no endpoint supports it.
         errors.push(ApiError::MethodNotAllowed { method: Method::PUT, allowed: method.clone() });
+        errors.push(ApiError::CrossOrigin);
         if reads_body {
             errors.extend([ApiError::BodyTooLarge, ApiError::BodyBroken]);
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tower_passticket::{
     audit::{Audit, AuditCounts, AuditFile, CountingSink},
     gateway::RequestCounts,
+    layer::CrossOriginCounts,
     proxy::ForwardCounts,
     tls::ConnectionCounts,
 };
@@ -16,6 +17,7 @@ pub(crate) struct Counts {
     pub(crate) requests: Arc<RequestCounts>,
     pub(crate) connections: Arc<ConnectionCounts>,
     pub(crate) forward: Arc<ForwardCounts>,
+    pub(crate) cross_origin: Arc<CrossOriginCounts>,
     pub(super) audit: Arc<AuditCounts>,
 }
 

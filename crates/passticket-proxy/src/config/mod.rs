@@ -136,6 +136,7 @@ mod file_access;
 mod identities;
 mod identity_checks;
 mod listen;
+mod own_origins;
 mod passticket_proxy;
 mod pem;
 mod problem;
@@ -185,7 +186,7 @@ use secret_file::{
 use tower_passticket::{
     api::{Compatibility, GuardingResources, PasswordHash},
     gateway::StrictTransportSecurity,
-    layer::{CookieNames, CustomHeaders, RequestHeaders},
+    layer::{CookieNames, CustomHeaders, ForeignOrigins, OriginPolicy, RequestHeaders},
     passticket::{KeyProfiles, UserId},
     remote::Address,
     saf::{FileSaf, Profile},
@@ -259,6 +260,9 @@ pub struct Config {
     /// The services that change the table of removed request headers:
     /// `passticketProxy.services.ID.requestHeaders`.
     pub request_headers: Vec<(ServiceId, RequestHeaders)>,
+    /// Which requests of web pages of other origins are refused: `zowe.externalDomains` and `externalPort`.
+    /// With `compatibility: zowe-v3`, all of them, unless `apiml.service.corsEnabled` is true.
+    pub origins: OriginPolicy,
     /// `...security.auth.cookieProperties.cookieName` and `cookieNamePAT`.
     pub cookies: CookieNames,
     /// The lifetime of a login token: `...security.auth.tokenProperties.expirationInSeconds`.
@@ -409,6 +413,9 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         custom_headers: security.custom_headers,
         strip_headers: security.strip_headers,
         request_headers,
+        origins: OriginPolicy::default()
+            .with_own_origins(zowe.own_origins)
+            .with_foreign_origins(foreign_origins(ours.compatibility, zowe.cors)),
         cookies: security.cookies,
         token_lifetime: security.token_lifetime,
         timeouts: TimeoutSettings {
@@ -425,6 +432,14 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         profiles: KeyProfiles::new(ours.profiles)
             .expect("ptktdata::read keeps one entry per APPLID"),
     })
+}
+
+/// API ML with CORS off refuses each request of another origin.
+fn foreign_origins(compatibility: Compatibility, cors: bool) -> ForeignOrigins {
+    match compatibility {
+        Compatibility::ZoweV3 if !cors => ForeignOrigins::Refused,
+        _ => ForeignOrigins::Restricted,
+    }
 }
 
 fn signing_key(field: &Field<'_>) -> Option<SigningKey> {

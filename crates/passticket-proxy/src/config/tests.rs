@@ -214,6 +214,21 @@ fn security_headers_can_be_changed_and_turned_off() {
 }
 
 #[test]
+fn with_zowe_v3_and_without_cors_pages_of_other_origins_are_refused() {
+    let setup = Setup::new();
+    let policy = |setup: &Setup| setup.load().unwrap().config.origins;
+    let origin = "https://zowe.example:443".parse().unwrap();
+    setup.edit("zowe:", "zowe:\n  externalDomains: zowe.example\n  externalPort: 443");
+    let own = OriginPolicy::default().with_own_origins([origin]);
+    assert_eq!(format!("{:?}", policy(&setup)), format!("{own:?}"));
+    setup.edit("compatibility: documented", "compatibility: zowe-v3");
+    let refused = own.clone().with_foreign_origins(ForeignOrigins::Refused);
+    assert_eq!(format!("{:?}", policy(&setup)), format!("{refused:?}"));
+    setup.edit("    apiml:", "    apiml:\n      service: {corsEnabled: true}");
+    assert_eq!(format!("{:?}", policy(&setup)), format!("{own:?}"));
+}
+
+#[test]
 fn the_examples_of_users_saf_identities_and_api_defs_load() {
     let check = |yaml: &str, read: &dyn Fn(Section<'_>)| {
         let report = Report::default();

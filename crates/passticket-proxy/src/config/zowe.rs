@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use super::{
     apiml_security::{self, ApimlSecurity},
+    own_origins,
     problem::{Place, quote},
     reader::{At, Field, Section},
 };
-use tower_passticket::tls::Verification;
+use tower_passticket::{layer::Origin, tls::Verification};
 
 /// The values of a zowe.yaml. The files that the zowe.yaml names are read later.
 pub(super) struct Zowe<'a> {
@@ -25,6 +26,10 @@ pub(super) struct Zowe<'a> {
     pub(super) attls: Option<At<'a>>,
     pub(super) port: u16,
     pub(super) port_at: Place,
+    /// Empty without `externalDomains`.
+    pub(super) own_origins: Vec<Origin>,
+    /// `apiml.service.corsEnabled`. The packaged Zowe switches it off.
+    pub(super) cors: bool,
     /// The time limit for connecting to a service, and also for the service to begin its response.
     pub(super) timeout: Duration,
     pub(super) security: ApimlSecurity<'a>,
@@ -39,7 +44,11 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
     let port = gateway.optional("port");
     let port_at = gateway.place_of("port", port.as_ref());
     let port = port.and_then(|f| f.number(0..=u64::from(u16::MAX)));
+    // The conversion cannot fail: `number` accepts only the range of a u16.
+    let port = port.and_then(|port| port.try_into().ok()).unwrap_or(7554);
+    let own_origins = own_origins::read(&mut zowe, port);
     let mut apiml = gateway.section("apiml");
+    let cors = apiml.section("service").optional("corsEnabled").is_some_and(|f| f.is_on());
     let timeout = apiml.section("connection").optional("timeout");
     let security = apiml_security::read(apiml.section("security"), attls.as_ref());
     let verify = zowe.optional("verifyCertificates");
@@ -57,9 +66,10 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
         verify: verify.and_then(verification).unwrap_or_default(),
         verify_at,
         attls,
-        // The conversion cannot fail: `number` accepts only the range of a u16.
-        port: port.and_then(|port| port.try_into().ok()).unwrap_or(7554),
+        port,
         port_at,
+        own_origins,
+        cors,
         timeout: Duration::from_millis(
             timeout.and_then(|f| f.number(1..=u64::from(u32::MAX))).unwrap_or(60_000),
         ),
@@ -125,6 +135,7 @@ mod tests {
     fn only_the_pem_files_are_required() {
         let (seen, problems) = read_text(PEM, |zowe| {
             assert_eq!((zowe.port, zowe.timeout.as_secs()), (7554, 60));
+            assert_eq!((zowe.own_origins, zowe.cors), (Vec::new(), false));
             assert_eq!((zowe.security.pats, zowe.security.client_certificates), (false, false));
             assert_eq!(zowe.verify, Verification::Strict);
             assert_eq!(zowe.security.token_lifetime.as_secs(), 28_800);
@@ -151,6 +162,7 @@ mod tests {
     unknown: ignored
     apiml:
       connection: {{timeout: 250}}
+      service: {{corsEnabled: true, other: ignored}}
       security:
         personalAccessToken: {{enabled: true}}
         x509: {{enabled: 'true', registry: {{allowedUsers: USER}}}}
@@ -162,9 +174,14 @@ mod tests {
           tokenProperties: {{expirationInSeconds: 60}}
 "
         )
-        .replacen("zowe: {", "zowe: {verifyCertificates: nonStrict, ", 1);
+        .replacen(
+            "zowe: {",
+            "zowe: {verifyCertificates: nonStrict, externalDomains: zowe.example, externalPort: 443, ",
+            1,
+        );
         let (seen, problems) = read_text(&text, |zowe| {
-            assert_eq!((zowe.port, zowe.timeout.as_millis()), (0, 250));
+            assert_eq!((zowe.port, zowe.timeout.as_millis(), zowe.cors), (0, 250, true));
+            assert_eq!(zowe.own_origins, ["https://zowe.example".parse().unwrap()]);
             assert_eq!((zowe.security.pats, zowe.security.client_certificates), (true, true));
             assert_eq!(zowe.verify, Verification::NonStrict);
             assert_eq!(zowe.security.token_lifetime.as_secs(), 60);

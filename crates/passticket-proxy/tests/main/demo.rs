@@ -417,3 +417,34 @@ async fn trusted_headers_of_clients_are_removed_and_authenticated_answers_are_no
         assert!(!body.contains("forged"), "{body}");
     }
 }
+
+#[tokio::test]
+async fn pages_of_other_origins_use_neither_cookies_nor_certificates() {
+    let demo = Demo::start();
+    let jwt = demo.login().await;
+    let own = demo.url.clone();
+    let echo = "/dcpassticket/api/v1/request";
+    let generate = "/gateway/api/v1/auth/access-token/generate";
+    for (path, origin, status) in [
+        (echo, "https://evil.example", 403),
+        (echo, "null", 403),
+        (echo, &own, 200),
+        (generate, "https://evil.example", 403),
+        (generate, &own, 200),
+    ] {
+        let request = demo.client_of("USER").post(demo.at(path)).header("origin", origin);
+        let request = request.header("cookie", format!("apimlAuthenticationToken={jwt}"));
+        let response = request.body(r#"{"validity":1,"scopes":["x"]}"#).send().await.unwrap();
+        assert_eq!(response.status(), status, "{path} {origin}");
+        let body = response.text().await.unwrap();
+        assert_eq!(body.contains("ZWEAT403E"), status == 403, "{body}");
+        if path == echo && status == 200 {
+            let echo: Value = serde_json::from_str(&body).unwrap();
+            assert_eq!(echo["headers"]["origin"], Value::Null);
+        }
+    }
+    // A page cannot make a browser send this header.
+    let request = demo.client().post(demo.at(echo)).header("origin", "https://evil.example");
+    let response = request.header("authorization", format!("Bearer {jwt}")).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+}

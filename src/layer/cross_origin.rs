@@ -1,0 +1,590 @@
+//! Decides which requests of web pages of other origins are refused ([D25](crate::decisions#d25)).
+//!
+//! A page of another origin can make a browser send a request to the gateway. The browser then attaches the
+//! user's cookies, client certificate or Basic credentials. It also says where the request comes from: in
+//! `Origin` (RFC 6454 §7), and in `Sec-Fetch-Site` (Fetch Metadata Request Headers, W3C). A page can set
+//! neither header.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use http::{
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri,
+    header::{AUTHORIZATION, COOKIE, HOST, ORIGIN, SEC_WEBSOCKET_KEY, UPGRADE},
+    request::Parts,
+    uri::Authority,
+};
+
+use crate::{
+    authority::is_host_and_port,
+    connection::{ConnectionInfo, Protocol},
+    identity::PeerCertificate,
+    log_limit::log_limited,
+    metrics::{Collect, Counter, Description, Exposition},
+    token::ServiceId,
+};
+
+static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Authentication schemes whose credentials a browser stores and attaches itself. A page must ask the
+/// gateway before the browser sends another scheme, such as `Bearer` (a preflight request).
+const STORED_BY_BROWSERS: [&str; 4] = ["Basic", "Digest", "Negotiate", "NTLM"];
+
+const REFUSED: Description = Description::counter(
+    "passticket_cross_origin_refused_total",
+    "Requests of web pages of other origins that were refused.",
+);
+
+/// The scheme, host and port of a web page (RFC 6454). Upper and lower case do not matter, and the default
+/// port may be absent.
+///
+/// ```
+/// use tower_passticket::layer::Origin;
+///
+/// # fn main() -> Result<(), tower_passticket::layer::OriginError> {
+/// let origin: Origin = "https://Zowe.example.com:443".parse()?;
+/// assert_eq!(origin, "https://zowe.example.com".parse()?);
+/// assert!("null".parse::<Origin>().is_err());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// In lower case, without the default port (RFC 6454 §6.2).
+    text: String,
+}
+
+impl Origin {
+    fn new(scheme: &str, authority: &Authority) -> Self {
+        let default = match scheme {
+            "https" => Some(443),
+            "http" => Some(80),
+            _ => None,
+        };
+        let host = authority.host().to_ascii_lowercase();
+        let port = authority.port_u16().filter(|port| Some(*port) != default);
+        let text = match port {
+            Some(port) => format!("{scheme}://{host}:{port}"),
+            None => format!("{scheme}://{host}"),
+        };
+        Self { text }
+    }
+
+    fn scheme(&self) -> &str {
+        self.text.split(':').next().unwrap_or_default()
+    }
+}
+
+impl FromStr for Origin {
+    type Err = OriginError;
+
+    fn from_str(text: &str) -> Result<Self, OriginError> {
+        let error = || OriginError(text.chars().take(200).collect());
+        let (scheme, authority) = text.split_once("://").ok_or_else(error)?;
+        let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
+        let authority = authority.parse::<Authority>().map_err(|_| error())?;
+        if !is_scheme || !is_host_and_port(&authority) {
+            return Err(error());
+        }
+        Ok(Self::new(&scheme.to_ascii_lowercase(), &authority))
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// A text that is not an [`Origin`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an origin; write one like https://zowe.example.com:7554")]
+pub struct OriginError(String);
+
+/// Decides which requests of web pages of other origins are refused with 403
+/// ([D25](crate::decisions#d25)).
+///
+/// A request is refused if all of this is true:
+///
+/// - Its `Origin` is neither one of the gateway nor allowed for the service. Or it has no `Origin`, and its
+///   `Sec-Fetch-Site` is `cross-site`. `Origin: null` is the origin of no page that the gateway knows.
+/// - Its method is not GET, HEAD or OPTIONS, or it is a WebSocket handshake.
+/// - It has a credential that a browser attaches itself: a cookie, a client certificate, or `Authorization`
+///   with the scheme Basic, Digest, Negotiate or NTLM. A login with the password in the body counts, too: a
+///   page must not log the user in as another one.
+///
+/// Requests with neither header, such as those of curl, are never refused.
+///
+/// The origins of the gateway are those of [`with_own_origins`](Self::with_own_origins), else the address that
+/// the client requested. Without TLS on the connection, `http` and `https` both count as its scheme, because
+/// TLS may end in front of the gateway.
+///
+/// [`SanitizeLayer`](super::SanitizeLayer::with_origin_policy) and
+#[cfg_attr(feature = "api", doc = "[`AuthApi`](crate::api::AuthApi::with_origin_policy)")]
+#[cfg_attr(not(feature = "api"), doc = "`AuthApi`")]
+/// apply the default policy. Pass your own policy to both.
+#[derive(Clone, Debug, Default)]
+pub struct OriginPolicy {
+    /// If empty, the address that the client requested.
+    own: Vec<Origin>,
+    allowed: Vec<(ServiceId, Vec<Origin>)>,
+    foreign: ForeignOrigins,
+    counts: Option<Arc<CrossOriginCounts>>,
+}
+
+/// The requests of other origins that an [`OriginPolicy`] lets pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ForeignOrigins {
+    /// Those that change nothing, and those without a credential of a browser.
+    #[default]
+    Restricted,
+    /// None, whatever the method is, as in Zowe's API Mediation Layer with CORS off.
+    Refused,
+}
+
+impl OriginPolicy {
+    /// The gateway has these origins only. So the address that a client requested does not count any more,
+    /// unless `origins` is empty.
+    #[must_use]
+    pub fn with_own_origins(self, origins: impl IntoIterator<Item = Origin>) -> Self {
+        Self { own: origins.into_iter().collect(), ..self }
+    }
+
+    /// Pages of these origins may use `service`.
+    #[must_use]
+    pub fn with_allowed_origins(
+        mut self,
+        service: ServiceId,
+        origins: impl IntoIterator<Item = Origin>,
+    ) -> Self {
+        self.allowed.push((service, origins.into_iter().collect()));
+        self
+    }
+
+    /// Which requests of other origins pass. The default is [`ForeignOrigins::Restricted`].
+    #[must_use]
+    pub fn with_foreign_origins(self, foreign: ForeignOrigins) -> Self {
+        Self { foreign, ..self }
+    }
+
+    /// Counts refused requests in `counts`.
+    #[must_use]
+    pub fn with_counts(self, counts: Arc<CrossOriginCounts>) -> Self {
+        Self { counts: Some(counts), ..self }
+    }
+
+    /// Checks a request. The service is the one that the first segment of its path names.
+    ///
+    /// # Errors
+    /// [`CrossOrigin`] if the request is refused. It is counted and logged.
+    #[inline]
+    pub(crate) fn check<'a>(&self, head: impl Into<RequestHead<'a>>) -> Result<(), CrossOrigin> {
+        self.check_with(head.into(), BodyCredential::None)
+    }
+
+    /// Checks a request whose body may contain a password.
+    ///
+    /// # Errors
+    /// [`CrossOrigin`] if the request is refused. It is counted and logged.
+    #[cfg(feature = "api")]
+    pub(crate) fn check_login(&self, request: &Parts) -> Result<(), CrossOrigin> {
+        self.check_with(request.into(), BodyCredential::Possible)
+    }
+
+    #[inline]
+    fn check_with(&self, head: RequestHead<'_>, body: BodyCredential) -> Result<(), CrossOrigin> {
+        // A browser adds `Origin` to each request with another method (Fetch Standard §3.2), and to each
+        // WebSocket handshake (RFC 6455 §4.1). So most requests need one or two lookups.
+        let has_origin = head.headers.contains_key(ORIGIN);
+        if !has_origin && (is_safe(head.method) || !is_cross_site(head.headers)) {
+            return Ok(());
+        }
+        self.check_browser(head, body)
+    }
+
+    #[cold]
+    fn check_browser(
+        &self,
+        head: RequestHead<'_>,
+        body: BodyCredential,
+    ) -> Result<(), CrossOrigin> {
+        if !self.refuses(head, body) {
+            return Ok(());
+        }
+        if let Some(counts) = &self.counts {
+            counts.refused.increment();
+        }
+        let (origin, path) = (head.headers.get(ORIGIN), head.uri.path());
+        log_limited!(
+            info,
+            "cross-origin request",
+            { ?origin, method = %head.method, path },
+            "request of a web page of another origin refused; if the page is one of this gateway, add its \
+             host to zowe.externalDomains"
+        );
+        Err(CrossOrigin)
+    }
+
+    /// The decision. The request has an `Origin`, or its `Sec-Fetch-Site` is `cross-site`.
+    fn refuses(&self, head: RequestHead<'_>, body: BodyCredential) -> bool {
+        let mut origins = head.headers.get_all(ORIGIN).iter().peekable();
+        let has_origin = origins.peek().is_some();
+        if has_origin && origins.all(|origin| self.is_trusted(origin, head)) {
+            return false;
+        }
+        if has_origin && self.foreign == ForeignOrigins::Refused {
+            return true;
+        }
+        (!is_safe(head.method) || is_websocket_handshake(head.headers))
+            && (body == BodyCredential::Possible || has_credential_of_browser(head))
+    }
+
+    /// Whether the origin is one of the gateway, or allowed for the service.
+    fn is_trusted(&self, origin: &HeaderValue, head: RequestHead<'_>) -> bool {
+        let Some(origin) = origin.to_str().ok().and_then(|text| text.parse::<Origin>().ok()) else {
+            return false;
+        };
+        let is_own = match self.own.as_slice() {
+            [] => is_requested(&origin, head),
+            own => own.contains(&origin),
+        };
+        let service = head.uri.path().strip_prefix('/').and_then(|path| path.split('/').next());
+        is_own
+            || self
+                .allowed
+                .iter()
+                .any(|(id, origins)| Some(id.as_str()) == service && origins.contains(&origin))
+    }
+}
+
+/// Whether the body of a request may contain a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BodyCredential {
+    None,
+    #[cfg_attr(not(feature = "api"), expect(dead_code, reason = "for logins"))]
+    Possible,
+}
+
+/// The request comes from a web page of another origin, and is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CrossOrigin;
+
+/// The parts of a request that the decision depends on.
+#[derive(Clone, Copy)]
+pub(crate) struct RequestHead<'a> {
+    method: &'a Method,
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+    extensions: &'a Extensions,
+}
+
+impl<'a, B> From<&'a Request<B>> for RequestHead<'a> {
+    fn from(request: &'a Request<B>) -> Self {
+        let (method, uri) = (request.method(), request.uri());
+        Self { method, uri, headers: request.headers(), extensions: request.extensions() }
+    }
+}
+
+impl<'a> From<&'a Parts> for RequestHead<'a> {
+    fn from(Parts { method, uri, headers, extensions, .. }: &'a Parts) -> Self {
+        Self { method, uri, headers, extensions }
+    }
+}
+
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+fn is_cross_site(headers: &HeaderMap) -> bool {
+    headers.get_all(&SEC_FETCH_SITE).iter().any(|site| site.as_bytes() == b"cross-site")
+}
+
+/// A handshake of HTTP/1.1 (RFC 6455 §4.1). The one of HTTP/2 has the method CONNECT, which is not safe.
+fn is_websocket_handshake(headers: &HeaderMap) -> bool {
+    headers.contains_key(SEC_WEBSOCKET_KEY) || headers.contains_key(UPGRADE)
+}
+
+fn has_credential_of_browser(head: RequestHead<'_>) -> bool {
+    head.extensions.get::<PeerCertificate>().is_some()
+        || head.headers.contains_key(COOKIE)
+        || head.headers.get_all(AUTHORIZATION).iter().any(is_stored_by_browsers)
+}
+
+fn is_stored_by_browsers(authorization: &HeaderValue) -> bool {
+    let value = authorization.as_bytes().trim_ascii();
+    let scheme = value.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+    STORED_BY_BROWSERS.iter().any(|stored| scheme.eq_ignore_ascii_case(stored.as_bytes()))
+}
+
+/// Whether the origin is the address that the client requested.
+fn is_requested(origin: &Origin, head: RequestHead<'_>) -> bool {
+    let is_https = head.extensions.get::<ConnectionInfo>().map(|c| c.protocol == Protocol::Https);
+    let is_scheme = match origin.scheme() {
+        "https" => true,
+        "http" => is_https != Some(true),
+        _ => false,
+    };
+    // The authority of the target counts if there is one (RFC 9112 §3.2.2, RFC 9113 §8.3.1).
+    let authority = head.uri.authority().map(|authority| authority.as_str().as_bytes());
+    let authority = authority.or_else(|| Some(head.headers.get(HOST)?.as_bytes()));
+    // An empty port is the default port (RFC 3986 §3.2.3).
+    let authority = authority.map(|host| host.strip_suffix(b":").unwrap_or(host));
+    let authority = authority.and_then(|authority| Authority::try_from(authority).ok());
+    is_scheme
+        && authority.is_some_and(|authority| {
+            is_host_and_port(&authority) && Origin::new(origin.scheme(), &authority) == *origin
+        })
+}
+
+/// Counts the requests that one or more [`OriginPolicy`] have refused.
+#[derive(Debug, Default)]
+pub struct CrossOriginCounts {
+    refused: Counter,
+}
+
+impl CrossOriginCounts {
+    /// The number of refused requests.
+    pub fn refused(&self) -> u64 {
+        self.refused.get()
+    }
+}
+
+impl Collect for CrossOriginCounts {
+    fn collect(&self, exposition: &mut Exposition) {
+        exposition.value(&REFUSED, self.refused.get());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use test_support::pki;
+
+    use super::*;
+
+    const OURS: &str = "https://gw.example:7554";
+    const EVIL: &str = "https://evil.example";
+
+    type Headers<'a> = &'a [(&'a str, &'a str)];
+
+    fn request(method: &str, uri: &str, headers: Headers<'_>) -> Request<()> {
+        let mut request = Request::builder().method(method).uri(uri);
+        if !uri.starts_with("https:") {
+            request = request.header("host", "GW.example:7554");
+        }
+        let request = headers.iter().fold(request, |request, (n, v)| request.header(*n, *v));
+        request.body(()).unwrap()
+    }
+
+    fn is_refused(policy: &OriginPolicy, request: &Request<()>) -> bool {
+        policy.check(request).is_err()
+    }
+
+    #[test]
+    fn origins_are_equal_without_case_and_default_port() {
+        let canonical = |text: &str| text.parse::<Origin>().map(|origin| origin.to_string()).ok();
+        for (text, want) in [
+            ("https://gw", Some("https://gw")),
+            ("HTTPS://GW.Example:443", Some("https://gw.example")),
+            ("http://gw:80", Some("http://gw")),
+            ("http://gw:443", Some("http://gw:443")),
+            ("https://gw:80", Some("https://gw:80")),
+            ("https://[::1]:443", Some("https://[::1]")),
+            ("https://gw:00443", Some("https://gw")),
+            ("chrome-extension://abc", Some("chrome-extension://abc")),
+            ("null", None),
+            ("", None),
+            ("https://", None),
+            ("https:", None),
+            ("https://gw/", None),
+            ("https://gw?x", None),
+            ("https://gw:", None),
+            ("https://gw:65536", None),
+            ("https://u@gw", None),
+            ("https://gw https://gw", None),
+            ("://gw", None),
+            ("1://gw", None),
+            ("ht tp://gw", None),
+        ] {
+            assert_eq!(canonical(text).as_deref(), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn requests_of_other_origins_with_a_credential_of_the_browser_are_refused() {
+        const COOKIE: (&str, &str) = ("cookie", "a=b");
+        const BASIC: (&str, &str) = ("authorization", "basic dTpw");
+        const BEARER: (&str, &str) = ("authorization", "Bearer x");
+        const EVIL_ORIGIN: (&str, &str) = ("origin", EVIL);
+        const CROSS: (&str, &str) = ("sec-fetch-site", "cross-site");
+        const SAME_SITE: (&str, &str) = ("sec-fetch-site", "same-site");
+        const SOCKET: (&str, &str) = ("sec-websocket-key", "x");
+        let cases: &[(&str, &str, Headers<'_>, bool)] = &[
+            // Not a browser.
+            ("POST", "/x", &[COOKIE], false),
+            ("POST", "/x", &[BASIC], false),
+            ("GET", "/x", &[COOKIE, SOCKET], false),
+            // The method.
+            ("POST", "/x", &[COOKIE, EVIL_ORIGIN], true),
+            ("PUT", "/x", &[COOKIE, EVIL_ORIGIN], true),
+            ("PATCH", "/x", &[COOKIE, EVIL_ORIGIN], true),
+            ("DELETE", "/x", &[COOKIE, EVIL_ORIGIN], true),
+            ("CONNECT", "gw.example:7554", &[COOKIE, EVIL_ORIGIN], true),
+            ("get", "/x", &[COOKIE, EVIL_ORIGIN], true),
+            ("GET", "/x", &[COOKIE, EVIL_ORIGIN], false),
+            ("HEAD", "/x", &[COOKIE, EVIL_ORIGIN, CROSS], false),
+            ("OPTIONS", "/x", &[COOKIE, EVIL_ORIGIN], false),
+            ("GET", "/x", &[COOKIE, CROSS], false),
+            ("GET", "/x", &[COOKIE, EVIL_ORIGIN, SOCKET], true),
+            ("GET", "/x", &[COOKIE, EVIL_ORIGIN, ("upgrade", "websocket")], true),
+            ("GET", "/x", &[COOKIE, ("origin", OURS), SOCKET], false),
+            // The credential.
+            ("POST", "/x", &[EVIL_ORIGIN], false),
+            ("POST", "/x", &[BASIC, EVIL_ORIGIN], true),
+            ("POST", "/x", &[("authorization", "NTLM"), EVIL_ORIGIN], true),
+            ("POST", "/x", &[("authorization", " Negotiate x"), EVIL_ORIGIN], true),
+            ("POST", "/x", &[("authorization", "Digest\tx"), EVIL_ORIGIN], true),
+            ("POST", "/x", &[BEARER, EVIL_ORIGIN, CROSS], false),
+            ("POST", "/x", &[("private-token", "x"), EVIL_ORIGIN, CROSS], false),
+            ("POST", "/x", &[("authorization", "Basically"), EVIL_ORIGIN], false),
+            // A page may add a token to hide the credential that the browser attaches.
+            ("POST", "/x", &[BEARER, BASIC, EVIL_ORIGIN], true),
+            ("POST", "/x", &[BEARER, COOKIE, EVIL_ORIGIN], true),
+            ("POST", "/x", &[("private-token", "x"), COOKIE, EVIL_ORIGIN], true),
+            // The origin.
+            ("POST", "/x", &[COOKIE, ("origin", OURS)], false),
+            ("POST", "/x", &[COOKIE, ("origin", "HTTPS://GW.EXAMPLE:7554")], false),
+            ("POST", "/x", &[COOKIE, ("origin", OURS), CROSS], false),
+            ("POST", "/x", &[COOKIE, ("origin", "null")], true),
+            ("POST", "/x", &[COOKIE, ("origin", "")], true),
+            ("POST", "/x", &[COOKIE, ("origin", "https://gw.example")], true),
+            ("POST", "/x", &[COOKIE, ("origin", "https://gw.example:7555")], true),
+            ("POST", "/x", &[COOKIE, ("origin", "https://gw.example:7554/")], true),
+            ("POST", "/x", &[COOKIE, ("origin", "https://gw.example:7554.evil.example")], true),
+            ("POST", "/x", &[COOKIE, ("origin", "https://evil-gw.example:7554")], true),
+            ("POST", "/x", &[COOKIE, ("origin", "ftp://gw.example:7554")], true),
+            ("POST", "/x", &[COOKIE, ("origin", OURS), EVIL_ORIGIN], true),
+            ("POST", "/x", &[COOKIE, EVIL_ORIGIN, ("origin", OURS)], true),
+            ("POST", "/x", &[COOKIE, SAME_SITE, ("origin", "https://b.example")], true),
+            ("POST", "/x", &[COOKIE, SAME_SITE, ("origin", OURS)], false),
+            ("POST", "/x", &[COOKIE, ("sec-fetch-site", "same-origin"), EVIL_ORIGIN], true),
+            // Without an origin, `Sec-Fetch-Site` decides.
+            ("POST", "/x", &[COOKIE, CROSS], true),
+            ("POST", "/x", &[COOKIE, SAME_SITE], false),
+            ("POST", "/x", &[COOKIE, ("sec-fetch-site", "same-origin")], false),
+            ("POST", "/x", &[COOKIE, ("sec-fetch-site", "none")], false),
+            ("POST", "/x", &[COOKIE, ("sec-fetch-site", "none"), CROSS], true),
+            // HTTP/2 and targets in absolute form.
+            ("POST", "https://gw.example:7554/x", &[COOKIE, ("origin", OURS)], false),
+            (
+                "POST",
+                "https://gw.example/x",
+                &[COOKIE, ("origin", "https://gw.example:443")],
+                false,
+            ),
+            ("POST", "https://gw.example:/x", &[COOKIE, ("origin", "https://gw.example")], false),
+            ("POST", "https://other.example/x", &[COOKIE, ("origin", OURS)], true),
+        ];
+        let policy = OriginPolicy::default();
+        for (method, uri, headers, want) in cases {
+            let request = request(method, uri, headers);
+            assert_eq!(is_refused(&policy, &request), *want, "{method} {uri} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_certificate_is_a_credential_of_the_browser() {
+        let certificate = pki::self_signed_with_name("USER");
+        let certificate = PeerCertificate::from_der(certificate).unwrap();
+        for (method, origin, want) in
+            [("POST", EVIL, true), ("POST", OURS, false), ("GET", EVIL, false)]
+        {
+            let mut request = request(method, "/x", &[("origin", origin)]);
+            request.extensions_mut().insert(certificate.clone());
+            assert_eq!(is_refused(&OriginPolicy::default(), &request), want, "{method} {origin}");
+            request.headers_mut().insert("authorization", "Bearer junk".parse().unwrap());
+            assert_eq!(is_refused(&OriginPolicy::default(), &request), want, "{method} {origin}");
+        }
+    }
+
+    #[test]
+    fn the_scheme_of_the_requested_address_is_that_of_the_connection() {
+        let address = "127.0.0.1:1".parse().unwrap();
+        for (protocol, origin, want) in [
+            (Some(Protocol::Https), "https://gw.example:7554", false),
+            (Some(Protocol::Https), "http://gw.example:7554", true),
+            // TLS may end in front of the gateway.
+            (Some(Protocol::Http), "https://gw.example:7554", false),
+            (Some(Protocol::Http), "http://gw.example:7554", false),
+            (None, "https://gw.example:7554", false),
+            (None, "http://gw.example:7554", false),
+        ] {
+            let mut request = request("POST", "/x", &[("cookie", "a=b"), ("origin", origin)]);
+            if let Some(protocol) = protocol {
+                let connection = ConnectionInfo::new(address, address, protocol);
+                request.extensions_mut().insert(connection);
+            }
+            let refused = is_refused(&OriginPolicy::default(), &request);
+            assert_eq!(refused, want, "{protocol:?} {origin}");
+        }
+    }
+
+    #[test]
+    fn own_origins_replace_the_requested_address() {
+        let [own, allowed] = ["https://zowe.example", "https://app.example"]
+            .map(|text| text.parse::<Origin>().unwrap());
+        let policy = OriginPolicy::default()
+            .with_own_origins([own])
+            .with_allowed_origins(ServiceId::new("svc").unwrap(), [allowed]);
+        for (path, origin, want) in [
+            ("/svc/x", "https://zowe.example", false),
+            ("/svc/x", "https://ZOWE.example:443", false),
+            ("/svc/x", OURS, true),
+            ("/svc/x", "https://app.example", false),
+            ("/svc", "https://app.example", false),
+            ("/svc2/x", "https://app.example", true),
+            ("/", "https://app.example", true),
+        ] {
+            for site in ["same-site", "cross-site"] {
+                let headers = [("cookie", "a=b"), ("origin", origin), ("sec-fetch-site", site)];
+                let request = request("POST", path, &headers);
+                assert_eq!(is_refused(&policy, &request), want, "{path} {origin} {site}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_foreign_origin_can_be_refused() {
+        let policy = OriginPolicy::default().with_foreign_origins(ForeignOrigins::Refused);
+        for (method, headers, want) in [
+            ("GET", &[("origin", EVIL)][..], true),
+            ("OPTIONS", &[("origin", EVIL)], true),
+            ("POST", &[("origin", EVIL), ("authorization", "Bearer x")], true),
+            ("GET", &[("origin", "null")], true),
+            ("GET", &[("origin", OURS)], false),
+            ("GET", &[("sec-fetch-site", "cross-site")], false),
+            ("POST", &[("sec-fetch-site", "cross-site")], false),
+            ("POST", &[("sec-fetch-site", "cross-site"), ("cookie", "a=b")], true),
+            ("POST", &[("cookie", "a=b")], false),
+        ] {
+            assert_eq!(
+                is_refused(&policy, &request(method, "/x", headers)),
+                want,
+                "{method} {headers:?}"
+            );
+        }
+    }
+
+    #[cfg(feature = "api")]
+    #[test]
+    fn a_login_of_another_origin_is_refused_without_a_credential_in_its_head() {
+        let counts = Arc::new(CrossOriginCounts::default());
+        let policy = OriginPolicy::default().with_counts(counts.clone());
+        let check = |headers| policy.check_login(&request("POST", "/x", headers).into_parts().0);
+        assert_eq!(check(&[("origin", EVIL)]), Err(CrossOrigin));
+        assert_eq!(check(&[("sec-fetch-site", "cross-site")]), Err(CrossOrigin));
+        assert_eq!(check(&[("origin", OURS)]), Ok(()));
+        assert_eq!(check(&[]), Ok(()));
+        assert_eq!(counts.refused(), 2);
+    }
+}
