@@ -2,6 +2,7 @@
 //! the OpenAPI document.
 
 mod audit;
+mod client_address;
 mod delegate;
 mod model;
 mod pats;

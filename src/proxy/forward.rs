@@ -2,7 +2,7 @@
 //!
 //! 1. A request is sent if [`SchemeLayer`](crate::layer::SchemeLayer) has marked it as ready, or if its
 //!    route has the scheme `bypass` (no credential is evaluated). The response to any other request is 500.
-//! 2. The prefix of the path is replaced, `Host` and `X-Forwarded-*` are set, and hop-by-hop headers are
+//! 2. The prefix of the path is replaced, `Host`, `Forwarded` and `X-Forwarded-*` are set, and hop-by-hop headers are
 //!    removed in both directions.
 //! 3. Bodies are streamed in both directions. Connections are pooled. When the client disconnects, the
 //!    request to the service is cancelled.
@@ -40,7 +40,7 @@ use tower_service::Service;
 
 use super::{
     exchange::{Exchange, ExchangeError, Host, Pool},
-    forwarded::{PeerValue, ServiceHeaders, set_forwarded},
+    forwarded::{PeerValues, ServiceHeaders, set_forwarded},
     pool::ConnectionPool,
     request_body::{Progress, RequestBody},
     response_body::ResponseBody,
@@ -116,7 +116,7 @@ pub struct Forward<C, B> {
     response_timeout: Duration,
     cookies: Arc<CookieNames>,
     last: Option<LastRoute<B>>,
-    peer: PeerValue,
+    peer: PeerValues,
 }
 
 /// The route of the last request. The next request usually has the same route. The connections of the
@@ -136,7 +136,7 @@ impl<C, B> Forward<C, B> {
             response_timeout: timeouts.response(),
             cookies: Arc::default(),
             last: None,
-            peer: PeerValue::default(),
+            peer: PeerValues::default(),
         }
     }
 
@@ -154,7 +154,7 @@ impl<C, B> Clone for Forward<C, B> {
             response_timeout: self.response_timeout,
             cookies: self.cookies.clone(),
             last: None,
-            peer: PeerValue::default(),
+            peer: PeerValues::default(),
         }
     }
 }
@@ -267,7 +267,7 @@ fn service_request<B: Body>(
     request: Request<B>,
     LastRoute { route, host, prefix }: &LastRoute<B>,
     progress: &Progress,
-    peer: &mut PeerValue,
+    peer: &mut PeerValues,
 ) -> Result<Request<RequestBody<B>>, http::Error> {
     let (mut head, body) = request.into_parts();
     strip_hop_by_hop(&mut head.headers);
