@@ -13,4 +13,5 @@ mod command_line;
 mod demo;
 mod esm;
 mod log;
+mod proxies;
 mod serve;
