@@ -28,7 +28,7 @@ use tokio::{
 use tower::ServiceExt;
 use tower_passticket::{
     clock::Clock,
-    connection::{ConnectionInfo, Protocol},
+    connection::{ConnectionInfo, Protocol, TrustedProxies},
     fuzzing::serve_io,
     passticket::PassTicket,
 };
@@ -317,6 +317,10 @@ impl tower_service::Service<Uri> for ScriptedService {
 
 /// Asserts that the service received only requests that the gateway forwarded, and each of them at most once.
 fn check_requests(received: &[Message], log: &Log) {
+    check_requests_from(Peer::Client, received, log);
+}
+
+fn check_requests_from(peer: Peer, received: &[Message], log: &Log) {
     let forwarded = log.entries().forwarded;
     assert!(received.len() <= forwarded.len(), "{received:?} of {forwarded:?}");
     let mut expected = BTreeMap::<(String, String), usize>::new();
@@ -328,32 +332,45 @@ fn check_requests(received: &[Message], log: &Log) {
             .get_mut(&request.start)
             .unwrap_or_else(|| panic!("not forwarded: {request:?}"));
         *left = left.checked_sub(1).unwrap_or_else(|| panic!("received twice: {request:?}"));
-        check_request(request);
+        check_request(request, peer);
     }
 }
 
+/// Who sent a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peer {
+    Client,
+    TrustedProxy,
+}
+
 /// Asserts what must hold for every request that the service receives.
-fn check_request(request: &Message) {
+fn check_request(request: &Message, peer: Peer) {
     assert_eq!(request.all("host"), [SERVICE.as_bytes()]);
-    for (name, want) in [("x-forwarded-for", &b"192.0.2.7"[..]), ("x-forwarded-proto", b"https")] {
-        assert_eq!(request.all(name), [want], "{name}");
+    for (name, want) in [("x-forwarded-for", "192.0.2.7"), ("x-forwarded-proto", "https")] {
+        match (peer, &request.all(name)[..]) {
+            (Peer::Client, [value]) => assert_eq!(*value, want.as_bytes(), "{name}"),
+            (Peer::TrustedProxy, [value]) => assert!(value.ends_with(want.as_bytes()), "{name}"),
+            (_, values) => panic!("{name} {values:?}"),
+        }
     }
     for name in ["x-forwarded-port", "x-forwarded-prefix"] {
         assert_eq!(request.all(name).len(), 1, "{name}");
     }
     assert!(request.all("x-forwarded-host").len() <= 1);
+    let [forwarded] = request.all("forwarded")[..] else { panic!("{request:?}") };
+    let own =
+        forwarded.windows(14).rposition(|part| part == b"for=192.0.2.7;").expect("an element");
+    assert!(forwarded.ends_with(b";proto=https"));
+    assert!(own == 0 || (peer == Peer::TrustedProxy && forwarded[..own].ends_with(b", ")));
     let is_open = request.start.1.starts_with("/open");
     let is_same = request.start.1.starts_with("/same");
     for (name, value) in &request.headers {
         let dashed = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
         assert!(!dashed.starts_with("x-certificate-") && !dashed.starts_with("-ws"), "{name}");
-        assert!(
-            !matches!(&*dashed, "oidc-token" | "x-saf-token" | "client-cert" | "forwarded"),
-            "{name}"
-        );
+        assert!(!matches!(&*dashed, "oidc-token" | "x-saf-token" | "client-cert"), "{name}");
         let forwarded = ["for", "proto", "host", "port", "prefix"];
-        let of_gateway =
-            dashed.strip_prefix("x-forwarded-").is_some_and(|rest| forwarded.contains(&rest));
+        let of_gateway = dashed == "forwarded"
+            || dashed.strip_prefix("x-forwarded-").is_some_and(|rest| forwarded.contains(&rest));
         assert!(*name == dashed || !of_gateway, "{name}");
         let hop_by_hop = ["te", "trailer", "upgrade", "keep-alive", "proxy-connection"];
         assert!(!hop_by_hop.contains(&&**name) && !name.starts_with("proxy-auth"), "{name}");
@@ -407,13 +424,21 @@ pub(crate) fn forwarded(data: &[u8]) {
     }
     // Without `Host`, the gateway would refuse the request.
     request.headers_mut().insert("host", HeaderValue::from_static("gateway"));
-    request.extensions_mut().insert(connection());
-    let (service, log) = (CorrectService::default(), Log::default());
-    block_on(async {
-        let Ok(response) = gateway(service.clone(), log.clone()).oneshot(request).await;
-        let _ = response.into_body().collect().await;
-    });
-    check_requests(&service.received(), &log);
+    let proxies = TrustedProxies::new(|ip| ip == connection().peer.ip());
+    for peer in [Peer::Client, Peer::TrustedProxy] {
+        let mut request = request.clone();
+        let connection = match peer {
+            Peer::Client => connection(),
+            Peer::TrustedProxy => connection().with_trusted_proxies(&proxies, request.headers()),
+        };
+        request.extensions_mut().insert(connection);
+        let (service, log) = (CorrectService::default(), Log::default());
+        block_on(async {
+            let Ok(response) = gateway(service.clone(), log.clone()).oneshot(request).await;
+            let _ = response.into_body().collect().await;
+        });
+        check_requests_from(peer, &service.received(), &log);
+    }
 }
 
 // --- Bytes of a client -------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ mod identities;
 mod names;
 mod paths;
 mod permissions;
+mod proxies;
 mod support;
 mod tickets;
 mod tokens;
@@ -28,6 +29,8 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("hop_by_hop", headers::hop_by_hop),
     ("sanitize", headers::sanitize),
     ("forwarded", exchange::forwarded),
+    ("client_address", proxies::client_address),
+    ("proxy_protocol", proxies::proxy_protocol),
     ("paths", paths::paths),
     ("addresses", paths::addresses),
     ("certificate_der", identities::certificate_der),

@@ -97,7 +97,7 @@ impl Callers<'_> {
         let Credentials { password, new_password, .. } = credentials;
         let Self { login, throttle, clock, .. } = self;
         let peer =
-            request.extensions.get::<ConnectionInfo>().map(|connection| connection.peer.ip());
+            request.extensions.get::<ConnectionInfo>().map(|connection| connection.client().ip());
         let _turn = throttle.turn(&user, peer, || clock.now()).await.map_err(|too_early| {
             tracing::info!(url, %user, ?peer, "too many failed logins; the password was not checked");
             ApiError::TooManyAttempts { retry_after: too_early.retry_after }

@@ -2,6 +2,7 @@
 //! the OpenAPI document.
 
 mod audit;
+mod client_address;
 mod cross_origin;
 mod delegate;
 mod model;

@@ -13,6 +13,7 @@ use std::{
 use super::{request_id::RequestId, rfc3339::rfc3339};
 use crate::{
     clock::Timestamp,
+    connection::ClientAddress,
     identity::Fingerprint,
     passticket::{Applid, UserId},
     token::{ServiceId, TokenFingerprint},
@@ -146,6 +147,13 @@ impl Plain for TokenFingerprint {
 }
 
 impl Plain for Fingerprint {
+    fn write(&self, bytes: &mut Vec<u8>) {
+        // Writing to a Vec cannot fail.
+        let _ = write!(bytes, "{self}");
+    }
+}
+
+impl Plain for ClientAddress {
     fn write(&self, bytes: &mut Vec<u8>) {
         // Writing to a Vec cannot fail.
         let _ = write!(bytes, "{self}");

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    connection::ConnectionInfo,
+    connection::{ClientAddress, ConnectionInfo},
     identity::{EmailAddress, Fingerprint, PeerCertificate},
     passticket::{Applid, SafReturnCodes, UserId},
     revocation::Evicted,
@@ -89,8 +89,12 @@ pub struct AuditRecord {
     pub reason: Option<ReasonCode>,
     /// The id of the request.
     pub request_id: Option<RequestId>,
-    /// Address and port of the client of the TCP or TLS connection.
+    /// Address and port of the client of the TCP or TLS connection. With the PROXY protocol, the address
+    /// that the proxy has announced.
     pub peer: Option<SocketAddr>,
+    /// The address of the client, if the peer is a trusted proxy that has announced it in a header. If this
+    /// is `None`, the client is the [`peer`](Self::peer).
+    pub client: Option<ClientAddress>,
     /// The kind of credential that the client sent.
     pub credential: Option<CredentialKind>,
     /// The fingerprint of the token that the client sent, if the token was verified.
@@ -125,6 +129,7 @@ impl AuditRecord {
             reason: None,
             request_id: None,
             peer: None,
+            client: None,
             credential: None,
             token_id: None,
             issued_token_id: None,
@@ -149,12 +154,17 @@ impl AuditRecord {
         Self { reason: Some(reason), ..Self::new(event, reason.outcome(), time) }
     }
 
-    /// Sets the request id and the peer from the [`RequestId`] and the [`ConnectionInfo`] in the
-    /// extensions of the request. If an extension is absent, the field becomes `None`.
+    /// Sets the request id, the peer and the client from the [`RequestId`] and the [`ConnectionInfo`] in
+    /// the extensions of the request. If an extension is absent, its fields become `None`.
     #[must_use]
     pub fn with_request(self, extensions: &Extensions) -> Self {
-        let peer = extensions.get::<ConnectionInfo>().map(|connection| connection.peer);
-        Self { request_id: extensions.get().copied(), peer, ..self }
+        let connection = extensions.get::<ConnectionInfo>();
+        Self {
+            request_id: extensions.get().copied(),
+            peer: connection.map(|connection| connection.peer),
+            client: connection.and_then(ConnectionInfo::announced_client),
+            ..self
+        }
     }
 
     /// Sets the user id. If the event did not succeed, the client may have sent it without proof.
@@ -242,6 +252,7 @@ impl AuditRecord {
         line.plain_if_any("reason", self.reason.map(ReasonCode::as_str));
         line.plain_if_any("request_id", self.request_id);
         line.plain_if_any("peer", self.peer);
+        line.plain_if_any("client", self.client);
         line.plain_if_any("credential", self.credential.map(CredentialKind::as_str));
         line.plain_if_any("token_id", self.token_id);
         line.plain_if_any("issued_token_id", self.issued_token_id);

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     clock::{ManualClock, Timestamp},
-    connection::{ConnectionInfo, Protocol},
+    connection::{ConnectionInfo, Protocol, TrustedProxies},
     identity::{Fingerprint, PeerCertificate},
     passticket::{Applid, SafReturnCodes},
     revocation::Evicted,
@@ -139,11 +139,13 @@ fn full_record(detail: Detail) -> AuditRecord {
     let certificate = PeerCertificate::from_der(der).unwrap();
     let mut extensions = http::Extensions::new();
     extensions.insert(RequestId::next());
-    extensions.insert(ConnectionInfo::new(
-        "[::ffff:192.0.2.7]:555".parse().unwrap(),
-        "127.0.0.1:10010".parse().unwrap(),
-        Protocol::Https,
-    ));
+    let (peer, local) = ("[::ffff:192.0.2.7]:555", "127.0.0.1:10010");
+    let connection =
+        ConnectionInfo::new(peer.parse().unwrap(), local.parse().unwrap(), Protocol::Https);
+    let mut headers = http::HeaderMap::new();
+    headers.insert("x-forwarded-for", http::HeaderValue::from_static("::ffff:203.0.113.9"));
+    let proxies = TrustedProxies::new(|ip| ip.to_string() == "192.0.2.7");
+    extensions.insert(connection.with_trusted_proxies(&proxies, &headers));
     AuditRecord::failed(Event::RuleMade, ReasonCode::TicketFailed, TIME)
         .with_request(&extensions)
         .with_credential(CredentialKind::Certificate)
@@ -170,6 +172,7 @@ fn a_line_has_all_fields_of_the_record() {
         "reason": "ticket-failed",
         "request_id": record.request_id.unwrap().to_string(),
         "peer": "192.0.2.7:555",
+        "client": "203.0.113.9",
         "credential": "certificate",
         // `printf a | sha256sum`
         "token_id": "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb",

@@ -49,12 +49,13 @@ use http::{Extensions, Request};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::connection::ConnectionInfo;
+use crate::connection::{ConnectionInfo, TrustedProxies};
 
 /// The layer. See the [module](self).
 #[derive(Clone)]
 pub struct ConnectionInfoLayer<F> {
     find: F,
+    proxies: Option<TrustedProxies>,
 }
 
 impl<F> ConnectionInfoLayer<F>
@@ -66,7 +67,14 @@ where
     ///
     /// Do not take the peer address from a header that a client can set.
     pub fn new(find: F) -> Self {
-        Self { find }
+        Self { find, proxies: None }
+    }
+
+    /// Sets the proxies that tell the addresses of their clients: see
+    /// [`ConnectionInfo::with_trusted_proxies`].
+    #[must_use]
+    pub fn with_trusted_proxies(self, proxies: TrustedProxies) -> Self {
+        Self { proxies: Some(proxies), ..self }
     }
 }
 
@@ -80,7 +88,8 @@ impl<S, F: Clone> Layer<S> for ConnectionInfoLayer<F> {
     type Service = ConnectionInfoService<S, F>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        ConnectionInfoService { inner, find: self.find.clone() }
+        let (find, proxies) = (self.find.clone(), self.proxies.clone());
+        ConnectionInfoService { inner, find, proxies }
     }
 }
 
@@ -89,6 +98,7 @@ impl<S, F: Clone> Layer<S> for ConnectionInfoLayer<F> {
 pub struct ConnectionInfoService<S, F> {
     inner: S,
     find: F,
+    proxies: Option<TrustedProxies>,
 }
 
 impl<S: fmt::Debug, F> fmt::Debug for ConnectionInfoService<S, F> {
@@ -112,6 +122,10 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         if let Some(connection) = (self.find)(request.extensions()) {
+            let connection = match &self.proxies {
+                None => connection,
+                Some(proxies) => connection.with_trusted_proxies(proxies, request.headers()),
+            };
             request.extensions_mut().insert(connection);
         }
         self.inner.call(request)

@@ -2,7 +2,7 @@
 //!
 //! 1. A request is sent if [`SchemeLayer`](crate::layer::SchemeLayer) has marked it as ready, or if its
 //!    route has the scheme `bypass` (no credential is evaluated). The response to any other request is 500.
-//! 2. The prefix of the path is replaced, `Host` and `X-Forwarded-*` are set, and hop-by-hop headers are
+//! 2. The prefix of the path is replaced, `Host`, `Forwarded` and `X-Forwarded-*` are set, and hop-by-hop headers are
 //!    removed in both directions.
 //! 3. Bodies are streamed in both directions. Connections are pooled. When the client disconnects, the
 //!    request to the service is cancelled.
@@ -42,7 +42,7 @@ use tower_service::Service;
 use super::{
     counts::ForwardCounts,
     exchange::{Exchange, ExchangeError, Host, Pool},
-    forwarded::{PeerValue, ServiceHeaders, set_forwarded},
+    forwarded::{PeerValues, ServiceHeaders, set_forwarded},
     pool::{ConnectError, ConnectionPool, PoolSettings},
     request_body::{Progress, RequestBody},
     response_body::ResponseBody,
@@ -118,7 +118,7 @@ pub struct Forward<C, B> {
     response_timeout: Duration,
     cookies: Arc<CookieNames>,
     last: Option<LastRoute<B>>,
-    peer: PeerValue,
+    peer: PeerValues,
 }
 
 /// The route of the last request. The next request usually has the same route. The connections of the
@@ -144,7 +144,7 @@ impl<C, B> Forward<C, B> {
             response_timeout: timeouts.response(),
             cookies: Arc::default(),
             last: None,
-            peer: PeerValue::default(),
+            peer: PeerValues::default(),
         }
     }
 
@@ -188,7 +188,7 @@ impl<C, B> Clone for Forward<C, B> {
             response_timeout: self.response_timeout,
             cookies: self.cookies.clone(),
             last: None,
-            peer: PeerValue::default(),
+            peer: PeerValues::default(),
         }
     }
 }
@@ -301,7 +301,7 @@ fn service_request<B: Body>(
     request: Request<B>,
     LastRoute { route, host, prefix }: &LastRoute<B>,
     progress: &Progress,
-    peer: &mut PeerValue,
+    peer: &mut PeerValues,
 ) -> Result<Request<RequestBody<B>>, http::Error> {
     let (mut head, body) = request.into_parts();
     strip_hop_by_hop(&mut head.headers);

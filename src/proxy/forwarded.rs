@@ -1,4 +1,5 @@
-//! Sets the headers `X-Forwarded-*`. They tell the service about the connection of the client.
+//! Sets the headers `X-Forwarded-*` and `Forwarded` (RFC 7239). They tell the service about the connection of
+//! the client.
 
 use std::net::IpAddr;
 
@@ -16,21 +17,51 @@ static PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 static PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 static FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 
-/// Caches the value of `X-Forwarded-For` for the last peer. All requests of a connection have the same
-/// peer, and formatting an address takes 4 % of the instructions of a request.
-#[derive(Debug, Default)]
-pub(super) struct PeerValue(Option<(IpAddr, HeaderValue)>);
+/// All headers that this module sets, apart from `Host`.
+static OURS: [&HeaderName; 6] = [&FOR, &PROTO, &X_HOST, &PORT, &PREFIX, &FORWARDED];
 
-impl PeerValue {
-    fn get(&mut self, ip: IpAddr) -> Option<HeaderValue> {
-        match &self.0 {
-            Some((last, value)) if *last == ip => Some(value.clone()),
-            _ => {
-                let value = HeaderValue::from_str(&address(ip)).ok()?;
-                self.0 = Some((ip, value.clone()));
-                Some(value)
-            }
+/// A value of a trusted proxy is kept up to this length in bytes. A longer one is replaced.
+const MAX_KEPT: usize = 4096;
+
+/// Caches the values that usually stay the same for all requests of a connection. Formatting an address
+/// takes 4 % of the instructions of a request.
+#[derive(Debug, Default)]
+pub(super) struct PeerValues(Option<Peer>);
+
+/// The values for one peer that requests one host.
+#[derive(Debug)]
+struct Peer {
+    ip: IpAddr,
+    protocol: Protocol,
+    host: Option<HeaderValue>,
+    /// `X-Forwarded-For`.
+    address: HeaderValue,
+    /// `Forwarded`.
+    forwarded: HeaderValue,
+}
+
+impl PeerValues {
+    /// The values for this connection and this host. `None` if they are no header values, which does not
+    /// occur.
+    fn get(
+        &mut self,
+        ConnectionInfo { peer, protocol, .. }: &ConnectionInfo,
+        host: Option<&HeaderValue>,
+    ) -> Option<&Peer> {
+        let ip = peer.ip();
+        let is_same = self.0.as_ref().is_some_and(|last| {
+            last.ip == ip && last.protocol == *protocol && last.host.as_ref() == host
+        });
+        if !is_same {
+            self.0 = Some(Peer {
+                ip,
+                protocol: *protocol,
+                host: host.cloned(),
+                address: HeaderValue::from_str(&address(ip)).ok()?,
+                forwarded: HeaderValue::from_bytes(&forwarded(ip, *protocol, host)).ok()?,
+            });
         }
+        self.0.as_ref()
     }
 }
 
@@ -44,17 +75,19 @@ pub(super) struct ServiceHeaders<'a> {
     pub(super) prefix: Option<&'a HeaderValue>,
 }
 
-/// Sets `Host` to the host of the service, and sets `X-Forwarded-*`.
+/// Sets `Host` to the host of the service, and sets `X-Forwarded-*` and `Forwarded`.
 ///
-/// Values of `X-Forwarded-*` and `Forwarded` that the client sent are removed. The gateway cannot
-/// distinguish a trusted proxy from a client that pretends to be such a proxy (CVE-2025-41235).
+/// The gateway appends its values to those of a trusted proxy. The values of any other peer are replaced,
+/// because a client can send them, too (CVE-2025-41235).
 pub(super) fn set_forwarded(
     headers: &mut HeaderMap,
     uri: &Uri,
     service: ServiceHeaders<'_>,
     connection: Option<&ConnectionInfo>,
-    peer: &mut PeerValue,
+    values: &mut PeerValues,
 ) {
+    let is_kept = connection.is_some_and(ConnectionInfo::is_from_trusted_proxy);
+    let mut kept = is_kept.then(|| Kept::take_from(headers));
     sweep(headers, is_forwarded);
     // HTTP/2 has the host in the URI, HTTP/1.1 has it in the header `Host`.
     let host = headers.insert(HOST, service.host.clone());
@@ -62,35 +95,81 @@ pub(super) fn set_forwarded(
     let authority = uri.authority().and_then(|a| a.as_str().rsplit('@').next());
     let authority = authority.and_then(|host| HeaderValue::from_str(host).ok());
     let host = authority.or(host);
-    let port = host.as_ref().and_then(port_of);
+    let mut set = |name: &'static HeaderName, value: HeaderValue| {
+        let value = match &mut kept {
+            None => value,
+            Some(kept) => kept.append(name, value),
+        };
+        headers.insert(name, value);
+    };
+    if let Some(connection) = connection {
+        if let Some(peer) = values.get(connection, host.as_ref()) {
+            set(&FOR, peer.address.clone());
+            set(&FORWARDED, peer.forwarded.clone());
+        }
+        set(&PROTO, HeaderValue::from_static(connection.protocol.as_str()));
+        let default = match connection.protocol {
+            Protocol::Http => 80,
+            Protocol::Https => 443,
+        };
+        // The port that the client used. It differs from the port of the listener if a port mapping is in
+        // front of the gateway.
+        let port = host.as_ref().and_then(port_of);
+        set(&PORT, HeaderValue::from(port.unwrap_or(default)));
+    }
     if let Some(host) = host {
-        headers.insert(&X_HOST, host);
+        set(&X_HOST, host);
     }
     if let Some(prefix) = service.prefix {
-        headers.insert(&PREFIX, prefix.clone());
+        set(&PREFIX, prefix.clone());
     }
-    let Some(connection) = connection else { return };
-    if let Some(peer) = peer.get(connection.peer.ip()) {
-        headers.insert(&FOR, peer);
+    if let Some(Kept(rest)) = kept {
+        headers.extend(rest.into_iter().map(|(name, value)| (name.clone(), value)));
     }
-    headers.insert(&PROTO, HeaderValue::from_static(connection.protocol.as_str()));
-    let default = match connection.protocol {
-        Protocol::Http => 80,
-        Protocol::Https => 443,
-    };
-    // The port that the client used. It differs from the port of the listener if a port mapping is in
-    // front of the gateway.
-    headers.insert(&PORT, HeaderValue::from(port.unwrap_or(default)));
+}
+
+/// The values of a trusted proxy, each in one line.
+struct Kept(Vec<(&'static HeaderName, HeaderValue)>);
+
+impl Kept {
+    #[cold]
+    fn take_from(headers: &HeaderMap) -> Self {
+        let value = |name: &'static HeaderName| Some((name, joined(headers.get_all(name))?));
+        Self(OURS.into_iter().filter_map(value).collect())
+    }
+
+    /// Takes the value of this name, and appends `value` to it.
+    #[cold]
+    fn append(&mut self, name: &HeaderName, value: HeaderValue) -> HeaderValue {
+        let Some(at) = self.0.iter().position(|(kept, _)| *kept == name) else { return value };
+        let (_, kept) = self.0.swap_remove(at);
+        joined([&kept, &value]).unwrap_or(value)
+    }
+}
+
+/// The values as one list. `None` if there are none, if all are empty, or if they are too long.
+fn joined<'a>(values: impl IntoIterator<Item = &'a HeaderValue>) -> Option<HeaderValue> {
+    let mut list = Vec::new();
+    for value in values {
+        if value.is_empty() {
+            continue;
+        }
+        if !list.is_empty() {
+            list.extend(b", ");
+        }
+        list.extend(value.as_bytes());
+        if list.len() > MAX_KEPT {
+            return None;
+        }
+    }
+    if list.is_empty() { None } else { HeaderValue::from_bytes(&list).ok() }
 }
 
 /// Whether `name` is one of the headers above, in any spelling that CGI does not distinguish.
 fn is_forwarded(name: &HeaderName) -> bool {
     let name = name.as_str();
     // Most headers are excluded by their first letter.
-    name.starts_with(['x', 'f'])
-        && [&FOR, &PROTO, &X_HOST, &PORT, &PREFIX, &FORWARDED]
-            .into_iter()
-            .any(|ours| same_for_cgi(name, ours.as_str()))
+    name.starts_with(['x', 'f']) && OURS.into_iter().any(|ours| same_for_cgi(name, ours.as_str()))
 }
 
 fn port_of(host: &HeaderValue) -> Option<u16> {
@@ -105,17 +184,41 @@ fn address(ip: IpAddr) -> String {
     ip.to_canonical().to_string()
 }
 
+/// The element of this gateway in `Forwarded` (RFC 7239 §4).
+fn forwarded(ip: IpAddr, protocol: Protocol, host: Option<&HeaderValue>) -> Vec<u8> {
+    let mut element = match ip.to_canonical() {
+        IpAddr::V4(ip) => format!("for={ip}"),
+        IpAddr::V6(ip) => format!("for=\"[{ip}]\""),
+    }
+    .into_bytes();
+    if let Some(host) = host {
+        // A host is quoted, because the colon before its port is no character of a token.
+        element.extend(b";host=\"");
+        for byte in host.as_bytes() {
+            if matches!(byte, b'"' | b'\\') {
+                element.push(b'\\');
+            }
+            element.push(*byte);
+        }
+        element.push(b'"');
+    }
+    element.extend(b";proto=");
+    element.extend(protocol.as_str().as_bytes());
+    element
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::TrustedProxies;
 
     #[test]
     fn forwarded_headers_of_the_client_are_replaced() {
-        let connection = |peer: &str, protocol| {
+        let connection_of = |peer: &str, protocol| {
             ConnectionInfo::new(peer.parse().unwrap(), "127.0.0.1:10010".parse().unwrap(), protocol)
         };
-        let v4 = connection("192.0.2.7:555", Protocol::Https);
-        let mapped = connection("[::ffff:192.0.2.7]:555", Protocol::Http);
+        let v4 = connection_of("192.0.2.7:555", Protocol::Https);
+        let mapped = connection_of("[::ffff:192.0.2.7]:555", Protocol::Http);
         // Each case: the connection, the URI, `Host`, and the expected values of `X-Forwarded-For`,
         // `X-Forwarded-Proto`, `X-Forwarded-Host` and `X-Forwarded-Port`.
         let cases = [
@@ -140,7 +243,7 @@ mod tests {
         ];
         for (connection, uri, host, want) in cases {
             let mut headers = HeaderMap::new();
-            for forged in [&FOR, &PROTO, &X_HOST, &PORT, &PREFIX, &FORWARDED] {
+            for forged in OURS {
                 headers.append(forged, HeaderValue::from_static("forged"));
                 headers.append(forged, HeaderValue::from_static("twice"));
             }
@@ -150,9 +253,9 @@ mod tests {
             if let Some(host) = host {
                 headers.insert(HOST, HeaderValue::from_static(host));
             }
-            let mut peer = PeerValue::default();
+            let mut peer = PeerValues::default();
             let (uri, service) = (uri.parse().unwrap(), HeaderValue::from_static("service:1"));
-            let earlier = ConnectionInfo { peer: "192.0.2.8:1".parse().unwrap(), ..v4 };
+            let earlier = connection_of("192.0.2.8:1", Protocol::Https);
             let prefix = HeaderValue::from_static("/svc/api/v1");
             let mut set = |headers: &mut _, connection: Option<&_>| {
                 let service = ServiceHeaders { host: &service, prefix: Some(&prefix) };
@@ -170,8 +273,99 @@ mod tests {
             assert_eq!(got, want, "{uri} {host:?}");
             assert_eq!(headers[&PREFIX], "/svc/api/v1");
             assert!(headers.get_all(HOST).iter().eq([service]));
-            assert!(!headers.contains_key(&FORWARDED));
+            assert_eq!(headers.get_all(&FORWARDED).iter().count(), connection.iter().count());
             assert!(headers.values().all(|value| value != "forged" && value != "twice"));
+        }
+    }
+
+    /// The connection of a trusted proxy, 10.0.0.1, which announces its client in `headers`.
+    fn from_proxy(headers: &HeaderMap) -> ConnectionInfo {
+        let (peer, local) = ("10.0.0.1:555".parse().unwrap(), "127.0.0.1:10010".parse().unwrap());
+        let connection = ConnectionInfo::new(peer, local, Protocol::Https);
+        let proxies = TrustedProxies::new(move |ip| ip == peer.ip());
+        connection.with_trusted_proxies(&proxies, headers)
+    }
+
+    #[test]
+    fn values_of_a_trusted_proxy_are_kept_and_appended_to() {
+        let own = [
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-host", "gw:7554"),
+            ("x-forwarded-port", "7554"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-prefix", "/svc"),
+            ("forwarded", "for=10.0.0.1;host=\"gw:7554\";proto=https"),
+        ];
+        let long = "1".repeat(MAX_KEPT + 1);
+        // Each case: a header of the proxy, its lines, and the values that stand before the gateway's own.
+        let cases: &[(&str, &[&str], &str)] = &[
+            ("x-forwarded-for", &["192.0.2.7"], "192.0.2.7, "),
+            (
+                "x-forwarded-for",
+                &["198.51.100.1,192.0.2.7", "10.0.0.1"],
+                "198.51.100.1,192.0.2.7, 10.0.0.1, ",
+            ),
+            ("x-forwarded-host", &["public.example"], "public.example, "),
+            ("x-forwarded-port", &["443"], "443, "),
+            ("x-forwarded-proto", &["", "http"], "http, "),
+            ("x-forwarded-prefix", &["/outer"], "/outer, "),
+            ("forwarded", &["for=192.0.2.7;proto=http"], "for=192.0.2.7;proto=http, "),
+            // Only the standard spelling is that of the proxy.
+            ("x_forwarded_for", &["192.0.2.7"], ""),
+            ("x-forwarded-host", &[&long], ""),
+            // After a malformed address, no value is kept.
+            ("x-forwarded-for", &["unknown"], ""),
+            ("forwarded", &["192.0.2.7"], ""),
+        ];
+        for (name, lines, want) in cases {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, HeaderValue::from_static("gw:7554"));
+            for line in *lines {
+                let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+                headers.append(name, HeaderValue::from_str(line).unwrap());
+            }
+            let connection = from_proxy(&headers);
+            let service = HeaderValue::from_static("service:1");
+            let prefix = HeaderValue::from_static("/svc");
+            let service = ServiceHeaders { host: &service, prefix: Some(&prefix) };
+            let (uri, mut values) = ("/x".parse().unwrap(), PeerValues::default());
+            set_forwarded(&mut headers, &uri, service, Some(&connection), &mut values);
+            for (ours, value) in own {
+                let want = if ours == *name { *want } else { "" };
+                let got: Vec<_> = headers.get_all(ours).iter().collect();
+                assert_eq!(got, [&format!("{want}{value}")], "{name} {lines:?}");
+            }
+            assert_eq!(headers.len(), own.len() + 1);
+        }
+    }
+
+    #[test]
+    fn values_to_which_nothing_is_appended_are_kept() {
+        let mut headers = HeaderMap::new();
+        headers.insert(&X_HOST, HeaderValue::from_static("public.example"));
+        headers.insert(&PREFIX, HeaderValue::from_static("/outer"));
+        let (connection, service) = (from_proxy(&headers), HeaderValue::from_static("service:1"));
+        let service = ServiceHeaders { host: &service, prefix: None };
+        let (uri, mut values) = ("/x".parse().unwrap(), PeerValues::default());
+        set_forwarded(&mut headers, &uri, service, Some(&connection), &mut values);
+        assert_eq!(
+            (&headers[&X_HOST], &headers[&PREFIX]),
+            (&"public.example".parse().unwrap(), &"/outer".parse().unwrap())
+        );
+        assert_eq!(headers[&FORWARDED], "for=10.0.0.1;proto=https");
+    }
+
+    #[test]
+    fn the_element_of_forwarded_is_quoted() {
+        for (ip, host, want) in [
+            ("192.0.2.7", Some("gw.example:1"), r#"for=192.0.2.7;host="gw.example:1";proto=https"#),
+            ("::ffff:192.0.2.7", None, "for=192.0.2.7;proto=https"),
+            ("2001:db8::1", None, r#"for="[2001:db8::1]";proto=https"#),
+            ("192.0.2.7", Some(r#"a",for=1\"#), r#"for=192.0.2.7;host="a\",for=1\\";proto=https"#),
+        ] {
+            let host = host.map(HeaderValue::from_static);
+            let element = forwarded(ip.parse().unwrap(), Protocol::Https, host.as_ref());
+            assert_eq!(String::from_utf8(element).unwrap(), want);
         }
     }
 }

@@ -20,6 +20,10 @@ const HANDSHAKES_FAILED: Description = Description::counter(
     "passticket_tls_handshakes_failed_total",
     "Connections that were closed because the TLS handshake failed or took too long.",
 );
+const PROXY_HEADERS_REFUSED: Description = Description::counter(
+    "passticket_proxy_protocol_refused_total",
+    "Connections that were closed because they had no valid header of the PROXY protocol.",
+);
 const ACCEPT_ERRORS: Description = Description::counter(
     "passticket_accept_errors_total",
     "Failed attempts to accept a connection, for example because too many files are open.",
@@ -32,6 +36,7 @@ pub struct ConnectionCounts {
     accepted: Counter,
     limit_reached: Counter,
     handshakes_failed: CounterFamily<(HandshakeFailure,)>,
+    proxy_headers_refused: CounterFamily<(ProxyRefusal,)>,
     accept_errors: Counter,
 }
 
@@ -61,6 +66,7 @@ impl Collect for ConnectionCounts {
         exposition.value(&ACCEPTED, self.accepted.get());
         exposition.value(&LIMIT_REACHED, self.limit_reached.get());
         exposition.family(&HANDSHAKES_FAILED, &self.handshakes_failed);
+        exposition.family(&PROXY_HEADERS_REFUSED, &self.proxy_headers_refused);
         exposition.value(&ACCEPT_ERRORS, self.accept_errors.get());
     }
 }
@@ -88,6 +94,36 @@ impl Label for HandshakeFailure {
     }
 }
 
+/// Why a connection was closed although no TLS handshake had started: the PROXY protocol is required.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ProxyRefusal {
+    /// The peer is not a trusted proxy.
+    Untrusted,
+    /// The connection has no header, or a malformed one.
+    Malformed,
+    /// The connection was closed before the end of the header.
+    Closed,
+    TimedOut,
+}
+
+impl Label for ProxyRefusal {
+    const NAME: LabelName = LabelName::new("reason");
+    const ALL: &'static [Self] = &[Self::Untrusted, Self::Malformed, Self::Closed, Self::TimedOut];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn value(self) -> &'static str {
+        match self {
+            Self::Untrusted => "untrusted",
+            Self::Malformed => "malformed",
+            Self::Closed => "closed",
+            Self::TimedOut => "timed-out",
+        }
+    }
+}
+
 /// An accepted connection. It is counted as open until this value is dropped.
 #[derive(Debug)]
 pub(super) struct CountedConnection(Option<Arc<ConnectionCounts>>);
@@ -105,6 +141,12 @@ impl CountedConnection {
     pub(super) fn handshake_failed(&self, why: HandshakeFailure) {
         if let Some(counts) = &self.0 {
             counts.handshakes_failed.increment((why,));
+        }
+    }
+
+    pub(super) fn proxy_header_refused(&self, why: ProxyRefusal) {
+        if let Some(counts) = &self.0 {
+            counts.proxy_headers_refused.increment((why,));
         }
     }
 }

@@ -23,8 +23,10 @@
 mod connection_counts;
 mod connector;
 mod error;
+mod inbound_proxies;
 mod lingering_close;
 mod pem;
+mod proxy_protocol;
 mod server;
 mod server_tls;
 mod signature_cache;
@@ -34,6 +36,9 @@ pub use connector::{
     ConnectError, Connector, ConnectorBuilder, ConnectorFuture, ConnectorStream, Verification,
 };
 pub use error::TlsError;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use proxy_protocol::proxy_header;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub use server::serve_io;

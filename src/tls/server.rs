@@ -38,12 +38,13 @@ use tower_service::Service;
 
 use super::{
     connection_counts::{ConnectionCounts, CountedConnection, HandshakeFailure},
+    inbound_proxies::{Ends, InboundProxies},
     lingering_close::lingering_close,
     server_tls::ServerTls,
 };
 use crate::{
     coalesce::CoalesceWrites,
-    connection::{ConnectionInfo, Protocol},
+    connection::{ConnectionInfo, Protocol, TrustedProxies},
     identity::PeerCertificate,
     log_limit::log_limited,
 };
@@ -94,6 +95,9 @@ const MAX_HEADERS: usize = 64 * 1024;
 pub struct Server {
     listener: TcpListener,
     tls: Option<ServerTls>,
+    /// What the clients speak. Something in front of the listener may do the TLS.
+    protocol: Protocol,
+    proxies: InboundProxies,
     handshake_timeout: Duration,
     header_timeout: Duration,
     drain_timeout: Duration,
@@ -130,6 +134,8 @@ impl Server {
         Self {
             listener,
             tls: None,
+            protocol: Protocol::Http,
+            proxies: InboundProxies::default(),
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(30),
@@ -140,11 +146,38 @@ impl Server {
 
     /// Serves HTTPS.
     pub fn https(listener: TcpListener, tls: ServerTls) -> Self {
-        Self { tls: Some(tls), ..Self::http(listener) }
+        Self { tls: Some(tls), protocol: Protocol::Https, ..Self::http(listener) }
     }
 
-    /// Sets how long a TLS handshake may take. If the handshake fails, closing the connection is included in
-    /// this time. Default: 10 s.
+    /// Serves plain HTTP to AT-TLS, or to another program on this machine that does the TLS with the
+    /// clients. [`ConnectionInfo::protocol`] is HTTPS, as the clients use it.
+    pub fn behind_tls(listener: TcpListener) -> Self {
+        Self { protocol: Protocol::Https, ..Self::http(listener) }
+    }
+
+    /// Sets the proxies that tell the addresses of their clients in `X-Forwarded-For` or `Forwarded`: see
+    /// [`ConnectionInfo::with_trusted_proxies`]. Default: none.
+    #[must_use]
+    pub fn with_trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.proxies.http = Some(proxies);
+        self
+    }
+
+    /// Requires a header of the PROXY protocol, version 1 or 2, at the beginning of each connection, before
+    /// TLS. [`ConnectionInfo::peer`] and [`ConnectionInfo::local`] are then the addresses in the header. A
+    /// connection is closed if it has no valid header, or if its peer is not one of `proxies`. Default: no
+    /// header.
+    ///
+    /// If the proxy itself is the client (`LOCAL`), or does not know the addresses (`UNKNOWN`), the peer is
+    /// the proxy.
+    #[must_use]
+    pub fn with_proxy_protocol(mut self, proxies: TrustedProxies) -> Self {
+        self.proxies.proxy_protocol = Some(proxies);
+        self
+    }
+
+    /// Sets how long a TLS handshake may take. Reading the header of the PROXY protocol is included in this
+    /// time. If the handshake fails, closing the connection is included, too. Default: 10 s.
     #[must_use]
     pub fn with_handshake_timeout(self, handshake_timeout: Duration) -> Self {
         Self { handshake_timeout, ..self }
@@ -248,6 +281,8 @@ impl Server {
     fn serving(&self, streams: Streams, ending: watch::Receiver<bool>) -> Serving {
         Serving {
             acceptor: self.tls.as_ref().map(|tls| TlsAcceptor::from(tls.config())),
+            protocol: self.protocol,
+            proxies: self.proxies.clone(),
             handshake_timeout: self.handshake_timeout,
             http1: http1_settings(self.header_timeout),
             http2: http2_settings(streams),
@@ -298,6 +333,7 @@ where
     let service = ConnectionService {
         inner: Mutex::new(service),
         connection,
+        proxies: None,
         certificate: None,
         has_request: Arc::default(),
     };
@@ -315,6 +351,8 @@ where
 /// The data that all connections share.
 struct Serving {
     acceptor: Option<TlsAcceptor>,
+    protocol: Protocol,
+    proxies: InboundProxies,
     handshake_timeout: Duration,
     http1: http1::Builder,
     http2: http2::Builder<Streams>,
@@ -395,52 +433,59 @@ impl Accepted {
         B::Data: Send,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let Self { stream, peer, serving, counted } = self;
-        let Serving { acceptor, handshake_timeout, http1, http2, ending } = &*serving;
+        let Self { mut stream, peer, serving, counted } = self;
+        let Serving { acceptor, protocol, proxies, handshake_timeout, http1, http2, ending } =
+            &*serving;
+        let began = Instant::now();
         // Turns Nagle's algorithm off. With it, a small response could wait until the client has
         // acknowledged the previous one.
         let _ = stream.set_nodelay(true);
         let Ok(local) = stream.local_addr() else { return };
+        let ends = proxies.ends(&mut stream, peer, local, *handshake_timeout).await;
+        let Ends { peer, local, proxies } = match ends {
+            Ok(ends) => ends,
+            Err(refusal) => return counted.proxy_header_refused(refusal),
+        };
         let has_request = Arc::new(AtomicBool::new(false));
-        let service = |protocol, certificate| {
-            let connection = ConnectionInfo::new(peer, local, protocol);
-            let has_request = has_request.clone();
-            ConnectionService { inner: Mutex::new(service), connection, certificate, has_request }
+        let service = |certificate| {
+            let connection = ConnectionInfo::new(peer, local, *protocol);
+            let (inner, has_request) = (Mutex::new(service), has_request.clone());
+            ConnectionService { inner, connection, proxies, certificate, has_request }
         };
         // ALPN decides between HTTP/1.1 and HTTP/2. hyper-util can detect the version from the first bytes.
         // This is not used, because it has no time limit and drops the connection on a graceful shutdown.
         let connection: Served = match acceptor {
             None => {
-                let service = service(Protocol::Http, None);
+                let service = service(None);
                 Box::pin(http1.serve_connection(CoalesceWrites::new(TokioIo::new(stream)), service))
             }
             Some(acceptor) => {
-                let began = Instant::now();
                 let handshake = Box::pin(acceptor.accept(stream).into_fallible());
-                let accepted: Result<Served, TcpStream> =
-                    match timeout(*handshake_timeout, handshake).await {
-                        Ok(Ok(stream)) => {
-                            let tls = stream.get_ref().1;
-                            let is_http2 = tls.alpn_protocol() == Some(b"h2");
-                            let service = service(Protocol::Https, peer_certificate(tls, peer));
-                            let stream = TokioIo::new(stream);
-                            Ok(if is_http2 {
-                                Box::pin(http2.serve_connection(stream, service))
-                            } else {
-                                Box::pin(http1.serve_connection(stream, service))
-                            })
-                        }
-                        Ok(Err((error, stream))) => {
-                            tracing::debug!(%peer, %error, "TLS handshake failed");
-                            counted.handshake_failed(HandshakeFailure::Failed);
-                            Err(stream)
-                        }
-                        Err(_) => {
-                            tracing::debug!(%peer, "TLS handshake timed out");
-                            counted.handshake_failed(HandshakeFailure::TimedOut);
-                            return;
-                        }
-                    };
+                let time_left = handshake_timeout.saturating_sub(began.elapsed());
+                let accepted: Result<Served, TcpStream> = match timeout(time_left, handshake).await
+                {
+                    Ok(Ok(stream)) => {
+                        let tls = stream.get_ref().1;
+                        let is_http2 = tls.alpn_protocol() == Some(b"h2");
+                        let service = service(peer_certificate(tls, peer));
+                        let stream = TokioIo::new(stream);
+                        Ok(if is_http2 {
+                            Box::pin(http2.serve_connection(stream, service))
+                        } else {
+                            Box::pin(http1.serve_connection(stream, service))
+                        })
+                    }
+                    Ok(Err((error, stream))) => {
+                        tracing::debug!(%peer, %error, "TLS handshake failed");
+                        counted.handshake_failed(HandshakeFailure::Failed);
+                        Err(stream)
+                    }
+                    Err(_) => {
+                        tracing::debug!(%peer, "TLS handshake timed out");
+                        counted.handshake_failed(HandshakeFailure::TimedOut);
+                        return;
+                    }
+                };
                 // This is a separate `match`, because the `match` above keeps the large future of the
                 // handshake alive until the end of the `match`.
                 match accepted {
@@ -525,6 +570,8 @@ struct ConnectionService<S> {
     /// Locked only while the service makes the future of a request.
     inner: Mutex<S>,
     connection: ConnectionInfo,
+    /// The trusted proxies, if the peer is one of them.
+    proxies: Option<TrustedProxies>,
     certificate: Option<PeerCertificate>,
     /// Whether the connection has had a request.
     has_request: Arc<AtomicBool>,
@@ -540,8 +587,12 @@ where
 
     fn call(&self, mut request: Request<B>) -> Self::Future {
         self.has_request.store(true, Ordering::Relaxed);
+        let connection = match &self.proxies {
+            None => self.connection,
+            Some(proxies) => self.connection.with_trusted_proxies(proxies, request.headers()),
+        };
         let extensions = request.extensions_mut();
-        extensions.insert(self.connection);
+        extensions.insert(connection);
         if let Some(certificate) = &self.certificate {
             extensions.insert(certificate.clone());
         }

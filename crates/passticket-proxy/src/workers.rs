@@ -65,6 +65,8 @@ where
     for _ in 0..cores {
         let listener = listener.try_clone().map_err(Exit::runtime)?;
         let (timeouts, tls) = (config.timeouts, tls.clone());
+        let (proxies, proxy_protocol) =
+            (config.trusted_proxies.clone(), config.proxy_protocol.clone());
         let connections = config.limits.connections.get().div_ceil(cores);
         let (service, state) = (service.clone(), state.clone());
         let counts = counts.map(|counts| counts.connections.clone());
@@ -74,7 +76,16 @@ where
                 let listener = TcpListener::from_std(listener)?;
                 let server = match tls {
                     Some(tls) => Server::https(listener, tls),
-                    None => Server::http(listener),
+                    // AT-TLS does the TLS.
+                    None => Server::behind_tls(listener),
+                };
+                let server = match proxies {
+                    Some(proxies) => server.with_trusted_proxies(proxies),
+                    None => server,
+                };
+                let server = match proxy_protocol {
+                    Some(proxies) => server.with_proxy_protocol(proxies),
+                    None => server,
                 };
                 let server = server
                     .with_handshake_timeout(timeouts.handshake)

@@ -7,12 +7,14 @@
 use std::time::Duration;
 
 use http::HeaderName;
+use regex::bytes::Regex;
 
 use super::{
     problem::quote,
     reader::{At, Field, Section},
     security_keys,
     settings::{Zss, default_gateway_user},
+    trusted_proxies,
 };
 use tower_passticket::{
     api::GuardingResources,
@@ -39,6 +41,8 @@ pub(super) struct ApimlSecurity<'a> {
     pub(super) internal_mapper: Option<At<'a>>,
     pub(super) certificate_mapper: Option<Zss>,
     pub(super) identity_mapper: Option<Zss>,
+    /// `forwardHeader.trustedProxies`, which matches a whole address.
+    pub(super) trusted_proxies: Option<Regex>,
 }
 
 /// Reads the keys. A wrong value is reported, and the default of its key is used instead. `attls` is the
@@ -88,6 +92,10 @@ pub(super) fn read<'a>(mut section: Section<'a>, attls: Option<&At<'a>>) -> Apim
         internal_mapper,
         certificate_mapper,
         identity_mapper,
+        trusted_proxies: section
+            .section("forwardHeader")
+            .optional("trustedProxies")
+            .and_then(|field| trusted_proxies::expression(&field)),
     }
 }
 

@@ -151,6 +151,7 @@ mod settings;
 #[cfg(unix)]
 mod tests;
 mod tls_files;
+mod trusted_proxies;
 mod users;
 mod yaml;
 mod zowe;
@@ -185,6 +186,7 @@ use secret_file::{
 };
 use tower_passticket::{
     api::{Compatibility, GuardingResources, PasswordHash},
+    connection::TrustedProxies,
     gateway::StrictTransportSecurity,
     layer::{CookieNames, CustomHeaders, ForeignOrigins, OriginPolicy, RequestHeaders},
     passticket::{KeyProfiles, UserId},
@@ -203,6 +205,12 @@ use zowe::Zowe;
 pub struct Config {
     /// `passticketProxy.host` and `components.gateway.port`.
     pub listen: Listen,
+    /// The proxies that tell the addresses of their clients in `X-Forwarded-For` or `Forwarded`:
+    /// `passticketProxy.trustedProxies`, and `...security.forwardHeader.trustedProxies`.
+    pub trusted_proxies: Option<TrustedProxies>,
+    /// The proxies that must send a header of the PROXY protocol, if `passticketProxy.proxyProtocol` is
+    /// `required`: those of `passticketProxy.trustedProxies`.
+    pub proxy_protocol: Option<TrustedProxies>,
     /// The admin port, if `passticketProxy.admin.port` is present.
     pub admin: Option<AdminSettings>,
     /// `zowe.network.server.tls.attls`, or the same key below `components.gateway`.
@@ -386,6 +394,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             port_at: zowe.port_at,
             host_at: ours.host_at,
         },
+        trusted_proxies: ours.proxies.trusted(security.trusted_proxies.as_ref()),
+        proxy_protocol: ours.proxies.proxy_protocol(),
         admin,
         encryption: if zowe.attls.is_some() { Encryption::AtTls } else { Encryption::Tls },
         tls: tls?,

@@ -17,6 +17,7 @@ use super::{
     reader::{At, Field, Section},
     routes::{Override, read_on_failure, read_overrides},
     settings::{LimitSettings, default_gateway_user},
+    trusted_proxies::{self, ProxySection},
 };
 use tower_passticket::{
     api::{AllowList, Compatibility, Grant},
@@ -33,6 +34,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) admin: AdminSection<'a>,
     pub(super) host: Option<Field<'a>>,
     pub(super) host_at: Place,
+    pub(super) proxies: ProxySection<'a>,
     pub(super) signing_key: Option<Field<'a>>,
     pub(super) users: Option<Field<'a>>,
     pub(super) gateway_user: UserId,
@@ -90,6 +92,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let admin = admin::read(section.section("admin"));
     let host = section.optional("host");
     let host_at = section.place_of("host", host.as_ref());
+    let proxies = trusted_proxies::read(&mut section);
     let signing_key = section.required(
         "signingKey",
         "the path of a PEM file with the RSA private key that signs tokens",
@@ -133,6 +136,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         admin,
         host,
         host_at,
+        proxies,
         signing_key,
         users,
         gateway_user: gateway_user.unwrap_or_else(default_gateway_user),

@@ -127,6 +127,11 @@ fn the_example_zowe_yaml_loads() {
     assert_eq!(config.listen.address, "127.0.0.1:7554".parse().unwrap());
     assert_eq!(config.listen.port_at.line(), Some(11));
     assert_eq!(config.admin.as_ref().unwrap().address, "127.0.0.1:7555".parse().unwrap());
+    let proxies = config.trusted_proxies.as_ref().unwrap();
+    for (ip, want) in [("192.0.2.7", true), ("192.0.3.7", false)] {
+        assert_eq!(proxies.contains(ip.parse().unwrap()), want, "{ip}");
+    }
+    assert!(config.proxy_protocol.is_none());
     assert_eq!(config.encryption, Encryption::Tls);
     assert_eq!(config.tls.certificate, CERTIFICATE.as_bytes());
     assert_eq!(config.tls.key.as_slice(), KEY.serialize_pem().as_bytes());

@@ -14,4 +14,5 @@ mod demo;
 mod esm;
 mod kill;
 mod log;
+mod proxies;
 mod serve;

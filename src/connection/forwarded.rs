@@ -1,0 +1,280 @@
+//! Reads the address of the client from `X-Forwarded-For` and `Forwarded` (RFC 7239).
+//!
+//! Both headers are lists. Each proxy appends the address of its peer, so the last element is that of the
+//! trusted proxy in front of the gateway. The elements are read from the right, and no further than to the
+//! first address that is not a trusted proxy. So a client cannot hide behind elements that it sent itself.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::{address::ClientAddress, trusted_proxies::TrustedProxies};
+
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+
+/// The number of elements that are read. There are rarely more than three proxies.
+const MAX_ELEMENTS: usize = 32;
+
+/// The length of an element in bytes. An element of `Forwarded` can contain the name of a host.
+const MAX_LENGTH: usize = 512;
+
+/// What the headers of a trusted proxy say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Announced {
+    /// The right-most address that is not a trusted proxy.
+    Client(ClientAddress),
+    /// There is no header, the proxies have hidden the address, or all addresses are those of trusted
+    /// proxies.
+    Nobody,
+}
+
+/// Why the headers of a trusted proxy are not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Malformed {
+    #[error("X-Forwarded-For has an element that is no IP address")]
+    XForwardedFor,
+    #[error("Forwarded has an element that RFC 7239 does not permit")]
+    Forwarded,
+    #[error("the header has more than {MAX_ELEMENTS} elements of trusted proxies")]
+    TooMany,
+}
+
+/// The client that the headers of a trusted proxy announce.
+pub(super) fn announced(
+    headers: &HeaderMap,
+    proxies: &TrustedProxies,
+) -> Result<Announced, Malformed> {
+    if headers.contains_key(&X_FORWARDED_FOR) {
+        right_most(headers, &X_FORWARDED_FOR, proxies, |element| {
+            let text = str::from_utf8(element).ok();
+            let address = text.and_then(ClientAddress::parse);
+            address.map(Node::Address).ok_or(Malformed::XForwardedFor)
+        })
+    } else {
+        right_most(headers, &FORWARDED, proxies, |element| {
+            node(element).ok_or(Malformed::Forwarded)
+        })
+    }
+}
+
+/// What one element of a header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Node {
+    Address(ClientAddress),
+    /// The proxy does not tell the address (RFC 7239 §6.2, §6.3).
+    Hidden,
+}
+
+fn right_most(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    proxies: &TrustedProxies,
+    parse: impl Fn(&[u8]) -> Result<Node, Malformed>,
+) -> Result<Announced, Malformed> {
+    let lines = headers.get_all(name).iter().rev().map(HeaderValue::as_bytes);
+    let elements = lines.flat_map(|line| line.rsplit(|b| *b == b','));
+    for (number, element) in elements.enumerate() {
+        if number == MAX_ELEMENTS {
+            return Err(Malformed::TooMany);
+        }
+        match parse(trim(element))? {
+            Node::Address(address) if proxies.contains(address.ip()) => {}
+            Node::Address(address) => return Ok(Announced::Client(address)),
+            Node::Hidden => return Ok(Announced::Nobody),
+        }
+    }
+    Ok(Announced::Nobody)
+}
+
+/// Removes optional white space (RFC 9110 §5.6.3).
+fn trim(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
+}
+
+/// The node in the parameter `for` of an element of `Forwarded` (RFC 7239 §4). `None` if the element is
+/// malformed.
+///
+/// The element was separated at the last comma. If a quoted string contains this comma, or if it contains a
+/// semicolon, its quotes are not balanced here, and the element counts as malformed.
+fn node(element: &[u8]) -> Option<Node> {
+    if element.len() > MAX_LENGTH {
+        return None;
+    }
+    let mut node = None;
+    for parameter in element.split(|b| *b == b';') {
+        let parameter = trim(parameter);
+        let equals = parameter.iter().position(|b| *b == b'=')?;
+        let (name, value) = (&parameter[..equals], &parameter[equals + 1..]);
+        if !is_token(name) || !is_value(value) {
+            return None;
+        }
+        if name.eq_ignore_ascii_case(b"for") {
+            // Each parameter occurs at most once (RFC 7239 §4).
+            if node.replace(identifier(value)?).is_some() {
+                return None;
+            }
+        }
+    }
+    Some(node.unwrap_or(Node::Hidden))
+}
+
+/// Parses the value of the parameter `for` (RFC 7239 §6).
+fn identifier(value: &[u8]) -> Option<Node> {
+    let value = str::from_utf8(value).ok()?;
+    let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    let text = quoted.unwrap_or(value);
+    let name = text.split_once(':').map_or(text, |(name, _port)| name);
+    let is_obfuscated = name.strip_prefix('_').is_some_and(|rest| {
+        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        !rest.is_empty() && rest.bytes().all(is_allowed)
+    });
+    if is_obfuscated || name.eq_ignore_ascii_case("unknown") {
+        return Some(Node::Hidden);
+    }
+    // The address of an obfuscated port, such as `192.0.2.7:_x`, is not read.
+    let is_bare_ipv6 = !text.starts_with('[') && text.matches(':').count() > 1;
+    if is_bare_ipv6 { None } else { ClientAddress::parse(text).map(Node::Address) }
+}
+
+/// Whether the text is a token (RFC 9110 §5.6.2).
+fn is_token(text: &[u8]) -> bool {
+    let is_allowed = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+    !text.is_empty() && text.iter().all(is_allowed)
+}
+
+/// Whether the text is a token or a quoted string (RFC 9110 §5.6.4).
+fn is_value(text: &[u8]) -> bool {
+    let Some(mut rest) = text.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")) else {
+        return is_token(text);
+    };
+    loop {
+        rest = match rest {
+            [] => return true,
+            [b'"'] | [b'\\'] | [b'"', ..] => return false,
+            [b'\\', _, rest @ ..] | [_, rest @ ..] => rest,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+
+    /// Trusts 10.0.0.0/8 and fd00::/8.
+    fn proxies() -> TrustedProxies {
+        TrustedProxies::new(|ip| match ip {
+            IpAddr::V4(v4) => v4.octets()[0] == 10,
+            IpAddr::V6(v6) => v6.octets()[0] == 0xfd,
+        })
+    }
+
+    fn headers(name: &HeaderName, lines: &[&str]) -> HeaderMap {
+        let value = |line: &&str| HeaderValue::from_bytes(line.as_bytes()).unwrap();
+        lines.iter().map(|line| (name.clone(), value(line))).collect()
+    }
+
+    fn shown(announced: Result<Announced, Malformed>) -> String {
+        match announced {
+            Ok(Announced::Client(client)) => client.to_string(),
+            Ok(Announced::Nobody) => "-".to_owned(),
+            Err(_) => "malformed".to_owned(),
+        }
+    }
+
+    #[test]
+    fn x_forwarded_for_is_read_from_the_right() {
+        let many = ["10.0.0.1"; MAX_ELEMENTS].join(",");
+        let too_many = format!("192.0.2.7,{many}");
+        let deep = format!("192.0.2.7,{}", ["10.0.0.1"; MAX_ELEMENTS - 1].join(","));
+        let cases: &[(&[&str], &str)] = &[
+            (&[], "-"),
+            (&["192.0.2.7"], "192.0.2.7"),
+            (&["198.51.100.1, 192.0.2.7"], "192.0.2.7"),
+            (&["198.51.100.1", "192.0.2.7"], "192.0.2.7"),
+            (&["192.0.2.7,10.0.0.1 ,\tfd00::1"], "192.0.2.7"),
+            (&["192.0.2.7", "10.0.0.1"], "192.0.2.7"),
+            (&["192.0.2.7:4711, [fd00::1]:443"], "192.0.2.7"),
+            (&["::ffff:192.0.2.7, ::ffff:10.0.0.1"], "192.0.2.7"),
+            (&["10.0.0.2, 10.0.0.1"], "-"),
+            // What the client sent is not read.
+            (&["unknown, \", 192.0.2.7"], "192.0.2.7"),
+            (&["\u{e9}", "192.0.2.7"], "192.0.2.7"),
+            (&["10.0.0.9, 192.0.2.7, 10.0.0.1"], "192.0.2.7"),
+            // An element that has to be read is malformed.
+            (&[""], "malformed"),
+            (&["192.0.2.7,"], "malformed"),
+            (&["192.0.2.7, unknown, 10.0.0.1"], "malformed"),
+            (&["192.0.2.7, 10.0.0.1;x"], "malformed"),
+            (&["192.0.2.7 10.0.0.1"], "malformed"),
+            (&["0.0.0.0"], "malformed"),
+            (&["\u{e9}"], "malformed"),
+            (&[&many], "-"),
+            (&[&deep], "192.0.2.7"),
+            (&[&too_many], "malformed"),
+        ];
+        for (lines, want) in cases {
+            let headers = headers(&X_FORWARDED_FOR, lines);
+            assert_eq!(shown(announced(&headers, &proxies())), *want, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn forwarded_is_read_from_the_right() {
+        let long = format!("for=192.0.2.7;host=\"{}\"", "a".repeat(MAX_LENGTH));
+        let cases: &[(&[&str], &str)] = &[
+            (&["for=192.0.2.7"], "192.0.2.7"),
+            (&["For=\"192.0.2.7:80\";proto=https;by=10.0.0.1"], "192.0.2.7"),
+            (&["for=\"[2001:db8::1]\""], "2001:db8::1"),
+            (&["for=\"[2001:db8::1]:443\"; host=\"a:1\""], "2001:db8::1"),
+            (&["for=198.51.100.1, for=192.0.2.7 , for=10.0.0.1"], "192.0.2.7"),
+            (&["for=198.51.100.1", "for=192.0.2.7", "for=10.0.0.1"], "192.0.2.7"),
+            (&["for=192.0.2.7;host=\"a\\\"b\\\\\""], "192.0.2.7"),
+            (&["for=192.0.2.7;host=\"\""], "192.0.2.7"),
+            // The proxy hides the address.
+            (&["for=192.0.2.7, for=unknown"], "-"),
+            (&["for=192.0.2.7, for=_hidden"], "-"),
+            (&["for=192.0.2.7, for=\"_hidden:_port\""], "-"),
+            (&["for=192.0.2.7, by=10.0.0.1;proto=https"], "-"),
+            (&["for=10.0.0.2, for=10.0.0.1"], "-"),
+            // The client's own quotation mark does not hide the element of the proxy.
+            (&["for=\"x, for=192.0.2.7"], "192.0.2.7"),
+            // The client has chosen the host, which the proxy quotes.
+            (&["for=192.0.2.7;host=\"a,for=198.51.100.1;x=\""], "malformed"),
+            (&["for=192.0.2.7;host=\"a,for=198.51.100.1;x=\\\"b\""], "malformed"),
+            (&["for=192.0.2.7;host=\"a;for=198.51.100.1\""], "malformed"),
+            (&[""], "malformed"),
+            (&["192.0.2.7"], "malformed"),
+            (&["for="], "malformed"),
+            (&["for=\"\""], "malformed"),
+            (&["for=192.0.2.7;for=198.51.100.1"], "malformed"),
+            (&["for=192.0.2.7;"], "malformed"),
+            (&["for =192.0.2.7"], "malformed"),
+            (&["for=2001:db8::1"], "malformed"),
+            (&["for=\"2001:db8::1\""], "malformed"),
+            (&["for=\"192.0.2.7"], "malformed"),
+            (&["for=\"192.0.2.7\\\""], "malformed"),
+            (&["for=\"192.0.2.\\7\""], "malformed"),
+            (&["for=\"192.0.2.7\"x"], "malformed"),
+            (&["for=_"], "malformed"),
+            (&["for=\"_a b\""], "malformed"),
+            (&[&long], "malformed"),
+        ];
+        for (lines, want) in cases {
+            let headers = headers(&FORWARDED, lines);
+            assert_eq!(shown(announced(&headers, &proxies())), *want, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn x_forwarded_for_decides_if_both_headers_are_present() {
+        let mut both = headers(&X_FORWARDED_FOR, &["192.0.2.7"]);
+        both.insert(&FORWARDED, HeaderValue::from_static("for=198.51.100.1"));
+        assert_eq!(shown(announced(&both, &proxies())), "192.0.2.7");
+        both.insert(&X_FORWARDED_FOR, HeaderValue::from_static("unknown"));
+        assert_eq!(shown(announced(&both, &proxies())), "malformed");
+    }
+}

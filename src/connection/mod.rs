@@ -1,0 +1,126 @@
+//! Information about the connection on which a request arrived, and about its client.
+//!
+//! If a proxy is in front of the gateway, the peer of the connection is the proxy. [`TrustedProxies`] says
+//! which proxies tell the truth about their clients. [`ConnectionInfo::client`] is then the address of the
+//! client, and not that of the proxy.
+
+mod address;
+mod forwarded;
+mod trusted_proxies;
+
+use std::net::SocketAddr;
+
+use http::HeaderMap;
+
+pub use address::ClientAddress;
+pub use trusted_proxies::TrustedProxies;
+
+use crate::log_limit::log_limited;
+use forwarded::{Announced, announced};
+
+/// The connection on which a request arrived, as an extension of the request.
+///
+/// The listener of this crate inserts the extension. With another server, use
+/// [`ConnectionInfoLayer`](crate::layer::ConnectionInfoLayer). Audit records contain the peer address, and
+/// the address of the client if it is another one. The login throttle uses the address of the client. The
+/// proxy uses this type to set `X-Forwarded-*` and `Forwarded`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectionInfo {
+    /// The address of the client, or of a proxy between the client and this gateway. If the proxy has
+    /// announced the address with the PROXY protocol, this is the announced address.
+    pub peer: SocketAddr,
+    /// The local address that the peer connected to.
+    pub local: SocketAddr,
+    /// Whether the connection is encrypted.
+    pub protocol: Protocol,
+    sender: Sender,
+}
+
+/// Who sent the request on the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sender {
+    /// The peer is the client.
+    Client,
+    /// The peer is a trusted proxy that has not announced a client.
+    Proxy,
+    /// The peer is a trusted proxy, and sent the request for this client.
+    ProxyFor(ClientAddress),
+}
+
+impl ConnectionInfo {
+    /// A connection from the client `peer` to `local`.
+    pub const fn new(peer: SocketAddr, local: SocketAddr, protocol: Protocol) -> Self {
+        Self { peer, local, protocol, sender: Sender::Client }
+    }
+
+    /// The address of the client: the address that a trusted proxy has announced, otherwise the address of
+    /// the peer.
+    pub fn client(&self) -> ClientAddress {
+        match self.sender {
+            Sender::Client | Sender::Proxy => self.peer.ip().into(),
+            Sender::ProxyFor(client) => client,
+        }
+    }
+
+    /// Whether the peer is a trusted proxy. The proxy of this crate then appends to `X-Forwarded-*` and
+    /// `Forwarded` of the request. Otherwise it replaces them.
+    pub fn is_from_trusted_proxy(&self) -> bool {
+        self.sender != Sender::Client
+    }
+
+    /// Reads the address of the client from `X-Forwarded-For`, or from `Forwarded` (RFC 7239) if
+    /// `X-Forwarded-For` is absent. `headers` are those of the request, before a layer has changed them.
+    ///
+    /// The headers count only if the peer is one of `proxies`. The client is then the right-most address
+    /// that does not belong to `proxies`. The elements to the left of this address may come from the client,
+    /// so they are not read.
+    ///
+    /// If there is no such address, the client is the peer. If an element that has to be read is
+    /// malformed, or if there are more than 32 of them, the client is the peer and
+    /// [`is_from_trusted_proxy`](Self::is_from_trusted_proxy) is `false`, so that no header of this request
+    /// has an effect.
+    #[must_use]
+    pub fn with_trusted_proxies(self, proxies: &TrustedProxies, headers: &HeaderMap) -> Self {
+        let peer = self.peer.ip();
+        if !proxies.contains(peer) {
+            return Self { sender: Sender::Client, ..self };
+        }
+        let sender = match announced(headers, proxies) {
+            Ok(Announced::Client(client)) => Sender::ProxyFor(client),
+            Ok(Announced::Nobody) => Sender::Proxy,
+            Err(error) => {
+                log_limited!(warn, ("forwarded", peer), { %peer, %error }, "a trusted proxy sent a malformed header; its own address is used as the address of the client");
+                Sender::Client
+            }
+        };
+        Self { sender, ..self }
+    }
+
+    /// The address of the client, if a trusted proxy has announced it in a header.
+    pub(crate) fn announced_client(&self) -> Option<ClientAddress> {
+        match self.sender {
+            Sender::Client | Sender::Proxy => None,
+            Sender::ProxyFor(client) => Some(client),
+        }
+    }
+}
+
+/// Whether a connection is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP without TLS.
+    Http,
+    /// HTTP over TLS.
+    Https,
+}
+
+impl Protocol {
+    /// The URL scheme: `http` or `https`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! The proxies whose statements about their clients are true.
+
+use std::{fmt, net::IpAddr, sync::Arc};
+
+/// The addresses of the proxies that are trusted to tell the addresses of their clients.
+///
+/// List only proxies that set or append to `X-Forwarded-For`, or remove what their clients sent. If a proxy
+/// passes the header of its client on unchanged, the client can choose its address.
+///
+/// ```
+/// use std::net::IpAddr;
+/// use http::{HeaderMap, HeaderValue};
+/// use tower_passticket::connection::{ConnectionInfo, Protocol, TrustedProxies};
+///
+/// let load_balancer: IpAddr = "192.0.2.1".parse()?;
+/// let proxies = TrustedProxies::new(move |ip| ip == load_balancer);
+///
+/// let mut headers = HeaderMap::new();
+/// headers.insert("x-forwarded-for", HeaderValue::from_static("198.51.100.9, 203.0.113.7"));
+/// let local = "192.0.2.10:7554".parse()?;
+/// let connection = ConnectionInfo::new("192.0.2.1:50000".parse()?, local, Protocol::Https);
+/// let connection = connection.with_trusted_proxies(&proxies, &headers);
+/// // The client may have sent the first address. The load balancer has appended the second one.
+/// assert_eq!(connection.client().to_string(), "203.0.113.7");
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
+#[derive(Clone)]
+pub struct TrustedProxies(Arc<dyn Fn(IpAddr) -> bool + Send + Sync>);
+
+impl TrustedProxies {
+    /// The proxies whose address `is_trusted` accepts. It is called for each connection, and for each
+    /// address that a trusted proxy announces. It never gets an IPv4-mapped IPv6 address.
+    pub fn new(is_trusted: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(is_trusted))
+    }
+
+    /// Whether the address belongs to a trusted proxy. An IPv4-mapped IPv6 address counts as the IPv4
+    /// address that it contains.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        (self.0)(ip.to_canonical())
+    }
+}
+
+impl fmt::Debug for TrustedProxies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TrustedProxies").finish_non_exhaustive()
+    }
+}

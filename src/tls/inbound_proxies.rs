@@ -1,0 +1,77 @@
+//! The trusted proxies in front of a server.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::{net::TcpStream, time::timeout};
+
+use super::{
+    connection_counts::ProxyRefusal,
+    proxy_protocol::{ProxyHeader, ReadError},
+};
+use crate::{connection::TrustedProxies, log_limit::log_limited};
+
+/// The trusted proxies of a server.
+#[derive(Clone, Debug, Default)]
+pub(super) struct InboundProxies {
+    /// The proxies whose headers count, such as `X-Forwarded-For`.
+    pub(super) http: Option<TrustedProxies>,
+    /// If present, each connection must come from one of these proxies, and must begin with a header of the
+    /// PROXY protocol.
+    pub(super) proxy_protocol: Option<TrustedProxies>,
+}
+
+/// The ends of a connection, as seen by the client.
+#[derive(Clone, Debug)]
+pub(super) struct Ends {
+    /// The client, or the proxy that speaks HTTP with the gateway.
+    pub(super) peer: SocketAddr,
+    pub(super) local: SocketAddr,
+    /// The trusted proxies, if the peer is one of them. Its headers about its client count then.
+    pub(super) proxies: Option<TrustedProxies>,
+}
+
+impl InboundProxies {
+    /// Finds out who is at the other end of a connection. With the PROXY protocol, this reads the header,
+    /// for at most `time_left`.
+    ///
+    /// # Errors
+    /// The connection must be closed. The reason has been logged.
+    pub(super) async fn ends(
+        &self,
+        stream: &mut TcpStream,
+        peer: SocketAddr,
+        local: SocketAddr,
+        time_left: Duration,
+    ) -> Result<Ends, ProxyRefusal> {
+        let with_headers = |peer: SocketAddr, local| {
+            let proxies = self.http.clone().filter(|proxies| proxies.contains(peer.ip()));
+            Ends { peer, local, proxies }
+        };
+        let Some(proxies) = &self.proxy_protocol else { return Ok(with_headers(peer, local)) };
+        if !proxies.contains(peer.ip()) {
+            log_limited!(warn, "PROXY protocol: untrusted peer", { %peer }, "connection closed: its peer is not a trusted proxy, and the PROXY protocol is required");
+            return Err(ProxyRefusal::Untrusted);
+        }
+        match timeout(time_left, Box::pin(ProxyHeader::read(stream))).await {
+            Ok(Ok(ProxyHeader::Forwarded { source, destination })) => {
+                Ok(with_headers(source, destination))
+            }
+            // The proxy itself is the client. It may also have forwarded a connection whose client it does
+            // not know, so headers in this connection do not count.
+            Ok(Ok(ProxyHeader::Local)) => Ok(Ends { peer, local, proxies: None }),
+            Ok(Err(ReadError::Malformed(error))) => {
+                log_limited!(warn, ("PROXY protocol", peer.ip(), error), { %peer, %error }, "connection of a trusted proxy closed");
+                Err(ProxyRefusal::Malformed)
+            }
+            // Health checks of load balancers often close the connection without a header.
+            Ok(Err(error @ (ReadError::Closed | ReadError::Io(_)))) => {
+                tracing::debug!(%peer, %error, "connection of a trusted proxy ended early");
+                Err(ProxyRefusal::Closed)
+            }
+            Err(_) => {
+                log_limited!(warn, ("PROXY protocol timeout", peer.ip()), { %peer }, "connection of a trusted proxy closed: the header of the PROXY protocol took too long");
+                Err(ProxyRefusal::TimedOut)
+            }
+        }
+    }
+}
