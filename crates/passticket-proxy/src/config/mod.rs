@@ -417,6 +417,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             handshake: ours.handshake,
             drain: ours.drain,
             provider: ours.provider,
+            idle: ours.idle,
         },
         limits: ours.limits,
         strict_transport_security: ours.strict_transport_security,

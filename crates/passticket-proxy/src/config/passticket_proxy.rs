@@ -55,6 +55,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) handshake: Duration,
     pub(super) drain: Duration,
     pub(super) provider: Duration,
+    pub(super) idle: Duration,
     pub(super) limits: LimitSettings,
     pub(super) strict_transport_security: Option<StrictTransportSecurity>,
 }
@@ -120,6 +121,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     };
     let (handshake, drain) = (seconds("handshakeSeconds", 1, 10), seconds("drainSeconds", 0, 30));
     let provider = seconds("providerSeconds", 1, 5);
+    let idle = seconds("idleSeconds", 1, 75);
     timeouts.finish();
     let limits = limits(section.section("limits"));
     let strict_transport_security =
@@ -152,6 +154,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         handshake,
         drain,
         provider,
+        idle,
         limits,
         strict_transport_security,
     }
@@ -177,10 +180,13 @@ fn limits(mut section: Section<'_>) -> LimitSettings {
         number.and_then(|n| usize::try_from(n).ok()).and_then(NonZeroUsize::new).unwrap_or(default)
     };
     let defaults = LimitSettings::default();
+    let connections = number("connections", 1, defaults.connections);
+    let half = NonZeroUsize::new(connections.get().div_ceil(2)).unwrap_or(connections);
     let limits = LimitSettings {
         cached_tokens: number("cachedTokens", 100, defaults.cached_tokens),
         remembered_tickets: number("rememberedTickets", 100, defaults.remembered_tickets),
-        connections: number("connections", 1, defaults.connections),
+        connections,
+        connections_per_address: number("connectionsPerAddress", 1, half),
     };
     section.finish();
     limits

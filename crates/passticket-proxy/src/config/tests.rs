@@ -155,10 +155,10 @@ fn the_example_zowe_yaml_loads() {
     assert_eq!(config.audit.as_ref().unwrap().file, setup.0.path().join("audit.jsonl"));
     assert_eq!(config.strip_headers, ["x-zowe-user", "x-zowe-passticket"]);
     let seconds = |timeouts: TimeoutSettings| {
-        let TimeoutSettings { connect, response, handshake, drain, provider } = timeouts;
-        [connect, response, handshake, drain, provider].map(|timeout| timeout.as_secs())
+        let TimeoutSettings { connect, response, handshake, drain, provider, idle } = timeouts;
+        [connect, response, handshake, drain, provider, idle].map(|timeout| timeout.as_secs())
     };
-    assert_eq!(seconds(config.timeouts), [60, 60, 10, 30, 5]);
+    assert_eq!(seconds(config.timeouts), [60, 60, 10, 30, 5, 75]);
     assert_eq!(config.limits, LimitSettings::default());
 
     let routes = Routes::new(config.routes.iter().map(|route| route.with_scheme(Bypass))).unwrap();
@@ -760,13 +760,15 @@ fn optional_keys_have_defaults() {
     setup.edit("compatibility: documented", "compatibility: zowe-v3");
     setup.edit("maximumValidityDays: 90", "maximumValidityDays: 30");
     setup.edit("    cachedTokens: 10000 ", "    # ");
-    setup.edit("connections: 10000 ", "connections: 64 ");
+    setup.edit("connections: 10000 ", "connections: 65 ");
+    setup.edit("    connectionsPerAddress: 5000 ", "    # ");
     let config = setup.load().unwrap().config;
     assert_eq!(config.revocations, setup.0.path().join("revocations.redb"));
     assert_eq!(config.compatibility, Compatibility::ZoweV3);
     assert_eq!(config.max_validity.days(), 30);
     assert_eq!(config.limits.cached_tokens, LimitSettings::default().cached_tokens);
-    assert_eq!(config.limits.connections.get(), 64);
+    assert_eq!(config.limits.connections.get(), 65);
+    assert_eq!(config.limits.connections_per_address.get(), 33);
     let user = UserId::new("USER").unwrap();
     let saf = config.saf.try_check_now(&user, "ZOWE", "APIML.SERVICES", AccessLevel::Read);
     assert_eq!(saf.unwrap(), Ok(Access::Refused));
