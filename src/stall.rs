@@ -74,7 +74,11 @@ mod tests {
         let limit = Duration::from_secs(60);
         let cases: [(&str, &[(u64, Event)], Option<u64>); 6] = [
             ("nothing is taken", &[(0, Waiting(9)), (59, Waiting(9)), (60, Waiting(9))], Some(60)),
-            ("4 KiB are taken", &[(0, Waiting(0)), (60, Waiting(4096)), (119, Waiting(4096))], None),
+            (
+                "4 KiB are taken",
+                &[(0, Waiting(0)), (60, Waiting(4096)), (119, Waiting(4096))],
+                None,
+            ),
             ("4 KiB less one byte", &[(0, Waiting(0)), (60, Waiting(4095))], Some(60)),
             (
                 "the second window is too slow",

@@ -31,6 +31,7 @@ pub(super) struct ClientConnection {
     written: AtomicU64,
     /// Whether bytes wait because the client does not take them.
     is_blocked: AtomicBool,
+    has_no_send_limit: AtomicBool,
     is_evicted: AtomicBool,
     waker: AtomicWaker,
 }
@@ -46,6 +47,7 @@ impl ClientConnection {
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
             is_blocked: AtomicBool::new(false),
+            has_no_send_limit: AtomicBool::new(false),
             is_evicted: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         }
@@ -100,6 +102,12 @@ impl ClientConnection {
         }
     }
 
+    /// Whether the client may take the current response as slowly as it likes. Only for HTTP/1.1, because an
+    /// HTTP/2 connection has several responses.
+    pub(super) fn has_no_send_limit(&self) -> bool {
+        self.has_no_send_limit.load(Ordering::Relaxed)
+    }
+
     /// Whether the connection must be closed because another client needs its place.
     pub(super) fn is_evicted(&self) -> bool {
         self.is_evicted.load(Ordering::Relaxed)
@@ -145,7 +153,13 @@ impl InFlight {
     pub(super) fn begin(connection: &Arc<ClientConnection>) -> Self {
         connection.in_flight.fetch_add(1, Ordering::AcqRel);
         connection.changes.fetch_add(1, Ordering::Relaxed);
+        connection.has_no_send_limit.store(false, Ordering::Relaxed);
         Self(connection.clone())
+    }
+
+    /// The client may take the response as slowly as it likes.
+    pub(super) fn set_has_no_send_limit(&self) {
+        self.0.has_no_send_limit.store(true, Ordering::Relaxed);
     }
 }
 

@@ -17,6 +17,8 @@ pub(super) enum CloseReason {
     Head,
     /// The client did not take the response in time.
     Send,
+    /// The client did not take the response of an HTTP/2 stream in time. Only the stream was reset.
+    Stream,
 }
 
 impl Label for CloseReason {
@@ -28,6 +30,7 @@ impl Label for CloseReason {
         Self::Idle,
         Self::Head,
         Self::Send,
+        Self::Stream,
     ];
 
     fn index(self) -> usize {
@@ -42,6 +45,7 @@ impl Label for CloseReason {
             Self::Idle => "idle",
             Self::Head => "head",
             Self::Send => "send",
+            Self::Stream => "stream",
         }
     }
 }

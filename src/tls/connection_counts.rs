@@ -42,6 +42,10 @@ impl ConnectionCounts {
         self.open.get()
     }
 
+    pub(super) fn add_closed(&self, why: CloseReason) {
+        self.closed.increment((why,));
+    }
+
     pub(super) fn add_accept_error(&self) {
         self.accept_errors.increment();
     }
@@ -96,7 +100,7 @@ impl CountedConnection {
 
     pub(super) fn closed(&self, why: CloseReason) {
         if let Some(counts) = &self.0 {
-            counts.closed.increment((why,));
+            counts.add_closed(why);
         }
     }
 

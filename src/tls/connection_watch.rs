@@ -161,7 +161,8 @@ impl State {
             }
         }
         self.is_blocked = connection.is_blocked();
-        if self.is_blocked {
+        let has_no_limit = self.version == HttpVersion::Http1 && connection.has_no_send_limit();
+        if self.is_blocked && !has_no_limit {
             let end = self.send.waiting(now, connection.written());
             next = next.min(end.map_err(|_| Action::Close(CloseReason::Send))?);
         } else {

@@ -35,6 +35,7 @@ mod pem;
 mod server;
 mod server_tls;
 mod signature_cache;
+mod streams;
 
 pub use client_limits::ClientLimits;
 pub use connection_counts::ConnectionCounts;

@@ -15,7 +15,6 @@ use std::{
 use http::{Request, Response};
 use hyper::{
     body::{Body, Incoming},
-    rt::Executor,
     server::conn::{http1, http2},
 };
 use hyper_util::{
@@ -23,6 +22,8 @@ use hyper_util::{
     server::graceful::GracefulConnection,
 };
 use pin_project_lite::pin_project;
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc, watch},
@@ -44,6 +45,7 @@ use super::{
     counted_response::{CountedBody, CountedResponse},
     lingering_close::lingering_close,
     server_tls::ServerTls,
+    streams::Streams,
 };
 use crate::{
     coalesce::CoalesceWrites,
@@ -58,6 +60,14 @@ const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// How long the server waits until the futures of aborted requests have been dropped.
 const DROP_TIME: Duration = Duration::from_secs(1);
+
+/// Default of the send timeout.
+const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The kernel keeps this many bytes that it cannot send yet, and then tells that the client takes none.
+/// Without this limit the kernel keeps megabytes, and a slow client seems to take nothing for minutes.
+#[cfg(target_os = "linux")]
+const MAX_UNSENT: u32 = 128 * 1024;
 
 /// If all connections are busy, this many new connections wait up to [`MAX_WAIT`] for a place.
 const MAX_WAITING: usize = 64;
@@ -146,7 +156,7 @@ impl Server {
             timeouts: ClientTimeouts {
                 idle: Duration::from_secs(75),
                 head: Duration::from_secs(30),
-                send: Duration::from_secs(60),
+                send: SEND_TIMEOUT,
             },
             drain_timeout: Duration::from_secs(30),
             limits: Arc::default(),
@@ -186,6 +196,15 @@ impl Server {
         Self { drain_timeout, ..self }
     }
 
+    /// Sets the send timeout: a client must take at least 4 KiB of the data that waits for it in this time.
+    /// Otherwise its connection is closed, or its stream is reset. A stream of HTTP/2 gets pieces of up to
+    /// 16 KiB, and must take a whole piece. There is no limit for event streams (`text/event-stream`) and
+    /// gRPC. Default: 60 s.
+    #[must_use]
+    pub fn with_send_timeout(self, send_timeout: Duration) -> Self {
+        Self { timeouts: ClientTimeouts { send: send_timeout, ..self.timeouts }, ..self }
+    }
+
     /// Sets the limits of connections. Several servers can share them. The default is
     /// [`ClientLimits::default`], for this server alone.
     #[must_use]
@@ -215,7 +234,9 @@ impl Server {
     {
         let (running, mut all_dropped) = mpsc::channel(1);
         let (end, ending) = watch::channel(false);
-        let serving = Arc::new(self.serving(Streams { running }, ending));
+        keep_little_unsent(&self.listener);
+        let streams = Streams { running, send: self.timeouts.send, counts: self.counts.clone() };
+        let serving = Arc::new(self.serving(streams, ending));
         let accepted = |stream, peer| Accepted {
             stream,
             peer,
@@ -275,6 +296,16 @@ impl Server {
     }
 }
 
+/// Limits the bytes that the kernel keeps for each connection of the listener.
+fn keep_little_unsent(listener: &TcpListener) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = SockRef::from(listener).set_tcp_notsent_lowat(MAX_UNSENT) {
+        tracing::debug!(%error, "cannot set TCP_NOTSENT_LOWAT");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = listener;
+}
+
 fn http1_settings() -> http1::Builder {
     let mut http1 = http1::Builder::new();
     // The time limit of hyper would include the idle time before a request. `Watch` has the limits.
@@ -320,12 +351,18 @@ where
         connection,
         certificate: None,
         client: Arc::new(ClientConnection::new(Instant::now())),
+        version: if version == http::Version::HTTP_2 {
+            HttpVersion::Http2
+        } else {
+            HttpVersion::Http1
+        },
     };
     if version == http::Version::HTTP_2 {
         // `Streams` needs the sender of a channel. The receiver is not needed, because this function does not
         // wait for the end of the streams.
         let (running, _) = mpsc::channel(1);
-        http2_settings(Streams { running }).serve_connection(io, service).await
+        let streams = Streams { running, send: SEND_TIMEOUT, counts: None };
+        http2_settings(streams).serve_connection(io, service).await
     } else {
         http1_settings().serve_connection(CoalesceWrites::new(io), service).await
     }
@@ -366,7 +403,12 @@ impl Serving {
         match result {
             Ok((place, Evicted::No)) => Ok(place),
             Ok((place, Evicted::Yes)) => {
-                log_limited!(warn, "connection limit", { limit }, "limits.connections reached: the longest idle connection is closed");
+                log_limited!(
+                    warn,
+                    "connection limit",
+                    { limit },
+                    "limits.connections reached: the longest idle connection is closed"
+                );
                 Ok(place)
             }
             Err(CloseReason::AddressLimit) => {
@@ -386,26 +428,6 @@ impl Serving {
         // The handshake and the close together take at most `handshake_timeout`.
         let time_left = self.handshake_timeout.saturating_sub(began.elapsed());
         unless_ending(pin!(lingering_close(stream, time_left)), &self.ending).await;
-    }
-}
-
-/// Spawns a task for each HTTP/2 request. Each task holds a sender of the channel, so the receiver sees when
-/// all tasks have ended.
-#[derive(Clone)]
-struct Streams {
-    running: mpsc::Sender<Infallible>,
-}
-
-impl<F> Executor<F> for Streams
-where
-    F: Future<Output: Send> + Send + 'static,
-{
-    fn execute(&self, request: F) {
-        let running = self.running.clone();
-        tokio::spawn(async move {
-            request.await;
-            drop(running);
-        });
     }
 }
 
@@ -467,17 +489,19 @@ impl Accepted {
         let _ = stream.set_nodelay(true);
         let Ok(local) = stream.local_addr() else { return };
         let stream = ClientIo::new(stream, client.clone());
-        let service = |protocol, certificate| {
-            let connection = ConnectionInfo::new(peer, local, protocol);
-            let client = client.clone();
-            ConnectionService { inner: Mutex::new(service), connection, certificate, client }
+        let service = |version, protocol, certificate| ConnectionService {
+            inner: Mutex::new(service),
+            connection: ConnectionInfo::new(peer, local, protocol),
+            certificate,
+            client: client.clone(),
+            version,
         };
         let mut version = HttpVersion::Http1;
         // ALPN decides between HTTP/1.1 and HTTP/2. hyper-util can detect the version from the first bytes.
         // This is not used, because it has no time limit and drops the connection on a graceful shutdown.
         let connection: Served = match acceptor {
             None => {
-                let service = service(Protocol::Http, None);
+                let service = service(version, Protocol::Http, None);
                 Box::pin(http1.serve_connection(CoalesceWrites::new(TokioIo::new(stream)), service))
             }
             Some(acceptor) => {
@@ -490,31 +514,31 @@ impl Accepted {
                         return;
                     }
                 };
-                let accepted: Result<Served, ClientIo<TcpStream>> =
-                    match handshake {
-                        Ok(Ok(stream)) => {
-                            let tls = stream.get_ref().1;
-                            let is_http2 = tls.alpn_protocol() == Some(b"h2");
-                            let service = service(Protocol::Https, peer_certificate(tls, peer));
-                            let stream = TokioIo::new(stream);
-                            Ok(if is_http2 {
-                                version = HttpVersion::Http2;
-                                Box::pin(http2.serve_connection(stream, service))
-                            } else {
-                                Box::pin(http1.serve_connection(stream, service))
-                            })
+                let accepted: Result<Served, ClientIo<TcpStream>> = match handshake {
+                    Ok(Ok(stream)) => {
+                        let tls = stream.get_ref().1;
+                        if tls.alpn_protocol() == Some(b"h2") {
+                            version = HttpVersion::Http2;
                         }
-                        Ok(Err((error, stream))) => {
-                            tracing::debug!(%peer, %error, "TLS handshake failed");
-                            counted.handshake_failed(HandshakeFailure::Failed);
-                            Err(stream)
-                        }
-                        Err(_) => {
-                            tracing::debug!(%peer, "TLS handshake timed out");
-                            counted.handshake_failed(HandshakeFailure::TimedOut);
-                            return;
-                        }
-                    };
+                        let certificate = peer_certificate(tls, peer);
+                        let service = service(version, Protocol::Https, certificate);
+                        let stream = TokioIo::new(stream);
+                        Ok(match version {
+                            HttpVersion::Http1 => Box::pin(http1.serve_connection(stream, service)),
+                            HttpVersion::Http2 => Box::pin(http2.serve_connection(stream, service)),
+                        })
+                    }
+                    Ok(Err((error, stream))) => {
+                        tracing::debug!(%peer, %error, "TLS handshake failed");
+                        counted.handshake_failed(HandshakeFailure::Failed);
+                        Err(stream)
+                    }
+                    Err(_) => {
+                        tracing::debug!(%peer, "TLS handshake timed out");
+                        counted.handshake_failed(HandshakeFailure::TimedOut);
+                        return;
+                    }
+                };
                 // This is a separate `match`, because the `match` above keeps the large future of the
                 // handshake alive until the end of the `match`.
                 match accepted {
@@ -649,11 +673,13 @@ struct ConnectionService<S> {
     connection: ConnectionInfo,
     certificate: Option<PeerCertificate>,
     client: Arc<ClientConnection>,
+    version: HttpVersion,
 }
 
 impl<S, B, R> hyper::service::Service<Request<B>> for ConnectionService<S>
 where
     S: Service<Request<B>, Response = Response<R>> + Clone,
+    R: Body,
 {
     type Response = Response<CountedBody<R>>;
     type Error = S::Error;
@@ -673,7 +699,7 @@ where
             Poll::Ready(Ok(())) => Called::Ready { future: inner.call(request) },
             _ => Called::Waiting { future: Oneshot::new(inner.clone(), request) },
         };
-        CountedResponse::new(called, in_flight)
+        CountedResponse::new(called, self.version, in_flight)
     }
 }
 

@@ -5,14 +5,16 @@ use std::{
     future::pending,
     net::{Ipv4Addr, SocketAddr},
     num::NonZeroUsize,
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming};
 use rustls::{ClientConfig, crypto::aws_lc_rs, pki_types::ServerName};
 use test_support::{
     pki::{Authority, SERVER},
@@ -24,7 +26,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
-use tower_passticket::tls::{ClientLimits, Server, ServerTls};
+use tower_passticket::tls::{ClientLimits, ConnectionCounts, Server, ServerTls};
 
 use crate::PATIENCE;
 
@@ -37,9 +39,29 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let body: Body = match request.uri().path() {
         "/never" => pending().await,
+        "/endless" => Endless.boxed_unsync(),
+        "/events" => {
+            let response = Response::builder().header("content-type", "text/event-stream");
+            return Ok(response.body(Endless.boxed_unsync()).unwrap());
+        }
         path => Full::from(path.to_owned()).boxed_unsync(),
     };
     Ok(Response::new(body))
+}
+
+/// A body that always has data.
+struct Endless;
+
+impl http_body::Body for Endless {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b'x'; 64 * 1024])))))
+    }
 }
 
 /// Starts a server over plain HTTP, as `settings` change it.
@@ -255,4 +277,100 @@ async fn the_time_limits_of_an_idle_connection_and_of_a_head_differ() {
     slow.send("GET / HT").await;
     let took = slow.closed().await;
     assert!(took > header / 2 && took < idle - header, "{took:?}");
+}
+
+/// The send timeout in the tests of slow clients.
+const SEND: Duration = Duration::from_secs(1);
+
+/// Waits until the server has no connection. Returns how long this took.
+async fn all_closed(counts: &ConnectionCounts) -> Duration {
+    let start = Instant::now();
+    let closed = async {
+        while counts.open() > 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, closed).await.expect("still open");
+    start.elapsed()
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_is_cut_but_not_from_an_event_stream() {
+    let counts = Arc::<ConnectionCounts>::default();
+    let settings =
+        |server: Server| server.with_send_timeout(SEND).with_connection_counts(counts.clone());
+    let address = serve(settings).await;
+    let mut client = Client::connect(address).await;
+    client.send("GET /endless HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    client.0.get_ref().readable().await.unwrap();
+    let took = all_closed(&counts).await;
+    assert!(took > SEND / 2 && took < 3 * SEND, "{took:?}");
+
+    let mut client = Client::connect(address).await;
+    client.send("GET /events HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    sleep(2 * SEND).await;
+    assert_eq!(counts.open(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_is_not_cut() {
+    let address = serve(|server| server.with_send_timeout(SEND)).await;
+    let mut client = Client::connect(address).await;
+    client.send("GET /endless HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    let end = Instant::now() + 5 * SEND;
+    let mut buffer = vec![0; 64 * 1024];
+    while Instant::now() < end {
+        client.0.read_exact(&mut buffer).await.unwrap();
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_http2_stream_without_room_is_reset_and_its_connection_stays() {
+    let address = serve_tls(|server| server.with_send_timeout(SEND)).await;
+    let (mut client, connection) = h2::client::Builder::new()
+        .initial_connection_window_size(1024 * 1024)
+        .initial_window_size(16 * 1024)
+        .handshake::<_, Bytes>(connect_h2(address).await)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let mut bodies = Vec::new();
+    for path in ["/endless", "/events"] {
+        let (response, _) = client.send_request(get(path), true).unwrap();
+        bodies.push(timeout(PATIENCE, response).await.unwrap().unwrap().into_body());
+    }
+    let (events, endless) = (bodies.pop().unwrap(), bodies.pop().unwrap());
+    let start = Instant::now();
+    let cut = timeout(PATIENCE, end_of(endless)).await.expect("still open");
+    let took = start.elapsed();
+    assert!(cut.is_reset(), "{cut}");
+    assert!(took > SEND / 2 && took < 3 * SEND, "{took:?}");
+    assert!(timeout(2 * SEND, end_of(events)).await.is_err());
+    let (response, _) = client.send_request(get("/"), true).unwrap();
+    assert_eq!(timeout(PATIENCE, response).await.unwrap().unwrap().status(), 200);
+}
+
+/// Takes what has arrived, but gives the stream no room for more. Returns the error that ends the stream.
+async fn end_of(mut body: h2::RecvStream) -> h2::Error {
+    loop {
+        if let Some(Err(error)) = body.data().await {
+            return error;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_http2_stream_that_gets_room_slowly_is_not_cut() {
+    let address = serve_tls(|server| server.with_send_timeout(SEND)).await;
+    let (mut client, connection) = h2::client::handshake(connect_h2(address).await).await.unwrap();
+    tokio::spawn(connection);
+    let (response, _) = client.send_request(get("/endless"), true).unwrap();
+    let mut body = response.await.unwrap().into_body();
+    let end = Instant::now() + 4 * SEND;
+    while Instant::now() < end {
+        let data = timeout(PATIENCE, body.data()).await.unwrap().unwrap().unwrap();
+        sleep(Duration::from_millis(100)).await;
+        body.flow_control().release_capacity(data.len()).unwrap();
+    }
 }

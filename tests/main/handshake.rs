@@ -1,7 +1,10 @@
 //! TLS with clients: accepted and refused client certificates, alerts, session resumption, and the signature
 //! cache.
 
-use std::{convert::Infallible, future::pending, io, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, future::pending, io, net::SocketAddr, num::NonZeroUsize, sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response};

@@ -85,7 +85,8 @@ where
                     .with_handshake_timeout(timeouts.handshake)
                     .with_drain_timeout(timeouts.drain)
                     .with_client_limits(limits)
-                    .with_idle_timeout(timeouts.idle);
+                    .with_idle_timeout(timeouts.idle)
+                    .with_send_timeout(timeouts.send);
                 let server = match counts {
                     Some(counts) => server.with_connection_counts(counts),
                     None => server,

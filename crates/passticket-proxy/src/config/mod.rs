@@ -418,6 +418,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             drain: ours.drain,
             provider: ours.provider,
             idle: ours.idle,
+            send: ours.send,
         },
         limits: ours.limits,
         strict_transport_security: ours.strict_transport_security,

@@ -56,6 +56,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) drain: Duration,
     pub(super) provider: Duration,
     pub(super) idle: Duration,
+    pub(super) send: Duration,
     pub(super) limits: LimitSettings,
     pub(super) strict_transport_security: Option<StrictTransportSecurity>,
 }
@@ -121,7 +122,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     };
     let (handshake, drain) = (seconds("handshakeSeconds", 1, 10), seconds("drainSeconds", 0, 30));
     let provider = seconds("providerSeconds", 1, 5);
-    let idle = seconds("idleSeconds", 1, 75);
+    let (idle, send) = (seconds("idleSeconds", 1, 75), seconds("sendSeconds", 1, 60));
     timeouts.finish();
     let limits = limits(section.section("limits"));
     let strict_transport_security =
@@ -155,6 +156,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         drain,
         provider,
         idle,
+        send,
         limits,
         strict_transport_security,
     }

@@ -102,6 +102,8 @@ pub struct TimeoutSettings {
     pub handshake: Duration,
     /// How long a client connection may be without a request: `passticketProxy.timeouts.idleSeconds`.
     pub idle: Duration,
+    /// A client must take 4 KiB of a response in this time: `passticketProxy.timeouts.sendSeconds`.
+    pub send: Duration,
     /// How long the gateway waits for requests in flight when it stops:
     /// `passticketProxy.timeouts.drainSeconds`.
     pub drain: Duration,

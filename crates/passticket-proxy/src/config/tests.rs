@@ -155,10 +155,11 @@ fn the_example_zowe_yaml_loads() {
     assert_eq!(config.audit.as_ref().unwrap().file, setup.0.path().join("audit.jsonl"));
     assert_eq!(config.strip_headers, ["x-zowe-user", "x-zowe-passticket"]);
     let seconds = |timeouts: TimeoutSettings| {
-        let TimeoutSettings { connect, response, handshake, drain, provider, idle } = timeouts;
-        [connect, response, handshake, drain, provider, idle].map(|timeout| timeout.as_secs())
+        let TimeoutSettings { connect, response, handshake, drain, provider, idle, send } =
+            timeouts;
+        [connect, response, handshake, drain, provider, idle, send].map(|timeout| timeout.as_secs())
     };
-    assert_eq!(seconds(config.timeouts), [60, 60, 10, 30, 5, 75]);
+    assert_eq!(seconds(config.timeouts), [60, 60, 10, 30, 5, 75, 60]);
     assert_eq!(config.limits, LimitSettings::default());
 
     let routes = Routes::new(config.routes.iter().map(|route| route.with_scheme(Bypass))).unwrap();
