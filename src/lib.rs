@@ -143,6 +143,8 @@ pub mod proxy;
 pub mod remote;
 pub mod revocation;
 pub mod saf;
+#[cfg(feature = "tls")]
+mod stall;
 #[cfg(feature = "test-util")]
 pub mod test_util;
 #[cfg(feature = "tls")]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::close_reason::CloseReason;
 use crate::metrics::{
     Collect, Counter, CounterFamily, Description, Exposition, Gauge, Label, LabelName,
 };
@@ -12,9 +13,9 @@ const ACCEPTED: Description = Description::counter(
     "passticket_connections_total",
     "Connections of clients that were accepted.",
 );
-const LIMIT_REACHED: Description = Description::counter(
-    "passticket_connection_limit_reached_total",
-    "How often a server reached its limit of open connections. Further clients then wait.",
+const CLOSED: Description = Description::counter(
+    "passticket_connections_closed_total",
+    "Connections of clients that the gateway closed at a limit.",
 );
 const HANDSHAKES_FAILED: Description = Description::counter(
     "passticket_tls_handshakes_failed_total",
@@ -34,7 +35,7 @@ const ACCEPT_ERRORS: Description = Description::counter(
 pub struct ConnectionCounts {
     open: Gauge,
     accepted: Counter,
-    limit_reached: Counter,
+    closed: CounterFamily<(CloseReason,)>,
     handshakes_failed: CounterFamily<(HandshakeFailure,)>,
     proxy_headers_refused: CounterFamily<(ProxyRefusal,)>,
     accept_errors: Counter,
@@ -46,13 +47,8 @@ impl ConnectionCounts {
         self.open.get()
     }
 
-    /// How often a server reached its limit of open connections.
-    pub fn limit_reached(&self) -> u64 {
-        self.limit_reached.get()
-    }
-
-    pub(super) fn add_limit_reached(&self) {
-        self.limit_reached.increment();
+    pub(super) fn add_closed(&self, why: CloseReason) {
+        self.closed.increment((why,));
     }
 
     pub(super) fn add_accept_error(&self) {
@@ -64,7 +60,7 @@ impl Collect for ConnectionCounts {
     fn collect(&self, exposition: &mut Exposition) {
         exposition.value(&OPEN, self.open.get());
         exposition.value(&ACCEPTED, self.accepted.get());
-        exposition.value(&LIMIT_REACHED, self.limit_reached.get());
+        exposition.family(&CLOSED, &self.closed);
         exposition.family(&HANDSHAKES_FAILED, &self.handshakes_failed);
         exposition.family(&PROXY_HEADERS_REFUSED, &self.proxy_headers_refused);
         exposition.value(&ACCEPT_ERRORS, self.accept_errors.get());
@@ -138,6 +134,12 @@ impl CountedConnection {
         Self(counts.cloned())
     }
 
+    pub(super) fn closed(&self, why: CloseReason) {
+        if let Some(counts) = &self.0 {
+            counts.add_closed(why);
+        }
+    }
+
     pub(super) fn handshake_failed(&self, why: HandshakeFailure) {
         if let Some(counts) = &self.0 {
             counts.handshakes_failed.increment((why,));
@@ -186,12 +188,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_are_open_until_they_end_and_each_full_server_is_counted() {
+    async fn connections_are_open_until_they_end() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let counts = Arc::<ConnectionCounts>::default();
-        let server =
-            Server::http(listener).with_max_connections(2).with_connection_counts(counts.clone());
+        let server = Server::http(listener).with_connection_counts(counts.clone());
         let service = service_fn(async |_: Request<Incoming>| {
             Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
         });
@@ -199,23 +200,15 @@ mod tests {
 
         let first = TcpStream::connect(address).await.unwrap();
         until(|| counts.open() == 1).await;
-        assert_eq!(counts.limit_reached(), 0);
         let second = TcpStream::connect(address).await.unwrap();
         until(|| counts.open() == 2).await;
-        until(|| counts.limit_reached() == 1).await;
-        // The third client waits, so its connection is not counted as open or as accepted.
-        let third = TcpStream::connect(address).await.unwrap();
-        sleep(Duration::from_millis(50)).await;
-        assert_eq!((counts.open(), counts.accepted.get()), (2, 2));
-        drop(first);
-        until(|| counts.accepted.get() == 3).await;
-        until(|| counts.limit_reached() == 2).await;
-        drop((second, third));
+        drop((first, second));
         until(|| counts.open() == 0).await;
         // Connections that are cut off count as ended, too.
-        let _fourth = TcpStream::connect(address).await.unwrap();
+        let _third = TcpStream::connect(address).await.unwrap();
         until(|| counts.open() == 1).await;
         server.abort();
         until(|| counts.open() == 0).await;
+        assert_eq!(counts.accepted.get(), 3);
     }
 }

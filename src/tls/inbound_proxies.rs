@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{
+    client_source::ClientSource,
     connection_counts::ProxyRefusal,
     proxy_protocol::{ProxyHeader, ReadError},
 };
@@ -28,6 +29,16 @@ pub(super) struct Ends {
     pub(super) local: SocketAddr,
     /// The trusted proxies, if the peer is one of them. Its headers about its client count then.
     pub(super) proxies: Option<TrustedProxies>,
+}
+
+impl Ends {
+    /// Whom the connection counts for in the limits of one client.
+    pub(super) fn source(&self) -> ClientSource {
+        match self.proxies {
+            Some(_) => ClientSource::Exempt,
+            None => ClientSource::of(self.peer.ip()),
+        }
+    }
 }
 
 impl InboundProxies {

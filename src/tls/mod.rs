@@ -20,8 +20,15 @@
 //! The cache is off by default, because its effect can be measured: an attacker who has a copy of a client's
 //! certificate can find out whether that client has connected before.
 
+mod client_connection;
+mod client_io;
+mod client_limits;
+mod client_source;
+mod close_reason;
 mod connection_counts;
+mod connection_watch;
 mod connector;
+mod counted_response;
 mod error;
 mod inbound_proxies;
 mod lingering_close;
@@ -30,7 +37,9 @@ mod proxy_protocol;
 mod server;
 mod server_tls;
 mod signature_cache;
+mod streams;
 
+pub use client_limits::ClientLimits;
 pub use connection_counts::ConnectionCounts;
 pub use connector::{
     ConnectError, Connector, ConnectorBuilder, ConnectorFuture, ConnectorStream, Verification,

@@ -7,18 +7,14 @@ use std::{
     io,
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll, Waker},
+    sync::{Arc, Mutex, PoisonError},
+    task::{self, Context, Poll, Waker},
     time::Duration,
 };
 
 use http::{Request, Response};
 use hyper::{
     body::{Body, Incoming},
-    rt::Executor,
     server::conn::{http1, http2},
 };
 use hyper_util::{
@@ -26,9 +22,11 @@ use hyper_util::{
     server::graceful::GracefulConnection,
 };
 use pin_project_lite::pin_project;
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     task::{JoinSet, coop::unconstrained},
     time::{Instant, sleep, timeout},
 };
@@ -37,10 +35,17 @@ use tower::util::Oneshot;
 use tower_service::Service;
 
 use super::{
+    client_connection::{ClientConnection, InFlight},
+    client_io::ClientIo,
+    client_limits::{Admitted, ClientLimits, Evicted},
+    close_reason::CloseReason,
     connection_counts::{ConnectionCounts, CountedConnection, HandshakeFailure},
+    connection_watch::{Action, ClientTimeouts, HttpVersion, Watch},
+    counted_response::{CountedBody, CountedResponse},
     inbound_proxies::{Ends, InboundProxies},
     lingering_close::lingering_close,
     server_tls::ServerTls,
+    streams::Streams,
 };
 use crate::{
     coalesce::CoalesceWrites,
@@ -49,15 +54,31 @@ use crate::{
     log_limit::log_limited,
 };
 
-/// Maximum open connections. Further connections wait to be accepted.
-const MAX_CONNECTIONS: usize = 10_000;
-
 /// When the server shuts down, some connections may not have had a request yet. The server waits this long
 /// for their first request, because that request may be on its way.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// How long the server waits until the futures of aborted requests have been dropped.
 const DROP_TIME: Duration = Duration::from_secs(1);
+
+/// Default of the send timeout.
+const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The kernel keeps this many bytes that it cannot send yet, and then tells that the client takes none.
+/// Without this limit the kernel keeps megabytes, and a slow client seems to take nothing for minutes.
+#[cfg(target_os = "linux")]
+const MAX_UNSENT: u32 = 128 * 1024;
+
+/// If all connections are busy, this many new connections wait up to [`MAX_WAIT`] for a place.
+const MAX_WAITING: usize = 64;
+
+const MAX_WAIT: Duration = Duration::from_secs(1);
+
+/// How often a waiting connection tries to get a place.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// The server waits this long after it could not accept a connection.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// Maximum size of the headers of a request, in bytes. This is enough for a token of 16 KiB.
 const MAX_HEADERS: usize = 64 * 1024;
@@ -99,9 +120,9 @@ pub struct Server {
     protocol: Protocol,
     proxies: InboundProxies,
     handshake_timeout: Duration,
-    header_timeout: Duration,
+    timeouts: ClientTimeouts,
     drain_timeout: Duration,
-    max_connections: usize,
+    limits: Arc<ClientLimits>,
     counts: Option<Arc<ConnectionCounts>>,
 }
 
@@ -137,9 +158,13 @@ impl Server {
             protocol: Protocol::Http,
             proxies: InboundProxies::default(),
             handshake_timeout: Duration::from_secs(10),
-            header_timeout: Duration::from_secs(30),
+            timeouts: ClientTimeouts {
+                idle: Duration::from_secs(75),
+                head: Duration::from_secs(30),
+                send: SEND_TIMEOUT,
+            },
             drain_timeout: Duration::from_secs(30),
-            max_connections: MAX_CONNECTIONS,
+            limits: Arc::default(),
             counts: None,
         }
     }
@@ -184,10 +209,17 @@ impl Server {
     }
 
     /// Sets how long an HTTP/1.1 client may take to send the headers of a request. The idle time before the
-    /// request is included. Default: 30 s.
+    /// request is not included. Default: 30 s.
     #[must_use]
     pub fn with_header_timeout(self, header_timeout: Duration) -> Self {
-        Self { header_timeout, ..self }
+        Self { timeouts: ClientTimeouts { head: header_timeout, ..self.timeouts }, ..self }
+    }
+
+    /// Sets how long a connection may be without a request. A client that answers pings of HTTP/2 does not
+    /// extend this time. Default: 75 s.
+    #[must_use]
+    pub fn with_idle_timeout(self, idle_timeout: Duration) -> Self {
+        Self { timeouts: ClientTimeouts { idle: idle_timeout, ..self.timeouts }, ..self }
     }
 
     /// Sets how long requests in flight may still take after the shutdown signal. Default: 30 s.
@@ -196,11 +228,20 @@ impl Server {
         Self { drain_timeout, ..self }
     }
 
-    /// Sets the maximum number of open connections. Further connections wait to be accepted. Default:
-    /// 10,000.
+    /// Sets the send timeout: a client must take at least 4 KiB of the data that waits for it in this time.
+    /// Otherwise its connection is closed, or its stream is reset. A stream of HTTP/2 gets pieces of up to
+    /// 16 KiB, and must take a whole piece. There is no limit for event streams (`text/event-stream`) and
+    /// gRPC. Default: 60 s.
     #[must_use]
-    pub fn with_max_connections(self, max_connections: usize) -> Self {
-        Self { max_connections, ..self }
+    pub fn with_send_timeout(self, send_timeout: Duration) -> Self {
+        Self { timeouts: ClientTimeouts { send: send_timeout, ..self.timeouts }, ..self }
+    }
+
+    /// Sets the limits of connections. Several servers can share them. The default is
+    /// [`ClientLimits::default`], for this server alone.
+    #[must_use]
+    pub fn with_client_limits(self, limits: Arc<ClientLimits>) -> Self {
+        Self { limits, ..self }
     }
 
     /// Counts the connections in `counts`. Several servers can share it.
@@ -225,7 +266,9 @@ impl Server {
     {
         let (running, mut all_dropped) = mpsc::channel(1);
         let (end, ending) = watch::channel(false);
-        let serving = Arc::new(self.serving(Streams { running }, ending));
+        keep_little_unsent(&self.listener);
+        let streams = Streams { running, send: self.timeouts.send, counts: self.counts.clone() };
+        let serving = Arc::new(self.serving(streams, ending));
         let accepted = |stream, peer| Accepted {
             stream,
             peer,
@@ -236,26 +279,19 @@ impl Server {
         let mut shutdown = pin!(shutdown);
         loop {
             let result = tokio::select! {
-                result = self.listener.accept(), if connections.len() < self.max_connections => {
-                    result
-                }
+                result = self.listener.accept() => result,
                 Some(_ended) = connections.join_next() => continue,
                 () = &mut shutdown => break,
             };
             match result {
                 Ok((stream, peer)) => {
                     connections.spawn(accepted(stream, peer).serve(service.clone()));
-                    if connections.len() == self.max_connections
-                        && let Some(counts) = &self.counts
-                    {
-                        counts.add_limit_reached();
-                    }
                 }
                 Err(error) => {
                     if let Some(counts) = &self.counts {
                         counts.add_accept_error();
                     }
-                    accept_failed(&error).await;
+                    accept_failed(&error, &self.limits).await;
                 }
             }
         }
@@ -284,16 +320,30 @@ impl Server {
             protocol: self.protocol,
             proxies: self.proxies.clone(),
             handshake_timeout: self.handshake_timeout,
-            http1: http1_settings(self.header_timeout),
+            timeouts: self.timeouts,
+            limits: self.limits.clone(),
+            waiting: Semaphore::new(MAX_WAITING),
+            http1: http1_settings(),
             http2: http2_settings(streams),
             ending,
         }
     }
 }
 
-fn http1_settings(header_timeout: Duration) -> http1::Builder {
+/// Limits the bytes that the kernel keeps for each connection of the listener.
+fn keep_little_unsent(listener: &TcpListener) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = SockRef::from(listener).set_tcp_notsent_lowat(MAX_UNSENT) {
+        tracing::debug!(%error, "cannot set TCP_NOTSENT_LOWAT");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = listener;
+}
+
+fn http1_settings() -> http1::Builder {
     let mut http1 = http1::Builder::new();
-    http1.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(MAX_HEADERS);
+    // The time limit of hyper would include the idle time before a request. `Watch` has the limits.
+    http1.header_read_timeout(None).max_buf_size(MAX_HEADERS);
     http1
 }
 
@@ -335,16 +385,21 @@ where
         connection,
         proxies: None,
         certificate: None,
-        has_request: Arc::default(),
+        client: Arc::new(ClientConnection::new(Instant::now())),
+        version: if version == http::Version::HTTP_2 {
+            HttpVersion::Http2
+        } else {
+            HttpVersion::Http1
+        },
     };
     if version == http::Version::HTTP_2 {
         // `Streams` needs the sender of a channel. The receiver is not needed, because this function does not
         // wait for the end of the streams.
         let (running, _) = mpsc::channel(1);
-        http2_settings(Streams { running }).serve_connection(io, service).await
+        let streams = Streams { running, send: SEND_TIMEOUT, counts: None };
+        http2_settings(streams).serve_connection(io, service).await
     } else {
-        let header_timeout = Duration::from_secs(30);
-        http1_settings(header_timeout).serve_connection(CoalesceWrites::new(io), service).await
+        http1_settings().serve_connection(CoalesceWrites::new(io), service).await
     }
 }
 
@@ -354,45 +409,70 @@ struct Serving {
     protocol: Protocol,
     proxies: InboundProxies,
     handshake_timeout: Duration,
+    timeouts: ClientTimeouts,
+    limits: Arc<ClientLimits>,
+    waiting: Semaphore,
     http1: http1::Builder,
     http2: http2::Builder<Streams>,
     ending: watch::Receiver<bool>,
 }
 
 impl Serving {
+    /// Takes a place for a connection. If all connections are busy, this waits until one is idle.
+    ///
+    /// # Errors
+    /// Why the connection must be closed.
+    async fn admit(&self, ends: &Ends) -> Result<Admitted, CloseReason> {
+        let (source, peer) = (ends.source(), ends.peer);
+        let mut result = self.limits.admit(source);
+        if let Err(CloseReason::NoIdleConnection) = result
+            && let Ok(_waiting) = self.waiting.try_acquire()
+        {
+            let deadline = Instant::now() + MAX_WAIT;
+            while let Err(CloseReason::NoIdleConnection) = result
+                && Instant::now() < deadline
+            {
+                sleep(TRY_AGAIN_AFTER).await;
+                result = self.limits.admit(source);
+            }
+        }
+        let limit = self.limits.connections();
+        match result {
+            Ok((place, Evicted::No)) => Ok(place),
+            Ok((place, Evicted::Yes)) => {
+                log_limited!(
+                    warn,
+                    "connection limit",
+                    { limit },
+                    "limits.connections reached: the longest idle connection is closed"
+                );
+                Ok(place)
+            }
+            Err(CloseReason::AddressLimit) => {
+                let limit = self.limits.connections_per_address();
+                log_limited!(warn, "address limit", { %peer, limit }, "connection closed: its address has limits.connectionsPerAddress connections");
+                Err(CloseReason::AddressLimit)
+            }
+            Err(reason) => {
+                log_limited!(warn, "no idle connection", { %peer, limit }, "connection closed: limits.connections reached, and no connection is idle");
+                Err(reason)
+            }
+        }
+    }
+
     /// Closes a connection whose handshake has failed. The handshake started at `began`.
-    async fn close_after_failed_handshake(&self, stream: TcpStream, began: Instant) {
+    async fn close_after_failed_handshake(&self, stream: ClientIo<TcpStream>, began: Instant) {
         // The handshake and the close together take at most `handshake_timeout`.
         let time_left = self.handshake_timeout.saturating_sub(began.elapsed());
         unless_ending(pin!(lingering_close(stream, time_left)), &self.ending).await;
     }
 }
 
-/// Spawns a task for each HTTP/2 request. Each task holds a sender of the channel, so the receiver sees when
-/// all tasks have ended.
-#[derive(Clone)]
-struct Streams {
-    running: mpsc::Sender<Infallible>,
-}
-
-impl<F> Executor<F> for Streams
-where
-    F: Future<Output: Send> + Send + 'static,
-{
-    fn execute(&self, request: F) {
-        let running = self.running.clone();
-        tokio::spawn(async move {
-            request.await;
-            drop(running);
-        });
-    }
-}
-
 /// Handles an error of `accept`. The listener can still be used after such an error. If a client closed its
 /// connection before it was accepted, the server continues immediately. The cause of any other error is, for
-/// instance, that the process has too many open files. The server then waits for one second, because other
-/// connections have to end first.
-async fn accept_failed(error: &io::Error) {
+/// instance, that the process has too many open files. The server then closes the longest idle connection,
+/// and waits until the file is closed. If no connection is idle, requests have to end first.
+async fn accept_failed(error: &io::Error, limits: &ClientLimits) {
     let is_closed_by_client = matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
@@ -400,8 +480,9 @@ async fn accept_failed(error: &io::Error) {
             | io::ErrorKind::ConnectionRefused
     );
     if !is_closed_by_client {
-        tracing::error!(%error, "cannot accept connections; retrying in 1 s");
-        sleep(Duration::from_secs(1)).await;
+        log_limited!(error, "accept", { %error }, "cannot accept connections; the longest idle connection is closed");
+        limits.evict_longest_idle();
+        sleep(ACCEPT_AGAIN_AFTER).await;
     }
 }
 
@@ -434,45 +515,72 @@ impl Accepted {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let Self { mut stream, peer, serving, counted } = self;
-        let Serving { acceptor, protocol, proxies, handshake_timeout, http1, http2, ending } =
-            &*serving;
+        let Serving {
+            acceptor,
+            protocol,
+            proxies,
+            handshake_timeout,
+            timeouts,
+            http1,
+            http2,
+            ending,
+            ..
+        } = &*serving;
         let began = Instant::now();
         // Turns Nagle's algorithm off. With it, a small response could wait until the client has
         // acknowledged the previous one.
         let _ = stream.set_nodelay(true);
         let Ok(local) = stream.local_addr() else { return };
         let ends = proxies.ends(&mut stream, peer, local, *handshake_timeout).await;
-        let Ends { peer, local, proxies } = match ends {
+        let ends = match ends {
             Ok(ends) => ends,
             Err(refusal) => return counted.proxy_header_refused(refusal),
         };
-        let has_request = Arc::new(AtomicBool::new(false));
-        let service = |certificate| {
-            let connection = ConnectionInfo::new(peer, local, *protocol);
-            let (inner, has_request) = (Mutex::new(service), has_request.clone());
-            ConnectionService { inner, connection, proxies, certificate, has_request }
+        let place = match serving.admit(&ends).await {
+            Ok(place) => place,
+            Err(reason) => return counted.closed(reason),
         };
+        let client = place.connection();
+        let Ends { peer, local, proxies } = ends;
+        let stream = ClientIo::new(stream, client.clone());
+        let service = |version, certificate| ConnectionService {
+            inner: Mutex::new(service),
+            connection: ConnectionInfo::new(peer, local, *protocol),
+            proxies,
+            certificate,
+            client: client.clone(),
+            version,
+        };
+        let mut version = HttpVersion::Http1;
         // ALPN decides between HTTP/1.1 and HTTP/2. hyper-util can detect the version from the first bytes.
         // This is not used, because it has no time limit and drops the connection on a graceful shutdown.
         let connection: Served = match acceptor {
             None => {
-                let service = service(None);
+                let service = service(version, None);
                 Box::pin(http1.serve_connection(CoalesceWrites::new(TokioIo::new(stream)), service))
             }
             Some(acceptor) => {
                 let handshake = Box::pin(acceptor.accept(stream).into_fallible());
                 let time_left = handshake_timeout.saturating_sub(began.elapsed());
-                let accepted: Result<Served, TcpStream> = match timeout(time_left, handshake).await
-                {
+                let handshake = tokio::select! {
+                    result = timeout(time_left, handshake) => result,
+                    () = client.evicted() => {
+                        counted.closed(CloseReason::ConnectionLimit);
+                        return;
+                    }
+                };
+                let accepted: Result<Served, ClientIo<TcpStream>> = match handshake {
                     Ok(Ok(stream)) => {
                         let tls = stream.get_ref().1;
-                        let is_http2 = tls.alpn_protocol() == Some(b"h2");
-                        let service = service(peer_certificate(tls, peer));
+                        if tls.alpn_protocol() == Some(b"h2") {
+                            version = HttpVersion::Http2;
+                        }
+                        let certificate = peer_certificate(tls, peer);
+                        let service = service(version, certificate);
                         let stream = TokioIo::new(stream);
-                        Ok(if is_http2 {
-                            Box::pin(http2.serve_connection(stream, service))
-                        } else {
-                            Box::pin(http1.serve_connection(stream, service))
+                        Ok(match version {
+                            HttpVersion::Http1 => Box::pin(http1.serve_connection(stream, service)),
+                            HttpVersion::Http2 => Box::pin(http2.serve_connection(stream, service)),
                         })
                     }
                     Ok(Err((error, stream))) => {
@@ -497,12 +605,61 @@ impl Accepted {
                 }
             }
         };
-        if let Err(error) = until_ended(connection, ending, &has_request).await {
+        let watch = Watch::new(client.clone(), *timeouts, version);
+        let connection = WatchedConnection { connection, watch, peer, counted };
+        if let Err(error) = until_ended(connection, ending, client).await {
             // For a `dyn Error`, tracing also logs the sources of the error.
             let error: &(dyn Error + 'static) = &error;
             tracing::debug!(%peer, error, "connection ended early");
         }
-        drop(counted);
+    }
+}
+
+/// A connection that ends when its client exceeds a time limit or loses its place.
+struct WatchedConnection {
+    connection: Served,
+    watch: Watch,
+    peer: SocketAddr,
+    counted: CountedConnection,
+}
+
+impl WatchedConnection {
+    fn graceful_shutdown(&mut self) {
+        self.connection.as_mut().graceful_shutdown();
+    }
+
+    fn closed(&self, reason: CloseReason) {
+        self.counted.closed(reason);
+        let peer = self.peer;
+        match reason {
+            CloseReason::Send => {
+                log_limited!(warn, "send timeout", { %peer }, "connection closed: the client does not take the response");
+            }
+            _ => tracing::debug!(%peer, ?reason, "connection closed"),
+        }
+    }
+}
+
+impl Future for WatchedConnection {
+    type Output = hyper::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            if let Poll::Ready(result) = self.connection.as_mut().poll(cx) {
+                return Poll::Ready(result);
+            }
+            match task::ready!(self.watch.poll(cx)) {
+                Action::ShutDown(reason) => {
+                    self.closed(reason);
+                    self.graceful_shutdown();
+                }
+                Action::Close(reason) => {
+                    self.closed(reason);
+                    return Poll::Ready(Ok(()));
+                }
+                Action::Abort => return Poll::Ready(Ok(())),
+            }
+        }
     }
 }
 
@@ -510,19 +667,18 @@ impl Accepted {
 /// the connection is closed. If the connection has had no request yet, the server first waits up to
 /// [`FIRST_REQUEST_GRACE`] for a request.
 async fn until_ended(
-    mut connection: Served,
+    mut connection: WatchedConnection,
     ending: &watch::Receiver<bool>,
-    has_request: &AtomicBool,
+    client: &ClientConnection,
 ) -> hyper::Result<()> {
-    if let Some(served) = unless_ending(connection.as_mut(), ending).await {
+    if let Some(served) = unless_ending(Pin::new(&mut connection), ending).await {
         return served;
     }
-    if !has_request.load(Ordering::Relaxed)
-        && let Ok(served) = timeout(FIRST_REQUEST_GRACE, connection.as_mut()).await
-    {
+    let has_request = client.changes() > 0;
+    if !has_request && let Ok(served) = timeout(FIRST_REQUEST_GRACE, &mut connection).await {
         return served;
     }
-    connection.as_mut().graceful_shutdown();
+    connection.graceful_shutdown();
     connection.await
 }
 
@@ -573,24 +729,25 @@ struct ConnectionService<S> {
     /// The trusted proxies, if the peer is one of them.
     proxies: Option<TrustedProxies>,
     certificate: Option<PeerCertificate>,
-    /// Whether the connection has had a request.
-    has_request: Arc<AtomicBool>,
+    client: Arc<ClientConnection>,
+    version: HttpVersion,
 }
 
-impl<S, B> hyper::service::Service<Request<B>> for ConnectionService<S>
+impl<S, B, R> hyper::service::Service<Request<B>> for ConnectionService<S>
 where
-    S: Service<Request<B>> + Clone,
+    S: Service<Request<B>, Response = Response<R>> + Clone,
+    R: Body,
 {
-    type Response = S::Response;
+    type Response = Response<CountedBody<R>>;
     type Error = S::Error;
-    type Future = Called<S, Request<B>>;
+    type Future = CountedResponse<Called<S, Request<B>>>;
 
     fn call(&self, mut request: Request<B>) -> Self::Future {
-        self.has_request.store(true, Ordering::Relaxed);
         let connection = match &self.proxies {
             None => self.connection,
             Some(proxies) => self.connection.with_trusted_proxies(proxies, request.headers()),
         };
+        let in_flight = InFlight::begin(&self.client);
         let extensions = request.extensions_mut();
         extensions.insert(connection);
         if let Some(certificate) = &self.certificate {
@@ -599,10 +756,11 @@ where
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         // If the service is not ready, a clone of the service waits until the clone is ready. Other requests
         // can then use this instance.
-        match inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
+        let called = match inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => Called::Ready { future: inner.call(request) },
             _ => Called::Waiting { future: Oneshot::new(inner.clone(), request) },
-        }
+        };
+        CountedResponse::new(called, self.version, in_flight)
     }
 }
 

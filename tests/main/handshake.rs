@@ -1,7 +1,10 @@
 //! TLS with clients: accepted and refused client certificates, alerts, session resumption, and the signature
 //! cache.
 
-use std::{convert::Infallible, future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, future::pending, io, net::SocketAddr, num::NonZeroUsize, sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -25,12 +28,12 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::oneshot,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tower_passticket::{
     identity::PeerCertificate,
-    tls::{Drained, Server, ServerTls},
+    tls::{ClientLimits, Drained, Server, ServerTls},
 };
 
 use crate::PATIENCE;
@@ -225,13 +228,22 @@ async fn a_client_that_is_refused_while_it_sends_can_read_the_alert() {
 #[tokio::test]
 async fn a_client_without_tls_gets_an_alert_and_its_connection_is_freed() {
     let (server, address) = server(&Authority::trusted(), SignatureCache::Off).await;
-    let server = server.with_max_connections(1);
+    let server = server.with_client_limits(Arc::new(ClientLimits::new(NonZeroUsize::MIN)));
     tokio::spawn(server.run(tower::service_fn(whoami), pending()));
     let (_open_stream, response) = ask_without_tls(address).await;
     assert!(is_fatal_alert(&response), "{response:?}");
     let connector = connector(&TLS13, None);
-    let stream = timeout(PATIENCE, connect(&connector, address)).await;
-    assert_eq!(ask(&mut stream.unwrap().unwrap()).await.unwrap(), "no certificate");
+    // Until then, the address of the client has its share of connections.
+    let connected = async {
+        loop {
+            if let Ok(stream) = connect(&connector, address).await {
+                break stream;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let mut stream = timeout(PATIENCE, connected).await.unwrap();
+    assert_eq!(ask(&mut stream).await.unwrap(), "no certificate");
 }
 
 #[tokio::test]

@@ -374,7 +374,7 @@ async fn a_silent_connection_times_out() {
         };
         let server = server
             .with_handshake_timeout(Duration::from_millis(300))
-            .with_header_timeout(Duration::from_millis(300));
+            .with_idle_timeout(Duration::from_millis(300));
         tokio::spawn(server.run(tower::service_fn(hello), std::future::pending()));
         let mut stream = TcpStream::connect(address).await.unwrap();
         let mut rest = Vec::new();

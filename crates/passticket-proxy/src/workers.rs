@@ -28,7 +28,7 @@ use tokio::{
 };
 use tower_passticket::{
     proxy::ResponseBody,
-    tls::{Drained, Server, ServerTls},
+    tls::{ClientLimits, Drained, Server, ServerTls},
 };
 use tower_service::Service;
 
@@ -62,12 +62,16 @@ where
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let mut workers = Vec::with_capacity(cores);
     state.expect(cores);
+    // All threads share the limits, because the kernel does not distribute connections evenly.
+    let limits = ClientLimits::new(config.limits.connections)
+        .with_connections_per_address(config.limits.connections_per_address);
+    let limits = Arc::new(limits);
     for _ in 0..cores {
         let listener = listener.try_clone().map_err(Exit::runtime)?;
         let (timeouts, tls) = (config.timeouts, tls.clone());
         let (proxies, proxy_protocol) =
             (config.trusted_proxies.clone(), config.proxy_protocol.clone());
-        let connections = config.limits.connections.get().div_ceil(cores);
+        let limits = limits.clone();
         let (service, state) = (service.clone(), state.clone());
         let counts = counts.map(|counts| counts.connections.clone());
         workers.push(move |mut stop_requested: watch::Receiver<bool>| -> io::Result<Drained> {
@@ -90,7 +94,9 @@ where
                 let server = server
                     .with_handshake_timeout(timeouts.handshake)
                     .with_drain_timeout(timeouts.drain)
-                    .with_max_connections(connections);
+                    .with_client_limits(limits)
+                    .with_idle_timeout(timeouts.idle)
+                    .with_send_timeout(timeouts.send);
                 let server = match counts {
                     Some(counts) => server.with_connection_counts(counts),
                     None => server,

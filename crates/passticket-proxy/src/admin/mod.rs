@@ -14,6 +14,7 @@ use std::{
     future::ready,
     io,
     net::{SocketAddr, TcpListener},
+    num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread::{self, JoinHandle},
@@ -24,7 +25,10 @@ use http_body_util::Full;
 use passticket_proxy::config::Config;
 use tokio::{runtime::Builder, sync::oneshot};
 use tower::service_fn;
-use tower_passticket::{metrics::MetricRegistry, tls::Server};
+use tower_passticket::{
+    metrics::MetricRegistry,
+    tls::{ClientLimits, Server},
+};
 
 pub(crate) use counts::Counts;
 pub(crate) use status::WorkerState;
@@ -34,8 +38,8 @@ use endpoints::Endpoints;
 use process::Process;
 use status::Components;
 
-/// Maximum open connections. Further connections wait to be accepted.
-const MAX_CONNECTIONS: usize = 64;
+/// Maximum open connections. A further one replaces the longest idle one.
+const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(64).expect("should not be zero");
 
 /// How long a client may take to send the headers of its request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -144,9 +148,13 @@ fn serve(
         });
         // An error means that `Admin` was dropped. The port is closed then, too.
         let stopped = async { drop(stopped.await) };
+        // All clients have a loopback address.
+        let limits =
+            ClientLimits::new(MAX_CONNECTIONS).with_connections_per_address(MAX_CONNECTIONS);
         Server::http(listener)
-            .with_max_connections(MAX_CONNECTIONS)
+            .with_client_limits(Arc::new(limits))
             .with_header_timeout(HEADER_TIMEOUT)
+            .with_idle_timeout(HEADER_TIMEOUT)
             .with_drain_timeout(DRAIN_TIMEOUT)
             .run(service, stopped)
             .await;

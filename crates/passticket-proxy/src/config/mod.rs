@@ -435,6 +435,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             drain: ours.drain,
             provider: ours.provider,
             queue: ours.queue,
+            idle: ours.idle,
+            send: ours.send,
         },
         limits: ours.limits,
         strict_transport_security: ours.strict_transport_security,

@@ -58,6 +58,8 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) drain: Duration,
     pub(super) provider: Duration,
     pub(super) queue: Duration,
+    pub(super) idle: Duration,
+    pub(super) send: Duration,
     pub(super) limits: LimitSettings,
     pub(super) strict_transport_security: Option<StrictTransportSecurity>,
 }
@@ -125,6 +127,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let (handshake, drain) = (seconds("handshakeSeconds", 1, 10), seconds("drainSeconds", 0, 30));
     let provider = seconds("providerSeconds", 1, 5);
     let queue = seconds("queueSeconds", 0, 5);
+    let (idle, send) = (seconds("idleSeconds", 1, 75), seconds("sendSeconds", 1, 60));
     timeouts.finish();
     let limits = limits(section.section("limits"));
     let strict_transport_security =
@@ -159,6 +162,8 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         drain,
         provider,
         queue,
+        idle,
+        send,
         limits,
         strict_transport_security,
     }
@@ -184,10 +189,13 @@ fn limits(mut section: Section<'_>) -> LimitSettings {
         number.and_then(|n| usize::try_from(n).ok()).and_then(NonZeroUsize::new).unwrap_or(default)
     };
     let defaults = LimitSettings::default();
+    let connections = number("connections", 1, defaults.connections);
+    let half = NonZeroUsize::new(connections.get().div_ceil(2)).unwrap_or(connections);
     let limits = LimitSettings {
         cached_tokens: number("cachedTokens", 100, defaults.cached_tokens),
         remembered_tickets: number("rememberedTickets", 100, defaults.remembered_tickets),
-        connections: number("connections", 1, defaults.connections),
+        connections,
+        connections_per_address: number("connectionsPerAddress", 1, half),
         connections_per_instance: number(
             "connectionsPerInstance",
             1,

@@ -100,6 +100,10 @@ pub struct TimeoutSettings {
     pub response: Duration,
     /// The limit for the TLS handshake of a client: `passticketProxy.timeouts.handshakeSeconds`.
     pub handshake: Duration,
+    /// How long a client connection may be without a request: `passticketProxy.timeouts.idleSeconds`.
+    pub idle: Duration,
+    /// A client must take 4 KiB of a response in this time: `passticketProxy.timeouts.sendSeconds`.
+    pub send: Duration,
     /// How long the gateway waits for requests in flight when it stops:
     /// `passticketProxy.timeouts.drainSeconds`.
     pub drain: Duration,
@@ -124,17 +128,20 @@ pub struct LimitSettings {
     /// pair of user and APPLID. A PassTicket takes 100 bytes. Only the PassTickets of APPLIDs without
     /// replay protection are cached. `passticketProxy.limits.rememberedTickets`.
     pub remembered_tickets: NonZeroUsize,
-    /// The maximum number of open client connections, 1 to 1,000,000. This number is divided among the
-    /// worker threads and rounded up for each thread. Further clients wait to be accepted.
-    /// `passticketProxy.limits.connections`.
+    /// The maximum number of open client connections, 1 to 1,000,000. At the limit, the longest idle
+    /// connection is closed. `passticketProxy.limits.connections`.
     pub connections: NonZeroUsize,
+    /// The maximum number of open connections of one client address. The default is half of
+    /// [`connections`](Self::connections), rounded up. `passticketProxy.limits.connectionsPerAddress`.
+    pub connections_per_address: NonZeroUsize,
     /// The maximum number of connections to one instance of a service, 1 to 1,000,000. All worker threads
     /// share the limit. `passticketProxy.limits.connectionsPerInstance`.
     pub connections_per_instance: NonZeroUsize,
 }
 
 impl Default for LimitSettings {
-    /// 10,000 tokens, 4,096 tickets, 10,000 connections of clients, 256 connections to an instance.
+    /// 10,000 tokens, 4,096 tickets, 10,000 connections of clients, 5,000 of them from one address, 256
+    /// connections to an instance.
     fn default() -> Self {
         const {
             Self {
@@ -142,6 +149,7 @@ impl Default for LimitSettings {
                 remembered_tickets: NonZeroUsize::new(4_096).expect("should not be zero"),
                 connections: NonZeroUsize::new(10_000).expect("should not be zero"),
                 connections_per_instance: NonZeroUsize::new(256).expect("should not be zero"),
+                connections_per_address: NonZeroUsize::new(5_000).expect("should not be zero"),
             }
         }
     }

@@ -160,10 +160,12 @@ fn the_example_zowe_yaml_loads() {
     assert_eq!(config.audit.as_ref().unwrap().file, setup.0.path().join("audit.jsonl"));
     assert_eq!(config.strip_headers, ["x-zowe-user", "x-zowe-passticket"]);
     let seconds = |timeouts: TimeoutSettings| {
-        let TimeoutSettings { connect, response, handshake, drain, provider, queue } = timeouts;
-        [connect, response, handshake, drain, provider, queue].map(|timeout| timeout.as_secs())
+        let TimeoutSettings { connect, response, handshake, drain, provider, queue, idle, send } =
+            timeouts;
+        [connect, response, handshake, drain, provider, queue, idle, send]
+            .map(|timeout| timeout.as_secs())
     };
-    assert_eq!(seconds(config.timeouts), [60, 60, 10, 30, 5, 5]);
+    assert_eq!(seconds(config.timeouts), [60, 60, 10, 30, 5, 5, 75, 60]);
     assert_eq!(config.limits, LimitSettings::default());
 
     let routes = Routes::new(config.routes.iter().map(|route| route.with_scheme(Bypass))).unwrap();
@@ -780,7 +782,8 @@ fn optional_keys_have_defaults() {
     setup.edit("compatibility: documented", "compatibility: zowe-v3");
     setup.edit("maximumValidityDays: 90", "maximumValidityDays: 30");
     setup.edit("    cachedTokens: 10000 ", "    # ");
-    setup.edit("connections: 10000 ", "connections: 64 ");
+    setup.edit("connections: 10000 ", "connections: 65 ");
+    setup.edit("    connectionsPerAddress: 5000 ", "    # ");
     setup.edit("connectionsPerInstance: 256 ", "connectionsPerInstance: 8 ");
     setup.edit("queueSeconds: 5 ", "queueSeconds: 0 ");
     let config = setup.load().unwrap().config;
@@ -788,7 +791,8 @@ fn optional_keys_have_defaults() {
     assert_eq!(config.compatibility, Compatibility::ZoweV3);
     assert_eq!(config.max_validity.days(), 30);
     assert_eq!(config.limits.cached_tokens, LimitSettings::default().cached_tokens);
-    assert_eq!(config.limits.connections.get(), 64);
+    assert_eq!(config.limits.connections.get(), 65);
+    assert_eq!(config.limits.connections_per_address.get(), 33);
     assert_eq!(config.limits.connections_per_instance.get(), 8);
     assert_eq!(config.timeouts.queue, Duration::ZERO);
     let user = UserId::new("USER").unwrap();

@@ -1,0 +1,114 @@
+//! The minimum progress of a peer that should send or take data.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A peer must send or take this many bytes within each time limit, as long as data waits for it.
+const MIN_PROGRESS: u64 = 4 * 1024;
+
+/// Used instead of the end of a time limit that is too long for the clock.
+const LONG: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// The peer has made less than the minimum progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stalled;
+
+/// Watches whether a peer makes progress ([D28](crate::decisions#d28)).
+///
+/// A peer that sends or takes one byte in a minute is not idle. So a time limit between two bytes would not
+/// end the connection. Therefore the limit is an amount of bytes in a time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Progress {
+    limit: Duration,
+    window: Option<Window>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    end: Instant,
+    bytes_at_start: u64,
+}
+
+impl Progress {
+    /// The peer must make the minimum progress within each `limit`.
+    pub(crate) fn new(limit: Duration) -> Self {
+        Self { limit, window: None }
+    }
+
+    /// No data waits for the peer, or the gateway does not wait for data of the peer.
+    pub(crate) fn clear(&mut self) {
+        self.window = None;
+    }
+
+    /// The gateway waits for the peer, which has sent or taken `bytes` so far. Returns when to call this
+    /// function again, if the gateway still waits then.
+    pub(crate) fn waiting(&mut self, now: Instant, bytes: u64) -> Result<Instant, Stalled> {
+        match self.window {
+            Some(Window { end, .. }) if now < end => return Ok(end),
+            Some(window) if bytes.wrapping_sub(window.bytes_at_start) < MIN_PROGRESS => {
+                return Err(Stalled);
+            }
+            _ => {}
+        }
+        let end = now.checked_add(self.limit).unwrap_or(now + LONG);
+        self.window = Some(Window { end, bytes_at_start: bytes });
+        Ok(end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What happens at a second.
+    enum Event {
+        /// The gateway waits; the number is the total of the bytes.
+        Waiting(u64),
+        Clear,
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_must_take_4_kib_in_each_window_in_which_data_waits() {
+        use Event::{Clear, Waiting};
+        let limit = Duration::from_secs(60);
+        let cases: [(&str, &[(u64, Event)], Option<u64>); 6] = [
+            ("nothing is taken", &[(0, Waiting(9)), (59, Waiting(9)), (60, Waiting(9))], Some(60)),
+            (
+                "4 KiB are taken",
+                &[(0, Waiting(0)), (60, Waiting(4096)), (119, Waiting(4096))],
+                None,
+            ),
+            ("4 KiB less one byte", &[(0, Waiting(0)), (60, Waiting(4095))], Some(60)),
+            (
+                "the second window is too slow",
+                &[(0, Waiting(0)), (60, Waiting(9000)), (120, Waiting(9001))],
+                Some(120),
+            ),
+            ("a pause without data", &[(0, Waiting(0)), (59, Clear), (60, Waiting(1))], None),
+            ("a late check", &[(0, Waiting(0)), (90, Waiting(4096)), (149, Waiting(4096))], None),
+        ];
+        for (name, events, want) in cases {
+            let start = Instant::now();
+            let mut progress = Progress::new(limit);
+            let mut stalled = None;
+            for (second, event) in events {
+                let now = start + Duration::from_secs(*second);
+                match event {
+                    Waiting(bytes) if progress.waiting(now, *bytes).is_err() => {
+                        stalled = Some(*second);
+                    }
+                    Waiting(_) => {}
+                    Clear => progress.clear(),
+                }
+            }
+            assert_eq!(stalled, want, "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_without_end_is_possible() {
+        let now = Instant::now();
+        assert!(Progress::new(Duration::MAX).waiting(now, 0).is_ok_and(|end| end > now));
+    }
+}

@@ -1,0 +1,63 @@
+//! Why the gateway closes the connection of a client, or refuses its request.
+
+use crate::metrics::{Label, LabelName};
+
+/// Why a connection was closed by the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CloseReason {
+    /// It was the longest idle one, and a new client needed its place.
+    ConnectionLimit,
+    /// All connections were busy, so the new one was closed.
+    NoIdleConnection,
+    /// The address of the client had too many connections.
+    AddressLimit,
+    /// There was no request for too long.
+    Idle,
+    /// The client did not send the head of a request in time.
+    Head,
+    /// The client did not take the response in time.
+    Send,
+    /// The client did not take the response of an HTTP/2 stream in time. Only the stream was reset.
+    Stream,
+}
+
+impl Label for CloseReason {
+    const NAME: LabelName = LabelName::new("reason");
+    const ALL: &'static [Self] = &[
+        Self::ConnectionLimit,
+        Self::NoIdleConnection,
+        Self::AddressLimit,
+        Self::Idle,
+        Self::Head,
+        Self::Send,
+        Self::Stream,
+    ];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn value(self) -> &'static str {
+        match self {
+            Self::ConnectionLimit => "connection-limit",
+            Self::NoIdleConnection => "no-idle-connection",
+            Self::AddressLimit => "address-limit",
+            Self::Idle => "idle",
+            Self::Head => "head",
+            Self::Send => "send",
+            Self::Stream => "stream",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_has_its_index() {
+        for (at, reason) in CloseReason::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), at);
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Decides when the gateway closes the connection of a client: after an idle time, when the client does not
+//! finish the head of a request, when it does not take a response, or when another client needs its place.
+
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use tokio::{
+    task::coop::unconstrained,
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::{client_connection::ClientConnection, close_reason::CloseReason};
+use crate::stall::Progress;
+
+/// Used instead of the end of a time limit that is too long for the clock.
+const LONG: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Time limits of the connection of a client.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClientTimeouts {
+    /// Between two requests, and before the first one.
+    pub(super) idle: Duration,
+    /// From the first byte of a head to its end. Only HTTP/1.1.
+    pub(super) head: Duration,
+    /// For the minimum progress of a response.
+    pub(super) send: Duration,
+}
+
+/// The version of HTTP on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HttpVersion {
+    Http1,
+    Http2,
+}
+
+/// What to do with the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Shut down gracefully, then poll the connection and the watch again.
+    ShutDown(CloseReason),
+    /// Close now.
+    Close(CloseReason),
+    /// Close now. The graceful shutdown took too long.
+    Abort,
+}
+
+/// Watches one connection. It has one timer, which is not set anew for each request: when it fires, the
+/// current state is compared with the limits.
+pub(super) struct Watch {
+    state: State,
+    timer: Pin<Box<Sleep>>,
+    waker: Option<Waker>,
+}
+
+struct State {
+    connection: Arc<ClientConnection>,
+    timeouts: ClientTimeouts,
+    version: HttpVersion,
+    /// [`ClientConnection::changes`] and [`ClientConnection::read`] when the connection was last in a known
+    /// state. If bytes were read since then, without a request, they are the beginning of a head.
+    changes: u32,
+    read: u64,
+    head_since: Option<Instant>,
+    is_blocked: bool,
+    send: Progress,
+    shutting_down_since: Option<Instant>,
+}
+
+impl Watch {
+    pub(super) fn new(
+        connection: Arc<ClientConnection>,
+        timeouts: ClientTimeouts,
+        version: HttpVersion,
+    ) -> Self {
+        let state = State::new(connection, timeouts, version);
+        Self { state, timer: Box::pin(sleep_until(Instant::now())), waker: None }
+    }
+
+    /// Call this after each poll of the connection.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Action> {
+        let is_registered = self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        let has_changed = self.state.observe();
+        if is_registered && !has_changed && !self.timer.is_elapsed() {
+            return Poll::Pending;
+        }
+        self.poll_slowly(cx, is_registered)
+    }
+
+    #[cold]
+    fn poll_slowly(&mut self, cx: &mut Context<'_>, is_registered: bool) -> Poll<Action> {
+        if !is_registered {
+            self.state.connection.register(cx.waker());
+            self.waker = Some(cx.waker().clone());
+        }
+        loop {
+            match self.state.check(Instant::now()) {
+                Err(action) => return Poll::Ready(action),
+                Ok(next) if next != self.timer.deadline() => self.timer.as_mut().reset(next),
+                Ok(_) => {}
+            }
+            // tokio does not register the waker of a task that has used up its cooperative budget.
+            if pin!(unconstrained(self.timer.as_mut())).poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl State {
+    fn new(
+        connection: Arc<ClientConnection>,
+        timeouts: ClientTimeouts,
+        version: HttpVersion,
+    ) -> Self {
+        let (changes, read) = (connection.changes(), connection.read());
+        Self {
+            connection,
+            timeouts,
+            version,
+            changes,
+            read,
+            head_since: None,
+            is_blocked: false,
+            send: Progress::new(timeouts.send),
+            shutting_down_since: None,
+        }
+    }
+
+    /// Compares the connection with its last known state. Returns whether a limit begins or ends now.
+    fn observe(&mut self) -> bool {
+        let connection = &*self.connection;
+        let (changes, read) = (connection.changes(), connection.read());
+        if changes != self.changes || connection.in_flight() > 0 {
+            self.changes = changes;
+            self.read = read;
+            self.head_since = None;
+        }
+        let begins_head = self.head_since.is_none() && read != self.read;
+        begins_head && self.version == HttpVersion::Http1
+            || connection.is_blocked() != self.is_blocked
+            || connection.is_evicted()
+    }
+
+    /// Compares the state with the limits. Returns the time of the next check.
+    fn check(&mut self, now: Instant) -> Result<Instant, Action> {
+        let after = |start: Instant, limit| start.checked_add(limit).unwrap_or(now + LONG);
+        let connection = &*self.connection;
+        let is_idle = connection.in_flight() == 0;
+        let mut next = after(now, self.timeouts.idle);
+        if connection.is_evicted() {
+            if self.shutting_down_since.is_none() {
+                self.shutting_down_since = Some(now);
+                return Err(Action::ShutDown(CloseReason::ConnectionLimit));
+            }
+            if is_idle {
+                return Err(Action::Abort);
+            }
+        }
+        self.is_blocked = connection.is_blocked();
+        let has_no_limit = self.version == HttpVersion::Http1 && connection.has_no_send_limit();
+        if self.is_blocked && !has_no_limit {
+            let end = self.send.waiting(now, connection.written());
+            next = next.min(end.map_err(|_| Action::Close(CloseReason::Send))?);
+        } else {
+            self.send.clear();
+        }
+        if !is_idle {
+            return Ok(next);
+        }
+        if self.version == HttpVersion::Http1 && connection.read() != self.read {
+            let end = after(*self.head_since.get_or_insert(now), self.timeouts.head);
+            if now >= end {
+                return Err(Action::Close(CloseReason::Head));
+            }
+            // The head has begun, so the connection is not idle any more.
+            return Ok(next.min(end));
+        }
+        let idle_since = connection.idle_since();
+        match self.shutting_down_since {
+            None => {
+                let end = after(idle_since, self.timeouts.idle);
+                if now >= end {
+                    self.shutting_down_since = Some(now);
+                    return Err(Action::ShutDown(CloseReason::Idle));
+                }
+                Ok(next.min(end))
+            }
+            // An HTTP/2 client may still take the rest of a response.
+            Some(since) => {
+                let end = after(since.max(idle_since), self.timeouts.send);
+                if now >= end { Err(Action::Abort) } else { Ok(next.min(end)) }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::client_connection::InFlight;
+
+    const TIMEOUTS: ClientTimeouts = ClientTimeouts {
+        idle: Duration::from_secs(75),
+        head: Duration::from_secs(30),
+        send: Duration::from_secs(60),
+    };
+
+    /// What happens on the connection.
+    #[derive(Clone, Copy, Debug)]
+    enum Event {
+        Read,
+        Request,
+        End,
+        Blocked,
+        Written(usize),
+        Evicted,
+        Check,
+    }
+
+    /// Applies the events, each at its second. Returns the actions, each with its second.
+    async fn actions(version: HttpVersion, events: &[(u64, Event)]) -> Vec<(u64, Action)> {
+        let start = Instant::now();
+        let connection = Arc::new(ClientConnection::new(start));
+        let mut state = State::new(connection.clone(), TIMEOUTS, version);
+        let mut requests = Vec::new();
+        let mut actions = Vec::new();
+        for (second, event) in events {
+            let now = start + Duration::from_secs(*second);
+            tokio::time::advance(now - Instant::now()).await;
+            match event {
+                Event::Read => connection.add_read(10),
+                Event::Request => requests.push(InFlight::begin(&connection)),
+                Event::End => drop(requests.pop()),
+                Event::Blocked => connection.add_written(Poll::Pending),
+                Event::Written(bytes) => connection.add_written(Poll::Ready(*bytes)),
+                Event::Evicted => connection.evict(),
+                Event::Check => {}
+            }
+            state.observe();
+            if let Err(action) = state.check(now) {
+                actions.push((*second, action));
+            }
+        }
+        actions
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_limit_has_its_action() {
+        use Action::{Abort, Close, ShutDown};
+        use Event::{Blocked, Check, End, Evicted, Read, Request, Written};
+        use HttpVersion::{Http1, Http2};
+        type Case<'a> = (&'a str, HttpVersion, &'a [(u64, Event)], &'a [(u64, Action)]);
+        let cases: &[Case<'_>] = &[
+            (
+                "idle before the first request",
+                Http1,
+                &[(74, Check), (75, Check)],
+                &[(75, ShutDown(CloseReason::Idle))],
+            ),
+            (
+                "idle after a request",
+                Http1,
+                &[(70, Read), (70, Request), (99, End), (173, Check), (174, Check)],
+                &[(174, ShutDown(CloseReason::Idle))],
+            ),
+            ("busy", Http2, &[(1, Request), (500, Check)], &[]),
+            (
+                "a head that never ends",
+                Http1,
+                &[(50, Read), (60, Read), (79, Read), (80, Check)],
+                &[(80, Close(CloseReason::Head))],
+            ),
+            (
+                "pings are no heads, and do not make an HTTP/2 connection busy",
+                Http2,
+                &[(30, Read), (60, Read), (74, Check), (75, Check)],
+                &[(75, ShutDown(CloseReason::Idle))],
+            ),
+            (
+                "an HTTP/2 client that does not end the connection",
+                Http2,
+                &[(75, Check), (134, Check), (135, Check)],
+                &[(75, ShutDown(CloseReason::Idle)), (135, Abort)],
+            ),
+            (
+                "the bytes of a body are no head",
+                Http1,
+                &[(1, Request), (2, Read), (3, Read), (3, End), (34, Check)],
+                &[],
+            ),
+            (
+                "a response that is not taken",
+                Http1,
+                &[(1, Request), (2, Blocked), (61, Check), (62, Check)],
+                &[(62, Close(CloseReason::Send))],
+            ),
+            (
+                "a response of which the client takes only a part",
+                Http1,
+                &[
+                    (1, Request),
+                    (2, Blocked),
+                    (50, Written(4096)),
+                    (50, Blocked),
+                    (62, Check),
+                    (109, Check),
+                    (110, Check),
+                ],
+                &[(110, Close(CloseReason::Send))],
+            ),
+            (
+                "evicted",
+                Http2,
+                &[(1, Evicted), (1, Check)],
+                &[(1, ShutDown(CloseReason::ConnectionLimit)), (1, Abort)],
+            ),
+            (
+                "a request that began when the connection was evicted",
+                Http1,
+                &[(1, Request), (1, Evicted), (2, Check), (9, End)],
+                &[(1, ShutDown(CloseReason::ConnectionLimit)), (9, Abort)],
+            ),
+        ];
+        for (name, version, events, want) in cases {
+            assert_eq!(actions(*version, events).await, *want, "{name}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Keeps a request counted as in flight until the body of its response has ended, and records how the client
+//! takes this body.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, Bytes};
+use http::{HeaderMap, Response, header::CONTENT_TYPE};
+use hyper::body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use super::{client_connection::InFlight, connection_watch::HttpVersion, streams};
+
+/// A stream of HTTP/2 gets the body in pieces of this size, the maximum size of a frame. A slow client must
+/// take a piece within the time limit. A service may send much larger pieces.
+const STREAM_PIECE: usize = 16 * 1024;
+
+pin_project! {
+    /// The future of a request in flight.
+    pub(super) struct CountedResponse<F> {
+        #[pin]
+        response: F,
+        version: HttpVersion,
+        in_flight: Option<InFlight>,
+    }
+}
+
+impl<F> CountedResponse<F> {
+    pub(super) fn new(response: F, version: HttpVersion, in_flight: InFlight) -> Self {
+        Self { response, version, in_flight: Some(in_flight) }
+    }
+}
+
+impl<F, B, E> Future for CountedResponse<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: Body,
+{
+    type Output = Result<Response<CountedBody<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Poll::Ready(response) = this.response.poll(cx) else {
+            streams::service_is_pending();
+            return Poll::Pending;
+        };
+        let (head, body) = response?.into_parts();
+        // Only a body of unknown length can be endless.
+        let has_no_limit = body.size_hint().exact().is_none() && is_endless(&head.headers);
+        if has_no_limit && let Some(in_flight) = this.in_flight {
+            in_flight.set_has_no_send_limit();
+        }
+        let piece = match this.version {
+            HttpVersion::Http1 => usize::MAX,
+            HttpVersion::Http2 => STREAM_PIECE,
+        };
+        let rest = Bytes::new();
+        let body =
+            CountedBody { body, rest, piece, has_no_limit, _in_flight: this.in_flight.take() };
+        Poll::Ready(Ok(Response::from_parts(head, body)))
+    }
+}
+
+/// Whether the body may be endless: an event stream, or gRPC. A client may take it as slowly as it likes.
+fn is_endless(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    ["text/event-stream", "application/grpc"].iter().any(|endless| {
+        kind.get(..endless.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(endless.as_bytes()))
+    })
+}
+
+pin_project! {
+    /// The body of a response. hyper drops it when it has passed on the last frame.
+    pub(super) struct CountedBody<B> {
+        #[pin]
+        body: B,
+        // The part of the last frame that was not passed on yet.
+        rest: Bytes,
+        piece: usize,
+        has_no_limit: bool,
+        _in_flight: Option<InFlight>,
+    }
+}
+
+impl<B: Body> Body for CountedBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.project();
+        let data = if this.rest.is_empty() {
+            let Poll::Ready(frame) = this.body.poll_frame(cx) else {
+                streams::service_is_pending();
+                return Poll::Pending;
+            };
+            match frame.transpose()?.map(Frame::into_data) {
+                None => return Poll::Ready(None),
+                // Trailers have no data, so the conversion of the type does nothing.
+                Some(Err(other)) => {
+                    return Poll::Ready(Some(Ok(other.map_data(|_| Bytes::new()))));
+                }
+                // This copies nothing if the data is `Bytes`.
+                Some(Ok(mut data)) => data.copy_to_bytes(data.remaining()),
+            }
+        } else {
+            std::mem::take(this.rest)
+        };
+        let mut piece = data;
+        if piece.len() > *this.piece {
+            *this.rest = piece.split_off(*this.piece);
+        }
+        streams::passed_on(piece.len(), *this.has_no_limit);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = self.body.size_hint();
+        let rest = self.rest.len() as u64;
+        if rest > 0 {
+            if let Some(upper) = hint.upper() {
+                hint.set_upper(upper.saturating_add(rest));
+            }
+            hint.set_lower(hint.lower().saturating_add(rest));
+        }
+        hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn event_streams_and_grpc_are_endless() {
+        for (kind, want) in [
+            ("text/event-stream", true),
+            ("Text/Event-Stream; charset=utf-8", true),
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("text/event", false),
+            ("application/json", false),
+        ] {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
+            assert_eq!(is_endless(&headers), want, "{kind}");
+        }
+        assert!(!is_endless(&HeaderMap::new()));
+    }
+}

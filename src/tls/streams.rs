@@ -1,0 +1,152 @@
+//! Runs the requests of HTTP/2 connections, and ends those whose client does not take the response.
+//!
+//! A client can leave a stream without room in its window, and still use the connection. Then hyper waits for
+//! room and polls neither the service nor the body of the response. So only the task of the stream can see
+//! this: in a poll that returned nothing, neither the service nor the body was pending.
+
+use std::{
+    cell::Cell,
+    convert::Infallible,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::rt::Executor;
+use pin_project_lite::pin_project;
+use tokio::{
+    sync::mpsc,
+    task::coop::unconstrained,
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::{close_reason::CloseReason, connection_counts::ConnectionCounts};
+use crate::{
+    log_limit::log_limited,
+    stall::{Progress, Stalled},
+};
+
+thread_local! {
+    /// What the stream did in the current poll. It is valid only during this poll.
+    static POLLED: Cell<Polled> = const { Cell::new(Polled::NOTHING) };
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Polled {
+    waits_for_service: bool,
+    has_no_limit: bool,
+    bytes: u64,
+}
+
+impl Polled {
+    const NOTHING: Self = Self { waits_for_service: false, has_no_limit: false, bytes: 0 };
+}
+
+/// The service or the body of the response is pending, so no data waits for the client.
+pub(super) fn service_is_pending() {
+    POLLED.set(Polled { waits_for_service: true, ..POLLED.get() });
+}
+
+/// The body of the response has passed on `bytes`, for which the stream has room. With `has_no_limit`, the
+/// client may take the response as slowly as it likes.
+pub(super) fn passed_on(bytes: usize, has_no_limit: bool) {
+    let polled = POLLED.get();
+    POLLED.set(Polled { has_no_limit, bytes: polled.bytes + bytes as u64, ..polled });
+}
+
+/// Spawns a task for each HTTP/2 request. Each task holds a sender of the channel, so the receiver sees when
+/// all tasks have ended.
+#[derive(Clone)]
+pub(super) struct Streams {
+    pub(super) running: mpsc::Sender<Infallible>,
+    /// The client must take the minimum progress within this time.
+    pub(super) send: Duration,
+    pub(super) counts: Option<Arc<ConnectionCounts>>,
+}
+
+impl<F> Executor<F> for Streams
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        tokio::spawn(StreamTask {
+            stream,
+            streams: self.clone(),
+            bytes: 0,
+            has_no_limit: false,
+            waiting: None,
+        });
+    }
+}
+
+pin_project! {
+    struct StreamTask<F> {
+        #[pin]
+        stream: F,
+        streams: Streams,
+        bytes: u64,
+        has_no_limit: bool,
+        // Exists from the first time at which the client had no room.
+        waiting: Option<Waiting>,
+    }
+}
+
+struct Waiting {
+    progress: Progress,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<F: Future> Future for StreamTask<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        POLLED.set(Polled::NOTHING);
+        if this.stream.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let polled = POLLED.get();
+        *this.bytes += polled.bytes;
+        *this.has_no_limit |= polled.has_no_limit;
+        if polled.waits_for_service || *this.has_no_limit {
+            if let Some(waiting) = this.waiting {
+                waiting.progress.clear();
+            }
+            return Poll::Pending;
+        }
+        let send = this.streams.send;
+        let waiting = this.waiting.get_or_insert_with(|| Waiting::new(send));
+        if waiting.poll(cx, *this.bytes).is_pending() {
+            return Poll::Pending;
+        }
+        log_limited!(warn, "stream timeout", { limit = ?this.streams.send }, "HTTP/2 stream reset: the client does not take the response");
+        if let Some(counts) = &this.streams.counts {
+            counts.add_closed(CloseReason::Stream);
+        }
+        // The end of the task drops the stream, which resets it.
+        Poll::Ready(())
+    }
+}
+
+impl Waiting {
+    fn new(limit: Duration) -> Self {
+        Self { progress: Progress::new(limit), timer: Box::pin(sleep_until(Instant::now())) }
+    }
+
+    /// Ready if the client makes no progress.
+    #[cold]
+    fn poll(&mut self, cx: &mut Context<'_>, bytes: u64) -> Poll<Stalled> {
+        loop {
+            match self.progress.waiting(Instant::now(), bytes) {
+                Err(stalled) => return Poll::Ready(stalled),
+                Ok(end) if end != self.timer.deadline() => self.timer.as_mut().reset(end),
+                Ok(_) => {}
+            }
+            // tokio does not register the waker of a task that has used up its cooperative budget.
+            if pin!(unconstrained(self.timer.as_mut())).poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! Limits of client connections: how many there are, how long they are idle, and how slow a client may be.
+
+use std::{
+    convert::Infallible,
+    future::pending,
+    net::{Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use hyper::body::{Frame, Incoming};
+use rustls::{ClientConfig, crypto::aws_lc_rs, pki_types::ServerName};
+use test_support::{
+    pki::{Authority, SERVER},
+    raw::{head, listener},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpSocket, TcpStream},
+    time::{Instant, sleep, timeout},
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tower_passticket::tls::{ClientLimits, ConnectionCounts, Server, ServerTls};
+
+use crate::PATIENCE;
+
+/// A connection must be closed, or a client served, within this time after the limit.
+const A_SECOND: Duration = Duration::from_secs(1);
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// The path says what the response is.
+async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let body: Body = match request.uri().path() {
+        "/never" => pending().await,
+        "/endless" => Endless.boxed_unsync(),
+        "/events" => {
+            let response = Response::builder().header("content-type", "text/event-stream");
+            return Ok(response.body(Endless.boxed_unsync()).unwrap());
+        }
+        path => Full::from(path.to_owned()).boxed_unsync(),
+    };
+    Ok(Response::new(body))
+}
+
+/// A body that always has data.
+struct Endless;
+
+impl http_body::Body for Endless {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b'x'; 64 * 1024])))))
+    }
+}
+
+/// Starts a server over plain HTTP, as `settings` change it.
+async fn serve(settings: impl FnOnce(Server) -> Server) -> SocketAddr {
+    let (listener, address) = listener().await;
+    let server = settings(Server::http(listener));
+    tokio::spawn(server.run(tower::service_fn(answer), pending()));
+    address
+}
+
+/// Starts a server over TLS, as `settings` change it.
+async fn serve_tls(settings: impl FnOnce(Server) -> Server) -> SocketAddr {
+    let tls = ServerTls::builder(SERVER.certificate.as_bytes(), SERVER.key.as_bytes());
+    let (listener, address) = listener().await;
+    let server = settings(Server::https(listener, tls.build().unwrap()));
+    tokio::spawn(server.run(tower::service_fn(answer), pending()));
+    address
+}
+
+fn limits(connections: usize, per_address: usize) -> Arc<ClientLimits> {
+    let number = |n| NonZeroUsize::new(n).unwrap();
+    let limits = ClientLimits::new(number(connections));
+    Arc::new(limits.with_connections_per_address(number(per_address)))
+}
+
+/// A client over HTTP/1.1 without TLS.
+struct Client(BufReader<TcpStream>);
+
+impl Client {
+    async fn connect(to: SocketAddr) -> Self {
+        Self::connect_from(Ipv4Addr::LOCALHOST, to).await
+    }
+
+    /// All addresses of 127.0.0.0/8 are loopback addresses.
+    async fn connect_from(from: Ipv4Addr, to: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        Self(BufReader::new(socket.connect(to).await.unwrap()))
+    }
+
+    async fn send(&mut self, bytes: &str) {
+        self.0.get_mut().write_all(bytes.as_bytes()).await.unwrap();
+    }
+
+    /// Sends a request, and waits for its response.
+    async fn get(&mut self, path: &str) {
+        self.send(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")).await;
+        let head = timeout(PATIENCE, head(&mut self.0)).await.unwrap();
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        let mut body = vec![0; path.len()];
+        timeout(PATIENCE, self.0.read_exact(&mut body)).await.unwrap().unwrap();
+        assert_eq!(body, path.as_bytes());
+    }
+
+    /// Waits until the server has closed the connection. Returns how long this took.
+    async fn closed(&mut self) -> Duration {
+        let start = Instant::now();
+        let mut rest = Vec::new();
+        // A connection with unread bytes is reset, which is an error.
+        let _ = timeout(PATIENCE, self.0.read_to_end(&mut rest)).await.expect("still open");
+        assert_eq!(rest, b"");
+        start.elapsed()
+    }
+}
+
+async fn connect_h2(address: SocketAddr) -> TlsStream<TcpStream> {
+    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(Authority::trusted().roots())
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+}
+
+fn get(path: &str) -> Request<()> {
+    Request::get(format!("https://localhost{path}")).body(()).unwrap()
+}
+
+#[tokio::test]
+async fn at_the_limit_the_longest_idle_connection_of_all_servers_is_closed() {
+    let limits = limits(3, 10);
+    let one = serve(|server| server.with_client_limits(limits.clone())).await;
+    let other = serve(|server| server.with_client_limits(limits.clone())).await;
+    let mut busy = Client::connect(one).await;
+    busy.send("GET /never HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    sleep(Duration::from_millis(50)).await;
+    let mut idle_longest = Client::connect(one).await;
+    idle_longest.get("/").await;
+    sleep(Duration::from_millis(50)).await;
+    let mut idle = Client::connect(other).await;
+    idle.get("/").await;
+
+    let mut new = Client::connect(other).await;
+    timeout(A_SECOND, new.get("/new")).await.unwrap();
+    assert!(idle_longest.closed().await < A_SECOND);
+    idle.get("/still-open").await;
+    new.get("/still-open").await;
+    assert!(timeout(Duration::from_millis(50), busy.closed()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_client_that_only_connects_makes_room_too() {
+    let limits = limits(100, 200);
+    let address = serve_tls(|server| server.with_client_limits(limits.clone())).await;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(Client::connect(address).await);
+    }
+    let (mut client, connection) = h2::client::handshake(connect_h2(address).await).await.unwrap();
+    tokio::spawn(connection);
+    let (response, _) = client.send_request(get("/"), true).unwrap();
+    assert_eq!(timeout(A_SECOND, response).await.unwrap().unwrap().status(), 200);
+    assert!(silent[0].closed().await < A_SECOND);
+}
+
+#[tokio::test]
+async fn without_an_idle_connection_a_new_one_waits_for_a_place_and_is_closed_after_a_second() {
+    let limits = limits(2, 2);
+    let address = serve(|server| server.with_client_limits(limits.clone())).await;
+    let mut busy = [Client::connect(address).await, Client::connect(address).await];
+    for client in &mut busy {
+        client.get("/").await;
+        client.send("GET /never HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    }
+    sleep(Duration::from_millis(50)).await;
+    // `from` is another address, because the share of the first one is 2.
+    let from = Ipv4Addr::new(127, 0, 0, 2);
+    let mut refused = Client::connect_from(from, address).await;
+    let took = refused.closed().await;
+    assert!(took > Duration::from_millis(900), "{took:?}");
+    let mut waits = Client::connect_from(from, address).await;
+    drop(busy);
+    waits.get("/").await;
+}
+
+#[tokio::test]
+async fn a_connection_above_the_share_of_its_address_is_closed_at_once() {
+    let limits = limits(4, 2);
+    let address = serve(|server| server.with_client_limits(limits.clone())).await;
+    let from = Ipv4Addr::new(127, 0, 0, 2);
+    let mut open = [Client::connect_from(from, address).await, Client::connect(address).await];
+    for client in &mut open {
+        client.get("/").await;
+    }
+    let mut second = Client::connect(address).await;
+    second.get("/").await;
+    for _ in 0..10 {
+        let mut refused = Client::connect(address).await;
+        assert!(refused.closed().await < A_SECOND);
+    }
+    for client in &mut open {
+        client.get("/still-open").await;
+    }
+    Client::connect_from(from, address).await.get("/").await;
+}
+
+#[tokio::test]
+async fn an_idle_http2_connection_is_closed_although_its_client_sends_pings() {
+    let idle = Duration::from_millis(500);
+    let address = serve_tls(|server| server.with_idle_timeout(idle)).await;
+    let (mut client, mut connection) =
+        h2::client::handshake(connect_h2(address).await).await.unwrap();
+    let mut pings = connection.ping_pong().unwrap();
+    tokio::spawn(async move {
+        while pings.ping(h2::Ping::opaque()).await.is_ok() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let (response, _) = client.send_request(get("/"), true).unwrap();
+    let exchange = async {
+        let mut body = response.await.unwrap().into_body();
+        while body.data().await.is_some() {}
+        Instant::now()
+    };
+    // The connection ends without an error, because the server sends GOAWAY.
+    let closed = async {
+        connection.await.unwrap();
+        Instant::now()
+    };
+    let (answered, closed) =
+        timeout(PATIENCE, async { tokio::join!(exchange, closed) }).await.unwrap();
+    let took = closed - answered;
+    assert!(took > idle - Duration::from_millis(100) && took < idle + A_SECOND, "{took:?}");
+}
+
+#[tokio::test]
+async fn an_http2_connection_with_a_stream_is_not_idle() {
+    let idle = Duration::from_millis(200);
+    let address = serve_tls(|server| server.with_idle_timeout(idle)).await;
+    let (mut client, connection) = h2::client::handshake(connect_h2(address).await).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let (response, _) = client.send_request(get("/never"), true).unwrap();
+    assert!(timeout(4 * idle, response).await.is_err());
+    assert!(!connection.is_finished());
+}
+
+#[tokio::test]
+async fn the_time_limits_of_an_idle_connection_and_of_a_head_differ() {
+    let (idle, header) = (Duration::from_millis(1_500), Duration::from_millis(300));
+    let settings = |server: Server| server.with_idle_timeout(idle).with_header_timeout(header);
+    let address = serve(settings).await;
+    let mut client = Client::connect(address).await;
+    sleep(2 * header).await;
+    client.get("/").await;
+    let took = client.closed().await;
+    assert!(took > idle - header && took < idle + A_SECOND, "{took:?}");
+
+    let mut slow = Client::connect(address).await;
+    slow.get("/").await;
+    slow.send("GET / HT").await;
+    let took = slow.closed().await;
+    assert!(took > header / 2 && took < idle - header, "{took:?}");
+}
+
+/// The send timeout in the tests of slow clients.
+const SEND: Duration = Duration::from_secs(1);
+
+/// Waits until the server has no connection. Returns how long this took.
+async fn all_closed(counts: &ConnectionCounts) -> Duration {
+    let start = Instant::now();
+    let closed = async {
+        while counts.open() > 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, closed).await.expect("still open");
+    start.elapsed()
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_is_cut_but_not_from_an_event_stream() {
+    let counts = Arc::<ConnectionCounts>::default();
+    let settings =
+        |server: Server| server.with_send_timeout(SEND).with_connection_counts(counts.clone());
+    let address = serve(settings).await;
+    let mut client = Client::connect(address).await;
+    client.send("GET /endless HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    client.0.get_ref().readable().await.unwrap();
+    let took = all_closed(&counts).await;
+    assert!(took > SEND / 2 && took < 3 * SEND, "{took:?}");
+
+    let mut client = Client::connect(address).await;
+    client.send("GET /events HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    sleep(2 * SEND).await;
+    assert_eq!(counts.open(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_is_not_cut() {
+    let address = serve(|server| server.with_send_timeout(SEND)).await;
+    let mut client = Client::connect(address).await;
+    client.send("GET /endless HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    let end = Instant::now() + 5 * SEND;
+    let mut buffer = vec![0; 64 * 1024];
+    while Instant::now() < end {
+        client.0.read_exact(&mut buffer).await.unwrap();
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_http2_stream_without_room_is_reset_and_its_connection_stays() {
+    let address = serve_tls(|server| server.with_send_timeout(SEND)).await;
+    let (mut client, connection) = h2::client::Builder::new()
+        .initial_connection_window_size(1024 * 1024)
+        .initial_window_size(16 * 1024)
+        .handshake::<_, Bytes>(connect_h2(address).await)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let mut bodies = Vec::new();
+    for path in ["/endless", "/events"] {
+        let (response, _) = client.send_request(get(path), true).unwrap();
+        bodies.push(timeout(PATIENCE, response).await.unwrap().unwrap().into_body());
+    }
+    let (events, endless) = (bodies.pop().unwrap(), bodies.pop().unwrap());
+    let start = Instant::now();
+    let cut = timeout(PATIENCE, end_of(endless)).await.expect("still open");
+    let took = start.elapsed();
+    assert!(cut.is_reset(), "{cut}");
+    assert!(took > SEND / 2 && took < 3 * SEND, "{took:?}");
+    assert!(timeout(2 * SEND, end_of(events)).await.is_err());
+    let (response, _) = client.send_request(get("/"), true).unwrap();
+    assert_eq!(timeout(PATIENCE, response).await.unwrap().unwrap().status(), 200);
+}
+
+/// Takes what has arrived, but gives the stream no room for more. Returns the error that ends the stream.
+async fn end_of(mut body: h2::RecvStream) -> h2::Error {
+    loop {
+        if let Some(Err(error)) = body.data().await {
+            return error;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_http2_stream_that_gets_room_slowly_is_not_cut() {
+    let address = serve_tls(|server| server.with_send_timeout(SEND)).await;
+    let (mut client, connection) = h2::client::handshake(connect_h2(address).await).await.unwrap();
+    tokio::spawn(connection);
+    let (response, _) = client.send_request(get("/endless"), true).unwrap();
+    let mut body = response.await.unwrap().into_body();
+    let end = Instant::now() + 4 * SEND;
+    while Instant::now() < end {
+        let data = timeout(PATIENCE, body.data()).await.unwrap().unwrap().unwrap();
+        sleep(Duration::from_millis(100)).await;
+        body.flow_control().release_capacity(data.len()).unwrap();
+    }
+}
