@@ -20,11 +20,16 @@
 //! The cache is off by default, because its effect can be measured: an attacker who has a copy of a client's
 //! certificate can find out whether that client has connected before.
 
+mod answering;
 mod connection_counts;
 mod connector;
+mod delivered_body;
 mod error;
+mod exchanges;
+mod lent_stream;
 mod lingering_close;
 mod pem;
+mod plain_http;
 mod server;
 mod server_tls;
 mod signature_cache;

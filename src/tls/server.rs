@@ -9,13 +9,13 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::{
     body::{Body, Incoming},
     rt::Executor,
@@ -33,12 +33,17 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
-use tower::util::Oneshot;
+use tower::{BoxError, util::Oneshot};
 use tower_service::Service;
 
 use super::{
+    answering::{Answering, RequestFraming},
     connection_counts::{ConnectionCounts, CountedConnection, HandshakeFailure},
-    lingering_close::lingering_close,
+    delivered_body::DeliveredBody,
+    exchanges::Exchanges,
+    lent_stream::{ClientStream, LastResponse, Lender, LentStream},
+    lingering_close::{LingerLimits, lingering_close},
+    plain_http::{self, NoTls},
     server_tls::ServerTls,
 };
 use crate::{
@@ -51,9 +56,14 @@ use crate::{
 /// Maximum open connections. Further connections wait to be accepted.
 const MAX_CONNECTIONS: usize = 10_000;
 
-/// When the server shuts down, some connections may not have had a request yet. The server waits this long
-/// for their first request, because that request may be on its way.
-const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+/// When the server shuts down, some connections are idle. The server waits up to this time for a request on
+/// them, because a request may be on its way.
+const REQUEST_GRACE: Duration = Duration::from_secs(1);
+
+/// Limits for closing a connection after a failed TLS handshake. The bytes are enough for the head of a request
+/// and the beginning of its body.
+const AFTER_HANDSHAKE: LingerLimits =
+    LingerLimits { total: Duration::from_secs(1), pause: Duration::from_secs(1), bytes: 64 * 1024 };
 
 /// How long the server waits until the futures of aborted requests have been dropped.
 const DROP_TIME: Duration = Duration::from_secs(1);
@@ -236,7 +246,11 @@ impl Server {
         let all_ended = async { while connections.join_next().await.is_some() {} };
         let drained = match timeout(self.drain_timeout, all_ended).await {
             Ok(()) => Drained::Completely,
-            Err(_) => Drained::CutOff { connections: connections.len() },
+            // The requests on a connection that is being closed were answered.
+            Err(_) => match connections.len().saturating_sub(serving.closing()) {
+                0 => Drained::Completely,
+                connections => Drained::CutOff { connections },
+            },
         };
         connections.shutdown().await;
         // HTTP/2 requests run in separate tasks, which end after their connection.
@@ -252,6 +266,8 @@ impl Server {
             http1: http1_settings(self.header_timeout),
             http2: http2_settings(streams),
             ending,
+            shutdown_wait: REQUEST_GRACE.min(self.drain_timeout / 4),
+            closing: AtomicUsize::new(0),
         }
     }
 }
@@ -280,7 +296,7 @@ fn http2_settings<E>(executor: E) -> http2::Builder<E> {
 #[cfg(feature = "fuzzing")]
 pub async fn serve_io<I, S, B>(
     io: I,
-    version: http::Version,
+    version: Version,
     connection: ConnectionInfo,
     service: S,
 ) -> hyper::Result<()>
@@ -295,20 +311,23 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
+    let exchanges = Arc::<Exchanges>::default();
     let service = ConnectionService {
         inner: Mutex::new(service),
         connection,
         certificate: None,
-        has_request: Arc::default(),
+        exchanges: exchanges.clone(),
     };
-    if version == http::Version::HTTP_2 {
+    if version == Version::HTTP_2 {
         // `Streams` needs the sender of a channel. The receiver is not needed, because this function does not
         // wait for the end of the streams.
         let (running, _) = mpsc::channel(1);
         http2_settings(Streams { running }).serve_connection(io, service).await
     } else {
         let header_timeout = Duration::from_secs(30);
-        http1_settings(header_timeout).serve_connection(CoalesceWrites::new(io), service).await
+        let (io, _) = LentStream::new(TokioIo::new(io), exchanges);
+        let io = CoalesceWrites::new(TokioIo::new(io));
+        http1_settings(header_timeout).serve_connection(io, service).await
     }
 }
 
@@ -319,14 +338,45 @@ struct Serving {
     http1: http1::Builder,
     http2: http2::Builder<Streams>,
     ending: watch::Receiver<bool>,
+    /// During the shutdown, the server waits this long for a request on an idle connection, and for the
+    /// clients whose connections it closes. Requests in flight have the rest of the drain timeout.
+    shutdown_wait: Duration,
+    /// The number of connections that are being closed after their last response.
+    closing: AtomicUsize,
 }
 
 impl Serving {
+    fn closing(&self) -> usize {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    /// Closes a connection after its last response.
+    async fn close(&self, stream: ClientStream, last: LastResponse) {
+        self.closing.fetch_add(1, Ordering::Relaxed);
+        let mut closed = pin!(stream.close(last));
+        if unless_ending(closed.as_mut(), &self.ending).await.is_none() {
+            let _ = timeout(self.shutdown_wait, closed).await;
+        }
+        self.closing.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// Closes a connection whose handshake has failed. The handshake started at `began`.
-    async fn close_after_failed_handshake(&self, stream: TcpStream, began: Instant) {
+    async fn close_without_tls(&self, no_tls: NoTls, began: Instant) {
         // The handshake and the close together take at most `handshake_timeout`.
         let time_left = self.handshake_timeout.saturating_sub(began.elapsed());
-        unless_ending(pin!(lingering_close(stream, time_left)), &self.ending).await;
+        let total = AFTER_HANDSHAKE.total.min(time_left);
+        let limits = LingerLimits { total, ..AFTER_HANDSHAKE };
+        let closed = async {
+            let stream = match no_tls {
+                NoTls::HandshakeFailed(_, stream) => stream,
+                NoTls::PlainHttp(mut stream) => {
+                    plain_http::refuse(&mut stream).await;
+                    stream
+                }
+            };
+            lingering_close(stream, limits).await;
+        };
+        unless_ending(pin!(closed), &self.ending).await;
     }
 }
 
@@ -396,44 +446,56 @@ impl Accepted {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let Self { stream, peer, serving, counted } = self;
-        let Serving { acceptor, handshake_timeout, http1, http2, ending } = &*serving;
+        let Serving { acceptor, handshake_timeout, http1, http2, .. } = &*serving;
         // Turns Nagle's algorithm off. With it, a small response could wait until the client has
         // acknowledged the previous one.
         let _ = stream.set_nodelay(true);
         let Ok(local) = stream.local_addr() else { return };
-        let has_request = Arc::new(AtomicBool::new(false));
+        let exchanges = Arc::<Exchanges>::default();
         let service = |protocol, certificate| {
             let connection = ConnectionInfo::new(peer, local, protocol);
-            let has_request = has_request.clone();
-            ConnectionService { inner: Mutex::new(service), connection, certificate, has_request }
+            let exchanges = exchanges.clone();
+            ConnectionService { inner: Mutex::new(service), connection, certificate, exchanges }
         };
         // ALPN decides between HTTP/1.1 and HTTP/2. hyper-util can detect the version from the first bytes.
         // This is not used, because it has no time limit and drops the connection on a graceful shutdown.
-        let connection: Served = match acceptor {
+        let (connection, lender): (Served, Lender) = match acceptor {
             None => {
                 let service = service(Protocol::Http, None);
-                Box::pin(http1.serve_connection(CoalesceWrites::new(TokioIo::new(stream)), service))
+                let (stream, returned) = LentStream::new(stream, exchanges.clone());
+                let stream = CoalesceWrites::new(TokioIo::new(stream));
+                (Box::pin(http1.serve_connection(stream, service)), Lender::Tcp(returned))
             }
             Some(acceptor) => {
                 let began = Instant::now();
-                let handshake = Box::pin(acceptor.accept(stream).into_fallible());
-                let accepted: Result<Served, TcpStream> =
+                let handshake = Box::pin(plain_http::accept(acceptor, stream));
+                let accepted: Result<(Served, Lender), NoTls> =
                     match timeout(*handshake_timeout, handshake).await {
                         Ok(Ok(stream)) => {
                             let tls = stream.get_ref().1;
                             let is_http2 = tls.alpn_protocol() == Some(b"h2");
                             let service = service(Protocol::Https, peer_certificate(tls, peer));
+                            let (stream, returned) = LentStream::new(stream, exchanges.clone());
                             let stream = TokioIo::new(stream);
-                            Ok(if is_http2 {
+                            let connection: Served = if is_http2 {
                                 Box::pin(http2.serve_connection(stream, service))
                             } else {
                                 Box::pin(http1.serve_connection(stream, service))
-                            })
+                            };
+                            Ok((connection, Lender::Tls(returned)))
                         }
-                        Ok(Err((error, stream))) => {
-                            tracing::debug!(%peer, %error, "TLS handshake failed");
-                            counted.handshake_failed(HandshakeFailure::Failed);
-                            Err(stream)
+                        Ok(Err(no_tls)) => {
+                            counted.handshake_failed(match &no_tls {
+                                NoTls::HandshakeFailed(error, _) => {
+                                    tracing::debug!(%peer, %error, "TLS handshake failed");
+                                    HandshakeFailure::Failed
+                                }
+                                NoTls::PlainHttp(_) => {
+                                    tracing::debug!(%peer, "client sent HTTP without TLS");
+                                    HandshakeFailure::PlainHttp
+                                }
+                            });
+                            Err(no_tls)
                         }
                         Err(_) => {
                             tracing::debug!(%peer, "TLS handshake timed out");
@@ -445,37 +507,59 @@ impl Accepted {
                 // handshake alive until the end of the `match`.
                 match accepted {
                     Ok(connection) => connection,
-                    Err(stream) => {
-                        Box::pin(serving.close_after_failed_handshake(stream, began)).await;
+                    Err(no_tls) => {
+                        Box::pin(serving.close_without_tls(no_tls, began)).await;
                         return;
                     }
                 }
             }
         };
-        if let Err(error) = until_ended(connection, ending, &has_request).await {
+        let mut last = LastResponse::Complete;
+        if let Err(error) = until_ended(connection, &serving, &exchanges).await {
+            if error.is_timeout() {
+                // The client has no response to wait for.
+                return;
+            }
+            last = if exchanges.ends_with_connection() {
+                LastResponse::BrokenOffWithoutLength
+            } else {
+                LastResponse::BrokenOff
+            };
             // For a `dyn Error`, tracing also logs the sources of the error.
             let error: &(dyn Error + 'static) = &error;
             tracing::debug!(%peer, error, "connection ended early");
+        }
+        if let Some(stream) = lender.take_back() {
+            Box::pin(serving.close(stream, last)).await;
         }
         drop(counted);
     }
 }
 
 /// Serves a connection until it ends. When the server shuts down, requests in flight are answered, and then
-/// the connection is closed. If the connection has had no request yet, the server first waits up to
-/// [`FIRST_REQUEST_GRACE`] for a request.
+/// the connection is closed.
+///
+/// A client may have sent a request just before the server shuts down, and expects an answer. So the server does
+/// not close an idle connection immediately. It first waits for a request, and announces in the response that it
+/// closes the connection. HTTP/2 needs no wait after the first request, because it announces the close in a
+/// frame of its own (RFC 9113 §6.8).
 async fn until_ended(
     mut connection: Served,
-    ending: &watch::Receiver<bool>,
-    has_request: &AtomicBool,
+    serving: &Serving,
+    exchanges: &Exchanges,
 ) -> hyper::Result<()> {
-    if let Some(served) = unless_ending(connection.as_mut(), ending).await {
+    if let Some(served) = unless_ending(connection.as_mut(), &serving.ending).await {
         return served;
     }
-    if !has_request.load(Ordering::Relaxed)
-        && let Ok(served) = timeout(FIRST_REQUEST_GRACE, connection.as_mut()).await
-    {
-        return served;
+    exchanges.announce_close();
+    while !exchanges.is_http2() || exchanges.changes() == 0 {
+        let before = exchanges.changes();
+        if let Ok(served) = timeout(serving.shutdown_wait, connection.as_mut()).await {
+            return served;
+        }
+        if exchanges.is_idle_since(before) {
+            break;
+        }
     }
     connection.as_mut().graceful_shutdown();
     connection.await
@@ -526,20 +610,25 @@ struct ConnectionService<S> {
     inner: Mutex<S>,
     connection: ConnectionInfo,
     certificate: Option<PeerCertificate>,
-    /// Whether the connection has had a request.
-    has_request: Arc<AtomicBool>,
+    exchanges: Arc<Exchanges>,
 }
 
-impl<S, B> hyper::service::Service<Request<B>> for ConnectionService<S>
+impl<S, B, R> hyper::service::Service<Request<B>> for ConnectionService<S>
 where
-    S: Service<Request<B>> + Clone,
+    S: Service<Request<B>, Response = Response<R>> + Clone,
+    B: Body,
+    R: Body<Error: Into<BoxError>>,
 {
-    type Response = S::Response;
+    type Response = Response<DeliveredBody<R>>;
     type Error = S::Error;
-    type Future = Called<S, Request<B>>;
+    type Future = Answering<Called<S, Request<B>>, R>;
 
     fn call(&self, mut request: Request<B>) -> Self::Future {
-        self.has_request.store(true, Ordering::Relaxed);
+        let version = request.version();
+        let framing = RequestFraming {
+            has_body: !request.body().is_end_stream(),
+            is_http10: version == Version::HTTP_10,
+        };
         let extensions = request.extensions_mut();
         extensions.insert(self.connection);
         if let Some(certificate) = &self.certificate {
@@ -548,9 +637,15 @@ where
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         // If the service is not ready, a clone of the service waits until the clone is ready. Other requests
         // can then use this instance.
-        match inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
+        let future = match inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => Called::Ready { future: inner.call(request) },
             _ => Called::Waiting { future: Oneshot::new(inner.clone(), request) },
+        };
+        if version == Version::HTTP_2 {
+            self.exchanges.add_http2_request();
+            Answering::http2(future)
+        } else {
+            Answering::http1(future, framing, self.exchanges.begin())
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+mod client_connections;
 mod forwarding;
 mod handshake;
 mod providers;

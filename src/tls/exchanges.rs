@@ -1,0 +1,96 @@
+//! What the server must know about the requests and responses of a connection, and hyper does not tell.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU32, Ordering},
+};
+
+/// The requests and responses of one connection.
+///
+/// All parts of an HTTP/1.1 connection run in one task, so no order between the fields is needed.
+#[derive(Debug, Default)]
+pub(super) struct Exchanges {
+    /// The number of requests that have begun, plus the number of responses that have ended.
+    changes: AtomicU32,
+    in_flight: AtomicU32,
+    is_flushed: AtomicBool,
+    announces_close: AtomicBool,
+    is_http2: AtomicBool,
+    ends_with_connection: AtomicBool,
+}
+
+impl Exchanges {
+    /// Records that an HTTP/2 request has arrived.
+    pub(super) fn add_http2_request(&self) {
+        self.is_http2.store(true, Ordering::Relaxed);
+        self.changes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether the connection has had an HTTP/2 request.
+    pub(super) fn is_http2(&self) -> bool {
+        self.is_http2.load(Ordering::Relaxed)
+    }
+
+    /// Records that an HTTP/1.1 request has arrived. Its response ends when the value is dropped.
+    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(self.clone())
+    }
+
+    /// Changes whenever a request begins or a response ends. It is 0 before the first request.
+    pub(super) fn changes(&self) -> u32 {
+        self.changes.load(Ordering::Relaxed)
+    }
+
+    /// Whether there was no request since [`changes`](Self::changes) returned `before`, and none is in
+    /// flight.
+    pub(super) fn is_idle_since(&self, before: u32) -> bool {
+        self.changes() == before && self.in_flight.load(Ordering::Relaxed) == 0
+    }
+
+    /// From now on, each response announces that the server closes the connection.
+    pub(super) fn announce_close(&self) {
+        self.announces_close.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn announces_close(&self) -> bool {
+        self.announces_close.load(Ordering::Relaxed)
+    }
+
+    /// Records whether the end of the connection is the end of the response, because the client uses HTTP/1.0 and
+    /// the response has no length (RFC 9112 §6.3).
+    pub(super) fn set_ends_with_connection(&self, ends: bool) {
+        self.ends_with_connection.store(ends, Ordering::Relaxed);
+    }
+
+    pub(super) fn ends_with_connection(&self) -> bool {
+        self.ends_with_connection.load(Ordering::Relaxed)
+    }
+
+    /// Records whether all bytes that hyper has written so far were passed to the kernel.
+    pub(super) fn set_flushed(&self, is_flushed: bool) {
+        self.is_flushed.store(is_flushed, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_flushed(&self) -> bool {
+        self.is_flushed.load(Ordering::Relaxed)
+    }
+}
+
+/// A request in flight. It ends when this value is dropped.
+#[derive(Debug)]
+pub(super) struct InFlight(Arc<Exchanges>);
+
+impl InFlight {
+    pub(super) fn exchanges(&self) -> &Exchanges {
+        &self.0
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.changes.fetch_add(1, Ordering::Relaxed);
+    }
+}
