@@ -187,7 +187,9 @@ impl Server {
     }
 
     /// Serves until `shutdown` is ready. Then the server accepts no more connections, waits until the requests
-    /// in flight have finished, and returns. Requests that have not finished at the drain timeout are aborted.
+    /// in flight have finished, and returns. It keeps idle HTTP/1.1 connections open for up to a second, or a quarter
+    /// of the drain timeout, because a request may be on its way. Requests that have not finished at the drain
+    /// timeout are aborted.
     /// The server then waits up to one second until the futures of the aborted requests have been dropped.
     pub async fn run<S, B>(self, service: S, shutdown: impl Future<Output = ()>) -> Drained
     where
