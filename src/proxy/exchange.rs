@@ -6,6 +6,7 @@
 
 use std::{
     mem,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -61,8 +62,8 @@ pub(super) type Reconnect<C, B> = (Arc<Pool<C, B>>, Arc<Host<B>>);
 /// Why an exchange has no response.
 pub(super) enum ExchangeError {
     Connect(ConnectError),
-    /// The connection failed before the head of the response was complete, or reading the body of the
-    /// request failed.
+    /// The connection failed before the head of the response was complete or right after it, or reading the body of
+    /// the request failed.
     Interrupted(hyper::Error),
     /// The service answered with status 101 to a request without `Upgrade` (RFC 9110 §7.8). HTTP/2 does
     /// not have this status (RFC 9113 §8.6).
@@ -148,9 +149,8 @@ where
                             return Poll::Ready(Err(ExchangeError::SwitchedProtocols));
                         }
                         Ok(response) => {
-                            return Poll::Ready(Ok(client_response(
-                                response, connection, progress,
-                            )));
+                            let response = client_response(response, connection, progress);
+                            return Poll::Ready(response.map_err(ExchangeError::Interrupted));
                         }
                         Err(error) => error,
                     };
@@ -172,16 +172,21 @@ where
 }
 
 /// Gives the response of the service the body for the client. Its headers stay.
+///
+/// # Errors
+/// The error of the body, if the body has already failed. The client has nothing yet, so it can get 502.
 fn client_response<B: Send + 'static>(
-    mut response: Response<Incoming>,
+    response: Response<Incoming>,
     mut connection: Box<PooledConnection<RequestBody<B>>>,
     progress: &Progress,
-) -> Response<ResponseBody> {
+) -> hyper::Result<Response<ResponseBody>> {
+    let (mut head, mut body) = response.into_parts();
+    let first = connection.first_frame(Pin::new(&mut body)).transpose()?;
     connection.set_answered();
     if !progress.has_ended() {
         connection.spawn_driver();
     }
     // The service may use HTTP/1.0. This must not affect the connection to the client.
-    *response.version_mut() = Version::HTTP_11;
-    response.map(|body| ResponseBody::upstream(body, connection))
+    head.version = Version::HTTP_11;
+    Ok(Response::from_parts(head, ResponseBody::upstream(first, body, connection)))
 }

@@ -2,12 +2,13 @@
 
 use std::{
     error::Error as StdError,
-    fmt,
+    fmt, mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
@@ -34,9 +35,51 @@ pin_project! {
     enum Kind {
         // The connection goes back to the pool when the body has ended. If this value is dropped before
         // the end, the connection is closed.
-        Upstream { #[pin] body: Incoming, connection: Option<Box<dyn Connection>> },
+        Upstream {
+            first: FirstFrame,
+            #[pin]
+            body: Incoming,
+            connection: Option<Box<dyn Connection>>,
+        },
         Full { #[pin] body: Full<Bytes> },
         Boxed { #[pin] body: UnsyncBoxBody<Bytes, BoxError> },
+    }
+}
+
+/// What has arrived of a body together with the head. Trailers are boxed, because they are rare and large.
+#[derive(Debug, Default)]
+enum FirstFrame {
+    #[default]
+    None,
+    Data(Bytes),
+    Trailers(Box<HeaderMap>),
+}
+
+impl FirstFrame {
+    fn new(frame: Option<Frame<Bytes>>) -> Self {
+        let Some(frame) = frame else { return Self::None };
+        match frame.into_data() {
+            Ok(data) => Self::Data(data),
+            Err(frame) => frame
+                .into_trailers()
+                .map_or(Self::None, |trailers| Self::Trailers(Box::new(trailers))),
+        }
+    }
+
+    fn take(&mut self) -> Option<Frame<Bytes>> {
+        match mem::take(self) {
+            Self::None => None,
+            Self::Data(data) => Some(Frame::data(data)),
+            Self::Trailers(trailers) => Some(Frame::trailers(*trailers)),
+        }
+    }
+
+    fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    fn length(&self) -> u64 {
+        if let Self::Data(data) = self { data.len() as u64 } else { 0 }
     }
 }
 
@@ -90,18 +133,21 @@ impl ResponseBody {
         Self { kind: Kind::Boxed { body: body.map_err(Into::into).boxed_unsync() } }
     }
 
-    /// The body of a response that arrives on `connection`.
+    /// The body of a response that arrives on `connection`. `first` is the frame that was read together with the
+    /// head.
     pub(super) fn upstream<B: Send + 'static>(
+        first: Option<Frame<Bytes>>,
         body: Incoming,
         connection: Box<PooledConnection<B>>,
     ) -> Self {
-        let connection: Option<Box<dyn Connection>> = if body.is_end_stream() {
+        let first = FirstFrame::new(first);
+        let connection: Option<Box<dyn Connection>> = if first.is_none() && body.is_end_stream() {
             connection.give_back();
             None
         } else {
             Some(connection)
         };
-        Self { kind: Kind::Upstream { body, connection } }
+        Self { kind: Kind::Upstream { first, body, connection } }
     }
 }
 
@@ -132,11 +178,12 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.project().kind.project() {
-            KindProj::Upstream { mut body, connection } => {
-                let frame = ready!(match connection {
-                    Some(connection) => connection.poll_frame(body.as_mut(), cx),
-                    None => body.as_mut().poll_frame(cx),
-                });
+            KindProj::Upstream { first, mut body, connection } => {
+                let frame = match (first.take(), &mut *connection) {
+                    (Some(first), _) => Some(Ok(first)),
+                    (None, Some(connection)) => ready!(connection.poll_frame(body.as_mut(), cx)),
+                    (None, None) => ready!(body.as_mut().poll_frame(cx)),
+                };
                 let has_ended = match &frame {
                     None => true,
                     Some(Ok(_)) => body.is_end_stream(),
@@ -164,7 +211,7 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Upstream { body, .. } => body.is_end_stream(),
+            Kind::Upstream { first, body, .. } => first.is_none() && body.is_end_stream(),
             Kind::Full { body } => body.is_end_stream(),
             Kind::Boxed { body } => body.is_end_stream(),
         }
@@ -172,7 +219,15 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Upstream { body, .. } => body.size_hint(),
+            Kind::Upstream { first, body, .. } => {
+                let (rest, first) = (body.size_hint(), first.length());
+                let mut hint = SizeHint::default();
+                hint.set_lower(rest.lower() + first);
+                if let Some(upper) = rest.upper() {
+                    hint.set_upper(upper + first);
+                }
+                hint
+            }
             Kind::Full { body } => body.size_hint(),
             Kind::Boxed { body } => body.size_hint(),
         }

@@ -24,6 +24,11 @@ impl<T> ClientIo<T> {
         Self { socket, connection }
     }
 
+    /// The socket. Do not read from it or write to it, because these bytes would not be recorded.
+    pub(super) fn socket(&self) -> &T {
+        &self.socket
+    }
+
     fn record(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &written {
             Poll::Pending => self.connection.add_written(Poll::Pending),

@@ -72,11 +72,13 @@ impl Collect for ConnectionCounts {
 pub(super) enum HandshakeFailure {
     Failed,
     TimedOut,
+    /// The client sent HTTP without TLS.
+    PlainHttp,
 }
 
 impl Label for HandshakeFailure {
     const NAME: LabelName = LabelName::new("reason");
-    const ALL: &'static [Self] = &[Self::Failed, Self::TimedOut];
+    const ALL: &'static [Self] = &[Self::Failed, Self::TimedOut, Self::PlainHttp];
 
     fn index(self) -> usize {
         self as usize
@@ -86,6 +88,7 @@ impl Label for HandshakeFailure {
         match self {
             Self::Failed => "failed",
             Self::TimedOut => "timed-out",
+            Self::PlainHttp => "plain-http",
         }
     }
 }

@@ -20,6 +20,7 @@
 //! The cache is off by default, because its effect can be measured: an attacker who has a copy of a client's
 //! certificate can find out whether that client has connected before.
 
+mod answering;
 mod client_connection;
 mod client_io;
 mod client_limits;
@@ -29,10 +30,14 @@ mod connection_counts;
 mod connection_watch;
 mod connector;
 mod counted_response;
+mod delivered_body;
 mod error;
+mod exchanges;
 mod inbound_proxies;
+mod lent_stream;
 mod lingering_close;
 mod pem;
+mod plain_http;
 mod proxy_protocol;
 mod server;
 mod server_tls;

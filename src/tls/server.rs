@@ -7,12 +7,15 @@ use std::{
     io,
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{self, Context, Poll, Waker},
     time::Duration,
 };
 
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::{
     body::{Body, Incoming},
     server::conn::{http1, http2},
@@ -31,10 +34,11 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
-use tower::util::Oneshot;
+use tower::{BoxError, util::Oneshot};
 use tower_service::Service;
 
 use super::{
+    answering::{Answering, RequestFraming},
     client_connection::{ClientConnection, InFlight},
     client_io::ClientIo,
     client_limits::{Admitted, ClientLimits, Evicted},
@@ -42,8 +46,12 @@ use super::{
     connection_counts::{ConnectionCounts, CountedConnection, HandshakeFailure},
     connection_watch::{Action, ClientTimeouts, HttpVersion, Watch},
     counted_response::{CountedBody, CountedResponse},
+    delivered_body::DeliveredBody,
+    exchanges::Exchanges,
     inbound_proxies::{Ends, InboundProxies},
-    lingering_close::lingering_close,
+    lent_stream::{ClientStream, LastResponse, Lender, LentStream},
+    lingering_close::{LingerLimits, lingering_close},
+    plain_http::{self, NoTls},
     server_tls::ServerTls,
     streams::Streams,
 };
@@ -54,9 +62,14 @@ use crate::{
     log_limit::log_limited,
 };
 
-/// When the server shuts down, some connections may not have had a request yet. The server waits this long
-/// for their first request, because that request may be on its way.
-const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+/// When the server shuts down, some connections are idle. The server waits up to this time for a request on
+/// them, because a request may be on its way.
+const REQUEST_GRACE: Duration = Duration::from_secs(1);
+
+/// Limits for closing a connection after a failed TLS handshake. The bytes are enough for the head of a request
+/// and the beginning of its body.
+const AFTER_HANDSHAKE: LingerLimits =
+    LingerLimits { total: Duration::from_secs(1), pause: Duration::from_secs(1), bytes: 64 * 1024 };
 
 /// How long the server waits until the futures of aborted requests have been dropped.
 const DROP_TIME: Duration = Duration::from_secs(1);
@@ -251,7 +264,9 @@ impl Server {
     }
 
     /// Serves until `shutdown` is ready. Then the server accepts no more connections, waits until the requests
-    /// in flight have finished, and returns. Requests that have not finished at the drain timeout are aborted.
+    /// in flight have finished, and returns. It keeps idle HTTP/1.1 connections open for up to a second, or a quarter
+    /// of the drain timeout, because a request may be on its way. Requests that have not finished at the drain
+    /// timeout are aborted.
     /// The server then waits up to one second until the futures of the aborted requests have been dropped.
     pub async fn run<S, B>(self, service: S, shutdown: impl Future<Output = ()>) -> Drained
     where
@@ -305,7 +320,11 @@ impl Server {
         let all_ended = async { while connections.join_next().await.is_some() {} };
         let drained = match timeout(self.drain_timeout, all_ended).await {
             Ok(()) => Drained::Completely,
-            Err(_) => Drained::CutOff { connections: connections.len() },
+            // The requests on a connection that is being closed were answered.
+            Err(_) => match connections.len().saturating_sub(serving.closing()) {
+                0 => Drained::Completely,
+                connections => Drained::CutOff { connections },
+            },
         };
         connections.shutdown().await;
         // HTTP/2 requests run in separate tasks, which end after their connection.
@@ -326,6 +345,8 @@ impl Server {
             http1: http1_settings(),
             http2: http2_settings(streams),
             ending,
+            shutdown_wait: REQUEST_GRACE.min(self.drain_timeout / 4),
+            closing: AtomicUsize::new(0),
         }
     }
 }
@@ -365,7 +386,7 @@ fn http2_settings<E>(executor: E) -> http2::Builder<E> {
 #[cfg(feature = "fuzzing")]
 pub async fn serve_io<I, S, B>(
     io: I,
-    version: http::Version,
+    version: Version,
     connection: ConnectionInfo,
     service: S,
 ) -> hyper::Result<()>
@@ -380,6 +401,7 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
+    let exchanges = Arc::<Exchanges>::default();
     let service = ConnectionService {
         inner: Mutex::new(service),
         connection,
@@ -391,15 +413,18 @@ where
         } else {
             HttpVersion::Http1
         },
+        exchanges: exchanges.clone(),
     };
-    if version == http::Version::HTTP_2 {
+    if version == Version::HTTP_2 {
         // `Streams` needs the sender of a channel. The receiver is not needed, because this function does not
         // wait for the end of the streams.
         let (running, _) = mpsc::channel(1);
         let streams = Streams { running, send: SEND_TIMEOUT, counts: None };
         http2_settings(streams).serve_connection(io, service).await
     } else {
-        http1_settings().serve_connection(CoalesceWrites::new(io), service).await
+        let (io, _) = LentStream::new(TokioIo::new(io), exchanges);
+        let io = CoalesceWrites::new(TokioIo::new(io));
+        http1_settings().serve_connection(io, service).await
     }
 }
 
@@ -415,6 +440,11 @@ struct Serving {
     http1: http1::Builder,
     http2: http2::Builder<Streams>,
     ending: watch::Receiver<bool>,
+    /// During the shutdown, the server waits this long for a request on an idle connection, and for the
+    /// clients whose connections it closes. Requests in flight have the rest of the drain timeout.
+    shutdown_wait: Duration,
+    /// The number of connections that are being closed after their last response.
+    closing: AtomicUsize,
 }
 
 impl Serving {
@@ -460,11 +490,43 @@ impl Serving {
         }
     }
 
+    fn closing(&self) -> usize {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    /// Closes a connection after its last response.
+    async fn close(&self, stream: ClientStream, last: LastResponse, client: &ClientConnection) {
+        self.closing.fetch_add(1, Ordering::Relaxed);
+        // A connection that is being closed is idle, so it may have to make room for another client.
+        let mut closed = pin!(async {
+            tokio::select! {
+                () = stream.close(last) => {}
+                () = client.evicted() => {}
+            }
+        });
+        if unless_ending(closed.as_mut(), &self.ending).await.is_none() {
+            let _ = timeout(self.shutdown_wait, closed).await;
+        }
+        self.closing.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// Closes a connection whose handshake has failed. The handshake started at `began`.
-    async fn close_after_failed_handshake(&self, stream: ClientIo<TcpStream>, began: Instant) {
+    async fn close_without_tls(&self, no_tls: NoTls, began: Instant) {
         // The handshake and the close together take at most `handshake_timeout`.
         let time_left = self.handshake_timeout.saturating_sub(began.elapsed());
-        unless_ending(pin!(lingering_close(stream, time_left)), &self.ending).await;
+        let total = AFTER_HANDSHAKE.total.min(time_left);
+        let limits = LingerLimits { total, ..AFTER_HANDSHAKE };
+        let closed = async {
+            let stream = match no_tls {
+                NoTls::HandshakeFailed(_, stream) => stream,
+                NoTls::PlainHttp(mut stream) => {
+                    plain_http::refuse(&mut stream).await;
+                    stream
+                }
+            };
+            lingering_close(stream, limits).await;
+        };
+        unless_ending(pin!(closed), &self.ending).await;
     }
 }
 
@@ -516,15 +578,7 @@ impl Accepted {
     {
         let Self { mut stream, peer, serving, counted } = self;
         let Serving {
-            acceptor,
-            protocol,
-            proxies,
-            handshake_timeout,
-            timeouts,
-            http1,
-            http2,
-            ending,
-            ..
+            acceptor, protocol, proxies, handshake_timeout, timeouts, http1, http2, ..
         } = &*serving;
         let began = Instant::now();
         // Turns Nagle's algorithm off. With it, a small response could wait until the client has
@@ -543,6 +597,7 @@ impl Accepted {
         let client = place.connection();
         let Ends { peer, local, proxies } = ends;
         let stream = ClientIo::new(stream, client.clone());
+        let exchanges = Arc::<Exchanges>::default();
         let service = |version, certificate| ConnectionService {
             inner: Mutex::new(service),
             connection: ConnectionInfo::new(peer, local, *protocol),
@@ -550,17 +605,20 @@ impl Accepted {
             certificate,
             client: client.clone(),
             version,
+            exchanges: exchanges.clone(),
         };
         let mut version = HttpVersion::Http1;
         // ALPN decides between HTTP/1.1 and HTTP/2. hyper-util can detect the version from the first bytes.
         // This is not used, because it has no time limit and drops the connection on a graceful shutdown.
-        let connection: Served = match acceptor {
+        let (connection, lender): (Served, Lender) = match acceptor {
             None => {
                 let service = service(version, None);
-                Box::pin(http1.serve_connection(CoalesceWrites::new(TokioIo::new(stream)), service))
+                let (stream, returned) = LentStream::new(stream, exchanges.clone());
+                let stream = CoalesceWrites::new(TokioIo::new(stream));
+                (Box::pin(http1.serve_connection(stream, service)), Lender::Tcp(returned))
             }
             Some(acceptor) => {
-                let handshake = Box::pin(acceptor.accept(stream).into_fallible());
+                let handshake = Box::pin(plain_http::accept(acceptor, stream));
                 let time_left = handshake_timeout.saturating_sub(began.elapsed());
                 let handshake = tokio::select! {
                     result = timeout(time_left, handshake) => result,
@@ -569,7 +627,7 @@ impl Accepted {
                         return;
                     }
                 };
-                let accepted: Result<Served, ClientIo<TcpStream>> = match handshake {
+                let accepted: Result<(Served, Lender), NoTls> = match handshake {
                     Ok(Ok(stream)) => {
                         let tls = stream.get_ref().1;
                         if tls.alpn_protocol() == Some(b"h2") {
@@ -577,16 +635,26 @@ impl Accepted {
                         }
                         let certificate = peer_certificate(tls, peer);
                         let service = service(version, certificate);
+                        let (stream, returned) = LentStream::new(stream, exchanges.clone());
                         let stream = TokioIo::new(stream);
-                        Ok(match version {
+                        let connection: Served = match version {
                             HttpVersion::Http1 => Box::pin(http1.serve_connection(stream, service)),
                             HttpVersion::Http2 => Box::pin(http2.serve_connection(stream, service)),
-                        })
+                        };
+                        Ok((connection, Lender::Tls(returned)))
                     }
-                    Ok(Err((error, stream))) => {
-                        tracing::debug!(%peer, %error, "TLS handshake failed");
-                        counted.handshake_failed(HandshakeFailure::Failed);
-                        Err(stream)
+                    Ok(Err(no_tls)) => {
+                        counted.handshake_failed(match &no_tls {
+                            NoTls::HandshakeFailed(error, _) => {
+                                tracing::debug!(%peer, %error, "TLS handshake failed");
+                                HandshakeFailure::Failed
+                            }
+                            NoTls::PlainHttp(_) => {
+                                tracing::debug!(%peer, "client sent HTTP without TLS");
+                                HandshakeFailure::PlainHttp
+                            }
+                        });
+                        Err(no_tls)
                     }
                     Err(_) => {
                         tracing::debug!(%peer, "TLS handshake timed out");
@@ -598,26 +666,47 @@ impl Accepted {
                 // handshake alive until the end of the `match`.
                 match accepted {
                     Ok(connection) => connection,
-                    Err(stream) => {
-                        Box::pin(serving.close_after_failed_handshake(stream, began)).await;
+                    Err(no_tls) => {
+                        Box::pin(serving.close_without_tls(no_tls, began)).await;
                         return;
                     }
                 }
             }
         };
         let watch = Watch::new(client.clone(), *timeouts, version);
-        let connection = WatchedConnection { connection, watch, peer, counted };
-        if let Err(error) = until_ended(connection, ending, client).await {
-            // For a `dyn Error`, tracing also logs the sources of the error.
-            let error: &(dyn Error + 'static) = &error;
-            tracing::debug!(%peer, error, "connection ended early");
+        let connection = WatchedConnection { connection, version, watch, peer, counted };
+        let last = match until_ended(connection, &serving, client, &exchanges).await {
+            Ended::Cut => return,
+            Ended::Served(Ok(())) => LastResponse::Complete,
+            Ended::Served(Err(error)) => {
+                // For a `dyn Error`, tracing also logs the sources of the error.
+                let error: &(dyn Error + 'static) = &error;
+                tracing::debug!(%peer, error, "connection ended early");
+                if exchanges.ends_with_connection() {
+                    LastResponse::BrokenOffWithoutLength
+                } else {
+                    LastResponse::BrokenOff
+                }
+            }
+        };
+        if let Some(stream) = lender.take_back() {
+            Box::pin(serving.close(stream, last, client)).await;
         }
     }
+}
+
+/// How a connection has ended.
+enum Ended {
+    /// hyper has finished.
+    Served(hyper::Result<()>),
+    /// The client exceeded a time limit, or another client needs the place.
+    Cut,
 }
 
 /// A connection that ends when its client exceeds a time limit or loses its place.
 struct WatchedConnection {
     connection: Served,
+    version: HttpVersion,
     watch: Watch,
     peer: SocketAddr,
     counted: CountedConnection,
@@ -641,12 +730,12 @@ impl WatchedConnection {
 }
 
 impl Future for WatchedConnection {
-    type Output = hyper::Result<()>;
+    type Output = Ended;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             if let Poll::Ready(result) = self.connection.as_mut().poll(cx) {
-                return Poll::Ready(result);
+                return Poll::Ready(Ended::Served(result));
             }
             match task::ready!(self.watch.poll(cx)) {
                 Action::ShutDown(reason) => {
@@ -655,28 +744,40 @@ impl Future for WatchedConnection {
                 }
                 Action::Close(reason) => {
                     self.closed(reason);
-                    return Poll::Ready(Ok(()));
+                    return Poll::Ready(Ended::Cut);
                 }
-                Action::Abort => return Poll::Ready(Ok(())),
+                Action::Abort => return Poll::Ready(Ended::Cut),
             }
         }
     }
 }
 
 /// Serves a connection until it ends. When the server shuts down, requests in flight are answered, and then
-/// the connection is closed. If the connection has had no request yet, the server first waits up to
-/// [`FIRST_REQUEST_GRACE`] for a request.
+/// the connection is closed.
+///
+/// A client may have sent a request just before the server shuts down, and expects an answer. So the server does
+/// not close an idle connection immediately. It first waits for a request, and announces in the response that it
+/// closes the connection. HTTP/2 needs no wait after the first request, because it announces the close in a
+/// frame of its own (RFC 9113 §6.8).
 async fn until_ended(
     mut connection: WatchedConnection,
-    ending: &watch::Receiver<bool>,
+    serving: &Serving,
     client: &ClientConnection,
-) -> hyper::Result<()> {
-    if let Some(served) = unless_ending(Pin::new(&mut connection), ending).await {
-        return served;
+    exchanges: &Exchanges,
+) -> Ended {
+    if let Some(ended) = unless_ending(Pin::new(&mut connection), &serving.ending).await {
+        return ended;
     }
-    let has_request = client.changes() > 0;
-    if !has_request && let Ok(served) = timeout(FIRST_REQUEST_GRACE, &mut connection).await {
-        return served;
+    exchanges.announce_close();
+    let is_http2 = connection.version == HttpVersion::Http2;
+    while !is_http2 || client.changes() == 0 {
+        let before = client.changes();
+        if let Ok(ended) = timeout(serving.shutdown_wait, &mut connection).await {
+            return ended;
+        }
+        if client.changes() == before && client.in_flight() == 0 {
+            break;
+        }
     }
     connection.graceful_shutdown();
     connection.await
@@ -731,16 +832,18 @@ struct ConnectionService<S> {
     certificate: Option<PeerCertificate>,
     client: Arc<ClientConnection>,
     version: HttpVersion,
+    exchanges: Arc<Exchanges>,
 }
 
 impl<S, B, R> hyper::service::Service<Request<B>> for ConnectionService<S>
 where
     S: Service<Request<B>, Response = Response<R>> + Clone,
-    R: Body,
+    B: Body,
+    R: Body<Error: Into<BoxError>>,
 {
-    type Response = Response<CountedBody<R>>;
+    type Response = Response<DeliveredBody<CountedBody<R>>>;
     type Error = S::Error;
-    type Future = CountedResponse<Called<S, Request<B>>>;
+    type Future = Answering<CountedResponse<Called<S, Request<B>>>, CountedBody<R>>;
 
     fn call(&self, mut request: Request<B>) -> Self::Future {
         let connection = match &self.proxies {
@@ -748,6 +851,10 @@ where
             Some(proxies) => self.connection.with_trusted_proxies(proxies, request.headers()),
         };
         let in_flight = InFlight::begin(&self.client);
+        let framing = RequestFraming {
+            has_body: !request.body().is_end_stream(),
+            is_http10: request.version() == Version::HTTP_10,
+        };
         let extensions = request.extensions_mut();
         extensions.insert(connection);
         if let Some(certificate) = &self.certificate {
@@ -760,7 +867,11 @@ where
             Poll::Ready(Ok(())) => Called::Ready { future: inner.call(request) },
             _ => Called::Waiting { future: Oneshot::new(inner.clone(), request) },
         };
-        CountedResponse::new(called, self.version, in_flight)
+        let response = CountedResponse::new(called, self.version, in_flight);
+        match self.version {
+            HttpVersion::Http1 => Answering::http1(response, framing, self.exchanges.clone()),
+            HttpVersion::Http2 => Answering::http2(response),
+        }
     }
 }
 

@@ -33,7 +33,8 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tower_passticket::{
     identity::PeerCertificate,
-    tls::{ClientLimits, Drained, Server, ServerTls},
+    metrics::MetricRegistry,
+    tls::{ClientLimits, ConnectionCounts, Drained, Server, ServerTls},
 };
 
 use crate::PATIENCE;
@@ -226,24 +227,54 @@ async fn a_client_that_is_refused_while_it_sends_can_read_the_alert() {
 /// The server soon closes its side, even if the client keeps the connection open. Then another client can
 /// connect.
 #[tokio::test]
-async fn a_client_without_tls_gets_an_alert_and_its_connection_is_freed() {
-    let (server, address) = server(&Authority::trusted(), SignatureCache::Off).await;
-    let server = server.with_client_limits(Arc::new(ClientLimits::new(NonZeroUsize::MIN)));
-    tokio::spawn(server.run(tower::service_fn(whoami), pending()));
-    let (_open_stream, response) = ask_without_tls(address).await;
-    assert!(is_fatal_alert(&response), "{response:?}");
-    let connector = connector(&TLS13, None);
-    // Until then, the address of the client has its share of connections.
-    let connected = async {
-        loop {
-            if let Ok(stream) = connect(&connector, address).await {
-                break stream;
-            }
-            sleep(Duration::from_millis(10)).await;
+async fn a_client_without_tls_gets_400_and_its_connection_is_freed() {
+    for (request, is_alert) in [
+        ("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", false),
+        ("get", false),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", false),
+        ("\u{80}\u{16} neither HTTP nor TLS", true),
+    ] {
+        let (server, address) = server(&Authority::trusted(), SignatureCache::Off).await;
+        let counts = Arc::<ConnectionCounts>::default();
+        let server = server
+            .with_client_limits(Arc::new(ClientLimits::new(NonZeroUsize::MIN)))
+            .with_connection_counts(counts.clone());
+        tokio::spawn(server.run(tower::service_fn(whoami), pending()));
+        let (_open_stream, response) = ask_without_tls(address, request).await;
+        if is_alert {
+            assert!(is_fatal_alert(&response), "{response:?}");
+        } else {
+            let text = String::from_utf8(response).unwrap();
+            assert!(text.starts_with("HTTP/1.1 400 ") && text.ends_with("https://\n"), "{text}");
         }
-    };
-    let mut stream = timeout(PATIENCE, connected).await.unwrap();
-    assert_eq!(ask(&mut stream).await.unwrap(), "no certificate");
+        let reason = if is_alert { "failed" } else { "plain-http" };
+        let line = format!("passticket_tls_handshakes_failed_total{{reason=\"{reason}\"}} 1\n");
+        let metrics = MetricRegistry::new().with(counts).expose();
+        assert!(metrics.contains(&line), "{metrics}");
+        let connector = connector(&TLS13, None);
+        // Until the connection is freed, the address of the client has its share of connections.
+        let connected = async {
+            loop {
+                if let Ok(stream) = connect(&connector, address).await {
+                    break stream;
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let mut stream = timeout(PATIENCE, connected).await.unwrap();
+        assert_eq!(ask(&mut stream).await.unwrap(), "no certificate");
+    }
+}
+
+/// The handshake timeout includes the wait for the first byte.
+#[tokio::test]
+async fn a_client_that_sends_nothing_to_a_tls_port_times_out() {
+    let (server, address) = server(&Authority::trusted(), SignatureCache::Off).await;
+    let server = server.with_handshake_timeout(Duration::from_millis(100));
+    tokio::spawn(server.run(tower::service_fn(whoami), pending()));
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let closed = timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await;
+    assert_eq!(closed.unwrap().unwrap(), 0);
 }
 
 #[tokio::test]
@@ -254,18 +285,18 @@ async fn shutdown_does_not_wait_for_refused_clients() {
     let (shut_down, shutdown) = oneshot::channel::<()>();
     let run = server.run(tower::service_fn(whoami), async move { shutdown.await.unwrap() });
     let running = tokio::spawn(run);
-    let (_open_stream, response) = ask_without_tls(address).await;
-    assert!(is_fatal_alert(&response), "{response:?}");
+    let (_open_stream, response) = ask_without_tls(address, "GET / HTTP/1.1\r\n\r\n").await;
+    assert!(response.starts_with(b"HTTP/1.1 400 "), "{response:?}");
     shut_down.send(()).unwrap();
     let drained = timeout(PATIENCE, running).await.unwrap().unwrap();
     assert_eq!(drained, Drained::Completely);
 }
 
-/// Sends plain HTTP to the TLS port. Returns the connection, still open, and everything that the server has
+/// Sends `request` to the TLS port. Returns the connection, still open, and everything that the server has
 /// sent.
-async fn ask_without_tls(address: SocketAddr) -> (TcpStream, Vec<u8>) {
+async fn ask_without_tls(address: SocketAddr, request: &str) -> (TcpStream, Vec<u8>) {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
     let mut response = Vec::new();
     timeout(PATIENCE, stream.read_to_end(&mut response)).await.unwrap().unwrap();
     (stream, response)

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+mod client_connections;
 mod client_limits;
 mod forwarding;
 mod handshake;

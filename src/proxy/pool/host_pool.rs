@@ -200,6 +200,14 @@ impl<B> PooledConnection<B> {
         self.upstream.poll_response(sending, cx)
     }
 
+    /// The first frame of the response's body, if it has arrived together with the head.
+    pub(in crate::proxy) fn first_frame(
+        &mut self,
+        body: Pin<&mut Incoming>,
+    ) -> Option<Result<Frame<Bytes>, hyper::Error>> {
+        self.upstream.first_frame(body)
+    }
+
     /// Waits for the next frame of the response's body.
     pub(in crate::proxy) fn poll_frame(
         &mut self,

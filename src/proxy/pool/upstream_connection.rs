@@ -148,6 +148,21 @@ impl<B> UpstreamConnection<B> {
         self.poll(cx, |cx| body.as_mut().poll_frame(cx))
     }
 
+    /// The first frame of the response's body, if it has arrived together with the head. Reads nothing.
+    pub(super) fn first_frame(
+        &mut self,
+        body: Pin<&mut Incoming>,
+    ) -> Option<Result<Frame<Bytes>, hyper::Error>> {
+        if body.is_end_stream() {
+            return None;
+        }
+        let no_waker = &mut Context::from_waker(Waker::noop());
+        match self.signal.poll_without_waking(|| body.poll_frame(no_waker)) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => None,
+        }
+    }
+
     /// Waits until the deadline. `deadline` returns the current deadline, which may change during the wait.
     pub(super) fn poll_deadline(
         &mut self,

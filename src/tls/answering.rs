@@ -1,0 +1,97 @@
+//! The future of a request on a connection to a client.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use http::{
+    HeaderValue, Response,
+    header::{CONNECTION, CONTENT_LENGTH},
+};
+use hyper::body::Body;
+use pin_project_lite::pin_project;
+
+use super::{delivered_body::DeliveredBody, exchanges::Exchanges};
+
+/// What the response to an HTTP/1.1 request depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RequestFraming {
+    /// Whether the request has a body.
+    pub(super) has_body: bool,
+    /// Whether the client uses HTTP/1.0, so that a response cannot be chunked.
+    pub(super) is_http10: bool,
+}
+
+pin_project! {
+    /// Waits for the response of `F`, and prepares it for hyper.
+    ///
+    /// If the request has a body, the response is handed over one poll later. In between, `F` is dropped, and
+    /// with it the body, unless something else still reads it. hyper then sees that it cannot read the next
+    /// request, and announces in the response that it closes the connection (RFC 9112 §9.6).
+    pub(super) struct Answering<F, B> {
+        #[pin]
+        stage: Stage<F, B>,
+        request: RequestFraming,
+        // `None` over HTTP/2.
+        exchanges: Option<Arc<Exchanges>>,
+    }
+}
+
+pin_project! {
+    #[project = StageProj]
+    enum Stage<F, B> {
+        Called { #[pin] future: F },
+        Answered { response: Option<Response<B>> },
+    }
+}
+
+impl<F, B> Answering<F, B> {
+    /// Waits for the response to an HTTP/1.1 request.
+    pub(super) fn http1(future: F, request: RequestFraming, exchanges: Arc<Exchanges>) -> Self {
+        Self { stage: Stage::Called { future }, request, exchanges: Some(exchanges) }
+    }
+
+    /// Waits for the response to an HTTP/2 request. HTTP/2 can refuse a body without closing the connection.
+    pub(super) fn http2(future: F) -> Self {
+        let request = RequestFraming { has_body: false, is_http10: false };
+        Self { stage: Stage::Called { future }, request, exchanges: None }
+    }
+}
+
+impl<F, B, E> Future for Answering<F, B>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: Body,
+{
+    type Output = Result<Response<DeliveredBody<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let mut response = match this.stage.as_mut().project() {
+            StageProj::Called { future } => {
+                let response = ready!(future.poll(cx))?;
+                if this.request.has_body {
+                    this.stage.set(Stage::Answered { response: Some(response) });
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                response
+            }
+            StageProj::Answered { response } => response.take().expect("polled after completion"),
+        };
+        let exchanges = this.exchanges.take();
+        if let Some(exchanges) = &exchanges {
+            if exchanges.announces_close() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            if this.request.is_http10 {
+                let has_length = response.headers().contains_key(CONTENT_LENGTH)
+                    || response.body().size_hint().exact().is_some();
+                exchanges.set_ends_with_connection(!has_length);
+            }
+        }
+        Poll::Ready(Ok(response.map(|body| DeliveredBody::new(body, exchanges))))
+    }
+}

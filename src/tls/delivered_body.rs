@@ -1,0 +1,124 @@
+//! The body of a response that breaks off only after the client has the head.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use hyper::body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tower::BoxError;
+
+use super::exchanges::Exchanges;
+
+pin_project! {
+    /// The body of a response. hyper discards what it has not written yet when the body of an HTTP/1.1
+    /// response fails. The client would get nothing, could not know that its request was executed, and might
+    /// send it again (RFC 9110 §9.2.2). So this body fails only when all earlier bytes are written.
+    #[derive(Debug)]
+    pub(super) struct DeliveredBody<B> {
+        #[pin]
+        inner: B,
+        failed: Option<BoxError>,
+        // `None` over HTTP/2, where the head and the failure are different frames.
+        exchanges: Option<Arc<Exchanges>>,
+    }
+}
+
+impl<B> DeliveredBody<B> {
+    pub(super) fn new(inner: B, exchanges: Option<Arc<Exchanges>>) -> Self {
+        Self { inner, failed: None, exchanges }
+    }
+}
+
+impl<B: Body<Error: Into<BoxError>>> Body for DeliveredBody<B> {
+    type Data = B::Data;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+        let this = self.project();
+        let Some(exchanges) = this.exchanges else {
+            return this.inner.poll_frame(cx).map_err(Into::into);
+        };
+        let error = match this.failed.take() {
+            Some(error) => error,
+            None => match ready!(this.inner.poll_frame(cx)) {
+                Some(Err(error)) => {
+                    exchanges.set_flushed(false);
+                    cx.waker().wake_by_ref();
+                    error.into()
+                }
+                Some(Ok(frame)) => return Poll::Ready(Some(Ok(frame))),
+                None => return Poll::Ready(None),
+            },
+        };
+        if exchanges.is_flushed() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        // hyper writes and flushes after each poll of the body, and polls the body again after the flush.
+        *this.failed = Some(error);
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.failed.is_none() && self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use bytes::Bytes;
+    use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
+    use tokio_test::{assert_pending, assert_ready, task};
+
+    use super::*;
+
+    fn breaks_off() -> UnsyncBoxBody<Bytes, io::Error> {
+        let frames = [
+            Ok(Frame::data(Bytes::from_static(b"part"))),
+            Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+        ];
+        StreamBody::new(Frames(frames.into_iter())).boxed_unsync()
+    }
+
+    struct Frames<I>(I);
+
+    impl<I: Iterator + Unpin> futures_core::Stream for Frames<I> {
+        type Item = I::Item;
+
+        fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<I::Item>> {
+            Poll::Ready(self.0.next())
+        }
+    }
+
+    #[test]
+    fn a_body_fails_after_the_next_flush() {
+        let exchanges = Arc::<Exchanges>::default();
+        exchanges.set_flushed(true);
+        let mut body = task::spawn(DeliveredBody::new(breaks_off(), Some(exchanges.clone())));
+        let mut poll = || body.enter(|cx, body| body.poll_frame(cx));
+        assert!(assert_ready!(poll()).unwrap().unwrap().is_data());
+        assert_pending!(poll());
+        assert_pending!(poll());
+        exchanges.set_flushed(true);
+        assert_ready!(poll()).unwrap().unwrap_err();
+    }
+
+    #[test]
+    fn over_http2_a_body_fails_immediately() {
+        let mut body = task::spawn(DeliveredBody::new(breaks_off(), None));
+        let mut poll = || body.enter(|cx, body| body.poll_frame(cx));
+        assert!(assert_ready!(poll()).unwrap().unwrap().is_data());
+        assert_ready!(poll()).unwrap().unwrap_err();
+    }
+}

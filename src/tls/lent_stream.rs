@@ -1,0 +1,177 @@
+//! Lends the connection of a client to hyper, and takes it back when hyper has finished.
+//!
+//! hyper closes a connection as soon as it has written the last response. If the client is still sending, the
+//! kernel then resets the connection, and the client may lose a response that it has not read yet. So hyper does
+//! not own the connection: [`LentStream`] returns it when hyper drops it, and [`ClientStream::close`] closes it
+//! in stages (RFC 9112 §9.6).
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::TcpStream,
+    sync::oneshot,
+    time::timeout,
+};
+use tokio_rustls::server::TlsStream;
+
+use super::{
+    client_io::ClientIo,
+    exchanges::Exchanges,
+    lingering_close::{LingerLimits, lingering_close},
+};
+
+/// Limits for closing a connection after its last response. A client that still sends its request needs the time
+/// to send the rest, and to read the response.
+const AFTER_RESPONSE: LingerLimits = LingerLimits {
+    total: Duration::from_secs(30),
+    pause: Duration::from_secs(5),
+    bytes: 64 * 1024 * 1024,
+};
+
+/// The connection of a client, with TLS or without.
+pub(super) enum ClientStream {
+    Tcp(ClientIo<TcpStream>),
+    Tls(TlsStream<ClientIo<TcpStream>>),
+}
+
+/// How the last response on a connection has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LastResponse {
+    Complete,
+    BrokenOff,
+    /// Only the end of the connection shows the client where the response ends.
+    BrokenOffWithoutLength,
+}
+
+impl ClientStream {
+    /// Closes the connection so that the client can still read the last response.
+    ///
+    /// After a response that broke off, there is no `close_notify`. The client can thus distinguish a part from
+    /// the whole, even if the response has no length (RFC 8446 §6.1). Without TLS, such a connection is reset,
+    /// although the client may then lose the part.
+    pub(super) async fn close(self, last: LastResponse) {
+        let closed = async {
+            let stream = match self {
+                Self::Tcp(stream) if last == LastResponse::BrokenOffWithoutLength => {
+                    // If this fails, the client has reset the connection.
+                    let _ = stream.socket().set_zero_linger();
+                    return;
+                }
+                Self::Tcp(stream) => stream,
+                Self::Tls(mut stream) => {
+                    // If this fails, the client has closed the connection.
+                    let _ = match last {
+                        LastResponse::Complete => stream.shutdown().await,
+                        LastResponse::BrokenOff | LastResponse::BrokenOffWithoutLength => {
+                            stream.flush().await
+                        }
+                    };
+                    stream.into_inner().0
+                }
+            };
+            lingering_close(stream, AFTER_RESPONSE).await;
+        };
+        // `lingering_close` does not limit the shutdown of TLS.
+        let _ = timeout(AFTER_RESPONSE.total, closed).await;
+    }
+}
+
+/// Waits for a connection that was lent.
+pub(super) enum Lender {
+    Tcp(oneshot::Receiver<ClientIo<TcpStream>>),
+    Tls(oneshot::Receiver<TlsStream<ClientIo<TcpStream>>>),
+}
+
+impl Lender {
+    /// The connection, after hyper has dropped it.
+    pub(super) fn take_back(self) -> Option<ClientStream> {
+        match self {
+            Self::Tcp(mut returned) => returned.try_recv().ok().map(ClientStream::Tcp),
+            Self::Tls(mut returned) => returned.try_recv().ok().map(ClientStream::Tls),
+        }
+    }
+}
+
+/// A connection that goes back to its owner when it is dropped.
+pub(super) struct LentStream<T> {
+    /// Only `drop` takes the stream out.
+    stream: Option<T>,
+    owner: Option<oneshot::Sender<T>>,
+    exchanges: Arc<Exchanges>,
+}
+
+impl<T> LentStream<T> {
+    /// Lends `stream`. The receiver gets it back.
+    pub(super) fn new(stream: T, exchanges: Arc<Exchanges>) -> (Self, oneshot::Receiver<T>) {
+        let (owner, returned) = oneshot::channel();
+        (Self { stream: Some(stream), owner: Some(owner), exchanges }, returned)
+    }
+
+    fn stream(&mut self) -> io::Result<Pin<&mut T>>
+    where
+        T: Unpin,
+    {
+        self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl<T> Drop for LentStream<T> {
+    fn drop(&mut self) {
+        if let (Some(stream), Some(owner)) = (self.stream.take(), self.owner.take()) {
+            // This fails if the task of the connection was aborted. Then the connection is closed at once.
+            let _ = owner.send(stream);
+        }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for LentStream<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.stream()?.poll_read(cx, buffer)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for LentStream<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.stream()?.poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.stream()?.poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.as_ref().is_some_and(AsyncWrite::is_write_vectored)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = self.stream()?.poll_flush(cx);
+        if flushed.is_ready() {
+            self.exchanges.set_flushed(true);
+        }
+        flushed
+    }
+
+    /// Only flushes. The owner closes the connection.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+}

@@ -1,0 +1,77 @@
+//! Recognizes a client that sends HTTP without TLS to a TLS port, and answers it.
+
+use std::io;
+
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use super::client_io::ClientIo;
+
+/// The answer. The client reads it as text, so it says what to do.
+const RESPONSE: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
+    content-type: text/plain; charset=utf-8\r\n\
+    content-length: 60\r\n\
+    cache-control: no-store\r\n\
+    x-content-type-options: nosniff\r\n\
+    referrer-policy: no-referrer\r\n\
+    connection: close\r\n\r\n\
+    This port requires TLS. Use a URL that begins with https://\n";
+
+/// Why a connection has no TLS session. The connection is still open.
+#[derive(Debug)]
+pub(super) enum NoTls {
+    HandshakeFailed(io::Error, ClientIo<TcpStream>),
+    /// The client sends HTTP without TLS.
+    PlainHttp(ClientIo<TcpStream>),
+}
+
+/// Waits for the TLS handshake.
+pub(super) async fn accept(
+    acceptor: &TlsAcceptor,
+    stream: ClientIo<TcpStream>,
+) -> Result<TlsStream<ClientIo<TcpStream>>, NoTls> {
+    let mut first = [0];
+    match stream.socket().peek(&mut first).await {
+        Ok(_) if is_plain_http(first[0]) => Err(NoTls::PlainHttp(stream)),
+        Ok(_) => {
+            let handshake = acceptor.accept(stream).into_fallible();
+            handshake.await.map_err(|(error, stream)| NoTls::HandshakeFailed(error, stream))
+        }
+        Err(error) => Err(NoTls::HandshakeFailed(error, stream)),
+    }
+}
+
+/// An HTTP request begins with the name of a method, and TLS with the number of a content type (RFC 8446 §5.1),
+/// which is not a letter.
+fn is_plain_http(first: u8) -> bool {
+    first.is_ascii_alphabetic()
+}
+
+/// Answers a client that sends HTTP without TLS.
+pub(super) async fn refuse(stream: &mut ClientIo<TcpStream>) {
+    // If this fails, the client has closed the connection.
+    let _ = stream.write_all(RESPONSE).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_letters_begin_a_request_without_tls() {
+        for first in *b"GPOHDTCapz" {
+            assert!(is_plain_http(first));
+        }
+        // A handshake, an alert, the length of an SSL 2.0 record, and a connection that was closed.
+        for first in [22, 21, 0x80, 0] {
+            assert!(!is_plain_http(first));
+        }
+    }
+
+    #[test]
+    fn the_length_of_the_answer_is_right() {
+        let response = str::from_utf8(RESPONSE).unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("content-length: {}\r\n", body.len())));
+    }
+}

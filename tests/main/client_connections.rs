@@ -1,0 +1,455 @@
+//! Tests of the connections of clients: how they are closed, and what a client still receives. The clients
+//! send raw bytes over TCP or TLS.
+
+use std::{
+    convert::Infallible,
+    future::pending,
+    io,
+    net::SocketAddr,
+    process::Command,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use rustls::{ClientConfig, crypto::aws_lc_rs, pki_types::ServerName};
+use test_support::{
+    pki::{Authority, SERVER},
+    raw::{self, Scripted, Step, head, listener},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+use tokio_rustls::TlsConnector;
+use tower::{Service, service_fn};
+use tower_passticket::{
+    layer::Bypass,
+    proxy::{ForwardTimeouts, ResponseBody},
+    tls::{Drained, Server, ServerTls},
+};
+
+use crate::{
+    PATIENCE,
+    forwarding::{self, unverified},
+};
+
+#[derive(Clone, Copy, Debug)]
+enum Transport {
+    Tcp,
+    Tls,
+}
+
+const BOTH: [Transport; 2] = [Transport::Tcp, Transport::Tls];
+
+/// A connection of a client.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+static CONNECTOR: LazyLock<TlsConnector> = LazyLock::new(|| {
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(Authority::trusted().roots())
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+});
+
+impl Transport {
+    fn server(self, listener: TcpListener) -> Server {
+        let (certificate, key) = (SERVER.certificate.as_bytes(), SERVER.key.as_bytes());
+        match self {
+            Self::Tcp => Server::http(listener),
+            Self::Tls => {
+                Server::https(listener, ServerTls::from_pem(certificate, key, None).unwrap())
+            }
+        }
+    }
+
+    async fn connect(self, address: SocketAddr) -> Box<dyn Stream> {
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        match self {
+            Self::Tcp => Box::new(stream),
+            Self::Tls => {
+                let name = ServerName::try_from("localhost").unwrap();
+                Box::new(CONNECTOR.connect(name, stream).await.unwrap())
+            }
+        }
+    }
+}
+
+/// Starts a gateway that forwards to the service at `service`.
+async fn gateway(transport: Transport, service: SocketAddr) -> SocketAddr {
+    let url = format!("http://{service}");
+    let stack = forwarding::forward(&url, Bypass, unverified(), ForwardTimeouts::default());
+    serve(transport, stack).await
+}
+
+async fn serve<S>(transport: Transport, service: S) -> SocketAddr
+where
+    S: Service<Request<Incoming>, Response = Response<ResponseBody>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send + 'static,
+{
+    let (listener, address) = listener().await;
+    tokio::spawn(transport.server(listener).run(service, pending()));
+    address
+}
+
+/// Reads until the end of the connection. Returns what was read, and the error if it did not end properly.
+async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> (String, io::Result<()>) {
+    let mut read = Vec::new();
+    let result = timeout(PATIENCE, stream.read_to_end(&mut read)).await.expect("it ends in time");
+    (String::from_utf8(read).unwrap(), result.map(drop))
+}
+
+/// Reads a response with `Content-Length`.
+async fn response(stream: &mut impl Stream) -> io::Result<String> {
+    let read = async {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await?);
+        }
+        let mut response = String::from_utf8(head).unwrap();
+        let (_, length) = response.split_once("content-length: ").unwrap();
+        let mut body = vec![0; length.split_once("\r\n").unwrap().0.parse().unwrap()];
+        stream.read_exact(&mut body).await?;
+        response.push_str(&String::from_utf8(body).unwrap());
+        Ok(response)
+    };
+    timeout(PATIENCE, read).await.expect("the response arrives in time")
+}
+
+/// Sends a request with a body of `length` bytes, and reads only afterwards, as Python's `http.client` does.
+async fn upload(stream: &mut impl Stream, length: usize) -> io::Result<String> {
+    let head = format!("POST /svc/x HTTP/1.1\r\nhost: gw\r\ncontent-length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    for _ in 0..length / PIECE.len() {
+        stream.write_all(&PIECE).await?;
+    }
+    stream.flush().await?;
+    response(stream).await
+}
+
+static PIECE: [u8; 50_000] = [b'x'; 50_000];
+
+/// Where the response to an upload comes from before the upload has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EarlyResponse {
+    /// A handler of the gateway.
+    Gateway,
+    /// The gateway, because the service closes the connection.
+    BadGateway,
+    /// The service, which then closes the connection.
+    Service,
+}
+
+/// 1,000 uploads of 100 KB to 5 MB. The kernel resets a connection that is closed while the client sends. Most
+/// clients would then lose the response.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_response_to_an_upload_is_lost() {
+    for transport in BOTH {
+        for (kind, uploads) in [
+            (EarlyResponse::Gateway, 300),
+            (EarlyResponse::BadGateway, 100),
+            (EarlyResponse::Service, 100),
+        ] {
+            let (address, status) = match kind {
+                EarlyResponse::Gateway => {
+                    let refuse = service_fn(async |_: Request<Incoming>| {
+                        let mut response = Response::new(ResponseBody::from(Bytes::from("no")));
+                        *response.status_mut() = http::StatusCode::UNAUTHORIZED;
+                        Ok::<_, Infallible>(response)
+                    });
+                    (serve(transport, refuse).await, 401)
+                }
+                EarlyResponse::BadGateway => {
+                    let service = Scripted::http([Step::ReadHead]).await;
+                    (gateway(transport, service.address).await, 502)
+                }
+                EarlyResponse::Service => {
+                    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                    let service = Scripted::http([Step::ReadHead, Step::send(answer)]).await;
+                    (gateway(transport, service.address).await, 200)
+                }
+            };
+            let mut running = JoinSet::new();
+            for i in 0..uploads {
+                let length = if i % 20 == 0 { 5_000_000 } else { 100_000 * (1 + i % 5) };
+                running.spawn(async move {
+                    let mut stream = transport.connect(address).await;
+                    let case = format!("{kind:?}, {transport:?}, {length} bytes");
+                    let response = upload(&mut stream, length).await;
+                    let response = response.unwrap_or_else(|error| panic!("{case}: lost: {error}"));
+                    let start = format!("HTTP/1.1 {status} ");
+                    assert!(response.starts_with(&start), "{case}: {response:?}");
+                    let is_closed = response.contains("\r\nconnection: close\r\n");
+                    assert!(is_closed || kind != EarlyResponse::Gateway, "{case}: {response:?}");
+                    // The gateway may have read the whole request.
+                    if !is_closed && kind == EarlyResponse::BadGateway {
+                        let next = upload(&mut stream, 0).await;
+                        next.unwrap_or_else(|error| panic!("{case}: not announced: {error}"));
+                    }
+                });
+                if running.len() == 8 {
+                    running.join_next().await.unwrap().unwrap();
+                }
+            }
+            while let Some(upload) = running.join_next().await {
+                upload.unwrap();
+            }
+        }
+    }
+}
+
+/// A body that the service has read, or that hyper can discard without waiting, does not end the connection.
+#[tokio::test]
+async fn a_connection_stays_open_after_a_short_upload_that_was_not_read() {
+    let answer = service_fn(async |_: Request<Incoming>| {
+        Ok::<_, Infallible>(Response::new(ResponseBody::default()))
+    });
+    for transport in BOTH {
+        let address = serve(transport, answer).await;
+        let mut stream = BufReader::new(transport.connect(address).await);
+        for _ in 0..3 {
+            let request = b"POST / HTTP/1.1\r\nhost: gw\r\ncontent-length: 4\r\n\r\nbody";
+            stream.write_all(request).await.unwrap();
+            stream.flush().await.unwrap();
+            let head = head(&mut stream).await;
+            assert!(head.starts_with("HTTP/1.1 200 ") && !head.contains("close"), "{head}");
+        }
+    }
+}
+
+const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+const LENGTH: &str = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n";
+
+/// A service whose response breaks off. The client must see that the request arrived at the service.
+#[tokio::test]
+async fn a_response_that_breaks_off_is_delivered_up_to_that_point() {
+    const PAUSE: Step = Step::Wait(Duration::from_millis(100));
+    for transport in BOTH {
+        for (head, part) in
+            [(LENGTH, ""), (LENGTH, "part"), (CHUNKED, ""), (CHUNKED, "4\r\npart\r\n")]
+        {
+            for pause in [false, true] {
+                let mut steps = vec![Step::ReadHead, Step::Read("body".len())];
+                steps.extend(if pause {
+                    vec![Step::send(head), PAUSE, Step::send(part), PAUSE]
+                } else {
+                    vec![Step::send(head.to_owned() + part)]
+                });
+                let mut service = Scripted::http(steps).await;
+                let address = gateway(transport, service.address).await;
+                let mut stream = transport.connect(address).await;
+                // After a 502 the connection would stay open.
+                let keep_alive = if pause { "keep-alive" } else { "close" };
+                let request = format!(
+                    "POST /svc/x HTTP/1.1\r\nhost: gw\r\nconnection: {keep_alive}\r\n\
+                     content-length: 4\r\n\r\nbody"
+                );
+                stream.write_all(request.as_bytes()).await.unwrap();
+                stream.flush().await.unwrap();
+                let (response, result) = read_all(&mut stream).await;
+                let case = format!("{head:?} {part:?}, pause {pause}, {transport:?}: {response:?}");
+                if part.is_empty() && !pause {
+                    // If the gateway has not sent the head yet, it sends 502 in its place.
+                    let is_502 = response.starts_with("HTTP/1.1 502 ");
+                    assert!(is_502 || response.starts_with("HTTP/1.1 200 "), "{case}");
+                } else {
+                    assert!(response.starts_with("HTTP/1.1 200 "), "{case}");
+                    assert!(response.ends_with(part) && !response.ends_with("0\r\n\r\n"), "{case}");
+                    // Without TLS, the length of the body shows the client that a part is missing.
+                    assert_eq!(result.is_ok(), matches!(transport, Transport::Tcp), "{case}");
+                }
+                service.ended().await.unwrap();
+                assert_eq!(service.connections(), 1, "{case}");
+            }
+        }
+    }
+}
+
+/// An HTTP/1.0 client takes the end of the connection for the end of the response, unless it is a reset.
+#[tokio::test]
+async fn an_http10_client_sees_that_a_response_without_length_breaks_off() {
+    for transport in BOTH {
+        let pause = Step::Wait(Duration::from_millis(100));
+        let steps = [Step::ReadHead, Step::send(format!("{CHUNKED}4\r\npart\r\n")), pause];
+        let service = Scripted::http(steps).await;
+        let address = gateway(transport, service.address).await;
+        let mut stream = transport.connect(address).await;
+        stream.write_all(b"GET /svc/x HTTP/1.0\r\nhost: gw\r\n\r\n").await.unwrap();
+        stream.flush().await.unwrap();
+        let (response, result) = read_all(&mut stream).await;
+        result.expect_err(&response);
+    }
+}
+
+/// curl repeats a request on another connection if it got nothing on a connection that it has used before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn curl_does_not_repeat_a_post_whose_response_breaks_off() {
+    if Command::new("curl").arg("--version").output().is_err() {
+        return;
+    }
+    for (head, part) in [(LENGTH, ""), (LENGTH, "part"), (CHUNKED, ""), (CHUNKED, "4\r\npart\r\n")]
+    {
+        let posts = Arc::new(AtomicUsize::new(0));
+        let counted = posts.clone();
+        let service = raw::service(move |stream| {
+            let posts = counted.clone();
+            async move {
+                let mut stream = BufReader::new(stream);
+                if head_of(&mut stream).await.starts_with("POST") {
+                    posts.fetch_add(1, Ordering::SeqCst);
+                    raw::discard(&mut stream, 4).await;
+                    stream.write_all((head.to_owned() + part).as_bytes()).await.unwrap();
+                } else {
+                    let ok = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+                    stream.write_all(ok).await.unwrap();
+                }
+            }
+        })
+        .await;
+        let address = gateway(Transport::Tcp, service).await;
+        for _ in 0..10 {
+            let url = format!("http://{address}/svc/x");
+            let output = tokio::task::spawn_blocking(move || {
+                Command::new("curl")
+                    .args(["-sS", "--noproxy", "*", "--max-time", "20", &url])
+                    .args([
+                        "--next",
+                        "-sS",
+                        "--noproxy",
+                        "*",
+                        "--max-time",
+                        "20",
+                        "-d",
+                        "body",
+                        &url,
+                    ])
+                    .output()
+            });
+            let output = output.await.unwrap().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(text.starts_with("ok"), "{output:?}");
+        }
+        assert_eq!(posts.load(Ordering::SeqCst), 10, "{head:?} {part:?}");
+    }
+
+    async fn head_of(stream: &mut BufReader<TcpStream>) -> String {
+        head(stream).await
+    }
+}
+
+/// The number of requests of one client in the shutdown test.
+const LOAD_CLIENTS: usize = 32;
+
+/// Keep-alive clients send one request after the other while the server shuts down. A request is lost if the
+/// client gets no response, and the connection was open when it sent the request.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_loses_no_request_of_keep_alive_clients() {
+    let wanted: usize = std::env::var("SHUTDOWN_REQUESTS").map_or(4_000, |n| n.parse().unwrap());
+    let answered = Arc::new(AtomicUsize::new(0));
+    let mut round = 0;
+    while answered.load(Ordering::Relaxed) < wanted {
+        let transport = BOTH[round % 2];
+        round += 1;
+        let (listener, address) = listener().await;
+        let (shut_down, shutdown) = oneshot::channel::<()>();
+        let answer = service_fn(async |_: Request<Incoming>| {
+            Ok::<_, Infallible>(Response::new(ResponseBody::from(Bytes::from("ok"))))
+        });
+        let server = tokio::spawn(transport.server(listener).run(answer, async {
+            let _ = shutdown.await;
+        }));
+        let mut clients = JoinSet::new();
+        for _ in 0..LOAD_CLIENTS {
+            let stream = BufReader::new(transport.connect(address).await);
+            clients.spawn(ask_until_closed(stream, answered.clone()));
+        }
+        // The length of the time changes what the clients do at the moment of the shutdown.
+        sleep(Duration::from_micros(20_000 + 137 * round as u64 % 5_000)).await;
+        shut_down.send(()).unwrap();
+        while let Some(lost) = clients.join_next().await {
+            let lost = lost.unwrap();
+            assert!(lost.is_none(), "{lost:?} in round {round} over {transport:?}");
+        }
+        assert_eq!(server.await.unwrap(), Drained::Completely);
+    }
+}
+
+/// Sends requests until a response announces the end of the connection. Returns why a request was lost.
+async fn ask_until_closed(
+    mut stream: BufReader<Box<dyn Stream>>,
+    answered: Arc<AtomicUsize>,
+) -> Option<io::Error> {
+    loop {
+        let exchange = async {
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: gw\r\n\r\n").await?;
+            stream.flush().await?;
+            let mut response = Vec::new();
+            while !response.ends_with(b"\r\n\r\nok") {
+                response.push(stream.read_u8().await?);
+            }
+            Ok(String::from_utf8(response).unwrap())
+        };
+        match exchange.await {
+            Ok(response) => {
+                answered.fetch_add(1, Ordering::Relaxed);
+                if response.contains("\r\nconnection: close\r\n") {
+                    return None;
+                }
+            }
+            Err(error) => return Some(error),
+        }
+    }
+}
+
+/// A connection that is idle at the shutdown gets a short time for a request, and no longer.
+#[tokio::test]
+async fn an_idle_connection_delays_the_shutdown_for_a_short_time() {
+    for transport in BOTH {
+        let (listener, address) = listener().await;
+        let (shut_down, shutdown) = oneshot::channel::<()>();
+        let answer = service_fn(async |_: Request<Incoming>| {
+            Ok::<_, Infallible>(Response::new(ResponseBody::from(Bytes::from("ok"))))
+        });
+        let server = tokio::spawn(transport.server(listener).run(answer, async {
+            let _ = shutdown.await;
+        }));
+        let request = b"GET / HTTP/1.1\r\nhost: gw\r\n\r\n";
+        let mut streams = Vec::new();
+        for _ in 0..2 {
+            let mut stream = BufReader::new(transport.connect(address).await);
+            stream.write_all(request).await.unwrap();
+            stream.flush().await.unwrap();
+            assert!(!head(&mut stream).await.contains("close"));
+            raw::discard(&mut stream, 2).await;
+            streams.push(stream);
+        }
+        let began = Instant::now();
+        shut_down.send(()).unwrap();
+        sleep(Duration::from_millis(100)).await;
+        let [late, _silent] = &mut streams[..] else { unreachable!() };
+        late.write_all(request).await.unwrap();
+        late.flush().await.unwrap();
+        let (response, result) = read_all(late).await;
+        result.unwrap();
+        assert!(response.contains("\r\nconnection: close\r\n") && response.ends_with("ok"));
+        // The silent client keeps its connection open.
+        assert_eq!(timeout(PATIENCE, server).await.unwrap().unwrap(), Drained::Completely);
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    }
+}
