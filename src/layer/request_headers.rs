@@ -36,7 +36,8 @@ static NEEDED: [&HeaderName; 7] = [
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
-    /// Only the gateway may set the header. No service can keep a client's header.
+    /// Only the gateway may set the header. If a client sends it, it is always removed:
+    /// [`RequestHeaders::with_kept`] refuses it.
     Gateway,
     /// The name itself is an ordinary header. Its other spellings are removed, and no service can keep
     /// them.
@@ -275,18 +276,22 @@ impl RequestHeaders {
 #[non_exhaustive]
 pub enum RequestHeaderError {
     /// Only the gateway may set this header, so a client's header is never kept.
-    #[error("{0} is set by the gateway alone, so a client's header is never kept; remove the name")]
+    #[error(
+        "{0} is set by the gateway alone, so a client's header is never kept; delete the name from the list of kept headers"
+    )]
     Reserved(HeaderName),
     /// The header is not in the table, so it is not removed.
     #[error(
-        "{0} is not in the table of removed headers, so every service receives it; remove the name"
+        "{0} is not in the table of removed headers, so every service receives it; delete the name from the list of kept headers"
     )]
     NotListed(HeaderName),
     /// The header is both removed and kept, perhaps in two spellings.
     #[error("{0} is both removed and kept; remove the name from one of the two lists")]
     Contradictory(HeaderName),
     /// The gateway needs this header for routing, framing or authentication.
-    #[error("{0} is needed by the gateway; remove the name")]
+    #[error(
+        "{0} cannot be removed from requests, because the gateway needs it; delete the name from the list of removed headers"
+    )]
     Needed(HeaderName),
 }
 
@@ -404,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_keeps_listed_headers_and_removes_others() {
+    fn for_one_service_table_headers_can_be_kept_and_further_headers_removed() {
         let name = |text| HeaderName::from_static(text);
         let changes = RequestHeaders::default()
             .with_removed(name("x-tenant"))
@@ -423,7 +428,8 @@ mod tests {
             ("/svc/x", "x+real+ip", false),
             ("/svc/x", "x+remote+user", true),
             ("/svc/x", "true-client-ip", true),
-            // A custom PassTicket header is never kept.
+            // `Policy::add` was called with this header, as for the headers in which the gateway sends the user
+            // and the PassTicket. It is removed although the service keeps it.
             ("/svc/x", "x-remote-user", true),
             ("/other/x", "x-real-ip", true),
             ("/other/x", "x-tenant", false),
@@ -436,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn evidence_and_credentials_can_neither_be_kept_nor_removed() {
+    fn invalid_changes_are_rejected_with_the_reason() {
         let changes = RequestHeaders::default;
         for reserved in [
             "x-zowe-auth-failure",

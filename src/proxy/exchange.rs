@@ -104,8 +104,8 @@ where
         Self::Queued { sending, connection, reconnect }
     }
 
-    /// Waits for the head of the response. The wait fails if `timeout` has passed since the last frame of
-    /// the request was sent.
+    /// Waits for the head of the response. The wait fails if no frame of the request's body was sent for the time
+    /// `timeout`. Before the first frame, the time counts from the start.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -171,7 +171,8 @@ where
     }
 }
 
-/// Gives the response of the service the body for the client. Its headers stay.
+/// Replaces the body of the service's response by the body type that the client gets. The headers of the response
+/// stay the same.
 ///
 /// # Errors
 /// The error of the body, if the body has already failed. The client has nothing yet, so it can get 502.

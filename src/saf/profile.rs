@@ -104,7 +104,9 @@ pub enum ProfileNameRule {
     #[error("is longer than 246 characters; shorten it")]
     TooLong,
     /// A name has only printable ASCII characters, but no blank and none of `& , ; ( )`.
-    #[error("has the character {0:?}; write printable ASCII without blanks , ; ( ) &")]
+    #[error(
+        "has the character {0:?}; which is not allowed; write only printable ASCII, without blanks and without any of: , ; ( ) &"
+    )]
     Character(char),
     /// A qualifier has at least one character.
     #[error("has an empty qualifier; remove the period, or write something before and after it")]
@@ -168,8 +170,8 @@ impl Generic {
         Ok(Self { name: name.into(), qualifiers: qualifiers.into() })
     }
 
-    /// The part of the name before the first `%` or `*`, without a period directly before `**`. The names
-    /// of all resources that this pattern matches begin with this part.
+    /// The part of the name before the first `%` or `*`. If a period and `**` follow each other there, the period
+    /// is left out. The names of all resources that this pattern matches begin with this part.
     pub(super) fn literal_prefix(&self) -> &str {
         let end = self.name.find(['%', '*']).unwrap_or(self.name.len());
         let prefix = &self.name[..end];
@@ -205,8 +207,9 @@ impl Generic {
     }
 }
 
-/// Whether `qualifiers`, the rest of a pattern, match `resource`, the rest of the name of a resource.
-/// `resource` is `None` if the name has no more qualifiers.
+/// Whether the end of a pattern matches the end of a resource's name. `qualifiers` are the qualifiers of the
+/// pattern that are not compared yet. `resource` is the part of the name that is not compared yet, or `None` if the
+/// name has no more qualifiers.
 fn matches(qualifiers: &[Qualifier], resource: Option<&str>) -> bool {
     let Some((qualifier, others)) = qualifiers.split_first() else { return resource.is_none() };
     if *qualifier == Qualifier::Any {

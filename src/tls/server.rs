@@ -408,11 +408,7 @@ where
         proxies: None,
         certificate: None,
         client: Arc::new(ClientConnection::new(Instant::now())),
-        version: if version == http::Version::HTTP_2 {
-            HttpVersion::Http2
-        } else {
-            HttpVersion::Http1
-        },
+        version: if version == Version::HTTP_2 { HttpVersion::Http2 } else { HttpVersion::Http1 },
         exchanges: exchanges.clone(),
     };
     if version == Version::HTTP_2 {

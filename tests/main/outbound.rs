@@ -25,7 +25,7 @@ use tokio::{
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_passticket::{
     layer::{Bypass, Route, RouteLayer, Routes, Upstream},
-    metrics::Registry,
+    metrics::MetricRegistry,
     proxy::{Forward, ForwardCounts, ForwardTimeouts, ResponseBody},
     token::ServiceId,
 };
@@ -229,7 +229,7 @@ async fn at_the_limit_requests_wait_first_come_first_served_and_then_get_503() {
     service.gate.add_permits(1);
     assert_eq!(body_of(second.await.unwrap().unwrap()).await, "ok");
     assert_eq!(Gated::count(&service.accepted), 1);
-    let metrics = Registry::new().with(counts).expose();
+    let metrics = MetricRegistry::new().with(counts).expose();
     for line in [
         "passticket_service_connections_open 1",
         "passticket_service_requests_waiting 0",

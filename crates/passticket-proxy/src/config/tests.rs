@@ -448,8 +448,8 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("[X-Tenant]", "[X-Tenant, Host, a b]"),
             &[
-                "zowe.yaml:70: passticketProxy.services.dcpassticket.requestHeaders.remove[1]: host is \
-                 needed by the gateway; remove the name",
+                "zowe.yaml:70: passticketProxy.services.dcpassticket.requestHeaders.remove[1]: host \
+                 cannot be removed from requests, because the gateway needs it; delete the name",
                 "zowe.yaml:70: passticketProxy.services.dcpassticket.requestHeaders.remove[2]: \"a b\" is \
                  not the name of a header; write one like X-Name",
             ],
@@ -465,7 +465,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             |s| s.edit("[X-Real-IP]", "[Client-Cert, content_length, Accept, X-Real-IP]"),
             &[
                 "zowe.yaml:71: passticketProxy.services.dcpassticket.requestHeaders.keep[0]: client-cert \
-                 is set by the gateway alone, so a client's header is never kept; remove the name",
+                 is set by the gateway alone, so a client's header is never kept; delete the name",
                 "zowe.yaml:71: passticketProxy.services.dcpassticket.requestHeaders.keep[1]: \
                  content_length is set",
                 "zowe.yaml:71: passticketProxy.services.dcpassticket.requestHeaders.keep[2]: accept is \

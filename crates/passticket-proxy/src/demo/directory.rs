@@ -37,7 +37,7 @@ pub(super) enum DemoError {
     #[error("--data-dir: {} is a file; give a directory", .0.display())]
     NotADirectory(PathBuf),
     #[error(
-        "{} was not made by the demo, which does not overwrite it; move the file away, or give \
+        "{} was not made by the demo, so the demo does not overwrite it; move the file away, or give \
          another directory with --data-dir",
         .0.display()
     )]
@@ -135,8 +135,8 @@ impl DemoDirectory {
         self.write(name, Access::Owner, &content)
     }
 
-    /// Writes a file. If the file exists, the demo must have made it and the user must not have edited
-    /// it. Other processes never see an incomplete file, or a file with the wrong access mode.
+    /// Writes a file. An existing file is overwritten only if the demo made it and the user has not edited it;
+    /// otherwise this returns an error. Other processes never see an incomplete file, or a file with the wrong access mode.
     pub(super) fn write(
         &mut self,
         name: &str,
@@ -186,8 +186,8 @@ impl DemoDirectory {
             Access::Public => 0o644,
         };
         let written = || {
-            // A demo that was killed may have left a file with this name, because in a container each
-            // demo has the same process id.
+            // The name contains the process id. In a container each demo has the same process id, so a demo that
+            // was killed may have left a file with this name.
             match fs::remove_file(&new) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 _ => {}

@@ -143,7 +143,7 @@ async fn metrics_count_requests_decisions_and_connections() {
     let port = demo.url.rsplit(':').next().unwrap().parse().unwrap();
     raw(SocketAddr::from(([127, 0, 0, 1], port)), "GET / HTTP/1.1\r\n\r\n");
     assert_eq!(
-        gateway.metric(r#"passticket_tls_handshakes_failed_total{reason="failed"}"#).await,
+        gateway.metric(r#"passticket_tls_handshakes_failed_total{reason="plain-http"}"#).await,
         1
     );
     let version = format!(r#"passticket_build_info{{version="{}"}}"#, env!("CARGO_PKG_VERSION"));
