@@ -4,8 +4,9 @@
 /// from CGI. Such interfaces do not distinguish `-` and `_`. Apache before 2.4 and mod_fcgid treat every
 /// character that is neither a letter nor a digit in the same way.
 pub(crate) fn same_for_cgi(a: &str, b: &str) -> bool {
-    let dashed = |byte: u8| if byte.is_ascii_alphanumeric() { byte } else { b'-' };
-    a.len() == b.len() && a.bytes().map(dashed).eq(b.bytes().map(dashed))
+    let is_kept = |byte: u8| byte.is_ascii_alphanumeric();
+    let same = |(a, b)| a == b || !(is_kept(a) || is_kept(b));
+    a.len() == b.len() && a.bytes().zip(b.bytes()).all(same)
 }
 
 #[cfg(test)]
