@@ -35,14 +35,15 @@ use tower::util::Oneshot;
 use tower_service::Service;
 
 use super::{
-    client_connection::{ClientConnection, InFlight},
+    client_connection::{ClientConnection, InFlight, MAX_HEADERS},
     client_io::ClientIo,
     client_limits::{Admitted, ClientLimits, Evicted},
     client_source::ClientSource,
     close_reason::CloseReason,
     connection_counts::{ConnectionCounts, CountedConnection, HandshakeFailure},
-    connection_watch::{Action, ClientTimeouts, HttpVersion, Watch},
+    connection_watch::{Action, ClientTimeouts, Watch},
     counted_response::{CountedBody, CountedResponse},
+    http_version::HttpVersion,
     lingering_close::lingering_close,
     server_tls::ServerTls,
     streams::Streams,
@@ -80,8 +81,10 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// The server waits this long after it could not accept a connection.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// Maximum size of the headers of a request, in bytes. This is enough for a token of 16 KiB.
-const MAX_HEADERS: usize = 64 * 1024;
+/// Up to this size, h2 passes the headers of a request to the server, which answers 431 if they exceed
+/// [`MAX_HEADERS`]. Beyond this size, h2 itself answers 431 and then resets the stream with PROTOCOL_ERROR.
+/// Many clients report only the reset.
+const MAX_HEADERS_H2: u32 = 2 * MAX_HEADERS as u32;
 
 /// Accepts connections and serves HTTP/1.1 and HTTP/2 requests on them. HTTP/2 needs TLS.
 ///
@@ -288,6 +291,7 @@ impl Server {
             handshake_timeout: self.handshake_timeout,
             timeouts: self.timeouts,
             limits: self.limits.clone(),
+            counts: self.counts.clone(),
             waiting: Semaphore::new(MAX_WAITING),
             http1: http1_settings(),
             http2: http2_settings(streams),
@@ -317,7 +321,7 @@ fn http2_settings<E>(executor: E) -> http2::Builder<E> {
     let mut http2 = http2::Builder::new(executor);
     http2
         .timer(TokioTimer::new())
-        .max_header_list_size(MAX_HEADERS as u32)
+        .max_header_list_size(MAX_HEADERS_H2)
         .max_concurrent_streams(100)
         .max_send_buf_size(64 * 1024)
         .keep_alive_interval(Duration::from_secs(30));
@@ -350,7 +354,7 @@ where
         inner: Mutex::new(service),
         connection,
         certificate: None,
-        client: Arc::new(ClientConnection::new(Instant::now())),
+        client: Arc::new(ClientConnection::unlimited()),
         version: if version == http::Version::HTTP_2 {
             HttpVersion::Http2
         } else {
@@ -374,6 +378,7 @@ struct Serving {
     handshake_timeout: Duration,
     timeouts: ClientTimeouts,
     limits: Arc<ClientLimits>,
+    counts: Option<Arc<ConnectionCounts>>,
     waiting: Semaphore,
     http1: http1::Builder,
     http2: http2::Builder<Streams>,
@@ -387,7 +392,7 @@ impl Serving {
     /// Why the connection must be closed.
     async fn admit(&self, peer: SocketAddr) -> Result<Admitted, CloseReason> {
         let source = ClientSource::of(peer.ip());
-        let mut result = self.limits.admit(source);
+        let mut result = self.limits.admit(source, self.counts.as_ref());
         if let Err(CloseReason::NoIdleConnection) = result
             && let Ok(_waiting) = self.waiting.try_acquire()
         {
@@ -396,7 +401,7 @@ impl Serving {
                 && Instant::now() < deadline
             {
                 sleep(TRY_AGAIN_AFTER).await;
-                result = self.limits.admit(source);
+                result = self.limits.admit(source, self.counts.as_ref());
             }
         }
         let limit = self.limits.connections();
@@ -686,7 +691,10 @@ where
     type Future = CountedResponse<Called<S, Request<B>>>;
 
     fn call(&self, mut request: Request<B>) -> Self::Future {
-        let in_flight = InFlight::begin(&self.client);
+        let mut in_flight = InFlight::begin(&self.client);
+        if let Err(refusal) = in_flight.check(&request, self.version) {
+            return CountedResponse::refused(refusal, request.method(), self.version, in_flight);
+        }
         let extensions = request.extensions_mut();
         extensions.insert(self.connection);
         if let Some(certificate) = &self.certificate {
