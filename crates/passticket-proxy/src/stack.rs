@@ -225,7 +225,9 @@ pub(crate) fn gateway(
         ServiceScheme::Bypass => route.with_scheme(Bypass),
     });
     let routes = Routes::new(routes).expect("the configuration contains each prefix only once");
-    let timeouts = ForwardTimeouts::default().with_response(config.timeouts.response);
+    let timeouts = ForwardTimeouts::default()
+        .with_response(config.timeouts.response)
+        .with_receive(config.timeouts.receive);
 
     let sanitize = config.request_headers.iter().cloned().fold(
         SanitizeLayer::new().with_headers(config.strip_headers.iter().cloned()),

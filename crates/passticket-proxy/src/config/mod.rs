@@ -419,6 +419,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             provider: ours.provider,
             idle: ours.idle,
             send: ours.send,
+            receive: ours.receive,
         },
         limits: ours.limits,
         strict_transport_security: ours.strict_transport_security,

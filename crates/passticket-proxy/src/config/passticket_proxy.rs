@@ -57,6 +57,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) provider: Duration,
     pub(super) idle: Duration,
     pub(super) send: Duration,
+    pub(super) receive: Duration,
     pub(super) limits: LimitSettings,
     pub(super) strict_transport_security: Option<StrictTransportSecurity>,
 }
@@ -123,6 +124,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let (handshake, drain) = (seconds("handshakeSeconds", 1, 10), seconds("drainSeconds", 0, 30));
     let provider = seconds("providerSeconds", 1, 5);
     let (idle, send) = (seconds("idleSeconds", 1, 75), seconds("sendSeconds", 1, 60));
+    let receive = seconds("receiveSeconds", 1, 60);
     timeouts.finish();
     let limits = limits(section.section("limits"));
     let strict_transport_security =
@@ -157,6 +159,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         provider,
         idle,
         send,
+        receive,
         limits,
         strict_transport_security,
     }
@@ -189,6 +192,8 @@ fn limits(mut section: Section<'_>) -> LimitSettings {
         remembered_tickets: number("rememberedTickets", 100, defaults.remembered_tickets),
         connections,
         connections_per_address: number("connectionsPerAddress", 1, half),
+        requests_per_address: number("requestsPerAddress", 1, defaults.requests_per_address),
+        header_megabytes: number("headerMegabytes", 1, defaults.header_megabytes),
     };
     section.finish();
     limits

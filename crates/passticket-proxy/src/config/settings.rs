@@ -104,6 +104,8 @@ pub struct TimeoutSettings {
     pub idle: Duration,
     /// A client must take 4 KiB of a response in this time: `passticketProxy.timeouts.sendSeconds`.
     pub send: Duration,
+    /// A client must send 4 KiB of a request's body in this time: `passticketProxy.timeouts.receiveSeconds`.
+    pub receive: Duration,
     /// How long the gateway waits for requests in flight when it stops:
     /// `passticketProxy.timeouts.drainSeconds`.
     pub drain: Duration,
@@ -130,10 +132,17 @@ pub struct LimitSettings {
     /// The maximum number of open connections of one client address. The default is half of
     /// [`connections`](Self::connections), rounded up. `passticketProxy.limits.connectionsPerAddress`.
     pub connections_per_address: NonZeroUsize,
+    /// The maximum number of requests in flight of one client address, 1 to 1,000,000.
+    /// `passticketProxy.limits.requestsPerAddress`.
+    pub requests_per_address: NonZeroUsize,
+    /// The memory for the headers of all requests in flight, in MiB, 1 to 1,000,000.
+    /// `passticketProxy.limits.headerMegabytes`.
+    pub header_megabytes: NonZeroUsize,
 }
 
 impl Default for LimitSettings {
-    /// 10,000 tokens, 4,096 tickets, 10,000 connections, 5,000 of one address.
+    /// 10,000 tokens, 4,096 tickets, 10,000 connections, 5,000 of one address, 256 requests of one address,
+    /// 256 MiB of headers.
     fn default() -> Self {
         const {
             Self {
@@ -141,6 +150,8 @@ impl Default for LimitSettings {
                 remembered_tickets: NonZeroUsize::new(4_096).expect("should not be zero"),
                 connections: NonZeroUsize::new(10_000).expect("should not be zero"),
                 connections_per_address: NonZeroUsize::new(5_000).expect("should not be zero"),
+                requests_per_address: NonZeroUsize::new(256).expect("should not be zero"),
+                header_megabytes: NonZeroUsize::new(256).expect("should not be zero"),
             }
         }
     }
