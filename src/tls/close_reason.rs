@@ -20,10 +20,6 @@ pub(super) enum CloseReason {
     /// The client did not take the response of an HTTP/2 stream in time. Only the stream was reset.
     Stream,
     /// The client did not send the body of a request in time. This is an answer with status 408.
-    #[cfg_attr(
-        not(feature = "proxy"),
-        expect(dead_code, reason = "only the proxy reads long bodies")
-    )]
     Receive,
 }
 
