@@ -143,7 +143,7 @@ pub mod proxy;
 pub mod remote;
 pub mod revocation;
 pub mod saf;
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "proxy", feature = "tls"))]
 mod stall;
 #[cfg(feature = "test-util")]
 pub mod test_util;

@@ -172,6 +172,11 @@ catalogue! {
         "Request was denied access."
         "There were too many calls in a short time."
         "Wait for as long as the message says.";
+    /// The address of the client has too many requests in flight.
+    TOO_MANY_IN_FLIGHT = "ZWESG429E" "org.zowe.apiml.security.tooManyRequestsInFlight"
+        "Request was denied access."
+        "The address of the client has too many requests in flight."
+        "Repeat the request when other requests have ended.";
     /// The user has too many Personal Access Tokens that have not expired.
     TOO_MANY_PATS = "ZWESG429E" "org.zowe.apiml.security.tooManyPersonalAccessTokens"
         "Request was denied access."

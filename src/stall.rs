@@ -1,6 +1,6 @@
 //! The minimum progress of a peer that should send or take data.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use tokio::time::Instant;
 
@@ -14,12 +14,20 @@ const LONG: Duration = Duration::from_secs(365 * 24 * 3600);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stalled;
 
+impl fmt::Display for Stalled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the client sends the body too slowly")
+    }
+}
+
+impl std::error::Error for Stalled {}
+
 /// Watches whether a peer makes progress ([D28](crate::decisions#d28)).
 ///
 /// A peer that sends or takes one byte in a minute is not idle. So a time limit between two bytes would not
 /// end the connection. Therefore the limit is an amount of bytes in a time.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Progress {
+pub(crate) struct MinimumProgress {
     limit: Duration,
     window: Option<Window>,
 }
@@ -30,15 +38,24 @@ struct Window {
     bytes_at_start: u64,
 }
 
-impl Progress {
+impl MinimumProgress {
     /// The peer must make the minimum progress within each `limit`.
     pub(crate) fn new(limit: Duration) -> Self {
         Self { limit, window: None }
     }
 
-    /// No data waits for the peer, or the gateway does not wait for data of the peer.
+    /// No data waits for the peer.
+    #[cfg(feature = "tls")]
     pub(crate) fn clear(&mut self) {
         self.window = None;
+    }
+
+    /// The gateway did not wait for the peer for this time, but will do so again.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn skip(&mut self, time: Duration) {
+        if let Some(window) = &mut self.window {
+            window.end += time;
+        }
     }
 
     /// The gateway waits for the peer, which has sent or taken `bytes` so far. Returns when to call this
@@ -90,7 +107,7 @@ mod tests {
         ];
         for (name, events, want) in cases {
             let start = Instant::now();
-            let mut progress = Progress::new(limit);
+            let mut progress = MinimumProgress::new(limit);
             let mut stalled = None;
             for (second, event) in events {
                 let now = start + Duration::from_secs(*second);
@@ -109,6 +126,6 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_limit_without_end_is_possible() {
         let now = Instant::now();
-        assert!(Progress::new(Duration::MAX).waiting(now, 0).is_ok_and(|end| end > now));
+        assert!(MinimumProgress::new(Duration::MAX).waiting(now, 0).is_ok_and(|end| end > now));
     }
 }

@@ -13,7 +13,7 @@
 //! 5. The gateway answers 503 if the service cannot be reached or has too many connections, and 504 if it does not respond in time. It
 //!    answers 502 if the connection fails before the head of the response is complete, or if the service
 //!    sends status 101 or a body with a transfer coding other than `chunked`. It answers 400 if the client breaks
-//!    off the body of its request. The client gets a fixed text, and the reason is logged.
+//!    off the body of its request, and 408 if the client sends this body too slowly. The client gets a fixed text, and the reason is logged.
 
 use std::{
     convert::Infallible,
@@ -28,7 +28,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     Extensions, HeaderValue, Request, Response, StatusCode, Uri, Version,
-    header::{CONTENT_LENGTH, RETRY_AFTER, TRANSFER_ENCODING},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING},
     uri::PathAndQuery,
 };
 use hyper::{
@@ -44,7 +44,7 @@ use super::{
     exchange::{Exchange, ExchangeError, Host, Pool},
     forwarded::{PeerValues, ServiceHeaders, set_forwarded},
     pool::{ConnectError, ConnectionPool, PoolSettings},
-    request_body::{Progress, RequestBody},
+    request_body::{Progress, Receive, RequestBody},
     response_body::ResponseBody,
     response_head::{self, UnknownCoding},
     timeouts::ForwardTimeouts,
@@ -56,7 +56,11 @@ use crate::{
     layer::{CookieNames, ReadyToForward, Rejection, Route},
     log_limit::log_limited,
     messages::{self, ApiMessage},
+    stall::Stalled,
 };
+
+/// The beginning of the media types of gRPC.
+const GRPC: &[u8] = b"application/grpc";
 
 /// Forwards requests to the services. It is the innermost service of a stack.
 ///
@@ -116,6 +120,7 @@ use crate::{
 pub struct Forward<C, B> {
     pool: Arc<Pool<C, B>>,
     response_timeout: Duration,
+    receive_timeout: Duration,
     cookies: Arc<CookieNames>,
     last: Option<LastRoute<B>>,
     peer: PeerValues,
@@ -142,6 +147,7 @@ impl<C, B> Forward<C, B> {
         Self {
             pool: Arc::new(ConnectionPool::new(connector, settings)),
             response_timeout: timeouts.response(),
+            receive_timeout: timeouts.receive(),
             cookies: Arc::default(),
             last: None,
             peer: PeerValues::default(),
@@ -186,6 +192,7 @@ impl<C, B> Clone for Forward<C, B> {
         Self {
             pool: self.pool.clone(),
             response_timeout: self.response_timeout,
+            receive_timeout: self.receive_timeout,
             cookies: self.cookies.clone(),
             last: None,
             peer: PeerValues::default(),
@@ -223,7 +230,8 @@ where
                 last.insert(LastRoute { route, host, prefix })
             }
         };
-        let request = service_request(request, last, progress, &mut self.peer)?;
+        let receive = receive(&request, self.receive_timeout);
+        let request = service_request(request, last, progress, receive, &mut self.peer)?;
         let host = last.host.clone();
         Ok(Exchange::begin(&self.pool, host, request, self.response_timeout, progress))
     }
@@ -296,11 +304,22 @@ fn target_of(extensions: &Extensions) -> Result<Target, Rejection> {
     }
 }
 
+/// The time limit for the body of a request. `None` if there is no body. A body of gRPC may be endless.
+fn receive<B: Body>(request: &Request<B>, limit: Duration) -> Option<Receive> {
+    if request.body().is_end_stream() {
+        return None;
+    }
+    let kind = request.headers().get(CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+    let is_grpc = kind.get(..GRPC.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(GRPC));
+    (!is_grpc).then(|| Receive::new(limit))
+}
+
 /// Builds the request to the service.
 fn service_request<B: Body>(
     request: Request<B>,
     LastRoute { route, host, prefix }: &LastRoute<B>,
     progress: &Progress,
+    receive: Option<Receive>,
     peer: &mut PeerValues,
 ) -> Result<Request<RequestBody<B>>, http::Error> {
     let (mut head, body) = request.into_parts();
@@ -320,7 +339,7 @@ fn service_request<B: Body>(
     head.version = Version::HTTP_11;
     // The extensions describe the connection of the client, so they are not passed on.
     head.extensions = Extensions::new();
-    Ok(Request::from_parts(head, RequestBody::new(body, progress.clone())))
+    Ok(Request::from_parts(head, RequestBody::new(body, progress.clone(), receive)))
 }
 
 pin_project! {
@@ -442,6 +461,14 @@ fn failed(
         }
     };
     let cause = ErrorChain(cause);
+    if progress.has_stalled() {
+        log_limited!(warn, cause_of("receive timeout"), { %service }, "request ended: the client sends the body too slowly");
+        let message = ApiMessage::with(&messages::BAD_REQUEST, &["the body was sent too slowly"]);
+        let mut response = gateway_response(message, StatusCode::REQUEST_TIMEOUT);
+        // The listener counts such requests.
+        response.extensions_mut().insert(Stalled);
+        return response;
+    }
     if progress.has_failed() {
         tracing::debug!(%service, %cause, "client disconnected or sent a malformed request body");
         let message = ApiMessage::with(&messages::BAD_REQUEST, &["the body is incomplete"]);

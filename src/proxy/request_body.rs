@@ -10,9 +10,13 @@ use std::{
     time::Duration,
 };
 
+use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tower::BoxError;
+
+use crate::stall::{MinimumProgress, Stalled};
 
 /// Records how much of a request's body has been sent.
 ///
@@ -31,6 +35,7 @@ struct Shared {
     last_frame: AtomicU64,
     has_ended: AtomicBool,
     has_failed: AtomicBool,
+    has_stalled: AtomicBool,
 }
 
 impl Progress {
@@ -75,9 +80,72 @@ impl Progress {
         self.shared.as_ref().is_none_or(|shared| shared.has_ended.load(Ordering::Relaxed))
     }
 
+    /// When the last frame was passed to the connection.
+    fn last_frame(&self) -> Instant {
+        self.deadline(Duration::ZERO)
+    }
+
+    fn set_stalled(&self) {
+        if let Some(shared) = &self.shared {
+            shared.has_stalled.store(true, Ordering::Relaxed);
+            shared.has_failed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the client sent the body too slowly.
+    pub(super) fn has_stalled(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.has_stalled.load(Ordering::Relaxed))
+    }
+
     /// Whether reading the body failed, because the client disconnected or sent a malformed body.
     pub(super) fn has_failed(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| shared.has_failed.load(Ordering::Relaxed))
+    }
+}
+
+/// Watches whether the client sends the body of a request.
+#[derive(Debug)]
+pub(super) struct Receive {
+    progress: MinimumProgress,
+    bytes: u64,
+    /// Whether the body was not polled since its last frame.
+    has_frame: bool,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Receive {
+    /// The client must send the minimum progress within each `limit`.
+    pub(super) fn new(limit: Duration) -> Self {
+        let progress = MinimumProgress::new(limit);
+        Self { progress, bytes: 0, has_frame: false, timer: None }
+    }
+
+    fn add(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        self.has_frame = true;
+    }
+
+    /// Call this while the client has not sent the next frame. Ready if the client has stalled.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>, last_frame: Instant) -> Poll<Stalled> {
+        let now = Instant::now();
+        if self.has_frame {
+            // Meanwhile the service took no data, so the client did not have to send any.
+            self.has_frame = false;
+            self.progress.skip(now.saturating_duration_since(last_frame));
+        }
+        let mut now = now;
+        loop {
+            let end = match self.progress.waiting(now, self.bytes) {
+                Ok(end) => end,
+                Err(stalled) => return Poll::Ready(stalled),
+            };
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(end)));
+            if timer.deadline() != end {
+                timer.as_mut().reset(end);
+            }
+            ready!(timer.as_mut().poll(cx));
+            now = Instant::now();
+        }
     }
 }
 
@@ -94,26 +162,39 @@ pin_project! {
         // Whether the length of the body was known at the start.
         has_length: bool,
         progress: Progress,
+        // `None` if the client may send as slowly as it likes.
+        receive: Option<Receive>,
     }
 }
 
 impl<B: Body> RequestBody<B> {
-    pub(super) fn new(inner: B, progress: Progress) -> Self {
+    pub(super) fn new(inner: B, progress: Progress, receive: Option<Receive>) -> Self {
         let has_length = inner.size_hint().exact().is_some();
-        Self { inner, has_length, progress }
+        Self { inner, has_length, progress, receive }
     }
 }
 
-impl<B: Body> Body for RequestBody<B> {
+impl<B: Body<Error: Into<BoxError>>> Body for RequestBody<B> {
     type Data = B::Data;
-    type Error = B::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let mut this = self.project();
-        let frame = ready!(this.inner.as_mut().poll_frame(cx));
+        let Poll::Ready(frame) = this.inner.as_mut().poll_frame(cx) else {
+            let Some(receive) = this.receive else { return Poll::Pending };
+            let stalled = ready!(receive.poll_stalled(cx, this.progress.last_frame()));
+            this.progress.set_stalled();
+            return Poll::Ready(Some(Err(stalled.into())));
+        };
+        if let Some(receive) = this.receive
+            && let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            receive.add(data.remaining());
+        }
         let is_last = match &frame {
             None => true,
             // hyper does not poll the body again once it has sent the announced length, even if
@@ -126,7 +207,7 @@ impl<B: Body> Body for RequestBody<B> {
             Some(Err(_)) => false,
         };
         this.progress.record(frame.as_ref(), is_last);
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -16,15 +16,18 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ForwardTimeouts {
     response: Duration,
+    receive: Duration,
     idle: Duration,
     queue: Duration,
 }
 
 impl Default for ForwardTimeouts {
-    /// Response: 60 s, which is the default of Zowe's `apiml.connection.timeout`. Idle: 30 s. Queue: 5 s.
+    /// Response: 60 s, which is the default of Zowe's `apiml.connection.timeout`. Receive: 60 s. Idle: 30 s.
+    /// Queue: 5 s.
     fn default() -> Self {
         Self {
             response: Duration::from_secs(60),
+            receive: Duration::from_secs(60),
             idle: Duration::from_secs(30),
             queue: Duration::from_secs(5),
         }
@@ -45,6 +48,13 @@ impl ForwardTimeouts {
         Self { response, ..self }
     }
 
+    /// Sets the receive timeout: a client must send at least 4 KiB of the body of its request in this time, as
+    /// long as the service takes more. Otherwise the answer is 408. There is no limit for gRPC.
+    #[must_use]
+    pub fn with_receive(self, receive: Duration) -> Self {
+        Self { receive, ..self }
+    }
+
     /// Sets how long an idle connection to a service is kept. The connection is closed after 1 to 1.5 times
     /// this duration.
     #[must_use]
@@ -63,6 +73,11 @@ impl ForwardTimeouts {
     /// How long the gateway waits for the head of the response.
     pub fn response(&self) -> Duration {
         self.response
+    }
+
+    /// In which time a client must send 4 KiB of a body.
+    pub fn receive(&self) -> Duration {
+        self.receive
     }
 
     /// How long an idle connection to a service is kept.

@@ -1,28 +1,80 @@
 //! What is known about one connection of a client: its requests, its bytes, and since when it is idle.
 //!
-//! All values are atomics, because [`ClientLimits`](super::ClientLimits) reads them from other threads. A
+//! All changing values are atomics, because [`ClientLimits`](super::ClientLimits) reads them from other threads. A
 //! request changes only the values of its own connection, and takes no lock.
 
 use std::{
     future::poll_fn,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Poll, Waker},
     time::Duration,
 };
 
 use atomic_waker::AtomicWaker;
+use http::Request;
 use tokio::time::Instant;
+
+use super::{
+    connection_counts::ConnectionCounts,
+    header_budget::{HeaderBudget, HeaderUse},
+    http_version::HttpVersion,
+    refusal::Refusal,
+};
+
+/// The memory that a field of a request needs beside its name and value.
+const FIELD_MEMORY: usize = 128;
+
+/// Maximum size of the headers of a request, in bytes. This is enough for a token of 16 KiB.
+pub(super) const MAX_HEADERS: usize = 64 * 1024;
+
+/// What several connections share.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    /// The zero of [`ClientConnection::idle_since_millis`].
+    pub(super) epoch: Instant,
+    /// The requests of the client's address. `None`: they are not limited.
+    pub(super) address: Option<Arc<AddressRequests>>,
+    pub(super) headers: Arc<HeaderBudget>,
+    pub(super) counts: Option<Arc<ConnectionCounts>>,
+}
+
+/// The requests in flight of one address.
+#[derive(Debug)]
+pub(super) struct AddressRequests {
+    max: usize,
+    in_flight: AtomicUsize,
+}
+
+impl AddressRequests {
+    pub(super) fn new(max: usize) -> Self {
+        Self { max, in_flight: AtomicUsize::new(0) }
+    }
+
+    fn begin(&self) -> bool {
+        let has_begun = self.in_flight.fetch_add(1, Ordering::Relaxed) < self.max;
+        if !has_begun {
+            self.end();
+        }
+        has_begun
+    }
+
+    fn end(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// One connection of a client.
 #[derive(Debug)]
 pub(super) struct ClientConnection {
-    /// The zero of `idle_since`.
-    epoch: Instant,
-    /// Milliseconds since `epoch`.
+    shared: Shared,
+    /// Milliseconds since the epoch.
     idle_since: AtomicU64,
+    headers: HeaderUse,
+    /// `read` when the last request began.
+    read_at_request: AtomicU64,
     in_flight: AtomicU32,
     /// Changes when a request begins and when it ends.
     changes: AtomicU32,
@@ -37,11 +89,13 @@ pub(super) struct ClientConnection {
 }
 
 impl ClientConnection {
-    /// A new connection. It is idle. `epoch` is the same for all connections that are compared.
-    pub(super) fn new(epoch: Instant) -> Self {
+    /// A new connection. It is idle.
+    pub(super) fn new(shared: Shared) -> Self {
         Self {
-            epoch,
-            idle_since: AtomicU64::new(millis_since(epoch)),
+            idle_since: AtomicU64::new(millis_since(shared.epoch)),
+            shared,
+            headers: HeaderUse::default(),
+            read_at_request: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
             changes: AtomicU32::new(0),
             read: AtomicU64::new(0),
@@ -51,6 +105,13 @@ impl ClientConnection {
             is_evicted: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         }
+    }
+
+    /// A connection without limits.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn unlimited() -> Self {
+        let headers = Arc::new(HeaderBudget::new(usize::MAX));
+        Self::new(Shared { epoch: Instant::now(), address: None, headers, counts: None })
     }
 
     /// The number of requests that have begun and have not ended.
@@ -71,7 +132,7 @@ impl ClientConnection {
 
     /// When the last request ended, or when the connection was accepted.
     pub(super) fn idle_since(&self) -> Instant {
-        self.epoch + Duration::from_millis(self.idle_since_millis())
+        self.shared.epoch + Duration::from_millis(self.idle_since_millis())
     }
 
     /// The bytes that were read so far.
@@ -146,7 +207,11 @@ fn millis_since(epoch: Instant) -> u64 {
 
 /// A request in flight. It ends when this value is dropped, together with the body of the response.
 #[derive(Debug)]
-pub(super) struct InFlight(Arc<ClientConnection>);
+pub(super) struct InFlight {
+    connection: Arc<ClientConnection>,
+    counts_for_address: bool,
+    header_bytes: usize,
+}
 
 impl InFlight {
     /// A request on `connection` begins.
@@ -154,23 +219,91 @@ impl InFlight {
         connection.in_flight.fetch_add(1, Ordering::AcqRel);
         connection.changes.fetch_add(1, Ordering::Relaxed);
         connection.has_no_send_limit.store(false, Ordering::Relaxed);
-        Self(connection.clone())
+        Self { connection: connection.clone(), counts_for_address: false, header_bytes: 0 }
+    }
+
+    /// Compares the request with the limits.
+    ///
+    /// # Errors
+    /// Why it must be refused. It is in flight until the answer was sent.
+    pub(super) fn check<B>(
+        &mut self,
+        request: &Request<B>,
+        version: HttpVersion,
+    ) -> Result<(), Refusal> {
+        let connection = &*self.connection;
+        let bytes = match version {
+            // hyper has limited the head already. The bytes that were read since the last request are the
+            // head, and perhaps the rest of a body. To add the lengths of all fields would take longer.
+            HttpVersion::Http1 => {
+                let read = connection.read();
+                let before = connection.read_at_request.swap(read, Ordering::Relaxed);
+                usize::try_from(read.wrapping_sub(before))
+                    .map_or(MAX_HEADERS, |n| n.min(MAX_HEADERS))
+            }
+            HttpVersion::Http2 => header_list_size(request),
+        };
+        if version == HttpVersion::Http2 && bytes > MAX_HEADERS {
+            return Err(Refusal::HeadersTooLarge);
+        }
+        if let Some(address) = &connection.shared.address {
+            if !address.begin() {
+                return Err(Refusal::RequestsPerAddress);
+            }
+            self.counts_for_address = true;
+        }
+        let bytes = bytes + request.headers().len() * FIELD_MEMORY;
+        if !connection.headers.add(&connection.shared.headers, bytes) {
+            return Err(Refusal::HeaderMemory);
+        }
+        self.header_bytes = bytes;
+        Ok(())
+    }
+
+    /// Where the request is counted.
+    pub(super) fn counts(&self) -> Option<&ConnectionCounts> {
+        self.connection.shared.counts.as_deref()
     }
 
     /// The client may take the response as slowly as it likes.
     pub(super) fn set_has_no_send_limit(&self) {
-        self.0.has_no_send_limit.store(true, Ordering::Relaxed);
+        self.connection.has_no_send_limit.store(true, Ordering::Relaxed);
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let connection = &self.0;
-        // The time is stored before the connection becomes idle, so that no idle connection has an old time.
+        let connection = &*self.connection;
+        let shared = &connection.shared;
+        if self.counts_for_address
+            && let Some(address) = &shared.address
+        {
+            address.end();
+        }
+        connection.headers.remove(self.header_bytes);
         if connection.in_flight.load(Ordering::Relaxed) == 1 {
-            connection.idle_since.store(millis_since(connection.epoch), Ordering::Relaxed);
+            connection.headers.give_back(&shared.headers);
+            // The time is stored before the connection becomes idle, so that no idle connection has an old
+            // time.
+            connection.idle_since.store(millis_since(shared.epoch), Ordering::Relaxed);
         }
         connection.changes.fetch_add(1, Ordering::Relaxed);
         connection.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
+}
+
+impl Drop for ClientConnection {
+    fn drop(&mut self) {
+        self.headers.give_back(&self.shared.headers);
+    }
+}
+
+/// The size of the target and of the fields (RFC 9113 §6.5.2).
+fn header_list_size<B>(request: &Request<B>) -> usize {
+    let fields = request.headers().iter();
+    let fields: usize = fields.map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+    let uri = request.uri();
+    let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    let authority = uri.authority().map_or(0, |authority| authority.as_str().len());
+    fields + path + authority
 }

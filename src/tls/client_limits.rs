@@ -10,13 +10,21 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    client_connection::ClientConnection,
+    client_connection::{AddressRequests, ClientConnection, Shared},
     client_source::{ClientNetwork, ClientSource},
     close_reason::CloseReason,
+    connection_counts::ConnectionCounts,
+    header_budget::HeaderBudget,
 };
 
 /// Default of the maximum number of open connections.
 const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be zero");
+
+/// Default of the maximum number of requests in flight of one address.
+const REQUESTS_PER_ADDRESS: NonZeroUsize = NonZeroUsize::new(256).expect("should not be zero");
+
+/// Default of the memory for headers.
+const HEADER_BYTES: usize = 256 * 1024 * 1024;
 
 /// If all connections are busy, they are not searched again for this time. A search looks at each
 /// connection, and an attacker could open many connections in that time.
@@ -41,16 +49,23 @@ const SEARCH_AGAIN_AFTER_MILLIS: u64 = 20;
 pub struct ClientLimits {
     connections: NonZeroUsize,
     per_address: NonZeroUsize,
+    requests_per_address: NonZeroUsize,
     epoch: Instant,
+    headers: Arc<HeaderBudget>,
     table: Mutex<Table>,
 }
 
 #[derive(Default)]
 struct Table {
     open: HashMap<u64, Entry>,
-    addresses: HashMap<ClientNetwork, usize>,
+    addresses: HashMap<ClientNetwork, Address>,
     last_id: u64,
     candidates: Candidates,
+}
+
+struct Address {
+    open: usize,
+    requests: Arc<AddressRequests>,
 }
 
 struct Entry {
@@ -75,15 +90,33 @@ impl ClientLimits {
         Self {
             connections,
             per_address: NonZeroUsize::new(half).unwrap_or(NonZeroUsize::MIN),
+            requests_per_address: REQUESTS_PER_ADDRESS,
             epoch: Instant::now(),
+            headers: Arc::new(HeaderBudget::new(HEADER_BYTES)),
             table: Mutex::default(),
         }
     }
 
-    /// Sets the maximum number of open connections of one address.
+    /// Sets the maximum number of open connections of one address. If it is not below the maximum number of
+    /// all connections, it has no effect.
     #[must_use]
     pub fn with_connections_per_address(self, per_address: NonZeroUsize) -> Self {
         Self { per_address, ..self }
+    }
+
+    /// Sets the maximum number of requests in flight of one address. Further requests are answered with 429.
+    /// Default: 256.
+    #[must_use]
+    pub fn with_requests_per_address(self, requests_per_address: NonZeroUsize) -> Self {
+        Self { requests_per_address, ..self }
+    }
+
+    /// Sets the memory for the headers of all requests in flight, in bytes. Each field counts with 128 bytes
+    /// more than its length. Further requests are answered with 503. Each connection can use 16 KiB beyond
+    /// this limit. Default: 256 MiB.
+    #[must_use]
+    pub fn with_header_bytes(self, bytes: usize) -> Self {
+        Self { headers: Arc::new(HeaderBudget::new(bytes)), ..self }
     }
 
     /// The maximum number of open connections.
@@ -103,10 +136,13 @@ impl ClientLimits {
     pub(super) fn admit(
         self: &Arc<Self>,
         source: ClientSource,
+        counts: Option<&Arc<ConnectionCounts>>,
     ) -> Result<(Admitted, Evicted), CloseReason> {
         let mut table = self.table();
         if let ClientSource::Client(network) = source
-            && table.addresses.get(&network).is_some_and(|open| *open >= self.per_address.get())
+            && let Some(address) = table.addresses.get(&network)
+            && self.per_address < self.connections
+            && address.open >= self.per_address.get()
         {
             return Err(CloseReason::AddressLimit);
         }
@@ -119,11 +155,21 @@ impl ClientLimits {
         }
         table.last_id += 1;
         let id = table.last_id;
-        let connection = Arc::new(ClientConnection::new(self.epoch));
+        let address = match source {
+            ClientSource::Exempt => None,
+            ClientSource::Client(network) => {
+                let address = table.addresses.entry(network).or_insert_with(|| {
+                    let requests = AddressRequests::new(self.requests_per_address.get());
+                    Address { open: 0, requests: Arc::new(requests) }
+                });
+                address.open += 1;
+                Some(address.requests.clone())
+            }
+        };
+        let (headers, counts) = (self.headers.clone(), counts.cloned());
+        let shared = Shared { epoch: self.epoch, address, headers, counts };
+        let connection = Arc::new(ClientConnection::new(shared));
         table.open.insert(id, Entry { connection: connection.clone(), source });
-        if let ClientSource::Client(network) = source {
-            *table.addresses.entry(network).or_default() += 1;
-        }
         Ok((Admitted { limits: self.clone(), id, connection }, evicted))
     }
 
@@ -151,7 +197,7 @@ impl ClientLimits {
 }
 
 impl Default for ClientLimits {
-    /// 10,000 connections, 5,000 of them for one address.
+    /// 10,000 connections, 5,000 of them for one address; 256 requests of one address; 256 MiB of headers.
     fn default() -> Self {
         Self::new(CONNECTIONS)
     }
@@ -170,10 +216,10 @@ impl Table {
     fn remove(&mut self, id: u64) -> Option<Entry> {
         let entry = self.open.remove(&id)?;
         if let ClientSource::Client(network) = entry.source
-            && let Some(open) = self.addresses.get_mut(&network)
+            && let Some(address) = self.addresses.get_mut(&network)
         {
-            *open -= 1;
-            if *open == 0 {
+            address.open -= 1;
+            if address.open == 0 {
                 self.addresses.remove(&network);
             }
         }
@@ -267,7 +313,7 @@ mod tests {
     }
 
     fn admit(limits: &Arc<ClientLimits>, source: ClientSource) -> Admitted {
-        limits.admit(source).unwrap().0
+        limits.admit(source, None).unwrap().0
     }
 
     #[tokio::test(start_paused = true)]
@@ -284,7 +330,7 @@ mod tests {
         advance(Duration::from_millis(5)).await;
         let mut new = Vec::new();
         for _ in 0..39 {
-            let (admitted, evicted) = limits.admit(source(2)).unwrap();
+            let (admitted, evicted) = limits.admit(source(2), None).unwrap();
             assert_eq!(evicted, Evicted::Yes);
             new.push(admitted);
         }
@@ -296,7 +342,7 @@ mod tests {
         assert!(evicted(&new).iter().all(|evicted| !evicted));
         // An evicted connection gives back no place.
         drop(open.split_off(1));
-        let (_, evicted) = limits.admit(source(2)).unwrap();
+        let (_, evicted) = limits.admit(source(2), None).unwrap();
         assert_eq!(evicted, Evicted::Yes);
         drop(busy);
     }
@@ -324,11 +370,11 @@ mod tests {
         let limits = limits(2, 2);
         let open = [admit(&limits, source(1)), admit(&limits, source(2))];
         let busy: Vec<_> = open.iter().map(|open| InFlight::begin(open.connection())).collect();
-        let refused = limits.admit(source(3)).unwrap_err();
+        let refused = limits.admit(source(3), None).unwrap_err();
         assert_eq!(refused, CloseReason::NoIdleConnection);
         drop(busy);
         advance(Duration::from_millis(SEARCH_AGAIN_AFTER_MILLIS)).await;
-        assert_eq!(limits.admit(source(3)).unwrap().1, Evicted::Yes);
+        assert_eq!(limits.admit(source(3), None).unwrap().1, Evicted::Yes);
     }
 
     #[tokio::test(start_paused = true)]
@@ -337,14 +383,14 @@ mod tests {
         let mut open = vec![admit(&limits, source(1)), admit(&limits, source(1))];
         open.push(admit(&limits, source(2)));
         open.push(admit(&limits, source(2)));
-        assert_eq!(limits.admit(source(1)).unwrap_err(), CloseReason::AddressLimit);
+        assert_eq!(limits.admit(source(1), None).unwrap_err(), CloseReason::AddressLimit);
         assert!(open.iter().all(|open| !open.connection().is_evicted()));
         open.remove(0);
-        open.push(limits.admit(source(1)).unwrap().0);
-        assert_eq!(limits.admit(source(1)).unwrap_err(), CloseReason::AddressLimit);
+        open.push(limits.admit(source(1), None).unwrap().0);
+        assert_eq!(limits.admit(source(1), None).unwrap_err(), CloseReason::AddressLimit);
         // A trusted proxy has no share.
         for _ in 0..4 {
-            open.push(limits.admit(ClientSource::Exempt).unwrap().0);
+            open.push(limits.admit(ClientSource::Exempt, None).unwrap().0);
         }
         drop(open);
         let table = limits.table();

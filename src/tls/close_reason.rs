@@ -19,6 +19,8 @@ pub(super) enum CloseReason {
     Send,
     /// The client did not take the response of an HTTP/2 stream in time. Only the stream was reset.
     Stream,
+    /// The client did not send the body of a request in time. This is an answer with status 408.
+    Receive,
 }
 
 impl Label for CloseReason {
@@ -31,6 +33,7 @@ impl Label for CloseReason {
         Self::Head,
         Self::Send,
         Self::Stream,
+        Self::Receive,
     ];
 
     fn index(self) -> usize {
@@ -46,6 +49,7 @@ impl Label for CloseReason {
             Self::Head => "head",
             Self::Send => "send",
             Self::Stream => "stream",
+            Self::Receive => "receive",
         }
     }
 }

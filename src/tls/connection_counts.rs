@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::close_reason::CloseReason;
+use super::{close_reason::CloseReason, refusal::Refusal};
 use crate::metrics::{
     Collect, Counter, CounterFamily, Description, Exposition, Gauge, Label, LabelName,
 };
@@ -16,6 +16,10 @@ const ACCEPTED: Description = Description::counter(
 const CLOSED: Description = Description::counter(
     "passticket_connections_closed_total",
     "Connections of clients that the gateway closed at a limit.",
+);
+const REFUSED: Description = Description::counter(
+    "passticket_requests_refused_total",
+    "Requests that were refused at a limit before the gateway looked at them.",
 );
 const HANDSHAKES_FAILED: Description = Description::counter(
     "passticket_tls_handshakes_failed_total",
@@ -36,6 +40,7 @@ pub struct ConnectionCounts {
     open: Gauge,
     accepted: Counter,
     closed: CounterFamily<(CloseReason,)>,
+    refused: CounterFamily<(Refusal,)>,
     handshakes_failed: CounterFamily<(HandshakeFailure,)>,
     proxy_headers_refused: CounterFamily<(ProxyRefusal,)>,
     accept_errors: Counter,
@@ -51,6 +56,10 @@ impl ConnectionCounts {
         self.closed.increment((why,));
     }
 
+    pub(super) fn add_refused(&self, why: Refusal) {
+        self.refused.increment((why,));
+    }
+
     pub(super) fn add_accept_error(&self) {
         self.accept_errors.increment();
     }
@@ -61,6 +70,7 @@ impl Collect for ConnectionCounts {
         exposition.value(&OPEN, self.open.get());
         exposition.value(&ACCEPTED, self.accepted.get());
         exposition.family(&CLOSED, &self.closed);
+        exposition.family(&REFUSED, &self.refused);
         exposition.family(&HANDSHAKES_FAILED, &self.handshakes_failed);
         exposition.family(&PROXY_HEADERS_REFUSED, &self.proxy_headers_refused);
         exposition.value(&ACCEPT_ERRORS, self.accept_errors.get());

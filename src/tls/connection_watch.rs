@@ -13,8 +13,10 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::{client_connection::ClientConnection, close_reason::CloseReason};
-use crate::stall::Progress;
+use super::{
+    client_connection::ClientConnection, close_reason::CloseReason, http_version::HttpVersion,
+};
+use crate::stall::MinimumProgress;
 
 /// Used instead of the end of a time limit that is too long for the clock.
 const LONG: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -28,13 +30,6 @@ pub(super) struct ClientTimeouts {
     pub(super) head: Duration,
     /// For the minimum progress of a response.
     pub(super) send: Duration,
-}
-
-/// The version of HTTP on a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum HttpVersion {
-    Http1,
-    Http2,
 }
 
 /// What to do with the connection.
@@ -66,7 +61,7 @@ struct State {
     read: u64,
     head_since: Option<Instant>,
     is_blocked: bool,
-    send: Progress,
+    send: MinimumProgress,
     shutting_down_since: Option<Instant>,
 }
 
@@ -125,7 +120,7 @@ impl State {
             read,
             head_since: None,
             is_blocked: false,
-            send: Progress::new(timeouts.send),
+            send: MinimumProgress::new(timeouts.send),
             shutting_down_since: None,
         }
     }
@@ -224,7 +219,7 @@ mod tests {
     /// Applies the events, each at its second. Returns the actions, each with its second.
     async fn actions(version: HttpVersion, events: &[(u64, Event)]) -> Vec<(u64, Action)> {
         let start = Instant::now();
-        let connection = Arc::new(ClientConnection::new(start));
+        let connection = Arc::new(ClientConnection::unlimited());
         let mut state = State::new(connection.clone(), TIMEOUTS, version);
         let mut requests = Vec::new();
         let mut actions = Vec::new();

@@ -7,11 +7,18 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, Response, header::CONTENT_TYPE};
+#[cfg(feature = "proxy")]
+use http::StatusCode;
+use http::{HeaderMap, Method, Response, header::CONTENT_TYPE};
 use hyper::body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::{client_connection::InFlight, connection_watch::HttpVersion, streams};
+#[cfg(feature = "proxy")]
+use super::close_reason::CloseReason;
+use super::{client_connection::InFlight, http_version::HttpVersion, refusal::Refusal, streams};
+#[cfg(feature = "proxy")]
+use crate::stall::Stalled;
+use crate::{log_limit::log_limited, metrics::Label};
 
 /// A stream of HTTP/2 gets the body in pieces of this size, the maximum size of a frame. A slow client must
 /// take a piece within the time limit. A service may send much larger pieces.
@@ -21,7 +28,9 @@ pin_project! {
     /// The future of a request in flight.
     pub(super) struct CountedResponse<F> {
         #[pin]
-        response: F,
+        response: Option<F>,
+        // The answer to a request that was refused.
+        refusal: Option<Box<Response<Bytes>>>,
         version: HttpVersion,
         in_flight: Option<InFlight>,
     }
@@ -29,7 +38,32 @@ pin_project! {
 
 impl<F> CountedResponse<F> {
     pub(super) fn new(response: F, version: HttpVersion, in_flight: InFlight) -> Self {
-        Self { response, version, in_flight: Some(in_flight) }
+        Self { response: Some(response), refusal: None, version, in_flight: Some(in_flight) }
+    }
+
+    /// Answers a request that was refused.
+    #[cold]
+    pub(super) fn refused(
+        refusal: Refusal,
+        method: &Method,
+        version: HttpVersion,
+        in_flight: InFlight,
+    ) -> Self {
+        log_limited!(
+            warn,
+            ("refused", refusal.value()),
+            { reason = refusal.value() },
+            "request refused at a limit"
+        );
+        if let Some(counts) = in_flight.counts() {
+            counts.add_refused(refusal);
+        }
+        let mut response = refusal.response();
+        if method == Method::HEAD {
+            response.body_mut().clear();
+        }
+        let refusal = Some(Box::new(response));
+        Self { response: None, refusal, version, in_flight: Some(in_flight) }
     }
 }
 
@@ -42,11 +76,29 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let Poll::Ready(response) = this.response.poll(cx) else {
+        let Some(response) = this.response.as_pin_mut() else {
+            let refusal = this.refusal.take().expect("polled after completion");
+            let in_flight = this.in_flight.take();
+            return Poll::Ready(Ok(refusal.map(|rest| CountedBody {
+                body: None,
+                rest,
+                piece: usize::MAX,
+                has_no_limit: false,
+                _in_flight: in_flight,
+            })));
+        };
+        let Poll::Ready(response) = response.poll(cx) else {
             streams::service_is_pending();
             return Poll::Pending;
         };
         let (head, body) = response?.into_parts();
+        #[cfg(feature = "proxy")]
+        if head.status == StatusCode::REQUEST_TIMEOUT
+            && head.extensions.get::<Stalled>().is_some()
+            && let Some(counts) = this.in_flight.as_ref().and_then(InFlight::counts)
+        {
+            counts.add_closed(CloseReason::Receive);
+        }
         // Only a body of unknown length can be endless.
         let has_no_limit = body.size_hint().exact().is_none() && is_endless(&head.headers);
         if has_no_limit && let Some(in_flight) = this.in_flight {
@@ -57,8 +109,8 @@ where
             HttpVersion::Http2 => STREAM_PIECE,
         };
         let rest = Bytes::new();
-        let body =
-            CountedBody { body, rest, piece, has_no_limit, _in_flight: this.in_flight.take() };
+        let _in_flight = this.in_flight.take();
+        let body = CountedBody { body: Some(body), rest, piece, has_no_limit, _in_flight };
         Poll::Ready(Ok(Response::from_parts(head, body)))
     }
 }
@@ -74,8 +126,9 @@ fn is_endless(headers: &HeaderMap) -> bool {
 pin_project! {
     /// The body of a response. hyper drops it when it has passed on the last frame.
     pub(super) struct CountedBody<B> {
+        // `None` if the gateway has refused the request.
         #[pin]
-        body: B,
+        body: Option<B>,
         // The part of the last frame that was not passed on yet.
         rest: Bytes,
         piece: usize,
@@ -94,7 +147,8 @@ impl<B: Body> Body for CountedBody<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.project();
         let data = if this.rest.is_empty() {
-            let Poll::Ready(frame) = this.body.poll_frame(cx) else {
+            let Some(body) = this.body.as_pin_mut() else { return Poll::Ready(None) };
+            let Poll::Ready(frame) = body.poll_frame(cx) else {
                 streams::service_is_pending();
                 return Poll::Pending;
             };
@@ -119,12 +173,13 @@ impl<B: Body> Body for CountedBody<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
+        self.rest.is_empty() && self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        let mut hint = self.body.size_hint();
         let rest = self.rest.len() as u64;
+        let Some(body) = &self.body else { return SizeHint::with_exact(rest) };
+        let mut hint = body.size_hint();
         if rest > 0 {
             if let Some(upper) = hint.upper() {
                 hint.set_upper(upper.saturating_add(rest));

@@ -39,15 +39,16 @@ use tower_service::Service;
 
 use super::{
     answering::{Answering, RequestFraming},
-    client_connection::{ClientConnection, InFlight},
+    client_connection::{ClientConnection, InFlight, MAX_HEADERS},
     client_io::ClientIo,
     client_limits::{Admitted, ClientLimits, Evicted},
     close_reason::CloseReason,
     connection_counts::{ConnectionCounts, CountedConnection, HandshakeFailure},
-    connection_watch::{Action, ClientTimeouts, HttpVersion, Watch},
+    connection_watch::{Action, ClientTimeouts, Watch},
     counted_response::{CountedBody, CountedResponse},
     delivered_body::DeliveredBody,
     exchanges::Exchanges,
+    http_version::HttpVersion,
     inbound_proxies::{Ends, InboundProxies},
     lent_stream::{ClientStream, LastResponse, Lender, LentStream},
     lingering_close::{LingerLimits, lingering_close},
@@ -93,8 +94,10 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// The server waits this long after it could not accept a connection.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// Maximum size of the headers of a request, in bytes. This is enough for a token of 16 KiB.
-const MAX_HEADERS: usize = 64 * 1024;
+/// Up to this size, h2 passes the headers of a request to the server, which answers 431 if they exceed
+/// [`MAX_HEADERS`]. Beyond this size, h2 itself answers 431 and then resets the stream with PROTOCOL_ERROR.
+/// Many clients report only the reset.
+const MAX_HEADERS_H2: u32 = 2 * MAX_HEADERS as u32;
 
 /// Accepts connections and serves HTTP/1.1 and HTTP/2 requests on them. HTTP/2 needs TLS.
 ///
@@ -341,6 +344,7 @@ impl Server {
             handshake_timeout: self.handshake_timeout,
             timeouts: self.timeouts,
             limits: self.limits.clone(),
+            counts: self.counts.clone(),
             waiting: Semaphore::new(MAX_WAITING),
             http1: http1_settings(),
             http2: http2_settings(streams),
@@ -372,7 +376,7 @@ fn http2_settings<E>(executor: E) -> http2::Builder<E> {
     let mut http2 = http2::Builder::new(executor);
     http2
         .timer(TokioTimer::new())
-        .max_header_list_size(MAX_HEADERS as u32)
+        .max_header_list_size(MAX_HEADERS_H2)
         .max_concurrent_streams(100)
         .max_send_buf_size(64 * 1024)
         .keep_alive_interval(Duration::from_secs(30));
@@ -407,7 +411,7 @@ where
         connection,
         proxies: None,
         certificate: None,
-        client: Arc::new(ClientConnection::new(Instant::now())),
+        client: Arc::new(ClientConnection::unlimited()),
         version: if version == Version::HTTP_2 { HttpVersion::Http2 } else { HttpVersion::Http1 },
         exchanges: exchanges.clone(),
     };
@@ -432,6 +436,7 @@ struct Serving {
     handshake_timeout: Duration,
     timeouts: ClientTimeouts,
     limits: Arc<ClientLimits>,
+    counts: Option<Arc<ConnectionCounts>>,
     waiting: Semaphore,
     http1: http1::Builder,
     http2: http2::Builder<Streams>,
@@ -450,7 +455,7 @@ impl Serving {
     /// Why the connection must be closed.
     async fn admit(&self, ends: &Ends) -> Result<Admitted, CloseReason> {
         let (source, peer) = (ends.source(), ends.peer);
-        let mut result = self.limits.admit(source);
+        let mut result = self.limits.admit(source, self.counts.as_ref());
         if let Err(CloseReason::NoIdleConnection) = result
             && let Ok(_waiting) = self.waiting.try_acquire()
         {
@@ -459,7 +464,7 @@ impl Serving {
                 && Instant::now() < deadline
             {
                 sleep(TRY_AGAIN_AFTER).await;
-                result = self.limits.admit(source);
+                result = self.limits.admit(source, self.counts.as_ref());
             }
         }
         let limit = self.limits.connections();
@@ -841,15 +846,34 @@ where
     type Error = S::Error;
     type Future = Answering<CountedResponse<Called<S, Request<B>>>, CountedBody<R>>;
 
-    fn call(&self, mut request: Request<B>) -> Self::Future {
-        let connection = match &self.proxies {
-            None => self.connection,
-            Some(proxies) => self.connection.with_trusted_proxies(proxies, request.headers()),
-        };
-        let in_flight = InFlight::begin(&self.client);
+    fn call(&self, request: Request<B>) -> Self::Future {
         let framing = RequestFraming {
             has_body: !request.body().is_end_stream(),
             is_http10: request.version() == Version::HTTP_10,
+        };
+        let mut in_flight = InFlight::begin(&self.client);
+        let response = match in_flight.check(&request, self.version) {
+            Ok(()) => CountedResponse::new(self.called(request), self.version, in_flight),
+            Err(refusal) => {
+                CountedResponse::refused(refusal, request.method(), self.version, in_flight)
+            }
+        };
+        match self.version {
+            HttpVersion::Http1 => Answering::http1(response, framing, self.exchanges.clone()),
+            HttpVersion::Http2 => Answering::http2(response),
+        }
+    }
+}
+
+impl<S> ConnectionService<S> {
+    /// Adds the extensions of the connection, and calls the service.
+    fn called<B>(&self, mut request: Request<B>) -> Called<S, Request<B>>
+    where
+        S: Service<Request<B>> + Clone,
+    {
+        let connection = match &self.proxies {
+            None => self.connection,
+            Some(proxies) => self.connection.with_trusted_proxies(proxies, request.headers()),
         };
         let extensions = request.extensions_mut();
         extensions.insert(connection);
@@ -859,14 +883,9 @@ where
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         // If the service is not ready, a clone of the service waits until the clone is ready. Other requests
         // can then use this instance.
-        let called = match inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
+        match inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => Called::Ready { future: inner.call(request) },
             _ => Called::Waiting { future: Oneshot::new(inner.clone(), request) },
-        };
-        let response = CountedResponse::new(called, self.version, in_flight);
-        match self.version {
-            HttpVersion::Http1 => Answering::http1(response, framing, self.exchanges.clone()),
-            HttpVersion::Http2 => Answering::http2(response),
         }
     }
 }

@@ -24,7 +24,7 @@ use tokio::{
 use super::{close_reason::CloseReason, connection_counts::ConnectionCounts};
 use crate::{
     log_limit::log_limited,
-    stall::{Progress, Stalled},
+    stall::{MinimumProgress, Stalled},
 };
 
 thread_local! {
@@ -59,6 +59,7 @@ pub(super) fn passed_on(bytes: usize, has_no_limit: bool) {
 /// all tasks have ended.
 #[derive(Clone)]
 pub(super) struct Streams {
+    #[expect(dead_code, reason = "the receiver sees when all senders are dropped")]
     pub(super) running: mpsc::Sender<Infallible>,
     /// The client must take the minimum progress within this time.
     pub(super) send: Duration,
@@ -93,7 +94,7 @@ pin_project! {
 }
 
 struct Waiting {
-    progress: Progress,
+    progress: MinimumProgress,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -131,7 +132,7 @@ impl<F: Future> Future for StreamTask<F> {
 
 impl Waiting {
     fn new(limit: Duration) -> Self {
-        Self { progress: Progress::new(limit), timer: Box::pin(sleep_until(Instant::now())) }
+        Self { progress: MinimumProgress::new(limit), timer: Box::pin(sleep_until(Instant::now())) }
     }
 
     /// Ready if the client makes no progress.

@@ -12,23 +12,31 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::{Frame, Incoming};
 use rustls::{ClientConfig, crypto::aws_lc_rs, pki_types::ServerName};
 use test_support::{
     pki::{Authority, SERVER},
-    raw::{head, listener},
+    raw::{Scripted, Step, head, listener},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpSocket, TcpStream},
     time::{Instant, sleep, timeout},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
-use tower_passticket::tls::{ClientLimits, ConnectionCounts, Server, ServerTls};
+use tower_passticket::{
+    layer::Bypass,
+    metrics::MetricRegistry,
+    proxy::ForwardTimeouts,
+    tls::{ClientLimits, ConnectionCounts, Server, ServerTls},
+};
 
-use crate::PATIENCE;
+use crate::{
+    PATIENCE,
+    forwarding::{forward, unverified},
+};
 
 /// A connection must be closed, or a client served, within this time after the limit.
 const A_SECOND: Duration = Duration::from_secs(1);
@@ -373,4 +381,151 @@ async fn an_http2_stream_that_gets_room_slowly_is_not_cut() {
         sleep(Duration::from_millis(100)).await;
         body.flow_control().release_capacity(data.len()).unwrap();
     }
+}
+
+#[tokio::test]
+async fn an_upload_that_is_too_slow_is_answered_with_408_but_not_a_steady_one() {
+    let service = Scripted::http([Step::ReadHead, Step::ReadToEnd]).await;
+    let counts = Arc::<ConnectionCounts>::default();
+    let timeouts = ForwardTimeouts::default().with_receive(SEND);
+    let stack = forward(&format!("http://{}", service.address), Bypass, unverified(), timeouts);
+    let (listener, address) = listener().await;
+    let server = Server::http(listener).with_connection_counts(counts.clone());
+    tokio::spawn(server.run(stack, pending()));
+
+    const HEAD: &str = "POST /svc/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n";
+    // A byte now and then is not enough.
+    let mut slow = Client::connect(address).await;
+    let start = Instant::now();
+    slow.send(&format!("{HEAD}\r\n")).await;
+    let response = async {
+        loop {
+            slow.send("x").await;
+            if let Ok(head) = timeout(SEND / 5, head(&mut slow.0)).await {
+                break head;
+            }
+        }
+    };
+    let response = timeout(PATIENCE, response).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 408"), "{response}");
+    assert!(start.elapsed() > SEND / 2);
+
+    // 4 KiB in each second are enough, and gRPC may wait as long as it likes.
+    let mut steady = Client::connect(address).await;
+    steady.send(&format!("{HEAD}\r\n")).await;
+    let mut grpc = Client::connect(address).await;
+    grpc.send(&format!("{HEAD}content-type: application/grpc\r\n\r\n")).await;
+    for _ in 0..10 {
+        steady.send(&"x".repeat(2000)).await;
+        let answered = timeout(SEND / 4, steady.0.fill_buf()).await;
+        assert!(answered.is_err(), "{answered:?}");
+    }
+    assert!(timeout(Duration::ZERO, grpc.0.fill_buf()).await.is_err());
+    let text = MetricRegistry::new().with(counts).expose();
+    let line = "passticket_connections_closed_total{reason=\"receive\"} 1\n";
+    assert!(text.contains(line), "{text}");
+}
+
+#[tokio::test]
+async fn requests_of_an_address_beyond_its_limit_are_answered_with_429() {
+    let limits = ClientLimits::default().with_requests_per_address(NonZeroUsize::new(3).unwrap());
+    let limits = Arc::new(limits);
+    let counts = Arc::<ConnectionCounts>::default();
+    // The limit holds for all servers and for all connections of the address.
+    let one = serve(|server| server.with_client_limits(limits.clone())).await;
+    let settings = |server: Server| {
+        server.with_client_limits(limits.clone()).with_connection_counts(counts.clone())
+    };
+    let other = serve_tls(settings).await;
+    let mut busy = Client::connect(one).await;
+    busy.send("GET /never HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    let (mut client, connection) = h2::client::handshake(connect_h2(other).await).await.unwrap();
+    tokio::spawn(connection);
+    let streams: Vec<_> =
+        (0..2).map(|_| client.send_request(get("/never"), true).unwrap()).collect();
+    sleep(Duration::from_millis(100)).await;
+    for method in ["GET", "HEAD"] {
+        let request = Request::builder().method(method).uri("https://localhost/");
+        let (response, _) = client.send_request(request.body(()).unwrap(), true).unwrap();
+        let response = timeout(PATIENCE, response).await.unwrap().unwrap();
+        assert_eq!(response.status(), 429);
+        assert_eq!(response.headers()["retry-after"], "1");
+        let mut body = response.into_body();
+        let data = body.data().await.transpose().unwrap().unwrap_or_default();
+        let text = String::from_utf8(data.to_vec()).unwrap();
+        assert_eq!(text.contains("ZWESG429E"), method == "GET", "{text}");
+    }
+    // Another address is not affected.
+    let mut stranger = Client::connect_from(Ipv4Addr::new(127, 0, 0, 2), one).await;
+    stranger.get("/").await;
+    drop(streams);
+    sleep(Duration::from_millis(100)).await;
+    let (response, _) = client.send_request(get("/"), true).unwrap();
+    assert_eq!(timeout(PATIENCE, response).await.unwrap().unwrap().status(), 200);
+    let text = MetricRegistry::new().with(counts).expose();
+    let line = "passticket_requests_refused_total{reason=\"requests-per-address\"} 2\n";
+    assert!(text.contains(line), "{text}");
+}
+
+/// A request over HTTP/2 with headers of this many bytes.
+fn with_headers(path: &str, fields: usize, bytes: usize) -> Request<()> {
+    let mut request = get(path);
+    let value = HeaderValue::try_from("x".repeat(bytes / fields)).unwrap();
+    for number in 0..fields {
+        let name = HeaderName::try_from(format!("x-{number}")).unwrap();
+        request.headers_mut().insert(name, value.clone());
+    }
+    request
+}
+
+#[tokio::test]
+async fn headers_of_more_than_64_kib_are_answered_with_431_over_http2() {
+    let address = serve_tls(|server| server).await;
+    let (client, connection) = h2::client::handshake(connect_h2(address).await).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    for (fields, kilobytes, status) in
+        [(1, 60, 200), (60, 60, 200), (1, 70, 431), (70, 70, 431), (1, 120, 431), (1, 60, 200)]
+    {
+        let request = with_headers("/", fields, kilobytes * 1000);
+        let (response, _) = client.send_request(request, true).unwrap();
+        let response = timeout(PATIENCE, response).await.unwrap().unwrap();
+        assert_eq!(response.status(), status, "{fields} fields, {kilobytes} KB");
+        let mut body = response.into_body();
+        while let Some(data) = body.data().await {
+            data.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_memory_for_headers_of_all_connections_is_limited() {
+    let limits = Arc::new(ClientLimits::default().with_header_bytes(512 * 1024));
+    let address = serve_tls(|server| server.with_client_limits(limits.clone())).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let (client, connection) = h2::client::handshake(connect_h2(address).await).await.unwrap();
+        tokio::spawn(connection);
+        clients.push(client);
+    }
+    // Ten requests of 56 kB are more than 512 KiB, and less with the 16 KiB of each connection.
+    let mut held = Vec::new();
+    for number in 0..9 {
+        let request = with_headers("/never", 1, 56_000);
+        held.push(clients[number % 2].send_request(request, true).unwrap());
+    }
+    sleep(Duration::from_millis(300)).await;
+    let refused = async |client: &mut h2::client::SendRequest<Bytes>| {
+        let (response, _) = client.send_request(with_headers("/", 1, 56_000), true).unwrap();
+        timeout(PATIENCE, response).await.unwrap().unwrap()
+    };
+    let response = refused(&mut clients[2]).await;
+    assert_eq!(response.status(), 503);
+    assert_eq!(response.headers()["retry-after"], "1");
+    // Small requests do not need the shared memory.
+    let (response, _) = clients[2].send_request(get("/"), true).unwrap();
+    assert_eq!(timeout(PATIENCE, response).await.unwrap().unwrap().status(), 200);
+    drop(held);
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!(refused(&mut clients[2]).await.status(), 200);
 }

@@ -4,6 +4,7 @@ mod admin;
 mod cli;
 mod commands;
 mod demo;
+mod descriptors;
 mod exit;
 mod loading;
 mod log_queue;

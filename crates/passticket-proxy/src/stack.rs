@@ -233,6 +233,7 @@ pub(crate) fn gateway(
     let routes = Routes::new(routes).expect("the configuration contains each prefix only once");
     let timeouts = ForwardTimeouts::default()
         .with_response(config.timeouts.response)
+        .with_receive(config.timeouts.receive)
         .with_queue(config.timeouts.queue);
     let mut forward = Forward::new(connector, timeouts)
         .with_max_connections(config.limits.connections_per_instance)

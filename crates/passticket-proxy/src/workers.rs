@@ -28,12 +28,13 @@ use tokio::{
 };
 use tower_passticket::{
     proxy::ResponseBody,
-    tls::{ClientLimits, Drained, Server, ServerTls},
+    tls::{Drained, Server, ServerTls},
 };
 use tower_service::Service;
 
 use crate::{
     admin::{Counts, WorkerState},
+    descriptors,
     exit::Exit,
 };
 
@@ -63,9 +64,7 @@ where
     let mut workers = Vec::with_capacity(cores);
     state.expect(cores);
     // All threads share the limits, because the kernel does not distribute connections evenly.
-    let limits = ClientLimits::new(config.limits.connections)
-        .with_connections_per_address(config.limits.connections_per_address);
-    let limits = Arc::new(limits);
+    let limits = Arc::new(descriptors::client_limits(&config.limits, cores));
     for _ in 0..cores {
         let listener = listener.try_clone().map_err(Exit::runtime)?;
         let (timeouts, tls) = (config.timeouts, tls.clone());

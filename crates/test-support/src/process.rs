@@ -34,11 +34,20 @@ pub struct Running {
 impl Running {
     /// Starts `program`, which must log to standard error. The log level is `debug`.
     pub fn start(program: &str, args: &[&str]) -> Self {
+        Self::start_after("", program, args)
+    }
+
+    /// Like [`start`](Self::start), but the program can open only this number of files.
+    pub fn start_with_open_files(open_files: usize, program: &str, args: &[&str]) -> Self {
+        Self::start_after(&format!("ulimit -n {open_files} && "), program, args)
+    }
+
+    fn start_after(commands: &str, program: &str, args: &[&str]) -> Self {
         // By default SIGXFSZ kills a program that exceeds a limit on file sizes. The shell ignores the
         // signal and then replaces itself with the program, which inherits this. So the program gets a
         // write error instead.
         let mut child = Command::new("sh")
-            .args(["-c", r#"trap '' XFSZ; exec "$0" "$@""#, program])
+            .args(["-c", &format!(r#"trap '' XFSZ; {commands} exec "$0" "$@""#), program])
             .args(args)
             .env("RUST_LOG", "debug")
             .stdin(Stdio::null())

@@ -437,6 +437,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             queue: ours.queue,
             idle: ours.idle,
             send: ours.send,
+            receive: ours.receive,
         },
         limits: ours.limits,
         strict_transport_security: ours.strict_transport_security,

@@ -60,6 +60,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) queue: Duration,
     pub(super) idle: Duration,
     pub(super) send: Duration,
+    pub(super) receive: Duration,
     pub(super) limits: LimitSettings,
     pub(super) strict_transport_security: Option<StrictTransportSecurity>,
 }
@@ -128,6 +129,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let provider = seconds("providerSeconds", 1, 5);
     let queue = seconds("queueSeconds", 0, 5);
     let (idle, send) = (seconds("idleSeconds", 1, 75), seconds("sendSeconds", 1, 60));
+    let receive = seconds("receiveSeconds", 1, 60);
     timeouts.finish();
     let limits = limits(section.section("limits"));
     let strict_transport_security =
@@ -164,6 +166,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         queue,
         idle,
         send,
+        receive,
         limits,
         strict_transport_security,
     }
@@ -201,6 +204,8 @@ fn limits(mut section: Section<'_>) -> LimitSettings {
             1,
             defaults.connections_per_instance,
         ),
+        requests_per_address: number("requestsPerAddress", 1, defaults.requests_per_address),
+        header_megabytes: number("headerMegabytes", 1, defaults.header_megabytes),
     };
     section.finish();
     limits

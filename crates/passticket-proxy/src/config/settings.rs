@@ -104,6 +104,8 @@ pub struct TimeoutSettings {
     pub idle: Duration,
     /// A client must take 4 KiB of a response in this time: `passticketProxy.timeouts.sendSeconds`.
     pub send: Duration,
+    /// A client must send 4 KiB of a request's body in this time: `passticketProxy.timeouts.receiveSeconds`.
+    pub receive: Duration,
     /// How long the gateway waits for requests in flight when it stops:
     /// `passticketProxy.timeouts.drainSeconds`.
     pub drain: Duration,
@@ -137,11 +139,17 @@ pub struct LimitSettings {
     /// The maximum number of connections to one instance of a service, 1 to 1,000,000. All worker threads
     /// share the limit. `passticketProxy.limits.connectionsPerInstance`.
     pub connections_per_instance: NonZeroUsize,
+    /// The maximum number of requests in flight of one client address, 1 to 1,000,000.
+    /// `passticketProxy.limits.requestsPerAddress`.
+    pub requests_per_address: NonZeroUsize,
+    /// The memory for the headers of all requests in flight, in MiB, 1 to 1,000,000.
+    /// `passticketProxy.limits.headerMegabytes`.
+    pub header_megabytes: NonZeroUsize,
 }
 
 impl Default for LimitSettings {
     /// 10,000 tokens, 4,096 tickets, 10,000 connections of clients, 5,000 of them from one address, 256
-    /// connections to an instance.
+    /// connections to an instance, 256 requests of one address, 256 MiB of headers.
     fn default() -> Self {
         const {
             Self {
@@ -150,6 +158,8 @@ impl Default for LimitSettings {
                 connections: NonZeroUsize::new(10_000).expect("should not be zero"),
                 connections_per_instance: NonZeroUsize::new(256).expect("should not be zero"),
                 connections_per_address: NonZeroUsize::new(5_000).expect("should not be zero"),
+                requests_per_address: NonZeroUsize::new(256).expect("should not be zero"),
+                header_megabytes: NonZeroUsize::new(256).expect("should not be zero"),
             }
         }
     }

@@ -160,12 +160,12 @@ fn the_example_zowe_yaml_loads() {
     assert_eq!(config.audit.as_ref().unwrap().file, setup.0.path().join("audit.jsonl"));
     assert_eq!(config.strip_headers, ["x-zowe-user", "x-zowe-passticket"]);
     let seconds = |timeouts: TimeoutSettings| {
-        let TimeoutSettings { connect, response, handshake, drain, provider, queue, idle, send } =
-            timeouts;
-        [connect, response, handshake, drain, provider, queue, idle, send]
+        let TimeoutSettings { connect, response, handshake, drain, provider, queue, .. } = timeouts;
+        let TimeoutSettings { idle, send, receive, .. } = timeouts;
+        [connect, response, handshake, drain, provider, queue, idle, send, receive]
             .map(|timeout| timeout.as_secs())
     };
-    assert_eq!(seconds(config.timeouts), [60, 60, 10, 30, 5, 5, 75, 60]);
+    assert_eq!(seconds(config.timeouts), [60, 60, 10, 30, 5, 5, 75, 60, 60]);
     assert_eq!(config.limits, LimitSettings::default());
 
     let routes = Routes::new(config.routes.iter().map(|route| route.with_scheme(Bypass))).unwrap();
@@ -481,7 +481,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("maxAge: 31536000", "maxAge: 1y"),
             &[
-                "zowe.yaml:99: passticketProxy.strictTransportSecurity.maxAge: \"1y\" is not valid; write \
+                "zowe.yaml:103: passticketProxy.strictTransportSecurity.maxAge: \"1y\" is not valid; write \
                a number from 0 to 315360000",
             ],
         ),
@@ -761,9 +761,9 @@ fn the_problems_of_all_files_are_reported_together() {
         "zowe.yaml:35: passticketProxy.host: ",
         "zowe.yaml:36: passticketProxy.signingKey: ",
         "zowe.yaml:78: passticketProxy.ptktdata[0].key: ",
-        "zowe.yaml:87: passticketProxy.timeouts.drainSeconds: ",
-        "zowe.yaml:90: passticketProxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
-        "zowe.yaml:91: passticketProxy.limits.rememberedTicket: is an unknown key; did ",
+        "zowe.yaml:90: passticketProxy.timeouts.drainSeconds: ",
+        "zowe.yaml:92: passticketProxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
+        "zowe.yaml:93: passticketProxy.limits.rememberedTicket: is an unknown key; did ",
         "users.yml:1: users.USER: ",
         "api-defs/dc.yml:6: services[0].authentication.scheme: is missing; ",
         "api-defs/dc.yml:6: services[0].authentication.schema: is an unknown key; did ",

@@ -260,16 +260,16 @@ async fn idle_connections_to_the_admin_port_end_after_two_seconds() {
             stream
         })
         .collect();
-    // The limit is reached, so this request waits.
+    // The limit is reached, so the longest idle connection makes room.
     assert_eq!(gateway.get("/health/ready").await.0, 200);
-    let waited = started.elapsed();
-    assert!((1..8).contains(&waited.as_secs()), "{waited:?}");
+    assert!(started.elapsed() < Duration::from_secs(2));
     for mut stream in connections {
         let mut rest = Vec::new();
         // A connection with half a request may get an answer first.
         let _ = stream.read_to_end(&mut rest);
     }
-    assert!(started.elapsed() < PATIENCE);
+    let waited = started.elapsed();
+    assert!((1..8).contains(&waited.as_secs()), "{waited:?}");
 }
 
 /// A body that never arrives.

@@ -11,6 +11,7 @@ mod auth_api;
 mod authorization;
 mod command_line;
 mod demo;
+mod descriptors;
 mod esm;
 mod kill;
 mod log;

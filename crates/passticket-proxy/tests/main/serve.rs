@@ -23,7 +23,7 @@ const GIB: u64 = 1024 * 1024 * 1024;
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Starts a service in this process. The gateway forwards requests to it.
-async fn service() -> SocketAddr {
+pub(crate) async fn service() -> SocketAddr {
     let (listener, address) = listener().await;
     let service = tower::service_fn(answer);
     tokio::spawn(Server::http(listener).run(service, std::future::pending()));
@@ -101,7 +101,7 @@ impl Gateway {
 }
 
 /// Writes the service definition, and changes the zowe.yaml of the demo.
-fn write_configuration(
+pub(crate) fn write_configuration(
     directory: &Path,
     service: SocketAddr,
     connection_timeout_ms: u64,

@@ -127,7 +127,12 @@ pub(crate) fn with_any_port(yaml: &str) -> String {
 
 /// Starts `serve --config`; returns the program and the port that it listens on.
 pub(crate) fn serve(zowe_yaml: &Path) -> (Running, u16) {
-    let mut program = Running::start(PROGRAM, &["serve", "--config", zowe_yaml.to_str().unwrap()]);
+    let program = Running::start(PROGRAM, &["serve", "--config", zowe_yaml.to_str().unwrap()]);
+    listening(program)
+}
+
+/// Waits until the gateway listens. Returns it with its port.
+pub(crate) fn listening(mut program: Running) -> (Running, u16) {
     let line = program.logged("listening");
     let port = &line[line.find("127.0.0.1:").unwrap() + "127.0.0.1:".len()..];
     let port: String = port.chars().take_while(char::is_ascii_digit).collect();

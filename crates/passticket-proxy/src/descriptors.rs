@@ -1,0 +1,99 @@
+//! The number of files that the process can open. Connections are files, too.
+//!
+//! Without a free descriptor, the gateway can neither accept a connection nor connect to a service. So it
+//! serves only as many clients as there are descriptors for, and keeps one for a service for each client.
+
+use std::num::NonZeroUsize;
+
+use passticket_proxy::config::LimitSettings;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tower_passticket::tls::ClientLimits;
+
+/// Descriptors for files, logs, the admin port and signals.
+const KEPT: u64 = 32;
+
+/// Descriptors of a worker thread: its runtime and its listener.
+const KEPT_PER_WORKER: u64 = 6;
+
+const MEBIBYTE: usize = 1024 * 1024;
+
+/// Raises the limit of open files as far as possible, and returns the limits of client connections. They are
+/// lower than the configured ones if the process cannot open enough files. Then a warning is logged.
+pub(crate) fn client_limits(limits: &LimitSettings, workers: usize) -> ClientLimits {
+    let open_files = raise();
+    let configured = limits.connections;
+    let possible = open_files.map(|open_files| possible_clients(open_files, workers));
+    let connections = possible.map_or(configured, |possible| configured.min(possible));
+    if connections < configured {
+        let needed = needed_files(configured, workers);
+        tracing::warn!(
+            open_files,
+            needed,
+            "the process cannot open enough files for {configured} clients (limits.connections); it serves \
+             {connections}; raise the hard limit (ulimit -Hn), or set limits.connections"
+        );
+    }
+    let half = NonZeroUsize::new(connections.get().div_ceil(2)).unwrap_or(connections);
+    let per_address = match connections < configured {
+        true => limits.connections_per_address.min(half),
+        false => limits.connections_per_address,
+    };
+    ClientLimits::new(connections)
+        .with_connections_per_address(per_address)
+        .with_requests_per_address(limits.requests_per_address)
+        .with_header_bytes(limits.header_megabytes.get().saturating_mul(MEBIBYTE))
+}
+
+/// Raises the soft limit of open files to the hard limit. Returns the limit, or `None` without a limit.
+fn raise() -> Option<u64> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return current;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => maximum,
+        Err(error) => {
+            tracing::warn!(%error, "cannot raise the limit of open files (ulimit -n)");
+            current
+        }
+    }
+}
+
+fn own_files(workers: usize) -> u64 {
+    KEPT + KEPT_PER_WORKER * workers as u64
+}
+
+/// How many clients can be served with this limit of open files. Each may need a connection to a service.
+fn possible_clients(open_files: u64, workers: usize) -> NonZeroUsize {
+    let clients = open_files.saturating_sub(own_files(workers)) / 2;
+    let clients = usize::try_from(clients).unwrap_or(usize::MAX);
+    NonZeroUsize::new(clients).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// The limit of open files that so many clients need.
+fn needed_files(clients: NonZeroUsize, workers: usize) -> u64 {
+    own_files(workers) + 2 * clients.get() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_the_files_are_for_clients() {
+        for (open_files, workers, clients) in [
+            (0, 2, 1),
+            (44, 2, 1),
+            (64, 2, 10),
+            (1024, 2, 490),
+            (1024, 64, 304),
+            (20_044, 2, 10_000),
+        ] {
+            let possible = possible_clients(open_files, workers);
+            assert_eq!(possible.get(), clients, "{open_files} files, {workers} workers");
+            if clients > 1 {
+                assert_eq!(needed_files(possible, workers), open_files);
+            }
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The gateway with a low limit of open files.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    thread,
+    time::{Duration, Instant},
+};
+
+use reqwest::Client;
+use tempfile::TempDir;
+use test_support::{Running, client};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    task::JoinSet,
+    time::sleep,
+};
+
+use crate::{
+    serve::{service, write_configuration},
+    support::{Demo, PROGRAM, listening},
+};
+
+/// Opens connections that send nothing, each from another loopback address.
+async fn silent_connections(number: u8, to: SocketAddr) -> Vec<TcpStream> {
+    let mut connections = Vec::new();
+    for last in 1..=number {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::new(127, 0, 1, last), 0).into()).unwrap();
+        connections.push(socket.connect(to).await.unwrap());
+    }
+    connections
+}
+
+/// A new client gets an answer from the gateway.
+async fn is_served(builder: impl Fn() -> Client, url: &str) {
+    let start = Instant::now();
+    let response = builder().get(format!("{url}/application/health")).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    // A second, and the handshake on a busy machine.
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_few_open_files_the_gateway_serves_new_clients_and_recovers() {
+    let directory = TempDir::new().unwrap();
+    drop(Demo::start_in(directory.path()));
+    write_configuration(directory.path(), service().await, 60_000, 1);
+    let cores = thread::available_parallelism().unwrap().get();
+    // 20 clients, and 20 connections to services.
+    let open_files = 32 + 6 * cores + 40;
+    let config = directory.path().join("zowe.yaml");
+    let args = ["serve", "--config", config.to_str().unwrap()];
+    let (mut program, port) = listening(Running::start_with_open_files(open_files, PROGRAM, &args));
+    let warning = program.logged("cannot open enough files for 10000 clients");
+    assert!(warning.contains("it serves 20;"), "{warning}");
+    let url = format!("https://localhost:{port}");
+    let authorities = fs::read(directory.path().join("certs/ca.pem")).unwrap();
+    let builder = || client(&authorities).build().unwrap();
+
+    // More clients than files.
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let silent = silent_connections(200, address).await;
+    is_served(builder, &url).await;
+    program.logged("limits.connections reached");
+    drop(silent);
+
+    // More requests than files. The idle connections make room for new clients.
+    let _silent = silent_connections(15, address).await;
+    let busy = builder();
+    let mut requests = JoinSet::new();
+    for _ in 0..100 {
+        requests.spawn(busy.get(format!("{url}/svc/api/v1/never")).send());
+    }
+    program.logged("cannot reach the service");
+    for _ in 0..5 {
+        is_served(builder, &url).await;
+        sleep(Duration::from_millis(100)).await;
+    }
+    program.logged("cannot accept connections");
+
+    // The requests have ended, so services can be reached again.
+    requests.shutdown().await;
+    drop(busy);
+    sleep(Duration::from_millis(500)).await;
+    let client = builder();
+    for _ in 0..20 {
+        let response = client.get(format!("{url}/svc/api/v1/path")).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+    }
+}

@@ -1,0 +1,101 @@
+//! The memory that the headers of all requests in flight may take ([D28](crate::decisions#d28)).
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A connection takes this many bytes at once, so that not each request changes a value that all threads
+/// share.
+const CHUNK: usize = 16 * 1024;
+
+/// Each connection may use this many bytes without asking. So the usual requests of HTTP/1.1 never change
+/// the shared value.
+const FREE: usize = CHUNK;
+
+/// A budget in bytes. Several connections share it.
+#[derive(Debug)]
+pub(super) struct HeaderBudget {
+    max: usize,
+    taken: AtomicUsize,
+}
+
+/// What one connection uses of the budget.
+#[derive(Debug, Default)]
+pub(super) struct HeaderUse {
+    /// The bytes of the requests in flight.
+    used: AtomicUsize,
+    /// The bytes that were taken from the budget, a multiple of [`CHUNK`].
+    taken: AtomicUsize,
+}
+
+impl HeaderBudget {
+    pub(super) fn new(max: usize) -> Self {
+        Self { max, taken: AtomicUsize::new(0) }
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let update = |taken: usize| taken.checked_add(bytes).filter(|sum| *sum <= self.max);
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update).is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.taken.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl HeaderUse {
+    /// Adds the headers of a request. Returns false if the budget does not have so many bytes. Only one
+    /// thread at a time calls this for a connection.
+    pub(super) fn add(&self, budget: &HeaderBudget, bytes: usize) -> bool {
+        let used = self.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let taken = self.taken.load(Ordering::Relaxed);
+        let missing = used.saturating_sub(FREE + taken);
+        if missing == 0 {
+            return true;
+        }
+        let missing = missing.next_multiple_of(CHUNK);
+        if budget.take(missing) {
+            self.taken.fetch_add(missing, Ordering::Relaxed);
+            return true;
+        }
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        false
+    }
+
+    /// Removes the headers of a request that has ended.
+    pub(super) fn remove(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Gives everything back that the connection has taken. Call this when no request is in flight.
+    pub(super) fn give_back(&self, budget: &HeaderBudget) {
+        if self.taken.load(Ordering::Relaxed) > 0 {
+            budget.give_back(self.taken.swap(0, Ordering::Relaxed));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_share_a_budget_beyond_their_free_bytes() {
+        let budget = HeaderBudget::new(3 * CHUNK);
+        let (one, other) = (HeaderUse::default(), HeaderUse::default());
+        assert!(one.add(&budget, FREE));
+        assert_eq!(budget.taken.load(Ordering::Relaxed), 0);
+        assert!(one.add(&budget, 1));
+        assert!(one.add(&budget, CHUNK - 1));
+        assert_eq!(budget.taken.load(Ordering::Relaxed), CHUNK);
+        assert!(!other.add(&budget, FREE + 2 * CHUNK + 1));
+        assert!(other.add(&budget, FREE + 2 * CHUNK));
+        assert!(!one.add(&budget, 1));
+        // The bytes that a connection has taken can be used by its next request.
+        one.remove(1);
+        assert!(one.add(&budget, 1));
+        one.remove(FREE + CHUNK);
+        one.give_back(&budget);
+        one.give_back(&budget);
+        assert_eq!(budget.taken.load(Ordering::Relaxed), 2 * CHUNK);
+        assert!(other.add(&budget, CHUNK));
+    }
+}
