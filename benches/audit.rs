@@ -14,7 +14,7 @@ use std::{
 };
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use http::Extensions;
+use http::{Extensions, Method, Uri};
 use tower_passticket::{
     audit::{
         Audit, AuditFile, AuditFileOptions, AuditRecord, CredentialKind, Event, Fsync, RequestId,
@@ -36,13 +36,14 @@ fn audit(criterion: &mut Criterion) {
         "192.0.2.1:443".parse().unwrap(),
         Protocol::Https,
     ));
+    let uri = Uri::from_static("/files/api/v1/datasets/IBMUSER.JCL?list=true");
     let service = ServiceId::new("files").unwrap();
     let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("ZOWEAPPL").unwrap());
     let token = TokenFingerprint::of("a token");
     let write = |audit: &Audit| {
         audit.record(|| {
             AuditRecord::succeeded(Event::Ticket, audit.now())
-                .with_request(black_box(&extensions))
+                .with_request(&Method::GET, black_box(&uri), black_box(&extensions))
                 .with_credential(CredentialKind::PersonalAccessToken)
                 .with_token_id(token)
                 .with_user(user)

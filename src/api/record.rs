@@ -98,7 +98,8 @@ impl RecordGuard {
         let event = event(endpoint).filter(|_| audit.is_on());
         let draft = event.map(|event| {
             let record = AuditRecord::new(event, Outcome::Error, clock.now());
-            Draft(Arc::new(Mutex::new(record.with_request(&request.extensions))))
+            let record = record.with_request(&request.method, &request.uri, &request.extensions);
+            Draft(Arc::new(Mutex::new(record)))
         });
         if let Some(draft) = &draft {
             request.extensions.insert(draft.clone());

@@ -19,15 +19,15 @@ use crate::{
     metrics::{Collect, Description, Exposition},
 };
 
-const WRITTEN: Description = Description::counter(
+pub(super) const WRITTEN: Description = Description::counter(
     "passticket_audit_records_written_total",
     "Audit records that were written.",
 );
-const DROPPED: Description = Description::counter(
+pub(super) const DROPPED: Description = Description::counter(
     "passticket_audit_records_dropped_total",
     "Audit records that were lost, because the queue was full or the file could not be written.",
 );
-const WRITE_ERRORS: Description = Description::counter(
+pub(super) const WRITE_ERRORS: Description = Description::counter(
     "passticket_audit_write_errors_total",
     "Failed writes, syncs and rotations of the audit file.",
 );

@@ -10,7 +10,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::{request_id::RequestId, rfc3339::rfc3339};
+use super::{request_id::RequestId, request_line::RequestLine, rfc3339::rfc3339};
 use crate::{
     clock::Timestamp,
     connection::ClientAddress,
@@ -75,6 +75,25 @@ impl<'a> Object<'a> {
         self.key(key);
         // Writing to a Vec cannot fail.
         let _ = serde_json::to_writer(&mut *self.bytes, text);
+    }
+
+    /// Writes method and path. Neither has control characters. A method is a token (RFC 9110 §5.6.2), which
+    /// needs no escapes. A path rarely has one of the two other characters that need one, and searching for
+    /// these two is faster than [`text`](Self::text).
+    pub(super) fn request(&mut self, request: &RequestLine) {
+        let (method, path) = (request.method(), request.path());
+        self.key("method");
+        self.bytes.push(b'"');
+        self.bytes.extend_from_slice(method.as_bytes());
+        self.bytes.extend_from_slice(b"\",\"path\":");
+        if memchr::memchr2(b'"', b'\\', path.as_bytes()).is_some() {
+            // Writing to a Vec cannot fail.
+            let _ = serde_json::to_writer(&mut *self.bytes, path);
+        } else {
+            self.bytes.push(b'"');
+            self.bytes.extend_from_slice(path.as_bytes());
+            self.bytes.push(b'"');
+        }
     }
 
     pub(super) fn number(&mut self, key: &'static str, number: u64) {

@@ -21,6 +21,9 @@
 //! | [`SchemeLayer`] | `ticket`, or `scheme` for a scheme other than PassTicket | one for each call of a scheme, after success and after failure |
 //! | the auth API | see the table in `api` | one for each request to an endpoint in that table |
 //!
+//! A request that is refused before it has proven who sends it also makes a record. [`AuditFiles`] sums such
+//! records up in a file of their own, so that they cannot push out the others.
+//!
 //! A route with the scheme `bypass` makes no decision, so it makes no record. If [`AuditFile`] had to
 //! drop records, it writes a line `{"event":"dropped","count":n,…}` in their place.
 //!
@@ -104,15 +107,18 @@ mod string_enum;
 mod counts;
 mod event;
 mod file;
+mod files;
 mod line;
 mod options;
 mod queue;
 mod reason;
 mod record;
 mod request_id;
+mod request_line;
 mod rfc3339;
 mod rotation;
 mod sink;
+mod sums;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -120,10 +126,12 @@ mod writer;
 pub use counts::{AuditCounts, CountingSink};
 pub use event::{CredentialKind, Event, Outcome, RuleKind};
 pub use file::{AuditFile, AuditFileError};
+pub use files::AuditFiles;
 pub use options::{AuditFileOptions, Fsync};
 pub use reason::ReasonCode;
 pub use record::{AuditRecord, Detail};
 pub use request_id::{RequestId, X_REQUEST_ID};
+pub use request_line::RequestLine;
 pub use sink::{Audit, AuditSink};
 #[cfg(test)]
 pub(crate) use tests::Collected;

@@ -27,8 +27,9 @@ pub enum Fsync {
 /// [rotation](Self::with_rotate_at), times the number of [kept files](Self::with_kept_files) plus one.
 /// When this number of files is reached, the next rotation deletes the oldest file.
 ///
-/// A request without a credential also makes a record. A client can therefore send so many requests that
-/// older records are deleted. Copy the files to another machine before they are deleted.
+/// A request without a credential also makes a record. With one file, a client can therefore send so many
+/// requests that older records are deleted. [`AuditFiles`](super::AuditFiles) writes such records to a second
+/// file.
 #[derive(Clone, Debug)]
 pub struct AuditFileOptions {
     pub(super) queue: NonZeroUsize,
@@ -36,7 +37,20 @@ pub struct AuditFileOptions {
     pub(super) keep: NonZeroU32,
     pub(super) fsync: Fsync,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) lines: Lines,
 }
+
+/// What a line of the file stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lines {
+    /// One record.
+    Record,
+    /// All records with the same client, service, event and reason in a second.
+    Sum,
+}
+
+/// How many full files are kept of a file with sums.
+const MAX_KEPT_SUMS: NonZeroU32 = NonZeroU32::new(4).expect("4 is not 0");
 
 impl Default for AuditFileOptions {
     fn default() -> Self {
@@ -46,6 +60,7 @@ impl Default for AuditFileOptions {
             keep: NonZeroU32::new(20).expect("20 is not 0"),
             fsync: Fsync::EverySeconds(NonZeroU32::MIN),
             clock: Arc::new(SystemClock),
+            lines: Lines::Record,
         }
     }
 }
@@ -76,6 +91,11 @@ impl AuditFileOptions {
     #[must_use]
     pub fn with_fsync(self, fsync: Fsync) -> Self {
         Self { fsync, ..self }
+    }
+
+    /// The options of a file with sums.
+    pub(super) fn summed_up(self) -> Self {
+        Self { lines: Lines::Sum, keep: self.keep.min(MAX_KEPT_SUMS), ..self }
     }
 
     /// Sets the clock for the lines that report dropped records.

@@ -146,6 +146,54 @@ impl ReasonCode {
     }
 }
 
+impl ReasonCode {
+    /// Whether any client can cause this refusal, without a credential that was ever valid.
+    pub(super) const fn needs_no_credential(self) -> bool {
+        match self {
+            Self::NoCredential
+            | Self::WrongKind
+            | Self::TokenMalformed
+            | Self::TokenAlgorithm
+            | Self::TokenSignature
+            | Self::TokenIssuer
+            | Self::CertificateRequired
+            | Self::TooManyAttempts
+            | Self::BadRequest
+            | Self::Abandoned => true,
+            // The login throttle limits the number of these.
+            Self::WrongPassword
+            | Self::NewPasswordRefused
+            // All others need a credential that was valid, or tell about the gateway.
+            | Self::TokenClaims
+            | Self::TokenExpired
+            | Self::TokenNotYetValid
+            | Self::TokenRevoked
+            | Self::RevokedByUserRule
+            | Self::RevokedByServiceRule
+            | Self::OutOfScope
+            | Self::NoUser
+            | Self::CertificateExpired
+            | Self::SafRefused
+            | Self::ApplidNotAllowed
+            | Self::TargetNotAllowed
+            | Self::TargetProtected
+            | Self::RateLimited
+            | Self::NoTimeSlot
+            | Self::NotAuthorized
+            | Self::NoKeyProfile
+            | Self::TicketFailed
+            | Self::SchemeFailed
+            | Self::LoginUnavailable
+            | Self::MappingUnavailable
+            | Self::SafUnavailable
+            | Self::StoreUnavailable
+            | Self::AuditUnavailable
+            | Self::Unavailable
+            | Self::Internal => false,
+        }
+    }
+}
+
 impl From<&TokenError> for ReasonCode {
     fn from(error: &TokenError) -> Self {
         match error {

@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 
-use http::Extensions;
+use http::{Extensions, Method, Uri};
 
 use super::{
     event::{CredentialKind, Event, Outcome, RuleKind},
     line::Object,
     reason::ReasonCode,
     request_id::RequestId,
+    request_line::RequestLine,
 };
 use crate::{
     clock::Timestamp,
@@ -95,6 +96,8 @@ pub struct AuditRecord {
     /// The address of the client, if the peer is a trusted proxy that has announced it in a header. If this
     /// is `None`, the client is the [`peer`](Self::peer).
     pub client: Option<ClientAddress>,
+    /// Method and path of the request.
+    pub request: Option<RequestLine>,
     /// The kind of credential that the client sent.
     pub credential: Option<CredentialKind>,
     /// The fingerprint of the token that the client sent, if the token was verified.
@@ -130,6 +133,7 @@ impl AuditRecord {
             request_id: None,
             peer: None,
             client: None,
+            request: None,
             credential: None,
             token_id: None,
             issued_token_id: None,
@@ -154,17 +158,24 @@ impl AuditRecord {
         Self { reason: Some(reason), ..Self::new(event, reason.outcome(), time) }
     }
 
-    /// Sets the request id, the peer and the client from the [`RequestId`] and the [`ConnectionInfo`] in
-    /// the extensions of the request. If an extension is absent, its fields become `None`.
+    /// Sets method and path of the request. Sets the request id, the peer and the client from the
+    /// [`RequestId`] and the [`ConnectionInfo`] in its extensions. If an extension is absent, its fields
+    /// become `None`.
     #[must_use]
-    pub fn with_request(self, extensions: &Extensions) -> Self {
+    pub fn with_request(self, method: &Method, uri: &Uri, extensions: &Extensions) -> Self {
         let connection = extensions.get::<ConnectionInfo>();
         Self {
             request_id: extensions.get().copied(),
             peer: connection.map(|connection| connection.peer),
             client: connection.and_then(ConnectionInfo::announced_client),
+            request: Some(RequestLine::new(method, uri)),
             ..self
         }
+    }
+
+    /// The address of the client: [`client`](Self::client), otherwise that of the [`peer`](Self::peer).
+    pub fn client_address(&self) -> Option<ClientAddress> {
+        self.client.or_else(|| Some(self.peer?.ip().into()))
     }
 
     /// Sets the user id. If the event did not succeed, the client may have sent it without proof.
@@ -239,13 +250,27 @@ impl AuditRecord {
     /// Returns the record as a JSON object in one line, without a newline. See the
     /// [schema](super#schema).
     pub fn to_json(&self) -> String {
-        let mut bytes = Vec::new();
+        // Most lines are shorter.
+        let mut bytes = Vec::with_capacity(512);
         self.write_json(&mut bytes);
         String::from_utf8(bytes).expect("JSON is UTF-8")
     }
 
     pub(super) fn write_json(&self, bytes: &mut Vec<u8>) {
         let mut line = Object::begin(bytes);
+        self.write_to(&mut line);
+        line.end();
+    }
+
+    /// Writes a line for `count` requests that are like this one.
+    pub(super) fn write_sum(&self, count: u64, bytes: &mut Vec<u8>) {
+        let mut line = Object::begin(bytes);
+        self.write_to(&mut line);
+        line.number("count", count);
+        line.end();
+    }
+
+    fn write_to(&self, line: &mut Object<'_>) {
         line.plain("time", self.time);
         line.plain("event", self.event.as_str());
         line.plain("outcome", self.outcome.as_str());
@@ -253,6 +278,9 @@ impl AuditRecord {
         line.plain_if_any("request_id", self.request_id);
         line.plain_if_any("peer", self.peer);
         line.plain_if_any("client", self.client);
+        if let Some(request) = &self.request {
+            line.request(request);
+        }
         line.plain_if_any("credential", self.credential.map(CredentialKind::as_str));
         line.plain_if_any("token_id", self.token_id);
         line.plain_if_any("issued_token_id", self.issued_token_id);
@@ -274,9 +302,8 @@ impl AuditRecord {
             object.end();
         }
         if let Some(detail) = &self.detail {
-            detail.write_to(&mut line);
+            detail.write_to(line);
         }
-        line.end();
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tests that records match the schema. Tests of the audit file, also with write errors and many threads.
 
 use std::{
+    collections::HashMap,
     fs,
     num::{NonZeroU32, NonZeroUsize},
     path::{Path, PathBuf},
@@ -11,6 +12,7 @@ use std::{
     thread,
 };
 
+use http::{Method, Uri};
 use proptest::prelude::*;
 use regex::Regex;
 use serde_json::{Map, Value, json};
@@ -26,6 +28,7 @@ use crate::{
     clock::{ManualClock, Timestamp},
     connection::{ConnectionInfo, Protocol, TrustedProxies},
     identity::{Fingerprint, PeerCertificate},
+    metrics::Registry,
     passticket::{Applid, SafReturnCodes},
     revocation::Evicted,
     token::{Scopes, ServiceId, TokenFingerprint},
@@ -147,7 +150,7 @@ fn full_record(detail: Detail) -> AuditRecord {
     let proxies = TrustedProxies::new(|ip| ip.to_string() == "192.0.2.7");
     extensions.insert(connection.with_trusted_proxies(&proxies, &headers));
     AuditRecord::failed(Event::RuleMade, ReasonCode::TicketFailed, TIME)
-        .with_request(&extensions)
+        .with_request(&Method::GET, &Uri::from_static("/files/\"x?query"), &extensions)
         .with_credential(CredentialKind::Certificate)
         .with_certificate(&certificate)
         .with_token_id(TokenFingerprint::of("a"))
@@ -173,6 +176,8 @@ fn a_line_has_all_fields_of_the_record() {
         "request_id": record.request_id.unwrap().to_string(),
         "peer": "192.0.2.7:555",
         "client": "203.0.113.9",
+        "method": "GET",
+        "path": "/files/\"x",
         "credential": "certificate",
         // `printf a | sha256sum`
         "token_id": "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb",
@@ -474,4 +479,41 @@ proptest! {
         prop_assert!(!line.contains(['\n', '\r']));
         assert_matches_schema(&line);
     }
+}
+
+#[test]
+fn requests_without_a_credential_are_summed_up_in_the_second_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name| directory.path().join(name);
+    // Each sum is a batch of its own.
+    let options =
+        AuditFileOptions::default().with_queue_capacity(NonZeroUsize::new(10_000).unwrap());
+    let files = AuditFiles::open(path("a.jsonl"), path("u.jsonl"), options).unwrap();
+    let user = AuditRecord::succeeded(Event::Authentication, TIME).with_user(user("USER"));
+    files.record(user.clone());
+    for number in 0..5000 {
+        let uri = format!("/{number}").parse().unwrap();
+        let service = if number % 5 == 0 { "a" } else { "b" };
+        files.record(
+            AuditRecord::failed(Event::Authentication, ReasonCode::NoCredential, TIME)
+                .with_request(&Method::GET, &uri, &http::Extensions::new())
+                .with_service(&ServiceId::new(service).unwrap()),
+        );
+    }
+    files.record(user);
+    let text = Registry::new().with(Arc::new(files)).expose();
+    let lines = |name| fs::read_to_string(path(name)).unwrap();
+    assert_eq!(lines("a.jsonl").lines().count(), 2);
+    let sums = lines("u.jsonl");
+    let mut counts = HashMap::<String, u64>::new();
+    for line in sums.lines() {
+        assert_matches_schema(line);
+        let line: Value = serde_json::from_str(line).unwrap();
+        let service = line["service"].as_str().unwrap().to_owned();
+        *counts.entry(service).or_default() += line["count"].as_u64().unwrap();
+    }
+    assert_eq!(counts, HashMap::from([("a".to_owned(), 1000), ("b".to_owned(), 4000)]));
+    assert!(sums.lines().count() < 20, "{sums}");
+    let dropped = "passticket_audit_records_dropped_total{file=\"unauthenticated\"} 0\n";
+    assert!(text.contains(dropped), "{text}");
 }

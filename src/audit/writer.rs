@@ -12,10 +12,11 @@ use std::{
 
 use super::{
     line::Object,
-    options::{AuditFileOptions, Fsync},
+    options::{AuditFileOptions, Fsync, Lines},
     queue::Shared,
     record::AuditRecord,
     rotation,
+    sums::{Sum, Sums},
 };
 use crate::clock::Timestamp;
 
@@ -24,6 +25,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// A batch is full when it has at least this number of bytes. Its last line can make it longer.
 const BATCH: usize = 64 * 1024;
+
+/// The maximum number of records that are taken from the queue before the batch is written. Records that are
+/// summed up do not fill the batch.
+const MAX_TAKEN: usize = 4096;
 
 /// The time before a failed write is repeated.
 const RETRY: Duration = Duration::from_secs(1);
@@ -43,6 +48,8 @@ pub(super) struct Writer {
     /// The length of the file.
     len: u64,
     batch: Batch,
+    /// The sums of records. `None` if each record is a line.
+    sums: Option<Sums>,
     /// How many dropped records have been reported, by a line in the file or by a log message.
     reported: u64,
     /// The time of the last attempt to sync. Before the first attempt, the time at which the writer was made.
@@ -69,6 +76,7 @@ impl Writer {
         let (file, len) = open(path, Links::Follow)?;
         Ok(Self {
             path: path.to_owned(),
+            sums: (options.lines == Lines::Sum).then(Sums::default),
             options,
             records,
             shared,
@@ -123,15 +131,15 @@ impl Writer {
         let mut was_full = true;
         while self.write_batch() && was_full {
             let dropped = self.shared.dropped.load(SeqCst);
-            let mut taken = 0;
-            while self.batch.bytes.len() < batch_len
-                && let Ok(record) = self.records.try_recv()
-            {
-                taken += 1;
-                self.batch.record(&record);
-            }
+            let taken = match &mut self.sums {
+                None => self.batch.take_records(batch_len, &self.records),
+                Some(sums) => {
+                    let is_closing = self.shared.closed.load(SeqCst);
+                    self.batch.take_sums(batch_len, &self.records, sums, is_closing)
+                }
+            };
             self.shared.waiting.fetch_sub(taken, SeqCst);
-            was_full = self.batch.bytes.len() >= batch_len;
+            was_full = self.batch.bytes.len() >= batch_len || taken == MAX_TAKEN;
             // A record is dropped only when the queue is full. All older records were then in the queue, or
             // taken out of it. The queue is empty now, so the line about the dropped records comes after
             // these older records.
@@ -266,6 +274,7 @@ impl Writer {
     /// the sink is closed.
     fn give_up(&mut self) {
         let mut lost = self.batch.records;
+        lost += self.sums.as_mut().map_or(0, Sums::clear);
         self.batch = Batch::default();
         while self.records.try_recv().is_ok() {
             self.shared.waiting.fetch_sub(1, SeqCst);
@@ -301,6 +310,48 @@ impl Batch {
         record.write_json(&mut self.bytes);
         self.bytes.push(b'\n');
         self.records += 1;
+    }
+
+    /// Adds waiting records, up to `max` bytes. Returns how many records it has taken from the queue.
+    fn take_records(&mut self, max: usize, records: &Receiver<AuditRecord>) -> usize {
+        let mut taken = 0;
+        while self.bytes.len() < max
+            && let Ok(record) = records.try_recv()
+        {
+            taken += 1;
+            self.record(&record);
+        }
+        taken
+    }
+
+    /// Like [`take_records`](Self::take_records), but sums the records up, and adds the sums of periods that
+    /// have ended. `is_closing` ends the current period.
+    fn take_sums(
+        &mut self,
+        max: usize,
+        records: &Receiver<AuditRecord>,
+        sums: &mut Sums,
+        is_closing: bool,
+    ) -> usize {
+        let now = Instant::now();
+        let mut taken = 0;
+        while taken < MAX_TAKEN
+            && let Ok(record) = records.try_recv()
+        {
+            taken += 1;
+            sums.add(record, now);
+        }
+        if is_closing && taken < MAX_TAKEN {
+            sums.end_period();
+        }
+        while self.bytes.len() < max
+            && let Some(Sum { first, count }) = sums.next_due(now)
+        {
+            first.write_sum(count, &mut self.bytes);
+            self.bytes.push(b'\n');
+            self.records += count;
+        }
+        taken
     }
 
     /// Adds a line that reports `count` dropped records.

@@ -34,6 +34,8 @@ pub(super) enum Malformed {
     XForwardedFor,
     #[error("Forwarded has an element that RFC 7239 does not permit")]
     Forwarded,
+    #[error("an element of the header is longer than {MAX_LENGTH} bytes")]
+    TooLong,
     #[error("the header has more than {MAX_ELEMENTS} elements of trusted proxies")]
     TooMany,
 }
@@ -76,6 +78,9 @@ fn right_most(
         if number == MAX_ELEMENTS {
             return Err(Malformed::TooMany);
         }
+        if element.len() > MAX_LENGTH {
+            return Err(Malformed::TooLong);
+        }
         match parse(trim(element))? {
             Node::Address(address) if proxies.contains(address.ip()) => {}
             Node::Address(address) => return Ok(Announced::Client(address)),
@@ -99,9 +104,6 @@ fn trim(mut text: &[u8]) -> &[u8] {
 /// The element was separated at the last comma. If a quoted string contains this comma, or if it contains a
 /// semicolon, its quotes are not balanced here, and the element counts as malformed.
 fn node(element: &[u8]) -> Option<Node> {
-    if element.len() > MAX_LENGTH {
-        return None;
-    }
     let mut node = None;
     for parameter in element.split(|b| *b == b';') {
         let parameter = trim(parameter);
@@ -212,6 +214,7 @@ mod tests {
             (&["192.0.2.7 10.0.0.1"], "malformed"),
             (&["0.0.0.0"], "malformed"),
             (&["\u{e9}"], "malformed"),
+            (&[&"1".repeat(MAX_LENGTH + 1)], "malformed"),
             (&[&many], "-"),
             (&[&deep], "192.0.2.7"),
             (&[&too_many], "malformed"),

@@ -256,7 +256,7 @@ fn refuse<R, M, B>(
 
 fn record<B>(request: &Request<B>, refused: &Refused, audit: &Audit) -> AuditRecord {
     let record = AuditRecord::failed(Event::Authentication, &refused.failure, audit.now())
-        .with_request(request.extensions());
+        .with_request(request.method(), request.uri(), request.extensions());
     let record = refused.add_to_record(record);
     match request.extensions().get::<Arc<Route>>() {
         Some(route) => record.with_service(route.service()),

@@ -288,7 +288,8 @@ fn record<B>(
     if event == Event::Scheme {
         record = record.with_detail(Detail::Scheme { name: scheme.name() });
     }
-    scheme.annotate(authorized.add_to_record(record).with_request(request.extensions()))
+    let record = authorized.add_to_record(record);
+    scheme.annotate(record.with_request(request.method(), request.uri(), request.extensions()))
 }
 
 enum Step {

@@ -216,7 +216,9 @@ impl Check for CheckScope {
                 let authorized = Authorized { authenticated, route };
                 audit.record(|| {
                     let record = AuditRecord::succeeded(Event::Authentication, audit.now());
-                    authorized.add_to_record(record.with_request(request.extensions()))
+                    let (method, uri) = (request.method(), request.uri());
+                    let record = record.with_request(method, uri, request.extensions());
+                    authorized.add_to_record(record)
                 });
                 request.extensions_mut().insert(authorized);
             }
@@ -237,7 +239,7 @@ fn refuse<B>(
 ) -> Result<(), Rejection> {
     audit.record(|| {
         let record = AuditRecord::failed(Event::Authentication, &failure, audit.now())
-            .with_request(request.extensions())
+            .with_request(request.method(), request.uri(), request.extensions())
             .with_service(route.service());
         authenticated.add_to_record(record)
     });

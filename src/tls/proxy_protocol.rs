@@ -203,10 +203,9 @@ fn v2(bytes: &[u8]) -> Result<Parsed, Malformed> {
     }
     let Some(rest) = rest.get(..length) else { return Ok(Parsed::Incomplete) };
     let header = match (version_and_command, family) {
-        // LOCAL: the other fields are ignored.
-        (0x20, _) => ProxyHeader::Local,
-        // PROXY with an unspecified family, or for a client on a UNIX socket.
-        (0x21, 0x00 | 0x31) => ProxyHeader::Local,
+        // LOCAL, whose other fields are ignored, or PROXY with an unspecified family or for a client on a
+        // UNIX socket.
+        (0x20, _) | (0x21, 0x00 | 0x31) => ProxyHeader::Local,
         // PROXY with TCP over IPv4 or IPv6.
         (0x21, 0x11) => v2_addresses::<4, Ipv4Addr>(rest)?,
         (0x21, 0x21) => v2_addresses::<16, Ipv6Addr>(rest)?,
@@ -331,7 +330,7 @@ mod tests {
             (line("TCP4 0.0.0.0 192.0.2.1 1 2"), Address),
             (line("TCP6 :: ::1 1 2"), Address),
             (line(&format!("UNKNOWN {}", "x".repeat(V1_MAX_LENGTH))), TooLong),
-            (vec![b"PROXY UNKNOWN ".to_vec(), vec![b'x'; 93]].concat(), TooLong),
+            ([b"PROXY UNKNOWN ".to_vec(), vec![b'x'; 93]].concat(), TooLong),
             (binary(0x11, 0x11, &V4), Unsupported),
             (binary(0x22, 0x11, &V4), Unsupported),
             (binary(0x21, 0x12, &V4), Unsupported),

@@ -7,12 +7,12 @@ use http::{
     header::{AUTHORIZATION, COOKIE},
 };
 use hyper::body::Incoming;
-use passticket_proxy::config::{Config, Encryption, ServiceScheme};
+use passticket_proxy::config::{AuditSettings, Config, Encryption, ServiceScheme};
 use tower::ServiceBuilder;
 use tower_http::sensitive_headers::SetSensitiveRequestHeaders;
 use tower_passticket::{
     api::{AuthApi, FileLogin},
-    audit::{Audit, AuditFile, AuditFileError},
+    audit::{Audit, AuditFileError, AuditFiles},
     gateway::Gateway,
     layer::{
         AuthenticateLayer, Authenticator, Bypass, PRIVATE_TOKEN, PassTicketScheme, RouteLayer,
@@ -93,8 +93,8 @@ pub(crate) fn server_tls(config: &Config) -> Result<ServerTls, PartsError> {
 pub(crate) struct Stores {
     /// The revoked tokens.
     pub(crate) revocations: Arc<DurableStore>,
-    /// The audit file.
-    pub(crate) audit: Option<Arc<AuditFile>>,
+    /// The audit files.
+    pub(crate) audit: Option<Arc<AuditFiles>>,
 }
 
 /// Why the [`Stores`] cannot be opened. The gateway then does not start.
@@ -135,10 +135,10 @@ pub(crate) fn stores(config: &Config, new_store: NewStore) -> Result<Stores, Sto
     // The audit file is opened first. So if it has a problem, the program does not leave a new revocation file
     // behind.
 
-    let audit = config
-        .audit
-        .as_ref()
-        .map(|audit| AuditFile::open(&audit.file, audit.options.clone()).map(Arc::new));
+    let audit =
+        config.audit.as_ref().map(|AuditSettings { file, unauthenticated, options, .. }| {
+            AuditFiles::open(file, unauthenticated, options.clone()).map(Arc::new)
+        });
     let audit = audit.transpose()?;
     let revocations = match new_store {
         NewStore::Required => DurableStore::create(file)?,

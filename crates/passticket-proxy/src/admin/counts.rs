@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tower_passticket::{
-    audit::{Audit, AuditCounts, AuditFile, CountingSink},
+    audit::{Audit, AuditCounts, AuditFiles, CountingSink},
     gateway::RequestCounts,
     layer::CrossOriginCounts,
     proxy::ForwardCounts,
@@ -23,7 +23,7 @@ pub(crate) struct Counts {
 
 impl Counts {
     /// A handle that counts each audit record, and writes it to `file`, if there is one.
-    pub(crate) fn audit(&self, file: Option<Arc<AuditFile>>) -> Audit {
+    pub(crate) fn audit(&self, file: Option<Arc<AuditFiles>>) -> Audit {
         Audit::to(CountingSink::new(self.audit.clone(), file))
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{
 use passticket_proxy::config::Config;
 use serde_json::{Value, json};
 use tower_passticket::{
-    audit::AuditFile,
+    audit::AuditFiles,
     health::Health,
     metrics::{Label, LabelName},
     revocation::DurableStore,
@@ -46,7 +46,7 @@ impl Label for Component {
 pub(super) struct Components {
     workers: Arc<WorkerState>,
     revocations: Arc<DurableStore>,
-    audit: Option<Arc<AuditFile>>,
+    audit: Option<Arc<AuditFiles>>,
     /// Whether delegated PassTickets are on. They are not made without an audit record. All other requests are
     /// served without one.
     is_audit_needed: bool,

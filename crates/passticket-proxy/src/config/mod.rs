@@ -349,6 +349,14 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         Some(field) => field.path(),
         None => Some(path.with_file_name("audit.jsonl")),
     };
+    let unauthenticated = match &ours.audit.unauthenticated {
+        Some(field) => field.path().inspect(|path| {
+            if audit.as_ref() == Some(path) {
+                field.at.error("is the same file as audit.file; write another one");
+            }
+        }),
+        None => audit.as_deref().map(beside),
+    };
     let revocations = match &ours.revocations {
         Some(field) => field.path(),
         None => Some(path.with_file_name("revocations.redb")),
@@ -414,7 +422,9 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         certificate_mapping: identification.certificate_mapping,
         delegation: identification.delegation,
         audit: match (ours.audit.enabled, ours.audit.options) {
-            (true, options) => Some(AuditSettings { file: audit?, options }),
+            (true, options) => {
+                Some(AuditSettings { file: audit?, unauthenticated: unauthenticated?, options })
+            }
             (false, _) => None,
         },
         revocations: revocations?,
@@ -453,6 +463,18 @@ fn foreign_origins(compatibility: Compatibility, cors: bool) -> ForeignOrigins {
         Compatibility::ZoweV3 if !cors => ForeignOrigins::Refused,
         _ => ForeignOrigins::Restricted,
     }
+}
+
+/// The default file for requests that were not authenticated: `audit.unauthenticated.jsonl` beside
+/// `audit.jsonl`.
+fn beside(audit: &Path) -> PathBuf {
+    let mut name = audit.file_stem().unwrap_or_default().to_owned();
+    name.push(".unauthenticated");
+    if let Some(extension) = audit.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    audit.with_file_name(name)
 }
 
 fn signing_key(field: &Field<'_>) -> Option<SigningKey> {

@@ -86,6 +86,7 @@ pub(super) struct AuditSection<'a> {
     pub(super) at: At<'a>,
     pub(super) enabled: bool,
     pub(super) file: Option<Field<'a>>,
+    pub(super) unauthenticated: Option<Field<'a>>,
     pub(super) options: AuditFileOptions,
 }
 
@@ -271,6 +272,7 @@ fn allow_list<T: Eq + Hash + FromStr<Err: fmt::Display>>(field: &Field<'_>) -> A
 fn audit(mut section: Section<'_>) -> AuditSection<'_> {
     let enabled = section.optional("enabled").and_then(|field| field.boolean());
     let file = section.optional("file");
+    let unauthenticated = section.optional("unauthenticatedFile");
     let mut options = AuditFileOptions::default();
     if let Some(megabytes) =
         section.optional("rotateAtMegabytes").and_then(|f| f.number(1..=1_000_000))
@@ -286,7 +288,7 @@ fn audit(mut section: Section<'_>) -> AuditSection<'_> {
     }
     let at = section.at.clone();
     section.finish();
-    AuditSection { at, enabled: enabled.unwrap_or(true), file, options }
+    AuditSection { at, enabled: enabled.unwrap_or(true), file, unauthenticated, options }
 }
 
 fn fsync(text: &str) -> Result<Fsync, &'static str> {

@@ -84,6 +84,9 @@ pub struct DelegationSettings {
 pub struct AuditSettings {
     /// `passticketProxy.audit.file`. The default is `audit.jsonl` in the directory of the zowe.yaml.
     pub file: PathBuf,
+    /// `passticketProxy.audit.unauthenticatedFile`: the file for requests that were not authenticated. The
+    /// default is `audit.unauthenticated.jsonl` beside [`file`](Self::file).
+    pub unauthenticated: PathBuf,
     /// The other keys of `passticketProxy.audit`.
     pub options: AuditFileOptions,
 }

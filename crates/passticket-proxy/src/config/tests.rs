@@ -157,7 +157,9 @@ fn the_example_zowe_yaml_loads() {
     assert_eq!(delegation.grants.as_ref().map(Vec::len), Some(2));
     assert_eq!(delegation.protected, ["IBMUSER", "ZWESVUSR"].map(|u| UserId::new(u).unwrap()));
     assert_eq!(delegation.calls_per_minute.map(NonZeroU32::get), Some(60));
-    assert_eq!(config.audit.as_ref().unwrap().file, setup.0.path().join("audit.jsonl"));
+    let audit = config.audit.as_ref().unwrap();
+    assert_eq!(audit.file, setup.0.path().join("audit.jsonl"));
+    assert_eq!(audit.unauthenticated, setup.0.path().join("audit.unauthenticated.jsonl"));
     assert_eq!(config.strip_headers, ["x-zowe-user", "x-zowe-passticket"]);
     let seconds = |timeouts: TimeoutSettings| {
         let TimeoutSettings { connect, response, handshake, drain, provider, queue, .. } = timeouts;
@@ -919,4 +921,23 @@ proptest! {
         read_as_each_file(&yaml);
         read_as_each_file(&API_DEF.chars().take(at).chain(text.chars()).collect::<String>());
     }
+}
+
+#[test]
+fn the_file_of_unauthenticated_requests_is_beside_the_audit_file() {
+    for (keys, want) in [
+        ("file: audit.jsonl", "audit.unauthenticated.jsonl"),
+        ("file: logs/gateway", "logs/gateway.unauthenticated"),
+        ("file: audit.jsonl\n    unauthenticatedFile: other/x.jsonl", "other/x.jsonl"),
+    ] {
+        let setup = Setup::new();
+        setup.edit("file: audit.jsonl", keys);
+        let audit = setup.load().unwrap().config.audit.unwrap();
+        assert_eq!(audit.unauthenticated, setup.0.path().join(want), "{keys}");
+    }
+    let setup = Setup::new();
+    setup.edit("file: audit.jsonl", "file: audit.jsonl\n    unauthenticatedFile: audit.jsonl");
+    let want = "passticketProxy.audit.unauthenticatedFile: is the same file as audit.file; write \
+                another one";
+    assert!(setup.problems()[0].ends_with(want), "{:?}", setup.problems());
 }

@@ -7,6 +7,7 @@
 mod support;
 
 mod admin;
+mod audit;
 mod auth_api;
 mod authorization;
 mod command_line;

@@ -134,7 +134,7 @@ async fn headers_of_a_trusted_proxy_are_appended_to_and_name_the_client() {
         ] {
             assert_eq!(received[name], *want, "{received}");
         }
-        assert_eq!(gateway.audited("audit.jsonl", "client").await, "203.0.113.9");
+        assert_eq!(gateway.audited("audit.unauthenticated.jsonl", "client").await, "203.0.113.9");
     }
 }
 
@@ -154,7 +154,7 @@ async fn headers_of_any_other_peer_are_replaced() {
         ] {
             assert_eq!(received[name], *want, "{received}");
         }
-        assert_eq!(gateway.audited("audit.jsonl", "client").await, Value::Null);
+        assert_eq!(gateway.audited("audit.unauthenticated.jsonl", "client").await, Value::Null);
     }
 }
 
@@ -163,7 +163,7 @@ async fn a_malformed_address_of_a_trusted_proxy_names_nobody() {
     let gateway = Gateway::start("  trustedProxies: [127.0.0.1]\n", "", false).await;
     let received = gateway.get(&[("x-forwarded-for", "203.0.113.9, bad")]).await;
     assert_eq!(received["x-forwarded-for"], "127.0.0.1");
-    assert_eq!(gateway.audited("audit.jsonl", "client").await, Value::Null);
+    assert_eq!(gateway.audited("audit.unauthenticated.jsonl", "client").await, Value::Null);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -204,7 +204,7 @@ async fn a_header_of_the_proxy_protocol_names_the_client() {
         let want = format!("\"x-forwarded-for\":\"{client}\"");
         assert!(answer.contains(&want), "{answer}");
         if let Some(peer) = peer {
-            assert_eq!(gateway.audited("audit.jsonl", "peer").await, peer);
+            assert_eq!(gateway.audited("audit.unauthenticated.jsonl", "peer").await, peer);
         }
     }
 }

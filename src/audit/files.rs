@@ -1,0 +1,167 @@
+//! An audit sink with two files: one for decisions about users, one for requests that were not authenticated.
+
+use std::path::PathBuf;
+
+use super::{
+    event::Event,
+    file::{AuditFile, AuditFileError, DROPPED, WRITE_ERRORS, WRITTEN},
+    options::AuditFileOptions,
+    reason::ReasonCode,
+    record::AuditRecord,
+    sink::AuditSink,
+};
+use crate::{
+    health::Health,
+    metrics::{Collect, Exposition, LabelName},
+};
+
+const FILE: LabelName = LabelName::new("file");
+
+/// A sink that writes requests that were not authenticated to a file of their own, and sums them up there. So
+/// a client without a credential cannot make the gateway delete the records of others.
+///
+/// A request was not authenticated if it was refused because it has no credential, a malformed or forged token
+/// or a malformed body, or because of the login throttle. Records of wrong passwords stay in the first file,
+/// because the login throttle limits their number.
+///
+/// In the second file, one line stands for all requests with the same client, service, event and reason
+/// within a second. Its field `count` is their number, and its other fields are those of the first request. If
+/// there are more than 1,024 such lines in a second, further requests are counted in lines without client
+/// and service.
+///
+/// The methods of [`AuditFile`] describe when records are lost. The sink is
+/// [available](AuditSink::is_available) if the first file is.
+#[derive(Debug)]
+pub struct AuditFiles {
+    decisions: AuditFile,
+    unauthenticated: AuditFile,
+}
+
+impl AuditFiles {
+    /// Opens or creates two files: `decisions`, and `unauthenticated` for requests that were not
+    /// authenticated. At most four full files of the second one are kept. This call blocks on file
+    /// operations.
+    ///
+    /// # Errors
+    /// [`AuditFileError`] if one of the files cannot be opened, locked or written.
+    pub fn open(
+        decisions: impl Into<PathBuf>,
+        unauthenticated: impl Into<PathBuf>,
+        options: AuditFileOptions,
+    ) -> Result<Self, AuditFileError> {
+        Ok(Self {
+            decisions: AuditFile::open(decisions, options.clone())?,
+            unauthenticated: AuditFile::open(unauthenticated, options.summed_up())?,
+        })
+    }
+
+    /// The file with the decisions about users.
+    pub fn decisions(&self) -> &AuditFile {
+        &self.decisions
+    }
+
+    /// The file with the requests that were not authenticated.
+    pub fn unauthenticated(&self) -> &AuditFile {
+        &self.unauthenticated
+    }
+
+    /// Whether both files are written: see [`AuditFile::health`].
+    pub fn health(&self) -> Health {
+        match self.decisions.health() {
+            Health::Up => self.unauthenticated.health(),
+            down => down,
+        }
+    }
+
+    /// Whether one of the writer threads has ended: see [`AuditFile::has_ended`].
+    pub fn has_ended(&self) -> bool {
+        self.decisions.has_ended() || self.unauthenticated.has_ended()
+    }
+
+    /// Writes the waiting records and stops the writer threads: see [`AuditFile::close`].
+    pub fn close(&self) {
+        self.decisions.close();
+        self.unauthenticated.close();
+    }
+}
+
+impl AuditSink for AuditFiles {
+    fn record(&self, record: AuditRecord) {
+        let file =
+            if is_unauthenticated(&record) { &self.unauthenticated } else { &self.decisions };
+        file.record(record);
+    }
+
+    fn is_available(&self) -> bool {
+        self.decisions.is_available()
+    }
+}
+
+impl Collect for AuditFiles {
+    fn collect(&self, exposition: &mut Exposition) {
+        let Self { decisions, unauthenticated } = self;
+        for (metric, value) in [
+            (&WRITTEN, AuditFile::written as fn(&AuditFile) -> u64),
+            (&DROPPED, AuditFile::dropped),
+            (&WRITE_ERRORS, AuditFile::write_errors),
+        ] {
+            exposition.series(
+                metric,
+                [
+                    ([(FILE, "decisions")], value(decisions)),
+                    ([(FILE, "unauthenticated")], value(unauthenticated)),
+                ],
+            );
+        }
+    }
+}
+
+/// Whether any client can cause this record. A record of a verified token or certificate is about somebody.
+fn is_unauthenticated(record: &AuditRecord) -> bool {
+    if record.token_id.is_some() || record.certificate.is_some() {
+        return false;
+    }
+    match record.reason {
+        None => false,
+        // The action of a user who is known may have been done. The user of a login is not verified yet.
+        Some(ReasonCode::Abandoned) => record.user.is_none() || record.event == Event::Login,
+        Some(reason) => reason.needs_no_credential(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use test_support::{pki, tickets::user};
+
+    use super::*;
+    use crate::{clock::Timestamp, identity::PeerCertificate, token::TokenFingerprint};
+
+    #[test]
+    fn a_record_is_about_somebody_if_anything_was_verified() {
+        let failed = |event, reason| AuditRecord::failed(event, reason, Timestamp::from_secs(1));
+        let authentication = |reason| failed(Event::Authentication, reason);
+        let login = |reason| failed(Event::Login, reason).with_user(user("USER"));
+        let der = pki::self_signed_with_name("USER");
+        let certificate = PeerCertificate::from_der(der).unwrap();
+        let token = TokenFingerprint::of("a");
+        for (record, want) in [
+            (AuditRecord::succeeded(Event::Ticket, Timestamp::from_secs(1)), false),
+            (authentication(ReasonCode::NoCredential), true),
+            (authentication(ReasonCode::TokenMalformed), true),
+            (authentication(ReasonCode::TokenSignature), true),
+            (authentication(ReasonCode::TokenSignature).with_certificate(&certificate), false),
+            (authentication(ReasonCode::WrongKind), true),
+            (authentication(ReasonCode::WrongKind).with_token_id(token), false),
+            (authentication(ReasonCode::TokenExpired), false),
+            (authentication(ReasonCode::StoreUnavailable), false),
+            (login(ReasonCode::WrongPassword), false),
+            (login(ReasonCode::TooManyAttempts), true),
+            (login(ReasonCode::BadRequest), true),
+            (login(ReasonCode::Abandoned), true),
+            (failed(Event::TokenMinted, ReasonCode::Abandoned), true),
+            (failed(Event::TokenMinted, ReasonCode::Abandoned).with_user(user("USER")), false),
+        ] {
+            assert_eq!(is_unauthenticated(&record), want, "{}", record.to_json());
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Method and path of a request, for audit records.
+
+use std::fmt;
+
+use http::{Method, Uri};
+
+/// The longest path in a record, in bytes.
+const MAX_PATH: usize = 512;
+
+/// A shorter path cannot contain a JSON Web Token. A signature alone has 43 characters (HS256, RFC 7518 §3.2),
+/// and the shortest header with it 20.
+const MIN_TOKEN: usize = 64;
+
+/// The longest method in a record, in bytes.
+const MAX_METHOD: usize = 32;
+
+/// Method and path of a request, as the client sent them, without the query.
+///
+/// A path has at most 512 bytes, a method at most 32. If one is cut off, it ends with `…`. In a path of 64
+/// bytes or more, a segment that contains `eyJ` is written as `(token)`, because a JSON Web Token may begin
+/// there. A record must not contain one.
+///
+/// ```
+/// use http::{Method, Uri};
+/// use tower_passticket::audit::RequestLine;
+///
+/// let uri = Uri::from_static("https://gw:7554/files/api/v1/x?secret=1");
+/// let line = RequestLine::new(&Method::GET, &uri);
+/// assert_eq!((line.method(), line.path()), ("GET", "/files/api/v1/x"));
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct RequestLine {
+    /// The method, then the path. There is one text, so that a record needs one allocation.
+    text: Box<str>,
+    method_length: u8,
+}
+
+impl RequestLine {
+    /// The method and the path of a request.
+    pub fn new(method: &Method, uri: &Uri) -> Self {
+        let (method, path) = (method.as_str(), uri.path());
+        let is_short = method.len() <= MAX_METHOD && path.len() <= MAX_PATH;
+        if !is_short || (path.len() >= MIN_TOKEN && may_have_token(path)) {
+            return Self::shortened(method, path);
+        }
+        let mut text = String::with_capacity(method.len() + path.len());
+        text.push_str(method);
+        text.push_str(path);
+        Self { text: text.into_boxed_str(), method_length: method.len() as u8 }
+    }
+
+    #[cold]
+    fn shortened(method: &str, path: &str) -> Self {
+        let mut text = cut(method, MAX_METHOD);
+        let method_length = text.len() as u8;
+        let segments = path.split('/');
+        let segments = segments.map(|text| if may_have_token(text) { "(token)" } else { text });
+        text.push_str(&cut(&segments.collect::<Vec<_>>().join("/"), MAX_PATH));
+        Self { text: text.into_boxed_str(), method_length }
+    }
+
+    /// The method, such as `GET`.
+    pub fn method(&self) -> &str {
+        &self.text[..self.method_length.into()]
+    }
+
+    /// The path, such as `/files/api/v1/x`.
+    pub fn path(&self) -> &str {
+        &self.text[self.method_length.into()..]
+    }
+}
+
+/// Whether the text contains `eyJ`: the Base64 form of the beginning of a JSON object.
+///
+/// `str::contains` would be shorter. But `RouteLayer` calls it with a constant, too, and the compiler no longer
+/// specializes it if there is a second caller. That costs 380 instructions in each request.
+fn may_have_token(text: &str) -> bool {
+    text.as_bytes().windows(3).any(|bytes| bytes == b"eyJ")
+}
+
+/// The text, with at most `max` bytes and `…`.
+fn cut(text: &str, max: usize) -> String {
+    if text.len() <= max {
+        return text.to_owned();
+    }
+    let end = (0..=max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}…", &text[..end])
+}
+
+impl fmt::Debug for RequestLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RequestLine({} {:?})", self.method(), self.path())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_short_and_have_neither_a_query_nor_a_token() {
+        let long = "a".repeat(MAX_PATH + 1);
+        // The shortest signed token: {"alg":"HS256"}, {}, and a signature.
+        let token = format!("eyJhbGciOiJIUzI1NiJ9.e30.{}", "s".repeat(43));
+        for (method, uri, want) in [
+            ("GET", "/a/b?c=d", "GET /a/b"),
+            ("GET", "/", "GET /"),
+            ("POST", "https://u:p@gw:1/x?y", "POST /x"),
+            ("OPTIONS", "*", "OPTIONS *"),
+            ("CONNECT", "gw:443", "CONNECT "),
+            ("BASELINE-CONTROL", "/x", "BASELINE-CONTROL /x"),
+            ("GET", "/a\"b\\", "GET /a\"b\\"),
+            ("GET", &format!("/{token}"), "GET /(token)"),
+            ("GET", &format!("/invalidate/{token}/x"), "GET /invalidate/(token)/x"),
+            ("GET", &format!("/a/x;t={token}"), "GET /a/(token)"),
+            ("GET", "/keyJar", "GET /keyJar"),
+            (&"M".repeat(MAX_METHOD), "/", &format!("{} /", "M".repeat(MAX_METHOD))),
+            (&"M".repeat(300), "/", &format!("{}… /", "M".repeat(MAX_METHOD))),
+            ("GET", &format!("/{}", &long[2..]), &format!("GET /{}", &long[2..])),
+            ("GET", &format!("/{long}?q"), &format!("GET /{}…", &long[2..])),
+            ("GET", &format!("/eyJ{long}"), "GET /(token)"),
+        ] {
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            let line = RequestLine::new(&method, &uri.parse().unwrap());
+            assert_eq!(format!("{} {}", line.method(), line.path()), want);
+        }
+    }
+
+    /// A JSON text needs escapes for control characters. `Uri` does not permit them.
+    #[test]
+    fn a_path_has_no_control_characters() {
+        for byte in 0..=0x1f_u8 {
+            let uri = [b"/a".as_slice(), &[byte], b"b"].concat();
+            assert!(Uri::try_from(uri).is_err(), "{byte}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_cut_at_the_end_of_a_character() {
+        assert_eq!(cut("aé", 3), "aé");
+        assert_eq!(cut("aéb", 2), "a…");
+        assert_eq!(cut("aéb", 3), "aé…");
+    }
+}
