@@ -136,6 +136,7 @@ mod file_access;
 mod identities;
 mod identity_checks;
 mod listen;
+mod login_throttle;
 mod own_origins;
 mod passticket_proxy;
 mod pem;
@@ -184,7 +185,7 @@ use secret_file::{
     read_public_file,
 };
 use tower_passticket::{
-    api::{Compatibility, GuardingResources, PasswordHash},
+    api::{Compatibility, GuardingResources, LoginThrottleOptions, PasswordHash},
     gateway::StrictTransportSecurity,
     layer::{CookieNames, CustomHeaders, ForeignOrigins, OriginPolicy, RequestHeaders},
     passticket::{KeyProfiles, UserId},
@@ -271,6 +272,8 @@ pub struct Config {
     pub timeouts: TimeoutSettings,
     /// Size limits of caches, and the limit of client connections.
     pub limits: LimitSettings,
+    /// The limits of failed logins: `passticketProxy.loginThrottle`.
+    pub login_throttle: LoginThrottleOptions,
     /// The value of `Strict-Transport-Security`, with TLS by the gateway or by AT-TLS; `None` if it is off:
     /// `passticketProxy.strictTransportSecurity`.
     pub strict_transport_security: Option<StrictTransportSecurity>,
@@ -426,6 +429,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             provider: ours.provider,
         },
         limits: ours.limits,
+        login_throttle: ours.login_throttle,
         strict_transport_security: ours.strict_transport_security,
         routes,
         profiles: KeyProfiles::new(ours.profiles)

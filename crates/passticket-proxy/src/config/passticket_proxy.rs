@@ -12,6 +12,7 @@ use std::{
 use super::{
     admin::{self, AdminSection},
     identities::certificate_filter,
+    login_throttle,
     problem::Place,
     ptktdata::{self, Entries, Environment},
     reader::{At, Field, Section},
@@ -19,7 +20,7 @@ use super::{
     settings::{LimitSettings, default_gateway_user},
 };
 use tower_passticket::{
-    api::{AllowList, Compatibility, Grant},
+    api::{AllowList, Compatibility, Grant, LoginThrottleOptions},
     audit::{AuditFileOptions, Fsync},
     gateway::{StrictHosts, StrictTransportSecurity},
     layer::OnFailure,
@@ -56,6 +57,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) drain: Duration,
     pub(super) provider: Duration,
     pub(super) limits: LimitSettings,
+    pub(super) login_throttle: LoginThrottleOptions,
     pub(super) strict_transport_security: Option<StrictTransportSecurity>,
 }
 
@@ -122,6 +124,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let provider = seconds("providerSeconds", 1, 5);
     timeouts.finish();
     let limits = limits(section.section("limits"));
+    let login_throttle = login_throttle::read(section.section("loginThrottle"));
     let strict_transport_security =
         strict_transport_security(section.section("strictTransportSecurity"));
     let at = section.at.clone();
@@ -153,6 +156,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         drain,
         provider,
         limits,
+        login_throttle,
         strict_transport_security,
     }
 }

@@ -474,7 +474,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("maxAge: 31536000", "maxAge: 1y"),
             &[
-                "zowe.yaml:97: passticketProxy.strictTransportSecurity.maxAge: \"1y\" is not valid; write \
+                "zowe.yaml:103: passticketProxy.strictTransportSecurity.maxAge: \"1y\" is not valid; write \
                a number from 0 to 315360000",
             ],
         ),
