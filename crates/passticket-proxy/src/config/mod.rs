@@ -130,6 +130,7 @@
 mod admin;
 mod api_defs;
 mod apiml_security;
+mod client_authorities;
 mod configured_route;
 mod encoding;
 mod file_access;
@@ -332,6 +333,11 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
 
     let tls =
         tls_files::read(zowe.certificate.as_ref(), zowe.key.as_ref(), zowe.authorities.as_ref());
+    if let (Some(files), Some(field), true) =
+        (&tls, &zowe.authorities, zowe.security.client_certificates)
+    {
+        client_authorities::check(&field.at, &files.authorities);
+    }
     let signing_key = ours.signing_key.as_ref().and_then(signing_key);
     let users = users(&zowe, &ours, report);
     let saf_file = ours.saf.as_ref().and_then(Field::path);
