@@ -9,9 +9,19 @@ use crate::{passticket::UserId, revocation::ClientNetwork};
 /// The wait after the first failure beyond the free ones. Each further failure doubles it.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
-/// The failures of a user or of a network are forgotten after this time without another one. If it were
-/// shorter, an attacker who waits for it would get the free failures several times a day.
-const FORGET_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+/// When failures are forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Forgotten {
+    /// After this time without another failure. If it were shorter than a day, an attacker who waits for it
+    /// would get the free failures several times a day.
+    AfterLast(Duration),
+    /// This time after the first failure. Somebody in a large network fails again and again, so failures
+    /// would add up.
+    AfterFirst(Duration),
+}
+
+const OF_A_USER: Forgotten = Forgotten::AfterLast(Duration::from_secs(24 * 60 * 60));
+const OF_A_NETWORK: Forgotten = Forgotten::AfterFirst(Duration::from_secs(60 * 60));
 
 /// The number of entries in one of the two generations of a [`Ledger`].
 const GENERATION: usize = 50_000;
@@ -33,7 +43,7 @@ impl FailureLimit {
     }
 
     fn wait(self, failures: Failures, now: Duration) -> Duration {
-        if !self.is_exceeded(failures) || failures.are_forgotten(now) {
+        if !self.is_exceeded(failures) {
             return Duration::ZERO;
         }
         let doublings = (failures.count - self.free - 1).min(20);
@@ -84,11 +94,21 @@ pub(super) enum NetworkOrigin {
 }
 
 /// The failed logins of a process. Each count has a bounded size.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct FailureCounts {
     users_and_networks: Ledger<Pair>,
     users: Ledger<UserId>,
     networks: Ledger<ClientNetwork>,
+}
+
+impl Default for FailureCounts {
+    fn default() -> Self {
+        Self {
+            users_and_networks: Ledger::new(OF_A_USER),
+            users: Ledger::new(OF_A_USER),
+            networks: Ledger::new(OF_A_NETWORK),
+        }
+    }
 }
 
 /// The counts in which an attempt was counted as a failure before its password was checked.
@@ -96,13 +116,12 @@ pub(super) struct FailureCounts {
 pub(super) struct Claimed {
     user_and_network: bool,
     user: bool,
-    network: bool,
 }
 
 impl FailureCounts {
-    /// Begins an attempt. Where a limit is exceeded, the attempt counts as a failure from now on. Otherwise
-    /// further attempts could begin while the password is checked, and each wait would end with many tries
-    /// instead of one.
+    /// Begins an attempt. Where a limit of the user is exceeded, the attempt counts as a failure from now on.
+    /// Otherwise further attempts could begin while the password is checked, and each wait would end with many
+    /// tries instead of one. The limit of the network does not delay logins that succeed.
     ///
     /// A network from which the user has logged in is held only by the failures of the user from this very
     /// network. So an attacker elsewhere cannot lock the user out, and neither can other users of the
@@ -117,11 +136,10 @@ impl FailureCounts {
         now: Duration,
     ) -> Result<Claimed, Duration> {
         self.check(attempt, limits, now)?;
-        let (pair, user, network) = attempt.keys();
+        let (pair, user, _) = attempt.keys();
         Ok(Claimed {
             user_and_network: self.users_and_networks.claim(pair, limits.user_and_network, now),
             user: user.is_some_and(|it| self.users.claim(it, limits.user, now)),
-            network: network.is_some_and(|it| self.networks.claim(it, limits.network, now)),
         })
     }
 
@@ -154,7 +172,7 @@ impl FailureCounts {
         );
         self.users.failed(attempt.user, claimed.user, now);
         if let Some(network) = attempt.network {
-            self.networks.failed(network, claimed.network, now);
+            self.networks.failed(network, false, now);
         }
     }
 
@@ -167,9 +185,6 @@ impl FailureCounts {
         let claims = u32::from(claimed.user_and_network);
         let failures = forgotten.saturating_sub(claims) + u32::from(claimed.user);
         self.users.subtract(&attempt.user, failures);
-        if let (Some(network), true) = (attempt.network, claimed.network) {
-            self.networks.subtract(&network, 1);
-        }
     }
 
     /// The password could not be checked.
@@ -180,21 +195,22 @@ impl FailureCounts {
         if claimed.user {
             self.users.subtract(&attempt.user, 1);
         }
-        if let (Some(network), true) = (attempt.network, claimed.network) {
-            self.networks.subtract(&network, 1);
-        }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Failures {
     count: u32,
+    first: Duration,
     last: Duration,
 }
 
 impl Failures {
-    fn are_forgotten(self, now: Duration) -> bool {
-        self.last + FORGET_AFTER <= now
+    fn are_forgotten(self, forgotten: Forgotten, now: Duration) -> bool {
+        match forgotten {
+            Forgotten::AfterLast(time) => self.last + time <= now,
+            Forgotten::AfterFirst(time) => self.first + time <= now,
+        }
     }
 }
 
@@ -203,30 +219,29 @@ impl Failures {
 /// an attacker must fill a whole generation with other keys.
 #[derive(Debug)]
 struct Ledger<K> {
+    forgotten: Forgotten,
     young: HashMap<K, Failures>,
     old: HashMap<K, Failures>,
 }
 
-impl<K> Default for Ledger<K> {
-    fn default() -> Self {
-        Self { young: HashMap::new(), old: HashMap::new() }
-    }
-}
-
 impl<K: Copy + Eq + Hash> Ledger<K> {
-    fn get(&self, key: &K) -> Option<Failures> {
-        self.young.get(key).or_else(|| self.old.get(key)).copied()
+    fn new(forgotten: Forgotten) -> Self {
+        Self { forgotten, young: HashMap::new(), old: HashMap::new() }
+    }
+
+    /// The failures that are not forgotten.
+    fn get(&self, key: &K, now: Duration) -> Option<Failures> {
+        let failures = self.young.get(key).or_else(|| self.old.get(key)).copied();
+        failures.filter(|failures| !failures.are_forgotten(self.forgotten, now))
     }
 
     fn wait(&self, key: &K, limit: FailureLimit, now: Duration) -> Duration {
-        self.get(key).map_or(Duration::ZERO, |failures| limit.wait(failures, now))
+        self.get(key, now).map_or(Duration::ZERO, |failures| limit.wait(failures, now))
     }
 
     /// Counts a failure in advance if the limit is exceeded. Whether it was.
     fn claim(&mut self, key: K, limit: FailureLimit, now: Duration) -> bool {
-        let is_exceeded = self
-            .get(&key)
-            .is_some_and(|failures| limit.is_exceeded(failures) && !failures.are_forgotten(now));
+        let is_exceeded = self.get(&key, now).is_some_and(|failures| limit.is_exceeded(failures));
         if is_exceeded {
             self.failed(key, false, now);
         }
@@ -234,15 +249,15 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
     }
 
     fn failed(&mut self, key: K, was_claimed: bool, now: Duration) {
-        let before = self.young.remove(&key).or_else(|| self.old.remove(&key));
-        let before = before.filter(|failures| !failures.are_forgotten(now));
-        let before = before.map_or(0, |failures| failures.count);
+        let before = self.get(&key, now);
+        self.forget(&key);
+        let (count, first) = before.map_or((0, now), |failures| (failures.count, failures.first));
         // A claim may be gone, because a success has cleared the count.
-        let count = if was_claimed { before.max(1) } else { before.saturating_add(1) };
+        let count = if was_claimed { count.max(1) } else { count.saturating_add(1) };
         if self.young.len() >= GENERATION {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(key, Failures { count, last: now });
+        self.young.insert(key, Failures { count, first, last: now });
     }
 
     /// The number of failures that were forgotten.
@@ -367,12 +382,17 @@ mod tests {
             assert_eq!(guess(&mut counts, unknown(&format!("U{i}"), "192.0.2.1"), i), Ok(()));
             assert_eq!(log_in(&mut counts, unknown("NEW", "192.0.2.2"), i), Ok(()));
         }
-        // Then a new user waits for at most 10 s, and a user who has logged in there does not wait.
+        // Then a new user waits for at most 10 s after a failure, and a user who has logged in there does not
+        // wait.
         for i in 100..1000 {
-            let _ = guess(&mut counts, unknown(&format!("U{i}"), "192.0.2.1"), i);
-            let wait = log_in(&mut counts, unknown("NEW", "192.0.2.2"), i).err().unwrap_or(0);
-            assert!(wait <= 10, "{wait}");
-            assert_eq!(log_in(&mut counts, known("OLD", "192.0.2.2"), i), Ok(()));
+            let guessed = guess(&mut counts, unknown(&format!("U{i}"), "192.0.2.1"), 12 * i);
+            assert_eq!(guessed, Ok(()));
+            let wait = log_in(&mut counts, unknown("NEW", "192.0.2.2"), 12 * i).err();
+            assert!(wait.unwrap_or(0) <= 10, "{wait:?}");
+            for _ in 0..20 {
+                assert_eq!(log_in(&mut counts, unknown("NEW", "192.0.2.2"), 12 * i + 10), Ok(()));
+                assert_eq!(log_in(&mut counts, known("OLD", "192.0.2.2"), 12 * i), Ok(()));
+            }
         }
     }
 
@@ -436,7 +456,7 @@ mod tests {
         assert_eq!(guess(&mut counts, it, 2), Ok(()));
         let claimed = counts.begin(it, LIMITS, secs(4)).unwrap();
         counts.succeeded(it, claimed);
-        assert_eq!(counts.users.get(&it.user), None);
+        assert_eq!(counts.users.get(&it.user, secs(4)), None);
         for _ in 0..5 {
             guess(&mut counts, it, 4).unwrap();
         }
@@ -444,7 +464,10 @@ mod tests {
         let claimed = counts.begin(it, LIMITS, secs(5)).unwrap();
         counts.succeeded(it, Claimed::default());
         counts.failed(it, claimed, secs(5));
-        assert_eq!(counts.users_and_networks.get(&(it.user, it.network)).unwrap().count, 1);
+        assert_eq!(
+            counts.users_and_networks.get(&(it.user, it.network), secs(5)).unwrap().count,
+            1
+        );
     }
 
     #[test]
@@ -461,6 +484,22 @@ mod tests {
     }
 
     #[test]
+    fn failures_of_a_network_are_forgotten_after_an_hour_although_there_are_others() {
+        let mut counts = FailureCounts::default();
+        for i in 0..5_000 {
+            // 80 failures an hour.
+            let name = format!("U{i}");
+            assert_eq!(guess(&mut counts, unknown(&name, "192.0.2.1"), 45 * i), Ok(()), "{i}");
+            assert_eq!(log_in(&mut counts, unknown("NEW", "192.0.2.2"), 45 * i), Ok(()), "{i}");
+        }
+        for i in 0..101 {
+            let _ = guess(&mut counts, unknown(&format!("V{i}"), "192.0.2.1"), 250_000);
+        }
+        assert!(guess(&mut counts, unknown("W", "192.0.2.1"), 250_000).is_err());
+        assert_eq!(guess(&mut counts, unknown("W", "192.0.2.1"), 253_600), Ok(()));
+    }
+
+    #[test]
     fn clients_without_an_address_are_held_by_the_user() {
         let mut counts = FailureCounts::default();
         let it = Attempt { network: None, ..unknown("A", "192.0.2.1") };
@@ -472,12 +511,12 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::new(OF_A_USER);
         for i in 0..3 * GENERATION {
             ledger.failed(i, false, secs(0));
         }
         assert!(ledger.young.len() + ledger.old.len() <= 2 * GENERATION);
-        assert!(ledger.get(&(3 * GENERATION - 1)).is_some());
-        assert!(ledger.get(&(2 * GENERATION)).is_some() && ledger.get(&0).is_none());
+        let has = |key| ledger.get(&key, secs(0)).is_some();
+        assert!(has(3 * GENERATION - 1) && has(2 * GENERATION) && !has(0));
     }
 }

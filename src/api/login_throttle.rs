@@ -43,8 +43,8 @@ pub struct LoginThrottleOptions {
     /// The failures of one user from all networks. They hold the user in networks from which the user has not
     /// logged in recently. The default is 16, and then at most an hour.
     pub user: FailureLimit,
-    /// The failures of all users from one network. They hold users who have not logged in there recently. The
-    /// default is 100, and then at most 10 seconds, because many users may share a network.
+    /// The failures of all users from one network within an hour. They hold users who have not logged in there
+    /// recently. The default is 1000, and then at most 10 seconds, because many users may share a network.
     pub network: FailureLimit,
     /// How long a network is known after a login. The default is 30 days.
     pub known_for: Duration,
@@ -71,7 +71,7 @@ impl Default for LoginThrottleOptions {
         Self {
             user_and_network: FailureLimit::new(4, hour),
             user: FailureLimit::new(16, hour),
-            network: FailureLimit::new(100, Duration::from_secs(10)),
+            network: FailureLimit::new(1000, Duration::from_secs(10)),
             known_for: 30 * 24 * hour,
             exempt: Arc::new(|_| false),
         }

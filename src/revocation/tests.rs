@@ -393,9 +393,9 @@ mod durable {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("revocations.redb");
         drop(DurableStore::create(&path).unwrap());
-        let database = redb::Database::open(&path).unwrap();
+        let database = Database::open(&path).unwrap();
         let txn = database.begin_write().unwrap();
-        let networks = redb::TableDefinition::<[u8; 8], &[u8]>::new("knownNetworks");
+        let networks = TableDefinition::<[u8; 8], &[u8]>::new("knownNetworks");
         assert!(txn.delete_table(networks).unwrap());
         txn.commit().unwrap();
         drop(database);

@@ -34,7 +34,7 @@ pub(super) fn read(mut section: Section<'_>) -> LoginThrottleOptions {
 }
 
 fn read_limit(mut section: Section<'_>, limit: &mut FailureLimit) {
-    let free = section.optional("free").and_then(|field| field.number(1..=1_000));
+    let free = section.optional("free").and_then(|field| field.number(1..=1_000_000));
     let wait = section.optional("longestWaitSeconds").and_then(|field| field.number(1..=86_400));
     section.finish();
     limit.free = free.and_then(|free| free.try_into().ok()).unwrap_or(limit.free);
@@ -80,7 +80,7 @@ mod tests {
         let seconds = Duration::from_secs;
         assert_eq!(changed.user_and_network, FailureLimit::new(1, seconds(3600)));
         assert_eq!(changed.user, FailureLimit::new(2, seconds(3)));
-        assert_eq!(changed.network, FailureLimit::new(100, seconds(4)));
+        assert_eq!(changed.network, FailureLimit::new(1000, seconds(4)));
         assert_eq!(changed.known_for, seconds(5 * 86_400));
     }
 
@@ -91,7 +91,7 @@ mod tests {
                 "exempt: [192.0.2.0/33]",
                 "exempt[0]: \"192.0.2.0/33\" is neither a network nor an address; write one like 192.0.2.0/24 or 2001:db8::1",
             ),
-            ("user: {free: 0}", "user.free: \"0\" is not valid; write a number from 1 to 1000"),
+            ("user: {free: 0}", "user.free: \"0\" is not valid; write a number from 1 to 1000000"),
             (
                 "knownNetworkDays: 91",
                 "knownNetworkDays: \"91\" is not valid; write a number from 1 to 90",
