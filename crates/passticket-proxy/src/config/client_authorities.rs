@@ -53,7 +53,12 @@ fn path_length(certificate: &Certificate) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::Arc, time::Duration};
+
     use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+    use rustls::{
+        RootCertStore, crypto::aws_lc_rs, pki_types::UnixTime, server::WebPkiClientVerifier,
+    };
     use test_support::pki;
 
     use super::*;
@@ -96,5 +101,38 @@ mod tests {
         for (warning, start) in found.iter().zip(starts) {
             assert!(warning.starts_with(start), "{warning}");
         }
+    }
+
+    /// If this test fails, TLS enforces more, and the warnings are wrong.
+    #[test]
+    fn tls_accepts_what_the_warnings_say() {
+        let key = KeyPair::from_pem(pki::SIGNING_KEY).unwrap();
+        let named = |name| authority(name, BasicConstraints::Unconstrained);
+        let short = authority("Short", BasicConstraints::Constrained(0));
+        let mut middle = named("Middle");
+        middle.not_after = rcgen::date_time_ymd(2001, 1, 1);
+        let signed = |params: &CertificateParams, issuer: &CertificateParams| {
+            let issuer = Issuer::from_params(issuer, &key);
+            params.signed_by(&key, &issuer).unwrap().der().clone()
+        };
+        let below = signed(&named("Below"), &short);
+        let accepts = |anchor: CertificateDer<'static>, chain: &[CertificateDer<'static>]| {
+            let mut roots = RootCertStore::empty();
+            roots.add(anchor).unwrap();
+            let provider = Arc::new(aws_lc_rs::default_provider());
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build();
+            let now = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
+            verifier.unwrap().verify_client_cert(&chain[0], &chain[1..], now).is_ok()
+        };
+        let client = CertificateParams::default();
+        let anchor = short.self_signed(&key).unwrap().der().clone();
+        assert!(accepts(anchor, &[signed(&client, &named("Below")), below]));
+        // It has expired.
+        let anchor = signed(&middle, &named("Root"));
+        assert!(accepts(anchor.clone(), &[signed(&client, &middle)]));
+        // Where it is not named, it is checked.
+        let root = named("Root").self_signed(&key).unwrap().der().clone();
+        assert!(!accepts(root, &[signed(&client, &middle), anchor]));
     }
 }
