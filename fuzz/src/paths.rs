@@ -8,7 +8,7 @@ use http_body_util::Full;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_passticket::{
     api::AuthPrefix,
-    layer::{Bypass, PassTicketScheme, Route, RouteLayer, Routes, Upstream},
+    layer::{Bypass, Origin, PassTicketScheme, Route, RouteLayer, Routes, Upstream},
     passticket::{Applid, KeyProfiles, LocalGenerator},
     remote::Address,
     token::ServiceId,
@@ -119,6 +119,11 @@ pub(crate) fn addresses(data: &[u8]) {
         let segments = decoded_segments(below);
         assert_eq!(segments.join(&b'/'), below.as_bytes()[1..]);
         assert!(!segments.iter().any(|segment| matches!(&**segment, b"." | b"..")));
+    }
+    if let Ok(origin) = url.parse::<Origin>() {
+        let text = origin.to_string();
+        assert_eq!(text.parse(), Ok(origin), "{text}");
+        assert!(text.to_ascii_lowercase() == text && !text.contains(['@', '?', '#']), "{text}");
     }
     if let Ok(address) = Address::parse(url) {
         let text = address.to_string();

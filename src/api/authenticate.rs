@@ -98,32 +98,39 @@ impl Callers<'_> {
         let Self { login, throttle, clock, .. } = self;
         let peer =
             request.extensions.get::<ConnectionInfo>().map(|connection| connection.client().ip());
-        let _turn = throttle.turn(&user, peer, || clock.now()).await.map_err(|too_early| {
+        let turn = throttle.turn(&user, peer, clock).await.map_err(|too_early| {
             tracing::info!(url, %user, ?peer, "too many failed logins; the password was not checked");
             ApiError::TooManyAttempts { retry_after: too_early.retry_after }
         })?;
         let password_change = new_password.is_some();
         let checking = match new_password {
             None => login.login(user, password),
-            Some(new) => login
-                .change_password(user, password, new)
-                .ok_or(ApiError::PasswordChangeUnsupported)?,
+            Some(new) => match login.change_password(user, password, new) {
+                Some(changing) => changing,
+                None => {
+                    turn.withdraw();
+                    return Err(ApiError::PasswordChangeUnsupported);
+                }
+            },
         };
         match checking.await {
             Ok(user) => {
-                throttle.succeeded(&user);
+                turn.succeeded();
                 tracing::info!(url, %user, proof = "password", password_change, "authenticated");
                 add_to_record(request, |record| record.user = Some(user));
                 Ok(user)
             }
             Err(reason @ LoginError::Unavailable) => {
+                turn.withdraw();
                 log_limited!(warn, "login provider", { url, %user, %reason }, "authentication failed");
                 add_to_record(request, |record| record.reason = Some(ReasonCode::LoginUnavailable));
                 Err(reason.into())
             }
             Err(reason) => {
-                if reason == LoginError::WrongCredentials {
-                    throttle.failed(&user, peer, clock.now());
+                match reason {
+                    LoginError::WrongCredentials => turn.failed(),
+                    // The old password was right, or was not checked.
+                    _ => turn.withdraw(),
                 }
                 tracing::info!(url, %user, %reason, "authentication failed");
                 Err(reason.into())

@@ -1,60 +1,100 @@
 //! Throttle against password guessing.
 //!
-//! Failed logins are counted per user and per peer address. The first few failures cause no wait. The
-//! next failure causes a short wait, and each further failure doubles the wait. A login during the wait
-//! is refused with 429 and `Retry-After`. Its password is not checked, and the wait is not extended. A
-//! login with the right password after the wait clears the failures of the user.
+//! Failed logins are counted per user and network, per user, and per network. The first few failures cause
+//! no wait. The next failure causes a short wait, and each further failure doubles the wait. A login during
+//! the wait is refused with 429 and `Retry-After`. Its password is not checked, and the wait is not extended.
+//! A login with the right password after the wait clears the failures of the user from this network.
+//!
+//! A network from which the user has logged in within [`LoginThrottleOptions::known_for`] is held only by
+//! the failures of the user from this network. So an attacker elsewhere cannot lock the user out.
+//!
+//! With the default limits, an attacker gets at most 100 tries a day for one user. This is the sum of those
+//! from all networks that are unknown and from one that is known.
 //!
 //! The number of concurrent password checks is limited. A login may have to wait until another check is
-//! done, and then the number of failures is checked again. So a client that sends a thousand guesses
-//! concurrently gets only a few more password checks than a client that sends them one after the other.
+//! done, and then the number of failures is checked again.
 
 use std::{
-    collections::HashMap,
-    hash::Hash,
-    net::{IpAddr, Ipv6Addr},
-    sync::{Mutex, PoisonError},
+    fmt,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::{clock::Timestamp, passticket::UserId};
+use super::failure_counts::{Attempt, Claimed, FailureCounts, FailureLimit, Limits, NetworkOrigin};
+use crate::{
+    clock::Clock,
+    passticket::UserId,
+    revocation::{ClientNetwork, KnownNetworks, NetworkMemory},
+};
 
 /// The maximum number of concurrent password checks.
 const MAX_CONCURRENT: usize = 16;
 
-/// How long a user or an address must wait after failed logins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Policy {
-    /// The number of failures that cause no wait.
-    free: u32,
-    /// The wait after the first failure beyond `free`. Each further failure doubles the wait.
-    first_wait: Duration,
-    longest_wait: Duration,
-    /// All failures are forgotten after this time without a failure.
-    forget_after: Duration,
-    /// The maximum number of entries in one of the two generations of a [`Ledger`].
-    generation_size: usize,
+/// The limits of the login throttle, see
+/// [`AuthApi::with_login_throttle`](super::AuthApi::with_login_throttle).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct LoginThrottleOptions {
+    /// The failures of one user from one network. The default is 4, and then at most an hour.
+    pub user_and_network: FailureLimit,
+    /// The failures of one user from all networks. They hold the user in networks from which the user has not
+    /// logged in recently. The default is 16, and then at most an hour.
+    pub user: FailureLimit,
+    /// The failures of all users from one network within an hour. They hold users who have not logged in there
+    /// recently. The default is 1000, and then at most 10 seconds, because many users may share a network.
+    pub network: FailureLimit,
+    /// How long a network is known after a login. The default is 30 days.
+    pub known_for: Duration,
+    exempt: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
 }
 
-/// The policy for one user. A user may mistype the password a few times without a wait.
-const PER_USER: Policy = Policy {
-    free: 4,
-    first_wait: Duration::from_secs(1),
-    longest_wait: Duration::from_secs(15 * 60),
-    forget_after: Duration::from_secs(60 * 60),
-    generation_size: 50_000,
-};
-/// The policy for one address. Many users may share an address, so an address has more free failures than
-/// a user.
-const PER_PEER: Policy = Policy { free: 20, ..PER_USER };
+impl LoginThrottleOptions {
+    /// Logins from addresses that `is_exempt` accepts are neither counted nor refused. It never gets an
+    /// IPv4-mapped IPv6 address. By default no address is exempt.
+    #[must_use]
+    pub fn with_exempt(self, is_exempt: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
+        Self { exempt: Arc::new(is_exempt), ..self }
+    }
+
+    fn limits(&self) -> Limits {
+        let Self { user_and_network, user, network, .. } = *self;
+        Limits { user_and_network, user, network }
+    }
+}
+
+impl Default for LoginThrottleOptions {
+    fn default() -> Self {
+        let hour = Duration::from_secs(60 * 60);
+        Self {
+            user_and_network: FailureLimit::new(4, hour),
+            user: FailureLimit::new(16, hour),
+            network: FailureLimit::new(1000, Duration::from_secs(10)),
+            known_for: 30 * 24 * hour,
+            exempt: Arc::new(|_| false),
+        }
+    }
+}
+
+impl fmt::Debug for LoginThrottleOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { user_and_network, user, network, known_for, exempt: _ } = self;
+        f.debug_struct("LoginThrottleOptions")
+            .field("user_and_network", user_and_network)
+            .field("user", user)
+            .field("network", network)
+            .field("known_for", known_for)
+            .finish_non_exhaustive()
+    }
+}
 
 /// The recent failed logins.
-#[derive(Debug)]
 pub(super) struct LoginThrottle {
-    users: Ledger<UserId>,
-    peers: Ledger<IpAddr>,
+    options: LoginThrottleOptions,
+    known: Arc<dyn KnownNetworks>,
+    counts: Mutex<FailureCounts>,
     turns: Semaphore,
 }
 
@@ -66,240 +106,235 @@ pub(super) struct TooEarly {
 }
 
 impl LoginThrottle {
-    pub(super) fn new() -> Self {
-        Self {
-            users: Ledger::new(PER_USER),
-            peers: Ledger::new(PER_PEER),
-            turns: Semaphore::new(MAX_CONCURRENT),
-        }
+    pub(super) fn new(options: LoginThrottleOptions, known: Arc<dyn KnownNetworks>) -> Self {
+        let (counts, turns) = (Mutex::default(), Semaphore::new(MAX_CONCURRENT));
+        Self { options, known, counts, turns }
     }
 
-    /// Waits until fewer than [`MAX_CONCURRENT`] passwords are being checked. Checks the number of
-    /// failures before and after the wait. The caller keeps the returned permit until the password is
-    /// checked. `now` returns the current time.
+    /// A throttle with other options, and without failures.
+    pub(super) fn with_options(&self, options: LoginThrottleOptions) -> Self {
+        Self::new(options, self.known.clone())
+    }
+
+    /// A throttle that remembers networks in `known`, and without failures.
+    pub(super) fn with_known_networks(&self, known: Arc<dyn KnownNetworks>) -> Self {
+        Self::new(self.options.clone(), known)
+    }
+
+    /// Waits until fewer than [`MAX_CONCURRENT`] passwords are being checked. The caller keeps the returned
+    /// turn while it checks the password, and then calls one of its methods.
+    ///
+    /// `client` is the address of the client; `None` if it is not known.
     ///
     /// # Errors
-    /// [`TooEarly`] if the user or the address has too many recent failures.
-    pub(super) async fn turn(
-        &self,
+    /// [`TooEarly`] if there were too many failures.
+    pub(super) async fn turn<'a>(
+        &'a self,
         user: &UserId,
-        peer: Option<IpAddr>,
-        now: impl Fn() -> Timestamp,
-    ) -> Result<SemaphorePermit<'_>, TooEarly> {
-        self.check(user, peer, now())?;
-        let turn = self.turns.acquire().await;
-        self.check(user, peer, now())?;
+        client: Option<IpAddr>,
+        clock: &'a dyn Clock,
+    ) -> Result<Turn<'a>, TooEarly> {
+        let attempt = client.map(|client| client.to_canonical());
+        let is_exempt = attempt.is_some_and(|client| (self.options.exempt)(client));
+        let attempt = (!is_exempt).then(|| self.attempt(user, attempt, clock));
+        if let Some(attempt) = attempt {
+            // A client that must wait does not wait for a turn, too.
+            self.counts()
+                .check(attempt, self.options.limits(), clock.monotonic())
+                .map_err(early)?;
+        }
         // The semaphore is never closed; if it were, no login would succeed.
-        turn.map_err(|_| TooEarly { retry_after: PER_USER.first_wait })
+        let permit = self.turns.acquire().await.map_err(|_| early(Duration::from_secs(1)))?;
+        let state = match attempt {
+            None => None,
+            Some(attempt) => {
+                let (limits, now) = (self.options.limits(), clock.monotonic());
+                Some((attempt, self.counts().begin(attempt, limits, now).map_err(early)?))
+            }
+        };
+        Ok(Turn { throttle: self, clock, state, _permit: permit })
     }
 
-    /// Counts a wrong password.
-    pub(super) fn failed(&self, user: &UserId, peer: Option<IpAddr>, now: Timestamp) {
-        self.users.failed(*user, now);
-        if let Some(peer) = peer {
-            self.peers.failed(network(peer), now);
+    fn attempt(&self, user: &UserId, client: Option<IpAddr>, clock: &dyn Clock) -> Attempt {
+        let network = client.map(ClientNetwork::from);
+        let is_known = network.is_some_and(|network| {
+            self.known.is_known(user, network, clock.now(), self.options.known_for)
+        });
+        let origin = if is_known { NetworkOrigin::Known } else { NetworkOrigin::Unknown };
+        Attempt { user: *user, network, origin }
+    }
+
+    fn counts(&self) -> MutexGuard<'_, FailureCounts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for LoginThrottle {
+    fn default() -> Self {
+        Self::new(LoginThrottleOptions::default(), Arc::new(NetworkMemory::default()))
+    }
+}
+
+impl fmt::Debug for LoginThrottle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoginThrottle").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+fn early(retry_after: Duration) -> TooEarly {
+    TooEarly { retry_after }
+}
+
+/// Permission to check one password. If it is dropped without a result, because the client has disconnected,
+/// the attempt counts as a failure. Otherwise a client could guess, and disconnect before the answer.
+pub(super) struct Turn<'a> {
+    throttle: &'a LoginThrottle,
+    clock: &'a dyn Clock,
+    /// `None` if the client is exempt, or if the result is known.
+    state: Option<(Attempt, Claimed)>,
+    _permit: SemaphorePermit<'a>,
+}
+
+impl Turn<'_> {
+    /// The password was right. `self` is dropped, so another login can begin.
+    pub(super) fn succeeded(mut self) {
+        if let Some((attempt, claimed)) = self.state.take() {
+            self.throttle.counts().succeeded(attempt, claimed);
+            if let Some(network) = attempt.network {
+                self.throttle.known.remember(&attempt.user, network, self.clock.now());
+            }
         }
     }
 
-    /// Clears the failures of a user after a right password. The failures of the address are not cleared.
-    /// Otherwise a client with one account could clear them again and again, and guess the passwords of
-    /// other users without a wait.
-    pub(super) fn succeeded(&self, user: &UserId) {
-        self.users.forget(user);
+    /// The password was wrong.
+    pub(super) fn failed(self) {
+        drop(self);
     }
 
-    fn check(&self, user: &UserId, peer: Option<IpAddr>, now: Timestamp) -> Result<(), TooEarly> {
-        let user = self.users.wait(user, now);
-        let peer = peer.map_or(Duration::ZERO, |peer| self.peers.wait(&network(peer), now));
-        match user.max(peer) {
-            Duration::ZERO => Ok(()),
-            retry_after => Err(TooEarly { retry_after }),
+    /// The password could not be checked.
+    pub(super) fn withdraw(mut self) {
+        if let Some((attempt, claimed)) = self.state.take() {
+            self.throttle.counts().withdrawn(attempt, claimed);
         }
     }
 }
 
-/// The /64 network of an IPv6 address, because one user can usually use all addresses of such a network.
-/// An IPv4 address is returned unchanged.
-fn network(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some((attempt, claimed)) = self.state.take() {
+            self.throttle.counts().failed(attempt, claimed, self.clock.monotonic());
         }
-        v4 => v4,
-    }
-}
-
-/// The failures of each user, or of each address, in two maps: the young and the old generation. When the
-/// young map is full, it replaces the old map, and a new young map begins. So memory is bounded. To
-/// remove the entry of one key, an attacker must fill a whole generation with other keys.
-#[derive(Debug)]
-struct Ledger<K> {
-    policy: Policy,
-    /// The young map, then the old map.
-    generations: Mutex<[HashMap<K, Failures>; 2]>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Failures {
-    count: u32,
-    last: Timestamp,
-}
-
-impl<K: Copy + Eq + Hash> Ledger<K> {
-    fn new(policy: Policy) -> Self {
-        Self { policy, generations: Mutex::default() }
-    }
-
-    fn wait(&self, key: &K, now: Timestamp) -> Duration {
-        let generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = generations.iter().find_map(|generation| generation.get(key));
-        found.map_or(Duration::ZERO, |failures| self.policy.wait(*failures, now))
-    }
-
-    fn failed(&self, key: K, now: Timestamp) {
-        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
-        let [young, old] = &mut *generations;
-        let before = young.remove(&key).or_else(|| old.remove(&key));
-        let before = before.filter(|f| !self.policy.is_forgotten(*f, now));
-        let count = before.map_or(0, |f| f.count).saturating_add(1);
-        if young.len() >= self.policy.generation_size {
-            *old = std::mem::take(young);
-        }
-        young.insert(key, Failures { count, last: now });
-    }
-
-    fn forget(&self, key: &K) {
-        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
-        for generation in &mut *generations {
-            generation.remove(key);
-        }
-    }
-}
-
-impl Policy {
-    /// The time from `now` until the next password is checked.
-    fn wait(&self, failures: Failures, now: Timestamp) -> Duration {
-        if failures.count <= self.free || self.is_forgotten(failures, now) {
-            return Duration::ZERO;
-        }
-        let doublings = (failures.count - self.free - 1).min(20);
-        let wait = (self.first_wait * (1 << doublings)).min(self.longest_wait);
-        let until = failures.last.plus(wait).as_millis();
-        Duration::from_millis(until.saturating_sub(now.as_millis()))
-    }
-
-    fn is_forgotten(&self, failures: Failures, now: Timestamp) -> bool {
-        failures.last.plus(self.forget_after) <= now
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{cell::Cell, task::Poll};
+
     use test_support::tickets::user;
 
     use super::*;
+    use crate::clock::{ManualClock, Timestamp};
 
-    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const CLIENT: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
 
-    fn at(millis: u64) -> Timestamp {
-        Timestamp::from_millis(1_800_000_000_000 + millis)
+    fn clock() -> ManualClock {
+        ManualClock::new(Timestamp::from_secs(1_800_000_000))
     }
 
-    fn wait_ms(throttle: &LoginThrottle, name: &str, peer: Option<IpAddr>, now: u64) -> u64 {
-        let checked = throttle.check(&user(name), peer, at(now));
-        checked.map_or_else(|e| u64::try_from(e.retry_after.as_millis()).unwrap(), |()| 0)
+    async fn guess(throttle: &LoginThrottle, client: Option<IpAddr>, clock: &ManualClock) -> bool {
+        let turn = throttle.turn(&user("A"), client, clock).await;
+        turn.map(Turn::failed).is_ok()
     }
 
-    #[test]
-    fn the_wait_doubles_and_early_attempts_do_not_extend_it() {
-        let throttle = LoginThrottle::new();
-        for _ in 0..4 {
-            assert_eq!(wait_ms(&throttle, "A", None, 0), 0);
-            throttle.failed(&user("A"), None, at(0));
+    #[tokio::test]
+    async fn a_login_makes_its_network_known_until_it_is_too_old() {
+        let (throttle, clock) = (LoginThrottle::default(), clock());
+        let elsewhere = |i: u8| Some(IpAddr::from([10, 0, i, 1]));
+        throttle.turn(&user("A"), CLIENT, &clock).await.unwrap().succeeded();
+        for i in 0..17 {
+            assert!(guess(&throttle, elsewhere(i), &clock).await);
         }
-        let mut now = 0;
-        for want in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900] {
-            assert_eq!(wait_ms(&throttle, "A", None, now), 0);
-            throttle.failed(&user("A"), None, at(now));
-            assert_eq!(wait_ms(&throttle, "A", None, now), want * 1000);
-            // A check during the wait does not change the wait.
-            assert_eq!(wait_ms(&throttle, "A", None, now + 400), want * 1000 - 400);
-            now += want * 1000;
+        assert!(!guess(&throttle, elsewhere(20), &clock).await);
+        for _ in 0..61 {
+            throttle.turn(&user("A"), CLIENT, &clock).await.unwrap().succeeded();
         }
-        assert_eq!(wait_ms(&throttle, "B", None, now), 0);
-        throttle.succeeded(&user("A"));
-        assert_eq!(wait_ms(&throttle, "A", None, 0), 0);
+        clock.set(clock.now().plus(Duration::from_secs(31 * 24 * 60 * 60)));
+        assert!(throttle.turn(&user("A"), CLIENT, &clock).await.is_err());
     }
 
-    #[test]
-    fn failures_of_all_users_count_for_the_address() {
-        let throttle = LoginThrottle::new();
-        for i in 0..=PER_PEER.free {
-            assert_eq!(wait_ms(&throttle, &format!("U{i}"), Some(PEER), 0), 0);
-            throttle.failed(&user(&format!("U{i}")), Some(PEER), at(0));
-            // A successful login of another user does not clear the failures of the address.
-            throttle.succeeded(&user("MINE"));
+    #[tokio::test]
+    async fn the_clock_of_the_machine_does_not_matter_for_waits() {
+        let (throttle, clock) = (LoginThrottle::default(), clock());
+        for _ in 0..5 {
+            assert!(guess(&throttle, CLIENT, &clock).await);
         }
-        assert_eq!(wait_ms(&throttle, "NEW", Some(PEER), 0), 1000);
-        assert_eq!(wait_ms(&throttle, "NEW", Some("192.0.2.2".parse().unwrap()), 0), 0);
-        assert_eq!(wait_ms(&throttle, "NEW", None, 0), 0);
-        assert_eq!(network("::ffff:192.0.2.1".parse().unwrap()), PEER);
-        assert_eq!(
-            network("2001:db8:1:2:3:4:5:6".parse().unwrap()),
-            network("2001:db8:1:2:ffff::".parse().unwrap())
-        );
+        for time in [0, 1_700_000_000, 2_000_000_000] {
+            clock.set(Timestamp::from_secs(time));
+            let early = throttle.turn(&user("A"), CLIENT, &clock).await.err().unwrap();
+            assert_eq!(early.retry_after, Duration::from_secs(1), "{time}");
+        }
+        clock.advance(Duration::from_secs(1));
+        assert!(guess(&throttle, CLIENT, &clock).await);
     }
 
-    #[test]
-    fn failures_are_forgotten_after_an_hour_without_a_failure() {
-        let throttle = LoginThrottle::new();
+    #[tokio::test]
+    async fn exempt_addresses_are_neither_counted_nor_refused() {
+        let options = LoginThrottleOptions::default();
+        let throttle =
+            LoginThrottle::default().with_options(options.with_exempt(|ip| Some(ip) == CLIENT));
+        let mapped = "::ffff:192.0.2.1".parse().ok();
+        for _ in 0..100 {
+            assert!(guess(&throttle, CLIENT, &clock()).await);
+            assert!(guess(&throttle, mapped, &clock()).await);
+        }
+        assert!(guess(&throttle, "192.0.2.2".parse().ok(), &clock()).await);
+    }
+
+    #[tokio::test]
+    async fn an_attempt_without_a_result_is_a_failure_and_a_withdrawn_one_is_not() {
+        let (throttle, clock) = (LoginThrottle::default(), clock());
         for _ in 0..30 {
-            throttle.failed(&user("A"), None, at(0));
+            throttle.turn(&user("A"), CLIENT, &clock).await.unwrap().withdraw();
         }
-        let hour = 3_600_000;
-        assert_eq!(wait_ms(&throttle, "A", None, 899_999), 1);
-        throttle.failed(&user("A"), None, at(hour));
-        assert_eq!(wait_ms(&throttle, "A", None, hour), 0);
-    }
-
-    #[test]
-    fn memory_is_bounded() {
-        let ledger = Ledger::new(Policy { generation_size: 100, ..PER_USER });
-        for i in 0u32..10_000 {
-            ledger.failed(i, at(0));
+        for _ in 0..5 {
+            drop(throttle.turn(&user("A"), CLIENT, &clock).await.unwrap());
         }
-        let generations = ledger.generations.lock().unwrap();
-        assert!(generations.iter().map(HashMap::len).sum::<usize>() <= 200);
-        assert!(generations[0].contains_key(&9_999) && generations[1].contains_key(&9_899));
+        assert!(!guess(&throttle, CLIENT, &clock).await);
     }
 
     #[tokio::test]
     async fn concurrent_guesses_get_few_more_checks_than_sequential_guesses() {
-        let throttle = LoginThrottle::new();
+        let (throttle, clock) = (LoginThrottle::default(), clock());
         let name = user("A");
-        let checked = std::cell::Cell::new(0);
-        let guess = || async {
-            if let Ok(_turn) = throttle.turn(&name, None, || at(0)).await {
-                checked.set(checked.get() + 1);
-                tokio::task::yield_now().await;
-                throttle.failed(&name, None, at(0));
-            }
-        };
-        let mut guesses: Vec<_> = (0..1000).map(|_| Box::pin(guess())).collect();
-        while !guesses.is_empty() {
-            let mut pending = Vec::new();
-            for mut guess in guesses {
-                let poll = std::future::poll_fn(|cx| {
-                    std::task::Poll::Ready(guess.as_mut().poll(cx).is_pending())
-                });
-                if poll.await {
-                    pending.push(guess);
+        let checked = Cell::new(0);
+        let run = async || {
+            checked.set(0);
+            let guess = || async {
+                if let Ok(turn) = throttle.turn(&name, CLIENT, &clock).await {
+                    checked.set(checked.get() + 1);
+                    tokio::task::yield_now().await;
+                    turn.failed();
                 }
+            };
+            let mut guesses: Vec<_> = (0..1000).map(|_| Box::pin(guess())).collect();
+            while !guesses.is_empty() {
+                let mut pending = Vec::new();
+                for mut guess in guesses {
+                    let poll = std::future::poll_fn(|cx| {
+                        Poll::Ready(guess.as_mut().poll(cx).is_pending())
+                    });
+                    if poll.await {
+                        pending.push(guess);
+                    }
+                }
+                guesses = pending;
+                tokio::task::yield_now().await;
             }
-            guesses = pending;
-            tokio::task::yield_now().await;
-        }
-        assert!(checked.get() <= MAX_CONCURRENT + 5, "{}", checked.get());
+            checked.get()
+        };
+        assert!(run().await <= MAX_CONCURRENT + 5);
+        clock.advance(Duration::from_secs(60 * 60));
+        assert_eq!(run().await, 1);
     }
 }

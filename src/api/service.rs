@@ -27,7 +27,7 @@ use super::{
     error::ApiError,
     keys::PublicKeys,
     login,
-    login_throttle::LoginThrottle,
+    login_throttle::{LoginThrottle, LoginThrottleOptions},
     login_tokens::LoginTokens,
     logout,
     openapi::{self, Settings},
@@ -50,7 +50,7 @@ use crate::{
     layer::{CookieNames, OriginPolicy},
     messages,
     passticket::PassTicketGenerator,
-    revocation::RevocationStore,
+    revocation::{KnownNetworks, RevocationStore},
     saf::{FileSaf, SafProvider},
     token::{Rs256Verifier, TokenIssuer, Validity},
 };
@@ -115,7 +115,7 @@ impl AuthApi {
             verifier,
             public_keys,
             login: Arc::new(login),
-            throttle: Arc::new(LoginThrottle::new()),
+            throttle: Arc::default(),
             revocations: Revocations::new(revocations),
             saf: Arc::new(FileSaf::default()),
             guarding_resources: GuardingResources::default(),
@@ -208,6 +208,20 @@ impl AuthApi {
     #[must_use]
     pub fn with_origin_policy(self, policy: OriginPolicy) -> Self {
         self.with(|state| state.origins = policy)
+    }
+
+    /// Changes the limits of the login throttle. Failures so far are forgotten.
+    #[must_use]
+    pub fn with_login_throttle(self, options: LoginThrottleOptions) -> Self {
+        self.with(|state| state.throttle = Arc::new(state.throttle.with_options(options)))
+    }
+
+    /// Remembers in `networks` from which networks users log in, so that failed logins elsewhere do not lock
+    /// a user out. By default they are forgotten when the program ends.
+    #[must_use]
+    pub fn with_known_networks(self, networks: impl KnownNetworks) -> Self {
+        let networks = Arc::new(networks);
+        self.with(|state| state.throttle = Arc::new(state.throttle.with_known_networks(networks)))
     }
 
     /// Sets the compatibility profile. The default is [`Compatibility::Documented`].

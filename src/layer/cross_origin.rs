@@ -262,7 +262,6 @@ impl OriginPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BodyCredential {
     None,
-    #[cfg_attr(not(feature = "api"), expect(dead_code, reason = "for logins"))]
     Possible,
 }
 

@@ -22,6 +22,7 @@ use super::{
     CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationIndex, RevocationStore,
     StoreError, StoreFuture, is_rule_needed, is_token_revocation_needed,
     issued::{MAX_PATS, PatCounts, scope_hashes},
+    known_networks::{ClientNetwork, Day, HASH, Keys, KnownNetworks, Networks},
     salt::Salt,
     trusted_time::{TrustedReading, Uptime},
     unwritten::{Reach, Unwritten},
@@ -44,6 +45,9 @@ const SERVICES: TableDefinition<'_, &str, u64> = TableDefinition::new("invalidSc
 /// An older version of this program ignores the table.
 const ISSUED: TableDefinition<'_, (u64, [u8; 32]), (u64, &str, &[u8])> =
     TableDefinition::new("issuedPats");
+/// The networks from which users have logged in, by the hash of the user. An older version of this program
+/// ignores the table.
+const NETWORKS: TableDefinition<'_, [u8; HASH], &[u8]> = TableDefinition::new("knownNetworks");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 // The keys of the table `meta`.
@@ -115,12 +119,13 @@ const WRITE_ERRORS: Description = Description::counter(
 /// the eviction ends. Checks do not wait.
 ///
 /// # What the file holds
-/// The tables `invalidTokens`, `invalidUsers`, `invalidScopes`, `issuedPats` and `meta` of a [redb]
+/// The tables `invalidTokens`, `invalidUsers`, `invalidScopes`, `issuedPats`, `knownNetworks` and `meta` of a [redb]
 /// database. `issuedPats` has the PATs that were [registered](RevocationStore::register). In place of a
 /// token the file holds a SHA-256 hash of a salt and of the fingerprint of the token. The salt is
 /// random, and the file contains it. A token cannot be computed from its hash. To find a known token in
 /// the file, a reader must compute its hash. Users and services are stored by name. The names are not
-/// secret, and they let an administrator read which rules exist.
+/// secret, and they let an administrator read which rules exist. `knownNetworks` has hashes of the salt, a user
+/// and a network from which the user has logged in ([`KnownNetworks`]).
 ///
 /// [redb]: https://docs.rs/redb
 ///
@@ -142,6 +147,7 @@ const WRITE_ERRORS: Description = Description::counter(
 /// ```
 pub struct DurableStore {
     index: Arc<RevocationIndex>,
+    networks: Arc<Mutex<Networks>>,
     salt: Salt,
     name: Arc<str>,
     faults: Arc<Faults>,
@@ -186,7 +192,7 @@ impl DurableStore {
             Ok(false) => return Err(OpenError::Missing { file: path }),
             Err(source) => return Err(OpenError::Io { file: path, source }),
         }
-        let (database, salt, id, index, counts) = catch_panic(&path, || {
+        let (database, salt, id, index, counts, networks) = catch_panic(&path, || {
             let io_error = |source| OpenError::Io { file: path.clone(), source };
             let id = FileId::of(&path).map_err(io_error)?;
             let (database, salt) = open(&path)?;
@@ -198,9 +204,11 @@ impl DurableStore {
             }
             let index = load(&database).map_err(|e| open_error(&path, e))?;
             let counts = count_pats(&database).map_err(|e| open_error(&path, e))?;
-            Ok((database, salt, id, Arc::new(index), counts))
+            let networks = load_networks(&database).map_err(|e| open_error(&path, e))?;
+            Ok((database, salt, id, Arc::new(index), counts, networks))
         })?;
 
+        let networks = Arc::new(Mutex::new(networks));
         let name: Arc<str> = path.display().to_string().into();
         let (commands, received) = mpsc::channel();
         let faults = Arc::<Faults>::default();
@@ -211,6 +219,7 @@ impl DurableStore {
             id,
             database: Some(database),
             index: index.clone(),
+            networks: networks.clone(),
             counts,
             unwritten: Unwritten::default(),
             is_failing: false,
@@ -223,7 +232,7 @@ impl DurableStore {
             .spawn(move || writer.run(&received))
             .map_err(|source| OpenError::Io { file: name.as_ref().into(), source })?;
         let (commands, writer) = (Some(commands), Some(writer));
-        Ok(Self { index, salt, name, faults, commands, writer })
+        Ok(Self { index, networks, salt, name, faults, commands, writer })
     }
 
     /// Whether the file can be written and has all revocations: the last write succeeded, and the writer thread
@@ -333,6 +342,40 @@ impl RevocationStore for DurableStore {
     }
 }
 
+impl DurableStore {
+    fn keys(&self, user: &UserId, network: ClientNetwork) -> Keys {
+        Keys::of(self.salt.bytes(), user, network)
+    }
+}
+
+/// The networks are written in the background. If the file cannot be written, they are lost at a restart.
+impl KnownNetworks for DurableStore {
+    fn is_known(
+        &self,
+        user: &UserId,
+        network: ClientNetwork,
+        now: Timestamp,
+        max_age: Duration,
+    ) -> bool {
+        locked(&self.networks).is_known(self.keys(user, network), Day::of(now), max_age)
+    }
+
+    fn remember(&self, user: &UserId, network: ClientNetwork, now: Timestamp) {
+        let keys = self.keys(user, network);
+        let mut networks = locked(&self.networks);
+        if networks.remember(keys, Day::of(now)) {
+            let bytes = networks.to_bytes(keys.user);
+            drop(networks);
+            // Nobody waits for the result, so the future is dropped. The writer logs an error.
+            drop(self.send(|reply| Command::Write(Write::Networks(keys.user, bytes), reply)));
+        }
+    }
+}
+
+fn locked(networks: &Mutex<Networks>) -> std::sync::MutexGuard<'_, Networks> {
+    networks.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -439,6 +482,7 @@ fn initialize(path: &Path) -> Result<(), redb::Error> {
         txn.open_table(USERS)?;
         txn.open_table(SERVICES)?;
         txn.open_table(ISSUED)?;
+        txn.open_table(NETWORKS)?;
         Ok(())
     })?;
     Ok(database.close()?)
@@ -539,6 +583,22 @@ fn count_pats(database: &Database) -> Result<PatCounts, redb::Error> {
     Ok(counts)
 }
 
+/// Reads the networks of all users. A file of an older version does not have the table.
+fn load_networks(database: &Database) -> Result<Networks, redb::Error> {
+    let mut networks = Networks::default();
+    let txn = database.begin_read()?;
+    let table = match txn.open_table(NETWORKS) {
+        Ok(table) => table,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(networks),
+        Err(error) => return Err(error.into()),
+    };
+    for entry in table.iter()? {
+        let (user, bytes) = entry?;
+        networks.add(user.value(), bytes.value());
+    }
+    Ok(networks)
+}
+
 fn open_error(path: &Path, error: redb::Error) -> OpenError {
     let file = path.to_owned();
     match error {
@@ -584,6 +644,8 @@ enum Write {
     /// A rule that also revokes the registered PATs whose issue time is later.
     RuleOfNow(Revocation),
     Issued(IssuedPat),
+    /// The networks of the user with this hash.
+    Networks([u8; HASH], Vec<u8>),
 }
 
 /// Identifies a file, whatever its name is.
@@ -651,6 +713,7 @@ struct Writer {
     /// `None` after an error: redb then accepts no writes until the database is reopened.
     database: Option<Database>,
     index: Arc<RevocationIndex>,
+    networks: Arc<Mutex<Networks>>,
     /// How many PATs of each user are in the table [`ISSUED`].
     counts: PatCounts,
     /// Revocations that apply, but could not be written. The next write begins with them.
@@ -737,7 +800,7 @@ impl Writer {
     fn record(&mut self, group: &mut Vec<(Write, Reply<()>)>) {
         let refused = group.extract_if(.., |(write, _)| match write {
             Write::Issued(pat) => self.counts.reserve(pat.user).is_err(),
-            Write::Revocation(_) | Write::RuleOfNow(_) => false,
+            Write::Revocation(_) | Write::RuleOfNow(_) | Write::Networks(..) => false,
         });
         for (write, reply) in refused {
             if let Write::Issued(pat) = write {
@@ -767,6 +830,9 @@ impl Writer {
                             }
                         }
                         Write::Issued(pat) => tables.register(pat)?,
+                        Write::Networks(user, networks) => {
+                            tables.networks.insert(user, networks.as_slice())?;
+                        }
                     }
                 }
                 Ok(())
@@ -785,7 +851,7 @@ impl Writer {
                 Write::Revocation(revocation) => self.apply(revocation, unwritten(Reach::ByTime)),
                 Write::RuleOfNow(rule) => self.apply(rule, unwritten(Reach::OfNow)),
                 Write::Issued(pat) if has_failed => self.counts.release(pat.user),
-                Write::Issued(_) => {}
+                Write::Issued(_) | Write::Networks(..) => {}
             }
             // Sending fails if the caller has dropped the future.
             let _ = reply.send(written.clone());
@@ -805,6 +871,7 @@ impl Writer {
     fn evict(&mut self, wall: Timestamp) -> Result<Evicted, StoreError> {
         let uptime = (self.uptime)();
         let mut counts = PatCounts::default();
+        let networks = self.networks.clone();
         let (evicted, stored) = self.with_database(|database| {
             let (mut evicted, mut stored) = (Evicted::default(), wall);
             let mut evicted_pats = 0;
@@ -826,6 +893,9 @@ impl Writer {
                     keep
                 })?;
                 evicted_pats = before - issued.len()?;
+                let mut networks = locked(&networks);
+                networks.forget_old(Day::of(trusted));
+                txn.open_table(NETWORKS)?.retain(|user, _| networks.has(user))?;
                 Ok(())
             })?;
             if evicted != Evicted::default() || evicted_pats > 0 {
@@ -985,6 +1055,7 @@ struct Tables<'txn> {
     users: Table<'txn, &'static str, u64>,
     services: Table<'txn, &'static str, u64>,
     issued: Table<'txn, (u64, [u8; 32]), (u64, &'static str, &'static [u8])>,
+    networks: Table<'txn, [u8; HASH], &'static [u8]>,
 }
 
 impl<'txn> Tables<'txn> {
@@ -995,6 +1066,7 @@ impl<'txn> Tables<'txn> {
             users: txn.open_table(USERS)?,
             services: txn.open_table(SERVICES)?,
             issued: txn.open_table(ISSUED)?,
+            networks: txn.open_table(NETWORKS)?,
         })
     }
 
@@ -1146,6 +1218,7 @@ mod tests {
                 faults: Arc::default(),
                 database: None,
                 index: Arc::default(),
+                networks: Arc::default(),
                 counts: PatCounts::default(),
                 unwritten: Unwritten::default(),
                 is_failing: false,

@@ -6,8 +6,9 @@
 //! tokens are revoked one by one, for example a login token when its user logs out
 //! (docs/reference/tokens-and-revocation.md#pat-contract).
 //!
-//! There are two traits. The layers call a [`RevocationCheck`] for each request with a token. The auth API
-//! (the endpoints for login and tokens) writes revocations to a [`RevocationStore`].
+//! There are two traits for revocations. The layers call a [`RevocationCheck`] for each request with a token. The auth API
+//! (the endpoints for login and tokens) writes revocations to a [`RevocationStore`]. The file of revocations also
+//! keeps the networks from which users log in, for the login throttle ([`KnownNetworks`]).
 //!
 //! | store | its revocations survive | feature |
 //! |---|---|---|
@@ -41,6 +42,7 @@
 mod durable;
 mod index;
 mod issued;
+mod known_networks;
 #[cfg(feature = "store")]
 mod salt;
 #[cfg(test)]
@@ -55,6 +57,7 @@ use std::{error::Error, future::ready, pin::Pin, sync::Arc, time::Duration};
 #[cfg(feature = "store")]
 pub use durable::{DurableStore, OpenError};
 pub use index::RevocationIndex;
+pub use known_networks::{ClientNetwork, KnownNetworks, NetworkMemory};
 
 use crate::{
     clock::Timestamp,

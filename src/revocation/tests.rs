@@ -386,6 +386,41 @@ mod durable {
         test_rules_of_now(reopening(&path));
     }
 
+    /// Older versions of the program wrote files without the table of known networks.
+    #[tokio::test]
+    async fn known_networks_survive_a_restart_and_a_file_of_an_older_version_gets_their_table() {
+        const DAY: Duration = Duration::from_secs(86_400);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("revocations.redb");
+        drop(DurableStore::create(&path).unwrap());
+        let database = Database::open(&path).unwrap();
+        let txn = database.begin_write().unwrap();
+        let networks = TableDefinition::<[u8; 8], &[u8]>::new("knownNetworks");
+        assert!(txn.delete_table(networks).unwrap());
+        txn.commit().unwrap();
+        drop(database);
+
+        let user = UserId::new("USER").unwrap();
+        let network = |address: [u8; 4]| ClientNetwork::from(std::net::IpAddr::from(address));
+        let now = Timestamp::from_secs(1_800_000_000);
+        let store = DurableStore::open(&path).unwrap();
+        store.remember(&user, network([192, 0, 2, 1]), now);
+        assert!(store.is_known(&user, network([192, 0, 2, 2]), now, DAY));
+        drop(store);
+
+        let store = DurableStore::open(&path).unwrap();
+        assert!(store.is_known(&user, network([192, 0, 2, 3]), now, DAY));
+        assert!(!store.is_known(&user, network([192, 0, 3, 3]), now, DAY));
+        assert!(!store.is_known(&user, network([192, 0, 2, 1]), now.plus(DAY * 2), DAY));
+        // The eviction removes what is too old.
+        store.trust_clock(now.plus(DAY * 91)).await.unwrap();
+        store.evict(now.plus(DAY * 91)).await.unwrap();
+        assert!(!store.is_known(&user, network([192, 0, 2, 1]), now, DAY));
+        drop(store);
+        let store = DurableStore::open(&path).unwrap();
+        assert!(!store.is_known(&user, network([192, 0, 2, 1]), now, DAY));
+    }
+
     /// Older versions of the program wrote files without the table of issued PATs.
     #[test]
     fn a_file_of_an_older_version_gets_a_table_of_issued_pats() {

@@ -194,6 +194,8 @@ pub(crate) fn gateway(
     };
     let mut api = AuthApi::new(issuer, verifier.clone(), login, revocations.clone())
         .with_origin_policy(origins.clone())
+        .with_login_throttle(config.login_throttle.clone())
+        .with_known_networks(revocations.clone())
         .with_passtickets(generator.clone())
         .with_saf(providers::saf(config, &remote))
         .with_guarding_resources(config.guards.clone())

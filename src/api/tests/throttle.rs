@@ -1,6 +1,7 @@
 //! Tests of the login throttle through HTTP requests.
 
 use super::*;
+use crate::connection::{ConnectionInfo, Protocol};
 
 /// The seconds in `Retry-After`. Asserts that the throttle has refused the request.
 fn wait(response: &Response<Bytes>) -> u64 {
@@ -78,5 +79,71 @@ async fn retry_after_is_at_most_10_s_and_the_message_has_the_real_wait() {
             }
         }
         assert!(refused.unwrap() > 10, "{refused:?}");
+    }
+}
+
+/// Sends a login for `user` from `address`.
+async fn log_in_from(api: &AuthApi, address: &str, credentials: &str) -> u16 {
+    let peer = format!("{address}:50000").parse().unwrap();
+    let connection = ConnectionInfo::new(peer, peer, Protocol::Https);
+    let request = Request::post(LOGIN).header("authorization", basic(credentials));
+    let request = request.extension(connection).body(Full::<Bytes>::default()).unwrap();
+    api.clone().oneshot(request).await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn attackers_elsewhere_do_not_lock_a_user_out() {
+    let world = World::new();
+    let api = world.api(Compatibility::Documented);
+    for i in 0..5 {
+        assert_eq!(log_in_from(&api, &format!("10.0.{i}.1"), "user:wrong").await, 401);
+    }
+    // The user has not logged in before.
+    assert_eq!(log_in_from(&api, "192.0.2.1", "user:validPassword").await, 204);
+    for second in 0..61u32 {
+        for i in 0..5 {
+            let address = format!("10.{}.{i}.1", second + 1);
+            assert!([401, 429].contains(&log_in_from(&api, &address, "user:wrong").await));
+        }
+        assert_eq!(log_in_from(&api, "192.0.2.77", "user:validPassword").await, 204, "{second}");
+        world.clock.advance(Duration::from_millis(400));
+    }
+    // The attackers are held, and so is a new network of the user.
+    assert_eq!(log_in_from(&api, "10.9.9.9", "user:validPassword").await, 429);
+}
+
+#[tokio::test]
+async fn failures_behind_a_nat_do_not_hold_other_users_there() {
+    let world = World::new();
+    let api = world.api(Compatibility::Documented);
+    for i in 0..30 {
+        assert_eq!(log_in_from(&api, "192.0.2.1", &format!("u{i}:wrong")).await, 401);
+        assert_eq!(log_in_from(&api, "192.0.2.1", &format!("v{i}:validPassword")).await, 204);
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_does_not_extend_a_wait() {
+    let world = World::new();
+    let api = world.api(Compatibility::Documented);
+    for _ in 0..5 {
+        assert_eq!(log_in_from(&api, "192.0.2.1", "user:wrong").await, 401);
+    }
+    world.clock.set(Timestamp::from_secs(NOW - 3600));
+    assert_eq!(log_in_from(&api, "192.0.2.1", "user:validPassword").await, 429);
+    world.clock.advance(Duration::from_secs(1));
+    assert_eq!(log_in_from(&api, "192.0.2.1", "user:validPassword").await, 204);
+}
+
+#[tokio::test]
+async fn the_limits_of_the_embedder_apply() {
+    let world = World::new();
+    let mut options = LoginThrottleOptions::default().with_exempt(|ip| ip.is_loopback());
+    options.user_and_network.free = 1;
+    let api = world.api(Compatibility::Documented).with_login_throttle(options);
+    for (address, last) in [("192.0.2.1", 429), ("127.0.0.1", 401)] {
+        for want in [401, 401, last] {
+            assert_eq!(log_in_from(&api, address, "user:wrong").await, want, "{address}");
+        }
     }
 }

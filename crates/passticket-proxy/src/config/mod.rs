@@ -130,12 +130,14 @@
 mod admin;
 mod api_defs;
 mod apiml_security;
+mod client_authorities;
 mod configured_route;
 mod encoding;
 mod file_access;
 mod identities;
 mod identity_checks;
 mod listen;
+mod login_throttle;
 mod own_origins;
 mod passticket_proxy;
 mod pem;
@@ -185,7 +187,7 @@ use secret_file::{
     read_public_file,
 };
 use tower_passticket::{
-    api::{Compatibility, GuardingResources, PasswordHash},
+    api::{Compatibility, GuardingResources, LoginThrottleOptions, PasswordHash},
     connection::TrustedProxies,
     gateway::StrictTransportSecurity,
     layer::{CookieNames, CustomHeaders, ForeignOrigins, OriginPolicy, RequestHeaders},
@@ -279,6 +281,8 @@ pub struct Config {
     pub timeouts: TimeoutSettings,
     /// Size limits of caches, and limits of connections.
     pub limits: LimitSettings,
+    /// The limits of failed logins: `passticketProxy.loginThrottle`.
+    pub login_throttle: LoginThrottleOptions,
     /// The value of `Strict-Transport-Security`, with TLS by the gateway or by AT-TLS; `None` if it is off:
     /// `passticketProxy.strictTransportSecurity`.
     pub strict_transport_security: Option<StrictTransportSecurity>,
@@ -337,6 +341,11 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
 
     let tls =
         tls_files::read(zowe.certificate.as_ref(), zowe.key.as_ref(), zowe.authorities.as_ref());
+    if let (Some(files), Some(field), true) =
+        (&tls, &zowe.authorities, zowe.security.client_certificates)
+    {
+        client_authorities::check(&field.at, &files.authorities);
+    }
     let signing_key = ours.signing_key.as_ref().and_then(signing_key);
     let users = users(&zowe, &ours, report);
     let saf_file = ours.saf.as_ref().and_then(Field::path);
@@ -450,6 +459,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             receive: ours.receive,
         },
         limits: ours.limits,
+        login_throttle: ours.login_throttle,
         strict_transport_security: ours.strict_transport_security,
         routes,
         profiles: KeyProfiles::new(ours.profiles)

@@ -12,6 +12,7 @@ use std::{
 use super::{
     admin::{self, AdminSection},
     identities::certificate_filter,
+    login_throttle,
     problem::Place,
     ptktdata::{self, Entries, Environment},
     reader::{At, Field, Section},
@@ -20,7 +21,7 @@ use super::{
     trusted_proxies::{self, ProxySection},
 };
 use tower_passticket::{
-    api::{AllowList, Compatibility, Grant},
+    api::{AllowList, Compatibility, Grant, LoginThrottleOptions},
     audit::{AuditFileOptions, Fsync},
     gateway::{StrictHosts, StrictTransportSecurity},
     layer::OnFailure,
@@ -62,6 +63,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) send: Duration,
     pub(super) receive: Duration,
     pub(super) limits: LimitSettings,
+    pub(super) login_throttle: LoginThrottleOptions,
     pub(super) strict_transport_security: Option<StrictTransportSecurity>,
 }
 
@@ -133,6 +135,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let receive = seconds("receiveSeconds", 1, 60);
     timeouts.finish();
     let limits = limits(section.section("limits"));
+    let login_throttle = login_throttle::read(section.section("loginThrottle"));
     let strict_transport_security =
         strict_transport_security(section.section("strictTransportSecurity"));
     let at = section.at.clone();
@@ -169,6 +172,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         send,
         receive,
         limits,
+        login_throttle,
         strict_transport_security,
     }
 }

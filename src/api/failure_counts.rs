@@ -1,0 +1,522 @@
+//! The failed logins of the [login throttle](super::login_throttle), and the waits that follow from them.
+//!
+//! Time is the time of a monotonic clock, so that a wrong clock of the machine locks nobody out.
+
+use std::{collections::HashMap, hash::Hash, time::Duration};
+
+use crate::{passticket::UserId, revocation::ClientNetwork};
+
+/// The wait after the first failure beyond the free ones. Each further failure doubles it.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+
+/// When failures are forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Forgotten {
+    /// After this time without another failure. If it were shorter than a day, an attacker who waits for it
+    /// would get the free failures several times a day.
+    AfterLast(Duration),
+    /// This time after the first failure. Somebody in a large network fails again and again, so failures
+    /// would add up.
+    AfterFirst(Duration),
+}
+
+const OF_A_USER: Forgotten = Forgotten::AfterLast(Duration::from_secs(24 * 60 * 60));
+const OF_A_NETWORK: Forgotten = Forgotten::AfterFirst(Duration::from_secs(60 * 60));
+
+/// The number of entries in one of the two generations of a [`Ledger`].
+const GENERATION: usize = 50_000;
+
+/// When failed logins lead to a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FailureLimit {
+    /// The number of failures that lead to no wait.
+    pub free: u32,
+    /// The longest wait. The first wait is a second, and each failure doubles it.
+    pub longest_wait: Duration,
+}
+
+impl FailureLimit {
+    /// A limit with these fields.
+    pub const fn new(free: u32, longest_wait: Duration) -> Self {
+        Self { free, longest_wait }
+    }
+
+    fn wait(self, failures: Failures, now: Duration) -> Duration {
+        if !self.is_exceeded(failures) {
+            return Duration::ZERO;
+        }
+        let doublings = (failures.count - self.free - 1).min(20);
+        let wait = (FIRST_WAIT * (1 << doublings)).min(self.longest_wait);
+        (failures.last + wait).saturating_sub(now)
+    }
+
+    fn is_exceeded(self, failures: Failures) -> bool {
+        failures.count > self.free
+    }
+}
+
+/// The limits of the three counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    pub(super) user_and_network: FailureLimit,
+    pub(super) user: FailureLimit,
+    pub(super) network: FailureLimit,
+}
+
+/// A login whose password is to be checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Attempt {
+    pub(super) user: UserId,
+    /// `None` if the address of the client is not known.
+    pub(super) network: Option<ClientNetwork>,
+    pub(super) origin: NetworkOrigin,
+}
+
+impl Attempt {
+    /// The counts that hold the attempt. A known network is held only by the failures of its user.
+    fn keys(self) -> (Pair, Option<UserId>, Option<ClientNetwork>) {
+        let pair = (self.user, self.network);
+        match self.origin {
+            NetworkOrigin::Known => (pair, None, None),
+            NetworkOrigin::Unknown => (pair, Some(self.user), self.network),
+        }
+    }
+}
+
+type Pair = (UserId, Option<ClientNetwork>);
+
+/// Whether the user has logged in from the network recently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NetworkOrigin {
+    Known,
+    Unknown,
+}
+
+/// The failed logins of a process. Each count has a bounded size.
+#[derive(Debug)]
+pub(super) struct FailureCounts {
+    users_and_networks: Ledger<Pair>,
+    users: Ledger<UserId>,
+    networks: Ledger<ClientNetwork>,
+}
+
+impl Default for FailureCounts {
+    fn default() -> Self {
+        Self {
+            users_and_networks: Ledger::new(OF_A_USER),
+            users: Ledger::new(OF_A_USER),
+            networks: Ledger::new(OF_A_NETWORK),
+        }
+    }
+}
+
+/// The counts in which an attempt was counted as a failure before its password was checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Claimed {
+    user_and_network: bool,
+    user: bool,
+}
+
+impl FailureCounts {
+    /// Begins an attempt. Where a limit of the user is exceeded, the attempt counts as a failure from now on.
+    /// Otherwise further attempts could begin while the password is checked, and each wait would end with many
+    /// tries instead of one. The limit of the network does not delay logins that succeed.
+    ///
+    /// A network from which the user has logged in is held only by the failures of the user from this very
+    /// network. So an attacker elsewhere cannot lock the user out, and neither can other users of the
+    /// network.
+    ///
+    /// # Errors
+    /// The wait until an attempt may begin.
+    pub(super) fn begin(
+        &mut self,
+        attempt: Attempt,
+        limits: Limits,
+        now: Duration,
+    ) -> Result<Claimed, Duration> {
+        self.check(attempt, limits, now)?;
+        let (pair, user, _) = attempt.keys();
+        Ok(Claimed {
+            user_and_network: self.users_and_networks.claim(pair, limits.user_and_network, now),
+            user: user.is_some_and(|it| self.users.claim(it, limits.user, now)),
+        })
+    }
+
+    /// Whether an attempt may begin.
+    ///
+    /// # Errors
+    /// The wait until an attempt may begin.
+    pub(super) fn check(
+        &self,
+        attempt: Attempt,
+        limits: Limits,
+        now: Duration,
+    ) -> Result<(), Duration> {
+        let (pair, user, network) = attempt.keys();
+        let pair = self.users_and_networks.wait(&pair, limits.user_and_network, now);
+        let user = user.map(|it| self.users.wait(&it, limits.user, now));
+        let network = network.map(|it| self.networks.wait(&it, limits.network, now));
+        match pair.max(user.unwrap_or_default()).max(network.unwrap_or_default()) {
+            Duration::ZERO => Ok(()),
+            wait => Err(wait),
+        }
+    }
+
+    /// The password was wrong.
+    pub(super) fn failed(&mut self, attempt: Attempt, claimed: Claimed, now: Duration) {
+        self.users_and_networks.failed(
+            (attempt.user, attempt.network),
+            claimed.user_and_network,
+            now,
+        );
+        self.users.failed(attempt.user, claimed.user, now);
+        if let Some(network) = attempt.network {
+            self.networks.failed(network, false, now);
+        }
+    }
+
+    /// The password was right. The failures of the user from this network are forgotten. The failures of
+    /// the user from other networks stay: they do not hold the user here any more, and if they were
+    /// forgotten, an attacker elsewhere could guess without a wait whenever the user logs in. The failures
+    /// of the network stay, too: an attacker there may have an account.
+    pub(super) fn succeeded(&mut self, attempt: Attempt, claimed: Claimed) {
+        let forgotten = self.users_and_networks.forget(&(attempt.user, attempt.network));
+        let claims = u32::from(claimed.user_and_network);
+        let failures = forgotten.saturating_sub(claims) + u32::from(claimed.user);
+        self.users.subtract(&attempt.user, failures);
+    }
+
+    /// The password could not be checked.
+    pub(super) fn withdrawn(&mut self, attempt: Attempt, claimed: Claimed) {
+        if claimed.user_and_network {
+            self.users_and_networks.subtract(&(attempt.user, attempt.network), 1);
+        }
+        if claimed.user {
+            self.users.subtract(&attempt.user, 1);
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Failures {
+    count: u32,
+    first: Duration,
+    last: Duration,
+}
+
+impl Failures {
+    fn are_forgotten(self, forgotten: Forgotten, now: Duration) -> bool {
+        match forgotten {
+            Forgotten::AfterLast(time) => self.last + time <= now,
+            Forgotten::AfterFirst(time) => self.first + time <= now,
+        }
+    }
+}
+
+/// The failures of each key, in two maps: the young and the old generation. When the young map is full, it
+/// replaces the old map, and a new young map begins. So memory is bounded. To remove the entry of one key,
+/// an attacker must fill a whole generation with other keys.
+#[derive(Debug)]
+struct Ledger<K> {
+    forgotten: Forgotten,
+    young: HashMap<K, Failures>,
+    old: HashMap<K, Failures>,
+}
+
+impl<K: Copy + Eq + Hash> Ledger<K> {
+    fn new(forgotten: Forgotten) -> Self {
+        Self { forgotten, young: HashMap::new(), old: HashMap::new() }
+    }
+
+    /// The failures that are not forgotten.
+    fn get(&self, key: &K, now: Duration) -> Option<Failures> {
+        let failures = self.young.get(key).or_else(|| self.old.get(key)).copied();
+        failures.filter(|failures| !failures.are_forgotten(self.forgotten, now))
+    }
+
+    fn wait(&self, key: &K, limit: FailureLimit, now: Duration) -> Duration {
+        self.get(key, now).map_or(Duration::ZERO, |failures| limit.wait(failures, now))
+    }
+
+    /// Counts a failure in advance if the limit is exceeded. Whether it was.
+    fn claim(&mut self, key: K, limit: FailureLimit, now: Duration) -> bool {
+        let is_exceeded = self.get(&key, now).is_some_and(|failures| limit.is_exceeded(failures));
+        if is_exceeded {
+            self.failed(key, false, now);
+        }
+        is_exceeded
+    }
+
+    fn failed(&mut self, key: K, was_claimed: bool, now: Duration) {
+        let before = self.get(&key, now);
+        self.forget(&key);
+        let (count, first) = before.map_or((0, now), |failures| (failures.count, failures.first));
+        // A claim may be gone, because a success has cleared the count.
+        let count = if was_claimed { count.max(1) } else { count.saturating_add(1) };
+        if self.young.len() >= GENERATION {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(key, Failures { count, first, last: now });
+    }
+
+    /// The number of failures that were forgotten.
+    fn forget(&mut self, key: &K) -> u32 {
+        let failures = self.young.remove(key).or_else(|| self.old.remove(key));
+        failures.map_or(0, |failures| failures.count)
+    }
+
+    fn subtract(&mut self, key: &K, failures: u32) {
+        for generation in [&mut self.young, &mut self.old] {
+            if let Some(entry) = generation.get_mut(key) {
+                entry.count = entry.count.saturating_sub(failures);
+                if entry.count == 0 {
+                    generation.remove(key);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use test_support::tickets::user;
+
+    use super::*;
+
+    const DAY: u64 = 86_400;
+    const LIMITS: Limits = Limits {
+        user_and_network: FailureLimit::new(4, Duration::from_secs(3600)),
+        user: FailureLimit::new(16, Duration::from_secs(3600)),
+        network: FailureLimit::new(100, Duration::from_secs(10)),
+    };
+
+    fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    fn attempt(name: &str, address: &str, origin: NetworkOrigin) -> Attempt {
+        let address = address.parse::<IpAddr>().unwrap();
+        Attempt { user: user(name), network: Some(address.into()), origin }
+    }
+
+    fn unknown(name: &str, address: &str) -> Attempt {
+        attempt(name, address, NetworkOrigin::Unknown)
+    }
+
+    fn known(name: &str, address: &str) -> Attempt {
+        attempt(name, address, NetworkOrigin::Known)
+    }
+
+    /// A guess with a wrong password. The error is the wait in seconds.
+    fn guess(counts: &mut FailureCounts, attempt: Attempt, now: u64) -> Result<(), u64> {
+        let claimed = counts.begin(attempt, LIMITS, secs(now)).map_err(|wait| wait.as_secs())?;
+        counts.failed(attempt, claimed, secs(now));
+        Ok(())
+    }
+
+    /// A login with the right password.
+    fn log_in(counts: &mut FailureCounts, attempt: Attempt, now: u64) -> Result<(), u64> {
+        let claimed = counts.begin(attempt, LIMITS, secs(now)).map_err(|wait| wait.as_secs())?;
+        counts.succeeded(attempt, claimed);
+        Ok(())
+    }
+
+    #[test]
+    fn the_wait_doubles_and_early_attempts_do_not_extend_it() {
+        let mut counts = FailureCounts::default();
+        let it = unknown("A", "192.0.2.1");
+        for _ in 0..5 {
+            assert_eq!(guess(&mut counts, it, 0), Ok(()));
+        }
+        let mut now = 0;
+        for wait in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024] {
+            assert_eq!(guess(&mut counts, it, now), Err(wait));
+            assert_eq!(guess(&mut counts, it, now), Err(wait));
+            now += wait;
+            assert_eq!(guess(&mut counts, it, now), Ok(()), "{wait}");
+        }
+        assert_eq!(guess(&mut counts, unknown("B", "192.0.2.1"), now), Ok(()));
+        now += 2048;
+        assert_eq!(log_in(&mut counts, it, now), Ok(()));
+        for _ in 0..5 {
+            assert_eq!(guess(&mut counts, it, now), Ok(()));
+        }
+    }
+
+    #[test]
+    fn attackers_elsewhere_do_not_lock_a_user_out_of_a_known_network() {
+        let mut counts = FailureCounts::default();
+        let mut refused = 0;
+        for second in (0..DAY).step_by(10) {
+            for host in 0..4 {
+                let address = format!("10.{}.{host}.1", second / 10 % 200);
+                let _ = guess(&mut counts, unknown("OWNER", &address), second);
+            }
+            if second % 60 == 0 {
+                let owner = log_in(&mut counts, known("OWNER", "192.0.2.1"), second);
+                refused += u32::from(owner.is_err());
+            }
+        }
+        assert_eq!(refused, 0);
+    }
+
+    #[test]
+    fn a_few_failures_elsewhere_do_not_lock_a_user_out_of_a_new_network() {
+        let mut counts = FailureCounts::default();
+        for host in 0..16 {
+            let address = format!("10.0.{host}.1");
+            assert_eq!(guess(&mut counts, unknown("OWNER", &address), 0), Ok(()));
+        }
+        for _ in 0..61 {
+            assert_eq!(log_in(&mut counts, unknown("OWNER", "192.0.2.1"), 0), Ok(()));
+        }
+    }
+
+    #[test]
+    fn failures_of_other_users_behind_a_nat_do_not_hold_a_user() {
+        let mut counts = FailureCounts::default();
+        for i in 0..100 {
+            assert_eq!(guess(&mut counts, unknown(&format!("U{i}"), "192.0.2.1"), i), Ok(()));
+            assert_eq!(log_in(&mut counts, unknown("NEW", "192.0.2.2"), i), Ok(()));
+        }
+        // Then a new user waits for at most 10 s after a failure, and a user who has logged in there does not
+        // wait.
+        for i in 100..1000 {
+            let guessed = guess(&mut counts, unknown(&format!("U{i}"), "192.0.2.1"), 12 * i);
+            assert_eq!(guessed, Ok(()));
+            let wait = log_in(&mut counts, unknown("NEW", "192.0.2.2"), 12 * i).err();
+            assert!(wait.unwrap_or(0) <= 10, "{wait:?}");
+            for _ in 0..20 {
+                assert_eq!(log_in(&mut counts, unknown("NEW", "192.0.2.2"), 12 * i + 10), Ok(()));
+                assert_eq!(log_in(&mut counts, known("OLD", "192.0.2.2"), 12 * i), Ok(()));
+            }
+        }
+    }
+
+    /// The number of guesses of one user within a day, if the attacker begins up to 16 attempts at once
+    /// whenever one may begin.
+    fn guesses_in_a_day(attempts: impl Fn(u64) -> Vec<Attempt>) -> u32 {
+        let mut counts = FailureCounts::default();
+        let mut guesses = 0;
+        // A shorter step makes the test slower, and gives less than one guess more.
+        for second in (0..DAY).step_by(10) {
+            let begun: Vec<_> = attempts(second)
+                .into_iter()
+                .flat_map(|attempt| [attempt; 16])
+                .filter_map(|it| Some((it, counts.begin(it, LIMITS, secs(second)).ok()?)))
+                .take(16)
+                .collect();
+            for (attempt, claimed) in begun {
+                counts.failed(attempt, claimed, secs(second));
+                guesses += 1;
+            }
+        }
+        guesses
+    }
+
+    #[test]
+    fn a_guesser_gets_at_most_100_tries_a_day_for_a_user() {
+        let here = guesses_in_a_day(|_| vec![unknown("A", "192.0.2.1")]);
+        let inside = guesses_in_a_day(|_| vec![known("A", "192.0.2.1")]);
+        let elsewhere = |second: u64| {
+            (0..2).map(move |i| unknown("A", &format!("10.{}.{i}.1", second / 10 % 250)))
+        };
+        let everywhere = guesses_in_a_day(|second| elsewhere(second).collect());
+        let both =
+            guesses_in_a_day(|second| elsewhere(second).chain([known("A", "192.0.2.1")]).collect());
+        let all = [here, inside, everywhere, both];
+        assert!(all.iter().all(|guesses| (30..=100).contains(guesses)), "{all:?}");
+    }
+
+    #[test]
+    fn logins_of_the_user_give_an_attacker_elsewhere_no_more_tries() {
+        let mut counts = FailureCounts::default();
+        let mut guesses = 0;
+        for second in (0..DAY).step_by(10) {
+            let it = unknown("A", &format!("10.{}.{}.1", second / 10 % 250, second / 2500));
+            guesses += u32::from(guess(&mut counts, it, second).is_ok());
+            log_in(&mut counts, known("A", "192.0.2.1"), second).unwrap();
+        }
+        assert!(guesses <= 100, "{guesses}");
+    }
+
+    #[test]
+    fn one_attempt_begins_after_a_wait_until_its_password_is_checked() {
+        let mut counts = FailureCounts::default();
+        let it = unknown("A", "192.0.2.1");
+        for _ in 0..5 {
+            guess(&mut counts, it, 0).unwrap();
+        }
+        let claimed = counts.begin(it, LIMITS, secs(1)).unwrap();
+        assert_eq!(counts.begin(it, LIMITS, secs(1)), Err(secs(2)));
+        counts.withdrawn(it, claimed);
+        assert_eq!(guess(&mut counts, it, 2), Ok(()));
+        let claimed = counts.begin(it, LIMITS, secs(4)).unwrap();
+        counts.succeeded(it, claimed);
+        assert_eq!(counts.users.get(&it.user, secs(4)), None);
+        for _ in 0..5 {
+            guess(&mut counts, it, 4).unwrap();
+        }
+        // Another attempt has succeeded in between.
+        let claimed = counts.begin(it, LIMITS, secs(5)).unwrap();
+        counts.succeeded(it, Claimed::default());
+        counts.failed(it, claimed, secs(5));
+        assert_eq!(
+            counts.users_and_networks.get(&(it.user, it.network), secs(5)).unwrap().count,
+            1
+        );
+    }
+
+    #[test]
+    fn failures_are_forgotten_after_a_day_without_a_failure() {
+        let mut counts = FailureCounts::default();
+        let it = unknown("A", "192.0.2.1");
+        for _ in 0..5 {
+            guess(&mut counts, it, 0).unwrap();
+        }
+        for _ in 0..5 {
+            guess(&mut counts, it, DAY).unwrap();
+        }
+        assert_eq!(guess(&mut counts, it, DAY), Err(1));
+    }
+
+    #[test]
+    fn failures_of_a_network_are_forgotten_after_an_hour_although_there_are_others() {
+        let mut counts = FailureCounts::default();
+        for i in 0..5_000 {
+            // 80 failures an hour.
+            let name = format!("U{i}");
+            assert_eq!(guess(&mut counts, unknown(&name, "192.0.2.1"), 45 * i), Ok(()), "{i}");
+            assert_eq!(log_in(&mut counts, unknown("NEW", "192.0.2.2"), 45 * i), Ok(()), "{i}");
+        }
+        for i in 0..101 {
+            let _ = guess(&mut counts, unknown(&format!("V{i}"), "192.0.2.1"), 250_000);
+        }
+        assert!(guess(&mut counts, unknown("W", "192.0.2.1"), 250_000).is_err());
+        assert_eq!(guess(&mut counts, unknown("W", "192.0.2.1"), 253_600), Ok(()));
+    }
+
+    #[test]
+    fn clients_without_an_address_are_held_by_the_user() {
+        let mut counts = FailureCounts::default();
+        let it = Attempt { network: None, ..unknown("A", "192.0.2.1") };
+        for _ in 0..5 {
+            guess(&mut counts, it, 0).unwrap();
+        }
+        assert_eq!(guess(&mut counts, it, 0), Err(1));
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut ledger = Ledger::new(OF_A_USER);
+        for i in 0..3 * GENERATION {
+            ledger.failed(i, false, secs(0));
+        }
+        assert!(ledger.young.len() + ledger.old.len() <= 2 * GENERATION);
+        let has = |key| ledger.get(&key, secs(0)).is_some();
+        assert!(has(3 * GENERATION - 1) && has(2 * GENERATION) && !has(0));
+    }
+}
