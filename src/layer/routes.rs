@@ -13,7 +13,7 @@ use super::{
     scheme_error::SchemeError,
     schemes::{Scheme, SchemeFuture, SchemeRequest},
 };
-use crate::{authority::is_host_and_port, token::ServiceId};
+use crate::{authority::is_host_and_port, passticket::Replay, token::ServiceId};
 
 /// What happens to a request whose authentication failed, or whose scheme failed
 /// ([D4](crate::decisions#d4)).
@@ -133,6 +133,7 @@ pub struct Route {
     scheme: Arc<dyn Scheme>,
     // Computed once from the scheme, so that all layers see the same value.
     is_bypass: bool,
+    replay: Replay,
     on_failure: Option<OnFailure>,
     security_headers: SecurityHeaders,
     /// The routes of the same service, with this one; empty if the route is in no table. A redirect of the
@@ -188,7 +189,7 @@ impl Route {
         upstream: Option<Upstream>,
         scheme: impl Scheme,
     ) -> Self {
-        let is_bypass = !scheme.needs_authorization();
+        let (is_bypass, replay) = (!scheme.needs_authorization(), scheme.replay());
         let scheme = Arc::new(scheme);
         Self {
             service,
@@ -196,6 +197,7 @@ impl Route {
             upstream,
             scheme,
             is_bypass,
+            replay,
             on_failure: None,
             security_headers: SecurityHeaders::default(),
             siblings: Arc::new([]),
@@ -255,6 +257,12 @@ impl Route {
     /// client sent.
     pub fn is_bypass(&self) -> bool {
         self.is_bypass
+    }
+
+    /// Whether the service accepts the headers of the scheme in more than one request.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn replay(&self) -> Replay {
+        self.replay
     }
 
     /// What happens to requests whose authentication or scheme failed.

@@ -17,7 +17,8 @@
 
 use std::{
     convert::Infallible,
-    fmt,
+    error::Error as _,
+    fmt, io,
     num::NonZeroUsize,
     pin::Pin,
     sync::Arc,
@@ -41,9 +42,9 @@ use tower_service::Service;
 
 use super::{
     counts::ForwardCounts,
-    exchange::{Exchange, ExchangeError, Host, Pool},
+    exchange::{Exchange, ExchangeError, Host, Pool, Reconnect},
     forwarded::{PeerValue, ServiceHeaders, set_forwarded},
-    pool::{ConnectError, ConnectionPool, PoolSettings},
+    pool::{ConnectError, ConnectionPool, PoolSettings, ReconnectError},
     request_body::{Progress, RequestBody},
     response_body::ResponseBody,
     response_head::{self, UnknownCoding},
@@ -56,6 +57,7 @@ use crate::{
     layer::{CookieNames, ReadyToForward, Rejection, Route},
     log_limit::log_limited,
     messages::{self, ApiMessage},
+    passticket::Replay,
 };
 
 /// Forwards requests to the services. It is the innermost service of a stack.
@@ -210,9 +212,10 @@ where
     fn begin(
         &mut self,
         request: Request<B>,
-        route: &Arc<Route>,
+        target: &Target,
         progress: &Progress,
     ) -> Result<Exchange<C, B>, http::Error> {
+        let Target { route, is_authenticated } = target;
         let last = match &mut self.last {
             Some(last) if Arc::ptr_eq(&last.route, route) => last,
             last => {
@@ -224,8 +227,10 @@ where
             }
         };
         let request = service_request(request, last, progress, &mut self.peer)?;
-        let host = last.host.clone();
-        Ok(Exchange::begin(&self.pool, host, request, self.response_timeout, progress))
+        // Without an authenticated user, the scheme has added no credential.
+        let replay = if *is_authenticated { route.replay() } else { Replay::Allowed };
+        let pools = Reconnect { pool: self.pool.clone(), host: last.host.clone(), replay };
+        Ok(Exchange::begin(pools, request, self.response_timeout, progress))
     }
 }
 
@@ -244,12 +249,14 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Target { route, is_authenticated } = match target_of(request.extensions()) {
+        let target = match target_of(request.extensions()) {
             Ok(target) => target,
             Err(rejection) => return ForwardFuture::answered(rejection.into_response()),
         };
         let progress = Progress::start(request.body());
-        match self.begin(request, &route, &progress) {
+        let begun = self.begin(request, &target, &progress);
+        let Target { route, is_authenticated } = target;
+        match begun {
             Ok(exchange) => ForwardFuture {
                 state: State::Waiting {
                     exchange,
@@ -447,7 +454,7 @@ fn failed(
         let message = ApiMessage::with(&messages::BAD_REQUEST, &["the body is incomplete"]);
         return gateway_response(message, StatusCode::BAD_REQUEST);
     }
-    if let ExchangeError::Connect(_) = error {
+    if is_connect_error(error) {
         log_limited!(warn, cause_of("connect"), { %service, upstream, %cause }, "cannot reach the service");
         let message =
             ApiMessage::with(&messages::SERVICE_UNAVAILABLE, &["the service cannot be reached"]);
@@ -455,6 +462,18 @@ fn failed(
     }
     log_limited!(warn, cause_of("closed"), { %service, upstream, %cause }, "service closed the connection without a response");
     gateway_response(ApiMessage::new(&messages::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY)
+}
+
+/// Whether the request did not reach the service.
+fn is_connect_error(error: &ExchangeError) -> bool {
+    match error {
+        ExchangeError::Connect(_) => true,
+        ExchangeError::Interrupted(error) => error
+            .source()
+            .and_then(|cause| cause.downcast_ref::<io::Error>()?.get_ref())
+            .is_some_and(|cause| cause.is::<ReconnectError>()),
+        ExchangeError::SwitchedProtocols | ExchangeError::TimedOut => false,
+    }
 }
 
 #[cold]
@@ -563,6 +582,28 @@ mod tests {
             drop(response.into_body().collect().await.unwrap());
         }
         assert_eq!(connected.load(Ordering::Relaxed), 1);
+    }
+
+    /// Each of the informational responses wakes the exchange.
+    #[tokio::test(start_paused = true)]
+    async fn informational_responses_do_not_delay_the_response_timeout() {
+        let (ours, mut theirs) = duplex(1024);
+        tokio::spawn(async move {
+            loop {
+                sleep(TIMEOUT / 12).await;
+                let hints = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n";
+                if theirs.write_all(hints).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let timeouts = ForwardTimeouts::default().with_response(TIMEOUT);
+        let forward = Forward::new(connector(ours), timeouts);
+        let request = Request::get("/service/x").extension(bypass());
+        let start = Instant::now();
+        let response = forward.oneshot(request.body(Full::<Bytes>::default()).unwrap()).await;
+        assert_eq!(response.unwrap().status(), 504);
+        assert_eq!(start.elapsed().as_secs(), TIMEOUT.as_secs());
     }
 
     /// Answers after the first byte of the request. Then reads the rest of the request, and sends the

@@ -6,7 +6,8 @@ use quick_cache::sync::Cache;
 
 use super::{Access, AccessLevel, SafError, SafProvider};
 use crate::passticket::{
-    Applid, GenerateError, GenerateFuture, PassTicket, PassTicketGenerator, SafReturnCodes, UserId,
+    Applid, GenerateError, GenerateFuture, PassTicket, PassTicketGenerator, Replay, SafReturnCodes,
+    UserId,
 };
 
 /// The class of the resources that protect PassTickets.
@@ -129,6 +130,10 @@ impl<G: PassTicketGenerator, S: SafProvider> PassTicketGenerator for PermittedGe
 
     fn precheck(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {
         self.shared.generator.precheck(user, applid)
+    }
+
+    fn replay(&self, applid: &Applid) -> Replay {
+        self.shared.generator.replay(applid)
     }
 }
 

@@ -21,6 +21,7 @@ use tower::BoxError;
 
 use super::{
     connection_limit::{ConnectionLimit, IdleConnections, Offer},
+    exchange_io::Resend,
     lock::lock,
     upstream_connection::{ConnectionState, SendResult, Sending, UpstreamConnection},
 };
@@ -250,8 +251,8 @@ where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     /// Begins an exchange.
-    pub(in crate::proxy) fn send(&mut self, request: Request<B>) -> Sending<B> {
-        self.upstream.send(request)
+    pub(in crate::proxy) fn send(&mut self, request: Request<B>, resend: Resend) -> Sending<B> {
+        self.upstream.send(request, resend)
     }
 }
 

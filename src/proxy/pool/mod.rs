@@ -24,6 +24,7 @@
 //! | connecting | in use | The connection is open. |
 //! | connecting | closed | Connecting fails or times out, or the request is dropped. |
 //! | in use | answered | The head of the response arrives. |
+//! | in use | in use | The service closes a reused connection before the response begins, and the request may be sent again: the connection gets a new socket ([`exchange_io`]). |
 //! | in use | closed | The exchange fails or times out, or the request is dropped. |
 //! | answered | idle | The body of the response has ended, no separate task polls the connection, and the connection is ready for a request. |
 //! | answered | in use | As for idle, but a request of the same runtime has waited longest at the limit. It gets the connection. |
@@ -43,7 +44,9 @@
 
 mod connection_limit;
 mod connection_pool;
+mod exchange_io;
 mod host_pool;
+mod informational_limit;
 mod lock;
 mod read_after_reset;
 mod upstream_connection;
@@ -51,5 +54,6 @@ mod upstream_connection;
 pub(super) use connection_pool::{
     ConnectError, Connected, Connecting, ConnectionPool, PoolSettings,
 };
+pub(super) use exchange_io::{ReconnectError, Resend};
 pub(super) use host_pool::{HostPool, PooledConnection};
 pub(super) use upstream_connection::Sending;
