@@ -28,6 +28,7 @@ mod pem;
 mod server;
 mod server_tls;
 mod signature_cache;
+mod tcp;
 
 pub use connection_counts::ConnectionCounts;
 pub use connector::{
