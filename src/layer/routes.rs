@@ -1,6 +1,6 @@
 //! The table of routes: which paths of the gateway belong to which service.
 
-use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
+use std::{collections::HashMap, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use foldhash::fast::RandomState;
 use http::{
@@ -136,6 +136,7 @@ pub struct Route {
     replay: Replay,
     on_failure: Option<OnFailure>,
     security_headers: SecurityHeaders,
+    body_timeout: Option<Duration>,
     /// The routes of the same service, with this one; empty if the route is in no table. A redirect of the
     /// service may point to another route.
     siblings: Arc<[Sibling]>,
@@ -200,6 +201,7 @@ impl Route {
             replay,
             on_failure: None,
             security_headers: SecurityHeaders::default(),
+            body_timeout: None,
             siblings: Arc::new([]),
         }
     }
@@ -207,9 +209,9 @@ impl Route {
     /// Replaces the scheme of this route.
     #[must_use]
     pub fn with_scheme(self, scheme: impl Scheme) -> Self {
-        let Self { on_failure, security_headers, .. } = self;
+        let Self { on_failure, security_headers, body_timeout, .. } = self;
         let route = Self::to(self.service, self.prefix, self.upstream, scheme);
-        Self { on_failure, security_headers, ..route }
+        Self { on_failure, security_headers, body_timeout, ..route }
     }
 
     /// Sets what happens to requests whose authentication or scheme failed.
@@ -222,6 +224,13 @@ impl Route {
     #[must_use]
     pub fn with_security_headers(self, security_headers: SecurityHeaders) -> Self {
         Self { security_headers, ..self }
+    }
+
+    /// Sets how long the gateway waits for the next bytes of the body of a response, in place of the
+    /// `ForwardTimeouts::with_body` of the proxy.
+    #[must_use]
+    pub fn with_body_timeout(self, body_timeout: Duration) -> Self {
+        Self { body_timeout: Some(body_timeout), ..self }
     }
 
     /// Returns the route with [`OnFailure::Reject`], unless [`with_on_failure`](Self::with_on_failure) has
@@ -273,6 +282,12 @@ impl Route {
     /// Whether the gateway adds security headers to the responses of the service.
     pub fn security_headers(&self) -> SecurityHeaders {
         self.security_headers
+    }
+
+    /// How long the gateway waits for the next bytes of the body of a response; `None`: as long as the proxy waits
+    /// by default.
+    pub fn body_timeout(&self) -> Option<Duration> {
+        self.body_timeout
     }
 
     /// A `Location` that a client of the gateway can use, for a `Location` that points to the instance; `None`

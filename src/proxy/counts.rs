@@ -14,6 +14,10 @@ const REFUSED: Description = Description::counter(
     "passticket_service_requests_refused_total",
     "Requests that were refused, because no connection to their service became free in time.",
 );
+const STALLED: Description = Description::counter(
+    "passticket_service_bodies_stalled_total",
+    "Responses that were cut, because the service paused too long in the body.",
+);
 const RETRIES: Description = Description::counter(
     "passticket_service_retries_total",
     "Requests and connections to services that were tried a second time.",
@@ -26,6 +30,7 @@ pub struct ForwardCounts {
     waiting: Gauge,
     refused: Counter,
     retries: CounterFamily<(Retry,)>,
+    stalled: Counter,
 }
 
 /// Why something was tried a second time ([D29](crate::decisions#d29)).
@@ -89,6 +94,10 @@ impl ForwardCounts {
         self.retries.increment((why,));
     }
 
+    pub(super) fn add_stalled(&self) {
+        self.stalled.increment();
+    }
+
     pub(super) fn add_refused(&self) {
         self.refused.increment();
     }
@@ -100,5 +109,6 @@ impl Collect for ForwardCounts {
         exposition.value(&WAITING, self.waiting.get());
         exposition.value(&REFUSED, self.refused.get());
         exposition.family(&RETRIES, &self.retries);
+        exposition.value(&STALLED, self.stalled.get());
     }
 }

@@ -44,10 +44,10 @@ use super::{
     counts::ForwardCounts,
     exchange::{Exchange, ExchangeError, Host, Pool, Reconnect},
     forwarded::{PeerValue, ServiceHeaders, set_forwarded},
-    pool::{ConnectError, ConnectionPool, PoolSettings, ReconnectError},
+    pool::{ConnectError, ConnectionPool, MAX_HEADERS, PoolSettings, ReconnectError},
     request_body::{Progress, RequestBody},
     response_body::ResponseBody,
-    response_head::{self, UnknownCoding},
+    response_head::{self, BodyKind, UnknownCoding},
     timeouts::ForwardTimeouts,
 };
 use crate::{
@@ -396,7 +396,14 @@ where
                 let context =
                     response_head::Context { route, cookies, is_authenticated: *is_authenticated };
                 Poll::Ready(Ok(match response_head::prepare(&mut response, &context) {
-                    Ok(()) => response,
+                    Ok(kind) => {
+                        match (kind, route.body_timeout()) {
+                            (BodyKind::Events, _) => response.body_mut().limit_pauses(None),
+                            (BodyKind::Message, None) => {}
+                            (BodyKind::Message, limit) => response.body_mut().limit_pauses(limit),
+                        }
+                        response
+                    }
                     Err(UnknownCoding) => unknown_coding(route),
                 }))
             }
@@ -426,7 +433,7 @@ fn failed(
     let cause: &dyn std::error::Error = match error {
         ExchangeError::Connect(ConnectError::Failed(error)) => &**error,
         ExchangeError::Connect(ConnectError::Busy { max_connections, waited }) => {
-            log_limited!(warn, cause_of("busy"), { %service, upstream, max_connections, ?waited }, "request refused: all connections to the service are in use; if the service can handle more requests at a time, raise the limit of connections to an instance");
+            log_limited!(warn, cause_of("busy"), { %service, upstream, max_connections, ?waited }, "request refused: all connections to the service are in use; if the service can handle more requests at a time, raise connectionsPerInstance (Forward::with_max_connections)");
             let message = ApiMessage::with(
                 &messages::SERVICE_UNAVAILABLE,
                 &["too many requests to the service are in progress"],
@@ -459,6 +466,13 @@ fn failed(
         let message =
             ApiMessage::with(&messages::SERVICE_UNAVAILABLE, &["the service cannot be reached"]);
         return gateway_response(message, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    if let ExchangeError::Interrupted(error) = error
+        && error.is_parse_too_large()
+    {
+        log_limited!(warn, cause_of("head too large"), { %service, upstream, max_headers = MAX_HEADERS }, "response refused: the service sent too many headers, or too long ones; let the service send fewer headers, for example fewer cookies");
+        let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
+        return gateway_response(message, StatusCode::BAD_GATEWAY);
     }
     log_limited!(warn, cause_of("closed"), { %service, upstream, %cause }, "service closed the connection without a response");
     gateway_response(ApiMessage::new(&messages::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY)

@@ -5,6 +5,7 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -14,7 +15,10 @@ use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower::BoxError;
 
-use super::{pool::PooledConnection, response_head::filter_trailers};
+use super::{
+    pool::{FrameError, PooledConnection},
+    response_head::filter_trailers,
+};
 
 pin_project! {
     /// The body of a response: streamed from a service, held in memory, or [any other
@@ -46,7 +50,9 @@ trait Connection: fmt::Debug + Send {
         &mut self,
         body: Pin<&mut Incoming>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>>;
+    ) -> Poll<Option<Result<Frame<Bytes>, FrameError>>>;
+
+    fn limit_pauses(&mut self, limit: Option<Duration>);
 
     fn give_back(self: Box<Self>);
 }
@@ -56,8 +62,12 @@ impl<B: Send> Connection for PooledConnection<B> {
         &mut self,
         body: Pin<&mut Incoming>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, FrameError>>> {
         self.poll_frame(body, cx)
+    }
+
+    fn limit_pauses(&mut self, limit: Option<Duration>) {
+        self.limit_pauses(limit);
     }
 
     fn give_back(self: Box<Self>) {
@@ -103,6 +113,13 @@ impl ResponseBody {
         };
         Self { kind: Kind::Upstream { body, connection } }
     }
+
+    /// Sets how long the service may pause in this body; `None`: without a limit.
+    pub(super) fn limit_pauses(&mut self, limit: Option<Duration>) {
+        if let Kind::Upstream { connection: Some(connection), .. } = &mut self.kind {
+            connection.limit_pauses(limit);
+        }
+    }
 }
 
 impl Default for ResponseBody {
@@ -135,7 +152,7 @@ impl Body for ResponseBody {
             KindProj::Upstream { mut body, connection } => {
                 let frame = ready!(match connection {
                     Some(connection) => connection.poll_frame(body.as_mut(), cx),
-                    None => body.as_mut().poll_frame(cx),
+                    None => body.as_mut().poll_frame(cx).map_err(FrameError::Broken),
                 });
                 let has_ended = match &frame {
                     None => true,
@@ -152,7 +169,7 @@ impl Body for ResponseBody {
                         }
                         Ok(frame)
                     }
-                    Err(error) => Err(BodyError(BodyErrorKind::Upstream(error))),
+                    Err(error) => Err(error.into()),
                 }))
             }
             KindProj::Full { body } => body.poll_frame(cx).map_err(|never| match never {}),
@@ -183,25 +200,37 @@ impl Body for ResponseBody {
 #[derive(Debug)]
 pub struct BodyError(BodyErrorKind);
 
+impl From<FrameError> for BodyError {
+    fn from(error: FrameError) -> Self {
+        Self(BodyErrorKind::Upstream(error))
+    }
+}
+
 #[derive(Debug)]
 enum BodyErrorKind {
-    Upstream(hyper::Error),
+    Upstream(FrameError),
     Boxed(BoxError),
 }
 
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match &self.0 {
-            BodyErrorKind::Upstream(_) => "the service did not send the whole response",
-            BodyErrorKind::Boxed(_) => "the body of the response could not be read",
-        })
+        match &self.0 {
+            BodyErrorKind::Upstream(FrameError::Stalled(limit)) => {
+                write!(f, "the service sent no bytes of the response for {limit:?}")
+            }
+            BodyErrorKind::Upstream(FrameError::Broken(_)) => {
+                f.write_str("the service did not send the whole response")
+            }
+            BodyErrorKind::Boxed(_) => f.write_str("the body of the response could not be read"),
+        }
     }
 }
 
 impl StdError for BodyError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match &self.0 {
-            BodyErrorKind::Upstream(error) => Some(error),
+            BodyErrorKind::Upstream(FrameError::Broken(error)) => Some(error),
+            BodyErrorKind::Upstream(FrameError::Stalled(_)) => None,
             BodyErrorKind::Boxed(error) => Some(&**error),
         }
     }

@@ -537,3 +537,170 @@ async fn informational_responses_are_limited() {
         assert_eq!(response.status(), want, "{times}");
     }
 }
+
+/// A gateway cuts a response whose service pauses too long, so that the client sees that it is not complete.
+#[tokio::test]
+async fn a_body_is_cut_when_the_service_pauses_too_long_but_a_stream_of_events_is_not() {
+    const LIMIT: Duration = Duration::from_millis(500);
+    for (content_type, pause, is_cut) in [
+        ("text/plain", 200, false),
+        ("text/plain", 1500, true),
+        ("text/event-stream", 1500, false),
+        ("application/grpc-web+proto", 1500, false),
+    ] {
+        let address = raw::service(move |stream| async move {
+            let mut stream = BufReader::new(stream);
+            head(&mut stream).await;
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncontent-length: 12\r\n\r\n"
+            );
+            stream.get_mut().write_all(head.as_bytes()).await.unwrap();
+            // Together, the pauses are longer than the limit.
+            for _ in 0..4 {
+                if stream.get_mut().write_all(b"abc").await.is_err() {
+                    return;
+                }
+                sleep(Duration::from_millis(pause)).await;
+            }
+        })
+        .await;
+        let timeouts = ForwardTimeouts::default().with_body(LIMIT);
+        let settings = Settings { timeouts, ..Settings::default() };
+        let stack = forward(&format!("http://{address}"), &settings);
+        let begin = Instant::now();
+        let response = stack.clone().oneshot(get()).await.unwrap();
+        assert_eq!(response.status(), 200);
+        let body = timeout(PATIENCE, response.into_body().collect()).await.unwrap();
+        let after = begin.elapsed();
+        match body {
+            Ok(body) => assert!(!is_cut && body.to_bytes().len() == 12, "{content_type} {pause}"),
+            Err(error) => {
+                assert!(is_cut, "{content_type} {pause}: {error}");
+                assert!(error.to_string().contains("for 500ms"), "{error}");
+                assert!((LIMIT..Duration::from_millis(1400)).contains(&after), "{after:?}");
+            }
+        }
+        let metrics = Registry::new().with(settings.counts.clone()).expose();
+        let line = format!("passticket_service_bodies_stalled_total {}", u8::from(is_cut));
+        assert!(metrics.lines().any(|it| it == line), "{line} is not in {metrics}");
+        until(|| settings.counts.open() == i64::from(!is_cut)).await;
+    }
+}
+
+/// The time does not pass while the client reads nothing.
+#[tokio::test]
+async fn a_client_that_pauses_does_not_count_as_a_pause_of_the_service() {
+    let address = raw::service(async |stream| {
+        let mut stream = BufReader::new(stream);
+        head(&mut stream).await;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nabc";
+        stream.get_mut().write_all(answer).await.unwrap();
+        sleep(Duration::from_millis(600)).await;
+        stream.get_mut().write_all(b"def").await.unwrap();
+    })
+    .await;
+    let timeouts = ForwardTimeouts::default().with_body(Duration::from_millis(300));
+    let settings = Settings { timeouts, ..Settings::default() };
+    let stack = forward(&format!("http://{address}"), &settings);
+    let mut body = stack.oneshot(get()).await.unwrap().into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "abc");
+    sleep(Duration::from_millis(900)).await;
+    assert_eq!(body.collect().await.unwrap().to_bytes(), "def");
+}
+
+/// A route can have another limit than the proxy.
+#[tokio::test]
+async fn a_route_has_its_own_limit_for_pauses() {
+    let address = raw::service(async |stream| {
+        let mut stream = BufReader::new(stream);
+        head(&mut stream).await;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nabc";
+        stream.get_mut().write_all(answer).await.unwrap();
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let upstream = Upstream::parse(&format!("http://{address}")).unwrap();
+    let route = Route::new(ServiceId::new("svc").unwrap(), "", upstream, Bypass).unwrap();
+    let route = route.with_body_timeout(Duration::from_millis(100));
+    let stack = ServiceBuilder::new()
+        .layer(RouteLayer::new(Routes::new([route]).unwrap()))
+        .service(Forward::new(unverified(), ForwardTimeouts::default()));
+    let response = stack.oneshot(get()).await.unwrap();
+    timeout(PATIENCE, response.into_body().collect()).await.unwrap().unwrap_err();
+}
+
+/// The gateway does not wait for the rest of an upload that the service no longer reads.
+#[tokio::test]
+async fn an_early_error_is_delivered_at_once_although_the_upload_is_not_complete() {
+    for (answer, want) in [
+        ("HTTP/1.1 413 Content Too Large\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno", 413),
+        // The head is not complete.
+        ("HTTP/1.1 413 Content Too Large\r\ncontent-le", 502),
+        ("HTTP/1.1 413 Content Too Large\r\ncontent-length: 2\r\n", 502),
+        ("HTTP", 502),
+        ("", 502),
+    ] {
+        let address = raw::service(move |stream| async move {
+            let mut stream = BufReader::new(stream);
+            head(&mut stream).await;
+            stream.get_mut().write_all(answer.as_bytes()).await.unwrap();
+        })
+        .await;
+        let stack = forward_body(&format!("http://{address}"));
+        let begin = Instant::now();
+        // The client sends a part of its upload, and then nothing more.
+        let (pieces, body) = tokio::sync::mpsc::channel(1);
+        pieces.send(Bytes::from_static(b"a part")).await.unwrap();
+        let request = Request::post("/svc/x").header("content-length", "1000000");
+        let response = stack.oneshot(request.body(Upload(body)).unwrap()).await.unwrap();
+        assert_eq!(response.status(), want, "{answer:?}");
+        if want == 413 {
+            assert_eq!(body_of(response).await, "no");
+        }
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+        drop(pieces);
+    }
+}
+
+/// The body of a client that sends slowly.
+struct Upload(tokio::sync::mpsc::Receiver<Bytes>);
+
+impl http_body::Body for Upload {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|piece| piece.map(|piece| Ok(http_body::Frame::data(piece))))
+    }
+}
+
+fn forward_body(
+    url: &str,
+) -> impl Service<Request<Upload>, Response = Response<ResponseBody>, Error = Infallible, Future: Send>
++ use<> {
+    crate::forwarding::forward(url, Bypass, unverified(), ForwardTimeouts::default())
+}
+
+#[tokio::test]
+async fn a_response_may_have_256_headers() {
+    for (count, want) in [(99, 200), (255, 200), (256, 502), (5000, 502)] {
+        let address = raw::service(move |stream| async move {
+            let mut stream = BufReader::new(stream);
+            head(&mut stream).await;
+            let headers: String = (0..count).map(|i| format!("x-{i}: {i}\r\n")).collect();
+            let answer = format!("HTTP/1.1 200 OK\r\n{headers}content-length: 2\r\n\r\nok");
+            let _ = stream.get_mut().write_all(answer.as_bytes()).await;
+        })
+        .await;
+        let stack = forward(&format!("http://{address}"), &Settings::default());
+        let response = stack.oneshot(get()).await.unwrap();
+        assert_eq!(response.status(), want, "{count} headers and a length");
+        if want == 200 {
+            assert_eq!(response.headers().len(), count + 1);
+            assert_eq!(body_of(response).await, "ok");
+        }
+    }
+}

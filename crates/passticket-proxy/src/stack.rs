@@ -227,7 +227,8 @@ pub(crate) fn gateway(
     let routes = Routes::new(routes).expect("the configuration contains each prefix only once");
     let timeouts = ForwardTimeouts::default()
         .with_response(config.timeouts.response)
-        .with_queue(config.timeouts.queue);
+        .with_queue(config.timeouts.queue)
+        .with_body(config.timeouts.service_body);
     let mut forward = Forward::new(connector, timeouts)
         .with_max_connections(config.limits.connections_per_instance)
         .with_cookie_names(config.cookies.clone());

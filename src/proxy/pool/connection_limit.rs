@@ -90,6 +90,10 @@ impl<T> ConnectionLimit<T> {
         Self { max, counts, waiting: AtomicUsize::new(0), state: Mutex::new(state) }
     }
 
+    pub(super) fn counts(&self) -> &ForwardCounts {
+        &self.counts
+    }
+
     /// Adds the idle connections of a runtime.
     pub(super) fn add_pool(&self, pool: Weak<dyn IdleConnections>) {
         let mut state = lock(&self.state);

@@ -31,7 +31,7 @@
 //! | answered | draining | As for idle, but a request of another runtime has waited longest. It gets the slot. |
 //! | answered | draining | The body has ended or is dropped, and a separate task polls the connection or a part of the request must still be written. |
 //! | answered | draining | The body has ended, but the pool is full or was dropped. |
-//! | answered | closed | The connection fails, or the service closes it. |
+//! | answered | closed | The connection fails, the service closes it, or it pauses too long in the body. |
 //! | answered | closed | The body is dropped before its end, and the whole request has been written. |
 //! | idle | in use | The next request takes the connection. |
 //! | idle | draining | The idle timeout is over, or the pool is dropped, or a request begins to wait at the limit. |
@@ -55,5 +55,5 @@ pub(super) use connection_pool::{
     ConnectError, Connected, Connecting, ConnectionPool, PoolSettings,
 };
 pub(super) use exchange_io::{ReconnectError, Resend};
-pub(super) use host_pool::{HostPool, PooledConnection};
-pub(super) use upstream_connection::Sending;
+pub(super) use host_pool::{FrameError, HostPool, PooledConnection};
+pub(super) use upstream_connection::{MAX_HEADERS, Sending};

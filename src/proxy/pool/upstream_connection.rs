@@ -39,6 +39,10 @@ use tower::BoxError;
 use super::exchange_io::{ExchangeIo, ExchangeStart, Reconnect, Resend};
 use crate::coalesce::{CoalesceWrites, WriteProgress};
 
+/// Maximum number of headers of a response. hyper reads a response with more than 100 headers into memory of the
+/// heap, whatever their number is in the response at hand.
+pub(in crate::proxy) const MAX_HEADERS: usize = 256;
+
 /// The head of the response, or an error. The error contains the request if no part of it was sent.
 pub(in crate::proxy) type SendResult<B> = Result<Response<Incoming>, TrySendError<Request<B>>>;
 
@@ -121,7 +125,8 @@ where
         let start = Arc::<ExchangeStart>::default();
         let io = ExchangeIo::new(io, is_awaited, start.clone(), reconnect);
         let io = CoalesceWrites::with_progress(io, writes.clone());
-        let (sender, connection) = http1::handshake(io).await?;
+        let (sender, connection) =
+            http1::Builder::new().max_headers(MAX_HEADERS).handshake(io).await?;
         let timer = Box::pin(sleep_until(deadline));
         let driver = Driver::Reader(Box::pin(Driven { connection, _slot: slot }));
         let waker = Waker::from(signal.clone());
@@ -170,6 +175,14 @@ impl<B> UpstreamConnection<B> {
             if deadline <= Instant::now() {
                 return Poll::Ready(());
             }
+            self.timer.as_mut().reset(deadline);
+        }
+    }
+
+    /// Lets the timer of [`poll_deadline`](Self::poll_deadline) fire at `deadline` at the latest. Without this, it
+    /// may fire as late as an earlier deadline.
+    pub(super) fn advance_timer(&mut self, deadline: Instant) {
+        if self.timer.deadline() > deadline {
             self.timer.as_mut().reset(deadline);
         }
     }

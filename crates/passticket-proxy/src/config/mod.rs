@@ -418,6 +418,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             drain: ours.drain,
             provider: ours.provider,
             queue: ours.queue,
+            service_body: ours.service_body,
         },
         limits: ours.limits,
         strict_transport_security: ours.strict_transport_security,

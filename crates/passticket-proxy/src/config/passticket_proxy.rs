@@ -56,6 +56,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) drain: Duration,
     pub(super) provider: Duration,
     pub(super) queue: Duration,
+    pub(super) service_body: Duration,
     pub(super) limits: LimitSettings,
     pub(super) strict_transport_security: Option<StrictTransportSecurity>,
 }
@@ -122,6 +123,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let (handshake, drain) = (seconds("handshakeSeconds", 1, 10), seconds("drainSeconds", 0, 30));
     let provider = seconds("providerSeconds", 1, 5);
     let queue = seconds("queueSeconds", 0, 5);
+    let service_body = seconds("serviceBodySeconds", 1, 300);
     timeouts.finish();
     let limits = limits(section.section("limits"));
     let strict_transport_security =
@@ -155,6 +157,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         drain,
         provider,
         queue,
+        service_body,
         limits,
         strict_transport_security,
     }

@@ -14,3 +14,4 @@ mod demo;
 mod esm;
 mod log;
 mod serve;
+mod services;
