@@ -44,7 +44,10 @@ use super::{
     counts::ForwardCounts,
     exchange::{Exchange, ExchangeError, Host, Pool, Reconnect},
     forwarded::{PeerValue, ServiceHeaders, set_forwarded},
-    pool::{ConnectError, ConnectionPool, MAX_HEADERS, PoolSettings, ReconnectError},
+    pool::{
+        ConnectError, ConnectionPool, MAX_HEADERS, PoolSettings, ReconnectError,
+        TooManyInformational,
+    },
     request_body::{Progress, RequestBody},
     response_body::ResponseBody,
     response_head::{self, BodyKind, UnknownCoding},
@@ -474,6 +477,13 @@ fn failed(
         let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
         return gateway_response(message, StatusCode::BAD_GATEWAY);
     }
+    if let ExchangeError::Interrupted(error) = error
+        && is_caused_by::<TooManyInformational>(error)
+    {
+        log_limited!(warn, cause_of("informational"), { %service, upstream, %cause }, "response refused: the service sent too many informational responses (1xx)");
+        let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
+        return gateway_response(message, StatusCode::BAD_GATEWAY);
+    }
     log_limited!(warn, cause_of("closed"), { %service, upstream, %cause }, "service closed the connection without a response");
     gateway_response(ApiMessage::new(&messages::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY)
 }
@@ -482,12 +492,15 @@ fn failed(
 fn is_connect_error(error: &ExchangeError) -> bool {
     match error {
         ExchangeError::Connect(_) => true,
-        ExchangeError::Interrupted(error) => error
-            .source()
-            .and_then(|cause| cause.downcast_ref::<io::Error>()?.get_ref())
-            .is_some_and(|cause| cause.is::<ReconnectError>()),
+        ExchangeError::Interrupted(error) => is_caused_by::<ReconnectError>(error),
         ExchangeError::SwitchedProtocols | ExchangeError::TimedOut => false,
     }
+}
+
+/// Whether the I/O of the connection has returned this error.
+fn is_caused_by<E: std::error::Error + 'static>(error: &hyper::Error) -> bool {
+    let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    io.and_then(io::Error::get_ref).is_some_and(|cause| cause.is::<E>())
 }
 
 #[cold]

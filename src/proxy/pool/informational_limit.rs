@@ -40,7 +40,7 @@ pub(super) enum Head {
 #[error(
     "the service sent more than {MAX_INFORMATIONAL} informational responses (1xx) to a request"
 )]
-pub(super) struct TooManyInformational;
+pub(in crate::proxy) struct TooManyInformational;
 
 impl InformationalLimit {
     /// Sees the next bytes of a response.
@@ -101,8 +101,8 @@ mod tests {
             let bytes = informational.repeat(times) + FINAL;
             for size in [1, 2, 7, 1000] {
                 let mut limit = InformationalLimit::default();
-                let seen = bytes.as_bytes().chunks(size).map(|chunk| limit.see(chunk));
-                let got = seen.filter(|seen| *seen != Ok(Head::Incomplete)).next();
+                let mut seen = bytes.as_bytes().chunks(size).map(|chunk| limit.see(chunk));
+                let got = seen.find(|seen| *seen != Ok(Head::Incomplete));
                 assert_eq!(got.unwrap(), want, "{informational:?} × {times} by {size}");
             }
         }

@@ -56,4 +56,5 @@ pub(super) use connection_pool::{
 };
 pub(super) use exchange_io::{ReconnectError, Resend};
 pub(super) use host_pool::{FrameError, HostPool, PooledConnection};
+pub(super) use informational_limit::TooManyInformational;
 pub(super) use upstream_connection::{MAX_HEADERS, Sending};
