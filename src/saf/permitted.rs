@@ -271,6 +271,22 @@ mod tests {
     }
 
     #[test]
+    fn the_replay_protection_is_that_of_the_key() {
+        let (key, other) = (Applid::new("ZOWEAPPL").unwrap(), Applid::new("OTHER").unwrap());
+        for (replay, want) in [
+            (Replay::Allowed, [Replay::Allowed, Replay::Protected]),
+            (Replay::Protected, [Replay::Protected, Replay::Protected]),
+        ] {
+            let profile = KeyProfile::from_hex(key, Algorithm::Legacy, "F90F48F03C28DC86");
+            let profiles = KeyProfiles::new([profile.unwrap().with_replay(replay)]).unwrap();
+            let (local, saf) = (LocalGenerator::new(profiles), FileSaf::new([]));
+            let tickets = PermittedGenerator::new(local, saf, UserId::new("ZWESVUSR").unwrap());
+            let shared: Arc<dyn PassTicketGenerator> = Arc::new(tickets);
+            assert_eq!([key, other].map(|applid| shared.replay(&applid)), want);
+        }
+    }
+
+    #[test]
     fn permissions_are_cached_until_the_profiles_change() {
         let (user, applid) = (UserId::new("LONGUSER").unwrap(), Applid::new("ZOWEAPPL").unwrap());
         let key = KeyProfile::from_hex(applid, Algorithm::Legacy, "F90F48F03C28DC86")

@@ -36,7 +36,7 @@ pub(super) enum Head {
 }
 
 /// The service sent more than [`MAX_INFORMATIONAL`] informational responses.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the service sent more than {MAX_INFORMATIONAL} informational responses (1xx) to a request"
 )]
@@ -81,7 +81,28 @@ impl InformationalLimit {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// The bytes of a service may arrive in any pieces.
+        #[test]
+        fn the_result_does_not_depend_on_how_the_bytes_are_split(
+            heads in prop::collection::vec("\r?\n?HTTP/1\\.[01] ?[1-3]?(00)?( x)?(\r?\n){0,3}", 0..40),
+            size in 1_usize..30,
+        ) {
+            let bytes = heads.concat().into_bytes();
+            let whole = InformationalLimit::default().scan(&bytes);
+            prop_assert_eq!(InformationalLimit::default().see(&bytes), whole);
+            let mut limit = InformationalLimit::default();
+            let mut pieces = bytes.chunks(size).map(|piece| limit.see(piece));
+            let first = pieces.find(|seen| *seen != Ok(Head::Incomplete));
+            prop_assert_eq!(first.unwrap_or(Ok(Head::Incomplete)), whole);
+        }
+    }
 
     #[test]
     fn informational_responses_are_counted_however_they_are_split() {
