@@ -181,11 +181,9 @@ where
 }
 
 /// Whether a request on a reused connection may be sent again ([D29](crate::decisions#d29)).
-fn resend<B: Body>(request: &Request<B>, replay: Replay) -> Resend {
-    let is_repeatable = replay == Replay::Allowed
-        && request.method().is_idempotent()
-        && request.body().is_end_stream();
-    if is_repeatable { Resend::Always } else { Resend::IfUnsent }
+fn resend<B>(request: &Request<B>, replay: Replay) -> Resend {
+    let is_repeatable = replay == Replay::Allowed && request.method().is_idempotent();
+    if is_repeatable { Resend::BeforeBody } else { Resend::IfUnsent }
 }
 
 /// Gives the response of the service the body for the client. Its headers stay.

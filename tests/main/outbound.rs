@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use test_support::{
     pki,
     raw::{self, discard, head},
@@ -380,7 +380,7 @@ async fn no_get_of_10_000_fails_although_the_service_closes_its_connections() {
 }
 
 #[tokio::test]
-async fn only_idempotent_requests_without_a_body_and_before_a_response_are_sent_again() {
+async fn only_idempotent_requests_are_sent_again_and_only_before_body_and_response() {
     use Close::{AfterRequest, AfterStatus, Reset};
     for (close, method, body, is_sent_again) in [
         (&[AfterRequest], Method::GET, "", true),
@@ -405,6 +405,34 @@ async fn only_idempotent_requests_without_a_body_and_before_a_response_are_sent_
         let arrived = service.arrived("2");
         let want = if is_sent_again && !matches!(close, [Reset]) { 2 } else { 1 };
         assert_eq!(arrived, want, "{method} {body:?} {close:?}");
+    }
+}
+
+/// The service resets the connection when the head of a slow upload has arrived.
+#[tokio::test]
+async fn an_idempotent_upload_is_sent_again_before_its_body_has_begun() {
+    for (method, want, connections) in [(Method::PUT, 200, 2), (Method::POST, 502, 1)] {
+        let service = Arc::<Closing>::default();
+        let url = service.start(&[Close::Reset]).await;
+        let mut stack = forward_body(&url);
+        let get = request(Method::GET, 1, "").map(BodyExt::boxed_unsync);
+        let response = stack.ready().await.unwrap().call(get).await.unwrap();
+        assert_eq!(body_of(response).await, "ok");
+        let (pieces, body) = tokio::sync::mpsc::channel(1);
+        let upload = Request::builder().method(&method).uri("/svc/2");
+        let upload = upload.header("content-length", "4").body(Upload(body).boxed_unsync());
+        let upload = stack.ready().await.unwrap().call(upload.unwrap());
+        let send = async {
+            // The body begins after the connection was closed, or the request has failed.
+            sleep(Duration::from_millis(300)).await;
+            let _ = pieces.send(Bytes::from_static(b"body")).await;
+        };
+        let (response, ()) = tokio::join!(upload, send);
+        let response = response.unwrap();
+        assert_eq!(response.status(), want, "{method}");
+        drop(response.into_body().collect().await.unwrap());
+        assert_eq!(service.arrived("2"), usize::from(want == 200), "{method}");
+        assert_eq!(service.connections.load(Ordering::SeqCst), connections, "{method}");
     }
 }
 
@@ -652,7 +680,8 @@ async fn an_early_error_is_delivered_at_once_although_the_upload_is_not_complete
         let (pieces, body) = tokio::sync::mpsc::channel(1);
         pieces.send(Bytes::from_static(b"a part")).await.unwrap();
         let request = Request::post("/svc/x").header("content-length", "1000000");
-        let response = stack.oneshot(request.body(Upload(body)).unwrap()).await.unwrap();
+        let request = request.body(Upload(body).boxed_unsync()).unwrap();
+        let response = stack.oneshot(request).await.unwrap();
         assert_eq!(response.status(), want, "{answer:?}");
         if want == 413 {
             assert_eq!(body_of(response).await, "no");
@@ -679,8 +708,12 @@ impl http_body::Body for Upload {
 
 fn forward_body(
     url: &str,
-) -> impl Service<Request<Upload>, Response = Response<ResponseBody>, Error = Infallible, Future: Send>
-+ use<> {
+) -> impl Service<
+    Request<UnsyncBoxBody<Bytes, Infallible>>,
+    Response = Response<ResponseBody>,
+    Error = Infallible,
+    Future: Send,
+> + use<> {
     crate::forwarding::forward(url, Bypass, unverified(), ForwardTimeouts::default())
 }
 

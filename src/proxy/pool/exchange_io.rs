@@ -40,9 +40,9 @@ pub(in crate::proxy) enum Resend {
     Never,
     /// If the connection accepted no byte of it.
     IfUnsent,
-    /// Always: it has no body, its method is idempotent (RFC 9110 §9.2.2), and the service accepts its
-    /// credential twice.
-    Always,
+    /// If the connection accepted no byte of its body. Its method is idempotent (RFC 9110 §9.2.2), and the service
+    /// accepts its credential twice.
+    BeforeBody,
 }
 
 /// Tells the I/O that an exchange begins.
@@ -62,7 +62,7 @@ impl ExchangeStart {
             Self::NONE => return None,
             1 => Resend::Never,
             2 => Resend::IfUnsent,
-            _ => Resend::Always,
+            _ => Resend::BeforeBody,
         };
         self.0.store(Self::NONE, Ordering::Relaxed);
         Some(resend)
@@ -143,10 +143,10 @@ impl<T: Unpin, A: Fn() -> bool + Clone + Unpin> ExchangeIo<T, A> {
         let written = ready!(write(Pin::new(&mut self.io)))?;
         match self.resend {
             Resend::Never => {}
-            Resend::Always if self.sent.len() + written <= MAX_KEPT => {
+            Resend::BeforeBody if self.sent.len() + written <= MAX_KEPT => {
                 keep(&mut self.sent, written);
             }
-            Resend::IfUnsent | Resend::Always => {
+            Resend::IfUnsent | Resend::BeforeBody => {
                 self.resend = Resend::Never;
                 self.sent = Vec::new();
             }
@@ -168,7 +168,7 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Clone + Unpin> ExchangeIo<T, A> 
         let read = ready!(Pin::new(&mut self.io).poll_read(cx, chunk.unfilled()));
         let bytes = chunk.filled();
         if bytes.is_empty() {
-            if self.resend != Resend::Never && is_end(&read) {
+            if is_end(&read) && self.may_send_again() {
                 self.phase = Phase::Reconnecting((self.reconnect)());
             }
             return Poll::Ready(read);
@@ -180,6 +180,16 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Clone + Unpin> ExchangeIo<T, A> 
             self.phase = Phase::Passing;
         }
         Poll::Ready(Ok(()))
+    }
+
+    #[cold]
+    fn may_send_again(&self) -> bool {
+        match self.resend {
+            Resend::Never => false,
+            // A byte would have changed the state to `Never`.
+            Resend::IfUnsent => true,
+            Resend::BeforeBody => !has_body(&self.sent),
+        }
     }
 
     /// Makes the new connection, and writes the request to it.
@@ -212,6 +222,13 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Clone + Unpin> ExchangeIo<T, A> 
         cx.waker().wake_by_ref();
         Poll::Ready(Ok(()))
     }
+}
+
+/// Whether the bytes of a request go on after its head.
+fn has_body(sent: &[u8]) -> bool {
+    const END: &[u8] = b"\r\n\r\n";
+    let head = sent.windows(END.len()).position(|bytes| bytes == END);
+    head.is_some_and(|at| at + END.len() < sent.len())
 }
 
 /// Whether the service has closed the connection.
@@ -344,14 +361,14 @@ mod tests {
 
     #[test]
     fn a_request_is_sent_again_only_before_the_response_begins() {
-        use Resend::{Always, IfUnsent, Never};
+        use Resend::{BeforeBody, IfUnsent, Never};
         let closings: [fn(&mut Builder) -> &mut Builder; 3] = [
             |script| script.read(b""),
             |script| script.read_error(ErrorKind::ConnectionReset.into()),
             |script| script.read_error(ErrorKind::UnexpectedEof.into()),
         ];
         for close in closings {
-            for (resend, is_sent_again) in [(Always, true), (IfUnsent, false), (Never, false)] {
+            for (resend, is_sent_again) in [(BeforeBody, true), (IfUnsent, false), (Never, false)] {
                 let (mut old, mut new) = (Builder::new(), Builder::new());
                 close(old.write(b"GET"));
                 if is_sent_again {
@@ -366,7 +383,7 @@ mod tests {
             let (mut old, new) = (Builder::new(), Builder::new());
             close(old.write(b"GET").read(b"H"));
             let mut io = io(old, Some(new));
-            io.start.begin(Always);
+            io.start.begin(BeforeBody);
             assert_eq!(write(&mut io, b"GET"), Poll::Ready(Ok(3)));
             assert!(matches!(read(&mut io).as_deref(), Ok("H") | Err(_)));
         }
@@ -386,13 +403,39 @@ mod tests {
     }
 
     #[test]
+    fn a_request_is_not_sent_again_after_its_body_has_begun() {
+        for (writes, is_sent_again) in [
+            (&["PUT /\r\n"][..], true),
+            (&["PUT /\r\n\r\n"], true),
+            (&["PUT /\r\n", "\r\n"], true),
+            (&["PUT /\r\n\r\nx"], false),
+            (&["PUT /\r\n\r\n", "x"], false),
+            (&["PUT /\r\n\r\n", "1\r\nx\r\n0\r\n\r\n"], false),
+        ] {
+            let (mut old, mut new) = (Builder::new(), Builder::new());
+            for bytes in writes {
+                old.write(bytes.as_bytes());
+            }
+            if is_sent_again {
+                new.write(writes.concat().as_bytes()).read(OK.as_bytes());
+            }
+            let mut io = io(old, Some(new));
+            io.start.begin(Resend::BeforeBody);
+            for bytes in writes {
+                assert_eq!(write(&mut io, bytes.as_bytes()), Poll::Ready(Ok(bytes.len())));
+            }
+            assert_eq!(read(&mut io).unwrap(), if is_sent_again { OK } else { "" }, "{writes:?}");
+        }
+    }
+
+    #[test]
     fn a_request_is_sent_again_only_once_and_only_its_own_bytes() {
         let (mut old, mut new) = (Builder::new(), Builder::new());
         old.write(b"GET 1").read(OK.as_bytes()).write(b"GET 2").read(b"");
         new.write(b"GET 2").read(b"");
         let mut io = io(old, Some(new));
         for (request, want) in [("GET 1", OK), ("GET 2", "")] {
-            io.start.begin(Resend::Always);
+            io.start.begin(Resend::BeforeBody);
             assert_eq!(write(&mut io, request.as_bytes()), Poll::Ready(Ok(5)));
             assert_eq!(read(&mut io).unwrap(), want);
         }
@@ -403,7 +446,7 @@ mod tests {
         let mut old = Builder::new();
         old.write(b"GET").read(b"");
         let mut io = io(old, None);
-        io.start.begin(Resend::Always);
+        io.start.begin(Resend::BeforeBody);
         assert_eq!(write(&mut io, b"GET"), Poll::Ready(Ok(3)));
         let error = read(&mut io).unwrap_err();
         assert!(error.get_ref().unwrap().is::<ReconnectError>(), "{error}");
