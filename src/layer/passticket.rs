@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::schemes::{Scheme, SchemeFuture, SchemeHeaders, SchemeRequest};
 use crate::{
     audit::{AuditRecord, Event},
-    passticket::{Applid, PassTicket, PassTicketGenerator, UserId},
+    passticket::{Applid, PassTicket, PassTicketGenerator, Replay, UserId},
 };
 
 /// The names of two headers that the service receives in addition to `Authorization`: one with the user id,
@@ -126,6 +126,10 @@ impl<G: PassTicketGenerator> Scheme for PassTicketScheme<G> {
 
     fn annotate(&self, record: AuditRecord) -> AuditRecord {
         record.with_applid(self.applid)
+    }
+
+    fn replay(&self) -> Replay {
+        self.generator.replay(&self.applid)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The table of routes: which paths of the gateway belong to which service.
 
-use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
+use std::{collections::HashMap, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use foldhash::fast::RandomState;
 use http::{
@@ -13,7 +13,7 @@ use super::{
     scheme_error::SchemeError,
     schemes::{Scheme, SchemeFuture, SchemeRequest},
 };
-use crate::{authority::is_host_and_port, token::ServiceId};
+use crate::{authority::is_host_and_port, passticket::Replay, token::ServiceId};
 
 /// What happens to a request whose authentication failed, or whose scheme failed
 /// ([D4](crate::decisions#d4)).
@@ -136,8 +136,10 @@ pub struct Route {
     scheme: Arc<dyn Scheme>,
     // Computed once from the scheme, so that all layers see the same value.
     is_bypass: bool,
+    replay: Replay,
     on_failure: Option<OnFailure>,
     security_headers: SecurityHeaders,
+    body_timeout: Option<Duration>,
     /// All routes of the same service, including this one. Empty if the route is in no table. They are needed
     /// because a redirect of the service may point to another route.
     siblings: Arc<[Sibling]>,
@@ -191,7 +193,7 @@ impl Route {
         upstream: Option<Upstream>,
         scheme: impl Scheme,
     ) -> Self {
-        let is_bypass = !scheme.needs_authorization();
+        let (is_bypass, replay) = (!scheme.needs_authorization(), scheme.replay());
         let scheme = Arc::new(scheme);
         Self {
             service,
@@ -199,8 +201,10 @@ impl Route {
             upstream,
             scheme,
             is_bypass,
+            replay,
             on_failure: None,
             security_headers: SecurityHeaders::default(),
+            body_timeout: None,
             siblings: Arc::new([]),
         }
     }
@@ -208,9 +212,9 @@ impl Route {
     /// Replaces the scheme of this route.
     #[must_use]
     pub fn with_scheme(self, scheme: impl Scheme) -> Self {
-        let Self { on_failure, security_headers, .. } = self;
+        let Self { on_failure, security_headers, body_timeout, .. } = self;
         let route = Self::to(self.service, self.prefix, self.upstream, scheme);
-        Self { on_failure, security_headers, ..route }
+        Self { on_failure, security_headers, body_timeout, ..route }
     }
 
     /// Sets what happens to requests whose authentication or scheme failed.
@@ -223,6 +227,13 @@ impl Route {
     #[must_use]
     pub fn with_security_headers(self, security_headers: SecurityHeaders) -> Self {
         Self { security_headers, ..self }
+    }
+
+    /// Sets how long the gateway waits for the next bytes of the body of a response, in place of the
+    /// `ForwardTimeouts::with_body` of the proxy.
+    #[must_use]
+    pub fn with_body_timeout(self, body_timeout: Duration) -> Self {
+        Self { body_timeout: Some(body_timeout), ..self }
     }
 
     /// Returns the route with [`OnFailure::Reject`], unless [`with_on_failure`](Self::with_on_failure) has
@@ -260,6 +271,12 @@ impl Route {
         self.is_bypass
     }
 
+    /// Whether the service accepts the headers of the scheme in more than one request.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn replay(&self) -> Replay {
+        self.replay
+    }
+
     /// What happens to requests whose authentication or scheme failed.
     pub fn on_failure(&self) -> OnFailure {
         self.on_failure.unwrap_or_default()
@@ -268,6 +285,12 @@ impl Route {
     /// Whether the gateway adds security headers to the responses of the service.
     pub fn security_headers(&self) -> SecurityHeaders {
         self.security_headers
+    }
+
+    /// How long the gateway waits for the next bytes of the body of a response; `None`: as long as the proxy waits
+    /// by default.
+    pub fn body_timeout(&self) -> Option<Duration> {
+        self.body_timeout
     }
 
     /// Converts a `Location` that points to the instance of the service into one that a client of the gateway

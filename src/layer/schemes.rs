@@ -12,7 +12,7 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri}
 use super::{authentication::Proof, failure::Failure};
 use crate::{
     audit::{AuditRecord, Event},
-    passticket::UserId,
+    passticket::{Replay, UserId},
     token::ServiceId,
 };
 
@@ -139,6 +139,15 @@ pub trait Scheme: Send + Sync + 'static {
         record
     }
 
+    /// Whether the service accepts the headers of one call of [`prepare`](Self::prepare) in more than one
+    /// request. This function is called once, when the route gets the scheme.
+    ///
+    /// If a service closes a connection while a request is on its way, the proxy sends the request again with
+    /// the same headers only if this function returns [`Replay::Allowed`] ([D29](crate::decisions#d29)).
+    fn replay(&self) -> Replay {
+        Replay::Protected
+    }
+
     /// Whether the layers authenticate and authorize requests to the service. This function is called once,
     /// when the route gets the scheme.
     ///
@@ -170,6 +179,10 @@ impl<S: Scheme + ?Sized> Scheme for Arc<S> {
         (**self).annotate(record)
     }
 
+    fn replay(&self) -> Replay {
+        (**self).replay()
+    }
+
     fn needs_authorization(&self) -> bool {
         (**self).needs_authorization()
     }
@@ -191,6 +204,10 @@ impl Scheme for Bypass {
 
     fn reserved_headers(&self) -> &[HeaderName] {
         &[]
+    }
+
+    fn replay(&self) -> Replay {
+        Replay::Allowed
     }
 
     fn needs_authorization(&self) -> bool {

@@ -1,6 +1,8 @@
 //! Counts connections to services, and the requests that a limit or a closed connection affects.
 
-use crate::metrics::{Collect, Counter, Description, Exposition, Gauge};
+use crate::metrics::{
+    Collect, Counter, CounterFamily, Description, Exposition, Gauge, Label, LabelName,
+};
 
 const OPEN: Description =
     Description::gauge("passticket_service_connections_open", "Connections to services.");
@@ -12,6 +14,14 @@ const REFUSED: Description = Description::counter(
     "passticket_service_requests_refused_total",
     "Requests that were refused, because no connection to their service became free in time.",
 );
+const STALLED: Description = Description::counter(
+    "passticket_service_bodies_stalled_total",
+    "Responses that were cut, because the service paused too long in the body.",
+);
+const RETRIES: Description = Description::counter(
+    "passticket_service_retries_total",
+    "Requests and connections to services that were tried a second time.",
+);
 
 /// Counts what [`Forward`](super::Forward) does.
 #[derive(Debug, Default)]
@@ -19,6 +29,33 @@ pub struct ForwardCounts {
     open: Gauge,
     waiting: Gauge,
     refused: Counter,
+    retries: CounterFamily<(Retry,)>,
+    stalled: Counter,
+}
+
+/// Why something was tried a second time ([D29](crate::decisions#d29)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Retry {
+    /// The service refused a connection.
+    Refused,
+    /// The service closed an idle connection while a request was on its way.
+    Closed,
+}
+
+impl Label for Retry {
+    const NAME: LabelName = LabelName::new("reason");
+    const ALL: &'static [Self] = &[Self::Refused, Self::Closed];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn value(self) -> &'static str {
+        match self {
+            Self::Refused => "connection-refused",
+            Self::Closed => "connection-closed",
+        }
+    }
 }
 
 impl ForwardCounts {
@@ -53,6 +90,14 @@ impl ForwardCounts {
         self.waiting.decrement();
     }
 
+    pub(super) fn add_retry(&self, why: Retry) {
+        self.retries.increment((why,));
+    }
+
+    pub(super) fn add_stalled(&self) {
+        self.stalled.increment();
+    }
+
     pub(super) fn add_refused(&self) {
         self.refused.increment();
     }
@@ -63,5 +108,7 @@ impl Collect for ForwardCounts {
         exposition.value(&OPEN, self.open.get());
         exposition.value(&WAITING, self.waiting.get());
         exposition.value(&REFUSED, self.refused.get());
+        exposition.family(&RETRIES, &self.retries);
+        exposition.value(&STALLED, self.stalled.get());
     }
 }

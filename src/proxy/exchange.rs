@@ -2,7 +2,8 @@
 //! headers).
 //!
 //! An idle connection from the pool may turn out to be closed. If no part of the request was sent, the
-//! request is sent over another connection (RFC 9112 §9.3.1).
+//! request is sent over another connection (RFC 9112 §9.3.1). [`resend`] says which requests are sent again
+//! after a part of them was sent.
 
 use std::{
     mem,
@@ -22,11 +23,13 @@ use tower_service::Service;
 
 use super::{
     pool::{
-        ConnectError, Connected, Connecting, ConnectionPool, HostPool, PooledConnection, Sending,
+        ConnectError, Connected, Connecting, ConnectionPool, HostPool, PooledConnection, Resend,
+        Sending,
     },
     request_body::{Progress, RequestBody},
     response_body::ResponseBody,
 };
+use crate::passticket::Replay;
 
 /// The connections to all services, for requests with the body `B`.
 pub(super) type Pool<C, B> = ConnectionPool<C, RequestBody<B>>;
@@ -55,9 +58,14 @@ pub(super) enum Exchange<C, B> {
     Done,
 }
 
-/// The pools that provide another connection if an idle connection turns out to be closed. Not needed for a
-/// request on a new connection.
-pub(super) type Reconnect<C, B> = (Arc<Pool<C, B>>, Arc<Host<B>>);
+/// What provides another connection if an idle connection turns out to be closed. Not needed for a request on a
+/// new connection.
+pub(super) struct Reconnect<C, B> {
+    pub(super) pool: Arc<Pool<C, B>>,
+    pub(super) host: Arc<Host<B>>,
+    /// Whether the service accepts the credential of the request twice.
+    pub(super) replay: Replay,
+}
 
 /// Why an exchange has no response.
 pub(super) enum ExchangeError {
@@ -79,18 +87,17 @@ where
 {
     /// Begins an exchange over an idle connection, or over a new connection if none is idle.
     pub(super) fn begin(
-        pool: &Arc<Pool<C, B>>,
-        host: Arc<Host<B>>,
+        pools: Reconnect<C, B>,
         request: Request<RequestBody<B>>,
         timeout: Duration,
         progress: &Progress,
     ) -> Self {
-        match host.take() {
-            Some(connection) => Self::send(connection, request, Some((pool.clone(), host))),
+        match pools.host.take() {
+            Some(connection) => Self::send(connection, request, Some(pools)),
             None => Self::Connecting {
-                connecting: pool.connect(&host, progress.deadline(timeout)),
+                connecting: pools.pool.connect(&pools.host, progress.deadline(timeout)),
                 request: Box::new(request),
-                pools: (pool.clone(), host),
+                pools,
             },
         }
     }
@@ -100,7 +107,9 @@ where
         request: Request<RequestBody<B>>,
         reconnect: Option<Reconnect<C, B>>,
     ) -> Self {
-        let sending = connection.send(request);
+        let resend =
+            reconnect.as_ref().map_or(Resend::Never, |pools| resend(&request, pools.replay));
+        let sending = connection.send(request, resend);
         Self::Queued { sending, connection, reconnect }
     }
 
@@ -156,8 +165,8 @@ where
                     };
                     // The error contains the request only if no part of it was sent.
                     match (error.take_message(), reconnect) {
-                        (Some(request), Some((pool, host))) => {
-                            Self::begin(&pool, host, request, timeout, progress)
+                        (Some(request), Some(pools)) => {
+                            Self::begin(pools, request, timeout, progress)
                         }
                         _ => {
                             let error = ExchangeError::Interrupted(error.into_error());
@@ -169,6 +178,12 @@ where
             }
         }
     }
+}
+
+/// Whether a request on a reused connection may be sent again ([D29](crate::decisions#d29)).
+fn resend<B>(request: &Request<B>, replay: Replay) -> Resend {
+    let is_repeatable = replay == Replay::Allowed && request.method().is_idempotent();
+    if is_repeatable { Resend::BeforeBody } else { Resend::IfUnsent }
 }
 
 /// Replaces the body of the service's response by the body type that the client gets. The headers of the response

@@ -17,7 +17,8 @@
 
 use std::{
     convert::Infallible,
-    fmt,
+    error::Error as _,
+    fmt, io,
     num::NonZeroUsize,
     pin::Pin,
     sync::Arc,
@@ -41,12 +42,15 @@ use tower_service::Service;
 
 use super::{
     counts::ForwardCounts,
-    exchange::{Exchange, ExchangeError, Host, Pool},
+    exchange::{Exchange, ExchangeError, Host, Pool, Reconnect},
     forwarded::{PeerValues, ServiceHeaders, set_forwarded},
-    pool::{ConnectError, ConnectionPool, PoolSettings},
+    pool::{
+        ConnectError, ConnectionPool, MAX_HEADERS, PoolSettings, ReconnectError,
+        TooManyInformational,
+    },
     request_body::{Progress, Receive, RequestBody},
     response_body::ResponseBody,
-    response_head::{self, UnknownCoding},
+    response_head::{self, BodyKind, UnknownCoding},
     timeouts::ForwardTimeouts,
 };
 use crate::{
@@ -56,6 +60,7 @@ use crate::{
     layer::{CookieNames, ReadyToForward, Rejection, Route},
     log_limit::log_limited,
     messages::{self, ApiMessage},
+    passticket::Replay,
     stall::Stalled,
 };
 
@@ -217,9 +222,10 @@ where
     fn begin(
         &mut self,
         request: Request<B>,
-        route: &Arc<Route>,
+        target: &Target,
         progress: &Progress,
     ) -> Result<Exchange<C, B>, http::Error> {
+        let Target { route, is_authenticated } = target;
         let last = match &mut self.last {
             Some(last) if Arc::ptr_eq(&last.route, route) => last,
             last => {
@@ -232,8 +238,10 @@ where
         };
         let receive = receive(&request, self.receive_timeout);
         let request = service_request(request, last, progress, receive, &mut self.peer)?;
-        let host = last.host.clone();
-        Ok(Exchange::begin(&self.pool, host, request, self.response_timeout, progress))
+        // Without an authenticated user, the scheme has added no credential.
+        let replay = if *is_authenticated { route.replay() } else { Replay::Allowed };
+        let pools = Reconnect { pool: self.pool.clone(), host: last.host.clone(), replay };
+        Ok(Exchange::begin(pools, request, self.response_timeout, progress))
     }
 }
 
@@ -252,12 +260,14 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Target { route, is_authenticated } = match target_of(request.extensions()) {
+        let target = match target_of(request.extensions()) {
             Ok(target) => target,
             Err(rejection) => return ForwardFuture::answered(rejection.into_response()),
         };
         let progress = Progress::start(request.body());
-        match self.begin(request, &route, &progress) {
+        let begun = self.begin(request, &target, &progress);
+        let Target { route, is_authenticated } = target;
+        match begun {
             Ok(exchange) => ForwardFuture {
                 state: State::Waiting {
                     exchange,
@@ -408,7 +418,14 @@ where
                 let context =
                     response_head::Context { route, cookies, is_authenticated: *is_authenticated };
                 Poll::Ready(Ok(match response_head::prepare(&mut response, &context) {
-                    Ok(()) => response,
+                    Ok(kind) => {
+                        match (kind, route.body_timeout()) {
+                            (BodyKind::Events, _) => response.body_mut().limit_pauses(None),
+                            (BodyKind::Message, None) => {}
+                            (BodyKind::Message, limit) => response.body_mut().limit_pauses(limit),
+                        }
+                        response
+                    }
                     Err(UnknownCoding) => unknown_coding(route),
                 }))
             }
@@ -438,7 +455,7 @@ fn failed(
     let cause: &dyn std::error::Error = match error {
         ExchangeError::Connect(ConnectError::Failed(error)) => &**error,
         ExchangeError::Connect(ConnectError::Busy { max_connections, waited }) => {
-            log_limited!(warn, cause_of("busy"), { %service, upstream, max_connections, ?waited }, "request refused: all connections to the service are in use; if the service can handle more requests at a time, raise the limit of connections to an instance");
+            log_limited!(warn, cause_of("busy"), { %service, upstream, max_connections, ?waited }, "request refused: all connections to the service are in use; if the service can handle more requests at a time, raise connectionsPerInstance (Forward::with_max_connections)");
             let message = ApiMessage::with(
                 &messages::SERVICE_UNAVAILABLE,
                 &["too many requests to the service are in progress"],
@@ -474,14 +491,43 @@ fn failed(
         let message = ApiMessage::with(&messages::BAD_REQUEST, &["the body is incomplete"]);
         return gateway_response(message, StatusCode::BAD_REQUEST);
     }
-    if let ExchangeError::Connect(_) = error {
+    if is_connect_error(error) {
         log_limited!(warn, cause_of("connect"), { %service, upstream, %cause }, "cannot reach the service");
         let message =
             ApiMessage::with(&messages::SERVICE_UNAVAILABLE, &["the service cannot be reached"]);
         return gateway_response(message, StatusCode::SERVICE_UNAVAILABLE);
     }
+    if let ExchangeError::Interrupted(error) = error
+        && error.is_parse_too_large()
+    {
+        log_limited!(warn, cause_of("head too large"), { %service, upstream, max_headers = MAX_HEADERS }, "response refused: the service sent too many headers, or too long ones; let the service send fewer headers, for example fewer cookies");
+        let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
+        return gateway_response(message, StatusCode::BAD_GATEWAY);
+    }
+    if let ExchangeError::Interrupted(error) = error
+        && is_caused_by::<TooManyInformational>(error)
+    {
+        log_limited!(warn, cause_of("informational"), { %service, upstream, %cause }, "response refused: the service sent too many informational responses (1xx)");
+        let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
+        return gateway_response(message, StatusCode::BAD_GATEWAY);
+    }
     log_limited!(warn, cause_of("closed"), { %service, upstream, %cause }, "service closed the connection without a response");
     gateway_response(ApiMessage::new(&messages::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY)
+}
+
+/// Whether the request did not reach the service.
+fn is_connect_error(error: &ExchangeError) -> bool {
+    match error {
+        ExchangeError::Connect(_) => true,
+        ExchangeError::Interrupted(error) => is_caused_by::<ReconnectError>(error),
+        ExchangeError::SwitchedProtocols | ExchangeError::TimedOut => false,
+    }
+}
+
+/// Whether the I/O of the connection has returned this error.
+fn is_caused_by<E: std::error::Error + 'static>(error: &hyper::Error) -> bool {
+    let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    io.and_then(io::Error::get_ref).is_some_and(|cause| cause.is::<E>())
 }
 
 #[cold]
@@ -590,6 +636,28 @@ mod tests {
             drop(response.into_body().collect().await.unwrap());
         }
         assert_eq!(connected.load(Ordering::Relaxed), 1);
+    }
+
+    /// Each of the informational responses wakes the exchange.
+    #[tokio::test(start_paused = true)]
+    async fn informational_responses_do_not_delay_the_response_timeout() {
+        let (ours, mut theirs) = duplex(1024);
+        tokio::spawn(async move {
+            loop {
+                sleep(TIMEOUT / 12).await;
+                let hints = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n";
+                if theirs.write_all(hints).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let timeouts = ForwardTimeouts::default().with_response(TIMEOUT);
+        let forward = Forward::new(connector(ours), timeouts);
+        let request = Request::get("/service/x").extension(bypass());
+        let start = Instant::now();
+        let response = forward.oneshot(request.body(Full::<Bytes>::default()).unwrap()).await;
+        assert_eq!(response.unwrap().status(), 504);
+        assert_eq!(start.elapsed().as_secs(), TIMEOUT.as_secs());
     }
 
     /// Answers after the first byte of the request. Then reads the rest of the request, and sends the

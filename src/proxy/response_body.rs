@@ -5,6 +5,7 @@ use std::{
     fmt, mem,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -15,7 +16,10 @@ use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower::BoxError;
 
-use super::{pool::PooledConnection, response_head::filter_trailers};
+use super::{
+    pool::{FrameError, PooledConnection},
+    response_head::filter_trailers,
+};
 
 pin_project! {
     /// The body of a response: streamed from a service, held in memory, or [any other
@@ -89,7 +93,9 @@ trait Connection: fmt::Debug + Send {
         &mut self,
         body: Pin<&mut Incoming>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>>;
+    ) -> Poll<Option<Result<Frame<Bytes>, FrameError>>>;
+
+    fn limit_pauses(&mut self, limit: Option<Duration>);
 
     fn give_back(self: Box<Self>);
 }
@@ -99,8 +105,12 @@ impl<B: Send> Connection for PooledConnection<B> {
         &mut self,
         body: Pin<&mut Incoming>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, FrameError>>> {
         self.poll_frame(body, cx)
+    }
+
+    fn limit_pauses(&mut self, limit: Option<Duration>) {
+        self.limit_pauses(limit);
     }
 
     fn give_back(self: Box<Self>) {
@@ -149,6 +159,13 @@ impl ResponseBody {
         };
         Self { kind: Kind::Upstream { first, body, connection } }
     }
+
+    /// Sets how long the service may pause in this body; `None`: without a limit.
+    pub(super) fn limit_pauses(&mut self, limit: Option<Duration>) {
+        if let Kind::Upstream { connection: Some(connection), .. } = &mut self.kind {
+            connection.limit_pauses(limit);
+        }
+    }
 }
 
 impl Default for ResponseBody {
@@ -182,7 +199,9 @@ impl Body for ResponseBody {
                 let frame = match (first.take(), &mut *connection) {
                     (Some(first), _) => Some(Ok(first)),
                     (None, Some(connection)) => ready!(connection.poll_frame(body.as_mut(), cx)),
-                    (None, None) => ready!(body.as_mut().poll_frame(cx)),
+                    (None, None) => {
+                        ready!(body.as_mut().poll_frame(cx).map_err(FrameError::Broken))
+                    }
                 };
                 let has_ended = match &frame {
                     None => true,
@@ -199,7 +218,7 @@ impl Body for ResponseBody {
                         }
                         Ok(frame)
                     }
-                    Err(error) => Err(BodyError(BodyErrorKind::Upstream(error))),
+                    Err(error) => Err(error.into()),
                 }))
             }
             KindProj::Full { body } => body.poll_frame(cx).map_err(|never| match never {}),
@@ -238,25 +257,37 @@ impl Body for ResponseBody {
 #[derive(Debug)]
 pub struct BodyError(BodyErrorKind);
 
+impl From<FrameError> for BodyError {
+    fn from(error: FrameError) -> Self {
+        Self(BodyErrorKind::Upstream(error))
+    }
+}
+
 #[derive(Debug)]
 enum BodyErrorKind {
-    Upstream(hyper::Error),
+    Upstream(FrameError),
     Boxed(BoxError),
 }
 
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match &self.0 {
-            BodyErrorKind::Upstream(_) => "the service did not send the whole response",
-            BodyErrorKind::Boxed(_) => "the body of the response could not be read",
-        })
+        match &self.0 {
+            BodyErrorKind::Upstream(FrameError::Stalled(limit)) => {
+                write!(f, "the service sent no bytes of the response for {limit:?}")
+            }
+            BodyErrorKind::Upstream(FrameError::Broken(_)) => {
+                f.write_str("the service did not send the whole response")
+            }
+            BodyErrorKind::Boxed(_) => f.write_str("the body of the response could not be read"),
+        }
     }
 }
 
 impl StdError for BodyError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match &self.0 {
-            BodyErrorKind::Upstream(error) => Some(error),
+            BodyErrorKind::Upstream(FrameError::Broken(error)) => Some(error),
+            BodyErrorKind::Upstream(FrameError::Stalled(_)) => None,
             BodyErrorKind::Boxed(error) => Some(&**error),
         }
     }

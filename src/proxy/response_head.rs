@@ -9,6 +9,7 @@
 //!    cookies are removed (docs/decisions.md#d27).
 //! 4. `Location`, `Content-Location` and the paths of cookies are rewritten to the gateway, if they point to
 //!    the instance that answered (docs/decisions.md#d26).
+//!    A response whose body is a stream of events is recognised by its `Content-Type`.
 //! 5. If the request was authenticated, `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` are
 //!    added, unless the service has set the header (docs/decisions.md#d46).
 
@@ -39,6 +40,15 @@ pub(super) struct Context<'a> {
     pub(super) is_authenticated: bool,
 }
 
+/// How the body of a response arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BodyKind {
+    /// As fast as the service can send it.
+    Message,
+    /// When events occur. Pauses are normal.
+    Events,
+}
+
 /// What the headers of a response contain.
 #[derive(Default)]
 struct Seen {
@@ -51,6 +61,7 @@ struct Seen {
     failure: bool,
     caching: bool,
     content_type_options: bool,
+    events: bool,
 }
 
 impl Seen {
@@ -61,6 +72,7 @@ impl Seen {
                 self.lengths += 1;
                 self.malformed_length |= !is_number(value);
             }
+            "content-type" => self.events |= is_events(value),
             "set-cookie" => self.cookie = true,
             "set-cookie2" => self.cookie2 = true,
             "location" | "content-location" => self.location = true,
@@ -76,7 +88,7 @@ impl Seen {
 pub(super) fn prepare<B: Body>(
     response: &mut Response<B>,
     context: &Context<'_>,
-) -> Result<(), UnknownCoding> {
+) -> Result<BodyKind, UnknownCoding> {
     let status = response.status();
     let has_body = !response.body().is_end_stream();
     let headers = response.headers_mut();
@@ -120,7 +132,18 @@ pub(super) fn prepare<B: Body>(
             headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         }
     }
-    Ok(())
+    Ok(if seen.events { BodyKind::Events } else { BodyKind::Message })
+}
+
+/// Whether the body is a stream of events: server-sent events, or gRPC (with a suffix such as `+proto`).
+fn is_events(content_type: &HeaderValue) -> bool {
+    let starts_with = |prefix: &[u8]| {
+        content_type
+            .as_bytes()
+            .get(..prefix.len())
+            .is_some_and(|it| it.eq_ignore_ascii_case(prefix))
+    };
+    starts_with(b"text/event-stream") || starts_with(b"application/grpc")
 }
 
 /// A length of up to 19 digits always fits into a `u64`.
@@ -440,6 +463,26 @@ mod tests {
         ] {
             let got = prepared(&route, 302, "", &[(name, value)]).unwrap();
             assert_eq!(got, [format!("{name}: {want}")], "{value}");
+        }
+    }
+
+    #[test]
+    fn streams_of_events_are_recognised() {
+        for (content_type, want) in [
+            ("text/event-stream", BodyKind::Events),
+            ("Text/Event-Stream; charset=utf-8", BodyKind::Events),
+            ("application/grpc", BodyKind::Events),
+            ("application/grpc+proto", BodyKind::Events),
+            ("application/grpc-web", BodyKind::Events),
+            ("text/plain", BodyKind::Message),
+            ("text/event", BodyKind::Message),
+            ("", BodyKind::Message),
+        ] {
+            let mut response = Response::new(Full::new(Bytes::from_static(b"ok")));
+            response.headers_mut().insert("content-type", content_type.parse().unwrap());
+            let cookies = &CookieNames::default();
+            let context = Context { route: &route(), cookies, is_authenticated: false };
+            assert_eq!(prepare(&mut response, &context).unwrap(), want, "{content_type}");
         }
     }
 

@@ -19,17 +19,19 @@ pub struct ForwardTimeouts {
     receive: Duration,
     idle: Duration,
     queue: Duration,
+    body: Duration,
 }
 
 impl Default for ForwardTimeouts {
     /// Response: 60 s, which is the default of Zowe's `apiml.connection.timeout`. Receive: 60 s. Idle: 30 s.
-    /// Queue: 5 s.
+    /// Queue: 5 s. Body: 300 s.
     fn default() -> Self {
         Self {
             response: Duration::from_secs(60),
             receive: Duration::from_secs(60),
             idle: Duration::from_secs(30),
             queue: Duration::from_secs(5),
+            body: Duration::from_secs(300),
         }
     }
 }
@@ -70,6 +72,17 @@ impl ForwardTimeouts {
         Self { queue, ..self }
     }
 
+    /// Sets the body timeout: how long the gateway waits for the next bytes of the body of a response. It limits a
+    /// pause of the service, and not the whole response. The time does not pass while the client reads nothing.
+    /// [`Route::with_body_timeout`](crate::layer::Route::with_body_timeout) sets another value for a route.
+    ///
+    /// A body of the type `text/event-stream` or `application/grpc`, also with a suffix such as `+proto` or
+    /// `-web`, has no such limit.
+    #[must_use]
+    pub fn with_body(self, body: Duration) -> Self {
+        Self { body, ..self }
+    }
+
     /// How long the gateway waits for the head of the response.
     pub fn response(&self) -> Duration {
         self.response
@@ -88,5 +101,10 @@ impl ForwardTimeouts {
     /// How long a request waits for a connection at the limit.
     pub fn queue(&self) -> Duration {
         self.queue
+    }
+
+    /// How long the gateway waits for the next bytes of a body.
+    pub fn body(&self) -> Duration {
+        self.body
     }
 }

@@ -6,7 +6,8 @@ use quick_cache::sync::Cache;
 
 use super::{Access, AccessLevel, SafError, SafProvider};
 use crate::passticket::{
-    Applid, GenerateError, GenerateFuture, PassTicket, PassTicketGenerator, SafReturnCodes, UserId,
+    Applid, GenerateError, GenerateFuture, PassTicket, PassTicketGenerator, Replay, SafReturnCodes,
+    UserId,
 };
 
 /// The class of the resources that protect PassTickets.
@@ -129,6 +130,10 @@ impl<G: PassTicketGenerator, S: SafProvider> PassTicketGenerator for PermittedGe
 
     fn precheck(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {
         self.shared.generator.precheck(user, applid)
+    }
+
+    fn replay(&self, applid: &Applid) -> Replay {
+        self.shared.generator.replay(applid)
     }
 }
 
@@ -262,6 +267,22 @@ mod tests {
                 ("ZWESVUSR", "PTKTDATA", "IRRPTAUTH.ZOWEAPPL.LONGUSER", AccessLevel::Update)
             );
             Some(self.0.clone())
+        }
+    }
+
+    #[test]
+    fn the_replay_protection_is_that_of_the_key() {
+        let (key, other) = (Applid::new("ZOWEAPPL").unwrap(), Applid::new("OTHER").unwrap());
+        for (replay, want) in [
+            (Replay::Allowed, [Replay::Allowed, Replay::Protected]),
+            (Replay::Protected, [Replay::Protected, Replay::Protected]),
+        ] {
+            let profile = KeyProfile::from_hex(key, Algorithm::Legacy, "F90F48F03C28DC86");
+            let profiles = KeyProfiles::new([profile.unwrap().with_replay(replay)]).unwrap();
+            let (local, saf) = (LocalGenerator::new(profiles), FileSaf::new([]));
+            let tickets = PermittedGenerator::new(local, saf, UserId::new("ZWESVUSR").unwrap());
+            let shared: Arc<dyn PassTicketGenerator> = Arc::new(tickets);
+            assert_eq!([key, other].map(|applid| shared.replay(&applid)), want);
         }
     }
 

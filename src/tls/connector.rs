@@ -12,7 +12,7 @@ use std::{
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
-use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+use hyper_util::rt::TokioIo;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
@@ -26,9 +26,9 @@ use tokio::net::TcpStream;
 use tower::BoxError;
 use tower_service::Service;
 
-use super::{error::TlsError, pem::roots, signature_cache::SignatureCache};
+use super::{error::TlsError, pem::roots, signature_cache::SignatureCache, tcp::TcpConnector};
 
-/// How long to wait for a TCP connection by default.
+/// How long to wait for a TCP connection by default, with name resolution.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How strictly the certificates of services are verified. The variants are the values of Zowe's
@@ -69,7 +69,7 @@ pub enum Verification {
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Connector(HttpsConnector<HttpConnector>);
+pub struct Connector(HttpsConnector<TcpConnector>);
 
 impl Connector {
     /// Returns a builder with these defaults: chain and host name are verified, there are no trusted CA
@@ -89,16 +89,12 @@ impl Connector {
         let mut config = Arc::unwrap_or_clone(config.into());
         // The builder of hyper-rustls panics if this list is not empty.
         config.alpn_protocols.clear();
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(connect_timeout));
         Self(
             HttpsConnectorBuilder::new()
                 .with_tls_config(config)
                 .https_or_http()
                 .enable_http1()
-                .wrap_connector(http),
+                .wrap_connector(TcpConnector::new(connect_timeout)),
         )
     }
 }
@@ -133,8 +129,9 @@ impl<'a> ConnectorBuilder<'a> {
         ConnectorBuilder { authorities, ..self }
     }
 
-    /// Sets how long to wait for a TCP connection. Default: 10 s. This does not include the TLS handshake,
-    /// which the caller must limit. [`Forward`](crate::proxy::Forward) limits it by its response timeout.
+    /// Sets how long to wait for a TCP connection. Default: 10 s. The addresses of a name are tried 250 ms apart,
+    /// with alternating address families (RFC 8305). This time includes the name resolution and all addresses. It
+    /// does not include the TLS handshake, which the caller must limit. [`Forward`](crate::proxy::Forward) limits it by its response timeout.
     pub fn with_connect_timeout(self, connect_timeout: Duration) -> Self {
         Self { connect_timeout, ..self }
     }

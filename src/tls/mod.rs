@@ -46,6 +46,7 @@ mod server;
 mod server_tls;
 mod signature_cache;
 mod streams;
+mod tcp;
 
 pub use client_limits::ClientLimits;
 pub use connection_counts::ConnectionCounts;

@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -11,9 +11,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
-use test_support::raw::{self, discard, head};
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use test_support::{
+    pki,
+    raw::{self, discard, head},
+    tickets::{key_profile, user},
+};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
@@ -24,10 +28,14 @@ use tokio::{
 };
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_passticket::{
-    layer::{Bypass, Route, RouteLayer, Routes, Upstream},
+    layer::{
+        AuthenticateLayer, Authenticator, Bypass, PassTicketScheme, Route, RouteLayer, Routes,
+        SchemeLayer, ScopeLayer, Upstream,
+    },
     metrics::MetricRegistry,
+    passticket::{KeyProfiles, LocalGenerator, Replay},
     proxy::{Forward, ForwardCounts, ForwardTimeouts, ResponseBody},
-    token::ServiceId,
+    token::{Rs256Verifier, ServiceId, SigningKey, TokenIssuer},
 };
 
 use crate::{PATIENCE, forwarding::unverified};
@@ -261,5 +269,471 @@ async fn the_time_in_the_queue_is_not_part_of_the_response_timeout() {
         let response = request.await.unwrap().unwrap();
         assert_eq!(response.status(), 200);
         drop(response.into_body().collect().await.unwrap());
+    }
+}
+
+/// A service that closes its connections although it has not announced it. The next request may be on its way.
+#[derive(Debug, Default)]
+struct Closing {
+    connections: AtomicUsize,
+    /// The heads of all requests that arrived.
+    requests: Mutex<Vec<String>>,
+}
+
+/// How a service closes a connection.
+#[derive(Clone, Copy, Debug)]
+enum Close {
+    /// Immediately after a response.
+    AfterResponse,
+    /// After it has read the next request.
+    AfterRequest,
+    /// When the next request has arrived, without reading it. So the kernel resets the connection.
+    Reset,
+    /// After the first bytes of the next response.
+    AfterStatus,
+}
+
+impl Closing {
+    /// Starts a service that answers some requests on each connection, and then closes it as `closes` says. Both
+    /// depend on the number of the connection.
+    async fn start(self: &Arc<Self>, closes: &'static [Close]) -> String {
+        let this = self.clone();
+        let address = raw::service(move |stream| this.clone().serve(stream, closes)).await;
+        format!("http://{address}")
+    }
+
+    async fn serve(self: Arc<Self>, stream: TcpStream, closes: &[Close]) {
+        const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        let number = self.connections.fetch_add(1, Ordering::SeqCst);
+        stream.set_nodelay(true).unwrap();
+        let mut stream = BufReader::new(stream);
+        for _ in 0..1 + number * 7 % 5 {
+            if stream.fill_buf().await.is_ok_and(|bytes| bytes.is_empty()) {
+                return;
+            }
+            self.read(&mut stream).await;
+            stream.get_mut().write_all(OK).await.unwrap();
+        }
+        let close = closes[number % closes.len()];
+        if let Close::AfterResponse = close {
+            // Some of the connections are closed a little later.
+            for _ in 0..number % 3 {
+                tokio::task::yield_now().await;
+            }
+            return;
+        }
+        if stream.get_ref().peek(&mut [0]).await.is_ok_and(|read| read == 0) {
+            return;
+        }
+        if let Close::AfterRequest | Close::AfterStatus = close {
+            self.read(&mut stream).await;
+        }
+        if let Close::AfterStatus = close {
+            stream.get_mut().write_all(b"HTTP/1.1 200 ").await.unwrap();
+        }
+    }
+
+    async fn read(&self, stream: &mut BufReader<TcpStream>) {
+        let head = head(stream).await;
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        discard(stream, length.map_or(0, |length| length.parse().unwrap())).await;
+        self.requests.lock().unwrap().push(head);
+    }
+
+    /// How often a request with this id arrived.
+    fn arrived(&self, id: &str) -> usize {
+        let requests = self.requests.lock().unwrap();
+        requests.iter().filter(|head| head.contains(&format!("/{id} "))).count()
+    }
+}
+
+fn request(method: Method, id: usize, body: &'static str) -> Request<Body> {
+    Request::builder().method(method).uri(format!("/svc/{id}")).body(Body::from(body)).unwrap()
+}
+
+/// nginx loses none of these requests, either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_get_of_10_000_fails_although_the_service_closes_its_connections() {
+    const CLOSES: [Close; 3] = [Close::AfterResponse, Close::AfterRequest, Close::Reset];
+    let service = Arc::<Closing>::default();
+    let url = service.start(&CLOSES).await;
+    let settings = Settings::default();
+    let stack = forward(&url, &settings);
+    let mut tasks = JoinSet::new();
+    for task in 0..4 {
+        let stack = stack.clone();
+        tasks.spawn(async move {
+            for id in 0..2500 {
+                let get = request(Method::GET, 2500 * task + id, "");
+                let response = stack.clone().oneshot(get).await.unwrap();
+                assert_eq!(response.status(), 200, "request {id}");
+                assert_eq!(body_of(response).await, "ok");
+            }
+        });
+    }
+    tasks.join_all().await;
+    let metrics = MetricRegistry::new().with(settings.counts).expose();
+    let series = r#"passticket_service_retries_total{reason="connection-closed"} "#;
+    let retries = metrics.lines().find_map(|line| line.strip_prefix(series)).unwrap();
+    // The service closes about two thirds of 3,300 connections when the next request has arrived.
+    assert!(retries.parse::<u64>().unwrap() > 1000, "{retries} retries");
+}
+
+#[tokio::test]
+async fn only_idempotent_requests_are_sent_again_and_only_before_body_and_response() {
+    use Close::{AfterRequest, AfterStatus, Reset};
+    for (close, method, body, is_sent_again) in [
+        (&[AfterRequest], Method::GET, "", true),
+        (&[AfterRequest], Method::DELETE, "", true),
+        (&[AfterRequest], Method::PUT, "", true),
+        (&[Reset], Method::GET, "", true),
+        (&[AfterRequest], Method::PUT, "body", false),
+        (&[AfterRequest], Method::POST, "", false),
+        (&[AfterRequest], Method::POST, "body", false),
+        (&[AfterRequest], Method::PATCH, "", false),
+        (&[AfterStatus], Method::GET, "", false),
+    ] {
+        let service = Arc::<Closing>::default();
+        let url = service.start(close).await;
+        let stack = forward(&url, &Settings::default());
+        // The first connection answers one request. So the second request meets a connection that is closed.
+        let answer = stack.clone().oneshot(request(Method::GET, 1, "")).await.unwrap();
+        assert_eq!(body_of(answer).await, "ok");
+        let answer = stack.clone().oneshot(request(method.clone(), 2, body)).await.unwrap();
+        let want = if is_sent_again { 200 } else { 502 };
+        assert_eq!(answer.status(), want, "{method} {body:?} {close:?}");
+        let arrived = service.arrived("2");
+        let want = if is_sent_again && !matches!(close, [Reset]) { 2 } else { 1 };
+        assert_eq!(arrived, want, "{method} {body:?} {close:?}");
+    }
+}
+
+/// The service resets the connection when the head of a slow upload has arrived.
+#[tokio::test]
+async fn an_idempotent_upload_is_sent_again_before_its_body_has_begun() {
+    for (method, want, connections) in [(Method::PUT, 200, 2), (Method::POST, 502, 1)] {
+        let service = Arc::<Closing>::default();
+        let url = service.start(&[Close::Reset]).await;
+        let mut stack = forward_body(&url);
+        let get = request(Method::GET, 1, "").map(BodyExt::boxed_unsync);
+        let response = stack.ready().await.unwrap().call(get).await.unwrap();
+        assert_eq!(body_of(response).await, "ok");
+        let (pieces, body) = tokio::sync::mpsc::channel(1);
+        let upload = Request::builder().method(&method).uri("/svc/2");
+        let upload = upload.header("content-length", "4").body(Upload(body).boxed_unsync());
+        let upload = stack.ready().await.unwrap().call(upload.unwrap());
+        let send = async {
+            // The body begins after the connection was closed, or the request has failed.
+            sleep(Duration::from_millis(300)).await;
+            let _ = pieces.send(Bytes::from_static(b"body")).await;
+        };
+        let (response, ()) = tokio::join!(upload, send);
+        let response = response.unwrap();
+        assert_eq!(response.status(), want, "{method}");
+        drop(response.into_body().collect().await.unwrap());
+        assert_eq!(service.arrived("2"), usize::from(want == 200), "{method}");
+        assert_eq!(service.connections.load(Ordering::SeqCst), connections, "{method}");
+    }
+}
+
+/// The service may have accepted the PassTicket before it closed the connection.
+#[tokio::test]
+async fn a_request_with_a_passticket_is_sent_again_only_without_replay_protection() {
+    let key = SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap();
+    let token = TokenIssuer::new(key.clone()).login_token(&user("USER"), "domain").unwrap();
+    let bearer = format!("Bearer {}", token.expose());
+    for (replay, want) in [(Replay::Allowed, 200), (Replay::Protected, 502)] {
+        let service = Arc::<Closing>::default();
+        let url = service.start(&[Close::AfterRequest]).await;
+        let profile = key_profile("ZOWEAPPL").with_replay(replay);
+        let applid = *profile.applid();
+        let tickets = LocalGenerator::one_shot(KeyProfiles::new([profile]).unwrap());
+        let scheme = PassTicketScheme::new(applid, tickets);
+        let upstream = Upstream::parse(&url).unwrap();
+        let route = Route::new(ServiceId::new("svc").unwrap(), "", upstream, scheme).unwrap();
+        let authenticator = Authenticator::new(Rs256Verifier::new(key.verifying_key()));
+        let stack = ServiceBuilder::new()
+            .layer(RouteLayer::new(Routes::new([route]).unwrap()))
+            .layer(AuthenticateLayer::new(authenticator))
+            .layer(ScopeLayer::new())
+            .layer(SchemeLayer::new())
+            .service(Forward::new(unverified(), ForwardTimeouts::default()));
+        // Without a credential, the request has no PassTicket, and is sent again.
+        for (id, bearer, want) in
+            [(1, None, 200), (2, Some(&bearer), want), (3, None, 200), (4, None, 200)]
+        {
+            let mut request = request(Method::GET, id, "");
+            if let Some(bearer) = bearer {
+                request.headers_mut().insert("authorization", bearer.parse().unwrap());
+            }
+            let response = stack.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), want, "{replay:?} {id}");
+            drop(response.into_body().collect().await.unwrap());
+        }
+        let requests = service.requests.lock().unwrap();
+        let tickets: Vec<_> = requests
+            .iter()
+            .filter(|head| head.contains("/2 "))
+            .filter_map(|head| head.lines().find(|line| line.starts_with("authorization: Basic ")))
+            .collect();
+        let count = if replay == Replay::Allowed { 2 } else { 1 };
+        assert_eq!(tickets.len(), count, "{requests:?}");
+        assert!(tickets.iter().all(|ticket| *ticket == tickets[0]));
+    }
+}
+
+/// A new connection that is closed without a response is no idle connection that the service has closed.
+#[tokio::test]
+async fn a_request_on_a_new_connection_is_not_sent_again() {
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let counted = accepted.clone();
+    let address = raw::service(move |stream| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        async move { drop(head(&mut BufReader::new(stream)).await) }
+    })
+    .await;
+    let stack = forward(&format!("http://{address}"), &Settings::default());
+    let response = stack.oneshot(get()).await.unwrap();
+    assert_eq!((response.status().as_u16(), accepted.load(Ordering::SeqCst)), (502, 1));
+}
+
+/// A connector that refuses the first connections.
+#[tokio::test]
+async fn a_refused_connection_is_tried_once_more_for_any_method() {
+    for (refused, want) in [(0, 200), (1, 200), (2, 503)] {
+        let service = Gated::new(1);
+        let url = service.start().await;
+        let attempts = Arc::new(AtomicUsize::new(0));
+        let counted = attempts.clone();
+        let connector = tower::service_fn(move |uri: http::Uri| {
+            let attempt = counted.fetch_add(1, Ordering::SeqCst);
+            async move {
+                if attempt < refused {
+                    return Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
+                }
+                let stream = TcpStream::connect(uri.authority().unwrap().as_str()).await?;
+                Ok(hyper_util::rt::TokioIo::new(stream))
+            }
+        });
+        let route =
+            Route::new(ServiceId::new("svc").unwrap(), "", Upstream::parse(&url).unwrap(), Bypass);
+        let stack = ServiceBuilder::new()
+            .layer(RouteLayer::new(Routes::new([route.unwrap()]).unwrap()))
+            .service(Forward::new(connector, ForwardTimeouts::default()));
+        let response = stack.oneshot(request(Method::POST, 1, "body")).await.unwrap();
+        assert_eq!(response.status(), want, "{refused} refused");
+        assert_eq!(attempts.load(Ordering::SeqCst), 2.min(refused + 1));
+    }
+}
+
+/// When the service has stopped, the client learns that it cannot be reached.
+#[tokio::test]
+async fn a_request_that_cannot_be_sent_again_because_the_service_is_gone_gets_503() {
+    let (listener, address) = raw::listener().await;
+    let service = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = BufReader::new(stream);
+        head(&mut stream).await;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        stream.get_mut().write_all(answer).await.unwrap();
+        stream.fill_buf().await.unwrap();
+        drop(listener);
+    });
+    let stack = forward(&format!("http://{address}"), &Settings::default());
+    assert_eq!(body_of(stack.clone().oneshot(get()).await.unwrap()).await, "ok");
+    let response = stack.clone().oneshot(get()).await.unwrap();
+    assert_eq!(response.status(), 503);
+    assert!(str::from_utf8(&body_of(response).await).unwrap().contains("cannot be reached"));
+    service.await.unwrap();
+}
+
+/// A service that sends informational responses without end, and at once.
+#[tokio::test]
+async fn informational_responses_are_limited() {
+    for (times, want) in [(16, 200), (17, 502), (100_000, 502)] {
+        let address = raw::service(move |stream| async move {
+            let mut stream = BufReader::new(stream);
+            head(&mut stream).await;
+            let answers = "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n".repeat(times)
+                + "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+            // Fails when the gateway closes the connection.
+            let _ = stream.get_mut().write_all(answers.as_bytes()).await;
+        })
+        .await;
+        let stack = forward(&format!("http://{address}"), &Settings::default());
+        let response = stack.oneshot(get()).await.unwrap();
+        assert_eq!(response.status(), want, "{times}");
+    }
+}
+
+/// A gateway cuts a response whose service pauses too long, so that the client sees that it is not complete.
+#[tokio::test]
+async fn a_body_is_cut_when_the_service_pauses_too_long_but_a_stream_of_events_is_not() {
+    const LIMIT: Duration = Duration::from_millis(500);
+    for (content_type, pause, is_cut) in [
+        ("text/plain", 200, false),
+        ("text/plain", 1500, true),
+        ("text/event-stream", 1500, false),
+        ("application/grpc-web+proto", 1500, false),
+    ] {
+        let address = raw::service(move |stream| async move {
+            let mut stream = BufReader::new(stream);
+            head(&mut stream).await;
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncontent-length: 12\r\n\r\n"
+            );
+            stream.get_mut().write_all(head.as_bytes()).await.unwrap();
+            // Together, the pauses are longer than the limit.
+            for _ in 0..4 {
+                if stream.get_mut().write_all(b"abc").await.is_err() {
+                    return;
+                }
+                sleep(Duration::from_millis(pause)).await;
+            }
+        })
+        .await;
+        let timeouts = ForwardTimeouts::default().with_body(LIMIT);
+        let settings = Settings { timeouts, ..Settings::default() };
+        let stack = forward(&format!("http://{address}"), &settings);
+        let begin = Instant::now();
+        let response = stack.clone().oneshot(get()).await.unwrap();
+        assert_eq!(response.status(), 200);
+        let body = timeout(PATIENCE, response.into_body().collect()).await.unwrap();
+        let after = begin.elapsed();
+        match body {
+            Ok(body) => assert!(!is_cut && body.to_bytes().len() == 12, "{content_type} {pause}"),
+            Err(error) => {
+                assert!(is_cut, "{content_type} {pause}: {error}");
+                assert!(error.to_string().contains("for 500ms"), "{error}");
+                assert!((LIMIT..Duration::from_millis(1400)).contains(&after), "{after:?}");
+            }
+        }
+        let metrics = MetricRegistry::new().with(settings.counts.clone()).expose();
+        let line = format!("passticket_service_bodies_stalled_total {}", u8::from(is_cut));
+        assert!(metrics.lines().any(|it| it == line), "{line} is not in {metrics}");
+        until(|| settings.counts.open() == i64::from(!is_cut)).await;
+    }
+}
+
+/// The time does not pass while the client reads nothing.
+#[tokio::test]
+async fn a_client_that_pauses_does_not_count_as_a_pause_of_the_service() {
+    let address = raw::service(async |stream| {
+        let mut stream = BufReader::new(stream);
+        head(&mut stream).await;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nabc";
+        stream.get_mut().write_all(answer).await.unwrap();
+        sleep(Duration::from_millis(600)).await;
+        stream.get_mut().write_all(b"def").await.unwrap();
+    })
+    .await;
+    let timeouts = ForwardTimeouts::default().with_body(Duration::from_millis(300));
+    let settings = Settings { timeouts, ..Settings::default() };
+    let stack = forward(&format!("http://{address}"), &settings);
+    let mut body = stack.oneshot(get()).await.unwrap().into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "abc");
+    sleep(Duration::from_millis(900)).await;
+    assert_eq!(body.collect().await.unwrap().to_bytes(), "def");
+}
+
+/// A route can have another limit than the proxy.
+#[tokio::test]
+async fn a_route_has_its_own_limit_for_pauses() {
+    let address = raw::service(async |stream| {
+        let mut stream = BufReader::new(stream);
+        head(&mut stream).await;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nabc";
+        stream.get_mut().write_all(answer).await.unwrap();
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let upstream = Upstream::parse(&format!("http://{address}")).unwrap();
+    let route = Route::new(ServiceId::new("svc").unwrap(), "", upstream, Bypass).unwrap();
+    let route = route.with_body_timeout(Duration::from_millis(100));
+    let stack = ServiceBuilder::new()
+        .layer(RouteLayer::new(Routes::new([route]).unwrap()))
+        .service(Forward::new(unverified(), ForwardTimeouts::default()));
+    let response = stack.oneshot(get()).await.unwrap();
+    timeout(PATIENCE, response.into_body().collect()).await.unwrap().unwrap_err();
+}
+
+/// The gateway does not wait for the rest of an upload that the service no longer reads.
+#[tokio::test]
+async fn an_early_error_is_delivered_at_once_although_the_upload_is_not_complete() {
+    for (answer, want) in [
+        ("HTTP/1.1 413 Content Too Large\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno", 413),
+        // The head is not complete.
+        ("HTTP/1.1 413 Content Too Large\r\ncontent-le", 502),
+        ("HTTP/1.1 413 Content Too Large\r\ncontent-length: 2\r\n", 502),
+        ("HTTP", 502),
+        ("", 502),
+    ] {
+        let address = raw::service(move |stream| async move {
+            let mut stream = BufReader::new(stream);
+            head(&mut stream).await;
+            stream.get_mut().write_all(answer.as_bytes()).await.unwrap();
+        })
+        .await;
+        let stack = forward_body(&format!("http://{address}"));
+        let begin = Instant::now();
+        // The client sends a part of its upload, and then nothing more.
+        let (pieces, body) = tokio::sync::mpsc::channel(1);
+        pieces.send(Bytes::from_static(b"a part")).await.unwrap();
+        let request = Request::post("/svc/x").header("content-length", "1000000");
+        let request = request.body(Upload(body).boxed_unsync()).unwrap();
+        let response = stack.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), want, "{answer:?}");
+        if want == 413 {
+            assert_eq!(body_of(response).await, "no");
+        }
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+        drop(pieces);
+    }
+}
+
+/// The body of a client that sends slowly.
+struct Upload(tokio::sync::mpsc::Receiver<Bytes>);
+
+impl http_body::Body for Upload {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|piece| piece.map(|piece| Ok(http_body::Frame::data(piece))))
+    }
+}
+
+fn forward_body(
+    url: &str,
+) -> impl Service<
+    Request<UnsyncBoxBody<Bytes, Infallible>>,
+    Response = Response<ResponseBody>,
+    Error = Infallible,
+    Future: Send,
+> + use<> {
+    crate::forwarding::forward(url, Bypass, unverified(), ForwardTimeouts::default())
+}
+
+#[tokio::test]
+async fn a_response_may_have_256_headers() {
+    for (count, want) in [(99, 200), (255, 200), (256, 502), (5000, 502)] {
+        let address = raw::service(move |stream| async move {
+            let mut stream = BufReader::new(stream);
+            head(&mut stream).await;
+            let headers: String = (0..count).map(|i| format!("x-{i}: {i}\r\n")).collect();
+            let answer = format!("HTTP/1.1 200 OK\r\n{headers}content-length: 2\r\n\r\nok");
+            let _ = stream.get_mut().write_all(answer.as_bytes()).await;
+        })
+        .await;
+        let stack = forward(&format!("http://{address}"), &Settings::default());
+        let response = stack.oneshot(get()).await.unwrap();
+        assert_eq!(response.status(), want, "{count} headers and a length");
+        if want == 200 {
+            assert_eq!(response.headers().len(), count + 1);
+            assert_eq!(body_of(response).await, "ok");
+        }
     }
 }

@@ -236,7 +236,8 @@ pub(crate) fn gateway(
     let timeouts = ForwardTimeouts::default()
         .with_response(config.timeouts.response)
         .with_receive(config.timeouts.receive)
-        .with_queue(config.timeouts.queue);
+        .with_queue(config.timeouts.queue)
+        .with_body(config.timeouts.service_body);
     let mut forward = Forward::new(connector, timeouts)
         .with_max_connections(config.limits.connections_per_instance)
         .with_cookie_names(config.cookies.clone());

@@ -105,6 +105,14 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
         let _ = (user, applid);
         Ok(())
     }
+
+    /// Whether the application accepts a PassTicket in more than one request. With
+    /// [`Replay::Protected`], which is the default, a request that failed is not sent again with the same
+    /// PassTicket.
+    fn replay(&self, applid: &Applid) -> Replay {
+        let _ = applid;
+        Replay::Protected
+    }
 }
 
 /// The future of [`PassTicketGenerator::generate`]. It returns the ticket, or the reason why there
@@ -126,6 +134,10 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 
     fn precheck(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {
         (**self).precheck(user, applid)
+    }
+
+    fn replay(&self, applid: &Applid) -> Replay {
+        (**self).replay(applid)
     }
 }
 
@@ -316,6 +328,10 @@ impl PassTicketGenerator for LocalGenerator {
 
     fn precheck(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {
         self.profile(user, applid).map(drop)
+    }
+
+    fn replay(&self, applid: &Applid) -> Replay {
+        self.profiles.get(applid).map_or(Replay::Protected, |profile| profile.replay())
     }
 }
 

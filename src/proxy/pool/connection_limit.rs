@@ -90,6 +90,10 @@ impl<T> ConnectionLimit<T> {
         Self { max, counts, waiting: AtomicUsize::new(0), state: Mutex::new(state) }
     }
 
+    pub(super) fn counts(&self) -> &ForwardCounts {
+        &self.counts
+    }
+
     /// Adds the idle connections of a runtime.
     pub(super) fn add_pool(&self, pool: Weak<dyn IdleConnections>) {
         let mut state = lock(&self.state);
@@ -125,19 +129,23 @@ impl<T> ConnectionLimit<T> {
     }
 
     /// Offers a free connection of `runtime` to the requests that wait.
-    pub(super) fn offer(&self, connection: T, runtime: runtime::Id) -> Offer<T> {
-        let mut state = lock(&self.state);
-        let Some(first) = state.queue.pop_front() else { return Offer::Keep(connection) };
-        self.update_waiting(&state);
-        if first.runtime != runtime {
-            state.promised.push_back(first);
-            return Offer::Close(connection);
+    pub(super) fn offer(&self, mut connection: T, runtime: runtime::Id) -> Offer<T> {
+        loop {
+            let mut state = lock(&self.state);
+            let Some(first) = state.queue.pop_front() else { return Offer::Keep(connection) };
+            self.update_waiting(&state);
+            if first.runtime != runtime {
+                state.promised.push_back(first);
+                return Offer::Close(connection);
+            }
+            // Sending wakes a task, which may do anything.
+            drop(state);
+            match first.grant.send(Grant::Connection(connection)) {
+                // The request has left in the meantime.
+                Err(Grant::Connection(returned)) => connection = returned,
+                Ok(()) | Err(Grant::Slot(_)) => return Offer::Taken,
+            }
         }
-        let undelivered = first.grant.send(Grant::Connection(connection)).err();
-        drop(state);
-        // Dropping a connection gives its slot back, which takes the lock.
-        drop(undelivered);
-        Offer::Taken
     }
 
     /// Passes a slot on to the first request that waits. If none waits, the slot becomes free.
@@ -150,9 +158,9 @@ impl<T> ConnectionLimit<T> {
             return;
         };
         self.update_waiting(&state);
-        let undelivered = next.grant.send(Grant::Slot(Slot { limit: self.clone() })).err();
         drop(state);
-        drop(undelivered);
+        // If the request has left in the meantime, the slot is dropped, and is passed on again.
+        drop(next.grant.send(Grant::Slot(Slot { limit: self.clone() })));
     }
 
     fn leave(&self, id: u64) {
@@ -207,7 +215,7 @@ impl<T> Future for Waiting<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Grant<T>> {
         Pin::new(&mut self.granted).poll(cx).map(|granted| {
-            granted.expect("the sender is dropped only after it has sent, or in `leave`")
+            granted.expect("a sender in a queue is dropped only after it has sent, or in `leave`")
         })
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{
     collections::HashMap,
+    error::Error as StdError,
+    io,
     num::NonZeroUsize,
     pin::Pin,
     sync::{Arc, Mutex, Weak},
@@ -21,13 +23,17 @@ use tower::{BoxError, Service, ServiceExt};
 
 use super::{
     connection_limit::{ConnectionLimit, Grant},
+    exchange_io::Reconnect,
     host_pool::{HostPool, Limit, PooledConnection},
     lock::lock,
     upstream_connection::UpstreamConnection,
 };
 use crate::{
     layer::Upstream,
-    proxy::{counts::ForwardCounts, timeouts::ForwardTimeouts},
+    proxy::{
+        counts::{ForwardCounts, Retry},
+        timeouts::ForwardTimeouts,
+    },
 };
 
 /// Minimum of `max_stall`, for short response timeouts. If a service accepts no more bytes of the request
@@ -186,15 +192,55 @@ where
                     }
                 }
             };
-            let io = timeout_at(deadline, connector.oneshot(host.uri()));
+            let uri = host.uri();
+            let io = timeout_at(deadline, open(connector.clone(), &uri, &counts));
             let io = io.await.map_err(|_| ConnectError::TimedOut)?;
-            let io = io.map_err(|error| ConnectError::Failed(error.into()))?;
-            let upstream = UpstreamConnection::handshake(io, slot, deadline, max_stall).await;
+            let io = io.map_err(ConnectError::Failed)?;
+            let reconnect: Reconnect<_> = Box::new(move || {
+                counts.add_retry(Retry::Closed);
+                let connecting = connector.clone().oneshot(uri.clone());
+                Box::pin(async { connecting.await.map_err(Into::into) })
+            });
+            let upstream =
+                UpstreamConnection::handshake(io, reconnect, slot, deadline, max_stall).await;
             let upstream = upstream.map_err(|error| ConnectError::Failed(error.into()))?;
-            let connection = Box::new(PooledConnection::new(upstream, &host));
+            let connection = Box::new(PooledConnection::new(upstream, timeouts.body(), &host));
             Ok(Connected { connection, is_reused: false, waited_until })
         })
     }
+}
+
+/// Opens a connection. If the service refuses it, tries once more: nothing was sent, and a service that is
+/// being restarted may accept the next attempt.
+async fn open<C>(
+    mut connector: C,
+    uri: &Uri,
+    counts: &ForwardCounts,
+) -> Result<C::Response, BoxError>
+where
+    C: Service<Uri, Error: Into<BoxError>>,
+{
+    let refused = match connector.ready().await.map_err(Into::into)?.call(uri.clone()).await {
+        Ok(io) => return Ok(io),
+        Err(error) => error.into(),
+    };
+    if !is_refused(&*refused) {
+        return Err(refused);
+    }
+    counts.add_retry(Retry::Refused);
+    connector.ready().await.map_err(Into::into)?.call(uri.clone()).await.map_err(Into::into)
+}
+
+fn is_refused(error: &(dyn StdError + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<io::Error>();
+        if io.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The limit of the instance to which `target` belongs, if the instance has connections in any runtime.

@@ -10,7 +10,8 @@ use std::{
         Arc, Mutex, Weak,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -21,9 +22,12 @@ use tower::BoxError;
 
 use super::{
     connection_limit::{ConnectionLimit, IdleConnections, Offer},
+    exchange_io::Resend,
     lock::lock,
     upstream_connection::{ConnectionState, SendResult, Sending, UpstreamConnection},
 };
+
+use crate::log_limit::log_limited;
 
 /// Maximum idle connections per service and runtime.
 const MAX_IDLE: usize = 256;
@@ -181,14 +185,38 @@ fn drain<B>(idle: Vec<Idle<B>>) {
 /// answered, the rest of the request is sent before the close.
 pub(in crate::proxy) struct PooledConnection<B> {
     upstream: UpstreamConnection<B>,
+    pause: BodyPause,
     /// Whether the head of the response has arrived.
     is_answered: bool,
     pool: Weak<HostPool<B>>,
 }
 
+/// How long the service may pause in the body of a response.
+struct BodyPause {
+    /// The limit for routes that set no other.
+    default: Duration,
+    /// The limit of the current response.
+    limit: Option<Duration>,
+    /// The time since which the reader waits for bytes of the body.
+    since: Option<Instant>,
+}
+
+/// Why a body ended early.
+#[derive(Debug)]
+pub(in crate::proxy) enum FrameError {
+    Broken(hyper::Error),
+    /// The service sent no bytes for this time.
+    Stalled(Duration),
+}
+
 impl<B> PooledConnection<B> {
-    pub(super) fn new(upstream: UpstreamConnection<B>, pool: &Arc<HostPool<B>>) -> Self {
-        Self { upstream, is_answered: false, pool: Arc::downgrade(pool) }
+    pub(super) fn new(
+        upstream: UpstreamConnection<B>,
+        body_timeout: Duration,
+        pool: &Arc<HostPool<B>>,
+    ) -> Self {
+        let pause = BodyPause { default: body_timeout, limit: None, since: None };
+        Self { upstream, pause, is_answered: false, pool: Arc::downgrade(pool) }
     }
 
     /// Waits for the head of the response.
@@ -213,8 +241,44 @@ impl<B> PooledConnection<B> {
         &mut self,
         body: Pin<&mut Incoming>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        self.upstream.poll_frame(body, cx)
+    ) -> Poll<Option<Result<Frame<Bytes>, FrameError>>> {
+        match self.upstream.poll_frame(body, cx) {
+            Poll::Ready(frame) => {
+                self.pause.since = None;
+                Poll::Ready(frame.map(|frame| frame.map_err(FrameError::Broken)))
+            }
+            Poll::Pending => self.poll_pause(cx).map(|stalled| Some(Err(stalled))),
+        }
+    }
+
+    /// Waits until the pause of the service is too long.
+    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<FrameError> {
+        let Some(limit) = self.pause.limit else { return Poll::Pending };
+        let since = match self.pause.since {
+            Some(since) => since,
+            None => {
+                let now = Instant::now();
+                self.upstream.advance_timer(now + limit);
+                *self.pause.since.insert(now)
+            }
+        };
+        ready!(self.upstream.poll_deadline(cx, || since + limit));
+        Poll::Ready(self.stalled(limit))
+    }
+
+    #[cold]
+    fn stalled(&self, limit: Duration) -> FrameError {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.limit.counts().add_stalled();
+            let upstream = &pool.uri;
+            log_limited!(warn, ("stalled", upstream), { %upstream, ?limit }, "response cut: the service sent no more bytes of the body; for a service that pauses longer, raise its serviceBodySeconds (Route::with_body_timeout)");
+        }
+        FrameError::Stalled(limit)
+    }
+
+    /// Sets how long the service may pause in the body of this response; `None`: without a limit.
+    pub(in crate::proxy) fn limit_pauses(&mut self, limit: Option<Duration>) {
+        self.pause.limit = limit;
     }
 
     /// Waits until the deadline. `deadline` returns the current deadline, which may change during the wait.
@@ -229,6 +293,8 @@ impl<B> PooledConnection<B> {
     /// Records that the head of the response has arrived.
     pub(in crate::proxy) fn set_answered(&mut self) {
         self.is_answered = true;
+        self.pause.limit = Some(self.pause.default);
+        self.pause.since = None;
     }
 
     /// Moves the connection into a separate task, which sends the rest of the request even if the response
@@ -258,8 +324,8 @@ where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     /// Begins an exchange.
-    pub(in crate::proxy) fn send(&mut self, request: Request<B>) -> Sending<B> {
-        self.upstream.send(request)
+    pub(in crate::proxy) fn send(&mut self, request: Request<B>, resend: Resend) -> Sending<B> {
+        self.upstream.send(request, resend)
     }
 }
 

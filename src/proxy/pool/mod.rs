@@ -24,13 +24,14 @@
 //! | connecting | in use | The connection is open. |
 //! | connecting | closed | Connecting fails or times out, or the request is dropped. |
 //! | in use | answered | The head of the response arrives. |
+//! | in use | in use | The service closes a reused connection before the response begins, and the request may be sent again: the connection gets a new socket ([`exchange_io`]). |
 //! | in use | closed | The exchange fails or times out, or the request is dropped. |
 //! | answered | idle | The body of the response has ended, no separate task polls the connection, and the connection is ready for a request. |
 //! | answered | in use | As for idle, but a request of the same runtime has waited longest at the limit. It gets the connection. |
 //! | answered | draining | As for idle, but a request of another runtime has waited longest. It gets the slot. |
 //! | answered | draining | The body has ended or is dropped, and a separate task polls the connection or a part of the request must still be written. |
 //! | answered | draining | The body has ended, but the pool is full or was dropped. |
-//! | answered | closed | The connection fails, or the service closes it. |
+//! | answered | closed | The connection fails, the service closes it, or it pauses too long in the body. |
 //! | answered | closed | The body is dropped before its end, and the whole request has been written. |
 //! | idle | in use | The next request takes the connection. |
 //! | idle | draining | The idle timeout is over, or the pool is dropped, or a request begins to wait at the limit. |
@@ -43,7 +44,9 @@
 
 mod connection_limit;
 mod connection_pool;
+mod exchange_io;
 mod host_pool;
+mod informational_limit;
 mod lock;
 mod read_after_reset;
 mod upstream_connection;
@@ -51,5 +54,7 @@ mod upstream_connection;
 pub(super) use connection_pool::{
     ConnectError, Connected, Connecting, ConnectionPool, PoolSettings,
 };
-pub(super) use host_pool::{HostPool, PooledConnection};
-pub(super) use upstream_connection::Sending;
+pub(super) use exchange_io::{ReconnectError, Resend};
+pub(super) use host_pool::{FrameError, HostPool, PooledConnection};
+pub(super) use informational_limit::TooManyInformational;
+pub(super) use upstream_connection::{MAX_HEADERS, Sending};

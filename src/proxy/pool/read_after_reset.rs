@@ -64,7 +64,7 @@ impl<T: Unpin, A: Fn() -> bool> ReadAfterReset<T, A> {
 }
 
 /// Whether the error means that the connection was reset.
-fn is_reset(kind: ErrorKind) -> bool {
+pub(super) fn is_reset(kind: ErrorKind) -> bool {
     matches!(
         kind,
         ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe

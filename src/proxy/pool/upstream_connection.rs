@@ -31,12 +31,17 @@ use hyper::{
 use pin_project_lite::pin_project;
 use tokio::{
     runtime::Handle,
+    task::unconstrained,
     time::{Instant, Sleep, sleep, sleep_until},
 };
 use tower::BoxError;
 
-use super::read_after_reset::ReadAfterReset;
+use super::exchange_io::{ExchangeIo, ExchangeStart, Reconnect, Resend};
 use crate::coalesce::{CoalesceWrites, WriteProgress};
+
+/// Maximum number of headers of a response. If it is above 100, hyper allocates its two tables of headers, of 8 KiB
+/// each, on the heap for each response.
+pub(in crate::proxy) const MAX_HEADERS: usize = 256;
 
 /// The head of the response, or an error. The error contains the request if no part of it was sent.
 pub(in crate::proxy) type SendResult<B> = Result<Response<Incoming>, TrySendError<Request<B>>>;
@@ -49,6 +54,8 @@ pub(super) struct UpstreamConnection<B> {
     sender: SendRequest<B>,
     driver: Driver,
     signal: Arc<Signal>,
+    /// Tells the I/O that an exchange begins.
+    start: Arc<ExchangeStart>,
     /// `signal` as a waker. The connection is always polled with this waker, because some parts of the
     /// connection keep the first waker that they get.
     waker: Waker,
@@ -100,9 +107,10 @@ where
     /// When the response is no longer read but a part of the request still has to be written, the
     /// connection is closed if the service accepts no bytes for `max_stall` to 2 × `max_stall`.
     ///
-    /// `slot` is dropped when `io` is closed.
+    /// `slot` is dropped when `io` is closed. `reconnect` makes the connection for a request that is sent again.
     pub(super) async fn handshake<I>(
         io: I,
+        reconnect: Reconnect<I>,
         slot: impl Send + 'static,
         deadline: Instant,
         max_stall: Duration,
@@ -113,18 +121,22 @@ where
         let writes = Arc::<WriteProgress>::default();
         let signal = Arc::<Signal>::default();
         let shared = signal.clone();
-        let io = ReadAfterReset::new(io, move || !shared.is_released.load(Ordering::Relaxed));
+        let is_awaited = move || !shared.is_released.load(Ordering::Relaxed);
+        let start = Arc::<ExchangeStart>::default();
+        let io = ExchangeIo::new(io, is_awaited, start.clone(), reconnect);
+        let io = CoalesceWrites::with_progress(io, writes.clone());
         let (sender, connection) =
-            http1::handshake(CoalesceWrites::with_progress(io, writes.clone())).await?;
+            http1::Builder::new().max_headers(MAX_HEADERS).handshake(io).await?;
         let timer = Box::pin(sleep_until(deadline));
         let driver = Driver::Reader(Box::pin(Driven { connection, _slot: slot }));
         let waker = Waker::from(signal.clone());
         let runtime = Handle::current();
-        Ok(Self { sender, driver, signal, waker, writes, runtime, max_stall, timer })
+        Ok(Self { sender, driver, signal, start, waker, writes, runtime, max_stall, timer })
     }
 
     /// Begins an exchange.
-    pub(super) fn send(&mut self, request: Request<B>) -> Sending<B> {
+    pub(super) fn send(&mut self, request: Request<B>, resend: Resend) -> Sending<B> {
+        self.start.begin(resend);
         Box::pin(self.sender.try_send_request(request))
     }
 }
@@ -171,11 +183,21 @@ impl<B> UpstreamConnection<B> {
     ) -> Poll<()> {
         loop {
             // The timer may still be set to the deadline of an earlier exchange.
-            ready!(self.timer.as_mut().poll(cx));
+            // A service that sends without end uses up tokio's cooperative budget. The timer must not wait
+            // for the next budget.
+            ready!(pin!(unconstrained(self.timer.as_mut())).poll(cx));
             let deadline = deadline();
             if deadline <= Instant::now() {
                 return Poll::Ready(());
             }
+            self.timer.as_mut().reset(deadline);
+        }
+    }
+
+    /// Lets the timer of [`poll_deadline`](Self::poll_deadline) fire at `deadline` at the latest. Without this, it
+    /// may fire as late as an earlier deadline.
+    pub(super) fn advance_timer(&mut self, deadline: Instant) {
+        if self.timer.deadline() > deadline {
             self.timer.as_mut().reset(deadline);
         }
     }

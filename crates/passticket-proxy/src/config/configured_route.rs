@@ -6,6 +6,8 @@
 //! password of z/OS for one application. An APPLID is the name of this application in the security
 //! product.
 
+use std::time::Duration;
+
 use http::HeaderName;
 use tower_passticket::{
     layer::{
@@ -64,6 +66,10 @@ impl ConfiguredRoute {
         Self { route: self.route.with_security_headers(security_headers), ..self }
     }
 
+    pub(super) fn with_body_timeout(self, body_timeout: Duration) -> Self {
+        Self { route: self.route.with_body_timeout(body_timeout), ..self }
+    }
+
     /// The prefix of all paths of this route.
     pub fn prefix(&self) -> &str {
         self.route.prefix()
@@ -77,6 +83,11 @@ impl ConfiguredRoute {
     /// Whether the gateway adds security headers to the responses of the service.
     pub fn security_headers(&self) -> SecurityHeaders {
         self.route.security_headers()
+    }
+
+    /// How long the service may pause in the body of a response; `None`: as the timeouts say.
+    pub fn body_timeout(&self) -> Option<Duration> {
+        self.route.body_timeout()
     }
 
     /// The scheme that the configuration names.

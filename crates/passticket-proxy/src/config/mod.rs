@@ -457,6 +457,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             idle: ours.idle,
             send: ours.send,
             receive: ours.receive,
+            service_body: ours.service_body,
         },
         limits: ours.limits,
         login_throttle: ours.login_throttle,

@@ -62,6 +62,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) idle: Duration,
     pub(super) send: Duration,
     pub(super) receive: Duration,
+    pub(super) service_body: Duration,
     pub(super) limits: LimitSettings,
     pub(super) login_throttle: LoginThrottleOptions,
     pub(super) strict_transport_security: Option<StrictTransportSecurity>,
@@ -133,6 +134,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let queue = seconds("queueSeconds", 0, 5);
     let (idle, send) = (seconds("idleSeconds", 1, 75), seconds("sendSeconds", 1, 60));
     let receive = seconds("receiveSeconds", 1, 60);
+    let service_body = seconds("serviceBodySeconds", 1, 300);
     timeouts.finish();
     let limits = limits(section.section("limits"));
     let login_throttle = login_throttle::read(section.section("loginThrottle"));
@@ -171,6 +173,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         idle,
         send,
         receive,
+        service_body,
         limits,
         login_throttle,
         strict_transport_security,

@@ -3,7 +3,7 @@
 //! An APPLID is the name of a z/OS application in the security product. A PassTicket is a short-lived
 //! password of z/OS for one application. Each APPLID of a route needs a PassTicket key.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use http::HeaderName;
 
@@ -27,6 +27,7 @@ pub(super) struct Override<'a> {
     on_failure: Option<OnFailure>,
     request_headers: RequestHeaders,
     security_headers: SecurityHeaders,
+    body_timeout: Option<Duration>,
     /// Paths of the service with an APPLID of their own. Each item has the path, the APPLID, and the
     /// place of the key.
     applids: Vec<(String, Applid, At<'a>)>,
@@ -43,6 +44,8 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
             Some(field) if field.boolean() == Some(false) => SecurityHeaders::Unchanged,
             _ => SecurityHeaders::AddMissing,
         };
+        let body_timeout =
+            section.optional("serviceBodySeconds").and_then(|field| field.number(1..=86_400));
         let applids =
             section.section("applids").fields().into_iter().filter_map(|(path, field)| {
                 let applid = field.parse()?;
@@ -70,6 +73,7 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
             on_failure,
             request_headers,
             security_headers,
+            body_timeout: body_timeout.map(Duration::from_secs),
             applids,
         });
     }
@@ -150,7 +154,12 @@ pub(super) fn assemble<'a>(
         let settings = overrides.iter().find(|settings| settings.id == *route.route.service());
         let own = settings.and_then(|settings| settings.on_failure);
         let security = settings.map(|settings| settings.security_headers).unwrap_or_default();
-        route.with_on_failure(own.unwrap_or(on_failure)).with_security_headers(security)
+        let route =
+            route.with_on_failure(own.unwrap_or(on_failure)).with_security_headers(security);
+        match settings.and_then(|settings| settings.body_timeout) {
+            Some(body_timeout) => route.with_body_timeout(body_timeout),
+            None => route,
+        }
     });
     routes.collect()
 }

@@ -119,6 +119,10 @@ pub struct TimeoutSettings {
     /// [`connections_per_instance`](LimitSettings::connections_per_instance) permits are in use:
     /// `passticketProxy.timeouts.queueSeconds`.
     pub queue: Duration,
+    /// How long a service may pause in the body of a response:
+    /// `passticketProxy.timeouts.serviceBodySeconds`. `passticketProxy.services.ID.serviceBodySeconds` sets
+    /// another value for a service.
+    pub service_body: Duration,
 }
 
 /// Size limits of caches, and limits of connections.

@@ -163,11 +163,11 @@ fn the_example_zowe_yaml_loads() {
     assert_eq!(config.strip_headers, ["x-zowe-user", "x-zowe-passticket"]);
     let seconds = |timeouts: TimeoutSettings| {
         let TimeoutSettings { connect, response, handshake, drain, provider, queue, .. } = timeouts;
-        let TimeoutSettings { idle, send, receive, .. } = timeouts;
-        [connect, response, handshake, drain, provider, queue, idle, send, receive]
+        let TimeoutSettings { idle, send, receive, service_body, .. } = timeouts;
+        [connect, response, handshake, drain, provider, queue, idle, send, receive, service_body]
             .map(|timeout| timeout.as_secs())
     };
-    assert_eq!(seconds(config.timeouts), [60, 60, 10, 30, 5, 5, 75, 60, 60]);
+    assert_eq!(seconds(config.timeouts), [60, 60, 10, 30, 5, 5, 75, 60, 60, 300]);
     assert_eq!(config.limits, LimitSettings::default());
 
     let routes = Routes::new(config.routes.iter().map(|route| route.with_scheme(Bypass))).unwrap();
@@ -176,6 +176,7 @@ fn the_example_zowe_yaml_loads() {
         let route = config.routes.iter().find(|route| route.prefix() == prefix).unwrap();
         let Some(applid) = route.scheme().applid() else { panic!("{path}") };
         assert_eq!(route.on_failure(), OnFailure::Reject);
+        assert_eq!(route.body_timeout(), Some(Duration::from_secs(600)));
         let replay = config.profiles.get(&applid).unwrap().replay();
         assert_eq!(replay == Replay::Allowed, applid.as_str() == "ADMAPPL");
         (applid.to_string(), route.route.upstream().unwrap().to_string())
@@ -287,7 +288,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("algorithm: legacy", "algorithm: desx"),
             &[
-                "zowe.yaml:80: passticketProxy.ptktdata[1].algorithm: \"desx\" is not an algorithm; \
+                "zowe.yaml:81: passticketProxy.ptktdata[1].algorithm: \"desx\" is not an algorithm; \
                write legacy, enhanced-upper or enhanced-mixed",
             ],
         ),
@@ -489,7 +490,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.edit("api/v1/admin:", "ui/v1:"),
-            &["zowe.yaml:74: passticketProxy.services.dcpassticket.applids.ui/v1: is not below \
+            &["zowe.yaml:75: passticketProxy.services.dcpassticket.applids.ui/v1: is not below \
                a route of service dcpassticket; write a path that begins with one of its gatewayUrls"],
         ),
         (
@@ -502,7 +503,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.edit("ADMAPPL  ", "NOAPPL  "),
-            &["zowe.yaml:74: passticketProxy.services.dcpassticket.applids.api/v1/admin: service \
+            &["zowe.yaml:75: passticketProxy.services.dcpassticket.applids.api/v1/admin: service \
                dcpassticket needs a PassTicket key for NOAPPL;"],
         ),
         (
@@ -540,7 +541,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("{ env: ADMAPPL_KEY }", LEGACY_KEY),
             &[
-                "zowe.yaml:81: passticketProxy.ptktdata[1].key: must not be the key itself; write { \
+                "zowe.yaml:82: passticketProxy.ptktdata[1].key: must not be the key itself; write { \
                file: PATH }",
             ],
         ),
@@ -592,7 +593,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| {
                 s.edit("[api-defs]", "[]");
-                let services = EXAMPLE.lines().skip(65).take(9).collect::<Vec<_>>().join("\n");
+                let services = EXAMPLE.lines().skip(65).take(10).collect::<Vec<_>>().join("\n");
                 s.edit(&services, "  # nothing");
             },
             &[
@@ -762,8 +763,8 @@ fn the_problems_of_all_files_are_reported_together() {
         "zowe.yaml:11: components.gateway.port: ",
         "zowe.yaml:35: passticketProxy.host: ",
         "zowe.yaml:36: passticketProxy.signingKey: ",
-        "zowe.yaml:78: passticketProxy.ptktdata[0].key: ",
-        "zowe.yaml:90: passticketProxy.timeouts.drainSeconds: ",
+        "zowe.yaml:79: passticketProxy.ptktdata[0].key: ",
+        "zowe.yaml:88: passticketProxy.timeouts.drainSeconds: ",
         "zowe.yaml:92: passticketProxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
         "zowe.yaml:93: passticketProxy.limits.rememberedTicket: is an unknown key; did ",
         "users.yml:1: users.USER: ",

@@ -18,3 +18,4 @@ mod kill;
 mod log;
 mod proxies;
 mod serve;
+mod services;

@@ -1,0 +1,119 @@
+//! Tests of `serve --config`: limits and time limits of connections to services.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use crate::support::{Demo, serve};
+use tempfile::TempDir;
+use test_support::{
+    PATIENCE, Running, client,
+    raw::{self, head},
+};
+use tokio::{
+    io::{AsyncWriteExt, BufReader},
+    net::TcpStream,
+    time::sleep,
+};
+
+/// A running gateway with the route `/svc/api/v1`, and with these keys in `passticketProxy`.
+struct Gateway {
+    program: Running,
+    url: String,
+    client: reqwest::Client,
+    _directory: TempDir,
+}
+
+impl Gateway {
+    fn start(service: &str, keys: &str) -> Self {
+        let directory = TempDir::new().unwrap();
+        // The demo makes certificates and keys. The test replaces the configuration.
+        drop(Demo::start_in(directory.path()));
+        let path = directory.path().join("zowe.yaml");
+        let yaml = crate::support::with_any_port(&fs::read_to_string(&path).unwrap());
+        fs::write(&path, yaml + keys).unwrap();
+        let definition = format!(
+            "services:\n  - serviceId: svc\n    instanceBaseUrls: [\"{service}\"]\n    \
+             routes:\n      - gatewayUrl: api/v1\n        serviceRelativeUrl: /\n"
+        );
+        fs::write(directory.path().join("api-defs/demo.yml"), definition).unwrap();
+        let (program, port) = serve(&path);
+        let authorities = fs::read(directory.path().join("certs/ca.pem")).unwrap();
+        // Each client connection may be on another worker thread.
+        let client = client(&authorities).http1_only().timeout(PATIENCE).build().unwrap();
+        let url = format!("https://localhost:{port}/svc/api/v1");
+        Self { program, url, client, _directory: directory }
+    }
+
+    async fn get(&self, path: &str) -> reqwest::Response {
+        self.client.get(format!("{}{path}", self.url)).send().await.unwrap()
+    }
+}
+
+/// Answers `/pause` with a half of a body, and no other request.
+async fn service() -> String {
+    let address = raw::service(async |stream: TcpStream| {
+        let mut stream = BufReader::new(stream);
+        if head(&mut stream).await.starts_with("GET /pause ") {
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nha";
+            stream.get_mut().write_all(answer).await.unwrap();
+        }
+        std::future::pending::<()>().await;
+    })
+    .await;
+    format!("http://{address}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_configured_limit_of_connections_to_an_instance_holds_over_all_threads() {
+    const KEYS: &str =
+        "  timeouts:\n    queueSeconds: 1\n  limits:\n    connectionsPerInstance: 2\n";
+    let mut gateway = Gateway::start(&service().await, KEYS);
+    let requests: Vec<_> = (0..2)
+        .map(|_| tokio::spawn(gateway.client.get(format!("{}/never", gateway.url)).send()))
+        .collect();
+    sleep(Duration::from_millis(500)).await;
+    for _ in 0..3 {
+        let begin = Instant::now();
+        let response = gateway.get("/x").await;
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()["retry-after"], "1");
+        assert!(response.text().await.unwrap().contains("ZWEAO503E"));
+        let waited = begin.elapsed();
+        assert!(
+            (Duration::from_millis(900)..Duration::from_secs(4)).contains(&waited),
+            "{waited:?}"
+        );
+    }
+    let line = gateway.program.logged("all connections to the service are in use");
+    assert!(
+        line.contains("max_connections=2") && line.contains("connectionsPerInstance"),
+        "{line}"
+    );
+    // A client that goes away makes its connection free.
+    requests.iter().for_each(tokio::task::JoinHandle::abort);
+    assert_eq!(gateway.get("/pause").await.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_pauses_in_a_body_is_cut_after_the_configured_time() {
+    for keys in [
+        "  timeouts:\n    serviceBodySeconds: 1\n",
+        "  services:\n    svc:\n      serviceBodySeconds: 1\n",
+    ] {
+        let mut gateway = Gateway::start(&service().await, keys);
+        let begin = Instant::now();
+        let response = gateway.get("/pause").await;
+        assert_eq!(response.status(), 200);
+        // The client sees that the answer is not complete.
+        response.bytes().await.unwrap_err();
+        let waited = begin.elapsed();
+        assert!(
+            (Duration::from_millis(900)..Duration::from_secs(5)).contains(&waited),
+            "{waited:?}"
+        );
+        let line = gateway.program.logged("the service sent no more bytes of the body");
+        assert!(line.contains("limit=1s") && line.contains("serviceBodySeconds"), "{line}");
+    }
+}

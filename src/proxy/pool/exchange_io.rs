@@ -1,0 +1,469 @@
+//! The bytes of a connection, exchange by exchange.
+//!
+//! 1. **Sent again**: a service may close an idle connection while the next request is on its way. If the
+//!    connection ends before the first byte of the response, a new connection takes its place below hyper, and
+//!    the same bytes are written to it, once ([D29](crate::decisions#d29)). [`Resend`] says which requests.
+//! 2. **Informational responses** are limited ([`InformationalLimit`]).
+//!
+//! hyper does not see either. Only the head of a response passes through a buffer of this module.
+
+use std::{
+    fmt,
+    io::{self, ErrorKind, IoSlice},
+    mem::MaybeUninit,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
+use tower::BoxError;
+
+use super::{
+    informational_limit::{Head, InformationalLimit},
+    read_after_reset::{ReadAfterReset, is_reset},
+};
+
+/// Maximum bytes per read of a head.
+const CHUNK: usize = 8192;
+
+/// A request with more bytes is not sent again.
+const MAX_KEPT: usize = 16 * 1024;
+
+/// When a request may be sent again on a new connection, if its connection ends before the response begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) enum Resend {
+    /// Never: the connection was made for this request.
+    Never,
+    /// If the connection accepted no byte of it.
+    IfUnsent,
+    /// If the connection accepted no byte of its body. Its method is idempotent (RFC 9110 §9.2.2), and the service
+    /// accepts its credential twice.
+    BeforeBody,
+}
+
+/// Tells the I/O that an exchange begins.
+#[derive(Debug, Default)]
+pub(super) struct ExchangeStart(AtomicU8);
+
+impl ExchangeStart {
+    const NONE: u8 = 0;
+
+    pub(super) fn begin(&self, resend: Resend) {
+        self.0.store(resend as u8 + 1, Ordering::Relaxed);
+    }
+
+    /// The exchange that has begun since the last call.
+    fn take(&self) -> Option<Resend> {
+        let resend = match self.0.load(Ordering::Relaxed) {
+            Self::NONE => return None,
+            1 => Resend::Never,
+            2 => Resend::IfUnsent,
+            _ => Resend::BeforeBody,
+        };
+        self.0.store(Self::NONE, Ordering::Relaxed);
+        Some(resend)
+    }
+}
+
+/// Makes a connection that takes the place of one that the service has closed.
+pub(super) type Reconnect<T> = Box<dyn FnMut() -> Reconnecting<T> + Send>;
+
+type Reconnecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
+
+/// The connection that was to take the place of a closed one could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot connect again after the service has closed an idle connection")]
+pub(in crate::proxy) struct ReconnectError(#[source] BoxError);
+
+/// A connection `T` to a service. `A` is an argument of [`ReadAfterReset`].
+pub(super) struct ExchangeIo<T, A> {
+    io: ReadAfterReset<T, A>,
+    is_awaited: A,
+    start: Arc<ExchangeStart>,
+    reconnect: Reconnect<T>,
+    phase: Phase<T>,
+    resend: Resend,
+    /// The bytes of the request, if it may be sent again.
+    sent: Vec<u8>,
+    informational: InformationalLimit,
+}
+
+enum Phase<T> {
+    /// The status of the response has arrived, or no request was sent yet.
+    Passing,
+    /// The status of the response has not arrived.
+    Awaited,
+    Reconnecting(Reconnecting<T>),
+    /// The first `written` bytes of the request are written to the new connection.
+    Resending {
+        io: T,
+        written: usize,
+    },
+}
+
+impl<T: Unpin, A: Fn() -> bool + Clone + Unpin> ExchangeIo<T, A> {
+    /// Wraps `io`. [`ExchangeStart::begin`] of `start` must be called before each request is written.
+    pub(super) fn new(
+        io: T,
+        is_awaited: A,
+        start: Arc<ExchangeStart>,
+        reconnect: Reconnect<T>,
+    ) -> Self {
+        Self {
+            io: ReadAfterReset::new(io, is_awaited.clone()),
+            is_awaited,
+            start,
+            reconnect,
+            phase: Phase::Passing,
+            resend: Resend::Never,
+            sent: Vec::new(),
+            informational: InformationalLimit::default(),
+        }
+    }
+
+    /// Writes, unless the connection is being replaced. The read that replaces it wakes the task.
+    fn poll_written(
+        &mut self,
+        write: impl FnOnce(Pin<&mut ReadAfterReset<T, A>>) -> Poll<io::Result<usize>>,
+        keep: impl FnOnce(&mut Vec<u8>, usize),
+    ) -> Poll<io::Result<usize>> {
+        if let Some(resend) = self.start.take() {
+            self.resend = resend;
+            self.sent.clear();
+            self.informational = InformationalLimit::default();
+            self.phase = Phase::Awaited;
+        }
+        if let Phase::Reconnecting(_) | Phase::Resending { .. } = self.phase {
+            return Poll::Pending;
+        }
+        let written = ready!(write(Pin::new(&mut self.io)))?;
+        match self.resend {
+            Resend::Never => {}
+            Resend::BeforeBody if self.sent.len() + written <= MAX_KEPT => {
+                keep(&mut self.sent, written);
+            }
+            Resend::IfUnsent | Resend::BeforeBody => {
+                self.resend = Resend::Never;
+                self.sent = Vec::new();
+            }
+        }
+        Poll::Ready(Ok(written))
+    }
+}
+
+impl<T: Read + Write + Unpin, A: Fn() -> bool + Clone + Unpin> ExchangeIo<T, A> {
+    /// Reads a part of the head of a response.
+    fn poll_read_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut chunk = [const { MaybeUninit::uninit() }; CHUNK];
+        let length = buffer.remaining().min(CHUNK);
+        let mut chunk = ReadBuf::uninit(&mut chunk[..length]);
+        let read = ready!(Pin::new(&mut self.io).poll_read(cx, chunk.unfilled()));
+        let bytes = chunk.filled();
+        if bytes.is_empty() {
+            if is_end(&read) && self.may_send_again() {
+                self.phase = Phase::Reconnecting((self.reconnect)());
+            }
+            return Poll::Ready(read);
+        }
+        self.resend = Resend::Never;
+        buffer.put_slice(bytes);
+        let head = self.informational.see(bytes);
+        if head.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))? == Head::Final {
+            self.phase = Phase::Passing;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    #[cold]
+    fn may_send_again(&self) -> bool {
+        match self.resend {
+            Resend::Never => false,
+            // A byte would have changed the state to `Never`.
+            Resend::IfUnsent => true,
+            Resend::BeforeBody => !has_body(&self.sent),
+        }
+    }
+
+    /// Makes the new connection, and writes the request to it.
+    #[cold]
+    fn poll_replace(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.resend = Resend::Never;
+        if let Phase::Reconnecting(reconnecting) = &mut self.phase {
+            let io = match ready!(reconnecting.as_mut().poll(cx)) {
+                Ok(io) => io,
+                Err(error) => {
+                    self.phase = Phase::Passing;
+                    return Poll::Ready(Err(io::Error::other(ReconnectError(error))));
+                }
+            };
+            self.phase = Phase::Resending { io, written: 0 };
+        }
+        if let Phase::Resending { io, written } = &mut self.phase {
+            while *written < self.sent.len() {
+                match ready!(Pin::new(&mut *io).poll_write(cx, &self.sent[*written..]))? {
+                    0 => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
+                    more => *written += more,
+                }
+            }
+            ready!(Pin::new(io).poll_flush(cx))?;
+        }
+        if let Phase::Resending { io, .. } = std::mem::replace(&mut self.phase, Phase::Awaited) {
+            self.io = ReadAfterReset::new(io, self.is_awaited.clone());
+        }
+        // If the old connection accepted no byte, hyper still has to write the request.
+        cx.waker().wake_by_ref();
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Whether the bytes of a request go on after its head.
+fn has_body(sent: &[u8]) -> bool {
+    const END: &[u8] = b"\r\n\r\n";
+    let head = sent.windows(END.len()).position(|bytes| bytes == END);
+    head.is_some_and(|at| at + END.len() < sent.len())
+}
+
+/// Whether the service has closed the connection.
+fn is_end(read: &io::Result<()>) -> bool {
+    match read {
+        Ok(()) => true,
+        Err(error) => is_reset(error.kind()) || error.kind() == ErrorKind::UnexpectedEof,
+    }
+}
+
+impl<T: Read + Write + Unpin, A: Fn() -> bool + Clone + Unpin> Read for ExchangeIo<T, A> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            match self.phase {
+                Phase::Passing => return Pin::new(&mut self.io).poll_read(cx, buffer),
+                Phase::Awaited => {
+                    let read = ready!(self.poll_read_head(cx, &mut buffer));
+                    if let Phase::Reconnecting(_) = self.phase {
+                        continue;
+                    }
+                    return Poll::Ready(read);
+                }
+                Phase::Reconnecting(_) | Phase::Resending { .. } => {
+                    ready!(self.poll_replace(cx))?;
+                }
+            }
+        }
+    }
+}
+
+impl<T: Read + Write + Unpin, A: Fn() -> bool + Clone + Unpin> Write for ExchangeIo<T, A> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_written(
+            |io| io.poll_write(cx, bytes),
+            |kept, written| kept.extend_from_slice(&bytes[..written]),
+        )
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_written(
+            |io| io.poll_write_vectored(cx, slices),
+            |kept, written| {
+                let end = kept.len() + written;
+                slices.iter().for_each(|slice| kept.extend_from_slice(slice));
+                kept.truncate(end);
+            },
+        )
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.phase {
+            // The new connection is flushed when the request is written to it.
+            Phase::Reconnecting(_) | Phase::Resending { .. } => Poll::Ready(Ok(())),
+            Phase::Passing | Phase::Awaited => Pin::new(&mut self.io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+impl<T, A> fmt::Debug for ExchangeIo<T, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExchangeIo").field("resend", &self.resend).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::ready, task::Waker};
+
+    use hyper_util::rt::TokioIo;
+    use tokio_test::io::{Builder, Mock};
+
+    use super::*;
+
+    type Io = ExchangeIo<TokioIo<Mock>, fn() -> bool>;
+
+    /// A connection whose first script is `old`. `new` is the connection that may take its place.
+    fn io(mut old: Builder, new: Option<Builder>) -> Io {
+        let mut new = new.map(|mut script| TokioIo::new(script.build()));
+        let reconnect = move || -> Reconnecting<_> {
+            let io = new.take().ok_or_else(|| BoxError::from("refused"));
+            Box::pin(ready(io))
+        };
+        let old = TokioIo::new(old.build());
+        ExchangeIo::new(old, || true, Arc::default(), Box::new(reconnect))
+    }
+
+    fn write(io: &mut Io, bytes: &[u8]) -> Poll<Result<usize, ErrorKind>> {
+        let cx = &mut Context::from_waker(Waker::noop());
+        Pin::new(io).poll_write(cx, bytes).map_err(|error| error.kind())
+    }
+
+    /// Reads until nothing more arrives now.
+    fn read(io: &mut Io) -> Result<String, io::Error> {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut all = String::new();
+        loop {
+            let mut buffer = [0; 64];
+            let mut buffer = ReadBuf::new(&mut buffer);
+            match Pin::new(&mut *io).poll_read(cx, buffer.unfilled()) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    all += str::from_utf8(buffer.filled()).unwrap();
+                }
+                Poll::Ready(Ok(())) | Poll::Pending => return Ok(all),
+                Poll::Ready(Err(error)) => return Err(error),
+            }
+        }
+    }
+
+    const OK: &str = "HTTP/1.1 200 OK\r\n\r\nok";
+
+    #[test]
+    fn a_request_is_sent_again_only_before_the_response_begins() {
+        use Resend::{BeforeBody, IfUnsent, Never};
+        let closings: [fn(&mut Builder) -> &mut Builder; 3] = [
+            |script| script.read(b""),
+            |script| script.read_error(ErrorKind::ConnectionReset.into()),
+            |script| script.read_error(ErrorKind::UnexpectedEof.into()),
+        ];
+        for close in closings {
+            for (resend, is_sent_again) in [(BeforeBody, true), (IfUnsent, false), (Never, false)] {
+                let (mut old, mut new) = (Builder::new(), Builder::new());
+                close(old.write(b"GET"));
+                if is_sent_again {
+                    new.write(b"GET").read(OK.as_bytes());
+                }
+                let mut io = io(old, Some(new));
+                io.start.begin(resend);
+                assert_eq!(write(&mut io, b"GET"), Poll::Ready(Ok(3)));
+                let want = if is_sent_again { OK } else { "" };
+                assert_eq!(read(&mut io).unwrap_or_default(), want, "{resend:?}");
+            }
+            let (mut old, new) = (Builder::new(), Builder::new());
+            close(old.write(b"GET").read(b"H"));
+            let mut io = io(old, Some(new));
+            io.start.begin(BeforeBody);
+            assert_eq!(write(&mut io, b"GET"), Poll::Ready(Ok(3)));
+            assert!(matches!(read(&mut io).as_deref(), Ok("H") | Err(_)));
+        }
+    }
+
+    #[test]
+    fn a_request_of_which_no_byte_was_accepted_is_sent_on_the_new_connection() {
+        let (mut old, mut new) = (Builder::new(), Builder::new());
+        old.write_error(ErrorKind::BrokenPipe.into()).read(b"");
+        new.write(b"POST").read(OK.as_bytes());
+        let mut io = io(old, Some(new));
+        io.start.begin(Resend::IfUnsent);
+        assert_eq!(write(&mut io, b"POST"), Poll::Pending);
+        assert_eq!(read(&mut io).unwrap(), "");
+        assert_eq!(write(&mut io, b"POST"), Poll::Ready(Ok(4)));
+        assert_eq!(read(&mut io).unwrap(), OK);
+    }
+
+    #[test]
+    fn a_request_is_not_sent_again_after_its_body_has_begun() {
+        for (writes, is_sent_again) in [
+            (&["PUT /\r\n"][..], true),
+            (&["PUT /\r\n\r\n"], true),
+            (&["PUT /\r\n", "\r\n"], true),
+            (&["PUT /\r\n\r\nx"], false),
+            (&["PUT /\r\n\r\n", "x"], false),
+            (&["PUT /\r\n\r\n", "1\r\nx\r\n0\r\n\r\n"], false),
+        ] {
+            let (mut old, mut new) = (Builder::new(), Builder::new());
+            for bytes in writes {
+                old.write(bytes.as_bytes());
+            }
+            if is_sent_again {
+                new.write(writes.concat().as_bytes()).read(OK.as_bytes());
+            }
+            let mut io = io(old, Some(new));
+            io.start.begin(Resend::BeforeBody);
+            for bytes in writes {
+                assert_eq!(write(&mut io, bytes.as_bytes()), Poll::Ready(Ok(bytes.len())));
+            }
+            assert_eq!(read(&mut io).unwrap(), if is_sent_again { OK } else { "" }, "{writes:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_is_sent_again_only_once_and_only_its_own_bytes() {
+        let (mut old, mut new) = (Builder::new(), Builder::new());
+        old.write(b"GET 1").read(OK.as_bytes()).write(b"GET 2").read(b"");
+        new.write(b"GET 2").read(b"");
+        let mut io = io(old, Some(new));
+        for (request, want) in [("GET 1", OK), ("GET 2", "")] {
+            io.start.begin(Resend::BeforeBody);
+            assert_eq!(write(&mut io, request.as_bytes()), Poll::Ready(Ok(5)));
+            assert_eq!(read(&mut io).unwrap(), want);
+        }
+    }
+
+    #[test]
+    fn a_service_that_cannot_be_reached_again_is_named() {
+        let mut old = Builder::new();
+        old.write(b"GET").read(b"");
+        let mut io = io(old, None);
+        io.start.begin(Resend::BeforeBody);
+        assert_eq!(write(&mut io, b"GET"), Poll::Ready(Ok(3)));
+        let error = read(&mut io).unwrap_err();
+        assert!(error.get_ref().unwrap().is::<ReconnectError>(), "{error}");
+    }
+
+    #[test]
+    fn the_limit_of_informational_responses_begins_anew_with_each_exchange() {
+        const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+        let mut script = Builder::new();
+        for times in [10, 16, 17] {
+            script.write(b"GET").read((CONTINUE.repeat(times) + OK).as_bytes());
+        }
+        let mut io = io(script, None);
+        for is_ok in [true, true, false] {
+            io.start.begin(Resend::Never);
+            assert_eq!(write(&mut io, b"GET"), Poll::Ready(Ok(3)));
+            assert_eq!(read(&mut io).is_ok(), is_ok);
+        }
+    }
+}

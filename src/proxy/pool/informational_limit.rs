@@ -1,0 +1,133 @@
+//! Limits the informational responses (status 1xx) before a response.
+//!
+//! A service may send any number of them (RFC 9110 §15.2), and hyper skips them. A service that sends them
+//! without end would keep a thread busy until the response timeout.
+
+/// The maximum number of informational responses before a response.
+const MAX_INFORMATIONAL: u8 = 16;
+
+/// Reads the head of a response only as far as needed to see whether its status is 1xx.
+#[derive(Debug, Default)]
+pub(super) struct InformationalLimit {
+    count: u8,
+    at: At,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum At {
+    /// Before the status line. Empty lines may come first.
+    #[default]
+    Start,
+    /// In the version.
+    Version,
+    /// At the first digit of the status.
+    Status,
+    /// In the head of an informational response.
+    Informational { line_is_empty: bool },
+}
+
+/// What the bytes of a response contain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Head {
+    /// The final response has begun. Its bytes need not be seen.
+    Final,
+    /// The status of the response has not arrived.
+    Incomplete,
+}
+
+/// The service sent more than [`MAX_INFORMATIONAL`] informational responses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the service sent more than {MAX_INFORMATIONAL} informational responses (1xx) to a request"
+)]
+pub(in crate::proxy) struct TooManyInformational;
+
+impl InformationalLimit {
+    /// Sees the next bytes of a response.
+    pub(super) fn see(&mut self, bytes: &[u8]) -> Result<Head, TooManyInformational> {
+        // Most responses have no informational response before them.
+        if self.at == At::Start
+            && let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _, b' ', b'2'..=b'5', ..] = bytes
+        {
+            return Ok(Head::Final);
+        }
+        self.scan(bytes)
+    }
+
+    #[cold]
+    fn scan(&mut self, bytes: &[u8]) -> Result<Head, TooManyInformational> {
+        for byte in bytes {
+            self.at = match (self.at, byte) {
+                (At::Start, b'\r' | b'\n') => At::Start,
+                (At::Start | At::Version, b' ') => At::Status,
+                (At::Start | At::Version, _) => At::Version,
+                (At::Status, b'1') => At::Informational { line_is_empty: false },
+                (At::Status, _) => return Ok(Head::Final),
+                (At::Informational { line_is_empty: true }, b'\n') => {
+                    self.count += 1;
+                    if self.count > MAX_INFORMATIONAL {
+                        return Err(TooManyInformational);
+                    }
+                    At::Start
+                }
+                (At::Informational { .. }, b'\n') => At::Informational { line_is_empty: true },
+                (At::Informational { line_is_empty }, b'\r') => At::Informational { line_is_empty },
+                (At::Informational { .. }, _) => At::Informational { line_is_empty: false },
+            };
+        }
+        Ok(Head::Incomplete)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// The bytes of a service may arrive in any pieces.
+        #[test]
+        fn the_result_does_not_depend_on_how_the_bytes_are_split(
+            heads in prop::collection::vec("\r?\n?HTTP/1\\.[01] ?[1-3]?(00)?( x)?(\r?\n){0,3}", 0..40),
+            size in 1_usize..30,
+        ) {
+            let bytes = heads.concat().into_bytes();
+            let whole = InformationalLimit::default().scan(&bytes);
+            prop_assert_eq!(InformationalLimit::default().see(&bytes), whole);
+            let mut limit = InformationalLimit::default();
+            let mut pieces = bytes.chunks(size).map(|piece| limit.see(piece));
+            let first = pieces.find(|seen| *seen != Ok(Head::Incomplete));
+            prop_assert_eq!(first.unwrap_or(Ok(Head::Incomplete)), whole);
+        }
+    }
+
+    #[test]
+    fn informational_responses_are_counted_however_they_are_split() {
+        const FINAL: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+        const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nlink: </1 1>\r\nx: HTTP/1.1 1\r\n\r\n";
+        const BARE: &str = "\r\n\nHTTP/1.0 102 \n\n";
+        for (informational, times, want) in [
+            (CONTINUE, 0, Ok(Head::Final)),
+            (CONTINUE, 16, Ok(Head::Final)),
+            (CONTINUE, 17, Err(TooManyInformational)),
+            (HINTS, 16, Ok(Head::Final)),
+            (HINTS, 17, Err(TooManyInformational)),
+            (BARE, 16, Ok(Head::Final)),
+            (BARE, 17, Err(TooManyInformational)),
+        ] {
+            let bytes = informational.repeat(times) + FINAL;
+            for size in [1, 2, 7, 1000] {
+                let mut limit = InformationalLimit::default();
+                let mut seen = bytes.as_bytes().chunks(size).map(|chunk| limit.see(chunk));
+                let got = seen.find(|seen| *seen != Ok(Head::Incomplete));
+                assert_eq!(got.unwrap(), want, "{informational:?} × {times} by {size}");
+            }
+        }
+        let endless = "HTTP/1.1 100 Continue\r\n".to_owned() + &"x: y\r\n".repeat(1000);
+        assert_eq!(InformationalLimit::default().see(endless.as_bytes()), Ok(Head::Incomplete));
+    }
+}
