@@ -81,7 +81,9 @@ where
             StageProj::Answered { response } => response.take().expect("polled after completion"),
         };
         let in_flight = this.in_flight.take();
-        if let Some(exchanges) = in_flight.as_ref().map(InFlight::exchanges) {
+        if let Some(in_flight) = &in_flight {
+            in_flight.set_answered();
+            let exchanges = in_flight.exchanges();
             if exchanges.announces_close() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }

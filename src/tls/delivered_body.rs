@@ -78,6 +78,7 @@ mod tests {
     use std::{io, sync::Arc};
 
     use bytes::Bytes;
+    use http::Version;
     use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
     use tokio_test::{assert_pending, assert_ready, task};
 
@@ -106,7 +107,8 @@ mod tests {
     fn a_body_fails_after_the_next_flush() {
         let exchanges = Arc::<Exchanges>::default();
         exchanges.set_flushed(true);
-        let mut body = task::spawn(DeliveredBody::new(breaks_off(), Some(exchanges.begin())));
+        let mut body =
+            task::spawn(DeliveredBody::new(breaks_off(), Some(exchanges.begin(Version::HTTP_11))));
         let mut poll = || body.enter(|cx, body| body.poll_frame(cx));
         assert!(assert_ready!(poll()).unwrap().unwrap().is_data());
         assert_pending!(poll());

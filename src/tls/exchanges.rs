@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
+use http::Version;
+
 /// The requests and responses of one connection.
 ///
 /// All parts of an HTTP/1.1 connection run in one task, so no order between the fields is needed.
@@ -17,6 +19,7 @@ pub(super) struct Exchanges {
     announces_close: AtomicBool,
     is_http2: AtomicBool,
     ends_with_connection: AtomicBool,
+    accepts_interim: AtomicBool,
 }
 
 impl Exchanges {
@@ -32,7 +35,8 @@ impl Exchanges {
     }
 
     /// Records that an HTTP/1.1 request has arrived. Its response ends when the value is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
+    pub(super) fn begin(self: &Arc<Self>, version: Version) -> InFlight {
+        self.accepts_interim.store(version == Version::HTTP_11, Ordering::Relaxed);
         self.changes.fetch_add(1, Ordering::Relaxed);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight(self.clone())
@@ -46,7 +50,17 @@ impl Exchanges {
     /// Whether there was no request since [`changes`](Self::changes) returned `before`, and none is in
     /// flight.
     pub(super) fn is_idle_since(&self, before: u32) -> bool {
-        self.changes() == before && self.in_flight.load(Ordering::Relaxed) == 0
+        self.changes() == before && !self.is_in_flight()
+    }
+
+    /// Whether the response to an HTTP/1.1 request has not ended yet.
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether the client waits for a response, and accepts an interim response (status 1xx) before it.
+    pub(super) fn accepts_interim(&self) -> bool {
+        self.accepts_interim.load(Ordering::Relaxed)
     }
 
     /// From now on, each response announces that the server closes the connection.
@@ -86,10 +100,16 @@ impl InFlight {
     pub(super) fn exchanges(&self) -> &Exchanges {
         &self.0
     }
+
+    /// Records that hyper gets the response.
+    pub(super) fn set_answered(&self) {
+        self.0.accepts_interim.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        self.set_answered();
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.0.changes.fetch_add(1, Ordering::Relaxed);
     }

@@ -26,6 +26,7 @@ mod connector;
 mod delivered_body;
 mod error;
 mod exchanges;
+mod half_close;
 mod lent_stream;
 mod lingering_close;
 mod pem;

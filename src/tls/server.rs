@@ -41,6 +41,7 @@ use super::{
     connection_counts::{ConnectionCounts, CountedConnection, HandshakeFailure},
     delivered_body::DeliveredBody,
     exchanges::Exchanges,
+    half_close::HalfCloseStream,
     lent_stream::{ClientStream, LastResponse, Lender, LentStream},
     lingering_close::{LingerLimits, lingering_close},
     plain_http::{self, NoTls},
@@ -276,7 +277,12 @@ impl Server {
 
 fn http1_settings(header_timeout: Duration) -> http1::Builder {
     let mut http1 = http1::Builder::new();
-    http1.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(MAX_HEADERS);
+    http1
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .max_buf_size(MAX_HEADERS)
+        // `HalfCloseStream` cancels the requests of clients that have closed the connection.
+        .half_close(true);
     http1
 }
 
@@ -465,6 +471,7 @@ impl Accepted {
             None => {
                 let service = service(Protocol::Http, None);
                 let (stream, returned) = LentStream::new(stream, exchanges.clone());
+                let stream = HalfCloseStream::new(stream, exchanges.clone());
                 let stream = CoalesceWrites::new(TokioIo::new(stream));
                 (Box::pin(http1.serve_connection(stream, service)), Lender::Tcp(returned))
             }
@@ -478,11 +485,11 @@ impl Accepted {
                             let is_http2 = tls.alpn_protocol() == Some(b"h2");
                             let service = service(Protocol::Https, peer_certificate(tls, peer));
                             let (stream, returned) = LentStream::new(stream, exchanges.clone());
-                            let stream = TokioIo::new(stream);
                             let connection: Served = if is_http2 {
-                                Box::pin(http2.serve_connection(stream, service))
+                                Box::pin(http2.serve_connection(TokioIo::new(stream), service))
                             } else {
-                                Box::pin(http1.serve_connection(stream, service))
+                                let stream = HalfCloseStream::new(stream, exchanges.clone());
+                                Box::pin(http1.serve_connection(TokioIo::new(stream), service))
                             };
                             Ok((connection, Lender::Tls(returned)))
                         }
@@ -647,7 +654,7 @@ where
             self.exchanges.add_http2_request();
             Answering::http2(future)
         } else {
-            Answering::http1(future, framing, self.exchanges.begin())
+            Answering::http1(future, framing, self.exchanges.begin(version))
         }
     }
 }
