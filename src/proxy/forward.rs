@@ -27,7 +27,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     Extensions, HeaderValue, Request, Response, StatusCode, Uri, Version,
-    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
+    header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING},
     uri::PathAndQuery,
 };
 use hyper::{
@@ -50,7 +50,7 @@ use super::{
 use crate::{
     connection::ConnectionInfo,
     error_chain::ErrorChain,
-    headers::{cookie, strip_hop_by_hop},
+    headers::{cookie, strip_request_hop_by_hop},
     layer::{CookieNames, ReadyToForward, Rejection, Route},
     log_limit::log_limited,
     messages::{self, ApiMessage},
@@ -178,7 +178,7 @@ where
         request: Request<B>,
         route: &Arc<Route>,
         progress: &Progress,
-    ) -> Result<Exchange<C, B>, http::Error> {
+    ) -> Result<Begun<C, B>, http::Error> {
         let last = match &mut self.last {
             Some(last) if Arc::ptr_eq(&last.route, route) => last,
             last => {
@@ -189,10 +189,18 @@ where
                 last.insert(LastRoute { route, host, prefix })
             }
         };
-        let request = service_request(request, last, progress, &mut self.peer)?;
+        let ServiceRequest { request, accepts_trailers } =
+            service_request(request, last, progress, &mut self.peer)?;
         let host = last.host.clone();
-        Ok(Exchange::begin(&self.pool, host, request, self.response_timeout, progress))
+        let exchange = Exchange::begin(&self.pool, host, request, self.response_timeout, progress);
+        Ok(Begun { exchange, accepts_trailers })
     }
+}
+
+/// A request on its way to a service.
+struct Begun<C, B> {
+    exchange: Exchange<C, B>,
+    accepts_trailers: bool,
 }
 
 impl<C, B> Service<Request<B>> for Forward<C, B>
@@ -216,9 +224,10 @@ where
         };
         let progress = Progress::start(request.body());
         match self.begin(request, &route, &progress) {
-            Ok(exchange) => ForwardFuture {
+            Ok(Begun { exchange, accepts_trailers }) => ForwardFuture {
                 state: State::Waiting {
                     exchange,
+                    accepts_trailers,
                     timeout: self.response_timeout,
                     progress,
                     route,
@@ -262,17 +271,28 @@ fn target_of(extensions: &Extensions) -> Result<Target, Rejection> {
     }
 }
 
+/// A request to a service.
+struct ServiceRequest<B> {
+    request: Request<RequestBody<B>>,
+    /// Whether the client accepts the trailers of the response.
+    accepts_trailers: bool,
+}
+
 /// Builds the request to the service.
 fn service_request<B: Body>(
     request: Request<B>,
     LastRoute { route, host, prefix }: &LastRoute<B>,
     progress: &Progress,
     peer: &mut PeerValue,
-) -> Result<Request<RequestBody<B>>, http::Error> {
+) -> Result<ServiceRequest<B>, http::Error> {
     let (mut head, body) = request.into_parts();
-    strip_hop_by_hop(&mut head.headers);
+    let accepts_trailers = strip_request_hop_by_hop(&mut head.headers);
     cookie::join(&mut head.headers);
     let headers = &mut head.headers;
+    if accepts_trailers {
+        // RFC 9110 §10.1.4.
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
     let has_unknown_length = !body.is_end_stream() && body.size_hint().exact().is_none();
     if has_unknown_length && !headers.contains_key(CONTENT_LENGTH) {
         // Without this header, hyper assumes that a GET request has no body, and drops the body.
@@ -286,7 +306,8 @@ fn service_request<B: Body>(
     head.version = Version::HTTP_11;
     // The extensions describe the connection of the client, so they are not passed on.
     head.extensions = Extensions::new();
-    Ok(Request::from_parts(head, RequestBody::new(body, progress.clone())))
+    let request = Request::from_parts(head, RequestBody::new(body, progress.clone()));
+    Ok(ServiceRequest { request, accepts_trailers })
 }
 
 pin_project! {
@@ -303,6 +324,7 @@ pin_project! {
     enum State<C, B> {
         Waiting {
             exchange: Exchange<C, B>,
+            accepts_trailers: bool,
             timeout: Duration,
             progress: Progress,
             route: Arc<Route>,
@@ -340,6 +362,7 @@ where
             }
             StateProj::Waiting {
                 exchange,
+                accepts_trailers,
                 timeout,
                 progress,
                 route,
@@ -352,8 +375,12 @@ where
                         return Poll::Ready(Ok(failed(&error, *timeout, route, progress)));
                     }
                 };
-                let context =
-                    response_head::Context { route, cookies, is_authenticated: *is_authenticated };
+                let context = response_head::Context {
+                    route,
+                    cookies,
+                    is_authenticated: *is_authenticated,
+                    accepts_trailers: *accepts_trailers,
+                };
                 Poll::Ready(Ok(match response_head::prepare(&mut response, &context) {
                     Ok(()) => response,
                     Err(UnknownCoding) => unknown_coding(route),
