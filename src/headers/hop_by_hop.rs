@@ -1,10 +1,14 @@
 //! Hop-by-hop headers: headers that are for one connection only (RFC 9110 §7.6.1).
 
-use http::{HeaderMap, HeaderName, HeaderValue, header::CONNECTION};
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{CONNECTION, TE},
+};
 
 use super::{list::list_items, sweep::sweep};
 
 const KEEP_ALIVE: &str = "keep-alive";
+const TRAILERS: &str = "trailers";
 
 /// Removes hop-by-hop headers: those that a `Connection` line names, and those that are always
 /// hop-by-hop, such as `Transfer-Encoding`.
@@ -20,6 +24,15 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     found.strip(headers);
 }
 
+/// Like [`strip_hop_by_hop`], but keeps `TE: trailers`. Returns whether the request has it.
+pub(crate) fn strip_request_hop_by_hop(headers: &mut HeaderMap) -> bool {
+    let mut found = HopByHop::default();
+    for (name, value) in &*headers {
+        found.see(name, value);
+    }
+    found.strip_request(headers)
+}
+
 /// Records which hop-by-hop headers a request has. The caller passes each header to [`see`](Self::see). So the
 /// caller needs only one loop, in which it can also look for other headers.
 #[derive(Default)]
@@ -29,6 +42,8 @@ pub(crate) struct HopByHop {
     connection_names_any: bool,
     /// The request has a header that is always hop-by-hop, such as `Upgrade`. `Connection` does not count.
     has_fixed: bool,
+    /// `TE` contains `trailers`.
+    accepts_trailers: bool,
 }
 
 impl HopByHop {
@@ -40,8 +55,24 @@ impl HopByHop {
                 self.connection_names_any |= listed_names(value).next().is_some();
             }
             Kind::HopByHop => self.has_fixed = true,
+            Kind::Te => {
+                self.has_fixed = true;
+                self.accepts_trailers |= list_items(value.as_bytes())
+                    .any(|item| item.eq_ignore_ascii_case(TRAILERS.as_bytes()));
+            }
             Kind::EndToEnd => {}
         }
+    }
+
+    /// Like [`strip`](Self::strip), but keeps `TE: trailers`: the gateway forwards trailers, so it asks the service
+    /// for them on behalf of the client (RFC 9110 §10.1.4). Returns whether the request has it.
+    pub(crate) fn strip_request(self, headers: &mut HeaderMap) -> bool {
+        let accepts_trailers = self.accepts_trailers;
+        self.strip(headers);
+        if accepts_trailers {
+            headers.insert(TE, HeaderValue::from_static(TRAILERS));
+        }
+        accepts_trailers
     }
 
     pub(crate) fn strip(self, headers: &mut HeaderMap) {
@@ -58,7 +89,7 @@ impl HopByHop {
             headers.remove(CONNECTION);
         }
         if self.has_fixed {
-            sweep(headers, |name| kind(name) == Kind::HopByHop);
+            sweep(headers, |name| matches!(kind(name), Kind::HopByHop | Kind::Te));
         }
     }
 }
@@ -67,17 +98,18 @@ impl HopByHop {
 enum Kind {
     Connection,
     HopByHop,
+    Te,
     EndToEnd,
 }
 
 fn kind(name: &HeaderName) -> Kind {
     match name.as_str() {
         "connection" => Kind::Connection,
+        "te" => Kind::Te,
         KEEP_ALIVE
         | "proxy-connection"
         | "proxy-authenticate"
         | "proxy-authorization"
-        | "te"
         | "trailer"
         | "transfer-encoding"
         | "upgrade" => Kind::HopByHop,
@@ -120,6 +152,26 @@ mod tests {
         }
         strip_hop_by_hop(&mut headers);
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-three"]);
+    }
+
+    #[test]
+    fn a_request_keeps_te_only_for_trailers() {
+        for (lines, want) in [
+            (&["trailers"][..], Some("trailers")),
+            (&["gzip", "deflate;q=0.5, Trailers"], Some("trailers")),
+            (&["gzip"], None),
+            (&["trailers-not"], None),
+            (&[], None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONNECTION, HeaderValue::from_static("TE"));
+            for line in lines {
+                headers.append(TE, HeaderValue::from_static(line));
+            }
+            assert_eq!(strip_request_hop_by_hop(&mut headers), want.is_some(), "{lines:?}");
+            let left: Vec<_> = headers.iter().map(|(_, value)| value.to_str().unwrap()).collect();
+            assert_eq!(left, Vec::from_iter(want), "{lines:?}");
+        }
     }
 
     #[test]

@@ -158,7 +158,7 @@ fn sanitize(headers: &mut HeaderMap, policy: &Policy, changes: Option<&RequestHe
             value.set_sensitive(true);
         }
     }
-    hop_by_hop.strip(headers);
+    hop_by_hop.strip_request(headers);
     if !reserved.is_empty() {
         remove_reserved(headers, &reserved);
     }

@@ -100,7 +100,7 @@ use super::{
 };
 use crate::{
     audit::{Audit, AuditRecord, Detail, Event, RequestId},
-    headers::strip_hop_by_hop,
+    headers::strip_request_hop_by_hop,
     log_limit::log_limited,
     passticket::UserId,
 };
@@ -302,7 +302,7 @@ fn begin<B>(request: &mut Request<B>) -> Step {
     let misassembled = |what| Step::Decided(Outcome::Reject(Rejection::misassembled(what)));
     // `SanitizeLayer` does the same, but it may be missing. If the hop-by-hop headers stayed, a client's
     // `Connection: authorization` would make the proxy remove the header that the scheme sets.
-    strip_hop_by_hop(request.headers_mut());
+    strip_request_hop_by_hop(request.headers_mut());
     let extensions = request.extensions_mut();
     let Some(route) = extensions.get::<Arc<Route>>().cloned() else {
         return misassembled("SchemeLayer needs RouteLayer before it");

@@ -29,7 +29,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     Extensions, HeaderValue, Request, Response, StatusCode, Uri, Version,
-    header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING},
+    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING},
     uri::PathAndQuery,
 };
 use hyper::{
@@ -56,7 +56,7 @@ use super::{
 use crate::{
     connection::ConnectionInfo,
     error_chain::ErrorChain,
-    headers::{cookie, strip_hop_by_hop},
+    headers::{cookie, strip_request_hop_by_hop},
     layer::{CookieNames, ReadyToForward, Rejection, Route},
     log_limit::log_limited,
     messages::{self, ApiMessage},
@@ -224,7 +224,7 @@ where
         request: Request<B>,
         target: &Target,
         progress: &Progress,
-    ) -> Result<Exchange<C, B>, http::Error> {
+    ) -> Result<Begun<C, B>, http::Error> {
         let Target { route, is_authenticated } = target;
         let last = match &mut self.last {
             Some(last) if Arc::ptr_eq(&last.route, route) => last,
@@ -237,12 +237,20 @@ where
             }
         };
         let receive = receive(&request, self.receive_timeout);
-        let request = service_request(request, last, progress, receive, &mut self.peer)?;
+        let ServiceRequest { request, accepts_trailers } =
+            service_request(request, last, progress, receive, &mut self.peer)?;
         // Without an authenticated user, the scheme has added no credential.
         let replay = if *is_authenticated { route.replay() } else { Replay::Allowed };
         let pools = Reconnect { pool: self.pool.clone(), host: last.host.clone(), replay };
-        Ok(Exchange::begin(pools, request, self.response_timeout, progress))
+        let exchange = Exchange::begin(pools, request, self.response_timeout, progress);
+        Ok(Begun { exchange, accepts_trailers })
     }
+}
+
+/// A request on its way to a service.
+struct Begun<C, B> {
+    exchange: Exchange<C, B>,
+    accepts_trailers: bool,
 }
 
 impl<C, B> Service<Request<B>> for Forward<C, B>
@@ -268,9 +276,10 @@ where
         let begun = self.begin(request, &target, &progress);
         let Target { route, is_authenticated } = target;
         match begun {
-            Ok(exchange) => ForwardFuture {
+            Ok(Begun { exchange, accepts_trailers }) => ForwardFuture {
                 state: State::Waiting {
                     exchange,
+                    accepts_trailers,
                     timeout: self.response_timeout,
                     progress,
                     route,
@@ -324,6 +333,13 @@ fn receive<B: Body>(request: &Request<B>, limit: Duration) -> Option<Receive> {
     (!is_grpc).then(|| Receive::new(limit))
 }
 
+/// A request to a service.
+struct ServiceRequest<B> {
+    request: Request<RequestBody<B>>,
+    /// Whether the client accepts the trailers of the response.
+    accepts_trailers: bool,
+}
+
 /// Builds the request to the service.
 fn service_request<B: Body>(
     request: Request<B>,
@@ -331,11 +347,15 @@ fn service_request<B: Body>(
     progress: &Progress,
     receive: Option<Receive>,
     peer: &mut PeerValues,
-) -> Result<Request<RequestBody<B>>, http::Error> {
+) -> Result<ServiceRequest<B>, http::Error> {
     let (mut head, body) = request.into_parts();
-    strip_hop_by_hop(&mut head.headers);
+    let accepts_trailers = strip_request_hop_by_hop(&mut head.headers);
     cookie::join(&mut head.headers);
     let headers = &mut head.headers;
+    if accepts_trailers {
+        // RFC 9110 §10.1.4.
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
     let has_unknown_length = !body.is_end_stream() && body.size_hint().exact().is_none();
     if has_unknown_length && !headers.contains_key(CONTENT_LENGTH) {
         // Without this header, hyper assumes that a GET request has no body, and drops the body.
@@ -349,7 +369,8 @@ fn service_request<B: Body>(
     head.version = Version::HTTP_11;
     // The extensions describe the connection of the client, so they are not passed on.
     head.extensions = Extensions::new();
-    Ok(Request::from_parts(head, RequestBody::new(body, progress.clone(), receive)))
+    let request = Request::from_parts(head, RequestBody::new(body, progress.clone(), receive));
+    Ok(ServiceRequest { request, accepts_trailers })
 }
 
 pin_project! {
@@ -366,6 +387,7 @@ pin_project! {
     enum State<C, B> {
         Waiting {
             exchange: Exchange<C, B>,
+            accepts_trailers: bool,
             timeout: Duration,
             progress: Progress,
             route: Arc<Route>,
@@ -403,6 +425,7 @@ where
             }
             StateProj::Waiting {
                 exchange,
+                accepts_trailers,
                 timeout,
                 progress,
                 route,
@@ -415,8 +438,12 @@ where
                         return Poll::Ready(Ok(failed(&error, *timeout, route, progress)));
                     }
                 };
-                let context =
-                    response_head::Context { route, cookies, is_authenticated: *is_authenticated };
+                let context = response_head::Context {
+                    route,
+                    cookies,
+                    is_authenticated: *is_authenticated,
+                    accepts_trailers: *accepts_trailers,
+                };
                 Poll::Ready(Ok(match response_head::prepare(&mut response, &context) {
                     Ok(kind) => {
                         match (kind, route.body_timeout()) {

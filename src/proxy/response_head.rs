@@ -3,7 +3,8 @@
 //! One pass over the headers finds out which of the following changes are necessary. Most responses need few of
 //! them.
 //!
-//! 1. Hop-by-hop headers are removed.
+//! 1. Hop-by-hop headers are removed. `Trailer` stays for a client that accepts trailers, without the fields that only
+//!    a header section may have (RFC 9110 §6.5.1).
 //! 2. `Content-Length` is repaired or removed, so that it agrees with the body (RFC 9112 §6.3).
 //! 3. `X-Zowe-Auth-Failure`, the obsolete `Set-Cookie2` (RFC 2965) and `Set-Cookie` of the gateway's own
 //!    cookies are removed (docs/decisions.md#d27).
@@ -16,8 +17,8 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
     header::{
-        CACHE_CONTROL, CONTENT_LENGTH, CONTENT_LOCATION, LOCATION, SET_COOKIE, TRANSFER_ENCODING,
-        X_CONTENT_TYPE_OPTIONS,
+        CACHE_CONTROL, CONTENT_LENGTH, CONTENT_LOCATION, LOCATION, SET_COOKIE, TRAILER,
+        TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS,
     },
 };
 use http_body::Body;
@@ -38,6 +39,8 @@ pub(super) struct Context<'a> {
     pub(super) cookies: &'a CookieNames,
     /// Whether the scheme has prepared the request for a user.
     pub(super) is_authenticated: bool,
+    /// Whether the client accepts trailers.
+    pub(super) accepts_trailers: bool,
 }
 
 /// How the body of a response arrives.
@@ -53,6 +56,7 @@ pub(super) enum BodyKind {
 #[derive(Default)]
 struct Seen {
     coding: bool,
+    trailer: bool,
     lengths: usize,
     malformed_length: bool,
     cookie: bool,
@@ -68,6 +72,7 @@ impl Seen {
     fn see(&mut self, name: &HeaderName, value: &HeaderValue) {
         match name.as_str() {
             "transfer-encoding" => self.coding = true,
+            "trailer" => self.trailer = true,
             "content-length" => {
                 self.lengths += 1;
                 self.malformed_length |= !is_number(value);
@@ -100,7 +105,15 @@ pub(super) fn prepare<B: Body>(
     if seen.coding && has_body && !has_known_coding(headers) {
         return Err(UnknownCoding);
     }
+    let trailer = if seen.trailer && has_body && context.accepts_trailers {
+        announced_trailers(headers)
+    } else {
+        None
+    };
     hop_by_hop.strip(headers);
+    if let Some(names) = trailer {
+        headers.insert(TRAILER, names);
+    }
     if seen.lengths > 0 {
         if seen.coding || status == StatusCode::NO_CONTENT {
             headers.remove(CONTENT_LENGTH);
@@ -256,6 +269,18 @@ fn path_of(attribute: &[u8]) -> Option<&[u8]> {
     name.eq_ignore_ascii_case(b"Path").then_some(path)
 }
 
+/// The value of `Trailer` without the names that [`filter_trailers`] removes. hyper sends only trailers that the head
+/// announces.
+#[cold]
+fn announced_trailers(headers: &HeaderMap) -> Option<HeaderValue> {
+    let names: Vec<_> = all_list_items(headers, &TRAILER)
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
+        .filter(|name| !is_header_only(name))
+        .collect();
+    let names: Vec<_> = names.iter().map(HeaderName::as_str).collect();
+    if names.is_empty() { None } else { HeaderValue::try_from(names.join(", ")).ok() }
+}
+
 /// Removes the fields of a trailer section that only a header section may have (RFC 9110 §6.5.1): those for
 /// framing, routing, authentication, caching and cookies. A client might merge them into the headers.
 #[cold]
@@ -340,7 +365,9 @@ mod tests {
         }
         let mut response = response.body(Full::new(Bytes::from_static(body.as_bytes()))).unwrap();
         let cookies = &CookieNames::default().with_jwt("mine");
-        prepare(&mut response, &Context { route, cookies, is_authenticated: true })?;
+        let context =
+            Context { route, cookies, is_authenticated: true, accepts_trailers: status == 200 };
+        prepare(&mut response, &context)?;
         let line = |(name, value): (&HeaderName, &HeaderValue)| {
             format!("{name}: {}", str::from_utf8(value.as_bytes()).unwrap())
         };
@@ -483,6 +510,25 @@ mod tests {
             let cookies = &CookieNames::default();
             let context = Context { route: &route(), cookies, is_authenticated: false };
             assert_eq!(prepare(&mut response, &context).unwrap(), want, "{content_type}");
+        }
+    }
+
+    #[test]
+    fn trailers_are_announced_to_a_client_that_accepts_them() {
+        let route = route().with_security_headers(SecurityHeaders::Unchanged);
+        // In these tests, a client accepts trailers if the status is 200.
+        for (status, body, lines, want) in [
+            (200, "ok", &["x-checksum, Server-Timing"][..], Some("x-checksum, server-timing")),
+            (200, "ok", &["Set-Cookie, x-checksum", "b@d,,x-two"], Some("x-checksum, x-two")),
+            (200, "ok", &["set-cookie"], None),
+            (200, "ok", &[], None),
+            (200, "", &["x-checksum"], None),
+            (201, "ok", &["x-checksum"], None),
+        ] {
+            let mut headers = vec![("transfer-encoding", "chunked")];
+            headers.extend(lines.iter().map(|line| ("trailer", *line)));
+            let got = prepared(&route, status, body, &headers).unwrap();
+            assert_eq!(got, Vec::from_iter(want.map(|names| format!("trailer: {names}"))));
         }
     }
 

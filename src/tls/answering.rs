@@ -2,7 +2,6 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -13,7 +12,7 @@ use http::{
 use hyper::body::Body;
 use pin_project_lite::pin_project;
 
-use super::{delivered_body::DeliveredBody, exchanges::Exchanges};
+use super::{delivered_body::DeliveredBody, exchanges::InFlight};
 
 /// What the response to an HTTP/1.1 request depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +34,7 @@ pin_project! {
         stage: Stage<F, B>,
         request: RequestFraming,
         // `None` over HTTP/2.
-        exchanges: Option<Arc<Exchanges>>,
+        in_flight: Option<InFlight>,
     }
 }
 
@@ -49,14 +48,14 @@ pin_project! {
 
 impl<F, B> Answering<F, B> {
     /// Waits for the response to an HTTP/1.1 request.
-    pub(super) fn http1(future: F, request: RequestFraming, exchanges: Arc<Exchanges>) -> Self {
-        Self { stage: Stage::Called { future }, request, exchanges: Some(exchanges) }
+    pub(super) fn http1(future: F, request: RequestFraming, in_flight: InFlight) -> Self {
+        Self { stage: Stage::Called { future }, request, in_flight: Some(in_flight) }
     }
 
     /// Waits for the response to an HTTP/2 request. HTTP/2 can refuse a body without closing the connection.
     pub(super) fn http2(future: F) -> Self {
         let request = RequestFraming { has_body: false, is_http10: false };
-        Self { stage: Stage::Called { future }, request, exchanges: None }
+        Self { stage: Stage::Called { future }, request, in_flight: None }
     }
 }
 
@@ -81,8 +80,10 @@ where
             }
             StageProj::Answered { response } => response.take().expect("polled after completion"),
         };
-        let exchanges = this.exchanges.take();
-        if let Some(exchanges) = &exchanges {
+        let in_flight = this.in_flight.take();
+        if let Some(in_flight) = &in_flight {
+            in_flight.set_answered();
+            let exchanges = in_flight.exchanges();
             if exchanges.announces_close() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -92,6 +93,6 @@ where
                 exchanges.set_ends_with_connection(!has_length);
             }
         }
-        Poll::Ready(Ok(response.map(|body| DeliveredBody::new(body, exchanges))))
+        Poll::Ready(Ok(response.map(|body| DeliveredBody::new(body, in_flight))))
     }
 }

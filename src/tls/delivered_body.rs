@@ -2,7 +2,6 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -10,7 +9,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower::BoxError;
 
-use super::exchanges::Exchanges;
+use super::exchanges::InFlight;
 
 pin_project! {
     /// The body of a response. hyper discards what it has not written yet when the body of an HTTP/1.1
@@ -22,13 +21,13 @@ pin_project! {
         inner: B,
         failed: Option<BoxError>,
         // `None` over HTTP/2, where the head and the failure are different frames.
-        exchanges: Option<Arc<Exchanges>>,
+        in_flight: Option<InFlight>,
     }
 }
 
 impl<B> DeliveredBody<B> {
-    pub(super) fn new(inner: B, exchanges: Option<Arc<Exchanges>>) -> Self {
-        Self { inner, failed: None, exchanges }
+    pub(super) fn new(inner: B, in_flight: Option<InFlight>) -> Self {
+        Self { inner, failed: None, in_flight }
     }
 }
 
@@ -41,9 +40,10 @@ impl<B: Body<Error: Into<BoxError>>> Body for DeliveredBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let this = self.project();
-        let Some(exchanges) = this.exchanges else {
+        let Some(in_flight) = this.in_flight else {
             return this.inner.poll_frame(cx).map_err(Into::into);
         };
+        let exchanges = in_flight.exchanges();
         let error = match this.failed.take() {
             Some(error) => error,
             None => match ready!(this.inner.poll_frame(cx)) {
@@ -75,13 +75,15 @@ impl<B: Body<Error: Into<BoxError>>> Body for DeliveredBody<B> {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
+    use std::{io, sync::Arc};
 
     use bytes::Bytes;
+    use http::Version;
     use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
     use tokio_test::{assert_pending, assert_ready, task};
 
     use super::*;
+    use crate::tls::exchanges::Exchanges;
 
     fn breaks_off() -> UnsyncBoxBody<Bytes, io::Error> {
         let frames = [
@@ -105,7 +107,8 @@ mod tests {
     fn a_body_fails_after_the_next_flush() {
         let exchanges = Arc::<Exchanges>::default();
         exchanges.set_flushed(true);
-        let mut body = task::spawn(DeliveredBody::new(breaks_off(), Some(exchanges.clone())));
+        let mut body =
+            task::spawn(DeliveredBody::new(breaks_off(), Some(exchanges.begin(Version::HTTP_11))));
         let mut poll = || body.enter(|cx, body| body.poll_frame(cx));
         assert!(assert_ready!(poll()).unwrap().unwrap().is_data());
         assert_pending!(poll());

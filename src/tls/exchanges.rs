@@ -1,18 +1,42 @@
 //! What hyper, the body of a response and the server tell each other about an HTTP/1.1 connection.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU32, Ordering},
+};
 
-/// The state of the response on one HTTP/1.1 connection.
+use http::Version;
+
+/// The requests and responses of one HTTP/1.1 connection.
 ///
 /// All parts of an HTTP/1.1 connection run in one task, so no order between the fields is needed.
 #[derive(Debug, Default)]
 pub(super) struct Exchanges {
+    in_flight: AtomicU32,
     is_flushed: AtomicBool,
     announces_close: AtomicBool,
     ends_with_connection: AtomicBool,
+    accepts_interim: AtomicBool,
 }
 
 impl Exchanges {
+    /// Records that an HTTP/1.1 request has arrived. Its response ends when the value is dropped.
+    pub(super) fn begin(self: &Arc<Self>, version: Version) -> InFlight {
+        self.accepts_interim.store(version == Version::HTTP_11, Ordering::Relaxed);
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(self.clone())
+    }
+
+    /// Whether the response to an HTTP/1.1 request has not ended yet.
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether the client waits for a response, and accepts an interim response (status 1xx) before it.
+    pub(super) fn accepts_interim(&self) -> bool {
+        self.accepts_interim.load(Ordering::Relaxed)
+    }
+
     /// From now on, each response announces that the server closes the connection.
     pub(super) fn announce_close(&self) {
         self.announces_close.store(true, Ordering::Relaxed);
@@ -39,5 +63,27 @@ impl Exchanges {
 
     pub(super) fn is_flushed(&self) -> bool {
         self.is_flushed.load(Ordering::Relaxed)
+    }
+}
+
+/// A request in flight. It ends when this value is dropped.
+#[derive(Debug)]
+pub(super) struct InFlight(Arc<Exchanges>);
+
+impl InFlight {
+    pub(super) fn exchanges(&self) -> &Exchanges {
+        &self.0
+    }
+
+    /// Records that hyper gets the response.
+    pub(super) fn set_answered(&self) {
+        self.0.accepts_interim.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.set_answered();
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -24,6 +24,7 @@ use tokio_rustls::server::TlsStream;
 use super::{
     client_io::ClientIo,
     exchanges::Exchanges,
+    half_close::ClientSocket,
     lingering_close::{LingerLimits, lingering_close},
 };
 
@@ -99,9 +100,12 @@ impl Lender {
     }
 }
 
+/// Why a [`LentStream`] has a stream.
+const LENT: &str = "only `drop` takes the stream";
+
 /// A connection that goes back to its owner when it is dropped.
 pub(super) struct LentStream<T> {
-    /// Only `drop` takes the stream out.
+    /// `None` only in `drop`.
     stream: Option<T>,
     owner: Option<oneshot::Sender<T>>,
     exchanges: Arc<Exchanges>,
@@ -114,11 +118,11 @@ impl<T> LentStream<T> {
         (Self { stream: Some(stream), owner: Some(owner), exchanges }, returned)
     }
 
-    fn stream(&mut self) -> io::Result<Pin<&mut T>>
+    fn stream(&mut self) -> Pin<&mut T>
     where
         T: Unpin,
     {
-        self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+        Pin::new(self.stream.as_mut().expect(LENT))
     }
 }
 
@@ -131,13 +135,23 @@ impl<T> Drop for LentStream<T> {
     }
 }
 
+impl<T: ClientSocket> ClientSocket for LentStream<T> {
+    fn tcp(&self) -> &TcpStream {
+        self.stream.as_ref().expect(LENT).tcp()
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>, ahead: &mut Vec<u8>) -> Poll<io::Result<()>> {
+        self.stream.as_mut().expect(LENT).poll_end(cx, ahead)
+    }
+}
+
 impl<T: AsyncRead + Unpin> AsyncRead for LentStream<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.stream()?.poll_read(cx, buffer)
+        self.stream().poll_read(cx, buffer)
     }
 }
 
@@ -147,7 +161,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for LentStream<T> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.stream()?.poll_write(cx, bytes)
+        self.stream().poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -155,7 +169,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for LentStream<T> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.stream()?.poll_write_vectored(cx, slices)
+        self.stream().poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -163,7 +177,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for LentStream<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = self.stream()?.poll_flush(cx);
+        let flushed = self.stream().poll_flush(cx);
         if flushed.is_ready() {
             self.exchanges.set_flushed(true);
         }

@@ -33,6 +33,7 @@ mod counted_response;
 mod delivered_body;
 mod error;
 mod exchanges;
+mod half_close;
 mod header_budget;
 mod http_version;
 mod inbound_proxies;

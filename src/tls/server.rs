@@ -48,6 +48,7 @@ use super::{
     counted_response::{CountedBody, CountedResponse},
     delivered_body::DeliveredBody,
     exchanges::Exchanges,
+    half_close::HalfCloseStream,
     http_version::HttpVersion,
     inbound_proxies::{Ends, InboundProxies},
     lent_stream::{ClientStream, LastResponse, Lender, LentStream},
@@ -367,8 +368,12 @@ fn keep_little_unsent(listener: &TcpListener) {
 
 fn http1_settings() -> http1::Builder {
     let mut http1 = http1::Builder::new();
-    // The time limit of hyper would include the idle time before a request. `Watch` has the limits.
-    http1.header_read_timeout(None).max_buf_size(MAX_HEADERS);
+    http1
+        // The time limit of hyper would include the idle time before a request. `Watch` has the limits.
+        .header_read_timeout(None)
+        .max_buf_size(MAX_HEADERS)
+        // `HalfCloseStream` cancels the requests of clients that have closed the connection.
+        .half_close(true);
     http1
 }
 
@@ -615,6 +620,7 @@ impl Accepted {
             None => {
                 let service = service(version, None);
                 let (stream, returned) = LentStream::new(stream, exchanges.clone());
+                let stream = HalfCloseStream::new(stream, exchanges.clone());
                 let stream = CoalesceWrites::new(TokioIo::new(stream));
                 (Box::pin(http1.serve_connection(stream, service)), Lender::Tcp(returned))
             }
@@ -637,10 +643,14 @@ impl Accepted {
                         let certificate = peer_certificate(tls, peer);
                         let service = service(version, certificate);
                         let (stream, returned) = LentStream::new(stream, exchanges.clone());
-                        let stream = TokioIo::new(stream);
                         let connection: Served = match version {
-                            HttpVersion::Http1 => Box::pin(http1.serve_connection(stream, service)),
-                            HttpVersion::Http2 => Box::pin(http2.serve_connection(stream, service)),
+                            HttpVersion::Http1 => {
+                                let stream = HalfCloseStream::new(stream, exchanges.clone());
+                                Box::pin(http1.serve_connection(TokioIo::new(stream), service))
+                            }
+                            HttpVersion::Http2 => {
+                                Box::pin(http2.serve_connection(TokioIo::new(stream), service))
+                            }
                         };
                         Ok((connection, Lender::Tls(returned)))
                     }
@@ -847,9 +857,10 @@ where
     type Future = Answering<CountedResponse<Called<S, Request<B>>>, CountedBody<R>>;
 
     fn call(&self, request: Request<B>) -> Self::Future {
+        let version = request.version();
         let framing = RequestFraming {
             has_body: !request.body().is_end_stream(),
-            is_http10: request.version() == Version::HTTP_10,
+            is_http10: version == Version::HTTP_10,
         };
         let mut in_flight = InFlight::begin(&self.client);
         let response = match in_flight.check(&request, self.version) {
@@ -859,7 +870,9 @@ where
             }
         };
         match self.version {
-            HttpVersion::Http1 => Answering::http1(response, framing, self.exchanges.clone()),
+            HttpVersion::Http1 => {
+                Answering::http1(response, framing, self.exchanges.begin(version))
+            }
             HttpVersion::Http2 => Answering::http2(response),
         }
     }

@@ -453,3 +453,118 @@ async fn an_idle_connection_delays_the_shutdown_for_a_short_time() {
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     }
 }
+
+/// How a client ends its connection after it has sent its request.
+#[derive(Clone, Copy, Debug)]
+enum Leaves {
+    /// It resets the connection.
+    Resets,
+    /// It closes the connection. Over TLS, it sends `close_notify` first.
+    Closes,
+    /// It closes the TCP connection without `close_notify`.
+    Truncates,
+}
+
+const GET: &str = "GET /svc/x HTTP/1.1\r\nhost: gw\r\n\r\n";
+const POST: &str = "POST /svc/x HTTP/1.1\r\nhost: gw\r\ncontent-length: 4\r\n\r\nbody";
+
+/// The steps of a service that reads one of the requests above.
+fn reads(request: &str) -> Vec<Step> {
+    let mut steps = vec![Step::ReadHead];
+    if request == POST {
+        steps.push(Step::Read("body".len()));
+    }
+    steps
+}
+
+/// TCP does not tell the server whether a client has closed the connection, or only its sending side.
+#[tokio::test]
+async fn the_request_of_a_client_that_has_gone_is_cancelled() {
+    for (transport, leaves) in [
+        (Transport::Tcp, Leaves::Resets),
+        (Transport::Tcp, Leaves::Closes),
+        (Transport::Tls, Leaves::Resets),
+        (Transport::Tls, Leaves::Closes),
+        (Transport::Tls, Leaves::Truncates),
+    ] {
+        for request in [GET, POST] {
+            let steps = [reads(request), vec![Step::ReadToEnd]].concat();
+            let mut service = Scripted::http(steps).await;
+            let address = gateway(transport, service.address).await;
+            let stream = TcpStream::connect(address).await.unwrap();
+            match transport {
+                Transport::Tcp => {
+                    let mut stream = stream;
+                    stream.write_all(request.as_bytes()).await.unwrap();
+                    leave(&mut stream, leaves, TcpStream::set_zero_linger).await;
+                }
+                Transport::Tls => {
+                    let name = ServerName::try_from("localhost").unwrap();
+                    let mut stream = CONNECTOR.connect(name, stream).await.unwrap();
+                    stream.write_all(request.as_bytes()).await.unwrap();
+                    stream.flush().await.unwrap();
+                    leave(&mut stream, leaves, |stream| stream.get_ref().0.set_zero_linger()).await;
+                }
+            }
+            let cancelled = timeout(PATIENCE, service.ended()).await;
+            let case = format!("{transport:?}, {leaves:?}, {request:?}");
+            assert!(cancelled.is_ok(), "{case}: not cancelled");
+        }
+    }
+
+    async fn leave<S: Stream>(
+        stream: &mut S,
+        leaves: Leaves,
+        set_zero_linger: impl Fn(&S) -> io::Result<()>,
+    ) {
+        // The service gets the request.
+        sleep(Duration::from_millis(100)).await;
+        match leaves {
+            Leaves::Resets => set_zero_linger(stream).unwrap(),
+            Leaves::Closes => stream.shutdown().await.unwrap(),
+            Leaves::Truncates => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_sending_side_gets_its_response() {
+    const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n";
+    const HTTP_10: &str = "GET /svc/x HTTP/1.0\r\nhost: gw\r\n\r\n";
+    for transport in BOTH {
+        for (request, millis, want) in [
+            (GET, 100, "HTTP/1.1 200 OK\r\n"),
+            (POST, 100, "HTTP/1.1 200 OK\r\n"),
+            (HTTP_10, 1500, "HTTP/1.0 200 OK\r\n"),
+            // A client that may have gone gets a probe, which it ignores.
+            (GET, 1500, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"),
+            (POST, 2500, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"),
+        ] {
+            let pause = Step::Wait(Duration::from_millis(millis));
+            let answer = [pause.clone(), Step::send(ANSWER), pause, Step::send("full")];
+            let service = Scripted::http([reads(request), answer.to_vec()].concat()).await;
+            let address = gateway(transport, service.address).await;
+            let mut stream = transport.connect(address).await;
+            stream.write_all(request.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let (response, result) = read_all(&mut stream).await;
+            let case = format!("{transport:?}, {request:?}, {millis} ms: {response:?}");
+            assert!(response.starts_with(want) && response.ends_with("\r\n\r\nfull"), "{case}");
+            result.expect(&case);
+        }
+    }
+}
+
+/// A client may close its sending side in the middle of an upload.
+#[tokio::test]
+async fn an_incomplete_upload_is_400() {
+    for transport in BOTH {
+        let service = Scripted::http([Step::ReadHead, Step::ReadToEnd]).await;
+        let address = gateway(transport, service.address).await;
+        let mut stream = transport.connect(address).await;
+        stream.write_all(&POST.as_bytes()[..POST.len() - 1]).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let (response, _) = read_all(&mut stream).await;
+        assert!(response.starts_with("HTTP/1.1 400 "), "{transport:?}: {response:?}");
+    }
+}

@@ -627,3 +627,23 @@ async fn trailers_of_a_service_have_no_header_fields() {
     let names: Vec<_> = body.trailers().unwrap().keys().map(|name| name.as_str()).collect();
     assert_eq!(names, ["x-checksum"]);
 }
+
+/// A client that sends `TE: trailers` gets the trailers that the service has announced (RFC 9110 §6.5.1).
+#[tokio::test]
+async fn trailers_reach_an_http11_client_that_accepts_them() {
+    const REQUEST: &str = "GET /svc/x HTTP/1.1\r\nhost: gw\r\nconnection: close";
+    let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\
+                  trailer: x-checksum, set-cookie\r\n\r\n\
+                  2\r\nok\r\n0\r\nx-checksum: 1\r\nset-cookie: a=b\r\nx-other: 2\r\n\r\n";
+    let got = answered(&format!("{REQUEST}, TE\r\nte: trailers\r\n\r\n"), answer).await;
+    assert!(got.contains("\r\ntrailer: x-checksum\r\n"), "{got}");
+    assert!(got.ends_with("\r\n2\r\nok\r\n0\r\nx-checksum: 1\r\n\r\n"), "{got}");
+    let got = answered(&format!("{REQUEST}\r\n\r\n"), answer).await;
+    assert!(got.ends_with("\r\n2\r\nok\r\n0\r\n\r\n") && !got.contains("trailer"), "{got}");
+
+    // The gateway asks the service for trailers only on behalf of such a client.
+    let got = raw(&format!("{REQUEST}, TE\r\nte: gzip, trailers\r\n\r\n")).await;
+    assert!(got.contains("\nte: trailers\n") && got.contains("\nconnection: te\n"), "{got}");
+    let got = raw(&format!("{REQUEST}, TE\r\nte: gzip\r\n\r\n")).await;
+    assert!(!got.contains("\nte: ") && !got.contains("\nconnection: te\n"), "{got}");
+}

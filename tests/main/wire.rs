@@ -481,6 +481,32 @@ async fn ask(client: &mut http2::SendRequest<Body>, request: Request<Body>) -> B
     timeout(PATIENCE, exchange).await.expect("a response arrives in time")
 }
 
+#[tokio::test]
+async fn trailers_reach_an_http2_client() {
+    let (heads, mut received) = mpsc::channel(1);
+    let address = raw::service(move |stream| {
+        let heads = heads.clone();
+        async move {
+            let mut stream = BufReader::new(stream);
+            heads.send(head(&mut stream).await).await.unwrap();
+            let answer =
+                b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-checksum\r\n\r\n\
+                2\r\nok\r\n0\r\nx-checksum: 1\r\nset-cookie: a=b\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+        }
+    })
+    .await;
+    let mut client = http2_to(address, ForwardTimeouts::default()).await;
+    client.ready().await.unwrap();
+    let request = Request::get("https://localhost/svc/x").header("te", "trailers");
+    let response = client.send_request(request.body(whole("")).unwrap()).await.unwrap();
+    let body = timeout(PATIENCE, response.into_body().collect()).await.unwrap().unwrap();
+    let names: Vec<_> = body.trailers().unwrap().keys().map(|name| name.as_str()).collect();
+    assert_eq!(names, ["x-checksum"]);
+    let head = received.recv().await.unwrap();
+    assert!(head.contains("\r\nte: trailers\r\n"), "{head}");
+}
+
 fn upload(path: &str, length: usize) -> http::request::Builder {
     Request::post(format!("https://localhost{path}")).header("content-length", length)
 }

@@ -1,0 +1,229 @@
+//! A client may close its sending side after its request, and wait for the response. Another client may close the
+//! whole connection, because it no longer wants the response. TCP tells the server the same in both cases.
+//!
+//! The request of a client that has gone must be cancelled, so the server finds out which case it is:
+//!
+//! | the client | seen | the request is cancelled |
+//! |---|---|---|
+//! | resets the connection, or ends TLS without `close_notify` | an error | immediately |
+//! | closes before the response | the end of its data, then a reset as the answer to the probe | after about a second |
+//! | closes during the response | a reset as the answer to the next bytes of the response, or to a keep-alive probe of TCP | at the next bytes, or within two minutes, when the client's system has forgotten the connection |
+//! | closes its sending side only | the end of its data, and no reset | never |
+//!
+//! The probe is an interim response, `100 Continue`. A client ignores it if it did not ask for it (RFC 9110
+//! §15.2.1). The system of a client that has closed the connection answers it with a reset. A quick response comes
+//! without a probe.
+
+use std::{
+    io::{self, IoSlice},
+    mem::MaybeUninit,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Instant, Sleep, sleep},
+};
+use tokio_rustls::server::TlsStream;
+
+use super::{client_io::ClientIo, exchanges::Exchanges};
+
+/// The probe. HTTP/1.0 has no interim responses (RFC 9110 §15.2).
+const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A client gets the probe if it has waited this long for the response.
+const PROBE_AFTER: Duration = Duration::from_secs(1);
+
+/// How long after the probe the server looks for the reset for the first time.
+const FIRST_CHECK: Duration = Duration::from_millis(100);
+
+/// How often the server looks for a reset later.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+
+/// Most systems forget a connection about a minute after the client has closed it. Then they answer a probe of TCP
+/// with a reset.
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(20)).with_interval(Duration::from_secs(20));
+
+/// A connection whose end can be seen before all data was read.
+pub(super) trait ClientSocket {
+    fn tcp(&self) -> &TcpStream;
+
+    /// Waits until the client has closed its sending side. Fails if the connection has failed. If data must be read
+    /// to find out, it is added to `ahead`.
+    fn poll_end(&mut self, cx: &mut Context<'_>, ahead: &mut Vec<u8>) -> Poll<io::Result<()>>;
+}
+
+impl ClientSocket for ClientIo<TcpStream> {
+    fn tcp(&self) -> &TcpStream {
+        self.socket()
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>, _: &mut Vec<u8>) -> Poll<io::Result<()>> {
+        let mut byte = [0];
+        match ready!(self.socket().poll_peek(cx, &mut ReadBuf::new(&mut byte)))? {
+            0 => Poll::Ready(Ok(())),
+            // The connection is polled again when these bytes can be used.
+            _ => Poll::Pending,
+        }
+    }
+}
+
+impl ClientSocket for TlsStream<ClientIo<TcpStream>> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0.socket()
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>, ahead: &mut Vec<u8>) -> Poll<io::Result<()>> {
+        let mut buffer = [MaybeUninit::uninit(); 1024];
+        let mut read = ReadBuf::uninit(&mut buffer);
+        ready!(Pin::new(self).poll_read(cx, &mut read))?;
+        if read.filled().is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        ahead.extend_from_slice(read.filled());
+        Poll::Pending
+    }
+}
+
+/// The connection `S` for hyper, which must not read while it waits for a response (`half_close` of its builder).
+pub(super) struct HalfCloseStream<S> {
+    stream: S,
+    exchanges: Arc<Exchanges>,
+    /// Data that was read before hyper asked for it.
+    ahead: Vec<u8>,
+    /// Whether hyper waits for data. It then sees the end of the data itself.
+    is_reading: bool,
+    /// The rest of the probe.
+    unsent: &'static [u8],
+    half_closed: Option<HalfClosed>,
+}
+
+/// The client has closed its sending side during a request.
+struct HalfClosed {
+    next_check: Pin<Box<Sleep>>,
+    is_probed: bool,
+}
+
+impl<S> HalfCloseStream<S> {
+    pub(super) fn new(stream: S, exchanges: Arc<Exchanges>) -> Self {
+        Self {
+            stream,
+            exchanges,
+            ahead: Vec::new(),
+            is_reading: false,
+            unsent: &[],
+            half_closed: None,
+        }
+    }
+}
+
+impl<S: ClientSocket + AsyncWrite + Unpin> HalfCloseStream<S> {
+    /// Fails if the client does not wait for the response.
+    fn watch(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let half_closed = match &mut self.half_closed {
+            Some(half_closed) => half_closed,
+            None if !self.ahead.is_empty() => return Ok(()),
+            None => match self.stream.poll_end(cx, &mut self.ahead) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(ended) => {
+                    ended?;
+                    // If this fails, the client is noticed at the next bytes of the response.
+                    let _ = SockRef::from(self.stream.tcp()).set_tcp_keepalive(&KEEPALIVE);
+                    let next_check = Box::pin(sleep(PROBE_AFTER));
+                    self.half_closed.insert(HalfClosed { next_check, is_probed: false })
+                }
+            },
+        };
+        while half_closed.next_check.as_mut().poll(cx).is_ready() {
+            if let Some(error) = self.stream.tcp().take_error()? {
+                return Err(error);
+            }
+            let mut interval = CHECK_EVERY;
+            if !half_closed.is_probed && self.exchanges.accepts_interim() {
+                half_closed.is_probed = true;
+                self.unsent = PROBE;
+                interval = FIRST_CHECK;
+            }
+            half_closed.next_check.as_mut().reset(Instant::now() + interval);
+        }
+        match self.poll_unsent(cx) {
+            Poll::Ready(sent) => sent,
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unsent.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while !self.unsent.is_empty() {
+            let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, self.unsent))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unsent = &self.unsent[sent..];
+        }
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for HalfCloseStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let length = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&self.ahead[..length]);
+            self.ahead.drain(..length);
+            return Poll::Ready(Ok(()));
+        }
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.is_reading = read.is_pending();
+        read
+    }
+}
+
+impl<S: ClientSocket + AsyncWrite + Unpin> AsyncWrite for HalfCloseStream<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_unsent(cx))?;
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_unsent(cx))?;
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// hyper calls this whenever it polls the connection, and when nothing is left to write.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        if self.exchanges.is_in_flight() && !self.is_reading {
+            self.watch(cx)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
