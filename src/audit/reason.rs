@@ -159,6 +159,7 @@ impl ReasonCode {
             | Self::CertificateRequired
             | Self::TooManyAttempts
             | Self::BadRequest
+            | Self::CrossOrigin
             | Self::Abandoned => true,
             // The login throttle limits the number of these.
             Self::WrongPassword

@@ -28,7 +28,7 @@ use crate::{
     clock::{ManualClock, Timestamp},
     connection::{ConnectionInfo, Protocol, TrustedProxies},
     identity::{Fingerprint, PeerCertificate},
-    metrics::Registry,
+    metrics::MetricRegistry,
     passticket::{Applid, SafReturnCodes},
     revocation::Evicted,
     token::{Scopes, ServiceId, TokenFingerprint},
@@ -501,7 +501,7 @@ fn requests_without_a_credential_are_summed_up_in_the_second_file() {
         );
     }
     files.record(user);
-    let text = Registry::new().with(Arc::new(files)).expose();
+    let text = MetricRegistry::new().with(Arc::new(files)).expose();
     let lines = |name| fs::read_to_string(path(name)).unwrap();
     assert_eq!(lines("a.jsonl").lines().count(), 2);
     let sums = lines("u.jsonl");

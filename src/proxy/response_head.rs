@@ -508,7 +508,12 @@ mod tests {
             let mut response = Response::new(Full::new(Bytes::from_static(b"ok")));
             response.headers_mut().insert("content-type", content_type.parse().unwrap());
             let cookies = &CookieNames::default();
-            let context = Context { route: &route(), cookies, is_authenticated: false };
+            let context = Context {
+                route: &route(),
+                cookies,
+                is_authenticated: false,
+                accepts_trailers: false,
+            };
             assert_eq!(prepare(&mut response, &context).unwrap(), want, "{content_type}");
         }
     }
