@@ -271,9 +271,9 @@ impl Route {
         self.is_bypass
     }
 
-    /// Whether the service accepts the headers of the scheme in more than one request.
-    #[cfg(feature = "proxy")]
-    pub(crate) fn replay(&self) -> Replay {
+    /// Whether the service accepts the headers of the scheme in more than one request
+    /// ([`Scheme::replay`](super::Scheme::replay)).
+    pub fn replay(&self) -> Replay {
         self.replay
     }
 

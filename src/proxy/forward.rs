@@ -525,9 +525,9 @@ fn failed(
         return gateway_response(message, StatusCode::SERVICE_UNAVAILABLE);
     }
     if let ExchangeError::Interrupted(error) = error
-        && error.is_parse_too_large()
+        && error.is_parse()
     {
-        log_limited!(warn, cause_of("head too large"), { %service, upstream, max_headers = MAX_HEADERS }, "response refused: the service sent too many headers, or too long ones; let the service send fewer headers, for example fewer cookies");
+        log_limited!(warn, cause_of("head"), { %service, upstream, max_headers = MAX_HEADERS, %cause }, "response refused: the head of the response is malformed or too large; if it is too large, let the service send fewer headers, for example fewer cookies");
         let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
         return gateway_response(message, StatusCode::BAD_GATEWAY);
     }
