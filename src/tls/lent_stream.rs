@@ -9,7 +9,7 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -38,7 +38,7 @@ const AFTER_RESPONSE: LingerLimits = LingerLimits {
 /// The connection of a client, with TLS or without.
 pub(super) enum ClientStream {
     Tcp(TcpStream),
-    Tls(TlsStream<TcpStream>),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// How the last response on a connection has ended.
@@ -73,7 +73,7 @@ impl ClientStream {
                             stream.flush().await
                         }
                     };
-                    stream.into_inner().0
+                    (*stream).into_inner().0
                 }
             };
             lingering_close(stream, AFTER_RESPONSE).await;
@@ -94,7 +94,9 @@ impl Lender {
     pub(super) fn take_back(self) -> Option<ClientStream> {
         match self {
             Self::Tcp(mut returned) => returned.try_recv().ok().map(ClientStream::Tcp),
-            Self::Tls(mut returned) => returned.try_recv().ok().map(ClientStream::Tls),
+            Self::Tls(mut returned) => {
+                returned.try_recv().ok().map(Box::new).map(ClientStream::Tls)
+            }
         }
     }
 }
@@ -184,7 +186,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for LentStream<T> {
     }
 
     /// Only flushes. The owner closes the connection.
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_flush(cx)
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().poll_flush(cx))?;
+        self.exchanges.set_complete();
+        Poll::Ready(Ok(()))
     }
 }

@@ -523,21 +523,22 @@ impl Accepted {
                 }
             }
         };
-        let mut last = LastResponse::Complete;
         if let Err(error) = until_ended(connection, &serving, &exchanges).await {
             if error.is_timeout() {
                 // The client has no response to wait for.
                 return;
             }
-            last = if exchanges.ends_with_connection() {
-                LastResponse::BrokenOffWithoutLength
-            } else {
-                LastResponse::BrokenOff
-            };
             // For a `dyn Error`, tracing also logs the sources of the error.
             let error: &(dyn Error + 'static) = &error;
             tracing::debug!(%peer, error, "connection ended early");
         }
+        let last = if exchanges.is_complete() {
+            LastResponse::Complete
+        } else if exchanges.ends_with_connection() {
+            LastResponse::BrokenOffWithoutLength
+        } else {
+            LastResponse::BrokenOff
+        };
         if let Some(stream) = lender.take_back() {
             Box::pin(serving.close(stream, last)).await;
         }
