@@ -87,11 +87,10 @@ where
             if exchanges.announces_close() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            if this.request.is_http10 {
-                let has_length = response.headers().contains_key(CONTENT_LENGTH)
-                    || response.body().size_hint().exact().is_some();
-                exchanges.set_ends_with_connection(!has_length);
-            }
+            let ends_with_connection = this.request.is_http10
+                && !response.headers().contains_key(CONTENT_LENGTH)
+                && response.body().size_hint().exact().is_none();
+            exchanges.set_ends_with_connection(ends_with_connection);
         }
         Poll::Ready(Ok(response.map(|body| DeliveredBody::new(body, in_flight))))
     }

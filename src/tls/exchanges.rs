@@ -17,6 +17,7 @@ pub(super) struct Exchanges {
     announces_close: AtomicBool,
     ends_with_connection: AtomicBool,
     accepts_interim: AtomicBool,
+    is_complete: AtomicBool,
 }
 
 impl Exchanges {
@@ -44,6 +45,16 @@ impl Exchanges {
 
     pub(super) fn announces_close(&self) -> bool {
         self.announces_close.load(Ordering::Relaxed)
+    }
+
+    /// Records that hyper has written everything, and needs the connection no longer.
+    pub(super) fn set_complete(&self) {
+        self.is_complete.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether hyper has written everything. It has not if the last response broke off.
+    pub(super) fn is_complete(&self) -> bool {
+        self.is_complete.load(Ordering::Relaxed)
     }
 
     /// Records whether the end of the connection is the end of the response, because the client uses HTTP/1.0 and

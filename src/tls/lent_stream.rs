@@ -9,7 +9,7 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -39,7 +39,7 @@ const AFTER_RESPONSE: LingerLimits = LingerLimits {
 /// The connection of a client, with TLS or without.
 pub(super) enum ClientStream {
     Tcp(ClientIo<TcpStream>),
-    Tls(TlsStream<ClientIo<TcpStream>>),
+    Tls(Box<TlsStream<ClientIo<TcpStream>>>),
 }
 
 /// How the last response on a connection has ended.
@@ -74,7 +74,7 @@ impl ClientStream {
                             stream.flush().await
                         }
                     };
-                    stream.into_inner().0
+                    (*stream).into_inner().0
                 }
             };
             lingering_close(stream, AFTER_RESPONSE).await;
@@ -95,7 +95,9 @@ impl Lender {
     pub(super) fn take_back(self) -> Option<ClientStream> {
         match self {
             Self::Tcp(mut returned) => returned.try_recv().ok().map(ClientStream::Tcp),
-            Self::Tls(mut returned) => returned.try_recv().ok().map(ClientStream::Tls),
+            Self::Tls(mut returned) => {
+                returned.try_recv().ok().map(Box::new).map(ClientStream::Tls)
+            }
         }
     }
 }
@@ -185,7 +187,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for LentStream<T> {
     }
 
     /// Only flushes. The owner closes the connection.
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_flush(cx)
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().poll_flush(cx))?;
+        self.exchanges.set_complete();
+        Poll::Ready(Ok(()))
     }
 }

@@ -686,19 +686,21 @@ impl Accepted {
         };
         let watch = Watch::new(client.clone(), *timeouts, version);
         let connection = WatchedConnection { connection, version, watch, peer, counted };
-        let last = match until_ended(connection, &serving, client, &exchanges).await {
+        match until_ended(connection, &serving, client, &exchanges).await {
             Ended::Cut => return,
-            Ended::Served(Ok(())) => LastResponse::Complete,
+            Ended::Served(Ok(())) => {}
             Ended::Served(Err(error)) => {
                 // For a `dyn Error`, tracing also logs the sources of the error.
                 let error: &(dyn Error + 'static) = &error;
                 tracing::debug!(%peer, error, "connection ended early");
-                if exchanges.ends_with_connection() {
-                    LastResponse::BrokenOffWithoutLength
-                } else {
-                    LastResponse::BrokenOff
-                }
             }
+        }
+        let last = if exchanges.is_complete() {
+            LastResponse::Complete
+        } else if exchanges.ends_with_connection() {
+            LastResponse::BrokenOffWithoutLength
+        } else {
+            LastResponse::BrokenOff
         };
         if let Some(stream) = lender.take_back() {
             Box::pin(serving.close(stream, last, client)).await;

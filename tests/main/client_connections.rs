@@ -568,3 +568,24 @@ async fn an_incomplete_upload_is_400() {
         assert!(response.starts_with("HTTP/1.1 400 "), "{transport:?}: {response:?}");
     }
 }
+
+/// The client can distinguish a complete response from a part, although the request was malformed.
+#[tokio::test]
+async fn a_client_that_sends_a_malformed_request_can_read_the_whole_response() {
+    let answer = service_fn(async |_: Request<Incoming>| {
+        Ok::<_, Infallible>(Response::new(ResponseBody::default()))
+    });
+    for transport in BOTH {
+        let address = serve(transport, answer).await;
+        let large = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(1 << 20));
+        for (request, want) in [("G@T / HTTP/1.1\r\n\r\n", 400), (&large, 431)] {
+            let mut stream = transport.connect(address).await;
+            stream.write_all(request.as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            let (response, result) = read_all(&mut stream).await;
+            let start = format!("HTTP/1.1 {want} ");
+            assert!(response.starts_with(&start), "{transport:?}, {want}: {response:?}");
+            result.unwrap_or_else(|error| panic!("{transport:?}, {want}: {error}"));
+        }
+    }
+}
