@@ -1,8 +1,13 @@
 //! The minimum progress of a peer that should send or take data.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A peer must send or take this many bytes within each time limit, as long as data waits for it.
 const MIN_PROGRESS: u64 = 4 * 1024;
@@ -71,6 +76,50 @@ impl MinimumProgress {
         let end = now.checked_add(self.limit).unwrap_or(now + LONG);
         self.window = Some(Window { end, bytes_at_start: bytes });
         Ok(end)
+    }
+}
+
+/// The minimum progress with a timer, for a future that waits for the peer.
+#[derive(Debug)]
+pub(crate) struct StallTimer {
+    progress: MinimumProgress,
+    /// Exists from the first wait, because most peers never let the gateway wait.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl StallTimer {
+    /// The peer must make the minimum progress within each `limit`.
+    pub(crate) fn new(limit: Duration) -> Self {
+        Self { progress: MinimumProgress::new(limit), timer: None }
+    }
+
+    /// See [`MinimumProgress::clear`].
+    #[cfg(feature = "tls")]
+    pub(crate) fn clear(&mut self) {
+        self.progress.clear();
+    }
+
+    /// See [`MinimumProgress::skip`].
+    #[cfg(feature = "proxy")]
+    pub(crate) fn skip(&mut self, time: Duration) {
+        self.progress.skip(time);
+    }
+
+    /// Call this while the gateway waits for the peer, which has sent or taken `bytes` so far. Ready if the
+    /// peer makes too little progress.
+    #[cold]
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, bytes: u64) -> Poll<Stalled> {
+        loop {
+            let end = match self.progress.waiting(Instant::now(), bytes) {
+                Ok(end) => end,
+                Err(stalled) => return Poll::Ready(stalled),
+            };
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(end)));
+            if timer.deadline() != end {
+                timer.as_mut().reset(end);
+            }
+            ready!(timer.as_mut().poll(cx));
+        }
     }
 }
 

@@ -13,10 +13,10 @@ use std::{
 use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use tower::BoxError;
 
-use crate::stall::{MinimumProgress, Stalled};
+use crate::stall::{StallTimer, Stalled};
 
 /// Records how much of a request's body has been sent.
 ///
@@ -106,18 +106,16 @@ impl Progress {
 /// Watches whether the client sends the body of a request.
 #[derive(Debug)]
 pub(super) struct Receive {
-    progress: MinimumProgress,
+    timer: StallTimer,
     bytes: u64,
     /// Whether the body was not polled since its last frame.
     has_frame: bool,
-    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Receive {
     /// The client must send the minimum progress within each `limit`.
     pub(super) fn new(limit: Duration) -> Self {
-        let progress = MinimumProgress::new(limit);
-        Self { progress, bytes: 0, has_frame: false, timer: None }
+        Self { timer: StallTimer::new(limit), bytes: 0, has_frame: false }
     }
 
     fn add(&mut self, bytes: usize) {
@@ -127,25 +125,11 @@ impl Receive {
 
     /// Call this while the client has not sent the next frame. Ready if the client has stalled.
     fn poll_stalled(&mut self, cx: &mut Context<'_>, last_frame: Instant) -> Poll<Stalled> {
-        let now = Instant::now();
-        if self.has_frame {
+        if std::mem::take(&mut self.has_frame) {
             // Meanwhile the service took no data, so the client did not have to send any.
-            self.has_frame = false;
-            self.progress.skip(now.saturating_duration_since(last_frame));
+            self.timer.skip(last_frame.elapsed());
         }
-        let mut now = now;
-        loop {
-            let end = match self.progress.waiting(now, self.bytes) {
-                Ok(end) => end,
-                Err(stalled) => return Poll::Ready(stalled),
-            };
-            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(end)));
-            if timer.deadline() != end {
-                timer.as_mut().reset(end);
-            }
-            ready!(timer.as_mut().poll(cx));
-            now = Instant::now();
-        }
+        self.timer.poll(cx, self.bytes)
     }
 }
 

@@ -79,8 +79,8 @@ const DROP_TIME: Duration = Duration::from_secs(1);
 /// Default of the send timeout.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The kernel keeps this many bytes that it cannot send yet, and then tells that the client takes none.
-/// Without this limit the kernel keeps megabytes, and a slow client seems to take nothing for minutes.
+/// The kernel accepts only this many bytes that it cannot send yet. A larger buffer would hide for longer that
+/// a slow client takes data. The buffer in the kernel of the client hides it, too, and cannot be limited here.
 #[cfg(target_os = "linux")]
 const MAX_UNSENT: u32 = 128 * 1024;
 
@@ -248,7 +248,8 @@ impl Server {
     /// Sets the send timeout: a client must take at least 4 KiB of the data that waits for it in this time.
     /// Otherwise its connection is closed, or its stream is reset. A stream of HTTP/2 gets pieces of up to
     /// 16 KiB, and must take a whole piece. There is no limit for event streams (`text/event-stream`) and
-    /// gRPC. Default: 60 s.
+    /// gRPC. The server sees only what the kernel of the client takes, which may be a megabyte at a time. So a
+    /// slower client than about 16 KiB per second may be cut, too. Default: 60 s.
     #[must_use]
     pub fn with_send_timeout(self, send_timeout: Duration) -> Self {
         Self { timeouts: ClientTimeouts { send: send_timeout, ..self.timeouts }, ..self }
@@ -933,6 +934,16 @@ mod tests {
     use tokio_test::task;
 
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn accepted_connections_inherit_the_limit_of_unsent_bytes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        keep_little_unsent(&listener);
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        assert_eq!(SockRef::from(&accepted).tcp_notsent_lowat().unwrap(), MAX_UNSENT);
+    }
 
     #[test]
     fn a_shutdown_wakes_the_task_that_polled_last() {

@@ -7,7 +7,7 @@
 use std::{
     cell::Cell,
     convert::Infallible,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -15,17 +15,10 @@ use std::{
 
 use hyper::rt::Executor;
 use pin_project_lite::pin_project;
-use tokio::{
-    sync::mpsc,
-    task::coop::unconstrained,
-    time::{Instant, Sleep, sleep_until},
-};
+use tokio::sync::mpsc;
 
 use super::{close_reason::CloseReason, connection_counts::ConnectionCounts};
-use crate::{
-    log_limit::log_limited,
-    stall::{MinimumProgress, Stalled},
-};
+use crate::{log_limit::log_limited, stall::StallTimer};
 
 thread_local! {
     /// What the stream did in the current poll. It is valid only during this poll.
@@ -89,13 +82,8 @@ pin_project! {
         bytes: u64,
         has_no_limit: bool,
         // Exists from the first time at which the client had no room.
-        waiting: Option<Waiting>,
+        waiting: Option<StallTimer>,
     }
-}
-
-struct Waiting {
-    progress: MinimumProgress,
-    timer: Pin<Box<Sleep>>,
 }
 
 impl<F: Future> Future for StreamTask<F> {
@@ -112,12 +100,12 @@ impl<F: Future> Future for StreamTask<F> {
         *this.has_no_limit |= polled.has_no_limit;
         if polled.waits_for_service || *this.has_no_limit {
             if let Some(waiting) = this.waiting {
-                waiting.progress.clear();
+                waiting.clear();
             }
             return Poll::Pending;
         }
         let send = this.streams.send;
-        let waiting = this.waiting.get_or_insert_with(|| Waiting::new(send));
+        let waiting = this.waiting.get_or_insert_with(|| StallTimer::new(send));
         if waiting.poll(cx, *this.bytes).is_pending() {
             return Poll::Pending;
         }
@@ -127,27 +115,5 @@ impl<F: Future> Future for StreamTask<F> {
         }
         // The end of the task drops the stream, which resets it.
         Poll::Ready(())
-    }
-}
-
-impl Waiting {
-    fn new(limit: Duration) -> Self {
-        Self { progress: MinimumProgress::new(limit), timer: Box::pin(sleep_until(Instant::now())) }
-    }
-
-    /// Ready if the client makes no progress.
-    #[cold]
-    fn poll(&mut self, cx: &mut Context<'_>, bytes: u64) -> Poll<Stalled> {
-        loop {
-            match self.progress.waiting(Instant::now(), bytes) {
-                Err(stalled) => return Poll::Ready(stalled),
-                Ok(end) if end != self.timer.deadline() => self.timer.as_mut().reset(end),
-                Ok(_) => {}
-            }
-            // tokio does not register the waker of a task that has used up its cooperative budget.
-            if pin!(unconstrained(self.timer.as_mut())).poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-        }
     }
 }

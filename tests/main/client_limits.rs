@@ -323,13 +323,16 @@ async fn a_client_that_never_reads_is_cut_but_not_from_an_event_stream() {
 #[tokio::test]
 async fn a_client_that_reads_slowly_is_not_cut() {
     let address = serve(|server| server.with_send_timeout(SEND)).await;
-    let mut client = Client::connect(address).await;
+    // The kernel of the client announces room only when a part of its buffer is empty.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(64 * 1024).unwrap();
+    let mut client = Client(BufReader::new(socket.connect(address).await.unwrap()));
     client.send("GET /endless HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     let end = Instant::now() + 5 * SEND;
     let mut buffer = vec![0; 64 * 1024];
     while Instant::now() < end {
         client.0.read_exact(&mut buffer).await.unwrap();
-        sleep(Duration::from_millis(50)).await;
+        sleep(SEND / 4).await;
     }
 }
 
@@ -495,6 +498,75 @@ async fn headers_of_more_than_64_kib_are_answered_with_431_over_http2() {
         while let Some(data) = body.data().await {
             data.unwrap();
         }
+    }
+}
+
+/// A frame of HTTP/2 (RFC 9113 §4.1) on the stream 1, or on the connection if it is about settings.
+fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let stream = u8::from(kind != SETTINGS);
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = length[1..].to_vec();
+    frame.extend([kind, flags, 0, 0, 0, stream]);
+    frame.extend(payload);
+    frame
+}
+
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const CONTINUATION: u8 = 9;
+
+/// Many clients report only the reset if the answer is followed by one.
+#[tokio::test]
+async fn the_answer_to_too_large_headers_is_not_followed_by_a_reset_with_an_error() {
+    for has_body in [false, true] {
+        no_reset_with_an_error_follows(has_body).await;
+    }
+}
+
+/// With `has_body`, the stream of the request stays open.
+async fn no_reset_with_an_error_follows(has_body: bool) {
+    let address = serve_tls(|server| server).await;
+    let mut stream = connect_h2(address).await;
+    // `:method: GET`, `:scheme: https`, `:path: /`, `:authority: localhost`, and `x` (RFC 7541 §6).
+    let mut block = vec![0x82, 0x87, 0x84, 0x01, 9];
+    block.extend(b"localhost");
+    // The length 70,000, as an integer with a prefix of 7 bits: 127 + 0x71 + (0x21 << 7) + (0x04 << 14) = 70,000.
+    block.extend([0x00, 1, b'x', 0x7f, 0xf1, 0xa1, 0x04]);
+    block.extend([b'x'; 70_000]);
+    let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    sent.extend(frame(SETTINGS, 0, &[]));
+    let pieces: Vec<_> = block.chunks(16_000).collect();
+    for (number, piece) in pieces.iter().enumerate() {
+        let kind = if number == 0 { HEADERS } else { CONTINUATION };
+        let end_stream = u8::from(number == 0 && !has_body);
+        let end_headers = if number + 1 == pieces.len() { 4 } else { 0 };
+        sent.extend(frame(kind, end_stream | end_headers, piece));
+    }
+    stream.write_all(&sent).await.unwrap();
+    let mut frames = Vec::new();
+    let read = async {
+        loop {
+            let mut head = [0; 9];
+            stream.read_exact(&mut head).await.unwrap();
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; usize::try_from(length).unwrap()];
+            stream.read_exact(&mut payload).await.unwrap();
+            if head[8] == 1 {
+                frames.push((head[3], payload));
+            }
+        }
+    };
+    // The server sends nothing more.
+    assert!(timeout(A_SECOND, read).await.is_err());
+    let (kind, block) = &frames[0];
+    // `:status` is the entry 8 of the static table. The value is `431` in the Huffman code.
+    assert_eq!((*kind, &block[..5]), (HEADERS, &[0x48, 0x83, 0x69, 0x90, 0xff][..]), "{block:?}");
+    // A server that does not need the body may say so with NO_ERROR (RFC 9113 §8.1).
+    let resets = frames.iter().filter(|(kind, _)| *kind == RST_STREAM);
+    for (_, code) in resets {
+        assert!(has_body);
+        assert_eq!(code, &[0; 4]);
     }
 }
 
