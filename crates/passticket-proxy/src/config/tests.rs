@@ -484,7 +484,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("maxAge: 31536000", "maxAge: 1y"),
             &[
-                "zowe.yaml:103: passticketProxy.strictTransportSecurity.maxAge: \"1y\" is not valid; write \
+                "zowe.yaml:113: passticketProxy.strictTransportSecurity.maxAge: \"1y\" is not valid; write \
                a number from 0 to 315360000",
             ],
         ),
@@ -764,9 +764,9 @@ fn the_problems_of_all_files_are_reported_together() {
         "zowe.yaml:35: passticketProxy.host: ",
         "zowe.yaml:36: passticketProxy.signingKey: ",
         "zowe.yaml:79: passticketProxy.ptktdata[0].key: ",
-        "zowe.yaml:88: passticketProxy.timeouts.drainSeconds: ",
-        "zowe.yaml:92: passticketProxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
-        "zowe.yaml:93: passticketProxy.limits.rememberedTicket: is an unknown key; did ",
+        "zowe.yaml:91: passticketProxy.timeouts.drainSeconds: ",
+        "zowe.yaml:95: passticketProxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
+        "zowe.yaml:96: passticketProxy.limits.rememberedTicket: is an unknown key; did ",
         "users.yml:1: users.USER: ",
         "api-defs/dc.yml:6: services[0].authentication.scheme: is missing; ",
         "api-defs/dc.yml:6: services[0].authentication.schema: is an unknown key; did ",
