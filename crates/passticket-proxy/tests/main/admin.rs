@@ -139,7 +139,7 @@ async fn metrics_count_requests_decisions_and_connections() {
         sleep(Duration::from_millis(20)).await;
     }
     assert!(gateway.metric("passticket_connections_total").await >= 2);
-    // Without TLS, the handshake fails.
+    // A client without TLS counts as a failed handshake.
     let port = demo.url.rsplit(':').next().unwrap().parse().unwrap();
     raw(SocketAddr::from(([127, 0, 0, 1], port)), "GET / HTTP/1.1\r\n\r\n");
     assert_eq!(
