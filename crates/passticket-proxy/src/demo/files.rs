@@ -102,7 +102,7 @@ impl DemoFiles {
 fn certificates() -> Result<Vec<(String, Access, String)>, rcgen::Error> {
     let ca_key = KeyPair::generate()?;
     let mut ca = params("Demonstration CA of passticket-proxy");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let ca_certificate = ca.self_signed(&ca_key)?;
     let mut files = Vec::new();
