@@ -204,6 +204,10 @@ async fn without_an_idle_connection_a_new_one_waits_for_a_place_and_is_closed_af
     let took = refused.closed().await;
     assert!(took > Duration::from_millis(900), "{took:?}");
     let mut waits = Client::connect_from(from, address).await;
+    // A reset cancels a request at once.
+    for client in &busy {
+        client.0.get_ref().set_zero_linger().unwrap();
+    }
     drop(busy);
     waits.get("/").await;
 }
