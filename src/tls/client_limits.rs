@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     client_connection::{AddressRequests, ClientConnection, Shared},
-    client_source::{ClientNetwork, ClientSource},
+    client_source::{SourceNetwork, ClientSource},
     close_reason::CloseReason,
     connection_counts::ConnectionCounts,
     header_budget::HeaderBudget,
@@ -58,7 +58,7 @@ pub struct ClientLimits {
 #[derive(Default)]
 struct Table {
     open: HashMap<u64, Entry>,
-    addresses: HashMap<ClientNetwork, Address>,
+    addresses: HashMap<SourceNetwork, Address>,
     last_id: u64,
     candidates: Candidates,
 }
