@@ -9,7 +9,7 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -85,17 +85,48 @@ impl ClientStream {
 }
 
 /// Waits for a connection that was lent.
-pub(super) enum Lender {
-    Tcp(oneshot::Receiver<ClientIo<TcpStream>>),
+///
+/// If this is dropped during a response whose end is the end of the connection, the connection is reset.
+/// Otherwise the client would take a part of the response for the whole.
+pub(super) struct Lender {
+    returned: Returned,
+}
+
+enum Returned {
+    Tcp { stream: oneshot::Receiver<ClientIo<TcpStream>>, exchanges: Arc<Exchanges> },
+    /// The end of TLS without `close_notify` is different from the end of the response.
     Tls(oneshot::Receiver<TlsStream<ClientIo<TcpStream>>>),
 }
 
 impl Lender {
+    pub(super) fn tcp(
+        stream: oneshot::Receiver<ClientIo<TcpStream>>,
+        exchanges: Arc<Exchanges>,
+    ) -> Self {
+        Self { returned: Returned::Tcp { stream, exchanges } }
+    }
+
+    pub(super) fn tls(stream: oneshot::Receiver<TlsStream<ClientIo<TcpStream>>>) -> Self {
+        Self { returned: Returned::Tls(stream) }
+    }
+
     /// The connection, after hyper has dropped it.
-    pub(super) fn take_back(self) -> Option<ClientStream> {
-        match self {
-            Self::Tcp(mut returned) => returned.try_recv().ok().map(ClientStream::Tcp),
-            Self::Tls(mut returned) => returned.try_recv().ok().map(ClientStream::Tls),
+    pub(super) fn take_back(mut self) -> Option<ClientStream> {
+        match &mut self.returned {
+            Returned::Tcp { stream, .. } => stream.try_recv().ok().map(ClientStream::Tcp),
+            Returned::Tls(stream) => stream.try_recv().ok().map(ClientStream::Tls),
+        }
+    }
+}
+
+impl Drop for Lender {
+    fn drop(&mut self) {
+        if let Returned::Tcp { stream, exchanges } = &mut self.returned
+            && exchanges.ends_with_connection()
+            && let Ok(stream) = stream.try_recv()
+        {
+            // If this fails, the client has reset the connection.
+            let _ = stream.socket().set_zero_linger();
         }
     }
 }
@@ -185,7 +216,12 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for LentStream<T> {
     }
 
     /// Only flushes. The owner closes the connection.
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_flush(cx)
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = ready!(self.as_mut().poll_flush(cx));
+        if flushed.is_ok() {
+            // hyper shuts the connection down only after the whole response.
+            self.exchanges.set_ends_with_connection(false);
+        }
+        Poll::Ready(flushed)
     }
 }
