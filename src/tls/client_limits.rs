@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     client_connection::{AddressRequests, ClientConnection, Eviction, Shared},
-    client_source::{SourceNetwork, ClientSource},
+    client_source::{ClientSource, SourceNetwork},
     close_reason::CloseReason,
     connection_counts::ConnectionCounts,
     header_budget::HeaderBudget,

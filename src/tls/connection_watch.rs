@@ -180,9 +180,8 @@ impl State {
             }
             next = next.min(end);
         }
-        let has_no_limit = self.version == HttpVersion::Http1
-            && in_flight > 0
-            && connection.has_no_send_limit();
+        let has_no_limit =
+            self.version == HttpVersion::Http1 && in_flight > 0 && connection.has_no_send_limit();
         if self.is_blocked && !has_no_limit {
             let end = self.send.waiting(now, connection.written());
             next = next.min(end.map_err(|_| Action::Close(CloseReason::Send))?);

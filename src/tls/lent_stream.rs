@@ -93,7 +93,10 @@ pub(super) struct Lender {
 }
 
 enum Returned {
-    Tcp { stream: oneshot::Receiver<ClientIo<TcpStream>>, exchanges: Arc<Exchanges> },
+    Tcp {
+        stream: oneshot::Receiver<ClientIo<TcpStream>>,
+        exchanges: Arc<Exchanges>,
+    },
     /// The end of TLS without `close_notify` is different from the end of the response.
     Tls(oneshot::Receiver<TlsStream<ClientIo<TcpStream>>>),
 }

@@ -487,11 +487,7 @@ impl Serving {
     ///
     /// # Errors
     /// Why the connection must be closed.
-    async fn admit(
-        &self,
-        source: ClientSource,
-        peer: SocketAddr,
-    ) -> Result<Admitted, CloseReason> {
+    async fn admit(&self, source: ClientSource, peer: SocketAddr) -> Result<Admitted, CloseReason> {
         let mut result = self.limits.admit(source, self.counts.as_ref());
         if let Err(CloseReason::NoIdleConnection) = result
             && let Ok(_waiting) = self.waiting.try_acquire()
