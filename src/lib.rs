@@ -116,6 +116,8 @@ pub mod audit;
 #[cfg(any(feature = "api", feature = "proxy"))]
 mod auth_prefix;
 mod authority;
+#[cfg(any(feature = "api", feature = "proxy", feature = "tls"))]
+mod body_wait;
 #[cfg(any(feature = "proxy", feature = "tls"))]
 mod coalesce;
 pub mod connection;

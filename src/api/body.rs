@@ -1,11 +1,15 @@
 //! Reads request bodies. They are small JSON objects, and some contain a password.
 
+use std::{future::poll_fn, pin::pin};
+
 use bytes::Buf;
 use http_body::Body;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::error::Category;
 use zeroize::Zeroizing;
+
+use crate::body_wait;
 
 /// The longest request body that is read, in bytes.
 pub const MAX_BODY_LEN: usize = 64 * 1024;
@@ -16,7 +20,15 @@ pub const MAX_BODY_LEN: usize = 64 * 1024;
 /// [`ReadError`] if the body is too long or incomplete.
 pub(super) async fn read<B: Body>(body: B) -> Result<Zeroizing<Vec<u8>>, ReadError> {
     let body = Limited::new(body.map_err(|_| Incomplete), MAX_BODY_LEN);
-    let collected = body.collect().await.map_err(|error| {
+    let mut collecting = pin!(body.collect());
+    let collected = poll_fn(|cx| {
+        let collected = collecting.as_mut().poll(cx);
+        if collected.is_pending() {
+            body_wait::set_pending();
+        }
+        collected
+    });
+    let collected = collected.await.map_err(|error| {
         if error.is::<LengthLimitError>() { ReadError::TooLarge } else { ReadError::Incomplete }
     })?;
     let mut data = collected.aggregate();

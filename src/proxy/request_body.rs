@@ -16,7 +16,10 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower::BoxError;
 
-use crate::stall::{StallTimer, Stalled};
+use crate::{
+    body_wait,
+    stall::{StallTimer, Stalled},
+};
 
 /// Records how much of a request's body has been sent.
 ///
@@ -168,6 +171,7 @@ impl<B: Body<Error: Into<BoxError>>> Body for RequestBody<B> {
     ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let mut this = self.project();
         let Poll::Ready(frame) = this.inner.as_mut().poll_frame(cx) else {
+            body_wait::set_pending();
             let Some(receive) = this.receive else { return Poll::Pending };
             let stalled = ready!(receive.poll_stalled(cx, this.progress.last_frame()));
             this.progress.set_stalled();

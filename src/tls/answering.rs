@@ -12,7 +12,7 @@ use http::{
 use hyper::body::Body;
 use pin_project_lite::pin_project;
 
-use super::{delivered_body::DeliveredBody, exchanges::InFlight};
+use super::{delivered_body::DeliveredBody, exchanges::Exchange};
 
 /// What the response to an HTTP/1.1 request depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pin_project! {
         stage: Stage<F, B>,
         request: RequestFraming,
         // `None` over HTTP/2.
-        in_flight: Option<InFlight>,
+        exchange: Option<Exchange>,
     }
 }
 
@@ -48,14 +48,14 @@ pin_project! {
 
 impl<F, B> Answering<F, B> {
     /// Waits for the response to an HTTP/1.1 request.
-    pub(super) fn http1(future: F, request: RequestFraming, in_flight: InFlight) -> Self {
-        Self { stage: Stage::Called { future }, request, in_flight: Some(in_flight) }
+    pub(super) fn http1(future: F, request: RequestFraming, exchange: Exchange) -> Self {
+        Self { stage: Stage::Called { future }, request, exchange: Some(exchange) }
     }
 
     /// Waits for the response to an HTTP/2 request. HTTP/2 can refuse a body without closing the connection.
     pub(super) fn http2(future: F) -> Self {
         let request = RequestFraming { has_body: false, is_http10: false };
-        Self { stage: Stage::Called { future }, request, in_flight: None }
+        Self { stage: Stage::Called { future }, request, exchange: None }
     }
 }
 
@@ -80,10 +80,10 @@ where
             }
             StageProj::Answered { response } => response.take().expect("polled after completion"),
         };
-        let in_flight = this.in_flight.take();
-        if let Some(in_flight) = &in_flight {
-            in_flight.set_answered();
-            let exchanges = in_flight.exchanges();
+        let exchange = this.exchange.take();
+        if let Some(exchange) = &exchange {
+            exchange.set_answered();
+            let exchanges = exchange.exchanges();
             if exchanges.announces_close() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -92,6 +92,6 @@ where
                 && response.body().size_hint().exact().is_none();
             exchanges.set_ends_with_connection(ends_with_connection);
         }
-        Poll::Ready(Ok(response.map(|body| DeliveredBody::new(body, in_flight))))
+        Poll::Ready(Ok(response.map(|body| DeliveredBody::new(body, exchange))))
     }
 }

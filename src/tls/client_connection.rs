@@ -6,7 +6,7 @@
 use std::{
     future::poll_fn,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Poll, Waker},
@@ -35,8 +35,6 @@ pub(super) const MAX_HEADERS: usize = 64 * 1024;
 pub(super) struct Shared {
     /// The zero of [`ClientConnection::idle_since_millis`].
     pub(super) epoch: Instant,
-    /// The requests of the client's address. `None`: they are not limited.
-    pub(super) address: Option<Arc<AddressRequests>>,
     pub(super) headers: Arc<HeaderBudget>,
     pub(super) counts: Option<Arc<ConnectionCounts>>,
 }
@@ -66,16 +64,43 @@ impl AddressRequests {
     }
 }
 
+/// One request in flight, in [`ClientConnection::requests`].
+const IN_FLIGHT: u64 = 1;
+
+/// One request that waits for the service, in [`ClientConnection::requests`].
+const AT_SERVICE: u64 = 1 << 32;
+
+/// Whose turn it is in a request in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WaitsFor {
+    /// The service makes the response.
+    Service,
+    /// The client sends the body of the request, or takes the response.
+    Client,
+}
+
+/// Why a connection loses its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Eviction {
+    /// It is idle. A request that begins at this moment is still answered.
+    Idle,
+    /// The client neither sends nor takes what the connection waits for.
+    Stalled,
+}
+
 /// One connection of a client.
 #[derive(Debug)]
 pub(super) struct ClientConnection {
     shared: Shared,
+    /// The requests of the client's address. Without a value, they are not limited.
+    address: OnceLock<Arc<AddressRequests>>,
     /// Milliseconds since the epoch.
     idle_since: AtomicU64,
     headers: HeaderUse,
     /// `read` when the last request began.
     read_at_request: AtomicU64,
-    in_flight: AtomicU32,
+    /// The number of requests in flight, and in the upper half, how many of them wait for the service.
+    requests: AtomicU64,
     /// Changes when a request begins and when it ends.
     changes: AtomicU32,
     /// The bytes that were read from the socket, and written to it.
@@ -85,6 +110,7 @@ pub(super) struct ClientConnection {
     is_blocked: AtomicBool,
     has_no_send_limit: AtomicBool,
     is_evicted: AtomicBool,
+    was_stalled: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -96,13 +122,15 @@ impl ClientConnection {
             shared,
             headers: HeaderUse::default(),
             read_at_request: AtomicU64::new(0),
-            in_flight: AtomicU32::new(0),
+            requests: AtomicU64::new(0),
+            address: OnceLock::new(),
             changes: AtomicU32::new(0),
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
             is_blocked: AtomicBool::new(false),
             has_no_send_limit: AtomicBool::new(false),
             is_evicted: AtomicBool::new(false),
+            was_stalled: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         }
     }
@@ -111,12 +139,30 @@ impl ClientConnection {
     #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn unlimited() -> Self {
         let headers = Arc::new(HeaderBudget::new(usize::MAX));
-        Self::new(Shared { epoch: Instant::now(), address: None, headers, counts: None })
+        Self::new(Shared { epoch: Instant::now(), headers, counts: None })
     }
 
     /// The number of requests that have begun and have not ended.
-    pub(super) fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Acquire)
+    pub(super) fn in_flight(&self) -> u64 {
+        self.requests.load(Ordering::Acquire) % AT_SERVICE
+    }
+
+    /// Whether the connection has no request, and the client has taken all responses.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight() == 0 && !self.is_blocked()
+    }
+
+    /// Whether the connection waits for the client only: it should take a response, or send the body of a
+    /// request.
+    pub(super) fn waits_for_client(&self) -> bool {
+        let requests = self.requests.load(Ordering::Acquire);
+        self.is_blocked() || requests != 0 && requests < AT_SERVICE
+    }
+
+    /// Limits the requests of the client's address. Call this before the first request.
+    pub(super) fn set_address(&self, address: Arc<AddressRequests>) {
+        // There is no value yet, because a connection gets its address once.
+        let _ = self.address.set(address);
     }
 
     /// A number that changes when a request begins and when it ends. It is 0 before the first request.
@@ -133,6 +179,11 @@ impl ClientConnection {
     /// When the last request ended, or when the connection was accepted.
     pub(super) fn idle_since(&self) -> Instant {
         self.shared.epoch + Duration::from_millis(self.idle_since_millis())
+    }
+
+    /// A request has ended, or the client has taken the rest of its response. The idle time begins now.
+    pub(super) fn restart_idle_time(&self) {
+        self.idle_since.store(millis_since(self.shared.epoch), Ordering::Relaxed);
     }
 
     /// The bytes that were read so far.
@@ -174,8 +225,14 @@ impl ClientConnection {
         self.is_evicted.load(Ordering::Relaxed)
     }
 
-    /// Makes the task of the connection close it. A request that begins at this moment is still answered.
-    pub(super) fn evict(&self) {
+    /// Whether the connection was evicted as [`Eviction::Stalled`].
+    pub(super) fn was_stalled(&self) -> bool {
+        self.was_stalled.load(Ordering::Relaxed)
+    }
+
+    /// Makes the task of the connection close it.
+    pub(super) fn evict(&self, why: Eviction) {
+        self.was_stalled.store(why == Eviction::Stalled, Ordering::Relaxed);
         self.is_evicted.store(true, Ordering::Relaxed);
         self.waker.wake();
     }
@@ -209,6 +266,7 @@ fn millis_since(epoch: Instant) -> u64 {
 #[derive(Debug)]
 pub(super) struct InFlight {
     connection: Arc<ClientConnection>,
+    waits_for: WaitsFor,
     counts_for_address: bool,
     header_bytes: usize,
 }
@@ -216,10 +274,28 @@ pub(super) struct InFlight {
 impl InFlight {
     /// A request on `connection` begins.
     pub(super) fn begin(connection: &Arc<ClientConnection>) -> Self {
-        connection.in_flight.fetch_add(1, Ordering::AcqRel);
+        connection.requests.fetch_add(IN_FLIGHT + AT_SERVICE, Ordering::AcqRel);
         connection.changes.fetch_add(1, Ordering::Relaxed);
         connection.has_no_send_limit.store(false, Ordering::Relaxed);
-        Self { connection: connection.clone(), counts_for_address: false, header_bytes: 0 }
+        Self {
+            connection: connection.clone(),
+            waits_for: WaitsFor::Service,
+            counts_for_address: false,
+            header_bytes: 0,
+        }
+    }
+
+    /// Records whose turn it is.
+    pub(super) fn set_waits_for(&mut self, waits_for: WaitsFor) {
+        if self.waits_for == waits_for {
+            return;
+        }
+        self.waits_for = waits_for;
+        let requests = &self.connection.requests;
+        match waits_for {
+            WaitsFor::Service => requests.fetch_add(AT_SERVICE, Ordering::AcqRel),
+            WaitsFor::Client => requests.fetch_sub(AT_SERVICE, Ordering::AcqRel),
+        };
     }
 
     /// Compares the request with the limits.
@@ -246,7 +322,7 @@ impl InFlight {
         if version == HttpVersion::Http2 && bytes > MAX_HEADERS {
             return Err(Refusal::HeadersTooLarge);
         }
-        if let Some(address) = &connection.shared.address {
+        if let Some(address) = connection.address.get() {
             if !address.begin() {
                 return Err(Refusal::RequestsPerAddress);
             }
@@ -276,19 +352,23 @@ impl Drop for InFlight {
         let connection = &*self.connection;
         let shared = &connection.shared;
         if self.counts_for_address
-            && let Some(address) = &shared.address
+            && let Some(address) = connection.address.get()
         {
             address.end();
         }
         connection.headers.remove(self.header_bytes);
-        if connection.in_flight.load(Ordering::Relaxed) == 1 {
+        if connection.in_flight() == 1 {
             connection.headers.give_back(&shared.headers);
-            // The time is stored before the connection becomes idle, so that no idle connection has an old
-            // time.
-            connection.idle_since.store(millis_since(shared.epoch), Ordering::Relaxed);
         }
+        // The time is stored before the connection becomes idle, so that no idle connection has an old time.
+        // It is stored for each request, because the last two may end at the same moment.
+        connection.restart_idle_time();
         connection.changes.fetch_add(1, Ordering::Relaxed);
-        connection.in_flight.fetch_sub(1, Ordering::AcqRel);
+        let ended = match self.waits_for {
+            WaitsFor::Service => IN_FLIGHT + AT_SERVICE,
+            WaitsFor::Client => IN_FLIGHT,
+        };
+        connection.requests.fetch_sub(ended, Ordering::AcqRel);
     }
 }
 

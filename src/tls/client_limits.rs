@@ -1,7 +1,8 @@
 //! Limits the connections of clients, over all servers of a process ([D28](crate::decisions#d28)).
 
 use std::{
-    collections::HashMap,
+    cell::Cell,
+    collections::{HashMap, HashSet},
     fmt,
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,8 +11,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    client_connection::{AddressRequests, ClientConnection, Shared},
-    client_source::{ClientNetwork, ClientSource},
+    client_connection::{AddressRequests, ClientConnection, Eviction, Shared},
+    client_source::{ClientSource, SourceNetwork},
     close_reason::CloseReason,
     connection_counts::ConnectionCounts,
     header_budget::HeaderBudget,
@@ -26,17 +27,34 @@ const REQUESTS_PER_ADDRESS: NonZeroUsize = NonZeroUsize::new(256).expect("should
 /// Default of the memory for headers.
 const HEADER_BYTES: usize = 256 * 1024 * 1024;
 
-/// If all connections are busy, they are not searched again for this time. A search looks at each
-/// connection, and an attacker could open many connections in that time.
+/// The connections are searched again only after this time. A search looks at each connection, and an attacker
+/// could open many connections in that time.
 const SEARCH_AGAIN_AFTER_MILLIS: u64 = 20;
+
+/// A search keeps at least this many connections, so that they last until the next search.
+const MIN_CANDIDATES: usize = 64;
+
+/// A connection that waits for its client is stalled after this time without progress. It is shorter than the
+/// time for which a new connection waits for a place.
+const STALLED_AFTER_MILLIS: u64 = 500;
+
+/// A client that has sent and taken less than this is stalled.
+const MIN_PROGRESS: u64 = 4 * 1024;
+
+/// A connection that was not searched for this time must be seen to stall again.
+const STALL_VALID_MILLIS: u64 = 1_000;
+
+/// Too few open files cost one connection in this time.
+const FILE_EVICTION_MILLIS: u64 = 50;
 
 /// The limits of client connections. Several [`Server`](super::Server)s can share them.
 ///
 /// At the limit, the longest idle connection is closed to make room for a new one. A connection is idle
-/// between two requests, and before its first request. If all connections have requests in flight, the new
-/// connection is closed. A connection from an address that already has its share is closed, too. An IPv4
-/// address is one address; an IPv6 network of 64 bits counts as one address, because a host can choose any
-/// address in its network.
+/// between two requests, and before its first request. If none is idle, a connection is closed whose client
+/// sends or takes nothing although all requests wait for it. If there is none either, the new connection is
+/// closed. The same holds for the connections of an address that already has its share. An IPv4 address is
+/// one address; an IPv6 network of 64 bits counts as one address, because a host can choose any address in its
+/// network.
 ///
 /// ```
 /// use std::{num::NonZeroUsize, sync::Arc};
@@ -58,29 +76,45 @@ pub struct ClientLimits {
 #[derive(Default)]
 struct Table {
     open: HashMap<u64, Entry>,
-    addresses: HashMap<ClientNetwork, Address>,
+    /// How many of the open connections are evicted. They end soon.
+    evicted: usize,
+    addresses: HashMap<SourceNetwork, Address>,
     last_id: u64,
     candidates: Candidates,
+    evicted_for_files_at: Option<u64>,
 }
 
 struct Address {
-    open: usize,
+    open: HashSet<u64>,
+    evicted: usize,
     requests: Arc<AddressRequests>,
+    candidates: Candidates,
 }
 
 struct Entry {
     connection: Arc<ClientConnection>,
     source: ClientSource,
+    stall: Cell<Option<Stall>>,
 }
 
-/// The longest idle connections at the last search, the longest idle one last.
+/// Since when a connection waits for its client, as far as searches have seen it.
+#[derive(Clone, Copy, Debug)]
+struct Stall {
+    since: u64,
+    seen: u64,
+    bytes_at_start: u64,
+}
+
+/// The connections that the last search has found, the first one to close last.
 ///
-/// A connection that became idle later is not among them, so a candidate that is still idle is still the
+/// A connection that became idle later is not among them, so an idle one that is still idle is still the
 /// longest idle one. Therefore one search serves many evictions.
 #[derive(Default)]
 struct Candidates {
     idle_since_and_id: Vec<(u64, u64)>,
-    searched_in_vain_at: Option<u64>,
+    /// Valid only until the next search.
+    stalled_since_and_id: Vec<(u64, u64)>,
+    searched_at: Option<u64>,
 }
 
 impl ClientLimits {
@@ -138,52 +172,99 @@ impl ClientLimits {
         source: ClientSource,
         counts: Option<&Arc<ConnectionCounts>>,
     ) -> Result<(Admitted, Evicted), CloseReason> {
-        let mut table = self.table();
-        if let ClientSource::Client(network) = source
-            && let Some(address) = table.addresses.get(&network)
-            && self.per_address < self.connections
-            && address.open >= self.per_address.get()
-        {
-            return Err(CloseReason::AddressLimit);
-        }
-        let mut evicted = Evicted::No;
-        if table.open.len() >= self.connections.get() {
-            if !self.evict(&mut table) {
+        let now = self.now_millis();
+        let table = &mut *self.table();
+        let mut evicted = self.make_room_in_share(table, source, now)?;
+        if table.open.len() - table.evicted >= self.connections.get() {
+            // An evicted connection ends as soon as its task runs. So there are many only if the tasks do not run.
+            let max_evicted = MIN_CANDIDATES.max(self.connections.get() / 8);
+            if table.evicted >= max_evicted || !table.evict_one(now) {
                 return Err(CloseReason::NoIdleConnection);
             }
             evicted = Evicted::Yes;
         }
         table.last_id += 1;
         let id = table.last_id;
-        let address = match source {
-            ClientSource::Exempt => None,
-            ClientSource::Client(network) => {
-                let address = table.addresses.entry(network).or_insert_with(|| {
-                    let requests = AddressRequests::new(self.requests_per_address.get());
-                    Address { open: 0, requests: Arc::new(requests) }
-                });
-                address.open += 1;
-                Some(address.requests.clone())
-            }
-        };
         let (headers, counts) = (self.headers.clone(), counts.cloned());
-        let shared = Shared { epoch: self.epoch, address, headers, counts };
-        let connection = Arc::new(ClientConnection::new(shared));
-        table.open.insert(id, Entry { connection: connection.clone(), source });
+        let connection =
+            Arc::new(ClientConnection::new(Shared { epoch: self.epoch, headers, counts }));
+        let entry = Entry { connection: connection.clone(), source, stall: Cell::new(None) };
+        table.open.insert(id, entry);
+        self.add_to_address(table, source, id, &connection);
         Ok((Admitted { limits: self.clone(), id, connection }, evicted))
     }
 
-    /// Closes the longest idle connection. Returns false if no connection is idle.
-    pub(super) fn evict_longest_idle(&self) -> bool {
-        self.evict(&mut self.table())
+    /// Sets the source of a connection that was admitted as [`ClientSource::Exempt`].
+    ///
+    /// # Errors
+    /// Why the connection must be closed.
+    pub(super) fn set_source(
+        &self,
+        place: &Admitted,
+        source: ClientSource,
+    ) -> Result<Evicted, CloseReason> {
+        let now = self.now_millis();
+        let table = &mut *self.table();
+        if place.connection.is_evicted() {
+            return Err(CloseReason::ConnectionLimit);
+        }
+        let evicted = self.make_room_in_share(table, source, now)?;
+        if let Some(entry) = table.open.get_mut(&place.id) {
+            entry.source = source;
+        }
+        self.add_to_address(table, source, place.id, &place.connection);
+        Ok(evicted)
     }
 
-    fn evict(&self, table: &mut Table) -> bool {
-        let Some(id) = table.longest_idle(self.now_millis()) else { return false };
-        if let Some(entry) = table.remove(id) {
-            entry.connection.evict();
+    /// If the address has its share, one of its connections loses its place.
+    fn make_room_in_share(
+        &self,
+        table: &mut Table,
+        source: ClientSource,
+        now: u64,
+    ) -> Result<Evicted, CloseReason> {
+        let ClientSource::Client(network) = source else { return Ok(Evicted::No) };
+        let Some(address) = table.addresses.get(&network) else { return Ok(Evicted::No) };
+        if self.per_address >= self.connections
+            || address.open.len() - address.evicted < self.per_address.get()
+        {
+            return Ok(Evicted::No);
         }
-        true
+        let max_evicted = MIN_CANDIDATES.max(self.per_address.get() / 8);
+        if address.evicted >= max_evicted || !table.evict_one_of(network, now) {
+            return Err(CloseReason::AddressLimit);
+        }
+        Ok(Evicted::OfSameAddress)
+    }
+
+    fn add_to_address(
+        &self,
+        table: &mut Table,
+        source: ClientSource,
+        id: u64,
+        connection: &ClientConnection,
+    ) {
+        let ClientSource::Client(network) = source else { return };
+        let address = table.addresses.entry(network).or_insert_with(|| Address {
+            open: HashSet::new(),
+            evicted: 0,
+            requests: Arc::new(AddressRequests::new(self.requests_per_address.get())),
+            candidates: Candidates::default(),
+        });
+        address.open.insert(id);
+        connection.set_address(address.requests.clone());
+    }
+
+    /// Closes the longest idle connection, because the process has too few open files. Several servers may call
+    /// this at the same time, and all get the file.
+    pub(super) fn evict_for_open_files(&self) {
+        let now = self.now_millis();
+        let table = &mut *self.table();
+        let last = table.evicted_for_files_at;
+        if last.is_none_or(|last| now.saturating_sub(last) >= FILE_EVICTION_MILLIS) {
+            table.evicted_for_files_at = Some(now);
+            table.evict_one(now);
+        }
     }
 
     fn now_millis(&self) -> u64 {
@@ -213,50 +294,112 @@ impl fmt::Debug for ClientLimits {
 }
 
 impl Table {
-    fn remove(&mut self, id: u64) -> Option<Entry> {
-        let entry = self.open.remove(&id)?;
+    fn remove(&mut self, id: u64) {
+        let Some(entry) = self.open.remove(&id) else { return };
+        let evicted = usize::from(entry.connection.is_evicted());
+        self.evicted -= evicted;
         if let ClientSource::Client(network) = entry.source
             && let Some(address) = self.addresses.get_mut(&network)
         {
-            address.open -= 1;
-            if address.open == 0 {
+            address.open.remove(&id);
+            address.evicted -= evicted;
+            if address.open.is_empty() {
                 self.addresses.remove(&network);
             }
         }
-        Some(entry)
     }
 
-    fn longest_idle(&mut self, now: u64) -> Option<u64> {
-        if let Some(id) = self.next_candidate() {
-            return Some(id);
-        }
-        let candidates = &mut self.candidates;
-        if candidates
-            .searched_in_vain_at
-            .is_some_and(|at| now.saturating_sub(at) < SEARCH_AGAIN_AFTER_MILLIS)
+    /// Closes a connection. Returns false if none can be closed.
+    fn evict_one(&mut self, now: u64) -> bool {
+        let all = self.open.iter().map(|(id, entry)| (*id, entry));
+        let found = self.candidates.next(&self.open, all, now);
+        self.evict(found)
+    }
+
+    /// Closes a connection of an address. Returns false if none can be closed.
+    fn evict_one_of(&mut self, network: SourceNetwork, now: u64) -> bool {
+        let open = &self.open;
+        let Some(address) = self.addresses.get_mut(&network) else { return false };
+        let all = address.open.iter().filter_map(|id| Some((*id, open.get(id)?)));
+        let found = address.candidates.next(open, all, now);
+        self.evict(found)
+    }
+
+    /// The connection keeps its place until it has ended, but does not count any more.
+    fn evict(&mut self, found: Option<(u64, Eviction)>) -> bool {
+        let Some((id, why)) = found else { return false };
+        let Some(entry) = self.open.get(&id) else { return false };
+        entry.connection.evict(why);
+        self.evicted += 1;
+        if let ClientSource::Client(network) = entry.source
+            && let Some(address) = self.addresses.get_mut(&network)
         {
-            return None;
+            address.evicted += 1;
         }
-        let found = &mut candidates.idle_since_and_id;
-        let idle = self.open.iter().filter(|(_, entry)| entry.connection.in_flight() == 0);
-        found.extend(idle.map(|(id, entry)| (entry.connection.idle_since_millis(), *id)));
-        // A part of the connections is enough, so that sorting costs less than the search.
-        let kept = found.len().div_ceil(16);
-        if kept < found.len() {
-            found.select_nth_unstable(kept);
-            found.truncate(kept);
+        true
+    }
+}
+
+impl Candidates {
+    /// Takes the connection to close next, `all` of which can be closed.
+    fn next<'a>(
+        &mut self,
+        open: &HashMap<u64, Entry>,
+        all: impl Iterator<Item = (u64, &'a Entry)>,
+        now: u64,
+    ) -> Option<(u64, Eviction)> {
+        if let Some(id) = self.next_idle(open) {
+            return Some((id, Eviction::Idle));
         }
-        found.sort_unstable_by(|one, other| other.cmp(one));
-        candidates.searched_in_vain_at = found.is_empty().then_some(now);
-        self.next_candidate()
+        let searched_at = self.searched_at;
+        if searched_at.is_none_or(|at| now.saturating_sub(at) >= SEARCH_AGAIN_AFTER_MILLIS) {
+            self.searched_at = Some(now);
+            self.search(all, now);
+            if let Some(id) = self.next_idle(open) {
+                return Some((id, Eviction::Idle));
+            }
+        }
+        self.next_stalled(open).map(|id| (id, Eviction::Stalled))
     }
 
-    /// Takes the longest idle candidate that has been idle since the search.
-    fn next_candidate(&mut self) -> Option<u64> {
-        while let Some((idle_since, id)) = self.candidates.idle_since_and_id.pop() {
-            if let Some(Entry { connection, .. }) = self.open.get(&id)
-                && connection.in_flight() == 0
+    fn search<'a>(&mut self, all: impl Iterator<Item = (u64, &'a Entry)>, now: u64) {
+        let (idle, stalled) = (&mut self.idle_since_and_id, &mut self.stalled_since_and_id);
+        idle.clear();
+        stalled.clear();
+        for (id, entry) in all {
+            let connection = &*entry.connection;
+            if connection.is_evicted() {
+                continue;
+            }
+            if connection.is_idle() {
+                idle.push((connection.idle_since_millis(), id));
+            } else if let Some(since) = entry.stalled_since(now) {
+                stalled.push((since, id));
+            }
+        }
+        keep_longest(idle);
+        keep_longest(stalled);
+    }
+
+    /// Takes the longest idle connection that has been idle since the search.
+    fn next_idle(&mut self, open: &HashMap<u64, Entry>) -> Option<u64> {
+        while let Some((idle_since, id)) = self.idle_since_and_id.pop() {
+            if let Some(Entry { connection, .. }) = open.get(&id)
+                && connection.is_idle()
                 && connection.idle_since_millis() == idle_since
+                && !connection.is_evicted()
+            {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    fn next_stalled(&mut self, open: &HashMap<u64, Entry>) -> Option<u64> {
+        while let Some((_, id)) = self.stalled_since_and_id.pop() {
+            if let Some(Entry { connection, .. }) = open.get(&id)
+                && connection.waits_for_client()
+                && !connection.is_evicted()
             {
                 return Some(id);
             }
@@ -265,15 +408,47 @@ impl Table {
     }
 }
 
+/// Keeps the longest ones, and sorts them. A part of the connections is enough, so that sorting costs less than
+/// the search.
+fn keep_longest(found: &mut Vec<(u64, u64)>) {
+    let kept = found.len().div_ceil(16).max(MIN_CANDIDATES);
+    if kept < found.len() {
+        found.select_nth_unstable(kept);
+        found.truncate(kept);
+    }
+    found.sort_unstable_by(|one, other| other.cmp(one));
+}
+
+impl Entry {
+    /// Since when the connection waits for its client without progress, if this is long enough.
+    fn stalled_since(&self, now: u64) -> Option<u64> {
+        let connection = &*self.connection;
+        if !connection.waits_for_client() {
+            self.stall.set(None);
+            return None;
+        }
+        let bytes = connection.read().wrapping_add(connection.written());
+        let known = self.stall.get().filter(|stall| {
+            now.saturating_sub(stall.seen) < STALL_VALID_MILLIS
+                && bytes.wrapping_sub(stall.bytes_at_start) < MIN_PROGRESS
+        });
+        let (since, bytes_at_start) =
+            known.map_or((now, bytes), |stall| (stall.since, stall.bytes_at_start));
+        self.stall.set(Some(Stall { since, seen: now, bytes_at_start }));
+        (now.saturating_sub(since) >= STALLED_AFTER_MILLIS).then_some(since)
+    }
+}
+
 /// Whether another connection was closed to make room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Evicted {
     No,
     Yes,
+    /// The address had its share.
+    OfSameAddress,
 }
 
-/// The place of an open connection. It is free again when this value is dropped, or when the connection is
-/// evicted.
+/// The place of an open connection. It is free again when this value is dropped.
 #[derive(Debug)]
 pub(super) struct Admitted {
     limits: Arc<ClientLimits>,
@@ -295,12 +470,12 @@ impl Drop for Admitted {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{task::Poll, time::Duration};
 
     use tokio::time::advance;
 
     use super::*;
-    use crate::tls::client_connection::InFlight;
+    use crate::tls::client_connection::{InFlight, WaitsFor};
 
     fn limits(connections: usize, per_address: usize) -> Arc<ClientLimits> {
         let number = |n| NonZeroUsize::new(n).unwrap();
@@ -310,6 +485,11 @@ mod tests {
 
     fn source(last: u8) -> ClientSource {
         ClientSource::of([192, 0, 2, last].into())
+    }
+
+    fn network(last: u8) -> SourceNetwork {
+        let ClientSource::Client(network) = source(last) else { panic!("no client") };
+        network
     }
 
     fn admit(limits: &Arc<ClientLimits>, source: ClientSource) -> Admitted {
@@ -340,11 +520,31 @@ mod tests {
         assert!(!evicted(&open)[0]);
         assert!(evicted(&open)[1..].iter().all(|evicted| *evicted));
         assert!(evicted(&new).iter().all(|evicted| !evicted));
-        // An evicted connection gives back no place.
+        // An evicted connection has lost its place already, so its end makes no room.
         drop(open.split_off(1));
+        advance(Duration::from_millis(SEARCH_AGAIN_AFTER_MILLIS)).await;
         let (_, evicted) = limits.admit(source(2), None).unwrap();
         assert_eq!(evicted, Evicted::Yes);
         drop(busy);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_evicted_connection_stays_in_the_table_until_it_ends() {
+        let limits = limits(2, 2);
+        let first = admit(&limits, source(1));
+        let _second = admit(&limits, source(1));
+        let new = admit(&limits, source(2));
+        assert!(first.connection().is_evicted());
+        // A request that begins now changes nothing.
+        let busy = InFlight::begin(first.connection());
+        let counts = |limits: &ClientLimits| {
+            let table = limits.table();
+            (table.open.len(), table.evicted, table.addresses[&network(1)].open.len())
+        };
+        assert_eq!(counts(&limits), (3, 1, 2));
+        drop((busy, first));
+        assert_eq!(counts(&limits), (2, 0, 1));
+        drop(new);
     }
 
     #[tokio::test(start_paused = true)]
@@ -378,22 +578,91 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_address_has_a_share_that_evicts_nobody() {
-        let limits = limits(4, 2);
-        let mut open = vec![admit(&limits, source(1)), admit(&limits, source(1))];
-        open.push(admit(&limits, source(2)));
-        open.push(admit(&limits, source(2)));
-        assert_eq!(limits.admit(source(1), None).unwrap_err(), CloseReason::AddressLimit);
-        assert!(open.iter().all(|open| !open.connection().is_evicted()));
-        open.remove(0);
-        open.push(limits.admit(source(1), None).unwrap().0);
-        assert_eq!(limits.admit(source(1), None).unwrap_err(), CloseReason::AddressLimit);
-        // A trusted proxy has no share.
-        for _ in 0..4 {
-            open.push(limits.admit(ClientSource::Exempt, None).unwrap().0);
+    async fn without_an_idle_connection_one_that_waits_for_its_client_makes_room() {
+        let limits = limits(3, 3);
+        let open: Vec<_> = (1..=3).map(|last| admit(&limits, source(last))).collect();
+        let mut busy: Vec<_> = open.iter().map(|open| InFlight::begin(open.connection())).collect();
+        // The first two wait for their clients, and the second one takes a bit.
+        busy[0].set_waits_for(WaitsFor::Client);
+        busy[1].set_waits_for(WaitsFor::Client);
+        let start = Instant::now();
+        let admitted = loop {
+            match limits.admit(source(4), None) {
+                Ok((admitted, _)) => break admitted,
+                Err(reason) => assert_eq!(reason, CloseReason::NoIdleConnection),
+            }
+            advance(Duration::from_millis(50)).await;
+            open[1].connection().add_written(Poll::Ready(1024));
+        };
+        assert_eq!(start.elapsed().as_millis(), u128::from(STALLED_AFTER_MILLIS));
+        assert!(open[0].connection().was_stalled());
+        assert!(!open[1].connection().is_evicted());
+        assert!(!open[2].connection().is_evicted());
+        drop(admitted);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_that_wait_for_the_client_are_not_idle() {
+        let limits = limits(1, 1);
+        let open = admit(&limits, source(1));
+        open.connection().add_written(Poll::Pending);
+        let refused = limits.admit(source(2), None).unwrap_err();
+        assert_eq!(refused, CloseReason::NoIdleConnection);
+        open.connection().add_written(Poll::Ready(10));
+        advance(Duration::from_millis(SEARCH_AGAIN_AFTER_MILLIS)).await;
+        assert_eq!(limits.admit(source(2), None).unwrap().1, Evicted::Yes);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_its_share_an_address_loses_its_own_longest_idle_connection() {
+        let limits = limits(6, 2);
+        let other = admit(&limits, source(2));
+        advance(Duration::from_millis(5)).await;
+        let first = admit(&limits, source(1));
+        advance(Duration::from_millis(5)).await;
+        let second = admit(&limits, source(1));
+        let (third, evicted) = limits.admit(source(1), None).unwrap();
+        assert_eq!(evicted, Evicted::OfSameAddress);
+        assert!(first.connection().is_evicted());
+        // Without an idle connection of the address, the new one is refused.
+        let _busy = [&second, &third].map(|open| InFlight::begin(open.connection()));
+        for _ in 0..2 {
+            advance(Duration::from_millis(SEARCH_AGAIN_AFTER_MILLIS)).await;
+            assert_eq!(limits.admit(source(1), None).unwrap_err(), CloseReason::AddressLimit);
         }
-        drop(open);
+        assert!(!other.connection().is_evicted());
+        drop((first, second));
+        let fourth = admit(&limits, source(1));
+        // A trusted proxy has no share.
+        let exempt: Vec<_> = (0..4).map(|_| admit(&limits, ClientSource::Exempt)).collect();
+        drop((other, third, fourth, exempt));
         let table = limits.table();
-        assert_eq!((table.open.len(), table.addresses.len()), (0, 0));
+        assert_eq!((table.open.len(), table.evicted, table.addresses.len()), (0, 0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_gets_its_source_later() {
+        let limits = limits(4, 1);
+        let place = admit(&limits, ClientSource::Exempt);
+        assert_eq!(limits.set_source(&place, source(1)), Ok(Evicted::No));
+        let _busy = InFlight::begin(place.connection());
+        let next = admit(&limits, ClientSource::Exempt);
+        assert_eq!(limits.set_source(&next, source(1)), Err(CloseReason::AddressLimit));
+        drop((place, next));
+        assert!(limits.table().addresses.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn too_few_open_files_cost_one_connection_at_a_time() {
+        let limits = limits(9, 9);
+        let open: Vec<_> = (0..9).map(|_| admit(&limits, source(1))).collect();
+        let evicted = || open.iter().filter(|open| open.connection().is_evicted()).count();
+        for want in 1..3 {
+            for _ in 0..8 {
+                limits.evict_for_open_files();
+            }
+            assert_eq!(evicted(), want);
+            advance(Duration::from_millis(FILE_EVICTION_MILLIS)).await;
+        }
     }
 }

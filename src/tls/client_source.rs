@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClientSource {
     /// A client with an address.
-    Client(ClientNetwork),
+    Client(SourceNetwork),
     /// A proxy that carries the requests of many clients. The limits of one address do not apply to it.
     Exempt,
 }
@@ -14,19 +14,19 @@ pub(super) enum ClientSource {
 impl ClientSource {
     /// A connection from `address`.
     pub(super) fn of(address: IpAddr) -> Self {
-        Self::Client(ClientNetwork::of(address))
+        Self::Client(SourceNetwork::of(address))
     }
 }
 
 /// The addresses that one client can have: an IPv4 address, or an IPv6 network of 64 bits. A host can choose
 /// any address in its IPv6 network of 64 bits (RFC 4291 §2.5.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum ClientNetwork {
+pub(super) enum SourceNetwork {
     V4(Ipv4Addr),
     V6([u16; 4]),
 }
 
-impl ClientNetwork {
+impl SourceNetwork {
     fn of(address: IpAddr) -> Self {
         // A socket for IPv6 and IPv4 shows IPv4 addresses as IPv6 addresses.
         match address.to_canonical() {

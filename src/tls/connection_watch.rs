@@ -21,6 +21,10 @@ use crate::stall::MinimumProgress;
 /// Used instead of the end of a time limit that is too long for the clock.
 const LONG: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// How long a request may take that began when its connection was evicted. The connection has a place until
+/// then.
+const EVICTION_GRACE: Duration = Duration::from_secs(10);
+
 /// Time limits of the connection of a client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClientTimeouts {
@@ -63,6 +67,7 @@ struct State {
     is_blocked: bool,
     send: MinimumProgress,
     shutting_down_since: Option<Instant>,
+    evicted_at: Option<Instant>,
 }
 
 impl Watch {
@@ -122,6 +127,7 @@ impl State {
             is_blocked: false,
             send: MinimumProgress::new(timeouts.send),
             shutting_down_since: None,
+            evicted_at: None,
         }
     }
 
@@ -144,19 +150,38 @@ impl State {
     fn check(&mut self, now: Instant) -> Result<Instant, Action> {
         let after = |start: Instant, limit| start.checked_add(limit).unwrap_or(now + LONG);
         let connection = &*self.connection;
-        let is_idle = connection.in_flight() == 0;
+        let in_flight = connection.in_flight();
+        let was_blocked = std::mem::replace(&mut self.is_blocked, connection.is_blocked());
+        if was_blocked && !self.is_blocked && in_flight == 0 {
+            connection.restart_idle_time();
+        }
+        // A client that still takes a response is not idle, although the service has finished.
+        let is_idle = in_flight == 0 && !self.is_blocked;
         let mut next = after(now, self.timeouts.idle);
         if connection.is_evicted() {
-            if self.shutting_down_since.is_none() {
-                self.shutting_down_since = Some(now);
-                return Err(Action::ShutDown(CloseReason::ConnectionLimit));
-            }
-            if is_idle {
+            let evicted_at = match self.evicted_at {
+                Some(evicted_at) => evicted_at,
+                None => {
+                    self.evicted_at = Some(now);
+                    if connection.was_stalled() && connection.waits_for_client() {
+                        return Err(Action::Close(CloseReason::ConnectionLimit));
+                    }
+                    if self.shutting_down_since.is_none() {
+                        self.shutting_down_since = Some(now);
+                        return Err(Action::ShutDown(CloseReason::ConnectionLimit));
+                    }
+                    now
+                }
+            };
+            // An HTTP/2 client can open streams until it has acknowledged the shutdown, and need not do so.
+            let end = after(evicted_at, EVICTION_GRACE);
+            if is_idle || now >= end {
                 return Err(Action::Abort);
             }
+            next = next.min(end);
         }
-        self.is_blocked = connection.is_blocked();
-        let has_no_limit = self.version == HttpVersion::Http1 && connection.has_no_send_limit();
+        let has_no_limit =
+            self.version == HttpVersion::Http1 && in_flight > 0 && connection.has_no_send_limit();
         if self.is_blocked && !has_no_limit {
             let end = self.send.waiting(now, connection.written());
             next = next.min(end.map_err(|_| Action::Close(CloseReason::Send))?);
@@ -196,7 +221,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::client_connection::InFlight;
+    use crate::tls::client_connection::{Eviction, InFlight, WaitsFor};
 
     const TIMEOUTS: ClientTimeouts = ClientTimeouts {
         idle: Duration::from_secs(75),
@@ -213,6 +238,9 @@ mod tests {
         Blocked,
         Written(usize),
         Evicted,
+        EvictedAsStalled,
+        /// The last request waits for the client.
+        WaitsForClient,
         Check,
     }
 
@@ -232,7 +260,11 @@ mod tests {
                 Event::End => drop(requests.pop()),
                 Event::Blocked => connection.add_written(Poll::Pending),
                 Event::Written(bytes) => connection.add_written(Poll::Ready(*bytes)),
-                Event::Evicted => connection.evict(),
+                Event::Evicted => connection.evict(Eviction::Idle),
+                Event::EvictedAsStalled => connection.evict(Eviction::Stalled),
+                Event::WaitsForClient => {
+                    requests.last_mut().unwrap().set_waits_for(WaitsFor::Client);
+                }
                 Event::Check => {}
             }
             state.observe();
@@ -246,7 +278,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_limit_has_its_action() {
         use Action::{Abort, Close, ShutDown};
-        use Event::{Blocked, Check, End, Evicted, Read, Request, Written};
+        use Event::{
+            Blocked, Check, End, Evicted, EvictedAsStalled, Read, Request, WaitsForClient, Written,
+        };
         use HttpVersion::{Http1, Http2};
         type Case<'a> = (&'a str, HttpVersion, &'a [(u64, Event)], &'a [(u64, Action)]);
         let cases: &[Case<'_>] = &[
@@ -318,6 +352,46 @@ mod tests {
                 Http1,
                 &[(1, Request), (1, Evicted), (2, Check), (9, End)],
                 &[(1, ShutDown(CloseReason::ConnectionLimit)), (9, Abort)],
+            ),
+            (
+                "requests after the eviction",
+                Http2,
+                &[(1, Evicted), (1, Request), (1, Request), (10, End), (10, Request), (11, Check)],
+                &[(1, ShutDown(CloseReason::ConnectionLimit)), (11, Abort)],
+            ),
+            (
+                "evicted, and the client does not take the response",
+                Http2,
+                &[(1, Request), (1, WaitsForClient), (1, EvictedAsStalled)],
+                &[(1, Close(CloseReason::ConnectionLimit))],
+            ),
+            (
+                "evicted, but the client has taken the response",
+                Http2,
+                &[(1, Request), (1, EvictedAsStalled), (3, End)],
+                &[(1, ShutDown(CloseReason::ConnectionLimit)), (3, Abort)],
+            ),
+            (
+                "the rest of a response that the client takes slowly",
+                Http1,
+                &[
+                    (1, Request),
+                    (2, Blocked),
+                    (2, End),
+                    (50, Written(9000)),
+                    (50, Blocked),
+                    (90, Written(9000)),
+                    (90, Check),
+                    (164, Check),
+                    (165, Check),
+                ],
+                &[(165, ShutDown(CloseReason::Idle))],
+            ),
+            (
+                "the rest of a response that the client does not take",
+                Http2,
+                &[(1, Request), (2, Blocked), (2, End), (2, Evicted), (9, Check), (12, Check)],
+                &[(2, ShutDown(CloseReason::ConnectionLimit)), (12, Abort)],
             ),
         ];
         for (name, version, events, want) in cases {

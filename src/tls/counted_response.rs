@@ -15,10 +15,15 @@ use pin_project_lite::pin_project;
 
 #[cfg(feature = "proxy")]
 use super::close_reason::CloseReason;
-use super::{client_connection::InFlight, http_version::HttpVersion, refusal::Refusal, streams};
+use super::{
+    client_connection::{InFlight, WaitsFor},
+    http_version::HttpVersion,
+    refusal::Refusal,
+    streams,
+};
 #[cfg(feature = "proxy")]
 use crate::stall::Stalled;
-use crate::{log_limit::log_limited, metrics::Label};
+use crate::{body_wait, log_limit::log_limited, metrics::Label};
 
 /// A stream of HTTP/2 gets the body in pieces of this size, the maximum size of a frame. A slow client must
 /// take a piece within the time limit. A service may send much larger pieces.
@@ -78,17 +83,25 @@ where
         let this = self.project();
         let Some(response) = this.response.as_pin_mut() else {
             let refusal = this.refusal.take().expect("polled after completion");
-            let in_flight = this.in_flight.take();
+            // The answer is small and complete, so the request need not be in flight until the client takes it.
+            *this.in_flight = None;
             return Poll::Ready(Ok(refusal.map(|rest| CountedBody {
                 body: None,
                 rest,
                 piece: usize::MAX,
                 has_no_limit: false,
-                _in_flight: in_flight,
+                in_flight: None,
             })));
         };
+        body_wait::clear();
         let Poll::Ready(response) = response.poll(cx) else {
             streams::service_is_pending();
+            if let Some(in_flight) = this.in_flight {
+                in_flight.set_waits_for(match body_wait::is_pending() {
+                    true => WaitsFor::Client,
+                    false => WaitsFor::Service,
+                });
+            }
             return Poll::Pending;
         };
         let (head, body) = response?.into_parts();
@@ -109,8 +122,11 @@ where
             HttpVersion::Http2 => STREAM_PIECE,
         };
         let rest = Bytes::new();
-        let _in_flight = this.in_flight.take();
-        let body = CountedBody { body: Some(body), rest, piece, has_no_limit, _in_flight };
+        let mut in_flight = this.in_flight.take();
+        if let Some(in_flight) = &mut in_flight {
+            in_flight.set_waits_for(WaitsFor::Client);
+        }
+        let body = CountedBody { body: Some(body), rest, piece, has_no_limit, in_flight };
         Poll::Ready(Ok(Response::from_parts(head, body)))
     }
 }
@@ -133,7 +149,8 @@ pin_project! {
         rest: Bytes,
         piece: usize,
         has_no_limit: bool,
-        _in_flight: Option<InFlight>,
+        // `None` if the gateway has refused the request.
+        in_flight: Option<InFlight>,
     }
 }
 
@@ -150,6 +167,9 @@ impl<B: Body> Body for CountedBody<B> {
             let Some(body) = this.body.as_pin_mut() else { return Poll::Ready(None) };
             let Poll::Ready(frame) = body.poll_frame(cx) else {
                 streams::service_is_pending();
+                if let Some(in_flight) = this.in_flight {
+                    in_flight.set_waits_for(WaitsFor::Service);
+                }
                 return Poll::Pending;
             };
             match frame.transpose()?.map(Frame::into_data) {
@@ -169,6 +189,10 @@ impl<B: Body> Body for CountedBody<B> {
             *this.rest = piece.split_off(*this.piece);
         }
         streams::passed_on(piece.len(), *this.has_no_limit);
+        // hyper polls again as soon as it has room for more.
+        if let Some(in_flight) = this.in_flight {
+            in_flight.set_waits_for(WaitsFor::Client);
+        }
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 

@@ -9,7 +9,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower::BoxError;
 
-use super::exchanges::InFlight;
+use super::exchanges::Exchange;
 
 pin_project! {
     /// The body of a response. hyper discards what it has not written yet when the body of an HTTP/1.1
@@ -21,13 +21,13 @@ pin_project! {
         inner: B,
         failed: Option<BoxError>,
         // `None` over HTTP/2, where the head and the failure are different frames.
-        in_flight: Option<InFlight>,
+        exchange: Option<Exchange>,
     }
 }
 
 impl<B> DeliveredBody<B> {
-    pub(super) fn new(inner: B, in_flight: Option<InFlight>) -> Self {
-        Self { inner, failed: None, in_flight }
+    pub(super) fn new(inner: B, exchange: Option<Exchange>) -> Self {
+        Self { inner, failed: None, exchange }
     }
 }
 
@@ -40,10 +40,10 @@ impl<B: Body<Error: Into<BoxError>>> Body for DeliveredBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let this = self.project();
-        let Some(in_flight) = this.in_flight else {
+        let Some(exchange) = this.exchange else {
             return this.inner.poll_frame(cx).map_err(Into::into);
         };
-        let exchanges = in_flight.exchanges();
+        let exchanges = exchange.exchanges();
         let error = match this.failed.take() {
             Some(error) => error,
             None => match ready!(this.inner.poll_frame(cx)) {

@@ -22,10 +22,10 @@ pub(super) struct Exchanges {
 
 impl Exchanges {
     /// Records that an HTTP/1.1 request has arrived. Its response ends when the value is dropped.
-    pub(super) fn begin(self: &Arc<Self>, version: Version) -> InFlight {
+    pub(super) fn begin(self: &Arc<Self>, version: Version) -> Exchange {
         self.accepts_interim.store(version == Version::HTTP_11, Ordering::Relaxed);
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(self.clone())
+        Exchange(self.clone())
     }
 
     /// Whether the response to an HTTP/1.1 request has not ended yet.
@@ -79,9 +79,9 @@ impl Exchanges {
 
 /// A request in flight. It ends when this value is dropped.
 #[derive(Debug)]
-pub(super) struct InFlight(Arc<Exchanges>);
+pub(super) struct Exchange(Arc<Exchanges>);
 
-impl InFlight {
+impl Exchange {
     pub(super) fn exchanges(&self) -> &Exchanges {
         &self.0
     }
@@ -92,7 +92,7 @@ impl InFlight {
     }
 }
 
-impl Drop for InFlight {
+impl Drop for Exchange {
     fn drop(&mut self) {
         self.set_answered();
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);

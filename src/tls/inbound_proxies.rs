@@ -42,30 +42,44 @@ impl Ends {
 }
 
 impl InboundProxies {
-    /// Finds out who is at the other end of a connection. With the PROXY protocol, this reads the header,
-    /// for at most `time_left`.
+    /// Finds out who is at the other end of a connection. `None`: [`read_ends`](Self::read_ends) must read it.
     ///
     /// # Errors
     /// The connection must be closed. The reason has been logged.
-    pub(super) async fn ends(
+    pub(super) fn ends(
+        &self,
+        peer: SocketAddr,
+        local: SocketAddr,
+    ) -> Result<Option<Ends>, ProxyRefusal> {
+        let Some(proxies) = &self.proxy_protocol else {
+            return Ok(Some(self.with_headers(peer, local)));
+        };
+        if !proxies.contains(peer.ip()) {
+            log_limited!(warn, "PROXY protocol: untrusted peer", { %peer }, "connection closed: its peer is not a trusted proxy, and the PROXY protocol is required");
+            return Err(ProxyRefusal::Untrusted);
+        }
+        Ok(None)
+    }
+
+    fn with_headers(&self, peer: SocketAddr, local: SocketAddr) -> Ends {
+        let proxies = self.http.clone().filter(|proxies| proxies.contains(peer.ip()));
+        Ends { peer, local, proxies }
+    }
+
+    /// Reads the header of the PROXY protocol, for at most `time_left`.
+    ///
+    /// # Errors
+    /// The connection must be closed. The reason has been logged.
+    pub(super) async fn read_ends(
         &self,
         stream: &mut TcpStream,
         peer: SocketAddr,
         local: SocketAddr,
         time_left: Duration,
     ) -> Result<Ends, ProxyRefusal> {
-        let with_headers = |peer: SocketAddr, local| {
-            let proxies = self.http.clone().filter(|proxies| proxies.contains(peer.ip()));
-            Ends { peer, local, proxies }
-        };
-        let Some(proxies) = &self.proxy_protocol else { return Ok(with_headers(peer, local)) };
-        if !proxies.contains(peer.ip()) {
-            log_limited!(warn, "PROXY protocol: untrusted peer", { %peer }, "connection closed: its peer is not a trusted proxy, and the PROXY protocol is required");
-            return Err(ProxyRefusal::Untrusted);
-        }
         match timeout(time_left, Box::pin(ProxyHeader::read(stream))).await {
             Ok(Ok(ProxyHeader::Forwarded { source, destination })) => {
-                Ok(with_headers(source, destination))
+                Ok(self.with_headers(source, destination))
             }
             // The proxy itself is the client. It may also have forwarded a connection whose client it does
             // not know, so headers in this connection do not count.

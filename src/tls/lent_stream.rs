@@ -85,19 +85,51 @@ impl ClientStream {
 }
 
 /// Waits for a connection that was lent.
-pub(super) enum Lender {
-    Tcp(oneshot::Receiver<ClientIo<TcpStream>>),
+///
+/// If this is dropped during a response whose end is the end of the connection, the connection is reset.
+/// Otherwise the client would take a part of the response for the whole.
+pub(super) struct Lender {
+    returned: Returned,
+}
+
+enum Returned {
+    Tcp {
+        stream: oneshot::Receiver<ClientIo<TcpStream>>,
+        exchanges: Arc<Exchanges>,
+    },
+    /// The end of TLS without `close_notify` is different from the end of the response.
     Tls(oneshot::Receiver<TlsStream<ClientIo<TcpStream>>>),
 }
 
 impl Lender {
+    pub(super) fn tcp(
+        stream: oneshot::Receiver<ClientIo<TcpStream>>,
+        exchanges: Arc<Exchanges>,
+    ) -> Self {
+        Self { returned: Returned::Tcp { stream, exchanges } }
+    }
+
+    pub(super) fn tls(stream: oneshot::Receiver<TlsStream<ClientIo<TcpStream>>>) -> Self {
+        Self { returned: Returned::Tls(stream) }
+    }
+
     /// The connection, after hyper has dropped it.
-    pub(super) fn take_back(self) -> Option<ClientStream> {
-        match self {
-            Self::Tcp(mut returned) => returned.try_recv().ok().map(ClientStream::Tcp),
-            Self::Tls(mut returned) => {
-                returned.try_recv().ok().map(Box::new).map(ClientStream::Tls)
-            }
+    pub(super) fn take_back(mut self) -> Option<ClientStream> {
+        match &mut self.returned {
+            Returned::Tcp { stream, .. } => stream.try_recv().ok().map(ClientStream::Tcp),
+            Returned::Tls(stream) => stream.try_recv().ok().map(Box::new).map(ClientStream::Tls),
+        }
+    }
+}
+
+impl Drop for Lender {
+    fn drop(&mut self) {
+        if let Returned::Tcp { stream, exchanges } = &mut self.returned
+            && exchanges.ends_with_connection()
+            && let Ok(stream) = stream.try_recv()
+        {
+            // If this fails, the client has reset the connection.
+            let _ = stream.socket().set_zero_linger();
         }
     }
 }
@@ -189,7 +221,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for LentStream<T> {
     /// Only flushes. The owner closes the connection.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().poll_flush(cx))?;
+        // hyper shuts the connection down only after the whole response.
         self.exchanges.set_complete();
+        self.exchanges.set_ends_with_connection(false);
         Poll::Ready(Ok(()))
     }
 }

@@ -25,8 +25,7 @@ use hyper_util::{
     server::graceful::GracefulConnection,
 };
 use pin_project_lite::pin_project;
-#[cfg(target_os = "linux")]
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc, watch},
@@ -42,6 +41,7 @@ use super::{
     client_connection::{ClientConnection, InFlight, MAX_HEADERS},
     client_io::ClientIo,
     client_limits::{Admitted, ClientLimits, Evicted},
+    client_source::ClientSource,
     close_reason::CloseReason,
     connection_counts::{ConnectionCounts, CountedConnection, HandshakeFailure},
     connection_watch::{Action, ClientTimeouts, Watch},
@@ -73,6 +73,12 @@ const REQUEST_GRACE: Duration = Duration::from_secs(1);
 const AFTER_HANDSHAKE: LingerLimits =
     LingerLimits { total: Duration::from_secs(1), pause: Duration::from_secs(1), bytes: 64 * 1024 };
 
+/// When the server shuts down, it accepts up to this many connections that are already established, for up to
+/// [`MAX_BACKLOG_TIME`]. Without these limits, clients that connect all the time would prevent the shutdown.
+const MAX_BACKLOG: usize = 4096;
+
+const MAX_BACKLOG_TIME: Duration = Duration::from_millis(200);
+
 /// How long the server waits until the futures of aborted requests have been dropped.
 const DROP_TIME: Duration = Duration::from_secs(1);
 
@@ -83,6 +89,10 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 /// a slow client takes data. The buffer in the kernel of the client hides it, too, and cannot be limited here.
 #[cfg(target_os = "linux")]
 const MAX_UNSENT: u32 = 128 * 1024;
+
+/// An accepted connection inherits these settings of the listener.
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20));
 
 /// If all connections are busy, this many new connections wait up to [`MAX_WAIT`] for a place.
 const MAX_WAITING: usize = 64;
@@ -287,6 +297,7 @@ impl Server {
         let (running, mut all_dropped) = mpsc::channel(1);
         let (end, ending) = watch::channel(false);
         keep_little_unsent(&self.listener);
+        keep_alive(&self.listener);
         let streams = Streams { running, send: self.timeouts.send, counts: self.counts.clone() };
         let serving = Arc::new(self.serving(streams, ending));
         let accepted = |stream, peer| Accepted {
@@ -316,8 +327,18 @@ impl Server {
             }
         }
         // Accept the connections that the kernel has already established. Their clients expect an answer.
-        while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, self.listener.accept()).await {
-            connections.spawn(accepted(stream, peer).serve(service.clone()));
+        let deadline = Instant::now() + MAX_BACKLOG_TIME;
+        for _ in 0..MAX_BACKLOG {
+            match timeout(Duration::ZERO, self.listener.accept()).await {
+                Ok(Ok((stream, peer))) => {
+                    connections.spawn(accepted(stream, peer).serve(service.clone()));
+                }
+                Ok(Err(error)) if is_closed_by_client(&error) => {}
+                Ok(Err(_)) | Err(_) => break,
+            }
+            if Instant::now() >= deadline {
+                break;
+            }
         }
         drop(self.listener);
         // This fails if no connection is left. Then there is nothing to do.
@@ -365,6 +386,14 @@ fn keep_little_unsent(listener: &TcpListener) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = listener;
+}
+
+/// Makes the kernel probe the silent connections of the listener. Otherwise a client that has vanished, such as
+/// one behind a failed network, would keep an event stream for ever.
+fn keep_alive(listener: &TcpListener) {
+    if let Err(error) = SockRef::from(listener).set_tcp_keepalive(&KEEPALIVE) {
+        tracing::debug!(%error, "cannot set SO_KEEPALIVE");
+    }
 }
 
 fn http1_settings() -> http1::Builder {
@@ -459,8 +488,7 @@ impl Serving {
     ///
     /// # Errors
     /// Why the connection must be closed.
-    async fn admit(&self, ends: &Ends) -> Result<Admitted, CloseReason> {
-        let (source, peer) = (ends.source(), ends.peer);
+    async fn admit(&self, source: ClientSource, peer: SocketAddr) -> Result<Admitted, CloseReason> {
         let mut result = self.limits.admit(source, self.counts.as_ref());
         if let Err(CloseReason::NoIdleConnection) = result
             && let Ok(_waiting) = self.waiting.try_acquire()
@@ -475,26 +503,56 @@ impl Serving {
         }
         let limit = self.limits.connections();
         match result {
-            Ok((place, Evicted::No)) => Ok(place),
-            Ok((place, Evicted::Yes)) => {
+            Ok((place, evicted)) => {
+                self.log_eviction(evicted, peer);
+                Ok(place)
+            }
+            Err(CloseReason::AddressLimit) => Err(self.log_address_limit(peer)),
+            Err(reason) => {
+                log_limited!(warn, "no idle connection", { %peer, limit }, "connection closed: limits.connections reached, and no connection is idle");
+                Err(reason)
+            }
+        }
+    }
+
+    /// Sets the source of a connection that was admitted before its source was known.
+    ///
+    /// # Errors
+    /// Why the connection must be closed.
+    fn set_source(&self, place: &Admitted, ends: &Ends) -> Result<(), CloseReason> {
+        match self.limits.set_source(place, ends.source()) {
+            Ok(evicted) => {
+                self.log_eviction(evicted, ends.peer);
+                Ok(())
+            }
+            Err(CloseReason::AddressLimit) => Err(self.log_address_limit(ends.peer)),
+            Err(reason) => Err(reason),
+        }
+    }
+
+    fn log_eviction(&self, evicted: Evicted, peer: SocketAddr) {
+        match evicted {
+            Evicted::No => {}
+            Evicted::Yes => {
+                let limit = self.limits.connections();
                 log_limited!(
                     warn,
                     "connection limit",
                     { limit },
                     "limits.connections reached: the longest idle connection is closed"
                 );
-                Ok(place)
             }
-            Err(CloseReason::AddressLimit) => {
+            Evicted::OfSameAddress => {
                 let limit = self.limits.connections_per_address();
-                log_limited!(warn, "address limit", { %peer, limit }, "connection closed: its address has limits.connectionsPerAddress connections");
-                Err(CloseReason::AddressLimit)
-            }
-            Err(reason) => {
-                log_limited!(warn, "no idle connection", { %peer, limit }, "connection closed: limits.connections reached, and no connection is idle");
-                Err(reason)
+                log_limited!(warn, "address share", { %peer, limit }, "limits.connectionsPerAddress reached: the longest idle connection of this address is closed");
             }
         }
+    }
+
+    fn log_address_limit(&self, peer: SocketAddr) -> CloseReason {
+        let limit = self.limits.connections_per_address();
+        log_limited!(warn, "address limit", { %peer, limit }, "connection closed: its address has limits.connectionsPerAddress connections, and none is idle");
+        CloseReason::AddressLimit
     }
 
     fn closing(&self) -> usize {
@@ -518,7 +576,7 @@ impl Serving {
     }
 
     /// Closes a connection whose handshake has failed. The handshake started at `began`.
-    async fn close_without_tls(&self, no_tls: NoTls, began: Instant) {
+    async fn close_without_tls(&self, no_tls: NoTls, client: &ClientConnection, began: Instant) {
         // The handshake and the close together take at most `handshake_timeout`.
         let time_left = self.handshake_timeout.saturating_sub(began.elapsed());
         let total = AFTER_HANDSHAKE.total.min(time_left);
@@ -533,26 +591,51 @@ impl Serving {
             };
             lingering_close(stream, limits).await;
         };
-        unless_ending(pin!(closed), &self.ending).await;
+        let closed = pin!(async {
+            tokio::select! {
+                () = closed => {}
+                () = client.evicted() => {}
+            }
+        });
+        unless_ending(closed, &self.ending).await;
     }
 }
 
 /// Handles an error of `accept`. The listener can still be used after such an error. If a client closed its
-/// connection before it was accepted, the server continues immediately. The cause of any other error is, for
-/// instance, that the process has too many open files. The server then closes the longest idle connection,
-/// and waits until the file is closed. If no connection is idle, requests have to end first.
+/// connection before it was accepted, the server continues immediately. If the process or the system has too
+/// many open files or too little memory, the server closes the longest idle connection, and waits until the
+/// file is closed. If no connection is idle, requests have to end first.
 async fn accept_failed(error: &io::Error, limits: &ClientLimits) {
-    let is_closed_by_client = matches!(
+    if is_closed_by_client(error) {
+        return;
+    }
+    if lacks_resources(error) {
+        log_limited!(error, "accept", { %error }, "cannot accept connections; the longest idle connection is closed");
+        limits.evict_for_open_files();
+    } else {
+        log_limited!(error, "accept", { %error }, "cannot accept connections");
+    }
+    sleep(ACCEPT_AGAIN_AFTER).await;
+}
+
+fn is_closed_by_client(error: &io::Error) -> bool {
+    matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionRefused
-    );
-    if !is_closed_by_client {
-        log_limited!(error, "accept", { %error }, "cannot accept connections; the longest idle connection is closed");
-        limits.evict_longest_idle();
-        sleep(ACCEPT_AGAIN_AFTER).await;
-    }
+    )
+}
+
+/// Whether the process or the system has too many open files or too little memory, so that the end of another
+/// connection helps.
+fn lacks_resources(error: &io::Error) -> bool {
+    // The first two numbers are those of all Unix systems since Version 7.
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    const ENOBUFS: i32 = if cfg!(target_os = "linux") { 105 } else { 55 };
+    error.kind() == io::ErrorKind::OutOfMemory
+        || matches!(error.raw_os_error(), Some(ENFILE | EMFILE | ENOBUFS))
 }
 
 /// An HTTP/1.1 or HTTP/2 connection, with TLS or without.
@@ -592,14 +675,34 @@ impl Accepted {
         // acknowledged the previous one.
         let _ = stream.set_nodelay(true);
         let Ok(local) = stream.local_addr() else { return };
-        let ends = proxies.ends(&mut stream, peer, local, *handshake_timeout).await;
-        let ends = match ends {
+        let ends = match proxies.ends(peer, local) {
             Ok(ends) => ends,
             Err(refusal) => return counted.proxy_header_refused(refusal),
         };
-        let place = match serving.admit(&ends).await {
+        // A connection has a place while it waits for the header of the proxy, so their number is limited.
+        let source = ends.as_ref().map_or(ClientSource::Exempt, Ends::source);
+        let place = match serving.admit(source, peer).await {
             Ok(place) => place,
             Err(reason) => return counted.closed(reason),
+        };
+        let ends = match ends {
+            Some(ends) => ends,
+            None => {
+                let read = tokio::select! {
+                    read = proxies.read_ends(&mut stream, peer, local, *handshake_timeout) => read,
+                    () = place.connection().evicted() => {
+                        return counted.closed(CloseReason::ConnectionLimit);
+                    }
+                };
+                let ends = match read {
+                    Ok(ends) => ends,
+                    Err(refusal) => return counted.proxy_header_refused(refusal),
+                };
+                if let Err(reason) = serving.set_source(&place, &ends) {
+                    return counted.closed(reason);
+                }
+                ends
+            }
         };
         let client = place.connection();
         let Ends { peer, local, proxies } = ends;
@@ -623,7 +726,8 @@ impl Accepted {
                 let (stream, returned) = LentStream::new(stream, exchanges.clone());
                 let stream = HalfCloseStream::new(stream, exchanges.clone());
                 let stream = CoalesceWrites::new(TokioIo::new(stream));
-                (Box::pin(http1.serve_connection(stream, service)), Lender::Tcp(returned))
+                let lender = Lender::tcp(returned, exchanges.clone());
+                (Box::pin(http1.serve_connection(stream, service)), lender)
             }
             Some(acceptor) => {
                 let handshake = Box::pin(plain_http::accept(acceptor, stream));
@@ -653,7 +757,7 @@ impl Accepted {
                                 Box::pin(http2.serve_connection(TokioIo::new(stream), service))
                             }
                         };
-                        Ok((connection, Lender::Tls(returned)))
+                        Ok((connection, Lender::tls(returned)))
                     }
                     Ok(Err(no_tls)) => {
                         counted.handshake_failed(match &no_tls {
@@ -679,15 +783,16 @@ impl Accepted {
                 match accepted {
                     Ok(connection) => connection,
                     Err(no_tls) => {
-                        Box::pin(serving.close_without_tls(no_tls, began)).await;
+                        Box::pin(serving.close_without_tls(no_tls, client, began)).await;
                         return;
                     }
                 }
             }
         };
         let watch = Watch::new(client.clone(), *timeouts, version);
-        let connection = WatchedConnection { connection, version, watch, peer, counted };
+        let connection = WatchedConnection { connection, version, watch, peer, counted: &counted };
         match until_ended(connection, &serving, client, &exchanges).await {
+            // The lender resets the connection if its end would look like the end of the response.
             Ended::Cut => return,
             Ended::Served(Ok(())) => {}
             Ended::Served(Err(error)) => {
@@ -718,15 +823,15 @@ enum Ended {
 }
 
 /// A connection that ends when its client exceeds a time limit or loses its place.
-struct WatchedConnection {
+struct WatchedConnection<'a> {
     connection: Served,
     version: HttpVersion,
     watch: Watch,
     peer: SocketAddr,
-    counted: CountedConnection,
+    counted: &'a CountedConnection,
 }
 
-impl WatchedConnection {
+impl WatchedConnection<'_> {
     fn graceful_shutdown(&mut self) {
         self.connection.as_mut().graceful_shutdown();
     }
@@ -743,7 +848,7 @@ impl WatchedConnection {
     }
 }
 
-impl Future for WatchedConnection {
+impl Future for WatchedConnection<'_> {
     type Output = Ended;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -774,7 +879,7 @@ impl Future for WatchedConnection {
 /// closes the connection. HTTP/2 needs no wait after the first request, because it announces the close in a
 /// frame of its own (RFC 9113 §6.8).
 async fn until_ended(
-    mut connection: WatchedConnection,
+    mut connection: WatchedConnection<'_>,
     serving: &Serving,
     client: &ClientConnection,
     exchanges: &Exchanges,
@@ -794,7 +899,16 @@ async fn until_ended(
         }
     }
     connection.graceful_shutdown();
-    connection.await
+    loop {
+        let before = client.changes();
+        if let Ok(ended) = timeout(serving.shutdown_wait, &mut connection).await {
+            return ended;
+        }
+        // All requests were answered. The client does not end the connection, or does not finish a head.
+        if client.changes() == before && client.is_idle() {
+            return Ended::Cut;
+        }
+    }
 }
 
 /// Returns the output of `future`, or `None` when the server shuts down. `ending` must not have marked its
@@ -985,6 +1099,25 @@ mod tests {
         end.send(true).unwrap();
         let ended = timeout(Duration::from_secs(1), waiting).await;
         assert_eq!(ended.expect("the task was not woken").unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn accepted_connections_are_probed_by_the_kernel() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        keep_alive(&listener);
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let accepted = SockRef::from(&accepted);
+        assert!(accepted.keepalive().unwrap());
+        assert_eq!(accepted.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
+        assert_eq!(accepted.tcp_keepalive_interval().unwrap(), Duration::from_secs(20));
+    }
+
+    #[test]
+    fn only_a_lack_of_resources_costs_a_connection() {
+        for (errno, want) in [(24, true), (23, true), (12, true), (103, false), (13, false)] {
+            assert_eq!(lacks_resources(&io::Error::from_raw_os_error(errno)), want, "{errno}");
+        }
     }
 
     #[test]

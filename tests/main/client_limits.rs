@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     future::pending,
+    io::ErrorKind,
     net::{Ipv4Addr, SocketAddr},
     num::NonZeroUsize,
     pin::Pin,
@@ -23,14 +24,16 @@ use test_support::{
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpSocket, TcpStream},
+    sync::{oneshot, watch},
     time::{Instant, sleep, timeout},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tower_passticket::{
+    connection::TrustedProxies,
     layer::Bypass,
     metrics::MetricRegistry,
     proxy::ForwardTimeouts,
-    tls::{ClientLimits, ConnectionCounts, Server, ServerTls},
+    tls::{ClientLimits, ConnectionCounts, Drained, Server, ServerTls},
 };
 
 use crate::{
@@ -213,24 +216,190 @@ async fn without_an_idle_connection_a_new_one_waits_for_a_place_and_is_closed_af
 }
 
 #[tokio::test]
-async fn a_connection_above_the_share_of_its_address_is_closed_at_once() {
-    let limits = limits(4, 2);
+async fn at_its_share_an_address_loses_its_longest_idle_connection() {
+    let limits = limits(8, 2);
     let address = serve(|server| server.with_client_limits(limits.clone())).await;
-    let from = Ipv4Addr::new(127, 0, 0, 2);
-    let mut open = [Client::connect_from(from, address).await, Client::connect(address).await];
-    for client in &mut open {
-        client.get("/").await;
-    }
+    let mut other = Client::connect_from(Ipv4Addr::new(127, 0, 0, 2), address).await;
+    other.get("/").await;
+    let mut first = Client::connect(address).await;
+    first.get("/").await;
     let mut second = Client::connect(address).await;
     second.get("/").await;
-    for _ in 0..10 {
+    let mut third = Client::connect(address).await;
+    timeout(A_SECOND, third.get("/")).await.unwrap();
+    assert!(first.closed().await < A_SECOND);
+    // Without an idle connection of the address, a new one is closed at once.
+    for client in [&mut second, &mut third] {
+        client.send("GET /never HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    }
+    sleep(Duration::from_millis(100)).await;
+    for _ in 0..3 {
         let mut refused = Client::connect(address).await;
         assert!(refused.closed().await < A_SECOND);
     }
-    for client in &mut open {
-        client.get("/still-open").await;
+    other.get("/still-open").await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_take_a_response_makes_room_if_none_is_idle() {
+    let limits = limits(2, 2);
+    let address = serve_tls(|server| server.with_client_limits(limits.clone())).await;
+    let mut handshake = h2::client::Builder::new();
+    let (mut stalled, connection) = handshake
+        .initial_window_size(0)
+        .handshake::<_, Bytes>(connect_h2(address).await)
+        .await
+        .unwrap();
+    let closed = tokio::spawn(connection);
+    let (response, _) = stalled.send_request(get("/never-taken"), true).unwrap();
+    let _body = timeout(PATIENCE, response).await.unwrap().unwrap();
+    let (mut busy, connection) = h2::client::handshake(connect_h2(address).await).await.unwrap();
+    let still_open = tokio::spawn(connection);
+    let (_response, _) = busy.send_request(get("/never"), true).unwrap();
+    sleep(Duration::from_millis(100)).await;
+
+    let start = Instant::now();
+    let (mut new, connection) = h2::client::handshake(connect_h2(address).await).await.unwrap();
+    tokio::spawn(connection);
+    let (response, _) = new.send_request(get("/"), true).unwrap();
+    assert_eq!(timeout(PATIENCE, response).await.unwrap().unwrap().status(), 200);
+    assert!(start.elapsed() > Duration::from_millis(400));
+    let _ = timeout(A_SECOND, closed).await.expect("still open");
+    assert!(!still_open.is_finished());
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_send_the_body_makes_room_if_none_is_idle() {
+    let service = Scripted::http([Step::ReadHead, Step::ReadToEnd]).await;
+    let timeouts = ForwardTimeouts::default();
+    let stack = forward(&format!("http://{}", service.address), Bypass, unverified(), timeouts);
+    let (listener, address) = listener().await;
+    let server = Server::http(listener).with_client_limits(limits(1, 1));
+    tokio::spawn(server.run(stack, pending()));
+
+    let mut stalled = Client::connect(address).await;
+    stalled.send("POST /svc/x HTTP/1.1\r\nhost: gw\r\ncontent-length: 9\r\n\r\n").await;
+    sleep(Duration::from_millis(200)).await;
+    let mut new = Client::connect(address).await;
+    new.send("GET /other HTTP/1.1\r\nhost: gw\r\n\r\n").await;
+    let answered = timeout(PATIENCE, head(&mut new.0)).await.unwrap();
+    assert!(answered.starts_with("HTTP/1.1 404"), "{answered}");
+    assert!(stalled.closed().await < A_SECOND);
+}
+
+#[tokio::test]
+async fn connections_that_wait_for_a_proxy_header_have_places() {
+    let proxies = TrustedProxies::new(|address| address.is_loopback());
+    let settings =
+        |server: Server| server.with_proxy_protocol(proxies).with_client_limits(limits(2, 1));
+    let address = serve(settings).await;
+    let mut first = Client::connect(address).await;
+    sleep(Duration::from_millis(50)).await;
+    let _second = Client::connect(address).await;
+    let mut third = Client::connect(address).await;
+    assert!(first.closed().await < A_SECOND);
+    // From the header on, the connection counts for its client.
+    let header = "PROXY TCP4 192.0.2.7 192.0.2.1 50000 443\r\n";
+    third.send(header).await;
+    third.get("/").await;
+    let mut fourth = Client::connect(address).await;
+    fourth.send(header).await;
+    fourth.get("/").await;
+    assert!(third.closed().await < A_SECOND);
+}
+
+#[tokio::test]
+async fn a_connection_with_a_failed_handshake_makes_room_at_once() {
+    let counts = Arc::<ConnectionCounts>::default();
+    let settings = |server: Server| {
+        server.with_client_limits(limits(1, 1)).with_connection_counts(counts.clone())
+    };
+    let address = serve_tls(settings).await;
+    let mut failed = Client::connect(address).await;
+    failed.send("\x16\x03\x01\x00\x05hello").await;
+    // The alert has arrived. The server waits for the end of the connection for a second.
+    timeout(PATIENCE, failed.0.fill_buf()).await.unwrap().unwrap();
+    let _new = Client::connect(address).await;
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!(counts.open(), 1);
+}
+
+/// Reads to the end of the connection.
+async fn end(client: &mut Client) -> std::io::Result<usize> {
+    timeout(PATIENCE, client.0.read_to_end(&mut Vec::new())).await.expect("still open")
+}
+
+#[tokio::test]
+async fn a_response_without_a_length_that_is_cut_ends_with_a_reset() {
+    const REQUEST: &str = "GET /endless HTTP/1.0\r\n\r\n";
+    let counts = Arc::<ConnectionCounts>::default();
+    let settings =
+        |server: Server| server.with_send_timeout(SEND).with_connection_counts(counts.clone());
+    let address = serve(settings).await;
+    let mut client = Client::connect(address).await;
+    client.send(REQUEST).await;
+    all_closed_after_one(&counts).await;
+    assert_eq!(end(&mut client).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+
+    // The same at the end of the drain timeout.
+    let (listener, address) = listener().await;
+    let server = Server::http(listener).with_drain_timeout(Duration::from_millis(300));
+    let (shut_down, shutdown) = oneshot::channel::<()>();
+    let shutdown = async { shutdown.await.unwrap() };
+    let server = tokio::spawn(server.run(tower::service_fn(answer), shutdown));
+    let mut client = Client::connect(address).await;
+    client.send(REQUEST).await;
+    client.0.get_ref().readable().await.unwrap();
+    shut_down.send(()).unwrap();
+    assert_eq!(server.await.unwrap().cut_off(), 1);
+    assert_eq!(end(&mut client).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+/// Waits until a connection was opened, and all are closed.
+async fn all_closed_after_one(counts: &ConnectionCounts) {
+    timeout(PATIENCE, async {
+        while counts.open() == 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+    all_closed(counts).await;
+}
+
+#[tokio::test]
+async fn at_a_shutdown_idle_clients_that_do_not_close_are_cut_soon() {
+    let tls = ServerTls::builder(SERVER.certificate.as_bytes(), SERVER.key.as_bytes());
+    let (secure, plain) = (listener().await, listener().await);
+    let (shut_down, shutdown) = watch::channel(());
+    let mut servers = Vec::new();
+    for server in [Server::https(secure.0, tls.build().unwrap()), Server::http(plain.0)] {
+        let mut shutdown = shutdown.clone();
+        let shutdown = async move { shutdown.changed().await.unwrap() };
+        servers.push(tokio::spawn(server.run(tower::service_fn(answer), shutdown)));
     }
-    Client::connect_from(from, address).await.get("/").await;
+    let (mut client, mut connection) =
+        h2::client::handshake(connect_h2(secure.1).await).await.unwrap();
+    let (response, _) = client.send_request(get("/"), true).unwrap();
+    let answered = async {
+        let mut body = response.await.unwrap().into_body();
+        while body.data().await.is_some() {}
+    };
+    tokio::select! {
+        () = answered => {}
+        _ = &mut connection => panic!("closed"),
+    }
+    // From now on the HTTP/2 client reads nothing.
+    let mut half_sent = Client::connect(plain.1).await;
+    half_sent.send("GET / HT").await;
+    sleep(Duration::from_millis(100)).await;
+    let start = Instant::now();
+    shut_down.send(()).unwrap();
+    for server in servers {
+        assert_eq!(timeout(PATIENCE, server).await.unwrap().unwrap(), Drained::Completely);
+    }
+    // The default of the drain timeout is 30 s.
+    assert!(start.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test]
