@@ -18,6 +18,7 @@ use hyper::{
     body::{Body, Incoming},
     rt::{Read, Write},
 };
+use tokio::time::Instant;
 use tower::BoxError;
 use tower_service::Service;
 
@@ -93,7 +94,9 @@ where
         progress: &Progress,
     ) -> Self {
         match pools.host.take() {
-            Some(connection) => Self::send(connection, request, Some(pools)),
+            Some(connection) => {
+                Self::send(connection, request, Some(pools), progress.deadline(timeout))
+            }
             None => Self::Connecting {
                 connecting: pools.pool.connect(&pools.host, progress.deadline(timeout)),
                 request: Box::new(request),
@@ -106,10 +109,11 @@ where
         mut connection: Box<PooledConnection<RequestBody<B>>>,
         request: Request<RequestBody<B>>,
         reconnect: Option<Reconnect<C, B>>,
+        deadline: Instant,
     ) -> Self {
         let resend =
             reconnect.as_ref().map_or(Resend::Never, |pools| resend(&request, pools.replay));
-        let sending = connection.send(request, resend);
+        let sending = connection.send(request, resend, deadline);
         Self::Queued { sending, connection, reconnect }
     }
 
@@ -134,7 +138,8 @@ where
                     if let Some(now) = waited_until {
                         progress.restart(now);
                     }
-                    Self::send(connection, *request, is_reused.then_some(pools))
+                    let deadline = progress.deadline(timeout);
+                    Self::send(connection, *request, is_reused.then_some(pools), deadline)
                 }
                 Self::Queued { sending, connection, reconnect } => {
                     // Let the other ready tasks run first. Their requests are then written directly one

@@ -665,6 +665,33 @@ mod tests {
         assert_eq!(connected.load(Ordering::Relaxed), 1);
     }
 
+    /// The limit for a pause in a body is much longer than the response timeout, and both use one timer.
+    #[tokio::test(start_paused = true)]
+    async fn a_long_body_does_not_delay_the_deadline_of_the_next_exchange() {
+        const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n";
+        let (ours, mut theirs) = duplex(1024);
+        tokio::spawn(async move {
+            theirs.read_u8().await.unwrap();
+            theirs.write_all(OK.as_bytes()).await.unwrap();
+            for byte in *b"body" {
+                sleep(2 * TIMEOUT).await;
+                theirs.write_u8(byte).await.unwrap();
+            }
+            // The second request gets no response.
+            theirs.read_to_end(&mut Vec::new()).await.unwrap();
+        });
+        let timeouts = ForwardTimeouts::default().with_response(TIMEOUT);
+        let forward = Forward::new(connector(ours), timeouts);
+        for (want, secs) in [(200, 0), (504, TIMEOUT.as_secs())] {
+            let request = Request::get("/service/x").extension(bypass());
+            let start = Instant::now();
+            let response = forward.clone().oneshot(request.body(Full::<Bytes>::default()).unwrap());
+            let response = response.await.unwrap();
+            assert_eq!((response.status().as_u16(), start.elapsed().as_secs()), (want, secs));
+            drop(response.into_body().collect().await.unwrap());
+        }
+    }
+
     /// Each of the informational responses wakes the exchange.
     #[tokio::test(start_paused = true)]
     async fn informational_responses_do_not_delay_the_response_timeout() {
