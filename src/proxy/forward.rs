@@ -241,7 +241,12 @@ where
             service_request(request, last, progress, receive, &mut self.peer)?;
         // Without an authenticated user, the scheme has added no credential.
         let replay = if *is_authenticated { route.replay() } else { Replay::Allowed };
-        let pools = Reconnect { pool: self.pool.clone(), host: last.host.clone(), replay };
+        let pools = Reconnect {
+            pool: self.pool.clone(),
+            host: last.host.clone(),
+            replay,
+            queue_deadline: None,
+        };
         let exchange = Exchange::begin(pools, request, self.response_timeout, progress);
         Ok(Begun { exchange, accepts_trailers })
     }
@@ -690,6 +695,42 @@ mod tests {
             assert_eq!((response.status().as_u16(), start.elapsed().as_secs()), (want, secs));
             drop(response.into_body().collect().await.unwrap());
         }
+    }
+
+    /// A connection that a waiting request gets may be closed before the request is sent. The request then waits again.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_waits_in_the_queue_no_longer_than_the_limit_in_all() {
+        let services = Arc::new(Mutex::new(Vec::new()));
+        let connected = services.clone();
+        let connector = service_fn(move |_: Uri| {
+            let (ours, theirs) = duplex(4096);
+            connected.lock().unwrap().push(theirs);
+            async { Ok::<_, io::Error>(TokioIo::new(ours)) }
+        });
+        let timeouts = ForwardTimeouts::default().with_queue(Duration::from_secs(5));
+        let forward = Forward::new(connector, timeouts).with_max_connections(NonZeroUsize::MIN);
+        let send = || {
+            let request = Request::get("/service/x").extension(bypass());
+            let request = request.body(Full::<Bytes>::default()).unwrap();
+            tokio::spawn(forward.clone().oneshot(request))
+        };
+        let first = send();
+        sleep(Duration::from_secs(1)).await;
+        let start = Instant::now();
+        let (second, third) = (send(), send());
+        sleep(Duration::from_secs(4)).await;
+        let mut service = services.lock().unwrap().pop().unwrap();
+        service.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n").await.unwrap();
+        let response = first.await.unwrap().unwrap();
+        service.write_all(b"ok").await.unwrap();
+        // The end of the body hands the connection to the second request, which runs only after the close.
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
+        drop(service);
+        // The third request has the only slot now, and gets no response.
+        assert_eq!(second.await.unwrap().unwrap().status(), 503);
+        assert_eq!(start.elapsed().as_secs(), 5);
+        assert_eq!(services.lock().unwrap().len(), 1);
+        third.abort();
     }
 
     /// Each of the informational responses wakes the exchange.
