@@ -48,7 +48,9 @@ pub enum SecurityHeaders {
     Unchanged,
 }
 
-/// The address of a service: URL scheme, host, port and base path.
+/// The address of a service: URL scheme, host, port and base path. The host is in lower case, and the default port of
+/// the scheme is left out. So one instance has one limit of connections, even if two routes spell its address in
+/// different ways.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     scheme: UriScheme,
@@ -72,15 +74,16 @@ impl Upstream {
         &self.scheme
     }
 
-    /// Host and port.
+    /// Host and port. There is no port if it is the default port of the scheme.
     pub fn authority(&self) -> &Authority {
         &self.authority
     }
 
     /// Whether a URL with this authority and scheme is on this server.
     fn is_at(&self, authority: &Authority, scheme: &str) -> bool {
-        let default = |scheme: &str| if scheme == "http" { 80 } else { 443 };
-        let port = |authority: &Authority, scheme| authority.port_u16().unwrap_or(default(scheme));
+        let port = |authority: &Authority, scheme| {
+            authority.port_u16().unwrap_or_else(|| default_port(scheme))
+        };
         is_host_and_port(authority)
             && authority.host().eq_ignore_ascii_case(self.authority.host())
             && port(authority, scheme) == port(&self.authority, self.scheme.as_str())
@@ -109,7 +112,21 @@ impl TryFrom<Uri> for Upstream {
             return Err(error());
         }
         let base_path = uri.path().trim_end_matches('/').to_owned();
-        Ok(Self { scheme: scheme.clone(), authority: authority.clone(), base_path })
+        let authority = normalized(authority, scheme).ok_or_else(error)?;
+        Ok(Self { scheme: scheme.clone(), authority, base_path })
+    }
+}
+
+fn default_port(scheme: &str) -> u16 {
+    if scheme == "http" { 80 } else { 443 }
+}
+
+/// The one spelling of a host and port (RFC 3986 §6.2.2.1 and §6.2.3).
+fn normalized(authority: &Authority, scheme: &UriScheme) -> Option<Authority> {
+    let host = authority.host().to_ascii_lowercase();
+    match authority.port_u16().filter(|port| *port != default_port(scheme.as_str())) {
+        Some(port) => format!("{host}:{port}").parse().ok(),
+        None => host.parse().ok(),
     }
 }
 
@@ -686,6 +703,23 @@ mod tests {
             Routes::new([twice(), twice()]).unwrap_err(),
             RouteError::Duplicate("/a/x".to_owned())
         );
+    }
+
+    #[test]
+    fn one_server_has_one_spelling() {
+        for (url, want) in [
+            ("https://zos", "https://zos"),
+            ("https://zos:443/a", "https://zos/a"),
+            ("https://ZOS.Example:0443", "https://zos.example"),
+            ("HTTPS://zos:80", "https://zos:80"),
+            ("http://zos:80", "http://zos"),
+            ("http://zos:443", "http://zos:443"),
+            ("https://zos:08443/Api/", "https://zos:8443/Api"),
+            ("https://[2001:DB8::1]:443", "https://[2001:db8::1]"),
+            ("https://[2001:DB8::1]:8443", "https://[2001:db8::1]:8443"),
+        ] {
+            assert_eq!(Upstream::parse(url).unwrap().to_string(), want, "{url}");
+        }
     }
 
     proptest! {

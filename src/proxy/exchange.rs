@@ -18,6 +18,7 @@ use hyper::{
     body::{Body, Incoming},
     rt::{Read, Write},
 };
+use tokio::time::Instant;
 use tower::BoxError;
 use tower_service::Service;
 
@@ -65,6 +66,9 @@ pub(super) struct Reconnect<C, B> {
     pub(super) host: Arc<Host<B>>,
     /// Whether the service accepts the credential of the request twice.
     pub(super) replay: Replay,
+    /// Until when the request may wait for a connection. Set when it first needs a new one. A request whose
+    /// connection was closed before it was sent may wait several times, but not longer.
+    pub(super) queue_deadline: Option<Instant>,
 }
 
 /// Why an exchange has no response.
@@ -87,18 +91,22 @@ where
 {
     /// Begins an exchange over an idle connection, or over a new connection if none is idle.
     pub(super) fn begin(
-        pools: Reconnect<C, B>,
+        mut pools: Reconnect<C, B>,
         request: Request<RequestBody<B>>,
         timeout: Duration,
         progress: &Progress,
     ) -> Self {
         match pools.host.take() {
-            Some(connection) => Self::send(connection, request, Some(pools)),
-            None => Self::Connecting {
-                connecting: pools.pool.connect(&pools.host, progress.deadline(timeout)),
-                request: Box::new(request),
-                pools,
-            },
+            Some(connection) => {
+                Self::send(connection, request, Some(pools), progress.deadline(timeout))
+            }
+            None => {
+                let Reconnect { pool, host, queue_deadline, .. } = &mut pools;
+                let queue_deadline = *queue_deadline
+                    .get_or_insert_with(|| Instant::now() + pool.settings().timeouts.queue());
+                let connecting = pool.connect(host, progress.deadline(timeout), queue_deadline);
+                Self::Connecting { connecting, request: Box::new(request), pools }
+            }
         }
     }
 
@@ -106,10 +114,11 @@ where
         mut connection: Box<PooledConnection<RequestBody<B>>>,
         request: Request<RequestBody<B>>,
         reconnect: Option<Reconnect<C, B>>,
+        deadline: Instant,
     ) -> Self {
         let resend =
             reconnect.as_ref().map_or(Resend::Never, |pools| resend(&request, pools.replay));
-        let sending = connection.send(request, resend);
+        let sending = connection.send(request, resend, deadline);
         Self::Queued { sending, connection, reconnect }
     }
 
@@ -134,7 +143,8 @@ where
                     if let Some(now) = waited_until {
                         progress.restart(now);
                     }
-                    Self::send(connection, *request, is_reused.then_some(pools))
+                    let deadline = progress.deadline(timeout);
+                    Self::send(connection, *request, is_reused.then_some(pools), deadline)
                 }
                 Self::Queued { sending, connection, reconnect } => {
                     // Let the other ready tasks run first. Their requests are then written directly one
@@ -166,6 +176,8 @@ where
                     // The error contains the request only if no part of it was sent.
                     match (error.take_message(), reconnect) {
                         (Some(request), Some(pools)) => {
+                            // Its slot may be the next one for this request.
+                            drop(connection);
                             Self::begin(pools, request, timeout, progress)
                         }
                         _ => {

@@ -170,7 +170,7 @@ impl<C: Clone, B> Forward<C, B> {
     /// Sets the maximum number of connections to one instance of a service: to one host and port. Connections
     /// in use and idle connections are counted, in all runtimes. Default: 256.
     ///
-    /// At the limit, requests wait, first come, first served. After [`ForwardTimeouts::queue`] the response is
+    /// At the limit, requests wait, first come, first served in each runtime. After [`ForwardTimeouts::queue`] the response is
     /// 503 with `Retry-After` ([D28](crate::decisions#d28)). The result shares no connections with earlier
     /// clones of this value.
     #[must_use]
@@ -241,7 +241,12 @@ where
             service_request(request, last, progress, receive, &mut self.peer)?;
         // Without an authenticated user, the scheme has added no credential.
         let replay = if *is_authenticated { route.replay() } else { Replay::Allowed };
-        let pools = Reconnect { pool: self.pool.clone(), host: last.host.clone(), replay };
+        let pools = Reconnect {
+            pool: self.pool.clone(),
+            host: last.host.clone(),
+            replay,
+            queue_deadline: None,
+        };
         let exchange = Exchange::begin(pools, request, self.response_timeout, progress);
         Ok(Begun { exchange, accepts_trailers })
     }
@@ -663,6 +668,69 @@ mod tests {
             drop(response.into_body().collect().await.unwrap());
         }
         assert_eq!(connected.load(Ordering::Relaxed), 1);
+    }
+
+    /// The limit for a pause in a body is much longer than the response timeout, and both use one timer.
+    #[tokio::test(start_paused = true)]
+    async fn a_long_body_does_not_delay_the_deadline_of_the_next_exchange() {
+        const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n";
+        let (ours, mut theirs) = duplex(1024);
+        tokio::spawn(async move {
+            theirs.read_u8().await.unwrap();
+            theirs.write_all(OK.as_bytes()).await.unwrap();
+            for byte in *b"body" {
+                sleep(2 * TIMEOUT).await;
+                theirs.write_u8(byte).await.unwrap();
+            }
+            // The second request gets no response.
+            theirs.read_to_end(&mut Vec::new()).await.unwrap();
+        });
+        let timeouts = ForwardTimeouts::default().with_response(TIMEOUT);
+        let forward = Forward::new(connector(ours), timeouts);
+        for (want, secs) in [(200, 0), (504, TIMEOUT.as_secs())] {
+            let request = Request::get("/service/x").extension(bypass());
+            let start = Instant::now();
+            let response = forward.clone().oneshot(request.body(Full::<Bytes>::default()).unwrap());
+            let response = response.await.unwrap();
+            assert_eq!((response.status().as_u16(), start.elapsed().as_secs()), (want, secs));
+            drop(response.into_body().collect().await.unwrap());
+        }
+    }
+
+    /// A connection that a waiting request gets may be closed before the request is sent. The request then waits again.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_waits_in_the_queue_no_longer_than_the_limit_in_all() {
+        let services = Arc::new(Mutex::new(Vec::new()));
+        let connected = services.clone();
+        let connector = service_fn(move |_: Uri| {
+            let (ours, theirs) = duplex(4096);
+            connected.lock().unwrap().push(theirs);
+            async { Ok::<_, io::Error>(TokioIo::new(ours)) }
+        });
+        let timeouts = ForwardTimeouts::default().with_queue(Duration::from_secs(5));
+        let forward = Forward::new(connector, timeouts).with_max_connections(NonZeroUsize::MIN);
+        let send = || {
+            let request = Request::get("/service/x").extension(bypass());
+            let request = request.body(Full::<Bytes>::default()).unwrap();
+            tokio::spawn(forward.clone().oneshot(request))
+        };
+        let first = send();
+        sleep(Duration::from_secs(1)).await;
+        let start = Instant::now();
+        let (second, third) = (send(), send());
+        sleep(Duration::from_secs(4)).await;
+        let mut service = services.lock().unwrap().pop().unwrap();
+        service.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n").await.unwrap();
+        let response = first.await.unwrap().unwrap();
+        service.write_all(b"ok").await.unwrap();
+        // The end of the body hands the connection to the second request, which runs only after the close.
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
+        drop(service);
+        // The third request has the only slot now, and gets no response.
+        assert_eq!(second.await.unwrap().unwrap().status(), 503);
+        assert_eq!(start.elapsed().as_secs(), 5);
+        assert_eq!(services.lock().unwrap().len(), 1);
+        third.abort();
     }
 
     /// Each of the informational responses wakes the exchange.

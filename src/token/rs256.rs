@@ -92,8 +92,8 @@ impl Rs256Verifier {
             return Err(TokenError::Signature);
         }
         let payload = decode(payload)?;
-        if is_array(&payload) {
-            return Err(TokenError::Claims("the claims are not a JSON object".into()));
+        if !is_object(&payload) {
+            return Err(TokenError::Malformed);
         }
         let claims = serde_json::from_slice(&payload).map_err(|e| {
             if e.is_data() { TokenError::Claims(claim_problem(&e)) } else { TokenError::Malformed }
@@ -172,14 +172,14 @@ fn algorithm(header: &str) -> Option<String> {
     struct Header {
         alg: String,
     }
-    let json = decode(header).ok().filter(|json| !is_array(json))?;
+    let json = decode(header).ok().filter(|json| is_object(json))?;
     serde_json::from_slice(&json).ok().map(|Header { alg }| alg)
 }
 
-/// Whether a JSON text is an array. Header and claims must be objects (RFC 7515 §4, RFC 7519 §7.2), but
-/// serde also reads a struct from an array.
-fn is_array(json: &[u8]) -> bool {
-    json.trim_ascii_start().first() == Some(&b'[')
+/// Whether a JSON text is an object, if it is valid. The header and the claims of a JWT must be objects (RFC 7515
+/// §4, RFC 7519 §7.2), but serde also reads a struct from an array.
+fn is_object(json: &[u8]) -> bool {
+    json.trim_ascii_start().first() == Some(&b'{')
 }
 
 fn decode(part: &str) -> Result<Vec<u8>, TokenError> {

@@ -1,12 +1,12 @@
 //! The limit of connections to one instance of a service, and the queue of requests that wait at the limit.
 //!
 //! Each connection holds a [`Slot`] until it is closed. All runtimes of the process share the slots of an
-//! instance. While a slot is free, nobody waits. At the limit, requests wait in one queue, first come, first
-//! served:
+//! instance. While a slot is free, nobody waits. At the limit, requests wait in one queue:
 //!
-//! - A connection that becomes free in the runtime of the first waiter is handed to this waiter.
-//! - A connection that becomes free in another runtime is closed, because a connection works only in its
-//!   runtime. The first waiter gets its slot, and makes a new connection.
+//! - A connection that becomes free is handed to the first waiter of its runtime, because a connection works only
+//!   in its runtime. So a waiter may be overtaken, but only within [`MAX_OVERTAKEN`] of its arrival.
+//! - If there is none, or if the first waiter of all has waited longer, and is of another runtime, the connection is
+//!   closed. The first waiter of all gets its slot, and makes a new connection.
 //! - A request that begins to wait closes an idle connection of another runtime, if there is one.
 
 use std::{
@@ -18,12 +18,17 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
-use tokio::{runtime, sync::oneshot};
+use tokio::{runtime, sync::oneshot, time::Instant};
 
 use super::lock::lock;
 use crate::proxy::counts::ForwardCounts;
+
+/// Waiters of other runtimes may overtake a request that has waited for less than this time. Otherwise most
+/// connections would be closed at the limit, because the first waiter is usually of another runtime.
+const MAX_OVERTAKEN: Duration = Duration::from_millis(250);
 
 /// The limit for one instance. `T` is a connection.
 pub(super) struct ConnectionLimit<T> {
@@ -49,6 +54,7 @@ struct State<T> {
 struct Waiter<T> {
     id: u64,
     runtime: runtime::Id,
+    since: Instant,
     grant: oneshot::Sender<Grant<T>>,
 }
 
@@ -118,7 +124,7 @@ impl<T> ConnectionLimit<T> {
         let id = state.next_id;
         state.next_id += 1;
         let (grant, granted) = oneshot::channel();
-        state.queue.push_back(Waiter { id, runtime, grant });
+        state.queue.push_back(Waiter { id, runtime, since: Instant::now(), grant });
         self.update_waiting(&state);
         let pools = state.pools.clone();
         drop(state);
@@ -129,18 +135,20 @@ impl<T> ConnectionLimit<T> {
     }
 
     /// Offers a free connection of `runtime` to the requests that wait.
-    pub(super) fn offer(&self, mut connection: T, runtime: runtime::Id) -> Offer<T> {
+    pub(super) fn offer(&self, mut connection: T, runtime: runtime::Id, now: Instant) -> Offer<T> {
         loop {
             let mut state = lock(&self.state);
-            let Some(first) = state.queue.pop_front() else { return Offer::Keep(connection) };
+            let next = next(&state.queue, runtime, now).and_then(|at| state.queue.remove(at));
+            let Some(next) = next else { return Offer::Keep(connection) };
             self.update_waiting(&state);
-            if first.runtime != runtime {
-                state.promised.push_back(first);
+            if next.runtime != runtime {
+                // It was the first of all, so the ids stay in order.
+                state.promised.push_back(next);
                 return Offer::Close(connection);
             }
             // Sending wakes a task, which may do anything.
             drop(state);
-            match first.grant.send(Grant::Connection(connection)) {
+            match next.grant.send(Grant::Connection(connection)) {
                 // The request has left in the meantime.
                 Err(Grant::Connection(returned)) => connection = returned,
                 Ok(()) | Err(Grant::Slot(_)) => return Offer::Taken,
@@ -178,6 +186,15 @@ impl<T> ConnectionLimit<T> {
     fn update_waiting(&self, state: &State<T>) {
         self.waiting.store(state.queue.len(), Ordering::Relaxed);
     }
+}
+
+/// The position of the waiter that is served next, when a connection of `runtime` is free.
+fn next<T>(queue: &VecDeque<Waiter<T>>, runtime: runtime::Id, now: Instant) -> Option<usize> {
+    let first = queue.front()?;
+    if now.duration_since(first.since) >= MAX_OVERTAKEN {
+        return Some(0);
+    }
+    Some(queue.iter().position(|waiter| waiter.runtime == runtime).unwrap_or(0))
 }
 
 /// The right to have one connection open. It is given back when this value is dropped.
@@ -278,18 +295,43 @@ mod tests {
         drop([here, here].map(|id| limit.acquire(id).expect("all slots are free again")));
     }
 
+    /// When the first waiter has waited so long that none may overtake it any more.
+    fn late() -> Instant {
+        Instant::now() + MAX_OVERTAKEN
+    }
+
     #[test]
-    fn a_free_connection_goes_to_the_first_waiter_or_is_closed_for_it() {
+    fn a_free_connection_goes_to_the_first_waiter_of_its_runtime() {
         let ([here, other], (limit, _)) = (runtimes(), limit(1));
         let slot_in_use = limit.acquire(here).unwrap();
-        assert_eq!(limit.offer("kept", here), Offer::Keep("kept"));
+        let now = Instant::now();
+        let mut waiting = [other, here, other, here].map(|id| waits(&limit, id));
+        for (connection, at) in [("a", 1), ("b", 3)] {
+            assert_eq!(limit.offer(connection, here, now), Offer::Taken);
+            let Grant::Connection(got) = assert_ready!(waiting[at].poll()) else {
+                panic!("a slot")
+            };
+            assert_eq!(got, connection);
+        }
+        // Without a waiter of its runtime, it is closed for the first of all.
+        assert_eq!(limit.offer("c", here, now), Offer::Close("c"));
+        assert_pending!(waiting[0].poll());
+        drop(slot_in_use);
+        drop(slot(&mut waiting[0]));
+    }
+
+    #[test]
+    fn a_waiter_is_overtaken_only_for_a_short_time() {
+        let ([here, other], (limit, _)) = (runtimes(), limit(1));
+        let slot_in_use = limit.acquire(here).unwrap();
+        assert_eq!(limit.offer("kept", here, late()), Offer::Keep("kept"));
         let mut waiting = [here, other, here].map(|id| waits(&limit, id));
-        assert_eq!(limit.offer("a", here), Offer::Taken);
+        assert_eq!(limit.offer("a", here, late()), Offer::Taken);
         assert!(matches!(assert_ready!(waiting[0].poll()), Grant::Connection("a")));
-        assert_eq!(limit.offer("b", here), Offer::Close("b"));
+        assert_eq!(limit.offer("b", here, late()), Offer::Close("b"));
         assert_pending!(waiting[1].poll());
         // The second connection is not closed for the same waiter.
-        assert_eq!(limit.offer("c", here), Offer::Taken);
+        assert_eq!(limit.offer("c", here, late()), Offer::Taken);
         assert!(matches!(assert_ready!(waiting[2].poll()), Grant::Connection("c")));
         drop(slot_in_use);
         drop(slot(&mut waiting[1]));
@@ -301,7 +343,7 @@ mod tests {
         let first = limit.acquire(here).unwrap();
         let [left, promised, mut last] = [here, other, here].map(|id| waits(&limit, id));
         drop(left);
-        assert_eq!(limit.offer("b", here), Offer::Close("b"));
+        assert_eq!(limit.offer("b", here, late()), Offer::Close("b"));
         drop(promised);
         assert!(limit.has_waiting());
         drop(first);

@@ -17,7 +17,7 @@ use hyper::{
 };
 use tokio::{
     runtime::{self, Handle},
-    time::{Instant, interval, timeout, timeout_at},
+    time::{Instant, interval, timeout_at},
 };
 use tower::{BoxError, Service, ServiceExt};
 
@@ -159,13 +159,15 @@ where
         Ok(host)
     }
 
-    /// Makes a new connection, as soon as the limit permits. Fails if the connection is not open at `deadline`,
-    /// or, if the request had to wait for a slot, within the response timeout after it got the slot.
+    /// Makes a new connection, as soon as the limit permits. Fails if the request waits for a slot at
+    /// `queue_deadline`. Fails if the connection is not open at `deadline`, or, if the request had to wait for a slot,
+    /// within the response timeout after it got the slot.
     #[cold]
     pub(in crate::proxy) fn connect(
         &self,
         host: &Arc<HostPool<B>>,
         deadline: Instant,
+        queue_deadline: Instant,
     ) -> Connecting<B> {
         let (connector, host) = (lock(&self.connector).clone(), host.clone());
         let PoolSettings { timeouts, max_connections, counts } = self.settings.clone();
@@ -177,7 +179,7 @@ where
             let slot = match host.limit().acquire(host.runtime()) {
                 Ok(slot) => slot,
                 Err(waiting) => {
-                    let Ok(grant) = timeout(timeouts.queue(), waiting).await else {
+                    let Ok(grant) = timeout_at(queue_deadline, waiting).await else {
                         counts.add_refused();
                         let waited = timeouts.queue();
                         return Err(ConnectError::Busy { max_connections, waited });

@@ -124,7 +124,7 @@ impl<B> HostPool<B> {
                 return connection.upstream.spawn_driver();
             }
             drop(idle);
-            match self.limit.offer(connection, self.runtime) {
+            match self.limit.offer(connection, self.runtime, Instant::now()) {
                 Offer::Taken => return,
                 Offer::Close(mut closing) => return closing.upstream.spawn_driver(),
                 // The request that waited has left.
@@ -323,8 +323,15 @@ impl<B> PooledConnection<B>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    /// Begins an exchange.
-    pub(in crate::proxy) fn send(&mut self, request: Request<B>, resend: Resend) -> Sending<B> {
+    /// Begins an exchange. `deadline` is the deadline of the response, as far as it is known.
+    pub(in crate::proxy) fn send(
+        &mut self,
+        request: Request<B>,
+        resend: Resend,
+        deadline: Instant,
+    ) -> Sending<B> {
+        // A pause in the body of the last response may have set the timer to minutes later.
+        self.upstream.advance_timer(deadline);
         self.upstream.send(request, resend)
     }
 }

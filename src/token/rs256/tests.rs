@@ -100,7 +100,6 @@ fn claim_types_and_times_are_checked_without_leeway() {
         ("PAT without scopes", without("scopes"), Claims),
         ("scopes is a string", with(json!({"scopes": "a"})), Claims),
         ("scopes are numbers", with(json!({"scopes": [1]})), Claims),
-        ("claims in an array", json!(["USER", NOW - 5, NOW + 5, "APIML"]), Claims),
         (
             "sub is not a user id",
             with(json!({"sub": "john.doe@corp"})),
@@ -117,15 +116,57 @@ fn claim_types_and_times_are_checked_without_leeway() {
     }
 }
 
-#[test]
-fn a_repeated_claim_is_rejected() {
-    let payload = format!(r#"{{"sub":"A","sub":"B","iat":1,"exp":{},"iss":"APIML"}}"#, NOW + 5);
+/// Signs `payload`, which need not be JSON.
+fn signed_text(payload: &str) -> String {
     let message = format!("{}.{}", B64.encode(r#"{"alg":"RS256"}"#), B64.encode(payload));
     let signature =
         jsonwebtoken::crypto::sign(message.as_bytes(), &JSONWEBTOKEN_KEY, Algorithm::RS256)
             .unwrap();
-    let got = verifier().verify(&format!("{message}.{signature}"));
+    format!("{message}.{signature}")
+}
+
+#[test]
+fn a_repeated_claim_is_rejected() {
+    let payload = format!(r#"{{"sub":"A","sub":"B","iat":1,"exp":{},"iss":"APIML"}}"#, NOW + 5);
+    let got = verifier().verify(&signed_text(&payload));
     assert!(matches!(got, Err(TokenError::Claims(_))), "{got:?}");
+}
+
+/// RFC 7519 §7.2: otherwise the text is not a JWT.
+#[test]
+fn a_payload_that_is_not_a_json_object_is_malformed() {
+    let array = json!(["USER", NOW - 5, NOW + 5, "APIML"]).to_string();
+    let object = json!({"sub": "USER", "iat": 1, "exp": NOW + 5, "iss": "APIML"}).to_string();
+    for payload in [
+        "",
+        " ",
+        "[",
+        "]",
+        "[]",
+        " [1",
+        "5",
+        "-",
+        "1e999",
+        "null",
+        "nul",
+        "true",
+        "\"x\"",
+        "\"",
+        "{",
+        "{\"sub\"",
+        &array,
+        &array[1..],
+        &object[1..],
+        &format!("[{object}]"),
+        &format!("{object}x"),
+    ] {
+        let token = signed_text(payload);
+        let [ours, theirs] = [verifier().verify(&token), verify_with_jsonwebtoken(&token)];
+        assert_eq!(ours.as_ref().unwrap_err(), &TokenError::Malformed, "{payload}");
+        assert_eq!(theirs.as_ref().unwrap_err(), &TokenError::Malformed, "{payload}");
+    }
+    let late = signed_text(&format!("\n\t {object}"));
+    assert!(verifier().verify(&late).is_ok());
 }
 
 #[test]
@@ -329,13 +370,24 @@ fn verify_with_jsonwebtoken(token: &str) -> Result<VerifiedToken, TokenError> {
                     _ => TokenError::Malformed,
                 }
             }
-            ErrorKind::Json(e) if e.is_data() => TokenError::Claims(claim_problem(e)),
+            ErrorKind::Json(e) if e.is_data() && has_object_as_payload(token) => {
+                TokenError::Claims(claim_problem(e))
+            }
             _ => TokenError::Malformed,
         })?;
+    if !has_object_as_payload(token) {
+        // jsonwebtoken also reads claims from an array.
+        return Err(TokenError::Malformed);
+    }
     if data.header.crit.is_some() {
         return Err(TokenError::Malformed);
     }
     verifier().check(token, data.claims)
+}
+
+fn has_object_as_payload(token: &str) -> bool {
+    let payload = B64.decode(token.split('.').nth(1).unwrap()).unwrap();
+    str::from_utf8(&payload).unwrap().trim_start().starts_with('{')
 }
 
 /// Generates JSON objects. `members` has the name and the possible values of each member. Sometimes a
@@ -402,7 +454,9 @@ fn payloads() -> impl Strategy<Value = String> {
         ("aud", values(&["\"a\"", "null", "[1,{}]", "1e999", "\"\\ud800\"", &deep])),
         ("other", values(&["{}", "null", &deep])),
     ]);
-    prop_oneof![20 => payload.boxed(), 1 => "\\PC{0,8}".boxed()]
+    let no_object =
+        proptest::sample::select(values(&["[", "[]", "5", "null", "\"x\"", "[\"a\",1,2,\"b\"]"]));
+    prop_oneof![20 => payload.boxed(), 1 => "\\PC{0,8}".boxed(), 1 => no_object.boxed()]
 }
 
 proptest! {
