@@ -23,6 +23,13 @@ enum Forgotten {
 const OF_A_USER: Forgotten = Forgotten::AfterLast(Duration::from_secs(24 * 60 * 60));
 const OF_A_NETWORK: Forgotten = Forgotten::AfterFirst(Duration::from_secs(60 * 60));
 
+/// A window that moved with each forgiven failure would never end for a user who mistypes every day.
+const OF_FORGIVEN: Forgotten = Forgotten::AfterFirst(Duration::from_secs(24 * 60 * 60));
+
+/// The number of failures of a user from a network that logins of this user clear within a day. An attacker
+/// in the network of the user would otherwise get the free failures after each login of the user.
+const FORGIVEN_A_DAY: u32 = 20;
+
 /// The number of entries in one of the two generations of a [`Ledger`].
 const GENERATION: usize = 50_000;
 
@@ -99,6 +106,8 @@ pub(super) struct FailureCounts {
     users_and_networks: Ledger<Pair>,
     users: Ledger<UserId>,
     networks: Ledger<ClientNetwork>,
+    /// The failures that logins have cleared.
+    forgiven: Ledger<Pair>,
 }
 
 impl Default for FailureCounts {
@@ -107,6 +116,7 @@ impl Default for FailureCounts {
             users_and_networks: Ledger::new(OF_A_USER),
             users: Ledger::new(OF_A_USER),
             networks: Ledger::new(OF_A_NETWORK),
+            forgiven: Ledger::new(OF_FORGIVEN),
         }
     }
 }
@@ -114,8 +124,16 @@ impl Default for FailureCounts {
 /// The counts in which an attempt was counted as a failure before its password was checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Claimed {
-    user_and_network: bool,
-    user: bool,
+    user_and_network: Option<Claim>,
+    user: Option<Claim>,
+}
+
+/// A failure that was counted in advance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Claim {
+    at: Duration,
+    /// The last failure before this one.
+    last: Duration,
 }
 
 impl FailureCounts {
@@ -139,7 +157,7 @@ impl FailureCounts {
         let (pair, user, _) = attempt.keys();
         Ok(Claimed {
             user_and_network: self.users_and_networks.claim(pair, limits.user_and_network, now),
-            user: user.is_some_and(|it| self.users.claim(it, limits.user, now)),
+            user: user.and_then(|it| self.users.claim(it, limits.user, now)),
         })
     }
 
@@ -167,32 +185,43 @@ impl FailureCounts {
     pub(super) fn failed(&mut self, attempt: Attempt, claimed: Claimed, now: Duration) {
         self.users_and_networks.failed(
             (attempt.user, attempt.network),
-            claimed.user_and_network,
+            claimed.user_and_network.is_some(),
             now,
         );
-        self.users.failed(attempt.user, claimed.user, now);
+        self.users.failed(attempt.user, claimed.user.is_some(), now);
         if let Some(network) = attempt.network {
             self.networks.failed(network, false, now);
         }
     }
 
-    /// The password was right. The failures of the user from this network are forgotten. The failures of
-    /// the user from other networks stay: they do not hold the user here any more, and if they were
-    /// forgotten, an attacker elsewhere could guess without a wait whenever the user logs in. The failures
-    /// of the network stay, too: an attacker there may have an account.
-    pub(super) fn succeeded(&mut self, attempt: Attempt, claimed: Claimed) {
-        let forgotten = self.users_and_networks.forget(&(attempt.user, attempt.network));
-        let claims = u32::from(claimed.user_and_network);
-        let failures = forgotten.saturating_sub(claims) + u32::from(claimed.user);
-        self.users.subtract(&attempt.user, failures);
+    /// The password was right. The failures of the user from this network are cleared, but at most
+    /// [`FORGIVEN_A_DAY`] within a day. The failures of the user from other networks stay: they do not hold
+    /// the user here any more, and if they were cleared, an attacker elsewhere could guess without a wait
+    /// whenever the user logs in. The failures of the network stay, too: an attacker there may have an account.
+    pub(super) fn succeeded(&mut self, attempt: Attempt, claimed: Claimed, now: Duration) {
+        let pair = (attempt.user, attempt.network);
+        if let Some(claim) = claimed.user_and_network {
+            self.users_and_networks.release(&pair, claim);
+        }
+        if let Some(claim) = claimed.user {
+            self.users.release(&attempt.user, claim);
+        }
+        let failures = self.users_and_networks.count(&pair, now);
+        let left = FORGIVEN_A_DAY.saturating_sub(self.forgiven.count(&pair, now));
+        let forgiven = failures.min(left);
+        if forgiven > 0 {
+            self.forgiven.add(pair, forgiven, now);
+            self.users_and_networks.subtract(&pair, forgiven);
+            self.users.subtract(&attempt.user, forgiven);
+        }
     }
 
     /// The password could not be checked.
     pub(super) fn withdrawn(&mut self, attempt: Attempt, claimed: Claimed) {
-        if claimed.user_and_network {
+        if claimed.user_and_network.is_some() {
             self.users_and_networks.subtract(&(attempt.user, attempt.network), 1);
         }
-        if claimed.user {
+        if claimed.user.is_some() {
             self.users.subtract(&attempt.user, 1);
         }
     }
@@ -239,31 +268,45 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         self.get(key, now).map_or(Duration::ZERO, |failures| limit.wait(failures, now))
     }
 
-    /// Counts a failure in advance if the limit is exceeded. Whether it was.
-    fn claim(&mut self, key: K, limit: FailureLimit, now: Duration) -> bool {
-        let is_exceeded = self.get(&key, now).is_some_and(|failures| limit.is_exceeded(failures));
-        if is_exceeded {
-            self.failed(key, false, now);
+    fn count(&self, key: &K, now: Duration) -> u32 {
+        self.get(key, now).map_or(0, |failures| failures.count)
+    }
+
+    /// Counts a failure in advance if the limit is exceeded.
+    fn claim(&mut self, key: K, limit: FailureLimit, now: Duration) -> Option<Claim> {
+        let failures = self.get(&key, now).filter(|failures| limit.is_exceeded(*failures))?;
+        self.add(key, 1, now);
+        Some(Claim { at: now, last: failures.last })
+    }
+
+    /// Takes back a failure that was counted in advance, and the wait that it caused.
+    fn release(&mut self, key: &K, claim: Claim) {
+        for generation in [&mut self.young, &mut self.old] {
+            if let Some(entry) = generation.get_mut(key)
+                && entry.last == claim.at
+            {
+                entry.last = claim.last;
+            }
         }
-        is_exceeded
+        self.subtract(key, 1);
     }
 
     fn failed(&mut self, key: K, was_claimed: bool, now: Duration) {
-        let before = self.get(&key, now);
-        self.forget(&key);
-        let (count, first) = before.map_or((0, now), |failures| (failures.count, failures.first));
         // A claim may be gone, because a success has cleared the count.
-        let count = if was_claimed { count.max(1) } else { count.saturating_add(1) };
+        let is_counted = was_claimed && self.count(&key, now) > 0;
+        self.add(key, u32::from(!is_counted), now);
+    }
+
+    fn add(&mut self, key: K, failures: u32, now: Duration) {
+        let before = self.get(&key, now);
+        self.young.remove(&key);
+        self.old.remove(&key);
+        let (count, first) = before.map_or((0, now), |failures| (failures.count, failures.first));
         if self.young.len() >= GENERATION {
             self.old = std::mem::take(&mut self.young);
         }
+        let count = count.saturating_add(failures);
         self.young.insert(key, Failures { count, first, last: now });
-    }
-
-    /// The number of failures that were forgotten.
-    fn forget(&mut self, key: &K) -> u32 {
-        let failures = self.young.remove(key).or_else(|| self.old.remove(key));
-        failures.map_or(0, |failures| failures.count)
     }
 
     fn subtract(&mut self, key: &K, failures: u32) {
@@ -320,7 +363,7 @@ mod tests {
     /// A login with the right password.
     fn log_in(counts: &mut FailureCounts, attempt: Attempt, now: u64) -> Result<(), u64> {
         let claimed = counts.begin(attempt, LIMITS, secs(now)).map_err(|wait| wait.as_secs())?;
-        counts.succeeded(attempt, claimed);
+        counts.succeeded(attempt, claimed, secs(now));
         Ok(())
     }
 
@@ -397,8 +440,8 @@ mod tests {
     }
 
     /// The number of guesses of one user within a day, if the attacker begins up to 16 attempts at once
-    /// whenever one may begin.
-    fn guesses_in_a_day(attempts: impl Fn(u64) -> Vec<Attempt>) -> u32 {
+    /// whenever one may begin. After them, the user logs in at `owner`.
+    fn guesses_in_a_day(owner: Option<Attempt>, attempts: impl Fn(u64) -> Vec<Attempt>) -> u32 {
         let mut counts = FailureCounts::default();
         let mut guesses = 0;
         // A shorter step makes the test slower, and gives less than one guess more.
@@ -413,22 +456,66 @@ mod tests {
                 counts.failed(attempt, claimed, secs(second));
                 guesses += 1;
             }
+            if let Some(owner) = owner {
+                let _ = log_in(&mut counts, owner, second);
+            }
         }
         guesses
     }
 
     #[test]
     fn a_guesser_gets_at_most_100_tries_a_day_for_a_user() {
-        let here = guesses_in_a_day(|_| vec![unknown("A", "192.0.2.1")]);
-        let inside = guesses_in_a_day(|_| vec![known("A", "192.0.2.1")]);
         let elsewhere = |second: u64| {
             (0..2).map(move |i| unknown("A", &format!("10.{}.{i}.1", second / 10 % 250)))
         };
-        let everywhere = guesses_in_a_day(|second| elsewhere(second).collect());
-        let both =
-            guesses_in_a_day(|second| elsewhere(second).chain([known("A", "192.0.2.1")]).collect());
-        let all = [here, inside, everywhere, both];
-        assert!(all.iter().all(|guesses| (30..=100).contains(guesses)), "{all:?}");
+        let owner = known("A", "192.0.2.1");
+        for logged_in in [None, Some(owner)] {
+            let guesses_in_a_day =
+                |attempts: &dyn Fn(u64) -> Vec<Attempt>| guesses_in_a_day(logged_in, attempts);
+            let here = guesses_in_a_day(&|_| vec![unknown("A", "198.51.100.1")]);
+            let inside = guesses_in_a_day(&|_| vec![owner]);
+            let everywhere = guesses_in_a_day(&|second| elsewhere(second).collect());
+            let both = guesses_in_a_day(&|second| elsewhere(second).chain([owner]).collect());
+            let all = [here, inside, everywhere, both];
+            assert!(all.iter().all(|guesses| (30..=100).contains(guesses)), "{all:?}");
+        }
+    }
+
+    #[test]
+    fn an_attacker_in_the_network_of_the_user_gets_at_most_100_tries_a_day() {
+        let mut counts = FailureCounts::default();
+        let owner = known("A", "192.0.2.1");
+        let mut guesses = [0; 3];
+        // The attacker never exceeds the free failures, so that the user can always log in.
+        for second in (0..3 * DAY).step_by(60) {
+            for _ in 0..4 {
+                let guessed = guess(&mut counts, owner, second);
+                guesses[usize::try_from(second / DAY).unwrap()] += u32::from(guessed.is_ok());
+            }
+            let _ = log_in(&mut counts, owner, second);
+        }
+        assert!(guesses.iter().all(|guesses| *guesses <= 100), "{guesses:?}");
+    }
+
+    #[test]
+    fn a_login_that_clears_nothing_adds_no_wait() {
+        let mut counts = FailureCounts::default();
+        let owner = known("A", "192.0.2.1");
+        for start in [0, 2 * DAY] {
+            for _ in 0..FORGIVEN_A_DAY {
+                assert_eq!(guess(&mut counts, owner, start), Ok(()));
+                assert_eq!(log_in(&mut counts, owner, start), Ok(()));
+            }
+            for _ in 0..5 {
+                assert_eq!(guess(&mut counts, owner, start), Ok(()));
+            }
+            assert_eq!(log_in(&mut counts, owner, start), Err(1));
+            for _ in 0..10 {
+                assert_eq!(log_in(&mut counts, owner, start + 1), Ok(()));
+            }
+            assert_eq!(guess(&mut counts, owner, start + 1), Ok(()));
+            assert_eq!(log_in(&mut counts, owner, start + 1), Err(2));
+        }
     }
 
     #[test]
@@ -455,14 +542,14 @@ mod tests {
         counts.withdrawn(it, claimed);
         assert_eq!(guess(&mut counts, it, 2), Ok(()));
         let claimed = counts.begin(it, LIMITS, secs(4)).unwrap();
-        counts.succeeded(it, claimed);
+        counts.succeeded(it, claimed, secs(4));
         assert_eq!(counts.users.get(&it.user, secs(4)), None);
         for _ in 0..5 {
             guess(&mut counts, it, 4).unwrap();
         }
         // Another attempt has succeeded in between.
         let claimed = counts.begin(it, LIMITS, secs(5)).unwrap();
-        counts.succeeded(it, Claimed::default());
+        counts.succeeded(it, Claimed::default(), secs(5));
         counts.failed(it, claimed, secs(5));
         assert_eq!(
             counts.users_and_networks.get(&(it.user, it.network), secs(5)).unwrap().count,

@@ -3,7 +3,8 @@
 //! Failed logins are counted per user and network, per user, and per network. The first few failures cause
 //! no wait. The next failure causes a short wait, and each further failure doubles the wait. A login during
 //! the wait is refused with 429 and `Retry-After`. Its password is not checked, and the wait is not extended.
-//! A login with the right password after the wait clears the failures of the user from this network.
+//! A login with the right password after the wait clears the failures of the user from this network, but at
+//! most 20 of them a day. Otherwise an attacker in this network would get new tries with each login.
 //!
 //! A network from which the user has logged in within [`LoginThrottleOptions::known_for`] is held only by
 //! the failures of the user from this network. So an attacker elsewhere cannot lock the user out.
@@ -199,7 +200,8 @@ impl Turn<'_> {
     /// The password was right. `self` is dropped, so another login can begin.
     pub(super) fn succeeded(mut self) {
         if let Some((attempt, claimed)) = self.state.take() {
-            self.throttle.counts().succeeded(attempt, claimed);
+            let now = self.clock.monotonic();
+            self.throttle.counts().succeeded(attempt, claimed, now);
             if let Some(network) = attempt.network {
                 self.throttle.known.remember(&attempt.user, network, self.clock.now());
             }
