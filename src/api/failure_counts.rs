@@ -110,13 +110,15 @@ pub(super) struct FailureCounts {
     forgiven: Ledger<Pair>,
 }
 
-impl Default for FailureCounts {
-    fn default() -> Self {
+impl FailureCounts {
+    pub(super) fn new(limits: Limits) -> Self {
+        let Limits { user_and_network, user, network } = limits;
+        let forgiven = FailureLimit::new(FORGIVEN_A_DAY, Duration::ZERO);
         Self {
-            users_and_networks: Ledger::new(OF_A_USER),
-            users: Ledger::new(OF_A_USER),
-            networks: Ledger::new(OF_A_NETWORK),
-            forgiven: Ledger::new(OF_FORGIVEN),
+            users_and_networks: Ledger::new(OF_A_USER, user_and_network),
+            users: Ledger::new(OF_A_USER, user),
+            networks: Ledger::new(OF_A_NETWORK, network),
+            forgiven: Ledger::new(OF_FORGIVEN, forgiven),
         }
     }
 }
@@ -147,17 +149,12 @@ impl FailureCounts {
     ///
     /// # Errors
     /// The wait until an attempt may begin.
-    pub(super) fn begin(
-        &mut self,
-        attempt: Attempt,
-        limits: Limits,
-        now: Duration,
-    ) -> Result<Claimed, Duration> {
-        self.check(attempt, limits, now)?;
+    pub(super) fn begin(&mut self, attempt: Attempt, now: Duration) -> Result<Claimed, Duration> {
+        self.check(attempt, now)?;
         let (pair, user, _) = attempt.keys();
         Ok(Claimed {
-            user_and_network: self.users_and_networks.claim(pair, limits.user_and_network, now),
-            user: user.and_then(|it| self.users.claim(it, limits.user, now)),
+            user_and_network: self.users_and_networks.claim(pair, now),
+            user: user.and_then(|it| self.users.claim(it, now)),
         })
     }
 
@@ -165,16 +162,11 @@ impl FailureCounts {
     ///
     /// # Errors
     /// The wait until an attempt may begin.
-    pub(super) fn check(
-        &self,
-        attempt: Attempt,
-        limits: Limits,
-        now: Duration,
-    ) -> Result<(), Duration> {
+    pub(super) fn check(&self, attempt: Attempt, now: Duration) -> Result<(), Duration> {
         let (pair, user, network) = attempt.keys();
-        let pair = self.users_and_networks.wait(&pair, limits.user_and_network, now);
-        let user = user.map(|it| self.users.wait(&it, limits.user, now));
-        let network = network.map(|it| self.networks.wait(&it, limits.network, now));
+        let pair = self.users_and_networks.wait(&pair, now);
+        let user = user.map(|it| self.users.wait(&it, now));
+        let network = network.map(|it| self.networks.wait(&it, now));
         match pair.max(user.unwrap_or_default()).max(network.unwrap_or_default()) {
             Duration::ZERO => Ok(()),
             wait => Err(wait),
@@ -244,18 +236,20 @@ impl Failures {
 }
 
 /// The failures of each key, in two maps: the young and the old generation. When the young map is full, it
-/// replaces the old map, and a new young map begins. So memory is bounded. To remove the entry of one key,
-/// an attacker must fill a whole generation with other keys.
+/// replaces the old map, and a new young map begins. So memory is bounded. The new map begins with those old
+/// entries that have used up their free failures. So an attacker with many networks cannot remove the entry
+/// of one key with failures of invented users, and then guess again.
 #[derive(Debug)]
 struct Ledger<K> {
     forgotten: Forgotten,
+    limit: FailureLimit,
     young: HashMap<K, Failures>,
     old: HashMap<K, Failures>,
 }
 
 impl<K: Copy + Eq + Hash> Ledger<K> {
-    fn new(forgotten: Forgotten) -> Self {
-        Self { forgotten, young: HashMap::new(), old: HashMap::new() }
+    fn new(forgotten: Forgotten, limit: FailureLimit) -> Self {
+        Self { forgotten, limit, young: HashMap::new(), old: HashMap::new() }
     }
 
     /// The failures that are not forgotten.
@@ -264,8 +258,8 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         failures.filter(|failures| !failures.are_forgotten(self.forgotten, now))
     }
 
-    fn wait(&self, key: &K, limit: FailureLimit, now: Duration) -> Duration {
-        self.get(key, now).map_or(Duration::ZERO, |failures| limit.wait(failures, now))
+    fn wait(&self, key: &K, now: Duration) -> Duration {
+        self.get(key, now).map_or(Duration::ZERO, |failures| self.limit.wait(failures, now))
     }
 
     fn count(&self, key: &K, now: Duration) -> u32 {
@@ -273,8 +267,8 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
     }
 
     /// Counts a failure in advance if the limit is exceeded.
-    fn claim(&mut self, key: K, limit: FailureLimit, now: Duration) -> Option<Claim> {
-        let failures = self.get(&key, now).filter(|failures| limit.is_exceeded(*failures))?;
+    fn claim(&mut self, key: K, now: Duration) -> Option<Claim> {
+        let failures = self.get(&key, now).filter(|failures| self.limit.is_exceeded(*failures))?;
         self.add(key, 1, now);
         Some(Claim { at: now, last: failures.last })
     }
@@ -303,10 +297,25 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         self.old.remove(&key);
         let (count, first) = before.map_or((0, now), |failures| (failures.count, failures.first));
         if self.young.len() >= GENERATION {
-            self.old = std::mem::take(&mut self.young);
+            self.rotate(now);
         }
         let count = count.saturating_add(failures);
         self.young.insert(key, Failures { count, first, last: now });
+    }
+
+    /// Begins a new young generation. Old entries that have used up their free failures stay. They fill at
+    /// most half of it, and those with the most failures come first.
+    #[cold]
+    fn rotate(&mut self, now: Duration) {
+        let old = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
+        let mut kept: Vec<_> = old
+            .into_iter()
+            .filter(|(_, failures)| failures.count >= self.limit.free)
+            .filter(|(_, failures)| !failures.are_forgotten(self.forgotten, now))
+            .collect();
+        kept.sort_unstable_by_key(|(_, failures)| std::cmp::Reverse(failures.count));
+        kept.truncate(GENERATION / 2);
+        self.young.extend(kept);
     }
 
     fn subtract(&mut self, key: &K, failures: u32) {
@@ -355,21 +364,21 @@ mod tests {
 
     /// A guess with a wrong password. The error is the wait in seconds.
     fn guess(counts: &mut FailureCounts, attempt: Attempt, now: u64) -> Result<(), u64> {
-        let claimed = counts.begin(attempt, LIMITS, secs(now)).map_err(|wait| wait.as_secs())?;
+        let claimed = counts.begin(attempt, secs(now)).map_err(|wait| wait.as_secs())?;
         counts.failed(attempt, claimed, secs(now));
         Ok(())
     }
 
     /// A login with the right password.
     fn log_in(counts: &mut FailureCounts, attempt: Attempt, now: u64) -> Result<(), u64> {
-        let claimed = counts.begin(attempt, LIMITS, secs(now)).map_err(|wait| wait.as_secs())?;
+        let claimed = counts.begin(attempt, secs(now)).map_err(|wait| wait.as_secs())?;
         counts.succeeded(attempt, claimed, secs(now));
         Ok(())
     }
 
     #[test]
     fn the_wait_doubles_and_early_attempts_do_not_extend_it() {
-        let mut counts = FailureCounts::default();
+        let mut counts = FailureCounts::new(LIMITS);
         let it = unknown("A", "192.0.2.1");
         for _ in 0..5 {
             assert_eq!(guess(&mut counts, it, 0), Ok(()));
@@ -391,7 +400,7 @@ mod tests {
 
     #[test]
     fn attackers_elsewhere_do_not_lock_a_user_out_of_a_known_network() {
-        let mut counts = FailureCounts::default();
+        let mut counts = FailureCounts::new(LIMITS);
         let mut refused = 0;
         for second in (0..DAY).step_by(10) {
             for host in 0..4 {
@@ -408,7 +417,7 @@ mod tests {
 
     #[test]
     fn a_few_failures_elsewhere_do_not_lock_a_user_out_of_a_new_network() {
-        let mut counts = FailureCounts::default();
+        let mut counts = FailureCounts::new(LIMITS);
         for host in 0..16 {
             let address = format!("10.0.{host}.1");
             assert_eq!(guess(&mut counts, unknown("OWNER", &address), 0), Ok(()));
@@ -420,7 +429,7 @@ mod tests {
 
     #[test]
     fn failures_of_other_users_behind_a_nat_do_not_hold_a_user() {
-        let mut counts = FailureCounts::default();
+        let mut counts = FailureCounts::new(LIMITS);
         for i in 0..100 {
             assert_eq!(guess(&mut counts, unknown(&format!("U{i}"), "192.0.2.1"), i), Ok(()));
             assert_eq!(log_in(&mut counts, unknown("NEW", "192.0.2.2"), i), Ok(()));
@@ -442,14 +451,14 @@ mod tests {
     /// The number of guesses of one user within a day, if the attacker begins up to 16 attempts at once
     /// whenever one may begin. After them, the user logs in at `owner`.
     fn guesses_in_a_day(owner: Option<Attempt>, attempts: impl Fn(u64) -> Vec<Attempt>) -> u32 {
-        let mut counts = FailureCounts::default();
+        let mut counts = FailureCounts::new(LIMITS);
         let mut guesses = 0;
         // A shorter step makes the test slower, and gives less than one guess more.
         for second in (0..DAY).step_by(10) {
             let begun: Vec<_> = attempts(second)
                 .into_iter()
                 .flat_map(|attempt| [attempt; 16])
-                .filter_map(|it| Some((it, counts.begin(it, LIMITS, secs(second)).ok()?)))
+                .filter_map(|it| Some((it, counts.begin(it, secs(second)).ok()?)))
                 .take(16)
                 .collect();
             for (attempt, claimed) in begun {
@@ -483,7 +492,7 @@ mod tests {
 
     #[test]
     fn an_attacker_in_the_network_of_the_user_gets_at_most_100_tries_a_day() {
-        let mut counts = FailureCounts::default();
+        let mut counts = FailureCounts::new(LIMITS);
         let owner = known("A", "192.0.2.1");
         let mut guesses = [0; 3];
         // The attacker never exceeds the free failures, so that the user can always log in.
@@ -499,7 +508,7 @@ mod tests {
 
     #[test]
     fn a_login_that_clears_nothing_adds_no_wait() {
-        let mut counts = FailureCounts::default();
+        let mut counts = FailureCounts::new(LIMITS);
         let owner = known("A", "192.0.2.1");
         for start in [0, 2 * DAY] {
             for _ in 0..FORGIVEN_A_DAY {
@@ -520,7 +529,7 @@ mod tests {
 
     #[test]
     fn logins_of_the_user_give_an_attacker_elsewhere_no_more_tries() {
-        let mut counts = FailureCounts::default();
+        let mut counts = FailureCounts::new(LIMITS);
         let mut guesses = 0;
         for second in (0..DAY).step_by(10) {
             let it = unknown("A", &format!("10.{}.{}.1", second / 10 % 250, second / 2500));
@@ -532,23 +541,23 @@ mod tests {
 
     #[test]
     fn one_attempt_begins_after_a_wait_until_its_password_is_checked() {
-        let mut counts = FailureCounts::default();
+        let mut counts = FailureCounts::new(LIMITS);
         let it = unknown("A", "192.0.2.1");
         for _ in 0..5 {
             guess(&mut counts, it, 0).unwrap();
         }
-        let claimed = counts.begin(it, LIMITS, secs(1)).unwrap();
-        assert_eq!(counts.begin(it, LIMITS, secs(1)), Err(secs(2)));
+        let claimed = counts.begin(it, secs(1)).unwrap();
+        assert_eq!(counts.begin(it, secs(1)), Err(secs(2)));
         counts.withdrawn(it, claimed);
         assert_eq!(guess(&mut counts, it, 2), Ok(()));
-        let claimed = counts.begin(it, LIMITS, secs(4)).unwrap();
+        let claimed = counts.begin(it, secs(4)).unwrap();
         counts.succeeded(it, claimed, secs(4));
         assert_eq!(counts.users.get(&it.user, secs(4)), None);
         for _ in 0..5 {
             guess(&mut counts, it, 4).unwrap();
         }
         // Another attempt has succeeded in between.
-        let claimed = counts.begin(it, LIMITS, secs(5)).unwrap();
+        let claimed = counts.begin(it, secs(5)).unwrap();
         counts.succeeded(it, Claimed::default(), secs(5));
         counts.failed(it, claimed, secs(5));
         assert_eq!(
@@ -559,7 +568,7 @@ mod tests {
 
     #[test]
     fn failures_are_forgotten_after_a_day_without_a_failure() {
-        let mut counts = FailureCounts::default();
+        let mut counts = FailureCounts::new(LIMITS);
         let it = unknown("A", "192.0.2.1");
         for _ in 0..5 {
             guess(&mut counts, it, 0).unwrap();
@@ -572,7 +581,7 @@ mod tests {
 
     #[test]
     fn failures_of_a_network_are_forgotten_after_an_hour_although_there_are_others() {
-        let mut counts = FailureCounts::default();
+        let mut counts = FailureCounts::new(LIMITS);
         for i in 0..5_000 {
             // 80 failures an hour.
             let name = format!("U{i}");
@@ -588,7 +597,7 @@ mod tests {
 
     #[test]
     fn clients_without_an_address_are_held_by_the_user() {
-        let mut counts = FailureCounts::default();
+        let mut counts = FailureCounts::new(LIMITS);
         let it = Attempt { network: None, ..unknown("A", "192.0.2.1") };
         for _ in 0..5 {
             guess(&mut counts, it, 0).unwrap();
@@ -598,12 +607,36 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let mut ledger = Ledger::new(OF_A_USER);
-        for i in 0..3 * GENERATION {
-            ledger.failed(i, false, secs(0));
+        for free in [0, 4] {
+            let mut ledger = Ledger::new(OF_A_USER, FailureLimit::new(free, secs(1)));
+            for i in 0..5 * GENERATION {
+                ledger.failed(i, false, secs(0));
+                assert!(ledger.young.len() <= GENERATION && ledger.old.len() <= GENERATION);
+            }
+            let has = |key| ledger.get(&key, secs(0)).is_some();
+            assert!(has(5 * GENERATION - 1) && has(4 * GENERATION + GENERATION / 2));
         }
-        assert!(ledger.young.len() + ledger.old.len() <= 2 * GENERATION);
-        let has = |key| ledger.get(&key, secs(0)).is_some();
-        assert!(has(3 * GENERATION - 1) && has(2 * GENERATION) && !has(0));
+    }
+
+    #[test]
+    fn failures_of_many_other_keys_remove_only_entries_below_the_limit() {
+        let mut ledger = Ledger::new(OF_A_USER, FailureLimit::new(4, secs(3600)));
+        let (held, free, old) = (0, 1, 2);
+        for (key, failures, now) in [(held, 7, DAY), (free, 3, DAY), (old, 7, 0)] {
+            ledger.add(key, failures, secs(now));
+        }
+        for i in 0..6 * GENERATION {
+            // Each of these stays below the limit.
+            ledger.failed(10 + i, false, secs(DAY));
+        }
+        let counts = [held, free, old].map(|key| ledger.count(&key, secs(DAY)));
+        assert_eq!(counts, [7, 0, 0]);
+        assert!(!ledger.young.contains_key(&old) && !ledger.old.contains_key(&old));
+        // Of too many entries at the limit, those with the most failures stay.
+        for i in 0..6 * GENERATION {
+            ledger.add(1_000_000 + i, 4, secs(DAY));
+        }
+        assert_eq!(ledger.count(&held, secs(DAY)), 7);
+        assert!(ledger.young.len() <= GENERATION && ledger.old.len() <= GENERATION);
     }
 }

@@ -108,8 +108,8 @@ pub(super) struct TooEarly {
 
 impl LoginThrottle {
     pub(super) fn new(options: LoginThrottleOptions, known: Arc<dyn KnownNetworks>) -> Self {
-        let (counts, turns) = (Mutex::default(), Semaphore::new(MAX_CONCURRENT));
-        Self { options, known, counts, turns }
+        let counts = Mutex::new(FailureCounts::new(options.limits()));
+        Self { options, known, counts, turns: Semaphore::new(MAX_CONCURRENT) }
     }
 
     /// A throttle with other options, and without failures.
@@ -140,17 +140,15 @@ impl LoginThrottle {
         let attempt = (!is_exempt).then(|| self.attempt(user, attempt, clock));
         if let Some(attempt) = attempt {
             // A client that must wait does not wait for a turn, too.
-            self.counts()
-                .check(attempt, self.options.limits(), clock.monotonic())
-                .map_err(early)?;
+            self.counts().check(attempt, clock.monotonic()).map_err(early)?;
         }
         // The semaphore is never closed; if it were, no login would succeed.
         let permit = self.turns.acquire().await.map_err(|_| early(Duration::from_secs(1)))?;
         let state = match attempt {
             None => None,
             Some(attempt) => {
-                let (limits, now) = (self.options.limits(), clock.monotonic());
-                Some((attempt, self.counts().begin(attempt, limits, now).map_err(early)?))
+                let claimed = self.counts().begin(attempt, clock.monotonic()).map_err(early)?;
+                Some((attempt, claimed))
             }
         };
         Ok(Turn { throttle: self, clock, state, _permit: permit })
