@@ -45,7 +45,7 @@ pub struct LoginThrottleOptions {
     /// logged in recently. The default is 16, and then at most an hour.
     pub user: FailureLimit,
     /// The failures of all users from one network within an hour. They hold users who have not logged in there
-    /// recently. The default is 1000, and then at most 10 seconds, because many users may share a network.
+    /// recently. The default is 100, and then at most a minute, because many users may share a network.
     pub network: FailureLimit,
     /// How long a network is known after a login. The default is 30 days.
     pub known_for: Duration,
@@ -72,7 +72,7 @@ impl Default for LoginThrottleOptions {
         Self {
             user_and_network: FailureLimit::new(4, hour),
             user: FailureLimit::new(16, hour),
-            network: FailureLimit::new(1000, Duration::from_secs(10)),
+            network: FailureLimit::new(100, Duration::from_secs(60)),
             known_for: 30 * 24 * hour,
             exempt: Arc::new(|_| false),
         }
@@ -261,6 +261,27 @@ mod tests {
         }
         clock.set(clock.now().plus(Duration::from_secs(31 * 24 * 60 * 60)));
         assert!(throttle.turn(&user("A"), CLIENT, &clock).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_network_gets_at_most_4000_tries_a_day_for_all_users_together() {
+        let (throttle, clock) = (LoginThrottle::default(), clock());
+        throttle.turn(&user("OWNER"), CLIENT, &clock).await.unwrap().succeeded();
+        let (mut guesses, mut minutes) = (0, 0);
+        while minutes < 24 * 60 {
+            match throttle.turn(&user(&format!("U{guesses}")), CLIENT, &clock).await {
+                Ok(turn) => {
+                    turn.failed();
+                    guesses += 1;
+                }
+                Err(_) => {
+                    clock.advance(Duration::from_secs(60));
+                    minutes += 1;
+                    throttle.turn(&user("OWNER"), CLIENT, &clock).await.unwrap().succeeded();
+                }
+            }
+        }
+        assert!((2400..=4000).contains(&guesses), "{guesses}");
     }
 
     #[tokio::test]
