@@ -247,11 +247,22 @@ const HOP_BY_HOP: [&str; 9] = [
     "upgrade",
 ];
 
-/// The names in the `Connection` headers, in lower case.
+/// The headers that `Connection` does not make hop-by-hop.
+const FORWARDING: [&str; 6] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+];
+
+/// The names in the `Connection` headers that are hop-by-hop, in lower case.
 fn connection_names(headers: &HeaderMap) -> Vec<Vec<u8>> {
     let lines = headers.get_all(CONNECTION).iter().map(HeaderValue::as_bytes);
     let names = lines.flat_map(|line| line.split(|b| *b == b','));
-    names.map(|name| name.trim_ascii().to_ascii_lowercase()).collect()
+    let names = names.map(|name| name.trim_ascii().to_ascii_lowercase());
+    names.filter(|name| !FORWARDING.iter().any(|it| name == it.as_bytes())).collect()
 }
 
 /// Input: header lines.

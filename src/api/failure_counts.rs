@@ -23,6 +23,13 @@ enum Forgotten {
 const OF_A_USER: Forgotten = Forgotten::AfterLast(Duration::from_secs(24 * 60 * 60));
 const OF_A_NETWORK: Forgotten = Forgotten::AfterFirst(Duration::from_secs(60 * 60));
 
+/// A window that moved with each forgiven failure would never end for a user who mistypes every day.
+const OF_FORGIVEN: Forgotten = Forgotten::AfterFirst(Duration::from_secs(24 * 60 * 60));
+
+/// The number of failures of a user from a network that logins of this user clear within a day. An attacker
+/// in the network of the user would otherwise get the free failures after each login of the user.
+const FORGIVEN_A_DAY: u32 = 20;
+
 /// The number of entries in one of the two generations of a [`Ledger`].
 const GENERATION: usize = 50_000;
 
@@ -99,14 +106,19 @@ pub(super) struct FailureCounts {
     users_and_networks: Ledger<Pair>,
     users: Ledger<UserId>,
     networks: Ledger<ClientNetwork>,
+    /// The failures that logins have cleared.
+    forgiven: Ledger<Pair>,
 }
 
-impl Default for FailureCounts {
-    fn default() -> Self {
+impl FailureCounts {
+    pub(super) fn new(limits: Limits) -> Self {
+        let Limits { user_and_network, user, network } = limits;
+        let forgiven = FailureLimit::new(FORGIVEN_A_DAY, Duration::ZERO);
         Self {
-            users_and_networks: Ledger::new(OF_A_USER),
-            users: Ledger::new(OF_A_USER),
-            networks: Ledger::new(OF_A_NETWORK),
+            users_and_networks: Ledger::new(OF_A_USER, user_and_network),
+            users: Ledger::new(OF_A_USER, user),
+            networks: Ledger::new(OF_A_NETWORK, network),
+            forgiven: Ledger::new(OF_FORGIVEN, forgiven),
         }
     }
 }
@@ -114,8 +126,16 @@ impl Default for FailureCounts {
 /// The counts in which an attempt was counted as a failure before its password was checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Claimed {
-    user_and_network: bool,
-    user: bool,
+    user_and_network: Option<Claim>,
+    user: Option<Claim>,
+}
+
+/// A failure that was counted in advance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Claim {
+    at: Duration,
+    /// The last failure before this one.
+    last: Duration,
 }
 
 impl FailureCounts {
@@ -129,17 +149,12 @@ impl FailureCounts {
     ///
     /// # Errors
     /// The wait until an attempt may begin.
-    pub(super) fn begin(
-        &mut self,
-        attempt: Attempt,
-        limits: Limits,
-        now: Duration,
-    ) -> Result<Claimed, Duration> {
-        self.check(attempt, limits, now)?;
+    pub(super) fn begin(&mut self, attempt: Attempt, now: Duration) -> Result<Claimed, Duration> {
+        self.check(attempt, now)?;
         let (pair, user, _) = attempt.keys();
         Ok(Claimed {
-            user_and_network: self.users_and_networks.claim(pair, limits.user_and_network, now),
-            user: user.is_some_and(|it| self.users.claim(it, limits.user, now)),
+            user_and_network: self.users_and_networks.claim(pair, now),
+            user: user.and_then(|it| self.users.claim(it, now)),
         })
     }
 
@@ -147,16 +162,11 @@ impl FailureCounts {
     ///
     /// # Errors
     /// The wait until an attempt may begin.
-    pub(super) fn check(
-        &self,
-        attempt: Attempt,
-        limits: Limits,
-        now: Duration,
-    ) -> Result<(), Duration> {
+    pub(super) fn check(&self, attempt: Attempt, now: Duration) -> Result<(), Duration> {
         let (pair, user, network) = attempt.keys();
-        let pair = self.users_and_networks.wait(&pair, limits.user_and_network, now);
-        let user = user.map(|it| self.users.wait(&it, limits.user, now));
-        let network = network.map(|it| self.networks.wait(&it, limits.network, now));
+        let pair = self.users_and_networks.wait(&pair, now);
+        let user = user.map(|it| self.users.wait(&it, now));
+        let network = network.map(|it| self.networks.wait(&it, now));
         match pair.max(user.unwrap_or_default()).max(network.unwrap_or_default()) {
             Duration::ZERO => Ok(()),
             wait => Err(wait),
@@ -167,32 +177,43 @@ impl FailureCounts {
     pub(super) fn failed(&mut self, attempt: Attempt, claimed: Claimed, now: Duration) {
         self.users_and_networks.failed(
             (attempt.user, attempt.network),
-            claimed.user_and_network,
+            claimed.user_and_network.is_some(),
             now,
         );
-        self.users.failed(attempt.user, claimed.user, now);
+        self.users.failed(attempt.user, claimed.user.is_some(), now);
         if let Some(network) = attempt.network {
             self.networks.failed(network, false, now);
         }
     }
 
-    /// The password was right. The failures of the user from this network are forgotten. The failures of
-    /// the user from other networks stay: they do not hold the user here any more, and if they were
-    /// forgotten, an attacker elsewhere could guess without a wait whenever the user logs in. The failures
-    /// of the network stay, too: an attacker there may have an account.
-    pub(super) fn succeeded(&mut self, attempt: Attempt, claimed: Claimed) {
-        let forgotten = self.users_and_networks.forget(&(attempt.user, attempt.network));
-        let claims = u32::from(claimed.user_and_network);
-        let failures = forgotten.saturating_sub(claims) + u32::from(claimed.user);
-        self.users.subtract(&attempt.user, failures);
+    /// The password was right. The failures of the user from this network are cleared, but at most
+    /// [`FORGIVEN_A_DAY`] within a day. The failures of the user from other networks stay: they do not hold
+    /// the user here any more, and if they were cleared, an attacker elsewhere could guess without a wait
+    /// whenever the user logs in. The failures of the network stay, too: an attacker there may have an account.
+    pub(super) fn succeeded(&mut self, attempt: Attempt, claimed: Claimed, now: Duration) {
+        let pair = (attempt.user, attempt.network);
+        if let Some(claim) = claimed.user_and_network {
+            self.users_and_networks.release(&pair, claim);
+        }
+        if let Some(claim) = claimed.user {
+            self.users.release(&attempt.user, claim);
+        }
+        let failures = self.users_and_networks.count(&pair, now);
+        let left = FORGIVEN_A_DAY.saturating_sub(self.forgiven.count(&pair, now));
+        let forgiven = failures.min(left);
+        if forgiven > 0 {
+            self.forgiven.add(pair, forgiven, now);
+            self.users_and_networks.subtract(&pair, forgiven);
+            self.users.subtract(&attempt.user, forgiven);
+        }
     }
 
     /// The password could not be checked.
     pub(super) fn withdrawn(&mut self, attempt: Attempt, claimed: Claimed) {
-        if claimed.user_and_network {
+        if claimed.user_and_network.is_some() {
             self.users_and_networks.subtract(&(attempt.user, attempt.network), 1);
         }
-        if claimed.user {
+        if claimed.user.is_some() {
             self.users.subtract(&attempt.user, 1);
         }
     }
@@ -215,18 +236,20 @@ impl Failures {
 }
 
 /// The failures of each key, in two maps: the young and the old generation. When the young map is full, it
-/// replaces the old map, and a new young map begins. So memory is bounded. To remove the entry of one key,
-/// an attacker must fill a whole generation with other keys.
+/// replaces the old map, and a new young map begins. So memory is bounded. The new map begins with those old
+/// entries that have used up their free failures. So an attacker with many networks cannot remove the entry
+/// of one key with failures of invented users, and then guess again.
 #[derive(Debug)]
 struct Ledger<K> {
     forgotten: Forgotten,
+    limit: FailureLimit,
     young: HashMap<K, Failures>,
     old: HashMap<K, Failures>,
 }
 
 impl<K: Copy + Eq + Hash> Ledger<K> {
-    fn new(forgotten: Forgotten) -> Self {
-        Self { forgotten, young: HashMap::new(), old: HashMap::new() }
+    fn new(forgotten: Forgotten, limit: FailureLimit) -> Self {
+        Self { forgotten, limit, young: HashMap::new(), old: HashMap::new() }
     }
 
     /// The failures that are not forgotten.
@@ -235,35 +258,64 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         failures.filter(|failures| !failures.are_forgotten(self.forgotten, now))
     }
 
-    fn wait(&self, key: &K, limit: FailureLimit, now: Duration) -> Duration {
-        self.get(key, now).map_or(Duration::ZERO, |failures| limit.wait(failures, now))
+    fn wait(&self, key: &K, now: Duration) -> Duration {
+        self.get(key, now).map_or(Duration::ZERO, |failures| self.limit.wait(failures, now))
     }
 
-    /// Counts a failure in advance if the limit is exceeded. Whether it was.
-    fn claim(&mut self, key: K, limit: FailureLimit, now: Duration) -> bool {
-        let is_exceeded = self.get(&key, now).is_some_and(|failures| limit.is_exceeded(failures));
-        if is_exceeded {
-            self.failed(key, false, now);
+    fn count(&self, key: &K, now: Duration) -> u32 {
+        self.get(key, now).map_or(0, |failures| failures.count)
+    }
+
+    /// Counts a failure in advance if the limit is exceeded.
+    fn claim(&mut self, key: K, now: Duration) -> Option<Claim> {
+        let failures = self.get(&key, now).filter(|failures| self.limit.is_exceeded(*failures))?;
+        self.add(key, 1, now);
+        Some(Claim { at: now, last: failures.last })
+    }
+
+    /// Takes back a failure that was counted in advance, and the wait that it caused.
+    fn release(&mut self, key: &K, claim: Claim) {
+        for generation in [&mut self.young, &mut self.old] {
+            if let Some(entry) = generation.get_mut(key)
+                && entry.last == claim.at
+            {
+                entry.last = claim.last;
+            }
         }
-        is_exceeded
+        self.subtract(key, 1);
     }
 
     fn failed(&mut self, key: K, was_claimed: bool, now: Duration) {
-        let before = self.get(&key, now);
-        self.forget(&key);
-        let (count, first) = before.map_or((0, now), |failures| (failures.count, failures.first));
         // A claim may be gone, because a success has cleared the count.
-        let count = if was_claimed { count.max(1) } else { count.saturating_add(1) };
+        let is_counted = was_claimed && self.count(&key, now) > 0;
+        self.add(key, u32::from(!is_counted), now);
+    }
+
+    fn add(&mut self, key: K, failures: u32, now: Duration) {
+        let before = self.get(&key, now);
+        self.young.remove(&key);
+        self.old.remove(&key);
+        let (count, first) = before.map_or((0, now), |failures| (failures.count, failures.first));
         if self.young.len() >= GENERATION {
-            self.old = std::mem::take(&mut self.young);
+            self.rotate(now);
         }
+        let count = count.saturating_add(failures);
         self.young.insert(key, Failures { count, first, last: now });
     }
 
-    /// The number of failures that were forgotten.
-    fn forget(&mut self, key: &K) -> u32 {
-        let failures = self.young.remove(key).or_else(|| self.old.remove(key));
-        failures.map_or(0, |failures| failures.count)
+    /// Begins a new young generation. Old entries that have used up their free failures stay. They fill at
+    /// most half of it, and those with the most failures come first.
+    #[cold]
+    fn rotate(&mut self, now: Duration) {
+        let old = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
+        let mut kept: Vec<_> = old
+            .into_iter()
+            .filter(|(_, failures)| failures.count >= self.limit.free)
+            .filter(|(_, failures)| !failures.are_forgotten(self.forgotten, now))
+            .collect();
+        kept.sort_unstable_by_key(|(_, failures)| std::cmp::Reverse(failures.count));
+        kept.truncate(GENERATION / 2);
+        self.young.extend(kept);
     }
 
     fn subtract(&mut self, key: &K, failures: u32) {
@@ -312,21 +364,21 @@ mod tests {
 
     /// A guess with a wrong password. The error is the wait in seconds.
     fn guess(counts: &mut FailureCounts, attempt: Attempt, now: u64) -> Result<(), u64> {
-        let claimed = counts.begin(attempt, LIMITS, secs(now)).map_err(|wait| wait.as_secs())?;
+        let claimed = counts.begin(attempt, secs(now)).map_err(|wait| wait.as_secs())?;
         counts.failed(attempt, claimed, secs(now));
         Ok(())
     }
 
     /// A login with the right password.
     fn log_in(counts: &mut FailureCounts, attempt: Attempt, now: u64) -> Result<(), u64> {
-        let claimed = counts.begin(attempt, LIMITS, secs(now)).map_err(|wait| wait.as_secs())?;
-        counts.succeeded(attempt, claimed);
+        let claimed = counts.begin(attempt, secs(now)).map_err(|wait| wait.as_secs())?;
+        counts.succeeded(attempt, claimed, secs(now));
         Ok(())
     }
 
     #[test]
     fn the_wait_doubles_and_early_attempts_do_not_extend_it() {
-        let mut counts = FailureCounts::default();
+        let mut counts = FailureCounts::new(LIMITS);
         let it = unknown("A", "192.0.2.1");
         for _ in 0..5 {
             assert_eq!(guess(&mut counts, it, 0), Ok(()));
@@ -348,7 +400,7 @@ mod tests {
 
     #[test]
     fn attackers_elsewhere_do_not_lock_a_user_out_of_a_known_network() {
-        let mut counts = FailureCounts::default();
+        let mut counts = FailureCounts::new(LIMITS);
         let mut refused = 0;
         for second in (0..DAY).step_by(10) {
             for host in 0..4 {
@@ -365,7 +417,7 @@ mod tests {
 
     #[test]
     fn a_few_failures_elsewhere_do_not_lock_a_user_out_of_a_new_network() {
-        let mut counts = FailureCounts::default();
+        let mut counts = FailureCounts::new(LIMITS);
         for host in 0..16 {
             let address = format!("10.0.{host}.1");
             assert_eq!(guess(&mut counts, unknown("OWNER", &address), 0), Ok(()));
@@ -377,7 +429,7 @@ mod tests {
 
     #[test]
     fn failures_of_other_users_behind_a_nat_do_not_hold_a_user() {
-        let mut counts = FailureCounts::default();
+        let mut counts = FailureCounts::new(LIMITS);
         for i in 0..100 {
             assert_eq!(guess(&mut counts, unknown(&format!("U{i}"), "192.0.2.1"), i), Ok(()));
             assert_eq!(log_in(&mut counts, unknown("NEW", "192.0.2.2"), i), Ok(()));
@@ -397,21 +449,24 @@ mod tests {
     }
 
     /// The number of guesses of one user within a day, if the attacker begins up to 16 attempts at once
-    /// whenever one may begin.
-    fn guesses_in_a_day(attempts: impl Fn(u64) -> Vec<Attempt>) -> u32 {
-        let mut counts = FailureCounts::default();
+    /// whenever one may begin. After them, the user logs in at `owner`.
+    fn guesses_in_a_day(owner: Option<Attempt>, attempts: impl Fn(u64) -> Vec<Attempt>) -> u32 {
+        let mut counts = FailureCounts::new(LIMITS);
         let mut guesses = 0;
         // A shorter step makes the test slower, and gives less than one guess more.
         for second in (0..DAY).step_by(10) {
             let begun: Vec<_> = attempts(second)
                 .into_iter()
                 .flat_map(|attempt| [attempt; 16])
-                .filter_map(|it| Some((it, counts.begin(it, LIMITS, secs(second)).ok()?)))
+                .filter_map(|it| Some((it, counts.begin(it, secs(second)).ok()?)))
                 .take(16)
                 .collect();
             for (attempt, claimed) in begun {
                 counts.failed(attempt, claimed, secs(second));
                 guesses += 1;
+            }
+            if let Some(owner) = owner {
+                let _ = log_in(&mut counts, owner, second);
             }
         }
         guesses
@@ -419,21 +474,62 @@ mod tests {
 
     #[test]
     fn a_guesser_gets_at_most_100_tries_a_day_for_a_user() {
-        let here = guesses_in_a_day(|_| vec![unknown("A", "192.0.2.1")]);
-        let inside = guesses_in_a_day(|_| vec![known("A", "192.0.2.1")]);
         let elsewhere = |second: u64| {
             (0..2).map(move |i| unknown("A", &format!("10.{}.{i}.1", second / 10 % 250)))
         };
-        let everywhere = guesses_in_a_day(|second| elsewhere(second).collect());
-        let both =
-            guesses_in_a_day(|second| elsewhere(second).chain([known("A", "192.0.2.1")]).collect());
-        let all = [here, inside, everywhere, both];
-        assert!(all.iter().all(|guesses| (30..=100).contains(guesses)), "{all:?}");
+        let owner = known("A", "192.0.2.1");
+        for logged_in in [None, Some(owner)] {
+            let guesses_in_a_day =
+                |attempts: &dyn Fn(u64) -> Vec<Attempt>| guesses_in_a_day(logged_in, attempts);
+            let here = guesses_in_a_day(&|_| vec![unknown("A", "198.51.100.1")]);
+            let inside = guesses_in_a_day(&|_| vec![owner]);
+            let everywhere = guesses_in_a_day(&|second| elsewhere(second).collect());
+            let both = guesses_in_a_day(&|second| elsewhere(second).chain([owner]).collect());
+            let all = [here, inside, everywhere, both];
+            assert!(all.iter().all(|guesses| (30..=100).contains(guesses)), "{all:?}");
+        }
+    }
+
+    #[test]
+    fn an_attacker_in_the_network_of_the_user_gets_at_most_100_tries_a_day() {
+        let mut counts = FailureCounts::new(LIMITS);
+        let owner = known("A", "192.0.2.1");
+        let mut guesses = [0; 3];
+        // The attacker never exceeds the free failures, so that the user can always log in.
+        for second in (0..3 * DAY).step_by(60) {
+            for _ in 0..4 {
+                let guessed = guess(&mut counts, owner, second);
+                guesses[usize::try_from(second / DAY).unwrap()] += u32::from(guessed.is_ok());
+            }
+            let _ = log_in(&mut counts, owner, second);
+        }
+        assert!(guesses.iter().all(|guesses| *guesses <= 100), "{guesses:?}");
+    }
+
+    #[test]
+    fn a_login_that_clears_nothing_adds_no_wait() {
+        let mut counts = FailureCounts::new(LIMITS);
+        let owner = known("A", "192.0.2.1");
+        for start in [0, 2 * DAY] {
+            for _ in 0..FORGIVEN_A_DAY {
+                assert_eq!(guess(&mut counts, owner, start), Ok(()));
+                assert_eq!(log_in(&mut counts, owner, start), Ok(()));
+            }
+            for _ in 0..5 {
+                assert_eq!(guess(&mut counts, owner, start), Ok(()));
+            }
+            assert_eq!(log_in(&mut counts, owner, start), Err(1));
+            for _ in 0..10 {
+                assert_eq!(log_in(&mut counts, owner, start + 1), Ok(()));
+            }
+            assert_eq!(guess(&mut counts, owner, start + 1), Ok(()));
+            assert_eq!(log_in(&mut counts, owner, start + 1), Err(2));
+        }
     }
 
     #[test]
     fn logins_of_the_user_give_an_attacker_elsewhere_no_more_tries() {
-        let mut counts = FailureCounts::default();
+        let mut counts = FailureCounts::new(LIMITS);
         let mut guesses = 0;
         for second in (0..DAY).step_by(10) {
             let it = unknown("A", &format!("10.{}.{}.1", second / 10 % 250, second / 2500));
@@ -445,24 +541,24 @@ mod tests {
 
     #[test]
     fn one_attempt_begins_after_a_wait_until_its_password_is_checked() {
-        let mut counts = FailureCounts::default();
+        let mut counts = FailureCounts::new(LIMITS);
         let it = unknown("A", "192.0.2.1");
         for _ in 0..5 {
             guess(&mut counts, it, 0).unwrap();
         }
-        let claimed = counts.begin(it, LIMITS, secs(1)).unwrap();
-        assert_eq!(counts.begin(it, LIMITS, secs(1)), Err(secs(2)));
+        let claimed = counts.begin(it, secs(1)).unwrap();
+        assert_eq!(counts.begin(it, secs(1)), Err(secs(2)));
         counts.withdrawn(it, claimed);
         assert_eq!(guess(&mut counts, it, 2), Ok(()));
-        let claimed = counts.begin(it, LIMITS, secs(4)).unwrap();
-        counts.succeeded(it, claimed);
+        let claimed = counts.begin(it, secs(4)).unwrap();
+        counts.succeeded(it, claimed, secs(4));
         assert_eq!(counts.users.get(&it.user, secs(4)), None);
         for _ in 0..5 {
             guess(&mut counts, it, 4).unwrap();
         }
         // Another attempt has succeeded in between.
-        let claimed = counts.begin(it, LIMITS, secs(5)).unwrap();
-        counts.succeeded(it, Claimed::default());
+        let claimed = counts.begin(it, secs(5)).unwrap();
+        counts.succeeded(it, Claimed::default(), secs(5));
         counts.failed(it, claimed, secs(5));
         assert_eq!(
             counts.users_and_networks.get(&(it.user, it.network), secs(5)).unwrap().count,
@@ -472,7 +568,7 @@ mod tests {
 
     #[test]
     fn failures_are_forgotten_after_a_day_without_a_failure() {
-        let mut counts = FailureCounts::default();
+        let mut counts = FailureCounts::new(LIMITS);
         let it = unknown("A", "192.0.2.1");
         for _ in 0..5 {
             guess(&mut counts, it, 0).unwrap();
@@ -485,7 +581,7 @@ mod tests {
 
     #[test]
     fn failures_of_a_network_are_forgotten_after_an_hour_although_there_are_others() {
-        let mut counts = FailureCounts::default();
+        let mut counts = FailureCounts::new(LIMITS);
         for i in 0..5_000 {
             // 80 failures an hour.
             let name = format!("U{i}");
@@ -501,7 +597,7 @@ mod tests {
 
     #[test]
     fn clients_without_an_address_are_held_by_the_user() {
-        let mut counts = FailureCounts::default();
+        let mut counts = FailureCounts::new(LIMITS);
         let it = Attempt { network: None, ..unknown("A", "192.0.2.1") };
         for _ in 0..5 {
             guess(&mut counts, it, 0).unwrap();
@@ -511,12 +607,36 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let mut ledger = Ledger::new(OF_A_USER);
-        for i in 0..3 * GENERATION {
-            ledger.failed(i, false, secs(0));
+        for free in [0, 4] {
+            let mut ledger = Ledger::new(OF_A_USER, FailureLimit::new(free, secs(1)));
+            for i in 0..5 * GENERATION {
+                ledger.failed(i, false, secs(0));
+                assert!(ledger.young.len() <= GENERATION && ledger.old.len() <= GENERATION);
+            }
+            let has = |key| ledger.get(&key, secs(0)).is_some();
+            assert!(has(5 * GENERATION - 1) && has(4 * GENERATION + GENERATION / 2));
         }
-        assert!(ledger.young.len() + ledger.old.len() <= 2 * GENERATION);
-        let has = |key| ledger.get(&key, secs(0)).is_some();
-        assert!(has(3 * GENERATION - 1) && has(2 * GENERATION) && !has(0));
+    }
+
+    #[test]
+    fn failures_of_many_other_keys_remove_only_entries_below_the_limit() {
+        let mut ledger = Ledger::new(OF_A_USER, FailureLimit::new(4, secs(3600)));
+        let (held, free, old) = (0, 1, 2);
+        for (key, failures, now) in [(held, 7, DAY), (free, 3, DAY), (old, 7, 0)] {
+            ledger.add(key, failures, secs(now));
+        }
+        for i in 0..6 * GENERATION {
+            // Each of these stays below the limit.
+            ledger.failed(10 + i, false, secs(DAY));
+        }
+        let counts = [held, free, old].map(|key| ledger.count(&key, secs(DAY)));
+        assert_eq!(counts, [7, 0, 0]);
+        assert!(!ledger.young.contains_key(&old) && !ledger.old.contains_key(&old));
+        // Of too many entries at the limit, those with the most failures stay.
+        for i in 0..6 * GENERATION {
+            ledger.add(1_000_000 + i, 4, secs(DAY));
+        }
+        assert_eq!(ledger.count(&held, secs(DAY)), 7);
+        assert!(ledger.young.len() <= GENERATION && ledger.old.len() <= GENERATION);
     }
 }

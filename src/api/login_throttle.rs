@@ -3,7 +3,8 @@
 //! Failed logins are counted per user and network, per user, and per network. The first few failures cause
 //! no wait. The next failure causes a short wait, and each further failure doubles the wait. A login during
 //! the wait is refused with 429 and `Retry-After`. Its password is not checked, and the wait is not extended.
-//! A login with the right password after the wait clears the failures of the user from this network.
+//! A login with the right password after the wait clears the failures of the user from this network, but at
+//! most 20 of them a day. Otherwise an attacker in this network would get new tries with each login.
 //!
 //! A network from which the user has logged in within [`LoginThrottleOptions::known_for`] is held only by
 //! the failures of the user from this network. So an attacker elsewhere cannot lock the user out.
@@ -44,7 +45,7 @@ pub struct LoginThrottleOptions {
     /// logged in recently. The default is 16, and then at most an hour.
     pub user: FailureLimit,
     /// The failures of all users from one network within an hour. They hold users who have not logged in there
-    /// recently. The default is 1000, and then at most 10 seconds, because many users may share a network.
+    /// recently. The default is 100, and then at most a minute, because many users may share a network.
     pub network: FailureLimit,
     /// How long a network is known after a login. The default is 30 days.
     pub known_for: Duration,
@@ -71,7 +72,7 @@ impl Default for LoginThrottleOptions {
         Self {
             user_and_network: FailureLimit::new(4, hour),
             user: FailureLimit::new(16, hour),
-            network: FailureLimit::new(1000, Duration::from_secs(10)),
+            network: FailureLimit::new(100, Duration::from_secs(60)),
             known_for: 30 * 24 * hour,
             exempt: Arc::new(|_| false),
         }
@@ -107,8 +108,8 @@ pub(super) struct TooEarly {
 
 impl LoginThrottle {
     pub(super) fn new(options: LoginThrottleOptions, known: Arc<dyn KnownNetworks>) -> Self {
-        let (counts, turns) = (Mutex::default(), Semaphore::new(MAX_CONCURRENT));
-        Self { options, known, counts, turns }
+        let counts = Mutex::new(FailureCounts::new(options.limits()));
+        Self { options, known, counts, turns: Semaphore::new(MAX_CONCURRENT) }
     }
 
     /// A throttle with other options, and without failures.
@@ -139,17 +140,15 @@ impl LoginThrottle {
         let attempt = (!is_exempt).then(|| self.attempt(user, attempt, clock));
         if let Some(attempt) = attempt {
             // A client that must wait does not wait for a turn, too.
-            self.counts()
-                .check(attempt, self.options.limits(), clock.monotonic())
-                .map_err(early)?;
+            self.counts().check(attempt, clock.monotonic()).map_err(early)?;
         }
         // The semaphore is never closed; if it were, no login would succeed.
         let permit = self.turns.acquire().await.map_err(|_| early(Duration::from_secs(1)))?;
         let state = match attempt {
             None => None,
             Some(attempt) => {
-                let (limits, now) = (self.options.limits(), clock.monotonic());
-                Some((attempt, self.counts().begin(attempt, limits, now).map_err(early)?))
+                let claimed = self.counts().begin(attempt, clock.monotonic()).map_err(early)?;
+                Some((attempt, claimed))
             }
         };
         Ok(Turn { throttle: self, clock, state, _permit: permit })
@@ -199,7 +198,8 @@ impl Turn<'_> {
     /// The password was right. `self` is dropped, so another login can begin.
     pub(super) fn succeeded(mut self) {
         if let Some((attempt, claimed)) = self.state.take() {
-            self.throttle.counts().succeeded(attempt, claimed);
+            let now = self.clock.monotonic();
+            self.throttle.counts().succeeded(attempt, claimed, now);
             if let Some(network) = attempt.network {
                 self.throttle.known.remember(&attempt.user, network, self.clock.now());
             }
@@ -261,6 +261,27 @@ mod tests {
         }
         clock.set(clock.now().plus(Duration::from_secs(31 * 24 * 60 * 60)));
         assert!(throttle.turn(&user("A"), CLIENT, &clock).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_network_gets_at_most_4000_tries_a_day_for_all_users_together() {
+        let (throttle, clock) = (LoginThrottle::default(), clock());
+        throttle.turn(&user("OWNER"), CLIENT, &clock).await.unwrap().succeeded();
+        let (mut guesses, mut minutes) = (0, 0);
+        while minutes < 24 * 60 {
+            match throttle.turn(&user(&format!("U{guesses}")), CLIENT, &clock).await {
+                Ok(turn) => {
+                    turn.failed();
+                    guesses += 1;
+                }
+                Err(_) => {
+                    clock.advance(Duration::from_secs(60));
+                    minutes += 1;
+                    throttle.turn(&user("OWNER"), CLIENT, &clock).await.unwrap().succeeded();
+                }
+            }
+        }
+        assert!((2400..=4000).contains(&guesses), "{guesses}");
     }
 
     #[tokio::test]

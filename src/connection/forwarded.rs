@@ -11,6 +11,20 @@ use super::{address::ClientAddress, trusted_proxies::TrustedProxies};
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 
+/// The header from which the address of the client is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AddressHeader {
+    XForwardedFor,
+    Forwarded,
+}
+
+impl AddressHeader {
+    /// `X-Forwarded-For`, if it is present.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        if headers.contains_key(&X_FORWARDED_FOR) { Self::XForwardedFor } else { Self::Forwarded }
+    }
+}
+
 /// The number of elements that are read. There are rarely more than three proxies.
 const MAX_ELEMENTS: usize = 32;
 
@@ -45,16 +59,15 @@ pub(super) fn announced(
     headers: &HeaderMap,
     proxies: &TrustedProxies,
 ) -> Result<Announced, Malformed> {
-    if headers.contains_key(&X_FORWARDED_FOR) {
-        right_most(headers, &X_FORWARDED_FOR, proxies, |element| {
+    match AddressHeader::of(headers) {
+        AddressHeader::XForwardedFor => right_most(headers, &X_FORWARDED_FOR, proxies, |element| {
             let text = str::from_utf8(element).ok();
             let address = text.and_then(ClientAddress::parse);
             address.map(Node::Address).ok_or(Malformed::XForwardedFor)
-        })
-    } else {
-        right_most(headers, &FORWARDED, proxies, |element| {
+        }),
+        AddressHeader::Forwarded => right_most(headers, &FORWARDED, proxies, |element| {
             node(element).ok_or(Malformed::Forwarded)
-        })
+        }),
     }
 }
 

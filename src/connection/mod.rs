@@ -15,6 +15,8 @@ use http::HeaderMap;
 pub use address::ClientAddress;
 pub use trusted_proxies::TrustedProxies;
 
+pub(crate) use forwarded::AddressHeader;
+
 use crate::log_limit::log_limited;
 use forwarded::{Announced, announced};
 
@@ -42,10 +44,10 @@ pub struct ConnectionInfo {
 enum Sender {
     /// The peer is the client.
     Client,
-    /// The peer is a trusted proxy that has not announced a client.
-    Proxy,
-    /// The peer is a trusted proxy, and sent the request for this client.
-    ProxyFor(ClientAddress),
+    /// The peer is a trusted proxy that has not announced a client in this header.
+    Proxy(AddressHeader),
+    /// The peer is a trusted proxy, and sent the request for this client, as this header says.
+    ProxyFor(ClientAddress, AddressHeader),
 }
 
 impl ConnectionInfo {
@@ -58,13 +60,13 @@ impl ConnectionInfo {
     /// the peer.
     pub fn client(&self) -> ClientAddress {
         match self.sender {
-            Sender::Client | Sender::Proxy => self.peer.ip().into(),
-            Sender::ProxyFor(client) => client,
+            Sender::Client | Sender::Proxy(_) => self.peer.ip().into(),
+            Sender::ProxyFor(client, _) => client,
         }
     }
 
-    /// Whether the peer is a trusted proxy. The proxy of this crate then appends to `X-Forwarded-*` and
-    /// `Forwarded` of the request. Otherwise it replaces them.
+    /// Whether the peer is a trusted proxy. The proxy of this crate then appends to `X-Forwarded-*` of the
+    /// request, and to `Forwarded` if `X-Forwarded-For` is absent. Otherwise it replaces them.
     pub fn is_from_trusted_proxy(&self) -> bool {
         self.sender != Sender::Client
     }
@@ -86,9 +88,10 @@ impl ConnectionInfo {
         if !proxies.contains(peer) {
             return Self { sender: Sender::Client, ..self };
         }
+        let header = AddressHeader::of(headers);
         let sender = match announced(headers, proxies) {
-            Ok(Announced::Client(client)) => Sender::ProxyFor(client),
-            Ok(Announced::Nobody) => Sender::Proxy,
+            Ok(Announced::Client(client)) => Sender::ProxyFor(client, header),
+            Ok(Announced::Nobody) => Sender::Proxy(header),
             Err(error) => {
                 log_limited!(warn, ("forwarded", peer), { %peer, %error }, "a trusted proxy sent a malformed header; its own address is used as the address of the client");
                 Sender::Client
@@ -100,8 +103,17 @@ impl ConnectionInfo {
     /// The address of the client, if a trusted proxy has announced it in a header.
     pub(crate) fn announced_client(&self) -> Option<ClientAddress> {
         match self.sender {
-            Sender::Client | Sender::Proxy => None,
-            Sender::ProxyFor(client) => Some(client),
+            Sender::Client | Sender::Proxy(_) => None,
+            Sender::ProxyFor(client, _) => Some(client),
+        }
+    }
+
+    /// The header that decided the address of the client. `None` if the peer is not a trusted proxy.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn address_header(&self) -> Option<AddressHeader> {
+        match self.sender {
+            Sender::Client => None,
+            Sender::Proxy(header) | Sender::ProxyFor(_, header) => Some(header),
         }
     }
 }

@@ -10,8 +10,20 @@ use super::{list::list_items, sweep::sweep};
 const KEEP_ALIVE: &str = "keep-alive";
 const TRAILERS: &str = "trailers";
 
+/// The headers in which a proxy tells the address of the client. `Connection` does not make them hop-by-hop:
+/// otherwise a client could remove its address from a request that a proxy passes on (CVE-2022-31813).
+const FORWARDING: [&str; 6] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+];
+
 /// Removes hop-by-hop headers: those that a `Connection` line names, and those that are always
-/// hop-by-hop, such as `Transfer-Encoding`.
+/// hop-by-hop, such as `Transfer-Encoding`. `Forwarded` and `X-Forwarded-For`, `-Host`, `-Port`, `-Prefix` and
+/// `-Proto` stay, even if `Connection` names them (CVE-2022-31813).
 ///
 /// Call this function before you set headers of your own. It removes all `Connection` lines. So a later
 /// call, for example by a proxy, cannot remove your `Authorization` header because of a client's
@@ -80,7 +92,9 @@ impl HopByHop {
             // Cloned, because headers are removed while the names are read. These clones are cheap.
             let lines: Vec<_> = headers.get_all(CONNECTION).iter().cloned().collect();
             for name in lines.iter().flat_map(listed_names) {
-                if let Ok(name) = str::from_utf8(name) {
+                let is_forwarding =
+                    FORWARDING.iter().any(|it| name.eq_ignore_ascii_case(it.as_bytes()));
+                if !is_forwarding && let Ok(name) = str::from_utf8(name) {
                     headers.remove(name);
                 }
             }
@@ -147,11 +161,16 @@ mod tests {
             ("proxy-authenticate", "Basic"),
             ("proxy-authorization", "Basic x"),
             ("x-three", "3"),
+            ("connection", "X-Forwarded-For, forwarded"),
+            ("x-forwarded-for", "192.0.2.7"),
+            ("forwarded", "for=192.0.2.7"),
         ] {
             headers.append(name, HeaderValue::from_static(value));
         }
         strip_hop_by_hop(&mut headers);
-        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-three"]);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["forwarded", "x-forwarded-for", "x-three"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! `Origin` (RFC 6454 §7), and in `Sec-Fetch-Site` (Fetch Metadata Request Headers, W3C). A page can set
 //! neither header.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, net::Ipv6Addr, str::FromStr, sync::Arc};
 
 use http::{
     Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri,
@@ -60,7 +60,10 @@ impl Origin {
             "http" => Some(80),
             _ => None,
         };
-        let host = authority.host().to_ascii_lowercase();
+        let host = match ipv6(authority.host()) {
+            Some(ip) => format!("[{ip}]"),
+            None => authority.host().to_ascii_lowercase(),
+        };
         let port = authority.port_u16().filter(|port| Some(*port) != default);
         let text = match port {
             Some(port) => format!("{scheme}://{host}:{port}"),
@@ -72,6 +75,11 @@ impl Origin {
     fn scheme(&self) -> &str {
         self.text.split(':').next().unwrap_or_default()
     }
+}
+
+/// The address of a host in brackets. One address has several spellings.
+fn ipv6(host: &str) -> Option<Ipv6Addr> {
+    host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
 }
 
 impl FromStr for Origin {
@@ -107,7 +115,8 @@ pub struct OriginError(String);
 /// A request is refused if all of this is true:
 ///
 /// - Its `Origin` is neither one of the gateway nor allowed for the service. Or it has no `Origin`, and its
-///   `Sec-Fetch-Site` is `cross-site`. `Origin: null` is the origin of no page that the gateway knows.
+///   `Sec-Fetch-Site` is `cross-site`. `Origin: null` is the origin of no page that the gateway knows, unless
+///   `Sec-Fetch-Site` is `same-origin`: a form of a page with `Referrer-Policy: no-referrer` sends both.
 /// - Its method is not GET, HEAD or OPTIONS, or it is a WebSocket handshake.
 /// - It has a credential that a browser attaches itself: a cookie, a client certificate, or `Authorization`
 ///   with the scheme Basic, Digest, Negotiate or NTLM. A login with the password in the body counts, too: a
@@ -219,7 +228,7 @@ impl OriginPolicy {
         log_limited!(
             info,
             "cross-origin request",
-            { ?origin, method = %head.method, path },
+            { ?origin, own = %OriginList(&self.own), method = %head.method, path },
             "request of a web page of another origin refused; if the page is one of this gateway, add its \
              host to zowe.externalDomains"
         );
@@ -233,11 +242,24 @@ impl OriginPolicy {
         if has_origin && origins.all(|origin| self.is_trusted(origin, head)) {
             return false;
         }
+        if self.is_own_page_without_origin(head) {
+            return false;
+        }
         if has_origin && self.foreign == ForeignOrigins::Refused {
             return true;
         }
         (!is_safe(head.method) || is_websocket_handshake(head.headers))
             && (body == BodyCredential::Possible || has_credential_of_browser(head))
+    }
+
+    /// Whether the browser hides the origin of the page, but says that it is the requested one. It sends
+    /// `Origin: null` for a page with `Referrer-Policy: no-referrer` (Fetch Standard §3.2). If the gateway has
+    /// origins of its own, the requested address must be one of them: otherwise a page whose name leads to the
+    /// gateway (DNS rebinding) would count.
+    fn is_own_page_without_origin(&self, head: RequestHead<'_>) -> bool {
+        only(head.headers, &ORIGIN) == Some(b"null")
+            && only(head.headers, &SEC_FETCH_SITE) == Some(b"same-origin")
+            && (self.own.is_empty() || self.own.iter().any(|own| is_requested(own, head)))
     }
 
     /// Whether the origin is one of the gateway, or allowed for the service.
@@ -299,6 +321,13 @@ fn is_cross_site(headers: &HeaderMap) -> bool {
     headers.get_all(&SEC_FETCH_SITE).iter().any(|site| site.as_bytes() == b"cross-site")
 }
 
+/// The value of a header that occurs once.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?;
+    values.next().is_none().then_some(value.as_bytes())
+}
+
 /// A handshake of HTTP/1.1 (RFC 6455 §4.1). The one of HTTP/2 has the method CONNECT, which is not safe.
 fn is_websocket_handshake(headers: &HeaderMap) -> bool {
     headers.contains_key(SEC_WEBSOCKET_KEY) || headers.contains_key(UPGRADE)
@@ -334,6 +363,19 @@ fn is_requested(origin: &Origin, head: RequestHead<'_>) -> bool {
         && authority.is_some_and(|authority| {
             is_host_and_port(&authority) && Origin::new(origin.scheme(), &authority) == *origin
         })
+}
+
+/// The own origins of a gateway, for a log line.
+struct OriginList<'a>(&'a [Origin]);
+
+impl fmt::Display for OriginList<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((first, rest)) = self.0.split_first() else {
+            return f.write_str("the requested address");
+        };
+        first.fmt(f)?;
+        rest.iter().try_for_each(|origin| write!(f, ", {origin}"))
+    }
 }
 
 /// Counts the requests that one or more [`OriginPolicy`] have refused.
@@ -389,6 +431,8 @@ mod tests {
             ("http://gw:443", Some("http://gw:443")),
             ("https://gw:80", Some("https://gw:80")),
             ("https://[::1]:443", Some("https://[::1]")),
+            ("https://[2001:DB8:0:0::1]", Some("https://[2001:db8::1]")),
+            ("https://[::ffff:102:304]:1", Some("https://[::ffff:1.2.3.4]:1")),
             ("https://gw:00443", Some("https://gw")),
             ("chrome-extension://abc", Some("chrome-extension://abc")),
             ("null", None),
@@ -417,6 +461,8 @@ mod tests {
         const EVIL_ORIGIN: (&str, &str) = ("origin", EVIL);
         const CROSS: (&str, &str) = ("sec-fetch-site", "cross-site");
         const SAME_SITE: (&str, &str) = ("sec-fetch-site", "same-site");
+        const SAME_ORIGIN: (&str, &str) = ("sec-fetch-site", "same-origin");
+        const NULL: (&str, &str) = ("origin", "null");
         const SOCKET: (&str, &str) = ("sec-websocket-key", "x");
         let cases: &[(&str, &str, Headers<'_>, bool)] = &[
             // Not a browser.
@@ -454,7 +500,18 @@ mod tests {
             ("POST", "/x", &[COOKIE, ("origin", OURS)], false),
             ("POST", "/x", &[COOKIE, ("origin", "HTTPS://GW.EXAMPLE:7554")], false),
             ("POST", "/x", &[COOKIE, ("origin", OURS), CROSS], false),
-            ("POST", "/x", &[COOKIE, ("origin", "null")], true),
+            ("POST", "/x", &[COOKIE, NULL], true),
+            ("POST", "/x", &[COOKIE, NULL, SAME_ORIGIN], false),
+            ("GET", "/x", &[COOKIE, NULL, SAME_ORIGIN, SOCKET], false),
+            ("POST", "/x", &[COOKIE, NULL, CROSS], true),
+            ("POST", "/x", &[COOKIE, NULL, SAME_SITE], true),
+            ("POST", "/x", &[COOKIE, NULL, ("sec-fetch-site", "none")], true),
+            ("POST", "/x", &[COOKIE, NULL, ("sec-fetch-site", "Same-Origin")], true),
+            ("POST", "/x", &[COOKIE, NULL, SAME_ORIGIN, SAME_ORIGIN], true),
+            ("POST", "/x", &[COOKIE, NULL, SAME_ORIGIN, CROSS], true),
+            ("POST", "/x", &[COOKIE, NULL, NULL, SAME_ORIGIN], true),
+            ("POST", "/x", &[COOKIE, NULL, EVIL_ORIGIN, SAME_ORIGIN], true),
+            ("POST", "/x", &[COOKIE, ("origin", "NULL"), SAME_ORIGIN], true),
             ("POST", "/x", &[COOKIE, ("origin", "")], true),
             ("POST", "/x", &[COOKIE, ("origin", "https://gw.example")], true),
             ("POST", "/x", &[COOKIE, ("origin", "https://gw.example:7555")], true),
@@ -553,6 +610,47 @@ mod tests {
     }
 
     #[test]
+    fn a_page_without_origin_must_have_requested_an_own_origin() {
+        let headers = [("cookie", "a=b"), ("origin", "null"), ("sec-fetch-site", "same-origin")];
+        for (own, want) in [
+            (&[][..], false),
+            (&["https://gw.example:7554"], false),
+            (&["https://zowe.example", "https://gw.example:7554"], false),
+            // The name of the page leads to the gateway, but is none of its names.
+            (&["https://zowe.example"], true),
+            (&["https://gw.example"], true),
+        ] {
+            let origins = own.iter().map(|origin| origin.parse().unwrap());
+            let policy = OriginPolicy::default().with_own_origins(origins);
+            assert_eq!(is_refused(&policy, &request("POST", "/x", &headers)), want, "{own:?}");
+        }
+    }
+
+    #[test]
+    fn ipv6_addresses_are_equal_in_every_spelling() {
+        let own = "https://[2001:db8::1]".parse().unwrap();
+        let own_origins = OriginPolicy::default().with_own_origins([own]);
+        let origin = ("origin", "https://[2001:db8::1]");
+        for policy in [OriginPolicy::default(), own_origins] {
+            for host in ["[2001:db8::1]", "[2001:DB8:0:0:0:0:0:1]", "[2001:db8:0::1]:443"] {
+                let uri = format!("https://{host}/x");
+                let request = request("POST", &uri, &[("cookie", "a=b"), origin]);
+                assert!(!is_refused(&policy, &request), "{host}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_own_origins_are_logged() {
+        let list = |origins: &[&str]| {
+            let origins: Vec<_> = origins.iter().map(|origin| origin.parse().unwrap()).collect();
+            OriginList(&origins).to_string()
+        };
+        assert_eq!(list(&[]), "the requested address");
+        assert_eq!(list(&["https://a", "https://b:1"]), "https://a, https://b:1");
+    }
+
+    #[test]
     fn every_foreign_origin_can_be_refused() {
         let policy = OriginPolicy::default().with_foreign_origins(ForeignOrigins::Refused);
         for (method, headers, want) in [
@@ -560,6 +658,7 @@ mod tests {
             ("OPTIONS", &[("origin", EVIL)], true),
             ("POST", &[("origin", EVIL), ("authorization", "Bearer x")], true),
             ("GET", &[("origin", "null")], true),
+            ("GET", &[("origin", "null"), ("sec-fetch-site", "same-origin")], false),
             ("GET", &[("origin", OURS)], false),
             ("GET", &[("sec-fetch-site", "cross-site")], false),
             ("POST", &[("sec-fetch-site", "cross-site")], false),

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header::HOST};
 
 use crate::{
-    connection::{ConnectionInfo, Protocol},
+    connection::{AddressHeader, ConnectionInfo, Protocol},
     headers::{same_for_cgi, sweep},
 };
 
@@ -20,7 +20,8 @@ static FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 /// All headers that this module sets, apart from `Host`.
 static OURS: [&HeaderName; 6] = [&FOR, &PROTO, &X_HOST, &PORT, &PREFIX, &FORWARDED];
 
-/// A value of a trusted proxy is kept up to this length in bytes. A longer one is replaced.
+/// A value of a trusted proxy is kept up to this length in bytes. Of a longer one, only the address of the
+/// client is kept.
 const MAX_KEPT: usize = 4096;
 
 /// Caches the values that usually stay the same for all requests of a connection. Formatting an address
@@ -78,7 +79,8 @@ pub(super) struct ServiceHeaders<'a> {
 /// Sets `Host` to the host of the service, and sets `X-Forwarded-*` and `Forwarded`.
 ///
 /// The gateway appends its values to those of a trusted proxy. The values of any other peer are replaced,
-/// because a client can send them, too (CVE-2025-41235).
+/// because a client can send them, too (CVE-2025-41235). `Forwarded` of a trusted proxy is replaced, too, if
+/// there is `X-Forwarded-For`: a proxy that writes the one may pass on the other from its client.
 pub(super) fn set_forwarded(
     headers: &mut HeaderMap,
     uri: &Uri,
@@ -86,8 +88,8 @@ pub(super) fn set_forwarded(
     connection: Option<&ConnectionInfo>,
     values: &mut PeerValues,
 ) {
-    let is_kept = connection.is_some_and(ConnectionInfo::is_from_trusted_proxy);
-    let mut kept = is_kept.then(|| Kept::take_from(headers));
+    let kept = connection.and_then(|connection| Some((connection, connection.address_header()?)));
+    let mut kept = kept.map(|(connection, header)| Kept::of(headers, connection, header));
     sweep(headers, is_forwarded);
     // HTTP/2 has the host in the URI, HTTP/1.1 has it in the header `Host`.
     let host = headers.insert(HOST, service.host.clone());
@@ -133,9 +135,27 @@ struct Kept(Vec<(&'static HeaderName, HeaderValue)>);
 
 impl Kept {
     #[cold]
-    fn take_from(headers: &HeaderMap) -> Self {
-        let value = |name: &'static HeaderName| Some((name, joined(headers.get_all(name))?));
-        Self(OURS.into_iter().filter_map(value).collect())
+    fn of(headers: &HeaderMap, connection: &ConnectionInfo, header: AddressHeader) -> Self {
+        let is_kept =
+            |name: &&HeaderName| header == AddressHeader::Forwarded || **name != FORWARDED;
+        let value = |name: &'static HeaderName| {
+            let value = match joined(headers.get_all(name)) {
+                Joined::Value(value) => value,
+                Joined::Nothing => return None,
+                // The client may have sent all but the last element, to hide its address.
+                Joined::TooLong => {
+                    let client = connection.announced_client()?.ip();
+                    let value = match header {
+                        AddressHeader::XForwardedFor if *name == FOR => address(client),
+                        AddressHeader::Forwarded if *name == FORWARDED => node(client),
+                        _ => return None,
+                    };
+                    HeaderValue::from_str(&value).ok()?
+                }
+            };
+            Some((name, value))
+        };
+        Self(OURS.into_iter().filter(is_kept).filter_map(value).collect())
     }
 
     /// Takes the value of this name, and appends `value` to it.
@@ -143,12 +163,20 @@ impl Kept {
     fn append(&mut self, name: &HeaderName, value: HeaderValue) -> HeaderValue {
         let Some(at) = self.0.iter().position(|(kept, _)| *kept == name) else { return value };
         let (_, kept) = self.0.swap_remove(at);
-        joined([&kept, &value]).unwrap_or(value)
+        let list = [kept.as_bytes(), value.as_bytes()].join(&b", "[..]);
+        HeaderValue::from_bytes(&list).unwrap_or(value)
     }
 }
 
-/// The values as one list. `None` if there are none, if all are empty, or if they are too long.
-fn joined<'a>(values: impl IntoIterator<Item = &'a HeaderValue>) -> Option<HeaderValue> {
+/// The lines of a header as one list.
+enum Joined {
+    Value(HeaderValue),
+    /// There is no line, or all are empty.
+    Nothing,
+    TooLong,
+}
+
+fn joined<'a>(values: impl IntoIterator<Item = &'a HeaderValue>) -> Joined {
     let mut list = Vec::new();
     for value in values {
         if value.is_empty() {
@@ -159,10 +187,13 @@ fn joined<'a>(values: impl IntoIterator<Item = &'a HeaderValue>) -> Option<Heade
         }
         list.extend(value.as_bytes());
         if list.len() > MAX_KEPT {
-            return None;
+            return Joined::TooLong;
         }
     }
-    if list.is_empty() { None } else { HeaderValue::from_bytes(&list).ok() }
+    match HeaderValue::from_bytes(&list) {
+        Ok(value) if !list.is_empty() => Joined::Value(value),
+        _ => Joined::Nothing,
+    }
 }
 
 /// Whether `name` is one of the headers above, in any spelling that CGI does not distinguish.
@@ -184,13 +215,17 @@ fn address(ip: IpAddr) -> String {
     ip.to_canonical().to_string()
 }
 
-/// The element of this gateway in `Forwarded` (RFC 7239 §4).
-fn forwarded(ip: IpAddr, protocol: Protocol, host: Option<&HeaderValue>) -> Vec<u8> {
-    let mut element = match ip.to_canonical() {
+/// The parameter `for` of an element of `Forwarded` (RFC 7239 §6).
+fn node(ip: IpAddr) -> String {
+    match ip.to_canonical() {
         IpAddr::V4(ip) => format!("for={ip}"),
         IpAddr::V6(ip) => format!("for=\"[{ip}]\""),
     }
-    .into_bytes();
+}
+
+/// The element of this gateway in `Forwarded` (RFC 7239 §4).
+fn forwarded(ip: IpAddr, protocol: Protocol, host: Option<&HeaderValue>) -> Vec<u8> {
+    let mut element = node(ip).into_bytes();
     if let Some(host) = host {
         // A host is quoted, because the colon before its port is no character of a token.
         element.extend(b";host=\"");
@@ -209,8 +244,10 @@ fn forwarded(ip: IpAddr, protocol: Protocol, host: Option<&HeaderValue>) -> Vec<
 
 #[cfg(test)]
 mod tests {
+    use http::header::CONNECTION;
+
     use super::*;
-    use crate::connection::TrustedProxies;
+    use crate::{connection::TrustedProxies, headers::strip_hop_by_hop};
 
     #[test]
     fn forwarded_headers_of_the_client_are_replaced() {
@@ -297,6 +334,8 @@ mod tests {
             ("forwarded", "for=10.0.0.1;host=\"gw:7554\";proto=https"),
         ];
         let long = "1".repeat(MAX_KEPT + 1);
+        let full = "1".repeat(MAX_KEPT - ", 192.0.2.7".len());
+        let kept = format!("{full}, 192.0.2.7, ");
         // Each case: a header of the proxy, its lines, and the values that stand before the gateway's own.
         let cases: &[(&str, &[&str], &str)] = &[
             ("x-forwarded-for", &["192.0.2.7"], "192.0.2.7, "),
@@ -313,6 +352,12 @@ mod tests {
             // Only the standard spelling is that of the proxy.
             ("x_forwarded_for", &["192.0.2.7"], ""),
             ("x-forwarded-host", &[&long], ""),
+            // The address that the proxy has appended stays, whatever the client has sent.
+            ("x-forwarded-for", &[&long, "192.0.2.7"], "192.0.2.7, "),
+            ("x-forwarded-for", &[&long, "2001:db8::1, 10.0.0.1"], "2001:db8::1, "),
+            ("x-forwarded-for", &[&full, "192.0.2.7"], &kept),
+            ("forwarded", &[&long, "for=192.0.2.7"], "for=192.0.2.7, "),
+            ("forwarded", &[&long, "for=\"[2001:db8::1]\""], "for=\"[2001:db8::1]\", "),
             // After a malformed address, no value is kept.
             ("x-forwarded-for", &["unknown"], ""),
             ("forwarded", &["192.0.2.7"], ""),
@@ -336,6 +381,40 @@ mod tests {
                 assert_eq!(got, [&format!("{want}{value}")], "{name} {lines:?}");
             }
             assert_eq!(headers.len(), own.len() + 1);
+        }
+    }
+
+    #[test]
+    fn forwarded_is_replaced_if_x_forwarded_for_decides_the_client() {
+        for (x_forwarded_for, want) in [
+            (Some("192.0.2.7"), ""),
+            (Some("10.0.0.1"), ""),
+            (None, "for=198.51.100.1;proto=http, "),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(&FORWARDED, HeaderValue::from_static("for=198.51.100.1;proto=http"));
+            if let Some(value) = x_forwarded_for {
+                headers.insert(&FOR, HeaderValue::from_static(value));
+            }
+            let connection = from_proxy(&headers);
+            assert!(connection.is_from_trusted_proxy());
+            let service = HeaderValue::from_static("service:1");
+            let service = ServiceHeaders { host: &service, prefix: None };
+            let (uri, mut values) = ("/x".parse().unwrap(), PeerValues::default());
+            set_forwarded(&mut headers, &uri, service, Some(&connection), &mut values);
+            let got: Vec<_> = headers.get_all(&FORWARDED).iter().collect();
+            assert_eq!(got, [&format!("{want}for=10.0.0.1;proto=https")], "{x_forwarded_for:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_cannot_name_these_headers_in_connection() {
+        for name in OURS {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONNECTION, HeaderValue::from_str(name.as_str()).unwrap());
+            headers.insert(name, HeaderValue::from_static("x"));
+            strip_hop_by_hop(&mut headers);
+            assert_eq!(headers.keys().collect::<Vec<_>>(), [name]);
         }
     }
 

@@ -80,7 +80,7 @@ mod tests {
         let seconds = Duration::from_secs;
         assert_eq!(changed.user_and_network, FailureLimit::new(1, seconds(3600)));
         assert_eq!(changed.user, FailureLimit::new(2, seconds(3)));
-        assert_eq!(changed.network, FailureLimit::new(1000, seconds(4)));
+        assert_eq!(changed.network, FailureLimit::new(100, seconds(4)));
         assert_eq!(changed.known_for, seconds(5 * 86_400));
     }
 

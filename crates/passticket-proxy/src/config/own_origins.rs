@@ -1,25 +1,36 @@
 //! Reads where browsers find the gateway: `zowe.externalDomains` and `zowe.externalPort`.
 
+use std::net::Ipv6Addr;
+
 use super::{
     problem::quote,
     reader::{Field, Section},
 };
 use tower_passticket::layer::Origin;
 
-/// The origins of the pages of the gateway. They are empty without `externalDomains`. Without
-/// `externalPort`, the port is `port`, the one of the gateway, as in Zowe.
+/// The origins of the pages of the gateway. They are empty without `externalDomains`. Each domain counts with
+/// `externalPort`, and with `port`, the one of the gateway: browsers inside may not use the external port.
+/// Port 0 is chosen at the start, so it is not known here.
 pub(super) fn read(zowe: &mut Section<'_>, port: u16) -> Vec<Origin> {
     let domains = zowe.optional("externalDomains");
     let external = zowe.optional("externalPort").and_then(|field| field.number(1..=65_535));
-    let port = external.unwrap_or_else(|| port.into());
+    let own = (port > 0 || external.is_none()).then_some(u64::from(port));
+    let own = own.filter(|own| Some(*own) != external);
     let domains = domains.map(|field| field.one_or_more()).unwrap_or_default();
-    domains.iter().filter_map(|domain| origin(domain, port)).collect()
+    let ports = external.into_iter().chain(own);
+    domains.iter().filter_map(|domain| origins(domain, ports.clone())).flatten().collect()
 }
 
-fn origin(domain: &Field<'_>, port: u64) -> Option<Origin> {
+fn origins(domain: &Field<'_>, ports: impl Iterator<Item = u64>) -> Option<Vec<Origin>> {
     domain.read(|text| {
+        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+        let host = match bare.parse::<Ipv6Addr>() {
+            Ok(ip) => format!("[{ip}]"),
+            Err(_) => text.to_owned(),
+        };
         // A host with a port would have two ports, so it is no origin.
-        format!("https://{text}:{port}").parse::<Origin>().map_err(|_| {
+        let origins = ports.map(|port| format!("https://{host}:{port}").parse::<Origin>());
+        origins.collect::<Result<_, _>>().map_err(|_| {
             format!(
                 "{} is not a host; write a host name or an IP address, without a scheme and a port",
                 quote(text)
@@ -44,24 +55,41 @@ mod tests {
     }
 
     #[test]
-    fn each_external_domain_is_an_origin_with_the_external_port() {
+    fn each_external_domain_is_an_origin_with_the_external_and_the_own_port() {
         for (text, want) in [
             ("{}", &[][..]),
             ("{externalPort: 443}", &[]),
             ("{externalDomains: }", &[]),
             ("{externalDomains: [a.example]}", &["https://a.example:7554"]),
-            ("{externalDomains: A.example, externalPort: 443}", &["https://a.example"]),
             (
-                "{externalDomains: [a, 192.0.2.1, '[::1]'], externalPort: 8443}",
-                &["https://a:8443", "https://192.0.2.1:8443", "https://[::1]:8443"],
+                "{externalDomains: A.example, externalPort: 443}",
+                &["https://a.example", "https://a.example:7554"],
+            ),
+            ("{externalDomains: a, externalPort: 7554}", &["https://a:7554"]),
+            (
+                "{externalDomains: [2001:DB8:0::1, '[::1]']}",
+                &["https://[2001:db8::1]:7554", "https://[::1]:7554"],
+            ),
+            (
+                "{externalDomains: [192.0.2.1, '[::1]'], externalPort: 8443}",
+                &[
+                    "https://192.0.2.1:8443",
+                    "https://192.0.2.1:7554",
+                    "https://[::1]:8443",
+                    "https://[::1]:7554",
+                ],
             ),
         ] {
             let want = want.iter().map(ToString::to_string).collect();
             assert_eq!(origins(&format!("zowe: {text}")), Ok(want), "{text}");
         }
-        for (domain, shown) in
-            [("https://a", "https://a"), ("a:443", "a:443"), ("a/b", "a/b"), ("'a b'", "a b")]
-        {
+        for (domain, shown) in [
+            ("https://a", "https://a"),
+            ("a:443", "a:443"),
+            ("a/b", "a/b"),
+            ("'a b'", "a b"),
+            ("'[::1'", "[::1"),
+        ] {
             let problems = origins(&format!("zowe: {{externalDomains: [{domain}]}}")).unwrap_err();
             let want = format!(
                 "z:1: zowe.externalDomains[0]: {shown:?} is not a host; write a host name or an IP \

@@ -227,9 +227,10 @@ fn security_headers_can_be_changed_and_turned_off() {
 fn with_zowe_v3_and_without_cors_pages_of_other_origins_are_refused() {
     let setup = Setup::new();
     let policy = |setup: &Setup| setup.load().unwrap().config.origins;
-    let origin = "https://zowe.example:443".parse().unwrap();
+    let origins = ["https://zowe.example:443", "https://zowe.example:7554"];
+    let origins = origins.map(|origin| origin.parse().unwrap());
     setup.edit("zowe:", "zowe:\n  externalDomains: zowe.example\n  externalPort: 443");
-    let own = OriginPolicy::default().with_own_origins([origin]);
+    let own = OriginPolicy::default().with_own_origins(origins);
     assert_eq!(format!("{:?}", policy(&setup)), format!("{own:?}"));
     setup.edit("compatibility: documented", "compatibility: zowe-v3");
     let refused = own.clone().with_foreign_origins(ForeignOrigins::Refused);
