@@ -309,17 +309,17 @@ impl InFlight {
     ) -> Result<(), Refusal> {
         let connection = &*self.connection;
         let bytes = match version {
-            // hyper has limited the head already. The bytes that were read since the last request are the
-            // head, and perhaps the rest of a body. To add the lengths of all fields would take longer.
+            // The bytes that were read since the last request are the head, and perhaps the rest of a body. To
+            // add the lengths of all fields takes longer, so this is done only if there were many bytes.
             HttpVersion::Http1 => {
                 let read = connection.read();
                 let before = connection.read_at_request.swap(read, Ordering::Relaxed);
-                usize::try_from(read.wrapping_sub(before))
-                    .map_or(MAX_HEADERS, |n| n.min(MAX_HEADERS))
+                let bytes = usize::try_from(read.wrapping_sub(before)).unwrap_or(usize::MAX);
+                if bytes > MAX_HEADERS { header_list_size(request) } else { bytes }
             }
             HttpVersion::Http2 => header_list_size(request),
         };
-        if version == HttpVersion::Http2 && bytes > MAX_HEADERS {
+        if bytes > MAX_HEADERS {
             return Err(Refusal::HeadersTooLarge);
         }
         if let Some(address) = connection.address.get() {

@@ -674,6 +674,18 @@ async fn headers_of_more_than_64_kib_are_answered_with_431_over_http2() {
     }
 }
 
+#[tokio::test]
+async fn headers_of_more_than_64_kib_are_answered_with_431_over_http1() {
+    let address = serve(|server| server).await;
+    for (kilobytes, status) in [(1, "200"), (60, "200"), (70, "431"), (90, "431"), (200, "431")] {
+        let mut client = Client::connect(address).await;
+        let value = "a".repeat(kilobytes * 1000);
+        client.send(&format!("GET / HTTP/1.1\r\nhost: localhost\r\nx: {value}\r\n\r\n")).await;
+        let head = timeout(PATIENCE, head(&mut client.0)).await.unwrap();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{kilobytes} KB: {head}");
+    }
+}
+
 /// A frame of HTTP/2 (RFC 9113 §4.1) on the stream 1, or on the connection if it is about settings.
 fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
     let stream = u8::from(kind != SETTINGS);
