@@ -170,7 +170,7 @@ impl<C: Clone, B> Forward<C, B> {
     /// Sets the maximum number of connections to one instance of a service: to one host and port. Connections
     /// in use and idle connections are counted, in all runtimes. Default: 256.
     ///
-    /// At the limit, requests wait, first come, first served. After [`ForwardTimeouts::queue`] the response is
+    /// At the limit, requests wait, first come, first served in each runtime. After [`ForwardTimeouts::queue`] the response is
     /// 503 with `Retry-After` ([D28](crate::decisions#d28)). The result shares no connections with earlier
     /// clones of this value.
     #[must_use]

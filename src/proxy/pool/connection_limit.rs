@@ -1,12 +1,13 @@
 //! The limit of connections to one instance of a service, and the queue of requests that wait at the limit.
 //!
 //! Each connection holds a [`Slot`] until it is closed. All runtimes of the process share the slots of an
-//! instance. While a slot is free, nobody waits. At the limit, requests wait in one queue, first come, first
-//! served:
+//! instance. While a slot is free, nobody waits. At the limit, requests wait in one queue:
 //!
-//! - A connection that becomes free in the runtime of the first waiter is handed to this waiter.
-//! - A connection that becomes free in another runtime is closed, because a connection works only in its
-//!   runtime. The first waiter gets its slot, and makes a new connection.
+//! - A connection that becomes free is handed to the first waiter of its runtime, because a connection works only
+//!   in its runtime. So the first waiter of all may be overtaken, but only by requests that have begun to wait less
+//!   than [`MAX_OVERTAKEN`] after it.
+//! - If there is no such waiter, the connection is closed. The first waiter of all gets its slot, and makes a new
+//!   connection.
 //! - A request that begins to wait closes an idle connection of another runtime, if there is one.
 
 use std::{
@@ -18,12 +19,17 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
-use tokio::{runtime, sync::oneshot};
+use tokio::{runtime, sync::oneshot, time::Instant};
 
 use super::lock::lock;
 use crate::proxy::counts::ForwardCounts;
+
+/// A request may overtake those of other runtimes that have begun to wait less than this time before it. Otherwise
+/// most connections would be closed at the limit, because the first waiter is usually of another runtime.
+const MAX_OVERTAKEN: Duration = Duration::from_millis(250);
 
 /// The limit for one instance. `T` is a connection.
 pub(super) struct ConnectionLimit<T> {
@@ -49,6 +55,7 @@ struct State<T> {
 struct Waiter<T> {
     id: u64,
     runtime: runtime::Id,
+    since: Instant,
     grant: oneshot::Sender<Grant<T>>,
 }
 
@@ -118,7 +125,7 @@ impl<T> ConnectionLimit<T> {
         let id = state.next_id;
         state.next_id += 1;
         let (grant, granted) = oneshot::channel();
-        state.queue.push_back(Waiter { id, runtime, grant });
+        state.queue.push_back(Waiter { id, runtime, since: Instant::now(), grant });
         self.update_waiting(&state);
         let pools = state.pools.clone();
         drop(state);
@@ -132,15 +139,17 @@ impl<T> ConnectionLimit<T> {
     pub(super) fn offer(&self, mut connection: T, runtime: runtime::Id) -> Offer<T> {
         loop {
             let mut state = lock(&self.state);
-            let Some(first) = state.queue.pop_front() else { return Offer::Keep(connection) };
+            let next = next(&state.queue, runtime).and_then(|at| state.queue.remove(at));
+            let Some(next) = next else { return Offer::Keep(connection) };
             self.update_waiting(&state);
-            if first.runtime != runtime {
-                state.promised.push_back(first);
+            if next.runtime != runtime {
+                // It was the first of all, so the ids stay in order.
+                state.promised.push_back(next);
                 return Offer::Close(connection);
             }
             // Sending wakes a task, which may do anything.
             drop(state);
-            match first.grant.send(Grant::Connection(connection)) {
+            match next.grant.send(Grant::Connection(connection)) {
                 // The request has left in the meantime.
                 Err(Grant::Connection(returned)) => connection = returned,
                 Ok(()) | Err(Grant::Slot(_)) => return Offer::Taken,
@@ -178,6 +187,14 @@ impl<T> ConnectionLimit<T> {
     fn update_waiting(&self, state: &State<T>) {
         self.waiting.store(state.queue.len(), Ordering::Relaxed);
     }
+}
+
+/// The position of the waiter that is served next, when a connection of `runtime` is free.
+fn next<T>(queue: &VecDeque<Waiter<T>>, runtime: runtime::Id) -> Option<usize> {
+    let first = queue.front()?;
+    let mut may_overtake =
+        queue.iter().take_while(|waiter| waiter.since - first.since < MAX_OVERTAKEN);
+    Some(may_overtake.position(|waiter| waiter.runtime == runtime).unwrap_or(0))
 }
 
 /// The right to have one connection open. It is given back when this value is dropped.
@@ -278,12 +295,37 @@ mod tests {
         drop([here, here].map(|id| limit.acquire(id).expect("all slots are free again")));
     }
 
+    /// Lets the last waiter begin later.
+    fn delay_last(limit: &ConnectionLimit<&'static str>) {
+        lock(&limit.state).queue.back_mut().unwrap().since += MAX_OVERTAKEN;
+    }
+
     #[test]
-    fn a_free_connection_goes_to_the_first_waiter_or_is_closed_for_it() {
+    fn a_free_connection_goes_to_the_first_waiter_of_its_runtime() {
+        let ([here, other], (limit, _)) = (runtimes(), limit(1));
+        let slot_in_use = limit.acquire(here).unwrap();
+        let mut waiting = [other, here, other, here].map(|id| waits(&limit, id));
+        for (connection, at) in [("a", 1), ("b", 3)] {
+            assert_eq!(limit.offer(connection, here), Offer::Taken);
+            let Grant::Connection(got) = assert_ready!(waiting[at].poll()) else {
+                panic!("a slot")
+            };
+            assert_eq!(got, connection);
+        }
+        // Without a waiter of its runtime, it is closed for the first of all.
+        assert_eq!(limit.offer("c", here), Offer::Close("c"));
+        assert_pending!(waiting[0].poll());
+        drop(slot_in_use);
+        drop(slot(&mut waiting[0]));
+    }
+
+    #[test]
+    fn a_waiter_is_overtaken_only_by_those_that_came_shortly_after_it() {
         let ([here, other], (limit, _)) = (runtimes(), limit(1));
         let slot_in_use = limit.acquire(here).unwrap();
         assert_eq!(limit.offer("kept", here), Offer::Keep("kept"));
         let mut waiting = [here, other, here].map(|id| waits(&limit, id));
+        delay_last(&limit);
         assert_eq!(limit.offer("a", here), Offer::Taken);
         assert!(matches!(assert_ready!(waiting[0].poll()), Grant::Connection("a")));
         assert_eq!(limit.offer("b", here), Offer::Close("b"));
@@ -301,6 +343,7 @@ mod tests {
         let first = limit.acquire(here).unwrap();
         let [left, promised, mut last] = [here, other, here].map(|id| waits(&limit, id));
         drop(left);
+        delay_last(&limit);
         assert_eq!(limit.offer("b", here), Offer::Close("b"));
         drop(promised);
         assert!(limit.has_waiting());

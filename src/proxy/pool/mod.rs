@@ -27,8 +27,8 @@
 //! | in use | in use | The service closes a reused connection before the response begins, and the request may be sent again: the connection gets a new socket ([`exchange_io`]). |
 //! | in use | closed | The exchange fails or times out, or the request is dropped. |
 //! | answered | idle | The body of the response has ended, no separate task polls the connection, and the connection is ready for a request. |
-//! | answered | in use | As for idle, but a request of the same runtime has waited longest at the limit. It gets the connection. |
-//! | answered | draining | As for idle, but a request of another runtime has waited longest. It gets the slot. |
+//! | answered | in use | As for idle, but a request of the same runtime waits at the limit. It gets the connection. |
+//! | answered | draining | As for idle, but only requests of other runtimes wait, or one of them has waited for 250 ms longer. It gets the slot. |
 //! | answered | draining | The body has ended or is dropped, and a separate task polls the connection or a part of the request must still be written. |
 //! | answered | draining | The body has ended, but the pool is full or was dropped. |
 //! | answered | closed | The connection fails, the service closes it, or it pauses too long in the body. |
