@@ -64,7 +64,7 @@ impl ForwardTimeouts {
         Self { idle, ..self }
     }
 
-    /// Sets how long a request waits if all connections that
+    /// Sets how long a request waits in all if all connections that
     /// [`with_max_connections`](super::Forward::with_max_connections) permits are in use. The response is then
     /// 503 with `Retry-After`. This time is not a part of the response timeout.
     #[must_use]
