@@ -9,6 +9,7 @@ mod client_connections;
 mod client_limits;
 mod forwarding;
 mod handshake;
+mod on_failure;
 mod outbound;
 mod providers;
 mod replay;

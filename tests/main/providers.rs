@@ -16,7 +16,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -28,11 +28,11 @@ use rcgen::CertificateParams;
 use serde_json::json;
 use test_support::{
     pki::{Authority, SERVER, self_signed},
-    raw::{Scripted, Step, listener},
+    raw::{self, Scripted, Step, listener},
     tickets::user,
 };
 use tokio::{
-    io::copy_bidirectional,
+    io::{AsyncWriteExt, BufReader, copy_bidirectional},
     net::TcpStream,
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -403,6 +403,93 @@ async fn without_a_response_the_outcome_is_unavailable() {
         }
     }
     assert_eq!(untrusted.calls(), 0);
+}
+
+/// A server that sends text without end, or more text than it may.
+#[derive(Clone, Copy, Debug)]
+struct Hostile {
+    /// What it sends first.
+    first: &'static str,
+    /// What it then sends again and again.
+    again: &'static str,
+    pace: Pace,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Pace {
+    Drip,
+    Flood,
+}
+
+impl Hostile {
+    /// Starts the server. Returns its port.
+    async fn start(self) -> u16 {
+        let address = raw::service(move |mut stream| async move {
+            raw::head(&mut BufReader::new(&mut stream)).await;
+            let (times, pause) = match self.pace {
+                Pace::Drip => (1, Duration::from_millis(20)),
+                Pace::Flood => (1000, Duration::ZERO),
+            };
+            let (mut next, again) = (self.first, self.again.repeat(times));
+            // Ends when the gateway closes the connection.
+            while stream.write_all(next.as_bytes()).await.is_ok() {
+                next = &again;
+                sleep(pause).await;
+            }
+        })
+        .await;
+        address.port()
+    }
+}
+
+#[tokio::test]
+async fn a_hostile_server_does_not_hold_a_call_longer_than_the_deadline() {
+    use Outcome::{Failed, Unavailable};
+    use Pace::{Drip, Flood};
+    let hostile = |first, again, pace| Hostile { first, again, pace };
+    for (hostile, want) in [
+        (hostile("H", "T", Drip), Unavailable),
+        (hostile("HTTP/1.1 200 OK\r\nx: ", "y", Drip), Unavailable),
+        (hostile("HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n{", " ", Drip), Unavailable),
+        (hostile("HTTP/1.1 200 OK\r\n\r\n{", " ", Drip), Unavailable),
+        (hostile("HTTP/1.1 103 Early Hints\r\n\r\n", "HTTP/1.1 103 E\r\n\r\n", Flood), Unavailable),
+        (hostile("HTTP/1.1 200 OK\r\nx: ", "yyyyyyyy", Flood), Unavailable),
+        // More than the limit of 64 KiB.
+        (hostile("HTTP/1.1 200 OK\r\n\r\n", "{\"authorized\": true", Flood), Failed),
+        (
+            hostile("HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n", "        ", Flood),
+            Failed,
+        ),
+    ] {
+        for provider in PROVIDERS {
+            let port = hostile.start().await;
+            let client = client(limits(if want == Failed { PATIENCE } else { SHORT }));
+            let begin = Instant::now();
+            let outcome = ask(provider, client, &format!("http://localhost:{port}")).await;
+            assert_eq!(outcome, want, "{provider}, {hostile:?}");
+            if want == Unavailable {
+                assert!(begin.elapsed() < SHORT * 5, "{:?}, {hostile:?}", begin.elapsed());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_redirect_is_followed() {
+    let target = peer(How::Correct).await;
+    for status in [300, 301, 302, 303, 307, 308] {
+        let location = target.url("/saf-auth");
+        let head = format!("HTTP/1.1 {status} Moved\r\nlocation: {location}\r\n");
+        let body = r#"{"authorized": true, "error": false, "message": ""}"#;
+        let answer = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+        let moved = Scripted::http([Step::ReadHead, Step::send(answer), Step::Stall]).await;
+        for provider in ["SAF", "identities"] {
+            let base = format!("http://localhost:{}", moved.address.port());
+            let outcome = ask(provider, client(limits(PATIENCE)), &base).await;
+            assert_eq!(outcome, Outcome::Failed, "{provider}, {status}");
+        }
+    }
+    assert_eq!(target.calls(), 0);
 }
 
 #[tokio::test]
