@@ -4,9 +4,10 @@
 //! instance. While a slot is free, nobody waits. At the limit, requests wait in one queue:
 //!
 //! - A connection that becomes free is handed to the first waiter of its runtime, because a connection works only
-//!   in its runtime. So a waiter may be overtaken, but only within [`MAX_OVERTAKEN`] of its arrival.
-//! - If there is none, or if the first waiter of all has waited longer, and is of another runtime, the connection is
-//!   closed. The first waiter of all gets its slot, and makes a new connection.
+//!   in its runtime. So the first waiter of all may be overtaken, but only by requests that have begun to wait less
+//!   than [`MAX_OVERTAKEN`] after it.
+//! - If there is no such waiter, the connection is closed. The first waiter of all gets its slot, and makes a new
+//!   connection.
 //! - A request that begins to wait closes an idle connection of another runtime, if there is one.
 
 use std::{
@@ -26,8 +27,8 @@ use tokio::{runtime, sync::oneshot, time::Instant};
 use super::lock::lock;
 use crate::proxy::counts::ForwardCounts;
 
-/// Waiters of other runtimes may overtake a request that has waited for less than this time. Otherwise most
-/// connections would be closed at the limit, because the first waiter is usually of another runtime.
+/// A request may overtake those of other runtimes that have begun to wait less than this time before it. Otherwise
+/// most connections would be closed at the limit, because the first waiter is usually of another runtime.
 const MAX_OVERTAKEN: Duration = Duration::from_millis(250);
 
 /// The limit for one instance. `T` is a connection.
@@ -135,10 +136,10 @@ impl<T> ConnectionLimit<T> {
     }
 
     /// Offers a free connection of `runtime` to the requests that wait.
-    pub(super) fn offer(&self, mut connection: T, runtime: runtime::Id, now: Instant) -> Offer<T> {
+    pub(super) fn offer(&self, mut connection: T, runtime: runtime::Id) -> Offer<T> {
         loop {
             let mut state = lock(&self.state);
-            let next = next(&state.queue, runtime, now).and_then(|at| state.queue.remove(at));
+            let next = next(&state.queue, runtime).and_then(|at| state.queue.remove(at));
             let Some(next) = next else { return Offer::Keep(connection) };
             self.update_waiting(&state);
             if next.runtime != runtime {
@@ -189,12 +190,11 @@ impl<T> ConnectionLimit<T> {
 }
 
 /// The position of the waiter that is served next, when a connection of `runtime` is free.
-fn next<T>(queue: &VecDeque<Waiter<T>>, runtime: runtime::Id, now: Instant) -> Option<usize> {
+fn next<T>(queue: &VecDeque<Waiter<T>>, runtime: runtime::Id) -> Option<usize> {
     let first = queue.front()?;
-    if now.duration_since(first.since) >= MAX_OVERTAKEN {
-        return Some(0);
-    }
-    Some(queue.iter().position(|waiter| waiter.runtime == runtime).unwrap_or(0))
+    let mut may_overtake =
+        queue.iter().take_while(|waiter| waiter.since - first.since < MAX_OVERTAKEN);
+    Some(may_overtake.position(|waiter| waiter.runtime == runtime).unwrap_or(0))
 }
 
 /// The right to have one connection open. It is given back when this value is dropped.
@@ -295,43 +295,43 @@ mod tests {
         drop([here, here].map(|id| limit.acquire(id).expect("all slots are free again")));
     }
 
-    /// When the first waiter has waited so long that none may overtake it any more.
-    fn late() -> Instant {
-        Instant::now() + MAX_OVERTAKEN
+    /// Lets the last waiter begin later.
+    fn delay_last(limit: &ConnectionLimit<&'static str>) {
+        lock(&limit.state).queue.back_mut().unwrap().since += MAX_OVERTAKEN;
     }
 
     #[test]
     fn a_free_connection_goes_to_the_first_waiter_of_its_runtime() {
         let ([here, other], (limit, _)) = (runtimes(), limit(1));
         let slot_in_use = limit.acquire(here).unwrap();
-        let now = Instant::now();
         let mut waiting = [other, here, other, here].map(|id| waits(&limit, id));
         for (connection, at) in [("a", 1), ("b", 3)] {
-            assert_eq!(limit.offer(connection, here, now), Offer::Taken);
+            assert_eq!(limit.offer(connection, here), Offer::Taken);
             let Grant::Connection(got) = assert_ready!(waiting[at].poll()) else {
                 panic!("a slot")
             };
             assert_eq!(got, connection);
         }
         // Without a waiter of its runtime, it is closed for the first of all.
-        assert_eq!(limit.offer("c", here, now), Offer::Close("c"));
+        assert_eq!(limit.offer("c", here), Offer::Close("c"));
         assert_pending!(waiting[0].poll());
         drop(slot_in_use);
         drop(slot(&mut waiting[0]));
     }
 
     #[test]
-    fn a_waiter_is_overtaken_only_for_a_short_time() {
+    fn a_waiter_is_overtaken_only_by_those_that_came_shortly_after_it() {
         let ([here, other], (limit, _)) = (runtimes(), limit(1));
         let slot_in_use = limit.acquire(here).unwrap();
-        assert_eq!(limit.offer("kept", here, late()), Offer::Keep("kept"));
+        assert_eq!(limit.offer("kept", here), Offer::Keep("kept"));
         let mut waiting = [here, other, here].map(|id| waits(&limit, id));
-        assert_eq!(limit.offer("a", here, late()), Offer::Taken);
+        delay_last(&limit);
+        assert_eq!(limit.offer("a", here), Offer::Taken);
         assert!(matches!(assert_ready!(waiting[0].poll()), Grant::Connection("a")));
-        assert_eq!(limit.offer("b", here, late()), Offer::Close("b"));
+        assert_eq!(limit.offer("b", here), Offer::Close("b"));
         assert_pending!(waiting[1].poll());
         // The second connection is not closed for the same waiter.
-        assert_eq!(limit.offer("c", here, late()), Offer::Taken);
+        assert_eq!(limit.offer("c", here), Offer::Taken);
         assert!(matches!(assert_ready!(waiting[2].poll()), Grant::Connection("c")));
         drop(slot_in_use);
         drop(slot(&mut waiting[1]));
@@ -343,7 +343,8 @@ mod tests {
         let first = limit.acquire(here).unwrap();
         let [left, promised, mut last] = [here, other, here].map(|id| waits(&limit, id));
         drop(left);
-        assert_eq!(limit.offer("b", here, late()), Offer::Close("b"));
+        delay_last(&limit);
+        assert_eq!(limit.offer("b", here), Offer::Close("b"));
         drop(promised);
         assert!(limit.has_waiting());
         drop(first);

@@ -28,7 +28,7 @@
 //! | in use | closed | The exchange fails or times out, or the request is dropped. |
 //! | answered | idle | The body of the response has ended, no separate task polls the connection, and the connection is ready for a request. |
 //! | answered | in use | As for idle, but a request of the same runtime waits at the limit. It gets the connection. |
-//! | answered | draining | As for idle, but only requests of other runtimes wait, or one of them has waited longest and for 250 ms. It gets the slot. |
+//! | answered | draining | As for idle, but only requests of other runtimes wait, or one of them has waited for 250 ms longer. It gets the slot. |
 //! | answered | draining | The body has ended or is dropped, and a separate task polls the connection or a part of the request must still be written. |
 //! | answered | draining | The body has ended, but the pool is full or was dropped. |
 //! | answered | closed | The connection fails, the service closes it, or it pauses too long in the body. |
