@@ -1,13 +1,16 @@
 //! Authentication of callers by a password or a client certificate.
 
+use std::{sync::Arc, time::Duration};
+
 use http::request::Parts;
+use tokio::time::timeout;
 
 use super::{
     certificates::ClientCertificates,
     credentials::{Credentials, basic},
     error::ApiError,
-    login_throttle::LoginThrottle,
-    provider::{LoginError, LoginProvider},
+    login_throttle::{LoginThrottle, Turn},
+    provider::{LoginError, LoginFuture, LoginProvider},
     record::add_to_record,
 };
 use crate::{
@@ -18,13 +21,16 @@ use crate::{
     passticket::UserId,
 };
 
+/// The longest time of a password check. A provider that does not answer must not hold its turn for ever.
+const LONGEST_CHECK: Duration = Duration::from_secs(60);
+
 /// Authenticates callers.
 #[derive(Clone, Copy)]
 pub(super) struct Callers<'a> {
     pub(super) login: &'a dyn LoginProvider,
-    pub(super) throttle: &'a LoginThrottle,
+    pub(super) throttle: &'a Arc<LoginThrottle>,
     pub(super) certificates: ClientCertificates<'a>,
-    pub(super) clock: &'a dyn Clock,
+    pub(super) clock: &'a Arc<dyn Clock>,
 }
 
 impl Callers<'_> {
@@ -98,7 +104,7 @@ impl Callers<'_> {
         let Self { login, throttle, clock, .. } = self;
         let peer =
             request.extensions.get::<ConnectionInfo>().map(|connection| connection.client().ip());
-        let turn = throttle.turn(&user, peer, clock).await.map_err(|too_early| {
+        let turn = throttle.turn(&user, peer, clock.clone()).await.map_err(|too_early| {
             tracing::info!(url, %user, ?peer, "too many failed logins; the password was not checked");
             ApiError::TooManyAttempts { retry_after: too_early.retry_after }
         })?;
@@ -113,28 +119,103 @@ impl Callers<'_> {
                 }
             },
         };
-        match checking.await {
+        match check(turn, checking).await {
             Ok(user) => {
-                turn.succeeded();
                 tracing::info!(url, %user, proof = "password", password_change, "authenticated");
                 add_to_record(request, |record| record.user = Some(user));
                 Ok(user)
             }
             Err(reason @ LoginError::Unavailable) => {
-                turn.withdraw();
                 log_limited!(warn, "login provider", { url, %user, %reason }, "authentication failed");
                 add_to_record(request, |record| record.reason = Some(ReasonCode::LoginUnavailable));
                 Err(reason.into())
             }
             Err(reason) => {
-                match reason {
-                    LoginError::WrongCredentials => turn.failed(),
-                    // The old password was right, or was not checked.
-                    _ => turn.withdraw(),
-                }
                 tracing::info!(url, %user, %reason, "authentication failed");
                 Err(reason.into())
             }
         }
+    }
+}
+
+/// Checks a password in a task of its own, and counts the result. So a client that disconnects cannot guess
+/// without being counted, and a right password is no failure although the client has not waited.
+async fn check(turn: Turn, checking: LoginFuture) -> Result<UserId, LoginError> {
+    let task = tokio::spawn(async move {
+        let result = timeout(LONGEST_CHECK, checking).await;
+        let result = result.unwrap_or(Err(LoginError::Unavailable));
+        match result {
+            Ok(_) => turn.succeeded(),
+            Err(LoginError::WrongCredentials) => turn.failed(),
+            // The old password was right, or was not checked.
+            Err(_) => turn.withdraw(),
+        }
+        result
+    });
+    // Without a result, the provider has panicked.
+    task.await.unwrap_or(Err(LoginError::Unavailable))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Poll;
+
+    use test_support::tickets::user;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::clock::{ManualClock, Timestamp};
+
+    fn world() -> (Arc<LoginThrottle>, Arc<ManualClock>) {
+        let clock = ManualClock::new(Timestamp::from_secs(1_800_000_000));
+        (Arc::new(LoginThrottle::default()), Arc::new(clock))
+    }
+
+    #[tokio::test]
+    async fn a_check_whose_client_has_disconnected_counts_its_result() {
+        for (result, is_held) in [
+            (Ok(user("A")), false),
+            (Err(LoginError::WrongCredentials), true),
+            (Err(LoginError::Unavailable), false),
+        ] {
+            let (throttle, clock) = world();
+            for _ in 0..5 {
+                let turn = throttle.turn(&user("A"), None, clock.clone()).await.ok().unwrap();
+                let (answer, answered) = oneshot::channel();
+                let checking = Box::pin(async move { answered.await.unwrap() });
+                let mut client = Box::pin(check(turn, checking));
+                let poll = std::future::poll_fn(|cx| Poll::Ready(client.as_mut().poll(cx)));
+                assert_eq!(poll.await, Poll::Pending);
+                drop(client);
+                tokio::task::yield_now().await;
+                let _ = answer.send(result);
+                for _ in 0..4 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            let next = throttle.turn(&user("A"), None, clock.clone()).await;
+            assert_eq!(next.is_err(), is_held, "{result:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_that_does_not_end_is_abandoned() {
+        let (throttle, clock) = world();
+        for _ in 0..6 {
+            let turn = throttle.turn(&user("A"), None, clock.clone()).await.ok().unwrap();
+            let result = check(turn, Box::pin(std::future::pending())).await;
+            assert_eq!(result, Err(LoginError::Unavailable));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_provider_that_panics_is_unavailable_and_the_attempt_a_failure() {
+        let (throttle, clock) = world();
+        for _ in 0..5 {
+            let turn = throttle.turn(&user("A"), None, clock.clone()).await.ok().unwrap();
+            let result = check(turn, Box::pin(async { panic!("of the test") })).await;
+            assert_eq!(result, Err(LoginError::Unavailable));
+        }
+        assert!(throttle.turn(&user("A"), None, clock.clone()).await.is_err());
     }
 }

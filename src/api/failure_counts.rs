@@ -144,8 +144,8 @@ impl FailureCounts {
     /// tries instead of one. The limit of the network does not delay logins that succeed.
     ///
     /// A network from which the user has logged in is held only by the failures of the user from this very
-    /// network. So an attacker elsewhere cannot lock the user out, and neither can other users of the
-    /// network.
+    /// network. So an attacker elsewhere cannot lock the user out, and neither can failures under other user
+    /// ids in the network.
     ///
     /// # Errors
     /// The wait until an attempt may begin.

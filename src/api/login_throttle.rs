@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::failure_counts::{Attempt, Claimed, FailureCounts, FailureLimit, Limits, NetworkOrigin};
 use crate::{
@@ -96,7 +96,7 @@ pub(super) struct LoginThrottle {
     options: LoginThrottleOptions,
     known: Arc<dyn KnownNetworks>,
     counts: Mutex<FailureCounts>,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
 }
 
 /// The login comes too early. Its password must not be checked.
@@ -109,7 +109,7 @@ pub(super) struct TooEarly {
 impl LoginThrottle {
     pub(super) fn new(options: LoginThrottleOptions, known: Arc<dyn KnownNetworks>) -> Self {
         let counts = Mutex::new(FailureCounts::new(options.limits()));
-        Self { options, known, counts, turns: Semaphore::new(MAX_CONCURRENT) }
+        Self { options, known, counts, turns: Arc::new(Semaphore::new(MAX_CONCURRENT)) }
     }
 
     /// A throttle with other options, and without failures.
@@ -129,21 +129,22 @@ impl LoginThrottle {
     ///
     /// # Errors
     /// [`TooEarly`] if there were too many failures.
-    pub(super) async fn turn<'a>(
-        &'a self,
+    pub(super) async fn turn(
+        self: &Arc<Self>,
         user: &UserId,
         client: Option<IpAddr>,
-        clock: &'a dyn Clock,
-    ) -> Result<Turn<'a>, TooEarly> {
+        clock: Arc<dyn Clock>,
+    ) -> Result<Turn, TooEarly> {
         let attempt = client.map(|client| client.to_canonical());
         let is_exempt = attempt.is_some_and(|client| (self.options.exempt)(client));
-        let attempt = (!is_exempt).then(|| self.attempt(user, attempt, clock));
+        let attempt = (!is_exempt).then(|| self.attempt(user, attempt, &*clock));
         if let Some(attempt) = attempt {
             // A client that must wait does not wait for a turn, too.
             self.counts().check(attempt, clock.monotonic()).map_err(early)?;
         }
         // The semaphore is never closed; if it were, no login would succeed.
-        let permit = self.turns.acquire().await.map_err(|_| early(Duration::from_secs(1)))?;
+        let permit = self.turns.clone().acquire_owned().await;
+        let permit = permit.map_err(|_| early(Duration::from_secs(1)))?;
         let state = match attempt {
             None => None,
             Some(attempt) => {
@@ -151,7 +152,7 @@ impl LoginThrottle {
                 Some((attempt, claimed))
             }
         };
-        Ok(Turn { throttle: self, clock, state, _permit: permit })
+        Ok(Turn { throttle: self.clone(), clock, state, _permit: permit })
     }
 
     fn attempt(&self, user: &UserId, client: Option<IpAddr>, clock: &dyn Clock) -> Attempt {
@@ -184,17 +185,17 @@ fn early(retry_after: Duration) -> TooEarly {
     TooEarly { retry_after }
 }
 
-/// Permission to check one password. If it is dropped without a result, because the client has disconnected,
-/// the attempt counts as a failure. Otherwise a client could guess, and disconnect before the answer.
-pub(super) struct Turn<'a> {
-    throttle: &'a LoginThrottle,
-    clock: &'a dyn Clock,
+/// Permission to check one password. If it is dropped without a result, because the provider has panicked,
+/// the attempt counts as a failure.
+pub(super) struct Turn {
+    throttle: Arc<LoginThrottle>,
+    clock: Arc<dyn Clock>,
     /// `None` if the client is exempt, or if the result is known.
     state: Option<(Attempt, Claimed)>,
-    _permit: SemaphorePermit<'a>,
+    _permit: OwnedSemaphorePermit,
 }
 
-impl Turn<'_> {
+impl Turn {
     /// The password was right. `self` is dropped, so another login can begin.
     pub(super) fn succeeded(mut self) {
         if let Some((attempt, claimed)) = self.state.take() {
@@ -219,7 +220,7 @@ impl Turn<'_> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
         if let Some((attempt, claimed)) = self.state.take() {
             self.throttle.counts().failed(attempt, claimed, self.clock.monotonic());
@@ -238,38 +239,46 @@ mod tests {
 
     const CLIENT: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
 
-    fn clock() -> ManualClock {
-        ManualClock::new(Timestamp::from_secs(1_800_000_000))
+    fn clock() -> Arc<ManualClock> {
+        Arc::new(ManualClock::new(Timestamp::from_secs(1_800_000_000)))
     }
 
-    async fn guess(throttle: &LoginThrottle, client: Option<IpAddr>, clock: &ManualClock) -> bool {
-        let turn = throttle.turn(&user("A"), client, clock).await;
+    fn throttle() -> Arc<LoginThrottle> {
+        Arc::new(LoginThrottle::default())
+    }
+
+    async fn guess(
+        throttle: &Arc<LoginThrottle>,
+        client: Option<IpAddr>,
+        clock: &Arc<ManualClock>,
+    ) -> bool {
+        let turn = throttle.turn(&user("A"), client, clock.clone()).await;
         turn.map(Turn::failed).is_ok()
     }
 
     #[tokio::test]
     async fn a_login_makes_its_network_known_until_it_is_too_old() {
-        let (throttle, clock) = (LoginThrottle::default(), clock());
+        let (throttle, clock) = (throttle(), clock());
         let elsewhere = |i: u8| Some(IpAddr::from([10, 0, i, 1]));
-        throttle.turn(&user("A"), CLIENT, &clock).await.unwrap().succeeded();
+        throttle.turn(&user("A"), CLIENT, clock.clone()).await.unwrap().succeeded();
         for i in 0..17 {
             assert!(guess(&throttle, elsewhere(i), &clock).await);
         }
         assert!(!guess(&throttle, elsewhere(20), &clock).await);
         for _ in 0..61 {
-            throttle.turn(&user("A"), CLIENT, &clock).await.unwrap().succeeded();
+            throttle.turn(&user("A"), CLIENT, clock.clone()).await.unwrap().succeeded();
         }
         clock.set(clock.now().plus(Duration::from_secs(31 * 24 * 60 * 60)));
-        assert!(throttle.turn(&user("A"), CLIENT, &clock).await.is_err());
+        assert!(throttle.turn(&user("A"), CLIENT, clock.clone()).await.is_err());
     }
 
     #[tokio::test]
     async fn a_network_gets_at_most_4000_tries_a_day_for_all_users_together() {
-        let (throttle, clock) = (LoginThrottle::default(), clock());
-        throttle.turn(&user("OWNER"), CLIENT, &clock).await.unwrap().succeeded();
+        let (throttle, clock) = (throttle(), clock());
+        throttle.turn(&user("OWNER"), CLIENT, clock.clone()).await.unwrap().succeeded();
         let (mut guesses, mut minutes) = (0, 0);
         while minutes < 24 * 60 {
-            match throttle.turn(&user(&format!("U{guesses}")), CLIENT, &clock).await {
+            match throttle.turn(&user(&format!("U{guesses}")), CLIENT, clock.clone()).await {
                 Ok(turn) => {
                     turn.failed();
                     guesses += 1;
@@ -277,7 +286,7 @@ mod tests {
                 Err(_) => {
                     clock.advance(Duration::from_secs(60));
                     minutes += 1;
-                    throttle.turn(&user("OWNER"), CLIENT, &clock).await.unwrap().succeeded();
+                    throttle.turn(&user("OWNER"), CLIENT, clock.clone()).await.unwrap().succeeded();
                 }
             }
         }
@@ -286,13 +295,13 @@ mod tests {
 
     #[tokio::test]
     async fn the_clock_of_the_machine_does_not_matter_for_waits() {
-        let (throttle, clock) = (LoginThrottle::default(), clock());
+        let (throttle, clock) = (throttle(), clock());
         for _ in 0..5 {
             assert!(guess(&throttle, CLIENT, &clock).await);
         }
         for time in [0, 1_700_000_000, 2_000_000_000] {
             clock.set(Timestamp::from_secs(time));
-            let early = throttle.turn(&user("A"), CLIENT, &clock).await.err().unwrap();
+            let early = throttle.turn(&user("A"), CLIENT, clock.clone()).await.err().unwrap();
             assert_eq!(early.retry_after, Duration::from_secs(1), "{time}");
         }
         clock.advance(Duration::from_secs(1));
@@ -302,8 +311,8 @@ mod tests {
     #[tokio::test]
     async fn exempt_addresses_are_neither_counted_nor_refused() {
         let options = LoginThrottleOptions::default();
-        let throttle =
-            LoginThrottle::default().with_options(options.with_exempt(|ip| Some(ip) == CLIENT));
+        let throttle = throttle().with_options(options.with_exempt(|ip| Some(ip) == CLIENT));
+        let throttle = Arc::new(throttle);
         let mapped = "::ffff:192.0.2.1".parse().ok();
         for _ in 0..100 {
             assert!(guess(&throttle, CLIENT, &clock()).await);
@@ -314,25 +323,25 @@ mod tests {
 
     #[tokio::test]
     async fn an_attempt_without_a_result_is_a_failure_and_a_withdrawn_one_is_not() {
-        let (throttle, clock) = (LoginThrottle::default(), clock());
+        let (throttle, clock) = (throttle(), clock());
         for _ in 0..30 {
-            throttle.turn(&user("A"), CLIENT, &clock).await.unwrap().withdraw();
+            throttle.turn(&user("A"), CLIENT, clock.clone()).await.unwrap().withdraw();
         }
         for _ in 0..5 {
-            drop(throttle.turn(&user("A"), CLIENT, &clock).await.unwrap());
+            drop(throttle.turn(&user("A"), CLIENT, clock.clone()).await.unwrap());
         }
         assert!(!guess(&throttle, CLIENT, &clock).await);
     }
 
     #[tokio::test]
     async fn concurrent_guesses_get_few_more_checks_than_sequential_guesses() {
-        let (throttle, clock) = (LoginThrottle::default(), clock());
+        let (throttle, clock) = (throttle(), clock());
         let name = user("A");
         let checked = Cell::new(0);
         let run = async || {
             checked.set(0);
             let guess = || async {
-                if let Ok(turn) = throttle.turn(&name, CLIENT, &clock).await {
+                if let Ok(turn) = throttle.turn(&name, CLIENT, clock.clone()).await {
                     checked.set(checked.get() + 1);
                     tokio::task::yield_now().await;
                     turn.failed();

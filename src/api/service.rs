@@ -59,6 +59,8 @@ use crate::{
 ///
 /// [`new`](Self::new) turns on the endpoints for login tokens and public keys. Each `with_` method
 /// turns on more endpoints, or replaces a default. Clones share the login throttle.
+///
+/// Password checks need a Tokio runtime with timers (`enable_time`): each runs in a task with a deadline.
 #[derive(Clone)]
 pub struct AuthApi(Arc<State>);
 
@@ -294,7 +296,7 @@ impl State {
             login: &*self.login,
             throttle: &self.throttle,
             certificates: self.certificates(),
-            clock: &*self.clock,
+            clock: &self.clock,
         }
     }
 

@@ -177,7 +177,7 @@ proptest! {
 
     #[test]
     fn responses_agree_with_the_model(steps in steps()) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(run(steps));
     }
 }
