@@ -216,9 +216,51 @@ impl<B: Body> Body for CountedBody<B> {
 
 #[cfg(test)]
 mod tests {
+    use std::{convert::Infallible, future::Ready, sync::Arc};
+
     use http::HeaderValue;
+    use http_body_util::Full;
+    use tokio::sync::oneshot;
+    use tokio_test::task;
 
     use super::*;
+    use crate::tls::client_connection::ClientConnection;
+
+    #[test]
+    fn a_refused_request_is_in_flight_only_until_its_answer() {
+        let connection = Arc::new(ClientConnection::unlimited());
+        let in_flight = InFlight::begin(&connection);
+        let refused = CountedResponse::<Ready<Result<Response<Full<Bytes>>, Infallible>>>::refused(
+            Refusal::HeaderMemory,
+            &Method::GET,
+            HttpVersion::Http2,
+            in_flight,
+        );
+        assert_eq!(connection.in_flight(), 1);
+        let Poll::Ready(Ok(response)) = task::spawn(refused).poll() else { panic!("pending") };
+        assert_eq!(connection.in_flight(), 0);
+        assert!(!response.body().is_end_stream());
+    }
+
+    #[test]
+    fn a_request_waits_for_the_service_or_for_the_client() {
+        let connection = Arc::new(ClientConnection::unlimited());
+        let (sender, receiver) = oneshot::channel();
+        let response =
+            CountedResponse::new(receiver, HttpVersion::Http2, InFlight::begin(&connection));
+        let mut response = task::spawn(response);
+        assert!(response.poll().is_pending());
+        assert!(!connection.waits_for_client());
+        sender.send(Response::new(Full::new(Bytes::from_static(b"body")))).unwrap();
+        let Poll::Ready(Ok(response)) = response.poll() else { panic!("pending") };
+        assert!(connection.waits_for_client());
+        let other = InFlight::begin(&connection);
+        assert!(!connection.waits_for_client());
+        drop(other);
+        assert!(connection.waits_for_client());
+        drop(response);
+        assert!(connection.is_idle() && !connection.waits_for_client());
+    }
 
     #[test]
     fn event_streams_and_grpc_are_endless() {
