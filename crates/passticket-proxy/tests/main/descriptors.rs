@@ -68,6 +68,8 @@ async fn with_few_open_files_the_gateway_serves_new_clients_and_recovers() {
     // More requests than files. The idle connections make room for new clients.
     let _silent = silent_connections(15, address).await;
     let busy = builder();
+    // Then the client sends all requests on this HTTP/2 connection. It would open a connection for each one.
+    busy.get(format!("{url}/application/health")).send().await.unwrap();
     let mut requests = JoinSet::new();
     for _ in 0..100 {
         requests.spawn(busy.get(format!("{url}/svc/api/v1/never")).send());

@@ -130,7 +130,8 @@ async fn headers_of_a_trusted_proxy_are_appended_to_and_name_the_client() {
             ("x-forwarded-proto", "http, https"),
             ("x-forwarded-port", &gateway.port().to_string()),
             ("x-forwarded-prefix", "/outer, /svc/api/v1"),
-            ("forwarded", &format!("for=203.0.113.9, for=127.0.0.1;host=\"{host}\";proto=https")),
+            // `X-Forwarded-For` decides, so the `Forwarded` of the client is replaced.
+            ("forwarded", &format!("for=127.0.0.1;host=\"{host}\";proto=https")),
         ] {
             assert_eq!(received[name], *want, "{received}");
         }
