@@ -124,7 +124,7 @@ impl<B> HostPool<B> {
                 return connection.upstream.spawn_driver();
             }
             drop(idle);
-            match self.limit.offer(connection, self.runtime, Instant::now()) {
+            match self.limit.offer(connection, self.runtime) {
                 Offer::Taken => return,
                 Offer::Close(mut closing) => return closing.upstream.spawn_driver(),
                 // The request that waited has left.
