@@ -94,8 +94,8 @@ impl Gateway {
         while let Some(result) = revokers.join_next().await {
             result.unwrap();
         }
-        let answered = answered.lock().await.clone();
-        answered
+        let mut answered = answered.lock().await;
+        std::mem::take(&mut answered)
     }
 
     async fn revoke(&self, pat: &str) -> reqwest::Result<u16> {
