@@ -26,9 +26,9 @@ pub(super) struct RequestFraming {
 pin_project! {
     /// Waits for the response of `F`, and prepares it for hyper.
     ///
-    /// If the request has a body, the response is handed over one poll later. In between, `F` is dropped, and
-    /// with it the body, unless something else still reads it. hyper then sees that it cannot read the next
-    /// request, and announces in the response that it closes the connection (RFC 9112 §9.6).
+    /// If the request has a body, hyper gets the response one poll later. In the first poll, `F` is dropped. This also
+    /// drops the body of the request, unless something else still reads it. hyper then sees that it cannot read the
+    /// next request, and announces in the response that it closes the connection (RFC 9112 §9.6).
     pub(super) struct Answering<F, B> {
         #[pin]
         stage: Stage<F, B>,

@@ -1,4 +1,4 @@
-//! What is known about one connection of a client: its requests, its bytes, and since when it is idle.
+//! The state of one connection of a client: its requests, its bytes, and the time since which it is idle.
 //!
 //! All changing values are atomics, because [`ClientLimits`](super::ClientLimits) reads them from other threads. A
 //! request changes only the values of its own connection, and takes no lock.
@@ -24,7 +24,7 @@ use super::{
     refusal::Refusal,
 };
 
-/// The memory that a field of a request needs beside its name and value.
+/// The memory that a header field of a request needs in addition to its name and value.
 const FIELD_MEMORY: usize = 128;
 
 /// Maximum size of the headers of a request, in bytes. This is enough for a token of 16 KiB.
@@ -39,7 +39,7 @@ pub(super) struct Shared {
     pub(super) counts: Option<Arc<ConnectionCounts>>,
 }
 
-/// The requests in flight of one address.
+/// Counts the requests in flight of one address.
 #[derive(Debug)]
 pub(super) struct AddressRequests {
     max: usize,
@@ -70,16 +70,16 @@ const IN_FLIGHT: u64 = 1;
 /// One request that waits for the service, in [`ClientConnection::requests`].
 const AT_SERVICE: u64 = 1 << 32;
 
-/// Whose turn it is in a request in flight.
+/// Which side a request in flight waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WaitsFor {
-    /// The service makes the response.
+    /// The request waits for the service to make the response.
     Service,
-    /// The client sends the body of the request, or takes the response.
+    /// The request waits for the client to send the body, or to take the response.
     Client,
 }
 
-/// Why a connection loses its place.
+/// Why a connection is evicted: it must be closed, so that another connection can have its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Eviction {
     /// It is idle. A request that begins at this moment is still answered.
@@ -92,18 +92,18 @@ pub(super) enum Eviction {
 #[derive(Debug)]
 pub(super) struct ClientConnection {
     shared: Shared,
-    /// The requests of the client's address. Without a value, they are not limited.
+    /// Counts the requests of the client's address. If this is empty, the requests are not limited.
     address: OnceLock<Arc<AddressRequests>>,
     /// Milliseconds since the epoch.
     idle_since: AtomicU64,
     headers: HeaderUse,
-    /// `read` when the last request began.
+    /// The value of `read` when the last request began.
     read_at_request: AtomicU64,
-    /// The number of requests in flight, and in the upper half, how many of them wait for the service.
+    /// The lower half is the number of requests in flight. The upper half says how many of them wait for the service.
     requests: AtomicU64,
     /// Changes when a request begins and when it ends.
     changes: AtomicU32,
-    /// The bytes that were read from the socket, and written to it.
+    /// The numbers of bytes that were read from the socket, and written to it.
     read: AtomicU64,
     written: AtomicU64,
     /// Whether bytes wait because the client does not take them.
@@ -147,13 +147,12 @@ impl ClientConnection {
         self.requests.load(Ordering::Acquire) % AT_SERVICE
     }
 
-    /// Whether the connection has no request, and the client has taken all responses.
+    /// Whether the connection has no request in flight, and the client has taken all responses.
     pub(super) fn is_idle(&self) -> bool {
         self.in_flight() == 0 && !self.is_blocked()
     }
 
-    /// Whether the connection waits for the client only: it should take a response, or send the body of a
-    /// request.
+    /// Whether the connection waits only for the client, which should take a response or send the body of a request.
     pub(super) fn waits_for_client(&self) -> bool {
         let requests = self.requests.load(Ordering::Acquire);
         self.is_blocked() || requests != 0 && requests < AT_SERVICE
@@ -161,7 +160,7 @@ impl ClientConnection {
 
     /// Limits the requests of the client's address. Call this before the first request.
     pub(super) fn set_address(&self, address: Arc<AddressRequests>) {
-        // There is no value yet, because a connection gets its address once.
+        // This never fails: a connection gets its address only once, so no value is set yet.
         let _ = self.address.set(address);
     }
 
@@ -170,8 +169,8 @@ impl ClientConnection {
         self.changes.load(Ordering::Relaxed)
     }
 
-    /// When the last request ended, or when the connection was accepted. In milliseconds, comparable between
-    /// connections.
+    /// When the last request ended, or when the connection was accepted. The number of milliseconds can be compared
+    /// between connections.
     pub(super) fn idle_since_millis(&self) -> u64 {
         self.idle_since.load(Ordering::Relaxed)
     }
@@ -181,7 +180,8 @@ impl ClientConnection {
         self.shared.epoch + Duration::from_millis(self.idle_since_millis())
     }
 
-    /// A request has ended, or the client has taken the rest of its response. The idle time begins now.
+    /// Records that a request has ended, or that the client has taken the rest of its response. The idle time begins
+    /// now.
     pub(super) fn restart_idle_time(&self) {
         self.idle_since.store(millis_since(self.shared.epoch), Ordering::Relaxed);
     }
@@ -206,7 +206,7 @@ impl ClientConnection {
         self.is_blocked.load(Ordering::Relaxed)
     }
 
-    /// Records a write: how many bytes were written, or that the client takes none now.
+    /// Records the result of a write: the number of bytes that were written, or that the client takes none at present.
     pub(super) fn add_written(&self, written: Poll<usize>) {
         self.is_blocked.store(written.is_pending(), Ordering::Relaxed);
         if let Poll::Ready(bytes) = written {
@@ -230,7 +230,7 @@ impl ClientConnection {
         self.was_stalled.load(Ordering::Relaxed)
     }
 
-    /// Makes the task of the connection close it.
+    /// Evicts the connection: wakes its task, which then closes it.
     pub(super) fn evict(&self, why: Eviction) {
         self.was_stalled.store(why == Eviction::Stalled, Ordering::Relaxed);
         self.is_evicted.store(true, Ordering::Relaxed);
@@ -252,7 +252,7 @@ impl ClientConnection {
     }
 }
 
-/// Only one task at a time changes such a counter, so no atomic read-modify-write is needed.
+/// Adds to a counter. Only one task at a time changes such a counter, so no atomic read-modify-write is needed.
 fn add(counter: &AtomicU64, bytes: usize) {
     let count = counter.load(Ordering::Relaxed);
     counter.store(count.wrapping_add(bytes as u64), Ordering::Relaxed);
@@ -272,7 +272,7 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    /// A request on `connection` begins.
+    /// Records that a request on `connection` begins.
     pub(super) fn begin(connection: &Arc<ClientConnection>) -> Self {
         connection.requests.fetch_add(IN_FLIGHT + AT_SERVICE, Ordering::AcqRel);
         connection.changes.fetch_add(1, Ordering::Relaxed);
@@ -285,7 +285,7 @@ impl InFlight {
         }
     }
 
-    /// Records whose turn it is.
+    /// Records which side the request waits for.
     pub(super) fn set_waits_for(&mut self, waits_for: WaitsFor) {
         if self.waits_for == waits_for {
             return;
@@ -301,7 +301,7 @@ impl InFlight {
     /// Compares the request with the limits.
     ///
     /// # Errors
-    /// Why it must be refused. It is in flight until the answer was sent.
+    /// The reason if the request must be refused. The request stays in flight until the answer is sent.
     pub(super) fn check<B>(
         &mut self,
         request: &Request<B>,
@@ -309,8 +309,9 @@ impl InFlight {
     ) -> Result<(), Refusal> {
         let connection = &*self.connection;
         let bytes = match version {
-            // The bytes that were read since the last request are the head, and perhaps the rest of a body. To
-            // add the lengths of all fields takes longer, so this is done only if there were many bytes.
+            // The bytes that were read since the last request are the head, and perhaps the rest of a body. Adding the
+            // lengths of all header fields takes longer than comparing this number, so this is done only if there were
+            // many bytes.
             HttpVersion::Http1 => {
                 let read = connection.read();
                 let before = connection.read_at_request.swap(read, Ordering::Relaxed);
@@ -336,7 +337,7 @@ impl InFlight {
         Ok(())
     }
 
-    /// Where the request is counted.
+    /// The connection that counts the request.
     pub(super) fn counts(&self) -> Option<&ConnectionCounts> {
         self.connection.shared.counts.as_deref()
     }
@@ -360,8 +361,8 @@ impl Drop for InFlight {
         if connection.in_flight() == 1 {
             connection.headers.give_back(&shared.headers);
         }
-        // The time is stored before the connection becomes idle, so that no idle connection has an old time.
-        // It is stored for each request, because the last two may end at the same moment.
+        // The time is stored before the connection becomes idle, so that no idle connection has an old time. It is
+        // stored at the end of each request, because the last two requests may end at the same moment.
         connection.restart_idle_time();
         connection.changes.fetch_add(1, Ordering::Relaxed);
         let ended = match self.waits_for {
@@ -378,7 +379,7 @@ impl Drop for ClientConnection {
     }
 }
 
-/// The size of the target and of the fields (RFC 9113 §6.5.2).
+/// The size of the request target and of the header fields (RFC 9113 §6.5.2).
 fn header_list_size<B>(request: &Request<B>) -> usize {
     let fields = request.headers().iter();
     let fields: usize = fields.map(|(name, value)| name.as_str().len() + value.len() + 32).sum();

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::client_connection::ClientConnection;
 
-/// The socket `T`, below TLS. The bytes of the handshake and of TLS records count, too.
+/// Wraps the socket `T`, below TLS. So it also counts the bytes of the handshake and the overhead of TLS records.
 #[derive(Debug)]
 pub(super) struct ClientIo<T> {
     socket: T,
@@ -33,7 +33,7 @@ impl<T> ClientIo<T> {
         match &written {
             Poll::Pending => self.connection.add_written(Poll::Pending),
             Poll::Ready(Ok(bytes)) => self.connection.add_written(Poll::Ready(*bytes)),
-            // The connection ends after an error.
+            // An error needs no record, because the connection ends after it.
             Poll::Ready(Err(_)) => {}
         }
         written

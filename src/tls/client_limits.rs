@@ -27,34 +27,33 @@ const REQUESTS_PER_ADDRESS: NonZeroUsize = NonZeroUsize::new(256).expect("should
 /// Default of the memory for headers.
 const HEADER_BYTES: usize = 256 * 1024 * 1024;
 
-/// The connections are searched again only after this time. A search looks at each connection, and an attacker
-/// could open many connections in that time.
+/// Minimum time between two searches for connections to close. A search looks at each connection. Without this limit,
+/// an attacker who opens many connections could cause one search for each.
 const SEARCH_AGAIN_AFTER_MILLIS: u64 = 20;
 
-/// A search keeps at least this many connections, so that they last until the next search.
+/// The minimum number of connections that a search keeps as candidates, so that there are enough until the next search.
 const MIN_CANDIDATES: usize = 64;
 
-/// A connection that waits for its client is stalled after this time without progress. It is shorter than the
-/// time for which a new connection waits for a place.
+/// A connection that waits for its client counts as stalled after this time without progress. This time is shorter than
+/// the time for which a new connection waits for a place.
 const STALLED_AFTER_MILLIS: u64 = 500;
 
-/// A client that has sent and taken less than this is stalled.
+/// A client that has sent and taken fewer bytes than this has made no progress.
 const MIN_PROGRESS: u64 = 4 * 1024;
 
-/// A connection that was not searched for this time must be seen to stall again.
+/// If no search has looked at a connection for this time, its stall time begins anew.
 const STALL_VALID_MILLIS: u64 = 1_000;
 
-/// Too few open files cost one connection in this time.
+/// If there are too few open files, at most one connection is closed in this time.
 const FILE_EVICTION_MILLIS: u64 = 50;
 
 /// The limits of client connections. Several [`Server`](super::Server)s can share them.
 ///
-/// At the limit, the longest idle connection is closed to make room for a new one. A connection is idle
-/// between two requests, and before its first request. If none is idle, a connection is closed whose client
-/// sends or takes nothing although all requests wait for it. If there is none either, the new connection is
-/// closed. The same holds for the connections of an address that already has its share. An IPv4 address is
-/// one address; an IPv6 network of 64 bits counts as one address, because a host can choose any address in its
-/// network.
+/// At the limit, the longest idle connection is closed to make room for a new one. A connection is idle between two
+/// requests, and before its first request. If none is idle, a stalled connection is closed: all its requests wait for
+/// the client, but the client sends or takes nothing. If no connection is stalled either, the new connection is closed.
+/// The same rules apply among the connections of one address, if the address already has its maximum. An IPv6 network
+/// of 64 bits counts as one address, because a host can choose any address in its network.
 ///
 /// ```
 /// use std::{num::NonZeroUsize, sync::Arc};
@@ -76,7 +75,7 @@ pub struct ClientLimits {
 #[derive(Default)]
 struct Table {
     open: HashMap<u64, Entry>,
-    /// How many of the open connections are evicted. They end soon.
+    /// The number of open connections that are evicted. They end soon.
     evicted: usize,
     addresses: HashMap<SourceNetwork, Address>,
     last_id: u64,
@@ -97,7 +96,7 @@ struct Entry {
     stall: Cell<Option<Stall>>,
 }
 
-/// Since when a connection waits for its client, as far as searches have seen it.
+/// The time since which a connection waits for its client, as far as searches have seen it.
 #[derive(Clone, Copy, Debug)]
 struct Stall {
     since: u64,
@@ -105,10 +104,10 @@ struct Stall {
     bytes_at_start: u64,
 }
 
-/// The connections that the last search has found, the first one to close last.
+/// The candidates that the last search has found. The one to close first is at the end.
 ///
-/// A connection that became idle later is not among them, so an idle one that is still idle is still the
-/// longest idle one. Therefore one search serves many evictions.
+/// A connection that became idle after the search is not among them. So the longest idle candidate that is still idle
+/// is also the longest idle of all connections. Therefore one search serves many evictions.
 #[derive(Default)]
 struct Candidates {
     idle_since_and_id: Vec<(u64, u64)>,
@@ -118,7 +117,7 @@ struct Candidates {
 }
 
 impl ClientLimits {
-    /// At most `connections` open connections, and half of them (rounded up) for one address.
+    /// Limits the open connections to `connections`, and those of one address to half of this number (rounded up).
     pub fn new(connections: NonZeroUsize) -> Self {
         let half = connections.get().div_ceil(2);
         Self {
@@ -145,9 +144,9 @@ impl ClientLimits {
         Self { requests_per_address, ..self }
     }
 
-    /// Sets the memory for the headers of all requests in flight, in bytes. Each field counts with 128 bytes
-    /// more than its length. Further requests are answered with 503. Each connection can use 16 KiB beyond
-    /// this limit. Default: 256 MiB.
+    /// Sets the memory for the headers of all requests in flight, in bytes. The size of a header field is its length
+    /// plus 128 bytes. Further requests are answered with 503. Each connection can use 16 KiB beyond this limit.
+    /// Default: 256 MiB.
     #[must_use]
     pub fn with_header_bytes(self, bytes: usize) -> Self {
         Self { headers: Arc::new(HeaderBudget::new(bytes)), ..self }
@@ -163,7 +162,7 @@ impl ClientLimits {
         self.per_address
     }
 
-    /// Takes a place for a new connection. If there is none, the longest idle connection loses its place.
+    /// Takes a place for a new connection. If no place is free, the longest idle connection is evicted.
     ///
     /// # Errors
     /// Why the new connection must be closed.
@@ -176,7 +175,8 @@ impl ClientLimits {
         let table = &mut *self.table();
         let mut evicted = self.make_room_in_share(table, source, now)?;
         if table.open.len() - table.evicted >= self.connections.get() {
-            // An evicted connection ends as soon as its task runs. So there are many only if the tasks do not run.
+            // An evicted connection ends as soon as its task runs. So there are many evicted connections only if the
+            // tasks do not run.
             let max_evicted = MIN_CANDIDATES.max(self.connections.get() / 8);
             if table.evicted >= max_evicted || !table.evict_one(now) {
                 return Err(CloseReason::NoIdleConnection);
@@ -216,7 +216,7 @@ impl ClientLimits {
         Ok(evicted)
     }
 
-    /// If the address has its share, one of its connections loses its place.
+    /// If the address already has its maximum, one of its connections is evicted.
     fn make_room_in_share(
         &self,
         table: &mut Table,
@@ -255,8 +255,8 @@ impl ClientLimits {
         connection.set_address(address.requests.clone());
     }
 
-    /// Closes the longest idle connection, because the process has too few open files. Several servers may call
-    /// this at the same time, and all get the file.
+    /// Closes the longest idle connection, because the process has too many open files. If several servers call this at
+    /// the same time, only one connection is closed for all of them.
     pub(super) fn evict_for_open_files(&self) {
         let now = self.now_millis();
         let table = &mut *self.table();
@@ -278,7 +278,8 @@ impl ClientLimits {
 }
 
 impl Default for ClientLimits {
-    /// 10,000 connections, 5,000 of them for one address; 256 requests of one address; 256 MiB of headers.
+    /// The limits are 10,000 connections, 5,000 of them for one address; 256 requests of one address; 256 MiB of
+    /// headers.
     fn default() -> Self {
         Self::new(CONNECTIONS)
     }
@@ -341,7 +342,7 @@ impl Table {
 }
 
 impl Candidates {
-    /// Takes the connection to close next, `all` of which can be closed.
+    /// Takes the connection to close next. `all` are the connections that may be closed.
     fn next<'a>(
         &mut self,
         open: &HashMap<u64, Entry>,
@@ -408,8 +409,8 @@ impl Candidates {
     }
 }
 
-/// Keeps the longest ones, and sorts them. A part of the connections is enough, so that sorting costs less than
-/// the search.
+/// Keeps the connections that have been idle longest, and sorts them. Only a part of the connections is kept, so that
+/// sorting costs less than the search.
 fn keep_longest(found: &mut Vec<(u64, u64)>) {
     let kept = found.len().div_ceil(16).max(MIN_CANDIDATES);
     if kept < found.len() {
@@ -420,7 +421,7 @@ fn keep_longest(found: &mut Vec<(u64, u64)>) {
 }
 
 impl Entry {
-    /// Since when the connection waits for its client without progress, if this is long enough.
+    /// The time since which the connection has waited for its client without progress, if it counts as stalled.
     fn stalled_since(&self, now: u64) -> Option<u64> {
         let connection = &*self.connection;
         if !connection.waits_for_client() {
@@ -444,7 +445,7 @@ impl Entry {
 pub(super) enum Evicted {
     No,
     Yes,
-    /// The address had its share.
+    /// The address had its maximum of connections.
     OfSameAddress,
 }
 
@@ -582,7 +583,7 @@ mod tests {
         let limits = limits(3, 3);
         let open: Vec<_> = (1..=3).map(|last| admit(&limits, source(last))).collect();
         let mut busy: Vec<_> = open.iter().map(|open| InFlight::begin(open.connection())).collect();
-        // The first two wait for their clients, and the second one takes a bit.
+        // The first two wait for their clients, and the second client takes a few bytes.
         busy[0].set_waits_for(WaitsFor::Client);
         busy[1].set_waits_for(WaitsFor::Client);
         let start = Instant::now();
@@ -633,7 +634,7 @@ mod tests {
         assert!(!other.connection().is_evicted());
         drop((first, second));
         let fourth = admit(&limits, source(1));
-        // A trusted proxy has no share.
+        // The limit of one address does not apply to a trusted proxy.
         let exempt: Vec<_> = (0..4).map(|_| admit(&limits, ClientSource::Exempt)).collect();
         drop((other, third, fourth, exempt));
         let table = limits.table();

@@ -1,8 +1,8 @@
-//! The address that the limits of a client count for.
+//! The address to which a connection is attributed in the limits of one client.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-/// Whom a connection counts for in the limits of [`ClientLimits`](super::ClientLimits).
+/// The client to which [`ClientLimits`](super::ClientLimits) attribute a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClientSource {
     /// A client with an address.
@@ -28,7 +28,7 @@ pub(super) enum SourceNetwork {
 
 impl SourceNetwork {
     fn of(address: IpAddr) -> Self {
-        // A socket for IPv6 and IPv4 shows IPv4 addresses as IPv6 addresses.
+        // A dual-stack socket shows IPv4 addresses as IPv4-mapped IPv6 addresses.
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address),
             IpAddr::V6(address) => {

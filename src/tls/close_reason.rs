@@ -5,7 +5,7 @@ use crate::metrics::{Label, LabelName};
 /// Why a connection was closed by the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloseReason {
-    /// It was the longest idle one, and a new client needed its place.
+    /// It was idle for the longest time, and a new client needed its place.
     ConnectionLimit,
     /// All connections were busy, so the new one was closed.
     NoIdleConnection,

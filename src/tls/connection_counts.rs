@@ -103,7 +103,7 @@ impl Label for HandshakeFailure {
     }
 }
 
-/// Why a connection was closed although no TLS handshake had started: the PROXY protocol is required.
+/// Why a connection was closed before the TLS handshake, when the PROXY protocol is required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProxyRefusal {
     /// The peer is not a trusted proxy.
@@ -217,7 +217,7 @@ mod tests {
         until(|| counts.open() == 2).await;
         drop((first, second));
         until(|| counts.open() == 0).await;
-        // Connections that are cut off count as ended, too.
+        // Connections that break off count as ended, too.
         let _third = TcpStream::connect(address).await.unwrap();
         until(|| counts.open() == 1).await;
         server.abort();

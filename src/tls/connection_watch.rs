@@ -18,21 +18,21 @@ use super::{
 };
 use crate::stall::MinimumProgress;
 
-/// Used instead of the end of a time limit that is too long for the clock.
+/// Replaces a time limit whose end the clock cannot represent.
 const LONG: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// How long a request may take that began when its connection was evicted. The connection has a place until
-/// then.
+/// The time limit for a request that began just when its connection was evicted. The connection keeps its place until
+/// the request ends.
 const EVICTION_GRACE: Duration = Duration::from_secs(10);
 
 /// Time limits of the connection of a client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClientTimeouts {
-    /// Between two requests, and before the first one.
+    /// The maximum time between two requests, and before the first one.
     pub(super) idle: Duration,
-    /// From the first byte of a head to its end. Only HTTP/1.1.
+    /// The maximum time from the first byte of the head of a request to its end. Only HTTP/1.1.
     pub(super) head: Duration,
-    /// For the minimum progress of a response.
+    /// The time in which a client must make the minimum progress with a response.
     pub(super) send: Duration,
 }
 
@@ -43,12 +43,12 @@ pub(super) enum Action {
     ShutDown(CloseReason),
     /// Close now.
     Close(CloseReason),
-    /// Close now. The graceful shutdown took too long.
+    /// Close now, because the graceful shutdown took too long.
     Abort,
 }
 
-/// Watches one connection. It has one timer, which is not set anew for each request: when it fires, the
-/// current state is compared with the limits.
+/// Watches one connection. The watch has one timer, which is not reset for each request. When the timer fires, the
+/// watch compares the current state with the limits.
 pub(super) struct Watch {
     state: State,
     timer: Pin<Box<Sleep>>,
@@ -59,8 +59,8 @@ struct State {
     connection: Arc<ClientConnection>,
     timeouts: ClientTimeouts,
     version: HttpVersion,
-    /// [`ClientConnection::changes`] and [`ClientConnection::read`] when the connection was last in a known
-    /// state. If bytes were read since then, without a request, they are the beginning of a head.
+    /// [`ClientConnection::changes`] and [`ClientConnection::read`] when the connection was last in a known state. If
+    /// bytes were read since then but no request began, these bytes are the beginning of a head.
     changes: u32,
     read: u64,
     head_since: Option<Instant>,
@@ -131,7 +131,7 @@ impl State {
         }
     }
 
-    /// Compares the connection with its last known state. Returns whether a limit begins or ends now.
+    /// Compares the connection with its last known state. Returns whether a time limit begins or ends now.
     fn observe(&mut self) -> bool {
         let connection = &*self.connection;
         let (changes, read) = (connection.changes(), connection.read());
@@ -173,7 +173,8 @@ impl State {
                     now
                 }
             };
-            // An HTTP/2 client can open streams until it has acknowledged the shutdown, and need not do so.
+            // An HTTP/2 client can open streams until it has acknowledged the shutdown, and it may never acknowledge
+            // it.
             let end = after(evicted_at, EVICTION_GRACE);
             if is_idle || now >= end {
                 return Err(Action::Abort);
@@ -229,7 +230,7 @@ mod tests {
         send: Duration::from_secs(60),
     };
 
-    /// What happens on the connection.
+    /// An event on the connection.
     #[derive(Clone, Copy, Debug)]
     enum Event {
         Read,

@@ -25,8 +25,8 @@ use super::{
 use crate::stall::Stalled;
 use crate::{body_wait, log_limit::log_limited, metrics::Label};
 
-/// A stream of HTTP/2 gets the body in pieces of this size, the maximum size of a frame. A slow client must
-/// take a piece within the time limit. A service may send much larger pieces.
+/// An HTTP/2 stream gets the body in pieces of this size, the maximum size of a frame. A slow client must take each
+/// piece within the time limit. This would be impossible for the much larger pieces that a service may send.
 const STREAM_PIECE: usize = 16 * 1024;
 
 pin_project! {
@@ -83,7 +83,7 @@ where
         let this = self.project();
         let Some(response) = this.response.as_pin_mut() else {
             let refusal = this.refusal.take().expect("polled after completion");
-            // The answer is small and complete, so the request need not be in flight until the client takes it.
+            // The answer is small and complete, so the request ends now, and not when the client takes the answer.
             *this.in_flight = None;
             return Poll::Ready(Ok(refusal.map(|rest| CountedBody {
                 body: None,
@@ -140,7 +140,7 @@ fn is_endless(headers: &HeaderMap) -> bool {
 }
 
 pin_project! {
-    /// The body of a response. hyper drops it when it has passed on the last frame.
+    /// The body of a response. hyper drops it after the last frame.
     pub(super) struct CountedBody<B> {
         // `None` if the gateway has refused the request.
         #[pin]
@@ -174,7 +174,7 @@ impl<B: Body> Body for CountedBody<B> {
             };
             match frame.transpose()?.map(Frame::into_data) {
                 None => return Poll::Ready(None),
-                // Trailers have no data, so the conversion of the type does nothing.
+                // The frame has trailers and no data, so this changes only the type.
                 Some(Err(other)) => {
                     return Poll::Ready(Some(Ok(other.map_data(|_| Bytes::new()))));
                 }

@@ -1,4 +1,4 @@
-//! The body of a response that breaks off only after the client has the head.
+//! The body of a response. If it fails, it does so only after the client has got the head.
 
 use std::{
     pin::Pin,
@@ -12,9 +12,9 @@ use tower::BoxError;
 use super::exchanges::Exchange;
 
 pin_project! {
-    /// The body of a response. hyper discards what it has not written yet when the body of an HTTP/1.1
-    /// response fails. The client would get nothing, could not know that its request was executed, and might
-    /// send it again (RFC 9110 §9.2.2). So this body fails only when all earlier bytes are written.
+    /// The body of a response. When the body of an HTTP/1.1 response fails, hyper discards what it has not written yet.
+    /// The client would then get nothing. It could not know that its request was executed, and might send it again (RFC
+    /// 9110 §9.2.2). So this body fails only when all earlier bytes are written.
     #[derive(Debug)]
     pub(super) struct DeliveredBody<B> {
         #[pin]

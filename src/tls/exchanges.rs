@@ -1,4 +1,4 @@
-//! What hyper, the body of a response and the server tell each other about an HTTP/1.1 connection.
+//! The state of an HTTP/1.1 connection that hyper, the body of a response and the server share.
 
 use std::sync::{
     Arc,
@@ -9,7 +9,7 @@ use http::Version;
 
 /// The requests and responses of one HTTP/1.1 connection.
 ///
-/// All parts of an HTTP/1.1 connection run in one task, so no order between the fields is needed.
+/// All parts of an HTTP/1.1 connection run in one task, so the atomics need no memory ordering.
 #[derive(Debug, Default)]
 pub(super) struct Exchanges {
     in_flight: AtomicU32,
@@ -38,7 +38,7 @@ impl Exchanges {
         self.accepts_interim.load(Ordering::Relaxed)
     }
 
-    /// From now on, each response announces that the server closes the connection.
+    /// Makes each response from now on announce that the server closes the connection.
     pub(super) fn announce_close(&self) {
         self.announces_close.store(true, Ordering::Relaxed);
     }
@@ -47,12 +47,12 @@ impl Exchanges {
         self.announces_close.load(Ordering::Relaxed)
     }
 
-    /// Records that hyper has written everything, and needs the connection no longer.
+    /// Records that hyper has written everything, and no longer needs the connection.
     pub(super) fn set_complete(&self) {
         self.is_complete.store(true, Ordering::Relaxed);
     }
 
-    /// Whether hyper has written everything. It has not if the last response broke off.
+    /// Whether hyper has written everything. This is false if the last response broke off.
     pub(super) fn is_complete(&self) -> bool {
         self.is_complete.load(Ordering::Relaxed)
     }

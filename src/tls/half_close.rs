@@ -1,7 +1,7 @@
 //! A client may close its sending side after its request, and wait for the response. Another client may close the
 //! whole connection, because it no longer wants the response. TCP tells the server the same in both cases.
 //!
-//! The request of a client that has gone must be cancelled, so the server finds out which case it is:
+//! The request of a client that has disconnected must be cancelled. So the server finds out which case it is:
 //!
 //! | the client | seen | the request is cancelled |
 //! |---|---|---|
@@ -42,7 +42,7 @@ const PROBE_AFTER: Duration = Duration::from_secs(1);
 /// How long after the probe the server looks for the reset for the first time.
 const FIRST_CHECK: Duration = Duration::from_millis(100);
 
-/// How often the server looks for a reset later.
+/// The time between two later looks for a reset.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// Most systems forget a connection about a minute after the client has closed it. Then they answer a probe of TCP
@@ -50,7 +50,7 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(20)).with_interval(Duration::from_secs(20));
 
-/// A connection whose end can be seen before all data was read.
+/// A connection whose end can be detected before all its data is read.
 pub(super) trait ClientSocket {
     fn tcp(&self) -> &TcpStream;
 
@@ -68,7 +68,7 @@ impl ClientSocket for ClientIo<TcpStream> {
         let mut byte = [0];
         match ready!(self.socket().poll_peek(cx, &mut ReadBuf::new(&mut byte)))? {
             0 => Poll::Ready(Ok(())),
-            // The connection is polled again when these bytes can be used.
+            // The task polls the connection again when it can use these bytes.
             _ => Poll::Pending,
         }
     }
@@ -91,7 +91,8 @@ impl ClientSocket for TlsStream<ClientIo<TcpStream>> {
     }
 }
 
-/// The connection `S` for hyper, which must not read while it waits for a response (`half_close` of its builder).
+/// Wraps the connection `S` for hyper. hyper must not read while it waits for a response (option `half_close` of its
+/// builder).
 pub(super) struct HalfCloseStream<S> {
     stream: S,
     exchanges: Arc<Exchanges>,
@@ -99,12 +100,12 @@ pub(super) struct HalfCloseStream<S> {
     ahead: Vec<u8>,
     /// Whether hyper waits for data. It then sees the end of the data itself.
     is_reading: bool,
-    /// The rest of the probe.
+    /// The part of the probe that is not written yet.
     unsent: &'static [u8],
     half_closed: Option<HalfClosed>,
 }
 
-/// The client has closed its sending side during a request.
+/// Whether the client has closed its sending side during a request.
 struct HalfClosed {
     next_check: Pin<Box<Sleep>>,
     is_probed: bool,
@@ -133,7 +134,7 @@ impl<S: ClientSocket + AsyncWrite + Unpin> HalfCloseStream<S> {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(ended) => {
                     ended?;
-                    // If this fails, the client is noticed at the next bytes of the response.
+                    // If this fails, the next bytes of the response show whether the client has disconnected.
                     let _ = SockRef::from(self.stream.tcp()).set_tcp_keepalive(&KEEPALIVE);
                     let next_check = Box::pin(sleep(PROBE_AFTER));
                     self.half_closed.insert(HalfClosed { next_check, is_probed: false })

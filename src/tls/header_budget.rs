@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A connection takes this many bytes at once, so that not each request changes a value that all threads
-/// share.
+/// A connection takes the budget in chunks of this many bytes. Otherwise each request would change a value that all
+/// threads share.
 const CHUNK: usize = 16 * 1024;
 
-/// Each connection may use this many bytes without asking. So the usual requests of HTTP/1.1 never change
+/// Each connection may use this many bytes without taking them from the budget. So usual HTTP/1.1 requests never change
 /// the shared value.
 const FREE: usize = CHUNK;
 
@@ -17,10 +17,10 @@ pub(super) struct HeaderBudget {
     taken: AtomicUsize,
 }
 
-/// What one connection uses of the budget.
+/// The part of the budget that one connection uses.
 #[derive(Debug, Default)]
 pub(super) struct HeaderUse {
-    /// The bytes of the requests in flight.
+    /// The bytes of the headers of the requests in flight.
     used: AtomicUsize,
     /// The bytes that were taken from the budget, a multiple of [`CHUNK`].
     taken: AtomicUsize,

@@ -14,10 +14,9 @@ use crate::{connection::TrustedProxies, log_limit::log_limited};
 /// The trusted proxies of a server.
 #[derive(Clone, Debug, Default)]
 pub(super) struct InboundProxies {
-    /// The proxies whose headers count, such as `X-Forwarded-For`.
+    /// The proxies whose headers are used, such as `X-Forwarded-For`.
     pub(super) http: Option<TrustedProxies>,
-    /// If present, each connection must come from one of these proxies, and must begin with a header of the
-    /// PROXY protocol.
+    /// If present, each connection must come from one of these proxies and begin with a header of the PROXY protocol.
     pub(super) proxy_protocol: Option<TrustedProxies>,
 }
 
@@ -27,12 +26,12 @@ pub(super) struct Ends {
     /// The client, or the proxy that speaks HTTP with the gateway.
     pub(super) peer: SocketAddr,
     pub(super) local: SocketAddr,
-    /// The trusted proxies, if the peer is one of them. Its headers about its client count then.
+    /// The trusted proxies, if the peer is one of them. The gateway then uses its headers about its client.
     pub(super) proxies: Option<TrustedProxies>,
 }
 
 impl Ends {
-    /// Whom the connection counts for in the limits of one client.
+    /// The client to which the limits attribute the connection.
     pub(super) fn source(&self) -> ClientSource {
         match self.proxies {
             Some(_) => ClientSource::Exempt,
@@ -42,7 +41,8 @@ impl Ends {
 }
 
 impl InboundProxies {
-    /// Finds out who is at the other end of a connection. `None`: [`read_ends`](Self::read_ends) must read it.
+    /// Finds out who is at the other end of a connection. Returns `None` if the connection must begin with a header of
+    /// the PROXY protocol: call [`read_ends`](Self::read_ends).
     ///
     /// # Errors
     /// The connection must be closed. The reason has been logged.
@@ -81,8 +81,8 @@ impl InboundProxies {
             Ok(Ok(ProxyHeader::Forwarded { source, destination })) => {
                 Ok(self.with_headers(source, destination))
             }
-            // The proxy itself is the client. It may also have forwarded a connection whose client it does
-            // not know, so headers in this connection do not count.
+            // The proxy itself is the client. Or the proxy has forwarded a connection whose client it does not know. So
+            // headers in this connection are not trusted.
             Ok(Ok(ProxyHeader::Local)) => Ok(Ends { peer, local, proxies: None }),
             Ok(Err(ReadError::Malformed(error))) => {
                 log_limited!(warn, ("PROXY protocol", peer.ip(), error), { %peer, %error }, "connection of a trusted proxy closed");
