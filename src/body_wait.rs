@@ -1,8 +1,8 @@
 //! Whether a request waits for its client to send the body.
 //!
-//! The code that reads a body is far away from the code that counts the requests of a connection, and a field
-//! in the request would cost an allocation. But both run in the same poll. So the reader leaves a mark in the
-//! thread, and the counter reads it after the poll.
+//! The code that reads the body of a request cannot easily reach the code that counts the requests of a connection. An
+//! extension in the request would cost an allocation. But both run in the same poll. So the reader of the body sets a
+//! thread-local flag, and the counting code checks the flag after the poll.
 
 use std::cell::Cell;
 
@@ -11,13 +11,14 @@ thread_local! {
     static IS_PENDING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The client has not sent the next part of the body yet. Call this in each poll of the body that is pending.
+/// Records that the client has not sent the next part of the body yet. Call this in each poll of the body that returns
+/// `Pending`.
 #[cfg(any(feature = "api", feature = "proxy"))]
 pub(crate) fn set_pending() {
     IS_PENDING.set(true);
 }
 
-/// Call this before the poll of a request.
+/// Clears the flag. Call this before the poll of a request.
 #[cfg(feature = "tls")]
 pub(crate) fn clear() {
     IS_PENDING.set(false);

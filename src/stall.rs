@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// A peer must send or take this many bytes within each time limit, as long as data waits for it.
 const MIN_PROGRESS: u64 = 4 * 1024;
 
-/// Used instead of the end of a time limit that is too long for the clock.
+/// Replaces a time limit whose end the clock cannot represent.
 const LONG: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The peer has made less than the minimum progress.
@@ -29,8 +29,8 @@ impl std::error::Error for Stalled {}
 
 /// Watches whether a peer makes progress ([D28](crate::decisions#d28)).
 ///
-/// A peer that sends or takes one byte in a minute is not idle. So a time limit between two bytes would not
-/// end the connection. Therefore the limit is an amount of bytes in a time.
+/// A time limit between two bytes would not end the connection of a peer that sends or takes one byte a minute.
+/// Therefore the limit is a number of bytes in a period.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MinimumProgress {
     limit: Duration,
@@ -49,13 +49,13 @@ impl MinimumProgress {
         Self { limit, window: None }
     }
 
-    /// No data waits for the peer.
+    /// Call this when no data waits for the peer.
     #[cfg(feature = "tls")]
     pub(crate) fn clear(&mut self) {
         self.window = None;
     }
 
-    /// The gateway did not wait for the peer for this time, but will do so again.
+    /// Call this when the gateway has not waited for the peer for this time, but will do so again.
     #[cfg(feature = "proxy")]
     pub(crate) fn skip(&mut self, time: Duration) {
         if let Some(window) = &mut self.window {
@@ -63,8 +63,8 @@ impl MinimumProgress {
         }
     }
 
-    /// The gateway waits for the peer, which has sent or taken `bytes` so far. Returns when to call this
-    /// function again, if the gateway still waits then.
+    /// Call this while the gateway waits for the peer, which has sent or taken `bytes` so far. Returns the time at
+    /// which to call this function again, if the gateway still waits then.
     pub(crate) fn waiting(&mut self, now: Instant, bytes: u64) -> Result<Instant, Stalled> {
         match self.window {
             Some(Window { end, .. }) if now < end => return Ok(end),
@@ -83,7 +83,7 @@ impl MinimumProgress {
 #[derive(Debug)]
 pub(crate) struct StallTimer {
     progress: MinimumProgress,
-    /// Exists from the first wait, because most peers never let the gateway wait.
+    /// `None` until the first wait, because the gateway never has to wait for most peers.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -127,7 +127,7 @@ impl StallTimer {
 mod tests {
     use super::*;
 
-    /// What happens at a second.
+    /// An event at a given second.
     enum Event {
         /// The gateway waits; the number is the total of the bytes.
         Waiting(u64),

@@ -1,12 +1,13 @@
 //! The failed logins of the [login throttle](super::login_throttle), and the waits that follow from them.
 //!
-//! Time is the time of a monotonic clock, so that a wrong clock of the machine locks nobody out.
+//! All times are times of a monotonic clock, so that a wrong clock of the machine locks no user out.
 
 use std::{collections::HashMap, hash::Hash, time::Duration};
 
 use crate::{passticket::UserId, revocation::ClientNetwork};
 
-/// The wait after the first failure beyond the free ones. Each further failure doubles it.
+/// The wait after the first failure beyond the free failures (those that cause no wait). Each further failure doubles
+/// it.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
 /// When failures are forgotten.
@@ -15,25 +16,26 @@ enum Forgotten {
     /// After this time without another failure. If it were shorter than a day, an attacker who waits for it
     /// would get the free failures several times a day.
     AfterLast(Duration),
-    /// This time after the first failure. Somebody in a large network fails again and again, so failures
-    /// would add up.
+    /// This time after the first failure. In a large network, some user always mistypes, so failures would otherwise
+    /// add up.
     AfterFirst(Duration),
 }
 
 const OF_A_USER: Forgotten = Forgotten::AfterLast(Duration::from_secs(24 * 60 * 60));
 const OF_A_NETWORK: Forgotten = Forgotten::AfterFirst(Duration::from_secs(60 * 60));
 
-/// A window that moved with each forgiven failure would never end for a user who mistypes every day.
+/// The window begins with the first forgiven failure. If each forgiven failure moved it, it would never end for a user
+/// who mistypes every day.
 const OF_FORGIVEN: Forgotten = Forgotten::AfterFirst(Duration::from_secs(24 * 60 * 60));
 
-/// The number of failures of a user from a network that logins of this user clear within a day. An attacker
-/// in the network of the user would otherwise get the free failures after each login of the user.
+/// The maximum number of failures of a user from a network that logins of this user clear within a day. Otherwise an
+/// attacker in the network of the user would get the free failures again after each login of the user.
 const FORGIVEN_A_DAY: u32 = 20;
 
-/// The number of entries in one of the two generations of a [`Ledger`].
+/// The maximum number of entries in each of the two generations of a [`Ledger`].
 const GENERATION: usize = 50_000;
 
-/// When failed logins lead to a wait.
+/// The limit at which failed logins lead to a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FailureLimit {
@@ -44,7 +46,7 @@ pub struct FailureLimit {
 }
 
 impl FailureLimit {
-    /// A limit with these fields.
+    /// Makes a limit with these fields.
     pub const fn new(free: u32, longest_wait: Duration) -> Self {
         Self { free, longest_wait }
     }
@@ -71,7 +73,7 @@ pub(super) struct Limits {
     pub(super) network: FailureLimit,
 }
 
-/// A login whose password is to be checked.
+/// A login attempt, before its password is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Attempt {
     pub(super) user: UserId,
@@ -81,7 +83,7 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// The counts that hold the attempt. A known network is held only by the failures of its user.
+    /// The counts that can delay the attempt. In a known network, only the failures of the user from this network can.
     fn keys(self) -> (Pair, Option<UserId>, Option<ClientNetwork>) {
         let pair = (self.user, self.network);
         match self.origin {
@@ -106,7 +108,7 @@ pub(super) struct FailureCounts {
     users_and_networks: Ledger<Pair>,
     users: Ledger<UserId>,
     networks: Ledger<ClientNetwork>,
-    /// The failures that logins have cleared.
+    /// The numbers of failures that logins have cleared.
     forgiven: Ledger<Pair>,
 }
 
@@ -139,13 +141,13 @@ struct Claim {
 }
 
 impl FailureCounts {
-    /// Begins an attempt. Where a limit of the user is exceeded, the attempt counts as a failure from now on.
-    /// Otherwise further attempts could begin while the password is checked, and each wait would end with many
-    /// tries instead of one. The limit of the network does not delay logins that succeed.
+    /// Begins an attempt. In each count of the user whose limit is exceeded, the attempt counts as a failure from now
+    /// on. Otherwise further attempts could begin while the password is checked, and each wait would end with many
+    /// tries instead of one. This is not done for the count of the network, so it does not delay logins that succeed.
     ///
-    /// A network from which the user has logged in is held only by the failures of the user from this very
-    /// network. So an attacker elsewhere cannot lock the user out, and neither can failures under other user
-    /// ids in the network.
+    /// In a network from which the user has logged in, only the failures of the user from this network delay an
+    /// attempt. So an attacker elsewhere cannot lock the user out. Failures under other user ids in the network cannot
+    /// either.
     ///
     /// # Errors
     /// The wait until an attempt may begin.
@@ -158,7 +160,7 @@ impl FailureCounts {
         })
     }
 
-    /// Whether an attempt may begin.
+    /// Checks whether an attempt may begin.
     ///
     /// # Errors
     /// The wait until an attempt may begin.
@@ -173,7 +175,7 @@ impl FailureCounts {
         }
     }
 
-    /// The password was wrong.
+    /// Records that the password was wrong.
     pub(super) fn failed(&mut self, attempt: Attempt, claimed: Claimed, now: Duration) {
         self.users_and_networks.failed(
             (attempt.user, attempt.network),
@@ -186,10 +188,10 @@ impl FailureCounts {
         }
     }
 
-    /// The password was right. The failures of the user from this network are cleared, but at most
-    /// [`FORGIVEN_A_DAY`] within a day. The failures of the user from other networks stay: they do not hold
-    /// the user here any more, and if they were cleared, an attacker elsewhere could guess without a wait
-    /// whenever the user logs in. The failures of the network stay, too: an attacker there may have an account.
+    /// Records that the password was right. This clears the failures of the user from this network, but at most
+    /// [`FORGIVEN_A_DAY`] within a day. The failures of the user from other networks stay. They no longer delay the
+    /// user here. If they were cleared, an attacker elsewhere could guess without a wait whenever the user logs in. The
+    /// failures of the network stay, too, because an attacker there may have an account.
     pub(super) fn succeeded(&mut self, attempt: Attempt, claimed: Claimed, now: Duration) {
         let pair = (attempt.user, attempt.network);
         if let Some(claim) = claimed.user_and_network {
@@ -208,7 +210,7 @@ impl FailureCounts {
         }
     }
 
-    /// The password could not be checked.
+    /// Records that the password could not be checked.
     pub(super) fn withdrawn(&mut self, attempt: Attempt, claimed: Claimed) {
         if claimed.user_and_network.is_some() {
             self.users_and_networks.subtract(&(attempt.user, attempt.network), 1);
@@ -235,10 +237,10 @@ impl Failures {
     }
 }
 
-/// The failures of each key, in two maps: the young and the old generation. When the young map is full, it
-/// replaces the old map, and a new young map begins. So memory is bounded. The new map begins with those old
-/// entries that have used up their free failures. So an attacker with many networks cannot remove the entry
-/// of one key with failures of invented users, and then guess again.
+/// The failures of each key, in two maps: the young and the old generation. When the young map is full, it replaces the
+/// old map, and a new young map begins. So memory is bounded. The new map begins with those old entries that have used
+/// up their free failures. Otherwise an attacker with many networks could fill the maps with failures of invented
+/// users, until the entry of one user is removed, and then guess again.
 #[derive(Debug)]
 struct Ledger<K> {
     forgotten: Forgotten,
@@ -252,7 +254,7 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         Self { forgotten, limit, young: HashMap::new(), old: HashMap::new() }
     }
 
-    /// The failures that are not forgotten.
+    /// The failures of a key that are not forgotten.
     fn get(&self, key: &K, now: Duration) -> Option<Failures> {
         let failures = self.young.get(key).or_else(|| self.old.get(key)).copied();
         failures.filter(|failures| !failures.are_forgotten(self.forgotten, now))
@@ -273,7 +275,7 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         Some(Claim { at: now, last: failures.last })
     }
 
-    /// Takes back a failure that was counted in advance, and the wait that it caused.
+    /// Removes a failure that was counted in advance, and the wait that it caused.
     fn release(&mut self, key: &K, claim: Claim) {
         for generation in [&mut self.young, &mut self.old] {
             if let Some(entry) = generation.get_mut(key)
@@ -286,7 +288,7 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
     }
 
     fn failed(&mut self, key: K, was_claimed: bool, now: Duration) {
-        // A claim may be gone, because a success has cleared the count.
+        // The failure may already be removed, because a successful login has cleared the count.
         let is_counted = was_claimed && self.count(&key, now) > 0;
         self.add(key, u32::from(!is_counted), now);
     }
@@ -303,8 +305,8 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         self.young.insert(key, Failures { count, first, last: now });
     }
 
-    /// Begins a new young generation. Old entries that have used up their free failures stay. They fill at
-    /// most half of it, and those with the most failures come first.
+    /// Begins a new young generation. Old entries that have used up their free failures stay. They fill at most half of
+    /// the young generation. If there are more, those with the most failures stay.
     #[cold]
     fn rotate(&mut self, now: Duration) {
         let old = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
@@ -362,14 +364,14 @@ mod tests {
         attempt(name, address, NetworkOrigin::Known)
     }
 
-    /// A guess with a wrong password. The error is the wait in seconds.
+    /// Attempts a login with a wrong password. The error is the wait in seconds.
     fn guess(counts: &mut FailureCounts, attempt: Attempt, now: u64) -> Result<(), u64> {
         let claimed = counts.begin(attempt, secs(now)).map_err(|wait| wait.as_secs())?;
         counts.failed(attempt, claimed, secs(now));
         Ok(())
     }
 
-    /// A login with the right password.
+    /// Attempts a login with the right password.
     fn log_in(counts: &mut FailureCounts, attempt: Attempt, now: u64) -> Result<(), u64> {
         let claimed = counts.begin(attempt, secs(now)).map_err(|wait| wait.as_secs())?;
         counts.succeeded(attempt, claimed, secs(now));
@@ -453,7 +455,7 @@ mod tests {
     fn guesses_in_a_day(owner: Option<Attempt>, attempts: impl Fn(u64) -> Vec<Attempt>) -> u32 {
         let mut counts = FailureCounts::new(LIMITS);
         let mut guesses = 0;
-        // A shorter step makes the test slower, and gives less than one guess more.
+        // A shorter step would make the test slower, and would allow less than one further guess.
         for second in (0..DAY).step_by(10) {
             let begun: Vec<_> = attempts(second)
                 .into_iter()

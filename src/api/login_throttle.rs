@@ -1,19 +1,19 @@
 //! Throttle against password guessing.
 //!
-//! Failed logins are counted per user and network, per user, and per network. The first few failures cause
-//! no wait. The next failure causes a short wait, and each further failure doubles the wait. A login during
-//! the wait is refused with 429 and `Retry-After`. Its password is not checked, and the wait is not extended.
-//! A login with the right password after the wait clears the failures of the user from this network, but at
-//! most 20 of them a day. Otherwise an attacker in this network would get new tries with each login.
+//! Failed logins are counted per user and network, per user, and per network. The first few failures cause no wait. The
+//! next failure causes a short wait, and each further failure doubles the wait. A login during the wait is refused with
+//! 429 and `Retry-After`. Its password is not checked, and the wait is not extended. After the wait, a login with the
+//! right password clears the failures of the user from this network, but at most 20 of them a day. Otherwise each login
+//! of the user would give an attacker in this network new tries.
 //!
-//! A network from which the user has logged in within [`LoginThrottleOptions::known_for`] is held only by
-//! the failures of the user from this network. So an attacker elsewhere cannot lock the user out.
+//! A network is *known* for a user who has logged in from it within [`LoginThrottleOptions::known_for`]. There, only
+//! the failures of this user from this network cause a wait. So an attacker elsewhere cannot lock the user out.
 //!
-//! With the default limits, an attacker gets at most 100 tries a day for one user. This is the sum of those
-//! from all networks that are unknown and from one that is known.
+//! With the default limits, an attacker gets at most 100 tries a day for one user: from all unknown networks and one
+//! known network together.
 //!
-//! The number of concurrent password checks is limited. A login may have to wait until another check is
-//! done, and then the number of failures is checked again.
+//! The number of concurrent password checks is limited. A login may have to wait until another check is done. The
+//! throttle then checks the number of failures again.
 
 use std::{
     fmt,
@@ -39,13 +39,15 @@ const MAX_CONCURRENT: usize = 16;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct LoginThrottleOptions {
-    /// The failures of one user from one network. The default is 4, and then at most an hour.
+    /// The failures of one user from one network. By default, 4 failures cause no wait, and the longest wait is an
+    /// hour.
     pub user_and_network: FailureLimit,
-    /// The failures of one user from all networks. They hold the user in networks from which the user has not
-    /// logged in recently. The default is 16, and then at most an hour.
+    /// The failures of one user from all networks. They delay the user in networks from which the user has not logged
+    /// in recently. By default, 16 failures cause no wait, and the longest wait is an hour.
     pub user: FailureLimit,
-    /// The failures of all users from one network within an hour. They hold users who have not logged in there
-    /// recently. The default is 100, and then at most a minute, because many users may share a network.
+    /// The failures of all users from one network within an hour. They delay users who have not logged in there
+    /// recently. By default, 100 failures cause no wait, and the longest wait is only a minute, because many users may
+    /// share a network.
     pub network: FailureLimit,
     /// How long a network is known after a login. The default is 30 days.
     pub known_for: Duration,
@@ -112,12 +114,12 @@ impl LoginThrottle {
         Self { options, known, counts, turns: Arc::new(Semaphore::new(MAX_CONCURRENT)) }
     }
 
-    /// A throttle with other options, and without failures.
+    /// Makes a throttle with other options, and without failures.
     pub(super) fn with_options(&self, options: LoginThrottleOptions) -> Self {
         Self::new(options, self.known.clone())
     }
 
-    /// A throttle that remembers networks in `known`, and without failures.
+    /// Makes a throttle without failures, which remembers networks in `known`.
     pub(super) fn with_known_networks(&self, known: Arc<dyn KnownNetworks>) -> Self {
         Self::new(self.options.clone(), known)
     }
@@ -139,7 +141,7 @@ impl LoginThrottle {
         let is_exempt = attempt.is_some_and(|client| (self.options.exempt)(client));
         let attempt = (!is_exempt).then(|| self.attempt(user, attempt, &*clock));
         if let Some(attempt) = attempt {
-            // A client that must wait does not wait for a turn, too.
+            // A client that must wait is refused before it waits for a turn.
             self.counts().check(attempt, clock.monotonic()).map_err(early)?;
         }
         // The semaphore is never closed; if it were, no login would succeed.

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
-/// The IP address of a client: that of the peer, or the one that a trusted proxy has announced.
+/// The IP address of a client: the address of the peer, or the address that a trusted proxy has announced.
 ///
 /// An IPv4-mapped IPv6 address becomes the IPv4 address that it contains, so equal clients have equal
 /// addresses.

@@ -1,8 +1,8 @@
 //! Reads the address of the client from `X-Forwarded-For` and `Forwarded` (RFC 7239).
 //!
-//! Both headers are lists. Each proxy appends the address of its peer, so the last element is that of the
-//! trusted proxy in front of the gateway. The elements are read from the right, and no further than to the
-//! first address that is not a trusted proxy. So a client cannot hide behind elements that it sent itself.
+//! Both headers are lists. Each proxy appends the address of its peer, so the trusted proxy in front of the gateway has
+//! written the last element. The elements are read from the right, up to the first address that is not a trusted proxy.
+//! So a client cannot hide behind elements that it sent itself.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -25,10 +25,10 @@ impl AddressHeader {
     }
 }
 
-/// The number of elements that are read. There are rarely more than three proxies.
+/// The maximum number of elements that are read. There are rarely more than three proxies.
 const MAX_ELEMENTS: usize = 32;
 
-/// The length of an element in bytes. An element of `Forwarded` can contain the name of a host.
+/// The maximum length of an element in bytes. An element of `Forwarded` can contain a host name.
 const MAX_LENGTH: usize = 512;
 
 /// What the headers of a trusted proxy say.
@@ -36,8 +36,7 @@ const MAX_LENGTH: usize = 512;
 pub(super) enum Announced {
     /// The right-most address that is not a trusted proxy.
     Client(ClientAddress),
-    /// There is no header, the proxies have hidden the address, or all addresses are those of trusted
-    /// proxies.
+    /// There is no header, the proxies have hidden the address, or all addresses belong to trusted proxies.
     Nobody,
 }
 
@@ -75,7 +74,7 @@ pub(super) fn announced(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Node {
     Address(ClientAddress),
-    /// The proxy does not tell the address (RFC 7239 §6.2, §6.3).
+    /// The proxy hides the address (RFC 7239 §6.2, §6.3).
     Hidden,
 }
 
@@ -148,7 +147,7 @@ fn identifier(value: &[u8]) -> Option<Node> {
     if is_obfuscated || name.eq_ignore_ascii_case("unknown") {
         return Some(Node::Hidden);
     }
-    // The address of an obfuscated port, such as `192.0.2.7:_x`, is not read.
+    // An address with an obfuscated port, such as `192.0.2.7:_x`, is not read.
     let is_bare_ipv6 = !text.starts_with('[') && text.matches(':').count() > 1;
     if is_bare_ipv6 { None } else { ClientAddress::parse(text).map(Node::Address) }
 }
@@ -256,9 +255,9 @@ mod tests {
             (&["for=192.0.2.7, for=\"_hidden:_port\""], "-"),
             (&["for=192.0.2.7, by=10.0.0.1;proto=https"], "-"),
             (&["for=10.0.0.2, for=10.0.0.1"], "-"),
-            // The client's own quotation mark does not hide the element of the proxy.
+            // A quotation mark that the client sent does not hide the element of the proxy.
             (&["for=\"x, for=192.0.2.7"], "192.0.2.7"),
-            // The client has chosen the host, which the proxy quotes.
+            // The client has chosen the host, and the proxy quotes it.
             (&["for=192.0.2.7;host=\"a,for=198.51.100.1;x=\""], "malformed"),
             (&["for=192.0.2.7;host=\"a,for=198.51.100.1;x=\\\"b\""], "malformed"),
             (&["for=192.0.2.7;host=\"a;for=198.51.100.1\""], "malformed"),

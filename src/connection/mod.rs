@@ -1,8 +1,8 @@
 //! Information about the connection on which a request arrived, and about its client.
 //!
-//! If a proxy is in front of the gateway, the peer of the connection is the proxy. [`TrustedProxies`] says
-//! which proxies tell the truth about their clients. [`ConnectionInfo::client`] is then the address of the
-//! client, and not that of the proxy.
+//! If a proxy is in front of the gateway, the peer of the connection is the proxy. [`TrustedProxies`] contains the
+//! proxies that are trusted to announce the addresses of their clients. For a request from such a proxy,
+//! [`ConnectionInfo::client`] is the address of the client, and not that of the proxy.
 
 mod address;
 mod forwarded;
@@ -23,14 +23,14 @@ use forwarded::{Announced, announced};
 /// The connection on which a request arrived, as an extension of the request.
 ///
 /// The listener of this crate inserts the extension. With another server, use
-/// [`ConnectionInfoLayer`](crate::layer::ConnectionInfoLayer). Audit records contain the peer address, and
-/// the address of the client if it is another one. The login throttle uses the address of the client. The
-/// proxy uses this type to set `X-Forwarded-*` and `Forwarded`.
+/// [`ConnectionInfoLayer`](crate::layer::ConnectionInfoLayer). Audit records contain the address of the peer, and also
+/// the address of the client if the two differ. The login throttle uses the address of the client. The proxy uses this
+/// type to set `X-Forwarded-*` and `Forwarded`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectionInfo {
-    /// The address of the client, or of a proxy between the client and this gateway. If the proxy has
-    /// announced the address with the PROXY protocol, this is the announced address.
+    /// The address of the client, or of a proxy between the client and this gateway. If a proxy has announced an
+    /// address with the PROXY protocol, this field has the announced address.
     pub peer: SocketAddr,
     /// The local address that the peer connected to.
     pub local: SocketAddr,
@@ -44,9 +44,9 @@ pub struct ConnectionInfo {
 enum Sender {
     /// The peer is the client.
     Client,
-    /// The peer is a trusted proxy that has not announced a client in this header.
+    /// The peer is a trusted proxy. This header, if there is one, announces no client.
     Proxy(AddressHeader),
-    /// The peer is a trusted proxy, and sent the request for this client, as this header says.
+    /// The peer is a trusted proxy. According to this header, it sent the request for this client.
     ProxyFor(ClientAddress, AddressHeader),
 }
 
@@ -65,8 +65,8 @@ impl ConnectionInfo {
         }
     }
 
-    /// Whether the peer is a trusted proxy. The proxy of this crate then appends to `X-Forwarded-*` of the
-    /// request, and to `Forwarded` if `X-Forwarded-For` is absent. Otherwise it replaces them.
+    /// Whether the peer is a trusted proxy. The proxy of this crate then appends to `X-Forwarded-*` of the request, and
+    /// to `Forwarded` if `X-Forwarded-For` is absent. If the peer is not a trusted proxy, these headers are replaced.
     pub fn is_from_trusted_proxy(&self) -> bool {
         self.sender != Sender::Client
     }
@@ -108,7 +108,7 @@ impl ConnectionInfo {
         }
     }
 
-    /// The header that decided the address of the client. `None` if the peer is not a trusted proxy.
+    /// The header from which the address of the client was read. `None` if the peer is not a trusted proxy.
     #[cfg(feature = "proxy")]
     pub(crate) fn address_header(&self) -> Option<AddressHeader> {
         match self.sender {

@@ -1,11 +1,11 @@
-//! The proxies whose statements about their clients are true.
+//! The proxies that are trusted to announce the addresses of their clients.
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
-/// The addresses of the proxies that are trusted to tell the addresses of their clients.
+/// The addresses of the proxies that are trusted to announce the addresses of their clients.
 ///
-/// List only proxies that set or append to `X-Forwarded-For`, or remove what their clients sent. If a proxy
-/// passes the header of its client on unchanged, the client can choose its address.
+/// List only proxies that set or append to `X-Forwarded-For`, or remove what their clients sent. If a proxy passes on
+/// the header of its client unchanged, the client can choose its own address.
 ///
 /// ```
 /// use std::net::IpAddr;

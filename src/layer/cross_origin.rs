@@ -1,9 +1,8 @@
 //! Decides which requests of web pages of other origins are refused ([D25](crate::decisions#d25)).
 //!
-//! A page of another origin can make a browser send a request to the gateway. The browser then attaches the
-//! user's cookies, client certificate or Basic credentials. It also says where the request comes from: in
-//! `Origin` (RFC 6454 §7), and in `Sec-Fetch-Site` (Fetch Metadata Request Headers, W3C). A page can set
-//! neither header.
+//! A page of another origin can make a browser send a request to the gateway. The browser then attaches the user's
+//! cookies, client certificate or Basic credentials. The browser also says which page sent the request: in `Origin`
+//! (RFC 6454 §7), and in `Sec-Fetch-Site` (Fetch Metadata Request Headers, W3C). A page cannot set these headers.
 
 use std::{fmt, net::Ipv6Addr, str::FromStr, sync::Arc};
 
@@ -25,8 +24,8 @@ use crate::{
 
 static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Authentication schemes whose credentials a browser stores and attaches itself. A page must ask the
-/// gateway before the browser sends another scheme, such as `Bearer` (a preflight request).
+/// Authentication schemes whose credentials a browser stores and attaches itself. For another scheme, such as `Bearer`,
+/// the browser first asks the gateway with a preflight request.
 const STORED_BY_BROWSERS: [&str; 4] = ["Basic", "Digest", "Negotiate", "NTLM"];
 
 const REFUSED: Description = Description::counter(
@@ -77,7 +76,7 @@ impl Origin {
     }
 }
 
-/// The address of a host in brackets. One address has several spellings.
+/// Parses an IPv6 address in brackets, because one address has several spellings.
 fn ipv6(host: &str) -> Option<Ipv6Addr> {
     host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
 }
@@ -115,18 +114,18 @@ pub struct OriginError(String);
 /// A request is refused if all of this is true:
 ///
 /// - Its `Origin` is neither one of the gateway nor allowed for the service. Or it has no `Origin`, and its
-///   `Sec-Fetch-Site` is `cross-site`. `Origin: null` is the origin of no page that the gateway knows, unless
-///   `Sec-Fetch-Site` is `same-origin`: a form of a page with `Referrer-Policy: no-referrer` sends both.
+///   `Sec-Fetch-Site` is `cross-site`. `Origin: null` counts as another origin, unless `Sec-Fetch-Site` is
+///   `same-origin`: a form of a page with `Referrer-Policy: no-referrer` sends both.
 /// - Its method is not GET, HEAD or OPTIONS, or it is a WebSocket handshake.
-/// - It has a credential that a browser attaches itself: a cookie, a client certificate, or `Authorization`
-///   with the scheme Basic, Digest, Negotiate or NTLM. A login with the password in the body counts, too: a
-///   page must not log the user in as another one.
+/// - It has a credential that a browser attaches itself: a cookie, a client certificate, or `Authorization` with the
+///   scheme Basic, Digest, Negotiate or NTLM. A login with the password in the body counts, too: a page must not log
+///   the user in as a different user.
 ///
 /// Requests with neither header, such as those of curl, are never refused.
 ///
-/// The origins of the gateway are those of [`with_own_origins`](Self::with_own_origins), else the address that
-/// the client requested. Without TLS on the connection, `http` and `https` both count as its scheme, because
-/// TLS may end in front of the gateway.
+/// The origins of the gateway are those of [`with_own_origins`](Self::with_own_origins). Without them, the origin of
+/// the gateway is the address that the client requested. Without TLS on the connection, `http` and `https` both count
+/// as its scheme, because TLS may end in front of the gateway.
 ///
 /// [`SanitizeLayer`](super::SanitizeLayer::with_origin_policy) and
 #[cfg_attr(feature = "api", doc = "[`AuthApi`](crate::api::AuthApi::with_origin_policy)")]
@@ -134,33 +133,33 @@ pub struct OriginError(String);
 /// apply the default policy. Pass your own policy to both.
 #[derive(Clone, Debug, Default)]
 pub struct OriginPolicy {
-    /// If empty, the address that the client requested.
+    /// If this is empty, the address that the client requested is the own origin.
     own: Vec<Origin>,
     allowed: Vec<(ServiceId, Vec<Origin>)>,
     foreign: ForeignOrigins,
     counts: Option<Arc<CrossOriginCounts>>,
 }
 
-/// The requests of other origins that an [`OriginPolicy`] lets pass.
+/// The requests of other origins that an [`OriginPolicy`] allows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ForeignOrigins {
-    /// Those that change nothing, and those without a credential of a browser.
+    /// Requests with the method GET, HEAD or OPTIONS, and requests without a credential that a browser attaches.
     #[default]
     Restricted,
-    /// None, whatever the method is, as in Zowe's API Mediation Layer with CORS off.
+    /// No requests, whatever the method is, as in Zowe's API Mediation Layer with CORS off.
     Refused,
 }
 
 impl OriginPolicy {
-    /// The gateway has these origins only. So the address that a client requested does not count any more,
-    /// unless `origins` is empty.
+    /// Sets the origins of the gateway. The address that a client requested is then no longer an own origin, unless
+    /// `origins` is empty.
     #[must_use]
     pub fn with_own_origins(self, origins: impl IntoIterator<Item = Origin>) -> Self {
         Self { own: origins.into_iter().collect(), ..self }
     }
 
-    /// Pages of these origins may use `service`.
+    /// Allows pages of these origins to use `service`.
     #[must_use]
     pub fn with_allowed_origins(
         mut self,
@@ -171,7 +170,7 @@ impl OriginPolicy {
         self
     }
 
-    /// Which requests of other origins pass. The default is [`ForeignOrigins::Restricted`].
+    /// Sets which requests of other origins are allowed. The default is [`ForeignOrigins::Restricted`].
     #[must_use]
     pub fn with_foreign_origins(self, foreign: ForeignOrigins) -> Self {
         Self { foreign, ..self }
@@ -183,7 +182,7 @@ impl OriginPolicy {
         Self { counts: Some(counts), ..self }
     }
 
-    /// Checks a request. The service is the one that the first segment of its path names.
+    /// Checks a request. The first segment of its path is the id of the service.
     ///
     /// # Errors
     /// [`CrossOrigin`] if the request is refused. It is counted and logged.
@@ -252,10 +251,10 @@ impl OriginPolicy {
             && (body == BodyCredential::Possible || has_credential_of_browser(head))
     }
 
-    /// Whether the browser hides the origin of the page, but says that it is the requested one. It sends
-    /// `Origin: null` for a page with `Referrer-Policy: no-referrer` (Fetch Standard §3.2). If the gateway has
-    /// origins of its own, the requested address must be one of them: otherwise a page whose name leads to the
-    /// gateway (DNS rebinding) would count.
+    /// Whether the browser hides the origin of the page, but says that it is the requested one. It sends `Origin: null`
+    /// for a page with `Referrer-Policy: no-referrer` (Fetch Standard §3.2). If own origins are set, the requested
+    /// address must be one of them. Otherwise an attacker's page whose host name resolves to the gateway (DNS
+    /// rebinding) would count as its own.
     fn is_own_page_without_origin(&self, head: RequestHead<'_>) -> bool {
         only(head.headers, &ORIGIN) == Some(b"null")
             && only(head.headers, &SEC_FETCH_SITE) == Some(b"same-origin")
@@ -328,7 +327,8 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
     values.next().is_none().then_some(value.as_bytes())
 }
 
-/// A handshake of HTTP/1.1 (RFC 6455 §4.1). The one of HTTP/2 has the method CONNECT, which is not safe.
+/// Whether this is a WebSocket handshake over HTTP/1.1 (RFC 6455 §4.1). Over HTTP/2, a handshake has the method
+/// CONNECT, which is not a safe method and is checked as such.
 fn is_websocket_handshake(headers: &HeaderMap) -> bool {
     headers.contains_key(SEC_WEBSOCKET_KEY) || headers.contains_key(UPGRADE)
 }
@@ -492,7 +492,7 @@ mod tests {
             ("POST", "/x", &[BEARER, EVIL_ORIGIN, CROSS], false),
             ("POST", "/x", &[("private-token", "x"), EVIL_ORIGIN, CROSS], false),
             ("POST", "/x", &[("authorization", "Basically"), EVIL_ORIGIN], false),
-            // A page may add a token to hide the credential that the browser attaches.
+            // A page may add a token of its own, to hide the credential that the browser attaches.
             ("POST", "/x", &[BEARER, BASIC, EVIL_ORIGIN], true),
             ("POST", "/x", &[BEARER, COOKIE, EVIL_ORIGIN], true),
             ("POST", "/x", &[("private-token", "x"), COOKIE, EVIL_ORIGIN], true),
@@ -616,7 +616,7 @@ mod tests {
             (&[][..], false),
             (&["https://gw.example:7554"], false),
             (&["https://zowe.example", "https://gw.example:7554"], false),
-            // The name of the page leads to the gateway, but is none of its names.
+            // The host name of the page resolves to the gateway, but is not one of its own names.
             (&["https://zowe.example"], true),
             (&["https://gw.example"], true),
         ] {

@@ -23,7 +23,7 @@ const RETRIES: Description = Description::counter(
     "Requests and connections to services that were tried a second time.",
 );
 
-/// Counts what [`Forward`](super::Forward) does.
+/// Counts the connections and requests of [`Forward`](super::Forward).
 #[derive(Debug, Default)]
 pub struct ForwardCounts {
     open: Gauge,

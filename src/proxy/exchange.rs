@@ -59,15 +59,16 @@ pub(super) enum Exchange<C, B> {
     Done,
 }
 
-/// What provides another connection if an idle connection turns out to be closed. Not needed for a request on a
-/// new connection.
+/// Provides another connection if an idle connection turns out to be closed. Not needed for a request on a new
+/// connection.
 pub(super) struct Reconnect<C, B> {
     pub(super) pool: Arc<Pool<C, B>>,
     pub(super) host: Arc<Host<B>>,
     /// Whether the service accepts the credential of the request twice.
     pub(super) replay: Replay,
-    /// Until when the request may wait for a connection. Set when it first needs a new one. A request whose
-    /// connection was closed before it was sent may wait several times, but not longer.
+    /// The time until which the request may wait for a connection. It is set when the request first needs a new
+    /// connection. If a connection is closed before the request is sent, the request may wait again, but only until
+    /// this time.
     pub(super) queue_deadline: Option<Instant>,
 }
 
@@ -176,7 +177,7 @@ where
                     // The error contains the request only if no part of it was sent.
                     match (error.take_message(), reconnect) {
                         (Some(request), Some(pools)) => {
-                            // Its slot may be the next one for this request.
+                            // This returns the slot of the connection, which this request may get again.
                             drop(connection);
                             Self::begin(pools, request, timeout, progress)
                         }

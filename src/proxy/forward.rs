@@ -131,8 +131,8 @@ pub struct Forward<C, B> {
     peer: PeerValues,
 }
 
-/// The route of the last request. The next request usually has the same route. The connections of the
-/// route are then found without the lock that all threads share.
+/// The route of the last request. The next request usually has the same route. Its connections are then found without
+/// the lock that all threads share.
 struct LastRoute<B> {
     route: Arc<Route>,
     host: Arc<Host<B>>,
@@ -514,7 +514,7 @@ fn failed(
         log_limited!(warn, cause_of("receive timeout"), { %service }, "request ended: the client sends the body too slowly");
         let message = ApiMessage::with(&messages::BAD_REQUEST, &["the body was sent too slowly"]);
         let mut response = gateway_response(message, StatusCode::REQUEST_TIMEOUT);
-        // The listener counts such requests.
+        // The counts of the listener include such requests.
         response.extensions_mut().insert(Stalled);
         return response;
     }
@@ -670,7 +670,7 @@ mod tests {
         assert_eq!(connected.load(Ordering::Relaxed), 1);
     }
 
-    /// The limit for a pause in a body is much longer than the response timeout, and both use one timer.
+    /// The limit for a pause in a body is much longer than the response timeout, and both share one timer.
     #[tokio::test(start_paused = true)]
     async fn a_long_body_does_not_delay_the_deadline_of_the_next_exchange() {
         const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n";
@@ -697,7 +697,7 @@ mod tests {
         }
     }
 
-    /// A connection that a waiting request gets may be closed before the request is sent. The request then waits again.
+    /// A waiting request may get a connection that is closed before the request is sent. The request then waits again.
     #[tokio::test(start_paused = true)]
     async fn a_request_waits_in_the_queue_no_longer_than_the_limit_in_all() {
         let services = Arc::new(Mutex::new(Vec::new()));
@@ -723,7 +723,8 @@ mod tests {
         service.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n").await.unwrap();
         let response = first.await.unwrap().unwrap();
         service.write_all(b"ok").await.unwrap();
-        // The end of the body hands the connection to the second request, which runs only after the close.
+        // The end of the body hands the connection to the second request, whose task runs only after the connection is
+        // closed.
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
         drop(service);
         // The third request has the only slot now, and gets no response.

@@ -1,5 +1,5 @@
-//! Sets the headers `X-Forwarded-*` and `Forwarded` (RFC 7239). They tell the service about the connection of
-//! the client.
+//! Sets the headers `X-Forwarded-*` and `Forwarded` (RFC 7239). These headers describe the connection of the client to
+//! the service.
 
 use std::net::IpAddr;
 
@@ -20,8 +20,8 @@ static FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 /// All headers that this module sets, apart from `Host`.
 static OURS: [&HeaderName; 6] = [&FOR, &PROTO, &X_HOST, &PORT, &PREFIX, &FORWARDED];
 
-/// A value of a trusted proxy is kept up to this length in bytes. Of a longer one, only the address of the
-/// client is kept.
+/// The gateway keeps a value of a trusted proxy up to this length in bytes. Of a longer list of addresses, it keeps
+/// only the address of the client.
 const MAX_KEPT: usize = 4096;
 
 /// Caches the values that usually stay the same for all requests of a connection. Formatting an address
@@ -78,9 +78,9 @@ pub(super) struct ServiceHeaders<'a> {
 
 /// Sets `Host` to the host of the service, and sets `X-Forwarded-*` and `Forwarded`.
 ///
-/// The gateway appends its values to those of a trusted proxy. The values of any other peer are replaced,
-/// because a client can send them, too (CVE-2025-41235). `Forwarded` of a trusted proxy is replaced, too, if
-/// there is `X-Forwarded-For`: a proxy that writes the one may pass on the other from its client.
+/// The gateway appends its values to those of a trusted proxy. The values of any other peer are replaced, because a
+/// client can send them, too (CVE-2025-41235). If the request has `X-Forwarded-For`, `Forwarded` of a trusted proxy is
+/// replaced, too: a proxy that writes only `X-Forwarded-For` may pass on `Forwarded` from its client.
 pub(super) fn set_forwarded(
     headers: &mut HeaderMap,
     uri: &Uri,
@@ -130,7 +130,7 @@ pub(super) fn set_forwarded(
     }
 }
 
-/// The values of a trusted proxy, each in one line.
+/// The values of a trusted proxy. The lines of each header are joined into one.
 struct Kept(Vec<(&'static HeaderName, HeaderValue)>);
 
 impl Kept {
@@ -142,7 +142,7 @@ impl Kept {
             let value = match joined(headers.get_all(name)) {
                 Joined::Value(value) => value,
                 Joined::Nothing => return None,
-                // The client may have sent all but the last element, to hide its address.
+                // The client may have sent all elements but the last, to hide its address.
                 Joined::TooLong => {
                     let client = connection.announced_client()?.ip();
                     let value = match header {
@@ -158,7 +158,7 @@ impl Kept {
         Self(OURS.into_iter().filter(is_kept).filter_map(value).collect())
     }
 
-    /// Takes the value of this name, and appends `value` to it.
+    /// Takes the value of the header `name`, and appends `value` to it.
     #[cold]
     fn append(&mut self, name: &HeaderName, value: HeaderValue) -> HeaderValue {
         let Some(at) = self.0.iter().position(|(kept, _)| *kept == name) else { return value };
@@ -199,7 +199,7 @@ fn joined<'a>(values: impl IntoIterator<Item = &'a HeaderValue>) -> Joined {
 /// Whether `name` is one of the headers above, in any spelling that CGI does not distinguish.
 fn is_forwarded(name: &HeaderName) -> bool {
     let name = name.as_str();
-    // Most headers are excluded by their first letter.
+    // The first letter excludes most headers.
     name.starts_with(['x', 'f']) && OURS.into_iter().any(|ours| same_for_cgi(name, ours.as_str()))
 }
 
@@ -227,7 +227,7 @@ fn node(ip: IpAddr) -> String {
 fn forwarded(ip: IpAddr, protocol: Protocol, host: Option<&HeaderValue>) -> Vec<u8> {
     let mut element = node(ip).into_bytes();
     if let Some(host) = host {
-        // A host is quoted, because the colon before its port is no character of a token.
+        // A host is quoted, because the colon before its port is not permitted in a token.
         element.extend(b";host=\"");
         for byte in host.as_bytes() {
             if matches!(byte, b'"' | b'\\') {
@@ -349,7 +349,7 @@ mod tests {
             ("x-forwarded-proto", &["", "http"], "http, "),
             ("x-forwarded-prefix", &["/outer"], "/outer, "),
             ("forwarded", &["for=192.0.2.7;proto=http"], "for=192.0.2.7;proto=http, "),
-            // Only the standard spelling is that of the proxy.
+            // A value in another spelling does not come from the proxy, so it is not kept.
             ("x_forwarded_for", &["192.0.2.7"], ""),
             ("x-forwarded-host", &[&long], ""),
             // The address that the proxy has appended stays, whatever the client has sent.

@@ -116,7 +116,7 @@ pub(super) struct Receive {
 }
 
 impl Receive {
-    /// The client must send the minimum progress within each `limit`.
+    /// Makes a watch: the client must make the minimum progress within each `limit`.
     pub(super) fn new(limit: Duration) -> Self {
         Self { timer: StallTimer::new(limit), bytes: 0, has_frame: false }
     }
@@ -129,7 +129,8 @@ impl Receive {
     /// Call this while the client has not sent the next frame. Ready if the client has stalled.
     fn poll_stalled(&mut self, cx: &mut Context<'_>, last_frame: Instant) -> Poll<Stalled> {
         if std::mem::take(&mut self.has_frame) {
-            // Meanwhile the service took no data, so the client did not have to send any.
+            // Since the last frame, the service took no data for a while. The client did not have to send any in this
+            // time.
             self.timer.skip(last_frame.elapsed());
         }
         self.timer.poll(cx, self.bytes)

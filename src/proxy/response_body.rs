@@ -50,7 +50,7 @@ pin_project! {
     }
 }
 
-/// What has arrived of a body together with the head. Trailers are boxed, because they are rare and large.
+/// The part of a body that has arrived together with the head. Trailers are boxed, because they are rare and large.
 #[derive(Debug, Default)]
 enum FirstFrame {
     #[default]

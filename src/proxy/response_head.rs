@@ -33,7 +33,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct UnknownCoding;
 
-/// What the response to the client depends on, besides the response of the service.
+/// Facts about the request that the response to the client depends on.
 pub(super) struct Context<'a> {
     pub(super) route: &'a Route,
     pub(super) cookies: &'a CookieNames,
@@ -52,7 +52,7 @@ pub(super) enum BodyKind {
     Events,
 }
 
-/// What the headers of a response contain.
+/// Properties of the headers of a response, as found by one pass.
 #[derive(Default)]
 struct Seen {
     coding: bool,
@@ -89,7 +89,7 @@ impl Seen {
     }
 }
 
-/// Changes the head as the [module](self) says.
+/// Changes the head as described in the [module](self).
 pub(super) fn prepare<B: Body>(
     response: &mut Response<B>,
     context: &Context<'_>,
@@ -178,9 +178,9 @@ fn has_known_coding(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Replaces equal lengths by one of them (RFC 9110 §8.6). hyper has checked the length of a response with a
-/// body. It does not check the length of a response without a body. This function removes such a length if it
-/// is malformed.
+/// Replaces a list of equal lengths by this length (RFC 9110 §8.6). hyper has checked the length of a response with a
+/// body. It does not check the length of a response without a body. This function removes such a length if it is
+/// malformed.
 #[cold]
 fn repair_length(headers: &mut HeaderMap) {
     let length = {
@@ -239,8 +239,8 @@ fn cookie_name(line: &[u8]) -> &[u8] {
     pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii()
 }
 
-/// The line with a path of the gateway; `None` if the path does not change. A path `/` stays, because it means
-/// all paths of the host.
+/// Returns the line with the path rewritten to the gateway; `None` if the path does not change. A path `/` stays,
+/// because it means all paths of the host.
 fn rewrite_cookie(line: &HeaderValue, route: &Route) -> Option<HeaderValue> {
     let line = line.as_bytes();
     let mut rewritten = Vec::with_capacity(line.len() + route.prefix().len());

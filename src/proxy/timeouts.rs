@@ -64,9 +64,9 @@ impl ForwardTimeouts {
         Self { idle, ..self }
     }
 
-    /// Sets how long a request waits in all if all connections that
-    /// [`with_max_connections`](super::Forward::with_max_connections) permits are in use. The response is then
-    /// 503 with `Retry-After`. This time is not a part of the response timeout.
+    /// Sets how long a request may wait in total for a connection, when all connections that
+    /// [`with_max_connections`](super::Forward::with_max_connections) permits are in use. After this time, the response
+    /// is 503 with `Retry-After`. This time is not a part of the response timeout.
     #[must_use]
     pub fn with_queue(self, queue: Duration) -> Self {
         Self { queue, ..self }
@@ -88,7 +88,7 @@ impl ForwardTimeouts {
         self.response
     }
 
-    /// In which time a client must send 4 KiB of a body.
+    /// The time in which a client must send 4 KiB of a body.
     pub fn receive(&self) -> Duration {
         self.receive
     }

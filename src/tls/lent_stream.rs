@@ -42,7 +42,7 @@ pub(super) enum ClientStream {
     Tls(Box<TlsStream<ClientIo<TcpStream>>>),
 }
 
-/// How the last response on a connection has ended.
+/// How the last response on a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LastResponse {
     Complete,
@@ -61,13 +61,13 @@ impl ClientStream {
         let closed = async {
             let stream = match self {
                 Self::Tcp(stream) if last == LastResponse::BrokenOffWithoutLength => {
-                    // If this fails, the client has reset the connection.
+                    // An error means that the client has reset the connection.
                     let _ = stream.socket().set_zero_linger();
                     return;
                 }
                 Self::Tcp(stream) => stream,
                 Self::Tls(mut stream) => {
-                    // If this fails, the client has closed the connection.
+                    // An error means that the client has closed the connection.
                     let _ = match last {
                         LastResponse::Complete => stream.shutdown().await,
                         LastResponse::BrokenOff | LastResponse::BrokenOffWithoutLength => {
@@ -79,14 +79,14 @@ impl ClientStream {
             };
             lingering_close(stream, AFTER_RESPONSE).await;
         };
-        // `lingering_close` does not limit the shutdown of TLS.
+        // `lingering_close` does not limit the time of the TLS shutdown, so this timeout does.
         let _ = timeout(AFTER_RESPONSE.total, closed).await;
     }
 }
 
-/// Waits for a connection that was lent.
+/// Waits until hyper returns a connection that was lent.
 ///
-/// If this is dropped during a response whose end is the end of the connection, the connection is reset.
+/// If the end of the connection is also the end of the current response, dropping this value resets the connection.
 /// Otherwise the client would take a part of the response for the whole.
 pub(super) struct Lender {
     returned: Returned,
@@ -97,7 +97,7 @@ enum Returned {
         stream: oneshot::Receiver<ClientIo<TcpStream>>,
         exchanges: Arc<Exchanges>,
     },
-    /// The end of TLS without `close_notify` is different from the end of the response.
+    /// With TLS, no reset is needed: without `close_notify`, the client sees that the response is not complete.
     Tls(oneshot::Receiver<TlsStream<ClientIo<TcpStream>>>),
 }
 
@@ -128,13 +128,13 @@ impl Drop for Lender {
             && exchanges.ends_with_connection()
             && let Ok(stream) = stream.try_recv()
         {
-            // If this fails, the client has reset the connection.
+            // An error means that the client has reset the connection.
             let _ = stream.socket().set_zero_linger();
         }
     }
 }
 
-/// Why a [`LentStream`] has a stream.
+/// The panic message if a [`LentStream`] has no stream.
 const LENT: &str = "only `drop` takes the stream";
 
 /// A connection that goes back to its owner when it is dropped.

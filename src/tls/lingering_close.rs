@@ -14,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-/// How long the server waits for a client to close its side, and how much it discards.
+/// Limits how long the server waits for a client to close its side, and how many bytes it discards.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LingerLimits {
     /// Limit for the whole close.
@@ -47,7 +47,7 @@ where
         }
         io::Result::Ok(())
     };
-    // The result does not matter, because the connection is closed in any case.
+    // The result is ignored, because the connection is closed in any case.
     let _ = timeout(limits.total, closed).await;
 }
 

@@ -7,7 +7,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::client_io::ClientIo;
 
-/// The answer. The client reads it as text, so it says what to do.
+/// The answer. People may read it as plain text, so it says what to do.
 const RESPONSE: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     content-type: text/plain; charset=utf-8\r\n\
     content-length: 60\r\n\
@@ -49,7 +49,7 @@ fn is_plain_http(first: u8) -> bool {
 
 /// Answers a client that sends HTTP without TLS.
 pub(super) async fn refuse(stream: &mut ClientIo<TcpStream>) {
-    // If this fails, the client has closed the connection.
+    // An error means that the client has closed the connection.
     let _ = stream.write_all(RESPONSE).await;
 }
 
@@ -62,7 +62,8 @@ mod tests {
         for first in *b"GPOHDTCapz" {
             assert!(is_plain_http(first));
         }
-        // A handshake, an alert, the length of an SSL 2.0 record, and a connection that was closed.
+        // The first byte of a handshake, of an alert, and of an SSL 2.0 record (its length), and no byte, because the
+        // connection was closed.
         for first in [22, 21, 0x80, 0] {
             assert!(!is_plain_http(first));
         }

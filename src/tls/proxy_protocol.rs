@@ -22,7 +22,8 @@ const V2_START: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The signature, version and command, family, length.
 const V2_FIXED_LENGTH: usize = 16;
 
-/// The longest rest of a header of version 2: addresses and further fields (TLV), which are skipped.
+/// The maximum length of a version 2 header after its fixed part: the addresses, and further fields (TLV) that are
+/// skipped.
 const V2_MAX_REST: usize = 1024;
 
 /// The longest header.
@@ -38,14 +39,14 @@ pub(super) enum ProxyHeader {
         /// The address to which the client connected.
         destination: SocketAddr,
     },
-    /// The connection is the proxy's own, such as a health check, or the proxy does not know the addresses.
+    /// The proxy itself is the client, as in a health check, or it does not know the addresses.
     Local,
 }
 
 /// The result of [`ProxyHeader::parse`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Parsed {
-    /// The bytes are the beginning of a header.
+    /// The bytes are the beginning of a header, which is not complete.
     Incomplete,
     /// The first `length` bytes are a header.
     Complete {
@@ -65,13 +66,13 @@ pub(super) enum Malformed {
     /// The header is longer than the limit.
     #[error("the header of the PROXY protocol is too long")]
     TooLong,
-    /// The line of version 1 has another form.
+    /// The line of version 1 is malformed.
     #[error("the header of the PROXY protocol is malformed")]
     Line,
-    /// Version 2 with another version number, command or address family.
+    /// A header of version 2 has an unknown version number, command or address family.
     #[error("the header of the PROXY protocol has an unknown version, command or address family")]
     Unsupported,
-    /// The addresses of version 2 are cut off, or the client has an unspecified address.
+    /// The addresses of version 2 are incomplete, or the client has an unspecified address.
     #[error("the header of the PROXY protocol has no valid address of the client")]
     Address,
 }
@@ -102,7 +103,7 @@ impl ProxyHeader {
         let mut buffer = [0; MAX_LENGTH];
         let mut filled = 0;
         loop {
-            // Bytes that are not the end of the header belong to the header, so they can be read.
+            // As long as the header is incomplete, all these bytes belong to it, so they can be consumed.
             let peeked = stream.peek(&mut buffer[filled..]).await?;
             if peeked == 0 {
                 return Err(ReadError::Closed);
@@ -203,10 +204,10 @@ fn v2(bytes: &[u8]) -> Result<Parsed, Malformed> {
     }
     let Some(rest) = rest.get(..length) else { return Ok(Parsed::Incomplete) };
     let header = match (version_and_command, family) {
-        // LOCAL, whose other fields are ignored, or PROXY with an unspecified family or for a client on a
-        // UNIX socket.
+        // The command LOCAL, whose other fields are ignored. Or the command PROXY with an unspecified address family,
+        // or with a client on a UNIX socket.
         (0x20, _) | (0x21, 0x00 | 0x31) => ProxyHeader::Local,
-        // PROXY with TCP over IPv4 or IPv6.
+        // The command PROXY with TCP over IPv4 or IPv6.
         (0x21, 0x11) => v2_addresses::<4, Ipv4Addr>(rest)?,
         (0x21, 0x21) => v2_addresses::<16, Ipv6Addr>(rest)?,
         _ => return Err(Malformed::Unsupported),

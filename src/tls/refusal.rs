@@ -25,10 +25,10 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    /// The answer.
+    /// The answer to the client.
     ///
-    /// Too many requests of one address are 429: a 503 would make a load balancer believe that the gateway is
-    /// down for all clients. Apache HttpClient repeats a request after a 429 and after a 503.
+    /// Too many requests of one address are answered with 429, because a load balancer could conclude from a 503 that
+    /// the gateway is down for all clients. Apache HttpClient repeats a request after both statuses.
     pub(super) fn response(self) -> Response<Bytes> {
         let (message, status) = match self {
             Self::RequestsPerAddress => {

@@ -64,8 +64,8 @@ use crate::{
     log_limit::log_limited,
 };
 
-/// When the server shuts down, some connections are idle. The server waits up to this time for a request on
-/// them, because a request may be on its way.
+/// When the server shuts down, it waits up to this time for a request on each idle connection, because a request may be
+/// on its way.
 const REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// Limits for closing a connection after a failed TLS handshake. The bytes are enough for the head of a request
@@ -85,12 +85,14 @@ const DROP_TIME: Duration = Duration::from_secs(1);
 /// Default of the send timeout.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The kernel accepts only this many bytes that it cannot send yet. A larger buffer would hide for longer that
-/// a slow client takes data. The buffer in the kernel of the client hides it, too, and cannot be limited here.
+/// The kernel buffers at most this many bytes that it cannot send yet. With a larger buffer, the server would see the
+/// progress of a slow client later. The buffer in the kernel of the client has the same effect, but cannot be limited
+/// here.
 #[cfg(target_os = "linux")]
 const MAX_UNSENT: u32 = 128 * 1024;
 
-/// An accepted connection inherits these settings of the listener.
+/// The time limits with which the kernel probes a silent connection. An accepted connection inherits these settings of
+/// the listener.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20));
 
@@ -143,7 +145,7 @@ const MAX_HEADERS_H2: u32 = 2 * MAX_HEADERS as u32;
 pub struct Server {
     listener: TcpListener,
     tls: Option<ServerTls>,
-    /// What the clients speak. Something in front of the listener may do the TLS.
+    /// The protocol that the clients use. With HTTPS, a program in front of the listener may do the TLS.
     protocol: Protocol,
     proxies: InboundProxies,
     handshake_timeout: Duration,
@@ -157,7 +159,7 @@ pub struct Server {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Drained {
-    /// All connections had ended before the drain timeout.
+    /// All connections ended before the drain timeout.
     Completely,
     /// Some connections were still open at the drain timeout, and were closed then.
     CutOff {
@@ -201,14 +203,14 @@ impl Server {
         Self { tls: Some(tls), protocol: Protocol::Https, ..Self::http(listener) }
     }
 
-    /// Serves plain HTTP to AT-TLS, or to another program on this machine that does the TLS with the
-    /// clients. [`ConnectionInfo::protocol`] is HTTPS, as the clients use it.
+    /// Serves plain HTTP to AT-TLS, or to another program on this machine that does the TLS with the clients.
+    /// [`ConnectionInfo::protocol`] is HTTPS, because this is what the clients use.
     pub fn behind_tls(listener: TcpListener) -> Self {
         Self { protocol: Protocol::Https, ..Self::http(listener) }
     }
 
-    /// Sets the proxies that tell the addresses of their clients in `X-Forwarded-For` or `Forwarded`: see
-    /// [`ConnectionInfo::with_trusted_proxies`]. Default: none.
+    /// Sets the proxies that are trusted to announce the addresses of their clients in `X-Forwarded-For` or
+    /// `Forwarded`: see [`ConnectionInfo::with_trusted_proxies`]. Default: none.
     #[must_use]
     pub fn with_trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
         self.proxies.http = Some(proxies);
@@ -255,11 +257,11 @@ impl Server {
         Self { drain_timeout, ..self }
     }
 
-    /// Sets the send timeout: a client must take at least 4 KiB of the data that waits for it in this time.
-    /// Otherwise its connection is closed, or its stream is reset. A stream of HTTP/2 gets pieces of up to
-    /// 16 KiB, and must take a whole piece. There is no limit for event streams (`text/event-stream`) and
-    /// gRPC. The server sees only what the kernel of the client takes, which may be a megabyte at a time. So a
-    /// slower client than about 16 KiB per second may be cut, too. Default: 60 s.
+    /// Sets the send timeout: a client must take at least 4 KiB of the data that waits for it in this time. Otherwise
+    /// its connection is closed, or its stream is reset. A stream of HTTP/2 gets pieces of up to 16 KiB, and must take
+    /// a whole piece. There is no limit for event streams (`text/event-stream`) and gRPC. The server sees only what the
+    /// kernel of the client takes, which may be a megabyte at a time. So the connection of a client that takes less
+    /// than about 16 KiB per second may be closed, too. Default: 60 s.
     #[must_use]
     pub fn with_send_timeout(self, send_timeout: Duration) -> Self {
         Self { timeouts: ClientTimeouts { send: send_timeout, ..self.timeouts }, ..self }
@@ -326,7 +328,7 @@ impl Server {
                 }
             }
         }
-        // Accept the connections that the kernel has already established. Their clients expect an answer.
+        // Also accept the connections that the kernel has already established, because their clients expect an answer.
         let deadline = Instant::now() + MAX_BACKLOG_TIME;
         for _ in 0..MAX_BACKLOG {
             match timeout(Duration::ZERO, self.listener.accept()).await {
@@ -341,12 +343,12 @@ impl Server {
             }
         }
         drop(self.listener);
-        // This fails if no connection is left. Then there is nothing to do.
+        // An error means that no connection is left, so there is nothing to do.
         let _ = end.send(true);
         let all_ended = async { while connections.join_next().await.is_some() {} };
         let drained = match timeout(self.drain_timeout, all_ended).await {
             Ok(()) => Drained::Completely,
-            // The requests on a connection that is being closed were answered.
+            // A connection that is being closed is not counted, because its requests have been answered.
             Err(_) => match connections.len().saturating_sub(serving.closing()) {
                 0 => Drained::Completely,
                 connections => Drained::CutOff { connections },
@@ -388,8 +390,8 @@ fn keep_little_unsent(listener: &TcpListener) {
     let _ = listener;
 }
 
-/// Makes the kernel probe the silent connections of the listener. Otherwise a client that has vanished, such as
-/// one behind a failed network, would keep an event stream for ever.
+/// Makes the kernel probe the silent connections of the listener. Otherwise an event stream would stay open for ever if
+/// its client is no longer reachable, for example after a network failure.
 fn keep_alive(listener: &TcpListener) {
     if let Err(error) = SockRef::from(listener).set_tcp_keepalive(&KEEPALIVE) {
         tracing::debug!(%error, "cannot set SO_KEEPALIVE");
@@ -451,8 +453,8 @@ where
         exchanges: exchanges.clone(),
     };
     if version == Version::HTTP_2 {
-        // `Streams` needs the sender of a channel. The receiver is not needed, because this function does not
-        // wait for the end of the streams.
+        // `Streams` needs the sender of a channel. The receiver is dropped, because this function does not wait for the
+        // end of the streams.
         let (running, _) = mpsc::channel(1);
         let streams = Streams { running, send: SEND_TIMEOUT, counts: None };
         http2_settings(streams).serve_connection(io, service).await
@@ -476,8 +478,8 @@ struct Serving {
     http1: http1::Builder,
     http2: http2::Builder<Streams>,
     ending: watch::Receiver<bool>,
-    /// During the shutdown, the server waits this long for a request on an idle connection, and for the
-    /// clients whose connections it closes. Requests in flight have the rest of the drain timeout.
+    /// During the shutdown, the server waits this long for a request on an idle connection, and for the clients whose
+    /// connections it closes. Requests in flight may use the rest of the drain timeout.
     shutdown_wait: Duration,
     /// The number of connections that are being closed after their last response.
     closing: AtomicUsize,
@@ -562,7 +564,7 @@ impl Serving {
     /// Closes a connection after its last response.
     async fn close(&self, stream: ClientStream, last: LastResponse, client: &ClientConnection) {
         self.closing.fetch_add(1, Ordering::Relaxed);
-        // A connection that is being closed is idle, so it may have to make room for another client.
+        // A connection that is being closed counts as idle, so it can be evicted to make room for another client.
         let mut closed = pin!(async {
             tokio::select! {
                 () = stream.close(last) => {}
@@ -601,10 +603,10 @@ impl Serving {
     }
 }
 
-/// Handles an error of `accept`. The listener can still be used after such an error. If a client closed its
-/// connection before it was accepted, the server continues immediately. If the process or the system has too
-/// many open files or too little memory, the server closes the longest idle connection, and waits until the
-/// file is closed. If no connection is idle, requests have to end first.
+/// Handles an error of `accept`. The listener can still be used after such an error. If a client closed its connection
+/// before it was accepted, the server continues immediately. If the process or the system has too many open files or
+/// too little memory, the server closes the longest idle connection, and waits until the file is closed. If no
+/// connection is idle, the server must wait until a request ends.
 async fn accept_failed(error: &io::Error, limits: &ClientLimits) {
     if is_closed_by_client(error) {
         return;
@@ -630,7 +632,7 @@ fn is_closed_by_client(error: &io::Error) -> bool {
 /// Whether the process or the system has too many open files or too little memory, so that the end of another
 /// connection helps.
 fn lacks_resources(error: &io::Error) -> bool {
-    // The first two numbers are those of all Unix systems since Version 7.
+    // `ENFILE` and `EMFILE` have these numbers on all Unix systems since Version 7.
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
     const ENOBUFS: i32 = if cfg!(target_os = "linux") { 105 } else { 55 };
@@ -679,7 +681,8 @@ impl Accepted {
             Ok(ends) => ends,
             Err(refusal) => return counted.proxy_header_refused(refusal),
         };
-        // A connection has a place while it waits for the header of the proxy, so their number is limited.
+        // A connection already takes a place while it waits for the header of the proxy, so the number of waiting
+        // connections is limited.
         let source = ends.as_ref().map_or(ClientSource::Exempt, Ends::source);
         let place = match serving.admit(source, peer).await {
             Ok(place) => place,
@@ -792,7 +795,8 @@ impl Accepted {
         let watch = Watch::new(client.clone(), *timeouts, version);
         let connection = WatchedConnection { connection, version, watch, peer, counted: &counted };
         match until_ended(connection, &serving, client, &exchanges).await {
-            // The lender resets the connection if its end would look like the end of the response.
+            // `lender` resets the connection if the client could mistake the end of the connection for the end of the
+            // response.
             Ended::Cut => return,
             Ended::Served(Ok(())) => {}
             Ended::Served(Err(error)) => {
@@ -816,7 +820,7 @@ impl Accepted {
 
 /// How a connection has ended.
 enum Ended {
-    /// hyper has finished.
+    /// hyper has finished with the connection.
     Served(hyper::Result<()>),
     /// The client exceeded a time limit, or another client needs the place.
     Cut,
@@ -904,7 +908,8 @@ async fn until_ended(
         if let Ok(ended) = timeout(serving.shutdown_wait, &mut connection).await {
             return ended;
         }
-        // All requests were answered. The client does not end the connection, or does not finish a head.
+        // All requests have been answered. The client either does not end the connection, or does not finish the head
+        // of a request.
         if client.changes() == before && client.is_idle() {
             return Ended::Cut;
         }
@@ -1011,8 +1016,8 @@ impl<S> ConnectionService<S> {
             extensions.insert(certificate.clone());
         }
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        // If the service is not ready, a clone of the service waits until the clone is ready. Other requests
-        // can then use this instance.
+        // If the service is not ready, a clone of the service waits until it becomes ready. Meanwhile other requests
+        // can use this instance.
         match inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => Called::Ready { future: inner.call(request) },
             _ => Called::Waiting { future: Oneshot::new(inner.clone(), request) },

@@ -1,8 +1,8 @@
-//! Runs the requests of HTTP/2 connections, and ends those whose client does not take the response.
+//! Runs the requests of HTTP/2 connections, and ends a request if its client does not take the response.
 //!
-//! A client can leave a stream without room in its window, and still use the connection. Then hyper waits for
-//! room and polls neither the service nor the body of the response. So only the task of the stream can see
-//! this: in a poll that returned nothing, neither the service nor the body was pending.
+//! A client can leave the flow-control window of a stream full, and still use the connection. hyper then waits for room
+//! in the window, and polls neither the service nor the body of the response. Only the task of the stream can detect
+//! this: its poll returns `Pending`, although neither the service nor the body was pending.
 
 use std::{
     cell::Cell,
@@ -21,7 +21,7 @@ use super::{close_reason::CloseReason, connection_counts::ConnectionCounts};
 use crate::{log_limit::log_limited, stall::StallTimer};
 
 thread_local! {
-    /// What the stream did in the current poll. It is valid only during this poll.
+    /// What the stream did in the current poll. This value is valid only during the poll.
     static POLLED: Cell<Polled> = const { Cell::new(Polled::NOTHING) };
 }
 
@@ -41,7 +41,7 @@ pub(super) fn service_is_pending() {
     POLLED.set(Polled { waits_for_service: true, ..POLLED.get() });
 }
 
-/// The body of the response has passed on `bytes`, for which the stream has room. With `has_no_limit`, the
+/// The body of the response has passed on `bytes`, because the stream had room for them. With `has_no_limit`, the
 /// client may take the response as slowly as it likes.
 pub(super) fn passed_on(bytes: usize, has_no_limit: bool) {
     let polled = POLLED.get();
@@ -81,7 +81,7 @@ pin_project! {
         streams: Streams,
         bytes: u64,
         has_no_limit: bool,
-        // Exists from the first time at which the client had no room.
+        // `None` until the stream has no room for the first time.
         waiting: Option<StallTimer>,
     }
 }

@@ -1,5 +1,5 @@
-//! Opens TCP connections to services. The addresses of a name are tried 250 ms apart, with alternating address
-//! families (RFC 8305). A dead address then costs a quarter of a second, and not the whole connect timeout.
+//! Opens TCP connections to services. The addresses of a name are tried 250 ms apart, with alternating address families
+//! (RFC 8305). An address that does not answer then costs a quarter of a second, and not the whole connect timeout.
 
 use std::{
     future::poll_fn,
@@ -21,7 +21,7 @@ use tower_service::Service;
 /// The time between two attempts (RFC 8305 §5: "Connection Attempt Delay").
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// Connects to the host and port of a URI. `timeout` limits the whole: name resolution and all addresses.
+/// Connects to the host and port of a URI. `timeout` is the limit for the name resolution and all attempts together.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TcpConnector {
     timeout: Duration,
@@ -101,14 +101,14 @@ async fn connect(host: &str, port: u16) -> Result<TokioIo<TcpStream>, TcpError> 
     });
     let stream =
         stream.await.unwrap_or_else(|| Err(TcpError::NoAddress { host: host.to_owned() }))?;
-    // The gateway writes whole messages, so the kernel need not wait for more bytes. An error means that the
-    // connection has ended. The first write reports it.
+    // The gateway writes whole messages, so the kernel need not wait for more bytes. An error means that the connection
+    // has ended. It is ignored, because the first write reports it again.
     let _ = stream.set_nodelay(true);
     Ok(TokioIo::new(stream))
 }
 
-/// Orders addresses so that the families alternate (RFC 8305 §4). The family of the first address is first. The
-/// order within a family stays.
+/// Orders addresses so that the families alternate (RFC 8305 §4). The family of the first address comes first. The
+/// order within a family does not change.
 fn alternating(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let addresses: Vec<_> = addresses.collect();
     let is_first_family = |address: &SocketAddr| {
@@ -205,8 +205,8 @@ mod tests {
         }
     }
 
-    /// What an address does. The last digit of the port says it: 0 is dead, 1 refuses after 10 ms, 2 accepts
-    /// after 10 ms, 3 accepts after 400 ms.
+    /// How an address behaves, by the last digit of its port: 0 never answers, 1 refuses after 10 ms, 2 accepts after
+    /// 10 ms, 3 accepts after 400 ms.
     async fn outcome(address: SocketAddr) -> Result<u16, u16> {
         let port = address.port();
         match port % 10 {

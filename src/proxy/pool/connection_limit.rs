@@ -1,13 +1,13 @@
 //! The limit of connections to one instance of a service, and the queue of requests that wait at the limit.
 //!
-//! Each connection holds a [`Slot`] until it is closed. All runtimes of the process share the slots of an
-//! instance. While a slot is free, nobody waits. At the limit, requests wait in one queue:
+//! Each connection holds a [`Slot`] until it is closed. All runtimes of the process share the slots of an instance.
+//! While a slot is free, no request waits. At the limit, requests wait in one queue:
 //!
-//! - A connection that becomes free is handed to the first waiter of its runtime, because a connection works only
-//!   in its runtime. So the first waiter of all may be overtaken, but only by requests that have begun to wait less
-//!   than [`MAX_OVERTAKEN`] after it.
-//! - If there is no such waiter, the connection is closed. The first waiter of all gets its slot, and makes a new
-//!   connection.
+//! - A connection that becomes free is handed to the first waiter of its runtime, because a connection works only in
+//!   its runtime. So a request may overtake the first waiter of the whole queue, but only if it began to wait less than
+//!   [`MAX_OVERTAKEN`] after that waiter.
+//! - If there is no such waiter, the connection is closed. The first waiter of the whole queue gets its slot, and makes
+//!   a new connection.
 //! - A request that begins to wait closes an idle connection of another runtime, if there is one.
 
 use std::{
@@ -27,8 +27,8 @@ use tokio::{runtime, sync::oneshot, time::Instant};
 use super::lock::lock;
 use crate::proxy::counts::ForwardCounts;
 
-/// A request may overtake those of other runtimes that have begun to wait less than this time before it. Otherwise
-/// most connections would be closed at the limit, because the first waiter is usually of another runtime.
+/// A request may overtake requests of other runtimes that began to wait less than this time before it. Otherwise most
+/// connections would be closed at the limit, because the first waiter usually belongs to another runtime.
 const MAX_OVERTAKEN: Duration = Duration::from_millis(250);
 
 /// The limit for one instance. `T` is a connection.
@@ -47,7 +47,7 @@ struct State<T> {
     next_id: u64,
     /// The first request is at the front.
     queue: VecDeque<Waiter<T>>,
-    /// Requests for which a connection is being closed.
+    /// The requests for which a connection is being closed.
     promised: VecDeque<Waiter<T>>,
     pools: Vec<Weak<dyn IdleConnections>>,
 }
@@ -143,11 +143,11 @@ impl<T> ConnectionLimit<T> {
             let Some(next) = next else { return Offer::Keep(connection) };
             self.update_waiting(&state);
             if next.runtime != runtime {
-                // It was the first of all, so the ids stay in order.
+                // It was the first waiter of the whole queue, so the ids stay in order.
                 state.promised.push_back(next);
                 return Offer::Close(connection);
             }
-            // Sending wakes a task, which may do anything.
+            // Send without the lock: sending wakes a task, and the waker may run any code.
             drop(state);
             match next.grant.send(Grant::Connection(connection)) {
                 // The request has left in the meantime.
@@ -312,7 +312,7 @@ mod tests {
             };
             assert_eq!(got, connection);
         }
-        // Without a waiter of its runtime, it is closed for the first of all.
+        // If no waiter belongs to its runtime, the connection is closed for the first waiter of the whole queue.
         assert_eq!(limit.offer("c", here), Offer::Close("c"));
         assert_pending!(waiting[0].poll());
         drop(slot_in_use);

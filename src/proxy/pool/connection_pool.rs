@@ -159,9 +159,9 @@ where
         Ok(host)
     }
 
-    /// Makes a new connection, as soon as the limit permits. Fails if the request waits for a slot at
-    /// `queue_deadline`. Fails if the connection is not open at `deadline`, or, if the request had to wait for a slot,
-    /// within the response timeout after it got the slot.
+    /// Makes a new connection, as soon as the limit permits. Fails if the request still waits for a slot at
+    /// `queue_deadline`. Also fails if the connection is not open at `deadline`. If the request had to wait for a slot,
+    /// the response timeout after it got the slot replaces `deadline`.
     #[cold]
     pub(in crate::proxy) fn connect(
         &self,
@@ -255,7 +255,7 @@ fn limit_of<B>(
     hosts.iter().find(|(other, _)| is_same(other)).map(|(_, host)| host.limit().clone())
 }
 
-/// A connection that is being made, or that a request waits for.
+/// The future of a connection that is being made, or for which a request waits.
 pub(in crate::proxy) type Connecting<B> =
     Pin<Box<dyn Future<Output = Result<Connected<B>, ConnectError>> + Send>>;
 
@@ -264,14 +264,13 @@ pub(in crate::proxy) struct Connected<B> {
     pub(in crate::proxy) connection: Box<PooledConnection<B>>,
     /// Whether the connection has already carried a request.
     pub(in crate::proxy) is_reused: bool,
-    /// The end of the wait, if the request had to wait.
+    /// When the wait ended, if the request had to wait.
     pub(in crate::proxy) waited_until: Option<Instant>,
 }
 
 /// Why there is no connection.
 pub(in crate::proxy) enum ConnectError {
-    /// All `max_connections` connections to the instance were in use, and none became free in the time
-    /// `waited`.
+    /// All `max_connections` connections to the instance were in use, and none became free within `waited`.
     Busy {
         max_connections: NonZeroUsize,
         waited: Duration,

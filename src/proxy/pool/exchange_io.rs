@@ -1,11 +1,12 @@
-//! The bytes of a connection, exchange by exchange.
+//! Reads and writes the bytes of a connection, and knows where each exchange begins.
 //!
-//! 1. **Sent again**: a service may close an idle connection while the next request is on its way. If the
-//!    connection ends before the first byte of the response, a new connection takes its place below hyper, and
-//!    the same bytes are written to it, once ([D29](crate::decisions#d29)). [`Resend`] says which requests.
+//! 1. **Sent again**: a service may close an idle connection while the next request is on its way. If the connection
+//!    ends before the first byte of the response, a new connection takes its place below hyper, and the same bytes are
+//!    written to it, once ([D29](crate::decisions#d29)). [`Resend`] says which requests may be sent again.
 //! 2. **Informational responses** are limited ([`InformationalLimit`]).
 //!
-//! hyper does not see either. Only the head of a response passes through a buffer of this module.
+//! hyper sees neither the new connection nor the limit. Only the head of a response passes through a buffer of this
+//! module.
 
 use std::{
     fmt,
@@ -30,18 +31,18 @@ use super::{
 /// Maximum bytes per read of a head.
 const CHUNK: usize = 8192;
 
-/// A request with more bytes is not sent again.
+/// Maximum bytes of a request that may be sent again. They are kept until the response begins.
 const MAX_KEPT: usize = 16 * 1024;
 
-/// When a request may be sent again on a new connection, if its connection ends before the response begins.
+/// Whether a request may be sent again on a new connection, if its connection ends before the response begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum Resend {
     /// Never: the connection was made for this request.
     Never,
-    /// If the connection accepted no byte of it.
+    /// If the connection accepted no byte of the request.
     IfUnsent,
-    /// If the connection accepted no byte of its body. Its method is idempotent (RFC 9110 §9.2.2), and the service
-    /// accepts its credential twice.
+    /// If the connection accepted no byte of the body. Use this only if the method is idempotent (RFC 9110 §9.2.2) and
+    /// the service accepts the credential twice.
     BeforeBody,
 }
 
@@ -56,7 +57,7 @@ impl ExchangeStart {
         self.0.store(resend as u8 + 1, Ordering::Relaxed);
     }
 
-    /// The exchange that has begun since the last call.
+    /// The exchange that has begun since the last call, if there is one.
     fn take(&self) -> Option<Resend> {
         let resend = match self.0.load(Ordering::Relaxed) {
             Self::NONE => return None,
@@ -224,7 +225,7 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Clone + Unpin> ExchangeIo<T, A> 
     }
 }
 
-/// Whether the bytes of a request go on after its head.
+/// Whether the bytes of a request continue after its head.
 fn has_body(sent: &[u8]) -> bool {
     const END: &[u8] = b"\r\n\r\n";
     let head = sent.windows(END.len()).position(|bytes| bytes == END);

@@ -127,7 +127,7 @@ impl<B> HostPool<B> {
             match self.limit.offer(connection, self.runtime) {
                 Offer::Taken => return,
                 Offer::Close(mut closing) => return closing.upstream.spawn_driver(),
-                // The request that waited has left.
+                // The request that waited has been dropped.
                 Offer::Keep(kept) => connection = kept,
             }
         }
@@ -193,7 +193,7 @@ pub(in crate::proxy) struct PooledConnection<B> {
 
 /// How long the service may pause in the body of a response.
 struct BodyPause {
-    /// The limit for routes that set no other.
+    /// The limit for routes that do not set their own.
     default: Duration,
     /// The limit of the current response.
     limit: Option<Duration>,
@@ -251,7 +251,7 @@ impl<B> PooledConnection<B> {
         }
     }
 
-    /// Waits until the pause of the service is too long.
+    /// Waits until the service has paused for too long.
     fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<FrameError> {
         let Some(limit) = self.pause.limit else { return Poll::Pending };
         let since = match self.pause.since {

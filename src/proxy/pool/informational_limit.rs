@@ -15,7 +15,7 @@ pub(super) struct InformationalLimit {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum At {
-    /// Before the status line. Empty lines may come first.
+    /// Before the status line. Empty lines may precede it.
     #[default]
     Start,
     /// In the version.
@@ -26,10 +26,10 @@ enum At {
     Informational { line_is_empty: bool },
 }
 
-/// What the bytes of a response contain.
+/// What the bytes so far contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Head {
-    /// The final response has begun. Its bytes need not be seen.
+    /// The final response has begun. Its bytes need not be checked.
     Final,
     /// The status of the response has not arrived.
     Incomplete,
@@ -43,7 +43,7 @@ pub(super) enum Head {
 pub(in crate::proxy) struct TooManyInformational;
 
 impl InformationalLimit {
-    /// Sees the next bytes of a response.
+    /// Checks the next bytes of a response.
     pub(super) fn see(&mut self, bytes: &[u8]) -> Result<Head, TooManyInformational> {
         // Most responses have no informational response before them.
         if self.at == At::Start
@@ -88,7 +88,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// The bytes of a service may arrive in any pieces.
+        /// The bytes of a service may arrive split at any position.
         #[test]
         fn the_result_does_not_depend_on_how_the_bytes_are_split(
             heads in prop::collection::vec("\r?\n?HTTP/1\\.[01] ?[1-3]?(00)?( x)?(\r?\n){0,3}", 0..40),

@@ -1,9 +1,8 @@
 //! A pool of connections to the services.
 //!
-//! Each combination of a tokio runtime and a service (scheme and authority) has a stack of idle
-//! connections. The connection that was used last is used next. The pool of `hyper-util` is not used,
-//! because it does more work for each request than this proxy needs. (`benches/compare` has a minimal
-//! proxy with that pool.)
+//! Each combination of a tokio runtime and a service (scheme and authority) has a stack of idle connections. The
+//! connection that was used last is used next. The pool of `hyper-util` is not used, because it does more work for each
+//! request than this proxy needs. (`benches/compare` has a minimal proxy with the pool of `hyper-util`.)
 //!
 //! All runtimes together have a limited number of connections to an instance ([`connection_limit`]). A connection
 //! holds a slot from the state *connecting* until it is closed. At the limit, requests wait.
