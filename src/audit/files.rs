@@ -65,7 +65,7 @@ impl AuditFiles {
         &self.unauthenticated
     }
 
-    /// Whether both files are written: see [`AuditFile::health`].
+    /// Whether both files can be written: see [`AuditFile::health`].
     pub fn health(&self) -> Health {
         match self.decisions.health() {
             Health::Up => self.unauthenticated.health(),
@@ -116,14 +116,15 @@ impl Collect for AuditFiles {
     }
 }
 
-/// Whether any client can cause this record. A record of a verified token or certificate is about somebody.
+/// Whether any client can cause this record. A record with a verified token or certificate identifies a user.
 fn is_unauthenticated(record: &AuditRecord) -> bool {
     if record.token_id.is_some() || record.certificate.is_some() {
         return false;
     }
     match record.reason {
         None => false,
-        // The action of a user who is known may have been done. The user of a login is not verified yet.
+        // In an abandoned request of an authenticated user, the action may have been done. In a login, the user is not
+        // verified yet.
         Some(ReasonCode::Abandoned) => record.user.is_none() || record.event == Event::Login,
         Some(reason) => reason.needs_no_credential(),
     }

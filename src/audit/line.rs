@@ -77,9 +77,9 @@ impl<'a> Object<'a> {
         let _ = serde_json::to_writer(&mut *self.bytes, text);
     }
 
-    /// Writes method and path. Neither has control characters. A method is a token (RFC 9110 §5.6.2), which
-    /// needs no escapes. A path rarely has one of the two other characters that need one, and searching for
-    /// these two is faster than [`text`](Self::text).
+    /// Writes method and path. Neither has control characters. A method is a token (RFC 9110 §5.6.2), which needs no
+    /// escapes. Apart from control characters, only two characters need an escape. A path rarely has one of these, and
+    /// searching for these two is faster than [`text`](Self::text).
     pub(super) fn request(&mut self, request: &RequestLine) {
         let (method, path) = (request.method(), request.path());
         self.key("method");

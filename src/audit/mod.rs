@@ -21,8 +21,8 @@
 //! | [`SchemeLayer`] | `ticket`, or `scheme` for a scheme other than PassTicket | one for each call of a scheme, after success and after failure |
 //! | the auth API | see the table in `api` | one for each request to an endpoint in that table |
 //!
-//! A request that is refused before it has proven who sends it also makes a record. [`AuditFiles`] sums such
-//! records up in a file of their own, so that they cannot push out the others.
+//! A request that is refused before its sender is authenticated also makes a record. [`AuditFiles`] sums such records
+//! up in a separate file, so that they cannot displace the other records.
 //!
 //! A route with the scheme `bypass` makes no decision, so it makes no record. If [`AuditFile`] had to
 //! drop records, it writes a line `{"event":"dropped","count":n,…}` in their place.

@@ -14,7 +14,7 @@ use crate::clock::{Clock, SystemClock};
 pub enum Fsync {
     /// The operating system decides.
     Never,
-    /// At most about this number of seconds after the write.
+    /// At most about this time after the write.
     EverySeconds(NonZeroU32),
     /// After each write. A write has the records that were waiting, up to about 64 KiB.
     EveryBatch,
@@ -40,7 +40,7 @@ pub struct AuditFileOptions {
     pub(super) lines: Lines,
 }
 
-/// What a line of the file stands for.
+/// The meaning of a line of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lines {
     /// One record.
@@ -49,7 +49,7 @@ pub(super) enum Lines {
     Sum,
 }
 
-/// How many full files are kept of a file with sums.
+/// The number of full files that are kept of a file with sums (see [`AuditFiles`](super::AuditFiles)).
 const MAX_KEPT_SUMS: NonZeroU32 = NonZeroU32::new(4).expect("4 is not 0");
 
 impl Default for AuditFileOptions {

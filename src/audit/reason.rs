@@ -164,7 +164,7 @@ impl ReasonCode {
             // The login throttle limits the number of these.
             Self::WrongPassword
             | Self::NewPasswordRefused
-            // All others need a credential that was valid, or tell about the gateway.
+            // All others need a credential that was valid, or report a problem of the gateway.
             | Self::TokenClaims
             | Self::TokenExpired
             | Self::TokenNotYetValid

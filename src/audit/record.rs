@@ -90,8 +90,8 @@ pub struct AuditRecord {
     pub reason: Option<ReasonCode>,
     /// The id of the request.
     pub request_id: Option<RequestId>,
-    /// Address and port of the client of the TCP or TLS connection. With the PROXY protocol, the address
-    /// that the proxy has announced.
+    /// Address and port of the peer of the connection. With the PROXY protocol, this is the address that the proxy has
+    /// announced.
     pub peer: Option<SocketAddr>,
     /// The address of the client, if the peer is a trusted proxy that has announced it in a header. If this
     /// is `None`, the client is the [`peer`](Self::peer).
@@ -173,7 +173,8 @@ impl AuditRecord {
         }
     }
 
-    /// The address of the client: [`client`](Self::client), otherwise that of the [`peer`](Self::peer).
+    /// The address of the client: [`client`](Self::client) if present, otherwise the address of the
+    /// [`peer`](Self::peer).
     pub fn client_address(&self) -> Option<ClientAddress> {
         self.client.or_else(|| Some(self.peer?.ip().into()))
     }
@@ -262,7 +263,7 @@ impl AuditRecord {
         line.end();
     }
 
-    /// Writes a line for `count` requests that are like this one.
+    /// Writes a line that stands for `count` requests. This record is the first of them.
     pub(super) fn write_sum(&self, count: u64, bytes: &mut Vec<u8>) {
         let mut line = Object::begin(bytes);
         self.write_to(&mut line);

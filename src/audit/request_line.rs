@@ -7,8 +7,8 @@ use http::{Method, Uri};
 /// The longest path in a record, in bytes.
 const MAX_PATH: usize = 512;
 
-/// A shorter path cannot contain a JSON Web Token. A signature alone has 43 characters (HS256, RFC 7518 §3.2),
-/// and the shortest header with it 20.
+/// A shorter path cannot contain a JSON Web Token. The shortest signature has 43 characters (HS256, RFC 7518 §3.2), and
+/// the shortest header for it has 20.
 const MIN_TOKEN: usize = 64;
 
 /// The longest method in a record, in bytes.
@@ -16,9 +16,9 @@ const MAX_METHOD: usize = 32;
 
 /// Method and path of a request, as the client sent them, without the query.
 ///
-/// A path has at most 512 bytes, a method at most 32. If one is cut off, it ends with `…`. In a path of 64
-/// bytes or more, a segment that contains `eyJ` is written as `(token)`, because a JSON Web Token may begin
-/// there. A record must not contain one.
+/// A path has at most 512 bytes, a method at most 32. If one is cut off, it ends with `…`. In a path of 64 bytes or
+/// more, a segment that contains `eyJ` is written as `(token)`, because a JSON Web Token may begin there. A record must
+/// not contain a token.
 ///
 /// ```
 /// use http::{Method, Uri};
@@ -72,13 +72,13 @@ impl RequestLine {
 
 /// Whether the text contains `eyJ`: the Base64 form of the beginning of a JSON object.
 ///
-/// `str::contains` would be shorter. But `RouteLayer` calls it with a constant, too, and the compiler no longer
-/// specializes it if there is a second caller. That costs 380 instructions in each request.
+/// `str::contains` would be shorter. But `RouteLayer` also calls `str::contains` with a constant. With a second caller,
+/// the compiler no longer specializes it, which costs 380 instructions for each request.
 fn may_have_token(text: &str) -> bool {
     text.as_bytes().windows(3).any(|bytes| bytes == b"eyJ")
 }
 
-/// The text, with at most `max` bytes and `…`.
+/// If the text is longer than `max` bytes, cuts it off there and appends `…`.
 fn cut(text: &str, max: usize) -> String {
     if text.len() <= max {
         return text.to_owned();

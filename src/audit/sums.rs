@@ -14,14 +14,14 @@ use super::{
 };
 use crate::{connection::ClientAddress, token::ServiceId};
 
-/// The time that one line stands for.
+/// The period whose requests are summed up in one line.
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// The maximum number of lines for one period that tell clients and services apart. Further requests are
 /// counted in one line for each event and reason.
 const MAX_SUMS: usize = 1024;
 
-/// What the requests of one line have in common.
+/// The values that all requests of one line share.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     event: Event,
@@ -31,7 +31,7 @@ struct Key {
     service: Option<ServiceId>,
 }
 
-/// A line.
+/// A line that is not written yet.
 #[derive(Debug)]
 pub(super) struct Sum {
     /// The record of the first request.

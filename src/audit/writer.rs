@@ -26,8 +26,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A batch is full when it has at least this number of bytes. Its last line can make it longer.
 const BATCH: usize = 64 * 1024;
 
-/// The maximum number of records that are taken from the queue before the batch is written. Records that are
-/// summed up do not fill the batch.
+/// The maximum number of records that are taken from the queue before the batch is written. This limit is needed
+/// because records that are summed up add no bytes to the batch.
 const MAX_TAKEN: usize = 4096;
 
 /// The time before a failed write is repeated.
@@ -112,7 +112,7 @@ impl Writer {
                 thread::yield_now();
             } else {
                 self.sync_when_due();
-                // An idle writer follows a renamed file as well.
+                // An idle writer also checks whether the file was renamed.
                 self.follow_path();
                 thread::park_timeout(PAUSE);
             }
@@ -158,7 +158,7 @@ impl Writer {
         if self.retry_at.is_some_and(|at| Instant::now() < at) {
             return false;
         }
-        // A line that was written in part stays in one file.
+        // Do not change to another file in the middle of a line, so that each line is in one file.
         if self.batch.written == 0 && !self.follow_path() {
             return false;
         }
@@ -388,10 +388,10 @@ impl Batch {
 /// Whether the path may be a symbolic link.
 #[derive(Clone, Copy, Debug)]
 enum Links {
-    /// When the program starts: the administrator may have placed a link.
+    /// Yes, when the program starts: the administrator may have placed a link.
     Follow,
-    /// When the file is opened again: another user who can write to the directory may have placed the link, so
-    /// that the gateway writes to a file of its own that this user cannot write.
+    /// No, when the file is opened again. Another user who can write to the directory may have placed the link. Then
+    /// the gateway would write to one of its own files that this user cannot write.
     Refuse,
 }
 
@@ -399,7 +399,7 @@ enum Links {
 /// kernels, since the standard library does not name them. On other systems links are followed.
 #[cfg(unix)]
 const O_NOFOLLOW: i32 = if cfg!(any(target_os = "linux", target_os = "android")) {
-    // asm-generic/fcntl.h, and the files fcntl.h of the architectures with another value
+    // The value in asm-generic/fcntl.h, and in fcntl.h of the architectures that have another value.
     let has_other_value = cfg!(any(
         target_arch = "arm",
         target_arch = "aarch64",

@@ -123,14 +123,14 @@ impl Day {
         Self(u32::try_from(time.as_secs() / DAY_SECS).unwrap_or(u32::MAX))
     }
 
-    /// A clock that was set back makes no day too old.
+    /// If the clock was set back, the day may be in the future. It then does not count as too old.
     fn is_within(self, max_age: Duration, today: Self) -> bool {
         u64::from(today.0.saturating_sub(self.0)) * DAY_SECS <= max_age.as_secs()
     }
 }
 
-/// The length of a hash in bytes. If two hashes are equal by chance, a network counts as known, in which an
-/// attacker has then a few more tries.
+/// The length of a hash in bytes. If two hashes are equal by chance, an unknown network counts as known. An attacker in
+/// this network then has a few more tries.
 pub(super) const HASH: usize = 8;
 
 /// The hash of a user, and the hash of a user and a network.
@@ -151,7 +151,7 @@ impl Keys {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
             IpAddr::V6(v6) => v6,
         };
-        // A user id has no blank, so no other user and network have the same input.
+        // A user id contains no blank, so no other pair of user and network has the same hash input.
         let of_network = of_user.clone().chain_update(b" ").chain_update(address.octets());
         Self { user: cut(of_user), network: cut(of_network) }
     }
@@ -176,7 +176,7 @@ impl Networks {
             .any(|login| login.network == keys.network && login.day.is_within(max_age, today))
     }
 
-    /// Whether something has changed.
+    /// Remembers the network. Returns whether something has changed.
     pub(super) fn remember(&mut self, keys: Keys, today: Day) -> bool {
         if self.0.len() >= MAX_USERS && !self.0.contains_key(&keys.user) {
             self.forget_oldest_users();
@@ -194,8 +194,8 @@ impl Networks {
         true
     }
 
-    /// Forgets the users whose last login is on the earliest day. Usually these are many users, so this is
-    /// rare.
+    /// Forgets all users whose last login is on the earliest day. Usually this removes many users, so it is rarely
+    /// needed.
     fn forget_oldest_users(&mut self) {
         let last = |logins: &Vec<Login>| logins.iter().map(|login| login.day).max();
         let earliest = self.0.values().map(last).min();

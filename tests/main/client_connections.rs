@@ -145,7 +145,7 @@ async fn upload(stream: &mut impl Stream, length: usize) -> io::Result<String> {
 
 static PIECE: [u8; 50_000] = [b'x'; 50_000];
 
-/// Where the response to an upload comes from before the upload has ended.
+/// The source of a response that is sent before the upload has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EarlyResponse {
     /// A handler of the gateway.
@@ -254,7 +254,7 @@ async fn a_response_that_breaks_off_is_delivered_up_to_that_point() {
                 let mut service = Scripted::http(steps).await;
                 let address = gateway(transport, service.address).await;
                 let mut stream = transport.connect(address).await;
-                // After a 502 the connection would stay open.
+                // A connection stays open after a 502, so the reader below would wait for its end.
                 let keep_alive = if pause { "keep-alive" } else { "close" };
                 let request = format!(
                     "POST /svc/x HTTP/1.1\r\nhost: gw\r\nconnection: {keep_alive}\r\n\
@@ -379,7 +379,7 @@ async fn a_shutdown_loses_no_request_of_keep_alive_clients() {
             let stream = BufReader::new(transport.connect(address).await);
             clients.spawn(ask_until_closed(stream, answered.clone()));
         }
-        // The length of the time changes what the clients do at the moment of the shutdown.
+        // Vary the time, so that the clients do different things at the moment of the shutdown.
         sleep(Duration::from_micros(20_000 + 137 * round as u64 % 5_000)).await;
         shut_down.send(()).unwrap();
         while let Some(lost) = clients.join_next().await {
@@ -417,7 +417,7 @@ async fn ask_until_closed(
     }
 }
 
-/// A connection that is idle at the shutdown gets a short time for a request, and no longer.
+/// A connection that is idle at the shutdown stays open for a short time for one more request, and is then closed.
 #[tokio::test]
 async fn an_idle_connection_delays_the_shutdown_for_a_short_time() {
     for transport in BOTH {
@@ -536,7 +536,8 @@ async fn a_client_that_closes_its_sending_side_gets_its_response() {
             (GET, 100, "HTTP/1.1 200 OK\r\n"),
             (POST, 100, "HTTP/1.1 200 OK\r\n"),
             (HTTP_10, 1500, "HTTP/1.0 200 OK\r\n"),
-            // A client that may have gone gets a probe, which it ignores.
+            // The server sends a probe to a client that may have disconnected. A client that still waits ignores the
+            // probe.
             (GET, 1500, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"),
             (POST, 2500, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"),
         ] {

@@ -41,12 +41,12 @@ use crate::{
     forwarding::{forward, unverified},
 };
 
-/// A connection must be closed, or a client served, within this time after the limit.
+/// Within this time after a limit is reached, a connection must be closed or a client must be served.
 const A_SECOND: Duration = Duration::from_secs(1);
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// The path says what the response is.
+/// The path selects the response.
 async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let body: Body = match request.uri().path() {
         "/never" => pending().await,
@@ -75,7 +75,7 @@ impl http_body::Body for Endless {
     }
 }
 
-/// Starts a server over plain HTTP, as `settings` change it.
+/// Starts a server over plain HTTP, with the changes of `settings`.
 async fn serve(settings: impl FnOnce(Server) -> Server) -> SocketAddr {
     let (listener, address) = listener().await;
     let server = settings(Server::http(listener));
@@ -83,7 +83,7 @@ async fn serve(settings: impl FnOnce(Server) -> Server) -> SocketAddr {
     address
 }
 
-/// Starts a server over TLS, as `settings` change it.
+/// Starts a server over TLS, with the changes of `settings`.
 async fn serve_tls(settings: impl FnOnce(Server) -> Server) -> SocketAddr {
     let tls = ServerTls::builder(SERVER.certificate.as_bytes(), SERVER.key.as_bytes());
     let (listener, address) = listener().await;
@@ -201,7 +201,7 @@ async fn without_an_idle_connection_a_new_one_waits_for_a_place_and_is_closed_af
         client.send("GET /never HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     }
     sleep(Duration::from_millis(50)).await;
-    // `from` is another address, because the share of the first one is 2.
+    // `from` is another address, because the first address may have only 2 connections.
     let from = Ipv4Addr::new(127, 0, 0, 2);
     let mut refused = Client::connect_from(from, address).await;
     let took = refused.closed().await;
@@ -228,7 +228,7 @@ async fn at_its_share_an_address_loses_its_longest_idle_connection() {
     let mut third = Client::connect(address).await;
     timeout(A_SECOND, third.get("/")).await.unwrap();
     assert!(first.closed().await < A_SECOND);
-    // Without an idle connection of the address, a new one is closed at once.
+    // If the address has no idle connection, its new connection is closed at once.
     for client in [&mut second, &mut third] {
         client.send("GET /never HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     }
@@ -298,7 +298,7 @@ async fn connections_that_wait_for_a_proxy_header_have_places() {
     let _second = Client::connect(address).await;
     let mut third = Client::connect(address).await;
     assert!(first.closed().await < A_SECOND);
-    // From the header on, the connection counts for its client.
+    // After the header is read, the connection counts for its client.
     let header = "PROXY TCP4 192.0.2.7 192.0.2.1 50000 443\r\n";
     third.send(header).await;
     third.get("/").await;
@@ -607,7 +607,7 @@ async fn requests_of_an_address_beyond_its_limit_are_answered_with_429() {
     let limits = ClientLimits::default().with_requests_per_address(NonZeroUsize::new(3).unwrap());
     let limits = Arc::new(limits);
     let counts = Arc::<ConnectionCounts>::default();
-    // The limit holds for all servers and for all connections of the address.
+    // The limit is for all servers and all connections of an address together.
     let one = serve(|server| server.with_client_limits(limits.clone())).await;
     let settings = |server: Server| {
         server.with_client_limits(limits.clone()).with_connection_counts(counts.clone())
@@ -701,7 +701,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const CONTINUATION: u8 = 9;
 
-/// Many clients report only the reset if the answer is followed by one.
+/// If a reset follows the answer, many clients report only the reset.
 #[tokio::test]
 async fn the_answer_to_too_large_headers_is_not_followed_by_a_reset_with_an_error() {
     for has_body in [false, true] {
@@ -765,7 +765,7 @@ async fn the_memory_for_headers_of_all_connections_is_limited() {
         tokio::spawn(connection);
         clients.push(client);
     }
-    // Ten requests of 56 kB are more than 512 KiB, and less with the 16 KiB of each connection.
+    // Ten requests of 56 kB exceed 512 KiB, but not 512 KiB plus 16 KiB for each connection.
     let mut held = Vec::new();
     for number in 0..9 {
         let request = with_headers("/never", 1, 56_000);

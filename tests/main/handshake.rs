@@ -252,7 +252,7 @@ async fn a_client_without_tls_gets_400_and_its_connection_is_freed() {
         let metrics = MetricRegistry::new().with(counts).expose();
         assert!(metrics.contains(&line), "{metrics}");
         let connector = connector(&TLS13, None);
-        // Until the connection is freed, the address of the client has its share of connections.
+        // Until the connection is freed, the address of the client has its maximum of connections.
         let connected = async {
             loop {
                 if let Ok(stream) = connect(&connector, address).await {

@@ -42,7 +42,7 @@ use crate::{PATIENCE, forwarding::unverified};
 
 type Body = Full<Bytes>;
 
-/// What the tests of this file change.
+/// The settings that the tests of this file change.
 struct Settings {
     timeouts: ForwardTimeouts,
     max_connections: usize,
@@ -172,7 +172,7 @@ fn all_runtimes_share_the_limit_of_connections_and_every_request_is_answered() {
         }
     });
     let max = Gated::count(&service.max_open);
-    // The service may see a new connection before it has seen the end of the one before.
+    // The service may see a new connection before it sees the end of the previous one.
     assert!((1..=LIMIT + 1).contains(&max), "{max} connections");
     assert_eq!(settings.counts.refused(), 0);
     drop(stack);
@@ -215,7 +215,7 @@ async fn at_the_limit_requests_wait_first_come_first_served_and_then_get_503() {
     let begin = || tokio::spawn(stack.clone().oneshot(get()));
     let first = begin();
     until(|| Gated::count(&service.accepted) == 1).await;
-    // A client that goes away leaves the queue.
+    // When a client disconnects, its request leaves the queue.
     let gone = begin();
     until(|| counts.waiting() == 1).await;
     gone.abort();
@@ -294,8 +294,8 @@ enum Close {
 }
 
 impl Closing {
-    /// Starts a service that answers some requests on each connection, and then closes it as `closes` says. Both
-    /// depend on the number of the connection.
+    /// Starts a service that answers some requests on each connection, and then closes the connection. `closes` says
+    /// how. Both depend on the number of the connection.
     async fn start(self: &Arc<Self>, closes: &'static [Close]) -> String {
         let this = self.clone();
         let address = raw::service(move |stream| this.clone().serve(stream, closes)).await;
@@ -396,7 +396,8 @@ async fn only_idempotent_requests_are_sent_again_and_only_before_body_and_respon
         let service = Arc::<Closing>::default();
         let url = service.start(close).await;
         let stack = forward(&url, &Settings::default());
-        // The first connection answers one request. So the second request meets a connection that is closed.
+        // The first connection answers one request. So the second request uses a connection that the service has
+        // closed.
         let answer = stack.clone().oneshot(request(Method::GET, 1, "")).await.unwrap();
         assert_eq!(body_of(answer).await, "ok");
         let answer = stack.clone().oneshot(request(method.clone(), 2, body)).await.unwrap();
@@ -423,7 +424,7 @@ async fn an_idempotent_upload_is_sent_again_before_its_body_has_begun() {
         let upload = upload.header("content-length", "4").body(Upload(body).boxed_unsync());
         let upload = stack.ready().await.unwrap().call(upload.unwrap());
         let send = async {
-            // The body begins after the connection was closed, or the request has failed.
+            // The body begins only after the connection was closed or the request has failed.
             sleep(Duration::from_millis(300)).await;
             let _ = pieces.send(Bytes::from_static(b"body")).await;
         };
@@ -436,7 +437,8 @@ async fn an_idempotent_upload_is_sent_again_before_its_body_has_begun() {
     }
 }
 
-/// The service may have accepted the PassTicket before it closed the connection.
+/// With replay protection, a request is not sent again: the service may have accepted the PassTicket before it closed
+/// the connection.
 #[tokio::test]
 async fn a_request_with_a_passticket_is_sent_again_only_without_replay_protection() {
     let key = SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap();
@@ -482,7 +484,7 @@ async fn a_request_with_a_passticket_is_sent_again_only_without_replay_protectio
     }
 }
 
-/// A new connection that is closed without a response is no idle connection that the service has closed.
+/// A request is not sent again if the service closes a new connection without a response.
 #[tokio::test]
 async fn a_request_on_a_new_connection_is_not_sent_again() {
     let accepted = Arc::new(AtomicUsize::new(0));

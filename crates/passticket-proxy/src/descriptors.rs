@@ -1,7 +1,7 @@
-//! The number of files that the process can open. Connections are files, too.
+//! The limit of open files (descriptors) of the process. Each connection needs a descriptor, too.
 //!
-//! Without a free descriptor, the gateway can neither accept a connection nor connect to a service. So it
-//! serves only as many clients as there are descriptors for, and keeps one for a service for each client.
+//! Without a free descriptor, the gateway can neither accept a connection nor connect to a service. So it limits the
+//! number of clients: for each client it needs two descriptors, one of them for a connection to a service.
 
 use std::num::NonZeroUsize;
 
@@ -63,14 +63,15 @@ fn own_files(workers: usize) -> u64 {
     KEPT + KEPT_PER_WORKER * workers as u64
 }
 
-/// How many clients can be served with this limit of open files. Each may need a connection to a service.
+/// The number of clients that can be served with this limit of open files. Each client may need a connection to a
+/// service.
 fn possible_clients(open_files: u64, workers: usize) -> NonZeroUsize {
     let clients = open_files.saturating_sub(own_files(workers)) / 2;
     let clients = usize::try_from(clients).unwrap_or(usize::MAX);
     NonZeroUsize::new(clients).unwrap_or(NonZeroUsize::MIN)
 }
 
-/// The limit of open files that so many clients need.
+/// The limit of open files that this number of clients needs.
 fn needed_files(clients: NonZeroUsize, workers: usize) -> u64 {
     own_files(workers) + 2 * clients.get() as u64
 }

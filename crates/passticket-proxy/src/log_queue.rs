@@ -28,7 +28,7 @@ const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// The minimum time between two reports of lost lines, and between two attempts to write such a report.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// If standard error is a full pipe in non-blocking mode, the pause before the write is repeated.
+/// The pause before a write is repeated, if standard error is a full pipe in non-blocking mode.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// How long the program waits for its last log lines when it ends.
@@ -68,8 +68,7 @@ pub(crate) fn put_line(line: &str) -> bool {
     true
 }
 
-/// Waits until the lines in the queue are written, but no longer than a second. The program calls this
-/// before it ends.
+/// Waits up to a second until the lines in the queue are written. The program calls this before it ends.
 pub(crate) fn flush() {
     if let Some(queue) = QUEUE.get() {
         queue.flush(FLUSH_LIMIT);

@@ -1,8 +1,8 @@
 //! Starts the worker threads, which serve the requests. There is one worker thread for each core. Each
 //! worker thread has its own single-threaded Tokio runtime.
 //!
-//! A request stays on the thread that accepted its connection. Each thread has its own
-//! connections to services. So a thread needs no other thread to forward a request.
+//! A request stays on the thread that accepted its connection. Each thread has its own connections to services. So a
+//! thread can forward a request without other threads.
 //!
 //! The threads share some state: the revoked tokens, the cache of verified tokens, the permissions, and
 //! the seconds for which a user already has a PassTicket (needed for replay protection). A lock on such
@@ -79,7 +79,7 @@ where
                 let listener = TcpListener::from_std(listener)?;
                 let server = match tls {
                     Some(tls) => Server::https(listener, tls),
-                    // AT-TLS does the TLS.
+                    // AT-TLS encrypts the connections of clients.
                     None => Server::behind_tls(listener),
                 };
                 let server = match proxies {

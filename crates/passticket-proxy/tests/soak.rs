@@ -1,5 +1,5 @@
-//! A long mixed load with clients and services that break off, send garbage or stall, and with reloads. In
-//! the end the program has as much memory, and as many descriptors and threads, as in the beginning.
+//! A long mixed load with clients and services that break off, send garbage or stall, and with reloads. In the end, the
+//! program must use no more memory, descriptors and threads than in the beginning, plus a tolerance.
 //!
 //! `just soak SECONDS` runs this test. `cargo test` does not.
 
@@ -39,7 +39,7 @@ use tower_passticket::tls::Server;
 /// Set when the clients must stop.
 type Stop = Arc<AtomicBool>;
 
-/// How long the test runs, if `SOAK_SECONDS` does not say it.
+/// How long the test runs, if `SOAK_SECONDS` is not set.
 const DEFAULT_SECONDS: u64 = 60;
 
 /// The responses of the broken services. `healthy` is a service of its own.
@@ -115,7 +115,7 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
     Ok(Response::new(Full::new(body.unwrap_or_default())))
 }
 
-/// What the process uses.
+/// The resources that the process uses.
 #[derive(Debug)]
 struct Usage {
     resident_kib: u64,
@@ -153,7 +153,7 @@ impl Usage {
     }
 }
 
-/// The clients, and what they need.
+/// The clients, and the data that they need.
 struct Load {
     demo_url: String,
     jwt: String,
@@ -252,7 +252,7 @@ impl Load {
         async move {
             while !stop.load(SeqCst) {
                 match i {
-                    // No byte, garbage, the beginning of a handshake.
+                    // Sends nothing, garbage, or the beginning of a handshake.
                     0..3 => {
                         let bytes: &[u8] = [
                             b"".as_slice(),

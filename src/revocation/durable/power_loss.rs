@@ -1,10 +1,10 @@
 //! A model of a power failure. A confirmed revocation must be in every file that a power failure can leave.
 //!
-//! The test records in which order the database writes to its file. For every third moment of this record it then
-//! makes files that a disk may hold after a power failure at this moment:
+//! The test records the order in which the database writes to its file. For every third event of this record, it then
+//! makes files that a disk may hold after a power failure at this event:
 //!
-//! - What was written before the last `sync_data` is on the disk.
-//! - Of what was written later, any sectors may be on the disk, and any changes of the length.
+//! - All data that was written before the last `sync_data` is on the disk.
+//! - Of the data that was written later, any sectors may be on the disk. So may any changes of the length.
 
 use std::{
     collections::BTreeSet,
@@ -19,13 +19,13 @@ use super::{tests::Fixture, *};
 /// A disk writes a sector completely or not at all.
 const SECTOR: usize = 512;
 
-/// The number of random files for each moment, beside the two extremes.
+/// The number of random files for each event, in addition to the two extremes (all writes kept, all lost).
 const RANDOM_FILES: usize = 3;
 
 /// The number of expired revocations before each revocation.
 const EXPIRED: usize = 3;
 
-/// What the database did to its file.
+/// An operation of the database on its file.
 enum Event {
     Written {
         at: usize,
@@ -96,7 +96,7 @@ impl StorageBackend for Recorder {
     }
 }
 
-/// What happens to the writes after the last `sync_data`.
+/// Which writes after the last `sync_data` are lost.
 enum Unsynced {
     Lost,
     Kept,

@@ -38,7 +38,7 @@ use endpoints::Endpoints;
 use process::Process;
 use status::Components;
 
-/// Maximum open connections. A further one replaces the longest idle one.
+/// Maximum open connections. At this limit, a new connection replaces the longest idle one.
 const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(64).expect("should not be zero");
 
 /// How long a client may take to send the headers of its request.

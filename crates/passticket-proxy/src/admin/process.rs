@@ -12,7 +12,7 @@ const BUILD: Description = Description::gauge(
     "Always 1. The label contains the version of the program.",
 );
 const VERSION: LabelName = LabelName::new("version");
-// The name and the unit are the ones that Prometheus's own clients use.
+// The client libraries of Prometheus use the same name and unit.
 const START: Description = Description::gauge(
     "process_start_time_seconds",
     "Start time of the process, in seconds since 1970-01-01 UTC.",

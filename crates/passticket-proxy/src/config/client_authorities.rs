@@ -1,7 +1,7 @@
 //! Warns about properties of the configured authorities that TLS does not enforce.
 //!
-//! A configured authority is a trust anchor (RFC 5280 §6.1.1). Of its certificate, TLS uses only the name, the
-//! key and the name constraints. So an operator may expect a restriction that does not exist.
+//! A configured authority is a trust anchor (RFC 5280 §6.1.1). TLS uses only the name, the key and the name constraints
+//! of its certificate. So an operator may expect a restriction that TLS does not enforce.
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tower_passticket::identity::PeerCertificate;
@@ -13,7 +13,7 @@ use x509_cert::{
 
 use super::{problem::quote, reader::At};
 
-/// Warns about the authorities in `pem`, whose certificates clients may have.
+/// Warns about the authorities in `pem`. The listener accepts client certificates of these authorities.
 pub(super) fn check(at: &At<'_>, pem: &[u8]) {
     for der in CertificateDer::pem_slice_iter(pem).flatten() {
         // A certificate that cannot be parsed is reported when the listener is built.
@@ -44,7 +44,7 @@ fn check_authority(at: &At<'_>, names: &PeerCertificate, certificate: &Certifica
     }
 }
 
-/// The constraint of the path length (RFC 5280 §4.2.1.9), if the certificate has one.
+/// The path length constraint (RFC 5280 §4.2.1.9), if the certificate has one.
 fn path_length(certificate: &Certificate) -> Option<u8> {
     let extensions = certificate.tbs_certificate().extensions()?;
     let constraints = extensions.iter().find(|it| it.extn_id == BasicConstraints::OID)?;

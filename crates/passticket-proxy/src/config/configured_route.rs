@@ -85,12 +85,13 @@ impl ConfiguredRoute {
         self.route.security_headers()
     }
 
-    /// How long the service may pause in the body of a response; `None`: as the timeouts say.
+    /// How long the service may pause in the body of a response. `None`: the value in the timeouts of the
+    /// configuration.
     pub fn body_timeout(&self) -> Option<Duration> {
         self.route.body_timeout()
     }
 
-    /// The scheme that the configuration names.
+    /// The scheme in the configuration.
     pub fn scheme(&self) -> ServiceScheme {
         self.scheme
     }

@@ -207,7 +207,7 @@ use zowe::Zowe;
 pub struct Config {
     /// `passticketProxy.host` and `components.gateway.port`.
     pub listen: Listen,
-    /// The proxies that tell the addresses of their clients in `X-Forwarded-For` or `Forwarded`:
+    /// The proxies that are trusted to announce the addresses of their clients in `X-Forwarded-For` or `Forwarded`:
     /// `passticketProxy.trustedProxies`, and `...security.forwardHeader.trustedProxies`.
     pub trusted_proxies: Option<TrustedProxies>,
     /// The proxies that must send a header of the PROXY protocol, if `passticketProxy.proxyProtocol` is
@@ -270,8 +270,9 @@ pub struct Config {
     /// The services that change the table of removed request headers:
     /// `passticketProxy.services.ID.requestHeaders`.
     pub request_headers: Vec<(ServiceId, RequestHeaders)>,
-    /// Which requests of web pages of other origins are refused: `zowe.externalDomains` and `externalPort`.
-    /// With `compatibility: zowe-v3`, all of them, unless `apiml.service.corsEnabled` is true.
+    /// Which requests of web pages of other origins are refused. `zowe.externalDomains` and `externalPort` set the own
+    /// origins. With `compatibility: zowe-v3`, all requests of other origins are refused, unless
+    /// `apiml.service.corsEnabled` is true.
     pub origins: OriginPolicy,
     /// `...security.auth.cookieProperties.cookieName` and `cookieNamePAT`.
     pub cookies: CookieNames,

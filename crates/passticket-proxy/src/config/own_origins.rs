@@ -1,4 +1,4 @@
-//! Reads where browsers find the gateway: `zowe.externalDomains` and `zowe.externalPort`.
+//! Reads the addresses under which browsers reach the gateway: `zowe.externalDomains` and `zowe.externalPort`.
 
 use std::net::Ipv6Addr;
 
@@ -8,9 +8,9 @@ use super::{
 };
 use tower_passticket::layer::Origin;
 
-/// The origins of the pages of the gateway. They are empty without `externalDomains`. Each domain counts with
-/// `externalPort`, and with `port`, the one of the gateway: browsers inside may not use the external port.
-/// Port 0 is chosen at the start, so it is not known here.
+/// The origins of the gateway. The list is empty without `externalDomains`. Each domain becomes an origin with
+/// `externalPort`, and one with `port`, the port of the gateway, because browsers in the internal network may use that
+/// port. If `port` is 0, the system chooses a port at the start, which is not known here.
 pub(super) fn read(zowe: &mut Section<'_>, port: u16) -> Vec<Origin> {
     let domains = zowe.optional("externalDomains");
     let external = zowe.optional("externalPort").and_then(|field| field.number(1..=65_535));
@@ -28,7 +28,7 @@ fn origins(domain: &Field<'_>, ports: impl Iterator<Item = u64>) -> Option<Vec<O
             Ok(ip) => format!("[{ip}]"),
             Err(_) => text.to_owned(),
         };
-        // A host with a port would have two ports, so it is no origin.
+        // A domain that already contains a port would get a second one, so it is not a valid origin.
         let origins = ports.map(|port| format!("https://{host}:{port}").parse::<Origin>());
         origins.collect::<Result<_, _>>().map_err(|_| {
             format!(

@@ -18,7 +18,7 @@ use tower_passticket::{
     remote::Address,
 };
 
-/// What encrypts the connections between clients and the gateway.
+/// The component that encrypts the connections between clients and the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encryption {
     /// The gateway, which serves HTTPS.

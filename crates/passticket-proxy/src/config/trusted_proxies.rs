@@ -40,7 +40,8 @@ fn is_required(text: &str) -> Result<bool, &'static str> {
 }
 
 impl ProxySection<'_> {
-    /// The proxies whose headers count: those of our section, and those that match Zowe's expression.
+    /// The proxies whose headers are trusted: those in `passticketProxy.trustedProxies`, and those that match Zowe's
+    /// expression.
     pub(super) fn trusted(&self, expression: Option<&Regex>) -> Option<TrustedProxies> {
         if self.networks.is_empty() && expression.is_none() {
             return None;
@@ -106,7 +107,7 @@ fn network(field: &Field<'_>) -> Option<IpNet> {
 /// Reads Zowe's key: a Java regular expression for the whole address of the peer.
 pub(super) fn expression(field: &Field<'_>) -> Option<Regex> {
     field.read(|text| {
-        // The expression itself must be valid, so that its brackets cannot close the group.
+        // The expression must also be valid on its own. Otherwise its parentheses could close the group around it.
         let compiled = compile(text).and_then(|_| compile(&format!(r"\A(?:{text})\z")));
         compiled.map_err(|error| {
             let (text, error) = (quote(text), error.to_string());
@@ -119,12 +120,12 @@ pub(super) fn expression(field: &Field<'_>) -> Option<Regex> {
     })
 }
 
-/// Compiles an expression with the classes of Java, where `\d` is an ASCII digit.
+/// Compiles an expression with Java's character classes, where `\d` is an ASCII digit.
 fn compile(text: &str) -> Result<Regex, regex::Error> {
     RegexBuilder::new(text).unicode(false).build()
 }
 
-/// The text of an address in Java, with which Zowe compares the expression. Java does not shorten IPv6
+/// The text of an address as Java writes it. Zowe matches the expression against this text. Java does not shorten IPv6
 /// addresses.
 fn java_text(ip: IpAddr) -> String {
     match ip {

@@ -37,7 +37,7 @@ async fn is_served(builder: impl Fn() -> Client, url: &str) {
     let start = Instant::now();
     let response = builder().get(format!("{url}/application/health")).send().await.unwrap();
     assert_eq!(response.status(), 200);
-    // A second, and the handshake on a busy machine.
+    // One second for the wait, and the rest for the handshake on a busy machine.
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
 }
 
@@ -68,7 +68,8 @@ async fn with_few_open_files_the_gateway_serves_new_clients_and_recovers() {
     // More requests than files. The idle connections make room for new clients.
     let _silent = silent_connections(15, address).await;
     let busy = builder();
-    // Then the client sends all requests on this HTTP/2 connection. It would open a connection for each one.
+    // The client sends all requests on this HTTP/2 connection. Without it, the client would open a connection for each
+    // request.
     busy.get(format!("{url}/application/health")).send().await.unwrap();
     let mut requests = JoinSet::new();
     for _ in 0..100 {

@@ -180,7 +180,7 @@ async fn with_at_tls_the_protocol_is_https() {
     }
 }
 
-/// A header of version 2, for a client at 203.0.113.9:50000.
+/// A version 2 header of the PROXY protocol, for a client at 203.0.113.9:50000.
 fn v2(command: u8) -> Vec<u8> {
     let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
     header.extend([0x20 | command, 0x11, 0, 15, 203, 0, 113, 9, 127, 0, 0, 1, 0xc3, 0x50, 0, 80]);

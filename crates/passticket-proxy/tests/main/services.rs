@@ -51,7 +51,7 @@ impl Gateway {
     }
 }
 
-/// Answers `/pause` with a half of a body, and no other request.
+/// Answers `/pause` with half of a body, and never answers any other request.
 async fn service() -> String {
     let address = raw::service(async |stream: TcpStream| {
         let mut stream = BufReader::new(stream);
@@ -91,7 +91,8 @@ async fn the_configured_limit_of_connections_to_an_instance_holds_over_all_threa
         line.contains("max_connections=2") && line.contains("connectionsPerInstance"),
         "{line}"
     );
-    // A client that goes away makes its connection free. The gateway notices this after about a second.
+    // When a client disconnects, its connection to the service becomes free. The gateway notices this after about a
+    // second.
     requests.iter().for_each(tokio::task::JoinHandle::abort);
     let deadline = Instant::now() + PATIENCE;
     while gateway.get("/pause").await.status() == 503 {
