@@ -10,10 +10,11 @@
 //!    and cookie paths that point to the instance are rewritten to the gateway. The response to an
 //!    authenticated request gets `Cache-Control: no-store` and `X-Content-Type-Options: nosniff`, where the
 //!    service set nothing and the route has [`SecurityHeaders::AddMissing`](crate::layer::SecurityHeaders).
-//! 5. The gateway answers 503 if the service cannot be reached or has too many connections, and 504 if it does not respond in time. It
-//!    answers 502 if the connection fails before the head of the response is complete, or if the service
-//!    sends status 101 or a body with a transfer coding other than `chunked`. It answers 400 if the client breaks
-//!    off the body of its request, and 408 if the client sends this body too slowly. The client gets a fixed text, and the reason is logged.
+//! 5. The gateway answers 503 if the service cannot be reached or has too many connections, and 504 if it does not
+//!    respond in time. It answers 502 if the connection fails before the head of the response is complete, or if the
+//!    service sends status 101 or a body with a transfer coding other than `chunked`. It answers 400 if the client
+//!    breaks off the body of its request, and 408 if the client sends this body too slowly. The client gets a fixed
+//!    text, and the reason is logged.
 
 use std::{
     convert::Infallible,
@@ -170,8 +171,8 @@ impl<C: Clone, B> Forward<C, B> {
     /// Sets the maximum number of connections to one instance of a service: to one host and port. Connections
     /// in use and idle connections are counted, in all runtimes. Default: 256.
     ///
-    /// At the limit, requests wait, first come, first served in each runtime. After [`ForwardTimeouts::queue`] the response is
-    /// 503 with `Retry-After` ([D28](crate::decisions#d28)). The result shares no connections with earlier
+    /// At the limit, requests wait, first come, first served in each runtime. After [`ForwardTimeouts::queue`] the
+    /// response is 503 with `Retry-After` ([D28](crate::decisions#d28)). The result shares no connections with earlier
     /// clones of this value.
     #[must_use]
     pub fn with_max_connections(self, max_connections: NonZeroUsize) -> Self {

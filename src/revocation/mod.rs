@@ -6,8 +6,8 @@
 //! tokens are revoked one by one, for example a login token when its user logs out
 //! (docs/reference/tokens-and-revocation.md#pat-contract).
 //!
-//! There are two traits for revocations. The layers call a [`RevocationCheck`] for each request with a token. The auth API
-//! (the endpoints for login and tokens) writes revocations to a [`RevocationStore`]. The file of revocations also
+//! There are two traits for revocations. The layers call a [`RevocationCheck`] for each request with a token. The auth
+//! API (the endpoints for login and tokens) writes revocations to a [`RevocationStore`]. The file of revocations also
 //! keeps the networks from which users log in, for the login throttle ([`KnownNetworks`]).
 //!
 //! | store | its revocations survive | feature |

@@ -129,9 +129,10 @@ impl<'a> ConnectorBuilder<'a> {
         ConnectorBuilder { authorities, ..self }
     }
 
-    /// Sets how long to wait for a TCP connection. Default: 10 s. The addresses of a name are tried 250 ms apart,
-    /// with alternating address families (RFC 8305). This time includes the name resolution and all addresses. It
-    /// does not include the TLS handshake, which the caller must limit. [`Forward`](crate::proxy::Forward) limits it by its response timeout.
+    /// Sets how long to wait for a TCP connection. Default: 10 s. The addresses of a name are tried 250 ms apart, with
+    /// alternating address families (RFC 8305). This time includes the name resolution and all addresses. It does not
+    /// include the TLS handshake, which the caller must limit. [`Forward`](crate::proxy::Forward) limits it by its
+    /// response timeout.
     pub fn with_connect_timeout(self, connect_timeout: Duration) -> Self {
         Self { connect_timeout, ..self }
     }

@@ -136,7 +136,8 @@ impl DemoDirectory {
     }
 
     /// Writes a file. An existing file is overwritten only if the demo made it and the user has not edited it;
-    /// otherwise this returns an error. Other processes never see an incomplete file, or a file with the wrong access mode.
+    /// otherwise this returns an error. Other processes never see an incomplete file, or a file with the wrong access
+    /// mode.
     pub(super) fn write(
         &mut self,
         name: &str,
