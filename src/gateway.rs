@@ -140,9 +140,9 @@ impl<A, R> Gateway<A, R> {
         Self { counts: Some(counts), ..self }
     }
 
-    /// Adds `Strict-Transport-Security` (RFC 6797) to each response. It replaces the header of a service,
-    /// because it is about the host of the gateway. Browsers then use only HTTPS for this host, so all clients
-    /// must reach the gateway by HTTPS.
+    /// Adds `Strict-Transport-Security` (RFC 6797) to each response. It replaces the same header of a service, because
+    /// the header applies to the host of the gateway. Browsers then use only HTTPS for this host, so all clients must
+    /// reach the gateway by HTTPS.
     #[must_use]
     pub fn with_strict_transport_security(self, policy: &StrictTransportSecurity) -> Self {
         Self { strict_transport_security: Some(policy.header_value()), ..self }

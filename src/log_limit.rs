@@ -82,8 +82,8 @@ impl LogLimit {
                 is_kept
             });
             if moved > 0 {
-                // If the shared entry is made here, its time is set to the past. Then the next line that
-                // uses the shared entry is logged.
+                // If the shared entry is made here, its time is set to the past. So the next line that uses the shared
+                // entry is logged.
                 let old = now.checked_sub(INTERVAL).unwrap_or(now);
                 let shared = lines.entry(SHARED).or_insert(Lines { logged: old, suppressed: 0 });
                 shared.suppressed += moved;

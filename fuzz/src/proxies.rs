@@ -1,5 +1,5 @@
-//! What proxies in front of the gateway say about their clients: `X-Forwarded-For`, `Forwarded`, and the PROXY
-//! protocol.
+//! Targets for the addresses that proxies in front of the gateway announce: `X-Forwarded-For`, `Forwarded`, and the
+//! PROXY protocol.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -80,7 +80,8 @@ pub(crate) fn client_address(data: &[u8]) {
 
 /// Input: the first bytes of a connection.
 pub(crate) fn proxy_protocol(data: &[u8]) {
-    // The shortest beginning that is more than incomplete decides, however the bytes arrive.
+    // The result must not depend on how the bytes are split: the shortest prefix whose result is not "incomplete"
+    // decides.
     let decided = (0..=data.len()).find_map(|end| match proxy_header(&data[..end]) {
         Ok(None) => None,
         other => Some((end, other)),

@@ -21,7 +21,7 @@ use crate::{
     passticket::UserId,
 };
 
-/// The longest time of a password check. A provider that does not answer must not hold its turn for ever.
+/// The maximum time of a password check. A provider that does not answer must not keep its turn for ever.
 const LONGEST_CHECK: Duration = Duration::from_secs(60);
 
 /// Authenticates callers.
@@ -138,8 +138,9 @@ impl Callers<'_> {
     }
 }
 
-/// Checks a password in a task of its own, and counts the result. So a client that disconnects cannot guess
-/// without being counted, and a right password is no failure although the client has not waited.
+/// Checks a password in a separate task, and counts the result even if the client disconnects. So a wrong password
+/// counts even if the client disconnects early. A right password does not count as a failure, although the client did
+/// not wait for the answer.
 async fn check(turn: Turn, checking: LoginFuture) -> Result<UserId, LoginError> {
     let task = tokio::spawn(async move {
         let result = timeout(LONGEST_CHECK, checking).await;
@@ -152,7 +153,7 @@ async fn check(turn: Turn, checking: LoginFuture) -> Result<UserId, LoginError> 
         }
         result
     });
-    // Without a result, the provider has panicked.
+    // If the task has no result, the provider has panicked.
     task.await.unwrap_or(Err(LoginError::Unavailable))
 }
 

@@ -64,8 +64,8 @@ pub trait LoginProvider: Send + Sync + 'static {
     /// Starts to check the password of `user`. The future returns the user id of the logged-in user. It
     /// may differ from `user` if the provider translates user ids.
     ///
-    /// The future runs in a task of its own, also after the client has disconnected, so that each guess
-    /// counts. After a minute it is dropped, and the login fails with [`LoginError::Unavailable`].
+    /// The future runs in a separate task. It continues after the client has disconnected, so that each guess counts.
+    /// After a minute it is dropped, and the login fails with [`LoginError::Unavailable`].
     fn login(&self, user: UserId, password: Password) -> LoginFuture;
 
     /// Starts to check the password of `user`, and to replace the password by `new`. `None` (the

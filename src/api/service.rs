@@ -205,21 +205,21 @@ impl AuthApi {
         self.with(|state| state.cookies = cookies)
     }
 
-    /// Decides with `policy` which requests of web pages of other origins are refused. Without this call, the
+    /// Sets the policy that decides which requests of web pages of other origins are refused. Without this call, the
     /// default policy decides.
     #[must_use]
     pub fn with_origin_policy(self, policy: OriginPolicy) -> Self {
         self.with(|state| state.origins = policy)
     }
 
-    /// Changes the limits of the login throttle. Failures so far are forgotten.
+    /// Changes the limits of the login throttle. It forgets all earlier failures.
     #[must_use]
     pub fn with_login_throttle(self, options: LoginThrottleOptions) -> Self {
         self.with(|state| state.throttle = Arc::new(state.throttle.with_options(options)))
     }
 
-    /// Remembers in `networks` from which networks users log in, so that failed logins elsewhere do not lock
-    /// a user out. By default they are forgotten when the program ends.
+    /// Sets where the login throttle remembers the networks from which users log in, so that failed logins elsewhere do
+    /// not lock a user out. By default, the networks are forgotten when the program ends.
     #[must_use]
     pub fn with_known_networks(self, networks: impl KnownNetworks) -> Self {
         let networks = Arc::new(networks);

@@ -9,7 +9,7 @@ use http::{
     header::{COOKIE, GetAll},
 };
 
-/// The `Cookie` lines of a request. They are looked up once, and several cookies can be searched in them.
+/// The `Cookie` lines of a request. They are looked up once, and then searched for several cookies.
 pub(crate) struct Cookies<'a>(GetAll<'a, HeaderValue>);
 
 impl<'a> Cookies<'a> {

@@ -10,8 +10,8 @@ use super::{list::list_items, sweep::sweep};
 const KEEP_ALIVE: &str = "keep-alive";
 const TRAILERS: &str = "trailers";
 
-/// The headers in which a proxy tells the address of the client. `Connection` does not make them hop-by-hop:
-/// otherwise a client could remove its address from a request that a proxy passes on (CVE-2022-31813).
+/// The headers in which a proxy describes the connection of its client. They stay even if `Connection` names them.
+/// Otherwise a client could remove its address from a request that a proxy passes on (CVE-2022-31813).
 const FORWARDING: [&str; 6] = [
     "forwarded",
     "x-forwarded-for",

@@ -70,7 +70,7 @@ where
         Self { find, proxies: None }
     }
 
-    /// Sets the proxies that tell the addresses of their clients: see
+    /// Sets the proxies that are trusted to announce the addresses of their clients: see
     /// [`ConnectionInfo::with_trusted_proxies`].
     #[must_use]
     pub fn with_trusted_proxies(self, proxies: TrustedProxies) -> Self {

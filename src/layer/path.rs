@@ -1,9 +1,9 @@
 //! Decodes a path as some services do. The gateway rejects a request whose decoded path would belong to a
 //! more specific route.
 
-/// Whether the path needs no other check: [`decoded`] returns `None` for it, and [`find_unsafe`] finds nothing.
-/// Most paths are plain, and one pass over the path shows this. Some safe paths are not plain, such as
-/// `/.well-known`.
+/// Whether the path is plain, so that it needs no other check: [`decoded`] returns `None` for it, and [`find_unsafe`]
+/// finds nothing. Most paths are plain, and one pass over the path is enough to see this. Some safe paths are not
+/// plain, such as `/.well-known`.
 pub(super) fn is_plain(path: &str) -> bool {
     let [b'/', rest @ ..] = path.as_bytes() else { return false };
     let mut previous = b'/';

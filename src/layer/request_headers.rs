@@ -19,8 +19,8 @@ use crate::{headers::same_for_cgi, token::ServiceId};
 /// trusts the proxy.
 const WEBSPHERE: &str = "$ws";
 
-/// The prefix of the headers of CORS (Fetch Standard §3.3). With `Origin`, a service would decide about pages
-/// of other origins itself ([D25](crate::decisions#d25)).
+/// The prefix of the CORS headers (Fetch Standard §3.3). `Origin` is removed, too. With these headers, a service would
+/// decide itself which pages of other origins may use it ([D25](crate::decisions#d25)).
 const ACCESS_CONTROL: &str = "access-control-";
 
 /// Headers that the gateway needs.

@@ -158,7 +158,7 @@ impl Source {
         Ok(route)
     }
 
-    /// The route for a path that is not decoded.
+    /// The route for the path as the client sent it.
     fn find_as_sent(&self, path: &str) -> Option<&Arc<Route>> {
         match self {
             Self::Table(routes) => routes.find(path),

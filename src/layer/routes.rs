@@ -310,10 +310,10 @@ impl Route {
         self.body_timeout
     }
 
-    /// Converts a `Location` that points to the instance of the service into one that a client of the gateway
-    /// can use. The result has no scheme and no host, so the client stays on the address that it requested
-    /// (RFC 9110 §10.2.2). Returns `None` if `location` points elsewhere, is relative to the request, is a
-    /// path of the gateway, or has no route.
+    /// Converts a `Location` that points to the instance of the service into a `Location` that a client of the gateway
+    /// can use. The result has no scheme and no host, so the client stays on the address that it requested (RFC 9110
+    /// §10.2.2). Returns `None` if `location` points elsewhere, is relative to the request, is a path of the gateway,
+    /// or has no route.
     pub fn northbound_location(&self, location: &str) -> Option<String> {
         self.northbound_location_bytes(location.as_bytes())
             .and_then(|it| String::from_utf8(it).ok())

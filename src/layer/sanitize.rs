@@ -10,8 +10,9 @@
 //!    [`SanitizeLayer::with_service_headers`] changes the table for one service.
 //! 3. The headers that are passed to [`SanitizeLayer::with_headers`], such as the custom PassTicket headers.
 //!
-//! It refuses a request that a page of another origin made a browser send with the user's credential: 403.
-//! [`OriginPolicy`] has the rule. The decision is here, because services do not receive `Origin`.
+//! It answers 403 to a request that a browser sends for a page of another origin with the user's credential.
+//! [`OriginPolicy`] has the rule. This layer makes the decision, because it also removes `Origin`, and later layers and
+//! services do not receive it.
 //!
 //! The layer keeps `Authorization`, `Cookie` and `PRIVATE-TOKEN`. It marks them as sensitive, so that
 //! `Debug` does not show their values.
@@ -87,7 +88,7 @@ impl SanitizeLayer {
         self
     }
 
-    /// Decides with `policy` which requests of web pages of other origins are refused.
+    /// Sets the policy that decides which requests of web pages of other origins are refused.
     #[must_use]
     pub fn with_origin_policy(mut self, policy: OriginPolicy) -> Self {
         self.rules().origins = policy;

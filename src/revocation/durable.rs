@@ -256,9 +256,9 @@ impl DurableStore {
         }
     }
 
-    /// Sets the trusted time to `now`, the time of the wall clock. The wall clock may be ahead of the monotonic
-    /// time that has passed, or far behind it. Call this only if an administrator has confirmed that the clock
-    /// is right, for example after the machine was off for a long time.
+    /// Sets the trusted time to `now`, the time of the wall clock. This also works if the wall clock is ahead of the
+    /// time that the store can confirm, or far behind it. Call this only if an administrator has confirmed that the
+    /// clock is right, for example after the machine was off for a long time.
     ///
     /// # Errors
     /// The errors of a write.
@@ -366,7 +366,7 @@ impl KnownNetworks for DurableStore {
         if networks.remember(keys, Day::of(now)) {
             let bytes = networks.to_bytes(keys.user);
             drop(networks);
-            // Nobody waits for the result, so the future is dropped. The writer logs an error.
+            // Nothing waits for the result, so the future is dropped. If the write fails, the writer logs the error.
             drop(self.send(|reply| Command::Write(Write::Networks(keys.user, bytes), reply)));
         }
     }

@@ -412,7 +412,7 @@ mod durable {
         assert!(store.is_known(&user, network([192, 0, 2, 3]), now, DAY));
         assert!(!store.is_known(&user, network([192, 0, 3, 3]), now, DAY));
         assert!(!store.is_known(&user, network([192, 0, 2, 1]), now.plus(DAY * 2), DAY));
-        // The eviction removes what is too old.
+        // The eviction removes the networks that are too old.
         store.trust_clock(now.plus(DAY * 91)).await.unwrap();
         store.evict(now.plus(DAY * 91)).await.unwrap();
         assert!(!store.is_known(&user, network([192, 0, 2, 1]), now, DAY));

@@ -75,8 +75,8 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The current time.
     fn now(&self) -> Timestamp;
 
-    /// The time since a start that is the same for all clocks of the process. It never goes backwards, also
-    /// if the clock of the machine is set. By default, the time since the first call of this method.
+    /// The time since a starting point, which is the same for all clocks of the process. It never goes backwards, even
+    /// if the clock of the machine is set back. By default, the starting point is the first call of this method.
     fn monotonic(&self) -> Duration {
         static START: LazyLock<Instant> = LazyLock::new(Instant::now);
         START.elapsed()
@@ -125,7 +125,7 @@ impl ManualClock {
         self.now.store(now.0, Ordering::SeqCst);
     }
 
-    /// Moves the clock forwards, and [`monotonic`](Clock::monotonic), too.
+    /// Moves the clock and [`monotonic`](Clock::monotonic) forwards.
     pub fn advance(&self, by: Duration) {
         self.set(self.now().plus(by));
         let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);

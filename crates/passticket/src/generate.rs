@@ -106,9 +106,8 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Whether the application accepts a PassTicket in more than one request. With
-    /// [`Replay::Protected`], which is the default, a request that failed is not sent again with the same
-    /// PassTicket.
+    /// Whether the application accepts a PassTicket in more than one request. With [`Replay::Protected`] (the default),
+    /// a failed request is not sent again with the same PassTicket.
     fn replay(&self, applid: &Applid) -> Replay {
         let _ = applid;
         Replay::Protected

@@ -132,7 +132,7 @@ fn a_repeated_claim_is_rejected() {
     assert!(matches!(got, Err(TokenError::Claims(_))), "{got:?}");
 }
 
-/// RFC 7519 §7.2: otherwise the text is not a JWT.
+/// The header and the claims must be objects. Otherwise the text is not a JWT (RFC 7519 §7.2).
 #[test]
 fn a_payload_that_is_not_a_json_object_is_malformed() {
     let array = json!(["USER", NOW - 5, NOW + 5, "APIML"]).to_string();

@@ -34,7 +34,7 @@ pub(crate) fn evaluate(Evaluate { ticket, passticket, window }: &Evaluate) -> Re
     let passticket = passticket.0.as_ref().map_err(|e| refused(e))?;
     let evaluated = profile.evaluate(&ticket.user, passticket, time(ticket));
     let evaluated = evaluated.map_err(|refusal| match refusal {
-        // The ticket could not be evaluated. So the command failed, and says nothing about the ticket.
+        // The ticket could not be evaluated. This is a failure of the command, and not a statement about the ticket.
         Refusal::KeyUnavailable(error) => Exit::runtime(error),
         refusal => refused(&refusal),
     })?;

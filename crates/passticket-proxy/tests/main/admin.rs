@@ -260,7 +260,7 @@ async fn idle_connections_to_the_admin_port_end_after_two_seconds() {
             stream
         })
         .collect();
-    // The limit is reached, so the longest idle connection makes room.
+    // The limit is reached, so the longest idle connection is closed for a new one.
     assert_eq!(gateway.get("/health/ready").await.0, 200);
     assert!(started.elapsed() < Duration::from_secs(2));
     for mut stream in connections {
