@@ -306,7 +306,7 @@ pub(crate) fn sanitize(data: &[u8]) {
         passed_on(service.clone(), request).map(|passed| passed.headers)
     };
     let Some(after) = pass(before.clone()) else {
-        // The request is a handshake that a page of another origin has begun.
+        // The request is a WebSocket handshake of a page of another origin.
         let is_handshake = before.contains_key(UPGRADE) || before.contains_key(SEC_WEBSOCKET_KEY);
         let has_credential = before.contains_key(COOKIE) || before.contains_key(AUTHORIZATION);
         assert!(before.contains_key(ORIGIN) && is_handshake && has_credential);
