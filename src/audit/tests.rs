@@ -485,7 +485,7 @@ proptest! {
 fn requests_without_a_credential_are_summed_up_in_the_second_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name| directory.path().join(name);
-    // Each line with a sum is written as a separate batch.
+    // The queue has room for all records, so none is dropped.
     let options =
         AuditFileOptions::default().with_queue_capacity(NonZeroUsize::new(10_000).unwrap());
     let files = AuditFiles::open(path("a.jsonl"), path("u.jsonl"), options).unwrap();
