@@ -54,19 +54,21 @@ pub(super) enum ReadError {
 #[error("the body is incomplete")]
 struct Incomplete;
 
-/// Parses a body that is one JSON object (RFC 8259 §4).
+/// Parses a body that is one JSON object (RFC 8259 §4, §8.1).
 ///
 /// # Errors
 /// [`BodyProblem`] if the body is not one JSON object, or if the object does not match `T`.
 pub(super) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, BodyProblem> {
+    // serde does not check the text of fields that it ignores.
+    let body = str::from_utf8(body).map_err(|_| BodyProblem("the body is not UTF-8".into()))?;
     // serde can also deserialize a struct from a JSON array. This function accepts only objects.
-    if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(match serde_json::from_slice::<IgnoredAny>(body) {
+    if !body.trim_ascii_start().starts_with('{') {
+        return Err(match serde_json::from_str::<IgnoredAny>(body) {
             Ok(IgnoredAny) => BodyProblem("the JSON document is not an object".into()),
             Err(error) => error.into(),
         });
     }
-    Ok(serde_json::from_slice(body)?)
+    Ok(serde_json::from_str(body)?)
 }
 
 /// What is wrong with a body, in most cases with the line and the column. The text contains no value from
@@ -132,5 +134,14 @@ mod tests {
             let problem = object::<Fields>(body.as_bytes()).unwrap_err();
             assert_eq!(problem.to_string(), want, "{body}");
         }
+    }
+
+    #[test]
+    fn a_body_that_is_not_utf8_is_a_problem_also_in_an_ignored_field() {
+        #[derive(Debug, Deserialize)]
+        struct Fields {}
+        object::<Fields>(br#"{"ignored":"a"}"#).unwrap();
+        let problem = object::<Fields>(b"{\"ignored\":\"\xc5\"}").unwrap_err();
+        assert_eq!(problem.to_string(), "the body is not UTF-8");
     }
 }

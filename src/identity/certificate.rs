@@ -6,7 +6,11 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use x509_cert::{
     Certificate,
-    der::{Decode, asn1::Any},
+    der::{
+        Decode,
+        asn1::{Any, ObjectIdentifier},
+    },
+    name::Name,
 };
 
 use super::distinguished_name::DistinguishedName;
@@ -36,15 +40,18 @@ impl PeerCertificate {
     /// Parses a DER certificate (RFC 5280 §4.1). Does not verify the signature or the dates.
     ///
     /// # Errors
-    /// [`CertificateError`] if the bytes are not a certificate.
+    /// [`CertificateError`] if the bytes are not a certificate, or if an attribute type has a number of more than
+    /// 32 bits.
     pub fn from_der(der: impl Into<Vec<u8>>) -> Result<Self, CertificateError> {
         let der = Bytes::from(der.into());
         let certificate =
             Certificate::from_der(&der).map_err(|e| CertificateError(e.kind().to_string()))?;
         let subject = certificate.tbs_certificate().subject();
+        check_types(subject)?;
+        check_types(certificate.tbs_certificate().issuer())?;
         let common_name = subject
             .iter()
-            .find(|attribute| attribute.oid.to_string() == COMMON_NAME)
+            .find(|attribute| attribute.oid == COMMON_NAME)
             .and_then(|attribute| directory_string(&attribute.value));
         let not_after = certificate.tbs_certificate().validity().not_after.to_unix_duration();
         let not_after = Timestamp::from_secs(not_after.as_secs());
@@ -129,7 +136,21 @@ impl fmt::Debug for PeerCertificate {
 pub struct CertificateError(String);
 
 /// The object identifier id-at-commonName (RFC 5280 §A.1).
-const COMMON_NAME: &str = "2.5.4.3";
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
+
+/// Refuses attribute types whose text would be the text of another type: `x509_cert` keeps only 32 bits of each
+/// number.
+fn check_types(name: &Name) -> Result<(), CertificateError> {
+    let mut types = name.iter().map(|attribute| attribute.oid);
+    if types.all(|oid| has_own_text(&oid)) {
+        return Ok(());
+    }
+    Err(CertificateError("an attribute type has a number of more than 32 bits".to_owned()))
+}
+
+fn has_own_text(oid: &ObjectIdentifier) -> bool {
+    ObjectIdentifier::new(&oid.to_string()).is_ok_and(|same| same == *oid)
+}
 
 /// The text of a UTF8String, PrintableString or IA5String. The other string types of RFC 5280 §4.1.2.4
 /// are not needed, because user ids are ASCII.
@@ -140,5 +161,24 @@ fn directory_string(value: &Any) -> Option<String> {
             str::from_utf8(value.value()).ok().map(str::to_owned)
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_with_a_number_of_more_than_32_bits_is_not_a_common_name() {
+        for (bytes, want) in [
+            (&[0x55, 4, 3][..], true),
+            (&[0x55, 4, 0x8f, 0xff, 0xff, 0xff, 0x7f], true),
+            // 2.5.4.4294967299. The last number is 3 more than 2³².
+            (&[0x55, 4, 0x90, 0x80, 0x80, 0x80, 3], false),
+        ] {
+            let oid = ObjectIdentifier::from_bytes(bytes).unwrap();
+            assert_eq!(has_own_text(&oid), want, "{oid}");
+            assert_eq!(oid == COMMON_NAME, bytes.len() == 3);
+        }
     }
 }
