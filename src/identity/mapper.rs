@@ -7,7 +7,8 @@ use crate::passticket::{NameError, UserId};
 
 /// Maps a client certificate to a user id.
 ///
-/// Despite its general name, this trait is only for certificates. [`DistributedMapper`] is for names.
+/// This trait is only for certificates. [`DistributedMapper`] is for distributed identities, which are names in a user
+/// registry outside z/OS.
 ///
 /// [`CommonNameMapper`](super::CommonNameMapper) reads the user id from the subject of the certificate.
 /// Implement this trait to look the user up in a directory or another system.

@@ -208,8 +208,8 @@ impl From<RemoteError> for MapError {
     }
 }
 
-/// The JSON body of a response of ZSS. The status makes no difference. Unknown fields are ignored, because
-/// they do no harm. (Zowe API ML treats them as an error.)
+/// The JSON body of a response of ZSS. The body has this form with every HTTP status. Unknown fields are ignored,
+/// because they do no harm. (Zowe API ML treats them as an error.)
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer {
@@ -223,9 +223,9 @@ struct Answer {
 
 /// The user id of a response, or `None` if no user is mapped.
 ///
-/// The return codes decide and not the status, because ZSS sends each of 400, 401 and 500 for several
-/// return codes, and also if it rejects the request. A response without return codes is an error. If all
-/// codes are 0, a status other than 2xx is an error.
+/// The return codes decide whether a user is mapped; the status does not. ZSS sends each of the statuses 400, 401 and
+/// 500 for several return codes, and also when it rejects the request. A response without return codes is an error.
+/// If all codes are 0, a status other than 2xx is an error.
 fn evaluate(reply: Reply) -> Result<Option<UserId>, RemoteError> {
     let answer = match reply.json::<Answer>() {
         Ok(answer) => answer,

@@ -210,8 +210,9 @@ impl<R: RevocationCheck, M: IdentityMapper, ReqBody> PollDecision<ReqBody>
     }
 }
 
-/// Adds the result to the extensions. Removes the credentials from the headers, except after a failure with
-/// [`OnFailure::Reject`] or [`OnFailure::ForwardUnchanged`].
+/// Adds the result to the extensions, and removes the credentials from the headers. There are two exceptions after a
+/// failure. With [`OnFailure::Reject`], the request is not forwarded, so it is left as it is. With
+/// [`OnFailure::ForwardUnchanged`], the result is added, but the credentials stay.
 fn apply_result<R, M, B>(
     authenticator: &Authenticator<R, M>,
     audit: &Audit,

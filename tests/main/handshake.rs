@@ -145,7 +145,8 @@ fn alert_in(error: &io::Error) -> AlertDescription {
     }
 }
 
-/// The alert is the same with and without the signature cache, and after handshakes with a valid certificate.
+/// The alert is the same with and without the signature cache. Earlier handshakes with a valid certificate do not
+/// change it.
 #[tokio::test]
 async fn an_invalid_client_certificate_is_refused_with_an_alert() {
     for cache in OFF_AND_ON {
@@ -252,7 +253,8 @@ async fn a_client_without_tls_gets_400_and_its_connection_is_freed() {
         let metrics = MetricRegistry::new().with(counts).expose();
         assert!(metrics.contains(&line), "{metrics}");
         let connector = connector(&TLS13, None);
-        // Until the connection is freed, the address of the client has its maximum of connections.
+        // The server allows one connection for each client address. Until the first connection is freed, the
+        // server refuses a second one.
         let connected = async {
             loop {
                 if let Ok(stream) = connect(&connector, address).await {

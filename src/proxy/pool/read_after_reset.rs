@@ -3,8 +3,8 @@
 //! A service may send its response before it has read the whole upload, and close the connection
 //! immediately. The connection is then reset (RFC 9112 §9.6). Writing fails, but the response can still be
 //! read. hyper does not read the response, because hyper stops when a write fails. Therefore, a write that
-//! fails with a reset returns `Pending` here, as if the service accepted no bytes. The reset is reported
-//! when nothing is left to read.
+//! fails with a reset returns `Pending` here, as if the service were not ready to accept more bytes. The
+//! reset is reported when nothing is left to read.
 
 use std::{
     io::{self, ErrorKind, IoSlice},
@@ -54,8 +54,8 @@ impl<T: Unpin, A: Fn() -> bool> ReadAfterReset<T, A> {
         };
         self.writing = WriteState::ResetPending(reset);
         if (self.is_awaited)() {
-            // The write needs no waker. After the reset, `poll_read` returns the remaining bytes and then
-            // the end, and this wakes the task.
+            // The write does not have to register a waker, because the remaining bytes, and then the end, make
+            // the connection readable. That wakes the task.
             Poll::Pending
         } else {
             Poll::Ready(Err(reset.into()))

@@ -97,8 +97,8 @@ pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
         );
         commands.note_line("SET RESOURCE(RDA)");
         for user in users {
-            // `note` breaks the text into lines without a + at the end. If a comment ended with + or -, the
-            // next line might become part of the comment.
+            // `run_long` would end a broken line with +. If a comment ends with + or -, the next line may become
+            // part of the comment. `note` breaks lines without a + at the end.
             commands.note(&format!(
                 "RECKEY ZOWE ADD(APIML.DELEGATE.PASSTICKET UID({user}) SERVICE(READ) ALLOW)",
             ));
