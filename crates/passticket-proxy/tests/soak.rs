@@ -124,17 +124,18 @@ struct Usage {
 }
 
 impl Usage {
-    /// Waits until the number of descriptors no longer falls, because connections are closed some time after
-    /// the load has ended.
+    /// Waits until the numbers of descriptors and threads no longer fall. Some time after the load has ended,
+    /// connections are closed, and threads for blocking calls end after ten seconds without work.
     async fn at_rest(program: &Running) -> Self {
         let deadline = Instant::now() + Duration::from_secs(60);
         let (mut least, mut since) = (u64::MAX, Instant::now());
         loop {
             let usage = Self::of(program);
-            if usage.descriptors < least {
-                (least, since) = (usage.descriptors, Instant::now());
+            let sum = usage.descriptors + usage.threads;
+            if sum < least {
+                (least, since) = (sum, Instant::now());
             }
-            if since.elapsed() > Duration::from_secs(8) || Instant::now() > deadline {
+            if since.elapsed() > Duration::from_secs(12) || Instant::now() > deadline {
                 return usage;
             }
             sleep(Duration::from_millis(500)).await;
