@@ -1,12 +1,13 @@
 //! Reads `passticketProxy.loginThrottle`: the limits of failed logins.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::{
     problem::quote,
     reader::{Field, Section},
+    trusted_proxies::{contains, parse_network},
 };
 use tower_passticket::api::{FailureLimit, LoginThrottleOptions};
 
@@ -30,7 +31,7 @@ pub(super) fn read(mut section: Section<'_>) -> LoginThrottleOptions {
     let exempt = section.optional("exempt").map(|field| field.one_or_more()).unwrap_or_default();
     section.finish();
     let exempt: Vec<_> = exempt.iter().filter_map(network).collect();
-    options.with_exempt(move |client| exempt.iter().any(|network| network.contains(&client)))
+    options.with_exempt(move |client| contains(&exempt, client))
 }
 
 fn read_limit(mut section: Section<'_>, limit: &mut FailureLimit) {
@@ -43,8 +44,7 @@ fn read_limit(mut section: Section<'_>, limit: &mut FailureLimit) {
 
 fn network(field: &Field<'_>) -> Option<IpNet> {
     field.read(|text| {
-        let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-        network.map_err(|_| {
+        parse_network(text).ok_or_else(|| {
             format!(
                 "{} is neither a network nor an address; write one like 192.0.2.0/24 or 2001:db8::1",
                 quote(text)

@@ -23,8 +23,7 @@ pub(super) fn read(zowe: &mut Section<'_>, port: u16) -> Vec<Origin> {
 
 fn origins(domain: &Field<'_>, ports: impl Iterator<Item = u64>) -> Option<Vec<Origin>> {
     domain.read(|text| {
-        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-        let host = match bare.parse::<Ipv6Addr>() {
+        let host = match text.parse::<Ipv6Addr>() {
             Ok(ip) => format!("[{ip}]"),
             Err(_) => text.to_owned(),
         };

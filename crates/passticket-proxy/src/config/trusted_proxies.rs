@@ -68,18 +68,19 @@ impl ProxySection<'_> {
     }
 }
 
-fn contains(networks: &[IpNet], ip: IpAddr) -> bool {
+pub(super) fn contains(networks: &[IpNet], ip: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&ip))
+}
+
+/// Parses a network, or an address as a network of one address.
+pub(super) fn parse_network(text: &str) -> Option<IpNet> {
+    text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
 /// Reads one address or network. Reports a network that is probably a mistake.
 fn network(field: &Field<'_>) -> Option<IpNet> {
     let network = field.read(|text| {
-        let network = match text.parse::<IpAddr>() {
-            Ok(ip) => Ok(IpNet::from(ip)),
-            Err(_) => text.parse::<IpNet>(),
-        };
-        let network = network.map_err(|_| {
+        let network = parse_network(text).ok_or_else(|| {
             let text = quote(text);
             format!("{text} is neither an IP address nor a network; write one like 192.0.2.0/24")
         })?;
