@@ -13,6 +13,7 @@ use http::{
     uri::Authority,
 };
 
+use super::path::service_of;
 use crate::{
     authority::is_host_and_port,
     connection::{ConnectionInfo, Protocol},
@@ -251,8 +252,8 @@ impl OriginPolicy {
             && (body == BodyCredential::Possible || has_credential_of_browser(head))
     }
 
-    /// Whether the browser hides the origin of the page, but says that it is the requested one. It sends `Origin: null`
-    /// for a page with `Referrer-Policy: no-referrer` (Fetch Standard §3.2). If own origins are set, the requested
+    /// Returns true if the browser hides the origin of the page, but says that the page has the requested origin. The
+    /// browser sends `Origin: null` for a page with `Referrer-Policy: no-referrer` (Fetch Standard §3.2). If own origins are set, the requested
     /// address must be one of them. Otherwise an attacker's page whose host name resolves to the gateway (DNS
     /// rebinding) would count as its own.
     fn is_own_page_without_origin(&self, head: RequestHead<'_>) -> bool {
@@ -270,7 +271,7 @@ impl OriginPolicy {
             [] => is_requested(&origin, head),
             own => own.contains(&origin),
         };
-        let service = head.uri.path().strip_prefix('/').and_then(|path| path.split('/').next());
+        let service = service_of(head.uri.path());
         is_own
             || self
                 .allowed
@@ -279,7 +280,7 @@ impl OriginPolicy {
     }
 }
 
-/// Whether the body of a request may contain a credential.
+/// Says whether the body of a request may contain a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BodyCredential {
     None,

@@ -1,5 +1,5 @@
-//! Decodes a path as some services do. The gateway rejects a request whose decoded path would belong to a
-//! more specific route.
+//! Finds the service of a path, and decodes a path as some services do. The gateway rejects a request whose decoded
+//! path would belong to a more specific route.
 
 /// Whether the path is plain, so that it needs no other check: [`decoded`] returns `None` for it, and [`find_unsafe`]
 /// finds nothing. Most paths are plain, and one pass over the path is enough to see this. Some safe paths are not
@@ -16,6 +16,11 @@ pub(super) fn is_plain(path: &str) -> bool {
         previous = byte;
         is_plain
     })
+}
+
+/// The first segment of a path: the id of the service that the path belongs to.
+pub(super) fn service_of(path: &str) -> Option<&str> {
+    path.strip_prefix('/')?.split('/').next()
 }
 
 /// The path as a service may read it, if the service decodes the path first. Percent-encoding is

@@ -12,7 +12,10 @@ use http::{
     header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, TRANSFER_ENCODING},
 };
 
-use super::credential::{PRIVATE_TOKEN, X_CERTIFICATE};
+use super::{
+    credential::{PRIVATE_TOKEN, X_CERTIFICATE},
+    path::service_of,
+};
 use crate::{headers::same_for_cgi, token::ServiceId};
 
 /// The prefix of headers from which WebSphere Liberty (z/OSMF, CICS) takes users and certificates, if it
@@ -318,7 +321,7 @@ impl Policy {
         if self.services.is_empty() {
             return None;
         }
-        let id = path.strip_prefix('/')?.split('/').next()?;
+        let id = service_of(path)?;
         self.services.iter().find(|(service, _)| service.as_str() == id).map(|(_, headers)| headers)
     }
 
