@@ -29,20 +29,12 @@ const FORWARDING: [&str; 6] = [
 /// call, for example by a proxy, cannot remove your `Authorization` header because of a client's
 /// `Connection: authorization`.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let mut found = HopByHop::default();
-    for (name, value) in &*headers {
-        found.see(name, value);
-    }
-    found.strip(headers);
+    HopByHop::of(headers).strip(headers);
 }
 
 /// Like [`strip_hop_by_hop`], but keeps `TE: trailers`. Returns whether the request has it.
 pub(crate) fn strip_request_hop_by_hop(headers: &mut HeaderMap) -> bool {
-    let mut found = HopByHop::default();
-    for (name, value) in &*headers {
-        found.see(name, value);
-    }
-    found.strip_request(headers)
+    HopByHop::of(headers).strip_request(headers)
 }
 
 /// Records which hop-by-hop headers a request has. The caller passes each header to [`see`](Self::see). So the
@@ -59,6 +51,14 @@ pub(crate) struct HopByHop {
 }
 
 impl HopByHop {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut found = Self::default();
+        for (name, value) in headers {
+            found.see(name, value);
+        }
+        found
+    }
+
     /// Must be called for each header before [`strip`](Self::strip).
     pub(crate) fn see(&mut self, name: &HeaderName, value: &HeaderValue) {
         match kind(name) {

@@ -1,7 +1,9 @@
-//! General functions for HTTP headers: cookies, hop-by-hop headers, lists, spellings of a name, the removal of
+//! General functions for HTTP headers: content types, cookies, hop-by-hop headers, lists, spellings of a name, the removal of
 //! several headers in one pass, and responses to `HEAD`. These functions do not know which headers have a
 //! meaning for the gateway.
 
+#[cfg(any(feature = "proxy", feature = "tls"))]
+pub(crate) mod content_type;
 pub(crate) mod cookie;
 #[cfg(any(feature = "api", feature = "proxy"))]
 mod head;

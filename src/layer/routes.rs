@@ -304,8 +304,8 @@ impl Route {
         self.security_headers
     }
 
-    /// How long the gateway waits for the next bytes of the body of a response; `None`: as long as the proxy waits
-    /// by default.
+    /// The time that the gateway waits for the next bytes of the body of a response. `None` means the default of the
+    /// proxy.
     pub fn body_timeout(&self) -> Option<Duration> {
         self.body_timeout
     }
@@ -719,6 +719,21 @@ mod tests {
             ("https://[2001:DB8::1]:8443", "https://[2001:db8::1]:8443"),
         ] {
             assert_eq!(Upstream::parse(url).unwrap().to_string(), want, "{url}");
+        }
+    }
+
+    #[test]
+    fn the_authority_of_an_upstream_has_no_default_port() {
+        for (scheme, authority, want) in [
+            ("http", "zos.example", "zos.example"),
+            ("http", "zos.example:80", "zos.example"),
+            ("http", "zos.example:443", "zos.example:443"),
+            ("https", "zos.example:443", "zos.example"),
+            ("https", "zos.example:10012", "zos.example:10012"),
+            ("https", "[::1]:10012", "[::1]:10012"),
+        ] {
+            let upstream = Upstream::parse(&format!("{scheme}://{authority}")).unwrap();
+            assert_eq!(*upstream.authority(), want, "{scheme}://{authority}");
         }
     }
 

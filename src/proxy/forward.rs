@@ -57,16 +57,13 @@ use super::{
 use crate::{
     connection::ConnectionInfo,
     error_chain::ErrorChain,
-    headers::{cookie, strip_request_hop_by_hop},
+    headers::{content_type, cookie, strip_request_hop_by_hop},
     layer::{CookieNames, ReadyToForward, Rejection, Route},
     log_limit::log_limited,
     messages::{self, ApiMessage},
     passticket::Replay,
     stall::Stalled,
 };
-
-/// The beginning of the media types of gRPC.
-const GRPC: &[u8] = b"application/grpc";
 
 /// Forwards requests to the services. It is the innermost service of a stack.
 ///
@@ -125,8 +122,6 @@ const GRPC: &[u8] = b"application/grpc";
 /// ```
 pub struct Forward<C, B> {
     pool: Arc<Pool<C, B>>,
-    response_timeout: Duration,
-    receive_timeout: Duration,
     cookies: Arc<CookieNames>,
     last: Option<LastRoute<B>>,
     peer: PeerValues,
@@ -152,8 +147,6 @@ impl<C, B> Forward<C, B> {
             PoolSettings { timeouts, max_connections: MAX_CONNECTIONS, counts: Arc::default() };
         Self {
             pool: Arc::new(ConnectionPool::new(connector, settings)),
-            response_timeout: timeouts.response(),
-            receive_timeout: timeouts.receive(),
             cookies: Arc::default(),
             last: None,
             peer: PeerValues::default(),
@@ -197,8 +190,6 @@ impl<C, B> Clone for Forward<C, B> {
     fn clone(&self) -> Self {
         Self {
             pool: self.pool.clone(),
-            response_timeout: self.response_timeout,
-            receive_timeout: self.receive_timeout,
             cookies: self.cookies.clone(),
             last: None,
             peer: PeerValues::default(),
@@ -209,7 +200,7 @@ impl<C, B> Clone for Forward<C, B> {
 impl<C, B> fmt::Debug for Forward<C, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Forward")
-            .field("response_timeout", &self.response_timeout)
+            .field("response_timeout", &self.pool.settings().timeouts.response())
             .finish_non_exhaustive()
     }
 }
@@ -237,7 +228,8 @@ where
                 last.insert(LastRoute { route, host, prefix })
             }
         };
-        let receive = receive(&request, self.receive_timeout);
+        let timeouts = self.pool.settings().timeouts;
+        let receive = receive(&request, timeouts.receive());
         let ServiceRequest { request, accepts_trailers } =
             service_request(request, last, progress, receive, &mut self.peer)?;
         // Without an authenticated user, the scheme has added no credential.
@@ -248,7 +240,7 @@ where
             replay,
             queue_deadline: None,
         };
-        let exchange = Exchange::begin(pools, request, self.response_timeout, progress);
+        let exchange = Exchange::begin(pools, request, timeouts.response(), progress);
         Ok(Begun { exchange, accepts_trailers })
     }
 }
@@ -286,7 +278,7 @@ where
                 state: State::Waiting {
                     exchange,
                     accepts_trailers,
-                    timeout: self.response_timeout,
+                    timeouts: self.pool.settings().timeouts,
                     progress,
                     route,
                     is_authenticated,
@@ -334,8 +326,7 @@ fn receive<B: Body>(request: &Request<B>, limit: Duration) -> Option<Receive> {
     if request.body().is_end_stream() {
         return None;
     }
-    let kind = request.headers().get(CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
-    let is_grpc = kind.get(..GRPC.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(GRPC));
+    let is_grpc = request.headers().get(CONTENT_TYPE).is_some_and(content_type::is_grpc);
     (!is_grpc).then(|| Receive::new(limit))
 }
 
@@ -394,7 +385,7 @@ pin_project! {
         Waiting {
             exchange: Exchange<C, B>,
             accepts_trailers: bool,
-            timeout: Duration,
+            timeouts: ForwardTimeouts,
             progress: Progress,
             route: Arc<Route>,
             is_authenticated: bool,
@@ -432,16 +423,17 @@ where
             StateProj::Waiting {
                 exchange,
                 accepts_trailers,
-                timeout,
+                timeouts,
                 progress,
                 route,
                 is_authenticated,
                 cookies,
             } => {
-                let mut response = match ready!(exchange.poll(cx, *timeout, progress)) {
+                let timeout = timeouts.response();
+                let mut response = match ready!(exchange.poll(cx, timeout, progress)) {
                     Ok(response) => response,
                     Err(error) => {
-                        return Poll::Ready(Ok(failed(&error, *timeout, route, progress)));
+                        return Poll::Ready(Ok(failed(&error, timeout, route, progress)));
                     }
                 };
                 let context = response_head::Context {
@@ -452,11 +444,13 @@ where
                 };
                 Poll::Ready(Ok(match response_head::prepare(&mut response, &context) {
                     Ok(kind) => {
-                        match (kind, route.body_timeout()) {
-                            (BodyKind::Events, _) => response.body_mut().limit_pauses(None),
-                            (BodyKind::Message, None) => {}
-                            (BodyKind::Message, limit) => response.body_mut().limit_pauses(limit),
-                        }
+                        let limit = match kind {
+                            BodyKind::Events => None,
+                            BodyKind::Message => {
+                                Some(route.body_timeout().unwrap_or(timeouts.body()))
+                            }
+                        };
+                        response.body_mut().limit_pauses(limit);
                         response
                     }
                     Err(UnknownCoding) => unknown_coding(route),
@@ -471,7 +465,7 @@ fn unknown_coding(route: &Route) -> Response<ResponseBody> {
     let (service, upstream) = (route.service(), route.upstream().map(tracing::field::display));
     let cause = ("coding", service, route.upstream().map(ToString::to_string));
     log_limited!(warn, cause, { %service, upstream }, "service sent a transfer coding other than chunked");
-    gateway_response(ApiMessage::new(&messages::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY)
+    bad_gateway()
 }
 
 /// The response of the gateway after a failed exchange.
@@ -501,8 +495,7 @@ fn failed(
         ExchangeError::Interrupted(error) => error,
         ExchangeError::SwitchedProtocols => {
             log_limited!(warn, cause_of("status 101"), { %service, upstream }, "service sent status 101 to a request without Upgrade");
-            let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
-            return gateway_response(message, StatusCode::BAD_GATEWAY);
+            return bad_gateway();
         }
         ExchangeError::TimedOut | ExchangeError::Connect(ConnectError::TimedOut) => {
             log_limited!(warn, cause_of("timeout"), { %service, upstream, ?timeout }, "service did not respond in time");
@@ -534,18 +527,16 @@ fn failed(
         && error.is_parse()
     {
         log_limited!(warn, cause_of("head"), { %service, upstream, max_headers = MAX_HEADERS, %cause }, "response refused: the head of the response is malformed or too large; if it is too large, let the service send fewer headers, for example fewer cookies");
-        let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
-        return gateway_response(message, StatusCode::BAD_GATEWAY);
+        return bad_gateway();
     }
     if let ExchangeError::Interrupted(error) = error
         && is_caused_by::<TooManyInformational>(error)
     {
         log_limited!(warn, cause_of("informational"), { %service, upstream, %cause }, "response refused: the service sent too many informational responses (1xx)");
-        let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
-        return gateway_response(message, StatusCode::BAD_GATEWAY);
+        return bad_gateway();
     }
     log_limited!(warn, cause_of("closed"), { %service, upstream, %cause }, "service closed the connection without a response");
-    gateway_response(ApiMessage::new(&messages::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY)
+    bad_gateway()
 }
 
 /// Whether the request did not reach the service.
@@ -557,10 +548,14 @@ fn is_connect_error(error: &ExchangeError) -> bool {
     }
 }
 
-/// Whether the I/O of the connection has returned this error.
+/// Returns true if the I/O of the connection failed with an error of type `E`.
 fn is_caused_by<E: std::error::Error + 'static>(error: &hyper::Error) -> bool {
     let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
     io.and_then(io::Error::get_ref).is_some_and(|cause| cause.is::<E>())
+}
+
+fn bad_gateway() -> Response<ResponseBody> {
+    gateway_response(ApiMessage::new(&messages::UNEXPECTED_STATUS), StatusCode::BAD_GATEWAY)
 }
 
 #[cold]

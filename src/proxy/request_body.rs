@@ -91,7 +91,6 @@ impl Progress {
     fn set_stalled(&self) {
         if let Some(shared) = &self.shared {
             shared.has_stalled.store(true, Ordering::Relaxed);
-            shared.has_failed.store(true, Ordering::Relaxed);
         }
     }
 

@@ -24,7 +24,7 @@ use http::{
 use http_body::Body;
 
 use crate::{
-    headers::{HopByHop, all_list_items},
+    headers::{HopByHop, all_list_items, content_type},
     layer::{CookieNames, Route, SecurityHeaders, X_ZOWE_AUTH_FAILURE},
 };
 
@@ -43,7 +43,7 @@ pub(super) struct Context<'a> {
     pub(super) accepts_trailers: bool,
 }
 
-/// How the body of a response arrives.
+/// The pace at which the service sends the body of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyKind {
     /// As fast as the service can send it.
@@ -77,7 +77,7 @@ impl Seen {
                 self.lengths += 1;
                 self.malformed_length |= !is_number(value);
             }
-            "content-type" => self.events |= is_events(value),
+            "content-type" => self.events |= content_type::is_endless(value),
             "set-cookie" => self.cookie = true,
             "set-cookie2" => self.cookie2 = true,
             "location" | "content-location" => self.location = true,
@@ -148,24 +148,13 @@ pub(super) fn prepare<B: Body>(
     Ok(if seen.events { BodyKind::Events } else { BodyKind::Message })
 }
 
-/// Whether the body is a stream of events: server-sent events, or gRPC (with a suffix such as `+proto`).
-fn is_events(content_type: &HeaderValue) -> bool {
-    let starts_with = |prefix: &[u8]| {
-        content_type
-            .as_bytes()
-            .get(..prefix.len())
-            .is_some_and(|it| it.eq_ignore_ascii_case(prefix))
-    };
-    starts_with(b"text/event-stream") || starts_with(b"application/grpc")
-}
-
 /// A length of up to 19 digits always fits into a `u64`.
 fn is_number(length: &HeaderValue) -> bool {
     let digits = length.as_bytes();
     (1..20).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
 }
 
-/// Whether the body that hyper returns is fully decoded. hyper removes one coding, `chunked`. Old servers send
+/// Returns true if hyper has decoded the whole body. hyper removes one coding, `chunked`. Old servers send
 /// `identity` if there is no coding (RFC 2616 §3.6). hyper then reads until the service closes the connection.
 /// So `identity` together with `Content-Length` is refused: the service may keep the connection open, and the
 /// body would not end.

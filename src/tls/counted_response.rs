@@ -9,7 +9,7 @@ use std::{
 use bytes::{Buf, Bytes};
 #[cfg(feature = "proxy")]
 use http::StatusCode;
-use http::{HeaderMap, Method, Response, header::CONTENT_TYPE};
+use http::{Method, Response, header::CONTENT_TYPE};
 use hyper::body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
@@ -23,7 +23,7 @@ use super::{
 };
 #[cfg(feature = "proxy")]
 use crate::stall::Stalled;
-use crate::{body_wait, log_limit::log_limited, metrics::Label};
+use crate::{body_wait, headers::content_type, log_limit::log_limited, metrics::Label};
 
 /// An HTTP/2 stream gets the body in pieces of this size, the maximum size of a frame. A slow client must take each
 /// piece within the time limit. This would be impossible for the much larger pieces that a service may send.
@@ -113,7 +113,8 @@ where
             counts.add_closed(CloseReason::Receive);
         }
         // Only a body of unknown length can be endless.
-        let has_no_limit = body.size_hint().exact().is_none() && is_endless(&head.headers);
+        let has_no_limit = body.size_hint().exact().is_none()
+            && head.headers.get(CONTENT_TYPE).is_some_and(content_type::is_endless);
         if has_no_limit && let Some(in_flight) = this.in_flight {
             in_flight.set_has_no_send_limit();
         }
@@ -129,14 +130,6 @@ where
         let body = CountedBody { body: Some(body), rest, piece, has_no_limit, in_flight };
         Poll::Ready(Ok(Response::from_parts(head, body)))
     }
-}
-
-/// Whether the body may be endless: an event stream, or gRPC. A client may take it as slowly as it likes.
-fn is_endless(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    ["text/event-stream", "application/grpc"].iter().any(|endless| {
-        kind.get(..endless.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(endless.as_bytes()))
-    })
 }
 
 pin_project! {
@@ -218,7 +211,6 @@ impl<B: Body> Body for CountedBody<B> {
 mod tests {
     use std::{convert::Infallible, future::Ready, sync::Arc};
 
-    use http::HeaderValue;
     use http_body_util::Full;
     use tokio::sync::oneshot;
     use tokio_test::task;
@@ -260,21 +252,5 @@ mod tests {
         assert!(connection.waits_for_client());
         drop(response);
         assert!(connection.is_idle() && !connection.waits_for_client());
-    }
-
-    #[test]
-    fn event_streams_and_grpc_are_endless() {
-        for (kind, want) in [
-            ("text/event-stream", true),
-            ("Text/Event-Stream; charset=utf-8", true),
-            ("application/grpc", true),
-            ("application/grpc+proto", true),
-            ("text/event", false),
-            ("application/json", false),
-        ] {
-            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
-            assert_eq!(is_endless(&headers), want, "{kind}");
-        }
-        assert!(!is_endless(&HeaderMap::new()));
     }
 }

@@ -65,7 +65,7 @@ pub(super) trait IdleConnections: Send + Sync {
     fn close_oldest(&self) -> bool;
 }
 
-/// What a request gets after it has waited.
+/// The limit gives this to a request that has waited.
 #[derive(Debug)]
 pub(super) enum Grant<T> {
     /// A connection of the request's runtime, ready for use.
@@ -74,7 +74,7 @@ pub(super) enum Grant<T> {
     Slot(Slot<T>),
 }
 
-/// What to do with a connection that is free.
+/// The answer to the owner of a free connection. It says what the owner does with the connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Offer<T> {
     /// A waiting request has it.

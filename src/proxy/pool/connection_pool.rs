@@ -206,7 +206,7 @@ where
             let upstream =
                 UpstreamConnection::handshake(io, reconnect, slot, deadline, max_stall).await;
             let upstream = upstream.map_err(|error| ConnectError::Failed(error.into()))?;
-            let connection = Box::new(PooledConnection::new(upstream, timeouts.body(), &host));
+            let connection = Box::new(PooledConnection::new(upstream, &host));
             Ok(Connected { connection, is_reused: false, waited_until })
         })
     }

@@ -34,7 +34,8 @@ const CHUNK: usize = 8192;
 /// Maximum bytes of a request that may be sent again. They are kept until the response begins.
 const MAX_KEPT: usize = 16 * 1024;
 
-/// Whether a request may be sent again on a new connection, if its connection ends before the response begins.
+/// Says when the gateway may send a request again on a new connection, after its connection has ended before the
+/// response began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum Resend {
     /// Never: the connection was made for this request.
@@ -83,7 +84,6 @@ pub(in crate::proxy) struct ReconnectError(#[source] BoxError);
 /// A connection `T` to a service. `A` is an argument of [`ReadAfterReset`].
 pub(super) struct ExchangeIo<T, A> {
     io: ReadAfterReset<T, A>,
-    is_awaited: A,
     start: Arc<ExchangeStart>,
     reconnect: Reconnect<T>,
     phase: Phase<T>,
@@ -106,7 +106,7 @@ enum Phase<T> {
     },
 }
 
-impl<T: Unpin, A: Fn() -> bool + Clone + Unpin> ExchangeIo<T, A> {
+impl<T: Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
     /// Wraps `io`. [`ExchangeStart::begin`] of `start` must be called before each request is written.
     pub(super) fn new(
         io: T,
@@ -115,8 +115,7 @@ impl<T: Unpin, A: Fn() -> bool + Clone + Unpin> ExchangeIo<T, A> {
         reconnect: Reconnect<T>,
     ) -> Self {
         Self {
-            io: ReadAfterReset::new(io, is_awaited.clone()),
-            is_awaited,
+            io: ReadAfterReset::new(io, is_awaited),
             start,
             reconnect,
             phase: Phase::Passing,
@@ -156,7 +155,7 @@ impl<T: Unpin, A: Fn() -> bool + Clone + Unpin> ExchangeIo<T, A> {
     }
 }
 
-impl<T: Read + Write + Unpin, A: Fn() -> bool + Clone + Unpin> ExchangeIo<T, A> {
+impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
     /// Reads a part of the head of a response.
     fn poll_read_head(
         &mut self,
@@ -217,7 +216,7 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Clone + Unpin> ExchangeIo<T, A> 
             ready!(Pin::new(io).poll_flush(cx))?;
         }
         if let Phase::Resending { io, .. } = std::mem::replace(&mut self.phase, Phase::Awaited) {
-            self.io = ReadAfterReset::new(io, self.is_awaited.clone());
+            self.io.replace(io);
         }
         // If the old connection accepted no byte, hyper still has to write the request.
         cx.waker().wake_by_ref();
@@ -240,7 +239,7 @@ fn is_end(read: &io::Result<()>) -> bool {
     }
 }
 
-impl<T: Read + Write + Unpin, A: Fn() -> bool + Clone + Unpin> Read for ExchangeIo<T, A> {
+impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> Read for ExchangeIo<T, A> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -264,7 +263,7 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Clone + Unpin> Read for Exchange
     }
 }
 
-impl<T: Read + Write + Unpin, A: Fn() -> bool + Clone + Unpin> Write for ExchangeIo<T, A> {
+impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> Write for ExchangeIo<T, A> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -69,7 +69,8 @@ impl<B> HostPool<B> {
             .path_and_query("/")
             .build()?;
         Ok(Self {
-            host: host(scheme, authority)?,
+            // An `Upstream` has no default port (RFC 9110 §7.2) and no user information.
+            host: HeaderValue::try_from(authority.as_str())?,
             uri,
             tick: AtomicU64::new(0),
             runtime,
@@ -191,10 +192,9 @@ pub(in crate::proxy) struct PooledConnection<B> {
     pool: Weak<HostPool<B>>,
 }
 
-/// How long the service may pause in the body of a response.
+/// Limits the pauses of the service in the body of a response.
+#[derive(Default)]
 struct BodyPause {
-    /// The limit for routes that do not set their own.
-    default: Duration,
     /// The limit of the current response.
     limit: Option<Duration>,
     /// The time since which the reader waits for bytes of the body.
@@ -210,12 +210,8 @@ pub(in crate::proxy) enum FrameError {
 }
 
 impl<B> PooledConnection<B> {
-    pub(super) fn new(
-        upstream: UpstreamConnection<B>,
-        body_timeout: Duration,
-        pool: &Arc<HostPool<B>>,
-    ) -> Self {
-        let pause = BodyPause { default: body_timeout, limit: None, since: None };
+    pub(super) fn new(upstream: UpstreamConnection<B>, pool: &Arc<HostPool<B>>) -> Self {
+        let pause = BodyPause::default();
         Self { upstream, pause, is_answered: false, pool: Arc::downgrade(pool) }
     }
 
@@ -276,7 +272,7 @@ impl<B> PooledConnection<B> {
         FrameError::Stalled(limit)
     }
 
-    /// Sets how long the service may pause in the body of this response; `None`: without a limit.
+    /// Limits the pauses of the service in the body of this response. `None` means without a limit.
     pub(in crate::proxy) fn limit_pauses(&mut self, limit: Option<Duration>) {
         self.pause.limit = limit;
     }
@@ -293,8 +289,7 @@ impl<B> PooledConnection<B> {
     /// Records that the head of the response has arrived.
     pub(in crate::proxy) fn set_answered(&mut self) {
         self.is_answered = true;
-        self.pause.limit = Some(self.pause.default);
-        self.pause.since = None;
+        self.pause = BodyPause::default();
     }
 
     /// Moves the connection into a separate task, which sends the rest of the request even if the response
@@ -347,36 +342,5 @@ impl<B> Drop for PooledConnection<B> {
 impl<B> fmt::Debug for PooledConnection<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PooledConnection").field("upstream", &self.upstream).finish_non_exhaustive()
-    }
-}
-
-/// The value of `Host`, without the default port of the scheme (RFC 9110 §7.2) and without user
-/// information.
-fn host(scheme: &uri::Scheme, authority: &uri::Authority) -> Result<HeaderValue, http::Error> {
-    let default_port = if *scheme == uri::Scheme::HTTPS { 443 } else { 80 };
-    let name = authority.host();
-    Ok(match authority.port_u16() {
-        Some(port) if port != default_port => HeaderValue::try_from(format!("{name}:{port}"))?,
-        _ => HeaderValue::try_from(name)?,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_host_header_has_no_default_port() {
-        for (scheme, authority, want) in [
-            ("http", "zos.example", "zos.example"),
-            ("http", "zos.example:80", "zos.example"),
-            ("http", "zos.example:443", "zos.example:443"),
-            ("https", "zos.example:443", "zos.example"),
-            ("https", "zos.example:10012", "zos.example:10012"),
-            ("https", "[::1]:10012", "[::1]:10012"),
-        ] {
-            let got = host(&scheme.parse().unwrap(), &authority.parse().unwrap()).unwrap();
-            assert_eq!(got, want, "{scheme}://{authority}");
-        }
     }
 }

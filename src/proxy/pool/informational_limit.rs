@@ -26,7 +26,7 @@ enum At {
     Informational { line_is_empty: bool },
 }
 
-/// What the bytes so far contain.
+/// The result after the bytes that have arrived so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Head {
     /// The final response has begun. Its bytes need not be checked.

@@ -40,6 +40,12 @@ impl<T: Unpin, A: Fn() -> bool> ReadAfterReset<T, A> {
         Self { io, is_awaited, writing: WriteState::Open }
     }
 
+    /// Replaces the connection, and forgets a reset of the old one.
+    pub(super) fn replace(&mut self, io: T) {
+        self.io = io;
+        self.writing = WriteState::Open;
+    }
+
     fn poll_written<R>(
         &mut self,
         write: impl FnOnce(Pin<&mut T>) -> Poll<io::Result<R>>,

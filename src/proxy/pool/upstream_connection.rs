@@ -88,7 +88,7 @@ impl<T: Future, S> Future for Driven<T, S> {
     }
 }
 
-/// What polls the connection.
+/// The task that polls the connection.
 enum Driver {
     /// The task that reads the response.
     Reader(Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>),
@@ -286,7 +286,7 @@ impl<B> UpstreamConnection<B> {
     }
 }
 
-/// What a connection can do after an exchange.
+/// The state of a connection after an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnectionState {
     /// The connection can send the next request.

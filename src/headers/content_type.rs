@@ -1,0 +1,39 @@
+//! Content types whose bodies may be endless.
+
+use http::HeaderValue;
+
+/// Whether the body may be endless: an event stream, or gRPC. A client may take such a body as slowly as it likes,
+/// and a service may pause in it.
+pub(crate) fn is_endless(content_type: &HeaderValue) -> bool {
+    begins_with(content_type, b"text/event-stream") || is_grpc(content_type)
+}
+
+/// Whether the type is gRPC, also with a suffix such as `+proto`.
+pub(crate) fn is_grpc(content_type: &HeaderValue) -> bool {
+    begins_with(content_type, b"application/grpc")
+}
+
+fn begins_with(content_type: &HeaderValue, kind: &[u8]) -> bool {
+    let start = content_type.as_bytes().get(..kind.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_streams_and_grpc_are_endless() {
+        for (kind, want) in [
+            ("text/event-stream", true),
+            ("Text/Event-Stream; charset=utf-8", true),
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("text/event", false),
+            ("application/json", false),
+            ("", false),
+        ] {
+            assert_eq!(is_endless(&HeaderValue::from_static(kind)), want, "{kind}");
+        }
+    }
+}
