@@ -47,7 +47,7 @@ pub(crate) enum PartsError {
     Users(#[from] tower_passticket::api::FileLoginError),
 }
 
-/// What is built from the configuration before the gateway listens.
+/// The parts that the program builds from the configuration before the gateway listens.
 pub(crate) struct Parts {
     /// `None` if AT-TLS (TLS by the TCP/IP stack of z/OS) decrypts connections for the gateway.
     pub(crate) tls: Option<ServerTls>,
@@ -118,7 +118,7 @@ impl From<StoresError> for Exit {
     }
 }
 
-/// Whether the revocation file is created.
+/// Says whether the program creates the revocation file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum NewStore {
     /// The file must exist. A missing file may be on a volume that is not mounted.
@@ -134,7 +134,6 @@ pub(crate) fn stores(config: &Config, new_store: NewStore) -> Result<Stores, Sto
     let file = &config.revocations;
     // The audit file is opened first. So if it has a problem, the program does not leave a new revocation file
     // behind.
-
     let audit =
         config.audit.as_ref().map(|AuditSettings { file, unauthenticated, options, .. }| {
             AuditFiles::open(file, unauthenticated, options.clone()).map(Arc::new)

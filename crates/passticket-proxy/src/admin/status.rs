@@ -104,7 +104,7 @@ impl Status {
         self.0.iter().all(|part| part.health.is_up())
     }
 
-    /// Whether all needed components work: those for PassTickets and Personal Access Tokens.
+    /// Returns true if all components work that PassTickets and Personal Access Tokens need.
     pub(super) fn is_ready(&self) -> bool {
         self.0.iter().all(|part| part.health.is_up() || !part.is_needed)
     }
@@ -114,7 +114,7 @@ impl Status {
         document(self.is_up(), &self.0)
     }
 
-    /// Whether the gateway is ready, as JSON. If it is not, the components that are the reason.
+    /// Returns as JSON whether the gateway is ready. If it is not, the JSON names the components that are the reason.
     pub(super) fn readiness(&self) -> Value {
         let missing = self.0.iter().filter(|part| part.is_needed && !part.health.is_up());
         document(self.is_ready(), missing)
@@ -138,7 +138,7 @@ fn document<'p>(is_up: bool, parts: impl IntoIterator<Item = &'p Part>) -> Value
     document
 }
 
-/// How many worker threads run, and whether the gateway is stopping.
+/// Counts the worker threads that run, and records whether the gateway is stopping.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerState {
     expected: AtomicUsize,
