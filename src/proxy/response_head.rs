@@ -10,9 +10,10 @@
 //!    cookies are removed (docs/decisions.md#d27).
 //! 4. `Location`, `Content-Location` and the paths of cookies are rewritten to the gateway, if they point to
 //!    the instance that answered (docs/decisions.md#d26).
-//!    A response whose body is a stream of events is recognised by its `Content-Type`.
 //! 5. If the request was authenticated, `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` are
 //!    added, unless the service has set the header (docs/decisions.md#d46).
+//!
+//! `prepare` also recognizes by its `Content-Type` a body that is a stream of events.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,

@@ -5,11 +5,12 @@ use crate::metrics::{Label, LabelName};
 /// Why a connection was closed by the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloseReason {
-    /// It was idle for the longest time, and a new client needed its place.
+    /// A new client needed its place, or the process had too many open files. It was the longest idle connection, or a
+    /// stalled one.
     ConnectionLimit,
-    /// All connections were busy, so the new one was closed.
+    /// It was new, and no other connection could be closed for it.
     NoIdleConnection,
-    /// The address of the client had too many connections.
+    /// It was new, and its address had its maximum of connections, none of them idle or stalled.
     AddressLimit,
     /// There was no request for too long.
     Idle,
