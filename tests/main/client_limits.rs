@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::{Frame, Incoming};
-use rustls::{ClientConfig, crypto::aws_lc_rs, pki_types::ServerName};
+use rustls::pki_types::ServerName;
 use test_support::{
     pki::{Authority, SERVER},
     raw::{Scripted, Step, head, listener},
@@ -27,7 +27,7 @@ use tokio::{
     sync::{oneshot, watch},
     time::{Instant, sleep, timeout},
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_rustls::client::TlsStream;
 use tower_passticket::{
     connection::TrustedProxies,
     layer::Bypass,
@@ -138,16 +138,11 @@ impl Client {
     }
 }
 
-async fn connect_h2(address: SocketAddr) -> TlsStream<TcpStream> {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(Authority::trusted().roots())
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
+/// Connects over TLS, with the protocol HTTP/2.
+pub(crate) async fn connect_h2(address: SocketAddr) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+    Authority::trusted().connector(&[b"h2"]).connect(name, stream).await.unwrap()
 }
 
 fn get(path: &str) -> Request<()> {
