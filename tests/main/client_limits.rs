@@ -39,6 +39,7 @@ use tower_passticket::{
 use crate::{
     PATIENCE,
     forwarding::{forward, unverified},
+    until,
 };
 
 /// Within this time after a limit is reached, a connection must be closed or a client must be served.
@@ -352,13 +353,7 @@ async fn a_response_without_a_length_that_is_cut_ends_with_a_reset() {
 
 /// Waits until a connection was opened, and all are closed.
 async fn all_closed_after_one(counts: &ConnectionCounts) {
-    timeout(PATIENCE, async {
-        while counts.open() == 0 {
-            sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await
-    .unwrap();
+    until(|| counts.open() > 0).await;
     all_closed(counts).await;
 }
 
@@ -461,12 +456,7 @@ const SEND: Duration = Duration::from_secs(1);
 /// Waits until the server has no connection. Returns how long this took.
 async fn all_closed(counts: &ConnectionCounts) -> Duration {
     let start = Instant::now();
-    let closed = async {
-        while counts.open() > 0 {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(PATIENCE, closed).await.expect("still open");
+    until(|| counts.open() == 0).await;
     start.elapsed()
 }
 

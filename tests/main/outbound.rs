@@ -38,7 +38,7 @@ use tower_passticket::{
     token::{Rs256Verifier, ServiceId, SigningKey, TokenIssuer},
 };
 
-use crate::{PATIENCE, forwarding::unverified};
+use crate::{PATIENCE, forwarding::unverified, until};
 
 type Body = Full<Bytes>;
 
@@ -78,16 +78,6 @@ fn get() -> Request<Body> {
 
 async fn body_of(response: Response<ResponseBody>) -> Bytes {
     timeout(PATIENCE, response.into_body().collect()).await.unwrap().unwrap().to_bytes()
-}
-
-/// Waits until `what` is true.
-async fn until(what: impl Fn() -> bool) {
-    let reached = async {
-        while !what() {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, reached).await.expect("the state is reached in time");
 }
 
 /// A service that answers a request when a permit is available.
