@@ -100,7 +100,7 @@ impl futures_core::Stream for Slowly {
 }
 
 /// A stream of the values that are sent to a channel. It ends when the sender is dropped.
-struct Pieces(mpsc::Receiver<Bytes>);
+pub(crate) struct Pieces(pub(crate) mpsc::Receiver<Bytes>);
 
 impl futures_core::Stream for Pieces {
     type Item = Result<Frame<Bytes>, Infallible>;
