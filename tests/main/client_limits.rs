@@ -146,6 +146,13 @@ pub(crate) async fn connect_h2(address: SocketAddr) -> TlsStream<TcpStream> {
     Authority::trusted().connector(&[b"h2"]).connect(name, stream).await.unwrap()
 }
 
+/// Connects an HTTP/2 client over TLS. A task drives the connection.
+async fn h2_client(to: SocketAddr) -> h2::client::SendRequest<Bytes> {
+    let (client, connection) = h2::client::handshake(connect_h2(to).await).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
 fn get(path: &str) -> Request<()> {
     Request::get(format!("https://localhost{path}")).body(()).unwrap()
 }
@@ -180,8 +187,7 @@ async fn a_client_that_only_connects_makes_room_too() {
     for _ in 0..100 {
         silent.push(Client::connect(address).await);
     }
-    let (mut client, connection) = h2::client::handshake(connect_h2(address).await).await.unwrap();
-    tokio::spawn(connection);
+    let mut client = h2_client(address).await;
     let (response, _) = client.send_request(get("/"), true).unwrap();
     assert_eq!(timeout(A_SECOND, response).await.unwrap().unwrap().status(), 200);
     assert!(silent[0].closed().await < A_SECOND);
@@ -255,8 +261,7 @@ async fn a_client_that_does_not_take_a_response_makes_room_if_none_is_idle() {
     sleep(Duration::from_millis(100)).await;
 
     let start = Instant::now();
-    let (mut new, connection) = h2::client::handshake(connect_h2(address).await).await.unwrap();
-    tokio::spawn(connection);
+    let mut new = h2_client(address).await;
     let (response, _) = new.send_request(get("/"), true).unwrap();
     assert_eq!(timeout(PATIENCE, response).await.unwrap().unwrap().status(), 200);
     assert!(start.elapsed() > Duration::from_millis(400));
@@ -532,8 +537,7 @@ async fn end_of(mut body: h2::RecvStream) -> h2::Error {
 #[tokio::test]
 async fn an_http2_stream_that_gets_room_slowly_is_not_cut() {
     let address = serve_tls(|server| server.with_send_timeout(SEND)).await;
-    let (mut client, connection) = h2::client::handshake(connect_h2(address).await).await.unwrap();
-    tokio::spawn(connection);
+    let mut client = h2_client(address).await;
     let (response, _) = client.send_request(get("/endless"), true).unwrap();
     let mut body = response.await.unwrap().into_body();
     let end = Instant::now() + 4 * SEND;
@@ -600,8 +604,7 @@ async fn requests_of_an_address_beyond_its_limit_are_answered_with_429() {
     let other = serve_tls(settings).await;
     let mut busy = Client::connect(one).await;
     busy.send("GET /never HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
-    let (mut client, connection) = h2::client::handshake(connect_h2(other).await).await.unwrap();
-    tokio::spawn(connection);
+    let mut client = h2_client(other).await;
     let streams: Vec<_> =
         (0..2).map(|_| client.send_request(get("/never"), true).unwrap()).collect();
     sleep(Duration::from_millis(100)).await;
@@ -642,8 +645,7 @@ fn with_headers(path: &str, fields: usize, bytes: usize) -> Request<()> {
 #[tokio::test]
 async fn headers_of_more_than_64_kib_are_answered_with_431_over_http2() {
     let address = serve_tls(|server| server).await;
-    let (client, connection) = h2::client::handshake(connect_h2(address).await).await.unwrap();
-    tokio::spawn(connection);
+    let client = h2_client(address).await;
     let mut client = client.ready().await.unwrap();
     for (fields, kilobytes, status) in
         [(1, 60, 200), (60, 60, 200), (1, 70, 431), (70, 70, 431), (1, 120, 431), (1, 60, 200)]
@@ -746,9 +748,7 @@ async fn the_memory_for_headers_of_all_connections_is_limited() {
     let address = serve_tls(|server| server.with_client_limits(limits.clone())).await;
     let mut clients = Vec::new();
     for _ in 0..3 {
-        let (client, connection) = h2::client::handshake(connect_h2(address).await).await.unwrap();
-        tokio::spawn(connection);
-        clients.push(client);
+        clients.push(h2_client(address).await);
     }
     // Ten requests of 56 kB exceed 512 KiB, but not 512 KiB plus 16 KiB for each connection.
     let mut held = Vec::new();
