@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -147,4 +148,11 @@ pub(crate) fn listening(mut program: Running) -> (Running, u16) {
     let port: String = port.chars().take_while(char::is_ascii_digit).collect();
     let port = port.parse().unwrap();
     (program, port)
+}
+
+/// Waits until the admin port is open. Returns its address.
+pub(crate) fn admin_address(program: &mut Running) -> SocketAddr {
+    let line = program.logged("admin port is open");
+    let address = line.split("address=").nth(1).unwrap();
+    address.split_whitespace().next().unwrap().parse().unwrap()
 }
