@@ -17,7 +17,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use rustls::{ClientConfig, crypto::aws_lc_rs, pki_types::ServerName};
+use rustls::pki_types::ServerName;
 use test_support::{
     pki::{Authority, SERVER},
     raw::{self, Scripted, Step, head, listener},
@@ -55,14 +55,7 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-static CONNECTOR: LazyLock<TlsConnector> = LazyLock::new(|| {
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(Authority::trusted().roots())
-        .with_no_client_auth();
-    TlsConnector::from(Arc::new(config))
-});
+static CONNECTOR: LazyLock<TlsConnector> = LazyLock::new(|| Authority::trusted().connector(&[]));
 
 impl Transport {
     fn server(self, listener: TcpListener) -> Server {

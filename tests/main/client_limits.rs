@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::{Frame, Incoming};
-use rustls::{ClientConfig, crypto::aws_lc_rs, pki_types::ServerName};
+use rustls::pki_types::ServerName;
 use test_support::{
     pki::{Authority, SERVER},
     raw::{Scripted, Step, head, listener},
@@ -27,7 +27,7 @@ use tokio::{
     sync::{oneshot, watch},
     time::{Instant, sleep, timeout},
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_rustls::client::TlsStream;
 use tower_passticket::{
     connection::TrustedProxies,
     layer::Bypass,
@@ -39,6 +39,7 @@ use tower_passticket::{
 use crate::{
     PATIENCE,
     forwarding::{forward, unverified},
+    until,
 };
 
 /// Within this time after a limit is reached, a connection must be closed or a client must be served.
@@ -138,16 +139,18 @@ impl Client {
     }
 }
 
-async fn connect_h2(address: SocketAddr) -> TlsStream<TcpStream> {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(Authority::trusted().roots())
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
+/// Connects over TLS, with the protocol HTTP/2.
+pub(crate) async fn connect_h2(address: SocketAddr) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+    Authority::trusted().connector(&[b"h2"]).connect(name, stream).await.unwrap()
+}
+
+/// Connects an HTTP/2 client over TLS. A task drives the connection.
+async fn h2_client(to: SocketAddr) -> h2::client::SendRequest<Bytes> {
+    let (client, connection) = h2::client::handshake(connect_h2(to).await).await.unwrap();
+    tokio::spawn(connection);
+    client
 }
 
 fn get(path: &str) -> Request<()> {
@@ -184,8 +187,7 @@ async fn a_client_that_only_connects_makes_room_too() {
     for _ in 0..100 {
         silent.push(Client::connect(address).await);
     }
-    let (mut client, connection) = h2::client::handshake(connect_h2(address).await).await.unwrap();
-    tokio::spawn(connection);
+    let mut client = h2_client(address).await;
     let (response, _) = client.send_request(get("/"), true).unwrap();
     assert_eq!(timeout(A_SECOND, response).await.unwrap().unwrap().status(), 200);
     assert!(silent[0].closed().await < A_SECOND);
@@ -259,8 +261,7 @@ async fn a_client_that_does_not_take_a_response_makes_room_if_none_is_idle() {
     sleep(Duration::from_millis(100)).await;
 
     let start = Instant::now();
-    let (mut new, connection) = h2::client::handshake(connect_h2(address).await).await.unwrap();
-    tokio::spawn(connection);
+    let mut new = h2_client(address).await;
     let (response, _) = new.send_request(get("/"), true).unwrap();
     assert_eq!(timeout(PATIENCE, response).await.unwrap().unwrap().status(), 200);
     assert!(start.elapsed() > Duration::from_millis(400));
@@ -357,13 +358,7 @@ async fn a_response_without_a_length_that_is_cut_ends_with_a_reset() {
 
 /// Waits until a connection was opened, and all are closed.
 async fn all_closed_after_one(counts: &ConnectionCounts) {
-    timeout(PATIENCE, async {
-        while counts.open() == 0 {
-            sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await
-    .unwrap();
+    until(|| counts.open() > 0).await;
     all_closed(counts).await;
 }
 
@@ -466,12 +461,7 @@ const SEND: Duration = Duration::from_secs(1);
 /// Waits until the server has no connection. Returns how long this took.
 async fn all_closed(counts: &ConnectionCounts) -> Duration {
     let start = Instant::now();
-    let closed = async {
-        while counts.open() > 0 {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(PATIENCE, closed).await.expect("still open");
+    until(|| counts.open() == 0).await;
     start.elapsed()
 }
 
@@ -547,8 +537,7 @@ async fn end_of(mut body: h2::RecvStream) -> h2::Error {
 #[tokio::test]
 async fn an_http2_stream_that_gets_room_slowly_is_not_cut() {
     let address = serve_tls(|server| server.with_send_timeout(SEND)).await;
-    let (mut client, connection) = h2::client::handshake(connect_h2(address).await).await.unwrap();
-    tokio::spawn(connection);
+    let mut client = h2_client(address).await;
     let (response, _) = client.send_request(get("/endless"), true).unwrap();
     let mut body = response.await.unwrap().into_body();
     let end = Instant::now() + 4 * SEND;
@@ -615,8 +604,7 @@ async fn requests_of_an_address_beyond_its_limit_are_answered_with_429() {
     let other = serve_tls(settings).await;
     let mut busy = Client::connect(one).await;
     busy.send("GET /never HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
-    let (mut client, connection) = h2::client::handshake(connect_h2(other).await).await.unwrap();
-    tokio::spawn(connection);
+    let mut client = h2_client(other).await;
     let streams: Vec<_> =
         (0..2).map(|_| client.send_request(get("/never"), true).unwrap()).collect();
     sleep(Duration::from_millis(100)).await;
@@ -657,8 +645,7 @@ fn with_headers(path: &str, fields: usize, bytes: usize) -> Request<()> {
 #[tokio::test]
 async fn headers_of_more_than_64_kib_are_answered_with_431_over_http2() {
     let address = serve_tls(|server| server).await;
-    let (client, connection) = h2::client::handshake(connect_h2(address).await).await.unwrap();
-    tokio::spawn(connection);
+    let client = h2_client(address).await;
     let mut client = client.ready().await.unwrap();
     for (fields, kilobytes, status) in
         [(1, 60, 200), (60, 60, 200), (1, 70, 431), (70, 70, 431), (1, 120, 431), (1, 60, 200)]
@@ -761,9 +748,7 @@ async fn the_memory_for_headers_of_all_connections_is_limited() {
     let address = serve_tls(|server| server.with_client_limits(limits.clone())).await;
     let mut clients = Vec::new();
     for _ in 0..3 {
-        let (client, connection) = h2::client::handshake(connect_h2(address).await).await.unwrap();
-        tokio::spawn(connection);
-        clients.push(client);
+        clients.push(h2_client(address).await);
     }
     // Ten requests of 56 kB exceed 512 KiB, but not 512 KiB plus 16 KiB for each connection.
     let mut held = Vec::new();

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use tokio::time::{sleep, timeout};
+
 mod client_connections;
 mod client_limits;
 mod forwarding;
@@ -19,3 +21,13 @@ mod wire;
 
 /// The time limit for one step of a test. It is long enough for a slow and busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until `what` is true.
+pub(crate) async fn until(what: impl Fn() -> bool) {
+    let reached = async {
+        while !what() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, reached).await.expect("the state is reached in time");
+}

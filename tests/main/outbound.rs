@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
-use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use test_support::{
     pki,
     raw::{self, discard, head},
@@ -38,7 +38,7 @@ use tower_passticket::{
     token::{Rs256Verifier, ServiceId, SigningKey, TokenIssuer},
 };
 
-use crate::{PATIENCE, forwarding::unverified};
+use crate::{PATIENCE, forwarding::unverified, until, wire::Pieces};
 
 type Body = Full<Bytes>;
 
@@ -78,16 +78,6 @@ fn get() -> Request<Body> {
 
 async fn body_of(response: Response<ResponseBody>) -> Bytes {
     timeout(PATIENCE, response.into_body().collect()).await.unwrap().unwrap().to_bytes()
-}
-
-/// Waits until `what` is true.
-async fn until(what: impl Fn() -> bool) {
-    let reached = async {
-        while !what() {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, reached).await.expect("the state is reached in time");
 }
 
 /// A service that answers a request when a permit is available.
@@ -421,7 +411,8 @@ async fn an_idempotent_upload_is_sent_again_before_its_body_has_begun() {
         assert_eq!(body_of(response).await, "ok");
         let (pieces, body) = tokio::sync::mpsc::channel(1);
         let upload = Request::builder().method(&method).uri("/svc/2");
-        let upload = upload.header("content-length", "4").body(Upload(body).boxed_unsync());
+        let upload =
+            upload.header("content-length", "4").body(StreamBody::new(Pieces(body)).boxed_unsync());
         let upload = stack.ready().await.unwrap().call(upload.unwrap());
         let send = async {
             // The body begins only after the connection was closed or the request has failed.
@@ -684,7 +675,7 @@ async fn an_early_error_is_delivered_at_once_although_the_upload_is_not_complete
         let (pieces, body) = tokio::sync::mpsc::channel(1);
         pieces.send(Bytes::from_static(b"a part")).await.unwrap();
         let request = Request::post("/svc/x").header("content-length", "1000000");
-        let request = request.body(Upload(body).boxed_unsync()).unwrap();
+        let request = request.body(StreamBody::new(Pieces(body)).boxed_unsync()).unwrap();
         let response = stack.oneshot(request).await.unwrap();
         assert_eq!(response.status(), want, "{answer:?}");
         if want == 413 {
@@ -692,21 +683,6 @@ async fn an_early_error_is_delivered_at_once_although_the_upload_is_not_complete
         }
         assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
         drop(pieces);
-    }
-}
-
-/// The body of a client that sends slowly.
-struct Upload(tokio::sync::mpsc::Receiver<Bytes>);
-
-impl http_body::Body for Upload {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(cx).map(|piece| piece.map(|piece| Ok(http_body::Frame::data(piece))))
     }
 }
 

@@ -52,7 +52,7 @@ use tower_passticket::{
     tls::{Connector, Server, ServerTls},
 };
 
-use crate::PATIENCE;
+use crate::{PATIENCE, until};
 
 /// A deadline that the tests let pass.
 const SHORT: Duration = Duration::from_millis(300);
@@ -731,13 +731,4 @@ async fn no_call_fails_because_a_pooled_connection_was_closed() {
             tokio::task::yield_now().await;
         }
     }
-}
-
-async fn until(condition: impl Fn() -> bool) {
-    let wait = async {
-        while !condition() {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, wait).await.expect("the condition becomes true in time");
 }

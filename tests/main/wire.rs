@@ -24,9 +24,8 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::{ClientConfig, crypto::aws_lc_rs, pki_types::ServerName};
 use test_support::{
-    pki::{Authority, SERVER},
+    pki::SERVER,
     raw::{self, Scripted, Step, head, listener},
 };
 use tokio::{
@@ -37,7 +36,6 @@ use tokio::{
     task::{JoinSet, yield_now},
     time::timeout,
 };
-use tokio_rustls::TlsConnector;
 use tower::{Service, ServiceExt};
 use tower_passticket::{
     layer::Bypass,
@@ -45,7 +43,10 @@ use tower_passticket::{
     tls::{Server, ServerTls},
 };
 
-use crate::forwarding::{self, unverified};
+use crate::{
+    client_limits::connect_h2,
+    forwarding::{self, unverified},
+};
 
 /// The time limit for one step of a test.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -99,7 +100,7 @@ impl futures_core::Stream for Slowly {
 }
 
 /// A stream of the values that are sent to a channel. It ends when the sender is dropped.
-struct Pieces(mpsc::Receiver<Bytes>);
+pub(crate) struct Pieces(pub(crate) mpsc::Receiver<Bytes>);
 
 impl futures_core::Stream for Pieces {
     type Item = Result<Frame<Bytes>, Infallible>;
@@ -456,16 +457,8 @@ async fn http2_to(address: SocketAddr, timeouts: ForwardTimeouts) -> http2::Send
     let (listener, at) = listener().await;
     let stack = forward(&format!("http://{address}"), timeouts);
     tokio::spawn(Server::https(listener, tls.unwrap()).run(stack, pending()));
-    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(Authority::trusted().roots())
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let stream = TcpStream::connect(at).await.unwrap();
-    let name = ServerName::try_from("localhost").unwrap();
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
-    let connected = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let stream = TokioIo::new(connect_h2(at).await);
+    let connected = http2::handshake(TokioExecutor::new(), stream).await;
     let (sender, connection) = connected.unwrap();
     tokio::spawn(connection);
     sender

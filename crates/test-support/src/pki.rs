@@ -10,11 +10,11 @@ use rcgen::{
     date_time_ymd,
 };
 use rustls::{
-    RootCertStore, ServerConfig,
+    ClientConfig, RootCertStore, ServerConfig,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// An RSA key of 2048 bits that signs tokens.
 pub const SIGNING_KEY: &str = include_str!("../pki/signing.key");
@@ -117,6 +117,18 @@ impl Authority {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()).unwrap();
         roots
+    }
+
+    /// Connects to servers that this authority signed, with these protocols (ALPN).
+    pub fn connector(&self, alpn: &[&[u8]]) -> TlsConnector {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(self.roots())
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        TlsConnector::from(Arc::new(config))
     }
 
     /// Signs a certificate for `key` and returns it in PEM format. The certificate is for `localhost` and has

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Demo, PROGRAM};
+use crate::support::{Demo, PROGRAM, admin_address};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -35,9 +35,7 @@ impl Gateway {
     /// Starts the gateway after `edit` has changed the zowe.yaml.
     fn start_with(edit: impl FnOnce(String) -> String) -> Self {
         let mut demo = Demo::reconfigured(|yaml| edit(yaml) + "  admin:\n    port: 0\n");
-        let line = demo.program.logged("admin port is open");
-        let address = line.split("address=").nth(1).unwrap();
-        let admin = address.split_whitespace().next().unwrap().parse().unwrap();
+        let admin = admin_address(&mut demo.program);
         let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
         Self { demo, admin, client }
     }

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, fs, process::Command, time::Duration};
 
-use crate::support::Demo;
+use crate::support::{Demo, admin_address};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::Full;
@@ -212,9 +212,10 @@ async fn a_header_of_the_proxy_protocol_names_the_client() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_without_a_header_of_the_proxy_protocol_are_closed_and_counted() {
-    let admin = listener().await.1.port();
-    let settings = format!("  admin: {{port: {admin}}}\n  timeouts: {{handshakeSeconds: 1}}\n");
-    let gateway = Gateway::start(&format!("{REQUIRED}{settings}"), "", true).await;
+    const ADMIN: &str = "  admin: {port: 0}\n";
+    let settings = format!("{REQUIRED}{ADMIN}  timeouts: {{handshakeSeconds: 1}}\n");
+    let mut gateway = Gateway::start(&settings, "", true).await;
+    let admin = admin_address(&mut gateway.demo.program);
     for header in [&b""[..], b"PROXY TCP4 203.0.113.9 127.0.0.1 50000\r\n", &v2(7)] {
         assert_eq!(gateway.send(header).await, "", "{}", header.escape_ascii());
     }
@@ -226,12 +227,12 @@ async fn connections_without_a_header_of_the_proxy_protocol_are_closed_and_count
     drop(TcpStream::connect(("127.0.0.1", gateway.port())).await.unwrap());
 
     let untrusted = REQUIRED.replace("127.0.0.1", "192.0.2.1");
-    let other_admin = listener().await.1.port();
-    let other_settings = format!("  admin: {{port: {other_admin}}}\n");
-    let other = Gateway::start(&format!("{untrusted}{other_settings}"), "", true).await;
+    let mut other = Gateway::start(&format!("{untrusted}{ADMIN}"), "", true).await;
+    let other_admin = admin_address(&mut other.demo.program);
     assert_eq!(other.send(&v2(1)).await, "");
 
-    for (port, counts) in [
+    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+    for (address, counts) in [
         (admin, json!({"malformed": 3, "timed-out": 1, "closed": 1, "untrusted": 0})),
         (other_admin, json!({"malformed": 0, "timed-out": 0, "closed": 0, "untrusted": 1})),
     ] {
@@ -240,7 +241,7 @@ async fn connections_without_a_header_of_the_proxy_protocol_are_closed_and_count
             let want =
                 format!("passticket_proxy_protocol_refused_total{{reason=\"{reason}\"}} {count}\n");
             loop {
-                let metrics = reqwest::get(format!("http://127.0.0.1:{port}/metrics")).await;
+                let metrics = client.get(format!("http://{address}/metrics")).send().await;
                 let metrics = metrics.unwrap().text().await.unwrap();
                 if metrics.contains(&want) {
                     break;

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Demo, serve};
+use crate::support::{Demo, serve, write_definition};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
@@ -120,14 +120,7 @@ pub(crate) fn write_configuration(
     }
     lines.push(format!("  timeouts:\n    drainSeconds: {drain_secs}"));
     fs::write(directory.join("zowe.yaml"), lines.join("\n")).unwrap();
-    fs::write(
-        directory.join("api-defs/demo.yml"),
-        format!(
-            "services:\n  - serviceId: svc\n    instanceBaseUrls: [\"http://{service}\"]\n    \
-             routes:\n      - gatewayUrl: api/v1\n        serviceRelativeUrl: /\n"
-        ),
-    )
-    .unwrap();
+    write_definition(directory, &format!("http://{service}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Demo, serve};
+use crate::support::{Demo, serve, write_definition};
 use tempfile::TempDir;
 use test_support::{
     PATIENCE, Running, client,
@@ -33,11 +33,7 @@ impl Gateway {
         let path = directory.path().join("zowe.yaml");
         let yaml = crate::support::with_any_port(&fs::read_to_string(&path).unwrap());
         fs::write(&path, yaml + keys).unwrap();
-        let definition = format!(
-            "services:\n  - serviceId: svc\n    instanceBaseUrls: [\"{service}\"]\n    \
-             routes:\n      - gatewayUrl: api/v1\n        serviceRelativeUrl: /\n"
-        );
-        fs::write(directory.path().join("api-defs/demo.yml"), definition).unwrap();
+        write_definition(directory.path(), service);
         let (program, port) = serve(&path);
         let authorities = fs::read(directory.path().join("certs/ca.pem")).unwrap();
         // Each client connection may be on another worker thread.

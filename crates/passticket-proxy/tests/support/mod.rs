@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -125,6 +126,15 @@ pub(crate) fn with_any_port(yaml: &str) -> String {
     format!("{}    port: 0{}", &yaml[..port], &yaml[end..])
 }
 
+/// Replaces the service definitions of the demo: the route `/svc/api/v1` leads to the service at `url`.
+pub(crate) fn write_definition(directory: &Path, url: &str) {
+    let definition = format!(
+        "services:\n  - serviceId: svc\n    instanceBaseUrls: [\"{url}\"]\n    \
+         routes:\n      - gatewayUrl: api/v1\n        serviceRelativeUrl: /\n"
+    );
+    fs::write(directory.join("api-defs/demo.yml"), definition).unwrap();
+}
+
 /// Starts `serve --config`; returns the program and the port that it listens on.
 pub(crate) fn serve(zowe_yaml: &Path) -> (Running, u16) {
     let program = Running::start(PROGRAM, &["serve", "--config", zowe_yaml.to_str().unwrap()]);
@@ -138,4 +148,11 @@ pub(crate) fn listening(mut program: Running) -> (Running, u16) {
     let port: String = port.chars().take_while(char::is_ascii_digit).collect();
     let port = port.parse().unwrap();
     (program, port)
+}
+
+/// Waits until the admin port is open. Returns its address.
+pub(crate) fn admin_address(program: &mut Running) -> SocketAddr {
+    let line = program.logged("admin port is open");
+    let address = line.split("address=").nth(1).unwrap();
+    address.split_whitespace().next().unwrap().parse().unwrap()
 }
