@@ -330,4 +330,19 @@ mod tests {
         assert_eq!(read.0, networks.0);
         assert_ne!(Keys::of(&[8; 64], &user("A"), network("192.0.2.1")), keys[0]);
     }
+
+    /// The file of revocations contains these hashes, so a change would make all known networks unknown.
+    #[test]
+    fn the_keys_are_hashes_of_the_salt_the_user_and_the_network() {
+        for (salt, address, of_user, of_network) in [
+            (&[] as &[u8], "192.0.2.1", 0x559a_ead0_8264_d579_u64, 0x609c_2e68_4465_1510_u64),
+            (&[], "2001:db8::1", 0x559a_ead0_8264_d579, 0x124d_50c4_7335_c266),
+            (&[7; 64], "192.0.2.1", 0x2fc9_8120_a4ee_d074, 0x484b_e11e_7cf8_d620),
+            (&[7; 64], "2001:db8::1", 0x2fc9_8120_a4ee_d074, 0x6c2e_f354_8ea8_2198),
+        ] {
+            let keys = Keys::of(salt, &user("A"), network(address));
+            let want = Keys { user: of_user.to_be_bytes(), network: of_network.to_be_bytes() };
+            assert_eq!(keys, want, "{} {address}", salt.len());
+        }
+    }
 }
