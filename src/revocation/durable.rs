@@ -893,9 +893,9 @@ impl Writer {
                     keep
                 })?;
                 evicted_pats = before - issued.len()?;
-                let mut networks = locked(&networks);
-                networks.forget_old(Day::of(trusted));
-                txn.open_table(NETWORKS)?.retain(|user, _| networks.has(user))?;
+                // The lock is released after each call, so that logins do not wait until the whole table is read.
+                locked(&networks).forget_old(Day::of(trusted));
+                txn.open_table(NETWORKS)?.retain(|user, _| locked(&networks).has(user))?;
                 Ok(())
             })?;
             if evicted != Evicted::default() || evicted_pats > 0 {
